@@ -1,0 +1,91 @@
+//! What the daemon says over HTTP: refusals of handshakes, health, readiness and metrics.
+//!
+//! Requests in, responses out; who listens and who writes is `io`'s business.
+
+mod exposition;
+
+use crate::metrics::Metrics;
+use std::sync::Arc;
+
+/// The state of the daemon that health and metrics tell.
+#[derive(Debug)]
+pub struct Status {
+    /// One set of counters per shard.
+    pub shards: Vec<Arc<Metrics>>,
+    /// Publications waiting in each shard's mailbox.
+    pub mailboxes: Vec<u64>,
+    /// Whether new connections are welcome.
+    pub ready: bool,
+    /// Whether the daemon is stopping.
+    pub draining: bool,
+}
+
+/// A whole response that ends its connection.
+#[must_use]
+pub fn response(status: u16, headers: &str, content_type: &str, body: &str) -> Vec<u8> {
+    let reason = reason(status);
+    format!(
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n{headers}Connection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// The answer to a request that does not become a WebSocket.
+#[must_use]
+pub fn refusal(status: u16) -> Vec<u8> {
+    let (headers, body) = match status {
+        400 => ("", "This is not a correct WebSocket handshake (RFC 6455 section 4.2.1).\n"),
+        404 => ("", "No protocol of this listener has this path.\n"),
+        405 => {
+            ("Allow: GET\r\n", "This is a WebSocket endpoint: send a GET request with Upgrade: websocket.\n")
+        }
+        408 => ("", "The request did not come in time.\n"),
+        426 => (
+            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+            "This endpoint speaks WebSocket version 13 only.\n",
+        ),
+        431 => ("", "The head of the request is too large.\n"),
+        503 => ("Retry-After: 5\r\n", "No room for another connection now.\n"),
+        _ => ("", ""),
+    };
+    response(status, headers, "text/plain; charset=utf-8", body)
+}
+
+/// Answers a request to the admin listener.
+#[must_use]
+pub fn admin(method: &str, path: &str, status: &Status) -> Vec<u8> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    if method != "GET" && method != "HEAD" {
+        return response(405, "Allow: GET, HEAD\r\n", TEXT, "Only GET and HEAD are answered here.\n");
+    }
+    match path {
+        "/healthz" => response(200, "", TEXT, "ok\n"),
+        "/readyz" if status.draining => response(503, "", TEXT, "draining\n"),
+        "/readyz" if !status.ready => response(503, "", TEXT, "starting\n"),
+        "/readyz" => response(200, "", TEXT, "ready\n"),
+        "/metrics" => match exposition::text(status) {
+            Ok(text) => {
+                response(200, "", "application/openmetrics-text; version=1.0.0; charset=utf-8", &text)
+            }
+            Err(error) => response(500, "", TEXT, &format!("the metrics could not be written: {error}\n")),
+        },
+        _ => response(404, "", TEXT, "Here are /healthz, /readyz and /metrics.\n"),
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        426 => "Upgrade Required",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        _ => "Error",
+    }
+}

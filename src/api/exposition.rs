@@ -1,0 +1,171 @@
+//! The counters of all shards, added up, in the OpenMetrics text format.
+
+use super::Status;
+use crate::dialect::Kind;
+use crate::metrics::{End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt::Error;
+use std::sync::Arc;
+
+/// The whole text.
+pub(super) fn text(status: &Status) -> Result<String, Error> {
+    let mut registry = Registry::with_prefix("fanfare");
+    let (shards, mailboxes) = (status.shards.clone(), status.mailboxes.clone());
+    registry.register_collector(Box::new(Snapshot { shards, mailboxes }));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    shards: Vec<Arc<Metrics>>,
+    mailboxes: Vec<u64>,
+}
+
+type Labels = Vec<(&'static str, &'static str)>;
+
+impl Snapshot {
+    fn sum(&self, number: impl Fn(&Metrics) -> &Number) -> u64 {
+        self.shards.iter().fold(0, |sum, metrics| sum.wrapping_add(number(metrics).get()))
+    }
+
+    fn one(&self, number: impl Fn(&Metrics) -> &Number) -> Vec<(Labels, u64)> {
+        vec![(vec![], self.sum(number))]
+    }
+
+    fn by_dialect(&self, numbers: impl Fn(&Metrics) -> &[Number]) -> Vec<(Labels, u64)> {
+        let value = |kind: Kind| self.sum(|metrics| &numbers(metrics)[kind as usize]);
+        Kind::ALL.iter().map(|&kind| (vec![("dialect", kind.name())], value(kind))).collect()
+    }
+
+    fn gauges(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let gauge = MetricType::Gauge;
+        family(out, gauge, None, "connections", "Open sockets", self.one(|m| &m.connections))?;
+        family(out, gauge, None, "sessions", "WebSocket sessions", self.by_dialect(|m| &m.sessions))?;
+        family(out, gauge, None, "subscriptions", "Entries of the tries", self.one(|m| &m.subscriptions))?;
+        family(
+            out,
+            gauge,
+            Some(&Unit::Bytes),
+            "subscription",
+            "Memory of the tries",
+            self.one(|m| &m.subscription_bytes),
+        )?;
+        family(
+            out,
+            gauge,
+            Some(&Unit::Bytes),
+            "outbox",
+            "Bytes waiting for slow sockets",
+            self.one(|m| &m.outbox_bytes),
+        )?;
+        family(
+            out,
+            gauge,
+            None,
+            "publishers",
+            "Open connections of publishers",
+            self.one(|m| &m.publishers),
+        )?;
+        let waiting = self.mailboxes.iter().sum();
+        family(out, gauge, None, "mailbox_depth", "Events waiting for shards", vec![(vec![], waiting)])
+    }
+
+    fn counters(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let counter = MetricType::Counter;
+        let mut events = Vec::new();
+        for (origin, feed) in Origin::ALL {
+            for (outcome, name) in Outcome::ALL {
+                let value = self.sum(|m| &m.events[origin as usize][outcome as usize]);
+                events.push((vec![("feed", feed), ("outcome", name)], value));
+            }
+        }
+        family(out, counter, None, "events", "Events taken, by feed and outcome", events)?;
+        family(
+            out,
+            counter,
+            None,
+            "deliveries",
+            "Events handed to sessions",
+            self.by_dialect(|m| &m.deliveries),
+        )?;
+        family(out, counter, None, "messages", "Messages of clients", self.by_dialect(|m| &m.messages))?;
+        let handshakes = Handshake::ALL
+            .map(|(end, name)| (vec![("outcome", name)], self.sum(|m| &m.handshakes[end as usize])));
+        family(out, counter, None, "handshakes", "Handshakes, by outcome", handshakes.into())?;
+        let ends = End::ALL.map(|(end, name)| (vec![("reason", name)], self.sum(|m| &m.ends[end as usize])));
+        family(out, counter, None, "session_ends", "Sessions that the daemon ended, by reason", ends.into())?;
+        let bytes = Some(&Unit::Bytes);
+        family(out, counter, bytes, "sent", "Bytes given to sockets", self.one(|m| &m.bytes_out))?;
+        family(out, counter, bytes, "received", "Bytes taken from sockets", self.one(|m| &m.bytes_in))?;
+        family(
+            out,
+            counter,
+            None,
+            "accept_errors",
+            "Accepts that failed for want of descriptors or memory",
+            self.one(|m| &m.accept_errors),
+        )?;
+        family(
+            out,
+            counter,
+            None,
+            "feed_replies_dropped",
+            "Replies dropped because their publisher does not read",
+            self.one(|m| &m.replies_dropped),
+        )
+    }
+
+    fn latency(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let bounds = LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::MAX]);
+        let counts = (0..=LATENCY_BOUNDS_US.len()).map(|index| self.sum(|m| &m.latency[index]));
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+        let count = buckets.iter().map(|bucket| bucket.1).sum();
+        let sum = self.sum(|m| &m.latency_sum_ns) as f64 / 1e9;
+        out.encode_descriptor(
+            "publish_to_write",
+            "From taking an event to the end of a shard's last write of it",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?
+        .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        self.gauges(&mut encoder)?;
+        self.counters(&mut encoder)?;
+        self.latency(&mut encoder)
+    }
+}
+
+fn family(
+    out: &mut DescriptorEncoder<'_>,
+    kind: MetricType,
+    unit: Option<&Unit>,
+    name: &str,
+    help: &str,
+    values: Vec<(Labels, u64)>,
+) -> Result<(), Error> {
+    let mut metric = out.encode_descriptor(name, help, unit, kind)?;
+    for (labels, value) in values {
+        if labels.is_empty() {
+            put(&mut metric, kind, value)?;
+        } else {
+            put(&mut metric.encode_family(&labels)?, kind, value)?;
+        }
+    }
+    Ok(())
+}
+
+fn put(metric: &mut MetricEncoder<'_>, kind: MetricType, value: u64) -> Result<(), Error> {
+    match kind {
+        MetricType::Counter => metric.encode_counter::<NoLabelSet, _, u64>(&value, None),
+        _ => metric.encode_gauge(&(value as i64)),
+    }
+}

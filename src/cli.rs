@@ -1,0 +1,15 @@
+//! The commands of a person at a terminal, one file each: they speak to a daemon that runs elsewhere
+//! over the same socket and the same WebSocket as anybody else, and know nothing of its insides.
+
+pub mod error;
+pub mod explain;
+mod load;
+mod logging;
+pub mod paths;
+pub mod publish;
+pub mod serve;
+pub mod subscribe;
+pub mod token;
+mod trial;
+
+pub use error::CliError;

@@ -1,0 +1,116 @@
+//! From a configuration file to a plan that can be started: reads the file, the files that it names, and
+//! says everything that is wrong at once.
+
+use super::{CliError, explain::explain, paths};
+use crate::config::{Config, ConfigError};
+use crate::dialect::personium_event::Settings as PersoniumSettings;
+use crate::dialect::{Kind, Settings};
+use crate::io::Plan;
+use crate::shard::Limits;
+use crate::token::Judge;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Descriptors that are not for clients: listeners, publishers, logs, libraries.
+const DESCRIPTORS_KEPT: usize = 100;
+
+/// What a configuration comes to.
+pub(super) struct Loaded {
+    pub(super) plan: Plan,
+    pub(super) drain: Duration,
+    pub(super) log: crate::config::Log,
+}
+
+/// Reads a configuration file with the environment's overrides.
+pub(super) fn file(path: &Path) -> Result<Loaded, CliError> {
+    let name = path.display().to_string();
+    let bytes = paths::read_small(path, "the configuration")?;
+    let text = String::from_utf8(bytes).map_err(|_| CliError::new(format!("{name} is not UTF-8 text")))?;
+    text_of(&name, &text)
+}
+
+/// Reads a configuration's text; `name` is what errors call it.
+pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
+    let config = Config::read(text, std::env::vars()).map_err(|error| match error {
+        ConfigError::Text(error) => CliError::new(explain(name, text, &error)),
+        ConfigError::Environment(message) => CliError::new(message),
+    })?;
+    let mut problems = config.problems();
+    let judge = match judge(&config) {
+        Ok(judge) => judge,
+        Err(problem) => {
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+            None
+        }
+    };
+    if !problems.is_empty() {
+        return Err(CliError::new(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
+    }
+    Ok(plan(config, judge))
+}
+
+fn judge(config: &Config) -> Result<Option<Judge>, String> {
+    let Some(settings) = &config.personium.token else { return Ok(None) };
+    settings.check().map_err(|error| format!("[personium] token: {error}"))?;
+    let material = match settings.file() {
+        None => None,
+        Some(path) => Some(paths::read_small(path, "[personium] token").map_err(|error| error.to_string())?),
+    };
+    Judge::new(settings, material.as_deref()).map(Some).map_err(|error| format!("[personium] token: {error}"))
+}
+
+fn plan(config: Config, judge: Option<Judge>) -> Loaded {
+    let available = available_cpus();
+    let shards = if config.threads == 0 { available.len().max(1) } else { config.threads };
+    let cpus = match (config.pin, config.cpus.is_empty()) {
+        (false, _) => vec![],
+        (true, false) => config.cpus.clone(),
+        // More shards than CPUs cannot each have one: the kernel places them better than a list would.
+        (true, true) if shards > available.len() => vec![],
+        (true, true) => available,
+    };
+    let listen: Vec<(SocketAddr, Vec<Kind>)> = config
+        .listen
+        .iter()
+        .filter_map(|listen| Some((listen.address, Config::kinds(listen).ok()?)))
+        .collect();
+    let descriptors = raise_descriptor_limit();
+    let most = descriptors.saturating_sub(DESCRIPTORS_KEPT).max(1);
+    let connections_max = if config.max_connections == 0 { most } else { config.max_connections };
+    let limits = Limits {
+        connections_max,
+        subscriptions_max: (config.limits.subscriptions_max / shards).max(1),
+        ..config.limits
+    };
+    Loaded {
+        drain: Duration::from_secs(config.drain_s.into()),
+        plan: Plan {
+            shards,
+            cpus,
+            driver: config.driver,
+            listen,
+            admin: config.admin.as_ref().map(|admin| admin.address),
+            feed: config.feed.unix.clone(),
+            limits,
+            settings: Arc::new(Settings { personium: PersoniumSettings { judge, ..config.personium } }),
+        },
+        log: config.log,
+    }
+}
+
+fn available_cpus() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![] };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
+}
+
+/// Raises the limit of descriptors as far as allowed; returns what it is then.
+fn raise_descriptor_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.map_or(usize::MAX, |current| current as usize)
+}

@@ -1,0 +1,38 @@
+//! The log: text or JSON on standard error, or systemd's journal with its fields.
+
+use super::CliError;
+use crate::config::{Format, Level, Log};
+use std::io::IsTerminal as _;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+/// Starts logging for the whole process.
+pub(super) fn start(log: &Log) -> Result<(), CliError> {
+    let level = match log.level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+    };
+    let journal = match log.format {
+        Format::Journald => true,
+        Format::Auto => std::env::var_os("JOURNAL_STREAM").is_some(),
+        Format::Text | Format::Json => false,
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        CliError::new(format!("log.format: logging cannot start: {error}; use \"text\" or \"json\""))
+    };
+    let registry = tracing_subscriber::registry().with(level);
+    if journal {
+        let layer = tracing_journald::layer().map_err(|error| failed(&error))?;
+        return tracing::subscriber::set_global_default(registry.with(layer)).map_err(|error| failed(&error));
+    }
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let set = if matches!(log.format, Format::Json) {
+        tracing::subscriber::set_global_default(registry.with(layer.json()))
+    } else {
+        let colours = std::io::stderr().is_terminal();
+        tracing::subscriber::set_global_default(registry.with(layer.with_ansi(colours)))
+    };
+    set.map_err(|error| failed(&error))
+}

@@ -1,0 +1,100 @@
+//! Where the commands and a development daemon find each other without a configuration.
+
+use std::{
+    env,
+    fs::File,
+    io::{ErrorKind, Read},
+    path::{Path, PathBuf},
+};
+
+use super::CliError;
+
+/// The unix feed of a daemon that runs as a system service.
+pub const SERVICE_SOCKET: &str = "/run/fanfare/events.sock";
+
+/// The most that [`read_small`] reads: keys, tokens and configurations are a few KiB. The limit is
+/// there for a path that names a device or a log by mistake.
+pub const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The directory where a daemon without a configuration keeps its secret, its socket and its store:
+/// `$XDG_STATE_HOME/fanfare`, else `.local/state/fanfare` in the home directory (`$HOME`, or what the
+/// user database says when a service manager sets none), else `/tmp/fanfare-UID`.
+///
+/// Nothing is created here. `/tmp` is open to everybody, so whoever creates the last one must make it
+/// with mode 0700 and refuse one that belongs to another user.
+pub fn state_dir() -> PathBuf {
+    let state_home = env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    state_dir_from(state_home, env::home_dir(), rustix::process::geteuid().as_raw())
+}
+
+/// The unix feed that a publisher means when it names none: `$FANFARE_FEED_UNIX_PATH`, else
+/// [`SERVICE_SOCKET`] if it is there (even if we may not look into its directory), else `events.sock`
+/// in [`state_dir`].
+pub fn default_socket() -> PathBuf {
+    if let Some(path) = env::var_os("FANFARE_FEED_UNIX_PATH").filter(|path| !path.is_empty()) {
+        return path.into();
+    }
+    let absent = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
+    match Path::new(SERVICE_SOCKET).symlink_metadata() {
+        Err(error) if absent(error.kind()) => state_dir().join("events.sock"),
+        _ => SERVICE_SOCKET.into(),
+    }
+}
+
+/// Reads a key, token or configuration file; `what` names it in the error.
+///
+/// # Errors
+/// The file is absent, unreadable, or larger than [`SMALL_FILE_BYTES_MAX`].
+pub fn read_small(path: &Path, what: &str) -> Result<Vec<u8>, CliError> {
+    let shown = path.display();
+    let explain = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => CliError::new(format!("{what}: there is no file {shown}")),
+        ErrorKind::PermissionDenied => CliError::new(format!(
+            "{what}: user {} may not read {shown}; see `ls -l {shown}`, or run as its owner",
+            rustix::process::geteuid().as_raw()
+        )),
+        _ => CliError::new(format!("{what}: cannot read {shown}: {error}")),
+    };
+    let file = File::open(path).map_err(explain)?;
+    let mut bytes = Vec::new();
+    file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(explain)?;
+    if bytes.len() as u64 > SMALL_FILE_BYTES_MAX {
+        return Err(CliError::new(format!("{what}: {shown} is larger than {SMALL_FILE_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// [`state_dir`] as a function of what it depends on. A relative `XDG_STATE_HOME` is ignored, as the XDG
+/// Base Directory Specification says.
+fn state_dir_from(state_home: Option<PathBuf>, home: Option<PathBuf>, uid: u32) -> PathBuf {
+    let usable = |path: &PathBuf| path.is_absolute();
+    if let Some(state_home) = state_home.filter(usable) {
+        return state_home.join("fanfare");
+    }
+    match home.filter(usable) {
+        Some(home) => home.join(".local/state/fanfare"),
+        None => format!("/tmp/fanfare-{uid}").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_directory_follows_xdg_then_home_then_the_user() {
+        let path = |text: &str| Some(PathBuf::from(text));
+        let dir = |state_home, home| state_dir_from(state_home, home, 7);
+        assert_eq!(dir(path("/s"), path("/h")), Path::new("/s/fanfare"));
+        assert_eq!(dir(None, path("/h")), Path::new("/h/.local/state/fanfare"));
+        assert_eq!(dir(path("relative"), path("/h")), Path::new("/h/.local/state/fanfare"));
+        assert_eq!(dir(path(""), path("")), Path::new("/tmp/fanfare-7"));
+        assert_eq!(dir(None, None), Path::new("/tmp/fanfare-7"));
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read_for_ever() {
+        let error = read_small(Path::new("/dev/zero"), "the secret").unwrap_err();
+        assert!(error.to_string().starts_with("the secret: /dev/zero is larger than"));
+    }
+}

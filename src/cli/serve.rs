@@ -1,0 +1,161 @@
+//! `fanfare serve` and `fanfare check`: the daemon itself, and what it would do.
+
+use super::load::{self, Loaded};
+use super::{CliError, logging, trial};
+use crate::io::{self, Daemon, Plan};
+use argh::FromArgs;
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Run the daemon.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "serve",
+    example = "{command_name}\n{command_name} --config /etc/fanfare/fanfare.toml",
+    note = "Without --config a development set-up runs on loopback: every dialect, a generated secret in the \
+            state directory, the unix feed; it prints addresses, tokens and commands to paste. SIGHUP reloads \
+            keys and limits, SIGTERM drains and stops, a second SIGTERM stops at once."
+)]
+pub struct Serve {
+    /// the configuration file
+    #[argh(option, arg_name = "file")]
+    config: Option<PathBuf>,
+}
+
+/// Validate a configuration and print what would run.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "check", example = "{command_name} --config /etc/fanfare/fanfare.toml")]
+pub struct Check {
+    /// the configuration file
+    #[argh(option, arg_name = "file")]
+    config: PathBuf,
+}
+
+impl Check {
+    /// Prints what would run.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration.
+    pub fn run(self) -> Result<ExitCode, CliError> {
+        let Loaded { plan, drain, .. } = load::file(&self.config)?;
+        println!("{} is good.", self.config.display());
+        print!("{}", describe(&plan));
+        println!("stopping may take {} s", drain.as_secs());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Serve {
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// When the daemon cannot start, with what to do about it.
+    pub fn run(self) -> Result<ExitCode, CliError> {
+        // Before any thread is started, so that every thread leaves the signals to this one.
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+            .map_err(|error| CliError::new(format!("signals cannot be received: {error}")))?;
+        let (loaded, trial) = match &self.config {
+            Some(path) => (load::file(path)?, None),
+            None => {
+                let trial = trial::prepare()?;
+                (load::text_of("the development set-up", &trial.configuration)?, Some(trial))
+            }
+        };
+        let Loaded { plan, drain, log } = loaded;
+        logging::start(&log)?;
+        tracing::debug!("{}", describe(&plan));
+        let daemon = io::start(plan).map_err(|error| match &trial {
+            Some(_) => CliError::new(format!("{error}\n{}", trial::ELSEWHERE)),
+            None => CliError::new(error.to_string()),
+        })?;
+        announce(&daemon);
+        if let Some(trial) = &trial {
+            print!("{}", trial.welcome(daemon.addresses[0], daemon.admin));
+        }
+        notify(&[NotifyState::Ready]);
+        wait(&mut signals, &daemon, self.config.as_deref());
+        notify(&[NotifyState::Stopping]);
+        Ok(stop(signals, daemon, drain))
+    }
+}
+
+fn announce(daemon: &Daemon) {
+    let addresses: Vec<String> = daemon.addresses.iter().map(ToString::to_string).collect();
+    tracing::info!(addresses = addresses.join(" "), driver = daemon.driver, "listening");
+    if daemon.driver == "epoll" {
+        tracing::warn!(
+            "io_uring is not used: this kernel or sandbox refuses it, or driver = \"epoll\"; everything works, \
+             waiting costs a little more (see kernel.io_uring_disabled)"
+        );
+    }
+}
+
+/// Handles reloads until a signal asks to stop.
+fn wait(signals: &mut Signals, daemon: &Daemon, config: Option<&Path>) {
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            tracing::info!("stopping: no more connections; clients are told to go");
+            return;
+        }
+        let Some(path) = config else {
+            tracing::info!("nothing to reload: the development set-up has no configuration file");
+            continue;
+        };
+        match load::file(path) {
+            Ok(Loaded { plan: Plan { settings, limits, .. }, .. }) => {
+                daemon.configure(&settings, limits);
+                tracing::info!(
+                    "reloaded: keys and limits are new; listeners, threads and feeds need a restart"
+                );
+            }
+            Err(error) => tracing::error!("not reloaded, everything stays as it was: {error}"),
+        }
+    }
+}
+
+fn stop(mut signals: Signals, daemon: Daemon, drain: Duration) -> ExitCode {
+    std::thread::spawn(move || {
+        if signals.forever().any(|signal| signal != SIGHUP) {
+            tracing::warn!("stopped at once by a second signal");
+            std::process::exit(1);
+        }
+    });
+    if daemon.stop(drain) {
+        tracing::info!("stopped");
+    } else {
+        tracing::warn!("stopped with clients that had not closed within drain_s = {}", drain.as_secs());
+    }
+    ExitCode::SUCCESS
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager could not be notified");
+    }
+}
+
+/// What a plan would run, a line each.
+fn describe(plan: &Plan) -> String {
+    let mut lines = format!("{} shards", plan.shards);
+    if !plan.cpus.is_empty() {
+        lines += &format!(" on CPUs {:?}", &plan.cpus[..plan.shards.min(plan.cpus.len())]);
+    }
+    lines += &format!(", driver {:?}, at most {} connections\n", plan.driver, plan.limits.connections_max);
+    for (address, kinds) in &plan.listen {
+        let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+        lines += &format!("listen {address}: {}\n", names.join(", "));
+    }
+    if let Some(admin) = plan.admin {
+        lines += &format!("admin  {admin}: /healthz /readyz /metrics\n");
+    }
+    match &plan.feed.path {
+        Some(path) => lines += &format!("feed   {} with mode {}\n", path.display(), plan.feed.mode),
+        None => lines += "feed   none (feed.unix.path)\n",
+    }
+    lines
+}

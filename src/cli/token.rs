@@ -1,0 +1,369 @@
+//! `fanfare token`: mints a JWT that a daemon accepts, for tests, scripts and first steps.
+//!
+//! Standard output gets the token and nothing else, so that `$(fanfare token …)` works; the key is never
+//! shown. How a claim is judged is not known here.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use argh::FromArgs;
+use jsonwebtoken::{Algorithm, AlgorithmFamily};
+use serde_json::{Map, Value};
+
+use super::{CliError, explain::explain, paths};
+use crate::token::mint;
+
+/// Mint a signed token (JWT) and print it.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "token",
+    example = "{command_name} --cell john.doe\n\
+               {command_name} --config /etc/fanfare.toml --cell john.doe --subject https://example.org/#me\n\
+               {command_name} --key-file key.pem --algorithm ES256 --cell john.doe --claim 'event_types=[\"chat\"]'",
+    note = "Without --config, --secret-file or --key-file, the token is signed with the secret of the \
+            development daemon (`fanfare serve` without a configuration)."
+)]
+pub struct Token {
+    /// take secret and algorithm from this configuration's [personium] token
+    #[argh(option, arg_name = "file")]
+    config: Option<PathBuf>,
+
+    /// sign with the secret in this file (HS256, HS384, HS512); line ends after it are dropped
+    #[argh(option, arg_name = "file")]
+    secret_file: Option<PathBuf>,
+
+    /// sign with the private key in this PEM file (RS…, PS…, ES…, EdDSA)
+    #[argh(option, arg_name = "pem")]
+    key_file: Option<PathBuf>,
+
+    /// the algorithm; default: what the configuration names first, else HS256 or what suits the key
+    #[argh(option, arg_name = "name")]
+    algorithm: Option<String>,
+
+    /// the cell that the token is for (claim aud)
+    #[argh(option, arg_name = "name")]
+    cell: Option<String>,
+
+    /// the privileges, separated by spaces (claim scope); default: event-read
+    #[argh(option, default = "String::from(\"event-read\")")]
+    scope: String,
+
+    /// who holds the token (claim sub)
+    #[argh(option)]
+    subject: Option<String>,
+
+    /// seconds until it expires (claim exp); default: 3600
+    #[argh(option, default = "3600", arg_name = "seconds")]
+    expires_in_s: u64,
+
+    /// a further claim as key=json, over any of the above; may be repeated
+    #[argh(option, arg_name = "key=json")]
+    claim: Vec<String>,
+}
+
+/// What a token is signed with.
+struct Key {
+    bytes: Vec<u8>,
+    /// Where it comes from, for messages.
+    source: String,
+    /// A private key in PEM rather than a shared secret.
+    pem: bool,
+    /// The algorithm that its configuration names.
+    algorithm: Option<Algorithm>,
+}
+
+/// What is tried, in this order, for a PEM key without `--algorithm`: each suits one kind of key.
+const PEM_ALGORITHMS: [Algorithm; 4] =
+    [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA, Algorithm::RS256];
+
+impl Token {
+    /// Prints the token.
+    ///
+    /// # Errors
+    /// No key, a key that does not suit the algorithm, or a claim that is not JSON.
+    pub fn run(self) -> Result<ExitCode, CliError> {
+        let asked = self.algorithm.as_deref().map(algorithm_named).transpose()?;
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let claims = self.claims(since_1970.as_secs())?;
+        let key = self.key()?;
+        let token = signed(&key, asked, &claims)?;
+        if is_for_the_event_bus(&claims) && !claims.contains_key("aud") && !claims.contains_key("iss") {
+            eprintln!("note: the token names no cell, and the event bus asks for one; see --cell");
+        }
+        println!("{token}");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn claims(&self, now_s: u64) -> Result<Map<String, Value>, CliError> {
+        let exp = now_s.checked_add(self.expires_in_s).filter(|_| self.expires_in_s > 0);
+        let exp = exp.ok_or_else(|| CliError::new("--expires-in-s must be at least 1, and no eternity"))?;
+        let mut claims = Map::new();
+        claims.insert("iat".into(), now_s.into());
+        claims.insert("exp".into(), exp.into());
+        let named = [("aud", &self.cell), ("sub", &self.subject), ("scope", &Some(self.scope.clone()))];
+        for (name, value) in named {
+            if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+                claims.insert(name.into(), value.into());
+            }
+        }
+        for claim in &self.claim {
+            let (name, value) = further_claim(claim)?;
+            claims.insert(name, value);
+        }
+        Ok(claims)
+    }
+
+    fn key(&self) -> Result<Key, CliError> {
+        let mut key = match (&self.secret_file, &self.key_file) {
+            (Some(_), Some(_)) => {
+                return Err(CliError::new("--secret-file and --key-file exclude each other"));
+            }
+            (Some(path), None) => secret_in(path)?,
+            (None, Some(path)) => {
+                let bytes = paths::read_small(path, "the key")?;
+                Key { bytes, source: path.display().to_string(), pem: true, algorithm: None }
+            }
+            (None, None) => match &self.config {
+                Some(path) => return key_of_configuration(path),
+                None => development_secret()?,
+            },
+        };
+        if let Some(path) = &self.config {
+            key.algorithm = configured_jwt(path)?.and_then(|jwt| first_algorithm(&jwt));
+        }
+        Ok(key)
+    }
+}
+
+fn algorithm_named(name: &str) -> Result<Algorithm, CliError> {
+    name.parse().map_err(|_| {
+        CliError::new(format!(
+            "--algorithm {name} is unknown; it is one of HS256 HS384 HS512 RS256 RS384 RS512 PS256 PS384 \
+             PS512 ES256 ES384 EdDSA"
+        ))
+    })
+}
+
+/// `key=json` taken apart.
+fn further_claim(text: &str) -> Result<(String, Value), CliError> {
+    let (name, json) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| CliError::new("--claim takes key=json, such as --claim 'event_types=[\"chat\"]'"))?;
+    let value = serde_json::from_str(json).map_err(|error| {
+        CliError::new(format!(
+            "--claim {name}: the value is not JSON ({error}); a string needs its quotes: \
+             --claim '{name}=\"…\"'"
+        ))
+    })?;
+    Ok((name.into(), value))
+}
+
+/// Signs with the algorithm that was asked for, else the configured one, else one that suits the key.
+fn signed(key: &Key, asked: Option<Algorithm>, claims: &Map<String, Value>) -> Result<String, CliError> {
+    let candidates = match asked.or(key.algorithm) {
+        Some(algorithm) => {
+            let symmetric = algorithm.family() == AlgorithmFamily::Hmac;
+            if symmetric == key.pem {
+                let (has, wants) = if key.pem {
+                    ("a private key", "a secret (--secret-file)")
+                } else {
+                    ("a secret", "a private key (--key-file)")
+                };
+                return Err(CliError::new(format!(
+                    "{algorithm:?} signs with {wants}, but {} holds {has}; give the other, or --algorithm",
+                    key.source
+                )));
+            }
+            vec![algorithm]
+        }
+        None if key.pem => PEM_ALGORITHMS.to_vec(),
+        None => vec![Algorithm::HS256],
+    };
+    if let [only] = candidates[..] {
+        return mint(only, &key.bytes, claims)
+            .map_err(|error| CliError::new(format!("{}: {error}", key.source)));
+    }
+    let minted = candidates.iter().find_map(|&algorithm| mint(algorithm, &key.bytes, claims).ok());
+    minted.ok_or_else(|| {
+        let names: Vec<String> = candidates.iter().map(|name| format!("{name:?}")).collect();
+        CliError::new(format!(
+            "{} does not sign with {}: it must hold a private key in PEM that suits the algorithm \
+             (`openssl pkey -in FILE -noout -text` tells its kind)",
+            key.source,
+            names.join(", ")
+        ))
+    })
+}
+
+/// Whether the scope holds a privilege of the event bus, whose tokens must name their cell.
+fn is_for_the_event_bus(claims: &Map<String, Value>) -> bool {
+    let scope = claims.get("scope").and_then(Value::as_str).unwrap_or_default();
+    scope.split(' ').any(|word| matches!(word, "root" | "event" | "event-read"))
+}
+
+fn development_secret() -> Result<Key, CliError> {
+    let path = paths::state_dir().join("jwt.secret");
+    if !path.try_exists().unwrap_or(true) {
+        return Err(CliError::new(format!(
+            "there is no development secret {} yet: `fanfare serve` creates it; \
+             for another daemon give --config, --secret-file or --key-file",
+            path.display()
+        )));
+    }
+    secret_in(&path)
+}
+
+/// The secret of a file, without the line end that editors and `echo` leave after it.
+fn secret_in(path: &Path) -> Result<Key, CliError> {
+    let mut bytes = paths::read_small(path, "the secret")?;
+    while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        bytes.pop();
+    }
+    secret(bytes, path.display().to_string())
+}
+
+fn secret(bytes: Vec<u8>, source: String) -> Result<Key, CliError> {
+    if bytes.is_empty() {
+        return Err(CliError::new(format!("the secret of {source} is empty")));
+    }
+    if bytes.starts_with(b"-----BEGIN") {
+        return Err(CliError::new(format!(
+            "{source} holds a PEM key, not a secret; give it with --key-file"
+        )));
+    }
+    Ok(Key { bytes, source, pem: false, algorithm: None })
+}
+
+/// The key that the configuration judges with, if one can sign with it.
+fn key_of_configuration(path: &Path) -> Result<Key, CliError> {
+    let source = path.display().to_string();
+    let jwt = configured_jwt(path)?.ok_or_else(|| {
+        CliError::new(format!(
+            "{source} has no `token = {{ jwt = … }}` in [personium]; give --secret-file or --key-file"
+        ))
+    })?;
+    let text = |name| jwt.get(name).and_then(toml::Value::as_str);
+    let mut key = match (text("secret"), text("secret_file")) {
+        (Some(value), _) => secret(value.into(), source)?,
+        (None, Some(file)) => secret_in(Path::new(file))?,
+        (None, None) => {
+            return Err(CliError::new(format!(
+                "{source} knows only public keys, which check tokens but sign none; give --key-file"
+            )));
+        }
+    };
+    key.algorithm = first_algorithm(&jwt);
+    Ok(key)
+}
+
+/// The table `personium.token.jwt` of a configuration.
+fn configured_jwt(path: &Path) -> Result<Option<toml::Table>, CliError> {
+    let source = path.display().to_string();
+    let text = String::from_utf8(paths::read_small(path, "the configuration")?);
+    let text = text.map_err(|_| CliError::new(format!("{source} is not UTF-8 text")))?;
+    let table: toml::Table =
+        toml::from_str(&text).map_err(|error| CliError::new(explain(&source, &text, &error)))?;
+    let found = table.get("personium").and_then(|it| it.get("token")).and_then(|it| it.get("jwt"));
+    Ok(found.and_then(toml::Value::as_table).cloned())
+}
+
+fn first_algorithm(jwt: &toml::Table) -> Option<Algorithm> {
+    jwt.get("algorithms")?.as_array()?.first()?.as_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Command};
+
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Token {
+        Token::from_args(&["token"], arguments).unwrap()
+    }
+
+    fn decoded(token: &str, secret: &[u8]) -> (Algorithm, Map<String, Value>) {
+        let algorithm = jsonwebtoken::decode_header(token).unwrap().alg;
+        let mut validation = jsonwebtoken::Validation::new(algorithm);
+        validation.validate_aud = false;
+        let key = jsonwebtoken::DecodingKey::from_secret(secret);
+        (algorithm, jsonwebtoken::decode(token, &key, &validation).unwrap().claims)
+    }
+
+    #[test]
+    fn claims_are_what_the_options_say() {
+        let token = parsed(&["--cell", "john.doe", "--subject", "me", "--expires-in-s", "60"]);
+        let claims = Value::Object(token.claims(1000).unwrap());
+        let expected = serde_json::json!(
+            {"aud": "john.doe", "sub": "me", "scope": "event-read", "iat": 1000, "exp": 1060});
+        assert_eq!(claims, expected);
+        let token = parsed(&["--scope", "", "--claim", "exp=5", "--claim", "a={\"b\":[1]}"]);
+        let claims = Value::Object(token.claims(1000).unwrap());
+        assert_eq!(claims, serde_json::json!({"iat": 1000, "exp": 5, "a": {"b": [1]}}));
+    }
+
+    #[test]
+    fn a_claim_that_is_not_json_is_refused_with_advice() {
+        assert!(further_claim("name=Ann").unwrap_err().to_string().contains("--claim 'name=\"…\"'"));
+        assert!(further_claim("name").is_err());
+        assert!(further_claim("=1").is_err());
+        assert!(parsed(&["--expires-in-s", "0"]).claims(1).is_err());
+        assert!(parsed(&["--expires-in-s", "18446744073709551615"]).claims(1).is_err());
+    }
+
+    #[test]
+    fn a_secret_file_signs_without_its_line_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        fs::write(&path, "a secret of thirty-two bytes or more\r\n").unwrap();
+        let token = parsed(&["--secret-file", path.to_str().unwrap()]);
+        let claims = token.claims(4_000_000_000).unwrap();
+        let minted = signed(&token.key().unwrap(), None, &claims).unwrap();
+        let (algorithm, read) = decoded(&minted, b"a secret of thirty-two bytes or more");
+        assert_eq!((algorithm, read), (Algorithm::HS256, claims));
+        let wrong = signed(&token.key().unwrap(), Some(Algorithm::RS256), &Map::new());
+        assert!(wrong.unwrap_err().to_string().contains("--key-file"));
+    }
+
+    #[test]
+    fn a_configuration_gives_secret_and_algorithm() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fanfare.toml");
+        let write = |text: &str| fs::write(&path, text).unwrap();
+        let token = parsed(&["--config", path.to_str().unwrap()]);
+        write("[personium]\ntoken = { jwt = { algorithms = [\"HS512\"], secret = \"abc\" } }\n");
+        let key = token.key().unwrap();
+        assert_eq!((key.bytes, key.algorithm), (b"abc".to_vec(), Some(Algorithm::HS512)));
+        write("[personium.token.jwt]\npublic_key_file = \"x\"\n");
+        assert!(token.key().err().unwrap().to_string().contains("give --key-file"));
+        write("[personium]\nanonymous = true\n");
+        assert!(token.key().err().unwrap().to_string().contains("no `token"));
+        write("[personium]\ntoken = { jwt = { secret = \"abc\n");
+        assert!(!token.key().err().unwrap().to_string().contains("abc"));
+    }
+
+    #[test]
+    fn a_key_file_is_told_by_its_kind() {
+        let kinds = [
+            (vec!["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], Algorithm::RS256),
+            (vec!["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"], Algorithm::ES256),
+            (vec!["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"], Algorithm::ES384),
+            (vec!["-algorithm", "ED25519"], Algorithm::EdDSA),
+        ];
+        for (arguments, algorithm) in kinds {
+            let Ok(output) = Command::new("openssl").arg("genpkey").args(arguments).output() else {
+                eprintln!("skipped: openssl is not installed");
+                return;
+            };
+            let key = Key { bytes: output.stdout, source: "key.pem".into(), pem: true, algorithm: None };
+            let token = signed(&key, None, &Map::new()).unwrap();
+            assert_eq!(jsonwebtoken::decode_header(&token).unwrap().alg, algorithm);
+            let error = signed(&key, Some(Algorithm::HS256), &Map::new()).unwrap_err().to_string();
+            assert!(error.contains("--secret-file"), "{error}");
+        }
+    }
+}

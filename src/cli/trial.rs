@@ -1,0 +1,143 @@
+//! The development set-up: what `fanfare serve` runs without a configuration.
+//!
+//! Loopback only, every dialect, the unix feed and a secret of its own in the state directory, so that the
+//! first event arrives a minute after the build.
+
+use super::{CliError, paths};
+use crate::dialect::Kind;
+use crate::token::{Algorithm, mint};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What to do when the set-up's addresses are taken.
+pub(super) const ELSEWHERE: &str = "The development set-up can go elsewhere, for example: \
+    FANFARE_LISTEN_0_ADDRESS=127.0.0.1:8090 FANFARE_ADMIN_ADDRESS=127.0.0.1:9590 fanfare serve";
+
+/// How long the printed tokens are good.
+const TOKEN_S: u64 = 24 * 3600;
+/// Bytes of randomness in the secret.
+const SECRET_BYTES: usize = 32;
+
+/// A development set-up that is ready to be started.
+pub(super) struct Trial {
+    /// The text of its configuration.
+    pub(super) configuration: String,
+    secret: Vec<u8>,
+    directory: PathBuf,
+    socket: PathBuf,
+}
+
+/// Makes the state directory and the secret, if this is the first time.
+pub(super) fn prepare() -> Result<Trial, CliError> {
+    let directory = paths::state_dir();
+    make_private(&directory)?;
+    let secret_file = directory.join("jwt.secret");
+    let secret = secret_in(&secret_file)?;
+    let socket = match std::env::var_os("FANFARE_FEED_UNIX_PATH") {
+        Some(path) => path.into(),
+        None => directory.join("events.sock"),
+    };
+    let dialects: Vec<String> = Kind::ALL.iter().map(|kind| format!("{:?}", kind.name())).collect();
+    // A JSON string is a TOML string.
+    let quoted = |path: &Path| serde_json::Value::String(path.display().to_string()).to_string();
+    let configuration = format!(
+        "[[listen]]\naddress = \"127.0.0.1:8080\"\ndialects = [{}]\n\
+         [admin]\naddress = \"127.0.0.1:9500\"\n\
+         [feed.unix]\npath = {}\nmode = \"0600\"\n\
+         [personium]\ntoken = {{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}\n",
+        dialects.join(", "),
+        quoted(&socket),
+        quoted(&secret_file),
+    );
+    Ok(Trial { configuration, secret, directory, socket })
+}
+
+impl Trial {
+    /// What to paste where, for each dialect.
+    pub(super) fn welcome(&self, address: SocketAddr, admin: Option<SocketAddr>) -> String {
+        let program = program();
+        let mut text = format!(
+            "fanfare runs on {address}, for this machine only; its secret and socket are in {}.\n",
+            self.directory.display()
+        );
+        if let Some(admin) = admin {
+            text += &format!("Health and metrics: http://{admin}/metrics\n");
+        }
+        let socket = if self.socket == paths::default_socket() {
+            String::new()
+        } else {
+            format!(" --socket {}", self.socket.display())
+        };
+        for kind in Kind::ALL {
+            let (path, claims, place, event) = example(*kind);
+            let claims = claims.as_object().cloned().unwrap_or_default();
+            let token = mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default();
+            text += &format!(
+                "\n{}\n  url        ws://{address}{path}\n  token      {token}\n\
+                 \n  follow it  {program} subscribe ws://{address}{path} --token {token}\n\
+                 \n  publish    {program} publish{socket} {place} '{event}'\n",
+                kind.name()
+            );
+        }
+        text + "\nCtrl-C stops it.\n"
+    }
+}
+
+/// The path, the claims of a token, the feed's address and an event, to try a dialect with.
+fn example(kind: Kind) -> (&'static str, serde_json::Value, &'static str, &'static str) {
+    let expires = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) + TOKEN_S;
+    match kind {
+        Kind::PersoniumEvent => (
+            "/demo/__event",
+            serde_json::json!({ "aud": "demo", "scope": "event", "sub": "https://demo.example/#me", "exp": expires }),
+            "event/demo",
+            r#"{"Type":"chat","RequestKey":null,"Schema":"","External":true,"Object":"general","Info":"Hello World","cellId":"demo","Subject":"https:\/\/demo.example\/#me"}"#,
+        ),
+    }
+}
+
+/// The way to call this program from where the user is.
+fn program() -> String {
+    let Ok(program) = std::env::current_exe() else { return "fanfare".into() };
+    let here = std::env::current_dir().ok();
+    let shown =
+        here.and_then(|here| program.strip_prefix(here).map(Path::to_path_buf).ok()).unwrap_or(program);
+    shown.display().to_string()
+}
+
+fn make_private(directory: &Path) -> Result<(), CliError> {
+    let failed = |error: io::Error| {
+        CliError::new(format!(
+            "the state directory {} cannot be used: {error}; set XDG_STATE_HOME to a directory of yours",
+            directory.display()
+        ))
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    let owner = fs::symlink_metadata(directory).map_err(failed)?.uid();
+    if owner != rustix::process::geteuid().as_raw() {
+        return Err(failed(io::Error::other(format!("it belongs to user {owner}"))));
+    }
+    Ok(())
+}
+
+/// The secret in `path`, made if there is none.
+fn secret_in(path: &Path) -> Result<Vec<u8>, CliError> {
+    let failed = |error: &dyn std::fmt::Display| CliError::new(format!("{}: {error}", path.display()));
+    if !path.exists() {
+        let mut bytes = [0; SECRET_BYTES];
+        getrandom::fill(&mut bytes).map_err(|error| failed(&error))?;
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| failed(&error))?;
+        writeln!(file, "{hex}").map_err(|error| failed(&error))?;
+    }
+    paths::read_small(path, "the development secret")
+}

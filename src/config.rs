@@ -1,0 +1,451 @@
+//! The configuration: one TOML file, composed of the settings that each module declares beside its code.
+//!
+//! Every key can be overridden from the environment: `FANFARE_FEED_UNIX_PATH` is `feed.unix.path`, and
+//! `FANFARE_LISTEN_0_ADDRESS` the address of the first listener. What is not a key is refused, with the
+//! nearest that is. Files that the configuration names are read by whoever starts the daemon, not here.
+
+use crate::dialect::{Kind, personium_event};
+use crate::feed::unix;
+use crate::io::runtime::Driver;
+use crate::shard::Limits;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use toml::{Table, Value};
+
+/// Starts the name of an environment variable that overrides a key.
+pub const ENVIRONMENT_PREFIX: &str = "FANFARE_";
+
+/// Threads that may be asked for; more than any machine's CPUs is a slip of the pen.
+const THREADS_MAX: usize = 1024;
+/// Listeners that may be asked for.
+const LISTENERS_MAX: usize = 64;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Shards; one per available CPU when 0.
+    pub threads: usize,
+    /// The CPUs that shards are pinned to, in order; those that the process may use when empty.
+    pub cpus: Vec<usize>,
+    /// Whether shards are pinned at all.
+    pub pin: bool,
+    /// How monoio waits.
+    pub driver: Driver,
+    /// Connections of the whole daemon; as many as there are descriptors when 0.
+    pub max_connections: usize,
+    /// Seconds that a stop may take.
+    pub drain_s: u32,
+    /// Where clients connect.
+    pub listen: Vec<Listen>,
+    /// Where health and metrics are told.
+    pub admin: Option<Admin>,
+    /// Where events come from.
+    pub feed: Feed,
+    /// The shards' bounds.
+    pub limits: Limits,
+    /// What is logged, and how.
+    pub log: Log,
+    /// The dialects `personium-event` and, one day, `personium-topic`.
+    pub personium: personium_event::Settings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            cpus: vec![],
+            pin: true,
+            driver: Driver::Auto,
+            max_connections: 0,
+            drain_s: 10,
+            listen: vec![],
+            admin: None,
+            feed: Feed::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+            personium: personium_event::Settings::default(),
+        }
+    }
+}
+
+/// One `[[listen]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Names of dialects.
+    pub dialects: Vec<String>,
+}
+
+/// `[admin]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Address and port.
+    pub address: SocketAddr,
+}
+
+/// `[feed]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Feed {
+    /// `[feed.unix]`.
+    pub unix: unix::Settings,
+}
+
+/// `[log]`.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// The least severe level that is written.
+    pub level: Level,
+    /// The shape of a line.
+    pub format: Format,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: Level::Info, format: Format::Auto }
+    }
+}
+
+/// A level of severity.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something needs attention.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+}
+
+/// Where log lines go.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// The journal under systemd, else text.
+    Auto,
+    /// Lines on standard error.
+    Text,
+    /// JSON lines on standard error.
+    Json,
+    /// systemd's journal, with fields.
+    Journald,
+}
+
+/// Every key that the environment may override; a number stands for a listener's place.
+pub const KEYS: &[&str] = &[
+    "threads",
+    "cpus",
+    "pin",
+    "driver",
+    "max_connections",
+    "drain_s",
+    "listen.0.address",
+    "listen.0.dialects",
+    "admin.address",
+    "feed.unix.path",
+    "feed.unix.mode",
+    "feed.unix.group",
+    "feed.unix.allow_uids",
+    "feed.unix.allow_gids",
+    "feed.unix.line_bytes_max",
+    "feed.unix.publishers_max",
+    "limits.outbox_bytes_max",
+    "limits.subscriptions_max",
+    "limits.handshake_timeout_s",
+    "limits.head_bytes_max",
+    "limits.close_timeout_s",
+    "log.level",
+    "log.format",
+    "personium.anonymous",
+    "personium.session_s_max",
+    "personium.token_timeout_s",
+    "personium.ping_interval_s",
+    "personium.ping_misses_max",
+    "personium.text_bytes_max",
+    "personium.subscriptions_max",
+    "personium.token.jwt.algorithms",
+    "personium.token.jwt.secret",
+    "personium.token.jwt.secret_file",
+    "personium.token.jwt.public_key_file",
+    "personium.token.jwt.jwks_file",
+    "personium.token.jwt.leeway_s",
+    "personium.token.static.file",
+];
+
+/// Why a configuration was not read.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file's text is wrong.
+    Text(Box<toml::de::Error>),
+    /// An environment variable is wrong; the message says which and why, without its value.
+    Environment(String),
+}
+
+impl Config {
+    /// Reads the text of a file with the overrides of an environment.
+    ///
+    /// # Errors
+    /// When either is not a configuration. What is only contradictory is found by [`Config::problems`].
+    pub fn read(
+        text: &str,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Text(Box::new(error)))?;
+        let mut overrides: Vec<_> = environment
+            .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX) && name != "FANFARE_TOKEN")
+            .collect();
+        if overrides.is_empty() {
+            return Ok(config);
+        }
+        overrides.sort();
+        let mut table: Table = toml::from_str(text).map_err(|error| ConfigError::Text(Box::new(error)))?;
+        let mut config = config;
+        for (name, value) in overrides {
+            put(&mut table, &path_of(&name)?, typed(&value));
+            config = Self::deserialize(Value::Table(table.clone())).map_err(|_| {
+                ConfigError::Environment(format!(
+                    "{name}: the value does not fit the key; see the sample configuration for its form"
+                ))
+            })?;
+        }
+        Ok(config)
+    }
+
+    /// The dialects of a listener, in the order they are asked.
+    ///
+    /// # Errors
+    /// When a name is not a dialect's.
+    pub fn kinds(listen: &Listen) -> Result<Vec<Kind>, String> {
+        let kind = |name: &String| {
+            Kind::named(name).ok_or_else(|| {
+                let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+                format!(
+                    "[[listen]] {}: there is no dialect \"{name}\"{}; this build has: {}",
+                    listen.address,
+                    nearest(name, known.iter().copied()),
+                    known.join(", ")
+                )
+            })
+        };
+        listen.dialects.iter().map(kind).collect()
+    }
+
+    /// What is readable but cannot run, each with what to do.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.listen.is_empty() {
+            problems.push("nothing to listen on: add a [[listen]] with address and dialects".into());
+        }
+        if self.listen.len() > LISTENERS_MAX {
+            problems.push(format!("more than {LISTENERS_MAX} listeners"));
+        }
+        let mut spoken = Vec::new();
+        for listen in &self.listen {
+            match Self::kinds(listen) {
+                Err(problem) => problems.push(problem),
+                Ok(kinds) if kinds.is_empty() => {
+                    problems.push(format!("[[listen]] {}: no dialects: name at least one", listen.address))
+                }
+                Ok(kinds) => spoken.extend(kinds),
+            }
+        }
+        if spoken.contains(&Kind::PersoniumEvent)
+            && self.personium.token.is_none()
+            && !self.personium.anonymous
+        {
+            problems.push(
+                "[personium]: no token judge: add token = { jwt = { … } } or token = { static = { … } }, or \
+                 anonymous = true where everybody may read"
+                    .into(),
+            );
+        }
+        if let Some(Err(error)) = self.personium.token.as_ref().map(|token| token.check()) {
+            problems.push(format!("[personium] token: {error}"));
+        }
+        if self.personium.ping_interval_s == 0 || self.personium.session_s_max == 0 {
+            problems.push("[personium]: ping_interval_s and session_s_max must be at least 1".into());
+        }
+        if self.threads > THREADS_MAX {
+            problems.push(format!("threads = {}: at most {THREADS_MAX}", self.threads));
+        }
+        if self.limits.outbox_bytes_max < self.feed.unix.line_bytes_max {
+            problems.push(format!(
+                "limits.outbox_bytes_max ({}) is less than feed.unix.line_bytes_max ({}): one event could close every client",
+                self.limits.outbox_bytes_max, self.feed.unix.line_bytes_max
+            ));
+        }
+        problems
+    }
+}
+
+/// The key that an environment variable means.
+fn path_of(name: &str) -> Result<Vec<String>, ConfigError> {
+    let wanted = name[ENVIRONMENT_PREFIX.len()..].to_ascii_lowercase();
+    let mut words: Vec<&str> = wanted.split('_').collect();
+    let mut place = None;
+    if words.len() > 2 && words[0] == "listen" && words[1].parse::<usize>().is_ok_and(|n| n < LISTENERS_MAX) {
+        place = Some(std::mem::replace(&mut words[1], "0").to_owned());
+    }
+    let wanted = words.join("_");
+    let variable = |key: &str| key.replace('.', "_");
+    match KEYS.iter().find(|key| variable(key) == wanted) {
+        Some(key) => {
+            let mut path: Vec<String> = key.split('.').map(str::to_owned).collect();
+            if let Some(place) = place {
+                path[1] = place;
+            }
+            Ok(path)
+        }
+        None => {
+            let near = nearest(
+                &wanted,
+                KEYS.iter().map(|key| variable(key)).collect::<Vec<_>>().iter().map(String::as_str),
+            );
+            let near = near
+                .to_ascii_uppercase()
+                .replace("DID YOU MEAN \"", &format!("did you mean \"{ENVIRONMENT_PREFIX}"));
+            Err(ConfigError::Environment(format!("{name} is not a setting{near}")))
+        }
+    }
+}
+
+/// `; did you mean "…"?`, or nothing when nothing is near.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
+    match near {
+        Some((distance, known)) if distance <= 1 + name.len() / 3 => format!("; did you mean \"{known}\"?"),
+        _ => String::new(),
+    }
+}
+
+/// Numbers, booleans and lists as TOML writes them, everything else as text.
+fn typed(value: &str) -> Value {
+    let as_toml =
+        toml::from_str::<Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
+    match as_toml {
+        Some(typed @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_))) => typed,
+        _ => Value::String(value.into()),
+    }
+}
+
+fn put(table: &mut Table, path: &[String], value: Value) {
+    let [first, rest @ ..] = path else { return };
+    if rest.is_empty() {
+        table.insert(first.clone(), value);
+        return;
+    }
+    if let [place, key] = rest
+        && let Ok(place) = place.parse::<usize>()
+    {
+        let list = table.entry(first.clone()).or_insert_with(|| Value::Array(vec![]));
+        if let Value::Array(list) = list {
+            while list.len() <= place {
+                list.push(Value::Table(Table::new()));
+            }
+            if let Value::Table(inner) = &mut list[place] {
+                inner.insert(key.clone(), value);
+            }
+        }
+        return;
+    }
+    let inner = table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(inner) = inner {
+        put(inner, rest, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"
+        [[listen]]
+        address = "127.0.0.1:8080"
+        dialects = ["personium-event"]
+        [personium]
+        anonymous = true
+    "#;
+
+    fn with(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::read(MINIMAL, variables)
+    }
+
+    #[test]
+    fn a_minimal_configuration_can_run() {
+        assert_eq!(with(&[]).unwrap().problems(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file() {
+        let config = with(&[
+            ("FANFARE_FEED_UNIX_PATH", "/run/x.sock"),
+            ("FANFARE_LISTEN_0_ADDRESS", "127.0.0.1:9"),
+            ("FANFARE_LIMITS_OUTBOX_BYTES_MAX", "2097152"),
+            ("FANFARE_FEED_UNIX_ALLOW_UIDS", "[1, 2]"),
+            ("FANFARE_PIN", "false"),
+            ("FANFARE_DRIVER", "io_uring"),
+            ("FANFARE_PERSONIUM_TOKEN_STATIC_FILE", "/tokens"),
+            ("OTHER", "ignored"),
+        ])
+        .unwrap();
+        assert_eq!(config.feed.unix.path.unwrap().to_str(), Some("/run/x.sock"));
+        assert_eq!(config.listen[0].address.port(), 9);
+        assert_eq!(config.listen[0].dialects, ["personium-event"]);
+        assert_eq!(config.limits.outbox_bytes_max, 2_097_152);
+        assert_eq!(config.feed.unix.allow_uids, [1, 2]);
+        assert!(!config.pin);
+        assert_eq!(config.driver, Driver::IoUring);
+        assert!(config.personium.token.is_some());
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named_with_the_nearest_and_without_its_value() {
+        let Err(ConfigError::Environment(message)) = with(&[("FANFARE_FEED_UNIX_PAHT", "/run/x.sock")])
+        else {
+            panic!("accepted");
+        };
+        assert_eq!(
+            message,
+            "FANFARE_FEED_UNIX_PAHT is not a setting; did you mean \"FANFARE_FEED_UNIX_PATH\"?"
+        );
+        let Err(ConfigError::Environment(message)) = with(&[("FANFARE_DRAIN_S", "hush")]) else {
+            panic!("accepted");
+        };
+        assert!(message.starts_with("FANFARE_DRAIN_S") && !message.contains("hush"), "{message}");
+    }
+
+    #[test]
+    fn every_key_of_the_list_is_a_key() {
+        let known_only_with_their_table = ["personium.token.jwt", "admin"];
+        for key in
+            KEYS.iter().filter(|key| !known_only_with_their_table.iter().any(|start| key.starts_with(start)))
+        {
+            let mut table: Table = toml::from_str(MINIMAL).unwrap();
+            let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+            put(&mut table, &path, Value::String("no value of any key but a text's".into()));
+            if let Err(error) = Config::deserialize(Value::Table(table)) {
+                assert!(!error.to_string().contains("unknown field"), "{key}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_run_is_told_with_what_to_do() {
+        let problems = |text: &str| Config::read(text, std::iter::empty()).unwrap().problems().join("\n");
+        assert!(problems("").contains("nothing to listen on"));
+        let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-evnt\"]\n";
+        assert!(problems(listen).contains("did you mean \"personium-event\"?"));
+        let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-event\"]\n";
+        assert!(problems(listen).contains("no token judge"));
+    }
+}

@@ -1,0 +1,291 @@
+//! The trait that every protocol implements, what goes in and what comes out, and the list of protocols.
+//!
+//! A dialect is a state machine without I/O: one value per connection, fed with [`Input`], answering with
+//! [`Actions`]. A conversation with it is data, so its tests need no socket and no clock. Whatever is slow
+//! (judging a token at a remote service, one day a store) is an action out and an input back.
+//!
+//! Adding a protocol is one file in `dialect/` and one line in the list at the end of this file, which
+//! makes the closed enum that a shard stores: no allocation and no virtual call per connection.
+
+pub mod personium_event;
+
+use crate::event::{Event, Parser};
+use crate::frame::{Draft, Publication, put_text};
+use crate::token::{Judge, Verdict};
+use crate::wheel::Now;
+use std::ops::Range;
+
+/// A request to switch to WebSocket, as far as a dialect looks at it.
+#[derive(Clone, Copy, Debug)]
+pub struct Upgrade<'a> {
+    /// The path without the query, as sent.
+    pub path: &'a str,
+    /// The query without `?`; it may hold a token, so it is never logged.
+    pub query: &'a str,
+    /// The `Host` header, or nothing.
+    pub host: &'a str,
+}
+
+/// What a session is told.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A whole text message.
+    Text(&'a str),
+    /// A whole binary message.
+    Binary(&'a [u8]),
+    /// The answer to [`Action::Verify`].
+    Verified(Verdict),
+    /// The moment asked for by [`Action::Deadline`] has come.
+    Deadline,
+    /// An event came for a session that had answered [`Admission::Close`]'s condition; or the connection is
+    /// gone. The last input: whatever is subscribed is given back by [`Action::Unsubscribe`].
+    Gone,
+}
+
+/// What a session asks for. Ranges point into [`Actions::bytes`].
+#[derive(Debug)]
+pub enum Action {
+    /// Answer the handshake with 101.
+    Accept,
+    /// Answer the handshake with this HTTP status and end.
+    Refuse(u16),
+    /// Queue this ready frame.
+    Send(Range<u32>),
+    /// Queue a close frame, end when the peer has answered it.
+    Close(u16, &'static str),
+    /// Receive what is published under this prefix and facet prefix.
+    Subscribe(Range<u32>, Range<u32>),
+    /// The opposite; exactly what was subscribed.
+    Unsubscribe(Range<u32>, Range<u32>),
+    /// Publish to everybody.
+    Publish(Box<Publication>),
+    /// Judge a token; answered by [`Input::Verified`], at once or later.
+    Verify(Range<u32>),
+    /// Send [`Input::Deadline`] at this monotonic moment (ns); replaces the one before.
+    Deadline(u64),
+    /// Ping every `interval_s` from now on; end when `misses_max` in a row stay unanswered.
+    Keepalive {
+        /// Seconds between pings.
+        interval_s: u32,
+        /// Unanswered pings in a row that end the session.
+        misses_max: u8,
+    },
+}
+
+/// The actions of one input, in order, with the bytes they refer to. A shard keeps one and reuses it.
+#[derive(Default)]
+pub struct Actions {
+    /// In the order they are to be done.
+    pub list: Vec<Action>,
+    /// What their ranges point into.
+    pub bytes: Vec<u8>,
+}
+
+impl Actions {
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.bytes.clear();
+    }
+
+    /// Adds an action that needs no bytes.
+    pub fn push(&mut self, action: Action) {
+        self.list.push(action);
+    }
+
+    /// Queues a text message whose payload `fill` appends.
+    pub fn send(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
+        let range = put_text(&mut self.bytes, fill);
+        self.list.push(Action::Send(range));
+    }
+
+    /// Closes with a code and no reason.
+    pub fn close(&mut self, code: u16) {
+        self.list.push(Action::Close(code, ""));
+    }
+
+    /// Subscribes to a prefix, given in parts, and a facet prefix.
+    pub fn subscribe(&mut self, prefix: &[&[u8]], facet: &[u8]) {
+        let (prefix, facet) = (self.keep(prefix), self.keep(&[facet]));
+        self.list.push(Action::Subscribe(prefix, facet));
+    }
+
+    /// Unsubscribes what [`Actions::subscribe`] subscribed.
+    pub fn unsubscribe(&mut self, prefix: &[&[u8]], facet: &[u8]) {
+        let (prefix, facet) = (self.keep(prefix), self.keep(&[facet]));
+        self.list.push(Action::Unsubscribe(prefix, facet));
+    }
+
+    /// Asks for a token to be judged.
+    pub fn verify(&mut self, token: &str) {
+        let token = self.keep(&[token.as_bytes()]);
+        self.list.push(Action::Verify(token));
+    }
+
+    /// The bytes of a range.
+    #[must_use]
+    pub fn get(&self, range: &Range<u32>) -> &[u8] {
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+
+    fn keep(&mut self, parts: &[&[u8]]) -> Range<u32> {
+        let start = self.bytes.len() as u32;
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        start..self.bytes.len() as u32
+    }
+}
+
+/// Whether a publication that matched a subscription goes to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Not to this one.
+    No,
+    /// In this form (see [`Publication::frame`]).
+    Form(u8),
+    /// No, and the session ends with this code.
+    Close(u16),
+}
+
+/// Why a fed event cannot be published. The reason is shown to the publisher.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct Unusable(pub String);
+
+/// What a dialect is given beside its input.
+pub struct Context<'a> {
+    /// The moment of the turn.
+    pub now: Now,
+    /// The settings of every dialect.
+    pub settings: &'a Settings,
+    /// Reads JSON with the shard's own buffers.
+    pub parser: &'a mut Parser,
+    /// Builds publications with the shard's own buffers.
+    pub draft: &'a mut Draft,
+}
+
+/// One protocol: the state of one connection and the rules for events.
+pub trait Dialect: Sized {
+    /// Payload of its pings.
+    const PING: &'static [u8];
+    /// The code that ends a session whose pings stay unanswered.
+    const CLOSE_UNANSWERED: u16;
+    /// The longest message a client may send, in bytes.
+    fn message_bytes_max(settings: &Settings) -> usize;
+
+    /// Claims the request, or declines so that the next dialect of the listener is asked.
+    fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self>;
+
+    /// The next step of the conversation.
+    fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions);
+
+    /// The exact filter, asked once per publication whose address matched a subscription.
+    fn admits(&self, publication: &Publication, now: Now) -> Admission;
+
+    /// Fills `draft` with the address and the forms of an event that was fed for `place` (the part of the
+    /// feed's address after the dialect's word). Runs once per event, however many receive it.
+    ///
+    /// # Errors
+    /// When the place is malformed or the dialect cannot use the event.
+    fn publish(place: &str, event: &Event<'_, '_>, now: Now, draft: &mut Draft) -> Result<(), Unusable>;
+}
+
+/// Makes the closed set of dialects from the list below: the names that configuration uses, the words that
+/// start a feed's address, and the enum that holds any session.
+macro_rules! dialects {
+    ($($variant:ident: $type:ty, $name:literal, word $word:literal, settings $settings:ident: $settings_type:ty;)+) => {
+        /// Which protocol.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Kind { $(#[doc = $name] $variant,)+ }
+
+        impl Kind {
+            /// All, in the order a listener asks them.
+            pub const ALL: &'static [Kind] = &[$(Kind::$variant,)+];
+
+            /// The name that configuration and metrics use.
+            #[must_use]
+            pub const fn name(self) -> &'static str { match self { $(Kind::$variant => $name,)+ } }
+
+            /// The word that starts a feed's address.
+            #[must_use]
+            pub const fn word(self) -> &'static str { match self { $(Kind::$variant => $word,)+ } }
+
+            /// Publishes an event fed for `place`; see [`Dialect::publish`].
+            ///
+            /// # Errors
+            /// As [`Dialect::publish`].
+            pub fn publish(self, place: &str, event: &Event<'_, '_>, now: Now, draft: &mut Draft) -> Result<(), Unusable> {
+                match self { $(Kind::$variant => <$type as Dialect>::publish(place, event, now, draft),)+ }
+            }
+
+            /// Claims a request; see [`Dialect::open`].
+            pub fn open(self, upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<AnyDialect> {
+                match self { $(Kind::$variant => <$type as Dialect>::open(upgrade, context, out).map(AnyDialect::$variant),)+ }
+            }
+
+            /// The longest message of a client.
+            #[must_use]
+            pub fn message_bytes_max(self, settings: &Settings) -> usize {
+                match self { $(Kind::$variant => <$type as Dialect>::message_bytes_max(settings),)+ }
+            }
+
+            /// Payload of the pings.
+            #[must_use]
+            pub const fn ping(self) -> &'static [u8] { match self { $(Kind::$variant => <$type as Dialect>::PING,)+ } }
+
+            /// The code for unanswered pings.
+            #[must_use]
+            pub const fn close_unanswered(self) -> u16 {
+                match self { $(Kind::$variant => <$type as Dialect>::CLOSE_UNANSWERED,)+ }
+            }
+        }
+
+        /// The settings of every dialect, with the judge of its tokens.
+        #[derive(Default)]
+        pub struct Settings {
+            $(#[doc = concat!("Of `", $name, "`.")] pub $settings: $settings_type,)+
+        }
+
+        /// A session of any protocol.
+        pub enum AnyDialect { $(#[doc = $name] $variant($type),)+ }
+
+        impl AnyDialect {
+            /// Which protocol it is.
+            #[must_use]
+            pub const fn kind(&self) -> Kind { match self { $(AnyDialect::$variant(_) => Kind::$variant,)+ } }
+
+            /// See [`Dialect::handle`].
+            pub fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
+                match self { $(AnyDialect::$variant(session) => session.handle(input, context, out),)+ }
+            }
+
+            /// See [`Dialect::admits`].
+            #[inline]
+            #[must_use]
+            pub fn admits(&self, publication: &Publication, now: Now) -> Admission {
+                match self { $(AnyDialect::$variant(session) => session.admits(publication, now),)+ }
+            }
+        }
+    };
+}
+
+dialects! {
+    PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event", settings personium: personium_event::Settings;
+}
+
+impl Kind {
+    /// The dialect of a configured name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Kind> {
+        Kind::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// The judge of the dialect's tokens; `None` when it takes none.
+    #[must_use]
+    pub fn judge(self, settings: &Settings) -> Option<&Judge> {
+        match self {
+            Kind::PersoniumEvent => settings.personium.judge.as_ref(),
+        }
+    }
+}

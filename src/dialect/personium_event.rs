@@ -1,0 +1,399 @@
+//! The Personium event bus, `/{cell}/__event`: a token first, then subscriptions by prefixes of an event's
+//! Type and Object, then events.
+//!
+//! Two spellings live on one endpoint. The *classic* one (Personium 1.6.2) has lower-case keys and seconds
+//! and passes events on as they were fed; the *current* one (1.6.3 and later) has capitalised keys and
+//! milliseconds and events in a shape of its own. So every event has two forms, and a session takes the
+//! spelling of its first token. Every end that the application decides is close code 1000 without a reason.
+//!
+//! An event's topic is its cell and its Object, its facet is its Type. A session that has expired gives up
+//! its subscriptions and watches its whole cell instead: whatever happens there first ends it.
+
+mod command;
+mod text;
+
+use self::command::{Command, Rule, Spelling};
+use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
+use crate::event::Event;
+use crate::frame::{Draft, Publication};
+use crate::token::{Grant, Judge, TokenSettings, Verdict};
+use crate::wheel::Now;
+use smallvec::SmallVec;
+
+/// The byte that starts this dialect's topics.
+const TOPIC: u8 = b'p';
+/// Follows the cell in the topic of an event that has both Type and Object.
+const NAMED: u8 = 1;
+/// Follows the cell in the topic of an event that no rule can match, because one of them is null.
+const UNNAMED: u8 = 2;
+
+/// Longest cell name; Personium's own limit is 128 characters.
+const CELL_BYTES_MAX: usize = 128;
+/// Longest `Info`, `Type` and `Object` that a client may publish; Personium's own limit, in characters.
+const EXTERNAL_CHARS_MAX: usize = 51_200;
+/// Longest RequestKey that a client may choose; Personium's own limit.
+const REQUEST_KEY_CHARS_MAX: usize = 128;
+
+/// The one close code of the application.
+const CLOSE: u16 = 1000;
+
+/// The table `[personium]` of the configuration.
+#[derive(Debug, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Who judges tokens.
+    pub token: Option<TokenSettings>,
+    /// Accept any token as one for reading; for closed networks and trials only.
+    pub anonymous: bool,
+    /// Longest session on one token; Personium's constant is an hour.
+    pub session_s_max: u32,
+    /// How long a connection may stay without an accepted token, or expired.
+    pub token_timeout_s: u32,
+    /// Seconds between pings; proxies cut silent connections after one to five minutes.
+    pub ping_interval_s: u32,
+    /// Unanswered pings in a row that end a session.
+    pub ping_misses_max: u8,
+    /// Longest text message of a client. Personium's is 8,192 characters, which its own tokens can exceed.
+    pub text_bytes_max: usize,
+    /// Rules of one session; a session lists them all on request.
+    pub subscriptions_max: u32,
+    /// Made from `token` when the daemon starts.
+    #[serde(skip)]
+    pub judge: Option<Judge>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            token: None,
+            anonymous: false,
+            session_s_max: 3600,
+            token_timeout_s: 60,
+            ping_interval_s: 60,
+            ping_misses_max: 10,
+            text_bytes_max: 64 * 1024,
+            subscriptions_max: 1000,
+            judge: None,
+        }
+    }
+}
+
+/// One connection to the event bus of a cell.
+pub struct PersoniumEvent {
+    /// The cell's name, then the request's `Host`: tokens may name the cell by its URL.
+    cell_and_host: Box<str>,
+    cell_bytes: u8,
+    spelling: Spelling,
+    live: Option<Box<Live>>,
+}
+
+/// What an accepted token has brought.
+struct Live {
+    expires_at_ns: u64,
+    expired: bool,
+    rules: SmallVec<[Rule; 1]>,
+    /// Prefixes that the token narrows Types and Objects to.
+    narrow: Option<Box<Narrow>>,
+    /// Subject and schema of what the client may publish; `None` when the token allows reading only.
+    author: Option<Box<Author>>,
+}
+
+struct Narrow {
+    types: Option<Box<[Box<str>]>>,
+    objects: Option<Box<[Box<str>]>>,
+}
+
+struct Author {
+    subject: Option<Box<str>>,
+    schema: Option<Box<str>>,
+    cell_id: Option<Box<str>>,
+}
+
+impl Dialect for PersoniumEvent {
+    const PING: &'static [u8] = &[1, 2, 3];
+    const CLOSE_UNANSWERED: u16 = CLOSE;
+
+    fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
+        settings.personium.text_bytes_max
+    }
+
+    fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
+        let cell = cell_of(upgrade)?;
+        out.push(Action::Accept);
+        out.push(Action::Deadline(after(context.now, context.settings.personium.token_timeout_s)));
+        Some(Self {
+            cell_and_host: format!("{cell}{}", upgrade.host).into(),
+            cell_bytes: cell.len() as u8,
+            spelling: Spelling::Classic,
+            live: None,
+        })
+    }
+
+    fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
+        match input {
+            Input::Text(text) => self.message(text, context, out),
+            Input::Binary(_) => {}
+            Input::Verified(Verdict::Granted(grant)) => self.granted(&grant, context, out),
+            Input::Verified(_) => out.close(CLOSE),
+            Input::Deadline => self.deadline(context, out),
+            Input::Gone => self.unsubscribe_all(out),
+        }
+    }
+
+    fn admits(&self, publication: &Publication, now: Now) -> Admission {
+        let Some(live) = &self.live else { return Admission::No };
+        if live.expires_at_ns <= now.monotonic_ns {
+            return Admission::Close(CLOSE);
+        }
+        if let Some(narrow) = &live.narrow {
+            let object = &publication.topic()[usize::from(self.cell_bytes) + 3..];
+            if !narrow.allows(object, publication.facet()) {
+                return Admission::No;
+            }
+        }
+        Admission::Form(self.spelling as u8)
+    }
+
+    fn publish(place: &str, event: &Event<'_, '_>, now: Now, draft: &mut Draft) -> Result<(), Unusable> {
+        if !is_cell(place) {
+            return Err(Unusable(format!(
+                "the address is event/CELL, and a cell has 1 to {CELL_BYTES_MAX} visible characters without a slash"
+            )));
+        }
+        let fields = text::Fields::read(event)?;
+        fields.address(place, draft);
+        draft.text(|payload| payload.extend_from_slice(event.json));
+        draft.text(|payload| fields.current(now, payload));
+        Ok(())
+    }
+}
+
+impl PersoniumEvent {
+    fn cell(&self) -> &str {
+        &self.cell_and_host[..usize::from(self.cell_bytes)]
+    }
+
+    fn host(&self) -> &str {
+        &self.cell_and_host[usize::from(self.cell_bytes)..]
+    }
+
+    fn message(&mut self, text: &str, context: &mut Context<'_>, out: &mut Actions) {
+        let Context { now, settings, parser, draft } = context;
+        let (now, settings) = (*now, &settings.personium);
+        let own = self.live.as_ref().map(|_| self.spelling);
+        let parsed = parser.parse(text.as_bytes(), |event| {
+            let (spelling, command) = Command::read(event, own);
+            self.command(spelling, command, settings, now, draft, out);
+        });
+        if parsed.is_err() {
+            self.command(self.spelling, Command::Unreadable, settings, now, draft, out);
+        }
+    }
+
+    fn command(
+        &mut self,
+        spelling: Spelling,
+        command: Command<'_>,
+        settings: &Settings,
+        now: Now,
+        draft: &mut Draft,
+        out: &mut Actions,
+    ) {
+        if let Command::Token(token) = command {
+            return self.token(spelling, token, settings, now, out);
+        }
+        let cell = &self.cell_and_host[..usize::from(self.cell_bytes)];
+        let Some(live) = &mut self.live else {
+            if !matches!(command, Command::BadToken | Command::Unreadable) {
+                text::error(spelling, Some("AccessToken"), text::Reason::Unauthorized, now, out);
+            }
+            return;
+        };
+        if live.expires_at_ns <= now.monotonic_ns {
+            return out.close(CLOSE);
+        }
+        let spelling = self.spelling;
+        match command {
+            Command::Subscribe(rule) if live.rules.len() < settings.subscriptions_max as usize => {
+                if !live.rules.iter().any(|other| other.selects_the_same(&rule)) {
+                    out.subscribe(&rule.prefix(cell), rule.facet());
+                }
+                live.rules.push(rule);
+                text::done(spelling, "Subscribe", now, out);
+            }
+            Command::Unsubscribe(rule) => {
+                let Some(index) = live.rules.iter().position(|other| *other == rule) else {
+                    return text::error(spelling, Some("Unsubscribe"), text::Reason::NotFound, now, out);
+                };
+                live.rules.remove(index);
+                if !live.rules.iter().any(|other| other.selects_the_same(&rule)) {
+                    out.unsubscribe(&rule.prefix(cell), rule.facet());
+                }
+                text::done(spelling, "Unsubscribe", now, out);
+            }
+            Command::State(wanted) => {
+                let expires_in_s = (live.expires_at_ns - now.monotonic_ns) / 1_000_000_000;
+                text::state(spelling, wanted, cell, expires_in_s, &live.rules, now, out);
+            }
+            Command::Publish(external) => {
+                let publication =
+                    live.author.as_ref().and_then(|author| external.publication(cell, author, now, draft));
+                if let Some(publication) = publication {
+                    out.push(Action::Publish(Box::new(publication)));
+                }
+            }
+            Command::Subscribe(_) => text::error(spelling, Some("Subscribe"), text::Reason::Format, now, out),
+            Command::Malformed(name) => text::error(spelling, name, text::Reason::Format, now, out),
+            Command::Token(_) | Command::BadToken => {
+                text::error(spelling, Some("AccessToken"), text::Reason::Format, now, out);
+            }
+            Command::Unreadable => text::error(spelling, None, text::Reason::Format, now, out),
+        }
+    }
+
+    fn token(&mut self, spelling: Spelling, token: &str, settings: &Settings, now: Now, out: &mut Actions) {
+        if self.live.is_none() {
+            self.spelling = spelling;
+        }
+        if settings.anonymous {
+            self.begin(settings.session_s_max.into(), None, None, settings, now, out);
+        } else {
+            out.verify(token);
+        }
+    }
+
+    fn granted(&mut self, grant: &Grant, context: &mut Context<'_>, out: &mut Actions) {
+        let (now, settings) = (context.now, &context.settings.personium);
+        let may = |wanted: &[&str]| grant.words("scope").any(|word| wanted.contains(&word));
+        let remaining_s = grant.expires_at_ms.saturating_sub(now.unix_ms) / 1000;
+        if !may(&["root", "event", "event-read"]) || !self.is_for_this_cell(grant) || remaining_s == 0 {
+            return out.close(CLOSE);
+        }
+        let types = prefixes(grant, "event_types");
+        let objects = prefixes(grant, "event_objects");
+        let narrow = (types.is_some() || objects.is_some()).then(|| Box::new(Narrow { types, objects }));
+        let text = |claim: &str| grant.text(claim).map(Box::from);
+        let author = may(&["root", "event"]).then(|| {
+            let schema = text("schema").or_else(|| text("azp")).or_else(|| text("client_id"));
+            Box::new(Author { subject: text("sub"), schema, cell_id: text("cell_id") })
+        });
+        self.begin(remaining_s.min(settings.session_s_max.into()), narrow, author, settings, now, out);
+    }
+
+    /// Starts the session, prolongs it, or revives it with the rules that it had.
+    fn begin(
+        &mut self,
+        length_s: u64,
+        narrow: Option<Box<Narrow>>,
+        author: Option<Box<Author>>,
+        settings: &Settings,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        let expires_at_ns = now.monotonic_ns + length_s * 1_000_000_000;
+        let mut rules = SmallVec::new();
+        if let Some(live) = self.live.take() {
+            rules = live.rules;
+            if live.expired {
+                out.unsubscribe(&watch(self.cell()), b"");
+                rules.iter().for_each(|rule| out.subscribe(&rule.prefix(self.cell()), rule.facet()));
+            }
+        }
+        self.live = Some(Box::new(Live { expires_at_ns, expired: false, rules, narrow, author }));
+        text::session(self.spelling, length_s, now, out);
+        out.push(Action::Deadline(expires_at_ns));
+        out.push(Action::Keepalive {
+            interval_s: settings.ping_interval_s,
+            misses_max: settings.ping_misses_max,
+        });
+    }
+
+    /// The token's time, the session's time or the expired session's time is over.
+    fn deadline(&mut self, context: &mut Context<'_>, out: &mut Actions) {
+        let now = context.now;
+        let cell = &self.cell_and_host[..usize::from(self.cell_bytes)];
+        match &mut self.live {
+            Some(live) if live.expires_at_ns > now.monotonic_ns => {
+                out.push(Action::Deadline(live.expires_at_ns));
+            }
+            Some(live) if !live.expired => {
+                live.expired = true;
+                live.rules.iter().for_each(|rule| out.unsubscribe(&rule.prefix(cell), rule.facet()));
+                out.subscribe(&watch(cell), b"");
+                out.push(Action::Deadline(after(now, context.settings.personium.token_timeout_s)));
+            }
+            _ => out.close(CLOSE),
+        }
+    }
+
+    fn unsubscribe_all(&mut self, out: &mut Actions) {
+        let Some(live) = self.live.take() else { return };
+        if live.expired {
+            out.unsubscribe(&watch(self.cell()), b"");
+        } else {
+            live.rules.iter().for_each(|rule| out.unsubscribe(&rule.prefix(self.cell()), rule.facet()));
+        }
+    }
+
+    /// Whether the token's audience or issuer names this cell: by name, or by one of its two URLs.
+    fn is_for_this_cell(&self, grant: &Grant) -> bool {
+        let names_the_cell = |name: &str| {
+            let Some((scheme, rest)) = name.split_once("://") else { return name == self.cell() };
+            let rest = rest.strip_suffix('/').unwrap_or(rest);
+            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+            matches!(scheme, "http" | "https")
+                && host.eq_ignore_ascii_case(self.host())
+                && (path == self.cell()
+                    || (path.is_empty() && cell_of_host(self.host()) == Some(self.cell())))
+        };
+        ["aud", "iss"]
+            .iter()
+            .any(|claim| grant.list(claim).is_some_and(|names| names.into_iter().any(names_the_cell)))
+    }
+}
+
+impl Narrow {
+    fn allows(&self, object: &[u8], kind: &[u8]) -> bool {
+        let allows = |prefixes: &Option<Box<[Box<str>]>>, value: &[u8]| {
+            prefixes.as_ref().is_none_or(|all| all.iter().any(|prefix| value.starts_with(prefix.as_bytes())))
+        };
+        allows(&self.types, kind) && allows(&self.objects, object)
+    }
+}
+
+/// The claim's prefixes; `*` is the one that allows everything. `None` when the token has no such claim.
+fn prefixes(grant: &Grant, claim: &str) -> Option<Box<[Box<str>]>> {
+    let list = grant.list(claim)?;
+    Some(list.into_iter().map(|prefix| if prefix == "*" { "" } else { prefix }.into()).collect())
+}
+
+/// The prefix of every event of a cell.
+fn watch(cell: &str) -> [&[u8]; 3] {
+    [&[TOPIC], cell.as_bytes(), b"\0"]
+}
+
+fn after(now: Now, seconds: u32) -> u64 {
+    now.monotonic_ns + u64::from(seconds) * 1_000_000_000
+}
+
+fn is_cell(name: &str) -> bool {
+    (1..=CELL_BYTES_MAX).contains(&name.len())
+        && !name.contains(|c: char| c == '/' || c == ' ' || c.is_control())
+}
+
+/// The cell of a request: before `/__event` in the path, or else before the first dot of the host.
+fn cell_of<'a>(upgrade: &Upgrade<'a>) -> Option<&'a str> {
+    let path = upgrade.path.strip_suffix('/').unwrap_or(upgrade.path);
+    let before = path.strip_suffix("/__event")?;
+    match before.strip_prefix('/') {
+        Some(cell) => is_cell(cell).then_some(cell),
+        None if before.is_empty() => cell_of_host(upgrade.host),
+        None => None,
+    }
+}
+
+fn cell_of_host(host: &str) -> Option<&str> {
+    let (cell, rest) = host.split_once('.')?;
+    let is_address = rest.split(':').next()?.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    (is_cell(cell) && !is_address).then_some(cell)
+}

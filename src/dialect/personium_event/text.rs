@@ -1,0 +1,347 @@
+//! What a client of the event bus is told, byte for byte.
+//!
+//! The reference prints its replies from Java hash maps with json-simple, so the order of the keys is odd
+//! but stable, and the escaping is json-simple's: `/` is escaped, and so are all control characters and
+//! U+2000–20FF. Both are kept, as clients in the field may have been written against the exact text.
+
+use super::command::{Rule, Spelling};
+use super::{NAMED, TOPIC, UNNAMED};
+use crate::dialect::{Actions, Unusable};
+use crate::event::{
+    Event, TypedScalarValue as _, Value, ValueAsScalar as _, ValueIntoString as _, Writable as _,
+};
+use crate::frame::Draft;
+use crate::wheel::Now;
+use std::io::Write as _;
+
+/// Why a command failed.
+#[derive(Clone, Copy)]
+pub(super) enum Reason {
+    Unauthorized,
+    Format,
+    NotFound,
+    State,
+}
+
+impl Reason {
+    fn text(self, spelling: Spelling) -> &'static str {
+        match (self, spelling) {
+            (Self::Unauthorized, Spelling::Classic) => "unauthorized",
+            (Self::Unauthorized, Spelling::Current) => "Unauthorized",
+            (Self::Format, Spelling::Classic) => "format error",
+            (Self::Format, Spelling::Current) => "Format error",
+            (Self::NotFound, Spelling::Classic) => "subscriptions not found",
+            (Self::NotFound, Spelling::Current) => "Subscriptions not found",
+            (Self::State, Spelling::Classic) => {
+                "invalid state type. allowed status type: [all, subscriptions]"
+            }
+            (Self::State, Spelling::Current) => {
+                "Invalid state type. Allowed status type: [All, Subscriptions]"
+            }
+        }
+    }
+}
+
+/// Writing to a `Vec` cannot fail; this says so once.
+macro_rules! put {
+    ($out:expr, $($argument:tt)*) => { write!($out, $($argument)*).expect("writing to a Vec cannot fail") };
+}
+
+/// The token was accepted.
+pub(super) fn session(spelling: Spelling, expires_in_s: u64, now: Now, out: &mut Actions) {
+    out.send(|out| match spelling {
+        Spelling::Classic => put!(
+            out,
+            r#"{{"response":"success","expires_in":{expires_in_s},"timestamp":{}}}"#,
+            now.unix_ms / 1000
+        ),
+        Spelling::Current => put!(
+            out,
+            r#"{{"Response":"AccessToken","ExpiresIn":{expires_in_s},"Timestamp":{},"Result":"Success"}}"#,
+            now.unix_ms
+        ),
+    });
+}
+
+/// A command was done.
+pub(super) fn done(spelling: Spelling, command: &str, now: Now, out: &mut Actions) {
+    out.send(|out| match spelling {
+        Spelling::Classic => put!(out, r#"{{"response":"success","timestamp":{}}}"#, now.unix_ms / 1000),
+        Spelling::Current => {
+            put!(out, r#"{{"Response":"{command}","Timestamp":{},"Result":"Success"}}"#, now.unix_ms);
+        }
+    });
+}
+
+/// A command was not done. `command` is `None` when it cannot be told which one was meant.
+pub(super) fn error(spelling: Spelling, command: Option<&str>, reason: Reason, now: Now, out: &mut Actions) {
+    let reason = reason.text(spelling);
+    out.send(|out| match spelling {
+        Spelling::Classic => {
+            put!(out, r#"{{"reason":"{reason}","response":"error","timestamp":{}}}"#, now.unix_ms / 1000)
+        }
+        Spelling::Current => {
+            put!(out, r#"{{"Response":"#);
+            Field::of(command).put(out);
+            put!(out, r#","Timestamp":{},"Reason":"{reason}","Result":"Error"}}"#, now.unix_ms);
+        }
+    });
+}
+
+/// The state of the session: its rules, and with `all` its cell and remaining seconds too.
+pub(super) fn state(
+    spelling: Spelling,
+    wanted: &str,
+    cell: &str,
+    expires_in_s: u64,
+    rules: &[Rule],
+    now: Now,
+    out: &mut Actions,
+) {
+    let all = match (spelling, wanted) {
+        (Spelling::Classic, "all") | (Spelling::Current, "All") => true,
+        (Spelling::Classic, "subscriptions") | (Spelling::Current, "Subscriptions") => false,
+        _ => return error(spelling, Some("State"), Reason::State, now, out),
+    };
+    out.send(|out| match spelling {
+        Spelling::Classic => {
+            put!(out, r#"{{"subscriptions":"#);
+            put_rules(rules, ["type", "object"], out);
+            put!(out, r#","response":"success""#);
+            if all {
+                put!(out, r#","cell":"#);
+                put_string(cell, out);
+                put!(out, r#","expires_in":{expires_in_s}"#);
+            }
+            put!(out, r#","timestamp":{}}}"#, now.unix_ms / 1000);
+        }
+        Spelling::Current => {
+            put!(out, r#"{{"Response":"State""#);
+            if all {
+                put!(out, r#","ExpiresIn":{expires_in_s}"#);
+            }
+            put!(out, r#","Subscriptions":"#);
+            put_rules(rules, ["Type", "Object"], out);
+            put!(out, r#","Timestamp":{}"#, now.unix_ms);
+            if all {
+                put!(out, r#","Cell":"#);
+                put_string(cell, out);
+            }
+            put!(out, r#","Result":"Success"}}"#);
+        }
+    });
+}
+
+fn put_rules(rules: &[Rule], [kind, object]: [&str; 2], out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (index, rule) in rules.iter().enumerate() {
+        put!(out, r#"{}{{"{kind}":"#, if index == 0 { "" } else { "," });
+        put_string(&rule.kind, out);
+        put!(out, r#","{object}":"#);
+        put_string(&rule.object, out);
+        out.push(b'}');
+    }
+    out.push(b']');
+}
+
+/// The fields of an event that a dialect's forms are made of.
+pub(super) struct Fields<'t, 'i> {
+    pub(super) kind: Field<'t, 'i>,
+    pub(super) request_key: Field<'t, 'i>,
+    pub(super) schema: Field<'t, 'i>,
+    pub(super) external: bool,
+    pub(super) object: Field<'t, 'i>,
+    pub(super) info: Field<'t, 'i>,
+    /// As fed; `None` means the moment it came.
+    pub(super) timestamp_ms: Option<u64>,
+    pub(super) subject: Field<'t, 'i>,
+}
+
+/// A field's value: mostly text or null, and whatever else a publisher wrote.
+#[derive(Clone, Copy)]
+pub(super) enum Field<'t, 'i> {
+    Null,
+    Text(&'i str),
+    Other(Value<'t, 'i>),
+}
+
+impl<'t, 'i> Fields<'t, 'i> {
+    /// Reads a fed event in one walk over its keys.
+    pub(super) fn read(event: &Event<'t, 'i>) -> Result<Self, Unusable> {
+        let mut found: [Option<Value<'t, 'i>>; 8] = [None; 8];
+        for (key, value) in event.fields() {
+            let index = match key {
+                "Type" => 0,
+                "RequestKey" => 1,
+                "Schema" => 2,
+                "External" => 3,
+                "Object" => 4,
+                "Info" => 5,
+                "Timestamp" => 6,
+                "Subject" => 7,
+                _ => continue,
+            };
+            if found[index].replace(value).is_some() {
+                return Err(Unusable(format!("the key \"{key}\" is written twice")));
+            }
+        }
+        let field = |index: usize| found[index].map_or(Field::Null, Field::of_value);
+        let fields = Self {
+            kind: field(0),
+            request_key: field(1),
+            schema: field(2),
+            external: found[3].and_then(|value| value.as_bool()).unwrap_or(false),
+            object: field(4),
+            info: field(5),
+            timestamp_ms: found[6].and_then(|value| value.as_u64()),
+            subject: field(7),
+        };
+        for (name, field) in [("Type", fields.kind), ("Object", fields.object)] {
+            if matches!(field, Field::Other(_)) {
+                return Err(Unusable(format!("\"{name}\" must be a string or null")));
+            }
+        }
+        Ok(fields)
+    }
+
+    /// Starts `draft` with the event's topic and facet.
+    pub(super) fn address(&self, cell: &str, draft: &mut Draft) {
+        match (self.kind, self.object) {
+            (Field::Text(kind), Field::Text(object)) => {
+                draft.address(
+                    &[&[TOPIC], cell.as_bytes(), b"\0", &[NAMED], object.as_bytes()],
+                    kind.as_bytes(),
+                );
+            }
+            _ => draft.address(&[&[TOPIC], cell.as_bytes(), b"\0", &[UNNAMED]], b""),
+        }
+    }
+
+    /// Appends the classic form of an event that no publisher wrote.
+    pub(super) fn classic(&self, cell_id: &str, out: &mut Vec<u8>) {
+        self.put_common(self.schema, out);
+        out.extend_from_slice(br#","cellId":"#);
+        put_string(cell_id, out);
+        out.extend_from_slice(br#","Subject":"#);
+        self.subject.put(out);
+        out.push(b'}');
+    }
+
+    /// Appends the current form.
+    pub(super) fn current(&self, now: Now, out: &mut Vec<u8>) {
+        let schema = if matches!(self.schema, Field::Text("")) { Field::Null } else { self.schema };
+        self.put_common(schema, out);
+        out.extend_from_slice(br#","Timestamp":"#);
+        put!(out, "{}", self.timestamp_ms.unwrap_or(now.unix_ms));
+        out.extend_from_slice(br#","Subject":"#);
+        self.subject.put(out);
+        out.push(b'}');
+    }
+
+    fn put_common(&self, schema: Field<'_, '_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(br#"{"Type":"#);
+        self.kind.put(out);
+        out.extend_from_slice(br#","RequestKey":"#);
+        self.request_key.put(out);
+        out.extend_from_slice(br#","Schema":"#);
+        schema.put(out);
+        out.extend_from_slice(if self.external { br#","External":true"# } else { br#","External":false"# });
+        out.extend_from_slice(br#","Object":"#);
+        self.object.put(out);
+        out.extend_from_slice(br#","Info":"#);
+        self.info.put(out);
+    }
+}
+
+impl<'t, 'i> Field<'t, 'i> {
+    pub(super) fn of(text: Option<&'i str>) -> Self {
+        text.map_or(Self::Null, Self::Text)
+    }
+
+    fn of_value(value: Value<'t, 'i>) -> Self {
+        match value.into_string() {
+            Some(text) => Self::Text(text),
+            None if value.is_null() => Self::Null,
+            None => Self::Other(value),
+        }
+    }
+
+    fn put(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Null => out.extend_from_slice(b"null"),
+            Self::Text(text) => put_string(text, out),
+            Self::Other(value) => out.extend_from_slice(value.encode().as_bytes()),
+        }
+    }
+}
+
+/// Appends a JSON string with json-simple's escapes.
+fn put_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    let mut index = 0;
+    while let Some(&byte) = bytes.get(index) {
+        if !needs_a_look(byte) {
+            index += 1;
+            continue;
+        }
+        let character = text[index..].chars().next().expect("a leading byte starts a character");
+        let next = index + character.len_utf8();
+        if is_escaped(character) {
+            out.extend_from_slice(&bytes[copied..index]);
+            put_escape(character, out);
+            copied = next;
+        }
+        index = next;
+    }
+    out.extend_from_slice(&bytes[copied..]);
+    out.push(b'"');
+}
+
+/// Whether a byte may start a character that is escaped: ASCII ones, U+0080–009F (C2) and U+2000–20FF (E2).
+/// Bytes inside a character never get here: the loop steps over whole ones.
+fn needs_a_look(byte: u8) -> bool {
+    byte < 0x20 || matches!(byte, b'"' | b'\\' | b'/' | 0x7F | 0xC2 | 0xE2)
+}
+
+fn is_escaped(character: char) -> bool {
+    matches!(character, '"' | '\\' | '/' | '\0'..='\x1F' | '\x7F'..='\u{9F}' | '\u{2000}'..='\u{20FF}')
+}
+
+fn put_escape(character: char, out: &mut Vec<u8>) {
+    match character {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '/' => out.extend_from_slice(b"\\/"),
+        '\x08' => out.extend_from_slice(b"\\b"),
+        '\x0C' => out.extend_from_slice(b"\\f"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        other => put!(out, "\\u{:04X}", u32::from(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_escaped_as_json_simple_does() {
+        let escaped = |text: &str| {
+            let mut out = Vec::new();
+            put_string(text, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(escaped("plain"), r#""plain""#);
+        assert_eq!(escaped("a/b\"c\\d"), r#""a\/b\"c\\d""#);
+        assert_eq!(escaped("\x08\x0C\n\r\t\0\x1F\x7F"), r#""\b\f\n\r\t\u0000\u001F\u007F""#);
+        assert_eq!(escaped("\u{80}\u{9F}\u{A0}é"), "\"\\u0080\\u009F\u{A0}é\"");
+        assert_eq!(
+            escaped("\u{1FFF}\u{2000}\u{2028}\u{20FF}\u{2100}"),
+            "\"\u{1FFF}\\u2000\\u2028\\u20FF\u{2100}\""
+        );
+        assert_eq!(escaped("日本語😀/"), r#""日本語😀\/""#);
+    }
+}

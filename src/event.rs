@@ -1,0 +1,167 @@
+//! An event, parsed once.
+//!
+//! A publisher's JSON is read by simd-json into a reused tape, looked at by the dialect that its address
+//! names, and forgotten: what travels further is a [`Publication`](crate::frame::Publication) of ready
+//! bytes. simd-json unescapes strings in place, so it works on a scratch copy and the bytes that were fed
+//! stay as they were, for the dialects that pass them on verbatim.
+//!
+//! This file knows JSON. It does not know what any dialect expects in it.
+
+pub use simd_json::prelude::{TypedScalarValue, ValueAsScalar, ValueIntoString, Writable};
+pub use simd_json::tape::{Object, Value};
+use simd_json::{Buffers, Tape};
+
+/// Deepest nesting of arrays and objects that is read. serde_json stops at 128 too; no protocol here nests
+/// deeper than 4.
+pub const DEPTH_MAX: usize = 128;
+
+/// Scratch kept between events; what one large event grew beyond this is given back.
+const SCRATCH_BYTES_KEPT: usize = 256 * 1024;
+
+/// Why bytes are not an event. The reason is shown to the publisher.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum EventError {
+    /// Not JSON.
+    #[error("not valid JSON: {0}")]
+    NotJson(String),
+    /// JSON, but no object.
+    #[error("the event is JSON but not an object: write {{…}}")]
+    NotAnObject,
+}
+
+/// Reads JSON objects, keeping its buffers from one to the next. One per thread that reads a feed.
+pub struct Parser {
+    scratch: Vec<u8>,
+    buffers: Buffers,
+    nodes: Tape<'static>,
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self { scratch: Vec::new(), buffers: new_buffers(), nodes: Tape(Vec::new()) }
+    }
+}
+
+impl Parser {
+    /// Parses `json` and shows it to `read`. The event cannot outlive the call: its strings live in the
+    /// parser's scratch.
+    ///
+    /// # Errors
+    /// When `json` is not one JSON object nested at most [`DEPTH_MAX`] deep.
+    pub fn parse<R>(&mut self, json: &[u8], read: impl FnOnce(&Event<'_, '_>) -> R) -> Result<R, EventError> {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(json);
+        self.scratch.resize(json.len() + simd_json::INPUT_PADDING, 0);
+        let mut tape = std::mem::replace(&mut self.nodes, Tape(Vec::new())).reset();
+        let parsed = simd_json::fill_tape_padded(&mut self.scratch, json.len(), &mut self.buffers, &mut tape);
+        let result = match parsed {
+            Err(error) => Err(EventError::NotJson(describe(&error))),
+            Ok(()) => match tape.as_value().as_object() {
+                None => Err(EventError::NotAnObject),
+                Some(object) => Ok(read(&Event { json, object })),
+            },
+        };
+        self.nodes = tape.reset();
+        if self.scratch.capacity() > SCRATCH_BYTES_KEPT {
+            *self = Self::default();
+        }
+        result
+    }
+}
+
+/// One JSON object, as fed and as parsed.
+pub struct Event<'t, 'i> {
+    /// The bytes as they were fed.
+    pub json: &'t [u8],
+    object: Object<'t, 'i>,
+}
+
+impl<'t, 'i> Event<'t, 'i> {
+    /// The object's keys and values in the order they were written, duplicates included.
+    pub fn fields(&self) -> impl Iterator<Item = (&'i str, Value<'t, 'i>)> + '_ {
+        self.object.iter()
+    }
+
+    /// The value of a top-level key; the first when it is written twice.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Value<'t, 'i>> {
+        self.object.get(key)
+    }
+}
+
+fn new_buffers() -> Buffers {
+    Buffers::with_max_depth(0, DEPTH_MAX)
+}
+
+/// simd-json's reason with its position, without its debug noise.
+fn describe(error: &simd_json::Error) -> String {
+    use simd_json::ErrorType;
+    let position = error.index();
+    match error.error() {
+        ErrorType::InvalidUtf8 => "it is not UTF-8".into(),
+        ErrorType::Eof => "it is empty or ends too early".into(),
+        ErrorType::DepthLimitExceeded => format!("nested deeper than {DEPTH_MAX}"),
+        other => format!("{other:?} at byte {position}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Vec<String>, EventError> {
+        Parser::default().parse(json.as_bytes(), |event| {
+            event.fields().map(|(key, value)| format!("{key}={:?}", value.into_string())).collect()
+        })
+    }
+
+    #[test]
+    fn fields_come_unescaped_and_in_order_while_the_fed_bytes_stay() {
+        let json = br#"{"b":"x\/\n","a":null,"b":"2"}"#;
+        let (raw, fields) = Parser::default()
+            .parse(json, |event| {
+                let fields: Vec<_> = event
+                    .fields()
+                    .map(|(key, value)| (key.to_owned(), value.into_string().map(str::to_owned)))
+                    .collect();
+                (event.json.to_vec(), fields)
+            })
+            .unwrap();
+        assert_eq!(raw, json);
+        assert_eq!(
+            fields,
+            [("b".into(), Some("x/\n".into())), ("a".into(), None), ("b".into(), Some("2".into()))]
+        );
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused_with_a_reason() {
+        assert_eq!(read("[1]"), Err(EventError::NotAnObject));
+        assert_eq!(read("null"), Err(EventError::NotAnObject));
+        for bad in ["", " ", "{", "{}}", "{} {}", "{\"a\":}", "nul", "{\"a\":1e999}", "{'a':1}", "\u{feff}{}"]
+        {
+            assert!(matches!(read(bad), Err(EventError::NotJson(_))), "{bad:?}");
+        }
+        assert!(Parser::default().parse(b"{\"a\":\"\xff\"}", |_| ()).is_err());
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(read(&nested(DEPTH_MAX - 2)).is_ok());
+        let error = read(&nested(100_000)).unwrap_err().to_string();
+        assert!(error.contains("nested deeper than 128"), "{error}");
+    }
+
+    #[test]
+    fn one_parser_reads_event_after_event() {
+        let mut parser = Parser::default();
+        for turn in 0..1000 {
+            let json = format!("{{\"n\":\"{turn}\",\"pad\":\"{}\"}}", "x".repeat(turn * 7 % 900));
+            let seen = parser
+                .parse(json.as_bytes(), |event| event.get("n").unwrap().into_string().map(str::to_owned));
+            assert_eq!(seen.unwrap(), Some(turn.to_string()));
+            assert!(parser.parse(b"{broken", |_| ()).is_err());
+        }
+    }
+}

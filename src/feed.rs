@@ -1,0 +1,97 @@
+//! The other side: where events come from. A feed is a dialect's twin: bytes in, publications and bytes out.
+//!
+//! Whatever the transport, an event comes as an address and JSON. The address's first word names the
+//! dialect; the rest is that dialect's to read. An event for a dialect that no listener of this daemon
+//! speaks is good all the same: nobody is there to receive it.
+
+pub mod unix;
+
+use crate::dialect::{Kind, Unusable};
+use crate::event::{EventError, Parser};
+use crate::frame::{Draft, Publication};
+use crate::wheel::Now;
+
+/// Longest address; the longest legal one is a Pulsar topic name.
+pub const ADDRESS_BYTES_MAX: usize = 1024;
+
+/// The words that may start an address, with the least and the most parts that follow each.
+const WORDS: [(&str, usize, usize); 6] =
+    [("event", 1, 1), ("topic", 3, 64), ("wazo", 0, 2), ("channel", 0, 0), ("echo", 1, 1), ("pulsar", 4, 4)];
+
+/// Why a publisher's line is refused. The text is what the publisher reads.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Rejection {
+    /// The address is no address.
+    #[error("{0}")]
+    Address(String),
+    /// The event is no event.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// The dialect cannot use it.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+}
+
+/// Turns addresses and JSON into publications, with buffers of its own. One per feed.
+pub struct Intake {
+    parser: Parser,
+    draft: Draft,
+    spoken: Vec<Kind>,
+}
+
+impl Intake {
+    /// An intake for the dialects that some listener speaks.
+    #[must_use]
+    pub fn new(spoken: Vec<Kind>) -> Self {
+        Self { parser: Parser::default(), draft: Draft::default(), spoken }
+    }
+
+    /// One event. `None` when it is good but nobody speaks its dialect.
+    ///
+    /// # Errors
+    /// When the address or the event is wrong; the reason is for the publisher.
+    pub fn take(&mut self, address: &str, json: &[u8], now: Now) -> Result<Option<Publication>, Rejection> {
+        let (word, place) = split(address)?;
+        let kind = Kind::ALL.iter().find(|kind| kind.word() == word && self.spoken.contains(kind));
+        let draft = &mut self.draft;
+        let spoken = self.parser.parse(json, |event| match kind {
+            None => Ok(false),
+            Some(kind) => kind.publish(place, event, now, draft).map(|()| true),
+        })??;
+        Ok(spoken.then(|| self.draft.finish(now)))
+    }
+}
+
+/// The first word of an address and the rest, after a check of its shape.
+fn split(address: &str) -> Result<(&str, &str), Rejection> {
+    let (word, place) = address.split_once('/').unwrap_or((address, ""));
+    let Some((_, least, most)) = WORDS.into_iter().find(|known| known.0 == word) else {
+        let words = WORDS.map(|known| known.0).join(", ");
+        return Err(Rejection::Address(format!(
+            "unknown address \"{}\": its first word is one of {words}",
+            shown(address)
+        )));
+    };
+    let parts = if address.contains('/') { place.split('/').count() } else { 0 };
+    let empty = place.split('/').any(str::is_empty) && parts > 0;
+    if parts < least || parts > most || empty || address.len() > ADDRESS_BYTES_MAX {
+        return Err(Rejection::Address(format!("malformed address \"{}\": {}", shown(address), shape(word))));
+    }
+    Ok((word, place))
+}
+
+fn shape(word: &str) -> &'static str {
+    match word {
+        "event" => "write event/CELL",
+        "topic" => "write topic/CELL/BOX/PATH",
+        "wazo" => "write wazo, wazo/TENANT or wazo/TENANT/USER",
+        "channel" => "write channel alone",
+        "echo" => "write echo/APP-ID",
+        _ => "write pulsar/DOMAIN/TENANT/NAMESPACE/TOPIC",
+    }
+}
+
+/// At most 64 characters of what a publisher wrote.
+fn shown(text: &str) -> String {
+    text.chars().take(64).flat_map(char::escape_debug).collect()
+}

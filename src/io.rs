@@ -1,0 +1,305 @@
+//! The one part that touches the world: sockets, clocks, files and threads.
+//!
+//! [`start`] brings up one thread per shard, each with its own runtime, listeners and sockets, and returns a
+//! [`Daemon`] to stop or reconfigure them with. In reading order:
+//!
+//! - `listen`: the listening sockets, before any thread is started
+//! - `runtime`: monoio on io_uring, or on epoll
+//! - `watch`: waiting for one descriptor in a task
+//! - `handoff`: the mailboxes, the only way between threads
+//! - `worker`: the turn
+//! - `connection`, `head`: the sockets of clients and their requests
+//! - `publisher`: the unix feed
+//! - `admin`: health and metrics
+//! - `clock`: the time
+
+mod admin;
+mod clock;
+mod connection;
+pub mod handoff;
+mod head;
+pub mod listen;
+mod publisher;
+pub mod runtime;
+mod watch;
+mod worker;
+
+pub use self::clock::now;
+
+use self::connection::{Listener, Sockets};
+use self::handoff::{Mailbox, Parcel};
+use self::runtime::{AnyRuntime, Driver};
+use self::watch::Watched;
+use self::worker::Worker;
+use crate::api::Status;
+use crate::dialect::{Kind, Settings};
+use crate::feed::unix;
+use crate::metrics::Metrics;
+use crate::shard::{Limits, Shard};
+use crate::wheel::TICK_MS;
+use rustix::fd::OwnedFd;
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long publishers have, at a stop, for what they have already sent.
+const FEEDS_STOP_MAX: Duration = Duration::from_secs(1);
+
+/// Everything a daemon needs to start.
+pub struct Plan {
+    /// Threads.
+    pub shards: usize,
+    /// The CPU of each shard, in order; shards beyond the list are not pinned.
+    pub cpus: Vec<usize>,
+    /// How monoio waits.
+    pub driver: Driver,
+    /// Addresses with the dialects that are spoken there.
+    pub listen: Vec<(SocketAddr, Vec<Kind>)>,
+    /// Where health and metrics are told.
+    pub admin: Option<SocketAddr>,
+    /// The unix feed.
+    pub feed: unix::Settings,
+    /// The dialects' settings, judges included.
+    pub settings: Arc<Settings>,
+    /// The shards' bounds.
+    pub limits: Limits,
+}
+
+/// Why a daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address or path cannot be had.
+    #[error(transparent)]
+    Listen(#[from] listen::ListenError),
+    /// A shard has no runtime.
+    #[error(
+        "a shard could not start: {0}. If io_uring is refused here (a container's seccomp profile, or \
+         kernel.io_uring_disabled), set driver = \"auto\" or \"epoll\""
+    )]
+    Runtime(io::Error),
+    /// Anything else.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A running daemon.
+pub struct Daemon {
+    /// The addresses that are listened on, with the ports that were chosen for port 0.
+    pub addresses: Vec<SocketAddr>,
+    /// The admin listener's.
+    pub admin: Option<SocketAddr>,
+    /// The driver that the shards run on.
+    pub driver: &'static str,
+    socket: Option<PathBuf>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What all threads see.
+struct Shared {
+    mailboxes: Arc<[Mailbox]>,
+    metrics: Vec<Arc<Metrics>>,
+    connections: Arc<AtomicUsize>,
+    ready: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Shared {
+    fn status(&self) -> Status {
+        Status {
+            shards: self.metrics.clone(),
+            mailboxes: self.mailboxes.iter().map(|mailbox| mailbox.depth() as u64).collect(),
+            ready: self.ready.load(Relaxed),
+            draining: self.draining.load(Relaxed),
+        }
+    }
+}
+
+/// What one shard's thread takes with it.
+struct Setup {
+    number: usize,
+    cpu: Option<usize>,
+    driver: Driver,
+    listeners: Vec<Listener>,
+    feed: Option<OwnedFd>,
+    feed_settings: unix::Settings,
+    spoken: Vec<Kind>,
+    admin: Option<OwnedFd>,
+    settings: Arc<Settings>,
+    limits: Limits,
+    shared: Arc<Shared>,
+}
+
+/// Starts the daemon: listens everywhere first, then brings up the shards.
+///
+/// # Errors
+/// When something cannot be listened on, or a shard cannot run; what was started ends by itself.
+pub fn start(plan: Plan) -> Result<Daemon, StartError> {
+    let mut addresses = Vec::new();
+    let mut listeners: Vec<Vec<Listener>> = (0..plan.shards).map(|_| Vec::new()).collect();
+    for (address, kinds) in &plan.listen {
+        let sockets = listen::tcp(*address, plan.shards)?;
+        addresses.push(listen::local_address(&sockets[0])?);
+        let kinds: Arc<[Kind]> = kinds.as_slice().into();
+        for (shard, socket) in listeners.iter_mut().zip(sockets) {
+            shard.push(Listener { socket, kinds: Arc::clone(&kinds) });
+        }
+    }
+    let admin = plan.admin.map(|address| listen::tcp(address, 1)).transpose()?.and_then(|mut one| one.pop());
+    let admin_address = admin.as_ref().map(listen::local_address).transpose()?;
+    let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
+    let mailboxes = (0..plan.shards).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
+    let shared = Arc::new(Shared {
+        mailboxes: mailboxes.into(),
+        metrics: (0..plan.shards).map(|_| Arc::default()).collect(),
+        connections: Arc::default(),
+        ready: AtomicBool::new(false),
+        draining: AtomicBool::new(false),
+    });
+    let mut spoken: Vec<Kind> = plan.listen.iter().flat_map(|(_, kinds)| kinds.iter().copied()).collect();
+    spoken.sort_unstable();
+    spoken.dedup();
+    let (report, reports) = mpsc::channel();
+    let mut admin = admin;
+    let mut threads = Vec::new();
+    for (number, listeners) in listeners.into_iter().enumerate() {
+        let setup = Setup {
+            number,
+            cpu: plan.cpus.get(number).copied(),
+            driver: plan.driver,
+            listeners,
+            feed: feed.as_ref().map(OwnedFd::try_clone).transpose()?,
+            feed_settings: plan.feed.clone(),
+            spoken: spoken.clone(),
+            admin: admin.take(),
+            settings: Arc::clone(&plan.settings),
+            limits: plan.limits,
+            shared: Arc::clone(&shared),
+        };
+        let report = report.clone();
+        let thread = std::thread::Builder::new().name(format!("shard-{number}"));
+        threads.push(thread.spawn(move || shard_thread(setup, &report))?);
+    }
+    drop(report);
+    let mut driver = "";
+    for report in reports.iter().take(plan.shards) {
+        driver = report.map_err(StartError::Runtime)?;
+    }
+    shared.ready.store(true, Relaxed);
+    Ok(Daemon { addresses, admin: admin_address, driver, socket: plan.feed.path, shared, threads })
+}
+
+impl Daemon {
+    /// Gives the shards new settings; connections stay.
+    pub fn configure(&self, settings: &Arc<Settings>, limits: Limits) {
+        for mailbox in self.shared.mailboxes.iter() {
+            mailbox.post([Parcel::Configure(Arc::clone(settings), limits)].into_iter());
+        }
+    }
+
+    /// The state that health and metrics tell.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+
+    /// Stops: accepts nothing more, delivers what was fed, closes every session and waits at most `drain`
+    /// for the clients. Returns whether all of them were gone in time.
+    pub fn stop(self, drain: Duration) -> bool {
+        let start = Instant::now();
+        self.shared.draining.store(true, Relaxed);
+        if let Some(path) = &self.socket {
+            let _ = std::fs::remove_file(path);
+        }
+        let post = |parcel: fn() -> Parcel| {
+            self.shared.mailboxes.iter().for_each(|mailbox| mailbox.post([parcel()].into_iter()));
+        };
+        post(|| Parcel::Drain);
+        let publishers = || self.shared.metrics.iter().map(|metrics| metrics.publishers.get()).sum::<u64>();
+        let pause = Duration::from_millis(5);
+        std::thread::sleep(pause);
+        while publishers() > 0 && start.elapsed() < drain.min(FEEDS_STOP_MAX) {
+            std::thread::sleep(pause);
+        }
+        post(|| Parcel::Close);
+        while start.elapsed() < drain && !self.threads.iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(pause);
+        }
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+}
+
+fn shard_thread(setup: Setup, report: &mpsc::Sender<io::Result<&'static str>>) {
+    if let Some(cpu) = setup.cpu {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(cpu);
+        if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+            tracing::warn!(%error, cpu, "a shard could not be pinned to its CPU; it runs on any");
+        }
+    }
+    let mut runtime = match AnyRuntime::build(setup.driver) {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(report.send(Err(error))),
+    };
+    let name = runtime.name();
+    runtime.block_on(async move {
+        if let Err(error) = run_shard(setup, || drop(report.send(Ok(name)))).await {
+            let _ = report.send(Err(error));
+        }
+    });
+}
+
+async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
+    let Setup { number, listeners, settings, limits, shared, .. } = setup;
+    let metrics = Arc::clone(&shared.metrics[number]);
+    let mailbox = &shared.mailboxes[number];
+    let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now());
+    let connections = Arc::clone(&shared.connections);
+    let sockets = Sockets::new(listeners, mailbox.wake_fd(), connections, Arc::clone(&metrics))?;
+    let worker = Worker::new(shard, sockets, Arc::clone(&shared.mailboxes), number);
+    let set = Watched::new(worker.set().try_clone_to_owned()?)?;
+    let worker = Rc::new(RefCell::new(worker));
+    let feed = publisher::Feed::new(setup.feed_settings, setup.spoken, Rc::clone(&worker), metrics);
+    if let Some(listener) = setup.feed {
+        monoio::spawn(Rc::clone(&feed).accept(Watched::new(listener)?));
+    }
+    if let Some(listener) = setup.admin {
+        let shared = Arc::clone(&shared);
+        monoio::spawn(admin::serve(Watched::new(listener)?, Rc::new(move || shared.status())));
+    }
+    monoio::spawn(tick(Rc::clone(&worker)));
+    ready();
+    let mut feeding = true;
+    loop {
+        let more = worker.borrow_mut().turn();
+        if feeding && worker.borrow().draining {
+            feeding = false;
+            feed.stop();
+        }
+        if worker.borrow().is_over() {
+            return Ok(());
+        }
+        if more || !mailbox.sleep() {
+            // Lets the other tasks of this thread have their turn.
+            monoio::spawn(async {}).await;
+        } else if worker.borrow().all_have_room() {
+            set.readable().await?;
+        } else {
+            monoio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Takes a turn at every tick of the wheel.
+async fn tick(worker: Rc<RefCell<Worker>>) {
+    loop {
+        monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
+        worker.borrow_mut().turn_aside();
+    }
+}

@@ -1,0 +1,16 @@
+//! The clocks, read once per turn.
+
+use crate::wheel::Now;
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// The present on both clocks.
+#[must_use]
+pub fn now() -> Now {
+    let monotonic = clock_gettime(ClockId::Monotonic);
+    let unix = clock_gettime(ClockId::Realtime);
+    Now { monotonic_ns: nanoseconds(monotonic), unix_ms: nanoseconds(unix) / 1_000_000 }
+}
+
+fn nanoseconds(time: Timespec) -> u64 {
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

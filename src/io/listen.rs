@@ -1,0 +1,167 @@
+//! Listening: TCP sockets that all shards share a port on, and the unix feed's socket.
+//!
+//! Errors say what to do next: they are the first thing an operator sees.
+
+use crate::feed::unix;
+use rustix::fd::OwnedFd;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
+};
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Connections that wait to be accepted; the kernel lowers it to net.core.somaxconn.
+const BACKLOG: i32 = 65_535;
+
+/// Why listening failed, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another program has the port.
+    #[error("{0} is taken by another program: stop it, or choose another port (who has it: ss -ltnp)")]
+    PortTaken(SocketAddr),
+    /// A port below 1024 without the right to it.
+    #[error("no permission to listen on {0}: use a port above 1023, or grant CAP_NET_BIND_SERVICE")]
+    PortForbidden(SocketAddr),
+    /// An address that this machine does not have.
+    #[error("{0} is not an address of this machine: use one that `ip address` shows, or 0.0.0.0")]
+    NoSuchAddress(SocketAddr),
+    /// A daemon answers on the socket.
+    #[error("{} is in use by a running daemon: stop it, or give feed.unix.path another value", .0.display())]
+    SocketTaken(PathBuf),
+    /// Something else has the path.
+    #[error("{} exists and is not a socket: remove it, or give feed.unix.path another value", .0.display())]
+    NotASocket(PathBuf),
+    /// The group cannot be found.
+    #[error("feed.unix.group: there is no group \"{0}\": create it, or give its number")]
+    NoSuchGroup(String),
+    /// The mode is not octal.
+    #[error("feed.unix.mode: \"{0}\" is not a file mode: write it in octal, like \"0660\"")]
+    BadMode(String),
+    /// Anything else.
+    #[error("{0}: {1}")]
+    Other(String, io::Error),
+}
+
+/// Listens on `address` once per shard. A first exclusive bind makes sure that no other program listens
+/// there: with `SO_REUSEPORT` the kernel would split the connections between the two.
+///
+/// # Errors
+/// When the address cannot be had.
+pub fn tcp(address: SocketAddr, shards: usize) -> Result<Vec<OwnedFd>, ListenError> {
+    let probe = tcp_socket(address, false)?;
+    let actual = SocketAddr::try_from(rustix::net::getsockname(&probe).map_err(|e| other(address, e))?)
+        .map_err(|e| other(address, e))?;
+    drop(probe);
+    (0..shards)
+        .map(|_| {
+            let socket = tcp_socket(actual, true)?;
+            listen(&socket, BACKLOG).map_err(|error| classify(actual, error))?;
+            Ok(socket)
+        })
+        .collect()
+}
+
+/// The address that a listener has, with the port that was chosen for port 0.
+///
+/// # Errors
+/// When the socket is none.
+pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
+}
+
+fn tcp_socket(address: SocketAddr, shared: bool) -> Result<OwnedFd, ListenError> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+        .map_err(|error| other(address, error))?;
+    let set = || {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        sockopt::set_socket_reuseport(&socket, shared)?;
+        // Accepted sockets inherit it.
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        bind(&socket, &address)
+    };
+    set().map_err(|error| classify(address, error))?;
+    Ok(socket)
+}
+
+fn classify(address: SocketAddr, error: rustix::io::Errno) -> ListenError {
+    match error {
+        rustix::io::Errno::ADDRINUSE => ListenError::PortTaken(address),
+        rustix::io::Errno::ACCESS => ListenError::PortForbidden(address),
+        rustix::io::Errno::ADDRNOTAVAIL => ListenError::NoSuchAddress(address),
+        error => other(address, error),
+    }
+}
+
+fn other(address: SocketAddr, error: impl Into<io::Error>) -> ListenError {
+    ListenError::Other(format!("cannot listen on {address}"), error.into())
+}
+
+/// Listens on the feed's path: removes what a dead daemon left, refuses what a live one holds.
+///
+/// # Errors
+/// When the path cannot be had, with what to do about it.
+pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenError> {
+    let failed = |what: &str, error: io::Error| {
+        ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error)
+    };
+    let mode = u32::from_str_radix(&settings.mode, 8).ok().filter(|mode| *mode <= 0o777);
+    let mode = mode.ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
+    let group = settings.group.as_deref().map(group_number).transpose()?;
+    let address = SocketAddrUnix::new(path).map_err(|error| failed("cannot use", error.into()))?;
+    remove_stale(path, &address)?;
+    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+        fs::create_dir_all(directory).map_err(|error| failed("cannot make the directory of", error))?;
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .map_err(|error| failed("cannot make", error.into()))?;
+    // Nobody else may connect before the permissions are what they shall be.
+    let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = bind(&socket, &address);
+    rustix::process::umask(umask);
+    bound.map_err(|error| failed("cannot make", error.into()))?;
+    if let Some(group) = group {
+        std::os::unix::fs::chown(path, None, Some(group))
+            .map_err(|error| failed("cannot give to feed.unix.group", error))?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(|error| failed("cannot set feed.unix.mode of", error))?;
+    listen(&socket, BACKLOG).map_err(|error| failed("cannot listen on", error.into()))?;
+    Ok(socket)
+}
+
+fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
+    let failed = |error: io::Error| {
+        ListenError::Other(format!("feed.unix.path: cannot remove {}", path.display()), error)
+    };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+        Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.into())),
+        Ok(_) => {}
+    }
+    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|error| failed(error.into()))?;
+    match connect(&probe, address) {
+        Err(rustix::io::Errno::CONNREFUSED) => fs::remove_file(path).map_err(failed),
+        _ => Err(ListenError::SocketTaken(path.into())),
+    }
+}
+
+/// The number of a group, from /etc/group.
+fn group_number(name: &str) -> Result<u32, ListenError> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    groups
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.len() >= 3 && fields[0] == name)
+        .and_then(|fields| fields[2].parse().ok())
+        .ok_or_else(|| ListenError::NoSuchGroup(name.into()))
+}

@@ -1,0 +1,214 @@
+//! The unix feed's sockets: a task per publisher, of which there are few.
+//!
+//! A publisher is read only while every shard has room, so a shard that lags slows its publishers and loses
+//! nothing. Replies go out as far as the publisher reads them; beyond a limit they are dropped and counted,
+//! events never.
+
+use super::clock;
+use super::watch::Watched;
+use super::worker::Worker;
+use crate::dialect::Kind;
+use crate::feed::Intake;
+use crate::feed::unix::{Counts, Publisher, Settings};
+use crate::metrics::{Metrics, Origin, Outcome};
+use monoio::time::sleep;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes read at once, and so the most that is handed on without asking for room again.
+const READ_BYTES: usize = 64 * 1024;
+/// Replies kept for a publisher that does not read them.
+const REPLY_BYTES_MAX: usize = 256 * 1024;
+/// How long a publisher waits before it looks again whether the shards have room.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
+/// How long accepting pauses when the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// What every publisher of a shard shares.
+pub(super) struct Feed {
+    settings: Settings,
+    worker: Rc<RefCell<Worker>>,
+    metrics: Arc<Metrics>,
+    intake: RefCell<Intake>,
+    scratch: RefCell<Vec<u8>>,
+    open: RefCell<Vec<Rc<Peer>>>,
+    stopping: Cell<bool>,
+}
+
+/// One publisher's socket and the replies that wait for it.
+struct Peer {
+    socket: Watched,
+    replies: RefCell<Vec<u8>>,
+    replying: Cell<bool>,
+}
+
+impl Feed {
+    pub(super) fn new(
+        settings: Settings,
+        spoken: Vec<Kind>,
+        worker: Rc<RefCell<Worker>>,
+        metrics: Arc<Metrics>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            settings,
+            worker,
+            metrics,
+            intake: RefCell::new(Intake::new(spoken)),
+            scratch: RefCell::new(vec![0; READ_BYTES]),
+            open: RefCell::default(),
+            stopping: Cell::new(false),
+        })
+    }
+
+    /// Lets every publisher finish what it has sent, and takes no more.
+    pub(super) fn stop(&self) {
+        self.stopping.set(true);
+        for peer in self.open.borrow().iter() {
+            let _ = rustix::net::shutdown(&peer.socket, Shutdown::Read);
+        }
+    }
+
+    /// Accepts publishers for as long as the daemon takes any.
+    pub(super) async fn accept(self: Rc<Self>, listener: Watched) {
+        while listener.readable().await.is_ok() && !self.stopping.get() {
+            match rustix::net::accept_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(socket) => self.admit(socket),
+                Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
+                Err(error) => {
+                    self.metrics.accept_errors.add(1);
+                    tracing::warn!(%error, "a publisher could not be accepted; trying again");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Rc<Self>, socket: OwnedFd) {
+        if let Some(refusal) = self.refusal(&socket) {
+            tracing::warn!("{refusal}");
+            let reply = serde_json::json!({ "error": refusal }).to_string() + "\n";
+            let _ = rustix::net::send(&socket, reply.as_bytes(), SendFlags::NOSIGNAL);
+            return;
+        }
+        let Ok(socket) = Watched::new(socket) else {
+            return self.metrics.accept_errors.add(1);
+        };
+        let peer = Rc::new(Peer { socket, replies: RefCell::default(), replying: Cell::new(false) });
+        self.open.borrow_mut().push(Rc::clone(&peer));
+        self.metrics.publishers.add(1);
+        monoio::spawn(Rc::clone(self).serve(peer));
+    }
+
+    fn refusal(&self, socket: &OwnedFd) -> Option<String> {
+        let settings = &self.settings;
+        if self.open.borrow().len() >= settings.publishers_max {
+            return Some("too many publishers (feed.unix.publishers_max)".into());
+        }
+        if settings.allow_uids.is_empty() && settings.allow_gids.is_empty() {
+            return None;
+        }
+        let Ok(peer) = sockopt::socket_peercred(socket) else {
+            return Some("the publisher's user cannot be told".into());
+        };
+        let (uid, gid) = (peer.uid.as_raw(), peer.gid.as_raw());
+        let allowed = settings.allow_uids.contains(&uid) || settings.allow_gids.contains(&gid);
+        (!allowed).then(|| {
+            format!(
+                "user {uid} with group {gid} may not publish (feed.unix.allow_uids, feed.unix.allow_gids)"
+            )
+        })
+    }
+
+    async fn serve(self: Rc<Self>, peer: Rc<Peer>) {
+        let mut publisher = Publisher::default();
+        loop {
+            while !self.worker.borrow().all_have_room() {
+                self.worker.borrow_mut().turn_aside();
+                sleep(ROOM_PAUSE).await;
+            }
+            if peer.socket.readable().await.is_err() || !self.read(&peer, &mut publisher) {
+                break;
+            }
+        }
+        let mut replies = Vec::new();
+        self.count(publisher.end(&mut replies));
+        self.reply(&peer, &replies);
+        self.open.borrow_mut().retain(|open| !Rc::ptr_eq(open, &peer));
+        self.metrics.publishers.sub(1);
+        let _ = rustix::net::shutdown(&peer.socket, Shutdown::Both);
+    }
+
+    /// Reads what is there and hands it on. Returns whether more can come.
+    fn read(self: &Rc<Self>, peer: &Rc<Peer>, publisher: &mut Publisher) -> bool {
+        let mut scratch = self.scratch.borrow_mut();
+        let count = match rustix::net::recv(&peer.socket, &mut scratch[..], RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => return false,
+            Ok((_, count)) => count,
+            Err(Errno::AGAIN | Errno::INTR) => return true,
+            Err(_) => return false,
+        };
+        let (mut publications, mut replies) = (Vec::new(), Vec::new());
+        let counts = publisher.read(
+            &scratch[..count],
+            self.settings.line_bytes_max,
+            &mut self.intake.borrow_mut(),
+            clock::now(),
+            |publication| publications.push(publication),
+            &mut replies,
+        );
+        self.count(counts);
+        let mut worker = self.worker.borrow_mut();
+        worker.hand_out(publications);
+        worker.turn_aside();
+        drop(worker);
+        self.reply(peer, &replies);
+        true
+    }
+
+    fn count(&self, counts: Counts) {
+        let events = &self.metrics.events[Origin::Unix as usize];
+        events[Outcome::Accepted as usize].add(counts.accepted);
+        events[Outcome::Unspoken as usize].add(counts.unspoken);
+        events[Outcome::Rejected as usize].add(counts.rejected);
+    }
+
+    fn reply(self: &Rc<Self>, peer: &Rc<Peer>, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if peer.replies.borrow().len() + bytes.len() > REPLY_BYTES_MAX {
+            return self
+                .metrics
+                .replies_dropped
+                .add(bytes.iter().filter(|byte| **byte == b'\n').count() as u64);
+        }
+        peer.replies.borrow_mut().extend_from_slice(bytes);
+        if !peer.send() && !peer.replying.replace(true) {
+            monoio::spawn(Rc::clone(peer).keep_replying());
+        }
+    }
+}
+
+impl Peer {
+    /// Sends what it can. Returns whether nothing is left, or nobody to have it.
+    fn send(&self) -> bool {
+        let mut replies = self.replies.borrow_mut();
+        let sent = rustix::net::send(&self.socket, &replies, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        match sent {
+            Ok(count) => drop(replies.drain(..count)),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => replies.clear(),
+        }
+        replies.is_empty()
+    }
+
+    async fn keep_replying(self: Rc<Self>) {
+        while self.socket.writable().await.is_ok() && !self.send() {}
+        self.replying.set(false);
+    }
+}

@@ -1,0 +1,150 @@
+//! One shard at work: the turn.
+//!
+//! A turn takes what the mailbox and the sockets have (bounded), lets the shard decide, and writes each
+//! touched connection once. Nothing here waits: the loop around it does.
+
+use super::clock;
+use super::connection::Sockets;
+use super::handoff::{Mailbox, Parcel};
+use crate::frame::Publication;
+use crate::shard::Shard;
+use crate::wheel::{Now, Tick};
+use rustix::fd::BorrowedFd;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Publications of one turn. More would let a burst keep the sockets waiting.
+const TURN_EVENTS_MAX: usize = 64;
+/// Bytes that a turn's own tables may reach before it ends.
+const TURN_BYTES_MAX: usize = 1024 * 1024;
+
+/// A shard with its sockets and its way to the others.
+pub(super) struct Worker {
+    shard: Shard,
+    sockets: Sockets,
+    mailboxes: Arc<[Mailbox]>,
+    number: usize,
+    taken: Vec<Parcel>,
+    waiting: VecDeque<Parcel>,
+    ticked: Tick,
+    /// Takes no more connections and publishers.
+    pub(super) draining: bool,
+    /// Has told every session to end.
+    pub(super) closing: bool,
+}
+
+impl Worker {
+    pub(super) fn new(shard: Shard, sockets: Sockets, mailboxes: Arc<[Mailbox]>, number: usize) -> Self {
+        Self {
+            shard,
+            sockets,
+            mailboxes,
+            number,
+            taken: Vec::new(),
+            waiting: VecDeque::new(),
+            ticked: clock::now().tick(),
+            draining: false,
+            closing: false,
+        }
+    }
+
+    /// The set of the shard's sockets, to be waited for.
+    pub(super) fn set(&self) -> BorrowedFd<'_> {
+        self.sockets.set()
+    }
+
+    /// Whether everything is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.closing && self.shard.is_empty()
+    }
+
+    /// Whether every shard takes more publications.
+    pub(super) fn all_have_room(&self) -> bool {
+        self.mailboxes.iter().all(Mailbox::has_room)
+    }
+
+    /// Hands publications to every shard in the same order. This shard's own part waits for its next turn.
+    pub(super) fn hand_out(&self, publications: Vec<Publication>) {
+        let publications: Vec<Arc<Publication>> = publications.into_iter().map(Arc::new).collect();
+        if publications.is_empty() {
+            return;
+        }
+        let parcels = || publications.iter().map(|publication| Parcel::Publication(Arc::clone(publication)));
+        for (number, mailbox) in self.mailboxes.iter().enumerate() {
+            if number == self.number {
+                mailbox.post_quietly(parcels());
+            } else {
+                mailbox.post(parcels());
+            }
+        }
+    }
+
+    /// One turn. Returns whether there is more to do at once.
+    pub(super) fn turn(&mut self) -> bool {
+        let now = clock::now();
+        self.mailboxes[self.number].rise();
+        let delivered = self.deliver(now);
+        // While some shard lags, clients that publish wait with all others: nothing of theirs is dropped.
+        let mut more = false;
+        if self.all_have_room() {
+            let (more_ready, woken) = self.sockets.poll(&mut self.shard, now);
+            more = more_ready;
+            if woken {
+                self.mailboxes[self.number].hush();
+            }
+        }
+        let published = self.shard.take_published();
+        self.hand_out(published);
+        if now.tick() != self.ticked {
+            self.ticked = now.tick();
+            self.shard.tick(now);
+            self.sockets.tick(now);
+        }
+        self.flush(now, delivered);
+        more || !self.waiting.is_empty()
+    }
+
+    /// A turn taken by another task than the one that waits for the set; that one is woken if there is more
+    /// to do, and sleeps on otherwise.
+    pub(super) fn turn_aside(&mut self) {
+        let mailbox = self.number;
+        if self.turn() || self.is_over() || !self.mailboxes[mailbox].sleep() {
+            self.mailboxes[mailbox].wake();
+        }
+    }
+
+    /// Returns how many publications were delivered.
+    fn deliver(&mut self, now: Now) -> usize {
+        if self.waiting.is_empty() {
+            self.mailboxes[self.number].take(&mut self.taken);
+            self.waiting.extend(self.taken.drain(..));
+        }
+        let mut delivered = 0;
+        while delivered < TURN_EVENTS_MAX && self.shard.turn_bytes() < TURN_BYTES_MAX {
+            let Some(parcel) = self.waiting.pop_front() else { break };
+            match parcel {
+                Parcel::Publication(publication) => {
+                    delivered += 1;
+                    self.shard.deliver(&publication, now);
+                }
+                Parcel::Configure(settings, limits) => self.shard.configure(settings, limits),
+                Parcel::Drain => {
+                    self.draining = true;
+                    self.sockets.stop_accepting();
+                }
+                Parcel::Close => {
+                    self.closing = true;
+                    self.shard.drain(now);
+                }
+            }
+        }
+        delivered
+    }
+
+    fn flush(&mut self, now: Now, delivered: usize) {
+        let Self { shard, sockets, .. } = self;
+        shard.flush(now, |id, bytes| sockets.write(id, bytes));
+        sockets.settle(shard);
+        shard.end_turn(if delivered > 0 { clock::now() } else { now });
+    }
+}

@@ -1,0 +1,59 @@
+//! fanfare takes events from local programs and fans them out to very many WebSocket clients, in the
+//! protocols that those clients already speak.
+//!
+//! # The tour
+//!
+//! In reading order; a file imports only what stands above it, and a folder's files only that and each
+//! other. `tests/tidy.rs` holds this list against the code.
+//!
+//! Values, which know nothing of the world:
+//!
+//! - [`wheel`]: the time, and the timers of one shard
+//! - [`event`]: an event, parsed once
+//! - [`frame`]: ready wire bytes, and the publication that carries them
+//! - [`trie`]: topic and facet prefixes → subscribers
+//! - [`message`]: the inbound half of WebSocket: bytes → messages
+//! - [`outbox`]: what is on its way to each connection, without a queue for each
+//!
+//! Protocols, as state machines without I/O:
+//!
+//! - [`token`]: what a token grants
+//! - [`dialect`]: the trait, its inputs and actions, the list of protocols; `dialect/` has one file for each
+//! - [`feed`]: the other side, where events come from; `feed/` has one file for each
+//! - [`metrics`]: what is counted
+//!
+//! One shard, and what is said over HTTP:
+//!
+//! - [`api`]: refusals, health, metrics
+//! - [`shard`]: sessions, their subscriptions, timers and outboxes
+//!
+//! The world:
+//!
+//! - [`io`]: sockets, clocks, files and threads; the only part that may name them, beside the commands
+//! - [`config`]: the configuration file, composed of every module's settings
+//! - [`cli`]: the commands of the program
+//!
+//! # Invariants
+//!
+//! - No task, timer or buffer belongs to an idle connection.
+//! - No clock is read, no file opened and no thread started outside `io` and the commands.
+//! - No event is parsed twice, and no frame is built twice or copied per receiver.
+//! - No queue is unbounded: each has a named limit with its reason.
+//! - Nothing a peer or a feed sends can panic the daemon.
+//! - There is no `unsafe` code.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod dialect;
+pub mod event;
+pub mod feed;
+pub mod frame;
+pub mod io;
+pub mod message;
+pub mod metrics;
+pub mod outbox;
+pub mod shard;
+pub mod token;
+pub mod trie;
+pub mod wheel;

@@ -1,0 +1,185 @@
+//! What is counted, and how: one set of counters per shard, written by that shard alone.
+//!
+//! A single writer needs no locked instruction: a counter is loaded and stored relaxed, which costs what an
+//! ordinary addition costs, and whoever reads the metrics adds the shards up. Turning them into text is
+//! [`api`](crate::api)'s business.
+
+use crate::dialect::Kind;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A number that its one writer raises, lowers or sets.
+#[derive(Debug, Default)]
+pub struct Number(AtomicU64);
+
+impl Number {
+    /// Adds; the caller is the only writer.
+    #[inline]
+    pub fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    /// Subtracts; the caller is the only writer.
+    #[inline]
+    pub fn sub(&self, amount: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(amount), Relaxed);
+    }
+
+    /// Sets; the caller is the only writer.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// Reads, from any thread.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Upper bounds of the latency buckets, in microseconds: from one loopback send to a stuck shard.
+pub const LATENCY_BOUNDS_US: [u64; 16] = [
+    25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    5_000_000,
+];
+
+/// How a handshake ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Handshake {
+    /// 101.
+    Accepted,
+    /// No dialect of the listener has this path.
+    NotFound,
+    /// Refused by the dialect.
+    Refused,
+    /// Not a WebSocket handshake, or not a correct one.
+    Malformed,
+    /// Too large or too slow.
+    Limit,
+    /// No room for another connection, or the daemon is stopping.
+    Shed,
+}
+
+impl Handshake {
+    /// All, with the names that metrics use.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Accepted, "accepted"),
+        (Self::NotFound, "not_found"),
+        (Self::Refused, "refused"),
+        (Self::Malformed, "malformed"),
+        (Self::Limit, "limit"),
+        (Self::Shed, "shed"),
+    ];
+}
+
+/// What became of a fed event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Outcome {
+    /// Handed to every shard.
+    Accepted,
+    /// Good, but for a dialect that no listener speaks.
+    Unspoken,
+    /// Answered with an error.
+    Rejected,
+}
+
+impl Outcome {
+    /// All, with the names that metrics use.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Accepted, "accepted"), (Self::Unspoken, "unspoken"), (Self::Rejected, "rejected")];
+}
+
+/// Where events come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Origin {
+    /// The unix feed.
+    Unix,
+    /// WebSocket clients.
+    Client,
+}
+
+impl Origin {
+    /// All, with the names that metrics use.
+    pub const ALL: [(Self, &'static str); 2] = [(Self::Unix, "unix"), (Self::Client, "client")];
+}
+
+/// Why a session was ended by the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum End {
+    /// Its dialect decided so.
+    Dialect,
+    /// It read too slowly.
+    Slow,
+    /// It left pings unanswered.
+    Unanswered,
+    /// It broke the protocol.
+    Violation,
+    /// A limit of the daemon.
+    Limit,
+    /// The daemon stopped.
+    Drain,
+}
+
+impl End {
+    /// All, with the names that metrics use.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Dialect, "dialect"),
+        (Self::Slow, "slow"),
+        (Self::Unanswered, "unanswered"),
+        (Self::Violation, "violation"),
+        (Self::Limit, "limit"),
+        (Self::Drain, "drain"),
+    ];
+}
+
+/// The counters of one shard.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Open sockets, whatever their state.
+    pub connections: Number,
+    /// Sessions by dialect.
+    pub sessions: [Number; Kind::ALL.len()],
+    /// Entries of the trie.
+    pub subscriptions: Number,
+    /// Bytes of the trie.
+    pub subscription_bytes: Number,
+    /// Handshakes by end.
+    pub handshakes: [Number; Handshake::ALL.len()],
+    /// Events by origin and outcome.
+    pub events: [[Number; Outcome::ALL.len()]; Origin::ALL.len()],
+    /// Frames of events handed to sessions, by dialect.
+    pub deliveries: [Number; Kind::ALL.len()],
+    /// Messages received, by dialect.
+    pub messages: [Number; Kind::ALL.len()],
+    /// Bytes given to sockets.
+    pub bytes_out: Number,
+    /// Bytes taken from sockets.
+    pub bytes_in: Number,
+    /// Bytes waiting for sockets that refused them.
+    pub outbox_bytes: Number,
+    /// Sessions ended by the daemon, by reason.
+    pub ends: [Number; End::ALL.len()],
+    /// Accepts that failed for want of descriptors or memory.
+    pub accept_errors: Number,
+    /// Feed lines' replies that were dropped because their publisher does not read.
+    pub replies_dropped: Number,
+    /// Open connections of publishers.
+    pub publishers: Number,
+    /// Publish-to-write latency: counts per bucket, the last one for the rest.
+    pub latency: [Number; LATENCY_BOUNDS_US.len() + 1],
+    /// Sum of the latencies in nanoseconds.
+    pub latency_sum_ns: Number,
+}
+
+impl Metrics {
+    /// Counts one event's time from its acceptance to the end of its last write on this shard.
+    pub fn latency(&self, nanoseconds: u64) {
+        let microseconds = nanoseconds / 1000;
+        let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < microseconds);
+        self.latency[bucket].add(1);
+        self.latency_sum_ns.add(nanoseconds);
+    }
+}

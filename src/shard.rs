@@ -1,0 +1,684 @@
+//! One shard: its sessions, their subscriptions, timers and outboxes.
+//!
+//! A shard is a value. `io` tells it what happened (accepted, a request, a message, a publication, a tick)
+//! and then lets it flush; it answers by queueing bytes and naming the connections that are over. The same
+//! shard runs under a simulated clock and network in the tests.
+//!
+//! A publication costs one walk of the trie, then per recipient a stamp (several subscriptions of one
+//! session deliver one copy), the dialect's exact filter, and a step in the outbox; the connection is put on
+//! the dirty list once a turn, whatever it gets.
+
+use crate::dialect::{Action, Actions, Admission, AnyDialect, Context, Input, Kind, Settings, Upgrade};
+use crate::event::Parser;
+use crate::frame::{self, Draft, Publication};
+use crate::message::{Received, Violation};
+use crate::metrics::{End, Handshake, Metrics, Origin, Outcome};
+use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
+use crate::token::Verdict;
+use crate::trie::Trie;
+use crate::wheel::{NEVER, Now, TICK_MS, Tick, Wheel, ticks};
+use slab::Slab;
+use std::sync::Arc;
+use tungstenite::protocol::frame::coding::{Control, OpCode};
+
+/// A connection of this shard. Reused after the connection is gone.
+pub type Id = u32;
+
+/// Bounds of a shard; the configuration's table `[limits]`.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes waiting for one client before it counts as too slow. Centrifugo's default is 1 MiB too; NATS
+    /// allows 64 MiB, Redis 32 MiB.
+    pub outbox_bytes_max: usize,
+    /// Subscriptions of all sessions together; each costs about 100 bytes.
+    pub subscriptions_max: usize,
+    /// Seconds for the whole head of a request.
+    pub handshake_timeout_s: u32,
+    /// Bytes of the head of a request; nginx allows 8 KiB per line, Tomcat 8 KiB in all.
+    pub head_bytes_max: usize,
+    /// Seconds a peer has to answer a close frame.
+    pub close_timeout_s: u32,
+    /// Connections of the whole daemon; the configuration's `max_connections`.
+    #[serde(skip)]
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            outbox_bytes_max: 1024 * 1024,
+            subscriptions_max: 10_000_000,
+            handshake_timeout_s: 10,
+            head_bytes_max: 16 * 1024,
+            close_timeout_s: 5,
+            connections_max: usize::MAX,
+        }
+    }
+}
+
+/// Close code of a client that reads too slowly, or for which there is no room: try again later.
+const CLOSE_TRY_LATER: u16 = 1013;
+/// Close code of a daemon that stops.
+const CLOSE_GOING_AWAY: u16 = 1001;
+/// Seconds that a peer has to close its side after everything was said.
+const LINGER_S: u64 = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The request has not come in full.
+    Head,
+    /// The dialect has the request and has not answered.
+    Opening,
+    Open,
+    /// We have sent a close frame and wait for the peer's.
+    Closing,
+    /// Nothing more is said once the outbox is empty.
+    Ending,
+    /// The outbox is empty and our side is shut; the peer may have more to say that nobody reads.
+    Over,
+}
+
+struct Session {
+    dialect: Option<AnyDialect>,
+    /// The 101 response, while the dialect has not accepted.
+    response: Option<Box<[u8]>>,
+    outbox: Outbox,
+    /// The last publication that looked at this session.
+    stamp: u32,
+    deadline: Tick,
+    ping_at: Tick,
+    ping_interval: Tick,
+    misses: u8,
+    misses_max: u8,
+    phase: Phase,
+    dirty: bool,
+}
+
+/// What flushing found out about a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Everything has been said: shut the sending side.
+    Finished(Id),
+    /// The socket refuses bytes: call [`Shard::writable`] when it takes them again.
+    Blocked(Id),
+    /// The connection no longer exists here: close the socket.
+    Gone(Id),
+}
+
+/// See the module.
+pub struct Shard {
+    sessions: Slab<Session>,
+    trie: Trie,
+    wheel: Wheel,
+    turn: Turn,
+    dirty: Vec<Id>,
+    candidates: Vec<u32>,
+    sequence: u32,
+    pings: [Option<FrameId>; Kind::ALL.len()],
+    shared: Shared,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    published: Vec<Publication>,
+    events: Vec<Event>,
+    latencies: Vec<u64>,
+    due: Vec<u32>,
+}
+
+/// What dialects are lent.
+struct Shared {
+    settings: Arc<Settings>,
+    parser: Parser,
+    draft: Draft,
+    actions: Actions,
+}
+
+impl Shard {
+    /// A shard without connections.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, limits: Limits, metrics: Arc<Metrics>, now: Now) -> Self {
+        Self {
+            sessions: Slab::new(),
+            trie: Trie::new(),
+            wheel: Wheel::new(now.tick()),
+            turn: Turn::default(),
+            dirty: Vec::new(),
+            candidates: Vec::new(),
+            sequence: 0,
+            pings: [None; Kind::ALL.len()],
+            shared: Shared {
+                settings,
+                parser: Parser::default(),
+                draft: Draft::default(),
+                actions: Actions::default(),
+            },
+            limits,
+            metrics,
+            published: Vec::new(),
+            events: Vec::new(),
+            latencies: Vec::new(),
+            due: Vec::new(),
+        }
+    }
+
+    /// Replaces the settings; sessions stay as they are.
+    pub fn configure(&mut self, settings: Arc<Settings>, limits: Limits) {
+        self.shared.settings = settings;
+        self.limits = limits;
+    }
+
+    /// Connections in any state.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is no connection.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// A new connection, whose request is awaited.
+    pub fn accept(&mut self, now: Now) -> Id {
+        let deadline = now.tick() + ticks(self.limits.handshake_timeout_s.into());
+        let id = self.sessions.insert(Session {
+            dialect: None,
+            response: None,
+            outbox: Outbox::default(),
+            stamp: self.sequence,
+            deadline,
+            ping_at: NEVER,
+            ping_interval: 0,
+            misses: 0,
+            misses_max: 0,
+            phase: Phase::Head,
+            dirty: false,
+        }) as Id;
+        self.wheel.schedule(id, deadline);
+        self.metrics.connections.set(self.sessions.len() as u64);
+        id
+    }
+
+    /// Whether another connection may come, with so many in the whole daemon.
+    #[must_use]
+    pub fn has_room(&self, connections: usize) -> bool {
+        connections < self.limits.connections_max
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether some dialect would claim a request, were it a correct one.
+    pub fn claims(&mut self, upgrade: &Upgrade<'_>, kinds: &[Kind], now: Now) -> bool {
+        let Shared { settings, parser, draft, actions } = &mut self.shared;
+        let mut context = Context { now, settings, parser, draft };
+        kinds.iter().any(|kind| kind.open(upgrade, &mut context, actions).is_some())
+    }
+
+    /// Whether the connection still waits for its request.
+    #[must_use]
+    pub fn awaits_request(&self, id: Id) -> bool {
+        self.sessions.get(id as usize).is_some_and(|session| session.phase == Phase::Head)
+    }
+
+    /// The longest message the connection may send; `None` when nothing it sends matters any more.
+    #[must_use]
+    pub fn message_bytes_max(&self, id: Id) -> Option<usize> {
+        let session = self.sessions.get(id as usize)?;
+        let kind = session.dialect.as_ref()?.kind();
+        matches!(session.phase, Phase::Opening | Phase::Open | Phase::Closing)
+            .then(|| kind.message_bytes_max(&self.shared.settings))
+    }
+
+    /// A correct WebSocket request: asks the dialects in turn. `response` is the 101 to send on acceptance.
+    /// Returns whether one has claimed it.
+    pub fn upgrade(
+        &mut self,
+        id: Id,
+        upgrade: &Upgrade<'_>,
+        kinds: &[Kind],
+        response: &[u8],
+        now: Now,
+    ) -> bool {
+        let Shared { settings, parser, draft, actions } = &mut self.shared;
+        actions.clear();
+        let mut context = Context { now, settings, parser, draft };
+        let Some(dialect) = kinds.iter().find_map(|kind| kind.open(upgrade, &mut context, actions)) else {
+            return false;
+        };
+        self.metrics.sessions[dialect.kind() as usize].add(1);
+        let session = &mut self.sessions[id as usize];
+        session.dialect = Some(dialect);
+        session.response = Some(response.into());
+        session.phase = Phase::Opening;
+        session.deadline = NEVER;
+        self.perform(id, now);
+        true
+    }
+
+    /// Answers a request that no dialect gets with ready bytes, and ends the connection.
+    pub fn respond(&mut self, id: Id, response: &[u8], handshake: Handshake, now: Now) {
+        self.metrics.handshakes[handshake as usize].add(1);
+        self.queue(id, response, now);
+        self.finish(id, now);
+    }
+
+    /// Something whole from a client.
+    pub fn receive(&mut self, id: Id, received: Received<'_>, now: Now) {
+        let Some(session) = self.sessions.get_mut(id as usize) else { return };
+        let phase = session.phase;
+        match received {
+            Received::Close(payload) if phase == Phase::Closing => {
+                let _ = payload;
+                self.finish(id, now);
+            }
+            Received::Close(payload) if phase == Phase::Open => {
+                let mut echo = Vec::with_capacity(payload.len() + 2);
+                frame::put_frame(OpCode::Control(Control::Close), payload, &mut echo);
+                self.queue(id, &echo, now);
+                self.finish(id, now);
+            }
+            _ if phase != Phase::Open => {}
+            Received::Pong => session.misses = 0,
+            Received::Ping(payload) => {
+                let mut pong = Vec::with_capacity(payload.len() + 2);
+                frame::put_frame(OpCode::Control(Control::Pong), payload, &mut pong);
+                self.queue(id, &pong, now);
+            }
+            Received::Text(text) => self.tell(id, Input::Text(text), now),
+            Received::Binary(bytes) => self.tell(id, Input::Binary(bytes), now),
+            Received::Close(_) => {}
+        }
+    }
+
+    /// A client broke the protocol.
+    pub fn violate(&mut self, id: Id, violation: Violation, now: Now) {
+        self.close(id, violation.close_code(), "", End::Violation, now);
+        // What follows cannot be read, so no answer is awaited.
+        if self.sessions.contains(id as usize) {
+            self.finish(id, now);
+        }
+    }
+
+    /// The peer has sent its last byte, or the socket failed.
+    pub fn lost(&mut self, id: Id, now: Now) {
+        if self.sessions.contains(id as usize) {
+            self.remove(id, now);
+        }
+    }
+
+    /// The socket takes bytes again. Its outbox leaves at the end of the turn.
+    pub fn writable(&mut self, id: Id) {
+        if let Some(session) = self.sessions.get_mut(id as usize) {
+            session.outbox.unblock();
+            self.mark_dirty(id);
+        }
+    }
+
+    /// Hands a publication to every session that subscribes to it.
+    pub fn deliver(&mut self, publication: &Arc<Publication>, now: Now) {
+        self.latencies.push(publication.accepted.monotonic_ns);
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        let (sessions, candidates) = (&mut self.sessions, &mut self.candidates);
+        candidates.clear();
+        self.trie.matches(publication.topic(), publication.facet(), |id| {
+            let stamp = &mut sessions[id as usize].stamp;
+            if *stamp != sequence {
+                *stamp = sequence;
+                candidates.push(id);
+            }
+        });
+        let candidates = std::mem::take(&mut self.candidates);
+        let mut frames: [Option<FrameId>; 4] = [None; 4];
+        let mut deliveries = [0u64; Kind::ALL.len()];
+        for &id in &candidates {
+            let session = &mut self.sessions[id as usize];
+            let Some(dialect) = &session.dialect else { continue };
+            if session.phase != Phase::Open {
+                continue;
+            }
+            match dialect.admits(publication, now) {
+                Admission::No => {}
+                Admission::Close(code) => self.close(id, code, "", End::Dialect, now),
+                Admission::Form(form) => {
+                    let turn = &mut self.turn;
+                    let frame = *frames[form as usize].get_or_insert_with(|| turn.share(publication, form));
+                    deliveries[dialect.kind() as usize] += 1;
+                    if self.push(id, frame) {
+                        self.slow(id, now);
+                    }
+                }
+            }
+        }
+        self.candidates = candidates;
+        for (counter, count) in self.metrics.deliveries.iter().zip(deliveries) {
+            if count > 0 {
+                counter.add(count);
+            }
+        }
+    }
+
+    /// What clients have published since the last call, to be handed to every shard, this one included.
+    pub fn take_published(&mut self) -> Vec<Publication> {
+        std::mem::take(&mut self.published)
+    }
+
+    /// Does what the time asks for.
+    pub fn tick(&mut self, now: Now) {
+        let mut due = std::mem::take(&mut self.due);
+        due.clear();
+        due.extend_from_slice(self.wheel.advance(now.tick()));
+        for &id in &due {
+            if self.sessions.contains(id as usize) {
+                self.visit(id, now);
+            }
+        }
+        due.shrink_to(1024);
+        self.due = due;
+        self.metrics.subscriptions.set(self.trie.len() as u64);
+        self.metrics.subscription_bytes.set(self.trie.bytes() as u64);
+    }
+
+    /// Ends every session: the daemon stops.
+    pub fn drain(&mut self, now: Now) {
+        let ids: Vec<Id> = self.sessions.iter().map(|(id, _)| id as Id).collect();
+        for id in ids {
+            match self.sessions[id as usize].phase {
+                Phase::Head | Phase::Opening => self.finish(id, now),
+                Phase::Open => self.close(id, CLOSE_GOING_AWAY, "", End::Drain, now),
+                Phase::Closing | Phase::Ending | Phase::Over => {}
+            }
+        }
+    }
+
+    /// What is to be done to connections since the last call.
+    pub fn take_events(&mut self) -> impl Iterator<Item = Event> + use<> {
+        std::mem::take(&mut self.events).into_iter()
+    }
+
+    /// Writes what the turn has queued, one write per connection, and ends the turn. `write` gets the bytes
+    /// for a connection; [`Shard::take_events`] says what is left to do with it.
+    pub fn flush(&mut self, now: Now, mut write: impl FnMut(Id, &[u8]) -> Sent) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut bytes_out = 0;
+        for id in dirty.drain(..) {
+            let Some(session) = self.sessions.get_mut(id as usize) else { continue };
+            if !std::mem::take(&mut session.dirty) {
+                continue;
+            }
+            let before = session.outbox.backlog_bytes() as u64;
+            let flushed = self.turn.flush(&mut session.outbox, |bytes| {
+                let sent = write(id, bytes);
+                if let Sent::Bytes(count) = sent {
+                    bytes_out += count as u64;
+                }
+                sent
+            });
+            let after = session.outbox.backlog_bytes() as u64;
+            if before != after {
+                self.metrics.outbox_bytes.add(after.wrapping_sub(before));
+            }
+            match flushed {
+                Flushed::Broken => self.remove(id, now),
+                Flushed::Blocked => self.events.push(Event::Blocked(id)),
+                Flushed::Waiting => {}
+                Flushed::Empty if session.phase == Phase::Ending => {
+                    session.phase = Phase::Over;
+                    session.deadline = now.tick() + ticks(LINGER_S);
+                    self.wheel.schedule(id, session.deadline);
+                    self.events.push(Event::Finished(id));
+                }
+                Flushed::Empty => {}
+            }
+        }
+        self.dirty = dirty;
+        self.turn.end();
+        self.pings = [None; Kind::ALL.len()];
+        self.metrics.bytes_out.add(bytes_out);
+    }
+
+    /// Counts the turn's latencies at the moment its writes were done.
+    pub fn end_turn(&mut self, now: Now) {
+        for accepted_ns in self.latencies.drain(..) {
+            self.metrics.latency(now.monotonic_ns.saturating_sub(accepted_ns));
+        }
+    }
+
+    /// Bytes that this turn holds in tables; a turn ends before they grow without bound.
+    #[must_use]
+    pub fn turn_bytes(&self) -> usize {
+        self.turn.bytes()
+    }
+
+    fn tell(&mut self, id: Id, input: Input<'_>, now: Now) {
+        let session = &mut self.sessions[id as usize];
+        let Some(dialect) = &mut session.dialect else { return };
+        if matches!(input, Input::Text(_) | Input::Binary(_)) {
+            self.metrics.messages[dialect.kind() as usize].add(1);
+        }
+        let Shared { settings, parser, draft, actions } = &mut self.shared;
+        actions.clear();
+        dialect.handle(input, &mut Context { now, settings, parser, draft }, actions);
+        self.perform(id, now);
+    }
+
+    /// Does what the dialect has asked for, in order. An answer that comes at once is told at the end.
+    fn perform(&mut self, id: Id, now: Now) {
+        let actions = std::mem::take(&mut self.shared.actions);
+        let mut verdict = None;
+        for action in &actions.list {
+            if self.sessions[id as usize].dialect.is_none() {
+                break;
+            }
+            match action {
+                Action::Accept => self.answer_upgrade(id, now),
+                Action::Refuse(status) => {
+                    self.respond(id, &crate::api::refusal(*status), Handshake::Refused, now);
+                }
+                Action::Send(range) => self.queue(id, actions.get(range), now),
+                Action::Close(code, reason) => self.close(id, *code, reason, End::Dialect, now),
+                Action::Subscribe(prefix, facet) => {
+                    let full = self.trie.len() >= self.limits.subscriptions_max;
+                    if full || self.trie.insert(actions.get(prefix), actions.get(facet), id).is_err() {
+                        self.close(id, CLOSE_TRY_LATER, "too many subscriptions", End::Limit, now);
+                    }
+                }
+                Action::Unsubscribe(prefix, facet) => {
+                    self.trie.remove(actions.get(prefix), actions.get(facet), id);
+                }
+                Action::Publish(_) => {}
+                Action::Verify(token) => verdict = Some(self.judge(id, actions.get(token), now)),
+                Action::Deadline(at_ns) => {
+                    let tick = (at_ns.div_ceil(TICK_MS * 1_000_000)) as Tick;
+                    self.sessions[id as usize].deadline = tick;
+                }
+                Action::Keepalive { interval_s, misses_max } => {
+                    let session = &mut self.sessions[id as usize];
+                    session.ping_interval = ticks(u64::from(*interval_s)).max(1);
+                    session.ping_at = now.tick() + session.ping_interval;
+                    session.misses = 0;
+                    session.misses_max = *misses_max;
+                }
+            }
+        }
+        self.shared.actions = actions;
+        for action in self.shared.actions.list.drain(..) {
+            if let Action::Publish(publication) = action {
+                self.metrics.events[Origin::Client as usize][Outcome::Accepted as usize].add(1);
+                self.published.push(*publication);
+            }
+        }
+        self.reschedule(id);
+        if let Some(verdict) = verdict {
+            self.tell(id, Input::Verified(verdict), now);
+        }
+    }
+
+    fn answer_upgrade(&mut self, id: Id, now: Now) {
+        let session = &mut self.sessions[id as usize];
+        session.phase = Phase::Open;
+        if let Some(response) = session.response.take() {
+            self.metrics.handshakes[Handshake::Accepted as usize].add(1);
+            self.queue(id, &response, now);
+        }
+    }
+
+    fn judge(&self, id: Id, token: &[u8], now: Now) -> Verdict {
+        let settings = &self.shared.settings;
+        let judge =
+            self.sessions[id as usize].dialect.as_ref().and_then(|dialect| dialect.kind().judge(settings));
+        match (judge, std::str::from_utf8(token)) {
+            (Some(judge), Ok(token)) => judge.judge(token, now.unix_ms),
+            _ => Verdict::Refused(crate::token::Refusal::Malformed),
+        }
+    }
+
+    /// Queues bytes for one connection.
+    fn queue(&mut self, id: Id, bytes: &[u8], now: Now) {
+        let frame = self.turn.own(bytes);
+        if self.push(id, frame) {
+            self.slow(id, now);
+        }
+    }
+
+    /// Queues a frame. Returns whether the connection holds more than it may.
+    #[inline]
+    fn push(&mut self, id: Id, frame: FrameId) -> bool {
+        let session = &mut self.sessions[id as usize];
+        let held = self.turn.push(&mut session.outbox, frame);
+        if !session.dirty {
+            session.dirty = true;
+            self.dirty.push(id);
+        }
+        held > self.limits.outbox_bytes_max
+    }
+
+    fn mark_dirty(&mut self, id: Id) {
+        let session = &mut self.sessions[id as usize];
+        if !std::mem::replace(&mut session.dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+
+    /// The client reads too slowly: what it has not begun to get is dropped and it is told to come again.
+    fn slow(&mut self, id: Id, now: Now) {
+        let session = &mut self.sessions[id as usize];
+        if session.phase != Phase::Open {
+            return;
+        }
+        let before = session.outbox.backlog_bytes() as u64;
+        self.turn.abandon(&mut session.outbox);
+        self.metrics.outbox_bytes.add((session.outbox.backlog_bytes() as u64).wrapping_sub(before));
+        self.close(id, CLOSE_TRY_LATER, "too slow", End::Slow, now);
+    }
+
+    fn close(&mut self, id: Id, code: u16, reason: &str, end: End, now: Now) {
+        match self.sessions[id as usize].phase {
+            Phase::Head | Phase::Opening => return self.finish(id, now),
+            Phase::Closing | Phase::Ending | Phase::Over => return,
+            Phase::Open => {}
+        }
+        self.metrics.ends[end as usize].add(1);
+        self.sessions[id as usize].phase = Phase::Closing;
+        self.queue(id, &frame::close(code, reason), now);
+        self.leave(id, now);
+        let session = &mut self.sessions[id as usize];
+        session.deadline = now.tick() + ticks(self.limits.close_timeout_s.into());
+        session.ping_at = NEVER;
+        self.reschedule(id);
+    }
+
+    /// Says nothing more than what is queued.
+    fn finish(&mut self, id: Id, now: Now) {
+        self.leave(id, now);
+        let session = &mut self.sessions[id as usize];
+        if matches!(session.phase, Phase::Ending | Phase::Over) {
+            return;
+        }
+        session.phase = Phase::Ending;
+        session.deadline = now.tick() + ticks(self.limits.close_timeout_s.into());
+        session.ping_at = NEVER;
+        self.reschedule(id);
+        self.mark_dirty(id);
+    }
+
+    /// Lets the dialect give back what it holds.
+    fn leave(&mut self, id: Id, now: Now) {
+        let Some(mut dialect) = self.sessions[id as usize].dialect.take() else { return };
+        self.metrics.sessions[dialect.kind() as usize].sub(1);
+        let Shared { settings, parser, draft, .. } = &mut self.shared;
+        let mut actions = Actions::default();
+        dialect.handle(Input::Gone, &mut Context { now, settings, parser, draft }, &mut actions);
+        for action in &actions.list {
+            if let Action::Unsubscribe(prefix, facet) = action {
+                self.trie.remove(actions.get(prefix), actions.get(facet), id);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: Id, now: Now) {
+        self.leave(id, now);
+        self.wheel.cancel(id);
+        let mut session = self.sessions.remove(id as usize);
+        self.metrics.outbox_bytes.sub(session.outbox.backlog_bytes() as u64);
+        self.turn.discard(&mut session.outbox);
+        self.metrics.connections.set(self.sessions.len() as u64);
+        self.events.push(Event::Gone(id));
+    }
+
+    fn reschedule(&mut self, id: Id) {
+        let session = &self.sessions[id as usize];
+        self.wheel.schedule(id, session.deadline.min(session.ping_at));
+    }
+
+    /// The wheel has come to this connection: does what is due and schedules the next visit.
+    fn visit(&mut self, id: Id, now: Now) {
+        let tick = now.tick();
+        let session = &mut self.sessions[id as usize];
+        if session.deadline <= tick {
+            session.deadline = NEVER;
+            match session.phase {
+                Phase::Head => {
+                    self.respond(id, &crate::api::refusal(408), Handshake::Limit, now);
+                }
+                Phase::Opening | Phase::Open => self.tell(id, Input::Deadline, now),
+                Phase::Closing | Phase::Ending | Phase::Over => return self.remove(id, now),
+            }
+        }
+        let session = &mut self.sessions[id as usize];
+        if session.ping_at <= tick {
+            if session.misses >= session.misses_max {
+                let code = session
+                    .dialect
+                    .as_ref()
+                    .map_or(CLOSE_GOING_AWAY, |dialect| dialect.kind().close_unanswered());
+                return self.close(id, code, "", End::Unanswered, now);
+            }
+            session.misses += 1;
+            session.ping_at = tick + session.ping_interval;
+            self.ping(id, now);
+        }
+        self.reschedule(id);
+    }
+
+    fn ping(&mut self, id: Id, now: Now) {
+        let Some(dialect) = &self.sessions[id as usize].dialect else { return };
+        let kind = dialect.kind();
+        let frame = match self.pings[kind as usize] {
+            Some(frame) => frame,
+            None => {
+                let mut bytes = Vec::new();
+                frame::put_frame(OpCode::Control(Control::Ping), kind.ping(), &mut bytes);
+                *self.pings[kind as usize].insert(self.turn.own(&bytes))
+            }
+        };
+        if self.push(id, frame) {
+            self.slow(id, now);
+        }
+    }
+}

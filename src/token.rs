@@ -1,0 +1,276 @@
+//! What a token grants, and who judges it.
+//!
+//! In the order things happen: the configuration names a judge ([`TokenSettings`]); whoever may touch
+//! files reads the one it names ([`TokenSettings::file`]); [`Judge::new`] turns both into a judge, or says
+//! what to change; [`Judge::judge`] turns the text a client sent into a [`Verdict`]. Every judge gives the
+//! same [`Grant`]: a set of claims and the moment they end, so that a dialect asks "which topics" and "until
+//! when" without knowing whether a signature or a list answered.
+//!
+//! What a claim means is not known here: `aud`, `iss` and `scope` are compared where the cell, hub or channel
+//! is known.
+//!
+//! What is absent here: a clock (`now_ms` is an argument), files, threads, the network, and anything kept
+//! from one judgement to the next. Nothing a token says is looked up anywhere before its signature holds:
+//! `kid` is compared with the names of keys that are already here, and `jku`, `x5u` and `jwk` are not read.
+//! No `Debug` or `Display` of this module shows a token, a secret or the value of a claim.
+
+mod fixed;
+mod jwks;
+mod jwt;
+mod key;
+mod mint;
+mod settings;
+
+use std::fmt;
+
+pub use jsonwebtoken::Algorithm;
+use serde_json::{Map, Value};
+
+pub use fixed::{EntryProblem, Static, StaticError};
+pub use jwks::JwksError;
+pub use jwt::Jwt;
+pub use key::KeyError;
+pub use mint::{MintError, mint};
+pub use settings::{JwtSettings, StaticSettings, TokenSettings};
+
+/// Longest token that is looked at, in bytes. Longer ones are refused before anything is decoded. Servers
+/// commonly allow 8 KiB of request headers in all, so a token that arrived in one is well below this.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// Latest time a claim may name, in unix seconds: the end of the year 9999. It keeps every time derived from
+/// a claim far from overflow, and it catches the common slip of writing `exp` in milliseconds.
+pub const UNIX_S_MAX: u64 = 253_402_300_799;
+
+/// [`Grant::expires_at_ms`] of a token that never expires; only a static token can be one.
+pub const NEVER_MS: u64 = u64::MAX;
+
+/// What a judged token grants: claims in their universal form, whatever judge they came from.
+#[derive(Clone, PartialEq)]
+pub struct Grant {
+    /// The first moment, in unix milliseconds, at which the same token is refused as expired; the leeway is
+    /// included. [`NEVER_MS`] when it never is, so add to it with `saturating_add` only.
+    pub expires_at_ms: u64,
+    claims: Map<String, Value>,
+}
+
+impl Grant {
+    /// A grant of these claims until `expires_at_ms`.
+    pub fn new(expires_at_ms: u64, claims: Map<String, Value>) -> Self {
+        Self { expires_at_ms, claims }
+    }
+
+    /// The claim as it was written, or `None` when the token does not have it.
+    pub fn claim(&self, claim: &str) -> Option<&Value> {
+        self.claims.get(claim)
+    }
+
+    /// The claim if it is a string.
+    ///
+    /// ```
+    /// # use fanfare::token::Grant;
+    /// # let serde_json::Value::Object(claims) = serde_json::json!({"sub": "alice", "n": 1}) else { panic!() };
+    /// let grant = Grant::new(0, claims);
+    /// assert_eq!(grant.text("sub"), Some("alice"));
+    /// assert_eq!(grant.text("n"), None);
+    /// ```
+    pub fn text(&self, claim: &str) -> Option<&str> {
+        self.claims.get(claim)?.as_str()
+    }
+
+    /// The words of a claim that is a space-separated string (as `scope` is, RFC 8693 section 4.2) or an
+    /// array of strings. An absent claim and a claim of any other type have no words.
+    ///
+    /// ```
+    /// # use fanfare::token::Grant;
+    /// # let serde_json::Value::Object(claims) = serde_json::json!({"scope": "event  root"}) else { panic!() };
+    /// let grant = Grant::new(0, claims);
+    /// assert!(grant.words("scope").eq(["event", "root"]));
+    /// assert_eq!(grant.words("absent").count(), 0);
+    /// ```
+    pub fn words<'a>(&'a self, claim: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let (text, items) = match self.claims.get(claim) {
+            Some(Value::String(text)) => (text.as_str(), [].as_slice()),
+            Some(Value::Array(items)) if items.iter().all(Value::is_string) => ("", items.as_slice()),
+            _ => ("", [].as_slice()),
+        };
+        text.split(' ').filter(|word| !word.is_empty()).chain(items.iter().filter_map(Value::as_str))
+    }
+
+    /// The strings of a claim that is one string or an array of strings (as `aud` is, RFC 7519 section
+    /// 4.1.3). `None` only when the token does not have the claim. A claim of any other type, or an array
+    /// with anything but strings in it, is an empty list: a claim that narrows a grant and is written
+    /// wrongly then lets nothing through, rather than everything.
+    ///
+    /// ```
+    /// # use fanfare::token::Grant;
+    /// # let serde_json::Value::Object(claims) =
+    /// #     serde_json::json!({"aud": "cell", "event_types": ["a", 1]}) else { panic!() };
+    /// let grant = Grant::new(0, claims);
+    /// assert_eq!(grant.list("aud"), Some(vec!["cell"]));
+    /// assert_eq!(grant.list("event_types"), Some(vec![]));
+    /// assert_eq!(grant.list("absent"), None);
+    /// ```
+    pub fn list(&self, claim: &str) -> Option<Vec<&str>> {
+        Some(match self.claims.get(claim)? {
+            Value::String(text) => vec![text],
+            Value::Array(items) => items.iter().map(Value::as_str).collect::<Option<_>>().unwrap_or_default(),
+            _ => Vec::new(),
+        })
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("expires_at_ms", &self.expires_at_ms)
+            .field("claims", &format_args!("[{} redacted]", self.claims.len()))
+            .finish()
+    }
+}
+
+/// What a judge says about a token.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// The token is good and grants this.
+    Granted(Grant),
+    /// The token is not good.
+    Refused(Refusal),
+    /// A remote judge has to be asked; the answer comes back later.
+    Ask,
+}
+
+impl From<Result<Grant, Refusal>> for Verdict {
+    fn from(result: Result<Grant, Refusal>) -> Self {
+        match result {
+            Ok(grant) => Self::Granted(grant),
+            Err(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+/// Why a token is refused. Always the client's fault, or its issuer's; the text is fit for a log, as it has
+/// no part of the token in it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// Longer than [`TOKEN_BYTES_MAX`].
+    #[error("the token is longer than {TOKEN_BYTES_MAX} bytes")]
+    TooLong,
+    /// Not three parts of base64url, or a part is not the JSON object it has to be.
+    #[error("the token is not a well-formed JWT")]
+    Malformed,
+    /// `alg` is not one of the configured algorithms (`none` never is).
+    #[error("the token names an algorithm that is not configured")]
+    Algorithm,
+    /// `crit` is there; no extension it could name is implemented (RFC 7515 section 4.1.11).
+    #[error("the token demands a header extension that is not implemented")]
+    Extension,
+    /// No configured key has the token's `kid` and fits its `alg`.
+    #[error("the token names a key that is not configured")]
+    UnknownKey,
+    /// No key that fits made this signature.
+    #[error("the token's signature does not hold")]
+    Signature,
+    /// There is no `exp`.
+    #[error("the token has no exp claim")]
+    MissingExpiry,
+    /// `exp` is not a number from 0 to [`UNIX_S_MAX`].
+    #[error("the token's exp claim is not a time in unix seconds")]
+    BadExpiry,
+    /// `nbf` is there and is not a number from 0 to [`UNIX_S_MAX`].
+    #[error("the token's nbf claim is not a time in unix seconds")]
+    BadNotBefore,
+    /// The time is `exp` plus the leeway, or later.
+    #[error("the token has expired")]
+    Expired,
+    /// The time plus the leeway is before `nbf`.
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// Not one of the static tokens.
+    #[error("the token is not one of the configured tokens")]
+    UnknownToken,
+}
+
+/// Whoever decides what a token grants. It is `Send + Sync` and never changes: after a reload, build another.
+#[derive(Debug)]
+pub enum Judge {
+    /// Checks a signature.
+    Jwt(Jwt),
+    /// Looks the token up in a list.
+    Static(Static),
+}
+
+impl Judge {
+    /// Builds the judge the settings describe. `material` is the content of [`TokenSettings::file`], and is
+    /// not looked at when that is `None`.
+    ///
+    /// # Errors
+    /// What is wrong with the settings or the material, and what to do about it.
+    ///
+    /// ```
+    /// use fanfare::token::{Judge, Refusal, TokenSettings, Verdict};
+    ///
+    /// let settings: TokenSettings = toml::from_str("static = { file = '/etc/fanfare/tokens.toml' }")?;
+    /// let judge = Judge::new(&settings, Some(b"[[token]]\ntoken = 'letmein'\nscope = 'event'\n"))?;
+    /// let Verdict::Granted(grant) = judge.judge("letmein", 0) else { panic!("it is in the list") };
+    /// assert!(grant.words("scope").eq(["event"]));
+    /// assert_eq!(judge.judge("letmeout", 0), Verdict::Refused(Refusal::UnknownToken));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn new(settings: &TokenSettings, material: Option<&[u8]>) -> Result<Self, JudgeError> {
+        settings.check()?;
+        match settings {
+            TokenSettings::Jwt(jwt) => Jwt::new(jwt, material).map(Self::Jwt),
+            TokenSettings::Static(_) => {
+                let list = material.ok_or(JudgeError::MaterialMissing)?;
+                Ok(Self::Static(Static::new(list)?))
+            }
+        }
+    }
+
+    /// Judges the token at `now_ms`, unix milliseconds. Costs some microseconds, or some hundreds of them for
+    /// the public-key algorithms.
+    pub fn judge(&self, token: &str, now_ms: u64) -> Verdict {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Verdict::Refused(Refusal::TooLong);
+        }
+        match self {
+            Self::Jwt(jwt) => jwt.judge(token, now_ms).into(),
+            Self::Static(list) => list.judge(token, now_ms).into(),
+        }
+    }
+}
+
+/// Why settings and material make no judge. Always the operator's to repair, and the text says how.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum JudgeError {
+    /// `algorithms` is an empty list.
+    #[error("algorithms is empty; name what the issuer signs with, such as algorithms = [\"HS256\"]")]
+    NoAlgorithm,
+    /// `leeway_s` is above its limit.
+    #[error(
+        "leeway_s is {leeway_s}; at most {} is allowed, so set the clocks right instead",
+        settings::LEEWAY_S_MAX
+    )]
+    Leeway {
+        /// The configured value.
+        leeway_s: u64,
+    },
+    /// Not exactly one of the four key settings is there.
+    #[error("{found} of secret, secret_file, public_key_file and jwks_file are set; set exactly one")]
+    KeySources {
+        /// How many are.
+        found: usize,
+    },
+    /// The settings name a file whose content was not given.
+    #[error("the file the settings name was not read")]
+    MaterialMissing,
+    /// The secret or the PEM file does not do.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The JWKS file does not do.
+    #[error(transparent)]
+    Jwks(#[from] JwksError),
+    /// The file of static tokens does not do.
+    #[error(transparent)]
+    Static(#[from] StaticError),
+}

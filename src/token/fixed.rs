@@ -1,0 +1,225 @@
+//! The judge that looks tokens up in a list, for development and tests.
+//!
+//! The list is TOML. Each `[[token]]` has a `token`, perhaps an `expires_at`, and every other key is a
+//! claim:
+//!
+//! ```toml
+//! [[token]]
+//! token = "letmein"
+//! expires_at = 2030-01-01T00:00:00Z   # or unix seconds; without it the token never expires
+//! aud = "cell1"
+//! scope = "event root"
+//! ```
+//!
+//! A token is found by a hash that is seeded anew for each judge, and then compared in constant time, so
+//! that how long a refusal takes says nothing about how much of a guess is right. An empty list is no
+//! error: it is how the last token is revoked.
+//!
+//! This module does not know what a claim means, and its errors do not quote the file.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use ahash::RandomState;
+use serde_json::{Map, Value};
+use subtle::ConstantTimeEq;
+use toml::value::{Datetime, Offset};
+
+use super::{Grant, NEVER_MS, Refusal, TOKEN_BYTES_MAX, UNIX_S_MAX};
+
+/// Most tokens of a list. Whoever needs more than a list can sensibly hold needs an issuer.
+const TOKENS_MAX: usize = 65_536;
+
+/// Judges tokens by a list of them.
+pub struct Static {
+    hasher: RandomState,
+    /// Tokens by their hash; nearly always one.
+    tokens: HashMap<u64, Vec<Listed>, RandomState>,
+}
+
+struct Listed {
+    token: String,
+    grant: Grant,
+}
+
+impl Static {
+    /// Reads the list.
+    pub(super) fn new(material: &[u8]) -> Result<Self, StaticError> {
+        let entries = entries(material)?;
+        if entries.len() > TOKENS_MAX {
+            return Err(StaticError::TooMany { found: entries.len() });
+        }
+        let mut list = Self { hasher: RandomState::new(), tokens: HashMap::default() };
+        for (index, entry) in entries.into_iter().enumerate() {
+            let number = index + 1;
+            let listed = listed(entry).map_err(|problem| StaticError::Entry { number, problem })?;
+            if list.find(&listed.token).is_some() {
+                return Err(StaticError::Entry { number, problem: EntryProblem::Repeated });
+            }
+            list.tokens.entry(list.hasher.hash_one(&listed.token)).or_default().push(listed);
+        }
+        Ok(list)
+    }
+
+    pub(super) fn judge(&self, token: &str, now_ms: u64) -> Result<Grant, Refusal> {
+        let listed = self.find(token).ok_or(Refusal::UnknownToken)?;
+        if now_ms >= listed.grant.expires_at_ms {
+            return Err(Refusal::Expired);
+        }
+        Ok(listed.grant.clone())
+    }
+
+    fn find(&self, token: &str) -> Option<&Listed> {
+        let alike = self.tokens.get(&self.hasher.hash_one(token))?;
+        alike.iter().find(|listed| listed.token.as_bytes().ct_eq(token.as_bytes()).into())
+    }
+}
+
+impl fmt::Debug for Static {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count: usize = self.tokens.values().map(Vec::len).sum();
+        f.debug_struct("Static").field("tokens", &count).finish()
+    }
+}
+
+/// The `[[token]]` tables of the file.
+fn entries(material: &[u8]) -> Result<Vec<toml::Value>, StaticError> {
+    let text = std::str::from_utf8(material).map_err(|error| place(material, error.valid_up_to()))?;
+    // The error's own text would quote the line.
+    let mut file: toml::Table =
+        toml::from_str(text).map_err(|error| place(material, error.span().map_or(0, |span| span.start)))?;
+    let entries = match file.remove("token") {
+        None => Vec::new(),
+        Some(toml::Value::Array(entries)) => entries,
+        Some(_) => return Err(StaticError::Shape),
+    };
+    if file.is_empty() { Ok(entries) } else { Err(StaticError::Shape) }
+}
+
+fn place(material: &[u8], offset: usize) -> StaticError {
+    let before = &material[..offset.min(material.len())];
+    StaticError::Toml { line: 1 + before.iter().filter(|byte| **byte == b'\n').count() }
+}
+
+fn listed(entry: toml::Value) -> Result<Listed, EntryProblem> {
+    let toml::Value::Table(mut entry) = entry else { return Err(EntryProblem::NotATable) };
+    let token = match entry.remove("token") {
+        Some(toml::Value::String(token)) if !token.is_empty() => token,
+        _ => return Err(EntryProblem::NoToken),
+    };
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(EntryProblem::TooLong);
+    }
+    let expires_at_ms = match entry.remove("expires_at") {
+        None => NEVER_MS,
+        Some(written) => unix_s(&written).ok_or(EntryProblem::ExpiresAt)? * 1000,
+    };
+    if entry.contains_key("exp") || entry.contains_key("nbf") {
+        return Err(EntryProblem::JwtTime);
+    }
+    let claims = json(toml::Value::Table(entry)).ok_or(EntryProblem::NotFinite)?;
+    match claims {
+        Value::Object(claims) => Ok(Listed { token, grant: Grant::new(expires_at_ms, claims) }),
+        _ => Err(EntryProblem::NotATable),
+    }
+}
+
+/// The TOML value as JSON, dates as text. `None` for the numbers JSON does not have.
+fn json(value: toml::Value) -> Option<Value> {
+    Some(match value {
+        toml::Value::String(text) => Value::String(text),
+        toml::Value::Integer(number) => Value::from(number),
+        toml::Value::Float(number) => Value::Number(serde_json::Number::from_f64(number)?),
+        toml::Value::Boolean(flag) => Value::Bool(flag),
+        toml::Value::Datetime(time) => Value::String(time.to_string()),
+        toml::Value::Array(items) => Value::Array(items.into_iter().map(json).collect::<Option<_>>()?),
+        toml::Value::Table(table) => Value::Object(
+            table.into_iter().map(|(key, value)| Some((key, json(value)?))).collect::<Option<Map<_, _>>>()?,
+        ),
+    })
+}
+
+/// Unix seconds, from 0 to [`UNIX_S_MAX`].
+fn unix_s(written: &toml::Value) -> Option<u64> {
+    let seconds = match written {
+        toml::Value::Integer(seconds) => *seconds,
+        toml::Value::Datetime(time) => datetime_unix_s(time)?,
+        _ => return None,
+    };
+    u64::try_from(seconds).ok().filter(|seconds| *seconds <= UNIX_S_MAX)
+}
+
+/// `None` for a date without a time or without an offset from UTC, which is no moment.
+fn datetime_unix_s(written: &Datetime) -> Option<i64> {
+    let (date, time) = (written.date?, written.time?);
+    let offset_s = match written.offset? {
+        Offset::Z => 0,
+        Offset::Custom { minutes } => i64::from(minutes) * 60,
+    };
+    let days = days_from_epoch(i64::from(date.year), i64::from(date.month), i64::from(date.day));
+    let seconds_of_day =
+        i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + i64::from(time.second.unwrap_or(0));
+    Some(days * 86_400 + seconds_of_day - offset_s)
+}
+
+/// Days from 1970-01-01 in the Gregorian calendar, for years from 0 on. Years are counted from March, so that
+/// the leap day is the last of its year, as in Howard Hinnant's `days_from_civil`.
+fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
+}
+
+/// What is wrong with a list of tokens, and what to do about it. Tokens are counted from 1.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum StaticError {
+    /// Not TOML.
+    #[error("the file of tokens is not TOML: see line {line}")]
+    Toml {
+        /// Line of the file, from 1.
+        line: usize,
+    },
+    /// Something other than `[[token]]`.
+    #[error("the file of tokens has something beside its [[token]] tables; put each token in one")]
+    Shape,
+    /// Too many.
+    #[error("the file lists {found} tokens; at most {TOKENS_MAX} are allowed, so use jwt instead")]
+    TooMany {
+        /// How many there are.
+        found: usize,
+    },
+    /// One of them does not do.
+    #[error("token {number} of the file: {problem}")]
+    Entry {
+        /// Position of the token.
+        number: usize,
+        /// What is wrong with it.
+        problem: EntryProblem,
+    },
+}
+
+/// What is wrong with one token of a list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum EntryProblem {
+    /// Not a table.
+    #[error("it is not a [[token]] table")]
+    NotATable,
+    /// No `token`.
+    #[error("it has no text under token; write token = \"…\"")]
+    NoToken,
+    /// Longer than any token that is looked at.
+    #[error("it is longer than {TOKEN_BYTES_MAX} bytes")]
+    TooLong,
+    /// The same token as one before.
+    #[error("the same token is listed before; keep one")]
+    Repeated,
+    /// Not a moment.
+    #[error("expires_at is neither unix seconds nor a time with its offset, such as 2030-01-01T00:00:00Z")]
+    ExpiresAt,
+    /// The names of a JWT's times, which mean nothing here.
+    #[error("exp and nbf have no effect in a list; use expires_at")]
+    JwtTime,
+    /// `nan` or `inf`.
+    #[error("a claim is nan or inf; use a number")]
+    NotFinite,
+}

@@ -1,0 +1,138 @@
+//! The judge of JSON Web Tokens (RFC 7519) in their compact form, `header.claims.signature`.
+//!
+//! In order: split, decode the header, hold `alg` against the configured list, pick the keys by `kid` and
+//! `alg`, check the signature, and only then decode the claims, once, and look at `exp` and `nbf`. Keys are
+//! made ready when the judge is built. The checks of times are made here and not by the JWT library, whose
+//! own read the clock.
+//!
+//! This module does not know what any other claim means.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny};
+use serde_json::{Map, Value};
+
+use super::key::Key;
+use super::settings::{JwtSettings, KeySource};
+use super::{Algorithm, Grant, JudgeError, Refusal, UNIX_S_MAX, jwks};
+
+/// Judges tokens by their signature and times.
+pub struct Jwt {
+    algorithms: Vec<Algorithm>,
+    keys: Vec<Key>,
+    leeway_ms: u64,
+}
+
+impl Jwt {
+    /// Expects settings that passed their own check.
+    pub(super) fn new(settings: &JwtSettings, material: Option<&[u8]>) -> Result<Self, JudgeError> {
+        let algorithms = settings.algorithms.clone();
+        let keys = match settings.key_source(material)? {
+            KeySource::Secret(secret) => vec![Key::from_secret(secret, &algorithms)?],
+            KeySource::PublicKey(pem) => vec![Key::from_public_pem(pem, &algorithms)?],
+            KeySource::Jwks(set) => jwks::keys(set, &algorithms)?,
+        };
+        Ok(Self { algorithms, keys, leeway_ms: settings.leeway_s * 1000 })
+    }
+
+    pub(super) fn judge(&self, token: &str, now_ms: u64) -> Result<Grant, Refusal> {
+        let (message, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
+        let (header, payload) = message.split_once('.').ok_or(Refusal::Malformed)?;
+        if payload.contains('.') {
+            return Err(Refusal::Malformed);
+        }
+        self.check_signature(&decode(header)?, message, signature)?;
+
+        let claims: Map<String, Value> =
+            serde_json::from_slice(&decode(payload)?).map_err(|_| Refusal::Malformed)?;
+        let expires_at_ms = self.check_times(&claims, now_ms)?;
+        Ok(Grant::new(expires_at_ms, claims))
+    }
+
+    fn check_signature(&self, header: &[u8], message: &str, signature: &str) -> Result<(), Refusal> {
+        let header: Header<'_> = serde_json::from_slice(header).map_err(|_| Refusal::Malformed)?;
+        if header.crit {
+            return Err(Refusal::Extension);
+        }
+        let algorithm = Algorithm::from_str(&header.alg).map_err(|_| Refusal::Algorithm)?;
+        if !self.algorithms.contains(&algorithm) {
+            return Err(Refusal::Algorithm);
+        }
+        let mut refusal = Refusal::UnknownKey;
+        for key in self.keys.iter().filter(|key| key.fits(algorithm, header.kid.as_deref())) {
+            if key.verifies(algorithm, message, signature)? {
+                return Ok(());
+            }
+            refusal = Refusal::Signature;
+        }
+        Err(refusal)
+    }
+
+    /// The moment the token is refused from, leeway included.
+    fn check_times(&self, claims: &Map<String, Value>, now_ms: u64) -> Result<u64, Refusal> {
+        let expiry = claims.get("exp").ok_or(Refusal::MissingExpiry)?;
+        let expires_at_ms = unix_ms(expiry).ok_or(Refusal::BadExpiry)? + self.leeway_ms;
+        if now_ms >= expires_at_ms {
+            return Err(Refusal::Expired);
+        }
+        if let Some(not_before) = claims.get("nbf") {
+            let not_before_ms = unix_ms(not_before).ok_or(Refusal::BadNotBefore)?;
+            if now_ms.saturating_add(self.leeway_ms) < not_before_ms {
+                return Err(Refusal::NotYetValid);
+            }
+        }
+        Ok(expires_at_ms)
+    }
+}
+
+impl fmt::Debug for Jwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jwt")
+            .field("algorithms", &self.algorithms)
+            .field("keys", &self.keys.len())
+            .field("leeway_ms", &self.leeway_ms)
+            .finish()
+    }
+}
+
+/// What is read of a JOSE header (RFC 7515 section 4.1). The rest is skipped, in particular the parameters
+/// by which a token would bring its own key or say where to fetch one.
+#[derive(Deserialize)]
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+    #[serde(default)]
+    kid: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "is_there")]
+    crit: bool,
+}
+
+fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Malformed)
+}
+
+/// A NumericDate (RFC 7519 section 2) in milliseconds, a fraction of a second cut off. `None` for anything
+/// but a number from 0 to [`UNIX_S_MAX`].
+fn unix_ms(value: &Value) -> Option<u64> {
+    let seconds = match value.as_u64() {
+        Some(seconds) => seconds,
+        None => {
+            // The range is checked on the float, NaN failing it, so that the conversion is exact.
+            let seconds = value.as_f64()?.floor();
+            if !(0.0..=UNIX_S_MAX as f64).contains(&seconds) {
+                return None;
+            }
+            seconds as u64
+        }
+    };
+    (seconds <= UNIX_S_MAX).then(|| seconds * 1000)
+}

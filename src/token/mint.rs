@@ -1,0 +1,57 @@
+//! Makes tokens, for whoever tries the daemon out and for tests.
+//!
+//! A key goes through the same checks as the judge's own, so that what is minted here can be judged there.
+//! The claims are signed as they are: this module does not know which a dialect needs, nor what time it is.
+
+use jsonwebtoken::Header;
+use serde_json::{Map, Value};
+
+use super::key::{KeyError, signing_key};
+use super::{Algorithm, TOKEN_BYTES_MAX};
+
+/// Signs the claims. `key_material` is a secret for the HS algorithms (a line ending behind it does not
+/// count) and a private key in PEM for the others. A judge wants an `exp` in unix seconds among the claims.
+///
+/// # Errors
+/// What is wrong with the key, or that the token would be too long to be judged.
+///
+/// ```
+/// use fanfare::token::{Algorithm, mint};
+///
+/// let serde_json::Value::Object(claims) = serde_json::json!({"sub": "alice", "exp": 1_900_000_000}) else {
+///     unreachable!()
+/// };
+/// let token = mint(Algorithm::HS256, b"a secret that is at least 32 bytes long", &claims)?;
+/// assert_eq!(token.split('.').count(), 3);
+/// # Ok::<(), fanfare::token::MintError>(())
+/// ```
+pub fn mint(
+    algorithm: Algorithm,
+    key_material: &[u8],
+    claims: &Map<String, Value>,
+) -> Result<String, MintError> {
+    let key = signing_key(algorithm, key_material)?;
+    let token =
+        jsonwebtoken::encode(&Header::new(algorithm), claims, &key).map_err(|_| MintError::Signing)?;
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(MintError::TooLong { bytes: token.len() });
+    }
+    Ok(token)
+}
+
+/// Why no token was made.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum MintError {
+    /// The key does not do.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The key looks right and does not sign.
+    #[error("the private key does not sign; check it with `openssl pkey -check -noout -in private.pem`")]
+    Signing,
+    /// No judge would look at the token.
+    #[error("the token would be {bytes} bytes, and at most {TOKEN_BYTES_MAX} are judged; use fewer claims")]
+    TooLong {
+        /// Length of the token.
+        bytes: usize,
+    },
+}

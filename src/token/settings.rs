@@ -1,0 +1,127 @@
+//! The `token` table of the configuration: which judge, and where its keys are.
+//!
+//! `token = { jwt = { algorithms = ["HS256"], secret_file = "/etc/fanfare/jwt.secret" } }` or
+//! `token = { static = { file = "/etc/fanfare/tokens.toml" } }`.
+//!
+//! Rules that span several settings are checked by [`TokenSettings::check`] and not while TOML is read: a
+//! TOML error quotes the line it is about, and that line may have the secret in it. This module does not
+//! open the files it names and does not know what is in them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Algorithm, JudgeError};
+
+/// Longest leeway, in seconds: what RFC 7519 section 4.1.4 calls "a few minutes" at most, kept to one minute
+/// because hosts that run NTP differ by far less and a revoked session lives on for this long.
+pub(super) const LEEWAY_S_MAX: u64 = 60;
+
+/// Which judge, and what it needs.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum TokenSettings {
+    /// JSON Web Tokens (RFC 7519), signed by an issuer.
+    Jwt(JwtSettings),
+    /// A file that lists the tokens, for development and tests.
+    Static(StaticSettings),
+}
+
+impl TokenSettings {
+    /// The file whose content [`Judge::new`](super::Judge::new) needs; `None` when it needs none.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Jwt(jwt) => {
+                [&jwt.secret_file, &jwt.public_key_file, &jwt.jwks_file].into_iter().flatten().next()
+            }
+            Self::Static(list) => Some(&list.file),
+        }
+        .map(PathBuf::as_path)
+    }
+
+    /// Checks all that can be checked before the file is read. [`Judge::new`](super::Judge::new) does it too.
+    ///
+    /// # Errors
+    /// The first setting that does not do.
+    pub fn check(&self) -> Result<(), JudgeError> {
+        match self {
+            Self::Jwt(jwt) => jwt.check(),
+            Self::Static(_) => Ok(()),
+        }
+    }
+}
+
+/// `token.jwt`: what tokens are signed with.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct JwtSettings {
+    pub(super) algorithms: Vec<Algorithm>,
+    secret: Option<Secret>,
+    secret_file: Option<PathBuf>,
+    public_key_file: Option<PathBuf>,
+    jwks_file: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) leeway_s: u64,
+}
+
+impl JwtSettings {
+    fn check(&self) -> Result<(), JudgeError> {
+        if self.algorithms.is_empty() {
+            return Err(JudgeError::NoAlgorithm);
+        }
+        if self.leeway_s > LEEWAY_S_MAX {
+            return Err(JudgeError::Leeway { leeway_s: self.leeway_s });
+        }
+        let sources = [
+            self.secret.is_some(),
+            self.secret_file.is_some(),
+            self.public_key_file.is_some(),
+            self.jwks_file.is_some(),
+        ];
+        match sources.into_iter().filter(|set| *set).count() {
+            1 => Ok(()),
+            found => Err(JudgeError::KeySources { found }),
+        }
+    }
+
+    /// Where the keys come from, with the content of the file if it is one.
+    pub(super) fn key_source<'a>(&'a self, material: Option<&'a [u8]>) -> Result<KeySource<'a>, JudgeError> {
+        if let Some(secret) = &self.secret {
+            return Ok(KeySource::Secret(secret.0.as_bytes()));
+        }
+        let material = material.ok_or(JudgeError::MaterialMissing)?;
+        Ok(if self.secret_file.is_some() {
+            KeySource::Secret(material)
+        } else if self.public_key_file.is_some() {
+            KeySource::PublicKey(material)
+        } else {
+            KeySource::Jwks(material)
+        })
+    }
+}
+
+/// The three shapes keys come in.
+pub(super) enum KeySource<'a> {
+    Secret(&'a [u8]),
+    PublicKey(&'a [u8]),
+    Jwks(&'a [u8]),
+}
+
+/// `token.static`: where the tokens are listed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct StaticSettings {
+    file: PathBuf,
+}
+
+/// A secret that stands in the configuration itself.
+#[derive(Clone, Deserialize, Eq, PartialEq)]
+#[serde(transparent)]
+struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}

@@ -1,0 +1,115 @@
+//! Times and claims of tokens whose signature holds.
+
+use super::*;
+
+#[test]
+fn claims_are_one_json_object() {
+    for payload in
+        ["", "[]", "null", "\"exp\"", "1", "{", r#"{"exp":1800000000} {}"#, "{\"exp\":NaN}", "\u{0}"]
+    {
+        assert_eq!(refused(with_payload(payload)), Refusal::Malformed, "{payload:?}");
+    }
+    let deep = format!(r#"{{"exp":1800000000,"a":{}{}}}"#, "[".repeat(500), "]".repeat(500));
+    assert_eq!(refused(with_payload(&deep)), Refusal::Malformed);
+}
+
+/// A string `exp` was once skipped as if absent by the JWT library (CVE-2026-25537).
+#[test]
+fn exp_has_to_be_there_and_a_time() {
+    assert_eq!(refused(with_payload("{}")), Refusal::MissingExpiry);
+    assert_eq!(refused(with_payload(r#"{"EXP":1800000000}"#)), Refusal::MissingExpiry);
+    for exp in [
+        r#""1800000000""#,
+        r#""9999""#,
+        "null",
+        "true",
+        "[]",
+        "[1800000000]",
+        "{}",
+        "-1",
+        "-0.5",
+        "-1800000000",
+        "1e300",
+        "1.7976931348623157e308",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1800000000000",
+        "253402300800",
+    ] {
+        assert_eq!(refused(with_payload(&format!(r#"{{"exp":{exp}}}"#))), Refusal::BadExpiry, "{exp}");
+    }
+    // Past the range of a double there is no such JSON number.
+    assert_eq!(refused(with_payload(r#"{"exp":1e400}"#)), Refusal::Malformed);
+    let last = granted(with_payload(&format!(r#"{{"exp":{UNIX_S_MAX}}}"#)));
+    assert_eq!(last.expires_at_ms, UNIX_S_MAX * 1000);
+}
+
+#[test]
+fn a_fraction_of_a_second_is_cut_off() {
+    for exp in ["1700000001.999", "1.7000000019e9", "1700000001.0"] {
+        assert_eq!(
+            granted(with_payload(&format!(r#"{{"exp":{exp}}}"#))).expires_at_ms,
+            NOW_MS + 1000,
+            "{exp}"
+        );
+    }
+    assert_eq!(refused(with_payload(r#"{"exp":1700000000.999}"#)), Refusal::Expired);
+    assert_eq!(refused(with_payload(r#"{"exp":0.5}"#)), Refusal::Expired);
+    assert_eq!(refused(with_payload(r#"{"exp":0}"#)), Refusal::Expired);
+}
+
+#[test]
+fn a_token_ends_at_exp_plus_the_leeway() {
+    let token = mint(Algorithm::HS256, SECRET, &object(json!({"exp": NOW_S}))).unwrap();
+    let strict = hs256();
+    assert_eq!(granted(strict.judge(&token, NOW_MS - 1)).expires_at_ms, NOW_MS);
+    assert_eq!(refused(strict.judge(&token, NOW_MS)), Refusal::Expired);
+    assert_eq!(refused(strict.judge(&token, u64::MAX)), Refusal::Expired);
+
+    let lenient = judge("algorithms = ['HS256'], secret_file = 's', leeway_s = 60", SECRET);
+    assert_eq!(granted(lenient.judge(&token, NOW_MS + 59_999)).expires_at_ms, NOW_MS + 60_000);
+    assert_eq!(refused(lenient.judge(&token, NOW_MS + 60_000)), Refusal::Expired);
+}
+
+#[test]
+fn nbf_is_respected_when_it_is_there() {
+    let token = mint(Algorithm::HS256, SECRET, &object(json!({"exp": NOW_S + 60, "nbf": NOW_S}))).unwrap();
+    let strict = hs256();
+    assert_eq!(refused(strict.judge(&token, NOW_MS - 1)), Refusal::NotYetValid);
+    granted(strict.judge(&token, NOW_MS));
+    let lenient = judge("algorithms = ['HS256'], secret_file = 's', leeway_s = 30", SECRET);
+    assert_eq!(refused(lenient.judge(&token, NOW_MS - 30_001)), Refusal::NotYetValid);
+    granted(lenient.judge(&token, NOW_MS - 30_000));
+
+    for nbf in [r#""0""#, r#""1800000000""#, "null", "false", "[0]", "-1", "1e300", "18446744073709551615"] {
+        let verdict = with_payload(&format!(r#"{{"exp":1800000000,"nbf":{nbf}}}"#));
+        assert_eq!(refused(verdict), Refusal::BadNotBefore, "{nbf}");
+    }
+    granted(with_payload(r#"{"exp":1800000000,"nbf":1.5,"iat":"whenever"}"#));
+}
+
+#[test]
+fn claims_are_read_as_text_words_and_lists() {
+    let grant = Grant::new(
+        0,
+        object(json!({
+            "text": "alice", "scope": " event  root ", "words": ["a b", "c"], "mixed": ["a", 1],
+            "number": 1, "null": null, "empty": "", "nothing": []
+        })),
+    );
+    let words = |claim| grant.words(claim).collect::<Vec<_>>();
+    assert_eq!(grant.text("text"), Some("alice"));
+    assert_eq!((grant.text("number"), grant.text("words"), grant.text("absent")), (None, None, None));
+    assert_eq!(words("scope"), ["event", "root"]);
+    assert_eq!(words("words"), ["a b", "c"]);
+    for claim in ["mixed", "number", "null", "empty", "nothing", "absent"] {
+        assert!(words(claim).is_empty(), "{claim}");
+    }
+    assert_eq!(grant.list("text"), Some(vec!["alice"]));
+    assert_eq!(grant.list("words"), Some(vec!["a b", "c"]));
+    assert_eq!(grant.list("empty"), Some(vec![""]));
+    assert_eq!(grant.list("absent"), None);
+    for claim in ["mixed", "number", "null", "nothing"] {
+        assert_eq!(grant.list(claim), Some(vec![]), "{claim}");
+    }
+}
