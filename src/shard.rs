@@ -8,7 +8,12 @@
 //! session deliver one copy), the dialect's exact filter, and a step in the outbox; the connection is put on
 //! the dirty list once a turn, whatever it gets.
 
-use crate::dialect::{Action, Actions, Admission, AnyDialect, Context, Input, Kind, Settings, Upgrade};
+mod session;
+
+pub use self::session::Limits;
+
+use self::session::{Phase, Session};
+use crate::dialect::{Action, Actions, Admission, Context, Input, Kind, Settings, Upgrade};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
 use crate::message::{Received, Violation};
@@ -24,76 +29,12 @@ use tungstenite::protocol::frame::coding::{Control, OpCode};
 /// A connection of this shard. Reused after the connection is gone.
 pub type Id = u32;
 
-/// Bounds of a shard; the configuration's table `[limits]`.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Bytes waiting for one client before it counts as too slow. Centrifugo's default is 1 MiB too; NATS
-    /// allows 64 MiB, Redis 32 MiB.
-    pub outbox_bytes_max: usize,
-    /// Subscriptions of all sessions together; each costs about 100 bytes.
-    pub subscriptions_max: usize,
-    /// Seconds for the whole head of a request.
-    pub handshake_timeout_s: u32,
-    /// Bytes of the head of a request; nginx allows 8 KiB per line, Tomcat 8 KiB in all.
-    pub head_bytes_max: usize,
-    /// Seconds a peer has to answer a close frame.
-    pub close_timeout_s: u32,
-    /// Connections of the whole daemon; the configuration's `max_connections`.
-    #[serde(skip)]
-    pub connections_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            outbox_bytes_max: 1024 * 1024,
-            subscriptions_max: 10_000_000,
-            handshake_timeout_s: 10,
-            head_bytes_max: 16 * 1024,
-            close_timeout_s: 5,
-            connections_max: usize::MAX,
-        }
-    }
-}
-
 /// Close code of a client that reads too slowly, or for which there is no room: try again later.
 const CLOSE_TRY_LATER: u16 = 1013;
 /// Close code of a daemon that stops.
 const CLOSE_GOING_AWAY: u16 = 1001;
 /// Seconds that a peer has to close its side after everything was said.
 const LINGER_S: u64 = 2;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// The request has not come in full.
-    Head,
-    /// The dialect has the request and has not answered.
-    Opening,
-    Open,
-    /// We have sent a close frame and wait for the peer's.
-    Closing,
-    /// Nothing more is said once the outbox is empty.
-    Ending,
-    /// The outbox is empty and our side is shut; the peer may have more to say that nobody reads.
-    Over,
-}
-
-struct Session {
-    dialect: Option<AnyDialect>,
-    /// The 101 response, while the dialect has not accepted.
-    response: Option<Box<[u8]>>,
-    outbox: Outbox,
-    /// The last publication that looked at this session.
-    stamp: u32,
-    deadline: Tick,
-    ping_at: Tick,
-    ping_interval: Tick,
-    misses: u8,
-    misses_max: u8,
-    phase: Phase,
-    dirty: bool,
-}
 
 /// What flushing found out about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
