@@ -170,9 +170,15 @@ impl Shard {
     #[must_use]
     pub fn message_bytes_max(&self, id: Id) -> Option<usize> {
         let session = self.sessions.get(id as usize)?;
-        let kind = session.dialect.as_ref()?.kind();
-        matches!(session.phase, Phase::Opening | Phase::Open | Phase::Closing)
-            .then(|| kind.message_bytes_max(&self.shared.settings))
+        let settings = &self.shared.settings;
+        match session.phase {
+            Phase::Opening | Phase::Open => {
+                Some(session.dialect.as_ref()?.kind().message_bytes_max(settings))
+            }
+            // The dialect has left; what comes is only read for the close frame in it.
+            Phase::Closing => Kind::ALL.iter().map(|kind| kind.message_bytes_max(settings)).max(),
+            Phase::Head | Phase::Ending | Phase::Over => None,
+        }
     }
 
     /// A correct WebSocket request: asks the dialects in turn. `response` is the 101 to send on acceptance.
