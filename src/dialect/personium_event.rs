@@ -17,6 +17,7 @@ use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusab
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::token::{Grant, Judge, TokenSettings, Verdict};
+use crate::trie::PREFIX_BYTES_MAX;
 use crate::wheel::Now;
 use smallvec::SmallVec;
 
@@ -29,6 +30,9 @@ const UNNAMED: u8 = 2;
 
 /// Longest cell name; Personium's own limit is 128 characters.
 const CELL_BYTES_MAX: usize = 128;
+/// Longest Type and Object of a rule: what the trie takes beside the cell. Objects are URLs, which browsers
+/// and servers cut at 2 to 8 KB.
+const RULE_BYTES_MAX: usize = PREFIX_BYTES_MAX - CELL_BYTES_MAX - 3;
 /// Longest `Info`, `Type` and `Object` that a client may publish; Personium's own limit, in characters.
 const EXTERNAL_CHARS_MAX: usize = 51_200;
 /// Longest RequestKey that a client may choose; Personium's own limit.
