@@ -396,7 +396,7 @@ impl Shard {
         }
     }
 
-    /// Bytes that this turn holds in tables; a turn ends before they grow without bound.
+    /// Bytes that this turn holds, frames included; a turn ends before they grow without bound.
     #[must_use]
     pub fn turn_bytes(&self) -> usize {
         self.turn.bytes()
@@ -493,7 +493,7 @@ impl Shard {
         }
     }
 
-    /// Queues a frame. Returns whether the connection holds more than it may.
+    /// Queues a frame. Returns whether the client is too slow with it.
     #[inline]
     fn push(&mut self, id: Id, frame: FrameId) -> bool {
         let session = &mut self.sessions[id as usize];

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 /// Publications of one turn. More would let a burst keep the sockets waiting.
 const TURN_EVENTS_MAX: usize = 64;
-/// Bytes that a turn's own tables may reach before it ends.
+/// Bytes that a turn's frames and tables may reach before it ends, and so what an outbox may hold beyond its
+/// limit before the first of it was offered to a socket.
 const TURN_BYTES_MAX: usize = 1024 * 1024;
 
 /// A shard with its sockets and its way to the others.
