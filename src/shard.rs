@@ -229,9 +229,13 @@ impl Shard {
     #[must_use]
     pub fn message_bytes_max(&self, id: Id) -> Option<usize> {
         let session = self.sessions.get(id as usize)?;
-        let kind = session.dialect.as_ref()?.kind();
-        matches!(session.phase, Phase::Opening | Phase::Open | Phase::Closing)
-            .then(|| kind.message_bytes_max(&self.shared.settings))
+        let settings = &self.shared.settings;
+        match (session.phase, &session.dialect) {
+            (Phase::Opening | Phase::Open, Some(dialect)) => Some(dialect.kind().message_bytes_max(settings)),
+            // The dialect has left, and of what the peer had under way only its close frame matters.
+            (Phase::Closing, _) => Kind::ALL.iter().map(|kind| kind.message_bytes_max(settings)).max(),
+            _ => None,
+        }
     }
 
     /// A correct WebSocket request: asks the dialects in turn. `response` is the 101 to send on acceptance.
