@@ -28,8 +28,8 @@ pub type Id = u32;
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes waiting for one client before it counts as too slow. Centrifugo's default is 1 MiB too; NATS
-    /// allows 64 MiB, Redis 32 MiB.
+    /// Bytes waiting for one client before it counts as too slow; what one turn brings, a client with nothing
+    /// waiting may always have. Centrifugo's default is 1 MiB too; NATS allows 64 MiB, Redis 32 MiB.
     pub outbox_bytes_max: usize,
     /// Subscriptions of all sessions together; each costs about 100 bytes.
     pub subscriptions_max: usize,
@@ -559,7 +559,8 @@ impl Shard {
             session.dirty = true;
             self.dirty.push(id);
         }
-        held > self.limits.outbox_bytes_max
+        // Its socket has refused something before: the size of the events alone makes nobody slow.
+        held > self.limits.outbox_bytes_max && session.outbox.backlog_bytes() > 0
     }
 
     fn mark_dirty(&mut self, id: Id) {
