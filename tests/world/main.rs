@@ -7,5 +7,8 @@
 
 mod harness;
 
+mod feed;
 mod frames;
 mod handshake;
+mod limits;
+mod slow;

@@ -78,6 +78,12 @@ impl Client {
         }
     }
 
+    /// The status of the answer, if it comes within a time (and at least a millisecond).
+    pub(crate) fn answer_within(&mut self, time: Duration) -> Option<u16> {
+        let silent = self.received.is_empty() && self.is_silent_for(time.max(Duration::from_millis(1)));
+        (!silent).then(|| self.answer())
+    }
+
     /// Reads a whole answer that ends the connection.
     pub(crate) fn response(&mut self) -> (u16, String) {
         while self.more() {}
@@ -144,6 +150,19 @@ impl Client {
                 0x81 => return String::from_utf8(frame.payload).unwrap(),
                 0x89 => {}
                 _ => panic!("not a text: {frame:?}"),
+            }
+        }
+    }
+
+    /// Whether a whole event comes next rather than another frame; `None` at the end, even inside a frame.
+    pub(crate) fn event_or_end(&mut self) -> Option<bool> {
+        loop {
+            if let Some((frame, length)) = parse(&self.received) {
+                self.received.drain(..length);
+                return Some(frame.first == 0x81);
+            }
+            if !self.more() {
+                return None;
             }
         }
     }
