@@ -7,8 +7,12 @@
 
 mod harness;
 
+mod driver;
 mod feed;
 mod frames;
 mod handshake;
 mod limits;
+mod secrets;
+mod shards;
 mod slow;
+mod stop;
