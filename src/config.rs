@@ -209,8 +209,14 @@ impl Config {
         let mut table: Table = toml::from_str(text).map_err(|error| ConfigError::Text(Box::new(error)))?;
         let mut config = config;
         for (name, value) in overrides {
-            put(&mut table, &path_of(&name)?, typed(&value));
-            config = Self::deserialize(Value::Table(table.clone())).map_err(|_| {
+            let path = path_of(&name)?;
+            let mut with = |value| {
+                put(&mut table, &path, value);
+                Self::deserialize(Value::Table(table.clone()))
+            };
+            // What looks like a number may be a name or a secret.
+            let read = with(typed(&value)).or_else(|_| with(Value::String(value)));
+            config = read.map_err(|_| {
                 ConfigError::Environment(format!(
                     "{name}: the value does not fit the key; see the sample configuration for its form"
                 ))
@@ -394,6 +400,8 @@ mod tests {
             ("FANFARE_FEED_UNIX_ALLOW_UIDS", "[1, 2]"),
             ("FANFARE_PIN", "false"),
             ("FANFARE_DRIVER", "io_uring"),
+            ("FANFARE_FEED_UNIX_GROUP", "1000"),
+            ("FANFARE_FEED_UNIX_MODE", "660"),
             ("FANFARE_PERSONIUM_TOKEN_STATIC_FILE", "/tokens"),
             ("OTHER", "ignored"),
         ])
@@ -404,6 +412,7 @@ mod tests {
         assert_eq!(config.limits.outbox_bytes_max, 2_097_152);
         assert_eq!(config.feed.unix.allow_uids, [1, 2]);
         assert!(!config.pin);
+        assert_eq!((config.feed.unix.group.as_deref(), &config.feed.unix.mode[..]), (Some("1000"), "660"));
         assert_eq!(config.driver, Driver::IoUring);
         assert!(config.personium.token.is_some());
     }

@@ -86,7 +86,8 @@ impl Serve {
 
 fn announce(daemon: &Daemon) {
     let addresses: Vec<String> = daemon.addresses.iter().map(ToString::to_string).collect();
-    tracing::info!(addresses = addresses.join(" "), driver = daemon.driver, "listening");
+    let admin = daemon.admin.map(|admin| admin.to_string()).unwrap_or_default();
+    tracing::info!(addresses = addresses.join(" "), admin, driver = daemon.driver, "listening");
     if daemon.driver == "epoll" {
         tracing::warn!(
             "io_uring is not used: this kernel or sandbox refuses it, or driver = \"epoll\"; everything works, \

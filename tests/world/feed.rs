@@ -1,0 +1,348 @@
+//! The unix feed: receipts, errors, order, publishers that misbehave, permissions and the path itself.
+
+use crate::harness::{Daemon, PATH, Publisher, Setup, command, event, eventually, root, skip, token};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Command;
+
+const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+#[test]
+fn receipts_and_errors_come_in_the_order_of_the_lines() {
+    let daemon = Setup::new().start();
+    let mut subscriber = daemon.subscriber();
+    let mut publisher = daemon.publisher();
+    assert_eq!(publisher.receipt(), (0, 0));
+    let deep = format!("event/demo {{\"Info\":{}1{}}}\n", "[".repeat(100_000), "]".repeat(100_000));
+    let lines = [
+        event("one", "1").into_bytes(),
+        b"nonsense {}\n".to_vec(),
+        b"\n".to_vec(),
+        b"event/demo {\"Type\":\"chat\",\"Object\":\n".to_vec(),
+        b"event/demo {\"Type\":\"\xff\"}\n".to_vec(),
+        b"event/d\xffmo {}\n".to_vec(),
+        b"event/demo {\"Type\":\"a\",\"Type\":\"b\"}\n".to_vec(),
+        deep.into_bytes(),
+        b"event/demo\n".to_vec(),
+        b" \n".to_vec(),
+        b"wazo {\"name\":\"nobody speaks this here\"}\n".to_vec(),
+        event("two", "2").replace('\n', "\r\n").into_bytes(),
+        b"\n".to_vec(),
+    ];
+    publisher.send(lines.concat());
+    for (line, reason) in [
+        (3, "unknown address"),
+        (0, "{\"accepted\":1,\"rejected\":1}"),
+        (5, "JSON"),
+        (6, "UTF-8"),
+        (7, "UTF-8"),
+        (8, "twice"),
+        (9, "deep"),
+        (10, "JSON"),
+        (11, "address"),
+        (0, "{\"accepted\":3,\"rejected\":8}"),
+    ] {
+        let reply = publisher.reply();
+        assert!(reply.to_string().contains(reason), "{reply} instead of {reason}");
+        assert_eq!(reply["line"].as_u64().unwrap_or(0), line, "{reply}");
+    }
+    assert!(subscriber.text().contains("one"));
+    assert!(subscriber.text().contains("two"));
+    assert_eq!(daemon.metric("events_total{feed=\"unix\",outcome=\"accepted\"}"), 2);
+    assert_eq!(daemon.metric("events_total{feed=\"unix\",outcome=\"unspoken\"}"), 1);
+    assert_eq!(daemon.metric("events_total{feed=\"unix\",outcome=\"rejected\"}"), 8);
+}
+
+#[test]
+fn each_publishers_events_arrive_in_their_order() {
+    const PUBLISHERS: usize = 5;
+    const EVENTS: usize = 2000;
+    let daemon = Setup::new().set("threads", 2).set("limits.outbox_bytes_max", 64 * 1024 * 1024).start();
+    let mut subscribers: Vec<_> = (0..6).map(|_| daemon.subscriber()).collect();
+    let publishers: Vec<_> = (0..PUBLISHERS)
+        .map(|number| {
+            let mut publisher = daemon.publisher();
+            std::thread::spawn(move || {
+                for place in 0..EVENTS {
+                    publisher.send(event(&number.to_string(), &place.to_string()));
+                }
+                assert_eq!(publisher.receipt(), (EVENTS as u64, 0));
+            })
+        })
+        .collect();
+    for subscriber in &mut subscribers {
+        let mut next = [0; PUBLISHERS];
+        for _ in 0..PUBLISHERS * EVENTS {
+            let event: serde_json::Value = serde_json::from_str(&subscriber.text()).unwrap();
+            let number: usize = event["Object"].as_str().unwrap().parse().unwrap();
+            assert_eq!(event["Info"].as_str().unwrap(), next[number].to_string(), "publisher {number}");
+            next[number] += 1;
+        }
+    }
+    publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+    assert_eq!(daemon.metric("mailbox_depth"), 0);
+}
+
+#[test]
+fn a_publisher_that_stops_inside_a_line_or_vanishes_disturbs_nobody() {
+    let daemon = Setup::new().start();
+    let mut subscriber = daemon.subscriber();
+    let mut stuck = daemon.publisher();
+    stuck.send("event/demo {\"Type\":\"chat\",\"Obj");
+    for _ in 0..20 {
+        let mut vanishing = daemon.publisher();
+        vanishing.send(event("vanishing", "before the end"));
+        vanishing.send("event/demo {\"Type");
+        assert!(subscriber.text().contains("vanishing"));
+    }
+    let mut publisher = daemon.publisher();
+    publisher.send(event("other", "goes on"));
+    assert!(subscriber.text().contains("goes on"));
+    stuck.send("ect\":\"late\",\"Info\":\"complete\"}\n");
+    assert!(subscriber.text().contains("late"));
+    drop(stuck);
+    daemon.await_metric("events_total{feed=\"unix\",outcome=\"rejected\"}", 20);
+    daemon.await_metric("publishers", 1);
+    let mut half = daemon.publisher();
+    half.send(event("half", "open"));
+    half.stream().shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(subscriber.text().contains("half"));
+    assert!(half.reply().is_null());
+}
+
+#[test]
+fn a_publisher_that_never_reads_its_replies_still_publishes() {
+    let daemon = Setup::new().start();
+    let mut subscriber = daemon.subscriber();
+    let mut publisher = daemon.publisher();
+    let before = daemon.memory_bytes();
+    for round in 0..20 {
+        publisher.send("bad {}\n".repeat(1000));
+        publisher.send(event("good", &round.to_string()));
+        assert!(subscriber.text().contains(&format!("\"Info\":\"{round}\"")));
+    }
+    assert!(daemon.metric("feed_replies_dropped_total") > 0);
+    assert!(daemon.memory_bytes() < before + 8 * 1024 * 1024);
+    assert_eq!(publisher.reply()["line"], 1);
+}
+
+#[test]
+fn a_line_may_have_a_mebibyte_and_not_a_byte_more() {
+    let daemon = Setup::new().set("limits.outbox_bytes_max", 4 * 1024 * 1024).start();
+    let mut subscriber = daemon.subscriber();
+    let mut publisher = daemon.publisher();
+    let line = |size: usize| event("big", &"x".repeat(size - event("big", "").len() + 1));
+    assert_eq!(line(LINE_BYTES_MAX).len(), LINE_BYTES_MAX + 1);
+    publisher.send(line(LINE_BYTES_MAX));
+    assert_eq!(subscriber.text().len(), LINE_BYTES_MAX - "event/demo ".len());
+    assert_eq!(publisher.receipt(), (1, 0));
+    publisher.send(line(LINE_BYTES_MAX + 1));
+    let reply = publisher.reply();
+    assert_eq!(reply["line"], 3);
+    assert!(reply["error"].as_str().unwrap().contains("longer than 1048576 bytes"), "{reply}");
+    let before = daemon.memory_bytes();
+    for _ in 0..20 {
+        publisher.send("x".repeat(LINE_BYTES_MAX));
+    }
+    assert!(daemon.memory_bytes() < before + 4 * 1024 * 1024, "an overlong line is kept");
+    publisher.send("\n");
+    assert!(publisher.reply()["error"].is_string());
+    assert_eq!(publisher.receipt(), (1, 2));
+}
+
+#[test]
+fn one_event_never_closes_a_client_that_reads() {
+    let daemon = Setup::new().start();
+    let mut classic = daemon.subscriber();
+    let mut current = daemon.client();
+    current.ask(&format!("{{\"AccessToken\":\"{}\"}}", token()));
+    current.ask("{\"Subscribe\":{\"Type\":\"*\",\"Object\":\"*\"}}");
+    let mut publisher = daemon.publisher();
+    // Each slash has two bytes in the current spelling.
+    let size = LINE_BYTES_MAX - event("big", "").len() + 1;
+    for _ in 0..3 {
+        publisher.send(event("big", &"/".repeat(size)));
+        assert!(classic.text().len() > size);
+        assert!(current.text().len() > 2 * size);
+    }
+    assert_eq!(daemon.metric("session_ends_total{reason=\"slow\"}"), 0);
+}
+
+#[test]
+fn a_stopped_daemon_makes_publishers_wait_and_loses_nothing() {
+    let daemon = Setup::new().set("limits.outbox_bytes_max", 64 * 1024 * 1024).start();
+    let mut subscriber = daemon.subscriber();
+    let publisher = daemon.publisher();
+    daemon.signal(rustix::process::Signal::STOP);
+    publisher.stream().set_nonblocking(true).unwrap();
+    let line = event("waiting", &"x".repeat(1000));
+    let (mut written, mut stream) = (0, publisher.stream());
+    let refused = loop {
+        match stream.write(&line.as_bytes()[written % line.len()..]) {
+            Ok(count) => written += count,
+            Err(error) => break error,
+        }
+        assert!(written < 64 * 1024 * 1024, "a stopped daemon takes everything");
+    };
+    assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+    daemon.signal(rustix::process::Signal::CONT);
+    for _ in 0..written / line.len() {
+        assert!(subscriber.text().contains("waiting"));
+    }
+}
+
+#[test]
+fn a_flood_is_slowed_to_what_the_shards_can_take() {
+    const EVENTS: usize = 60_000;
+    let daemon = Setup::new().set("threads", 2).set("limits.outbox_bytes_max", 1 << 30).start();
+    let subscribers: Vec<_> = (0..8)
+        .map(|_| {
+            let mut subscriber = daemon.subscriber();
+            std::thread::spawn(move || {
+                for place in 0..EVENTS {
+                    assert!(subscriber.text().ends_with(&format!("\"Info\":\"{place}\"}}")));
+                }
+            })
+        })
+        .collect();
+    let mut publisher = daemon.publisher();
+    for start in (0..EVENTS).step_by(500) {
+        publisher.send((start..start + 500).map(|n| event("flood", &n.to_string())).collect::<String>());
+        if start % 10_000 == 0 {
+            assert!(daemon.metric("mailbox_depth") < 2 * 51_000);
+        }
+    }
+    assert_eq!(publisher.receipt(), (EVENTS as u64, 0));
+    subscribers.into_iter().for_each(|subscriber| subscriber.join().unwrap());
+    assert_eq!(daemon.metric("deliveries_total{dialect=\"personium-event\"}"), 8 * EVENTS as u64);
+}
+
+#[test]
+fn the_socket_has_the_configured_mode_and_group() {
+    let mode = |daemon: &Daemon| std::fs::metadata(daemon.socket()).unwrap().permissions().mode() & 0o7777;
+    let daemon = Setup::new().start();
+    assert_eq!(mode(&daemon), 0o660);
+    let daemon = Setup::new().set("feed.unix.mode", "0600").start();
+    assert_eq!(mode(&daemon), 0o600);
+    if !root() {
+        return skip("the group of the socket", "only root may give it away");
+    }
+    let daemon = Setup::new().set("feed.unix.group", "nogroup").start();
+    assert_eq!(std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(daemon.socket()).unwrap()), 65534);
+}
+
+#[test]
+fn only_the_listed_users_may_publish() {
+    let own = rustix::process::geteuid().as_raw();
+    let daemon = Setup::new().set("feed.unix.allow_uids", format!("[{own}]")).start();
+    daemon.assert_works();
+    let daemon = Setup::new().set("feed.unix.allow_uids", "[65534]").set("feed.unix.mode", "0666").start();
+    let mut refused = daemon.publisher();
+    let reply = refused.reply();
+    assert!(reply["error"].as_str().unwrap().contains("may not publish"), "{reply}");
+    assert!(refused.reply().is_null());
+    assert_eq!(daemon.logged("may not publish").len(), 1);
+    if !root() {
+        return skip("publishing as another user", "only root may become nobody");
+    }
+    let mut subscriber = daemon.subscriber();
+    std::fs::set_permissions(daemon.directory(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Perl is on every Debian, and the directory of our own program may be closed to others.
+    let script = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new($ARGV[0]) or die $!; \
+                  print $s $ARGV[1], qq(\\n); $s->flush; print scalar <$s>;";
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "perl", "-e", script])
+        .args([daemon.socket().to_str().unwrap(), &event("nobody", "may")])
+        .current_dir("/")
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "{\"accepted\":1,\"rejected\":0}\n", "{output:?}");
+    assert!(subscriber.text().contains("nobody"));
+}
+
+#[test]
+fn too_many_publishers_are_told_so() {
+    let daemon = Setup::new().set("feed.unix.publishers_max", 2).start();
+    let (mut first, second) = (daemon.publisher(), daemon.publisher());
+    daemon.await_metric("publishers", 2);
+    assert!(daemon.publisher().reply()["error"].as_str().unwrap().contains("publishers_max"));
+    drop(second);
+    daemon.await_metric("publishers", 1);
+    assert_eq!(daemon.publisher().receipt(), (0, 0));
+    assert_eq!(first.receipt(), (0, 0));
+}
+
+/// What a daemon that cannot start says.
+fn refusal(setup: &Setup) -> String {
+    let output = setup.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn the_path_of_a_live_daemon_is_refused_and_that_of_a_dead_one_is_taken() {
+    let mut daemon = Setup::new().start();
+    let other = Setup::new().set("feed.unix.path", daemon.socket().display());
+    let said = refusal(&other);
+    assert!(said.contains("events.sock is in use by a running daemon: stop it, or"), "{said}");
+    daemon.assert_works();
+    daemon.signal(rustix::process::Signal::KILL);
+    daemon.wait();
+    assert!(daemon.socket().exists());
+    let daemon = daemon.again();
+    daemon.assert_works();
+}
+
+#[test]
+fn a_file_in_the_path_of_the_feed_is_left_alone() {
+    let setup = Setup::new();
+    std::fs::write(setup.path("events.sock"), "precious").unwrap();
+    let said = refusal(&setup);
+    assert!(said.contains("events.sock exists and is not a socket: remove it, or"), "{said}");
+    assert_eq!(std::fs::read(setup.path("events.sock")).unwrap(), b"precious");
+    let setup = Setup::new().set("feed.unix.mode", "0999");
+    assert!(refusal(&setup).contains("is not a file mode: write it in octal"));
+    let setup = Setup::new().set("feed.unix.group", "no-such-group-here");
+    assert!(refusal(&setup).contains("there is no group \"no-such-group-here\""));
+    let setup = Setup::new().set("feed.unix.path", format!("/tmp/{}", "x".repeat(200)));
+    assert!(refusal(&setup).contains("feed.unix.path: cannot use"));
+}
+
+#[test]
+fn publish_tells_what_stands_in_its_way() {
+    let setup = Setup::new();
+    let path = setup.path("events.sock");
+    let publish = || {
+        let socket = path.to_str().unwrap();
+        let output = command(&["publish", "--socket", socket, "event/demo", "{}"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(publish().contains("serve"), "{}", publish());
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(publish().contains("serve"), "{}", publish());
+    std::fs::remove_file(&path).unwrap();
+    let other = UnixListener::bind(&path).unwrap();
+    let answering = std::thread::spawn(move || {
+        let mut stream: UnixStream = other.accept().unwrap().0;
+        stream.write_all(b"220 mail.example ESMTP\n").unwrap();
+    });
+    let said = publish();
+    assert!(said.contains("not fanfare"), "{said}");
+    answering.join().unwrap();
+}
+
+#[test]
+fn the_feeds_of_a_daemon_that_restarts_can_be_reached_again() {
+    let mut daemon = Setup::new().start();
+    let mut publisher = daemon.publisher();
+    assert_eq!(publisher.receipt(), (0, 0));
+    daemon.signal(rustix::process::Signal::TERM);
+    assert!(daemon.wait().success());
+    assert!(publisher.reply().is_null());
+    assert!(!daemon.socket().exists(), "a daemon that stops takes its socket away");
+    let daemon = daemon.again();
+    eventually("publishers are taken", || Publisher::connect(&daemon.socket()).receipt() == (0, 0));
+    assert_eq!(PATH, "/demo/__event");
+}

@@ -1,0 +1,72 @@
+//! What the tests share: a daemon in a process, a client that can break every rule, a publisher.
+
+mod client;
+mod daemon;
+mod publisher;
+
+pub(crate) use client::{Client, Frame, head, http};
+pub(crate) use daemon::{Daemon, Setup, command};
+pub(crate) use publisher::{Publisher, event};
+
+use fanfare::token::{Algorithm, mint};
+use serde_json::{Map, Value};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long anything may take that should happen at once. Long, because the machine may be busy.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What daemons verify tokens with.
+pub(crate) const SECRET: &str = "a secret that only the tests know, and nobody else";
+
+/// The cell of every test.
+pub(crate) const PATH: &str = "/demo/__event";
+
+/// Waits until the condition holds.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "still not so after {DEADLINE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A token for reading and publishing in the cell `demo`, signed with [`SECRET`].
+pub(crate) fn token() -> String {
+    token_with(SECRET, "event")
+}
+
+/// A token with another secret or scope.
+pub(crate) fn token_with(secret: &str, scope: &str) -> String {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let mut claims = Map::new();
+    for (name, value) in [
+        ("aud", Value::from("demo")),
+        ("scope", scope.into()),
+        ("sub", "https://demo.example/#me".into()),
+        ("exp", (now_s + 3600).into()),
+    ] {
+        claims.insert(name.into(), value);
+    }
+    mint(Algorithm::HS256, secret.as_bytes(), &claims).unwrap()
+}
+
+/// Notes that a test could not be made here; `tests/run` prints the notes at its end.
+pub(crate) fn skip(what: &str, reason: &str) {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    writeln!(file, "{what}: {reason}").unwrap();
+    eprintln!("skipped: {what}: {reason}");
+}
+
+/// Where `tests/run` installs the clients of others.
+pub(crate) fn tools() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-tools")
+}
+
+/// Whether the tests run as root.
+pub(crate) fn root() -> bool {
+    rustix::process::geteuid().is_root()
+}

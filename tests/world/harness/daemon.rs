@@ -1,0 +1,252 @@
+//! A daemon in a process of its own, with its configuration, socket and log in a temporary directory.
+
+use super::{Client, DEADLINE, Publisher, SECRET, eventually, http};
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// What a test wants to be different.
+pub(crate) struct Setup {
+    directory: TempDir,
+    environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
+}
+
+/// The program with arguments and without anything of the tests' own environment.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    clean(env!("CARGO_BIN_EXE_fanfare"), arguments)
+}
+
+fn clean(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FANFARE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+impl Setup {
+    /// One shard, one listener, the unix feed, tokens signed with [`SECRET`].
+    pub(crate) fn new() -> Self {
+        let directory = TempDir::with_prefix("fanfare-").unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("jwt.secret"), SECRET).unwrap();
+        let configuration = format!(
+            "threads = 1\npin = false\ndrain_s = 10\n\
+             [[listen]]\naddress = \"127.0.0.1:0\"\ndialects = [\"personium-event\"]\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n\
+             [feed.unix]\npath = {:?}\n\
+             [log]\nformat = \"json\"\n\
+             [personium]\ntoken = {{ jwt = {{ algorithms = [\"HS256\"], secret_file = {:?} }} }}\n",
+            path("events.sock"),
+            path("jwt.secret"),
+        );
+        std::fs::write(path("fanfare.toml"), configuration).unwrap();
+        Self { directory, environment: Vec::new(), wrapper: Vec::new() }
+    }
+
+    /// Sets a key of the configuration, by its variable in the environment.
+    pub(crate) fn set(mut self, key: &str, value: impl ToString) -> Self {
+        let name = format!("FANFARE_{}", key.replace('.', "_").to_uppercase());
+        self.environment.push((name, value.to_string()));
+        self
+    }
+
+    /// Runs the daemon by another program, which has to become it.
+    pub(crate) fn by(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// A file of the daemon's directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The command that runs it.
+    pub(crate) fn command(&self) -> Command {
+        let file = self.path("fanfare.toml");
+        let mut words: Vec<&str> = self.wrapper.iter().map(String::as_str).collect();
+        words.extend([env!("CARGO_BIN_EXE_fanfare"), "serve", "--config", file.to_str().unwrap()]);
+        let mut command = clean(words[0], &words[1..]);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(self) -> Daemon {
+        let command = self.command();
+        Daemon::start(command, self)
+    }
+}
+
+/// A running daemon; killed when dropped.
+pub(crate) struct Daemon {
+    /// Where clients connect.
+    pub(crate) address: SocketAddr,
+    /// Where health and metrics are.
+    pub(crate) admin: SocketAddr,
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    setup: Setup,
+}
+
+impl Daemon {
+    fn start(mut command: Command, setup: Setup) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (lines, stderr) = (Arc::clone(&log), BufReader::new(child.stderr.take().unwrap()));
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let mut daemon = Self { address: ([0; 4], 0).into(), admin: ([0; 4], 0).into(), child, log, setup };
+        let mut listening = None;
+        eventually("the daemon listens", || {
+            listening = daemon.logged("listening").pop();
+            let ended = daemon.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the daemon ended, {ended:?}: {:?}", daemon.log());
+            listening.is_some()
+        });
+        let listening: Value = serde_json::from_str(&listening.unwrap()).unwrap();
+        let field = |name: &str| listening["fields"][name].as_str().unwrap().parse().unwrap();
+        (daemon.address, daemon.admin) = (field("addresses"), field("admin"));
+        daemon
+    }
+
+    /// Starts another daemon in the same place, after this one has ended.
+    pub(crate) fn again(mut self) -> Self {
+        assert!(self.child.try_wait().unwrap().is_some(), "the daemon still runs");
+        let setup = std::mem::replace(&mut self.setup, Setup::new());
+        setup.start()
+    }
+
+    /// A client whose handshake was accepted.
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// A client with a token that follows every event, in the classic spelling.
+    pub(crate) fn subscriber(&self) -> Client {
+        let mut client = self.client();
+        client.follow();
+        client
+    }
+
+    /// A publisher on the unix feed.
+    pub(crate) fn publisher(&self) -> Publisher {
+        Publisher::connect(&self.socket())
+    }
+
+    /// The path of the unix feed.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.setup.path("events.sock")
+    }
+
+    /// A file of the daemon's directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.setup.path(name)
+    }
+
+    /// The directory that everything is in.
+    pub(crate) fn directory(&self) -> &Path {
+        self.setup.directory.path()
+    }
+
+    /// The log so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The lines of the log that contain a text.
+    pub(crate) fn logged(&self, text: &str) -> Vec<String> {
+        self.log().into_iter().filter(|line| line.contains(text)).collect()
+    }
+
+    /// Status and body of a page of the admin listener.
+    pub(crate) fn page(&self, path: &str) -> (u16, String) {
+        http(self.admin, format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+    }
+
+    /// The value of one metric, named with its labels and without the prefix.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let text = self.page("/metrics").1;
+        let value = text.lines().find_map(|line| line.strip_prefix(&format!("fanfare_{name} ")));
+        value.unwrap_or_else(|| panic!("no metric {name} in {text}")).parse().unwrap()
+    }
+
+    /// Waits for a metric's value.
+    #[track_caller]
+    pub(crate) fn await_metric(&self, name: &str, value: u64) {
+        eventually(&format!("{name} is {value}"), || self.metric(name) == value);
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the daemon has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Whether it runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Bytes of memory it holds (RSS).
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Processor time it has had, over all threads; the kernel counts it in hundredths of a second.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Fields 14 and 15, counted behind the name, which may hold spaces.
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        let hundredths: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(hundredths * 10)
+    }
+
+    /// The daemon lives, answers a newcomer and carries an event to it.
+    #[track_caller]
+    pub(crate) fn assert_works(&self) {
+        let start = Instant::now();
+        let mut client = self.subscriber();
+        let mut publisher = self.publisher();
+        publisher.send(&super::event("works", "now"));
+        assert!(client.text().contains("\"Info\":\"now\""));
+        assert!(start.elapsed() < DEADLINE);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.log().join("\n"));
+        }
+    }
+}

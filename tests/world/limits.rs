@@ -1,0 +1,106 @@
+//! The bounds of the daemon: connections, descriptors, subscriptions.
+
+use crate::harness::{Client, PATH, Setup, head, http, token};
+use std::time::Duration;
+
+#[test]
+fn connections_beyond_the_limit_are_shed_and_later_ones_work_again() {
+    let daemon = Setup::new().set("max_connections", 10).set("threads", 2).start();
+    let mut clients: Vec<Client> = (0..10).map(|_| daemon.subscriber()).collect();
+    for _ in 0..5 {
+        let (status, rest) = http(daemon.address, head(PATH).as_bytes());
+        assert!(status == 503 && rest.contains("Retry-After: "), "{status} {rest}");
+    }
+    assert_eq!(daemon.metric("handshakes_total{outcome=\"shed\"}"), 5);
+    drop(clients.pop());
+    daemon.await_metric("connections", 9);
+    daemon.assert_works();
+    for client in &mut clients {
+        assert!(client.text().contains("works"));
+    }
+}
+
+#[test]
+fn without_descriptors_the_daemon_waits_quietly_and_recovers() {
+    let limited = ["sh", "-c", "ulimit -n 60 && exec \"$@\"", "sh"];
+    let daemon = Setup::new().by(&limited).set("max_connections", 1000).start();
+    let mut subscriber = daemon.subscriber();
+    let mut publisher = daemon.publisher();
+    // Enough to fill the table; the rest waits in the backlog or is told to come again.
+    let mut clients: Vec<Client> = (0..100).map(|_| Client::raw(daemon.address)).collect();
+    let mut refused = clients.len();
+    for client in &mut clients {
+        client.bytes(head(PATH).as_bytes());
+    }
+    assert_eq!(clients.last_mut().unwrap().answer_within(Duration::from_millis(300)), None);
+    let before = daemon.cpu_time();
+    assert!(subscriber.is_silent_for(Duration::from_secs(1)));
+    let spent = daemon.cpu_time() - before;
+    assert!(spent < Duration::from_millis(300), "{spent:?} of a second with nothing to do");
+    publisher.send(crate::harness::event("meanwhile", "served"));
+    assert!(subscriber.text().contains("meanwhile"));
+    refused -= clients
+        .iter_mut()
+        .filter_map(|client| client.answer_within(Duration::ZERO))
+        .filter(|s| *s == 101)
+        .count();
+    assert!(refused > 40, "{refused} were not accepted");
+    drop(clients);
+    daemon.await_metric("connections", 1);
+    assert!(daemon.metric("accept_errors_total") > 0);
+    daemon.assert_works();
+}
+
+#[test]
+fn subscriptions_are_limited_per_session_and_in_all() {
+    let daemon =
+        Setup::new().set("personium.subscriptions_max", 10).set("limits.subscriptions_max", 25).start();
+    let rule = |n: usize| format!("{{\"subscribe\":{{\"Type\":\"t{n}\",\"Object\":\"*\"}}}}");
+    let mut clients: Vec<Client> = (0..2).map(|_| daemon.client()).collect();
+    for client in &mut clients {
+        client.ask(&format!("{{\"access_token\":\"{}\"}}", token()));
+        for n in 0..10 {
+            assert!(client.ask(&rule(n)).contains("success"));
+        }
+        assert!(client.ask(&rule(10)).contains("format error"));
+    }
+    let mut last = daemon.client();
+    last.ask(&format!("{{\"access_token\":\"{}\"}}", token()));
+    for n in 0..5 {
+        assert!(last.ask(&rule(n)).contains("success"));
+    }
+    last.say(&rule(5));
+    let close = loop {
+        let frame = last.next().unwrap();
+        if frame.first == 0x88 {
+            break frame.payload;
+        }
+    };
+    assert_eq!(close[..2], 1013u16.to_be_bytes());
+    assert_eq!(daemon.metric("session_ends_total{reason=\"limit\"}"), 1);
+    daemon.await_metric("subscriptions", 20);
+    daemon.assert_works();
+}
+
+#[test]
+fn a_connection_that_never_shows_a_token_is_closed() {
+    let daemon = Setup::new().set("personium.token_timeout_s", 1).start();
+    let mut silent = daemon.client();
+    assert_eq!(silent.close_code(), 1000);
+}
+
+#[test]
+fn a_client_that_leaves_pings_unanswered_is_closed() {
+    let daemon = Setup::new().set("personium.ping_interval_s", 1).set("personium.ping_misses_max", 2).start();
+    let mut answering = daemon.subscriber();
+    let mut deaf = daemon.subscriber();
+    for _ in 0..2 {
+        let ping = deaf.next().unwrap();
+        assert_eq!(ping.first, 0x89);
+        assert_eq!(answering.next().unwrap().first, 0x89);
+        answering.frame(0x8a, &ping.payload);
+    }
+    assert_eq!(deaf.close_code(), 1000);
+    assert_eq!(daemon.metric("session_ends_total{reason=\"unanswered\"}"), 1);
+    assert_eq!(answering.next().unwrap().first, 0x89);
+}

@@ -1,0 +1,18 @@
+//! The daemon in the world: the real program with real sockets, files and signals, and clients and
+//! publishers that behave and misbehave.
+//!
+//! Every test starts a daemon of its own in a directory of its own, on ports that the kernel chooses, and
+//! waits for conditions with a deadline, never for a time.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+mod driver;
+mod feed;
+mod frames;
+mod handshake;
+mod limits;
+mod secrets;
+mod shards;
+mod slow;
+mod stop;

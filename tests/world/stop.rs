@@ -1,0 +1,171 @@
+//! Stopping, being killed, starting again and reloading.
+
+use crate::harness::{Client, SECRET, Setup, event, eventually, http, token_with};
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+
+fn hello(secret: &str) -> String {
+    format!("{{\"access_token\":\"{}\"}}", token_with(secret, "event-read"))
+}
+
+#[test]
+fn a_stop_delivers_what_is_queued_and_then_says_going_away() {
+    const EVENTS: usize = 2000;
+    let mut daemon = Setup::new().set("threads", 2).set("limits.outbox_bytes_max", 64 * 1024 * 1024).start();
+    let mut idle = daemon.subscriber();
+    let mut stalled = daemon.subscriber();
+    let mut tokenless = daemon.client();
+    let mut headless = Client::raw(daemon.address);
+    headless.bytes(b"GET /demo/__event HTTP/1.1\r\n");
+    let mut publisher = daemon.publisher();
+    let info = "x".repeat(8 * 1024);
+    let reader = std::thread::spawn(move || {
+        for place in 0..EVENTS {
+            assert!(idle.text().contains(&format!("\"Object\":\"{place}\"")));
+        }
+        assert_eq!(idle.close_code(), 1001);
+        idle.frame(0x88, b"\x03\xe9");
+        assert!(idle.ends_within(Duration::from_secs(3)));
+    });
+    for place in 0..EVENTS {
+        publisher.send(event(&place.to_string(), &info));
+    }
+    assert_eq!(publisher.receipt(), (EVENTS as u64, 0));
+    eventually("the stalled client stalls", || daemon.metric("outbox_bytes") > 1024 * 1024);
+    let start = Instant::now();
+    daemon.signal(Signal::TERM);
+    assert_eq!(tokenless.close_code(), 1001);
+    tokenless.frame(0x88, b"");
+    for place in 0..EVENTS {
+        assert!(stalled.text().contains(&format!("\"Object\":\"{place}\"")));
+    }
+    assert_eq!(stalled.close_code(), 1001);
+    stalled.frame(0x88, b"\x03\xe9");
+    assert!(stalled.ends_within(Duration::from_secs(3)));
+    reader.join().unwrap();
+    drop(headless);
+    assert_eq!(daemon.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(daemon.logged("\"stopped\"").len(), 1, "{:?}", daemon.log());
+}
+
+#[test]
+fn what_publishers_had_sent_before_a_stop_is_delivered() {
+    let mut daemon = Setup::new().set("limits.outbox_bytes_max", 64 * 1024 * 1024).start();
+    let mut subscriber = daemon.subscriber();
+    let mut publisher = daemon.publisher();
+    assert_eq!(publisher.receipt(), (0, 0));
+    daemon.signal(Signal::STOP);
+    publisher.send((0..50).map(|n| event("late", &n.to_string())).collect::<String>());
+    daemon.signal(Signal::TERM);
+    daemon.signal(Signal::CONT);
+    for n in 0..50 {
+        assert!(subscriber.text().contains(&format!("\"Info\":\"{n}\"")));
+    }
+    assert_eq!(subscriber.close_code(), 1001);
+    drop(subscriber);
+    assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[test]
+fn a_daemon_that_drains_is_not_ready_and_takes_nobody() {
+    let mut daemon = Setup::new().set("drain_s", 3).set("limits.close_timeout_s", 60).start();
+    let page = daemon.page("/readyz");
+    assert!(page.0 == 200 && page.1.ends_with("ready\n"));
+    assert_eq!(daemon.page("/healthz").0, 200);
+    assert_eq!(daemon.page("/nothing").0, 404);
+    assert_eq!(http(daemon.admin, b"POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n").0, 405);
+    let mut stubborn = daemon.subscriber();
+    let start = Instant::now();
+    daemon.signal(Signal::TERM);
+    assert_eq!(stubborn.close_code(), 1001);
+    let page = daemon.page("/readyz");
+    assert!(page.0 == 503 && page.1.ends_with("draining\n"), "{page:?}");
+    assert_eq!(daemon.page("/healthz").0, 200);
+    assert!(std::net::TcpStream::connect(daemon.address).is_err(), "a draining daemon still accepts");
+    assert!(std::os::unix::net::UnixStream::connect(daemon.socket()).is_err());
+    assert_eq!(daemon.wait().code(), Some(0));
+    let elapsed = start.elapsed();
+    assert!((2..6).contains(&elapsed.as_secs()), "drain_s = 3 took {elapsed:?}");
+    assert_eq!(daemon.logged("had not closed within drain_s").len(), 1);
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    for second in [Signal::TERM, Signal::INT] {
+        let mut daemon = Setup::new().set("drain_s", 600).set("limits.close_timeout_s", 600).start();
+        let mut stubborn = daemon.subscriber();
+        daemon.signal(Signal::TERM);
+        assert_eq!(stubborn.close_code(), 1001);
+        assert!(daemon.runs());
+        let start = Instant::now();
+        daemon.signal(second);
+        assert_eq!(daemon.wait().code(), Some(1));
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn an_idle_daemon_stops_promptly() {
+    let mut daemon = Setup::new().set("threads", 2).start();
+    let _publisher = daemon.publisher();
+    let start = Instant::now();
+    daemon.signal(Signal::INT);
+    assert_eq!(daemon.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_killed_daemon_starts_again_on_the_same_socket() {
+    let mut daemon = Setup::new().start();
+    for _ in 0..3 {
+        let mut subscriber = daemon.subscriber();
+        daemon.signal(Signal::KILL);
+        assert_eq!(daemon.wait().code(), None);
+        assert!(subscriber.next().is_none());
+        daemon = daemon.again();
+        daemon.assert_works();
+    }
+}
+
+#[test]
+fn a_reload_swaps_the_secret_and_keeps_connections() {
+    const NEW: &str = "another secret that is as long as the first one was";
+    let daemon = Setup::new().set("threads", 2).start();
+    let mut old = daemon.subscriber();
+    std::fs::write(daemon.path("jwt.secret"), NEW).unwrap();
+    daemon.signal(Signal::HUP);
+    eventually("the daemon has reloaded", || daemon.logged("reloaded: keys").len() == 1);
+    eventually("the new secret is in use", || daemon.client().ask(&hello(NEW)).contains("expires_in"));
+    let mut refused = daemon.client();
+    refused.say(&hello(SECRET));
+    assert_eq!(refused.close_code(), 1000);
+    daemon.publisher().send(event("still", "here"));
+    assert!(old.text().contains("still"));
+
+    for broken in ["personium = 1", "[[listen]", "treads = 1"] {
+        let good = std::fs::read_to_string(daemon.path("fanfare.toml")).unwrap();
+        std::fs::write(daemon.path("fanfare.toml"), format!("{broken}\n{good}")).unwrap();
+        let before = daemon.logged("not reloaded").len();
+        daemon.signal(Signal::HUP);
+        eventually("the reload is refused", || daemon.logged("not reloaded").len() == before + 1);
+        std::fs::write(daemon.path("fanfare.toml"), good).unwrap();
+    }
+    std::fs::write(daemon.path("jwt.secret"), "short").unwrap();
+    daemon.signal(Signal::HUP);
+    eventually("the short secret is refused", || daemon.logged("not reloaded").len() == 4);
+    assert!(daemon.client().ask(&hello(NEW)).contains("expires_in"));
+    daemon.publisher().send(event("and", "still"));
+    assert!(old.text().contains("and"));
+    assert!(daemon.logged("short").iter().all(|line| !line.contains(NEW)));
+}
+
+#[test]
+fn a_reload_changes_limits_for_new_connections() {
+    let daemon = Setup::new().start();
+    let _first = daemon.subscriber();
+    let text = std::fs::read_to_string(daemon.path("fanfare.toml")).unwrap();
+    std::fs::write(daemon.path("fanfare.toml"), format!("max_connections = 1\n{text}")).unwrap();
+    daemon.signal(Signal::HUP);
+    eventually("no more connections are taken", || Client::try_connect(daemon.address).err() == Some(503));
+}
