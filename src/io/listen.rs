@@ -126,8 +126,7 @@ pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenErr
     let failed = |what: &str, error: io::Error| {
         ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error)
     };
-    let mode = u32::from_str_radix(&settings.mode, 8).ok().filter(|mode| *mode <= 0o777);
-    let mode = mode.ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
+    let mode = unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(group_number).transpose()?;
     let address = SocketAddrUnix::new(path).map_err(|error| failed("cannot use", error.into()))?;
     remove_stale(path, &address)?;
