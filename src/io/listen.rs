@@ -12,6 +12,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long an address may stay taken by a daemon that has just ended: the kernel closes what a ring of its
+/// still waited for a moment after the process is gone, and a restart is quicker than that.
+const TAKEN_MAX: Duration = Duration::from_millis(500);
 
 /// Connections that wait to be accepted; the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
@@ -51,7 +56,7 @@ pub enum ListenError {
 /// # Errors
 /// When the address cannot be had.
 pub fn tcp(address: SocketAddr, shards: usize) -> Result<Vec<OwnedFd>, ListenError> {
-    let probe = tcp_socket(address, false)?;
+    let probe = tcp_probe(address)?;
     let actual = SocketAddr::try_from(rustix::net::getsockname(&probe).map_err(|e| other(address, e))?)
         .map_err(|e| other(address, e))?;
     drop(probe);
@@ -70,6 +75,19 @@ pub fn tcp(address: SocketAddr, shards: usize) -> Result<Vec<OwnedFd>, ListenErr
 /// When the socket is none.
 pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
+}
+
+/// Binds an address that nobody else has, or will have in a moment.
+fn tcp_probe(address: SocketAddr) -> Result<OwnedFd, ListenError> {
+    let start = Instant::now();
+    loop {
+        match tcp_socket(address, false) {
+            Err(ListenError::PortTaken(_)) if start.elapsed() < TAKEN_MAX => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn tcp_socket(address: SocketAddr, shared: bool) -> Result<OwnedFd, ListenError> {
@@ -108,8 +126,7 @@ pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenErr
     let failed = |what: &str, error: io::Error| {
         ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error)
     };
-    let mode = u32::from_str_radix(&settings.mode, 8).ok().filter(|mode| *mode <= 0o777);
-    let mode = mode.ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
+    let mode = unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(group_number).transpose()?;
     let address = SocketAddrUnix::new(path).map_err(|error| failed("cannot use", error.into()))?;
     remove_stale(path, &address)?;
@@ -164,4 +181,22 @@ fn group_number(name: &str) -> Result<u32, ListenError> {
         .find(|fields| fields.len() >= 3 && fields[0] == name)
         .and_then(|fields| fields[2].parse().ok())
         .ok_or_else(|| ListenError::NoSuchGroup(name.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_a_daemon_is_just_giving_back_is_waited_for() {
+        let before = tcp("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let address = local_address(&before[0]).unwrap();
+        assert!(matches!(tcp(address, 1), Err(ListenError::PortTaken(_))));
+        let giving_back = std::thread::spawn(move || {
+            std::thread::sleep(TAKEN_MAX / 10);
+            drop(before);
+        });
+        assert_eq!(tcp(address, 2).unwrap().len(), 2);
+        giving_back.join().unwrap();
+    }
 }
