@@ -470,6 +470,27 @@ fn a_rule_longer_than_any_name_is_a_format_error() {
 }
 
 #[test]
+fn the_rules_of_a_session_take_at_most_256_kib() {
+    let mut bus = Bus::with(TOKENS);
+    bus.talk(
+        r#"
+        > {"access_token":"reader"}
+        < {"response":"success","expires_in":3600,"timestamp":$S}
+        "#,
+    );
+    let rule = |number: usize, length: usize| {
+        format!(r#"{{"subscribe":{{"Type":"{number:08}","Object":"{:>length$}"}}}}"#, number)
+    };
+    for number in 0..128 {
+        assert!(bus.answers(&rule(number, 2040))[0].contains("success"), "{number}");
+    }
+    assert!(bus.answers(&rule(128, 1))[0].contains("format error"));
+    assert!(bus.answers(&rule(0, 2040).replace("sub", "unsub"))[0].contains("success"));
+    assert!(bus.answers(&rule(128, 2041))[0].contains("format error"));
+    assert!(bus.answers(&rule(128, 2040))[0].contains("success"));
+}
+
+#[test]
 fn a_session_leaves_nothing_behind_whatever_state_it_ends_in() {
     for state in ["", "> {\"access_token\":\"bad\"}\n< close 1000\n", EXPIRED] {
         let mut bus = Bus::with(TOKENS);

@@ -36,6 +36,11 @@ impl Rule {
         prefix(&self.kind)
     }
 
+    /// What it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.kind.len() + self.object.len()
+    }
+
     /// Whether two rules are one subscription, if not one text: `*` and the empty prefix.
     pub(super) fn selects_the_same(&self, other: &Rule) -> bool {
         prefix(&self.object) == prefix(&other.object) && self.facet() == other.facet()
