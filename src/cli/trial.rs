@@ -43,15 +43,15 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
     };
     let dialects: Vec<String> = Kind::ALL.iter().map(|kind| format!("{:?}", kind.name())).collect();
     // A JSON string is a TOML string.
-    let quoted = |path: &Path| serde_json::Value::String(path.display().to_string()).to_string();
+    let string = |path: &Path| serde_json::Value::String(path.display().to_string()).to_string();
     let configuration = format!(
         "[[listen]]\naddress = \"127.0.0.1:8080\"\ndialects = [{}]\n\
          [admin]\naddress = \"127.0.0.1:9500\"\n\
          [feed.unix]\npath = {}\nmode = \"0600\"\n\
          [personium]\ntoken = {{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}\n",
         dialects.join(", "),
-        quoted(&socket),
-        quoted(&secret_file),
+        string(&socket),
+        string(&secret_file),
     );
     Ok(Trial { configuration, secret, directory, socket })
 }
@@ -67,10 +67,12 @@ impl Trial {
         if let Some(admin) = admin {
             text += &format!("Health and metrics: http://{admin}/metrics\n");
         }
-        let socket = if self.socket == paths::default_socket() {
+        // The shell that this is pasted into may not have the variable that named the socket here.
+        let named = std::env::var_os("FANFARE_FEED_UNIX_PATH").is_some();
+        let socket = if !named && self.socket == paths::default_socket() {
             String::new()
         } else {
-            format!(" --socket {}", self.socket.display())
+            format!(" --socket {}", quoted(&self.socket))
         };
         for kind in Kind::ALL {
             let (path, claims, place, event) = example(*kind);
@@ -104,9 +106,20 @@ fn example(kind: Kind) -> (&'static str, serde_json::Value, &'static str, &'stat
 fn program() -> String {
     let Ok(program) = std::env::current_exe() else { return "fanfare".into() };
     let here = std::env::current_dir().ok();
-    let shown =
-        here.and_then(|here| program.strip_prefix(here).map(Path::to_path_buf).ok()).unwrap_or(program);
-    shown.display().to_string()
+    let near = here.and_then(|here| program.strip_prefix(here).ok());
+    match near {
+        // A shell looks a bare name up elsewhere.
+        Some(name) if name.components().count() == 1 => quoted(&Path::new(".").join(name)),
+        Some(near) => quoted(near),
+        None => quoted(&program),
+    }
+}
+
+/// A path as a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 fn make_private(directory: &Path) -> Result<(), CliError> {

@@ -4,7 +4,7 @@ mod client;
 mod daemon;
 mod publisher;
 
-pub(crate) use client::{Client, Frame, head, http};
+pub(crate) use client::{Client, head, http};
 pub(crate) use daemon::{Daemon, Setup, command};
 pub(crate) use publisher::{Publisher, event};
 

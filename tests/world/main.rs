@@ -7,6 +7,8 @@
 
 mod harness;
 
+mod cli;
+mod clients;
 mod driver;
 mod feed;
 mod frames;
