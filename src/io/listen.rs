@@ -161,11 +161,18 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError
         Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.into())),
         Ok(_) => {}
     }
-    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(|error| failed(error.into()))?;
-    match connect(&probe, address) {
-        Err(rustix::io::Errno::CONNREFUSED) => fs::remove_file(path).map_err(failed),
-        _ => Err(ListenError::SocketTaken(path.into())),
+    let probe = || {
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .map_err(|error| failed(error.into()))
+    };
+    // The kernel may still be closing the sockets of a daemon that has just been killed.
+    let start = Instant::now();
+    loop {
+        match connect(&probe()?, address) {
+            Err(rustix::io::Errno::CONNREFUSED) => return fs::remove_file(path).map_err(failed),
+            _ if start.elapsed() < TAKEN_MAX => std::thread::sleep(Duration::from_millis(10)),
+            _ => return Err(ListenError::SocketTaken(path.into())),
+        }
     }
 }
 
