@@ -12,9 +12,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Connections that wait to be accepted; the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
+/// How long an address may stay taken. The kernel takes a killed process's rings down after the process
+/// itself, and what a ring waited for lives on until then: a restart at once would meet its predecessor.
+const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries; each is a connection to a daemon that may be alive.
+const TAKEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why listening failed, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +57,7 @@ pub enum ListenError {
 /// # Errors
 /// When the address cannot be had.
 pub fn tcp(address: SocketAddr, shards: usize) -> Result<Vec<OwnedFd>, ListenError> {
-    let probe = tcp_socket(address, false)?;
+    let probe = patiently(|| tcp_socket(address, false))?;
     let actual = SocketAddr::try_from(rustix::net::getsockname(&probe).map_err(|e| other(address, e))?)
         .map_err(|e| other(address, e))?;
     drop(probe);
@@ -112,7 +118,7 @@ pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenErr
     let mode = mode.ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(group_number).transpose()?;
     let address = SocketAddrUnix::new(path).map_err(|error| failed("cannot use", error.into()))?;
-    remove_stale(path, &address)?;
+    patiently(|| remove_stale(path, &address))?;
     if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
         fs::create_dir_all(directory).map_err(|error| failed("cannot make the directory of", error))?;
     }
@@ -132,6 +138,20 @@ pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenErr
         .map_err(|error| failed("cannot set feed.unix.mode of", error))?;
     listen(&socket, BACKLOG).map_err(|error| failed("cannot listen on", error.into()))?;
     Ok(socket)
+}
+
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, ListenError>) -> Result<T, ListenError> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(ListenError::PortTaken(_) | ListenError::SocketTaken(_))
+                if start.elapsed() < TAKEN_PATIENCE =>
+            {
+                std::thread::sleep(TAKEN_PAUSE);
+            }
+            done => return done,
+        }
+    }
 }
 
 fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
