@@ -118,7 +118,7 @@ fn an_idle_daemon_stops_promptly() {
 #[test]
 fn a_killed_daemon_starts_again_on_the_same_socket() {
     let mut daemon = Setup::new().start();
-    for _ in 0..3 {
+    for _ in 0..8 {
         let mut subscriber = daemon.subscriber();
         daemon.signal(Signal::KILL);
         assert_eq!(daemon.wait().code(), None);
