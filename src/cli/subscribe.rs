@@ -36,8 +36,7 @@ use super::{CliError, error::printable, paths};
             read by every user of the machine while the command runs."
 )]
 pub struct Subscribe {
-    /// where to connect: ws://HOST[:PORT]/PATH
-    #[argh(positional, arg_name = "URL")]
+    #[argh(positional, arg_name = "URL", description = "where to connect: ws://HOST[:PORT]/PATH")]
     url: String,
 
     /// the token for the event bus

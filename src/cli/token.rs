@@ -28,8 +28,11 @@ use crate::token::mint;
             development daemon (`fanfare serve` without a configuration)."
 )]
 pub struct Token {
-    /// take secret and algorithm from this configuration's [personium] token
-    #[argh(option, arg_name = "file")]
+    #[argh(
+        option,
+        arg_name = "file",
+        description = "take secret and algorithm from this configuration's [personium] token"
+    )]
     config: Option<PathBuf>,
 
     /// sign with the secret in this file (HS256, HS384, HS512); line ends after it are dropped

@@ -14,12 +14,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long an address may stay taken by a daemon that has just ended: the kernel closes what a ring of its
-/// still waited for a moment after the process is gone, and a restart is quicker than that.
-const TAKEN_MAX: Duration = Duration::from_millis(500);
-
 /// Connections that wait to be accepted; the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 65_535;
+/// How long an address may stay taken. The kernel takes a killed process's rings down after the process
+/// itself, and what a ring waited for lives on until then: a restart at once would meet its predecessor.
+const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries; each is a connection to a daemon that may be alive.
+const TAKEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why listening failed, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +57,7 @@ pub enum ListenError {
 /// # Errors
 /// When the address cannot be had.
 pub fn tcp(address: SocketAddr, shards: usize) -> Result<Vec<OwnedFd>, ListenError> {
-    let probe = tcp_probe(address)?;
+    let probe = patiently(|| tcp_socket(address, false))?;
     let actual = SocketAddr::try_from(rustix::net::getsockname(&probe).map_err(|e| other(address, e))?)
         .map_err(|e| other(address, e))?;
     drop(probe);
@@ -75,19 +76,6 @@ pub fn tcp(address: SocketAddr, shards: usize) -> Result<Vec<OwnedFd>, ListenErr
 /// When the socket is none.
 pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
-}
-
-/// Binds an address that nobody else has, or will have in a moment.
-fn tcp_probe(address: SocketAddr) -> Result<OwnedFd, ListenError> {
-    let start = Instant::now();
-    loop {
-        match tcp_socket(address, false) {
-            Err(ListenError::PortTaken(_)) if start.elapsed() < TAKEN_MAX => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            result => return result,
-        }
-    }
 }
 
 fn tcp_socket(address: SocketAddr, shared: bool) -> Result<OwnedFd, ListenError> {
@@ -129,7 +117,7 @@ pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenErr
     let mode = unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(group_number).transpose()?;
     let address = SocketAddrUnix::new(path).map_err(|error| failed("cannot use", error.into()))?;
-    remove_stale(path, &address)?;
+    patiently(|| remove_stale(path, &address))?;
     if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
         fs::create_dir_all(directory).map_err(|error| failed("cannot make the directory of", error))?;
     }
@@ -151,6 +139,20 @@ pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenErr
     Ok(socket)
 }
 
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, ListenError>) -> Result<T, ListenError> {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Err(ListenError::PortTaken(_) | ListenError::SocketTaken(_))
+                if start.elapsed() < TAKEN_PATIENCE =>
+            {
+                std::thread::sleep(TAKEN_PAUSE);
+            }
+            done => return done,
+        }
+    }
+}
+
 fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
     let failed = |error: io::Error| {
         ListenError::Other(format!("feed.unix.path: cannot remove {}", path.display()), error)
@@ -161,18 +163,11 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError
         Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.into())),
         Ok(_) => {}
     }
-    let probe = || {
-        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-            .map_err(|error| failed(error.into()))
-    };
-    // The kernel may still be closing the sockets of a daemon that has just been killed.
-    let start = Instant::now();
-    loop {
-        match connect(&probe()?, address) {
-            Err(rustix::io::Errno::CONNREFUSED) => return fs::remove_file(path).map_err(failed),
-            _ if start.elapsed() < TAKEN_MAX => std::thread::sleep(Duration::from_millis(10)),
-            _ => return Err(ListenError::SocketTaken(path.into())),
-        }
+    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|error| failed(error.into()))?;
+    match connect(&probe, address) {
+        Err(rustix::io::Errno::CONNREFUSED) => fs::remove_file(path).map_err(failed),
+        _ => Err(ListenError::SocketTaken(path.into())),
     }
 }
 
@@ -200,7 +195,7 @@ mod tests {
         let address = local_address(&before[0]).unwrap();
         assert!(matches!(tcp(address, 1), Err(ListenError::PortTaken(_))));
         let giving_back = std::thread::spawn(move || {
-            std::thread::sleep(TAKEN_MAX / 10);
+            std::thread::sleep(TAKEN_PAUSE / 2);
             drop(before);
         });
         assert_eq!(tcp(address, 2).unwrap().len(), 2);

@@ -94,7 +94,7 @@ fn check_tells_what_is_wrong_where_and_what_was_meant() {
 #[test]
 fn a_key_file_that_cannot_be_read_is_named_with_the_user() {
     let setup = Setup::new();
-    std::fs::set_permissions(setup.path("jwt.secret"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(setup.path("jwt.secret"), std::fs::Permissions::from_mode(0o000)).unwrap();
     // Even root may not read everything: a capability less and the mode counts.
     let setup = if crate::harness::root() {
         setup.by(&["setpriv", "--inh-caps=-all", "--bounding-set=-all", "--"])
@@ -235,7 +235,7 @@ impl Trial {
     fn paste(&self, printed: &str, word: &str) -> Command {
         let line = printed.lines().find_map(|line| line.trim().strip_prefix(word)).unwrap();
         let mut shell = Command::new("sh");
-        shell.args(["-c", line.trim()]);
+        shell.args(["-c", &format!("exec {}", line.trim())]);
         shell.current_dir(std::path::Path::new(env!("CARGO_BIN_EXE_fanfare")).parent().unwrap());
         self.environment(&mut shell).stdin(Stdio::null());
         shell

@@ -33,7 +33,7 @@ fn no_log_line_and_no_metric_holds_a_token_or_a_secret() {
     }
     std::fs::write(daemon.path("jwt.secret"), "too short, really").unwrap();
     daemon.signal(Signal::HUP);
-    crate::harness::eventually("the reload is refused", || daemon.logged("not reloaded").len() == 1);
+    daemon.await_log("not reloaded", 1);
     let seen = daemon.page("/metrics").1;
     daemon.signal(Signal::TERM);
     daemon.wait();

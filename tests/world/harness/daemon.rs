@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -95,6 +96,7 @@ pub(crate) struct Daemon {
     pub(crate) admin: SocketAddr,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    logger: Option<JoinHandle<()>>,
     setup: Setup,
 }
 
@@ -103,12 +105,14 @@ impl Daemon {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let (lines, stderr) = (Arc::clone(&log), BufReader::new(child.stderr.take().unwrap()));
-        std::thread::spawn(move || {
+        let logger = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 lines.lock().unwrap().push(line);
             }
         });
-        let mut daemon = Self { address: ([0; 4], 0).into(), admin: ([0; 4], 0).into(), child, log, setup };
+        let nowhere = ([0; 4], 0).into();
+        let logger = Some(logger);
+        let mut daemon = Self { address: nowhere, admin: nowhere, child, log, logger, setup };
         let mut listening = None;
         eventually("the daemon listens", || {
             listening = daemon.logged("listening").pop();
@@ -171,6 +175,12 @@ impl Daemon {
         self.log().into_iter().filter(|line| line.contains(text)).collect()
     }
 
+    /// Waits until the log has so many lines with a text.
+    #[track_caller]
+    pub(crate) fn await_log(&self, text: &str, count: usize) {
+        eventually(&format!("{count} lines of the log have {text}"), || self.logged(text).len() == count);
+    }
+
     /// Status and body of a page of the admin listener.
     pub(crate) fn page(&self, path: &str) -> (u16, String) {
         http(self.admin, format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
@@ -198,13 +208,16 @@ impl Daemon {
         Pid::from_child(&self.child)
     }
 
-    /// Waits for its end.
+    /// Waits for its end and the end of its log.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the daemon has ended", || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
+        if let Some(logger) = self.logger.take() {
+            logger.join().unwrap();
+        }
         status.unwrap()
     }
 
@@ -235,7 +248,7 @@ impl Daemon {
         let start = Instant::now();
         let mut client = self.subscriber();
         let mut publisher = self.publisher();
-        publisher.send(&super::event("works", "now"));
+        publisher.send(super::event("works", "now"));
         assert!(client.text().contains("\"Info\":\"now\""));
         assert!(start.elapsed() < DEADLINE);
     }
