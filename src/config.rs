@@ -280,6 +280,24 @@ impl Config {
         if self.personium.ping_interval_s == 0 || self.personium.session_s_max == 0 {
             problems.push("[personium]: ping_interval_s and session_s_max must be at least 1".into());
         }
+        problems.extend(self.taken_twice());
+        if unix::mode(&self.feed.unix.mode).is_none() {
+            problems.push(format!(
+                "feed.unix.mode: \"{}\" is not a file mode: write it in octal, like \"0660\"",
+                self.feed.unix.mode
+            ));
+        }
+        for (key, value) in [
+            ("limits.subscriptions_max", self.limits.subscriptions_max),
+            ("limits.head_bytes_max", self.limits.head_bytes_max),
+            ("limits.handshake_timeout_s", self.limits.handshake_timeout_s as usize),
+            ("feed.unix.line_bytes_max", self.feed.unix.line_bytes_max),
+            ("feed.unix.publishers_max", self.feed.unix.publishers_max),
+        ] {
+            if value == 0 {
+                problems.push(format!("{key} = 0 lets nothing in: write at least 1"));
+            }
+        }
         if self.threads > THREADS_MAX {
             problems.push(format!("threads = {}: at most {THREADS_MAX}", self.threads));
         }
@@ -290,6 +308,19 @@ impl Config {
             ));
         }
         problems
+    }
+}
+
+impl Config {
+    /// Addresses that are given to two listeners.
+    fn taken_twice(&self) -> Option<String> {
+        let mut addresses: Vec<SocketAddr> = self.listen.iter().map(|listen| listen.address).collect();
+        addresses.extend(self.admin.as_ref().map(|admin| admin.address));
+        // Port 0 is another one each time.
+        addresses.retain(|address| address.port() != 0);
+        addresses.sort();
+        let twice = addresses.windows(2).find(|pair| pair[0] == pair[1])?;
+        Some(format!("{} stands in two of [[listen]] and [admin]: give each a port of its own", twice[0]))
     }
 }
 
@@ -456,5 +487,10 @@ mod tests {
         assert!(problems(listen).contains("did you mean \"personium-event\"?"));
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-event\"]\n";
         assert!(problems(listen).contains("no token judge"));
+        assert!(problems(&format!("{MINIMAL}[feed.unix]\nmode = \"0999\"")).contains("in octal"));
+        let twice = problems(&format!("{MINIMAL}[admin]\naddress = \"127.0.0.1:8080\""));
+        assert!(twice.contains("127.0.0.1:8080 stands in two"), "{twice}");
+        let none = problems(&format!("{MINIMAL}[limits]\nhead_bytes_max = 0"));
+        assert!(none.contains("limits.head_bytes_max = 0"), "{none}");
     }
 }

@@ -101,8 +101,21 @@ fn describe(error: &simd_json::Error) -> String {
         ErrorType::InvalidUtf8 => "it is not UTF-8".into(),
         ErrorType::Eof => "it is empty or ends too early".into(),
         ErrorType::DepthLimitExceeded => format!("nested deeper than {DEPTH_MAX}"),
-        other => format!("{other:?} at byte {position}"),
+        ErrorType::Syntax | ErrorType::InternalError => format!("wrong at byte {position}"),
+        other => format!("{} at byte {position}", in_words(&format!("{other:?}"))),
     }
+}
+
+/// `ExpectedColon` as "expected colon".
+fn in_words(name: &str) -> String {
+    let mut words = String::new();
+    for character in name.chars().take_while(char::is_ascii_alphanumeric) {
+        if character.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(character.to_ascii_lowercase());
+    }
+    words
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@
 //! - [`io`]: sockets, clocks, files and threads; the only part that may name them, beside the commands
 //! - [`config`]: the configuration file, composed of every module's settings
 //! - [`cli`]: the commands of the program
+//! - [`bench`]: one more command: the load generator
 //!
 //! # Invariants
 //!
@@ -43,6 +44,7 @@
 //! - There is no `unsafe` code.
 
 pub mod api;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod dialect;

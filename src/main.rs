@@ -1,6 +1,7 @@
 //! The program: arguments in, one command out.
 
 use argh::FromArgs;
+use fanfare::bench::Bench;
 use fanfare::cli::{
     CliError, publish::Publish, serve::Check, serve::Serve, subscribe::Subscribe, token::Token,
 };
@@ -29,6 +30,7 @@ enum Command {
     Publish(Publish),
     Subscribe(Subscribe),
     Token(Token),
+    Bench(Bench),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +45,9 @@ fn main() -> ExitCode {
         Some(Command::Publish(publish)) => publish.run(),
         Some(Command::Subscribe(subscribe)) => subscribe.run(),
         Some(Command::Token(token)) => token.run(),
+        Some(Command::Bench(bench)) => fanfare::bench::run(bench)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| CliError::new(error.to_string())),
         None => {
             if let Err(help) = Arguments::from_args(&["fanfare"], &["--help"]) {
                 print!("{}", help.output);

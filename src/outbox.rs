@@ -107,6 +107,8 @@ struct List {
     frame: u32,
     depth: u32,
     bytes: u32,
+    /// Of these, the bytes that are for one connection alone: answers to what it sent.
+    own_bytes: u32,
     /// Outboxes whose list this is.
     users: u32,
     joined: Option<Range<u32>>,
@@ -139,6 +141,8 @@ pub enum Flushed {
 /// The frames of one turn and the lists made of them.
 pub struct Turn {
     frames: Vec<Frame>,
+    /// Bytes of the frames that are shared.
+    shared_bytes: usize,
     own: Vec<u8>,
     lists: Vec<List>,
     joined: Vec<u8>,
@@ -147,7 +151,14 @@ pub struct Turn {
 
 impl Default for Turn {
     fn default() -> Self {
-        let mut turn = Self { frames: vec![], own: vec![], lists: vec![], joined: vec![], order: vec![] };
+        let mut turn = Self {
+            frames: vec![],
+            shared_bytes: 0,
+            own: vec![],
+            lists: vec![],
+            joined: vec![],
+            order: vec![],
+        };
         turn.end();
         turn
     }
@@ -156,6 +167,7 @@ impl Default for Turn {
 impl Turn {
     /// Adds a publication's frame, to be handed to many.
     pub fn share(&mut self, publication: &Arc<Publication>, form: u8) -> FrameId {
+        self.shared_bytes += publication.frame(form).len();
         self.add(Source::Shared(Arc::clone(publication), form))
     }
 
@@ -171,7 +183,9 @@ impl Turn {
         FrameId(self.frames.len() as u32 - 1)
     }
 
-    /// Appends a frame to an outbox. Returns how many bytes the outbox then holds, backlog included.
+    /// Appends a frame to an outbox. Returns how many bytes then count against its client: all that it holds
+    /// once its socket has refused some; before that only the answers to what it sent itself, as nobody is
+    /// slow for what was not offered yet, however much one turn brings.
     #[inline]
     pub fn push(&mut self, outbox: &mut Outbox, frame: FrameId) -> usize {
         let from = outbox.list;
@@ -181,24 +195,38 @@ impl Turn {
         let list = &mut self.lists[to as usize];
         list.users += 1;
         outbox.list = to;
-        list.bytes as usize + outbox.backlog_bytes()
+        match &outbox.backlog {
+            Some(backlog) => list.bytes as usize + backlog.bytes,
+            None => list.own_bytes as usize,
+        }
     }
 
     #[cold]
     fn step(&mut self, from: u32, frame: u32) -> u32 {
         let known = &mut self.frames[frame as usize];
-        let found = known.more_steps.iter().find(|step| step.0 == from).copied();
-        let step = found.unwrap_or((from, self.lists.len() as u32));
-        let before = std::mem::replace(&mut known.steps, step);
-        if found.is_none() {
-            // Direct replies differ per connection and are not looked up again; a few steps are enough.
-            if before.0 != u32::MAX && known.more_steps.len() < 8 {
-                known.more_steps.push(before);
-            }
-            let bytes = self.lists[from as usize].bytes + self.frame(frame).len() as u32;
-            let depth = self.lists[from as usize].depth + 1;
-            self.lists.push(List { before: from, frame, depth, bytes, users: 0, joined: None });
+        let found = known.more_steps.iter().position(|step| step.0 == from);
+        if let Some(found) = found {
+            std::mem::swap(&mut known.steps, &mut known.more_steps[found]);
+            return known.steps.1;
         }
+        let step = (from, self.lists.len() as u32);
+        let before = std::mem::replace(&mut known.steps, step);
+        // Direct replies differ per connection and are not looked up again; a few steps are enough.
+        if before.0 != u32::MAX && known.more_steps.len() < 8 {
+            known.more_steps.push(before);
+        }
+        let length = self.frame(frame).len() as u32;
+        let is_own = matches!(self.frames[frame as usize].source, Source::Own(_));
+        let List { depth, bytes, own_bytes, .. } = self.lists[from as usize];
+        self.lists.push(List {
+            before: from,
+            frame,
+            depth: depth + 1,
+            bytes: bytes + length,
+            own_bytes: own_bytes + if is_own { length } else { 0 },
+            users: 0,
+            joined: None,
+        });
         step.1
     }
 
@@ -374,7 +402,16 @@ impl Turn {
         debug_assert!(self.lists.iter().all(|list| list.users == 0), "an outbox was not flushed");
         self.frames.clear();
         self.lists.clear();
-        self.lists.push(List { before: EMPTY, frame: 0, depth: 0, bytes: 0, users: 0, joined: None });
+        self.lists.push(List {
+            before: EMPTY,
+            frame: 0,
+            depth: 0,
+            bytes: 0,
+            own_bytes: 0,
+            users: 0,
+            joined: None,
+        });
+        self.shared_bytes = 0;
         for buffer in [&mut self.own, &mut self.joined] {
             buffer.clear();
             buffer.shrink_to(TURN_BYTES_KEPT);
@@ -383,10 +420,10 @@ impl Turn {
         self.lists.shrink_to(TURN_BYTES_KEPT / size_of::<List>());
     }
 
-    /// Bytes that the turn's own tables hold, for the bound of a turn.
+    /// Bytes of the turn's frames and of its own tables, for the bound of a turn.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.own.len() + self.joined.len()
+        self.shared_bytes + self.own.len() + self.joined.len()
     }
 }
 
@@ -433,6 +470,35 @@ mod tests {
         }
         turn.end();
         assert_eq!(turn.bytes(), 0);
+    }
+
+    #[test]
+    fn crowds_that_take_turns_have_one_list_each() {
+        let mut turn = Turn::default();
+        let mut outboxes: Vec<Outbox> = (0..90).map(|_| Outbox::default()).collect();
+        for (crowd, text) in ["a", "b"].into_iter().enumerate() {
+            let frame = turn.share(&publication(text), 0);
+            outboxes.iter_mut().skip(crowd).step_by(3).for_each(|outbox| _ = turn.push(outbox, frame));
+        }
+        let frame = turn.share(&publication("all"), 0);
+        outboxes.iter_mut().for_each(|outbox| _ = turn.push(outbox, frame));
+        assert_eq!(turn.lists.len(), 6, "the empty list, a, b, a all, b all, all");
+        outboxes.iter_mut().for_each(|outbox| _ = drain(&mut turn, outbox, usize::MAX));
+    }
+
+    #[test]
+    fn what_was_not_offered_yet_counts_against_nobody_but_the_one_who_asked_for_it() {
+        let mut turn = Turn::default();
+        let mut outbox = Outbox::default();
+        let (shared, own) = (turn.share(&publication("hello"), 0), turn.own(b"own"));
+        assert_eq!(turn.push(&mut outbox, shared), 0);
+        assert_eq!(turn.push(&mut outbox, own), 3);
+        assert_eq!(turn.bytes(), 10);
+        assert_eq!(turn.flush(&mut outbox, |_| Sent::Bytes(7)), Flushed::Blocked);
+        turn.end();
+        let shared = turn.share(&publication("hello"), 0);
+        assert_eq!(turn.push(&mut outbox, shared), 3 + CHUNK_OVERHEAD_BYTES + 7);
+        assert_eq!(turn.flush(&mut outbox, |_| panic!("written")), Flushed::Waiting);
     }
 
     #[test]

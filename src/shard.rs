@@ -8,7 +8,12 @@
 //! session deliver one copy), the dialect's exact filter, and a step in the outbox; the connection is put on
 //! the dirty list once a turn, whatever it gets.
 
-use crate::dialect::{Action, Actions, Admission, AnyDialect, Context, Input, Kind, Settings, Upgrade};
+mod session;
+
+pub use self::session::Limits;
+
+use self::session::{Phase, Session};
+use crate::dialect::{Action, Actions, Admission, Context, Input, Kind, Settings, Upgrade};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
 use crate::message::{Received, Violation};
@@ -24,76 +29,12 @@ use tungstenite::protocol::frame::coding::{Control, OpCode};
 /// A connection of this shard. Reused after the connection is gone.
 pub type Id = u32;
 
-/// Bounds of a shard; the configuration's table `[limits]`.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Bytes waiting for one client before it counts as too slow; what one turn brings, a client with nothing
-    /// waiting may always have. Centrifugo's default is 1 MiB too; NATS allows 64 MiB, Redis 32 MiB.
-    pub outbox_bytes_max: usize,
-    /// Subscriptions of all sessions together; each costs about 100 bytes.
-    pub subscriptions_max: usize,
-    /// Seconds for the whole head of a request.
-    pub handshake_timeout_s: u32,
-    /// Bytes of the head of a request; nginx allows 8 KiB per line, Tomcat 8 KiB in all.
-    pub head_bytes_max: usize,
-    /// Seconds a peer has to answer a close frame.
-    pub close_timeout_s: u32,
-    /// Connections of the whole daemon; the configuration's `max_connections`.
-    #[serde(skip)]
-    pub connections_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            outbox_bytes_max: 1024 * 1024,
-            subscriptions_max: 10_000_000,
-            handshake_timeout_s: 10,
-            head_bytes_max: 16 * 1024,
-            close_timeout_s: 5,
-            connections_max: usize::MAX,
-        }
-    }
-}
-
 /// Close code of a client that reads too slowly, or for which there is no room: try again later.
 const CLOSE_TRY_LATER: u16 = 1013;
 /// Close code of a daemon that stops.
 const CLOSE_GOING_AWAY: u16 = 1001;
 /// Seconds that a peer has to close its side after everything was said.
 const LINGER_S: u64 = 2;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// The request has not come in full.
-    Head,
-    /// The dialect has the request and has not answered.
-    Opening,
-    Open,
-    /// We have sent a close frame and wait for the peer's.
-    Closing,
-    /// Nothing more is said once the outbox is empty.
-    Ending,
-    /// The outbox is empty and our side is shut; the peer may have more to say that nobody reads.
-    Over,
-}
-
-struct Session {
-    dialect: Option<AnyDialect>,
-    /// The 101 response, while the dialect has not accepted.
-    response: Option<Box<[u8]>>,
-    outbox: Outbox,
-    /// The last publication that looked at this session.
-    stamp: u32,
-    deadline: Tick,
-    ping_at: Tick,
-    ping_interval: Tick,
-    misses: u8,
-    misses_max: u8,
-    phase: Phase,
-    dirty: bool,
-}
 
 /// What flushing found out about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,11 +171,13 @@ impl Shard {
     pub fn message_bytes_max(&self, id: Id) -> Option<usize> {
         let session = self.sessions.get(id as usize)?;
         let settings = &self.shared.settings;
-        match (session.phase, &session.dialect) {
-            (Phase::Opening | Phase::Open, Some(dialect)) => Some(dialect.kind().message_bytes_max(settings)),
-            // The dialect has left, and of what the peer had under way only its close frame matters.
-            (Phase::Closing, _) => Kind::ALL.iter().map(|kind| kind.message_bytes_max(settings)).max(),
-            _ => None,
+        match session.phase {
+            Phase::Opening | Phase::Open => {
+                Some(session.dialect.as_ref()?.kind().message_bytes_max(settings))
+            }
+            // The dialect has left; what comes is only read for the close frame in it.
+            Phase::Closing => Kind::ALL.iter().map(|kind| kind.message_bytes_max(settings)).max(),
+            Phase::Head | Phase::Ending | Phase::Over => None,
         }
     }
 
@@ -453,7 +396,7 @@ impl Shard {
         }
     }
 
-    /// Bytes that this turn holds in tables; a turn ends before they grow without bound.
+    /// Bytes that this turn holds, frames included; a turn ends before they grow without bound.
     #[must_use]
     pub fn turn_bytes(&self) -> usize {
         self.turn.bytes()
@@ -550,7 +493,7 @@ impl Shard {
         }
     }
 
-    /// Queues a frame. Returns whether the connection holds more than it may.
+    /// Queues a frame. Returns whether the client is too slow with it.
     #[inline]
     fn push(&mut self, id: Id, frame: FrameId) -> bool {
         let session = &mut self.sessions[id as usize];
@@ -559,8 +502,7 @@ impl Shard {
             session.dirty = true;
             self.dirty.push(id);
         }
-        // Its socket has refused something before: the size of the events alone makes nobody slow.
-        held > self.limits.outbox_bytes_max && session.outbox.backlog_bytes() > 0
+        held > self.limits.outbox_bytes_max
     }
 
     fn mark_dirty(&mut self, id: Id) {

@@ -68,6 +68,10 @@ fn describe(message: &str, scan: &Scan<'_>, conceal: bool) -> String {
     if conceal {
         return concealed(message);
     }
+    if message == "invalid socket address syntax" {
+        return "not an address: write the IP address and the port, like \"127.0.0.1:8080\" or \"[::]:8080\""
+            .into();
+    }
     printable(message, 4 * SOURCE_CHARS_MAX)
 }
 
@@ -165,6 +169,8 @@ impl<'a> Scan<'a> {
             if let Some(place) = place.filter(|&place| scan.found.is_none() && place < scan.at) {
                 scan.found = Some(match text.as_bytes()[place] {
                     b'[' if before.0 != scan.section => (scan.section, Vec::new(), false),
+                    // The name in a header is a key of the table above.
+                    _ if before.0 != scan.section => ("", parents(scan.section), false),
                     b'{' => (scan.section, scan.keys.clone(), true),
                     _ => before,
                 });
@@ -309,6 +315,11 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// The names before the last in a header.
+fn parents(header: &str) -> Vec<&str> {
+    header.trim_matches(['[', ']']).rsplit_once('.').map_or(vec![], |(parents, _)| vec![parents])
+}
+
 fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
     name.contains("secret") || name.contains("token")
@@ -412,6 +423,10 @@ mod tests {
         assert_eq!(explained("\n[[listen]]\naddress = \"a\"\ntls = { certificat = \"x\" }"), expected);
         let expected = "f.toml:1: unknown key \"feed\" at the top level; valid keys: threads, listen, personium, mode, wazo";
         assert_eq!(explained("feed = 1"), expected);
+        let expected = "f.toml:2: unknown key \"store\" at the top level; valid keys: threads, listen, personium, mode, wazo";
+        assert_eq!(explained("[personium]\n[store]\npath = \"x\""), expected);
+        let expected = "f.toml:2: unknown key \"tokens\" in \"personium\"; did you mean \"token\"?";
+        assert_eq!(explained("threads = 1\n[personium.tokens]\nx = 1"), expected);
         let expected =
             "f.toml:2: unknown key \"secert\" in \"token\" of [personium]; did you mean \"secret\"?";
         assert_eq!(explained("[personium]\ntoken = { secert = \"hunter2\" }"), expected);

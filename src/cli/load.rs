@@ -38,6 +38,7 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
         ConfigError::Environment(message) => CliError::new(message),
     })?;
     let mut problems = config.problems();
+    problems.extend(absent_cpus(&config));
     let judge = match judge(&config) {
         Ok(judge) => judge,
         Err(problem) => {
@@ -80,7 +81,7 @@ fn plan(config: Config, judge: Option<Judge>) -> Loaded {
         .collect();
     let descriptors = raise_descriptor_limit();
     let most = descriptors.saturating_sub(DESCRIPTORS_KEPT).max(1);
-    let connections_max = if config.max_connections == 0 { most } else { config.max_connections };
+    let connections_max = if config.max_connections == 0 { most } else { config.max_connections.min(most) };
     let limits = Limits {
         connections_max,
         subscriptions_max: (config.limits.subscriptions_max / shards).max(1),
@@ -100,6 +101,12 @@ fn plan(config: Config, judge: Option<Judge>) -> Loaded {
         },
         log: config.log,
     }
+}
+
+fn absent_cpus(config: &Config) -> Option<String> {
+    let available = available_cpus();
+    let absent = config.cpus.iter().find(|cpu| !available.is_empty() && !available.contains(cpu))?;
+    Some(format!("cpus: this process may not use CPU {absent}; it may use {available:?}"))
 }
 
 fn available_cpus() -> Vec<usize> {

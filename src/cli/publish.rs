@@ -84,6 +84,7 @@ impl Publish {
         let input = match self.event.as_slice() {
             [] => Some(standard_input()?),
             event => {
+                lines.from_arguments = true;
                 lines.feed(event_line(event)?.as_bytes(), &mut out);
                 lines.finish(&mut out);
                 None
@@ -95,7 +96,7 @@ impl Publish {
         let outcome = Exchange { socket, input, lines, out, replies: Vec::new() }.run(&mut progress);
         progress.finish();
         let receipt = outcome?;
-        if from_stdin || receipt.rejected > 0 {
+        if from_stdin {
             eprintln!("accepted {}, rejected {}", receipt.accepted, receipt.rejected);
         }
         Ok(if receipt.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -160,6 +161,8 @@ fn standard_input() -> Result<File, CliError> {
 /// the feed's word for a receipt.
 #[derive(Default)]
 struct Lines {
+    /// There is one event and it has no line in any file.
+    from_arguments: bool,
     /// Line ends seen in the input.
     line_ends: u64,
     /// Events sent, the unfinished one included.
@@ -236,6 +239,8 @@ impl Lines {
         let address = String::from_utf8_lossy(address);
         if address.is_empty() || address.contains(['{', '"', '[']) {
             format!("line {line} (no address)")
+        } else if self.from_arguments {
+            printable(&address, ADDRESS_CHARS_MAX)
         } else {
             format!("line {line} ({})", printable(&address, ADDRESS_CHARS_MAX))
         }
@@ -380,6 +385,9 @@ impl Exchange {
     fn rejection(&self, reason: &str, number: Option<u64>) -> String {
         let reason = printable(reason, REASON_CHARS_MAX);
         match number {
+            Some(number) if self.lines.from_arguments => {
+                format!("fanfare: {}: {reason}", self.lines.describe(number))
+            }
             Some(number) => format!("{}: {reason}", self.lines.describe(number)),
             None => format!("the daemon: {reason}"),
         }

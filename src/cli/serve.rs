@@ -77,11 +77,18 @@ impl Serve {
         if let Some(trial) = &trial {
             print!("{}", trial.welcome(daemon.addresses[0], daemon.admin));
         }
-        notify(&[NotifyState::Ready]);
+        let running = running(&daemon);
+        notify(&[NotifyState::Ready, NotifyState::Status(&running)]);
         wait(&mut signals, &daemon, self.config.as_deref());
         notify(&[NotifyState::Stopping]);
         Ok(stop(signals, daemon, drain))
     }
+}
+
+/// The state, for the log and for `systemctl status`.
+fn running(daemon: &Daemon) -> String {
+    let addresses: Vec<String> = daemon.addresses.iter().map(ToString::to_string).collect();
+    format!("listening on {}, waiting with {}", addresses.join(", "), daemon.driver)
 }
 
 fn announce(daemon: &Daemon) {
@@ -107,16 +114,31 @@ fn wait(signals: &mut Signals, daemon: &Daemon, config: Option<&Path>) {
             tracing::info!("nothing to reload: the development set-up has no configuration file");
             continue;
         };
-        match load::file(path) {
-            Ok(Loaded { plan: Plan { settings, limits, .. }, .. }) => {
-                daemon.configure(&settings, limits);
-                tracing::info!(
-                    "reloaded: keys and limits are new; listeners, threads and feeds need a restart"
-                );
-            }
-            Err(error) => tracing::error!("not reloaded, everything stays as it was: {error}"),
-        }
+        reload(path, daemon);
     }
+}
+
+/// Reads the configuration again. The service manager is told when that is done, so that it can wait for it.
+fn reload(path: &Path, daemon: &Daemon) {
+    // Without a clock of the service manager's kind, it is not told, and takes the signal for the reload.
+    if let Ok(moment) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, moment]);
+    }
+    let running = running(daemon);
+    let status = match load::file(path) {
+        Ok(Loaded { plan: Plan { settings, limits, .. }, .. }) => {
+            daemon.configure(&settings, limits);
+            tracing::info!(
+                "reloaded: keys and limits were read anew; listeners, threads and feeds need a restart"
+            );
+            running
+        }
+        Err(error) => {
+            tracing::error!("not reloaded, everything stays as it was: {error}");
+            format!("{running}; the last reload failed, see the log")
+        }
+    };
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
 fn stop(mut signals: Signals, daemon: Daemon, drain: Duration) -> ExitCode {

@@ -17,6 +17,7 @@ use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusab
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::token::{Grant, Judge, TokenSettings, Verdict};
+use crate::trie::PREFIX_BYTES_MAX;
 use crate::wheel::Now;
 use smallvec::SmallVec;
 
@@ -29,6 +30,12 @@ const UNNAMED: u8 = 2;
 
 /// Longest cell name; Personium's own limit is 128 characters.
 const CELL_BYTES_MAX: usize = 128;
+/// Longest Type and Object of a rule: what the trie takes beside the cell. Objects are URLs, which browsers
+/// and servers cut at 2 to 8 KB.
+const RULE_BYTES_MAX: usize = PREFIX_BYTES_MAX - CELL_BYTES_MAX - 3;
+/// All Types and Objects of one session's rules together: a thousand ordinary URLs. It bounds what a session
+/// costs and what one request for its state makes the daemon write.
+const RULES_BYTES_MAX: usize = 256 * 1024;
 /// Longest `Info`, `Type` and `Object` that a client may publish; Personium's own limit, in characters.
 const EXTERNAL_CHARS_MAX: usize = 51_200;
 /// Longest RequestKey that a client may choose; Personium's own limit.
@@ -214,7 +221,7 @@ impl PersoniumEvent {
         }
         let spelling = self.spelling;
         match command {
-            Command::Subscribe(rule) if live.rules.len() < settings.subscriptions_max as usize => {
+            Command::Subscribe(rule) if live.has_room(&rule, settings) => {
                 if !live.rules.iter().any(|other| other.selects_the_same(&rule)) {
                     out.subscribe(&rule.prefix(cell), rule.facet());
                 }
@@ -349,6 +356,13 @@ impl PersoniumEvent {
         ["aud", "iss"]
             .iter()
             .any(|claim| grant.list(claim).is_some_and(|names| names.into_iter().any(names_the_cell)))
+    }
+}
+
+impl Live {
+    fn has_room(&self, rule: &Rule, settings: &Settings) -> bool {
+        let bytes: usize = self.rules.iter().map(Rule::bytes).sum();
+        self.rules.len() < settings.subscriptions_max as usize && bytes + rule.bytes() <= RULES_BYTES_MAX
     }
 }
 

@@ -45,6 +45,12 @@ impl Default for Settings {
     }
 }
 
+/// The number of a file mode written in octal, such as `0660`; `None` when it is none.
+#[must_use]
+pub fn mode(text: &str) -> Option<u32> {
+    u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777)
+}
+
 /// What reading found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

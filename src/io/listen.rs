@@ -114,8 +114,7 @@ pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenErr
     let failed = |what: &str, error: io::Error| {
         ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error)
     };
-    let mode = u32::from_str_radix(&settings.mode, 8).ok().filter(|mode| *mode <= 0o777);
-    let mode = mode.ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
+    let mode = unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(group_number).transpose()?;
     let address = SocketAddrUnix::new(path).map_err(|error| failed("cannot use", error.into()))?;
     patiently(|| remove_stale(path, &address))?;
@@ -184,4 +183,22 @@ fn group_number(name: &str) -> Result<u32, ListenError> {
         .find(|fields| fields.len() >= 3 && fields[0] == name)
         .and_then(|fields| fields[2].parse().ok())
         .ok_or_else(|| ListenError::NoSuchGroup(name.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_a_daemon_is_just_giving_back_is_waited_for() {
+        let before = tcp("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let address = local_address(&before[0]).unwrap();
+        assert!(matches!(tcp(address, 1), Err(ListenError::PortTaken(_))));
+        let giving_back = std::thread::spawn(move || {
+            std::thread::sleep(TAKEN_MAX / 10);
+            drop(before);
+        });
+        assert_eq!(tcp(address, 2).unwrap().len(), 2);
+        giving_back.join().unwrap();
+    }
 }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 /// Publications of one turn. More would let a burst keep the sockets waiting.
 const TURN_EVENTS_MAX: usize = 64;
-/// Bytes that a turn's publications, or its own tables, may reach before it ends: what a connection is given
-/// in one write is not more than one event above it.
+/// Bytes that a turn's frames and tables may reach before it ends, and so what an outbox may hold beyond its
+/// limit before the first of it was offered to a socket.
 const TURN_BYTES_MAX: usize = 1024 * 1024;
 
 /// A shard with its sockets and its way to the others.
@@ -120,13 +120,12 @@ impl Worker {
             self.mailboxes[self.number].take(&mut self.taken);
             self.waiting.extend(self.taken.drain(..));
         }
-        let (mut delivered, mut bytes) = (0, 0);
-        while delivered < TURN_EVENTS_MAX && bytes.max(self.shard.turn_bytes()) < TURN_BYTES_MAX {
+        let mut delivered = 0;
+        while delivered < TURN_EVENTS_MAX && self.shard.turn_bytes() < TURN_BYTES_MAX {
             let Some(parcel) = self.waiting.pop_front() else { break };
             match parcel {
                 Parcel::Publication(publication) => {
                     delivered += 1;
-                    bytes += publication.weight();
                     self.shard.deliver(&publication, now);
                 }
                 Parcel::Configure(settings, limits) => self.shard.configure(settings, limits),

@@ -3,7 +3,7 @@
 //! Of several keys in one message only the first of this order counts: token, subscribe, unsubscribe,
 //! state, external event. A key whose value is null is as if it were absent; further keys are ignored.
 
-use super::{Author, EXTERNAL_CHARS_MAX, NAMED, REQUEST_KEY_CHARS_MAX, TOPIC, text};
+use super::{Author, EXTERNAL_CHARS_MAX, NAMED, REQUEST_KEY_CHARS_MAX, RULE_BYTES_MAX, TOPIC, text};
 use crate::event::{Event, TypedScalarValue as _, Value, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
 use crate::wheel::Now;
@@ -34,6 +34,11 @@ impl Rule {
     /// The prefix of the facets it selects.
     pub(super) fn facet(&self) -> &[u8] {
         prefix(&self.kind)
+    }
+
+    /// What it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.kind.len() + self.object.len()
     }
 
     /// Whether two rules are one subscription, if not one text: `*` and the empty prefix.
@@ -111,7 +116,8 @@ impl<'a> Command<'a> {
 
 fn rule(value: Value<'_, '_>) -> Option<Rule> {
     let object = value.as_object()?;
-    let text = |key: &str| object.get(key)?.into_string().map(Box::from);
+    let fits = |text: &&str| text.len() <= RULE_BYTES_MAX;
+    let text = |key: &str| object.get(key)?.into_string().filter(fits).map(Box::from);
     Some(Rule { kind: text("Type")?, object: text("Object")? })
 }
 
@@ -146,7 +152,7 @@ impl<'a> External<'a> {
         let fields = text::Fields {
             kind: text::Field::Text(self.kind),
             request_key: text::Field::Text(self.request_key.unwrap_or(&made_key)),
-            schema: text::Field::of(author.schema.as_deref()),
+            schema: text::Field::Text(author.schema.as_deref().unwrap_or("")),
             external: true,
             object: text::Field::Text(self.object),
             info: text::Field::Text(self.info),

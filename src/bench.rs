@@ -1,0 +1,393 @@
+//! `fanfare bench`: a load generator that measures a daemon from outside, as its clients and publishers see it.
+//!
+//! In reading order: `wire` (bytes), `inflight` (what is outstanding), `clients` and `connect` (subscribers),
+//! `publisher` (the unix feed), `sender` and `floor` (the bare `send(2)` that everything is compared with), `target`
+//! (the daemon), `side` (the measuring loop), `pair` (daemon and floor in turn), then a file per command, `report`
+//! and `progress`.
+//!
+//! One thread on a processor of its own does all; the daemon and the floor's sender share another. Ratios are taken
+//! within a run and the median over the runs, because a shared machine's speed changes by the minute.
+
+mod all;
+mod bare;
+mod clients;
+mod connect;
+mod error;
+mod fanout;
+mod floor;
+mod handshake;
+mod idle;
+mod inflight;
+mod interrupt;
+mod pair;
+mod proc;
+mod progress;
+mod publisher;
+mod report;
+mod selective;
+mod sender;
+mod side;
+mod target;
+mod wire;
+
+use argh::FromArgs;
+use error::io_error;
+pub use error::{BenchError, EventSize};
+use report::{Report, Row};
+use std::path::PathBuf;
+use target::TargetOptions;
+
+/// Measure a daemon: speed, latency, loss, memory, each beside the floor of this machine.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "bench",
+    example = "Everything, on a daemon of its own:\n  {command_name} all\n\n\
+               A daemon that runs already:\n  \
+               {command_name} fanout --url ws://127.0.0.1:8080/cell/__event --socket /run/fanfare/events.sock \
+               --token TOKEN --pid 1234",
+    note = "Without --url a daemon is started for the measurement and ended after it."
+)]
+pub struct Bench {
+    #[argh(subcommand)]
+    command: Command,
+}
+
+#[derive(FromArgs, Debug)]
+#[argh(subcommand)]
+enum Command {
+    Fanout(Fanout),
+    Selective(Selective),
+    Idle(Idle),
+    Handshake(Handshake),
+    Floor(FloorArgs),
+    All(All),
+}
+
+/// Every event to every subscriber: processor time per delivery, deliveries per second, latency.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "fanout",
+    example = "{command_name} --connections 1000 --in-flight 16\n\n\
+               Latency at a fixed rate:\n  {command_name} --connections 1000 --rate 100"
+)]
+struct Fanout {
+    /// subscribers (1000)
+    #[argh(option, default = "1000")]
+    connections: usize,
+    /// events outstanding at most (1)
+    #[argh(option, default = "1")]
+    in_flight: u64,
+    /// publish so many events per second instead, and measure latency from the intended times
+    #[argh(option)]
+    rate: Option<f64>,
+    /// bytes of an event's JSON (128)
+    #[argh(option, default = "128")]
+    size: usize,
+    /// length of each measurement in seconds (3)
+    #[argh(option, default = "3.0")]
+    seconds: f64,
+    /// measurements of each side (5)
+    #[argh(option, default = "5")]
+    runs: usize,
+    /// shards of the daemon, and senders of the floor (1)
+    #[argh(option, default = "1")]
+    shards: usize,
+    /// a running daemon's endpoint: ws://HOST:PORT/CELL/__event
+    #[argh(option)]
+    url: Option<String>,
+    /// its unix feed
+    #[argh(option)]
+    socket: Option<PathBuf>,
+    /// a token that it accepts
+    #[argh(option)]
+    token: Option<String>,
+    /// its process, for processor time
+    #[argh(option)]
+    pid: Option<u32>,
+    /// the program to start as daemon (this one)
+    #[argh(option)]
+    daemon: Option<PathBuf>,
+    /// print one JSON object
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Every event to one of many subscribers, each with a topic of its own.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "selective", example = "{command_name} --topics 10000 --in-flight 64")]
+struct Selective {
+    /// topics, with a subscriber each (10000)
+    #[argh(option, default = "10_000")]
+    topics: usize,
+    /// events outstanding at most (64)
+    #[argh(option, default = "64")]
+    in_flight: u64,
+    /// bytes of an event's JSON (128)
+    #[argh(option, default = "128")]
+    size: usize,
+    /// length of each measurement in seconds (3)
+    #[argh(option, default = "3.0")]
+    seconds: f64,
+    /// measurements of each side (5)
+    #[argh(option, default = "5")]
+    runs: usize,
+    /// shards of the daemon, and senders of the floor (1)
+    #[argh(option, default = "1")]
+    shards: usize,
+    /// a running daemon's endpoint: ws://HOST:PORT/CELL/__event
+    #[argh(option)]
+    url: Option<String>,
+    /// its unix feed
+    #[argh(option)]
+    socket: Option<PathBuf>,
+    /// a token that it accepts
+    #[argh(option)]
+    token: Option<String>,
+    /// its process, for processor time
+    #[argh(option)]
+    pid: Option<u32>,
+    /// the program to start as daemon (this one)
+    #[argh(option)]
+    daemon: Option<PathBuf>,
+    /// print one JSON object
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Memory per connection that is authenticated, subscribed and idle.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "idle",
+    example = "{command_name} --connections 15000",
+    note = "A daemon that runs already (--url) is measured once, best soon after its start: memory that earlier \
+            connections left behind is used again and does not show."
+)]
+struct Idle {
+    /// connections (15000)
+    #[argh(option, default = "15_000")]
+    connections: usize,
+    /// a topic of its own for each, instead of one for all
+    #[argh(switch)]
+    topics: bool,
+    /// measurements, each on a new daemon (5)
+    #[argh(option, default = "5")]
+    runs: usize,
+    /// shards of the daemon (1)
+    #[argh(option, default = "1")]
+    shards: usize,
+    /// a running daemon's endpoint: ws://HOST:PORT/CELL/__event
+    #[argh(option)]
+    url: Option<String>,
+    /// a token that it accepts
+    #[argh(option)]
+    token: Option<String>,
+    /// its process, for memory
+    #[argh(option)]
+    pid: Option<u32>,
+    /// the program to start as daemon (this one)
+    #[argh(option)]
+    daemon: Option<PathBuf>,
+    /// print one JSON object
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Connect, upgrade, token and one subscription: processor time per connection, connections per second.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "handshake", example = "{command_name} --connections 5000 --concurrency 64")]
+struct Handshake {
+    /// connections of each run (5000)
+    #[argh(option, default = "5_000")]
+    connections: usize,
+    /// connections opened at the same time (64)
+    #[argh(option, default = "64")]
+    concurrency: usize,
+    /// measurements of each side (5)
+    #[argh(option, default = "5")]
+    runs: usize,
+    /// shards of the daemon (1)
+    #[argh(option, default = "1")]
+    shards: usize,
+    /// a running daemon's endpoint: ws://HOST:PORT/CELL/__event
+    #[argh(option)]
+    url: Option<String>,
+    /// a token that it accepts
+    #[argh(option)]
+    token: Option<String>,
+    /// its process, for processor time
+    #[argh(option)]
+    pid: Option<u32>,
+    /// the program to start as daemon (this one)
+    #[argh(option)]
+    daemon: Option<PathBuf>,
+    /// print one JSON object
+    #[argh(switch)]
+    json: bool,
+}
+
+/// What one send(2) of the same frame to each of so many TCP connections costs on this machine.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "floor", example = "{command_name} --connections 1000 --in-flight 16")]
+struct FloorArgs {
+    /// connections (1000)
+    #[argh(option, default = "1000")]
+    connections: usize,
+    /// frames outstanding at most; more than one are also sent all at once (1)
+    #[argh(option, default = "1")]
+    in_flight: u64,
+    /// bytes of an event's JSON (128)
+    #[argh(option, default = "128")]
+    size: usize,
+    /// each frame to one connection in turn, instead of to all
+    #[argh(switch)]
+    topics: bool,
+    /// length of each measurement in seconds (3)
+    #[argh(option, default = "3.0")]
+    seconds: f64,
+    /// measurements (5)
+    #[argh(option, default = "5")]
+    runs: usize,
+    /// senders, on a processor each (1)
+    #[argh(option, default = "1")]
+    shards: usize,
+    /// be the sender (the generator starts it so)
+    #[argh(switch, hidden_help)]
+    sender: bool,
+    /// print one JSON object
+    #[argh(switch)]
+    json: bool,
+}
+
+/// The whole table, each line on a daemon of its own: about five minutes.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "all", example = "{command_name}\n  {command_name} --seconds 1 --runs 3 --json")]
+struct All {
+    /// length of each measurement in seconds (3)
+    #[argh(option, default = "3.0")]
+    seconds: f64,
+    /// measurements of each side (5)
+    #[argh(option, default = "5")]
+    runs: usize,
+    /// the program to start as daemon (this one)
+    #[argh(option)]
+    daemon: Option<PathBuf>,
+    /// print one JSON array
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Runs the command and prints its result on standard output.
+pub fn run(command: Bench) -> Result<(), BenchError> {
+    if let Command::Floor(args) = &command.command
+        && args.sender
+    {
+        return sender::run(args.connections, args.size, args.topics);
+    }
+    interrupt::watch()?;
+    let (report, json) = match command.command {
+        Command::All(args) => {
+            let options = all::Settings { seconds: args.seconds, runs: args.runs, daemon: args.daemon };
+            return print_all(&all::run(&options)?, args.json);
+        }
+        Command::Fanout(args) => fanout_report(args)?,
+        Command::Selective(args) => selective_report(args)?,
+        Command::Idle(args) => idle_report(args)?,
+        Command::Handshake(args) => handshake_report(args)?,
+        Command::Floor(args) => floor_report(&args)?,
+    };
+    if json { print_json(&report) } else { print_table(&report.rows.iter().collect::<Vec<_>>()) }
+}
+
+fn fanout_report(args: Fanout) -> Result<(Report, bool), BenchError> {
+    let Fanout { connections, in_flight, rate, size, seconds, runs, .. } = args;
+    let options = TargetOptions {
+        url: args.url,
+        socket: args.socket,
+        token: args.token,
+        pid: args.pid,
+        shards: args.shards,
+        daemon: args.daemon,
+    };
+    let settings = fanout::Settings { connections, in_flight, rate, size, seconds, runs };
+    Ok((fanout::run(&options, &settings)?, args.json))
+}
+
+fn selective_report(args: Selective) -> Result<(Report, bool), BenchError> {
+    let Selective { topics, in_flight, size, seconds, runs, .. } = args;
+    let options = TargetOptions {
+        url: args.url,
+        socket: args.socket,
+        token: args.token,
+        pid: args.pid,
+        shards: args.shards,
+        daemon: args.daemon,
+    };
+    let settings = selective::Settings { topics, in_flight, size, seconds, runs };
+    Ok((selective::run(&options, &settings)?, args.json))
+}
+
+fn idle_report(args: Idle) -> Result<(Report, bool), BenchError> {
+    let Idle { connections, topics, runs, url, token, pid, shards, daemon, json } = args;
+    let options = TargetOptions { url, socket: None, token, pid, shards, daemon };
+    Ok((idle::run(&options, &idle::Settings { connections, topics, runs })?, json))
+}
+
+fn handshake_report(args: Handshake) -> Result<(Report, bool), BenchError> {
+    let Handshake { connections, concurrency, runs, url, token, pid, shards, daemon, json } = args;
+    let options = TargetOptions { url, socket: None, token, pid, shards, daemon };
+    let settings = handshake::Settings { connections, concurrency, runs };
+    Ok((handshake::run(&options, &settings)?, json))
+}
+
+fn floor_report(args: &FloorArgs) -> Result<(Report, bool), BenchError> {
+    let &FloorArgs { connections, in_flight, size, topics, seconds, runs, shards, json, .. } = args;
+    let settings = bare::Settings { connections, in_flight, size, topics, seconds, runs, shards };
+    Ok((bare::run(&settings)?, json))
+}
+
+fn print_all(reports: &[Report], json: bool) -> Result<(), BenchError> {
+    if json {
+        return print_json(&reports);
+    }
+    let judged = reports.iter().flat_map(|report| &report.rows).filter(|row| row.target.is_some());
+    print_table(&judged.collect::<Vec<_>>())
+}
+
+fn print_table(rows: &[&Row]) -> Result<(), BenchError> {
+    print(&report::table(rows))
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), BenchError> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| BenchError::Io { what: "write the result as JSON", source: error.into() })?;
+    print(&(text + "\n"))
+}
+
+fn print(text: &str) -> Result<(), BenchError> {
+    use std::io::Write;
+    let printed = std::io::stdout().write_all(text.as_bytes());
+    printed.map_err(|source| BenchError::Io { what: "print the result", source })
+}
+
+fn check_positive(option: &str, value: usize) -> Result<(), BenchError> {
+    if value > 0 { Ok(()) } else { Err(BenchError::Argument(format!("{option} must be at least 1"))) }
+}
+
+fn check_in_flight(in_flight: u64) -> Result<(), BenchError> {
+    const IN_FLIGHT_MAX: u64 = 65_536;
+    if (1..=IN_FLIGHT_MAX).contains(&in_flight) {
+        return Ok(());
+    }
+    Err(BenchError::Argument(format!("--in-flight must be at least 1 and at most {IN_FLIGHT_MAX}")))
+}
+
+fn check_seconds(seconds: f64) -> Result<(), BenchError> {
+    const SECONDS_MAX: f64 = 86_400.0;
+    if seconds > 0.0 && seconds <= SECONDS_MAX {
+        return Ok(());
+    }
+    Err(BenchError::Argument(format!("--seconds must be above 0 and at most {SECONDS_MAX}")))
+}

@@ -1,0 +1,55 @@
+//! `bench all`: every figure that the daemon promises, each on a daemon of its own.
+
+use super::report::{Report, Target as Goal};
+use super::target::{Cpus, TargetOptions};
+use super::{BenchError, fanout, handshake, idle, selective};
+use std::path::PathBuf;
+
+/// Two shards may cost so many times what one costs per delivery, each as a ratio to its own floor.
+const SHARDS_RATIO_MAX: f64 = 1.1;
+
+/// The event size of the whole table.
+const EVENT_SIZE: usize = 128;
+
+/// How long and with what.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) seconds: f64,
+    pub(super) runs: usize,
+    pub(super) daemon: Option<PathBuf>,
+}
+
+/// Runs the whole table.
+pub(super) fn run(settings: &Settings) -> Result<Vec<Report>, BenchError> {
+    let &Settings { seconds, runs, .. } = settings;
+    let options =
+        |shards| TargetOptions { shards, daemon: settings.daemon.clone(), ..TargetOptions::default() };
+    let one = options(1);
+    let fanout = |options: &TargetOptions, connections, in_flight| {
+        let size = EVENT_SIZE;
+        fanout::run(options, &fanout::Settings { connections, in_flight, rate: None, size, seconds, runs })
+    };
+    let mut reports = vec![fanout(&one, 1_000, 1)?, fanout(&one, 10_000, 1)?, fanout(&one, 1_000, 16)?];
+    let size = EVENT_SIZE;
+    let topics = selective::Settings { topics: 10_000, in_flight: 64, size, seconds, runs };
+    reports.push(selective::run(&one, &topics)?);
+    for topics in [false, true] {
+        reports.push(idle::run(&one, &idle::Settings { connections: 15_000, topics, runs })?);
+    }
+    let opened = handshake::Settings { connections: 5_000, concurrency: 64, runs };
+    reports.push(handshake::run(&one, &opened)?);
+    match Cpus::of_this_machine(2) {
+        Ok(_) => {
+            let mut two = fanout(&options(2), 1_000, 1)?;
+            // Judged against one shard instead of against the floor alone.
+            if let Some(alone) = reports[0].rows[0].ratio {
+                let row = two.rows[0].clone();
+                two.rows[0] = row.against(Goal::RatioAtMost(SHARDS_RATIO_MAX * alone));
+            }
+            reports.push(two);
+        }
+        Err(BenchError::TooFewCpus { .. }) => eprintln!("two shards need two processors: left out"),
+        Err(error) => return Err(error),
+    }
+    Ok(reports)
+}

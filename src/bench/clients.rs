@@ -1,0 +1,255 @@
+//! Many WebSocket subscribers on one epoll set: they receive, answer pings and count.
+//!
+//! One large read buffer serves all connections; a connection itself owns a socket, the number that it expects next
+//! and, rarely, a frame of which only a part has come. How a connection is opened stands in `connect.rs`.
+
+use super::interrupt;
+use super::wire::{self, WireError};
+use super::{BenchError, io_error};
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
+use std::time::{Duration, Instant};
+
+/// Bytes taken from a socket at once: many frames of a burst to one subscriber.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Sockets reported by one wait.
+const EVENTS_MAX: usize = 1024;
+
+/// Epoll data of what is no subscriber; subscribers are numbered from 0.
+const FEED: u64 = u64::MAX;
+const TIMER: u64 = u64::MAX - 1;
+
+/// An expected number that is not known yet: the first event tells it.
+pub(super) const EXPECT_ANY: u64 = 0;
+
+/// One subscriber.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) socket: OwnedFd,
+    pub(super) partial: Vec<u8>,
+    /// The sequence number of the next event, or [`EXPECT_ANY`].
+    pub(super) expected: u64,
+}
+
+/// All subscribers of one side (the daemon's or the floor's).
+pub(super) struct Clients {
+    pub(super) list: Vec<Client>,
+    pub(super) epoll: OwnedFd,
+    pub(super) events: Vec<epoll::Event>,
+    pub(super) scratch: Vec<u8>,
+    /// Look for frames without sleeping. A server that wakes its receivers pays for that on loopback only, and only
+    /// when they happen to sleep, which makes its processor time depend on the generator's.
+    pub(super) spin: bool,
+    epoch: Instant,
+}
+
+/// What a wait reported besides subscribers' frames.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Woken {
+    /// The publisher's socket can be written or has a reply.
+    pub(super) feed: bool,
+    /// The timer of a fixed rate has run out.
+    pub(super) timer: bool,
+    /// Nothing at all happened in the time allowed.
+    pub(super) idle: bool,
+}
+
+impl Clients {
+    /// An empty set; `spin` is for a generator that has its processor to itself.
+    pub(super) fn new(spin: bool) -> Result<Self, BenchError> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("create an epoll set"))?;
+        Ok(Self {
+            list: Vec::new(),
+            epoll,
+            events: Vec::with_capacity(EVENTS_MAX),
+            scratch: vec![0; READ_BYTES],
+            spin,
+            epoch: Instant::now(),
+        })
+    }
+
+    /// Nanoseconds since this set was made: the time that `receive` reports.
+    pub(super) fn now_ns(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+
+    /// Watches the publisher's socket; its changes are reported once each (edge-triggered).
+    pub(super) fn watch_feed(&self, feed: impl AsFd) -> Result<(), BenchError> {
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        epoll::add(&self.epoll, feed, EventData::new_u64(FEED), interest).map_err(io_error("watch the feed"))
+    }
+
+    /// Watches a timer.
+    pub(super) fn watch_timer(&self, timer: impl AsFd) -> Result<(), BenchError> {
+        epoll::add(&self.epoll, timer, EventData::new_u64(TIMER), EventFlags::IN)
+            .map_err(io_error("watch a timer"))
+    }
+
+    /// Waits for sockets and fills `events`.
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<(), BenchError> {
+        let timeout =
+            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        interrupt::check()?;
+        self.events.clear();
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(io_error("wait for sockets")(error)),
+        }
+    }
+
+    /// Waits and hands each text frame to `each`, with the subscriber's expected number and the time of its read.
+    pub(super) fn receive(
+        &mut self,
+        timeout: Duration,
+        mut each: impl FnMut(&mut u64, &[u8], u64),
+    ) -> Result<Woken, BenchError> {
+        self.wait(timeout)?;
+        let mut woken = Woken { idle: self.events.is_empty(), ..Woken::default() };
+        for event in &self.events {
+            let event = *event;
+            match event.data.u64() {
+                FEED => woken.feed = true,
+                TIMER => woken.timer = true,
+                index => {
+                    let client = &mut self.list[index as usize];
+                    client.receive(&mut self.scratch, self.epoch, &mut each)?;
+                }
+            }
+        }
+        Ok(woken)
+    }
+}
+
+impl Drop for Clients {
+    /// Resets the connections instead of closing them: thousands of sockets in TIME_WAIT would hold the ports that
+    /// the next run needs.
+    fn drop(&mut self) {
+        for client in &self.list {
+            let _ = sockopt::set_socket_linger(&client.socket, Some(Duration::ZERO));
+        }
+    }
+}
+
+impl Client {
+    /// A subscriber on a socket that is being connected.
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self { socket, partial: Vec::new(), expected: EXPECT_ANY }
+    }
+
+    /// Sends what is small enough to leave at once.
+    pub(super) fn send(&self, bytes: &[u8]) -> Result<(), BenchError> {
+        match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(sent) if sent == bytes.len() => Ok(()),
+            Ok(_) | Err(Errno::AGAIN) => Err(BenchError::NotRead),
+            Err(error) => Err(BenchError::Closed { how: format!("the connection broke: {error}") }),
+        }
+    }
+
+    fn receive(
+        &mut self,
+        scratch: &mut [u8],
+        epoch: Instant,
+        each: &mut impl FnMut(&mut u64, &[u8], u64),
+    ) -> Result<(), BenchError> {
+        let mut more = true;
+        while more {
+            let Some(length) = self.read(scratch)? else { break };
+            let now_ns = epoch.elapsed().as_nanos() as u64;
+            let expected = &mut self.expected;
+            let mut control = Control::default();
+            wire::split_frames(&mut self.partial, &scratch[..length], |opcode, payload| {
+                if wire::is_text(opcode) {
+                    each(expected, payload, now_ns);
+                } else {
+                    control.note(opcode, payload);
+                }
+            })?;
+            self.answer(control)?;
+            // Sockets are watched edge-triggered: what a full buffer left behind is not reported again, while
+            // what comes after a read that did not fill it is.
+            more = length == scratch.len();
+        }
+        Ok(())
+    }
+
+    /// Bytes read, or `None` when there is nothing to read after all.
+    pub(super) fn read(&self, scratch: &mut [u8]) -> Result<Option<usize>, BenchError> {
+        match recv(&self.socket, scratch, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => {
+                Err(BenchError::Closed { how: "the connection ended without a close frame".into() })
+            }
+            Ok((length, _)) => Ok(Some(length)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(BenchError::Closed { how: format!("the connection broke: {error}") }),
+        }
+    }
+
+    /// Answers pings, and makes a close an error.
+    pub(super) fn answer(&self, control: Control) -> Result<(), BenchError> {
+        for pong in control.pongs {
+            self.send(&pong)?;
+        }
+        match control.closed {
+            Some(how) => Err(BenchError::Closed { how }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Control frames of one read.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    pongs: Vec<Vec<u8>>,
+    closed: Option<String>,
+}
+
+impl Control {
+    /// Notes a frame that is not text.
+    pub(super) fn note(&mut self, opcode: tungstenite::protocol::frame::coding::OpCode, payload: &[u8]) {
+        if wire::is_ping(opcode) {
+            let mut pong = Vec::new();
+            wire::client_pong(payload, &mut pong);
+            self.pongs.push(pong);
+        } else if wire::is_close(opcode) {
+            self.closed = Some(close_reason(payload));
+        }
+    }
+}
+
+impl From<WireError> for BenchError {
+    fn from(error: WireError) -> Self {
+        BenchError::Closed { how: error.to_string() }
+    }
+}
+
+fn close_reason(payload: &[u8]) -> String {
+    match payload {
+        [high, low, reason @ ..] => {
+            let code = u16::from_be_bytes([*high, *low]);
+            let reason = String::from_utf8_lossy(reason);
+            if reason.is_empty() {
+                format!("close code {code}")
+            } else {
+                format!("close code {code}, {reason}")
+            }
+        }
+        _ => "a close frame without a code".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_is_told_with_its_code_and_reason() {
+        assert_eq!(close_reason(&[0x03, 0xe8]), "close code 1000");
+        assert_eq!(close_reason(b"\x03\xf5slow"), "close code 1013, slow");
+        assert_eq!(close_reason(&[]), "a close frame without a code");
+    }
+}

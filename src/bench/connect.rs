@@ -1,0 +1,302 @@
+//! Opening many subscribers: connect, upgrade to WebSocket, token, subscription, at most so many at once.
+//!
+//! Source addresses are spread over 127.0.0.0/8 when the server is on loopback, so that the ports of one address do
+//! not limit the number of connections.
+
+use super::clients::{Client, Clients, Control};
+use super::wire;
+use super::{BenchError, io_error};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+use tungstenite::handshake::derive_accept_key;
+
+/// The key of every upgrade request: that of RFC 6455, so that a canned answer can be right.
+const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// Connections per source address: well below the 28,232 ports that Linux gives out by default.
+const CONNECTIONS_PER_SOURCE: usize = 4000;
+
+/// How long no connection may make progress before opening them is given up.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Progress is told after so many connections: telling it costs time that the measurement would count.
+const PROGRESS_EVERY: usize = 500;
+
+/// The replies to token and subscription.
+const REPLIES: u8 = 2;
+
+/// The most bytes of an upgrade's answer.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// What to open.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Where to connect; connection `n` goes to `addresses[n % addresses.len()]`.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// The upgrade request.
+    pub(super) request: Vec<u8>,
+    /// Token and subscription of each connection.
+    pub(super) greetings: Greetings,
+    /// Connections opened at the same time.
+    pub(super) concurrency: usize,
+}
+
+/// What each connection says after the upgrade, ready to send.
+#[derive(Debug, Default)]
+pub(super) struct Greetings {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Greetings {
+    /// Adds the next connection's token and subscription; its events have Type `t`.
+    pub(super) fn push(&mut self, token: &str, object: &str) {
+        wire::client_text(&format!(r#"{{"access_token":"{token}"}}"#), &mut self.bytes);
+        let subscribe = format!(r#"{{"subscribe":{{"Type":"t","Object":"{object}"}}}}"#);
+        wire::client_text(&subscribe, &mut self.bytes);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// The number of connections.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn get(&self, index: usize) -> &[u8] {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.bytes[start..self.ends[index]]
+    }
+}
+
+/// The upgrade request for `path` on `host`.
+pub(super) fn upgrade_request(host: &str, path: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: {WEBSOCKET_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// The answer to [`upgrade_request`] that a server owes.
+pub(super) fn upgrade_answer() -> Vec<u8> {
+    let accept = derive_accept_key(WEBSOCKET_KEY.as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Connecting,
+    Upgrading,
+    Replies(u8),
+    Ready,
+}
+
+/// Opens all connections of `plan`; returns when the last is subscribed. `progress` is told how many are.
+pub(super) fn open(
+    clients: &mut Clients,
+    plan: &Plan,
+    mut progress: impl FnMut(usize),
+) -> Result<(), BenchError> {
+    let total = plan.greetings.len();
+    let accept = derive_accept_key(WEBSOCKET_KEY.as_bytes());
+    let mut opening = Opening { clients, plan, accept, stages: Vec::with_capacity(total), ready: 0 };
+    let mut last_event = Instant::now();
+    let mut told = 0;
+    while opening.ready < total {
+        while opening.stages.len() < total && opening.stages.len() - opening.ready < plan.concurrency.max(1) {
+            opening.start()?;
+        }
+        let spin = opening.clients.spin;
+        opening.clients.wait(if spin { Duration::ZERO } else { SILENCE })?;
+        if opening.clients.events.is_empty() {
+            if !spin || last_event.elapsed() > SILENCE {
+                return Err(BenchError::Stalled { ready: opening.ready, total });
+            }
+            continue;
+        }
+        last_event = Instant::now();
+        for at in 0..opening.clients.events.len() {
+            let event = opening.clients.events[at];
+            opening.advance(event.data.u64() as usize)?;
+        }
+        if opening.ready >= told + PROGRESS_EVERY {
+            told = opening.ready;
+            progress(told);
+        }
+    }
+    Ok(())
+}
+
+struct Opening<'a> {
+    clients: &'a mut Clients,
+    plan: &'a Plan,
+    accept: String,
+    stages: Vec<Stage>,
+    ready: usize,
+}
+
+impl Opening<'_> {
+    fn start(&mut self) -> Result<(), BenchError> {
+        let index = self.stages.len();
+        let address = self.plan.addresses[index % self.plan.addresses.len()];
+        let sources = self.plan.greetings.len().div_ceil(CONNECTIONS_PER_SOURCE).min(250);
+        let client = Client::new(connecting_socket(address, index % sources)?);
+        // On loopback the connection stands when connect returns, so the request can mostly leave at once.
+        let (stage, interest) = match client.send(&self.plan.request) {
+            Ok(()) => (Stage::Upgrading, EventFlags::IN | EventFlags::ET),
+            Err(BenchError::NotRead) => (Stage::Connecting, EventFlags::OUT),
+            Err(_) => return Err(BenchError::Unreachable { address, reason: "refused".into() }),
+        };
+        let data = EventData::new_u64(index as u64);
+        epoll::add(&self.clients.epoll, &client.socket, data, interest)
+            .map_err(io_error("watch a connection"))?;
+        self.clients.list.push(client);
+        self.stages.push(stage);
+        Ok(())
+    }
+
+    fn advance(&mut self, index: usize) -> Result<(), BenchError> {
+        match self.stages[index] {
+            Stage::Connecting => self.connected(index),
+            Stage::Upgrading => self.upgraded(index),
+            Stage::Replies(_) | Stage::Ready => {
+                let client = &self.clients.list[index];
+                match client.read(&mut self.clients.scratch) {
+                    Ok(None) => Ok(()),
+                    Ok(Some(length)) => self.replies(index, length),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    fn connected(&mut self, index: usize) -> Result<(), BenchError> {
+        let client = &self.clients.list[index];
+        let address = self.plan.addresses[index % self.plan.addresses.len()];
+        let failed = sockopt::socket_error(&client.socket).map_err(io_error("read a socket's error"))?;
+        if let Err(error) = failed {
+            return Err(BenchError::Unreachable { address, reason: error.to_string() });
+        }
+        client.send(&self.plan.request)?;
+        let data = EventData::new_u64(index as u64);
+        epoll::modify(&self.clients.epoll, &client.socket, data, EventFlags::IN | EventFlags::ET)
+            .map_err(io_error("watch a connection"))?;
+        self.stages[index] = Stage::Upgrading;
+        Ok(())
+    }
+
+    fn upgraded(&mut self, index: usize) -> Result<(), BenchError> {
+        let Clients { list, scratch, .. } = &mut *self.clients;
+        let client = &mut list[index];
+        let Some(length) = client.read(scratch)? else { return Ok(()) };
+        client.partial.extend_from_slice(&scratch[..length]);
+        let Some(end) = client.partial.windows(4).position(|window| window == b"\r\n\r\n") else {
+            let head = &client.partial;
+            return if head.len() > HEAD_BYTES_MAX { Err(refused(head)) } else { Ok(()) };
+        };
+        let head = String::from_utf8_lossy(&client.partial[..end]);
+        if !head.starts_with("HTTP/1.1 101 ") || !head.contains(&self.accept) {
+            return Err(refused(head.as_bytes()));
+        }
+        let rest = client.partial.split_off(end + 4);
+        client.partial = Vec::new();
+        client.send(self.plan.greetings.get(index))?;
+        self.stages[index] = Stage::Replies(0);
+        scratch[..rest.len()].copy_from_slice(&rest);
+        self.replies(index, rest.len())
+    }
+
+    fn replies(&mut self, index: usize, length: usize) -> Result<(), BenchError> {
+        let Clients { list, scratch, .. } = &mut *self.clients;
+        let client = &mut list[index];
+        let mut control = Control::default();
+        let mut successes = 0;
+        let mut refusal = None;
+        wire::split_frames(&mut client.partial, &scratch[..length], |opcode, payload| {
+            if !wire::is_text(opcode) {
+                control.note(opcode, payload);
+            } else if contains(payload, br#""response":"success""#) {
+                successes += 1;
+            } else {
+                refusal = Some(String::from_utf8_lossy(payload).into_owned());
+            }
+        })?;
+        if let Some(reply) = refusal {
+            return Err(BenchError::CommandRefused { reply });
+        }
+        let Stage::Replies(before) = self.stages[index] else { return client.answer(control) };
+        match client.answer(control) {
+            Err(BenchError::Closed { how }) if before + successes == 0 => {
+                return Err(BenchError::TokenRefused { how });
+            }
+            other => other?,
+        }
+        self.stages[index] = Stage::Replies(before + successes);
+        if before + successes >= REPLIES {
+            self.stages[index] = Stage::Ready;
+            self.ready += 1;
+        }
+        Ok(())
+    }
+}
+
+fn connecting_socket(address: SocketAddr, source: usize) -> Result<rustix::fd::OwnedFd, BenchError> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None).map_err(io_error("open a socket"))?;
+    if let IpAddr::V4(server) = address.ip()
+        && server.is_loopback()
+    {
+        let from = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2 + source as u8).into(), 0);
+        bind(&socket, &from).map_err(io_error("bind a source address"))?;
+    }
+    match connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(Errno::ADDRNOTAVAIL) => Err(io_error("connect")(Errno::ADDRNOTAVAIL)),
+        Err(error) => Err(BenchError::Unreachable { address, reason: error.to_string() }),
+    }
+}
+
+fn refused(head: &[u8]) -> BenchError {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    BenchError::HandshakeRefused { answer: String::from_utf8_lossy(line).into_owned() }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_connection_has_its_own_greeting() {
+        let mut greetings = Greetings::default();
+        greetings.push("one", "o000001");
+        greetings.push("second", "o000002");
+        assert_eq!(greetings.len(), 2);
+        let lengths: Vec<usize> = (0..2).map(|index| greetings.get(index).len()).collect();
+        assert_eq!(lengths[1], lengths[0] + "second".len() - "one".len());
+    }
+
+    #[test]
+    fn the_upgrade_carries_the_key_that_its_answer_accepts() {
+        let request = upgrade_request("127.0.0.1:8080", "/bench/__event");
+        assert!(request.starts_with(b"GET /bench/__event HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"));
+        assert!(contains(&upgrade_answer(), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    }
+
+    #[test]
+    fn a_refused_upgrade_is_told_by_its_status_line() {
+        let error = refused(b"HTTP/1.1 404 Not Found\r\nConnection: close");
+        assert!(error.to_string().contains("404 Not Found"), "{error}");
+    }
+}

@@ -1,0 +1,134 @@
+//! `bench fanout`: every event goes to every subscriber.
+
+use super::pair::{Pair, Spec, require_fds};
+use super::progress::Progress;
+use super::report::{Report, Row, Target as Goal};
+use super::side::{Measured, Pace};
+use super::target::{Target, TargetOptions};
+use super::{BenchError, check_in_flight, check_positive, check_seconds};
+use serde_json::json;
+
+/// The ratio to the floor to reach, one event at a time.
+const SINGLE_RATIO_MAX: f64 = 1.10;
+
+/// The ratio to the floor of one frame per send to reach, with [`BURST`] events or more in flight.
+const BURST_RATIO_MAX: f64 = 0.10;
+const BURST: u64 = 16;
+
+/// The most events per second that make sense: more than one publisher can write.
+const RATE_MAX: f64 = 10_000_000.0;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) connections: usize,
+    pub(super) in_flight: u64,
+    pub(super) rate: Option<f64>,
+    pub(super) size: usize,
+    pub(super) seconds: f64,
+    pub(super) runs: usize,
+}
+
+/// One run.
+#[derive(Debug)]
+struct Run {
+    daemon: Measured,
+    floor: Measured,
+    burst_floor: Option<Measured>,
+}
+
+/// Measures a daemon against the floor.
+pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
+    check_positive("--connections", settings.connections)?;
+    check_positive("--runs", settings.runs)?;
+    check_seconds(settings.seconds)?;
+    check_in_flight(settings.in_flight)?;
+    require_fds(settings.connections)?;
+    let Settings { connections, in_flight, size, seconds, .. } = *settings;
+    let pace = match settings.rate {
+        Some(per_second) if per_second > 0.0 && per_second <= RATE_MAX => Pace::Rate { per_second },
+        Some(_) => {
+            return Err(BenchError::Argument(format!("--rate must be above 0 and at most {RATE_MAX}")));
+        }
+        None => Pace::Closed { window: in_flight },
+    };
+    let bursts = settings.rate.is_none() && in_flight > 1;
+    let progress = Progress::new(settings.runs * if bursts { 3 } else { 2 });
+    let target = Target::open(options)?;
+    let spec = Spec { connections, size, topics: false, pace };
+    let mut pair = Pair::new(&target, spec, &progress)?;
+    let mut runs = Vec::new();
+    for run in 1..=settings.runs {
+        let say = |what| progress.step(&format!("fanout to {connections}: run {run}, {what}"));
+        say("daemon");
+        let daemon = pair.measure_daemon(pace, seconds)?;
+        say("floor, one frame per send");
+        let floor_pace = if bursts { Pace::Closed { window: 1 } } else { pace };
+        let floor = pair.measure_floor(floor_pace, false, seconds)?;
+        let mut burst_floor = None;
+        if bursts {
+            say("floor, all frames in one send");
+            burst_floor = Some(pair.measure_floor(pace, true, seconds)?);
+        }
+        runs.push(Run { daemon, floor, burst_floor });
+    }
+    progress.note_contention(runs.iter().map(|run| run.daemon.contention));
+    let name = match settings.rate {
+        Some(rate) => format!("fanout {connections} at {rate}/s"),
+        None => format!("fanout {connections} × {in_flight}"),
+    };
+    let name = if target.cpus.len() > 1 { format!("{name}, {} shards", target.cpus.len()) } else { name };
+    Ok(Report {
+        bench: "fanout",
+        settings: json!({
+            "connections": connections, "in_flight": in_flight, "rate": settings.rate, "size": size,
+            "seconds": seconds, "runs": settings.runs, "shards": target.cpus.len(),
+        }),
+        rows: rows(&name, settings, &runs),
+    })
+}
+
+fn rows(name: &str, settings: &Settings, runs: &[Run]) -> Vec<Row> {
+    let daemon = |figure: &dyn Fn(&Measured) -> Option<f64>| -> Vec<f64> {
+        runs.iter().filter_map(|run| figure(&run.daemon)).collect()
+    };
+    let floor = |figure: &dyn Fn(&Measured) -> Option<f64>| -> Vec<f64> {
+        runs.iter().filter_map(|run| figure(&run.floor)).collect()
+    };
+    let cpu: &dyn Fn(&Measured) -> Option<f64> = &Measured::cpu_per_delivery;
+    let rate: &dyn Fn(&Measured) -> Option<f64> = &|measured| Some(measured.per_second());
+    let goal = match (settings.rate, settings.in_flight) {
+        (None, 1) => Some(Goal::RatioAtMost(SINGLE_RATIO_MAX)),
+        (None, BURST..) => Some(Goal::RatioAtMost(BURST_RATIO_MAX)),
+        _ => None,
+    };
+    let mut rows = Vec::new();
+    let per_delivery = Row::new(format!("{name}: CPU per delivery"), "ns", &daemon(cpu), &floor(cpu));
+    rows.extend(per_delivery.map(|row| match goal {
+        Some(goal) => row.against(goal),
+        None => row,
+    }));
+    let burst: Vec<f64> =
+        runs.iter().filter_map(|run| run.burst_floor.as_ref()?.cpu_per_delivery()).collect();
+    let what = format!("{name}: bare send of {} frames at once", settings.in_flight);
+    rows.extend(Row::new(what, "ns", &burst, &floor(cpu)));
+    rows.extend(Row::new(format!("{name}: deliveries"), "/s", &daemon(rate), &floor(rate)));
+    for (label, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+        let latency: &dyn Fn(&Measured) -> Option<f64> = &|measured| Some(measured.latency_us(quantile));
+        rows.extend(Row::new(format!("{name}: latency {label}"), "µs", &daemon(latency), &floor(latency)));
+    }
+    rows.extend(faults(name, runs.iter().map(|run| &run.daemon)));
+    rows
+}
+
+/// Lost, repeated and foreign frames: none may be.
+pub(super) fn faults<'a>(name: &str, runs: impl Iterator<Item = &'a Measured> + Clone) -> Vec<Row> {
+    let total = |count: fn(&Measured) -> u64| runs.clone().map(count).sum::<u64>() as f64;
+    [
+        ("lost frames", total(|run| run.tally.lost)),
+        ("duplicated frames", total(|run| run.tally.duplicated)),
+        ("altered frames", total(|run| run.tally.unexpected)),
+    ]
+    .map(|(what, count)| Row::single(format!("{name}: {what}"), "", count).against(Goal::AtMost(0.0)))
+    .to_vec()
+}

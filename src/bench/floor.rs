@@ -1,0 +1,157 @@
+//! The floor: what one `send(2)` of the same frame to each of the same number of connections costs on this machine.
+//!
+//! A child process per shard (`sender.rs`) on the processor of that shard holds the connections; the generator
+//! receives from it exactly as from the daemon. Every measurement is also given as a ratio to the floor of the same
+//! run, because two machines, or two minutes on a shared one, differ by more than two servers do.
+
+use super::connect::{Greetings, Plan, upgrade_request};
+use super::sender::Command;
+use super::wire::object_name;
+use super::{BenchError, proc};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{Child, ChildStdin, Stdio};
+
+/// The running senders.
+#[derive(Debug)]
+pub(super) struct Floor {
+    senders: Vec<Sender>,
+    /// With topics: each event goes to one connection, in turn.
+    topics: bool,
+    /// Events published together leave in one send per connection.
+    pub(super) coalesce: bool,
+}
+
+#[derive(Debug)]
+struct Sender {
+    child: Child,
+    commands: Option<ChildStdin>,
+    address: SocketAddr,
+}
+
+/// What the floor is asked to hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FloorSpec<'a> {
+    pub(super) connections: usize,
+    pub(super) size: usize,
+    pub(super) topics: bool,
+    /// The processor of each sender.
+    pub(super) cpus: &'a [usize],
+    /// The processor of the generator, to which this thread returns.
+    pub(super) generator_cpu: usize,
+}
+
+impl Floor {
+    /// Starts one sender per processor of `spec`.
+    pub(super) fn start(spec: FloorSpec<'_>) -> Result<Self, BenchError> {
+        let count = spec.cpus.len();
+        let senders = (0..count).map(|index| {
+            let connections = spec.connections / count + usize::from(index < spec.connections % count);
+            Sender::start(connections, spec.cpus[index], spec)
+        });
+        Ok(Self { senders: senders.collect::<Result<_, _>>()?, topics: spec.topics, coalesce: false })
+    }
+
+    /// The process numbers of the senders.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.senders.iter().map(|sender| sender.child.id()).collect()
+    }
+
+    /// How to connect to them; connection `n` belongs to sender `n % senders`.
+    pub(super) fn plan(&self, spec: FloorSpec<'_>, concurrency: usize) -> Plan {
+        let mut greetings = Greetings::default();
+        // As long as a real token, so that reading it costs as much.
+        let token = "x".repeat(240);
+        (0..spec.connections).for_each(|index| greetings.push(&token, &object_name(index)));
+        Plan {
+            addresses: self.senders.iter().map(|sender| sender.address).collect(),
+            request: upgrade_request("127.0.0.1", "/bench/__event"),
+            greetings,
+            concurrency,
+        }
+    }
+
+    /// Has `count` events numbered from `first` sent.
+    pub(super) fn publish(&mut self, first: u64, count: u64) -> Result<(), BenchError> {
+        let senders = self.senders.len() as u64;
+        for (index, sender) in self.senders.iter_mut().enumerate() {
+            let mut bytes = Vec::new();
+            if self.topics {
+                let (first, sends) = share(first, count, index as u64, senders);
+                if sends > 0 {
+                    bytes.extend(Command::Walk { first, step: senders as u32, sends }.to_bytes());
+                }
+            } else if self.coalesce {
+                bytes.extend(Command::Burst { first, frames: count as u32 }.to_bytes());
+            } else {
+                let single = |first| Command::Burst { first, frames: 1 }.to_bytes();
+                (first..first + count).for_each(|first| bytes.extend(single(first)));
+            }
+            sender.command(&bytes)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sender {
+    fn start(connections: usize, cpu: usize, spec: FloorSpec<'_>) -> Result<Self, BenchError> {
+        let program = std::env::current_exe()
+            .map_err(|source| BenchError::Io { what: "find this program's own file", source })?;
+        let mut command = std::process::Command::new(program);
+        command.args(["bench", "floor", "--sender"]);
+        command.args(["--connections", &connections.to_string(), "--size", &spec.size.to_string()]);
+        if spec.topics {
+            command.arg("--topics");
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = proc::spawn_on(&mut command, &[cpu], spec.generator_cpu)
+            .map_err(|source| BenchError::Io { what: "start the floor's sender", source })?;
+        let commands = child.stdin.take();
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout)
+                .read_line(&mut line)
+                .map_err(|source| BenchError::Io { what: "read the floor's port", source })?;
+        }
+        let mut sender = Self { child, commands, address: (Ipv4Addr::LOCALHOST, 0).into() };
+        // Not a port: the sender has told the reason on standard error. Dropping it waits for its end.
+        let port = line.trim().parse().map_err(|_| BenchError::FloorEnded)?;
+        sender.address.set_port(port);
+        Ok(sender)
+    }
+
+    fn command(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
+        let Some(commands) = &mut self.commands else { return Err(BenchError::FloorEnded) };
+        commands.write_all(bytes).map_err(|_| BenchError::FloorEnded)
+    }
+}
+
+impl Drop for Sender {
+    /// The end of its commands ends the sender.
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        if self.child.wait().is_err() {
+            let _ = self.child.kill();
+        }
+    }
+}
+
+/// Of `count` events numbered from `first` and dealt to `senders` in turn: the first of sender `index`, and how many.
+fn share(first: u64, count: u64, index: u64, senders: u64) -> (u64, u32) {
+    let skip = (index + senders - (first - 1) % senders) % senders;
+    let sends = count.saturating_sub(skip).div_ceil(senders);
+    (first + skip, sends as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_dealt_to_the_senders_in_turn() {
+        assert_eq!(share(1, 10, 0, 1), (1, 10));
+        assert_eq!((share(1, 5, 0, 2), share(1, 5, 1, 2)), ((1, 3), (2, 2)));
+        assert_eq!((share(4, 3, 0, 2), share(4, 3, 1, 2)), ((5, 1), (4, 2)));
+        assert_eq!(share(4, 1, 0, 2), (5, 0));
+    }
+}

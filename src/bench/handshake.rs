@@ -1,0 +1,117 @@
+//! `bench handshake`: connect, upgrade, token and one subscription, many at once; each connection then stays.
+//!
+//! The floor makes the same exchanges with canned bytes: accept, watch, and twice a read and a send.
+
+use super::clients::Clients;
+use super::floor::{Floor, FloorSpec};
+use super::pair::require_fds;
+use super::progress::Progress;
+use super::report::{Report, Row, Target as Goal};
+use super::target::{Target, TargetOptions};
+use super::{BenchError, check_positive, connect, side};
+use serde_json::json;
+use std::time::Instant;
+
+/// Processor time per connection to stay below.
+const CPU_US_MAX: f64 = 35.0;
+
+/// Connections per second to reach.
+const RATE_MIN: f64 = 20_000.0;
+
+/// Connections before the first run, which find caches and pools cold.
+const WARM_UP_CONNECTIONS: usize = 200;
+
+/// The event size that the floor's sender is told; it sends none.
+const EVENT_SIZE: usize = 128;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) connections: usize,
+    pub(super) concurrency: usize,
+    pub(super) runs: usize,
+}
+
+struct Opened {
+    cpu_us: Option<f64>,
+    per_second: f64,
+    contention: f64,
+}
+
+/// Measures a daemon against the floor.
+pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
+    let Settings { connections, concurrency, runs } = *settings;
+    check_positive("--connections", connections)?;
+    check_positive("--concurrency", concurrency)?;
+    check_positive("--runs", runs)?;
+    require_fds(connections)?;
+    let progress = Progress::new(2 * runs);
+    let target = Target::open(options)?;
+    open(&target, &target.plan(WARM_UP_CONNECTIONS, true, concurrency)?, &target.pids(), &progress)?;
+    target.settle()?;
+
+    let (mut floors, mut daemons) = (Vec::new(), Vec::new());
+    for run in 1..=runs {
+        progress.step(&format!("handshake of {connections}: run {run}, daemon"));
+        let plan = target.plan(connections, true, concurrency)?;
+        daemons.push(open(&target, &plan, &target.pids(), &progress)?);
+        target.settle()?;
+        progress.step(&format!("handshake of {connections}: run {run}, floor"));
+        floors.push(open_floor(&target, settings, &progress)?);
+    }
+    progress.note_contention(daemons.iter().map(|run| run.contention));
+    let name = format!("handshake {connections}");
+    let cpu = |runs: &[Opened]| runs.iter().filter_map(|run| run.cpu_us).collect::<Vec<_>>();
+    let rate = |runs: &[Opened]| runs.iter().map(|run| run.per_second).collect::<Vec<_>>();
+    let mut rows = Vec::new();
+    rows.extend(
+        Row::new(format!("{name}: CPU per connection"), "µs", &cpu(&daemons), &cpu(&floors))
+            .map(|row| row.against(Goal::AtMost(CPU_US_MAX))),
+    );
+    rows.extend(
+        Row::new(format!("{name}: connections"), "/s", &rate(&daemons), &rate(&floors))
+            .map(|row| row.against(Goal::AtLeast(RATE_MIN))),
+    );
+    Ok(Report {
+        bench: "handshake",
+        settings: json!({
+            "connections": connections, "concurrency": concurrency, "runs": runs, "shards": target.cpus.len(),
+        }),
+        rows,
+    })
+}
+
+fn open_floor(target: &Target, settings: &Settings, progress: &Progress) -> Result<Opened, BenchError> {
+    let spec = FloorSpec {
+        connections: settings.connections,
+        size: EVENT_SIZE,
+        topics: false,
+        cpus: &target.cpus,
+        generator_cpu: target.generator_cpu,
+    };
+    let floor = Floor::start(spec)?;
+    open(target, &floor.plan(spec, settings.concurrency), &floor.pids(), progress)
+}
+
+/// Opens the plan's connections, and closes them when all stand.
+fn open(
+    target: &Target,
+    plan: &connect::Plan,
+    pids: &[u32],
+    progress: &Progress,
+) -> Result<Opened, BenchError> {
+    let connections = plan.greetings.len();
+    let mut clients = Clients::new(target.generator_is_alone())?;
+    let own = [std::process::id()];
+    let (before, own_before) = (side::usage(pids)?, side::usage(&own)?);
+    let start = Instant::now();
+    connect::open(&mut clients, plan, |ready| progress.within("connecting", ready, connections))?;
+    let elapsed = start.elapsed();
+    let (used, own_used) = (side::usage(pids)?.since(before), side::usage(&own)?.since(own_before));
+    let cpu_us = used.cpu_ns as f64 / 1000.0;
+    Ok(Opened {
+        cpu_us: (!pids.is_empty()).then_some(cpu_us / connections as f64),
+        per_second: connections as f64 / elapsed.as_secs_f64(),
+        contention: side::contention(used, own_used, elapsed),
+    })
+}

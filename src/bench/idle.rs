@@ -1,0 +1,120 @@
+//! `bench idle`: user-space memory of connections that are authenticated, subscribed and silent.
+//!
+//! The kernel's own memory for a socket is the same for every server and not counted. What is read is how much the
+//! process grew, so a daemon that held as many connections before has room left and seems to need nothing: each run
+//! starts a new one, and a daemon that runs already is measured once, best soon after its start.
+
+use super::clients::Clients;
+use super::pair::require_fds;
+use super::proc::Memory;
+use super::progress::Progress;
+use super::report::{Report, Row, Target as Goal};
+use super::target::{Target, TargetOptions};
+use super::{BenchError, check_positive, connect, proc};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// Connections opened and closed before the first reading, so that what a server allocates once is not counted.
+const WARM_UP_CONNECTIONS: usize = 200;
+
+/// Bytes per connection to stay below.
+const BYTES_MAX: f64 = 469.0;
+
+const CONCURRENCY: usize = 128;
+
+/// Time for the daemon to put away what opening left behind, before it is read.
+const REST: Duration = Duration::from_secs(2);
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) connections: usize,
+    /// Each subscribes to a topic of its own, instead of all to one.
+    pub(super) topics: bool,
+    pub(super) runs: usize,
+}
+
+/// Measures a daemon; one that is started for it is started anew for each run.
+pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
+    let Settings { connections, topics, runs } = *settings;
+    let runs = if options.url.is_some() { runs.min(1) } else { runs };
+    check_positive("--connections", connections)?;
+    check_positive("--runs", runs)?;
+    require_fds(connections)?;
+    if options.url.is_some() && options.pid.is_none() {
+        let reason = "memory is read from /proc: give the daemon's process with --pid";
+        return Err(BenchError::Argument(reason.into()));
+    }
+    let progress = Progress::new(runs);
+    let mut readings = Vec::new();
+    for run in 1..=runs {
+        progress.step(&format!("idle with {connections}: run {run}"));
+        readings.push(read(options, settings, &progress)?);
+    }
+
+    let name = format!("idle {connections}, {}", if topics { "a topic each" } else { "one topic" });
+    let each = |figure: &dyn Fn(&Reading) -> f64| readings.iter().map(figure).collect::<Vec<_>>();
+    let per_connection = |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let rss = each(&|reading| per_connection(reading.after.rss_anon, reading.before.rss_anon));
+    let pss = each(&|reading| per_connection(reading.after.pss, reading.before.pss));
+    let row = |what: &str, unit, figures: &[f64]| Row::new(format!("{name}: {what}"), unit, figures, &[]);
+    let mut rows = Vec::new();
+    rows.extend(
+        row("memory per connection (RssAnon)", "B", &rss).map(|row| row.against(Goal::AtMost(BYTES_MAX))),
+    );
+    rows.extend(row("memory per connection (Pss)", "B", &pss));
+    rows.extend(row("RssAnon before", "MiB", &each(&|reading| mib(reading.before.rss_anon))));
+    rows.extend(row("RssAnon after", "MiB", &each(&|reading| mib(reading.after.rss_anon))));
+    Ok(Report {
+        bench: "idle",
+        settings: json!({
+            "connections": connections, "topics": topics, "runs": runs, "shards": options.shards,
+        }),
+        rows,
+    })
+}
+
+struct Reading {
+    before: Memory,
+    after: Memory,
+}
+
+fn read(options: &TargetOptions, settings: &Settings, progress: &Progress) -> Result<Reading, BenchError> {
+    let Settings { connections, topics, .. } = *settings;
+    let target = Target::open(options)?;
+    let memory = || {
+        let pid = target.pid.unwrap_or_default();
+        proc::memory(pid).map_err(|source| BenchError::Process { pid, source })
+    };
+    drop(open(&target, WARM_UP_CONNECTIONS.min(connections), topics, progress)?);
+    target.settle()?;
+    let before = memory()?;
+    let mut clients = open(&target, connections, topics, progress)?;
+    target.settle()?;
+    rest(&mut clients)?;
+    let reading = Reading { before, after: memory()? };
+    drop(clients);
+    target.settle()?;
+    Ok(reading)
+}
+
+fn open(
+    target: &Target,
+    connections: usize,
+    topics: bool,
+    progress: &Progress,
+) -> Result<Clients, BenchError> {
+    let mut clients = Clients::new(false)?;
+    let plan = target.plan(connections, topics, CONCURRENCY)?;
+    connect::open(&mut clients, &plan, |ready| progress.within("connecting", ready, connections))?;
+    Ok(clients)
+}
+
+fn rest(clients: &mut Clients) -> Result<(), BenchError> {
+    let end = Instant::now() + REST;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        clients.receive(left, |_, _, _| {})?;
+    }
+    Ok(())
+}

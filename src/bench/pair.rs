@@ -1,0 +1,144 @@
+//! The daemon and the floor with the same subscribers, measured in turn.
+//!
+//! Both sides stay connected over all runs if the limit of open files allows it; else each is opened anew when its
+//! turn comes.
+
+use super::clients::{Clients, EXPECT_ANY};
+use super::connect;
+use super::floor::{Floor, FloorSpec};
+use super::inflight::InFlight;
+use super::progress::Progress;
+use super::publisher::Feed;
+use super::sender::shuffle;
+use super::side::{Measured, OPEN_OUTSTANDING_MAX, Pace, Side, Source};
+use super::target::Target;
+use super::wire::Template;
+use super::{BenchError, proc};
+
+/// Descriptors besides the connections: standard streams, epoll sets, feeds, pipes, with room to spare.
+const SPARE_FDS: u64 = 64;
+
+/// Connections opened at once where opening is not what is measured.
+const CONCURRENCY: usize = 128;
+
+/// What subscribers receive.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spec {
+    pub(super) connections: usize,
+    /// Bytes of an event's JSON.
+    pub(super) size: usize,
+    /// Each subscriber has a topic of its own.
+    pub(super) topics: bool,
+    pub(super) pace: Pace,
+}
+
+/// Both sides.
+pub(super) struct Pair<'a> {
+    target: &'a Target,
+    spec: Spec,
+    progress: &'a Progress,
+    daemon: Option<Side>,
+    floor: Option<Side>,
+    /// Not enough descriptors for both sides at once.
+    tight: bool,
+}
+
+impl<'a> Pair<'a> {
+    /// Checks that the limits allow what is asked; connects nothing yet.
+    pub(super) fn new(target: &'a Target, spec: Spec, progress: &'a Progress) -> Result<Self, BenchError> {
+        require_fds(spec.connections)?;
+        let tight = require_fds(2 * spec.connections).is_err();
+        Ok(Self { target, spec, progress, daemon: None, floor: None, tight })
+    }
+
+    /// Measures the daemon.
+    pub(super) fn measure_daemon(&mut self, pace: Pace, seconds: f64) -> Result<Measured, BenchError> {
+        if self.daemon.is_none() {
+            if self.tight {
+                self.floor = None;
+            }
+            self.daemon = Some(self.connect_daemon()?);
+            self.target.settle()?;
+        }
+        self.daemon.as_mut().expect("it was just connected").measure(pace, seconds)
+    }
+
+    /// Measures the floor; with `coalesce` events published together leave in one send.
+    pub(super) fn measure_floor(
+        &mut self,
+        pace: Pace,
+        coalesce: bool,
+        seconds: f64,
+    ) -> Result<Measured, BenchError> {
+        if self.floor.is_none() {
+            if self.tight && self.daemon.take().is_some() {
+                self.target.settle()?;
+            }
+            let side = floor_side(self.spec, &self.target.cpus, self.target.generator_cpu, self.progress)?;
+            self.floor = Some(side);
+        }
+        let side = self.floor.as_mut().expect("it was just connected");
+        if let Source::Floor(floor) = &mut side.source {
+            floor.coalesce = coalesce;
+        }
+        side.measure(pace, seconds)
+    }
+
+    fn connect_daemon(&self) -> Result<Side, BenchError> {
+        let Spec { connections, size, topics, .. } = self.spec;
+        let event = Template::new(size, topics)?;
+        let expectation = event.expectation();
+        let mut order: Vec<u32> = if topics { (0..connections as u32).collect() } else { vec![0] };
+        shuffle(&mut order);
+        let (socket, line) = self.target.feed(event)?;
+        let feed = Feed::connect(socket, line, order.clone())?;
+        let mut clients = Clients::new(self.target.generator_is_alone())?;
+        let plan = self.target.plan(connections, topics, CONCURRENCY)?;
+        connect::open(&mut clients, &plan, |ready| self.progress.within("connecting", ready, connections))?;
+        clients.list.iter_mut().for_each(|client| client.expected = 1);
+        if topics {
+            for (position, &topic) in order.iter().enumerate() {
+                clients.list[topic as usize].expected = position as u64 + 1;
+            }
+        }
+        Side::new(clients, Source::Feed(feed), in_flight(self.spec), expectation, self.target.pids())
+    }
+}
+
+/// The floor's side alone.
+pub(super) fn floor_side(
+    spec: Spec,
+    cpus: &[usize],
+    generator_cpu: usize,
+    progress: &Progress,
+) -> Result<Side, BenchError> {
+    let Spec { connections, size, topics, .. } = spec;
+    let expectation = Template::new(size, topics)?.expectation();
+    let floor_spec = FloorSpec { connections, size, topics, cpus, generator_cpu };
+    let floor = Floor::start(floor_spec)?;
+    let mut clients = Clients::new(!cpus.contains(&generator_cpu))?;
+    connect::open(&mut clients, &floor.plan(floor_spec, CONCURRENCY), |ready| {
+        progress.within("connecting to the floor", ready, connections);
+    })?;
+    // With topics the sender's order is its own, and each first event tells it.
+    let expected = if topics { EXPECT_ANY } else { 1 };
+    clients.list.iter_mut().for_each(|client| client.expected = expected);
+    let pids = floor.pids();
+    Side::new(clients, Source::Floor(floor), in_flight(spec), expectation, pids)
+}
+
+/// Raises the limit of open files and checks that `connections` fit.
+pub(super) fn require_fds(connections: usize) -> Result<(), BenchError> {
+    let (need, have) = (connections as u64 + SPARE_FDS, proc::raise_fd_limit());
+    if need <= have { Ok(()) } else { Err(BenchError::FdLimit { need, have }) }
+}
+
+fn in_flight(spec: Spec) -> InFlight {
+    let outstanding_max = match spec.pace {
+        Pace::Closed { window } => window as usize,
+        Pace::Rate { .. } => OPEN_OUTSTANDING_MAX,
+    };
+    let (receivers, stride) =
+        if spec.topics { (1, spec.connections as u64) } else { (spec.connections as u32, 1) };
+    InFlight::new(outstanding_max, receivers, stride)
+}

@@ -1,0 +1,165 @@
+//! What the kernel says about a process: processor time and memory, read from `/proc`; and the pinning of
+//! processes to processors.
+//!
+//! Processor time is the first field of each thread's `schedstat`, in nanoseconds. It includes the kernel's work on
+//! behalf of the thread, on loopback also the receiving half of a send, unless the kernel was built with
+//! `CONFIG_IRQ_TIME_ACCOUNTING`; the floor is measured the same way, so ratios hold either way.
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::fs;
+use std::io;
+use std::ops::Add;
+use std::process::{Child, Command};
+use std::sync::OnceLock;
+
+/// User-space memory of a process, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// Resident anonymous memory: heap and stacks.
+    pub(super) rss_anon: u64,
+    /// Proportional set size: all resident pages, shared ones divided among their users.
+    pub(super) pss: u64,
+}
+
+/// What the threads of processes had of the processors since each began, in nanoseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Running.
+    pub(super) cpu_ns: u64,
+    /// Ready to run while something else did.
+    pub(super) waiting_ns: u64,
+}
+
+/// What all threads of a process had of the processors.
+pub(super) fn usage(pid: u32) -> io::Result<Usage> {
+    let mut total = Usage::default();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        match fs::read_to_string(task?.path().join("schedstat")) {
+            Ok(text) => total = total + schedstat(&text).ok_or_else(|| unreadable("schedstat"))?,
+            // The thread ended between the listing and the reading.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(total)
+}
+
+/// User-space memory of a process.
+pub(super) fn memory(pid: u32) -> io::Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let rss_anon = kib_field(&status, "RssAnon:").ok_or_else(|| unreadable("RssAnon"))?;
+    let pss = kib_field(&rollup, "Pss:").ok_or_else(|| unreadable("Pss"))?;
+    Ok(Memory { rss_anon: rss_anon * 1024, pss: pss * 1024 })
+}
+
+/// The processors that this process was given, lowest first, whatever it has pinned itself to since the first call.
+pub(super) fn own_cpus() -> io::Result<&'static [usize]> {
+    static GIVEN: OnceLock<Vec<usize>> = OnceLock::new();
+    if let Some(given) = GIVEN.get() {
+        return Ok(given);
+    }
+    let given = cpus_of(None)?;
+    Ok(GIVEN.get_or_init(|| given))
+}
+
+/// The processors that another process may use, lowest first.
+pub(super) fn allowed_cpus(pid: u32) -> io::Result<Vec<usize>> {
+    let pid = to_pid(pid).ok_or(io::ErrorKind::NotFound)?;
+    cpus_of(Some(pid))
+}
+
+fn cpus_of(pid: Option<Pid>) -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(pid)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
+}
+
+/// Pins this thread, and every process that it starts from now on, to `cpus`.
+pub(super) fn pin(cpus: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    cpus.iter().for_each(|&cpu| set.set(cpu));
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Starts `command` on `cpus` and returns this thread to `own_cpu`.
+pub(super) fn spawn_on(command: &mut Command, cpus: &[usize], own_cpu: usize) -> io::Result<Child> {
+    // A child inherits its parent's processors: the only way to pin it from its first instruction.
+    pin(cpus)?;
+    let child = command.spawn();
+    pin(&[own_cpu])?;
+    child
+}
+
+/// Raises this process's limit of open files as far as it may go, also for its children; returns it.
+pub(super) fn raise_fd_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// A process number as the system calls take it; `None` for 0 and what does not fit.
+pub(super) fn to_pid(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+impl Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { cpu_ns: self.cpu_ns + other.cpu_ns, waiting_ns: self.waiting_ns + other.waiting_ns }
+    }
+}
+
+impl Usage {
+    /// What was added since `before`; nothing is ever less, unless a thread has ended.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            cpu_ns: self.cpu_ns.saturating_sub(before.cpu_ns),
+            waiting_ns: self.waiting_ns.saturating_sub(before.waiting_ns),
+        }
+    }
+}
+
+fn schedstat(text: &str) -> Option<Usage> {
+    let mut fields = text.split_ascii_whitespace().map_while(|field| field.parse().ok());
+    Some(Usage { cpu_ns: fields.next()?, waiting_ns: fields.next()? })
+}
+
+fn kib_field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+fn unreadable(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("no {what} in /proc of this process"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedstat_is_nanoseconds_running_and_waiting() {
+        let usage = schedstat("150641 73039 2\n").unwrap();
+        assert_eq!(usage, Usage { cpu_ns: 150_641, waiting_ns: 73_039 });
+        assert_eq!(schedstat(""), None);
+    }
+
+    #[test]
+    fn a_memory_field_is_found_by_its_whole_name() {
+        let status = "VmRSS:\t  2048 kB\nRssAnon:\t    1180 kB\nRssFile:\t    900 kB\n";
+        assert_eq!(kib_field(status, "RssAnon:"), Some(1180));
+        assert_eq!(kib_field(status, "Pss:"), None);
+        assert_eq!(kib_field("Pss_Dirty: 7 kB\nPss:   12 kB\n", "Pss:"), Some(12));
+    }
+
+    #[test]
+    fn this_process_can_be_read() {
+        let pid = std::process::id();
+        assert!(usage(pid).unwrap().cpu_ns > 0);
+        let memory = memory(pid).unwrap();
+        assert!(memory.rss_anon > 0 && memory.pss > 0);
+        assert_eq!(own_cpus().unwrap(), allowed_cpus(pid).unwrap());
+    }
+}

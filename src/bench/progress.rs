@@ -1,0 +1,71 @@
+//! What happens meanwhile, on standard error: a bar on a terminal, plain lines elsewhere. Standard output is for
+//! results alone.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+
+/// Waiting for a processor for this share of a run is worth a remark.
+const CONTENTION_NOTED: f64 = 0.05;
+
+/// The progress of one command.
+#[derive(Debug)]
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Progress over `steps` steps.
+    pub(super) fn new(steps: usize) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(steps as u64);
+            if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self { bar }
+    }
+
+    /// The next step begins.
+    pub(super) fn step(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => {
+                bar.inc(1);
+                bar.set_message(text.to_owned());
+            }
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// How far the present step is: on a terminal only.
+    pub(super) fn within(&self, text: &str, done: usize, total: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{text} {done}/{total}"));
+        }
+    }
+
+    /// Says so when other programs took much of the processors during the runs.
+    pub(super) fn note_contention(&self, shares: impl Iterator<Item = f64>) {
+        let most = shares.fold(0.0, f64::max);
+        if most < CONTENTION_NOTED {
+            return;
+        }
+        let text = format!(
+            "note: other programs kept the server or the generator waiting for up to {:.0} % of a run: \
+             rates and latencies suffer from that most, ratios of processor time least",
+            most * 100.0
+        );
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

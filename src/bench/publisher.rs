@@ -1,0 +1,78 @@
+//! Publishing: events written as lines to the daemon's unix feed, many in one write.
+//!
+//! The socket never blocks the generator, which must go on receiving while the daemon slows a feed down.
+
+use super::wire::Template;
+use super::{BenchError, io_error};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// A connection to the unix feed.
+#[derive(Debug)]
+pub(super) struct Feed {
+    socket: UnixStream,
+    line: Template,
+    /// The topic of each event in turn: event `n` goes to `order[(n - 1) % order.len()]`.
+    order: Vec<u32>,
+    unsent: Vec<u8>,
+    sent: usize,
+}
+
+impl Feed {
+    /// Connects to the feed at `path`; `line` is the event, `order` the topics in turn (`[0]` for one).
+    pub(super) fn connect(path: &Path, line: Template, order: Vec<u32>) -> Result<Self, BenchError> {
+        let unreachable = |source| BenchError::FeedUnreachable { path: path.to_owned(), source };
+        let socket = UnixStream::connect(path).map_err(unreachable)?;
+        socket.set_nonblocking(true).map_err(unreachable)?;
+        Ok(Self { socket, line, order, unsent: Vec::new(), sent: 0 })
+    }
+
+    /// Queues `count` events numbered from `first` and writes what the daemon takes now.
+    pub(super) fn publish(&mut self, first: u64, count: u64) -> Result<(), BenchError> {
+        let topics = self.order.len() as u64;
+        for sequence in first..first + count {
+            let topic = self.order[((sequence - 1) % topics) as usize];
+            self.line.append(topic as usize, sequence, &mut self.unsent);
+        }
+        self.flush()
+    }
+
+    /// The socket is ready: goes on writing, and reads a reply, which can only be a rejection.
+    pub(super) fn ready(&mut self) -> Result<(), BenchError> {
+        let mut reply = [0; 1024];
+        match recv(&self.socket, &mut reply, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return Err(BenchError::FeedEnded),
+            Ok((length, _)) => {
+                let reply = String::from_utf8_lossy(&reply[..length]);
+                return Err(BenchError::FeedRejected { reply: reply.trim().to_owned() });
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => return Err(BenchError::FeedEnded),
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), BenchError> {
+        while self.sent < self.unsent.len() {
+            match send(&self.socket, &self.unsent[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(length) => self.sent += length,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(Errno::PIPE | Errno::CONNRESET) => return Err(BenchError::FeedEnded),
+                Err(error) => return Err(io_error("write to the feed")(error)),
+            }
+        }
+        self.unsent.clear();
+        self.sent = 0;
+        Ok(())
+    }
+}
+
+impl AsFd for Feed {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

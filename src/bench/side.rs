@@ -1,0 +1,290 @@
+//! One side of a comparison, the daemon or the floor: its subscribers, its publisher and its processes; and the
+//! measuring loop, which is the same for both.
+//!
+//! Closed loop: the next events are published when all subscribers have the earlier ones, W outstanding at most.
+//! Fixed rate: events are published at times fixed beforehand, and latency counts from those times, so that a
+//! stall is seen in all events that it delayed (no coordinated omission).
+
+use super::clients::{Clients, EXPECT_ANY};
+use super::floor::Floor;
+use super::inflight::{InFlight, Tally};
+use super::proc::Usage;
+use super::publisher::Feed;
+use super::wire::Expectation;
+use super::{BenchError, io_error, proc};
+use hdrhistogram::Histogram;
+use rustix::event::Timespec;
+use rustix::fd::OwnedFd;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+use std::time::{Duration, Instant};
+
+/// Nothing received for so long while events are outstanding: they are lost.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Events that may be outstanding at a fixed rate before publishing waits (latency still counts).
+pub(super) const OPEN_OUTSTANDING_MAX: usize = 16 * 1024;
+
+/// Fresh connections acknowledge each of their first segments; events before these many each are not measured.
+const WARM_UP_EVENTS: u64 = 20;
+
+/// When the next event is published.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pace {
+    /// As soon as fewer than so many are outstanding.
+    Closed { window: u64 },
+    /// At so many per second.
+    Rate { per_second: f64 },
+}
+
+/// Where events come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The daemon's unix feed.
+    Feed(Feed),
+    /// Commands to the floor's senders.
+    Floor(Floor),
+}
+
+/// One measurement.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) elapsed: Duration,
+    /// Processor time of the server's processes, if they can be read.
+    pub(super) cpu_ns: Option<u64>,
+    /// The share of the time that the server or the generator, whichever had more, waited for a processor.
+    pub(super) contention: f64,
+    pub(super) tally: Tally,
+    /// Publish to receive, in nanoseconds.
+    pub(super) latency: Histogram<u64>,
+}
+
+impl Measured {
+    /// Processor nanoseconds per delivery.
+    pub(super) fn cpu_per_delivery(&self) -> Option<f64> {
+        Some(self.cpu_ns? as f64 / self.tally.delivered.max(1) as f64)
+    }
+
+    /// Deliveries per second.
+    pub(super) fn per_second(&self) -> f64 {
+        self.tally.delivered as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// A quantile of the latency, in microseconds.
+    pub(super) fn latency_us(&self, quantile: f64) -> f64 {
+        self.latency.value_at_quantile(quantile) as f64 / 1000.0
+    }
+}
+
+/// One side of a comparison.
+pub(super) struct Side {
+    clients: Clients,
+    pub(super) source: Source,
+    in_flight: InFlight,
+    expectation: Expectation,
+    pids: Vec<u32>,
+    timer: OwnedFd,
+    warm: bool,
+    silent_since: Option<Instant>,
+}
+
+impl Side {
+    /// A side whose subscribers are connected. `pids` are the processes whose time is read;
+    pub(super) fn new(
+        clients: Clients,
+        source: Source,
+        in_flight: InFlight,
+        expectation: Expectation,
+        pids: Vec<u32>,
+    ) -> Result<Self, BenchError> {
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
+            .map_err(io_error("create a timer"))?;
+        clients.watch_timer(&timer)?;
+        if let Source::Feed(feed) = &source {
+            clients.watch_feed(feed)?;
+        }
+        Ok(Self { clients, source, in_flight, expectation, pids, timer, warm: false, silent_since: None })
+    }
+
+    /// Measures for `seconds`, after a warm-up the first time.
+    pub(super) fn measure(&mut self, pace: Pace, seconds: f64) -> Result<Measured, BenchError> {
+        if !self.warm {
+            let events = match pace {
+                Pace::Closed { window } => WARM_UP_EVENTS * self.in_flight.stride() + window,
+                Pace::Rate { .. } => WARM_UP_EVENTS,
+            };
+            self.closed(1.max(window_of(pace)), Until::Events(events), &mut histogram())?;
+            self.warm = true;
+        }
+        self.in_flight.take_tally();
+        let mut latency = histogram();
+        let own = [std::process::id()];
+        let (before, own_before) = (usage(&self.pids)?, usage(&own)?);
+        let start = Instant::now();
+        match pace {
+            Pace::Closed { window } => {
+                let end = start + Duration::from_secs_f64(seconds);
+                self.closed(window, Until::Time(end), &mut latency)?;
+            }
+            Pace::Rate { per_second } => self.at_rate(per_second, seconds, &mut latency)?,
+        }
+        let elapsed = start.elapsed();
+        let (used, own_used) = (usage(&self.pids)?.since(before), usage(&own)?.since(own_before));
+        Ok(Measured {
+            elapsed,
+            cpu_ns: (!self.pids.is_empty()).then_some(used.cpu_ns),
+            contention: contention(used, own_used, elapsed),
+            tally: self.in_flight.take_tally(),
+            latency,
+        })
+    }
+
+    fn closed(&mut self, window: u64, until: Until, latency: &mut Histogram<u64>) -> Result<(), BenchError> {
+        // Publishing an eighth of the window at once spares the generator a write per event.
+        let least = (window / 8).max(1);
+        let mut published = 0;
+        loop {
+            let open = match until {
+                Until::Time(end) => Instant::now() < end,
+                Until::Events(events) => published < events,
+            };
+            let outstanding = self.in_flight.outstanding();
+            if open && outstanding + least <= window {
+                let count = window - outstanding;
+                self.publish(count, self.clients.now_ns())?;
+                published += count;
+            } else if !open && outstanding == 0 {
+                return Ok(());
+            }
+            self.receive(self.clients.spin, latency)?;
+        }
+    }
+
+    fn at_rate(
+        &mut self,
+        per_second: f64,
+        seconds: f64,
+        latency: &mut Histogram<u64>,
+    ) -> Result<(), BenchError> {
+        let period_ns = 1e9 / per_second;
+        let total = (per_second * seconds).max(1.0) as u64;
+        let start_ns = self.clients.now_ns();
+        let intended_ns = |event: u64| start_ns + (event as f64 * period_ns) as u64;
+        let mut published = 0;
+        while published < total || self.in_flight.outstanding() > 0 {
+            let now_ns = self.clients.now_ns();
+            let first = self.in_flight.next_sequence();
+            let mut count = 0;
+            while published < total
+                && intended_ns(published) <= now_ns
+                && self.in_flight.outstanding() < OPEN_OUTSTANDING_MAX as u64
+            {
+                self.in_flight.published(1, intended_ns(published));
+                published += 1;
+                count += 1;
+            }
+            if count > 0 {
+                self.source.publish(first, count)?;
+            }
+            if published < total {
+                // At least 1: what is due already must not disarm the timer.
+                self.wake_in(intended_ns(published).saturating_sub(self.clients.now_ns()).max(1))?;
+            }
+            self.receive(false, latency)?;
+        }
+        self.wake_in(0)
+    }
+
+    fn publish(&mut self, count: u64, now_ns: u64) -> Result<(), BenchError> {
+        let first = self.in_flight.next_sequence();
+        self.in_flight.published(count, now_ns);
+        self.source.publish(first, count)
+    }
+
+    /// Takes deliveries; with `spin` it looks once instead of waiting for one.
+    fn receive(&mut self, spin: bool, latency: &mut Histogram<u64>) -> Result<(), BenchError> {
+        let timeout = if spin { Duration::ZERO } else { SILENCE };
+        let (in_flight, expectation) = (&mut self.in_flight, self.expectation);
+        let woken = self.clients.receive(timeout, |expected, payload, now_ns| {
+            let Some(sequence) = expectation.sequence(payload) else {
+                return in_flight.unexpected();
+            };
+            if *expected == EXPECT_ANY {
+                *expected = sequence;
+            }
+            if let Some(then_ns) = in_flight.delivered(expected, sequence) {
+                latency.saturating_record(now_ns.saturating_sub(then_ns));
+            }
+        })?;
+        if woken.timer {
+            // Reading it is what makes it quiet again.
+            let _ = rustix::io::read(&self.timer, &mut [0; 8]);
+        }
+        if !woken.idle {
+            self.silent_since = None;
+        } else if !spin || self.silent_since.get_or_insert_with(Instant::now).elapsed() > SILENCE {
+            self.in_flight.abandon();
+        }
+        match &mut self.source {
+            Source::Feed(feed) if woken.feed => feed.ready(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Arms the timer; 0 disarms it.
+    fn wake_in(&self, nanoseconds: u64) -> Result<(), BenchError> {
+        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let value = Timespec {
+            tv_sec: (nanoseconds / 1_000_000_000) as i64,
+            tv_nsec: (nanoseconds % 1_000_000_000) as i64,
+        };
+        timerfd_settime(
+            &self.timer,
+            TimerfdTimerFlags::empty(),
+            &Itimerspec { it_interval: none, it_value: value },
+        )
+        .map(|_| ())
+        .map_err(io_error("set a timer"))
+    }
+}
+
+impl Source {
+    fn publish(&mut self, first: u64, count: u64) -> Result<(), BenchError> {
+        match self {
+            Source::Feed(feed) => feed.publish(first, count),
+            Source::Floor(floor) => floor.publish(first, count),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Until {
+    Time(Instant),
+    Events(u64),
+}
+
+/// What several processes together had of the processors.
+pub(super) fn usage(pids: &[u32]) -> Result<Usage, BenchError> {
+    pids.iter().try_fold(Usage::default(), |total, &pid| {
+        let usage = proc::usage(pid).map_err(|source| BenchError::Process { pid, source })?;
+        Ok(total + usage)
+    })
+}
+
+/// The share of the time that the server or the generator, whichever had more, waited for a processor.
+pub(super) fn contention(server: Usage, generator: Usage, elapsed: Duration) -> f64 {
+    server.waiting_ns.max(generator.waiting_ns) as f64 / elapsed.as_nanos() as f64
+}
+
+fn window_of(pace: Pace) -> u64 {
+    match pace {
+        Pace::Closed { window } => window,
+        Pace::Rate { .. } => 1,
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    // 1 µs to 60 s with three digits: the widest that any client of a broken server waits here.
+    Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are constant and valid")
+}

@@ -1,0 +1,395 @@
+//! The daemon under test: one of our own, started for the measurement and ended after it, or one that runs already.
+//!
+//! Our own is this very program with a configuration in a temporary directory, pinned to the processors of its
+//! shards; the generator keeps to the last processor. Dropping the target ends the daemon, also after an error.
+
+use super::connect::{Greetings, Plan, upgrade_request};
+use super::wire::{Template, object_name};
+use super::{BenchError, interrupt, proc, side};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rustix::process::{Signal, kill_process};
+use serde::Serialize;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a daemon may take until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long a daemon may take to stop before it is killed.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// The cell of our own daemon's events.
+const OWN_CELL: &str = "bench";
+
+/// Which daemon to measure, as the command line says it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TargetOptions {
+    pub(super) url: Option<String>,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) token: Option<String>,
+    pub(super) pid: Option<u32>,
+    pub(super) shards: usize,
+    pub(super) daemon: Option<PathBuf>,
+}
+
+/// A daemon that answers.
+#[derive(Debug)]
+pub(super) struct Target {
+    address: SocketAddr,
+    host: String,
+    path: String,
+    cell: String,
+    tokens: Tokens,
+    socket: Option<PathBuf>,
+    /// The process whose time and memory are read, if known.
+    pub(super) pid: Option<u32>,
+    /// The processors of its shards.
+    pub(super) cpus: Vec<usize>,
+    /// The processor of the generator.
+    pub(super) generator_cpu: usize,
+    _daemon: Option<Daemon>,
+}
+
+#[derive(Debug)]
+enum Tokens {
+    Signed { secret: String },
+    Given(String),
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    sub: String,
+    aud: &'a str,
+    scope: &'a str,
+    exp: u64,
+}
+
+impl Target {
+    /// Starts a daemon, or finds the one that the options name.
+    pub(super) fn open(options: &TargetOptions) -> Result<Self, BenchError> {
+        let cpus = Cpus::of_this_machine(options.shards)?;
+        match &options.url {
+            None => Self::start(options, cpus),
+            Some(url) => Self::attach(url, options, cpus),
+        }
+    }
+
+    fn start(options: &TargetOptions, cpus: Cpus) -> Result<Self, BenchError> {
+        let (address, admin) = (free_address()?, free_address()?);
+        let secret = random_hex()?;
+        let directory = temporary_directory()?;
+        let socket = directory.join("events.sock");
+        let configuration = configuration(&cpus.shards, address, admin, &socket, &secret);
+        let daemon = Daemon::start(options, &cpus, directory, &configuration)?;
+        let mut target = Self {
+            address,
+            host: address.to_string(),
+            path: format!("/{OWN_CELL}/__event"),
+            cell: OWN_CELL.into(),
+            tokens: Tokens::Signed { secret },
+            socket: Some(socket),
+            pid: Some(daemon.child.id()),
+            cpus: cpus.shards,
+            generator_cpu: cpus.generator,
+            _daemon: None,
+        };
+        target._daemon = Some(daemon.wait_until_ready(admin)?);
+        Ok(target)
+    }
+
+    fn attach(url: &str, options: &TargetOptions, cpus: Cpus) -> Result<Self, BenchError> {
+        let (host, path) = split_url(url).ok_or_else(|| BenchError::Url { url: url.into() })?;
+        let cell = path.split('/').nth(1).unwrap_or_default().to_owned();
+        let token = options.token.clone().ok_or(BenchError::NoToken)?;
+        let resolved = host.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+        let address = resolved.ok_or_else(|| BenchError::Url { url: url.into() })?;
+        proc::pin(&[cpus.generator]).map_err(|source| BenchError::Io { what: "pin this process", source })?;
+        // The floor stands where the daemon stands, as far as that can be seen.
+        let shards = match options.pid {
+            Some(pid) => {
+                let cpus = proc::allowed_cpus(pid);
+                let mut cpus = cpus.map_err(|source| BenchError::Process { pid, source })?;
+                cpus.truncate(options.shards.max(1));
+                cpus
+            }
+            None => cpus.shards,
+        };
+        Ok(Self {
+            address,
+            host: host.into(),
+            path: path.into(),
+            cell,
+            tokens: Tokens::Given(token),
+            socket: options.socket.clone(),
+            pid: options.pid,
+            cpus: shards,
+            generator_cpu: cpus.generator,
+            _daemon: None,
+        })
+    }
+
+    /// The processes whose time is read.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.pid.into_iter().collect()
+    }
+
+    /// Whether no shard runs on the generator's processor.
+    pub(super) fn generator_is_alone(&self) -> bool {
+        !self.cpus.contains(&self.generator_cpu)
+    }
+
+    /// How to open `connections` subscribers; with `topics` each has its own object, else all have `o`.
+    pub(super) fn plan(
+        &self,
+        connections: usize,
+        topics: bool,
+        concurrency: usize,
+    ) -> Result<Plan, BenchError> {
+        let mut greetings = Greetings::default();
+        for index in 0..connections {
+            let object = if topics { object_name(index) } else { "o".into() };
+            greetings.push(&self.token(index)?, &object);
+        }
+        let request = upgrade_request(&self.host, &self.path);
+        Ok(Plan { addresses: vec![self.address], request, greetings, concurrency })
+    }
+
+    /// The unix feed, and the event as its line.
+    pub(super) fn feed(&self, event: Template) -> Result<(&Path, Template), BenchError> {
+        let socket = self.socket.as_deref().ok_or(BenchError::NoSocket)?;
+        Ok((socket, event.feed_line(&self.cell)))
+    }
+
+    /// Waits until the daemon has nothing to do, so that the clean-up of one step is not measured in the next.
+    pub(super) fn settle(&self) -> Result<(), BenchError> {
+        const LOOK_EVERY: Duration = Duration::from_millis(100);
+        const QUIET_NS: u64 = 1_000_000;
+        const LOOKS_MAX: usize = 50;
+        let mut before = side::usage(&self.pids())?;
+        for _ in 0..LOOKS_MAX {
+            std::thread::sleep(LOOK_EVERY);
+            let now = side::usage(&self.pids())?;
+            if now.since(before).cpu_ns < QUIET_NS {
+                break;
+            }
+            before = now;
+        }
+        Ok(())
+    }
+
+    fn token(&self, index: usize) -> Result<String, BenchError> {
+        let secret = match &self.tokens {
+            Tokens::Given(token) => return Ok(token.clone()),
+            Tokens::Signed { secret } => secret,
+        };
+        const DAY_S: u64 = 86_400;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let claims = Claims {
+            sub: format!("https://bench.example/subscribers/#{index:06}"),
+            aud: &self.cell,
+            scope: "event-read",
+            exp: now.as_secs() + DAY_S,
+        };
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
+            .map_err(|error| BenchError::Sign { reason: error.to_string() })
+    }
+}
+
+/// Which processors the shards and the generator use.
+#[derive(Debug)]
+pub(super) struct Cpus {
+    pub(super) shards: Vec<usize>,
+    pub(super) generator: usize,
+}
+
+impl Cpus {
+    /// The first `shards` processors, and the last for the generator: its own, unless there are too few.
+    pub(super) fn of_this_machine(shards: usize) -> Result<Self, BenchError> {
+        let allowed = proc::own_cpus()
+            .map_err(|source| BenchError::Io { what: "read this process's processors", source })?;
+        let cpus = Self::choose(allowed, shards.max(1));
+        cpus.ok_or(BenchError::TooFewCpus { have: allowed.len(), shards })
+    }
+
+    fn choose(allowed: &[usize], shards: usize) -> Option<Self> {
+        let generator = *allowed.last()?;
+        let shards = allowed.get(..shards)?.to_vec();
+        Some(Self { shards, generator })
+    }
+}
+
+#[derive(Debug)]
+struct Daemon {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Daemon {
+    fn start(
+        options: &TargetOptions,
+        cpus: &Cpus,
+        directory: PathBuf,
+        configuration: &str,
+    ) -> Result<Self, BenchError> {
+        let io = |what| move |source| BenchError::Io { what, source };
+        let file = directory.join("fanfare.toml");
+        fs::write(&file, configuration).map_err(io("write the daemon's configuration"))?;
+        let log = fs::File::create(directory.join("log")).map_err(io("create the daemon's log"))?;
+        let out = log.try_clone().map_err(io("create the daemon's log"))?;
+        let program = match &options.daemon {
+            Some(program) => program.clone(),
+            None => std::env::current_exe().map_err(io("find this program's own file"))?,
+        };
+        let mut command = Command::new(program);
+        command.arg("serve").arg("--config").arg(file);
+        command.stdin(Stdio::null()).stdout(out).stderr(log);
+        let child = proc::spawn_on(&mut command, &cpus.shards, cpus.generator);
+        let child = child.map_err(io("start the daemon (give its program with --daemon FILE)"))?;
+        Ok(Self { child, directory })
+    }
+
+    fn wait_until_ready(mut self, admin: SocketAddr) -> Result<Self, BenchError> {
+        let start = Instant::now();
+        while !is_ready(admin) {
+            interrupt::check()?;
+            let ended = self.child.try_wait().ok().flatten().is_some();
+            if ended || start.elapsed() > READY_WITHIN {
+                let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+                return Err(BenchError::DaemonNotReady { ended, log: last_lines(&log, 10) });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(self)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(pid) = proc::to_pid(self.child.id()) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let start = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if start.elapsed() > STOP_WITHIN {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn configuration(
+    cpus: &[usize],
+    address: SocketAddr,
+    admin: SocketAddr,
+    socket: &Path,
+    secret: &str,
+) -> String {
+    let threads = cpus.len();
+    format!(
+        r#"threads = {threads}
+cpus = {cpus:?}
+max_connections = 100000
+[[listen]]
+address = "{address}"
+dialects = ["personium-event"]
+[admin]
+address = "{admin}"
+[feed.unix]
+path = {socket:?}
+[personium]
+token = {{ jwt = {{ algorithms = ["HS256"], secret = "{secret}" }} }}
+"#
+    )
+}
+
+fn is_ready(admin: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect(admin)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status)?;
+        Ok(status.ends_with(b" 200"))
+    };
+    ask().unwrap_or(false)
+}
+
+/// `ws://host:port/path` as `host:port` and `/path`.
+fn split_url(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix("ws://")?;
+    let slash = rest.find('/')?;
+    let (host, path) = rest.split_at(slash);
+    (host.contains(':') && path.len() > 1).then_some((host, path))
+}
+
+fn free_address() -> Result<SocketAddr, BenchError> {
+    let listener = TcpListener::bind(("127.0.0.1", 0));
+    listener
+        .and_then(|listener| listener.local_addr())
+        .map_err(|source| BenchError::Io { what: "find a free port", source })
+}
+
+fn random_hex() -> Result<String, BenchError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| BenchError::Sign { reason: error.to_string() })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn temporary_directory() -> Result<PathBuf, BenchError> {
+    let name = format!("fanfare-bench-{}", &random_hex()?[..12]);
+    let directory = std::env::temp_dir().join(name);
+    let made = fs::DirBuilder::new().mode(0o700).create(&directory);
+    made.map_err(|source| BenchError::Io { what: "make a temporary directory", source })?;
+    Ok(directory)
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_split_into_host_and_path() {
+        assert_eq!(split_url("ws://h:8080/cell/__event"), Some(("h:8080", "/cell/__event")));
+        for wrong in ["http://h:1/c", "ws://h/c", "ws://h:1", "ws://h:1/"] {
+            assert_eq!(split_url(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_generator_takes_the_last_processor_and_the_shards_the_first() {
+        let cpus = Cpus::choose(&[0, 1, 4, 5], 2).unwrap();
+        assert_eq!((cpus.shards, cpus.generator), (vec![0, 1], 5));
+        assert!(Cpus::choose(&[0, 1], 3).is_none());
+    }
+
+    #[test]
+    fn the_configuration_is_toml() {
+        let address: SocketAddr = "127.0.0.1:8080".parse().unwrap();
+        let text = configuration(&[0, 1], address, address, Path::new("/tmp/a b/events.sock"), "00ff");
+        let table: toml::Table = text.parse().unwrap();
+        assert_eq!(table["cpus"].as_array().unwrap().len(), 2);
+        assert_eq!(table["feed"]["unix"]["path"].as_str(), Some("/tmp/a b/events.sock"));
+        assert_eq!(table["personium"]["token"]["jwt"]["secret"].as_str(), Some("00ff"));
+    }
+
+    #[test]
+    fn the_last_lines_of_a_log_are_shown() {
+        assert_eq!(last_lines("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(last_lines("", 2), "");
+    }
+}

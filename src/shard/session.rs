@@ -1,0 +1,71 @@
+//! What a shard keeps of each connection, and the bounds of all of them.
+
+use crate::dialect::AnyDialect;
+use crate::outbox::Outbox;
+use crate::wheel::Tick;
+
+/// Bounds of a shard; the configuration's table `[limits]`.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes waiting for one client before it counts as too slow. Centrifugo's default is 1 MiB too; NATS
+    /// allows 64 MiB, Redis 32 MiB.
+    pub outbox_bytes_max: usize,
+    /// Subscriptions of all sessions together; each costs about 100 bytes.
+    pub subscriptions_max: usize,
+    /// Seconds for the whole head of a request.
+    pub handshake_timeout_s: u32,
+    /// Bytes of the head of a request; nginx allows 8 KiB per line, Tomcat 8 KiB in all.
+    pub head_bytes_max: usize,
+    /// Seconds a peer has to answer a close frame.
+    pub close_timeout_s: u32,
+    /// Connections of the whole daemon; the configuration's `max_connections`.
+    #[serde(skip)]
+    pub connections_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            outbox_bytes_max: 1024 * 1024,
+            subscriptions_max: 10_000_000,
+            handshake_timeout_s: 10,
+            head_bytes_max: 16 * 1024,
+            close_timeout_s: 5,
+            connections_max: usize::MAX,
+        }
+    }
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The request has not come in full.
+    Head,
+    /// The dialect has the request and has not answered.
+    Opening,
+    Open,
+    /// We have sent a close frame and wait for the peer's.
+    Closing,
+    /// Nothing more is said once the outbox is empty.
+    Ending,
+    /// The outbox is empty and our side is shut; the peer may have more to say that nobody reads.
+    Over,
+}
+
+/// One connection.
+pub(super) struct Session {
+    pub(super) dialect: Option<AnyDialect>,
+    /// The 101 response, while the dialect has not accepted.
+    pub(super) response: Option<Box<[u8]>>,
+    pub(super) outbox: Outbox,
+    /// The last publication that looked at this session.
+    pub(super) stamp: u32,
+    pub(super) deadline: Tick,
+    pub(super) ping_at: Tick,
+    pub(super) ping_interval: Tick,
+    pub(super) misses: u8,
+    pub(super) misses_max: u8,
+    pub(super) phase: Phase,
+    pub(super) dirty: bool,
+}

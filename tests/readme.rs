@@ -1,0 +1,335 @@
+//! Runs what README.md shows, and compares what it prints.
+//!
+//! A fenced block that opens with `console` is a piece of a terminal's transcript: `$ ` starts a command, `> `
+//! goes on with it, `^C` interrupts what runs, anything else is output. All blocks share one shell, except
+//! those with `terminal=NAME`: each name is a shell of its own, whose last command is left running, and whose
+//! output is waited for rather than compared whole. `needs=NAME` names a program or a Python module.
+//!
+//! The daemon gets free ports and a state directory of its own; in the commands and in the output they take
+//! the places of those that README.md names. `…` stands for any text within a line, and numbers of four
+//! digits or more (times, sessions' lengths) are not compared.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+const README: &str = include_str!("../README.md");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_fanfare");
+const HERE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Far longer than anything here takes: what is waited for on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Printed by the shell after each command's output.
+const MARK: &str = "-- end of command --";
+
+struct Block {
+    line: usize,
+    terminal: Option<&'static str>,
+    needs: Option<&'static str>,
+    steps: Vec<Step>,
+}
+
+#[derive(Default)]
+struct Step {
+    command: String,
+    output: Vec<&'static str>,
+}
+
+fn fenced(language: &str) -> Vec<(usize, &'static str, Vec<&'static str>)> {
+    let mut blocks = Vec::new();
+    let mut lines = README.lines().enumerate();
+    while let Some((number, line)) = lines.next() {
+        let Some(info) = line.strip_prefix("```") else { continue };
+        let body = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+        let (name, attributes) = info.split_once(' ').unwrap_or((info, ""));
+        if name == language {
+            blocks.push((number + 1, attributes, body));
+        }
+    }
+    blocks
+}
+
+fn blocks() -> Vec<Block> {
+    let block = |(line, attributes, body): (usize, &'static str, Vec<&'static str>)| {
+        let attribute =
+            |name: &str| attributes.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let mut steps = vec![Step::default()];
+        for text in body {
+            let current = steps.last_mut().expect("there is at least one step");
+            if let Some(command) = text.strip_prefix("$ ").or((text == "^C").then_some(text)) {
+                steps.push(Step { command: command.into(), output: vec![] });
+            } else if let Some(more) = text.strip_prefix("> ") {
+                current.command += "\n";
+                current.command += more;
+            } else {
+                current.output.push(text);
+            }
+        }
+        steps.retain(|step| !step.command.is_empty() || !step.output.is_empty());
+        Block { line, terminal: attribute("terminal"), needs: attribute("needs"), steps }
+    };
+    fenced("console").into_iter().map(block).collect()
+}
+
+/// Where things are in this run, and what README.md calls them.
+struct Place {
+    state: tempfile::TempDir,
+    clients: String,
+    admin: String,
+    path: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+        let [clients, admin] =
+            listeners.map(|listener| listener.local_addr().expect("it is bound").to_string());
+        let directory = Path::new(PROGRAM).parent().expect("a program is in a directory").display();
+        let mut path = format!("{directory}:{}", std::env::var("PATH").expect("there is a PATH"));
+        if !has_module("python3", "websocket") && has_module("/usr/bin/python3", "websocket") {
+            path = format!("{directory}:/usr/bin:{path}");
+        }
+        Self { state: tempfile::tempdir().expect("there is room in /tmp"), clients, admin, path }
+    }
+
+    fn state(&self) -> String {
+        self.state.path().display().to_string()
+    }
+
+    /// A command of README.md as it is run here.
+    fn command(&self, command: &str) -> String {
+        let directory = Path::new(PROGRAM).parent().expect("a program is in a directory").display();
+        command
+            .replace("cargo run --release --", "fanfare")
+            .replace("$PWD/target/release", &directory.to_string())
+            .replace("$HOME/.local/state", &self.state())
+            .replace("~/.local/state", &self.state())
+            .replace("127.0.0.1:8080", &self.clients)
+            .replace("127.0.0.1:9500", &self.admin)
+    }
+
+    /// A line of output as README.md shows it.
+    fn output(&self, line: &str) -> String {
+        let relative = PROGRAM.strip_prefix(HERE).map_or(PROGRAM, |path| path.trim_start_matches('/'));
+        line.replace(&self.clients, "127.0.0.1:8080")
+            .replace(&self.admin, "127.0.0.1:9500")
+            .replace(&self.state(), "/home/ann/.local/state")
+            .replace(PROGRAM, "target/release/fanfare")
+            .replace(relative, "target/release/fanfare")
+            // Where io_uring is refused.
+            .replace("waiting with epoll", "waiting with io_uring")
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let script = format!("command -v {name} || python3 -c 'import {name}'");
+        let shell = Command::new("sh").args(["-c", &script]).env("PATH", &self.path).output();
+        shell.is_ok_and(|output| output.status.success())
+    }
+}
+
+fn has_module(python: &str, module: &str) -> bool {
+    let output = Command::new(python).args(["-c", &format!("import {module}")]).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// A shell that is fed commands, and what it prints.
+struct Terminal {
+    shell: Child,
+    input: Option<ChildStdin>,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Terminal {
+    fn open(place: &Place, is_daemon: bool) -> Self {
+        let mut shell = Command::new("sh");
+        shell.current_dir(HERE).env("PATH", &place.path).env("XDG_STATE_HOME", place.state.path());
+        if is_daemon {
+            shell.env("FANFARE_LISTEN_0_ADDRESS", &place.clients).env("FANFARE_ADMIN_ADDRESS", &place.admin);
+        }
+        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("there is a shell");
+        let output = BufReader::new(shell.stdout.take().expect("it is piped"));
+        let (send, lines) = channel();
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        let mut terminal = Self { input: shell.stdin.take(), shell, lines, seen: vec![] };
+        terminal.type_in("exec 2>&1");
+        terminal
+    }
+
+    fn type_in(&mut self, text: &str) {
+        let input = self.input.as_mut().expect("the shell has not been replaced by a command that stays");
+        writeln!(input, "{text}").expect("the shell reads");
+    }
+
+    /// Runs a command to its end and returns what it printed.
+    fn run(&mut self, command: &str) -> Vec<String> {
+        self.type_in(&format!("{{ {command}\n}} </dev/null; printf '\\n%s\\n' '{MARK}'"));
+        let mut output = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(line) = self.next(deadline) {
+            if line == MARK {
+                // The line end that was printed before the mark, unless the output lacked one.
+                if output.last().is_some_and(String::is_empty) {
+                    output.pop();
+                }
+                return output;
+            }
+            output.push(line);
+        }
+        panic!("`{command}` does not end; it has printed {output:#?}");
+    }
+
+    /// Starts a command that stays, in the place of the shell, so that the shell's number is the command's.
+    fn start(&mut self, command: &str) {
+        self.type_in(&format!("exec {command} </dev/null"));
+        self.input = None;
+    }
+
+    fn interrupt(&self) {
+        let process = rustix::process::Pid::from_child(&self.shell);
+        rustix::process::kill_process(process, rustix::process::Signal::INT).expect("it runs");
+    }
+
+    fn next(&mut self, deadline: Instant) -> Option<String> {
+        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                self.seen.push(line.clone());
+                Some(line)
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Waits until the expected line is printed.
+    fn await_line(&mut self, expected: &str, place: &Place) {
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(line) = self.next(deadline) {
+            if matches(expected, &place.output(&line)) {
+                return;
+            }
+        }
+        panic!("never printed: {expected}\nprinted: {:#?}", self.seen);
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}
+
+/// Whether a line is what README.md shows.
+fn matches(expected: &str, actual: &str) -> bool {
+    let (expected, actual) = (without_times(expected), without_times(actual));
+    let mut parts = expected.split('…');
+    let first = parts.next().unwrap_or("");
+    let Some(mut rest) = actual.strip_prefix(first) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// The line without its times: numbers of ten digits or more, and of a session's last seconds.
+fn without_times(line: &str) -> String {
+    let mut out = String::new();
+    let mut digits = String::new();
+    for character in line.chars().chain(['\0']) {
+        if character.is_ascii_digit() {
+            digits.push(character);
+            continue;
+        }
+        let is_time = digits.len() >= 10 || ("3590".."3601").contains(&digits.as_str());
+        out += if is_time { "TIME" } else { &digits };
+        digits.clear();
+        out.push(character);
+    }
+    out.pop();
+    out
+}
+
+#[test]
+fn what_the_readme_shows_is_what_happens() {
+    if Path::new(fanfare::cli::paths::SERVICE_SOCKET).exists() {
+        eprintln!("skipped: a fanfare service runs here, and the commands would publish to it");
+        return;
+    }
+    let place = Place::new();
+    let blocks = blocks();
+    assert!(blocks.len() >= 10, "README.md has only {} console blocks", blocks.len());
+    for needed in blocks.iter().filter_map(|block| block.needs) {
+        assert!(place.has(needed), "README.md needs {needed}: install it, as tests/run does");
+    }
+    let mut shell = Terminal::open(&place, false);
+    let mut terminals: HashMap<&str, Terminal> = HashMap::new();
+    for Block { line, terminal, steps, .. } in blocks {
+        eprintln!("README.md:{line}");
+        let Some(name) = terminal else {
+            for step in steps {
+                compare(&step, &shell.run(&place.command(&step.command)), &place);
+            }
+            continue;
+        };
+        let terminal = terminals.entry(name).or_insert_with(|| Terminal::open(&place, name == "daemon"));
+        let last = steps.len() - 1;
+        for (index, step) in steps.iter().enumerate() {
+            match step.command.as_str() {
+                "" => {}
+                "^C" => terminal.interrupt(),
+                command if index == last => terminal.start(&place.command(command)),
+                command => compare(step, &terminal.run(&place.command(command)), &place),
+            }
+            if index == last {
+                step.output.iter().for_each(|expected| terminal.await_line(expected, &place));
+            }
+        }
+    }
+}
+
+fn compare(step: &Step, actual: &[String], place: &Place) {
+    let actual: Vec<String> = actual.iter().map(|line| place.output(line)).collect();
+    let same = step.output.len() == actual.len()
+        && step.output.iter().zip(&actual).all(|(expected, actual)| matches(expected, actual));
+    assert!(same, "$ {}\nexpected {:#?}\nprinted {actual:#?}", step.command, step.output);
+}
+
+#[test]
+fn the_configuration_of_the_readme_can_run() {
+    let blocks = fenced("toml");
+    assert!(!blocks.is_empty());
+    for (line, _, body) in blocks {
+        let config = fanfare::config::Config::read(&body.join("\n"), std::iter::empty());
+        let config = config.unwrap_or_else(|error| panic!("README.md:{line}: {error:?}"));
+        assert_eq!(config.problems(), Vec::<String>::new(), "README.md:{line}");
+    }
+}
+
+#[test]
+fn the_files_that_the_documents_name_exist() {
+    let tuning = include_str!("../tuning.md");
+    for text in [README, tuning] {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = link.split('#').next().unwrap_or(link);
+            if !path.contains("://") && !path.is_empty() {
+                assert!(Path::new(HERE).join(path).exists(), "there is no {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_line_is_compared_with_its_gaps() {
+    assert!(matches("…  INFO x, …!", "2026-01-01T00:00:00.5Z  INFO x, y z!"));
+    assert!(matches("{\"timestamp\":1518612600}", "{\"timestamp\":1795249993}"));
+    assert!(matches("{\"expires_in\":3600}", "{\"expires_in\":3599}"));
+    assert!(!matches("code 1001", "code 1000"));
+    assert!(!matches("a…b", "ac"));
+    assert!(!matches("a", "ab"));
+}

@@ -1,0 +1,139 @@
+//! Holds the files of `systemd/` against the program: the sample configuration has every key with its
+//! default, and the unit fits them.
+
+use fanfare::config::{Config, KEYS};
+use std::process::Command;
+
+const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
+const UNIT: &str = include_str!("../systemd/fanfare.service");
+
+/// Keys that have no default; behind `#` stands an example.
+const EXAMPLES: [&str; 5] = [
+    "feed.unix.group",
+    "personium.token.jwt.secret",
+    "personium.token.jwt.public_key_file",
+    "personium.token.jwt.jwks_file",
+    "personium.token.static.file",
+];
+
+/// One `key = value` of the sample.
+struct Entry {
+    /// Its place among the lines.
+    line: usize,
+    /// As in [`KEYS`].
+    key: String,
+    commented: bool,
+}
+
+fn entries() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut section = String::new();
+    for (line, text) in SAMPLE.lines().enumerate() {
+        let (commented, text) = text.strip_prefix('#').map_or((false, text), |text| (true, text));
+        if let Some(header) = text.strip_prefix('[') {
+            let list = header.starts_with('[');
+            let name = header.trim_matches(['[', ']']);
+            section = format!("{name}.{}", if list { "0." } else { "" });
+        } else if let Some((key, _)) = text.split_once(" = ")
+            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        {
+            entries.push(Entry { line, key: format!("{section}{key}"), commented });
+        }
+    }
+    entries
+}
+
+fn read(text: &str) -> Config {
+    Config::read(text, std::iter::empty()).unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+#[test]
+fn the_sample_can_run() {
+    assert_eq!(read(SAMPLE).problems(), Vec::<String>::new());
+}
+
+#[test]
+fn every_key_stands_in_the_sample_once_and_no_other() {
+    let mut found: Vec<String> = entries().into_iter().map(|entry| entry.key).collect();
+    let mut known: Vec<String> = KEYS.iter().map(|key| (*key).to_owned()).collect();
+    found.sort();
+    known.sort();
+    assert_eq!(found, known);
+}
+
+#[test]
+fn a_key_behind_a_hash_shows_its_default() {
+    let as_shipped = format!("{:?}", read(SAMPLE));
+    for entry in entries().iter().filter(|entry| entry.commented) {
+        let with: Vec<&str> = SAMPLE
+            .lines()
+            .enumerate()
+            .map(|(line, text)| if line == entry.line { &text[1..] } else { text })
+            .collect();
+        if !EXAMPLES.contains(&entry.key.as_str()) {
+            assert_eq!(format!("{:?}", read(&with.join("\n"))), as_shipped, "{}", entry.key);
+        } else if entry.key != "personium.token.static.file" {
+            read(&with.join("\n"));
+        }
+    }
+}
+
+#[test]
+fn the_list_of_tokens_in_the_sample_can_take_the_place_of_the_others() {
+    let (before, _) = SAMPLE.split_once("[personium.token.jwt]").unwrap();
+    let (_, list) = SAMPLE.split_once("#[personium.token.static]\n#").unwrap();
+    let config = read(&format!("{before}[personium.token.static]\n{list}"));
+    assert_eq!(config.problems(), Vec::<String>::new());
+}
+
+#[test]
+fn the_program_finds_the_sample_good_when_the_secret_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("jwt.secret");
+    let check = || {
+        Command::new(env!("CARGO_BIN_EXE_fanfare"))
+            .args(["check", "--config", "systemd/fanfare.toml"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("FANFARE_PERSONIUM_TOKEN_JWT_SECRET_FILE", &secret)
+            .output()
+            .unwrap()
+    };
+    let absent = check();
+    assert!(!absent.status.success());
+    assert!(String::from_utf8_lossy(&absent.stderr).contains("there is no file"), "{absent:?}");
+    std::fs::write(&secret, "a secret that is at least 32 bytes long\n").unwrap();
+    let there = check();
+    assert!(there.status.success(), "{there:?}");
+    assert!(String::from_utf8_lossy(&there.stdout).starts_with("systemd/fanfare.toml is good."));
+}
+
+#[test]
+fn the_unit_waits_longer_than_a_stop_may_take() {
+    let seconds = UNIT.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
+    assert!(seconds.parse::<u32>().unwrap() > Config::default().drain_s);
+}
+
+/// The threshold is in tenths.
+#[test]
+fn the_unit_is_well_formed_and_sandboxed() {
+    let analyze = |arguments: &[&str]| {
+        Command::new("systemd-analyze")
+            .args(arguments)
+            .arg("systemd/fanfare.service")
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+    };
+    let Ok(security) = analyze(&["security", "--offline=true", "--threshold=15", "--no-pager"]) else {
+        eprintln!("skipped: there is no systemd-analyze here");
+        return;
+    };
+    assert!(security.status.success(), "{}", String::from_utf8_lossy(&security.stdout));
+    let verify = String::from_utf8(analyze(&["verify"]).unwrap().stderr).unwrap();
+    let wrong: Vec<&str> = verify
+        .lines()
+        .filter(|line| {
+            line.contains("fanfare.service") && !line.contains("/usr/local/bin/fanfare is not executable")
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
