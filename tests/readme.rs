@@ -121,7 +121,7 @@ impl Place {
             .replace(PROGRAM, "target/release/fanfare")
             .replace(relative, "target/release/fanfare")
             // Where io_uring is refused.
-            .replace("waiting with epoll", "waiting with io_uring")
+            .replace("driver=\"epoll\"", "driver=\"io_uring\"")
     }
 
     fn has(&self, name: &str) -> bool {

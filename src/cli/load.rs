@@ -21,6 +21,8 @@ pub(super) struct Loaded {
     pub(super) plan: Plan,
     pub(super) drain: Duration,
     pub(super) log: crate::config::Log,
+    /// What runs, but not as it was probably meant.
+    pub(super) note: Option<String>,
 }
 
 /// Reads a configuration file with the environment's overrides.
@@ -81,7 +83,13 @@ fn plan(config: Config, judge: Option<Judge>) -> Loaded {
         .collect();
     let descriptors = raise_descriptor_limit();
     let most = descriptors.saturating_sub(DESCRIPTORS_KEPT).max(1);
-    let connections_max = if config.max_connections == 0 { most } else { config.max_connections.min(most) };
+    let connections_max = if config.max_connections == 0 { most } else { config.max_connections };
+    let note = (connections_max > most).then(|| {
+        format!(
+            "max_connections = {connections_max} is more than {descriptors} descriptors allow: raise LimitNOFILE or \
+             `ulimit -n`, or later connections are answered with 503"
+        )
+    });
     let limits = Limits {
         connections_max,
         subscriptions_max: (config.limits.subscriptions_max / shards).max(1),
@@ -100,6 +108,7 @@ fn plan(config: Config, judge: Option<Judge>) -> Loaded {
             settings: Arc::new(Settings { personium: PersoniumSettings { judge, ..config.personium } }),
         },
         log: config.log,
+        note,
     }
 }
 

@@ -42,9 +42,10 @@ impl Check {
     /// # Errors
     /// Everything that is wrong with the configuration.
     pub fn run(self) -> Result<ExitCode, CliError> {
-        let Loaded { plan, drain, .. } = load::file(&self.config)?;
+        let Loaded { plan, drain, note, .. } = load::file(&self.config)?;
         println!("{} is good.", self.config.display());
         print!("{}", describe(&plan));
+        note.iter().for_each(|note| println!("note: {note}"));
         println!("stopping may take {} s", drain.as_secs());
         Ok(ExitCode::SUCCESS)
     }
@@ -66,9 +67,10 @@ impl Serve {
                 (load::text_of("the development set-up", &trial.configuration)?, Some(trial))
             }
         };
-        let Loaded { plan, drain, log } = loaded;
+        let Loaded { plan, drain, log, note } = loaded;
         logging::start(&log)?;
         tracing::debug!("{}", describe(&plan));
+        note.iter().for_each(|note| tracing::warn!("{note}"));
         let daemon = io::start(plan).map_err(|error| match &trial {
             Some(_) => CliError::new(format!("{error}\n{}", trial::ELSEWHERE)),
             None => CliError::new(error.to_string()),

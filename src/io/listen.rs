@@ -20,7 +20,7 @@ const BACKLOG: i32 = 65_535;
 /// itself, and what a ring waited for lives on until then: a restart at once would meet its predecessor.
 const TAKEN_MAX: Duration = Duration::from_secs(1);
 /// Between two tries; each is a connection to a daemon that may be alive.
-const TAKEN_PAUSE: Duration = Duration::from_millis(100);
+const TAKEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why listening failed, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -193,7 +193,7 @@ mod tests {
         let address = local_address(&before[0]).unwrap();
         assert!(matches!(tcp(address, 1), Err(ListenError::PortTaken(_))));
         let giving_back = std::thread::spawn(move || {
-            std::thread::sleep(TAKEN_MAX / 10);
+            std::thread::sleep(TAKEN_PAUSE / 2);
             drop(before);
         });
         assert_eq!(tcp(address, 2).unwrap().len(), 2);
