@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const BACKLOG: i32 = 65_535;
 /// How long an address may stay taken. The kernel takes a killed process's rings down after the process
 /// itself, and what a ring waited for lives on until then: a restart at once would meet its predecessor.
-const TAKEN_MAX: Duration = Duration::from_secs(1);
+const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two tries; each is a connection to a daemon that may be alive.
 const TAKEN_PAUSE: Duration = Duration::from_millis(50);
 
@@ -143,7 +143,9 @@ fn patiently<T>(mut attempt: impl FnMut() -> Result<T, ListenError>) -> Result<T
     let start = Instant::now();
     loop {
         match attempt() {
-            Err(ListenError::PortTaken(_) | ListenError::SocketTaken(_)) if start.elapsed() < TAKEN_MAX => {
+            Err(ListenError::PortTaken(_) | ListenError::SocketTaken(_))
+                if start.elapsed() < TAKEN_PATIENCE =>
+            {
                 std::thread::sleep(TAKEN_PAUSE);
             }
             done => return done,
