@@ -42,6 +42,8 @@
 //! - No queue is unbounded: each has a named limit with its reason.
 //! - Nothing a peer or a feed sends can panic the daemon.
 //! - There is no `unsafe` code.
+//!
+//! [`bench`]: mod@bench
 
 pub mod api;
 pub mod bench;
