@@ -2,6 +2,7 @@
 
 use super::load::{self, Loaded};
 use super::{CliError, logging, trial};
+use crate::io::runtime::Driver;
 use crate::io::{self, Daemon, Plan};
 use argh::FromArgs;
 use sd_notify::NotifyState;
@@ -71,11 +72,12 @@ impl Serve {
         logging::start(&log)?;
         tracing::debug!("{}", describe(&plan));
         note.iter().for_each(|note| tracing::warn!("{note}"));
+        let asked = plan.driver;
         let daemon = io::start(plan).map_err(|error| match &trial {
             Some(_) => CliError::new(format!("{error}\n{}", trial::ELSEWHERE)),
             None => CliError::new(error.to_string()),
         })?;
-        announce(&daemon);
+        announce(&daemon, asked);
         if let Some(trial) = &trial {
             print!("{}", trial.welcome(daemon.addresses[0], daemon.admin));
         }
@@ -93,14 +95,14 @@ fn running(daemon: &Daemon) -> String {
     format!("listening on {}, waiting with {}", addresses.join(", "), daemon.driver)
 }
 
-fn announce(daemon: &Daemon) {
+fn announce(daemon: &Daemon, asked: Driver) {
     let addresses: Vec<String> = daemon.addresses.iter().map(ToString::to_string).collect();
     let admin = daemon.admin.map(|admin| admin.to_string()).unwrap_or_default();
     tracing::info!(addresses = addresses.join(" "), admin, driver = daemon.driver, "listening");
-    if daemon.driver == "epoll" {
+    if daemon.driver == "epoll" && asked == Driver::Auto {
         tracing::warn!(
-            "io_uring is not used: this kernel or sandbox refuses it, or driver = \"epoll\"; everything works, \
-             waiting costs a little more (see kernel.io_uring_disabled)"
+            "this kernel or sandbox refuses io_uring (see kernel.io_uring_disabled): epoll is used instead, and \
+             everything works; driver = \"epoll\" asks for it and for no warning"
         );
     }
 }
