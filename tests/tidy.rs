@@ -70,7 +70,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file under `directory`, sorted; build output, version control and hidden files left out.
+/// Every file under `directory`, sorted; what tools have made and what is hidden left out.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut entries: Vec<PathBuf> =
@@ -78,12 +78,9 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     entries.sort();
     for path in entries {
         let name = path.file_name().unwrap().to_string_lossy();
-        if path.is_symlink()
-            || name == "target"
-            || name == "node_modules"
-            || name == "__pycache__"
-            || name == ".git"
-        {
+        let made = ["target", "node_modules", "__pycache__"].contains(&&*name);
+        let hidden = name.starts_with('.') && name != ".ci";
+        if path.is_symlink() || made || hidden {
             continue;
         }
         if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }

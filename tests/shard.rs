@@ -1,0 +1,192 @@
+//! What a shard promises whatever its dialects are: who is slow and who is not, limits, timers, the end.
+
+#![allow(clippy::unwrap_used)]
+
+use fanfare::dialect::{Kind, Settings, Upgrade, personium_event};
+use fanfare::feed::Intake;
+use fanfare::frame::Publication;
+use fanfare::message::Received;
+use fanfare::metrics::{End, Metrics};
+use fanfare::outbox::Sent;
+use fanfare::shard::{Event, Id, Limits, Shard};
+use fanfare::wheel::Now;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const MIB: usize = 1024 * 1024;
+
+/// A shard whose sockets take everything, unless a room is set for one.
+struct Stage {
+    shard: Shard,
+    metrics: Arc<Metrics>,
+    now: Now,
+    room: HashMap<Id, usize>,
+    wire: HashMap<Id, Vec<u8>>,
+}
+
+impl Stage {
+    fn new(limits: Limits) -> Self {
+        let now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 };
+        let metrics = Arc::new(Metrics::default());
+        let personium = personium_event::Settings { anonymous: true, ..Default::default() };
+        let shard = Shard::new(Arc::new(Settings { personium }), limits, Arc::clone(&metrics), now);
+        Self { shard, metrics, now, room: HashMap::new(), wire: HashMap::new() }
+    }
+
+    /// A session that has subscribed to everything of its cell and read every answer.
+    fn join(&mut self) -> Id {
+        let id = self.shard.accept(self.now);
+        let upgrade = Upgrade { path: "/c/__event", query: "", host: "" };
+        assert!(self.shard.upgrade(id, &upgrade, Kind::ALL, b"HTTP/1.1 101\r\n\r\n", self.now));
+        self.say(id, r#"{"access_token":""}"#);
+        self.say(id, r#"{"subscribe":{"Type":"*","Object":"*"}}"#);
+        self.flush();
+        self.wire.remove(&id);
+        id
+    }
+
+    fn say(&mut self, id: Id, text: &str) {
+        self.shard.receive(id, Received::Text(text), self.now);
+    }
+
+    fn deliver(&mut self, publication: &Arc<Publication>) {
+        self.shard.deliver(publication, self.now);
+    }
+
+    fn flush(&mut self) -> Vec<Event> {
+        let Self { shard, room, wire, .. } = self;
+        shard.flush(self.now, |id, bytes| {
+            let room = room.get_mut(&id);
+            let taken = room.as_ref().map_or(bytes.len(), |room| bytes.len().min(**room));
+            if let Some(room) = room {
+                *room -= taken;
+            }
+            wire.entry(id).or_default().extend_from_slice(&bytes[..taken]);
+            if taken == 0 { Sent::Blocked } else { Sent::Bytes(taken) }
+        });
+        self.shard.take_events().collect()
+    }
+
+    /// Lets time pass, and returns what became of connections meanwhile.
+    fn wait(&mut self, seconds: u64) -> Vec<Event> {
+        self.now.monotonic_ns += seconds * 1_000_000_000;
+        self.now.unix_ms += seconds * 1000;
+        self.shard.tick(self.now);
+        self.flush()
+    }
+
+    fn ends(&self, end: End) -> u64 {
+        self.metrics.ends[end as usize].get()
+    }
+}
+
+/// An event of the cell with a text of this length.
+fn event(length: usize) -> Arc<Publication> {
+    let json = format!(r#"{{"Type":"t","Object":"o","Info":"{}"}}"#, "x".repeat(length));
+    let publication = Intake::new(Kind::ALL.to_vec()).take("event/c", json.as_bytes(), Now::default());
+    Arc::new(publication.unwrap().unwrap())
+}
+
+#[test]
+fn a_burst_of_one_turn_makes_nobody_slow_before_it_was_offered() {
+    let mut stage = Stage::new(Limits::default());
+    let id = stage.join();
+    let publication = event(20_000);
+    (0..64).for_each(|_| stage.deliver(&publication));
+    assert!(stage.shard.turn_bytes() > 1_200_000, "the turn knows how much it holds");
+    assert!(stage.flush().is_empty());
+    assert_eq!(stage.wire[&id], publication.frame(0).repeat(64));
+    assert_eq!(stage.ends(End::Slow), 0);
+}
+
+#[test]
+fn an_event_larger_than_the_limit_of_an_outbox_reaches_whoever_reads() {
+    let mut stage = Stage::new(Limits { outbox_bytes_max: 1000, ..Limits::default() });
+    let id = stage.join();
+    let publication = event(100_000);
+    for _ in 0..3 {
+        stage.deliver(&publication);
+        stage.flush();
+    }
+    assert_eq!(stage.wire[&id], publication.frame(0).repeat(3));
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_closed_alone_and_with_the_frame_that_had_begun() {
+    let mut stage = Stage::new(Limits::default());
+    let (stuck, reader) = (stage.join(), stage.join());
+    stage.room.insert(stuck, 1000);
+    let publication = event(20_000);
+    let mut events = 0;
+    while stage.ends(End::Slow) == 0 {
+        stage.deliver(&publication);
+        stage.flush();
+        events += 1;
+        assert!(stage.metrics.outbox_bytes.get() as usize <= MIB);
+    }
+    assert_eq!(events, MIB / (publication.frame(0).len() + 32) + 1);
+    assert_eq!(stage.wire[&reader], publication.frame(0).repeat(events));
+    stage.room.insert(stuck, usize::MAX);
+    stage.shard.writable(stuck);
+    stage.flush();
+    let close = fanfare::frame::close(1013, "too slow");
+    assert_eq!(stage.wire[&stuck], [publication.frame(0), &close].concat());
+    assert_eq!(stage.metrics.outbox_bytes.get(), 0);
+}
+
+#[test]
+fn a_client_that_asks_for_more_than_it_reads_is_slow_by_its_own_answers() {
+    let mut stage = Stage::new(Limits { outbox_bytes_max: 10_000, ..Limits::default() });
+    let id = stage.join();
+    for _ in 0..200 {
+        stage.say(id, r#"{"state":"all"}"#);
+    }
+    assert_eq!(stage.ends(End::Slow), 1);
+    stage.flush();
+    assert_eq!(stage.wire[&id], fanfare::frame::close(1013, "too slow"));
+}
+
+#[test]
+fn the_subscriptions_of_all_sessions_together_are_limited() {
+    let mut stage = Stage::new(Limits { subscriptions_max: 2, ..Limits::default() });
+    let (first, second, third) = (stage.join(), stage.join(), stage.join());
+    assert_eq!(stage.ends(End::Limit), 1);
+    assert_eq!(stage.shard.message_bytes_max(first), stage.shard.message_bytes_max(second));
+    stage.shard.receive(third, Received::Close(b""), stage.now);
+    assert_eq!(stage.flush(), [Event::Finished(third)]);
+    stage.shard.lost(first, stage.now);
+    let fourth = stage.join();
+    stage.deliver(&event(1));
+    stage.flush();
+    assert!(stage.wire.contains_key(&second) && stage.wire.contains_key(&fourth));
+    assert_eq!(stage.ends(End::Limit), 1);
+}
+
+#[test]
+fn a_request_that_does_not_come_is_answered_408_and_ended() {
+    let mut stage = Stage::new(Limits::default());
+    let id = stage.shard.accept(stage.now);
+    assert!(stage.wait(9).is_empty());
+    assert_eq!(stage.wait(1), [Event::Finished(id)]);
+    assert!(stage.wire[&id].starts_with(b"HTTP/1.1 408 "));
+    assert_eq!(stage.wait(2), [Event::Gone(id)]);
+    assert!(stage.shard.is_empty());
+}
+
+#[test]
+fn a_close_is_over_when_the_peer_has_answered_or_after_its_time() {
+    let mut stage = Stage::new(Limits::default());
+    let (polite, rude) = (stage.join(), stage.join());
+    stage.shard.drain(stage.now);
+    assert!(stage.flush().is_empty());
+    assert_eq!(stage.wire[&polite], fanfare::frame::close(1001, ""));
+    assert_eq!(stage.ends(End::Drain), 2);
+    assert!(stage.shard.message_bytes_max(polite).is_some(), "its answer is read");
+    stage.shard.receive(polite, Received::Text("what was on its way"), stage.now);
+    stage.shard.receive(polite, Received::Close(&[3, 233]), stage.now);
+    assert_eq!(stage.flush(), [Event::Finished(polite)]);
+    assert!(stage.shard.message_bytes_max(polite).is_none());
+    stage.shard.lost(polite, stage.now);
+    assert_eq!(stage.flush(), [Event::Gone(polite)]);
+    assert_eq!(stage.wait(5), [Event::Gone(rude)]);
+}
