@@ -92,6 +92,11 @@ impl Sockets {
         })
     }
 
+    /// Connections of the whole daemon.
+    pub(super) fn total(&self) -> usize {
+        self.total.load(Relaxed)
+    }
+
     /// The set, to be waited for.
     pub(super) fn set(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()

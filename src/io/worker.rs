@@ -54,9 +54,9 @@ impl Worker {
         self.sockets.set()
     }
 
-    /// Whether everything is over.
+    /// Whether everything is over. The first shard, which has the admin listener, waits for the others.
     pub(super) fn is_over(&self) -> bool {
-        self.closing && self.shard.is_empty()
+        self.closing && self.shard.is_empty() && (self.number > 0 || self.sockets.total() == 0)
     }
 
     /// Whether every shard takes more publications.
