@@ -30,7 +30,7 @@ pub struct Config {
     pub cpus: Vec<usize>,
     /// Whether shards are pinned at all.
     pub pin: bool,
-    /// How monoio waits.
+    /// How the shards wait.
     pub driver: Driver,
     /// Connections of the whole daemon; as many as there are descriptors when 0.
     pub max_connections: usize,
