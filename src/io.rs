@@ -50,6 +50,8 @@ use std::time::{Duration, Instant};
 
 /// How long publishers have, at a stop, for what they have already sent.
 const FEEDS_STOP_MAX: Duration = Duration::from_secs(1);
+/// How long whoever publishes waits before it looks again whether the shards have room.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
 
 /// Everything a daemon needs to start.
 pub struct Plan {
