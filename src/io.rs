@@ -290,10 +290,10 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
         if more || !mailbox.sleep() {
             // Lets the other tasks of this thread have their turn.
             monoio::spawn(async {}).await;
-        } else if worker.borrow().all_have_room() {
-            set.readable().await?;
+        } else if worker.borrow().holds_back() {
+            monoio::time::sleep(ROOM_PAUSE).await;
         } else {
-            monoio::time::sleep(Duration::from_millis(1)).await;
+            set.readable().await?;
         }
     }
 }

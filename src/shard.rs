@@ -315,6 +315,12 @@ impl Shard {
         std::mem::take(&mut self.published)
     }
 
+    /// Whether clients have published since then.
+    #[must_use]
+    pub fn has_published(&self) -> bool {
+        !self.published.is_empty()
+    }
+
     /// Does what the time asks for.
     pub fn tick(&mut self, now: Now) {
         let mut due = std::mem::take(&mut self.due);

@@ -98,8 +98,9 @@ impl Sockets {
     }
 
     /// Looks at the sockets that are ready. Returns whether there may be more, and whether the wake-up was
-    /// among them.
-    pub(super) fn poll(&mut self, shard: &mut Shard, now: Now) -> (bool, bool) {
+    /// among them. Without room for what clients publish, nobody is read any more once somebody has
+    /// published; everything else goes on, or clients that read would look like slow ones.
+    pub(super) fn poll(&mut self, shard: &mut Shard, has_room: bool, now: Now) -> (bool, bool) {
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
         let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -112,7 +113,7 @@ impl Sockets {
                 self.interest(token as Id, EventFlags::empty());
                 shard.writable(token as Id);
             }
-            if token < LISTENERS && flags != EventFlags::OUT {
+            if token < LISTENERS && flags != EventFlags::OUT && (has_room || !shard.has_published()) {
                 self.read(token as Id, shard, now);
             }
             woken |= token == WAKE;
@@ -126,7 +127,7 @@ impl Sockets {
             }
         }
         self.ready = ready;
-        (count == Ok(EVENTS_MAX), woken)
+        (count == Ok(EVENTS_MAX) && (has_room || !shard.has_published()), woken)
     }
 
     fn accept(&mut self, index: usize, shard: &mut Shard, now: Now) {

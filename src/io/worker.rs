@@ -80,22 +80,33 @@ impl Worker {
         }
     }
 
+    /// Whether something that a client has published waits for room in some shard. Until then nothing more
+    /// is read from this shard's clients, so nothing of theirs is dropped and nothing grows.
+    pub(super) fn holds_back(&self) -> bool {
+        self.shard.has_published()
+    }
+
+    fn hand_out_published(&mut self) {
+        let published = self.shard.take_published();
+        self.hand_out(published);
+    }
+
     /// One turn. Returns whether there is more to do at once.
     pub(super) fn turn(&mut self) -> bool {
         let now = clock::now();
         self.mailboxes[self.number].rise();
         let delivered = self.deliver(now);
-        // While some shard lags, clients that publish wait with all others: nothing of theirs is dropped.
-        let mut more = false;
-        if self.all_have_room() {
-            let (more_ready, woken) = self.sockets.poll(&mut self.shard, now);
-            more = more_ready;
-            if woken {
-                self.mailboxes[self.number].hush();
-            }
+        let has_room = self.all_have_room();
+        if has_room {
+            self.hand_out_published();
         }
-        let published = self.shard.take_published();
-        self.hand_out(published);
+        let (more, woken) = self.sockets.poll(&mut self.shard, has_room, now);
+        if woken {
+            self.mailboxes[self.number].hush();
+        }
+        if has_room {
+            self.hand_out_published();
+        }
         if now.tick() != self.ticked {
             self.ticked = now.tick();
             self.shard.tick(now);
@@ -109,7 +120,8 @@ impl Worker {
     /// to do, and sleeps on otherwise.
     pub(super) fn turn_aside(&mut self) {
         let mailbox = self.number;
-        if self.turn() || self.is_over() || !self.mailboxes[mailbox].sleep() {
+        let more = self.turn() || self.is_over() || self.draining || self.holds_back();
+        if more || !self.mailboxes[mailbox].sleep() {
             self.mailboxes[mailbox].wake();
         }
     }

@@ -1,6 +1,8 @@
 //! Clients that do not read: closed, counted, bounded, and nobody else's trouble.
 
-use crate::harness::{Client, Daemon, Publisher, Setup, event, eventually};
+use crate::harness::{Client, Daemon, Publisher, SECRET, Setup, event, eventually};
+use fanfare::token::{Algorithm, mint};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 const SLOW: &str = "session_ends_total{reason=\"slow\"}";
@@ -135,4 +137,37 @@ fn a_stopped_reader_costs_no_time_while_nothing_happens() {
     let mut reader = daemon.subscriber();
     assert!(reader.is_silent_for(Duration::from_secs(1)));
     assert!(daemon.cpu_time() - before < Duration::from_millis(300));
+}
+
+#[test]
+fn clients_are_served_while_events_come_faster_than_they_are_delivered() {
+    const MAILBOX_EVENTS_MAX: u64 = 50_000;
+    let daemon = Setup::new().start();
+    // An event costs most when many are asked whether they want it and nobody does.
+    let narrow = serde_json::json!({ "aud": "demo", "scope": "event-read", "exp": 4e9 as u64, "event_objects": ["x"] });
+    let narrow = mint(Algorithm::HS256, SECRET.as_bytes(), narrow.as_object().unwrap()).unwrap();
+    let _crowd: Vec<Client> = (0..300)
+        .map(|_| {
+            let mut client = daemon.client();
+            client.ask(&format!("{{\"access_token\":\"{narrow}\"}}"));
+            client.ask("{\"subscribe\":{\"Type\":\"*\",\"Object\":\"*\"}}");
+            client
+        })
+        .collect();
+    let publisher = daemon.publisher();
+    let flood = std::thread::spawn(move || {
+        let lines = event("flood", "1").repeat(1000);
+        while publisher.stream().write_all(lines.as_bytes()).is_ok() {}
+    });
+    let mut client = daemon.client();
+    for _ in 0..3 {
+        eventually("the shard lags", || daemon.metric("mailbox_depth") >= MAILBOX_EVENTS_MAX);
+        let start = Instant::now();
+        client.frame(0x89, b"hello");
+        assert_eq!(client.next().unwrap().payload, b"hello");
+        drop(daemon.client());
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    }
+    drop(daemon);
+    flood.join().unwrap();
 }
