@@ -122,7 +122,7 @@ impl Shard {
 
     /// A new connection, whose request is awaited.
     pub fn accept(&mut self, now: Now) -> Id {
-        let deadline = now.tick() + ticks(self.limits.handshake_timeout_s.into());
+        let deadline = now.tick().saturating_add(ticks(self.limits.handshake_timeout_s.into()));
         let id = self.sessions.insert(Session {
             dialect: None,
             response: None,
@@ -447,13 +447,13 @@ impl Shard {
                 Action::Publish(_) => {}
                 Action::Verify(token) => verdict = Some(self.judge(id, actions.get(token), now)),
                 Action::Deadline(at_ns) => {
-                    let tick = (at_ns.div_ceil(TICK_MS * 1_000_000)) as Tick;
+                    let tick = Tick::try_from(at_ns.div_ceil(TICK_MS * 1_000_000)).unwrap_or(NEVER);
                     self.sessions[id as usize].deadline = tick;
                 }
                 Action::Keepalive { interval_s, misses_max } => {
                     let session = &mut self.sessions[id as usize];
                     session.ping_interval = ticks(u64::from(*interval_s)).max(1);
-                    session.ping_at = now.tick() + session.ping_interval;
+                    session.ping_at = now.tick().saturating_add(session.ping_interval);
                     session.misses = 0;
                     session.misses_max = *misses_max;
                 }
@@ -541,7 +541,7 @@ impl Shard {
         self.queue(id, &frame::close(code, reason), now);
         self.leave(id, now);
         let session = &mut self.sessions[id as usize];
-        session.deadline = now.tick() + ticks(self.limits.close_timeout_s.into());
+        session.deadline = now.tick().saturating_add(ticks(self.limits.close_timeout_s.into()));
         session.ping_at = NEVER;
         self.reschedule(id);
     }
@@ -554,7 +554,7 @@ impl Shard {
             return;
         }
         session.phase = Phase::Ending;
-        session.deadline = now.tick() + ticks(self.limits.close_timeout_s.into());
+        session.deadline = now.tick().saturating_add(ticks(self.limits.close_timeout_s.into()));
         session.ping_at = NEVER;
         self.reschedule(id);
         self.mark_dirty(id);
@@ -613,7 +613,7 @@ impl Shard {
                 return self.close(id, code, "", End::Unanswered, now);
             }
             session.misses += 1;
-            session.ping_at = tick + session.ping_interval;
+            session.ping_at = tick.saturating_add(session.ping_interval);
             self.ping(id, now);
         }
         self.reschedule(id);
