@@ -342,7 +342,9 @@ impl Shard {
         let ids: Vec<Id> = self.sessions.iter().map(|(id, _)| id as Id).collect();
         for id in ids {
             match self.sessions[id as usize].phase {
-                Phase::Head | Phase::Opening => self.finish(id, now),
+                Phase::Head | Phase::Opening => {
+                    self.respond(id, &crate::api::refusal(503), Handshake::Shed, now);
+                }
                 Phase::Open => self.close(id, CLOSE_GOING_AWAY, "", End::Drain, now),
                 Phase::Closing | Phase::Ending | Phase::Over => {}
             }
