@@ -251,8 +251,12 @@ fn shard_thread(setup: Setup, report: &mpsc::Sender<io::Result<&'static str>>) {
     };
     let name = runtime.name();
     runtime.block_on(async move {
-        if let Err(error) = run_shard(setup, || drop(report.send(Ok(name)))).await {
-            let _ = report.send(Err(error));
+        if let Err(error) = run_shard(setup, || drop(report.send(Ok(name)))).await
+            && let Err(mpsc::SendError(Err(error))) = report.send(Err(error))
+        {
+            // The daemon has started. Without this shard its mailbox would fill and hold every feed up.
+            tracing::error!(%error, "a shard cannot go on; the daemon ends");
+            std::process::exit(1);
         }
     });
 }
