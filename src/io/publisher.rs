@@ -131,7 +131,6 @@ impl Feed {
         let mut publisher = Publisher::default();
         loop {
             while !self.worker.borrow().all_have_room() {
-                self.worker.borrow_mut().turn_aside();
                 sleep(ROOM_PAUSE).await;
             }
             if peer.socket.readable().await.is_err() || !self.read(&peer, &mut publisher) {
