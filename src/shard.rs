@@ -219,10 +219,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(id as usize) else { return };
         let phase = session.phase;
         match received {
-            Received::Close(payload) if phase == Phase::Closing => {
-                let _ = payload;
-                self.finish(id, now);
-            }
+            Received::Close(_) if phase == Phase::Closing => self.finish(id, now),
             Received::Close(payload) if phase == Phase::Open => {
                 let mut echo = Vec::with_capacity(payload.len() + 2);
                 frame::put_frame(OpCode::Control(Control::Close), payload, &mut echo);
