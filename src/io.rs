@@ -109,6 +109,7 @@ struct Shared {
     metrics: Vec<Arc<Metrics>>,
     connections: Arc<AtomicUsize>,
     ready: AtomicBool,
+    /// Take no more connections and publishers.
     draining: AtomicBool,
 }
 
@@ -219,17 +220,15 @@ impl Daemon {
         if let Some(path) = &self.socket {
             let _ = std::fs::remove_file(path);
         }
-        let post = |parcel: fn() -> Parcel| {
-            self.shared.mailboxes.iter().for_each(|mailbox| mailbox.post([parcel()].into_iter()));
-        };
-        post(|| Parcel::Drain);
+        // What waits in the mailboxes is delivered yet; that no more comes is not to wait behind it.
+        self.shared.mailboxes.iter().for_each(Mailbox::wake);
         let publishers = || self.shared.metrics.iter().map(|metrics| metrics.publishers.get()).sum::<u64>();
         let pause = Duration::from_millis(5);
         std::thread::sleep(pause);
         while publishers() > 0 && start.elapsed() < drain.min(FEEDS_STOP_MAX) {
             std::thread::sleep(pause);
         }
-        post(|| Parcel::Close);
+        self.shared.mailboxes.iter().for_each(|mailbox| mailbox.post([Parcel::Close].into_iter()));
         while start.elapsed() < drain && !self.threads.iter().all(JoinHandle::is_finished) {
             std::thread::sleep(pause);
         }
@@ -268,7 +267,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now());
     let connections = Arc::clone(&shared.connections);
     let sockets = Sockets::new(listeners, mailbox.wake_fd(), connections, Arc::clone(&metrics))?;
-    let worker = Worker::new(shard, sockets, Arc::clone(&shared.mailboxes), number);
+    let worker = Worker::new(shard, sockets, Arc::clone(&shared), number);
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));
     let feed = publisher::Feed::new(setup.feed_settings, setup.spoken, Rc::clone(&worker), metrics);

@@ -142,7 +142,7 @@ fn a_stopped_reader_costs_no_time_while_nothing_happens() {
 
 /// A daemon that is fed faster than it delivers: an event costs most when many are asked whether they want
 /// it and nobody does. Returns what keeps it so.
-fn flooded(driver: &str) -> (Daemon, Vec<Client>, JoinHandle<()>) {
+pub(crate) fn flooded(driver: &str) -> (Daemon, Vec<Client>, JoinHandle<()>) {
     let daemon = Setup::new().set("driver", driver).start();
     let narrow =
         serde_json::json!({ "aud": "demo", "scope": "event-read", "exp": 4e9 as u64, "event_types": ["x"] });
@@ -162,7 +162,7 @@ fn flooded(driver: &str) -> (Daemon, Vec<Client>, JoinHandle<()>) {
     (daemon, crowd, flood)
 }
 
-fn await_lag(daemon: &Daemon) {
+pub(crate) fn await_lag(daemon: &Daemon) {
     const MAILBOX_EVENTS_MAX: u64 = 50_000;
     eventually("the shard lags", || daemon.metric("mailbox_depth") >= MAILBOX_EVENTS_MAX);
 }

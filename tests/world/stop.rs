@@ -192,3 +192,15 @@ fn a_log_that_nobody_reads_any_more_does_not_end_the_daemon() {
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_stop_ends_accepting_at_once_however_much_is_still_to_be_delivered() {
+    let (mut daemon, crowd, flood) = crate::slow::flooded("auto");
+    crate::slow::await_lag(&daemon);
+    daemon.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(std::net::TcpStream::connect(daemon.address).is_err());
+    drop(crowd);
+    flood.join().unwrap();
+    assert_eq!(daemon.wait().code(), Some(0));
+}
