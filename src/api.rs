@@ -20,6 +20,8 @@ pub struct Status {
     pub draining: bool,
 }
 
+const TEXT: &str = "text/plain; charset=utf-8";
+
 /// A whole response that ends its connection.
 #[must_use]
 pub fn response(status: u16, headers: &str, content_type: &str, body: &str) -> Vec<u8> {
@@ -49,16 +51,25 @@ pub fn refusal(status: u16) -> Vec<u8> {
         503 => ("Retry-After: 5\r\n", "No room for another connection now.\n"),
         _ => ("", ""),
     };
-    response(status, headers, "text/plain; charset=utf-8", body)
+    response(status, headers, TEXT, body)
 }
 
 /// Answers a request to the admin listener.
 #[must_use]
 pub fn admin(method: &str, path: &str, status: &Status) -> Vec<u8> {
-    const TEXT: &str = "text/plain; charset=utf-8";
     if method != "GET" && method != "HEAD" {
         return response(405, "Allow: GET, HEAD\r\n", TEXT, "Only GET and HEAD are answered here.\n");
     }
+    let mut page = page(path, status);
+    if method == "HEAD"
+        && let Some(end) = page.windows(4).position(|window| window == b"\r\n\r\n")
+    {
+        page.truncate(end + 4);
+    }
+    page
+}
+
+fn page(path: &str, status: &Status) -> Vec<u8> {
     match path {
         "/healthz" => response(200, "", TEXT, "ok\n"),
         "/readyz" if status.draining => response(503, "", TEXT, "draining\n"),

@@ -17,6 +17,9 @@ pub const ENVIRONMENT_PREFIX: &str = "FANFARE_";
 
 /// Threads that may be asked for; more than any machine's CPUs is a slip of the pen.
 const THREADS_MAX: usize = 1024;
+/// Largest event and message that may be allowed. Escaping can make six bytes of one and a turn takes many,
+/// while positions in a turn's tables have 32 bits.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Listeners that may be asked for.
 const LISTENERS_MAX: usize = 64;
 
@@ -287,6 +290,18 @@ impl Config {
                 self.feed.unix.mode
             ));
         }
+        problems.extend(self.senseless_sizes());
+        if self.threads > THREADS_MAX {
+            problems.push(format!("threads = {}: at most {THREADS_MAX}", self.threads));
+        }
+        problems
+    }
+}
+
+impl Config {
+    /// Limits that let nothing in, or too much.
+    fn senseless_sizes(&self) -> Vec<String> {
+        let mut problems = Vec::new();
         for (key, value) in [
             ("limits.subscriptions_max", self.limits.subscriptions_max),
             ("limits.head_bytes_max", self.limits.head_bytes_max),
@@ -298,8 +313,13 @@ impl Config {
                 problems.push(format!("{key} = 0 lets nothing in: write at least 1"));
             }
         }
-        if self.threads > THREADS_MAX {
-            problems.push(format!("threads = {}: at most {THREADS_MAX}", self.threads));
+        for (key, value) in [
+            ("feed.unix.line_bytes_max", self.feed.unix.line_bytes_max),
+            ("personium.text_bytes_max", self.personium.text_bytes_max),
+        ] {
+            if value > MESSAGE_BYTES_MAX {
+                problems.push(format!("{key} = {value}: at most {MESSAGE_BYTES_MAX}"));
+            }
         }
         if self.limits.outbox_bytes_max < self.feed.unix.line_bytes_max {
             problems.push(format!(
@@ -309,9 +329,7 @@ impl Config {
         }
         problems
     }
-}
 
-impl Config {
     /// Addresses that are given to two listeners.
     fn taken_twice(&self) -> Option<String> {
         let mut addresses: Vec<SocketAddr> = self.listen.iter().map(|listen| listen.address).collect();

@@ -37,8 +37,8 @@ pub enum Input<'a> {
     Verified(Verdict),
     /// The moment asked for by [`Action::Deadline`] has come.
     Deadline,
-    /// An event came for a session that had answered [`Admission::Close`]'s condition; or the connection is
-    /// gone. The last input: whatever is subscribed is given back by [`Action::Unsubscribe`].
+    /// The session is over, whoever ended it. The last input: whatever is subscribed is given back by
+    /// [`Action::Unsubscribe`], and no other action is done.
     Gone,
 }
 

@@ -50,6 +50,8 @@ use std::time::{Duration, Instant};
 
 /// How long publishers have, at a stop, for what they have already sent.
 const FEEDS_STOP_MAX: Duration = Duration::from_secs(1);
+/// How long whoever publishes waits before it looks again whether the shards have room.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
 
 /// Everything a daemon needs to start.
 pub struct Plan {
@@ -107,6 +109,7 @@ struct Shared {
     metrics: Vec<Arc<Metrics>>,
     connections: Arc<AtomicUsize>,
     ready: AtomicBool,
+    /// Take no more connections and publishers.
     draining: AtomicBool,
 }
 
@@ -217,17 +220,15 @@ impl Daemon {
         if let Some(path) = &self.socket {
             let _ = std::fs::remove_file(path);
         }
-        let post = |parcel: fn() -> Parcel| {
-            self.shared.mailboxes.iter().for_each(|mailbox| mailbox.post([parcel()].into_iter()));
-        };
-        post(|| Parcel::Drain);
+        // What waits in the mailboxes is delivered yet; that no more comes is not to wait behind it.
+        self.shared.mailboxes.iter().for_each(Mailbox::wake);
         let publishers = || self.shared.metrics.iter().map(|metrics| metrics.publishers.get()).sum::<u64>();
         let pause = Duration::from_millis(5);
         std::thread::sleep(pause);
         while publishers() > 0 && start.elapsed() < drain.min(FEEDS_STOP_MAX) {
             std::thread::sleep(pause);
         }
-        post(|| Parcel::Close);
+        self.shared.mailboxes.iter().for_each(|mailbox| mailbox.post([Parcel::Close].into_iter()));
         while start.elapsed() < drain && !self.threads.iter().all(JoinHandle::is_finished) {
             std::thread::sleep(pause);
         }
@@ -249,8 +250,12 @@ fn shard_thread(setup: Setup, report: &mpsc::Sender<io::Result<&'static str>>) {
     };
     let name = runtime.name();
     runtime.block_on(async move {
-        if let Err(error) = run_shard(setup, || drop(report.send(Ok(name)))).await {
-            let _ = report.send(Err(error));
+        if let Err(error) = run_shard(setup, || drop(report.send(Ok(name)))).await
+            && let Err(mpsc::SendError(Err(error))) = report.send(Err(error))
+        {
+            // The daemon has started. Without this shard its mailbox would fill and hold every feed up.
+            tracing::error!(%error, "a shard cannot go on; the daemon ends");
+            std::process::exit(1);
         }
     });
 }
@@ -262,7 +267,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now());
     let connections = Arc::clone(&shared.connections);
     let sockets = Sockets::new(listeners, mailbox.wake_fd(), connections, Arc::clone(&metrics))?;
-    let worker = Worker::new(shard, sockets, Arc::clone(&shared.mailboxes), number);
+    let worker = Worker::new(shard, sockets, Arc::clone(&shared), number);
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));
     let feed = publisher::Feed::new(setup.feed_settings, setup.spoken, Rc::clone(&worker), metrics);
@@ -288,10 +293,10 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
         if more || !mailbox.sleep() {
             // Lets the other tasks of this thread have their turn.
             monoio::spawn(async {}).await;
-        } else if worker.borrow().all_have_room() {
-            set.readable().await?;
+        } else if worker.borrow().holds_back() {
+            monoio::time::sleep(ROOM_PAUSE).await;
         } else {
-            monoio::time::sleep(Duration::from_millis(1)).await;
+            set.readable().await?;
         }
     }
 }

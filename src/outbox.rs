@@ -20,6 +20,9 @@ use std::sync::Arc;
 const WRITE_BYTES_MAX: usize = 256 * 1024;
 /// Memory of the turn's tables that is kept for the next turn.
 const TURN_BYTES_KEPT: usize = 256 * 1024;
+/// Bytes of joined frames that are kept for the lists' other users. Lists beyond that are joined anew for
+/// each user: many crowds with large frames of their own would else take a copy of everything each.
+const JOINED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a frame in a backlog costs beside its bytes.
 const CHUNK_OVERHEAD_BYTES: usize = 32;
 
@@ -243,10 +246,11 @@ impl Turn {
         if outbox.list == EMPTY {
             return Flushed::Empty;
         }
+        let joined = self.joined.len();
         let bytes = self.bytes_of(outbox.list);
         let length = bytes.len();
         let sent = write(bytes);
-        self.unjoin(outbox.list);
+        self.unjoin(outbox.list, joined);
         let taken = match sent {
             Sent::Broken => return Flushed::Broken,
             Sent::Blocked => 0,
@@ -260,14 +264,15 @@ impl Turn {
         Flushed::Blocked
     }
 
-    /// The bytes of a list in one piece: its only frame's, or its frames' joined once for all users.
+    /// The bytes of a list in one piece: its only frame's, or its frames' joined, once for all users if
+    /// there is room to keep them.
     fn bytes_of(&mut self, number: u32) -> &[u8] {
         let list = &self.lists[number as usize];
         if list.depth == 1 {
             return self.frame(list.frame);
         }
         let range = match &list.joined {
-            Some(range) => range.clone(),
+            Some(range) => range.start as usize..range.end as usize,
             None => {
                 let start = self.joined.len();
                 self.collect(number);
@@ -275,22 +280,30 @@ impl Turn {
                 for frame in order.iter() {
                     joined.extend_from_slice(frames[*frame as usize].source.bytes(own));
                 }
-                let range = start as u32..self.joined.len() as u32;
-                self.lists[number as usize].joined = Some(range.clone());
-                range
+                let end = self.joined.len();
+                if end <= JOINED_BYTES_MAX {
+                    self.lists[number as usize].joined = Some(start as u32..end as u32);
+                }
+                start..end
             }
         };
-        &self.joined[range.start as usize..range.end as usize]
+        &self.joined[range]
     }
 
-    /// Gives the room of a joined list back when its last user has had it.
-    fn unjoin(&mut self, number: u32) {
+    /// Gives the room of a joined list back when its last user has had it, or what was joined for one user
+    /// only, beyond the first `kept` bytes.
+    fn unjoin(&mut self, number: u32, kept: usize) {
         let list = &mut self.lists[number as usize];
-        if list.users == 1
-            && let Some(range) = list.joined.take()
-            && range.end as usize == self.joined.len()
-        {
-            self.joined.truncate(range.start as usize);
+        match &list.joined {
+            None => self.joined.truncate(kept),
+            Some(range) if list.users == 1 => {
+                let range = range.clone();
+                list.joined = None;
+                if range.end as usize == self.joined.len() {
+                    self.joined.truncate(range.start as usize);
+                }
+            }
+            Some(_) => {}
         }
     }
 
@@ -484,6 +497,26 @@ mod tests {
         outboxes.iter_mut().for_each(|outbox| _ = turn.push(outbox, frame));
         assert_eq!(turn.lists.len(), 6, "the empty list, a, b, a all, b all, all");
         outboxes.iter_mut().for_each(|outbox| _ = drain(&mut turn, outbox, usize::MAX));
+    }
+
+    #[test]
+    fn crowds_without_number_do_not_each_keep_a_copy_of_large_frames() {
+        const CROWDS: usize = 100;
+        let text = "x".repeat(1024 * 1024);
+        let mut turn = Turn::default();
+        let mut outboxes: Vec<Outbox> = (0..3 * CROWDS).map(|_| Outbox::default()).collect();
+        for crowd in 0..CROWDS {
+            let own = turn.share(&publication(&crowd.to_string()), 0);
+            outboxes.iter_mut().skip(crowd).step_by(CROWDS).for_each(|outbox| _ = turn.push(outbox, own));
+        }
+        let large = turn.share(&publication(&text), 0);
+        outboxes.iter_mut().for_each(|outbox| _ = turn.push(outbox, large));
+        for (number, outbox) in outboxes.iter_mut().enumerate() {
+            let expected = publication(&(number % CROWDS).to_string()).frame(0).len() + 10 + text.len();
+            assert_eq!(drain(&mut turn, outbox, usize::MAX).0.len(), expected);
+            assert!(turn.joined.len() <= JOINED_BYTES_MAX);
+        }
+        turn.end();
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Shard {
 
     /// A new connection, whose request is awaited.
     pub fn accept(&mut self, now: Now) -> Id {
-        let deadline = now.tick() + ticks(self.limits.handshake_timeout_s.into());
+        let deadline = now.tick().saturating_add(ticks(self.limits.handshake_timeout_s.into()));
         let id = self.sessions.insert(Session {
             dialect: None,
             response: None,
@@ -219,10 +219,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(id as usize) else { return };
         let phase = session.phase;
         match received {
-            Received::Close(payload) if phase == Phase::Closing => {
-                let _ = payload;
-                self.finish(id, now);
-            }
+            Received::Close(_) if phase == Phase::Closing => self.finish(id, now),
             Received::Close(payload) if phase == Phase::Open => {
                 let mut echo = Vec::with_capacity(payload.len() + 2);
                 frame::put_frame(OpCode::Control(Control::Close), payload, &mut echo);
@@ -315,6 +312,12 @@ impl Shard {
         std::mem::take(&mut self.published)
     }
 
+    /// Whether clients have published since then.
+    #[must_use]
+    pub fn has_published(&self) -> bool {
+        !self.published.is_empty()
+    }
+
     /// Does what the time asks for.
     pub fn tick(&mut self, now: Now) {
         let mut due = std::mem::take(&mut self.due);
@@ -336,7 +339,9 @@ impl Shard {
         let ids: Vec<Id> = self.sessions.iter().map(|(id, _)| id as Id).collect();
         for id in ids {
             match self.sessions[id as usize].phase {
-                Phase::Head | Phase::Opening => self.finish(id, now),
+                Phase::Head | Phase::Opening => {
+                    self.respond(id, &crate::api::refusal(503), Handshake::Shed, now);
+                }
                 Phase::Open => self.close(id, CLOSE_GOING_AWAY, "", End::Drain, now),
                 Phase::Closing | Phase::Ending | Phase::Over => {}
             }
@@ -441,13 +446,13 @@ impl Shard {
                 Action::Publish(_) => {}
                 Action::Verify(token) => verdict = Some(self.judge(id, actions.get(token), now)),
                 Action::Deadline(at_ns) => {
-                    let tick = (at_ns.div_ceil(TICK_MS * 1_000_000)) as Tick;
+                    let tick = Tick::try_from(at_ns.div_ceil(TICK_MS * 1_000_000)).unwrap_or(NEVER);
                     self.sessions[id as usize].deadline = tick;
                 }
                 Action::Keepalive { interval_s, misses_max } => {
                     let session = &mut self.sessions[id as usize];
                     session.ping_interval = ticks(u64::from(*interval_s)).max(1);
-                    session.ping_at = now.tick() + session.ping_interval;
+                    session.ping_at = now.tick().saturating_add(session.ping_interval);
                     session.misses = 0;
                     session.misses_max = *misses_max;
                 }
@@ -535,7 +540,7 @@ impl Shard {
         self.queue(id, &frame::close(code, reason), now);
         self.leave(id, now);
         let session = &mut self.sessions[id as usize];
-        session.deadline = now.tick() + ticks(self.limits.close_timeout_s.into());
+        session.deadline = now.tick().saturating_add(ticks(self.limits.close_timeout_s.into()));
         session.ping_at = NEVER;
         self.reschedule(id);
     }
@@ -548,7 +553,7 @@ impl Shard {
             return;
         }
         session.phase = Phase::Ending;
-        session.deadline = now.tick() + ticks(self.limits.close_timeout_s.into());
+        session.deadline = now.tick().saturating_add(ticks(self.limits.close_timeout_s.into()));
         session.ping_at = NEVER;
         self.reschedule(id);
         self.mark_dirty(id);
@@ -607,7 +612,7 @@ impl Shard {
                 return self.close(id, code, "", End::Unanswered, now);
             }
             session.misses += 1;
-            session.ping_at = tick + session.ping_interval;
+            session.ping_at = tick.saturating_add(session.ping_interval);
             self.ping(id, now);
         }
         self.reschedule(id);

@@ -243,9 +243,10 @@ impl PersoniumEvent {
                 text::state(spelling, wanted, cell, expires_in_s, &live.rules, now, out);
             }
             Command::Publish(external) => {
-                let publication =
-                    live.author.as_ref().and_then(|author| external.publication(cell, author, now, draft));
-                if let Some(publication) = publication {
+                // Whatever is wrong with it, a client's event is never answered.
+                if let (Some(author), Some(external)) = (&live.author, external)
+                    && let Some(publication) = external.publication(cell, author, now, draft)
+                {
                     out.push(Action::Publish(Box::new(publication)));
                 }
             }

@@ -27,7 +27,7 @@ pub struct Settings {
     pub allow_gids: Vec<u32>,
     /// Longest line, in bytes.
     pub line_bytes_max: usize,
-    /// Publishers connected at once.
+    /// Publishers connected to one shard at once.
     pub publishers_max: usize,
 }
 

@@ -103,8 +103,9 @@ impl Sockets {
     }
 
     /// Looks at the sockets that are ready. Returns whether there may be more, and whether the wake-up was
-    /// among them.
-    pub(super) fn poll(&mut self, shard: &mut Shard, now: Now) -> (bool, bool) {
+    /// among them. Without room for what clients publish, nobody is read any more once somebody has
+    /// published; everything else goes on, or clients that read would look like slow ones.
+    pub(super) fn poll(&mut self, shard: &mut Shard, has_room: bool, now: Now) -> (bool, bool) {
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
         let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -117,7 +118,7 @@ impl Sockets {
                 self.interest(token as Id, EventFlags::empty());
                 shard.writable(token as Id);
             }
-            if token < LISTENERS && flags != EventFlags::OUT {
+            if token < LISTENERS && flags != EventFlags::OUT && (has_room || !shard.has_published()) {
                 self.read(token as Id, shard, now);
             }
             woken |= token == WAKE;
@@ -131,7 +132,7 @@ impl Sockets {
             }
         }
         self.ready = ready;
-        (count == Ok(EVENTS_MAX), woken)
+        (count == Ok(EVENTS_MAX) && (has_room || !shard.has_published()), woken)
     }
 
     fn accept(&mut self, index: usize, shard: &mut Shard, now: Now) {
@@ -152,16 +153,15 @@ impl Sockets {
 
     fn admit(&mut self, fd: OwnedFd, listener: u8, shard: &mut Shard, now: Now) {
         if !shard.has_room(self.total.load(Relaxed)) {
-            self.metrics.handshakes[Handshake::Shed as usize].add(1);
-            let _ = rustix::net::send(&fd, &api::refusal(503), SendFlags::NOSIGNAL);
-            return;
+            return self.turn_away(&fd);
         }
         let id = shard.accept(now);
         let flags = EventFlags::IN | EventFlags::RDHUP;
         if epoll::add(&self.epoll, &fd, EventData::new_u64(id.into()), flags).is_err() {
             self.metrics.accept_errors.add(1);
             shard.lost(id, now);
-            return;
+            // Or the next connection would have the number, and be taken for the one that has gone.
+            return self.settle(shard);
         }
         self.total.fetch_add(1, Relaxed);
         let index = id as usize;
@@ -171,14 +171,22 @@ impl Sockets {
         self.sockets[index] = Some(Socket { fd, listener, inbox: None });
     }
 
+    /// Tells a connection for which there is no room to come again.
+    fn turn_away(&mut self, fd: &OwnedFd) {
+        self.metrics.handshakes[Handshake::Shed as usize].add(1);
+        // Closing a socket with unread bytes resets the connection, and the peer may lose the answer.
+        let _ = rustix::net::recv(fd, &mut self.scratch[..], RecvFlags::DONTWAIT);
+        let _ = rustix::net::send(fd, &api::refusal(503), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    }
+
     /// No descriptor is left: gives up the spare one to tell the next in line, then pauses.
     fn shed(&mut self, index: usize, now: Now) {
         self.spare = None;
         if let Some(listener) = self.listeners.get(index)
-            && let Ok(fd) = rustix::net::accept_with(&listener.socket, SocketFlags::NONBLOCK)
+            && let Ok(fd) =
+                rustix::net::accept_with(&listener.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
         {
-            self.metrics.handshakes[Handshake::Shed as usize].add(1);
-            let _ = rustix::net::send(&fd, &api::refusal(503), SendFlags::NOSIGNAL);
+            self.turn_away(&fd);
         }
         self.spare = spare();
         self.paused_until = Some(now.tick() + ACCEPT_PAUSE_TICKS);
@@ -216,7 +224,10 @@ impl Sockets {
         };
         self.metrics.bytes_in.add(bytes.len() as u64);
         if shard.awaits_request(id) {
-            let Some(listener) = self.listeners.get(usize::from(socket.listener)) else { return };
+            let Some(listener) = self.listeners.get(usize::from(socket.listener)) else {
+                // The daemon stops.
+                return shard.respond(id, &api::refusal(503), Handshake::Shed, now);
+            };
             let Some(rest) = head::read(&mut socket.inbox, bytes, &listener.kinds, id, shard, now) else {
                 return;
             };

@@ -25,8 +25,6 @@ pub enum Parcel {
     Publication(Arc<Publication>),
     /// New settings.
     Configure(Arc<Settings>, Limits),
-    /// Take no more connections and publishers.
-    Drain,
     /// Close every session; end when all are gone.
     Close,
 }

@@ -12,6 +12,8 @@ use std::ops::Range;
 
 /// Most header fields of a request. Browsers send about 15, proxies add some; nginx and Apache allow 100.
 const HEADERS_MAX: usize = 100;
+/// Longest `Host`: a name of the DNS has 253 characters, a port five. A session may keep it.
+const HOST_BYTES_MAX: usize = 253 + 1 + 5;
 
 /// Reads more of a connection's head; what has come before is in `inbox`. When the head is whole the shard
 /// is told, and the range of `bytes` that follows it is returned, unless the request was refused.
@@ -94,7 +96,8 @@ fn handshake<'a>(request: &httparse::Request<'_, 'a>) -> Result<&'a [u8], u16> {
     if request.method != Some("GET") {
         return Err(405);
     }
-    if request.version != Some(1) || header(request, "host").is_none() {
+    let is_host = |host: &[u8]| host.len() <= HOST_BYTES_MAX;
+    if request.version != Some(1) || !header(request, "host").is_some_and(is_host) {
         return Err(400);
     }
     match header(request, "upgrade") {

@@ -163,7 +163,9 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError
         Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.into())),
         Ok(_) => {}
     }
-    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+    // Without NONBLOCK the probe would wait for ever for a daemon that hangs with a full backlog.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         .map_err(|error| failed(error.into()))?;
     match connect(&probe, address) {
         Err(rustix::io::Errno::CONNREFUSED) => fs::remove_file(path).map_err(failed),

@@ -4,6 +4,7 @@
 //! nothing. Replies go out as far as the publisher reads them; beyond a limit they are dropped and counted,
 //! events never.
 
+use super::ROOM_PAUSE;
 use super::clock;
 use super::watch::Watched;
 use super::worker::Worker;
@@ -18,14 +19,16 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes read at once, and so the most that is handed on without asking for room again.
 const READ_BYTES: usize = 64 * 1024;
 /// Replies kept for a publisher that does not read them.
 const REPLY_BYTES_MAX: usize = 256 * 1024;
-/// How long a publisher waits before it looks again whether the shards have room.
-const ROOM_PAUSE: Duration = Duration::from_millis(1);
+/// How long a publisher that has sent everything has to read its replies.
+const REPLIES_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at whether it has.
+const REPLIES_PAUSE: Duration = Duration::from_millis(10);
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -128,7 +131,6 @@ impl Feed {
         let mut publisher = Publisher::default();
         loop {
             while !self.worker.borrow().all_have_room() {
-                self.worker.borrow_mut().turn_aside();
                 sleep(ROOM_PAUSE).await;
             }
             if peer.socket.readable().await.is_err() || !self.read(&peer, &mut publisher) {
@@ -138,6 +140,11 @@ impl Feed {
         let mut replies = Vec::new();
         self.count(publisher.end(&mut replies));
         self.reply(&peer, &replies);
+        // Who has only stopped writing may still read.
+        let start = Instant::now();
+        while peer.replying.get() && start.elapsed() < REPLIES_PATIENCE {
+            sleep(REPLIES_PAUSE).await;
+        }
         self.open.borrow_mut().retain(|open| !Rc::ptr_eq(open, &peer));
         self.metrics.publishers.sub(1);
         let _ = rustix::net::shutdown(&peer.socket, Shutdown::Both);
@@ -177,20 +184,20 @@ impl Feed {
         events[Outcome::Rejected as usize].add(counts.rejected);
     }
 
-    fn reply(self: &Rc<Self>, peer: &Rc<Peer>, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
+    /// Queues as many whole lines as there is room for and sends what the socket takes; counts the others.
+    fn reply(self: &Rc<Self>, peer: &Rc<Peer>, mut lines: &[u8]) {
+        while !lines.is_empty() {
+            let room = REPLY_BYTES_MAX.saturating_sub(peer.replies.borrow().len()).min(lines.len());
+            let Some(end) = lines[..room].iter().rposition(|byte| *byte == b'\n') else { break };
+            let (fitting, rest) = lines.split_at(end + 1);
+            lines = rest;
+            peer.replies.borrow_mut().extend_from_slice(fitting);
+            if !peer.send() && !peer.replying.replace(true) {
+                monoio::spawn(Rc::clone(peer).keep_replying());
+            }
         }
-        if peer.replies.borrow().len() + bytes.len() > REPLY_BYTES_MAX {
-            return self
-                .metrics
-                .replies_dropped
-                .add(bytes.iter().filter(|byte| **byte == b'\n').count() as u64);
-        }
-        peer.replies.borrow_mut().extend_from_slice(bytes);
-        if !peer.send() && !peer.replying.replace(true) {
-            monoio::spawn(Rc::clone(peer).keep_replying());
-        }
+        let dropped = lines.iter().filter(|byte| **byte == b'\n').count();
+        self.metrics.replies_dropped.add(dropped as u64);
     }
 }
 

@@ -3,6 +3,7 @@
 //! A turn takes what the mailbox and the sockets have (bounded), lets the shard decide, and writes each
 //! touched connection once. Nothing here waits: the loop around it does.
 
+use super::Shared;
 use super::clock;
 use super::connection::Sockets;
 use super::handoff::{Mailbox, Parcel};
@@ -12,6 +13,7 @@ use crate::wheel::{Now, Tick};
 use rustix::fd::BorrowedFd;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Publications of one turn. More would let a burst keep the sockets waiting.
 const TURN_EVENTS_MAX: usize = 64;
@@ -23,7 +25,7 @@ const TURN_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Worker {
     shard: Shard,
     sockets: Sockets,
-    mailboxes: Arc<[Mailbox]>,
+    shared: Arc<Shared>,
     number: usize,
     taken: Vec<Parcel>,
     waiting: VecDeque<Parcel>,
@@ -35,11 +37,11 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(shard: Shard, sockets: Sockets, mailboxes: Arc<[Mailbox]>, number: usize) -> Self {
+    pub(super) fn new(shard: Shard, sockets: Sockets, shared: Arc<Shared>, number: usize) -> Self {
         Self {
             shard,
             sockets,
-            mailboxes,
+            shared,
             number,
             taken: Vec::new(),
             waiting: VecDeque::new(),
@@ -61,7 +63,7 @@ impl Worker {
 
     /// Whether every shard takes more publications.
     pub(super) fn all_have_room(&self) -> bool {
-        self.mailboxes.iter().all(Mailbox::has_room)
+        self.shared.mailboxes.iter().all(Mailbox::has_room)
     }
 
     /// Hands publications to every shard in the same order. This shard's own part waits for its next turn.
@@ -71,7 +73,7 @@ impl Worker {
             return;
         }
         let parcels = || publications.iter().map(|publication| Parcel::Publication(Arc::clone(publication)));
-        for (number, mailbox) in self.mailboxes.iter().enumerate() {
+        for (number, mailbox) in self.shared.mailboxes.iter().enumerate() {
             if number == self.number {
                 mailbox.post_quietly(parcels());
             } else {
@@ -80,22 +82,37 @@ impl Worker {
         }
     }
 
+    /// Whether something that a client has published waits for room in some shard. Until then nothing more
+    /// is read from this shard's clients, so nothing of theirs is dropped and nothing grows.
+    pub(super) fn holds_back(&self) -> bool {
+        self.shard.has_published()
+    }
+
+    fn hand_out_published(&mut self) {
+        let published = self.shard.take_published();
+        self.hand_out(published);
+    }
+
     /// One turn. Returns whether there is more to do at once.
     pub(super) fn turn(&mut self) -> bool {
         let now = clock::now();
-        self.mailboxes[self.number].rise();
-        let delivered = self.deliver(now);
-        // While some shard lags, clients that publish wait with all others: nothing of theirs is dropped.
-        let mut more = false;
-        if self.all_have_room() {
-            let (more_ready, woken) = self.sockets.poll(&mut self.shard, now);
-            more = more_ready;
-            if woken {
-                self.mailboxes[self.number].hush();
-            }
+        self.shared.mailboxes[self.number].rise();
+        if !self.draining && self.shared.draining.load(Relaxed) {
+            self.draining = true;
+            self.sockets.stop_accepting();
         }
-        let published = self.shard.take_published();
-        self.hand_out(published);
+        let delivered = self.deliver(now);
+        let has_room = self.all_have_room();
+        if has_room {
+            self.hand_out_published();
+        }
+        let (more, woken) = self.sockets.poll(&mut self.shard, has_room, now);
+        if woken {
+            self.shared.mailboxes[self.number].hush();
+        }
+        if has_room {
+            self.hand_out_published();
+        }
         if now.tick() != self.ticked {
             self.ticked = now.tick();
             self.shard.tick(now);
@@ -108,16 +125,17 @@ impl Worker {
     /// A turn taken by another task than the one that waits for the set; that one is woken if there is more
     /// to do, and sleeps on otherwise.
     pub(super) fn turn_aside(&mut self) {
-        let mailbox = self.number;
-        if self.turn() || self.is_over() || !self.mailboxes[mailbox].sleep() {
-            self.mailboxes[mailbox].wake();
+        let more = self.turn() || self.is_over() || self.draining || self.holds_back();
+        let mailbox = &self.shared.mailboxes[self.number];
+        if more || !mailbox.sleep() {
+            mailbox.wake();
         }
     }
 
     /// Returns how many publications were delivered.
     fn deliver(&mut self, now: Now) -> usize {
         if self.waiting.is_empty() {
-            self.mailboxes[self.number].take(&mut self.taken);
+            self.shared.mailboxes[self.number].take(&mut self.taken);
             self.waiting.extend(self.taken.drain(..));
         }
         let mut delivered = 0;
@@ -129,10 +147,6 @@ impl Worker {
                     self.shard.deliver(&publication, now);
                 }
                 Parcel::Configure(settings, limits) => self.shard.configure(settings, limits),
-                Parcel::Drain => {
-                    self.draining = true;
-                    self.sockets.stop_accepting();
-                }
                 Parcel::Close => {
                     self.closing = true;
                     self.shard.drain(now);

@@ -216,7 +216,7 @@ fn an_event_of_a_client_has_its_limits_in_characters_and_beyond_them_nothing_hap
 }
 
 #[test]
-fn an_event_of_a_client_with_a_part_that_is_no_text_is_malformed() {
+fn an_event_of_a_client_without_a_part_is_malformed_and_one_with_a_part_that_is_no_text_is_dropped() {
     talk(
         r#"
         > {"AccessToken":"writer"}
@@ -226,9 +226,10 @@ fn an_event_of_a_client_with_a_part_that_is_no_text_is_malformed() {
         > {"Type":"t","Object":"o","Info":null}
         < {"Response":null,"Timestamp":$MS,"Reason":"Format error","Result":"Error"}
         > {"Type":"t","Object":1,"Info":"i"}
-        < {"Response":null,"Timestamp":$MS,"Reason":"Format error","Result":"Error"}
+        > {"Type":"t","Object":"o","Info":{"a":"i"}}
         > {"Type":"t","Object":"o","Info":"i","RequestKey":5}
-        < {"Response":null,"Timestamp":$MS,"Reason":"Format error","Result":"Error"}
+        > {"State":"Subscriptions"}
+        < {"Response":"State","Subscriptions":[],"Timestamp":$MS,"Result":"Success"}
         "#,
     );
 }

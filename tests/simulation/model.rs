@@ -207,7 +207,7 @@ impl Session {
 
     pub(crate) fn close(&mut self, code: u16, reason: &str, end: usize, now: Now, tally: &mut Tally) {
         match self.phase {
-            Phase::Head => self.finish(now),
+            Phase::Head => self.refused(503, now, tally),
             Phase::Open => {
                 tally.ends[end] += 1;
                 self.phase = Phase::Closing;

@@ -346,3 +346,19 @@ fn the_feeds_of_a_daemon_that_restarts_can_be_reached_again() {
     eventually("publishers are taken", || Publisher::connect(&daemon.socket()).receipt() == (0, 0));
     assert_eq!(PATH, "/demo/__event");
 }
+
+#[test]
+fn a_publisher_that_has_stopped_writing_can_still_read_every_reply() {
+    // More than the kernel keeps for a socket, less than the daemon keeps beside.
+    const LINES: u64 = 3000;
+    let daemon = Setup::new().start();
+    let mut publisher = daemon.publisher();
+    publisher.send("nonsense {}\n".repeat(LINES as usize));
+    publisher.stream().shutdown(std::net::Shutdown::Write).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for line in 1..=LINES {
+        assert_eq!(publisher.reply()["line"], line);
+    }
+    assert_eq!(publisher.reply(), serde_json::Value::Null);
+    assert_eq!(daemon.metric("feed_replies_dropped_total"), 0);
+}

@@ -192,3 +192,13 @@ fn a_cell_is_found_in_the_path_or_in_the_host() {
         }
     }
 }
+
+#[test]
+fn a_host_that_is_longer_than_any_name_is_refused() {
+    let daemon = Setup::new().start();
+    for (length, status) in [(259, 101), (260, 400)] {
+        let mut client = Client::raw(daemon.address);
+        client.bytes(head(PATH).replace("localhost", &"h".repeat(length)).as_bytes());
+        assert_eq!(client.answer(), status, "{length}");
+    }
+}

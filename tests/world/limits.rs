@@ -104,3 +104,20 @@ fn a_client_that_leaves_pings_unanswered_is_closed() {
     assert_eq!(daemon.metric("session_ends_total{reason=\"unanswered\"}"), 1);
     assert_eq!(answering.next().unwrap().first, 0x89);
 }
+
+#[test]
+fn a_time_limit_may_be_so_long_that_it_never_comes() {
+    let never = u32::MAX;
+    let daemon = Setup::new()
+        .set("personium.ping_interval_s", never)
+        .set("personium.token_timeout_s", never)
+        .set("personium.session_s_max", never)
+        .set("limits.handshake_timeout_s", never)
+        .set("limits.close_timeout_s", never)
+        .start();
+    let mut tokenless = daemon.client();
+    let mut subscriber = daemon.subscriber();
+    assert!(subscriber.is_silent_for(Duration::from_millis(1500)));
+    assert!(tokenless.is_silent_for(Duration::from_millis(1)));
+    daemon.assert_works();
+}

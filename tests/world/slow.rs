@@ -1,6 +1,9 @@
 //! Clients that do not read: closed, counted, bounded, and nobody else's trouble.
 
-use crate::harness::{Client, Daemon, Publisher, Setup, event, eventually};
+use crate::harness::{Client, Daemon, Publisher, SECRET, Setup, event, eventually, token};
+use fanfare::token::{Algorithm, mint};
+use std::io::Write as _;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const SLOW: &str = "session_ends_total{reason=\"slow\"}";
@@ -135,4 +138,69 @@ fn a_stopped_reader_costs_no_time_while_nothing_happens() {
     let mut reader = daemon.subscriber();
     assert!(reader.is_silent_for(Duration::from_secs(1)));
     assert!(daemon.cpu_time() - before < Duration::from_millis(300));
+}
+
+/// A daemon that is fed faster than it delivers: an event costs most when many are asked whether they want
+/// it and nobody does. Returns what keeps it so.
+pub(crate) fn flooded(driver: &str) -> (Daemon, Vec<Client>, JoinHandle<()>) {
+    let daemon = Setup::new().set("driver", driver).start();
+    let narrow =
+        serde_json::json!({ "aud": "demo", "scope": "event-read", "exp": 4e9 as u64, "event_types": ["x"] });
+    let narrow = mint(Algorithm::HS256, SECRET.as_bytes(), narrow.as_object().unwrap()).unwrap();
+    let crowd = (0..300).map(|_| {
+        let mut client = daemon.client();
+        client.ask(&format!("{{\"access_token\":\"{narrow}\"}}"));
+        client.ask("{\"subscribe\":{\"Type\":\"*\",\"Object\":\"*\"}}");
+        client
+    });
+    let crowd = crowd.collect();
+    let publisher = daemon.publisher();
+    let flood = std::thread::spawn(move || {
+        let lines = event("flood", "1").repeat(1000);
+        while publisher.stream().write_all(lines.as_bytes()).is_ok() {}
+    });
+    (daemon, crowd, flood)
+}
+
+pub(crate) fn await_lag(daemon: &Daemon) {
+    const MAILBOX_EVENTS_MAX: u64 = 50_000;
+    eventually("the shard lags", || daemon.metric("mailbox_depth") >= MAILBOX_EVENTS_MAX);
+}
+
+#[test]
+fn clients_are_served_while_events_come_faster_than_they_are_delivered() {
+    for driver in ["auto", "epoll"] {
+        let (daemon, crowd, flood) = flooded(driver);
+        let mut client = daemon.client();
+        for _ in 0..3 {
+            await_lag(&daemon);
+            let start = Instant::now();
+            client.frame(0x89, b"hello");
+            assert_eq!(client.next().unwrap().payload, b"hello");
+            drop(daemon.client());
+            assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+        }
+        drop((daemon, crowd));
+        flood.join().unwrap();
+    }
+}
+
+#[test]
+fn events_of_a_client_wait_for_room_and_none_is_lost() {
+    const EVENTS: usize = 2000;
+    let (daemon, crowd, flood) = flooded("auto");
+    let mut reader = daemon.client();
+    reader.ask(&format!("{{\"access_token\":\"{}\"}}", token()));
+    reader.ask("{\"subscribe\":{\"Type\":\"*\",\"Object\":\"mine\"}}");
+    let mut writer = daemon.client();
+    writer.ask(&format!("{{\"AccessToken\":\"{}\"}}", token()));
+    await_lag(&daemon);
+    for n in 0..EVENTS {
+        writer.say(&format!("{{\"Type\":\"t\",\"Object\":\"mine\",\"Info\":\"{n}\"}}"));
+    }
+    for n in 0..EVENTS {
+        assert!(reader.text().contains(&format!("\"Info\":\"{n}\"")));
+    }
+    drop((daemon, crowd));
+    flood.join().unwrap();
 }

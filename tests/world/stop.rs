@@ -2,6 +2,8 @@
 
 use crate::harness::{Client, SECRET, Setup, event, eventually, http, token_with};
 use rustix::process::Signal;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 fn hello(secret: &str) -> String {
@@ -43,6 +45,7 @@ fn a_stop_delivers_what_is_queued_and_then_says_going_away() {
     stalled.frame(0x88, b"\x03\xe9");
     assert!(stalled.ends_within(Duration::from_secs(3)));
     reader.join().unwrap();
+    assert_eq!(headless.response().0, 503);
     drop(headless);
     assert_eq!(daemon.wait().code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
@@ -168,4 +171,36 @@ fn a_reload_changes_limits_for_new_connections() {
     std::fs::write(daemon.path("fanfare.toml"), format!("max_connections = 1\n{text}")).unwrap();
     daemon.signal(Signal::HUP);
     eventually("no more connections are taken", || Client::try_connect(daemon.address).err() == Some(503));
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_does_not_end_the_daemon() {
+    let setup = Setup::new();
+    let mut child = setup.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("listening") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the daemon ended");
+    }
+    drop(log);
+    let pid = rustix::process::Pid::from_child(&child);
+    for _ in 0..3 {
+        rustix::process::kill_process(pid, Signal::HUP).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_stop_ends_accepting_at_once_however_much_is_still_to_be_delivered() {
+    let (mut daemon, crowd, flood) = crate::slow::flooded("auto");
+    crate::slow::await_lag(&daemon);
+    daemon.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(std::net::TcpStream::connect(daemon.address).is_err());
+    drop(crowd);
+    flood.join().unwrap();
+    assert_eq!(daemon.wait().code(), Some(0));
 }

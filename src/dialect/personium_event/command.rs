@@ -68,7 +68,8 @@ pub(super) enum Command<'a> {
     Unsubscribe(Rule),
     /// What of the state is wanted, as the client wrote it.
     State(&'a str),
-    Publish(External<'a>),
+    /// `None` when a part of the event is no text, which has no answer.
+    Publish(Option<External<'a>>),
     /// A JSON object that is no command, or the named command with a wrong value.
     Malformed(Option<&'static str>),
     /// No JSON object at all.
@@ -101,7 +102,7 @@ impl<'a> Command<'a> {
         if own == Some(Spelling::Classic) || !["Type", "Object", "Info"].into_iter().all(present) {
             return (own.unwrap_or(Spelling::Classic), Self::Malformed(None));
         }
-        (Spelling::Current, External::read(event).map_or(Self::Malformed(None), Self::Publish))
+        (Spelling::Current, Self::Publish(External::read(event)))
     }
 
     fn of_key(index: usize, name: &'static str, value: Value<'_, 'a>) -> Self {
