@@ -111,6 +111,8 @@ struct Shared {
     ready: AtomicBool,
     /// Take no more connections and publishers.
     draining: AtomicBool,
+    /// Deliver no more: the time of a stop runs out.
+    hurrying: AtomicBool,
 }
 
 impl Shared {
@@ -164,6 +166,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         connections: Arc::default(),
         ready: AtomicBool::new(false),
         draining: AtomicBool::new(false),
+        hurrying: AtomicBool::new(false),
     });
     let mut spoken: Vec<Kind> = plan.listen.iter().flat_map(|(_, kinds)| kinds.iter().copied()).collect();
     spoken.sort_unstable();
@@ -212,8 +215,8 @@ impl Daemon {
         self.shared.status()
     }
 
-    /// Stops: accepts nothing more, delivers what was fed, closes every session and waits at most `drain`
-    /// for the clients. Returns whether all of them were gone in time.
+    /// Stops: accepts nothing more, delivers what was fed for at most half of `drain`, closes every session
+    /// and waits for the clients until all of it is over. Returns whether all of them were gone in time.
     pub fn stop(self, drain: Duration) -> bool {
         let start = Instant::now();
         self.shared.draining.store(true, Relaxed);
@@ -225,11 +228,12 @@ impl Daemon {
         let publishers = || self.shared.metrics.iter().map(|metrics| metrics.publishers.get()).sum::<u64>();
         let pause = Duration::from_millis(5);
         std::thread::sleep(pause);
-        while publishers() > 0 && start.elapsed() < drain.min(FEEDS_STOP_MAX) {
+        while publishers() > 0 && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
             std::thread::sleep(pause);
         }
         self.shared.mailboxes.iter().for_each(|mailbox| mailbox.post([Parcel::Close].into_iter()));
         while start.elapsed() < drain && !self.threads.iter().all(JoinHandle::is_finished) {
+            self.shared.hurrying.store(start.elapsed() > drain / 2, Relaxed);
             std::thread::sleep(pause);
         }
         self.threads.iter().all(JoinHandle::is_finished)

@@ -142,6 +142,8 @@ impl Worker {
         while delivered < TURN_EVENTS_MAX && self.shard.turn_bytes() < TURN_BYTES_MAX {
             let Some(parcel) = self.waiting.pop_front() else { break };
             match parcel {
+                // Whoever is told to come again has more of it than whoever is cut off.
+                Parcel::Publication(_) if self.shared.hurrying.load(Relaxed) => {}
                 Parcel::Publication(publication) => {
                     delivered += 1;
                     self.shard.deliver(&publication, now);

@@ -143,7 +143,7 @@ fn a_stopped_reader_costs_no_time_while_nothing_happens() {
 /// A daemon that is fed faster than it delivers: an event costs most when many are asked whether they want
 /// it and nobody does. Returns what keeps it so.
 pub(crate) fn flooded(driver: &str) -> (Daemon, Vec<Client>, JoinHandle<()>) {
-    let daemon = Setup::new().set("driver", driver).start();
+    let daemon = Setup::new().set("driver", driver).set("drain_s", 1).start();
     let narrow =
         serde_json::json!({ "aud": "demo", "scope": "event-read", "exp": 4e9 as u64, "event_types": ["x"] });
     let narrow = mint(Algorithm::HS256, SECRET.as_bytes(), narrow.as_object().unwrap()).unwrap();

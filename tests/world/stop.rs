@@ -204,3 +204,16 @@ fn a_stop_ends_accepting_at_once_however_much_is_still_to_be_delivered() {
     flood.join().unwrap();
     assert_eq!(daemon.wait().code(), Some(0));
 }
+
+#[test]
+fn a_stop_in_a_flood_closes_clients_while_there_is_time() {
+    let (mut daemon, mut crowd, flood) = crate::slow::flooded("auto");
+    crate::slow::await_lag(&daemon);
+    daemon.signal(Signal::TERM);
+    for client in &mut crowd {
+        assert_eq!(client.close_code(), 1001);
+    }
+    drop(crowd);
+    flood.join().unwrap();
+    assert_eq!(daemon.wait().code(), Some(0));
+}
