@@ -69,7 +69,7 @@ pub struct Plan {
     pub feed: unix::Settings,
     /// The dialects' settings, judges included.
     pub settings: Arc<Settings>,
-    /// The shards' bounds.
+    /// The bounds of the whole daemon.
     pub limits: Limits,
 }
 
@@ -185,7 +185,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
             spoken: spoken.clone(),
             admin: admin.take(),
             settings: Arc::clone(&plan.settings),
-            limits: plan.limits,
+            limits: plan.limits.of_one_in(plan.shards),
             shared: Arc::clone(&shared),
         };
         let report = report.clone();
@@ -204,6 +204,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
 impl Daemon {
     /// Gives the shards new settings; connections stay.
     pub fn configure(&self, settings: &Arc<Settings>, limits: Limits) {
+        let limits = limits.of_one_in(self.threads.len());
         for mailbox in self.shared.mailboxes.iter() {
             mailbox.post([Parcel::Configure(Arc::clone(settings), limits)].into_iter());
         }

@@ -90,11 +90,7 @@ fn plan(config: Config, judge: Option<Judge>) -> Loaded {
              `ulimit -n`, or later connections are answered with 503"
         )
     });
-    let limits = Limits {
-        connections_max,
-        subscriptions_max: (config.limits.subscriptions_max / shards).max(1),
-        ..config.limits
-    };
+    let limits = Limits { connections_max, ..config.limits };
     Loaded {
         drain: Duration::from_secs(config.drain_s.into()),
         plan: Plan {

@@ -24,6 +24,14 @@ pub struct Limits {
     pub connections_max: usize,
 }
 
+impl Limits {
+    /// One shard's part of what `shards` have together.
+    #[must_use]
+    pub fn of_one_in(self, shards: usize) -> Self {
+        Self { subscriptions_max: (self.subscriptions_max / shards.max(1)).max(1), ..self }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
