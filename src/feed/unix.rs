@@ -87,7 +87,7 @@ impl Publisher {
     ) -> Counts {
         let before = self.total;
         let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', rest) {
             let line = &rest[..end];
             rest = &rest[end + 1..];
             self.lines += 1;
@@ -151,7 +151,7 @@ impl Publisher {
         if line.len() > line_bytes_max {
             return self.reject(&overlong(line_bytes_max), replies);
         }
-        let space = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+        let space = memchr::memchr(b' ', line).unwrap_or(line.len());
         let (address, json) = (&line[..space], line.get(space + 1..).unwrap_or_default());
         let Ok(address) = std::str::from_utf8(address) else {
             return self.reject("the address is not UTF-8", replies);
