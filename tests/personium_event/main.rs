@@ -23,7 +23,7 @@ mod session;
 mod tokens;
 mod words;
 
-use fanfare::dialect::{Kind, Settings, Upgrade, personium_event};
+use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::{Intake, unix::Publisher};
 use fanfare::message::{self, Flow, Inbox};
 use fanfare::metrics::Metrics;
@@ -90,7 +90,7 @@ struct Bus {
 }
 
 impl Bus {
-    fn new(settings: personium_event::Settings) -> Self {
+    fn new(settings: personium::Settings) -> Self {
         let now = Now { monotonic_ns: 5_000_000_000, unix_ms: NOW_S * 1000 };
         let metrics = Arc::new(Metrics::default());
         let settings = Arc::new(Settings { personium: settings });
@@ -109,12 +109,12 @@ impl Bus {
     fn with(tokens: &str) -> Self {
         let settings = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
         let judge = Judge::new(&settings, Some(tokens.as_bytes())).unwrap();
-        Self::new(personium_event::Settings { judge: Some(judge), ..Default::default() })
+        Self::new(personium::Settings { judge: Some(judge), ..Default::default() })
     }
 
     /// A bus that takes any token.
     fn open() -> Self {
-        Self::new(personium_event::Settings { anonymous: true, ..Default::default() })
+        Self::new(personium::Settings { anonymous: true, ..Default::default() })
     }
 
     /// Runs a conversation with a client that has come already.
