@@ -9,6 +9,7 @@
 
 pub mod personium;
 pub mod personium_event;
+pub mod personium_topic;
 
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};
@@ -267,6 +268,7 @@ macro_rules! dialects {
 
 dialects! {
     PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event";
+    PersoniumTopic: personium_topic::PersoniumTopic, "personium-topic", word "topic";
 }
 
 /// The settings of every dialect, with the judge of its tokens.
@@ -287,7 +289,17 @@ impl Kind {
     #[must_use]
     pub fn judge(self, settings: &Settings) -> Option<&Judge> {
         match self {
-            Kind::PersoniumEvent => settings.personium.judge.as_ref(),
+            Kind::PersoniumEvent | Kind::PersoniumTopic => settings.personium.judge.as_ref(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_of_any_protocol_takes_at_most_32_bytes_beside_what_it_boxes() {
+        assert!(size_of::<Option<AnyDialect>>() <= 32, "{}", size_of::<Option<AnyDialect>>());
     }
 }

@@ -10,6 +10,9 @@ use std::io::Write as _;
 /// Longest cell name; Personium's own limit is 128 characters.
 pub(super) const CELL_BYTES_MAX: usize = 128;
 
+/// Globs of `topics`: each is tried for each token, so they may take as long together as its signature.
+pub const TOPICS_MAX: usize = 1024;
+
 /// The one close code of the application.
 pub(super) const CLOSE: u16 = 1000;
 
@@ -36,6 +39,8 @@ pub struct Settings {
     pub text_bytes_max: usize,
     /// Rules of one session; a session lists them all on request.
     pub subscriptions_max: u32,
+    /// The topics that there are, as globs of `cell/box/path`; every well-formed one when absent.
+    pub topics: Option<Vec<String>>,
     /// Made from `token` when the daemon starts.
     #[serde(skip)]
     pub judge: Option<Judge>,
@@ -52,6 +57,7 @@ impl Default for Settings {
             ping_misses_max: 10,
             text_bytes_max: 64 * 1024,
             subscriptions_max: 1000,
+            topics: None,
             judge: None,
         }
     }
