@@ -99,6 +99,12 @@ fn example(kind: Kind) -> (&'static str, serde_json::Value, &'static str, &'stat
             "event/demo",
             r#"{"Type":"chat","RequestKey":null,"Schema":"","External":true,"Object":"general","Info":"Hello World","cellId":"demo","Subject":"https:\/\/demo.example\/#me"}"#,
         ),
+        Kind::PersoniumTopic => (
+            "/demo/__topic/box/stream.topic.chat",
+            serde_json::json!({ "aud": "demo", "scope": "read stream-receive", "exp": expires }),
+            "topic/demo/box/stream.topic.chat",
+            r#"{"From":"https://demo.example/","Body":{"text":"Hello World"}}"#,
+        ),
     }
 }
 
