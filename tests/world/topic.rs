@@ -50,6 +50,7 @@ fn a_topic_is_followed_at_both_of_its_urls_beside_the_event_bus() {
         let answer = client.ask("hello");
         assert!(answer.contains("\"Reason\":\"Invalid message\""), "{answer}");
         assert_eq!(client.close_code(), 1000);
+        client.frame(0x88, b"\x03\xe8");
         assert!(client.ends_within(DEADLINE));
     }
     daemon.await_metric("subscriptions", 1);
