@@ -8,7 +8,7 @@
 //! A topic's address is `cell/box/path`, and a subscription is that and a NUL, so it matches no other.
 
 use crate::dialect::personium::{
-    self, CELL_BYTES_MAX, CLOSE, after, cell_of_host, is_name, is_segment, put_error, put_session,
+    self, CELL_BYTES_MAX, CLOSE, cell_of_host, is_name, is_segment, put_error, put_session,
 };
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::{Event, ValueIntoString as _};
@@ -23,6 +23,10 @@ const TOPIC: u8 = b't';
 /// Longest `cell/box/path`: what the address of a feed can name, see
 /// [`ADDRESS_BYTES_MAX`](crate::feed::ADDRESS_BYTES_MAX).
 const PLACE_BYTES_MAX: usize = 1024 - "topic/".len();
+
+/// Most seconds from one heartbeat to the next, which are the reference's. Pings may be rarer, even as good as
+/// never; what has expired is not to stay for that.
+const BEAT_S_MAX: u32 = 60;
 
 /// One connection to a topic.
 pub struct PersoniumTopic {
@@ -80,7 +84,7 @@ impl Dialect for PersoniumTopic {
         out.push(Action::Deadline(next_beat(context.now, settings)));
         Some(Self {
             place_and_host: format!("{place}\0{}", upgrade.host).into(),
-            term: Term::until(after(context.now, settings.token_timeout_s), false),
+            term: Term::until(on_a_tick(context.now, settings.token_timeout_s), false),
         })
     }
 
@@ -221,7 +225,13 @@ fn subscription(place: &str) -> [&[u8]; 3] {
 
 /// The next heartbeat: on the tick of the shard's ping, so that one visit does both.
 fn next_beat(now: Now, settings: &personium::Settings) -> u64 {
-    let ticks = u64::from(now.tick()) + u64::from(ticks(settings.ping_interval_s.into()));
+    on_a_tick(now, settings.ping_interval_s.min(BEAT_S_MAX))
+}
+
+/// The moment so many seconds from the tick that it is. The grace ends on one, so that it is over when the
+/// heartbeat looks.
+fn on_a_tick(now: Now, seconds: u32) -> u64 {
+    let ticks = u64::from(now.tick()) + u64::from(ticks(seconds.into()));
     ticks * TICK_MS * 1_000_000
 }
 

@@ -1,6 +1,7 @@
 //! A session from the handshake to the end: endpoints, grace, expiry, heartbeat, pings, limits.
 
 use super::*;
+use fanfare::dialect::personium;
 
 const READY: &str = r#"
     > {"AccessToken":"reader"}
@@ -84,8 +85,20 @@ fn a_connection_without_a_token_ends_with_the_first_heartbeat() {
 }
 
 #[test]
+fn the_first_heartbeat_ends_what_came_between_two_ticks() {
+    for late_ms in [0, 1, 125, 249] {
+        let mut topic = Bus::with(TOKENS);
+        topic.now.monotonic_ns += late_ms * 1_000_000;
+        topic.talk("");
+        // From here on the shard is visited the moment that a tick begins.
+        topic.now.monotonic_ns -= late_ms * 1_000_000;
+        topic.talk("wait 59\nwait 1\n< close 1000\n");
+    }
+}
+
+#[test]
 fn a_first_token_that_comes_after_the_grace_finds_the_session_expired() {
-    let settings = |token_timeout_s, ping_interval_s| fanfare::dialect::personium::Settings {
+    let settings = |token_timeout_s, ping_interval_s| personium::Settings {
         anonymous: true,
         token_timeout_s,
         ping_interval_s,
@@ -100,6 +113,7 @@ fn a_first_token_that_comes_after_the_grace_finds_the_session_expired() {
         "#,
     );
     Bus::new(settings(10, 60)).talk("wait 59\nwait 1\n< close 1000\n");
+    Bus::new(settings(60, u32::MAX)).talk("wait 59\nwait 1\n< close 1000\n");
     Bus::new(settings(50, 20))
         .talk("wait 20\n< ping [1, 2, 3]\nwait 20\n< ping [1, 2, 3]\nwait 20\n< close 1000\n");
 }
@@ -167,6 +181,22 @@ fn an_expired_session_is_told_so_whatever_it_says() {
 #[test]
 fn an_expired_session_ends_with_the_next_heartbeat() {
     talk(&format!("{EXPIRED}\nwait 19\nwait 1\n< close 1000\n"));
+    // However seldom the pings are.
+    Bus::new(personium::Settings {
+        anonymous: true,
+        session_s_max: 100,
+        ping_interval_s: u32::MAX,
+        ..Default::default()
+    })
+    .talk(
+        r#"
+        > {"AccessToken":""}
+        < {"Response":"AccessToken","ExpiresIn":100,"Timestamp":$MS,"Result":"Success"}
+        wait 119
+        wait 1
+        < close 1000
+        "#,
+    );
 }
 
 // Decision 6.
