@@ -7,6 +7,9 @@
 //!
 //! A topic's address is `cell/box/path`, and a subscription is that and a NUL, so it matches no other.
 
+mod message;
+
+use self::message::Said;
 use crate::dialect::personium::{
     self, CELL_BYTES_MAX, CLOSE, cell_of_host, is_name, is_segment, put_error, put_session,
 };
@@ -15,7 +18,6 @@ use crate::event::{Event, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
 use crate::token::{Grant, NEVER_MS, Verdict};
 use crate::wheel::{Now, TICK_MS, ticks};
-use serde_json::Value;
 
 /// The byte that starts this dialect's topics.
 const TOPIC: u8 = b't';
@@ -54,15 +56,6 @@ impl Term {
     fn is_over(self, now: Now) -> bool {
         self.0 & !1 <= now.monotonic_ns
     }
-}
-
-/// What a client says.
-enum Said {
-    Token(String),
-    /// No object with a token.
-    Invalid,
-    /// What the reference chokes on without a word: a null, or a token that is no text.
-    Choking,
 }
 
 impl Dialect for PersoniumTopic {
@@ -194,22 +187,6 @@ impl PersoniumTopic {
         ((may("read") && may("stream-receive")) || may("all"))
             && personium::is_for(grant, cell, host)
             && narrow.is_none_or(|globs| globs.into_iter().any(|glob| matches(glob, place)))
-    }
-}
-
-impl Said {
-    /// Reads the first JSON value of a message; the reference's parser does not look at what follows it.
-    fn read(text: &str) -> Self {
-        let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-        match values.next() {
-            Some(Ok(Value::Null)) => Self::Choking,
-            Some(Ok(Value::Object(mut object))) => match object.remove("AccessToken") {
-                Some(Value::String(token)) => Self::Token(token),
-                None | Some(Value::Null) => Self::Invalid,
-                Some(_) => Self::Choking,
-            },
-            _ => Self::Invalid,
-        }
     }
 }
 

@@ -66,11 +66,20 @@ fn whatever_is_no_object_with_a_token_is_an_invalid_message() {
         "{}",
         r#"{"AccessToken":"reader""#,
         r#"{"AccessToken":null}"#,
+        r#"{"AccessToken":true}"#,
+        r#"{"AccessToken":["reader"]}"#,
+        r#"{"AccessToken":[1]}"#,
+        r#"{"AccessToken":{}}"#,
+        r#"{"AccessToken":{"AccessToken":"reader"}}"#,
+        r#"{"AccessToken":1"#,
+        r#"{"AccessToken":"reader","AccessToken":null}"#,
         r#"{"access_token":"reader"}"#,
         r#"{"accesstoken":"reader"}"#,
         r#"x{"AccessToken":"reader"}"#,
         r#"{"Subscribe":{"Type":"*","Object":"*"}}"#,
         &format!("{}1{}", "{\"a\":".repeat(1000), "}".repeat(1000)),
+        &"[".repeat(65_536),
+        &"{\"a\":".repeat(10_000),
     ] {
         let mut topic = Bus::with(TOKENS);
         topic.talk("");
@@ -82,15 +91,16 @@ fn whatever_is_no_object_with_a_token_is_an_invalid_message() {
 }
 
 #[test]
-fn a_null_or_a_token_that_is_no_text_ends_the_connection_without_a_word() {
+fn a_null_or_a_token_that_is_a_number_ends_the_connection_without_a_word() {
     for message in [
         "null",
         " null ",
         r#"{"AccessToken":1}"#,
+        r#"{"AccessToken":-1}"#,
         r#"{"AccessToken":1.5e3}"#,
-        r#"{"AccessToken":true}"#,
-        r#"{"AccessToken":["reader"]}"#,
-        r#"{"AccessToken":{}}"#,
+        r#"{"AccessToken":123456789012345678901234567890}"#,
+        r#"{"AccessToken":"reader","AccessToken":0}"#,
+        r#"{"AccessToken":1}{"AccessToken":"reader"}"#,
     ] {
         talk(&format!("> {message}\n< close 1000\n"));
         talk(&format!(
@@ -113,6 +123,9 @@ fn what_follows_the_object_is_not_looked_at() {
         r#"{"AccessToken":"reader"}{"AccessToken":"nobody"}"#,
         r#" { "more" : [1] , "AccessToken" : "\u0072eader" }"#,
         r#"{"AccessToken":"nobody","AccessToken":"reader"}"#,
+        r#"{"AccessToken":1,"\u0041ccessToken":"reader"}"#,
+        r#"{"more":1e999,"AccessToken":"reader"}"#,
+        &format!(r#"{{"more":{}{},"AccessToken":"reader"}}"#, "[".repeat(1000), "]".repeat(1000)),
     ] {
         let mut topic = Bus::with(TOKENS);
         topic.talk("");
