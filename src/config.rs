@@ -4,7 +4,7 @@
 //! `FANFARE_LISTEN_0_ADDRESS` the address of the first listener. What is not a key is refused, with the
 //! nearest that is. Files that the configuration names are read by whoever starts the daemon, not here.
 
-use crate::dialect::{Kind, personium};
+use crate::dialect::{Kind, personium, personium_topic};
 use crate::feed::unix;
 use crate::io::runtime::Driver;
 use crate::shard::Limits;
@@ -334,10 +334,18 @@ impl Config {
         if personium.ping_interval_s == 0 || personium.session_s_max == 0 {
             problems.push("[personium]: ping_interval_s and session_s_max must be at least 1".into());
         }
-        if personium.topics.as_ref().is_some_and(|topics| topics.len() > personium::TOPICS_MAX) {
+        let globs = personium.topics.as_deref().unwrap_or_default();
+        if globs.len() > personium_topic::GLOBS_MAX {
             problems.push(format!(
                 "[personium] topics: more than {}; say more with a *, as in \"cell1/box1/*\"",
-                personium::TOPICS_MAX
+                personium_topic::GLOBS_MAX
+            ));
+        }
+        if let Some(glob) = globs.iter().find(|glob| !personium_topic::is_glob(glob)) {
+            problems.push(format!(
+                "[personium] topics: {:?} matches no topic: write CELL/BOX/PATH, where * stands for any text \
+                 without a slash",
+                glob.chars().take(64).collect::<String>()
             ));
         }
         problems
@@ -523,6 +531,9 @@ mod tests {
         assert!(problems(&listen.replace("event", "topic")).contains("no token judge"));
         let topics = format!("{MINIMAL}topics = {:?}", vec!["c/b/*"; 1025]);
         assert!(problems(&topics).contains("[personium] topics: more than 1024"));
+        let topics = |glob| format!("{MINIMAL}topics = [\"c/b/*\", \"{glob}\"]");
+        assert_eq!(problems(&topics("c/*/*.topic.*")), "");
+        assert!(problems(&topics("c/*")).contains("[personium] topics: \"c/*\" matches no topic"));
         assert!(problems(&format!("{MINIMAL}[feed.unix]\nmode = \"0999\"")).contains("in octal"));
         let twice = problems(&format!("{MINIMAL}[admin]\naddress = \"127.0.0.1:8080\""));
         assert!(twice.contains("127.0.0.1:8080 stands in two"), "{twice}");

@@ -10,9 +10,6 @@ use std::io::Write as _;
 /// Longest cell name; Personium's own limit is 128 characters.
 pub(super) const CELL_BYTES_MAX: usize = 128;
 
-/// Globs of `topics`: each is tried for each token, so they may take as long together as its signature.
-pub const TOPICS_MAX: usize = 1024;
-
 /// The one close code of the application.
 pub(super) const CLOSE: u16 = 1000;
 
@@ -39,7 +36,8 @@ pub struct Settings {
     pub text_bytes_max: usize,
     /// Rules of one session; a session lists them all on request.
     pub subscriptions_max: u32,
-    /// The topics that there are, as globs of `cell/box/path`; every well-formed one when absent.
+    /// The topics that there are, as globs of `cell/box/path`, where `*` is any text without a slash; every
+    /// well-formed one when absent.
     pub topics: Option<Vec<String>>,
     /// Made from `token` when the daemon starts.
     #[serde(skip)]

@@ -102,9 +102,17 @@ fn a_token_may_narrow_the_topics_that_it_opens() {
     for (topics, accepted) in [
         ("['cell1/box1/*']", true),
         ("'cell1/box1/stream-collection1.topic.name'", true),
-        ("['x', '*.topic.name']", true),
-        ("['*']", true),
+        ("['x', '*/*/*.topic.name']", true),
+        ("['cell1/*/*']", true),
+        ("['cell1/box1/*.name', 'x/y/z']", true),
         ("['cell1/box2/*']", false),
+        ("['cell1/box1/*.names']", false),
+        ("['cell2/box1/*']", false),
+        // A star does not reach over a slash.
+        ("['*']", false),
+        ("['cell1/*']", false),
+        ("['*.topic.name']", false),
+        ("['cell1*name']", false),
         ("['stream-collection1.topic.name']", false),
         ("[]", false),
         ("1", false),
@@ -114,6 +122,26 @@ fn a_token_may_narrow_the_topics_that_it_opens() {
     }
 }
 
+#[test]
+fn a_token_with_too_many_globs_opens_nothing() {
+    for (count, accepted) in [(1024, true), (1025, false)] {
+        let claims = format!("aud = 'cell1'\nscope = 'all'\ntopics = {:?}", vec!["cell1/box1/*"; count]);
+        assert_eq!(is_accepted(&claims, None, PATH, HOST), accepted, "{count}");
+    }
+}
+
+#[test]
+fn a_glob_of_many_stars_takes_no_time() {
+    let path = format!("/cell1/__topic/box1/{}.topic.name", "a".repeat(900));
+    // Tried by backtracking, one of them would take longer than the world has been there.
+    let globs = vec![format!("cell1/box1/{}b", "*a".repeat(450)); 1000];
+    let claims = format!("aud = 'cell1'\nscope = 'all'\ntopics = {globs:?}");
+    let start = std::time::Instant::now();
+    assert!(!is_accepted(&claims, Some(&["cell1/box1/*a*a*a*"]), &path, HOST));
+    let took = start.elapsed();
+    assert!(took < std::time::Duration::from_secs(5), "{took:?}");
+}
+
 // Decision 3.
 #[test]
 fn a_topic_that_is_not_in_the_registry_is_not_there() {
@@ -121,10 +149,12 @@ fn a_topic_that_is_not_in_the_registry_is_not_there() {
     for (known, accepted) in [
         (None, true),
         (Some(&["cell1/box1/*"][..]), true),
-        (Some(&["x/y/z", "cell1/*"]), true),
+        (Some(&["x/y/z", "cell1/*/*"]), true),
+        (Some(&["cell1/*"]), false),
+        (Some(&["*"]), false),
         (Some(&["cell1/box1/stream-collection1.topic.name"]), true),
         (Some(&["cell1/box1/stream-collection1.topic"]), false),
-        (Some(&["cell2/*"]), false),
+        (Some(&["cell2/*/*"]), false),
         (Some(&[]), false),
     ] {
         assert_eq!(is_accepted(all, known, PATH, HOST), accepted, "{known:?}");
