@@ -17,7 +17,7 @@ use crate::dialect::personium::{
     self, CELL_BYTES_MAX, CLOSE, cell_of_host, is_name, is_segment, put_error, put_session,
 };
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
-use crate::event::{Event, ValueIntoString as _};
+use crate::event::{Event, Value, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
 use crate::token::{Grant, NEVER_MS, Verdict};
 use crate::wheel::{Now, TICK_MS, ticks};
@@ -118,7 +118,7 @@ impl Dialect for PersoniumTopic {
         if !is_topic(path) {
             return Err(Unusable("the path of a topic ends in COLLECTION.topic.NAME".into()));
         }
-        if event.get("From").is_none_or(|from| from.into_string().is_none()) {
+        if sender(event)?.is_none_or(|from| from.into_string().is_none()) {
             return Err(Unusable(
                 "\"From\" must be a string, the URL of the cell that sends: {\"From\":\"https://…/\",\"Body\":…}".into(),
             ));
@@ -191,6 +191,16 @@ impl PersoniumTopic {
             && personium::is_for(grant, cell, host)
             && narrow.is_none_or(|globs| glob::select(globs.into_iter(), place))
     }
+}
+
+/// Who sends a datum. Of two senders, receivers might see either.
+fn sender<'t, 'i>(event: &Event<'t, 'i>) -> Result<Option<Value<'t, 'i>>, Unusable> {
+    let mut senders = event.fields().filter(|(key, _)| *key == "From").map(|(_, sender)| sender);
+    let sender = senders.next();
+    if senders.next().is_some() {
+        return Err(Unusable("the key \"From\" is written twice".into()));
+    }
+    Ok(sender)
 }
 
 fn refuse(response: &str, reason: &str, now: Now, out: &mut Actions) {

@@ -66,6 +66,14 @@ fn what_is_no_datum_is_refused_to_the_publisher_and_reaches_nobody() {
         ),
         (r#"topic/cell1/box1/stream-collection1.topic.name {"From":null}"#.to_owned(), "must be a string"),
         (r#"topic/cell1/box1/stream-collection1.topic.name {"From":1}"#.to_owned(), "must be a string"),
+        (
+            r#"topic/cell1/box1/stream-collection1.topic.name {"From":"x","From":"y"}"#.to_owned(),
+            r#"\"From\" is written twice"#,
+        ),
+        (
+            r#"topic/cell1/box1/stream-collection1.topic.name {"From":"x","Fro\u006d":1}"#.to_owned(),
+            "written twice",
+        ),
         ("topic/cell1/box1/stream-collection1.topic.name []".to_owned(), "not an object"),
         ("topic/cell1/box1/stream-collection1.topic.name hello".to_owned(), "not valid JSON"),
         ("topic/cell1/box1/stream-collection1.topic.name".to_owned(), "not valid JSON"),
@@ -83,5 +91,5 @@ fn what_is_no_datum_is_refused_to_the_publisher_and_reaches_nobody() {
     }
     topic.replies.clear();
     topic.feed("");
-    assert_eq!(topic.replies, "{\"accepted\":0,\"rejected\":12}\n");
+    assert_eq!(topic.replies, "{\"accepted\":0,\"rejected\":14}\n");
 }
