@@ -21,6 +21,8 @@ use crate::event::{Event, Value, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
 use crate::token::{Grant, NEVER_MS, Verdict};
 use crate::wheel::{Now, TICK_MS, ticks};
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 
 /// The byte that starts this dialect's topics.
 const TOPIC: u8 = b't';
@@ -229,13 +231,18 @@ fn on_a_tick(now: Now, seconds: u32) -> u64 {
 fn place_of(upgrade: &Upgrade<'_>) -> Option<String> {
     let mut segments = upgrade.path.strip_prefix('/')?.split('/');
     let cell = match segments.next()? {
-        "__topic" => cell_of_host(upgrade.host)?,
-        cell => (segments.next()? == "__topic").then_some(cell)?,
+        "__topic" => cell_of_host(upgrade.host)?.into(),
+        cell => (segments.next()? == "__topic").then(|| decoded(cell))??,
     };
-    let (inbox, path) = (segments.next()?, segments.next()?);
-    let well_formed = is_name(cell) && is_name(inbox) && is_segment(path) && segments.next().is_none();
+    let (inbox, path) = (decoded(segments.next()?)?, decoded(segments.next()?)?);
+    let well_formed = is_name(&cell) && is_name(&inbox) && is_segment(&path) && segments.next().is_none();
     let place = format!("{cell}/{inbox}/{path}");
     (well_formed && place.len() <= PLACE_BYTES_MAX).then_some(place)
+}
+
+/// A segment of a URL as text: browsers write whatever is not ASCII as `%` and two digits a byte.
+fn decoded(segment: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(segment).decode_utf8().ok()
 }
 
 /// Whether a path is that of a topic: a collection of one or more parts, the word, a name.

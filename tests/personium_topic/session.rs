@@ -43,6 +43,10 @@ fn the_cell_is_named_by_the_path_or_else_by_the_host() {
         ("/__topic/box1/col.topic.name", "cell1.unit.example:8080", Some(true)),
         ("/__topic/box1/col.topic.name", "cell2.unit.example", Some(false)),
         ("/cell2/__topic/box1/col.topic.name", "cell1.unit.example", Some(false)),
+        ("/cell1/__topic/box1/%63ol%2Etopic%2ename", "unit.example", Some(true)),
+        ("/cell%31/__topic/b%6Fx1/col.topic.name", "unit.example", Some(true)),
+        ("/cell1/__topic/box1/col%252Etopic.name", "unit.example", Some(false)),
+        ("/cell1/__topic/box1/col.topic.name%", "unit.example", Some(false)),
         ("/cell1/__topic/box1/col.queue.name", "unit.example", Some(false)),
         ("/cell1/__topic/box1/short", "unit.example", Some(false)),
         ("/__topic/box1/col.topic.name", "localhost:8080", None),
@@ -58,10 +62,24 @@ fn the_cell_is_named_by_the_path_or_else_by_the_host() {
         ("/cell1/__topics/box1/col.topic.name", "unit.example", None),
         ("/__topic/box1", "cell1.unit.example", None),
         ("/__topic", "cell1.unit.example", None),
+        ("/cell1/__topic/box1%2Fcol.topic.name", "unit.example", None),
+        ("/cell1/__topic/box1/a%2Fcol.topic.name", "unit.example", None),
+        ("/cell1/__topic/box1/a%20col.topic.name", "unit.example", None),
+        ("/cell1/__topic/box1/col.topic.name%00", "unit.example", None),
+        ("/cell1/__topic/box1/col.topic.%FF", "unit.example", None),
+        ("/cell1/%5F_topic/box1/col.topic.name", "unit.example", None),
         ("/cell1", "cell1.unit.example", None),
         ("", "cell1.unit.example", None),
     ] {
         assert_eq!(follows(path, host, address), expected, "{path} at {host}");
+    }
+}
+
+#[test]
+fn what_is_not_ascii_is_written_in_a_url_as_browsers_do() {
+    for path in ["/cell1/__topic/b%C3%B6x/%E5%86%85.topic.%F0%9F%98%80", "/cell1/__topic/böx/内.topic.😀"]
+    {
+        assert_eq!(follows(path, "", "topic/cell1/böx/内.topic.😀"), Some(true), "{path}");
     }
 }
 
@@ -73,6 +91,8 @@ fn every_topic_that_can_be_followed_can_be_fed() {
     let address = |more: &str| format!("topic/{cell}/{inbox}/{more}{path}");
     assert_eq!(follows(&format!("/{}", place("12")), "", &address("12")), None);
     assert_eq!(follows(&format!("/{}", place("")), "", &address("")), Some(true));
+    let encoded = place("").replace('é', "%C3%A9");
+    assert_eq!(follows(&format!("/{encoded}"), "", &address("")), Some(true));
     assert_eq!(follows(&format!("/c{}", place("")), "", &address("")), None, "the cell is too long");
 }
 

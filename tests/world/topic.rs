@@ -29,12 +29,13 @@ fn a_topic_is_followed_at_both_of_its_urls_beside_the_event_bus() {
     let mut clients = [
         connect(&daemon, "/demo/__topic/box/stream.topic.chat", "unit.example"),
         connect(&daemon, "/__topic/box/stream.topic.chat", "demo.unit.example:8080"),
+        connect(&daemon, "/demo/__topic/box/stream%2Etopic%2Ech%61t?x=y", "unit.example"),
     ];
     for client in &mut clients {
         let answer = client.ask(&token());
         assert!(answer.starts_with(r#"{"Response":"AccessToken","ExpiresIn":35"#), "{answer}");
     }
-    assert_eq!(daemon.metric("sessions{dialect=\"personium-topic\"}"), 2);
+    assert_eq!(daemon.metric("sessions{dialect=\"personium-topic\"}"), 3);
     let mut publisher = daemon.publisher();
     publisher.send(format!("topic/{PLACE} {DATUM}\ntopic/{PLACE}s {DATUM}\n"));
     publisher.send("event/demo {\"Type\":\"t\",\"Object\":\"o\"}\n");
@@ -43,7 +44,7 @@ fn a_topic_is_followed_at_both_of_its_urls_beside_the_event_bus() {
         assert_eq!(client.text(), DATUM);
     }
     assert_eq!(bus.text(), "{\"Type\":\"t\",\"Object\":\"o\"}");
-    daemon.await_metric("deliveries_total{dialect=\"personium-topic\"}", 2);
+    daemon.await_metric("deliveries_total{dialect=\"personium-topic\"}", 3);
     publisher.send(format!("topic/{PLACE} {{\"Body\":1}}\n"));
     assert!(publisher.reply()["error"].as_str().unwrap().contains("\"From\""));
     for mut client in clients {
