@@ -17,10 +17,13 @@ fn data_are_passed_on_as_they_were_fed() {
         r#" { "Body" : [1.50, "\u0041/\/"] , "From" : "" , "more" : 18446744073709551615 } "#,
         r#"{"From":"x","Body":null}"#,
         r#"{"From":"x"}"#,
+        r#"{"From":"x","Body":{"n":18446744073709551616,"m":-123456789012345678901234567890}}"#,
     ] {
         topic.feed(&format!("topic/cell1/box1/stream-collection1.topic.name {data}"));
         assert_eq!(topic.heard(""), [data]);
     }
+    topic.feed("");
+    assert_eq!(topic.replies, "{\"accepted\":5,\"rejected\":0}\n");
 }
 
 #[test]
