@@ -24,7 +24,8 @@ pub struct Settings {
     pub token: Option<TokenSettings>,
     /// Accept any token as one for reading; for closed networks and trials only.
     pub anonymous: bool,
-    /// Longest session on one token; Personium's constant is an hour.
+    /// Longest session on one token; Personium's constant is an hour. A topic's session lasts as long as its
+    /// token, and so long if that has no end.
     pub session_s_max: u32,
     /// How long a connection may stay without an accepted token, or expired.
     pub token_timeout_s: u32,

@@ -261,6 +261,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_term_keeps_its_end_and_whether_a_token_was_accepted() {
+        for end_ns in [0, 1, 249_999_999, 250_000_000, u64::MAX] {
+            for accepted in [false, true] {
+                let term = Term::until(end_ns, accepted);
+                assert_eq!(term.is_accepted(), accepted, "{end_ns}");
+                let at = |monotonic_ns| Now { monotonic_ns, unix_ms: 0 };
+                assert!(term.is_over(at(end_ns)), "{end_ns}");
+                assert!(end_ns < 2 || !term.is_over(at(end_ns - 2)), "{end_ns}");
+            }
+        }
+    }
+
+    #[test]
     fn a_topic_has_a_collection_the_word_and_a_name() {
         for (path, expected) in [
             ("c.topic.n", true),

@@ -107,6 +107,42 @@ mod tests {
         }
     }
 
+    /// The definition: a star is nothing, or a character and again a star.
+    fn is_as_defined(glob: &[u8], text: &[u8]) -> bool {
+        match (glob, text) {
+            ([b'*', rest @ ..], _) => {
+                is_as_defined(rest, text) || (!text.is_empty() && is_as_defined(glob, &text[1..]))
+            }
+            ([a, glob @ ..], [b, text @ ..]) => a == b && is_as_defined(glob, text),
+            (glob, text) => glob.is_empty() && text.is_empty(),
+        }
+    }
+
+    /// Every text of at most so many of these letters.
+    fn texts(letters: &[&str], longest: usize) -> Vec<String> {
+        let mut all = vec![String::new()];
+        let mut last = all.clone();
+        for _ in 0..longest {
+            last = last
+                .iter()
+                .flat_map(|text| letters.iter().map(move |letter| format!("{text}{letter}")))
+                .collect();
+            all.extend_from_slice(&last);
+        }
+        all
+    }
+
+    #[test]
+    fn every_short_glob_matches_as_defined() {
+        let texts_there_are = texts(&["a", "b"], 6);
+        for glob in texts(&["a", "b", "*"], 5) {
+            for text in &texts_there_are {
+                let expected = is_as_defined(glob.as_bytes(), text.as_bytes());
+                assert_eq!(matches_part(&glob, text), expected, "{glob} {text}");
+            }
+        }
+    }
+
     #[test]
     fn only_globs_of_three_parts_may_match_a_topic() {
         for (glob, expected) in [
