@@ -35,8 +35,10 @@ pub enum Input<'a> {
     Text(&'a str),
     /// A whole binary message.
     Binary(&'a [u8]),
-    /// The answer to [`Action::Verify`].
+    /// The answer to [`Action::Verify`]; never [`Verdict::Ask`].
     Verified(Verdict),
+    /// A remote judge has taken back the token it granted last.
+    Revoked,
     /// The moment asked for by [`Action::Deadline`] has come.
     Deadline,
     /// The session is over, whoever ended it. The last input: whatever is subscribed is given back by
@@ -146,8 +148,8 @@ pub enum Admission {
     No,
     /// In this form (see [`Publication::frame`]).
     Form(u8),
-    /// No, and the session ends with this code.
-    Close(u16),
+    /// No, and the session ends with this code and reason.
+    Close(u16, &'static str),
 }
 
 /// Why a fed event cannot be published. The reason is shown to the publisher.

@@ -96,7 +96,7 @@ impl Dialect for PersoniumEvent {
             Input::Text(text) => self.message(text, context, out),
             Input::Binary(_) => {}
             Input::Verified(Verdict::Granted(grant)) => self.granted(&grant, context, out),
-            Input::Verified(_) => out.close(CLOSE),
+            Input::Verified(_) | Input::Revoked => out.close(CLOSE),
             Input::Deadline => self.deadline(context, out),
             Input::Gone => self.unsubscribe_all(out),
         }
@@ -105,7 +105,7 @@ impl Dialect for PersoniumEvent {
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
         let Some(live) = &self.live else { return Admission::No };
         if live.expires_at_ns <= now.monotonic_ns {
-            return Admission::Close(CLOSE);
+            return Admission::Close(CLOSE, "");
         }
         if let Some(narrow) = &live.narrow {
             let object = &publication.topic()[usize::from(self.cell_bytes) + 3..];

@@ -97,6 +97,8 @@ impl Dialect for PersoniumTopic {
                 self.judged(opens, end_ms, settings, now, out);
             }
             Input::Verified(_) => self.judged(false, None, settings, now, out),
+            // Nothing was asked, so nothing is answered.
+            Input::Revoked => out.close(CLOSE),
             Input::Deadline if self.term.is_over(now) => out.close(CLOSE),
             Input::Deadline => out.push(Action::Deadline(next_beat(now, settings))),
             Input::Gone if self.term.is_accepted() => out.unsubscribe(&subscription(self.place()), b""),
@@ -105,7 +107,7 @@ impl Dialect for PersoniumTopic {
     }
 
     fn admits(&self, _: &Publication, now: Now) -> Admission {
-        if self.term.is_over(now) { Admission::Close(CLOSE) } else { Admission::Form(0) }
+        if self.term.is_over(now) { Admission::Close(CLOSE, "") } else { Admission::Form(0) }
     }
 
     fn publish(place: &str, event: &Event<'_, '_>, _: Now, draft: &mut Draft) -> Result<(), Unusable> {
