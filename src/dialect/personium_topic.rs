@@ -261,6 +261,19 @@ fn is_topic(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Parser;
+
+    #[test]
+    fn a_token_that_is_taken_back_ends_the_session_without_a_word() {
+        let settings = crate::dialect::Settings::default();
+        let (mut parser, mut draft, mut out) = (Parser::default(), Draft::default(), Actions::default());
+        let mut context =
+            Context { now: Now::default(), settings: &settings, parser: &mut parser, draft: &mut draft };
+        let term = Term::until(u64::MAX, true);
+        let mut session = PersoniumTopic { place_and_host: "c/b/c.topic.n\0".into(), term };
+        session.handle(Input::Revoked, &mut context, &mut out);
+        assert!(matches!(out.list[..], [Action::Close(1000, "")]), "{:?}", out.list);
+    }
 
     #[test]
     fn a_term_keeps_its_end_and_whether_a_token_was_accepted() {
