@@ -1,6 +1,6 @@
 //! `fanfare bench`: a load generator that measures a daemon from outside, as its clients and publishers see it.
 //!
-//! In reading order: `wire` (bytes), `inflight` (what is outstanding), `clients` and `connect` (subscribers),
+//! In reading order: `wire` (bytes), `speech` (what a dialect's subscribers say), `inflight` (what is outstanding), `clients` and `connect` (subscribers),
 //! `publisher` (the unix feed), `sender` and `floor` (the bare `send(2)` that everything is compared with), `target`
 //! (the daemon), `side` (the measuring loop), `pair` (daemon and floor in turn), then a file per command, `report`
 //! and `progress`.
@@ -27,6 +27,7 @@ mod report;
 mod selective;
 mod sender;
 mod side;
+mod speech;
 mod target;
 mod wire;
 
@@ -34,6 +35,7 @@ use argh::FromArgs;
 use error::io_error;
 pub use error::{BenchError, EventSize};
 use report::{Report, Row};
+use speech::Speech;
 use std::path::PathBuf;
 use target::TargetOptions;
 
@@ -94,7 +96,10 @@ struct Fanout {
     /// shards of the daemon, and senders of the floor (1)
     #[argh(option, default = "1")]
     shards: usize,
-    /// a running daemon's endpoint: ws://HOST:PORT/CELL/__event
+    /// the subscribers' dialect: personium-event, personium-topic or wazo (personium-event)
+    #[argh(option, default = "Speech::default()")]
+    dialect: Speech,
+    /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
     #[argh(option)]
     url: Option<String>,
     /// its unix feed
@@ -136,7 +141,10 @@ struct Selective {
     /// shards of the daemon, and senders of the floor (1)
     #[argh(option, default = "1")]
     shards: usize,
-    /// a running daemon's endpoint: ws://HOST:PORT/CELL/__event
+    /// the subscribers' dialect: personium-event, personium-topic or wazo (personium-event)
+    #[argh(option, default = "Speech::default()")]
+    dialect: Speech,
+    /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
     #[argh(option)]
     url: Option<String>,
     /// its unix feed
@@ -178,7 +186,10 @@ struct Idle {
     /// shards of the daemon (1)
     #[argh(option, default = "1")]
     shards: usize,
-    /// a running daemon's endpoint: ws://HOST:PORT/CELL/__event
+    /// the subscribers' dialect: personium-event, personium-topic or wazo (personium-event)
+    #[argh(option, default = "Speech::default()")]
+    dialect: Speech,
+    /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
     #[argh(option)]
     url: Option<String>,
     /// a token that it accepts
@@ -211,7 +222,10 @@ struct Handshake {
     /// shards of the daemon (1)
     #[argh(option, default = "1")]
     shards: usize,
-    /// a running daemon's endpoint: ws://HOST:PORT/CELL/__event
+    /// the subscribers' dialect: personium-event, personium-topic or wazo (personium-event)
+    #[argh(option, default = "Speech::default()")]
+    dialect: Speech,
+    /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
     #[argh(option)]
     url: Option<String>,
     /// a token that it accepts
@@ -304,6 +318,7 @@ pub fn run(command: Bench) -> Result<(), BenchError> {
 fn fanout_report(args: Fanout) -> Result<(Report, bool), BenchError> {
     let Fanout { connections, in_flight, rate, size, seconds, runs, .. } = args;
     let options = TargetOptions {
+        speech: args.dialect,
         url: args.url,
         socket: args.socket,
         token: args.token,
@@ -318,6 +333,7 @@ fn fanout_report(args: Fanout) -> Result<(Report, bool), BenchError> {
 fn selective_report(args: Selective) -> Result<(Report, bool), BenchError> {
     let Selective { topics, in_flight, size, seconds, runs, .. } = args;
     let options = TargetOptions {
+        speech: args.dialect,
         url: args.url,
         socket: args.socket,
         token: args.token,
@@ -330,14 +346,15 @@ fn selective_report(args: Selective) -> Result<(Report, bool), BenchError> {
 }
 
 fn idle_report(args: Idle) -> Result<(Report, bool), BenchError> {
-    let Idle { connections, topics, runs, url, token, pid, shards, daemon, json } = args;
-    let options = TargetOptions { url, socket: None, token, pid, shards, daemon };
+    let Idle { connections, topics, runs, dialect: speech, url, token, pid, shards, daemon, json } = args;
+    let options = TargetOptions { speech, url, socket: None, token, pid, shards, daemon };
     Ok((idle::run(&options, &idle::Settings { connections, topics, runs })?, json))
 }
 
 fn handshake_report(args: Handshake) -> Result<(Report, bool), BenchError> {
-    let Handshake { connections, concurrency, runs, url, token, pid, shards, daemon, json } = args;
-    let options = TargetOptions { url, socket: None, token, pid, shards, daemon };
+    let Handshake { connections, concurrency, runs, dialect: speech, url, token, pid, shards, daemon, json } =
+        args;
+    let options = TargetOptions { speech, url, socket: None, token, pid, shards, daemon };
     let settings = handshake::Settings { connections, concurrency, runs };
     Ok((handshake::run(&options, &settings)?, json))
 }

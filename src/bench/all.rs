@@ -1,12 +1,16 @@
 //! `bench all`: every figure that the daemon promises, each on a daemon of its own.
 
 use super::report::{Report, Target as Goal};
+use super::speech::Speech;
 use super::target::{Cpus, TargetOptions};
 use super::{BenchError, fanout, handshake, idle, selective};
 use std::path::PathBuf;
 
 /// Two shards may cost so many times what one costs per delivery, each as a ratio to its own floor.
 const SHARDS_RATIO_MAX: f64 = 1.1;
+
+/// Another dialect may cost so many times what the event bus costs per delivery, each as a ratio to its own floor.
+const DIALECTS_RATIO_MAX: f64 = 1.25;
 
 /// The event size of the whole table.
 const EVENT_SIZE: usize = 128;
@@ -38,18 +42,28 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Report>, BenchError> {
     }
     let opened = handshake::Settings { connections: 5_000, concurrency: 64, runs };
     reports.push(handshake::run(&one, &opened)?);
+    for speech in [Speech::PersoniumTopic, Speech::Wazo] {
+        let mut other = fanout(&TargetOptions { speech, ..options(1) }, 1_000, 1)?;
+        against_first(&mut other, &reports, DIALECTS_RATIO_MAX);
+        reports.push(other);
+    }
     match Cpus::of_this_machine(2) {
         Ok(_) => {
             let mut two = fanout(&options(2), 1_000, 1)?;
-            // Judged against one shard instead of against the floor alone.
-            if let Some(alone) = reports[0].rows[0].ratio {
-                let row = two.rows[0].clone();
-                two.rows[0] = row.against(Goal::RatioAtMost(SHARDS_RATIO_MAX * alone));
-            }
+            against_first(&mut two, &reports, SHARDS_RATIO_MAX);
             reports.push(two);
         }
         Err(BenchError::TooFewCpus { .. }) => eprintln!("two shards need two processors: left out"),
         Err(error) => return Err(error),
     }
     Ok(reports)
+}
+
+/// Judges a fan-out against the first one, of the event bus on one shard, instead of against the floor alone.
+fn against_first(report: &mut Report, reports: &[Report], times_max: f64) {
+    if let Some(first) = reports.first().and_then(|report| report.rows.first()?.ratio)
+        && let Some(row) = report.rows.first_mut()
+    {
+        *row = row.clone().against(Goal::RatioAtMost(times_max * first));
+    }
 }

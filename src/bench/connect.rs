@@ -4,6 +4,7 @@
 //! not limit the number of connections.
 
 use super::clients::{Client, Clients, Control};
+use super::speech::Speech;
 use super::wire;
 use super::{BenchError, io_error};
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -25,9 +26,6 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Progress is told after so many connections: telling it costs time that the measurement would count.
 const PROGRESS_EVERY: usize = 500;
 
-/// The replies to token and subscription.
-const REPLIES: u8 = 2;
-
 /// The most bytes of an upgrade's answer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -36,31 +34,31 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub(super) struct Plan {
     /// Where to connect; connection `n` goes to `addresses[n % addresses.len()]`.
     pub(super) addresses: Vec<SocketAddr>,
-    /// The upgrade request.
-    pub(super) request: Vec<u8>,
-    /// Token and subscription of each connection.
-    pub(super) greetings: Greetings,
+    /// The upgrade request of each connection, in turn.
+    pub(super) requests: Texts,
+    /// What each connection says after the upgrade: token and subscription, as frames.
+    pub(super) greetings: Texts,
+    /// Which answers to it make a subscriber.
+    pub(super) speech: Speech,
     /// Connections opened at the same time.
     pub(super) concurrency: usize,
 }
 
-/// What each connection says after the upgrade, ready to send.
+/// A text for each connection, ready to send.
 #[derive(Debug, Default)]
-pub(super) struct Greetings {
+pub(super) struct Texts {
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
-impl Greetings {
-    /// Adds the next connection's token and subscription; its events have Type `t`.
-    pub(super) fn push(&mut self, token: &str, object: &str) {
-        wire::client_text(&format!(r#"{{"access_token":"{token}"}}"#), &mut self.bytes);
-        let subscribe = format!(r#"{{"subscribe":{{"Type":"t","Object":"{object}"}}}}"#);
-        wire::client_text(&subscribe, &mut self.bytes);
+impl Texts {
+    /// Adds the next connection's, which `fill` appends.
+    pub(super) fn push(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
+        fill(&mut self.bytes);
         self.ends.push(self.bytes.len());
     }
 
-    /// The number of connections.
+    /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
@@ -149,7 +147,7 @@ impl Opening<'_> {
         let sources = self.plan.greetings.len().div_ceil(CONNECTIONS_PER_SOURCE).min(250);
         let client = Client::new(connecting_socket(address, index % sources)?);
         // On loopback the connection stands when connect returns, so the request can mostly leave at once.
-        let (stage, interest) = match client.send(&self.plan.request) {
+        let (stage, interest) = match client.send(self.plan.requests.get(index % self.plan.requests.len())) {
             Ok(()) => (Stage::Upgrading, EventFlags::IN | EventFlags::ET),
             Err(BenchError::NotRead) => (Stage::Connecting, EventFlags::OUT),
             Err(_) => return Err(BenchError::Unreachable { address, reason: "refused".into() }),
@@ -184,7 +182,7 @@ impl Opening<'_> {
         if let Err(error) = failed {
             return Err(BenchError::Unreachable { address, reason: error.to_string() });
         }
-        client.send(&self.plan.request)?;
+        client.send(self.plan.requests.get(index % self.plan.requests.len()))?;
         let data = EventData::new_u64(index as u64);
         epoll::modify(&self.clients.epoll, &client.socket, data, EventFlags::IN | EventFlags::ET)
             .map_err(io_error("watch a connection"))?;
@@ -219,10 +217,11 @@ impl Opening<'_> {
         let mut control = Control::default();
         let mut successes = 0;
         let mut refusal = None;
+        let speech = self.plan.speech;
         wire::split_frames(&mut client.partial, &scratch[..length], |opcode, payload| {
             if !wire::is_text(opcode) {
                 control.note(opcode, payload);
-            } else if contains(payload, br#""response":"success""#) {
+            } else if speech.is_success(payload) {
                 successes += 1;
             } else {
                 refusal = Some(String::from_utf8_lossy(payload).into_owned());
@@ -239,7 +238,7 @@ impl Opening<'_> {
             other => other?,
         }
         self.stages[index] = Stage::Replies(before + successes);
-        if before + successes >= REPLIES {
+        if before + successes >= speech.replies() {
             self.stages[index] = Stage::Ready;
             self.ready += 1;
         }
@@ -269,29 +268,25 @@ fn refused(head: &[u8]) -> BenchError {
     BenchError::HandshakeRefused { answer: String::from_utf8_lossy(line).into_owned() }
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_connection_has_its_own_greeting() {
-        let mut greetings = Greetings::default();
-        greetings.push("one", "o000001");
-        greetings.push("second", "o000002");
-        assert_eq!(greetings.len(), 2);
-        let lengths: Vec<usize> = (0..2).map(|index| greetings.get(index).len()).collect();
-        assert_eq!(lengths[1], lengths[0] + "second".len() - "one".len());
+    fn each_connection_has_its_own_text() {
+        let mut texts = Texts::default();
+        for text in ["one", "second"] {
+            texts.push(|out| out.extend_from_slice(text.as_bytes()));
+        }
+        assert_eq!((texts.len(), texts.get(0), texts.get(1)), (2, &b"one"[..], &b"second"[..]));
     }
 
     #[test]
     fn the_upgrade_carries_the_key_that_its_answer_accepts() {
         let request = upgrade_request("127.0.0.1:8080", "/bench/__event");
         assert!(request.starts_with(b"GET /bench/__event HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"));
-        assert!(contains(&upgrade_answer(), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        let answer = String::from_utf8(upgrade_answer()).unwrap();
+        assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     }
 
     #[test]

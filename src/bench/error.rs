@@ -88,8 +88,8 @@ pub enum BenchError {
     },
     /// The upgrade was not answered with 101.
     #[error(
-        "the upgrade to WebSocket was refused with {answer:?}: check the path (/CELL/__event) and that the \
-             listener speaks the dialect personium-event; 503 means that max_connections is reached"
+        "the upgrade to WebSocket was refused with {answer:?}: check the path (such as /CELL/__event) and that the \
+             listener speaks the dialect of --dialect; 503 means that max_connections is reached"
     )]
     HandshakeRefused {
         /// The status line.
@@ -97,8 +97,8 @@ pub enum BenchError {
     },
     /// The connection was closed on the token.
     #[error(
-        "the token was refused ({how}): its aud must name the cell, its scope must have event-read, \
-             and it must not have expired"
+        "the token was refused ({how}): it must not have expired; a cell's token names it in aud and has event-read, \
+             or read and stream-receive, in its scope; wazo's has websocketd in its acl"
     )]
     TokenRefused {
         /// How the connection ended.

@@ -77,12 +77,13 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         Some(rate) => format!("fanout {connections} at {rate}/s"),
         None => format!("fanout {connections} × {in_flight}"),
     };
+    let name = name + &options.speech.suffix();
     let name = if target.cpus.len() > 1 { format!("{name}, {} shards", target.cpus.len()) } else { name };
     Ok(Report {
         bench: "fanout",
         settings: json!({
             "connections": connections, "in_flight": in_flight, "rate": settings.rate, "size": size,
-            "seconds": seconds, "runs": settings.runs, "shards": target.cpus.len(),
+            "seconds": seconds, "runs": settings.runs, "shards": target.cpus.len(), "dialect": options.speech.name(),
         }),
         rows: rows(&name, settings, &runs),
     })

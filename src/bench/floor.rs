@@ -4,9 +4,9 @@
 //! receives from it exactly as from the daemon. Every measurement is also given as a ratio to the floor of the same
 //! run, because two machines, or two minutes on a shared one, differ by more than two servers do.
 
-use super::connect::{Greetings, Plan, upgrade_request};
+use super::connect::{Plan, Texts, upgrade_request};
 use super::sender::Command;
-use super::wire::object_name;
+use super::speech::Speech;
 use super::{BenchError, proc};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -59,16 +59,15 @@ impl Floor {
 
     /// How to connect to them; connection `n` belongs to sender `n % senders`.
     pub(super) fn plan(&self, spec: FloorSpec<'_>, concurrency: usize) -> Plan {
-        let mut greetings = Greetings::default();
         // As long as a real token, so that reading it costs as much.
         let token = "x".repeat(240);
-        (0..spec.connections).for_each(|index| greetings.push(&token, &object_name(index)));
-        Plan {
-            addresses: self.senders.iter().map(|sender| sender.address).collect(),
-            request: upgrade_request("127.0.0.1", "/bench/__event"),
-            greetings,
-            concurrency,
-        }
+        let speech = Speech::default();
+        let (mut requests, mut greetings) = (Texts::default(), Texts::default());
+        requests.push(|out| out.extend(upgrade_request("127.0.0.1", "/bench/__event")));
+        (0..spec.connections)
+            .for_each(|index| greetings.push(|out| speech.greeting(&token, Some(index), out)));
+        let addresses = self.senders.iter().map(|sender| sender.address).collect();
+        Plan { addresses, requests, greetings, speech, concurrency }
     }
 
     /// Has `count` events numbered from `first` sent.

@@ -9,6 +9,7 @@ use super::pair::require_fds;
 use super::proc::Memory;
 use super::progress::Progress;
 use super::report::{Report, Row, Target as Goal};
+use super::speech::Speech;
 use super::target::{Target, TargetOptions};
 use super::{BenchError, check_positive, connect, proc};
 use serde_json::json;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 /// Connections opened and closed before the first reading, so that what a server allocates once is not counted.
 const WARM_UP_CONNECTIONS: usize = 200;
 
-/// Bytes per connection to stay below.
+/// Bytes per connection of the event bus to stay below.
 const BYTES_MAX: f64 = 469.0;
 
 const CONCURRENCY: usize = 128;
@@ -52,7 +53,8 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         readings.push(read(options, settings, &progress)?);
     }
 
-    let name = format!("idle {connections}, {}", if topics { "a topic each" } else { "one topic" });
+    let topic = if topics { "a topic each" } else { "one topic" };
+    let name = format!("idle {connections}, {topic}{}", options.speech.suffix());
     let each = |figure: &dyn Fn(&Reading) -> f64| readings.iter().map(figure).collect::<Vec<_>>();
     let per_connection = |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
@@ -60,16 +62,17 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     let pss = each(&|reading| per_connection(reading.after.pss, reading.before.pss));
     let row = |what: &str, unit, figures: &[f64]| Row::new(format!("{name}: {what}"), unit, figures, &[]);
     let mut rows = Vec::new();
-    rows.extend(
-        row("memory per connection (RssAnon)", "B", &rss).map(|row| row.against(Goal::AtMost(BYTES_MAX))),
-    );
+    rows.extend(row("memory per connection (RssAnon)", "B", &rss).map(|row| match options.speech {
+        Speech::PersoniumEvent => row.against(Goal::AtMost(BYTES_MAX)),
+        _ => row,
+    }));
     rows.extend(row("memory per connection (Pss)", "B", &pss));
     rows.extend(row("RssAnon before", "MiB", &each(&|reading| mib(reading.before.rss_anon))));
     rows.extend(row("RssAnon after", "MiB", &each(&|reading| mib(reading.after.rss_anon))));
     Ok(Report {
         bench: "idle",
         settings: json!({
-            "connections": connections, "topics": topics, "runs": runs, "shards": options.shards,
+            "connections": connections, "topics": topics, "runs": runs, "shards": options.shards, "dialect": options.speech.name(),
         }),
         rows,
     })

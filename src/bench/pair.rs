@@ -11,8 +11,8 @@ use super::progress::Progress;
 use super::publisher::Feed;
 use super::sender::shuffle;
 use super::side::{Measured, OPEN_OUTSTANDING_MAX, Pace, Side, Source};
+use super::speech::Speech;
 use super::target::Target;
-use super::wire::Template;
 use super::{BenchError, proc};
 
 /// Descriptors besides the connections: standard streams, epoll sets, feeds, pipes, with room to spare.
@@ -86,11 +86,9 @@ impl<'a> Pair<'a> {
 
     fn connect_daemon(&self) -> Result<Side, BenchError> {
         let Spec { connections, size, topics, .. } = self.spec;
-        let event = Template::new(size, topics)?;
-        let expectation = event.expectation();
         let mut order: Vec<u32> = if topics { (0..connections as u32).collect() } else { vec![0] };
         shuffle(&mut order);
-        let (socket, line) = self.target.feed(event)?;
+        let (socket, line, expectation) = self.target.feed(size, topics)?;
         let feed = Feed::connect(socket, line, order.clone())?;
         let mut clients = Clients::new(self.target.generator_is_alone())?;
         let plan = self.target.plan(connections, topics, CONCURRENCY)?;
@@ -113,7 +111,7 @@ pub(super) fn floor_side(
     progress: &Progress,
 ) -> Result<Side, BenchError> {
     let Spec { connections, size, topics, .. } = spec;
-    let expectation = Template::new(size, topics)?.expectation();
+    let expectation = Speech::default().event(size, topics)?.expectation();
     let floor_spec = FloorSpec { connections, size, topics, cpus, generator_cpu };
     let floor = Floor::start(floor_spec)?;
     let mut clients = Clients::new(!cpus.contains(&generator_cpu))?;

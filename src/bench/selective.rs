@@ -55,9 +55,13 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         bench: "selective",
         settings: json!({
             "topics": topics, "in_flight": in_flight, "size": size, "seconds": seconds, "runs": runs,
-            "shards": target.cpus.len(),
+            "shards": target.cpus.len(), "dialect": options.speech.name(),
         }),
-        rows: rows(&format!("selective {topics} × {in_flight}"), &daemons, &floors),
+        rows: rows(
+            &format!("selective {topics} × {in_flight}{}", options.speech.suffix()),
+            &daemons,
+            &floors,
+        ),
     })
 }
 

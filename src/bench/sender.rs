@@ -5,6 +5,7 @@
 //! frames per connection. Its processor time is the least that any server of this kind can need.
 
 use super::connect::upgrade_answer;
+use super::speech::Speech;
 use super::wire::{self, Template};
 use super::{BenchError, io_error};
 use rustix::buffer::spare_capacity;
@@ -82,7 +83,7 @@ pub(super) fn run(connections: usize, size: usize, topics: bool) -> Result<(), B
     if topics {
         shuffle(&mut sockets);
     }
-    let frame = Template::new(size, topics)?.frame();
+    let frame = Speech::default().event(size, topics)?.frame();
     obey(&sockets, &frame)
 }
 

@@ -3,12 +3,12 @@
 //! Our own is this very program with a configuration in a temporary directory, pinned to the processors of its
 //! shards; the generator keeps to the last processor. Dropping the target ends the daemon, also after an error.
 
-use super::connect::{Greetings, Plan, upgrade_request};
-use super::wire::{Template, object_name};
+use super::connect::{Plan, Texts, upgrade_request};
+use super::speech::{Place, Speech};
+use super::wire::{Expectation, Template};
 use super::{BenchError, interrupt, proc, side};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustix::process::{Signal, kill_process};
-use serde::Serialize;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -23,12 +23,10 @@ const READY_WITHIN: Duration = Duration::from_secs(15);
 /// How long a daemon may take to stop before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// The cell of our own daemon's events.
-const OWN_CELL: &str = "bench";
-
 /// Which daemon to measure, as the command line says it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TargetOptions {
+    pub(super) speech: Speech,
     pub(super) url: Option<String>,
     pub(super) socket: Option<PathBuf>,
     pub(super) token: Option<String>,
@@ -42,8 +40,10 @@ pub(super) struct TargetOptions {
 pub(super) struct Target {
     address: SocketAddr,
     host: String,
-    path: String,
-    cell: String,
+    speech: Speech,
+    /// The path of a running daemon's URL.
+    path: Option<String>,
+    place: Place,
     tokens: Tokens,
     socket: Option<PathBuf>,
     /// The process whose time and memory are read, if known.
@@ -61,14 +61,6 @@ enum Tokens {
     Given(String),
 }
 
-#[derive(Serialize)]
-struct Claims<'a> {
-    sub: String,
-    aud: &'a str,
-    scope: &'a str,
-    exp: u64,
-}
-
 impl Target {
     /// Starts a daemon, or finds the one that the options name.
     pub(super) fn open(options: &TargetOptions) -> Result<Self, BenchError> {
@@ -84,13 +76,14 @@ impl Target {
         let secret = random_hex()?;
         let directory = temporary_directory()?;
         let socket = directory.join("events.sock");
-        let configuration = configuration(&cpus.shards, address, admin, &socket, &secret);
+        let configuration = configuration(options.speech, &cpus.shards, address, admin, &socket, &secret);
         let daemon = Daemon::start(options, &cpus, directory, &configuration)?;
         let mut target = Self {
             address,
             host: address.to_string(),
-            path: format!("/{OWN_CELL}/__event"),
-            cell: OWN_CELL.into(),
+            speech: options.speech,
+            path: None,
+            place: Place::own(),
             tokens: Tokens::Signed { secret },
             socket: Some(socket),
             pid: Some(daemon.child.id()),
@@ -104,7 +97,6 @@ impl Target {
 
     fn attach(url: &str, options: &TargetOptions, cpus: Cpus) -> Result<Self, BenchError> {
         let (host, path) = split_url(url).ok_or_else(|| BenchError::Url { url: url.into() })?;
-        let cell = path.split('/').nth(1).unwrap_or_default().to_owned();
         let token = options.token.clone().ok_or(BenchError::NoToken)?;
         let resolved = host.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
         let address = resolved.ok_or_else(|| BenchError::Url { url: url.into() })?;
@@ -122,8 +114,9 @@ impl Target {
         Ok(Self {
             address,
             host: host.into(),
-            path: path.into(),
-            cell,
+            speech: options.speech,
+            path: Some(path.into()),
+            place: Place::of_path(path),
             tokens: Tokens::Given(token),
             socket: options.socket.clone(),
             pid: options.pid,
@@ -143,26 +136,33 @@ impl Target {
         !self.cpus.contains(&self.generator_cpu)
     }
 
-    /// How to open `connections` subscribers; with `topics` each has its own object, else all have `o`.
+    /// How to open `connections` subscribers; with `topics` each has its own topic, else all have one.
     pub(super) fn plan(
         &self,
         connections: usize,
         topics: bool,
         concurrency: usize,
     ) -> Result<Plan, BenchError> {
-        let mut greetings = Greetings::default();
+        let (speech, mut requests, mut greetings) = (self.speech, Texts::default(), Texts::default());
         for index in 0..connections {
-            let object = if topics { object_name(index) } else { "o".into() };
-            greetings.push(&self.token(index)?, &object);
+            let (token, topic) = (self.token(index)?, topics.then_some(index));
+            let target = speech.target(self.path.as_deref(), &self.place, topic, &token);
+            requests.push(|out| out.extend(upgrade_request(&self.host, &target)));
+            greetings.push(|out| speech.greeting(&token, topic, out));
         }
-        let request = upgrade_request(&self.host, &self.path);
-        Ok(Plan { addresses: vec![self.address], request, greetings, concurrency })
+        Ok(Plan { addresses: vec![self.address], requests, greetings, speech, concurrency })
     }
 
-    /// The unix feed, and the event as its line.
-    pub(super) fn feed(&self, event: Template) -> Result<(&Path, Template), BenchError> {
+    /// The unix feed, the event as its line, and what subscribers are to receive.
+    pub(super) fn feed(
+        &self,
+        size: usize,
+        topics: bool,
+    ) -> Result<(&Path, Template, Expectation), BenchError> {
         let socket = self.socket.as_deref().ok_or(BenchError::NoSocket)?;
-        Ok((socket, event.feed_line(&self.cell)))
+        let event = self.speech.event(size, topics)?;
+        let expectation = event.expectation();
+        Ok((socket, event.feed_line(&self.speech.address(&self.place, topics)), expectation))
     }
 
     /// Waits until the daemon has nothing to do, so that the clean-up of one step is not measured in the next.
@@ -189,12 +189,8 @@ impl Target {
         };
         const DAY_S: u64 = 86_400;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let claims = Claims {
-            sub: format!("https://bench.example/subscribers/#{index:06}"),
-            aud: &self.cell,
-            scope: "event-read",
-            exp: now.as_secs() + DAY_S,
-        };
+        let mut claims = self.speech.claims(&self.place, index);
+        claims.insert("exp".into(), (now.as_secs() + DAY_S).into());
         let key = EncodingKey::from_secret(secret.as_bytes());
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
             .map_err(|error| BenchError::Sign { reason: error.to_string() })
@@ -288,26 +284,26 @@ impl Drop for Daemon {
 }
 
 fn configuration(
+    speech: Speech,
     cpus: &[usize],
     address: SocketAddr,
     admin: SocketAddr,
     socket: &Path,
     secret: &str,
 ) -> String {
-    let threads = cpus.len();
+    let (threads, dialect, table) = (cpus.len(), speech.name(), speech.table(secret));
     format!(
         r#"threads = {threads}
 cpus = {cpus:?}
 max_connections = 100000
 [[listen]]
 address = "{address}"
-dialects = ["personium-event"]
+dialects = ["{dialect}"]
 [admin]
 address = "{admin}"
 [feed.unix]
 path = {socket:?}
-[personium]
-token = {{ jwt = {{ algorithms = ["HS256"], secret = "{secret}" }} }}
+{table}
 "#
     )
 }
@@ -329,7 +325,7 @@ fn split_url(url: &str) -> Option<(&str, &str)> {
     let rest = url.strip_prefix("ws://")?;
     let slash = rest.find('/')?;
     let (host, path) = rest.split_at(slash);
-    (host.contains(':') && path.len() > 1).then_some((host, path))
+    host.contains(':').then_some((host, path))
 }
 
 fn free_address() -> Result<SocketAddr, BenchError> {
@@ -365,7 +361,7 @@ mod tests {
     #[test]
     fn a_url_is_split_into_host_and_path() {
         assert_eq!(split_url("ws://h:8080/cell/__event"), Some(("h:8080", "/cell/__event")));
-        for wrong in ["http://h:1/c", "ws://h/c", "ws://h:1", "ws://h:1/"] {
+        for wrong in ["http://h:1/c", "ws://h/c", "ws://h:1"] {
             assert_eq!(split_url(wrong), None, "{wrong}");
         }
     }
@@ -380,7 +376,14 @@ mod tests {
     #[test]
     fn the_configuration_is_toml() {
         let address: SocketAddr = "127.0.0.1:8080".parse().unwrap();
-        let text = configuration(&[0, 1], address, address, Path::new("/tmp/a b/events.sock"), "00ff");
+        let text = configuration(
+            Speech::default(),
+            &[0, 1],
+            address,
+            address,
+            Path::new("/tmp/a b/events.sock"),
+            "00ff",
+        );
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["cpus"].as_array().unwrap().len(), 2);
         assert_eq!(table["feed"]["unix"]["path"].as_str(), Some("/tmp/a b/events.sock"));

@@ -14,11 +14,11 @@ pub(super) const SEQUENCE_DIGITS: usize = 12;
 /// Width of the topic number in an object name: fixed, so that no name is a prefix of another.
 const TOPIC_DIGITS: usize = 6;
 
+/// The name of the first topic; where it stands in an event or its address, the number is put.
+const TOPIC_MARK: &str = "o000000";
+
 /// The mask of every client frame. A constant costs the server the same work as a random one.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-
-/// The event's tail after the sequence number; the padding stands before it.
-const TAIL: &str = r#"","cellId":"x","Subject":"s"}"#;
 
 /// An event cannot be made as small as asked.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,29 +49,28 @@ pub(super) struct Template {
     bytes: Vec<u8>,
     topic_at: Option<usize>,
     sequence_at: usize,
+    tail: &'static str,
 }
 
 impl Template {
-    /// An event whose JSON is exactly `size` bytes; with `topics`, its object names one of many topics.
-    pub(super) fn new(size: usize, topics: bool) -> Result<Self, TooSmall> {
-        let object = if topics { object_name(0) } else { "o".to_owned() };
-        let head =
-            r#"{"Type":"t","RequestKey":null,"Schema":"","External":true,"Object":""#.to_owned() + &object;
-        let topic_at = topics.then_some(head.len() - TOPIC_DIGITS);
-        let head = head + r#"","Info":""#;
+    /// An event that is `head`, the sequence number, padding and `tail`, together exactly `size` bytes. A topic's
+    /// number goes where `head` names the first topic.
+    pub(super) fn new(head: &str, tail: &'static str, size: usize) -> Result<Self, TooSmall> {
         let sequence_at = head.len();
-        let min = head.len() + SEQUENCE_DIGITS + TAIL.len();
+        let min = head.len() + SEQUENCE_DIGITS + tail.len();
         if size < min {
             return Err(TooSmall { asked: size, min });
         }
         let padding = "x".repeat(size - min);
-        let json = head + &"0".repeat(SEQUENCE_DIGITS) + &padding + TAIL;
-        Ok(Self { bytes: json.into_bytes(), topic_at, sequence_at })
+        let json = head.to_owned() + &"0".repeat(SEQUENCE_DIGITS) + &padding + tail;
+        Ok(Self { bytes: json.into_bytes(), topic_at: topic_in(head), sequence_at, tail })
     }
 
-    /// The event as a line of the unix feed, addressed to `cell`.
-    pub(super) fn feed_line(self, cell: &str) -> Self {
-        self.wrap(format!("event/{cell} ").into_bytes(), b"\n")
+    /// The event as a line of the unix feed. A topic's number goes where `address` names the first topic.
+    pub(super) fn feed_line(self, address: &str) -> Self {
+        let in_address = topic_in(address);
+        let line = self.wrap(format!("{address} ").into_bytes(), b"\n");
+        Self { topic_at: in_address.or(line.topic_at), ..line }
     }
 
     /// The event as a server's WebSocket text frame.
@@ -92,7 +91,7 @@ impl Template {
 
     /// How to recognise this event in a received payload.
     pub(super) fn expectation(&self) -> Expectation {
-        Expectation { size: self.bytes.len(), sequence_at: self.sequence_at }
+        Expectation { size: self.bytes.len(), sequence_at: self.sequence_at, tail: self.tail }
     }
 
     fn wrap(self, mut before: Vec<u8>, after: &[u8]) -> Self {
@@ -103,6 +102,7 @@ impl Template {
             bytes: before,
             topic_at: self.topic_at.map(|at| at + shift),
             sequence_at: self.sequence_at + shift,
+            tail: self.tail,
         }
     }
 }
@@ -112,21 +112,26 @@ impl Template {
 pub(super) struct Expectation {
     size: usize,
     sequence_at: usize,
+    tail: &'static str,
 }
 
 impl Expectation {
     /// The sequence number of a payload, or `None` when it is not the event that was published.
     pub(super) fn sequence(&self, payload: &[u8]) -> Option<u64> {
-        if payload.len() != self.size || !payload.ends_with(TAIL.as_bytes()) {
+        if payload.len() != self.size || !payload.ends_with(self.tail.as_bytes()) {
             return None;
         }
         read_digits(&payload[self.sequence_at..][..SEQUENCE_DIGITS])
     }
 }
 
-/// The object name of a topic.
-pub(super) fn object_name(topic: usize) -> String {
-    format!("o{topic:0TOPIC_DIGITS$}")
+/// The name of a topic, or of the one that all share.
+pub(super) fn topic_name(topic: Option<usize>) -> String {
+    topic.map_or_else(|| "o".to_owned(), |topic| format!("o{topic:0TOPIC_DIGITS$}"))
+}
+
+fn topic_in(text: &str) -> Option<usize> {
+    Some(text.find(TOPIC_MARK)? + TOPIC_MARK.len() - TOPIC_DIGITS)
 }
 
 /// The most topics that names of fixed width can tell apart.
@@ -244,42 +249,12 @@ mod tests {
     use super::*;
 
     fn frames_of(count: u64) -> (Vec<u8>, Expectation) {
-        let template = Template::new(128, false).unwrap();
+        let template = Template::new(r#"{"n":""#, r#""}"#, 128).unwrap();
         let expectation = template.expectation();
         let frame = template.frame();
         let mut bytes = Vec::new();
         (1..=count).for_each(|sequence| frame.append(0, sequence, &mut bytes));
         (bytes, expectation)
-    }
-
-    #[test]
-    fn an_event_has_exactly_the_size_that_was_asked_for_and_is_json() {
-        for (size, topics) in [(128, false), (128, true), (200, false), (70_000, true)] {
-            let template = Template::new(size, topics).unwrap();
-            let mut json = Vec::new();
-            template.append(42, 7, &mut json);
-            assert_eq!(json.len(), size);
-            let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
-            assert!(value["Info"].as_str().unwrap().starts_with("000000000007"));
-            assert_eq!(value["Object"], if topics { "o000042" } else { "o" });
-            assert_eq!(template.expectation().sequence(&json), Some(7));
-        }
-    }
-
-    #[test]
-    fn an_event_that_cannot_be_so_small_says_what_the_smallest_is() {
-        let error = Template::new(50, false).unwrap_err();
-        assert!(error.to_string().contains("give --size 120"), "{error}");
-        assert!(Template::new(120, false).is_ok());
-    }
-
-    #[test]
-    fn a_feed_line_is_addressed_and_ends_with_a_newline() {
-        let mut line = Vec::new();
-        Template::new(128, true).unwrap().feed_line("bench").append(3, 9, &mut line);
-        let text = String::from_utf8(line).unwrap();
-        assert!(text.starts_with(r#"event/bench {"Type":"t""#) && text.ends_with("}\n"));
-        assert!(text.contains(r#""Object":"o000003","Info":"000000000009"#));
     }
 
     #[test]

@@ -1,0 +1,271 @@
+//! What subscribers of each dialect say, and what its events look like.
+//!
+//! Every event goes out as it was fed, so the bytes to expect are the bytes that were published, whatever the
+//! dialect is. An event carries its sequence number and, with topics, the number of its topic: in its address or in
+//! its JSON, as the dialect wants it.
+
+use super::wire::{self, Template, TooSmall};
+use serde_json::{Map, Value, json};
+use std::str::FromStr;
+
+/// The cell, and the box, of our own daemon's events.
+const CELL: &str = "bench";
+const BOX: &str = "box";
+
+/// Patterns of each wazo token's ACL beside the one for `websocketd`: what a token of a real user has.
+const ACL_PATTERNS: usize = 20;
+
+/// A dialect as the generator speaks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Speech {
+    /// The Personium event bus in its classic spelling; a topic is an Object.
+    #[default]
+    PersoniumEvent,
+    /// Personium stream topics.
+    PersoniumTopic,
+    /// Wazo's protocol 1; a topic is an event name, and each token's ACL is another.
+    Wazo,
+}
+
+impl FromStr for Speech {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let all = [Self::PersoniumEvent, Self::PersoniumTopic, Self::Wazo];
+        let names = || all.map(Self::name).join(", ");
+        all.into_iter()
+            .find(|speech| speech.name() == name)
+            .ok_or_else(|| format!("it is one of {}", names()))
+    }
+}
+
+/// Where the events of a running daemon belong: taken from its URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    cell: String,
+    folder: String,
+}
+
+impl Place {
+    /// The place of our own daemon's events.
+    pub(super) fn own() -> Self {
+        Self { cell: CELL.into(), folder: BOX.into() }
+    }
+
+    /// The place that a URL's path means: `/{cell}/…` or `/{cell}/__topic/{box}/…`.
+    pub(super) fn of_path(path: &str) -> Self {
+        let mut parts = path.split('/').skip(1).map(str::to_owned);
+        let cell = parts.next().unwrap_or_default();
+        Self { cell, folder: parts.nth(1).unwrap_or_default() }
+    }
+}
+
+impl Speech {
+    /// The name that configurations use.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::PersoniumEvent => "personium-event",
+            Self::PersoniumTopic => "personium-topic",
+            Self::Wazo => "wazo",
+        }
+    }
+
+    /// What the names of figures end with, where the dialect is not the usual one.
+    pub(super) fn suffix(self) -> String {
+        if self == Self::default() { String::new() } else { format!(", {}", self.name()) }
+    }
+
+    /// The table of a configuration that sets up the dialect with tokens signed by `secret`.
+    pub(super) fn table(self, secret: &str) -> String {
+        let table = match self {
+            Self::PersoniumEvent | Self::PersoniumTopic => "personium",
+            Self::Wazo => "wazo",
+        };
+        format!(r#"[{table}]{}token = {{ jwt = {{ algorithms = ["HS256"], secret = "{secret}" }} }}"#, '\n')
+    }
+
+    /// The claims of subscriber `index`'s token, without its end.
+    pub(super) fn claims(self, place: &Place, index: usize) -> Map<String, Value> {
+        let claims = match self {
+            Self::PersoniumEvent | Self::PersoniumTopic => json!({
+                "sub": format!("https://bench.example/subscribers/#{index:06}"),
+                "aud": place.cell,
+                "scope": if self == Self::PersoniumEvent { "event-read" } else { "read stream-receive" },
+            }),
+            Self::Wazo => json!({ "sub": format!("user-{index:06}"), "acl": acl(index) }),
+        };
+        claims.as_object().cloned().unwrap_or_default()
+    }
+
+    /// Path and query to connect to, for a subscriber of the topic (`None`: of the one for all).
+    pub(super) fn target(
+        self,
+        path: Option<&str>,
+        place: &Place,
+        topic: Option<usize>,
+        token: &str,
+    ) -> String {
+        match self {
+            Self::PersoniumEvent => path.map_or_else(|| format!("/{}/__event", place.cell), str::to_owned),
+            Self::PersoniumTopic => format!("/{}/__topic/{}/{}", place.cell, place.folder, stream(topic)),
+            Self::Wazo => format!("{}?token={token}", path.unwrap_or("/")),
+        }
+    }
+
+    /// What the subscriber says after the upgrade, as frames.
+    pub(super) fn greeting(self, token: &str, topic: Option<usize>, out: &mut Vec<u8>) {
+        let name = wire::topic_name(topic);
+        match self {
+            Self::PersoniumEvent => {
+                wire::client_text(&format!(r#"{{"access_token":"{token}"}}"#), out);
+                wire::client_text(&format!(r#"{{"subscribe":{{"Type":"t","Object":"{name}"}}}}"#), out);
+            }
+            Self::PersoniumTopic => wire::client_text(&format!(r#"{{"AccessToken":"{token}"}}"#), out),
+            Self::Wazo => {
+                wire::client_text(&format!(r#"{{"op":"subscribe","data":{{"event_name":"{name}"}}}}"#), out);
+                wire::client_text(r#"{"op":"start"}"#, out);
+            }
+        }
+    }
+
+    /// How many messages of success make a subscriber ready.
+    pub(super) fn replies(self) -> u8 {
+        match self {
+            Self::PersoniumEvent => 2,
+            Self::PersoniumTopic => 1,
+            Self::Wazo => 3,
+        }
+    }
+
+    /// Whether a message before the first event is one of them.
+    pub(super) fn is_success(self, payload: &[u8]) -> bool {
+        let mark: &[u8] = match self {
+            Self::PersoniumEvent => br#""response":"success""#,
+            Self::PersoniumTopic => br#""Result":"Success""#,
+            Self::Wazo => br#""code": 0"#,
+        };
+        payload.windows(mark.len()).any(|window| window == mark)
+    }
+
+    /// An event whose JSON is exactly `size` bytes; with `topics`, for one of many topics.
+    pub(super) fn event(self, size: usize, topics: bool) -> Result<Template, TooSmall> {
+        let topic = topics.then_some(0);
+        let (head, tail) = match self {
+            Self::PersoniumEvent => (
+                format!(
+                    r#"{{"Type":"t","RequestKey":null,"Schema":"","External":true,"Object":"{}","Info":""#,
+                    wire::topic_name(topic)
+                ),
+                r#"","cellId":"x","Subject":"s"}"#,
+            ),
+            Self::PersoniumTopic => (r#"{"From":"https://bench.example/","Body":{"Info":""#.into(), r#""}}"#),
+            Self::Wazo => (
+                format!(
+                    r#"{{"name":"{}","required_acl":"events.bench.all.1","data":{{"Info":""#,
+                    wire::topic_name(topic)
+                ),
+                r#""}}"#,
+            ),
+        };
+        Template::new(&head, tail, size)
+    }
+
+    /// The address of the feed's lines, with the number of the topic where the dialect has it there.
+    pub(super) fn address(self, place: &Place, topics: bool) -> String {
+        match self {
+            Self::PersoniumEvent => format!("event/{}", place.cell),
+            Self::PersoniumTopic => {
+                format!("topic/{}/{}/{}", place.cell, place.folder, stream(topics.then_some(0)))
+            }
+            Self::Wazo => "wazo".into(),
+        }
+    }
+}
+
+fn stream(topic: Option<usize>) -> String {
+    format!("stream.topic.{}", wire::topic_name(topic))
+}
+
+/// A user's rights: one pattern lets the bench's events through, the others are no other user's.
+fn acl(index: usize) -> Vec<String> {
+    const RIGHTS: [&str; 6] = [
+        "events.users.{}.#",
+        "events.calls.{}.*.updated",
+        "confd.users.{}.voicemails.read",
+        "events.chatd.*.rooms.{}.#",
+        "!events.config.{}.#",
+        "call-logd.users.{}.cdr.read",
+    ];
+    let mut acl = vec!["websocketd".to_owned()];
+    acl.extend((1..ACL_PATTERNS).map(|n| RIGHTS[n % RIGHTS.len()].replace("{}", &format!("{index:06}-{n}"))));
+    acl.push("events.bench.#".into());
+    acl
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Speech; 3] = [Speech::PersoniumEvent, Speech::PersoniumTopic, Speech::Wazo];
+
+    #[test]
+    fn an_event_has_exactly_the_size_that_was_asked_for_and_is_json() {
+        for (speech, size, topics) in ALL.into_iter().flat_map(|speech| {
+            [(speech, 128, false), (speech, 128, true), (speech, 200, false), (speech, 70_000, true)]
+        }) {
+            let template = speech.event(size, topics).unwrap();
+            let mut json = Vec::new();
+            template.append(42, 7, &mut json);
+            assert_eq!(json.len(), size, "{speech:?}");
+            let value: Value = serde_json::from_slice(&json).unwrap();
+            let info = [&value["Info"], &value["Body"]["Info"], &value["data"]["Info"]];
+            let info: Vec<&str> = info.into_iter().filter_map(Value::as_str).collect();
+            assert!(info.len() == 1 && info[0].starts_with("000000000007"), "{speech:?}: {value}");
+            assert_eq!(template.expectation().sequence(&json), Some(7));
+        }
+    }
+
+    #[test]
+    fn a_line_names_the_topic_where_the_dialect_has_it() {
+        let line = |speech: Speech, topics| {
+            let mut line = Vec::new();
+            let address = speech.address(&Place::own(), topics);
+            speech.event(150, topics).unwrap().feed_line(&address).append(3, 9, &mut line);
+            String::from_utf8(line).unwrap()
+        };
+        assert!(line(Speech::PersoniumEvent, true).starts_with(r#"event/bench {"Type":"t""#));
+        assert!(line(Speech::PersoniumEvent, true).contains(r#""Object":"o000003","Info":"000000000009"#));
+        assert!(line(Speech::PersoniumTopic, true).starts_with("topic/bench/box/stream.topic.o000003 {"));
+        assert!(line(Speech::PersoniumTopic, false).starts_with("topic/bench/box/stream.topic.o {"));
+        assert!(line(Speech::Wazo, true).starts_with(r#"wazo {"name":"o000003","#));
+        assert!(ALL.into_iter().all(|speech| line(speech, true).ends_with("}\n")));
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_so_small_says_what_the_smallest_is() {
+        let error = Speech::PersoniumEvent.event(50, false).unwrap_err();
+        assert!(error.to_string().contains("give --size 120"), "{error}");
+        assert!(Speech::PersoniumEvent.event(120, false).is_ok());
+    }
+
+    #[test]
+    fn each_wazo_token_has_rights_of_its_own_and_those_for_the_events() {
+        assert_eq!(acl(0).len(), ACL_PATTERNS + 1);
+        let common = acl(1).into_iter().filter(|pattern| acl(2).contains(pattern)).collect::<Vec<_>>();
+        assert_eq!(common, ["websocketd", "events.bench.#"]);
+    }
+
+    #[test]
+    fn a_place_is_read_from_a_path() {
+        let place = |cell: &str, folder: &str| Place { cell: cell.into(), folder: folder.into() };
+        assert_eq!(Place::of_path("/c/__topic/b/x.topic.y"), place("c", "b"));
+        assert_eq!(Place::of_path("/c/__event").cell, "c");
+        assert_eq!(Place::of_path("/"), place("", ""));
+    }
+
+    #[test]
+    fn a_dialect_is_known_by_its_name() {
+        assert!(ALL.into_iter().all(|speech| speech.name().parse() == Ok(speech)));
+        assert!("echo".parse::<Speech>().unwrap_err().contains("personium-event, personium-topic, wazo"));
+    }
+}
