@@ -10,10 +10,12 @@
 //! - `worker`: the turn
 //! - `connection`, `head`: the sockets of clients and their requests
 //! - `publisher`: the unix feed
+//! - `bridge`: the thread of what has a good tokio client only: remote judges, brokers
 //! - `admin`: health and metrics
 //! - `clock`: the time
 
 mod admin;
+mod bridge;
 mod clock;
 mod connection;
 pub mod handoff;
@@ -26,6 +28,7 @@ mod worker;
 
 pub use self::clock::now;
 
+use self::bridge::Bridge;
 use self::connection::{Listener, Sockets};
 use self::handoff::{Mailbox, Parcel};
 use self::runtime::{AnyRuntime, Driver};
@@ -34,6 +37,7 @@ use self::worker::Worker;
 use crate::api::Status;
 use crate::dialect::{Kind, Settings};
 use crate::feed::unix;
+use crate::frame::Publication;
 use crate::metrics::Metrics;
 use crate::shard::{Limits, Shard};
 use crate::wheel::TICK_MS;
@@ -106,6 +110,8 @@ pub struct Daemon {
 /// What all threads see.
 struct Shared {
     mailboxes: Arc<[Mailbox]>,
+    bridge: Bridge,
+    /// One set per shard, and the bridge's.
     metrics: Vec<Arc<Metrics>>,
     connections: Arc<AtomicUsize>,
     ready: AtomicBool,
@@ -116,6 +122,27 @@ struct Shared {
 }
 
 impl Shared {
+    /// Whether every shard takes more publications.
+    fn all_have_room(&self) -> bool {
+        self.mailboxes.iter().all(Mailbox::has_room)
+    }
+
+    /// Hands publications to every shard in the same order, waking all but the one that calls.
+    fn hand_out(&self, publications: Vec<Publication>, caller: Option<usize>) {
+        let publications: Vec<Arc<Publication>> = publications.into_iter().map(Arc::new).collect();
+        if publications.is_empty() {
+            return;
+        }
+        let parcels = || publications.iter().map(|publication| Parcel::Publication(Arc::clone(publication)));
+        for (number, mailbox) in self.mailboxes.iter().enumerate() {
+            if Some(number) == caller {
+                mailbox.post_quietly(parcels());
+            } else {
+                mailbox.post(parcels());
+            }
+        }
+    }
+
     fn status(&self) -> Status {
         Status {
             shards: self.metrics.clone(),
@@ -162,7 +189,8 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let mailboxes = (0..plan.shards).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
     let shared = Arc::new(Shared {
         mailboxes: mailboxes.into(),
-        metrics: (0..plan.shards).map(|_| Arc::default()).collect(),
+        bridge: Bridge::default(),
+        metrics: (0..=plan.shards).map(|_| Arc::default()).collect(),
         connections: Arc::default(),
         ready: AtomicBool::new(false),
         draining: AtomicBool::new(false),

@@ -119,18 +119,21 @@ pub enum End {
     Violation,
     /// A limit of the daemon.
     Limit,
+    /// The feed of its dialect was lost.
+    Outage,
     /// The daemon stopped.
     Drain,
 }
 
 impl End {
     /// All, with the names that metrics use.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::Dialect, "dialect"),
         (Self::Slow, "slow"),
         (Self::Unanswered, "unanswered"),
         (Self::Violation, "violation"),
         (Self::Limit, "limit"),
+        (Self::Outage, "outage"),
         (Self::Drain, "drain"),
     ];
 }

@@ -8,10 +8,13 @@
 //! session deliver one copy), the dialect's exact filter, and a step in the outbox; the connection is put on
 //! the dirty list once a turn, whatever it gets.
 
+mod asking;
 mod session;
 
+pub use self::asking::{Answer, Question, Ticket};
 pub use self::session::Limits;
 
+use self::asking::Outage;
 use self::session::{Phase, Session};
 use crate::dialect::{Action, Actions, Admission, Context, Input, Kind, Settings, Upgrade};
 use crate::event::Parser;
@@ -19,7 +22,6 @@ use crate::frame::{self, Draft, Publication};
 use crate::message::{Received, Violation};
 use crate::metrics::{End, Handshake, Metrics, Origin, Outcome};
 use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
-use crate::token::Verdict;
 use crate::trie::Trie;
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, Wheel, ticks};
 use slab::Slab;
@@ -61,6 +63,10 @@ pub struct Shard {
     limits: Limits,
     metrics: Arc<Metrics>,
     published: Vec<Publication>,
+    questions: Vec<Question>,
+    /// The last number that was given to a question.
+    asked: u32,
+    outages: [Option<Outage>; Kind::ALL.len()],
     events: Vec<Event>,
     latencies: Vec<u64>,
     due: Vec<u32>,
@@ -96,6 +102,9 @@ impl Shard {
             limits,
             metrics,
             published: Vec::new(),
+            questions: Vec::new(),
+            asked: 0,
+            outages: [None; Kind::ALL.len()],
             events: Vec::new(),
             latencies: Vec::new(),
             due: Vec::new(),
@@ -135,6 +144,7 @@ impl Shard {
             misses_max: 0,
             phase: Phase::Head,
             dirty: false,
+            asked: 0,
         }) as Id;
         self.wheel.schedule(id, deadline);
         self.metrics.connections.set(self.sessions.len() as u64);
@@ -204,6 +214,7 @@ impl Shard {
         session.phase = Phase::Opening;
         session.deadline = NEVER;
         self.perform(id, now);
+        self.tell_of_outage(id, now);
         true
     }
 
@@ -312,10 +323,10 @@ impl Shard {
         std::mem::take(&mut self.published)
     }
 
-    /// Whether clients have published since then.
+    /// Whether something that clients have caused waits for room elsewhere: publications or questions.
     #[must_use]
-    pub fn has_published(&self) -> bool {
-        !self.published.is_empty()
+    pub fn holds_back(&self) -> bool {
+        !self.published.is_empty() || !self.questions.is_empty()
     }
 
     /// Does what the time asks for.
@@ -444,7 +455,7 @@ impl Shard {
                     self.trie.remove(actions.get(prefix), actions.get(facet), id);
                 }
                 Action::Publish(_) => {}
-                Action::Verify(token) => verdict = Some(self.judge(id, actions.get(token), now)),
+                Action::Verify(token) => verdict = self.judge(id, actions.get(token), now),
                 Action::Deadline(at_ns) => {
                     let tick = Tick::try_from(at_ns.div_ceil(TICK_MS * 1_000_000)).unwrap_or(NEVER);
                     self.sessions[id as usize].deadline = tick;
@@ -477,16 +488,6 @@ impl Shard {
         if let Some(response) = session.response.take() {
             self.metrics.handshakes[Handshake::Accepted as usize].add(1);
             self.queue(id, &response, now);
-        }
-    }
-
-    fn judge(&self, id: Id, token: &[u8], now: Now) -> Verdict {
-        let settings = &self.shared.settings;
-        let judge =
-            self.sessions[id as usize].dialect.as_ref().and_then(|dialect| dialect.kind().judge(settings));
-        match (judge, std::str::from_utf8(token)) {
-            (Some(judge), Ok(token)) => judge.judge(token, now.unix_ms),
-            _ => Verdict::Refused(crate::token::Refusal::Malformed),
         }
     }
 
@@ -562,6 +563,7 @@ impl Shard {
     /// Lets the dialect give back what it holds.
     fn leave(&mut self, id: Id, now: Now) {
         let Some(mut dialect) = self.sessions[id as usize].dialect.take() else { return };
+        self.forget(id);
         self.metrics.sessions[dialect.kind() as usize].sub(1);
         let Shared { settings, parser, draft, .. } = &mut self.shared;
         let mut actions = Actions::default();

@@ -148,7 +148,7 @@ impl From<Result<Grant, Refusal>> for Verdict {
     }
 }
 
-/// Why a token is refused. Always the client's fault, or its issuer's; the text is fit for a log, as it has
+/// Why a token is refused. Nearly always the client's fault, or its issuer's; the text is fit for a log, as it has
 /// no part of the token in it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, thiserror::Error)]
 pub enum Refusal {
@@ -188,6 +188,9 @@ pub enum Refusal {
     /// Not one of the static tokens.
     #[error("the token is not one of the configured tokens")]
     UnknownToken,
+    /// The remote judge does not answer, or not in a way that can be understood. Not the client's fault.
+    #[error("the judge of tokens cannot be asked")]
+    Unavailable,
 }
 
 /// Whoever decides what a token grants. It is `Send + Sync` and never changes: after a reload, build another.

@@ -118,7 +118,7 @@ impl Sockets {
                 self.interest(token as Id, EventFlags::empty());
                 shard.writable(token as Id);
             }
-            if token < LISTENERS && flags != EventFlags::OUT && (has_room || !shard.has_published()) {
+            if token < LISTENERS && flags != EventFlags::OUT && (has_room || !shard.holds_back()) {
                 self.read(token as Id, shard, now);
             }
             woken |= token == WAKE;
@@ -132,7 +132,7 @@ impl Sockets {
             }
         }
         self.ready = ready;
-        (count == Ok(EVENTS_MAX) && (has_room || !shard.has_published()), woken)
+        (count == Ok(EVENTS_MAX) && (has_room || !shard.holds_back()), woken)
     }
 
     fn accept(&mut self, index: usize, shard: &mut Shard, now: Now) {

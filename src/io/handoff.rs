@@ -4,9 +4,9 @@
 //! Whether the reader sleeps is part of what the mutex guards, so there is no moment in which a parcel is
 //! posted and nobody is woken. The lock is held for a push or a swap of two vectors, never for work.
 
-use crate::dialect::Settings;
+use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
-use crate::shard::Limits;
+use crate::shard::{Answer, Limits, Ticket};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::io;
@@ -25,6 +25,10 @@ pub enum Parcel {
     Publication(Arc<Publication>),
     /// New settings.
     Configure(Arc<Settings>, Limits),
+    /// What a remote judge says.
+    Answer(Ticket, Answer),
+    /// A dialect's feed is lost: its sessions end with this code and reason until it is back.
+    Outage(Kind, Option<(u16, &'static str)>),
     /// Close every session; end when all are gone.
     Close,
 }

@@ -6,7 +6,7 @@
 use super::Shared;
 use super::clock;
 use super::connection::Sockets;
-use super::handoff::{Mailbox, Parcel};
+use super::handoff::Parcel;
 use crate::frame::Publication;
 use crate::shard::Shard;
 use crate::wheel::{Now, Tick};
@@ -63,34 +63,32 @@ impl Worker {
 
     /// Whether every shard takes more publications.
     pub(super) fn all_have_room(&self) -> bool {
-        self.shared.mailboxes.iter().all(Mailbox::has_room)
+        self.shared.all_have_room()
     }
 
     /// Hands publications to every shard in the same order. This shard's own part waits for its next turn.
     pub(super) fn hand_out(&self, publications: Vec<Publication>) {
-        let publications: Vec<Arc<Publication>> = publications.into_iter().map(Arc::new).collect();
-        if publications.is_empty() {
-            return;
-        }
-        let parcels = || publications.iter().map(|publication| Parcel::Publication(Arc::clone(publication)));
-        for (number, mailbox) in self.shared.mailboxes.iter().enumerate() {
-            if number == self.number {
-                mailbox.post_quietly(parcels());
-            } else {
-                mailbox.post(parcels());
-            }
-        }
+        self.shared.hand_out(publications, Some(self.number));
     }
 
-    /// Whether something that a client has published waits for room in some shard. Until then nothing more
-    /// is read from this shard's clients, so nothing of theirs is dropped and nothing grows.
+    /// Whether something that a client has caused waits for room in some shard or at the judges. Until then
+    /// nothing more is read from this shard's clients, so nothing of theirs is dropped and nothing grows.
     pub(super) fn holds_back(&self) -> bool {
-        self.shard.has_published()
+        self.shard.holds_back()
     }
 
-    fn hand_out_published(&mut self) {
-        let published = self.shard.take_published();
-        self.hand_out(published);
+    /// Hands on what clients have published and asked, as far as there is room; returns whether there was.
+    fn hand_on(&mut self) -> bool {
+        let judges_have_room = self.shared.bridge.has_room();
+        if judges_have_room {
+            self.shared.ask(self.number, self.shard.take_questions());
+        }
+        let shards_have_room = self.all_have_room();
+        if shards_have_room {
+            let published = self.shard.take_published();
+            self.hand_out(published);
+        }
+        judges_have_room && shards_have_room
     }
 
     /// One turn. Returns whether there is more to do at once.
@@ -102,21 +100,18 @@ impl Worker {
             self.sockets.stop_accepting();
         }
         let delivered = self.deliver(now);
-        let has_room = self.all_have_room();
-        if has_room {
-            self.hand_out_published();
-        }
+        let has_room = self.hand_on();
         let (more, woken) = self.sockets.poll(&mut self.shard, has_room, now);
         if woken {
             self.shared.mailboxes[self.number].hush();
-        }
-        if has_room {
-            self.hand_out_published();
         }
         if now.tick() != self.ticked {
             self.ticked = now.tick();
             self.shard.tick(now);
             self.sockets.tick(now);
+        }
+        if has_room {
+            self.hand_on();
         }
         self.flush(now, delivered);
         more || !self.waiting.is_empty()
@@ -149,6 +144,8 @@ impl Worker {
                     self.shard.deliver(&publication, now);
                 }
                 Parcel::Configure(settings, limits) => self.shard.configure(settings, limits),
+                Parcel::Answer(ticket, answer) => self.shard.answer(ticket, answer, now),
+                Parcel::Outage(kind, outage) => self.shard.outage(kind, outage, now),
                 Parcel::Close => {
                     self.closing = true;
                     self.shard.drain(now);

@@ -76,4 +76,6 @@ pub(super) struct Session {
     pub(super) misses_max: u8,
     pub(super) phase: Phase,
     pub(super) dirty: bool,
+    /// The number of the question whose answer counts; 0 when there is none.
+    pub(super) asked: u32,
 }

@@ -17,7 +17,7 @@ mod network;
 use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
-use fanfare::metrics::{Handshake, Metrics};
+use fanfare::metrics::{End, Handshake, Metrics};
 use fanfare::shard::{Event, Id, Limits, Shard};
 use fanfare::token::Judge;
 use fanfare::wheel::Now;
@@ -413,14 +413,13 @@ fn simulate(shards: usize) {
     for _ in 0..STEPS * if long { 10 } else { 1 } {
         world.step();
     }
-    let ends: Vec<[u64; 6]> = world.nodes.iter().map(|node| node.tally.ends).collect();
+    let ends: Vec<[u64; End::ALL.len()]> = world.nodes.iter().map(|node| node.tally.ends).collect();
     let deliveries: Vec<u64> = world.nodes.iter().map(|node| node.tally.deliveries).collect();
     let seconds = world.now.unix_ms / 1000 - START_S;
     println!("{} events in {seconds} s, deliveries {deliveries:?}, ends {ends:?}", world.fed);
-    assert!(
-        deliveries.iter().all(|count| *count > 1000)
-            && ends.iter().all(|ends| ends[..4].iter().all(|count| *count > 0))
-    );
+    // Of the rarer ends a shard may by chance have seen none.
+    let of_all = |end: usize| ends.iter().map(|ends| ends[end]).sum::<u64>();
+    assert!(deliveries.iter().all(|count| *count > 1000) && (0..4).all(|end| of_all(end) > 0));
     world.end();
 }
 
