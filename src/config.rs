@@ -181,6 +181,16 @@ pub const KEYS: &[&str] = &[
     "personium.token.jwt.jwks_file",
     "personium.token.jwt.leeway_s",
     "personium.token.static.file",
+    "personium.token.introspection.url",
+    "personium.token.introspection.client_id",
+    "personium.token.introspection.client_secret",
+    "personium.token.introspection.client_secret_file",
+    "personium.token.introspection.recheck_s",
+    "personium.token.introspection.timeout_ms",
+    "personium.token.introspection.concurrency_max",
+    "personium.token.introspection.cache_s",
+    "personium.token.introspection.grace_s",
+    "personium.token.introspection.ca_file",
 ];
 
 /// Why a configuration was not read.
@@ -272,7 +282,7 @@ impl Config {
             && !self.personium.anonymous
         {
             problems.push(
-                "[personium]: no token judge: add token = { jwt = { … } } or token = { static = { … } }, or \
+                "[personium]: no token judge: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, or \
                  anonymous = true where everybody may read"
                     .into(),
             );
@@ -505,6 +515,8 @@ mod tests {
         assert!(problems(listen).contains("did you mean \"personium-event\"?"));
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-event\"]\n";
         assert!(problems(listen).contains("no token judge"));
+        let url = "[personium]\ntoken = { introspection = { url = 'issuer.example' } }";
+        assert!(problems(&format!("{listen}{url}")).contains("[personium] token: url begins with neither"));
         assert!(problems(&format!("{MINIMAL}[feed.unix]\nmode = \"0999\"")).contains("in octal"));
         let twice = problems(&format!("{MINIMAL}[admin]\naddress = \"127.0.0.1:8080\""));
         assert!(twice.contains("127.0.0.1:8080 stands in two"), "{twice}");
