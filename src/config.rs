@@ -182,6 +182,16 @@ pub const KEYS: &[&str] = &[
     "personium.token.jwt.jwks_file",
     "personium.token.jwt.leeway_s",
     "personium.token.static.file",
+    "personium.token.introspection.url",
+    "personium.token.introspection.client_id",
+    "personium.token.introspection.client_secret",
+    "personium.token.introspection.client_secret_file",
+    "personium.token.introspection.recheck_s",
+    "personium.token.introspection.timeout_ms",
+    "personium.token.introspection.concurrency_max",
+    "personium.token.introspection.cache_s",
+    "personium.token.introspection.grace_s",
+    "personium.token.introspection.ca_file",
 ];
 
 /// Why a configuration was not read.
@@ -323,7 +333,7 @@ impl Config {
         let is_spoken = spoken.contains(&Kind::PersoniumEvent) || spoken.contains(&Kind::PersoniumTopic);
         if is_spoken && personium.token.is_none() && !personium.anonymous {
             problems.push(
-                "[personium]: no token judge: add token = { jwt = { … } } or token = { static = { … } }, or \
+                "[personium]: no token judge: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, or \
                  anonymous = true where everybody may read"
                     .into(),
             );
@@ -534,6 +544,8 @@ mod tests {
         let topics = |glob| format!("{MINIMAL}topics = [\"c/b/*\", \"{glob}\"]");
         assert_eq!(problems(&topics("c/*/*.topic.*")), "");
         assert!(problems(&topics("c/*")).contains("[personium] topics: \"c/*\" matches no topic"));
+        let url = "[personium]\ntoken = { introspection = { url = 'issuer.example' } }";
+        assert!(problems(&format!("{listen}{url}")).contains("[personium] token: url begins with neither"));
         assert!(problems(&format!("{MINIMAL}[feed.unix]\nmode = \"0999\"")).contains("in octal"));
         let twice = problems(&format!("{MINIMAL}[admin]\naddress = \"127.0.0.1:8080\""));
         assert!(twice.contains("127.0.0.1:8080 stands in two"), "{twice}");

@@ -10,7 +10,7 @@
 //! - `worker`: the turn
 //! - `connection`, `head`: the sockets of clients and their requests
 //! - `publisher`: the unix feed
-//! - `bridge`: the thread of what has a good tokio client only: remote judges, brokers
+//! - `bridge`: the thread of what has a good tokio client only: remote judges
 //! - `admin`: health and metrics
 //! - `clock`: the time
 
@@ -199,6 +199,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let mut spoken: Vec<Kind> = plan.listen.iter().flat_map(|(_, kinds)| kinds.iter().copied()).collect();
     spoken.sort_unstable();
     spoken.dedup();
+    bridge::configure(&shared, &plan.settings)?;
     let (report, reports) = mpsc::channel();
     let mut admin = admin;
     let mut threads = Vec::new();
@@ -230,12 +231,17 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
 }
 
 impl Daemon {
-    /// Gives the shards new settings; connections stay.
-    pub fn configure(&self, settings: &Arc<Settings>, limits: Limits) {
+    /// Gives the shards and the bridge new settings; connections stay.
+    ///
+    /// # Errors
+    /// When a remote judge of theirs cannot be asked from here; then everything stays as it was.
+    pub fn configure(&self, settings: &Arc<Settings>, limits: Limits) -> io::Result<()> {
+        bridge::configure(&self.shared, settings)?;
         let limits = limits.of_one_in(self.threads.len());
         for mailbox in self.shared.mailboxes.iter() {
             mailbox.post([Parcel::Configure(Arc::clone(settings), limits)].into_iter());
         }
+        Ok(())
     }
 
     /// The state that health and metrics tell.
@@ -265,6 +271,7 @@ impl Daemon {
             self.shared.hurrying.store(start.elapsed() > drain / 2, Relaxed);
             std::thread::sleep(pause);
         }
+        self.shared.bridge.stop();
         self.threads.iter().all(JoinHandle::is_finished)
     }
 }

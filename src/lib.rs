@@ -26,6 +26,7 @@
 //!
 //! - [`api`]: refusals, health, metrics
 //! - [`shard`]: sessions, their subscriptions, timers and outboxes
+//! - [`docket`]: what is asked of a remote judge, and asked again
 //!
 //! The world:
 //!
@@ -50,6 +51,7 @@ pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod dialect;
+pub mod docket;
 pub mod event;
 pub mod feed;
 pub mod frame;

@@ -138,7 +138,34 @@ impl End {
     ];
 }
 
-/// The counters of one shard.
+/// How a question about a token, for a remote judge, was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ruling {
+    /// The judge granted it.
+    Granted,
+    /// The judge refused it.
+    Refused,
+    /// The judge could not be asked, or not be understood.
+    Unavailable,
+    /// By what the judge had said a moment before.
+    Cached,
+    /// Not at all: the client had gone, or had sent another token.
+    Forgotten,
+}
+
+impl Ruling {
+    /// All, with the names that metrics use.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Granted, "granted"),
+        (Self::Refused, "refused"),
+        (Self::Unavailable, "unavailable"),
+        (Self::Cached, "cached"),
+        (Self::Forgotten, "forgotten"),
+    ];
+}
+
+/// The counters of one shard, or of the bridge.
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// Open sockets, whatever their state.
@@ -175,6 +202,20 @@ pub struct Metrics {
     pub latency: [Number; LATENCY_BOUNDS_US.len() + 1],
     /// Sum of the latencies in nanoseconds.
     pub latency_sum_ns: Number,
+    /// Questions about tokens, by how they were answered.
+    pub judge_rulings: [Number; Ruling::ALL.len()],
+    /// Requests to remote judges.
+    pub judge_requests: Number,
+    /// Those of them that were not answered, or not in a way that can be understood.
+    pub judge_failures: Number,
+    /// Requests under way.
+    pub judge_requests_in_flight: Number,
+    /// Sessions that wait for an answer or live on a grant.
+    pub judge_askers: Number,
+    /// Tokens that are asked about from time to time.
+    pub judge_tokens_watched: Number,
+    /// Sessions whose grant was taken back.
+    pub judge_revocations: Number,
 }
 
 impl Metrics {

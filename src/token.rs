@@ -4,7 +4,8 @@
 //! files reads the one it names ([`TokenSettings::file`]); [`Judge::new`] turns both into a judge, or says
 //! what to change; [`Judge::judge`] turns the text a client sent into a [`Verdict`]. Every judge gives the
 //! same [`Grant`]: a set of claims and the moment they end, so that a dialect asks "which topics" and "until
-//! when" without knowing whether a signature or a list answered.
+//! when" without knowing whether a signature, a list or another service answered. Such a service is a
+//! [`Remote`]: [`Judge::judge`] says [`Verdict::Ask`] then, and whoever may touch the network asks.
 //!
 //! What a claim means is not known here: `aud`, `iss` and `scope` are compared where the cell, hub or channel
 //! is known.
@@ -14,24 +15,34 @@
 //! `kid` is compared with the names of keys that are already here, and `jku`, `x5u` and `jwk` are not read.
 //! No `Debug` or `Display` of this module shows a token, a secret or the value of a claim.
 
+mod endpoint;
 mod fixed;
+mod introspection;
 mod jwks;
 mod jwt;
 mod key;
 mod mint;
+mod moment;
+mod remote;
 mod settings;
+mod wazo_auth;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
+pub use endpoint::UrlError;
 pub use fixed::{EntryProblem, Static, StaticError};
+pub use introspection::IntrospectionSettings;
 pub use jwks::JwksError;
 pub use jwt::Jwt;
 pub use key::KeyError;
 pub use mint::{MintError, mint};
+pub use remote::{ANSWER_BYTES_MAX, Finding, Inquiry, Remote, Timing};
 pub use settings::{JwtSettings, StaticSettings, TokenSettings};
+pub use wazo_auth::WazoAuthSettings;
 
 /// Longest token that is looked at, in bytes. Longer ones are refused before anything is decoded. Servers
 /// commonly allow 8 KiB of request headers in all, so a token that arrived in one is well below this.
@@ -155,8 +166,9 @@ pub enum Refusal {
     /// Longer than [`TOKEN_BYTES_MAX`].
     #[error("the token is longer than {TOKEN_BYTES_MAX} bytes")]
     TooLong,
-    /// Not three parts of base64url, or a part is not the JSON object it has to be.
-    #[error("the token is not a well-formed JWT")]
+    /// Not three parts of base64url, or a part is not the JSON object it has to be; for a remote judge, nothing
+    /// that it could ever have issued.
+    #[error("the token is not well formed")]
     Malformed,
     /// `alg` is not one of the configured algorithms (`none` never is).
     #[error("the token names an algorithm that is not configured")]
@@ -188,6 +200,12 @@ pub enum Refusal {
     /// Not one of the static tokens.
     #[error("the token is not one of the configured tokens")]
     UnknownToken,
+    /// A remote judge says so.
+    #[error("the judge says that the token is not good")]
+    Inactive,
+    /// A remote judge calls the token good and does not tell what a grant needs.
+    #[error("the judge's answer lacks what a grant needs")]
+    Incomplete,
     /// The remote judge does not answer, or not in a way that can be understood. Not the client's fault.
     #[error("the judge of tokens cannot be asked")]
     Unavailable,
@@ -200,6 +218,8 @@ pub enum Judge {
     Jwt(Jwt),
     /// Looks the token up in a list.
     Static(Static),
+    /// Has to be asked.
+    Remote(Arc<Remote>),
 }
 
 impl Judge {
@@ -227,6 +247,30 @@ impl Judge {
                 let list = material.ok_or(JudgeError::MaterialMissing)?;
                 Ok(Self::Static(Static::new(list)?))
             }
+            TokenSettings::Introspection(introspection) => {
+                Ok(Self::Remote(Arc::new(Remote::introspection(introspection, material)?)))
+            }
+            TokenSettings::WazoAuth(wazo_auth) => Ok(Self::Remote(Arc::new(Remote::wazo_auth(wazo_auth)?))),
+        }
+    }
+
+    /// The same judge, only that a remote one has to be vouched for by an authority in `pem`, the content of
+    /// [`TokenSettings::ca_file`].
+    ///
+    /// # Errors
+    /// When there is no certificate of an authority in it.
+    pub fn trusting(self, pem: &[u8]) -> Result<Self, JudgeError> {
+        match self {
+            Self::Remote(remote) => Ok(Self::Remote(Arc::new(remote.trusting(pem)?))),
+            local => Ok(local),
+        }
+    }
+
+    /// The judge if it is one that has to be asked.
+    pub fn remote(&self) -> Option<&Arc<Remote>> {
+        match self {
+            Self::Remote(remote) => Some(remote),
+            Self::Jwt(_) | Self::Static(_) => None,
         }
     }
 
@@ -239,6 +283,7 @@ impl Judge {
         match self {
             Self::Jwt(jwt) => jwt.judge(token, now_ms).into(),
             Self::Static(list) => list.judge(token, now_ms).into(),
+            Self::Remote(_) => Remote::refuse(token).map_or(Verdict::Ask, Verdict::Refused),
         }
     }
 }
@@ -267,6 +312,32 @@ pub enum JudgeError {
     /// The settings name a file whose content was not given.
     #[error("the file the settings name was not read")]
     MaterialMissing,
+    /// The URL of a remote judge does not do.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// A name without a secret, or a secret without a name, or two secrets.
+    #[error("client_id goes with exactly one of client_secret and client_secret_file")]
+    ClientCredentials,
+    /// The file of the client's secret.
+    #[error("the file of the client's secret is not one line of UTF-8 text")]
+    SecretText,
+    /// The file of authorities.
+    #[error(
+        "ca_file is not PEM with the certificates of authorities; each begins with -----BEGIN CERTIFICATE-----"
+    )]
+    Authorities,
+    /// A number outside of its bounds.
+    #[error("{key} is {value}; write {min} to {max}")]
+    Range {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least that is allowed.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
     /// The secret or the PEM file does not do.
     #[error(transparent)]
     Key(#[from] KeyError),

@@ -8,14 +8,22 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 6] = [
+const EXAMPLES: [&str; 11] = [
     "feed.unix.group",
     "personium.topics",
     "personium.token.jwt.secret",
     "personium.token.jwt.public_key_file",
     "personium.token.jwt.jwks_file",
     "personium.token.static.file",
+    "personium.token.introspection.url",
+    "personium.token.introspection.client_id",
+    "personium.token.introspection.client_secret",
+    "personium.token.introspection.client_secret_file",
+    "personium.token.introspection.ca_file",
 ];
+
+/// The tables that stand behind `#`, each to take the place of `[personium.token.jwt]`.
+const OTHER_JUDGES: [&str; 2] = ["introspection", "static"];
 
 /// One `key = value` of the sample.
 struct Entry {
@@ -65,7 +73,10 @@ fn every_key_stands_in_the_sample_once_and_no_other() {
 #[test]
 fn a_key_behind_a_hash_shows_its_default() {
     let as_shipped = format!("{:?}", read(SAMPLE));
-    for entry in entries().iter().filter(|entry| entry.commented) {
+    let of_another_judge = |entry: &Entry| {
+        OTHER_JUDGES.iter().any(|name| entry.key.starts_with(&format!("personium.token.{name}.")))
+    };
+    for entry in entries().iter().filter(|entry| entry.commented && !of_another_judge(entry)) {
         let with: Vec<&str> = SAMPLE
             .lines()
             .enumerate()
@@ -73,18 +84,34 @@ fn a_key_behind_a_hash_shows_its_default() {
             .collect();
         if !EXAMPLES.contains(&entry.key.as_str()) {
             assert_eq!(format!("{:?}", read(&with.join("\n"))), as_shipped, "{}", entry.key);
-        } else if entry.key != "personium.token.static.file" {
+        } else {
             read(&with.join("\n"));
         }
     }
 }
 
 #[test]
-fn the_list_of_tokens_in_the_sample_can_take_the_place_of_the_others() {
+fn each_other_judge_of_the_sample_can_take_the_place_of_the_first() {
     let (before, _) = SAMPLE.split_once("[personium.token.jwt]").unwrap();
-    let (_, list) = SAMPLE.split_once("#[personium.token.static]\n#").unwrap();
-    let config = read(&format!("{before}[personium.token.static]\n{list}"));
-    assert_eq!(config.problems(), Vec::<String>::new());
+    for name in OTHER_JUDGES {
+        let header = format!("#[personium.token.{name}]\n");
+        let (_, rest) = SAMPLE.split_once(&header).unwrap();
+        let block = rest.split("\n\n").next().unwrap();
+        // One of two ways to give the secret.
+        let lines = block.lines().filter_map(|line| line.strip_prefix('#'));
+        let lines: Vec<&str> =
+            lines.filter(|line| !line.starts_with(' ') && !line.starts_with("client_secret =")).collect();
+        let with = |lines: &[&str]| read(&format!("{before}{}{}", &header[1..], lines.join("\n")));
+        let whole = with(&lines);
+        assert_eq!(whole.problems(), Vec::<String>::new());
+        for (place, line) in lines.iter().enumerate() {
+            let key = format!("personium.token.{name}.{}", line.split(" = ").next().unwrap());
+            if KEYS.contains(&&*key) && !EXAMPLES.contains(&&*key) {
+                let without = [&lines[..place], &lines[place + 1..]].concat();
+                assert_eq!(format!("{:?}", with(&without)), format!("{whole:?}"), "{key}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::Status;
 use crate::dialect::Kind;
-use crate::metrics::{End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome};
+use crate::metrics::{End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -120,6 +120,33 @@ impl Snapshot {
         )
     }
 
+    fn judges(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
+        let rulings = Ruling::ALL
+            .map(|(ruling, name)| (vec![("outcome", name)], self.sum(|m| &m.judge_rulings[ruling as usize])));
+        let about = "Questions of sessions for remote judges, by outcome";
+        family(out, counter, None, "judge_questions", about, rulings.into())?;
+        let about = "Requests to remote judges";
+        family(out, counter, None, "judge_requests", about, self.one(|m| &m.judge_requests))?;
+        let about = "Requests to remote judges without an answer that can be understood";
+        family(out, counter, None, "judge_failures", about, self.one(|m| &m.judge_failures))?;
+        let about = "Requests to remote judges under way";
+        family(
+            out,
+            gauge,
+            None,
+            "judge_requests_in_flight",
+            about,
+            self.one(|m| &m.judge_requests_in_flight),
+        )?;
+        let about = "Sessions that wait for a remote judge or live on its grant";
+        family(out, gauge, None, "judge_sessions", about, self.one(|m| &m.judge_askers))?;
+        let about = "Tokens that remote judges are asked about from time to time";
+        family(out, gauge, None, "judge_tokens_watched", about, self.one(|m| &m.judge_tokens_watched))?;
+        let about = "Sessions whose grant a remote judge has taken back";
+        family(out, counter, None, "judge_revocations", about, self.one(|m| &m.judge_revocations))
+    }
+
     fn latency(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let bounds = LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::MAX]);
         let counts = (0..=LATENCY_BOUNDS_US.len()).map(|index| self.sum(|m| &m.latency[index]));
@@ -140,6 +167,7 @@ impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         self.gauges(&mut encoder)?;
         self.counters(&mut encoder)?;
+        self.judges(&mut encoder)?;
         self.latency(&mut encoder)
     }
 }

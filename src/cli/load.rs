@@ -59,11 +59,14 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
 fn judge(config: &Config) -> Result<Option<Judge>, String> {
     let Some(settings) = &config.personium.token else { return Ok(None) };
     settings.check().map_err(|error| format!("[personium] token: {error}"))?;
-    let material = match settings.file() {
-        None => None,
-        Some(path) => Some(paths::read_small(path, "[personium] token").map_err(|error| error.to_string())?),
-    };
-    Judge::new(settings, material.as_deref()).map(Some).map_err(|error| format!("[personium] token: {error}"))
+    let read = |path| paths::read_small(path, "[personium] token").map_err(|error| error.to_string());
+    let material = settings.file().map(read).transpose()?;
+    let authorities = settings.ca_file().map(read).transpose()?;
+    let judge = Judge::new(settings, material.as_deref()).and_then(|judge| match &authorities {
+        Some(pem) => judge.trusting(pem),
+        None => Ok(judge),
+    });
+    judge.map(Some).map_err(|error| format!("[personium] token: {error}"))
 }
 
 fn plan(config: Config, judge: Option<Judge>) -> Loaded {

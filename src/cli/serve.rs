@@ -2,6 +2,7 @@
 
 use super::load::{self, Loaded};
 use super::{CliError, logging, trial};
+use crate::dialect::Kind;
 use crate::io::runtime::Driver;
 use crate::io::{self, Daemon, Plan};
 use argh::FromArgs;
@@ -129,9 +130,11 @@ fn reload(path: &Path, daemon: &Daemon) {
         notify(&[NotifyState::Reloading, moment]);
     }
     let running = running(daemon);
-    let status = match load::file(path) {
-        Ok(Loaded { plan: Plan { settings, limits, .. }, .. }) => {
-            daemon.configure(&settings, limits);
+    let reloaded = load::file(path).and_then(|Loaded { plan: Plan { settings, limits, .. }, .. }| {
+        daemon.configure(&settings, limits).map_err(|error| CliError::new(error.to_string()))
+    });
+    let status = match reloaded {
+        Ok(()) => {
             tracing::info!(
                 "reloaded: keys and limits were read anew; listeners, threads and feeds need a restart"
             );
@@ -183,6 +186,11 @@ fn describe(plan: &Plan) -> String {
     match &plan.feed.path {
         Some(path) => lines += &format!("feed   {} with mode {}\n", path.display(), plan.feed.mode),
         None => lines += "feed   none (feed.unix.path)\n",
+    }
+    for (kind, remote) in
+        Kind::ALL.iter().filter_map(|kind| Some((kind, kind.judge(&plan.settings)?.remote()?)))
+    {
+        lines += &format!("tokens {}: {} asks {}\n", kind.name(), remote.protocol(), remote.host());
     }
     lines
 }

@@ -1,12 +1,12 @@
 //! The bridge: one thread with a tokio runtime, for what has a good tokio client only.
 //!
-//! It asks remote judges and listens to brokers. What it has to say to a shard goes through the shard's
-//! mailbox like everything else; what the shards ask waits in [`Bridge`] until the thread takes it. Nothing
-//! of it runs when nothing of it is configured.
+//! It asks remote judges. What it has to say to a shard goes through the shard's mailbox like everything else;
+//! what the shards ask, and what a reload brings, waits in [`Bridge`] until the thread takes it. Nothing of it
+//! runs when nothing of it is configured.
 
 mod judges;
 
-use self::judges::Judges;
+use self::judges::{Judges, Panel};
 use super::Shared;
 use super::handoff::Parcel;
 use crate::dialect::Settings;
@@ -15,28 +15,46 @@ use crate::token::{Refusal, Verdict};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use tokio::sync::Notify;
 
-/// Questions that wait for the bridge before the shards read no more from clients.
+/// Questions that wait for the bridge before the shards read no more from clients. It takes them all at once,
+/// so they wait only while the machine has no time for it.
 const QUESTIONS_MAX: usize = 10_000;
 
-/// The shards' end of the bridge.
+/// The other threads' end of the bridge.
 #[derive(Default)]
 pub(super) struct Bridge {
-    questions: Mutex<Vec<(usize, Question)>>,
-    asked: Notify,
+    inbox: Mutex<Inbox>,
+    posted: Notify,
     running: AtomicBool,
+}
+
+/// What the thread has not taken yet.
+#[derive(Default)]
+struct Inbox {
+    questions: Vec<(usize, Question)>,
+    panel: Option<Panel>,
+    over: bool,
 }
 
 impl Bridge {
     /// Whether shards may ask more.
     pub(super) fn has_room(&self) -> bool {
-        self.lock().len() < QUESTIONS_MAX
+        self.lock().questions.len() < QUESTIONS_MAX
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(usize, Question)>> {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ends the thread, which nobody waits for.
+    pub(super) fn stop(&self) {
+        self.post(|inbox| inbox.over = true);
+    }
+
+    fn post(&self, put: impl FnOnce(&mut Inbox)) {
+        put(&mut self.lock());
+        self.posted.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -47,8 +65,8 @@ impl Shared {
             return;
         }
         if self.bridge.running.load(Relaxed) {
-            self.bridge.lock().extend(questions.into_iter().map(|question| (shard, question)));
-            return self.bridge.asked.notify_one();
+            let questions = questions.into_iter().map(|question| (shard, question));
+            return self.bridge.post(|inbox| inbox.questions.extend(questions));
         }
         let refused = questions.into_iter().filter_map(|question| match question {
             Question::Judge(ticket, ..) => {
@@ -61,24 +79,53 @@ impl Shared {
     }
 }
 
-/// Starts the thread.
+/// Gives the bridge these settings, and starts it when they are the first that need it. The shards are to get
+/// them afterwards, so that nobody asks a judge that the bridge does not know.
 ///
 /// # Errors
-/// When the thread or its runtime cannot be had.
-pub(super) fn start(shared: &Arc<Shared>, settings: &Arc<Settings>) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (shared, settings) = (Arc::clone(shared), Arc::clone(settings));
-    shared.bridge.running.store(true, Relaxed);
-    std::thread::Builder::new().name("bridge".into()).spawn(move || runtime.block_on(run(&shared, settings)))
+/// When the thread cannot be had, or a judge cannot be asked over TLS for want of certificates.
+pub(super) fn configure(shared: &Arc<Shared>, settings: &Settings) -> io::Result<()> {
+    let panel = Panel::new(settings)?;
+    if shared.bridge.running.load(Relaxed) {
+        shared.bridge.post(|inbox| inbox.panel = Some(panel));
+    } else if !panel.is_empty() {
+        start(shared, panel)?;
+    }
+    Ok(())
 }
 
-async fn run(shared: &Arc<Shared>, settings: Arc<Settings>) {
-    let mut judges = Judges::new(Arc::clone(shared), settings);
+fn start(shared: &Arc<Shared>, panel: Panel) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let judges = Judges::new(Arc::clone(shared), panel);
+    let thread = std::thread::Builder::new().name("bridge".into());
+    let shared = Arc::clone(shared);
+    shared.bridge.running.store(true, Relaxed);
+    let thread = {
+        let shared = Arc::clone(&shared);
+        thread.spawn(move || {
+            runtime.block_on(run(&shared, judges));
+            // A host name that is being looked up is not waited for.
+            runtime.shutdown_background();
+        })
+    };
+    shared.bridge.running.store(thread.is_ok(), Relaxed);
+    thread.map(drop)
+}
+
+async fn run(shared: &Shared, mut judges: Judges) {
     loop {
-        shared.bridge.asked.notified().await;
-        let questions = std::mem::take(&mut *shared.bridge.lock());
-        for (shard, question) in questions {
-            judges.take(shard, question);
+        tokio::select! {
+            () = shared.bridge.posted.notified() => {
+                let inbox = std::mem::take(&mut *shared.bridge.lock());
+                if inbox.over {
+                    return;
+                }
+                if let Some(panel) = inbox.panel {
+                    judges.configure(panel);
+                }
+                judges.take(inbox.questions);
+            }
+            () = judges.step() => {}
         }
     }
 }

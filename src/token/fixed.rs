@@ -23,9 +23,8 @@ use std::fmt;
 use ahash::RandomState;
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq;
-use toml::value::{Datetime, Offset};
 
-use super::{Grant, NEVER_MS, Refusal, TOKEN_BYTES_MAX, UNIX_S_MAX};
+use super::{Grant, NEVER_MS, Refusal, TOKEN_BYTES_MAX, UNIX_S_MAX, moment};
 
 /// Most tokens of a list. Whoever needs more than a list can sensibly hold needs an issuer.
 const TOKENS_MAX: usize = 65_536;
@@ -143,31 +142,10 @@ fn json(value: toml::Value) -> Option<Value> {
 fn unix_s(written: &toml::Value) -> Option<u64> {
     let seconds = match written {
         toml::Value::Integer(seconds) => *seconds,
-        toml::Value::Datetime(time) => datetime_unix_s(time)?,
+        toml::Value::Datetime(time) => moment::unix_s(time, None)?,
         _ => return None,
     };
     u64::try_from(seconds).ok().filter(|seconds| *seconds <= UNIX_S_MAX)
-}
-
-/// `None` for a date without a time or without an offset from UTC, which is no moment.
-fn datetime_unix_s(written: &Datetime) -> Option<i64> {
-    let (date, time) = (written.date?, written.time?);
-    let offset_s = match written.offset? {
-        Offset::Z => 0,
-        Offset::Custom { minutes } => i64::from(minutes) * 60,
-    };
-    let days = days_from_epoch(i64::from(date.year), i64::from(date.month), i64::from(date.day));
-    let seconds_of_day =
-        i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + i64::from(time.second.unwrap_or(0));
-    Some(days * 86_400 + seconds_of_day - offset_s)
-}
-
-/// Days from 1970-01-01 in the Gregorian calendar, for years from 0 on. Years are counted from March, so that
-/// the leap day is the last of its year, as in Howard Hinnant's `days_from_civil`.
-fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
 }
 
 /// What is wrong with a list of tokens, and what to do about it. Tokens are counted from 1.

@@ -122,7 +122,7 @@ fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
 
 /// A NumericDate (RFC 7519 section 2) in milliseconds, a fraction of a second cut off. `None` for anything
 /// but a number from 0 to [`UNIX_S_MAX`].
-fn unix_ms(value: &Value) -> Option<u64> {
+pub(super) fn unix_ms(value: &Value) -> Option<u64> {
     let seconds = match value.as_u64() {
         Some(seconds) => seconds,
         None => {

@@ -1,7 +1,8 @@
 //! The `token` table of the configuration: which judge, and where its keys are.
 //!
-//! `token = { jwt = { algorithms = ["HS256"], secret_file = "/etc/fanfare/jwt.secret" } }` or
-//! `token = { static = { file = "/etc/fanfare/tokens.toml" } }`.
+//! `token = { jwt = { algorithms = ["HS256"], secret_file = "/etc/fanfare/jwt.secret" } }`,
+//! `token = { static = { file = "/etc/fanfare/tokens.toml" } }`, or a judge to be asked over HTTP:
+//! `token = { introspection = { url = "https://…" } }`, `token = { wazo_auth = { url = "https://…" } }`.
 //!
 //! Rules that span several settings are checked by [`TokenSettings::check`] and not while TOML is read: a
 //! TOML error quotes the line it is about, and that line may have the secret in it. This module does not
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::introspection::IntrospectionSettings;
+use super::wazo_auth::WazoAuthSettings;
 use super::{Algorithm, JudgeError};
 
 /// Longest leeway, in seconds: what RFC 7519 section 4.1.4 calls "a few minutes" at most, kept to one minute
@@ -26,6 +29,11 @@ pub enum TokenSettings {
     Jwt(JwtSettings),
     /// A file that lists the tokens, for development and tests.
     Static(StaticSettings),
+    /// The issuer, asked about each token (RFC 7662).
+    Introspection(IntrospectionSettings),
+    /// The token service of a Wazo PBX.
+    #[serde(rename = "wazo_auth")]
+    WazoAuth(WazoAuthSettings),
 }
 
 impl TokenSettings {
@@ -36,8 +44,19 @@ impl TokenSettings {
                 [&jwt.secret_file, &jwt.public_key_file, &jwt.jwks_file].into_iter().flatten().next()
             }
             Self::Static(list) => Some(&list.file),
+            Self::Introspection(introspection) => introspection.client_secret_file.as_ref(),
+            Self::WazoAuth(_) => None,
         }
         .map(PathBuf::as_path)
+    }
+
+    /// The file whose content [`Judge::trusting`](super::Judge::trusting) takes, if one is named.
+    pub fn ca_file(&self) -> Option<&Path> {
+        match self {
+            Self::Jwt(_) | Self::Static(_) => None,
+            Self::Introspection(introspection) => introspection.ca_file.as_deref(),
+            Self::WazoAuth(wazo_auth) => wazo_auth.ca_file.as_deref(),
+        }
     }
 
     /// Checks all that can be checked before the file is read. [`Judge::new`](super::Judge::new) does it too.
@@ -48,6 +67,8 @@ impl TokenSettings {
         match self {
             Self::Jwt(jwt) => jwt.check(),
             Self::Static(_) => Ok(()),
+            Self::Introspection(introspection) => introspection.check(),
+            Self::WazoAuth(wazo_auth) => wazo_auth.check(),
         }
     }
 }
@@ -88,7 +109,7 @@ impl JwtSettings {
     /// Where the keys come from, with the content of the file if it is one.
     pub(super) fn key_source<'a>(&'a self, material: Option<&'a [u8]>) -> Result<KeySource<'a>, JudgeError> {
         if let Some(secret) = &self.secret {
-            return Ok(KeySource::Secret(secret.0.as_bytes()));
+            return Ok(KeySource::Secret(secret.text().as_bytes()));
         }
         let material = material.ok_or(JudgeError::MaterialMissing)?;
         Ok(if self.secret_file.is_some() {
@@ -118,7 +139,13 @@ pub struct StaticSettings {
 /// A secret that stands in the configuration itself.
 #[derive(Clone, Deserialize, Eq, PartialEq)]
 #[serde(transparent)]
-struct Secret(String);
+pub(super) struct Secret(String);
+
+impl Secret {
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,8 @@
 //! What the token judges promise, seen from outside: data in, verdict out, time as an argument.
 //!
 //! Here: keys, helpers and what must never happen. `jwt`: keys and headers of tokens. `claims`: times and
-//! claims. `setup`: settings and key files that make no judge. `list`: static tokens.
+//! claims. `setup`: settings and key files that make no judge. `list`: static tokens. `remote`: judges that are
+//! asked over HTTP.
 
 // Helpers outside of `#[test]` functions may unwrap as the tests do.
 #![allow(clippy::unwrap_used)]
@@ -9,6 +10,7 @@
 mod claims;
 mod jwt;
 mod list;
+mod remote;
 mod setup;
 
 use base64::Engine;

@@ -2,10 +2,12 @@
 
 mod client;
 mod daemon;
+mod judge;
 mod publisher;
 
 pub(crate) use client::{Client, head, http};
 pub(crate) use daemon::{Daemon, Setup, command};
+pub(crate) use judge::Judge;
 pub(crate) use publisher::{Publisher, event};
 
 use fanfare::token::{Algorithm, mint};

@@ -13,6 +13,7 @@ mod driver;
 mod feed;
 mod frames;
 mod handshake;
+mod judges;
 mod limits;
 mod secrets;
 mod shards;

@@ -120,10 +120,22 @@ impl Client {
 
     /// Sends a token and subscribes to everything, in the classic spelling.
     pub(crate) fn follow(&mut self) {
-        let answer = self.ask(&format!("{{\"access_token\":\"{}\"}}", token()));
+        self.follow_with(&token());
+    }
+
+    /// The same with a token of one's own.
+    #[track_caller]
+    pub(crate) fn follow_with(&mut self, token: &str) {
+        self.show(token);
+        let answer = self.text();
         assert!(answer.contains("expires_in"), "{answer}");
         let answer = self.ask("{\"subscribe\":{\"Type\":\"*\",\"Object\":\"*\"}}");
         assert!(answer.contains("success"), "{answer}");
+    }
+
+    /// Sends a token.
+    pub(crate) fn show(&mut self, token: &str) {
+        self.say(&format!("{{\"access_token\":\"{token}\"}}"));
     }
 
     /// The next frame; `None` at the end of the connection.

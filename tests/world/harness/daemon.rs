@@ -60,6 +60,12 @@ impl Setup {
         self
     }
 
+    /// Lets tokens be judged by what this line of TOML says.
+    pub(crate) fn judged_by(self, token: &str) -> Self {
+        judged_by(&self.path("fanfare.toml"), token);
+        self
+    }
+
     /// Runs the daemon by another program, which has to become it.
     pub(crate) fn by(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(ToString::to_string).collect();
@@ -86,6 +92,13 @@ impl Setup {
         let command = self.command();
         Daemon::start(command, self)
     }
+}
+
+/// Replaces the judge in a file of [`Setup`].
+fn judged_by(file: &Path, token: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    let (before, _) = text.split_once("token = {").unwrap();
+    std::fs::write(file, format!("{before}token = {{ {token} }}\n")).unwrap();
 }
 
 /// A running daemon; killed when dropped.
@@ -197,6 +210,14 @@ impl Daemon {
     #[track_caller]
     pub(crate) fn await_metric(&self, name: &str, value: u64) {
         eventually(&format!("{name} is {value}"), || self.metric(name) == value);
+    }
+
+    /// Lets tokens be judged by what this line of TOML says, from now on.
+    pub(crate) fn reload_judged_by(&self, token: &str) {
+        judged_by(&self.path("fanfare.toml"), token);
+        let before = self.logged("reloaded").len();
+        self.signal(Signal::HUP);
+        self.await_log("reloaded", before + 1);
     }
 
     /// Sends a signal.

@@ -1,0 +1,94 @@
+//! Where a remote judge is asked: the `url` of its settings, taken apart and checked once.
+//!
+//! No text of this file quotes the URL: whoever put credentials into it would find them in a log.
+
+use http::Uri;
+use http::uri::{Authority, PathAndQuery, Scheme};
+
+/// Longest URL of a judge. With the longest token in its path, percent-encoded, it stays below the 64 KiB
+/// that a request's target can have.
+const URL_BYTES_MAX: usize = 2048;
+
+/// An `http` or `https` URL without credentials.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    scheme: Scheme,
+    authority: Authority,
+    path: String,
+    query: Option<String>,
+}
+
+impl Endpoint {
+    pub(super) fn new(url: &str) -> Result<Self, UrlError> {
+        if url.len() > URL_BYTES_MAX {
+            return Err(UrlError::TooLong);
+        }
+        let (scheme, rest) = url.split_once("://").ok_or(UrlError::Scheme)?;
+        if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            return Err(UrlError::Scheme);
+        }
+        if rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+            return Err(UrlError::Credentials);
+        }
+        let parts = url.parse::<Uri>().map_err(|_| UrlError::Unreadable)?.into_parts();
+        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+            return Err(UrlError::Unreadable);
+        };
+        let port_is_odd = authority.port_u16().is_none() && !authority.as_str().ends_with(authority.host());
+        if authority.host().is_empty() || port_is_odd || url.contains('#') || !url.is_ascii() {
+            return Err(UrlError::Unreadable);
+        }
+        let target = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Ok(Self {
+            scheme,
+            authority,
+            path: target.path().to_owned(),
+            query: target.query().map(str::to_owned),
+        })
+    }
+
+    /// Host and port, if one is written: all of the URL that may be shown.
+    pub(super) fn host(&self) -> &str {
+        self.authority.as_str()
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.scheme == Scheme::HTTPS
+    }
+
+    pub(super) fn has_query(&self) -> bool {
+        self.query.is_some()
+    }
+
+    /// The URL itself.
+    pub(super) fn uri(&self) -> String {
+        let query = self.query.as_ref().map_or(String::new(), |query| format!("?{query}"));
+        format!("{}://{}{}{query}", self.scheme, self.authority, self.path)
+    }
+
+    /// The URL of something below this one.
+    pub(super) fn below(&self, path_and_query: &str) -> String {
+        let path = self.path.trim_end_matches('/');
+        format!("{}://{}{path}{path_and_query}", self.scheme, self.authority)
+    }
+}
+
+/// What is wrong with a URL, and what to write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum UrlError {
+    /// Neither `http` nor `https`.
+    #[error("url begins with neither https:// nor http://; write it like \"https://auth.example:9497\"")]
+    Scheme,
+    /// `user:password@`.
+    #[error("url has credentials in it; give them by keys of their own, and secrets by a file")]
+    Credentials,
+    /// Not a URL.
+    #[error("url is not the ASCII form of a URL with a host and without a fragment (#)")]
+    Unreadable,
+    /// Longer than any that is needed.
+    #[error("url is longer than {URL_BYTES_MAX} bytes")]
+    TooLong,
+    /// A query where a path goes on.
+    #[error("url has a query (?); write the part before it, the rest is added")]
+    Query,
+}

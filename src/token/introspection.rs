@@ -1,0 +1,203 @@
+//! OAuth 2.0 Token Introspection (RFC 7662): the issuer itself is asked about each token.
+//!
+//! ```toml
+//! [personium.token.introspection]
+//! url = "https://cell.example/__introspect"
+//! client_id = "fanfare"
+//! client_secret_file = "/etc/fanfare/client.secret"
+//! roles = { "https://cell.example/__role/__/reader" = ["event-read"] }
+//! ```
+//!
+//! The members of the answer become the claims of the grant. An issuer that tells no `scope`, as Personium
+//! does not, tells the roles of the user as `p_roles`; `roles` says what each of them may. A role is compared
+//! as a whole: a name alone could be the role of a stranger's cell.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Request};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::endpoint::Endpoint;
+use super::jwt::unix_ms;
+use super::remote::{Finding, Timing, in_range};
+use super::settings::Secret;
+use super::{Grant, JudgeError, Refusal};
+
+/// `token.introspection`: where the issuer is asked, and as whom.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct IntrospectionSettings {
+    /// The introspection endpoint.
+    url: String,
+    /// The name by which the daemon shows itself to the issuer (HTTP Basic); without it nothing is shown.
+    client_id: Option<String>,
+    client_secret: Option<Secret>,
+    pub(super) client_secret_file: Option<PathBuf>,
+    /// What a role of `p_roles` may: words of a scope.
+    roles: BTreeMap<String, Vec<String>>,
+    /// Seconds after which a token that is in use is asked about again.
+    recheck_s: u64,
+    timeout_ms: u64,
+    concurrency_max: usize,
+    cache_s: u64,
+    grace_s: u64,
+    /// The authorities that may vouch for the issuer, in PEM, instead of the system's.
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+impl Default for IntrospectionSettings {
+    fn default() -> Self {
+        let Timing { timeout_ms, concurrency_max, cache_s, grace_s } = Timing::DEFAULT;
+        Self {
+            url: String::new(),
+            client_id: None,
+            client_secret: None,
+            client_secret_file: None,
+            roles: BTreeMap::new(),
+            recheck_s: 60,
+            timeout_ms,
+            concurrency_max,
+            cache_s,
+            grace_s,
+            ca_file: None,
+        }
+    }
+}
+
+impl IntrospectionSettings {
+    pub(super) fn check(&self) -> Result<(), JudgeError> {
+        Endpoint::new(&self.url)?;
+        let secrets =
+            usize::from(self.client_secret.is_some()) + usize::from(self.client_secret_file.is_some());
+        if secrets != usize::from(self.client_id.is_some()) {
+            return Err(JudgeError::ClientCredentials);
+        }
+        in_range("recheck_s", self.recheck_s, 1, 86_400)?;
+        self.timing().check()
+    }
+
+    pub(super) fn timing(&self) -> Timing {
+        let Self { timeout_ms, concurrency_max, cache_s, grace_s, .. } = *self;
+        Timing { timeout_ms, concurrency_max, cache_s, grace_s }
+    }
+}
+
+/// An issuer that introspects its tokens.
+#[derive(Clone)]
+pub(super) struct Introspection {
+    pub(super) endpoint: Endpoint,
+    authorization: Option<HeaderValue>,
+    roles: BTreeMap<String, Vec<String>>,
+    pub(super) recheck_s: u64,
+}
+
+impl Introspection {
+    /// The claims by which a later answer may differ from an earlier one.
+    pub(super) const DECISIVE: &[&str] = &["sub", "aud", "iss", "scope"];
+
+    /// `material` is the content of `client_secret_file`.
+    pub(super) fn new(settings: &IntrospectionSettings, material: Option<&[u8]>) -> Result<Self, JudgeError> {
+        let authorization = match &settings.client_id {
+            None => None,
+            Some(id) => {
+                let secret = match &settings.client_secret {
+                    Some(secret) => secret.text(),
+                    None => secret_of(material.ok_or(JudgeError::MaterialMissing)?)?,
+                };
+                Some(basic(id, secret))
+            }
+        };
+        Ok(Self {
+            endpoint: Endpoint::new(&settings.url)?,
+            authorization,
+            roles: settings.roles.clone(),
+            recheck_s: settings.recheck_s,
+        })
+    }
+
+    /// RFC 7662 section 2.1.
+    pub(super) fn request(&self, token: &str) -> Request<String> {
+        let body = format!("token={}&token_type_hint=access_token", form_encoded(token));
+        let mut request = Request::post(self.endpoint.uri())
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(body)
+            .expect("the URL was read as one when the judge was made");
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        request
+    }
+
+    /// RFC 7662 section 2.2. Only `active` is required there; here `exp` is too, because a session that never
+    /// ends would rest on re-checks alone.
+    pub(super) fn read(&self, status: u16, body: &[u8], now_ms: u64) -> Finding {
+        match status {
+            200 => {}
+            401 => return Finding::Unclear("it refuses client_id and client_secret (status 401)".into()),
+            _ => return Finding::Unclear(format!("it answered with status {status}")),
+        }
+        let Ok(Value::Object(mut claims)) = serde_json::from_slice(body) else {
+            return Finding::Unclear("its answer is not a JSON object".into());
+        };
+        match claims.remove("active") {
+            Some(Value::Bool(true)) => self.grant(claims, now_ms).into(),
+            Some(Value::Bool(false)) => Finding::Refused(Refusal::Inactive),
+            _ => Finding::Unclear("its answer does not say whether the token is active".into()),
+        }
+    }
+
+    fn grant(&self, mut claims: Map<String, Value>, now_ms: u64) -> Result<Grant, Refusal> {
+        let expiry = claims.get("exp").ok_or(Refusal::MissingExpiry)?;
+        let expires_at_ms = unix_ms(expiry).ok_or(Refusal::BadExpiry)?;
+        if now_ms >= expires_at_ms {
+            return Err(Refusal::Expired);
+        }
+        let scope = match claims.get("scope") {
+            None | Some(Value::Null) => Some(self.privileges(claims.get("p_roles"))),
+            // The order of words means nothing (RFC 6749 section 3.3), and must not look like a change.
+            Some(Value::String(scope)) => Some(scope.split(' ').filter(|word| !word.is_empty()).collect()),
+            Some(_) => None,
+        };
+        if let Some(words) = scope {
+            let words: Vec<&str> = words.into_iter().collect();
+            let scope = words.join(" ");
+            claims.insert("scope".into(), scope.into());
+        }
+        Ok(Grant::new(expires_at_ms, claims))
+    }
+
+    /// What the roles may, taken together. Anything but an array of strings has no roles in it.
+    fn privileges(&self, roles: Option<&Value>) -> BTreeSet<&str> {
+        let roles = roles.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let known = roles.iter().filter_map(|role| self.roles.get(role.as_str()?));
+        known.flatten().map(String::as_str).collect()
+    }
+}
+
+/// The text of a secret's file, without the line ending an editor or `echo` puts behind it.
+fn secret_of(material: &[u8]) -> Result<&str, JudgeError> {
+    let text = std::str::from_utf8(material).map_err(|_| JudgeError::SecretText)?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() || text.contains('\n') { Err(JudgeError::SecretText) } else { Ok(text) }
+}
+
+/// The client's name and secret, form-encoded before they are joined (RFC 6749 section 2.3.1).
+fn basic(id: &str, secret: &str) -> HeaderValue {
+    let joined = format!("{}:{}", form_encoded(id), form_encoded(secret));
+    let mut value =
+        HeaderValue::try_from(format!("Basic {}", STANDARD.encode(joined))).expect("base64 is visible ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+/// `application/x-www-form-urlencoded`, in which `%20` stands for a space as well as `+` does.
+fn form_encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}

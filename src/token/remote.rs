@@ -1,0 +1,222 @@
+//! A judge that is asked over HTTP: what to ask, what its answer means, when to ask again.
+//!
+//! A value like every judge: it makes requests and reads answers, and whoever may touch the network carries
+//! them. Two protocols are known, OAuth 2.0 Token Introspection and wazo-auth, a file for each.
+//!
+//! A grant of a remote judge can be taken back: it is asked again from time to time for as long as a session
+//! lives on the token, and a judge that cannot be asked meanwhile has [`Timing::grace_s`] to come back. Its
+//! expiry needs no asking: sessions end by it themselves.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{ACCEPT, USER_AGENT};
+use http::{HeaderValue, Request};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::endpoint::Endpoint;
+use super::introspection::{Introspection, IntrospectionSettings};
+use super::wazo_auth::{WazoAuth, WazoAuthSettings};
+use super::{Grant, JudgeError, Refusal};
+
+/// Longest answer that is read, in bytes. Answers are a few KiB; a grant is kept as long as its session.
+pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// How a remote judge is asked, whatever its protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timing {
+    /// Milliseconds for a whole request, from the connection to the last byte of the answer.
+    pub timeout_ms: u64,
+    /// Requests at the same time.
+    pub concurrency_max: usize,
+    /// Seconds for which a grant answers others who come with the same token.
+    pub cache_s: u64,
+    /// Seconds for which sessions stay while a judge that has granted their token cannot be asked again.
+    pub grace_s: u64,
+}
+
+impl Timing {
+    /// Three seconds are long for a lookup and short for a person; 32 requests at 10 ms each are 3,200 tokens
+    /// a second, and no more threads than a small application server has.
+    pub(super) const DEFAULT: Self =
+        Self { timeout_ms: 3000, concurrency_max: 32, cache_s: 10, grace_s: 300 };
+
+    pub(super) fn check(self) -> Result<(), JudgeError> {
+        let Self { timeout_ms, concurrency_max, cache_s, grace_s } = self;
+        in_range("timeout_ms", timeout_ms, 1, 60_000)?;
+        in_range("concurrency_max", concurrency_max as u64, 1, 1024)?;
+        in_range("cache_s", cache_s, 0, 300)?;
+        in_range("grace_s", grace_s, 0, 86_400)
+    }
+}
+
+/// Checks a setting against its bounds.
+pub(super) fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), JudgeError> {
+    if (min..=max).contains(&value) { Ok(()) } else { Err(JudgeError::Range { key, value, min, max }) }
+}
+
+/// What is wanted of a remote judge.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Inquiry {
+    /// What the token grants.
+    Grant,
+    /// Whether a token that it has granted is still good.
+    Recheck,
+}
+
+/// What a remote judge has found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// The token is good and grants this.
+    Granted(Grant),
+    /// It still grants what it did.
+    Confirmed,
+    /// It is not good.
+    Refused(Refusal),
+    /// The answer cannot be understood as either; why, for a log.
+    Unclear(String),
+}
+
+impl From<Result<Grant, Refusal>> for Finding {
+    fn from(result: Result<Grant, Refusal>) -> Self {
+        match result {
+            Ok(grant) => Self::Granted(grant),
+            Err(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+/// Asks over HTTP.
+#[derive(Clone)]
+pub struct Remote {
+    protocol: Protocol,
+    timing: Timing,
+    trusted: Option<Arc<RootCertStore>>,
+}
+
+#[derive(Clone)]
+enum Protocol {
+    Introspection(Introspection),
+    WazoAuth(WazoAuth),
+}
+
+impl Remote {
+    pub(super) fn introspection(
+        settings: &IntrospectionSettings,
+        material: Option<&[u8]>,
+    ) -> Result<Self, JudgeError> {
+        let protocol = Protocol::Introspection(Introspection::new(settings, material)?);
+        Ok(Self { protocol, timing: settings.timing(), trusted: None })
+    }
+
+    pub(super) fn wazo_auth(settings: &WazoAuthSettings) -> Result<Self, JudgeError> {
+        let protocol = Protocol::WazoAuth(WazoAuth::new(settings)?);
+        Ok(Self { protocol, timing: settings.timing(), trusted: None })
+    }
+
+    /// The same, trusting the authorities of this PEM file instead of the system's.
+    pub(super) fn trusting(&self, pem: &[u8]) -> Result<Self, JudgeError> {
+        let mut trusted = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let added = certificate.map(|certificate| trusted.add(certificate));
+            if !matches!(added, Ok(Ok(()))) {
+                return Err(JudgeError::Authorities);
+            }
+        }
+        if trusted.is_empty() {
+            return Err(JudgeError::Authorities);
+        }
+        Ok(Self { trusted: Some(Arc::new(trusted)), ..self.clone() })
+    }
+
+    /// The authorities to trust; `None` for the system's.
+    pub fn trusted(&self) -> Option<&Arc<RootCertStore>> {
+        self.trusted.as_ref()
+    }
+
+    /// How it is asked.
+    pub fn timing(&self) -> Timing {
+        self.timing
+    }
+
+    /// The host that is asked, and its port if one is configured.
+    pub fn host(&self) -> &str {
+        self.endpoint().host()
+    }
+
+    /// Whether it is asked over TLS.
+    pub fn is_https(&self) -> bool {
+        self.endpoint().is_https()
+    }
+
+    /// What is asked there, for people.
+    pub fn protocol(&self) -> &'static str {
+        match &self.protocol {
+            Protocol::Introspection(_) => "token introspection (RFC 7662)",
+            Protocol::WazoAuth(_) => "wazo-auth",
+        }
+    }
+
+    fn endpoint(&self) -> &Endpoint {
+        match &self.protocol {
+            Protocol::Introspection(introspection) => &introspection.endpoint,
+            Protocol::WazoAuth(wazo_auth) => &wazo_auth.endpoint,
+        }
+    }
+
+    /// Refuses what no judge would grant, so that nobody is asked.
+    pub(super) fn refuse(token: &str) -> Option<Refusal> {
+        let hopeless = matches!(token, "" | "." | "..") || token.chars().any(char::is_control);
+        hopeless.then_some(Refusal::Malformed)
+    }
+
+    /// The request that asks. It has the token in it, so neither its URL nor its body is fit for a log.
+    pub fn request(&self, inquiry: Inquiry, token: &str) -> Request<String> {
+        let mut request = match &self.protocol {
+            Protocol::Introspection(introspection) => introspection.request(token),
+            Protocol::WazoAuth(wazo_auth) => wazo_auth.request(inquiry, token),
+        };
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("fanfare/", env!("CARGO_PKG_VERSION"))));
+        request
+    }
+
+    /// What an answer means that has come at `now_ms`, unix milliseconds.
+    pub fn read(&self, inquiry: Inquiry, status: u16, body: &[u8], now_ms: u64) -> Finding {
+        match &self.protocol {
+            Protocol::Introspection(introspection) => introspection.read(status, body, now_ms),
+            Protocol::WazoAuth(wazo_auth) => wazo_auth.read(inquiry, status, body, now_ms),
+        }
+    }
+
+    /// In how many seconds to ask again about a token that has `left_s` to live.
+    pub fn recheck_in_s(&self, left_s: u64) -> u64 {
+        match &self.protocol {
+            Protocol::Introspection(introspection) => introspection.recheck_s,
+            Protocol::WazoAuth(wazo_auth) => wazo_auth.recheck_in_s(left_s),
+        }
+    }
+
+    /// Whether a later grant for a token gives what an earlier one did, its times apart. A session keeps to
+    /// the grant it began with, so one that has changed is as good as taken back.
+    pub fn grants_the_same(&self, earlier: &Grant, later: &Grant) -> bool {
+        let decisive = match &self.protocol {
+            Protocol::Introspection(_) => Introspection::DECISIVE,
+            Protocol::WazoAuth(_) => WazoAuth::DECISIVE,
+        };
+        decisive.iter().all(|claim| earlier.claim(claim) == later.claim(claim))
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote")
+            .field("protocol", &self.protocol())
+            .field("host", &self.host())
+            .field("timing", &self.timing)
+            .finish_non_exhaustive()
+    }
+}

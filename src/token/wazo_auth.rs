@@ -1,0 +1,203 @@
+//! wazo-auth, the token service of a Wazo PBX.
+//!
+//! `GET {url}/0.1/token/{token}?scope=websocketd` tells what a token grants and refuses one that may not use
+//! the WebSocket service; `HEAD` tells no more than whether it is good. The grant has the claims that other
+//! judges give for the same dialect: `acl`, `sub`, `tenant_uuid`, `session_uuid`, `admin`, `purpose`.
+
+use std::path::PathBuf;
+
+use http::{Method, Request};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use toml::value::{Datetime, Offset};
+
+use super::endpoint::{Endpoint, UrlError};
+use super::remote::{Finding, Inquiry, Timing, in_range};
+use super::{Grant, JudgeError, Refusal, UNIX_S_MAX, moment};
+
+/// All but the unreserved characters of RFC 3986 section 2.3.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// When tokens in use are asked about again.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum AuthCheck {
+    /// The sooner, the less they have to live.
+    Dynamic,
+    /// Every `auth_check_interval_s`.
+    Static,
+}
+
+/// `token.wazo_auth`: where wazo-auth is.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct WazoAuthSettings {
+    /// Its address, such as `https://127.0.0.1:9497`; the version and the rest of the path are added.
+    url: String,
+    auth_check: AuthCheck,
+    /// Seconds; the reference's default too.
+    auth_check_interval_s: u64,
+    timeout_ms: u64,
+    concurrency_max: usize,
+    cache_s: u64,
+    grace_s: u64,
+    /// The authorities that may vouch for it, in PEM, instead of the system's.
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+impl Default for WazoAuthSettings {
+    fn default() -> Self {
+        let Timing { timeout_ms, concurrency_max, cache_s, grace_s } = Timing::DEFAULT;
+        Self {
+            url: String::new(),
+            auth_check: AuthCheck::Dynamic,
+            auth_check_interval_s: 60,
+            timeout_ms,
+            concurrency_max,
+            cache_s,
+            grace_s,
+            ca_file: None,
+        }
+    }
+}
+
+impl WazoAuthSettings {
+    pub(super) fn check(&self) -> Result<(), JudgeError> {
+        if Endpoint::new(&self.url)?.has_query() {
+            return Err(UrlError::Query.into());
+        }
+        in_range("auth_check_interval_s", self.auth_check_interval_s, 1, 86_400)?;
+        self.timing().check()
+    }
+
+    pub(super) fn timing(&self) -> Timing {
+        let Self { timeout_ms, concurrency_max, cache_s, grace_s, .. } = *self;
+        Timing { timeout_ms, concurrency_max, cache_s, grace_s }
+    }
+}
+
+/// A wazo-auth.
+#[derive(Clone)]
+pub(super) struct WazoAuth {
+    pub(super) endpoint: Endpoint,
+    auth_check: AuthCheck,
+    auth_check_interval_s: u64,
+}
+
+impl WazoAuth {
+    /// The claims by which a later answer may differ from an earlier one.
+    pub(super) const DECISIVE: &[&str] = &["acl", "sub", "tenant_uuid", "session_uuid", "admin", "purpose"];
+
+    pub(super) fn new(settings: &WazoAuthSettings) -> Result<Self, JudgeError> {
+        Ok(Self {
+            endpoint: Endpoint::new(&settings.url)?,
+            auth_check: settings.auth_check,
+            auth_check_interval_s: settings.auth_check_interval_s,
+        })
+    }
+
+    pub(super) fn request(&self, inquiry: Inquiry, token: &str) -> Request<String> {
+        let method = if self.asks_by_head(inquiry) { Method::HEAD } else { Method::GET };
+        let token = utf8_percent_encode(token, SEGMENT);
+        Request::builder()
+            .method(method)
+            .uri(self.endpoint.below(&format!("/0.1/token/{token}?scope=websocketd")))
+            .body(String::new())
+            .expect(
+                "the URL was read as one when the judge was made, and what is added is encoded and bounded",
+            )
+    }
+
+    pub(super) fn read(&self, inquiry: Inquiry, status: u16, body: &[u8], now_ms: u64) -> Finding {
+        match status {
+            200..=299 if self.asks_by_head(inquiry) => Finding::Confirmed,
+            200 => read(body, now_ms),
+            // Too early, too many requests: nothing is said about the token.
+            408 | 425 | 429 => Finding::Unclear(format!("it answered with status {status}")),
+            // 404 for a token that it does not know, 403 for one that may not use the service.
+            400..=499 => Finding::Refused(Refusal::Inactive),
+            _ => Finding::Unclear(format!("it answered with status {status}")),
+        }
+    }
+
+    fn asks_by_head(&self, inquiry: Inquiry) -> bool {
+        inquiry == Inquiry::Recheck && self.auth_check == AuthCheck::Static
+    }
+
+    pub(super) fn recheck_in_s(&self, left_s: u64) -> u64 {
+        match self.auth_check {
+            AuthCheck::Static => self.auth_check_interval_s,
+            AuthCheck::Dynamic => dynamic_s(left_s),
+        }
+    }
+}
+
+/// The reference's schedule: at the expiry of what ends soon, and late enough for what lives long.
+fn dynamic_s(left_s: u64) -> u64 {
+    match left_s {
+        0 => 15,
+        1..=80 => left_s.min(60),
+        81..=57_600 => left_s * 3 / 4,
+        _ => 43_200,
+    }
+}
+
+/// What is read of an answer.
+#[derive(Deserialize)]
+struct Answer {
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    acl: Vec<String>,
+    session_uuid: String,
+    utc_expires_at: String,
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    uuid: String,
+    tenant_uuid: String,
+    #[serde(default)]
+    admin: Value,
+    #[serde(default)]
+    purpose: Value,
+}
+
+fn read(body: &[u8], now_ms: u64) -> Finding {
+    match serde_json::from_slice::<Answer>(body) {
+        Ok(Answer { data }) => grant(data, now_ms).into(),
+        Err(error) if error.is_data() => Finding::Refused(Refusal::Incomplete),
+        Err(_) => Finding::Unclear("its answer is not JSON".into()),
+    }
+}
+
+fn grant(data: Data, now_ms: u64) -> Result<Grant, Refusal> {
+    let expires_at_ms = expires_at_s(&data.utc_expires_at).ok_or(Refusal::BadExpiry)? * 1000;
+    if now_ms >= expires_at_ms {
+        return Err(Refusal::Expired);
+    }
+    let Metadata { uuid, tenant_uuid, admin, purpose } = data.metadata;
+    let claims: Map<String, Value> = [
+        ("acl", data.acl.into()),
+        ("sub", uuid.into()),
+        ("tenant_uuid", tenant_uuid.into()),
+        ("session_uuid", data.session_uuid.into()),
+        ("admin", Value::Bool(admin == Value::Bool(true))),
+        ("purpose", if purpose.is_string() { purpose } else { Value::Null }),
+    ]
+    .into_iter()
+    .map(|(claim, value)| (claim.to_owned(), value))
+    .collect();
+    Ok(Grant::new(expires_at_ms, claims))
+}
+
+/// `utc_expires_at`, which is written without a zone and in UTC; a fraction of a second is cut off.
+fn expires_at_s(written: &str) -> Option<u64> {
+    let written: Datetime = written.parse().ok()?;
+    let seconds = moment::unix_s(&written, Some(Offset::Z))?;
+    u64::try_from(seconds).ok().filter(|seconds| *seconds <= UNIX_S_MAX)
+}

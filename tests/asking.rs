@@ -1,0 +1,221 @@
+//! What a shard promises about judges that answer later, or never, or too late.
+
+#![allow(clippy::unwrap_used)]
+
+use fanfare::dialect::{Kind, Settings, Upgrade, personium};
+use fanfare::frame;
+use fanfare::message::Received;
+use fanfare::metrics::{End, Metrics};
+use fanfare::outbox::Sent;
+use fanfare::shard::{Answer, Id, Limits, Question, Shard, Ticket};
+use fanfare::token::{Grant, Judge, Refusal, Verdict};
+use fanfare::wheel::Now;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A shard whose tokens are judged elsewhere.
+struct Stage {
+    shard: Shard,
+    metrics: Arc<Metrics>,
+    now: Now,
+    wire: HashMap<Id, Vec<u8>>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 };
+        let metrics = Arc::new(Metrics::default());
+        let token = toml::from_str("introspection = { url = 'http://issuer.example' }").unwrap();
+        let judge = Some(Judge::new(&token, None).unwrap());
+        let personium = personium::Settings { judge, ..Default::default() };
+        let settings = Arc::new(Settings { personium });
+        let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), now);
+        Self { shard, metrics, now, wire: HashMap::new() }
+    }
+
+    fn open(&mut self) -> Id {
+        let id = self.shard.accept(self.now);
+        let upgrade = Upgrade { path: "/c/__event", query: "", host: "" };
+        assert!(self.shard.upgrade(id, &upgrade, Kind::ALL, b"HTTP/1.1 101\r\n\r\n", self.now));
+        self.flush();
+        self.wire.remove(&id);
+        id
+    }
+
+    fn show(&mut self, id: Id, token: &str) {
+        let text = format!(r#"{{"access_token":"{token}"}}"#);
+        self.shard.receive(id, Received::Text(&text), self.now);
+    }
+
+    /// Shows a token; returns the ticket of the one question about it.
+    fn ask(&mut self, id: Id, token: &str) -> Ticket {
+        self.show(id, token);
+        match self.shard.take_questions().pop() {
+            Some(Question::Judge(ticket, Kind::PersoniumEvent, asked)) if &*asked == token => ticket,
+            _ => panic!("not asked about {token}"),
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        self.shard.answer(ticket, answer, self.now);
+    }
+
+    fn grant(&mut self, ticket: Ticket) {
+        let claims = serde_json::json!({ "aud": "c", "scope": "event" });
+        let grant = Grant::new(self.now.unix_ms + 60_000, claims.as_object().unwrap().clone());
+        self.answer(ticket, Answer::Judged(Verdict::Granted(grant)));
+    }
+
+    fn refuse(&mut self, ticket: Ticket) {
+        self.answer(ticket, Answer::Judged(Verdict::Refused(Refusal::Unavailable)));
+    }
+
+    fn lose(&mut self, id: Id) {
+        self.shard.lost(id, self.now);
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let wire = &mut self.wire;
+        self.shard.flush(self.now, |id, bytes| {
+            wire.entry(id).or_default().extend_from_slice(bytes);
+            Sent::Bytes(bytes.len())
+        });
+        self.shard.take_events().for_each(drop);
+    }
+
+    /// What a connection has been sent since the last call.
+    fn sent(&mut self, id: Id) -> Vec<u8> {
+        self.flush();
+        self.wire.remove(&id).unwrap_or_default()
+    }
+
+    /// The tickets that are to be forgotten; nothing else is asked.
+    fn forgotten(&mut self) -> Vec<Ticket> {
+        let forgotten = self.shard.take_questions().into_iter().map(|question| match question {
+            Question::Forget(ticket) => ticket,
+            Question::Judge(..) => panic!("asked"),
+        });
+        forgotten.collect()
+    }
+}
+
+fn is_greeting(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&0x81) && String::from_utf8_lossy(bytes).contains("expires_in")
+}
+
+#[test]
+fn a_session_waits_for_the_answer_and_then_begins_or_ends() {
+    let mut stage = Stage::new();
+    let (good, bad) = (stage.open(), stage.open());
+    let (granted, refused) = (stage.ask(good, "a"), stage.ask(bad, "b"));
+    assert!(stage.sent(good).is_empty() && stage.sent(bad).is_empty());
+    stage.grant(granted);
+    stage.refuse(refused);
+    assert!(is_greeting(&stage.sent(good)));
+    assert_eq!(stage.sent(bad), frame::close(1000, ""));
+    assert!(stage.forgotten().is_empty(), "who refuses has forgotten by himself");
+    stage.lose(good);
+    stage.lose(bad);
+    assert_eq!(stage.forgotten(), [granted]);
+}
+
+#[test]
+fn an_answer_for_a_session_that_has_gone_reaches_nobody_not_even_the_next_of_its_number() {
+    let mut stage = Stage::new();
+    let first = stage.open();
+    let late = stage.ask(first, "a");
+    stage.lose(first);
+    assert_eq!(stage.forgotten(), [late]);
+    stage.grant(late);
+    let second = stage.open();
+    assert_eq!(second, first, "the number is used again");
+    stage.grant(late);
+    stage.answer(late, Answer::Revoked);
+    assert!(stage.sent(second).is_empty());
+    let own = stage.ask(second, "a");
+    stage.grant(late);
+    assert!(stage.sent(second).is_empty());
+    stage.grant(own);
+    assert!(is_greeting(&stage.sent(second)));
+}
+
+#[test]
+fn a_second_token_takes_the_place_of_the_first_while_that_is_judged() {
+    let mut stage = Stage::new();
+    let id = stage.open();
+    let first = stage.ask(id, "a");
+    stage.show(id, "b");
+    let mut questions = stage.shard.take_questions().into_iter();
+    assert!(matches!(questions.next(), Some(Question::Forget(ticket)) if ticket == first));
+    let Some(Question::Judge(second, _, token)) = questions.next() else { panic!("not asked") };
+    assert!(&*token == "b" && second != first && questions.next().is_none());
+    stage.refuse(first);
+    assert!(stage.sent(id).is_empty(), "the first token matters no more");
+    stage.grant(second);
+    assert!(is_greeting(&stage.sent(id)));
+}
+
+#[test]
+fn a_token_that_is_taken_back_ends_the_session_that_lives_on_it_and_no_later_one() {
+    let mut stage = Stage::new();
+    let id = stage.open();
+    let first = stage.ask(id, "a");
+    stage.grant(first);
+    assert!(is_greeting(&stage.sent(id)));
+    let second = stage.ask(id, "b");
+    stage.answer(first, Answer::Revoked);
+    stage.grant(second);
+    assert!(is_greeting(&stage.sent(id)));
+    stage.answer(first, Answer::Revoked);
+    assert!(stage.sent(id).is_empty());
+    stage.answer(second, Answer::Revoked);
+    assert_eq!(stage.sent(id), frame::close(1000, ""));
+    stage.forgotten();
+    stage.answer(second, Answer::Revoked);
+    assert!(stage.sent(id).is_empty());
+}
+
+#[test]
+fn what_no_judge_would_grant_is_refused_without_asking() {
+    let mut stage = Stage::new();
+    let id = stage.open();
+    stage.show(id, "");
+    assert!(stage.shard.take_questions().is_empty());
+    assert_eq!(stage.sent(id), frame::close(1000, ""));
+}
+
+#[test]
+fn a_shard_holds_its_clients_back_until_its_questions_are_taken() {
+    let mut stage = Stage::new();
+    let id = stage.open();
+    assert!(!stage.shard.holds_back());
+    stage.show(id, "a");
+    assert!(stage.shard.holds_back());
+    assert_eq!(stage.shard.take_questions().len(), 1);
+    assert!(!stage.shard.holds_back());
+}
+
+#[test]
+fn an_outage_of_a_dialect_ends_its_sessions_and_newcomers_until_it_is_over() {
+    let mut stage = Stage::new();
+    let (asked, idle) = (stage.open(), stage.open());
+    let ticket = stage.ask(asked, "a");
+    let outage = Some((1011, "bus connection lost"));
+    stage.shard.outage(Kind::PersoniumEvent, outage, stage.now);
+    let close = frame::close(1011, "bus connection lost");
+    assert_eq!((stage.sent(asked), stage.sent(idle)), (close.to_vec(), close.to_vec()));
+    assert_eq!(stage.forgotten(), [ticket]);
+    stage.grant(ticket);
+    assert!(stage.sent(asked).is_empty());
+    let newcomer = stage.shard.accept(stage.now);
+    let upgrade = Upgrade { path: "/c/__event", query: "", host: "" };
+    assert!(stage.shard.upgrade(newcomer, &upgrade, Kind::ALL, b"101 ", stage.now));
+    assert_eq!(stage.sent(newcomer), [b"101 ", &close[..]].concat());
+    assert_eq!(stage.metrics.ends[End::Outage as usize].get(), 3);
+    stage.shard.outage(Kind::PersoniumEvent, None, stage.now);
+    let id = stage.open();
+    let ticket = stage.ask(id, "a");
+    stage.grant(ticket);
+    assert!(is_greeting(&stage.sent(id)));
+}

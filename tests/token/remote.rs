@@ -1,0 +1,356 @@
+//! Remote judges: what they are asked, and what becomes of answers that are right, odd and wrong.
+
+use super::*;
+use fanfare::token::{Finding, Inquiry, Remote, UrlError};
+use std::sync::Arc;
+
+const HOUR_S: u64 = 3600;
+
+fn remote(text: &str) -> Arc<Remote> {
+    Arc::clone(Judge::new(&settings(text), None).unwrap().remote().unwrap())
+}
+
+fn introspection() -> Arc<Remote> {
+    remote(
+        "introspection = { url = 'https://issuer.example/introspect', roles = { 'r1' = ['b', 'a'], 'r2' = ['a', 'c'] } }",
+    )
+}
+
+fn wazo_auth() -> Arc<Remote> {
+    remote("wazo_auth = { url = 'https://pbx.example:9497/' }")
+}
+
+fn read(remote: &Remote, body: &str) -> Finding {
+    remote.read(Inquiry::Grant, 200, body.as_bytes(), NOW_MS)
+}
+
+/// The grant for an answer of the issuer with these members beside `active` and `exp`.
+fn introspected(more: Value) -> Grant {
+    let mut answer = object(json!({ "active": true, "exp": NOW_S + HOUR_S }));
+    answer.extend(object(more));
+    match read(&introspection(), &Value::Object(answer).to_string()) {
+        Finding::Granted(grant) => grant,
+        other => panic!("granted, not {other:?}"),
+    }
+}
+
+fn wazo_answer() -> Value {
+    json!({ "data": {
+        "token": "t", "acl": ["events.#", "!events.calls"], "session_uuid": "s-1",
+        "utc_expires_at": "2023-11-14T23:13:20", "expires_at": "2023-11-15T00:13:20",
+        "metadata": { "uuid": "u-1", "tenant_uuid": "t-1", "purpose": "user", "admin": true },
+    } })
+}
+
+/// The answer of wazo-auth with one member replaced, or removed by `Null`.
+fn wazo_with(path: &str, value: Value) -> Finding {
+    let mut answer = wazo_answer();
+    let (parent, key) = path.rsplit_once('/').unwrap();
+    let parent = answer.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    if value.is_null() {
+        parent.remove(key)
+    } else {
+        parent.insert(key.into(), value)
+    };
+    read(&wazo_auth(), &answer.to_string())
+}
+
+#[test]
+fn a_remote_judge_is_asked_and_not_about_what_nobody_has_issued() {
+    let settings = settings("introspection = { url = 'http://issuer.example' }");
+    let judge = Judge::new(&settings, None).unwrap();
+    assert_eq!(judge.judge("a token", NOW_MS), Verdict::Ask);
+    for hopeless in ["", ".", "..", "a\nb", "a\0", "\u{85}"] {
+        assert_eq!(refused(judge.judge(hopeless, NOW_MS)), Refusal::Malformed, "{hopeless:?}");
+    }
+    let long = "x".repeat(TOKEN_BYTES_MAX + 1);
+    assert_eq!(refused(judge.judge(&long, NOW_MS)), Refusal::TooLong);
+}
+
+#[test]
+fn a_token_is_posted_to_the_issuer_as_a_form() {
+    let judge = Judge::new(
+        &settings(
+            "introspection = { url = 'http://i.example:80/a?b=c', client_id = 'me', client_secret_file = '/s' }",
+        ),
+        Some(b"secret\r\n"),
+    );
+    let request = judge.unwrap().remote().unwrap().request(Inquiry::Grant, "a+b&c=d é");
+    assert_eq!(
+        (request.method().as_str(), request.uri().to_string().as_str()),
+        ("POST", "http://i.example:80/a?b=c")
+    );
+    assert_eq!(request.body(), "token=a%2Bb%26c%3Dd%20%C3%A9&token_type_hint=access_token");
+    assert_eq!(request.headers()["content-type"], "application/x-www-form-urlencoded");
+    assert_eq!(request.headers()["authorization"], "Basic bWU6c2VjcmV0");
+    assert!(!format!("{:?}", request.headers()).contains("bWU6"), "it is marked as sensitive");
+    assert!(introspection().request(Inquiry::Grant, "t").headers().get("authorization").is_none());
+}
+
+#[test]
+fn wazo_auth_gets_the_token_in_the_path_and_nothing_of_it_gets_out_of_there() {
+    let uri = |token: &str| wazo_auth().request(Inquiry::Grant, token).uri().to_string();
+    assert_eq!(uri("0-a.b_c~"), "https://pbx.example:9497/0.1/token/0-a.b_c~?scope=websocketd");
+    assert_eq!(
+        uri("/../?#%é"),
+        "https://pbx.example:9497/0.1/token/%2F..%2F%3F%23%25%C3%A9?scope=websocketd"
+    );
+    let longest = "é".repeat(TOKEN_BYTES_MAX / 2);
+    let path = format!("https://pbx.example/{}", "p".repeat(2000));
+    let request = remote(&format!("wazo_auth = {{ url = '{path}' }}")).request(Inquiry::Grant, &longest);
+    assert!(request.uri().to_string().len() > 3 * TOKEN_BYTES_MAX);
+    assert_eq!(request.method(), "GET");
+    let fixed = remote("wazo_auth = { url = 'http://pbx.example', auth_check = 'static' }");
+    assert_eq!(fixed.request(Inquiry::Recheck, "t").method(), "HEAD");
+    assert_eq!(fixed.request(Inquiry::Grant, "t").method(), "GET");
+    assert_eq!(wazo_auth().request(Inquiry::Recheck, "t").method(), "GET");
+}
+
+#[test]
+fn an_introspected_token_grants_what_the_answer_says() {
+    let grant = introspected(json!({ "sub": "alice", "aud": ["cell"], "scope": "b  a" }));
+    assert_eq!(grant.expires_at_ms, (NOW_S + HOUR_S) * 1000);
+    assert_eq!((grant.text("sub"), grant.list("aud")), (Some("alice"), Some(vec!["cell"])));
+    assert!(grant.words("scope").eq(["a", "b"]));
+    assert_eq!(grant.claim("active"), None);
+    for exp in [json!(NOW_S as f64 + 1.5), json!(UNIX_S_MAX)] {
+        introspected(json!({ "exp": exp }));
+    }
+}
+
+#[test]
+fn roles_grant_what_they_are_configured_to_and_only_where_there_is_no_scope() {
+    let scope = |more| introspected(more).text("scope").map(str::to_owned);
+    assert_eq!(scope(json!({ "p_roles": ["r1", "r2", "r3"] })).as_deref(), Some("a b c"));
+    assert_eq!(scope(json!({ "p_roles": ["r1"], "scope": null })).as_deref(), Some("a b"));
+    assert_eq!(scope(json!({ "p_roles": ["r1"], "scope": "x" })).as_deref(), Some("x"));
+    assert_eq!(scope(json!({ "p_roles": ["r1"], "scope": "" })).as_deref(), Some(""));
+    for none in [json!([]), json!("r1"), json!(["R1", 1, null, ["r1"]]), json!({ "r1": 1 })] {
+        assert_eq!(scope(json!({ "p_roles": none })).as_deref(), Some(""), "{none}");
+    }
+    assert_eq!(scope(json!({ "p_roles": ["r1"], "scope": 1 })), None);
+}
+
+#[test]
+fn an_issuers_odd_answer_grants_nothing() {
+    let issuer = introspection();
+    let refused = |body: &str, refusal: Refusal| {
+        assert_eq!(read(&issuer, body), Finding::Refused(refusal), "{body}");
+    };
+    refused(r#"{"active":false,"exp":9999999999}"#, Refusal::Inactive);
+    refused(r#"{"active":true}"#, Refusal::MissingExpiry);
+    for exp in ["-1", "1e300", "\"1700003600\"", "null", "[1]", "1700003600000"] {
+        refused(&format!(r#"{{"active":true,"exp":{exp}}}"#), Refusal::BadExpiry);
+    }
+    refused(&format!(r#"{{"active":true,"exp":{NOW_S}}}"#), Refusal::Expired);
+    let unclear = |status: u16, body: &[u8]| {
+        let finding = issuer.read(Inquiry::Grant, status, body, NOW_MS);
+        assert!(matches!(finding, Finding::Unclear(_)), "{status}: {finding:?}");
+    };
+    let good = format!(r#"{{"active":true,"exp":{}}}"#, NOW_S + 1);
+    for active in ["\"true\"", "1", "null", "[true]", "{}"] {
+        unclear(200, good.replace("true", active).as_bytes());
+    }
+    for body in ["", "{}", "[]", "null", "true", "<html>", "{\"active\":true", &format!("{good} {good}")] {
+        unclear(200, body.as_bytes());
+    }
+    unclear(200, b"\xff\xfe");
+    unclear(200, "[".repeat(100_000).as_bytes());
+    for status in [100, 201, 204, 301, 307, 400, 401, 403, 404, 429, 500, 502, 503] {
+        unclear(status, good.as_bytes());
+    }
+}
+
+#[test]
+fn wazo_auth_grants_what_other_judges_grant_for_its_dialect() {
+    let Finding::Granted(grant) = read(&wazo_auth(), &wazo_answer().to_string()) else { panic!("refused") };
+    assert_eq!(grant.expires_at_ms, (NOW_S + HOUR_S) * 1000);
+    assert_eq!(grant.list("acl"), Some(vec!["events.#", "!events.calls"]));
+    let texts = ["sub", "tenant_uuid", "session_uuid", "purpose"].map(|claim| grant.text(claim));
+    assert_eq!(texts, [Some("u-1"), Some("t-1"), Some("s-1"), Some("user")]);
+    assert_eq!(grant.claim("admin"), Some(&Value::Bool(true)));
+    for (admin, is) in [(json!("true"), false), (json!(1), false), (Value::Null, false)] {
+        let Finding::Granted(grant) = wazo_with("/data/metadata/admin", admin) else { panic!("refused") };
+        assert_eq!(grant.claim("admin"), Some(&Value::Bool(is)));
+    }
+    let Finding::Granted(grant) = wazo_with("/data/metadata/purpose", json!(["user"])) else {
+        panic!("refused")
+    };
+    assert_eq!(grant.text("purpose"), None);
+}
+
+#[test]
+fn wazo_auths_expiry_is_utc_with_or_without_a_fraction_and_an_offset() {
+    let expiry = |written: &str| match wazo_with("/data/utc_expires_at", json!(written)) {
+        Finding::Granted(grant) => Ok(grant.expires_at_ms / 1000 - NOW_S),
+        Finding::Refused(refusal) => Err(refusal),
+        other => panic!("{other:?}"),
+    };
+    for same in [
+        "2023-11-14T23:13:20",
+        "2023-11-14 23:13:20",
+        "2023-11-14T23:13:20.123456",
+        "2023-11-14T23:13:20Z",
+        "2023-11-14T23:13:20.5+00:00",
+        "2023-11-15T00:13:20+01:00",
+    ] {
+        assert_eq!(expiry(same), Ok(HOUR_S), "{same}");
+    }
+    assert_eq!(expiry("2023-11-14T22:13:20"), Err(Refusal::Expired));
+    assert_eq!(expiry("1969-12-31T23:59:59"), Err(Refusal::BadExpiry));
+    for nonsense in ["", "never", "2023-11-14", "23:13:20", "2023-13-14T23:13:20", "1700003600"] {
+        assert_eq!(expiry(nonsense), Err(Refusal::BadExpiry), "{nonsense}");
+    }
+}
+
+#[test]
+fn wazo_auths_odd_answer_grants_nothing() {
+    for path in ["acl", "session_uuid", "utc_expires_at", "metadata", "metadata/uuid", "metadata/tenant_uuid"]
+    {
+        for value in [Value::Null, json!(1), json!([1]), json!({})] {
+            let finding = wazo_with(&format!("/data/{path}"), value);
+            assert_eq!(finding, Finding::Refused(Refusal::Incomplete), "{path}");
+        }
+    }
+    let good = wazo_answer().to_string();
+    let status = |status| wazo_auth().read(Inquiry::Grant, status, good.as_bytes(), NOW_MS);
+    for dead in [400, 401, 403, 404, 410] {
+        assert_eq!(status(dead), Finding::Refused(Refusal::Inactive), "{dead}");
+    }
+    for unclear in [204, 302, 408, 429, 500, 503] {
+        assert!(matches!(status(unclear), Finding::Unclear(_)), "{unclear}");
+    }
+    assert!(matches!(read(&wazo_auth(), "<html>"), Finding::Unclear(_)));
+    assert_eq!(read(&wazo_auth(), "[]"), Finding::Refused(Refusal::Incomplete));
+    let fixed = remote("wazo_auth = { url = 'http://pbx.example', auth_check = 'static' }");
+    let head = |status| fixed.read(Inquiry::Recheck, status, b"", NOW_MS);
+    assert_eq!((head(200), head(204)), (Finding::Confirmed, Finding::Confirmed));
+    assert_eq!(head(404), Finding::Refused(Refusal::Inactive));
+    assert!(matches!(head(500), Finding::Unclear(_)));
+}
+
+#[test]
+fn a_token_is_asked_about_again_by_the_schedule() {
+    let dynamic = |left_s| wazo_auth().recheck_in_s(left_s);
+    for (left_s, in_s) in [
+        (0, 15),
+        (1, 1),
+        (14, 14),
+        (15, 15),
+        (60, 60),
+        (80, 60),
+        (81, 60),
+        (100, 75),
+        (57_600, 43_200),
+        (57_601, 43_200),
+        (u64::MAX, 43_200),
+    ] {
+        assert_eq!(dynamic(left_s), in_s, "{left_s}");
+    }
+    let fixed = remote("wazo_auth = { url = 'http://p', auth_check = 'static', auth_check_interval_s = 7 }");
+    assert_eq!(fixed.recheck_in_s(1), 7);
+    let issuer = remote("introspection = { url = 'http://i', recheck_s = 30 }");
+    assert_eq!(issuer.recheck_in_s(1), 30);
+}
+
+#[test]
+fn a_grant_is_the_same_when_only_its_times_have_changed() {
+    let issuer = introspection();
+    let same = |one, other| issuer.grants_the_same(&introspected(one), &introspected(other));
+    assert!(same(json!({ "scope": "a b", "iat": 1 }), json!({ "scope": "b a", "iat": 2, "exp": NOW_S + 9 })));
+    assert!(!same(json!({ "scope": "a b" }), json!({ "scope": "a" })));
+    assert!(!same(json!({ "p_roles": ["r1"] }), json!({ "p_roles": [] })));
+    assert!(!same(json!({ "aud": "x" }), json!({ "aud": "y" })));
+    let granted = |finding| if let Finding::Granted(grant) = finding { grant } else { panic!("refused") };
+    let one = granted(wazo_with("/data/acl", json!(["a"])));
+    let later = granted(wazo_with("/data/utc_expires_at", json!("2024-01-01T00:00:00")));
+    assert!(!wazo_auth().grants_the_same(&one, &later));
+}
+
+#[test]
+fn settings_of_remote_judges_say_what_to_change() {
+    let error = |text: &str| settings(text).check().unwrap_err();
+    let url = |url: &str| error(&format!("introspection = {{ url = '{url}' }}"));
+    for (text, problem) in [
+        ("", UrlError::Scheme),
+        ("issuer.example", UrlError::Scheme),
+        ("ftp://issuer.example", UrlError::Scheme),
+        ("https://hush:hush@issuer.example", UrlError::Credentials),
+        ("https://", UrlError::Unreadable),
+        ("https://issuer.example/é", UrlError::Unreadable),
+        ("https://issuer.example/#x", UrlError::Unreadable),
+        ("https://issuer.example:x", UrlError::Unreadable),
+    ] {
+        assert_eq!(url(text), JudgeError::Url(problem), "{text}");
+        assert!(!url(text).to_string().contains("hush"));
+    }
+    assert_eq!(url(&format!("https://{}", "x".repeat(2041))), JudgeError::Url(UrlError::TooLong));
+    assert_eq!(error("wazo_auth = { url = 'http://p?a' }"), JudgeError::Url(UrlError::Query));
+    for credentials in [
+        "client_id = 'a'",
+        "client_secret = 'a'",
+        "client_id = 'a', client_secret = 'b', client_secret_file = 'c'",
+    ] {
+        let text = format!("introspection = {{ url = 'http://i', {credentials} }}");
+        assert_eq!(error(&text), JudgeError::ClientCredentials, "{credentials}");
+    }
+    assert_eq!(
+        error("introspection = { url = 'http://i', timeout_ms = 0 }").to_string(),
+        "timeout_ms is 0; write 1 to 60000"
+    );
+    for key in ["concurrency_max = 0", "cache_s = 301", "grace_s = 86401", "recheck_s = 0"] {
+        let text = format!("introspection = {{ url = 'http://i', {key} }}");
+        assert!(matches!(error(&text), JudgeError::Range { .. }), "{key}");
+    }
+    let with_file =
+        settings("introspection = { url = 'http://i', client_id = 'a', client_secret_file = '/s' }");
+    assert_eq!(Judge::new(&with_file, None).unwrap_err(), JudgeError::MaterialMissing);
+    for material in [&b""[..], b"\n", b"two\nlines", b"\xff"] {
+        assert_eq!(Judge::new(&with_file, Some(material)).unwrap_err(), JudgeError::SecretText);
+    }
+    assert_eq!(with_file.file().and_then(|file| file.to_str()), Some("/s"));
+}
+
+#[test]
+fn a_file_of_authorities_holds_certificates() {
+    let settings = settings("introspection = { url = 'https://i', ca_file = '/ca' }");
+    assert_eq!(settings.ca_file().and_then(|file| file.to_str()), Some("/ca"));
+    let judge = || Judge::new(&settings, None).unwrap();
+    assert!(judge().trusting(P256_CERTIFICATE).unwrap().remote().unwrap().trusted().is_some());
+    let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for pem in [&b""[..], b"\xff", P256_PUBLIC, broken] {
+        assert_eq!(judge().trusting(pem).unwrap_err(), JudgeError::Authorities);
+    }
+}
+
+#[test]
+fn a_remote_judge_shows_its_host_and_no_secret() {
+    let text =
+        "introspection = { url = 'https://issuer.example/hush', client_id = 'me', client_secret = 'hush' }";
+    let judge = Judge::new(&settings(text), None).unwrap();
+    assert_eq!(judge.remote().unwrap().host(), "issuer.example");
+    let shown = format!("{judge:?}");
+    assert!(shown.contains("issuer.example") && !shown.contains("hush"), "{shown}");
+    assert!(!format!("{:?}", settings(text)).contains("\"hush\""));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_answer_upsets_the_reading(status in 100u16..1000, body in "\\PC{0,60}") {
+        for remote in [introspection(), wazo_auth()] {
+            for inquiry in [Inquiry::Grant, Inquiry::Recheck] {
+                prop_assert!(!matches!(remote.read(inquiry, status, body.as_bytes(), NOW_MS), Finding::Granted(_)));
+            }
+        }
+    }
+
+    #[test]
+    fn no_token_upsets_the_asking(token in "\\PC{1,80}") {
+        for remote in [introspection(), wazo_auth()] {
+            let request = remote.request(Inquiry::Grant, &token);
+            prop_assert!(request.uri().to_string().is_ascii() && request.body().is_ascii());
+        }
+    }
+}
