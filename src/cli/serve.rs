@@ -3,7 +3,7 @@
 use super::load::{self, Loaded};
 use super::{CliError, logging, trial};
 use crate::io::runtime::Driver;
-use crate::io::{self, Daemon, Plan};
+use crate::io::{self, Daemon, Listen, Plan};
 use argh::FromArgs;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -19,8 +19,8 @@ use std::time::Duration;
     name = "serve",
     example = "{command_name}\n{command_name} --config /etc/fanfare/fanfare.toml",
     note = "Without --config a development set-up runs on loopback: every dialect, a generated secret in the \
-            state directory, the unix feed; it prints addresses, tokens and commands to paste. SIGHUP reloads \
-            keys and limits, SIGTERM drains and stops, a second SIGTERM stops at once."
+            state directory, TLS, the unix feed; it prints addresses, tokens and commands to paste. SIGHUP \
+            reloads keys, certificates and limits, SIGTERM drains and stops, a second SIGTERM stops at once."
 )]
 pub struct Serve {
     /// the configuration file
@@ -43,10 +43,10 @@ impl Check {
     /// # Errors
     /// Everything that is wrong with the configuration.
     pub fn run(self) -> Result<ExitCode, CliError> {
-        let Loaded { plan, drain, note, .. } = load::file(&self.config)?;
+        let Loaded { plan, drain, notes, .. } = load::file(&self.config)?;
         println!("{} is good.", self.config.display());
         print!("{}", describe(&plan));
-        note.iter().for_each(|note| println!("note: {note}"));
+        notes.iter().for_each(|note| println!("note: {note}"));
         println!("stopping may take {} s", drain.as_secs());
         Ok(ExitCode::SUCCESS)
     }
@@ -68,10 +68,10 @@ impl Serve {
                 (load::text_of("the development set-up", &trial.configuration)?, Some(trial))
             }
         };
-        let Loaded { plan, drain, log, note } = loaded;
+        let Loaded { plan, drain, log, notes } = loaded;
         logging::start(&log)?;
         tracing::debug!("{}", describe(&plan));
-        note.iter().for_each(|note| tracing::warn!("{note}"));
+        notes.iter().for_each(|note| tracing::warn!("{note}"));
         let asked = plan.driver;
         let daemon = io::start(plan).map_err(|error| match &trial {
             Some(_) => CliError::new(format!("{error}\n{}", trial::ELSEWHERE)),
@@ -130,11 +130,12 @@ fn reload(path: &Path, daemon: &Daemon) {
     }
     let running = running(daemon);
     let status = match load::file(path) {
-        Ok(Loaded { plan: Plan { settings, limits, .. }, .. }) => {
-            daemon.configure(&settings, limits);
+        Ok(Loaded { plan: Plan { settings, limits, listen, .. }, notes, .. }) => {
+            daemon.configure(&settings, limits, &listen);
             tracing::info!(
-                "reloaded: keys and limits were read anew; listeners, threads and feeds need a restart"
+                "reloaded: keys, certificates and limits were read anew; listeners, threads and feeds need a restart"
             );
+            notes.iter().for_each(|note| tracing::warn!("{note}"));
             running
         }
         Err(error) => {
@@ -173,9 +174,10 @@ fn describe(plan: &Plan) -> String {
         lines += &format!(" on CPUs {:?}", &plan.cpus[..plan.shards.min(plan.cpus.len())]);
     }
     lines += &format!(", driver {:?}, at most {} connections\n", plan.driver, plan.limits.connections_max);
-    for (address, kinds) in &plan.listen {
+    for Listen { address, kinds, tls } in &plan.listen {
         let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
-        lines += &format!("listen {address}: {}\n", names.join(", "));
+        let over = if tls.is_some() { " over TLS" } else { "" };
+        lines += &format!("listen {address}: {}{over}\n", names.join(", "));
     }
     if let Some(admin) = plan.admin {
         lines += &format!("admin  {admin}: /healthz /readyz /metrics\n");

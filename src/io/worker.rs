@@ -148,7 +148,10 @@ impl Worker {
                     delivered += 1;
                     self.shard.deliver(&publication, now);
                 }
-                Parcel::Configure(settings, limits) => self.shard.configure(settings, limits),
+                Parcel::Configure(settings, limits, certificates) => {
+                    self.shard.configure(settings, limits);
+                    self.sockets.renew(&certificates);
+                }
                 Parcel::Close => {
                     self.closing = true;
                     self.shard.drain(now);
