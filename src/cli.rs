@@ -13,5 +13,6 @@ pub mod serve;
 pub mod subscribe;
 pub mod token;
 mod trial;
+mod trust;
 
 pub use error::CliError;

@@ -1,4 +1,4 @@
-//! Where a client's URL leads, and the WebSocket that is opened there.
+//! Where a client's URL leads, and the WebSocket that is opened there, with TLS or without.
 
 use std::{
     io::{self, ErrorKind},
@@ -9,9 +9,12 @@ use std::{
 use tungstenite::{
     Error, HandshakeError, WebSocket,
     http::{StatusCode, Uri},
+    stream::MaybeTlsStream,
 };
 
-use super::{CliError, error::printable};
+use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
+
+use super::{CliError, error::printable, trust::Trust};
 
 /// How long one address may take to answer the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,6 +31,8 @@ pub(super) struct Target {
     uri: Uri,
     host: String,
     port: u16,
+    /// Whether the URL asks for TLS.
+    pub(super) is_tls: bool,
     /// The URL as it may be shown: without user and query.
     pub(super) shown: String,
     pub(super) event_bus: bool,
@@ -39,35 +44,31 @@ impl Target {
             CliError::new(format!("{why}; a URL looks like ws://localhost:8080/john.doe/__event"))
         };
         let uri: Uri = url.parse().map_err(|error| unusable(&format!("this is no URL ({error})")))?;
-        match uri.scheme_str() {
-            Some("ws") => {}
-            Some("wss") => {
-                return Err(CliError::new(
-                    "wss:// needs TLS, which is not built into this command yet; use ws:// to a listener \
-                     without TLS, or a TLS tunnel such as stunnel or socat",
-                ));
-            }
+        let (scheme, port) = match uri.scheme_str() {
+            Some("ws") => ("ws", 80),
+            Some("wss") => ("wss", 443),
             Some("http") => return Err(unusable("write ws:// instead of http://")),
-            Some("https") => {
-                return Err(unusable("https:// is not a WebSocket, and TLS is not built in yet"));
-            }
-            _ => return Err(unusable("the URL must begin with ws://")),
-        }
+            Some("https") => return Err(unusable("write wss:// instead of https://")),
+            _ => return Err(unusable("the URL must begin with ws:// or wss://")),
+        };
         let host =
             uri.host().filter(|host| !host.is_empty()).ok_or_else(|| unusable("the URL has no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = uri.port_u16().unwrap_or(80);
+        let port = uri.port_u16().unwrap_or(port);
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let path = uri.path();
-        let shown = format!("ws://{authority}{path}");
+        let shown = format!("{scheme}://{authority}{path}");
         let event_bus = path.strip_suffix('/').unwrap_or(path).ends_with("/__event");
-        Ok(Target { host, port, shown, event_bus, uri })
+        Ok(Target { host, port, is_tls: scheme == "wss", shown, event_bus, uri })
     }
 }
 
 /// Connects, and upgrades the connection to a WebSocket.
-pub(super) fn connect(target: &Target) -> Result<WebSocket<TcpStream>, CliError> {
+pub(super) fn connect(
+    target: &Target,
+    trust: &Trust,
+) -> Result<WebSocket<MaybeTlsStream<TcpStream>>, CliError> {
     let stream = connect_tcp(target)?;
     let refused = |error: Error| CliError::new(refusal(target, &error));
     // A peer that vanishes without a word is found out by the kernel, within about two hours.
@@ -76,6 +77,10 @@ pub(super) fn connect(target: &Target) -> Result<WebSocket<TcpStream>, CliError>
         .and_then(|()| stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT)))
         .and_then(|()| Ok(rustix::net::sockopt::set_socket_keepalive(&stream, true)?));
     prepared.map_err(|error| refused(error.into()))?;
+    let stream = match target.is_tls {
+        true => MaybeTlsStream::Rustls(secure(stream, target, trust)?),
+        false => MaybeTlsStream::Plain(stream),
+    };
     match tungstenite::client(target.uri.clone(), stream) {
         Ok((socket, _)) => Ok(socket),
         Err(HandshakeError::Failure(error)) => Err(refused(error)),
@@ -84,6 +89,34 @@ pub(super) fn connect(target: &Target) -> Result<WebSocket<TcpStream>, CliError>
             target.shown,
             HANDSHAKE_TIMEOUT.as_secs()
         ))),
+    }
+}
+
+/// Makes the TLS handshake.
+fn secure(
+    mut stream: TcpStream,
+    target: &Target,
+    trust: &Trust,
+) -> Result<StreamOwned<ClientConnection, TcpStream>, CliError> {
+    let failed = |error: &dyn std::fmt::Display, advice: &str| {
+        CliError::new(format!("no TLS with {}: {error}; {advice}", target.shown))
+    };
+    let name = ServerName::try_from(target.host.clone())
+        .map_err(|error| failed(&error, "write the name or address that its certificate is for"))?;
+    let mut tls = ClientConnection::new(trust.config()?, name)
+        .map_err(|error| failed(&error, "see the URL and the options"))?;
+    while tls.is_handshaking() {
+        tls.complete_io(&mut stream).map_err(|error| failed(&error, trust.advice(&error)))?;
+    }
+    Ok(StreamOwned::new(tls, stream))
+}
+
+/// The socket below a stream, for its timeouts.
+pub(super) fn socket(stream: &MaybeTlsStream<TcpStream>) -> Option<&TcpStream> {
+    match stream {
+        MaybeTlsStream::Plain(socket) => Some(socket),
+        MaybeTlsStream::Rustls(stream) => Some(&stream.sock),
+        _ => None,
     }
 }
 
@@ -141,7 +174,9 @@ mod tests {
         assert_eq!((target.host.as_str(), target.port, target.event_bus), ("::1", 80, false));
         assert!(Target::parse("ws://cell1.example/__event").unwrap().event_bus);
         let error = |url| Target::parse(url).unwrap_err().to_string();
-        assert!(error("wss://localhost/").contains("TLS"));
+        let target = Target::parse("wss://localhost/").unwrap();
+        assert_eq!((target.port, target.is_tls, &target.shown[..]), (443, true, "wss://localhost/"));
+        assert!(error("https://localhost/").contains("wss://"));
         assert!(error("http://localhost/").contains("ws://"));
         assert!(error("localhost:8080/a").contains("ws://"));
         assert!(error("localhost").contains("ws://"));

@@ -15,10 +15,10 @@ use std::{
 
 use argh::FromArgs;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use tungstenite::{Error, Message, WebSocket, protocol::CloseFrame};
+use tungstenite::{Error, Message, WebSocket, protocol::CloseFrame, stream::MaybeTlsStream};
 
-use super::dial::{Target, connect};
-use super::{CliError, error::printable, paths};
+use super::dial::{Target, connect, socket};
+use super::{CliError, error::printable, paths, trust::Trust};
 
 /// Follow a WebSocket: print what a daemon sends, one message a line.
 #[derive(FromArgs, Debug)]
@@ -26,6 +26,7 @@ use super::{CliError, error::printable, paths};
     subcommand,
     name = "subscribe",
     example = "{command_name} ws://localhost:8080/john.doe/__event --token-file token.txt --type chat\n\
+               {command_name} wss://localhost:8443/john.doe/__event --ca cert.pem --token-file token.txt\n\
                {command_name} 'ws://localhost:9502/?token=…' --send '{{\"op\":\"subscribe\",\"data\":{{\"event_name\":\"*\"}}}}'",
     note = "A URL whose path ends in /__event speaks to the Personium event bus: the token is sent, then the \
             subscription. Any other is only connected, and sent what --send says.",
@@ -33,8 +34,20 @@ use super::{CliError, error::printable, paths};
             read by every user of the machine while the command runs."
 )]
 pub struct Subscribe {
-    #[argh(positional, arg_name = "URL", description = "where to connect: ws://HOST[:PORT]/PATH")]
+    #[argh(
+        positional,
+        arg_name = "URL",
+        description = "where to connect: ws://HOST[:PORT]/PATH, or wss:// for TLS"
+    )]
     url: String,
+
+    /// trust the certificates in this file (PEM), and what they have signed, instead of the machine's
+    #[argh(option, arg_name = "file")]
+    ca: Option<PathBuf>,
+
+    /// with wss://, trust whoever answers
+    #[argh(switch)]
+    insecure: bool,
 
     /// the token for the event bus
     #[argh(option)]
@@ -75,10 +88,20 @@ impl Subscribe {
     ///
     /// # Errors
     /// The URL is unusable, the connection fails, or it ends before the count is reached.
-    pub fn run(self) -> Result<ExitCode, CliError> {
+    pub fn run(mut self) -> Result<ExitCode, CliError> {
         let target = Target::parse(&self.url)?;
+        let trust = Trust::of(self.ca.take(), self.insecure)?;
+        if !target.is_tls && trust != Trust::Machine {
+            return Err(CliError::new("--ca and --insecure are for wss://, and this URL is without TLS"));
+        }
         let conversation = self.conversation(&target)?;
-        let socket = connect(&target)?;
+        if trust == Trust::Anybody {
+            eprintln!(
+                "warning: --insecure: whoever answers is taken for the daemon, and can read the token and every \
+                 event; give its certificate with --ca FILE instead"
+            );
+        }
+        let socket = connect(&target, &trust)?;
         eprintln!("connected to {}", target.shown);
         Follow { socket, conversation, target }.run()
     }
@@ -294,7 +317,7 @@ fn json(value: &impl Serialize) -> String {
 
 /// A conversation with its socket.
 struct Follow {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<MaybeTlsStream<TcpStream>>,
     conversation: Conversation,
     target: Target,
 }
@@ -377,7 +400,7 @@ impl Follow {
 
     fn limit_reads(&self, limit: Option<Duration>) {
         // It fails only for a limit of zero, or on a socket that the next read finds broken anyway.
-        let _ = self.socket.get_ref().set_read_timeout(limit);
+        let _ = socket(self.socket.get_ref()).map(|socket| socket.set_read_timeout(limit));
     }
 
     /// The error for a close that came before the end of what was asked for.

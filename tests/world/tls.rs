@@ -481,3 +481,43 @@ fn check_reads_the_certificate_and_says_when_it_ends() {
     let (good, text) = check(&mixed);
     assert!(!good && text.contains("is not the key of the certificate"), "{text}");
 }
+
+#[test]
+fn subscribe_follows_over_tls_if_it_trusts_the_daemon() {
+    let world = world(|setup| setup);
+    let subscribe = |url: &str, options: &[&str]| {
+        let url = format!("{url}{PATH}").replace("HOST", &world.daemon.address.to_string());
+        let words = [&["subscribe", &url, "--count", "1"], options].concat();
+        let mut command = command(&words);
+        command.env("FANFARE_TOKEN", fanfare_token()).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let ca = world.daemon.path("ca.pem").to_str().unwrap().to_owned();
+    for (url, options, problem) in [
+        ("wss://HOST", &[][..], "give the signer's, or its own, with --ca FILE"),
+        ("ws://HOST", &[], "400"),
+        ("ws://HOST", &["--insecure"], "--ca and --insecure are for wss://"),
+        ("wss://HOST", &["--insecure", "--ca", &ca], "exclude each other"),
+        ("wss://HOST", &["--ca", "/nowhere.pem"], "there is no file /nowhere.pem"),
+    ] {
+        let output = subscribe(url, options).wait_with_output().unwrap();
+        assert!(!output.status.success() && said(&output).contains(problem), "{problem}: {}", said(&output));
+    }
+    for options in [&["--ca", &ca][..], &["--insecure"]] {
+        world.daemon.await_metric("subscriptions", 0);
+        let child = subscribe("wss://HOST", options);
+        world.daemon.await_metric("subscriptions", 1);
+        world.daemon.publisher().send(event("over", "TLS"));
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            output.status.success() && said(&output).contains("\"Object\":\"over\""),
+            "{}",
+            said(&output)
+        );
+        assert_eq!(said(&output).contains("warning: --insecure"), options.len() == 1);
+    }
+}
+
+fn fanfare_token() -> String {
+    crate::harness::token_with(SECRET, "event")
+}
