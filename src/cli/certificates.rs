@@ -1,6 +1,7 @@
-//! From the files that a listener names to what its handshakes are made with.
+//! From the files that a listener names to what its handshakes are made with, and the certificate that a
+//! development set-up makes for itself.
 
-use super::paths;
+use super::{CliError, paths};
 use crate::config::{ClientCertificate, Listen, Tls};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -9,7 +10,10 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{Error, RootCertStore, ServerConfig};
 use std::fmt::Display;
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use x509_cert::der::Decode as _;
@@ -140,4 +144,25 @@ fn note(end: Duration, path: &Path, place: &str) -> Option<String> {
         return None;
     };
     Some(format!("{place}.certificate: {} {says}: renew it, and reload", path.display()))
+}
+
+/// A certificate for this machine's own names, and its key, made in `directory` if they are not there. It has no
+/// end: whoever trusts it trusts what only its owner can read.
+pub(crate) fn self_signed(directory: &Path) -> Result<(PathBuf, PathBuf), CliError> {
+    let (certificate, key) = (directory.join("tls.cert.pem"), directory.join("tls.key.pem"));
+    if !certificate.exists() || !key.exists() {
+        let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
+        let made = rcgen::generate_simple_self_signed(names)
+            .map_err(|error| CliError::new(format!("no certificate could be made: {error}")))?;
+        write(&key, 0o600, &made.signing_key.serialize_pem())?;
+        write(&certificate, 0o644, &made.cert.pem())?;
+    }
+    Ok((certificate, key))
+}
+
+fn write(path: &Path, mode: u32, text: &str) -> Result<(), CliError> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(mode).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| CliError::new(format!("cannot write {}: {error}", path.display())))
 }

@@ -204,6 +204,7 @@ impl Trial {
         command
             .env("XDG_STATE_HOME", self.state.path())
             .env("FANFARE_LISTEN_0_ADDRESS", "127.0.0.1:0")
+            .env("FANFARE_LISTEN_1_ADDRESS", "127.0.0.1:0")
             .env("FANFARE_ADMIN_ADDRESS", "127.0.0.1:0")
             .env_remove("FANFARE_LONG")
             .env_remove("JOURNAL_STREAM")
@@ -257,23 +258,32 @@ fn the_printed_commands_of_the_development_set_up_work_when_pasted() {
     assert_eq!(mode(&directory), 0o700);
     assert_eq!(mode(&directory.join("jwt.secret")), 0o600);
     assert_eq!(mode(&trial.state.path().join("its socket")), 0o600);
-    let mut follow = trial.paste(&printed, "follow it");
-    let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut notices = BufReader::new(follow.stderr.take().unwrap());
-    let mut said = String::new();
-    while !said.contains("subscribed:") {
-        assert!(notices.read_line(&mut said).unwrap() > 0, "{said}");
-    }
+    assert_eq!(mode(&directory.join("tls.key.pem")), 0o600);
+    let mut followers = ["follow it", "over TLS"].map(|word| {
+        let mut follow = trial.paste(&printed, word);
+        let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut notices = BufReader::new(follow.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("subscribed:") {
+            assert!(notices.read_line(&mut said).unwrap() > 0, "{said}");
+        }
+        // The pipe stays open: whoever cannot say more would end.
+        (follow, notices)
+    });
     let (code, _, said) = run(&mut trial.paste(&printed, "publish"));
     assert_eq!(code, Some(0), "{said}");
-    let mut event = String::new();
-    BufReader::new(follow.stdout.take().unwrap()).read_line(&mut event).unwrap();
-    assert!(event.contains("\"Info\":\"Hello World\""), "{event}");
+    for (follow, _) in &mut followers {
+        let mut event = String::new();
+        BufReader::new(follow.stdout.take().unwrap()).read_line(&mut event).unwrap();
+        assert!(event.contains("\"Info\":\"Hello World\""), "{event}");
+    }
     let metrics = printed.split("http://").nth(1).unwrap().split('/').next().unwrap();
     let page = crate::harness::http(metrics.parse().unwrap(), b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(page.1.contains("fanfare_sessions{dialect=\"personium-event\"} 1"));
-    follow.kill().unwrap();
-    follow.wait().unwrap();
+    assert!(page.1.contains("fanfare_sessions{dialect=\"personium-event\"} 2"));
+    for (mut follow, _) in followers {
+        follow.kill().unwrap();
+        follow.wait().unwrap();
+    }
     // A token of the command itself is as good.
     let mut token = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     let (code, token, _) = run(trial.environment(token.args(["token", "--cell", "demo"])));
