@@ -68,6 +68,7 @@ impl Floor {
             request: upgrade_request("127.0.0.1", "/bench/__event"),
             greetings,
             concurrency,
+            tls: None,
         }
     }
 

@@ -5,9 +5,11 @@
 
 use super::connect::{Greetings, Plan, upgrade_request};
 use super::wire::{Template, object_name};
-use super::{BenchError, interrupt, proc, side};
+use super::{BenchError, interrupt, proc, secure, side};
+use crate::cli::certificates;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustix::process::{Signal, kill_process};
+use rustls::ClientConfig;
 use serde::Serialize;
 use std::fs;
 use std::io::{Read, Write};
@@ -15,6 +17,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a daemon may take until it is ready.
@@ -35,6 +38,8 @@ pub(super) struct TargetOptions {
     pub(super) pid: Option<u32>,
     pub(super) shards: usize,
     pub(super) daemon: Option<PathBuf>,
+    /// Whether the daemon that is started speaks TLS, with a certificate of its own.
+    pub(super) tls: bool,
 }
 
 /// A daemon that answers.
@@ -46,6 +51,7 @@ pub(super) struct Target {
     cell: String,
     tokens: Tokens,
     socket: Option<PathBuf>,
+    tls: Option<Arc<ClientConfig>>,
     /// The process whose time and memory are read, if known.
     pub(super) pid: Option<u32>,
     /// The processors of its shards.
@@ -75,6 +81,9 @@ impl Target {
         let cpus = Cpus::of_this_machine(options.shards)?;
         match &options.url {
             None => Self::start(options, cpus),
+            Some(_) if options.tls => Err(BenchError::Argument(
+                "--tls is for a daemon that is started for the measurement: leave --url out".into(),
+            )),
             Some(url) => Self::attach(url, options, cpus),
         }
     }
@@ -84,7 +93,15 @@ impl Target {
         let secret = random_hex()?;
         let directory = temporary_directory()?;
         let socket = directory.join("events.sock");
-        let configuration = configuration(&cpus.shards, address, admin, &socket, &secret);
+        let mut configuration = configuration(&cpus.shards, address, admin, &socket, &secret);
+        let mut tls = None;
+        if options.tls {
+            let made = certificates::self_signed(&directory);
+            let (certificate, key) = made.map_err(|error| BenchError::Tls { reason: error.to_string() })?;
+            let line = format!("[[listen]]\ntls = {{ certificate = {certificate:?}, key = {key:?} }}");
+            configuration = configuration.replace("[[listen]]", &line);
+            tls = Some(secure::config(&certificate)?);
+        }
         let daemon = Daemon::start(options, &cpus, directory, &configuration)?;
         let mut target = Self {
             address,
@@ -93,6 +110,7 @@ impl Target {
             cell: OWN_CELL.into(),
             tokens: Tokens::Signed { secret },
             socket: Some(socket),
+            tls,
             pid: Some(daemon.child.id()),
             cpus: cpus.shards,
             generator_cpu: cpus.generator,
@@ -126,6 +144,7 @@ impl Target {
             cell,
             tokens: Tokens::Given(token),
             socket: options.socket.clone(),
+            tls: None,
             pid: options.pid,
             cpus: shards,
             generator_cpu: cpus.generator,
@@ -156,7 +175,7 @@ impl Target {
             greetings.push(&self.token(index)?, &object);
         }
         let request = upgrade_request(&self.host, &self.path);
-        Ok(Plan { addresses: vec![self.address], request, greetings, concurrency })
+        Ok(Plan { addresses: vec![self.address], request, greetings, concurrency, tls: self.tls.clone() })
     }
 
     /// The unix feed, and the event as its line.
