@@ -7,7 +7,9 @@
 //! Adding a protocol is one file in `dialect/` and one line in the list at the end of this file, which
 //! makes the closed enum that a shard stores: no allocation and no virtual call per connection.
 
+pub mod personium;
 pub mod personium_event;
+pub mod personium_topic;
 
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};
@@ -33,8 +35,10 @@ pub enum Input<'a> {
     Text(&'a str),
     /// A whole binary message.
     Binary(&'a [u8]),
-    /// The answer to [`Action::Verify`].
+    /// The answer to [`Action::Verify`]; never [`Verdict::Ask`].
     Verified(Verdict),
+    /// A remote judge has taken back the token it granted last.
+    Revoked,
     /// The moment asked for by [`Action::Deadline`] has come.
     Deadline,
     /// The session is over, whoever ended it. The last input: whatever is subscribed is given back by
@@ -144,8 +148,8 @@ pub enum Admission {
     No,
     /// In this form (see [`Publication::frame`]).
     Form(u8),
-    /// No, and the session ends with this code.
-    Close(u16),
+    /// No, and the session ends with this code and reason.
+    Close(u16, &'static str),
 }
 
 /// Why a fed event cannot be published. The reason is shown to the publisher.
@@ -194,7 +198,7 @@ pub trait Dialect: Sized {
 /// Makes the closed set of dialects from the list below: the names that configuration uses, the words that
 /// start a feed's address, and the enum that holds any session.
 macro_rules! dialects {
-    ($($variant:ident: $type:ty, $name:literal, word $word:literal, settings $settings:ident: $settings_type:ty;)+) => {
+    ($($variant:ident: $type:ty, $name:literal, word $word:literal;)+) => {
         /// Which protocol.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Kind { $(#[doc = $name] $variant,)+ }
@@ -241,12 +245,6 @@ macro_rules! dialects {
             }
         }
 
-        /// The settings of every dialect, with the judge of its tokens.
-        #[derive(Default)]
-        pub struct Settings {
-            $(#[doc = concat!("Of `", $name, "`.")] pub $settings: $settings_type,)+
-        }
-
         /// A session of any protocol.
         pub enum AnyDialect { $(#[doc = $name] $variant($type),)+ }
 
@@ -271,7 +269,15 @@ macro_rules! dialects {
 }
 
 dialects! {
-    PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event", settings personium: personium_event::Settings;
+    PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event";
+    PersoniumTopic: personium_topic::PersoniumTopic, "personium-topic", word "topic";
+}
+
+/// The settings of every dialect, with the judge of its tokens.
+#[derive(Default)]
+pub struct Settings {
+    /// Of both Personium dialects.
+    pub personium: personium::Settings,
 }
 
 impl Kind {
@@ -285,7 +291,17 @@ impl Kind {
     #[must_use]
     pub fn judge(self, settings: &Settings) -> Option<&Judge> {
         match self {
-            Kind::PersoniumEvent => settings.personium.judge.as_ref(),
+            Kind::PersoniumEvent | Kind::PersoniumTopic => settings.personium.judge.as_ref(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_of_any_protocol_takes_at_most_32_bytes_beside_what_it_boxes() {
+        assert!(size_of::<Option<AnyDialect>>() <= 32, "{}", size_of::<Option<AnyDialect>>());
     }
 }

@@ -295,7 +295,7 @@ impl Shard {
             }
             match dialect.admits(publication, now) {
                 Admission::No => {}
-                Admission::Close(code) => self.close(id, code, "", End::Dialect, now),
+                Admission::Close(code, reason) => self.close(id, code, reason, End::Dialect, now),
                 Admission::Form(form) => {
                     let turn = &mut self.turn;
                     let frame = *frames[form as usize].get_or_insert_with(|| turn.share(publication, form));

@@ -8,12 +8,13 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 9] = [
+const EXAMPLES: [&str; 10] = [
     "listen.0.tls.certificate",
     "listen.0.tls.key",
     "listen.0.tls.client_ca",
     "listen.0.tls.client_certificate",
     "feed.unix.group",
+    "personium.topics",
     "personium.token.jwt.secret",
     "personium.token.jwt.public_key_file",
     "personium.token.jwt.jwks_file",

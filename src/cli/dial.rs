@@ -35,7 +35,6 @@ pub(super) struct Target {
     pub(super) is_tls: bool,
     /// The URL as it may be shown: without user and query.
     pub(super) shown: String,
-    pub(super) event_bus: bool,
 }
 
 impl Target {
@@ -57,10 +56,13 @@ impl Target {
         let port = uri.port_u16().unwrap_or(port);
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let path = uri.path();
-        let shown = format!("{scheme}://{authority}{path}");
-        let event_bus = path.strip_suffix('/').unwrap_or(path).ends_with("/__event");
-        Ok(Target { host, port, is_tls: scheme == "wss", shown, event_bus, uri })
+        let shown = format!("{scheme}://{authority}{}", uri.path());
+        Ok(Target { host, port, is_tls: scheme == "wss", shown, uri })
+    }
+
+    /// The path of the URL.
+    pub(super) fn path(&self) -> &str {
+        self.uri.path()
     }
 }
 
@@ -166,13 +168,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_tells_host_port_and_dialect_and_is_shown_without_secrets() {
+    fn a_url_tells_host_port_and_path_and_is_shown_without_secrets() {
         let target = Target::parse("ws://ann:pw@localhost:8080/john.doe/__event/?token=t").unwrap();
-        assert_eq!((target.host.as_str(), target.port, target.event_bus), ("localhost", 8080, true));
+        assert_eq!((target.host.as_str(), target.port), ("localhost", 8080));
+        assert_eq!(target.path(), "/john.doe/__event/");
         assert_eq!(target.shown, "ws://localhost:8080/john.doe/__event/");
         let target = Target::parse("ws://[::1]/x__event").unwrap();
-        assert_eq!((target.host.as_str(), target.port, target.event_bus), ("::1", 80, false));
-        assert!(Target::parse("ws://cell1.example/__event").unwrap().event_bus);
+        assert_eq!((target.host.as_str(), target.port), ("::1", 80));
         let error = |url| Target::parse(url).unwrap_err().to_string();
         let target = Target::parse("wss://localhost/").unwrap();
         assert_eq!((target.port, target.is_tls, &target.shown[..]), (443, true, "wss://localhost/"));

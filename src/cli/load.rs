@@ -4,7 +4,7 @@
 use super::{CliError, certificates, explain::explain, paths};
 use crate::config::{Config, ConfigError};
 use crate::dialect::Settings;
-use crate::dialect::personium_event::Settings as PersoniumSettings;
+use crate::dialect::personium::Settings as PersoniumSettings;
 use crate::io::{Listen, Plan};
 use crate::shard::Limits;
 use crate::token::Judge;

@@ -69,9 +69,10 @@ impl Trial {
         let program = program();
         let [address, over_tls] = [0, 1].map(|place| daemon.addresses[place]);
         let mut text = format!(
-            "fanfare runs on {address}, and on {over_tls} with TLS, for this machine only; its secret, certificate \
-             and socket are in {}.\n",
-            self.directory.display()
+            "fanfare runs on {address}, for this machine only; its secret, certificate and socket are in {}.\n\
+             With TLS on {over_tls}: give subscribe a wss:// URL and --ca {}\n",
+            self.directory.display(),
+            quoted(&self.certificate)
         );
         if let Some(admin) = daemon.admin {
             text += &format!("Health and metrics: http://{admin}/metrics\n");
@@ -83,16 +84,13 @@ impl Trial {
         } else {
             format!(" --socket {}", quoted(&self.socket))
         };
-        let certificate = quoted(&self.certificate);
         for kind in Kind::ALL {
             let (path, claims, place, event) = example(*kind);
             let claims = claims.as_object().cloned().unwrap_or_default();
             let token = mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default();
             text += &format!(
-                "\n{}\n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n\
-                 \n  token      {token}\n\
+                "\n{}\n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n  token      {token}\n\
                  \n  follow it  {program} subscribe ws://{address}{path} --token {token}\n\
-                 \n  over TLS   {program} subscribe wss://{over_tls}{path} --ca {certificate} --token {token}\n\
                  \n  publish    {program} publish{socket} {place} '{event}'\n",
                 kind.name()
             );
@@ -110,6 +108,12 @@ fn example(kind: Kind) -> (&'static str, serde_json::Value, &'static str, &'stat
             serde_json::json!({ "aud": "demo", "scope": "event", "sub": "https://demo.example/#me", "exp": expires }),
             "event/demo",
             r#"{"Type":"chat","RequestKey":null,"Schema":"","External":true,"Object":"general","Info":"Hello World","cellId":"demo","Subject":"https:\/\/demo.example\/#me"}"#,
+        ),
+        Kind::PersoniumTopic => (
+            "/demo/__topic/box/stream.topic.chat",
+            serde_json::json!({ "aud": "demo", "scope": "read stream-receive", "exp": expires }),
+            "topic/demo/box/stream.topic.chat",
+            r#"{"From":"https://demo.example/","Body":{"text":"Hello World"}}"#,
         ),
     }
 }

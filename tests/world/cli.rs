@@ -241,6 +241,23 @@ impl Trial {
         self.environment(&mut shell).stdin(Stdio::null());
         shell
     }
+
+    /// Pastes what is printed to follow a dialect and to publish to it; the follower goes on.
+    fn follow_and_publish(&self, printed: &str, ready: &str) -> Child {
+        let mut follow = self.paste(printed, "follow it");
+        let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut notices = BufReader::new(follow.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains(ready) {
+            assert!(notices.read_line(&mut said).unwrap() > 0, "{said}");
+        }
+        let (code, _, said) = run(&mut self.paste(printed, "publish"));
+        assert_eq!(code, Some(0), "{said}");
+        let mut event = String::new();
+        BufReader::new(follow.stdout.take().unwrap()).read_line(&mut event).unwrap();
+        assert!(event.contains("Hello World"), "{event}");
+        follow
+    }
 }
 
 impl Drop for Trial {
@@ -259,31 +276,32 @@ fn the_printed_commands_of_the_development_set_up_work_when_pasted() {
     assert_eq!(mode(&directory.join("jwt.secret")), 0o600);
     assert_eq!(mode(&trial.state.path().join("its socket")), 0o600);
     assert_eq!(mode(&directory.join("tls.key.pem")), 0o600);
-    let mut followers = ["follow it", "over TLS"].map(|word| {
-        let mut follow = trial.paste(&printed, word);
-        let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut notices = BufReader::new(follow.stderr.take().unwrap());
-        let mut said = String::new();
-        while !said.contains("subscribed:") {
-            assert!(notices.read_line(&mut said).unwrap() > 0, "{said}");
-        }
-        // The pipe stays open: whoever cannot say more would end.
-        (follow, notices)
-    });
-    let (code, _, said) = run(&mut trial.paste(&printed, "publish"));
-    assert_eq!(code, Some(0), "{said}");
-    for (follow, _) in &mut followers {
-        let mut event = String::new();
-        BufReader::new(follow.stdout.take().unwrap()).read_line(&mut event).unwrap();
-        assert!(event.contains("\"Info\":\"Hello World\""), "{event}");
+    let of = |dialect: &str| printed.split_once(&format!("\n{dialect}\n")).unwrap().1;
+    let mut follow = trial.follow_and_publish(of("personium-event"), "subscribed:");
+    let ca = printed.lines().find_map(|line| line.split_once("--ca ")).unwrap().1;
+    let over_tls = |printed: &str| {
+        let url =
+            |word: &str| printed.lines().find_map(|line| line.trim().strip_prefix(word)).unwrap().trim();
+        printed.replace(
+            &format!("subscribe {}", url("url")),
+            &format!("subscribe {} --ca {ca}", url("with TLS")),
+        )
+    };
+    let topic = of("personium-topic");
+    for (printed, ready) in [
+        (over_tls(of("personium-event")), "subscribed:"),
+        (topic.to_owned(), "token accepted:"),
+        (over_tls(topic), "token accepted:"),
+    ] {
+        let mut other = trial.follow_and_publish(&printed, ready);
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
     let metrics = printed.split("http://").nth(1).unwrap().split('/').next().unwrap();
     let page = crate::harness::http(metrics.parse().unwrap(), b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(page.1.contains("fanfare_sessions{dialect=\"personium-event\"} 2"));
-    for (mut follow, _) in followers {
-        follow.kill().unwrap();
-        follow.wait().unwrap();
-    }
+    assert!(page.1.contains("fanfare_sessions{dialect=\"personium-event\"} 1"));
+    follow.kill().unwrap();
+    follow.wait().unwrap();
     // A token of the command itself is as good.
     let mut token = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     let (code, token, _) = run(trial.environment(token.args(["token", "--cell", "demo"])));

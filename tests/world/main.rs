@@ -19,3 +19,4 @@ mod shards;
 mod slow;
 mod stop;
 mod tls;
+mod topic;
