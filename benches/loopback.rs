@@ -12,7 +12,7 @@ use fanfare::dialect::{Kind, Settings, personium};
 use fanfare::feed::unix;
 use fanfare::frame::put_frame;
 use fanfare::io::runtime::Driver;
-use fanfare::io::{Daemon, Plan};
+use fanfare::io::{Daemon, Listen, Plan};
 use fanfare::shard::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -26,7 +26,7 @@ fn start(socket: PathBuf) -> Daemon {
         shards: 1,
         cpus: vec![],
         driver: Driver::Auto,
-        listen: vec![(SocketAddr::from(([127, 0, 0, 1], 0)), Kind::ALL.to_vec())],
+        listen: vec![Listen { address: ([127, 0, 0, 1], 0).into(), kinds: Kind::ALL.to_vec(), tls: None }],
         admin: None,
         feed: unix::Settings { path: Some(socket), ..unix::Settings::default() },
         settings: Arc::new(Settings { personium }),

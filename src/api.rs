@@ -54,6 +54,12 @@ pub fn refusal(status: u16) -> Vec<u8> {
     response(status, headers, TEXT, body)
 }
 
+/// The answer to a request without TLS where TLS is spoken.
+#[must_use]
+pub fn speaks_tls() -> Vec<u8> {
+    response(400, "", TEXT, "This port speaks TLS: use wss:// (or https://).\n")
+}
+
 /// Answers a request to the admin listener.
 #[must_use]
 pub fn admin(method: &str, path: &str, status: &Status) -> Vec<u8> {

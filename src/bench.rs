@@ -1,6 +1,7 @@
 //! `fanfare bench`: a load generator that measures a daemon from outside, as its clients and publishers see it.
 //!
-//! In reading order: `wire` (bytes), `speech` (what a dialect's subscribers say), `inflight` (what is outstanding), `clients` and `connect` (subscribers),
+//! In reading order: `wire` (bytes), `speech` (what a dialect's subscribers say), `inflight` (what is outstanding),
+//! `secure`, `clients` and `connect` (subscribers),
 //! `publisher` (the unix feed), `sender` and `floor` (the bare `send(2)` that everything is compared with), `target`
 //! (the daemon), `side` (the measuring loop), `pair` (daemon and floor in turn), then a file per command, `report`
 //! and `progress`.
@@ -24,6 +25,7 @@ mod proc;
 mod progress;
 mod publisher;
 mod report;
+mod secure;
 mod selective;
 mod sender;
 mod side;
@@ -99,6 +101,9 @@ struct Fanout {
     /// the subscribers' dialect: personium-event, personium-topic or wazo (personium-event)
     #[argh(option, default = "Speech::default()")]
     dialect: Speech,
+    /// over TLS, with a daemon that has made its own certificate
+    #[argh(switch)]
+    tls: bool,
     /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
     #[argh(option)]
     url: Option<String>,
@@ -189,6 +194,9 @@ struct Idle {
     /// the subscribers' dialect: personium-event, personium-topic or wazo (personium-event)
     #[argh(option, default = "Speech::default()")]
     dialect: Speech,
+    /// over TLS, with a daemon that has made its own certificate
+    #[argh(switch)]
+    tls: bool,
     /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
     #[argh(option)]
     url: Option<String>,
@@ -325,6 +333,7 @@ fn fanout_report(args: Fanout) -> Result<(Report, bool), BenchError> {
         pid: args.pid,
         shards: args.shards,
         daemon: args.daemon,
+        tls: args.tls,
     };
     let settings = fanout::Settings { connections, in_flight, rate, size, seconds, runs };
     Ok((fanout::run(&options, &settings)?, args.json))
@@ -340,21 +349,22 @@ fn selective_report(args: Selective) -> Result<(Report, bool), BenchError> {
         pid: args.pid,
         shards: args.shards,
         daemon: args.daemon,
+        tls: false,
     };
     let settings = selective::Settings { topics, in_flight, size, seconds, runs };
     Ok((selective::run(&options, &settings)?, args.json))
 }
 
 fn idle_report(args: Idle) -> Result<(Report, bool), BenchError> {
-    let Idle { connections, topics, runs, dialect: speech, url, token, pid, shards, daemon, json } = args;
-    let options = TargetOptions { speech, url, socket: None, token, pid, shards, daemon };
+    let Idle { connections, topics, runs, dialect: speech, url, token, pid, shards, daemon, tls, json } = args;
+    let options = TargetOptions { speech, url, socket: None, token, pid, shards, daemon, tls };
     Ok((idle::run(&options, &idle::Settings { connections, topics, runs })?, json))
 }
 
 fn handshake_report(args: Handshake) -> Result<(Report, bool), BenchError> {
     let Handshake { connections, concurrency, runs, dialect: speech, url, token, pid, shards, daemon, json } =
         args;
-    let options = TargetOptions { speech, url, socket: None, token, pid, shards, daemon };
+    let options = TargetOptions { speech, url, socket: None, token, pid, shards, daemon, tls: false };
     let settings = handshake::Settings { connections, concurrency, runs };
     Ok((handshake::run(&options, &settings)?, json))
 }

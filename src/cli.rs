@@ -1,6 +1,8 @@
 //! The commands of a person at a terminal, one file each: they speak to a daemon that runs elsewhere
 //! over the same socket and the same WebSocket as anybody else, and know nothing of its insides.
 
+pub(crate) mod certificates;
+mod dial;
 pub mod error;
 pub mod explain;
 mod load;
@@ -11,5 +13,6 @@ pub mod serve;
 pub mod subscribe;
 pub mod token;
 mod trial;
+mod trust;
 
 pub use error::CliError;

@@ -10,6 +10,7 @@ use crate::io::runtime::Driver;
 use crate::shard::Limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use toml::{Table, Value};
 
 /// Starts the name of an environment variable that overrides a key.
@@ -80,6 +81,60 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Names of dialects.
     pub dialects: Vec<String>,
+    /// Where TLS is spoken.
+    pub tls: Option<Tls>,
+}
+
+/// `tls` of a `[[listen]]`. What these files hold is read by whoever starts the daemon.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate and those between it and the root, in PEM.
+    pub certificate: PathBuf,
+    /// The certificate's private key, in PEM.
+    pub key: PathBuf,
+    /// Whoever has signed the certificates of clients, in PEM; without it no client is asked for one.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client may do without.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// Whether clients must have a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificate {
+    /// No handshake without.
+    Required,
+    /// One that is shown must be good.
+    Optional,
+}
+
+impl Tls {
+    /// Whether the files are named.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        [&self.certificate, &self.key].iter().all(|path| !path.as_os_str().is_empty())
+    }
+
+    /// What is missing, each with what to do.
+    fn problems(&self, listen: SocketAddr) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (key, path, what) in [
+            ("certificate", &self.certificate, "the certificate"),
+            ("key", &self.key, "the certificate's private key"),
+        ] {
+            if path.as_os_str().is_empty() {
+                problems.push(format!("[[listen]] {listen}: tls.{key} is missing: name the file of {what}"));
+            }
+        }
+        if self.client_certificate.is_some() && self.client_ca.is_none() {
+            problems.push(format!(
+                "[[listen]] {listen}: tls.client_certificate without tls.client_ca: name the file of whoever \
+                 signs the certificates of clients"
+            ));
+        }
+        problems
+    }
 }
 
 /// `[admin]`.
@@ -152,6 +207,10 @@ pub const KEYS: &[&str] = &[
     "drain_s",
     "listen.0.address",
     "listen.0.dialects",
+    "listen.0.tls.certificate",
+    "listen.0.tls.key",
+    "listen.0.tls.client_ca",
+    "listen.0.tls.client_certificate",
     "admin.address",
     "feed.unix.path",
     "feed.unix.mode",
@@ -277,6 +336,7 @@ impl Config {
                 }
                 Ok(kinds) => spoken.extend(kinds),
             }
+            problems.extend(listen.tls.iter().flat_map(|tls| tls.problems(listen.address)));
         }
         problems.extend(self.personium_problems(&spoken));
         problems.extend(self.taken_twice());
@@ -429,7 +489,7 @@ fn put(table: &mut Table, path: &[String], value: Value) {
         table.insert(first.clone(), value);
         return;
     }
-    if let [place, key] = rest
+    if let [place, rest @ ..] = rest
         && let Ok(place) = place.parse::<usize>()
     {
         let list = table.entry(first.clone()).or_insert_with(|| Value::Array(vec![]));
@@ -438,7 +498,7 @@ fn put(table: &mut Table, path: &[String], value: Value) {
                 list.push(Value::Table(Table::new()));
             }
             if let Value::Table(inner) = &mut list[place] {
-                inner.insert(key.clone(), value);
+                put(inner, rest, value);
             }
         }
         return;
@@ -476,6 +536,10 @@ mod tests {
         let config = with(&[
             ("FANFARE_FEED_UNIX_PATH", "/run/x.sock"),
             ("FANFARE_LISTEN_0_ADDRESS", "127.0.0.1:9"),
+            ("FANFARE_LISTEN_0_TLS_CERTIFICATE", "/cert.pem"),
+            ("FANFARE_LISTEN_0_TLS_KEY", "/key.pem"),
+            ("FANFARE_LISTEN_0_TLS_CLIENT_CA", "/ca.pem"),
+            ("FANFARE_LISTEN_0_TLS_CLIENT_CERTIFICATE", "optional"),
             ("FANFARE_LIMITS_OUTBOX_BYTES_MAX", "2097152"),
             ("FANFARE_FEED_UNIX_ALLOW_UIDS", "[1, 2]"),
             ("FANFARE_PIN", "false"),
@@ -490,6 +554,13 @@ mod tests {
         assert_eq!(config.feed.unix.path.unwrap().to_str(), Some("/run/x.sock"));
         assert_eq!(config.listen[0].address.port(), 9);
         assert_eq!(config.listen[0].dialects, ["personium-event"]);
+        let tls = config.listen[0].tls.as_ref().unwrap();
+        assert_eq!(
+            [&tls.certificate, &tls.key].map(|path| path.to_str().unwrap()),
+            ["/cert.pem", "/key.pem"]
+        );
+        assert_eq!(tls.client_ca.as_ref().unwrap().to_str(), Some("/ca.pem"));
+        assert_eq!(tls.client_certificate, Some(ClientCertificate::Optional));
         assert_eq!(config.limits.outbox_bytes_max, 2_097_152);
         assert_eq!(config.feed.unix.allow_uids, [1, 2]);
         assert!(!config.pin);
@@ -549,6 +620,9 @@ mod tests {
         assert!(problems(&format!("{MINIMAL}[feed.unix]\nmode = \"0999\"")).contains("in octal"));
         let twice = problems(&format!("{MINIMAL}[admin]\naddress = \"127.0.0.1:8080\""));
         assert!(twice.contains("127.0.0.1:8080 stands in two"), "{twice}");
+        let tls = "tls = { certificate = \"c\", client_certificate = \"optional\" }";
+        let tls = problems(&format!("{listen}{tls}"));
+        assert!(tls.contains("tls.key is missing") && tls.contains("without tls.client_ca"), "{tls}");
         let none = problems(&format!("{MINIMAL}[limits]\nhead_bytes_max = 0"));
         assert!(none.contains("limits.head_bytes_max = 0"), "{none}");
     }

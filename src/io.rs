@@ -8,7 +8,7 @@
 //! - `watch`: waiting for one descriptor in a task
 //! - `handoff`: the mailboxes, the only way between threads
 //! - `worker`: the turn
-//! - `connection`, `head`: the sockets of clients and their requests
+//! - `connection`, `tls`, `head`: the sockets of clients, their encryption and their requests
 //! - `publisher`: the unix feed
 //! - `bridge`: the thread of what has a good tokio client only: remote judges
 //! - `admin`: health and metrics
@@ -23,6 +23,7 @@ mod head;
 pub mod listen;
 mod publisher;
 pub mod runtime;
+mod tls;
 mod watch;
 mod worker;
 
@@ -30,7 +31,7 @@ pub use self::clock::now;
 
 use self::bridge::Bridge;
 use self::connection::{Listener, Sockets};
-use self::handoff::{Mailbox, Parcel};
+use self::handoff::{Certificates, Mailbox, Parcel};
 use self::runtime::{AnyRuntime, Driver};
 use self::watch::Watched;
 use self::worker::Worker;
@@ -42,6 +43,7 @@ use crate::metrics::Metrics;
 use crate::shard::{Limits, Shard};
 use crate::wheel::TICK_MS;
 use rustix::fd::OwnedFd;
+use rustls::ServerConfig;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
@@ -65,8 +67,8 @@ pub struct Plan {
     pub cpus: Vec<usize>,
     /// How monoio waits.
     pub driver: Driver,
-    /// Addresses with the dialects that are spoken there.
-    pub listen: Vec<(SocketAddr, Vec<Kind>)>,
+    /// Where clients connect.
+    pub listen: Vec<Listen>,
     /// Where health and metrics are told.
     pub admin: Option<SocketAddr>,
     /// The unix feed.
@@ -75,6 +77,16 @@ pub struct Plan {
     pub settings: Arc<Settings>,
     /// The bounds of the whole daemon.
     pub limits: Limits,
+}
+
+/// A place where clients connect.
+pub struct Listen {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The dialects that are spoken there.
+    pub kinds: Vec<Kind>,
+    /// What TLS is spoken with, if it is.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// Why a daemon did not start.
@@ -102,6 +114,8 @@ pub struct Daemon {
     pub admin: Option<SocketAddr>,
     /// The driver that the shards run on.
     pub driver: &'static str,
+    /// The addresses as they were configured, by which a reload knows the listeners.
+    configured: Vec<SocketAddr>,
     socket: Option<PathBuf>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -175,12 +189,12 @@ struct Setup {
 pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let mut addresses = Vec::new();
     let mut listeners: Vec<Vec<Listener>> = (0..plan.shards).map(|_| Vec::new()).collect();
-    for (address, kinds) in &plan.listen {
+    for Listen { address, kinds, tls } in &plan.listen {
         let sockets = listen::tcp(*address, plan.shards)?;
         addresses.push(listen::local_address(&sockets[0])?);
         let kinds: Arc<[Kind]> = kinds.as_slice().into();
         for (shard, socket) in listeners.iter_mut().zip(sockets) {
-            shard.push(Listener { socket, kinds: Arc::clone(&kinds) });
+            shard.push(Listener { socket, kinds: Arc::clone(&kinds), tls: tls.clone() });
         }
     }
     let admin = plan.admin.map(|address| listen::tcp(address, 1)).transpose()?.and_then(|mut one| one.pop());
@@ -196,7 +210,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         draining: AtomicBool::new(false),
         hurrying: AtomicBool::new(false),
     });
-    let mut spoken: Vec<Kind> = plan.listen.iter().flat_map(|(_, kinds)| kinds.iter().copied()).collect();
+    let mut spoken: Vec<Kind> = plan.listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
     spoken.sort_unstable();
     spoken.dedup();
     bridge::configure(&shared, &plan.settings)?;
@@ -227,19 +241,38 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         driver = report.map_err(StartError::Runtime)?;
     }
     shared.ready.store(true, Relaxed);
-    Ok(Daemon { addresses, admin: admin_address, driver, socket: plan.feed.path, shared, threads })
+    let configured = plan.listen.iter().map(|listen| listen.address).collect();
+    Ok(Daemon {
+        addresses,
+        admin: admin_address,
+        driver,
+        configured,
+        socket: plan.feed.path,
+        shared,
+        threads,
+    })
 }
 
 impl Daemon {
-    /// Gives the shards and the bridge new settings; connections stay.
+    /// Gives the shards and the bridge new settings and, where a listener still stands at its address and speaks
+    /// TLS, new certificates; connections stay.
     ///
     /// # Errors
     /// When a remote judge of theirs cannot be asked from here; then everything stays as it was.
-    pub fn configure(&self, settings: &Arc<Settings>, limits: Limits) -> io::Result<()> {
+    pub fn configure(&self, settings: &Arc<Settings>, limits: Limits, listen: &[Listen]) -> io::Result<()> {
         bridge::configure(&self.shared, settings)?;
         let limits = limits.of_one_in(self.threads.len());
+        let certificate = |(place, address)| {
+            let same = |listen: &&Listen| listen.address == address;
+            // Several may have asked for any port of one address.
+            let listen = listen.get(place).filter(same).or_else(|| listen.iter().find(same));
+            listen.and_then(|listen| listen.tls.clone())
+        };
+        let certificates: Certificates =
+            self.configured.iter().copied().enumerate().map(certificate).collect();
         for mailbox in self.shared.mailboxes.iter() {
-            mailbox.post([Parcel::Configure(Arc::clone(settings), limits)].into_iter());
+            let parcel = Parcel::Configure(Arc::clone(settings), limits, Arc::clone(&certificates));
+            mailbox.post([parcel].into_iter());
         }
         Ok(())
     }

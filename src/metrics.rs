@@ -58,17 +58,20 @@ pub enum Handshake {
     Limit,
     /// No room for another connection, or the daemon is stopping.
     Shed,
+    /// TLS could not be agreed on, or was not spoken at all.
+    Tls,
 }
 
 impl Handshake {
     /// All, with the names that metrics use.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::Accepted, "accepted"),
         (Self::NotFound, "not_found"),
         (Self::Refused, "refused"),
         (Self::Malformed, "malformed"),
         (Self::Limit, "limit"),
         (Self::Shed, "shed"),
+        (Self::Tls, "tls"),
     ];
 }
 

@@ -266,6 +266,13 @@ impl Shard {
         }
     }
 
+    /// The peer says nothing more but may still read: what is queued leaves, then the connection ends.
+    pub fn hang_up(&mut self, id: Id, now: Now) {
+        if self.sessions.contains(id as usize) {
+            self.finish(id, now);
+        }
+    }
+
     /// The socket takes bytes again. Its outbox leaves at the end of the turn.
     pub fn writable(&mut self, id: Id) {
         if let Some(session) = self.sessions.get_mut(id as usize) {

@@ -8,7 +8,11 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 11] = [
+const EXAMPLES: [&str; 15] = [
+    "listen.0.tls.certificate",
+    "listen.0.tls.key",
+    "listen.0.tls.client_ca",
+    "listen.0.tls.client_certificate",
     "feed.unix.group",
     "personium.topics",
     "personium.token.jwt.secret",
@@ -44,7 +48,7 @@ fn entries() -> Vec<Entry> {
             let name = header.trim_matches(['[', ']']);
             section = format!("{name}.{}", if list { "0." } else { "" });
         } else if let Some((key, _)) = text.split_once(" = ")
-            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte == b'.')
         {
             entries.push(Entry { line, key: format!("{section}{key}"), commented });
         }

@@ -4,6 +4,7 @@
 //! and, rarely, a frame of which only a part has come. How a connection is opened stands in `connect.rs`.
 
 use super::interrupt;
+use super::secure::Secure;
 use super::wire::{self, WireError};
 use super::{BenchError, io_error};
 use rustix::buffer::spare_capacity;
@@ -31,6 +32,7 @@ pub(super) const EXPECT_ANY: u64 = 0;
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) socket: OwnedFd,
+    tls: Option<Secure>,
     pub(super) partial: Vec<u8>,
     /// The sequence number of the next event, or [`EXPECT_ANY`].
     pub(super) expected: u64,
@@ -137,12 +139,21 @@ impl Drop for Clients {
 
 impl Client {
     /// A subscriber on a socket that is being connected.
-    pub(super) fn new(socket: OwnedFd) -> Self {
-        Self { socket, partial: Vec::new(), expected: EXPECT_ANY }
+    pub(super) fn new(socket: OwnedFd, tls: Option<Secure>) -> Self {
+        Self { socket, tls, partial: Vec::new(), expected: EXPECT_ANY }
+    }
+
+    /// Sends again what was refused because the socket was not connected.
+    pub(super) fn send_again(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
+        // TLS has kept it.
+        self.send(if self.tls.is_some() { &[] } else { bytes })
     }
 
     /// Sends what is small enough to leave at once.
-    pub(super) fn send(&self, bytes: &[u8]) -> Result<(), BenchError> {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), BenchError> {
+        if let Some(tls) = &mut self.tls {
+            return tls.send(&self.socket, bytes);
+        }
         match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) if sent == bytes.len() => Ok(()),
             Ok(_) | Err(Errno::AGAIN) => Err(BenchError::NotRead),
@@ -158,7 +169,7 @@ impl Client {
     ) -> Result<(), BenchError> {
         let mut more = true;
         while more {
-            let Some(length) = self.read(scratch)? else { break };
+            let Some((length, is_full)) = self.read(scratch)? else { break };
             let now_ns = epoch.elapsed().as_nanos() as u64;
             let expected = &mut self.expected;
             let mut control = Control::default();
@@ -172,25 +183,28 @@ impl Client {
             self.answer(control)?;
             // Sockets are watched edge-triggered: what a full buffer left behind is not reported again, while
             // what comes after a read that did not fill it is.
-            more = length == scratch.len();
+            more = is_full;
         }
         Ok(())
     }
 
-    /// Bytes read, or `None` when there is nothing to read after all.
-    pub(super) fn read(&self, scratch: &mut [u8]) -> Result<Option<usize>, BenchError> {
-        match recv(&self.socket, scratch, RecvFlags::DONTWAIT) {
+    /// Bytes read and whether they fill `scratch`, or `None` when there is nothing to read after all.
+    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Result<Option<(usize, bool)>, BenchError> {
+        if let Some(tls) = &mut self.tls {
+            return tls.read(&self.socket, scratch);
+        }
+        match recv(&self.socket, &mut *scratch, RecvFlags::DONTWAIT) {
             Ok((0, _)) => {
                 Err(BenchError::Closed { how: "the connection ended without a close frame".into() })
             }
-            Ok((length, _)) => Ok(Some(length)),
+            Ok((length, _)) => Ok(Some((length, length == scratch.len()))),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(error) => Err(BenchError::Closed { how: format!("the connection broke: {error}") }),
         }
     }
 
     /// Answers pings, and makes a close an error.
-    pub(super) fn answer(&self, control: Control) -> Result<(), BenchError> {
+    pub(super) fn answer(&mut self, control: Control) -> Result<(), BenchError> {
         for pong in control.pongs {
             self.send(&pong)?;
         }

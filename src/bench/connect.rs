@@ -4,13 +4,16 @@
 //! not limit the number of connections.
 
 use super::clients::{Client, Clients, Control};
+use super::secure::Secure;
 use super::speech::Speech;
 use super::wire;
 use super::{BenchError, io_error};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
+use rustls::ClientConfig;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tungstenite::handshake::derive_accept_key;
 
@@ -42,6 +45,8 @@ pub(super) struct Plan {
     pub(super) speech: Speech,
     /// Connections opened at the same time.
     pub(super) concurrency: usize,
+    /// How TLS is spoken, if it is.
+    pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
 /// A text for each connection, ready to send.
@@ -145,7 +150,8 @@ impl Opening<'_> {
         let index = self.stages.len();
         let address = self.plan.addresses[index % self.plan.addresses.len()];
         let sources = self.plan.greetings.len().div_ceil(CONNECTIONS_PER_SOURCE).min(250);
-        let client = Client::new(connecting_socket(address, index % sources)?);
+        let tls = self.plan.tls.as_ref().map(Secure::new).transpose()?;
+        let mut client = Client::new(connecting_socket(address, index % sources)?, tls);
         // On loopback the connection stands when connect returns, so the request can mostly leave at once.
         let (stage, interest) = match client.send(self.plan.requests.get(index % self.plan.requests.len())) {
             Ok(()) => (Stage::Upgrading, EventFlags::IN | EventFlags::ET),
@@ -165,24 +171,23 @@ impl Opening<'_> {
             Stage::Connecting => self.connected(index),
             Stage::Upgrading => self.upgraded(index),
             Stage::Replies(_) | Stage::Ready => {
-                let client = &self.clients.list[index];
-                match client.read(&mut self.clients.scratch) {
-                    Ok(None) => Ok(()),
-                    Ok(Some(length)) => self.replies(index, length),
-                    Err(error) => Err(error),
+                let Clients { list, scratch, .. } = &mut *self.clients;
+                match list[index].read(scratch)? {
+                    None => Ok(()),
+                    Some((length, _)) => self.replies(index, length),
                 }
             }
         }
     }
 
     fn connected(&mut self, index: usize) -> Result<(), BenchError> {
-        let client = &self.clients.list[index];
+        let client = &mut self.clients.list[index];
         let address = self.plan.addresses[index % self.plan.addresses.len()];
         let failed = sockopt::socket_error(&client.socket).map_err(io_error("read a socket's error"))?;
         if let Err(error) = failed {
             return Err(BenchError::Unreachable { address, reason: error.to_string() });
         }
-        client.send(self.plan.requests.get(index % self.plan.requests.len()))?;
+        client.send_again(self.plan.requests.get(index % self.plan.requests.len()))?;
         let data = EventData::new_u64(index as u64);
         epoll::modify(&self.clients.epoll, &client.socket, data, EventFlags::IN | EventFlags::ET)
             .map_err(io_error("watch a connection"))?;
@@ -193,7 +198,7 @@ impl Opening<'_> {
     fn upgraded(&mut self, index: usize) -> Result<(), BenchError> {
         let Clients { list, scratch, .. } = &mut *self.clients;
         let client = &mut list[index];
-        let Some(length) = client.read(scratch)? else { return Ok(()) };
+        let Some((length, _)) = client.read(scratch)? else { return Ok(()) };
         client.partial.extend_from_slice(&scratch[..length]);
         let Some(end) = client.partial.windows(4).position(|window| window == b"\r\n\r\n") else {
             let head = &client.partial;

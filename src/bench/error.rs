@@ -70,6 +70,12 @@ pub enum BenchError {
         /// Why.
         reason: String,
     },
+    /// TLS failed.
+    #[error("no TLS with the daemon: {reason}; see the daemon's log with level \"debug\"")]
+    Tls {
+        /// Why.
+        reason: String,
+    },
     /// Our own daemon did not start.
     #[error("the daemon {} before /readyz answered 200; it said:\n{log}", if *ended { "ended" } else { "took too long" })]
     DaemonNotReady {

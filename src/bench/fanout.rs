@@ -35,6 +35,8 @@ struct Run {
     daemon: Measured,
     floor: Measured,
     burst_floor: Option<Measured>,
+    /// The daemon without TLS, where it is measured with.
+    plain: Option<Measured>,
 }
 
 /// Measures a daemon against the floor.
@@ -53,8 +55,11 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         None => Pace::Closed { window: in_flight },
     };
     let bursts = settings.rate.is_none() && in_flight > 1;
-    let progress = Progress::new(settings.runs * if bursts { 3 } else { 2 });
+    let steps = 2 + usize::from(bursts) + usize::from(options.tls);
+    let progress = Progress::new(settings.runs * steps);
     let target = Target::open(options)?;
+    let plain_options = TargetOptions { tls: false, ..options.clone() };
+    let plain_target = options.tls.then(|| Target::open(&plain_options)).transpose()?;
     let spec = Spec { connections, size, topics: false, pace };
     let mut pair = Pair::new(&target, spec, &progress)?;
     let mut runs = Vec::new();
@@ -70,20 +75,28 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
             say("floor, all frames in one send");
             burst_floor = Some(pair.measure_floor(pace, true, seconds)?);
         }
-        runs.push(Run { daemon, floor, burst_floor });
+        let mut plain = None;
+        if let Some(target) = &plain_target {
+            say("daemon without TLS");
+            pair.pause()?;
+            plain = Some(Pair::new(target, spec, &progress)?.measure_daemon(pace, seconds)?);
+            target.settle()?;
+        }
+        runs.push(Run { daemon, floor, burst_floor, plain });
     }
     progress.note_contention(runs.iter().map(|run| run.daemon.contention));
     let name = match settings.rate {
         Some(rate) => format!("fanout {connections} at {rate}/s"),
         None => format!("fanout {connections} × {in_flight}"),
     };
-    let name = name + &options.speech.suffix();
+    let name = name + &options.suffix();
     let name = if target.cpus.len() > 1 { format!("{name}, {} shards", target.cpus.len()) } else { name };
     Ok(Report {
         bench: "fanout",
         settings: json!({
             "connections": connections, "in_flight": in_flight, "rate": settings.rate, "size": size,
-            "seconds": seconds, "runs": settings.runs, "shards": target.cpus.len(), "dialect": options.speech.name(),
+            "seconds": seconds, "runs": settings.runs, "shards": target.cpus.len(),
+            "dialect": options.speech.name(), "tls": options.tls,
         }),
         rows: rows(&name, settings, &runs),
     })
@@ -98,7 +111,9 @@ fn rows(name: &str, settings: &Settings, runs: &[Run]) -> Vec<Row> {
     };
     let cpu: &dyn Fn(&Measured) -> Option<f64> = &Measured::cpu_per_delivery;
     let rate: &dyn Fn(&Measured) -> Option<f64> = &|measured| Some(measured.per_second());
+    let plain: Vec<f64> = runs.iter().filter_map(|run| run.plain.as_ref()?.cpu_per_delivery()).collect();
     let goal = match (settings.rate, settings.in_flight) {
+        _ if !plain.is_empty() => None,
         (None, 1) => Some(Goal::RatioAtMost(SINGLE_RATIO_MAX)),
         (None, BURST..) => Some(Goal::RatioAtMost(BURST_RATIO_MAX)),
         _ => None,
@@ -109,6 +124,9 @@ fn rows(name: &str, settings: &Settings, runs: &[Run]) -> Vec<Row> {
         Some(goal) => row.against(goal),
         None => row,
     }));
+    if !plain.is_empty() {
+        rows.extend(Row::new(format!("{name}: beside the same without"), "ns", &daemon(cpu), &plain));
+    }
     let burst: Vec<f64> =
         runs.iter().filter_map(|run| run.burst_floor.as_ref()?.cpu_per_delivery()).collect();
     let what = format!("{name}: bare send of {} frames at once", settings.in_flight);

@@ -67,7 +67,7 @@ impl Floor {
         (0..spec.connections)
             .for_each(|index| greetings.push(|out| speech.greeting(&token, Some(index), out)));
         let addresses = self.senders.iter().map(|sender| sender.address).collect();
-        Plan { addresses, requests, greetings, speech, concurrency }
+        Plan { addresses, requests, greetings, speech, concurrency, tls: None }
     }
 
     /// Has `count` events numbered from `first` sent.

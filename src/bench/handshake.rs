@@ -60,7 +60,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         floors.push(open_floor(&target, settings, &progress)?);
     }
     progress.note_contention(daemons.iter().map(|run| run.contention));
-    let name = format!("handshake {connections}{}", options.speech.suffix());
+    let name = format!("handshake {connections}{}", options.suffix());
     let cpu = |runs: &[Opened]| runs.iter().filter_map(|run| run.cpu_us).collect::<Vec<_>>();
     let rate = |runs: &[Opened]| runs.iter().map(|run| run.per_second).collect::<Vec<_>>();
     let mut rows = Vec::new();

@@ -21,6 +21,9 @@ const WARM_UP_CONNECTIONS: usize = 200;
 /// Bytes per connection of the event bus to stay below.
 const BYTES_MAX: f64 = 469.0;
 
+/// The same over TLS, whose keys and state are 7.5 KB by themselves.
+const TLS_BYTES_MAX: f64 = 12_000.0;
+
 const CONCURRENCY: usize = 128;
 
 /// Time for the daemon to put away what opening left behind, before it is read.
@@ -54,7 +57,12 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     }
 
     let topic = if topics { "a topic each" } else { "one topic" };
-    let name = format!("idle {connections}, {topic}{}", options.speech.suffix());
+    let name = format!("idle {connections}, {topic}{}", options.suffix());
+    let goal = match (options.tls, options.speech) {
+        (true, _) => Some(Goal::AtMost(TLS_BYTES_MAX)),
+        (false, Speech::PersoniumEvent) => Some(Goal::AtMost(BYTES_MAX)),
+        _ => None,
+    };
     let each = |figure: &dyn Fn(&Reading) -> f64| readings.iter().map(figure).collect::<Vec<_>>();
     let per_connection = |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
@@ -62,9 +70,9 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     let pss = each(&|reading| per_connection(reading.after.pss, reading.before.pss));
     let row = |what: &str, unit, figures: &[f64]| Row::new(format!("{name}: {what}"), unit, figures, &[]);
     let mut rows = Vec::new();
-    rows.extend(row("memory per connection (RssAnon)", "B", &rss).map(|row| match options.speech {
-        Speech::PersoniumEvent => row.against(Goal::AtMost(BYTES_MAX)),
-        _ => row,
+    rows.extend(row("memory per connection (RssAnon)", "B", &rss).map(|row| match goal {
+        Some(goal) => row.against(goal),
+        None => row,
     }));
     rows.extend(row("memory per connection (Pss)", "B", &pss));
     rows.extend(row("RssAnon before", "MiB", &each(&|reading| mib(reading.before.rss_anon))));
@@ -72,7 +80,8 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     Ok(Report {
         bench: "idle",
         settings: json!({
-            "connections": connections, "topics": topics, "runs": runs, "shards": options.shards, "dialect": options.speech.name(),
+            "connections": connections, "topics": topics, "runs": runs, "shards": options.shards,
+            "dialect": options.speech.name(), "tls": options.tls,
         }),
         rows,
     })

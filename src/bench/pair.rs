@@ -51,6 +51,14 @@ impl<'a> Pair<'a> {
         Ok(Self { target, spec, progress, daemon: None, floor: None, tight })
     }
 
+    /// Gives descriptors back where they are too few for others to be measured in between.
+    pub(super) fn pause(&mut self) -> Result<(), BenchError> {
+        if self.tight && (self.daemon.take().is_some() | self.floor.take().is_some()) {
+            self.target.settle()?;
+        }
+        Ok(())
+    }
+
     /// Measures the daemon.
     pub(super) fn measure_daemon(&mut self, pace: Pace, seconds: f64) -> Result<Measured, BenchError> {
         if self.daemon.is_none() {

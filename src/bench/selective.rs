@@ -58,7 +58,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
             "shards": target.cpus.len(), "dialect": options.speech.name(),
         }),
         rows: rows(
-            &format!("selective {topics} × {in_flight}{}", options.speech.suffix()),
+            &format!("selective {topics} × {in_flight}{}", options.suffix()),
             &daemons,
             &floors,
         ),

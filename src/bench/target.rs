@@ -6,15 +6,18 @@
 use super::connect::{Plan, Texts, upgrade_request};
 use super::speech::{Place, Speech};
 use super::wire::{Expectation, Template};
-use super::{BenchError, interrupt, proc, side};
+use super::{BenchError, interrupt, proc, secure, side};
+use crate::cli::certificates;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustix::process::{Signal, kill_process};
+use rustls::ClientConfig;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a daemon may take until it is ready.
@@ -33,6 +36,15 @@ pub(super) struct TargetOptions {
     pub(super) pid: Option<u32>,
     pub(super) shards: usize,
     pub(super) daemon: Option<PathBuf>,
+    /// Whether the daemon that is started speaks TLS, with a certificate of its own.
+    pub(super) tls: bool,
+}
+
+impl TargetOptions {
+    /// What the names of figures end with, where it is not the usual daemon.
+    pub(super) fn suffix(&self) -> String {
+        self.speech.suffix() + if self.tls { ", over TLS" } else { "" }
+    }
 }
 
 /// A daemon that answers.
@@ -46,6 +58,7 @@ pub(super) struct Target {
     place: Place,
     tokens: Tokens,
     socket: Option<PathBuf>,
+    tls: Option<Arc<ClientConfig>>,
     /// The process whose time and memory are read, if known.
     pub(super) pid: Option<u32>,
     /// The processors of its shards.
@@ -67,6 +80,9 @@ impl Target {
         let cpus = Cpus::of_this_machine(options.shards)?;
         match &options.url {
             None => Self::start(options, cpus),
+            Some(_) if options.tls => Err(BenchError::Argument(
+                "--tls is for a daemon that is started for the measurement: leave --url out".into(),
+            )),
             Some(url) => Self::attach(url, options, cpus),
         }
     }
@@ -76,7 +92,15 @@ impl Target {
         let secret = random_hex()?;
         let directory = temporary_directory()?;
         let socket = directory.join("events.sock");
-        let configuration = configuration(options.speech, &cpus.shards, address, admin, &socket, &secret);
+        let mut configuration = configuration(options.speech, &cpus.shards, address, admin, &socket, &secret);
+        let mut tls = None;
+        if options.tls {
+            let made = certificates::self_signed(&directory);
+            let (certificate, key) = made.map_err(|error| BenchError::Tls { reason: error.to_string() })?;
+            let line = format!("[[listen]]\ntls = {{ certificate = {certificate:?}, key = {key:?} }}");
+            configuration = configuration.replace("[[listen]]", &line);
+            tls = Some(secure::config(&certificate)?);
+        }
         let daemon = Daemon::start(options, &cpus, directory, &configuration)?;
         let mut target = Self {
             address,
@@ -86,6 +110,7 @@ impl Target {
             place: Place::own(),
             tokens: Tokens::Signed { secret },
             socket: Some(socket),
+            tls,
             pid: Some(daemon.child.id()),
             cpus: cpus.shards,
             generator_cpu: cpus.generator,
@@ -119,6 +144,7 @@ impl Target {
             place: Place::of_path(path),
             tokens: Tokens::Given(token),
             socket: options.socket.clone(),
+            tls: None,
             pid: options.pid,
             cpus: shards,
             generator_cpu: cpus.generator,
@@ -150,7 +176,8 @@ impl Target {
             requests.push(|out| out.extend(upgrade_request(&self.host, &target)));
             greetings.push(|out| speech.greeting(&token, topic, out));
         }
-        Ok(Plan { addresses: vec![self.address], requests, greetings, speech, concurrency })
+        let (addresses, tls) = (vec![self.address], self.tls.clone());
+        Ok(Plan { addresses, requests, greetings, speech, concurrency, tls })
     }
 
     /// The unix feed, the event as its line, and what subscribers are to receive.

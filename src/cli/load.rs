@@ -1,14 +1,13 @@
 //! From a configuration file to a plan that can be started: reads the file, the files that it names, and
 //! says everything that is wrong at once.
 
-use super::{CliError, explain::explain, paths};
+use super::{CliError, certificates, explain::explain, paths};
 use crate::config::{Config, ConfigError};
+use crate::dialect::Settings;
 use crate::dialect::personium::Settings as PersoniumSettings;
-use crate::dialect::{Kind, Settings};
-use crate::io::Plan;
+use crate::io::{Listen, Plan};
 use crate::shard::Limits;
 use crate::token::Judge;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +21,7 @@ pub(super) struct Loaded {
     pub(super) drain: Duration,
     pub(super) log: crate::config::Log,
     /// What runs, but not as it was probably meant.
-    pub(super) note: Option<String>,
+    pub(super) notes: Vec<String>,
 }
 
 /// Reads a configuration file with the environment's overrides.
@@ -50,10 +49,33 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
             None
         }
     };
+    let mut notes = Vec::new();
+    let listen = listen(&config, &mut problems, &mut notes);
     if !problems.is_empty() {
         return Err(CliError::new(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
     }
-    Ok(plan(config, judge))
+    Ok(plan(config, judge, listen, notes))
+}
+
+/// The listeners, with the files of their TLS.
+fn listen(config: &Config, problems: &mut Vec<String>, notes: &mut Vec<String>) -> Vec<Listen> {
+    let mut listeners = Vec::new();
+    for listen in &config.listen {
+        // What is wrong with the settings themselves is told already.
+        let Ok(kinds) = Config::kinds(listen) else { continue };
+        let tls = listen.tls.as_ref().filter(|tls| tls.is_complete());
+        let tls = match tls.map(|tls| certificates::identity(listen, tls)).transpose() {
+            Ok(identity) => identity,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        notes.extend(tls.as_ref().and_then(|identity| identity.note.clone()));
+        let tls = tls.map(|identity| identity.config);
+        listeners.push(Listen { address: listen.address, kinds, tls });
+    }
+    listeners
 }
 
 fn judge(config: &Config) -> Result<Option<Judge>, String> {
@@ -69,7 +91,7 @@ fn judge(config: &Config) -> Result<Option<Judge>, String> {
     judge.map(Some).map_err(|error| format!("[personium] token: {error}"))
 }
 
-fn plan(config: Config, judge: Option<Judge>) -> Loaded {
+fn plan(config: Config, judge: Option<Judge>, listen: Vec<Listen>, mut notes: Vec<String>) -> Loaded {
     let available = available_cpus();
     let shards = if config.threads == 0 { available.len().max(1) } else { config.threads };
     let cpus = match (config.pin, config.cpus.is_empty()) {
@@ -79,20 +101,15 @@ fn plan(config: Config, judge: Option<Judge>) -> Loaded {
         (true, true) if shards > available.len() => vec![],
         (true, true) => available,
     };
-    let listen: Vec<(SocketAddr, Vec<Kind>)> = config
-        .listen
-        .iter()
-        .filter_map(|listen| Some((listen.address, Config::kinds(listen).ok()?)))
-        .collect();
     let descriptors = raise_descriptor_limit();
     let most = descriptors.saturating_sub(DESCRIPTORS_KEPT).max(1);
     let connections_max = if config.max_connections == 0 { most } else { config.max_connections };
-    let note = (connections_max > most).then(|| {
-        format!(
+    if connections_max > most {
+        notes.push(format!(
             "max_connections = {connections_max} is more than {descriptors} descriptors allow: raise LimitNOFILE or \
              `ulimit -n`, or later connections are answered with 503"
-        )
-    });
+        ));
+    }
     let limits = Limits { connections_max, ..config.limits };
     Loaded {
         drain: Duration::from_secs(config.drain_s.into()),
@@ -107,7 +124,7 @@ fn plan(config: Config, judge: Option<Judge>) -> Loaded {
             settings: Arc::new(Settings { personium: PersoniumSettings { judge, ..config.personium } }),
         },
         log: config.log,
-        note,
+        notes,
     }
 }
 

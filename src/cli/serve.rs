@@ -4,7 +4,7 @@ use super::load::{self, Loaded};
 use super::{CliError, logging, trial};
 use crate::dialect::Kind;
 use crate::io::runtime::Driver;
-use crate::io::{self, Daemon, Plan};
+use crate::io::{self, Daemon, Listen, Plan};
 use argh::FromArgs;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -20,8 +20,8 @@ use std::time::Duration;
     name = "serve",
     example = "{command_name}\n{command_name} --config /etc/fanfare/fanfare.toml",
     note = "Without --config a development set-up runs on loopback: every dialect, a generated secret in the \
-            state directory, the unix feed; it prints addresses, tokens and commands to paste. SIGHUP reloads \
-            keys and limits, SIGTERM drains and stops, a second SIGTERM stops at once."
+            state directory, TLS, the unix feed; it prints addresses, tokens and commands to paste. SIGHUP \
+            reloads keys, certificates and limits, SIGTERM drains and stops, a second SIGTERM stops at once."
 )]
 pub struct Serve {
     /// the configuration file
@@ -44,10 +44,10 @@ impl Check {
     /// # Errors
     /// Everything that is wrong with the configuration.
     pub fn run(self) -> Result<ExitCode, CliError> {
-        let Loaded { plan, drain, note, .. } = load::file(&self.config)?;
+        let Loaded { plan, drain, notes, .. } = load::file(&self.config)?;
         println!("{} is good.", self.config.display());
         print!("{}", describe(&plan));
-        note.iter().for_each(|note| println!("note: {note}"));
+        notes.iter().for_each(|note| println!("note: {note}"));
         println!("stopping may take {} s", drain.as_secs());
         Ok(ExitCode::SUCCESS)
     }
@@ -69,10 +69,10 @@ impl Serve {
                 (load::text_of("the development set-up", &trial.configuration)?, Some(trial))
             }
         };
-        let Loaded { plan, drain, log, note } = loaded;
+        let Loaded { plan, drain, log, notes } = loaded;
         logging::start(&log)?;
         tracing::debug!("{}", describe(&plan));
-        note.iter().for_each(|note| tracing::warn!("{note}"));
+        notes.iter().for_each(|note| tracing::warn!("{note}"));
         let asked = plan.driver;
         let daemon = io::start(plan).map_err(|error| match &trial {
             Some(_) => CliError::new(format!("{error}\n{}", trial::ELSEWHERE)),
@@ -80,7 +80,7 @@ impl Serve {
         })?;
         announce(&daemon, asked);
         if let Some(trial) = &trial {
-            print!("{}", trial.welcome(daemon.addresses[0], daemon.admin));
+            print!("{}", trial.welcome(&daemon));
         }
         let running = running(&daemon);
         notify(&[NotifyState::Ready, NotifyState::Status(&running)]);
@@ -130,14 +130,16 @@ fn reload(path: &Path, daemon: &Daemon) {
         notify(&[NotifyState::Reloading, moment]);
     }
     let running = running(daemon);
-    let reloaded = load::file(path).and_then(|Loaded { plan: Plan { settings, limits, .. }, .. }| {
-        daemon.configure(&settings, limits).map_err(|error| CliError::new(error.to_string()))
+    let reloaded = load::file(path).and_then(|Loaded { plan: Plan { settings, limits, listen, .. }, notes, .. }| {
+        daemon.configure(&settings, limits, &listen).map_err(|error| CliError::new(error.to_string()))?;
+        Ok(notes)
     });
     let status = match reloaded {
-        Ok(()) => {
+        Ok(notes) => {
             tracing::info!(
-                "reloaded: keys and limits were read anew; listeners, threads and feeds need a restart"
+                "reloaded: keys, certificates and limits were read anew; listeners, threads and feeds need a restart"
             );
+            notes.iter().for_each(|note| tracing::warn!("{note}"));
             running
         }
         Err(error) => {
@@ -176,9 +178,10 @@ fn describe(plan: &Plan) -> String {
         lines += &format!(" on CPUs {:?}", &plan.cpus[..plan.shards.min(plan.cpus.len())]);
     }
     lines += &format!(", driver {:?}, at most {} connections\n", plan.driver, plan.limits.connections_max);
-    for (address, kinds) in &plan.listen {
+    for Listen { address, kinds, tls } in &plan.listen {
         let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
-        lines += &format!("listen {address}: {}\n", names.join(", "));
+        let over = if tls.is_some() { " over TLS" } else { "" };
+        lines += &format!("listen {address}: {}{over}\n", names.join(", "));
     }
     if let Some(admin) = plan.admin {
         lines += &format!("admin  {admin}: /healthz /readyz /metrics\n");

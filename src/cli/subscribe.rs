@@ -9,21 +9,18 @@ mod conversation;
 use std::{
     env,
     io::{self, ErrorKind, Write},
-    net::{TcpStream, ToSocketAddrs},
+    net::TcpStream,
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
 use argh::FromArgs;
-use tungstenite::{
-    Error, HandshakeError, Message, WebSocket,
-    http::{StatusCode, Uri},
-    protocol::CloseFrame,
-};
+use tungstenite::{Error, Message, WebSocket, protocol::CloseFrame, stream::MaybeTlsStream};
 
 use self::conversation::{Conversation, Protocol, Rule, Stage, Step};
-use super::{CliError, error::printable, paths};
+use super::dial::{Target, connect, socket};
+use super::{CliError, error::printable, paths, trust::Trust};
 
 /// Follow a WebSocket: print what a daemon sends, one message a line.
 #[derive(FromArgs, Debug)]
@@ -31,6 +28,7 @@ use super::{CliError, error::printable, paths};
     subcommand,
     name = "subscribe",
     example = "{command_name} ws://localhost:8080/john.doe/__event --token-file token.txt --type chat\n\
+               {command_name} wss://localhost:8443/john.doe/__event --ca cert.pem --token-file token.txt\n\
                {command_name} 'ws://localhost:9502/?token=…' --send '{{\"op\":\"subscribe\",\"data\":{{\"event_name\":\"*\"}}}}'",
     note = "A URL whose path ends in /__event speaks to the Personium event bus: the token is sent, then the \
             subscription. One with /__topic/ follows that Personium topic: the token is sent. Any other is only \
@@ -39,8 +37,20 @@ use super::{CliError, error::printable, paths};
             read by every user of the machine while the command runs."
 )]
 pub struct Subscribe {
-    #[argh(positional, arg_name = "URL", description = "where to connect: ws://HOST[:PORT]/PATH")]
+    #[argh(
+        positional,
+        arg_name = "URL",
+        description = "where to connect: ws://HOST[:PORT]/PATH, or wss:// for TLS"
+    )]
     url: String,
+
+    /// trust the certificates in this file (PEM), and what they have signed, instead of the machine's
+    #[argh(option, arg_name = "file")]
+    ca: Option<PathBuf>,
+
+    /// with wss://, trust whoever answers
+    #[argh(switch)]
+    insecure: bool,
 
     /// the token for the event bus or the topic
     #[argh(option)]
@@ -67,10 +77,7 @@ pub struct Subscribe {
     count: Option<u64>,
 }
 
-/// How long one address may take to answer the connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long the handshake may take, and how long an answer before its absence is mentioned.
+/// How long an answer may take before its absence is mentioned.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the daemon may take to answer our close; the events are complete by then.
@@ -84,21 +91,31 @@ impl Subscribe {
     ///
     /// # Errors
     /// The URL is unusable, the connection fails, or it ends before the count is reached.
-    pub fn run(self) -> Result<ExitCode, CliError> {
+    pub fn run(mut self) -> Result<ExitCode, CliError> {
         let target = Target::parse(&self.url)?;
-        let conversation = self.conversation(&target)?;
-        let socket = connect(&target)?;
+        let trust = Trust::of(self.ca.take(), self.insecure)?;
+        if !target.is_tls && trust != Trust::Machine {
+            return Err(CliError::new("--ca and --insecure are for wss://, and this URL is without TLS"));
+        }
+        let conversation = self.conversation(Protocol::of_path(target.path()))?;
+        if trust == Trust::Anybody {
+            eprintln!(
+                "warning: --insecure: whoever answers is taken for the daemon, and can read the token and every \
+                 event; give its certificate with --ca FILE instead"
+            );
+        }
+        let socket = connect(&target, &trust)?;
         eprintln!("connected to {}", target.shown);
         Follow { socket, conversation, target }.run()
     }
 
-    fn conversation(self, target: &Target) -> Result<Conversation, CliError> {
-        self.check_options(target)?;
-        if target.protocol == Protocol::Other {
+    fn conversation(self, protocol: Protocol) -> Result<Conversation, CliError> {
+        self.check_options(protocol)?;
+        if protocol == Protocol::Other {
             return Ok(Conversation::plain(self.send, self.count));
         }
         let token = token(self.token, self.token_file)?;
-        if target.protocol == Protocol::Topic {
+        if protocol == Protocol::Topic {
             let token = token.ok_or_else(|| {
                 CliError::new(
                     "no token was given, and a topic begins with one; use --token-file or FANFARE_TOKEN, and \
@@ -115,9 +132,9 @@ impl Subscribe {
         Ok(Conversation::event_bus(token, &rule, self.send, self.count))
     }
 
-    /// Refuses options that the target has no use for.
-    fn check_options(&self, target: &Target) -> Result<(), CliError> {
-        let (takes_rules, takes_tokens) = match target.protocol {
+    /// Refuses options that the protocol has no use for.
+    fn check_options(&self, protocol: Protocol) -> Result<(), CliError> {
+        let (takes_rules, takes_tokens) = match protocol {
             Protocol::EventBus => (true, true),
             Protocol::Topic => (false, true),
             Protocol::Other => (false, false),
@@ -161,53 +178,9 @@ fn token(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>,
     Ok(Some(token.into()))
 }
 
-/// Where to connect.
-#[derive(Debug, PartialEq)]
-struct Target {
-    uri: Uri,
-    host: String,
-    port: u16,
-    /// The URL as it may be shown: without user and query.
-    shown: String,
-    protocol: Protocol,
-}
-
-impl Target {
-    fn parse(url: &str) -> Result<Self, CliError> {
-        let unusable = |why: &str| {
-            CliError::new(format!("{why}; a URL looks like ws://localhost:8080/john.doe/__event"))
-        };
-        let uri: Uri = url.parse().map_err(|error| unusable(&format!("this is no URL ({error})")))?;
-        match uri.scheme_str() {
-            Some("ws") => {}
-            Some("wss") => {
-                return Err(CliError::new(
-                    "wss:// needs TLS, which is not built into this command yet; use ws:// to a listener \
-                     without TLS, or a TLS tunnel such as stunnel or socat",
-                ));
-            }
-            Some("http") => return Err(unusable("write ws:// instead of http://")),
-            Some("https") => {
-                return Err(unusable("https:// is not a WebSocket, and TLS is not built in yet"));
-            }
-            _ => return Err(unusable("the URL must begin with ws://")),
-        }
-        let host =
-            uri.host().filter(|host| !host.is_empty()).ok_or_else(|| unusable("the URL has no host"))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = uri.port_u16().unwrap_or(80);
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        let path = uri.path();
-        let shown = format!("ws://{authority}{path}");
-        let protocol = Protocol::of_path(path);
-        Ok(Target { host, port, shown, protocol, uri })
-    }
-}
-
 /// A conversation with its socket.
 struct Follow {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<MaybeTlsStream<TcpStream>>,
     conversation: Conversation,
     target: Target,
 }
@@ -290,7 +263,7 @@ impl Follow {
 
     fn limit_reads(&self, limit: Option<Duration>) {
         // It fails only for a limit of zero, or on a socket that the next read finds broken anyway.
-        let _ = self.socket.get_ref().set_read_timeout(limit);
+        let _ = socket(self.socket.get_ref()).map(|socket| socket.set_read_timeout(limit));
     }
 
     /// The error for a close that came before the end of what was asked for.
@@ -331,100 +304,25 @@ fn timed_out(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
-/// Connects, and upgrades the connection to a WebSocket.
-fn connect(target: &Target) -> Result<WebSocket<TcpStream>, CliError> {
-    let stream = connect_tcp(target)?;
-    let refused = |error: Error| CliError::new(refusal(target, &error));
-    // A peer that vanishes without a word is found out by the kernel, within about two hours.
-    let prepared = stream
-        .set_nodelay(true)
-        .and_then(|()| stream.set_read_timeout(Some(ANSWER_TIMEOUT)))
-        .and_then(|()| Ok(rustix::net::sockopt::set_socket_keepalive(&stream, true)?));
-    prepared.map_err(|error| refused(error.into()))?;
-    match tungstenite::client(target.uri.clone(), stream) {
-        Ok((socket, _)) => Ok(socket),
-        Err(HandshakeError::Failure(error)) => Err(refused(error)),
-        Err(HandshakeError::Interrupted(_)) => Err(CliError::new(format!(
-            "{} did not answer the WebSocket handshake within {} s; is it a WebSocket server?",
-            target.shown,
-            ANSWER_TIMEOUT.as_secs()
-        ))),
-    }
-}
-
-fn connect_tcp(target: &Target) -> Result<TcpStream, CliError> {
-    let (host, port) = (target.host.as_str(), target.port);
-    let addresses = (host, port).to_socket_addrs().map_err(|error| {
-        CliError::new(format!("the host \"{}\" is not known ({error})", printable(host, NOTICE_CHARS_MAX)))
-    })?;
-    let mut last = io::Error::new(ErrorKind::AddrNotAvailable, "the host has no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(CliError::new(match last.kind() {
-        ErrorKind::ConnectionRefused => format!(
-            "nothing listens on {host} port {port}: is the daemon running? start it with `fanfare serve`, \
-             or check the port against [[listen]]"
-        ),
-        _ => format!("cannot connect to {host} port {port}: {last}"),
-    }))
-}
-
-/// Why the handshake failed.
-fn refusal(target: &Target, error: &Error) -> String {
-    let shown = &target.shown;
-    let Error::Http(response) = error else {
-        return format!("{shown} does not complete a WebSocket handshake ({error}); is the port right?");
-    };
-    let status = response.status();
-    let advice = match status {
-        StatusCode::NOT_FOUND => {
-            "no dialect of this listener takes the path; check the URL and [[listen]] dialects"
-        }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "the token in the URL is missing or refused",
-        StatusCode::UPGRADE_REQUIRED => "it speaks another version of WebSocket",
-        StatusCode::SERVICE_UNAVAILABLE => "it is full or stopping; try again",
-        status if status.is_redirection() => "it points elsewhere, and redirections are not followed",
-        _ => "see its log",
-    };
-    format!("{shown} refused the WebSocket with HTTP status {status}: {advice}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_url_tells_host_port_and_dialect_and_is_shown_without_secrets() {
-        let target = Target::parse("ws://ann:pw@localhost:8080/john.doe/__event/?token=t").unwrap();
-        assert_eq!(
-            (target.host.as_str(), target.port, target.protocol),
-            ("localhost", 8080, Protocol::EventBus)
-        );
-        assert_eq!(target.shown, "ws://localhost:8080/john.doe/__event/");
-        let target = Target::parse("ws://[::1]/x__event").unwrap();
-        assert_eq!((target.host.as_str(), target.port, target.protocol), ("::1", 80, Protocol::Other));
-        let error = |url| Target::parse(url).unwrap_err().to_string();
-        assert!(error("wss://localhost/").contains("TLS"));
-        assert!(error("http://localhost/").contains("ws://"));
-        assert!(error("localhost:8080/a").contains("ws://"));
-        assert!(error("localhost").contains("ws://"));
-        assert!(!error("ws://localhost/a b?token=hunter2").contains("hunter2"));
-    }
-
-    #[test]
     fn options_of_the_event_bus_are_refused_elsewhere() {
         let command = Subscribe::from_args(&["subscribe"], &["ws://h/", "--type", "x"]).unwrap();
-        let target = Target::parse(&command.url).unwrap();
-        assert!(command.conversation(&target).err().unwrap().to_string().starts_with("--type is for"));
+        assert!(
+            command.conversation(Protocol::Other).err().unwrap().to_string().starts_with("--type is for")
+        );
         let command =
             Subscribe::from_args(&["subscribe"], &["ws://h/__topic/b/c.topic.n", "--object", "x"]).unwrap();
-        let target = Target::parse(&command.url).unwrap();
         assert!(
-            command.conversation(&target).err().unwrap().to_string().contains("a topic has no subscriptions")
+            command
+                .conversation(Protocol::Topic)
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("a topic has no subscriptions")
         );
     }
 }

@@ -1,21 +1,22 @@
 //! The development set-up: what `fanfare serve` runs without a configuration.
 //!
-//! Loopback only, every dialect, the unix feed and a secret of its own in the state directory, so that the
-//! first event arrives a minute after the build.
+//! Loopback only, every dialect, with TLS and without, the unix feed, a secret and a certificate of its own in
+//! the state directory, so that the first event arrives a minute after the build.
 
-use super::{CliError, paths};
+use super::{CliError, certificates, paths};
 use crate::dialect::Kind;
+use crate::io::Daemon;
 use crate::token::{Algorithm, mint};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What to do when the set-up's addresses are taken.
 pub(super) const ELSEWHERE: &str = "The development set-up can go elsewhere, for example: \
-    FANFARE_LISTEN_0_ADDRESS=127.0.0.1:8090 FANFARE_ADMIN_ADDRESS=127.0.0.1:9590 fanfare serve";
+    FANFARE_LISTEN_0_ADDRESS=127.0.0.1:8090 FANFARE_LISTEN_1_ADDRESS=127.0.0.1:8490 \
+    FANFARE_ADMIN_ADDRESS=127.0.0.1:9590 fanfare serve";
 
 /// How long the printed tokens are good.
 const TOKEN_S: u64 = 24 * 3600;
@@ -29,14 +30,16 @@ pub(super) struct Trial {
     secret: Vec<u8>,
     directory: PathBuf,
     socket: PathBuf,
+    certificate: PathBuf,
 }
 
-/// Makes the state directory and the secret, if this is the first time.
+/// Makes the state directory, the secret and the certificate, if this is the first time.
 pub(super) fn prepare() -> Result<Trial, CliError> {
     let directory = paths::state_dir();
     make_private(&directory)?;
     let secret_file = directory.join("jwt.secret");
     let secret = secret_in(&secret_file)?;
+    let (certificate, key) = certificates::self_signed(&directory)?;
     let socket = match std::env::var_os("FANFARE_FEED_UNIX_PATH") {
         Some(path) => path.into(),
         None => directory.join("events.sock"),
@@ -45,26 +48,33 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
     // A JSON string is a TOML string.
     let string = |path: &Path| serde_json::Value::String(path.display().to_string()).to_string();
     let configuration = format!(
-        "[[listen]]\naddress = \"127.0.0.1:8080\"\ndialects = [{}]\n\
+        "[[listen]]\naddress = \"127.0.0.1:8080\"\ndialects = [{0}]\n\
+         [[listen]]\naddress = \"127.0.0.1:8443\"\ndialects = [{0}]\n\
+         tls = {{ certificate = {1}, key = {2} }}\n\
          [admin]\naddress = \"127.0.0.1:9500\"\n\
-         [feed.unix]\npath = {}\nmode = \"0600\"\n\
-         [personium]\ntoken = {{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}\n",
+         [feed.unix]\npath = {3}\nmode = \"0600\"\n\
+         [personium]\ntoken = {{ jwt = {{ algorithms = [\"HS256\"], secret_file = {4} }} }}\n",
         dialects.join(", "),
+        string(&certificate),
+        string(&key),
         string(&socket),
         string(&secret_file),
     );
-    Ok(Trial { configuration, secret, directory, socket })
+    Ok(Trial { configuration, secret, directory, socket, certificate })
 }
 
 impl Trial {
     /// What to paste where, for each dialect.
-    pub(super) fn welcome(&self, address: SocketAddr, admin: Option<SocketAddr>) -> String {
+    pub(super) fn welcome(&self, daemon: &Daemon) -> String {
         let program = program();
+        let [address, over_tls] = [0, 1].map(|place| daemon.addresses[place]);
         let mut text = format!(
-            "fanfare runs on {address}, for this machine only; its secret and socket are in {}.\n",
-            self.directory.display()
+            "fanfare runs on {address}, for this machine only; its secret, certificate and socket are in {}.\n\
+             With TLS on {over_tls}: give subscribe a wss:// URL and --ca {}\n",
+            self.directory.display(),
+            quoted(&self.certificate)
         );
-        if let Some(admin) = admin {
+        if let Some(admin) = daemon.admin {
             text += &format!("Health and metrics: http://{admin}/metrics\n");
         }
         // The shell that this is pasted into may not have the variable that named the socket here.
@@ -79,7 +89,7 @@ impl Trial {
             let claims = claims.as_object().cloned().unwrap_or_default();
             let token = mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default();
             text += &format!(
-                "\n{}\n  url        ws://{address}{path}\n  token      {token}\n\
+                "\n{}\n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n  token      {token}\n\
                  \n  follow it  {program} subscribe ws://{address}{path} --token {token}\n\
                  \n  publish    {program} publish{socket} {place} '{event}'\n",
                 kind.name()

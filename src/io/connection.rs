@@ -1,9 +1,10 @@
 //! The sockets of one shard: accepting them, reading the request's head, reading messages, writing.
 //!
-//! A socket here is a descriptor and, only while something has come in part, an inbox. What it means and
-//! what is answered is the shard's business.
+//! A socket here is a descriptor and, only while something has come in part, an inbox; one that speaks TLS
+//! has its keys too. What it means and what is answered is the shard's business.
 
 use super::head;
+use super::tls::{Failure, Heard, Scratch, Tls};
 use crate::api;
 use crate::dialect::Kind;
 use crate::message::{self, Flow, Inbox};
@@ -15,6 +16,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
+use rustls::ServerConfig;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -38,12 +40,26 @@ pub(super) struct Listener {
     pub(super) socket: OwnedFd,
     /// The dialects that it speaks.
     pub(super) kinds: Arc<[Kind]>,
+    /// What its handshakes are made with, if it speaks TLS.
+    pub(super) tls: Option<Arc<ServerConfig>>,
 }
 
 struct Socket {
     fd: OwnedFd,
     listener: u8,
     inbox: Option<Box<Inbox>>,
+    tls: Option<Box<Tls>>,
+}
+
+impl Socket {
+    /// Offers bytes to the kernel as they are.
+    fn send(fd: &OwnedFd, bytes: &[u8]) -> Sent {
+        match rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(count) => Sent::Bytes(count),
+            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Sent::Blocked,
+            Err(_) => Sent::Broken,
+        }
+    }
 }
 
 /// The sockets of one shard and the set they are in.
@@ -52,6 +68,7 @@ pub(super) struct Sockets {
     listeners: Vec<Listener>,
     sockets: Vec<Option<Socket>>,
     scratch: Box<[u8]>,
+    tls: Scratch,
     ready: Vec<epoll::Event>,
     /// Connections of the whole daemon.
     total: Arc<AtomicUsize>,
@@ -84,6 +101,7 @@ impl Sockets {
             listeners,
             sockets: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            tls: Scratch::default(),
             ready: Vec::with_capacity(EVENTS_MAX),
             total,
             spare: spare(),
@@ -116,6 +134,7 @@ impl Sockets {
             let flags = event.flags;
             if token < LISTENERS && flags.contains(EventFlags::OUT) {
                 self.interest(token as Id, EventFlags::empty());
+                self.flush(token as Id);
                 shard.writable(token as Id);
             }
             if token < LISTENERS && flags != EventFlags::OUT && (has_room || !shard.holds_back()) {
@@ -152,9 +171,12 @@ impl Sockets {
     }
 
     fn admit(&mut self, fd: OwnedFd, listener: u8, shard: &mut Shard, now: Now) {
+        let config = self.listeners.get(usize::from(listener)).and_then(|listener| listener.tls.as_ref());
         if !shard.has_room(self.total.load(Relaxed)) {
-            return self.turn_away(&fd);
+            let is_plain = config.is_none();
+            return self.turn_away(&fd, is_plain);
         }
+        let Ok(tls) = config.map(Tls::new).transpose() else { return self.metrics.accept_errors.add(1) };
         let id = shard.accept(now);
         let flags = EventFlags::IN | EventFlags::RDHUP;
         if epoll::add(&self.epoll, &fd, EventData::new_u64(id.into()), flags).is_err() {
@@ -168,12 +190,16 @@ impl Sockets {
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);
         }
-        self.sockets[index] = Some(Socket { fd, listener, inbox: None });
+        self.sockets[index] = Some(Socket { fd, listener, inbox: None, tls: tls.map(Box::new) });
     }
 
-    /// Tells a connection for which there is no room to come again.
-    fn turn_away(&mut self, fd: &OwnedFd) {
+    /// Tells a connection for which there is no room to come again. One that wants TLS is only closed: a
+    /// handshake is the most expensive part of it.
+    fn turn_away(&mut self, fd: &OwnedFd, is_plain: bool) {
         self.metrics.handshakes[Handshake::Shed as usize].add(1);
+        if !is_plain {
+            return;
+        }
         // Closing a socket with unread bytes resets the connection, and the peer may lose the answer.
         let _ = rustix::net::recv(fd, &mut self.scratch[..], RecvFlags::DONTWAIT);
         let _ = rustix::net::send(fd, &api::refusal(503), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
@@ -186,7 +212,8 @@ impl Sockets {
             && let Ok(fd) =
                 rustix::net::accept_with(&listener.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
         {
-            self.turn_away(&fd);
+            let is_plain = listener.tls.is_none();
+            self.turn_away(&fd, is_plain);
         }
         self.spare = spare();
         self.paused_until = Some(now.tick() + ACCEPT_PAUSE_TICKS);
@@ -213,6 +240,15 @@ impl Sockets {
         self.listeners.shrink_to_fit();
     }
 
+    /// Makes the handshakes of new connections with new certificates, in the order of the listeners.
+    pub(super) fn renew(&mut self, certificates: &[Option<Arc<ServerConfig>>]) {
+        for (listener, renewed) in self.listeners.iter_mut().zip(certificates) {
+            if let (Some(tls), Some(renewed)) = (&mut listener.tls, renewed) {
+                *tls = Arc::clone(renewed);
+            }
+        }
+    }
+
     fn read(&mut self, id: Id, shard: &mut Shard, now: Now) {
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
         let received = rustix::net::recv(&socket.fd, &mut self.scratch[..], RecvFlags::DONTWAIT);
@@ -223,30 +259,67 @@ impl Sockets {
             Err(_) => return shard.lost(id, now),
         };
         self.metrics.bytes_in.add(bytes.len() as u64);
-        if shard.awaits_request(id) {
-            let Some(listener) = self.listeners.get(usize::from(socket.listener)) else {
-                // The daemon stops.
-                return shard.respond(id, &api::refusal(503), Handshake::Shed, now);
-            };
-            let Some(rest) = head::read(&mut socket.inbox, bytes, &listener.kinds, id, shard, now) else {
-                return;
-            };
-            if !rest.is_empty() {
-                receive(socket, &mut bytes[rest], id, shard, now);
-            }
-        } else {
-            receive(socket, bytes, id, shard, now);
+        let Some(tls) = &mut socket.tls else { return take(socket, &self.listeners, bytes, id, shard, now) };
+        let heard = tls.read(bytes, &mut self.tls, |records| Socket::send(&socket.fd, records));
+        let is_blocked = tls.is_blocked();
+        if !self.tls.plaintext.is_empty() {
+            take(socket, &self.listeners, &mut self.tls.plaintext, id, shard, now);
+        }
+        match heard {
+            Ok(Heard::More) => {}
+            Ok(Heard::Close) => shard.hang_up(id, now),
+            Err(failure) => return self.fail(id, &failure, shard, now),
+        }
+        if is_blocked {
+            self.interest(id, EventFlags::OUT);
         }
     }
 
-    /// Gives bytes to a socket.
-    pub(super) fn write(&self, id: Id, bytes: &[u8]) -> Sent {
-        let Some(Some(socket)) = self.sockets.get(id as usize) else { return Sent::Broken };
-        match rustix::net::send(&socket.fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(count) => Sent::Bytes(count),
-            Err(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Sent::Blocked,
-            Err(_) => Sent::Broken,
+    /// Ends a connection that cannot go on with TLS.
+    fn fail(&mut self, id: Id, failure: &Failure, shard: &mut Shard, now: Now) {
+        if !shard.awaits_request(id) || matches!(failure, Failure::Gone) {
+            return shard.lost(id, now);
         }
+        tracing::debug!(%failure, "a TLS handshake failed");
+        let mut answer = vec![];
+        if let (Failure::Http, Some(Some(socket))) = (failure, self.sockets.get_mut(id as usize)) {
+            socket.tls = None;
+            answer = api::speaks_tls();
+        }
+        shard.respond(id, &answer, Handshake::Tls, now);
+    }
+
+    /// Gives bytes to a socket.
+    pub(super) fn write(&mut self, id: Id, bytes: &[u8]) -> Sent {
+        let Some(Some(Socket { fd, tls, .. })) = self.sockets.get_mut(id as usize) else {
+            return Sent::Broken;
+        };
+        match tls {
+            None => Socket::send(fd, bytes),
+            Some(tls) => tls.write(bytes, &mut self.tls, |records| Socket::send(fd, records)),
+        }
+    }
+
+    /// Sends the records that wait for a socket, and what is to come after them.
+    fn flush(&mut self, id: Id) {
+        let Some(Some(Socket { fd, tls: Some(tls), .. })) = self.sockets.get_mut(id as usize) else { return };
+        match tls.flush(|records| Socket::send(fd, records)) {
+            Sent::Blocked => self.interest(id, EventFlags::OUT),
+            Sent::Bytes(_) if tls.is_over() => drop(rustix::net::shutdown(fd, Shutdown::Write)),
+            // What is broken is found out by reading.
+            Sent::Bytes(_) | Sent::Broken => {}
+        }
+    }
+
+    /// Ends what is sent: everything has been said.
+    fn finish(&mut self, id: Id) {
+        let Some(Some(Socket { fd, tls, .. })) = self.sockets.get_mut(id as usize) else { return };
+        if let Some(tls) = tls
+            && tls.close(&mut self.tls, |records| Socket::send(fd, records)) == Sent::Blocked
+        {
+            return self.interest(id, EventFlags::OUT);
+        }
+        let _ = rustix::net::shutdown(fd, Shutdown::Write);
     }
 
     /// Does to the sockets what the shard has decided about its connections.
@@ -254,11 +327,7 @@ impl Sockets {
         for event in shard.take_events() {
             match event {
                 Event::Blocked(id) => self.interest(id, EventFlags::OUT),
-                Event::Finished(id) => {
-                    if let Some(Some(socket)) = self.sockets.get(id as usize) {
-                        let _ = rustix::net::shutdown(&socket.fd, Shutdown::Write);
-                    }
-                }
+                Event::Finished(id) => self.finish(id),
                 Event::Gone(id) => {
                     if self.sockets.get_mut(id as usize).and_then(Option::take).is_some() {
                         self.total.fetch_sub(1, Relaxed);
@@ -273,6 +342,21 @@ impl Sockets {
             let flags = EventFlags::IN | EventFlags::RDHUP | more;
             let _ = epoll::modify(&self.epoll, &socket.fd, EventData::new_u64(id.into()), flags);
         }
+    }
+}
+
+/// Takes what a client has said, be it the rest of its request or messages.
+fn take(socket: &mut Socket, listeners: &[Listener], bytes: &mut [u8], id: Id, shard: &mut Shard, now: Now) {
+    if !shard.awaits_request(id) {
+        return receive(socket, bytes, id, shard, now);
+    }
+    let Some(listener) = listeners.get(usize::from(socket.listener)) else {
+        // The daemon stops.
+        return shard.respond(id, &api::refusal(503), Handshake::Shed, now);
+    };
+    let rest = head::read(&mut socket.inbox, bytes, &listener.kinds, id, shard, now);
+    if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
+        receive(socket, &mut bytes[rest], id, shard, now);
     }
 }
 

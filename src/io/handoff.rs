@@ -9,6 +9,7 @@ use crate::frame::Publication;
 use crate::shard::{Answer, Limits, Ticket};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustls::ServerConfig;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,12 +20,15 @@ pub(crate) const MAILBOX_EVENTS_MAX: usize = 50_000;
 /// Bytes that wait for one shard before feeds are made to wait.
 pub(crate) const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// What TLS is spoken with from now on, in the order of the listeners; nothing where that stays as it is.
+pub type Certificates = Arc<[Option<Arc<ServerConfig>>]>;
+
 /// What a shard can be sent.
 pub enum Parcel {
     /// To be delivered.
     Publication(Arc<Publication>),
-    /// New settings.
-    Configure(Arc<Settings>, Limits),
+    /// New settings, and for each listener that speaks TLS a new certificate if there is one.
+    Configure(Arc<Settings>, Limits, Certificates),
     /// What a remote judge says.
     Answer(Ticket, Answer),
     /// A dialect's feed is lost: its sessions end with this code and reason until it is back.

@@ -143,9 +143,12 @@ impl Worker {
                     delivered += 1;
                     self.shard.deliver(&publication, now);
                 }
-                Parcel::Configure(settings, limits) => self.shard.configure(settings, limits),
                 Parcel::Answer(ticket, answer) => self.shard.answer(ticket, answer, now),
                 Parcel::Outage(kind, outage) => self.shard.outage(kind, outage, now),
+                Parcel::Configure(settings, limits, certificates) => {
+                    self.shard.configure(settings, limits);
+                    self.sockets.renew(&certificates);
+                }
                 Parcel::Close => {
                     self.closing = true;
                     self.shard.drain(now);

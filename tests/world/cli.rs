@@ -204,6 +204,7 @@ impl Trial {
         command
             .env("XDG_STATE_HOME", self.state.path())
             .env("FANFARE_LISTEN_0_ADDRESS", "127.0.0.1:0")
+            .env("FANFARE_LISTEN_1_ADDRESS", "127.0.0.1:0")
             .env("FANFARE_ADMIN_ADDRESS", "127.0.0.1:0")
             .env_remove("FANFARE_LONG")
             .env_remove("JOURNAL_STREAM")
@@ -274,23 +275,39 @@ fn the_printed_commands_of_the_development_set_up_work_when_pasted() {
     assert_eq!(mode(&directory), 0o700);
     assert_eq!(mode(&directory.join("jwt.secret")), 0o600);
     assert_eq!(mode(&trial.state.path().join("its socket")), 0o600);
+    assert_eq!(mode(&directory.join("tls.key.pem")), 0o600);
     let of = |dialect: &str| printed.split_once(&format!("\n{dialect}\n")).unwrap().1;
+    let ca = printed.lines().find_map(|line| line.split_once("--ca ")).unwrap().1;
+    let over_tls = |printed: &str| {
+        let url =
+            |word: &str| printed.lines().find_map(|line| line.trim().strip_prefix(word)).unwrap().trim();
+        printed.replace(
+            &format!("subscribe {}", url("url")),
+            &format!("subscribe {} --ca {ca}", url("with TLS")),
+        )
+    };
+    let topic = of("personium-topic");
+    for (printed, ready) in [
+        (over_tls(of("personium-event")), "subscribed:"),
+        (topic.to_owned(), "token accepted:"),
+        (over_tls(topic), "token accepted:"),
+    ] {
+        let mut other = trial.follow_and_publish(&printed, ready);
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
     let mut follow = trial.follow_and_publish(of("personium-event"), "subscribed:");
-    let mut topic = trial.follow_and_publish(of("personium-topic"), "token accepted:");
-    topic.kill().unwrap();
-    topic.wait().unwrap();
     let metrics = printed.split("http://").nth(1).unwrap().split('/').next().unwrap();
-    let page = crate::harness::http(metrics.parse().unwrap(), b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(page.1.contains("fanfare_sessions{dialect=\"personium-event\"} 1"));
+    let shows = |metric: &str| {
+        let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+        crate::harness::http(metrics.parse().unwrap(), request).1.contains(metric)
+    };
+    eventually("one follower is left", || shows("fanfare_sessions{dialect=\"personium-event\"} 1"));
     follow.kill().unwrap();
     follow.wait().unwrap();
     // A token of the command itself is as good.
     let mut token = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     let (code, token, _) = run(trial.environment(token.args(["token", "--cell", "demo"])));
     assert!(code == Some(0) && token.trim().split('.').count() == 3);
-    eventually("the follower is gone", || {
-        let page =
-            crate::harness::http(metrics.parse().unwrap(), b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-        page.1.contains("fanfare_connections 0")
-    });
+    eventually("the follower is gone", || shows("fanfare_connections 0"));
 }

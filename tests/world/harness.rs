@@ -1,10 +1,12 @@
 //! What the tests share: a daemon in a process, a client that can break every rule, a publisher.
 
+mod authority;
 mod client;
 mod daemon;
 mod judge;
 mod publisher;
 
+pub(crate) use authority::{Authority, Signed, certificate};
 pub(crate) use client::{Client, head, http};
 pub(crate) use daemon::{Daemon, Setup, command};
 pub(crate) use judge::Judge;

@@ -1,8 +1,11 @@
-//! A WebSocket client that does exactly what it is told, right or wrong.
+//! A WebSocket client that does exactly what it is told, right or wrong, over TCP or TLS.
 
 use super::{DEADLINE, PATH, token};
-use std::io::{ErrorKind, Read, Write};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A frame from the daemon.
@@ -31,6 +34,7 @@ pub(crate) fn http(address: SocketAddr, request: &[u8]) -> (u16, String) {
 
 pub(crate) struct Client {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     received: Vec<u8>,
 }
 
@@ -41,7 +45,49 @@ impl Client {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, received: Vec::new() }
+        Self { stream, tls: None, received: Vec::new() }
+    }
+
+    /// A connection whose TLS handshake was made with whoever `localhost` is for, or why it was not.
+    pub(crate) fn secure(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let mut client = Self::raw(address);
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut tls = Box::new(ClientConnection::new(Arc::clone(config), name).unwrap());
+        while tls.is_handshaking() {
+            tls.complete_io(&mut client.stream)?;
+        }
+        client.tls = Some(tls);
+        Ok(client)
+    }
+
+    /// The same with an accepted handshake of WebSocket.
+    pub(crate) fn secure_session(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let mut client = Self::secure(address, config)?;
+        client.bytes(head(PATH).as_bytes());
+        match client.answer() {
+            101 => Ok(client),
+            status => Err(io::Error::other(format!("status {status}"))),
+        }
+    }
+
+    /// What TLS has agreed on.
+    pub(crate) fn tls(&mut self) -> &mut ClientConnection {
+        self.tls.as_mut().expect("a connection with TLS")
+    }
+
+    /// Reads as it comes: `Ok(0)` is an end that was announced, where TLS wants one to be.
+    pub(crate) fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.stream.read(chunk),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(chunk),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).write_all(bytes),
+        }
     }
 
     /// A connection whose handshake was accepted.
@@ -94,12 +140,12 @@ impl Client {
 
     /// Sends bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
+        self.write(bytes).unwrap();
     }
 
     /// Sends bytes that the daemon may refuse to take. Returns whether it took them.
     pub(crate) fn try_bytes(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).is_ok()
+        self.write(bytes).is_ok()
     }
 
     /// Sends a frame with a first byte as told, masked, with the shortest length.
@@ -192,7 +238,7 @@ impl Client {
         let start = Instant::now();
         self.stream.set_read_timeout(Some(time)).unwrap();
         let ended = loop {
-            match self.stream.read(&mut [0; 4096]) {
+            match self.read(&mut [0; 4096]) {
                 Ok(0) => break true,
                 Ok(_) if start.elapsed() < time => {}
                 Ok(_) => break false,
@@ -219,7 +265,7 @@ impl Client {
     /// Reads more; `false` at the end or after a reset.
     fn more(&mut self) -> bool {
         let mut chunk = [0; 16 * 1024];
-        match self.stream.read(&mut chunk) {
+        match self.read(&mut chunk) {
             Ok(count) => {
                 self.received.extend_from_slice(&chunk[..count]);
                 count > 0

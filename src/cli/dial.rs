@@ -1,0 +1,187 @@
+//! Where a client's URL leads, and the WebSocket that is opened there, with TLS or without.
+
+use std::{
+    io::{self, ErrorKind},
+    net::{TcpStream, ToSocketAddrs},
+    time::Duration,
+};
+
+use tungstenite::{
+    Error, HandshakeError, WebSocket,
+    http::{StatusCode, Uri},
+    stream::MaybeTlsStream,
+};
+
+use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
+
+use super::{CliError, error::printable, trust::Trust};
+
+/// How long one address may take to answer the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Characters of a host's name that are shown.
+const HOST_CHARS_MAX: usize = 253;
+
+/// Where to connect.
+#[derive(Debug, PartialEq)]
+pub(super) struct Target {
+    uri: Uri,
+    host: String,
+    port: u16,
+    /// Whether the URL asks for TLS.
+    pub(super) is_tls: bool,
+    /// The URL as it may be shown: without user and query.
+    pub(super) shown: String,
+}
+
+impl Target {
+    pub(super) fn parse(url: &str) -> Result<Self, CliError> {
+        let unusable = |why: &str| {
+            CliError::new(format!("{why}; a URL looks like ws://localhost:8080/john.doe/__event"))
+        };
+        let uri: Uri = url.parse().map_err(|error| unusable(&format!("this is no URL ({error})")))?;
+        let (scheme, port) = match uri.scheme_str() {
+            Some("ws") => ("ws", 80),
+            Some("wss") => ("wss", 443),
+            Some("http") => return Err(unusable("write ws:// instead of http://")),
+            Some("https") => return Err(unusable("write wss:// instead of https://")),
+            _ => return Err(unusable("the URL must begin with ws:// or wss://")),
+        };
+        let host =
+            uri.host().filter(|host| !host.is_empty()).ok_or_else(|| unusable("the URL has no host"))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = uri.port_u16().unwrap_or(port);
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let shown = format!("{scheme}://{authority}{}", uri.path());
+        Ok(Target { host, port, is_tls: scheme == "wss", shown, uri })
+    }
+
+    /// The path of the URL.
+    pub(super) fn path(&self) -> &str {
+        self.uri.path()
+    }
+}
+
+/// Connects, and upgrades the connection to a WebSocket.
+pub(super) fn connect(
+    target: &Target,
+    trust: &Trust,
+) -> Result<WebSocket<MaybeTlsStream<TcpStream>>, CliError> {
+    let stream = connect_tcp(target)?;
+    let refused = |error: Error| CliError::new(refusal(target, &error));
+    // A peer that vanishes without a word is found out by the kernel, within about two hours.
+    let prepared = stream
+        .set_nodelay(true)
+        .and_then(|()| stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT)))
+        .and_then(|()| Ok(rustix::net::sockopt::set_socket_keepalive(&stream, true)?));
+    prepared.map_err(|error| refused(error.into()))?;
+    let stream = match target.is_tls {
+        true => MaybeTlsStream::Rustls(secure(stream, target, trust)?),
+        false => MaybeTlsStream::Plain(stream),
+    };
+    match tungstenite::client(target.uri.clone(), stream) {
+        Ok((socket, _)) => Ok(socket),
+        Err(HandshakeError::Failure(error)) => Err(refused(error)),
+        Err(HandshakeError::Interrupted(_)) => Err(CliError::new(format!(
+            "{} did not answer the WebSocket handshake within {} s; is it a WebSocket server?",
+            target.shown,
+            HANDSHAKE_TIMEOUT.as_secs()
+        ))),
+    }
+}
+
+/// Makes the TLS handshake.
+fn secure(
+    mut stream: TcpStream,
+    target: &Target,
+    trust: &Trust,
+) -> Result<StreamOwned<ClientConnection, TcpStream>, CliError> {
+    let failed = |error: &dyn std::fmt::Display, advice: &str| {
+        CliError::new(format!("no TLS with {}: {error}; {advice}", target.shown))
+    };
+    let name = ServerName::try_from(target.host.clone())
+        .map_err(|error| failed(&error, "write the name or address that its certificate is for"))?;
+    let mut tls = ClientConnection::new(trust.config()?, name)
+        .map_err(|error| failed(&error, "see the URL and the options"))?;
+    while tls.is_handshaking() {
+        tls.complete_io(&mut stream).map_err(|error| failed(&error, trust.advice(&error)))?;
+    }
+    Ok(StreamOwned::new(tls, stream))
+}
+
+/// The socket below a stream, for its timeouts.
+pub(super) fn socket(stream: &MaybeTlsStream<TcpStream>) -> Option<&TcpStream> {
+    match stream {
+        MaybeTlsStream::Plain(socket) => Some(socket),
+        MaybeTlsStream::Rustls(stream) => Some(&stream.sock),
+        _ => None,
+    }
+}
+
+fn connect_tcp(target: &Target) -> Result<TcpStream, CliError> {
+    let (host, port) = (target.host.as_str(), target.port);
+    let addresses = (host, port).to_socket_addrs().map_err(|error| {
+        CliError::new(format!("the host \"{}\" is not known ({error})", printable(host, HOST_CHARS_MAX)))
+    })?;
+    let mut last = io::Error::new(ErrorKind::AddrNotAvailable, "the host has no address");
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(CliError::new(match last.kind() {
+        ErrorKind::ConnectionRefused => format!(
+            "nothing listens on {host} port {port}: is the daemon running? start it with `fanfare serve`, \
+             or check the port against [[listen]]"
+        ),
+        _ => format!("cannot connect to {host} port {port}: {last}"),
+    }))
+}
+
+/// Why the handshake failed.
+fn refusal(target: &Target, error: &Error) -> String {
+    let shown = &target.shown;
+    let Error::Http(response) = error else {
+        return format!("{shown} does not complete a WebSocket handshake ({error}); is the port right?");
+    };
+    let status = response.status();
+    let advice = match status {
+        StatusCode::NOT_FOUND => {
+            "no dialect of this listener takes the path; check the URL and [[listen]] dialects"
+        }
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "the token in the URL is missing or refused",
+        StatusCode::UPGRADE_REQUIRED => "it speaks another version of WebSocket",
+        StatusCode::SERVICE_UNAVAILABLE => "it is full or stopping; try again",
+        status if status.is_redirection() => "it points elsewhere, and redirections are not followed",
+        _ => "see its log",
+    };
+    format!("{shown} refused the WebSocket with HTTP status {status}: {advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_tells_host_port_and_path_and_is_shown_without_secrets() {
+        let target = Target::parse("ws://ann:pw@localhost:8080/john.doe/__event/?token=t").unwrap();
+        assert_eq!((target.host.as_str(), target.port), ("localhost", 8080));
+        assert_eq!(target.path(), "/john.doe/__event/");
+        assert_eq!(target.shown, "ws://localhost:8080/john.doe/__event/");
+        let target = Target::parse("ws://[::1]/x__event").unwrap();
+        assert_eq!((target.host.as_str(), target.port), ("::1", 80));
+        let error = |url| Target::parse(url).unwrap_err().to_string();
+        let target = Target::parse("wss://localhost/").unwrap();
+        assert_eq!((target.port, target.is_tls, &target.shown[..]), (443, true, "wss://localhost/"));
+        assert!(error("https://localhost/").contains("wss://"));
+        assert!(error("http://localhost/").contains("ws://"));
+        assert!(error("localhost:8080/a").contains("ws://"));
+        assert!(error("localhost").contains("ws://"));
+        assert!(!error("ws://localhost/a b?token=hunter2").contains("hunter2"));
+    }
+}
