@@ -356,7 +356,8 @@ fn selective_report(args: Selective) -> Result<(Report, bool), BenchError> {
 }
 
 fn idle_report(args: Idle) -> Result<(Report, bool), BenchError> {
-    let Idle { connections, topics, runs, dialect: speech, url, token, pid, shards, daemon, tls, json } = args;
+    let Idle { connections, topics, runs, dialect: speech, url, token, pid, shards, daemon, tls, json } =
+        args;
     let options = TargetOptions { speech, url, socket: None, token, pid, shards, daemon, tls };
     Ok((idle::run(&options, &idle::Settings { connections, topics, runs })?, json))
 }

@@ -57,11 +57,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
             "topics": topics, "in_flight": in_flight, "size": size, "seconds": seconds, "runs": runs,
             "shards": target.cpus.len(), "dialect": options.speech.name(),
         }),
-        rows: rows(
-            &format!("selective {topics} × {in_flight}{}", options.suffix()),
-            &daemons,
-            &floors,
-        ),
+        rows: rows(&format!("selective {topics} × {in_flight}{}", options.suffix()), &daemons, &floors),
     })
 }
 

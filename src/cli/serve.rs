@@ -130,10 +130,11 @@ fn reload(path: &Path, daemon: &Daemon) {
         notify(&[NotifyState::Reloading, moment]);
     }
     let running = running(daemon);
-    let reloaded = load::file(path).and_then(|Loaded { plan: Plan { settings, limits, listen, .. }, notes, .. }| {
-        daemon.configure(&settings, limits, &listen).map_err(|error| CliError::new(error.to_string()))?;
-        Ok(notes)
-    });
+    let reloaded =
+        load::file(path).and_then(|Loaded { plan: Plan { settings, limits, listen, .. }, notes, .. }| {
+            daemon.configure(&settings, limits, &listen).map_err(|error| CliError::new(error.to_string()))?;
+            Ok(notes)
+        });
     let status = match reloaded {
         Ok(notes) => {
             tracing::info!(
