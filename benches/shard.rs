@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use fanfare::dialect::{Kind, Settings, Upgrade, personium_event};
+use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
 use fanfare::message::Received;
@@ -21,7 +21,7 @@ fn shard() -> Shard {
     let settings = toml::from_str("static = { file = 'tokens.toml' }").expect("settings are TOML");
     let tokens = b"[[token]]\ntoken = 'a token'\naud = 'john.doe'\nscope = 'event-read'\n";
     let judge = Judge::new(&settings, Some(tokens)).expect("the list is good");
-    let personium = personium_event::Settings { judge: Some(judge), ..Default::default() };
+    let personium = personium::Settings { judge: Some(judge), ..Default::default() };
     Shard::new(Arc::new(Settings { personium }), Limits::default(), Arc::default(), NOW)
 }
 

@@ -4,7 +4,7 @@
 //! `FANFARE_LISTEN_0_ADDRESS` the address of the first listener. What is not a key is refused, with the
 //! nearest that is. Files that the configuration names are read by whoever starts the daemon, not here.
 
-use crate::dialect::{Kind, personium_event};
+use crate::dialect::{Kind, personium};
 use crate::feed::unix;
 use crate::io::runtime::Driver;
 use crate::shard::Limits;
@@ -50,7 +50,7 @@ pub struct Config {
     /// What is logged, and how.
     pub log: Log,
     /// The dialects `personium-event` and, one day, `personium-topic`.
-    pub personium: personium_event::Settings,
+    pub personium: personium::Settings,
 }
 
 impl Default for Config {
@@ -67,7 +67,7 @@ impl Default for Config {
             feed: Feed::default(),
             limits: Limits::default(),
             log: Log::default(),
-            personium: personium_event::Settings::default(),
+            personium: personium::Settings::default(),
         }
     }
 }

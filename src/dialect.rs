@@ -7,6 +7,7 @@
 //! Adding a protocol is one file in `dialect/` and one line in the list at the end of this file, which
 //! makes the closed enum that a shard stores: no allocation and no virtual call per connection.
 
+pub mod personium;
 pub mod personium_event;
 
 use crate::event::{Event, Parser};
@@ -196,7 +197,7 @@ pub trait Dialect: Sized {
 /// Makes the closed set of dialects from the list below: the names that configuration uses, the words that
 /// start a feed's address, and the enum that holds any session.
 macro_rules! dialects {
-    ($($variant:ident: $type:ty, $name:literal, word $word:literal, settings $settings:ident: $settings_type:ty;)+) => {
+    ($($variant:ident: $type:ty, $name:literal, word $word:literal;)+) => {
         /// Which protocol.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Kind { $(#[doc = $name] $variant,)+ }
@@ -243,12 +244,6 @@ macro_rules! dialects {
             }
         }
 
-        /// The settings of every dialect, with the judge of its tokens.
-        #[derive(Default)]
-        pub struct Settings {
-            $(#[doc = concat!("Of `", $name, "`.")] pub $settings: $settings_type,)+
-        }
-
         /// A session of any protocol.
         pub enum AnyDialect { $(#[doc = $name] $variant($type),)+ }
 
@@ -273,7 +268,14 @@ macro_rules! dialects {
 }
 
 dialects! {
-    PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event", settings personium: personium_event::Settings;
+    PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event";
+}
+
+/// The settings of every dialect, with the judge of its tokens.
+#[derive(Default)]
+pub struct Settings {
+    /// Of both Personium dialects.
+    pub personium: personium::Settings,
 }
 
 impl Kind {

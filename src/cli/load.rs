@@ -3,7 +3,7 @@
 
 use super::{CliError, explain::explain, paths};
 use crate::config::{Config, ConfigError};
-use crate::dialect::personium_event::Settings as PersoniumSettings;
+use crate::dialect::personium::Settings as PersoniumSettings;
 use crate::dialect::{Kind, Settings};
 use crate::io::Plan;
 use crate::shard::Limits;

@@ -14,7 +14,7 @@
 mod model;
 mod network;
 
-use fanfare::dialect::{Kind, Settings, Upgrade, personium_event};
+use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
 use fanfare::metrics::{Handshake, Metrics};
@@ -98,7 +98,7 @@ fn tokens() -> String {
 fn settings() -> Arc<Settings> {
     let judge = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
     let judge = Judge::new(&judge, Some(tokens().as_bytes())).unwrap();
-    let personium = personium_event::Settings {
+    let personium = personium::Settings {
         judge: Some(judge),
         session_s_max: model::SESSION_S,
         token_timeout_s: model::TOKEN_S,
