@@ -22,7 +22,7 @@ use tungstenite::{
     protocol::CloseFrame,
 };
 
-use self::conversation::{Conversation, Rule, Stage, Step};
+use self::conversation::{Conversation, Protocol, Rule, Stage, Step};
 use super::{CliError, error::printable, paths};
 
 /// Follow a WebSocket: print what a daemon sends, one message a line.
@@ -33,7 +33,8 @@ use super::{CliError, error::printable, paths};
     example = "{command_name} ws://localhost:8080/john.doe/__event --token-file token.txt --type chat\n\
                {command_name} 'ws://localhost:9502/?token=…' --send '{{\"op\":\"subscribe\",\"data\":{{\"event_name\":\"*\"}}}}'",
     note = "A URL whose path ends in /__event speaks to the Personium event bus: the token is sent, then the \
-            subscription. Any other is only connected, and sent what --send says.",
+            subscription. One with /__topic/ follows that Personium topic: the token is sent. Any other is only \
+            connected, and sent what --send says.",
     note = "Without --token and --token-file, the token is $FANFARE_TOKEN. A token on the command line can be \
             read by every user of the machine while the command runs."
 )]
@@ -41,7 +42,7 @@ pub struct Subscribe {
     #[argh(positional, arg_name = "URL", description = "where to connect: ws://HOST[:PORT]/PATH")]
     url: String,
 
-    /// the token for the event bus
+    /// the token for the event bus or the topic
     #[argh(option)]
     token: Option<String>,
 
@@ -92,28 +93,51 @@ impl Subscribe {
     }
 
     fn conversation(self, target: &Target) -> Result<Conversation, CliError> {
-        if !target.event_bus {
-            let ours = [
-                ("--token", self.token.is_some()),
-                ("--token-file", self.token_file.is_some()),
-                ("--type", self.type_prefix.is_some()),
-                ("--object", self.object_prefix.is_some()),
-            ];
-            if let Some((name, _)) = ours.iter().find(|(_, given)| *given) {
-                return Err(CliError::new(format!(
-                    "{name} is for the event bus, whose URL ends in /__event; for other paths give what the \
-                     daemon expects in the URL or with --send"
-                )));
-            }
+        self.check_options(target)?;
+        if target.protocol == Protocol::Other {
             return Ok(Conversation::plain(self.send, self.count));
         }
         let token = token(self.token, self.token_file)?;
+        if target.protocol == Protocol::Topic {
+            let token = token.ok_or_else(|| {
+                CliError::new(
+                    "no token was given, and a topic begins with one; use --token-file or FANFARE_TOKEN, and \
+                     `fanfare token --cell NAME --scope 'read stream-receive'` to make one",
+                )
+            })?;
+            return Ok(Conversation::topic(token, self.send, self.count));
+        }
         let any = || String::from("*");
         let rule = Rule {
             r#type: self.type_prefix.unwrap_or_else(any),
             object: self.object_prefix.unwrap_or_else(any),
         };
         Ok(Conversation::event_bus(token, &rule, self.send, self.count))
+    }
+
+    /// Refuses options that the target has no use for.
+    fn check_options(&self, target: &Target) -> Result<(), CliError> {
+        let (takes_rules, takes_tokens) = match target.protocol {
+            Protocol::EventBus => (true, true),
+            Protocol::Topic => (false, true),
+            Protocol::Other => (false, false),
+        };
+        let given = [
+            ("--token", takes_tokens, self.token.is_some()),
+            ("--token-file", takes_tokens, self.token_file.is_some()),
+            ("--type", takes_rules, self.type_prefix.is_some()),
+            ("--object", takes_rules, self.object_prefix.is_some()),
+        ];
+        match given.iter().find(|(_, taken, given)| *given && !taken) {
+            None => Ok(()),
+            Some((name, ..)) if takes_tokens => Err(CliError::new(format!(
+                "{name} is for the event bus, whose URL ends in /__event; a topic has no subscriptions"
+            ))),
+            Some((name, ..)) => Err(CliError::new(format!(
+                "{name} is for the event bus, whose URL ends in /__event; for other paths give what the daemon \
+                 expects in the URL or with --send"
+            ))),
+        }
     }
 }
 
@@ -145,7 +169,7 @@ struct Target {
     port: u16,
     /// The URL as it may be shown: without user and query.
     shown: String,
-    event_bus: bool,
+    protocol: Protocol,
 }
 
 impl Target {
@@ -176,8 +200,8 @@ impl Target {
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let path = uri.path();
         let shown = format!("ws://{authority}{path}");
-        let event_bus = path.strip_suffix('/').unwrap_or(path).ends_with("/__event");
-        Ok(Target { host, port, shown, event_bus, uri })
+        let protocol = Protocol::of_path(path);
+        Ok(Target { host, port, shown, protocol, uri })
     }
 }
 
@@ -198,7 +222,7 @@ impl Follow {
             let message = match self.socket.read() {
                 Ok(message) => message,
                 Err(Error::Io(error)) if timed_out(&error) => {
-                    eprintln!("no answer yet; does this path speak the event bus?");
+                    eprintln!("no answer yet; does this path speak what its name says?");
                     self.limit_reads(None);
                     continue;
                 }
@@ -376,11 +400,13 @@ mod tests {
     #[test]
     fn a_url_tells_host_port_and_dialect_and_is_shown_without_secrets() {
         let target = Target::parse("ws://ann:pw@localhost:8080/john.doe/__event/?token=t").unwrap();
-        assert_eq!((target.host.as_str(), target.port, target.event_bus), ("localhost", 8080, true));
+        assert_eq!(
+            (target.host.as_str(), target.port, target.protocol),
+            ("localhost", 8080, Protocol::EventBus)
+        );
         assert_eq!(target.shown, "ws://localhost:8080/john.doe/__event/");
         let target = Target::parse("ws://[::1]/x__event").unwrap();
-        assert_eq!((target.host.as_str(), target.port, target.event_bus), ("::1", 80, false));
-        assert!(Target::parse("ws://cell1.example/__event").unwrap().event_bus);
+        assert_eq!((target.host.as_str(), target.port, target.protocol), ("::1", 80, Protocol::Other));
         let error = |url| Target::parse(url).unwrap_err().to_string();
         assert!(error("wss://localhost/").contains("TLS"));
         assert!(error("http://localhost/").contains("ws://"));
@@ -394,5 +420,11 @@ mod tests {
         let command = Subscribe::from_args(&["subscribe"], &["ws://h/", "--type", "x"]).unwrap();
         let target = Target::parse(&command.url).unwrap();
         assert!(command.conversation(&target).err().unwrap().to_string().starts_with("--type is for"));
+        let command =
+            Subscribe::from_args(&["subscribe"], &["ws://h/__topic/b/c.topic.n", "--object", "x"]).unwrap();
+        let target = Target::parse(&command.url).unwrap();
+        assert!(
+            command.conversation(&target).err().unwrap().to_string().contains("a topic has no subscriptions")
+        );
     }
 }

@@ -22,6 +22,7 @@ use crate::token::mint;
     subcommand,
     name = "token",
     example = "{command_name} --cell john.doe\n\
+               {command_name} --cell john.doe --scope 'read stream-receive'\n\
                {command_name} --config /etc/fanfare.toml --cell john.doe --subject https://example.org/#me\n\
                {command_name} --key-file key.pem --algorithm ES256 --cell john.doe --claim 'event_types=[\"chat\"]'",
     note = "Without --config, --secret-file or --key-file, the token is signed with the secret of the \
@@ -94,8 +95,8 @@ impl Token {
         let claims = self.claims(since_1970.as_secs())?;
         let key = self.key()?;
         let token = signed(&key, asked, &claims)?;
-        if is_for_the_event_bus(&claims) && !claims.contains_key("aud") && !claims.contains_key("iss") {
-            eprintln!("note: the token names no cell, and the event bus asks for one; see --cell");
+        if is_for_a_cell(&claims) && !claims.contains_key("aud") && !claims.contains_key("iss") {
+            eprintln!("note: the token names no cell, and Personium's protocols ask for one; see --cell");
         }
         println!("{token}");
         Ok(ExitCode::SUCCESS)
@@ -203,10 +204,10 @@ fn signed(key: &Key, asked: Option<Algorithm>, claims: &Map<String, Value>) -> R
     })
 }
 
-/// Whether the scope holds a privilege of the event bus, whose tokens must name their cell.
-fn is_for_the_event_bus(claims: &Map<String, Value>) -> bool {
+/// Whether the scope holds a privilege of the event bus or a topic, whose tokens must name their cell.
+fn is_for_a_cell(claims: &Map<String, Value>) -> bool {
     let scope = claims.get("scope").and_then(Value::as_str).unwrap_or_default();
-    scope.split(' ').any(|word| matches!(word, "root" | "event" | "event-read"))
+    scope.split(' ').any(|word| matches!(word, "root" | "event" | "event-read" | "stream-receive" | "all"))
 }
 
 fn development_secret() -> Result<Key, CliError> {

@@ -12,6 +12,30 @@ pub(super) struct Rule {
     pub(super) object: String,
 }
 
+/// What the path of a URL speaks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Protocol {
+    /// Token, subscription, events.
+    EventBus,
+    /// Token, data.
+    Topic,
+    /// Nothing that is known here.
+    Other,
+}
+
+impl Protocol {
+    pub(super) fn of_path(path: &str) -> Self {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        if path.ends_with("/__event") {
+            Self::EventBus
+        } else if path.contains("/__topic/") {
+            Self::Topic
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// Where the conversation stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Stage {
@@ -25,7 +49,7 @@ pub(super) enum Stage {
 
 /// What we say and what we make of the answers; knows no socket.
 pub(super) struct Conversation {
-    event_bus: bool,
+    protocol: Protocol,
     pub(super) stage: Stage,
     token: Option<String>,
     /// The subscription to send once the token was accepted.
@@ -47,11 +71,13 @@ pub(super) enum Step {
     Fail(String),
 }
 
-/// The keys by which the event bus' messages are told apart, in both of its spellings.
+/// The keys by which messages are told apart: those of the event bus in both of its spellings, and a topic's.
 #[derive(Deserialize)]
 struct Keys {
     #[serde(rename = "Type")]
     event_type: Option<IgnoredAny>,
+    #[serde(rename = "From")]
+    from: Option<IgnoredAny>,
     #[serde(alias = "Response")]
     response: Option<String>,
     #[serde(alias = "Result")]
@@ -65,7 +91,7 @@ struct Keys {
 impl Conversation {
     pub(super) fn plain(send: Vec<String>, count: Option<u64>) -> Self {
         Conversation {
-            event_bus: false,
+            protocol: Protocol::Other,
             stage: Stage::Following,
             token: None,
             subscribe: String::new(),
@@ -83,12 +109,28 @@ impl Conversation {
     ) -> Self {
         let stage = if token.is_some() { Stage::Token } else { Stage::Subscription };
         let subscribe = format!("{{\"subscribe\":{}}}", json(rule));
-        Conversation { event_bus: true, stage, token, subscribe, send, events: 0, count }
+        let protocol = Protocol::EventBus;
+        Conversation { protocol, stage, token, subscribe, send, events: 0, count }
+    }
+
+    pub(super) fn topic(token: String, send: Vec<String>, count: Option<u64>) -> Self {
+        Conversation {
+            protocol: Protocol::Topic,
+            stage: Stage::Token,
+            token: Some(token),
+            subscribe: String::new(),
+            send,
+            events: 0,
+            count,
+        }
     }
 
     /// The first messages to send.
     pub(super) fn open(&mut self) -> Vec<String> {
         match (self.stage, &self.token) {
+            (Stage::Token, Some(token)) if self.protocol == Protocol::Topic => {
+                vec![format!("{{\"AccessToken\":{}}}", json(token))]
+            }
             (Stage::Token, Some(token)) => vec![format!("{{\"access_token\":{}}}", json(token))],
             (Stage::Following, _) => std::mem::take(&mut self.send),
             _ => vec![self.subscribe.clone()],
@@ -101,8 +143,13 @@ impl Conversation {
     }
 
     pub(super) fn handle(&mut self, text: &str) -> Step {
-        let keys = if self.event_bus { serde_json::from_str::<Keys>(text).ok() } else { None };
+        let known = self.protocol != Protocol::Other;
+        let keys = if known { serde_json::from_str::<Keys>(text).ok() } else { None };
         match keys {
+            Some(keys) if self.protocol == Protocol::Topic && keys.from.is_some() => {
+                self.events += 1;
+                Step::Event
+            }
             Some(keys) if keys.access_token.is_some() => {
                 Step::Notice("(a message with an access token, not shown)".into(), Vec::new())
             }
@@ -131,9 +178,18 @@ impl Conversation {
                     "the daemon refused the subscription ({reason}): no token was given; use --token-file or \
                      FANFARE_TOKEN, and `fanfare token --cell NAME` to make one"
                 )
+            } else if self.protocol == Protocol::Topic {
+                format!(
+                    "the daemon refused: {reason}; is the token expired, signed with another secret, for another \
+                     cell or without the scope \"read stream-receive\", or is there no such topic?"
+                )
             } else {
                 format!("the daemon refused: {reason}")
             });
+        }
+        if self.protocol == Protocol::Topic {
+            self.stage = Stage::Following;
+            return Step::Notice(format!("token accepted: {shown}"), std::mem::take(&mut self.send));
         }
         if self.stage == Stage::Token {
             self.stage = Stage::Subscription;
@@ -150,7 +206,7 @@ impl Conversation {
                 "the token was refused: is it expired, signed with another secret, for another cell, or \
                  without the scope event-read?"
             }
-            1000 if self.event_bus => {
+            1000 if self.protocol != Protocol::Other => {
                 "the session ended: the token expired or a later one was refused; connect again with a new token"
             }
             1000 => "the daemon ended the session; nothing is wrong with the connection",
@@ -223,6 +279,41 @@ mod tests {
         talk.handle(ACCEPTED);
         let format_error = r#"{"reason":"format error","response":"error","timestamp":1}"#;
         assert_eq!(talk.handle(format_error), Step::Fail("the daemon refused: format error".into()));
+    }
+
+    #[test]
+    fn a_topic_gets_the_token_and_then_the_rest_and_data_are_what_has_a_sender() {
+        let mut talk = Conversation::topic("a\"b".into(), vec!["{}".into()], Some(1));
+        assert_eq!(talk.open(), [r#"{"AccessToken":"a\"b"}"#]);
+        let current = r#"{"Response":"AccessToken","ExpiresIn":3600,"Timestamp":1,"Result":"Success"}"#;
+        let Step::Notice(_, send) = talk.handle(current) else { panic!("no notice") };
+        assert_eq!(send, ["{}"]);
+        let expired = r#"{"Response":"Unknown","Timestamp":1,"Reason":"Session expired","Result":"Error"}"#;
+        assert!(matches!(talk.handle(expired), Step::Notice(..)));
+        assert!(!talk.complete());
+        assert_eq!(talk.handle(r#"{"From":"https://c/","Response":"x","Body":null}"#), Step::Event);
+        assert!(talk.complete());
+        assert!(talk.meaning(1000).contains("expired"));
+        let mut talk = Conversation::topic("t".into(), vec![], None);
+        let inactive =
+            r#"{"Response":"AccessToken","Timestamp":1,"Reason":"Token inactive","Result":"Error"}"#;
+        let Step::Fail(message) = talk.handle(inactive) else { panic!("no failure") };
+        assert!(message.contains("Token inactive") && message.contains("stream-receive"), "{message}");
+    }
+
+    #[test]
+    fn a_path_tells_what_it_speaks() {
+        for (path, protocol) in [
+            ("/john.doe/__event", Protocol::EventBus),
+            ("/__event/", Protocol::EventBus),
+            ("/x__event", Protocol::Other),
+            ("/cell/__topic/box/c.topic.n", Protocol::Topic),
+            ("/__topic/box/c.topic.n", Protocol::Topic),
+            ("/__topic", Protocol::Other),
+            ("/", Protocol::Other),
+        ] {
+            assert_eq!(Protocol::of_path(path), protocol, "{path}");
+        }
     }
 
     #[test]
