@@ -18,3 +18,4 @@ mod secrets;
 mod shards;
 mod slow;
 mod stop;
+mod wazo;
