@@ -8,8 +8,9 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 10] = [
+const EXAMPLES: [&str; 11] = [
     "feed.unix.group",
+    "personium.topics",
     "personium.token.jwt.secret",
     "personium.token.jwt.public_key_file",
     "personium.token.jwt.jwks_file",

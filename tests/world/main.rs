@@ -18,4 +18,5 @@ mod secrets;
 mod shards;
 mod slow;
 mod stop;
+mod topic;
 mod wazo;
