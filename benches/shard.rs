@@ -22,13 +22,18 @@ fn shard() -> Shard {
     let tokens = b"[[token]]\ntoken = 'a token'\naud = 'john.doe'\nscope = 'event-read'\n";
     let judge = Judge::new(&settings, Some(tokens)).expect("the list is good");
     let personium = personium::Settings { judge: Some(judge), ..Default::default() };
-    Shard::new(Arc::new(Settings { personium }), Limits::default(), Arc::default(), NOW)
+    Shard::new(
+        Arc::new(Settings { personium, ..Settings::default() }),
+        Limits::default(),
+        Arc::default(),
+        NOW,
+    )
 }
 
 /// Handshake, token and one subscription.
 fn join(shard: &mut Shard) {
     let id = shard.accept(NOW);
-    let upgrade = Upgrade { path: "/john.doe/__event", query: "", host: "demo.personium.io" };
+    let upgrade = Upgrade { path: "/john.doe/__event", host: "demo.personium.io", ..Default::default() };
     assert!(shard.upgrade(id, &upgrade, Kind::ALL, RESPONSE, NOW));
     for text in [r#"{"access_token":"a token"}"#, r#"{"subscribe":{"Type":"chat","Object":"*"}}"#] {
         shard.receive(id, Received::Text(text), NOW);

@@ -4,10 +4,11 @@
 //! `FANFARE_LISTEN_0_ADDRESS` the address of the first listener. What is not a key is refused, with the
 //! nearest that is. Files that the configuration names are read by whoever starts the daemon, not here.
 
-use crate::dialect::{Kind, personium, personium_topic};
+use crate::dialect::{Kind, personium, personium_topic, wazo};
 use crate::feed::unix;
 use crate::io::runtime::Driver;
 use crate::shard::Limits;
+use crate::token::TokenSettings;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -52,6 +53,8 @@ pub struct Config {
     pub log: Log,
     /// The dialects `personium-event` and `personium-topic`.
     pub personium: personium::Settings,
+    /// The dialect `wazo`.
+    pub wazo: wazo::Settings,
 }
 
 impl Default for Config {
@@ -69,6 +72,7 @@ impl Default for Config {
             limits: Limits::default(),
             log: Log::default(),
             personium: personium::Settings::default(),
+            wazo: wazo::Settings::default(),
         }
     }
 }
@@ -251,6 +255,27 @@ pub const KEYS: &[&str] = &[
     "personium.token.introspection.cache_s",
     "personium.token.introspection.grace_s",
     "personium.token.introspection.ca_file",
+    "wazo.anonymous",
+    "wazo.master_tenant_uuid",
+    "wazo.ping_interval_s",
+    "wazo.ping_misses_max",
+    "wazo.message_bytes_max",
+    "wazo.subscriptions_max",
+    "wazo.token.jwt.algorithms",
+    "wazo.token.jwt.secret",
+    "wazo.token.jwt.secret_file",
+    "wazo.token.jwt.public_key_file",
+    "wazo.token.jwt.jwks_file",
+    "wazo.token.jwt.leeway_s",
+    "wazo.token.static.file",
+    "wazo.token.wazo_auth.url",
+    "wazo.token.wazo_auth.auth_check",
+    "wazo.token.wazo_auth.auth_check_interval_s",
+    "wazo.token.wazo_auth.timeout_ms",
+    "wazo.token.wazo_auth.concurrency_max",
+    "wazo.token.wazo_auth.cache_s",
+    "wazo.token.wazo_auth.grace_s",
+    "wazo.token.wazo_auth.ca_file",
 ];
 
 /// Why a configuration was not read.
@@ -314,7 +339,10 @@ impl Config {
                 )
             })
         };
-        listen.dialects.iter().map(kind).collect()
+        let mut kinds = listen.dialects.iter().map(kind).collect::<Result<Vec<_>, _>>()?;
+        kinds.sort();
+        kinds.dedup();
+        Ok(kinds)
     }
 
     /// What is readable but cannot run, each with what to do.
@@ -339,6 +367,7 @@ impl Config {
             problems.extend(listen.tls.iter().flat_map(|tls| tls.problems(listen.address)));
         }
         problems.extend(self.personium_problems(&spoken));
+        problems.extend(self.wazo_problems(&spoken));
         problems.extend(self.taken_twice());
         if unix::mode(&self.feed.unix.mode).is_none() {
             problems.push(format!(
@@ -355,6 +384,29 @@ impl Config {
 }
 
 impl Config {
+    /// What is wrong with `[wazo]`, when the listeners speak these dialects.
+    fn wazo_problems(&self, spoken: &[Kind]) -> Vec<String> {
+        let wazo = &self.wazo;
+        let mut problems = Vec::new();
+        if spoken.contains(&Kind::Wazo) && wazo.token.is_none() && !wazo.anonymous {
+            problems.push(
+                "[wazo]: no token judge: add token = { wazo_auth = { … } }, { jwt = { … } } or { static = { … } }, or \
+                 anonymous = true where everybody may see every event"
+                    .into(),
+            );
+        }
+        if let Some(Err(error)) = wazo.token.as_ref().map(|token| token.check()) {
+            problems.push(format!("[wazo] token: {error}"));
+        }
+        if let Some(TokenSettings::Introspection(_)) = wazo.token {
+            problems.push("[wazo] token: introspection tells no access list: use wazo_auth".into());
+        }
+        if wazo.ping_interval_s == 0 {
+            problems.push("[wazo]: ping_interval_s must be at least 1".into());
+        }
+        problems
+    }
+
     /// Limits that let nothing in, or too much.
     fn senseless_sizes(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -372,6 +424,7 @@ impl Config {
         for (key, value) in [
             ("feed.unix.line_bytes_max", self.feed.unix.line_bytes_max),
             ("personium.text_bytes_max", self.personium.text_bytes_max),
+            ("wazo.message_bytes_max", self.wazo.message_bytes_max),
         ] {
             if value > MESSAGE_BYTES_MAX {
                 problems.push(format!("{key} = {value}: at most {MESSAGE_BYTES_MAX}"));
@@ -400,6 +453,9 @@ impl Config {
         }
         if let Some(Err(error)) = personium.token.as_ref().map(|token| token.check()) {
             problems.push(format!("[personium] token: {error}"));
+        }
+        if let Some(TokenSettings::WazoAuth(_)) = personium.token {
+            problems.push("[personium] token: wazo_auth knows no cells: use introspection".into());
         }
         if personium.ping_interval_s == 0 || personium.session_s_max == 0 {
             problems.push("[personium]: ping_interval_s and session_s_max must be at least 1".into());
@@ -588,7 +644,7 @@ mod tests {
 
     #[test]
     fn every_key_of_the_list_is_a_key() {
-        let known_only_with_their_table = ["personium.token.jwt", "admin"];
+        let known_only_with_their_table = ["personium.token.jwt", "wazo.token.jwt", "admin"];
         for key in
             KEYS.iter().filter(|key| !known_only_with_their_table.iter().any(|start| key.starts_with(start)))
         {
@@ -608,7 +664,8 @@ mod tests {
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-evnt\"]\n";
         assert!(problems(listen).contains("did you mean \"personium-event\"?"));
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-event\"]\n";
-        assert!(problems(listen).contains("no token judge"));
+        assert!(problems(listen).contains("[personium]: no token judge"));
+        assert!(problems(&listen.replace("personium-event", "wazo")).contains("[wazo]: no token judge"));
         assert!(problems(&listen.replace("event", "topic")).contains("no token judge"));
         let topics = format!("{MINIMAL}topics = {:?}", vec!["c/b/*"; 1025]);
         assert!(problems(&topics).contains("[personium] topics: more than 1024"));

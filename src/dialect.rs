@@ -10,6 +10,9 @@
 pub mod personium;
 pub mod personium_event;
 pub mod personium_topic;
+pub mod wazo;
+
+pub use self::wazo::Acls;
 
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};
@@ -18,7 +21,7 @@ use crate::wheel::Now;
 use std::ops::Range;
 
 /// A request to switch to WebSocket, as far as a dialect looks at it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default)]
 pub struct Upgrade<'a> {
     /// The path without the query, as sent.
     pub path: &'a str,
@@ -26,6 +29,8 @@ pub struct Upgrade<'a> {
     pub query: &'a str,
     /// The `Host` header, or nothing.
     pub host: &'a str,
+    /// The `X-Auth-Token` header, or nothing; it is never logged either.
+    pub auth_token: &'a str,
 }
 
 /// What a session is told.
@@ -167,19 +172,26 @@ pub struct Context<'a> {
     pub parser: &'a mut Parser,
     /// Builds publications with the shard's own buffers.
     pub draft: &'a mut Draft,
+    /// What tokens of `wazo` allow, shared by the sessions of this shard that are allowed the same.
+    pub acls: &'a mut Acls,
 }
 
 /// One protocol: the state of one connection and the rules for events.
 pub trait Dialect: Sized {
     /// Payload of its pings.
     const PING: &'static [u8];
-    /// The code that ends a session whose pings stay unanswered.
-    const CLOSE_UNANSWERED: u16;
+    /// The code and reason that end a session whose pings stay unanswered.
+    const CLOSE_UNANSWERED: (u16, &'static str);
     /// The longest message a client may send, in bytes.
     fn message_bytes_max(settings: &Settings) -> usize;
 
     /// Claims the request, or declines so that the next dialect of the listener is asked.
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self>;
+
+    /// The HTTP status for a request that it would claim but that asks for no WebSocket.
+    fn plain(_method: &str, _path: &str) -> u16 {
+        405
+    }
 
     /// The next step of the conversation.
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions);
@@ -228,6 +240,12 @@ macro_rules! dialects {
                 match self { $(Kind::$variant => <$type as Dialect>::open(upgrade, context, out).map(AnyDialect::$variant),)+ }
             }
 
+            /// The status for a request without a WebSocket; see [`Dialect::plain`].
+            #[must_use]
+            pub fn plain(self, method: &str, path: &str) -> u16 {
+                match self { $(Kind::$variant => <$type as Dialect>::plain(method, path),)+ }
+            }
+
             /// The longest message of a client.
             #[must_use]
             pub fn message_bytes_max(self, settings: &Settings) -> usize {
@@ -238,9 +256,9 @@ macro_rules! dialects {
             #[must_use]
             pub const fn ping(self) -> &'static [u8] { match self { $(Kind::$variant => <$type as Dialect>::PING,)+ } }
 
-            /// The code for unanswered pings.
+            /// The code and reason for unanswered pings.
             #[must_use]
-            pub const fn close_unanswered(self) -> u16 {
+            pub const fn close_unanswered(self) -> (u16, &'static str) {
                 match self { $(Kind::$variant => <$type as Dialect>::CLOSE_UNANSWERED,)+ }
             }
         }
@@ -271,6 +289,8 @@ macro_rules! dialects {
 dialects! {
     PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event";
     PersoniumTopic: personium_topic::PersoniumTopic, "personium-topic", word "topic";
+    // Takes any path, so it is asked last.
+    Wazo: wazo::Wazo, "wazo", word "wazo";
 }
 
 /// The settings of every dialect, with the judge of its tokens.
@@ -278,6 +298,8 @@ dialects! {
 pub struct Settings {
     /// Of both Personium dialects.
     pub personium: personium::Settings,
+    /// Of `wazo`.
+    pub wazo: wazo::Settings,
 }
 
 impl Kind {
@@ -292,6 +314,7 @@ impl Kind {
     pub fn judge(self, settings: &Settings) -> Option<&Judge> {
         match self {
             Kind::PersoniumEvent | Kind::PersoniumTopic => settings.personium.judge.as_ref(),
+            Kind::Wazo => settings.wazo.judge.as_ref(),
         }
     }
 }

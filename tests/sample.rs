@@ -8,7 +8,7 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 15] = [
+const EXAMPLES: [&str; 22] = [
     "listen.0.tls.certificate",
     "listen.0.tls.key",
     "listen.0.tls.client_ca",
@@ -24,10 +24,18 @@ const EXAMPLES: [&str; 15] = [
     "personium.token.introspection.client_secret",
     "personium.token.introspection.client_secret_file",
     "personium.token.introspection.ca_file",
+    "wazo.master_tenant_uuid",
+    "wazo.token.jwt.secret",
+    "wazo.token.jwt.public_key_file",
+    "wazo.token.jwt.jwks_file",
+    "wazo.token.static.file",
+    "wazo.token.wazo_auth.url",
+    "wazo.token.wazo_auth.ca_file",
 ];
 
-/// The tables that stand behind `#`, each to take the place of `[personium.token.jwt]`.
-const OTHER_JUDGES: [&str; 2] = ["introspection", "static"];
+/// The tables that stand behind `#`, each to take the place of the dialect's `token.jwt`.
+const OTHER_JUDGES: [&str; 4] =
+    ["personium.token.introspection", "personium.token.static", "wazo.token.wazo_auth", "wazo.token.static"];
 
 /// One `key = value` of the sample.
 struct Entry {
@@ -77,9 +85,8 @@ fn every_key_stands_in_the_sample_once_and_no_other() {
 #[test]
 fn a_key_behind_a_hash_shows_its_default() {
     let as_shipped = format!("{:?}", read(SAMPLE));
-    let of_another_judge = |entry: &Entry| {
-        OTHER_JUDGES.iter().any(|name| entry.key.starts_with(&format!("personium.token.{name}.")))
-    };
+    let of_another_judge =
+        |entry: &Entry| OTHER_JUDGES.iter().any(|table| entry.key.starts_with(&format!("{table}.")));
     for entry in entries().iter().filter(|entry| entry.commented && !of_another_judge(entry)) {
         let with: Vec<&str> = SAMPLE
             .lines()
@@ -96,9 +103,10 @@ fn a_key_behind_a_hash_shows_its_default() {
 
 #[test]
 fn each_other_judge_of_the_sample_can_take_the_place_of_the_first() {
-    let (before, _) = SAMPLE.split_once("[personium.token.jwt]").unwrap();
-    for name in OTHER_JUDGES {
-        let header = format!("#[personium.token.{name}]\n");
+    for table in OTHER_JUDGES {
+        let first = format!("[{}.token.jwt]", table.split('.').next().unwrap());
+        let (before, _) = SAMPLE.split_once(&first).unwrap();
+        let header = format!("#[{table}]\n");
         let (_, rest) = SAMPLE.split_once(&header).unwrap();
         let block = rest.split("\n\n").next().unwrap();
         // One of two ways to give the secret.
@@ -109,7 +117,7 @@ fn each_other_judge_of_the_sample_can_take_the_place_of_the_first() {
         let whole = with(&lines);
         assert_eq!(whole.problems(), Vec::<String>::new());
         for (place, line) in lines.iter().enumerate() {
-            let key = format!("personium.token.{name}.{}", line.split(" = ").next().unwrap());
+            let key = format!("{table}.{}", line.split(" = ").next().unwrap());
             if KEYS.contains(&&*key) && !EXAMPLES.contains(&&*key) {
                 let without = [&lines[..place], &lines[place + 1..]].concat();
                 assert_eq!(format!("{:?}", with(&without)), format!("{whole:?}"), "{key}");
@@ -127,6 +135,7 @@ fn the_program_finds_the_sample_good_when_the_secret_is_there() {
             .args(["check", "--config", "systemd/fanfare.toml"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("FANFARE_PERSONIUM_TOKEN_JWT_SECRET_FILE", &secret)
+            .env("FANFARE_WAZO_TOKEN_JWT_SECRET_FILE", &secret)
             .output()
             .unwrap()
     };

@@ -8,7 +8,8 @@ use std::{
 
 use tungstenite::{
     Error, HandshakeError, WebSocket,
-    http::{StatusCode, Uri},
+    client::IntoClientRequest as _,
+    http::{HeaderValue, StatusCode, Uri},
     stream::MaybeTlsStream,
 };
 
@@ -66,10 +67,11 @@ impl Target {
     }
 }
 
-/// Connects, and upgrades the connection to a WebSocket.
+/// Connects, and upgrades the connection to a WebSocket. A token goes into the request's header, as Wazo reads it.
 pub(super) fn connect(
     target: &Target,
     trust: &Trust,
+    token: Option<&str>,
 ) -> Result<WebSocket<MaybeTlsStream<TcpStream>>, CliError> {
     let stream = connect_tcp(target)?;
     let refused = |error: Error| CliError::new(refusal(target, &error));
@@ -83,7 +85,13 @@ pub(super) fn connect(
         true => MaybeTlsStream::Rustls(secure(stream, target, trust)?),
         false => MaybeTlsStream::Plain(stream),
     };
-    match tungstenite::client(target.uri.clone(), stream) {
+    let mut request = target.uri.clone().into_client_request().map_err(refused)?;
+    if let Some(token) = token {
+        let value = HeaderValue::from_str(token);
+        let value = value.map_err(|_| CliError::new("the token has characters that no request can carry"))?;
+        request.headers_mut().insert("X-Auth-Token", value);
+    }
+    match tungstenite::client(request, stream) {
         Ok((socket, _)) => Ok(socket),
         Err(HandshakeError::Failure(error)) => Err(refused(error)),
         Err(HandshakeError::Interrupted(_)) => Err(CliError::new(format!(

@@ -4,10 +4,9 @@
 use super::{CliError, certificates, explain::explain, paths};
 use crate::config::{Config, ConfigError};
 use crate::dialect::Settings;
-use crate::dialect::personium::Settings as PersoniumSettings;
 use crate::io::{Listen, Plan};
 use crate::shard::Limits;
-use crate::token::Judge;
+use crate::token::{Judge, TokenSettings};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,27 +33,28 @@ pub(super) fn file(path: &Path) -> Result<Loaded, CliError> {
 
 /// Reads a configuration's text; `name` is what errors call it.
 pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
-    let config = Config::read(text, std::env::vars()).map_err(|error| match error {
+    let mut config = Config::read(text, std::env::vars()).map_err(|error| match error {
         ConfigError::Text(error) => CliError::new(explain(name, text, &error)),
         ConfigError::Environment(message) => CliError::new(message),
     })?;
     let mut problems = config.problems();
     problems.extend(absent_cpus(&config));
-    let judge = match judge(&config) {
-        Ok(judge) => judge,
-        Err(problem) => {
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
-            None
+    let (personium, wazo) = (&mut config.personium, &mut config.wazo);
+    for (table, token, its) in
+        [("personium", &personium.token, &mut personium.judge), ("wazo", &wazo.token, &mut wazo.judge)]
+    {
+        match token.as_ref().map(|token| judge(table, token)).transpose() {
+            Ok(judge) => *its = judge,
+            Err(problem) if problems.contains(&problem) => {}
+            Err(problem) => problems.push(problem),
         }
-    };
+    }
     let mut notes = Vec::new();
     let listen = listen(&config, &mut problems, &mut notes);
     if !problems.is_empty() {
         return Err(CliError::new(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
     }
-    Ok(plan(config, judge, listen, notes))
+    Ok(plan(config, listen, notes))
 }
 
 /// The listeners, with the files of their TLS.
@@ -78,20 +78,22 @@ fn listen(config: &Config, problems: &mut Vec<String>, notes: &mut Vec<String>) 
     listeners
 }
 
-fn judge(config: &Config) -> Result<Option<Judge>, String> {
-    let Some(settings) = &config.personium.token else { return Ok(None) };
-    settings.check().map_err(|error| format!("[personium] token: {error}"))?;
-    let read = |path| paths::read_small(path, "[personium] token").map_err(|error| error.to_string());
+/// The judge of one table's tokens, with the files that it needs.
+fn judge(table: &str, settings: &TokenSettings) -> Result<Judge, String> {
+    let name = format!("[{table}] token");
+    let wrong = |error| format!("{name}: {error}");
+    settings.check().map_err(wrong)?;
+    let read = |path| paths::read_small(path, &name).map_err(|error| error.to_string());
     let material = settings.file().map(read).transpose()?;
     let authorities = settings.ca_file().map(read).transpose()?;
     let judge = Judge::new(settings, material.as_deref()).and_then(|judge| match &authorities {
         Some(pem) => judge.trusting(pem),
         None => Ok(judge),
     });
-    judge.map(Some).map_err(|error| format!("[personium] token: {error}"))
+    judge.map_err(wrong)
 }
 
-fn plan(config: Config, judge: Option<Judge>, listen: Vec<Listen>, mut notes: Vec<String>) -> Loaded {
+fn plan(config: Config, listen: Vec<Listen>, mut notes: Vec<String>) -> Loaded {
     let available = available_cpus();
     let shards = if config.threads == 0 { available.len().max(1) } else { config.threads };
     let cpus = match (config.pin, config.cpus.is_empty()) {
@@ -121,7 +123,7 @@ fn plan(config: Config, judge: Option<Judge>, listen: Vec<Listen>, mut notes: Ve
             admin: config.admin.as_ref().map(|admin| admin.address),
             feed: config.feed.unix.clone(),
             limits,
-            settings: Arc::new(Settings { personium: PersoniumSettings { judge, ..config.personium } }),
+            settings: Arc::new(Settings { personium: config.personium, wazo: config.wazo }),
         },
         log: config.log,
         notes,

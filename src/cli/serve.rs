@@ -191,9 +191,9 @@ fn describe(plan: &Plan) -> String {
         Some(path) => lines += &format!("feed   {} with mode {}\n", path.display(), plan.feed.mode),
         None => lines += "feed   none (feed.unix.path)\n",
     }
-    for (kind, remote) in
-        Kind::ALL.iter().filter_map(|kind| Some((kind, kind.judge(&plan.settings)?.remote()?)))
-    {
+    let is_spoken = |kind: &&Kind| plan.listen.iter().any(|listen| listen.kinds.contains(kind));
+    let spoken = Kind::ALL.iter().filter(is_spoken);
+    for (kind, remote) in spoken.filter_map(|kind| Some((kind, kind.judge(&plan.settings)?.remote()?))) {
         lines += &format!("tokens {}: {} asks {}\n", kind.name(), remote.protocol(), remote.host());
     }
     lines

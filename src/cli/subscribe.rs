@@ -29,10 +29,12 @@ use super::{CliError, error::printable, paths, trust::Trust};
     name = "subscribe",
     example = "{command_name} ws://localhost:8080/john.doe/__event --token-file token.txt --type chat\n\
                {command_name} wss://localhost:8443/john.doe/__event --ca cert.pem --token-file token.txt\n\
-               {command_name} 'ws://localhost:9502/?token=…' --send '{{\"op\":\"subscribe\",\"data\":{{\"event_name\":\"*\"}}}}'",
+               {command_name} ws://localhost:9502/ --event call_created --event call_ended\n\
+               {command_name} 'ws://localhost:9502/?token=…' --send '{{\"op\":\"start\"}}'",
     note = "A URL whose path ends in /__event speaks to the Personium event bus: the token is sent, then the \
-            subscription. One with /__topic/ follows that Personium topic: the token is sent. Any other is only \
-            connected, and sent what --send says.",
+            subscription. One with /__topic/ follows that Personium topic: the token is sent. With --event the URL \
+            is a Wazo websocketd: the token goes into the request. Any other is only connected, and sent what \
+            --send says.",
     note = "Without --token and --token-file, the token is $FANFARE_TOKEN. A token on the command line can be \
             read by every user of the machine while the command runs."
 )]
@@ -52,7 +54,7 @@ pub struct Subscribe {
     #[argh(switch)]
     insecure: bool,
 
-    /// the token for the event bus or the topic
+    /// the token for the event bus, the topic or Wazo
     #[argh(option)]
     token: Option<String>,
 
@@ -67,6 +69,10 @@ pub struct Subscribe {
     /// follow events whose Object begins so; default: all (*)
     #[argh(option, long = "object", arg_name = "prefix")]
     object_prefix: Option<String>,
+
+    /// follow Wazo's events of this name, all with '*'; may be repeated
+    #[argh(option, arg_name = "name")]
+    event: Vec<String>,
 
     /// send this message once connected (and subscribed); may be repeated
     #[argh(option, arg_name = "json")]
@@ -97,24 +103,29 @@ impl Subscribe {
         if !target.is_tls && trust != Trust::Machine {
             return Err(CliError::new("--ca and --insecure are for wss://, and this URL is without TLS"));
         }
-        let conversation = self.conversation(Protocol::of_path(target.path()))?;
+        let protocol = if self.event.is_empty() { Protocol::of_path(target.path()) } else { Protocol::Wazo };
+        let (conversation, token) = self.conversation(protocol)?;
         if trust == Trust::Anybody {
             eprintln!(
                 "warning: --insecure: whoever answers is taken for the daemon, and can read the token and every \
                  event; give its certificate with --ca FILE instead"
             );
         }
-        let socket = connect(&target, &trust)?;
+        let socket = connect(&target, &trust, token.as_deref())?;
         eprintln!("connected to {}", target.shown);
         Follow { socket, conversation, target }.run()
     }
 
-    fn conversation(self, protocol: Protocol) -> Result<Conversation, CliError> {
+    /// The conversation, and the token if it goes into the request.
+    fn conversation(self, protocol: Protocol) -> Result<(Conversation, Option<String>), CliError> {
         self.check_options(protocol)?;
         if protocol == Protocol::Other {
-            return Ok(Conversation::plain(self.send, self.count));
+            return Ok((Conversation::plain(self.send, self.count), None));
         }
         let token = token(self.token, self.token_file)?;
+        if protocol == Protocol::Wazo {
+            return Ok((Conversation::wazo(&self.event, self.send, self.count), token));
+        }
         if protocol == Protocol::Topic {
             let token = token.ok_or_else(|| {
                 CliError::new(
@@ -122,21 +133,21 @@ impl Subscribe {
                      `fanfare token --cell NAME --scope 'read stream-receive'` to make one",
                 )
             })?;
-            return Ok(Conversation::topic(token, self.send, self.count));
+            return Ok((Conversation::topic(token, self.send, self.count), None));
         }
         let any = || String::from("*");
         let rule = Rule {
             r#type: self.type_prefix.unwrap_or_else(any),
             object: self.object_prefix.unwrap_or_else(any),
         };
-        Ok(Conversation::event_bus(token, &rule, self.send, self.count))
+        Ok((Conversation::event_bus(token, &rule, self.send, self.count), None))
     }
 
     /// Refuses options that the protocol has no use for.
     fn check_options(&self, protocol: Protocol) -> Result<(), CliError> {
         let (takes_rules, takes_tokens) = match protocol {
             Protocol::EventBus => (true, true),
-            Protocol::Topic => (false, true),
+            Protocol::Topic | Protocol::Wazo => (false, true),
             Protocol::Other => (false, false),
         };
         let given = [
@@ -148,7 +159,8 @@ impl Subscribe {
         match given.iter().find(|(_, taken, given)| *given && !taken) {
             None => Ok(()),
             Some((name, ..)) if takes_tokens => Err(CliError::new(format!(
-                "{name} is for the event bus, whose URL ends in /__event; a topic has no subscriptions"
+                "{name} is for the event bus, whose URL ends in /__event; a topic has no subscriptions, and Wazo's \
+                 are named with --event"
             ))),
             Some((name, ..)) => Err(CliError::new(format!(
                 "{name} is for the event bus, whose URL ends in /__event; for other paths give what the daemon \

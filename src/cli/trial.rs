@@ -1,7 +1,8 @@
 //! The development set-up: what `fanfare serve` runs without a configuration.
 //!
-//! Loopback only, every dialect, with TLS and without, the unix feed, a secret and a certificate of its own in
-//! the state directory, so that the first event arrives a minute after the build.
+//! Loopback only, every dialect on the port that its clients expect and all of them on one with TLS, the unix feed,
+//! a secret and a certificate of its own in the state directory, so that the first event arrives a minute after the
+//! build.
 
 use super::{CliError, certificates, paths};
 use crate::dialect::Kind;
@@ -15,8 +16,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What to do when the set-up's addresses are taken.
 pub(super) const ELSEWHERE: &str = "The development set-up can go elsewhere, for example: \
-    FANFARE_LISTEN_0_ADDRESS=127.0.0.1:8090 FANFARE_LISTEN_1_ADDRESS=127.0.0.1:8490 \
-    FANFARE_ADMIN_ADDRESS=127.0.0.1:9590 fanfare serve";
+    FANFARE_LISTEN_0_ADDRESS=127.0.0.1:8090 FANFARE_LISTEN_1_ADDRESS=127.0.0.1:9592 \
+    FANFARE_LISTEN_2_ADDRESS=127.0.0.1:8490 FANFARE_ADMIN_ADDRESS=127.0.0.1:9590 fanfare serve";
+
+/// Where clients connect without TLS; [`listener_of`] says who.
+const LISTENERS: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:9502"];
+/// Where all of them connect with it.
+const OVER_TLS: &str = "127.0.0.1:8443";
 
 /// How long the printed tokens are good.
 const TOKEN_S: u64 = 24 * 3600;
@@ -44,21 +50,31 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
         Some(path) => path.into(),
         None => directory.join("events.sock"),
     };
-    let dialects: Vec<String> = Kind::ALL.iter().map(|kind| format!("{:?}", kind.name())).collect();
+    let listen = |address: &str, takes: &dyn Fn(Kind) -> bool| {
+        let kinds = Kind::ALL.iter().filter(|kind| takes(**kind));
+        let dialects: Vec<String> = kinds.map(|kind| format!("{:?}", kind.name())).collect();
+        format!("[[listen]]\naddress = \"{address}\"\ndialects = [{}]\n", dialects.join(", "))
+    };
+    let listeners = LISTENERS.iter().enumerate();
+    let listeners: String =
+        listeners.map(|(index, address)| listen(address, &|kind| listener_of(kind) == index)).collect();
     // A JSON string is a TOML string.
     let string = |path: &Path| serde_json::Value::String(path.display().to_string()).to_string();
     let configuration = format!(
-        "[[listen]]\naddress = \"127.0.0.1:8080\"\ndialects = [{0}]\n\
-         [[listen]]\naddress = \"127.0.0.1:8443\"\ndialects = [{0}]\n\
-         tls = {{ certificate = {1}, key = {2} }}\n\
+        "{listeners}\
+         {over_tls}tls = {{ certificate = {certificate}, key = {key} }}\n\
          [admin]\naddress = \"127.0.0.1:9500\"\n\
-         [feed.unix]\npath = {3}\nmode = \"0600\"\n\
-         [personium]\ntoken = {{ jwt = {{ algorithms = [\"HS256\"], secret_file = {4} }} }}\n",
-        dialects.join(", "),
-        string(&certificate),
-        string(&key),
-        string(&socket),
-        string(&secret_file),
+         [feed.unix]\npath = {socket}\nmode = \"0600\"\n\
+         [personium]\ntoken = {token}\n\
+         [wazo]\ntoken = {token}\n",
+        over_tls = listen(OVER_TLS, &|_| true),
+        certificate = string(&certificate),
+        key = string(&key),
+        socket = string(&socket),
+        token = format_args!(
+            "{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}",
+            string(&secret_file)
+        ),
     );
     Ok(Trial { configuration, secret, directory, socket, certificate })
 }
@@ -67,10 +83,12 @@ impl Trial {
     /// What to paste where, for each dialect.
     pub(super) fn welcome(&self, daemon: &Daemon) -> String {
         let program = program();
-        let [address, over_tls] = [0, 1].map(|place| daemon.addresses[place]);
+        let Some((over_tls, addresses)) = daemon.addresses.split_last() else { return String::new() };
+        let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let mut text = format!(
-            "fanfare runs on {address}, for this machine only; its secret, certificate and socket are in {}.\n\
+            "fanfare runs on {}, for this machine only; its secret, certificate and socket are in {}.\n\
              With TLS on {over_tls}: give subscribe a wss:// URL and --ca {}\n",
+            all.join(" and "),
             self.directory.display(),
             quoted(&self.certificate)
         );
@@ -85,12 +103,13 @@ impl Trial {
             format!(" --socket {}", quoted(&self.socket))
         };
         for kind in Kind::ALL {
-            let (path, claims, place, event) = example(*kind);
+            let Some(address) = addresses.get(listener_of(*kind)) else { continue };
+            let Example { path, claims, options, place, event } = example(*kind);
             let claims = claims.as_object().cloned().unwrap_or_default();
             let token = mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default();
             text += &format!(
                 "\n{}\n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n  token      {token}\n\
-                 \n  follow it  {program} subscribe ws://{address}{path} --token {token}\n\
+                 \n  follow it  {program} subscribe ws://{address}{path} {options}--token {token}\n\
                  \n  publish    {program} publish{socket} {place} '{event}'\n",
                 kind.name()
             );
@@ -99,22 +118,47 @@ impl Trial {
     }
 }
 
-/// The path, the claims of a token, the feed's address and an event, to try a dialect with.
-fn example(kind: Kind) -> (&'static str, serde_json::Value, &'static str, &'static str) {
+/// Wazo takes any path, so it has the port that its clients know to itself.
+fn listener_of(kind: Kind) -> usize {
+    usize::from(kind == Kind::Wazo)
+}
+
+/// What to try a dialect with.
+struct Example {
+    path: &'static str,
+    /// Of the token.
+    claims: serde_json::Value,
+    /// Of `fanfare subscribe`, with a space behind each.
+    options: &'static str,
+    /// The feed's address.
+    place: &'static str,
+    event: &'static str,
+}
+
+fn example(kind: Kind) -> Example {
     let expires = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) + TOKEN_S;
     match kind {
-        Kind::PersoniumEvent => (
-            "/demo/__event",
-            serde_json::json!({ "aud": "demo", "scope": "event", "sub": "https://demo.example/#me", "exp": expires }),
-            "event/demo",
-            r#"{"Type":"chat","RequestKey":null,"Schema":"","External":true,"Object":"general","Info":"Hello World","cellId":"demo","Subject":"https:\/\/demo.example\/#me"}"#,
-        ),
-        Kind::PersoniumTopic => (
-            "/demo/__topic/box/stream.topic.chat",
-            serde_json::json!({ "aud": "demo", "scope": "read stream-receive", "exp": expires }),
-            "topic/demo/box/stream.topic.chat",
-            r#"{"From":"https://demo.example/","Body":{"text":"Hello World"}}"#,
-        ),
+        Kind::PersoniumEvent => Example {
+            path: "/demo/__event",
+            claims: serde_json::json!({ "aud": "demo", "scope": "event", "sub": "https://demo.example/#me", "exp": expires }),
+            options: "",
+            place: "event/demo",
+            event: r#"{"Type":"chat","RequestKey":null,"Schema":"","External":true,"Object":"general","Info":"Hello World","cellId":"demo","Subject":"https:\/\/demo.example\/#me"}"#,
+        },
+        Kind::PersoniumTopic => Example {
+            path: "/demo/__topic/box/stream.topic.chat",
+            claims: serde_json::json!({ "aud": "demo", "scope": "read stream-receive", "exp": expires }),
+            options: "",
+            place: "topic/demo/box/stream.topic.chat",
+            event: r#"{"From":"https://demo.example/","Body":{"text":"Hello World"}}"#,
+        },
+        Kind::Wazo => Example {
+            path: "/",
+            claims: serde_json::json!({ "acl": ["websocketd", "events.#"], "exp": expires }),
+            options: "--event '*' ",
+            place: "wazo",
+            event: r#"{"name":"endpoint_status_update","required_acl":"events.endpoints","data":{"id":1,"status":"Hello World"}}"#,
+        },
     }
 }
 

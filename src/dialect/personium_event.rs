@@ -73,7 +73,7 @@ struct Author {
 
 impl Dialect for PersoniumEvent {
     const PING: &'static [u8] = personium::PING;
-    const CLOSE_UNANSWERED: u16 = CLOSE;
+    const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
 
     fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
         settings.personium.text_bytes_max
@@ -140,7 +140,7 @@ impl PersoniumEvent {
     }
 
     fn message(&mut self, text: &str, context: &mut Context<'_>, out: &mut Actions) {
-        let Context { now, settings, parser, draft } = context;
+        let Context { now, settings, parser, draft, .. } = context;
         let (now, settings) = (*now, &settings.personium);
         let own = self.live.as_ref().map(|_| self.spelling);
         let parsed = parser.parse(text.as_bytes(), |event| {

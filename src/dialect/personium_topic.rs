@@ -65,7 +65,7 @@ impl Term {
 
 impl Dialect for PersoniumTopic {
     const PING: &'static [u8] = personium::PING;
-    const CLOSE_UNANSWERED: u16 = CLOSE;
+    const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
 
     fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
         settings.personium.text_bytes_max
@@ -267,8 +267,14 @@ mod tests {
     fn a_token_that_is_taken_back_ends_the_session_without_a_word() {
         let settings = crate::dialect::Settings::default();
         let (mut parser, mut draft, mut out) = (Parser::default(), Draft::default(), Actions::default());
-        let mut context =
-            Context { now: Now::default(), settings: &settings, parser: &mut parser, draft: &mut draft };
+        let mut acls = crate::dialect::Acls::default();
+        let mut context = Context {
+            now: Now::default(),
+            settings: &settings,
+            parser: &mut parser,
+            draft: &mut draft,
+            acls: &mut acls,
+        };
         let term = Term::until(u64::MAX, true);
         let mut session = PersoniumTopic { place_and_host: "c/b/c.topic.n\0".into(), term };
         session.handle(Input::Revoked, &mut context, &mut out);

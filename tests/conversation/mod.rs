@@ -18,7 +18,7 @@
 #![allow(dead_code)]
 
 use crate::{HOST, PATH};
-use fanfare::dialect::{Kind, Settings, Upgrade, personium};
+use fanfare::dialect::{Kind, Settings, Upgrade, personium, wazo};
 use fanfare::feed::{Intake, unix::Publisher};
 use fanfare::message::{self, Flow, Inbox};
 use fanfare::metrics::Metrics;
@@ -53,34 +53,46 @@ pub(crate) struct Bus {
     pub(crate) intake: Intake,
     /// What the publisher was answered.
     pub(crate) replies: String,
+    /// The header `X-Auth-Token` of those who come.
+    pub(crate) auth_token: &'static str,
 }
 
 impl Bus {
-    pub(crate) fn new(settings: personium::Settings) -> Self {
+    /// A bus with these settings of Personium's dialects.
+    pub(crate) fn new(personium: personium::Settings) -> Self {
+        Self::of(Settings { personium, ..Settings::default() })
+    }
+
+    pub(crate) fn of(settings: Settings) -> Self {
         let now = Now { monotonic_ns: 5_000_000_000, unix_ms: NOW_S * 1000 };
         let metrics = Arc::new(Metrics::default());
-        let settings = Arc::new(Settings { personium: settings });
         Self {
-            shard: Shard::new(settings, Limits::default(), Arc::clone(&metrics), now),
+            shard: Shard::new(Arc::new(settings), Limits::default(), Arc::clone(&metrics), now),
             metrics,
             now,
             clients: HashMap::new(),
             publisher: Publisher::default(),
             intake: Intake::new(Kind::ALL.to_vec()),
             replies: String::new(),
+            auth_token: "",
         }
     }
 
-    /// A bus that knows these tokens.
+    /// A bus where every dialect knows these tokens.
     pub(crate) fn with(tokens: &str) -> Self {
-        let settings = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
-        let judge = Judge::new(&settings, Some(tokens.as_bytes())).unwrap();
-        Self::new(personium::Settings { judge: Some(judge), ..Default::default() })
+        let judge = || judge(tokens);
+        Self::of(Settings {
+            personium: personium::Settings { judge: Some(judge()), ..Default::default() },
+            wazo: wazo::Settings { judge: Some(judge()), ..Default::default() },
+        })
     }
 
     /// A bus that takes any token.
     pub(crate) fn open() -> Self {
-        Self::new(personium::Settings { anonymous: true, ..Default::default() })
+        Self::of(Settings {
+            personium: personium::Settings { anonymous: true, ..Default::default() },
+            wazo: wazo::Settings { anonymous: true, ..Default::default() },
+        })
     }
 
     /// Runs a conversation with a client that has come already.
@@ -128,9 +140,9 @@ impl Bus {
     pub(crate) fn connect(&mut self, name: &str, path: &str, host: &str) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let id = self.shard.accept(self.now);
-        let upgrade = Upgrade { path, query, host };
+        let upgrade = Upgrade { path, query, host, auth_token: self.auth_token };
         let response = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
-        let claimed = self.shard.upgrade(id, &upgrade, Kind::ALL, response, self.now);
+        let claimed = self.shard.upgrade(id, &upgrade, &kinds(), response, self.now);
         self.clients.insert(name.to_owned(), Client { id, ..Client::default() });
         if !claimed {
             self.shard.lost(id, self.now);
@@ -229,6 +241,18 @@ impl Bus {
         self.say("", text);
         self.heard("")
     }
+}
+
+/// What the listener speaks. Wazo takes any path, so it is left out where paths are refused.
+fn kinds() -> Vec<Kind> {
+    let takes_any_path = |kind: &Kind| *kind == Kind::Wazo;
+    Kind::ALL.iter().copied().filter(|kind| PATH.starts_with("/?") || !takes_any_path(kind)).collect()
+}
+
+/// The judge of a list of tokens.
+pub(crate) fn judge(tokens: &str) -> Judge {
+    let settings = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
+    Judge::new(&settings, Some(tokens.as_bytes())).unwrap()
 }
 
 impl Client {

@@ -107,7 +107,7 @@ fn settings() -> Arc<Settings> {
         subscriptions_max: model::RULES_MAX as u32,
         ..Default::default()
     };
-    Arc::new(Settings { personium })
+    Arc::new(Settings { personium, ..Settings::default() })
 }
 
 impl World {
@@ -251,8 +251,8 @@ impl Node {
         let session = &mut self.clients.get_mut(&id).unwrap().session;
         let path =
             if random.chance(2) { "/nowhere".to_owned() } else { format!("/{}/__event", session.cell) };
-        let upgrade = Upgrade { path: &path, query: "", host: "unit.example" };
-        if self.shard.upgrade(id, &upgrade, Kind::ALL, RESPONSE, now) {
+        let upgrade = Upgrade { path: &path, host: "unit.example", ..Default::default() };
+        if self.shard.upgrade(id, &upgrade, &[Kind::PersoniumEvent], RESPONSE, now) {
             session.upgraded(RESPONSE, now, &mut self.tally);
         } else {
             self.shard.respond(id, &fanfare::api::refusal(404), Handshake::NotFound, now);

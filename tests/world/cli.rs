@@ -297,6 +297,9 @@ fn the_printed_commands_of_the_development_set_up_work_when_pasted() {
         other.wait().unwrap();
     }
     let mut follow = trial.follow_and_publish(of("personium-event"), "subscribed:");
+    let mut wazo = trial.follow_and_publish(of("wazo"), "subscribed:");
+    wazo.kill().unwrap();
+    wazo.wait().unwrap();
     let metrics = printed.split("http://").nth(1).unwrap().split('/').next().unwrap();
     let shows = |metric: &str| {
         let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";

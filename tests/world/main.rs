@@ -21,3 +21,4 @@ mod slow;
 mod stop;
 mod tls;
 mod topic;
+mod wazo;

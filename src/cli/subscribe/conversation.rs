@@ -19,6 +19,8 @@ pub(super) enum Protocol {
     EventBus,
     /// Token, data.
     Topic,
+    /// Token in the request, subscriptions, events. No path tells it.
+    Wazo,
     /// Nothing that is known here.
     Other,
 }
@@ -53,7 +55,7 @@ pub(super) struct Conversation {
     pub(super) stage: Stage,
     token: Option<String>,
     /// The subscription to send once the token was accepted.
-    subscribe: String,
+    subscribe: Vec<String>,
     /// Messages to send once subscribed.
     send: Vec<String>,
     pub(super) events: u64,
@@ -88,13 +90,19 @@ struct Keys {
     access_token: Option<IgnoredAny>,
 }
 
+/// What Wazo's answers begin with.
+#[derive(Deserialize)]
+struct Answer {
+    op: String,
+}
+
 impl Conversation {
     pub(super) fn plain(send: Vec<String>, count: Option<u64>) -> Self {
         Conversation {
             protocol: Protocol::Other,
             stage: Stage::Following,
             token: None,
-            subscribe: String::new(),
+            subscribe: vec![],
             send,
             events: 0,
             count,
@@ -108,7 +116,7 @@ impl Conversation {
         count: Option<u64>,
     ) -> Self {
         let stage = if token.is_some() { Stage::Token } else { Stage::Subscription };
-        let subscribe = format!("{{\"subscribe\":{}}}", json(rule));
+        let subscribe = vec![format!("{{\"subscribe\":{}}}", json(rule))];
         let protocol = Protocol::EventBus;
         Conversation { protocol, stage, token, subscribe, send, events: 0, count }
     }
@@ -118,7 +126,23 @@ impl Conversation {
             protocol: Protocol::Topic,
             stage: Stage::Token,
             token: Some(token),
-            subscribe: String::new(),
+            subscribe: vec![],
+            send,
+            events: 0,
+            count,
+        }
+    }
+
+    /// Follows events of these names in version 1 of Wazo's protocol, whose events come as they are.
+    pub(super) fn wazo(names: &[String], send: Vec<String>, count: Option<u64>) -> Self {
+        let subscribe = |name| format!(r#"{{"op":"subscribe","data":{{"event_name":{}}}}}"#, json(name));
+        let mut messages: Vec<String> = names.iter().map(subscribe).collect();
+        messages.push(r#"{"op":"start"}"#.into());
+        Conversation {
+            protocol: Protocol::Wazo,
+            stage: Stage::Token,
+            token: None,
+            subscribe: messages,
             send,
             events: 0,
             count,
@@ -133,7 +157,8 @@ impl Conversation {
             }
             (Stage::Token, Some(token)) => vec![format!("{{\"access_token\":{}}}", json(token))],
             (Stage::Following, _) => std::mem::take(&mut self.send),
-            _ => vec![self.subscribe.clone()],
+            _ if self.protocol == Protocol::Wazo => vec![],
+            _ => self.subscribe.clone(),
         }
     }
 
@@ -143,6 +168,9 @@ impl Conversation {
     }
 
     pub(super) fn handle(&mut self, text: &str) -> Step {
+        if self.protocol == Protocol::Wazo {
+            return self.wazo_message(text);
+        }
         let known = self.protocol != Protocol::Other;
         let keys = if known { serde_json::from_str::<Keys>(text).ok() } else { None };
         match keys {
@@ -162,6 +190,27 @@ impl Conversation {
                 self.events += 1;
                 Step::Event
             }
+        }
+    }
+
+    /// Answers come until `start` is answered, and from then on nothing but events.
+    fn wazo_message(&mut self, text: &str) -> Step {
+        let op = serde_json::from_str::<Answer>(text).map(|answer| answer.op).unwrap_or_default();
+        let shown = printable(text, NOTICE_CHARS_MAX);
+        match (self.stage, op.as_str()) {
+            (Stage::Following, _) => {
+                self.events += 1;
+                Step::Event
+            }
+            (Stage::Token, "init") => {
+                self.stage = Stage::Subscription;
+                Step::Notice(format!("token accepted: {shown}"), self.subscribe.clone())
+            }
+            (Stage::Subscription, "start") => {
+                self.stage = Stage::Following;
+                Step::Notice(format!("subscribed: {shown}"), std::mem::take(&mut self.send))
+            }
+            _ => Step::Notice(shown, vec![]),
         }
     }
 
@@ -193,7 +242,7 @@ impl Conversation {
         }
         if self.stage == Stage::Token {
             self.stage = Stage::Subscription;
-            return Step::Notice(format!("token accepted: {shown}"), vec![self.subscribe.clone()]);
+            return Step::Notice(format!("token accepted: {shown}"), self.subscribe.clone());
         }
         self.stage = Stage::Following;
         Step::Notice(format!("subscribed: {shown}"), std::mem::take(&mut self.send))
@@ -221,6 +270,20 @@ impl Conversation {
             }
             1009 => "a message that we sent is longer than the daemon takes; see --send",
             1011 => "the daemon met an error of its own; see its log",
+            4001 if self.protocol == Protocol::Wazo => {
+                "no token was given; use --token-file or FANFARE_TOKEN, and `fanfare token --acl websocketd \
+                 --acl 'events.#'` to make one"
+            }
+            4002 if self.protocol == Protocol::Wazo => {
+                "the token was refused: is it expired, signed with another secret, or without \"websocketd\" \
+                 among its acl?"
+            }
+            4003 if self.protocol == Protocol::Wazo => {
+                "the token expired or its session was deleted; connect again with a new token"
+            }
+            4004 if self.protocol == Protocol::Wazo => {
+                "a message was not understood, or there are too many subscriptions; see --send and --event"
+            }
             1013 => "we read too slowly or the daemon is overloaded; connect again",
             4000.. => "a code of the dialect's own; see its documentation, and check the token first",
             _ => "no usual code; see the daemon's log",
@@ -304,6 +367,34 @@ mod tests {
             r#"{"Response":"AccessToken","Timestamp":1,"Reason":"Token inactive","Result":"Error"}"#;
         let Step::Fail(message) = talk.handle(inactive) else { panic!("no failure") };
         assert!(message.contains("Token inactive") && message.contains("stream-receive"), "{message}");
+    }
+
+    #[test]
+    fn wazo_says_init_then_gets_every_name_and_start_and_then_all_is_events() {
+        let names = ["call\"".to_owned(), "*".to_owned()];
+        let mut talk = Conversation::wazo(&names, vec!["x".into()], Some(2));
+        assert_eq!(talk.open(), Vec::<String>::new());
+        let init = r#"{"op": "init", "code": 0, "msg": "", "data": {"version": 1}}"#;
+        let Step::Notice(_, send) = talk.handle(init) else { panic!("no notice") };
+        assert_eq!(
+            send,
+            [
+                r#"{"op":"subscribe","data":{"event_name":"call\""}}"#,
+                r#"{"op":"subscribe","data":{"event_name":"*"}}"#,
+                r#"{"op":"start"}"#
+            ]
+        );
+        assert!(
+            matches!(talk.handle(r#"{"op": "subscribe", "code": 0}"#), Step::Notice(_, send) if send.is_empty())
+        );
+        let Step::Notice(_, send) = talk.handle(r#"{"op": "start", "code": 0}"#) else { panic!("no notice") };
+        assert_eq!(send, ["x"]);
+        assert_eq!(talk.handle(r#"{"op": "start"}"#), Step::Event);
+        assert_eq!(talk.handle("anything"), Step::Event);
+        assert!(talk.complete());
+        for (code, word) in [(4001, "no token"), (4002, "websocketd"), (4003, "deleted"), (4004, "--event")] {
+            assert!(talk.meaning(code).contains(word));
+        }
     }
 
     #[test]
