@@ -22,9 +22,8 @@ struct Stage {
     requests: Vec<(String, Errand)>,
 }
 
-fn remote(more: &str) -> Arc<Remote> {
-    let text = format!("introspection = {{ url = 'http://issuer.example'{more} }}");
-    let judge = Judge::new(&toml::from_str(&text).unwrap(), None).unwrap();
+fn remote(text: &str) -> Arc<Remote> {
+    let judge = Judge::new(&toml::from_str(text).unwrap(), None).unwrap();
     Arc::clone(judge.remote().unwrap())
 }
 
@@ -45,9 +44,14 @@ fn down() -> Reply {
 }
 
 impl Stage {
+    /// With the issuer as the judge, and more of its settings.
     fn new(more: &str) -> Self {
+        Self::before(&format!("introspection = {{ url = 'http://issuer.example'{more} }}"))
+    }
+
+    fn before(judge: &str) -> Self {
         let metrics = Arc::new(Metrics::default());
-        let docket = Docket::new(remote(more), Arc::clone(&metrics));
+        let docket = Docket::new(remote(judge), Arc::clone(&metrics));
         let now = Now { monotonic_ns: 5_000_000_000, unix_ms: START_S * 1000 };
         Self { docket, metrics, now, requests: Vec::new() }
     }
@@ -64,8 +68,11 @@ impl Stage {
 
     fn send(&mut self) {
         while let Some((errand, request)) = self.docket.next_errand(self.now) {
-            let token = request.body().strip_prefix("token=").unwrap().split('&').next().unwrap();
-            self.requests.push((token.to_owned(), errand));
+            let token = match request.body().strip_prefix("token=") {
+                Some(form) => form.split('&').next().unwrap().to_owned(),
+                None => format!("{} {}", request.method(), request.uri().path()),
+            };
+            self.requests.push((token, errand));
         }
     }
 
@@ -252,6 +259,49 @@ fn a_dead_token_is_taken_back_from_all_and_refused_to_newcomers() {
     let told = [(1, "revoked".to_owned()), (2, "revoked".to_owned()), (3, "Inactive".to_owned())];
     assert_eq!(stage.told(), told);
     stage.assert_nothing_is_left();
+}
+
+#[test]
+fn a_token_that_is_only_confirmed_grants_what_it_did_before() {
+    let mut stage = Stage::before(
+        "wazo_auth = { url = 'http://pbx.example', auth_check = 'static', auth_check_interval_s = 30 }",
+    );
+    let data = r#""acl":["a"],"session_uuid":"s","utc_expires_at":"2023-11-14T22:15:00""#;
+    let body = format!(r#"{{"data":{{{data},"metadata":{{"uuid":"u","tenant_uuid":"t"}}}}}}"#);
+    stage.ask(1, "a");
+    assert_eq!(stage.reply(Ok((200, body.into_bytes()))), "GET /0.1/token/a");
+    stage.wait_s(30);
+    stage.ask(2, "a");
+    assert_eq!(stage.reply(Ok((204, vec![]))), "HEAD /0.1/token/a");
+    assert_eq!(stage.told(), all(&[1, 2], "granted"));
+    stage.wait_s(30);
+    assert_eq!(stage.reply(Ok((404, vec![]))), "HEAD /0.1/token/a");
+    assert_eq!(stage.told(), all(&[1, 2], "revoked"));
+    stage.assert_nothing_is_left();
+}
+
+#[test]
+fn what_has_expired_is_not_taken_back() {
+    let mut stage = Stage::new(", cache_s = 0");
+    stage.ask(1, "a");
+    stage.reply(alive(10));
+    stage.wait_s(10);
+    stage.ask(2, "a");
+    stage.reply(dead());
+    assert_eq!(stage.told(), [(1, "granted".to_owned()), (2, "Inactive".to_owned())]);
+    stage.forget(1);
+    stage.assert_nothing_is_left();
+}
+
+#[test]
+fn a_reload_asks_the_new_judge_and_still_understands_the_old() {
+    let mut stage = Stage::new(", concurrency_max = 1");
+    stage.ask(1, "a");
+    stage.ask(2, "b");
+    stage.docket.configure(remote("wazo_auth = { url = 'http://pbx.example' }"));
+    assert_eq!(stage.reply(alive(3600)), "a");
+    assert_eq!(stage.reply(Ok((404, vec![]))), "GET /0.1/token/b");
+    assert_eq!(stage.told(), [(1, "granted".to_owned()), (2, "Inactive".to_owned())]);
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Line {
 
     /// A request is over.
     pub(super) fn replied(&mut self, answered: bool, now: Now) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+        self.in_flight -= 1;
         if answered {
             self.failures = 0;
         } else {

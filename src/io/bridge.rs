@@ -21,6 +21,9 @@ use tokio::sync::Notify;
 /// so they wait only while the machine has no time for it.
 const QUESTIONS_MAX: usize = 10_000;
 
+/// Threads of the runtime beside its own. They look host names up, and the resolver may keep one for a minute.
+const LOOKUPS_MAX: usize = 16;
+
 /// The other threads' end of the bridge.
 #[derive(Default)]
 pub(super) struct Bridge {
@@ -95,21 +98,17 @@ pub(super) fn configure(shared: &Arc<Shared>, settings: &Settings) -> io::Result
 }
 
 fn start(shared: &Arc<Shared>, panel: Panel) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("lookup").build()?;
     let judges = Judges::new(Arc::clone(shared), panel);
-    let thread = std::thread::Builder::new().name("bridge".into());
-    let shared = Arc::clone(shared);
+    let for_thread = Arc::clone(shared);
+    std::thread::Builder::new().name("bridge".into()).spawn(move || {
+        runtime.block_on(run(&for_thread, judges));
+        // A host name that is being looked up is not waited for.
+        runtime.shutdown_background();
+    })?;
     shared.bridge.running.store(true, Relaxed);
-    let thread = {
-        let shared = Arc::clone(&shared);
-        thread.spawn(move || {
-            runtime.block_on(run(&shared, judges));
-            // A host name that is being looked up is not waited for.
-            runtime.shutdown_background();
-        })
-    };
-    shared.bridge.running.store(thread.is_ok(), Relaxed);
-    thread.map(drop)
+    Ok(())
 }
 
 async fn run(shared: &Shared, mut judges: Judges) {

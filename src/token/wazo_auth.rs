@@ -86,7 +86,7 @@ pub(super) struct WazoAuth {
 }
 
 impl WazoAuth {
-    /// The claims by which a later answer may differ from an earlier one.
+    /// The claims that say who may do what: all that a grant of it has.
     pub(super) const DECISIVE: &[&str] = &["acl", "sub", "tenant_uuid", "session_uuid", "admin", "purpose"];
 
     pub(super) fn new(settings: &WazoAuthSettings) -> Result<Self, JudgeError> {

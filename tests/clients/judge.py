@@ -29,6 +29,7 @@ SEEN = {"requests": 0, "at_once": 0, "most_at_once": 0, "by_token": {}, "last": 
 
 class Judge(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()

@@ -261,6 +261,7 @@ fn a_grant_is_the_same_when_only_its_times_have_changed() {
     assert!(!same(json!({ "scope": "a b" }), json!({ "scope": "a" })));
     assert!(!same(json!({ "p_roles": ["r1"] }), json!({ "p_roles": [] })));
     assert!(!same(json!({ "aud": "x" }), json!({ "aud": "y" })));
+    assert!(!same(json!({ "topics": ["c/b/*"] }), json!({})));
     let granted = |finding| if let Finding::Granted(grant) = finding { grant } else { panic!("refused") };
     let one = granted(wazo_with("/data/acl", json!(["a"])));
     let later = granted(wazo_with("/data/utc_expires_at", json!("2024-01-01T00:00:00")));

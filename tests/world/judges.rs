@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// A daemon whose tokens this judge judges by introspection, with more keys.
+/// A daemon whose tokens this judge judges by introspection, with more keys. It has two shards, so that answers
+/// have to find theirs.
 fn daemon(judge: &Judge, more: &str) -> Daemon {
-    Setup::new().judged_by(&judge.introspection(more)).start()
+    Setup::new().set("threads", 2).judged_by(&judge.introspection(more)).start()
 }
 
 fn show(daemon: &Daemon, token: &str) -> Client {
@@ -56,7 +57,7 @@ fn a_token_that_the_judge_knows_opens_a_session_and_another_does_not() {
 fn a_thousand_clients_with_one_token_ask_once() {
     let judge = Judge::start();
     judge.set(&json!({ "delay_s": 0.5 }));
-    let daemon = daemon(&judge, "");
+    let daemon = daemon(&judge, ", cache_s = 60");
     let mut clients: Vec<Client> = (0..1000).map(|_| show(&daemon, "good")).collect();
     clients.iter_mut().for_each(|client| assert!(client.text().contains("expires_in")));
     assert_eq!(judge.asked("good"), 1);
@@ -65,9 +66,7 @@ fn a_thousand_clients_with_one_token_ask_once() {
     assert_eq!((daemon.metric("judge_sessions"), daemon.metric("judge_tokens_watched")), (1000, 1));
     drop(clients);
     daemon.await_metric("judge_sessions", 0);
-    let start = Instant::now();
     follow(&daemon, "good");
-    println!("a session by a cached verdict, subscription included: {:?}", start.elapsed());
     assert_eq!(judge.asked("good"), 1);
 }
 
@@ -109,7 +108,7 @@ fn a_judge_that_is_down_refuses_newcomers_and_stops_nothing_else() {
     daemon.publisher().send(event("here", "meanwhile"));
     assert!(inside.text().contains("meanwhile"));
     outside.into_iter().for_each(assert_refused);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!(daemon.metric("judge_questions_total{outcome=\"unavailable\"}"), 20);
     let judge = Judge::at(port);
     eventually("the judge is asked again", || {
@@ -150,7 +149,7 @@ fn whatever_a_judge_answers_only_that_token_is_refused() {
     for odd in ["500", "garbage", "never", "cut", "drop", "huge", "moved"] {
         let start = Instant::now();
         assert_refused(show(&daemon, odd));
-        assert!(start.elapsed() < Duration::from_secs(5), "{odd}: {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(10), "{odd}: {:?}", start.elapsed());
         assert_eq!(judge.asked(odd), 1, "{odd}");
         follow(&daemon, &format!("good after {odd}"));
     }
@@ -163,7 +162,7 @@ fn whatever_a_judge_answers_only_that_token_is_refused() {
 #[test]
 fn a_client_that_leaves_while_its_token_is_judged_leaves_nothing_behind() {
     let judge = Judge::start();
-    judge.set(&json!({ "delay_s": 0.3 }));
+    judge.set(&json!({ "delay_s": 0.5 }));
     let daemon = daemon(&judge, ", concurrency_max = 1, cache_s = 0");
     let clients: Vec<Client> = (0..20).map(|number| show(&daemon, &format!("good{number}"))).collect();
     daemon.await_metric("judge_sessions", 20);
