@@ -151,6 +151,8 @@ impl Actions {
 pub enum Admission {
     /// Not to this one.
     No,
+    /// Not to this one, because its token does not let it have the event.
+    Denied,
     /// In this form (see [`Publication::frame`]).
     Form(u8),
     /// No, and the session ends with this code and reason.

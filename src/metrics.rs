@@ -185,6 +185,8 @@ pub struct Metrics {
     pub events: [[Number; Outcome::ALL.len()]; Origin::ALL.len()],
     /// Frames of events handed to sessions, by dialect.
     pub deliveries: [Number; Kind::ALL.len()],
+    /// Events that sessions subscribe to and their tokens do not let them have, by dialect.
+    pub denials: [Number; Kind::ALL.len()],
     /// Messages received, by dialect.
     pub messages: [Number; Kind::ALL.len()],
     /// Bytes given to sockets.

@@ -299,7 +299,7 @@ impl Shard {
         });
         let candidates = std::mem::take(&mut self.candidates);
         let mut frames: [Option<FrameId>; 4] = [None; 4];
-        let mut deliveries = [0u64; Kind::ALL.len()];
+        let (mut deliveries, mut denials) = ([0u64; Kind::ALL.len()], [0u64; Kind::ALL.len()]);
         for &id in &candidates {
             let session = &mut self.sessions[id as usize];
             let Some(dialect) = &session.dialect else { continue };
@@ -308,6 +308,7 @@ impl Shard {
             }
             match dialect.admits(publication, now) {
                 Admission::No => {}
+                Admission::Denied => denials[dialect.kind() as usize] += 1,
                 Admission::Close(code, reason) => self.close(id, code, reason, End::Dialect, now),
                 Admission::Form(form) => {
                     let turn = &mut self.turn;
@@ -320,7 +321,8 @@ impl Shard {
             }
         }
         self.candidates = candidates;
-        for (counter, count) in self.metrics.deliveries.iter().zip(deliveries) {
+        let counters = self.metrics.deliveries.iter().chain(&self.metrics.denials);
+        for (counter, count) in counters.zip(deliveries.into_iter().chain(denials)) {
             if count > 0 {
                 counter.add(count);
             }

@@ -93,6 +93,14 @@ impl Snapshot {
             "Events handed to sessions",
             self.by_dialect(|m| &m.deliveries),
         )?;
+        family(
+            out,
+            counter,
+            None,
+            "denials",
+            "Events that a token kept from a session",
+            self.by_dialect(|m| &m.denials),
+        )?;
         family(out, counter, None, "messages", "Messages of clients", self.by_dialect(|m| &m.messages))?;
         let handshakes = Handshake::ALL
             .map(|(end, name)| (vec![("outcome", name)], self.sum(|m| &m.handshakes[end as usize])));

@@ -110,7 +110,7 @@ impl Dialect for PersoniumEvent {
         if let Some(narrow) = &live.narrow {
             let object = &publication.topic()[usize::from(self.cell_bytes) + 3..];
             if !narrow.allows(object, publication.facet()) {
-                return Admission::No;
+                return Admission::Denied;
             }
         }
         Admission::Form(self.spelling as u8)

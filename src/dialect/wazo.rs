@@ -12,6 +12,7 @@
 mod acl;
 mod event;
 mod message;
+mod pass;
 mod pattern;
 mod tree;
 
@@ -21,21 +22,19 @@ pub use self::pattern::Who;
 
 use self::event::Target;
 use self::message::{Request, Version};
+use self::pass::Pass;
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
-use crate::token::{Grant, Judge, NEVER_MS, TokenSettings, Verdict};
+use crate::token::{Judge, TokenSettings, Verdict};
 use crate::wheel::Now;
 use smallvec::SmallVec;
 use std::borrow::Cow;
-use std::sync::Arc;
 
 /// The byte that starts this dialect's topics.
 const TOPIC: u8 = b'w';
 /// The event that tells that a session of the authentication service has ended.
 const SESSION_DELETED: &str = "auth_session_deleted";
-/// The access that a token needs to connect at all.
-const ACCESS: &str = "websocketd";
 /// The event name that stands for every name.
 const EVERY: &str = "*";
 
@@ -121,28 +120,6 @@ struct Live {
     names: SmallVec<[Box<str>; 1]>,
 }
 
-/// What a token lets through.
-struct Pass {
-    expires_at_ns: u64,
-    acl: Arc<Acl>,
-    reach: Reach,
-    /// The uuids of user, session and tenant, one after the other.
-    ids: Box<str>,
-    user_bytes: u8,
-    session_bytes: u8,
-}
-
-/// Which addressed events a token gets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// Those for its user.
-    User,
-    /// Those of its tenant.
-    Tenant,
-    /// All.
-    Everything,
-}
-
 impl Dialect for Wazo {
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1011, "keepalive ping timeout");
@@ -202,7 +179,13 @@ impl Dialect for Wazo {
             return Admission::Close(EXPIRED.0, EXPIRED.1);
         }
         match Target::of(publication) {
-            Some(target) if self.started && pass.lets_through(&target) => Admission::Form(self.version as u8),
+            Some(target) if self.started && pass.reaches(&target) => {
+                if pass.allows(&target) {
+                    Admission::Form(self.version as u8)
+                } else {
+                    Admission::Denied
+                }
+            }
             _ => Admission::No,
         }
     }
@@ -247,8 +230,8 @@ impl Wazo {
         match &mut self.live {
             Some(live) => {
                 if live.pass.session() != pass.session() {
-                    live.pass.watch(Actions::unsubscribe, out);
-                    pass.watch(Actions::subscribe, out);
+                    watch(live.pass.session(), Actions::unsubscribe, out);
+                    watch(pass.session(), Actions::subscribe, out);
                 }
                 live.pass = pass;
                 if asked {
@@ -256,7 +239,7 @@ impl Wazo {
                 }
             }
             None => {
-                pass.watch(Actions::subscribe, out);
+                watch(pass.session(), Actions::subscribe, out);
                 self.live = Some(Box::new(Live { pass, names: SmallVec::new() }));
                 let settings = &context.settings.wazo;
                 out.push(Action::Keepalive {
@@ -352,106 +335,22 @@ impl Wazo {
 
     fn unsubscribe_all(&mut self, out: &mut Actions) {
         let Some(live) = self.live.take() else { return };
-        live.pass.watch(Actions::unsubscribe, out);
+        watch(live.pass.session(), Actions::unsubscribe, out);
         live.names.iter().for_each(|name| out.unsubscribe(&prefix(name), b""));
     }
 }
 
-impl Pass {
-    /// What a grant lets through; `None` when it does not let its holder connect.
-    fn new(grant: &Grant, context: &mut Context<'_>) -> Option<Self> {
-        let ids = ["sub", "session_uuid", "tenant_uuid"].map(|claim| grant.text(claim).unwrap_or(""));
-        let [user, session, tenant] = ids;
-        let acl = context.acls.get(&grant.list("acl")?)?;
-        let is_admin = grant.claim("admin").and_then(|admin| admin.as_bool()).unwrap_or(false)
-            || grant.text("purpose").is_some_and(|purpose| matches!(purpose, "external_api" | "internal"));
-        let reach = match context.settings.wazo.master_tenant_uuid.as_deref() {
-            Some(master) if !master.is_empty() && master == tenant => Reach::Everything,
-            _ if is_admin => Reach::Tenant,
-            _ => Reach::User,
-        };
-        if ids.iter().any(|id| id.len() > ID_BYTES_MAX) {
-            return None;
-        }
-        let pass = Self {
-            expires_at_ns: expiry(grant.expires_at_ms, context.now)?,
-            acl,
-            reach,
-            ids: ids.concat().into(),
-            user_bytes: user.len() as u8,
-            session_bytes: session.len() as u8,
-        };
-        pass.acl.allows(ACCESS, pass.who()).then_some(pass)
-    }
-
-    /// What everybody may where tokens are not judged.
-    fn of_anyone(context: &mut Context<'_>) -> Option<Self> {
-        let acl = context.acls.get(&["#"])?;
-        let (ids, expires_at_ns) = (Box::default(), u64::MAX);
-        Some(Self { expires_at_ns, acl, reach: Reach::Everything, ids, user_bytes: 0, session_bytes: 0 })
-    }
-
-    fn user(&self) -> &str {
-        &self.ids[..usize::from(self.user_bytes)]
-    }
-
-    fn session(&self) -> &str {
-        &self.ids[usize::from(self.user_bytes)..][..usize::from(self.session_bytes)]
-    }
-
-    fn tenant(&self) -> &str {
-        &self.ids[usize::from(self.user_bytes) + usize::from(self.session_bytes)..]
-    }
-
-    fn who(&self) -> Who<'_> {
-        Who { user: self.user(), session: self.session() }
-    }
-
-    fn has_expired(&self, now: Now) -> bool {
-        self.expires_at_ns <= now.monotonic_ns
-    }
-
-    /// Whether a facet names this session.
-    fn is_of(&self, facet: &[u8]) -> bool {
-        facet.strip_suffix(b"\0").is_some_and(|deleted| deleted == self.session().as_bytes())
-    }
-
-    fn lets_through(&self, target: &Target<'_>) -> bool {
-        let reaches = !target.is_scoped()
-            || match self.reach {
-                Reach::Everything => true,
-                Reach::Tenant => target.is_of_tenant(self.tenant()),
-                Reach::User => target.is_of_tenant(self.tenant()) && target.is_for_user(self.user()),
-            };
-        reaches
-            && match target.required_acl() {
-                RequiredAcl::Missing => false,
-                RequiredAcl::Nothing => true,
-                RequiredAcl::Text(required) => self.acl.allows(required, self.who()),
-            }
-    }
-
-    /// Begins or ends to watch for the end of the session.
-    fn watch(&self, act: impl Fn(&mut Actions, &[&[u8]], &[u8]), out: &mut Actions) {
-        if !self.session().is_empty() {
-            let facet = [self.session().as_bytes(), b"\0"].concat();
-            act(out, &prefix(SESSION_DELETED), &facet);
-        }
+/// Begins or ends to watch for the end of a session.
+fn watch(session: &str, act: impl Fn(&mut Actions, &[&[u8]], &[u8]), out: &mut Actions) {
+    if !session.is_empty() {
+        let facet = [session.as_bytes(), b"\0"].concat();
+        act(out, &prefix(SESSION_DELETED), &facet);
     }
 }
 
 /// The prefix of the topics of a name; the NUL ends it.
 fn prefix(name: &str) -> [&[u8]; 3] {
     if name == EVERY { [&[TOPIC], b"", b""] } else { [&[TOPIC], name.as_bytes(), b"\0"] }
-}
-
-/// The moment from which a token is no longer good; `None` when it has come.
-fn expiry(at_ms: u64, now: Now) -> Option<u64> {
-    if at_ms == NEVER_MS {
-        return Some(u64::MAX);
-    }
-    let left_ms = at_ms.checked_sub(now.unix_ms).filter(|left_ms| *left_ms > 0)?;
-    Some(now.monotonic_ns.saturating_add(left_ms.saturating_mul(1_000_000)))
 }
 
 /// The first value of a query's parameter that is not blank, as Python's `parse_qs` reads it.

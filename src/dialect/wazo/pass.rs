@@ -1,0 +1,125 @@
+//! What a token lets through: until when, which accesses, and the events of whom.
+//!
+//! A pass is made of a grant, whatever judge gave it, and is asked once for each candidate of an event.
+
+use super::ID_BYTES_MAX;
+use super::acl::Acl;
+use super::event::{RequiredAcl, Target};
+use super::pattern::Who;
+use crate::dialect::Context;
+use crate::token::{Grant, NEVER_MS};
+use crate::wheel::Now;
+use std::sync::Arc;
+
+/// The access that a token needs to connect at all.
+const ACCESS: &str = "websocketd";
+
+/// What a token lets through.
+pub(super) struct Pass {
+    pub(super) expires_at_ns: u64,
+    acl: Arc<Acl>,
+    reach: Reach,
+    /// The uuids of user, session and tenant, one after the other.
+    ids: Box<str>,
+    user_bytes: u8,
+    session_bytes: u8,
+}
+
+/// Which addressed events a token gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Those for its user.
+    User,
+    /// Those of its tenant.
+    Tenant,
+    /// All.
+    Everything,
+}
+
+impl Pass {
+    /// What a grant lets through; `None` when it does not let its holder connect.
+    pub(super) fn new(grant: &Grant, context: &mut Context<'_>) -> Option<Self> {
+        let ids = ["sub", "session_uuid", "tenant_uuid"].map(|claim| grant.text(claim).unwrap_or(""));
+        let [user, session, tenant] = ids;
+        let acl = context.acls.get(&grant.list("acl")?)?;
+        let is_admin = grant.claim("admin").and_then(|admin| admin.as_bool()).unwrap_or(false)
+            || grant.text("purpose").is_some_and(|purpose| matches!(purpose, "external_api" | "internal"));
+        let reach = match context.settings.wazo.master_tenant_uuid.as_deref() {
+            Some(master) if !master.is_empty() && master == tenant => Reach::Everything,
+            _ if is_admin => Reach::Tenant,
+            _ => Reach::User,
+        };
+        if ids.iter().any(|id| id.len() > ID_BYTES_MAX) {
+            return None;
+        }
+        let pass = Self {
+            expires_at_ns: expiry(grant.expires_at_ms, context.now)?,
+            acl,
+            reach,
+            ids: ids.concat().into(),
+            user_bytes: user.len() as u8,
+            session_bytes: session.len() as u8,
+        };
+        pass.acl.allows(ACCESS, pass.who()).then_some(pass)
+    }
+
+    /// What everybody may where tokens are not judged.
+    pub(super) fn of_anyone(context: &mut Context<'_>) -> Option<Self> {
+        let acl = context.acls.get(&["#"])?;
+        let (ids, expires_at_ns) = (Box::default(), u64::MAX);
+        Some(Self { expires_at_ns, acl, reach: Reach::Everything, ids, user_bytes: 0, session_bytes: 0 })
+    }
+
+    fn user(&self) -> &str {
+        &self.ids[..usize::from(self.user_bytes)]
+    }
+
+    pub(super) fn session(&self) -> &str {
+        &self.ids[usize::from(self.user_bytes)..][..usize::from(self.session_bytes)]
+    }
+
+    fn tenant(&self) -> &str {
+        &self.ids[usize::from(self.user_bytes) + usize::from(self.session_bytes)..]
+    }
+
+    fn who(&self) -> Who<'_> {
+        Who { user: self.user(), session: self.session() }
+    }
+
+    pub(super) fn has_expired(&self, now: Now) -> bool {
+        self.expires_at_ns <= now.monotonic_ns
+    }
+
+    /// Whether a facet names this session.
+    pub(super) fn is_of(&self, facet: &[u8]) -> bool {
+        facet.strip_suffix(b"\0").is_some_and(|deleted| deleted == self.session().as_bytes())
+    }
+
+    /// Whether the event is for such a token, by tenant and user.
+    pub(super) fn reaches(&self, target: &Target<'_>) -> bool {
+        !target.is_scoped()
+            || match self.reach {
+                Reach::Everything => true,
+                Reach::Tenant => target.is_of_tenant(self.tenant()),
+                Reach::User => target.is_of_tenant(self.tenant()) && target.is_for_user(self.user()),
+            }
+    }
+
+    /// Whether the token has what the event requires.
+    pub(super) fn allows(&self, target: &Target<'_>) -> bool {
+        match target.required_acl() {
+            RequiredAcl::Missing => false,
+            RequiredAcl::Nothing => true,
+            RequiredAcl::Text(required) => self.acl.allows(required, self.who()),
+        }
+    }
+}
+
+/// The moment from which a token is no longer good; `None` when it has come.
+fn expiry(at_ms: u64, now: Now) -> Option<u64> {
+    if at_ms == NEVER_MS {
+        return Some(u64::MAX);
+    }
+    let left_ms = at_ms.checked_sub(now.unix_ms).filter(|left_ms| *left_ms > 0)?;
+    Some(now.monotonic_ns.saturating_add(left_ms.saturating_mul(1_000_000)))
+}
