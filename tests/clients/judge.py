@@ -78,7 +78,7 @@ class Judge(http.server.BaseHTTPRequestHandler):
 
     def wazo_auth(self, alive):
         end = time.strftime("%Y-%m-%dT%H:%M:%S.123456", time.gmtime(time.time() + 3600))
-        data = {"acl": ["events.#"], "session_uuid": "s", "utc_expires_at": end}
+        data = {"acl": ["websocketd", "events.#"], "session_uuid": "s", "utc_expires_at": end}
         data["metadata"] = {"uuid": "u", "tenant_uuid": "t", "admin": False, "purpose": "user"}
         self.answer(200 if alive else 404, {"data": data})
 

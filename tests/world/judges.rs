@@ -210,22 +210,6 @@ fn a_judge_that_does_not_answer_does_not_hold_up_a_stop() {
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
-#[test]
-fn wazo_auth_is_asked_as_it_is_by_the_reference() {
-    let judge = Judge::start();
-    let url = format!("wazo_auth = {{ url = \"http://{}\" }}", judge.address);
-    let daemon = Setup::new().judged_by(&url).start();
-    let client = show(&daemon, "good/../?é");
-    daemon.await_metric("judge_questions_total{outcome=\"granted\"}", 1);
-    let last = &judge.seen()["last"];
-    assert_eq!(last["line"], "GET /0.1/token/good%2F..%2F%3F%C3%A9?scope=websocketd HTTP/1.1");
-    assert_eq!(last["headers"]["accept"], "application/json");
-    // The grant has no scope, which this dialect wants.
-    assert_refused(client);
-    assert_refused(show(&daemon, "unknown"));
-    assert_eq!(daemon.metric("judge_questions_total{outcome=\"refused\"}"), 1);
-}
-
 /// Makes an authority and a certificate of it for 127.0.0.1, as `ca.pem`, `cert.pem` and `key.pem`.
 fn certificates(directory: &Path) -> bool {
     let openssl = |arguments: &str| {

@@ -22,3 +22,4 @@ mod stop;
 mod tls;
 mod topic;
 mod wazo;
+mod wazo_auth;
