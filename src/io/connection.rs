@@ -68,6 +68,7 @@ pub(super) struct Sockets {
     listeners: Vec<Listener>,
     sockets: Vec<Option<Socket>>,
     scratch: Box<[u8]>,
+    /// What TLS of all sockets goes through.
     tls: Scratch,
     ready: Vec<epoll::Event>,
     /// Connections of the whole daemon.
@@ -258,11 +259,14 @@ impl Sockets {
             Err(Errno::AGAIN | Errno::INTR) => return,
             Err(_) => return shard.lost(id, now),
         };
-        self.metrics.bytes_in.add(bytes.len() as u64);
-        let Some(tls) = &mut socket.tls else { return take(socket, &self.listeners, bytes, id, shard, now) };
+        let Some(tls) = &mut socket.tls else {
+            self.metrics.bytes_in.add(bytes.len() as u64);
+            return take(socket, &self.listeners, bytes, id, shard, now);
+        };
         let heard = tls.read(bytes, &mut self.tls, |records| Socket::send(&socket.fd, records));
         let is_blocked = tls.is_blocked();
         if !self.tls.plaintext.is_empty() {
+            self.metrics.bytes_in.add(self.tls.plaintext.len() as u64);
             take(socket, &self.listeners, &mut self.tls.plaintext, id, shard, now);
         }
         match heard {
