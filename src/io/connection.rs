@@ -25,6 +25,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 const ACCEPTS_MAX: usize = 64;
 /// Most sockets that are looked at in one turn.
 const EVENTS_MAX: usize = 256;
+/// Most TLS handshakes that one turn goes on with. Each is up to a millisecond of arithmetic (a signature with
+/// RSA), and when everybody comes back at once, those who are there already should not wait for hundreds.
+const HANDSHAKES_MAX: usize = 8;
 /// The buffer that every read of a shard goes through.
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// How long accepting pauses when the process is out of descriptors.
@@ -129,6 +132,7 @@ impl Sockets {
         ready.clear();
         let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
         let count = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), Some(&immediately));
+        let mut handshakes = 0;
         let mut woken = false;
         for event in &ready {
             let token = event.data.u64();
@@ -139,7 +143,12 @@ impl Sockets {
                 shard.writable(token as Id);
             }
             if token < LISTENERS && flags != EventFlags::OUT && (has_room || !shard.has_published()) {
-                self.read(token as Id, shard, now);
+                let shakes_hands = self.shakes_hands(token as Id);
+                handshakes += usize::from(shakes_hands);
+                // The others are reported again.
+                if !shakes_hands || handshakes <= HANDSHAKES_MAX {
+                    self.read(token as Id, shard, now);
+                }
             }
             woken |= token == WAKE;
         }
@@ -152,7 +161,13 @@ impl Sockets {
             }
         }
         self.ready = ready;
-        (count == Ok(EVENTS_MAX) && (has_room || !shard.has_published()), woken)
+        let more = count == Ok(EVENTS_MAX) || handshakes > HANDSHAKES_MAX;
+        (more && (has_room || !shard.has_published()), woken)
+    }
+
+    fn shakes_hands(&self, id: Id) -> bool {
+        let socket = self.sockets.get(id as usize).and_then(Option::as_ref);
+        socket.and_then(|socket| socket.tls.as_ref()).is_some_and(|tls| tls.shakes_hands())
     }
 
     fn accept(&mut self, index: usize, shard: &mut Shard, now: Now) {

@@ -127,6 +127,11 @@ impl Tls {
         !self.outbound.is_empty()
     }
 
+    /// Whether the handshake is under way.
+    pub(super) fn shakes_hands(&self) -> bool {
+        matches!(self.stage, Stage::Silent | Stage::Handshake)
+    }
+
     /// Whether nothing more is said.
     pub(super) fn is_over(&self) -> bool {
         self.stage == Stage::Over
@@ -506,6 +511,43 @@ mod tests {
             prop_assert!(failed && pair.tls.is_over());
             let written = pair.tls.write(b"nobody hears", &mut pair.scratch, |_| panic!("sent"));
             prop_assert_eq!(written, Sent::Bytes(12));
+        }
+    }
+
+    proptest! {
+        /// Whatever a byte in its way becomes, what is heard is what was said, or the connection fails.
+        #[test]
+        fn an_altered_byte_is_found_out(
+            old in any::<bool>(),
+            at in 0usize..900,
+            change in 1u8..=255,
+            cut in 1usize..400,
+        ) {
+            let mut pair = pair(if old { &TLS12 } else { &TLS13 }, usize::MAX);
+            pair.client.writer().write_all(b"what was said").unwrap();
+            let (mut at, mut heard) = (Some(at), Vec::new());
+            for _ in 0..4 {
+                let (mut up, mut down) = (Vec::new(), Vec::new());
+                while pair.client.wants_write() {
+                    pair.client.write_tls(&mut up).unwrap();
+                }
+                match at {
+                    Some(place) if place < up.len() => up[place] ^= change,
+                    _ => {}
+                }
+                at = at.and_then(|place| place.checked_sub(up.len()));
+                let read = up.chunks_mut(cut).try_for_each(|piece| {
+                    let read = pair.tls.read(piece, &mut pair.scratch, socket(&mut down, usize::MAX));
+                    heard.extend_from_slice(&pair.scratch.plaintext);
+                    read.map(|_| ())
+                });
+                let mut wire = &down[..];
+                let told = pair.client.read_tls(&mut wire).is_ok() && pair.client.process_new_packets().is_ok();
+                if read.is_err() || !told {
+                    break;
+                }
+            }
+            prop_assert!(b"what was said".starts_with(&heard[..]));
         }
     }
 

@@ -314,6 +314,26 @@ fn a_handshake_may_come_byte_by_byte() {
 }
 
 #[test]
+fn many_handshakes_at_once_all_come_to_an_end() {
+    let world = world(|setup| setup);
+    let begun: Vec<(ClientConnection, Client)> = (0..200)
+        .map(|_| {
+            let name = "localhost".try_into().unwrap();
+            let mut tls = ClientConnection::new(Arc::clone(&world.client), name).unwrap();
+            let client = Client::raw(world.daemon.address);
+            tls.write_tls(&mut client.stream()).unwrap();
+            (tls, client)
+        })
+        .collect();
+    for (mut tls, client) in begun {
+        while tls.is_handshaking() {
+            tls.complete_io(&mut client.stream()).unwrap();
+        }
+    }
+    world.assert_works();
+}
+
+#[test]
 fn what_is_no_tls_is_refused_clearly_and_counted() {
     let world = world(|setup| setup);
     let (status, rest) = http(world.daemon.address, head(PATH).as_bytes());
