@@ -160,6 +160,9 @@ impl Tls {
         scratch.records.clear();
         let done = self.take(bytes, scratch);
         self.stage = done.as_ref().map_or(Stage::Over, |(stage, _)| *stage);
+        if self.is_over() {
+            self.inbound = Vec::new();
+        }
         if self.transmit(scratch.records.bytes(), &mut send) == Sent::Broken {
             return Err(Failure::Gone);
         }
@@ -508,7 +511,7 @@ mod tests {
                 prop_assert!(pair.scratch.plaintext.is_empty());
                 prop_assert!(pair.tls.inbound.len() <= 20_000);
             }
-            prop_assert!(failed && pair.tls.is_over());
+            prop_assert!(failed && pair.tls.is_over() && pair.tls.inbound.capacity() == 0);
             let written = pair.tls.write(b"nobody hears", &mut pair.scratch, |_| panic!("sent"));
             prop_assert_eq!(written, Sent::Bytes(12));
         }
