@@ -189,9 +189,9 @@ pub struct Metrics {
     pub denials: [Number; Kind::ALL.len()],
     /// Messages received, by dialect.
     pub messages: [Number; Kind::ALL.len()],
-    /// Bytes given to sockets.
+    /// Bytes given to sockets, before TLS.
     pub bytes_out: Number,
-    /// Bytes taken from sockets.
+    /// Bytes taken from sockets, after TLS.
     pub bytes_in: Number,
     /// Bytes waiting for sockets that refused them.
     pub outbox_bytes: Number,

@@ -108,8 +108,22 @@ impl Snapshot {
         let ends = End::ALL.map(|(end, name)| (vec![("reason", name)], self.sum(|m| &m.ends[end as usize])));
         family(out, counter, None, "session_ends", "Sessions that the daemon ended, by reason", ends.into())?;
         let bytes = Some(&Unit::Bytes);
-        family(out, counter, bytes, "sent", "Bytes given to sockets", self.one(|m| &m.bytes_out))?;
-        family(out, counter, bytes, "received", "Bytes taken from sockets", self.one(|m| &m.bytes_in))?;
+        family(
+            out,
+            counter,
+            bytes,
+            "sent",
+            "Bytes given to sockets, before TLS",
+            self.one(|m| &m.bytes_out),
+        )?;
+        family(
+            out,
+            counter,
+            bytes,
+            "received",
+            "Bytes taken from sockets, after TLS",
+            self.one(|m| &m.bytes_in),
+        )?;
         family(
             out,
             counter,

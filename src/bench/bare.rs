@@ -36,7 +36,7 @@ pub(super) fn run(settings: &Settings) -> Result<Report, BenchError> {
     let progress = Progress::new(runs * if bursts { 2 } else { 1 });
     let cpus = Cpus::of_this_machine(shards)?;
     let pace = Pace::Closed { window: in_flight };
-    let spec = Spec { connections, size, topics, pace };
+    let spec = Spec { connections, size, topics, pace, sides: 1 };
     let mut side = floor_side(spec, &cpus.shards, cpus.generator, &progress)?;
     let (mut singles, mut all_at_once) = (Vec::new(), Vec::new());
     for run in 1..=runs {

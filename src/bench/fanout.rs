@@ -60,7 +60,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     let target = Target::open(options)?;
     let plain_options = TargetOptions { tls: false, ..options.clone() };
     let plain_target = options.tls.then(|| Target::open(&plain_options)).transpose()?;
-    let spec = Spec { connections, size, topics: false, pace };
+    let spec = Spec { connections, size, topics: false, pace, sides: if options.tls { 3 } else { 2 } };
     let mut pair = Pair::new(&target, spec, &progress)?;
     let mut runs = Vec::new();
     for run in 1..=settings.runs {

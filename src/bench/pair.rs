@@ -30,6 +30,8 @@ pub(super) struct Spec {
     /// Each subscriber has a topic of its own.
     pub(super) topics: bool,
     pub(super) pace: Pace,
+    /// Sides that take turns: the daemon, the floor and whatever else is measured between them.
+    pub(super) sides: usize,
 }
 
 /// Both sides.
@@ -39,7 +41,7 @@ pub(super) struct Pair<'a> {
     progress: &'a Progress,
     daemon: Option<Side>,
     floor: Option<Side>,
-    /// Not enough descriptors for both sides at once.
+    /// Not enough descriptors for all sides at once.
     tight: bool,
 }
 
@@ -47,7 +49,7 @@ impl<'a> Pair<'a> {
     /// Checks that the limits allow what is asked; connects nothing yet.
     pub(super) fn new(target: &'a Target, spec: Spec, progress: &'a Progress) -> Result<Self, BenchError> {
         require_fds(spec.connections)?;
-        let tight = require_fds(2 * spec.connections).is_err();
+        let tight = require_fds(spec.sides * spec.connections).is_err();
         Ok(Self { target, spec, progress, daemon: None, floor: None, tight })
     }
 

@@ -40,7 +40,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     let progress = Progress::new(2 * runs);
     let target = Target::open(options)?;
     let pace = Pace::Closed { window: in_flight };
-    let spec = Spec { connections: topics, size, topics: true, pace };
+    let spec = Spec { connections: topics, size, topics: true, pace, sides: 2 };
     let mut pair = Pair::new(&target, spec, &progress)?;
     let mut floors = Vec::new();
     let mut daemons = Vec::new();

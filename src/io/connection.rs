@@ -25,6 +25,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 const ACCEPTS_MAX: usize = 64;
 /// Most sockets that are looked at in one turn.
 const EVENTS_MAX: usize = 256;
+/// Most TLS handshakes that one turn goes on with. Each is up to a millisecond of arithmetic (a signature with
+/// RSA), and when everybody comes back at once, those who are there already should not wait for hundreds.
+const HANDSHAKES_MAX: usize = 8;
 /// The buffer that every read of a shard goes through.
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// How long accepting pauses when the process is out of descriptors.
@@ -68,6 +71,7 @@ pub(super) struct Sockets {
     listeners: Vec<Listener>,
     sockets: Vec<Option<Socket>>,
     scratch: Box<[u8]>,
+    /// What TLS of all sockets goes through.
     tls: Scratch,
     ready: Vec<epoll::Event>,
     /// Connections of the whole daemon.
@@ -128,6 +132,7 @@ impl Sockets {
         ready.clear();
         let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
         let count = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), Some(&immediately));
+        let mut handshakes = 0;
         let mut woken = false;
         for event in &ready {
             let token = event.data.u64();
@@ -138,7 +143,12 @@ impl Sockets {
                 shard.writable(token as Id);
             }
             if token < LISTENERS && flags != EventFlags::OUT && (has_room || !shard.holds_back()) {
-                self.read(token as Id, shard, now);
+                let shakes_hands = self.shakes_hands(token as Id);
+                handshakes += usize::from(shakes_hands);
+                // The others are reported again.
+                if !shakes_hands || handshakes <= HANDSHAKES_MAX {
+                    self.read(token as Id, shard, now);
+                }
             }
             woken |= token == WAKE;
         }
@@ -151,7 +161,13 @@ impl Sockets {
             }
         }
         self.ready = ready;
-        (count == Ok(EVENTS_MAX) && (has_room || !shard.holds_back()), woken)
+        let more = count == Ok(EVENTS_MAX) || handshakes > HANDSHAKES_MAX;
+        (more && (has_room || !shard.holds_back()), woken)
+    }
+
+    fn shakes_hands(&self, id: Id) -> bool {
+        let socket = self.sockets.get(id as usize).and_then(Option::as_ref);
+        socket.and_then(|socket| socket.tls.as_ref()).is_some_and(|tls| tls.shakes_hands())
     }
 
     fn accept(&mut self, index: usize, shard: &mut Shard, now: Now) {
@@ -258,11 +274,14 @@ impl Sockets {
             Err(Errno::AGAIN | Errno::INTR) => return,
             Err(_) => return shard.lost(id, now),
         };
-        self.metrics.bytes_in.add(bytes.len() as u64);
-        let Some(tls) = &mut socket.tls else { return take(socket, &self.listeners, bytes, id, shard, now) };
+        let Some(tls) = &mut socket.tls else {
+            self.metrics.bytes_in.add(bytes.len() as u64);
+            return take(socket, &self.listeners, bytes, id, shard, now);
+        };
         let heard = tls.read(bytes, &mut self.tls, |records| Socket::send(&socket.fd, records));
         let is_blocked = tls.is_blocked();
         if !self.tls.plaintext.is_empty() {
+            self.metrics.bytes_in.add(self.tls.plaintext.len() as u64);
             take(socket, &self.listeners, &mut self.tls.plaintext, id, shard, now);
         }
         match heard {

@@ -8,7 +8,6 @@ use rustix::process::Signal;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use std::io::{Read as _, Write as _};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,23 +21,9 @@ struct World {
     client: Arc<ClientConfig>,
 }
 
-fn install(signed: &Signed, directory: &Path) {
-    std::fs::write(directory.join("cert.pem"), &signed.certificate).unwrap();
-    std::fs::write(directory.join("key.pem"), &signed.key).unwrap();
-}
-
-fn setup(authority: &Authority) -> Setup {
-    let setup = Setup::new();
-    let file = |name: &str| setup.path(name).to_str().unwrap().to_owned();
-    let (certificate, key, ca) = (file("cert.pem"), file("key.pem"), file("ca.pem"));
-    std::fs::write(&ca, &authority.pem).unwrap();
-    install(&authority.sign(), setup.path("").as_path());
-    setup.set("listen.0.tls.certificate", certificate).set("listen.0.tls.key", key)
-}
-
 fn world(change: impl FnOnce(Setup) -> Setup) -> World {
     let authority = Authority::new();
-    let daemon = change(setup(&authority)).start();
+    let daemon = change(Setup::new().tls(&authority)).start();
     let client = authority.client();
     World { daemon, authority, client }
 }
@@ -138,7 +123,7 @@ fn a_reload_serves_the_new_certificate_and_keeps_connections() {
     let world = world(|setup| setup.set("threads", 2));
     let mut old = world.subscriber();
     let renewed = world.authority.sign();
-    install(&renewed, world.daemon.directory());
+    renewed.install(world.daemon.directory());
     world.daemon.signal(Signal::HUP);
     world.daemon.await_log("reloaded: keys, certificates", 1);
     let wanted = certificate(&renewed.certificate);
@@ -173,7 +158,7 @@ fn a_certificate_that_is_no_good_changes_nothing_at_a_reload() {
     .enumerate()
     {
         let signed = Signed { certificate: certificate.into(), key: key.into() };
-        install(&signed, world.daemon.directory());
+        signed.install(world.daemon.directory());
         world.daemon.signal(Signal::HUP);
         world.daemon.await_log("not reloaded, everything stays as it was", count + 1);
         assert_eq!(world.daemon.logged(problem).len(), 1, "{problem}: {:?}", world.daemon.log());
@@ -329,6 +314,26 @@ fn a_handshake_may_come_byte_by_byte() {
 }
 
 #[test]
+fn many_handshakes_at_once_all_come_to_an_end() {
+    let world = world(|setup| setup);
+    let begun: Vec<(ClientConnection, Client)> = (0..200)
+        .map(|_| {
+            let name = "localhost".try_into().unwrap();
+            let mut tls = ClientConnection::new(Arc::clone(&world.client), name).unwrap();
+            let client = Client::raw(world.daemon.address);
+            tls.write_tls(&mut client.stream()).unwrap();
+            (tls, client)
+        })
+        .collect();
+    for (mut tls, client) in begun {
+        while tls.is_handshaking() {
+            tls.complete_io(&mut client.stream()).unwrap();
+        }
+    }
+    world.assert_works();
+}
+
+#[test]
 fn what_is_no_tls_is_refused_clearly_and_counted() {
     let world = world(|setup| setup);
     let (status, rest) = http(world.daemon.address, head(PATH).as_bytes());
@@ -463,9 +468,9 @@ fn said(output: &Output) -> String {
 #[test]
 fn check_reads_the_certificate_and_says_when_it_ends() {
     let authority = Authority::new();
-    let setup = setup(&authority);
+    let setup = Setup::new().tls(&authority);
     let check = |signed: &Signed| {
-        install(signed, setup.path("").as_path());
+        signed.install(&setup.path(""));
         let mut command = command(&["check", "--config", setup.path("fanfare.toml").to_str().unwrap()]);
         for (key, file) in [("CERTIFICATE", "cert.pem"), ("KEY", "key.pem")] {
             command.env(format!("FANFARE_LISTEN_0_TLS_{key}"), setup.path(file));

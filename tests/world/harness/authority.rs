@@ -1,11 +1,12 @@
 //! Certificates for tests: an authority, what it signs, and clients that trust it.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Whoever signs.
@@ -21,9 +22,19 @@ pub(crate) struct Signed {
     pub(crate) key: String,
 }
 
+impl Signed {
+    /// Puts it where a daemon in this directory looks.
+    pub(crate) fn install(&self, directory: &Path) {
+        std::fs::write(directory.join("cert.pem"), &self.certificate).unwrap();
+        std::fs::write(directory.join("key.pem"), &self.key).unwrap();
+    }
+}
+
 impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new([]).unwrap();
+        // One that is called like what it signs would look self-signed to OpenSSL.
+        params.distinguished_name.push(DnType::CommonName, "the authority of the tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();

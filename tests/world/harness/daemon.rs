@@ -1,6 +1,6 @@
 //! A daemon in a process of its own, with its configuration, socket and log in a temporary directory.
 
-use super::{Client, DEADLINE, Publisher, SECRET, eventually, http};
+use super::{Authority, Client, DEADLINE, Publisher, SECRET, eventually, http};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
@@ -64,6 +64,15 @@ impl Setup {
     pub(crate) fn judged_by(self, token: &str) -> Self {
         judged_by(&self.path("fanfare.toml"), token);
         self
+    }
+
+    /// Lets its listener speak TLS, with a certificate of an authority, whose own is in `ca.pem`.
+    pub(crate) fn tls(self, authority: &Authority) -> Self {
+        std::fs::write(self.path("ca.pem"), &authority.pem).unwrap();
+        authority.sign().install(self.directory.path());
+        let file = |name: &str| self.path(name).to_str().unwrap().to_owned();
+        let (certificate, key) = (file("cert.pem"), file("key.pem"));
+        self.set("listen.0.tls.certificate", certificate).set("listen.0.tls.key", key)
     }
 
     /// Runs the daemon by another program, which has to become it.
