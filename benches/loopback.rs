@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fanfare::dialect::{Kind, Settings, personium_event};
+use fanfare::dialect::{Kind, Settings, personium};
 use fanfare::feed::unix;
 use fanfare::frame::put_frame;
 use fanfare::io::runtime::Driver;
@@ -21,7 +21,7 @@ const CLIENTS: usize = 1000;
 const EVENT: &str = r#"{"Type":"chat","Object":"general","Info":"Hello World","cellId":"5ZKpfNSMSwO6GqAgt0O2Jg","Subject":"https:\/\/demo.example\/"}"#;
 
 fn start(socket: PathBuf) -> Daemon {
-    let personium = personium_event::Settings { anonymous: true, ..Default::default() };
+    let personium = personium::Settings { anonymous: true, ..Default::default() };
     let plan = Plan {
         shards: 1,
         cpus: vec![],
@@ -29,7 +29,7 @@ fn start(socket: PathBuf) -> Daemon {
         listen: vec![(SocketAddr::from(([127, 0, 0, 1], 0)), Kind::ALL.to_vec())],
         admin: None,
         feed: unix::Settings { path: Some(socket), ..unix::Settings::default() },
-        settings: Arc::new(Settings { personium }),
+        settings: Arc::new(Settings { personium, ..Settings::default() }),
         limits: Limits::default(),
     };
     fanfare::io::start(plan).expect("the daemon starts")

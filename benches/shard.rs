@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use fanfare::dialect::{Kind, Settings, Upgrade, personium_event};
+use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
 use fanfare::message::Received;
@@ -21,14 +21,19 @@ fn shard() -> Shard {
     let settings = toml::from_str("static = { file = 'tokens.toml' }").expect("settings are TOML");
     let tokens = b"[[token]]\ntoken = 'a token'\naud = 'john.doe'\nscope = 'event-read'\n";
     let judge = Judge::new(&settings, Some(tokens)).expect("the list is good");
-    let personium = personium_event::Settings { judge: Some(judge), ..Default::default() };
-    Shard::new(Arc::new(Settings { personium }), Limits::default(), Arc::default(), NOW)
+    let personium = personium::Settings { judge: Some(judge), ..Default::default() };
+    Shard::new(
+        Arc::new(Settings { personium, ..Settings::default() }),
+        Limits::default(),
+        Arc::default(),
+        NOW,
+    )
 }
 
 /// Handshake, token and one subscription.
 fn join(shard: &mut Shard) {
     let id = shard.accept(NOW);
-    let upgrade = Upgrade { path: "/john.doe/__event", query: "", host: "demo.personium.io" };
+    let upgrade = Upgrade { path: "/john.doe/__event", host: "demo.personium.io", ..Default::default() };
     assert!(shard.upgrade(id, &upgrade, Kind::ALL, RESPONSE, NOW));
     for text in [r#"{"access_token":"a token"}"#, r#"{"subscribe":{"Type":"chat","Object":"*"}}"#] {
         shard.receive(id, Received::Text(text), NOW);

@@ -37,6 +37,7 @@ pub fn response(status: u16, headers: &str, content_type: &str, body: &str) -> V
 #[must_use]
 pub fn refusal(status: u16) -> Vec<u8> {
     let (headers, body) = match status {
+        200 => ("", "fanfare is here. This is a WebSocket endpoint: there is nothing else to see.\n"),
         400 => ("", "This is not a correct WebSocket handshake (RFC 6455 section 4.2.1).\n"),
         404 => ("", "No protocol of this listener has this path.\n"),
         405 => {
@@ -45,7 +46,7 @@ pub fn refusal(status: u16) -> Vec<u8> {
         408 => ("", "The request did not come in time.\n"),
         426 => (
             "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-            "This endpoint speaks WebSocket version 13 only.\n",
+            "This endpoint speaks WebSocket version 13 only: send a GET request with Upgrade: websocket.\n",
         ),
         431 => ("", "The head of the request is too large.\n"),
         503 => ("Retry-After: 5\r\n", "No room for another connection now.\n"),

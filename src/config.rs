@@ -4,7 +4,7 @@
 //! `FANFARE_LISTEN_0_ADDRESS` the address of the first listener. What is not a key is refused, with the
 //! nearest that is. Files that the configuration names are read by whoever starts the daemon, not here.
 
-use crate::dialect::{Kind, personium_event};
+use crate::dialect::{Kind, personium, wazo};
 use crate::feed::unix;
 use crate::io::runtime::Driver;
 use crate::shard::Limits;
@@ -50,7 +50,9 @@ pub struct Config {
     /// What is logged, and how.
     pub log: Log,
     /// The dialects `personium-event` and, one day, `personium-topic`.
-    pub personium: personium_event::Settings,
+    pub personium: personium::Settings,
+    /// The dialect `wazo`.
+    pub wazo: wazo::Settings,
 }
 
 impl Default for Config {
@@ -67,7 +69,8 @@ impl Default for Config {
             feed: Feed::default(),
             limits: Limits::default(),
             log: Log::default(),
-            personium: personium_event::Settings::default(),
+            personium: personium::Settings::default(),
+            wazo: wazo::Settings::default(),
         }
     }
 }
@@ -181,6 +184,19 @@ pub const KEYS: &[&str] = &[
     "personium.token.jwt.jwks_file",
     "personium.token.jwt.leeway_s",
     "personium.token.static.file",
+    "wazo.anonymous",
+    "wazo.master_tenant_uuid",
+    "wazo.ping_interval_s",
+    "wazo.ping_misses_max",
+    "wazo.message_bytes_max",
+    "wazo.subscriptions_max",
+    "wazo.token.jwt.algorithms",
+    "wazo.token.jwt.secret",
+    "wazo.token.jwt.secret_file",
+    "wazo.token.jwt.public_key_file",
+    "wazo.token.jwt.jwks_file",
+    "wazo.token.jwt.leeway_s",
+    "wazo.token.static.file",
 ];
 
 /// Why a configuration was not read.
@@ -244,7 +260,10 @@ impl Config {
                 )
             })
         };
-        listen.dialects.iter().map(kind).collect()
+        let mut kinds = listen.dialects.iter().map(kind).collect::<Result<Vec<_>, _>>()?;
+        kinds.sort();
+        kinds.dedup();
+        Ok(kinds)
     }
 
     /// What is readable but cannot run, each with what to do.
@@ -283,6 +302,7 @@ impl Config {
         if self.personium.ping_interval_s == 0 || self.personium.session_s_max == 0 {
             problems.push("[personium]: ping_interval_s and session_s_max must be at least 1".into());
         }
+        problems.extend(self.wazo_problems(&spoken));
         problems.extend(self.taken_twice());
         if unix::mode(&self.feed.unix.mode).is_none() {
             problems.push(format!(
@@ -299,6 +319,26 @@ impl Config {
 }
 
 impl Config {
+    /// What is wrong with `[wazo]`, when the listeners speak these dialects.
+    fn wazo_problems(&self, spoken: &[Kind]) -> Vec<String> {
+        let wazo = &self.wazo;
+        let mut problems = Vec::new();
+        if spoken.contains(&Kind::Wazo) && wazo.token.is_none() && !wazo.anonymous {
+            problems.push(
+                "[wazo]: no token judge: add token = { jwt = { … } } or token = { static = { … } }, or \
+                 anonymous = true where everybody may see every event"
+                    .into(),
+            );
+        }
+        if let Some(Err(error)) = wazo.token.as_ref().map(|token| token.check()) {
+            problems.push(format!("[wazo] token: {error}"));
+        }
+        if wazo.ping_interval_s == 0 {
+            problems.push("[wazo]: ping_interval_s must be at least 1".into());
+        }
+        problems
+    }
+
     /// Limits that let nothing in, or too much.
     fn senseless_sizes(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -316,6 +356,7 @@ impl Config {
         for (key, value) in [
             ("feed.unix.line_bytes_max", self.feed.unix.line_bytes_max),
             ("personium.text_bytes_max", self.personium.text_bytes_max),
+            ("wazo.message_bytes_max", self.wazo.message_bytes_max),
         ] {
             if value > MESSAGE_BYTES_MAX {
                 problems.push(format!("{key} = {value}: at most {MESSAGE_BYTES_MAX}"));
@@ -484,7 +525,7 @@ mod tests {
 
     #[test]
     fn every_key_of_the_list_is_a_key() {
-        let known_only_with_their_table = ["personium.token.jwt", "admin"];
+        let known_only_with_their_table = ["personium.token.jwt", "wazo.token.jwt", "admin"];
         for key in
             KEYS.iter().filter(|key| !known_only_with_their_table.iter().any(|start| key.starts_with(start)))
         {
@@ -504,7 +545,8 @@ mod tests {
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-evnt\"]\n";
         assert!(problems(listen).contains("did you mean \"personium-event\"?"));
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-event\"]\n";
-        assert!(problems(listen).contains("no token judge"));
+        assert!(problems(listen).contains("[personium]: no token judge"));
+        assert!(problems(&listen.replace("personium-event", "wazo")).contains("[wazo]: no token judge"));
         assert!(problems(&format!("{MINIMAL}[feed.unix]\nmode = \"0999\"")).contains("in octal"));
         let twice = problems(&format!("{MINIMAL}[admin]\naddress = \"127.0.0.1:8080\""));
         assert!(twice.contains("127.0.0.1:8080 stands in two"), "{twice}");

@@ -7,7 +7,9 @@
 //! Adding a protocol is one file in `dialect/` and one line in the list at the end of this file, which
 //! makes the closed enum that a shard stores: no allocation and no virtual call per connection.
 
+pub mod personium;
 pub mod personium_event;
+pub mod wazo;
 
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};
@@ -16,7 +18,7 @@ use crate::wheel::Now;
 use std::ops::Range;
 
 /// A request to switch to WebSocket, as far as a dialect looks at it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default)]
 pub struct Upgrade<'a> {
     /// The path without the query, as sent.
     pub path: &'a str,
@@ -24,6 +26,8 @@ pub struct Upgrade<'a> {
     pub query: &'a str,
     /// The `Host` header, or nothing.
     pub host: &'a str,
+    /// The `X-Auth-Token` header, or nothing; it is never logged either.
+    pub auth_token: &'a str,
 }
 
 /// What a session is told.
@@ -165,19 +169,26 @@ pub struct Context<'a> {
     pub parser: &'a mut Parser,
     /// Builds publications with the shard's own buffers.
     pub draft: &'a mut Draft,
+    /// What tokens of `wazo` allow, shared by the sessions of this shard that are allowed the same.
+    pub acls: &'a mut wazo::Acls,
 }
 
 /// One protocol: the state of one connection and the rules for events.
 pub trait Dialect: Sized {
     /// Payload of its pings.
     const PING: &'static [u8];
-    /// The code that ends a session whose pings stay unanswered.
-    const CLOSE_UNANSWERED: u16;
+    /// The code and reason that end a session whose pings stay unanswered.
+    const CLOSE_UNANSWERED: (u16, &'static str);
     /// The longest message a client may send, in bytes.
     fn message_bytes_max(settings: &Settings) -> usize;
 
     /// Claims the request, or declines so that the next dialect of the listener is asked.
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self>;
+
+    /// The HTTP status for a request that it would claim but that asks for no WebSocket.
+    fn plain(_method: &str, _path: &str) -> u16 {
+        405
+    }
 
     /// The next step of the conversation.
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions);
@@ -196,7 +207,7 @@ pub trait Dialect: Sized {
 /// Makes the closed set of dialects from the list below: the names that configuration uses, the words that
 /// start a feed's address, and the enum that holds any session.
 macro_rules! dialects {
-    ($($variant:ident: $type:ty, $name:literal, word $word:literal, settings $settings:ident: $settings_type:ty;)+) => {
+    ($($variant:ident: $type:ty, $name:literal, word $word:literal;)+) => {
         /// Which protocol.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Kind { $(#[doc = $name] $variant,)+ }
@@ -226,6 +237,12 @@ macro_rules! dialects {
                 match self { $(Kind::$variant => <$type as Dialect>::open(upgrade, context, out).map(AnyDialect::$variant),)+ }
             }
 
+            /// The status for a request without a WebSocket; see [`Dialect::plain`].
+            #[must_use]
+            pub fn plain(self, method: &str, path: &str) -> u16 {
+                match self { $(Kind::$variant => <$type as Dialect>::plain(method, path),)+ }
+            }
+
             /// The longest message of a client.
             #[must_use]
             pub fn message_bytes_max(self, settings: &Settings) -> usize {
@@ -236,17 +253,11 @@ macro_rules! dialects {
             #[must_use]
             pub const fn ping(self) -> &'static [u8] { match self { $(Kind::$variant => <$type as Dialect>::PING,)+ } }
 
-            /// The code for unanswered pings.
+            /// The code and reason for unanswered pings.
             #[must_use]
-            pub const fn close_unanswered(self) -> u16 {
+            pub const fn close_unanswered(self) -> (u16, &'static str) {
                 match self { $(Kind::$variant => <$type as Dialect>::CLOSE_UNANSWERED,)+ }
             }
-        }
-
-        /// The settings of every dialect, with the judge of its tokens.
-        #[derive(Default)]
-        pub struct Settings {
-            $(#[doc = concat!("Of `", $name, "`.")] pub $settings: $settings_type,)+
         }
 
         /// A session of any protocol.
@@ -273,7 +284,18 @@ macro_rules! dialects {
 }
 
 dialects! {
-    PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event", settings personium: personium_event::Settings;
+    PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event";
+    // Takes any path, so it is asked last.
+    Wazo: wazo::Wazo, "wazo", word "wazo";
+}
+
+/// The settings of every dialect, with the judge of its tokens.
+#[derive(Default)]
+pub struct Settings {
+    /// Of both Personium dialects.
+    pub personium: personium::Settings,
+    /// Of `wazo`.
+    pub wazo: wazo::Settings,
 }
 
 impl Kind {
@@ -288,6 +310,7 @@ impl Kind {
     pub fn judge(self, settings: &Settings) -> Option<&Judge> {
         match self {
             Kind::PersoniumEvent => settings.personium.judge.as_ref(),
+            Kind::Wazo => settings.wazo.judge.as_ref(),
         }
     }
 }

@@ -87,6 +87,18 @@ impl<'t, 'i> Event<'t, 'i> {
     pub fn get(&self, key: &str) -> Option<Value<'t, 'i>> {
         self.object.get(key)
     }
+
+    /// The value of a top-level key; the last when it is written twice, as most readers of JSON have it.
+    #[must_use]
+    pub fn last(&self, key: &str) -> Option<Value<'t, 'i>> {
+        last(&self.object, key)
+    }
+}
+
+/// The value of a key of any object; the last when it is written twice.
+#[must_use]
+pub fn last<'t, 'i>(object: &Object<'t, 'i>, key: &str) -> Option<Value<'t, 'i>> {
+    object.iter().filter(|(name, _)| *name == key).last().map(|(_, value)| value)
 }
 
 fn new_buffers() -> Buffers {

@@ -59,6 +59,7 @@ pub struct Publication {
     bytes: Box<[u8]>,
     topic_end: u32,
     facet_end: u32,
+    meta_end: u32,
     frames: SmallVec<[(u32, u32); 2]>,
     /// When the daemon took it.
     pub accepted: Now,
@@ -75,6 +76,12 @@ impl Publication {
     #[must_use]
     pub fn facet(&self) -> &[u8] {
         &self.bytes[self.topic_end as usize..self.facet_end as usize]
+    }
+
+    /// What the dialect's exact filter needs of the event, in a layout of its own; most have nothing here.
+    #[must_use]
+    pub fn meta(&self) -> &[u8] {
+        &self.bytes[self.facet_end as usize..self.meta_end as usize]
     }
 
     /// The wire bytes of one form.
@@ -100,6 +107,7 @@ pub struct Draft {
     bytes: Vec<u8>,
     topic_end: u32,
     facet_end: u32,
+    meta_end: u32,
     frames: SmallVec<[(u32, u32); 2]>,
 }
 
@@ -114,6 +122,13 @@ impl Draft {
         self.topic_end = self.bytes.len() as u32;
         self.bytes.extend_from_slice(facet);
         self.facet_end = self.bytes.len() as u32;
+        self.meta_end = self.facet_end;
+    }
+
+    /// Adds to what the dialect's filter needs, which stands before the first form.
+    pub fn meta(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.meta_end = self.bytes.len() as u32;
     }
 
     /// Adds the next form: a text frame whose payload `fill` appends.
@@ -129,6 +144,7 @@ impl Draft {
             bytes: self.bytes.as_slice().into(),
             topic_end: self.topic_end,
             facet_end: self.facet_end,
+            meta_end: self.meta_end,
             frames: self.frames.clone(),
             accepted,
         }
@@ -156,11 +172,14 @@ mod tests {
     fn a_publication_keeps_its_address_and_forms_apart() {
         let mut draft = Draft::default();
         draft.address(&[b"\x01", b"cell\0", b"obj"], b"type");
+        draft.meta(b"me");
+        draft.meta(b"ta");
         draft.text(|out| out.extend_from_slice(b"one"));
         draft.text(|out| out.extend_from_slice(b"second"));
         let publication = draft.finish(Now::default());
         assert_eq!(publication.topic(), b"\x01cell\0obj");
         assert_eq!(publication.facet(), b"type");
+        assert_eq!(publication.meta(), b"meta");
         assert_eq!(publication.frame(0), b"\x81\x03one");
         assert_eq!(publication.frame(1), b"\x81\x06second");
     }

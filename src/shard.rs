@@ -16,6 +16,7 @@ pub use self::session::Limits;
 
 use self::asking::Outage;
 use self::session::{Phase, Session};
+use crate::dialect::wazo::Acls;
 use crate::dialect::{Action, Actions, Admission, Context, Input, Kind, Settings, Upgrade};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
@@ -77,6 +78,7 @@ struct Shared {
     settings: Arc<Settings>,
     parser: Parser,
     draft: Draft,
+    acls: Acls,
     actions: Actions,
 }
 
@@ -97,6 +99,7 @@ impl Shard {
                 settings,
                 parser: Parser::default(),
                 draft: Draft::default(),
+                acls: Acls::default(),
                 actions: Actions::default(),
             },
             limits,
@@ -163,11 +166,11 @@ impl Shard {
         &self.limits
     }
 
-    /// Whether some dialect would claim a request, were it a correct one.
-    pub fn claims(&mut self, upgrade: &Upgrade<'_>, kinds: &[Kind], now: Now) -> bool {
-        let Shared { settings, parser, draft, actions } = &mut self.shared;
-        let mut context = Context { now, settings, parser, draft };
-        kinds.iter().any(|kind| kind.open(upgrade, &mut context, actions).is_some())
+    /// The dialect that would claim a request, were it a correct one.
+    pub fn claimant(&mut self, upgrade: &Upgrade<'_>, kinds: &[Kind], now: Now) -> Option<Kind> {
+        let Shared { settings, parser, draft, acls, actions } = &mut self.shared;
+        let mut context = Context { now, settings, parser, draft, acls };
+        kinds.iter().copied().find(|kind| kind.open(upgrade, &mut context, actions).is_some())
     }
 
     /// Whether the connection still waits for its request.
@@ -201,9 +204,9 @@ impl Shard {
         response: &[u8],
         now: Now,
     ) -> bool {
-        let Shared { settings, parser, draft, actions } = &mut self.shared;
+        let Shared { settings, parser, draft, acls, actions } = &mut self.shared;
         actions.clear();
-        let mut context = Context { now, settings, parser, draft };
+        let mut context = Context { now, settings, parser, draft, acls };
         let Some(dialect) = kinds.iter().find_map(|kind| kind.open(upgrade, &mut context, actions)) else {
             return false;
         };
@@ -424,9 +427,9 @@ impl Shard {
         if matches!(input, Input::Text(_) | Input::Binary(_)) {
             self.metrics.messages[dialect.kind() as usize].add(1);
         }
-        let Shared { settings, parser, draft, actions } = &mut self.shared;
+        let Shared { settings, parser, draft, acls, actions } = &mut self.shared;
         actions.clear();
-        dialect.handle(input, &mut Context { now, settings, parser, draft }, actions);
+        dialect.handle(input, &mut Context { now, settings, parser, draft, acls }, actions);
         self.perform(id, now);
     }
 
@@ -565,9 +568,9 @@ impl Shard {
         let Some(mut dialect) = self.sessions[id as usize].dialect.take() else { return };
         self.forget(id);
         self.metrics.sessions[dialect.kind() as usize].sub(1);
-        let Shared { settings, parser, draft, .. } = &mut self.shared;
+        let Shared { settings, parser, draft, acls, .. } = &mut self.shared;
         let mut actions = Actions::default();
-        dialect.handle(Input::Gone, &mut Context { now, settings, parser, draft }, &mut actions);
+        dialect.handle(Input::Gone, &mut Context { now, settings, parser, draft, acls }, &mut actions);
         for action in &actions.list {
             if let Action::Unsubscribe(prefix, facet) = action {
                 self.trie.remove(actions.get(prefix), actions.get(facet), id);
@@ -607,11 +610,11 @@ impl Shard {
         let session = &mut self.sessions[id as usize];
         if session.ping_at <= tick {
             if session.misses >= session.misses_max {
-                let code = session
+                let (code, reason) = session
                     .dialect
                     .as_ref()
-                    .map_or(CLOSE_GOING_AWAY, |dialect| dialect.kind().close_unanswered());
-                return self.close(id, code, "", End::Unanswered, now);
+                    .map_or((CLOSE_GOING_AWAY, ""), |dialect| dialect.kind().close_unanswered());
+                return self.close(id, code, reason, End::Unanswered, now);
             }
             session.misses += 1;
             session.ping_at = tick.saturating_add(session.ping_interval);

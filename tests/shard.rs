@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use fanfare::dialect::{Kind, Settings, Upgrade, personium_event};
+use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
 use fanfare::message::Received;
@@ -28,15 +28,20 @@ impl Stage {
     fn new(limits: Limits) -> Self {
         let now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 };
         let metrics = Arc::new(Metrics::default());
-        let personium = personium_event::Settings { anonymous: true, ..Default::default() };
-        let shard = Shard::new(Arc::new(Settings { personium }), limits, Arc::clone(&metrics), now);
+        let personium = personium::Settings { anonymous: true, ..Default::default() };
+        let shard = Shard::new(
+            Arc::new(Settings { personium, ..Settings::default() }),
+            limits,
+            Arc::clone(&metrics),
+            now,
+        );
         Self { shard, metrics, now, room: HashMap::new(), wire: HashMap::new() }
     }
 
     /// A session that has subscribed to everything of its cell and read every answer.
     fn join(&mut self) -> Id {
         let id = self.shard.accept(self.now);
-        let upgrade = Upgrade { path: "/c/__event", query: "", host: "" };
+        let upgrade = Upgrade { path: "/c/__event", ..Default::default() };
         assert!(self.shard.upgrade(id, &upgrade, Kind::ALL, b"HTTP/1.1 101\r\n\r\n", self.now));
         self.say(id, r#"{"access_token":""}"#);
         self.say(id, r#"{"subscribe":{"Type":"*","Object":"*"}}"#);

@@ -3,11 +3,10 @@
 
 use super::{CliError, explain::explain, paths};
 use crate::config::{Config, ConfigError};
-use crate::dialect::personium_event::Settings as PersoniumSettings;
 use crate::dialect::{Kind, Settings};
 use crate::io::Plan;
 use crate::shard::Limits;
-use crate::token::Judge;
+use crate::token::{Judge, TokenSettings};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,38 +34,41 @@ pub(super) fn file(path: &Path) -> Result<Loaded, CliError> {
 
 /// Reads a configuration's text; `name` is what errors call it.
 pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
-    let config = Config::read(text, std::env::vars()).map_err(|error| match error {
+    let mut config = Config::read(text, std::env::vars()).map_err(|error| match error {
         ConfigError::Text(error) => CliError::new(explain(name, text, &error)),
         ConfigError::Environment(message) => CliError::new(message),
     })?;
     let mut problems = config.problems();
     problems.extend(absent_cpus(&config));
-    let judge = match judge(&config) {
-        Ok(judge) => judge,
-        Err(problem) => {
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
-            None
+    let (personium, wazo) = (&mut config.personium, &mut config.wazo);
+    for (table, token, its) in
+        [("personium", &personium.token, &mut personium.judge), ("wazo", &wazo.token, &mut wazo.judge)]
+    {
+        match token.as_ref().map(|token| judge(table, token)).transpose() {
+            Ok(judge) => *its = judge,
+            Err(problem) if problems.contains(&problem) => {}
+            Err(problem) => problems.push(problem),
         }
-    };
+    }
     if !problems.is_empty() {
         return Err(CliError::new(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
     }
-    Ok(plan(config, judge))
+    Ok(plan(config))
 }
 
-fn judge(config: &Config) -> Result<Option<Judge>, String> {
-    let Some(settings) = &config.personium.token else { return Ok(None) };
-    settings.check().map_err(|error| format!("[personium] token: {error}"))?;
+/// The judge of one table's tokens, with the file that it needs.
+fn judge(table: &str, settings: &TokenSettings) -> Result<Judge, String> {
+    let name = format!("[{table}] token");
+    let wrong = |error| format!("{name}: {error}");
+    settings.check().map_err(wrong)?;
     let material = match settings.file() {
         None => None,
-        Some(path) => Some(paths::read_small(path, "[personium] token").map_err(|error| error.to_string())?),
+        Some(path) => Some(paths::read_small(path, &name).map_err(|error| error.to_string())?),
     };
-    Judge::new(settings, material.as_deref()).map(Some).map_err(|error| format!("[personium] token: {error}"))
+    Judge::new(settings, material.as_deref()).map_err(wrong)
 }
 
-fn plan(config: Config, judge: Option<Judge>) -> Loaded {
+fn plan(config: Config) -> Loaded {
     let available = available_cpus();
     let shards = if config.threads == 0 { available.len().max(1) } else { config.threads };
     let cpus = match (config.pin, config.cpus.is_empty()) {
@@ -101,7 +103,7 @@ fn plan(config: Config, judge: Option<Judge>) -> Loaded {
             admin: config.admin.as_ref().map(|admin| admin.address),
             feed: config.feed.unix.clone(),
             limits,
-            settings: Arc::new(Settings { personium: PersoniumSettings { judge, ..config.personium } }),
+            settings: Arc::new(Settings { personium: config.personium, wazo: config.wazo }),
         },
         log: config.log,
         note,

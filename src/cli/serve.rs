@@ -79,7 +79,7 @@ impl Serve {
         })?;
         announce(&daemon, asked);
         if let Some(trial) = &trial {
-            print!("{}", trial.welcome(daemon.addresses[0], daemon.admin));
+            print!("{}", trial.welcome(&daemon.addresses, daemon.admin));
         }
         let running = running(&daemon);
         notify(&[NotifyState::Ready, NotifyState::Status(&running)]);

@@ -1,6 +1,6 @@
 //! The development set-up: what `fanfare serve` runs without a configuration.
 //!
-//! Loopback only, every dialect, the unix feed and a secret of its own in the state directory, so that the
+//! Loopback only, every dialect on the port that its clients expect, the unix feed and a secret of its own in the state directory, so that the
 //! first event arrives a minute after the build.
 
 use super::{CliError, paths};
@@ -15,7 +15,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What to do when the set-up's addresses are taken.
 pub(super) const ELSEWHERE: &str = "The development set-up can go elsewhere, for example: \
-    FANFARE_LISTEN_0_ADDRESS=127.0.0.1:8090 FANFARE_ADMIN_ADDRESS=127.0.0.1:9590 fanfare serve";
+    FANFARE_LISTEN_0_ADDRESS=127.0.0.1:8090 FANFARE_LISTEN_1_ADDRESS=127.0.0.1:9592 \
+    FANFARE_ADMIN_ADDRESS=127.0.0.1:9590 fanfare serve";
+
+/// Where the dialects are: Wazo's takes any path, so it has the port that its clients know.
+const LISTENERS: [(&str, fn(&Kind) -> bool); 2] =
+    [("127.0.0.1:8080", |kind| *kind != Kind::Wazo), ("127.0.0.1:9502", |kind| *kind == Kind::Wazo)];
 
 /// How long the printed tokens are good.
 const TOKEN_S: u64 = 24 * 3600;
@@ -41,27 +46,37 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
         Some(path) => path.into(),
         None => directory.join("events.sock"),
     };
-    let dialects: Vec<String> = Kind::ALL.iter().map(|kind| format!("{:?}", kind.name())).collect();
+    let listen = |(address, speaks): (&str, fn(&Kind) -> bool)| {
+        let names = Kind::ALL.iter().filter(|kind| speaks(kind)).map(|kind| format!("{:?}", kind.name()));
+        let dialects: Vec<String> = names.collect();
+        format!("[[listen]]\naddress = \"{address}\"\ndialects = [{}]\n", dialects.join(", "))
+    };
     // A JSON string is a TOML string.
     let string = |path: &Path| serde_json::Value::String(path.display().to_string()).to_string();
     let configuration = format!(
-        "[[listen]]\naddress = \"127.0.0.1:8080\"\ndialects = [{}]\n\
+        "{listeners}\
          [admin]\naddress = \"127.0.0.1:9500\"\n\
-         [feed.unix]\npath = {}\nmode = \"0600\"\n\
-         [personium]\ntoken = {{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}\n",
-        dialects.join(", "),
-        string(&socket),
-        string(&secret_file),
+         [feed.unix]\npath = {socket}\nmode = \"0600\"\n\
+         [personium]\ntoken = {token}\n\
+         [wazo]\ntoken = {token}\n",
+        listeners = LISTENERS.map(listen).concat(),
+        socket = string(&socket),
+        token = format_args!(
+            "{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}",
+            string(&secret_file)
+        ),
     );
     Ok(Trial { configuration, secret, directory, socket })
 }
 
 impl Trial {
     /// What to paste where, for each dialect.
-    pub(super) fn welcome(&self, address: SocketAddr, admin: Option<SocketAddr>) -> String {
+    pub(super) fn welcome(&self, addresses: &[SocketAddr], admin: Option<SocketAddr>) -> String {
         let program = program();
+        let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let mut text = format!(
-            "fanfare runs on {address}, for this machine only; its secret and socket are in {}.\n",
+            "fanfare runs on {}, for this machine only; its secret and socket are in {}.\n",
+            all.join(" and "),
             self.directory.display()
         );
         if let Some(admin) = admin {
@@ -75,12 +90,14 @@ impl Trial {
             format!(" --socket {}", quoted(&self.socket))
         };
         for kind in Kind::ALL {
-            let (path, claims, place, event) = example(*kind);
+            let place = LISTENERS.iter().position(|(_, speaks)| speaks(kind));
+            let Some(address) = place.and_then(|place| addresses.get(place)) else { continue };
+            let Example { path, claims, options, place, event } = example(*kind);
             let claims = claims.as_object().cloned().unwrap_or_default();
             let token = mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default();
             text += &format!(
                 "\n{}\n  url        ws://{address}{path}\n  token      {token}\n\
-                 \n  follow it  {program} subscribe ws://{address}{path} --token {token}\n\
+                 \n  follow it  {program} subscribe ws://{address}{path} {options}--token {token}\n\
                  \n  publish    {program} publish{socket} {place} '{event}'\n",
                 kind.name()
             );
@@ -89,16 +106,35 @@ impl Trial {
     }
 }
 
-/// The path, the claims of a token, the feed's address and an event, to try a dialect with.
-fn example(kind: Kind) -> (&'static str, serde_json::Value, &'static str, &'static str) {
+/// What to try a dialect with.
+struct Example {
+    path: &'static str,
+    /// Of the token.
+    claims: serde_json::Value,
+    /// Of `fanfare subscribe`, with a space behind each.
+    options: &'static str,
+    /// The feed's address.
+    place: &'static str,
+    event: &'static str,
+}
+
+fn example(kind: Kind) -> Example {
     let expires = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) + TOKEN_S;
     match kind {
-        Kind::PersoniumEvent => (
-            "/demo/__event",
-            serde_json::json!({ "aud": "demo", "scope": "event", "sub": "https://demo.example/#me", "exp": expires }),
-            "event/demo",
-            r#"{"Type":"chat","RequestKey":null,"Schema":"","External":true,"Object":"general","Info":"Hello World","cellId":"demo","Subject":"https:\/\/demo.example\/#me"}"#,
-        ),
+        Kind::PersoniumEvent => Example {
+            path: "/demo/__event",
+            claims: serde_json::json!({ "aud": "demo", "scope": "event", "sub": "https://demo.example/#me", "exp": expires }),
+            options: "",
+            place: "event/demo",
+            event: r#"{"Type":"chat","RequestKey":null,"Schema":"","External":true,"Object":"general","Info":"Hello World","cellId":"demo","Subject":"https:\/\/demo.example\/#me"}"#,
+        },
+        Kind::Wazo => Example {
+            path: "/",
+            claims: serde_json::json!({ "acl": ["websocketd", "events.#"], "exp": expires }),
+            options: "--event '*' ",
+            place: "wazo",
+            event: r#"{"name":"endpoint_status_update","required_acl":"events.endpoints","data":{"id":1,"status":"Hello World"}}"#,
+        },
     }
 }
 

@@ -13,10 +13,11 @@ mod command;
 mod text;
 
 use self::command::{Command, Rule, Spelling};
+use crate::dialect::personium::{self, CELL_BYTES_MAX, CLOSE, Settings, after, cell_of_host, is_name};
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
-use crate::token::{Grant, Judge, TokenSettings, Verdict};
+use crate::token::{Grant, Verdict};
 use crate::trie::PREFIX_BYTES_MAX;
 use crate::wheel::Now;
 use smallvec::SmallVec;
@@ -28,8 +29,6 @@ const NAMED: u8 = 1;
 /// Follows the cell in the topic of an event that no rule can match, because one of them is null.
 const UNNAMED: u8 = 2;
 
-/// Longest cell name; Personium's own limit is 128 characters.
-const CELL_BYTES_MAX: usize = 128;
 /// Longest Type and Object of a rule: what the trie takes beside the cell. Objects are URLs, which browsers
 /// and servers cut at 2 to 8 KB.
 const RULE_BYTES_MAX: usize = PREFIX_BYTES_MAX - CELL_BYTES_MAX - 3;
@@ -40,50 +39,6 @@ const RULES_BYTES_MAX: usize = 256 * 1024;
 const EXTERNAL_CHARS_MAX: usize = 51_200;
 /// Longest RequestKey that a client may choose; Personium's own limit.
 const REQUEST_KEY_CHARS_MAX: usize = 128;
-
-/// The one close code of the application.
-const CLOSE: u16 = 1000;
-
-/// The table `[personium]` of the configuration.
-#[derive(Debug, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Who judges tokens.
-    pub token: Option<TokenSettings>,
-    /// Accept any token as one for reading; for closed networks and trials only.
-    pub anonymous: bool,
-    /// Longest session on one token; Personium's constant is an hour.
-    pub session_s_max: u32,
-    /// How long a connection may stay without an accepted token, or expired.
-    pub token_timeout_s: u32,
-    /// Seconds between pings; proxies cut silent connections after one to five minutes.
-    pub ping_interval_s: u32,
-    /// Unanswered pings in a row that end a session.
-    pub ping_misses_max: u8,
-    /// Longest text message of a client. Personium's is 8,192 characters, which its own tokens can exceed.
-    pub text_bytes_max: usize,
-    /// Rules of one session; a session lists them all on request.
-    pub subscriptions_max: u32,
-    /// Made from `token` when the daemon starts.
-    #[serde(skip)]
-    pub judge: Option<Judge>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            token: None,
-            anonymous: false,
-            session_s_max: 3600,
-            token_timeout_s: 60,
-            ping_interval_s: 60,
-            ping_misses_max: 10,
-            text_bytes_max: 64 * 1024,
-            subscriptions_max: 1000,
-            judge: None,
-        }
-    }
-}
 
 /// One connection to the event bus of a cell.
 pub struct PersoniumEvent {
@@ -117,8 +72,8 @@ struct Author {
 }
 
 impl Dialect for PersoniumEvent {
-    const PING: &'static [u8] = &[1, 2, 3];
-    const CLOSE_UNANSWERED: u16 = CLOSE;
+    const PING: &'static [u8] = personium::PING;
+    const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
 
     fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
         settings.personium.text_bytes_max
@@ -162,7 +117,7 @@ impl Dialect for PersoniumEvent {
     }
 
     fn publish(place: &str, event: &Event<'_, '_>, now: Now, draft: &mut Draft) -> Result<(), Unusable> {
-        if !is_cell(place) {
+        if !is_name(place) {
             return Err(Unusable(format!(
                 "the address is event/CELL, and a cell has 1 to {CELL_BYTES_MAX} visible characters without a slash"
             )));
@@ -185,7 +140,7 @@ impl PersoniumEvent {
     }
 
     fn message(&mut self, text: &str, context: &mut Context<'_>, out: &mut Actions) {
-        let Context { now, settings, parser, draft } = context;
+        let Context { now, settings, parser, draft, .. } = context;
         let (now, settings) = (*now, &settings.personium);
         let own = self.live.as_ref().map(|_| self.spelling);
         let parsed = parser.parse(text.as_bytes(), |event| {
@@ -274,7 +229,10 @@ impl PersoniumEvent {
         let (now, settings) = (context.now, &context.settings.personium);
         let may = |wanted: &[&str]| grant.words("scope").any(|word| wanted.contains(&word));
         let remaining_s = grant.expires_at_ms.saturating_sub(now.unix_ms) / 1000;
-        if !may(&["root", "event", "event-read"]) || !self.is_for_this_cell(grant) || remaining_s == 0 {
+        if !may(&["root", "event", "event-read"])
+            || !personium::is_for(grant, self.cell(), self.host())
+            || remaining_s == 0
+        {
             return out.close(CLOSE);
         }
         let types = prefixes(grant, "event_types");
@@ -342,22 +300,6 @@ impl PersoniumEvent {
             live.rules.iter().for_each(|rule| out.unsubscribe(&rule.prefix(self.cell()), rule.facet()));
         }
     }
-
-    /// Whether the token's audience or issuer names this cell: by name, or by one of its two URLs.
-    fn is_for_this_cell(&self, grant: &Grant) -> bool {
-        let names_the_cell = |name: &str| {
-            let Some((scheme, rest)) = name.split_once("://") else { return name == self.cell() };
-            let rest = rest.strip_suffix('/').unwrap_or(rest);
-            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-            matches!(scheme, "http" | "https")
-                && host.eq_ignore_ascii_case(self.host())
-                && (path == self.cell()
-                    || (path.is_empty() && cell_of_host(self.host()) == Some(self.cell())))
-        };
-        ["aud", "iss"]
-            .iter()
-            .any(|claim| grant.list(claim).is_some_and(|names| names.into_iter().any(names_the_cell)))
-    }
 }
 
 impl Live {
@@ -387,28 +329,13 @@ fn watch(cell: &str) -> [&[u8]; 3] {
     [&[TOPIC], cell.as_bytes(), b"\0"]
 }
 
-fn after(now: Now, seconds: u32) -> u64 {
-    now.monotonic_ns + u64::from(seconds) * 1_000_000_000
-}
-
-fn is_cell(name: &str) -> bool {
-    (1..=CELL_BYTES_MAX).contains(&name.len())
-        && !name.contains(|c: char| c == '/' || c == ' ' || c.is_control())
-}
-
 /// The cell of a request: before `/__event` in the path, or else before the first dot of the host.
 fn cell_of<'a>(upgrade: &Upgrade<'a>) -> Option<&'a str> {
     let path = upgrade.path.strip_suffix('/').unwrap_or(upgrade.path);
     let before = path.strip_suffix("/__event")?;
     match before.strip_prefix('/') {
-        Some(cell) => is_cell(cell).then_some(cell),
+        Some(cell) => is_name(cell).then_some(cell),
         None if before.is_empty() => cell_of_host(upgrade.host),
         None => None,
     }
-}
-
-fn cell_of_host(host: &str) -> Option<&str> {
-    let (cell, rest) = host.split_once('.')?;
-    let is_address = rest.split(':').next()?.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    (is_cell(cell) && !is_address).then_some(cell)
 }

@@ -14,6 +14,8 @@ use std::ops::Range;
 const HEADERS_MAX: usize = 100;
 /// Longest `Host`: a name of the DNS has 253 characters, a port five. A session may keep it.
 const HOST_BYTES_MAX: usize = 253 + 1 + 5;
+/// What a request is refused with that asks for no WebSocket, unless the dialect has something better to say.
+const NO_WEBSOCKET: u16 = 405;
 
 /// Reads more of a connection's head; what has come before is in `inbox`. When the head is whole the shard
 /// is told, and the range of `bytes` that follows it is returned, unless the request was refused.
@@ -75,9 +77,15 @@ fn request(head: &[u8], kinds: &[Kind], id: Id, shard: &mut Shard, now: Now) -> 
                 }
                 (404, Handshake::NotFound)
             }
-            // A path that nobody has is not found, whatever is wrong with the request.
-            Err(_) if !shard.claims(&upgrade(&request), kinds, now) => (404, Handshake::NotFound),
-            Err(status) => (status, Handshake::Malformed),
+            Err(status) => match shard.claimant(&upgrade(&request), kinds, now) {
+                // A path that nobody has is not found, whatever is wrong with the request.
+                None => (404, Handshake::NotFound),
+                Some(kind) if status == NO_WEBSOCKET => {
+                    let (method, path) = (request.method.unwrap_or(""), upgrade(&request).path);
+                    (kind.plain(method, path), Handshake::Malformed)
+                }
+                Some(_) => (status, Handshake::Malformed),
+            },
         },
     };
     shard.respond(id, &api::refusal(status), handshake, now);
@@ -87,22 +95,22 @@ fn request(head: &[u8], kinds: &[Kind], id: Id, shard: &mut Shard, now: Now) -> 
 fn upgrade<'a>(request: &httparse::Request<'_, 'a>) -> Upgrade<'a> {
     let target = request.path.unwrap_or("/");
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let host = header(request, "host").and_then(|host| std::str::from_utf8(host).ok()).unwrap_or("");
-    Upgrade { path, query, host }
+    let text = |name| header(request, name).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or("");
+    Upgrade { path, query, host: text("host"), auth_token: text("x-auth-token") }
 }
 
 /// The client's key, or the status to refuse with (RFC 6455 section 4.2.1).
 fn handshake<'a>(request: &httparse::Request<'_, 'a>) -> Result<&'a [u8], u16> {
     if request.method != Some("GET") {
-        return Err(405);
+        return Err(NO_WEBSOCKET);
     }
     let is_host = |host: &[u8]| host.len() <= HOST_BYTES_MAX;
     if request.version != Some(1) || !header(request, "host").is_some_and(is_host) {
         return Err(400);
     }
     match header(request, "upgrade") {
-        None => return Err(405),
-        Some(value) if !has_token(value, b"websocket") => return Err(405),
+        None => return Err(NO_WEBSOCKET),
+        Some(value) if !has_token(value, b"websocket") => return Err(NO_WEBSOCKET),
         Some(_) => {}
     }
     if !header(request, "connection").is_some_and(|value| has_token(value, b"upgrade")) {

@@ -14,7 +14,7 @@
 mod model;
 mod network;
 
-use fanfare::dialect::{Kind, Settings, Upgrade, personium_event};
+use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
 use fanfare::metrics::{Handshake, Metrics};
@@ -98,7 +98,7 @@ fn tokens() -> String {
 fn settings() -> Arc<Settings> {
     let judge = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
     let judge = Judge::new(&judge, Some(tokens().as_bytes())).unwrap();
-    let personium = personium_event::Settings {
+    let personium = personium::Settings {
         judge: Some(judge),
         session_s_max: model::SESSION_S,
         token_timeout_s: model::TOKEN_S,
@@ -107,7 +107,7 @@ fn settings() -> Arc<Settings> {
         subscriptions_max: model::RULES_MAX as u32,
         ..Default::default()
     };
-    Arc::new(Settings { personium })
+    Arc::new(Settings { personium, ..Settings::default() })
 }
 
 impl World {
@@ -251,7 +251,7 @@ impl Node {
         let session = &mut self.clients.get_mut(&id).unwrap().session;
         let path =
             if random.chance(2) { "/nowhere".to_owned() } else { format!("/{}/__event", session.cell) };
-        let upgrade = Upgrade { path: &path, query: "", host: "unit.example" };
+        let upgrade = Upgrade { path: &path, host: "unit.example", ..Default::default() };
         if self.shard.upgrade(id, &upgrade, Kind::ALL, RESPONSE, now) {
             session.upgraded(RESPONSE, now, &mut self.tally);
         } else {

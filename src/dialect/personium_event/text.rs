@@ -6,6 +6,7 @@
 
 use super::command::{Rule, Spelling};
 use super::{NAMED, TOPIC, UNNAMED};
+use crate::dialect::personium::{put, put_error, put_session};
 use crate::dialect::{Actions, Unusable};
 use crate::event::{
     Event, TypedScalarValue as _, Value, ValueAsScalar as _, ValueIntoString as _, Writable as _,
@@ -42,11 +43,6 @@ impl Reason {
     }
 }
 
-/// Writing to a `Vec` cannot fail; this says so once.
-macro_rules! put {
-    ($out:expr, $($argument:tt)*) => { write!($out, $($argument)*).expect("writing to a Vec cannot fail") };
-}
-
 /// The token was accepted.
 pub(super) fn session(spelling: Spelling, expires_in_s: u64, now: Now, out: &mut Actions) {
     out.send(|out| match spelling {
@@ -55,11 +51,7 @@ pub(super) fn session(spelling: Spelling, expires_in_s: u64, now: Now, out: &mut
             r#"{{"response":"success","expires_in":{expires_in_s},"timestamp":{}}}"#,
             now.unix_ms / 1000
         ),
-        Spelling::Current => put!(
-            out,
-            r#"{{"Response":"AccessToken","ExpiresIn":{expires_in_s},"Timestamp":{},"Result":"Success"}}"#,
-            now.unix_ms
-        ),
+        Spelling::Current => put_session(expires_in_s, now, out),
     });
 }
 
@@ -80,11 +72,7 @@ pub(super) fn error(spelling: Spelling, command: Option<&str>, reason: Reason, n
         Spelling::Classic => {
             put!(out, r#"{{"reason":"{reason}","response":"error","timestamp":{}}}"#, now.unix_ms / 1000)
         }
-        Spelling::Current => {
-            put!(out, r#"{{"Response":"#);
-            Field::of(command).put(out);
-            put!(out, r#","Timestamp":{},"Reason":"{reason}","Result":"Error"}}"#, now.unix_ms);
-        }
+        Spelling::Current => put_error(command, reason, now, out),
     });
 }
 

@@ -1,0 +1,254 @@
+//! What `fanfare subscribe` says and what it makes of the answers; knows no socket.
+
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+
+use super::{NOTICE_CHARS_MAX, printable};
+
+/// What a subscription asks for, in the spelling of the event bus.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Rule {
+    pub(super) r#type: String,
+    pub(super) object: String,
+}
+
+/// Where the conversation stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Stage {
+    /// The token was sent.
+    Token,
+    /// The subscription was sent.
+    Subscription,
+    /// Events may come.
+    Following,
+}
+
+/// What we say and what we make of the answers; knows no socket.
+pub(super) struct Conversation {
+    event_bus: bool,
+    pub(super) stage: Stage,
+    token: Option<String>,
+    /// The subscription to send once the token was accepted.
+    subscribe: String,
+    /// Messages to send once subscribed.
+    send: Vec<String>,
+    pub(super) events: u64,
+    count: Option<u64>,
+}
+
+/// What to do about a message.
+#[derive(Debug, PartialEq)]
+pub(super) enum Step {
+    /// An event: print it as it is.
+    Event,
+    /// Tell the person, and send these.
+    Notice(String, Vec<String>),
+    /// Nothing more will come of this.
+    Fail(String),
+}
+
+/// The keys by which the event bus' messages are told apart, in both of its spellings.
+#[derive(Deserialize)]
+struct Keys {
+    #[serde(rename = "Type")]
+    event_type: Option<IgnoredAny>,
+    #[serde(alias = "Response")]
+    response: Option<String>,
+    #[serde(alias = "Result")]
+    result: Option<String>,
+    #[serde(alias = "Reason")]
+    reason: Option<String>,
+    #[serde(alias = "AccessToken")]
+    access_token: Option<IgnoredAny>,
+}
+
+impl Conversation {
+    pub(super) fn plain(send: Vec<String>, count: Option<u64>) -> Self {
+        Conversation {
+            event_bus: false,
+            stage: Stage::Following,
+            token: None,
+            subscribe: String::new(),
+            send,
+            events: 0,
+            count,
+        }
+    }
+
+    pub(super) fn event_bus(
+        token: Option<String>,
+        rule: &Rule,
+        send: Vec<String>,
+        count: Option<u64>,
+    ) -> Self {
+        let stage = if token.is_some() { Stage::Token } else { Stage::Subscription };
+        let subscribe = format!("{{\"subscribe\":{}}}", json(rule));
+        Conversation { event_bus: true, stage, token, subscribe, send, events: 0, count }
+    }
+
+    /// The first messages to send.
+    pub(super) fn open(&mut self) -> Vec<String> {
+        match (self.stage, &self.token) {
+            (Stage::Token, Some(token)) => vec![format!("{{\"access_token\":{}}}", json(token))],
+            (Stage::Following, _) => std::mem::take(&mut self.send),
+            _ => vec![self.subscribe.clone()],
+        }
+    }
+
+    /// Whether as many events came as were asked for.
+    pub(super) fn complete(&self) -> bool {
+        self.stage == Stage::Following && self.count.is_some_and(|count| self.events >= count)
+    }
+
+    pub(super) fn handle(&mut self, text: &str) -> Step {
+        let keys = if self.event_bus { serde_json::from_str::<Keys>(text).ok() } else { None };
+        match keys {
+            Some(keys) if keys.access_token.is_some() => {
+                Step::Notice("(a message with an access token, not shown)".into(), Vec::new())
+            }
+            Some(Keys { event_type: None, response: Some(response), result, reason, .. }) => {
+                let failed = [Some(&response), result.as_ref()].into_iter().flatten();
+                let failed = failed.into_iter().any(|word| word.eq_ignore_ascii_case("error"));
+                self.answer(text, failed.then(|| reason.unwrap_or_default()))
+            }
+            _ => {
+                self.events += 1;
+                Step::Event
+            }
+        }
+    }
+
+    /// An answer to what we sent; `refused` holds the reason if it is one of refusal.
+    fn answer(&mut self, text: &str, refused: Option<String>) -> Step {
+        let shown = printable(text, NOTICE_CHARS_MAX);
+        if self.stage == Stage::Following {
+            return Step::Notice(shown, Vec::new());
+        }
+        if let Some(reason) = refused {
+            let reason = printable(&reason, NOTICE_CHARS_MAX);
+            return Step::Fail(if self.token.is_none() {
+                format!(
+                    "the daemon refused the subscription ({reason}): no token was given; use --token-file or \
+                     FANFARE_TOKEN, and `fanfare token --cell NAME` to make one"
+                )
+            } else {
+                format!("the daemon refused: {reason}")
+            });
+        }
+        if self.stage == Stage::Token {
+            self.stage = Stage::Subscription;
+            return Step::Notice(format!("token accepted: {shown}"), vec![self.subscribe.clone()]);
+        }
+        self.stage = Stage::Following;
+        Step::Notice(format!("subscribed: {shown}"), std::mem::take(&mut self.send))
+    }
+
+    /// What a close with this code probably means, and what to do.
+    pub(super) fn meaning(&self, code: u16) -> &'static str {
+        match code {
+            1000 if self.stage == Stage::Token => {
+                "the token was refused: is it expired, signed with another secret, for another cell, or \
+                 without the scope event-read?"
+            }
+            1000 if self.event_bus => {
+                "the session ended: the token expired or a later one was refused; connect again with a new token"
+            }
+            1000 => "the daemon ended the session; nothing is wrong with the connection",
+            1001 => "the daemon is stopping; connect again later",
+            1002 | 1007 => "the daemon found our WebSocket frames faulty; is there a proxy between?",
+            1008 => {
+                "the daemon's policy does not allow this session; check the token and the listener's settings"
+            }
+            1009 => "a message that we sent is longer than the daemon takes; see --send",
+            1011 => "the daemon met an error of its own; see its log",
+            1013 => "we read too slowly or the daemon is overloaded; connect again",
+            4000.. => "a code of the dialect's own; see its documentation, and check the token first",
+            _ => "no usual code; see the daemon's log",
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings become JSON without fail")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bus(token: Option<&str>, send: &[&str], count: Option<u64>) -> Conversation {
+        let rule = Rule { r#type: "chat\"".into(), object: "*".into() };
+        let send = send.iter().map(|&text| text.into()).collect();
+        Conversation::event_bus(token.map(String::from), &rule, send, count)
+    }
+
+    const ACCEPTED: &str = r#"{"response":"success","expires_in":3600,"timestamp":1}"#;
+    const SUBSCRIBED: &str = r#"{"response":"success","timestamp":1}"#;
+    const EVENT: &str = r#"{"Type":"chat","Object":"general","Info":"Hello","response":"success"}"#;
+
+    #[test]
+    fn the_event_bus_gets_the_token_then_the_subscription_then_the_rest() {
+        let mut talk = bus(Some("a\"b"), &["{\"state\":\"all\"}"], Some(1));
+        assert_eq!(talk.open(), [r#"{"access_token":"a\"b"}"#]);
+        let Step::Notice(_, send) = talk.handle(ACCEPTED) else { panic!("no notice") };
+        assert_eq!(send, [r#"{"subscribe":{"Type":"chat\"","Object":"*"}}"#]);
+        let Step::Notice(_, send) = talk.handle(SUBSCRIBED) else { panic!("no notice") };
+        assert_eq!(send, [r#"{"state":"all"}"#]);
+        assert!(!talk.complete());
+        assert_eq!(talk.handle(EVENT), Step::Event);
+        assert!(talk.complete());
+    }
+
+    #[test]
+    fn answers_of_both_spellings_are_no_events() {
+        let mut talk = bus(Some("t"), &[], None);
+        let current = r#"{"Response":"AccessToken","ExpiresIn":3600,"Timestamp":1,"Result":"Success"}"#;
+        assert!(matches!(talk.handle(current), Step::Notice(_, send) if send.len() == 1));
+        assert!(matches!(talk.handle(SUBSCRIBED), Step::Notice(..)));
+        let error = r#"{"Response":"Subscribe","Timestamp":1,"Reason":"Format error","Result":"Error"}"#;
+        assert!(matches!(talk.handle(error), Step::Notice(..)));
+        assert_eq!(talk.handle("{\"Type\":null}"), Step::Event);
+        assert_eq!(talk.handle("not JSON"), Step::Event);
+        assert_eq!(talk.events, 2);
+    }
+
+    #[test]
+    fn a_refusal_ends_the_conversation_with_its_reason() {
+        let unauthorized = r#"{"reason":"unauthorized","response":"error","timestamp":1}"#;
+        let mut talk = bus(None, &[], None);
+        assert!(talk.open()[0].starts_with("{\"subscribe\""));
+        let Step::Fail(message) = talk.handle(unauthorized) else { panic!("no failure") };
+        assert!(message.contains("unauthorized") && message.contains("no token was given"));
+        let mut talk = bus(Some("t"), &[], None);
+        talk.handle(ACCEPTED);
+        let format_error = r#"{"reason":"format error","response":"error","timestamp":1}"#;
+        assert_eq!(talk.handle(format_error), Step::Fail("the daemon refused: format error".into()));
+    }
+
+    #[test]
+    fn a_token_that_is_echoed_back_is_not_shown() {
+        let mut talk = bus(Some("hunter2"), &[], None);
+        let echo = talk.open().remove(0);
+        let Step::Notice(notice, _) = talk.handle(&echo) else { panic!("no notice") };
+        assert!(!notice.contains("hunter2"));
+        assert_eq!(talk.stage, Stage::Token);
+    }
+
+    #[test]
+    fn other_paths_get_what_was_asked_for_and_every_message_counts() {
+        let mut talk = Conversation::plain(vec!["a".into(), "b".into()], Some(1));
+        assert_eq!(talk.open(), ["a", "b"]);
+        assert_eq!(talk.handle(SUBSCRIBED), Step::Event);
+        assert!(talk.complete());
+    }
+
+    #[test]
+    fn the_close_right_after_the_token_is_explained() {
+        let mut talk = bus(Some("t"), &[], None);
+        assert!(talk.meaning(1000).contains("another cell"));
+        talk.handle(ACCEPTED);
+        assert!(talk.meaning(1000).contains("expired"));
+        assert!(talk.meaning(1001).contains("stopping"));
+        assert!(Conversation::plain(Vec::new(), None).meaning(4002).contains("dialect"));
+    }
+}

@@ -1,0 +1,460 @@
+//! Wazo's websocketd: a token in the request, then subscriptions by event names, then the events that the
+//! token's access control list and the event's addressing let through.
+//!
+//! Any path is taken. Whatever is wrong with a request is said after the handshake, by a close frame. Nothing
+//! is said before the token is judged; what a client says while a judge is being asked waits, as it would in
+//! the original, which does not read meanwhile. Version 1 of the protocol falls silent with `start`: from
+//! then on a client receives the events' own bytes. Version 2 wraps them.
+//!
+//! An event's topic is its name. The event that tells a session's end has that session's uuid as its facet,
+//! and every session watches for its own, beside what its client subscribes to.
+
+mod acl;
+mod event;
+mod message;
+mod pattern;
+
+pub use self::acl::{Acl, Acls};
+pub use self::event::{Addressed, RequiredAcl, Scope, name};
+pub use self::pattern::Who;
+
+use self::event::Target;
+use self::message::{Request, Version};
+use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
+use crate::event::Event;
+use crate::frame::{Draft, Publication};
+use crate::token::{Grant, Judge, NEVER_MS, TokenSettings, Verdict};
+use crate::wheel::Now;
+use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// The byte that starts this dialect's topics.
+const TOPIC: u8 = b'w';
+/// The event that tells that a session of the authentication service has ended.
+const SESSION_DELETED: &str = "auth_session_deleted";
+/// The access that a token needs to connect at all.
+const ACCESS: &str = "websocketd";
+/// The event name that stands for every name.
+const EVERY: &str = "*";
+
+/// Longest `required_acl`. Wazo's own, uuids included, have at most about a hundred characters.
+pub const TEXT_BYTES_MAX: usize = 255;
+/// Longest uuid of a tenant, a user or a session; real ones have 36 characters.
+const ID_BYTES_MAX: usize = 255;
+/// Longest event name that can be subscribed to; Wazo's longest has some 60 characters.
+const NAME_BYTES_MAX: usize = 1024;
+/// All event names of one session together: a thousand long ones.
+const NAMES_BYTES_MAX: usize = 64 * 1024;
+/// Most messages that a client may send while its token is being judged. Wazo's clients send none, but one
+/// that subscribes without waiting for an answer may.
+const EARLY_MESSAGES_MAX: usize = 256;
+/// All of these together, in bytes: what a stranger can make the daemon hold.
+const EARLY_BYTES_MAX: usize = 32 * 1024;
+
+const NO_TOKEN: Action = Action::Close(4001, "no token");
+const UNAUTHENTICATED: Action = Action::Close(4002, "authentication failed");
+const PROTOCOL_ERROR: Action = Action::Close(4004, "");
+/// Code and reason of a token that expired or was deleted.
+const EXPIRED: (u16, &str) = (4003, "authentication expired");
+
+/// The table `[wazo]` of the configuration.
+#[derive(Debug, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Who judges tokens.
+    pub token: Option<TokenSettings>,
+    /// Accept any token as one that may see everything; for closed networks and trials only.
+    pub anonymous: bool,
+    /// The tenant whose tokens get the events of every tenant.
+    pub master_tenant_uuid: Option<String>,
+    /// Seconds between pings; the original's `ping_interval`.
+    pub ping_interval_s: u32,
+    /// Unanswered pings in a row that end a session.
+    pub ping_misses_max: u8,
+    /// Longest message of a client, which is also the limit of the original's library.
+    pub message_bytes_max: usize,
+    /// Event names of one session. Wazo has some three hundred.
+    pub subscriptions_max: u32,
+    /// Made from `token` when the daemon starts.
+    #[serde(skip)]
+    pub judge: Option<Judge>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            token: None,
+            anonymous: false,
+            master_tenant_uuid: None,
+            ping_interval_s: 60,
+            ping_misses_max: 2,
+            message_bytes_max: 1024 * 1024,
+            subscriptions_max: 1000,
+            judge: None,
+        }
+    }
+}
+
+/// One connection to websocketd.
+pub struct Wazo {
+    version: Version,
+    /// Whether events flow.
+    started: bool,
+    /// Whether an answer about a token is awaited.
+    judging: bool,
+    /// What the client has said while it was.
+    early: Option<Box<Early>>,
+    live: Option<Box<Live>>,
+}
+
+#[derive(Default)]
+struct Early {
+    messages: Vec<Box<str>>,
+    bytes: usize,
+}
+
+/// What an accepted token has brought, and what the client has subscribed to with it.
+struct Live {
+    pass: Pass,
+    names: SmallVec<[Box<str>; 1]>,
+}
+
+/// What a token lets through.
+struct Pass {
+    expires_at_ns: u64,
+    acl: Arc<Acl>,
+    reach: Reach,
+    /// The uuids of user, session and tenant, one after the other.
+    ids: Box<str>,
+    user_bytes: u8,
+    session_bytes: u8,
+}
+
+/// Which addressed events a token gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Those for its user.
+    User,
+    /// Those of its tenant.
+    Tenant,
+    /// All.
+    Everything,
+}
+
+impl Dialect for Wazo {
+    const PING: &'static [u8] = b"";
+    const CLOSE_UNANSWERED: (u16, &'static str) = (1011, "keepalive ping timeout");
+
+    fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
+        settings.wazo.message_bytes_max
+    }
+
+    fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
+        out.push(Action::Accept);
+        let mut session =
+            Self { version: Version::One, started: false, judging: true, early: None, live: None };
+        match parameter(upgrade.query, "version").as_deref() {
+            None | Some("1") => {}
+            Some("2") => session.version = Version::Two,
+            Some(_) => {
+                out.push(PROTOCOL_ERROR);
+                return Some(session);
+            }
+        }
+        let token = parameter(upgrade.query, "token").unwrap_or(Cow::Borrowed(upgrade.auth_token));
+        if token.is_empty() {
+            out.push(NO_TOKEN);
+        } else {
+            session.judge(&token, context, out);
+        }
+        Some(session)
+    }
+
+    /// A browser that is sent here to accept a certificate sees a page.
+    fn plain(method: &str, path: &str) -> u16 {
+        if (method, path) == ("GET", "/") { 200 } else { 426 }
+    }
+
+    fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
+        match input {
+            Input::Text(text) if self.judging => self.wait(text, out),
+            // No text is as little of a request as any binary message.
+            Input::Binary(_) if self.judging => self.wait("", out),
+            Input::Text(text) => self.message(text, context, out),
+            Input::Binary(_) => out.push(PROTOCOL_ERROR),
+            Input::Verified(Verdict::Granted(grant)) => match Pass::new(&grant, context) {
+                Some(pass) => self.admit(pass, context, out),
+                None => self.reject(out),
+            },
+            Input::Verified(_) => self.reject(out),
+            Input::Revoked => out.push(Action::Close(EXPIRED.0, EXPIRED.1)),
+            Input::Deadline => self.deadline(context.now, out),
+            Input::Gone => self.unsubscribe_all(out),
+        }
+    }
+
+    fn admits(&self, publication: &Publication, now: Now) -> Admission {
+        let Some(live) = &self.live else { return Admission::No };
+        let pass = &live.pass;
+        if pass.has_expired(now) || pass.is_of(publication.facet()) {
+            return Admission::Close(EXPIRED.0, EXPIRED.1);
+        }
+        match Target::of(publication) {
+            Some(target) if self.started && pass.lets_through(&target) => Admission::Form(self.version as u8),
+            _ => Admission::No,
+        }
+    }
+
+    fn publish(place: &str, event: &Event<'_, '_>, _: Now, draft: &mut Draft) -> Result<(), Unusable> {
+        let mut parts = place.split('/');
+        let tenant = parts.next().filter(|tenant| !tenant.is_empty());
+        let user: Option<[&str; 1]> = parts.next().map(|user| [user]);
+        let users = user.as_ref().map_or(&[][..], |user| &user[..]);
+        let scope = tenant.map(|_| Scope { tenant, everyone: users.is_empty(), users });
+        Addressed::by_body(event, scope)?.publish(event, draft)
+    }
+}
+
+impl Wazo {
+    /// Has a token judged; everything else waits until it is.
+    fn judge(&mut self, token: &str, context: &mut Context<'_>, out: &mut Actions) {
+        self.judging = true;
+        if !context.settings.wazo.anonymous {
+            return out.verify(token);
+        }
+        match Pass::of_anyone(context) {
+            Some(pass) => self.admit(pass, context, out),
+            None => self.reject(out),
+        }
+    }
+
+    /// Keeps a message that has come too early.
+    fn wait(&mut self, text: &str, out: &mut Actions) {
+        let early = self.early.get_or_insert_default();
+        if early.messages.len() >= EARLY_MESSAGES_MAX || early.bytes + text.len() > EARLY_BYTES_MAX {
+            return out.push(PROTOCOL_ERROR);
+        }
+        early.bytes += text.len();
+        early.messages.push(text.into());
+    }
+
+    /// The token is good: the first one, one that the client has sent since, or the same one judged again.
+    fn admit(&mut self, pass: Pass, context: &mut Context<'_>, out: &mut Actions) {
+        out.push(Action::Deadline(pass.expires_at_ns));
+        let asked = std::mem::take(&mut self.judging);
+        match &mut self.live {
+            Some(live) => {
+                if live.pass.session() != pass.session() {
+                    live.pass.watch(Actions::unsubscribe, out);
+                    pass.watch(Actions::subscribe, out);
+                }
+                live.pass = pass;
+                if asked {
+                    self.answer("token", "null", out);
+                }
+            }
+            None => {
+                pass.watch(Actions::subscribe, out);
+                self.live = Some(Box::new(Live { pass, names: SmallVec::new() }));
+                let settings = &context.settings.wazo;
+                out.push(Action::Keepalive {
+                    interval_s: settings.ping_interval_s,
+                    misses_max: settings.ping_misses_max,
+                });
+                let data = match self.version {
+                    Version::One => r#"{"version": 1}"#,
+                    Version::Two => r#"{"version": 2}"#,
+                };
+                self.answer("init", data, out);
+            }
+        }
+        self.catch_up(context, out);
+    }
+
+    /// The token is not good: one that was sent by the client, or the one in use, judged again.
+    fn reject(&self, out: &mut Actions) {
+        out.push(if self.judging { UNAUTHENTICATED } else { Action::Close(EXPIRED.0, EXPIRED.1) });
+    }
+
+    /// Does what the client has said while its token was being judged, as far as the next token.
+    fn catch_up(&mut self, context: &mut Context<'_>, out: &mut Actions) {
+        let Some(early) = self.early.take() else { return };
+        for text in &early.messages {
+            if self.judging {
+                self.wait(text, out);
+            } else {
+                self.message(text, context, out);
+            }
+        }
+    }
+
+    fn message(&mut self, text: &str, context: &mut Context<'_>, out: &mut Actions) {
+        let mut token = None;
+        let subscriptions_max = context.settings.wazo.subscriptions_max as usize;
+        let read = context.parser.parse(text.as_bytes(), |event| match Request::read(event)? {
+            Request::Subscribe(name) => self.subscribe(name, subscriptions_max, out),
+            Request::Start => {
+                self.answer("start", "null", out);
+                self.started = true;
+                Some(())
+            }
+            Request::Token(text) => {
+                token = Some(text.to_owned());
+                Some(())
+            }
+            Request::Ping(payload) => {
+                if self.version == Version::Two {
+                    message::pong(payload, out);
+                }
+                Some(())
+            }
+        });
+        match (read, token) {
+            (Ok(Some(())), None) => {}
+            (Ok(Some(())), Some(token)) => self.judge(&token, context, out),
+            _ => out.push(PROTOCOL_ERROR),
+        }
+    }
+
+    /// `None` when there is no room for it.
+    fn subscribe(&mut self, name: &str, subscriptions_max: usize, out: &mut Actions) -> Option<()> {
+        let names = &mut self.live.as_mut()?.names;
+        if !names.iter().any(|known| **known == *name) {
+            let bytes: usize = names.iter().map(|name| name.len()).sum();
+            if names.len() >= subscriptions_max
+                || name.len() > NAME_BYTES_MAX
+                || bytes + name.len() > NAMES_BYTES_MAX
+            {
+                return None;
+            }
+            names.push(name.into());
+            out.subscribe(&prefix(name), b"");
+        }
+        self.answer("subscribe", "null", out);
+        Some(())
+    }
+
+    /// Answers, unless the client listens to events alone.
+    fn answer(&self, op: &str, data: &str, out: &mut Actions) {
+        if self.version == Version::Two || !self.started {
+            message::answer(self.version, op, data, out);
+        }
+    }
+
+    fn deadline(&self, now: Now, out: &mut Actions) {
+        match &self.live {
+            Some(live) if !live.pass.has_expired(now) => out.push(Action::Deadline(live.pass.expires_at_ns)),
+            _ => out.push(Action::Close(EXPIRED.0, EXPIRED.1)),
+        }
+    }
+
+    fn unsubscribe_all(&mut self, out: &mut Actions) {
+        let Some(live) = self.live.take() else { return };
+        live.pass.watch(Actions::unsubscribe, out);
+        live.names.iter().for_each(|name| out.unsubscribe(&prefix(name), b""));
+    }
+}
+
+impl Pass {
+    /// What a grant lets through; `None` when it does not let its holder connect.
+    fn new(grant: &Grant, context: &mut Context<'_>) -> Option<Self> {
+        let ids = ["sub", "session_uuid", "tenant_uuid"].map(|claim| grant.text(claim).unwrap_or(""));
+        let [user, session, tenant] = ids;
+        let acl = context.acls.get(&grant.list("acl")?)?;
+        let is_admin = grant.claim("admin").and_then(|admin| admin.as_bool()).unwrap_or(false)
+            || grant.text("purpose").is_some_and(|purpose| matches!(purpose, "external_api" | "internal"));
+        let reach = match context.settings.wazo.master_tenant_uuid.as_deref() {
+            Some(master) if !master.is_empty() && master == tenant => Reach::Everything,
+            _ if is_admin => Reach::Tenant,
+            _ => Reach::User,
+        };
+        if ids.iter().any(|id| id.len() > ID_BYTES_MAX) {
+            return None;
+        }
+        let pass = Self {
+            expires_at_ns: expiry(grant.expires_at_ms, context.now)?,
+            acl,
+            reach,
+            ids: ids.concat().into(),
+            user_bytes: user.len() as u8,
+            session_bytes: session.len() as u8,
+        };
+        pass.acl.allows(ACCESS, pass.who()).then_some(pass)
+    }
+
+    /// What everybody may where tokens are not judged.
+    fn of_anyone(context: &mut Context<'_>) -> Option<Self> {
+        let acl = context.acls.get(&["#"])?;
+        let (ids, expires_at_ns) = (Box::default(), u64::MAX);
+        Some(Self { expires_at_ns, acl, reach: Reach::Everything, ids, user_bytes: 0, session_bytes: 0 })
+    }
+
+    fn user(&self) -> &str {
+        &self.ids[..usize::from(self.user_bytes)]
+    }
+
+    fn session(&self) -> &str {
+        &self.ids[usize::from(self.user_bytes)..][..usize::from(self.session_bytes)]
+    }
+
+    fn tenant(&self) -> &str {
+        &self.ids[usize::from(self.user_bytes) + usize::from(self.session_bytes)..]
+    }
+
+    fn who(&self) -> Who<'_> {
+        Who { user: self.user(), session: self.session() }
+    }
+
+    fn has_expired(&self, now: Now) -> bool {
+        self.expires_at_ns <= now.monotonic_ns
+    }
+
+    /// Whether a facet names this session.
+    fn is_of(&self, facet: &[u8]) -> bool {
+        facet.strip_suffix(b"\0").is_some_and(|deleted| deleted == self.session().as_bytes())
+    }
+
+    fn lets_through(&self, target: &Target<'_>) -> bool {
+        let reaches = !target.is_scoped()
+            || match self.reach {
+                Reach::Everything => true,
+                Reach::Tenant => target.is_of_tenant(self.tenant()),
+                Reach::User => target.is_of_tenant(self.tenant()) && target.is_for_user(self.user()),
+            };
+        reaches
+            && match target.required_acl() {
+                RequiredAcl::Missing => false,
+                RequiredAcl::Nothing => true,
+                RequiredAcl::Text(required) => self.acl.allows(required, self.who()),
+            }
+    }
+
+    /// Begins or ends to watch for the end of the session.
+    fn watch(&self, act: impl Fn(&mut Actions, &[&[u8]], &[u8]), out: &mut Actions) {
+        if !self.session().is_empty() {
+            let facet = [self.session().as_bytes(), b"\0"].concat();
+            act(out, &prefix(SESSION_DELETED), &facet);
+        }
+    }
+}
+
+/// The prefix of the topics of a name; the NUL ends it.
+fn prefix(name: &str) -> [&[u8]; 3] {
+    if name == EVERY { [&[TOPIC], b"", b""] } else { [&[TOPIC], name.as_bytes(), b"\0"] }
+}
+
+/// The moment from which a token is no longer good; `None` when it has come.
+fn expiry(at_ms: u64, now: Now) -> Option<u64> {
+    if at_ms == NEVER_MS {
+        return Some(u64::MAX);
+    }
+    let left_ms = at_ms.checked_sub(now.unix_ms).filter(|left_ms| *left_ms > 0)?;
+    Some(now.monotonic_ns.saturating_add(left_ms.saturating_mul(1_000_000)))
+}
+
+/// The first value of a query's parameter that is not blank, as Python's `parse_qs` reads it.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
+}

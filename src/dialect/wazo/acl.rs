@@ -1,0 +1,163 @@
+//! Access control lists: which events a token may see, compiled once and shared by all who have the same.
+//!
+//! A list is patterns (see [`pattern`](super::pattern)); those that begin with `!` are negative. What a
+//! negative pattern matches is denied, else what a positive one matches is allowed, else it is denied.
+//! `me` and `my_session` are resolved while matching, so that the users of one policy share one list.
+//!
+//! Patterns are sorted by the text that they begin with. Of a sorted list only the last pattern that is not
+//! greater than the text and the patterns that this one begins with can match: they are linked, and a list of
+//! hundreds costs about what a list of ten does.
+
+use super::pattern::{Pattern, Who};
+use ahash::RandomState;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+/// Most patterns of a list. Wazo's widest policies have some five hundred.
+const PATTERNS_MAX: usize = 4096;
+/// All patterns of a list together, in bytes: Wazo's widest policy has about 20 KB. With the longest
+/// `required_acl` it bounds what one match can cost, whoever wrote the list.
+const ACL_BYTES_MAX: usize = 64 * 1024;
+
+/// What a token allows.
+#[derive(Debug)]
+pub struct Acl {
+    allow: Sorted,
+    deny: Sorted,
+}
+
+impl Acl {
+    /// Compiles the patterns of a token; `None` when they are more than anybody needs.
+    #[must_use]
+    pub fn new(patterns: &[&str]) -> Option<Self> {
+        let bytes: usize = patterns.iter().map(|pattern| pattern.len()).sum();
+        if patterns.len() > PATTERNS_MAX || bytes > ACL_BYTES_MAX {
+            return None;
+        }
+        let negative = patterns.iter().filter_map(|pattern| pattern.strip_prefix('!'));
+        let positive = patterns.iter().copied().filter(|pattern| !pattern.starts_with('!'));
+        Some(Self { allow: Sorted::new(positive), deny: Sorted::new(negative) })
+    }
+
+    /// Whether it allows what an event requires: at most [`TEXT_BYTES_MAX`](super::TEXT_BYTES_MAX) bytes.
+    #[must_use]
+    pub fn allows(&self, required: &str, who: Who<'_>) -> bool {
+        let required = required.as_bytes();
+        !self.deny.matches(required, who) && self.allow.matches(required, who)
+    }
+}
+
+/// Patterns in the order of their prefixes.
+#[derive(Debug)]
+struct Sorted(Box<[Link]>);
+
+#[derive(Debug)]
+struct Link {
+    pattern: Pattern,
+    /// The place of the nearest pattern before whose prefix this one's begins with.
+    shorter: Option<u16>,
+}
+
+impl Sorted {
+    fn new<'a>(sources: impl Iterator<Item = &'a str>) -> Self {
+        let mut patterns: Vec<Pattern> = sources.map(Pattern::new).collect();
+        patterns.sort_by(|one, other| one.prefix().cmp(other.prefix()));
+        let mut links: Vec<Link> = Vec::with_capacity(patterns.len());
+        for pattern in patterns {
+            let mut shorter = links.len().checked_sub(1);
+            while let Some(at) = shorter
+                && !pattern.prefix().starts_with(links[at].pattern.prefix())
+            {
+                shorter = links[at].shorter.map(usize::from);
+            }
+            links.push(Link { pattern, shorter: shorter.map(|at| at as u16) });
+        }
+        Self(links.into())
+    }
+
+    fn matches(&self, text: &[u8], who: Who<'_>) -> bool {
+        let mut next = self.0.partition_point(|link| link.pattern.prefix() <= text).checked_sub(1);
+        while let Some(at) = next {
+            let Link { pattern, shorter } = &self.0[at];
+            if text.starts_with(pattern.prefix()) && pattern.matches_behind_prefix(text, who) {
+                return true;
+            }
+            next = shorter.map(usize::from);
+        }
+        false
+    }
+}
+
+/// The lists that are in use on one shard.
+pub struct Acls {
+    /// By their patterns, in an order that does not depend on the token's.
+    lists: HashMap<Box<str>, Weak<Acl>, RandomState>,
+    /// How many entries there may be before those that nobody uses any more are looked for.
+    sweep_at: usize,
+}
+
+/// The least that a search for unused lists is worth.
+const SWEEP_AT_LEAST: usize = 64;
+
+impl Default for Acls {
+    fn default() -> Self {
+        Self { lists: HashMap::default(), sweep_at: SWEEP_AT_LEAST }
+    }
+}
+
+impl Acls {
+    /// The compiled form of a token's patterns; `None` as [`Acl::new`].
+    pub fn get(&mut self, patterns: &[&str]) -> Option<Arc<Acl>> {
+        let mut patterns = patterns.to_vec();
+        patterns.sort_unstable();
+        patterns.dedup();
+        // Unlike a separator, JSON tells one pattern with any text in it from two.
+        let key = serde_json::to_string(&patterns).ok()?;
+        if let Some(acl) = self.lists.get(key.as_str()).and_then(Weak::upgrade) {
+            return Some(acl);
+        }
+        let acl = Arc::new(Acl::new(&patterns)?);
+        if self.lists.len() >= self.sweep_at {
+            self.lists.retain(|_, acl| acl.strong_count() > 0);
+            self.lists.shrink_to_fit();
+            self.sweep_at = (self.lists.len() * 2).max(SWEEP_AT_LEAST);
+        }
+        self.lists.insert(key.into(), Arc::downgrade(&acl));
+        Some(acl)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_patterns_in_any_order_are_one_list() {
+        let mut acls = Acls::default();
+        let one = acls.get(&["a.#", "!b", "a.#"]).unwrap();
+        assert!(Arc::ptr_eq(&one, &acls.get(&["!b", "a.#"]).unwrap()));
+        assert!(!Arc::ptr_eq(&one, &acls.get(&["!b", "a.*"]).unwrap()));
+        let newline = acls.get(&["a\nb"]).unwrap();
+        assert!(!Arc::ptr_eq(&newline, &acls.get(&["a", "b"]).unwrap()));
+    }
+
+    #[test]
+    fn lists_that_nobody_uses_are_forgotten() {
+        let mut acls = Acls::default();
+        let kept: Vec<_> = (0..100).map(|n| acls.get(&[&format!("kept.{n}")]).unwrap()).collect();
+        for n in 0..10_000 {
+            acls.get(&[&format!("gone.{n}")]).unwrap();
+        }
+        assert!(acls.lists.len() <= 2 * kept.len() + SWEEP_AT_LEAST, "{}", acls.lists.len());
+        assert!(Arc::ptr_eq(&kept[7], &acls.get(&["kept.7"]).unwrap()));
+    }
+
+    #[test]
+    fn a_list_without_measure_is_refused() {
+        let long = "x".repeat(ACL_BYTES_MAX);
+        assert!(Acl::new(&[&long]).is_some());
+        assert!(Acl::new(&[&long, "y"]).is_none());
+        assert!(Acl::new(&vec!["#"; PATTERNS_MAX]).is_some());
+        assert!(Acl::new(&vec!["#"; PATTERNS_MAX + 1]).is_none());
+    }
+}

@@ -1,0 +1,62 @@
+//! What clients say and are answered, in both versions of the protocol.
+//!
+//! A request is one JSON object with a string `op`; of a key that is written twice the last counts, and keys
+//! that an operation does not know are ignored. Answers have one space after `:` and `,`, as Python writes
+//! them; version 1 has a `msg` that version 2 has not.
+
+use crate::dialect::Actions;
+use crate::event::{Event, ValueIntoString as _, last};
+
+/// The version of the protocol that a client asked for. The number is that of the events' form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Version {
+    /// Events as they were fed, and silence once they flow.
+    One = 0,
+    /// Everything in an envelope.
+    Two = 1,
+}
+
+/// One operation of a client.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Request<'a> {
+    /// Receive events of this name; `*` is every name.
+    Subscribe(&'a str),
+    /// Let events flow.
+    Start,
+    /// Go on with this token.
+    Token(&'a str),
+    /// Answer with the same payload.
+    Ping(&'a str),
+}
+
+impl<'a> Request<'a> {
+    /// Reads a message; `None` is a protocol error.
+    pub(super) fn read(event: &Event<'_, 'a>) -> Option<Self> {
+        let text = |key| last(&event.last("data")?.as_object()?, key)?.into_string();
+        match event.last("op")?.into_string()? {
+            "subscribe" => text("event_name").map(Self::Subscribe),
+            "start" => Some(Self::Start),
+            "token" => text("token").map(Self::Token),
+            "ping" => text("payload").map(Self::Ping),
+            _ => None,
+        }
+    }
+}
+
+/// Answers an operation. `data` is JSON.
+pub(super) fn answer(version: Version, op: &str, data: &str, out: &mut Actions) {
+    let message = match version {
+        Version::One => r#""msg": "", "#,
+        Version::Two => "",
+    };
+    let parts = [r#"{"op": ""#, op, r#"", "code": 0, "#, message, r#""data": "#, data, "}"];
+    out.send(|payload| parts.iter().for_each(|part| payload.extend_from_slice(part.as_bytes())));
+}
+
+/// Answers a `ping`, which version 2 alone does.
+pub(super) fn pong(payload: &str, out: &mut Actions) {
+    // Only what cannot be written fails, and text can.
+    let payload = serde_json::to_string(payload).unwrap_or_default();
+    answer(Version::Two, "pong", &format!(r#"{{"payload": {payload}}}"#), out);
+}

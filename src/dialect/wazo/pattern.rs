@@ -1,0 +1,228 @@
+//! One pattern of an access control list: a text with wildcards, matched against the whole of another.
+//!
+//! `*` is any run of characters but `.` and `#`; `#` is any run of characters but the newline. A word between
+//! dots that is `me`, `my_session` or `edit` stands for two texts. Everything else is itself. The rule is that
+//! of Wazo's `auth_verifier.py`, which writes it as a regular expression.
+//!
+//! Matching goes through the pattern once. While only one place of the text can be meant, that place is a
+//! number; where a wildcard leaves several open, the places are a set of bits. So the cost is at most the
+//! pattern's length times the text's, whatever the pattern: nothing is tried twice.
+
+use super::TEXT_BYTES_MAX;
+use memchr::{memchr, memchr2};
+
+/// Who `me` and `my_session` are. An empty text is nobody's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Who<'a> {
+    /// The uuid of the token's user.
+    pub user: &'a str,
+    /// The uuid of the token's session.
+    pub session: &'a str,
+}
+
+/// A pattern, taken apart.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    /// What every match begins with.
+    prefix: Vec<u8>,
+    /// What follows.
+    parts: Box<[Part]>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Part {
+    Text(Vec<u8>),
+    Reserved(Reserved),
+    /// `*`
+    Run,
+    /// `#`
+    Rest,
+}
+
+/// A word that stands for itself or for another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Reserved {
+    Me,
+    MySession,
+    Edit,
+}
+
+impl Reserved {
+    fn of(word: &str) -> Option<Self> {
+        match word {
+            "me" => Some(Self::Me),
+            "my_session" => Some(Self::MySession),
+            "edit" => Some(Self::Edit),
+            _ => None,
+        }
+    }
+
+    /// The two texts; the second is empty where there is none.
+    fn texts<'a>(self, who: Who<'a>) -> [&'a [u8]; 2] {
+        match self {
+            Self::Me => [b"me", who.user.as_bytes()],
+            Self::MySession => [b"my_session", who.session.as_bytes()],
+            Self::Edit => [b"edit", b"update"],
+        }
+    }
+}
+
+impl Pattern {
+    pub(super) fn new(source: &str) -> Self {
+        let mut parts = Vec::new();
+        for (index, word) in source.split('.').enumerate() {
+            if index > 0 {
+                put_text(&mut parts, b".");
+            }
+            match Reserved::of(word) {
+                Some(reserved) => parts.push(Part::Reserved(reserved)),
+                None => put_word(&mut parts, word.as_bytes()),
+            }
+        }
+        let prefix = match parts.first_mut() {
+            Some(Part::Text(text)) => std::mem::take(text),
+            _ => Vec::new(),
+        };
+        if !prefix.is_empty() {
+            parts.remove(0);
+        }
+        Self { prefix, parts: parts.into() }
+    }
+
+    pub(super) fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// Whether a text that begins with the prefix matches. The text has at most [`TEXT_BYTES_MAX`] bytes.
+    pub(super) fn matches_behind_prefix(&self, text: &[u8], who: Who<'_>) -> bool {
+        let mut at = self.prefix.len();
+        let mut parts = &*self.parts;
+        while let [part, rest @ ..] = parts {
+            let tail = &text[at..];
+            match part {
+                Part::Text(own) if tail.starts_with(own) => at += own.len(),
+                Part::Text(_) => return false,
+                Part::Reserved(reserved) => {
+                    let [own, other] = reserved.texts(who);
+                    match (tail.starts_with(own), !other.is_empty() && tail.starts_with(other)) {
+                        (true, false) => at += own.len(),
+                        (false, true) => at += other.len(),
+                        (false, false) => return false,
+                        (true, true) => return matches_from(Places::one(at), parts, text, who),
+                    }
+                }
+                Part::Rest if rest.is_empty() => return memchr(b'\n', tail).is_none(),
+                // A run ends at a dot at the latest, and before one if a dot has to follow.
+                Part::Run if stands_before_a_dot(rest) => at = run_end(text, at),
+                Part::Run | Part::Rest => return matches_from(Places::one(at), parts, text, who),
+            }
+            parts = rest;
+        }
+        at == text.len()
+    }
+}
+
+fn put_text(parts: &mut Vec<Part>, bytes: &[u8]) {
+    match parts.last_mut() {
+        Some(Part::Text(text)) => text.extend_from_slice(bytes),
+        _ => parts.push(Part::Text(bytes.to_vec())),
+    }
+}
+
+fn put_word(parts: &mut Vec<Part>, word: &[u8]) {
+    for piece in word.split_inclusive(|byte| matches!(byte, b'*' | b'#')) {
+        let (text, wildcard) = match piece {
+            [text @ .., b'*'] => (text, Some(Part::Run)),
+            [text @ .., b'#'] => (text, Some(Part::Rest)),
+            text => (text, None),
+        };
+        if !text.is_empty() {
+            put_text(parts, text);
+        }
+        // Two of the same are one.
+        parts.extend(wildcard.filter(|wildcard| parts.last() != Some(wildcard)));
+    }
+}
+
+fn stands_before_a_dot(rest: &[Part]) -> bool {
+    match rest.first() {
+        None => true,
+        Some(Part::Text(text)) => text.starts_with(b"."),
+        Some(_) => false,
+    }
+}
+
+/// Where a run of `*` from `at` ends at the latest.
+fn run_end(text: &[u8], at: usize) -> usize {
+    memchr2(b'.', b'#', &text[at..]).map_or(text.len(), |length| at + length)
+}
+
+/// Whether some place of the set is one from which the parts match the text to its end.
+fn matches_from(mut places: Places, parts: &[Part], text: &[u8], who: Who<'_>) -> bool {
+    for part in parts {
+        let mut next = Places::default();
+        let mut follow = |place: usize, own: &[u8]| {
+            if text[place..].starts_with(own) {
+                next.put(place + own.len());
+            }
+        };
+        match part {
+            Part::Text(own) => places.each(|place| follow(place, own)),
+            Part::Reserved(reserved) => {
+                let [own, other] = reserved.texts(who);
+                places.each(|place| {
+                    follow(place, own);
+                    if !other.is_empty() {
+                        follow(place, other);
+                    }
+                });
+            }
+            Part::Run => places.flood(text, |byte| matches!(byte, b'.' | b'#'), &mut next),
+            Part::Rest => places.flood(text, |byte| byte == b'\n', &mut next),
+        }
+        places = next;
+    }
+    places.has(text.len())
+}
+
+/// A set of places in a text, its end included.
+#[derive(Default)]
+struct Places([u64; TEXT_BYTES_MAX / 64 + 1]);
+
+impl Places {
+    fn one(place: usize) -> Self {
+        let mut places = Self::default();
+        places.put(place);
+        places
+    }
+
+    fn put(&mut self, place: usize) {
+        self.0[place / 64] |= 1 << (place % 64);
+    }
+
+    fn has(&self, place: usize) -> bool {
+        self.0[place / 64] >> (place % 64) & 1 == 1
+    }
+
+    fn each(&self, mut visit: impl FnMut(usize)) {
+        for (index, word) in self.0.iter().enumerate() {
+            let mut word = *word;
+            while word != 0 {
+                visit(index * 64 + word.trailing_zeros() as usize);
+                word &= word - 1;
+            }
+        }
+    }
+
+    /// Adds to `next` every place that is reached from one of these without passing a byte that `ends` a run.
+    fn flood(&self, text: &[u8], ends: impl Fn(u8) -> bool, next: &mut Places) {
+        let mut flows = false;
+        for place in 0..=text.len() {
+            flows |= self.has(place);
+            if flows {
+                next.put(place);
+            }
+            flows &= text.get(place).is_some_and(|byte| !ends(*byte));
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Conversations with a shard, as data: no socket, and a clock that only the script moves.
+//!
+//! A conversation is a text of one step a line:
+//!
+//! ```text
+//! > {"state":"all"}            the client says this
+//! < {"response":"success"…}    and is told exactly this; every frame it is sent has such a line
+//! feed event/john.doe {…}      a line of the unix feed
+//! wait 60                      seconds pass
+//! pong                         the client answers a ping
+//! b @ /other/__event           another client, b, comes; `b >`, `b <` and `b pong` are its lines
+//! ```
+//!
+//! `$S` and `$MS` are the present in seconds and milliseconds. A frame that no line expects fails the test.
+//! The program that has the conversations says at which `PATH` and `HOST` the first client comes.
+
+// Each program uses a part of what is here.
+#![allow(dead_code)]
+
+use crate::{HOST, PATH};
+use fanfare::dialect::{Kind, Settings, Upgrade, personium, wazo};
+use fanfare::feed::{Intake, unix::Publisher};
+use fanfare::message::{self, Flow, Inbox};
+use fanfare::metrics::Metrics;
+use fanfare::outbox::Sent;
+use fanfare::shard::{Event, Id, Limits, Shard};
+use fanfare::token::Judge;
+use fanfare::wheel::Now;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// The moment that the seeds' own messages bear.
+pub(crate) const NOW_S: u64 = 1_518_612_600;
+
+/// A client: what it was sent and has not looked at.
+#[derive(Default)]
+pub(crate) struct Client {
+    pub(crate) id: Id,
+    inbox: Option<Box<Inbox>>,
+    wire: Vec<u8>,
+    heard: VecDeque<String>,
+    answered: bool,
+}
+
+/// A shard, its clients, a publisher and the time.
+pub(crate) struct Bus {
+    pub(crate) shard: Shard,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) now: Now,
+    pub(crate) clients: HashMap<String, Client>,
+    pub(crate) publisher: Publisher,
+    pub(crate) intake: Intake,
+    /// What the publisher was answered.
+    pub(crate) replies: String,
+    /// The header `X-Auth-Token` of those who come.
+    pub(crate) auth_token: &'static str,
+}
+
+impl Bus {
+    /// A bus with these settings of Personium's dialects.
+    pub(crate) fn new(personium: personium::Settings) -> Self {
+        Self::of(Settings { personium, ..Settings::default() })
+    }
+
+    pub(crate) fn of(settings: Settings) -> Self {
+        let now = Now { monotonic_ns: 5_000_000_000, unix_ms: NOW_S * 1000 };
+        let metrics = Arc::new(Metrics::default());
+        Self {
+            shard: Shard::new(Arc::new(settings), Limits::default(), Arc::clone(&metrics), now),
+            metrics,
+            now,
+            clients: HashMap::new(),
+            publisher: Publisher::default(),
+            intake: Intake::new(Kind::ALL.to_vec()),
+            replies: String::new(),
+            auth_token: "",
+        }
+    }
+
+    /// A bus where every dialect knows these tokens.
+    pub(crate) fn with(tokens: &str) -> Self {
+        let judge = || judge(tokens);
+        Self::of(Settings {
+            personium: personium::Settings { judge: Some(judge()), ..Default::default() },
+            wazo: wazo::Settings { judge: Some(judge()), ..Default::default() },
+        })
+    }
+
+    /// A bus that takes any token.
+    pub(crate) fn open() -> Self {
+        Self::of(Settings {
+            personium: personium::Settings { anonymous: true, ..Default::default() },
+            wazo: wazo::Settings { anonymous: true, ..Default::default() },
+        })
+    }
+
+    /// Runs a conversation with a client that has come already.
+    pub(crate) fn talk(&mut self, script: &str) {
+        if !self.clients.contains_key("") {
+            self.connect("", PATH, HOST);
+            assert_eq!(self.next("").as_deref(), Some("101"));
+        }
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (name, step) = match line.split_at_checked(2) {
+                Some((name, step))
+                    if name.ends_with(' ') && name.starts_with(|c: char| c.is_alphabetic()) =>
+                {
+                    (name.trim(), step)
+                }
+                _ => ("", line),
+            };
+            let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
+            let rest = rest
+                .replace("$MS", &self.now.unix_ms.to_string())
+                .replace("$S", &(self.now.unix_ms / 1000).to_string());
+            if verb == "<" {
+                assert_eq!(self.next(name).as_deref(), Some(rest.as_str()), "at {line}");
+                continue;
+            }
+            self.nothing_is_left(line);
+            match verb {
+                ">" => self.say(name, &rest),
+                "@" => self.connect(name, &rest, HOST),
+                "feed" => self.feed(&rest),
+                "wait" => self.wait(rest.parse().unwrap()),
+                "pong" => self.send(name, OpCode::Control(Control::Pong), b""),
+                _ => panic!("what is {line}?"),
+            }
+        }
+        self.nothing_is_left("the end");
+    }
+
+    pub(crate) fn nothing_is_left(&self, before: &str) {
+        for (name, client) in &self.clients {
+            assert!(client.heard.is_empty(), "before {before}: {name} heard {:?}", client.heard);
+        }
+    }
+
+    pub(crate) fn connect(&mut self, name: &str, path: &str, host: &str) {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let id = self.shard.accept(self.now);
+        let upgrade = Upgrade { path, query, host, auth_token: self.auth_token };
+        let response = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+        let claimed = self.shard.upgrade(id, &upgrade, Kind::ALL, response, self.now);
+        self.clients.insert(name.to_owned(), Client { id, ..Client::default() });
+        if !claimed {
+            self.shard.lost(id, self.now);
+        }
+        self.flush();
+    }
+
+    pub(crate) fn say(&mut self, name: &str, text: &str) {
+        self.send(name, OpCode::Data(Data::Text), text.as_bytes());
+    }
+
+    /// A whole masked frame of a client.
+    pub(crate) fn send(&mut self, name: &str, opcode: OpCode, payload: &[u8]) {
+        let mut frame = Vec::new();
+        fanfare::frame::put_frame(opcode, payload, &mut frame);
+        // With a mask of zeros the payload stays as it is.
+        frame[1] |= 0x80;
+        let header = frame.len() - payload.len();
+        frame.splice(header..header, [0; 4]);
+        self.send_bytes(name, &mut frame);
+    }
+
+    pub(crate) fn send_bytes(&mut self, name: &str, bytes: &mut [u8]) {
+        let client = self.clients.get_mut(name).unwrap();
+        let (id, shard, now) = (client.id, &mut self.shard, self.now);
+        let Some(limit) = shard.message_bytes_max(id) else { return };
+        let read = message::read(&mut client.inbox, bytes, limit, |received| {
+            shard.receive(id, received, now);
+            if shard.message_bytes_max(id).is_some() { Flow::On } else { Flow::Stop }
+        });
+        if let Err(violation) = read {
+            shard.violate(id, violation, now);
+        }
+        self.flush();
+    }
+
+    pub(crate) fn feed(&mut self, line: &str) {
+        let (mut publications, mut replies) = (Vec::new(), Vec::new());
+        self.publisher.read(
+            format!("{line}\n").as_bytes(),
+            1024 * 1024,
+            &mut self.intake,
+            self.now,
+            |publication| publications.push(Arc::new(publication)),
+            &mut replies,
+        );
+        self.replies.push_str(std::str::from_utf8(&replies).unwrap());
+        publications.iter().for_each(|publication| self.shard.deliver(publication, self.now));
+        self.flush();
+    }
+
+    /// Lets seconds pass, as the daemon's loop does: a tick every quarter of one.
+    pub(crate) fn wait(&mut self, seconds: u64) {
+        for _ in 0..seconds * 4 {
+            self.now.monotonic_ns += 250_000_000;
+            self.now.unix_ms += 250;
+            self.shard.tick(self.now);
+            self.flush();
+        }
+    }
+
+    pub(crate) fn flush(&mut self) {
+        for publication in self.shard.take_published() {
+            self.shard.deliver(&Arc::new(publication), self.now);
+        }
+        let clients = &mut self.clients;
+        self.shard.flush(self.now, |id, bytes| {
+            let client = clients.values_mut().find(|client| client.id == id).unwrap();
+            client.wire.extend_from_slice(bytes);
+            client.listen();
+            Sent::Bytes(bytes.len())
+        });
+        for event in self.shard.take_events() {
+            let (id, word) = match event {
+                Event::Gone(id) => (id, "gone"),
+                Event::Finished(id) => (id, "end"),
+                Event::Blocked(id) => (id, "blocked"),
+            };
+            let client = self.clients.values_mut().find(|client| client.id == id).unwrap();
+            client.heard.push_back(word.to_owned());
+        }
+    }
+
+    /// The next thing that a client was told.
+    pub(crate) fn next(&mut self, name: &str) -> Option<String> {
+        self.clients.get_mut(name).unwrap().heard.pop_front()
+    }
+
+    /// Everything that a client was told since somebody looked.
+    pub(crate) fn heard(&mut self, name: &str) -> Vec<String> {
+        self.clients.get_mut(name).unwrap().heard.drain(..).collect()
+    }
+
+    /// Says something and returns what is answered.
+    pub(crate) fn answers(&mut self, text: &str) -> Vec<String> {
+        self.say("", text);
+        self.heard("")
+    }
+}
+
+/// The judge of a list of tokens.
+pub(crate) fn judge(tokens: &str) -> Judge {
+    let settings = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
+    Judge::new(&settings, Some(tokens.as_bytes())).unwrap()
+}
+
+impl Client {
+    /// Takes apart what has come: every write of the shard ends with a whole frame.
+    pub(crate) fn listen(&mut self) {
+        let wire = std::mem::take(&mut self.wire);
+        let mut rest = &wire[..];
+        if !self.answered {
+            assert_eq!(&rest[..12], b"HTTP/1.1 101");
+            self.answered = true;
+            self.heard.push_back("101".to_owned());
+            rest = &rest[rest.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4..];
+        }
+        while let [first, second, tail @ ..] = rest {
+            let (length, tail) = match second {
+                126 => (usize::from(u16::from_be_bytes([tail[0], tail[1]])), &tail[2..]),
+                127 => (u64::from_be_bytes(tail[..8].try_into().unwrap()) as usize, &tail[8..]),
+                short => (usize::from(*short), tail),
+            };
+            let payload = &tail[..length];
+            rest = &tail[length..];
+            self.heard.push_back(match first {
+                0x81 => String::from_utf8(payload.to_vec()).unwrap(),
+                0x88 => match payload {
+                    [high, low, reason @ ..] => {
+                        let code = u16::from_be_bytes([*high, *low]);
+                        format!("close {code} {}", String::from_utf8_lossy(reason)).trim_end().to_owned()
+                    }
+                    _ => "close".to_owned(),
+                },
+                0x89 => format!("ping {payload:?}"),
+                0x8A => format!("pong {payload:?}"),
+                other => panic!("a frame that starts with {other:#x}"),
+            });
+        }
+        assert!(rest.is_empty(), "half a frame: {rest:?}");
+    }
+}
