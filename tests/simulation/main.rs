@@ -17,7 +17,7 @@ mod network;
 use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
-use fanfare::metrics::{Handshake, Metrics};
+use fanfare::metrics::{End, Handshake, Metrics};
 use fanfare::shard::{Event, Id, Limits, Shard};
 use fanfare::token::Judge;
 use fanfare::wheel::Now;
@@ -413,7 +413,7 @@ fn simulate(shards: usize) {
     for _ in 0..STEPS * if long { 10 } else { 1 } {
         world.step();
     }
-    let ends: Vec<[u64; 6]> = world.nodes.iter().map(|node| node.tally.ends).collect();
+    let ends: Vec<[u64; End::ALL.len()]> = world.nodes.iter().map(|node| node.tally.ends).collect();
     let deliveries: Vec<u64> = world.nodes.iter().map(|node| node.tally.deliveries).collect();
     let seconds = world.now.unix_ms / 1000 - START_S;
     println!("{} events in {seconds} s, deliveries {deliveries:?}, ends {ends:?}", world.fed);

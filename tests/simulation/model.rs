@@ -1,6 +1,7 @@
 //! What a session must be told, worked out the slow way: no trie, no wheel, no shared lists.
 
 use fanfare::frame;
+use fanfare::metrics::End;
 use fanfare::wheel::{NEVER, Now, TICK_MS, Tick, ticks};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -19,11 +20,11 @@ pub(crate) const PING_MISSES: u8 = 3;
 pub(crate) const RULES_MAX: usize = 6;
 
 /// Reasons for ends, in the order of the metrics.
-pub(crate) const DIALECT: usize = 0;
-const SLOW: usize = 1;
-const UNANSWERED: usize = 2;
-const VIOLATION: usize = 3;
-pub(crate) const DRAIN: usize = 5;
+pub(crate) const DIALECT: usize = End::Dialect as usize;
+const SLOW: usize = End::Slow as usize;
+const UNANSWERED: usize = End::Unanswered as usize;
+const VIOLATION: usize = End::Violation as usize;
+pub(crate) const DRAIN: usize = End::Drain as usize;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Phase {
@@ -105,7 +106,7 @@ pub(crate) struct Session {
 /// What all sessions of a shard count together.
 #[derive(Default)]
 pub(crate) struct Tally {
-    pub(crate) ends: [u64; 6],
+    pub(crate) ends: [u64; End::ALL.len()],
     pub(crate) deliveries: u64,
 }
 
