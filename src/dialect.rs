@@ -11,6 +11,8 @@ pub mod personium;
 pub mod personium_event;
 pub mod wazo;
 
+pub use self::wazo::{Addressed, RequiredAcl, Scope, name as event_name};
+
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};
 use crate::token::{Judge, Verdict};
