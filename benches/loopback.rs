@@ -29,6 +29,7 @@ fn start(socket: PathBuf) -> Daemon {
         listen: vec![(SocketAddr::from(([127, 0, 0, 1], 0)), Kind::ALL.to_vec())],
         admin: None,
         feed: unix::Settings { path: Some(socket), ..unix::Settings::default() },
+        bus: None,
         settings: Arc::new(Settings { personium, ..Settings::default() }),
         limits: Limits::default(),
     };

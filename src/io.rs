@@ -26,6 +26,7 @@ pub mod runtime;
 mod watch;
 mod worker;
 
+pub use self::bridge::amqp::Bus;
 pub use self::clock::now;
 
 use self::bridge::Bridge;
@@ -71,6 +72,8 @@ pub struct Plan {
     pub admin: Option<SocketAddr>,
     /// The unix feed.
     pub feed: unix::Settings,
+    /// The RabbitMQ feed.
+    pub bus: Option<Bus>,
     /// The dialects' settings, judges included.
     pub settings: Arc<Settings>,
     /// The bounds of the whole daemon.
@@ -199,6 +202,10 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let mut spoken: Vec<Kind> = plan.listen.iter().flat_map(|(_, kinds)| kinds.iter().copied()).collect();
     spoken.sort_unstable();
     spoken.dedup();
+    // Before any shard runs, so that each knows of an outage before it takes anybody.
+    let bus = plan.bus.map(|bus| {
+        bridge::amqp::Feed::new(bus, spoken.clone(), &shared, Arc::clone(&shared.metrics[plan.shards]))
+    });
     let (report, reports) = mpsc::channel();
     let mut admin = admin;
     let mut threads = Vec::new();
@@ -224,6 +231,9 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let mut driver = "";
     for report in reports.iter().take(plan.shards) {
         driver = report.map_err(StartError::Runtime)?;
+    }
+    if bus.is_some() {
+        bridge::start(&shared, &plan.settings, bus)?;
     }
     shared.ready.store(true, Relaxed);
     Ok(Daemon { addresses, admin: admin_address, driver, socket: plan.feed.path, shared, threads })
@@ -254,10 +264,11 @@ impl Daemon {
         }
         // What waits in the mailboxes is delivered yet; that no more comes is not to wait behind it.
         self.shared.mailboxes.iter().for_each(Mailbox::wake);
-        let publishers = || self.shared.metrics.iter().map(|metrics| metrics.publishers.get()).sum::<u64>();
+        self.shared.bridge.stop();
+        let feeding = |metrics: &Arc<Metrics>| metrics.publishers.get() + metrics.brokers_connected.get() > 0;
         let pause = Duration::from_millis(5);
         std::thread::sleep(pause);
-        while publishers() > 0 && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
+        while self.shared.metrics.iter().any(feeding) && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
             std::thread::sleep(pause);
         }
         self.shared.mailboxes.iter().for_each(|mailbox| mailbox.post([Parcel::Close].into_iter()));

@@ -1,10 +1,10 @@
 //! From a configuration file to a plan that can be started: reads the file, the files that it names, and
 //! says everything that is wrong at once.
 
-use super::{CliError, explain::explain, paths};
+use super::{CliError, bus::bus, explain::explain, paths};
 use crate::config::{Config, ConfigError};
 use crate::dialect::{Kind, Settings};
-use crate::io::Plan;
+use crate::io::{Bus, Plan};
 use crate::shard::Limits;
 use crate::token::{Judge, TokenSettings};
 use std::net::SocketAddr;
@@ -50,10 +50,17 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
             Err(problem) => problems.push(problem),
         }
     }
+    let bus = match config.feed.amqp.problems().is_empty().then(|| bus(&config.feed.amqp)).transpose() {
+        Ok(bus) => bus.flatten(),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    };
     if !problems.is_empty() {
         return Err(CliError::new(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
     }
-    Ok(plan(config))
+    Ok(plan(config, bus))
 }
 
 /// The judge of one table's tokens, with the file that it needs.
@@ -68,7 +75,7 @@ fn judge(table: &str, settings: &TokenSettings) -> Result<Judge, String> {
     Judge::new(settings, material.as_deref()).map_err(wrong)
 }
 
-fn plan(config: Config) -> Loaded {
+fn plan(config: Config, bus: Option<Bus>) -> Loaded {
     let available = available_cpus();
     let shards = if config.threads == 0 { available.len().max(1) } else { config.threads };
     let cpus = match (config.pin, config.cpus.is_empty()) {
@@ -102,6 +109,7 @@ fn plan(config: Config) -> Loaded {
             listen,
             admin: config.admin.as_ref().map(|admin| admin.address),
             feed: config.feed.unix.clone(),
+            bus,
             limits,
             settings: Arc::new(Settings { personium: config.personium, wazo: config.wazo }),
         },

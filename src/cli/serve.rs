@@ -3,7 +3,7 @@
 use super::load::{self, Loaded};
 use super::{CliError, logging, trial};
 use crate::io::runtime::Driver;
-use crate::io::{self, Daemon, Plan};
+use crate::io::{self, Bus, Daemon, Plan};
 use argh::FromArgs;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -182,7 +182,11 @@ fn describe(plan: &Plan) -> String {
     }
     match &plan.feed.path {
         Some(path) => lines += &format!("feed   {} with mode {}\n", path.display(), plan.feed.mode),
-        None => lines += "feed   none (feed.unix.path)\n",
+        None if plan.bus.is_none() => lines += "feed   none (feed.unix.path, feed.amqp.url)\n",
+        None => {}
+    }
+    if let Some(Bus { broker, settings, .. }) = &plan.bus {
+        lines += &format!("feed   {broker} exchange {}\n", settings.exchange);
     }
     lines
 }

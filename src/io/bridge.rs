@@ -4,6 +4,7 @@
 //! mailbox like everything else; what the shards ask waits in [`Bridge`] until the thread takes it. Nothing
 //! of it runs when nothing of it is configured.
 
+pub(super) mod amqp;
 mod judges;
 
 use self::judges::Judges;
@@ -16,6 +17,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Questions that wait for the bridge before the shards read no more from clients.
@@ -27,12 +29,24 @@ pub(super) struct Bridge {
     questions: Mutex<Vec<(usize, Question)>>,
     asked: Notify,
     running: AtomicBool,
+    /// The daemon stops: whatever is fed from here comes to its end.
+    stop: Notify,
 }
 
 impl Bridge {
     /// Whether shards may ask more.
     pub(super) fn has_room(&self) -> bool {
         self.lock().len() < QUESTIONS_MAX
+    }
+
+    /// Lets the feed finish what it has taken.
+    pub(super) fn stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Waits for a time. Returns whether the daemon has been told to stop meanwhile.
+    async fn stops_within(&self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.stop.notified()).await.is_ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(usize, Question)>> {
@@ -65,14 +79,23 @@ impl Shared {
 ///
 /// # Errors
 /// When the thread or its runtime cannot be had.
-pub(super) fn start(shared: &Arc<Shared>, settings: &Arc<Settings>) -> io::Result<JoinHandle<()>> {
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    settings: &Arc<Settings>,
+    feed: Option<amqp::Feed>,
+) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (shared, settings) = (Arc::clone(shared), Arc::clone(settings));
     shared.bridge.running.store(true, Relaxed);
-    std::thread::Builder::new().name("bridge".into()).spawn(move || runtime.block_on(run(&shared, settings)))
+    std::thread::Builder::new()
+        .name("bridge".into())
+        .spawn(move || runtime.block_on(run(&shared, settings, feed)))
 }
 
-async fn run(shared: &Arc<Shared>, settings: Arc<Settings>) {
+async fn run(shared: &Arc<Shared>, settings: Arc<Settings>, feed: Option<amqp::Feed>) {
+    if let Some(feed) = feed {
+        tokio::spawn(feed.run());
+    }
     let mut judges = Judges::new(Arc::clone(shared), settings);
     loop {
         shared.bridge.asked.notified().await;
