@@ -8,8 +8,12 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 5] = [
+const EXAMPLES: [&str; 9] = [
     "feed.unix.group",
+    "feed.amqp.url",
+    "feed.amqp.url_file",
+    "feed.amqp.origin_uuid",
+    "feed.amqp.ca_file",
     "personium.token.jwt.secret",
     "personium.token.jwt.public_key_file",
     "personium.token.jwt.jwks_file",

@@ -1,13 +1,16 @@
 //! What the tests share: a daemon in a process, a client that can break every rule, a publisher.
 
+mod broker;
 mod client;
 mod daemon;
 mod publisher;
 
+pub(crate) use broker::{Broker, headers};
 pub(crate) use client::{Client, head, http};
 pub(crate) use daemon::{Daemon, Setup, command};
 pub(crate) use publisher::{Publisher, event};
 
+use daemon::clean;
 use fanfare::token::{Algorithm, mint};
 use serde_json::{Map, Value};
 use std::io::Write as _;
