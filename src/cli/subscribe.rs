@@ -18,11 +18,12 @@ use std::{
 use argh::FromArgs;
 use tungstenite::{
     Error, HandshakeError, Message, WebSocket,
-    http::{StatusCode, Uri},
+    client::IntoClientRequest,
+    http::{HeaderValue, StatusCode, Uri},
     protocol::CloseFrame,
 };
 
-use self::conversation::{Conversation, Rule, Stage, Step};
+use self::conversation::{Conversation, Protocol, Rule, Stage, Step};
 use super::{CliError, error::printable, paths};
 
 /// Follow a WebSocket: print what a daemon sends, one message a line.
@@ -31,9 +32,12 @@ use super::{CliError, error::printable, paths};
     subcommand,
     name = "subscribe",
     example = "{command_name} ws://localhost:8080/john.doe/__event --token-file token.txt --type chat\n\
-               {command_name} 'ws://localhost:9502/?token=…' --send '{{\"op\":\"subscribe\",\"data\":{{\"event_name\":\"*\"}}}}'",
+               {command_name} ws://localhost:9502/ --event call_created --event call_ended\n\
+               {command_name} 'ws://localhost:9502/?token=…' --send '{{\"op\":\"start\"}}'",
     note = "A URL whose path ends in /__event speaks to the Personium event bus: the token is sent, then the \
-            subscription. Any other is only connected, and sent what --send says.",
+            subscription. One with /__topic/ follows that Personium topic: the token is sent. With --event the URL \
+            is a Wazo websocketd: the token goes into the request. Any other is only connected, and sent what \
+            --send says.",
     note = "Without --token and --token-file, the token is $FANFARE_TOKEN. A token on the command line can be \
             read by every user of the machine while the command runs."
 )]
@@ -41,7 +45,7 @@ pub struct Subscribe {
     #[argh(positional, arg_name = "URL", description = "where to connect: ws://HOST[:PORT]/PATH")]
     url: String,
 
-    /// the token for the event bus
+    /// the token for the event bus, the topic or Wazo
     #[argh(option)]
     token: Option<String>,
 
@@ -56,6 +60,10 @@ pub struct Subscribe {
     /// follow events whose Object begins so; default: all (*)
     #[argh(option, long = "object", arg_name = "prefix")]
     object_prefix: Option<String>,
+
+    /// follow Wazo's events of this name, all with '*'; may be repeated
+    #[argh(option, arg_name = "name")]
+    event: Vec<String>,
 
     /// send this message once connected (and subscribed); may be repeated
     #[argh(option, arg_name = "json")]
@@ -84,36 +92,67 @@ impl Subscribe {
     /// # Errors
     /// The URL is unusable, the connection fails, or it ends before the count is reached.
     pub fn run(self) -> Result<ExitCode, CliError> {
-        let target = Target::parse(&self.url)?;
-        let conversation = self.conversation(&target)?;
-        let socket = connect(&target)?;
+        let mut target = Target::parse(&self.url)?;
+        if !self.event.is_empty() {
+            target.protocol = Protocol::Wazo;
+        }
+        let (conversation, token) = self.conversation(&target)?;
+        let socket = connect(&target, token.as_deref())?;
         eprintln!("connected to {}", target.shown);
         Follow { socket, conversation, target }.run()
     }
 
-    fn conversation(self, target: &Target) -> Result<Conversation, CliError> {
-        if !target.event_bus {
-            let ours = [
-                ("--token", self.token.is_some()),
-                ("--token-file", self.token_file.is_some()),
-                ("--type", self.type_prefix.is_some()),
-                ("--object", self.object_prefix.is_some()),
-            ];
-            if let Some((name, _)) = ours.iter().find(|(_, given)| *given) {
-                return Err(CliError::new(format!(
-                    "{name} is for the event bus, whose URL ends in /__event; for other paths give what the \
-                     daemon expects in the URL or with --send"
-                )));
-            }
-            return Ok(Conversation::plain(self.send, self.count));
+    /// The conversation, and the token if it goes into the request.
+    fn conversation(self, target: &Target) -> Result<(Conversation, Option<String>), CliError> {
+        self.check_options(target)?;
+        if target.protocol == Protocol::Other {
+            return Ok((Conversation::plain(self.send, self.count), None));
         }
         let token = token(self.token, self.token_file)?;
+        if target.protocol == Protocol::Wazo {
+            return Ok((Conversation::wazo(&self.event, self.send, self.count), token));
+        }
+        if target.protocol == Protocol::Topic {
+            let token = token.ok_or_else(|| {
+                CliError::new(
+                    "no token was given, and a topic begins with one; use --token-file or FANFARE_TOKEN, and \
+                     `fanfare token --cell NAME --scope 'read stream-receive'` to make one",
+                )
+            })?;
+            return Ok((Conversation::topic(token, self.send, self.count), None));
+        }
         let any = || String::from("*");
         let rule = Rule {
             r#type: self.type_prefix.unwrap_or_else(any),
             object: self.object_prefix.unwrap_or_else(any),
         };
-        Ok(Conversation::event_bus(token, &rule, self.send, self.count))
+        Ok((Conversation::event_bus(token, &rule, self.send, self.count), None))
+    }
+
+    /// Refuses options that the target has no use for.
+    fn check_options(&self, target: &Target) -> Result<(), CliError> {
+        let (takes_rules, takes_tokens) = match target.protocol {
+            Protocol::EventBus => (true, true),
+            Protocol::Topic | Protocol::Wazo => (false, true),
+            Protocol::Other => (false, false),
+        };
+        let given = [
+            ("--token", takes_tokens, self.token.is_some()),
+            ("--token-file", takes_tokens, self.token_file.is_some()),
+            ("--type", takes_rules, self.type_prefix.is_some()),
+            ("--object", takes_rules, self.object_prefix.is_some()),
+        ];
+        match given.iter().find(|(_, taken, given)| *given && !taken) {
+            None => Ok(()),
+            Some((name, ..)) if takes_tokens => Err(CliError::new(format!(
+                "{name} is for the event bus, whose URL ends in /__event; a topic has no subscriptions, and Wazo's \
+                 are named with --event"
+            ))),
+            Some((name, ..)) => Err(CliError::new(format!(
+                "{name} is for the event bus, whose URL ends in /__event; for other paths give what the daemon \
+                 expects in the URL or with --send"
+            ))),
+        }
     }
 }
 
@@ -145,7 +184,7 @@ struct Target {
     port: u16,
     /// The URL as it may be shown: without user and query.
     shown: String,
-    event_bus: bool,
+    protocol: Protocol,
 }
 
 impl Target {
@@ -176,8 +215,8 @@ impl Target {
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let path = uri.path();
         let shown = format!("ws://{authority}{path}");
-        let event_bus = path.strip_suffix('/').unwrap_or(path).ends_with("/__event");
-        Ok(Target { host, port, shown, event_bus, uri })
+        let protocol = Protocol::of_path(path);
+        Ok(Target { host, port, shown, protocol, uri })
     }
 }
 
@@ -198,7 +237,7 @@ impl Follow {
             let message = match self.socket.read() {
                 Ok(message) => message,
                 Err(Error::Io(error)) if timed_out(&error) => {
-                    eprintln!("no answer yet; does this path speak the event bus?");
+                    eprintln!("no answer yet; does this path speak what its name says?");
                     self.limit_reads(None);
                     continue;
                 }
@@ -308,7 +347,7 @@ fn timed_out(error: &io::Error) -> bool {
 }
 
 /// Connects, and upgrades the connection to a WebSocket.
-fn connect(target: &Target) -> Result<WebSocket<TcpStream>, CliError> {
+fn connect(target: &Target, token: Option<&str>) -> Result<WebSocket<TcpStream>, CliError> {
     let stream = connect_tcp(target)?;
     let refused = |error: Error| CliError::new(refusal(target, &error));
     // A peer that vanishes without a word is found out by the kernel, within about two hours.
@@ -317,7 +356,13 @@ fn connect(target: &Target) -> Result<WebSocket<TcpStream>, CliError> {
         .and_then(|()| stream.set_read_timeout(Some(ANSWER_TIMEOUT)))
         .and_then(|()| Ok(rustix::net::sockopt::set_socket_keepalive(&stream, true)?));
     prepared.map_err(|error| refused(error.into()))?;
-    match tungstenite::client(target.uri.clone(), stream) {
+    let mut request = target.uri.clone().into_client_request().map_err(refused)?;
+    if let Some(token) = token {
+        let value = HeaderValue::from_str(token);
+        let value = value.map_err(|_| CliError::new("the token has characters that no request can carry"))?;
+        request.headers_mut().insert("X-Auth-Token", value);
+    }
+    match tungstenite::client(request, stream) {
         Ok((socket, _)) => Ok(socket),
         Err(HandshakeError::Failure(error)) => Err(refused(error)),
         Err(HandshakeError::Interrupted(_)) => Err(CliError::new(format!(
@@ -376,11 +421,13 @@ mod tests {
     #[test]
     fn a_url_tells_host_port_and_dialect_and_is_shown_without_secrets() {
         let target = Target::parse("ws://ann:pw@localhost:8080/john.doe/__event/?token=t").unwrap();
-        assert_eq!((target.host.as_str(), target.port, target.event_bus), ("localhost", 8080, true));
+        assert_eq!(
+            (target.host.as_str(), target.port, target.protocol),
+            ("localhost", 8080, Protocol::EventBus)
+        );
         assert_eq!(target.shown, "ws://localhost:8080/john.doe/__event/");
         let target = Target::parse("ws://[::1]/x__event").unwrap();
-        assert_eq!((target.host.as_str(), target.port, target.event_bus), ("::1", 80, false));
-        assert!(Target::parse("ws://cell1.example/__event").unwrap().event_bus);
+        assert_eq!((target.host.as_str(), target.port, target.protocol), ("::1", 80, Protocol::Other));
         let error = |url| Target::parse(url).unwrap_err().to_string();
         assert!(error("wss://localhost/").contains("TLS"));
         assert!(error("http://localhost/").contains("ws://"));
@@ -394,5 +441,11 @@ mod tests {
         let command = Subscribe::from_args(&["subscribe"], &["ws://h/", "--type", "x"]).unwrap();
         let target = Target::parse(&command.url).unwrap();
         assert!(command.conversation(&target).err().unwrap().to_string().starts_with("--type is for"));
+        let command =
+            Subscribe::from_args(&["subscribe"], &["ws://h/__topic/b/c.topic.n", "--object", "x"]).unwrap();
+        let target = Target::parse(&command.url).unwrap();
+        assert!(
+            command.conversation(&target).err().unwrap().to_string().contains("a topic has no subscriptions")
+        );
     }
 }

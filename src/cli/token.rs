@@ -22,6 +22,8 @@ use crate::token::mint;
     subcommand,
     name = "token",
     example = "{command_name} --cell john.doe\n\
+               {command_name} --cell john.doe --scope 'read stream-receive'\n\
+               {command_name} --acl websocketd --acl 'events.#' --subject USER-UUID --claim 'tenant_uuid=\"UUID\"'\n\
                {command_name} --config /etc/fanfare.toml --cell john.doe --subject https://example.org/#me\n\
                {command_name} --key-file key.pem --algorithm ES256 --cell john.doe --claim 'event_types=[\"chat\"]'",
     note = "Without --config, --secret-file or --key-file, the token is signed with the secret of the \
@@ -31,7 +33,7 @@ pub struct Token {
     #[argh(
         option,
         arg_name = "file",
-        description = "take secret and algorithm from this configuration's [personium] token"
+        description = "take secret and algorithm from this configuration's [personium] token, or with --acl [wazo] token"
     )]
     config: Option<PathBuf>,
 
@@ -51,9 +53,13 @@ pub struct Token {
     #[argh(option, arg_name = "name")]
     cell: Option<String>,
 
-    /// the privileges, separated by spaces (claim scope); default: event-read
-    #[argh(option, default = "String::from(\"event-read\")")]
-    scope: String,
+    /// the privileges, separated by spaces (claim scope); default: event-read, or none with --acl
+    #[argh(option)]
+    scope: Option<String>,
+
+    /// a pattern of Wazo's access control list (claim acl); may be repeated
+    #[argh(option, arg_name = "pattern")]
+    acl: Vec<String>,
 
     /// who holds the token (claim sub)
     #[argh(option)]
@@ -94,8 +100,8 @@ impl Token {
         let claims = self.claims(since_1970.as_secs())?;
         let key = self.key()?;
         let token = signed(&key, asked, &claims)?;
-        if is_for_the_event_bus(&claims) && !claims.contains_key("aud") && !claims.contains_key("iss") {
-            eprintln!("note: the token names no cell, and the event bus asks for one; see --cell");
+        if is_for_a_cell(&claims) && !claims.contains_key("aud") && !claims.contains_key("iss") {
+            eprintln!("note: the token names no cell, and Personium's protocols ask for one; see --cell");
         }
         println!("{token}");
         Ok(ExitCode::SUCCESS)
@@ -107,11 +113,17 @@ impl Token {
         let mut claims = Map::new();
         claims.insert("iat".into(), now_s.into());
         claims.insert("exp".into(), exp.into());
-        let named = [("aud", &self.cell), ("sub", &self.subject), ("scope", &Some(self.scope.clone()))];
-        for (name, value) in named {
-            if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
+        let usual_scope = self.acl.is_empty().then_some("event-read");
+        let scope = self.scope.as_deref().or(usual_scope);
+        for (name, value) in
+            [("aud", self.cell.as_deref()), ("sub", self.subject.as_deref()), ("scope", scope)]
+        {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
                 claims.insert(name.into(), value.into());
             }
+        }
+        if !self.acl.is_empty() {
+            claims.insert("acl".into(), self.acl.clone().into());
         }
         for claim in &self.claim {
             let (name, value) = further_claim(claim)?;
@@ -131,14 +143,19 @@ impl Token {
                 Key { bytes, source: path.display().to_string(), pem: true, algorithm: None }
             }
             (None, None) => match &self.config {
-                Some(path) => return key_of_configuration(path),
+                Some(path) => return key_of_configuration(path, self.table()),
                 None => development_secret()?,
             },
         };
         if let Some(path) = &self.config {
-            key.algorithm = configured_jwt(path)?.and_then(|jwt| first_algorithm(&jwt));
+            key.algorithm = configured_jwt(path, self.table())?.and_then(|jwt| first_algorithm(&jwt));
         }
         Ok(key)
+    }
+
+    /// The table of a configuration that judges such a token.
+    fn table(&self) -> &'static str {
+        if self.acl.is_empty() { "personium" } else { "wazo" }
     }
 }
 
@@ -203,10 +220,10 @@ fn signed(key: &Key, asked: Option<Algorithm>, claims: &Map<String, Value>) -> R
     })
 }
 
-/// Whether the scope holds a privilege of the event bus, whose tokens must name their cell.
-fn is_for_the_event_bus(claims: &Map<String, Value>) -> bool {
+/// Whether the scope holds a privilege of the event bus or a topic, whose tokens must name their cell.
+fn is_for_a_cell(claims: &Map<String, Value>) -> bool {
     let scope = claims.get("scope").and_then(Value::as_str).unwrap_or_default();
-    scope.split(' ').any(|word| matches!(word, "root" | "event" | "event-read"))
+    scope.split(' ').any(|word| matches!(word, "root" | "event" | "event-read" | "stream-receive" | "all"))
 }
 
 fn development_secret() -> Result<Key, CliError> {
@@ -243,11 +260,11 @@ fn secret(bytes: Vec<u8>, source: String) -> Result<Key, CliError> {
 }
 
 /// The key that the configuration judges with, if one can sign with it.
-fn key_of_configuration(path: &Path) -> Result<Key, CliError> {
+fn key_of_configuration(path: &Path, table: &str) -> Result<Key, CliError> {
     let source = path.display().to_string();
-    let jwt = configured_jwt(path)?.ok_or_else(|| {
+    let jwt = configured_jwt(path, table)?.ok_or_else(|| {
         CliError::new(format!(
-            "{source} has no `token = {{ jwt = … }}` in [personium]; give --secret-file or --key-file"
+            "{source} has no `token = {{ jwt = … }}` in [{table}]; give --secret-file or --key-file"
         ))
     })?;
     let text = |name| jwt.get(name).and_then(toml::Value::as_str);
@@ -264,14 +281,14 @@ fn key_of_configuration(path: &Path) -> Result<Key, CliError> {
     Ok(key)
 }
 
-/// The table `personium.token.jwt` of a configuration.
-fn configured_jwt(path: &Path) -> Result<Option<toml::Table>, CliError> {
+/// What a configuration's table, such as `personium`, has under `token.jwt`.
+fn configured_jwt(path: &Path, name: &str) -> Result<Option<toml::Table>, CliError> {
     let source = path.display().to_string();
     let text = String::from_utf8(paths::read_small(path, "the configuration")?);
     let text = text.map_err(|_| CliError::new(format!("{source} is not UTF-8 text")))?;
     let table: toml::Table =
         toml::from_str(&text).map_err(|error| CliError::new(explain(&source, &text, &error)))?;
-    let found = table.get("personium").and_then(|it| it.get("token")).and_then(|it| it.get("jwt"));
+    let found = table.get(name).and_then(|it| it.get("token")).and_then(|it| it.get("jwt"));
     Ok(found.and_then(toml::Value::as_table).cloned())
 }
 
@@ -307,6 +324,11 @@ mod tests {
         let token = parsed(&["--scope", "", "--claim", "exp=5", "--claim", "a={\"b\":[1]}"]);
         let claims = Value::Object(token.claims(1000).unwrap());
         assert_eq!(claims, serde_json::json!({"iat": 1000, "exp": 5, "a": {"b": [1]}}));
+        let token = parsed(&["--acl", "websocketd", "--acl", "events.#", "--subject", "me"]);
+        let claims = Value::Object(token.claims(1000).unwrap());
+        let expected =
+            serde_json::json!({"acl": ["websocketd", "events.#"], "sub": "me", "iat": 1000, "exp": 4600});
+        assert_eq!(claims, expected);
     }
 
     #[test]
@@ -341,6 +363,9 @@ mod tests {
         write("[personium]\ntoken = { jwt = { algorithms = [\"HS512\"], secret = \"abc\" } }\n");
         let key = token.key().unwrap();
         assert_eq!((key.bytes, key.algorithm), (b"abc".to_vec(), Some(Algorithm::HS512)));
+        write("[wazo.token.jwt]\nsecret = \"def\"\n");
+        let other = parsed(&["--config", path.to_str().unwrap(), "--acl", "#"]);
+        assert_eq!(other.key().unwrap().bytes, b"def");
         write("[personium.token.jwt]\npublic_key_file = \"x\"\n");
         assert!(token.key().err().unwrap().to_string().contains("give --key-file"));
         write("[personium]\nanonymous = true\n");

@@ -9,9 +9,14 @@
 #[path = "../conversation/mod.rs"]
 mod conversation;
 
+mod acl;
+mod early;
 mod events;
+mod messages;
+mod session;
+mod tokens;
 
-pub(crate) use conversation::{Bus, judge};
+pub(crate) use conversation::{Bus, NOW_S, judge};
 
 /// Where the first client comes: a user of the tenant `t1`, in the version that is meant when none is named.
 const PATH: &str = "/?token=ann";

@@ -12,6 +12,32 @@ pub(super) struct Rule {
     pub(super) object: String,
 }
 
+/// What the path of a URL speaks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Protocol {
+    /// Token, subscription, events.
+    EventBus,
+    /// Token, data.
+    Topic,
+    /// Token in the request, subscriptions, events. No path tells it.
+    Wazo,
+    /// Nothing that is known here.
+    Other,
+}
+
+impl Protocol {
+    pub(super) fn of_path(path: &str) -> Self {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        if path.ends_with("/__event") {
+            Self::EventBus
+        } else if path.contains("/__topic/") {
+            Self::Topic
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// Where the conversation stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Stage {
@@ -25,11 +51,11 @@ pub(super) enum Stage {
 
 /// What we say and what we make of the answers; knows no socket.
 pub(super) struct Conversation {
-    event_bus: bool,
+    protocol: Protocol,
     pub(super) stage: Stage,
     token: Option<String>,
     /// The subscription to send once the token was accepted.
-    subscribe: String,
+    subscribe: Vec<String>,
     /// Messages to send once subscribed.
     send: Vec<String>,
     pub(super) events: u64,
@@ -47,11 +73,13 @@ pub(super) enum Step {
     Fail(String),
 }
 
-/// The keys by which the event bus' messages are told apart, in both of its spellings.
+/// The keys by which messages are told apart: those of the event bus in both of its spellings, and a topic's.
 #[derive(Deserialize)]
 struct Keys {
     #[serde(rename = "Type")]
     event_type: Option<IgnoredAny>,
+    #[serde(rename = "From")]
+    from: Option<IgnoredAny>,
     #[serde(alias = "Response")]
     response: Option<String>,
     #[serde(alias = "Result")]
@@ -62,13 +90,19 @@ struct Keys {
     access_token: Option<IgnoredAny>,
 }
 
+/// What Wazo's answers begin with.
+#[derive(Deserialize)]
+struct Answer {
+    op: String,
+}
+
 impl Conversation {
     pub(super) fn plain(send: Vec<String>, count: Option<u64>) -> Self {
         Conversation {
-            event_bus: false,
+            protocol: Protocol::Other,
             stage: Stage::Following,
             token: None,
-            subscribe: String::new(),
+            subscribe: vec![],
             send,
             events: 0,
             count,
@@ -82,16 +116,49 @@ impl Conversation {
         count: Option<u64>,
     ) -> Self {
         let stage = if token.is_some() { Stage::Token } else { Stage::Subscription };
-        let subscribe = format!("{{\"subscribe\":{}}}", json(rule));
-        Conversation { event_bus: true, stage, token, subscribe, send, events: 0, count }
+        let subscribe = vec![format!("{{\"subscribe\":{}}}", json(rule))];
+        let protocol = Protocol::EventBus;
+        Conversation { protocol, stage, token, subscribe, send, events: 0, count }
+    }
+
+    pub(super) fn topic(token: String, send: Vec<String>, count: Option<u64>) -> Self {
+        Conversation {
+            protocol: Protocol::Topic,
+            stage: Stage::Token,
+            token: Some(token),
+            subscribe: vec![],
+            send,
+            events: 0,
+            count,
+        }
+    }
+
+    /// Follows events of these names in version 1 of Wazo's protocol, whose events come as they are.
+    pub(super) fn wazo(names: &[String], send: Vec<String>, count: Option<u64>) -> Self {
+        let subscribe = |name| format!(r#"{{"op":"subscribe","data":{{"event_name":{}}}}}"#, json(name));
+        let mut messages: Vec<String> = names.iter().map(subscribe).collect();
+        messages.push(r#"{"op":"start"}"#.into());
+        Conversation {
+            protocol: Protocol::Wazo,
+            stage: Stage::Token,
+            token: None,
+            subscribe: messages,
+            send,
+            events: 0,
+            count,
+        }
     }
 
     /// The first messages to send.
     pub(super) fn open(&mut self) -> Vec<String> {
         match (self.stage, &self.token) {
+            (Stage::Token, Some(token)) if self.protocol == Protocol::Topic => {
+                vec![format!("{{\"AccessToken\":{}}}", json(token))]
+            }
             (Stage::Token, Some(token)) => vec![format!("{{\"access_token\":{}}}", json(token))],
             (Stage::Following, _) => std::mem::take(&mut self.send),
-            _ => vec![self.subscribe.clone()],
+            _ if self.protocol == Protocol::Wazo => vec![],
+            _ => self.subscribe.clone(),
         }
     }
 
@@ -101,8 +168,16 @@ impl Conversation {
     }
 
     pub(super) fn handle(&mut self, text: &str) -> Step {
-        let keys = if self.event_bus { serde_json::from_str::<Keys>(text).ok() } else { None };
+        if self.protocol == Protocol::Wazo {
+            return self.wazo_message(text);
+        }
+        let known = self.protocol != Protocol::Other;
+        let keys = if known { serde_json::from_str::<Keys>(text).ok() } else { None };
         match keys {
+            Some(keys) if self.protocol == Protocol::Topic && keys.from.is_some() => {
+                self.events += 1;
+                Step::Event
+            }
             Some(keys) if keys.access_token.is_some() => {
                 Step::Notice("(a message with an access token, not shown)".into(), Vec::new())
             }
@@ -115,6 +190,27 @@ impl Conversation {
                 self.events += 1;
                 Step::Event
             }
+        }
+    }
+
+    /// Answers come until `start` is answered, and from then on nothing but events.
+    fn wazo_message(&mut self, text: &str) -> Step {
+        let op = serde_json::from_str::<Answer>(text).map(|answer| answer.op).unwrap_or_default();
+        let shown = printable(text, NOTICE_CHARS_MAX);
+        match (self.stage, op.as_str()) {
+            (Stage::Following, _) => {
+                self.events += 1;
+                Step::Event
+            }
+            (Stage::Token, "init") => {
+                self.stage = Stage::Subscription;
+                Step::Notice(format!("token accepted: {shown}"), self.subscribe.clone())
+            }
+            (Stage::Subscription, "start") => {
+                self.stage = Stage::Following;
+                Step::Notice(format!("subscribed: {shown}"), std::mem::take(&mut self.send))
+            }
+            _ => Step::Notice(shown, vec![]),
         }
     }
 
@@ -131,13 +227,22 @@ impl Conversation {
                     "the daemon refused the subscription ({reason}): no token was given; use --token-file or \
                      FANFARE_TOKEN, and `fanfare token --cell NAME` to make one"
                 )
+            } else if self.protocol == Protocol::Topic {
+                format!(
+                    "the daemon refused: {reason}; is the token expired, signed with another secret, for another \
+                     cell or without the scope \"read stream-receive\", or is there no such topic?"
+                )
             } else {
                 format!("the daemon refused: {reason}")
             });
         }
+        if self.protocol == Protocol::Topic {
+            self.stage = Stage::Following;
+            return Step::Notice(format!("token accepted: {shown}"), std::mem::take(&mut self.send));
+        }
         if self.stage == Stage::Token {
             self.stage = Stage::Subscription;
-            return Step::Notice(format!("token accepted: {shown}"), vec![self.subscribe.clone()]);
+            return Step::Notice(format!("token accepted: {shown}"), self.subscribe.clone());
         }
         self.stage = Stage::Following;
         Step::Notice(format!("subscribed: {shown}"), std::mem::take(&mut self.send))
@@ -150,7 +255,7 @@ impl Conversation {
                 "the token was refused: is it expired, signed with another secret, for another cell, or \
                  without the scope event-read?"
             }
-            1000 if self.event_bus => {
+            1000 if self.protocol != Protocol::Other => {
                 "the session ended: the token expired or a later one was refused; connect again with a new token"
             }
             1000 => "the daemon ended the session; nothing is wrong with the connection",
@@ -161,6 +266,20 @@ impl Conversation {
             }
             1009 => "a message that we sent is longer than the daemon takes; see --send",
             1011 => "the daemon met an error of its own; see its log",
+            4001 if self.protocol == Protocol::Wazo => {
+                "no token was given; use --token-file or FANFARE_TOKEN, and `fanfare token --acl websocketd \
+                 --acl 'events.#'` to make one"
+            }
+            4002 if self.protocol == Protocol::Wazo => {
+                "the token was refused: is it expired, signed with another secret, or without \"websocketd\" \
+                 among its acl?"
+            }
+            4003 if self.protocol == Protocol::Wazo => {
+                "the token expired or its session was deleted; connect again with a new token"
+            }
+            4004 if self.protocol == Protocol::Wazo => {
+                "a message was not understood, or there are too many subscriptions; see --send and --event"
+            }
             1013 => "we read too slowly or the daemon is overloaded; connect again",
             4000.. => "a code of the dialect's own; see its documentation, and check the token first",
             _ => "no usual code; see the daemon's log",
@@ -223,6 +342,69 @@ mod tests {
         talk.handle(ACCEPTED);
         let format_error = r#"{"reason":"format error","response":"error","timestamp":1}"#;
         assert_eq!(talk.handle(format_error), Step::Fail("the daemon refused: format error".into()));
+    }
+
+    #[test]
+    fn a_topic_gets_the_token_and_then_the_rest_and_data_are_what_has_a_sender() {
+        let mut talk = Conversation::topic("a\"b".into(), vec!["{}".into()], Some(1));
+        assert_eq!(talk.open(), [r#"{"AccessToken":"a\"b"}"#]);
+        let current = r#"{"Response":"AccessToken","ExpiresIn":3600,"Timestamp":1,"Result":"Success"}"#;
+        let Step::Notice(_, send) = talk.handle(current) else { panic!("no notice") };
+        assert_eq!(send, ["{}"]);
+        let expired = r#"{"Response":"Unknown","Timestamp":1,"Reason":"Session expired","Result":"Error"}"#;
+        assert!(matches!(talk.handle(expired), Step::Notice(..)));
+        assert!(!talk.complete());
+        assert_eq!(talk.handle(r#"{"From":"https://c/","Response":"x","Body":null}"#), Step::Event);
+        assert!(talk.complete());
+        assert!(talk.meaning(1000).contains("expired"));
+        let mut talk = Conversation::topic("t".into(), vec![], None);
+        let inactive =
+            r#"{"Response":"AccessToken","Timestamp":1,"Reason":"Token inactive","Result":"Error"}"#;
+        let Step::Fail(message) = talk.handle(inactive) else { panic!("no failure") };
+        assert!(message.contains("Token inactive") && message.contains("stream-receive"), "{message}");
+    }
+
+    #[test]
+    fn wazo_says_init_then_gets_every_name_and_start_and_then_all_is_events() {
+        let names = ["call\"".to_owned(), "*".to_owned()];
+        let mut talk = Conversation::wazo(&names, vec!["x".into()], Some(2));
+        assert_eq!(talk.open(), Vec::<String>::new());
+        let init = r#"{"op": "init", "code": 0, "msg": "", "data": {"version": 1}}"#;
+        let Step::Notice(_, send) = talk.handle(init) else { panic!("no notice") };
+        assert_eq!(
+            send,
+            [
+                r#"{"op":"subscribe","data":{"event_name":"call\""}}"#,
+                r#"{"op":"subscribe","data":{"event_name":"*"}}"#,
+                r#"{"op":"start"}"#
+            ]
+        );
+        assert!(
+            matches!(talk.handle(r#"{"op": "subscribe", "code": 0}"#), Step::Notice(_, send) if send.is_empty())
+        );
+        let Step::Notice(_, send) = talk.handle(r#"{"op": "start", "code": 0}"#) else { panic!("no notice") };
+        assert_eq!(send, ["x"]);
+        assert_eq!(talk.handle(r#"{"op": "start"}"#), Step::Event);
+        assert_eq!(talk.handle("anything"), Step::Event);
+        assert!(talk.complete());
+        for (code, word) in [(4001, "no token"), (4002, "websocketd"), (4003, "deleted"), (4004, "--event")] {
+            assert!(talk.meaning(code).contains(word));
+        }
+    }
+
+    #[test]
+    fn a_path_tells_what_it_speaks() {
+        for (path, protocol) in [
+            ("/john.doe/__event", Protocol::EventBus),
+            ("/__event/", Protocol::EventBus),
+            ("/x__event", Protocol::Other),
+            ("/cell/__topic/box/c.topic.n", Protocol::Topic),
+            ("/__topic/box/c.topic.n", Protocol::Topic),
+            ("/__topic", Protocol::Other),
+            ("/", Protocol::Other),
+        ] {
+            assert_eq!(Protocol::of_path(path), protocol, "{path}");
+        }
     }
 
     #[test]
