@@ -113,6 +113,8 @@ impl Feed {
         while connection.rest(&mut batch).await? {
             self.hand_on(&mut batch, &connection).await?;
         }
+        // The stop waits for what was taken, not for the goodbye.
+        self.metrics.brokers_connected.set(0);
         connection.close().await;
         Ok(())
     }
