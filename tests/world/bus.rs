@@ -243,11 +243,14 @@ fn queue(broker: &Broker, exchange: &str) -> String {
 
 fn a_broker_that_refuses_is_explained(broker: &Broker) {
     drop(broker.publisher("of-old", ExchangeKind::Topic));
+    broker.control(&["add_user", "limited", "hunter2"]);
+    broker.control(&["set_permissions", "limited", "", "", ""]);
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (url, exchange, advice) in [
         (broker.url_of("guest:hunter2", ""), "refused", "refuses the user or the password"),
         (broker.url_of("guest:guest", "absent"), "refused", "the broker has no virtual host"),
+        (broker.url_of("limited:hunter2", ""), "refused", "the user may not do what is needed"),
         (broker.url(), "of-old", "is of another kind: set feed.amqp.exchange"),
         (broker.url().replace("amqp:", "amqps:"), "refused", "no TLS with"),
         (format!("amqp://guest:hunter2@{nobody}/"), "refused", "nobody listens at"),

@@ -1,6 +1,6 @@
 //! Why no messages come, and what whoever runs the daemon can do about it.
 //!
-//! Neither the user's name nor the password is in what is said: it ends in logs.
+//! What is said ends in logs, so the password is not in it.
 
 use super::Bus;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
