@@ -11,7 +11,7 @@ pub mod personium;
 pub mod personium_event;
 pub mod wazo;
 
-pub use self::wazo::{Addressed, RequiredAcl, Scope, name as event_name};
+pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};
 
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};
@@ -172,7 +172,7 @@ pub struct Context<'a> {
     /// Builds publications with the shard's own buffers.
     pub draft: &'a mut Draft,
     /// What tokens of `wazo` allow, shared by the sessions of this shard that are allowed the same.
-    pub acls: &'a mut wazo::Acls,
+    pub acls: &'a mut Acls,
 }
 
 /// One protocol: the state of one connection and the rules for events.

@@ -16,8 +16,7 @@ pub use self::session::Limits;
 
 use self::asking::Outage;
 use self::session::{Phase, Session};
-use crate::dialect::wazo::Acls;
-use crate::dialect::{Action, Actions, Admission, Context, Input, Kind, Settings, Upgrade};
+use crate::dialect::{Acls, Action, Actions, Admission, Context, Input, Kind, Settings, Upgrade};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
 use crate::message::{Received, Violation};

@@ -79,21 +79,22 @@ fn blocks() -> Vec<Block> {
 struct Place {
     state: tempfile::TempDir,
     clients: String,
+    wazo: String,
     admin: String,
     path: String,
 }
 
 impl Place {
     fn new() -> Self {
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
-        let [clients, admin] =
+        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+        let [clients, wazo, admin] =
             listeners.map(|listener| listener.local_addr().expect("it is bound").to_string());
         let directory = Path::new(PROGRAM).parent().expect("a program is in a directory").display();
         let mut path = format!("{directory}:{}", std::env::var("PATH").expect("there is a PATH"));
         if !has_module("python3", "websocket") && has_module("/usr/bin/python3", "websocket") {
             path = format!("{directory}:/usr/bin:{path}");
         }
-        Self { state: tempfile::tempdir().expect("there is room in /tmp"), clients, admin, path }
+        Self { state: tempfile::tempdir().expect("there is room in /tmp"), clients, wazo, admin, path }
     }
 
     fn state(&self) -> String {
@@ -109,6 +110,7 @@ impl Place {
             .replace("$HOME/.local/state", &self.state())
             .replace("~/.local/state", &self.state())
             .replace("127.0.0.1:8080", &self.clients)
+            .replace("127.0.0.1:9502", &self.wazo)
             .replace("127.0.0.1:9500", &self.admin)
     }
 
@@ -116,6 +118,7 @@ impl Place {
     fn output(&self, line: &str) -> String {
         let relative = PROGRAM.strip_prefix(HERE).map_or(PROGRAM, |path| path.trim_start_matches('/'));
         line.replace(&self.clients, "127.0.0.1:8080")
+            .replace(&self.wazo, "127.0.0.1:9502")
             .replace(&self.admin, "127.0.0.1:9500")
             .replace(&self.state(), "/home/ann/.local/state")
             .replace(PROGRAM, "target/release/fanfare")
@@ -150,6 +153,7 @@ impl Terminal {
         shell.current_dir(HERE).env("PATH", &place.path).env("XDG_STATE_HOME", place.state.path());
         if is_daemon {
             shell.env("FANFARE_LISTEN_0_ADDRESS", &place.clients).env("FANFARE_ADMIN_ADDRESS", &place.admin);
+            shell.env("FANFARE_LISTEN_1_ADDRESS", &place.wazo);
         }
         let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("there is a shell");
         let output = BufReader::new(shell.stdout.take().expect("it is piped"));

@@ -8,7 +8,7 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 9] = [
+const EXAMPLES: [&str; 14] = [
     "feed.unix.group",
     "feed.amqp.url",
     "feed.amqp.url_file",
@@ -18,6 +18,11 @@ const EXAMPLES: [&str; 9] = [
     "personium.token.jwt.public_key_file",
     "personium.token.jwt.jwks_file",
     "personium.token.static.file",
+    "wazo.master_tenant_uuid",
+    "wazo.token.jwt.secret",
+    "wazo.token.jwt.public_key_file",
+    "wazo.token.jwt.jwks_file",
+    "wazo.token.static.file",
 ];
 
 /// One `key = value` of the sample.
@@ -76,7 +81,7 @@ fn a_key_behind_a_hash_shows_its_default() {
             .collect();
         if !EXAMPLES.contains(&entry.key.as_str()) {
             assert_eq!(format!("{:?}", read(&with.join("\n"))), as_shipped, "{}", entry.key);
-        } else if entry.key != "personium.token.static.file" {
+        } else if !entry.key.ends_with(".token.static.file") {
             read(&with.join("\n"));
         }
     }
@@ -84,10 +89,12 @@ fn a_key_behind_a_hash_shows_its_default() {
 
 #[test]
 fn the_list_of_tokens_in_the_sample_can_take_the_place_of_the_others() {
-    let (before, _) = SAMPLE.split_once("[personium.token.jwt]").unwrap();
-    let (_, list) = SAMPLE.split_once("#[personium.token.static]\n#").unwrap();
-    let config = read(&format!("{before}[personium.token.static]\n{list}"));
-    assert_eq!(config.problems(), Vec::<String>::new());
+    for table in ["personium", "wazo"] {
+        let (before, _) = SAMPLE.split_once(&format!("[{table}.token.jwt]")).unwrap();
+        let (_, list) = SAMPLE.split_once(&format!("#[{table}.token.static]\n#")).unwrap();
+        let config = read(&format!("{before}[{table}.token.static]\n{list}"));
+        assert_eq!(config.problems(), Vec::<String>::new());
+    }
 }
 
 #[test]
@@ -99,6 +106,7 @@ fn the_program_finds_the_sample_good_when_the_secret_is_there() {
             .args(["check", "--config", "systemd/fanfare.toml"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("FANFARE_PERSONIUM_TOKEN_JWT_SECRET_FILE", &secret)
+            .env("FANFARE_WAZO_TOKEN_JWT_SECRET_FILE", &secret)
             .output()
             .unwrap()
     };

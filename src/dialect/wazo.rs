@@ -13,6 +13,7 @@ mod acl;
 mod event;
 mod message;
 mod pattern;
+mod tree;
 
 pub use self::acl::{Acl, Acls};
 pub use self::event::{Addressed, RequiredAcl, Scope, name};

@@ -142,7 +142,7 @@ impl Bus {
         let id = self.shard.accept(self.now);
         let upgrade = Upgrade { path, query, host, auth_token: self.auth_token };
         let response = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
-        let claimed = self.shard.upgrade(id, &upgrade, Kind::ALL, response, self.now);
+        let claimed = self.shard.upgrade(id, &upgrade, &kinds(), response, self.now);
         self.clients.insert(name.to_owned(), Client { id, ..Client::default() });
         if !claimed {
             self.shard.lost(id, self.now);
@@ -241,6 +241,12 @@ impl Bus {
         self.say("", text);
         self.heard("")
     }
+}
+
+/// What the listener speaks. Wazo takes any path, so it is left out where paths are refused.
+fn kinds() -> Vec<Kind> {
+    let takes_any_path = |kind: &Kind| *kind == Kind::Wazo;
+    Kind::ALL.iter().copied().filter(|kind| PATH.starts_with("/?") || !takes_any_path(kind)).collect()
 }
 
 /// The judge of a list of tokens.

@@ -252,7 +252,7 @@ impl Node {
         let path =
             if random.chance(2) { "/nowhere".to_owned() } else { format!("/{}/__event", session.cell) };
         let upgrade = Upgrade { path: &path, host: "unit.example", ..Default::default() };
-        if self.shard.upgrade(id, &upgrade, Kind::ALL, RESPONSE, now) {
+        if self.shard.upgrade(id, &upgrade, &[Kind::PersoniumEvent], RESPONSE, now) {
             session.upgraded(RESPONSE, now, &mut self.tally);
         } else {
             self.shard.respond(id, &fanfare::api::refusal(404), Handshake::NotFound, now);

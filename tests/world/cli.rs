@@ -204,6 +204,7 @@ impl Trial {
         command
             .env("XDG_STATE_HOME", self.state.path())
             .env("FANFARE_LISTEN_0_ADDRESS", "127.0.0.1:0")
+            .env("FANFARE_LISTEN_1_ADDRESS", "127.0.0.1:0")
             .env("FANFARE_ADMIN_ADDRESS", "127.0.0.1:0")
             .env_remove("FANFARE_LONG")
             .env_remove("JOURNAL_STREAM")
@@ -240,6 +241,23 @@ impl Trial {
         self.environment(&mut shell).stdin(Stdio::null());
         shell
     }
+
+    /// Pastes what is printed to follow a dialect and to publish to it; the follower goes on.
+    fn follow_and_publish(&self, printed: &str, ready: &str) -> Child {
+        let mut follow = self.paste(printed, "follow it");
+        let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut notices = BufReader::new(follow.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains(ready) {
+            assert!(notices.read_line(&mut said).unwrap() > 0, "{said}");
+        }
+        let (code, _, said) = run(&mut self.paste(printed, "publish"));
+        assert_eq!(code, Some(0), "{said}");
+        let mut event = String::new();
+        BufReader::new(follow.stdout.take().unwrap()).read_line(&mut event).unwrap();
+        assert!(event.contains("Hello World"), "{event}");
+        follow
+    }
 }
 
 impl Drop for Trial {
@@ -257,18 +275,11 @@ fn the_printed_commands_of_the_development_set_up_work_when_pasted() {
     assert_eq!(mode(&directory), 0o700);
     assert_eq!(mode(&directory.join("jwt.secret")), 0o600);
     assert_eq!(mode(&trial.state.path().join("its socket")), 0o600);
-    let mut follow = trial.paste(&printed, "follow it");
-    let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut notices = BufReader::new(follow.stderr.take().unwrap());
-    let mut said = String::new();
-    while !said.contains("subscribed:") {
-        assert!(notices.read_line(&mut said).unwrap() > 0, "{said}");
-    }
-    let (code, _, said) = run(&mut trial.paste(&printed, "publish"));
-    assert_eq!(code, Some(0), "{said}");
-    let mut event = String::new();
-    BufReader::new(follow.stdout.take().unwrap()).read_line(&mut event).unwrap();
-    assert!(event.contains("\"Info\":\"Hello World\""), "{event}");
+    let of = |dialect: &str| printed.split_once(&format!("\n{dialect}\n")).unwrap().1;
+    let mut follow = trial.follow_and_publish(of("personium-event"), "subscribed:");
+    let mut wazo = trial.follow_and_publish(of("wazo"), "subscribed:");
+    wazo.kill().unwrap();
+    wazo.wait().unwrap();
     let metrics = printed.split("http://").nth(1).unwrap().split('/').next().unwrap();
     let page = crate::harness::http(metrics.parse().unwrap(), b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(page.1.contains("fanfare_sessions{dialect=\"personium-event\"} 1"));

@@ -19,3 +19,4 @@ mod secrets;
 mod shards;
 mod slow;
 mod stop;
+mod wazo;

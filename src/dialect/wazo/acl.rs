@@ -4,11 +4,11 @@
 //! negative pattern matches is denied, else what a positive one matches is allowed, else it is denied.
 //! `me` and `my_session` are resolved while matching, so that the users of one policy share one list.
 //!
-//! Patterns are sorted by the text that they begin with. Of a sorted list only the last pattern that is not
-//! greater than the text and the patterns that this one begins with can match: they are linked, and a list of
-//! hundreds costs about what a list of ten does.
+//! Patterns are kept by the texts that they begin with, so a list of hundreds costs about what a list of ten
+//! does.
 
-use super::pattern::{Pattern, Who};
+use super::pattern::Who;
+use super::tree::Tree;
 use ahash::RandomState;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -21,10 +21,7 @@ const ACL_BYTES_MAX: usize = 64 * 1024;
 
 /// What a token allows.
 #[derive(Debug)]
-pub struct Acl {
-    allow: Sorted,
-    deny: Sorted,
-}
+pub struct Acl(Tree);
 
 impl Acl {
     /// Compiles the patterns of a token; `None` when they are more than anybody needs.
@@ -34,57 +31,13 @@ impl Acl {
         if patterns.len() > PATTERNS_MAX || bytes > ACL_BYTES_MAX {
             return None;
         }
-        let negative = patterns.iter().filter_map(|pattern| pattern.strip_prefix('!'));
-        let positive = patterns.iter().copied().filter(|pattern| !pattern.starts_with('!'));
-        Some(Self { allow: Sorted::new(positive), deny: Sorted::new(negative) })
+        Some(Self(Tree::new(patterns)))
     }
 
     /// Whether it allows what an event requires: at most [`TEXT_BYTES_MAX`](super::TEXT_BYTES_MAX) bytes.
     #[must_use]
     pub fn allows(&self, required: &str, who: Who<'_>) -> bool {
-        let required = required.as_bytes();
-        !self.deny.matches(required, who) && self.allow.matches(required, who)
-    }
-}
-
-/// Patterns in the order of their prefixes.
-#[derive(Debug)]
-struct Sorted(Box<[Link]>);
-
-#[derive(Debug)]
-struct Link {
-    pattern: Pattern,
-    /// The place of the nearest pattern before whose prefix this one's begins with.
-    shorter: Option<u16>,
-}
-
-impl Sorted {
-    fn new<'a>(sources: impl Iterator<Item = &'a str>) -> Self {
-        let mut patterns: Vec<Pattern> = sources.map(Pattern::new).collect();
-        patterns.sort_by(|one, other| one.prefix().cmp(other.prefix()));
-        let mut links: Vec<Link> = Vec::with_capacity(patterns.len());
-        for pattern in patterns {
-            let mut shorter = links.len().checked_sub(1);
-            while let Some(at) = shorter
-                && !pattern.prefix().starts_with(links[at].pattern.prefix())
-            {
-                shorter = links[at].shorter.map(usize::from);
-            }
-            links.push(Link { pattern, shorter: shorter.map(|at| at as u16) });
-        }
-        Self(links.into())
-    }
-
-    fn matches(&self, text: &[u8], who: Who<'_>) -> bool {
-        let mut next = self.0.partition_point(|link| link.pattern.prefix() <= text).checked_sub(1);
-        while let Some(at) = next {
-            let Link { pattern, shorter } = &self.0[at];
-            if text.starts_with(pattern.prefix()) && pattern.matches_behind_prefix(text, who) {
-                return true;
-            }
-            next = shorter.map(usize::from);
-        }
-        false
+        self.0.allows(required.as_bytes(), who)
     }
 }
 

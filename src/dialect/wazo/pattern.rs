@@ -20,14 +20,9 @@ pub struct Who<'a> {
     pub session: &'a str,
 }
 
-/// A pattern, taken apart.
+/// What follows the text that a pattern begins with.
 #[derive(Debug)]
-pub(super) struct Pattern {
-    /// What every match begins with.
-    prefix: Vec<u8>,
-    /// What follows.
-    parts: Box<[Part]>,
-}
+pub(super) struct Pattern(Box<[Part]>);
 
 #[derive(Debug, PartialEq)]
 enum Part {
@@ -68,7 +63,8 @@ impl Reserved {
 }
 
 impl Pattern {
-    pub(super) fn new(source: &str) -> Self {
+    /// Takes a pattern apart: into the text that every match begins with, and what follows.
+    pub(super) fn new(source: &str) -> (Vec<u8>, Self) {
         let mut parts = Vec::new();
         for (index, word) in source.split('.').enumerate() {
             if index > 0 {
@@ -79,32 +75,25 @@ impl Pattern {
                 None => put_word(&mut parts, word.as_bytes()),
             }
         }
-        let prefix = match parts.first_mut() {
-            Some(Part::Text(text)) => std::mem::take(text),
-            _ => Vec::new(),
-        };
-        if !prefix.is_empty() {
+        let mut prefix = Vec::new();
+        if let Some(Part::Text(text)) = parts.first_mut() {
+            prefix = std::mem::take(text);
             parts.remove(0);
         }
-        Self { prefix, parts: parts.into() }
+        (prefix, Self(parts.into()))
     }
 
-    pub(super) fn prefix(&self) -> &[u8] {
-        &self.prefix
-    }
-
-    /// Whether a text that begins with the prefix matches. The text has at most [`TEXT_BYTES_MAX`] bytes.
-    pub(super) fn matches_behind_prefix(&self, text: &[u8], who: Who<'_>) -> bool {
-        let mut at = self.prefix.len();
-        let mut parts = &*self.parts;
+    /// Whether the text from `at` on matches. It has at most [`TEXT_BYTES_MAX`] bytes.
+    pub(super) fn matches(&self, text: &[u8], mut at: usize, who: Who<'_>) -> bool {
+        let mut parts = &*self.0;
         while let [part, rest @ ..] = parts {
             let tail = &text[at..];
             match part {
-                Part::Text(own) if tail.starts_with(own) => at += own.len(),
+                Part::Text(own) if begins(tail, own) => at += own.len(),
                 Part::Text(_) => return false,
                 Part::Reserved(reserved) => {
                     let [own, other] = reserved.texts(who);
-                    match (tail.starts_with(own), !other.is_empty() && tail.starts_with(other)) {
+                    match (begins(tail, own), begins(tail, other)) {
                         (true, false) => at += own.len(),
                         (false, true) => at += other.len(),
                         (false, false) => return false,
@@ -120,6 +109,13 @@ impl Pattern {
         }
         at == text.len()
     }
+}
+
+/// Whether a text begins with another that is not empty. Most do not, and show it with the first byte, which
+/// is cheaper to see than a call is.
+#[inline]
+fn begins(text: &[u8], with: &[u8]) -> bool {
+    matches!((text, with), ([one, ..], [other, ..]) if one == other) && text.starts_with(with)
 }
 
 fn put_text(parts: &mut Vec<Part>, bytes: &[u8]) {
@@ -162,7 +158,7 @@ fn matches_from(mut places: Places, parts: &[Part], text: &[u8], who: Who<'_>) -
     for part in parts {
         let mut next = Places::default();
         let mut follow = |place: usize, own: &[u8]| {
-            if text[place..].starts_with(own) {
+            if begins(&text[place..], own) {
                 next.put(place + own.len());
             }
         };
@@ -172,9 +168,7 @@ fn matches_from(mut places: Places, parts: &[Part], text: &[u8], who: Who<'_>) -
                 let [own, other] = reserved.texts(who);
                 places.each(|place| {
                     follow(place, own);
-                    if !other.is_empty() {
-                        follow(place, other);
-                    }
+                    follow(place, other);
                 });
             }
             Part::Run => places.flood(text, |byte| matches!(byte, b'.' | b'#'), &mut next),

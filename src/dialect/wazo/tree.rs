@@ -1,0 +1,143 @@
+//! The patterns of a list by the texts that they begin with: a radix tree, built once and never changed.
+//!
+//! One walk along a text meets every pattern that can match it, negative ones among the positive. The nodes
+//! of one level are neighbours, so a tree is three allocations, whatever its size.
+
+use super::pattern::{Pattern, Who};
+use std::ops::Range;
+
+#[derive(Debug)]
+pub(super) struct Tree {
+    nodes: Box<[Node]>,
+    entries: Box<[Entry]>,
+    labels: Box<[u8]>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    is_negative: bool,
+    pattern: Pattern,
+}
+
+/// A text that patterns begin with. Ranges are of places in the tree's lists.
+#[derive(Debug, Default)]
+struct Node {
+    /// The first byte of the label, or anything at the root.
+    first: u8,
+    /// Whether a negative pattern is here or below.
+    denies: bool,
+    /// What the text goes on with after the parent's.
+    label: Span,
+    /// Patterns that begin with exactly this text, negative ones first.
+    entries: Span,
+    children: Span,
+}
+
+/// A range; the lists are short enough for 32 bits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span(u32, u32);
+
+impl Span {
+    fn of(range: Range<usize>) -> Self {
+        Self(range.start as u32, range.end as u32)
+    }
+
+    fn range(self) -> Range<usize> {
+        self.0 as usize..self.1 as usize
+    }
+}
+
+/// A pattern on its way into the tree.
+struct Source {
+    prefix: Vec<u8>,
+    entry: Entry,
+}
+
+impl Tree {
+    /// A tree of patterns, of which those that begin with `!` are negative.
+    pub(super) fn new(patterns: &[&str]) -> Self {
+        let source = |pattern: &&str| {
+            let negative = pattern.strip_prefix('!');
+            let (prefix, pattern) = Pattern::new(negative.unwrap_or(pattern));
+            Source { prefix, entry: Entry { is_negative: negative.is_some(), pattern } }
+        };
+        let mut sources: Vec<Source> = patterns.iter().map(source).collect();
+        sources.sort_by(|one, other| {
+            one.prefix.cmp(&other.prefix).then(other.entry.is_negative.cmp(&one.entry.is_negative))
+        });
+        let (mut nodes, labels) = grow(&sources);
+        // Children stand behind their parents.
+        for at in (0..nodes.len()).rev() {
+            let node = &nodes[at];
+            let denies = sources[node.entries.range()].iter().any(|source| source.entry.is_negative)
+                || nodes[node.children.range()].iter().any(|child| child.denies);
+            nodes[at].denies = denies;
+        }
+        let entries = sources.into_iter().map(|source| source.entry).collect();
+        Self { nodes: nodes.into(), entries, labels: labels.into() }
+    }
+
+    /// Whether a positive pattern matches the text and no negative one does.
+    pub(super) fn allows(&self, text: &[u8], who: Who<'_>) -> bool {
+        let mut allowed = false;
+        let mut at = 0;
+        let mut next = self.nodes.first();
+        while let Some(node) = next {
+            let label = &self.labels[node.label.range()];
+            if !text[at..].starts_with(label) {
+                break;
+            }
+            at += label.len();
+            for Entry { is_negative, pattern } in &self.entries[node.entries.range()] {
+                if (*is_negative || !allowed) && pattern.matches(text, at, who) {
+                    if *is_negative {
+                        return false;
+                    }
+                    allowed = true;
+                }
+            }
+            if allowed && !node.denies {
+                break;
+            }
+            let Some(byte) = text.get(at) else { break };
+            next = self.nodes[node.children.range()].iter().find(|child| child.first == *byte);
+        }
+        allowed
+    }
+}
+
+/// The nodes for sorted patterns, level by level, and their labels.
+fn grow(sources: &[Source]) -> (Vec<Node>, Vec<u8>) {
+    let mut nodes = vec![Node::default()];
+    let mut labels = Vec::new();
+    // Of each node: its patterns with those below, and the length of its parent's text.
+    let mut spans = vec![(0..sources.len(), 0)];
+    let mut at = 0;
+    while at < nodes.len() {
+        let (span, start) = spans[at].clone();
+        let of_node = &sources[span.clone()];
+        let (Some(first), Some(last)) = (of_node.first(), of_node.last()) else { break };
+        let end = common(&first.prefix, &last.prefix);
+        let exact = of_node.iter().take_while(|source| source.prefix.len() == end).count();
+        let label = labels.len();
+        labels.extend_from_slice(&first.prefix[start..end]);
+        nodes[at].first = first.prefix.get(start).copied().unwrap_or(0);
+        nodes[at].label = Span::of(label..labels.len());
+        nodes[at].entries = Span::of(span.start..span.start + exact);
+        let children = nodes.len();
+        let mut from = span.start + exact;
+        for group in of_node[exact..].chunk_by(|one, other| one.prefix[end] == other.prefix[end]) {
+            nodes.push(Node::default());
+            spans.push((from..from + group.len(), end));
+            from += group.len();
+        }
+        nodes[at].children = Span::of(children..nodes.len());
+        at += 1;
+    }
+    (nodes, labels)
+}
+
+/// How many bytes two texts have in common at their beginning.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one == other).count()
+}

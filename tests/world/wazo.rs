@@ -1,0 +1,151 @@
+//! Wazo's websocketd over real sockets, alone on a listener and beside the event bus.
+
+use crate::harness::{Client, DEADLINE, Daemon, SECRET, Setup, command, head, http, skip, tools};
+use fanfare::token::{Algorithm, mint};
+use rustix::process::Signal;
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const EVENT: &str = r#"{"name":"n","required_acl":"events.n"}"#;
+
+fn setup(dialects: &str) -> Setup {
+    let setup = Setup::new();
+    let secret = setup.path("jwt.secret");
+    setup
+        .set("listen.0.dialects", dialects)
+        .set("wazo.token.jwt.algorithms", "[\"HS256\"]")
+        .set("wazo.token.jwt.secret_file", secret.display())
+}
+
+fn token(expires_in_s: u64) -> String {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = serde_json::json!({
+        "acl": ["websocketd", "events.#"],
+        "sub": "ann",
+        "tenant_uuid": "tenant",
+        "session_uuid": "session",
+        "exp": now_s + expires_in_s,
+    });
+    mint(Algorithm::HS256, SECRET.as_bytes(), claims.as_object().unwrap()).unwrap()
+}
+
+/// A client that follows everything, with the token in the query.
+fn follower(daemon: &Daemon, token: &str) -> Client {
+    let mut client = Client::raw(daemon.address);
+    client.bytes(head(&format!("/?token={token}")).as_bytes());
+    assert_eq!(client.answer(), 101);
+    assert_eq!(client.text(), r#"{"op": "init", "code": 0, "msg": "", "data": {"version": 1}}"#);
+    let subscribed = client.ask(r#"{"op":"subscribe","data":{"event_name":"*"}}"#);
+    assert_eq!(subscribed, r#"{"op": "subscribe", "code": 0, "msg": "", "data": null}"#);
+    assert_eq!(client.ask(r#"{"op":"start"}"#), r#"{"op": "start", "code": 0, "msg": "", "data": null}"#);
+    client
+}
+
+#[test]
+fn websocket_client_of_pypi_does_what_the_example_page_does() {
+    let python = tools().join("python/bin/python");
+    if !python.exists() {
+        return skip("websocket-client with Wazo", "it is not installed; tests/run does it");
+    }
+    let daemon = setup(r#"["wazo"]"#).set("threads", 2).start();
+    let output = Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/wazo.py"))
+        .arg(format!("ws://{}/", daemon.address))
+        .arg(daemon.socket())
+        .arg(token(3600))
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.ends_with("ok\n"), "{out}\n{err}");
+    daemon.await_metric("connections", 0);
+}
+
+#[test]
+fn a_plain_request_gets_a_page_or_is_told_to_upgrade() {
+    let daemon = setup(r#"["wazo", "personium-event"]"#).start();
+    let plain = |line: &str| http(daemon.address, format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+    for (line, status, expected) in [
+        ("GET /", 200, "WebSocket endpoint"),
+        ("GET /?token=x", 200, "WebSocket endpoint"),
+        ("GET /x", 426, "Upgrade: websocket\r\n"),
+        ("HEAD /", 426, "Upgrade: websocket\r\n"),
+        ("POST /", 426, "Upgrade: websocket\r\n"),
+        ("GET /demo/__event", 405, "Allow: GET\r\n"),
+    ] {
+        let (found, rest) = plain(line);
+        assert_eq!(found, status, "{line}: {rest}");
+        assert!(rest.contains(expected) && rest.contains("Connection: close\r\n"), "{line}: {rest}");
+    }
+    daemon.await_metric("connections", 0);
+    daemon.assert_works();
+}
+
+#[test]
+fn it_is_asked_last_whatever_the_order_of_the_listener() {
+    let daemon = setup(r#"["wazo", "personium-event"]"#).start();
+    let mut bus = daemon.subscriber();
+    let mut wazo = follower(&daemon, &token(3600));
+    let mut publisher = daemon.publisher();
+    publisher.send(format!("wazo {EVENT}\nwazo/tenant/ann {EVENT}\nwazo/tenant/bob {EVENT}\n"));
+    publisher.send(format!("wazo {}\n", EVENT.replace("events.n", "secret")));
+    publisher.send("event/demo {\"Type\":\"t\",\"Object\":\"o\"}\n");
+    assert_eq!(publisher.receipt(), (5, 0));
+    assert_eq!([wazo.text(), wazo.text()], [EVENT, EVENT]);
+    assert_eq!(bus.text(), "{\"Type\":\"t\",\"Object\":\"o\"}");
+    daemon.await_metric("deliveries_total{dialect=\"wazo\"}", 2);
+    publisher.send("wazo {\"name\":\"auth_session_deleted\",\"data\":{\"uuid\":\"session\"}}\n");
+    assert_eq!(wazo.close_code(), 4003);
+    wazo.frame(0x88, b"\x0f\xa3");
+    assert!(wazo.ends_within(DEADLINE));
+    daemon.await_metric("subscriptions", 1);
+    daemon.assert_works();
+}
+
+#[test]
+fn an_idle_session_ends_with_its_token() {
+    let daemon = setup(r#"["wazo"]"#).start();
+    let mut brief = follower(&daemon, &token(2));
+    assert_eq!(brief.close_code(), 4003);
+}
+
+#[test]
+fn a_reload_takes_new_keys_and_sessions_stay() {
+    let daemon = setup(r#"["wazo"]"#).start();
+    let mut client = follower(&daemon, &token(3600));
+    std::fs::write(daemon.path("jwt.secret"), "another secret, which is as long as it has to be").unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.await_log("reloaded", 1);
+    daemon.publisher().send(format!("wazo {EVENT}\n"));
+    assert_eq!(client.text(), EVENT);
+    client.say(&format!(r#"{{"op":"token","data":{{"token":"{}"}}}}"#, token(3600)));
+    assert_eq!(client.close_code(), 4002);
+}
+
+#[test]
+fn subscribe_follows_names_and_says_why_it_cannot() {
+    let daemon = setup(r#"["wazo"]"#).start();
+    let url = format!("ws://{}/", daemon.address);
+    let good = token(3600);
+    for (arguments, reason) in [
+        (&["--event", "n"][..], "code 4001"),
+        (&["--event", "n", "--token", "nonsense"], "without \"websocketd\""),
+        (&["--event", "n", "--token", &good, "--type", "t"], "--type is for the event bus"),
+        (&["--event", "n", "--token", &good, "--send", "nonsense"], "code 4004"),
+    ] {
+        let mut subscribe = command(&[&["subscribe", &url], arguments].concat());
+        let output = subscribe.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains(reason), "{said}");
+        assert!(!said.contains(&good));
+    }
+    let arguments = ["subscribe", &url, "--event", "n", "--event", "m", "--token", &good, "--count", "2"];
+    let follow = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    daemon.await_metric("subscriptions", 3);
+    daemon.await_metric("messages_total{dialect=\"wazo\"}", 3 + 3);
+    let mut publisher = daemon.publisher();
+    let other = EVENT.replace("\"n\"", "\"m\"");
+    publisher.send(format!("wazo {}\nwazo {EVENT}\nwazo {other}\n", EVENT.replace("\"n\"", "\"o\"")));
+    let output = follow.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{EVENT}\n{other}\n"));
+}
