@@ -264,7 +264,7 @@ impl Daemon {
         }
         // What waits in the mailboxes is delivered yet; that no more comes is not to wait behind it.
         self.shared.mailboxes.iter().for_each(Mailbox::wake);
-        self.shared.bridge.stop();
+        self.shared.bridge.drain();
         let feeding = |metrics: &Arc<Metrics>| metrics.publishers.get() + metrics.brokers_connected.get() > 0;
         let pause = Duration::from_millis(5);
         std::thread::sleep(pause);

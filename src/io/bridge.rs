@@ -30,7 +30,7 @@ pub(super) struct Bridge {
     asked: Notify,
     running: AtomicBool,
     /// The daemon stops: whatever is fed from here comes to its end.
-    stop: Notify,
+    draining: Notify,
 }
 
 impl Bridge {
@@ -40,13 +40,13 @@ impl Bridge {
     }
 
     /// Lets the feed finish what it has taken.
-    pub(super) fn stop(&self) {
-        self.stop.notify_one();
+    pub(super) fn drain(&self) {
+        self.draining.notify_one();
     }
 
     /// Waits for a time. Returns whether the daemon has been told to stop meanwhile.
-    async fn stops_within(&self, time: Duration) -> bool {
-        tokio::time::timeout(time, self.stop.notified()).await.is_ok()
+    async fn drains_within(&self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.draining.notified()).await.is_ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(usize, Question)>> {

@@ -88,7 +88,7 @@ impl Feed {
                 "no events from RabbitMQ: {advice}; trying again in {} s",
                 pause.as_secs()
             );
-            if self.shared.bridge.stops_within(pause).await {
+            if self.shared.bridge.drains_within(pause).await {
                 break;
             }
             self.metrics.broker_reconnects.add(1);

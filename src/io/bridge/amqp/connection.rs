@@ -100,8 +100,8 @@ impl Connection {
     /// Waits for messages and adds all that are there, up to a batch, to `batch`. Returns whether the daemon
     /// stops instead.
     pub(super) async fn next(&mut self, batch: &mut Vec<Delivery>, bridge: &Bridge) -> Result<bool, Fault> {
-        let mut stop = std::pin::pin!(bridge.stop.notified());
-        poll_fn(|cx| match stop.as_mut().poll(cx) {
+        let mut draining = std::pin::pin!(bridge.draining.notified());
+        poll_fn(|cx| match draining.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Ok(true)),
             Poll::Pending => self.poll_batch(cx, batch).map_ok(|()| false),
         })
