@@ -4,7 +4,7 @@
 //! `FANFARE_LISTEN_0_ADDRESS` the address of the first listener. What is not a key is refused, with the
 //! nearest that is. Files that the configuration names are read by whoever starts the daemon, not here.
 
-use crate::dialect::{Kind, personium, wazo};
+use crate::dialect::{Kind, personium, personium_topic, wazo};
 use crate::feed::{amqp, unix};
 use crate::io::runtime::Driver;
 use crate::shard::Limits;
@@ -49,7 +49,7 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged, and how.
     pub log: Log,
-    /// The dialects `personium-event` and, one day, `personium-topic`.
+    /// The dialects `personium-event` and `personium-topic`.
     pub personium: personium::Settings,
     /// The dialect `wazo`.
     pub wazo: wazo::Settings,
@@ -187,6 +187,7 @@ pub const KEYS: &[&str] = &[
     "personium.ping_misses_max",
     "personium.text_bytes_max",
     "personium.subscriptions_max",
+    "personium.topics",
     "personium.token.jwt.algorithms",
     "personium.token.jwt.secret",
     "personium.token.jwt.secret_file",
@@ -296,22 +297,7 @@ impl Config {
                 Ok(kinds) => spoken.extend(kinds),
             }
         }
-        if spoken.contains(&Kind::PersoniumEvent)
-            && self.personium.token.is_none()
-            && !self.personium.anonymous
-        {
-            problems.push(
-                "[personium]: no token judge: add token = { jwt = { … } } or token = { static = { … } }, or \
-                 anonymous = true where everybody may read"
-                    .into(),
-            );
-        }
-        if let Some(Err(error)) = self.personium.token.as_ref().map(|token| token.check()) {
-            problems.push(format!("[personium] token: {error}"));
-        }
-        if self.personium.ping_interval_s == 0 || self.personium.session_s_max == 0 {
-            problems.push("[personium]: ping_interval_s and session_s_max must be at least 1".into());
-        }
+        problems.extend(self.personium_problems(&spoken));
         problems.extend(self.wazo_problems(&spoken));
         problems.extend(self.taken_twice());
         if unix::mode(&self.feed.unix.mode).is_none() {
@@ -377,6 +363,41 @@ impl Config {
             problems.push(format!(
                 "limits.outbox_bytes_max ({}) is less than feed.unix.line_bytes_max ({}): one event could close every client",
                 self.limits.outbox_bytes_max, self.feed.unix.line_bytes_max
+            ));
+        }
+        problems
+    }
+
+    /// What is wrong with `[personium]`, when the listeners speak these dialects.
+    fn personium_problems(&self, spoken: &[Kind]) -> Vec<String> {
+        let personium = &self.personium;
+        let mut problems = Vec::new();
+        let is_spoken = spoken.contains(&Kind::PersoniumEvent) || spoken.contains(&Kind::PersoniumTopic);
+        if is_spoken && personium.token.is_none() && !personium.anonymous {
+            problems.push(
+                "[personium]: no token judge: add token = { jwt = { … } } or token = { static = { … } }, or \
+                 anonymous = true where everybody may read"
+                    .into(),
+            );
+        }
+        if let Some(Err(error)) = personium.token.as_ref().map(|token| token.check()) {
+            problems.push(format!("[personium] token: {error}"));
+        }
+        if personium.ping_interval_s == 0 || personium.session_s_max == 0 {
+            problems.push("[personium]: ping_interval_s and session_s_max must be at least 1".into());
+        }
+        let globs = personium.topics.as_deref().unwrap_or_default();
+        if globs.len() > personium_topic::GLOBS_MAX {
+            problems.push(format!(
+                "[personium] topics: more than {}; say more with a *, as in \"cell1/box1/*\"",
+                personium_topic::GLOBS_MAX
+            ));
+        }
+        if let Some(glob) = globs.iter().find(|glob| !personium_topic::is_glob(glob)) {
+            problems.push(format!(
+                "[personium] topics: {:?} matches no topic: write CELL/BOX/PATH, where * stands for any text \
+                 without a slash",
+                glob.chars().take(64).collect::<String>()
             ));
         }
         problems
@@ -504,6 +525,7 @@ mod tests {
             ("FANFARE_FEED_UNIX_GROUP", "1000"),
             ("FANFARE_FEED_UNIX_MODE", "660"),
             ("FANFARE_PERSONIUM_TOKEN_STATIC_FILE", "/tokens"),
+            ("FANFARE_PERSONIUM_TOPICS", "[\"cell1/box1/*\"]"),
             ("OTHER", "ignored"),
         ])
         .unwrap();
@@ -516,6 +538,7 @@ mod tests {
         assert_eq!((config.feed.unix.group.as_deref(), &config.feed.unix.mode[..]), (Some("1000"), "660"));
         assert_eq!(config.driver, Driver::IoUring);
         assert!(config.personium.token.is_some());
+        assert_eq!(config.personium.topics.as_deref(), Some(&["cell1/box1/*".to_owned()][..]));
     }
 
     #[test]
@@ -558,6 +581,12 @@ mod tests {
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-event\"]\n";
         assert!(problems(listen).contains("[personium]: no token judge"));
         assert!(problems(&listen.replace("personium-event", "wazo")).contains("[wazo]: no token judge"));
+        assert!(problems(&listen.replace("event", "topic")).contains("no token judge"));
+        let topics = format!("{MINIMAL}topics = {:?}", vec!["c/b/*"; 1025]);
+        assert!(problems(&topics).contains("[personium] topics: more than 1024"));
+        let topics = |glob| format!("{MINIMAL}topics = [\"c/b/*\", \"{glob}\"]");
+        assert_eq!(problems(&topics("c/*/*.topic.*")), "");
+        assert!(problems(&topics("c/*")).contains("[personium] topics: \"c/*\" matches no topic"));
         assert!(problems(&format!("{MINIMAL}[feed.unix]\nmode = \"0999\"")).contains("in octal"));
         let twice = problems(&format!("{MINIMAL}[admin]\naddress = \"127.0.0.1:8080\""));
         assert!(twice.contains("127.0.0.1:8080 stands in two"), "{twice}");

@@ -9,6 +9,7 @@
 
 pub mod personium;
 pub mod personium_event;
+pub mod personium_topic;
 pub mod wazo;
 
 pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};
@@ -287,6 +288,7 @@ macro_rules! dialects {
 
 dialects! {
     PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event";
+    PersoniumTopic: personium_topic::PersoniumTopic, "personium-topic", word "topic";
     // Takes any path, so it is asked last.
     Wazo: wazo::Wazo, "wazo", word "wazo";
 }
@@ -311,8 +313,18 @@ impl Kind {
     #[must_use]
     pub fn judge(self, settings: &Settings) -> Option<&Judge> {
         match self {
-            Kind::PersoniumEvent => settings.personium.judge.as_ref(),
+            Kind::PersoniumEvent | Kind::PersoniumTopic => settings.personium.judge.as_ref(),
             Kind::Wazo => settings.wazo.judge.as_ref(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_of_any_protocol_takes_at_most_32_bytes_beside_what_it_boxes() {
+        assert!(size_of::<Option<AnyDialect>>() <= 32, "{}", size_of::<Option<AnyDialect>>());
     }
 }

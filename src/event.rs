@@ -3,7 +3,8 @@
 //! A publisher's JSON is read by simd-json into a reused tape, looked at by the dialect that its address
 //! names, and forgotten: what travels further is a [`Publication`](crate::frame::Publication) of ready
 //! bytes. simd-json unescapes strings in place, so it works on a scratch copy and the bytes that were fed
-//! stay as they were, for the dialects that pass them on verbatim.
+//! stay as they were, for the dialects that pass them on verbatim. An integer beyond 64 bits is read as a double;
+//! in the fed bytes it has all its digits.
 //!
 //! This file knows JSON. It does not know what any dialect expects in it.
 
@@ -168,6 +169,34 @@ mod tests {
             assert!(matches!(read(bad), Err(EventError::NotJson(_))), "{bad:?}");
         }
         assert!(Parser::default().parse(b"{\"a\":\"\xff\"}", |_| ()).is_err());
+    }
+
+    #[test]
+    fn an_integer_of_any_size_is_a_number() {
+        for (json, expected) in [
+            ("18446744073709551615", "18446744073709551615"),
+            ("18446744073709551616", "1.8446744073709552e19"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("-9223372036854775809", "-9.223372036854776e18"),
+            ("123456789012345678901234567890", "1.2345678901234568e29"),
+        ] {
+            let event = format!("{{\"a\":{json}}}");
+            let (raw, read, whole) = Parser::default()
+                .parse(event.as_bytes(), |event| {
+                    let value = event.get("a").unwrap();
+                    (event.json.to_vec(), value.encode(), value.as_u64())
+                })
+                .unwrap();
+            assert_eq!((raw, &read[..]), (event.into_bytes(), expected));
+            assert_eq!(whole, expected.parse().ok());
+        }
+        // As long as a double can be as great.
+        assert!(read(&format!("{{\"a\":1{}}}", "0".repeat(308))).is_ok());
+        assert!(read(&format!("{{\"a\":1{}}}", "0".repeat(309))).is_err());
+        for bad in ["{\"a\":123456789012345678901234567890x}", "{\"a\":-}", "{\"a\":01234567890123456789012}"]
+        {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -8,12 +8,13 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 14] = [
+const EXAMPLES: [&str; 15] = [
     "feed.unix.group",
     "feed.amqp.url",
     "feed.amqp.url_file",
     "feed.amqp.origin_uuid",
     "feed.amqp.ca_file",
+    "personium.topics",
     "personium.token.jwt.secret",
     "personium.token.jwt.public_key_file",
     "personium.token.jwt.jwks_file",

@@ -18,9 +18,8 @@ pub(super) const ELSEWHERE: &str = "The development set-up can go elsewhere, for
     FANFARE_LISTEN_0_ADDRESS=127.0.0.1:8090 FANFARE_LISTEN_1_ADDRESS=127.0.0.1:9592 \
     FANFARE_ADMIN_ADDRESS=127.0.0.1:9590 fanfare serve";
 
-/// Where the dialects are: Wazo's takes any path, so it has the port that its clients know.
-const LISTENERS: [(&str, fn(&Kind) -> bool); 2] =
-    [("127.0.0.1:8080", |kind| *kind != Kind::Wazo), ("127.0.0.1:9502", |kind| *kind == Kind::Wazo)];
+/// Where clients connect; [`listener_of`] says who.
+const LISTENERS: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:9502"];
 
 /// How long the printed tokens are good.
 const TOKEN_S: u64 = 24 * 3600;
@@ -46,9 +45,9 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
         Some(path) => path.into(),
         None => directory.join("events.sock"),
     };
-    let listen = |(address, speaks): (&str, fn(&Kind) -> bool)| {
-        let names = Kind::ALL.iter().filter(|kind| speaks(kind)).map(|kind| format!("{:?}", kind.name()));
-        let dialects: Vec<String> = names.collect();
+    let listen = |(index, address): (usize, &str)| {
+        let kinds = Kind::ALL.iter().filter(|kind| listener_of(**kind) == index);
+        let dialects: Vec<String> = kinds.map(|kind| format!("{:?}", kind.name())).collect();
         format!("[[listen]]\naddress = \"{address}\"\ndialects = [{}]\n", dialects.join(", "))
     };
     // A JSON string is a TOML string.
@@ -59,7 +58,7 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
          [feed.unix]\npath = {socket}\nmode = \"0600\"\n\
          [personium]\ntoken = {token}\n\
          [wazo]\ntoken = {token}\n",
-        listeners = LISTENERS.map(listen).concat(),
+        listeners = LISTENERS.into_iter().enumerate().map(listen).collect::<String>(),
         socket = string(&socket),
         token = format_args!(
             "{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}",
@@ -90,8 +89,7 @@ impl Trial {
             format!(" --socket {}", quoted(&self.socket))
         };
         for kind in Kind::ALL {
-            let place = LISTENERS.iter().position(|(_, speaks)| speaks(kind));
-            let Some(address) = place.and_then(|place| addresses.get(place)) else { continue };
+            let Some(address) = addresses.get(listener_of(*kind)) else { continue };
             let Example { path, claims, options, place, event } = example(*kind);
             let claims = claims.as_object().cloned().unwrap_or_default();
             let token = mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default();
@@ -104,6 +102,11 @@ impl Trial {
         }
         text + "\nCtrl-C stops it.\n"
     }
+}
+
+/// Wazo takes any path, so it has the port that its clients know to itself.
+fn listener_of(kind: Kind) -> usize {
+    usize::from(kind == Kind::Wazo)
 }
 
 /// What to try a dialect with.
@@ -127,6 +130,13 @@ fn example(kind: Kind) -> Example {
             options: "",
             place: "event/demo",
             event: r#"{"Type":"chat","RequestKey":null,"Schema":"","External":true,"Object":"general","Info":"Hello World","cellId":"demo","Subject":"https:\/\/demo.example\/#me"}"#,
+        },
+        Kind::PersoniumTopic => Example {
+            path: "/demo/__topic/box/stream.topic.chat",
+            claims: serde_json::json!({ "aud": "demo", "scope": "read stream-receive", "exp": expires }),
+            options: "",
+            place: "topic/demo/box/stream.topic.chat",
+            event: r#"{"From":"https://demo.example/","Body":{"text":"Hello World"}}"#,
         },
         Kind::Wazo => Example {
             path: "/",

@@ -24,7 +24,8 @@ pub struct Settings {
     pub token: Option<TokenSettings>,
     /// Accept any token as one for reading; for closed networks and trials only.
     pub anonymous: bool,
-    /// Longest session on one token; Personium's constant is an hour.
+    /// Longest session on one token; Personium's constant is an hour. A topic's session lasts as long as its
+    /// token, and so long if that has no end.
     pub session_s_max: u32,
     /// How long a connection may stay without an accepted token, or expired.
     pub token_timeout_s: u32,
@@ -36,6 +37,9 @@ pub struct Settings {
     pub text_bytes_max: usize,
     /// Rules of one session; a session lists them all on request.
     pub subscriptions_max: u32,
+    /// The topics that there are, as globs of `cell/box/path`, where `*` is any text without a slash; every
+    /// well-formed one when absent.
+    pub topics: Option<Vec<String>>,
     /// Made from `token` when the daemon starts.
     #[serde(skip)]
     pub judge: Option<Judge>,
@@ -52,6 +56,7 @@ impl Default for Settings {
             ping_misses_max: 10,
             text_bytes_max: 64 * 1024,
             subscriptions_max: 1000,
+            topics: None,
             judge: None,
         }
     }

@@ -107,6 +107,34 @@ fn what_is_no_event_is_refused_to_the_publisher_and_reaches_nobody() {
     assert_eq!(bus.replies, "{\"accepted\":0,\"rejected\":13}\n");
 }
 
+#[test]
+fn an_integer_of_any_size_is_passed_on_and_what_is_written_anew_has_it_as_a_double() {
+    let mut bus = Bus::with(TOKENS);
+    bus.talk(&format!(
+        r#"{READY}
+        > {{"subscribe":{{"Type":"*","Object":"*"}}}}
+        < {{"response":"success","timestamp":$S}}
+        b @ /john.doe/__event
+        b < 101
+        b > {{"AccessToken":"reader"}}
+        b < {{"Response":"AccessToken","ExpiresIn":3600,"Timestamp":$MS,"Result":"Success"}}
+        b > {{"Subscribe":{{"Type":"*","Object":"*"}}}}
+        b < {{"Response":"Subscribe","Timestamp":$MS,"Result":"Success"}}
+        feed event/john.doe {{"Type":"t","Object":"o","Info":{{"n":123456789012345678901234567890}},"more":-9223372036854775809}}
+        < {{"Type":"t","Object":"o","Info":{{"n":123456789012345678901234567890}},"more":-9223372036854775809}}
+        b < {{"Type":"t","RequestKey":null,"Schema":null,"External":false,"Object":"o","Info":{{"n":1.2345678901234568e29}},"Timestamp":$MS,"Subject":null}}
+        feed event/john.doe {{"Type":"t","Object":"o","Timestamp":18446744073709551615}}
+        < {{"Type":"t","Object":"o","Timestamp":18446744073709551615}}
+        b < {{"Type":"t","RequestKey":null,"Schema":null,"External":false,"Object":"o","Info":null,"Timestamp":18446744073709551615,"Subject":null}}
+        feed event/john.doe {{"Type":"t","Object":"o","Timestamp":18446744073709551616}}
+        < {{"Type":"t","Object":"o","Timestamp":18446744073709551616}}
+        b < {{"Type":"t","RequestKey":null,"Schema":null,"External":false,"Object":"o","Info":null,"Timestamp":$MS,"Subject":null}}
+        "#
+    ));
+    bus.feed("");
+    assert_eq!(bus.replies, "{\"accepted\":3,\"rejected\":0}\n");
+}
+
 // Decision 10.
 #[test]
 fn what_a_client_publishes_reaches_the_cell_in_both_spellings_and_has_no_answer() {

@@ -277,6 +277,9 @@ fn the_printed_commands_of_the_development_set_up_work_when_pasted() {
     assert_eq!(mode(&trial.state.path().join("its socket")), 0o600);
     let of = |dialect: &str| printed.split_once(&format!("\n{dialect}\n")).unwrap().1;
     let mut follow = trial.follow_and_publish(of("personium-event"), "subscribed:");
+    let mut topic = trial.follow_and_publish(of("personium-topic"), "token accepted:");
+    topic.kill().unwrap();
+    topic.wait().unwrap();
     let mut wazo = trial.follow_and_publish(of("wazo"), "subscribed:");
     wazo.kill().unwrap();
     wazo.wait().unwrap();

@@ -19,4 +19,5 @@ mod secrets;
 mod shards;
 mod slow;
 mod stop;
+mod topic;
 mod wazo;

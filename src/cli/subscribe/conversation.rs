@@ -251,6 +251,10 @@ impl Conversation {
     /// What a close with this code probably means, and what to do.
     pub(super) fn meaning(&self, code: u16) -> &'static str {
         match code {
+            1000 if self.stage == Stage::Token && self.protocol == Protocol::Topic => {
+                "the token was refused: is it expired, signed with another secret, for another cell, or \
+                 without the scope \"read stream-receive\"?"
+            }
             1000 if self.stage == Stage::Token => {
                 "the token was refused: is it expired, signed with another secret, for another cell, or \
                  without the scope event-read?"
@@ -358,6 +362,7 @@ mod tests {
         assert!(talk.complete());
         assert!(talk.meaning(1000).contains("expired"));
         let mut talk = Conversation::topic("t".into(), vec![], None);
+        assert!(talk.meaning(1000).contains("stream-receive"));
         let inactive =
             r#"{"Response":"AccessToken","Timestamp":1,"Reason":"Token inactive","Result":"Error"}"#;
         let Step::Fail(message) = talk.handle(inactive) else { panic!("no failure") };

@@ -1,0 +1,315 @@
+//! A topic of a Personium stream collection, `/{cell}/__topic/{box}/{path}`: a token first, then the data that
+//! is sent to the topic, as it was fed.
+//!
+//! One connection follows one topic, which its path names; the token opens it. Every error is told and then
+//! ends the connection with close code 1000 and no reason. Nobody looks at the clock but the heartbeat, which
+//! ends what has expired, and whatever comes: after its time a session is not even revived by a good token.
+//!
+//! A topic's address is `cell/box/path`, and a subscription is that and a NUL, so it matches no other.
+
+mod glob;
+mod message;
+
+pub use self::glob::{GLOBS_MAX, is_glob};
+
+use self::message::Said;
+use crate::dialect::personium::{
+    self, CELL_BYTES_MAX, CLOSE, cell_of_host, is_name, is_segment, put_error, put_session,
+};
+use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
+use crate::event::{Event, Value, ValueIntoString as _};
+use crate::frame::{Draft, Publication};
+use crate::token::{Grant, NEVER_MS, Verdict};
+use crate::wheel::{Now, TICK_MS, ticks};
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+
+/// The byte that starts this dialect's topics.
+const TOPIC: u8 = b't';
+
+/// Longest `cell/box/path`: what the address of a feed can name, see
+/// [`ADDRESS_BYTES_MAX`](crate::feed::ADDRESS_BYTES_MAX).
+const PLACE_BYTES_MAX: usize = 1024 - "topic/".len();
+
+/// Most seconds from one heartbeat to the next, which are the reference's. Pings may be rarer, even as good as
+/// never; what has expired is not to stay for that.
+const BEAT_S_MAX: u32 = 60;
+
+/// One connection to a topic.
+pub struct PersoniumTopic {
+    /// The topic's `cell/box/path`, a NUL, then the request's `Host`: tokens may name the cell by its URL.
+    place_and_host: Box<str>,
+    term: Term,
+}
+
+/// How long a session lasts: the grace without a token, then the token's time.
+///
+/// The lowest bit of the nanoseconds tells whether a token was accepted. A field for that would cost every idle
+/// connection of any dialect 8 bytes.
+#[derive(Clone, Copy)]
+struct Term(u64);
+
+impl Term {
+    fn until(end_ns: u64, accepted: bool) -> Self {
+        Self(end_ns & !1 | u64::from(accepted))
+    }
+
+    fn is_accepted(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    fn is_over(self, now: Now) -> bool {
+        self.0 & !1 <= now.monotonic_ns
+    }
+}
+
+impl Dialect for PersoniumTopic {
+    const PING: &'static [u8] = personium::PING;
+    const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
+
+    fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
+        settings.personium.text_bytes_max
+    }
+
+    fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
+        let place = place_of(upgrade)?;
+        let settings = &context.settings.personium;
+        out.push(Action::Accept);
+        out.push(Action::Keepalive {
+            interval_s: settings.ping_interval_s,
+            misses_max: settings.ping_misses_max,
+        });
+        out.push(Action::Deadline(next_beat(context.now, settings)));
+        Some(Self {
+            place_and_host: format!("{place}\0{}", upgrade.host).into(),
+            term: Term::until(on_a_tick(context.now, settings.token_timeout_s), false),
+        })
+    }
+
+    fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
+        let (now, settings) = (context.now, &context.settings.personium);
+        match input {
+            Input::Text(text) => self.message(text, settings, now, out),
+            Input::Binary(_) => {}
+            Input::Verified(Verdict::Granted(grant)) => {
+                let end_ms = if grant.expires_at_ms == NEVER_MS { None } else { Some(grant.expires_at_ms) };
+                let opens = self.is_opened_by(&grant);
+                self.judged(opens, end_ms, settings, now, out);
+            }
+            Input::Verified(_) => self.judged(false, None, settings, now, out),
+            // Nothing was asked, so nothing is answered.
+            Input::Revoked => out.close(CLOSE),
+            Input::Deadline if self.term.is_over(now) => out.close(CLOSE),
+            Input::Deadline => out.push(Action::Deadline(next_beat(now, settings))),
+            Input::Gone if self.term.is_accepted() => out.unsubscribe(&subscription(self.place()), b""),
+            Input::Gone => {}
+        }
+    }
+
+    fn admits(&self, _: &Publication, now: Now) -> Admission {
+        if self.term.is_over(now) { Admission::Close(CLOSE, "") } else { Admission::Form(0) }
+    }
+
+    fn publish(place: &str, event: &Event<'_, '_>, _: Now, draft: &mut Draft) -> Result<(), Unusable> {
+        let mut parts = place.splitn(3, '/');
+        let [cell, inbox, path] = [(); 3].map(|()| parts.next().unwrap_or_default());
+        if !is_name(cell) || !is_name(inbox) || !is_segment(path) {
+            return Err(Unusable(format!(
+                "the address is topic/CELL/BOX/PATH; cell and box have 1 to {CELL_BYTES_MAX} visible characters, \
+                 and the path has dots where the collection's URL has slashes"
+            )));
+        }
+        if !is_topic(path) {
+            return Err(Unusable("the path of a topic ends in COLLECTION.topic.NAME".into()));
+        }
+        if sender(event)?.is_none_or(|from| from.into_string().is_none()) {
+            return Err(Unusable(
+                "\"From\" must be a string, the URL of the cell that sends: {\"From\":\"https://…/\",\"Body\":…}".into(),
+            ));
+        }
+        draft.address(&subscription(place), b"");
+        draft.text(|payload| payload.extend_from_slice(event.json));
+        Ok(())
+    }
+}
+
+impl PersoniumTopic {
+    fn place(&self) -> &str {
+        self.parts().0
+    }
+
+    /// The topic's address and the host.
+    fn parts(&self) -> (&str, &str) {
+        self.place_and_host.split_once('\0').expect("open puts a NUL between them")
+    }
+
+    fn message(&mut self, text: &str, settings: &personium::Settings, now: Now, out: &mut Actions) {
+        if self.term.is_over(now) {
+            return refuse("Unknown", "Session expired", now, out);
+        }
+        match Said::read(text) {
+            Said::Token(_) if settings.anonymous => self.judged(true, None, settings, now, out),
+            Said::Token(token) => out.verify(&token),
+            Said::Invalid => refuse("Unknown", "Invalid message", now, out),
+            Said::Choking => out.close(CLOSE),
+        }
+    }
+
+    /// A token was found to open the topic, until `end_ms` unless for ever, or not to.
+    fn judged(
+        &mut self,
+        opens: bool,
+        end_ms: Option<u64>,
+        settings: &personium::Settings,
+        now: Now,
+        out: &mut Actions,
+    ) {
+        if !opens || !self.exists(settings) {
+            return refuse("AccessToken", "Token inactive", now, out);
+        }
+        let longest_ms = u64::from(settings.session_s_max) * 1000;
+        let length_ms = end_ms.map_or(longest_ms, |end_ms| end_ms.saturating_sub(now.unix_ms));
+        let end_ns = now.monotonic_ns.saturating_add(length_ms.saturating_mul(1_000_000));
+        let is_first = !self.term.is_accepted();
+        self.term = Term::until(end_ns, true);
+        out.send(|out| put_session(length_ms / 1000, now, out));
+        if is_first {
+            out.subscribe(&subscription(self.place()), b"");
+        }
+    }
+
+    /// Whether there is such a topic.
+    fn exists(&self, settings: &personium::Settings) -> bool {
+        let place = self.place();
+        let path = place.rsplit_once('/').map_or("", |(_, path)| path);
+        let known = settings.topics.as_deref();
+        is_topic(path) && known.is_none_or(|globs| glob::select(globs.iter().map(String::as_str), place))
+    }
+
+    fn is_opened_by(&self, grant: &Grant) -> bool {
+        let (place, host) = self.parts();
+        let cell = place.split_once('/').map_or(place, |(cell, _)| cell);
+        let may = |wanted: &str| grant.words("scope").any(|word| word == wanted);
+        let narrow = grant.list("topics");
+        ((may("read") && may("stream-receive")) || may("all"))
+            && personium::is_for(grant, cell, host)
+            && narrow.is_none_or(|globs| glob::select(globs.into_iter(), place))
+    }
+}
+
+/// Who sends a datum. Of two senders, receivers might see either.
+fn sender<'t, 'i>(event: &Event<'t, 'i>) -> Result<Option<Value<'t, 'i>>, Unusable> {
+    let mut senders = event.fields().filter(|(key, _)| *key == "From").map(|(_, sender)| sender);
+    let sender = senders.next();
+    if senders.next().is_some() {
+        return Err(Unusable("the key \"From\" is written twice".into()));
+    }
+    Ok(sender)
+}
+
+fn refuse(response: &str, reason: &str, now: Now, out: &mut Actions) {
+    out.send(|out| put_error(Some(response), reason, now, out));
+    out.close(CLOSE);
+}
+
+/// The topic of a place, in parts; the only one that begins so.
+fn subscription(place: &str) -> [&[u8]; 3] {
+    [&[TOPIC], place.as_bytes(), b"\0"]
+}
+
+/// The next heartbeat: on the tick of the shard's ping, so that one visit does both.
+fn next_beat(now: Now, settings: &personium::Settings) -> u64 {
+    on_a_tick(now, settings.ping_interval_s.min(BEAT_S_MAX))
+}
+
+/// The moment so many seconds from the tick that it is. The grace ends on one, so that it is over when the
+/// heartbeat looks.
+fn on_a_tick(now: Now, seconds: u32) -> u64 {
+    let ticks = u64::from(now.tick()) + u64::from(ticks(seconds.into()));
+    ticks * TICK_MS * 1_000_000
+}
+
+/// The `cell/box/path` of a request. Whether there is such a topic is looked at when the token comes.
+fn place_of(upgrade: &Upgrade<'_>) -> Option<String> {
+    let mut segments = upgrade.path.strip_prefix('/')?.split('/');
+    let cell = match segments.next()? {
+        "__topic" => cell_of_host(upgrade.host)?.into(),
+        cell => (segments.next()? == "__topic").then(|| decoded(cell))??,
+    };
+    let (inbox, path) = (decoded(segments.next()?)?, decoded(segments.next()?)?);
+    let well_formed = is_name(&cell) && is_name(&inbox) && is_segment(&path) && segments.next().is_none();
+    let place = format!("{cell}/{inbox}/{path}");
+    (well_formed && place.len() <= PLACE_BYTES_MAX).then_some(place)
+}
+
+/// A segment of a URL as text: browsers write whatever is not ASCII as `%` and two digits a byte.
+fn decoded(segment: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(segment).decode_utf8().ok()
+}
+
+/// Whether a path is that of a topic: a collection of one or more parts, the word, a name.
+fn is_topic(path: &str) -> bool {
+    let mut parts = path.rsplit('.');
+    let (name, word) = (parts.next(), parts.next());
+    let mut collection = parts.peekable();
+    name.is_some_and(|name| !name.is_empty())
+        && word == Some("topic")
+        && collection.peek().is_some()
+        && collection.all(|part| !part.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Parser;
+
+    #[test]
+    fn a_token_that_is_taken_back_ends_the_session_without_a_word() {
+        let settings = crate::dialect::Settings::default();
+        let (mut parser, mut draft, mut out) = (Parser::default(), Draft::default(), Actions::default());
+        let mut acls = crate::dialect::Acls::default();
+        let mut context = Context {
+            now: Now::default(),
+            settings: &settings,
+            parser: &mut parser,
+            draft: &mut draft,
+            acls: &mut acls,
+        };
+        let term = Term::until(u64::MAX, true);
+        let mut session = PersoniumTopic { place_and_host: "c/b/c.topic.n\0".into(), term };
+        session.handle(Input::Revoked, &mut context, &mut out);
+        assert!(matches!(out.list[..], [Action::Close(1000, "")]), "{:?}", out.list);
+    }
+
+    #[test]
+    fn a_term_keeps_its_end_and_whether_a_token_was_accepted() {
+        for end_ns in [0, 1, 249_999_999, 250_000_000, u64::MAX] {
+            for accepted in [false, true] {
+                let term = Term::until(end_ns, accepted);
+                assert_eq!(term.is_accepted(), accepted, "{end_ns}");
+                let at = |monotonic_ns| Now { monotonic_ns, unix_ms: 0 };
+                assert!(term.is_over(at(end_ns)), "{end_ns}");
+                assert!(end_ns < 2 || !term.is_over(at(end_ns - 2)), "{end_ns}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_topic_has_a_collection_the_word_and_a_name() {
+        for (path, expected) in [
+            ("c.topic.n", true),
+            ("dir.c.topic.n", true),
+            ("c.topic.topic", true),
+            ("topic.n", false),
+            (".topic.n", false),
+            ("c..topic.n", false),
+            ("c.topic.", false),
+            ("c.queue.n", false),
+            ("c.topic.n.more", false),
+            ("c", false),
+            ("", false),
+        ] {
+            assert_eq!(is_topic(path), expected, "{path}");
+        }
+    }
+}
