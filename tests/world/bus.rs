@@ -98,10 +98,13 @@ fn common(name: &str) -> FieldTable {
     ])
 }
 
+/// What is to be so, and the proof. Each has an exchange of its own.
+type Scenario = (&'static str, fn(&Broker));
+
 #[test]
 fn a_broker_that_runs() {
     let Some(broker) = Broker::started() else { return };
-    let scenarios: [(&str, fn(&Broker)); 10] = [
+    let scenarios: [Scenario; 10] = [
         ("headers_say_who_gets_an_event", headers_say_who_gets_an_event),
         ("bodies_say_it_on_a_topic_exchange", bodies_say_it_on_a_topic_exchange),
         ("events_of_another_origin_stay_away", events_of_another_origin_stay_away),
