@@ -190,10 +190,22 @@ fn a_sessions_end_is_heard_whatever_its_event_requires_and_however_it_is_address
     ] {
         talk(&format!("feed {event}\n{}", if ends { format!("< {EXPIRED}") } else { String::new() }));
     }
-    // A token without a session watches for none.
+}
+
+#[test]
+fn a_token_without_a_session_is_not_meant_by_an_event_without_one() {
+    let deleted = r#"{"name":"auth_session_deleted","required_acl":null,"data":{"uuid":""}}"#;
     let mut bus = Bus::with("[[token]]\ntoken = 'ann'\nacl = ['#']\n");
     bus.talk(&format!(
-        "< {INIT}\nfeed wazo {{\"name\":\"auth_session_deleted\",\"data\":{{\"uuid\":\"\"}}}}\n"
+        r#"
+        < {INIT}
+        > {{"op":"subscribe","data":{{"event_name":"*"}}}}
+        < {{"op": "subscribe", "code": 0, "msg": "", "data": null}}
+        > {{"op":"start"}}
+        < {START}
+        feed wazo {deleted}
+        < {deleted}
+        "#
     ));
 }
 

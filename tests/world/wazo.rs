@@ -149,3 +149,40 @@ fn subscribe_follows_names_and_says_why_it_cannot() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{EVENT}\n{other}\n"));
 }
+
+#[test]
+fn no_log_line_and_no_metric_holds_a_token() {
+    let mut daemon = setup(r#"["wazo"]"#).set("log.level", "debug").start();
+    let good = token(3600);
+    let bad = "garbage-token-0123456789";
+    for token in [&good, bad] {
+        for path in [format!("/?token={token}"), format!("/{token}?token={token}&version=3")] {
+            let mut client = Client::raw(daemon.address);
+            client.bytes(head(&path).as_bytes());
+            assert_eq!(client.answer(), 101);
+            client.say(&format!(r#"{{"op":"token","data":{{"token":"{token}"}}}}"#));
+            client.say(&format!(r#"{{"op":"{token}"}}"#));
+            while client.next().is_some_and(|frame| frame.first != 0x88) {}
+        }
+        let header = format!("Host: x\r\nX-Auth-Token: {token}");
+        let mut client = Client::raw(daemon.address);
+        client.bytes(head("/").replace("Host: localhost", &header).as_bytes());
+        assert_eq!(client.answer(), 101);
+        assert_eq!(client.next().unwrap().first == 0x81, token == good);
+        assert_eq!(
+            http(daemon.address, format!("GET /?token={token} HTTP/1.1\r\n{header}\r\n\r\n").as_bytes()).0,
+            200
+        );
+        daemon
+            .publisher()
+            .send(format!("wazo {{\"name\":\"auth_session_deleted\",\"data\":{{\"uuid\":\"{token}\"}}}}\n"));
+    }
+    let seen = daemon.page("/metrics").1;
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    let seen = seen + &daemon.log().join("\n");
+    assert!(seen.contains("DEBUG"), "nothing is logged at debug level");
+    for secret in [&good[..], bad, good.rsplit('.').next().unwrap(), SECRET] {
+        assert!(!seen.contains(secret), "{secret} in {seen}");
+    }
+}

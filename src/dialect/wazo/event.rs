@@ -125,7 +125,7 @@ pub fn name<'a>(event: &Event<'_, 'a>) -> Option<&'a str> {
 
 /// The session whose end the event tells.
 fn deleted_session<'a>(event: &Event<'_, 'a>) -> Option<&'a str> {
-    last(&event.last("data")?.as_object()?, "uuid")?.into_string()
+    last(&event.last("data")?.as_object()?, "uuid")?.into_string().filter(|uuid| !uuid.is_empty())
 }
 
 /// `required_acl` is null.
