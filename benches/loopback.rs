@@ -29,6 +29,7 @@ fn start(socket: PathBuf) -> Daemon {
         listen: vec![Listen { address: ([127, 0, 0, 1], 0).into(), kinds: Kind::ALL.to_vec(), tls: None }],
         admin: None,
         feed: unix::Settings { path: Some(socket), ..unix::Settings::default() },
+        bus: None,
         settings: Arc::new(Settings { personium, ..Settings::default() }),
         limits: Limits::default(),
     };

@@ -5,7 +5,7 @@
 //! nearest that is. Files that the configuration names are read by whoever starts the daemon, not here.
 
 use crate::dialect::{Kind, personium, personium_topic, wazo};
-use crate::feed::unix;
+use crate::feed::{amqp, unix};
 use crate::io::runtime::Driver;
 use crate::shard::Limits;
 use crate::token::TokenSettings;
@@ -155,6 +155,8 @@ pub struct Admin {
 pub struct Feed {
     /// `[feed.unix]`.
     pub unix: unix::Settings,
+    /// `[feed.amqp]`.
+    pub amqp: amqp::Settings,
 }
 
 /// `[log]`.
@@ -223,6 +225,14 @@ pub const KEYS: &[&str] = &[
     "feed.unix.allow_gids",
     "feed.unix.line_bytes_max",
     "feed.unix.publishers_max",
+    "feed.amqp.url",
+    "feed.amqp.url_file",
+    "feed.amqp.exchange",
+    "feed.amqp.exchange_type",
+    "feed.amqp.origin_uuid",
+    "feed.amqp.prefetch",
+    "feed.amqp.ca_file",
+    "feed.amqp.on_bus_loss",
     "limits.outbox_bytes_max",
     "limits.subscriptions_max",
     "limits.handshake_timeout_s",
@@ -375,6 +385,7 @@ impl Config {
                 self.feed.unix.mode
             ));
         }
+        problems.extend(self.feed.amqp.problems());
         problems.extend(self.senseless_sizes());
         if self.threads > THREADS_MAX {
             problems.push(format!("threads = {}: at most {THREADS_MAX}", self.threads));

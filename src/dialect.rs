@@ -12,7 +12,7 @@ pub mod personium_event;
 pub mod personium_topic;
 pub mod wazo;
 
-pub use self::wazo::Acls;
+pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};
 
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};

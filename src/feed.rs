@@ -1,9 +1,10 @@
 //! The other side: where events come from. A feed is a dialect's twin: bytes in, publications and bytes out.
 //!
-//! Whatever the transport, an event comes as an address and JSON. The address's first word names the
-//! dialect; the rest is that dialect's to read. An event for a dialect that no listener of this daemon
-//! speaks is good all the same: nobody is there to receive it.
+//! An event comes as an address and JSON: the address's first word names the dialect, the rest is that
+//! dialect's to read. A broker's message has its address in its headers and is for one dialect. An event for a
+//! dialect that no listener of this daemon speaks is good all the same: nobody is there to receive it.
 
+pub mod amqp;
 pub mod unix;
 
 use crate::dialect::{Kind, Unusable};
@@ -58,6 +59,23 @@ impl Intake {
             None => Ok(false),
             Some(kind) => kind.publish(place, event, now, draft).map(|()| true),
         })??;
+        Ok(spoken.then(|| self.draft.finish(now)))
+    }
+
+    /// One message of Wazo's bus. `None` when it is good but nobody speaks `wazo`.
+    ///
+    /// # Errors
+    /// When it is no event; the reason is for the log.
+    pub fn take_message(
+        &mut self,
+        message: &amqp::Message<'_>,
+        exchange: amqp::ExchangeType,
+        now: Now,
+    ) -> Result<Option<Publication>, Rejection> {
+        message.check()?;
+        let spoken = self.spoken.contains(&Kind::Wazo);
+        let draft = &mut self.draft;
+        self.parser.parse(message.body, |event| message.publish(exchange, event, draft))??;
         Ok(spoken.then(|| self.draft.finish(now)))
     }
 }

@@ -27,6 +27,7 @@ mod tls;
 mod watch;
 mod worker;
 
+pub use self::bridge::amqp::Bus;
 pub use self::clock::now;
 
 use self::bridge::Bridge;
@@ -73,6 +74,8 @@ pub struct Plan {
     pub admin: Option<SocketAddr>,
     /// The unix feed.
     pub feed: unix::Settings,
+    /// The RabbitMQ feed.
+    pub bus: Option<Bus>,
     /// The dialects' settings, judges included.
     pub settings: Arc<Settings>,
     /// The bounds of the whole daemon.
@@ -213,7 +216,11 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let mut spoken: Vec<Kind> = plan.listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
     spoken.sort_unstable();
     spoken.dedup();
-    bridge::configure(&shared, &plan.settings)?;
+    // Before any shard runs, so that each knows of an outage before it takes anybody.
+    let bus = plan.bus.map(|bus| {
+        bridge::amqp::Feed::new(bus, spoken.clone(), &shared, Arc::clone(&shared.metrics[plan.shards]))
+    });
+    bridge::configure(&shared, &plan.settings, bus)?;
     let (report, reports) = mpsc::channel();
     let mut admin = admin;
     let mut threads = Vec::new();
@@ -260,7 +267,7 @@ impl Daemon {
     /// # Errors
     /// When a remote judge of theirs cannot be asked from here; then everything stays as it was.
     pub fn configure(&self, settings: &Arc<Settings>, limits: Limits, listen: &[Listen]) -> io::Result<()> {
-        bridge::configure(&self.shared, settings)?;
+        bridge::configure(&self.shared, settings, None)?;
         let limits = limits.of_one_in(self.threads.len());
         let certificate = |(place, address)| {
             let same = |listen: &&Listen| listen.address == address;
@@ -293,10 +300,11 @@ impl Daemon {
         }
         // What waits in the mailboxes is delivered yet; that no more comes is not to wait behind it.
         self.shared.mailboxes.iter().for_each(Mailbox::wake);
-        let publishers = || self.shared.metrics.iter().map(|metrics| metrics.publishers.get()).sum::<u64>();
+        self.shared.bridge.drain();
+        let feeding = |metrics: &Arc<Metrics>| metrics.publishers.get() + metrics.brokers_connected.get() > 0;
         let pause = Duration::from_millis(5);
         std::thread::sleep(pause);
-        while publishers() > 0 && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
+        while self.shared.metrics.iter().any(feeding) && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
             std::thread::sleep(pause);
         }
         self.shared.mailboxes.iter().for_each(|mailbox| mailbox.post([Parcel::Close].into_iter()));

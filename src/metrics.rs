@@ -99,13 +99,16 @@ impl Outcome {
 pub enum Origin {
     /// The unix feed.
     Unix,
+    /// The RabbitMQ feed.
+    Amqp,
     /// WebSocket clients.
     Client,
 }
 
 impl Origin {
     /// All, with the names that metrics use.
-    pub const ALL: [(Self, &'static str); 2] = [(Self::Unix, "unix"), (Self::Client, "client")];
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Unix, "unix"), (Self::Amqp, "amqp"), (Self::Client, "client")];
 }
 
 /// Why a session was ended by the daemon.
@@ -203,6 +206,14 @@ pub struct Metrics {
     pub replies_dropped: Number,
     /// Open connections of publishers.
     pub publishers: Number,
+    /// Brokers that events are to come from.
+    pub brokers: Number,
+    /// Those of them that events do come from.
+    pub brokers_connected: Number,
+    /// Connections to brokers that were lost.
+    pub broker_losses: Number,
+    /// Attempts to connect to a broker again.
+    pub broker_reconnects: Number,
     /// Publish-to-write latency: counts per bucket, the last one for the rest.
     pub latency: [Number; LATENCY_BOUNDS_US.len() + 1],
     /// Sum of the latencies in nanoseconds.

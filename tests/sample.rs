@@ -8,12 +8,16 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 22] = [
+const EXAMPLES: [&str; 26] = [
     "listen.0.tls.certificate",
     "listen.0.tls.key",
     "listen.0.tls.client_ca",
     "listen.0.tls.client_certificate",
     "feed.unix.group",
+    "feed.amqp.url",
+    "feed.amqp.url_file",
+    "feed.amqp.origin_uuid",
+    "feed.amqp.ca_file",
     "personium.topics",
     "personium.token.jwt.secret",
     "personium.token.jwt.public_key_file",

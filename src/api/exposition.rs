@@ -37,6 +37,10 @@ impl Snapshot {
         vec![(vec![], self.sum(number))]
     }
 
+    fn of_amqp(&self, number: impl Fn(&Metrics) -> &Number) -> Vec<(Labels, u64)> {
+        vec![(vec![("feed", Origin::ALL[Origin::Amqp as usize].1)], self.sum(number))]
+    }
+
     fn by_dialect(&self, numbers: impl Fn(&Metrics) -> &[Number]) -> Vec<(Labels, u64)> {
         let value = |kind: Kind| self.sum(|metrics| &numbers(metrics)[kind as usize]);
         Kind::ALL.iter().map(|&kind| (vec![("dialect", kind.name())], value(kind))).collect()
@@ -71,6 +75,10 @@ impl Snapshot {
             "Open connections of publishers",
             self.one(|m| &m.publishers),
         )?;
+        // Without a broker there is nothing to be connected to, and nothing to be warned of.
+        let configured = self.sum(|m| &m.brokers) > 0;
+        let connected = if configured { self.of_amqp(|m| &m.brokers_connected) } else { vec![] };
+        family(out, gauge, None, "feed_connected", "Whether events come from the broker", connected)?;
         let waiting = self.mailboxes.iter().sum();
         family(out, gauge, None, "mailbox_depth", "Events waiting for shards", vec![(vec![], waiting)])
     }
@@ -139,7 +147,11 @@ impl Snapshot {
             "feed_replies_dropped",
             "Replies dropped because their publisher does not read",
             self.one(|m| &m.replies_dropped),
-        )
+        )?;
+        let (losses, reconnects) =
+            (self.of_amqp(|m| &m.broker_losses), self.of_amqp(|m| &m.broker_reconnects));
+        family(out, counter, None, "feed_losses", "Connections to the broker that were lost", losses)?;
+        family(out, counter, None, "feed_reconnects", "Attempts to connect to the broker again", reconnects)
     }
 
     fn judges(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {

@@ -2,8 +2,9 @@
 //!
 //! The text of a TOML or serde error goes in, a message for the person who wrote the file comes out. A file
 //! may hold secrets, and messages end in logs; so the value of a key whose name (or whose table's name)
-//! contains `secret` or `token` is shown neither in the quoted line nor in the message. Where it is not
-//! certain which value a message is about, and the file has such keys, no value is shown.
+//! contains `secret`, `token` or `url`, which may have a password in it, is shown neither in the quoted line
+//! nor in the message. Where it is not certain which value a message is about, and the file has such keys,
+//! no value is shown.
 
 use std::ops::Range;
 
@@ -322,7 +323,7 @@ fn parents(header: &str) -> Vec<&str> {
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
-    name.contains("secret") || name.contains("token")
+    name.contains("secret") || name.contains("token") || name.contains("url")
 }
 
 #[cfg(test)]
@@ -472,6 +473,7 @@ mod tests {
             "[personium.token]\nsecret = \"hunter2\"",
             "[personium.token]\nsecret = \"hunter\\u0032\"",
             "[wazo]\nsecret = \"hunter2\"",
+            "[feed.amqp]\nurl = amqp://wazo:hunter2@host",
             "wazo = { secret = \"hunter2\" }",
             "threads = \"x\" # \nmy_secret_token = \"hunter2\"",
         ];

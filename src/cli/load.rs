@@ -1,10 +1,10 @@
 //! From a configuration file to a plan that can be started: reads the file, the files that it names, and
 //! says everything that is wrong at once.
 
-use super::{CliError, certificates, explain::explain, paths};
+use super::{CliError, bus::bus, certificates, explain::explain, paths};
 use crate::config::{Config, ConfigError};
 use crate::dialect::Settings;
-use crate::io::{Listen, Plan};
+use crate::io::{Bus, Listen, Plan};
 use crate::shard::Limits;
 use crate::token::{Judge, TokenSettings};
 use std::path::Path;
@@ -49,12 +49,19 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
             Err(problem) => problems.push(problem),
         }
     }
+    let bus = match config.feed.amqp.problems().is_empty().then(|| bus(&config.feed.amqp)).transpose() {
+        Ok(bus) => bus.flatten(),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    };
     let mut notes = Vec::new();
     let listen = listen(&config, &mut problems, &mut notes);
     if !problems.is_empty() {
         return Err(CliError::new(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
     }
-    Ok(plan(config, listen, notes))
+    Ok(plan(config, bus, listen, notes))
 }
 
 /// The listeners, with the files of their TLS.
@@ -93,7 +100,7 @@ fn judge(table: &str, settings: &TokenSettings) -> Result<Judge, String> {
     judge.map_err(wrong)
 }
 
-fn plan(config: Config, listen: Vec<Listen>, mut notes: Vec<String>) -> Loaded {
+fn plan(config: Config, bus: Option<Bus>, listen: Vec<Listen>, mut notes: Vec<String>) -> Loaded {
     let available = available_cpus();
     let shards = if config.threads == 0 { available.len().max(1) } else { config.threads };
     let cpus = match (config.pin, config.cpus.is_empty()) {
@@ -122,6 +129,7 @@ fn plan(config: Config, listen: Vec<Listen>, mut notes: Vec<String>) -> Loaded {
             listen,
             admin: config.admin.as_ref().map(|admin| admin.address),
             feed: config.feed.unix.clone(),
+            bus,
             limits,
             settings: Arc::new(Settings { personium: config.personium, wazo: config.wazo }),
         },

@@ -3,7 +3,7 @@
 use super::CliError;
 use crate::config::{Format, Level, Log};
 use std::io::IsTerminal as _;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 /// Starts logging for the whole process.
@@ -22,7 +22,9 @@ pub(super) fn start(log: &Log) -> Result<(), CliError> {
     let failed = |error: &dyn std::fmt::Display| {
         CliError::new(format!("log.format: logging cannot start: {error}; use \"text\" or \"json\""))
     };
-    let registry = tracing_subscriber::registry().with(level);
+    // What the AMQP client has to say, the feed says in words for whoever runs the daemon.
+    let filter = Targets::new().with_default(level).with_target("lapin", LevelFilter::OFF);
+    let registry = tracing_subscriber::registry().with(filter);
     if journal {
         let layer = tracing_journald::layer().map_err(|error| failed(&error))?;
         return tracing::subscriber::set_global_default(registry.with(layer)).map_err(|error| failed(&error));

@@ -4,7 +4,7 @@ use super::load::{self, Loaded};
 use super::{CliError, logging, trial};
 use crate::dialect::Kind;
 use crate::io::runtime::Driver;
-use crate::io::{self, Daemon, Listen, Plan};
+use crate::io::{self, Bus, Daemon, Listen, Plan};
 use argh::FromArgs;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -189,7 +189,11 @@ fn describe(plan: &Plan) -> String {
     }
     match &plan.feed.path {
         Some(path) => lines += &format!("feed   {} with mode {}\n", path.display(), plan.feed.mode),
-        None => lines += "feed   none (feed.unix.path)\n",
+        None if plan.bus.is_none() => lines += "feed   none (feed.unix.path, feed.amqp.url)\n",
+        None => {}
+    }
+    if let Some(Bus { broker, settings, .. }) = &plan.bus {
+        lines += &format!("feed   {broker} exchange {}\n", settings.exchange);
     }
     let is_spoken = |kind: &&Kind| plan.listen.iter().any(|listen| listen.kinds.contains(kind));
     let spoken = Kind::ALL.iter().filter(is_spoken);

@@ -1,9 +1,10 @@
 //! The bridge: one thread with a tokio runtime, for what has a good tokio client only.
 //!
-//! It asks remote judges. What it has to say to a shard goes through the shard's mailbox like everything else;
-//! what the shards ask, and what a reload brings, waits in [`Bridge`] until the thread takes it. Nothing of it
-//! runs when nothing of it is configured.
+//! It asks remote judges and listens to a broker. What it has to say to a shard goes through the shard's mailbox
+//! like everything else; what the shards ask, and what a reload brings, waits in [`Bridge`] until the thread
+//! takes it. Nothing of it runs when nothing of it is configured.
 
+pub(super) mod amqp;
 mod judges;
 
 use self::judges::{Judges, Panel};
@@ -15,6 +16,7 @@ use crate::token::{Refusal, Verdict};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Questions that wait for the bridge before the shards read no more from clients. It takes them all at once,
@@ -30,6 +32,8 @@ pub(super) struct Bridge {
     inbox: Mutex<Inbox>,
     posted: Notify,
     running: AtomicBool,
+    /// The daemon stops: whatever is fed from here comes to its end.
+    draining: Notify,
 }
 
 /// What the thread has not taken yet.
@@ -44,6 +48,16 @@ impl Bridge {
     /// Whether shards may ask more.
     pub(super) fn has_room(&self) -> bool {
         self.lock().questions.len() < QUESTIONS_MAX
+    }
+
+    /// Lets the feed finish what it has taken.
+    pub(super) fn drain(&self) {
+        self.draining.notify_one();
+    }
+
+    /// Waits for a time. Returns whether the daemon has been told to stop meanwhile.
+    async fn drains_within(&self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.draining.notified()).await.is_ok()
     }
 
     /// Ends the thread, which nobody waits for.
@@ -87,23 +101,27 @@ impl Shared {
 ///
 /// # Errors
 /// When the thread cannot be had, or a judge cannot be asked over TLS for want of certificates.
-pub(super) fn configure(shared: &Arc<Shared>, settings: &Settings) -> io::Result<()> {
+pub(super) fn configure(
+    shared: &Arc<Shared>,
+    settings: &Settings,
+    feed: Option<amqp::Feed>,
+) -> io::Result<()> {
     let panel = Panel::new(settings)?;
     if shared.bridge.running.load(Relaxed) {
         shared.bridge.post(|inbox| inbox.panel = Some(panel));
-    } else if !panel.is_empty() {
-        start(shared, panel)?;
+    } else if !panel.is_empty() || feed.is_some() {
+        start(shared, panel, feed)?;
     }
     Ok(())
 }
 
-fn start(shared: &Arc<Shared>, panel: Panel) -> io::Result<()> {
+fn start(shared: &Arc<Shared>, panel: Panel, feed: Option<amqp::Feed>) -> io::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("lookup").build()?;
     let judges = Judges::new(Arc::clone(shared), panel);
     let for_thread = Arc::clone(shared);
     std::thread::Builder::new().name("bridge".into()).spawn(move || {
-        runtime.block_on(run(&for_thread, judges));
+        runtime.block_on(run(&for_thread, judges, feed));
         // A host name that is being looked up is not waited for.
         runtime.shutdown_background();
     })?;
@@ -111,7 +129,10 @@ fn start(shared: &Arc<Shared>, panel: Panel) -> io::Result<()> {
     Ok(())
 }
 
-async fn run(shared: &Shared, mut judges: Judges) {
+async fn run(shared: &Shared, mut judges: Judges, feed: Option<amqp::Feed>) {
+    if let Some(feed) = feed {
+        tokio::spawn(feed.run());
+    }
     loop {
         tokio::select! {
             () = shared.bridge.posted.notified() => {

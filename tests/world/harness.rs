@@ -1,17 +1,20 @@
 //! What the tests share: a daemon in a process, a client that can break every rule, a publisher.
 
 mod authority;
+mod broker;
 mod client;
 mod daemon;
 mod judge;
 mod publisher;
 
 pub(crate) use authority::{Authority, Signed, certificate};
+pub(crate) use broker::{Broker, headers};
 pub(crate) use client::{Client, head, http};
 pub(crate) use daemon::{Daemon, Setup, command};
 pub(crate) use judge::Judge;
 pub(crate) use publisher::{Publisher, event};
 
+use daemon::clean;
 use fanfare::token::{Algorithm, mint};
 use serde_json::{Map, Value};
 use std::io::Write as _;

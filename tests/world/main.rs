@@ -7,6 +7,7 @@
 
 mod harness;
 
+mod bus;
 mod cli;
 mod clients;
 mod driver;

@@ -1,0 +1,122 @@
+//! Where a broker is and who asks: `amqp://user:password@host:port/vhost`, or `amqps://` for TLS.
+
+use lapin::uri::{AMQPScheme, AMQPUri};
+use std::fmt;
+
+/// Seconds between heartbeats; a broker that says nothing for two of them is given up.
+const HEARTBEAT_S: u16 = 10;
+/// Longest frame, in bytes. The client keeps 32 of them to read into and 32 to write from, whatever comes; a
+/// longer message is in several.
+const FRAME_BYTES_MAX: u32 = 32 * 1024;
+
+/// A broker's address. It is displayed without the user and the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Broker(AMQPUri);
+
+impl Broker {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// When it is none, without its text: there may be a password in it.
+    pub fn read(text: &str) -> Result<Self, String> {
+        const FORM: &str = "write amqp://user:password@host:5672/vhost, or amqps:// for TLS, with any / : @ # ? of \
+                            the password and vhost as %2F %3A %40 %23 %3F";
+        let mut uri: AMQPUri =
+            text.trim().parse().map_err(|_| format!("not the address of a broker: {FORM}"))?;
+        let authority =
+            text.trim().split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or(""));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        if host.is_empty() {
+            return Err(format!("the host is missing: {FORM}"));
+        }
+        // The parser knows names and IPv4 only, and takes anything else for the default.
+        if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            uri.authority.host = address.to_owned();
+        }
+        // Other clients of Wazo's read a path of nothing but a slash as the vhost "/", and nobody has one named "".
+        if uri.vhost.is_empty() {
+            uri.vhost = "/".into();
+        }
+        uri.query.heartbeat = Some(HEARTBEAT_S);
+        uri.query.frame_max = Some(FRAME_BYTES_MAX);
+        Ok(Self(uri))
+    }
+
+    /// The address in the words of the AMQP client, password included.
+    #[must_use]
+    pub fn uri(&self) -> &AMQPUri {
+        &self.0
+    }
+
+    /// Whether TLS is spoken.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.0.scheme == AMQPScheme::AMQPS
+    }
+
+    /// Name or address of its machine.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.0.authority.host
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.0.authority.port
+    }
+
+    /// The virtual host.
+    #[must_use]
+    pub fn vhost(&self) -> &str {
+        &self.0.vhost
+    }
+}
+
+impl fmt::Display for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, host, vhost) = (&self.0.scheme, self.host(), self.vhost().trim_start_matches('/'));
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        write!(f, "{scheme}://{host}:{}/{}", self.port(), vhost.escape_debug())
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_user_and_password() {
+        for (text, shown, vhost) in [
+            ("amqp://wazo:hunter2@bus.example:5673/pbx", "amqp://bus.example:5673/pbx", "pbx"),
+            ("amqp://wazo:hunter2@bus.example", "amqp://bus.example:5672/", "/"),
+            ("amqp://wazo:hunter2@bus.example/", "amqp://bus.example:5672/", "/"),
+            ("amqp://wazo:hunter2@bus.example//", "amqp://bus.example:5672/", "/"),
+            ("amqp://wazo:hunter2@bus.example/%2f\n", "amqp://bus.example:5672/", "/"),
+            ("amqps://wazo:hunter2@[::1]/", "amqps://[::1]:5671/", "/"),
+        ] {
+            let broker = Broker::read(text).unwrap();
+            assert_eq!(broker.to_string(), shown);
+            assert_eq!(broker.vhost(), vhost);
+            assert!(!format!("{broker:?}").contains("hunter2"));
+            assert_eq!(broker.uri().authority.userinfo.password, "hunter2");
+        }
+        assert_eq!(Broker::read("amqps://[::1]/").unwrap().host(), "::1");
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_without_its_text() {
+        for text in
+            ["", "hunter2", "http://hunter2@host/", "amqp:hunter2", "amqp://hunter2@/x", "amqp:///hunter2"]
+        {
+            let problem = Broker::read(text).unwrap_err();
+            assert!(problem.contains("amqp://user:password@host:5672/vhost") && !problem.contains("hunter2"));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The RabbitMQ feed: one queue for the whole daemon, read for as long as the daemon takes events.
+//!
+//! A batch of messages is handed to every shard, and only then acknowledged. While a shard lags nothing more
+//! is taken, so the broker keeps what comes beyond `prefetch` and nothing is dropped. The queue is the
+//! connection's own: when that is lost, so is what was published meanwhile, and clients are told by the close
+//! of their sessions, unless the configuration says otherwise. A broker that is away is tried again for ever.
+
+mod connection;
+mod fault;
+
+use self::connection::Connection;
+use self::fault::Fault;
+use super::super::handoff::Parcel;
+use super::super::{ROOM_PAUSE, Shared, clock};
+use crate::dialect::Kind;
+use crate::feed::Intake;
+use crate::feed::amqp::{Broker, Header, Message, OnBusLoss, Settings};
+use crate::metrics::{Metrics, Origin, Outcome};
+use lapin::message::Delivery;
+use lapin::types::AMQPValue;
+use rustls::ClientConfig;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+/// Seconds before the broker is tried again, the first time; each time after that is twice as long. These
+/// are the original's.
+const PAUSE_S_FIRST: u64 = 1;
+/// The longest of them: a broker that is back is found within half a minute.
+const PAUSE_S_MAX: u64 = 32;
+/// Between two complaints about messages that are no events.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// Code and reason of sessions that end because the broker is away.
+const OUTAGE: (u16, &str) = (1011, "bus connection lost");
+
+/// What the RabbitMQ feed needs.
+pub struct Bus {
+    /// Where the broker is.
+    pub broker: Broker,
+    /// What is read there, and how.
+    pub settings: Settings,
+    /// Whose certificates are trusted; needed where the broker speaks TLS.
+    pub trust: Option<Arc<ClientConfig>>,
+}
+
+/// The feed.
+pub(in crate::io) struct Feed {
+    bus: Bus,
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    intake: Intake,
+    complaints: Complaints,
+    pauses: Pauses,
+}
+
+impl Feed {
+    /// A feed that is not connected, which is what the shards are told from now on.
+    pub(in crate::io) fn new(
+        bus: Bus,
+        spoken: Vec<Kind>,
+        shared: &Arc<Shared>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        metrics.brokers.set(1);
+        let shared = Arc::clone(shared);
+        let (complaints, pauses) = (Complaints::default(), Pauses::default());
+        let feed = Self { bus, shared, metrics, intake: Intake::new(spoken), complaints, pauses };
+        feed.tell_outage(true);
+        feed
+    }
+
+    /// Reads the bus until the daemon stops.
+    pub(super) async fn run(mut self) {
+        while let Err(fault) = self.read().await {
+            if self.shared.draining.load(Relaxed) {
+                break;
+            }
+            if self.metrics.brokers_connected.get() > 0 {
+                self.metrics.brokers_connected.set(0);
+                self.metrics.broker_losses.add(1);
+                self.tell_outage(true);
+            }
+            let pause = self.pauses.next();
+            let (broker, advice) = (self.bus.broker.to_string(), fault.advice(&self.bus));
+            tracing::error!(
+                broker,
+                "no events from RabbitMQ: {advice}; trying again in {} s",
+                pause.as_secs()
+            );
+            if self.shared.bridge.drains_within(pause).await {
+                break;
+            }
+            self.metrics.broker_reconnects.add(1);
+        }
+        self.metrics.brokers_connected.set(0);
+    }
+
+    /// Connects and hands on what comes, until the daemon stops.
+    async fn read(&mut self) -> Result<(), Fault> {
+        let mut connection = Connection::open(&self.bus).await?;
+        self.pauses = Pauses::default();
+        // Before the first event, so that whoever comes from now on gets all that follow.
+        self.tell_outage(false);
+        self.metrics.brokers_connected.set(1);
+        let (broker, exchange) = (self.bus.broker.to_string(), &self.bus.settings.exchange);
+        tracing::info!(broker, exchange, "events come from RabbitMQ");
+        let mut batch = Vec::new();
+        while !connection.next(&mut batch, &self.shared.bridge).await? {
+            self.hand_on(&mut batch, &connection).await?;
+        }
+        connection.cancel().await?;
+        while connection.rest(&mut batch).await? {
+            self.hand_on(&mut batch, &connection).await?;
+        }
+        // The stop waits for what was taken, not for the goodbye.
+        self.metrics.brokers_connected.set(0);
+        connection.close().await;
+        Ok(())
+    }
+
+    /// Hands a batch to every shard as soon as there is room, then acknowledges it.
+    async fn hand_on(&mut self, batch: &mut Vec<Delivery>, connection: &Connection) -> Result<(), Fault> {
+        while !self.shared.all_have_room() {
+            sleep(ROOM_PAUSE).await;
+        }
+        let now = clock::now();
+        let exchange = self.bus.settings.exchange_type;
+        let events = &self.metrics.events[Origin::Amqp as usize];
+        let mut publications = Vec::with_capacity(batch.len());
+        for delivery in batch.iter() {
+            match self.intake.take_message(&message(delivery), exchange, now) {
+                Ok(Some(publication)) => publications.push(publication),
+                Ok(None) => events[Outcome::Unspoken as usize].add(1),
+                Err(rejection) => {
+                    events[Outcome::Rejected as usize].add(1);
+                    self.complaints.hear(&rejection);
+                }
+            }
+        }
+        events[Outcome::Accepted as usize].add(publications.len() as u64);
+        self.shared.hand_out(publications, None);
+        connection.acknowledge(batch).await
+    }
+
+    /// Tells every shard whether the broker is away, if that is to be the sessions' business.
+    fn tell_outage(&self, away: bool) {
+        if self.bus.settings.on_bus_loss == OnBusLoss::Close {
+            for mailbox in self.shared.mailboxes.iter() {
+                mailbox.post([Parcel::Outage(Kind::Wazo, away.then_some(OUTAGE))].into_iter());
+            }
+        }
+    }
+}
+
+/// A delivery in the words of the feed.
+fn message(delivery: &Delivery) -> Message<'_> {
+    let table = delivery.properties.headers().as_ref();
+    let headers = table.into_iter().flat_map(|table| table.inner()).map(|(name, value)| {
+        let header = match value {
+            AMQPValue::LongString(text) => {
+                std::str::from_utf8(text.as_bytes()).map_or(Header::Other, Header::Text)
+            }
+            AMQPValue::ShortString(text) => Header::Text(text.as_str()),
+            AMQPValue::Boolean(yes) => Header::Bool(*yes),
+            AMQPValue::Void => Header::Null,
+            _ => Header::Other,
+        };
+        (name.as_str(), header)
+    });
+    Message { headers: headers.collect(), body: &delivery.data }
+}
+
+/// The seconds between attempts.
+struct Pauses(u64);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(PAUSE_S_FIRST)
+    }
+}
+
+impl Pauses {
+    fn next(&mut self) -> Duration {
+        let pause_s = self.0;
+        self.0 = (pause_s * 2).min(PAUSE_S_MAX);
+        Duration::from_secs(pause_s)
+    }
+}
+
+/// Says in the log that messages are no events, now and then.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+    silenced: u64,
+}
+
+impl Complaints {
+    fn hear(&mut self, rejection: &crate::feed::Rejection) {
+        if self.last.is_some_and(|last| last.elapsed() < COMPLAINT_INTERVAL) {
+            self.silenced += 1;
+            return;
+        }
+        self.last = Some(Instant::now());
+        let silenced = std::mem::take(&mut self.silenced);
+        tracing::warn!(silenced, "a message from RabbitMQ was dropped, it is no event: {rejection}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_tried_again_after_twice_the_time_until_half_a_minute() {
+        let mut pauses = Pauses::default();
+        let seconds: Vec<u64> = (0..8).map(|_| pauses.next().as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 32, 32]);
+    }
+}
