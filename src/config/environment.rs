@@ -1,0 +1,168 @@
+//! What the environment overrides: which keys, and how a variable's text becomes a value.
+
+use super::{ConfigError, LISTENERS_MAX, nearest};
+use toml::{Table, Value};
+
+/// Starts the name of an environment variable that overrides a key.
+pub const ENVIRONMENT_PREFIX: &str = "FANFARE_";
+
+/// Every key that the environment may override; a number stands for a listener's place.
+pub const KEYS: &[&str] = &[
+    "threads",
+    "cpus",
+    "pin",
+    "driver",
+    "max_connections",
+    "drain_s",
+    "listen.0.address",
+    "listen.0.dialects",
+    "listen.0.tls.certificate",
+    "listen.0.tls.key",
+    "listen.0.tls.client_ca",
+    "listen.0.tls.client_certificate",
+    "admin.address",
+    "feed.unix.path",
+    "feed.unix.mode",
+    "feed.unix.group",
+    "feed.unix.allow_uids",
+    "feed.unix.allow_gids",
+    "feed.unix.line_bytes_max",
+    "feed.unix.publishers_max",
+    "feed.amqp.url",
+    "feed.amqp.url_file",
+    "feed.amqp.exchange",
+    "feed.amqp.exchange_type",
+    "feed.amqp.origin_uuid",
+    "feed.amqp.prefetch",
+    "feed.amqp.ca_file",
+    "feed.amqp.on_bus_loss",
+    "limits.outbox_bytes_max",
+    "limits.subscriptions_max",
+    "limits.handshake_timeout_s",
+    "limits.head_bytes_max",
+    "limits.close_timeout_s",
+    "log.level",
+    "log.format",
+    "personium.anonymous",
+    "personium.session_s_max",
+    "personium.token_timeout_s",
+    "personium.ping_interval_s",
+    "personium.ping_misses_max",
+    "personium.text_bytes_max",
+    "personium.subscriptions_max",
+    "personium.topics",
+    "personium.token.jwt.algorithms",
+    "personium.token.jwt.secret",
+    "personium.token.jwt.secret_file",
+    "personium.token.jwt.public_key_file",
+    "personium.token.jwt.jwks_file",
+    "personium.token.jwt.leeway_s",
+    "personium.token.static.file",
+    "personium.token.introspection.url",
+    "personium.token.introspection.client_id",
+    "personium.token.introspection.client_secret",
+    "personium.token.introspection.client_secret_file",
+    "personium.token.introspection.recheck_s",
+    "personium.token.introspection.timeout_ms",
+    "personium.token.introspection.concurrency_max",
+    "personium.token.introspection.cache_s",
+    "personium.token.introspection.grace_s",
+    "personium.token.introspection.ca_file",
+    "wazo.anonymous",
+    "wazo.master_tenant_uuid",
+    "wazo.ping_interval_s",
+    "wazo.ping_misses_max",
+    "wazo.message_bytes_max",
+    "wazo.subscriptions_max",
+    "wazo.token.jwt.algorithms",
+    "wazo.token.jwt.secret",
+    "wazo.token.jwt.secret_file",
+    "wazo.token.jwt.public_key_file",
+    "wazo.token.jwt.jwks_file",
+    "wazo.token.jwt.leeway_s",
+    "wazo.token.static.file",
+    "wazo.token.wazo_auth.url",
+    "wazo.token.wazo_auth.auth_check",
+    "wazo.token.wazo_auth.auth_check_interval_s",
+    "wazo.token.wazo_auth.timeout_ms",
+    "wazo.token.wazo_auth.concurrency_max",
+    "wazo.token.wazo_auth.cache_s",
+    "wazo.token.wazo_auth.grace_s",
+    "wazo.token.wazo_auth.ca_file",
+];
+
+/// The variables that are overrides, in order.
+pub(super) fn overrides(environment: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let mut overrides: Vec<_> = environment
+        .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX) && name != "FANFARE_TOKEN")
+        .collect();
+    overrides.sort();
+    overrides
+}
+
+/// The key that an environment variable means.
+pub(super) fn path_of(name: &str) -> Result<Vec<String>, ConfigError> {
+    let wanted = name[ENVIRONMENT_PREFIX.len()..].to_ascii_lowercase();
+    let mut words: Vec<&str> = wanted.split('_').collect();
+    let mut place = None;
+    if words.len() > 2 && words[0] == "listen" && words[1].parse::<usize>().is_ok_and(|n| n < LISTENERS_MAX) {
+        place = Some(std::mem::replace(&mut words[1], "0").to_owned());
+    }
+    let wanted = words.join("_");
+    let variable = |key: &str| key.replace('.', "_");
+    match KEYS.iter().find(|key| variable(key) == wanted) {
+        Some(key) => {
+            let mut path: Vec<String> = key.split('.').map(str::to_owned).collect();
+            if let Some(place) = place {
+                path[1] = place;
+            }
+            Ok(path)
+        }
+        None => {
+            let near = nearest(
+                &wanted,
+                KEYS.iter().map(|key| variable(key)).collect::<Vec<_>>().iter().map(String::as_str),
+            );
+            let near = near
+                .to_ascii_uppercase()
+                .replace("DID YOU MEAN \"", &format!("did you mean \"{ENVIRONMENT_PREFIX}"));
+            Err(ConfigError::Environment(format!("{name} is not a setting{near}")))
+        }
+    }
+}
+
+/// Numbers, booleans and lists as TOML writes them, everything else as text.
+pub(super) fn typed(value: &str) -> Value {
+    let as_toml =
+        toml::from_str::<Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
+    match as_toml {
+        Some(typed @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_))) => typed,
+        _ => Value::String(value.into()),
+    }
+}
+
+pub(super) fn put(table: &mut Table, path: &[String], value: Value) {
+    let [first, rest @ ..] = path else { return };
+    if rest.is_empty() {
+        table.insert(first.clone(), value);
+        return;
+    }
+    if let [place, rest @ ..] = rest
+        && let Ok(place) = place.parse::<usize>()
+    {
+        let list = table.entry(first.clone()).or_insert_with(|| Value::Array(vec![]));
+        if let Value::Array(list) = list {
+            while list.len() <= place {
+                list.push(Value::Table(Table::new()));
+            }
+            if let Value::Table(inner) = &mut list[place] {
+                put(inner, rest, value);
+            }
+        }
+        return;
+    }
+    let inner = table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(inner) = inner {
+        put(inner, rest, value);
+    }
+}

@@ -1,0 +1,181 @@
+//! What is readable but cannot run, each with what to do.
+
+use super::{Config, LISTENERS_MAX, Tls};
+use crate::dialect::{Kind, personium_topic};
+use crate::feed::unix;
+use crate::token::TokenSettings;
+use std::net::SocketAddr;
+
+/// Threads that may be asked for; more than any machine's CPUs is a slip of the pen.
+const THREADS_MAX: usize = 1024;
+/// Largest event and message that may be allowed. Escaping can make six bytes of one and a turn takes many,
+/// while positions in a turn's tables have 32 bits.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+impl Config {
+    /// What is readable but cannot run, each with what to do.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.listen.is_empty() {
+            problems.push("nothing to listen on: add a [[listen]] with address and dialects".into());
+        }
+        if self.listen.len() > LISTENERS_MAX {
+            problems.push(format!("more than {LISTENERS_MAX} listeners"));
+        }
+        let mut spoken = Vec::new();
+        for listen in &self.listen {
+            match Self::kinds(listen) {
+                Err(problem) => problems.push(problem),
+                Ok(kinds) if kinds.is_empty() => {
+                    problems.push(format!("[[listen]] {}: no dialects: name at least one", listen.address))
+                }
+                Ok(kinds) => spoken.extend(kinds),
+            }
+            problems.extend(listen.tls.iter().flat_map(|tls| tls.problems(listen.address)));
+        }
+        problems.extend(self.personium_problems(&spoken));
+        problems.extend(self.wazo_problems(&spoken));
+        problems.extend(self.taken_twice());
+        if unix::mode(&self.feed.unix.mode).is_none() {
+            problems.push(format!(
+                "feed.unix.mode: \"{}\" is not a file mode: write it in octal, like \"0660\"",
+                self.feed.unix.mode
+            ));
+        }
+        problems.extend(self.feed.amqp.problems());
+        problems.extend(self.senseless_sizes());
+        if self.threads > THREADS_MAX {
+            problems.push(format!("threads = {}: at most {THREADS_MAX}", self.threads));
+        }
+        problems
+    }
+}
+
+impl Config {
+    /// What is wrong with `[wazo]`, when the listeners speak these dialects.
+    fn wazo_problems(&self, spoken: &[Kind]) -> Vec<String> {
+        let wazo = &self.wazo;
+        let mut problems = Vec::new();
+        if spoken.contains(&Kind::Wazo) && wazo.token.is_none() && !wazo.anonymous {
+            problems.push(
+                "[wazo]: no token judge: add token = { wazo_auth = { … } }, { jwt = { … } } or { static = { … } }, or \
+                 anonymous = true where everybody may see every event"
+                    .into(),
+            );
+        }
+        if let Some(Err(error)) = wazo.token.as_ref().map(|token| token.check()) {
+            problems.push(format!("[wazo] token: {error}"));
+        }
+        if let Some(TokenSettings::Introspection(_)) = wazo.token {
+            problems.push("[wazo] token: introspection tells no access list: use wazo_auth".into());
+        }
+        if wazo.ping_interval_s == 0 {
+            problems.push("[wazo]: ping_interval_s must be at least 1".into());
+        }
+        problems
+    }
+
+    /// Limits that let nothing in, or too much.
+    fn senseless_sizes(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (key, value) in [
+            ("limits.subscriptions_max", self.limits.subscriptions_max),
+            ("limits.head_bytes_max", self.limits.head_bytes_max),
+            ("limits.handshake_timeout_s", self.limits.handshake_timeout_s as usize),
+            ("feed.unix.line_bytes_max", self.feed.unix.line_bytes_max),
+            ("feed.unix.publishers_max", self.feed.unix.publishers_max),
+        ] {
+            if value == 0 {
+                problems.push(format!("{key} = 0 lets nothing in: write at least 1"));
+            }
+        }
+        for (key, value) in [
+            ("feed.unix.line_bytes_max", self.feed.unix.line_bytes_max),
+            ("personium.text_bytes_max", self.personium.text_bytes_max),
+            ("wazo.message_bytes_max", self.wazo.message_bytes_max),
+        ] {
+            if value > MESSAGE_BYTES_MAX {
+                problems.push(format!("{key} = {value}: at most {MESSAGE_BYTES_MAX}"));
+            }
+        }
+        if self.limits.outbox_bytes_max < self.feed.unix.line_bytes_max {
+            problems.push(format!(
+                "limits.outbox_bytes_max ({}) is less than feed.unix.line_bytes_max ({}): one event could close every client",
+                self.limits.outbox_bytes_max, self.feed.unix.line_bytes_max
+            ));
+        }
+        problems
+    }
+
+    /// What is wrong with `[personium]`, when the listeners speak these dialects.
+    fn personium_problems(&self, spoken: &[Kind]) -> Vec<String> {
+        let personium = &self.personium;
+        let mut problems = Vec::new();
+        let is_spoken = spoken.contains(&Kind::PersoniumEvent) || spoken.contains(&Kind::PersoniumTopic);
+        if is_spoken && personium.token.is_none() && !personium.anonymous {
+            problems.push(
+                "[personium]: no token judge: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, or \
+                 anonymous = true where everybody may read"
+                    .into(),
+            );
+        }
+        if let Some(Err(error)) = personium.token.as_ref().map(|token| token.check()) {
+            problems.push(format!("[personium] token: {error}"));
+        }
+        if let Some(TokenSettings::WazoAuth(_)) = personium.token {
+            problems.push("[personium] token: wazo_auth knows no cells: use introspection".into());
+        }
+        if personium.ping_interval_s == 0 || personium.session_s_max == 0 {
+            problems.push("[personium]: ping_interval_s and session_s_max must be at least 1".into());
+        }
+        let globs = personium.topics.as_deref().unwrap_or_default();
+        if globs.len() > personium_topic::GLOBS_MAX {
+            problems.push(format!(
+                "[personium] topics: more than {}; say more with a *, as in \"cell1/box1/*\"",
+                personium_topic::GLOBS_MAX
+            ));
+        }
+        if let Some(glob) = globs.iter().find(|glob| !personium_topic::is_glob(glob)) {
+            problems.push(format!(
+                "[personium] topics: {:?} matches no topic: write CELL/BOX/PATH, where * stands for any text \
+                 without a slash",
+                glob.chars().take(64).collect::<String>()
+            ));
+        }
+        problems
+    }
+
+    /// Addresses that are given to two listeners.
+    fn taken_twice(&self) -> Option<String> {
+        let mut addresses: Vec<SocketAddr> = self.listen.iter().map(|listen| listen.address).collect();
+        addresses.extend(self.admin.as_ref().map(|admin| admin.address));
+        // Port 0 is another one each time.
+        addresses.retain(|address| address.port() != 0);
+        addresses.sort();
+        let twice = addresses.windows(2).find(|pair| pair[0] == pair[1])?;
+        Some(format!("{} stands in two of [[listen]] and [admin]: give each a port of its own", twice[0]))
+    }
+}
+
+impl Tls {
+    /// What is missing, each with what to do.
+    fn problems(&self, listen: SocketAddr) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (key, path, what) in [
+            ("certificate", &self.certificate, "the certificate"),
+            ("key", &self.key, "the certificate's private key"),
+        ] {
+            if path.as_os_str().is_empty() {
+                problems.push(format!("[[listen]] {listen}: tls.{key} is missing: name the file of {what}"));
+            }
+        }
+        if self.client_certificate.is_some() && self.client_ca.is_none() {
+            problems.push(format!(
+                "[[listen]] {listen}: tls.client_certificate without tls.client_ca: name the file of whoever \
+                 signs the certificates of clients"
+            ));
+        }
+        problems
+    }
+}
