@@ -1,10 +1,9 @@
 //! From the table `[feed.amqp]` to what the RabbitMQ feed needs: reads the files that it names.
 
+use super::certificates::certificates;
 use super::paths;
 use crate::feed::amqp::{Broker, Settings};
 use crate::io::Bus;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
@@ -43,15 +42,9 @@ fn trust(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(path) => {
-            let wrong =
-                |what: &dyn std::fmt::Display| format!("feed.amqp.ca_file: {}: {what}", path.display());
-            let pem = read(path, "feed.amqp.ca_file")?;
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|error| wrong(&error))?;
-                roots.add(certificate).map_err(|error| wrong(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(wrong(&"there is no certificate in it; it has to be PEM"));
+            for certificate in certificates(path, "feed.amqp.ca_file")? {
+                let unusable = |error| format!("feed.amqp.ca_file: {}: {error}", path.display());
+                roots.add(certificate).map_err(unusable)?;
             }
         }
         None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
