@@ -275,8 +275,8 @@ fn a_broker_that_refuses_is_explained(broker: &Broker) {
 }
 
 fn a_certificate_is_trusted_by_name(broker: &Broker) {
-    let certificate = broker.certificate().display().to_string();
-    let daemon = connected(wazo(&broker.url_with_tls(), "encrypted").set("feed.amqp.ca_file", certificate));
+    let authority = broker.authority().display().to_string();
+    let daemon = connected(wazo(&broker.url_with_tls(), "encrypted").set("feed.amqp.ca_file", authority));
     let mut client = listener(&daemon, "ann");
     broker.publisher("encrypted", ExchangeKind::Headers).publish([(common("x"), "{\"secret\":1}")]);
     assert_eq!(client.text(), "{\"secret\":1}");

@@ -1,7 +1,7 @@
 //! A RabbitMQ of a test's own, on loopback, in a temporary directory, with a port mapper of its own. Both end
 //! with the thread that started them, however it ends.
 
-use super::{clean, eventually};
+use super::{Authority, Signed, clean, eventually};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -37,7 +37,13 @@ impl Broker {
         }
         let directory = TempDir::with_prefix("fanfare-broker-").unwrap();
         let [port, tls_port, mapper_port, peers_port] = free_ports();
-        make_certificate(directory.path());
+        let authority = Authority::new();
+        let Signed { certificate, key } = authority.sign();
+        for (name, pem) in
+            [("authority.pem", authority.pem), ("certificate.pem", certificate), ("key.pem", key)]
+        {
+            std::fs::write(directory.path().join(name), pem).unwrap();
+        }
         let file = |name: &str| directory.path().join(name).display().to_string();
         let configuration = format!(
             "listeners.tcp.1 = 127.0.0.1:{port}\nlisteners.ssl.1 = 127.0.0.1:{tls_port}\n\
@@ -108,9 +114,9 @@ impl Broker {
         format!("amqps://guest:guest@127.0.0.1:{}", self.tls_port)
     }
 
-    /// Its certificate, which it has signed itself.
-    pub(crate) fn certificate(&self) -> PathBuf {
-        self.directory.path().join("certificate.pem")
+    /// Whoever has signed its certificate.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.directory.path().join("authority.pem")
     }
 
     /// Runs `rabbitmqctl` and returns what it prints.
@@ -184,17 +190,6 @@ fn bound(program: &str, arguments: &[&str]) -> Command {
     let mut words = vec!["--pdeathsig", "KILL", program];
     words.extend(arguments);
     clean("setpriv", &words)
-}
-
-/// What a broker shows to those who want TLS.
-fn make_certificate(directory: &Path) {
-    const OPTIONS: &str = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=broker \
-                           -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
-                           -keyout key.pem -out certificate.pem";
-    let made =
-        clean("openssl", &OPTIONS.split_whitespace().collect::<Vec<_>>()).current_dir(directory).output();
-    let made = made.unwrap();
-    assert!(made.status.success(), "{made:?}");
 }
 
 /// Ports that nobody has, outside of the range that the kernel gives from.
