@@ -24,3 +24,4 @@ mod tls;
 mod topic;
 mod wazo;
 mod wazo_auth;
+mod wazo_clients;

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const EVENT: &str = r#"{"name":"n","required_acl":"events.n"}"#;
 
-fn setup(dialects: &str) -> Setup {
+pub(crate) fn setup(dialects: &str) -> Setup {
     let setup = Setup::new();
     let secret = setup.path("jwt.secret");
     setup
