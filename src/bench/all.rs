@@ -47,6 +47,9 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Report>, BenchError> {
         against_first(&mut other, &reports, DIALECTS_RATIO_MAX);
         reports.push(other);
     }
+    let tls = TargetOptions { tls: true, ..options(1) };
+    reports.push(fanout(&tls, 10_000, 1)?);
+    reports.push(idle::run(&tls, &idle::Settings { connections: 10_000, topics: false, runs })?);
     match Cpus::of_this_machine(2) {
         Ok(_) => {
             let mut two = fanout(&options(2), 1_000, 1)?;
