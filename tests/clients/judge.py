@@ -10,7 +10,7 @@ has been asked, by GET /tests/seen:
     status    what it answers every question with, unless 0
 
 A token that begins with "good" is alive, and so is one that names an oddity: "500", "garbage", "never", "cut",
-"drop", "huge", "moved".
+"drop", "huge", "moved", "dying".
 """
 
 import http.server
@@ -76,14 +76,19 @@ class Judge(http.server.BaseHTTPRequestHandler):
         claims = {"aud": "demo", "scope": "event", "sub": "https://demo.example/#me"}
         self.answer(200, {"active": True, "exp": int(time.time()) + 3600, **claims} if alive else {"active": False})
 
-    def wazo_auth(self, alive):
-        end = time.strftime("%Y-%m-%dT%H:%M:%S.123456", time.gmtime(time.time() + 3600))
+    def wazo_auth(self, alive, end_s=None):
+        end = time.strftime("%Y-%m-%dT%H:%M:%S.123456", time.gmtime(end_s or time.time() + 3600))
         data = {"acl": ["websocketd", "events.#"], "session_uuid": "s", "utc_expires_at": end}
         data["metadata"] = {"uuid": "u", "tenant_uuid": "t", "admin": False, "purpose": "user"}
         self.answer(200 if alive else 404, {"data": data})
 
     def odd_500(self):
         self.answer(500, {"active": True})
+
+    def odd_dying(self):
+        end_s = time.time()
+        time.sleep(0.5)
+        self.wazo_auth(True, end_s)
 
     def odd_garbage(self):
         self.answer(200, "<html>")
