@@ -98,10 +98,18 @@ impl Docket {
         &self.remote
     }
 
-    /// Asks another judge, or the same in another way, from now on.
-    pub fn configure(&mut self, remote: Arc<Remote>) {
+    /// Asks another judge, or the same in another way, from now on. What was said before serves no newcomer.
+    pub fn configure(&mut self, remote: Arc<Remote>, now: Now) {
         self.line.concurrency_max = remote.timing().concurrency_max;
         self.remote = remote;
+        let fresh = self.cases.iter().filter(|(_, case)| case.fresh(now).is_some());
+        let digests: Vec<Digest> = fresh.map(|(digest, _)| *digest).collect();
+        for digest in digests {
+            if let Some(case) = self.cases.get_mut(&digest) {
+                case.fresh_until_ns = 0;
+            }
+            self.settle(digest, now);
+        }
     }
 
     /// Somebody asks about a token. The answer may be there at once.
@@ -182,6 +190,10 @@ impl Docket {
             Ok(verdict) => {
                 self.news.extend(self.health.works());
                 self.judged(errand.digest, verdict, now);
+                let is_former = !Arc::ptr_eq(&errand.remote, &self.remote);
+                if let Some(case) = self.cases.get_mut(&errand.digest).filter(|_| is_former) {
+                    case.fresh_until_ns = 0;
+                }
             }
             Err(reason) => {
                 self.metrics.judge_failures.add(1);
