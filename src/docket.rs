@@ -127,6 +127,8 @@ impl Docket {
                 let verdict = verdict.clone();
                 if verdict.is_ok() {
                     case.watching.insert(asker);
+                    // It may have died since, and whoever was told of that was not here yet.
+                    case.recheck_at_ns = case.recheck_at_ns.min(case.fresh_until_ns);
                 }
                 self.rule(asker, verdict, Ruling::Cached);
             }

@@ -497,6 +497,22 @@ fn what_the_former_judge_said_serves_nobody_who_comes_after_a_reload() {
     stage.assert_nothing_is_left();
 }
 
+#[test]
+fn who_gets_a_remembered_grant_is_asked_about_when_that_is_too_old_to_be_passed_on() {
+    let mut stage = Stage::new(", recheck_s = 3600, cache_s = 10");
+    stage.ask(1, "a");
+    stage.reply(alive(100_000));
+    stage.forget(1);
+    stage.wait_s(9);
+    (2..=3).for_each(|number| stage.ask(number, "a"));
+    assert_eq!(stage.told(), all(&[1, 2, 3], "granted"));
+    stage.wait_s(1);
+    assert_eq!(stage.requests.len(), 1, "it may have died between the answer and their coming");
+    stage.reply(dead());
+    assert_eq!(stage.told(), all(&[2, 3], "revoked"));
+    stage.assert_nothing_is_left();
+}
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Step {
