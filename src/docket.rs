@@ -375,6 +375,10 @@ impl Docket {
         if case.watching.is_empty() {
             case.grace_ends_at_ns = NEVER;
         }
+        if case.waiting.is_empty() && case.grace_ends_at_ns == NEVER {
+            // Nobody waits, and no re-check is due: one that will be has to be seen, and its grace to run.
+            self.line.leave(&mut case.stage);
+        }
         if case.counted == case.watching.is_empty() {
             case.counted = !case.counted;
             let gauge = &self.metrics.judge_tokens_watched;
@@ -383,7 +387,6 @@ impl Docket {
         let mut gone = false;
         if !case.is_held() {
             case.token = "".into();
-            self.line.leave(&mut case.stage);
             gone = case.stage == Stage::Resting && (case.fresh(now).is_none() || count > kept_max);
         }
         let at_ns = if gone { NEVER } else { case.due_at_ns() };

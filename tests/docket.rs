@@ -513,6 +513,28 @@ fn who_gets_a_remembered_grant_is_asked_about_when_that_is_too_old_to_be_passed_
     stage.assert_nothing_is_left();
 }
 
+#[test]
+fn a_newcomer_who_gives_up_does_not_keep_the_grace_of_the_others_from_running() {
+    let mut stage = Stage::new(", recheck_s = 60, grace_s = 20, timeout_ms = 1000, concurrency_max = 4");
+    stage.ask(1, "a");
+    stage.reply(alive(3600));
+    stage.wait_s(50);
+    stage.told();
+    // Four requests hang, and more wait behind them than will ever be tried.
+    (11..=14).for_each(|number| stage.ask(number, &format!("t{number}")));
+    (1..=4).for_each(|_| drop(stage.reply(down())));
+    (21..=24).for_each(|number| stage.ask(number, &format!("t{number}")));
+    stage.wait_ms(250);
+    assert_eq!(stage.requests.len(), 1, "the one that tries, and hangs");
+    stage.ask(2, "a");
+    stage.wait_s(2);
+    assert!(stage.told().contains(&(2, "Unavailable".into())));
+    stage.wait_s(29);
+    assert_eq!(stage.told(), all(&[1], "revoked"), "its grace has run out");
+    stage.reply(down());
+    stage.assert_nothing_is_left();
+}
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Step {
