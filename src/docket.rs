@@ -291,6 +291,7 @@ impl Docket {
             && case.grace_ends_at_ns != NEVER
         {
             case.recheck_at_ns = now.monotonic_ns + RETRY_NS;
+            case.missed = true;
         }
         self.refuse_waiting(digest, Refusal::Unavailable, Ruling::Unavailable);
     }
@@ -301,7 +302,12 @@ impl Docket {
         let timing = self.remote.timing();
         let timeout_ns = timing.timeout_ms * 1_000_000;
         let Some(case) = self.cases.get_mut(&digest) else { return };
-        let grace_is_over = case.grace_ends_at_ns <= at_ns;
+        let mut grace_is_over = case.grace_ends_at_ns <= at_ns;
+        if grace_is_over && case.awaits_its_turn() && !self.line.is_failing() {
+            // The judge answers, and has not been asked: that is not the session's fault.
+            case.grace_ends_at_ns = at_ns + timeout_ns;
+            grace_is_over = false;
+        }
         if grace_is_over {
             (case.grace_ends_at_ns, case.recheck_at_ns) = (NEVER, NEVER);
         }
@@ -313,6 +319,7 @@ impl Docket {
         if case.stage == Stage::Resting && case.recheck_at_ns <= at_ns && !case.watching.is_empty() {
             if case.grace_ends_at_ns == NEVER {
                 case.grace_ends_at_ns = at_ns + timeout_ns + timing.grace_s * 1_000_000_000;
+                case.missed = false;
             }
             self.line.join(&mut case.stage, digest, Inquiry::Recheck);
         }

@@ -535,6 +535,22 @@ fn a_newcomer_who_gives_up_does_not_keep_the_grace_of_the_others_from_running() 
     stage.assert_nothing_is_left();
 }
 
+#[test]
+fn a_judge_that_is_only_slow_costs_nobody_the_session() {
+    let mut stage = Stage::new(", recheck_s = 60, grace_s = 5, timeout_ms = 1000, concurrency_max = 1");
+    for number in 1..=20 {
+        stage.ask(number, &format!("t{number}"));
+        stage.reply(alive(3600));
+    }
+    stage.told();
+    stage.wait_s(60);
+    for _ in 0..20 {
+        stage.wait_ms(900);
+        stage.reply(alive(3600));
+    }
+    assert!(stage.told().is_empty(), "all were confirmed, though the last waited 18 s for its turn");
+}
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Step {
