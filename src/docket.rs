@@ -20,7 +20,7 @@ use self::line::Line;
 use self::news::Health;
 use crate::metrics::{Metrics, Ruling};
 use crate::shard::{Answer, Ticket};
-use crate::token::{Finding, Grant, Inquiry, Refusal, Remote, Verdict};
+use crate::token::{Finding, Grant, Inquiry, Refusal, Remote, Verdict, grants_the_same};
 use crate::wheel::Now;
 use ahash::RandomState;
 use http::Request;
@@ -259,7 +259,7 @@ impl Docket {
     fn judged(&mut self, digest: Digest, verdict: Result<Grant, Refusal>, now: Now) {
         let Some(case) = self.cases.get(&digest) else { return };
         let same = match (&case.verdict, &verdict) {
-            (Some(Ok(earlier)), Ok(later)) => self.remote.grants_the_same(earlier, later),
+            (Some(Ok(earlier)), Ok(later)) => grants_the_same(earlier, later),
             _ => false,
         };
         if !same {
