@@ -558,6 +558,7 @@ enum Step {
     Forget(usize),
     Reply(u8),
     Wait(u64),
+    Reload,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -566,6 +567,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => any::<usize>().prop_map(Step::Forget),
         4 => (0u8..4).prop_map(Step::Reply),
         2 => (0u64..90_000).prop_map(Step::Wait),
+        1 => Just(Step::Reload),
     ]
 }
 
@@ -576,7 +578,8 @@ proptest! {
     fn whatever_happens_everybody_is_answered_once_and_nothing_is_left(
         steps in proptest::collection::vec(step(), 1..120)
     ) {
-        let mut stage = Stage::new(", concurrency_max = 3, recheck_s = 30, grace_s = 40, timeout_ms = 1000");
+        let rules = ", concurrency_max = 3, recheck_s = 30, grace_s = 40, timeout_ms = 1000";
+        let mut stage = Stage::new(rules);
         // What the askers expect: `false` while they wait, `true` once they have been granted.
         let mut open: HashMap<u32, bool> = HashMap::new();
         let mut last = 0;
@@ -599,6 +602,10 @@ proptest! {
                     stage.reply(reply.into_iter().nth(kind.into()).unwrap());
                 }
                 Step::Wait(milliseconds) => stage.wait_ms(milliseconds),
+                Step::Reload => {
+                    let again = format!("introspection = {{ url = 'http://issuer.example'{rules} }}");
+                    stage.docket.configure(remote(&again), stage.now);
+                }
                 Step::Forget(_) | Step::Reply(_) => {}
             }
             let under_way: BTreeSet<&String> = stage.requests.iter().map(|(token, _)| token).collect();
