@@ -20,7 +20,7 @@ use self::line::Line;
 use self::news::Health;
 use crate::metrics::{Metrics, Ruling};
 use crate::shard::{Answer, Ticket};
-use crate::token::{Finding, Grant, Inquiry, Refusal, Remote, Verdict};
+use crate::token::{Finding, Grant, Inquiry, Refusal, Remote, Verdict, grants_the_same};
 use crate::wheel::Now;
 use ahash::RandomState;
 use http::Request;
@@ -98,10 +98,18 @@ impl Docket {
         &self.remote
     }
 
-    /// Asks another judge, or the same in another way, from now on.
-    pub fn configure(&mut self, remote: Arc<Remote>) {
+    /// Asks another judge, or the same in another way, from now on. What was said before serves no newcomer.
+    pub fn configure(&mut self, remote: Arc<Remote>, now: Now) {
         self.line.concurrency_max = remote.timing().concurrency_max;
         self.remote = remote;
+        let fresh = self.cases.iter().filter(|(_, case)| case.fresh(now).is_some());
+        let digests: Vec<Digest> = fresh.map(|(digest, _)| *digest).collect();
+        for digest in digests {
+            if let Some(case) = self.cases.get_mut(&digest) {
+                case.fresh_until_ns = 0;
+            }
+            self.settle(digest, now);
+        }
     }
 
     /// Somebody asks about a token. The answer may be there at once.
@@ -119,6 +127,8 @@ impl Docket {
                 let verdict = verdict.clone();
                 if verdict.is_ok() {
                     case.watching.insert(asker);
+                    // It may have died since, and whoever was told of that was not here yet.
+                    case.recheck_at_ns = case.recheck_at_ns.min(case.fresh_until_ns);
                 }
                 self.rule(asker, verdict, Ruling::Cached);
             }
@@ -182,6 +192,10 @@ impl Docket {
             Ok(verdict) => {
                 self.news.extend(self.health.works());
                 self.judged(errand.digest, verdict, now);
+                let is_former = !Arc::ptr_eq(&errand.remote, &self.remote);
+                if let Some(case) = self.cases.get_mut(&errand.digest).filter(|_| is_former) {
+                    case.fresh_until_ns = 0;
+                }
             }
             Err(reason) => {
                 self.metrics.judge_failures.add(1);
@@ -245,7 +259,7 @@ impl Docket {
     fn judged(&mut self, digest: Digest, verdict: Result<Grant, Refusal>, now: Now) {
         let Some(case) = self.cases.get(&digest) else { return };
         let same = match (&case.verdict, &verdict) {
-            (Some(Ok(earlier)), Ok(later)) => self.remote.grants_the_same(earlier, later),
+            (Some(Ok(earlier)), Ok(later)) => grants_the_same(earlier, later),
             _ => false,
         };
         if !same {
@@ -277,6 +291,7 @@ impl Docket {
             && case.grace_ends_at_ns != NEVER
         {
             case.recheck_at_ns = now.monotonic_ns + RETRY_NS;
+            case.missed = true;
         }
         self.refuse_waiting(digest, Refusal::Unavailable, Ruling::Unavailable);
     }
@@ -287,7 +302,12 @@ impl Docket {
         let timing = self.remote.timing();
         let timeout_ns = timing.timeout_ms * 1_000_000;
         let Some(case) = self.cases.get_mut(&digest) else { return };
-        let grace_is_over = case.grace_ends_at_ns <= at_ns;
+        let mut grace_is_over = case.grace_ends_at_ns <= at_ns;
+        if grace_is_over && case.awaits_its_turn() && !self.line.is_failing() {
+            // The judge answers, and has not been asked: that is not the session's fault.
+            case.grace_ends_at_ns = at_ns + timeout_ns;
+            grace_is_over = false;
+        }
         if grace_is_over {
             (case.grace_ends_at_ns, case.recheck_at_ns) = (NEVER, NEVER);
         }
@@ -299,6 +319,7 @@ impl Docket {
         if case.stage == Stage::Resting && case.recheck_at_ns <= at_ns && !case.watching.is_empty() {
             if case.grace_ends_at_ns == NEVER {
                 case.grace_ends_at_ns = at_ns + timeout_ns + timing.grace_s * 1_000_000_000;
+                case.missed = false;
             }
             self.line.join(&mut case.stage, digest, Inquiry::Recheck);
         }
@@ -361,6 +382,10 @@ impl Docket {
         if case.watching.is_empty() {
             case.grace_ends_at_ns = NEVER;
         }
+        if case.waiting.is_empty() && case.grace_ends_at_ns == NEVER {
+            // Nobody waits, and no re-check is due: one that will be has to be seen, and its grace to run.
+            self.line.leave(&mut case.stage);
+        }
         if case.counted == case.watching.is_empty() {
             case.counted = !case.counted;
             let gauge = &self.metrics.judge_tokens_watched;
@@ -369,7 +394,6 @@ impl Docket {
         let mut gone = false;
         if !case.is_held() {
             case.token = "".into();
-            self.line.leave(&mut case.stage);
             gone = case.stage == Stage::Resting && (case.fresh(now).is_none() || count > kept_max);
         }
         let at_ns = if gone { NEVER } else { case.due_at_ns() };

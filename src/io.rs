@@ -10,7 +10,7 @@
 //! - `worker`: the turn
 //! - `connection`, `tls`, `head`: the sockets of clients, their encryption and their requests
 //! - `publisher`: the unix feed
-//! - `bridge`: the thread of what has a good tokio client only: remote judges
+//! - `bridge`: the thread of what has a good tokio client only: remote judges, RabbitMQ
 //! - `admin`: health and metrics
 //! - `clock`: the time
 

@@ -40,7 +40,7 @@ pub use jwks::JwksError;
 pub use jwt::Jwt;
 pub use key::KeyError;
 pub use mint::{MintError, mint};
-pub use remote::{ANSWER_BYTES_MAX, Finding, Inquiry, Remote, Timing};
+pub use remote::{ANSWER_BYTES_MAX, Finding, Inquiry, Remote, Timing, grants_the_same};
 pub use settings::{JwtSettings, StaticSettings, TokenSettings};
 pub use wazo_auth::WazoAuthSettings;
 

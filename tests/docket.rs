@@ -298,7 +298,7 @@ fn a_reload_asks_the_new_judge_and_still_understands_the_old() {
     let mut stage = Stage::new(", concurrency_max = 1");
     stage.ask(1, "a");
     stage.ask(2, "b");
-    stage.docket.configure(remote("wazo_auth = { url = 'http://pbx.example' }"));
+    stage.docket.configure(remote("wazo_auth = { url = 'http://pbx.example' }"), stage.now);
     assert_eq!(stage.reply(alive(3600)), "a");
     assert_eq!(stage.reply(Ok((404, vec![]))), "GET /0.1/token/b");
     assert_eq!(stage.told(), [(1, "granted".to_owned()), (2, "Inactive".to_owned())]);
@@ -471,6 +471,86 @@ fn the_end_of_a_judge_answers_all_who_wait() {
     }
 }
 
+#[test]
+fn what_the_former_judge_said_serves_nobody_who_comes_after_a_reload() {
+    let mut stage = Stage::new(", cache_s = 300");
+    for (number, token) in (1..).zip(["held", "kept", "asked"]) {
+        stage.ask(number, token);
+        if token != "asked" {
+            stage.reply(alive(3600));
+        }
+    }
+    stage.forget(2);
+    let another = "introspection = { url = 'http://another.example', cache_s = 300 }";
+    stage.docket.configure(remote(another), stage.now);
+    stage.reply(alive(3600));
+    assert_eq!(stage.told(), all(&[1, 2, 3], "granted"), "who had asked before is answered");
+    for (number, token) in (4..).zip(["held", "kept", "asked"]) {
+        stage.ask(number, token);
+        assert_eq!(stage.reply(dead()), token, "the new judge is asked");
+    }
+    let told: HashMap<u32, String> = stage.told().into_iter().collect();
+    assert_eq!(
+        [1, 3, 4, 5, 6].map(|number| &told[&number][..]),
+        ["revoked", "revoked", "Inactive", "Inactive", "Inactive"]
+    );
+    stage.assert_nothing_is_left();
+}
+
+#[test]
+fn who_gets_a_remembered_grant_is_asked_about_when_that_is_too_old_to_be_passed_on() {
+    let mut stage = Stage::new(", recheck_s = 3600, cache_s = 10");
+    stage.ask(1, "a");
+    stage.reply(alive(100_000));
+    stage.forget(1);
+    stage.wait_s(9);
+    (2..=3).for_each(|number| stage.ask(number, "a"));
+    assert_eq!(stage.told(), all(&[1, 2, 3], "granted"));
+    stage.wait_s(1);
+    assert_eq!(stage.requests.len(), 1, "it may have died between the answer and their coming");
+    stage.reply(dead());
+    assert_eq!(stage.told(), all(&[2, 3], "revoked"));
+    stage.assert_nothing_is_left();
+}
+
+#[test]
+fn a_newcomer_who_gives_up_does_not_keep_the_grace_of_the_others_from_running() {
+    let mut stage = Stage::new(", recheck_s = 60, grace_s = 20, timeout_ms = 1000, concurrency_max = 4");
+    stage.ask(1, "a");
+    stage.reply(alive(3600));
+    stage.wait_s(50);
+    stage.told();
+    // Four requests hang, and more wait behind them than will ever be tried.
+    (11..=14).for_each(|number| stage.ask(number, &format!("t{number}")));
+    (1..=4).for_each(|_| drop(stage.reply(down())));
+    (21..=24).for_each(|number| stage.ask(number, &format!("t{number}")));
+    stage.wait_ms(250);
+    assert_eq!(stage.requests.len(), 1, "the one that tries, and hangs");
+    stage.ask(2, "a");
+    stage.wait_s(2);
+    assert!(stage.told().contains(&(2, "Unavailable".into())));
+    stage.wait_s(29);
+    assert_eq!(stage.told(), all(&[1], "revoked"), "its grace has run out");
+    stage.reply(down());
+    stage.assert_nothing_is_left();
+}
+
+#[test]
+fn a_judge_that_is_only_slow_costs_nobody_the_session() {
+    let mut stage = Stage::new(", recheck_s = 60, grace_s = 5, timeout_ms = 1000, concurrency_max = 1");
+    for number in 1..=20 {
+        stage.ask(number, &format!("t{number}"));
+        stage.reply(alive(3600));
+    }
+    stage.told();
+    stage.wait_s(60);
+    for _ in 0..20 {
+        stage.wait_ms(900);
+        stage.reply(alive(3600));
+    }
+    assert!(stage.told().is_empty(), "all were confirmed, though the last waited 18 s for its turn");
+}
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Step {
@@ -478,6 +558,7 @@ enum Step {
     Forget(usize),
     Reply(u8),
     Wait(u64),
+    Reload,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -486,6 +567,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => any::<usize>().prop_map(Step::Forget),
         4 => (0u8..4).prop_map(Step::Reply),
         2 => (0u64..90_000).prop_map(Step::Wait),
+        1 => Just(Step::Reload),
     ]
 }
 
@@ -496,7 +578,8 @@ proptest! {
     fn whatever_happens_everybody_is_answered_once_and_nothing_is_left(
         steps in proptest::collection::vec(step(), 1..120)
     ) {
-        let mut stage = Stage::new(", concurrency_max = 3, recheck_s = 30, grace_s = 40, timeout_ms = 1000");
+        let rules = ", concurrency_max = 3, recheck_s = 30, grace_s = 40, timeout_ms = 1000";
+        let mut stage = Stage::new(rules);
         // What the askers expect: `false` while they wait, `true` once they have been granted.
         let mut open: HashMap<u32, bool> = HashMap::new();
         let mut last = 0;
@@ -519,6 +602,10 @@ proptest! {
                     stage.reply(reply.into_iter().nth(kind.into()).unwrap());
                 }
                 Step::Wait(milliseconds) => stage.wait_ms(milliseconds),
+                Step::Reload => {
+                    let again = format!("introspection = {{ url = 'http://issuer.example'{rules} }}");
+                    stage.docket.configure(remote(&again), stage.now);
+                }
                 Step::Forget(_) | Step::Reply(_) => {}
             }
             let under_way: BTreeSet<&String> = stage.requests.iter().map(|(token, _)| token).collect();

@@ -38,6 +38,8 @@ pub(super) struct Case {
     pub(super) recheck_at_ns: u64,
     /// When sessions end because asking again has failed; [`NEVER`] unless a re-check is due.
     pub(super) grace_ends_at_ns: u64,
+    /// Whether the re-check that is due has been tried in vain.
+    pub(super) missed: bool,
     /// The moment under which the docket has noted the case; [`NEVER`] when it has not.
     pub(super) timer_ns: u64,
     /// Whether it is among the tokens that metrics call watched.
@@ -57,6 +59,7 @@ impl Default for Case {
             give_up_at_ns: NEVER,
             recheck_at_ns: NEVER,
             grace_ends_at_ns: NEVER,
+            missed: false,
             timer_ns: NEVER,
             counted: false,
         }
@@ -77,6 +80,11 @@ impl Case {
     /// Whether the judge said last that the token is good, and it has not expired since.
     pub(super) fn is_live(&self, now: Now) -> bool {
         matches!(&self.verdict, Some(Ok(grant)) if now.unix_ms < grant.expires_at_ms)
+    }
+
+    /// Whether a re-check is queued for the first time.
+    pub(super) fn awaits_its_turn(&self) -> bool {
+        matches!(self.stage, Stage::Queued(_)) && !self.missed
     }
 
     /// When the docket has to look at it.

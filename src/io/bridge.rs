@@ -47,7 +47,7 @@ struct Inbox {
 impl Bridge {
     /// Whether shards may ask more.
     pub(super) fn has_room(&self) -> bool {
-        self.lock().questions.len() < QUESTIONS_MAX
+        !self.running.load(Relaxed) || self.lock().questions.len() < QUESTIONS_MAX
     }
 
     /// Lets the feed finish what it has taken.

@@ -98,10 +98,6 @@ pub(super) struct Introspection {
 }
 
 impl Introspection {
-    /// The claims that say who may do what; by others a later answer may differ from an earlier one.
-    pub(super) const DECISIVE: &[&str] =
-        &["sub", "aud", "iss", "scope", "event_types", "event_objects", "topics"];
-
     /// `material` is the content of `client_secret_file`.
     pub(super) fn new(settings: &IntrospectionSettings, material: Option<&[u8]>) -> Result<Self, JudgeError> {
         let authorization = match &settings.client_id {

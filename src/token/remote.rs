@@ -7,6 +7,7 @@
 //! lives on the token, and a judge that cannot be asked meanwhile has [`Timing::grace_s`] to come back. Its
 //! expiry needs no asking: sessions end by it themselves.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use http::{HeaderValue, Request};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use serde_json::Value;
 
 use super::endpoint::Endpoint;
 use super::introspection::{Introspection, IntrospectionSettings};
@@ -23,6 +25,30 @@ use super::{Grant, JudgeError, Refusal};
 
 /// Longest answer that is read, in bytes. Answers are a few KiB; a grant is kept as long as its session.
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// The claims by which dialects decide who may do what; by others a later grant may differ from an earlier one.
+const DECISIVE: [&str; 16] = [
+    "sub",
+    "aud",
+    "iss",
+    "scope",
+    "topics",
+    "event_types",
+    "event_objects",
+    "schema",
+    "azp",
+    "client_id",
+    "cell_id",
+    "acl",
+    "tenant_uuid",
+    "session_uuid",
+    "admin",
+    "purpose",
+];
+
+/// How much sooner a grant may end than an earlier one and be the same: an issuer that counts the seconds that
+/// are left may round them this way and that way.
+const ENDS_APART_MS: u64 = 2000;
 
 /// How a remote judge is asked, whatever its protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -199,16 +225,23 @@ impl Remote {
             Protocol::WazoAuth(wazo_auth) => wazo_auth.recheck_in_s(left_s),
         }
     }
+}
 
-    /// Whether a later grant for a token gives what an earlier one did, its times apart. A session keeps to
-    /// the grant it began with, so one that has changed is as good as taken back.
-    pub fn grants_the_same(&self, earlier: &Grant, later: &Grant) -> bool {
-        let decisive = match &self.protocol {
-            Protocol::Introspection(_) => Introspection::DECISIVE,
-            Protocol::WazoAuth(_) => WazoAuth::DECISIVE,
-        };
-        decisive.iter().all(|claim| earlier.claim(claim) == later.claim(claim))
-    }
+/// Whether a later grant for a token gives what an earlier one did, and for as long. A session keeps to the
+/// grant it began with, so one that has changed is as good as taken back.
+pub fn grants_the_same(earlier: &Grant, later: &Grant) -> bool {
+    later.expires_at_ms.saturating_add(ENDS_APART_MS) >= earlier.expires_at_ms
+        && DECISIVE.iter().all(|claim| means_the_same(earlier, later, claim))
+}
+
+/// No dialect reads a list for its order, and not every issuer keeps one.
+fn means_the_same(earlier: &Grant, later: &Grant, claim: &str) -> bool {
+    let is_list = |grant: &Grant| grant.claim(claim).is_some_and(Value::is_array);
+    let items = |grant: &Grant| -> BTreeSet<String> {
+        grant.list(claim).unwrap_or_default().into_iter().map(str::to_owned).collect()
+    };
+    earlier.claim(claim) == later.claim(claim)
+        || is_list(earlier) && is_list(later) && items(earlier) == items(later)
 }
 
 impl fmt::Debug for Remote {

@@ -86,9 +86,6 @@ pub(super) struct WazoAuth {
 }
 
 impl WazoAuth {
-    /// The claims that say who may do what: all that a grant of it has.
-    pub(super) const DECISIVE: &[&str] = &["acl", "sub", "tenant_uuid", "session_uuid", "admin", "purpose"];
-
     pub(super) fn new(settings: &WazoAuthSettings) -> Result<Self, JudgeError> {
         Ok(Self {
             endpoint: Endpoint::new(&settings.url)?,

@@ -1,7 +1,7 @@
 //! Remote judges: what they are asked, and what becomes of answers that are right, odd and wrong.
 
 use super::*;
-use fanfare::token::{Finding, Inquiry, Remote, UrlError};
+use fanfare::token::{Finding, Inquiry, Remote, UrlError, grants_the_same};
 use std::sync::Arc;
 
 const HOUR_S: u64 = 3600;
@@ -255,9 +255,9 @@ fn a_token_is_asked_about_again_by_the_schedule() {
 
 #[test]
 fn a_grant_is_the_same_when_only_its_times_have_changed() {
-    let issuer = introspection();
-    let same = |one, other| issuer.grants_the_same(&introspected(one), &introspected(other));
-    assert!(same(json!({ "scope": "a b", "iat": 1 }), json!({ "scope": "b a", "iat": 2, "exp": NOW_S + 9 })));
+    let same = |one, other| grants_the_same(&introspected(one), &introspected(other));
+    let later = json!({ "scope": "b a", "iat": 2, "exp": NOW_S + 7200 });
+    assert!(same(json!({ "scope": "a b", "iat": 1, "exp": NOW_S + 3600 }), later));
     assert!(!same(json!({ "scope": "a b" }), json!({ "scope": "a" })));
     assert!(!same(json!({ "p_roles": ["r1"] }), json!({ "p_roles": [] })));
     assert!(!same(json!({ "aud": "x" }), json!({ "aud": "y" })));
@@ -265,7 +265,43 @@ fn a_grant_is_the_same_when_only_its_times_have_changed() {
     let granted = |finding| if let Finding::Granted(grant) = finding { grant } else { panic!("refused") };
     let one = granted(wazo_with("/data/acl", json!(["a"])));
     let later = granted(wazo_with("/data/utc_expires_at", json!("2024-01-01T00:00:00")));
-    assert!(!wazo_auth().grants_the_same(&one, &later));
+    assert!(!grants_the_same(&one, &later));
+}
+
+#[test]
+fn a_grant_that_ends_sooner_than_it_did_is_not_the_same() {
+    let ends_in = |seconds| introspected(json!({ "exp": NOW_S + seconds }));
+    assert!(!grants_the_same(&ends_in(3600), &ends_in(1800)));
+    assert!(grants_the_same(&ends_in(3600), &ends_in(3599)), "it was rounded");
+}
+
+#[test]
+fn the_order_of_a_list_is_no_change() {
+    let same = |one, other| grants_the_same(&introspected(one), &introspected(other));
+    assert!(same(json!({ "aud": ["a", "b"] }), json!({ "aud": ["b", "a"] })));
+    assert!(!same(json!({ "aud": ["a", "b"] }), json!({ "aud": ["a", "c"] })));
+    let granted = |acl| match wazo_with("/data/acl", acl) {
+        Finding::Granted(grant) => grant,
+        _ => panic!("refused"),
+    };
+    let (one, other) = (granted(json!(["a", "!b"])), granted(json!(["!b", "a"])));
+    assert!(grants_the_same(&one, &other));
+}
+
+#[test]
+fn whatever_wazo_auth_changes_is_a_change() {
+    let granted = |finding| if let Finding::Granted(grant) = finding { grant } else { panic!("refused") };
+    let before = granted(wazo_with("/data/token", json!("t")));
+    for (path, value) in [
+        ("/data/acl", json!(["events.#"])),
+        ("/data/session_uuid", json!("s-2")),
+        ("/data/metadata/uuid", json!("u-2")),
+        ("/data/metadata/tenant_uuid", json!("t-2")),
+        ("/data/metadata/purpose", json!("internal")),
+        ("/data/metadata/admin", json!(false)),
+    ] {
+        assert!(!grants_the_same(&before, &granted(wazo_with(path, value))), "{path}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The RabbitMQ feed, with a real broker: what it delivers, what it refuses, and what happens when either
 //! side goes.
 
-use crate::harness::{Broker, Client, DEADLINE, Daemon, Setup, eventually, head, headers};
+use crate::harness::{Broker, Client, DEADLINE, Daemon, Judge, Setup, eventually, head, headers};
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 use rustix::process::Signal;
@@ -123,6 +123,8 @@ fn a_broker_that_runs() {
             thread.spawn_scoped(scope, move || scenario(broker)).unwrap();
         }
     });
+    // The others count on the machine's time.
+    tokens_are_judged_in_a_flood_of_events(broker);
 }
 
 fn headers_say_who_gets_an_event(broker: &Broker) {
@@ -361,6 +363,38 @@ fn a_shard_that_lags_slows_the_broker(broker: &Broker) {
         assert!(daemon.memory_bytes() < 400 * 1024 * 1024, "{}", daemon.memory_bytes());
         reader.join().unwrap();
     });
+}
+
+/// Broker and judges share a thread.
+fn tokens_are_judged_in_a_flood_of_events(broker: &Broker) {
+    let judge = Judge::start();
+    let setup = Setup::new()
+        .set("listen.0.dialects", "[\"wazo\"]")
+        .set("wazo.token.wazo_auth.url", format!("http://{}", judge.address))
+        .set("wazo.token.wazo_auth.cache_s", 0)
+        .set("feed.amqp.url", broker.url())
+        .set("feed.amqp.exchange", "flood");
+    let daemon = connected(setup);
+    let (flooding, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let bus = broker.publisher("flood", ExchangeKind::Headers);
+            while !done.load(Relaxed) {
+                bus.publish((0..500).map(|place| (common("x"), numbered(place))));
+                flooding.store(true, Relaxed);
+            }
+        });
+        eventually("events come", || flooding.load(Relaxed));
+        let before = daemon.metric(ACCEPTED);
+        for number in 0..100 {
+            let start = Instant::now();
+            drop(listener(&daemon, &format!("good{number}")));
+            assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        }
+        assert!(daemon.metric(ACCEPTED) > before + 500, "and the flood went on");
+        done.store(true, Relaxed);
+    });
+    assert_eq!(daemon.metric("judge_failures_total"), 0);
 }
 
 #[test]

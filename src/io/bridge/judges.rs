@@ -84,7 +84,7 @@ impl Judges {
         for (court, seat) in self.courts.iter_mut().zip(panel.seats) {
             match (court.as_mut(), seat) {
                 (Some(court), Some((remote, client))) => {
-                    court.docket.configure(remote);
+                    court.docket.configure(remote, now);
                     court.client = client;
                 }
                 (None, Some((remote, client))) => {
