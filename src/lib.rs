@@ -14,6 +14,7 @@
 //! - [`trie`]: topic and facet prefixes → subscribers
 //! - [`message`]: the inbound half of WebSocket: bytes → messages
 //! - [`outbox`]: what is on its way to each connection, without a queue for each
+//! - [`trust`]: whose certificates a client of ours believes
 //!
 //! Protocols, as state machines without I/O:
 //!
@@ -62,4 +63,5 @@ pub mod outbox;
 pub mod shard;
 pub mod token;
 pub mod trie;
+pub mod trust;
 pub mod wheel;

@@ -4,6 +4,7 @@ use super::certificates::certificates;
 use super::paths;
 use crate::feed::amqp::{Broker, Settings};
 use crate::io::Bus;
+use crate::trust;
 use rustls::{ClientConfig, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
@@ -39,22 +40,19 @@ fn read(path: &Path, key: &str) -> Result<String, String> {
 
 /// Trusts who is named in a file, and nobody else; without it, whom the system trusts.
 fn trust(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            for certificate in certificates(path, "feed.amqp.ca_file")? {
-                let unusable = |error| format!("feed.amqp.ca_file: {}: {error}", path.display());
-                roots.add(certificate).map_err(unusable)?;
-            }
-        }
-        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+    let none = |error| format!("feed.amqp: no TLS: {error}");
+    if let Some(path) = ca_file {
+        let named = certificates(path, "feed.amqp.ca_file")?;
+        let unusable = |error| format!("feed.amqp.ca_file: {}: {error}", path.display());
+        return trust::client(named).map(Arc::new).map_err(unusable);
     }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err("feed.amqp: this system trusts nobody: install ca-certificates, or set ca_file".into());
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("feed.amqp: no TLS: {error}"))?;
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(none)?;
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }

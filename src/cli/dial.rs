@@ -23,6 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Characters of a server's own advice that are shown.
+const ADVICE_CHARS_MAX: usize = 200;
+
 /// Characters of a host's name that are shown.
 const HOST_CHARS_MAX: usize = 253;
 
@@ -166,8 +169,13 @@ fn refusal(target: &Target, error: &Error) -> String {
         StatusCode::UPGRADE_REQUIRED => "it speaks another version of WebSocket",
         StatusCode::SERVICE_UNAVAILABLE => "it is full or stopping; try again",
         status if status.is_redirection() => "it points elsewhere, and redirections are not followed",
-        _ => "see its log",
+        // The daemon says it in a line; a page of another server is no advice.
+        _ => match response.body().as_deref().map(str::from_utf8) {
+            Some(Ok(said)) if said.lines().count() == 1 => said.trim_end(),
+            _ => "see its log",
+        },
     };
+    let advice = printable(advice, ADVICE_CHARS_MAX);
     format!("{shown} refused the WebSocket with HTTP status {status}: {advice}")
 }
 

@@ -17,7 +17,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// What to do when the set-up's addresses are taken.
 pub(super) const ELSEWHERE: &str = "The development set-up can go elsewhere, for example: \
     FANFARE_LISTEN_0_ADDRESS=127.0.0.1:8090 FANFARE_LISTEN_1_ADDRESS=127.0.0.1:9592 \
-    FANFARE_LISTEN_2_ADDRESS=127.0.0.1:8490 FANFARE_ADMIN_ADDRESS=127.0.0.1:9590 fanfare serve";
+    FANFARE_LISTEN_2_ADDRESS=127.0.0.1:8490 FANFARE_ADMIN_ADDRESS=127.0.0.1:9590 \
+    FANFARE_FEED_UNIX_PATH=/tmp/fanfare-events.sock fanfare serve";
 
 /// Where clients connect without TLS; [`listener_of`] says who.
 const LISTENERS: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:9502"];

@@ -1,6 +1,7 @@
 //! Whom a client believes to be the daemon, over TLS.
 
 use super::{CliError, certificates};
+use crate::trust;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -34,16 +35,17 @@ impl Trust {
 
     /// How to speak TLS with whoever is trusted.
     pub(super) fn config(&self) -> Result<Arc<ClientConfig>, CliError> {
-        let provider = Arc::new(ring::default_provider());
         let failed = |error: &dyn std::fmt::Display| CliError::new(format!("TLS is not possible: {error}"));
+        if let Self::File(path) = self {
+            let named = certificates::certificates(path, "--ca").map_err(CliError::new)?;
+            return trust::client(named).map(Arc::new).map_err(|error| unusable(path, &error));
+        }
+        let provider = Arc::new(ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match self {
             Self::Anybody => Arc::new(Anybody(Arc::clone(&provider))),
-            Self::Machine | Self::File(_) => {
-                let roots = Arc::new(self.roots()?);
-                WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
-                    .build()
-                    .map_err(|error| failed(&error))?
-            }
+            _ => WebPkiServerVerifier::builder_with_provider(Arc::new(machine()?), Arc::clone(&provider))
+                .build()
+                .map_err(|error| failed(&error))?,
         };
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -52,25 +54,6 @@ impl Trust {
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
         Ok(Arc::new(config))
-    }
-
-    fn roots(&self) -> Result<RootCertStore, CliError> {
-        let mut roots = RootCertStore::empty();
-        let Self::File(path) = self else {
-            let loaded = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(loaded.certs);
-            if roots.is_empty() {
-                return Err(CliError::new(
-                    "this machine trusts nobody: install its certificates (Debian: ca-certificates), or give \
-                     the daemon's with --ca FILE",
-                ));
-            }
-            return Ok(roots);
-        };
-        for certificate in certificates::certificates(path, "--ca").map_err(CliError::new)? {
-            roots.add(certificate).map_err(|error| unusable(path, &error))?;
-        }
-        Ok(roots)
     }
 
     /// What to do about a handshake that failed.
@@ -98,6 +81,19 @@ impl Trust {
             _ => "is the port right?",
         }
     }
+}
+
+/// Whom this machine trusts.
+fn machine() -> Result<RootCertStore, CliError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(CliError::new(
+            "this machine trusts nobody: install its certificates (Debian: ca-certificates), or give the daemon's \
+             with --ca FILE",
+        ));
+    }
+    Ok(roots)
 }
 
 fn unusable(path: &Path, error: &Error) -> CliError {

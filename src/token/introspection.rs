@@ -19,7 +19,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Request};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -194,7 +194,9 @@ fn basic(id: &str, secret: &str) -> HeaderValue {
     value
 }
 
-/// `application/x-www-form-urlencoded`, in which `%20` stands for a space as well as `+` does.
+/// `application/x-www-form-urlencoded`, in which `%20` stands for a space as well as `+` does. What that leaves as it
+/// is stays so: some issuers compare names and secrets without decoding them.
 fn form_encoded(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+    const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.').remove(b'_');
+    utf8_percent_encode(text, FORM).to_string()
 }

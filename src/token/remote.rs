@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use http::header::{ACCEPT, USER_AGENT};
 use http::{HeaderValue, Request};
-use rustls::RootCertStore;
+use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
@@ -22,6 +22,7 @@ use super::endpoint::Endpoint;
 use super::introspection::{Introspection, IntrospectionSettings};
 use super::wazo_auth::{WazoAuth, WazoAuthSettings};
 use super::{Grant, JudgeError, Refusal};
+use crate::trust;
 
 /// Longest answer that is read, in bytes. Answers are a few KiB; a grant is kept as long as its session.
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -119,7 +120,7 @@ impl From<Result<Grant, Refusal>> for Finding {
 pub struct Remote {
     protocol: Protocol,
     timing: Timing,
-    trusted: Option<Arc<RootCertStore>>,
+    trusted: Option<Arc<ClientConfig>>,
 }
 
 #[derive(Clone)]
@@ -142,23 +143,16 @@ impl Remote {
         Ok(Self { protocol, timing: settings.timing(), trusted: None })
     }
 
-    /// The same, trusting the authorities of this PEM file instead of the system's.
+    /// The same, trusting the certificates of this PEM file, and what they have signed, instead of the system's.
     pub(super) fn trusting(&self, pem: &[u8]) -> Result<Self, JudgeError> {
-        let mut trusted = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let added = certificate.map(|certificate| trusted.add(certificate));
-            if !matches!(added, Ok(Ok(()))) {
-                return Err(JudgeError::Authorities);
-            }
-        }
-        if trusted.is_empty() {
-            return Err(JudgeError::Authorities);
-        }
-        Ok(Self { trusted: Some(Arc::new(trusted)), ..self.clone() })
+        let named: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let named = named.map_err(|_| JudgeError::Authorities)?;
+        let config = trust::client(named).map_err(|_| JudgeError::Authorities)?;
+        Ok(Self { trusted: Some(Arc::new(config)), ..self.clone() })
     }
 
-    /// The authorities to trust; `None` for the system's.
-    pub fn trusted(&self) -> Option<&Arc<RootCertStore>> {
+    /// How to speak TLS with it; `None` is to trust whom the system trusts.
+    pub fn trusted(&self) -> Option<&Arc<ClientConfig>> {
         self.trusted.as_ref()
     }
 

@@ -269,6 +269,9 @@ impl Conversation {
                 "the daemon's policy does not allow this session; check the token and the listener's settings"
             }
             1009 => "a message that we sent is longer than the daemon takes; see --send",
+            1011 if self.protocol == Protocol::Wazo => {
+                "the daemon has lost its RabbitMQ, or our pings; connect again, and see its log"
+            }
             1011 => "the daemon met an error of its own; see its log",
             4001 if self.protocol == Protocol::Wazo => {
                 "no token was given; use --token-file or FANFARE_TOKEN, and `fanfare token --acl websocketd \
@@ -282,7 +285,8 @@ impl Conversation {
                 "the token expired or its session was deleted; connect again with a new token"
             }
             4004 if self.protocol == Protocol::Wazo => {
-                "a message was not understood, or there are too many subscriptions; see --send and --event"
+                "a message or the version in the URL was not understood, or there are too many subscriptions; see --send \
+                 and --event"
             }
             1013 => "we read too slowly or the daemon is overloaded; connect again",
             4000.. => "a code of the dialect's own; see its documentation, and check the token first",

@@ -72,12 +72,14 @@ impl Client {
     }
 }
 
-/// The settings of its TLS: the authorities of `ca_file`, or else those of the system.
+/// The settings of its TLS: the certificates of `ca_file`, or else the authorities of the system.
 fn tls(remote: &Remote) -> io::Result<ClientConfig> {
-    let roots = match remote.trusted() {
-        Some(trusted) => Arc::clone(trusted),
-        None if remote.is_https() => Arc::new(authorities_of_the_system(remote.host())?),
-        None => Arc::new(RootCertStore::empty()),
+    if let Some(config) = remote.trusted() {
+        return Ok(ClientConfig::clone(config));
+    }
+    let roots = match remote.is_https() {
+        true => authorities_of_the_system(remote.host())?,
+        false => RootCertStore::empty(),
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

@@ -1,0 +1,127 @@
+//! Whose certificates a client of ours believes, over TLS: the certificates that are named, and what they have
+//! signed.
+//!
+//! `openssl req -x509` makes a certificate that is both an authority's and the server's own, and X.509 lets no
+//! authority be a server (RFC 5280 section 4.2.1.9). Whoever names such a certificate means that server, so the one
+//! that is named is believed as it stands, if it is for the server's name and has not expired.
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use std::sync::Arc;
+use x509_cert::der::Decode as _;
+
+/// TLS with whoever has one of these certificates, or one that they have signed.
+///
+/// # Errors
+/// When there are none, or one of them cannot be believed.
+pub fn client(named: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in &named {
+        roots.add(certificate.clone())?;
+    }
+    let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|error| Error::General(error.to_string()))?;
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let verifier = Arc::new(Verifier { named, signed });
+    Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+#[derive(Debug)]
+struct Verifier {
+    named: Vec<CertificateDer<'static>>,
+    signed: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if !self.named.contains(certificate) {
+            return self.signed.verify_server_cert(certificate, between, name, ocsp, now);
+        }
+        verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        let read = x509_cert::Certificate::from_der(certificate);
+        let validity = read.map_err(|_| CertificateError::BadEncoding)?.tbs_certificate.validity;
+        let now_s = now.as_secs();
+        if now_s < validity.not_before.to_unix_duration().as_secs() {
+            return Err(CertificateError::NotValidYet.into());
+        }
+        if now_s > validity.not_after.to_unix_duration().as_secs() {
+            return Err(CertificateError::Expired.into());
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signed.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use std::time::Duration;
+
+    /// A certificate for `localhost` that is an authority's too, good from 2020 to 2030.
+    fn both() -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params.not_before, params.not_after) =
+            (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2030, 1, 1));
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn an_authority_that_is_named_may_be_the_server_for_its_own_name_and_time_alone() {
+        const YEAR_S: u64 = 31_557_600;
+        let named = both();
+        let verifier = |named: Vec<CertificateDer<'static>>| {
+            let mut roots = RootCertStore::empty();
+            named.iter().for_each(|certificate| roots.add(certificate.clone()).unwrap());
+            let provider = Arc::new(ring::default_provider());
+            let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+            Verifier { named, signed: signed.build().unwrap() }
+        };
+        let verify = |certificate: &CertificateDer<'_>, name: &'static str, year: u64| {
+            let now = UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * YEAR_S + YEAR_S / 2));
+            let name = ServerName::try_from(name).unwrap();
+            verifier(vec![named.clone()]).verify_server_cert(certificate, &[], &name, &[], now)
+        };
+        assert!(verify(&named, "localhost", 2026).is_ok());
+        assert!(verify(&named, "elsewhere", 2026).is_err());
+        assert_eq!(verify(&named, "localhost", 2019).unwrap_err(), CertificateError::NotValidYet.into());
+        assert_eq!(verify(&named, "localhost", 2031).unwrap_err(), CertificateError::Expired.into());
+        assert!(verify(&both(), "localhost", 2026).is_err());
+        assert!(client(Vec::new()).is_err());
+    }
+}
