@@ -7,6 +7,7 @@
 //! Adding a protocol is one file in `dialect/` and one line in the list at the end of this file, which
 //! makes the closed enum that a shard stores: no allocation and no virtual call per connection.
 
+mod early;
 pub mod personium;
 pub mod personium_event;
 pub mod personium_topic;

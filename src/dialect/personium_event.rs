@@ -13,6 +13,7 @@ mod command;
 mod text;
 
 use self::command::{Command, Rule, Spelling};
+use crate::dialect::early::Early;
 use crate::dialect::personium::{self, CELL_BYTES_MAX, CLOSE, Settings, after, cell_of_host, is_name};
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
@@ -46,6 +47,10 @@ pub struct PersoniumEvent {
     cell_and_host: Box<str>,
     cell_bytes: u8,
     spelling: Spelling,
+    /// Whether an answer about a token is awaited.
+    judging: bool,
+    /// What the client has said while it was.
+    early: Option<Box<Early>>,
     live: Option<Box<Live>>,
 }
 
@@ -87,15 +92,22 @@ impl Dialect for PersoniumEvent {
             cell_and_host: format!("{cell}{}", upgrade.host).into(),
             cell_bytes: cell.len() as u8,
             spelling: Spelling::Classic,
+            judging: false,
+            early: None,
             live: None,
         })
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
         match input {
+            Input::Text(text) if self.judging => self.wait(text, out),
             Input::Text(text) => self.message(text, context, out),
             Input::Binary(_) => {}
-            Input::Verified(Verdict::Granted(grant)) => self.granted(&grant, context, out),
+            Input::Verified(Verdict::Granted(grant)) => {
+                self.judging = false;
+                self.granted(&grant, context, out);
+                self.catch_up(context, out);
+            }
             Input::Verified(_) | Input::Revoked => out.close(CLOSE),
             Input::Deadline => self.deadline(context, out),
             Input::Gone => self.unsubscribe_all(out),
@@ -221,7 +233,27 @@ impl PersoniumEvent {
         if settings.anonymous {
             self.begin(settings.session_s_max.into(), None, None, settings, now, out);
         } else {
+            self.judging = true;
             out.verify(token);
+        }
+    }
+
+    /// Keeps a message that has come too early.
+    fn wait(&mut self, text: &str, out: &mut Actions) {
+        if !self.early.get_or_insert_default().keep(text) {
+            out.close(CLOSE);
+        }
+    }
+
+    /// Does what the client has said while its token was being judged, as far as the next token.
+    fn catch_up(&mut self, context: &mut Context<'_>, out: &mut Actions) {
+        let Some(early) = self.early.take() else { return };
+        for text in &early.into_messages() {
+            if self.judging {
+                self.wait(text, out);
+            } else {
+                self.message(text, context, out);
+            }
         }
     }
 

@@ -23,6 +23,7 @@ pub use self::pattern::Who;
 use self::event::Target;
 use self::message::{Request, Version};
 use self::pass::Pass;
+use crate::dialect::early::Early;
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -46,11 +47,6 @@ const ID_BYTES_MAX: usize = 255;
 const NAME_BYTES_MAX: usize = 1024;
 /// All event names of one session together: a thousand long ones.
 const NAMES_BYTES_MAX: usize = 64 * 1024;
-/// Most messages that a client may send while its token is being judged. Wazo's clients send none, but one
-/// that subscribes without waiting for an answer may.
-const EARLY_MESSAGES_MAX: usize = 256;
-/// All of these together, in bytes: what a stranger can make the daemon hold.
-const EARLY_BYTES_MAX: usize = 32 * 1024;
 
 const NO_TOKEN: Action = Action::Close(4001, "no token");
 const UNAUTHENTICATED: Action = Action::Close(4002, "authentication failed");
@@ -106,12 +102,6 @@ pub struct Wazo {
     /// What the client has said while it was.
     early: Option<Box<Early>>,
     live: Option<Box<Live>>,
-}
-
-#[derive(Default)]
-struct Early {
-    messages: Vec<Box<str>>,
-    bytes: usize,
 }
 
 /// What an accepted token has brought, and what the client has subscribed to with it.
@@ -215,12 +205,9 @@ impl Wazo {
 
     /// Keeps a message that has come too early.
     fn wait(&mut self, text: &str, out: &mut Actions) {
-        let early = self.early.get_or_insert_default();
-        if early.messages.len() >= EARLY_MESSAGES_MAX || early.bytes + text.len() > EARLY_BYTES_MAX {
-            return out.push(PROTOCOL_ERROR);
+        if !self.early.get_or_insert_default().keep(text) {
+            out.push(PROTOCOL_ERROR);
         }
-        early.bytes += text.len();
-        early.messages.push(text.into());
     }
 
     /// The token is good: the first one, one that the client has sent since, or the same one judged again.
@@ -264,7 +251,7 @@ impl Wazo {
     /// Does what the client has said while its token was being judged, as far as the next token.
     fn catch_up(&mut self, context: &mut Context<'_>, out: &mut Actions) {
         let Some(early) = self.early.take() else { return };
-        for text in &early.messages {
+        for text in &early.into_messages() {
             if self.judging {
                 self.wait(text, out);
             } else {

@@ -71,6 +71,23 @@ fn a_thousand_clients_with_one_token_ask_once() {
 }
 
 #[test]
+fn what_follows_a_token_at_once_waits_for_the_judge() {
+    let judge = Judge::start();
+    judge.set(&json!({ "delay_s": 0.3 }));
+    let daemon = daemon(&judge, "");
+    let mut client = show(&daemon, "good");
+    client.say(r#"{"subscribe":{"Type":"*","Object":"*"}}"#);
+    assert!(client.text().contains("expires_in"));
+    assert!(client.text().contains(r#""response":"success""#));
+    daemon.publisher().send(event("here", "now"));
+    assert!(client.text().contains("now"));
+    // Nobody may make the daemon keep everything.
+    let mut flood = show(&daemon, "good2");
+    (0..257).for_each(|_| flood.say(r#"{"state":"all"}"#));
+    assert_refused(flood);
+}
+
+#[test]
 fn a_judge_gets_no_more_requests_at_once_than_it_may() {
     let judge = Judge::start();
     judge.set(&json!({ "delay_s": 0.1 }));
