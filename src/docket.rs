@@ -98,15 +98,18 @@ impl Docket {
         &self.remote
     }
 
-    /// Asks another judge, or the same in another way, from now on. What was said before serves no newcomer.
+    /// Asks another judge, or the same in another way, from now on. What was said before serves no newcomer, and
+    /// whoever lives on it is looked at again when the new judge would have it.
     pub fn configure(&mut self, remote: Arc<Remote>, now: Now) {
         self.line.concurrency_max = remote.timing().concurrency_max;
         self.remote = remote;
-        let fresh = self.cases.iter().filter(|(_, case)| case.fresh(now).is_some());
-        let digests: Vec<Digest> = fresh.map(|(digest, _)| *digest).collect();
+        let digests: Vec<Digest> = self.cases.keys().copied().collect();
         for digest in digests {
             if let Some(case) = self.cases.get_mut(&digest) {
-                case.fresh_until_ns = 0;
+                case.fresh_until_ns = case.fresh_until_ns.min(now.monotonic_ns);
+                if let Some(Ok(grant)) = &case.verdict {
+                    case.recheck_at_ns = case.recheck_at_ns.min(recheck_at_ns(&self.remote, grant, now));
+                }
             }
             self.settle(digest, now);
         }
@@ -272,12 +275,8 @@ impl Docket {
         case.fresh_until_ns = now.monotonic_ns + REFUSED_NS;
         if let Ok(grant) = &verdict {
             let left_ms = grant.expires_at_ms.saturating_sub(now.unix_ms);
-            let at_ns = |ms: u64| now.monotonic_ns.saturating_add(ms.saturating_mul(1_000_000));
-            let recheck_ms = self.remote.recheck_in_s(left_ms / 1000).saturating_mul(1000);
-            if recheck_ms < left_ms {
-                case.recheck_at_ns = at_ns(recheck_ms);
-            }
-            case.fresh_until_ns = at_ns(left_ms.min(self.remote.timing().cache_s * 1000));
+            case.recheck_at_ns = recheck_at_ns(&self.remote, grant, now);
+            case.fresh_until_ns = after_ms(now, left_ms.min(self.remote.timing().cache_s * 1000));
         }
         match verdict {
             Ok(grant) => self.grant_waiting(digest, &grant),
@@ -408,4 +407,15 @@ impl Docket {
             self.cases.remove(&digest);
         }
     }
+}
+
+/// When a token that was granted now is to be looked at again; not when it has expired by then.
+fn recheck_at_ns(remote: &Remote, grant: &Grant, now: Now) -> u64 {
+    let left_ms = grant.expires_at_ms.saturating_sub(now.unix_ms);
+    let recheck_ms = remote.recheck_in_s(left_ms / 1000).saturating_mul(1000);
+    if recheck_ms < left_ms { after_ms(now, recheck_ms) } else { NEVER }
+}
+
+fn after_ms(now: Now, ms: u64) -> u64 {
+    now.monotonic_ns.saturating_add(ms.saturating_mul(1_000_000))
 }

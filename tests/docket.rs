@@ -498,6 +498,21 @@ fn what_the_former_judge_said_serves_nobody_who_comes_after_a_reload() {
 }
 
 #[test]
+fn a_reload_that_looks_more_often_looks_at_whoever_is_in_too() {
+    let mut stage = Stage::new(", recheck_s = 3600, cache_s = 0");
+    stage.ask(1, "a");
+    stage.reply(alive(100_000));
+    let often = "introspection = { url = 'http://issuer.example', recheck_s = 2, cache_s = 0 }";
+    stage.docket.configure(remote(often), stage.now);
+    stage.wait_s(1);
+    assert!(stage.requests.is_empty());
+    stage.wait_s(1);
+    assert_eq!(stage.reply(dead()), "a");
+    assert_eq!(stage.told(), [(1, "granted".to_owned()), (1, "revoked".to_owned())]);
+    stage.assert_nothing_is_left();
+}
+
+#[test]
 fn who_gets_a_remembered_grant_is_asked_about_when_that_is_too_old_to_be_passed_on() {
     let mut stage = Stage::new(", recheck_s = 3600, cache_s = 10");
     stage.ask(1, "a");
