@@ -273,7 +273,11 @@ impl Daemon {
         command.arg("serve").arg("--config").arg(file);
         command.stdin(Stdio::null()).stdout(out).stderr(log);
         let child = proc::spawn_on(&mut command, &cpus.shards, cpus.generator);
-        let child = child.map_err(io("start the daemon (give its program with --daemon FILE)"))?;
+        let child = child.map_err(|source| {
+            // It has a secret in it.
+            let _ = fs::remove_dir_all(&directory);
+            BenchError::Io { what: "start the daemon (give its program with --daemon FILE)", source }
+        })?;
         Ok(Self { child, directory })
     }
 

@@ -66,6 +66,9 @@ fn describe(message: &str, scan: &Scan<'_>, conceal: bool) -> String {
             if conceal { HIDDEN.into() } else { format!("\"{}\"", printable(name, SOURCE_CHARS_MAX)) };
         return format!("unknown value {shown}{}", advice(name, expected, "valid values"));
     }
+    if message.starts_with("wanted exactly 1 element, more than 1") {
+        return "this table takes one of its kinds, and there are several: keep one".into();
+    }
     if conceal {
         return concealed(message);
     }

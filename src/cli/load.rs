@@ -3,7 +3,7 @@
 
 use super::{CliError, bus::bus, certificates, explain::explain, paths};
 use crate::config::{Config, ConfigError};
-use crate::dialect::Settings;
+use crate::dialect::{Kind, Settings};
 use crate::io::{Bus, Listen, Plan};
 use crate::shard::Limits;
 use crate::token::{Judge, TokenSettings};
@@ -110,6 +110,12 @@ fn plan(config: Config, bus: Option<Bus>, listen: Vec<Listen>, mut notes: Vec<St
         (true, true) if shards > available.len() => vec![],
         (true, true) => available,
     };
+    if bus.is_some() && !listen.iter().any(|listen| listen.kinds.contains(&Kind::Wazo)) {
+        notes.push(
+            "[feed.amqp] feeds wazo, and no [[listen]] has it among its dialects: nobody gets its events"
+                .into(),
+        );
+    }
     let descriptors = raise_descriptor_limit();
     let most = descriptors.saturating_sub(DESCRIPTORS_KEPT).max(1);
     let connections_max = if config.max_connections == 0 { most } else { config.max_connections };

@@ -193,7 +193,8 @@ fn describe(plan: &Plan) -> String {
         None => {}
     }
     if let Some(Bus { broker, settings, .. }) = &plan.bus {
-        lines += &format!("feed   {broker} exchange {}\n", settings.exchange);
+        let kind = settings.exchange_type.name();
+        lines += &format!("feed   {broker} exchange {} ({kind})\n", settings.exchange);
     }
     let is_spoken = |kind: &&Kind| plan.listen.iter().any(|listen| listen.kinds.contains(kind));
     let spoken = Kind::ALL.iter().filter(is_spoken);

@@ -103,7 +103,13 @@ impl Subscribe {
         if !target.is_tls && trust != Trust::Machine {
             return Err(CliError::new("--ca and --insecure are for wss://, and this URL is without TLS"));
         }
-        let protocol = if self.event.is_empty() { Protocol::of_path(target.path()) } else { Protocol::Wazo };
+        let protocol = match (Protocol::of_path(target.path()), self.event.is_empty()) {
+            (protocol, true) => protocol,
+            (Protocol::Other, false) => Protocol::Wazo,
+            (_, false) => {
+                return Err(CliError::new("--event is for Wazo, and this is a path of Personium's"));
+            }
+        };
         let (conversation, token) = self.conversation(protocol)?;
         if trust == Trust::Anybody {
             eprintln!(
@@ -163,8 +169,8 @@ impl Subscribe {
                  are named with --event"
             ))),
             Some((name, ..)) => Err(CliError::new(format!(
-                "{name} is for the event bus, whose URL ends in /__event; for other paths give what the daemon \
-                 expects in the URL or with --send"
+                "{name} is for the event bus, whose URL ends in /__event, for topics, whose path has /__topic/, and for \
+                 Wazo with --event NAME; for other paths give what the daemon expects in the URL or with --send"
             ))),
         }
     }

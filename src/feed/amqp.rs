@@ -95,6 +95,17 @@ pub enum ExchangeType {
     Topic,
 }
 
+impl ExchangeType {
+    /// The name that AMQP and the configuration use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Headers => "headers",
+            Self::Topic => "topic",
+        }
+    }
+}
+
 /// What becomes of sessions while the broker is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

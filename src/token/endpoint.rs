@@ -91,4 +91,7 @@ pub enum UrlError {
     /// A query where a path goes on.
     #[error("url has a query (?); write the part before it, the rest is added")]
     Query,
+    /// The version of an API, which is added.
+    #[error("url has the version of the API in it; leave out /0.1, it is added")]
+    Version,
 }

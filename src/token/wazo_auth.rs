@@ -67,6 +67,9 @@ impl WazoAuthSettings {
         if Endpoint::new(&self.url)?.has_query() {
             return Err(UrlError::Query.into());
         }
+        if self.url.trim_end_matches('/').ends_with("/0.1") {
+            return Err(UrlError::Version.into());
+        }
         in_range("auth_check_interval_s", self.auth_check_interval_s, 1, 86_400)?;
         self.timing().check()
     }
