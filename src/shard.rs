@@ -310,7 +310,7 @@ impl Shard {
             match dialect.admits(publication, now) {
                 Admission::No => {}
                 Admission::Denied => denials[dialect.kind() as usize] += 1,
-                Admission::Close(code, reason) => self.close(id, code, reason, End::Dialect, now),
+                Admission::Close(code, reason) => self.expel(id, code, reason, now),
                 Admission::Form(form) => {
                     let turn = &mut self.turn;
                     let frame = *frames[form as usize].get_or_insert_with(|| turn.share(publication, form));
