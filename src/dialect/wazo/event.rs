@@ -123,9 +123,11 @@ pub fn name<'a>(event: &Event<'_, 'a>) -> Option<&'a str> {
     event.last("name")?.into_string()
 }
 
-/// The session whose end the event tells.
+/// The session whose end the event tells. A uuid with a NUL would be looked at by sessions whose uuid is what
+/// stands before it.
 fn deleted_session<'a>(event: &Event<'_, 'a>) -> Option<&'a str> {
-    last(&event.last("data")?.as_object()?, "uuid")?.into_string().filter(|uuid| !uuid.is_empty())
+    let uuid = last(&event.last("data")?.as_object()?, "uuid")?.into_string()?;
+    (!uuid.is_empty() && !uuid.contains('\0')).then_some(uuid)
 }
 
 /// `required_acl` is null.
