@@ -331,9 +331,11 @@ fn process(
     }
 }
 
-/// The alert that goes with an error is had by asking once more; a third time would meet the error again.
+/// What was to be said before an error, and the alert that goes with it. Asking further would meet it again.
 fn say_why(connection: &mut UnbufferedServerConnection, bytes: &mut [u8], records: &mut Records) {
-    if let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process_tls_records(bytes).state {
+    while connection.wants_write()
+        && let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process_tls_records(bytes).state
+    {
         let _ = records.append(|room| data.encode(room));
     }
 }
@@ -615,7 +617,6 @@ mod tests {
         }
     }
 
-    /// rustls reads no record behind a goodbye, and does not discard one either.
     #[test]
     fn nothing_is_kept_of_what_follows_a_goodbye() {
         for version in [&TLS12, &TLS13] {
