@@ -128,10 +128,12 @@ impl Docket {
         match case.fresh(now) {
             Some(verdict) => {
                 let verdict = verdict.clone();
-                if verdict.is_ok() {
+                if let Ok(grant) = &verdict {
                     case.watching.insert(asker);
-                    // It may have died since, and whoever was told of that was not here yet.
-                    case.recheck_at_ns = case.recheck_at_ns.min(case.fresh_until_ns);
+                    // It may have been taken back since it was said, while nobody cared.
+                    if now.ns_until(grant.expires_at_ms) > case.fresh_until_ns - now.monotonic_ns {
+                        case.recheck_at_ns = case.recheck_at_ns.min(case.fresh_until_ns);
+                    }
                 }
                 self.rule(asker, verdict, Ruling::Cached);
             }
@@ -145,6 +147,15 @@ impl Docket {
             }
         }
         self.settle(digest, now);
+    }
+
+    /// Somebody has heard that the token they asked about is good no more: what the judge has said of it
+    /// answers nobody else.
+    pub fn doubt(&mut self, asker: Asker) {
+        let case = self.askers.get(&asker).and_then(|digest| self.cases.get_mut(digest));
+        if let Some(case) = case {
+            case.fresh_until_ns = 0;
+        }
     }
 
     /// Somebody cares no more about the token they asked about.

@@ -167,8 +167,9 @@ impl Shard {
 
     /// The dialect that would claim a request, were it a correct one.
     pub fn claimant(&mut self, upgrade: &Upgrade<'_>, kinds: &[Kind], now: Now) -> Option<Kind> {
-        let Shared { settings, parser, draft, acls, actions } = &mut self.shared;
+        let Shared { settings, parser, draft, acls, .. } = &mut self.shared;
         let mut context = Context { now, settings, parser, draft, acls };
+        let actions = &mut Actions::default();
         kinds.iter().copied().find(|kind| kind.open(upgrade, &mut context, actions).is_some())
     }
 
@@ -309,7 +310,7 @@ impl Shard {
             match dialect.admits(publication, now) {
                 Admission::No => {}
                 Admission::Denied => denials[dialect.kind() as usize] += 1,
-                Admission::Close(code, reason) => self.close(id, code, reason, End::Dialect, now),
+                Admission::Close(code, reason) => self.expel(id, code, reason, now),
                 Admission::Form(form) => {
                     let turn = &mut self.turn;
                     let frame = *frames[form as usize].get_or_insert_with(|| turn.share(publication, form));

@@ -26,6 +26,12 @@ impl Now {
     pub fn tick(self) -> Tick {
         (self.monotonic_ns / (TICK_MS * 1_000_000)) as Tick
     }
+
+    /// Nanoseconds until a moment of unix time; none when it is over.
+    #[must_use]
+    pub fn ns_until(self, unix_ms: u64) -> u64 {
+        unix_ms.saturating_sub(self.unix_ms).saturating_mul(1_000_000)
+    }
 }
 
 /// A moment in units of [`TICK_MS`] of the monotonic clock; 32 bits last 34 years.

@@ -94,7 +94,7 @@ impl Stage {
     fn forgotten(&mut self) -> Vec<Ticket> {
         let forgotten = self.shard.take_questions().into_iter().map(|question| match question {
             Question::Forget(ticket) => ticket,
-            Question::Judge(..) => panic!("asked"),
+            Question::Doubt(_) | Question::Judge(..) => panic!("asked, or doubted"),
         });
         forgotten.collect()
     }

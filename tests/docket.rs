@@ -196,6 +196,39 @@ fn a_grant_is_not_passed_on_beyond_its_expiry() {
 }
 
 #[test]
+fn who_is_let_in_by_a_remembered_grant_has_it_confirmed_when_it_is_no_longer_fresh() {
+    let mut stage = Stage::new(", recheck_s = 3600");
+    stage.ask(1, "a");
+    stage.reply(alive(100_000));
+    stage.wait_s(4);
+    stage.forget(1);
+    // It may have been taken back since; nobody was there to notice.
+    stage.wait_s(4);
+    stage.ask(2, "a");
+    assert_eq!(stage.told(), [(1, "granted".to_owned()), (2, "granted".to_owned())]);
+    stage.wait_s(2);
+    assert_eq!(stage.requests.len(), 1);
+    stage.reply(dead());
+    assert_eq!(stage.told(), all(&[2], "revoked"));
+    stage.assert_nothing_is_left();
+}
+
+#[test]
+fn a_doubted_grant_answers_nobody_else() {
+    let mut stage = Stage::new("");
+    (1..=2).for_each(|number| stage.ask(number, "a"));
+    stage.reply(alive(3600));
+    assert_eq!(stage.told(), all(&[1, 2], "granted"));
+    stage.docket.doubt(asker(1));
+    stage.forget(1);
+    stage.ask(3, "a");
+    stage.reply(dead());
+    assert_eq!(stage.told(), [(2, "revoked".to_owned()), (3, "Inactive".to_owned())]);
+    stage.docket.doubt(asker(4));
+    stage.assert_nothing_is_left();
+}
+
+#[test]
 fn requests_are_bounded_and_first_come_is_first_served() {
     let mut stage = Stage::new(", concurrency_max = 2");
     for (number, token) in (1..).zip(["a", "b", "c", "d", "e"]) {

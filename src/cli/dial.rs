@@ -97,12 +97,16 @@ pub(super) fn connect(
     match tungstenite::client(request, stream) {
         Ok((socket, _)) => Ok(socket),
         Err(HandshakeError::Failure(error)) => Err(refused(error)),
-        Err(HandshakeError::Interrupted(_)) => Err(CliError::new(format!(
-            "{} did not answer the WebSocket handshake within {} s; is it a WebSocket server?",
-            target.shown,
-            HANDSHAKE_TIMEOUT.as_secs()
-        ))),
+        Err(HandshakeError::Interrupted(_)) => Err(silence(target, "WebSocket", "is it a WebSocket server?")),
     }
+}
+
+fn silence(target: &Target, handshake: &str, advice: &str) -> CliError {
+    let seconds = HANDSHAKE_TIMEOUT.as_secs();
+    CliError::new(format!(
+        "{} did not answer the {handshake} handshake within {seconds} s; {advice}",
+        target.shown
+    ))
 }
 
 /// Makes the TLS handshake.
@@ -119,7 +123,10 @@ fn secure(
     let mut tls = ClientConnection::new(trust.config()?, name)
         .map_err(|error| failed(&error, "see the URL and the options"))?;
     while tls.is_handshaking() {
-        tls.complete_io(&mut stream).map_err(|error| failed(&error, trust.advice(&error)))?;
+        tls.complete_io(&mut stream).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => silence(target, "TLS", "is it a listener with TLS?"),
+            _ => failed(&error, trust.advice(&error)),
+        })?;
     }
     Ok(StreamOwned::new(tls, stream))
 }

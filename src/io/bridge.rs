@@ -90,7 +90,7 @@ impl Shared {
                 let verdict = Verdict::Refused(Refusal::Unavailable);
                 Some(Parcel::Answer(ticket, Answer::Judged(verdict)))
             }
-            Question::Forget(_) => None,
+            Question::Doubt(_) | Question::Forget(_) => None,
         });
         self.mailboxes[shard].post(refused);
     }

@@ -82,7 +82,7 @@ pub(super) enum Failure {
     Gone,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Stage {
     /// Nothing has come.
     Silent,
@@ -90,6 +90,8 @@ enum Stage {
     Handshake,
     /// Plaintext may come and go.
     Open,
+    /// The peer has said its last, and may still read.
+    Answering,
     /// Either side has ended it, or it has failed.
     Over,
 }
@@ -129,7 +131,7 @@ impl Tls {
 
     /// Whether the handshake is under way.
     pub(super) fn shakes_hands(&self) -> bool {
-        matches!(self.stage, Stage::Silent | Stage::Handshake)
+        self.stage < Stage::Open
     }
 
     /// Whether nothing more is said.
@@ -149,7 +151,8 @@ impl Tls {
         mut send: impl FnMut(&[u8]) -> Sent,
     ) -> Result<Heard, Failure> {
         scratch.plaintext.clear();
-        if self.is_over() {
+        // rustls looks at nothing behind a goodbye, and would have it kept.
+        if self.stage >= Stage::Answering {
             return Ok(Heard::More);
         }
         // A handshake's record starts with 0x16, a request with its method.
@@ -159,8 +162,12 @@ impl Tls {
         }
         scratch.records.clear();
         let done = self.take(bytes, scratch);
-        self.stage = done.as_ref().map_or(Stage::Over, |(stage, _)| *stage);
-        if self.is_over() {
+        self.stage = match &done {
+            Ok((stage, Heard::More)) => *stage,
+            Ok((Stage::Open, Heard::Close)) => Stage::Answering,
+            Ok(_) | Err(_) => Stage::Over,
+        };
+        if self.stage >= Stage::Answering {
             self.inbound = Vec::new();
         }
         if self.transmit(scratch.records.bytes(), &mut send) == Sent::Broken {
@@ -186,7 +193,7 @@ impl Tls {
             refused => return refused,
         }
         // Before the handshake there is nobody to tell, and afterwards nobody listens.
-        if self.stage != Stage::Open {
+        if !(Stage::Open..Stage::Over).contains(&self.stage) {
             return Sent::Bytes(plaintext.len());
         }
         let mut taken = usize::from(std::mem::take(&mut self.ahead)).min(plaintext.len());
@@ -223,7 +230,7 @@ impl Tls {
     pub(super) fn close(&mut self, scratch: &mut Scratch, mut send: impl FnMut(&[u8]) -> Sent) -> Sent {
         let was = std::mem::replace(&mut self.stage, Stage::Over);
         scratch.records.clear();
-        if was == Stage::Open
+        if (Stage::Open..Stage::Over).contains(&was)
             && let Ok(ConnectionState::WriteTraffic(mut traffic)) =
                 self.connection.process_tls_records(&mut self.inbound).state
         {
@@ -324,9 +331,11 @@ fn process(
     }
 }
 
-/// The alert that goes with an error is had by asking once more; a third time would meet the error again.
+/// What was to be said before an error, and the alert that goes with it. Asking further would meet it again.
 fn say_why(connection: &mut UnbufferedServerConnection, bytes: &mut [u8], records: &mut Records) {
-    if let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process_tls_records(bytes).state {
+    while connection.wants_write()
+        && let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process_tls_records(bytes).state
+    {
         let _ = records.append(|room| data.encode(room));
     }
 }
@@ -605,6 +614,25 @@ mod tests {
             pair.tls.close(&mut pair.scratch, socket(&mut goodbye, usize::MAX));
             pair.client.read_tls(&mut &goodbye[..]).unwrap();
             assert!(pair.client.process_new_packets().unwrap().peer_has_closed());
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_follows_a_goodbye() {
+        for version in [&TLS12, &TLS13] {
+            let mut pair = pair(version, usize::MAX);
+            pair.greet(usize::MAX);
+            pair.client.send_close_notify();
+            let mut goodbye = Vec::new();
+            pair.client.write_tls(&mut goodbye).unwrap();
+            goodbye.extend([0x17; 1000]);
+            let Pair { tls, scratch, .. } = &mut pair;
+            assert_eq!(tls.read(&mut goodbye, scratch, |_| panic!("sent")).unwrap(), Heard::Close);
+            assert_eq!(tls.read(&mut [0x17; 1000], scratch, |_| panic!("sent")).unwrap(), Heard::More);
+            assert_eq!(tls.inbound.capacity(), 0);
+            pair.backlog.extend(b"the answer");
+            pair.turn(usize::MAX).unwrap();
+            assert_eq!(pair.heard.1, b"the answer");
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Ticket {
 pub enum Question {
     /// Judge this token by the judge of this dialect.
     Judge(Ticket, Kind, Box<str>),
+    /// The token is good no more, whatever the judge has said of it; a [`Question::Forget`] follows.
+    Doubt(Ticket),
     /// Nobody waits for the answer any more, nor cares whether the token is taken back.
     Forget(Ticket),
 }
@@ -101,6 +103,15 @@ impl Shard {
             }
             verdict => Some(verdict),
         }
+    }
+
+    /// Ends a session whose token is good no more, by the time or by what its feed has said.
+    pub(super) fn expel(&mut self, id: Id, code: u16, reason: &str, now: Now) {
+        let number = self.sessions[id as usize].asked;
+        if number != 0 {
+            self.questions.push(Question::Doubt(Ticket { id, number }));
+        }
+        self.close(id, code, reason, End::Dialect, now);
     }
 
     /// The session's question, if there is one, matters no more.

@@ -193,6 +193,13 @@ fn a_sessions_end_is_heard_whatever_its_event_requires_and_however_it_is_address
 }
 
 #[test]
+fn a_sessions_end_is_not_shown_to_those_whose_uuid_is_a_part_of_its() {
+    let deleted =
+        r#"{"name":"auth_session_deleted","required_acl":null,"data":{"uuid":"ann-session\u0000x"}}"#;
+    talk(&format!("> {{\"op\":\"start\"}}\n< {START}\nfeed wazo {deleted}\n"));
+}
+
+#[test]
 fn a_token_without_a_session_is_not_meant_by_an_event_without_one() {
     let deleted = r#"{"name":"auth_session_deleted","required_acl":null,"data":{"uuid":""}}"#;
     let mut bus = Bus::with("[[token]]\ntoken = 'ann'\nacl = ['#']\n");

@@ -353,6 +353,24 @@ fn what_is_no_tls_is_refused_clearly_and_counted() {
 }
 
 #[test]
+fn a_client_that_wants_another_protocol_is_told_so() {
+    let world = world(|setup| setup);
+    for version in [&TLS12, &TLS13] {
+        let mut config = ClientConfig::clone(&world.authority.client_with(&[version], None));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let mut tls = ClientConnection::new(config.into(), "localhost".try_into().unwrap()).unwrap();
+        let client = Client::raw(world.daemon.address);
+        let refused = loop {
+            if let Err(error) = tls.complete_io(&mut client.stream()) {
+                break error.to_string();
+            }
+        };
+        assert!(refused.contains("NoApplicationProtocol"), "{version:?}: {refused}");
+    }
+    world.daemon.await_metric(FAILED, 2);
+}
+
+#[test]
 fn a_handshake_that_does_not_end_is_given_up_after_the_configured_time() {
     let world = world(|setup| setup.set("limits.handshake_timeout_s", 1));
     let mut silent = Client::raw(world.daemon.address);

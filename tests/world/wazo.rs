@@ -103,6 +103,18 @@ fn it_is_asked_last_whatever_the_order_of_the_listener() {
 }
 
 #[test]
+fn nothing_is_kept_of_a_request_for_no_websocket() {
+    let daemon = setup(r#"["wazo"]"#).start();
+    let request = format!("GET /?token={} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(15 * 1024));
+    let round = || {
+        (0..500).for_each(|_| assert_eq!(http(daemon.address, request.as_bytes()).0, 200));
+        daemon.memory_bytes()
+    };
+    let (before, after) = (round(), round());
+    assert!(after < before + (1 << 20), "{before} bytes, then {after}");
+}
+
+#[test]
 fn an_idle_session_ends_with_its_token() {
     let daemon = setup(r#"["wazo"]"#).start();
     let mut brief = follower(&daemon, &token(2));

@@ -70,6 +70,19 @@ fn a_token_that_is_deleted_there_ends_its_sessions() {
 }
 
 #[test]
+fn a_session_that_has_ended_lets_nobody_in_again() {
+    let judge = Judge::start();
+    let daemon = daemon(&judge, &[("cache_s", "300")]);
+    let mut client = connect(&daemon, "token=good");
+    assert_eq!(client.text(), INIT);
+    judge.set(&json!({ "refused": ["good"] }));
+    daemon.publisher().send("wazo {\"name\":\"auth_session_deleted\",\"data\":{\"uuid\":\"s\"}}\n");
+    assert_closed(client, 4003, "authentication expired");
+    assert_closed(connect(&daemon, "token=good"), 4002, "authentication failed");
+    daemon.await_metric("judge_sessions", 0);
+}
+
+#[test]
 fn what_a_client_says_while_it_is_asked_waits_for_the_answer() {
     let judge = Judge::start();
     judge.set(&json!({ "delay_s": 0.5 }));

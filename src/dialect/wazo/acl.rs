@@ -36,8 +36,8 @@ impl Acl {
 
     /// Whether it allows what an event requires: at most [`TEXT_BYTES_MAX`](super::TEXT_BYTES_MAX) bytes.
     #[must_use]
-    pub fn allows(&self, required: &str, who: Who<'_>) -> bool {
-        self.0.allows(required.as_bytes(), who)
+    pub fn allows(&self, required: &[u8], who: Who<'_>) -> bool {
+        self.0.allows(required, who)
     }
 }
 

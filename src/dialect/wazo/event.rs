@@ -123,9 +123,11 @@ pub fn name<'a>(event: &Event<'_, 'a>) -> Option<&'a str> {
     event.last("name")?.into_string()
 }
 
-/// The session whose end the event tells.
+/// The session whose end the event tells. A uuid with a NUL would be looked at by sessions whose uuid is what
+/// stands before it.
 fn deleted_session<'a>(event: &Event<'_, 'a>) -> Option<&'a str> {
-    last(&event.last("data")?.as_object()?, "uuid")?.into_string().filter(|uuid| !uuid.is_empty())
+    let uuid = last(&event.last("data")?.as_object()?, "uuid")?.into_string()?;
+    (!uuid.is_empty() && !uuid.contains('\0')).then_some(uuid)
 }
 
 /// `required_acl` is null.
@@ -152,7 +154,7 @@ fn put(what: &str, text: &str, bytes_max: usize, draft: &mut Draft) -> Result<()
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'p> {
     flags: u8,
-    required_acl: &'p str,
+    required_acl: &'p [u8],
     tenant: &'p [u8],
     users: &'p [u8],
 }
@@ -163,15 +165,17 @@ impl<'p> Target<'p> {
         let (flags, rest) = publication.meta().split_first()?;
         let (required_acl, rest) = take(rest)?;
         let (tenant, users) = take(rest)?;
-        Some(Self { flags: *flags, required_acl: std::str::from_utf8(required_acl).ok()?, tenant, users })
+        Some(Self { flags: *flags, required_acl, tenant, users })
     }
 
-    pub(super) fn required_acl(&self) -> RequiredAcl<'p> {
-        match self.flags & (OPEN | GUARDED) {
-            0 => RequiredAcl::Missing,
-            OPEN => RequiredAcl::Nothing,
-            _ => RequiredAcl::Text(self.required_acl),
-        }
+    /// Whether it requires nothing.
+    pub(super) fn is_open(&self) -> bool {
+        self.flags & OPEN != 0
+    }
+
+    /// What a list must match; an event that is not open either is for nobody.
+    pub(super) fn required_acl(&self) -> Option<&'p [u8]> {
+        (self.flags & GUARDED != 0).then_some(self.required_acl)
     }
 
     /// Whether tenant and users say who gets it.

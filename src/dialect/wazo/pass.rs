@@ -4,7 +4,7 @@
 
 use super::ID_BYTES_MAX;
 use super::acl::Acl;
-use super::event::{RequiredAcl, Target};
+use super::event::Target;
 use super::pattern::Who;
 use crate::dialect::Context;
 use crate::token::{Grant, NEVER_MS};
@@ -12,7 +12,7 @@ use crate::wheel::Now;
 use std::sync::Arc;
 
 /// The access that a token needs to connect at all.
-const ACCESS: &str = "websocketd";
+const ACCESS: &[u8] = b"websocketd";
 
 /// What a token lets through.
 pub(super) struct Pass {
@@ -107,11 +107,8 @@ impl Pass {
 
     /// Whether the token has what the event requires.
     pub(super) fn allows(&self, target: &Target<'_>) -> bool {
-        match target.required_acl() {
-            RequiredAcl::Missing => false,
-            RequiredAcl::Nothing => true,
-            RequiredAcl::Text(required) => self.acl.allows(required, self.who()),
-        }
+        let matches = |required| self.acl.allows(required, self.who());
+        target.is_open() || target.required_acl().is_some_and(matches)
     }
 }
 

@@ -20,9 +20,38 @@ pub struct Who<'a> {
     pub session: &'a str,
 }
 
+/// A text that patterns are matched against.
+pub(super) struct Subject<'a> {
+    /// At most [`TEXT_BYTES_MAX`] bytes.
+    text: &'a [u8],
+    who: Who<'a>,
+    /// Where a run began that was looked at last, and where it ends. Patterns that begin with the same text
+    /// ask about the same.
+    run: (usize, usize),
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn new(text: &'a [u8], who: Who<'a>) -> Self {
+        Self { text, who, run: (usize::MAX, 0) }
+    }
+
+    /// Where a run of `*` from `at` ends at the latest.
+    fn run_end(&mut self, at: usize) -> usize {
+        if self.run.0 != at {
+            let length = memchr2(b'.', b'#', &self.text[at..]);
+            self.run = (at, length.map_or(self.text.len(), |length| at + length));
+        }
+        self.run.1
+    }
+}
+
 /// What follows the text that a pattern begins with.
 #[derive(Debug)]
-pub(super) struct Pattern(Box<[Part]>);
+pub(super) struct Pattern {
+    parts: Box<[Part]>,
+    /// The byte that every match ends with, if the pattern ends with a text. Most patterns can be told from it.
+    last: Option<u8>,
+}
 
 #[derive(Debug, PartialEq)]
 enum Part {
@@ -30,6 +59,8 @@ enum Part {
     Reserved(Reserved),
     /// `*`
     Run,
+    /// `*` before a dot or at the end, so that there is one place where it can end.
+    Word,
     /// `#`
     Rest,
 }
@@ -75,17 +106,30 @@ impl Pattern {
                 None => put_word(&mut parts, word.as_bytes()),
             }
         }
+        for at in 0..parts.len() {
+            if parts[at] == Part::Run && stands_before_a_dot(&parts[at + 1..]) {
+                parts[at] = Part::Word;
+            }
+        }
         let mut prefix = Vec::new();
         if let Some(Part::Text(text)) = parts.first_mut() {
             prefix = std::mem::take(text);
             parts.remove(0);
         }
-        (prefix, Self(parts.into()))
+        let last = match parts.last() {
+            Some(Part::Text(text)) => text.last().copied(),
+            _ => None,
+        };
+        (prefix, Self { parts: parts.into(), last })
     }
 
-    /// Whether the text from `at` on matches. It has at most [`TEXT_BYTES_MAX`] bytes.
-    pub(super) fn matches(&self, text: &[u8], mut at: usize, who: Who<'_>) -> bool {
-        let mut parts = &*self.0;
+    /// Whether the subject's text from `at` on matches.
+    pub(super) fn matches(&self, subject: &mut Subject<'_>, mut at: usize) -> bool {
+        let Subject { text, who, .. } = *subject;
+        if self.last.is_some() && self.last.as_ref() != text.last() {
+            return false;
+        }
+        let mut parts = &*self.parts;
         while let [part, rest @ ..] = parts {
             let tail = &text[at..];
             match part {
@@ -101,8 +145,7 @@ impl Pattern {
                     }
                 }
                 Part::Rest if rest.is_empty() => return memchr(b'\n', tail).is_none(),
-                // A run ends at a dot at the latest, and before one if a dot has to follow.
-                Part::Run if stands_before_a_dot(rest) => at = run_end(text, at),
+                Part::Word => at = subject.run_end(at),
                 Part::Run | Part::Rest => return matches_from(Places::one(at), parts, text, who),
             }
             parts = rest;
@@ -148,11 +191,6 @@ fn stands_before_a_dot(rest: &[Part]) -> bool {
     }
 }
 
-/// Where a run of `*` from `at` ends at the latest.
-fn run_end(text: &[u8], at: usize) -> usize {
-    memchr2(b'.', b'#', &text[at..]).map_or(text.len(), |length| at + length)
-}
-
 /// Whether some place of the set is one from which the parts match the text to its end.
 fn matches_from(mut places: Places, parts: &[Part], text: &[u8], who: Who<'_>) -> bool {
     for part in parts {
@@ -171,7 +209,7 @@ fn matches_from(mut places: Places, parts: &[Part], text: &[u8], who: Who<'_>) -
                     follow(place, other);
                 });
             }
-            Part::Run => places.flood(text, |byte| matches!(byte, b'.' | b'#'), &mut next),
+            Part::Run | Part::Word => places.flood(text, |byte| matches!(byte, b'.' | b'#'), &mut next),
             Part::Rest => places.flood(text, |byte| byte == b'\n', &mut next),
         }
         places = next;

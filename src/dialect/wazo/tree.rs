@@ -3,7 +3,7 @@
 //! One walk along a text meets every pattern that can match it, negative ones among the positive. The nodes
 //! of one level are neighbours, so a tree is three allocations, whatever its size.
 
-use super::pattern::{Pattern, Who};
+use super::pattern::{Pattern, Subject, Who};
 use std::ops::Range;
 
 #[derive(Debug)]
@@ -79,17 +79,19 @@ impl Tree {
 
     /// Whether a positive pattern matches the text and no negative one does.
     pub(super) fn allows(&self, text: &[u8], who: Who<'_>) -> bool {
+        let mut subject = Subject::new(text, who);
         let mut allowed = false;
         let mut at = 0;
         let mut next = self.nodes.first();
         while let Some(node) = next {
             let label = &self.labels[node.label.range()];
-            if !text[at..].starts_with(label) {
+            // The root has no label in most lists, and the call costs as much as that of a child.
+            if !label.is_empty() && !text[at..].starts_with(label) {
                 break;
             }
             at += label.len();
             for Entry { is_negative, pattern } in &self.entries[node.entries.range()] {
-                if (*is_negative || !allowed) && pattern.matches(text, at, who) {
+                if (*is_negative || !allowed) && pattern.matches(&mut subject, at) {
                     if *is_negative {
                         return false;
                     }

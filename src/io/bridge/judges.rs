@@ -117,6 +117,10 @@ impl Judges {
                         }
                     }
                 }
+                Question::Doubt(ticket) => {
+                    let courts = self.courts.iter_mut().flatten();
+                    courts.for_each(|court| court.docket.doubt((shard, ticket)));
+                }
                 Question::Forget(ticket) => {
                     let courts = self.courts.iter_mut().flatten();
                     courts.for_each(|court| court.docket.forget((shard, ticket), now));
