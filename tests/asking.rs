@@ -141,16 +141,19 @@ fn an_answer_for_a_session_that_has_gone_reaches_nobody_not_even_the_next_of_its
 }
 
 #[test]
-fn a_second_token_takes_the_place_of_the_first_while_that_is_judged() {
+fn a_second_token_is_asked_about_when_the_first_is_judged_and_takes_its_place() {
     let mut stage = Stage::new();
     let id = stage.open();
     let first = stage.ask(id, "a");
     stage.show(id, "b");
+    assert!(stage.shard.take_questions().is_empty());
+    stage.grant(first);
+    assert!(is_greeting(&stage.sent(id)));
     let mut questions = stage.shard.take_questions().into_iter();
     assert!(matches!(questions.next(), Some(Question::Forget(ticket)) if ticket == first));
     let Some(Question::Judge(second, _, token)) = questions.next() else { panic!("not asked") };
     assert!(&*token == "b" && second != first && questions.next().is_none());
-    stage.refuse(first);
+    stage.answer(first, Answer::Revoked);
     assert!(stage.sent(id).is_empty(), "the first token matters no more");
     stage.grant(second);
     assert!(is_greeting(&stage.sent(id)));
