@@ -10,6 +10,7 @@
 use super::pattern::Who;
 use super::tree::Tree;
 use ahash::RandomState;
+use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -43,8 +44,8 @@ impl Acl {
 
 /// The lists that are in use on one shard.
 pub struct Acls {
-    /// By their patterns, in an order that does not depend on the token's.
-    lists: HashMap<Box<str>, Weak<Acl>, RandomState>,
+    /// By a digest of their patterns, in an order that does not depend on the token's.
+    lists: HashMap<[u8; 32], Weak<Acl>, RandomState>,
     /// How many entries there may be before those that nobody uses any more are looked for.
     sweep_at: usize,
 }
@@ -65,8 +66,8 @@ impl Acls {
         patterns.sort_unstable();
         patterns.dedup();
         // Unlike a separator, JSON tells one pattern with any text in it from two.
-        let key = serde_json::to_string(&patterns).ok()?;
-        if let Some(acl) = self.lists.get(key.as_str()).and_then(Weak::upgrade) {
+        let key = Sha256::digest(serde_json::to_string(&patterns).ok()?).into();
+        if let Some(acl) = self.lists.get(&key).and_then(Weak::upgrade) {
             return Some(acl);
         }
         let acl = Arc::new(Acl::new(&patterns)?);
@@ -75,7 +76,7 @@ impl Acls {
             self.lists.shrink_to_fit();
             self.sweep_at = (self.lists.len() * 2).max(SWEEP_AT_LEAST);
         }
-        self.lists.insert(key.into(), Arc::downgrade(&acl));
+        self.lists.insert(key, Arc::downgrade(&acl));
         Some(acl)
     }
 }
