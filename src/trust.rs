@@ -1,5 +1,5 @@
-//! Whose certificates a client of ours believes, over TLS: the certificates that are named, and what they have
-//! signed.
+//! Whose certificates a client of ours believes, over TLS: what authorities have signed, or certificates that are
+//! named, and what they have signed.
 //!
 //! `openssl req -x509` makes a certificate that is both an authority's and the server's own, and X.509 lets no
 //! authority be a server (RFC 5280 section 4.2.1.9). Whoever names such a certificate means that server, so the one
@@ -18,7 +18,7 @@ use x509_cert::der::Decode as _;
 ///
 /// # Errors
 /// When there are none, or one of them cannot be believed.
-pub fn client(named: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error> {
+pub fn named(named: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
     for certificate in &named {
@@ -30,6 +30,16 @@ pub fn client(named: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let verifier = Arc::new(Verifier { named, signed });
     Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+/// TLS with whoever has a certificate that one of these authorities has signed.
+///
+/// # Errors
+/// When TLS is not possible at all.
+pub fn signed_by(authorities: RootCertStore) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(config.with_root_certificates(authorities).with_no_client_auth())
 }
 
 #[derive(Debug)]
@@ -122,6 +132,6 @@ mod tests {
         assert_eq!(verify(&named, "localhost", 2019).unwrap_err(), CertificateError::NotValidYet.into());
         assert_eq!(verify(&named, "localhost", 2031).unwrap_err(), CertificateError::Expired.into());
         assert!(verify(&both(), "localhost", 2026).is_err());
-        assert!(client(Vec::new()).is_err());
+        assert!(super::named(Vec::new()).is_err());
     }
 }

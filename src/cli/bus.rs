@@ -40,19 +40,15 @@ fn read(path: &Path, key: &str) -> Result<String, String> {
 
 /// Trusts who is named in a file, and nobody else; without it, whom the system trusts.
 fn trust(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let none = |error| format!("feed.amqp: no TLS: {error}");
     if let Some(path) = ca_file {
         let named = certificates(path, "feed.amqp.ca_file")?;
         let unusable = |error| format!("feed.amqp.ca_file: {}: {error}", path.display());
-        return trust::client(named).map(Arc::new).map_err(unusable);
+        return trust::named(named).map(Arc::new).map_err(unusable);
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err("feed.amqp: this system trusts nobody: install ca-certificates, or set ca_file".into());
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(none)?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+    trust::signed_by(roots).map(Arc::new).map_err(|error| format!("feed.amqp: no TLS: {error}"))
 }

@@ -2,7 +2,6 @@
 
 use super::{CliError, certificates};
 use crate::trust;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -35,24 +34,23 @@ impl Trust {
 
     /// How to speak TLS with whoever is trusted.
     pub(super) fn config(&self) -> Result<Arc<ClientConfig>, CliError> {
-        let failed = |error: &dyn std::fmt::Display| CliError::new(format!("TLS is not possible: {error}"));
-        if let Self::File(path) = self {
-            let named = certificates::certificates(path, "--ca").map_err(CliError::new)?;
-            return trust::client(named).map(Arc::new).map_err(|error| unusable(path, &error));
-        }
-        let provider = Arc::new(ring::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = match self {
-            Self::Anybody => Arc::new(Anybody(Arc::clone(&provider))),
-            _ => WebPkiServerVerifier::builder_with_provider(Arc::new(machine()?), Arc::clone(&provider))
-                .build()
-                .map_err(|error| failed(&error))?,
+        let failed = |error| CliError::new(format!("TLS is not possible: {error}"));
+        let config = match self {
+            Self::Machine => trust::signed_by(machine()?).map_err(failed)?,
+            Self::File(path) => {
+                let named = certificates::certificates(path, "--ca").map_err(CliError::new)?;
+                trust::named(named).map_err(|error| unusable(path, &error))?
+            }
+            Self::Anybody => {
+                let provider = Arc::new(ring::default_provider());
+                ClientConfig::builder_with_provider(Arc::clone(&provider))
+                    .with_safe_default_protocol_versions()
+                    .map_err(failed)?
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+                    .with_no_client_auth()
+            }
         };
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| failed(&error))?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
         Ok(Arc::new(config))
     }
 

@@ -147,7 +147,7 @@ impl Remote {
     pub(super) fn trusting(&self, pem: &[u8]) -> Result<Self, JudgeError> {
         let named: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(pem).collect();
         let named = named.map_err(|_| JudgeError::Authorities)?;
-        let config = trust::client(named).map_err(|_| JudgeError::Authorities)?;
+        let config = trust::named(named).map_err(|_| JudgeError::Authorities)?;
         Ok(Self { trusted: Some(Arc::new(config)), ..self.clone() })
     }
 

@@ -5,6 +5,7 @@
 
 use crate::docket::Reply;
 use crate::token::{ANSWER_BYTES_MAX, Remote};
+use crate::trust;
 use http::Request;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
@@ -14,7 +15,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a connection is kept without a request. Servers close theirs after five seconds or more, and one
@@ -81,11 +81,7 @@ fn tls(remote: &Remote) -> io::Result<ClientConfig> {
         true => authorities_of_the_system(remote.host())?,
         false => RootCertStore::empty(),
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
+    trust::signed_by(roots).map_err(io::Error::other)
 }
 
 fn authorities_of_the_system(host: &str) -> io::Result<RootCertStore> {
