@@ -9,7 +9,9 @@
 //! the dirty list once a turn, whatever it gets.
 
 mod asking;
+mod ending;
 mod session;
+mod timing;
 
 pub use self::asking::{Answer, Question, Ticket};
 pub use self::session::Limits;
@@ -19,7 +21,7 @@ use self::session::{Phase, Session};
 use crate::dialect::{Acls, Action, Actions, Admission, Context, Input, Kind, Settings, Upgrade};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
-use crate::message::{Received, Violation};
+use crate::message::Received;
 use crate::metrics::{End, Handshake, Metrics, Origin, Outcome};
 use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
 use crate::trie::Trie;
@@ -253,29 +255,6 @@ impl Shard {
         }
     }
 
-    /// A client broke the protocol.
-    pub fn violate(&mut self, id: Id, violation: Violation, now: Now) {
-        self.close(id, violation.close_code(), "", End::Violation, now);
-        // What follows cannot be read, so no answer is awaited.
-        if self.sessions.contains(id as usize) {
-            self.finish(id, now);
-        }
-    }
-
-    /// The peer has sent its last byte, or the socket failed.
-    pub fn lost(&mut self, id: Id, now: Now) {
-        if self.sessions.contains(id as usize) {
-            self.remove(id, now);
-        }
-    }
-
-    /// The peer says nothing more but may still read: what is queued leaves, then the connection ends.
-    pub fn hang_up(&mut self, id: Id, now: Now) {
-        if self.sessions.contains(id as usize) {
-            self.finish(id, now);
-        }
-    }
-
     /// The socket takes bytes again. Its outbox leaves at the end of the turn.
     pub fn writable(&mut self, id: Id) {
         if let Some(session) = self.sessions.get_mut(id as usize) {
@@ -339,36 +318,6 @@ impl Shard {
     #[must_use]
     pub fn holds_back(&self) -> bool {
         !self.published.is_empty() || !self.questions.is_empty()
-    }
-
-    /// Does what the time asks for.
-    pub fn tick(&mut self, now: Now) {
-        let mut due = std::mem::take(&mut self.due);
-        due.clear();
-        due.extend_from_slice(self.wheel.advance(now.tick()));
-        for &id in &due {
-            if self.sessions.contains(id as usize) {
-                self.visit(id, now);
-            }
-        }
-        due.shrink_to(1024);
-        self.due = due;
-        self.metrics.subscriptions.set(self.trie.len() as u64);
-        self.metrics.subscription_bytes.set(self.trie.bytes() as u64);
-    }
-
-    /// Ends every session: the daemon stops.
-    pub fn drain(&mut self, now: Now) {
-        let ids: Vec<Id> = self.sessions.iter().map(|(id, _)| id as Id).collect();
-        for id in ids {
-            match self.sessions[id as usize].phase {
-                Phase::Head | Phase::Opening => {
-                    self.respond(id, &crate::api::refusal(503), Handshake::Shed, now);
-                }
-                Phase::Open => self.close(id, CLOSE_GOING_AWAY, "", End::Drain, now),
-                Phase::Closing | Phase::Ending | Phase::Over => {}
-            }
-        }
     }
 
     /// What is to be done to connections since the last call.
@@ -527,124 +476,6 @@ impl Shard {
         let session = &mut self.sessions[id as usize];
         if !std::mem::replace(&mut session.dirty, true) {
             self.dirty.push(id);
-        }
-    }
-
-    /// The client reads too slowly: what it has not begun to get is dropped and it is told to come again.
-    fn slow(&mut self, id: Id, now: Now) {
-        let session = &mut self.sessions[id as usize];
-        if session.phase != Phase::Open {
-            return;
-        }
-        let before = session.outbox.backlog_bytes() as u64;
-        self.turn.abandon(&mut session.outbox);
-        self.metrics.outbox_bytes.add((session.outbox.backlog_bytes() as u64).wrapping_sub(before));
-        self.close(id, CLOSE_TRY_LATER, "too slow", End::Slow, now);
-    }
-
-    fn close(&mut self, id: Id, code: u16, reason: &str, end: End, now: Now) {
-        match self.sessions[id as usize].phase {
-            Phase::Head | Phase::Opening => return self.finish(id, now),
-            Phase::Closing | Phase::Ending | Phase::Over => return,
-            Phase::Open => {}
-        }
-        self.metrics.ends[end as usize].add(1);
-        self.sessions[id as usize].phase = Phase::Closing;
-        self.queue(id, &frame::close(code, reason), now);
-        self.leave(id, now);
-        let session = &mut self.sessions[id as usize];
-        session.deadline = now.tick().saturating_add(ticks(self.limits.close_timeout_s.into()));
-        session.ping_at = NEVER;
-        self.reschedule(id);
-    }
-
-    /// Says nothing more than what is queued.
-    fn finish(&mut self, id: Id, now: Now) {
-        self.leave(id, now);
-        let session = &mut self.sessions[id as usize];
-        if matches!(session.phase, Phase::Ending | Phase::Over) {
-            return;
-        }
-        session.phase = Phase::Ending;
-        session.deadline = now.tick().saturating_add(ticks(self.limits.close_timeout_s.into()));
-        session.ping_at = NEVER;
-        self.reschedule(id);
-        self.mark_dirty(id);
-    }
-
-    /// Lets the dialect give back what it holds.
-    fn leave(&mut self, id: Id, now: Now) {
-        let Some(mut dialect) = self.sessions[id as usize].dialect.take() else { return };
-        self.forget(id);
-        self.metrics.sessions[dialect.kind() as usize].sub(1);
-        let Shared { settings, parser, draft, acls, .. } = &mut self.shared;
-        let mut actions = Actions::default();
-        dialect.handle(Input::Gone, &mut Context { now, settings, parser, draft, acls }, &mut actions);
-        for action in &actions.list {
-            if let Action::Unsubscribe(prefix, facet) = action {
-                self.trie.remove(actions.get(prefix), actions.get(facet), id);
-            }
-        }
-    }
-
-    fn remove(&mut self, id: Id, now: Now) {
-        self.leave(id, now);
-        self.wheel.cancel(id);
-        let mut session = self.sessions.remove(id as usize);
-        self.metrics.outbox_bytes.sub(session.outbox.backlog_bytes() as u64);
-        self.turn.discard(&mut session.outbox);
-        self.metrics.connections.set(self.sessions.len() as u64);
-        self.events.push(Event::Gone(id));
-    }
-
-    fn reschedule(&mut self, id: Id) {
-        let session = &self.sessions[id as usize];
-        self.wheel.schedule(id, session.deadline.min(session.ping_at));
-    }
-
-    /// The wheel has come to this connection: does what is due and schedules the next visit.
-    fn visit(&mut self, id: Id, now: Now) {
-        let tick = now.tick();
-        let session = &mut self.sessions[id as usize];
-        if session.deadline <= tick {
-            session.deadline = NEVER;
-            match session.phase {
-                Phase::Head => {
-                    self.respond(id, &crate::api::refusal(408), Handshake::Limit, now);
-                }
-                Phase::Opening | Phase::Open => self.tell(id, Input::Deadline, now),
-                Phase::Closing | Phase::Ending | Phase::Over => return self.remove(id, now),
-            }
-        }
-        let session = &mut self.sessions[id as usize];
-        if session.ping_at <= tick {
-            if session.misses >= session.misses_max {
-                let (code, reason) = session
-                    .dialect
-                    .as_ref()
-                    .map_or((CLOSE_GOING_AWAY, ""), |dialect| dialect.kind().close_unanswered());
-                return self.close(id, code, reason, End::Unanswered, now);
-            }
-            session.misses += 1;
-            session.ping_at = tick.saturating_add(session.ping_interval);
-            self.ping(id, now);
-        }
-        self.reschedule(id);
-    }
-
-    fn ping(&mut self, id: Id, now: Now) {
-        let Some(dialect) = &self.sessions[id as usize].dialect else { return };
-        let kind = dialect.kind();
-        let frame = match self.pings[kind as usize] {
-            Some(frame) => frame,
-            None => {
-                let mut bytes = Vec::new();
-                frame::put_frame(OpCode::Control(Control::Ping), kind.ping(), &mut bytes);
-                *self.pings[kind as usize].insert(self.turn.own(&bytes))
-            }
-        };
-        if self.push(id, frame) {
-            self.slow(id, now);
         }
     }
 }

@@ -1,0 +1,115 @@
+//! How connections end: by the peer, by the protocol, by a bound of the daemon, or because it stops.
+
+use super::session::Phase;
+use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, Event, Id, Shard, Shared};
+use crate::dialect::{Action, Actions, Context, Input};
+use crate::frame;
+use crate::message::Violation;
+use crate::metrics::{End, Handshake};
+use crate::wheel::{NEVER, Now, ticks};
+
+impl Shard {
+    /// A client broke the protocol.
+    pub fn violate(&mut self, id: Id, violation: Violation, now: Now) {
+        self.close(id, violation.close_code(), "", End::Violation, now);
+        // What follows cannot be read, so no answer is awaited.
+        if self.sessions.contains(id as usize) {
+            self.finish(id, now);
+        }
+    }
+
+    /// The peer has sent its last byte, or the socket failed.
+    pub fn lost(&mut self, id: Id, now: Now) {
+        if self.sessions.contains(id as usize) {
+            self.remove(id, now);
+        }
+    }
+
+    /// The peer says nothing more but may still read: what is queued leaves, then the connection ends.
+    pub fn hang_up(&mut self, id: Id, now: Now) {
+        if self.sessions.contains(id as usize) {
+            self.finish(id, now);
+        }
+    }
+
+    /// Ends every session: the daemon stops.
+    pub fn drain(&mut self, now: Now) {
+        let ids: Vec<Id> = self.sessions.iter().map(|(id, _)| id as Id).collect();
+        for id in ids {
+            match self.sessions[id as usize].phase {
+                Phase::Head | Phase::Opening => {
+                    self.respond(id, &crate::api::refusal(503), Handshake::Shed, now);
+                }
+                Phase::Open => self.close(id, CLOSE_GOING_AWAY, "", End::Drain, now),
+                Phase::Closing | Phase::Ending | Phase::Over => {}
+            }
+        }
+    }
+
+    /// The client reads too slowly: what it has not begun to get is dropped and it is told to come again.
+    pub(super) fn slow(&mut self, id: Id, now: Now) {
+        let session = &mut self.sessions[id as usize];
+        if session.phase != Phase::Open {
+            return;
+        }
+        let before = session.outbox.backlog_bytes() as u64;
+        self.turn.abandon(&mut session.outbox);
+        self.metrics.outbox_bytes.add((session.outbox.backlog_bytes() as u64).wrapping_sub(before));
+        self.close(id, CLOSE_TRY_LATER, "too slow", End::Slow, now);
+    }
+
+    pub(super) fn close(&mut self, id: Id, code: u16, reason: &str, end: End, now: Now) {
+        match self.sessions[id as usize].phase {
+            Phase::Head | Phase::Opening => return self.finish(id, now),
+            Phase::Closing | Phase::Ending | Phase::Over => return,
+            Phase::Open => {}
+        }
+        self.metrics.ends[end as usize].add(1);
+        self.sessions[id as usize].phase = Phase::Closing;
+        self.queue(id, &frame::close(code, reason), now);
+        self.leave(id, now);
+        let session = &mut self.sessions[id as usize];
+        session.deadline = now.tick().saturating_add(ticks(self.limits.close_timeout_s.into()));
+        session.ping_at = NEVER;
+        self.reschedule(id);
+    }
+
+    /// Says nothing more than what is queued.
+    pub(super) fn finish(&mut self, id: Id, now: Now) {
+        self.leave(id, now);
+        let session = &mut self.sessions[id as usize];
+        if matches!(session.phase, Phase::Ending | Phase::Over) {
+            return;
+        }
+        session.phase = Phase::Ending;
+        session.deadline = now.tick().saturating_add(ticks(self.limits.close_timeout_s.into()));
+        session.ping_at = NEVER;
+        self.reschedule(id);
+        self.mark_dirty(id);
+    }
+
+    /// Lets the dialect give back what it holds.
+    pub(super) fn leave(&mut self, id: Id, now: Now) {
+        let Some(mut dialect) = self.sessions[id as usize].dialect.take() else { return };
+        self.forget(id);
+        self.metrics.sessions[dialect.kind() as usize].sub(1);
+        let Shared { settings, parser, draft, acls, .. } = &mut self.shared;
+        let mut actions = Actions::default();
+        dialect.handle(Input::Gone, &mut Context { now, settings, parser, draft, acls }, &mut actions);
+        for action in &actions.list {
+            if let Action::Unsubscribe(prefix, facet) = action {
+                self.trie.remove(actions.get(prefix), actions.get(facet), id);
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: Id, now: Now) {
+        self.leave(id, now);
+        self.wheel.cancel(id);
+        let mut session = self.sessions.remove(id as usize);
+        self.metrics.outbox_bytes.sub(session.outbox.backlog_bytes() as u64);
+        self.turn.discard(&mut session.outbox);
+        self.metrics.connections.set(self.sessions.len() as u64);
+        self.events.push(Event::Gone(id));
+    }
+}

@@ -1,0 +1,78 @@
+//! What the time asks of a shard: deadlines, pings, and what is only counted now and then.
+
+use super::session::Phase;
+use super::{CLOSE_GOING_AWAY, Id, Shard};
+use crate::dialect::Input;
+use crate::frame;
+use crate::metrics::{End, Handshake};
+use crate::wheel::{NEVER, Now};
+use tungstenite::protocol::frame::coding::{Control, OpCode};
+
+impl Shard {
+    /// Does what the time asks for.
+    pub fn tick(&mut self, now: Now) {
+        let mut due = std::mem::take(&mut self.due);
+        due.clear();
+        due.extend_from_slice(self.wheel.advance(now.tick()));
+        for &id in &due {
+            if self.sessions.contains(id as usize) {
+                self.visit(id, now);
+            }
+        }
+        due.shrink_to(1024);
+        self.due = due;
+        self.metrics.subscriptions.set(self.trie.len() as u64);
+        self.metrics.subscription_bytes.set(self.trie.bytes() as u64);
+    }
+
+    pub(super) fn reschedule(&mut self, id: Id) {
+        let session = &self.sessions[id as usize];
+        self.wheel.schedule(id, session.deadline.min(session.ping_at));
+    }
+
+    /// The wheel has come to this connection: does what is due and schedules the next visit.
+    fn visit(&mut self, id: Id, now: Now) {
+        let tick = now.tick();
+        let session = &mut self.sessions[id as usize];
+        if session.deadline <= tick {
+            session.deadline = NEVER;
+            match session.phase {
+                Phase::Head => {
+                    self.respond(id, &crate::api::refusal(408), Handshake::Limit, now);
+                }
+                Phase::Opening | Phase::Open => self.tell(id, Input::Deadline, now),
+                Phase::Closing | Phase::Ending | Phase::Over => return self.remove(id, now),
+            }
+        }
+        let session = &mut self.sessions[id as usize];
+        if session.ping_at <= tick {
+            if session.misses >= session.misses_max {
+                let (code, reason) = session
+                    .dialect
+                    .as_ref()
+                    .map_or((CLOSE_GOING_AWAY, ""), |dialect| dialect.kind().close_unanswered());
+                return self.close(id, code, reason, End::Unanswered, now);
+            }
+            session.misses += 1;
+            session.ping_at = tick.saturating_add(session.ping_interval);
+            self.ping(id, now);
+        }
+        self.reschedule(id);
+    }
+
+    fn ping(&mut self, id: Id, now: Now) {
+        let Some(dialect) = &self.sessions[id as usize].dialect else { return };
+        let kind = dialect.kind();
+        let frame = match self.pings[kind as usize] {
+            Some(frame) => frame,
+            None => {
+                let mut bytes = Vec::new();
+                frame::put_frame(OpCode::Control(Control::Ping), kind.ping(), &mut bytes);
+                *self.pings[kind as usize].insert(self.turn.own(&bytes))
+            }
+        };
+        if self.push(id, frame) {
+            self.slow(id, now);
+        }
+    }
+}
