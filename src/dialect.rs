@@ -15,6 +15,7 @@ pub mod wazo;
 
 pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};
 
+use crate::courier::Notice;
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};
 use crate::token::{Judge, Verdict};
@@ -32,6 +33,8 @@ pub struct Upgrade<'a> {
     pub host: &'a str,
     /// The `X-Auth-Token` header, or nothing; it is never logged either.
     pub auth_token: &'a str,
+    /// The `Origin` header, or nothing.
+    pub origin: &'a str,
 }
 
 /// What a session is told.
@@ -41,6 +44,8 @@ pub enum Input<'a> {
     Text(&'a str),
     /// A whole binary message.
     Binary(&'a [u8]),
+    /// A ping or a pong: the client lives.
+    Alive,
     /// The answer to [`Action::Verify`]; never [`Verdict::Ask`].
     Verified(Verdict),
     /// A remote judge has taken back the token it granted last.
@@ -69,6 +74,10 @@ pub enum Action {
     Unsubscribe(Range<u32>, Range<u32>),
     /// Publish to everybody.
     Publish(Box<Publication>),
+    /// Tell another service; nothing comes back.
+    Notify(Box<Notice>),
+    /// Tell the other nodes; nothing comes back. The text is a JSON object, to which the node's name is added.
+    Relay(Box<str>),
     /// Judge a token; answered by [`Input::Verified`], at once or later.
     Verify(Range<u32>),
     /// Send [`Input::Deadline`] at this monotonic moment (ns); replaces the one before.

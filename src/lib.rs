@@ -15,6 +15,7 @@
 //! - [`message`]: the inbound half of WebSocket: bytes → messages
 //! - [`outbox`]: what is on its way to each connection, without a queue for each
 //! - [`trust`]: whose certificates a client of ours believes
+//! - [`courier`]: what other services are told over HTTP
 //!
 //! Protocols, as state machines without I/O:
 //!
@@ -51,6 +52,7 @@ pub mod api;
 pub mod bench;
 pub mod cli;
 pub mod config;
+pub mod courier;
 pub mod dialect;
 pub mod docket;
 pub mod event;

@@ -18,6 +18,7 @@ pub use self::session::Limits;
 
 use self::asking::Outage;
 use self::session::{Phase, Session};
+use crate::courier::Notice;
 use crate::dialect::{Acls, Action, Actions, Admission, Context, Input, Kind, Settings, Upgrade};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
@@ -65,6 +66,8 @@ pub struct Shard {
     limits: Limits,
     metrics: Arc<Metrics>,
     published: Vec<Publication>,
+    notices: Vec<Notice>,
+    relays: Vec<Box<str>>,
     questions: Vec<Question>,
     /// The last number that was given to a question.
     asked: u32,
@@ -106,6 +109,8 @@ impl Shard {
             limits,
             metrics,
             published: Vec::new(),
+            notices: Vec::new(),
+            relays: Vec::new(),
             questions: Vec::new(),
             asked: 0,
             outages: [None; Kind::ALL.len()],
@@ -243,11 +248,15 @@ impl Shard {
                 self.finish(id, now);
             }
             _ if phase != Phase::Open => {}
-            Received::Pong => session.misses = 0,
+            Received::Pong => {
+                session.misses = 0;
+                self.tell(id, Input::Alive, now);
+            }
             Received::Ping(payload) => {
                 let mut pong = Vec::with_capacity(payload.len() + 2);
                 frame::put_frame(OpCode::Control(Control::Pong), payload, &mut pong);
                 self.queue(id, &pong, now);
+                self.tell(id, Input::Alive, now);
             }
             Received::Text(text) => self.tell(id, Input::Text(text), now),
             Received::Binary(bytes) => self.tell(id, Input::Binary(bytes), now),
@@ -312,6 +321,16 @@ impl Shard {
     /// What clients have published since the last call, to be handed to every shard, this one included.
     pub fn take_published(&mut self) -> Vec<Publication> {
         std::mem::take(&mut self.published)
+    }
+
+    /// What other services are to be told since the last call.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// What other nodes are to be told since the last call.
+    pub fn take_relays(&mut self) -> Vec<Box<str>> {
+        std::mem::take(&mut self.relays)
     }
 
     /// Whether something that clients have caused waits for room elsewhere: publications or questions.
@@ -415,7 +434,7 @@ impl Shard {
                 Action::Unsubscribe(prefix, facet) => {
                     self.trie.remove(actions.get(prefix), actions.get(facet), id);
                 }
-                Action::Publish(_) => {}
+                Action::Publish(_) | Action::Notify(_) | Action::Relay(_) => {}
                 Action::Verify(token) => verdict = self.judge(id, actions.get(token), now),
                 Action::Deadline(at_ns) => {
                     let tick = Tick::try_from(at_ns.div_ceil(TICK_MS * 1_000_000)).unwrap_or(NEVER);
@@ -432,9 +451,14 @@ impl Shard {
         }
         self.shared.actions = actions;
         for action in self.shared.actions.list.drain(..) {
-            if let Action::Publish(publication) = action {
-                self.metrics.events[Origin::Client as usize][Outcome::Accepted as usize].add(1);
-                self.published.push(*publication);
+            match action {
+                Action::Publish(publication) => {
+                    self.metrics.events[Origin::Client as usize][Outcome::Accepted as usize].add(1);
+                    self.published.push(*publication);
+                }
+                Action::Notify(notice) => self.notices.push(*notice),
+                Action::Relay(text) => self.relays.push(text),
+                _ => {}
             }
         }
         self.reschedule(id);

@@ -35,7 +35,7 @@ impl Stage {
 
     fn open(&mut self) -> Id {
         let id = self.shard.accept(self.now);
-        let upgrade = Upgrade { path: "/c/__event", query: "", host: "", auth_token: "" };
+        let upgrade = Upgrade { path: "/c/__event", ..Upgrade::default() };
         assert!(self.shard.upgrade(id, &upgrade, Kind::ALL, b"HTTP/1.1 101\r\n\r\n", self.now));
         self.flush();
         self.wire.remove(&id);
@@ -212,7 +212,7 @@ fn an_outage_of_a_dialect_ends_its_sessions_and_newcomers_until_it_is_over() {
     stage.grant(ticket);
     assert!(stage.sent(asked).is_empty());
     let newcomer = stage.shard.accept(stage.now);
-    let upgrade = Upgrade { path: "/c/__event", query: "", host: "", auth_token: "" };
+    let upgrade = Upgrade { path: "/c/__event", ..Upgrade::default() };
     assert!(stage.shard.upgrade(newcomer, &upgrade, Kind::ALL, b"101 ", stage.now));
     assert_eq!(stage.sent(newcomer), [b"101 ", &close[..]].concat());
     assert_eq!(stage.metrics.ends[End::Outage as usize].get(), 3);

@@ -140,7 +140,7 @@ impl Bus {
     pub(crate) fn connect(&mut self, name: &str, path: &str, host: &str) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let id = self.shard.accept(self.now);
-        let upgrade = Upgrade { path, query, host, auth_token: self.auth_token };
+        let upgrade = Upgrade { path, query, host, auth_token: self.auth_token, ..Upgrade::default() };
         let response = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
         let claimed = self.shard.upgrade(id, &upgrade, &kinds(), response, self.now);
         self.clients.insert(name.to_owned(), Client { id, ..Client::default() });
