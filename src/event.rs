@@ -8,6 +8,8 @@
 //!
 //! This file knows JSON. It does not know what any dialect expects in it.
 
+mod source;
+
 pub use simd_json::prelude::{TypedScalarValue, ValueAsScalar, ValueIntoString, Writable};
 pub use simd_json::tape::{Object, Value};
 use simd_json::{Buffers, Tape};
@@ -94,6 +96,20 @@ impl<'t, 'i> Event<'t, 'i> {
     pub fn last(&self, key: &str) -> Option<Value<'t, 'i>> {
         last(&self.object, key)
     }
+
+    /// How the value of a top-level key is written, byte for byte; of the last when it is written twice.
+    #[must_use]
+    pub fn written(&self, key: &str) -> Option<&'t [u8]> {
+        written(&self.object, self.json, key)
+    }
+}
+
+/// How the value of a key of any object is written, byte for byte, in the text of that object; of the last when it is
+/// written twice.
+#[must_use]
+pub fn written<'s>(object: &Object<'_, '_>, text: &'s [u8], key: &str) -> Option<&'s [u8]> {
+    let pairs = object.iter().map(|(name, _)| name).zip(source::values(text));
+    pairs.filter(|(name, _)| *name == key).last().map(|(_, value)| value)
 }
 
 /// The value of a key of any object; the last when it is written twice.
@@ -197,6 +213,25 @@ mod tests {
         {
             assert!(read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn values_are_had_as_they_are_written() {
+        let json = br#" { "a" : "x\\" , "b":[1,{"c":"]}\",\"d"}],"d\u0061ta":12345678901234567890123 , "e":{},"a":-1.50e+2 } "#;
+        Parser::default()
+            .parse(json, |event| {
+                let written = |key| event.written(key).map(|value| std::str::from_utf8(value).unwrap());
+                assert_eq!(written("a"), Some("-1.50e+2"), "the last counts");
+                assert_eq!(written("b"), Some(r#"[1,{"c":"]}\",\"d"}]"#));
+                assert_eq!(written("data"), Some("12345678901234567890123"), "a key may be escaped");
+                assert_eq!(written("e"), Some("{}"));
+                assert_eq!(written("c"), None);
+                let first: Vec<_> = source::values(event.json).take(1).collect();
+                assert_eq!(first, [br#""x\\""#]);
+            })
+            .unwrap();
+        assert_eq!(source::values(b"{}").count(), 0);
+        assert_eq!(source::values(b"{\"a").count(), 0, "what is no JSON does no harm");
     }
 
     #[test]
