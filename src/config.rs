@@ -10,7 +10,7 @@ mod problems;
 pub use self::environment::{ENVIRONMENT_PREFIX, KEYS};
 
 use self::environment::{overrides, path_of, put, typed};
-use crate::dialect::{Kind, personium, wazo};
+use crate::dialect::{Kind, echo, personium, wazo};
 use crate::feed::{amqp, unix};
 use crate::io::runtime::Driver;
 use crate::shard::Limits;
@@ -50,6 +50,8 @@ pub struct Config {
     pub log: Log,
     /// The dialects `personium-event` and `personium-topic`.
     pub personium: personium::Settings,
+    /// The dialect `echo`.
+    pub echo: echo::Settings,
     /// The dialect `wazo`.
     pub wazo: wazo::Settings,
 }
@@ -69,6 +71,7 @@ impl Default for Config {
             limits: Limits::default(),
             log: Log::default(),
             personium: personium::Settings::default(),
+            echo: echo::Settings::default(),
             wazo: wazo::Settings::default(),
         }
     }

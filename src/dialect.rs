@@ -8,6 +8,7 @@
 //! makes the closed enum that a shard stores: no allocation and no virtual call per connection.
 
 mod early;
+pub mod echo;
 pub mod personium;
 pub mod personium_event;
 pub mod personium_topic;
@@ -18,9 +19,11 @@ pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};
 use crate::courier::Notice;
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};
+use crate::roster::{Inquiry, Note, Reply};
 use crate::token::{Judge, Verdict};
 use crate::wheel::Now;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A request to switch to WebSocket, as far as a dialect looks at it.
 #[derive(Clone, Copy, Default)]
@@ -37,6 +40,35 @@ pub struct Upgrade<'a> {
     pub origin: &'a str,
 }
 
+/// A whole HTTP request that asks for no WebSocket.
+#[derive(Clone, Copy, Default)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path without the query, as sent.
+    pub path: &'a str,
+    /// The query without `?`; it may hold a signature, so it is never logged.
+    pub query: &'a str,
+    /// The body, whatever way it came.
+    pub body: &'a [u8],
+}
+
+/// What a dialect says to a request.
+#[derive(Debug)]
+pub enum Served {
+    /// This.
+    Answer {
+        /// The HTTP status.
+        status: u16,
+        /// What the body is.
+        content_type: &'static str,
+        /// The body.
+        body: Vec<u8>,
+    },
+    /// What the owner of the rosters of the app with this id says: 200 with JSON.
+    Asked(Arc<str>, Inquiry),
+}
+
 /// What a session is told.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -48,12 +80,16 @@ pub enum Input<'a> {
     Alive,
     /// The answer to [`Action::Verify`]; never [`Verdict::Ask`].
     Verified(Verdict),
+    /// What the owner of an app's rosters says to an [`Action::Note`].
+    Reply(Reply),
+    /// The settings have been replaced.
+    Configured,
     /// A remote judge has taken back the token it granted last.
     Revoked,
     /// The moment asked for by [`Action::Deadline`] has come.
     Deadline,
     /// The session is over, whoever ended it. The last input: whatever is subscribed is given back by
-    /// [`Action::Unsubscribe`], and no other action is done.
+    /// [`Action::Unsubscribe`] and told by [`Action::Note`], and no other action is done.
     Gone,
 }
 
@@ -74,6 +110,8 @@ pub enum Action {
     Unsubscribe(Range<u32>, Range<u32>),
     /// Publish to everybody.
     Publish(Box<Publication>),
+    /// Tell the owner of the rosters of the app with this id.
+    Note(Arc<str>, Box<Note>),
     /// Tell another service; nothing comes back.
     Notify(Box<Notice>),
     /// Tell the other nodes; nothing comes back. The text is a JSON object, to which the node's name is added.
@@ -167,6 +205,8 @@ pub enum Admission {
     Form(u8),
     /// No, and the session ends with this code and reason.
     Close(u16, &'static str),
+    /// In this form, and then the session ends with this code and reason.
+    Last(u8, u16, &'static str),
 }
 
 /// Why a fed event cannot be published. The reason is shown to the publisher.
@@ -203,6 +243,17 @@ pub trait Dialect: Sized {
     /// The HTTP status for a request that it would claim but that asks for no WebSocket.
     fn plain(_method: &str, _path: &str) -> u16 {
         405
+    }
+
+    /// The longest body of a request that it answers itself; `None` when there is nothing of its own at this path.
+    fn body_bytes_max(_method: &str, _path: &str, _settings: &Settings) -> Option<usize> {
+        None
+    }
+
+    /// Answers a request that asks for no WebSocket, at a path that [`Dialect::body_bytes_max`] has taken. Of the
+    /// actions, publications and notices are done.
+    fn serve(_request: &Request<'_>, _context: &mut Context<'_>, _out: &mut Actions) -> Served {
+        Served::Answer { status: 404, content_type: "text/plain; charset=utf-8", body: Vec::new() }
     }
 
     /// The next step of the conversation.
@@ -258,6 +309,17 @@ macro_rules! dialects {
                 match self { $(Kind::$variant => <$type as Dialect>::plain(method, path),)+ }
             }
 
+            /// See [`Dialect::body_bytes_max`].
+            #[must_use]
+            pub fn body_bytes_max(self, method: &str, path: &str, settings: &Settings) -> Option<usize> {
+                match self { $(Kind::$variant => <$type as Dialect>::body_bytes_max(method, path, settings),)+ }
+            }
+
+            /// See [`Dialect::serve`].
+            pub fn serve(self, request: &Request<'_>, context: &mut Context<'_>, out: &mut Actions) -> Served {
+                match self { $(Kind::$variant => <$type as Dialect>::serve(request, context, out),)+ }
+            }
+
             /// The longest message of a client.
             #[must_use]
             pub fn message_bytes_max(self, settings: &Settings) -> usize {
@@ -301,6 +363,7 @@ macro_rules! dialects {
 dialects! {
     PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event";
     PersoniumTopic: personium_topic::PersoniumTopic, "personium-topic", word "topic";
+    Echo: echo::Echo, "echo", word "echo";
     // Takes any path, so it is asked last.
     Wazo: wazo::Wazo, "wazo", word "wazo";
 }
@@ -310,6 +373,8 @@ dialects! {
 pub struct Settings {
     /// Of both Personium dialects.
     pub personium: personium::Settings,
+    /// Of `echo`.
+    pub echo: echo::Settings,
     /// Of `wazo`.
     pub wazo: wazo::Settings,
 }
@@ -326,6 +391,7 @@ impl Kind {
     pub fn judge(self, settings: &Settings) -> Option<&Judge> {
         match self {
             Kind::PersoniumEvent | Kind::PersoniumTopic => settings.personium.judge.as_ref(),
+            Kind::Echo => None,
             Kind::Wazo => settings.wazo.judge.as_ref(),
         }
     }

@@ -41,7 +41,8 @@ use crate::dialect::{Kind, Settings};
 use crate::feed::unix;
 use crate::frame::Publication;
 use crate::metrics::Metrics;
-use crate::shard::{Limits, Shard};
+use crate::roster::{Note, Seat};
+use crate::shard::{Limits, Outgoing, Shard};
 use crate::wheel::TICK_MS;
 use rustix::fd::OwnedFd;
 use rustls::ServerConfig;
@@ -157,6 +158,46 @@ impl Shared {
             } else {
                 mailbox.post(parcels());
             }
+        }
+    }
+
+    /// Hands on what a shard has for the shards, in order, waking all but that one.
+    fn hand_on(&self, outgoing: Vec<Outgoing>, caller: usize) {
+        if outgoing.is_empty() {
+            return;
+        }
+        let mut parcels: Vec<Vec<Parcel>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
+        for outgoing in outgoing {
+            match outgoing {
+                Outgoing::Publication(publication) => {
+                    let publication = Arc::new(publication);
+                    let all = parcels.iter_mut();
+                    all.for_each(|parcels| parcels.push(Parcel::Publication(Arc::clone(&publication))));
+                }
+                Outgoing::Reply(seat, reply) => {
+                    parcels[usize::from(seat.shard)].push(Parcel::Reply(seat, reply));
+                }
+            }
+        }
+        for (number, parcels) in parcels.into_iter().enumerate().filter(|(_, parcels)| !parcels.is_empty()) {
+            self.post(number, parcels, caller);
+        }
+    }
+
+    /// Takes notes to the owners of the rosters: an app's are all on one shard, told by its id.
+    fn note(&self, notes: Vec<(Seat, Arc<str>, Note)>, caller: usize) {
+        for (seat, app, note) in notes {
+            let owner = crate::roster::owner(&app, self.mailboxes.len());
+            self.post(owner, vec![Parcel::Note(seat, app, note)], caller);
+        }
+    }
+
+    fn post(&self, number: usize, parcels: Vec<Parcel>, caller: usize) {
+        let mailbox = &self.mailboxes[number];
+        if number == caller {
+            mailbox.post_quietly(parcels.into_iter());
+        } else {
+            mailbox.post(parcels.into_iter());
         }
     }
 
@@ -345,7 +386,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let Setup { number, listeners, settings, limits, shared, .. } = setup;
     let metrics = Arc::clone(&shared.metrics[number]);
     let mailbox = &shared.mailboxes[number];
-    let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now());
+    let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now()).numbered(number as u16);
     let connections = Arc::clone(&shared.connections);
     let sockets = Sockets::new(listeners, mailbox.wake_fd(), connections, Arc::clone(&metrics))?;
     let worker = Worker::new(shard, sockets, Arc::clone(&shared), number);

@@ -16,6 +16,7 @@
 //! - [`outbox`]: what is on its way to each connection, without a queue for each
 //! - [`trust`]: whose certificates a client of ours believes
 //! - [`courier`]: what other services are told over HTTP
+//! - [`roster`]: who is in which channel
 //!
 //! Protocols, as state machines without I/O:
 //!
@@ -62,6 +63,7 @@ pub mod io;
 pub mod message;
 pub mod metrics;
 pub mod outbox;
+pub mod roster;
 pub mod shard;
 pub mod token;
 pub mod trie;

@@ -10,6 +10,7 @@
 
 mod asking;
 mod ending;
+mod rosters;
 mod session;
 mod timing;
 
@@ -25,8 +26,10 @@ use crate::frame::{self, Draft, Publication};
 use crate::message::Received;
 use crate::metrics::{End, Handshake, Metrics, Origin, Outcome};
 use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
+use crate::roster::{Note, Reply, Roster, Seat};
 use crate::trie::Trie;
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, Wheel, ticks};
+use ahash::AHashMap;
 use slab::Slab;
 use std::sync::Arc;
 use tungstenite::protocol::frame::coding::{Control, OpCode};
@@ -52,6 +55,15 @@ pub enum Event {
     Gone(Id),
 }
 
+/// What a shard has for the shards, itself included.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// For all.
+    Publication(Publication),
+    /// For the one that has the connection: what the owner of an app's rosters says to it.
+    Reply(Seat, Reply),
+}
+
 /// See the module.
 pub struct Shard {
     sessions: Slab<Session>,
@@ -65,7 +77,13 @@ pub struct Shard {
     shared: Shared,
     limits: Limits,
     metrics: Arc<Metrics>,
-    published: Vec<Publication>,
+    outgoing: Vec<Outgoing>,
+    notes: Vec<(Seat, Arc<str>, Note)>,
+    /// Of the apps whose rosters this shard owns.
+    rosters: AHashMap<Box<str>, Roster>,
+    number: u16,
+    /// The serial number of the connection that came last.
+    accepted: u32,
     notices: Vec<Notice>,
     relays: Vec<Box<str>>,
     questions: Vec<Question>,
@@ -108,7 +126,11 @@ impl Shard {
             },
             limits,
             metrics,
-            published: Vec::new(),
+            outgoing: Vec::new(),
+            notes: Vec::new(),
+            rosters: AHashMap::new(),
+            number: 0,
+            accepted: 0,
             notices: Vec::new(),
             relays: Vec::new(),
             questions: Vec::new(),
@@ -120,10 +142,18 @@ impl Shard {
         }
     }
 
-    /// Replaces the settings; sessions stay as they are.
-    pub fn configure(&mut self, settings: Arc<Settings>, limits: Limits) {
+    /// The same shard, as the one with this number of the daemon's.
+    #[must_use]
+    pub fn numbered(self, number: u16) -> Self {
+        Self { number, ..self }
+    }
+
+    /// Replaces the settings, and tells the sessions.
+    pub fn configure(&mut self, settings: Arc<Settings>, limits: Limits, now: Now) {
         self.shared.settings = settings;
         self.limits = limits;
+        let ids: Vec<Id> = self.sessions.iter().map(|(id, _)| id as Id).collect();
+        ids.into_iter().for_each(|id| self.tell(id, Input::Configured, now));
     }
 
     /// Connections in any state.
@@ -141,10 +171,12 @@ impl Shard {
     /// A new connection, whose request is awaited.
     pub fn accept(&mut self, now: Now) -> Id {
         let deadline = now.tick().saturating_add(ticks(self.limits.handshake_timeout_s.into()));
+        self.accepted = self.accepted.wrapping_add(1);
         let id = self.sessions.insert(Session {
             dialect: None,
             response: None,
             outbox: Outbox::default(),
+            serial: self.accepted,
             stamp: self.sequence,
             deadline,
             ping_at: NEVER,
@@ -299,12 +331,15 @@ impl Shard {
                 Admission::No => {}
                 Admission::Denied => denials[dialect.kind() as usize] += 1,
                 Admission::Close(code, reason) => self.expel(id, code, reason, now),
-                Admission::Form(form) => {
+                admission @ (Admission::Form(form) | Admission::Last(form, ..)) => {
                     let turn = &mut self.turn;
                     let frame = *frames[form as usize].get_or_insert_with(|| turn.share(publication, form));
                     deliveries[dialect.kind() as usize] += 1;
                     if self.push(id, frame) {
                         self.slow(id, now);
+                    }
+                    if let Admission::Last(_, code, reason) = admission {
+                        self.expel(id, code, reason, now);
                     }
                 }
             }
@@ -318,9 +353,9 @@ impl Shard {
         }
     }
 
-    /// What clients have published since the last call, to be handed to every shard, this one included.
-    pub fn take_published(&mut self) -> Vec<Publication> {
-        std::mem::take(&mut self.published)
+    /// What is to be handed to the shards since the last call, this one included, in this order.
+    pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.outgoing)
     }
 
     /// What other services are to be told since the last call.
@@ -333,10 +368,10 @@ impl Shard {
         std::mem::take(&mut self.relays)
     }
 
-    /// Whether something that clients have caused waits for room elsewhere: publications or questions.
+    /// Whether something that clients have caused waits for room elsewhere.
     #[must_use]
     pub fn holds_back(&self) -> bool {
-        !self.published.is_empty() || !self.questions.is_empty()
+        !self.outgoing.is_empty() || !self.questions.is_empty() || !self.notes.is_empty()
     }
 
     /// What is to be done to connections since the last call.
@@ -434,7 +469,7 @@ impl Shard {
                 Action::Unsubscribe(prefix, facet) => {
                     self.trie.remove(actions.get(prefix), actions.get(facet), id);
                 }
-                Action::Publish(_) | Action::Notify(_) | Action::Relay(_) => {}
+                Action::Note(..) | Action::Publish(_) | Action::Notify(_) | Action::Relay(_) => {}
                 Action::Verify(token) => verdict = self.judge(id, actions.get(token), now),
                 Action::Deadline(at_ns) => {
                     let tick = Tick::try_from(at_ns.div_ceil(TICK_MS * 1_000_000)).unwrap_or(NEVER);
@@ -449,18 +484,20 @@ impl Shard {
                 }
             }
         }
-        self.shared.actions = actions;
-        for action in self.shared.actions.list.drain(..) {
+        let mut actions = actions;
+        for action in actions.list.drain(..) {
             match action {
                 Action::Publish(publication) => {
                     self.metrics.events[Origin::Client as usize][Outcome::Accepted as usize].add(1);
-                    self.published.push(*publication);
+                    self.outgoing.push(Outgoing::Publication(*publication));
                 }
                 Action::Notify(notice) => self.notices.push(*notice),
                 Action::Relay(text) => self.relays.push(text),
+                Action::Note(app, note) => self.note(id, &app, *note),
                 _ => {}
             }
         }
+        self.shared.actions = actions;
         self.reschedule(id);
         if let Some(verdict) = verdict {
             self.tell(id, Input::Verified(verdict), now);

@@ -137,7 +137,11 @@ fn plan(config: Config, bus: Option<Bus>, listen: Vec<Listen>, mut notes: Vec<St
             feed: config.feed.unix.clone(),
             bus,
             limits,
-            settings: Arc::new(Settings { personium: config.personium, wazo: config.wazo }),
+            settings: Arc::new(Settings {
+                personium: config.personium,
+                echo: config.echo,
+                wazo: config.wazo,
+            }),
         },
         log: config.log,
         notes,

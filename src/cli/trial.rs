@@ -153,6 +153,13 @@ fn example(kind: Kind) -> Example {
             place: "topic/demo/box/stream.topic.chat",
             event: r#"{"From":"https://demo.example/","Body":{"text":"Hello World"}}"#,
         },
+        Kind::Echo => Example {
+            path: "/app/app-key",
+            claims: serde_json::json!({}),
+            options: "",
+            place: "echo/app-id",
+            event: r#"{"name":"App\\Events\\MessageSent","channels":["room"],"data":"{\"message\":\"Hello World\"}"}"#,
+        },
         Kind::Wazo => Example {
             path: "/",
             claims: serde_json::json!({ "acl": ["websocketd", "events.#"], "exp": expires }),

@@ -6,6 +6,7 @@
 
 use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
+use crate::roster::{Note, Reply, Seat};
 use crate::shard::{Answer, Limits, Ticket};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,6 +32,10 @@ pub enum Parcel {
     Configure(Arc<Settings>, Limits, Certificates),
     /// What a remote judge says.
     Answer(Ticket, Answer),
+    /// What a connection's shard tells this one, which owns the rosters of the app with this id.
+    Note(Seat, Arc<str>, Note),
+    /// What the owner of an app's rosters says to a connection of this shard.
+    Reply(Seat, Reply),
     /// A dialect's feed is lost: its sessions end with this code and reason until it is back.
     Outage(Kind, Option<(u16, &'static str)>),
     /// Close every session; end when all are gone.
@@ -127,9 +132,11 @@ impl Mailbox {
 
     fn put(&self, state: &mut State, parcels: impl Iterator<Item = Parcel>) {
         for parcel in parcels {
-            if let Parcel::Publication(publication) = &parcel {
-                state.bytes += publication.weight();
-            }
+            state.bytes += match &parcel {
+                Parcel::Publication(publication) => publication.weight(),
+                Parcel::Reply(_, reply) => reply.weight(),
+                _ => 0,
+            };
             state.parcels.push(parcel);
         }
         self.depth.store(state.parcels.len(), Relaxed);

@@ -85,8 +85,9 @@ impl Worker {
         }
         let shards_have_room = self.all_have_room();
         if shards_have_room {
-            let published = self.shard.take_published();
-            self.hand_out(published);
+            let outgoing = self.shard.take_outgoing();
+            self.shared.hand_on(outgoing, self.number);
+            self.shared.note(self.shard.take_notes(), self.number);
         }
         judges_have_room && shards_have_room
     }
@@ -144,9 +145,11 @@ impl Worker {
                     self.shard.deliver(&publication, now);
                 }
                 Parcel::Answer(ticket, answer) => self.shard.answer(ticket, answer, now),
+                Parcel::Note(seat, app, note) => self.shard.take_note(seat, &app, &note, now),
+                Parcel::Reply(seat, reply) => self.shard.take_reply(seat, reply, now),
                 Parcel::Outage(kind, outage) => self.shard.outage(kind, outage, now),
                 Parcel::Configure(settings, limits, certificates) => {
-                    self.shard.configure(settings, limits);
+                    self.shard.configure(settings, limits, now);
                     self.sockets.renew(&certificates);
                 }
                 Parcel::Close => {

@@ -96,9 +96,14 @@ impl Shard {
         let Shared { settings, parser, draft, acls, .. } = &mut self.shared;
         let mut actions = Actions::default();
         dialect.handle(Input::Gone, &mut Context { now, settings, parser, draft, acls }, &mut actions);
-        for action in &actions.list {
-            if let Action::Unsubscribe(prefix, facet) = action {
-                self.trie.remove(actions.get(prefix), actions.get(facet), id);
+        let list = std::mem::take(&mut actions.list);
+        for action in list {
+            match action {
+                Action::Unsubscribe(prefix, facet) => {
+                    self.trie.remove(actions.get(&prefix), actions.get(&facet), id);
+                }
+                Action::Note(app, note) => self.note(id, &app, *note),
+                _ => {}
             }
         }
     }

@@ -67,6 +67,8 @@ pub(super) struct Session {
     /// The 101 response, while the dialect has not accepted.
     pub(super) response: Option<Box<[u8]>>,
     pub(super) outbox: Outbox,
+    /// Tells the connection from those that had its number before.
+    pub(super) serial: u32,
     /// The last publication that looked at this session.
     pub(super) stamp: u32,
     pub(super) deadline: Tick,

@@ -23,7 +23,7 @@ use fanfare::feed::{Intake, unix::Publisher};
 use fanfare::message::{self, Flow, Inbox};
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
-use fanfare::shard::{Event, Id, Limits, Shard};
+use fanfare::shard::{Event, Id, Limits, Outgoing, Shard};
 use fanfare::token::Judge;
 use fanfare::wheel::Now;
 use std::collections::{HashMap, VecDeque};
@@ -84,6 +84,7 @@ impl Bus {
         Self::of(Settings {
             personium: personium::Settings { judge: Some(judge()), ..Default::default() },
             wazo: wazo::Settings { judge: Some(judge()), ..Default::default() },
+            ..Default::default()
         })
     }
 
@@ -92,6 +93,7 @@ impl Bus {
         Self::of(Settings {
             personium: personium::Settings { anonymous: true, ..Default::default() },
             wazo: wazo::Settings { anonymous: true, ..Default::default() },
+            ..Default::default()
         })
     }
 
@@ -205,8 +207,13 @@ impl Bus {
     }
 
     pub(crate) fn flush(&mut self) {
-        for publication in self.shard.take_published() {
-            self.shard.deliver(&Arc::new(publication), self.now);
+        let notes = self.shard.take_notes();
+        notes.iter().for_each(|(seat, app, note)| self.shard.take_note(*seat, app, note, self.now));
+        for outgoing in self.shard.take_outgoing() {
+            match outgoing {
+                Outgoing::Publication(publication) => self.shard.deliver(&Arc::new(publication), self.now),
+                Outgoing::Reply(seat, reply) => self.shard.take_reply(seat, reply, self.now),
+            }
         }
         let clients = &mut self.clients;
         self.shard.flush(self.now, |id, bytes| {

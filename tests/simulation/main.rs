@@ -18,7 +18,7 @@ use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
 use fanfare::metrics::{End, Handshake, Metrics};
-use fanfare::shard::{Event, Id, Limits, Shard};
+use fanfare::shard::{Event, Id, Limits, Outgoing, Shard};
 use fanfare::token::Judge;
 use fanfare::wheel::Now;
 use model::{Occasion, Phase, Say, Session, Tally};
@@ -307,7 +307,7 @@ impl Node {
             let count = if random.chance(50) { usize::MAX } else { random.below(40) };
             client.arrive(count, id, &mut self.shard, now, &mut self.tally, &mut occasions);
         }
-        let published = self.shard.take_published();
+        let published: Vec<Publication> = self.shard.take_outgoing().into_iter().map(publication).collect();
         assert_eq!(published.len(), occasions.len());
         self.settle(&BTreeSet::new());
         published.into_iter().map(Arc::new).zip(occasions).collect()
@@ -431,4 +431,12 @@ fn a_thousand_sessions_of_one_shard_are_told_what_the_model_says() {
 #[test]
 fn a_thousand_sessions_of_two_shards_are_told_what_the_model_says() {
     simulate(2);
+}
+
+/// What its clients cause is published to everybody; none of them is answered from elsewhere.
+fn publication(outgoing: Outgoing) -> Publication {
+    match outgoing {
+        Outgoing::Publication(publication) => publication,
+        Outgoing::Reply(..) => panic!("nobody asked"),
+    }
 }

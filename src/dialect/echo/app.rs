@@ -1,0 +1,200 @@
+//! The apps that `echo` serves, which never see each other: their names, secrets and limits.
+
+use crate::courier::WebhookName;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+/// The table `[echo]` of the configuration.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// What every path begins with; Echo's `wsPath`.
+    pub path: String,
+    /// The code that sessions end with when the daemon stops.
+    pub drain_code: DrainCode,
+    /// Laravel's `redis` broadcaster.
+    pub redis: Option<Broadcaster>,
+    /// The apps, `[[echo.app]]`.
+    pub app: Vec<AppSettings>,
+    /// Made from `app` when the daemon starts.
+    #[serde(skip)]
+    pub apps: Vec<Arc<App>>,
+}
+
+/// The code that sessions end with when the daemon stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "u16")]
+pub enum DrainCode {
+    /// 1001: clients come back after a second.
+    #[default]
+    GoingAway,
+    /// 4100: clients come back after a second, and say why.
+    ComeBack,
+}
+
+impl TryFrom<u16> for DrainCode {
+    type Error = &'static str;
+
+    fn try_from(code: u16) -> Result<Self, Self::Error> {
+        match code {
+            1001 => Ok(Self::GoingAway),
+            4100 => Ok(Self::ComeBack),
+            _ => Err("drain_code is 1001 or 4100"),
+        }
+    }
+}
+
+/// Where the events of Laravel's `redis` broadcaster go: `[echo.redis]`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broadcaster {
+    /// The app's id.
+    pub app: String,
+    /// The prefix of the Laravel Redis connection.
+    pub prefix: String,
+}
+
+/// A secret as it was written.
+#[derive(Clone, Default, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// One `[[echo.app]]`. A limit of 0 is none.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AppSettings {
+    /// Names the app to publishers, and in feeds.
+    pub id: String,
+    /// Names the app to clients.
+    pub key: String,
+    /// What signatures are made with; or `secret_file`.
+    pub secret: Option<Secret>,
+    /// The file that holds it.
+    pub secret_file: Option<PathBuf>,
+    /// Whether anybody is served.
+    pub enabled: bool,
+    /// Whether clients may send events to each other.
+    pub client_events: bool,
+    /// Whether subscribers are told how many they are.
+    pub subscription_count: bool,
+    /// The pages that may connect; `*` stands for any text.
+    pub allowed_origins: Vec<String>,
+    /// Connections.
+    pub max_connections: usize,
+    /// Channels of one connection.
+    pub subscriptions_max: usize,
+    /// Longest message of a client, in bytes.
+    pub message_bytes_max: usize,
+    /// Longest body of a request, in bytes.
+    pub request_bytes_max: usize,
+    /// Longest data of an event, decoded, in bytes.
+    pub data_bytes_max: usize,
+    /// Longest name of an event, in characters.
+    pub event_name_chars_max: usize,
+    /// Channels of one event.
+    pub channels_per_event_max: usize,
+    /// Events of one batch.
+    pub batch_events_max: usize,
+    /// Users of one presence channel.
+    pub presence_members_max: u32,
+    /// Longest `channel_data`, in bytes.
+    pub member_bytes_max: usize,
+    /// Longest `user_id`, in characters.
+    pub user_id_chars_max: usize,
+    /// Client events of one connection within a second.
+    pub client_events_per_s_max: u32,
+    /// Seconds for which a cache channel keeps its last event.
+    pub cache_ttl_s: u32,
+    /// Cache channels that keep one.
+    pub cache_entries_max: usize,
+    /// Seconds of silence after which a client is asked whether it is there.
+    pub activity_timeout_s: u32,
+    /// Seconds that it has for the answer.
+    pub pong_timeout_s: u32,
+    /// Who is told of what happens, `[[echo.app.webhook]]`.
+    pub webhook: Vec<WebhookSettings>,
+}
+
+/// One `[[echo.app.webhook]]`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// Where it is told.
+    pub url: String,
+    /// What is told; everything without it.
+    pub events: Option<Vec<WebhookName>>,
+}
+
+impl Default for AppSettings {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            key: String::new(),
+            secret: None,
+            secret_file: None,
+            enabled: true,
+            client_events: true,
+            subscription_count: false,
+            allowed_origins: vec!["*".into()],
+            max_connections: 0,
+            subscriptions_max: 100,
+            message_bytes_max: 65_536,
+            request_bytes_max: 1024 * 1024,
+            data_bytes_max: 10_240,
+            event_name_chars_max: 200,
+            channels_per_event_max: 100,
+            batch_events_max: 10,
+            presence_members_max: 100,
+            member_bytes_max: 1024,
+            user_id_chars_max: 128,
+            client_events_per_s_max: 10,
+            cache_ttl_s: 1800,
+            cache_entries_max: 10_000,
+            activity_timeout_s: 120,
+            pong_timeout_s: 30,
+            webhook: vec![],
+        }
+    }
+}
+
+/// An app at work.
+#[derive(Debug)]
+pub struct App {
+    /// Its settings.
+    pub settings: AppSettings,
+    /// What signatures are made with.
+    pub secret: Secret,
+    /// Sessions of the whole daemon that have been let in under these settings. A reload makes new settings, and
+    /// each session moves on to them.
+    pub connections: AtomicUsize,
+}
+
+impl App {
+    /// An app with its secret at hand.
+    #[must_use]
+    pub fn new(settings: AppSettings, secret: Secret) -> Self {
+        Self { settings, secret, connections: AtomicUsize::new(0) }
+    }
+}
+
+impl Settings {
+    /// The app that clients name so.
+    #[must_use]
+    pub fn by_key(&self, key: &str) -> Option<&Arc<App>> {
+        self.apps.iter().find(|app| app.settings.key == key)
+    }
+
+    /// The app that publishers name so.
+    #[must_use]
+    pub fn by_id(&self, id: &str) -> Option<&Arc<App>> {
+        self.apps.iter().find(|app| app.settings.id == id)
+    }
+}

@@ -1,0 +1,312 @@
+//! Who is in which channel: the subscriptions of every channel of an app, and the members of its presence channels.
+//!
+//! One shard owns all rosters of an app. The others tell it what happens ([`Note`]); it answers the connection that
+//! is to know ([`Reply`]) and names what has changed for everybody ([`Change`]), in one order. What it says leaves
+//! by the same mailboxes in that order too, so a member's list and the changes after it neither overlap nor leave
+//! a gap, wherever the members are.
+//!
+//! A member is a user, however many connections it has. An entry that nobody is in any more is gone: memory follows
+//! what is subscribed now, not what ever was.
+//!
+//! This file knows neither JSON nor frames; what a member's data are is the dialect's business.
+
+use ahash::AHashMap;
+use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::ops::Bound::{Included, Unbounded};
+
+/// Above so many subscriptions a channel's count is told rarely, as Pusher does.
+const COUNTED_AT_ONCE_MAX: u32 = 100;
+/// Milliseconds between two tellings of such a count.
+const COUNT_INTERVAL_MS: u64 = 5000;
+
+/// A connection among all of the daemon's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seat {
+    /// The number of its shard.
+    pub shard: u16,
+    /// Its number there.
+    pub id: u32,
+    /// Tells it from those that had the same number before.
+    pub serial: u32,
+}
+
+/// What a shard tells the owner of an app's rosters. Notes of one shard come in the order they were written.
+#[derive(Debug)]
+pub enum Note {
+    /// A connection has subscribed to a channel without members.
+    Enter(Box<str>),
+    /// A connection wants to be a member's, of a presence channel; answered by [`Reply::Present`] or
+    /// [`Reply::Full`]. For a connection that is one already, nothing but the answer.
+    Join {
+        /// The channel.
+        channel: Box<str>,
+        /// The user.
+        user: Box<str>,
+        /// What is shown of the user, if it has no connection in the channel yet.
+        info: Box<str>,
+    },
+    /// A connection has left a channel that it had entered or asked to join.
+    Leave(Box<str>),
+    /// Somebody wants to know; answered by [`Reply::Answer`].
+    Inquire(Inquiry),
+}
+
+/// What can be asked about channels.
+#[derive(Debug)]
+pub enum Inquiry {
+    /// All that are occupied.
+    Channels {
+        /// Only those whose name begins so.
+        prefix: Box<str>,
+        /// What is to be told of each.
+        wanted: Wanted,
+    },
+    /// One channel.
+    Channel(Box<str>, Wanted),
+    /// The users of a presence channel.
+    Users(Box<str>),
+    /// The counts of some channels by name, as an object.
+    Counts(Vec<(Box<str>, Wanted)>),
+    /// The counts of some channels in order, as a list; without a name an empty object.
+    Batch(Vec<Option<(Box<str>, Wanted)>>),
+}
+
+/// Which counts are wanted of a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Users of a presence channel.
+    pub users: bool,
+    /// Connections.
+    pub subscriptions: bool,
+}
+
+/// What the owner answers one connection.
+#[derive(Debug)]
+pub enum Reply {
+    /// The connection is a member's; the frame tells it who else is there.
+    Present(Box<str>, Box<[u8]>),
+    /// There is no room for another member.
+    Full(Box<str>),
+    /// The body of an answer to an [`Inquiry`].
+    Answer(Box<[u8]>),
+}
+
+impl Reply {
+    /// How much memory it holds, for the bounds of queues.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let bytes = match self {
+            Self::Present(channel, frame) => channel.len() + frame.len(),
+            Self::Full(channel) => channel.len(),
+            Self::Answer(body) => body.len(),
+        };
+        bytes + size_of::<Self>()
+    }
+}
+
+/// What has changed for everybody.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// The channel has its first subscription.
+    Occupied(&'a str),
+    /// The channel has lost its last one.
+    Vacated(&'a str),
+    /// A user has come, with this to show.
+    Added(&'a str, &'a str, &'a str),
+    /// A user has left with its last connection.
+    Removed(&'a str, &'a str),
+    /// The channel has so many subscriptions, and they are to be told.
+    Count(&'a str, u32),
+}
+
+/// Which of so many shards owns the rosters of the app with this id. Every shard finds the same one.
+#[must_use]
+pub fn owner(app: &str, shards: usize) -> usize {
+    let sum = app.bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    sum % shards.max(1)
+}
+
+/// What an app allows and asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    /// Users of one presence channel; any number when 0.
+    pub members_max: u32,
+    /// Whether subscriptions of channels without members are counted for their subscribers.
+    pub counts: bool,
+}
+
+/// What came of a wish to join.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// The connection is a member's now, or was before.
+    Present,
+    /// There is no room for another member.
+    Full,
+}
+
+/// The rosters of one app.
+#[derive(Debug, Default)]
+pub struct Roster {
+    channels: BTreeMap<Box<str>, Channel>,
+    /// Channels whose count is to be told, with the moment (ms) from which it may be, in order.
+    untold: VecDeque<(u64, Box<str>)>,
+}
+
+/// One channel that is occupied.
+#[derive(Debug, Default)]
+struct Channel {
+    subscriptions: u32,
+    presence: Option<Box<Presence>>,
+    /// When the count was told last (ms), and whether it is to be told again.
+    counted_ms: u64,
+    is_untold: bool,
+}
+
+/// The members of a presence channel.
+#[derive(Debug, Default)]
+struct Presence {
+    members: BTreeMap<Box<str>, Member>,
+    users: AHashMap<Seat, Box<str>>,
+}
+
+#[derive(Debug)]
+struct Member {
+    info: Box<str>,
+    connections: u32,
+}
+
+impl Roster {
+    /// Whether nothing is subscribed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
+    /// A connection has subscribed to a channel without members.
+    pub fn enter(&mut self, channel: &str, rules: Rules, now_ms: u64, tell: &mut dyn FnMut(Change<'_>)) {
+        let entry = match self.channels.get_mut(channel) {
+            Some(entry) => entry,
+            None => {
+                tell(Change::Occupied(channel));
+                self.channels.entry(channel.into()).or_default()
+            }
+        };
+        entry.subscriptions += 1;
+        self.count(channel, rules, now_ms, tell);
+    }
+
+    /// A connection wants to be a member's.
+    pub fn join(
+        &mut self,
+        seat: Seat,
+        [channel, user, info]: [&str; 3],
+        rules: Rules,
+        tell: &mut dyn FnMut(Change<'_>),
+    ) -> Joined {
+        let known = self.channels.get(channel).and_then(|entry| entry.presence.as_ref());
+        if known.is_some_and(|presence| presence.users.contains_key(&seat)) {
+            return Joined::Present;
+        }
+        let is_member = known.is_some_and(|presence| presence.members.contains_key(user));
+        let members = known.map_or(0, |presence| presence.members.len());
+        if !is_member && rules.members_max > 0 && members >= rules.members_max as usize {
+            return Joined::Full;
+        }
+        if known.is_none() {
+            tell(Change::Occupied(channel));
+        }
+        let entry = self.channels.entry(channel.into()).or_default();
+        entry.subscriptions += 1;
+        let presence = entry.presence.get_or_insert_default();
+        presence.users.insert(seat, user.into());
+        match presence.members.entry(user.into()) {
+            btree_map::Entry::Occupied(mut member) => member.get_mut().connections += 1,
+            btree_map::Entry::Vacant(place) => {
+                place.insert(Member { info: info.into(), connections: 1 });
+                tell(Change::Added(channel, user, info));
+            }
+        }
+        Joined::Present
+    }
+
+    /// A connection has left a channel. One that is not in it leaves nothing.
+    pub fn leave(
+        &mut self,
+        seat: Seat,
+        channel: &str,
+        rules: Rules,
+        now_ms: u64,
+        tell: &mut dyn FnMut(Change<'_>),
+    ) {
+        let Some(entry) = self.channels.get_mut(channel) else { return };
+        if let Some(presence) = &mut entry.presence {
+            let Some(user) = presence.users.remove(&seat) else { return };
+            let member = presence.members.get_mut(&user).expect("a connection's user is a member");
+            member.connections -= 1;
+            if member.connections == 0 {
+                presence.members.remove(&user);
+                tell(Change::Removed(channel, &user));
+            }
+        }
+        entry.subscriptions -= 1;
+        if entry.subscriptions == 0 {
+            self.channels.remove(channel);
+            tell(Change::Vacated(channel));
+        } else {
+            self.count(channel, rules, now_ms, tell);
+        }
+    }
+
+    /// Tells the counts that have waited for their moment.
+    pub fn tick(&mut self, now_ms: u64, tell: &mut dyn FnMut(Change<'_>)) {
+        while let Some((_, channel)) = self.untold.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
+            // It may have been vacated, and occupied again, meanwhile.
+            if let Some(entry) = self.channels.get_mut(&channel)
+                && std::mem::take(&mut entry.is_untold)
+            {
+                entry.counted_ms = now_ms;
+                tell(Change::Count(&channel, entry.subscriptions));
+            }
+        }
+    }
+
+    /// Tells a channel's count to its subscribers, or remembers to.
+    fn count(&mut self, channel: &str, rules: Rules, now_ms: u64, tell: &mut dyn FnMut(Change<'_>)) {
+        let Some(entry) = self.channels.get_mut(channel) else { return };
+        if !rules.counts || entry.presence.is_some() || entry.is_untold {
+            return;
+        }
+        let at_ms = entry.counted_ms + COUNT_INTERVAL_MS;
+        if entry.subscriptions <= COUNTED_AT_ONCE_MAX || now_ms >= at_ms {
+            entry.counted_ms = now_ms;
+            return tell(Change::Count(channel, entry.subscriptions));
+        }
+        entry.is_untold = true;
+        let place = self.untold.partition_point(|(other_ms, _)| *other_ms <= at_ms);
+        self.untold.insert(place, (at_ms, channel.into()));
+    }
+
+    /// The occupied channels whose name begins so, in the order of their names.
+    pub fn channels(&self, prefix: &str) -> impl Iterator<Item = (&str, u32, Option<usize>)> {
+        let from = self.channels.range::<str, _>((Included(prefix), Unbounded));
+        let prefix = prefix.to_owned();
+        from.take_while(move |(name, _)| name.starts_with(&*prefix)).map(|(name, entry)| {
+            (&**name, entry.subscriptions, entry.presence.as_ref().map(|presence| presence.members.len()))
+        })
+    }
+
+    /// The subscriptions of a channel, and its users if it has members; nothing when it is not occupied.
+    #[must_use]
+    pub fn counts(&self, channel: &str) -> Option<(u32, Option<usize>)> {
+        let entry = self.channels.get(channel)?;
+        Some((entry.subscriptions, entry.presence.as_ref().map(|presence| presence.members.len())))
+    }
+
+    /// The members of a presence channel and what is shown of them, in the order of their names.
+    pub fn members(&self, channel: &str) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        static NOBODY: BTreeMap<Box<str>, Member> = BTreeMap::new();
+        let presence = self.channels.get(channel).and_then(|entry| entry.presence.as_ref());
+        let members = presence.map_or(&NOBODY, |presence| &presence.members);
+        members.iter().map(|(user, member)| (&**user, &*member.info))
+    }
+}
