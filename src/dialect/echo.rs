@@ -7,9 +7,11 @@
 
 mod announce;
 mod app;
+mod socket;
 
 pub use self::announce::{Announcer, answer, succeeded};
 pub use self::app::{App, AppSettings, Broadcaster, DrainCode, Secret, Settings, WebhookSettings};
+pub use self::socket::{NoSocketId, Reach, SocketId};
 
 use crate::dialect::{Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
