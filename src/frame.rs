@@ -61,6 +61,8 @@ pub struct Publication {
     facet_end: u32,
     meta_end: u32,
     frames: SmallVec<[(u32, u32); 2]>,
+    /// Seconds for which each shard keeps it for those who come later; 0 for one that is not kept.
+    pub retain_s: u32,
     /// When the daemon took it.
     pub accepted: Now,
 }
@@ -109,6 +111,7 @@ pub struct Draft {
     facet_end: u32,
     meta_end: u32,
     frames: SmallVec<[(u32, u32); 2]>,
+    retain_s: u32,
 }
 
 impl Draft {
@@ -116,6 +119,7 @@ impl Draft {
     pub fn address(&mut self, topic: &[&[u8]], facet: &[u8]) {
         self.bytes.clear();
         self.frames.clear();
+        self.retain_s = 0;
         for part in topic {
             self.bytes.extend_from_slice(part);
         }
@@ -129,6 +133,11 @@ impl Draft {
     pub fn meta(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         self.meta_end = self.bytes.len() as u32;
+    }
+
+    /// Has every shard keep the publication for so many seconds, as the last of its topic.
+    pub fn retain(&mut self, seconds: u32) {
+        self.retain_s = seconds;
     }
 
     /// Adds the next form: a text frame whose payload `fill` appends.
@@ -146,6 +155,7 @@ impl Draft {
             facet_end: self.facet_end,
             meta_end: self.meta_end,
             frames: self.frames.clone(),
+            retain_s: self.retain_s,
             accepted,
         }
     }
