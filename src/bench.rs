@@ -2,7 +2,7 @@
 //!
 //! In reading order: `wire` (bytes), `speech` (what a dialect's subscribers say), `inflight` (what is outstanding),
 //! `secure`, `clients` and `connect` (subscribers),
-//! `publisher` (the unix feed), `sender` and `floor` (the bare `send(2)` that everything is compared with), `target`
+//! `publisher` (the unix feed), `http` (Pusher's API), `sender` and `floor` (the bare `send(2)` that everything is compared with), `target`
 //! (the daemon), `side` (the measuring loop), `pair` (daemon and floor in turn), then a file per command, `report`
 //! and `progress`.
 //!
@@ -17,6 +17,7 @@ mod error;
 mod fanout;
 mod floor;
 mod handshake;
+mod http;
 mod idle;
 mod inflight;
 mod interrupt;
@@ -98,12 +99,15 @@ struct Fanout {
     /// shards of the daemon, and senders of the floor (1)
     #[argh(option, default = "1")]
     shards: usize,
-    /// the subscribers' dialect: personium-event, personium-topic or wazo (personium-event)
+    /// the subscribers' dialect: personium-event, personium-topic, channel, echo or wazo (personium-event)
     #[argh(option, default = "Speech::default()")]
     dialect: Speech,
     /// over TLS, with a daemon that has made its own certificate
     #[argh(switch)]
     tls: bool,
+    /// publish over HTTP instead of the unix feed, with the dialect echo and a daemon that is started for it
+    #[argh(switch)]
+    http: bool,
     /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
     #[argh(option)]
     url: Option<String>,
@@ -146,9 +150,12 @@ struct Selective {
     /// shards of the daemon, and senders of the floor (1)
     #[argh(option, default = "1")]
     shards: usize,
-    /// the subscribers' dialect: personium-event, personium-topic or wazo (personium-event)
+    /// the subscribers' dialect: personium-event, personium-topic, channel, echo or wazo (personium-event)
     #[argh(option, default = "Speech::default()")]
     dialect: Speech,
+    /// publish over HTTP instead of the unix feed, with the dialect echo and a daemon that is started for it
+    #[argh(switch)]
+    http: bool,
     /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
     #[argh(option)]
     url: Option<String>,
@@ -191,7 +198,7 @@ struct Idle {
     /// shards of the daemon (1)
     #[argh(option, default = "1")]
     shards: usize,
-    /// the subscribers' dialect: personium-event, personium-topic or wazo (personium-event)
+    /// the subscribers' dialect: personium-event, personium-topic, channel, echo or wazo (personium-event)
     #[argh(option, default = "Speech::default()")]
     dialect: Speech,
     /// over TLS, with a daemon that has made its own certificate
@@ -230,7 +237,7 @@ struct Handshake {
     /// shards of the daemon (1)
     #[argh(option, default = "1")]
     shards: usize,
-    /// the subscribers' dialect: personium-event, personium-topic or wazo (personium-event)
+    /// the subscribers' dialect: personium-event, personium-topic, channel, echo or wazo (personium-event)
     #[argh(option, default = "Speech::default()")]
     dialect: Speech,
     /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
@@ -283,7 +290,7 @@ struct FloorArgs {
     json: bool,
 }
 
-/// The whole table, each line on a daemon of its own: about five minutes.
+/// The whole table, each line on a daemon of its own: about seven minutes.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "all", example = "{command_name}\n  {command_name} --seconds 1 --runs 3 --json")]
 struct All {
@@ -334,6 +341,7 @@ fn fanout_report(args: Fanout) -> Result<(Report, bool), BenchError> {
         shards: args.shards,
         daemon: args.daemon,
         tls: args.tls,
+        http: args.http,
     };
     let settings = fanout::Settings { connections, in_flight, rate, size, seconds, runs };
     Ok((fanout::run(&options, &settings)?, args.json))
@@ -350,6 +358,7 @@ fn selective_report(args: Selective) -> Result<(Report, bool), BenchError> {
         shards: args.shards,
         daemon: args.daemon,
         tls: false,
+        http: args.http,
     };
     let settings = selective::Settings { topics, in_flight, size, seconds, runs };
     Ok((selective::run(&options, &settings)?, args.json))
@@ -358,14 +367,15 @@ fn selective_report(args: Selective) -> Result<(Report, bool), BenchError> {
 fn idle_report(args: Idle) -> Result<(Report, bool), BenchError> {
     let Idle { connections, topics, runs, dialect: speech, url, token, pid, shards, daemon, tls, json } =
         args;
-    let options = TargetOptions { speech, url, socket: None, token, pid, shards, daemon, tls };
+    let options = TargetOptions { speech, url, socket: None, token, pid, shards, daemon, tls, http: false };
     Ok((idle::run(&options, &idle::Settings { connections, topics, runs })?, json))
 }
 
 fn handshake_report(args: Handshake) -> Result<(Report, bool), BenchError> {
     let Handshake { connections, concurrency, runs, dialect: speech, url, token, pid, shards, daemon, json } =
         args;
-    let options = TargetOptions { speech, url, socket: None, token, pid, shards, daemon, tls: false };
+    let options =
+        TargetOptions { speech, url, socket: None, token, pid, shards, daemon, tls: false, http: false };
     let settings = handshake::Settings { connections, concurrency, runs };
     Ok((handshake::run(&options, &settings)?, json))
 }

@@ -1,6 +1,6 @@
 //! `bench all`: every figure that the daemon promises, each on a daemon of its own.
 
-use super::report::{Report, Target as Goal};
+use super::report::{Report, Row, Target as Goal};
 use super::speech::Speech;
 use super::target::{Cpus, TargetOptions};
 use super::{BenchError, fanout, handshake, idle, selective};
@@ -11,6 +11,10 @@ const SHARDS_RATIO_MAX: f64 = 1.1;
 
 /// Another dialect may cost so many times what the event bus costs per delivery, each as a ratio to its own floor.
 const DIALECTS_RATIO_MAX: f64 = 1.25;
+
+/// What is published over HTTP reaches so much of the deliveries per second of the unix feed, each as a ratio to its
+/// own floor.
+const HTTP_RATIO_MIN: f64 = 0.9;
 
 /// The event size of the whole table.
 const EVENT_SIZE: usize = 128;
@@ -42,11 +46,12 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Report>, BenchError> {
     }
     let opened = handshake::Settings { connections: 5_000, concurrency: 64, runs };
     reports.push(handshake::run(&one, &opened)?);
-    for speech in [Speech::PersoniumTopic, Speech::Wazo] {
+    for speech in [Speech::PersoniumTopic, Speech::Channel, Speech::Wazo] {
         let mut other = fanout(&TargetOptions { speech, ..options(1) }, 1_000, 1)?;
         against_first(&mut other, &reports, DIALECTS_RATIO_MAX);
         reports.push(other);
     }
+    reports.extend(echo(&options, settings)?);
     let tls = TargetOptions { tls: true, ..options(1) };
     reports.push(fanout(&tls, 10_000, 1)?);
     reports.push(idle::run(&tls, &idle::Settings { connections: 10_000, topics: false, runs })?);
@@ -60,6 +65,26 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Report>, BenchError> {
         Err(error) => return Err(error),
     }
     Ok(reports)
+}
+
+/// Laravel Echo: what is published over HTTP beside the same over the unix feed, and what an idle client takes.
+fn echo(options: &impl Fn(usize) -> TargetOptions, settings: &Settings) -> Result<Vec<Report>, BenchError> {
+    let &Settings { seconds, runs, .. } = settings;
+    let size = EVENT_SIZE;
+    let echo = TargetOptions { speech: Speech::Echo, ..options(1) };
+    let http = TargetOptions { http: true, ..echo.clone() };
+    let crowd = fanout::Settings { connections: 1_000, in_flight: 1, rate: None, size, seconds, runs };
+    let fed = fanout::run(&echo, &crowd)?;
+    let mut posted = fanout::run(&http, &crowd)?;
+    let deliveries = |row: &&Row| row.what.ends_with(": deliveries");
+    if let Some(ratio) = fed.rows.iter().find(deliveries).and_then(|row| row.ratio)
+        && let Some(row) = posted.rows.iter_mut().find(|row| row.what.ends_with(": deliveries"))
+    {
+        *row = row.clone().against(Goal::RatioAtLeast(HTTP_RATIO_MIN * ratio));
+    }
+    let channels = selective::Settings { topics: 10_000, in_flight: 64, size, seconds, runs };
+    let idle = idle::Settings { connections: 15_000, topics: true, runs };
+    Ok(vec![fed, posted, selective::run(&http, &channels)?, idle::run(&echo, &idle)?])
 }
 
 /// Judges a fan-out against the first one, of the event bus on one shard, instead of against the floor alone.

@@ -21,6 +21,9 @@ const WARM_UP_CONNECTIONS: usize = 200;
 /// Bytes per connection of the event bus to stay below.
 const BYTES_MAX: f64 = 469.0;
 
+/// The same of Laravel Echo, where a connection has an id, an app and a channel's name.
+const ECHO_BYTES_MAX: f64 = 700.0;
+
 /// The same over TLS, whose keys and state are 7.5 KB by themselves.
 const TLS_BYTES_MAX: f64 = 12_000.0;
 
@@ -61,6 +64,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     let goal = match (options.tls, options.speech) {
         (true, _) => Some(Goal::AtMost(TLS_BYTES_MAX)),
         (false, Speech::PersoniumEvent) => Some(Goal::AtMost(BYTES_MAX)),
+        (false, Speech::Echo) => Some(Goal::AtMost(ECHO_BYTES_MAX)),
         _ => None,
     };
     let each = |figure: &dyn Fn(&Reading) -> f64| readings.iter().map(figure).collect::<Vec<_>>();

@@ -6,6 +6,7 @@
 use super::clients::{Clients, EXPECT_ANY};
 use super::connect;
 use super::floor::{Floor, FloorSpec};
+use super::http::Http;
 use super::inflight::InFlight;
 use super::progress::Progress;
 use super::publisher::Feed;
@@ -20,6 +21,10 @@ const SPARE_FDS: u64 = 64;
 
 /// Connections opened at once where opening is not what is measured.
 const CONCURRENCY: usize = 128;
+
+/// Connections that publish over HTTP where each subscriber has a topic of its own. Where all get all, order matters
+/// and one connection has it.
+const PUBLISHERS: usize = 64;
 
 /// What subscribers receive.
 #[derive(Debug, Clone, Copy)]
@@ -98,8 +103,15 @@ impl<'a> Pair<'a> {
         let Spec { connections, size, topics, .. } = self.spec;
         let mut order: Vec<u32> = if topics { (0..connections as u32).collect() } else { vec![0] };
         shuffle(&mut order);
-        let (socket, line, expectation) = self.target.feed(size, topics)?;
-        let feed = Feed::connect(socket, line, order.clone())?;
+        let source = if self.target.http {
+            let publishers = if topics { PUBLISHERS } else { 1 };
+            let api = self.target.api(size, topics)?;
+            Source::Http(Box::new(Http::connect(api, publishers, order.clone())?))
+        } else {
+            let (socket, line) = self.target.feed(size, topics)?;
+            Source::Feed(Feed::connect(socket, line, order.clone())?)
+        };
+        let expectation = self.target.expectation(size, topics)?;
         let mut clients = Clients::new(self.target.generator_is_alone())?;
         let plan = self.target.plan(connections, topics, CONCURRENCY)?;
         connect::open(&mut clients, &plan, |ready| self.progress.within("connecting", ready, connections))?;
@@ -109,7 +121,7 @@ impl<'a> Pair<'a> {
                 clients.list[topic as usize].expected = position as u64 + 1;
             }
         }
-        Side::new(clients, Source::Feed(feed), in_flight(self.spec), expectation, self.target.pids())
+        Side::new(clients, source, in_flight(self.spec), expectation, self.target.pids())
     }
 }
 

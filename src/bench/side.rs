@@ -7,6 +7,7 @@
 
 use super::clients::{Clients, EXPECT_ANY};
 use super::floor::Floor;
+use super::http::Http;
 use super::inflight::{InFlight, Tally};
 use super::proc::Usage;
 use super::publisher::Feed;
@@ -43,6 +44,8 @@ pub(super) enum Pace {
 pub(super) enum Source {
     /// The daemon's unix feed.
     Feed(Feed),
+    /// The daemon's HTTP API.
+    Http(Box<Http>),
     /// Commands to the floor's senders.
     Floor(Floor),
 }
@@ -101,8 +104,10 @@ impl Side {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
             .map_err(io_error("create a timer"))?;
         clients.watch_timer(&timer)?;
-        if let Source::Feed(feed) = &source {
-            clients.watch_feed(feed)?;
+        match &source {
+            Source::Feed(feed) => clients.watch_feed(feed)?,
+            Source::Http(http) => clients.watch_feed(http)?,
+            Source::Floor(_) => {}
         }
         Ok(Self { clients, source, in_flight, expectation, pids, timer, warm: false, silent_since: None })
     }
@@ -228,6 +233,7 @@ impl Side {
         }
         match &mut self.source {
             Source::Feed(feed) if woken.feed => feed.ready(),
+            Source::Http(http) if woken.feed => http.ready(),
             _ => Ok(()),
         }
     }
@@ -253,6 +259,7 @@ impl Source {
     fn publish(&mut self, first: u64, count: u64) -> Result<(), BenchError> {
         match self {
             Source::Feed(feed) => feed.publish(first, count),
+            Source::Http(http) => http.publish(first, count),
             Source::Floor(floor) => floor.publish(first, count),
         }
     }

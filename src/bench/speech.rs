@@ -1,9 +1,10 @@
 //! What subscribers of each dialect say, and what its events look like.
 //!
-//! Every event goes out as it was fed, so the bytes to expect are the bytes that were published, whatever the
-//! dialect is. An event carries its sequence number and, with topics, the number of its topic: in its address or in
+//! With most dialects an event goes out as it was fed; with the others what is fed and what is to be expected differ
+//! in all but the padding. An event carries its sequence number and, with topics, the number of its topic: in its address or in
 //! its JSON, as the dialect wants it.
 
+use super::http::{APP_ID, APP_KEY};
 use super::wire::{self, Template, TooSmall};
 use serde_json::{Map, Value, json};
 use std::str::FromStr;
@@ -23,6 +24,10 @@ pub(super) enum Speech {
     PersoniumEvent,
     /// Personium stream topics.
     PersoniumTopic,
+    /// Channels of a Laravel application; a topic is a channel.
+    Channel,
+    /// Laravel Echo; a topic is a public channel.
+    Echo,
     /// Wazo's protocol 1; a topic is an event name, and each token's ACL is another.
     Wazo,
 }
@@ -31,7 +36,7 @@ impl FromStr for Speech {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let all = [Self::PersoniumEvent, Self::PersoniumTopic, Self::Wazo];
+        let all = [Self::PersoniumEvent, Self::PersoniumTopic, Self::Channel, Self::Echo, Self::Wazo];
         let names = || all.map(Self::name).join(", ");
         all.into_iter()
             .find(|speech| speech.name() == name)
@@ -66,6 +71,8 @@ impl Speech {
         match self {
             Self::PersoniumEvent => "personium-event",
             Self::PersoniumTopic => "personium-topic",
+            Self::Channel => "channel",
+            Self::Echo => "echo",
             Self::Wazo => "wazo",
         }
     }
@@ -79,19 +86,27 @@ impl Speech {
     pub(super) fn table(self, secret: &str) -> String {
         let table = match self {
             Self::PersoniumEvent | Self::PersoniumTopic => "personium",
+            Self::Channel => "channel",
             Self::Wazo => "wazo",
+            Self::Echo => {
+                return format!(
+                    "[[echo.app]]\nid = \"{APP_ID}\"\nkey = \"{APP_KEY}\"\nsecret = \"{secret}\""
+                );
+            }
         };
         format!(r#"[{table}]{}token = {{ jwt = {{ algorithms = ["HS256"], secret = "{secret}" }} }}"#, '\n')
     }
 
-    /// The claims of subscriber `index`'s token, without its end.
-    pub(super) fn claims(self, place: &Place, index: usize) -> Map<String, Value> {
+    /// The claims of subscriber `index`'s token, without its end. Laravel Echo has no tokens.
+    pub(super) fn claims(self, place: &Place, index: usize, topic: Option<usize>) -> Map<String, Value> {
         let claims = match self {
             Self::PersoniumEvent | Self::PersoniumTopic => json!({
                 "sub": format!("https://bench.example/subscribers/#{index:06}"),
                 "aud": place.cell,
                 "scope": if self == Self::PersoniumEvent { "event-read" } else { "read stream-receive" },
             }),
+            Self::Channel => json!({ "id": index, "name": "subscriber", "channel": wire::topic_name(topic) }),
+            Self::Echo => json!({}),
             Self::Wazo => json!({ "sub": format!("user-{index:06}"), "acl": acl(index) }),
         };
         claims.as_object().cloned().unwrap_or_default()
@@ -108,7 +123,11 @@ impl Speech {
         match self {
             Self::PersoniumEvent => path.map_or_else(|| format!("/{}/__event", place.cell), str::to_owned),
             Self::PersoniumTopic => format!("/{}/__topic/{}/{}", place.cell, place.folder, stream(topic)),
-            Self::Wazo => format!("{}?token={token}", path.unwrap_or("/")),
+            Self::Echo => {
+                let query = "protocol=7&client=js&version=8.4.0&flash=false";
+                path.map_or_else(|| format!("/app/{APP_KEY}?{query}"), str::to_owned)
+            }
+            Self::Channel | Self::Wazo => format!("{}?token={token}", path.unwrap_or("/")),
         }
     }
 
@@ -121,6 +140,12 @@ impl Speech {
                 wire::client_text(&format!(r#"{{"subscribe":{{"Type":"t","Object":"{name}"}}}}"#), out);
             }
             Self::PersoniumTopic => wire::client_text(&format!(r#"{{"AccessToken":"{token}"}}"#), out),
+            // Its token has said all.
+            Self::Channel => {}
+            Self::Echo => {
+                let subscribe = format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{name}"}}}}"#);
+                wire::client_text(&subscribe, out);
+            }
             Self::Wazo => {
                 wire::client_text(&format!(r#"{{"op":"subscribe","data":{{"event_name":"{name}"}}}}"#), out);
                 wire::client_text(r#"{"op":"start"}"#, out);
@@ -131,7 +156,8 @@ impl Speech {
     /// How many messages of success make a subscriber ready.
     pub(super) fn replies(self) -> u8 {
         match self {
-            Self::PersoniumEvent => 2,
+            Self::Channel => 0,
+            Self::PersoniumEvent | Self::Echo => 2,
             Self::PersoniumTopic => 1,
             Self::Wazo => 3,
         }
@@ -142,12 +168,15 @@ impl Speech {
         let mark: &[u8] = match self {
             Self::PersoniumEvent => br#""response":"success""#,
             Self::PersoniumTopic => br#""Result":"Success""#,
+            Self::Channel => return false,
+            Self::Echo if payload.starts_with(br#"{"event":"pusher:connection_established""#) => return true,
+            Self::Echo => br#""event":"pusher_internal:subscription_succeeded""#,
             Self::Wazo => br#""code": 0"#,
         };
         payload.windows(mark.len()).any(|window| window == mark)
     }
 
-    /// An event whose JSON is exactly `size` bytes; with `topics`, for one of many topics.
+    /// An event as subscribers get it, of exactly `size` bytes; with `topics`, for one of many topics.
     pub(super) fn event(self, size: usize, topics: bool) -> Result<Template, TooSmall> {
         let topic = topics.then_some(0);
         let (head, tail) = match self {
@@ -159,6 +188,12 @@ impl Speech {
                 r#"","cellId":"x","Subject":"s"}"#,
             ),
             Self::PersoniumTopic => (r#"{"From":"https://bench.example/","Body":{"Info":""#.into(), r#""}}"#),
+            Self::Channel => {
+                (r#"{"type":"message","sender":{"name":"System","id":0},"data":{"Info":""#.into(), r#""}}"#)
+            }
+            Self::Echo => {
+                (format!(r#"{{"event":"bench","channel":"{}","data":""#, wire::topic_name(topic)), r#""}"#)
+            }
             Self::Wazo => (
                 format!(
                     r#"{{"name":"{}","required_acl":"events.bench.all.1","data":{{"Info":""#,
@@ -170,6 +205,21 @@ impl Speech {
         Template::new(&head, tail, size)
     }
 
+    /// The event as it is fed, so that subscribers get it with exactly `size` bytes.
+    pub(super) fn fed(self, size: usize, topics: bool) -> Result<Template, TooSmall> {
+        let event = self.event(size, topics)?;
+        let name = wire::topic_name(topics.then_some(0));
+        match self {
+            Self::PersoniumEvent | Self::PersoniumTopic | Self::Wazo => Ok(event),
+            Self::Channel => {
+                Ok(event.around(&format!(r#"{{"channel":"{name}","data":{{"Info":""#), r#""}}"#))
+            }
+            Self::Echo => {
+                Ok(event.around(&format!(r#"{{"name":"bench","channels":["{name}"],"data":""#), r#""}"#))
+            }
+        }
+    }
+
     /// The address of the feed's lines, with the number of the topic where the dialect has it there.
     pub(super) fn address(self, place: &Place, topics: bool) -> String {
         match self {
@@ -177,6 +227,8 @@ impl Speech {
             Self::PersoniumTopic => {
                 format!("topic/{}/{}/{}", place.cell, place.folder, stream(topics.then_some(0)))
             }
+            Self::Channel => "channel".into(),
+            Self::Echo => format!("echo/{APP_ID}"),
             Self::Wazo => "wazo".into(),
         }
     }
@@ -206,7 +258,8 @@ fn acl(index: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const ALL: [Speech; 3] = [Speech::PersoniumEvent, Speech::PersoniumTopic, Speech::Wazo];
+    const ALL: [Speech; 5] =
+        [Speech::PersoniumEvent, Speech::PersoniumTopic, Speech::Channel, Speech::Echo, Speech::Wazo];
 
     #[test]
     fn an_event_has_exactly_the_size_that_was_asked_for_and_is_json() {
@@ -218,7 +271,7 @@ mod tests {
             template.append(42, 7, &mut json);
             assert_eq!(json.len(), size, "{speech:?}");
             let value: Value = serde_json::from_slice(&json).unwrap();
-            let info = [&value["Info"], &value["Body"]["Info"], &value["data"]["Info"]];
+            let info = [&value["Info"], &value["Body"]["Info"], &value["data"]["Info"], &value["data"]];
             let info: Vec<&str> = info.into_iter().filter_map(Value::as_str).collect();
             assert!(info.len() == 1 && info[0].starts_with("000000000007"), "{speech:?}: {value}");
             assert_eq!(template.expectation().sequence(&json), Some(7));
@@ -230,7 +283,7 @@ mod tests {
         let line = |speech: Speech, topics| {
             let mut line = Vec::new();
             let address = speech.address(&Place::own(), topics);
-            speech.event(150, topics).unwrap().feed_line(&address).append(3, 9, &mut line);
+            speech.fed(150, topics).unwrap().feed_line(&address).append(3, 9, &mut line);
             String::from_utf8(line).unwrap()
         };
         assert!(line(Speech::PersoniumEvent, true).starts_with(r#"event/bench {"Type":"t""#));
@@ -238,6 +291,17 @@ mod tests {
         assert!(line(Speech::PersoniumTopic, true).starts_with("topic/bench/box/stream.topic.o000003 {"));
         assert!(line(Speech::PersoniumTopic, false).starts_with("topic/bench/box/stream.topic.o {"));
         assert!(line(Speech::Wazo, true).starts_with(r#"wazo {"name":"o000003","#));
+        let fed = line(Speech::Echo, true);
+        assert!(
+            fed.starts_with(r#"echo/bench {"name":"bench","channels":["o000003"],"data":"000000000009"#),
+            "{fed}"
+        );
+        let padding = |text: &str| text.matches('x').count();
+        let mut delivered = Vec::new();
+        Speech::Echo.event(150, true).unwrap().append(3, 9, &mut delivered);
+        assert_eq!(padding(&fed), padding(std::str::from_utf8(&delivered).unwrap()));
+        let fed = line(Speech::Channel, true);
+        assert!(fed.starts_with(r#"channel {"channel":"o000003","data":{"Info":"000000000009"#), "{fed}");
         assert!(ALL.into_iter().all(|speech| line(speech, true).ends_with("}\n")));
     }
 
@@ -266,6 +330,8 @@ mod tests {
     #[test]
     fn a_dialect_is_known_by_its_name() {
         assert!(ALL.into_iter().all(|speech| speech.name().parse() == Ok(speech)));
-        assert!("echo".parse::<Speech>().unwrap_err().contains("personium-event, personium-topic, wazo"));
+        assert!(
+            "ecco".parse::<Speech>().unwrap_err().contains("personium-event, personium-topic, channel, echo")
+        );
     }
 }

@@ -4,6 +4,7 @@
 //! shards; the generator keeps to the last processor. Dropping the target ends the daemon, also after an error.
 
 use super::connect::{Plan, Texts, upgrade_request};
+use super::http::Api;
 use super::speech::{Place, Speech};
 use super::wire::{Expectation, Template};
 use super::{BenchError, interrupt, proc, secure, side};
@@ -38,12 +39,15 @@ pub(super) struct TargetOptions {
     pub(super) daemon: Option<PathBuf>,
     /// Whether the daemon that is started speaks TLS, with a certificate of its own.
     pub(super) tls: bool,
+    /// Whether events are published over HTTP.
+    pub(super) http: bool,
 }
 
 impl TargetOptions {
     /// What the names of figures end with, where it is not the usual daemon.
     pub(super) fn suffix(&self) -> String {
-        self.speech.suffix() + if self.tls { ", over TLS" } else { "" }
+        let ways = [(self.tls, ", over TLS"), (self.http, ", published over HTTP")];
+        self.speech.suffix() + &ways.into_iter().filter(|way| way.0).map(|way| way.1).collect::<String>()
     }
 }
 
@@ -59,6 +63,8 @@ pub(super) struct Target {
     tokens: Tokens,
     socket: Option<PathBuf>,
     tls: Option<Arc<ClientConfig>>,
+    /// Whether events are published over HTTP.
+    pub(super) http: bool,
     /// The process whose time and memory are read, if known.
     pub(super) pid: Option<u32>,
     /// The processors of its shards.
@@ -78,6 +84,11 @@ impl Target {
     /// Starts a daemon, or finds the one that the options name.
     pub(super) fn open(options: &TargetOptions) -> Result<Self, BenchError> {
         let cpus = Cpus::of_this_machine(options.shards)?;
+        if options.http && (options.speech != Speech::Echo || options.url.is_some() || options.tls) {
+            return Err(BenchError::Argument(
+                "--http is for --dialect echo and a daemon that is started for the measurement, without --tls".into(),
+            ));
+        }
         match &options.url {
             None => Self::start(options, cpus),
             Some(_) if options.tls => Err(BenchError::Argument(
@@ -111,6 +122,7 @@ impl Target {
             tokens: Tokens::Signed { secret },
             socket: Some(socket),
             tls,
+            http: options.http,
             pid: Some(daemon.child.id()),
             cpus: cpus.shards,
             generator_cpu: cpus.generator,
@@ -145,6 +157,7 @@ impl Target {
             tokens: Tokens::Given(token),
             socket: options.socket.clone(),
             tls: None,
+            http: false,
             pid: options.pid,
             cpus: shards,
             generator_cpu: cpus.generator,
@@ -171,7 +184,7 @@ impl Target {
     ) -> Result<Plan, BenchError> {
         let (speech, mut requests, mut greetings) = (self.speech, Texts::default(), Texts::default());
         for index in 0..connections {
-            let (token, topic) = (self.token(index)?, topics.then_some(index));
+            let (token, topic) = (self.token(index, topics.then_some(index))?, topics.then_some(index));
             let target = speech.target(self.path.as_deref(), &self.place, topic, &token);
             requests.push(|out| out.extend(upgrade_request(&self.host, &target)));
             greetings.push(|out| speech.greeting(&token, topic, out));
@@ -180,16 +193,22 @@ impl Target {
         Ok(Plan { addresses, requests, greetings, speech, concurrency, tls })
     }
 
-    /// The unix feed, the event as its line, and what subscribers are to receive.
-    pub(super) fn feed(
-        &self,
-        size: usize,
-        topics: bool,
-    ) -> Result<(&Path, Template, Expectation), BenchError> {
+    /// The unix feed, and the event as its line.
+    pub(super) fn feed(&self, size: usize, topics: bool) -> Result<(&Path, Template), BenchError> {
         let socket = self.socket.as_deref().ok_or(BenchError::NoSocket)?;
-        let event = self.speech.event(size, topics)?;
-        let expectation = event.expectation();
-        Ok((socket, event.feed_line(&self.speech.address(&self.place, topics)), expectation))
+        let line = self.speech.fed(size, topics)?.feed_line(&self.speech.address(&self.place, topics));
+        Ok((socket, line))
+    }
+
+    /// The API of our own daemon, with the event as the body of a request.
+    pub(super) fn api(&self, size: usize, topics: bool) -> Result<Api<'_>, BenchError> {
+        let Tokens::Signed { secret } = &self.tokens else { return Err(BenchError::NoSocket) };
+        Ok(Api { address: self.address, secret, body: self.speech.fed(size, topics)? })
+    }
+
+    /// What subscribers are to receive.
+    pub(super) fn expectation(&self, size: usize, topics: bool) -> Result<Expectation, BenchError> {
+        Ok(self.speech.event(size, topics)?.expectation())
     }
 
     /// Waits until the daemon has nothing to do, so that the clean-up of one step is not measured in the next.
@@ -209,14 +228,14 @@ impl Target {
         Ok(())
     }
 
-    fn token(&self, index: usize) -> Result<String, BenchError> {
+    fn token(&self, index: usize, topic: Option<usize>) -> Result<String, BenchError> {
         let secret = match &self.tokens {
             Tokens::Given(token) => return Ok(token.clone()),
             Tokens::Signed { secret } => secret,
         };
         const DAY_S: u64 = 86_400;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut claims = self.speech.claims(&self.place, index);
+        let mut claims = self.speech.claims(&self.place, index, topic);
         claims.insert("exp".into(), (now.as_secs() + DAY_S).into());
         let key = EncodingKey::from_secret(secret.as_bytes());
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)

@@ -66,6 +66,13 @@ impl Template {
         Ok(Self { bytes: json.into_bytes(), topic_at: topic_in(head), sequence_at, tail })
     }
 
+    /// The same number and padding within another text. A topic's number goes where `head` names the first topic.
+    pub(super) fn around(&self, head: &str, tail: &'static str) -> Self {
+        let inside = &self.bytes[self.sequence_at..self.bytes.len() - self.tail.len()];
+        let bytes = [head.as_bytes(), inside, tail.as_bytes()].concat();
+        Self { bytes, topic_at: topic_in(head), sequence_at: head.len(), tail }
+    }
+
     /// The event as a line of the unix feed. A topic's number goes where `address` names the first topic.
     pub(super) fn feed_line(self, address: &str) -> Self {
         let in_address = topic_in(address);

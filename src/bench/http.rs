@@ -1,0 +1,217 @@
+//! Publishing over HTTP: signed `POST /apps/{id}/events` requests on kept connections, as Pusher's libraries send.
+//!
+//! A connection may have several requests under way, answered in order; events are dealt to the connections in turn.
+//! With one connection they keep their order, which subscribers that get all of them are held to.
+
+use super::wire::Template;
+use super::{BenchError, io_error};
+use hmac::{Hmac, Mac};
+use md5::{Digest, Md5};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use sha2::Sha256;
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The app of a daemon that is started for a measurement.
+pub(super) const APP_ID: &str = "bench";
+/// What its clients and publishers name it by.
+pub(super) const APP_KEY: &str = "bench-key";
+
+/// Connections reported by one look.
+const EVENTS_MAX: usize = 64;
+
+/// The publisher's connections.
+pub(super) struct Http {
+    /// Of the connections, to be watched as one.
+    epoll: OwnedFd,
+    connections: Vec<Connection>,
+    host: String,
+    body: Template,
+    key: Hmac<Sha256>,
+    /// The topic of each event in turn.
+    order: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: TcpStream,
+    unsent: Vec<u8>,
+    sent: usize,
+    answers: Vec<u8>,
+}
+
+/// Where and with what to publish.
+#[derive(Debug)]
+pub(super) struct Api<'a> {
+    pub(super) address: SocketAddr,
+    pub(super) secret: &'a str,
+    pub(super) body: Template,
+}
+
+impl Http {
+    /// Opens so many connections; `order` are the topics in turn (`[0]` for one).
+    pub(super) fn connect(api: Api<'_>, connections: usize, order: Vec<u32>) -> Result<Self, BenchError> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("create an epoll set"))?;
+        let open = |index: usize| {
+            let unreachable = |error: std::io::Error| BenchError::Unreachable {
+                address: api.address,
+                reason: error.to_string(),
+            };
+            let socket = TcpStream::connect(api.address).map_err(unreachable)?;
+            socket.set_nonblocking(true).map_err(unreachable)?;
+            socket.set_nodelay(true).map_err(unreachable)?;
+            let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+            epoll::add(&epoll, &socket, EventData::new_u64(index as u64), interest)
+                .map_err(io_error("watch a publisher"))?;
+            Ok(Connection { socket, unsent: Vec::new(), sent: 0, answers: Vec::new() })
+        };
+        let connections = (0..connections).map(open).collect::<Result<_, BenchError>>()?;
+        let key = Hmac::new_from_slice(api.secret.as_bytes())
+            .map_err(|error| BenchError::Sign { reason: error.to_string() })?;
+        Ok(Self { epoll, connections, host: api.address.to_string(), body: api.body, key, order })
+    }
+
+    /// Queues a request for each of `count` events numbered from `first` and writes what the daemon takes now.
+    pub(super) fn publish(&mut self, first: u64, count: u64) -> Result<(), BenchError> {
+        let topics = self.order.len() as u64;
+        let connections = self.connections.len() as u64;
+        let mut body = Vec::new();
+        for sequence in first..first + count {
+            body.clear();
+            let topic = self.order[((sequence - 1) % topics) as usize];
+            self.body.append(topic as usize, sequence, &mut body);
+            let request = self.request(&body);
+            let connection = &mut self.connections[(sequence % connections) as usize];
+            connection.unsent.extend_from_slice(request.as_bytes());
+            connection.unsent.extend_from_slice(&body);
+        }
+        self.connections.iter_mut().try_for_each(Connection::flush)
+    }
+
+    /// Some connection is ready: goes on writing, and reads the answers.
+    pub(super) fn ready(&mut self) -> Result<(), BenchError> {
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        let immediately = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        loop {
+            events.clear();
+            let spare = rustix::buffer::spare_capacity(&mut events);
+            let count = epoll::wait(&self.epoll, spare, Some(&immediately));
+            let count = count.map_err(io_error("wait for publishers"))?;
+            for event in &events {
+                let connection = &mut self.connections[event.data.u64() as usize];
+                connection.listen()?;
+                connection.flush()?;
+            }
+            if count < EVENTS_MAX {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The head of the request for a body.
+    fn request(&self, body: &[u8]) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let path = format!("/apps/{APP_ID}/events");
+        let mut query = format!("auth_key={APP_KEY}&auth_timestamp={now}&auth_version=1.0&body_md5=");
+        put_hex(&Md5::digest(body), &mut query);
+        let mut signature = self.key.clone();
+        signature.update(format!("POST\n{path}\n{query}").as_bytes());
+        query.push_str("&auth_signature=");
+        put_hex(&signature.finalize().into_bytes(), &mut query);
+        format!(
+            "POST {path}?{query} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            self.host,
+            body.len()
+        )
+    }
+}
+
+impl Connection {
+    /// Reads answers, each of which has to be a success.
+    fn listen(&mut self) -> Result<(), BenchError> {
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            match recv(&self.socket, &mut chunk[..], RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Err(BenchError::FeedEnded),
+                Ok((_, length)) => self.answers.extend_from_slice(&chunk[..length]),
+                Err(Errno::AGAIN | Errno::INTR) => break,
+                Err(_) => return Err(BenchError::FeedEnded),
+            }
+        }
+        let mut used = 0;
+        while let Some(length) = answer(&self.answers[used..])? {
+            used += length;
+        }
+        self.answers.drain(..used);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), BenchError> {
+        while self.sent < self.unsent.len() {
+            match send(&self.socket, &self.unsent[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(length) => self.sent += length,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(Errno::PIPE | Errno::CONNRESET) => return Err(BenchError::FeedEnded),
+                Err(error) => return Err(io_error("write to the publisher's socket")(error)),
+            }
+        }
+        self.unsent.clear();
+        self.sent = 0;
+        Ok(())
+    }
+}
+
+impl AsFd for Http {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http").field("connections", &self.connections.len()).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of the first answer, if all of it is there.
+fn answer(bytes: &[u8]) -> Result<Option<usize>, BenchError> {
+    let mut headers = [httparse::EMPTY_HEADER; 16];
+    let mut response = httparse::Response::new(&mut headers);
+    let refused = || BenchError::FeedRejected { reply: String::from_utf8_lossy(bytes).trim().to_owned() };
+    let httparse::Status::Complete(head) = response.parse(bytes).map_err(|_| refused())? else {
+        return Ok(None);
+    };
+    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse::<usize>().ok());
+    let whole = head + length.ok_or_else(refused)?;
+    if response.code != Some(200) {
+        return Err(refused());
+    }
+    Ok((bytes.len() >= whole).then_some(whole))
+}
+
+fn put_hex(bytes: &[u8], out: &mut String) {
+    bytes.iter().for_each(|byte| {
+        let _ = write!(out, "{byte:02x}");
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_taken_apart_and_a_refusal_is_told() {
+        let good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(answer(good).unwrap(), Some(good.len()));
+        assert_eq!(answer(&good[..good.len() - 1]).unwrap(), None);
+        assert_eq!(answer(&good[..20]).unwrap(), None);
+        let error = answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 3\r\n\r\nbad").unwrap_err();
+        assert!(error.to_string().contains("401"), "{error}");
+    }
+}
