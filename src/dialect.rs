@@ -216,7 +216,13 @@ pub trait Dialect: Sized {
     ///
     /// # Errors
     /// When the place is malformed or the dialect cannot use the event.
-    fn publish(place: &str, event: &Event<'_, '_>, now: Now, draft: &mut Draft) -> Result<(), Unusable>;
+    fn publish(
+        place: &str,
+        event: &Event<'_, '_>,
+        settings: &Settings,
+        now: Now,
+        draft: &mut Draft,
+    ) -> Result<(), Unusable>;
 }
 
 /// Makes the closed set of dialects from the list below: the names that configuration uses, the words that
@@ -243,8 +249,15 @@ macro_rules! dialects {
             ///
             /// # Errors
             /// As [`Dialect::publish`].
-            pub fn publish(self, place: &str, event: &Event<'_, '_>, now: Now, draft: &mut Draft) -> Result<(), Unusable> {
-                match self { $(Kind::$variant => <$type as Dialect>::publish(place, event, now, draft),)+ }
+            pub fn publish(
+                self,
+                place: &str,
+                event: &Event<'_, '_>,
+                settings: &Settings,
+                now: Now,
+                draft: &mut Draft,
+            ) -> Result<(), Unusable> {
+                match self { $(Kind::$variant => <$type as Dialect>::publish(place, event, settings, now, draft),)+ }
             }
 
             /// Claims a request; see [`Dialect::open`].

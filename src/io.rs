@@ -51,7 +51,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -128,6 +128,8 @@ pub struct Daemon {
 struct Shared {
     mailboxes: Arc<[Mailbox]>,
     bridge: Bridge,
+    /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they look at more often.
+    settings: Mutex<Arc<Settings>>,
     /// One set per shard, and the bridge's.
     metrics: Vec<Arc<Metrics>>,
     connections: Arc<AtomicUsize>,
@@ -139,6 +141,11 @@ struct Shared {
 }
 
 impl Shared {
+    /// The dialects' settings, as the last reload has left them.
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Whether every shard takes more publications.
     fn all_have_room(&self) -> bool {
         self.mailboxes.iter().all(Mailbox::has_room)
@@ -207,6 +214,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let shared = Arc::new(Shared {
         mailboxes: mailboxes.into(),
         bridge: Bridge::default(),
+        settings: Mutex::new(Arc::clone(&plan.settings)),
         metrics: (0..=plan.shards).map(|_| Arc::default()).collect(),
         connections: Arc::default(),
         ready: AtomicBool::new(false),
@@ -268,6 +276,7 @@ impl Daemon {
     /// When a remote judge of theirs cannot be asked from here; then everything stays as it was.
     pub fn configure(&self, settings: &Arc<Settings>, limits: Limits, listen: &[Listen]) -> io::Result<()> {
         bridge::configure(&self.shared, settings, None)?;
+        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(settings);
         let limits = limits.of_one_in(self.threads.len());
         let certificate = |(place, address)| {
             let same = |listen: &&Listen| listen.address == address;
