@@ -221,9 +221,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         draining: AtomicBool::new(false),
         hurrying: AtomicBool::new(false),
     });
-    let mut spoken: Vec<Kind> = plan.listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
-    spoken.sort_unstable();
-    spoken.dedup();
+    let spoken = spoken(&plan.listen);
     // Before any shard runs, so that each knows of an outage before it takes anybody.
     let bus = plan.bus.map(|bus| {
         bridge::amqp::Feed::new(bus, spoken.clone(), &shared, Arc::clone(&shared.metrics[plan.shards]))
@@ -266,6 +264,14 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         shared,
         threads,
     })
+}
+
+/// The dialects that some listener speaks.
+fn spoken(listen: &[Listen]) -> Vec<Kind> {
+    let mut spoken: Vec<Kind> = listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
+    spoken.sort_unstable();
+    spoken.dedup();
+    spoken
 }
 
 impl Daemon {
