@@ -7,12 +7,14 @@
 //! Adding a protocol is one file in `dialect/` and one line in the list at the end of this file, which
 //! makes the closed enum that a shard stores: no allocation and no virtual call per connection.
 
+pub mod channel;
 mod early;
 pub mod personium;
 pub mod personium_event;
 pub mod personium_topic;
 pub mod wazo;
 
+pub use self::channel::publish_relayed;
 pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};
 
 use crate::courier::Notice;
@@ -35,6 +37,16 @@ pub struct Upgrade<'a> {
     pub auth_token: &'a str,
     /// The `Origin` header, or nothing.
     pub origin: &'a str,
+    /// The `Sec-WebSocket-Protocol` header, or nothing: what the client offers, separated by commas.
+    pub subprotocols: &'a str,
+}
+
+impl<'a> Upgrade<'a> {
+    /// The first subprotocol that is offered.
+    #[must_use]
+    pub fn first_subprotocol(&self) -> Option<&'a str> {
+        self.subprotocols.split(',').map(str::trim).next().filter(|first| !first.is_empty())
+    }
 }
 
 /// What a session is told.
@@ -194,6 +206,8 @@ pub trait Dialect: Sized {
     const PING: &'static [u8];
     /// The code and reason that end a session whose pings stay unanswered.
     const CLOSE_UNANSWERED: (u16, &'static str);
+    /// Whether the first subprotocol that is offered is agreed to; none is otherwise.
+    const ECHOES_SUBPROTOCOL: bool = false;
     /// The longest message a client may send, in bytes.
     fn message_bytes_max(settings: &Settings) -> usize;
 
@@ -281,6 +295,12 @@ macro_rules! dialects {
             #[must_use]
             pub const fn ping(self) -> &'static [u8] { match self { $(Kind::$variant => <$type as Dialect>::PING,)+ } }
 
+            /// Whether the first subprotocol that is offered is agreed to.
+            #[must_use]
+            pub const fn echoes_subprotocol(self) -> bool {
+                match self { $(Kind::$variant => <$type as Dialect>::ECHOES_SUBPROTOCOL,)+ }
+            }
+
             /// The code and reason for unanswered pings.
             #[must_use]
             pub const fn close_unanswered(self) -> (u16, &'static str) {
@@ -314,6 +334,7 @@ macro_rules! dialects {
 dialects! {
     PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event";
     PersoniumTopic: personium_topic::PersoniumTopic, "personium-topic", word "topic";
+    Channel: channel::Channel, "channel", word "channel";
     // Takes any path, so it is asked last.
     Wazo: wazo::Wazo, "wazo", word "wazo";
 }
@@ -323,6 +344,8 @@ dialects! {
 pub struct Settings {
     /// Of both Personium dialects.
     pub personium: personium::Settings,
+    /// Of `channel`.
+    pub channel: channel::Settings,
     /// Of `wazo`.
     pub wazo: wazo::Settings,
 }
@@ -339,6 +362,7 @@ impl Kind {
     pub fn judge(self, settings: &Settings) -> Option<&Judge> {
         match self {
             Kind::PersoniumEvent | Kind::PersoniumTopic => settings.personium.judge.as_ref(),
+            Kind::Channel => settings.channel.judge.as_ref(),
             Kind::Wazo => settings.wazo.judge.as_ref(),
         }
     }

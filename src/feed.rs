@@ -7,7 +7,7 @@
 pub mod amqp;
 pub mod unix;
 
-use crate::dialect::{Kind, Settings, Unusable};
+use crate::dialect::{Kind, Settings, Unusable, publish_relayed};
 use crate::event::{EventError, Parser};
 use crate::frame::{Draft, Publication};
 use crate::wheel::Now;
@@ -67,6 +67,16 @@ impl Intake {
             Some(kind) => kind.publish(place, event, settings, now, draft).map(|()| true),
         })??;
         Ok(spoken.then(|| self.draft.finish(now)))
+    }
+
+    /// One message that a client of another node has sent in a channel. `None` when it is good but nobody speaks
+    /// `channel`.
+    ///
+    /// # Errors
+    /// When it is no such message; the reason is for the log.
+    pub fn take_relay(&mut self, json: &[u8], now: Now) -> Result<Option<Publication>, Rejection> {
+        publish_relayed(json, &self.settings, &mut self.draft)?;
+        Ok(self.spoken.contains(&Kind::Channel).then(|| self.draft.finish(now)))
     }
 
     /// One message of Wazo's bus. `None` when it is good but nobody speaks `wazo`.
