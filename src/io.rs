@@ -127,6 +127,8 @@ pub struct Daemon {
 /// What all threads see.
 struct Shared {
     mailboxes: Arc<[Mailbox]>,
+    /// Held while publications are handed out.
+    order: Mutex<()>,
     bridge: Bridge,
     /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they look at more often.
     settings: Mutex<Arc<Settings>>,
@@ -141,6 +143,20 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(shards: usize, settings: &Arc<Settings>) -> io::Result<Self> {
+        Ok(Self {
+            mailboxes: (0..shards).map(|_| Mailbox::new()).collect::<io::Result<_>>()?,
+            order: Mutex::default(),
+            bridge: Bridge::default(),
+            settings: Mutex::new(Arc::clone(settings)),
+            metrics: (0..=shards).map(|_| Arc::default()).collect(),
+            connections: Arc::default(),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            hurrying: AtomicBool::new(false),
+        })
+    }
+
     /// The dialects' settings, as the last reload has left them.
     fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
@@ -151,12 +167,14 @@ impl Shared {
         self.mailboxes.iter().all(Mailbox::has_room)
     }
 
-    /// Hands publications to every shard in the same order, waking all but the one that calls.
+    /// Hands publications to every shard, waking all but the one that calls. Whoever calls at the same time waits
+    /// for the other's, so that readers on any shards see what two have published in the same order.
     fn hand_out(&self, publications: Vec<Publication>, caller: Option<usize>) {
         let publications: Vec<Arc<Publication>> = publications.into_iter().map(Arc::new).collect();
         if publications.is_empty() {
             return;
         }
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let parcels = || publications.iter().map(|publication| Parcel::Publication(Arc::clone(publication)));
         for (number, mailbox) in self.mailboxes.iter().enumerate() {
             if Some(number) == caller {
@@ -210,17 +228,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let admin = plan.admin.map(|address| listen::tcp(address, 1)).transpose()?.and_then(|mut one| one.pop());
     let admin_address = admin.as_ref().map(listen::local_address).transpose()?;
     let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
-    let mailboxes = (0..plan.shards).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
-    let shared = Arc::new(Shared {
-        mailboxes: mailboxes.into(),
-        bridge: Bridge::default(),
-        settings: Mutex::new(Arc::clone(&plan.settings)),
-        metrics: (0..=plan.shards).map(|_| Arc::default()).collect(),
-        connections: Arc::default(),
-        ready: AtomicBool::new(false),
-        draining: AtomicBool::new(false),
-        hurrying: AtomicBool::new(false),
-    });
+    let shared = Arc::new(Shared::new(plan.shards, &plan.settings)?);
     let spoken = spoken(&plan.listen);
     // Before any shard runs, so that each knows of an outage before it takes anybody.
     let bus = plan.bus.map(|bus| {
