@@ -52,7 +52,7 @@ fn flush(shard: &mut Shard) -> usize {
 
 fn publication() -> Arc<Publication> {
     let json = br#"{"Type":"chat","Object":"general","Info":"Hello World","cellId":"5ZKpfNSMSwO6GqAgt0O2Jg","Subject":"https:\/\/demo.example\/"}"#;
-    let publication = Intake::new(Kind::ALL.to_vec()).take("event/john.doe", json, NOW);
+    let publication = Intake::new(Kind::ALL.to_vec(), Arc::default()).take("event/john.doe", json, NOW);
     Arc::new(publication.expect("the event is good").expect("the dialect is spoken"))
 }
 

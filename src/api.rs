@@ -39,6 +39,7 @@ pub fn refusal(status: u16) -> Vec<u8> {
     let (headers, body) = match status {
         200 => ("", "fanfare is here. This is a WebSocket endpoint: there is nothing else to see.\n"),
         400 => ("", "This is not a correct WebSocket handshake (RFC 6455 section 4.2.1).\n"),
+        403 => ("", "Pages of this origin may not connect here.\n"),
         404 => ("", "No protocol of this listener has this path.\n"),
         405 => {
             ("Allow: GET\r\n", "This is a WebSocket endpoint: send a GET request with Upgrade: websocket.\n")

@@ -10,7 +10,7 @@ mod problems;
 pub use self::environment::{ENVIRONMENT_PREFIX, KEYS};
 
 use self::environment::{overrides, path_of, put, typed};
-use crate::dialect::{Kind, echo, personium, wazo};
+use crate::dialect::{Kind, channel, echo, personium, wazo};
 use crate::feed::{amqp, unix};
 use crate::io::runtime::Driver;
 use crate::shard::Limits;
@@ -50,6 +50,8 @@ pub struct Config {
     pub log: Log,
     /// The dialects `personium-event` and `personium-topic`.
     pub personium: personium::Settings,
+    /// The dialect `channel`.
+    pub channel: channel::Settings,
     /// The dialect `echo`.
     pub echo: echo::Settings,
     /// The dialect `wazo`.
@@ -71,6 +73,7 @@ impl Default for Config {
             limits: Limits::default(),
             log: Log::default(),
             personium: personium::Settings::default(),
+            channel: channel::Settings::default(),
             echo: echo::Settings::default(),
             wazo: wazo::Settings::default(),
         }
@@ -296,6 +299,7 @@ mod tests {
             ("FANFARE_FEED_UNIX_MODE", "660"),
             ("FANFARE_PERSONIUM_TOKEN_STATIC_FILE", "/tokens"),
             ("FANFARE_PERSONIUM_TOPICS", "[\"cell1/box1/*\"]"),
+            ("FANFARE_CHANNEL_SHAPE", "{ chat = [\"text\"] }"),
             ("OTHER", "ignored"),
         ])
         .unwrap();
@@ -315,6 +319,10 @@ mod tests {
         assert_eq!((config.feed.unix.group.as_deref(), &config.feed.unix.mode[..]), (Some("1000"), "660"));
         assert_eq!(config.driver, Driver::IoUring);
         assert!(config.personium.token.is_some());
+        assert_eq!(
+            config.channel.shape.into_iter().collect::<Vec<_>>(),
+            [("chat".into(), vec!["text".into()])]
+        );
         assert_eq!(config.personium.topics.as_deref(), Some(&["cell1/box1/*".to_owned()][..]));
     }
 
@@ -336,7 +344,8 @@ mod tests {
 
     #[test]
     fn every_key_of_the_list_is_a_key() {
-        let known_only_with_their_table = ["personium.token.jwt", "wazo.token.jwt", "admin"];
+        let known_only_with_their_table =
+            ["personium.token.jwt", "channel.token.jwt", "wazo.token.jwt", "admin"];
         for key in
             KEYS.iter().filter(|key| !known_only_with_their_table.iter().any(|start| key.starts_with(start)))
         {
@@ -359,6 +368,11 @@ mod tests {
         assert!(problems(listen).contains("[personium]: no token judge"));
         assert!(problems(&listen.replace("personium-event", "wazo")).contains("[wazo]: no token judge"));
         assert!(problems(&listen.replace("event", "topic")).contains("no token judge"));
+        assert!(
+            problems(&listen.replace("personium-event", "channel")).contains("[channel]: no token judge")
+        );
+        let both = problems(&listen.replace("\"personium-event\"", "\"wazo\", \"channel\""));
+        assert!(both.contains("127.0.0.1:1: wazo and channel both take /?token="), "{both}");
         let topics = format!("{MINIMAL}topics = {:?}", vec!["c/b/*"; 1025]);
         assert!(problems(&topics).contains("[personium] topics: more than 1024"));
         let topics = |glob| format!("{MINIMAL}topics = [\"c/b/*\", \"{glob}\"]");

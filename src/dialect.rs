@@ -7,6 +7,7 @@
 //! Adding a protocol is one file in `dialect/` and one line in the list at the end of this file, which
 //! makes the closed enum that a shard stores: no allocation and no virtual call per connection.
 
+pub mod channel;
 mod early;
 pub mod echo;
 pub mod personium;
@@ -14,6 +15,7 @@ pub mod personium_event;
 pub mod personium_topic;
 pub mod wazo;
 
+pub use self::channel::publish_relayed;
 pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};
 
 use crate::courier::Notice;
@@ -38,6 +40,16 @@ pub struct Upgrade<'a> {
     pub auth_token: &'a str,
     /// The `Origin` header, or nothing.
     pub origin: &'a str,
+    /// The `Sec-WebSocket-Protocol` header, or nothing: what the client offers, separated by commas.
+    pub subprotocols: &'a str,
+}
+
+impl<'a> Upgrade<'a> {
+    /// The first subprotocol that is offered.
+    #[must_use]
+    pub fn first_subprotocol(&self) -> Option<&'a str> {
+        self.subprotocols.split(',').map(str::trim).next().filter(|first| !first.is_empty())
+    }
 }
 
 /// A whole HTTP request that asks for no WebSocket.
@@ -234,6 +246,8 @@ pub trait Dialect: Sized {
     const PING: &'static [u8];
     /// The code and reason that end a session whose pings stay unanswered.
     const CLOSE_UNANSWERED: (u16, &'static str);
+    /// Whether the first subprotocol that is offered is agreed to; none is otherwise.
+    const ECHOES_SUBPROTOCOL: bool = false;
     /// The longest message a client may send, in bytes.
     fn message_bytes_max(settings: &Settings) -> usize;
 
@@ -267,7 +281,13 @@ pub trait Dialect: Sized {
     ///
     /// # Errors
     /// When the place is malformed or the dialect cannot use the event.
-    fn publish(place: &str, event: &Event<'_, '_>, now: Now, draft: &mut Draft) -> Result<(), Unusable>;
+    fn publish(
+        place: &str,
+        event: &Event<'_, '_>,
+        settings: &Settings,
+        now: Now,
+        draft: &mut Draft,
+    ) -> Result<(), Unusable>;
 }
 
 /// Makes the closed set of dialects from the list below: the names that configuration uses, the words that
@@ -294,8 +314,15 @@ macro_rules! dialects {
             ///
             /// # Errors
             /// As [`Dialect::publish`].
-            pub fn publish(self, place: &str, event: &Event<'_, '_>, now: Now, draft: &mut Draft) -> Result<(), Unusable> {
-                match self { $(Kind::$variant => <$type as Dialect>::publish(place, event, now, draft),)+ }
+            pub fn publish(
+                self,
+                place: &str,
+                event: &Event<'_, '_>,
+                settings: &Settings,
+                now: Now,
+                draft: &mut Draft,
+            ) -> Result<(), Unusable> {
+                match self { $(Kind::$variant => <$type as Dialect>::publish(place, event, settings, now, draft),)+ }
             }
 
             /// Claims a request; see [`Dialect::open`].
@@ -330,6 +357,12 @@ macro_rules! dialects {
             #[must_use]
             pub const fn ping(self) -> &'static [u8] { match self { $(Kind::$variant => <$type as Dialect>::PING,)+ } }
 
+            /// Whether the first subprotocol that is offered is agreed to.
+            #[must_use]
+            pub const fn echoes_subprotocol(self) -> bool {
+                match self { $(Kind::$variant => <$type as Dialect>::ECHOES_SUBPROTOCOL,)+ }
+            }
+
             /// The code and reason for unanswered pings.
             #[must_use]
             pub const fn close_unanswered(self) -> (u16, &'static str) {
@@ -363,6 +396,7 @@ macro_rules! dialects {
 dialects! {
     PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event";
     PersoniumTopic: personium_topic::PersoniumTopic, "personium-topic", word "topic";
+    Channel: channel::Channel, "channel", word "channel";
     Echo: echo::Echo, "echo", word "echo";
     // Takes any path, so it is asked last.
     Wazo: wazo::Wazo, "wazo", word "wazo";
@@ -373,6 +407,8 @@ dialects! {
 pub struct Settings {
     /// Of both Personium dialects.
     pub personium: personium::Settings,
+    /// Of `channel`.
+    pub channel: channel::Settings,
     /// Of `echo`.
     pub echo: echo::Settings,
     /// Of `wazo`.
@@ -391,6 +427,7 @@ impl Kind {
     pub fn judge(self, settings: &Settings) -> Option<&Judge> {
         match self {
             Kind::PersoniumEvent | Kind::PersoniumTopic => settings.personium.judge.as_ref(),
+            Kind::Channel => settings.channel.judge.as_ref(),
             Kind::Echo => None,
             Kind::Wazo => settings.wazo.judge.as_ref(),
         }

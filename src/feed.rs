@@ -7,10 +7,11 @@
 pub mod amqp;
 pub mod unix;
 
-use crate::dialect::{Kind, Unusable};
+use crate::dialect::{Kind, Settings, Unusable, publish_relayed};
 use crate::event::{EventError, Parser};
 use crate::frame::{Draft, Publication};
 use crate::wheel::Now;
+use std::sync::Arc;
 
 /// Longest address; the longest legal one is a Pulsar topic name.
 pub const ADDRESS_BYTES_MAX: usize = 1024;
@@ -38,13 +39,19 @@ pub struct Intake {
     parser: Parser,
     draft: Draft,
     spoken: Vec<Kind>,
+    settings: Arc<Settings>,
 }
 
 impl Intake {
-    /// An intake for the dialects that some listener speaks.
+    /// An intake for the dialects that some listener speaks, with the settings of all.
     #[must_use]
-    pub fn new(spoken: Vec<Kind>) -> Self {
-        Self { parser: Parser::default(), draft: Draft::default(), spoken }
+    pub fn new(spoken: Vec<Kind>, settings: Arc<Settings>) -> Self {
+        Self { parser: Parser::default(), draft: Draft::default(), spoken, settings }
+    }
+
+    /// Replaces the settings, for what is taken from now on.
+    pub fn configure(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
     }
 
     /// One event. `None` when it is good but nobody speaks its dialect.
@@ -54,12 +61,22 @@ impl Intake {
     pub fn take(&mut self, address: &str, json: &[u8], now: Now) -> Result<Option<Publication>, Rejection> {
         let (word, place) = split(address)?;
         let kind = Kind::ALL.iter().find(|kind| kind.word() == word && self.spoken.contains(kind));
-        let draft = &mut self.draft;
+        let (settings, draft) = (&self.settings, &mut self.draft);
         let spoken = self.parser.parse(json, |event| match kind {
             None => Ok(false),
-            Some(kind) => kind.publish(place, event, now, draft).map(|()| true),
+            Some(kind) => kind.publish(place, event, settings, now, draft).map(|()| true),
         })??;
         Ok(spoken.then(|| self.draft.finish(now)))
+    }
+
+    /// One message that a client of another node has sent in a channel. `None` when it is good but nobody speaks
+    /// `channel`.
+    ///
+    /// # Errors
+    /// When it is no such message; the reason is for the log.
+    pub fn take_relay(&mut self, json: &[u8], now: Now) -> Result<Option<Publication>, Rejection> {
+        publish_relayed(json, &self.settings, &mut self.draft)?;
+        Ok(self.spoken.contains(&Kind::Channel).then(|| self.draft.finish(now)))
     }
 
     /// One message of Wazo's bus. `None` when it is good but nobody speaks `wazo`.

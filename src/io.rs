@@ -52,7 +52,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -128,7 +128,11 @@ pub struct Daemon {
 /// What all threads see.
 struct Shared {
     mailboxes: Arc<[Mailbox]>,
+    /// Held while publications are handed out.
+    order: Mutex<()>,
     bridge: Bridge,
+    /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they look at more often.
+    settings: Mutex<Arc<Settings>>,
     /// One set per shard, and the bridge's.
     metrics: Vec<Arc<Metrics>>,
     connections: Arc<AtomicUsize>,
@@ -140,17 +144,38 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(shards: usize, settings: &Arc<Settings>) -> io::Result<Self> {
+        Ok(Self {
+            mailboxes: (0..shards).map(|_| Mailbox::new()).collect::<io::Result<_>>()?,
+            order: Mutex::default(),
+            bridge: Bridge::default(),
+            settings: Mutex::new(Arc::clone(settings)),
+            metrics: (0..=shards).map(|_| Arc::default()).collect(),
+            connections: Arc::default(),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            hurrying: AtomicBool::new(false),
+        })
+    }
+
+    /// The dialects' settings, as the last reload has left them.
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Whether every shard takes more publications.
     fn all_have_room(&self) -> bool {
         self.mailboxes.iter().all(Mailbox::has_room)
     }
 
-    /// Hands publications to every shard in the same order, waking all but the one that calls.
+    /// Hands publications to every shard, waking all but the one that calls. Whoever calls at the same time waits
+    /// for the other's, so that readers on any shards see what two have published in the same order.
     fn hand_out(&self, publications: Vec<Publication>, caller: Option<usize>) {
         let publications: Vec<Arc<Publication>> = publications.into_iter().map(Arc::new).collect();
         if publications.is_empty() {
             return;
         }
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let parcels = || publications.iter().map(|publication| Parcel::Publication(Arc::clone(publication)));
         for (number, mailbox) in self.mailboxes.iter().enumerate() {
             if Some(number) == caller {
@@ -179,6 +204,7 @@ impl Shared {
                 }
             }
         }
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, parcels) in parcels.into_iter().enumerate().filter(|(_, parcels)| !parcels.is_empty()) {
             self.post(number, parcels, caller);
         }
@@ -244,19 +270,8 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let admin = plan.admin.map(|address| listen::tcp(address, 1)).transpose()?.and_then(|mut one| one.pop());
     let admin_address = admin.as_ref().map(listen::local_address).transpose()?;
     let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
-    let mailboxes = (0..plan.shards).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
-    let shared = Arc::new(Shared {
-        mailboxes: mailboxes.into(),
-        bridge: Bridge::default(),
-        metrics: (0..=plan.shards).map(|_| Arc::default()).collect(),
-        connections: Arc::default(),
-        ready: AtomicBool::new(false),
-        draining: AtomicBool::new(false),
-        hurrying: AtomicBool::new(false),
-    });
-    let mut spoken: Vec<Kind> = plan.listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
-    spoken.sort_unstable();
-    spoken.dedup();
+    let shared = Arc::new(Shared::new(plan.shards, &plan.settings)?);
+    let spoken = spoken(&plan.listen);
     // Before any shard runs, so that each knows of an outage before it takes anybody.
     let bus = plan.bus.map(|bus| {
         bridge::amqp::Feed::new(bus, spoken.clone(), &shared, Arc::clone(&shared.metrics[plan.shards]))
@@ -301,6 +316,14 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     })
 }
 
+/// The dialects that some listener speaks.
+fn spoken(listen: &[Listen]) -> Vec<Kind> {
+    let mut spoken: Vec<Kind> = listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
+    spoken.sort_unstable();
+    spoken.dedup();
+    spoken
+}
+
 impl Daemon {
     /// Gives the shards and the bridge new settings and, where a listener still stands at its address and speaks
     /// TLS, new certificates; connections stay.
@@ -309,6 +332,7 @@ impl Daemon {
     /// When a remote judge of theirs cannot be asked from here; then everything stays as it was.
     pub fn configure(&self, settings: &Arc<Settings>, limits: Limits, listen: &[Listen]) -> io::Result<()> {
         bridge::configure(&self.shared, settings, None)?;
+        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(settings);
         let limits = limits.of_one_in(self.threads.len());
         let certificate = |(place, address)| {
             let same = |listen: &&Listen| listen.address == address;

@@ -249,10 +249,11 @@ impl Shard {
         let Some(dialect) = kinds.iter().find_map(|kind| kind.open(upgrade, &mut context, actions)) else {
             return false;
         };
-        self.metrics.sessions[dialect.kind() as usize].add(1);
+        let dialect_kind = dialect.kind();
+        self.metrics.sessions[dialect_kind as usize].add(1);
         let session = &mut self.sessions[id as usize];
         session.dialect = Some(dialect);
-        session.response = Some(response.into());
+        session.response = Some(agreed(response, upgrade, dialect_kind));
         session.phase = Phase::Opening;
         session.deadline = NEVER;
         self.perform(id, now);
@@ -538,5 +539,14 @@ impl Shard {
         if !std::mem::replace(&mut session.dirty, true) {
             self.dirty.push(id);
         }
+    }
+}
+
+/// The answer to a handshake with the subprotocol that the dialect agrees to, if any.
+fn agreed(response: &[u8], upgrade: &Upgrade<'_>, kind: Kind) -> Box<[u8]> {
+    let head = response.strip_suffix(b"\r\n").unwrap_or(response);
+    match upgrade.first_subprotocol().filter(|_| kind.echoes_subprotocol()) {
+        None => response.into(),
+        Some(first) => [head, b"Sec-WebSocket-Protocol: ", first.as_bytes(), b"\r\n\r\n"].concat().into(),
     }
 }

@@ -52,7 +52,7 @@ pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// a claim far from overflow, and it catches the common slip of writing `exp` in milliseconds.
 pub const UNIX_S_MAX: u64 = 253_402_300_799;
 
-/// [`Grant::expires_at_ms`] of a token that never expires; only a static token can be one.
+/// [`Grant::expires_at_ms`] of a token that never expires: a static one, or a JWT where its judge is lenient.
 pub const NEVER_MS: u64 = u64::MAX;
 
 /// What a judged token grants: claims in their universal form, whatever judge they came from.
@@ -240,9 +240,22 @@ impl Judge {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(settings: &TokenSettings, material: Option<&[u8]>) -> Result<Self, JudgeError> {
+        Self::build(settings, material, Rigour::Strict)
+    }
+
+    /// As [`Judge::new`], for a protocol whose tokens others have been making all along: a token without `exp`
+    /// never expires, any number is a time, `nbf` is looked at before `exp`, and a secret may be short.
+    ///
+    /// # Errors
+    /// As [`Judge::new`].
+    pub fn lenient(settings: &TokenSettings, material: Option<&[u8]>) -> Result<Self, JudgeError> {
+        Self::build(settings, material, Rigour::Lenient)
+    }
+
+    fn build(settings: &TokenSettings, material: Option<&[u8]>, rigour: Rigour) -> Result<Self, JudgeError> {
         settings.check()?;
         match settings {
-            TokenSettings::Jwt(jwt) => Jwt::new(jwt, material).map(Self::Jwt),
+            TokenSettings::Jwt(jwt) => Jwt::new(jwt, material, rigour).map(Self::Jwt),
             TokenSettings::Static(_) => {
                 let list = material.ok_or(JudgeError::MaterialMissing)?;
                 Ok(Self::Static(Static::new(list)?))
@@ -288,11 +301,20 @@ impl Judge {
     }
 }
 
+/// What a JWT must have beside a signature that holds; see [`Judge::lenient`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rigour {
+    Strict,
+    Lenient,
+}
+
 /// Why settings and material make no judge. Always the operator's to repair, and the text says how.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum JudgeError {
-    /// `algorithms` is an empty list.
-    #[error("algorithms is empty; name what the issuer signs with, such as algorithms = [\"HS256\"]")]
+    /// `algorithms` is missing, or an empty list.
+    #[error(
+        "algorithms is missing or empty; name what the issuer signs with, such as algorithms = [\"HS256\"]"
+    )]
     NoAlgorithm,
     /// `leeway_s` is above its limit.
     #[error(

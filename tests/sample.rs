@@ -8,7 +8,7 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 26] = [
+const EXAMPLES: [&str; 35] = [
     "listen.0.tls.certificate",
     "listen.0.tls.key",
     "listen.0.tls.client_ca",
@@ -28,6 +28,15 @@ const EXAMPLES: [&str; 26] = [
     "personium.token.introspection.client_secret",
     "personium.token.introspection.client_secret_file",
     "personium.token.introspection.ca_file",
+    "channel.callback.url",
+    "channel.callback.kinds",
+    "channel.callback.timeout_s",
+    "channel.callback.concurrency",
+    "channel.callback.queue_max",
+    "channel.token.jwt.secret",
+    "channel.token.jwt.public_key_file",
+    "channel.token.jwt.jwks_file",
+    "channel.token.static.file",
     "wazo.master_tenant_uuid",
     "wazo.token.jwt.secret",
     "wazo.token.jwt.public_key_file",
@@ -38,8 +47,13 @@ const EXAMPLES: [&str; 26] = [
 ];
 
 /// The tables that stand behind `#`, each to take the place of the dialect's `token.jwt`.
-const OTHER_JUDGES: [&str; 4] =
-    ["personium.token.introspection", "personium.token.static", "wazo.token.wazo_auth", "wazo.token.static"];
+const OTHER_JUDGES: [&str; 5] = [
+    "personium.token.introspection",
+    "personium.token.static",
+    "channel.token.static",
+    "wazo.token.wazo_auth",
+    "wazo.token.static",
+];
 
 /// One `key = value` of the sample.
 struct Entry {

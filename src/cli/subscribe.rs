@@ -30,11 +30,12 @@ use super::{CliError, error::printable, paths, trust::Trust};
     example = "{command_name} ws://localhost:8080/john.doe/__event --token-file token.txt --type chat\n\
                {command_name} wss://localhost:8443/john.doe/__event --ca cert.pem --token-file token.txt\n\
                {command_name} ws://localhost:9502/ --event call_created --event call_ended\n\
+               {command_name} ws://localhost:8080/ --channel --token-file token.txt\n\
                {command_name} 'ws://localhost:9502/?token=…' --send '{{\"op\":\"start\"}}'",
     note = "A URL whose path ends in /__event speaks to the Personium event bus: the token is sent, then the \
             subscription. One with /__topic/ follows that Personium topic: the token is sent. With --event the URL \
-            is a Wazo websocketd: the token goes into the request. Any other is only connected, and sent what \
-            --send says.",
+            is a Wazo websocketd: the token goes into the request. With --channel it is a channel of a Laravel \
+            application: the token goes into the URL. Any other is only connected, and sent what --send says.",
     note = "Without --token and --token-file, the token is $FANFARE_TOKEN. A token on the command line can be \
             read by every user of the machine while the command runs."
 )]
@@ -54,7 +55,7 @@ pub struct Subscribe {
     #[argh(switch)]
     insecure: bool,
 
-    /// the token for the event bus, the topic or Wazo
+    /// the token for the event bus, the topic, Wazo or the channel
     #[argh(option)]
     token: Option<String>,
 
@@ -73,6 +74,10 @@ pub struct Subscribe {
     /// follow Wazo's events of this name, all with '*'; may be repeated
     #[argh(option, arg_name = "name")]
     event: Vec<String>,
+
+    /// follow the channel that the token names
+    #[argh(switch)]
+    channel: bool,
 
     /// send this message once connected (and subscribed); may be repeated
     #[argh(option, arg_name = "json")]
@@ -103,14 +108,13 @@ impl Subscribe {
         if !target.is_tls && trust != Trust::Machine {
             return Err(CliError::new("--ca and --insecure are for wss://, and this URL is without TLS"));
         }
-        let protocol = match (Protocol::of_path(target.path()), self.event.is_empty()) {
-            (protocol, true) => protocol,
-            (Protocol::Other, false) => Protocol::Wazo,
-            (_, false) => {
-                return Err(CliError::new("--event is for Wazo, and this is a path of Personium's"));
-            }
-        };
+        let protocol = self.protocol(&target)?;
+        let url = self.url.clone();
         let (conversation, token) = self.conversation(protocol)?;
+        let (target, token) = match token {
+            Some(token) if protocol == Protocol::Channel => (Target::parse(&with_token(&url, &token))?, None),
+            token => (target, token),
+        };
         if trust == Trust::Anybody {
             eprintln!(
                 "warning: --insecure: whoever answers is taken for the daemon, and can read the token and every \
@@ -122,6 +126,22 @@ impl Subscribe {
         Follow { socket, conversation, target }.run()
     }
 
+    /// What the path and the options say.
+    fn protocol(&self, target: &Target) -> Result<Protocol, CliError> {
+        let option = match (self.event.is_empty(), self.channel) {
+            (true, false) => return Ok(Protocol::of_path(target.path())),
+            (false, true) => {
+                return Err(CliError::new("--event is for Wazo, and --channel for a Laravel application"));
+            }
+            (false, false) => ("--event is for Wazo", Protocol::Wazo),
+            (true, true) => ("--channel is for a Laravel application", Protocol::Channel),
+        };
+        match (Protocol::of_path(target.path()), option) {
+            (Protocol::Other, (_, protocol)) => Ok(protocol),
+            (_, (option, _)) => Err(CliError::new(format!("{option}, and this is a path of Personium's"))),
+        }
+    }
+
     /// The conversation, and the token if it goes into the request.
     fn conversation(self, protocol: Protocol) -> Result<(Conversation, Option<String>), CliError> {
         self.check_options(protocol)?;
@@ -131,6 +151,9 @@ impl Subscribe {
         let token = token(self.token, self.token_file)?;
         if protocol == Protocol::Wazo {
             return Ok((Conversation::wazo(&self.event, self.send, self.count), token));
+        }
+        if protocol == Protocol::Channel {
+            return Ok((Conversation::channel(self.send, self.count), token));
         }
         if protocol == Protocol::Topic {
             let token = token.ok_or_else(|| {
@@ -153,7 +176,7 @@ impl Subscribe {
     fn check_options(&self, protocol: Protocol) -> Result<(), CliError> {
         let (takes_rules, takes_tokens) = match protocol {
             Protocol::EventBus => (true, true),
-            Protocol::Topic | Protocol::Wazo => (false, true),
+            Protocol::Topic | Protocol::Wazo | Protocol::Channel => (false, true),
             Protocol::Other => (false, false),
         };
         let given = [
@@ -165,12 +188,12 @@ impl Subscribe {
         match given.iter().find(|(_, taken, given)| *given && !taken) {
             None => Ok(()),
             Some((name, ..)) if takes_tokens => Err(CliError::new(format!(
-                "{name} is for the event bus, whose URL ends in /__event; a topic has no subscriptions, and Wazo's \
-                 are named with --event"
+                "{name} is for the event bus, whose URL ends in /__event; a topic and a channel have no subscriptions, \
+                 and Wazo's are named with --event"
             ))),
             Some((name, ..)) => Err(CliError::new(format!(
-                "{name} is for the event bus, whose URL ends in /__event, for topics, whose path has /__topic/, and for \
-                 Wazo with --event NAME; for other paths give what the daemon expects in the URL or with --send"
+                "{name} is for the event bus, whose URL ends in /__event, for topics, whose path has /__topic/, for Wazo \
+                 with --event NAME and for channels with --channel; for other paths give what the daemon expects in the URL or with --send"
             ))),
         }
     }
@@ -194,6 +217,14 @@ fn token(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>,
         return Err(CliError::new("the token is empty; `fanfare token --cell NAME` makes one"));
     }
     Ok(Some(token.into()))
+}
+
+/// The URL with the token in its query, after what is there.
+fn with_token(url: &str, token: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let query = query.append_pair("token", token).finish();
+    let joint = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{joint}{query}")
 }
 
 /// A conversation with its socket.
@@ -327,6 +358,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_channels_token_goes_into_the_url() {
+        assert_eq!(with_token("ws://h/", "a.b-c_d"), "ws://h/?token=a.b-c_d");
+        assert_eq!(with_token("ws://h/?a=1", "a b&c"), "ws://h/?a=1&token=a+b%26c");
+        let protocol = |arguments: &[&str]| {
+            let command = Subscribe::from_args(&["subscribe"], arguments).unwrap();
+            command.protocol(&Target::parse(arguments[0]).unwrap())
+        };
+        assert_eq!(protocol(&["ws://h/", "--channel"]).unwrap(), Protocol::Channel);
+        assert_eq!(protocol(&["ws://h/", "--event", "*"]).unwrap(), Protocol::Wazo);
+        assert_eq!(protocol(&["ws://h/"]).unwrap(), Protocol::Other);
+        assert!(protocol(&["ws://h/", "--channel", "--event", "*"]).is_err());
+        assert!(protocol(&["ws://h/c/__event", "--channel"]).is_err());
+    }
+
+    #[test]
     fn options_of_the_event_bus_are_refused_elsewhere() {
         let command = Subscribe::from_args(&["subscribe"], &["ws://h/", "--type", "x"]).unwrap();
         assert!(
@@ -340,7 +386,7 @@ mod tests {
                 .err()
                 .unwrap()
                 .to_string()
-                .contains("a topic has no subscriptions")
+                .contains("a topic and a channel have no subscriptions")
         );
     }
 }

@@ -24,6 +24,7 @@ use crate::token::mint;
     example = "{command_name} --cell john.doe\n\
                {command_name} --cell john.doe --scope 'read stream-receive'\n\
                {command_name} --acl websocketd --acl 'events.#' --subject USER-UUID --claim 'tenant_uuid=\"UUID\"'\n\
+               {command_name} --channel chat:1 --id 1 --name Ann\n\
                {command_name} --config /etc/fanfare.toml --cell john.doe --subject https://example.org/#me\n\
                {command_name} --key-file key.pem --algorithm ES256 --cell john.doe --claim 'event_types=[\"chat\"]'",
     note = "Without --config, --secret-file or --key-file, the token is signed with the secret of the \
@@ -33,7 +34,7 @@ pub struct Token {
     #[argh(
         option,
         arg_name = "file",
-        description = "take secret and algorithm from this configuration's [personium] token, or with --acl [wazo] token"
+        description = "take secret and algorithm from this configuration's [personium] token, with --acl [wazo] token, with --channel [channel] token"
     )]
     config: Option<PathBuf>,
 
@@ -53,13 +54,25 @@ pub struct Token {
     #[argh(option, arg_name = "name")]
     cell: Option<String>,
 
-    /// the privileges, separated by spaces (claim scope); default: event-read, or none with --acl
+    /// the privileges, separated by spaces (claim scope); default: event-read, or none with --acl or --channel
     #[argh(option)]
     scope: Option<String>,
 
     /// a pattern of Wazo's access control list (claim acl); may be repeated
     #[argh(option, arg_name = "pattern")]
     acl: Vec<String>,
+
+    /// the channel of a Laravel application (claim channel)
+    #[argh(option, arg_name = "name")]
+    channel: Option<String>,
+
+    /// the number, or else the text, by which that application knows the user (claim id)
+    #[argh(option)]
+    id: Option<String>,
+
+    /// the user's name there (claim name)
+    #[argh(option)]
+    name: Option<String>,
 
     /// who holds the token (claim sub)
     #[argh(option)]
@@ -113,17 +126,24 @@ impl Token {
         let mut claims = Map::new();
         claims.insert("iat".into(), now_s.into());
         claims.insert("exp".into(), exp.into());
-        let usual_scope = self.acl.is_empty().then_some("event-read");
+        let usual_scope = (self.table() == "personium").then_some("event-read");
         let scope = self.scope.as_deref().or(usual_scope);
-        for (name, value) in
-            [("aud", self.cell.as_deref()), ("sub", self.subject.as_deref()), ("scope", scope)]
-        {
+        for (name, value) in [
+            ("aud", self.cell.as_deref()),
+            ("sub", self.subject.as_deref()),
+            ("scope", scope),
+            ("channel", self.channel.as_deref()),
+            ("name", self.name.as_deref()),
+        ] {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 claims.insert(name.into(), value.into());
             }
         }
         if !self.acl.is_empty() {
             claims.insert("acl".into(), self.acl.clone().into());
+        }
+        if let Some(id) = &self.id {
+            claims.insert("id".into(), id.parse::<i64>().map_or_else(|_| id.as_str().into(), Value::from));
         }
         for claim in &self.claim {
             let (name, value) = further_claim(claim)?;
@@ -155,7 +175,11 @@ impl Token {
 
     /// The table of a configuration that judges such a token.
     fn table(&self) -> &'static str {
-        if self.acl.is_empty() { "personium" } else { "wazo" }
+        match (&self.channel, self.acl.is_empty()) {
+            (Some(_), _) => "channel",
+            (None, false) => "wazo",
+            (None, true) => "personium",
+        }
     }
 }
 
@@ -329,6 +353,17 @@ mod tests {
         let expected =
             serde_json::json!({"acl": ["websocketd", "events.#"], "sub": "me", "iat": 1000, "exp": 4600});
         assert_eq!(claims, expected);
+    }
+
+    #[test]
+    fn a_channels_token_has_its_user_and_no_scope() {
+        let token = parsed(&["--channel", "chat:1", "--id", "1", "--name", "Ann", "--expires-in-s", "60"]);
+        let claims = Value::Object(token.claims(1000).unwrap());
+        let expected =
+            serde_json::json!({"channel": "chat:1", "id": 1, "name": "Ann", "iat": 1000, "exp": 1060});
+        assert_eq!((claims, token.table()), (expected, "channel"));
+        let token = parsed(&["--channel", "chat:1", "--id", "ann"]);
+        assert_eq!(token.claims(1000).unwrap()["id"], "ann");
     }
 
     #[test]

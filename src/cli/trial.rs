@@ -1,6 +1,6 @@
 //! The development set-up: what `fanfare serve` runs without a configuration.
 //!
-//! Loopback only, every dialect on the port that its clients expect and all of them on one with TLS, the unix feed,
+//! Loopback only, every dialect on the port that its clients expect and nearly all on one with TLS, the unix feed,
 //! a secret and a certificate of its own in the state directory, so that the first event arrives a minute after the
 //! build.
 
@@ -22,7 +22,7 @@ pub(super) const ELSEWHERE: &str = "The development set-up can go elsewhere, for
 
 /// Where clients connect without TLS; [`listener_of`] says who.
 const LISTENERS: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:9502"];
-/// Where all of them connect with it.
+/// Where they connect with it.
 const OVER_TLS: &str = "127.0.0.1:8443";
 
 /// How long the printed tokens are good.
@@ -67,8 +67,9 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
          [admin]\naddress = \"127.0.0.1:9500\"\n\
          [feed.unix]\npath = {socket}\nmode = \"0600\"\n\
          [personium]\ntoken = {token}\n\
+         [channel]\ntoken = {token}\n\
          [wazo]\ntoken = {token}\n",
-        over_tls = listen(OVER_TLS, &|_| true),
+        over_tls = listen(OVER_TLS, &is_over_tls),
         certificate = string(&certificate),
         key = string(&key),
         socket = string(&socket),
@@ -108,11 +109,13 @@ impl Trial {
             let Example { path, claims, options, place, event } = example(*kind);
             let claims = claims.as_object().cloned().unwrap_or_default();
             let token = mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default();
+            let name = kind.name();
+            let with_tls = format!("  with TLS   wss://{over_tls}{path}\n");
+            let with_tls = if is_over_tls(*kind) { &*with_tls } else { "" };
             text += &format!(
-                "\n{}\n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n  token      {token}\n\
+                "\n{name}\n  url        ws://{address}{path}\n{with_tls}  token      {token}\n\
                  \n  follow it  {program} subscribe ws://{address}{path} {options}--token {token}\n\
-                 \n  publish    {program} publish{socket} {place} '{event}'\n",
-                kind.name()
+                 \n  publish    {program} publish{socket} {place} '{event}'\n"
             );
         }
         text + "\nCtrl-C stops it.\n"
@@ -122,6 +125,11 @@ impl Trial {
 /// Wazo takes any path, so it has the port that its clients know to itself.
 fn listener_of(kind: Kind) -> usize {
     usize::from(kind == Kind::Wazo)
+}
+
+/// Both `wazo` and `channel` take `/?token=`, so they have no port in common.
+fn is_over_tls(kind: Kind) -> bool {
+    kind != Kind::Channel
 }
 
 /// What to try a dialect with.
@@ -152,6 +160,13 @@ fn example(kind: Kind) -> Example {
             options: "",
             place: "topic/demo/box/stream.topic.chat",
             event: r#"{"From":"https://demo.example/","Body":{"text":"Hello World"}}"#,
+        },
+        Kind::Channel => Example {
+            path: "/",
+            claims: serde_json::json!({ "channel": "chat:1", "id": 1, "name": "Ann", "exp": expires }),
+            options: "--channel ",
+            place: "channel",
+            event: r#"{"channel":"chat:1","data":{"message":"Hello World","name":"System"}}"#,
         },
         Kind::Echo => Example {
             path: "/app/app-key",

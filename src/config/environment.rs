@@ -68,6 +68,27 @@ pub const KEYS: &[&str] = &[
     "personium.token.introspection.cache_s",
     "personium.token.introspection.grace_s",
     "personium.token.introspection.ca_file",
+    "channel.close_on_expiry",
+    "channel.targeted",
+    "channel.shape",
+    "channel.relay",
+    "channel.origins",
+    "channel.ping_interval_s",
+    "channel.ping_misses_max",
+    "channel.message_bytes_max",
+    "channel.channel_bytes_max",
+    "channel.token.jwt.algorithms",
+    "channel.token.jwt.secret",
+    "channel.token.jwt.secret_file",
+    "channel.token.jwt.public_key_file",
+    "channel.token.jwt.jwks_file",
+    "channel.token.jwt.leeway_s",
+    "channel.token.static.file",
+    "channel.callback.url",
+    "channel.callback.kinds",
+    "channel.callback.timeout_s",
+    "channel.callback.concurrency",
+    "channel.callback.queue_max",
     "wazo.anonymous",
     "wazo.master_tenant_uuid",
     "wazo.ping_interval_s",
@@ -131,12 +152,12 @@ pub(super) fn path_of(name: &str) -> Result<Vec<String>, ConfigError> {
     }
 }
 
-/// Numbers, booleans and lists as TOML writes them, everything else as text.
+/// Numbers, booleans, lists and tables as TOML writes them, everything else as text.
 pub(super) fn typed(value: &str) -> Value {
     let as_toml =
         toml::from_str::<Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
     match as_toml {
-        Some(typed @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_))) => typed,
+        Some(typed @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_) | Value::Table(_))) => typed,
         _ => Value::String(value.into()),
     }
 }

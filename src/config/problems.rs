@@ -30,12 +30,20 @@ impl Config {
                 Ok(kinds) if kinds.is_empty() => {
                     problems.push(format!("[[listen]] {}: no dialects: name at least one", listen.address))
                 }
+                Ok(kinds) if kinds.contains(&Kind::Channel) && kinds.contains(&Kind::Wazo) => {
+                    problems.push(format!(
+                        "[[listen]] {}: wazo and channel both take /?token=…: give each a listener of its own",
+                        listen.address
+                    ));
+                    spoken.extend(kinds);
+                }
                 Ok(kinds) => spoken.extend(kinds),
             }
             problems.extend(listen.tls.iter().flat_map(|tls| tls.problems(listen.address)));
         }
         problems.extend(self.personium_problems(&spoken));
         problems.extend(self.wazo_problems(&spoken));
+        problems.extend(self.channel.problems(spoken.contains(&Kind::Channel)));
         problems.extend(self.taken_twice());
         if unix::mode(&self.feed.unix.mode).is_none() {
             problems.push(format!(
@@ -94,6 +102,7 @@ impl Config {
             ("feed.unix.line_bytes_max", self.feed.unix.line_bytes_max),
             ("personium.text_bytes_max", self.personium.text_bytes_max),
             ("wazo.message_bytes_max", self.wazo.message_bytes_max),
+            ("channel.message_bytes_max", self.channel.message_bytes_max),
         ] {
             if value > MESSAGE_BYTES_MAX {
                 problems.push(format!("{key} = {value}: at most {MESSAGE_BYTES_MAX}"));

@@ -128,7 +128,13 @@ impl Dialect for PersoniumEvent {
         Admission::Form(self.spelling as u8)
     }
 
-    fn publish(place: &str, event: &Event<'_, '_>, now: Now, draft: &mut Draft) -> Result<(), Unusable> {
+    fn publish(
+        place: &str,
+        event: &Event<'_, '_>,
+        _: &crate::dialect::Settings,
+        now: Now,
+        draft: &mut Draft,
+    ) -> Result<(), Unusable> {
         if !is_name(place) {
             return Err(Unusable(format!(
                 "the address is event/CELL, and a cell has 1 to {CELL_BYTES_MAX} visible characters without a slash"

@@ -110,7 +110,13 @@ impl Dialect for PersoniumTopic {
         if self.term.is_over(now) { Admission::Close(CLOSE, "") } else { Admission::Form(0) }
     }
 
-    fn publish(place: &str, event: &Event<'_, '_>, _: Now, draft: &mut Draft) -> Result<(), Unusable> {
+    fn publish(
+        place: &str,
+        event: &Event<'_, '_>,
+        _: &crate::dialect::Settings,
+        _: Now,
+        draft: &mut Draft,
+    ) -> Result<(), Unusable> {
         let mut parts = place.splitn(3, '/');
         let [cell, inbox, path] = [(); 3].map(|()| parts.next().unwrap_or_default());
         if !is_name(cell) || !is_name(inbox) || !is_segment(path) {

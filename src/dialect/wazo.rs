@@ -181,7 +181,13 @@ impl Dialect for Wazo {
         }
     }
 
-    fn publish(place: &str, event: &Event<'_, '_>, _: Now, draft: &mut Draft) -> Result<(), Unusable> {
+    fn publish(
+        place: &str,
+        event: &Event<'_, '_>,
+        _: &crate::dialect::Settings,
+        _: Now,
+        draft: &mut Draft,
+    ) -> Result<(), Unusable> {
         let mut parts = place.split('/');
         let tenant = parts.next().filter(|tenant| !tenant.is_empty());
         let user: Option<[&str; 1]> = parts.next().map(|user| [user]);

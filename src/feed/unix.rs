@@ -186,7 +186,7 @@ mod tests {
     const GOOD: &str = r#"event/c {"Type":"t","Object":"o","Info":"i"}"#;
 
     fn feed(publisher: &mut Publisher, bytes: &[u8]) -> (usize, String) {
-        let mut intake = Intake::new(vec![Kind::PersoniumEvent]);
+        let mut intake = Intake::new(vec![Kind::PersoniumEvent], std::sync::Arc::default());
         let (mut published, mut replies) = (0, Vec::new());
         publisher.read(bytes, 1000, &mut intake, Now::default(), |_| published += 1, &mut replies);
         (published, String::from_utf8(replies).unwrap())

@@ -96,7 +96,14 @@ fn upgrade<'a>(request: &httparse::Request<'_, 'a>) -> Upgrade<'a> {
     let target = request.path.unwrap_or("/");
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let text = |name| header(request, name).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or("");
-    Upgrade { path, query, host: text("host"), auth_token: text("x-auth-token"), origin: text("origin") }
+    Upgrade {
+        path,
+        query,
+        host: text("host"),
+        auth_token: text("x-auth-token"),
+        origin: text("origin"),
+        subprotocols: text("sec-websocket-protocol"),
+    }
 }
 
 /// The client's key, or the status to refuse with (RFC 6455 section 4.2.1).

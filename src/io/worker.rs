@@ -7,6 +7,7 @@ use super::Shared;
 use super::clock;
 use super::connection::Sockets;
 use super::handoff::Parcel;
+use crate::dialect::Settings;
 use crate::frame::Publication;
 use crate::shard::Shard;
 use crate::wheel::{Now, Tick};
@@ -59,6 +60,11 @@ impl Worker {
     /// Whether everything is over. The first shard, which has the admin listener, waits for the others.
     pub(super) fn is_over(&self) -> bool {
         self.closing && self.shard.is_empty() && (self.number > 0 || self.sockets.total() == 0)
+    }
+
+    /// The dialects' settings, as the last reload has left them.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        self.shared.settings()
     }
 
     /// Whether every shard takes more publications.

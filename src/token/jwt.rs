@@ -19,25 +19,30 @@ use serde_json::{Map, Value};
 
 use super::key::Key;
 use super::settings::{JwtSettings, KeySource};
-use super::{Algorithm, Grant, JudgeError, Refusal, UNIX_S_MAX, jwks};
+use super::{Algorithm, Grant, JudgeError, NEVER_MS, Refusal, Rigour, UNIX_S_MAX, jwks};
 
 /// Judges tokens by their signature and times.
 pub struct Jwt {
     algorithms: Vec<Algorithm>,
     keys: Vec<Key>,
     leeway_ms: u64,
+    rigour: Rigour,
 }
 
 impl Jwt {
     /// Expects settings that passed their own check.
-    pub(super) fn new(settings: &JwtSettings, material: Option<&[u8]>) -> Result<Self, JudgeError> {
+    pub(super) fn new(
+        settings: &JwtSettings,
+        material: Option<&[u8]>,
+        rigour: Rigour,
+    ) -> Result<Self, JudgeError> {
         let algorithms = settings.algorithms.clone();
         let keys = match settings.key_source(material)? {
-            KeySource::Secret(secret) => vec![Key::from_secret(secret, &algorithms)?],
+            KeySource::Secret(secret) => vec![Key::from_secret(secret, &algorithms, rigour)?],
             KeySource::PublicKey(pem) => vec![Key::from_public_pem(pem, &algorithms)?],
             KeySource::Jwks(set) => jwks::keys(set, &algorithms)?,
         };
-        Ok(Self { algorithms, keys, leeway_ms: settings.leeway_s * 1000 })
+        Ok(Self { algorithms, keys, leeway_ms: settings.leeway_s * 1000, rigour })
     }
 
     pub(super) fn judge(&self, token: &str, now_ms: u64) -> Result<Grant, Refusal> {
@@ -50,7 +55,10 @@ impl Jwt {
 
         let claims: Map<String, Value> =
             serde_json::from_slice(&decode(payload)?).map_err(|_| Refusal::Malformed)?;
-        let expires_at_ms = self.check_times(&claims, now_ms)?;
+        let expires_at_ms = match self.rigour {
+            Rigour::Strict => self.check_times(&claims, now_ms)?,
+            Rigour::Lenient => self.check_times_if_any(&claims, now_ms)?,
+        };
         Ok(Grant::new(expires_at_ms, claims))
     }
 
@@ -88,6 +96,19 @@ impl Jwt {
         }
         Ok(expires_at_ms)
     }
+
+    /// The same where both times may be missing, and any number is one.
+    fn check_times_if_any(&self, claims: &Map<String, Value>, now_ms: u64) -> Result<u64, Refusal> {
+        if let Some(not_before) = claims.get("nbf") {
+            let not_before_ms = any_ms(not_before).ok_or(Refusal::BadNotBefore)?;
+            if now_ms.saturating_add(self.leeway_ms) < not_before_ms {
+                return Err(Refusal::NotYetValid);
+            }
+        }
+        let Some(expiry) = claims.get("exp") else { return Ok(NEVER_MS) };
+        let expires_at_ms = any_ms(expiry).ok_or(Refusal::BadExpiry)?.saturating_add(self.leeway_ms);
+        if now_ms >= expires_at_ms { Err(Refusal::Expired) } else { Ok(expires_at_ms) }
+    }
 }
 
 impl fmt::Debug for Jwt {
@@ -118,6 +139,16 @@ fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
 
 fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Malformed)
+}
+
+/// The first whole millisecond at or after a number of seconds, however great, or 0 before 1970. `None` for anything
+/// but a number.
+fn any_ms(value: &Value) -> Option<u64> {
+    match value.as_u64() {
+        Some(seconds) => Some(seconds.saturating_mul(1000)),
+        // A conversion that saturates: what is negative is 0.
+        None => Some((value.as_f64()? * 1000.0).ceil() as u64),
+    }
 }
 
 /// A NumericDate (RFC 7519 section 2) in milliseconds, a fraction of a second cut off. `None` for anything

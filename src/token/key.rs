@@ -14,7 +14,7 @@ use jsonwebtoken::{AlgorithmFamily, DecodingKey, EncodingKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{Algorithm, Refusal};
+use super::{Algorithm, Refusal, Rigour};
 
 /// Shortest and longest RSA modulus, in bits. The shortest is RFC 7518 section 3.3; the longest is what the
 /// `rsa` crate verifies, as the work grows with the square of it.
@@ -40,8 +40,12 @@ pub(super) enum KeyName {
 
 impl Key {
     /// A secret, for the HMAC algorithms.
-    pub(super) fn from_secret(material: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeyError> {
-        let secret = secret(material, algorithms)?;
+    pub(super) fn from_secret(
+        material: &[u8],
+        algorithms: &[Algorithm],
+        rigour: Rigour,
+    ) -> Result<Self, KeyError> {
+        let secret = secret(material, algorithms, rigour)?;
         Self::new(KeyName::Sole, algorithms.to_vec(), DecodingKey::from_secret(secret))
     }
 
@@ -106,8 +110,8 @@ impl Key {
 }
 
 /// The secret without the line ending an editor or `echo` puts behind it, if each of the algorithms is an
-/// HMAC one for which it is long enough.
-pub(super) fn secret<'a>(material: &'a [u8], algorithms: &[Algorithm]) -> Result<&'a [u8], KeyError> {
+/// HMAC one for which it is long enough; where leniency is asked for, any byte is.
+fn secret<'a>(material: &'a [u8], algorithms: &[Algorithm], rigour: Rigour) -> Result<&'a [u8], KeyError> {
     let secret = material.strip_suffix(b"\n").unwrap_or(material);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
     for &algorithm in algorithms {
@@ -118,7 +122,9 @@ pub(super) fn secret<'a>(material: &'a [u8], algorithms: &[Algorithm]) -> Result
     if secret.starts_with(b"-----BEGIN ") {
         return Err(KeyError::SecretIsPem);
     }
-    algorithms.iter().try_for_each(|&algorithm| check_secret_length(secret.len(), algorithm))?;
+    if rigour == Rigour::Strict || secret.is_empty() {
+        algorithms.iter().try_for_each(|&algorithm| check_secret_length(secret.len(), algorithm))?;
+    }
     Ok(secret)
 }
 
@@ -135,7 +141,7 @@ pub(super) fn check_secret_length(bytes: usize, algorithm: Algorithm) -> Result<
 /// The key that signs: a secret for the HMAC algorithms, else a private key in PEM.
 pub(super) fn signing_key(algorithm: Algorithm, material: &[u8]) -> Result<EncodingKey, KeyError> {
     if algorithm.family() == AlgorithmFamily::Hmac {
-        return Ok(EncodingKey::from_secret(secret(material, &[algorithm])?));
+        return Ok(EncodingKey::from_secret(secret(material, &[algorithm], Rigour::Strict)?));
     }
     let labels = pem_labels(material)?;
     let encrypted_within = material.windows(9).any(|window| window == b"ENCRYPTED");

@@ -50,6 +50,17 @@ impl TokenSettings {
         .map(PathBuf::as_path)
     }
 
+    /// The same, only that JWTs are signed with HS256 where no algorithm is named.
+    #[must_use]
+    pub fn or_hs256(mut self) -> Self {
+        if let Self::Jwt(jwt) = &mut self
+            && jwt.algorithms.is_empty()
+        {
+            jwt.algorithms.push(Algorithm::HS256);
+        }
+        self
+    }
+
     /// The file whose content [`Judge::trusting`](super::Judge::trusting) takes, if one is named.
     pub fn ca_file(&self) -> Option<&Path> {
         match self {
@@ -77,6 +88,7 @@ impl TokenSettings {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct JwtSettings {
+    #[serde(default)]
     pub(super) algorithms: Vec<Algorithm>,
     secret: Option<Secret>,
     secret_file: Option<PathBuf>,

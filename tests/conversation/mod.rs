@@ -12,13 +12,15 @@
 //! ```
 //!
 //! `$S` and `$MS` are the present in seconds and milliseconds. A frame that no line expects fails the test.
-//! The program that has the conversations says at which `PATH` and `HOST` the first client comes.
+//! The program that has the conversations says at which `PATH` and `HOST` the first client comes, and of which
+//! `KIND` it is, as two dialects take the path `/`.
 
 // Each program uses a part of what is here.
 #![allow(dead_code)]
 
-use crate::{HOST, PATH};
-use fanfare::dialect::{Kind, Settings, Upgrade, personium, wazo};
+use crate::{HOST, KIND, PATH};
+use fanfare::courier::Notice;
+use fanfare::dialect::{Kind, Settings, Upgrade, channel, personium, wazo};
 use fanfare::feed::{Intake, unix::Publisher};
 use fanfare::message::{self, Flow, Inbox};
 use fanfare::metrics::Metrics;
@@ -40,7 +42,8 @@ pub(crate) struct Client {
     inbox: Option<Box<Inbox>>,
     wire: Vec<u8>,
     heard: VecDeque<String>,
-    answered: bool,
+    /// The answer to the request.
+    pub(crate) head: String,
 }
 
 /// A shard, its clients, a publisher and the time.
@@ -55,6 +58,14 @@ pub(crate) struct Bus {
     pub(crate) replies: String,
     /// The header `X-Auth-Token` of those who come.
     pub(crate) auth_token: &'static str,
+    /// Their header `Origin`.
+    pub(crate) origin: &'static str,
+    /// Their header `Sec-WebSocket-Protocol`.
+    pub(crate) subprotocols: &'static str,
+    /// What other services were told.
+    pub(crate) notices: Vec<Notice>,
+    /// What other nodes were told.
+    pub(crate) relays: Vec<Box<str>>,
 }
 
 impl Bus {
@@ -65,16 +76,20 @@ impl Bus {
 
     pub(crate) fn of(settings: Settings) -> Self {
         let now = Now { monotonic_ns: 5_000_000_000, unix_ms: NOW_S * 1000 };
-        let metrics = Arc::new(Metrics::default());
+        let (metrics, settings) = (Arc::new(Metrics::default()), Arc::new(settings));
         Self {
-            shard: Shard::new(Arc::new(settings), Limits::default(), Arc::clone(&metrics), now),
+            shard: Shard::new(Arc::clone(&settings), Limits::default(), Arc::clone(&metrics), now),
             metrics,
             now,
             clients: HashMap::new(),
             publisher: Publisher::default(),
-            intake: Intake::new(Kind::ALL.to_vec()),
+            intake: Intake::new(Kind::ALL.to_vec(), Arc::clone(&settings)),
             replies: String::new(),
             auth_token: "",
+            origin: "",
+            subprotocols: "",
+            notices: Vec::new(),
+            relays: Vec::new(),
         }
     }
 
@@ -83,6 +98,7 @@ impl Bus {
         let judge = || judge(tokens);
         Self::of(Settings {
             personium: personium::Settings { judge: Some(judge()), ..Default::default() },
+            channel: channel::Settings { judge: Some(judge()), ..Default::default() },
             wazo: wazo::Settings { judge: Some(judge()), ..Default::default() },
             ..Default::default()
         })
@@ -93,7 +109,7 @@ impl Bus {
         Self::of(Settings {
             personium: personium::Settings { anonymous: true, ..Default::default() },
             wazo: wazo::Settings { anonymous: true, ..Default::default() },
-            ..Default::default()
+            ..Settings::default()
         })
     }
 
@@ -142,7 +158,8 @@ impl Bus {
     pub(crate) fn connect(&mut self, name: &str, path: &str, host: &str) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let id = self.shard.accept(self.now);
-        let upgrade = Upgrade { path, query, host, auth_token: self.auth_token, ..Upgrade::default() };
+        let (auth_token, origin, subprotocols) = (self.auth_token, self.origin, self.subprotocols);
+        let upgrade = Upgrade { path, query, host, auth_token, origin, subprotocols };
         let response = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
         let claimed = self.shard.upgrade(id, &upgrade, &kinds(), response, self.now);
         self.clients.insert(name.to_owned(), Client { id, ..Client::default() });
@@ -215,6 +232,8 @@ impl Bus {
                 Outgoing::Reply(seat, reply) => self.shard.take_reply(seat, reply, self.now),
             }
         }
+        self.notices.extend(self.shard.take_notices());
+        self.relays.extend(self.shard.take_relays());
         let clients = &mut self.clients;
         self.shard.flush(self.now, |id, bytes| {
             let client = clients.values_mut().find(|client| client.id == id).unwrap();
@@ -250,10 +269,10 @@ impl Bus {
     }
 }
 
-/// What the listener speaks. Wazo takes any path, so it is left out where paths are refused.
+/// What the listener speaks: of the dialects that take the path `/`, only the one that this is about.
 fn kinds() -> Vec<Kind> {
-    let takes_any_path = |kind: &Kind| *kind == Kind::Wazo;
-    Kind::ALL.iter().copied().filter(|kind| PATH.starts_with("/?") || !takes_any_path(kind)).collect()
+    let takes_root = |kind: &Kind| matches!(kind, Kind::Wazo | Kind::Channel);
+    Kind::ALL.iter().copied().filter(|kind| *kind == KIND || !takes_root(kind)).collect()
 }
 
 /// The judge of a list of tokens.
@@ -267,11 +286,13 @@ impl Client {
     pub(crate) fn listen(&mut self) {
         let wire = std::mem::take(&mut self.wire);
         let mut rest = &wire[..];
-        if !self.answered {
-            assert_eq!(&rest[..12], b"HTTP/1.1 101");
-            self.answered = true;
-            self.heard.push_back("101".to_owned());
-            rest = &rest[rest.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4..];
+        if self.head.is_empty() {
+            let end = rest.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+            self.head = String::from_utf8(rest[..end].to_vec()).unwrap();
+            let status = &self.head["HTTP/1.1 ".len()..][..3];
+            self.heard.push_back(status.to_owned());
+            // The page of a refusal is for whoever reads it.
+            rest = if status == "101" { &rest[end..] } else { &[] };
         }
         while let [first, second, tail @ ..] = rest {
             let (length, tail) = match second {

@@ -15,6 +15,7 @@ mod words;
 use conversation::{Bus, NOW_S};
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+const KIND: fanfare::dialect::Kind = fanfare::dialect::Kind::PersoniumEvent;
 const HOST: &str = "demo.personium.io";
 const PATH: &str = "/john.doe/__event";
 

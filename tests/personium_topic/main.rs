@@ -15,6 +15,7 @@ mod words;
 use conversation::{Bus, NOW_S};
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+const KIND: fanfare::dialect::Kind = fanfare::dialect::Kind::PersoniumTopic;
 const HOST: &str = "unit1.example";
 const PATH: &str = "/cell1/__topic/box1/stream-collection1.topic.name";
 

@@ -129,7 +129,7 @@ impl World {
             random: Random(seed),
             now,
             nodes: (0..shards).map(node).collect(),
-            intake: Intake::new(Kind::ALL.to_vec()),
+            intake: Intake::new(Kind::ALL.to_vec(), settings),
             waiting: Vec::new(),
             fed: 0,
         }

@@ -113,3 +113,64 @@ fn claims_are_read_as_text_words_and_lists() {
         assert_eq!(grant.list(claim), Some(vec![]), "{claim}");
     }
 }
+
+/// A verdict on these claims of the judge that takes what others have been signing all along.
+fn leniently(payload: &str, now_ms: u64) -> Verdict {
+    let settings = settings("jwt = { secret = 'short' }").or_hs256();
+    let judge = Judge::lenient(&settings, None).unwrap();
+    let message =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#), URL_SAFE_NO_PAD.encode(payload));
+    let key = EncodingKey::from_secret(b"short");
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    judge.judge(&format!("{message}.{signature}"), now_ms)
+}
+
+#[test]
+fn a_lenient_judge_takes_a_token_without_an_end_and_any_number_as_a_time() {
+    assert_eq!(granted(leniently("{}", NOW_MS)).expires_at_ms, NEVER_MS);
+    for (exp, ends_ms) in [
+        ("1700000001", NOW_MS + 1000),
+        ("1700000000.0005", NOW_MS + 1),
+        ("1700000000.25", NOW_MS + 250),
+        ("253402300800", 253_402_300_800_000),
+        ("1e300", u64::MAX),
+        ("18446744073709551615", u64::MAX),
+    ] {
+        let verdict = leniently(&format!(r#"{{"exp":{exp}}}"#), NOW_MS);
+        assert_eq!(granted(verdict).expires_at_ms, ends_ms, "{exp}");
+    }
+    for exp in ["1700000000", "1699999999.9", "0", "-1", "-1e300"] {
+        assert_eq!(refused(leniently(&format!(r#"{{"exp":{exp}}}"#), NOW_MS)), Refusal::Expired, "{exp}");
+    }
+    for exp in [r#""1800000000""#, "null", "true", "[]", "{}"] {
+        assert_eq!(refused(leniently(&format!(r#"{{"exp":{exp}}}"#), NOW_MS)), Refusal::BadExpiry, "{exp}");
+    }
+}
+
+#[test]
+fn a_lenient_judge_looks_at_nbf_first() {
+    for (claims, refusal) in [
+        (r#"{"nbf":1700000001,"exp":1600000000}"#, Refusal::NotYetValid),
+        (r#"{"nbf":1700000000.001}"#, Refusal::NotYetValid),
+        (r#"{"nbf":1e300}"#, Refusal::NotYetValid),
+        (r#"{"nbf":"0","exp":1600000000}"#, Refusal::BadNotBefore),
+        (r#"{"nbf":null}"#, Refusal::BadNotBefore),
+        (r#"{"nbf":1700000000,"exp":1600000000}"#, Refusal::Expired),
+    ] {
+        assert_eq!(refused(leniently(claims, NOW_MS)), refusal, "{claims}");
+    }
+    granted(leniently(r#"{"nbf":1700000000}"#, NOW_MS));
+    granted(leniently(r#"{"nbf":-5,"iat":"whenever","aud":1}"#, NOW_MS));
+}
+
+#[test]
+fn a_lenient_judge_takes_a_short_secret_but_no_empty_one() {
+    let empty = settings("jwt = { secret = '' }").or_hs256();
+    assert!(matches!(
+        Judge::lenient(&empty, None),
+        Err(JudgeError::Key(KeyError::ShortSecret { bytes: 0, .. }))
+    ));
+    let file = settings("jwt = { secret_file = 's' }").or_hs256();
+    assert!(Judge::lenient(&file, Some(b"s\n")).is_ok());
+    assert!(Judge::lenient(&file, Some(b"\n")).is_err());
+}

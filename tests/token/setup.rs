@@ -5,7 +5,6 @@ use super::*;
 #[test]
 fn settings_are_read_strictly() {
     for text in [
-        "jwt = { secret = 'x' }",
         "jwt = { algorithms = 'HS256', secret = 'x' }",
         "jwt = { algorithms = ['none'], secret = 'x' }",
         "jwt = { algorithms = ['ES512'], secret = 'x' }",
@@ -38,6 +37,7 @@ fn settings_name_the_file_they_need() {
 fn settings_that_make_no_judge_say_what_to_change() {
     let error = |jwt: &str, material: &[u8]| build(jwt, material).unwrap_err();
     assert_eq!(error("algorithms = [], secret = 'x'", b""), JudgeError::NoAlgorithm);
+    assert_eq!(error("secret = 'x'", b""), JudgeError::NoAlgorithm);
     assert_eq!(
         error("algorithms = ['HS256'], secret = 'x', leeway_s = 61", b"").to_string(),
         "leeway_s is 61; at most 60 is allowed, so set the clocks right instead"

@@ -20,6 +20,7 @@ pub(crate) use conversation::{Bus, NOW_S, judge};
 
 /// Where the first client comes: a user of the tenant `t1`, in the version that is meant when none is named.
 const PATH: &str = "/?token=ann";
+const KIND: fanfare::dialect::Kind = fanfare::dialect::Kind::Wazo;
 const HOST: &str = "wazo.example";
 
 /// What most conversations need. `ann` and `bob` are users of one tenant, `eve` is of another; `root` has the

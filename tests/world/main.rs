@@ -8,6 +8,7 @@
 mod harness;
 
 mod bus;
+mod channel;
 mod cli;
 mod clients;
 mod driver;

@@ -21,6 +21,8 @@ pub(super) enum Protocol {
     Topic,
     /// Token in the request, subscriptions, events. No path tells it.
     Wazo,
+    /// Token in the request, messages, and answers to ours. No path tells it.
+    Channel,
     /// Nothing that is known here.
     Other,
 }
@@ -109,6 +111,11 @@ impl Conversation {
         }
     }
 
+    /// Follows the channel that the token of the request names.
+    pub(super) fn channel(send: Vec<String>, count: Option<u64>) -> Self {
+        Conversation { protocol: Protocol::Channel, ..Self::plain(send, count) }
+    }
+
     pub(super) fn event_bus(
         token: Option<String>,
         rule: &Rule,
@@ -171,7 +178,10 @@ impl Conversation {
         if self.protocol == Protocol::Wazo {
             return self.wazo_message(text);
         }
-        let known = self.protocol != Protocol::Other;
+        if self.protocol == Protocol::Channel && text.starts_with(r#"{"type":"sended""#) {
+            return Step::Notice(printable(text, NOTICE_CHARS_MAX), vec![]);
+        }
+        let known = matches!(self.protocol, Protocol::EventBus | Protocol::Topic);
         let keys = if known { serde_json::from_str::<Keys>(text).ok() } else { None };
         match keys {
             Some(keys) if self.protocol == Protocol::Topic && keys.from.is_some() => {
@@ -259,10 +269,14 @@ impl Conversation {
                 "the token was refused: is it expired, signed with another secret, for another cell, or \
                  without the scope event-read?"
             }
-            1000 if self.protocol != Protocol::Other => {
+            1000 if matches!(self.protocol, Protocol::EventBus | Protocol::Topic) => {
                 "the session ended: the token expired or a later one was refused; connect again with a new token"
             }
             1000 => "the daemon ended the session; nothing is wrong with the connection",
+            1008 if self.protocol == Protocol::Channel => {
+                "give a token that names a channel, with --token-file or FANFARE_TOKEN; `fanfare token --channel NAME` \
+                 makes one"
+            }
             1001 => "the daemon is stopping; connect again later",
             1002 | 1007 => "the daemon found our WebSocket frames faulty; is there a proxy between?",
             1008 => {
@@ -399,6 +413,18 @@ mod tests {
         for (code, word) in [(4001, "no token"), (4002, "websocketd"), (4003, "deleted"), (4004, "--event")] {
             assert!(talk.meaning(code).contains(word));
         }
+    }
+
+    #[test]
+    fn a_channel_is_sent_what_was_asked_for_and_its_answers_are_no_events() {
+        let mut talk = Conversation::channel(vec!["{}".into()], Some(1));
+        assert_eq!(talk.open(), ["{}"]);
+        let answer = r#"{"type":"sended","ok":false}"#;
+        assert_eq!(talk.handle(answer), Step::Notice(answer.into(), vec![]));
+        assert!(!talk.complete());
+        assert_eq!(talk.handle(r#"{"type":"message","sender":{},"data":{}}"#), Step::Event);
+        assert!(talk.complete());
+        assert!(talk.meaning(1008).contains("--channel"));
     }
 
     #[test]

@@ -64,8 +64,9 @@ impl Feed {
     ) -> Self {
         metrics.brokers.set(1);
         let shared = Arc::clone(shared);
+        let intake = Intake::new(spoken, shared.settings());
         let (complaints, pauses) = (Complaints::default(), Pauses::default());
-        let feed = Self { bus, shared, metrics, intake: Intake::new(spoken), complaints, pauses };
+        let feed = Self { bus, shared, metrics, intake, complaints, pauses };
         feed.tell_outage(true);
         feed
     }
@@ -124,6 +125,7 @@ impl Feed {
         while !self.shared.all_have_room() {
             sleep(ROOM_PAUSE).await;
         }
+        self.intake.configure(self.shared.settings());
         let now = clock::now();
         let exchange = self.bus.settings.exchange_type;
         let events = &self.metrics.events[Origin::Amqp as usize];

@@ -1,0 +1,338 @@
+//! The channels of a Laravel application: a token in the request names the one channel that the connection is
+//! of; what a client says there goes to all of it, and so does what the back end says.
+//!
+//! Whatever is wrong with a token is said after the handshake, by a close frame. Each message is acknowledged to
+//! its sender first. Who has sent it comes from the token and never from the message; which of its data go on is
+//! a matter of the channel's kind, the part before the colon, and their values go on as they were written.
+//!
+//! A channel's topic is its name and a NUL, so it matches no other. A publication carries whom it is for, if that
+//! is one user, and the filter of each session compares that with its own id.
+
+mod fields;
+mod settings;
+mod shape;
+mod target;
+
+pub use self::settings::{CHANNEL_BYTES_MAX, Callback, Relay, Settings};
+
+use self::shape::Shaped;
+use crate::courier::{self, Notice};
+use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
+use crate::event::{DEPTH_MAX, Event};
+use crate::frame::{Draft, Publication};
+use crate::token::{Grant, NEVER_MS, Refusal, Verdict};
+use crate::wheel::Now;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// The byte that starts this dialect's topics.
+const TOPIC: u8 = b'c';
+/// The only path.
+const PATH: &str = "/";
+/// Longest fed message, as long as a line of the unix feed may be; Redis would let 512 MB pass.
+const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+/// Who sends what is fed.
+const SYSTEM: &str = r#"{"name":"System","id":0}"#;
+
+const MISSING: Action = Action::Close(1008, "token missing");
+const INVALID: Action = Action::Close(1008, "token invalid");
+/// Code and reason of a token whose time is over.
+const EXPIRED: (u16, &str) = (1008, "token expired");
+
+/// One connection, which is of one channel.
+///
+/// Idle connections are what there is most of: all that a session keeps is one text.
+pub struct Channel {
+    /// The first moment, in unix milliseconds, at which the token is good no more.
+    expires_at_ms: u64,
+    /// Of an open session: the channel, the id and the name of its user as JSON, and the token if there is a
+    /// callback that is to get it; a NUL between them. While the token is judged it stands here alone.
+    texts: Box<str>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The token is being judged.
+    Asking,
+    Open,
+    /// Never, or no more.
+    Refused,
+}
+
+impl Dialect for Channel {
+    const PING: &'static [u8] = b"";
+    const CLOSE_UNANSWERED: (u16, &'static str) = (1001, "ping timeout");
+    const ECHOES_SUBPROTOCOL: bool = true;
+
+    fn message_bytes_max(settings: &crate::dialect::Settings) -> usize {
+        settings.channel.message_bytes_max
+    }
+
+    fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
+        if upgrade.path != PATH {
+            return None;
+        }
+        let settings = &context.settings.channel;
+        let mut session = Self { expires_at_ms: 0, texts: Box::default(), stage: Stage::Refused };
+        if !settings.lets_in(upgrade.origin) {
+            out.push(Action::Refuse(403));
+            return Some(session);
+        }
+        out.push(Action::Accept);
+        let mut parameters = form_urlencoded::parse(upgrade.query.as_bytes());
+        match parameters.find(|(key, _)| key == "token").filter(|(_, token)| !token.is_empty()) {
+            None => out.push(MISSING),
+            Some((_, token)) => {
+                session.stage = Stage::Asking;
+                if settings.callback.is_some() {
+                    session.texts = (&*token).into();
+                }
+                out.verify(&token);
+            }
+        }
+        Some(session)
+    }
+
+    fn plain(_: &str, _: &str) -> u16 {
+        426
+    }
+
+    fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
+        let settings = &context.settings.channel;
+        match input {
+            Input::Text(text) => self.message(Some(text), context, out),
+            Input::Binary(bytes) => self.message(std::str::from_utf8(bytes).ok(), context, out),
+            Input::Alive if self.stage == Stage::Open => keep_alive(settings, out),
+            Input::Alive | Input::Reply(_) | Input::Configured => {}
+            Input::Verified(Verdict::Granted(grant)) => self.admit(&grant, settings, context.now, out),
+            Input::Verified(Verdict::Refused(Refusal::Expired)) => out.push(expired()),
+            Input::Verified(_) | Input::Revoked => out.push(INVALID),
+            Input::Deadline if self.has_expired(context.now) => out.push(expired()),
+            Input::Deadline => self.wait_for_expiry(context.now, out),
+            Input::Gone if self.stage == Stage::Open => {
+                self.stage = Stage::Refused;
+                out.unsubscribe(&subscription(self.channel()), b"");
+            }
+            Input::Gone => {}
+        }
+    }
+
+    fn admits(&self, publication: &Publication, now: Now) -> Admission {
+        if self.stage != Stage::Open {
+            return Admission::No;
+        }
+        if self.has_expired(now) {
+            return Admission::Close(EXPIRED.0, EXPIRED.1);
+        }
+        let meta = publication.meta();
+        if meta.is_empty() || target::is_for(meta, self.id()) { Admission::Form(0) } else { Admission::No }
+    }
+
+    fn publish(
+        _: &str,
+        event: &Event<'_, '_>,
+        settings: &crate::dialect::Settings,
+        _: Now,
+        draft: &mut Draft,
+    ) -> Result<(), Unusable> {
+        let Fed { channel, data, .. } = Fed::read(event.json, PAYLOAD_BYTES_MAX)?;
+        put_broadcast(&channel, SYSTEM, data, &settings.channel, draft);
+        Ok(())
+    }
+}
+
+/// Fills `draft` with what another node has relayed: an object with the channel, its sender and the data as its
+/// client has sent them.
+///
+/// # Errors
+/// When it is no such thing.
+pub fn publish_relayed(
+    json: &[u8],
+    settings: &crate::dialect::Settings,
+    draft: &mut Draft,
+) -> Result<(), Unusable> {
+    let settings = &settings.channel;
+    let Fed { channel, sender, data } = Fed::read(json, PAYLOAD_BYTES_MAX + settings.message_bytes_max)?;
+    let sender = sender.filter(|sender| fields::is_object(sender));
+    let sender = sender.ok_or_else(|| Unusable("\"sender\" must be an object".into()))?;
+    put_broadcast(&channel, sender.get(), data, settings, draft);
+    Ok(())
+}
+
+impl Channel {
+    /// The `index`th of the texts of an open session.
+    fn text(&self, index: usize) -> &str {
+        self.texts.splitn(4, '\0').nth(index).unwrap_or_default()
+    }
+
+    fn channel(&self) -> &str {
+        self.text(0)
+    }
+
+    /// The user's id in its one spelling; empty when the token has none.
+    fn id(&self) -> &str {
+        self.text(1)
+    }
+
+    /// Who is at the other end, as JSON.
+    fn sender(&self) -> String {
+        let (id, name) = (self.id(), self.text(2));
+        match (name.is_empty(), id.is_empty()) {
+            (false, false) => format!(r#"{{"name":{name},"id":{id}}}"#),
+            (false, true) => format!(r#"{{"name":{name}}}"#),
+            (true, false) => format!(r#"{{"id":{id}}}"#),
+            (true, true) => "{}".into(),
+        }
+    }
+
+    fn has_expired(&self, now: Now) -> bool {
+        now.unix_ms >= self.expires_at_ms
+    }
+
+    /// The token is good: opens the session, if its claims are.
+    fn admit(&mut self, grant: &Grant, settings: &Settings, now: Now, out: &mut Actions) {
+        let Some(texts) = self.texts_of(grant, settings) else { return out.push(INVALID) };
+        self.texts = texts;
+        self.stage = Stage::Open;
+        self.expires_at_ms = if settings.close_on_expiry { grant.expires_at_ms } else { NEVER_MS };
+        out.subscribe(&subscription(self.channel()), b"");
+        keep_alive(settings, out);
+        self.wait_for_expiry(now, out);
+    }
+
+    /// What the session is to keep; `None` when a claim is not what it should be.
+    fn texts_of(&self, grant: &Grant, settings: &Settings) -> Option<Box<str>> {
+        let channel = grant.text("channel")?;
+        if !is_channel(channel) || channel.len() > settings.channel_bytes_max {
+            return None;
+        }
+        let id = grant.claim("id").map_or(Some(String::new()), target::id)?;
+        let name = match grant.claim("name") {
+            None => String::new(),
+            Some(Value::String(name)) => target::quoted(name),
+            Some(_) => return None,
+        };
+        let token = if settings.calls_back(kind(channel)) { &*self.texts } else { "" };
+        Some([channel, &id, &name, token].join("\0").into())
+    }
+
+    fn wait_for_expiry(&self, now: Now, out: &mut Actions) {
+        if self.stage == Stage::Open && self.expires_at_ms != NEVER_MS {
+            let left_ms = self.expires_at_ms.saturating_sub(now.unix_ms);
+            let at_ns = now.monotonic_ns.saturating_add(left_ms.saturating_mul(1_000_000));
+            out.push(Action::Deadline(at_ns));
+        }
+    }
+
+    /// A message of the client; `None` when it is not even text.
+    fn message(&mut self, json: Option<&str>, context: &mut Context<'_>, out: &mut Actions) {
+        let (settings, now) = (&context.settings.channel, context.now);
+        if self.stage != Stage::Open {
+            return;
+        }
+        if self.has_expired(now) {
+            return out.push(expired());
+        }
+        keep_alive(settings, out);
+        let Some(data) = json.and_then(said) else {
+            return out.send(|out| out.extend_from_slice(br#"{"type":"sended","ok":false}"#));
+        };
+        out.send(|out| out.extend_from_slice(br#"{"type":"sended","ok":true}"#));
+        let (channel, sender) = (self.channel(), self.sender());
+        put_broadcast(channel, &sender, data, settings, context.draft);
+        out.push(Action::Publish(Box::new(context.draft.finish(now))));
+        let told = || {
+            format!(r#"{{"channel":{},"sender":{sender},"data":{}}}"#, target::quoted(channel), data.get())
+        };
+        let token = self.text(3);
+        if !token.is_empty() && settings.calls_back(kind(channel)) {
+            let callback =
+                courier::Callback { channel: channel.into(), token: token.into(), body: told().into() };
+            out.push(Action::Notify(Box::new(Notice::Callback(callback))));
+        }
+        if settings.relay == Relay::Redis {
+            out.push(Action::Relay(told().into()));
+        }
+    }
+}
+
+/// A message that is fed.
+struct Fed<'a> {
+    channel: std::borrow::Cow<'a, str>,
+    sender: Option<&'a RawValue>,
+    data: &'a RawValue,
+}
+
+impl<'a> Fed<'a> {
+    fn read(json: &'a [u8], bytes_max: usize) -> Result<Self, Unusable> {
+        if json.len() > bytes_max {
+            return Err(Unusable(format!("a message has at most {bytes_max} bytes")));
+        }
+        let json = std::str::from_utf8(json).map_err(|_| Unusable("it is not UTF-8".into()))?;
+        if !fields::is_shallow(json) {
+            return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")));
+        }
+        let [channel, sender, data] = fields::last(json, ["channel", "sender", "data"])
+            .ok_or_else(|| Unusable("not a JSON object: write {\"channel\":\"…\",\"data\":{…}}".into()))?;
+        let channel = channel.and_then(fields::text).filter(|channel| is_channel(channel));
+        let channel = channel.ok_or_else(|| {
+            Unusable("\"channel\" must be the name of a channel: a string, not empty, without NUL".into())
+        })?;
+        let data = data.filter(|data| fields::is_object(data));
+        let data = data.ok_or_else(|| Unusable("\"data\" must be an object".into()))?;
+        Ok(Self { channel, sender, data })
+    }
+}
+
+/// The data of what a client has said; `None` when it is not worth `ok`.
+fn said(json: &str) -> Option<&RawValue> {
+    if !fields::is_shallow(json) {
+        return None;
+    }
+    let [data] = fields::last(json, ["data"])?;
+    data.filter(|data| fields::is_object(data))
+}
+
+/// Fills `draft` with a message to a channel. `sender` is JSON.
+fn put_broadcast(channel: &str, sender: &str, data: &RawValue, settings: &Settings, draft: &mut Draft) {
+    let shaped = Shaped::new(channel, data, settings);
+    draft.address(&subscription(channel), b"");
+    draft.meta(shaped.target().as_meta());
+    draft.text(|out| {
+        for part in [r#"{"type":"message","sender":"#, sender, r#","data":"#] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        shaped.put(out);
+        out.push(b'}');
+    });
+}
+
+/// Pings begin anew: whatever comes shows that the client is there.
+fn keep_alive(settings: &Settings, out: &mut Actions) {
+    if settings.ping_interval_s > 0 {
+        out.push(Action::Keepalive {
+            interval_s: settings.ping_interval_s,
+            misses_max: settings.ping_misses_max,
+        });
+    }
+}
+
+fn expired() -> Action {
+    Action::Close(EXPIRED.0, EXPIRED.1)
+}
+
+/// Whether a channel can have this name.
+fn is_channel(name: &str) -> bool {
+    !name.is_empty() && !name.contains('\0')
+}
+
+/// The kind of a channel, which says what becomes of its messages.
+fn kind(channel: &str) -> &str {
+    channel.split(':').next().unwrap_or(channel)
+}
+
+/// The topic of a channel, in parts; the only one that begins so.
+fn subscription(channel: &str) -> [&[u8]; 3] {
+    [&[TOPIC], channel.as_bytes(), b"\0"]
+}

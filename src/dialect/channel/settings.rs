@@ -1,0 +1,239 @@
+//! The table `[channel]` of the configuration, with `[channel.shape]` and `[channel.callback]`.
+
+use crate::token::{Judge, TokenSettings};
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+
+/// Longest name of a channel that may be allowed: what a subscription can be, less what stands around it.
+pub const CHANNEL_BYTES_MAX: usize = 4000;
+
+/// The table `[channel]`.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Who judges tokens.
+    #[serde(deserialize_with = "token")]
+    pub token: Option<TokenSettings>,
+    /// Whether a session ends with its token; the original looks at it once.
+    pub close_on_expiry: bool,
+    /// The kinds whose messages can be for one user.
+    pub targeted: Vec<String>,
+    /// Who else is told what clients say.
+    pub relay: Relay,
+    /// The origins of pages that may connect; any when empty.
+    pub origins: Vec<String>,
+    /// Seconds between pings; none when 0.
+    pub ping_interval_s: u32,
+    /// Unanswered pings in a row that end a session.
+    pub ping_misses_max: u8,
+    /// Longest message of a client.
+    pub message_bytes_max: usize,
+    /// Longest name of a channel in a token.
+    pub channel_bytes_max: usize,
+    /// What of the data goes on, in this order, for the kinds that are here.
+    pub shape: BTreeMap<String, Vec<String>>,
+    /// Who is told over HTTP what clients say; nobody without it.
+    pub callback: Option<Callback>,
+    /// Made from `token` when the daemon starts.
+    #[serde(skip)]
+    pub judge: Option<Judge>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        let shape = [("chat", &["message", "name"][..]), ("tweet", &["tweet"]), ("progress", &["info"])];
+        Self {
+            token: None,
+            close_on_expiry: true,
+            targeted: keys(&["chat"]),
+            relay: Relay::None,
+            origins: vec![],
+            ping_interval_s: 25,
+            ping_misses_max: 2,
+            message_bytes_max: 64 * 1024,
+            channel_bytes_max: 255,
+            shape: shape.into_iter().map(|(kind, list)| (kind.to_owned(), keys(list))).collect(),
+            callback: None,
+            judge: None,
+        }
+    }
+}
+
+impl Settings {
+    /// What cannot run, each with what to do. `is_spoken` tells whether any listener speaks the dialect.
+    #[must_use]
+    pub fn problems(&self, is_spoken: bool) -> Vec<String> {
+        let mut problems = Vec::new();
+        if is_spoken && self.token.is_none() {
+            problems.push(
+                "[channel]: no token judge: add token = { jwt = { secret_file = … } } or { static = { … } }"
+                    .into(),
+            );
+        }
+        match &self.token {
+            Some(TokenSettings::Introspection(_) | TokenSettings::WazoAuth(_)) => problems.push(
+                "[channel] token: it is the token that names the channel: use jwt with the application's secret, or \
+                 static"
+                    .into(),
+            ),
+            Some(token) => problems.extend(token.check().err().map(|error| format!("[channel] token: {error}"))),
+            None => {}
+        }
+        if self.ping_interval_s > 0 && self.ping_misses_max == 0 {
+            problems.push(
+                "[channel]: ping_misses_max = 0 closes everybody: write at least 1, or ping_interval_s = 0"
+                    .into(),
+            );
+        }
+        if !(1..=CHANNEL_BYTES_MAX).contains(&self.channel_bytes_max) {
+            problems.push(format!(
+                "channel.channel_bytes_max = {}: write 1 to {CHANNEL_BYTES_MAX}",
+                self.channel_bytes_max
+            ));
+        }
+        if let Some(origin) = self.origins.iter().find(|origin| origin.ends_with('/')) {
+            problems.push(format!("[channel] origins: {origin:?} ends with a slash, and browsers send none"));
+        }
+        problems.extend(self.callback.iter().flat_map(Callback::problems));
+        problems
+    }
+
+    /// Whether there is a callback that wants the messages of this kind.
+    pub(super) fn calls_back(&self, kind: &str) -> bool {
+        let wants = |callback: &Callback| callback.kinds.iter().any(|wanted| wanted == kind);
+        self.callback.as_ref().is_some_and(wants)
+    }
+
+    /// Whether a page of this origin may connect. Who is no page has none, and could claim any.
+    pub(super) fn lets_in(&self, origin: &str) -> bool {
+        self.origins.is_empty() || origin.is_empty() || self.origins.iter().any(|allowed| allowed == origin)
+    }
+}
+
+/// Who else is told what clients say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Relay {
+    /// Nobody.
+    None,
+    /// The daemons that listen to the same Redis.
+    Redis,
+}
+
+/// The table `[channel.callback]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Callback {
+    /// Where a message is posted to.
+    pub url: String,
+    /// The kinds whose messages are.
+    pub kinds: Vec<String>,
+    /// Seconds for one call.
+    pub timeout_s: u32,
+    /// Calls at the same time; those of one channel go one after another.
+    pub concurrency: usize,
+    /// Calls that wait. One more is dropped.
+    pub queue_max: usize,
+}
+
+impl Default for Callback {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            kinds: vec!["chat".into()],
+            timeout_s: 5,
+            concurrency: 16,
+            queue_max: 10_000,
+        }
+    }
+}
+
+impl Callback {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let url = self.url.parse::<http::Uri>().ok();
+        let is_web =
+            |url: &http::Uri| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
+        if !url.as_ref().is_some_and(is_web) {
+            problems
+                .push("[channel.callback]: url must begin with http:// or https://, and name a host".into());
+        } else if self.url.split('/').nth(2).is_some_and(|authority| authority.contains('@')) {
+            problems
+                .push("[channel.callback]: url has a user in it; the client's token is what is sent".into());
+        }
+        for (key, value) in [
+            ("timeout_s", self.timeout_s as usize),
+            ("concurrency", self.concurrency),
+            ("queue_max", self.queue_max),
+        ] {
+            if value == 0 {
+                problems.push(format!("channel.callback.{key} = 0 lets nothing out: write at least 1"));
+            }
+        }
+        problems
+    }
+}
+
+/// The algorithm need not be named.
+fn token<'de, D: Deserializer<'de>>(from: D) -> Result<Option<TokenSettings>, D::Error> {
+    TokenSettings::deserialize(from).map(|token| Some(token.or_hs256()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> String {
+        toml::from_str::<Settings>(text).unwrap().problems(true).join("\n")
+    }
+
+    #[test]
+    fn what_cannot_run_is_told_with_what_to_do() {
+        let good = "token = { jwt = { secret = 'short' } }\n";
+        assert_eq!(problems(good), "");
+        assert_eq!(toml::from_str::<Settings>("").unwrap().problems(false), Vec::<String>::new());
+        for (text, about) in [
+            ("", "no token judge"),
+            ("token = { introspection = { url = 'https://x' } }", "use jwt"),
+            ("token = { wazo_auth = { url = 'https://x' } }", "use jwt"),
+            ("token = { jwt = {} }", "0 of secret, secret_file"),
+            (&format!("{good}ping_misses_max = 0"), "ping_misses_max = 0"),
+            (&format!("{good}channel_bytes_max = 0"), "write 1 to 4000"),
+            (&format!("{good}channel_bytes_max = 4001"), "write 1 to 4000"),
+            (&format!("{good}origins = ['https://a.example/']"), "ends with a slash"),
+            (&format!("{good}callback = {{}}"), "url must begin with http"),
+            (&format!("{good}callback = {{ url = 'ftp://x' }}"), "url must begin with http"),
+            (&format!("{good}callback = {{ url = '/api/chat' }}"), "url must begin with http"),
+            (&format!("{good}callback = {{ url = 'http://u:hunter2@x/' }}"), "has a user in it"),
+            (&format!("{good}callback = {{ url = 'http://x', queue_max = 0 }}"), "queue_max = 0"),
+            (&format!("{good}callback = {{ url = 'http://x', concurrency = 0 }}"), "concurrency = 0"),
+            (&format!("{good}callback = {{ url = 'http://x', timeout_s = 0 }}"), "timeout_s = 0"),
+        ] {
+            let problems = problems(text);
+            assert!(problems.contains(about) && problems.lines().count() == 1, "{text}: {problems}");
+            assert!(!problems.contains("hunter2"), "{problems}");
+        }
+        assert_eq!(problems(&format!("{good}ping_misses_max = 0\nping_interval_s = 0")), "");
+    }
+
+    #[test]
+    fn nobody_comes_in_without_a_token_and_no_token_without_a_signature() {
+        for text in ["anonymous = true", "token = { jwt = { algorithms = ['none'], secret = 'x' } }"] {
+            assert!(toml::from_str::<Settings>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_shapes_replaces_the_usual_one() {
+        let usual = Settings::default();
+        assert_eq!(usual.shape["chat"], ["message", "name"]);
+        assert_eq!(
+            (&usual.shape["tweet"][..], &usual.shape["progress"][..]),
+            (&["tweet".into()][..], &["info".into()][..])
+        );
+        let other: Settings = toml::from_str("shape = { chat = ['text'] }").unwrap();
+        assert_eq!((other.shape.len(), &other.shape["chat"][..]), (1, &["text".to_owned()][..]));
+        assert!(toml::from_str::<Settings>("shape = {}").unwrap().shape.is_empty());
+    }
+}
