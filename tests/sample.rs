@@ -153,6 +153,7 @@ fn the_program_finds_the_sample_good_when_the_secret_is_there() {
             .args(["check", "--config", "systemd/fanfare.toml"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("FANFARE_PERSONIUM_TOKEN_JWT_SECRET_FILE", &secret)
+            .env("FANFARE_CHANNEL_TOKEN_JWT_SECRET_FILE", &secret)
             .env("FANFARE_WAZO_TOKEN_JWT_SECRET_FILE", &secret)
             .output()
             .unwrap()
