@@ -34,11 +34,14 @@ impl WebhookName {
 
 type Subject = (Pair, Arc<str>);
 
+/// The moment until which a leave waits, and a number that keeps those of one moment in order.
+type Place = (u64, u64);
+
 /// See the module. Leaves are found by their subject and by their moment; of one subject there is one at most.
 #[derive(Default)]
 pub(super) struct Delayed {
-    leaves: BTreeMap<(u64, u64), (Subject, Option<Arc<str>>)>,
-    by_subject: HashMap<Subject, (u64, u64), RandomState>,
+    leaves: BTreeMap<Place, (Subject, Option<Arc<str>>)>,
+    by_subject: HashMap<Subject, Place, RandomState>,
     last_number: u64,
     bytes: usize,
     /// Those that are to be told.
@@ -72,8 +75,8 @@ impl Delayed {
 
     /// The next leave whose moment has come, with that moment.
     pub(super) fn pop(&mut self, now_ns: u64) -> Option<(u64, Option<Arc<str>>)> {
-        let place = self.due_at_ns().filter(|until_ns| *until_ns <= now_ns)?;
-        self.pop_first().map(|json| (place, json))
+        let until_ns = self.due_at_ns().filter(|until_ns| *until_ns <= now_ns)?;
+        self.pop_first().map(|json| (until_ns, json))
     }
 
     /// The leave that would be told first.

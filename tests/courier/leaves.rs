@@ -121,6 +121,22 @@ fn leaves_that_wait_are_bounded_too() {
     assert_eq!(told(&mut stage), last);
 }
 
+#[test]
+fn what_has_been_told_or_cancelled_takes_no_room() {
+    let mut stage = Stage::hooked("");
+    let long = format!("\"{}\"", "x".repeat(1024 * 1024));
+    for _ in 0..80 {
+        stage.event(ChannelVacated, "a", &long);
+        stage.event(ChannelOccupied, "a", &long);
+    }
+    for _ in 0..80 {
+        stage.event(CacheMiss, "a", &long);
+        stage.wait_ms(100);
+        stage.reply(Ok(200));
+    }
+    stage.assert_tally(WEBHOOK, [80, 0, 0, 0]);
+}
+
 /// One step of a storm.
 #[derive(Clone, Debug)]
 enum Step {

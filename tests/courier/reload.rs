@@ -97,6 +97,20 @@ fn without_a_callback_what_waits_is_dropped_and_late_replies_are_nobodys() {
 }
 
 #[test]
+fn a_late_reply_does_not_settle_a_call_that_was_made_since() {
+    let mut stage = Stage::calling("");
+    stage.call("chat:1", "1");
+    stage.configure(Recipients::default());
+    stage.configure(calls(""));
+    stage.call("chat:1", "2");
+    assert_eq!(stage.bodies(), ["1", "2"]);
+    stage.reply(Ok(200));
+    stage.assert_tally(CALLBACK, [0, 0, 1, 0]);
+    stage.reply(Ok(200));
+    stage.assert_tally(CALLBACK, [1, 0, 1, 0]);
+}
+
+#[test]
 fn notices_that_nobody_wants_are_not_counted() {
     let mut stage = Stage::new(Recipients::default());
     stage.call("chat:1", "1");
