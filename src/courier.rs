@@ -1,6 +1,33 @@
 //! What other services are told over HTTP: the callbacks of `channel`, the webhooks of `echo`.
 //!
-//! Nobody waits for what becomes of it. A session names what is to be told as a [`Notice`]; `io` carries it.
+//! Nobody waits for what becomes of it. A session names what is to be told as a [`Notice`], and a [`Courier`] decides
+//! what is told when, in which request, and what is told again. It is a value: it is given notices, replies and the
+//! time, and says which requests to send and when it wants to be woken. `io` carries them.
+//!
+//! Each recipient has a queue with a limit of its own, in notices, and of [`QUEUE_BYTES_MAX`].
+
+mod callbacks;
+mod delayed;
+mod hook;
+mod news;
+mod settings;
+mod webhooks;
+
+pub use self::news::{News, Tally, Trouble};
+pub use self::settings::{App, CallbackSettings, Recipients, Url, WebhookSettings};
+
+use self::callbacks::Callbacks;
+use self::webhooks::Webhooks;
+use crate::wheel::Now;
+use http::Request;
+use std::time::Duration;
+
+/// Bytes that may wait for one recipient. A queue of ten thousand notices of a KiB has 10 MiB; the longest messages
+/// that clients may send would make it a GiB.
+pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes that a notice takes beside its texts, about.
+const NOTICE_BYTES: usize = 100;
 
 /// Something that is to be told to another service.
 #[derive(Debug)]
@@ -11,6 +38,42 @@ pub enum Notice {
     Webhook(Webhook),
 }
 
+impl Notice {
+    /// How it is told.
+    #[must_use]
+    pub fn kind(&self) -> NoticeKind {
+        match self {
+            Self::Callback(_) => NoticeKind::Callback,
+            Self::Webhook(_) => NoticeKind::Webhook,
+        }
+    }
+
+    /// Bytes of memory that it takes, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let texts = match self {
+            Self::Callback(callback) => callback.bytes(),
+            Self::Webhook(webhook) => webhook.subject.len() + webhook.json.len(),
+        };
+        NOTICE_BYTES + texts
+    }
+}
+
+/// How something is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum NoticeKind {
+    /// To the callback of `channel`.
+    Callback,
+    /// To the webhooks of `echo`.
+    Webhook,
+}
+
+impl NoticeKind {
+    /// All, with the names that metrics use.
+    pub const ALL: [(Self, &'static str); 2] = [(Self::Callback, "callback"), (Self::Webhook, "webhook")];
+}
+
 /// A client's message, for the callback of `channel`.
 pub struct Callback {
     /// The channel, whose calls go one after another.
@@ -19,6 +82,12 @@ pub struct Callback {
     pub token: Box<str>,
     /// The whole body, JSON.
     pub body: Box<str>,
+}
+
+impl Callback {
+    fn bytes(&self) -> usize {
+        self.channel.len() + self.token.len() + self.body.len()
+    }
 }
 
 impl std::fmt::Debug for Callback {
@@ -59,4 +128,110 @@ pub enum WebhookName {
     CacheMiss,
     /// The number of a channel's subscriptions has changed.
     SubscriptionCount,
+}
+
+/// A request that is under way.
+pub struct Errand {
+    call: Call,
+    timeout_s: u64,
+}
+
+enum Call {
+    Callback(callbacks::Call),
+    Webhook(webhooks::Call),
+}
+
+impl Errand {
+    /// How long it may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_s)
+    }
+}
+
+/// The status of an answer, or why there is none.
+pub type Reply = Result<u16, String>;
+
+/// See the module.
+#[derive(Default)]
+pub struct Courier {
+    callbacks: Callbacks,
+    webhooks: Webhooks,
+    news: Vec<News>,
+}
+
+impl Courier {
+    /// Tells these from now on. Whoever stays keeps what waits for it, and gets it by the new settings; what waits for
+    /// others is dropped. Recipients whose settings have problems are told nothing.
+    pub fn configure(&mut self, recipients: Recipients, now: Now) {
+        self.callbacks.configure(recipients.callback);
+        self.webhooks.configure(recipients.webhooks, now);
+    }
+
+    /// Queues a notice for those who want it.
+    pub fn take(&mut self, notice: Notice, now: Now) {
+        match notice {
+            Notice::Callback(callback) => self.news.extend(self.callbacks.take(callback, now)),
+            Notice::Webhook(webhook) => self.news.extend(self.webhooks.take(webhook, now)),
+        }
+    }
+
+    /// Notices that were lost before they came here.
+    pub fn lost(&mut self, kind: NoticeKind, notices: u64) {
+        match kind {
+            NoticeKind::Callback => self.callbacks.tally.dropped += notices,
+            NoticeKind::Webhook => self.webhooks.tally.dropped += notices,
+        }
+    }
+
+    /// The next request to send, if it is time for one.
+    pub fn next_errand(&mut self, now: Now) -> Option<(Errand, Request<String>)> {
+        if let Some((call, timeout_s, request)) = self.callbacks.next(now) {
+            return Some((Errand { call: Call::Callback(call), timeout_s }, request));
+        }
+        let (call, timeout_s, request) = self.webhooks.next(now)?;
+        Some((Errand { call: Call::Webhook(call), timeout_s }, request))
+    }
+
+    /// What became of a request.
+    pub fn replied(&mut self, errand: Errand, reply: Reply, now: Now) {
+        self.news.extend(match errand.call {
+            Call::Callback(call) => self.callbacks.replied(call, reply, now),
+            Call::Webhook(call) => self.webhooks.replied(call, reply, now),
+        });
+    }
+
+    /// There will soon be no courier: whoever has left does not come back, and nothing is gathered any longer.
+    pub fn hurry(&mut self, now: Now) {
+        self.webhooks.hurry(now);
+    }
+
+    /// The moment of the monotonic clock at which to look for errands again, if nothing else happens before.
+    #[must_use]
+    pub fn wakes_at_ns(&self) -> Option<u64> {
+        self.callbacks.wakes_at_ns().into_iter().chain(self.webhooks.wakes_at_ns()).min()
+    }
+
+    /// Notices that are queued, held back or under way.
+    #[must_use]
+    pub fn waiting(&self, kind: NoticeKind) -> usize {
+        match kind {
+            NoticeKind::Callback => self.callbacks.waiting(),
+            NoticeKind::Webhook => self.webhooks.waiting(),
+        }
+    }
+
+    /// What has become of the others.
+    #[must_use]
+    pub fn tally(&self, kind: NoticeKind) -> Tally {
+        match kind {
+            NoticeKind::Callback => self.callbacks.tally,
+            NoticeKind::Webhook => self.webhooks.tally,
+        }
+    }
+
+    /// What is to be logged, since the last call.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
 }

@@ -10,7 +10,7 @@
 //! - `worker`: the turn
 //! - `connection`, `tls`, `head`: the sockets of clients, their encryption and their requests
 //! - `publisher`: the unix feed
-//! - `bridge`: the thread of what has a good tokio client only: remote judges, RabbitMQ
+//! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ
 //! - `admin`: health and metrics
 //! - `clock`: the time
 
@@ -377,7 +377,7 @@ impl Daemon {
             self.shared.hurrying.store(start.elapsed() > drain / 2, Relaxed);
             std::thread::sleep(pause);
         }
-        self.shared.bridge.stop();
+        self.shared.bridge.stop(drain.saturating_sub(start.elapsed()));
         self.threads.iter().all(JoinHandle::is_finished)
     }
 }

@@ -15,6 +15,7 @@
 //! - [`message`]: the inbound half of WebSocket: bytes → messages
 //! - [`outbox`]: what is on its way to each connection, without a queue for each
 //! - [`trust`]: whose certificates a client of ours believes
+//! - [`endpoint`]: where something is asked or told over HTTP
 //! - [`courier`]: what other services are told over HTTP
 //! - [`roster`]: who is in which channel
 //!
@@ -56,6 +57,7 @@ pub mod config;
 pub mod courier;
 pub mod dialect;
 pub mod docket;
+pub mod endpoint;
 pub mod event;
 pub mod feed;
 pub mod frame;

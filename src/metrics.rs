@@ -4,6 +4,7 @@
 //! ordinary addition costs, and whoever reads the metrics adds the shards up. Turning them into text is
 //! [`api`](crate::api)'s business.
 
+use crate::courier::NoticeKind;
 use crate::dialect::Kind;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -171,6 +172,24 @@ impl Ruling {
     ];
 }
 
+/// What became of a notice to another service; one for two webhooks counts twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Delivery {
+    /// Answered with 2xx.
+    Delivered,
+    /// Given up after it was told in vain.
+    Failed,
+    /// Not told for want of room, or of the recipient.
+    Dropped,
+}
+
+impl Delivery {
+    /// All, with the names that metrics use.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Delivered, "delivered"), (Self::Failed, "failed"), (Self::Dropped, "dropped")];
+}
+
 /// The counters of one shard, or of the bridge.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -232,6 +251,12 @@ pub struct Metrics {
     pub judge_tokens_watched: Number,
     /// Sessions whose grant was taken back.
     pub judge_revocations: Number,
+    /// Notices to other services, by kind and by what became of them.
+    pub notices: [[Number; Delivery::ALL.len()]; NoticeKind::ALL.len()],
+    /// Notices that wait or are under way, by kind.
+    pub notices_waiting: [Number; NoticeKind::ALL.len()],
+    /// Requests with notices that were made again, by kind.
+    pub notice_retries: [Number; NoticeKind::ALL.len()],
 }
 
 impl Metrics {

@@ -15,7 +15,6 @@
 //! `kid` is compared with the names of keys that are already here, and `jku`, `x5u` and `jwk` are not read.
 //! No `Debug` or `Display` of this module shows a token, a secret or the value of a claim.
 
-mod endpoint;
 mod fixed;
 mod introspection;
 mod jwks;
@@ -33,7 +32,8 @@ use std::sync::Arc;
 pub use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
-pub use endpoint::UrlError;
+use crate::endpoint::UrlError;
+
 pub use fixed::{EntryProblem, Static, StaticError};
 pub use introspection::IntrospectionSettings;
 pub use jwks::JwksError;

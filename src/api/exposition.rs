@@ -1,8 +1,9 @@
 //! The counters of all shards, added up, in the OpenMetrics text format.
 
 use super::Status;
+use crate::courier::NoticeKind;
 use crate::dialect::Kind;
-use crate::metrics::{End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling};
+use crate::metrics::{Delivery, End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -181,6 +182,27 @@ impl Snapshot {
         family(out, counter, None, "judge_revocations", about, self.one(|m| &m.judge_revocations))
     }
 
+    /// Not by app or webhook: there may be very many.
+    fn notices(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut notices = Vec::new();
+        for (kind, name) in NoticeKind::ALL {
+            for (delivery, outcome) in Delivery::ALL {
+                let value = self.sum(|m| &m.notices[kind as usize][delivery as usize]);
+                notices.push((vec![("kind", name), ("outcome", outcome)], value));
+            }
+        }
+        let by_kind = |numbers: &dyn Fn(&Metrics) -> &[Number]| {
+            let value = |kind: NoticeKind| self.sum(|metrics| &numbers(metrics)[kind as usize]);
+            NoticeKind::ALL.map(|(kind, name)| (vec![("kind", name)], value(kind))).to_vec()
+        };
+        let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
+        family(out, counter, None, "notices", "Notices to other services, by kind and outcome", notices)?;
+        let about = "Requests with notices that were made again";
+        family(out, counter, None, "notice_retries", about, by_kind(&|m| &m.notice_retries))?;
+        let about = "Notices that wait or are under way";
+        family(out, gauge, None, "notices_waiting", about, by_kind(&|m| &m.notices_waiting))
+    }
+
     fn latency(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let bounds = LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::MAX]);
         let counts = (0..=LATENCY_BOUNDS_US.len()).map(|index| self.sum(|m| &m.latency[index]));
@@ -202,6 +224,7 @@ impl Collector for Snapshot {
         self.gauges(&mut encoder)?;
         self.counters(&mut encoder)?;
         self.judges(&mut encoder)?;
+        self.notices(&mut encoder)?;
         self.latency(&mut encoder)
     }
 }

@@ -1,27 +1,40 @@
 //! The bridge: one thread with a tokio runtime, for what has a good tokio client only.
 //!
-//! It asks remote judges and listens to a broker. What it has to say to a shard goes through the shard's mailbox
+//! It asks remote judges, tells other services what they want to know, and listens to a broker. What it has to say to a shard goes through the shard's mailbox
 //! like everything else; what the shards ask, and what a reload brings, waits in [`Bridge`] until the thread
 //! takes it. Nothing of it runs when nothing of it is configured.
 
 pub(super) mod amqp;
+mod client;
+mod courier;
 mod judges;
 
+use self::courier::{Carrier, Post};
 use self::judges::{Judges, Panel};
-use super::Shared;
 use super::handoff::Parcel;
+use super::{Shared, clock};
+use crate::courier::{Notice, NoticeKind};
 use crate::dialect::Settings;
 use crate::shard::{Answer, Question};
 use crate::token::{Refusal, Verdict};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Questions that wait for the bridge before the shards read no more from clients. It takes them all at once,
 /// so they wait only while the machine has no time for it.
 const QUESTIONS_MAX: usize = 10_000;
+
+/// Notices that wait for the bridge; more are dropped, because nobody waits for it. It takes them all at once too.
+const NOTICES_MAX: usize = 10_000;
+
+/// Bytes of them: some messages of clients are long.
+const NOTICES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How much longer than it may a stop waits for the thread to say what it has not told.
+const STOP_GRACE: Duration = Duration::from_millis(200);
 
 /// Threads of the runtime beside its own. They look host names up, and the resolver may keep one for a minute.
 const LOOKUPS_MAX: usize = 16;
@@ -40,8 +53,33 @@ pub(super) struct Bridge {
 #[derive(Default)]
 struct Inbox {
     questions: Vec<(usize, Question)>,
-    panel: Option<Panel>,
-    over: bool,
+    notices: Notices,
+    panel: Option<(Panel, Post)>,
+    draining: bool,
+    /// The thread is to end, at this moment at the latest.
+    over: Option<Instant>,
+}
+
+/// Notices of the shards, as many as there is room for.
+#[derive(Default)]
+struct Notices {
+    list: Vec<Notice>,
+    bytes: usize,
+    /// Those for which there was none.
+    lost: [u64; NoticeKind::ALL.len()],
+}
+
+impl Notices {
+    fn put(&mut self, notices: Vec<Notice>) {
+        for notice in notices {
+            if self.list.len() < NOTICES_MAX && self.bytes + notice.weight() <= NOTICES_BYTES_MAX {
+                self.bytes += notice.weight();
+                self.list.push(notice);
+            } else {
+                self.lost[notice.kind() as usize] += 1;
+            }
+        }
+    }
 }
 
 impl Bridge {
@@ -50,9 +88,10 @@ impl Bridge {
         !self.running.load(Relaxed) || self.lock().questions.len() < QUESTIONS_MAX
     }
 
-    /// Lets the feed finish what it has taken.
+    /// Lets the feed finish what it has taken, and the courier wait for nobody's return.
     pub(super) fn drain(&self) {
         self.draining.notify_one();
+        self.post(|inbox| inbox.draining = true);
     }
 
     /// Waits for a time. Returns whether the daemon has been told to stop meanwhile.
@@ -60,9 +99,13 @@ impl Bridge {
         tokio::time::timeout(time, self.draining.notified()).await.is_ok()
     }
 
-    /// Ends the thread, which nobody waits for.
-    pub(super) fn stop(&self) {
-        self.post(|inbox| inbox.over = true);
+    /// Ends the thread, which has this time to tell what can be told yet.
+    pub(super) fn stop(&self, time: Duration) {
+        let start = Instant::now();
+        self.post(|inbox| inbox.over = Some(start + time));
+        while self.running.load(Relaxed) && start.elapsed() < time + STOP_GRACE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn post(&self, put: impl FnOnce(&mut Inbox)) {
@@ -94,34 +137,43 @@ impl Shared {
         });
         self.mailboxes[shard].post(refused);
     }
+
+    /// Tells other services what a shard has for them. Without a bridge there is nobody to be told.
+    pub(super) fn notify(&self, notices: Vec<Notice>) {
+        if !notices.is_empty() && self.bridge.running.load(Relaxed) {
+            self.bridge.post(|inbox| inbox.notices.put(notices));
+        }
+    }
 }
 
 /// Gives the bridge these settings, and starts it when they are the first that need it. The shards are to get
 /// them afterwards, so that nobody asks a judge that the bridge does not know.
 ///
 /// # Errors
-/// When the thread cannot be had, or a judge cannot be asked over TLS for want of certificates.
+/// When the thread cannot be had, or somebody cannot be reached over TLS for want of certificates.
 pub(super) fn configure(
     shared: &Arc<Shared>,
     settings: &Settings,
     feed: Option<amqp::Feed>,
 ) -> io::Result<()> {
-    let panel = Panel::new(settings)?;
+    let (panel, post) = (Panel::new(settings)?, Post::new(courier::recipients(settings))?);
     if shared.bridge.running.load(Relaxed) {
-        shared.bridge.post(|inbox| inbox.panel = Some(panel));
-    } else if !panel.is_empty() || feed.is_some() {
-        start(shared, panel, feed)?;
+        shared.bridge.post(|inbox| inbox.panel = Some((panel, post)));
+    } else if !panel.is_empty() || !post.is_empty() || feed.is_some() {
+        start(shared, panel, post, feed)?;
     }
     Ok(())
 }
 
-fn start(shared: &Arc<Shared>, panel: Panel, feed: Option<amqp::Feed>) -> io::Result<()> {
+fn start(shared: &Arc<Shared>, panel: Panel, post: Post, feed: Option<amqp::Feed>) -> io::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("lookup").build()?;
     let judges = Judges::new(Arc::clone(shared), panel);
+    let carrier = Carrier::new(post, Arc::clone(&shared.metrics[shared.mailboxes.len()]));
     let for_thread = Arc::clone(shared);
     std::thread::Builder::new().name("bridge".into()).spawn(move || {
-        runtime.block_on(run(&for_thread, judges, feed));
+        runtime.block_on(run(&for_thread, judges, carrier, feed));
+        for_thread.bridge.running.store(false, Relaxed);
         // A host name that is being looked up is not waited for.
         runtime.shutdown_background();
     })?;
@@ -129,7 +181,7 @@ fn start(shared: &Arc<Shared>, panel: Panel, feed: Option<amqp::Feed>) -> io::Re
     Ok(())
 }
 
-async fn run(shared: &Shared, mut judges: Judges, feed: Option<amqp::Feed>) {
+async fn run(shared: &Shared, mut judges: Judges, mut carrier: Carrier, feed: Option<amqp::Feed>) {
     if let Some(feed) = feed {
         tokio::spawn(feed.run());
     }
@@ -137,15 +189,32 @@ async fn run(shared: &Shared, mut judges: Judges, feed: Option<amqp::Feed>) {
         tokio::select! {
             () = shared.bridge.posted.notified() => {
                 let inbox = std::mem::take(&mut *shared.bridge.lock());
-                if inbox.over {
-                    return;
-                }
-                if let Some(panel) = inbox.panel {
+                if let Some((panel, post)) = inbox.panel {
                     judges.configure(panel);
+                    carrier.configure(post);
+                }
+                carrier.take(inbox.notices);
+                if inbox.draining {
+                    carrier.hurry();
+                }
+                if let Some(end) = inbox.over {
+                    return carrier.finish(end).await;
                 }
                 judges.take(inbox.questions);
             }
             () = judges.step() => {}
+            () = carrier.step() => {}
         }
+    }
+}
+
+/// Waits for a moment of the monotonic clock, or for ever.
+async fn moment(at_ns: Option<u64>) {
+    match at_ns {
+        Some(at_ns) => {
+            let wait_ns = at_ns.saturating_sub(clock::now().monotonic_ns);
+            tokio::time::sleep(Duration::from_nanos(wait_ns)).await;
+        }
+        None => std::future::pending().await,
     }
 }

@@ -121,6 +121,8 @@ impl Worker {
             self.hand_on();
         }
         self.flush(now, delivered);
+        // After the sockets, some of which may have been found dead. Nothing of this waits for anybody.
+        self.shared.notify(self.shard.take_notices());
         more || !self.waiting.is_empty()
     }
 

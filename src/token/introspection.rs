@@ -23,11 +23,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::endpoint::Endpoint;
 use super::jwt::unix_ms;
 use super::remote::{Finding, Timing, in_range};
 use super::settings::Secret;
 use super::{Grant, JudgeError, Refusal};
+use crate::endpoint::Endpoint;
 
 /// `token.introspection`: where the issuer is asked, and as whom.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]

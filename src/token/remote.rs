@@ -18,10 +18,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 
-use super::endpoint::Endpoint;
 use super::introspection::{Introspection, IntrospectionSettings};
 use super::wazo_auth::{WazoAuth, WazoAuthSettings};
 use super::{Grant, JudgeError, Refusal};
+use crate::endpoint::Endpoint;
 use crate::trust;
 
 /// Longest answer that is read, in bytes. Answers are a few KiB; a grant is kept as long as its session.

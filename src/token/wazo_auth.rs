@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::value::{Datetime, Offset};
 
-use super::endpoint::{Endpoint, UrlError};
 use super::remote::{Finding, Inquiry, Timing, in_range};
 use super::{Grant, JudgeError, Refusal, UNIX_S_MAX, moment};
+use crate::endpoint::{Endpoint, UrlError};
 
 /// All but the unreserved characters of RFC 3986 section 2.3.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

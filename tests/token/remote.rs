@@ -1,7 +1,8 @@
 //! Remote judges: what they are asked, and what becomes of answers that are right, odd and wrong.
 
 use super::*;
-use fanfare::token::{Finding, Inquiry, Remote, UrlError, grants_the_same};
+use fanfare::endpoint::UrlError;
+use fanfare::token::{Finding, Inquiry, Remote, grants_the_same};
 use std::sync::Arc;
 
 const HOUR_S: u64 = 3600;

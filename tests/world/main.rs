@@ -17,6 +17,7 @@ mod frames;
 mod handshake;
 mod judges;
 mod limits;
+mod notices;
 mod secrets;
 mod shards;
 mod slow;

@@ -3,17 +3,17 @@
 //! What to ask, when, and whom to tell is the docket's to decide; here are the clock, the connections and the
 //! mailboxes. Each judge has its own docket and its own connections, so that none waits for another.
 
-mod client;
-
-use self::client::Client;
 use super::super::handoff::Parcel;
 use super::super::{Shared, clock};
+use super::client::{Client, tls_of_the_system};
+use super::moment;
 use crate::dialect::{Kind, Settings};
 use crate::docket::{Docket, Errand, News, Reply};
 use crate::metrics::Metrics;
 use crate::shard::{Answer, Question};
 use crate::token::{Judge, Refusal, Remote, Verdict};
 use crate::wheel::Now;
+use rustls::ClientConfig;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -42,7 +42,7 @@ impl Panel {
             let first = Kind::ALL.iter().find(shares).map_or(kind as usize, |first| *first as usize);
             panel.seat_of[kind as usize] = Some(first);
             if first == kind as usize {
-                panel.seats[first] = Some((Arc::clone(own), Client::new(own)?));
+                panel.seats[first] = Some((Arc::clone(own), client(own)?));
             }
         }
         Ok(panel)
@@ -151,7 +151,8 @@ impl Judges {
             court.docket.tick(now);
             while let Some((errand, request)) = court.docket.next_errand(now) {
                 let client = court.client.clone();
-                court.requests.spawn(async move { (errand, client.ask(request).await) });
+                let timeout = Duration::from_millis(court.docket.remote().timing().timeout_ms);
+                court.requests.spawn(async move { (errand, client.ask(request, timeout).await) });
             }
             court.tell(&self.shared);
         }
@@ -193,13 +194,11 @@ fn poll_reply(
     Poll::Pending
 }
 
-/// Waits for a moment of the monotonic clock, or for ever.
-async fn moment(at_ns: Option<u64>) {
-    match at_ns {
-        Some(at_ns) => {
-            let wait_ns = at_ns.saturating_sub(clock::now().monotonic_ns);
-            tokio::time::sleep(Duration::from_nanos(wait_ns)).await;
-        }
-        None => std::future::pending().await,
-    }
+/// The client that asks a judge: by its own certificates, or else the authorities of the system.
+fn client(remote: &Remote) -> io::Result<Client> {
+    let tls = match remote.trusted() {
+        Some(config) => ClientConfig::clone(config),
+        None => tls_of_the_system(remote.is_https().then(|| remote.host()))?,
+    };
+    Ok(Client::new(tls, remote.timing().concurrency_max))
 }

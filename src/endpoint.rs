@@ -1,17 +1,17 @@
-//! Where a remote judge is asked: the `url` of its settings, taken apart and checked once.
+//! Where something is asked or told over HTTP: the `url` of a setting, taken apart and checked once.
 //!
 //! No text of this file quotes the URL: whoever put credentials into it would find them in a log.
 
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
 
-/// Longest URL of a judge. With the longest token in its path, percent-encoded, it stays below the 64 KiB
+/// Longest URL. With the longest token in a judge's path, percent-encoded, it stays below the 64 KiB
 /// that a request's target can have.
 const URL_BYTES_MAX: usize = 2048;
 
 /// An `http` or `https` URL without credentials.
 #[derive(Clone, Debug)]
-pub(super) struct Endpoint {
+pub struct Endpoint {
     scheme: Scheme,
     authority: Authority,
     path: String,
@@ -19,7 +19,11 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(url: &str) -> Result<Self, UrlError> {
+    /// Takes a URL apart.
+    ///
+    /// # Errors
+    /// When it is none that can be used, with what to write.
+    pub fn new(url: &str) -> Result<Self, UrlError> {
         if url.len() > URL_BYTES_MAX {
             return Err(UrlError::TooLong);
         }
@@ -48,26 +52,33 @@ impl Endpoint {
     }
 
     /// Host and port, if one is written: all of the URL that may be shown.
-    pub(super) fn host(&self) -> &str {
+    #[must_use]
+    pub fn host(&self) -> &str {
         self.authority.as_str()
     }
 
-    pub(super) fn is_https(&self) -> bool {
+    /// Whether it is reached over TLS.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
         self.scheme == Scheme::HTTPS
     }
 
-    pub(super) fn has_query(&self) -> bool {
+    /// Whether something stands behind a `?`.
+    #[must_use]
+    pub fn has_query(&self) -> bool {
         self.query.is_some()
     }
 
     /// The URL itself.
-    pub(super) fn uri(&self) -> String {
+    #[must_use]
+    pub fn uri(&self) -> String {
         let query = self.query.as_ref().map_or(String::new(), |query| format!("?{query}"));
         format!("{}://{}{}{query}", self.scheme, self.authority, self.path)
     }
 
     /// The URL of something below this one.
-    pub(super) fn below(&self, path_and_query: &str) -> String {
+    #[must_use]
+    pub fn below(&self, path_and_query: &str) -> String {
         let path = self.path.trim_end_matches('/');
         format!("{}://{}{path}{path_and_query}", self.scheme, self.authority)
     }

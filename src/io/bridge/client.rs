@@ -1,21 +1,22 @@
-//! The HTTP client of one remote judge: HTTP/1.1, over TLS if the URL says so, connections kept and used again.
+//! The HTTP client of the bridge, for remote judges and for the courier: HTTP/1.1, over TLS if the URL says so, connections kept and used again.
 //!
-//! Redirects are not followed: what is asked goes to the host that the configuration names, and nowhere else.
+//! Redirects are not followed: what is asked or told goes to the host that the configuration names, and nowhere else.
 //! No error quotes a URL or a body, which have tokens in them.
 
-use crate::docket::Reply;
-use crate::token::{ANSWER_BYTES_MAX, Remote};
+use crate::token::ANSWER_BYTES_MAX;
 use crate::trust;
-use http::Request;
+use crate::{courier, docket};
+use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use std::error::Error;
+use std::future::Future;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a connection is kept without a request. Servers close theirs after five seconds or more, and one
 /// that is closed in the moment it is used again costs a client its answer.
@@ -25,35 +26,31 @@ const IDLE_MAX: Duration = Duration::from_secs(4);
 #[derive(Clone)]
 pub(super) struct Client {
     inner: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    timeout: Duration,
 }
 
 impl Client {
-    /// # Errors
-    /// When there is no authority that could vouch for the judge.
-    pub(super) fn new(remote: &Remote) -> io::Result<Self> {
-        let timing = remote.timing();
+    /// A client that speaks TLS by this configuration, and keeps so many connections to a host.
+    pub(super) fn new(tls: ClientConfig, kept_max: usize) -> Self {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
         let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(remote)?)
+            .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
         let inner = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_MAX)
-            .pool_max_idle_per_host(timing.concurrency_max)
+            .pool_max_idle_per_host(kept_max)
             .build(https);
-        Ok(Self { inner, timeout: Duration::from_millis(timing.timeout_ms) })
+        Self { inner }
     }
 
     /// Status and body of the answer, or why there is none in time.
-    pub(super) async fn ask(self, request: Request<String>) -> Reply {
+    pub(super) async fn ask(self, request: Request<String>, timeout: Duration) -> docket::Reply {
         let exchange = async {
-            let response =
-                self.inner.request(request.map(Full::from)).await.map_err(|error| cause(&error))?;
+            let response = self.send(request).await?;
             let status = response.status().as_u16();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| {
@@ -65,21 +62,43 @@ impl Client {
             })?;
             Ok((status, body.to_bytes().into()))
         };
-        match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(reply) => reply,
-            Err(_) => Err(format!("no answer within {} ms", self.timeout.as_millis())),
-        }
+        within(timeout, exchange).await
+    }
+
+    /// Status of the answer, or why there is none in time. Its body is read to its end for the sake of the
+    /// connection, which is closed when that is long in coming.
+    pub(super) async fn tell(self, request: Request<String>, timeout: Duration) -> courier::Reply {
+        let start = Instant::now();
+        let response = within(timeout, self.send(request)).await?;
+        let status = response.status().as_u16();
+        let rest = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+        let _ = tokio::time::timeout(timeout.saturating_sub(start.elapsed()), rest).await;
+        Ok(status)
+    }
+
+    async fn send(&self, request: Request<String>) -> Result<Response<Incoming>, String> {
+        self.inner.request(request.map(Full::from)).await.map_err(|error| cause(&error))
     }
 }
 
-/// The settings of its TLS: the certificates of `ca_file`, or else the authorities of the system.
-fn tls(remote: &Remote) -> io::Result<ClientConfig> {
-    if let Some(config) = remote.trusted() {
-        return Ok(ClientConfig::clone(config));
+async fn within<T>(
+    timeout: Duration,
+    exchange: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    match tokio::time::timeout(timeout, exchange).await {
+        Ok(reply) => reply,
+        Err(_) => Err(format!("no answer within {} ms", timeout.as_millis())),
     }
-    let roots = match remote.is_https() {
-        true => authorities_of_the_system(remote.host())?,
-        false => RootCertStore::empty(),
+}
+
+/// TLS with whoever an authority of the system vouches for; with nobody where no host is named.
+///
+/// # Errors
+/// When there is no authority that could vouch for the host.
+pub(super) fn tls_of_the_system(host: Option<&str>) -> io::Result<ClientConfig> {
+    let roots = match host {
+        Some(host) => authorities_of_the_system(host)?,
+        None => RootCertStore::empty(),
     };
     trust::signed_by(roots).map_err(io::Error::other)
 }
@@ -90,7 +109,7 @@ fn authorities_of_the_system(host: &str) -> io::Result<RootCertStore> {
     if roots.is_empty() {
         return Err(io::Error::other(format!(
             "there are no certificates of authorities on this system, so nobody can vouch for {host}: install \
-             ca-certificates, or name a ca_file"
+             ca-certificates, or name a ca_file if it is a judge"
         )));
     }
     Ok(roots)

@@ -1,0 +1,138 @@
+//! The courier at work: carries requests between its queues and the network.
+//!
+//! What to tell when, and what to tell again, is the courier's to decide; here are the clock and the connections.
+
+#[cfg(test)]
+mod tests;
+
+use super::super::clock;
+use super::client::{Client, tls_of_the_system};
+use super::{Notices, moment};
+use crate::courier::{Courier, Errand, NoticeKind, Recipients, Reply};
+use crate::dialect::Settings;
+use crate::metrics::{Delivery, Metrics};
+use crate::wheel::Now;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::task::JoinSet;
+
+/// Connections that are kept to a host; a callback has as many requests under way by default.
+const KEPT_MAX: usize = 16;
+
+/// Everybody whom these settings tell anything.
+pub(super) fn recipients(_settings: &Settings) -> Recipients {
+    Recipients::default()
+}
+
+/// Whom to tell, and the client to do it with.
+pub(super) struct Post {
+    recipients: Recipients,
+    client: Client,
+}
+
+impl Post {
+    /// # Errors
+    /// When somebody cannot be told over TLS for want of certificates.
+    pub(super) fn new(recipients: Recipients) -> io::Result<Self> {
+        let secure = recipients.endpoints().find(|endpoint| endpoint.is_https());
+        let client =
+            Client::new(tls_of_the_system(secure.as_ref().map(|endpoint| endpoint.host()))?, KEPT_MAX);
+        Ok(Self { recipients, client })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.recipients.is_empty()
+    }
+}
+
+/// See the module.
+pub(super) struct Carrier {
+    courier: Courier,
+    client: Client,
+    requests: JoinSet<(Errand, Reply)>,
+    metrics: Arc<Metrics>,
+}
+
+impl Carrier {
+    /// `metrics` are those of the thread that it lives on.
+    pub(super) fn new(post: Post, metrics: Arc<Metrics>) -> Self {
+        let Post { recipients, client } = post;
+        let mut courier = Courier::default();
+        courier.configure(recipients, clock::now());
+        Self { courier, client, requests: JoinSet::new(), metrics }
+    }
+
+    /// A reload: whoever stays is told what waits for it.
+    pub(super) fn configure(&mut self, post: Post) {
+        let now = clock::now();
+        self.client = post.client;
+        self.courier.configure(post.recipients, now);
+        self.proceed(now);
+    }
+
+    /// Takes what the shards have to tell.
+    pub(super) fn take(&mut self, notices: Notices) {
+        let now = clock::now();
+        for (kind, _) in NoticeKind::ALL {
+            self.courier.lost(kind, notices.lost[kind as usize]);
+        }
+        notices.list.into_iter().for_each(|notice| self.courier.take(notice, now));
+        self.proceed(now);
+    }
+
+    /// The daemon stops.
+    pub(super) fn hurry(&mut self) {
+        let now = clock::now();
+        self.courier.hurry(now);
+        self.proceed(now);
+    }
+
+    /// Waits for the next reply or moment, and does what it asks for. May be dropped while it waits.
+    pub(super) async fn step(&mut self) {
+        let wakes_at_ns = self.courier.wakes_at_ns();
+        tokio::select! {
+            Some(reply) = self.requests.join_next() => {
+                // What has panicked is ours to know of.
+                let (errand, reply) =
+                    reply.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+                self.courier.replied(errand, reply, clock::now());
+            }
+            () = moment(wakes_at_ns) => {}
+        }
+        self.proceed(clock::now());
+    }
+
+    /// Tells what can be told at once, until `end` at the latest; what would have to be told again is lost.
+    pub(super) async fn finish(mut self, end: Instant) {
+        self.hurry();
+        let all = async {
+            while !self.requests.is_empty() {
+                self.step().await;
+            }
+        };
+        let _ = tokio::time::timeout_at(end.into(), all).await;
+        let left: usize = NoticeKind::ALL.into_iter().map(|(kind, _)| self.courier.waiting(kind)).sum();
+        if left > 0 {
+            tracing::warn!("{left} notices were not delivered to callbacks and webhooks: the time is over");
+        }
+    }
+
+    /// Sends what is due, and says what is worth it.
+    fn proceed(&mut self, now: Now) {
+        while let Some((errand, request)) = self.courier.next_errand(now) {
+            let (client, timeout) = (self.client.clone(), errand.timeout());
+            self.requests.spawn(async move { (errand, client.tell(request, timeout).await) });
+        }
+        self.courier.take_news().into_iter().for_each(|news| tracing::warn!("{news}"));
+        for (kind, _) in NoticeKind::ALL {
+            let tally = self.courier.tally(kind);
+            let notices = &self.metrics.notices[kind as usize];
+            notices[Delivery::Delivered as usize].set(tally.delivered);
+            notices[Delivery::Failed as usize].set(tally.failed);
+            notices[Delivery::Dropped as usize].set(tally.dropped);
+            self.metrics.notice_retries[kind as usize].set(tally.retried);
+            self.metrics.notices_waiting[kind as usize].set(self.courier.waiting(kind) as u64);
+        }
+    }
+}
