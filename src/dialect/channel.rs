@@ -13,7 +13,7 @@ mod settings;
 mod shape;
 mod target;
 
-pub use self::settings::{CHANNEL_BYTES_MAX, Callback, Relay, Settings};
+pub use self::settings::{CHANNEL_BYTES_MAX, Relay, Settings};
 
 use self::shape::Shaped;
 use crate::courier::{self, Notice};
@@ -213,7 +213,7 @@ impl Channel {
             Some(Value::String(name)) => target::quoted(name),
             Some(_) => return None,
         };
-        let token = if settings.calls_back(kind(channel)) { &*self.texts } else { "" };
+        let token = if settings.calls_back(channel) { &*self.texts } else { "" };
         Some([channel, &id, &name, token].join("\0").into())
     }
 
@@ -246,7 +246,7 @@ impl Channel {
             format!(r#"{{"channel":{},"sender":{sender},"data":{}}}"#, target::quoted(channel), data.get())
         };
         let token = self.text(3);
-        if !token.is_empty() && settings.calls_back(kind(channel)) {
+        if !token.is_empty() && settings.calls_back(channel) {
             let callback =
                 courier::Callback { channel: channel.into(), token: token.into(), body: told().into() };
             out.push(Action::Notify(Box::new(Notice::Callback(callback))));

@@ -11,7 +11,7 @@ mod name;
 mod socket;
 
 pub use self::announce::{Announcer, answer, succeeded};
-pub use self::app::{App, AppSettings, Broadcaster, DrainCode, Secret, Settings, WebhookSettings};
+pub use self::app::{App, AppSettings, Broadcaster, DrainCode, Secret, Settings};
 pub use self::name::{Access, ChannelKind, NAME_BYTES_MAX, channel_of, user_of};
 pub use self::socket::{NoSocketId, Reach, SocketId};
 

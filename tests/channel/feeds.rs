@@ -3,7 +3,9 @@
 use super::*;
 use fanfare::courier::Notice;
 use fanfare::dialect::Kind;
-use fanfare::dialect::channel::{Callback, Relay};
+
+use fanfare::courier::CallbackSettings;
+use fanfare::dialect::channel::Relay;
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
 use std::sync::Arc;
@@ -142,9 +144,8 @@ fn what_no_node_has_relayed_is_refused() {
 }
 
 /// A callback for these kinds.
-fn callback(kinds: &[&str]) -> Callback {
-    let kinds = kinds.iter().map(|kind| (*kind).to_owned()).collect();
-    Callback { url: "http://127.0.0.1/api/chat".into(), kinds, ..Callback::default() }
+fn callback(kinds: &[&str]) -> CallbackSettings {
+    toml::from_str(&format!("url = 'http://127.0.0.1/api/chat'\nkinds = {kinds:?}")).unwrap()
 }
 
 #[test]

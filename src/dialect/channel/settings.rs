@@ -1,5 +1,6 @@
 //! The table `[channel]` of the configuration, with `[channel.shape]` and `[channel.callback]`.
 
+use crate::courier::CallbackSettings;
 use crate::token::{Judge, TokenSettings};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ pub struct Settings {
     /// What of the data goes on, in this order, for the kinds that are here.
     pub shape: BTreeMap<String, Vec<String>>,
     /// Who is told over HTTP what clients say; nobody without it.
-    pub callback: Option<Callback>,
+    pub callback: Option<CallbackSettings>,
     /// Made from `token` when the daemon starts.
     #[serde(skip)]
     pub judge: Option<Judge>,
@@ -95,14 +96,14 @@ impl Settings {
         if let Some(origin) = self.origins.iter().find(|origin| origin.ends_with('/')) {
             problems.push(format!("[channel] origins: {origin:?} ends with a slash, and browsers send none"));
         }
-        problems.extend(self.callback.iter().flat_map(Callback::problems));
+        let callback = self.callback.iter().flat_map(CallbackSettings::problems);
+        problems.extend(callback.map(|problem| format!("[channel.callback] {problem}")));
         problems
     }
 
-    /// Whether there is a callback that wants the messages of this kind.
-    pub(super) fn calls_back(&self, kind: &str) -> bool {
-        let wants = |callback: &Callback| callback.kinds.iter().any(|wanted| wanted == kind);
-        self.callback.as_ref().is_some_and(wants)
+    /// Whether the callback wants the messages of this channel.
+    pub(super) fn calls_back(&self, channel: &str) -> bool {
+        self.callback.as_ref().is_some_and(|callback| callback.wants(channel))
     }
 
     /// Whether a page of this origin may connect. Who is no page has none, and could claim any.
@@ -119,60 +120,6 @@ pub enum Relay {
     None,
     /// The daemons that listen to the same Redis.
     Redis,
-}
-
-/// The table `[channel.callback]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Callback {
-    /// Where a message is posted to.
-    pub url: String,
-    /// The kinds whose messages are.
-    pub kinds: Vec<String>,
-    /// Seconds for one call.
-    pub timeout_s: u32,
-    /// Calls at the same time; those of one channel go one after another.
-    pub concurrency: usize,
-    /// Calls that wait. One more is dropped.
-    pub queue_max: usize,
-}
-
-impl Default for Callback {
-    fn default() -> Self {
-        Self {
-            url: String::new(),
-            kinds: vec!["chat".into()],
-            timeout_s: 5,
-            concurrency: 16,
-            queue_max: 10_000,
-        }
-    }
-}
-
-impl Callback {
-    fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let url = self.url.parse::<http::Uri>().ok();
-        let is_web =
-            |url: &http::Uri| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
-        if !url.as_ref().is_some_and(is_web) {
-            problems
-                .push("[channel.callback]: url must begin with http:// or https://, and name a host".into());
-        } else if self.url.split('/').nth(2).is_some_and(|authority| authority.contains('@')) {
-            problems
-                .push("[channel.callback]: url has a user in it; the client's token is what is sent".into());
-        }
-        for (key, value) in [
-            ("timeout_s", self.timeout_s as usize),
-            ("concurrency", self.concurrency),
-            ("queue_max", self.queue_max),
-        ] {
-            if value == 0 {
-                problems.push(format!("channel.callback.{key} = 0 lets nothing out: write at least 1"));
-            }
-        }
-        problems
-    }
 }
 
 /// The algorithm need not be named.
@@ -202,10 +149,12 @@ mod tests {
             (&format!("{good}channel_bytes_max = 0"), "write 1 to 4000"),
             (&format!("{good}channel_bytes_max = 4001"), "write 1 to 4000"),
             (&format!("{good}origins = ['https://a.example/']"), "ends with a slash"),
-            (&format!("{good}callback = {{}}"), "url must begin with http"),
-            (&format!("{good}callback = {{ url = 'ftp://x' }}"), "url must begin with http"),
-            (&format!("{good}callback = {{ url = '/api/chat' }}"), "url must begin with http"),
-            (&format!("{good}callback = {{ url = 'http://u:hunter2@x/' }}"), "has a user in it"),
+            (
+                &format!("{good}callback = {{ url = 'ftp://x' }}"),
+                "[channel.callback] url begins with neither",
+            ),
+            (&format!("{good}callback = {{ url = '/api/chat' }}"), "[channel.callback] url"),
+            (&format!("{good}callback = {{ url = 'http://u:hunter2@x/' }}"), "has credentials in it"),
             (&format!("{good}callback = {{ url = 'http://x', queue_max = 0 }}"), "queue_max = 0"),
             (&format!("{good}callback = {{ url = 'http://x', concurrency = 0 }}"), "concurrency = 0"),
             (&format!("{good}callback = {{ url = 'http://x', timeout_s = 0 }}"), "timeout_s = 0"),

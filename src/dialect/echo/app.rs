@@ -1,6 +1,6 @@
 //! The apps that `echo` serves, which never see each other: their names, secrets and limits.
 
-use crate::courier::WebhookName;
+use crate::courier::WebhookSettings;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -121,16 +121,6 @@ pub struct AppSettings {
     pub pong_timeout_s: u32,
     /// Who is told of what happens, `[[echo.app.webhook]]`.
     pub webhook: Vec<WebhookSettings>,
-}
-
-/// One `[[echo.app.webhook]]`.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WebhookSettings {
-    /// Where it is told.
-    pub url: String,
-    /// What is told; everything without it.
-    pub events: Option<Vec<WebhookName>>,
 }
 
 impl Default for AppSettings {

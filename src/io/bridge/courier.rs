@@ -8,8 +8,9 @@ mod tests;
 use super::super::clock;
 use super::client::{Client, tls_of_the_system};
 use super::{Notices, moment};
-use crate::courier::{Courier, Errand, NoticeKind, Recipients, Reply};
+use crate::courier::{App, Courier, Errand, NoticeKind, Recipients, Reply};
 use crate::dialect::Settings;
+use crate::dialect::echo::AppSettings;
 use crate::metrics::{Delivery, Metrics};
 use crate::wheel::Now;
 use std::io;
@@ -21,8 +22,15 @@ use tokio::task::JoinSet;
 const KEPT_MAX: usize = 16;
 
 /// Everybody whom these settings tell anything.
-pub(super) fn recipients(_settings: &Settings) -> Recipients {
-    Recipients::default()
+pub(super) fn recipients(settings: &Settings) -> Recipients {
+    let enabled = settings.echo.apps.iter().filter(|app| app.settings.enabled);
+    let webhooks = enabled.flat_map(|app| {
+        let AppSettings { id, key, webhook, .. } = &app.settings;
+        let of =
+            App { id: id.as_str().into(), key: key.as_str().into(), secret: app.secret.0.as_str().into() };
+        webhook.iter().map(move |hook| (of.clone(), hook.clone()))
+    });
+    Recipients { callback: settings.channel.callback.clone(), webhooks: webhooks.collect() }
 }
 
 /// Whom to tell, and the client to do it with.

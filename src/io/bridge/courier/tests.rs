@@ -6,9 +6,8 @@
 mod receiver;
 
 use self::receiver::Receiver;
-use super::super::super::handoff::Mailbox;
 use super::super::judges::Panel;
-use super::super::{Bridge, NOTICES_BYTES_MAX, NOTICES_MAX, Notices, Shared, start};
+use super::super::{NOTICES_BYTES_MAX, NOTICES_MAX, Notices, Shared, start};
 use super::*;
 use crate::courier::{App, Callback, Notice, Webhook, WebhookName};
 use crate::trust;
@@ -49,15 +48,9 @@ impl Daemon {
     }
 
     fn with(post: Post) -> Self {
-        let shared = Arc::new(Shared {
-            mailboxes: [Mailbox::new().unwrap()].into(),
-            bridge: Bridge::default(),
-            metrics: (0..2).map(|_| Arc::default()).collect(),
-            connections: Arc::default(),
-            ready: true.into(),
-            draining: false.into(),
-            hurrying: false.into(),
-        });
+        let settings = Arc::default();
+        let shared = Arc::new(Shared::new(1, &settings).unwrap());
+        shared.ready.store(true, std::sync::atomic::Ordering::Relaxed);
         let nobody = Panel::new(&Settings::default()).unwrap();
         start(&shared, nobody, post, None).unwrap();
         Self(shared)
