@@ -65,7 +65,8 @@ impl fmt::Debug for Url {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct CallbackSettings {
-    /// Where.
+    /// Where; there is no default.
+    #[serde(default)]
     pub url: Url,
     /// Of which kinds of channel: the part of the name before the first `:`.
     #[serde(default = "chat")]
@@ -117,7 +118,8 @@ impl CallbackSettings {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookSettings {
-    /// Where.
+    /// Where; there is no default.
+    #[serde(default)]
     pub url: Url,
     /// Which; all when absent.
     pub events: Option<Vec<WebhookName>>,
