@@ -166,6 +166,7 @@ impl Shared {
             mailboxes: self.mailboxes.iter().map(|mailbox| mailbox.depth() as u64).collect(),
             ready: self.ready.load(Relaxed),
             draining: self.draining.load(Relaxed),
+            gap: None,
         }
     }
 }
@@ -301,7 +302,9 @@ impl Daemon {
         // What waits in the mailboxes is delivered yet; that no more comes is not to wait behind it.
         self.shared.mailboxes.iter().for_each(Mailbox::wake);
         self.shared.bridge.drain();
-        let feeding = |metrics: &Arc<Metrics>| metrics.publishers.get() + metrics.brokers_connected.get() > 0;
+        let feeding = |metrics: &Arc<Metrics>| {
+            metrics.publishers.get() + metrics.amqp.connected.get() + metrics.redis.connected.get() > 0
+        };
         let pause = Duration::from_millis(5);
         std::thread::sleep(pause);
         while self.shared.metrics.iter().any(feeding) && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {

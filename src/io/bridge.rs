@@ -6,6 +6,7 @@
 
 pub(super) mod amqp;
 mod judges;
+mod upkeep;
 
 use self::judges::{Judges, Panel};
 use super::Shared;
@@ -55,9 +56,15 @@ impl Bridge {
         self.draining.notify_one();
     }
 
+    /// Waits until the daemon is told to stop, for which there may be several feeds.
+    async fn drained(&self) {
+        self.draining.notified().await;
+        self.draining.notify_one();
+    }
+
     /// Waits for a time. Returns whether the daemon has been told to stop meanwhile.
     async fn drains_within(&self, time: Duration) -> bool {
-        tokio::time::timeout(time, self.draining.notified()).await.is_ok()
+        tokio::time::timeout(time, self.drained()).await.is_ok()
     }
 
     /// Ends the thread, which nobody waits for.
