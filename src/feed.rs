@@ -78,6 +78,14 @@ impl Intake {
         self.parser.parse(message.body, |event| message.publish(exchange, event, draft))??;
         Ok(spoken.then(|| self.draft.finish(now)))
     }
+
+    /// One message that another daemon relays. `None`, since nobody speaks `channel` yet.
+    ///
+    /// # Errors
+    /// When it is no event; the reason is for the log.
+    pub fn take_relay(&mut self, json: &[u8], _now: Now) -> Result<Option<Publication>, Rejection> {
+        self.parser.parse(json, |_| None).map_err(Rejection::from)
+    }
 }
 
 /// The first word of an address and the rest, after a check of its shape.
