@@ -37,7 +37,8 @@ pub(super) fn redis(settings: &redis::Settings) -> Result<Option<Redis>, String>
         None => format!("feed.redis.url: {problem}"),
     })?;
     let trust = trust("feed.redis", "rediss", server.is_encrypted(), settings.ca_file.as_deref())?;
-    let topics = Topics { prefix: settings.prefix.clone(), broadcast: true, relay: false, echo: None };
+    let redis::Provisional { relay, echo } = settings.provisional.clone();
+    let topics = Topics { prefix: settings.prefix.clone(), broadcast: true, relay, echo };
     Ok(Some(Redis { server, topics, trust }))
 }
 

@@ -38,11 +38,29 @@ pub struct Settings {
     pub prefix: String,
     /// Whoever has signed the server's certificate, in PEM; whom the system trusts without it.
     pub ca_file: Option<PathBuf>,
+    /// What is the dialects' to say.
+    pub provisional: Provisional,
+}
+
+/// What `[channel] relay` and `[echo.redis]` are to say.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Provisional {
+    /// Whether daemons pass their clients' messages on to each other.
+    pub relay: bool,
+    /// Where there may be messages for the dialect `echo`.
+    pub echo: Option<EchoSource>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { url: None, url_file: None, prefix: "laravel-database-".into(), ca_file: None }
+        Self {
+            url: None,
+            url_file: None,
+            prefix: "laravel-database-".into(),
+            ca_file: None,
+            provisional: Provisional::default(),
+        }
     }
 }
 
