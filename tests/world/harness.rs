@@ -6,6 +6,7 @@ mod client;
 mod daemon;
 mod judge;
 mod publisher;
+mod redis;
 
 pub(crate) use authority::{Authority, Signed, certificate};
 pub(crate) use broker::{Broker, headers};
@@ -13,6 +14,7 @@ pub(crate) use client::{Client, head, http};
 pub(crate) use daemon::{Daemon, Setup, command};
 pub(crate) use judge::Judge;
 pub(crate) use publisher::{Publisher, event};
+pub(crate) use redis::Redis;
 
 use daemon::clean;
 use fanfare::token::{Algorithm, mint};
