@@ -30,6 +30,7 @@ fn start(socket: PathBuf) -> Daemon {
         admin: None,
         feed: unix::Settings { path: Some(socket), ..unix::Settings::default() },
         bus: None,
+        redis: None,
         settings: Arc::new(Settings { personium, ..Settings::default() }),
         limits: Limits::default(),
     };

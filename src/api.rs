@@ -18,6 +18,8 @@ pub struct Status {
     pub ready: bool,
     /// Whether the daemon is stopping.
     pub draining: bool,
+    /// Why no events come from a feed that there is to be.
+    pub gap: Option<String>,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -82,7 +84,10 @@ fn page(path: &str, status: &Status) -> Vec<u8> {
         "/healthz" => response(200, "", TEXT, "ok\n"),
         "/readyz" if status.draining => response(503, "", TEXT, "draining\n"),
         "/readyz" if !status.ready => response(503, "", TEXT, "starting\n"),
-        "/readyz" => response(200, "", TEXT, "ready\n"),
+        "/readyz" => match &status.gap {
+            Some(gap) => response(503, "", TEXT, &format!("{gap}\n")),
+            None => response(200, "", TEXT, "ready\n"),
+        },
         "/metrics" => match exposition::text(status) {
             Ok(text) => {
                 response(200, "", "application/openmetrics-text; version=1.0.0; charset=utf-8", &text)

@@ -11,7 +11,7 @@ pub use self::environment::{ENVIRONMENT_PREFIX, KEYS};
 
 use self::environment::{overrides, path_of, put, typed};
 use crate::dialect::{Kind, channel, echo, personium, wazo};
-use crate::feed::{amqp, unix};
+use crate::feed::{amqp, redis, unix};
 use crate::io::runtime::Driver;
 use crate::shard::Limits;
 use serde::Deserialize;
@@ -140,6 +140,8 @@ pub struct Feed {
     pub unix: unix::Settings,
     /// `[feed.amqp]`.
     pub amqp: amqp::Settings,
+    /// `[feed.redis]`.
+    pub redis: redis::Settings,
 }
 
 /// `[log]`.

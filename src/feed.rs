@@ -5,6 +5,7 @@
 //! dialect that no listener of this daemon speaks is good all the same: nobody is there to receive it.
 
 pub mod amqp;
+pub mod redis;
 pub mod unix;
 
 use crate::dialect::{Kind, Settings, Unusable, publish_relayed};

@@ -10,7 +10,7 @@
 //! - `worker`: the turn
 //! - `connection`, `tls`, `head`: the sockets of clients, their encryption and their requests
 //! - `publisher`: the unix feed
-//! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ
+//! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ, Redis
 //! - `admin`: health and metrics
 //! - `clock`: the time
 
@@ -28,9 +28,10 @@ mod watch;
 mod worker;
 
 pub use self::bridge::amqp::Bus;
+pub use self::bridge::redis::Redis;
 pub use self::clock::now;
 
-use self::bridge::Bridge;
+use self::bridge::{Bridge, Feeds};
 use self::connection::{Listener, Sockets};
 use self::handoff::{Certificates, Mailbox, Parcel};
 use self::runtime::{AnyRuntime, Driver};
@@ -52,7 +53,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,8 @@ pub struct Plan {
     pub feed: unix::Settings,
     /// The RabbitMQ feed.
     pub bus: Option<Bus>,
+    /// The Redis feed.
+    pub redis: Option<Redis>,
     /// The dialects' settings, judges included.
     pub settings: Arc<Settings>,
     /// The bounds of the whole daemon.
@@ -141,6 +144,8 @@ struct Shared {
     draining: AtomicBool,
     /// Deliver no more: the time of a stop runs out.
     hurrying: AtomicBool,
+    /// Why no events come from Redis, while none do.
+    gap: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -155,6 +160,7 @@ impl Shared {
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             hurrying: AtomicBool::new(false),
+            gap: Mutex::default(),
         })
     }
 
@@ -233,7 +239,12 @@ impl Shared {
             mailboxes: self.mailboxes.iter().map(|mailbox| mailbox.depth() as u64).collect(),
             ready: self.ready.load(Relaxed),
             draining: self.draining.load(Relaxed),
+            gap: self.gap().clone(),
         }
+    }
+
+    fn gap(&self) -> MutexGuard<'_, Option<String>> {
+        self.gap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -273,10 +284,8 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let shared = Arc::new(Shared::new(plan.shards, &plan.settings)?);
     let spoken = spoken(&plan.listen);
     // Before any shard runs, so that each knows of an outage before it takes anybody.
-    let bus = plan.bus.map(|bus| {
-        bridge::amqp::Feed::new(bus, spoken.clone(), &shared, Arc::clone(&shared.metrics[plan.shards]))
-    });
-    bridge::configure(&shared, &plan.settings, bus)?;
+    let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &shared)?;
+    bridge::configure(&shared, &plan.settings, feeds)?;
     let (report, reports) = mpsc::channel();
     let mut admin = admin;
     let mut threads = Vec::new();
@@ -331,7 +340,7 @@ impl Daemon {
     /// # Errors
     /// When a remote judge of theirs cannot be asked from here; then everything stays as it was.
     pub fn configure(&self, settings: &Arc<Settings>, limits: Limits, listen: &[Listen]) -> io::Result<()> {
-        bridge::configure(&self.shared, settings, None)?;
+        bridge::configure(&self.shared, settings, Feeds::default())?;
         *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(settings);
         let limits = limits.of_one_in(self.threads.len());
         let certificate = |(place, address)| {
@@ -366,7 +375,9 @@ impl Daemon {
         // What waits in the mailboxes is delivered yet; that no more comes is not to wait behind it.
         self.shared.mailboxes.iter().for_each(Mailbox::wake);
         self.shared.bridge.drain();
-        let feeding = |metrics: &Arc<Metrics>| metrics.publishers.get() + metrics.brokers_connected.get() > 0;
+        let feeding = |metrics: &Arc<Metrics>| {
+            metrics.publishers.get() + metrics.amqp.connected.get() + metrics.redis.connected.get() > 0
+        };
         let pause = Duration::from_millis(5);
         std::thread::sleep(pause);
         while self.shared.metrics.iter().any(feeding) && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {

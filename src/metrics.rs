@@ -102,14 +102,16 @@ pub enum Origin {
     Unix,
     /// The RabbitMQ feed.
     Amqp,
+    /// The Redis feed.
+    Redis,
     /// WebSocket clients.
     Client,
 }
 
 impl Origin {
     /// All, with the names that metrics use.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Unix, "unix"), (Self::Amqp, "amqp"), (Self::Client, "client")];
+    pub const ALL: [(Self, &'static str); 4] =
+        [(Self::Unix, "unix"), (Self::Amqp, "amqp"), (Self::Redis, "redis"), (Self::Client, "client")];
 }
 
 /// Why a session was ended by the daemon.
@@ -190,6 +192,19 @@ impl Delivery {
         [(Self::Delivered, "delivered"), (Self::Failed, "failed"), (Self::Dropped, "dropped")];
 }
 
+/// A server that events come from.
+#[derive(Debug, Default)]
+pub struct Broker {
+    /// 1 when there is to be one.
+    pub configured: Number,
+    /// 1 while events do come from it.
+    pub connected: Number,
+    /// Connections that were lost.
+    pub losses: Number,
+    /// Attempts to connect again.
+    pub reconnects: Number,
+}
+
 /// The counters of one shard, or of the bridge.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -225,14 +240,18 @@ pub struct Metrics {
     pub replies_dropped: Number,
     /// Open connections of publishers.
     pub publishers: Number,
-    /// Brokers that events are to come from.
-    pub brokers: Number,
-    /// Those of them that events do come from.
-    pub brokers_connected: Number,
-    /// Connections to brokers that were lost.
-    pub broker_losses: Number,
-    /// Attempts to connect to a broker again.
-    pub broker_reconnects: Number,
+    /// The RabbitMQ that events come from.
+    pub amqp: Broker,
+    /// The Redis that events come from.
+    pub redis: Broker,
+    /// Messages from Redis that were not meant for any dialect.
+    pub messages_ignored: Number,
+    /// Messages from Redis that came while there was no room for them.
+    pub messages_dropped: Number,
+    /// Clients' messages that other daemons were told of.
+    pub relays_sent: Number,
+    /// Those that they could not be told of.
+    pub relays_lost: Number,
     /// Publish-to-write latency: counts per bucket, the last one for the rest.
     pub latency: [Number; LATENCY_BOUNDS_US.len() + 1],
     /// Sum of the latencies in nanoseconds.

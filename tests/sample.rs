@@ -8,7 +8,7 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 35] = [
+const EXAMPLES: [&str; 38] = [
     "listen.0.tls.certificate",
     "listen.0.tls.key",
     "listen.0.tls.client_ca",
@@ -18,6 +18,9 @@ const EXAMPLES: [&str; 35] = [
     "feed.amqp.url_file",
     "feed.amqp.origin_uuid",
     "feed.amqp.ca_file",
+    "feed.redis.url",
+    "feed.redis.url_file",
+    "feed.redis.ca_file",
     "personium.topics",
     "personium.token.jwt.secret",
     "personium.token.jwt.public_key_file",

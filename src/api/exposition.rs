@@ -3,7 +3,9 @@
 use super::Status;
 use crate::courier::NoticeKind;
 use crate::dialect::Kind;
-use crate::metrics::{Delivery, End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling};
+use crate::metrics::{
+    Broker, Delivery, End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling,
+};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -38,8 +40,16 @@ impl Snapshot {
         vec![(vec![], self.sum(number))]
     }
 
-    fn of_amqp(&self, number: impl Fn(&Metrics) -> &Number) -> Vec<(Labels, u64)> {
-        vec![(vec![("feed", Origin::ALL[Origin::Amqp as usize].1)], self.sum(number))]
+    fn by_broker(&self, number: impl Fn(&Broker) -> &Number) -> Vec<(Labels, u64)> {
+        let of = |origin: Origin, value| (vec![("feed", Origin::ALL[origin as usize].1)], value);
+        vec![
+            of(Origin::Amqp, self.sum(|metrics| number(&metrics.amqp))),
+            of(Origin::Redis, self.sum(|metrics| number(&metrics.redis))),
+        ]
+    }
+
+    fn of_redis(&self, number: impl Fn(&Metrics) -> &Number) -> Vec<(Labels, u64)> {
+        vec![(vec![("feed", Origin::ALL[Origin::Redis as usize].1)], self.sum(number))]
     }
 
     fn by_dialect(&self, numbers: impl Fn(&Metrics) -> &[Number]) -> Vec<(Labels, u64)> {
@@ -77,8 +87,9 @@ impl Snapshot {
             self.one(|m| &m.publishers),
         )?;
         // Without a broker there is nothing to be connected to, and nothing to be warned of.
-        let configured = self.sum(|m| &m.brokers) > 0;
-        let connected = if configured { self.of_amqp(|m| &m.brokers_connected) } else { vec![] };
+        let configured = self.by_broker(|broker| &broker.configured).into_iter().map(|(_, value)| value > 0);
+        let connected = self.by_broker(|broker| &broker.connected).into_iter().zip(configured);
+        let connected = connected.filter_map(|(value, configured)| configured.then_some(value)).collect();
         family(out, gauge, None, "feed_connected", "Whether events come from the broker", connected)?;
         let waiting = self.mailboxes.iter().sum();
         family(out, gauge, None, "mailbox_depth", "Events waiting for shards", vec![(vec![], waiting)])
@@ -148,11 +159,24 @@ impl Snapshot {
             "feed_replies_dropped",
             "Replies dropped because their publisher does not read",
             self.one(|m| &m.replies_dropped),
-        )?;
-        let (losses, reconnects) =
-            (self.of_amqp(|m| &m.broker_losses), self.of_amqp(|m| &m.broker_reconnects));
+        )
+    }
+
+    fn brokers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let counter = MetricType::Counter;
+        let losses = self.by_broker(|broker| &broker.losses);
         family(out, counter, None, "feed_losses", "Connections to the broker that were lost", losses)?;
-        family(out, counter, None, "feed_reconnects", "Attempts to connect to the broker again", reconnects)
+        let reconnects = self.by_broker(|broker| &broker.reconnects);
+        family(out, counter, None, "feed_reconnects", "Attempts to connect to the broker again", reconnects)?;
+        let about = "Messages of the feed that were meant for others";
+        family(out, counter, None, "feed_messages_ignored", about, self.of_redis(|m| &m.messages_ignored))?;
+        let about = "Messages of the feed that were dropped because the shards had no room";
+        family(out, counter, None, "feed_messages_dropped", about, self.of_redis(|m| &m.messages_dropped))?;
+        let about = "Messages of clients, for other daemons, by outcome";
+        let outcome = |name, number| (vec![("outcome", name)], number);
+        let sent = outcome("sent", self.sum(|m| &m.relays_sent));
+        let lost = outcome("lost", self.sum(|m| &m.relays_lost));
+        family(out, counter, None, "relays", about, vec![sent, lost])
     }
 
     fn judges(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
@@ -223,6 +247,7 @@ impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         self.gauges(&mut encoder)?;
         self.counters(&mut encoder)?;
+        self.brokers(&mut encoder)?;
         self.judges(&mut encoder)?;
         self.notices(&mut encoder)?;
         self.latency(&mut encoder)

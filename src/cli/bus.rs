@@ -1,15 +1,18 @@
-//! From the table `[feed.amqp]` to what the RabbitMQ feed needs: reads the files that it names.
+//! From the tables `[feed.amqp]` and `[feed.redis]` to what these feeds need: reads the files that they name.
 
 use super::certificates::certificates;
 use super::paths;
+use crate::config::Config;
+use crate::dialect::channel::Relay;
 use crate::feed::amqp::{Broker, Settings};
-use crate::io::Bus;
+use crate::feed::redis::{EchoSource, Server, Topics};
+use crate::io::{Bus, Redis};
 use crate::trust;
 use rustls::{ClientConfig, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What the feed needs; nothing when there is to be none.
+/// What the RabbitMQ feed needs; nothing when there is to be none.
 ///
 /// # Errors
 /// What is wrong with a file.
@@ -20,17 +23,31 @@ pub(super) fn bus(settings: &Settings) -> Result<Option<Bus>, String> {
         Some(path) => format!("feed.amqp.url_file: {}: {problem}", path.display()),
         None => format!("feed.amqp.url: {problem}"),
     })?;
-    let trust = match (broker.is_encrypted(), settings.ca_file.as_deref()) {
-        (false, None) => None,
-        (false, Some(_)) => {
-            return Err(
-                "feed.amqp.ca_file is of use with TLS only: write amqps:// in the url, or leave it out"
-                    .into(),
-            );
-        }
-        (true, ca_file) => Some(trust(ca_file)?),
-    };
+    let trust = trust("feed.amqp", "amqps", broker.is_encrypted(), settings.ca_file.as_deref())?;
     Ok(Some(Bus { broker, settings: settings.clone(), trust }))
+}
+
+/// What the Redis feed needs, whoever speaks what; nothing when there is to be none.
+///
+/// # Errors
+/// What is wrong with a file.
+pub(super) fn redis(config: &Config) -> Result<Option<Redis>, String> {
+    let settings = &config.feed.redis;
+    let in_file = settings.url_file.as_deref().map(|path| read(path, "feed.redis.url_file")).transpose()?;
+    let Some(text) = settings.url.as_ref().map(|url| url.0.clone()).or(in_file) else { return Ok(None) };
+    let server = Server::read(&text).map_err(|problem| match &settings.url_file {
+        Some(path) => format!("feed.redis.url_file: {}: {problem}", path.display()),
+        None => format!("feed.redis.url: {problem}"),
+    })?;
+    let trust = trust("feed.redis", "rediss", server.is_encrypted(), settings.ca_file.as_deref())?;
+    let echo = config.echo.redis.as_ref();
+    let topics = Topics {
+        prefix: settings.prefix.clone(),
+        broadcast: true,
+        relay: config.channel.relay == Relay::Redis,
+        echo: echo.map(|source| EchoSource { app: source.app.clone(), prefix: source.prefix.clone() }),
+    };
+    Ok(Some(Redis { server, topics, trust }))
 }
 
 fn read(path: &Path, key: &str) -> Result<String, String> {
@@ -38,17 +55,35 @@ fn read(path: &Path, key: &str) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| format!("{key}: {} is not UTF-8 text", path.display()))
 }
 
-/// Trusts who is named in a file, and nobody else; without it, whom the system trusts.
-fn trust(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    if let Some(path) = ca_file {
-        let named = certificates(path, "feed.amqp.ca_file")?;
-        let unusable = |error| format!("feed.amqp.ca_file: {}: {error}", path.display());
-        return trust::named(named).map(Arc::new).map_err(unusable);
+/// Trusts who is named in a file, and nobody else; without it, whom the system trusts. Nobody has to be trusted
+/// where no TLS is spoken.
+fn trust(
+    table: &str,
+    scheme: &str,
+    is_encrypted: bool,
+    ca_file: Option<&Path>,
+) -> Result<Option<Arc<ClientConfig>>, String> {
+    let key = format!("{table}.ca_file");
+    match ca_file {
+        Some(_) if !is_encrypted => {
+            Err(format!("{key} is of use with TLS only: write {scheme}:// in the url, or leave it out"))
+        }
+        None if !is_encrypted => Ok(None),
+        Some(path) => {
+            let named = certificates(path, &key)?;
+            let unusable = |error| format!("{key}: {}: {error}", path.display());
+            trust::named(named).map(|config| Some(Arc::new(config))).map_err(unusable)
+        }
+        None => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(format!(
+                    "{table}: this system trusts nobody: install ca-certificates, or set ca_file"
+                ));
+            }
+            let impossible = |error| format!("{table}: no TLS: {error}");
+            trust::signed_by(roots).map(|config| Some(Arc::new(config))).map_err(impossible)
+        }
     }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err("feed.amqp: this system trusts nobody: install ca-certificates, or set ca_file".into());
-    }
-    trust::signed_by(roots).map(Arc::new).map_err(|error| format!("feed.amqp: no TLS: {error}"))
 }

@@ -1,10 +1,10 @@
 //! From a configuration file to a plan that can be started: reads the file, the files that it names, and
 //! says everything that is wrong at once.
 
-use super::{CliError, bus::bus, certificates, explain::explain, paths};
+use super::{CliError, bus, certificates, explain::explain, paths};
 use crate::config::{Config, ConfigError};
 use crate::dialect::{Kind, Settings};
-use crate::io::{Bus, Listen, Plan};
+use crate::io::{Bus, Listen, Plan, Redis};
 use crate::shard::Limits;
 use crate::token::{Judge, JudgeError, KeyError, TokenSettings};
 use std::path::Path;
@@ -52,18 +52,23 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
             Err(problem) => problems.push(problem),
         }
     }
-    let bus = match config.feed.amqp.problems().is_empty().then(|| bus(&config.feed.amqp)).transpose() {
-        Ok(bus) => bus.flatten(),
-        Err(problem) => {
-            problems.push(problem);
-            None
-        }
-    };
+    let amqp = &config.feed.amqp;
+    let bus = amqp.problems().is_empty().then(|| bus::bus(amqp)).transpose();
+    let bus = bus.unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
+    let redis = config.feed.redis.problems().is_empty().then(|| bus::redis(&config)).transpose();
+    let redis = redis.unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
     let listen = listen(&config, &mut problems, &mut notes);
     if !problems.is_empty() {
         return Err(CliError::new(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
     }
-    Ok(plan(config, bus, listen, notes))
+    let feeds = (bus.flatten(), redis.flatten());
+    Ok(plan(config, feeds, listen, notes))
 }
 
 /// The listeners, with the files of their TLS.
@@ -112,7 +117,12 @@ fn judge(table: &str, settings: &TokenSettings, notes: &mut Vec<String>) -> Resu
     judge.map_err(wrong)
 }
 
-fn plan(config: Config, bus: Option<Bus>, listen: Vec<Listen>, mut notes: Vec<String>) -> Loaded {
+fn plan(
+    config: Config,
+    (bus, mut redis): (Option<Bus>, Option<Redis>),
+    listen: Vec<Listen>,
+    mut notes: Vec<String>,
+) -> Loaded {
     let available = available_cpus();
     let shards = if config.threads == 0 { available.len().max(1) } else { config.threads };
     let cpus = match (config.pin, config.cpus.is_empty()) {
@@ -128,6 +138,7 @@ fn plan(config: Config, bus: Option<Bus>, listen: Vec<Listen>, mut notes: Vec<St
                 .into(),
         );
     }
+    notes.extend(redis.as_mut().and_then(|redis| wanted(redis, &listen)));
     let descriptors = raise_descriptor_limit();
     let most = descriptors.saturating_sub(DESCRIPTORS_KEPT).max(1);
     let connections_max = if config.max_connections == 0 { most } else { config.max_connections };
@@ -148,6 +159,7 @@ fn plan(config: Config, bus: Option<Bus>, listen: Vec<Listen>, mut notes: Vec<St
             admin: config.admin.as_ref().map(|admin| admin.address),
             feed: config.feed.unix.clone(),
             bus,
+            redis,
             limits,
             settings: Arc::new(Settings {
                 personium: config.personium,
@@ -159,6 +171,24 @@ fn plan(config: Config, bus: Option<Bus>, listen: Vec<Listen>, mut notes: Vec<St
         log: config.log,
         notes,
     }
+}
+
+/// Leaves out what no listener's dialect wants of Redis. Returns what is odd about the rest.
+fn wanted(redis: &mut Redis, listen: &[Listen]) -> Option<String> {
+    let speaks = |word| listen.iter().flat_map(|listen| &listen.kinds).any(|kind| kind.word() == word);
+    let topics = &mut redis.topics;
+    if speaks("channel") || (speaks("echo") && topics.echo.is_some()) {
+        topics.broadcast = speaks("channel");
+        topics.relay &= speaks("channel");
+        topics.echo = topics.echo.take().filter(|_| speaks("echo"));
+        return None;
+    }
+    // It is listened to all the same, so that metrics show what comes.
+    Some(
+        "[feed.redis] feeds channel, and echo by [echo.redis], and no [[listen]] has one of them among its dialects: \
+         nobody gets its events"
+            .into(),
+    )
 }
 
 fn absent_cpus(config: &Config) -> Option<String> {

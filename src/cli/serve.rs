@@ -4,7 +4,7 @@ use super::load::{self, Loaded};
 use super::{CliError, logging, trial};
 use crate::dialect::Kind;
 use crate::io::runtime::Driver;
-use crate::io::{self, Bus, Daemon, Listen, Plan};
+use crate::io::{self, Bus, Daemon, Listen, Plan, Redis};
 use argh::FromArgs;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -189,12 +189,19 @@ fn describe(plan: &Plan) -> String {
     }
     match &plan.feed.path {
         Some(path) => lines += &format!("feed   {} with mode {}\n", path.display(), plan.feed.mode),
-        None if plan.bus.is_none() => lines += "feed   none (feed.unix.path, feed.amqp.url)\n",
+        None if plan.bus.is_none() && plan.redis.is_none() => {
+            lines += "feed   none (feed.unix.path, feed.amqp.url, feed.redis.url)\n";
+        }
         None => {}
     }
     if let Some(Bus { broker, settings, .. }) = &plan.bus {
         let kind = settings.exchange_type.name();
         lines += &format!("feed   {broker} exchange {} ({kind})\n", settings.exchange);
+    }
+    if let Some(Redis { server, topics, .. }) = &plan.redis {
+        let pattern = topics.echo.as_ref().map(|source| source.pattern());
+        let channels: Vec<String> = topics.channels().into_iter().chain(pattern).collect();
+        lines += &format!("feed   {server} channels {}\n", channels.join(", "));
     }
     let is_spoken = |kind: &&Kind| plan.listen.iter().any(|listen| listen.kinds.contains(kind));
     let spoken = Kind::ALL.iter().filter(is_spoken);

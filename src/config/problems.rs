@@ -52,6 +52,7 @@ impl Config {
             ));
         }
         problems.extend(self.feed.amqp.problems());
+        problems.extend(self.feed.redis.problems());
         problems.extend(self.senseless_sizes());
         if self.threads > THREADS_MAX {
             problems.push(format!("threads = {}: at most {THREADS_MAX}", self.threads));

@@ -1,20 +1,25 @@
 //! The bridge: one thread with a tokio runtime, for what has a good tokio client only.
 //!
-//! It asks remote judges, tells other services what they want to know, and listens to a broker. What it has to say to a shard goes through the shard's mailbox
-//! like everything else; what the shards ask, and what a reload brings, waits in [`Bridge`] until the thread
-//! takes it. Nothing of it runs when nothing of it is configured.
+//! It asks remote judges, tells other services what they want to know, and listens to RabbitMQ and Redis. What it
+//! has to say to a shard goes through the shard's mailbox like everything else; what the shards ask, tell or relay,
+//! and what a reload brings, waits in [`Bridge`] until the thread takes it. Nothing of it runs when nothing of it is
+//! configured.
 
 pub(super) mod amqp;
 mod client;
 mod courier;
 mod judges;
+pub(super) mod redis;
+mod upkeep;
 
+use self::amqp::Bus;
 use self::courier::{Carrier, Post};
 use self::judges::{Judges, Panel};
+use self::redis::{Redis, Relays};
 use super::handoff::Parcel;
 use super::{Shared, clock};
 use crate::courier::{Notice, NoticeKind};
-use crate::dialect::Settings;
+use crate::dialect::{Kind, Settings};
 use crate::shard::{Answer, Question};
 use crate::token::{Refusal, Verdict};
 use std::io;
@@ -47,6 +52,7 @@ pub(super) struct Bridge {
     running: AtomicBool,
     /// The daemon stops: whatever is fed from here comes to its end.
     draining: Notify,
+    relays: Relays,
 }
 
 /// What the thread has not taken yet.
@@ -94,9 +100,15 @@ impl Bridge {
         self.post(|inbox| inbox.draining = true);
     }
 
+    /// Waits until the daemon is told to stop, for which there may be several feeds.
+    async fn drained(&self) {
+        self.draining.notified().await;
+        self.draining.notify_one();
+    }
+
     /// Waits for a time. Returns whether the daemon has been told to stop meanwhile.
     async fn drains_within(&self, time: Duration) -> bool {
-        tokio::time::timeout(time, self.draining.notified()).await.is_ok()
+        tokio::time::timeout(time, self.drained()).await.is_ok()
     }
 
     /// Ends the thread, which has this time to tell what can be told yet.
@@ -144,6 +156,44 @@ impl Shared {
             self.bridge.post(|inbox| inbox.notices.put(notices));
         }
     }
+
+    /// Tells other daemons of what clients of a shard have said. Nobody waits for it.
+    pub(super) fn relay(&self, shard: usize, texts: Vec<Box<str>>) {
+        if !texts.is_empty() {
+            let lost = self.bridge.relays.post(texts);
+            self.metrics[shard].relays_lost.add(lost as u64);
+        }
+    }
+}
+
+/// The feeds that run on the bridge.
+#[derive(Default)]
+pub(super) struct Feeds {
+    amqp: Option<amqp::Feed>,
+    redis: Option<redis::Feed>,
+}
+
+impl Feeds {
+    /// Feeds that are not connected, which is what everybody is told from now on.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub(super) fn new(
+        bus: Option<Bus>,
+        redis: Option<Redis>,
+        spoken: &[Kind],
+        shared: &Arc<Shared>,
+    ) -> io::Result<Self> {
+        let Some(metrics) = shared.metrics.last() else { return Ok(Self::default()) };
+        let feed = |bus| amqp::Feed::new(bus, spoken.to_vec(), shared, Arc::clone(metrics));
+        let amqp = bus.map(feed);
+        let feed = |redis| redis::Feed::new(redis, spoken.to_vec(), shared, Arc::clone(metrics));
+        Ok(Self { amqp, redis: redis.map(feed).transpose()? })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.amqp.is_none() && self.redis.is_none()
+    }
 }
 
 /// Gives the bridge these settings, and starts it when they are the first that need it. The shards are to get
@@ -151,28 +201,24 @@ impl Shared {
 ///
 /// # Errors
 /// When the thread cannot be had, or somebody cannot be reached over TLS for want of certificates.
-pub(super) fn configure(
-    shared: &Arc<Shared>,
-    settings: &Settings,
-    feed: Option<amqp::Feed>,
-) -> io::Result<()> {
+pub(super) fn configure(shared: &Arc<Shared>, settings: &Settings, feeds: Feeds) -> io::Result<()> {
     let (panel, post) = (Panel::new(settings)?, Post::new(courier::recipients(settings))?);
     if shared.bridge.running.load(Relaxed) {
         shared.bridge.post(|inbox| inbox.panel = Some((panel, post)));
-    } else if !panel.is_empty() || !post.is_empty() || feed.is_some() {
-        start(shared, panel, post, feed)?;
+    } else if !panel.is_empty() || !post.is_empty() || !feeds.is_empty() {
+        start(shared, panel, post, feeds)?;
     }
     Ok(())
 }
 
-fn start(shared: &Arc<Shared>, panel: Panel, post: Post, feed: Option<amqp::Feed>) -> io::Result<()> {
+fn start(shared: &Arc<Shared>, panel: Panel, post: Post, feeds: Feeds) -> io::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("lookup").build()?;
     let judges = Judges::new(Arc::clone(shared), panel);
     let carrier = Carrier::new(post, Arc::clone(&shared.metrics[shared.mailboxes.len()]));
     let for_thread = Arc::clone(shared);
     std::thread::Builder::new().name("bridge".into()).spawn(move || {
-        runtime.block_on(run(&for_thread, judges, carrier, feed));
+        runtime.block_on(run(&for_thread, judges, carrier, feeds));
         for_thread.bridge.running.store(false, Relaxed);
         // A host name that is being looked up is not waited for.
         runtime.shutdown_background();
@@ -181,8 +227,11 @@ fn start(shared: &Arc<Shared>, panel: Panel, post: Post, feed: Option<amqp::Feed
     Ok(())
 }
 
-async fn run(shared: &Shared, mut judges: Judges, mut carrier: Carrier, feed: Option<amqp::Feed>) {
-    if let Some(feed) = feed {
+async fn run(shared: &Shared, mut judges: Judges, mut carrier: Carrier, feeds: Feeds) {
+    if let Some(feed) = feeds.amqp {
+        tokio::spawn(feed.run());
+    }
+    if let Some(feed) = feeds.redis {
         tokio::spawn(feed.run());
     }
     loop {

@@ -85,6 +85,7 @@ impl Worker {
 
     /// Hands on what clients have published and asked, as far as there is room; returns whether there was.
     fn hand_on(&mut self) -> bool {
+        self.shared.relay(self.number, self.shard.take_relays());
         let judges_have_room = self.shared.bridge.has_room();
         if judges_have_room {
             self.shared.ask(self.number, self.shard.take_questions());

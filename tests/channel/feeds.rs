@@ -95,7 +95,7 @@ fn what_clients_say_is_told_to_other_nodes_which_shape_and_deliver_it() {
     here.feed(r#"channel {"channel":"chat:1","data":{}}"#);
     let relays = std::mem::take(&mut here.relays);
     let expected = r#"{"channel":"chat:1","sender":{"name":"Ann","id":1},"data":{"name":"A", "message":12345678901234567890123 ,"target_user_id":2}}"#;
-    assert_eq!(relays, [expected.into()]);
+    assert_eq!(relays, [Box::<str>::from(expected)]);
     // The other node adds and removes the name of the node at the beginning.
     for text in [&*relays[0], &relays[0].replacen('{', r#"{"node":"5f0c","#, 1)] {
         let mut there = with(&["ann", "bob"]);

@@ -6,9 +6,8 @@ mod client;
 mod daemon;
 mod judge;
 mod publisher;
-// Nothing that it could be told of is in the daemon yet.
-#[allow(dead_code)]
 mod receiver;
+mod redis;
 
 pub(crate) use authority::{Authority, Signed, certificate};
 pub(crate) use broker::{Broker, headers};
@@ -16,8 +15,8 @@ pub(crate) use client::{Client, head, http};
 pub(crate) use daemon::{Daemon, Setup, command};
 pub(crate) use judge::Judge;
 pub(crate) use publisher::{Publisher, event};
-#[allow(unused_imports)]
 pub(crate) use receiver::Receiver;
+pub(crate) use redis::Redis;
 
 use daemon::clean;
 use fanfare::token::{Algorithm, mint};

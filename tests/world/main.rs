@@ -18,6 +18,7 @@ mod handshake;
 mod judges;
 mod limits;
 mod notices;
+mod redis;
 mod secrets;
 mod shards;
 mod slow;

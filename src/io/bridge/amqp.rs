@@ -12,6 +12,7 @@ use self::connection::Connection;
 use self::fault::Fault;
 use super::super::handoff::Parcel;
 use super::super::{ROOM_PAUSE, Shared, clock};
+use super::upkeep::{Complaints, Pauses};
 use crate::dialect::Kind;
 use crate::feed::Intake;
 use crate::feed::amqp::{Broker, Header, Message, OnBusLoss, Settings};
@@ -21,16 +22,8 @@ use lapin::types::AMQPValue;
 use rustls::ClientConfig;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// Seconds before the broker is tried again, the first time; each time after that is twice as long. These
-/// are the original's.
-const PAUSE_S_FIRST: u64 = 1;
-/// The longest of them: a broker that is back is found within half a minute.
-const PAUSE_S_MAX: u64 = 32;
-/// Between two complaints about messages that are no events.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// Code and reason of sessions that end because the broker is away.
 const OUTAGE: (u16, &str) = (1011, "bus connection lost");
 
@@ -62,7 +55,7 @@ impl Feed {
         shared: &Arc<Shared>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        metrics.brokers.set(1);
+        metrics.amqp.configured.set(1);
         let shared = Arc::clone(shared);
         let intake = Intake::new(spoken, shared.settings());
         let (complaints, pauses) = (Complaints::default(), Pauses::default());
@@ -77,9 +70,9 @@ impl Feed {
             if self.shared.draining.load(Relaxed) {
                 break;
             }
-            if self.metrics.brokers_connected.get() > 0 {
-                self.metrics.brokers_connected.set(0);
-                self.metrics.broker_losses.add(1);
+            if self.metrics.amqp.connected.get() > 0 {
+                self.metrics.amqp.connected.set(0);
+                self.metrics.amqp.losses.add(1);
                 self.tell_outage(true);
             }
             let pause = self.pauses.next();
@@ -92,9 +85,9 @@ impl Feed {
             if self.shared.bridge.drains_within(pause).await {
                 break;
             }
-            self.metrics.broker_reconnects.add(1);
+            self.metrics.amqp.reconnects.add(1);
         }
-        self.metrics.brokers_connected.set(0);
+        self.metrics.amqp.connected.set(0);
     }
 
     /// Connects and hands on what comes, until the daemon stops.
@@ -103,7 +96,7 @@ impl Feed {
         self.pauses = Pauses::default();
         // Before the first event, so that whoever comes from now on gets all that follow.
         self.tell_outage(false);
-        self.metrics.brokers_connected.set(1);
+        self.metrics.amqp.connected.set(1);
         let (broker, exchange) = (self.bus.broker.to_string(), &self.bus.settings.exchange);
         tracing::info!(broker, exchange, "events come from RabbitMQ");
         let mut batch = Vec::new();
@@ -115,7 +108,7 @@ impl Feed {
             self.hand_on(&mut batch, &connection).await?;
         }
         // The stop waits for what was taken, not for the goodbye.
-        self.metrics.brokers_connected.set(0);
+        self.metrics.amqp.connected.set(0);
         connection.close().await;
         Ok(())
     }
@@ -136,7 +129,12 @@ impl Feed {
                 Ok(None) => events[Outcome::Unspoken as usize].add(1),
                 Err(rejection) => {
                     events[Outcome::Rejected as usize].add(1);
-                    self.complaints.hear(&rejection);
+                    if let Some(silenced) = self.complaints.due() {
+                        tracing::warn!(
+                            silenced,
+                            "a message from RabbitMQ was dropped, it is no event: {rejection}"
+                        );
+                    }
                 }
             }
         }
@@ -171,52 +169,4 @@ fn message(delivery: &Delivery) -> Message<'_> {
         (name.as_str(), header)
     });
     Message { headers: headers.collect(), body: &delivery.data }
-}
-
-/// The seconds between attempts.
-struct Pauses(u64);
-
-impl Default for Pauses {
-    fn default() -> Self {
-        Self(PAUSE_S_FIRST)
-    }
-}
-
-impl Pauses {
-    fn next(&mut self) -> Duration {
-        let pause_s = self.0;
-        self.0 = (pause_s * 2).min(PAUSE_S_MAX);
-        Duration::from_secs(pause_s)
-    }
-}
-
-/// Says in the log that messages are no events, now and then.
-#[derive(Default)]
-struct Complaints {
-    last: Option<Instant>,
-    silenced: u64,
-}
-
-impl Complaints {
-    fn hear(&mut self, rejection: &crate::feed::Rejection) {
-        if self.last.is_some_and(|last| last.elapsed() < COMPLAINT_INTERVAL) {
-            self.silenced += 1;
-            return;
-        }
-        self.last = Some(Instant::now());
-        let silenced = std::mem::take(&mut self.silenced);
-        tracing::warn!(silenced, "a message from RabbitMQ was dropped, it is no event: {rejection}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broker_is_tried_again_after_twice_the_time_until_half_a_minute() {
-        let mut pauses = Pauses::default();
-        let seconds: Vec<u64> = (0..8).map(|_| pauses.next().as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 32, 32]);
-    }
 }

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -186,15 +187,16 @@ impl Drop for Broker {
 }
 
 /// A program that is killed when the thread that starts it ends.
-fn bound(program: &str, arguments: &[&str]) -> Command {
+pub(super) fn bound(program: &str, arguments: &[&str]) -> Command {
     let mut words = vec!["--pdeathsig", "KILL", program];
     words.extend(arguments);
     clean("setpriv", &words)
 }
 
-/// Ports that nobody has, outside of the range that the kernel gives from.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let start = 10_000 + (std::process::id() % 2_000) as u16 * 10;
+/// Ports that nobody has, outside of the range that the kernel gives from, and others each time.
+pub(super) fn free_ports<const N: usize>() -> [u16; N] {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let start = 10_000 + (std::process::id() % 2_000) as u16 * 10 + GIVEN.fetch_add(N as u16, Relaxed);
     let mut free = (start..).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     std::array::from_fn(|_| free.next().unwrap())
 }

@@ -100,7 +100,7 @@ impl Connection {
     /// Waits for messages and adds all that are there, up to a batch, to `batch`. Returns whether the daemon
     /// stops instead.
     pub(super) async fn next(&mut self, batch: &mut Vec<Delivery>, bridge: &Bridge) -> Result<bool, Fault> {
-        let mut draining = std::pin::pin!(bridge.draining.notified());
+        let mut draining = std::pin::pin!(bridge.drained());
         poll_fn(|cx| match draining.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Ok(true)),
             Poll::Pending => self.poll_batch(cx, batch).map_ok(|()| false),

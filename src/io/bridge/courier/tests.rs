@@ -7,7 +7,7 @@ mod receiver;
 
 use self::receiver::Receiver;
 use super::super::judges::Panel;
-use super::super::{NOTICES_BYTES_MAX, NOTICES_MAX, Notices, Shared, start};
+use super::super::{Feeds, NOTICES_BYTES_MAX, NOTICES_MAX, Notices, Shared, start};
 use super::*;
 use crate::courier::{App, Callback, Notice, Webhook, WebhookName};
 use crate::trust;
@@ -52,7 +52,7 @@ impl Daemon {
         let shared = Arc::new(Shared::new(1, &settings).unwrap());
         shared.ready.store(true, std::sync::atomic::Ordering::Relaxed);
         let nobody = Panel::new(&Settings::default()).unwrap();
-        start(&shared, nobody, post, None).unwrap();
+        start(&shared, nobody, post, Feeds::default()).unwrap();
         Self(shared)
     }
 

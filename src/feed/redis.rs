@@ -1,0 +1,286 @@
+//! The Redis feed's settings, and what a message on one of its channels means.
+//!
+//! Laravel publishes on channels that begin with a prefix. `<prefix>broadcast` is for the dialect `channel`,
+//! `<prefix>relay` is what other daemons pass on of their clients, and everything under the prefix of an
+//! [`EchoSource`] may be for an app of the dialect `echo`. A message that cannot be used is refused, and one that
+//! was never meant for this feed is left aside; Redis keeps neither.
+//!
+//! This file does not know how messages come: channels and bytes go in, publications come out.
+
+mod echo;
+mod node;
+mod server;
+
+pub use self::echo::EchoSource;
+pub use self::node::Node;
+pub use self::server::{Place, Server};
+
+use super::{Intake, Rejection};
+use crate::dialect::Unusable;
+use crate::event::DEPTH_MAX;
+use crate::frame::Publication;
+use crate::wheel::Now;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Longest message, in bytes: as long as a line of the unix feed may be.
+pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// The table `[feed.redis]` of the configuration.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where Redis is, and who asks; no feed without it or `url_file`.
+    pub url: Option<Url>,
+    /// The file that holds it.
+    pub url_file: Option<PathBuf>,
+    /// What Laravel puts before the names of its channels.
+    pub prefix: String,
+    /// Whoever has signed the server's certificate, in PEM; whom the system trusts without it.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { url: None, url_file: None, prefix: "laravel-database-".into(), ca_file: None }
+    }
+}
+
+impl Settings {
+    /// What cannot run, each with what to do.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.url.is_some() && self.url_file.is_some() {
+            problems.push("feed.redis: url and url_file are two addresses: write one".into());
+        }
+        if self.prefix.len() > PREFIX_BYTES_MAX || self.prefix.contains(char::is_control) {
+            problems.push(format!(
+                "feed.redis.prefix: write the prefix of Laravel's Redis connection (REDIS_PREFIX, by default the \
+                 slug of APP_NAME and \"-database-\"), at most {PREFIX_BYTES_MAX} bytes without control characters"
+            ));
+        }
+        problems
+    }
+}
+
+/// Longest prefix: Redis sets none, and nobody's is near.
+const PREFIX_BYTES_MAX: usize = 256;
+
+/// A server's address as it was written, which has a password in it.
+#[derive(Clone, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Url(pub String);
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// What is listened to.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    /// What Laravel puts before the names of its channels.
+    pub prefix: String,
+    /// Whether there may be messages for the dialect `channel`.
+    pub broadcast: bool,
+    /// Whether daemons pass their clients' messages on to each other.
+    pub relay: bool,
+    /// Where there may be messages for the dialect `echo`.
+    pub echo: Option<EchoSource>,
+}
+
+/// A message as Redis delivers it.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The Redis channel that it was published on.
+    pub channel: &'a str,
+    /// Whether it comes because of a pattern. What is under both comes twice.
+    pub by_pattern: bool,
+    /// What was published.
+    pub payload: &'a [u8],
+}
+
+/// What a message comes to.
+#[derive(Debug)]
+pub enum Taken {
+    /// To be delivered.
+    Publication(Publication),
+    /// Good, but nobody speaks its dialect.
+    Unspoken,
+    /// Not for this feed.
+    Ignored,
+    /// This daemon's own.
+    Own,
+}
+
+impl Topics {
+    /// The Redis channel of Laravel's broadcasts.
+    #[must_use]
+    pub fn broadcasts(&self) -> String {
+        format!("{}broadcast", self.prefix)
+    }
+
+    /// The Redis channel of what daemons pass on.
+    #[must_use]
+    pub fn relays(&self) -> String {
+        format!("{}relay", self.prefix)
+    }
+
+    /// The Redis channels to subscribe to.
+    #[must_use]
+    pub fn channels(&self) -> Vec<String> {
+        let broadcasts = self.broadcast.then(|| self.broadcasts());
+        broadcasts.into_iter().chain(self.relay.then(|| self.relays())).collect()
+    }
+
+    /// What to make of a message.
+    ///
+    /// # Errors
+    /// When it is for this feed, and cannot be used; the reason is for the log.
+    pub fn take(
+        &self,
+        message: &Message<'_>,
+        node: &Node,
+        intake: &mut Intake,
+        now: Now,
+    ) -> Result<Taken, Rejection> {
+        let Message { channel, by_pattern, payload } = *message;
+        let name = channel.strip_prefix(&self.prefix).unwrap_or_default();
+        let is_relay = !by_pattern && name == "relay";
+        if is_relay && node.is_own(payload) {
+            return Ok(Taken::Own);
+        }
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            let bytes = payload.len();
+            let reason = format!("the message has {bytes} bytes; at most {PAYLOAD_BYTES_MAX} are taken");
+            return Err(Unusable(reason).into());
+        }
+        let publication = if by_pattern {
+            let Some(source) = &self.echo else { return Ok(Taken::Ignored) };
+            let Some(event) = source.event(channel, payload) else { return Ok(Taken::Ignored) };
+            if depth(payload) > DEPTH_MAX {
+                return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")).into());
+            }
+            intake.take(&format!("echo/{}", source.app), event.as_bytes(), now)?
+        } else if is_relay {
+            intake.take_relay(payload, now)?
+        } else {
+            intake.take("channel", payload, now)?
+        };
+        Ok(publication.map_or(Taken::Unspoken, Taken::Publication))
+    }
+}
+
+/// How deep the arrays and objects of a JSON text nest.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                // To the end of the string, passing what is escaped.
+                while let Some(byte) = bytes.next().filter(|byte| **byte != b'"') {
+                    if *byte == b'\\' {
+                        bytes.next();
+                    }
+                }
+            }
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn topics() -> Topics {
+        let echo = EchoSource { app: "app".into(), prefix: "p-".into() };
+        Topics { prefix: "p-".into(), broadcast: true, relay: true, echo: Some(echo) }
+    }
+
+    /// What a message comes to when nobody speaks anything.
+    fn take(channel: &str, by_pattern: bool, payload: &[u8]) -> Result<&'static str, String> {
+        let message = Message { channel, by_pattern, payload };
+        let node = Node::new([7; 16]);
+        match topics().take(&message, &node, &mut Intake::new(vec![], Arc::default()), Now::default()) {
+            Ok(Taken::Publication(_)) => Ok("publication"),
+            Ok(Taken::Unspoken) => Ok("unspoken"),
+            Ok(Taken::Ignored) => Ok("ignored"),
+            Ok(Taken::Own) => Ok("own"),
+            Err(rejection) => Err(rejection.to_string()),
+        }
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_subscribed_to() {
+        assert_eq!(topics().channels(), ["p-broadcast", "p-relay"]);
+        assert_eq!(Topics { relay: false, ..topics() }.channels(), ["p-broadcast"]);
+        assert_eq!(Topics { broadcast: false, relay: false, ..topics() }.channels(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_channel_says_whom_a_message_is_for() {
+        let (of_channel, of_echo) = (br#"{"channel":"c","data":{}}"#, br#"{"event":"e","data":{}}"#);
+        assert_eq!(take("p-broadcast", false, of_channel), Ok("unspoken"));
+        assert_eq!(take("p-relay", false, of_channel), Ok("unspoken"));
+        // Under a pattern the same messages come once more, for whoever they are not.
+        assert_eq!(take("p-broadcast", true, of_channel), Ok("ignored"));
+        assert_eq!(take("p-relay", true, of_channel), Ok("ignored"));
+        assert_eq!(take("p-orders", true, of_echo), Ok("unspoken"));
+        assert_eq!(take("p-orders", true, b"no JSON"), Ok("ignored"));
+        let own = Node::new([7; 16]).sign("{\"channel\":\"c\"}").unwrap();
+        assert_eq!(take("p-relay", false, own.as_bytes()), Ok("own"));
+    }
+
+    #[test]
+    fn what_is_garbage_too_long_or_too_deep_is_refused() {
+        let long = vec![b' '; PAYLOAD_BYTES_MAX + 1];
+        for channel in ["p-broadcast", "p-relay"] {
+            assert!(take(channel, false, b"no JSON").unwrap_err().contains("not valid JSON"));
+            assert!(take(channel, false, b"[]").unwrap_err().contains("not an object"));
+            assert!(take(channel, false, &long).unwrap_err().contains("at most 1048576 are taken"));
+        }
+        assert!(take("p-x", true, &long).unwrap_err().contains("at most 1048576 are taken"));
+        let nested = |levels: usize| {
+            let (open, close) = ("[".repeat(levels - 2), "]".repeat(levels - 2));
+            format!("{{\"event\":\"e\",\"data\":{{\"x\":{open}{close},\"y\":\"[[\\\"[\"}}}}")
+        };
+        assert_eq!(take("p-x", true, nested(DEPTH_MAX).as_bytes()), Ok("unspoken"));
+        let deep = nested(DEPTH_MAX + 1);
+        assert_eq!(take("p-x", true, deep.as_bytes()), Err("nested deeper than 128".into()));
+        assert!(take("p-broadcast", false, deep.as_bytes()).unwrap_err().contains("nested deeper than 128"));
+    }
+
+    #[test]
+    fn what_cannot_run_is_told_with_what_to_do() {
+        assert_eq!(Settings::default().problems(), Vec::<String>::new());
+        assert_eq!(
+            Settings { prefix: String::new(), ..Settings::default() }.problems(),
+            Vec::<String>::new()
+        );
+        let both = Settings {
+            url: Some(Url("redis://host".into())),
+            url_file: Some("file".into()),
+            prefix: "a\nb".into(),
+            ..Settings::default()
+        };
+        let problems = both.problems();
+        assert!(problems[0].contains("write one") && problems[1].contains("REDIS_PREFIX"), "{problems:?}");
+    }
+
+    #[test]
+    fn an_address_is_not_shown() {
+        let settings = Settings { url: Some(Url("redis://:hunter2@host".into())), ..Settings::default() };
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,206 @@
+//! What Laravel's `redis` broadcaster publishes, made into what the unix feed takes for `echo/<app>`.
+//!
+//! `{"event":"App\\Events\\X","data":{…,"socket":null},"socket":"1.2"}` on `<prefix><channel>` becomes
+//! `{"name":"App\\Events\\X","channels":["<channel>"],"data":"{…}","socket_id":"1.2"}`. Values keep their bytes:
+//! nothing is read as a number and written anew, and no key changes its place.
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Whose events they are, and where they are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EchoSource {
+    /// The id of the app.
+    pub app: String,
+    /// Starts the name of every Redis channel; what follows is the channel of the app.
+    pub prefix: String,
+}
+
+impl EchoSource {
+    /// What to subscribe to, as a pattern of Redis.
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        let mut pattern = String::with_capacity(self.prefix.len() + 1);
+        for character in self.prefix.chars() {
+            if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern + "*"
+    }
+
+    /// The event of a message on a Redis channel, as a publisher of the unix feed would write it. `None` when the
+    /// message is nothing of the broadcaster's: others may publish under the same prefix.
+    #[must_use]
+    pub fn event(&self, channel: &str, payload: &[u8]) -> Option<String> {
+        let channel = channel.strip_prefix(&self.prefix)?;
+        let broadcast: Broadcast<'_> = serde_json::from_slice(payload).ok()?;
+        let name = broadcast.event.get();
+        let socket = broadcast.socket.map_or("null", RawValue::get);
+        let is_text = |raw: &str| raw.starts_with('"');
+        if !is_text(name) || !(is_text(socket) || socket == "null") {
+            return None;
+        }
+        let data: Members<'_> = serde_json::from_str(broadcast.data.get()).ok()?;
+        let data = serde_json::to_string(&data.without("socket")).ok()?;
+        let channel = serde_json::to_string(channel).ok()?;
+        Some(format!("{{\"name\":{name},\"channels\":[{channel}],\"data\":{data},\"socket_id\":{socket}}}"))
+    }
+}
+
+/// What the broadcaster writes; other keys are not its own, and left aside.
+#[derive(serde::Deserialize)]
+struct Broadcast<'a> {
+    #[serde(borrow)]
+    event: &'a RawValue,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(borrow, default)]
+    socket: Option<&'a RawValue>,
+}
+
+/// The members of an object in their order, as they were written.
+struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl Members<'_> {
+    /// The text of the object without one of its keys.
+    fn without(&self, unwanted: &str) -> String {
+        let is_wanted = |key: &RawValue| {
+            // A key may be written with escapes.
+            serde_json::from_str::<Cow<'_, str>>(key.get()).is_ok_and(|key| key != unwanted)
+        };
+        let members = self.0.iter().filter(|(key, _)| is_wanted(key));
+        let members: Vec<String> =
+            members.map(|(key, value)| format!("{}:{}", key.get(), value.get())).collect();
+        format!("{{{}}}", members.join(","))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(prefix: &str) -> EchoSource {
+        EchoSource { app: "app-id".into(), prefix: prefix.into() }
+    }
+
+    fn event(payload: &str) -> Option<String> {
+        source("p-").event("p-private-Chat.1", payload.as_bytes())
+    }
+
+    /// What the event's `data` is, when the broadcaster's is `data`.
+    fn data(data: &str) -> String {
+        let made = event(&format!("{{\"event\":\"e\",\"data\":{data}}}")).unwrap();
+        let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+        made["data"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_prefix_is_taken_literally() {
+        for (prefix, pattern) in [
+            ("", "*"),
+            ("laravel-database-", "laravel-database-*"),
+            ("a*b?c[d]e\\f^g-", "a\\*b\\?c\\[d\\]e\\\\f^g-*"),
+            ("é:", "é:*"),
+        ] {
+            assert_eq!(source(prefix).pattern(), pattern);
+        }
+    }
+
+    #[test]
+    fn a_broadcast_becomes_what_a_publisher_would_write() {
+        assert_eq!(
+            event(
+                r#"{"event":"App\\Events\\ChatMessageSent","data":{"message":"hi","user":{"id":1,"name":"Ann"},"socket":null},"socket":"1.2"}"#
+            )
+            .unwrap(),
+            r#"{"name":"App\\Events\\ChatMessageSent","channels":["private-Chat.1"],"data":"{\"message\":\"hi\",\"user\":{\"id\":1,\"name\":\"Ann\"}}","socket_id":"1.2"}"#
+        );
+        let quotes = source("p-").event("p-a\"b\\\u{e9}", br#"{"event":"e","data":{}}"#).unwrap();
+        assert_eq!(quotes, r#"{"name":"e","channels":["a\"b\\é"],"data":"{}","socket_id":null}"#);
+    }
+
+    #[test]
+    fn the_sender_is_a_text_null_or_absent() {
+        for (socket, made) in
+            [(r#","socket":"1.2""#, r#""1.2""#), (r#","socket":null"#, "null"), ("", "null")]
+        {
+            let event = event(&format!(r#"{{"event":"e","data":{{"x":1}}{socket}}}"#)).unwrap();
+            assert!(event.ends_with(&format!("\"socket_id\":{made}}}")), "{event}");
+        }
+    }
+
+    #[test]
+    fn only_the_outermost_socket_of_the_data_goes() {
+        assert_eq!(data(r#"{"socket":null}"#), "{}");
+        assert_eq!(data(r#"{"socket":"1.2","a":1}"#), r#"{"a":1}"#);
+        assert_eq!(data(r#"{"a":1,"s\u006fcket":"1.2","b":2}"#), r#"{"a":1,"b":2}"#);
+        assert_eq!(
+            data(r#"{"a":{"socket":1},"b":[{"socket":2}]}"#),
+            r#"{"a":{"socket":1},"b":[{"socket":2}]}"#
+        );
+    }
+
+    #[test]
+    fn values_keep_their_bytes_and_keys_their_order() {
+        for text in [
+            r#"{"z":1,"a":2,"m":3}"#,
+            r#"{"big":123456789012345678901234567890,"float":1.10,"exp":1E+2}"#,
+            r#"{"text":"\u00e9\/é\n\ud83d\ude00","k\u00e9y":"v"}"#,
+            r#"{"same":1,"same":2}"#,
+            r#"{"spaced": [ 1 , 2 ]}"#.replace(": [", ":[").as_str(),
+        ] {
+            assert_eq!(data(text), text);
+        }
+        assert_eq!(data("{ \"a\" : 1 , \"b\" : [ 2 ] }"), r#"{"a":1,"b":[ 2 ]}"#);
+    }
+
+    #[test]
+    fn what_others_publish_under_the_prefix_is_nothing() {
+        for payload in [
+            "",
+            "no JSON",
+            "null",
+            "[]",
+            "{}",
+            r#"{"channel":"progress:7","data":{"info":{}}}"#,
+            r#"{"node":"n","channel":"chat:1","sender":{"name":"Ann","id":1},"data":{}}"#,
+            r#"{"event":1,"data":{}}"#,
+            r#"{"event":"e"}"#,
+            r#"{"event":"e","data":"text"}"#,
+            r#"{"event":"e","data":[1]}"#,
+            r#"{"event":"e","data":{},"socket":1}"#,
+            r#"{"event":"e","data":{}} x"#,
+            r#"{"uuid":"u","displayName":"Job","job":"call","data":{"command":"O:8"}}"#,
+        ] {
+            assert_eq!(event(payload), None, "{payload}");
+        }
+        assert_eq!(source("p-").event("p-x", b"{\"event\":\"\xff\",\"data\":{}}"), None);
+        assert_eq!(source("p-").event("q-x", br#"{"event":"e","data":{}}"#), None);
+    }
+}

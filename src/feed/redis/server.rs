@@ -1,0 +1,153 @@
+//! Where a Redis is and who asks: `redis://user:password@host:port/db`, `rediss://` for TLS, or
+//! `redis+unix:///path?user=…&pass=…`.
+
+use redis::{ConnectionAddr, IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo};
+use std::fmt;
+use std::path::PathBuf;
+
+const FORM: &str = "write redis://user:password@host:6379, rediss:// for TLS, or \
+                    redis+unix:///run/redis/redis.sock?user=…&pass=…, with any / : @ # ? of the password as %2F %3A \
+                    %40 %23 %3F; without a user, redis://:password@host:6379";
+
+/// A Redis. It is displayed without the user and the password.
+#[derive(Clone)]
+pub struct Server {
+    place: Place,
+    login: RedisConnectionInfo,
+}
+
+/// Where it listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Name or address, and port.
+    Tcp(String, u16),
+    /// The same, over TLS.
+    Tls(String, u16),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl Server {
+    /// Reads an address. The database's number is taken and left aside: Pub/Sub has none.
+    ///
+    /// # Errors
+    /// When it is none, without its text: there may be a password in it.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let wrong = || format!("not the address of a Redis: {FORM}");
+        // The parser would take what follows for a wish to believe any certificate.
+        if text.contains('#') {
+            return Err(wrong());
+        }
+        // The client is built without TLS of its own.
+        let encrypted = text.strip_prefix("rediss://");
+        let plain = encrypted.map_or_else(|| text.to_owned(), |rest| format!("redis://{rest}"));
+        let info = plain.as_str().into_connection_info().map_err(|_| wrong())?;
+        let place = match info.addr() {
+            ConnectionAddr::Tcp(host, port) if encrypted.is_some() => Place::Tls(host.clone(), *port),
+            ConnectionAddr::Tcp(host, port) => Place::Tcp(host.clone(), *port),
+            ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
+            _ => return Err(wrong()),
+        };
+        let login = info.redis_settings().clone();
+        if login.username().is_some() && login.password().is_none() {
+            return Err(format!("a user without a password: {FORM}"));
+        }
+        // Version 2 of the protocol is what every server knows.
+        Ok(Self {
+            place,
+            login: login.set_db(0).set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name(),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Who asks, in the words of the Redis client, password included.
+    #[must_use]
+    pub fn login(&self) -> &RedisConnectionInfo {
+        &self.login
+    }
+
+    /// Whether TLS is spoken.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.place, Place::Tls(..))
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, host, port) = match &self.place {
+            Place::Unix(path) => return write!(f, "redis+unix://{}", path.display()),
+            Place::Tcp(host, port) => ("redis", host, port),
+            Place::Tls(host, port) => ("rediss", host, port),
+        };
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        write!(f, "{scheme}://{host}:{port}")
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_user_and_password() {
+        for (text, shown, user, password) in [
+            ("redis://127.0.0.1", "redis://127.0.0.1:6379", None, None),
+            (
+                "redis://ann:hunter2@redis.example:7000/3\n",
+                "redis://redis.example:7000",
+                Some("ann"),
+                Some("hunter2"),
+            ),
+            ("redis://:hunter2@redis.example/", "redis://redis.example:6379", None, Some("hunter2")),
+            ("rediss://ann:hunter2%40%2F@[::1]:6380", "rediss://[::1]:6380", Some("ann"), Some("hunter2@/")),
+            ("redis+unix:///run/r.sock", "redis+unix:///run/r.sock", None, None),
+            (
+                "redis+unix:///run/r.sock?db=1&user=ann&pass=hunter2",
+                "redis+unix:///run/r.sock",
+                Some("ann"),
+                Some("hunter2"),
+            ),
+        ] {
+            let server = Server::read(text).unwrap();
+            assert_eq!(server.to_string(), shown);
+            assert_eq!((server.login().username(), server.login().password()), (user, password));
+            assert_eq!(server.login().db(), 0, "Pub/Sub has no databases");
+            assert!(!format!("{server:?}").contains("hunter2"));
+            assert_eq!(server.is_encrypted(), shown.starts_with("rediss"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_without_its_text() {
+        for text in [
+            "",
+            "hunter2",
+            "http://hunter2@host/",
+            "redis://hunter2@host",
+            "redis://:hunter2@",
+            "redis://:hunter2@host/x",
+            "redis://:hunter2@0.0.0.0",
+            "rediss://:hunter2@host/#insecure",
+            "rediss+unix:///hunter2",
+        ] {
+            let problem = Server::read(text).unwrap_err();
+            assert!(
+                problem.contains("redis://user:password@host:6379") && !problem.contains("hunter2"),
+                "{text}"
+            );
+        }
+    }
+}

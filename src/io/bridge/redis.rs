@@ -1,0 +1,296 @@
+//! The Redis feed: one subscribed connection for the whole daemon, read for as long as the daemon takes events,
+//! and a second one for what is relayed to other daemons.
+//!
+//! Redis keeps nothing for whoever is away or slow. So a message that the shards have no room for waits here, in
+//! a backlog with a limit, while reading goes on, and what comes beyond it is lost and counted. While Redis is
+//! away it is tried again for ever: sessions stay, and readiness says that they miss something.
+
+mod backlog;
+mod connection;
+mod fault;
+mod relay;
+mod wire;
+
+pub(super) use self::relay::Relays;
+
+use self::backlog::Backlog;
+use self::connection::Connection;
+use self::fault::Fault;
+use super::super::{ROOM_PAUSE, Shared, clock};
+use super::upkeep::{Complaints, Pauses};
+use crate::dialect::Kind;
+use crate::feed::Intake;
+use crate::feed::redis::{Message, Node, Server, Taken, Topics};
+use crate::metrics::{Metrics, Origin, Outcome};
+use rustls::ClientConfig;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+/// Messages that are handed on without asking the shards for room again.
+const BATCH_MAX: usize = 256;
+
+/// What the Redis feed needs.
+pub struct Redis {
+    /// Where Redis is.
+    pub server: Server,
+    /// What is listened to there.
+    pub topics: Topics,
+    /// Whose certificates are trusted; needed where Redis speaks TLS.
+    pub trust: Option<Arc<ClientConfig>>,
+}
+
+/// The feed.
+pub(in crate::io) struct Feed {
+    redis: Redis,
+    node: Node,
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    intake: Intake,
+    backlog: Backlog,
+    pauses: Pauses,
+    /// Since when no events come; nothing before the first attempt, and while they do.
+    gap: Option<Instant>,
+    refused: Complaints,
+    dropped: Complaints,
+}
+
+impl Feed {
+    /// A feed that is not connected, which readiness tells from now on.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub(in crate::io) fn new(
+        redis: Redis,
+        spoken: Vec<Kind>,
+        shared: &Arc<Shared>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+        metrics.redis.configured.set(1);
+        *shared.gap() = Some(format!("no events from Redis: connecting to {}", redis.server));
+        Ok(Self {
+            redis,
+            node: Node::new(random),
+            shared: Arc::clone(shared),
+            metrics,
+            intake: Intake::new(spoken, shared.settings()),
+            backlog: Backlog::default(),
+            pauses: Pauses::default(),
+            gap: None,
+            refused: Complaints::default(),
+            dropped: Complaints::default(),
+        })
+    }
+
+    /// Reads what Redis has until the daemon stops.
+    pub(super) async fn run(mut self) {
+        while let Err(fault) = self.read().await {
+            if self.shared.draining.load(Relaxed) {
+                break;
+            }
+            self.begin_gap(&fault);
+            let pause = self.pauses.next();
+            if self.wait(pause).await {
+                break;
+            }
+            self.metrics.redis.reconnects.add(1);
+        }
+        self.metrics.redis.connected.set(0);
+    }
+
+    /// Connects, hands on what comes and tells other daemons of clients' messages, until the daemon stops.
+    async fn read(&mut self) -> Result<(), Fault> {
+        let connection = Connection::open(&self.redis).await?;
+        let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(&self.metrics));
+        let publisher =
+            if self.redis.topics.relay { Some(connection::publisher(&self.redis).await?) } else { None };
+        self.end_gap();
+        let (channel, node, relays) = (self.redis.topics.relays(), self.node.clone(), &shared.bridge.relays);
+        let relaying = relay::publish(publisher, channel, node, relays, &metrics);
+        let mut relaying = std::pin::pin!(relaying);
+        let end = tokio::select! {
+            end = self.listen(connection) => end,
+            fault = &mut relaying => Err(fault),
+        };
+        if end.is_ok() {
+            // The stop waits for what was taken. Until it is over, clients may say more.
+            self.metrics.redis.connected.set(0);
+            relaying.await;
+        }
+        metrics.relays_lost.add(shared.bridge.relays.close() as u64);
+        end
+    }
+
+    /// Hands on what comes, until the daemon stops.
+    async fn listen(&mut self, mut connection: Connection) -> Result<(), Fault> {
+        let shared = Arc::clone(&self.shared);
+        let mut end = Ok(false);
+        while let Ok(false) = end {
+            end = tokio::select! {
+                () = shared.bridge.drained() => Ok(true),
+                come = connection.next(&mut self.backlog) => come.map(|()| false),
+                () = sleep(ROOM_PAUSE), if !self.backlog.is_empty() => Ok(false),
+            };
+            self.hand_on();
+        }
+        while end.is_ok() && !self.backlog.is_empty() {
+            sleep(ROOM_PAUSE).await;
+            self.hand_on();
+        }
+        end.map(|_| ())
+    }
+
+    /// Waits, and hands on meanwhile what waits for room. Returns whether the daemon has been told to stop.
+    async fn wait(&mut self, pause: Duration) -> bool {
+        let start = Instant::now();
+        while !self.backlog.is_empty() && start.elapsed() < pause {
+            if self.shared.bridge.drains_within(ROOM_PAUSE).await {
+                return true;
+            }
+            self.hand_on();
+        }
+        self.shared.bridge.drains_within(pause.saturating_sub(start.elapsed())).await
+    }
+
+    /// Hands what waits to every shard, as far as there is room.
+    fn hand_on(&mut self) {
+        while !self.backlog.is_empty() && self.shared.all_have_room() {
+            self.intake.configure(self.shared.settings());
+            let now = clock::now();
+            let mut publications = Vec::with_capacity(BATCH_MAX.min(self.backlog.len()));
+            for message in self.backlog.take(BATCH_MAX) {
+                let message = Message {
+                    channel: message.get_channel_name(),
+                    by_pattern: message.from_pattern(),
+                    payload: message.get_payload_bytes(),
+                };
+                let taken = self.redis.topics.take(&message, &self.node, &mut self.intake, now);
+                let events = &self.metrics.events[Origin::Redis as usize];
+                match taken {
+                    Ok(Taken::Publication(publication)) => publications.push(publication),
+                    Ok(Taken::Unspoken) => events[Outcome::Unspoken as usize].add(1),
+                    Ok(Taken::Ignored) => self.metrics.messages_ignored.add(1),
+                    Ok(Taken::Own) => {}
+                    Err(rejection) => {
+                        events[Outcome::Rejected as usize].add(1);
+                        if let Some(silenced) = self.refused.due() {
+                            tracing::warn!(silenced, "a message from Redis was ignored: {rejection}");
+                        }
+                    }
+                }
+            }
+            let accepted = &self.metrics.events[Origin::Redis as usize][Outcome::Accepted as usize];
+            accepted.add(publications.len() as u64);
+            self.shared.hand_out(publications, None);
+        }
+        let dropped = self.backlog.take_dropped();
+        self.metrics.messages_dropped.add(dropped);
+        if dropped > 0
+            && let Some(silenced) = self.dropped.due()
+        {
+            tracing::warn!(
+                silenced,
+                "messages from Redis are lost: they come faster than the clients get them; see \
+                 fanfare_feed_messages_dropped_total"
+            );
+        }
+    }
+
+    /// Says in the log when a gap begins; what becomes of it, in readiness.
+    fn begin_gap(&mut self, fault: &Fault) {
+        let (server, advice) = (self.redis.server.to_string(), fault.advice(&self.redis));
+        *self.shared.gap() = Some(format!("no events from Redis at {server}: {advice}"));
+        if self.metrics.redis.connected.get() > 0 {
+            self.metrics.redis.connected.set(0);
+            self.metrics.redis.losses.add(1);
+        }
+        if self.gap.is_none() {
+            self.gap = Some(Instant::now());
+            tracing::error!(server, "no events from Redis: {advice}; trying again until it is there");
+        } else {
+            tracing::debug!(server, "still no events from Redis: {advice}");
+        }
+    }
+
+    fn end_gap(&mut self) {
+        self.pauses = Pauses::default();
+        self.metrics.redis.connected.set(1);
+        *self.shared.gap() = None;
+        let (server, topics) = (self.redis.server.to_string(), &self.redis.topics);
+        let pattern = topics.echo.as_ref().map(|source| source.pattern());
+        let channels = topics.channels().into_iter().chain(pattern).collect::<Vec<_>>().join(" ");
+        match self.gap.take() {
+            None => tracing::info!(server, channels, "events come from Redis"),
+            Some(gap) => tracing::info!(
+                server,
+                channels,
+                "events come from Redis again; what was published in the last {} s is missed",
+                gap.elapsed().as_secs().max(1)
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::handoff::{MAILBOX_EVENTS_MAX, Parcel};
+    use super::*;
+    use redis::{Msg, Value};
+
+    fn shared() -> Arc<Shared> {
+        let shared = Shared::new(1, &Arc::default()).unwrap();
+        shared.ready.store(true, Relaxed);
+        Arc::new(shared)
+    }
+
+    fn feed(shared: &Arc<Shared>) -> Feed {
+        let server = Server::read("redis://:hunter2@redis.example").unwrap();
+        let topics = Topics { prefix: "p-".into(), broadcast: true, relay: false, echo: None };
+        let metrics = Arc::clone(&shared.metrics[1]);
+        Feed::new(Redis { server, topics, trust: None }, vec![], shared, metrics).unwrap()
+    }
+
+    fn message(channel: &str, payload: &str) -> Msg {
+        let parts = ["message", channel, payload].map(|part| Value::BulkString(part.into()));
+        Msg::from_owned_value(Value::Array(parts.into())).unwrap()
+    }
+
+    #[test]
+    fn what_the_shards_have_no_room_for_waits_and_then_is_lost_and_counted() {
+        const SENT: u64 = 60_000;
+        let shared = shared();
+        let mut feed = feed(&shared);
+        let mailbox = &shared.mailboxes[0];
+        mailbox.post((0..MAILBOX_EVENTS_MAX).map(|_| Parcel::Close));
+        (0..SENT).for_each(|_| feed.backlog.push(message("p-broadcast", "{}")));
+        feed.hand_on();
+        let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::Unspoken as usize];
+        let lost = feed.metrics.messages_dropped.get();
+        assert!(taken.get() == 0 && (1..SENT).contains(&lost), "{lost}");
+        mailbox.take(&mut Vec::new());
+        feed.hand_on();
+        let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::Unspoken as usize];
+        assert_eq!((taken.get() + lost, feed.metrics.messages_dropped.get()), (SENT, lost));
+        assert!(feed.backlog.is_empty());
+    }
+
+    #[test]
+    fn a_gap_is_told_while_it_lasts_without_the_password() {
+        let shared = shared();
+        let mut feed = feed(&shared);
+        let told = || shared.status().gap;
+        assert!(told().unwrap().contains("connecting to redis://redis.example:6379"));
+        feed.end_gap();
+        assert_eq!((told(), feed.metrics.redis.connected.get()), (None, 1));
+        feed.begin_gap(&Fault::Lost);
+        assert!(told().unwrap().contains("it has ended the connection"));
+        feed.begin_gap(&Fault::Connect(io::ErrorKind::ConnectionRefused.into()));
+        let now = told().unwrap();
+        assert!(now.contains("nobody listens there") && !now.contains("hunter2"), "{now}");
+        assert_eq!((feed.metrics.redis.connected.get(), feed.metrics.redis.losses.get()), (0, 1));
+    }
+}

@@ -1,0 +1,90 @@
+//! What has come from Redis and waits until the shards have room.
+
+use redis::Msg;
+use std::collections::VecDeque;
+
+/// Messages that wait before newer ones are dropped: about as many as wait for a shard.
+const MESSAGES_MAX: usize = 50_000;
+/// Their bytes, likewise.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What a message costs beside its payload.
+const MESSAGE_BYTES: usize = 128;
+
+/// Messages in the order in which they came.
+#[derive(Default)]
+pub(super) struct Backlog {
+    messages: VecDeque<Msg>,
+    bytes: usize,
+    dropped: u64,
+}
+
+impl Backlog {
+    /// Adds a message, or drops it when there is no room.
+    pub(super) fn push(&mut self, message: Msg) {
+        if self.messages.len() >= MESSAGES_MAX || self.bytes + weight(&message) > BYTES_MAX {
+            self.dropped += 1;
+            return;
+        }
+        self.bytes += weight(&message);
+        self.messages.push_back(message);
+    }
+
+    /// Takes the oldest.
+    pub(super) fn take(&mut self, count: usize) -> impl Iterator<Item = Msg> {
+        let taken: Vec<Msg> = self.messages.drain(..count.min(self.messages.len())).collect();
+        self.bytes -= taken.iter().map(weight).sum::<usize>();
+        taken.into_iter()
+    }
+
+    /// How many were dropped since this was last asked.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+}
+
+fn weight(message: &Msg) -> usize {
+    message.get_payload_bytes().len() + message.get_channel_name().len() + MESSAGE_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redis::Value;
+
+    fn message(payload: &[u8]) -> Msg {
+        let parts = [&b"message"[..], b"channel", payload].map(|part| Value::BulkString(part.to_vec()));
+        Msg::from_owned_value(Value::Array(parts.into())).unwrap()
+    }
+
+    #[test]
+    fn the_oldest_are_kept_and_what_has_no_room_is_counted() {
+        let mut backlog = Backlog::default();
+        for number in 0..MESSAGES_MAX + 3 {
+            backlog.push(message(number.to_string().as_bytes()));
+        }
+        assert_eq!((backlog.len(), backlog.take_dropped(), backlog.take_dropped()), (MESSAGES_MAX, 3, 0));
+        let payloads = backlog.take(2).map(|message| message.get_payload_bytes().to_vec());
+        assert_eq!(payloads.collect::<Vec<_>>(), [b"0", b"1"]);
+        backlog.push(message(b"more"));
+        assert_eq!((backlog.len(), backlog.take_dropped()), (MESSAGES_MAX - 1, 0));
+        assert_eq!(backlog.take(usize::MAX).count(), MESSAGES_MAX - 1);
+        assert_eq!((backlog.bytes, backlog.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn bytes_have_a_limit_too() {
+        let mut backlog = Backlog::default();
+        let large = vec![b'x'; BYTES_MAX / 4];
+        (0..5).for_each(|_| backlog.push(message(&large)));
+        backlog.push(message(b"small"));
+        assert_eq!((backlog.len(), backlog.take_dropped()), (4, 2));
+    }
+}

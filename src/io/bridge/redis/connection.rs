@@ -1,0 +1,160 @@
+//! One subscribed connection to Redis, and one for publishing.
+//!
+//! The sockets are made here, so that TLS trusts whom the daemon's other clients trust.
+
+use super::Redis;
+use super::backlog::Backlog;
+use super::fault::{Fault, Step};
+use super::wire::{Gauge, Socket, Wire};
+use crate::feed::redis::Place;
+use futures_core::Stream;
+use redis::aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream};
+use redis::{AsyncConnectionConfig, Value};
+use rustls::pki_types::ServerName;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::TlsConnector;
+
+/// How long Redis has to take a connection, and how long to agree on TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it has for everything until messages come.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two questions whether Redis is still there.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// Redis is given up when it has said nothing for so long, twice the interval.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// A subscriber at work.
+pub(super) struct Connection {
+    sink: PubSubSink,
+    stream: PubSubStream,
+    gauge: Gauge,
+    heard: Instant,
+    ping: Ping,
+}
+
+type Ping = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Connection {
+    /// Connects and subscribes.
+    pub(super) async fn open(redis: &Redis) -> Result<Self, Fault> {
+        timeout(OPEN_TIMEOUT, Self::subscribe(redis)).await.unwrap_or(Err(Fault::Mute))
+    }
+
+    async fn subscribe(redis: &Redis) -> Result<Self, Fault> {
+        let gauge = Gauge::default();
+        let wire = Wire::new(dial(redis).await?, gauge.clone());
+        let pubsub = PubSub::new(redis.server.login(), wire).await.map_err(Fault::at(Step::Login))?;
+        let (mut sink, stream) = pubsub.split();
+        // One by one, so that a refusal tells which.
+        for channel in redis.topics.channels() {
+            let refused = Fault::at(Step::Subscribe(channel.clone()));
+            sink.subscribe(channel).await.map_err(refused)?;
+        }
+        if let Some(source) = &redis.topics.echo {
+            let refused = Fault::at(Step::Subscribe(source.pattern()));
+            sink.psubscribe(source.pattern()).await.map_err(refused)?;
+        }
+        let ping = ping(&sink);
+        Ok(Self { sink, stream, gauge, heard: Instant::now(), ping })
+    }
+
+    /// Waits for messages and adds all that are there to `backlog`.
+    pub(super) async fn next(&mut self, backlog: &mut Backlog) -> Result<(), Fault> {
+        let Self { sink, stream, gauge, heard, ping: answer } = self;
+        loop {
+            tokio::select! {
+                biased;
+                open = poll_fn(|cx| poll_messages(stream, gauge, backlog, cx)) => {
+                    *heard = Instant::now();
+                    return if open { Ok(()) } else { Err(end(gauge)) };
+                }
+                () = &mut *answer => {
+                    *heard = Instant::now();
+                    *answer = ping(sink);
+                }
+                () = sleep_until(*heard + SILENCE_MAX) => return Err(Fault::Silent),
+            }
+        }
+    }
+}
+
+/// Takes all messages that are there. Ready when there were some, or when no more will come: then with `false`.
+fn poll_messages(
+    stream: &mut PubSubStream,
+    gauge: &Gauge,
+    backlog: &mut Backlog,
+    cx: &mut Context<'_>,
+) -> Poll<bool> {
+    let mut some = false;
+    loop {
+        match Pin::new(&mut *stream).poll_next(cx) {
+            Poll::Ready(Some(message)) => {
+                some = true;
+                backlog.push(message);
+            }
+            Poll::Ready(None) if some => return Poll::Ready(true),
+            Poll::Ready(None) => return Poll::Ready(false),
+            Poll::Pending if some => {
+                gauge.reset();
+                return Poll::Ready(true);
+            }
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+/// Asks, after a while, whether Redis is there. Whatever it answers, it is.
+fn ping(sink: &PubSubSink) -> Ping {
+    let mut sink = sink.clone();
+    Box::pin(async move {
+        sleep(PING_INTERVAL).await;
+        let _ = sink.ping::<Value>().await;
+    })
+}
+
+/// Why no more messages come.
+fn end(gauge: &Gauge) -> Fault {
+    if gauge.is_over() { Fault::Flooded } else { Fault::Lost }
+}
+
+/// A connection to publish with.
+pub(super) async fn publisher(redis: &Redis) -> Result<MultiplexedConnection, Fault> {
+    let opened = timeout(OPEN_TIMEOUT, async {
+        let wire = Wire::new(dial(redis).await?, Gauge::default());
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(SILENCE_MAX));
+        let opened = MultiplexedConnection::new_with_config(redis.server.login(), wire, config).await;
+        let (connection, driver) = opened.map_err(Fault::at(Step::Login))?;
+        tokio::spawn(driver);
+        Ok(connection)
+    });
+    opened.await.unwrap_or(Err(Fault::Mute))
+}
+
+async fn dial(redis: &Redis) -> Result<Box<dyn Socket>, Fault> {
+    let (host, port) = match redis.server.place() {
+        Place::Unix(path) => {
+            return Ok(Box::new(in_time(UnixStream::connect(path)).await.map_err(Fault::Connect)?));
+        }
+        Place::Tcp(host, port) | Place::Tls(host, port) => (host.as_str(), *port),
+    };
+    let socket = in_time(TcpStream::connect((host, port))).await.map_err(Fault::Connect)?;
+    socket.set_nodelay(true).map_err(Fault::Connect)?;
+    if !redis.server.is_encrypted() {
+        return Ok(Box::new(socket));
+    }
+    let Some(trust) = &redis.trust else { return Err(Fault::Tls(io::Error::other("nobody is trusted"))) };
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| Fault::Tls(io::Error::other(error)))?;
+    let secured = in_time(TlsConnector::from(Arc::clone(trust)).connect(name, socket)).await;
+    Ok(Box::new(secured.map_err(Fault::Tls)?))
+}
+
+async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(CONNECT_TIMEOUT, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

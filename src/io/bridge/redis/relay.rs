@@ -1,0 +1,239 @@
+//! What the daemon's clients say, on its way to other daemons.
+//!
+//! The shards put it into [`Relays`] and go on; a task publishes it in that order. What finds no room, and what
+//! Redis is not there for, is lost and counted: the clients of this daemon have had it.
+
+use super::super::upkeep::Complaints;
+use super::connection::PING_INTERVAL;
+use super::fault::{Fault, Step};
+use crate::feed::redis::Node;
+use crate::metrics::Metrics;
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, Value, cmd, pipe};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// Messages that wait to be published before newer ones are lost: a second of them from very busy clients.
+const RELAYS_MAX: usize = 10_000;
+/// Their bytes: as much as so many long chat messages.
+const RELAY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Messages of one pipeline, so that Redis is waited for seldom and its answers stay few.
+const PIPELINE_MAX: usize = 1_000;
+
+/// What waits to be published.
+#[derive(Default)]
+pub(in super::super) struct Relays {
+    queue: Mutex<Queue>,
+    posted: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Whether somebody publishes.
+    open: bool,
+    texts: Vec<Box<str>>,
+    bytes: usize,
+    /// Those that are with Redis and not answered.
+    under_way: usize,
+}
+
+impl Relays {
+    /// Adds messages as far as there is room. Returns how many are lost.
+    pub(in super::super) fn post(&self, texts: Vec<Box<str>>) -> usize {
+        let mut queue = self.lock();
+        let mut lost = 0;
+        for text in texts {
+            let has_room = queue.texts.len() < RELAYS_MAX && queue.bytes + text.len() <= RELAY_BYTES_MAX;
+            if queue.open && has_room {
+                queue.bytes += text.len();
+                queue.texts.push(text);
+            } else {
+                lost += 1;
+            }
+        }
+        drop(queue);
+        self.posted.notify_one();
+        lost
+    }
+
+    /// Nobody publishes any more. Returns how many messages are lost by that.
+    pub(super) fn close(&self) -> usize {
+        let queue = std::mem::take(&mut *self.lock());
+        queue.texts.len() + queue.under_way
+    }
+
+    fn open(&self) {
+        self.lock().open = true;
+    }
+
+    fn take(&self) -> Vec<Box<str>> {
+        let mut queue = self.lock();
+        let count = queue.texts.len().min(PIPELINE_MAX);
+        let taken: Vec<Box<str>> = queue.texts.drain(..count).collect();
+        queue.bytes -= taken.iter().map(|text| text.len()).sum::<usize>();
+        queue.under_way = count;
+        taken
+    }
+
+    fn answered(&self) {
+        self.lock().under_way = 0;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Publishes what clients say until that fails; does nothing without a connection.
+pub(super) async fn publish(
+    connection: Option<MultiplexedConnection>,
+    channel: String,
+    node: Node,
+    relays: &Relays,
+    metrics: &Metrics,
+) -> Fault {
+    let Some(mut connection) = connection else { return std::future::pending().await };
+    let mut complaints = Complaints::default();
+    relays.open();
+    loop {
+        let texts = relays.take();
+        if texts.is_empty() {
+            if timeout(PING_INTERVAL, relays.posted.notified()).await.is_err()
+                && let Err(error) = cmd("PING").query_async::<Value>(&mut connection).await
+                && is_end(&error)
+            {
+                return Fault::Redis(Step::Publish, error);
+            }
+            continue;
+        }
+        let mut pipeline = pipe();
+        for text in texts.iter().filter_map(|text| node.sign(text)) {
+            pipeline.cmd("PUBLISH").arg(&channel).arg(text).ignore();
+        }
+        match pipeline.query_async::<()>(&mut connection).await {
+            Ok(()) => metrics.relays_sent.add(texts.len() as u64),
+            Err(error) if is_end(&error) => return Fault::Redis(Step::Publish, error),
+            Err(error) => {
+                metrics.relays_lost.add(texts.len() as u64);
+                if let Some(silenced) = complaints.due() {
+                    let words = super::fault::shown(&error.to_string());
+                    tracing::warn!(
+                        silenced,
+                        "Redis does not pass on what clients say: let its user publish by `ACL SETUSER … +publish \
+                         &{channel}` ({words})"
+                    );
+                }
+            }
+        }
+        relays.answered();
+    }
+}
+
+/// Whether the connection is of no more use, rather than Redis against what was asked.
+fn is_end(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_unrecoverable_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Redis;
+    use super::super::backlog::Backlog;
+    use super::super::connection::{Connection, publisher};
+    use super::*;
+    use crate::feed::redis::{Server, Topics};
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+
+    fn texts(count: usize, text: &str) -> Vec<Box<str>> {
+        vec![text.into(); count]
+    }
+
+    #[test]
+    fn what_finds_no_room_is_lost_and_counted() {
+        let relays = Relays::default();
+        assert_eq!(relays.post(texts(2, "{}")), 2, "nobody publishes");
+        relays.open();
+        assert_eq!(relays.post(texts(RELAYS_MAX + 5, "{}")), 5);
+        assert_eq!(relays.take().len(), PIPELINE_MAX);
+        assert_eq!(relays.post(texts(2, "{}")), 0);
+        assert_eq!(relays.close(), RELAYS_MAX + 2, "those without an answer too");
+        assert_eq!(relays.post(texts(1, "{}")), 1);
+    }
+
+    #[test]
+    fn bytes_have_a_limit_too() {
+        let relays = Relays::default();
+        relays.open();
+        let half = "x".repeat(RELAY_BYTES_MAX / 2);
+        assert_eq!(relays.post(vec!["first".into(), half.as_str().into(), half.into(), "last".into()]), 1);
+        let taken = relays.take();
+        assert_eq!((&*taken[0], &*taken[2], taken.len()), ("first", "last", 3));
+        relays.answered();
+        assert_eq!(relays.lock().bytes, 0);
+        assert_eq!(relays.close(), 0);
+    }
+
+    /// A Redis that listens on a socket in a directory, and ends with this thread.
+    fn start(directory: &Path) -> Option<(Child, Redis)> {
+        let socket = directory.join("redis.sock");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "redis-server", "--port", "0", "--save", "", "--unixsocket"]);
+        let child = command.arg(&socket).current_dir(directory).stdout(Stdio::null()).spawn().ok()?;
+        let server = Server::read(&format!("redis+unix://{}", socket.display())).unwrap();
+        let topics = Topics { prefix: "p-".into(), broadcast: false, relay: true, echo: None };
+        Some((child, Redis { server, topics, trust: None }))
+    }
+
+    /// Connects as soon as there is somebody to connect to.
+    async fn connect(child: &mut Child, redis: &Redis) -> Option<(Connection, MultiplexedConnection)> {
+        while child.try_wait().unwrap().is_none() {
+            if let Ok(subscriber) = Connection::open(redis).await {
+                return Some((subscriber, publisher(redis).await.unwrap()));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        None
+    }
+
+    #[test]
+    fn what_clients_say_is_published_in_order_until_redis_goes() {
+        const COUNT: usize = 2 * PIPELINE_MAX + 1;
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let started = start(directory.path());
+        let Some((mut child, redis)) = started else { return eprintln!("skipped: no setpriv here") };
+        runtime.block_on(async {
+            let connections = connect(&mut child, &redis).await;
+            let Some((mut subscriber, publisher)) = connections else {
+                return eprintln!("skipped: no Redis here");
+            };
+            let (relays, metrics, node) = (Relays::default(), Metrics::default(), Node::new([1; 16]));
+            let channel = redis.topics.relays();
+            let mut publishing =
+                std::pin::pin!(publish(Some(publisher), channel, node.clone(), &relays, &metrics));
+            relays.open();
+            let said = |number: usize| format!("{{\"channel\":\"chat:1\",\"n\":{number}}}");
+            assert_eq!(relays.post((0..COUNT).map(|number| said(number).into()).collect()), 0);
+            let mut backlog = Backlog::default();
+            let mut heard = 0;
+            while heard < COUNT || metrics.relays_sent.get() < COUNT as u64 {
+                tokio::select! {
+                    fault = &mut publishing => panic!("{fault:?}"),
+                    come = subscriber.next(&mut backlog) => come.unwrap(),
+                    () = tokio::time::sleep(Duration::from_millis(1)) => {}
+                }
+                for message in backlog.take(COUNT) {
+                    assert_eq!(message.get_payload_bytes(), node.sign(&said(heard)).unwrap().as_bytes());
+                    heard += 1;
+                }
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(relays.post(texts(3, "{}")), 0, "nobody knows yet");
+            assert!(matches!(publishing.await, Fault::Redis(Step::Publish, _)));
+            assert_eq!((relays.close(), metrics.relays_lost.get()), (3, 0));
+        });
+    }
+}
