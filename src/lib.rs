@@ -43,7 +43,7 @@
 //!
 //! - No task, timer or buffer belongs to an idle connection.
 //! - No clock is read, no file opened and no thread started outside `io` and the commands.
-//! - No event is parsed twice, and no frame is built twice or copied per receiver.
+//! - No event is parsed and no frame is built or copied per receiver.
 //! - No queue is unbounded: each has a named limit with its reason.
 //! - Nothing a peer or a feed sends can panic the daemon.
 //! - There is no `unsafe` code.

@@ -39,7 +39,7 @@ pub use introspection::IntrospectionSettings;
 pub use jwks::JwksError;
 pub use jwt::Jwt;
 pub use key::KeyError;
-pub use mint::{MintError, mint};
+pub use mint::{MintError, mint, mint_leniently};
 pub use remote::{ANSWER_BYTES_MAX, Finding, Inquiry, Remote, Timing, grants_the_same};
 pub use settings::{JwtSettings, StaticSettings, TokenSettings};
 pub use wazo_auth::WazoAuthSettings;

@@ -188,7 +188,7 @@ impl Subscribe {
         match given.iter().find(|(_, taken, given)| *given && !taken) {
             None => Ok(()),
             Some((name, ..)) if takes_tokens => Err(CliError::new(format!(
-                "{name} is for the event bus, whose URL ends in /__event; a topic and a channel have no subscriptions, \
+                "{name} is for the event bus, whose URL ends in /__event; a topic has no subscriptions, nor has a channel, \
                  and Wazo's are named with --event"
             ))),
             Some((name, ..)) => Err(CliError::new(format!(
@@ -386,7 +386,7 @@ mod tests {
                 .err()
                 .unwrap()
                 .to_string()
-                .contains("a topic and a channel have no subscriptions")
+                .contains("a topic has no subscriptions")
         );
     }
 }

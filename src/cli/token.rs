@@ -14,7 +14,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde_json::{Map, Value};
 
 use super::{CliError, explain::explain, paths};
-use crate::token::mint;
+use crate::token::{mint, mint_leniently};
 
 /// Mint a signed token (JWT) and print it.
 #[derive(FromArgs, Debug)]
@@ -94,6 +94,8 @@ struct Key {
     source: String,
     /// A private key in PEM rather than a shared secret.
     pem: bool,
+    /// Whether any secret will do, as its judge takes any.
+    may_be_short: bool,
     /// The algorithm that its configuration names.
     algorithm: Option<Algorithm>,
 }
@@ -111,7 +113,8 @@ impl Token {
         let asked = self.algorithm.as_deref().map(algorithm_named).transpose()?;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let claims = self.claims(since_1970.as_secs())?;
-        let key = self.key()?;
+        let mut key = self.key()?;
+        key.may_be_short = self.channel.is_some();
         let token = signed(&key, asked, &claims)?;
         if is_for_a_cell(&claims) && !claims.contains_key("aud") && !claims.contains_key("iss") {
             eprintln!("note: the token names no cell, and Personium's protocols ask for one; see --cell");
@@ -160,7 +163,13 @@ impl Token {
             (Some(path), None) => secret_in(path)?,
             (None, Some(path)) => {
                 let bytes = paths::read_small(path, "the key")?;
-                Key { bytes, source: path.display().to_string(), pem: true, algorithm: None }
+                Key {
+                    bytes,
+                    source: path.display().to_string(),
+                    pem: true,
+                    may_be_short: false,
+                    algorithm: None,
+                }
             }
             (None, None) => match &self.config {
                 Some(path) => return key_of_configuration(path, self.table()),
@@ -228,6 +237,7 @@ fn signed(key: &Key, asked: Option<Algorithm>, claims: &Map<String, Value>) -> R
         None if key.pem => PEM_ALGORITHMS.to_vec(),
         None => vec![Algorithm::HS256],
     };
+    let mint = if key.may_be_short { mint_leniently } else { mint };
     if let [only] = candidates[..] {
         return mint(only, &key.bytes, claims)
             .map_err(|error| CliError::new(format!("{}: {error}", key.source)));
@@ -280,7 +290,7 @@ fn secret(bytes: Vec<u8>, source: String) -> Result<Key, CliError> {
             "{source} holds a PEM key, not a secret; give it with --key-file"
         )));
     }
-    Ok(Key { bytes, source, pem: false, algorithm: None })
+    Ok(Key { bytes, source, pem: false, may_be_short: false, algorithm: None })
 }
 
 /// The key that the configuration judges with, if one can sign with it.
@@ -364,6 +374,13 @@ mod tests {
         assert_eq!((claims, token.table()), (expected, "channel"));
         let token = parsed(&["--channel", "chat:1", "--id", "ann"]);
         assert_eq!(token.claims(1000).unwrap()["id"], "ann");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        fs::write(&path, "short\n").unwrap();
+        let token =
+            |arguments: &[&str]| parsed(&[&["--secret-file", path.to_str().unwrap()], arguments].concat());
+        assert!(token(&["--channel", "chat:1"]).run().is_ok());
+        assert!(token(&["--cell", "demo"]).run().unwrap_err().to_string().contains("at least 32"));
     }
 
     #[test]
@@ -422,7 +439,13 @@ mod tests {
                 eprintln!("skipped: openssl is not installed");
                 return;
             };
-            let key = Key { bytes: output.stdout, source: "key.pem".into(), pem: true, algorithm: None };
+            let key = Key {
+                bytes: output.stdout,
+                source: "key.pem".into(),
+                pem: true,
+                may_be_short: false,
+                algorithm: None,
+            };
             let token = signed(&key, None, &Map::new()).unwrap();
             assert_eq!(jsonwebtoken::decode_header(&token).unwrap().alg, algorithm);
             let error = signed(&key, Some(Algorithm::HS256), &Map::new()).unwrap_err().to_string();

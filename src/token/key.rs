@@ -139,9 +139,13 @@ pub(super) fn check_secret_length(bytes: usize, algorithm: Algorithm) -> Result<
 }
 
 /// The key that signs: a secret for the HMAC algorithms, else a private key in PEM.
-pub(super) fn signing_key(algorithm: Algorithm, material: &[u8]) -> Result<EncodingKey, KeyError> {
+pub(super) fn signing_key(
+    algorithm: Algorithm,
+    material: &[u8],
+    rigour: Rigour,
+) -> Result<EncodingKey, KeyError> {
     if algorithm.family() == AlgorithmFamily::Hmac {
-        return Ok(EncodingKey::from_secret(secret(material, &[algorithm], Rigour::Strict)?));
+        return Ok(EncodingKey::from_secret(secret(material, &[algorithm], rigour)?));
     }
     let labels = pem_labels(material)?;
     let encrypted_within = material.windows(9).any(|window| window == b"ENCRYPTED");

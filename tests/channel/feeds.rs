@@ -67,6 +67,24 @@ fn what_cannot_be_told_to_a_channel_is_rejected_with_the_reason() {
     assert!(refused.to_string().contains("at most 1048576 bytes"), "{refused}");
 }
 
+#[test]
+fn data_may_be_nested_128_levels_deep() {
+    let of_depth = |depth: usize| {
+        let arrays = depth - 2;
+        format!(
+            r#"{{"channel":"progress:7","sender":{{}},"data":{{"info":{}{}}}}}"#,
+            "[".repeat(arrays),
+            "]".repeat(arrays)
+        )
+    };
+    let mut intake = intake(|_| ());
+    let now = fanfare::wheel::Now::default();
+    for (depth, good) in [(127, true), (128, true), (129, false)] {
+        assert_eq!(intake.take("channel", of_depth(depth).as_bytes(), now).is_ok(), good, "{depth} fed");
+        assert_eq!(intake.take_relay(of_depth(depth).as_bytes(), now).is_ok(), good, "{depth} relayed");
+    }
+}
+
 /// A channel's name is of any length and kind to the back end, for a token's are too.
 #[test]
 fn a_channel_that_nobody_can_have_is_no_mistake() {

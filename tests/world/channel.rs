@@ -19,6 +19,11 @@ fn setup() -> Setup {
         .set("channel.token.jwt.secret_file", secret.display())
 }
 
+/// The same with a ping as soon as a client has said nothing for a second.
+fn pinging() -> Setup {
+    setup().set("channel.ping_interval_s", 1)
+}
+
 fn token(mut claims: Value, expires_in_s: u64) -> String {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     claims["exp"] = (now_s + expires_in_s).into();
@@ -37,20 +42,21 @@ fn join(daemon: &Daemon, token: &str) -> Client {
     client
 }
 
-fn succeed(client: &Path, command: &mut Command) {
-    if !client.exists() {
-        return skip(
-            "clients of channels",
-            &format!("{} is not installed; tests/run does it", client.display()),
-        );
+/// Runs a client that others wrote against a daemon, of which it is told one thing, the feed and the secret.
+fn succeed(installed: &Path, setup: Setup, command: &mut Command, told: impl FnOnce(&Daemon) -> String) {
+    if !installed.exists() {
+        return skip("channels", &format!("{} is not installed; tests/run does it", installed.display()));
     }
-    let daemon = setup().set("threads", 2).set("channel.ping_interval_s", 1).start();
-    let output =
-        command.arg(format!("ws://{}/", daemon.address)).arg(daemon.socket()).arg(SECRET).output().unwrap();
+    let daemon = setup.set("threads", 2).start();
+    let output = command.arg(told(&daemon)).arg(daemon.socket()).arg(SECRET).output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.ends_with("ok\n"), "{out}\n{err}");
     daemon.await_metric("connections", 0);
     assert_eq!(daemon.metric("session_ends_total{reason=\"unanswered\"}"), 0);
+}
+
+fn url(daemon: &Daemon) -> String {
+    format!("ws://{}/", daemon.address)
 }
 
 fn script(name: &str) -> String {
@@ -62,7 +68,7 @@ fn pages_with_ws_and_reconnecting_websocket_of_npm_talk_to_each_other() {
     let modules = tools().join("node_modules");
     let mut node = Command::new("node");
     node.arg(script("channel.js")).env("NODE_PATH", &modules);
-    succeed(&modules.join("reconnecting-websocket"), &mut node);
+    succeed(&modules.join("reconnecting-websocket"), pinging(), &mut node, url);
 }
 
 #[test]
@@ -73,7 +79,17 @@ fn back_ends_with_websocket_client_and_websockets_of_pypi_wait_for_their_answers
     // What names its version is in the library's own folder.
     let installed = std::fs::read_dir(tools().join("python/lib")).ok().and_then(|mut lib| lib.next()?.ok());
     let library = installed.map(|lib| lib.path().join("site-packages/websockets")).unwrap_or_default();
-    succeed(&library, &mut command);
+    succeed(&library, pinging(), &mut command, url);
+}
+
+#[test]
+fn a_page_in_chromium_talks_in_its_channel_and_a_strangers_page_does_not() {
+    let modules = tools().join("node_modules");
+    let installed = if Path::new("/usr/bin/chromium").exists() { "playwright-core" } else { "chromium" };
+    let mut node = Command::new("node");
+    node.arg(script("channel_page.js")).env("NODE_PATH", &modules);
+    let setup = setup().set("channel.origins", r#"["http://app.example"]"#);
+    succeed(&modules.join(installed), setup, &mut node, |daemon| daemon.address.port().to_string());
 }
 
 #[test]
@@ -180,6 +196,7 @@ fn an_idle_session_ends_with_its_token_and_the_stop_is_told() {
     let mut lasting = join(&daemon, &ann());
     let closed = brief.next().unwrap();
     assert_eq!((closed.first, &closed.payload[..]), (0x88, &b"\x03\xf0token expired"[..]));
+    brief.frame(0x88, b"\x03\xf0");
     daemon.signal(Signal::TERM);
     assert_eq!(lasting.close_code(), 1001);
     lasting.frame(0x88, b"\x03\xe9");
@@ -189,7 +206,7 @@ fn an_idle_session_ends_with_its_token_and_the_stop_is_told() {
 /// Each of these ends the process of the original, most of them without a token.
 #[test]
 fn nothing_that_a_client_says_stops_the_daemon() {
-    let mut daemon = setup().start();
+    let mut daemon = setup().set("limits.close_timeout_s", 1).start();
     let mut listener = join(&daemon, &ann());
     let mut publisher = daemon.publisher();
     for said in ["{}", "null", "[]", "0", "\"\"", "nonsense", "{\"data\":null}", "{\"data\":[]}"] {
