@@ -4,7 +4,7 @@
 //! ordinary addition costs, and whoever reads the metrics adds the shards up. Turning them into text is
 //! [`api`](crate::api)'s business.
 
-use crate::dialect::Kind;
+use crate::dialect::{Kind, Tally};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A number that its one writer raises, lowers or sets.
@@ -192,6 +192,8 @@ pub struct Metrics {
     pub denials: [Number; Kind::ALL.len()],
     /// Messages received, by dialect.
     pub messages: [Number; Kind::ALL.len()],
+    /// What dialects count of their own.
+    pub tallies: [Number; Tally::COUNT],
     /// Bytes given to sockets, before TLS.
     pub bytes_out: Number,
     /// Bytes taken from sockets, after TLS.
