@@ -80,6 +80,19 @@ pub struct Wanted {
     pub subscriptions: bool,
 }
 
+impl Note {
+    /// How much memory it holds, for the bounds of queues. What somebody asks is small.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let bytes = match self {
+            Self::Enter(channel) | Self::Leave(channel) => channel.len(),
+            Self::Join { channel, user, info } => channel.len() + user.len() + info.len(),
+            Self::Inquire(_) => 0,
+        };
+        bytes + size_of::<Self>()
+    }
+}
+
 /// What the owner answers one connection.
 #[derive(Debug)]
 pub enum Reply {

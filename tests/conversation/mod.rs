@@ -55,6 +55,8 @@ pub(crate) struct Bus {
     pub(crate) replies: String,
     /// The header `X-Auth-Token` of those who come.
     pub(crate) auth_token: &'static str,
+    /// Their header `Origin`.
+    pub(crate) origin: &'static str,
 }
 
 impl Bus {
@@ -75,6 +77,7 @@ impl Bus {
             intake: Intake::new(Kind::ALL.to_vec()),
             replies: String::new(),
             auth_token: "",
+            origin: "",
         }
     }
 
@@ -142,7 +145,7 @@ impl Bus {
     pub(crate) fn connect(&mut self, name: &str, path: &str, host: &str) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let id = self.shard.accept(self.now);
-        let upgrade = Upgrade { path, query, host, auth_token: self.auth_token, ..Upgrade::default() };
+        let upgrade = Upgrade { path, query, host, auth_token: self.auth_token, origin: self.origin };
         let response = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
         let claimed = self.shard.upgrade(id, &upgrade, &kinds(), response, self.now);
         self.clients.insert(name.to_owned(), Client { id, ..Client::default() });

@@ -158,8 +158,9 @@ impl World {
     }
 
     fn room(&mut self, number: usize, enters: bool) {
-        if self.clients[number].id.is_some() {
-            (self.clients[number].in_room, self.clients[number].count) = (enters, None);
+        let client = &mut self.clients[number];
+        if client.id.is_some() && client.in_room != enters {
+            (client.in_room, client.count) = (enters, None);
         }
         let event = if enters { "pusher:subscribe" } else { "pusher:unsubscribe" };
         self.say(number, &json!({"event": event, "data": {"channel": ROOM}}));
