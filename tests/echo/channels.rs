@@ -1,9 +1,7 @@
 //! Subscriptions to channels without members: byte for byte, refused, repeated, taken back, counted.
 
 use crate::conversation::Bus;
-use crate::{
-    APP, PATH, app_settings, bus, come, publication, publish, settings, sign, subscription, told, webhook,
-};
+use crate::{app_settings, bus, come, publication, publish, settings, sign, subscription, told, webhook};
 use fanfare::dialect::echo::{App, AppSettings, Reach, Secret, SocketId};
 use fanfare::dialect::{Settings, Tally};
 use fanfare::shard::Limits;

@@ -103,6 +103,7 @@ fn the_connections_of_an_app_are_limited_and_a_place_is_free_again() {
     let id = bus.clients["a"].id;
     bus.shard.lost(id, bus.now);
     bus.flush();
+    bus.clients.remove("a");
     assert!(is_let_in(&heard(&mut bus, PATH)));
     assert_eq!(heard(&mut bus, PATH), sent_away(4100, "Over connection limit."));
 }

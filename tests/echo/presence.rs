@@ -89,7 +89,7 @@ fn a_user_with_several_tabs_is_one_member() {
     bus.heard("jiro");
     let other = r#"{"user_id":"7","user_info":{"name":"Another"}}"#;
     let both = list(r#"{"count":2,"ids":["7","8"],"hash":{"7":{"name":"Taro"},"8":{"name":"Jiro"}}}"#);
-    assert_eq!(join(&mut bus, "two", other), [both.clone()], "the first data stand");
+    assert_eq!(join(&mut bus, "two", other), [&*both], "the first data stand");
     let socket = "0.3";
     bus.say("two", &subscription(socket, CHANNEL, Some(NAMELESS)));
     assert_eq!(bus.heard("two"), [both], "the first identity stands");

@@ -2,6 +2,7 @@
 
 use crate::conversation::Bus;
 use crate::{HOST, PATH, app_settings, bus, come, settings};
+use fanfare::api::{self, Status};
 use fanfare::dialect::Tally;
 use fanfare::dialect::echo::{App, AppSettings, DrainCode, Secret};
 use fanfare::message::Received;
@@ -149,4 +150,27 @@ fn each_app_limits_the_messages_of_its_own_clients() {
     }
     assert_eq!(bus.heard("large"), [PONG]);
     assert_eq!(bus.heard("small")[0], "close 1009");
+}
+
+#[test]
+fn what_is_refused_is_shown_to_the_operator() {
+    let mut bus = bus(|_| {});
+    come(&mut bus, "a");
+    for channel in ["private-x", "private-y", "no channel"] {
+        bus.say("a", &format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#));
+    }
+    bus.say("a", r#"{"event":"client-x","channel":"room"}"#);
+    bus.say("a", r#"{"event":"no such"}"#);
+    let status =
+        Status { shards: vec![Arc::clone(&bus.metrics)], mailboxes: vec![0], ready: true, draining: false };
+    let page = String::from_utf8(api::admin("GET", "/metrics", &status)).unwrap();
+    for line in [
+        r#"fanfare_messages_ignored_total{dialect="echo"} 1"#,
+        r#"fanfare_subscription_errors_total{dialect="echo",type="AuthError"} 2"#,
+        r#"fanfare_subscription_errors_total{dialect="echo",type="InvalidChannel"} 1"#,
+        r#"fanfare_subscription_errors_total{dialect="echo",type="LimitReached"} 0"#,
+        r#"fanfare_client_events_refused_total{dialect="echo"} 1"#,
+    ] {
+        assert!(page.lines().any(|shown| shown == line), "{line} is not in {page}");
+    }
 }
