@@ -21,6 +21,7 @@ pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};
 use crate::courier::Notice;
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};
+use crate::retained::Retained;
 use crate::roster::{Inquiry, Note, Reply};
 use crate::token::{Judge, Verdict};
 use crate::wheel::Now;
@@ -114,15 +115,20 @@ pub enum Action {
     Refuse(u16),
     /// Queue this ready frame.
     Send(Range<u32>),
+    /// Queue this form of a publication.
+    Forward(Arc<Publication>, u8),
     /// Queue a close frame, end when the peer has answered it.
     Close(u16, &'static str),
+    /// The same, with a reason of its own.
+    CloseSaying(u16, Range<u32>),
     /// Receive what is published under this prefix and facet prefix.
     Subscribe(Range<u32>, Range<u32>),
     /// The opposite; exactly what was subscribed.
     Unsubscribe(Range<u32>, Range<u32>),
     /// Publish to everybody.
     Publish(Box<Publication>),
-    /// Tell the owner of the rosters of the app with this id.
+    /// Tell the owner of the rosters of the app with this id. A note of something that begins stands before whatever
+    /// may end the session, which notes the end of it.
     Note(Arc<str>, Box<Note>),
     /// Tell another service; nothing comes back.
     Notify(Box<Notice>),
@@ -130,6 +136,8 @@ pub enum Action {
     Relay(Box<str>),
     /// Judge a token; answered by [`Input::Verified`], at once or later.
     Verify(Range<u32>),
+    /// Count this.
+    Count(Tally),
     /// Send [`Input::Deadline`] at this monotonic moment (ns); replaces the one before.
     Deadline(u64),
     /// Ping every `interval_s` from now on; end when `misses_max` in a row stay unanswered.
@@ -166,6 +174,18 @@ impl Actions {
     pub fn send(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
         let range = put_text(&mut self.bytes, fill);
         self.list.push(Action::Send(range));
+    }
+
+    /// Queues a frame that is ready.
+    pub fn send_ready(&mut self, frame: &[u8]) {
+        let range = self.keep(&[frame]);
+        self.list.push(Action::Send(range));
+    }
+
+    /// Closes with a code and a reason of its own.
+    pub fn close_saying(&mut self, code: u16, reason: &str) {
+        let range = self.keep(&[reason.as_bytes()]);
+        self.list.push(Action::CloseSaying(code, range));
     }
 
     /// Closes with a code and no reason.
@@ -238,6 +258,34 @@ pub struct Context<'a> {
     pub draft: &'a mut Draft,
     /// What tokens of `wazo` allow, shared by the sessions of this shard that are allowed the same.
     pub acls: &'a mut Acls,
+    /// The last publications of topics, as far as they are kept.
+    pub retained: &'a Retained,
+    /// Draws numbers that nobody outside can guess.
+    pub lots: &'a mut Lots,
+}
+
+/// A source of numbers that nobody outside can guess, each drawn once. Tests give one that counts.
+pub type Lots = Box<dyn FnMut() -> u64>;
+
+/// What a dialect counts of its own; see [`Action::Count`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Tally {
+    /// A message of a kind that is not known, which was ignored.
+    Ignored,
+    /// A subscription that was refused for want of a good signature.
+    Unauthorized,
+    /// A subscription to a name that no channel can have.
+    BadName,
+    /// A subscription beyond a limit.
+    OverLimit,
+    /// A client's event for other clients that was refused.
+    ClientEvent,
+}
+
+impl Tally {
+    /// How many there are.
+    pub const COUNT: usize = Tally::ClientEvent as usize + 1;
 }
 
 /// One protocol: the state of one connection and the rules for events.
@@ -248,8 +296,20 @@ pub trait Dialect: Sized {
     const CLOSE_UNANSWERED: (u16, &'static str);
     /// Whether the first subprotocol that is offered is agreed to; none is otherwise.
     const ECHOES_SUBPROTOCOL: bool = false;
+    /// The code and reason that end a session which reads too slowly.
+    const CLOSE_SLOW: (u16, &'static str) = (1013, "too slow");
     /// The longest message a client may send, in bytes.
     fn message_bytes_max(settings: &Settings) -> usize;
+
+    /// The longest message that this client may send, where they differ.
+    fn own_message_bytes_max(&self, settings: &Settings) -> usize {
+        Self::message_bytes_max(settings)
+    }
+
+    /// The code and reason that end sessions when the daemon stops.
+    fn close_stopping(_settings: &Settings) -> (u16, &'static str) {
+        (1001, "")
+    }
 
     /// Claims the request, or declines so that the next dialect of the listener is asked.
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self>;
@@ -353,6 +413,18 @@ macro_rules! dialects {
                 match self { $(Kind::$variant => <$type as Dialect>::message_bytes_max(settings),)+ }
             }
 
+            /// See [`Dialect::CLOSE_SLOW`].
+            #[must_use]
+            pub const fn close_slow(self) -> (u16, &'static str) {
+                match self { $(Kind::$variant => <$type as Dialect>::CLOSE_SLOW,)+ }
+            }
+
+            /// See [`Dialect::close_stopping`].
+            #[must_use]
+            pub fn close_stopping(self, settings: &Settings) -> (u16, &'static str) {
+                match self { $(Kind::$variant => <$type as Dialect>::close_stopping(settings),)+ }
+            }
+
             /// Payload of the pings.
             #[must_use]
             pub const fn ping(self) -> &'static [u8] { match self { $(Kind::$variant => <$type as Dialect>::PING,)+ } }
@@ -381,6 +453,12 @@ macro_rules! dialects {
             /// See [`Dialect::handle`].
             pub fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
                 match self { $(AnyDialect::$variant(session) => session.handle(input, context, out),)+ }
+            }
+
+            /// See [`Dialect::own_message_bytes_max`].
+            #[must_use]
+            pub fn message_bytes_max(&self, settings: &Settings) -> usize {
+                match self { $(AnyDialect::$variant(session) => session.own_message_bytes_max(settings),)+ }
             }
 
             /// See [`Dialect::admits`].
@@ -413,6 +491,15 @@ pub struct Settings {
     pub echo: echo::Settings,
     /// Of `wazo`.
     pub wazo: wazo::Settings,
+}
+
+impl Settings {
+    /// How many publications may be kept of the topics that one of them belongs to; any number when 0.
+    #[must_use]
+    pub fn retained_max(&self, topic: &[u8]) -> usize {
+        // Echo's are the only ones that are kept.
+        self.echo.retained_max(topic)
+    }
 }
 
 impl Kind {

@@ -43,11 +43,12 @@ pub fn put_text(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Range<u32
     start as u32..out.len() as u32
 }
 
-/// A close frame with a code, and a reason of at most 123 bytes.
+/// A close frame with a code, and of a reason as many characters as 123 bytes hold.
 #[must_use]
 pub fn close(code: u16, reason: &str) -> Vec<u8> {
     let mut payload = code.to_be_bytes().to_vec();
-    payload.extend_from_slice(&reason.as_bytes()[..reason.len().min(CONTROL_BYTES_MAX - 2)]);
+    let end = reason.floor_char_boundary(CONTROL_BYTES_MAX - 2);
+    payload.extend_from_slice(&reason.as_bytes()[..end]);
     let mut out = Vec::with_capacity(2 + payload.len());
     put_frame(OpCode::Control(Control::Close), &payload, &mut out);
     out
@@ -199,5 +200,6 @@ mod tests {
         assert_eq!(close(1000, ""), b"\x88\x02\x03\xe8");
         assert_eq!(close(1001, "bye"), b"\x88\x05\x03\xe9bye");
         assert_eq!(close(1001, &"x".repeat(500)).len(), 127);
+        assert_eq!(close(1001, &"é".repeat(100))[4..], *"é".repeat(61).as_bytes(), "whole characters");
     }
 }

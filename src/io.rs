@@ -38,7 +38,7 @@ use self::runtime::{AnyRuntime, Driver};
 use self::watch::Watched;
 use self::worker::Worker;
 use crate::api::Status;
-use crate::dialect::{Kind, Settings};
+use crate::dialect::{Kind, Lots, Settings};
 use crate::feed::unix;
 use crate::frame::Publication;
 use crate::metrics::Metrics;
@@ -48,6 +48,7 @@ use crate::wheel::TICK_MS;
 use rustix::fd::OwnedFd;
 use rustls::ServerConfig;
 use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -422,6 +423,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let metrics = Arc::clone(&shared.metrics[number]);
     let mailbox = &shared.mailboxes[number];
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now()).numbered(number as u16);
+    let shard = shard.drawing(lots());
     let connections = Arc::clone(&shared.connections);
     let sockets = Sockets::new(listeners, mailbox.wake_fd(), connections, Arc::clone(&metrics))?;
     let worker = Worker::new(shard, sockets, Arc::clone(&shared), number);
@@ -456,6 +458,16 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
             set.readable().await?;
         }
     }
+}
+
+/// Numbers that nobody outside can guess: a keyed hash of 1, 2, 3 and so on, whose key the system has drawn.
+fn lots() -> Lots {
+    let key = RandomState::new();
+    let mut drawn = 0u64;
+    Box::new(move || {
+        drawn += 1;
+        key.hash_one(drawn)
+    })
 }
 
 /// Takes a turn at every tick of the wheel.

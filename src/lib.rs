@@ -12,6 +12,7 @@
 //! - [`event`]: an event, parsed once
 //! - [`frame`]: ready wire bytes, and the publication that carries them
 //! - [`trie`]: topic and facet prefixes → subscribers
+//! - [`retained`]: the last publication of each topic that keeps one
 //! - [`message`]: the inbound half of WebSocket: bytes → messages
 //! - [`outbox`]: what is on its way to each connection, without a queue for each
 //! - [`trust`]: whose certificates a client of ours believes
@@ -65,6 +66,7 @@ pub mod io;
 pub mod message;
 pub mod metrics;
 pub mod outbox;
+pub mod retained;
 pub mod roster;
 pub mod shard;
 pub mod token;

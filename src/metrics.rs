@@ -5,7 +5,7 @@
 //! [`api`](crate::api)'s business.
 
 use crate::courier::NoticeKind;
-use crate::dialect::Kind;
+use crate::dialect::{Kind, Tally};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A number that its one writer raises, lowers or sets.
@@ -226,6 +226,8 @@ pub struct Metrics {
     pub denials: [Number; Kind::ALL.len()],
     /// Messages received, by dialect.
     pub messages: [Number; Kind::ALL.len()],
+    /// What dialects count of their own.
+    pub tallies: [Number; Tally::COUNT],
     /// Bytes given to sockets, before TLS.
     pub bytes_out: Number,
     /// Bytes taken from sockets, after TLS.

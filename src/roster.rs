@@ -80,6 +80,19 @@ pub struct Wanted {
     pub subscriptions: bool,
 }
 
+impl Note {
+    /// How much memory it holds, for the bounds of queues. What somebody asks is small.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let bytes = match self {
+            Self::Enter(channel) | Self::Leave(channel) => channel.len(),
+            Self::Join { channel, user, info } => channel.len() + user.len() + info.len(),
+            Self::Inquire(_) => 0,
+        };
+        bytes + size_of::<Self>()
+    }
+}
+
 /// What the owner answers one connection.
 #[derive(Debug)]
 pub enum Reply {
@@ -157,9 +170,11 @@ pub struct Roster {
 struct Channel {
     subscriptions: u32,
     presence: Option<Box<Presence>>,
-    /// When the count was told last (ms), and whether it is to be told again.
+    /// When the count was told last (ms), and whether it has changed since.
     counted_ms: u64,
     is_untold: bool,
+    /// Whether it waits for the moment at which it may be told again.
+    is_waiting: bool,
 }
 
 /// The members of a presence channel.
@@ -261,11 +276,19 @@ impl Roster {
     pub fn tick(&mut self, now_ms: u64, tell: &mut dyn FnMut(Change<'_>)) {
         while let Some((_, channel)) = self.untold.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
             // It may have been vacated, and occupied again, meanwhile.
-            if let Some(entry) = self.channels.get_mut(&channel)
-                && std::mem::take(&mut entry.is_untold)
-            {
-                entry.counted_ms = now_ms;
+            let Some(entry) = self.channels.get_mut(&channel) else { continue };
+            entry.is_waiting = false;
+            let at_ms = entry.counted_ms + COUNT_INTERVAL_MS;
+            if !entry.is_untold {
+                continue;
+            }
+            if at_ms <= now_ms {
+                (entry.is_untold, entry.counted_ms) = (false, now_ms);
                 tell(Change::Count(&channel, entry.subscriptions));
+            } else {
+                // It was told since, when it was small for a moment.
+                entry.is_waiting = true;
+                self.wait(at_ms, &channel);
             }
         }
     }
@@ -273,15 +296,21 @@ impl Roster {
     /// Tells a channel's count to its subscribers, or remembers to.
     fn count(&mut self, channel: &str, rules: Rules, now_ms: u64, tell: &mut dyn FnMut(Change<'_>)) {
         let Some(entry) = self.channels.get_mut(channel) else { return };
-        if !rules.counts || entry.presence.is_some() || entry.is_untold {
+        if !rules.counts || entry.presence.is_some() {
             return;
         }
         let at_ms = entry.counted_ms + COUNT_INTERVAL_MS;
         if entry.subscriptions <= COUNTED_AT_ONCE_MAX || now_ms >= at_ms {
-            entry.counted_ms = now_ms;
+            (entry.is_untold, entry.counted_ms) = (false, now_ms);
             return tell(Change::Count(channel, entry.subscriptions));
         }
         entry.is_untold = true;
+        if !std::mem::replace(&mut entry.is_waiting, true) {
+            self.wait(at_ms, channel);
+        }
+    }
+
+    fn wait(&mut self, at_ms: u64, channel: &str) {
         let place = self.untold.partition_point(|(other_ms, _)| *other_ms <= at_ms);
         self.untold.insert(place, (at_ms, channel.into()));
     }

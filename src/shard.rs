@@ -20,12 +20,13 @@ pub use self::session::Limits;
 use self::asking::Outage;
 use self::session::{Phase, Session};
 use crate::courier::Notice;
-use crate::dialect::{Acls, Action, Actions, Admission, Context, Input, Kind, Settings, Upgrade};
+use crate::dialect::{Acls, Action, Actions, Admission, Context, Input, Kind, Lots, Settings, Upgrade};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
 use crate::message::Received;
 use crate::metrics::{End, Handshake, Metrics, Origin, Outcome};
 use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
+use crate::retained::Retained;
 use crate::roster::{Note, Reply, Roster, Seat};
 use crate::trie::Trie;
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, Wheel, ticks};
@@ -39,7 +40,7 @@ pub type Id = u32;
 
 /// Close code of a client that reads too slowly, or for which there is no room: try again later.
 const CLOSE_TRY_LATER: u16 = 1013;
-/// Close code of a daemon that stops.
+/// Close code of a session whose dialect has left.
 const CLOSE_GOING_AWAY: u16 = 1001;
 /// Seconds that a peer has to close its side after everything was said.
 const LINGER_S: u64 = 2;
@@ -101,7 +102,17 @@ struct Shared {
     parser: Parser,
     draft: Draft,
     acls: Acls,
+    retained: Retained,
+    lots: Lots,
     actions: Actions,
+}
+
+impl Shared {
+    /// What a dialect is lent for a step, and where its answer goes.
+    fn lend(&mut self, now: Now) -> (Context<'_>, &mut Actions) {
+        let Self { settings, parser, draft, acls, retained, lots, actions } = self;
+        (Context { now, settings, parser, draft, acls, retained, lots }, actions)
+    }
 }
 
 impl Shard {
@@ -122,6 +133,8 @@ impl Shard {
                 parser: Parser::default(),
                 draft: Draft::default(),
                 acls: Acls::default(),
+                retained: Retained::default(),
+                lots: counting(),
                 actions: Actions::default(),
             },
             limits,
@@ -146,6 +159,13 @@ impl Shard {
     #[must_use]
     pub fn numbered(self, number: u16) -> Self {
         Self { number, ..self }
+    }
+
+    /// The same shard, with a source of numbers that nobody can guess. Without one they count.
+    #[must_use]
+    pub fn drawing(mut self, lots: Lots) -> Self {
+        self.shared.lots = lots;
+        self
     }
 
     /// Replaces the settings, and tells the sessions.
@@ -206,8 +226,7 @@ impl Shard {
 
     /// The dialect that would claim a request, were it a correct one.
     pub fn claimant(&mut self, upgrade: &Upgrade<'_>, kinds: &[Kind], now: Now) -> Option<Kind> {
-        let Shared { settings, parser, draft, acls, .. } = &mut self.shared;
-        let mut context = Context { now, settings, parser, draft, acls };
+        let (mut context, _) = self.shared.lend(now);
         let actions = &mut Actions::default();
         kinds.iter().copied().find(|kind| kind.open(upgrade, &mut context, actions).is_some())
     }
@@ -224,9 +243,7 @@ impl Shard {
         let session = self.sessions.get(id as usize)?;
         let settings = &self.shared.settings;
         match session.phase {
-            Phase::Opening | Phase::Open => {
-                Some(session.dialect.as_ref()?.kind().message_bytes_max(settings))
-            }
+            Phase::Opening | Phase::Open => Some(session.dialect.as_ref()?.message_bytes_max(settings)),
             // The dialect has left; what comes is only read for the close frame in it.
             Phase::Closing => Kind::ALL.iter().map(|kind| kind.message_bytes_max(settings)).max(),
             Phase::Head | Phase::Ending | Phase::Over => None,
@@ -243,9 +260,8 @@ impl Shard {
         response: &[u8],
         now: Now,
     ) -> bool {
-        let Shared { settings, parser, draft, acls, actions } = &mut self.shared;
+        let (mut context, actions) = self.shared.lend(now);
         actions.clear();
-        let mut context = Context { now, settings, parser, draft, acls };
         let Some(dialect) = kinds.iter().find_map(|kind| kind.open(upgrade, &mut context, actions)) else {
             return false;
         };
@@ -308,6 +324,10 @@ impl Shard {
     /// Hands a publication to every session that subscribes to it.
     pub fn deliver(&mut self, publication: &Arc<Publication>, now: Now) {
         self.latencies.push(publication.accepted.monotonic_ns);
+        if publication.retain_s > 0 {
+            let entries_max = self.shared.settings.retained_max(publication.topic());
+            self.shared.retained.keep(publication, entries_max, now);
+        }
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
         let (sessions, candidates) = (&mut self.sessions, &mut self.candidates);
@@ -440,65 +460,67 @@ impl Shard {
         if matches!(input, Input::Text(_) | Input::Binary(_)) {
             self.metrics.messages[dialect.kind() as usize].add(1);
         }
-        let Shared { settings, parser, draft, acls, actions } = &mut self.shared;
+        let (mut context, actions) = self.shared.lend(now);
         actions.clear();
-        dialect.handle(input, &mut Context { now, settings, parser, draft, acls }, actions);
+        dialect.handle(input, &mut context, actions);
         self.perform(id, now);
     }
 
     /// Does what the dialect has asked for, in order. An answer that comes at once is told at the end.
     fn perform(&mut self, id: Id, now: Now) {
-        let actions = std::mem::take(&mut self.shared.actions);
+        let mut actions = std::mem::take(&mut self.shared.actions);
+        let mut list = std::mem::take(&mut actions.list);
         let mut verdict = None;
-        for action in &actions.list {
-            if self.sessions[id as usize].dialect.is_none() {
-                break;
-            }
+        for action in list.drain(..) {
             match action {
-                Action::Accept => self.answer_upgrade(id, now),
-                Action::Refuse(status) => {
-                    self.respond(id, &crate::api::refusal(*status), Handshake::Refused, now);
-                }
-                Action::Send(range) => self.queue(id, actions.get(range), now),
-                Action::Close(code, reason) => self.close(id, *code, reason, End::Dialect, now),
-                Action::Subscribe(prefix, facet) => {
-                    let full = self.trie.len() >= self.limits.subscriptions_max;
-                    if full || self.trie.insert(actions.get(prefix), actions.get(facet), id).is_err() {
-                        self.close(id, CLOSE_TRY_LATER, "too many subscriptions", End::Limit, now);
-                    }
-                }
-                Action::Unsubscribe(prefix, facet) => {
-                    self.trie.remove(actions.get(prefix), actions.get(facet), id);
-                }
-                Action::Note(..) | Action::Publish(_) | Action::Notify(_) | Action::Relay(_) => {}
-                Action::Verify(token) => verdict = self.judge(id, actions.get(token), now),
-                Action::Deadline(at_ns) => {
-                    let tick = Tick::try_from(at_ns.div_ceil(TICK_MS * 1_000_000)).unwrap_or(NEVER);
-                    self.sessions[id as usize].deadline = tick;
-                }
-                Action::Keepalive { interval_s, misses_max } => {
-                    let session = &mut self.sessions[id as usize];
-                    session.ping_interval = ticks(u64::from(*interval_s)).max(1);
-                    session.ping_at = now.tick().saturating_add(session.ping_interval);
-                    session.misses = 0;
-                    session.misses_max = *misses_max;
-                }
-            }
-        }
-        let mut actions = actions;
-        for action in actions.list.drain(..) {
-            match action {
+                // What was said to others stands, even if the session has ended since.
                 Action::Publish(publication) => {
                     self.metrics.events[Origin::Client as usize][Outcome::Accepted as usize].add(1);
                     self.outgoing.push(Outgoing::Publication(*publication));
                 }
                 Action::Notify(notice) => self.notices.push(*notice),
                 Action::Relay(text) => self.relays.push(text),
+                Action::Count(tally) => self.metrics.tallies[tally as usize].add(1),
+                _ if self.sessions[id as usize].dialect.is_none() => {}
                 Action::Note(app, note) => self.note(id, &app, *note),
-                _ => {}
+                Action::Accept => self.answer_upgrade(id, now),
+                Action::Refuse(status) => {
+                    self.respond(id, &crate::api::refusal(status), Handshake::Refused, now);
+                }
+                Action::Send(range) => self.queue(id, actions.get(&range), now),
+                Action::Forward(publication, form) => {
+                    let frame = self.turn.share(&publication, form);
+                    self.put(id, frame, now);
+                }
+                Action::Close(code, reason) => self.close(id, code, reason, End::Dialect, now),
+                Action::CloseSaying(code, reason) => {
+                    let reason = String::from_utf8_lossy(actions.get(&reason));
+                    self.close(id, code, &reason, End::Dialect, now);
+                }
+                Action::Subscribe(prefix, facet) => {
+                    let full = self.trie.len() >= self.limits.subscriptions_max;
+                    if full || self.trie.insert(actions.get(&prefix), actions.get(&facet), id).is_err() {
+                        self.close(id, CLOSE_TRY_LATER, "too many subscriptions", End::Limit, now);
+                    }
+                }
+                Action::Unsubscribe(prefix, facet) => {
+                    self.trie.remove(actions.get(&prefix), actions.get(&facet), id);
+                }
+                Action::Verify(token) => verdict = self.judge(id, actions.get(&token), now),
+                Action::Deadline(at_ns) => {
+                    let tick = Tick::try_from(at_ns.div_ceil(TICK_MS * 1_000_000)).unwrap_or(NEVER);
+                    self.sessions[id as usize].deadline = tick;
+                }
+                Action::Keepalive { interval_s, misses_max } => {
+                    let session = &mut self.sessions[id as usize];
+                    session.ping_interval = ticks(u64::from(interval_s)).max(1);
+                    session.ping_at = now.tick().saturating_add(session.ping_interval);
+                    session.misses = 0;
+                    session.misses_max = misses_max;
+                }
             }
         }
-        self.shared.actions = actions;
+        self.shared.actions = Actions { list, ..actions };
         self.reschedule(id);
         if let Some(verdict) = verdict {
             self.tell(id, Input::Verified(verdict), now);
@@ -517,6 +539,11 @@ impl Shard {
     /// Queues bytes for one connection.
     fn queue(&mut self, id: Id, bytes: &[u8], now: Now) {
         let frame = self.turn.own(bytes);
+        self.put(id, frame, now);
+    }
+
+    /// Queues a frame for one connection, which ends if it is too slow with it.
+    fn put(&mut self, id: Id, frame: FrameId, now: Now) {
         if self.push(id, frame) {
             self.slow(id, now);
         }
@@ -549,4 +576,13 @@ fn agreed(response: &[u8], upgrade: &Upgrade<'_>, kind: Kind) -> Box<[u8]> {
         None => response.into(),
         Some(first) => [head, b"Sec-WebSocket-Protocol: ", first.as_bytes(), b"\r\n\r\n"].concat().into(),
     }
+}
+
+/// Numbers for tests, which may well be guessed.
+fn counting() -> Lots {
+    let mut drawn = 0;
+    Box::new(move || {
+        drawn += 1;
+        drawn
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::Status;
 use crate::courier::NoticeKind;
-use crate::dialect::Kind;
+use crate::dialect::{Kind, Tally};
 use crate::metrics::{
     Broker, Delivery, End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling,
 };
@@ -179,6 +179,25 @@ impl Snapshot {
         family(out, counter, None, "relays", about, vec![sent, lost])
     }
 
+    fn refusals(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let counter = MetricType::Counter;
+        let echo = ("dialect", Kind::Echo.name());
+        let of = |tally: Tally| self.sum(|m| &m.tallies[tally as usize]);
+        let about = "Messages of an unknown kind, which were ignored";
+        family(out, counter, None, "messages_ignored", about, vec![(vec![echo], of(Tally::Ignored))])?;
+        let types = [
+            ("AuthError", Tally::Unauthorized),
+            ("InvalidChannel", Tally::BadName),
+            ("LimitReached", Tally::OverLimit),
+        ];
+        let errors = types.map(|(name, tally)| (vec![echo, ("type", name)], of(tally)));
+        let about = "Subscriptions that were refused, by the type that the client was told";
+        family(out, counter, None, "subscription_errors", about, errors.into())?;
+        let refused = vec![(vec![echo], of(Tally::ClientEvent))];
+        let about = "Events of clients for other clients that were refused";
+        family(out, counter, None, "client_events_refused", about, refused)
+    }
+
     fn judges(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
         let rulings = Ruling::ALL
@@ -248,6 +267,7 @@ impl Collector for Snapshot {
         self.gauges(&mut encoder)?;
         self.counters(&mut encoder)?;
         self.brokers(&mut encoder)?;
+        self.refusals(&mut encoder)?;
         self.judges(&mut encoder)?;
         self.notices(&mut encoder)?;
         self.latency(&mut encoder)

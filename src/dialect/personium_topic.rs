@@ -268,18 +268,22 @@ fn is_topic(path: &str) -> bool {
 mod tests {
     use super::*;
     use crate::event::Parser;
+    use crate::retained::Retained;
 
     #[test]
     fn a_token_that_is_taken_back_ends_the_session_without_a_word() {
         let settings = crate::dialect::Settings::default();
         let (mut parser, mut draft, mut out) = (Parser::default(), Draft::default(), Actions::default());
         let mut acls = crate::dialect::Acls::default();
+        let mut lots: crate::dialect::Lots = Box::new(|| 0);
         let mut context = Context {
             now: Now::default(),
             settings: &settings,
             parser: &mut parser,
             draft: &mut draft,
             acls: &mut acls,
+            retained: &Retained::default(),
+            lots: &mut lots,
         };
         let term = Term::until(u64::MAX, true);
         let mut session = PersoniumTopic { place_and_host: "c/b/c.topic.n\0".into(), term };

@@ -134,6 +134,7 @@ impl Mailbox {
         for parcel in parcels {
             state.bytes += match &parcel {
                 Parcel::Publication(publication) => publication.weight(),
+                Parcel::Note(_, _, note) => note.weight(),
                 Parcel::Reply(_, reply) => reply.weight(),
                 _ => 0,
             };

@@ -1,8 +1,8 @@
 //! How connections end: by the peer, by the protocol, by a bound of the daemon, or because it stops.
 
 use super::session::Phase;
-use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, Event, Id, Shard, Shared};
-use crate::dialect::{Action, Actions, Context, Input};
+use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, Event, Id, Shard};
+use crate::dialect::{Action, Actions, AnyDialect, Input, Kind};
 use crate::frame;
 use crate::message::Violation;
 use crate::metrics::{End, Handshake};
@@ -40,7 +40,12 @@ impl Shard {
                 Phase::Head | Phase::Opening => {
                     self.respond(id, &crate::api::refusal(503), Handshake::Shed, now);
                 }
-                Phase::Open => self.close(id, CLOSE_GOING_AWAY, "", End::Drain, now),
+                Phase::Open => {
+                    let kind = self.sessions[id as usize].dialect.as_ref().map(AnyDialect::kind);
+                    let going = kind.map(|kind| kind.close_stopping(&self.shared.settings));
+                    let (code, reason) = going.unwrap_or((CLOSE_GOING_AWAY, ""));
+                    self.close(id, code, reason, End::Drain, now);
+                }
                 Phase::Closing | Phase::Ending | Phase::Over => {}
             }
         }
@@ -55,7 +60,9 @@ impl Shard {
         let before = session.outbox.backlog_bytes() as u64;
         self.turn.abandon(&mut session.outbox);
         self.metrics.outbox_bytes.add((session.outbox.backlog_bytes() as u64).wrapping_sub(before));
-        self.close(id, CLOSE_TRY_LATER, "too slow", End::Slow, now);
+        let kind = session.dialect.as_ref().map(AnyDialect::kind);
+        let (code, reason) = kind.map_or((CLOSE_TRY_LATER, "too slow"), Kind::close_slow);
+        self.close(id, code, reason, End::Slow, now);
     }
 
     pub(super) fn close(&mut self, id: Id, code: u16, reason: &str, end: End, now: Now) {
@@ -93,9 +100,9 @@ impl Shard {
         let Some(mut dialect) = self.sessions[id as usize].dialect.take() else { return };
         self.forget(id);
         self.metrics.sessions[dialect.kind() as usize].sub(1);
-        let Shared { settings, parser, draft, acls, .. } = &mut self.shared;
+        let (mut context, _) = self.shared.lend(now);
         let mut actions = Actions::default();
-        dialect.handle(Input::Gone, &mut Context { now, settings, parser, draft, acls }, &mut actions);
+        dialect.handle(Input::Gone, &mut context, &mut actions);
         let list = std::mem::take(&mut actions.list);
         for action in list {
             match action {

@@ -4,7 +4,7 @@ use super::{Id, Outgoing, Shard};
 use crate::courier::Notice;
 use crate::dialect::{Input, echo};
 use crate::frame::Publication;
-use crate::roster::{Change, Joined, Note, Reply, Seat};
+use crate::roster::{Change, Joined, Note, Reply, Roster, Seat};
 use crate::wheel::Now;
 use std::sync::Arc;
 
@@ -23,14 +23,16 @@ impl Shard {
     /// As the owner of an app's rosters, takes a note of some shard's.
     pub fn take_note(&mut self, seat: Seat, app: &str, note: &Note, now: Now) {
         let rules = self.shared.settings.echo.rules(app);
-        let mut roster = self.rosters.remove(app).unwrap_or_default();
+        let now_ms = now.monotonic_ns / 1_000_000;
+        let (key, mut roster) =
+            self.rosters.remove_entry(app).unwrap_or_else(|| (app.into(), Roster::default()));
         let reply = self.announcing(app, now, |tell| match note {
             Note::Enter(channel) => {
-                roster.enter(channel, rules, now.unix_ms, tell);
+                roster.enter(channel, rules, now_ms, tell);
                 None
             }
             Note::Leave(channel) => {
-                roster.leave(seat, channel, rules, now.unix_ms, tell);
+                roster.leave(seat, channel, rules, now_ms, tell);
                 None
             }
             Note::Join { channel, user, info } => {
@@ -43,7 +45,7 @@ impl Shard {
         });
         self.outgoing.extend(reply.map(|reply| Outgoing::Reply(seat, reply)));
         if !roster.is_empty() {
-            self.rosters.insert(app.into(), roster);
+            self.rosters.insert(key, roster);
         }
     }
 
@@ -59,7 +61,7 @@ impl Shard {
         let apps: Vec<Box<str>> = self.rosters.keys().cloned().collect();
         for app in apps {
             let Some(mut roster) = self.rosters.remove(&app) else { continue };
-            self.announcing(&app, now, |tell| roster.tick(now.unix_ms, tell));
+            self.announcing(&app, now, |tell| roster.tick(now.monotonic_ns / 1_000_000, tell));
             self.rosters.insert(app, roster);
         }
     }

@@ -22,6 +22,7 @@ impl Shard {
         due.shrink_to(1024);
         self.due = due;
         self.tick_rosters(now);
+        self.shared.retained.sweep(now);
         self.metrics.subscriptions.set(self.trie.len() as u64);
         self.metrics.subscription_bytes.set(self.trie.bytes() as u64);
     }
@@ -72,8 +73,6 @@ impl Shard {
                 *self.pings[kind as usize].insert(self.turn.own(&bytes))
             }
         };
-        if self.push(id, frame) {
-            self.slow(id, now);
-        }
+        self.put(id, frame, now);
     }
 }

@@ -3,9 +3,10 @@
 //! The session is talked to directly, as a shard would, since the judges of the other tests answer at once.
 
 use super::*;
-use fanfare::dialect::{Action, Actions, AnyDialect, Context, Input, Kind, Settings, Upgrade, wazo};
+use fanfare::dialect::{Action, Actions, AnyDialect, Context, Input, Kind, Lots, Settings, Upgrade, wazo};
 use fanfare::event::Parser;
 use fanfare::frame::Draft;
+use fanfare::retained::Retained;
 use fanfare::token::{Grant, Refusal, Verdict};
 use fanfare::wheel::Now;
 
@@ -28,12 +29,15 @@ impl Talk {
         act: impl FnOnce(&mut Option<AnyDialect>, &mut Context<'_>, &mut Actions),
     ) -> Vec<String> {
         let mut out = Actions::default();
+        let mut lots: Lots = Box::new(|| 0);
         let mut context = Context {
             now: Now { monotonic_ns: 0, unix_ms: NOW_S * 1000 },
             settings: &self.settings,
             parser: &mut Parser::default(),
             draft: &mut Draft::default(),
             acls: &mut self.acls,
+            retained: &Retained::default(),
+            lots: &mut lots,
         };
         act(&mut self.session, &mut context, &mut out);
         out.list.iter().map(|action| show(action, &out)).filter(|shown| !shown.is_empty()).collect()

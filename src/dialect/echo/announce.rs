@@ -6,7 +6,7 @@ use crate::courier::{Notice, Webhook, WebhookName};
 use crate::frame::{Draft, Publication, put_text};
 use crate::roster::{Change, Inquiry, Roster, Wanted};
 use crate::wheel::Now;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 /// Says what changes in the rosters of one app.
 pub struct Announcer<'a> {
@@ -26,40 +26,22 @@ impl Announcer<'_> {
     /// Says it to whoever is to know.
     pub fn tell(&mut self, change: &Change<'_>) {
         match *change {
-            Change::Occupied(channel) => {
-                self.hook(
-                    WebhookName::ChannelOccupied,
-                    channel,
-                    None,
-                    &json!({"name": "channel_occupied", "channel": channel}),
-                );
-            }
-            Change::Vacated(channel) => {
-                self.hook(
-                    WebhookName::ChannelVacated,
-                    channel,
-                    None,
-                    &json!({"name": "channel_vacated", "channel": channel}),
-                );
-            }
+            Change::Occupied(channel) => self.hook(WebhookName::ChannelOccupied, channel, None, ""),
+            Change::Vacated(channel) => self.hook(WebhookName::ChannelVacated, channel, None, ""),
             Change::Added(channel, user, info) => {
                 let data = format!(r#"{{"user_id":{},"user_info":{info}}}"#, text(user));
                 self.publish("pusher_internal:member_added", channel, &data);
-                let event = json!({"name": "member_added", "channel": channel, "user_id": user});
-                self.hook(WebhookName::MemberAdded, channel, Some(user), &event);
+                self.hook(WebhookName::MemberAdded, channel, Some(user), "");
             }
             Change::Removed(channel, user) => {
                 let data = format!(r#"{{"user_id":{}}}"#, text(user));
                 self.publish("pusher_internal:member_removed", channel, &data);
-                let event = json!({"name": "member_removed", "channel": channel, "user_id": user});
-                self.hook(WebhookName::MemberRemoved, channel, Some(user), &event);
+                self.hook(WebhookName::MemberRemoved, channel, Some(user), "");
             }
             Change::Count(channel, count) => {
-                let data = format!(r#"{{"subscription_count":{count}}}"#);
-                self.publish("pusher_internal:subscription_count", channel, &data);
-                let event =
-                    json!({"name": "subscription_count", "channel": channel, "subscription_count": count});
-                self.hook(WebhookName::SubscriptionCount, channel, None, &event);
+                let count = format!(r#""subscription_count":{count}"#);
+                self.publish("pusher_internal:subscription_count", channel, &format!("{{{count}}}"));
+                self.hook(WebhookName::SubscriptionCount, channel, None, &format!(",{count}"));
             }
         }
     }
@@ -70,12 +52,31 @@ impl Announcer<'_> {
         (self.publications)(self.draft.finish(self.now));
     }
 
-    fn hook(&mut self, name: WebhookName, channel: &str, user: Option<&str>, event: &Value) {
+    /// Tells the webhooks. `more` is what stands at the end of the event.
+    fn hook(&mut self, name: WebhookName, channel: &str, user: Option<&str>, more: &str) {
         let Some(notices) = &mut self.notices else { return };
+        let shown = user.map_or_else(String::new, |user| format!(r#","user_id":{}"#, text(user)));
+        let json = format!(r#"{{"name":"{}","channel":{}{shown}{more}}}"#, name_of(name), text(channel));
         let subject = user.map_or_else(|| channel.to_owned(), |user| format!("{channel}\0{user}"));
-        let webhook =
-            Webhook { app: self.app.into(), name, subject: subject.into(), json: event.to_string().into() };
-        notices.push(Notice::Webhook(webhook));
+        notices.push(webhook(self.app, name, &subject, json));
+    }
+}
+
+/// A notice for the webhooks of an app.
+pub(super) fn webhook(app: &str, name: WebhookName, subject: &str, json: String) -> Notice {
+    Notice::Webhook(Webhook { app: app.into(), name, subject: subject.into(), json: json.into() })
+}
+
+/// What a change of the rosters is called.
+fn name_of(name: WebhookName) -> &'static str {
+    match name {
+        WebhookName::ChannelOccupied => "channel_occupied",
+        WebhookName::ChannelVacated => "channel_vacated",
+        WebhookName::MemberAdded => "member_added",
+        WebhookName::MemberRemoved => "member_removed",
+        WebhookName::ClientEvent => "client_event",
+        WebhookName::CacheMiss => "cache_miss",
+        WebhookName::SubscriptionCount => "subscription_count",
     }
 }
 
@@ -105,57 +106,49 @@ pub fn succeeded(channel: &str, roster: &Roster) -> Box<[u8]> {
 /// The body that answers an inquiry.
 #[must_use]
 pub fn answer(inquiry: &Inquiry, roster: &Roster) -> Box<[u8]> {
-    let counts = |channel: &str, wanted: Wanted| -> Map<String, Value> {
+    let named = |(channel, wanted): &(Box<str>, Wanted)| {
         let (subscriptions, users) = roster.counts(channel).unwrap_or_default();
-        counts(subscriptions, users, wanted)
+        (text(channel), format!("{{{}}}", counts(subscriptions, users, *wanted).join(",")))
     };
     let body = match inquiry {
         Inquiry::Channels { prefix, wanted } => {
-            let listed = roster.channels(prefix);
-            let channels: Map<String, Value> = listed
-                .map(|(name, subscriptions, users)| {
-                    (name.to_owned(), Value::Object(self::counts(subscriptions, users, *wanted)))
-                })
-                .collect();
-            json!({ "channels": channels })
+            let entry = |(name, subscriptions, users): (&str, u32, Option<usize>)| {
+                format!("{}:{{{}}}", text(name), counts(subscriptions, users, *wanted).join(","))
+            };
+            let channels: Vec<String> = roster.channels(prefix).map(entry).collect();
+            format!(r#"{{"channels":{{{}}}}}"#, channels.join(","))
         }
         Inquiry::Channel(channel, wanted) => {
-            let mut answer = Map::new();
-            answer.insert("occupied".into(), roster.counts(channel).is_some().into());
-            answer.extend(counts(channel, *wanted));
-            Value::Object(answer)
+            let found = roster.counts(channel);
+            let (subscriptions, users) = found.unwrap_or_default();
+            let mut answer = vec![format!(r#""occupied":{}"#, found.is_some())];
+            answer.extend(counts(subscriptions, users, *wanted));
+            format!("{{{}}}", answer.join(","))
         }
         Inquiry::Users(channel) => {
-            let users: Vec<Value> = roster.members(channel).map(|(user, _)| json!({ "id": user })).collect();
-            json!({ "users": users })
+            let user = |(user, _): (&str, &str)| format!(r#"{{"id":{}}}"#, text(user));
+            let users: Vec<String> = roster.members(channel).map(user).collect();
+            format!(r#"{{"users":[{}]}}"#, users.join(","))
         }
-        Inquiry::Counts(channels) => {
-            let channels: Map<String, Value> = channels
-                .iter()
-                .map(|(channel, wanted)| (channel.to_string(), Value::Object(counts(channel, *wanted))))
-                .collect();
-            json!({ "channels": channels })
+        Inquiry::Counts(wishes) => {
+            let entries = wishes.iter().map(named).map(|(name, counts)| format!("{name}:{counts}"));
+            format!(r#"{{"channels":{{{}}}}}"#, entries.collect::<Vec<_>>().join(","))
         }
-        Inquiry::Batch(channels) => {
+        Inquiry::Batch(wishes) => {
             let entry = |wish: &Option<(Box<str>, Wanted)>| {
-                wish.as_ref().map_or_else(Map::new, |(channel, wanted)| counts(channel, *wanted))
+                wish.as_ref().map_or_else(|| "{}".to_owned(), |wish| named(wish).1)
             };
-            let batch: Vec<Value> = channels.iter().map(|wish| Value::Object(entry(wish))).collect();
-            json!({ "batch": batch })
+            format!(r#"{{"batch":[{}]}}"#, wishes.iter().map(entry).collect::<Vec<_>>().join(","))
         }
     };
-    body.to_string().into_bytes().into()
+    body.into_bytes().into()
 }
 
-fn counts(subscriptions: u32, users: Option<usize>, wanted: Wanted) -> Map<String, Value> {
-    let mut counts = Map::new();
-    if wanted.users {
-        counts.insert("user_count".into(), users.unwrap_or(0).into());
-    }
-    if wanted.subscriptions {
-        counts.insert("subscription_count".into(), subscriptions.into());
-    }
-    counts
+/// The counts that are wanted, as members of an object.
+fn counts(subscriptions: u32, users: Option<usize>, wanted: Wanted) -> Vec<String> {
+    let users = wanted.users.then(|| format!(r#""user_count":{}"#, users.unwrap_or(0)));
+    let subscriptions = wanted.subscriptions.then(|| format!(r#""subscription_count":{subscriptions}"#));
+    users.into_iter().chain(subscriptions).collect()
 }
 
 /// A server's event: `data` is JSON, and is sent as a string that holds it.

@@ -158,6 +158,8 @@ impl Default for AppSettings {
 /// An app at work.
 #[derive(Debug)]
 pub struct App {
+    /// Its id, as notes to the owner of its rosters have it.
+    pub id: Arc<str>,
     /// Its settings.
     pub settings: AppSettings,
     /// What signatures are made with.
@@ -171,7 +173,23 @@ impl App {
     /// An app with its secret at hand.
     #[must_use]
     pub fn new(settings: AppSettings, secret: Secret) -> Self {
-        Self { settings, secret, connections: AtomicUsize::new(0) }
+        let id = settings.id.as_str().into();
+        Self { id, settings, secret, connections: AtomicUsize::new(0) }
+    }
+
+    /// The longest message of a client.
+    #[must_use]
+    pub fn message_bytes_max(&self) -> usize {
+        match self.settings.message_bytes_max {
+            0 => super::MESSAGE_BYTES_MAX,
+            max => max.min(super::MESSAGE_BYTES_MAX),
+        }
+    }
+
+    /// Whether anybody is told of what happens.
+    #[must_use]
+    pub fn has_webhooks(&self) -> bool {
+        !self.settings.webhook.is_empty()
     }
 }
 

@@ -57,7 +57,8 @@ impl ChannelKind {
 #[must_use]
 pub fn user_of(channel: &str) -> Option<&str> {
     let user = channel.strip_prefix(USER)?;
-    (1..=USER_CHARS_MAX).contains(&user.chars().count()).then_some(user)
+    // A NUL ends a topic: the user before it would get what is for this one.
+    ((1..=USER_CHARS_MAX).contains(&user.chars().count()) && !user.contains('\0')).then_some(user)
 }
 
 /// The name of a user's own channel.
@@ -89,7 +90,9 @@ mod tests {
         }
         let long = "x".repeat(NAME_BYTES_MAX);
         assert!(ChannelKind::of(&long).is_some() && ChannelKind::of(&(long + "x")).is_none());
-        for bad in ["", "a b", "a/b", "a#b", "#", "#server-to-user-", "é", "a\0", "a:b"] {
+        for bad in
+            ["", "a b", "a/b", "a#b", "#", "#server-to-user-", "é", "a\0", "a:b", "#server-to-user-a\0b"]
+        {
             assert_eq!(ChannelKind::of(bad), None, "{bad}");
         }
         assert_eq!(user_of(&channel_of("é 7")), Some("é 7"));

@@ -1,0 +1,126 @@
+//! A presence channel of a thousand members: what it costs when one comes and goes, for itself and for the others.
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use fanfare::dialect::echo::{self, App, AppSettings, Secret};
+use fanfare::dialect::{Kind, Settings, Upgrade};
+use fanfare::frame::Publication;
+use fanfare::message::Received;
+use fanfare::outbox::Sent;
+use fanfare::roster::{Roster, Rules, Seat};
+use fanfare::shard::{Id, Limits, Outgoing, Shard};
+use fanfare::wheel::Now;
+use hmac::{Hmac, Mac};
+use std::hint::black_box;
+use std::sync::Arc;
+
+const NOW: Now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 };
+const MEMBERS: u64 = 1000;
+const INFO: &str = r#"{"name":"Taro Yamada","avatar":"https://example.com/7.png"}"#;
+const LEAVE: &str = r#"{"event":"pusher:unsubscribe","data":{"channel":"presence-a"}}"#;
+
+fn shard() -> Shard {
+    let app =
+        AppSettings { id: "1".into(), key: "key".into(), presence_members_max: 0, ..AppSettings::default() };
+    let apps = vec![Arc::new(App::new(app, Secret("secret".into())))];
+    let echo = echo::Settings { apps, ..echo::Settings::default() };
+    Shard::new(Arc::new(Settings { echo, ..Settings::default() }), Limits::default(), Arc::default(), NOW)
+}
+
+/// The message that joins the channel as a user; sockets are numbered from 1 here.
+fn wish(user: u64) -> String {
+    let data = format!(r#"{{"user_id":{user},"user_info":{INFO}}}"#);
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"secret").expect("any key will do");
+    mac.update(format!("0.{user}:presence-a:{data}").as_bytes());
+    let digits: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let data =
+        serde_json::json!({"auth": format!("key:{digits}"), "channel": "presence-a", "channel_data": data});
+    serde_json::json!({"event": "pusher:subscribe", "data": data}).to_string()
+}
+
+fn come(shard: &mut Shard) -> Id {
+    let id = shard.accept(NOW);
+    let upgrade = Upgrade { path: "/app/key", ..Upgrade::default() };
+    assert!(shard.upgrade(id, &upgrade, Kind::ALL, b"", NOW));
+    id
+}
+
+/// What is said to the owner of the rosters, and by it: what is for everybody. The answers are told.
+fn exchange(shard: &mut Shard) -> Vec<Arc<Publication>> {
+    for (seat, app, note) in shard.take_notes() {
+        shard.take_note(seat, &app, &note, NOW);
+    }
+    let mut publications = Vec::new();
+    for outgoing in shard.take_outgoing() {
+        match outgoing {
+            Outgoing::Publication(publication) => publications.push(Arc::new(publication)),
+            Outgoing::Reply(seat, reply) => shard.take_reply(seat, reply, NOW),
+        }
+    }
+    publications
+}
+
+fn flush(shard: &mut Shard) {
+    shard.flush(NOW, |_, bytes| Sent::Bytes(bytes.len()));
+    shard.end_turn(NOW);
+}
+
+/// A channel that all but the last user are in, and the last one's connection and wish.
+fn full() -> (Shard, Id, String) {
+    let mut shard = shard();
+    for user in 1..=MEMBERS {
+        let id = come(&mut shard);
+        shard.receive(id, Received::Text(&wish(user)), NOW);
+        exchange(&mut shard);
+        flush(&mut shard);
+    }
+    let id = come(&mut shard);
+    flush(&mut shard);
+    (shard, id, wish(MEMBERS + 1))
+}
+
+fn channel(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("presence of 1000");
+    let (mut shard, id, wish) = full();
+    group.bench_function("join and leave: for whoever does", |bencher| {
+        bencher.iter(|| {
+            shard.receive(id, Received::Text(black_box(&wish)), NOW);
+            let added = exchange(&mut shard);
+            shard.receive(id, Received::Text(LEAVE), NOW);
+            let removed = exchange(&mut shard);
+            flush(&mut shard);
+            assert_eq!((added.len(), removed.len()), (1, 1));
+        });
+    });
+    shard.receive(id, Received::Text(&wish), NOW);
+    let added = exchange(&mut shard).remove(0);
+    flush(&mut shard);
+    group.throughput(Throughput::Elements(MEMBERS + 1));
+    group.bench_function("a change: for all who are told", |bencher| {
+        bencher.iter(|| {
+            shard.deliver(black_box(&added), NOW);
+            flush(&mut shard);
+        });
+    });
+}
+
+fn roster(criterion: &mut Criterion) {
+    let seat = |id: u32| Seat { shard: 0, id, serial: id };
+    let fill = || {
+        let mut roster = Roster::default();
+        for id in 0..MEMBERS as u32 {
+            let user = id.to_string();
+            roster.join(seat(id), ["presence-a", &user, INFO], Rules::default(), &mut |_| {});
+        }
+        roster
+    };
+    criterion.bench_function("roster: join and leave among 1000", |bencher| {
+        let step = |roster: &mut Roster| {
+            roster.join(seat(5000), ["presence-a", "x", INFO], Rules::default(), &mut |_| {});
+            roster.leave(seat(5000), "presence-a", Rules::default(), 0, &mut |_| {});
+        };
+        bencher.iter_batched_ref(fill, step, BatchSize::LargeInput);
+    });
+}
+
+criterion_group!(benches, channel, roster);
+criterion_main!(benches);

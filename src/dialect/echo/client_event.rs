@@ -1,0 +1,103 @@
+//! Events that clients send each other: Echo's whispers.
+
+use super::announce::webhook;
+use super::message::{ClientEvent, error};
+use super::name::{Access, ChannelKind};
+use super::subscription::is_over;
+use super::{Live, Reach, SECOND_NS, topic};
+use crate::courier::WebhookName;
+use crate::dialect::{Action, Actions, Context, Tally};
+use crate::wheel::Now;
+use serde_json::Value as Json;
+
+/// The code of an event that the client may not send to that channel.
+const NOT_ALLOWED: u16 = 4009;
+/// The code of an event that the client may not send at all.
+const REJECTED: u16 = 4301;
+
+impl Live {
+    /// Hands a client's event to the others of its channel.
+    pub(super) fn client_event(&mut self, event: &ClientEvent, context: &mut Context<'_>, out: &mut Actions) {
+        if let Err((code, message)) = self.may_send(event, context.now) {
+            out.push(Action::Count(Tally::ClientEvent));
+            return error(code, message, out);
+        }
+        let channel = &event.channel;
+        let sender = self.channels.iter().find(|known| *known.name == **channel);
+        let user = sender.and_then(|known| known.user.as_deref());
+        let mut text = format!(
+            r#"{{"event":{},"channel":{},"data":{}"#,
+            Json::from(&*event.name),
+            Json::from(&**channel),
+            event.data
+        );
+        if let Some(user) = user {
+            text.push_str(&format!(r#","user_id":{}"#, Json::from(user)));
+        }
+        text.push('}');
+        let (meta, length) = Reach::AllBut(self.socket).meta();
+        context.draft.address(&topic(&self.place.id, channel), b"");
+        context.draft.meta(&meta[..length]);
+        context.draft.text(|payload| payload.extend_from_slice(text.as_bytes()));
+        out.push(Action::Publish(Box::new(context.draft.finish(context.now))));
+        if self.place.has_webhooks() {
+            self.tell(event, user, out);
+        }
+    }
+
+    /// Tells the app's webhooks.
+    fn tell(&self, event: &ClientEvent, user: Option<&str>, out: &mut Actions) {
+        let mut json = format!(
+            r#"{{"name":"client_event","channel":{},"event":{},"data":{},"socket_id":"{}""#,
+            Json::from(&*event.channel),
+            Json::from(&*event.name),
+            event.data,
+            self.socket
+        );
+        if let Some(user) = user {
+            json.push_str(&format!(r#","user_id":{}"#, Json::from(user)));
+        }
+        json.push('}');
+        let notice = webhook(&self.place.id, WebhookName::ClientEvent, &event.channel, json);
+        out.push(Action::Notify(Box::new(notice)));
+    }
+
+    /// Why an event is refused; one that is not is counted for the second.
+    fn may_send(&mut self, event: &ClientEvent, now: Now) -> Result<(), (u16, &'static str)> {
+        let app = &self.place.settings;
+        if !app.client_events {
+            return Err((REJECTED, "The app does not allow client events."));
+        }
+        if is_over(event.name.chars().count(), app.event_name_chars_max) {
+            return Err((REJECTED, "The event's name is too long."));
+        }
+        if is_over(event.data_bytes, app.data_bytes_max) {
+            return Err((REJECTED, "The event's data are too long."));
+        }
+        let access = ChannelKind::of(&event.channel).map(|kind| kind.access);
+        if !matches!(access, Some(Access::Private | Access::Presence)) {
+            return Err((NOT_ALLOWED, "Client events are for private and presence channels."));
+        }
+        if !self.channels.iter().any(|known| known.is_in && *known.name == *event.channel) {
+            return Err((NOT_ALLOWED, "The connection is not subscribed to the channel."));
+        }
+        if !self.is_within_rate(now) {
+            return Err((REJECTED, "The connection sends too many client events."));
+        }
+        Ok(())
+    }
+
+    fn is_within_rate(&mut self, now: Now) -> bool {
+        let max = self.place.settings.client_events_per_s_max as usize;
+        if max == 0 {
+            return true;
+        }
+        let sent_ns = &mut self.rare().sent_ns;
+        while sent_ns.pop_front_if(|at_ns| *at_ns + SECOND_NS <= now.monotonic_ns).is_some() {}
+        let is_within = sent_ns.len() < max;
+        if is_within {
+            sent_ns.push_back(now.monotonic_ns);
+        }
+        is_within
+    }
+}

@@ -1,0 +1,142 @@
+//! Who is let in: the app, the version of the protocol, the page that a browser shows, the number of connections.
+
+use super::{App, Settings};
+use crate::dialect::Upgrade;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Why a client is not let in, or has to go: the code, and the message that is the reason too.
+pub(super) type Refusal = (u16, String);
+
+/// The versions that are served as the one that this is, as sent. Without a version it is that one too.
+const VERSIONS: [&str; 3] = ["5", "6", "7"];
+
+/// A session's place among the connections of an app. It is given back when it is dropped.
+pub(super) struct Place(Arc<App>);
+
+/// The key of the app that a path names; `None` when it is no path of this dialect's.
+pub(super) fn key_of<'a>(path: &'a str, settings: &Settings) -> Option<&'a str> {
+    let key = path.strip_prefix(&*settings.path)?.strip_prefix("/app/")?;
+    (!key.is_empty() && !key.contains('/')).then_some(key)
+}
+
+/// Gives a client a place, or says why it gets none.
+pub(super) fn admit(key: &str, upgrade: &Upgrade<'_>, settings: &Settings) -> Result<Place, Refusal> {
+    let app = settings.by_key(key).ok_or_else(|| (4001, format!("App key {key} does not exist.")))?;
+    if !app.settings.enabled {
+        return Err(not_enabled());
+    }
+    let version = form_urlencoded::parse(upgrade.query.as_bytes()).find(|(name, _)| name == "protocol");
+    if version.is_some_and(|(_, version)| !VERSIONS.contains(&&*version)) {
+        return Err((4007, "Unsupported protocol version.".into()));
+    }
+    if !app.settings.allowed_origins.iter().any(|allowed| allows(allowed, upgrade.origin)) {
+        return Err((4009, "Origin not allowed.".into()));
+    }
+    Place::take(app).ok_or_else(|| (4100, "Over connection limit.".into()))
+}
+
+/// What the clients of a disabled or removed app are told.
+pub(super) fn not_enabled() -> Refusal {
+    (4003, "The app is not enabled.".into())
+}
+
+impl Place {
+    /// A place, unless all are taken.
+    fn take(app: &Arc<App>) -> Option<Self> {
+        let max = app.settings.max_connections;
+        let more = |count: usize| (max == 0 || count < max).then_some(count + 1);
+        app.connections.fetch_update(Relaxed, Relaxed, more).ok()?;
+        Some(Self(Arc::clone(app)))
+    }
+
+    /// Moves on to other settings, which leave everybody in.
+    pub(super) fn move_to(&mut self, app: &Arc<App>) {
+        app.connections.fetch_add(1, Relaxed);
+        *self = Self(Arc::clone(app));
+    }
+}
+
+impl Deref for Place {
+    type Target = Arc<App>;
+
+    fn deref(&self) -> &Arc<App> {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Whether a page of this origin may connect. As in Laravel Reverb the origin's host counts; one that is allowed with
+/// its port or its scheme is compared with these too. Whoever sends no origin is let in only where all are.
+fn allows(allowed: &str, origin: &str) -> bool {
+    if allowed == "*" {
+        return true;
+    }
+    let Some((_, authority)) = origin.split_once("://") else { return false };
+    // An IPv6 address has colons of its own, and brackets around them.
+    let port = authority.rfind(':').filter(|at| !authority[*at..].contains(']'));
+    let host = &authority[..port.unwrap_or(authority.len())];
+    let compared = if allowed.contains("://") {
+        origin
+    } else if allowed.trim_start_matches('[').contains(':') && !allowed.ends_with(']') {
+        authority
+    } else {
+        host
+    };
+    matches(&allowed.to_ascii_lowercase(), &compared.to_ascii_lowercase())
+}
+
+/// Whether a text is as the pattern has it, in which `*` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in middle.split('*') {
+        let Some(at) = text.find(part) else { return false };
+        text = &text[at + part.len()..];
+    }
+    text.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_known_by_its_host_or_by_as_much_as_is_written() {
+        for (allowed, origin, expected) in [
+            ("*", "", true),
+            ("*", "null", true),
+            ("example.com", "https://example.com", true),
+            ("example.com", "http://EXAMPLE.com:8080", true),
+            ("example.com", "https://a.example.com", false),
+            ("example.com", "https://example.com.evil.net", false),
+            ("example.com", "", false),
+            ("example.com", "null", false),
+            ("*.example.com", "https://a.b.example.com", true),
+            ("*.example.com", "https://example.com", false),
+            ("*.example.*", "https://a.example.org", true),
+            ("a*b*c*d", "https://axxbyyczzd", true),
+            ("a*b*c*d", "https://axxcyybzzd", false),
+            ("aa*aa", "https://aaa", false),
+            ("localhost:3000", "http://localhost:3000", true),
+            ("localhost:3000", "http://localhost:3001", false),
+            ("https://example.com", "https://example.com", true),
+            ("https://example.com", "http://example.com", false),
+            ("https://*.example.com", "https://a.example.com", true),
+            ("[::1]", "http://[::1]:80", true),
+            ("[::1]", "http://[::1]", true),
+            ("[::1]:80", "http://[::1]:80", true),
+            ("**", "https://x", true),
+            ("", "https://x", false),
+        ] {
+            assert_eq!(allows(allowed, origin), expected, "{allowed} {origin}");
+        }
+    }
+}

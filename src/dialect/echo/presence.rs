@@ -1,0 +1,114 @@
+//! Presence channels, on the side of one connection.
+//!
+//! The owner of the app's rosters decides who joins, and is asked each time a client subscribes. Until its answer
+//! comes nothing of the channel is received; the answer is the list of who is there, and the changes after it follow
+//! in the same mailbox. Answers come in the order of the wishes, so a list of these is enough to know which is
+//! answered, and whether the client still wants it: the channel that a wish was for bears the wish's number, and is
+//! gone when the client has unsubscribed.
+
+use super::message::Subscribe;
+use super::subscription::{Channel, Refused, is_over, refuse};
+use super::{Live, Member, topic};
+use crate::dialect::{Action, Actions, Context};
+use crate::roster::{Note, Reply};
+use std::sync::Arc;
+
+/// Wishes of one connection that wait for an answer, where the app does not limit subscriptions. A client that
+/// subscribes and unsubscribes without waiting makes more of them than it has channels.
+const JOINS_MAX: usize = 1000;
+
+/// A wish to join that has not been answered.
+pub(super) struct Join {
+    /// The number of the channel's first wish.
+    wish: u32,
+    user: Box<str>,
+}
+
+impl Live {
+    /// Asks to join a presence channel, for which the signature is good.
+    pub(super) fn join(
+        &mut self,
+        wish: &Subscribe,
+        context: &mut Context<'_>,
+        out: &mut Actions,
+    ) -> Result<(), Refused> {
+        let member = self.member(wish.data.as_deref(), context)?;
+        let joins_max = match self.place.settings.subscriptions_max {
+            0 => JOINS_MAX,
+            max => max,
+        };
+        if self.rare().joins.len() >= joins_max {
+            return Err(Refused::Subscriptions);
+        }
+        let known = self.channels.iter().find(|channel| *channel.name == *wish.channel);
+        let number = match known {
+            Some(channel) => channel.wish,
+            None => {
+                self.asked = self.asked.wrapping_add(1).max(1);
+                let (name, wish) = (wish.channel.as_str().into(), self.asked);
+                self.add(Channel { name, user: None, wish, is_in: false })?;
+                wish
+            }
+        };
+        self.rare().joins.push_back(Join { wish: number, user: member.user.clone() });
+        let channel = wish.channel.as_str().into();
+        let note = Note::Join { channel, user: member.user, info: member.info };
+        out.push(Action::Note(Arc::clone(&self.place.id), Box::new(note)));
+        Ok(())
+    }
+
+    /// Who the client is in a channel: what was signed with its wish, or whoever has signed in.
+    fn member(&self, data: Option<&str>, context: &mut Context<'_>) -> Result<Member, Refused> {
+        let app = &self.place.settings;
+        match data {
+            Some(data) => Member::of_channel_data(data, app, context.parser).ok_or(Refused::Member),
+            None => {
+                let user = self.rare.as_ref().and_then(|rare| rare.user.as_ref()).ok_or(Refused::Member)?;
+                if is_over(user.info.len(), app.member_bytes_max) {
+                    return Err(Refused::MemberBytes);
+                }
+                Ok(user.clone())
+            }
+        }
+    }
+
+    /// Hears what the owner says to the oldest wish.
+    pub(super) fn reply(&mut self, reply: &Reply, context: &Context<'_>, out: &mut Actions) {
+        let (name, list) = match reply {
+            Reply::Present(name, list) => (name, Some(list)),
+            Reply::Full(name) => (name, None),
+            Reply::Answer(_) => return,
+        };
+        let Some(Join { wish, user }) = self.answered() else { return };
+        let is_wanted = |channel: &Channel| channel.wish == wish && channel.name == *name;
+        let Some(at) = self.channels.iter().position(is_wanted) else { return };
+        let Some(list) = list else {
+            let is_last = |rare: &super::Rare| rare.joins.iter().all(|join| join.wish != wish);
+            if self.rare.as_deref().is_none_or(is_last) {
+                self.channels.swap_remove(at);
+            }
+            return refuse(name, Refused::Full, out);
+        };
+        let channel = &mut self.channels[at];
+        if !channel.is_in {
+            channel.is_in = true;
+            channel.user = Some(user);
+            out.subscribe(&topic(&self.place.id, name), b"");
+        }
+        out.send_ready(list);
+        self.show_last(name, context, out);
+    }
+
+    /// Takes the oldest wish, and lets go of what held it if nothing else is there.
+    fn answered(&mut self) -> Option<Join> {
+        let rare = self.rare.as_mut()?;
+        let join = rare.joins.pop_front();
+        if rare.joins.is_empty() {
+            rare.joins.shrink_to_fit();
+            if rare.user.is_none() && rare.sent_ns.is_empty() {
+                self.rare = None;
+            }
+        }
+        join
+    }
+}

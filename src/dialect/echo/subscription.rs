@@ -1,0 +1,183 @@
+//! The channels of a connection: who may subscribe, and what follows.
+//!
+//! A channel without members is subscribed to at once: its events begin with the next publication that comes to this
+//! shard, and the owner of the app's rosters counts it. A user's own channel is subscribed to by signing in, so that
+//! its events come once, whether or not the client asks for them.
+
+use super::announce::webhook;
+use super::auth::{Signed, is_good};
+use super::message::{Subscribe, channel_event, subscription_error};
+use super::name::{Access, ChannelKind, channel_of, user_of};
+use super::{Live, topic};
+use crate::courier::WebhookName;
+use crate::dialect::{Action, Actions, Context, Tally};
+use crate::roster::Note;
+use serde_json::Value as Json;
+use std::sync::Arc;
+
+/// A channel that a connection is in, or has asked to join.
+pub(super) struct Channel {
+    pub(super) name: Box<str>,
+    /// On a presence channel, who the connection is there.
+    pub(super) user: Option<Box<str>>,
+    /// Which of the connection's wishes to join it was made by; 0 for a channel without members.
+    pub(super) wish: u32,
+    /// Whether its events flow.
+    pub(super) is_in: bool,
+}
+
+/// Why a subscription is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Name,
+    Signature,
+    Member,
+    User,
+    MemberBytes,
+    Subscriptions,
+    Full,
+}
+
+impl Refused {
+    /// The type, the text and the status that the client is told, and what is counted.
+    fn told(self) -> (&'static str, &'static str, u16, Tally) {
+        let (text, tally) = match self {
+            Self::Name => ("The channel name is invalid.", Tally::BadName),
+            Self::Signature => ("The signature is missing or invalid.", Tally::Unauthorized),
+            Self::Member => ("The channel data are missing or invalid.", Tally::Unauthorized),
+            Self::User => ("The channel is of another user.", Tally::Unauthorized),
+            Self::MemberBytes => ("The channel data are too large.", Tally::OverLimit),
+            Self::Subscriptions => ("The connection has too many subscriptions.", Tally::OverLimit),
+            Self::Full => ("The channel has too many members.", Tally::OverLimit),
+        };
+        let (kind, status) = match self {
+            Self::Name => ("InvalidChannel", 400),
+            Self::Signature | Self::Member | Self::User => ("AuthError", 401),
+            Self::MemberBytes => ("LimitReached", 413),
+            Self::Subscriptions | Self::Full => ("LimitReached", 429),
+        };
+        (kind, text, status, tally)
+    }
+}
+
+impl Live {
+    pub(super) fn subscribe(&mut self, wish: &Subscribe, context: &mut Context<'_>, out: &mut Actions) {
+        if let Err(refused) = self.try_subscribe(wish, context, out) {
+            refuse(&wish.channel, refused, out);
+        }
+    }
+
+    fn try_subscribe(
+        &mut self,
+        wish: &Subscribe,
+        context: &mut Context<'_>,
+        out: &mut Actions,
+    ) -> Result<(), Refused> {
+        let kind = ChannelKind::of(&wish.channel).ok_or(Refused::Name)?;
+        match kind.access {
+            Access::Public => self.enter(&wish.channel, context, out),
+            Access::Private => {
+                self.verify(wish)?;
+                self.enter(&wish.channel, context, out)
+            }
+            Access::Presence => {
+                self.verify(wish)?;
+                self.join(wish, context, out)
+            }
+            Access::User => {
+                let user = self.rare.as_ref().and_then(|rare| rare.user.as_ref());
+                if user.is_none_or(|member| user_of(&wish.channel) != Some(&member.user)) {
+                    return Err(Refused::User);
+                }
+                channel_event("pusher_internal:subscription_succeeded", &wish.channel, "{}", out);
+                Ok(())
+            }
+        }
+    }
+
+    /// Looks at a signature.
+    fn verify(&self, wish: &Subscribe) -> Result<(), Refused> {
+        let data = wish.data.as_deref();
+        if is_over(data.map_or(0, str::len), self.place.settings.member_bytes_max) {
+            return Err(Refused::MemberBytes);
+        }
+        let signed = Signed::Subscription(&wish.channel, data);
+        is_good(&self.place, self.socket, signed, &wish.auth).then_some(()).ok_or(Refused::Signature)
+    }
+
+    /// Subscribes to a channel without members.
+    fn enter(&mut self, name: &str, context: &Context<'_>, out: &mut Actions) -> Result<(), Refused> {
+        if !self.channels.iter().any(|channel| *channel.name == *name) {
+            self.add(Channel { name: name.into(), user: None, wish: 0, is_in: true })?;
+            out.push(Action::Note(Arc::clone(&self.place.id), Box::new(Note::Enter(name.into()))));
+            out.subscribe(&topic(&self.place.id, name), b"");
+        }
+        channel_event("pusher_internal:subscription_succeeded", name, "{}", out);
+        self.show_last(name, context, out);
+        Ok(())
+    }
+
+    /// Adds a channel, if there is room for one more.
+    pub(super) fn add(&mut self, channel: Channel) -> Result<(), Refused> {
+        if is_over(self.channels.len() + 1, self.place.settings.subscriptions_max) {
+            return Err(Refused::Subscriptions);
+        }
+        self.channels.push(channel);
+        Ok(())
+    }
+
+    /// Sends a newcomer the event that a cache channel keeps, or tells that there is none.
+    pub(super) fn show_last(&self, name: &str, context: &Context<'_>, out: &mut Actions) {
+        if !ChannelKind::of(name).is_some_and(|kind| kind.is_cache) {
+            return;
+        }
+        let topic = topic(&self.place.id, name).concat();
+        if let Some(publication) = context.retained.last(&topic, context.now) {
+            return out.push(Action::Forward(Arc::clone(publication), 0));
+        }
+        channel_event("pusher:cache_miss", name, "{}", out);
+        if self.place.has_webhooks() {
+            let json = format!(r#"{{"name":"cache_miss","channel":{}}}"#, Json::from(name));
+            let notice = webhook(&self.place.id, WebhookName::CacheMiss, name, json);
+            out.push(Action::Notify(Box::new(notice)));
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, name: &str, out: &mut Actions) {
+        if let Some(at) = self.channels.iter().position(|channel| *channel.name == *name) {
+            let channel = self.channels.swap_remove(at);
+            self.give_back(&channel, out);
+        }
+    }
+
+    /// Leaves everything: the connection is over.
+    pub(super) fn leave_all(&mut self, out: &mut Actions) {
+        for channel in std::mem::take(&mut self.channels) {
+            self.give_back(&channel, out);
+        }
+        if let Some(member) = self.rare.as_ref().and_then(|rare| rare.user.as_ref()) {
+            out.unsubscribe(&topic(&self.place.id, &channel_of(&member.user)), b"");
+        }
+    }
+
+    fn give_back(&self, channel: &Channel, out: &mut Actions) {
+        if channel.is_in {
+            out.unsubscribe(&topic(&self.place.id, &channel.name), b"");
+        }
+        // One that has only asked to join is known to the owner by now, or will be before this note.
+        let note = Note::Leave(channel.name.clone());
+        out.push(Action::Note(Arc::clone(&self.place.id), Box::new(note)));
+    }
+}
+
+/// Tells a client why it does not get a channel.
+pub(super) fn refuse(channel: &str, refused: Refused, out: &mut Actions) {
+    let (kind, text, status, tally) = refused.told();
+    subscription_error(channel, kind, text, status, out);
+    out.push(Action::Count(tally));
+}
+
+/// Whether a limit is passed; 0 is none.
+pub(super) fn is_over(value: usize, max: usize) -> bool {
+    max > 0 && value > max
+}

@@ -1,0 +1,207 @@
+//! The last publication of each topic that keeps one, for those who subscribe later.
+//!
+//! A publication says itself for how long it is kept ([`Publication::retain_s`]). What is kept is bounded for each
+//! group of topics, the oldest going first; a group is what stands before the first NUL of a topic, so one that keeps
+//! very much takes nothing away from the others. A publication is one allocation that all shards share.
+//!
+//! This file does not know who subscribes, nor what a group is to a dialect.
+
+use crate::frame::Publication;
+use crate::wheel::Now;
+use ahash::AHashMap;
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Default)]
+pub struct Retained {
+    groups: AHashMap<Box<[u8]>, Group>,
+    /// Counts what was kept, which is the order of it.
+    sequence: u64,
+}
+
+/// What is kept of one group.
+#[derive(Default)]
+struct Group {
+    last: AHashMap<Kept, u64>,
+    order: BTreeMap<u64, Arc<Publication>>,
+}
+
+/// A publication that is found by its topic.
+struct Kept(Arc<Publication>);
+
+impl Retained {
+    /// Keeps a publication instead of the one before of its topic, if it is one to keep. Of its group at most so many
+    /// are kept; any number when `entries_max` is 0.
+    pub fn keep(&mut self, publication: &Arc<Publication>, entries_max: usize, now: Now) {
+        if publication.retain_s == 0 || has_expired(publication, now) {
+            return;
+        }
+        self.sequence += 1;
+        let group = group_of(publication.topic());
+        let group = match self.groups.get_mut(group) {
+            Some(group) => group,
+            None => self.groups.entry(group.into()).or_default(),
+        };
+        group.forget(publication.topic());
+        group.last.insert(Kept(Arc::clone(publication)), self.sequence);
+        group.order.insert(self.sequence, Arc::clone(publication));
+        while entries_max > 0 && group.order.len() > entries_max {
+            group.forget_oldest();
+        }
+    }
+
+    /// The last publication of a topic, unless its time is over.
+    #[must_use]
+    pub fn last(&self, topic: &[u8], now: Now) -> Option<&Arc<Publication>> {
+        let (Kept(publication), _) = self.groups.get(group_of(topic))?.last.get_key_value(topic)?;
+        (!has_expired(publication, now)).then_some(publication)
+    }
+
+    /// How many are kept, those whose time is over and that nobody has looked at since included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.groups.values().map(|group| group.order.len()).sum()
+    }
+
+    /// Whether none is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Lets go of those whose time is over. One that was kept for less long than an older one waits for that.
+    pub fn sweep(&mut self, now: Now) {
+        self.groups.retain(|_, group| {
+            while group.order.first_key_value().is_some_and(|(_, oldest)| has_expired(oldest, now)) {
+                group.forget_oldest();
+            }
+            !group.order.is_empty()
+        });
+    }
+}
+
+impl Group {
+    fn forget(&mut self, topic: &[u8]) {
+        if let Some(sequence) = self.last.remove(topic) {
+            self.order.remove(&sequence);
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, oldest)) = self.order.pop_first() {
+            self.last.remove(oldest.topic());
+        }
+    }
+}
+
+fn group_of(topic: &[u8]) -> &[u8] {
+    &topic[..memchr::memchr(0, topic).unwrap_or(topic.len())]
+}
+
+fn has_expired(publication: &Publication, now: Now) -> bool {
+    let kept_ns = u64::from(publication.retain_s) * 1_000_000_000;
+    now.monotonic_ns >= publication.accepted.monotonic_ns.saturating_add(kept_ns)
+}
+
+impl Borrow<[u8]> for Kept {
+    fn borrow(&self) -> &[u8] {
+        self.0.topic()
+    }
+}
+
+impl Hash for Kept {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.topic().hash(state);
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.topic() == other.0.topic()
+    }
+}
+
+impl Eq for Kept {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Draft;
+    use proptest::prelude::*;
+
+    fn at(second: u64) -> Now {
+        Now { monotonic_ns: second * 1_000_000_000, unix_ms: 0 }
+    }
+
+    fn publication(topic: &[u8], text: &str, retain_s: u32, second: u64) -> Arc<Publication> {
+        let mut draft = Draft::default();
+        draft.address(&[topic], b"");
+        draft.retain(retain_s);
+        draft.text(|out| out.extend_from_slice(text.as_bytes()));
+        Arc::new(draft.finish(at(second)))
+    }
+
+    #[test]
+    fn the_last_of_a_topic_is_kept_for_its_time() {
+        let mut retained = Retained::default();
+        retained.keep(&publication(b"a\0x\0", "one", 10, 0), 5, at(0));
+        retained.keep(&publication(b"a\0x\0", "two", 10, 5), 5, at(5));
+        retained.keep(&publication(b"a\0y\0", "never", 0, 5), 5, at(5));
+        assert_eq!(retained.last(b"a\0x\0", at(14)).map(|kept| kept.frame(0)), Some(&b"\x81\x03two"[..]));
+        assert!(retained.last(b"a\0y\0", at(5)).is_none() && retained.last(b"a\0", at(5)).is_none());
+        assert!(retained.last(b"a\0x\0", at(15)).is_none());
+        assert_eq!(retained.len(), 1);
+        retained.sweep(at(15));
+        assert!(retained.is_empty());
+    }
+
+    #[test]
+    fn of_a_group_the_oldest_go_first_and_other_groups_lose_nothing() {
+        let mut retained = Retained::default();
+        retained.keep(&publication(b"b\0x\0", "", 10, 0), 2, at(0));
+        for topic in [b"a\0x\0", b"a\0y\0", b"a\0x\0", b"a\0z\0"] {
+            retained.keep(&publication(topic, "", 10, 0), 2, at(0));
+        }
+        let kept = |topic: &[u8]| retained.last(topic, at(1)).is_some();
+        assert!(kept(b"a\0x\0") && !kept(b"a\0y\0") && kept(b"a\0z\0") && kept(b"b\0x\0"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_what_a_list_would_keep(
+            steps in proptest::collection::vec((0u8..3, 0u8..6, 0u32..5, 0u64..3, any::<bool>()), 0..200)
+        ) {
+            let (mut retained, mut second) = (Retained::default(), 0);
+            let mut model: Vec<Arc<Publication>> = Vec::new();
+            for (group, topic, retain_s, passed, sweeps) in steps {
+                second += passed;
+                let topic = [group, 0, topic];
+                let new = publication(&topic, "", retain_s, second);
+                retained.keep(&new, 3, at(second));
+                if retain_s > 0 {
+                    model.retain(|kept| kept.topic() != topic);
+                    model.push(new);
+                    let of_group = |kept: &Arc<Publication>| kept.topic()[0] == group;
+                    if model.iter().filter(|kept| of_group(kept)).count() > 3 {
+                        let oldest = model.iter().position(of_group).unwrap();
+                        model.remove(oldest);
+                    }
+                }
+                if sweeps {
+                    retained.sweep(at(second));
+                }
+                prop_assert!(retained.len() <= 9);
+                // Nothing that could be had is lost. What has expired may have made room for others either way.
+                for kept in model.iter().filter(|kept| !has_expired(kept, at(second))) {
+                    let found = retained.last(kept.topic(), at(second));
+                    prop_assert!(found.is_some_and(|found| Arc::ptr_eq(found, kept)));
+                }
+            }
+            retained.sweep(at(second + 10));
+            prop_assert!(retained.is_empty());
+        }
+    }
+}

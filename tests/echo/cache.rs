@@ -1,0 +1,83 @@
+//! Cache channels: the last event is for whoever comes later.
+
+use crate::conversation::Bus;
+use crate::{bus, come, publication, publish, subscription, told, webhook};
+use fanfare::dialect::echo::{Reach, SocketId};
+
+fn subscribe(bus: &mut Bus, name: &str, channel: &str) -> Vec<String> {
+    bus.say(name, &format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#));
+    bus.heard(name)
+}
+
+fn succeeded(channel: &str) -> String {
+    format!(r#"{{"event":"pusher_internal:subscription_succeeded","channel":"{channel}","data":"{{}}"}}"#)
+}
+
+fn keep(bus: &mut Bus, channel: &str, data: &str, reach: Reach) {
+    let publication = publication(channel, data, reach, 1800, bus.now);
+    bus.shard.deliver(&publication, bus.now);
+    bus.flush();
+}
+
+#[test]
+fn the_last_event_follows_the_answer_for_as_long_as_it_is_kept() {
+    let mut bus = bus(|app| app.webhook = vec![webhook()]);
+    let socket = come(&mut bus, "a");
+    let miss = r#"{"event":"pusher:cache_miss","channel":"cache-c","data":"{}"}"#;
+    assert_eq!(subscribe(&mut bus, "a", "cache-c"), [&succeeded("cache-c"), miss]);
+    assert_eq!(
+        told(&mut bus),
+        [
+            r#"{"name":"cache_miss","channel":"cache-c"}"#,
+            r#"{"name":"channel_occupied","channel":"cache-c"}"#
+        ]
+    );
+    keep(&mut bus, "cache-c", "one", Reach::All);
+    keep(&mut bus, "cache-c", "two", Reach::All);
+    publish(&mut bus, "cache-c", "not kept");
+    assert_eq!(bus.heard("a"), ["one", "two", "not kept"]);
+    come(&mut bus, "b");
+    assert_eq!(subscribe(&mut bus, "b", "cache-c"), [&succeeded("cache-c"), "two"]);
+    assert_eq!(subscribe(&mut bus, "a", "cache-c"), [&succeeded("cache-c"), "two"], "whoever asks again");
+    keep(&mut bus, "private-cache-c", "three", Reach::All);
+    bus.say("a", &subscription(&socket, "private-cache-c", None));
+    assert_eq!(bus.heard("a"), [&succeeded("private-cache-c"), "three"], "also while it was vacant");
+    keep(&mut bus, "presence-cache-c", "four", Reach::All);
+    bus.say("a", &subscription(&socket, "presence-cache-c", Some(r#"{"user_id":"7"}"#)));
+    let heard = bus.heard("a");
+    assert!(heard.len() == 2 && heard[0].contains("succeeded") && heard[1] == "four", "{heard:?}");
+    bus.now.monotonic_ns += 1_800_000_000_000;
+    assert_eq!(subscribe(&mut bus, "b", "cache-c"), [&succeeded("cache-c"), miss]);
+}
+
+#[test]
+fn a_sender_that_is_left_out_does_not_keep_its_event_out() {
+    let mut bus = bus(|_| {});
+    come(&mut bus, "a");
+    come(&mut bus, "b");
+    subscribe(&mut bus, "a", "cache-c");
+    keep(&mut bus, "cache-c", "one", Reach::AllBut(SocketId(1)));
+    assert!(bus.heard("a").is_empty());
+    assert_eq!(subscribe(&mut bus, "b", "cache-c"), [&succeeded("cache-c"), "one"]);
+}
+
+#[test]
+fn client_events_and_changes_of_members_are_not_kept() {
+    let mut bus = bus(|_| {});
+    for (name, user) in [("a", r#"{"user_id":"7"}"#), ("b", r#"{"user_id":"8"}"#)] {
+        let socket = come(&mut bus, name);
+        bus.say(name, &subscription(&socket, "presence-cache-c", Some(user)));
+        bus.say(name, r#"{"event":"client-x","channel":"presence-cache-c"}"#);
+        assert!(bus.heard(name)[1].contains("pusher:cache_miss"));
+    }
+}
+
+#[test]
+fn an_app_keeps_as_many_as_it_may_and_the_oldest_go_first() {
+    let mut bus = bus(|app| app.cache_entries_max = 2);
+    ["cache-1", "cache-2", "cache-3"].iter().for_each(|channel| keep(&mut bus, channel, "x", Reach::All));
+    come(&mut bus, "a");
+    for (channel, is_kept) in [("cache-1", false), ("cache-2", true), ("cache-3", true)] {
+        assert_eq!(subscribe(&mut bus, "a", channel)[1] == "x", is_kept, "{channel}");
+    }
+}
