@@ -56,7 +56,7 @@ fn a_token_in_a_header_is_not_read() {
 
 #[test]
 fn no_other_path_is_taken() {
-    for path in ["/chat?token=ann", "//?token=ann", "/app/key?token=ann", "/%2F?token=ann"] {
+    for path in ["/chat?token=ann", "//?token=ann", "/rooms/key?token=ann", "/%2F?token=ann"] {
         assert_eq!(greeting(path), ["gone"], "{path}");
     }
 }

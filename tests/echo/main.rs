@@ -102,7 +102,7 @@ fn told(bus: &mut Bus) -> Vec<String> {
         Notice::Webhook(webhook) => webhook.json.into(),
         Notice::Callback(callback) => panic!("{callback:?}"),
     };
-    bus.shard.take_notices().into_iter().map(show).collect()
+    std::mem::take(&mut bus.notices).into_iter().map(show).collect()
 }
 
 /// A webhook that wants everything.
