@@ -29,10 +29,11 @@ fn events(criterion: &mut Criterion) {
         group.bench_function("parse", |bencher| {
             bencher.iter(|| parser.parse(black_box(json.as_bytes()), |event| event.fields().count()));
         });
-        let mut intake = Intake::new(Kind::ALL.to_vec());
+        let mut intake = Intake::new(Kind::ALL.to_vec(), Default::default());
         group.bench_function("take: address, parse, two frames", |bencher| {
             bencher.iter(|| {
-                intake.take(black_box("event/john.doe"), black_box(json.as_bytes()), Now::default())
+                let publish = &mut |publication| drop(black_box(publication));
+                intake.take(black_box("event/john.doe"), black_box(json.as_bytes()), Now::default(), publish)
             });
         });
     }

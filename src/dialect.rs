@@ -262,12 +262,20 @@ pub trait Dialect: Sized {
     /// The exact filter, asked once per publication whose address matched a subscription.
     fn admits(&self, publication: &Publication, now: Now) -> Admission;
 
-    /// Fills `draft` with the address and the forms of an event that was fed for `place` (the part of the
-    /// feed's address after the dialect's word). Runs once per event, however many receive it.
+    /// Gives `publish` what an event comes to that was fed for `place` (the part of the feed's address after the
+    /// dialect's word): one publication, or in order as many as there are channels that it is for. Runs once per
+    /// event, however many receive it.
     ///
     /// # Errors
-    /// When the place is malformed or the dialect cannot use the event.
-    fn publish(place: &str, event: &Event<'_, '_>, now: Now, draft: &mut Draft) -> Result<(), Unusable>;
+    /// When the place is malformed or the dialect cannot use the event; then nothing is published.
+    fn publish(
+        place: &str,
+        event: &Event<'_, '_>,
+        settings: &Settings,
+        now: Now,
+        draft: &mut Draft,
+        publish: &mut dyn FnMut(Publication),
+    ) -> Result<(), Unusable>;
 }
 
 /// Makes the closed set of dialects from the list below: the names that configuration uses, the words that
@@ -294,8 +302,18 @@ macro_rules! dialects {
             ///
             /// # Errors
             /// As [`Dialect::publish`].
-            pub fn publish(self, place: &str, event: &Event<'_, '_>, now: Now, draft: &mut Draft) -> Result<(), Unusable> {
-                match self { $(Kind::$variant => <$type as Dialect>::publish(place, event, now, draft),)+ }
+            pub fn publish(
+                self,
+                place: &str,
+                event: &Event<'_, '_>,
+                settings: &Settings,
+                now: Now,
+                draft: &mut Draft,
+                publish: &mut dyn FnMut(Publication),
+            ) -> Result<(), Unusable> {
+                match self {
+                    $(Kind::$variant => <$type as Dialect>::publish(place, event, settings, now, draft, publish),)+
+                }
             }
 
             /// Claims a request; see [`Dialect::open`].

@@ -7,10 +7,11 @@
 pub mod amqp;
 pub mod unix;
 
-use crate::dialect::{Kind, Unusable};
+use crate::dialect::{Kind, Settings, Unusable};
 use crate::event::{EventError, Parser};
 use crate::frame::{Draft, Publication};
 use crate::wheel::Now;
+use std::sync::Arc;
 
 /// Longest address; the longest legal one is a Pulsar topic name.
 pub const ADDRESS_BYTES_MAX: usize = 1024;
@@ -38,28 +39,43 @@ pub struct Intake {
     parser: Parser,
     draft: Draft,
     spoken: Vec<Kind>,
+    settings: Arc<Settings>,
 }
 
 impl Intake {
     /// An intake for the dialects that some listener speaks.
     #[must_use]
-    pub fn new(spoken: Vec<Kind>) -> Self {
-        Self { parser: Parser::default(), draft: Draft::default(), spoken }
+    pub fn new(spoken: Vec<Kind>, settings: Arc<Settings>) -> Self {
+        Self { parser: Parser::default(), draft: Draft::default(), spoken, settings }
     }
 
-    /// One event. `None` when it is good but nobody speaks its dialect.
+    /// Replaces the settings of the dialects.
+    pub fn configure(&mut self, settings: &Arc<Settings>) {
+        if !Arc::ptr_eq(&self.settings, settings) {
+            self.settings = Arc::clone(settings);
+        }
+    }
+
+    /// One event, whose publications are given to `publish` in order. Returns whether anybody speaks its dialect;
+    /// it is good all the same if not.
     ///
     /// # Errors
     /// When the address or the event is wrong; the reason is for the publisher.
-    pub fn take(&mut self, address: &str, json: &[u8], now: Now) -> Result<Option<Publication>, Rejection> {
+    pub fn take(
+        &mut self,
+        address: &str,
+        json: &[u8],
+        now: Now,
+        publish: &mut dyn FnMut(Publication),
+    ) -> Result<bool, Rejection> {
         let (word, place) = split(address)?;
         let kind = Kind::ALL.iter().find(|kind| kind.word() == word && self.spoken.contains(kind));
-        let draft = &mut self.draft;
+        let (settings, draft) = (&self.settings, &mut self.draft);
         let spoken = self.parser.parse(json, |event| match kind {
             None => Ok(false),
-            Some(kind) => kind.publish(place, event, now, draft).map(|()| true),
+            Some(kind) => kind.publish(place, event, settings, now, draft, publish).map(|()| true),
         })??;
-        Ok(spoken.then(|| self.draft.finish(now)))
+        Ok(spoken)
     }
 
     /// One message of Wazo's bus. `None` when it is good but nobody speaks `wazo`.

@@ -156,6 +156,12 @@ impl Shard {
         ids.into_iter().for_each(|id| self.tell(id, Input::Configured, now));
     }
 
+    /// The settings that hold now.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.shared.settings
+    }
+
     /// Connections in any state.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -51,7 +51,14 @@ impl Dialect for Echo {
         Admission::No
     }
 
-    fn publish(place: &str, _: &Event<'_, '_>, _: Now, _: &mut Draft) -> Result<(), Unusable> {
+    fn publish(
+        place: &str,
+        _: &Event<'_, '_>,
+        _: &crate::dialect::Settings,
+        _: Now,
+        _: &mut Draft,
+        _: &mut dyn FnMut(Publication),
+    ) -> Result<(), Unusable> {
         Err(Unusable(format!("there is no app \"{place}\"")))
     }
 }

@@ -128,7 +128,14 @@ impl Dialect for PersoniumEvent {
         Admission::Form(self.spelling as u8)
     }
 
-    fn publish(place: &str, event: &Event<'_, '_>, now: Now, draft: &mut Draft) -> Result<(), Unusable> {
+    fn publish(
+        place: &str,
+        event: &Event<'_, '_>,
+        _: &crate::dialect::Settings,
+        now: Now,
+        draft: &mut Draft,
+        publish: &mut dyn FnMut(Publication),
+    ) -> Result<(), Unusable> {
         if !is_name(place) {
             return Err(Unusable(format!(
                 "the address is event/CELL, and a cell has 1 to {CELL_BYTES_MAX} visible characters without a slash"
@@ -138,6 +145,7 @@ impl Dialect for PersoniumEvent {
         fields.address(place, draft);
         draft.text(|payload| payload.extend_from_slice(event.json));
         draft.text(|payload| fields.current(now, payload));
+        publish(draft.finish(now));
         Ok(())
     }
 }

@@ -110,7 +110,14 @@ impl Dialect for PersoniumTopic {
         if self.term.is_over(now) { Admission::Close(CLOSE, "") } else { Admission::Form(0) }
     }
 
-    fn publish(place: &str, event: &Event<'_, '_>, _: Now, draft: &mut Draft) -> Result<(), Unusable> {
+    fn publish(
+        place: &str,
+        event: &Event<'_, '_>,
+        _: &crate::dialect::Settings,
+        now: Now,
+        draft: &mut Draft,
+        publish: &mut dyn FnMut(Publication),
+    ) -> Result<(), Unusable> {
         let mut parts = place.splitn(3, '/');
         let [cell, inbox, path] = [(); 3].map(|()| parts.next().unwrap_or_default());
         if !is_name(cell) || !is_name(inbox) || !is_segment(path) {
@@ -129,6 +136,7 @@ impl Dialect for PersoniumTopic {
         }
         draft.address(&subscription(place), b"");
         draft.text(|payload| payload.extend_from_slice(event.json));
+        publish(draft.finish(now));
         Ok(())
     }
 }

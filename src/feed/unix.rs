@@ -156,12 +156,9 @@ impl Publisher {
         let Ok(address) = std::str::from_utf8(address) else {
             return self.reject("the address is not UTF-8", replies);
         };
-        match intake.take(address, json, now) {
-            Ok(Some(publication)) => {
-                self.total.accepted += 1;
-                publish(publication);
-            }
-            Ok(None) => self.total.unspoken += 1,
+        match intake.take(address, json, now, publish) {
+            Ok(true) => self.total.accepted += 1,
+            Ok(false) => self.total.unspoken += 1,
             Err(rejection) => self.reject(&rejection.to_string(), replies),
         }
     }
@@ -182,11 +179,12 @@ fn overlong(line_bytes_max: usize) -> String {
 mod tests {
     use super::*;
     use crate::dialect::Kind;
+    use std::sync::Arc;
 
     const GOOD: &str = r#"event/c {"Type":"t","Object":"o","Info":"i"}"#;
 
     fn feed(publisher: &mut Publisher, bytes: &[u8]) -> (usize, String) {
-        let mut intake = Intake::new(vec![Kind::PersoniumEvent]);
+        let mut intake = Intake::new(vec![Kind::PersoniumEvent], Arc::default());
         let (mut published, mut replies) = (0, Vec::new());
         publisher.read(bytes, 1000, &mut intake, Now::default(), |_| published += 1, &mut replies);
         (published, String::from_utf8(replies).unwrap())

@@ -57,11 +57,12 @@ impl Feed {
         worker: Rc<RefCell<Worker>>,
         metrics: Arc<Metrics>,
     ) -> Rc<Self> {
+        let of_dialects = Arc::clone(worker.borrow().settings());
         Rc::new(Self {
             settings,
             worker,
             metrics,
-            intake: RefCell::new(Intake::new(spoken)),
+            intake: RefCell::new(Intake::new(spoken, of_dialects)),
             scratch: RefCell::new(vec![0; READ_BYTES]),
             open: RefCell::default(),
             stopping: Cell::new(false),
@@ -160,10 +161,12 @@ impl Feed {
             Err(_) => return false,
         };
         let (mut publications, mut replies) = (Vec::new(), Vec::new());
+        let mut intake = self.intake.borrow_mut();
+        intake.configure(self.worker.borrow().settings());
         let counts = publisher.read(
             &scratch[..count],
             self.settings.line_bytes_max,
-            &mut self.intake.borrow_mut(),
+            &mut intake,
             clock::now(),
             |publication| publications.push(publication),
             &mut replies,

@@ -7,6 +7,7 @@ use super::Shared;
 use super::clock;
 use super::connection::Sockets;
 use super::handoff::Parcel;
+use crate::dialect::Settings;
 use crate::frame::Publication;
 use crate::shard::Shard;
 use crate::wheel::{Now, Tick};
@@ -54,6 +55,11 @@ impl Worker {
     /// The set of the shard's sockets, to be waited for.
     pub(super) fn set(&self) -> BorrowedFd<'_> {
         self.sockets.set()
+    }
+
+    /// The settings that hold now.
+    pub(super) fn settings(&self) -> &Arc<Settings> {
+        self.shard.settings()
     }
 
     /// Whether everything is over. The first shard, which has the admin listener, waits for the others.

@@ -66,13 +66,14 @@ impl Bus {
     pub(crate) fn of(settings: Settings) -> Self {
         let now = Now { monotonic_ns: 5_000_000_000, unix_ms: NOW_S * 1000 };
         let metrics = Arc::new(Metrics::default());
+        let settings = Arc::new(settings);
         Self {
-            shard: Shard::new(Arc::new(settings), Limits::default(), Arc::clone(&metrics), now),
+            shard: Shard::new(Arc::clone(&settings), Limits::default(), Arc::clone(&metrics), now),
             metrics,
             now,
             clients: HashMap::new(),
             publisher: Publisher::default(),
-            intake: Intake::new(Kind::ALL.to_vec()),
+            intake: Intake::new(Kind::ALL.to_vec(), Arc::clone(&settings)),
             replies: String::new(),
             auth_token: "",
         }

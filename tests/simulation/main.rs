@@ -129,7 +129,7 @@ impl World {
             random: Random(seed),
             now,
             nodes: (0..shards).map(node).collect(),
-            intake: Intake::new(Kind::ALL.to_vec()),
+            intake: Intake::new(Kind::ALL.to_vec(), Arc::default()),
             waiting: Vec::new(),
             fed: 0,
         }
@@ -193,10 +193,11 @@ impl World {
             r#"{{"Type":{shown_kind},"RequestKey":null,"Schema":null,"External":false,"Object":{shown_object},"Info":"{info}","Timestamp":{},"Subject":null}}"#,
             self.now.unix_ms
         );
-        let publication =
-            self.intake.take(&format!("event/{cell}"), json.as_bytes(), self.now).unwrap().unwrap();
+        let mut publication = None;
+        let publish = &mut |published| publication = Some(published);
+        self.intake.take(&format!("event/{cell}"), json.as_bytes(), self.now, publish).unwrap();
         let frames = [model::text_frame(&json), model::text_frame(&current)];
-        (Arc::new(publication), Occasion { cell, kind, object, frames })
+        (Arc::new(publication.unwrap()), Occasion { cell, kind, object, frames })
     }
 
     /// The daemon stops: everybody is told and goes.

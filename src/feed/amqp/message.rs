@@ -100,11 +100,13 @@ mod tests {
     use crate::dialect::Kind;
     use crate::feed::Intake;
     use crate::wheel::Now;
+    use std::sync::Arc;
 
     /// What a message comes to: the topic that it is published under, or the reason why not.
     fn take(exchange: ExchangeType, headers: &[(&str, Header<'_>)], body: &[u8]) -> Result<String, String> {
         let message = Message { headers: headers.iter().copied().collect(), body };
-        let taken = Intake::new(vec![Kind::Wazo]).take_message(&message, exchange, Now::default());
+        let taken =
+            Intake::new(vec![Kind::Wazo], Arc::default()).take_message(&message, exchange, Now::default());
         let publication = taken.map_err(|rejection| rejection.to_string())?.expect("wazo is spoken");
         assert!(publication.frame(0).ends_with(body), "the body goes on as it came");
         Ok(String::from_utf8_lossy(&publication.topic()[1..]).into_owned())
@@ -140,7 +142,8 @@ mod tests {
     #[test]
     fn a_good_message_that_nobody_is_there_for_is_no_mistake() {
         let message = Message { headers: [("name", Header::Text("x"))].into_iter().collect(), body: b"{}" };
-        let taken = Intake::new(vec![]).take_message(&message, ExchangeType::Headers, Now::default());
+        let taken =
+            Intake::new(vec![], Arc::default()).take_message(&message, ExchangeType::Headers, Now::default());
         assert!(taken.unwrap().is_none());
     }
 }

@@ -65,7 +65,8 @@ impl Feed {
         metrics.brokers.set(1);
         let shared = Arc::clone(shared);
         let (complaints, pauses) = (Complaints::default(), Pauses::default());
-        let feed = Self { bus, shared, metrics, intake: Intake::new(spoken), complaints, pauses };
+        let feed =
+            Self { bus, shared, metrics, intake: Intake::new(spoken, Arc::default()), complaints, pauses };
         feed.tell_outage(true);
         feed
     }
