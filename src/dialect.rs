@@ -65,6 +65,8 @@ pub enum Served {
         /// The body.
         body: Vec<u8>,
     },
+    /// 405: the path takes only these methods.
+    NotAllowed(&'static str),
     /// What the owner of the rosters of the app with this id says: 200 with JSON.
     Asked(Arc<str>, Inquiry),
 }

@@ -7,15 +7,19 @@
 
 mod announce;
 mod app;
+mod event;
 mod name;
+mod rest;
+mod signature;
 mod socket;
 
 pub use self::announce::{Announcer, answer, succeeded};
 pub use self::app::{App, AppSettings, Broadcaster, DrainCode, Secret, Settings, WebhookSettings};
-pub use self::name::{Access, ChannelKind, NAME_BYTES_MAX, channel_of, user_of};
+pub use self::name::{Access, ChannelKind, NAME_BYTES_MAX, USER_CHARS_MAX, channel_of, user_of};
 pub use self::socket::{NoSocketId, Reach, SocketId};
 
-use crate::dialect::{Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
+use self::event::{Broadcast, Form};
+use crate::dialect::{Actions, Admission, Context, Dialect, Input, Request, Served, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::roster::Rules;
@@ -44,6 +48,18 @@ impl Dialect for Echo {
         Some(Self { app: Arc::clone(app) })
     }
 
+    fn plain(_: &str, _: &str) -> u16 {
+        426
+    }
+
+    fn body_bytes_max(_: &str, path: &str, settings: &crate::dialect::Settings) -> Option<usize> {
+        rest::body_bytes_max(path, &settings.echo)
+    }
+
+    fn serve(request: &Request<'_>, context: &mut Context<'_>, out: &mut Actions) -> Served {
+        rest::serve(request, context, out)
+    }
+
     fn handle(&mut self, _: Input<'_>, _: &mut Context<'_>, _: &mut Actions) {}
 
     fn admits(&self, _: &Publication, _: Now) -> Admission {
@@ -53,14 +69,30 @@ impl Dialect for Echo {
 
     fn publish(
         place: &str,
-        _: &Event<'_, '_>,
-        _: &crate::dialect::Settings,
-        _: Now,
-        _: &mut Draft,
-        _: &mut dyn FnMut(Publication),
+        event: &Event<'_, '_>,
+        settings: &crate::dialect::Settings,
+        now: Now,
+        draft: &mut Draft,
+        publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable> {
-        Err(Unusable(format!("there is no app \"{place}\"")))
+        let app =
+            settings.echo.by_id(place).ok_or_else(|| Unusable(format!("there is no app \"{place}\"")))?;
+        if !app.settings.enabled {
+            return Err(Unusable(format!("the app \"{place}\" is not enabled")));
+        }
+        let broadcast = Broadcast::read(event.object(), event.json, Form::Feed, &app.settings)?;
+        if broadcast.is_too_long(&app.settings) {
+            return Err(Unusable(format!("the data is longer than {} bytes", app.settings.data_bytes_max)));
+        }
+        broadcast.publish(app, now, draft, publish);
+        Ok(())
     }
+}
+
+/// The frame's payload that tells an error.
+fn put_error(code: u16, message: &str, out: &mut Vec<u8>) {
+    let error = format!(r#"{{"event":"pusher:error","data":{{"code":{code},"message":"{message}"}}}}"#);
+    out.extend_from_slice(error.as_bytes());
 }
 
 /// The topic of a channel, in parts.

@@ -6,7 +6,7 @@ use crate::courier::{Notice, Webhook, WebhookName};
 use crate::frame::{Draft, Publication, put_text};
 use crate::roster::{Change, Inquiry, Roster, Wanted};
 use crate::wheel::Now;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Says what changes in the rosters of one app.
 pub struct Announcer<'a> {
@@ -105,57 +105,53 @@ pub fn succeeded(channel: &str, roster: &Roster) -> Box<[u8]> {
 /// The body that answers an inquiry.
 #[must_use]
 pub fn answer(inquiry: &Inquiry, roster: &Roster) -> Box<[u8]> {
-    let counts = |channel: &str, wanted: Wanted| -> Map<String, Value> {
+    let counts = |channel: &str, wanted: Wanted| -> String {
         let (subscriptions, users) = roster.counts(channel).unwrap_or_default();
         counts(subscriptions, users, wanted)
     };
     let body = match inquiry {
         Inquiry::Channels { prefix, wanted } => {
-            let listed = roster.channels(prefix);
-            let channels: Map<String, Value> = listed
-                .map(|(name, subscriptions, users)| {
-                    (name.to_owned(), Value::Object(self::counts(subscriptions, users, *wanted)))
-                })
-                .collect();
-            json!({ "channels": channels })
+            // A user's own channel is nobody's to see.
+            let listed = roster.channels(prefix).filter(|(name, ..)| !name.starts_with('#'));
+            let channels = listed.map(|(name, subscriptions, users)| {
+                format!("{}:{{{}}}", text(name), self::counts(subscriptions, users, *wanted))
+            });
+            format!(r#"{{"channels":{{{}}}}}"#, joined(channels))
         }
         Inquiry::Channel(channel, wanted) => {
-            let mut answer = Map::new();
-            answer.insert("occupied".into(), roster.counts(channel).is_some().into());
-            answer.extend(counts(channel, *wanted));
-            Value::Object(answer)
+            let occupied = format!(r#""occupied":{}"#, roster.counts(channel).is_some());
+            let counts = Some(counts(channel, *wanted)).filter(|counts| !counts.is_empty());
+            format!("{{{}}}", joined([occupied].into_iter().chain(counts)))
         }
         Inquiry::Users(channel) => {
-            let users: Vec<Value> = roster.members(channel).map(|(user, _)| json!({ "id": user })).collect();
-            json!({ "users": users })
+            let users = roster.members(channel).map(|(user, _)| format!(r#"{{"id":{}}}"#, text(user)));
+            format!(r#"{{"users":[{}]}}"#, joined(users))
         }
         Inquiry::Counts(channels) => {
-            let channels: Map<String, Value> = channels
-                .iter()
-                .map(|(channel, wanted)| (channel.to_string(), Value::Object(counts(channel, *wanted))))
-                .collect();
-            json!({ "channels": channels })
+            let channels =
+                channels.iter().map(|(name, wanted)| format!("{}:{{{}}}", text(name), counts(name, *wanted)));
+            format!(r#"{{"channels":{{{}}}}}"#, joined(channels))
         }
         Inquiry::Batch(channels) => {
             let entry = |wish: &Option<(Box<str>, Wanted)>| {
-                wish.as_ref().map_or_else(Map::new, |(channel, wanted)| counts(channel, *wanted))
+                let counts = wish.as_ref().map(|(channel, wanted)| counts(channel, *wanted));
+                format!("{{{}}}", counts.unwrap_or_default())
             };
-            let batch: Vec<Value> = channels.iter().map(|wish| Value::Object(entry(wish))).collect();
-            json!({ "batch": batch })
+            format!(r#"{{"batch":[{}]}}"#, joined(channels.iter().map(entry)))
         }
     };
-    body.to_string().into_bytes().into()
+    body.into_bytes().into()
 }
 
-fn counts(subscriptions: u32, users: Option<usize>, wanted: Wanted) -> Map<String, Value> {
-    let mut counts = Map::new();
-    if wanted.users {
-        counts.insert("user_count".into(), users.unwrap_or(0).into());
-    }
-    if wanted.subscriptions {
-        counts.insert("subscription_count".into(), subscriptions.into());
-    }
-    counts
+/// The counts that are wanted, as the inside of an object. Of users, those who ask know that there can be any.
+fn counts(subscriptions: u32, users: Option<usize>, wanted: Wanted) -> String {
+    let users = wanted.users.then(|| format!(r#""user_count":{}"#, users.unwrap_or(0)));
+    let subscriptions = wanted.subscriptions.then(|| format!(r#""subscription_count":{subscriptions}"#));
+    joined(users.into_iter().chain(subscriptions))
+}
+
+fn joined(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(",")
 }
 
 /// A server's event: `data` is JSON, and is sent as a string that holds it.
