@@ -8,7 +8,7 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 26] = [
+const EXAMPLES: [&str; 28] = [
     "listen.0.tls.certificate",
     "listen.0.tls.key",
     "listen.0.tls.client_ca",
@@ -28,6 +28,8 @@ const EXAMPLES: [&str; 26] = [
     "personium.token.introspection.client_secret",
     "personium.token.introspection.client_secret_file",
     "personium.token.introspection.ca_file",
+    "echo.app.0.secret",
+    "echo.app.0.webhook",
     "wazo.master_tenant_uuid",
     "wazo.token.jwt.secret",
     "wazo.token.jwt.public_key_file",

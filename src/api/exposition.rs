@@ -2,7 +2,9 @@
 
 use super::Status;
 use crate::dialect::Kind;
-use crate::metrics::{End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling};
+use crate::metrics::{
+    End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling, StatusClass,
+};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -154,6 +156,17 @@ impl Snapshot {
         family(out, counter, None, "feed_reconnects", "Attempts to connect to the broker again", reconnects)
     }
 
+    fn requests(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut requests = Vec::new();
+        for kind in Kind::ALL {
+            for (class, name) in StatusClass::ALL {
+                let value = self.sum(|m| &m.requests[*kind as usize][class as usize]);
+                requests.push((vec![("dialect", kind.name()), ("status", name)], value));
+            }
+        }
+        family(out, MetricType::Counter, None, "requests", "HTTP requests that dialects answered", requests)
+    }
+
     fn judges(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
         let rulings = Ruling::ALL
@@ -201,6 +214,7 @@ impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         self.gauges(&mut encoder)?;
         self.counters(&mut encoder)?;
+        self.requests(&mut encoder)?;
         self.judges(&mut encoder)?;
         self.latency(&mut encoder)
     }

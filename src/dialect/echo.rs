@@ -9,6 +9,7 @@ mod announce;
 mod app;
 mod event;
 mod name;
+mod problems;
 mod rest;
 mod signature;
 mod socket;

@@ -2,6 +2,7 @@
 
 use super::session::Phase;
 use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, Event, Id, Shard, Shared};
+use crate::api::Persistence;
 use crate::dialect::{Action, Actions, Context, Input};
 use crate::frame;
 use crate::message::Violation;
@@ -41,6 +42,10 @@ impl Shard {
                     self.respond(id, &crate::api::refusal(503), Handshake::Shed, now);
                 }
                 Phase::Open => self.close(id, CLOSE_GOING_AWAY, "", End::Drain, now),
+                Phase::Idle => self.finish(id, now),
+                // What was begun is answered; the deadline holds.
+                Phase::Body => {}
+                Phase::Asked(_) => self.sessions[id as usize].phase = Phase::Asked(Persistence::Ends),
                 Phase::Closing | Phase::Ending | Phase::Over => {}
             }
         }
@@ -60,7 +65,9 @@ impl Shard {
 
     pub(super) fn close(&mut self, id: Id, code: u16, reason: &str, end: End, now: Now) {
         match self.sessions[id as usize].phase {
-            Phase::Head | Phase::Opening => return self.finish(id, now),
+            Phase::Head | Phase::Opening | Phase::Body | Phase::Idle | Phase::Asked(_) => {
+                return self.finish(id, now);
+            }
             Phase::Closing | Phase::Ending | Phase::Over => return,
             Phase::Open => {}
         }

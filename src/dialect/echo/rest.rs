@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
+/// The longest body where an app sets no limit: a body is held until it is whole, and it may come from anybody.
+const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The longest body of a request that names no app.
 const NAMELESS_BYTES_MAX: usize = 1024 * 1024;
 
@@ -24,8 +26,8 @@ pub(super) fn body_bytes_max(path: &str, settings: &Settings) -> Option<usize> {
         let id = rest.split('/').next().and_then(decoded).unwrap_or_default();
         let limit = settings.by_id(&id).map(|app| app.settings.request_bytes_max);
         return Some(match limit {
-            Some(0) => usize::MAX,
-            Some(limit) => limit,
+            Some(0) => BODY_BYTES_MAX,
+            Some(limit) => limit.min(BODY_BYTES_MAX),
             None => NAMELESS_BYTES_MAX,
         });
     }
