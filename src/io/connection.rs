@@ -3,7 +3,7 @@
 //! A socket here is a descriptor and, only while a message has come in part, an inbox; one that speaks TLS
 //! has its keys too. What has come of a request in part stands beside them, for the few that have any. What it means and what is answered is the shard's business.
 
-use super::request::{self, Held, Next, Talk};
+use super::request::{self, Held, Holdings, Next, Talk};
 use super::tls::{Failure, Heard, Scratch, Tls};
 use crate::api;
 use crate::dialect::Kind;
@@ -12,7 +12,6 @@ use crate::metrics::{Handshake, Metrics};
 use crate::outbox::Sent;
 use crate::shard::{Event, Id, Shard};
 use crate::wheel::{Now, TICK_MS, Tick};
-use ahash::AHashMap;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -33,9 +32,6 @@ const HANDSHAKES_MAX: usize = 8;
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE_TICKS: Tick = (500 / TICK_MS) as Tick;
-
-/// Places kept allocated for what is held of requests.
-const HELD_KEPT: usize = 64;
 
 /// Tokens of the set that are not connections.
 const WAKE: u64 = u64::MAX;
@@ -91,7 +87,7 @@ pub(super) struct Sockets {
     kinds: Vec<Arc<[Kind]>>,
     sockets: Vec<Option<Socket>>,
     /// What is held of requests.
-    held: AHashMap<Id, Held>,
+    held: Holdings,
     /// The connections whose next request may be read.
     waiting: Vec<Id>,
     scratch: Box<[u8]>,
@@ -130,7 +126,7 @@ impl Sockets {
             listeners,
             kinds,
             sockets: Vec::new(),
-            held: AHashMap::new(),
+            held: Holdings::default(),
             waiting: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             tls: Scratch::default(),
@@ -420,7 +416,7 @@ impl Sockets {
                     if let Some(socket) = self.sockets.get_mut(id as usize).and_then(Option::take) {
                         self.total.fetch_sub(1, Relaxed);
                         if socket.holds {
-                            self.held.remove(&id);
+                            self.held.take(id);
                         }
                     }
                 }
@@ -453,7 +449,7 @@ impl Sockets {
         let Some(kinds) = self.kinds.get(usize::from(socket.listener)) else { return };
         let talk = Talk { kinds, id, has_room, is_draining: self.listeners.is_empty(), now };
         let mut held =
-            std::mem::take(&mut socket.holds).then(|| self.held.remove(&id)).flatten().map(|mut held| {
+            std::mem::take(&mut socket.holds).then(|| self.held.take(id)).flatten().map(|mut held| {
                 held.bytes.extend_from_slice(bytes);
                 held
             });
@@ -477,10 +473,10 @@ impl Sockets {
                 held.bytes.drain(..used);
                 held.bytes
             });
+            if !self.held.put(id, Held::new(bytes, progress)) {
+                return shard.respond(id, &api::unserved(503), Handshake::Shed, now);
+            }
             socket.holds = true;
-            self.held.insert(id, Held::new(bytes, progress));
-        } else if self.held.is_empty() {
-            self.held.shrink_to(HELD_KEPT);
         }
         match next {
             Next::Wait => {

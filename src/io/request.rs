@@ -10,12 +10,18 @@ use crate::api::Persistence;
 use crate::dialect::{Kind, Request};
 use crate::shard::{Id, Shard};
 use crate::wheel::Now;
+use ahash::AHashMap;
 use httparse::Status;
 use std::ops::Range;
 
 /// Most requests of one connection that are answered in one turn, so that a client that sends thousands at once does
 /// not keep the others waiting.
 const REQUESTS_MAX: usize = 64;
+/// Bytes of requests in part that a shard holds. Anybody may begin a request, and each may be as long as an app's
+/// longest.
+const HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Places kept allocated for what is held.
+const HELD_KEPT: usize = 64;
 /// Longest line that tells a chunk's size: 16 digits, and extensions that nobody sends.
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 /// Longest trailer, and most fields of it; they are read and dropped.
@@ -74,6 +80,35 @@ impl Held {
             chunks.at = chunks.written;
         }
         Self { bytes, progress }
+    }
+}
+
+/// What all connections of a shard hold.
+#[derive(Default)]
+pub(super) struct Holdings {
+    held: AHashMap<Id, Held>,
+    bytes: usize,
+}
+
+impl Holdings {
+    /// Holds something for a connection that holds nothing; `false` when there is no room for it.
+    pub(super) fn put(&mut self, id: Id, held: Held) -> bool {
+        let has_room = self.bytes + held.bytes.len() <= HELD_BYTES_MAX;
+        if has_room {
+            self.bytes += held.bytes.len();
+            self.held.insert(id, held);
+        }
+        has_room
+    }
+
+    /// Takes back what is held for a connection.
+    pub(super) fn take(&mut self, id: Id) -> Option<Held> {
+        let held = self.held.remove(&id)?;
+        self.bytes -= held.bytes.len();
+        if self.held.is_empty() {
+            self.held.shrink_to(HELD_KEPT);
+        }
+        Some(held)
     }
 }
 
@@ -393,6 +428,18 @@ mod tests {
         assert_eq!(chunked(&long, 1, 100).err(), Some(400));
         let trailer = format!("0\r\nX: {}", "x".repeat(TRAILER_BYTES_MAX));
         assert_eq!(chunked(&trailer, 1, 100).err(), Some(400));
+    }
+
+    #[test]
+    fn what_all_hold_together_is_bounded() {
+        let mut holdings = Holdings::default();
+        let held = |length: usize| Held { bytes: vec![0; length], progress: Progress::default() };
+        assert!(holdings.put(1, held(HELD_BYTES_MAX - 1)) && holdings.put(2, held(1)));
+        assert!(!holdings.put(3, held(1)));
+        assert!(holdings.take(3).is_none() && holdings.take(2).is_some());
+        assert!(holdings.put(3, held(1)));
+        assert!(holdings.take(1).is_some() && holdings.take(3).is_some());
+        assert_eq!((holdings.bytes, holdings.held.len()), (0, 0));
     }
 
     #[test]

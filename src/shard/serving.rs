@@ -82,7 +82,8 @@ impl Shard {
         let Shared { settings, parser, draft, acls, actions } = &mut self.shared;
         actions.clear();
         let served = kind.serve(request, &mut Context { now, settings, parser, draft, acls }, actions);
-        for action in std::mem::take(&mut actions.list) {
+        let mut list = std::mem::take(&mut actions.list);
+        for action in list.drain(..) {
             match action {
                 Action::Publish(publication) => {
                     self.metrics.events[Origin::Http as usize][Outcome::Accepted as usize].add(1);
@@ -94,6 +95,7 @@ impl Shard {
                 _ => {}
             }
         }
+        self.shared.actions.list = list;
         let mut response = std::mem::take(&mut self.response);
         response.clear();
         let status = match &served {

@@ -16,6 +16,7 @@ mod frames;
 mod handshake;
 mod judges;
 mod limits;
+mod rest;
 mod secrets;
 mod shards;
 mod slow;

@@ -24,7 +24,10 @@ pub(super) fn is_signed(app: &App, text: &[&[u8]], signature: &[u8]) -> bool {
 }
 
 /// The parameters of a query, decoded, in the order in which they are signed.
-pub(super) struct Query<'a>(SmallVec<[(Cow<'a, [u8]>, Cow<'a, [u8]>); 8]>);
+pub(super) struct Query<'a>(SmallVec<[Parameter<'a>; 8]>);
+
+/// A name and a value.
+type Parameter<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
 impl<'a> Query<'a> {
     /// Reads a query.
@@ -39,7 +42,7 @@ impl<'a> Query<'a> {
             (key, decoded(value))
         };
         let mut pairs: SmallVec<_> = text.split('&').filter(|text| !text.is_empty()).map(pair).collect();
-        pairs.sort_by(|(one, _): &(Cow<'_, [u8]>, _), (other, _)| one.cmp(other));
+        pairs.sort_by(|(one, _): &Parameter<'_>, (other, _)| one.cmp(other));
         Self(pairs)
     }
 
