@@ -230,8 +230,7 @@ impl Shard {
     /// Whether the connection waits for a request, or for the rest of one.
     #[must_use]
     pub fn awaits_request(&self, id: Id) -> bool {
-        let awaits = |session: &Session| matches!(session.phase, Phase::Head | Phase::Body | Phase::Idle);
-        self.sessions.get(id as usize).is_some_and(awaits)
+        self.sessions.get(id as usize).is_some_and(|session| session.phase.awaits_request())
     }
 
     /// The longest message the connection may send; `None` when nothing it sends matters any more.
@@ -429,7 +428,7 @@ impl Shard {
                     self.wheel.schedule(id, session.deadline);
                     self.events.push(Event::Finished(id));
                 }
-                Flushed::Empty if before > 0 && session.dialect.is_none() => {
+                Flushed::Empty if before > 0 && session.phase.awaits_request() => {
                     self.events.push(Event::Ready(id))
                 }
                 Flushed::Empty => {}

@@ -68,6 +68,13 @@ pub(super) enum Phase {
     Over,
 }
 
+impl Phase {
+    /// Whether a request is awaited, or the rest of one.
+    pub(super) fn awaits_request(self) -> bool {
+        matches!(self, Self::Head | Self::Body | Self::Idle)
+    }
+}
+
 /// One connection.
 pub(super) struct Session {
     pub(super) dialect: Option<AnyDialect>,
