@@ -32,7 +32,8 @@ fn events(criterion: &mut Criterion) {
         let mut intake = Intake::new(Kind::ALL.to_vec(), std::sync::Arc::default());
         group.bench_function("take: address, parse, two frames", |bencher| {
             bencher.iter(|| {
-                intake.take(black_box("event/john.doe"), black_box(json.as_bytes()), Now::default())
+                let publish = &mut |publication| drop(black_box(publication));
+                intake.take(black_box("event/john.doe"), black_box(json.as_bytes()), Now::default(), publish)
             });
         });
     }

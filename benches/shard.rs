@@ -52,8 +52,11 @@ fn flush(shard: &mut Shard) -> usize {
 
 fn publication() -> Arc<Publication> {
     let json = br#"{"Type":"chat","Object":"general","Info":"Hello World","cellId":"5ZKpfNSMSwO6GqAgt0O2Jg","Subject":"https:\/\/demo.example\/"}"#;
-    let publication = Intake::new(Kind::ALL.to_vec(), Arc::default()).take("event/john.doe", json, NOW);
-    Arc::new(publication.expect("the event is good").expect("the dialect is spoken"))
+    let mut publication = None;
+    let mut intake = Intake::new(Kind::ALL.to_vec(), Arc::default());
+    let taken = intake.take("event/john.doe", json, NOW, &mut |published| publication = Some(published));
+    taken.expect("the event is good");
+    Arc::new(publication.expect("the dialect is spoken"))
 }
 
 fn delivering(criterion: &mut Criterion) {

@@ -35,6 +35,66 @@ pub fn response(status: u16, headers: &str, content_type: &str, body: &str) -> V
     .into_bytes()
 }
 
+/// What becomes of a connection after a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// Another request may follow.
+    Stays,
+    /// Likewise, and the client is told, as one of HTTP/1.0 has to be.
+    StaysTold,
+    /// It ends.
+    Ends,
+}
+
+/// Appends a whole response to a request that a dialect answers; `headers` are lines of its own.
+pub fn put_answer(
+    status: u16,
+    headers: &str,
+    content_type: &str,
+    persistence: Persistence,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) {
+    use std::io::Write as _;
+    let (reason, length) = (reason(status), body.len());
+    let connection = match persistence {
+        Persistence::Stays => "",
+        Persistence::StaysTold => "Connection: keep-alive\r\n",
+        Persistence::Ends => "Connection: close\r\n",
+    };
+    let written = write!(
+        out,
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n{headers}{connection}\r\n"
+    );
+    written.expect("writing to a Vec cannot fail");
+    out.extend_from_slice(body);
+}
+
+/// What asks a client for the body that it keeps back.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// The answer to a request that cannot be read or served, at a path that a dialect answers; it ends the connection.
+#[must_use]
+pub fn unserved(status: u16) -> Vec<u8> {
+    let body = match status {
+        400 => "This is not a correct HTTP request.\n",
+        413 => "The body of the request is too large.\n",
+        417 => "The one expectation that is met is 100-continue.\n",
+        501 => "The one transfer coding that is read is chunked.\n",
+        _ => "There is no answer now; try again.\n",
+    };
+    response(status, "", TEXT, body)
+}
+
+/// The answer to a request that takes only other methods.
+pub fn put_not_allowed(allowed: &str, persistence: Persistence, with_body: bool, out: &mut Vec<u8>) {
+    let body = format!("Only {allowed} is answered here.\n");
+    put_answer(405, &format!("Allow: {allowed}\r\n"), TEXT, persistence, body.as_bytes(), out);
+    if !with_body {
+        out.truncate(out.len() - body.len());
+    }
+}
+
 /// The answer to a request that does not become a WebSocket.
 #[must_use]
 pub fn refusal(status: u16) -> Vec<u8> {
@@ -107,8 +167,11 @@ fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        413 => "Content Too Large",
+        417 => "Expectation Failed",
         426 => "Upgrade Required",
         431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
         503 => "Service Unavailable",
         _ => "Error",
     }

@@ -302,6 +302,8 @@ mod tests {
             ("FANFARE_PERSONIUM_TOKEN_STATIC_FILE", "/tokens"),
             ("FANFARE_PERSONIUM_TOPICS", "[\"cell1/box1/*\"]"),
             ("FANFARE_CHANNEL_SHAPE", "{ chat = [\"text\"] }"),
+            ("FANFARE_ECHO_APP_1_KEY", "a-key"),
+            ("FANFARE_ECHO_APP_1_MAX_CONNECTIONS", "7"),
             ("OTHER", "ignored"),
         ])
         .unwrap();
@@ -320,6 +322,8 @@ mod tests {
         assert!(!config.pin);
         assert_eq!((config.feed.unix.group.as_deref(), &config.feed.unix.mode[..]), (Some("1000"), "660"));
         assert_eq!(config.driver, Driver::IoUring);
+        assert_eq!(config.echo.app.len(), 2);
+        assert_eq!((&config.echo.app[1].key[..], config.echo.app[1].max_connections), ("a-key", 7));
         assert!(config.personium.token.is_some());
         assert_eq!(
             config.channel.shape.into_iter().collect::<Vec<_>>(),

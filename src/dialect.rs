@@ -78,6 +78,8 @@ pub enum Served {
         /// The body.
         body: Vec<u8>,
     },
+    /// 405: the path takes only these methods.
+    NotAllowed(&'static str),
     /// What the owner of the rosters of the app with this id says: 200 with JSON.
     Asked(Arc<str>, Inquiry),
 }
@@ -336,17 +338,19 @@ pub trait Dialect: Sized {
     /// The exact filter, asked once per publication whose address matched a subscription.
     fn admits(&self, publication: &Publication, now: Now) -> Admission;
 
-    /// Fills `draft` with the address and the forms of an event that was fed for `place` (the part of the
-    /// feed's address after the dialect's word). Runs once per event, however many receive it.
+    /// Gives `publish` what an event comes to that was fed for `place` (the part of the feed's address after the
+    /// dialect's word): one publication, or in order as many as there are channels that it is for. Runs once per
+    /// event, however many receive it.
     ///
     /// # Errors
-    /// When the place is malformed or the dialect cannot use the event.
+    /// When the place is malformed or the dialect cannot use the event; then nothing is published.
     fn publish(
         place: &str,
         event: &Event<'_, '_>,
         settings: &Settings,
         now: Now,
         draft: &mut Draft,
+        publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable>;
 }
 
@@ -381,8 +385,11 @@ macro_rules! dialects {
                 settings: &Settings,
                 now: Now,
                 draft: &mut Draft,
+                publish: &mut dyn FnMut(Publication),
             ) -> Result<(), Unusable> {
-                match self { $(Kind::$variant => <$type as Dialect>::publish(place, event, settings, now, draft),)+ }
+                match self {
+                    $(Kind::$variant => <$type as Dialect>::publish(place, event, settings, now, draft, publish),)+
+                }
             }
 
             /// Claims a request; see [`Dialect::open`].

@@ -85,6 +85,12 @@ impl<'t, 'i> Event<'t, 'i> {
         self.object.iter()
     }
 
+    /// The object itself.
+    #[must_use]
+    pub fn object(&self) -> &Object<'t, 'i> {
+        &self.object
+    }
+
     /// The value of a top-level key; the first when it is written twice.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Value<'t, 'i>> {
@@ -102,6 +108,19 @@ impl<'t, 'i> Event<'t, 'i> {
     pub fn written(&self, key: &str) -> Option<&'t [u8]> {
         written(&self.object, self.json, key)
     }
+}
+
+/// The keys of any object with their values and how these are written, byte for byte, in the text of that object.
+pub fn entries<'t, 'i, 's>(
+    object: &Object<'t, 'i>,
+    text: &'s [u8],
+) -> impl Iterator<Item = (&'i str, Value<'t, 'i>, &'s [u8])> {
+    object.iter().zip(source::values(text)).map(|((key, value), written)| (key, value, written))
+}
+
+/// The elements of an array as they are written, byte for byte, in the text of that array.
+pub fn elements(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    source::elements(text)
 }
 
 /// How the value of a key of any object is written, byte for byte, in the text of that object; of the last when it is
@@ -230,6 +249,9 @@ mod tests {
                 assert_eq!(first, [br#""x\\""#]);
             })
             .unwrap();
+        let elements: Vec<_> = super::elements(br#" [ {"a":"]"} ,[1,2], "x,\"" ] "#).collect();
+        assert_eq!(elements, [&br#"{"a":"]"}"#[..], b"[1,2]", br#""x,\"""#]);
+        assert_eq!(super::elements(b"[ ]").count() + super::elements(b"[").count(), 0);
         assert_eq!(source::values(b"{}").count(), 0);
         assert_eq!(source::values(b"{\"a").count(), 0, "what is no JSON does no harm");
     }

@@ -50,24 +50,33 @@ impl Intake {
         Self { parser: Parser::default(), draft: Draft::default(), spoken, settings }
     }
 
-    /// Replaces the settings, for what is taken from now on.
-    pub fn configure(&mut self, settings: Arc<Settings>) {
-        self.settings = settings;
+    /// Replaces the settings of the dialects.
+    pub fn configure(&mut self, settings: &Arc<Settings>) {
+        if !Arc::ptr_eq(&self.settings, settings) {
+            self.settings = Arc::clone(settings);
+        }
     }
 
-    /// One event. `None` when it is good but nobody speaks its dialect.
+    /// One event, whose publications are given to `publish` in order. Returns whether anybody speaks its dialect;
+    /// it is good all the same if not.
     ///
     /// # Errors
     /// When the address or the event is wrong; the reason is for the publisher.
-    pub fn take(&mut self, address: &str, json: &[u8], now: Now) -> Result<Option<Publication>, Rejection> {
+    pub fn take(
+        &mut self,
+        address: &str,
+        json: &[u8],
+        now: Now,
+        publish: &mut dyn FnMut(Publication),
+    ) -> Result<bool, Rejection> {
         let (word, place) = split(address)?;
         let kind = Kind::ALL.iter().find(|kind| kind.word() == word && self.spoken.contains(kind));
         let (settings, draft) = (&self.settings, &mut self.draft);
         let spoken = self.parser.parse(json, |event| match kind {
             None => Ok(false),
-            Some(kind) => kind.publish(place, event, settings, now, draft).map(|()| true),
+            Some(kind) => kind.publish(place, event, settings, now, draft, publish).map(|()| true),
         })??;
-        Ok(spoken.then(|| self.draft.finish(now)))
+        Ok(spoken)
     }
 
     /// One message that a client of another node has sent in a channel. `None` when it is good but nobody speaks

@@ -8,7 +8,7 @@
 //! - `watch`: waiting for one descriptor in a task
 //! - `handoff`: the mailboxes, the only way between threads
 //! - `worker`: the turn
-//! - `connection`, `tls`, `head`: the sockets of clients, their encryption and their requests
+//! - `connection`, `tls`, `head`, `request`: the sockets of clients, their encryption and their requests
 //! - `publisher`: the unix feed
 //! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ, Redis
 //! - `admin`: health and metrics
@@ -22,6 +22,7 @@ pub mod handoff;
 mod head;
 pub mod listen;
 mod publisher;
+mod request;
 pub mod runtime;
 mod tls;
 mod watch;

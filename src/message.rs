@@ -27,20 +27,6 @@ pub struct Inbox {
     text: Option<bool>,
 }
 
-impl Inbox {
-    /// An inbox that holds the start of something.
-    #[must_use]
-    pub fn of_bytes(frame: Vec<u8>) -> Self {
-        Self { frame, ..Self::default() }
-    }
-
-    /// What it holds in part.
-    #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.frame
-    }
-}
-
 /// Something whole.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<'a> {

@@ -106,12 +106,47 @@ pub enum Origin {
     Redis,
     /// WebSocket clients.
     Client,
+    /// Requests to dialects.
+    Http,
 }
 
 impl Origin {
     /// All, with the names that metrics use.
-    pub const ALL: [(Self, &'static str); 4] =
-        [(Self::Unix, "unix"), (Self::Amqp, "amqp"), (Self::Redis, "redis"), (Self::Client, "client")];
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Unix, "unix"),
+        (Self::Amqp, "amqp"),
+        (Self::Redis, "redis"),
+        (Self::Client, "client"),
+        (Self::Http, "http"),
+    ];
+}
+
+/// What kind of answer a request got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum StatusClass {
+    /// It was done.
+    Done,
+    /// It was not right.
+    Refused,
+    /// It could not be done.
+    Failed,
+}
+
+impl StatusClass {
+    /// All, with the names that metrics use.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Done, "2xx"), (Self::Refused, "4xx"), (Self::Failed, "5xx")];
+
+    /// The class of a status.
+    #[must_use]
+    pub fn of(status: u16) -> Self {
+        match status {
+            ..400 => Self::Done,
+            400..500 => Self::Refused,
+            _ => Self::Failed,
+        }
+    }
 }
 
 /// Why a session was ended by the daemon.
@@ -218,6 +253,8 @@ pub struct Metrics {
     pub subscription_bytes: Number,
     /// Handshakes by end.
     pub handshakes: [Number; Handshake::ALL.len()],
+    /// Requests that dialects have answered, by dialect and status.
+    pub requests: [[Number; StatusClass::ALL.len()]; Kind::ALL.len()],
     /// Events by origin and outcome.
     pub events: [[Number; Outcome::ALL.len()]; Origin::ALL.len()],
     /// Frames of events handed to sessions, by dialect.

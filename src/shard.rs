@@ -11,6 +11,7 @@
 mod asking;
 mod ending;
 mod rosters;
+mod serving;
 mod session;
 mod timing;
 
@@ -54,6 +55,8 @@ pub enum Event {
     Blocked(Id),
     /// The connection no longer exists here: close the socket.
     Gone(Id),
+    /// The connection takes requests again: what it has sent meanwhile is to be read.
+    Ready(Id),
 }
 
 /// What a shard has for the shards, itself included.
@@ -79,6 +82,10 @@ pub struct Shard {
     limits: Limits,
     metrics: Arc<Metrics>,
     outgoing: Vec<Outgoing>,
+    /// Of what requests have published since it was handed on last.
+    outgoing_bytes: usize,
+    /// A response in the making.
+    response: Vec<u8>,
     notes: Vec<(Seat, Arc<str>, Note)>,
     /// Of the apps whose rosters this shard owns.
     rosters: AHashMap<Box<str>, Roster>,
@@ -140,6 +147,8 @@ impl Shard {
             limits,
             metrics,
             outgoing: Vec::new(),
+            outgoing_bytes: 0,
+            response: Vec::new(),
             notes: Vec::new(),
             rosters: AHashMap::new(),
             number: 0,
@@ -174,6 +183,12 @@ impl Shard {
         self.limits = limits;
         let ids: Vec<Id> = self.sessions.iter().map(|(id, _)| id as Id).collect();
         ids.into_iter().for_each(|id| self.tell(id, Input::Configured, now));
+    }
+
+    /// The settings that hold now.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.shared.settings
     }
 
     /// Connections in any state.
@@ -231,10 +246,10 @@ impl Shard {
         kinds.iter().copied().find(|kind| kind.open(upgrade, &mut context, actions).is_some())
     }
 
-    /// Whether the connection still waits for its request.
+    /// Whether the connection waits for a request, or for the rest of one.
     #[must_use]
     pub fn awaits_request(&self, id: Id) -> bool {
-        self.sessions.get(id as usize).is_some_and(|session| session.phase == Phase::Head)
+        self.sessions.get(id as usize).is_some_and(|session| session.phase.awaits_request())
     }
 
     /// The longest message the connection may send; `None` when nothing it sends matters any more.
@@ -246,7 +261,8 @@ impl Shard {
             Phase::Opening | Phase::Open => Some(session.dialect.as_ref()?.message_bytes_max(settings)),
             // The dialect has left; what comes is only read for the close frame in it.
             Phase::Closing => Kind::ALL.iter().map(|kind| kind.message_bytes_max(settings)).max(),
-            Phase::Head | Phase::Ending | Phase::Over => None,
+            Phase::Head | Phase::Body | Phase::Idle | Phase::Asked(_) => None,
+            Phase::Ending | Phase::Over => None,
         }
     }
 
@@ -376,6 +392,7 @@ impl Shard {
 
     /// What is to be handed to the shards since the last call, this one included, in this order.
     pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
+        self.outgoing_bytes = 0;
         std::mem::take(&mut self.outgoing)
     }
 
@@ -431,6 +448,9 @@ impl Shard {
                     session.deadline = now.tick() + ticks(LINGER_S);
                     self.wheel.schedule(id, session.deadline);
                     self.events.push(Event::Finished(id));
+                }
+                Flushed::Empty if before > 0 && session.phase.awaits_request() => {
+                    self.events.push(Event::Ready(id))
                 }
                 Flushed::Empty => {}
             }

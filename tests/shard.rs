@@ -88,9 +88,11 @@ impl Stage {
 /// An event of the cell with a text of this length.
 fn event(length: usize) -> Arc<Publication> {
     let json = format!(r#"{{"Type":"t","Object":"o","Info":"{}"}}"#, "x".repeat(length));
-    let publication =
-        Intake::new(Kind::ALL.to_vec(), Arc::default()).take("event/c", json.as_bytes(), Now::default());
-    Arc::new(publication.unwrap().unwrap())
+    let mut publication = None;
+    let publish = &mut |published| publication = Some(published);
+    let mut intake = Intake::new(Kind::ALL.to_vec(), Arc::default());
+    intake.take("event/c", json.as_bytes(), Now::default(), publish).unwrap();
+    Arc::new(publication.unwrap())
 }
 
 #[test]

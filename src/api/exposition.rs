@@ -5,6 +5,7 @@ use crate::courier::NoticeKind;
 use crate::dialect::{Kind, Tally};
 use crate::metrics::{
     Broker, Delivery, End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling,
+    StatusClass,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -198,6 +199,17 @@ impl Snapshot {
         family(out, counter, None, "client_events_refused", about, refused)
     }
 
+    fn requests(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut requests = Vec::new();
+        for kind in Kind::ALL {
+            for (class, name) in StatusClass::ALL {
+                let value = self.sum(|m| &m.requests[*kind as usize][class as usize]);
+                requests.push((vec![("dialect", kind.name()), ("status", name)], value));
+            }
+        }
+        family(out, MetricType::Counter, None, "requests", "HTTP requests that dialects answered", requests)
+    }
+
     fn judges(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
         let rulings = Ruling::ALL
@@ -268,6 +280,7 @@ impl Collector for Snapshot {
         self.counters(&mut encoder)?;
         self.brokers(&mut encoder)?;
         self.refusals(&mut encoder)?;
+        self.requests(&mut encoder)?;
         self.judges(&mut encoder)?;
         self.notices(&mut encoder)?;
         self.latency(&mut encoder)

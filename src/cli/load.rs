@@ -3,6 +3,7 @@
 
 use super::{CliError, bus, certificates, explain::explain, paths};
 use crate::config::{Config, ConfigError};
+use crate::dialect::echo::{App, AppSettings, Secret};
 use crate::dialect::{Kind, Settings};
 use crate::io::{Bus, Listen, Plan, Redis};
 use crate::shard::Limits;
@@ -52,6 +53,17 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
             Err(problem) => problems.push(problem),
         }
     }
+    let is_echo =
+        |listen: &crate::config::Listen| listen.dialects.iter().any(|name| name == Kind::Echo.name());
+    // The secrets of apps that nobody can connect to are nobody's business.
+    if config.listen.iter().any(is_echo) {
+        for settings in &config.echo.app {
+            match secret(settings) {
+                Ok(secret) => config.echo.apps.push(Arc::new(App::new(settings.clone(), secret))),
+                Err(problem) => problems.extend(problem),
+            }
+        }
+    }
     let amqp = &config.feed.amqp;
     let bus = amqp.problems().is_empty().then(|| bus::bus(amqp)).transpose();
     let bus = bus.unwrap_or_else(|problem| {
@@ -90,6 +102,17 @@ fn listen(config: &Config, problems: &mut Vec<String>, notes: &mut Vec<String>) 
         listeners.push(Listen { address: listen.address, kinds, tls });
     }
     listeners
+}
+
+/// The secret of an app of `echo`; what is wrong with the settings themselves is told already.
+fn secret(app: &AppSettings) -> Result<Secret, Option<String>> {
+    let Some(path) = &app.secret_file else { return app.secret.clone().ok_or(None) };
+    let name = format!("[[echo.app]] {:?} secret_file", app.id);
+    let bytes = paths::read_small(path, &name).map_err(|error| Some(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| Some(format!("{name}: it is not UTF-8 text")))?;
+    // Editors and `echo` leave the end of a line after it.
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() { Err(Some(format!("{name}: it is empty"))) } else { Ok(Secret(text.into())) }
 }
 
 /// The judge of one table's tokens, with the files that it needs.

@@ -10,6 +10,7 @@ use crate::io::Daemon;
 use crate::token::{Algorithm, mint};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,6 +26,10 @@ const LISTENERS: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:9502"];
 /// Where they connect with it.
 const OVER_TLS: &str = "127.0.0.1:8443";
 
+/// The app of `echo`.
+const APP_ID: &str = "app-id";
+const APP_KEY: &str = "app-key";
+
 /// How long the printed tokens are good.
 const TOKEN_S: u64 = 24 * 3600;
 /// Bytes of randomness in the secret.
@@ -35,6 +40,8 @@ pub(super) struct Trial {
     /// The text of its configuration.
     pub(super) configuration: String,
     secret: Vec<u8>,
+    /// Of the app of `echo`.
+    app_secret: String,
     directory: PathBuf,
     socket: PathBuf,
     certificate: PathBuf,
@@ -46,6 +53,8 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
     make_private(&directory)?;
     let secret_file = directory.join("jwt.secret");
     let secret = secret_in(&secret_file)?;
+    let app_secret_file = directory.join("echo.secret");
+    let app_secret = String::from_utf8_lossy(&secret_in(&app_secret_file)?).trim().to_owned();
     let (certificate, key) = certificates::self_signed(&directory)?;
     let socket = match std::env::var_os("FANFARE_FEED_UNIX_PATH") {
         Some(path) => path.into(),
@@ -68,17 +77,19 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
          [feed.unix]\npath = {socket}\nmode = \"0600\"\n\
          [personium]\ntoken = {token}\n\
          [channel]\ntoken = {token}\n\
-         [wazo]\ntoken = {token}\n",
+         [wazo]\ntoken = {token}\n\
+         [[echo.app]]\nid = \"{APP_ID}\"\nkey = \"{APP_KEY}\"\nsecret_file = {app_secret}\n",
         over_tls = listen(OVER_TLS, &is_over_tls),
         certificate = string(&certificate),
         key = string(&key),
         socket = string(&socket),
+        app_secret = string(&app_secret_file),
         token = format_args!(
             "{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}",
             string(&secret_file)
         ),
     );
-    Ok(Trial { configuration, secret, directory, socket, certificate })
+    Ok(Trial { configuration, secret, app_secret, directory, socket, certificate })
 }
 
 impl Trial {
@@ -106,6 +117,10 @@ impl Trial {
         };
         for kind in Kind::ALL {
             let Some(address) = addresses.get(listener_of(*kind)) else { continue };
+            if *kind == Kind::Echo {
+                text += &self.echo(*address, *over_tls, &format!("{program} publish{socket}"));
+                continue;
+            }
             let Example { path, claims, options, place, event } = example(*kind);
             let claims = claims.as_object().cloned().unwrap_or_default();
             let token = mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default();
@@ -119,6 +134,23 @@ impl Trial {
             );
         }
         text + "\nCtrl-C stops it.\n"
+    }
+
+    /// What to paste into a Laravel application and its page.
+    fn echo(&self, address: SocketAddr, over_tls: SocketAddr, publish: &str) -> String {
+        let (host, port, tls_port) = (address.ip(), address.port(), over_tls.port());
+        let Example { path, place, event, .. } = example(Kind::Echo);
+        format!(
+            "\necho\n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n\
+             \n  Laravel    its .env, then `php artisan config:clear`\n\
+             BROADCAST_CONNECTION=pusher\nPUSHER_APP_ID={APP_ID}\nPUSHER_APP_KEY={APP_KEY}\n\
+             PUSHER_APP_SECRET={secret}\nPUSHER_HOST={host}\nPUSHER_PORT={port}\nPUSHER_SCHEME=http\n\
+             \n  its page   with laravel-echo and pusher-js\n\
+             new Echo({{broadcaster:\"pusher\",key:\"{APP_KEY}\",cluster:\"mt1\",wsHost:\"{host}\",wsPort:{port},\
+             wssPort:{tls_port},forceTLS:false,enabledTransports:[\"ws\",\"wss\"]}})\n\
+             \n  publish    {publish} {place} '{event}'\n",
+            secret = self.app_secret
+        )
     }
 }
 

@@ -1,12 +1,15 @@
 //! What the environment overrides: which keys, and how a variable's text becomes a value.
 
-use super::{ConfigError, LISTENERS_MAX, nearest};
+use super::{ConfigError, nearest};
 use toml::{Table, Value};
 
 /// Starts the name of an environment variable that overrides a key.
 pub const ENVIRONMENT_PREFIX: &str = "FANFARE_";
 
-/// Every key that the environment may override; a number stands for a listener's place.
+/// Places of a list that a variable may name: more than there may be listeners, and more than anybody sets so.
+const PLACES_MAX: usize = 64;
+
+/// Every key that the environment may override; a number stands for the place of a listener or an app.
 pub const KEYS: &[&str] = &[
     "threads",
     "cpus",
@@ -93,6 +96,33 @@ pub const KEYS: &[&str] = &[
     "channel.callback.timeout_s",
     "channel.callback.concurrency",
     "channel.callback.queue_max",
+    "echo.path",
+    "echo.drain_code",
+    "echo.app.0.id",
+    "echo.app.0.key",
+    "echo.app.0.secret",
+    "echo.app.0.secret_file",
+    "echo.app.0.enabled",
+    "echo.app.0.client_events",
+    "echo.app.0.subscription_count",
+    "echo.app.0.allowed_origins",
+    "echo.app.0.max_connections",
+    "echo.app.0.subscriptions_max",
+    "echo.app.0.message_bytes_max",
+    "echo.app.0.request_bytes_max",
+    "echo.app.0.data_bytes_max",
+    "echo.app.0.event_name_chars_max",
+    "echo.app.0.channels_per_event_max",
+    "echo.app.0.batch_events_max",
+    "echo.app.0.presence_members_max",
+    "echo.app.0.member_bytes_max",
+    "echo.app.0.user_id_chars_max",
+    "echo.app.0.client_events_per_s_max",
+    "echo.app.0.cache_ttl_s",
+    "echo.app.0.cache_entries_max",
+    "echo.app.0.activity_timeout_s",
+    "echo.app.0.pong_timeout_s",
+    "echo.app.0.webhook",
     "wazo.anonymous",
     "wazo.master_tenant_uuid",
     "wazo.ping_interval_s",
@@ -129,19 +159,19 @@ pub(super) fn overrides(environment: impl Iterator<Item = (String, String)>) -> 
 pub(super) fn path_of(name: &str) -> Result<Vec<String>, ConfigError> {
     let wanted = name[ENVIRONMENT_PREFIX.len()..].to_ascii_lowercase();
     let mut words: Vec<&str> = wanted.split('_').collect();
-    let mut place = None;
-    if words.len() > 2 && words[0] == "listen" && words[1].parse::<usize>().is_ok_and(|n| n < LISTENERS_MAX) {
-        place = Some(std::mem::replace(&mut words[1], "0").to_owned());
+    let mut places = Vec::new();
+    for word in words.iter_mut().skip(1) {
+        if word.parse::<usize>().is_ok_and(|place| place < PLACES_MAX) {
+            places.push(std::mem::replace(word, "0").to_owned());
+        }
     }
     let wanted = words.join("_");
     let variable = |key: &str| key.replace('.', "_");
     match KEYS.iter().find(|key| variable(key) == wanted) {
         Some(key) => {
-            let mut path: Vec<String> = key.split('.').map(str::to_owned).collect();
-            if let Some(place) = place {
-                path[1] = place;
-            }
-            Ok(path)
+            let mut places = places.into_iter();
+            let part = |part: &str| if part == "0" { places.next() } else { Some(part.to_owned()) };
+            Ok(key.split('.').filter_map(part).collect())
         }
         None => {
             let near = nearest(

@@ -133,11 +133,13 @@ impl Dialect for Channel {
         _: &str,
         event: &Event<'_, '_>,
         settings: &crate::dialect::Settings,
-        _: Now,
+        now: Now,
         draft: &mut Draft,
+        publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable> {
         let Fed { channel, data, .. } = Fed::read(event.json, PAYLOAD_BYTES_MAX)?;
         put_broadcast(&channel, SYSTEM, data, &settings.channel, draft);
+        publish(draft.finish(now));
         Ok(())
     }
 }

@@ -14,25 +14,32 @@ mod app;
 mod auth;
 mod client_event;
 mod entrance;
+mod event;
 mod member;
 mod message;
 mod name;
 mod presence;
+mod problems;
+mod rest;
+mod signature;
 mod signin;
 mod socket;
 mod subscription;
 
 pub use self::announce::{Announcer, answer, succeeded};
 pub use self::app::{App, AppSettings, Broadcaster, DrainCode, Secret, Settings};
-pub use self::name::{Access, ChannelKind, NAME_BYTES_MAX, channel_of, user_of};
+pub use self::name::{Access, ChannelKind, NAME_BYTES_MAX, USER_CHARS_MAX, channel_of, user_of};
 pub use self::socket::{NoSocketId, Reach, SocketId};
 
 use self::entrance::Place;
+use self::event::{Broadcast, Form};
 use self::member::Member;
-use self::message::Request;
+use self::message::Said;
 use self::presence::Join;
 use self::subscription::Channel;
-use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Tally, Unusable, Upgrade};
+use crate::dialect::{
+    Action, Actions, Admission, Context, Dialect, Input, Request, Served, Tally, Unusable, Upgrade,
+};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::roster::Rules;
@@ -143,14 +150,33 @@ impl Dialect for Echo {
         }
     }
 
+    fn body_bytes_max(_: &str, path: &str, settings: &crate::dialect::Settings) -> Option<usize> {
+        rest::body_bytes_max(path, &settings.echo)
+    }
+
+    fn serve(request: &Request<'_>, context: &mut Context<'_>, out: &mut Actions) -> Served {
+        rest::serve(request, context, out)
+    }
+
     fn publish(
         place: &str,
-        _: &Event<'_, '_>,
-        _: &crate::dialect::Settings,
-        _: Now,
-        _: &mut Draft,
+        event: &Event<'_, '_>,
+        settings: &crate::dialect::Settings,
+        now: Now,
+        draft: &mut Draft,
+        publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable> {
-        Err(Unusable(format!("there is no app \"{place}\"")))
+        let app =
+            settings.echo.by_id(place).ok_or_else(|| Unusable(format!("there is no app \"{place}\"")))?;
+        if !app.settings.enabled {
+            return Err(Unusable(format!("the app \"{place}\" is not enabled")));
+        }
+        let broadcast = Broadcast::read(event.object(), event.json, Form::Feed, &app.settings)?;
+        if broadcast.is_too_long(&app.settings) {
+            return Err(Unusable(format!("the data is longer than {} bytes", app.settings.data_bytes_max)));
+        }
+        broadcast.publish(app, now, draft, publish);
+        Ok(())
     }
 }
 
@@ -166,14 +192,14 @@ impl Live {
 
     fn message(&mut self, json: &[u8], context: &mut Context<'_>, out: &mut Actions) {
         self.hear(context.now);
-        match Request::read(json, context.parser) {
-            Ok(Request::Ping) => message::event("pusher:pong", "{}", out),
-            Ok(Request::Pong) => {}
-            Ok(Request::Subscribe(wish)) => self.subscribe(&wish, context, out),
-            Ok(Request::Unsubscribe(channel)) => self.unsubscribe(&channel, out),
-            Ok(Request::SignIn(wish)) => self.sign_in(&wish, context, out),
-            Ok(Request::Client(event)) => self.client_event(&event, context, out),
-            Ok(Request::Unknown) => out.push(Action::Count(Tally::Ignored)),
+        match Said::read(json, context.parser) {
+            Ok(Said::Ping) => message::event("pusher:pong", "{}", out),
+            Ok(Said::Pong) => {}
+            Ok(Said::Subscribe(wish)) => self.subscribe(&wish, context, out),
+            Ok(Said::Unsubscribe(channel)) => self.unsubscribe(&channel, out),
+            Ok(Said::SignIn(wish)) => self.sign_in(&wish, context, out),
+            Ok(Said::Client(event)) => self.client_event(&event, context, out),
+            Ok(Said::Unknown) => out.push(Action::Count(Tally::Ignored)),
             Err(message::Malformed) => message::error(MALFORMED, "Invalid message format", out),
         }
     }

@@ -134,6 +134,7 @@ impl Dialect for PersoniumEvent {
         _: &crate::dialect::Settings,
         now: Now,
         draft: &mut Draft,
+        publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable> {
         if !is_name(place) {
             return Err(Unusable(format!(
@@ -144,6 +145,7 @@ impl Dialect for PersoniumEvent {
         fields.address(place, draft);
         draft.text(|payload| payload.extend_from_slice(event.json));
         draft.text(|payload| fields.current(now, payload));
+        publish(draft.finish(now));
         Ok(())
     }
 }

@@ -114,8 +114,9 @@ impl Dialect for PersoniumTopic {
         place: &str,
         event: &Event<'_, '_>,
         _: &crate::dialect::Settings,
-        _: Now,
+        now: Now,
         draft: &mut Draft,
+        publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable> {
         let mut parts = place.splitn(3, '/');
         let [cell, inbox, path] = [(); 3].map(|()| parts.next().unwrap_or_default());
@@ -135,6 +136,7 @@ impl Dialect for PersoniumTopic {
         }
         draft.address(&subscription(place), b"");
         draft.text(|payload| payload.extend_from_slice(event.json));
+        publish(draft.finish(now));
         Ok(())
     }
 }

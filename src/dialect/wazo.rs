@@ -185,15 +185,18 @@ impl Dialect for Wazo {
         place: &str,
         event: &Event<'_, '_>,
         _: &crate::dialect::Settings,
-        _: Now,
+        now: Now,
         draft: &mut Draft,
+        publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable> {
         let mut parts = place.split('/');
         let tenant = parts.next().filter(|tenant| !tenant.is_empty());
         let user: Option<[&str; 1]> = parts.next().map(|user| [user]);
         let users = user.as_ref().map_or(&[][..], |user| &user[..]);
         let scope = tenant.map(|_| Scope { tenant, everyone: users.is_empty(), users });
-        Addressed::by_body(event, scope)?.publish(event, draft)
+        Addressed::by_body(event, scope)?.publish(event, draft)?;
+        publish(draft.finish(now));
+        Ok(())
     }
 }
 

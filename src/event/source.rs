@@ -5,8 +5,7 @@
 ///
 /// The text must be valid JSON. Of anything else some bytes are given, and nothing panics.
 pub(super) fn values(object: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let inside = object.trim_ascii().strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
-    let mut rest = inside.unwrap_or_default();
+    let mut rest = inside(object, b'{', b'}');
     std::iter::from_fn(move || {
         let key = rest.iter().position(|byte| *byte == b'"')?;
         let after = &rest[key + string(&rest[key..])..];
@@ -16,6 +15,26 @@ pub(super) fn values(object: &[u8]) -> impl Iterator<Item = &[u8]> {
         rest = value.get(end + 1..).unwrap_or_default();
         Some(value[..end].trim_ascii_end())
     })
+}
+
+/// The elements of a JSON array in order, each as its bytes. The text must be valid JSON, as for [`values`].
+pub(super) fn elements(array: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = inside(array, b'[', b']').trim_ascii_start();
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = end(rest);
+        let element = rest[..end].trim_ascii_end();
+        rest = rest.get(end + 1..).unwrap_or_default().trim_ascii_start();
+        Some(element)
+    })
+}
+
+/// What stands between two brackets.
+fn inside(text: &[u8], open: u8, close: u8) -> &[u8] {
+    let rest = text.trim_ascii().strip_prefix(&[open]);
+    rest.and_then(|rest| rest.strip_suffix(&[close])).unwrap_or_default()
 }
 
 /// Bytes from the start of a value to the comma after it, or to the end.

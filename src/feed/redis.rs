@@ -157,19 +157,21 @@ impl Topics {
             let reason = format!("the message has {bytes} bytes; at most {PAYLOAD_BYTES_MAX} are taken");
             return Err(Unusable(reason).into());
         }
-        let publication = if by_pattern {
+        let mut taken = None;
+        let publish = &mut |publication| taken = Some(publication);
+        if by_pattern {
             let Some(source) = &self.echo else { return Ok(Taken::Ignored) };
             let Some(event) = source.event(channel, payload) else { return Ok(Taken::Ignored) };
             if depth(payload) > DEPTH_MAX {
                 return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")).into());
             }
-            intake.take(&format!("echo/{}", source.app), event.as_bytes(), now)?
+            intake.take(&format!("echo/{}", source.app), event.as_bytes(), now, publish)?;
         } else if is_relay {
-            intake.take_relay(payload, now)?
+            taken = intake.take_relay(payload, now)?;
         } else {
-            intake.take("channel", payload, now)?
-        };
-        Ok(publication.map_or(Taken::Unspoken, Taken::Publication))
+            intake.take("channel", payload, now, publish)?;
+        }
+        Ok(taken.map_or(Taken::Unspoken, Taken::Publication))
     }
 }
 

@@ -156,12 +156,9 @@ impl Publisher {
         let Ok(address) = std::str::from_utf8(address) else {
             return self.reject("the address is not UTF-8", replies);
         };
-        match intake.take(address, json, now) {
-            Ok(Some(publication)) => {
-                self.total.accepted += 1;
-                publish(publication);
-            }
-            Ok(None) => self.total.unspoken += 1,
+        match intake.take(address, json, now, publish) {
+            Ok(true) => self.total.accepted += 1,
+            Ok(false) => self.total.unspoken += 1,
             Err(rejection) => self.reject(&rejection.to_string(), replies),
         }
     }

@@ -1,9 +1,9 @@
 //! The sockets of one shard: accepting them, reading the request's head, reading messages, writing.
 //!
-//! A socket here is a descriptor and, only while something has come in part, an inbox; one that speaks TLS
-//! has its keys too. What it means and what is answered is the shard's business.
+//! A socket here is a descriptor and, only while a message has come in part, an inbox; one that speaks TLS
+//! has its keys too. What has come of a request in part stands beside them, for the few that have any. What it means and what is answered is the shard's business.
 
-use super::head;
+use super::request::{self, Held, Holdings, Next, Talk};
 use super::tls::{Failure, Heard, Scratch, Tls};
 use crate::api;
 use crate::dialect::Kind;
@@ -47,9 +47,23 @@ pub(super) struct Listener {
     pub(super) tls: Option<Arc<ServerConfig>>,
 }
 
+/// Whether a socket is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// When something has come.
+    On,
+    /// Not in this turn.
+    Waits,
+    /// Not before the shard says that the connection is ready, and nothing is heard of it until then.
+    Off,
+}
+
 struct Socket {
     fd: OwnedFd,
     listener: u8,
+    reading: Reading,
+    /// Whether something of a request is held for it.
+    holds: bool,
     inbox: Option<Box<Inbox>>,
     tls: Option<Box<Tls>>,
 }
@@ -69,7 +83,13 @@ impl Socket {
 pub(super) struct Sockets {
     epoll: OwnedFd,
     listeners: Vec<Listener>,
+    /// The dialects of each listener, also when it listens no more.
+    kinds: Vec<Arc<[Kind]>>,
     sockets: Vec<Option<Socket>>,
+    /// What is held of requests.
+    held: Holdings,
+    /// The connections whose next request may be read.
+    waiting: Vec<Id>,
     scratch: Box<[u8]>,
     /// What TLS of all sockets goes through.
     tls: Scratch,
@@ -100,10 +120,14 @@ impl Sockets {
                 EventFlags::IN,
             )?;
         }
+        let kinds = listeners.iter().map(|listener| Arc::clone(&listener.kinds)).collect();
         Ok(Self {
             epoll,
             listeners,
+            kinds,
             sockets: Vec::new(),
+            held: Holdings::default(),
+            waiting: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             tls: Scratch::default(),
             ready: Vec::with_capacity(EVENTS_MAX),
@@ -124,9 +148,15 @@ impl Sockets {
         self.epoll.as_fd()
     }
 
+    /// Whether somebody's request can be read as soon as there is room for what it publishes.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Looks at the sockets that are ready. Returns whether there may be more, and whether the wake-up was
     /// among them. Without room for what clients publish, nobody is read any more once somebody has
-    /// published; everything else goes on, or clients that read would look like slow ones.
+    /// published, and no request is answered; everything else goes on, or clients that read would look like slow
+    /// ones.
     pub(super) fn poll(&mut self, shard: &mut Shard, has_room: bool, now: Now) -> (bool, bool) {
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
@@ -134,6 +164,11 @@ impl Sockets {
         let count = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), Some(&immediately));
         let mut handshakes = 0;
         let mut woken = false;
+        if has_room {
+            for id in std::mem::take(&mut self.waiting) {
+                self.go_on(id, shard, now);
+            }
+        }
         for event in &ready {
             let token = event.data.u64();
             let flags = event.flags;
@@ -142,12 +177,17 @@ impl Sockets {
                 self.flush(token as Id);
                 shard.writable(token as Id);
             }
-            if token < LISTENERS && flags != EventFlags::OUT && (has_room || !shard.holds_back()) {
+            if token < LISTENERS && flags != EventFlags::OUT && !self.hears(token as Id) {
+                // Whoever is gone for good wants no answer.
+                if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+                    shard.lost(token as Id, now);
+                }
+            } else if token < LISTENERS && flags != EventFlags::OUT && (has_room || !shard.holds_back()) {
                 let shakes_hands = self.shakes_hands(token as Id);
                 handshakes += usize::from(shakes_hands);
                 // The others are reported again.
                 if !shakes_hands || handshakes <= HANDSHAKES_MAX {
-                    self.read(token as Id, shard, now);
+                    self.read(token as Id, shard, has_room, now);
                 }
             }
             woken |= token == WAKE;
@@ -163,6 +203,11 @@ impl Sockets {
         self.ready = ready;
         let more = count == Ok(EVENTS_MAX) || handshakes > HANDSHAKES_MAX;
         (more && (has_room || !shard.holds_back()), woken)
+    }
+
+    fn hears(&self, id: Id) -> bool {
+        let socket = self.sockets.get(id as usize).and_then(Option::as_ref);
+        socket.is_some_and(|socket| socket.reading == Reading::On)
     }
 
     fn shakes_hands(&self, id: Id) -> bool {
@@ -206,7 +251,8 @@ impl Sockets {
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);
         }
-        self.sockets[index] = Some(Socket { fd, listener, inbox: None, tls: tls.map(Box::new) });
+        let (reading, inbox, tls) = (Reading::On, None, tls.map(Box::new));
+        self.sockets[index] = Some(Socket { fd, listener, reading, holds: false, inbox, tls });
     }
 
     /// Tells a connection for which there is no room to come again. One that wants TLS is only closed: a
@@ -265,24 +311,35 @@ impl Sockets {
         }
     }
 
-    fn read(&mut self, id: Id, shard: &mut Shard, now: Now) {
+    /// Reads what a connection has sent while its requests could not be read.
+    fn go_on(&mut self, id: Id, shard: &mut Shard, now: Now) {
+        let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
+        let before = std::mem::replace(&mut socket.reading, Reading::On);
+        if before == Reading::Off {
+            self.interest(id, EventFlags::empty());
+        }
+        self.take(id, Came::Before, shard, true, now);
+    }
+
+    fn read(&mut self, id: Id, shard: &mut Shard, has_room: bool, now: Now) {
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
         let received = rustix::net::recv(&socket.fd, &mut self.scratch[..], RecvFlags::DONTWAIT);
-        let bytes = match received {
+        let count = match received {
             Ok((_, 0)) => return shard.lost(id, now),
-            Ok((_, count)) => &mut self.scratch[..count],
+            Ok((_, count)) => count,
             Err(Errno::AGAIN | Errno::INTR) => return,
             Err(_) => return shard.lost(id, now),
         };
         let Some(tls) = &mut socket.tls else {
-            self.metrics.bytes_in.add(bytes.len() as u64);
-            return take(socket, &self.listeners, bytes, id, shard, now);
+            self.metrics.bytes_in.add(count as u64);
+            return self.take(id, Came::Plain(count), shard, has_room, now);
         };
-        let heard = tls.read(bytes, &mut self.tls, |records| Socket::send(&socket.fd, records));
+        let heard =
+            tls.read(&mut self.scratch[..count], &mut self.tls, |records| Socket::send(&socket.fd, records));
         let is_blocked = tls.is_blocked();
         if !self.tls.plaintext.is_empty() {
             self.metrics.bytes_in.add(self.tls.plaintext.len() as u64);
-            take(socket, &self.listeners, &mut self.tls.plaintext, id, shard, now);
+            self.take(id, Came::Encrypted, shard, has_room, now);
         }
         match heard {
             Ok(Heard::More) => {}
@@ -345,11 +402,22 @@ impl Sockets {
     pub(super) fn settle(&mut self, shard: &mut Shard) {
         for event in shard.take_events() {
             match event {
-                Event::Blocked(id) => self.interest(id, EventFlags::OUT),
+                Event::Blocked(id) => {
+                    if let Some(Some(socket)) = self.sockets.get_mut(id as usize)
+                        && shard.awaits_request(id)
+                    {
+                        socket.reading = Reading::Off;
+                    }
+                    self.interest(id, EventFlags::OUT);
+                }
+                Event::Ready(id) => self.waiting.push(id),
                 Event::Finished(id) => self.finish(id),
                 Event::Gone(id) => {
-                    if self.sockets.get_mut(id as usize).and_then(Option::take).is_some() {
+                    if let Some(socket) = self.sockets.get_mut(id as usize).and_then(Option::take) {
                         self.total.fetch_sub(1, Relaxed);
+                        if socket.holds {
+                            self.held.take(id);
+                        }
                     }
                 }
             }
@@ -358,25 +426,80 @@ impl Sockets {
 
     fn interest(&self, id: Id, more: EventFlags) {
         if let Some(Some(socket)) = self.sockets.get(id as usize) {
-            let flags = EventFlags::IN | EventFlags::RDHUP | more;
+            let heard = match socket.reading {
+                Reading::Off => EventFlags::empty(),
+                Reading::On | Reading::Waits => EventFlags::IN | EventFlags::RDHUP,
+            };
+            let flags = heard | more;
             let _ = epoll::modify(&self.epoll, &socket.fd, EventData::new_u64(id.into()), flags);
+        }
+    }
+
+    /// Takes what a client has said, be it requests or messages.
+    fn take(&mut self, id: Id, came: Came, shard: &mut Shard, has_room: bool, now: Now) {
+        let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
+        let bytes = match came {
+            Came::Plain(count) => &mut self.scratch[..count],
+            Came::Encrypted => &mut self.tls.plaintext[..],
+            Came::Before => &mut [],
+        };
+        if !shard.awaits_request(id) {
+            return receive(socket, bytes, id, shard, now);
+        }
+        let Some(kinds) = self.kinds.get(usize::from(socket.listener)) else { return };
+        let talk = Talk { kinds, id, has_room, is_draining: self.listeners.is_empty(), now };
+        let mut held =
+            std::mem::take(&mut socket.holds).then(|| self.held.take(id)).flatten().map(|mut held| {
+                held.bytes.extend_from_slice(bytes);
+                held
+            });
+        let is_fresh = held.is_none();
+        let (bytes, mut progress) = match &mut held {
+            Some(Held { bytes, progress }) => (&mut bytes[..], std::mem::take(progress)),
+            None => (bytes, request::Progress::default()),
+        };
+        let (used, next) = request::read(bytes, &mut progress, &talk, shard);
+        match next {
+            Next::Over => return,
+            Next::Session if used < bytes.len() => {
+                return receive(socket, &mut bytes[used..], id, shard, now);
+            }
+            Next::Session => return,
+            Next::More | Next::Wait | Next::Asked => {}
+        }
+        if used < bytes.len() {
+            let fresh = if is_fresh { bytes[used..].to_vec() } else { Vec::new() };
+            let bytes = held.map_or(fresh, |mut held| {
+                held.bytes.drain(..used);
+                held.bytes
+            });
+            if !self.held.put(id, Held::new(bytes, progress)) {
+                return shard.respond(id, &api::unserved(503), Handshake::Shed, now);
+            }
+            socket.holds = true;
+        }
+        match next {
+            Next::Wait => {
+                socket.reading = Reading::Waits;
+                self.waiting.push(id);
+            }
+            Next::Asked => {
+                socket.reading = Reading::Off;
+                self.interest(id, EventFlags::empty());
+            }
+            _ => {}
         }
     }
 }
 
-/// Takes what a client has said, be it the rest of its request or messages.
-fn take(socket: &mut Socket, listeners: &[Listener], bytes: &mut [u8], id: Id, shard: &mut Shard, now: Now) {
-    if !shard.awaits_request(id) {
-        return receive(socket, bytes, id, shard, now);
-    }
-    let Some(listener) = listeners.get(usize::from(socket.listener)) else {
-        // The daemon stops.
-        return shard.respond(id, &api::refusal(503), Handshake::Shed, now);
-    };
-    let rest = head::read(&mut socket.inbox, bytes, &listener.kinds, id, shard, now);
-    if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
-        receive(socket, &mut bytes[rest], id, shard, now);
-    }
+/// Where what has come of a connection lies.
+enum Came {
+    /// So many bytes, as they were received.
+    Plain(usize),
+    /// Decrypted.
+    Encrypted,
+    /// Earlier: it is held.
+    Before,
 }
 
 fn receive(socket: &mut Socket, bytes: &mut [u8], id: Id, shard: &mut Shard, now: Now) {

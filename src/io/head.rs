@@ -1,14 +1,12 @@
-//! The head of a request: bytes until the empty line, then a WebSocket handshake or a refusal.
+//! The head of a request: a WebSocket handshake, a request that a dialect answers, or a refusal.
 //!
 //! The head is parsed once, when its end has come, however small the pieces it comes in.
 
+use super::request::{Body, Talk};
 use crate::api;
-use crate::dialect::{Kind, Upgrade};
-use crate::message::Inbox;
+use crate::dialect::Upgrade;
 use crate::metrics::Handshake;
-use crate::shard::{Id, Shard};
-use crate::wheel::Now;
-use std::ops::Range;
+use crate::shard::Shard;
 
 /// Most header fields of a request. Browsers send about 15, proxies add some; nginx and Apache allow 100.
 const HEADERS_MAX: usize = 100;
@@ -17,79 +15,78 @@ const HOST_BYTES_MAX: usize = 253 + 1 + 5;
 /// What a request is refused with that asks for no WebSocket, unless the dialect has something better to say.
 const NO_WEBSOCKET: u16 = 405;
 
-/// Reads more of a connection's head; what has come before is in `inbox`. When the head is whole the shard
-/// is told, and the range of `bytes` that follows it is returned, unless the request was refused.
-pub(super) fn read(
-    inbox: &mut Option<Box<Inbox>>,
-    bytes: &[u8],
-    kinds: &[Kind],
-    id: Id,
-    shard: &mut Shard,
-    now: Now,
-) -> Option<Range<usize>> {
-    let mut held = inbox.take().map(|inbox| inbox.into_bytes()).unwrap_or_default();
-    let before = held.len();
-    let limit = shard.limits().head_bytes_max;
-    let whole: &[u8] = if before == 0 {
-        bytes
-    } else {
-        held.extend_from_slice(bytes);
-        &held
-    };
-    // The end may lie across the seam.
-    let from = before.saturating_sub(3);
-    let end = whole[from..].windows(4).position(|window| window == b"\r\n\r\n").map(|at| from + at + 4);
-    match end {
-        Some(end) if end <= limit => {
-            let accepted = request(&whole[..end], kinds, id, shard, now);
-            accepted.then_some(end - before..bytes.len())
-        }
-        None if whole.len() < limit => {
-            *inbox = Some(Box::new(Inbox::of_bytes(if before == 0 { bytes.to_vec() } else { held })));
-            None
-        }
-        _ => {
-            shard.respond(id, &api::refusal(431), Handshake::Limit, now);
-            None
-        }
-    }
+/// What a head has come to.
+pub(super) enum Found {
+    /// A session.
+    Session,
+    /// A request that a dialect answers when its body is there.
+    Request(Body),
+    /// Nothing: the connection ends.
+    Refused,
 }
 
-/// One whole head. Returns whether it has become a session.
-fn request(head: &[u8], kinds: &[Kind], id: Id, shard: &mut Shard, now: Now) -> bool {
+/// One whole head.
+pub(super) fn read(head: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
-    let refused = match request.parse(head) {
-        Err(httparse::Error::TooManyHeaders) => Some((431, Handshake::Limit)),
-        Ok(httparse::Status::Complete(_)) => None,
-        _ => Some((400, Handshake::Malformed)),
-    };
-    let (status, handshake) = match refused {
-        Some(refused) => refused,
-        None => match handshake(&request) {
-            Ok(key) => {
-                let accept = tungstenite::handshake::derive_accept_key(key);
-                let response = format!(
-                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-                );
-                if shard.upgrade(id, &upgrade(&request), kinds, response.as_bytes(), now) {
-                    return true;
-                }
-                (404, Handshake::NotFound)
-            }
-            Err(status) => match shard.claimant(&upgrade(&request), kinds, now) {
-                // A path that nobody has is not found, whatever is wrong with the request.
-                None => (404, Handshake::NotFound),
-                Some(kind) if status == NO_WEBSOCKET => {
-                    let (method, path) = (request.method.unwrap_or(""), upgrade(&request).path);
-                    (kind.plain(method, path), Handshake::Malformed)
-                }
-                Some(_) => (status, Handshake::Malformed),
-            },
+    let (status, outcome) = match request.parse(head) {
+        Err(httparse::Error::TooManyHeaders) => (431, Handshake::Limit),
+        Ok(httparse::Status::Complete(_)) => match whole(&request, head, talk, shard) {
+            Ok(found) => return found,
+            Err(refused) => refused,
         },
+        _ => (400, Handshake::Malformed),
     };
-    shard.respond(id, &api::refusal(status), handshake, now);
-    false
+    shard.respond(talk.id, &api::refusal(status), outcome, talk.now);
+    Found::Refused
+}
+
+/// The head is longer than allowed.
+pub(super) fn refuse_long(talk: &Talk<'_>, shard: &mut Shard) {
+    shard.respond(talk.id, &api::refusal(431), Handshake::Limit, talk.now);
+}
+
+/// One whole request, or the status to refuse it with.
+fn whole(
+    request: &httparse::Request<'_, '_>,
+    head: &[u8],
+    talk: &Talk<'_>,
+    shard: &mut Shard,
+) -> Result<Found, (u16, Handshake)> {
+    let (method, asked) = (request.method.unwrap_or(""), upgrade(request));
+    let wants_websocket = header(request, "upgrade").is_some_and(|value| has_token(value, b"websocket"));
+    if !(wants_websocket && method == "GET")
+        && let Some(server) = shard.server(talk.kinds, method, asked.path)
+    {
+        return Ok(match Body::of(request, head, server) {
+            Ok(body) => Found::Request(body),
+            Err(status) => {
+                shard.refuse_request(talk.id, server.0, status, talk.now);
+                Found::Refused
+            }
+        });
+    }
+    if talk.is_draining {
+        return Err((503, Handshake::Shed));
+    }
+    match handshake(request) {
+        Ok(key) => {
+            let accept = tungstenite::handshake::derive_accept_key(key);
+            let response = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+            );
+            if shard.upgrade(talk.id, &asked, talk.kinds, response.as_bytes(), talk.now) {
+                return Ok(Found::Session);
+            }
+            Err((404, Handshake::NotFound))
+        }
+        Err(status) => Err(match shard.claimant(&asked, talk.kinds, talk.now) {
+            // A path that nobody has is not found, whatever is wrong with the request.
+            None => (404, Handshake::NotFound),
+            Some(kind) if status == NO_WEBSOCKET => (kind.plain(method, asked.path), Handshake::Malformed),
+            Some(_) => (status, Handshake::Malformed),
+        }),
+    }
 }
 
 fn upgrade<'a>(request: &httparse::Request<'_, 'a>) -> Upgrade<'a> {
@@ -140,7 +137,8 @@ fn header<'a>(request: &httparse::Request<'_, 'a>, name: &str) -> Option<&'a [u8
     Some(found.value.trim_ascii())
 }
 
-fn has_token(list: &[u8], token: &[u8]) -> bool {
+/// Whether a list, separated by commas, has a word in it.
+pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
     list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }
 

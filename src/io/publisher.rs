@@ -57,7 +57,7 @@ impl Feed {
         worker: Rc<RefCell<Worker>>,
         metrics: Arc<Metrics>,
     ) -> Rc<Self> {
-        let intake = Intake::new(spoken, worker.borrow().settings());
+        let intake = Intake::new(spoken, Arc::clone(worker.borrow().settings()));
         Rc::new(Self {
             settings,
             worker,

@@ -57,14 +57,15 @@ impl Worker {
         self.sockets.set()
     }
 
-    /// Whether everything is over. The first shard, which has the admin listener, waits for the others.
-    pub(super) fn is_over(&self) -> bool {
-        self.closing && self.shard.is_empty() && (self.number > 0 || self.sockets.total() == 0)
+    /// The settings that hold now.
+    pub(super) fn settings(&self) -> &Arc<Settings> {
+        self.shard.settings()
     }
 
-    /// The dialects' settings, as the last reload has left them.
-    pub(super) fn settings(&self) -> Arc<Settings> {
-        self.shared.settings()
+    /// Whether everything is over. Each waits for the others: the first has the admin listener, and any may own the
+    /// rosters that another's last request asks for.
+    pub(super) fn is_over(&self) -> bool {
+        self.closing && self.shard.is_empty() && self.sockets.total() == 0
     }
 
     /// Whether every shard takes more publications.
@@ -80,23 +81,34 @@ impl Worker {
     /// Whether something that a client has caused waits for room in some shard or at the judges. Until then
     /// nothing more is read from this shard's clients, so nothing of theirs is dropped and nothing grows.
     pub(super) fn holds_back(&self) -> bool {
-        self.shard.holds_back()
+        self.shard.holds_back() || self.sockets.has_waiting()
     }
 
     /// Hands on what clients have published and asked, as far as there is room; returns whether there was.
     fn hand_on(&mut self) -> bool {
         self.shared.relay(self.number, self.shard.take_relays());
+        let judges_have_room = self.ask();
+        let shards_have_room = self.all_have_room();
+        if shards_have_room {
+            self.hand_over();
+        }
+        judges_have_room && shards_have_room
+    }
+
+    /// Asks the judges what clients want to know; returns whether they have room for it.
+    fn ask(&mut self) -> bool {
         let judges_have_room = self.shared.bridge.has_room();
         if judges_have_room {
             self.shared.ask(self.number, self.shard.take_questions());
         }
-        let shards_have_room = self.all_have_room();
-        if shards_have_room {
-            let outgoing = self.shard.take_outgoing();
-            self.shared.hand_on(outgoing, self.number);
-            self.shared.note(self.shard.take_notes(), self.number);
-        }
-        judges_have_room && shards_have_room
+        judges_have_room
+    }
+
+    /// Hands what clients have published to every shard.
+    fn hand_over(&mut self) {
+        let outgoing = self.shard.take_outgoing();
+        self.shared.hand_on(outgoing, self.number);
+        self.shared.note(self.shard.take_notes(), self.number);
     }
 
     /// One turn. Returns whether there is more to do at once.
@@ -119,12 +131,14 @@ impl Worker {
             self.sockets.tick(now);
         }
         if has_room {
-            self.hand_on();
+            self.ask();
+            // Even if the room is gone meanwhile: a request is answered when every shard has what it has published.
+            self.hand_over();
         }
         self.flush(now, delivered);
         // After the sockets, some of which may have been found dead. Nothing of this waits for anybody.
         self.shared.notify(self.shard.take_notices());
-        more || !self.waiting.is_empty()
+        more || !self.waiting.is_empty() || (has_room && self.sockets.has_waiting())
     }
 
     /// A turn taken by another task than the one that waits for the set; that one is woken if there is more

@@ -2,6 +2,7 @@
 
 use super::session::Phase;
 use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, Event, Id, Shard};
+use crate::api::Persistence;
 use crate::dialect::{Action, Actions, AnyDialect, Input, Kind};
 use crate::frame;
 use crate::message::Violation;
@@ -46,6 +47,10 @@ impl Shard {
                     let (code, reason) = going.unwrap_or((CLOSE_GOING_AWAY, ""));
                     self.close(id, code, reason, End::Drain, now);
                 }
+                Phase::Idle => self.finish(id, now),
+                // What was begun is answered; the deadline holds.
+                Phase::Body => {}
+                Phase::Asked(_) => self.sessions[id as usize].phase = Phase::Asked(Persistence::Ends),
                 Phase::Closing | Phase::Ending | Phase::Over => {}
             }
         }
@@ -67,7 +72,9 @@ impl Shard {
 
     pub(super) fn close(&mut self, id: Id, code: u16, reason: &str, end: End, now: Now) {
         match self.sessions[id as usize].phase {
-            Phase::Head | Phase::Opening => return self.finish(id, now),
+            Phase::Head | Phase::Opening | Phase::Body | Phase::Idle | Phase::Asked(_) => {
+                return self.finish(id, now);
+            }
             Phase::Closing | Phase::Ending | Phase::Over => return,
             Phase::Open => {}
         }

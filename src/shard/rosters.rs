@@ -52,7 +52,10 @@ impl Shard {
     /// What the owner of an app's rosters says to a connection of this shard, if it is still the same.
     pub fn take_reply(&mut self, seat: Seat, reply: Reply, now: Now) {
         if self.sessions.get(seat.id as usize).is_some_and(|session| session.serial == seat.serial) {
-            self.tell(seat.id, Input::Reply(reply), now);
+            match reply {
+                Reply::Answer(body) => self.answer_inquiry(seat.id, &body, now),
+                reply => self.tell(seat.id, Input::Reply(reply), now),
+            }
         }
     }
 

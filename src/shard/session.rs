@@ -1,5 +1,6 @@
 //! What a shard keeps of each connection, and the bounds of all of them.
 
+use crate::api::Persistence;
 use crate::dialect::AnyDialect;
 use crate::outbox::Outbox;
 use crate::wheel::Tick;
@@ -13,7 +14,7 @@ pub struct Limits {
     pub outbox_bytes_max: usize,
     /// Subscriptions of all sessions together; each costs about 100 bytes.
     pub subscriptions_max: usize,
-    /// Seconds for the whole head of a request.
+    /// Seconds for the whole head of a request, and again for its body.
     pub handshake_timeout_s: u32,
     /// Bytes of the head of a request; nginx allows 8 KiB per line, Tomcat 8 KiB in all.
     pub head_bytes_max: usize,
@@ -55,10 +56,23 @@ pub(super) enum Phase {
     Open,
     /// We have sent a close frame and wait for the peer's.
     Closing,
+    /// The head of a request that a dialect answers has come, its body has not.
+    Body,
+    /// A request has been answered, another may come.
+    Idle,
+    /// The answer to a request is awaited from the owner of an app's rosters.
+    Asked(Persistence),
     /// Nothing more is said once the outbox is empty.
     Ending,
     /// The outbox is empty and our side is shut; the peer may have more to say that nobody reads.
     Over,
+}
+
+impl Phase {
+    /// Whether a request is awaited, or the rest of one.
+    pub(super) fn awaits_request(self) -> bool {
+        matches!(self, Self::Head | Self::Body | Self::Idle)
+    }
 }
 
 /// One connection.

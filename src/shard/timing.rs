@@ -39,9 +39,11 @@ impl Shard {
         if session.deadline <= tick {
             session.deadline = NEVER;
             match session.phase {
-                Phase::Head => {
+                Phase::Head | Phase::Body => {
                     self.respond(id, &crate::api::refusal(408), Handshake::Limit, now);
                 }
+                Phase::Idle => self.finish(id, now),
+                Phase::Asked(_) => self.give_up(id, now),
                 Phase::Opening | Phase::Open => self.tell(id, Input::Deadline, now),
                 Phase::Closing | Phase::Ending | Phase::Over => return self.remove(id, now),
             }

@@ -63,7 +63,7 @@ fn what_cannot_be_told_to_a_channel_is_rejected_with_the_reason() {
     bus.feed(r#"channel/chat:1 {"channel":"chat:1","data":{}}"#);
     assert!(bus.replies.contains("write channel alone"), "{}", bus.replies);
     let long = format!(r#"{{"channel":"c","data":{{"a":"{}"}}}}"#, "x".repeat(1024 * 1024));
-    let refused = intake(|_| ()).take("channel", long.as_bytes(), bus.now).unwrap_err();
+    let refused = intake(|_| ()).take("channel", long.as_bytes(), bus.now, &mut drop).unwrap_err();
     assert!(refused.to_string().contains("at most 1048576 bytes"), "{refused}");
 }
 
@@ -80,7 +80,11 @@ fn data_may_be_nested_128_levels_deep() {
     let mut intake = intake(|_| ());
     let now = fanfare::wheel::Now::default();
     for (depth, good) in [(127, true), (128, true), (129, false)] {
-        assert_eq!(intake.take("channel", of_depth(depth).as_bytes(), now).is_ok(), good, "{depth} fed");
+        assert_eq!(
+            intake.take("channel", of_depth(depth).as_bytes(), now, &mut drop).is_ok(),
+            good,
+            "{depth} fed"
+        );
         assert_eq!(intake.take_relay(of_depth(depth).as_bytes(), now).is_ok(), good, "{depth} relayed");
     }
 }
@@ -233,7 +237,7 @@ fn a_reload_changes_shapes_for_what_is_said_and_fed_from_then_on() {
     let settings = channel::Settings { judge: Some(judge(TOKENS)), shape, ..Default::default() };
     let settings = Arc::new(Settings { channel: settings, ..Settings::default() });
     bus.shard.configure(Arc::clone(&settings), fanfare::shard::Limits::default(), bus.now);
-    bus.intake.configure(settings);
+    bus.intake.configure(&settings);
     bus.say("ann", r#"{"data":{"text":1,"message":2}}"#);
     bus.feed(r#"channel {"channel":"chat:1","data":{"text":1,"message":2}}"#);
     assert_eq!(bus.heard("ann"), [OK.to_owned(), of_ann(r#"{"text":1}"#), of_system(r#"{"text":1}"#)]);

@@ -246,6 +246,7 @@ impl Bus {
                 Event::Gone(id) => (id, "gone"),
                 Event::Finished(id) => (id, "end"),
                 Event::Blocked(id) => (id, "blocked"),
+                Event::Ready(id) => (id, "ready"),
             };
             let client = self.clients.values_mut().find(|client| client.id == id).unwrap();
             client.heard.push_back(word.to_owned());

@@ -1,7 +1,8 @@
 //! Conversations with Laravel Echo; `conversation` tells how they are written.
 //!
 //! `opening`: who is let in. `session`: from then to the end. `channels`: subscriptions, byte for byte. `presence`,
-//! `whispers`, `signin`, `cache`: what channels can do. `storm`: presence over several shards, held against a model.
+//! `whispers`, `signin`, `cache`: what channels can do. `event`, `rest`: what is
+//! published. `storm`: presence over several shards, held against a model.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,8 +10,10 @@ mod cache;
 mod channels;
 #[path = "../conversation/mod.rs"]
 mod conversation;
+mod event;
 mod opening;
 mod presence;
+mod rest;
 mod session;
 mod signin;
 mod storm;

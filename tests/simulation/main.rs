@@ -193,10 +193,11 @@ impl World {
             r#"{{"Type":{shown_kind},"RequestKey":null,"Schema":null,"External":false,"Object":{shown_object},"Info":"{info}","Timestamp":{},"Subject":null}}"#,
             self.now.unix_ms
         );
-        let publication =
-            self.intake.take(&format!("event/{cell}"), json.as_bytes(), self.now).unwrap().unwrap();
+        let mut publication = None;
+        let publish = &mut |published| publication = Some(published);
+        self.intake.take(&format!("event/{cell}"), json.as_bytes(), self.now, publish).unwrap();
         let frames = [model::text_frame(&json), model::text_frame(&current)];
-        (Arc::new(publication), Occasion { cell, kind, object, frames })
+        (Arc::new(publication.unwrap()), Occasion { cell, kind, object, frames })
     }
 
     /// The daemon stops: everybody is told and goes.
@@ -348,6 +349,7 @@ impl Node {
             match event {
                 Event::Blocked(id) => assert!(self.clients[&id].session.blocked, "{id} is not blocked"),
                 Event::Finished(id) => assert!(finished.insert(id), "{id} finished twice"),
+                Event::Ready(id) => panic!("{id} has asked for nothing"),
                 Event::Gone(id) => {
                     let client = self.clients.remove(&id).expect("it is connected");
                     assert_eq!(client.session.phase, Phase::Gone, "{id} has gone");

@@ -300,6 +300,11 @@ fn the_printed_commands_of_the_development_set_up_work_when_pasted() {
     let mut wazo = trial.follow_and_publish(of("wazo"), "subscribed:");
     wazo.kill().unwrap();
     wazo.wait().unwrap();
+    let (code, _, said) = run(&mut trial.paste(of("echo"), "publish"));
+    assert_eq!(code, Some(0), "{said}");
+    let secret = std::fs::read_to_string(directory.join("echo.secret")).unwrap();
+    assert!(of("echo").contains(&format!("\nPUSHER_APP_SECRET={}\n", secret.trim())));
+    assert_eq!(mode(&directory.join("echo.secret")), 0o600);
     let metrics = printed.split("http://").nth(1).unwrap().split('/').next().unwrap();
     let shows = |metric: &str| {
         let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";

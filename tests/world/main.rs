@@ -19,6 +19,7 @@ mod judges;
 mod limits;
 mod notices;
 mod redis;
+mod rest;
 mod secrets;
 mod shards;
 mod slow;

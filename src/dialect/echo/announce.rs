@@ -115,7 +115,9 @@ pub fn answer(inquiry: &Inquiry, roster: &Roster) -> Box<[u8]> {
             let entry = |(name, subscriptions, users): (&str, u32, Option<usize>)| {
                 format!("{}:{{{}}}", text(name), counts(subscriptions, users, *wanted).join(","))
             };
-            let channels: Vec<String> = roster.channels(prefix).map(entry).collect();
+            // A user's own channel is nobody's to see.
+            let listed = roster.channels(prefix).filter(|(name, ..)| !name.starts_with('#'));
+            let channels: Vec<String> = listed.map(entry).collect();
             format!(r#"{{"channels":{{{}}}}}"#, channels.join(","))
         }
         Inquiry::Channel(channel, wanted) => {

@@ -14,7 +14,7 @@ const CLIENT: &str = "client-";
 
 /// One thing that a client says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Request {
+pub(super) enum Said {
     /// Answer.
     Ping,
     /// An answer.
@@ -64,7 +64,7 @@ pub(super) struct ClientEvent {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-impl Request {
+impl Said {
     /// Reads a message.
     pub(super) fn read(json: &[u8], parser: &mut Parser) -> Result<Self, Malformed> {
         match parser.parse(json, read).map_err(|_| Malformed)?? {
@@ -79,7 +79,7 @@ impl Request {
 
 /// How far a message was read at once.
 enum Read {
-    Whole(Request),
+    Whole(Said),
     /// The data are JSON in a string.
     Inside(Verb, String),
 }
@@ -94,13 +94,13 @@ enum Verb {
 fn read(event: &Event<'_, '_>) -> Result<Read, Malformed> {
     let name = event.last("event").and_then(Value::into_string).ok_or(Malformed)?;
     let verb = match name {
-        "pusher:ping" => return Ok(Read::Whole(Request::Ping)),
-        "pusher:pong" => return Ok(Read::Whole(Request::Pong)),
+        "pusher:ping" => return Ok(Read::Whole(Said::Ping)),
+        "pusher:pong" => return Ok(Read::Whole(Said::Pong)),
         "pusher:subscribe" => Verb::Subscribe,
         "pusher:unsubscribe" => Verb::Unsubscribe,
         "pusher:signin" => Verb::SignIn,
         client if client.starts_with(CLIENT) => return client_event(client, event).map(Read::Whole),
-        _ => return Ok(Read::Whole(Request::Unknown)),
+        _ => return Ok(Read::Whole(Said::Unknown)),
     };
     let data = event.last("data").ok_or(Malformed)?;
     match data.into_string() {
@@ -113,7 +113,7 @@ fn read(event: &Event<'_, '_>) -> Result<Read, Malformed> {
 }
 
 impl Verb {
-    fn read<'t, 'i: 't>(&self, get: impl Fn(&str) -> Option<Value<'t, 'i>>) -> Result<Request, Malformed> {
+    fn read<'t, 'i: 't>(&self, get: impl Fn(&str) -> Option<Value<'t, 'i>>) -> Result<Said, Malformed> {
         let text = |key| get(key).and_then(Value::into_string).map(str::to_owned);
         let is_there = |key| get(key).is_some_and(|value| value.encode() != "null");
         let channel = || text("channel").ok_or(Malformed);
@@ -121,10 +121,10 @@ impl Verb {
             Self::Subscribe => {
                 let auth = text("auth").or_else(|| (!is_there("auth")).then(String::new));
                 let data = is_there("channel_data").then(|| text("channel_data").unwrap_or_default());
-                Request::Subscribe(Subscribe { channel: channel()?, auth: auth.ok_or(Malformed)?, data })
+                Said::Subscribe(Subscribe { channel: channel()?, auth: auth.ok_or(Malformed)?, data })
             }
-            Self::Unsubscribe => Request::Unsubscribe(channel()?),
-            Self::SignIn => Request::SignIn(SignIn {
+            Self::Unsubscribe => Said::Unsubscribe(channel()?),
+            Self::SignIn => Said::SignIn(SignIn {
                 auth: text("auth").unwrap_or_default(),
                 user_data: text("user_data").unwrap_or_default(),
             }),
@@ -132,11 +132,11 @@ impl Verb {
     }
 }
 
-fn client_event(name: &str, event: &Event<'_, '_>) -> Result<Request, Malformed> {
+fn client_event(name: &str, event: &Event<'_, '_>) -> Result<Said, Malformed> {
     let channel = event.last("channel").and_then(Value::into_string).ok_or(Malformed)?;
     let data = event.written("data").unwrap_or(b"null");
     let text = event.last("data").and_then(Value::into_string);
-    Ok(Request::Client(ClientEvent {
+    Ok(Said::Client(ClientEvent {
         channel: channel.to_owned(),
         name: name.to_owned(),
         data: std::str::from_utf8(data).map_err(|_| Malformed)?.to_owned(),
@@ -165,11 +165,14 @@ pub(super) fn channel_event(name: &str, channel: &str, data: &str, out: &mut Act
 
 /// What went wrong that is no channel's subscription.
 pub(super) fn error(code: u16, message: &str, out: &mut Actions) {
+    out.send(|payload| put_error(code, message, payload));
+}
+
+/// The payload of the frame that tells an error.
+pub(super) fn put_error(code: u16, message: &str, payload: &mut Vec<u8>) {
     let message = Json::from(message);
-    out.send(|payload| {
-        let text = format!(r#"{{"event":"pusher:error","data":{{"code":{code},"message":{message}}}}}"#);
-        payload.extend_from_slice(text.as_bytes());
-    });
+    let text = format!(r#"{{"event":"pusher:error","data":{{"code":{code},"message":{message}}}}}"#);
+    payload.extend_from_slice(text.as_bytes());
 }
 
 /// Why a subscription was refused.
@@ -187,13 +190,13 @@ pub(super) fn subscription_error(channel: &str, kind: &str, error: &str, status:
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<Request, Malformed> {
-        Request::read(json.as_bytes(), &mut Parser::default())
+    fn read(json: &str) -> Result<Said, Malformed> {
+        Said::read(json.as_bytes(), &mut Parser::default())
     }
 
-    fn subscribe(channel: &str, auth: &str, data: Option<&str>) -> Result<Request, Malformed> {
+    fn subscribe(channel: &str, auth: &str, data: Option<&str>) -> Result<Said, Malformed> {
         let (channel, auth) = (channel.to_owned(), auth.to_owned());
-        Ok(Request::Subscribe(Subscribe { channel, auth, data: data.map(str::to_owned) }))
+        Ok(Said::Subscribe(Subscribe { channel, auth, data: data.map(str::to_owned) }))
     }
 
     #[test]
@@ -243,10 +246,10 @@ mod tests {
             assert_eq!(read(json), Err(Malformed), "{json}");
         }
         for json in [r#"{"event":""}"#, r#"{"event":"pusher:x","data":7}"#, r#"{"event":"Client-x"}"#] {
-            assert_eq!(read(json), Ok(Request::Unknown), "{json}");
+            assert_eq!(read(json), Ok(Said::Unknown), "{json}");
         }
         for data in ["", r#","data":{}"#, r#","data":"{}""#, r#","data":[7]"#] {
-            assert_eq!(read(&format!(r#"{{"event":"pusher:ping"{data}}}"#)), Ok(Request::Ping));
+            assert_eq!(read(&format!(r#"{{"event":"pusher:ping"{data}}}"#)), Ok(Said::Ping));
         }
     }
 
@@ -265,7 +268,7 @@ mod tests {
                 data_bytes,
             };
             let json = format!(r#"{{"event":"client-t","channel":"private-x"{written}}}"#);
-            assert_eq!(read(&json), Ok(Request::Client(expected)));
+            assert_eq!(read(&json), Ok(Said::Client(expected)));
         }
     }
 

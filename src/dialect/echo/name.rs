@@ -3,7 +3,7 @@
 /// Longest name of a channel, in bytes; Pusher's.
 pub const NAME_BYTES_MAX: usize = 164;
 /// Longest id in the name of a user's own channel, in characters.
-const USER_CHARS_MAX: usize = 128;
+pub const USER_CHARS_MAX: usize = 128;
 /// What the name of a user's own channel begins with.
 const USER: &str = "#server-to-user-";
 

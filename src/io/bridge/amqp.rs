@@ -118,7 +118,7 @@ impl Feed {
         while !self.shared.all_have_room() {
             sleep(ROOM_PAUSE).await;
         }
-        self.intake.configure(self.shared.settings());
+        self.intake.configure(&self.shared.settings());
         let now = clock::now();
         let exchange = self.bus.settings.exchange_type;
         let events = &self.metrics.events[Origin::Amqp as usize];

@@ -159,7 +159,7 @@ impl Feed {
     /// Hands what waits to every shard, as far as there is room.
     fn hand_on(&mut self) {
         while !self.backlog.is_empty() && self.shared.all_have_room() {
-            self.intake.configure(self.shared.settings());
+            self.intake.configure(&self.shared.settings());
             let now = clock::now();
             let mut publications = Vec::with_capacity(BATCH_MAX.min(self.backlog.len()));
             for message in self.backlog.take(BATCH_MAX) {

@@ -130,6 +130,15 @@ impl Client {
         (!silent).then(|| self.answer())
     }
 
+    /// Reads so many bytes.
+    #[track_caller]
+    pub(crate) fn exactly(&mut self, length: usize) -> Vec<u8> {
+        while self.received.len() < length {
+            assert!(self.more(), "the connection ended");
+        }
+        self.received.drain(..length).collect()
+    }
+
     /// Reads a whole answer that ends the connection.
     pub(crate) fn response(&mut self) -> (u16, String) {
         while self.more() {}

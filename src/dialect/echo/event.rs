@@ -1,0 +1,230 @@
+//! Events of publishers, whatever way they come: what a good one is, and the publications that it comes to.
+
+use super::{Access, App, AppSettings, ChannelKind, Reach, SocketId, topic};
+use crate::dialect::Unusable;
+use crate::event::{Object, TypedScalarValue as _, Value, ValueIntoString as _, entries};
+use crate::frame::{Draft, Publication};
+use crate::roster::Wanted;
+use crate::wheel::Now;
+use smallvec::SmallVec;
+use std::borrow::Cow;
+
+/// What the names of our own events begin with; nobody else's do.
+const OURS: [&str; 2] = ["pusher:", "pusher_internal:"];
+
+/// How an event is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As the body of a request.
+    Request,
+    /// As one of a batch, for one channel.
+    Batch,
+    /// As a line of a feed, where `data` may be any JSON.
+    Feed,
+}
+
+/// A good event, whose data may still be too long.
+pub(super) struct Broadcast<'a> {
+    /// As it is written, quotes and escapes included.
+    name: &'a [u8],
+    /// Likewise; a string.
+    data: Cow<'a, [u8]>,
+    /// Of the data, decoded.
+    data_bytes: usize,
+    /// Each name once.
+    pub(super) channels: SmallVec<[(&'a str, ChannelKind); 1]>,
+    reach: Reach,
+    /// What is to be told of its channels, if anything.
+    pub(super) info: Option<Wanted>,
+}
+
+/// The fields of an event, the last of each name.
+#[derive(Default)]
+struct Fields<'a> {
+    name: Field<'a>,
+    data: Field<'a>,
+    channels: Field<'a>,
+    channel: Field<'a>,
+    socket_id: Field<'a>,
+    info: Field<'a>,
+}
+
+/// A value with its text; nothing when it is absent or null.
+type Field<'a> = Option<(Value<'a, 'a>, &'a [u8])>;
+
+impl<'a> Fields<'a> {
+    fn read(object: &Object<'a, 'a>, text: &'a [u8]) -> Self {
+        let mut fields = Self::default();
+        for (key, value, written) in entries(object, text) {
+            let field = match key {
+                "name" => &mut fields.name,
+                "data" => &mut fields.data,
+                "channels" => &mut fields.channels,
+                "channel" => &mut fields.channel,
+                "socket_id" => &mut fields.socket_id,
+                "info" => &mut fields.info,
+                _ => continue,
+            };
+            *field = (!value.is_null()).then_some((value, written));
+        }
+        fields
+    }
+}
+
+impl<'a> Broadcast<'a> {
+    /// Reads an event, written as `text`.
+    ///
+    /// # Errors
+    /// With the reason why it is none, or beyond the app's limits.
+    pub(super) fn read(
+        object: &Object<'a, 'a>,
+        text: &'a [u8],
+        form: Form,
+        app: &AppSettings,
+    ) -> Result<Self, Unusable> {
+        let fields = Fields::read(object, text);
+        let name = string(fields.name.as_ref()).filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| bad("\"name\" must be a string that is not empty"))?;
+        if OURS.iter().any(|ours| name.starts_with(ours)) {
+            return Err(bad(
+                "names that begin with \"pusher:\" or \"pusher_internal:\" are the server's own",
+            ));
+        }
+        if exceeds(name.chars().count(), app.event_name_chars_max) {
+            return Err(bad(&format!("\"name\" is longer than {} characters", app.event_name_chars_max)));
+        }
+        let (data, data_bytes) = data(fields.data.as_ref(), form)?;
+        let channels = match &fields.channels {
+            Some((list, _)) if form != Form::Batch => channels(*list, app)?,
+            _ => {
+                let name = string(fields.channel.as_ref()).ok_or_else(|| bad("no channel"))?;
+                SmallVec::from_iter([(name, kind(name)?)])
+            }
+        };
+        let reach = match &fields.socket_id {
+            None => Reach::All,
+            Some((id, _)) => {
+                let id = id.into_string().and_then(|id| SocketId::read(id).ok());
+                let id = id.ok_or_else(|| bad("\"socket_id\" must be two numbers with a dot"))?;
+                id.map_or(Reach::All, Reach::AllBut)
+            }
+        };
+        let info = match &fields.info {
+            None => None,
+            Some((info, _)) => {
+                Some(wanted(info.into_string().ok_or_else(|| bad("\"info\" must be a string"))?))
+            }
+        };
+        Ok(Self { name: written(fields.name.as_ref()), data, data_bytes, channels, reach, info })
+    }
+
+    /// Whether the data is longer than the app allows.
+    pub(super) fn is_too_long(&self, app: &AppSettings) -> bool {
+        exceeds(self.data_bytes, app.data_bytes_max)
+    }
+
+    /// Publishes to each channel in order.
+    pub(super) fn publish(
+        &self,
+        app: &App,
+        now: Now,
+        draft: &mut Draft,
+        publish: &mut dyn FnMut(Publication),
+    ) {
+        let (meta, length) = self.reach.meta();
+        for (channel, kind) in &self.channels {
+            draft.address(&topic(&app.settings.id, channel), b"");
+            draft.meta(&meta[..length]);
+            if kind.is_cache {
+                // No limit is the longest time there is.
+                draft.retain(if app.settings.cache_ttl_s == 0 { u32::MAX } else { app.settings.cache_ttl_s });
+            }
+            draft.text(|out| {
+                out.extend_from_slice(br#"{"event":"#);
+                out.extend_from_slice(self.name);
+                out.extend_from_slice(br#","channel":"#);
+                serde_json::to_writer(&mut *out, channel).expect("writing to a Vec cannot fail");
+                out.extend_from_slice(br#","data":"#);
+                out.extend_from_slice(&self.data);
+                out.push(b'}');
+            });
+            publish(draft.finish(now));
+        }
+    }
+}
+
+/// The counts that a list of them asks for.
+pub(super) fn wanted(info: &str) -> Wanted {
+    let has = |name| info.split(',').any(|word| word.trim() == name);
+    Wanted { users: has("user_count"), subscriptions: has("subscription_count") }
+}
+
+/// What of it there is of such a channel: only presence channels have users.
+pub(super) fn of_kind(wanted: Wanted, kind: ChannelKind) -> Wanted {
+    Wanted { users: wanted.users && kind.access == Access::Presence, ..wanted }
+}
+
+/// What a channel's name says.
+pub(super) fn kind(name: &str) -> Result<ChannelKind, Unusable> {
+    ChannelKind::of(name).ok_or_else(|| bad("a channel's name has 1 to 164 of -a-zA-Z0-9_=@,.;"))
+}
+
+/// Whether a value is over a limit; 0 is none.
+pub(super) fn exceeds(value: usize, max: usize) -> bool {
+    max > 0 && value > max
+}
+
+pub(super) fn bad(reason: &str) -> Unusable {
+    Unusable(reason.into())
+}
+
+fn string<'a>(field: Option<&(Value<'a, 'a>, &'a [u8])>) -> Option<&'a str> {
+    field.and_then(|(value, _)| value.into_string())
+}
+
+fn written<'a>(field: Option<&(Value<'a, 'a>, &'a [u8])>) -> &'a [u8] {
+    field.map_or(b"\"\"", |(_, written)| written)
+}
+
+/// The data as a JSON string, and how long it is decoded.
+fn data<'a>(
+    field: Option<&(Value<'a, 'a>, &'a [u8])>,
+    form: Form,
+) -> Result<(Cow<'a, [u8]>, usize), Unusable> {
+    if let Some(data) = string(field) {
+        return Ok((Cow::Borrowed(written(field)), data.len()));
+    }
+    match field {
+        Some((_, written)) if form == Form::Feed => {
+            let text = String::from_utf8_lossy(written);
+            let string = serde_json::to_vec(&text).map_err(|error| Unusable(error.to_string()))?;
+            Ok((Cow::Owned(string), text.len()))
+        }
+        _ if form == Form::Feed => Err(bad("\"data\" is missing")),
+        _ => Err(bad("\"data\" must be a string")),
+    }
+}
+
+/// The channels of a list, each once.
+fn channels<'a>(
+    list: Value<'a, 'a>,
+    app: &AppSettings,
+) -> Result<SmallVec<[(&'a str, ChannelKind); 1]>, Unusable> {
+    let list = list.as_array().ok_or_else(|| bad("\"channels\" must be a list of names"))?;
+    if list.is_empty() {
+        return Err(bad("no channel"));
+    }
+    if exceeds(list.len(), app.channels_per_event_max) {
+        return Err(bad(&format!("more than {} channels", app.channels_per_event_max)));
+    }
+    let mut seen = ahash::AHashSet::new();
+    let mut channels = SmallVec::new();
+    for name in list.iter() {
+        let name = name.into_string().ok_or_else(|| bad("\"channels\" must be a list of names"))?;
+        let kind = kind(name)?;
+        if seen.insert(name) {
+            channels.push((name, kind));
+        }
+    }
+    Ok(channels)
+}

@@ -1,0 +1,135 @@
+//! What is wrong with the settings of `echo`, each with what to do.
+
+use super::{AppSettings, Settings};
+use crate::courier::WebhookSettings;
+use ahash::AHashSet;
+
+/// Seconds that `activity_timeout_s` may be: clients take no others.
+const ACTIVITY_TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=3600;
+/// Longest message and body that may be allowed. A turn takes many, while positions in its tables have 32 bits.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+
+impl Settings {
+    /// What is readable but cannot run, when some listener speaks the dialect or none does.
+    #[must_use]
+    pub fn problems(&self, is_spoken: bool) -> Vec<String> {
+        let mut problems = Vec::new();
+        if is_spoken && self.app.is_empty() {
+            problems.push("[echo]: no app: add [[echo.app]] with id, key and secret_file".into());
+        }
+        if !self.path.is_empty() && (!self.path.starts_with('/') || self.path.ends_with('/')) {
+            problems.push(format!(
+                "[echo] path = {:?}: begin it with / and do not end it with one, as in \"/ws\"",
+                self.path
+            ));
+        }
+        if self.path.contains(|c: char| !c.is_ascii_graphic() || "?#%".contains(c)) {
+            problems.push("[echo] path: write it as it stands in URLs, without a query".into());
+        }
+        let (mut ids, mut keys) = (AHashSet::new(), AHashSet::new());
+        for (place, app) in self.app.iter().enumerate() {
+            let name =
+                if app.id.is_empty() { format!("number {}", place + 1) } else { format!("{:?}", app.id) };
+            let problem = |what: &str| format!("[[echo.app]] {name}: {what}");
+            if !ids.insert(&app.id) && !app.id.is_empty() {
+                problems.push(problem("two apps have this id: give each its own"));
+            }
+            if !keys.insert(&app.key) && !app.key.is_empty() {
+                problems.push(problem("two apps have this key: give each its own"));
+            }
+            problems.extend(app.problems().iter().map(|what| problem(what)));
+        }
+        if let Some(redis) = &self.redis
+            && !self.app.iter().any(|app| app.id == redis.app)
+        {
+            problems
+                .push(format!("[echo.redis] app = {:?}: there is no [[echo.app]] with this id", redis.app));
+        }
+        problems
+    }
+}
+
+impl AppSettings {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (name, value) in [("id", &self.id), ("key", &self.key)] {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            if value.is_empty() || !value.bytes().all(is_plain) {
+                problems.push(format!("{name} has letters, digits, \"-\", \"_\" and \".\", at least one"));
+            }
+        }
+        match (&self.secret, &self.secret_file) {
+            (None, None) => problems.push("no secret: add secret_file (or secret)".into()),
+            (Some(_), Some(_)) => problems.push("both secret and secret_file: leave one out".into()),
+            (Some(secret), None) if secret.0.is_empty() => problems.push("secret is empty".into()),
+            _ => {}
+        }
+        if !ACTIVITY_TIMEOUT_S.contains(&self.activity_timeout_s) {
+            problems.push(format!("activity_timeout_s = {}: 1 to 3600", self.activity_timeout_s));
+        }
+        if self.pong_timeout_s == 0 {
+            problems.push("pong_timeout_s must be at least 1".into());
+        }
+        for (name, value) in
+            [("message_bytes_max", self.message_bytes_max), ("request_bytes_max", self.request_bytes_max)]
+        {
+            if value > BYTES_MAX {
+                problems.push(format!("{name} = {value}: at most {BYTES_MAX}"));
+            }
+        }
+        let webhooks = self.webhook.iter().flat_map(WebhookSettings::problems);
+        problems.extend(webhooks.map(|problem| format!("webhook: {problem}")));
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Broadcaster, Secret};
+    use super::*;
+
+    fn app(id: &str) -> AppSettings {
+        let secret = Some(Secret("secret".into()));
+        AppSettings { id: id.into(), key: format!("{id}-key"), secret, ..Default::default() }
+    }
+
+    fn problems(app: Vec<AppSettings>) -> String {
+        Settings { app, ..Default::default() }.problems(true).join("\n")
+    }
+
+    #[test]
+    fn what_cannot_run_is_told_with_what_to_do() {
+        assert_eq!(problems(vec![app("one"), app("2")]), "");
+        assert!(problems(vec![]).contains("no app"));
+        assert!(Settings::default().problems(false).is_empty());
+        assert!(problems(vec![app("one"), app("one")]).contains("\"one\": two apps have this id"));
+        let same_key = AppSettings { key: "one-key".into(), ..app("two") };
+        assert!(problems(vec![app("one"), same_key]).contains("two apps have this key"));
+        let url = |url: &str| vec![toml::from_str(&format!("url = '{url}'")).unwrap()];
+        for (app, reason) in [
+            (app(""), "number 1: id has letters"),
+            (app("a b"), "id has letters"),
+            (AppSettings { key: "a/b".into(), ..app("a") }, "key has letters"),
+            (AppSettings { secret: None, ..app("a") }, "no secret"),
+            (AppSettings { secret_file: Some("x".into()), ..app("a") }, "both secret"),
+            (AppSettings { secret: Some(Secret(String::new())), ..app("a") }, "secret is empty"),
+            (AppSettings { activity_timeout_s: 0, ..app("a") }, "1 to 3600"),
+            (AppSettings { activity_timeout_s: 3601, ..app("a") }, "1 to 3600"),
+            (AppSettings { pong_timeout_s: 0, ..app("a") }, "pong_timeout_s"),
+            (AppSettings { message_bytes_max: BYTES_MAX + 1, ..app("a") }, "message_bytes_max"),
+            (AppSettings { webhook: url("ftp://x"), ..app("a") }, "webhook url"),
+        ] {
+            let found = problems(vec![app]);
+            assert!(found.contains(reason), "{reason}: {found}");
+        }
+        for (path, is_good) in
+            [("", true), ("/ws", true), ("/a/b", true), ("ws", false), ("/", false), ("/é", false)]
+        {
+            let settings = Settings { path: path.into(), app: vec![app("a")], ..Default::default() };
+            assert_eq!(settings.problems(true).is_empty(), is_good, "{path}");
+        }
+        let redis = Some(Broadcaster { app: "other".into(), prefix: String::new() });
+        let settings = Settings { redis, app: vec![app("a")], ..Default::default() };
+        assert!(settings.problems(true)[0].contains("no [[echo.app]] with this id"));
+    }
+}

@@ -1,0 +1,282 @@
+//! The HTTP API of publishers, Pusher's: who asks for what, and the answer.
+
+use super::event::{Broadcast, Form, bad, exceeds, kind, of_kind, wanted};
+use super::message::put_error;
+use super::signature::{self, Query};
+use super::{Access, App, ChannelKind, Reach, Settings, USER_CHARS_MAX, channel_of, topic};
+use crate::dialect::{Action, Actions, Context, Request, Served, Unusable};
+use crate::event::{Event, elements};
+use crate::frame::Draft;
+use crate::roster::{Inquiry, Wanted};
+use crate::wheel::Now;
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+/// The longest body where an app sets no limit: a body is held until it is whole, and it may come from anybody.
+const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The longest body of a request that names no app.
+const NAMELESS_BYTES_MAX: usize = 1024 * 1024;
+
+/// The longest body of a request, if its path is one of ours.
+pub(super) fn body_bytes_max(path: &str, settings: &Settings) -> Option<usize> {
+    let path = path.strip_prefix(&*settings.path)?;
+    if let Some(rest) = path.strip_prefix("/apps/") {
+        let id = rest.split('/').next().and_then(decoded).unwrap_or_default();
+        let limit = settings.by_id(&id).map(|app| app.settings.request_bytes_max);
+        return Some(match limit {
+            Some(0) => BODY_BYTES_MAX,
+            Some(limit) => limit.min(BODY_BYTES_MAX),
+            None => NAMELESS_BYTES_MAX,
+        });
+    }
+    (path == "/up" || path.starts_with("/users/")).then_some(NAMELESS_BYTES_MAX)
+}
+
+/// Answers a request.
+pub(super) fn serve(request: &Request<'_>, context: &mut Context<'_>, out: &mut Actions) -> Served {
+    let settings = &context.settings.echo;
+    let Some(route) = request.path.strip_prefix(&*settings.path).and_then(Route::of) else {
+        return refusal(404, "There is nothing at this path.");
+    };
+    let method = route.method();
+    if request.method != method {
+        return Served::NotAllowed(method);
+    }
+    if matches!(route, Route::Up) {
+        return json(br#"{"health":"OK"}"#);
+    }
+    let query = Query::of(request.query);
+    let (app, unknown) = match route.app() {
+        Some(id) => (settings.by_id(id), (404, "There is no such app.")),
+        None => (settings.by_key(query.text("auth_key")), (401, "auth_key is no app's key.")),
+    };
+    let Some(app) = app else { return refusal(unknown.0, unknown.1) };
+    if !app.settings.enabled {
+        return refusal(403, "The app is not enabled.");
+    }
+    if let Err(reason) = signature::check(request, &query, app, context.now) {
+        return refusal(401, &format!("The request is not signed as it should be: {reason}."));
+    }
+    let served = match &route {
+        Route::Up => Ok(json(b"{}")),
+        Route::Events(_) => publish(request.body, app, context, out),
+        Route::Batch(_) => publish_batch(request.body, app, context, out),
+        Route::Channels(_) => channels(&query, app),
+        Route::Channel(_, name) => channel(name, &query, app),
+        Route::Members(_, name) => members(name, app),
+        Route::Terminate(_, user) => terminate(user, request.body, app, context, out),
+    };
+    served.unwrap_or_else(|Refused(status, reason)| refusal(status, &reason))
+}
+
+/// What a path asks for; the first part is the app's id.
+enum Route<'a> {
+    Up,
+    Events(Cow<'a, str>),
+    Batch(Cow<'a, str>),
+    Channels(Cow<'a, str>),
+    Channel(Cow<'a, str>, Cow<'a, str>),
+    Members(Cow<'a, str>, Cow<'a, str>),
+    /// Without an id, the app is that of the key.
+    Terminate(Option<Cow<'a, str>>, Cow<'a, str>),
+}
+
+impl<'a> Route<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        if path == "/up" {
+            return Some(Self::Up);
+        }
+        let mut parts = path.strip_prefix('/')?.split('/');
+        let parts: [Option<&str>; 6] = [(); 6].map(|()| parts.next());
+        match parts.map(Option::unwrap_or_default) {
+            ["users", user, "terminate_connections", ..] if parts[3].is_none() => {
+                Some(Self::Terminate(None, decoded(user)?))
+            }
+            ["apps", id, rest @ ..] => {
+                let id = decoded(id)?;
+                let count = parts.iter().flatten().count() - 2;
+                match (count, rest) {
+                    (1, ["events", ..]) => Some(Self::Events(id)),
+                    (1, ["batch_events", ..]) => Some(Self::Batch(id)),
+                    (1, ["channels", ..]) => Some(Self::Channels(id)),
+                    (2, ["channels", name, ..]) => Some(Self::Channel(id, decoded(name)?)),
+                    (3, ["channels", name, "users", ..]) => Some(Self::Members(id, decoded(name)?)),
+                    (3, ["users", user, "terminate_connections", ..]) => {
+                        Some(Self::Terminate(Some(id), decoded(user)?))
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// The one method that it takes.
+    fn method(&self) -> &'static str {
+        match self {
+            Self::Events(_) | Self::Batch(_) | Self::Terminate(..) => "POST",
+            Self::Up | Self::Channels(_) | Self::Channel(..) | Self::Members(..) => "GET",
+        }
+    }
+
+    fn app(&self) -> Option<&str> {
+        match self {
+            Self::Up => None,
+            Self::Events(id) | Self::Batch(id) | Self::Channels(id) => Some(id),
+            Self::Channel(id, _) | Self::Members(id, _) => Some(id),
+            Self::Terminate(id, _) => id.as_deref(),
+        }
+    }
+}
+
+fn decoded(part: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(part).decode_utf8().ok()
+}
+
+/// A status and the reason for it.
+struct Refused(u16, String);
+
+impl From<Unusable> for Refused {
+    fn from(Unusable(reason): Unusable) -> Self {
+        Self(400, format!("The request cannot be used: {reason}."))
+    }
+}
+
+/// One event.
+fn publish(
+    body: &[u8],
+    app: &Arc<App>,
+    context: &mut Context<'_>,
+    out: &mut Actions,
+) -> Result<Served, Refused> {
+    let (now, draft) = (context.now, &mut *context.draft);
+    read(context.parser.parse(body, |event| {
+        let broadcast = Broadcast::read(event.object(), event.json, Form::Request, &app.settings)?;
+        send(std::slice::from_ref(&broadcast), app, now, draft, out)?;
+        let Some(info) = broadcast.info else { return Ok(json(b"{}")) };
+        let channels = broadcast.channels.iter();
+        let counts = channels.map(|(name, kind)| ((*name).into(), of_kind(info, *kind))).collect();
+        Ok(asked(app, Inquiry::Counts(counts)))
+    }))
+}
+
+/// Some events, for one channel each.
+fn publish_batch(
+    body: &[u8],
+    app: &Arc<App>,
+    context: &mut Context<'_>,
+    out: &mut Actions,
+) -> Result<Served, Refused> {
+    let (now, draft) = (context.now, &mut *context.draft);
+    read(context.parser.parse(body, |event| {
+        let broadcasts = batch(event, app)?;
+        send(&broadcasts, app, now, draft, out)?;
+        if broadcasts.iter().all(|broadcast| broadcast.info.is_none()) {
+            return Ok(json(b"{}"));
+        }
+        let wish = |broadcast: &Broadcast<'_>| {
+            let (name, kind) = broadcast.channels.first()?;
+            Some(((*name).into(), of_kind(broadcast.info?, *kind)))
+        };
+        Ok(asked(app, Inquiry::Batch(broadcasts.iter().map(wish).collect())))
+    }))
+}
+
+fn batch<'a>(event: &Event<'a, 'a>, app: &App) -> Result<Vec<Broadcast<'a>>, Refused> {
+    let list = event.last("batch").and_then(|list| list.as_array());
+    let list = list.ok_or_else(|| bad("\"batch\" must be a list of events"))?;
+    if exceeds(list.len(), app.settings.batch_events_max) {
+        return Err(bad(&format!("more than {} events", app.settings.batch_events_max)).into());
+    }
+    let texts = elements(event.written("batch").unwrap_or_default());
+    let read = |(one, text): (crate::event::Value<'a, 'a>, &'a [u8])| {
+        let object = one.as_object().ok_or_else(|| bad("an event must be an object"))?;
+        Ok(Broadcast::read(&object, text, Form::Batch, &app.settings)?)
+    };
+    list.iter().zip(texts).map(read).collect()
+}
+
+/// Publishes all, or none if the data of one is too long.
+fn send(
+    broadcasts: &[Broadcast<'_>],
+    app: &App,
+    now: Now,
+    draft: &mut Draft,
+    out: &mut Actions,
+) -> Result<(), Refused> {
+    if broadcasts.iter().any(|broadcast| broadcast.is_too_long(&app.settings)) {
+        let reason = format!("The data is longer than {} bytes.", app.settings.data_bytes_max);
+        return Err(Refused(413, reason));
+    }
+    let publish = &mut |publication| out.push(Action::Publish(Box::new(publication)));
+    broadcasts.iter().for_each(|broadcast| broadcast.publish(app, now, draft, publish));
+    Ok(())
+}
+
+/// The channels that somebody is in.
+fn channels(query: &Query<'_>, app: &App) -> Result<Served, Refused> {
+    let (prefix, wanted) = (query.text("filter_by_prefix"), wanted(query.text("info")));
+    if wanted.users && !prefix.starts_with("presence-") {
+        return Err(bad("user_count needs a filter_by_prefix that begins with presence-").into());
+    }
+    Ok(asked(app, Inquiry::Channels { prefix: prefix.into(), wanted }))
+}
+
+/// One channel.
+fn channel(name: &str, query: &Query<'_>, app: &App) -> Result<Served, Refused> {
+    let (kind, wanted): (ChannelKind, Wanted) = (kind(name)?, wanted(query.text("info")));
+    if wanted.users && kind.access != Access::Presence {
+        return Err(bad("only presence channels have a user_count").into());
+    }
+    Ok(asked(app, Inquiry::Channel(name.into(), wanted)))
+}
+
+/// The users of a presence channel.
+fn members(name: &str, app: &App) -> Result<Served, Refused> {
+    if kind(name)?.access != Access::Presence {
+        return Err(bad("only presence channels have users").into());
+    }
+    Ok(asked(app, Inquiry::Users(name.into())))
+}
+
+/// Ends every connection of a user.
+fn terminate(
+    user: &str,
+    body: &[u8],
+    app: &App,
+    context: &mut Context<'_>,
+    out: &mut Actions,
+) -> Result<Served, Refused> {
+    if !(1..=USER_CHARS_MAX).contains(&user.chars().count()) {
+        return Err(bad("a user's id has 1 to 128 characters").into());
+    }
+    if !body.is_empty() {
+        read(context.parser.parse(body, |_| Ok(json(b"{}"))))?;
+    }
+    let draft = &mut *context.draft;
+    draft.address(&topic(&app.settings.id, &channel_of(user)), b"");
+    let (meta, length) = Reach::Last.meta();
+    draft.meta(&meta[..length]);
+    draft.text(|out| put_error(4009, "Connection terminated by the app.", out));
+    out.push(Action::Publish(Box::new(draft.finish(context.now))));
+    Ok(json(b"{}"))
+}
+
+fn read(parsed: Result<Result<Served, Refused>, crate::event::EventError>) -> Result<Served, Refused> {
+    parsed.unwrap_or_else(|error| Err(Unusable(error.to_string()).into()))
+}
+
+fn asked(app: &App, inquiry: Inquiry) -> Served {
+    Served::Asked(app.settings.id.as_str().into(), inquiry)
+}
+
+fn json(body: &[u8]) -> Served {
+    Served::Answer { status: 200, content_type: JSON, body: body.into() }
+}
+
+fn refusal(status: u16, reason: &str) -> Served {
+    Served::Answer { status, content_type: TEXT, body: format!("{reason}\n").into_bytes() }
+}

@@ -1,0 +1,157 @@
+//! HTTP requests that dialects answer: the connection stays what it is, and another request may follow.
+
+use super::session::Phase;
+use super::{Event, Id, Outgoing, Shard};
+use crate::api::{self, Persistence};
+use crate::dialect::{Action, Kind, Request, Served};
+use crate::metrics::{Origin, Outcome, StatusClass};
+use crate::roster::Note;
+use crate::wheel::{Now, ticks};
+
+/// Seconds that a connection may stay without a request. nginx waits as long.
+const KEEP_ALIVE_S: u64 = 75;
+/// Seconds that the owner of an app's rosters has for an answer. It is another shard of this process, so it never
+/// takes so long unless that shard cannot keep up.
+const ANSWER_S: u64 = 10;
+/// Bytes that the requests of one turn publish before no more are read. A request of 10 KiB for a hundred channels
+/// comes to 1 MiB, and a turn may read from hundreds of connections.
+const TURN_PUBLISHED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Memory of the response in the making that is kept for the next.
+const RESPONSE_BYTES_KEPT: usize = 64 * 1024;
+
+impl Shard {
+    /// The dialect that answers such requests itself, and the longest body that it takes.
+    #[must_use]
+    pub fn server(&self, kinds: &[Kind], method: &str, path: &str) -> Option<(Kind, usize)> {
+        let settings = &self.shared.settings;
+        kinds.iter().find_map(|kind| Some((*kind, kind.body_bytes_max(method, path, settings)?)))
+    }
+
+    /// Whether requests may publish more before what they have published is handed on.
+    #[must_use]
+    pub fn takes_more(&self) -> bool {
+        self.outgoing_bytes < TURN_PUBLISHED_BYTES_MAX
+    }
+
+    /// Whether the client has taken every answer so far. Until then its next request can wait, or one that reads
+    /// nothing could have us keep ever more for it.
+    #[must_use]
+    pub fn is_answered(&self, id: Id) -> bool {
+        self.sessions.get(id as usize).is_some_and(|session| session.outbox.backlog_bytes() == 0)
+    }
+
+    /// Whether the connection waits for the answer to its request.
+    #[must_use]
+    pub fn is_asked(&self, id: Id) -> bool {
+        let asked = |phase| matches!(phase, Phase::Asked(_));
+        self.sessions.get(id as usize).is_some_and(|session| asked(session.phase))
+    }
+
+    /// The next request has begun to come, and is to go on.
+    pub fn await_head(&mut self, id: Id, now: Now) {
+        if self.sessions[id as usize].phase == Phase::Idle {
+            self.await_rest(id, Phase::Head, now);
+        }
+    }
+
+    /// The head of a request is here; its body is to follow, and to be asked for if the client waits with it.
+    pub fn await_body(&mut self, id: Id, is_waiting: bool, now: Now) {
+        self.await_rest(id, Phase::Body, now);
+        if is_waiting {
+            self.queue(id, api::CONTINUE, now);
+        }
+    }
+
+    fn await_rest(&mut self, id: Id, phase: Phase, now: Now) {
+        let session = &mut self.sessions[id as usize];
+        session.phase = phase;
+        session.deadline = now.tick().saturating_add(ticks(self.limits.handshake_timeout_s.into()));
+        self.reschedule(id);
+    }
+
+    /// Has a dialect answer a whole request. Returns whether the next may be read: not before the answer is there,
+    /// and not after one that ends the connection.
+    pub fn serve(
+        &mut self,
+        id: Id,
+        kind: Kind,
+        request: &Request<'_>,
+        persistence: Persistence,
+        now: Now,
+    ) -> bool {
+        let (mut context, actions) = self.shared.lend(now);
+        actions.clear();
+        let served = kind.serve(request, &mut context, actions);
+        let mut list = std::mem::take(&mut actions.list);
+        for action in list.drain(..) {
+            match action {
+                Action::Publish(publication) => {
+                    self.metrics.events[Origin::Http as usize][Outcome::Accepted as usize].add(1);
+                    self.outgoing_bytes += publication.weight();
+                    self.outgoing.push(Outgoing::Publication(*publication));
+                }
+                Action::Notify(notice) => self.notices.push(*notice),
+                Action::Relay(text) => self.relays.push(text),
+                _ => {}
+            }
+        }
+        self.shared.actions.list = list;
+        let mut response = std::mem::take(&mut self.response);
+        response.clear();
+        let status = match &served {
+            Served::Answer { status, content_type, body } => {
+                api::put_answer(*status, "", content_type, persistence, body, &mut response);
+                *status
+            }
+            Served::NotAllowed(methods) => {
+                api::put_not_allowed(methods, persistence, request.method != "HEAD", &mut response);
+                405
+            }
+            Served::Asked(..) => 200,
+        };
+        self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
+        if let Served::Asked(app, inquiry) = served {
+            self.note(id, &app, Note::Inquire(inquiry));
+            let session = &mut self.sessions[id as usize];
+            session.phase = Phase::Asked(persistence);
+            session.deadline = now.tick().saturating_add(ticks(ANSWER_S));
+            self.reschedule(id);
+        } else {
+            self.conclude(id, &response, persistence, now);
+        }
+        response.shrink_to(RESPONSE_BYTES_KEPT);
+        self.response = response;
+        self.sessions[id as usize].phase == Phase::Idle
+    }
+
+    /// Answers a request that cannot be read with ready bytes, and ends the connection.
+    pub fn refuse_request(&mut self, id: Id, kind: Kind, status: u16, now: Now) {
+        self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
+        self.conclude(id, &api::unserved(status), Persistence::Ends, now);
+    }
+
+    /// What the owner of an app's rosters says to the request of a connection.
+    pub(super) fn answer_inquiry(&mut self, id: Id, body: &[u8], now: Now) {
+        let Phase::Asked(persistence) = self.sessions[id as usize].phase else { return };
+        let mut response = Vec::with_capacity(body.len() + 128);
+        api::put_answer(200, "", "application/json", persistence, body, &mut response);
+        self.conclude(id, &response, persistence, now);
+        self.events.push(Event::Ready(id));
+    }
+
+    /// The answer of the owner of an app's rosters has not come in time.
+    pub(super) fn give_up(&mut self, id: Id, now: Now) {
+        self.conclude(id, &api::unserved(503), Persistence::Ends, now);
+    }
+
+    fn conclude(&mut self, id: Id, response: &[u8], persistence: Persistence, now: Now) {
+        self.queue(id, response, now);
+        if persistence == Persistence::Ends {
+            return self.finish(id, now);
+        }
+        let session = &mut self.sessions[id as usize];
+        session.phase = Phase::Idle;
+        session.deadline = now.tick().saturating_add(ticks(KEEP_ALIVE_S));
+        self.reschedule(id);
+    }
+}

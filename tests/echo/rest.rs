@@ -1,0 +1,316 @@
+//! The HTTP API: every route with its answers, and the errors in their order.
+
+use fanfare::dialect::echo::{App, AppSettings, Reach, Secret, SocketId, answer};
+use fanfare::dialect::{Action, Actions, Context, Kind, Request, Served, Settings};
+use fanfare::frame::Publication;
+use fanfare::roster::{Change, Inquiry, Roster, Rules, Seat};
+use fanfare::wheel::Now;
+use hmac::{Hmac, Mac as _};
+use md5::Digest as _;
+use std::sync::Arc;
+
+/// When everybody's clock says so.
+const NOW_S: u64 = 1_700_000_000;
+
+/// A server with one app, which the test may have other than usual.
+pub(crate) struct Server {
+    pub(crate) settings: Settings,
+}
+
+impl Server {
+    pub(crate) fn new(change: impl FnOnce(&mut AppSettings)) -> Self {
+        let mut app = AppSettings { id: "app-id".into(), key: "app-key".into(), ..Default::default() };
+        change(&mut app);
+        let mut settings = Settings::default();
+        settings.echo.apps = vec![Arc::new(App::new(app, Secret("app-secret".into())))];
+        Self { settings }
+    }
+
+    /// Status, body and publications of a request as it is.
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        target: &str,
+        body: &str,
+    ) -> (u16, String, Vec<Publication>, Option<Inquiry>) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (mut parser, mut draft, mut acls) = Default::default();
+        let now = Now { monotonic_ns: 0, unix_ms: NOW_S * 1000 };
+        let settings = &self.settings;
+        let retained = Default::default();
+        let mut lots: fanfare::dialect::Lots = Box::new(|| 7);
+        let mut context = Context {
+            now,
+            settings,
+            parser: &mut parser,
+            draft: &mut draft,
+            acls: &mut acls,
+            retained: &retained,
+            lots: &mut lots,
+        };
+        let mut actions = Actions::default();
+        let request = Request { method, path, query, body: body.as_bytes() };
+        let served = Kind::Echo.serve(&request, &mut context, &mut actions);
+        let publications = actions.list.into_iter().map(|action| match action {
+            Action::Publish(publication) => *publication,
+            other => panic!("{other:?}"),
+        });
+        let publications = publications.collect();
+        match served {
+            Served::Answer { status, content_type, body } => {
+                assert_eq!(content_type == "application/json", status == 200);
+                (status, String::from_utf8(body).unwrap(), publications, None)
+            }
+            Served::NotAllowed(methods) => (405, methods.into(), publications, None),
+            Served::Asked(app, inquiry) => {
+                assert_eq!(&*app, "app-id");
+                (200, String::new(), publications, Some(inquiry))
+            }
+        }
+    }
+
+    /// The same, signed.
+    pub(crate) fn signed(
+        &self,
+        method: &str,
+        target: &str,
+        body: &str,
+    ) -> (u16, String, Vec<Publication>, Option<Inquiry>) {
+        self.ask(method, &sign(method, target, body, "app-secret"), body)
+    }
+
+    /// The status of a signed event, which is to publish nothing unless it is good.
+    pub(crate) fn status(&self, path: &str, body: &str) -> u16 {
+        let (status, text, publications, _) = self.signed("POST", path, body);
+        assert_eq!(publications.is_empty(), status != 200, "{body}: {text}");
+        status
+    }
+}
+
+fn sign(method: &str, target: &str, body: &str, secret: &str) -> String {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let md5 = hex(&md5::Md5::digest(body));
+    let timestamp = NOW_S.to_string();
+    let mut pairs = vec![("auth_key", "app-key"), ("auth_timestamp", &timestamp), ("auth_version", "1.0")];
+    if !body.is_empty() {
+        pairs.push(("body_md5", &md5));
+    }
+    pairs.extend(query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| pair.split_once('=')));
+    pairs.sort();
+    let query: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let query = query.join("&");
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(format!("{method}\n{path}\n{query}").as_bytes());
+    format!("{path}?{query}&auth_signature={}", hex(&mac.finalize().into_bytes()))
+}
+
+/// The payload of a short frame.
+pub(crate) fn payload(publication: &Publication) -> String {
+    let frame = publication.frame(0);
+    let start = if frame[1] < 126 { 2 } else { 4 };
+    String::from_utf8(frame[start..].to_vec()).unwrap()
+}
+
+#[test]
+fn the_worked_examples_are_published_byte_for_byte() {
+    let server = Server::new(|_| {});
+    for (digests, body, frame) in [
+        (
+            "body_md5=a30445c6d8d51d0e6af0889c24608ce2&auth_signature=8d11c8eadafe1a1d7bbcfb7304179ecbcc6def19c4ceaad761409b6b8ac5a50f",
+            r#"{"name":"App\\Events\\ChatMessageSent","data":"{\"message\":\"hi\",\"user\":{\"id\":1,\"name\":\"Ann\"}}","channel":"private-Chat.1"}"#,
+            r#"{"event":"App\\Events\\ChatMessageSent","channel":"private-Chat.1","data":"{\"message\":\"hi\",\"user\":{\"id\":1,\"name\":\"Ann\"}}"}"#,
+        ),
+        (
+            "body_md5=d39c850c8b731d4db00f781f1276c941&auth_signature=1391b250d244cd003903c252b03c87f6cf38e82067c8bdc3ad72722ae76d3411",
+            r#"{"name":"App\\Events\\MessageSent","data":"{\"message\":\"m\",\"id\":3}","channel":"private-TestChannel.3"}"#,
+            r#"{"event":"App\\Events\\MessageSent","channel":"private-TestChannel.3","data":"{\"message\":\"m\",\"id\":3}"}"#,
+        ),
+    ] {
+        let target = format!(
+            "/apps/app-id/events?auth_key=app-key&auth_timestamp=1700000000&auth_version=1.0&{digests}"
+        );
+        let (status, answer, publications, _) = server.ask("POST", &target, body);
+        assert_eq!((status, &*answer), (200, "{}"));
+        assert_eq!(publications.iter().map(payload).collect::<Vec<_>>(), [frame]);
+    }
+}
+
+#[test]
+fn the_first_error_that_applies_is_told() {
+    let server = Server::new(|app| app.request_bytes_max = 500);
+    let good = r#"{"name":"e","channel":"c","data":"d"}"#;
+    let ask = |method, target: &str, body| server.ask(method, target, body).0;
+    for path in ["/apps/app-id", "/apps/app-id/", "/apps/app-id/events/", "/apps/app-id/nothing", "/nothing"]
+    {
+        assert_eq!(ask("PUT", path, ""), 404, "{path}");
+    }
+    for path in
+        ["/apps/app-id/channels/c/users/x", "/apps/app-id/users/x", "/users/x", "/up/", "/apps/%ff/events"]
+    {
+        assert_eq!(ask("PUT", path, ""), 404, "{path}");
+    }
+    for (method, path, allowed) in [
+        ("GET", "/apps/none/events", "POST"),
+        ("HEAD", "/apps/none/channels", "GET"),
+        ("OPTIONS", "/users/7/terminate_connections", "POST"),
+        ("POST", "/up", "GET"),
+    ] {
+        let (status, methods, ..) = server.ask(method, path, "");
+        assert_eq!((status, &*methods), (405, allowed), "{method} {path}");
+    }
+    assert_eq!(ask("POST", "/apps/none/events", good), 404);
+    assert_eq!(ask("POST", "/apps/app-id/events", "no JSON"), 401);
+    assert_eq!(server.ask("POST", &sign("POST", "/apps/app-id/events", good, "other"), good).0, 401);
+    let of_channels = sign("POST", "/apps/app-id/channels", good, "app-secret").replace("channels", "events");
+    assert_eq!(ask("POST", &of_channels, good), 401, "the path is signed too");
+    assert_eq!(ask("POST", "/users/7/terminate_connections?auth_key=none", "{}"), 401);
+    assert_eq!(server.status("/apps/app-id/events", "no JSON"), 400);
+    let disabled = Server::new(|app| app.enabled = false);
+    assert_eq!(disabled.ask("POST", "/apps/app-id/events", good).0, 403);
+    let limit = |path| Kind::Echo.body_bytes_max("POST", path, &server.settings);
+    assert_eq!(limit("/apps/app-id/events"), Some(500));
+    assert!(limit("/up").is_some() && limit("/apps/none/events").is_some());
+    assert_eq!(limit("/app/app-key"), None);
+    assert_eq!(limit("/"), None);
+}
+
+#[test]
+fn every_path_stands_behind_the_configured_one() {
+    let mut server = Server::new(|_| {});
+    server.settings.echo.path = "/ws".into();
+    assert_eq!(server.ask("GET", "/ws/up", "").1, r#"{"health":"OK"}"#);
+    assert_eq!(server.ask("GET", "/up", "").0, 404);
+    assert_eq!(server.status("/ws/apps/app-id/events", r#"{"name":"e","channel":"c","data":"d"}"#), 200);
+    assert_eq!(Kind::Echo.body_bytes_max("GET", "/up", &server.settings), None);
+}
+
+#[test]
+fn a_batch_is_published_in_order_or_not_at_all() {
+    let server = Server::new(|app| (app.batch_events_max, app.data_bytes_max) = (3, 10));
+    let one = |name: &str, data: &str| format!(r#"{{"name":"{name}","channel":"c","data":"{data}"}}"#);
+    let batch = |events: &[String]| format!(r#"{{"batch": [ {} ]}}"#, events.join(" , "));
+    let path = "/apps/app-id/batch_events";
+    let good = batch(&[one("1", "a\\u0041"), one("2", ""), one("3", "{}")]);
+    let (status, body, publications, _) = server.signed("POST", path, &good);
+    assert_eq!((status, &*body), (200, "{}"));
+    let frames: Vec<String> = publications.iter().map(payload).collect();
+    assert_eq!(
+        frames,
+        [
+            r#"{"event":"1","channel":"c","data":"a\u0041"}"#,
+            r#"{"event":"2","channel":"c","data":""}"#,
+            r#"{"event":"3","channel":"c","data":"{}"}"#
+        ]
+    );
+    for (body, status) in [
+        (batch(&[one("1", "a"), one("pusher:x", "a")]), 400),
+        (batch(&[one("1", "a"), one("2", "12345678901")]), 413),
+        (batch(&[one("1", "12345678901"), "{}".into()]), 400),
+        (batch(&[one("1", "a"), "7".into()]), 400),
+        (batch(&[one("1", "a"), r#"{"name":"n","channels":["c"],"data":""}"#.into()]), 400),
+        (batch(&[one("1", ""), one("2", ""), one("3", ""), one("4", "")]), 400),
+        (r#"{"batch":{}}"#.into(), 400),
+        ("{}".into(), 400),
+        ("[]".into(), 400),
+    ] {
+        assert_eq!(server.status(path, &body), status, "{body}");
+    }
+    assert_eq!(server.signed("POST", path, r#"{"batch":[]}"#).0, 200);
+}
+
+/// Rosters as they are when these connections have come.
+fn roster() -> Roster {
+    let mut roster = Roster::default();
+    let tell = &mut |_: Change<'_>| {};
+    for (id, user) in [(1, "1"), (2, "1"), (3, "2")] {
+        let seat = Seat { shard: 0, id, serial: 0 };
+        roster.join(seat, ["presence-a", user, "null"], Rules::default(), tell);
+    }
+    for channel in ["room", "room", "#server-to-user-7"] {
+        roster.enter(channel, Rules::default(), 0, tell);
+    }
+    roster
+}
+
+#[test]
+fn questions_about_channels_are_answered_as_the_specification_shows() {
+    let (server, roster) = (Server::new(|_| {}), roster());
+    let get = |target: &str| {
+        let (status, text, _, inquiry) = server.signed("GET", &format!("/apps/app-id/{target}"), "");
+        match inquiry {
+            Some(inquiry) => String::from_utf8(answer(&inquiry, &roster).into()).unwrap(),
+            None => format!("{status} {text}"),
+        }
+    };
+    for (target, expected) in [
+        ("channels", r#"{"channels":{"presence-a":{},"room":{}}}"#),
+        (
+            "channels?info=subscription_count",
+            r#"{"channels":{"presence-a":{"subscription_count":3},"room":{"subscription_count":2}}}"#,
+        ),
+        (
+            "channels?filter_by_prefix=presence-&info=user_count",
+            r#"{"channels":{"presence-a":{"user_count":2}}}"#,
+        ),
+        ("channels?filter_by_prefix=x", r#"{"channels":{}}"#),
+        (
+            "channels/presence-a?info=user_count,subscription_count",
+            r#"{"occupied":true,"user_count":2,"subscription_count":3}"#,
+        ),
+        (
+            "channels/presence-none?info=user_count,subscription_count",
+            r#"{"occupied":false,"user_count":0,"subscription_count":0}"#,
+        ),
+        ("channels/room", r#"{"occupied":true}"#),
+        ("channels/room?info=subscription_count", r#"{"occupied":true,"subscription_count":2}"#),
+        ("channels/presence-a/users", r#"{"users":[{"id":"1"},{"id":"2"}]}"#),
+        ("channels/presence-none/users", r#"{"users":[]}"#),
+    ] {
+        assert_eq!(get(target), expected, "{target}");
+    }
+    for bad in [
+        "channels?info=user_count",
+        "channels?filter_by_prefix=private-&info=user_count",
+        "channels/room?info=user_count",
+        "channels/room/users",
+        "channels/a%20b",
+    ] {
+        assert!(get(bad).starts_with("400 "), "{bad}: {}", get(bad));
+    }
+}
+
+#[test]
+fn an_event_with_info_is_answered_with_the_counts_of_its_channels() {
+    let (server, roster) = (Server::new(|_| {}), roster());
+    let ask = |path: &str, body: &str| {
+        let (_, _, publications, inquiry) = server.signed("POST", path, body);
+        (publications.len(), String::from_utf8(answer(&inquiry.unwrap(), &roster).into()).unwrap())
+    };
+    let event =
+        r#"{"name":"e","data":"","channels":["presence-a","room"],"info":"user_count,subscription_count"}"#;
+    let counts = r#"{"channels":{"presence-a":{"user_count":2,"subscription_count":3},"room":{"subscription_count":2}}}"#;
+    assert_eq!(ask("/apps/app-id/events", event), (2, counts.into()));
+    let batch = r#"{"batch":[{"name":"e","data":"","channel":"presence-a","info":"user_count"},{"name":"e","data":"","channel":"room"}]}"#;
+    let counts = r#"{"batch":[{"user_count":2},{}]}"#;
+    assert_eq!(ask("/apps/app-id/batch_events", batch), (2, counts.into()));
+}
+
+#[test]
+fn a_users_connections_are_told_to_end_with_and_without_the_apps_id() {
+    let server = Server::new(|_| {});
+    for path in ["/apps/app-id/users/a%20b/terminate_connections", "/users/a%20b/terminate_connections"] {
+        let (status, body, publications, _) = server.signed("POST", path, "{}");
+        assert_eq!((status, &*body, publications.len()), (200, "{}", 1));
+        assert!(publications[0].topic().ends_with(b"app-id\0#server-to-user-a b\0"));
+        assert_eq!(Reach::of(publications[0].meta()), Reach::Last);
+        assert_eq!(
+            payload(&publications[0]),
+            r#"{"event":"pusher:error","data":{"code":4009,"message":"Connection terminated by the app."}}"#
+        );
+        assert_eq!(server.status(path, "{"), 400);
+    }
+    let long = format!("/users/{}/terminate_connections", "x".repeat(129));
+    assert_eq!(server.status(&long, "{}"), 400);
+    assert_eq!(SocketId::read("1.2"), Ok(Some(SocketId(1 << 32 | 2))));
+}
