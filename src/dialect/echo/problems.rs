@@ -78,7 +78,7 @@ impl AppSettings {
             }
         }
         let webhooks = self.webhook.iter().flat_map(WebhookSettings::problems);
-        problems.extend(webhooks.map(|problem| format!("webhook: {problem}")));
+        problems.extend(webhooks.map(|problem| format!("webhook {problem}")));
         problems
     }
 }
