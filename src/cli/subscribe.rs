@@ -5,6 +5,7 @@
 //! The token is shown nowhere, and neither is the query of the URL, where other dialects carry theirs.
 
 mod conversation;
+mod echo;
 
 use std::{
     env,
@@ -19,6 +20,7 @@ use argh::FromArgs;
 use tungstenite::{Error, Message, WebSocket, protocol::CloseFrame, stream::MaybeTlsStream};
 
 use self::conversation::{Conversation, Protocol, Rule, Stage, Step};
+use self::echo::Wish;
 use super::dial::{Target, connect, socket};
 use super::{CliError, error::printable, paths, trust::Trust};
 
@@ -31,11 +33,12 @@ use super::{CliError, error::printable, paths, trust::Trust};
                {command_name} wss://localhost:8443/john.doe/__event --ca cert.pem --token-file token.txt\n\
                {command_name} ws://localhost:9502/ --event call_created --event call_ended\n\
                {command_name} ws://localhost:8080/ --channel --token-file token.txt\n\
+               {command_name} ws://localhost:8080/app/app-key --echo room --echo private-chat --secret-file secret\n\
                {command_name} 'ws://localhost:9502/?token=…' --send '{{\"op\":\"start\"}}'",
     note = "A URL whose path ends in /__event speaks to the Personium event bus: the token is sent, then the \
             subscription. One with /__topic/ follows that Personium topic: the token is sent. With --event the URL \
             is a Wazo websocketd: the token goes into the request. With --channel it is a channel of a Laravel \
-            application: the token goes into the URL. Any other is only connected, and sent what --send says.",
+            application: the token goes into the URL. With --echo these are channels of Laravel Echo. Any other is only connected, and sent what --send says.",
     note = "Without --token and --token-file, the token is $FANFARE_TOKEN. A token on the command line can be \
             read by every user of the machine while the command runs."
 )]
@@ -78,6 +81,14 @@ pub struct Subscribe {
     /// follow the channel that the token names
     #[argh(switch)]
     channel: bool,
+
+    /// follow this channel of Laravel Echo; may be repeated
+    #[argh(option, arg_name = "channel")]
+    echo: Vec<String>,
+
+    /// a file that holds the secret of the app of Laravel Echo, for private and presence channels
+    #[argh(option, arg_name = "file")]
+    secret_file: Option<PathBuf>,
 
     /// send this message once connected (and subscribed); may be repeated
     #[argh(option, arg_name = "json")]
@@ -128,6 +139,14 @@ impl Subscribe {
 
     /// What the path and the options say.
     fn protocol(&self, target: &Target) -> Result<Protocol, CliError> {
+        if !self.echo.is_empty() {
+            return self.echo_protocol(target);
+        }
+        if self.secret_file.is_some() {
+            return Err(CliError::new(
+                "--secret-file is for Laravel Echo, whose channels are named with --echo",
+            ));
+        }
         let option = match (self.event.is_empty(), self.channel) {
             (true, false) => return Ok(Protocol::of_path(target.path())),
             (false, true) => {
@@ -142,11 +161,48 @@ impl Subscribe {
         }
     }
 
+    fn echo_protocol(&self, target: &Target) -> Result<Protocol, CliError> {
+        if self.channel || !self.event.is_empty() {
+            return Err(CliError::new(
+                "--echo is for Laravel Echo, and goes with neither --channel nor --event",
+            ));
+        }
+        match Wish::key_of(target.path()) {
+            Some(_) => Ok(Protocol::Echo),
+            None => Err(CliError::new(
+                "the URL of Laravel Echo ends in /app/KEY, as in ws://localhost:8080/app/app-key",
+            )),
+        }
+    }
+
+    /// What is wanted of Laravel Echo.
+    fn wish(&mut self) -> Result<Wish, CliError> {
+        let file = self.secret_file.take();
+        let secret =
+            file.map(|path| match String::from_utf8(paths::read_small(&path, "the app's secret")?) {
+                Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
+                Err(_) => Err(CliError::new(format!("{} holds no secret: it is not text", path.display()))),
+            });
+        let channels = std::mem::take(&mut self.echo);
+        let path = Target::parse(&self.url)?;
+        let key = Wish::key_of(path.path()).unwrap_or_default().to_owned();
+        let wish = Wish { channels, key, secret: secret.transpose()? };
+        match wish.unsigned() {
+            None => Ok(wish),
+            Some(channel) => Err(CliError::new(format!(
+                "{channel} is for those who are let in: give the app's secret with --secret-file, which signs for it"
+            ))),
+        }
+    }
+
     /// The conversation, and the token if it goes into the request.
-    fn conversation(self, protocol: Protocol) -> Result<(Conversation, Option<String>), CliError> {
+    fn conversation(mut self, protocol: Protocol) -> Result<(Conversation, Option<String>), CliError> {
         self.check_options(protocol)?;
         if protocol == Protocol::Other {
             return Ok((Conversation::plain(self.send, self.count), None));
+        }
+        if protocol == Protocol::Echo {
+            return Ok((Conversation::echo(self.wish()?, self.send, self.count), None));
         }
         let token = token(self.token, self.token_file)?;
         if protocol == Protocol::Wazo {
@@ -177,7 +233,7 @@ impl Subscribe {
         let (takes_rules, takes_tokens) = match protocol {
             Protocol::EventBus => (true, true),
             Protocol::Topic | Protocol::Wazo | Protocol::Channel => (false, true),
-            Protocol::Other => (false, false),
+            Protocol::Echo | Protocol::Other => (false, false),
         };
         let given = [
             ("--token", takes_tokens, self.token.is_some()),
@@ -281,6 +337,10 @@ impl Follow {
                 if self.conversation.stage == Stage::Following {
                     self.limit_reads(None);
                 }
+                self.send(send)?;
+                Ok(true)
+            }
+            Step::Reply(send) => {
                 self.send(send)?;
                 Ok(true)
             }

@@ -118,7 +118,7 @@ impl Trial {
         for kind in Kind::ALL {
             let Some(address) = addresses.get(listener_of(*kind)) else { continue };
             if *kind == Kind::Echo {
-                text += &self.echo(*address, *over_tls, &format!("{program} publish{socket}"));
+                text += &self.echo(*address, *over_tls, &program, &socket);
                 continue;
             }
             let Example { path, claims, options, place, event } = example(*kind);
@@ -137,7 +137,7 @@ impl Trial {
     }
 
     /// What to paste into a Laravel application and its page.
-    fn echo(&self, address: SocketAddr, over_tls: SocketAddr, publish: &str) -> String {
+    fn echo(&self, address: SocketAddr, over_tls: SocketAddr, program: &str, socket: &str) -> String {
         let (host, port, tls_port) = (address.ip(), address.port(), over_tls.port());
         let Example { path, place, event, .. } = example(Kind::Echo);
         format!(
@@ -148,7 +148,8 @@ impl Trial {
              \n  its page   with laravel-echo and pusher-js\n\
              new Echo({{broadcaster:\"pusher\",key:\"{APP_KEY}\",cluster:\"mt1\",wsHost:\"{host}\",wsPort:{port},\
              wssPort:{tls_port},forceTLS:false,enabledTransports:[\"ws\",\"wss\"]}})\n\
-             \n  publish    {publish} {place} '{event}'\n",
+             \n  follow it  {program} subscribe ws://{address}{path} --echo room\n\
+             \n  publish    {program} publish{socket} {place} '{event}'\n",
             secret = self.app_secret
         )
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
+use super::echo::Wish;
 use super::{NOTICE_CHARS_MAX, printable};
 
 /// What a subscription asks for, in the spelling of the event bus.
@@ -23,6 +24,8 @@ pub(super) enum Protocol {
     Wazo,
     /// Token in the request, messages, and answers to ours. No path tells it.
     Channel,
+    /// A greeting, subscriptions, events.
+    Echo,
     /// Nothing that is known here.
     Other,
 }
@@ -53,15 +56,19 @@ pub(super) enum Stage {
 
 /// What we say and what we make of the answers; knows no socket.
 pub(super) struct Conversation {
-    protocol: Protocol,
+    pub(super) protocol: Protocol,
     pub(super) stage: Stage,
-    token: Option<String>,
+    pub(super) token: Option<String>,
     /// The subscription to send once the token was accepted.
-    subscribe: Vec<String>,
+    pub(super) subscribe: Vec<String>,
     /// Messages to send once subscribed.
-    send: Vec<String>,
+    pub(super) send: Vec<String>,
+    /// What is wanted of Laravel Echo.
+    pub(super) wish: Wish,
+    /// Channels of it that are not subscribed to yet.
+    pub(super) waiting: usize,
     pub(super) events: u64,
-    count: Option<u64>,
+    pub(super) count: Option<u64>,
 }
 
 /// What to do about a message.
@@ -71,6 +78,8 @@ pub(super) enum Step {
     Event,
     /// Tell the person, and send these.
     Notice(String, Vec<String>),
+    /// Send these, and tell nobody.
+    Reply(Vec<String>),
     /// Nothing more will come of this.
     Fail(String),
 }
@@ -106,6 +115,8 @@ impl Conversation {
             token: None,
             subscribe: vec![],
             send,
+            wish: Wish::default(),
+            waiting: 0,
             events: 0,
             count,
         }
@@ -125,7 +136,7 @@ impl Conversation {
         let stage = if token.is_some() { Stage::Token } else { Stage::Subscription };
         let subscribe = vec![format!("{{\"subscribe\":{}}}", json(rule))];
         let protocol = Protocol::EventBus;
-        Conversation { protocol, stage, token, subscribe, send, events: 0, count }
+        Conversation { protocol, stage, token, subscribe, ..Self::plain(send, count) }
     }
 
     pub(super) fn topic(token: String, send: Vec<String>, count: Option<u64>) -> Self {
@@ -133,10 +144,7 @@ impl Conversation {
             protocol: Protocol::Topic,
             stage: Stage::Token,
             token: Some(token),
-            subscribe: vec![],
-            send,
-            events: 0,
-            count,
+            ..Self::plain(send, count)
         }
     }
 
@@ -148,11 +156,8 @@ impl Conversation {
         Conversation {
             protocol: Protocol::Wazo,
             stage: Stage::Token,
-            token: None,
             subscribe: messages,
-            send,
-            events: 0,
-            count,
+            ..Self::plain(send, count)
         }
     }
 
@@ -164,7 +169,7 @@ impl Conversation {
             }
             (Stage::Token, Some(token)) => vec![format!("{{\"access_token\":{}}}", json(token))],
             (Stage::Following, _) => std::mem::take(&mut self.send),
-            _ if self.protocol == Protocol::Wazo => vec![],
+            _ if matches!(self.protocol, Protocol::Wazo | Protocol::Echo) => vec![],
             _ => self.subscribe.clone(),
         }
     }
@@ -177,6 +182,9 @@ impl Conversation {
     pub(super) fn handle(&mut self, text: &str) -> Step {
         if self.protocol == Protocol::Wazo {
             return self.wazo_message(text);
+        }
+        if self.protocol == Protocol::Echo {
+            return self.echo_message(text);
         }
         if self.protocol == Protocol::Channel && text.starts_with(r#"{"type":"sended""#) {
             return Step::Notice(printable(text, NOTICE_CHARS_MAX), vec![]);
@@ -287,6 +295,7 @@ impl Conversation {
                 "the daemon has lost its RabbitMQ, or our pings; connect again, and see its log"
             }
             1011 => "the daemon met an error of its own; see its log",
+            4001 if self.protocol == Protocol::Echo => "the key of the URL is no app's of the daemon",
             4001 if self.protocol == Protocol::Wazo => {
                 "no token was given; use --token-file or FANFARE_TOKEN, and `fanfare token --acl websocketd \
                  --acl 'events.#'` to make one"
