@@ -181,7 +181,14 @@ fn every_path_stands_behind_the_configured_one() {
     server.settings.echo.path = "/ws".into();
     assert_eq!(server.ask("GET", "/ws/up", "").1, r#"{"health":"OK"}"#);
     assert_eq!(server.ask("GET", "/up", "").0, 404);
-    assert_eq!(server.status("/ws/apps/app-id/events", r#"{"name":"e","channel":"c","data":"d"}"#), 200);
+    let event = r#"{"name":"e","channel":"c","data":"d"}"#;
+    assert_eq!(server.status("/ws/apps/app-id/events", event), 200);
+    // PHP's library signs what stands behind its own `path`: https://github.com/laravel/reverb/issues/356
+    let signed = sign("POST", "/apps/app-id/events", event, "app-secret");
+    assert_eq!(server.ask("POST", &format!("/ws{signed}"), event).0, 200);
+    assert_eq!(server.ask("POST", &signed, event).0, 404);
+    let other = sign("POST", "/s/apps/app-id/events", event, "app-secret").replace("/s/", "/ws/");
+    assert_eq!(server.ask("POST", &other, event).0, 401);
     assert_eq!(Kind::Echo.body_bytes_max("GET", "/up", &server.settings), None);
 }
 

@@ -38,7 +38,8 @@ pub(super) fn body_bytes_max(path: &str, settings: &Settings) -> Option<usize> {
 /// Answers a request.
 pub(super) fn serve(request: &Request<'_>, context: &mut Context<'_>, out: &mut Actions) -> Served {
     let settings = &context.settings.echo;
-    let Some(route) = request.path.strip_prefix(&*settings.path).and_then(Route::of) else {
+    let path = request.path.strip_prefix(&*settings.path).unwrap_or_default();
+    let Some(route) = Route::of(path) else {
         return refusal(404, "There is nothing at this path.");
     };
     let method = route.method();
@@ -57,7 +58,7 @@ pub(super) fn serve(request: &Request<'_>, context: &mut Context<'_>, out: &mut 
     if !app.settings.enabled {
         return refusal(403, "The app is not enabled.");
     }
-    if let Err(reason) = signature::check(request, &query, app, context.now) {
+    if let Err(reason) = signature::check(request, path, &query, app, context.now) {
         return refusal(401, &format!("The request is not signed as it should be: {reason}."));
     }
     let served = match &route {
