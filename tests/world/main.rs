@@ -12,6 +12,7 @@ mod channel;
 mod cli;
 mod clients;
 mod driver;
+mod echo_clients;
 mod feed;
 mod frames;
 mod handshake;

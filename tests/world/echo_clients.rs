@@ -1,0 +1,344 @@
+//! Laravel Echo's own clients, unmodified: laravel-echo with pusher-js in Node and in a browser, and the libraries
+//! that publish. What every tab has seen is compared whole.
+
+use crate::harness::{Authority, Daemon, Setup, skip, tools};
+use rustix::process::Signal;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// The apps that `tests/clients/echo.js` knows: id, key and secret.
+const APPS: [[&str; 3]; 4] = [
+    ["app-id", "app-key", "app-secret"],
+    ["3", "278d425bdf160c739803", "7ad3773142a6692b25b8"],
+    ["counted", "counted-key", "counted-secret"],
+    ["small", "small-key", "small-secret"],
+];
+
+fn setup() -> Setup {
+    let mut setup = Setup::new().set("listen.0.dialects", "[\"echo\"]").set("threads", 2);
+    for (index, app) in APPS.iter().enumerate() {
+        for (name, value) in ["id", "key", "secret"].iter().zip(app) {
+            setup = setup.set(&format!("echo.app.{index}.{name}"), value);
+        }
+    }
+    setup.set("echo.app.2.subscription_count", true).set("echo.app.3.max_connections", 2)
+}
+
+fn script(name: &str) -> String {
+    format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A script of `tests/clients` for Node; `None` where what it needs is not installed.
+fn node(name: &str) -> Option<Command> {
+    let modules = tools().join("node_modules");
+    if !["laravel-echo", "pusher-js", "pusher"].iter().all(|module| modules.join(module).exists()) {
+        skip(name, "laravel-echo, pusher-js and pusher are not installed; tests/run does it");
+        return None;
+    }
+    let mut command = Command::new("node");
+    command.arg(script(name)).env("NODE_PATH", modules);
+    Some(command)
+}
+
+/// Adds the daemon's host and port.
+fn with<'a>(command: &'a mut Command, daemon: &Daemon) -> &'a mut Command {
+    command.arg(daemon.address.ip().to_string()).arg(daemon.address.port().to_string())
+}
+
+/// Runs a script to its end, which it makes sure of itself.
+#[track_caller]
+fn assert_prints(command: &mut Command, expected: &str) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_same(&String::from_utf8_lossy(&output.stdout), expected, &error);
+    assert!(output.status.success(), "{error}");
+}
+
+#[track_caller]
+fn assert_same(printed: &str, expected: &str, error: &str) {
+    let printed: Vec<&str> = printed.lines().collect();
+    let expected: Vec<&str> = expected.lines().map(str::trim_start).filter(|line| !line.is_empty()).collect();
+    assert!(printed == expected, "printed {printed:#?}\nexpected {expected:#?}\n{error}");
+}
+
+const LISTENED: &str = r#"
+    ["ann",".headline",{"text":"é ☎ \"/\\"}]
+    ["ann","ChatMessageSent",{"message":"hi","user":{"id":1,"name":"Ann"}}]
+    ["ann","MessageSent",{"message":"m","id":3}]
+    ["ann","ChatMessageSent",{"message":"to all"}]
+    ["ann","typing",{"name":"Bob"}]
+    ["ann","notification",{"id":"a-uuid","type":"InvoicePaid"}]
+    ["ann",".headline","a batch"]
+    ["ann","refused by the application","AuthError",403]
+    ["ann","refused by the daemon","AuthError",401,"string"]
+    ["ann","ChatMessageSent",{"message":"bob has left"}]
+    ["ann",".headline","the end"]
+    ["bob",".headline",{"text":"é ☎ \"/\\"}]
+    ["bob","ChatMessageSent",{"message":"hi","user":{"id":1,"name":"Ann"}}]
+    ["bob","MessageSent",{"message":"m","id":3}]
+    ["bob","ChatMessageSent",{"message":"to others"}]
+    ["bob","ChatMessageSent",{"message":"to all"}]
+    ["bob","typing",{"name":"Ann"}]
+    ["bob",".headline","a batch"]
+    ["bob",".headline","the end"]
+"#;
+
+#[test]
+fn echo_as_pusher_listens_whispers_and_leaves() {
+    let Some(mut node) = node("echo_listen.js") else { return };
+    let daemon = setup().start();
+    assert_prints(with(node.arg("pusher"), &daemon), LISTENED);
+    daemon.await_metric("connections", 0);
+    daemon.await_metric("subscriptions", 0);
+}
+
+#[test]
+fn echo_as_reverb_does_the_same() {
+    let Some(mut node) = node("echo_listen.js") else { return };
+    let daemon = setup().start();
+    assert_prints(with(node.arg("reverb"), &daemon), LISTENED);
+}
+
+#[test]
+fn presence_is_right_for_three_users_in_four_tabs() {
+    let Some(mut node) = node("echo_presence.js") else { return };
+    let daemon = setup().start();
+    let expected = r#"
+        ["ann1","here",[{"id":1,"name":"Ann"}]]
+        ["ann1","joining",{"id":2,"name":"Bob"}]
+        ["ann1","joining",{"id":3,"name":"Cid ☎"}]
+        ["ann1","typing",{"name":"Bob"},"2"]
+        ["ann1","Said",{"text":"four tabs"}]
+        ["ann1","Said",{"text":"three tabs"}]
+        ["ann1","here",[{"id":1,"name":"Ann"},{"id":2,"name":"Bob"}]]
+        ["ann2","here",[{"id":1,"name":"Ann"}]]
+        ["ann2","joining",{"id":2,"name":"Bob"}]
+        ["ann2","joining",{"id":3,"name":"Cid ☎"}]
+        ["ann2","typing",{"name":"Bob"},"2"]
+        ["ann2","Said",{"text":"four tabs"}]
+        ["bob","here",[{"id":1,"name":"Ann"},{"id":2,"name":"Bob"}]]
+        ["bob","joining",{"id":3,"name":"Cid ☎"}]
+        ["bob","Said",{"text":"four tabs"}]
+        ["bob","Said",{"text":"three tabs"}]
+        ["bob","leaving",{"id":1,"name":"Ann"}]
+        ["bob","leaving",{"id":3,"name":"Cid ☎"}]
+        ["bob","users",{"users":[{"id":"2"}]}]
+        ["bob","joining",{"id":1,"name":"Ann"}]
+        ["cid","here",[{"id":1,"name":"Ann"},{"id":2,"name":"Bob"},{"id":3,"name":"Cid ☎"}]]
+        ["cid","typing",{"name":"Bob"},"2"]
+        ["cid","Said",{"text":"four tabs"}]
+        ["cid","Said",{"text":"three tabs"}]
+        ["cid","leaving",{"id":1,"name":"Ann"}]
+    "#;
+    assert_prints(with(&mut node, &daemon), expected);
+}
+
+#[test]
+fn encrypted_and_cache_channels_and_counts_work() {
+    let Some(mut node) = node("echo_channels.js") else { return };
+    let daemon = setup().start();
+    let expected = r#"
+        ["ann","Told",{"text":"é, encrypted"}]
+        ["ann","subscribed","cache-prices"]
+        ["ann","nothing yet","cache-prices"]
+        ["ann","subscribed","cache-prices"]
+        ["ann","Price",{"of":"cache-prices"}]
+        ["ann","subscribed","private-cache-prices"]
+        ["ann","nothing yet","private-cache-prices"]
+        ["ann","subscribed","private-cache-prices"]
+        ["ann","Price",{"of":"private-cache-prices"}]
+        ["ann","subscribed","private-encrypted-cache-prices"]
+        ["ann","nothing yet","private-encrypted-cache-prices"]
+        ["ann","subscribed","private-encrypted-cache-prices"]
+        ["ann","Price",{"of":"private-encrypted-cache-prices"}]
+        ["ann","subscribed","presence-cache-prices"]
+        ["ann","nothing yet","presence-cache-prices"]
+        ["ann","subscribed","presence-cache-prices"]
+        ["ann","Price",{"of":"presence-cache-prices"}]
+        ["ann1","count",1,1]
+        ["ann1","count",2,2]
+        ["ann1","count",1,1]
+        ["bob","count",2,2]
+    "#;
+    assert_prints(with(&mut node, &daemon), expected);
+}
+
+/// pusher-js tells a close thrice: once for the frame before it, twice for the close itself.
+#[test]
+fn users_who_sign_in_get_their_events_until_they_are_terminated() {
+    let Some(mut node) = node("echo_signin.js") else { return };
+    let daemon = setup().start();
+    let expected = r#"
+        ["ann1","signed in",{"id":"1","user_info":{"id":1,"name":"Ann"}}]
+        ["ann1","Greeting",{"hello":"Ann"}]
+        ["ann1","here",[{"id":1,"name":"Ann"}]]
+        ["ann1","error",{"code":4009,"message":"Connection terminated by the app."}]
+        ["ann1","error",{"code":4009,"message":"Connection terminated by the app."}]
+        ["ann1","error",{"code":4009,"message":"Connection terminated by the app."}]
+        ["ann1","is","disconnected"]
+        ["ann2","signed in",{"id":"1","user_info":{"id":1,"name":"Ann"}}]
+        ["ann2","Greeting",{"hello":"Ann"}]
+        ["ann2","error",{"code":4009,"message":"Connection terminated by the app."}]
+        ["ann2","error",{"code":4009,"message":"Connection terminated by the app."}]
+        ["ann2","error",{"code":4009,"message":"Connection terminated by the app."}]
+        ["ann2","is","disconnected"]
+        ["bob","signed in",{"id":"2","user_info":{"id":2,"name":"Bob"}}]
+        ["bob","Greeting",{"hello":"Bob"}]
+        ["bob","here",[{"id":1,"name":"Ann"},{"id":2,"name":"Bob"}]]
+        ["bob","leaving",{"id":1,"name":"Ann"}]
+        ["bob","Greeting",{"hello":"Bob, still here"}]
+        ["bob","is","connected"]
+    "#;
+    assert_prints(with(&mut node, &daemon), expected);
+}
+
+#[test]
+fn an_unknown_key_is_refused_once_and_for_all() {
+    let Some(mut node) = node("echo_unknown.js") else { return };
+    let daemon = setup().start();
+    let expected = r#"
+        ["nobody","error",{"code":4001,"message":"App key no-key does not exist."}]
+        ["nobody","state","disconnected"]
+        ["nobody","is","disconnected",null,null,null]
+    "#;
+    assert_prints(with(&mut node, &daemon), expected);
+    daemon.await_metric("connections", 0);
+    assert_eq!(daemon.metric("handshakes_total{outcome=\"accepted\"}"), 1);
+}
+
+#[test]
+fn a_page_that_finds_no_place_comes_back_until_there_is_one() {
+    let Some(mut node) = node("echo_full.js") else { return };
+    let daemon = setup().start();
+    let expected = r#"
+        ["ann","is","connected"]
+        ["bob","is","disconnected"]
+        ["cid","error",{"code":4100,"message":"Over connection limit."}]
+        ["cid","is","connected"]
+    "#;
+    assert_prints(with(&mut node, &daemon), expected);
+}
+
+/// A loopback address of this process alone, so that its port stays free while the daemon is away.
+fn own_address() -> String {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    format!("127.{}.{middle}.{}:6001", high | 0x80, low.clamp(1, 254))
+}
+
+/// The rest of what a child prints, after it has ended.
+fn rest(mut child: Child, mut output: impl std::io::Read) -> (String, bool) {
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    (text, child.wait().unwrap().success())
+}
+
+#[test]
+fn after_a_restart_everybody_comes_back_to_everything() {
+    let Some(mut node) = node("echo_restart.js") else { return };
+    let mut daemon = setup().set("listen.0.address", own_address()).start();
+    let mut child = with(&mut node, &daemon).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "restart\n");
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+    let daemon = daemon.again();
+    let (printed, is_good) = rest(child, output);
+    let expected = r#"
+        ["ann","members",{"1":{"id":1,"name":"Ann"},"2":{"id":2,"name":"Bob"}}]
+        ["ann","members",{"1":{"id":1,"name":"Ann"},"2":{"id":2,"name":"Bob"}}]
+        ["ann","is","connected",true]
+        ["ann","ChatMessageSent",{"message":"after the restart"}]
+        ["ann","Greeting","again"]
+        ["bob","members",{"1":{"id":1,"name":"Ann"},"2":{"id":2,"name":"Bob"}}]
+        ["bob","members",{"1":{"id":1,"name":"Ann"},"2":{"id":2,"name":"Bob"}}]
+        ["bob","is","connected",true]
+        ["bob","ChatMessageSent",{"message":"after the restart"}]
+        ["bob","users",{"users":[{"id":"1"},{"id":"2"}]}]
+    "#;
+    assert_same(&printed, expected, "");
+    assert!(is_good);
+    daemon.await_metric("connections", 0);
+}
+
+const PAGES: &str = r#"
+    ["ann","here",[{"id":1,"name":"Ann"}]]
+    ["ann","subscribed"]
+    ["ann","joining",{"id":2,"name":"Bob"}]
+    ["ann","ChatMessageSent",{"message":"hi","user":{"id":1,"name":"Ann"}}]
+    ["ann","Told",{"text":"é, encrypted"}]
+    ["ann","typing",{"name":"Bob"}]
+    ["ann","leaving",{"id":2,"name":"Bob"}]
+    ["bob","here",[{"id":1,"name":"Ann"},{"id":2,"name":"Bob"}]]
+    ["bob","subscribed"]
+    ["bob","ChatMessageSent",{"message":"hi","user":{"id":1,"name":"Ann"}}]
+    ["bob","Told",{"text":"é, encrypted"}]
+    ["bob","ChatMessageSent",{"message":"to others"}]
+"#;
+
+#[test]
+fn a_page_of_laravel_works_in_chromium_with_tls_and_without() {
+    if !tools().join("node_modules/playwright-core").exists() || !Path::new("/usr/bin/chromium").exists() {
+        return skip("Laravel's page in Chromium", "it is not installed; tests/run does it");
+    }
+    let Some(mut node) = node("echo_page.js") else { return };
+    let plain = setup().start();
+    let setup = setup().tls(&Authority::new());
+    let (authority, certificate) = (setup.path("ca.pem"), setup.path("cert.pem"));
+    let secure = setup.start();
+    let ports = [&plain, &secure].map(|daemon| daemon.address.port().to_string());
+    assert_prints(node.args(ports).arg(certificate).env("NODE_EXTRA_CA_CERTS", authority), &PAGES.repeat(2));
+    plain.await_metric("connections", 0);
+    secure.await_metric("connections", 0);
+}
+
+#[test]
+fn pusher_and_pysher_of_pypi_publish_and_follow() {
+    let python = tools().join("python/bin/python");
+    let has = |module| {
+        let question = Command::new(&python).args(["-c", &format!("import {module}")]).output();
+        question.is_ok_and(|output| output.status.success())
+    };
+    if !has("pusher") || !has("pysher") {
+        return skip("pusher and pysher of PyPI", "they are not installed; tests/run does it");
+    }
+    let daemon = setup().start();
+    let expected = r#"
+        ["ann","presence-room","pusher_internal:subscription_succeeded","{\"presence\":{\"count\":1,\"ids\":[\"7\"],\"hash\":{\"7\":{\"name\": \"Ann\"}}}}"]
+        ["ann","presence-room","pusher_internal:member_added","{\"user_id\":\"8\",\"user_info\":null}"]
+        ["ann","news","headline","{\"text\": \"é ☎\"}"]
+        ["ann","private-chat","said","{\"text\": \"in a batch\"}"]
+        ["ann","presence-room","said","also"]
+        ["bob","private-chat","said","{\"text\": \"in a batch\"}"]
+        ["ann","private-chat","said","not to Bob"]
+        ["ann","private-chat","client-typing",{"name":"Bob"}]
+        ["ann","private-chat","said","to both"]
+        ["bob","private-chat","said","to both"]
+        ["channels",{"channels":{"presence-room":{"user_count":2}}}]
+        ["channel",{"occupied":true,"subscription_count":2}]
+        ["users",["7","8"]]
+        ["terminated",{}]
+    "#;
+    assert_prints(with(Command::new(python).arg(script("echo_pypi.py")), &daemon), expected);
+    daemon.await_metric("connections", 0);
+}
+
+#[test]
+fn what_laravel_broadcasts_from_php_reaches_echo() {
+    let php = Command::new("php").arg("-v").output();
+    if !php.is_ok_and(|output| output.status.success()) {
+        return skip("broadcasting from PHP", "php-cli is not installed; tests/run does it");
+    }
+    let Some(mut node) = node("echo_php.js") else { return };
+    let daemon = setup().set("echo.path", "/ws").start();
+    let expected = r#"
+        ["ann","ChatMessageSent",{"message":"hi","user":{"id":1,"name":"Ann"}}]
+        ["ann",".said",{"text":"é ☎ /","nothing":null,"list":[1,2.5]}]
+        ["bob","ChatMessageSent",{"message":"hi","user":{"id":1,"name":"Ann"}}]
+        ["bob","ChatMessageSent",{"message":"to others"}]
+        ["bob",".said",{"text":"é ☎ /","nothing":null,"list":[1,2.5]}]
+    "#;
+    assert_prints(with(&mut node, &daemon).arg("/ws"), expected);
+}
