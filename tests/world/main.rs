@@ -16,6 +16,7 @@ mod feed;
 mod frames;
 mod handshake;
 mod judges;
+mod laravel;
 mod limits;
 mod notices;
 mod redis;
