@@ -3,6 +3,7 @@
 
 use crate::channel::{OK, ann, join, script, setup, token};
 use crate::harness::{Client, DEADLINE, Daemon, Receiver, Redis, Setup, eventually, skip, tools};
+use rustix::process::Signal;
 use serde_json::json;
 use std::process::Command;
 use std::time::Instant;
@@ -291,4 +292,20 @@ fn without_redis_at_its_start_a_daemon_serves_its_own_clients() {
     redis.publish(BROADCAST, [CHAT[0]]);
     assert_eq!([ann.text(), bob.text()], [CHAT[1]; 2]);
     assert_eq!(daemon.page("/readyz").0, 200);
+}
+
+#[test]
+fn a_relay_that_comes_with_a_reload_waits_for_a_restart_and_says_so() {
+    let Some(redis) = Redis::started() else { return };
+    let daemon = connected(fed(&redis));
+    let file = daemon.path("fanfare.toml");
+    let text = std::fs::read_to_string(&file).unwrap() + "[channel]\nrelay = \"redis\"\n";
+    std::fs::write(file, text).unwrap();
+    for reloads in 1..3 {
+        daemon.signal(Signal::HUP);
+        daemon.await_log("reloaded", reloads);
+    }
+    assert_eq!(daemon.logged("needs a restart: until then").len(), 1);
+    assert_eq!(join(&daemon, &ann()).ask(r#"{"data":{}}"#), OK);
+    daemon.await_metric(LOST, 1);
 }
