@@ -5,6 +5,7 @@ use crate::channel::{OK, ann, join, script, setup, token};
 use crate::harness::{Client, DEADLINE, Daemon, Receiver, Redis, Setup, eventually, skip, tools};
 use rustix::process::Signal;
 use serde_json::json;
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Instant;
 
@@ -272,6 +273,32 @@ fn a_redis_that_goes_leaves_each_daemon_with_its_own_clients() {
     assert_eq!([&a, &b].map(|daemon| (daemon.metric(LOSSES), daemon.page("/readyz").0)), [(1, 200); 2]);
     assert_eq!((a.metric(SENT), a.metric(LOST), b.metric(SENT)), (2, 2, 0));
     receiver.await_requests(4);
+}
+
+/// Redis has heard of the first, but not answered; so the second waits in the daemon when it is to stop.
+#[test]
+fn what_was_said_before_a_stop_is_relayed_yet() {
+    let Some(Pair { daemons: [mut a, b], redis, receiver: _receiver }) = Pair::start() else { return };
+    let mut ann = join(&a, &ann());
+    let mut cid = join(&b, &user("chat:1", 3, "Cid"));
+    b.await_metric("subscriptions", 1);
+    redis.signal(Signal::STOP);
+    let mut texts = Vec::new();
+    for message in ["one", "two"] {
+        assert_eq!(ann.ask(&format!(r#"{{"data":{{"message":"{message}"}}}}"#)), OK);
+        texts.push(ann.text());
+    }
+    a.signal(Signal::TERM);
+    assert_eq!(ann.close_code(), 1001);
+    drop(ann);
+    // The shards have ended: what is left is the bridge's.
+    eventually("nobody listens any more", || TcpStream::connect(a.admin).is_err());
+    redis.signal(Signal::CONT);
+    for text in texts {
+        assert_eq!(cid.text(), text);
+    }
+    assert!(a.wait().success());
+    assert!(a.logged("not relayed").is_empty());
 }
 
 #[test]
