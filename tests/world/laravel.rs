@@ -2,7 +2,7 @@
 //! several daemons that serve its pages together.
 
 use crate::channel::{OK, ann, join, script, setup, token};
-use crate::harness::{Client, DEADLINE, Daemon, Receiver, Redis, Setup, eventually, skip, tools};
+use crate::harness::{Client, DEADLINE, Daemon, Receiver, Redis, Setup, command, eventually, skip, tools};
 use rustix::process::Signal;
 use serde_json::json;
 use std::net::TcpStream;
@@ -319,6 +319,43 @@ fn without_redis_at_its_start_a_daemon_serves_its_own_clients() {
     redis.publish(BROADCAST, [CHAT[0]]);
     assert_eq!([ann.text(), bob.text()], [CHAT[1]; 2]);
     assert_eq!(daemon.page("/readyz").0, 200);
+}
+
+#[test]
+fn a_check_tells_who_is_told_what_clients_say() {
+    let setup = setup();
+    let file = setup.path("fanfare.toml");
+    let secret = setup.path("jwt.secret");
+    let check = |table: &str| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let path = setup.path("checked.toml");
+        let judge = format!("[channel]\ntoken = {{ jwt = {{ secret_file = {secret:?} }} }}\n");
+        let text = text.replace("\"personium-event\"", "\"personium-event\", \"channel\"") + &judge + table;
+        std::fs::write(&path, text).unwrap();
+        let output = command(&["check", "--config", path.to_str().unwrap()]).output().unwrap();
+        let (out, err) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        (output.status.success(), out + &err)
+    };
+    let (good, said) = check(
+        "relay = \"redis\"\n[channel.callback]\nurl = \"https://app.example/api/hunter2?key=hunter2\"\n\
+         kinds = [\"chat\", \"tweet\"]\n[feed.redis]\nurl = \"redis://ann:hunter2@redis.example\"\n",
+    );
+    assert!(good && !said.contains("hunter2"), "{said}");
+    for line in [
+        "feed   redis://redis.example:6379 channels laravel-database-broadcast, laravel-database-relay\n",
+        "relay  channel: what clients say, on redis://redis.example:6379 channel laravel-database-relay\n",
+        "tells  channel: app.example, what clients say in chat, tweet\n",
+    ] {
+        assert!(said.contains(line), "{line}{said}");
+    }
+    let (good, said) = check("");
+    assert!(good && !said.contains("relay ") && !said.contains("tells "), "{said}");
+    let (good, said) = check("relay = \"redis\"\n");
+    assert!(
+        !good && said.contains("channel.relay = \"redis\" needs a Redis: write feed.redis.url"),
+        "{said}"
+    );
 }
 
 #[test]
