@@ -109,7 +109,7 @@ fn a_callback_gets_what_the_client_has_said_with_its_token() {
 fn a_receiver_that_hangs_holds_up_its_channel_and_no_broadcast() {
     let receiver = Receiver::start();
     receiver.set(&json!({"answers": ["hang"]}));
-    let daemon = telling(&receiver.url("/"), "timeout_s = 5").set("threads", 2).start();
+    let daemon = telling(&receiver.url("/"), "timeout_s = 60").set("threads", 2).start();
     let (mut client, mut reader) = (join(&daemon, &ann()), join(&daemon, &ann()));
     daemon.await_metric("subscriptions", 2);
     say(&mut client, 0);
@@ -124,7 +124,8 @@ fn a_receiver_that_hangs_holds_up_its_channel_and_no_broadcast() {
     say(&mut elsewhere, "elsewhere");
     let requests = receiver.await_requests(2);
     assert_eq!(messages(&requests), [json!(0), json!("elsewhere")], "other channels are told at once");
-    // Given up after its time, the first is told once more, and the others after it.
+    // Left without an answer, the first is told once more, and the others after it.
+    receiver.set(&json!({"released": true}));
     let requests = receiver.await_requests(52);
     let here: Vec<Value> = messages(&requests).into_iter().filter(Value::is_number).collect();
     let expected: Vec<Value> = [0].into_iter().chain(0..50).map(Value::from).collect();
@@ -132,6 +133,19 @@ fn a_receiver_that_hangs_holds_up_its_channel_and_no_broadcast() {
     daemon.await_metric(&count("delivered"), 51);
     assert_eq!((daemon.metric(&count("failed")), daemon.metric(retries())), (0, 1));
     assert!(daemon.logged("eyJ").is_empty(), "no token is logged");
+}
+
+#[test]
+fn a_receiver_without_an_answer_is_waited_for_no_longer_than_configured() {
+    let receiver = Receiver::start();
+    receiver.set(&json!({"answers": ["hang", "hang"]}));
+    let daemon = telling(&receiver.url("/"), "timeout_s = 1").start();
+    let mut client = join(&daemon, &ann());
+    ["never", "then"].iter().for_each(|message| say(&mut client, *message));
+    assert_eq!(messages(&receiver.await_requests(3)), ["never", "never", "then"]);
+    daemon.await_metric(&count("delivered"), 1);
+    assert_eq!((daemon.metric(&count("failed")), daemon.metric(retries())), (1, 1));
+    daemon.await_log("no answer within 1000 ms; given up", 1);
 }
 
 #[test]
@@ -210,13 +224,14 @@ fn a_callback_over_tls_is_told_by_whom_the_machine_trusts() {
 fn a_full_queue_loses_the_newest_and_says_so() {
     let receiver = Receiver::start();
     receiver.set(&json!({"answers": ["hang"]}));
-    let daemon = telling(&receiver.url("/"), "timeout_s = 2\nconcurrency = 1\nqueue_max = 2").start();
+    let daemon = telling(&receiver.url("/"), "timeout_s = 60\nconcurrency = 1\nqueue_max = 2").start();
     let mut client = join(&daemon, &ann());
     say(&mut client, 0);
     receiver.await_requests(1);
     (1..6).for_each(|number| say(&mut client, number));
     daemon.await_metric(&count("dropped"), 3);
     daemon.await_log("the queue to the callback at", 1);
+    receiver.set(&json!({"released": true}));
     let requests = receiver.await_requests(4);
     assert_eq!(messages(&requests), [0, 0, 1, 2]);
     daemon.await_metric(&count("delivered"), 3);
@@ -228,7 +243,7 @@ fn a_full_queue_loses_the_newest_and_says_so() {
 #[test]
 fn a_reload_changes_takes_away_and_brings_back_the_callback() {
     let receiver = Receiver::start();
-    let table = |path: &str| format!("[channel.callback]\nurl = {:?}\n", receiver.url(path));
+    let table = |path: &str| format!("[channel.callback]\nurl = {:?}\ntimeout_s = 60\n", receiver.url(path));
     let daemon = telling(&receiver.url("/one"), "").start();
     let mut client = join(&daemon, &ann());
     say(&mut client, 1);
