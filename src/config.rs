@@ -392,6 +392,17 @@ mod tests {
         let tls = "tls = { certificate = \"c\", client_certificate = \"optional\" }";
         let tls = problems(&format!("{listen}{tls}"));
         assert!(tls.contains("tls.key is missing") && tls.contains("without tls.client_ca"), "{tls}");
+        let relay = format!("{MINIMAL}[channel]\nrelay = \"redis\"\n");
+        let echo = "[echo.redis]\napp = \"app\"\nprefix = \"p-\"\n";
+        let neither = problems(&format!("{relay}{echo}"));
+        assert!(
+            neither.contains("channel.relay = \"redis\" needs a Redis: write feed.redis.url")
+                && neither.contains("[echo.redis] needs a Redis: write feed.redis.url"),
+            "{neither}"
+        );
+        let relayed = |more: &str| problems(&format!("{relay}{more}[feed.redis]\nurl_file = \"/f\""));
+        assert_eq!(relayed("message_bytes_max = 917504\n"), "");
+        assert!(relayed("message_bytes_max = 917505\n").contains("at most 917504"));
         let none = problems(&format!("{MINIMAL}[limits]\nhead_bytes_max = 0"));
         assert!(none.contains("limits.head_bytes_max = 0"), "{none}");
     }

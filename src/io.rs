@@ -39,6 +39,7 @@ use self::runtime::{AnyRuntime, Driver};
 use self::watch::Watched;
 use self::worker::Worker;
 use crate::api::Status;
+use crate::dialect::channel::Relay;
 use crate::dialect::{Kind, Lots, Settings};
 use crate::feed::unix;
 use crate::frame::Publication;
@@ -126,6 +127,8 @@ pub struct Daemon {
     /// The addresses as they were configured, by which a reload knows the listeners.
     configured: Vec<SocketAddr>,
     socket: Option<PathBuf>,
+    /// Whether other daemons can be told what clients say.
+    relays: bool,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -285,6 +288,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
     let shared = Arc::new(Shared::new(plan.shards, &plan.settings)?);
     let spoken = spoken(&plan.listen);
+    let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay);
     // Before any shard runs, so that each knows of an outage before it takes anybody.
     let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &shared)?;
     bridge::configure(&shared, &plan.settings, feeds)?;
@@ -322,6 +326,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         driver,
         configured,
         socket: plan.feed.path,
+        relays,
         shared,
         threads,
     })
@@ -343,6 +348,13 @@ impl Daemon {
     /// When a remote judge of theirs cannot be asked from here; then everything stays as it was.
     pub fn configure(&self, settings: &Arc<Settings>, limits: Limits, listen: &[Listen]) -> io::Result<()> {
         bridge::configure(&self.shared, settings, Feeds::default())?;
+        let relay = settings.channel.relay;
+        if relay == Relay::Redis && relay != self.shared.settings().channel.relay && !self.relays {
+            tracing::warn!(
+                "channel.relay = \"redis\" needs a restart: until then what clients say is lost to other daemons, as \
+                 fanfare_relays_total counts"
+            );
+        }
         *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(settings);
         let limits = limits.of_one_in(self.threads.len());
         let certificate = |(place, address)| {

@@ -8,7 +8,7 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 40] = [
+const EXAMPLES: [&str; 35] = [
     "listen.0.tls.certificate",
     "listen.0.tls.key",
     "listen.0.tls.client_ca",
@@ -31,11 +31,6 @@ const EXAMPLES: [&str; 40] = [
     "personium.token.introspection.client_secret",
     "personium.token.introspection.client_secret_file",
     "personium.token.introspection.ca_file",
-    "channel.callback.url",
-    "channel.callback.kinds",
-    "channel.callback.timeout_s",
-    "channel.callback.concurrency",
-    "channel.callback.queue_max",
     "channel.token.jwt.secret",
     "channel.token.jwt.public_key_file",
     "channel.token.jwt.jwks_file",
@@ -59,6 +54,9 @@ const OTHER_JUDGES: [&str; 5] = [
     "wazo.token.wazo_auth",
     "wazo.token.static",
 ];
+
+/// The table behind `#` that is nothing without its one key that has no default.
+const OPTIONAL: (&str, &str) = ("channel.callback", "url");
 
 /// One `key = value` of the sample.
 struct Entry {
@@ -108,9 +106,11 @@ fn every_key_stands_in_the_sample_once_and_no_other() {
 #[test]
 fn a_key_behind_a_hash_shows_its_default() {
     let as_shipped = format!("{:?}", read(SAMPLE));
-    let of_another_judge =
-        |entry: &Entry| OTHER_JUDGES.iter().any(|table| entry.key.starts_with(&format!("{table}.")));
-    for entry in entries().iter().filter(|entry| entry.commented && !of_another_judge(entry)) {
+    let of_another_table = |entry: &Entry| {
+        let tables = OTHER_JUDGES.into_iter().chain([OPTIONAL.0]);
+        tables.into_iter().any(|table| entry.key.starts_with(&format!("{table}.")))
+    };
+    for entry in entries().iter().filter(|entry| entry.commented && !of_another_table(entry)) {
         let with: Vec<&str> = SAMPLE
             .lines()
             .enumerate()
@@ -146,6 +146,27 @@ fn each_other_judge_of_the_sample_can_take_the_place_of_the_first() {
                 assert_eq!(format!("{:?}", with(&without)), format!("{whole:?}"), "{key}");
             }
         }
+    }
+}
+
+#[test]
+fn the_optional_table_of_the_sample_shows_its_defaults() {
+    let (table, needed) = OPTIONAL;
+    let (before, rest) = SAMPLE.split_once(&format!("#[{table}]\n")).unwrap();
+    let (block, after) = rest.split_once("\n\n").unwrap();
+    let lines: Vec<&str> = block
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| !line.starts_with(' '))
+        .collect();
+    let with = |lines: &[&str]| read(&format!("{before}[{table}]\n{}\n\n{after}", lines.join("\n")));
+    let whole = with(&lines);
+    assert_eq!(whole.problems(), Vec::<String>::new());
+    assert!(lines.len() > 1 && whole.channel.callback.is_some());
+    for (place, line) in lines.iter().enumerate() {
+        let without = with(&[&lines[..place], &lines[place + 1..]].concat());
+        let same = format!("{without:?}") == format!("{whole:?}");
+        assert_eq!(same, !line.starts_with(&format!("{needed} = ")), "{line}");
     }
 }
 

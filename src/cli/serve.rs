@@ -202,11 +202,25 @@ fn describe(plan: &Plan) -> String {
         let pattern = topics.echo.as_ref().map(|source| source.pattern());
         let channels: Vec<String> = topics.channels().into_iter().chain(pattern).collect();
         lines += &format!("feed   {server} channels {}\n", channels.join(", "));
+        if topics.relay && speaks(plan, Kind::Channel) {
+            let channel = topics.relays();
+            lines += &format!("relay  channel: what clients say, on {server} channel {channel}\n");
+        }
     }
-    let is_spoken = |kind: &&Kind| plan.listen.iter().any(|listen| listen.kinds.contains(kind));
-    let spoken = Kind::ALL.iter().filter(is_spoken);
+    if let Some(callback) = plan.settings.channel.callback.as_ref().filter(|_| speaks(plan, Kind::Channel))
+        && let Ok(endpoint) = callback.url.endpoint()
+    {
+        let kinds = callback.kinds.join(", ");
+        lines += &format!("tells  channel: {}, what clients say in {kinds}\n", endpoint.host());
+    }
+    let spoken = Kind::ALL.iter().filter(|kind| speaks(plan, **kind));
     for (kind, remote) in spoken.filter_map(|kind| Some((kind, kind.judge(&plan.settings)?.remote()?))) {
         lines += &format!("tokens {}: {} asks {}\n", kind.name(), remote.protocol(), remote.host());
     }
     lines
+}
+
+/// Whether any listener speaks a dialect.
+fn speaks(plan: &Plan, kind: Kind) -> bool {
+    plan.listen.iter().any(|listen| listen.kinds.contains(&kind))
 }

@@ -1,7 +1,9 @@
 //! What is readable but cannot run, each with what to do.
 
 use super::{Config, LISTENERS_MAX, Tls};
+use crate::dialect::channel::Relay;
 use crate::dialect::{Kind, personium_topic};
+use crate::feed::redis::PAYLOAD_BYTES_MAX;
 use crate::feed::unix;
 use crate::token::TokenSettings;
 use std::net::SocketAddr;
@@ -11,6 +13,9 @@ const THREADS_MAX: usize = 1024;
 /// Largest event and message that may be allowed. Escaping can make six bytes of one and a turn takes many,
 /// while positions in a turn's tables have 32 bits.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Longest message of a client that is relayed: around it stand the channel's and the sender's name, and a token is
+/// hardly longer than what is left for them.
+const RELAYED_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 128 * 1024;
 
 impl Config {
     /// What is readable but cannot run, each with what to do.
@@ -54,6 +59,7 @@ impl Config {
         }
         problems.extend(self.feed.amqp.problems());
         problems.extend(self.feed.redis.problems());
+        problems.extend(self.without_redis());
         problems.extend(self.senseless_sizes());
         if self.threads > THREADS_MAX {
             problems.push(format!("threads = {}: at most {THREADS_MAX}", self.threads));
@@ -82,6 +88,28 @@ impl Config {
         }
         if wazo.ping_interval_s == 0 {
             problems.push("[wazo]: ping_interval_s must be at least 1".into());
+        }
+        problems
+    }
+
+    /// What is to go over Redis and has none, or is more than goes over it.
+    fn without_redis(&self) -> Vec<String> {
+        let (channel, redis) = (&self.channel, &self.feed.redis);
+        let relays = channel.relay == Relay::Redis;
+        let mut problems = Vec::new();
+        if redis.url.is_none() && redis.url_file.is_none() {
+            let wanting =
+                [(relays, "channel.relay = \"redis\""), (self.echo.redis.is_some(), "[echo.redis]")];
+            problems.extend(wanting.into_iter().filter(|(wants, _)| *wants).map(|(_, key)| {
+                format!("{key} needs a Redis: write feed.redis.url or feed.redis.url_file, or leave it out")
+            }));
+        }
+        if relays && channel.message_bytes_max > RELAYED_BYTES_MAX {
+            problems.push(format!(
+                "channel.message_bytes_max = {}: with relay = \"redis\" at most {RELAYED_BYTES_MAX}, or other daemons \
+                 take no long messages",
+                channel.message_bytes_max
+            ));
         }
         problems
     }

@@ -234,7 +234,8 @@ mod tests {
     fn the_channel_says_whom_a_message_is_for() {
         let (of_channel, of_echo) = (br#"{"channel":"c","data":{}}"#, br#"{"event":"e","data":{}}"#);
         assert_eq!(take("p-broadcast", false, of_channel), Ok("unspoken"));
-        assert_eq!(take("p-relay", false, of_channel), Ok("unspoken"));
+        let of_client = br#"{"node":"n","channel":"c","sender":{},"data":{}}"#;
+        assert_eq!(take("p-relay", false, of_client), Ok("unspoken"));
         // Under a pattern the same messages come once more, for whoever they are not.
         assert_eq!(take("p-broadcast", true, of_channel), Ok("ignored"));
         assert_eq!(take("p-relay", true, of_channel), Ok("ignored"));
@@ -247,9 +248,12 @@ mod tests {
     #[test]
     fn what_is_garbage_too_long_or_too_deep_is_refused() {
         let long = vec![b' '; PAYLOAD_BYTES_MAX + 1];
-        for channel in ["p-broadcast", "p-relay"] {
-            assert!(take(channel, false, b"no JSON").unwrap_err().contains("not valid JSON"));
-            assert!(take(channel, false, b"[]").unwrap_err().contains("not an object"));
+        for (channel, no_json, no_object) in [
+            ("p-broadcast", "not valid JSON", "not an object"),
+            ("p-relay", "not a JSON object", "not a JSON object"),
+        ] {
+            assert!(take(channel, false, b"no JSON").unwrap_err().contains(no_json));
+            assert!(take(channel, false, b"[]").unwrap_err().contains(no_object));
             assert!(take(channel, false, &long).unwrap_err().contains("at most 1048576 are taken"));
         }
         assert!(take("p-x", true, &long).unwrap_err().contains("at most 1048576 are taken"));
@@ -260,7 +264,9 @@ mod tests {
         assert_eq!(take("p-x", true, nested(DEPTH_MAX).as_bytes()), Ok("unspoken"));
         let deep = nested(DEPTH_MAX + 1);
         assert_eq!(take("p-x", true, deep.as_bytes()), Err("nested deeper than 128".into()));
-        assert!(take("p-broadcast", false, deep.as_bytes()).unwrap_err().contains("nested deeper than 128"));
+        for channel in ["p-broadcast", "p-relay"] {
+            assert!(take(channel, false, deep.as_bytes()).unwrap_err().contains("nested deeper than 128"));
+        }
     }
 
     #[test]

@@ -247,7 +247,8 @@ async fn run(shared: &Shared, mut judges: Judges, mut carrier: Carrier, feeds: F
                     carrier.hurry();
                 }
                 if let Some(end) = inbox.over {
-                    return carrier.finish(end).await;
+                    carrier.finish(end).await;
+                    return shared.bridge.relays.finish(end).await;
                 }
                 judges.take(inbox.questions);
             }

@@ -6,6 +6,7 @@ Prints its port. What it does is a JSON object that anybody may change by POST /
 
     answers   how it answers the requests to come, one for each: a status, "hang" for never, or "drop" for the end of
               the connection without an answer
+    released  true makes "drop" of every "hang", those under way too
     status    how it answers those after them
     delay_s   how long it thinks before
 
@@ -22,7 +23,7 @@ import threading
 import time
 
 LOCK = threading.Lock()
-SETUP = {"answers": [], "status": 200, "delay_s": 0}
+SETUP = {"answers": [], "status": 200, "delay_s": 0, "released": False}
 SEEN = {"requests": [], "at_once": 0, "most_at_once": 0}
 
 
@@ -52,7 +53,11 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             SEEN["most_at_once"] = max(SEEN["most_at_once"], SEEN["at_once"])
             answer = SETUP["answers"].pop(0) if SETUP["answers"] else SETUP["status"]
             delay_s = SETUP["delay_s"]
-        time.sleep(3600 if answer == "hang" else delay_s)
+        time.sleep(delay_s)
+        while answer == "hang":
+            time.sleep(0.01)
+            with LOCK:
+                answer = "drop" if SETUP["released"] else "hang"
         with LOCK:
             SEEN["at_once"] -= 1
         if answer == "drop":

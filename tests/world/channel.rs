@@ -9,9 +9,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const OK: &str = r#"{"type":"sended","ok":true}"#;
+/// The answer to a client whose message was taken.
+pub(crate) const OK: &str = r#"{"type":"sended","ok":true}"#;
 
-fn setup() -> Setup {
+/// A daemon whose listener speaks `channel` beside the dialect of every other test.
+pub(crate) fn setup() -> Setup {
     let setup = Setup::new();
     let secret = setup.path("jwt.secret");
     setup
@@ -24,18 +26,20 @@ fn pinging() -> Setup {
     setup().set("channel.ping_interval_s", 1)
 }
 
-fn token(mut claims: Value, expires_in_s: u64) -> String {
+/// A token with these claims and an end.
+pub(crate) fn token(mut claims: Value, expires_in_s: u64) -> String {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     claims["exp"] = (now_s + expires_in_s).into();
     mint(Algorithm::HS256, SECRET.as_bytes(), claims.as_object().unwrap()).unwrap()
 }
 
-fn ann() -> String {
+/// The token of a user of the channel `chat:1`.
+pub(crate) fn ann() -> String {
     token(json!({"channel": "chat:1", "id": 1, "name": "Ann"}), 3600)
 }
 
 /// A client whose token was accepted, or will be refused.
-fn join(daemon: &Daemon, token: &str) -> Client {
+pub(crate) fn join(daemon: &Daemon, token: &str) -> Client {
     let mut client = Client::raw(daemon.address);
     client.bytes(head(&format!("/?token={token}")).as_bytes());
     assert_eq!(client.answer(), 101);
@@ -59,7 +63,7 @@ fn url(daemon: &Daemon) -> String {
     format!("ws://{}/", daemon.address)
 }
 
-fn script(name: &str) -> String {
+pub(crate) fn script(name: &str) -> String {
     format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 

@@ -17,6 +17,7 @@ mod feed;
 mod frames;
 mod handshake;
 mod judges;
+mod laravel;
 mod limits;
 mod notices;
 mod redis;

@@ -1,5 +1,6 @@
 //! The Redis feed, with a real Redis: what it takes, what it ignores, and what happens when either side goes.
 
+use crate::channel::{self, join, token};
 use crate::harness::{DEADLINE, Daemon, Redis, Setup, command, eventually};
 use redis::cmd;
 use rustix::process::Signal;
@@ -12,22 +13,28 @@ const LOSSES: &str = "feed_losses_total{feed=\"redis\"}";
 const REJECTED: &str = "events_total{feed=\"redis\",outcome=\"rejected\"}";
 const IGNORED: &str = "feed_messages_ignored_total{feed=\"redis\"}";
 const DROPPED: &str = "feed_messages_dropped_total{feed=\"redis\"}";
-/// What good messages come to in a daemon whose listener speaks neither `channel` nor `echo`.
-const TAKEN: &str = "events_total{feed=\"redis\",outcome=\"unspoken\"}";
+/// What good messages come to.
+const TAKEN: &str = "events_total{feed=\"redis\",outcome=\"accepted\"}";
+/// The same in a daemon whose listener speaks neither `channel` nor `echo`.
+const UNSPOKEN: &str = "events_total{feed=\"redis\",outcome=\"unspoken\"}";
 
 const BROADCAST: &str = "laravel-database-broadcast";
 const GOOD: &str = "{\"channel\":\"progress:7\",\"data\":{\"info\":{}}}";
 
 /// A daemon to be fed from a Redis.
 fn fed(url: &str) -> Setup {
-    Setup::new().set("feed.redis.url", url)
+    channel::setup().set("feed.redis.url", url)
 }
 
-/// The same, with lines in the table of what other tables are to say.
-fn with(setup: Setup, lines: &str) -> Setup {
+/// One that listens to whatever it can, because nobody speaks any of it, with what is for `echo` under this prefix.
+fn idly_fed(url: &str, prefix: &str) -> Setup {
+    let setup = Setup::new().set("feed.redis.url", url);
     let file = setup.path("fanfare.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(file, format!("{text}[feed.redis.provisional]\n{lines}\n")).unwrap();
+    let app = "[[echo.app]]\nid = \"app\"\nkey = \"app-key\"\nsecret = \"of-no-use-to-anybody\"\n";
+    let echo =
+        format!("[channel]\nrelay = \"redis\"\n[echo.redis]\napp = \"app\"\nprefix = {prefix:?}\n{app}");
+    std::fs::write(file, text + &echo).unwrap();
     setup
 }
 
@@ -80,10 +87,9 @@ fn thousands_of_messages_come_once(redis: &Redis) {
 }
 
 fn a_user_with_just_the_rights_is_enough(redis: &Redis) {
-    let setup = fed(&redis.url_of("reader:hunter2"));
-    let daemon = connected(with(setup, "echo = { app = \"app\", prefix = \"laravel-database-\" }"));
+    let daemon = connected(idly_fed(&redis.url_of("reader:hunter2"), "laravel-database-"));
     redis.publish(BROADCAST, [GOOD]);
-    eventually("it comes by the pattern too", || daemon.metric(IGNORED) > 0 && daemon.metric(TAKEN) > 0);
+    eventually("it comes by the pattern too", || daemon.metric(IGNORED) > 0 && daemon.metric(UNSPOKEN) > 0);
     let denied: Vec<Vec<redis::Value>> = redis.ask(cmd("ACL").arg("LOG"));
     let shown = format!("{denied:?}");
     assert!(!shown.contains("reader"), "the client asks for nothing else: {shown}");
@@ -173,15 +179,14 @@ fn a_message_beyond_all_measure_is_not_held(redis: &Redis) {
 }
 
 fn broadcasts_of_laravel_are_taken(redis: &Redis) {
-    let setup = fed(&redis.url()).set("feed.redis.prefix", "e*-");
-    let daemon = connected(with(setup, "echo = { app = \"app\", prefix = \"e*-\" }"));
+    let daemon = connected(idly_fed(&redis.url(), "e*-").set("feed.redis.prefix", "e*-"));
     let event = "{\"event\":\"App\\\\Events\\\\X\",\"data\":{\"n\":1,\"socket\":null},\"socket\":\"1.2\"}";
     assert_eq!(redis.publish("echo-orders", [event]), [0], "the prefix is no pattern");
     assert_eq!(redis.publish("e*-private-Chat.1", [event]), [1]);
     redis.publish("e*-private-Chat.1", ["no JSON", "{\"event\":1}"]);
     // Once for each subscription: good for one dialect, nothing to the other.
     assert_eq!(redis.publish("e*-broadcast", [GOOD]), [2]);
-    daemon.await_metric(TAKEN, 2);
+    daemon.await_metric(UNSPOKEN, 2);
     daemon.await_metric(IGNORED, 3);
     let deep = format!("{{\"event\":\"e\",\"data\":{{\"x\":{}{}}}}}", "[".repeat(128), "]".repeat(128));
     redis.publish("e*-x", [deep]);
@@ -189,7 +194,8 @@ fn broadcasts_of_laravel_are_taken(redis: &Redis) {
 }
 
 fn daemons_hear_of_each_other(redis: &Redis) {
-    let node = || connected(with(fed(&redis.url()).set("feed.redis.prefix", "nodes-"), "relay = true"));
+    let node =
+        || connected(fed(&redis.url()).set("feed.redis.prefix", "nodes-").set("channel.relay", "redis"));
     let daemons = [node(), node()];
     let relayed =
         "{\"node\":\"8f7e\",\"channel\":\"chat:1\",\"sender\":{\"name\":\"Ann\",\"id\":1},\"data\":{}}";
@@ -229,9 +235,10 @@ fn an_idle_redis_is_no_gap(redis: &Redis) {
 #[test]
 fn a_redis_that_comes_and_goes() {
     let Some(mut redis) = Redis::new() else { return };
-    let daemon = fed(&redis.url()).start();
+    let daemon = fed(&redis.url()).set("channel.ping_interval_s", 0).start();
     daemon.await_log("nobody listens there: start Redis", 1);
     let mut client = daemon.subscriber();
+    let mut page = join(&daemon, &token(serde_json::json!({"channel": "progress:7"}), 3600));
     assert_eq!(daemon.page("/readyz").0, 503);
     assert_eq!(daemon.page("/healthz").0, 200);
     redis.start();
@@ -268,6 +275,10 @@ fn a_redis_that_comes_and_goes() {
     assert_eq!(daemon.logged("events come from Redis again").len(), 3, "and one for its end");
     daemon.publisher().send(crate::harness::event("works", "still"));
     assert!(client.text().contains("\"Info\":\"still\""), "sessions stay");
+    for _ in 0..3 {
+        assert_eq!(page.text(), r#"{"type":"message","sender":{"name":"System","id":0},"data":{"info":{}}}"#);
+    }
+    assert_eq!(daemon.metric("connections"), 2, "and nobody has left");
 }
 
 /// Waits as long as a Redis may be missed for.
@@ -295,7 +306,7 @@ fn a_password_that_is_missing_is_asked_for() {
 fn a_stop_does_not_wait_for_redis() {
     let Some(redis) = Redis::started() else { return };
     for url in [redis.url(), "redis://127.0.0.1:1".into()] {
-        let mut daemon = with(fed(&url), "relay = true").start();
+        let mut daemon = fed(&url).set("channel.relay", "redis").start();
         eventually("it is tried", || !daemon.logged("from Redis").is_empty());
         let start = Instant::now();
         daemon.signal(Signal::TERM);
@@ -335,10 +346,7 @@ fn what_is_wrong_with_the_table_is_told_with_what_to_do() {
 
 #[test]
 fn a_check_tells_what_would_be_listened_to_without_the_password() {
-    let setup = with(
-        fed("redis://ann:hunter2@redis.example/2"),
-        "relay = true\necho = { app = \"app\", prefix = \"a*\" }",
-    );
+    let setup = idly_fed("redis://ann:hunter2@redis.example/2", "a*");
     let file = setup.path("fanfare.toml").display().to_string();
     let url = ("FANFARE_FEED_REDIS_URL", "redis://ann:hunter2@redis.example/2");
     let output = command(&["check", "--config", &file]).envs([url]).output().unwrap();
@@ -350,7 +358,7 @@ fn a_check_tells_what_would_be_listened_to_without_the_password() {
 
 #[test]
 fn a_feed_that_nobody_needs_is_noted() {
-    let daemon = fed("redis://:hunter2@127.0.0.1:1").start();
+    let daemon = Setup::new().set("feed.redis.url", "redis://:hunter2@127.0.0.1:1").start();
     daemon.await_log("nobody gets its events", 1);
     assert!(daemon.logged("hunter2").is_empty());
 }

@@ -97,6 +97,11 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Its port on loopback.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its address for somebody.
     pub(crate) fn url_of(&self, user: &str) -> String {
         format!("redis://{user}@127.0.0.1:{}/3", self.port)

@@ -11,8 +11,9 @@ use crate::metrics::Metrics;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value, cmd, pipe};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Messages that wait to be published before newer ones are lost: a second of them from very busy clients.
 const RELAYS_MAX: usize = 10_000;
@@ -20,6 +21,9 @@ const RELAYS_MAX: usize = 10_000;
 const RELAY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Messages of one pipeline, so that Redis is waited for seldom and its answers stay few.
 const PIPELINE_MAX: usize = 1_000;
+
+/// Between two looks at what is left when the daemon stops.
+const STOP_PAUSE: Duration = Duration::from_millis(1);
 
 /// What waits to be published.
 #[derive(Default)]
@@ -61,6 +65,27 @@ impl Relays {
     pub(super) fn close(&self) -> usize {
         let queue = std::mem::take(&mut *self.lock());
         queue.texts.len() + queue.under_way
+    }
+
+    /// Waits until everything is published, until `end` at the latest. What clients have said last comes in after
+    /// the feed has stopped listening.
+    pub(in super::super) async fn finish(&self, end: Instant) {
+        loop {
+            let left = {
+                let queue = self.lock();
+                queue.texts.len() + queue.under_way
+            };
+            if left == 0 {
+                return;
+            }
+            if Instant::now() >= end {
+                tracing::warn!(
+                    "{left} messages of clients were not relayed to other daemons: the time is over"
+                );
+                return;
+            }
+            sleep(STOP_PAUSE).await;
+        }
     }
 
     fn open(&self) {
@@ -144,7 +169,6 @@ mod tests {
     use crate::feed::redis::{Server, Topics};
     use std::path::Path;
     use std::process::{Child, Command, Stdio};
-    use std::time::Duration;
 
     fn texts(count: usize, text: &str) -> Vec<Box<str>> {
         vec![text.into(); count]
