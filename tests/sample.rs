@@ -8,7 +8,7 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 35] = [
+const EXAMPLES: [&str; 37] = [
     "listen.0.tls.certificate",
     "listen.0.tls.key",
     "listen.0.tls.client_ca",
@@ -35,6 +35,8 @@ const EXAMPLES: [&str; 35] = [
     "channel.token.jwt.public_key_file",
     "channel.token.jwt.jwks_file",
     "channel.token.static.file",
+    "echo.redis.app",
+    "echo.redis.prefix",
     "echo.app.0.secret",
     "echo.app.0.webhook",
     "wazo.master_tenant_uuid",

@@ -213,6 +213,15 @@ fn describe(plan: &Plan) -> String {
         let kinds = callback.kinds.join(", ");
         lines += &format!("tells  channel: {}, what clients say in {kinds}\n", endpoint.host());
     }
+    for app in plan.settings.echo.apps.iter().filter(|app| app.settings.enabled && speaks(plan, Kind::Echo)) {
+        for hook in &app.settings.webhook {
+            let host = hook
+                .url
+                .endpoint()
+                .map_or_else(|_| "nobody".to_owned(), |endpoint| endpoint.host().to_owned());
+            lines += &format!("tells  echo: {host}, what happens in the channels of {}\n", app.settings.id);
+        }
+    }
     let spoken = Kind::ALL.iter().filter(|kind| speaks(plan, **kind));
     for (kind, remote) in spoken.filter_map(|kind| Some((kind, kind.judge(&plan.settings)?.remote()?))) {
         lines += &format!("tokens {}: {} asks {}\n", kind.name(), remote.protocol(), remote.host());

@@ -98,6 +98,8 @@ pub const KEYS: &[&str] = &[
     "channel.callback.queue_max",
     "echo.path",
     "echo.drain_code",
+    "echo.redis.app",
+    "echo.redis.prefix",
     "echo.app.0.id",
     "echo.app.0.key",
     "echo.app.0.secret",

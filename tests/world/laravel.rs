@@ -2,10 +2,13 @@
 //! several daemons that serve its pages together.
 
 use crate::channel::{OK, ann, join, script, setup, token};
-use crate::harness::{Client, DEADLINE, Daemon, Receiver, Redis, Setup, command, eventually, skip, tools};
+use crate::harness::{
+    Client, DEADLINE, Daemon, Receiver, Redis, Setup, command, eventually, head, skip, tools,
+};
 use rustix::process::Signal;
 use serde_json::json;
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 const CONNECTED: &str = "feed_connected{feed=\"redis\"}";
@@ -370,4 +373,71 @@ fn a_relay_that_comes_with_a_reload_waits_for_a_restart_and_says_so() {
     assert_eq!(daemon.logged("needs a restart: until then").len(), 1);
     assert_eq!(join(&daemon, &ann()).ask(r#"{"data":{}}"#), OK);
     daemon.await_metric(LOST, 1);
+}
+
+/// The frame that a page of Laravel Echo gets.
+fn echoed(event: &str, data: &str) -> String {
+    json!({"event": event, "channel": "news", "data": data}).to_string()
+}
+
+#[test]
+fn laravels_redis_broadcaster_reaches_echo_and_leaves_the_sender_out() {
+    let loaded = Command::new("php").args(["-r", "exit(extension_loaded('redis') ? 0 : 1);"]).status();
+    if !loaded.is_ok_and(|status| status.success()) {
+        return skip("phpredis", "php-cli and php-redis are not installed; tests/run does it");
+    }
+    let Some(redis) = Redis::started() else { return };
+    let echo = fed(&redis)
+        .set("listen.0.dialects", r#"["personium-event", "channel", "echo"]"#)
+        .set("echo.app.0.id", "shop")
+        .set("echo.app.0.key", "shop-key")
+        .set("echo.app.0.secret", "shop-secret")
+        .set("echo.redis.app", "shop")
+        .set("echo.redis.prefix", PREFIX);
+    let daemon = connected(echo);
+    let mut pages = [(); 2].map(|()| {
+        let mut page = Client::raw(daemon.address);
+        page.bytes(head("/app/shop-key").as_bytes());
+        assert_eq!(page.answer(), 101);
+        let hello: serde_json::Value = serde_json::from_str(&page.text()).unwrap();
+        let data: serde_json::Value = serde_json::from_str(hello["data"].as_str().unwrap()).unwrap();
+        page.say(r#"{"event":"pusher:subscribe","data":{"channel":"news"}}"#);
+        assert!(page.text().contains("subscription_succeeded"));
+        (page, data["socket_id"].as_str().unwrap().to_owned())
+    });
+    let mut channel = join(&daemon, &ann());
+    let sender = pages[0].1.clone();
+    let broadcasts = [
+        json!({"channels": ["news"], "event": "App\\Events\\X", "payload": {"text": "é 1", "n": 1.5}}),
+        json!({"channels": ["news", "other"], "event": "said", "payload": {"text": "to others", "socket": sender}}),
+        json!({"channels": ["news"], "event": "last", "payload": {}}),
+    ];
+    for by_script in [&[][..], &["eval"]] {
+        let mut php = Command::new("php");
+        php.arg(script("laravel_redis.php")).args([
+            "127.0.0.1",
+            &redis.port().to_string(),
+            PREFIX,
+            "broadcast",
+        ]);
+        let mut php = php.args(by_script).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let lines: String = broadcasts.iter().map(|line| format!("{line}\n")).collect();
+        php.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        assert!(php.wait().unwrap().success());
+        // What PHP encodes is passed on as it is; no data at all are an empty list to it.
+        let first = echoed("App\\Events\\X", r#"{"n":1.5,"text":"\u00e9 1"}"#);
+        let to_others = echoed("said", r#"{"text":"to others"}"#);
+        let last = echoed("last", "[]");
+        for ((page, _), expected) in
+            pages.iter_mut().zip([vec![&first, &last], vec![&first, &to_others, &last]])
+        {
+            for frame in expected {
+                let got: serde_json::Value = serde_json::from_str(&page.text()).unwrap();
+                assert_eq!(got.to_string(), *frame);
+            }
+        }
+    }
+    // Under the same prefix, for the other dialect.
+    redis.publish(BROADCAST, [CHAT[0]]);
+    assert_eq!(channel.text(), CHAT[1]);
 }

@@ -47,8 +47,8 @@ impl TryFrom<u16> for DrainCode {
 }
 
 /// Where the events of Laravel's `redis` broadcaster go: `[echo.redis]`.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Broadcaster {
     /// The app's id.
     pub app: String,

@@ -44,8 +44,13 @@ impl EchoSource {
         if !is_text(name) || !(is_text(socket) || socket == "null") {
             return None;
         }
-        let data: Members<'_> = serde_json::from_str(broadcast.data.get()).ok()?;
-        let data = serde_json::to_string(&data.without("socket")).ok()?;
+        let data = broadcast.data.get();
+        // An event without data has an empty list, as PHP writes it.
+        let data = if data.starts_with('[') {
+            serde_json::to_string(data).ok()?
+        } else {
+            serde_json::to_string(&serde_json::from_str::<Members<'_>>(data).ok()?.without("socket")).ok()?
+        };
         let channel = serde_json::to_string(channel).ok()?;
         Some(format!("{{\"name\":{name},\"channels\":[{channel}],\"data\":{data},\"socket_id\":{socket}}}"))
     }
@@ -158,6 +163,8 @@ mod tests {
     #[test]
     fn only_the_outermost_socket_of_the_data_goes() {
         assert_eq!(data(r#"{"socket":null}"#), "{}");
+        assert_eq!(data("[]"), "[]");
+        assert_eq!(data("[1,{\"socket\":1}]"), "[1,{\"socket\":1}]");
         assert_eq!(data(r#"{"socket":"1.2","a":1}"#), r#"{"a":1}"#);
         assert_eq!(data(r#"{"a":1,"s\u006fcket":"1.2","b":2}"#), r#"{"a":1,"b":2}"#);
         assert_eq!(
@@ -193,7 +200,6 @@ mod tests {
             r#"{"event":1,"data":{}}"#,
             r#"{"event":"e"}"#,
             r#"{"event":"e","data":"text"}"#,
-            r#"{"event":"e","data":[1]}"#,
             r#"{"event":"e","data":{},"socket":1}"#,
             r#"{"event":"e","data":{}} x"#,
             r#"{"uuid":"u","displayName":"Job","job":"call","data":{"command":"O:8"}}"#,
