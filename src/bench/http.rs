@@ -3,6 +3,7 @@
 //! A connection may have several requests under way, answered in order; events are dealt to the connections in turn.
 //! With one connection they keep their order, which subscribers that get all of them are held to.
 
+use super::publisher::Unsent;
 use super::wire::Template;
 use super::{BenchError, io_error};
 use hmac::{Hmac, Mac};
@@ -10,7 +11,7 @@ use md5::{Digest, Md5};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, recv};
 use sha2::Sha256;
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -39,8 +40,7 @@ pub(super) struct Http {
 #[derive(Debug)]
 struct Connection {
     socket: TcpStream,
-    unsent: Vec<u8>,
-    sent: usize,
+    unsent: Unsent,
     answers: Vec<u8>,
 }
 
@@ -67,7 +67,7 @@ impl Http {
             let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
             epoll::add(&epoll, &socket, EventData::new_u64(index as u64), interest)
                 .map_err(io_error("watch a publisher"))?;
-            Ok(Connection { socket, unsent: Vec::new(), sent: 0, answers: Vec::new() })
+            Ok(Connection { socket, unsent: Unsent::default(), answers: Vec::new() })
         };
         let connections = (0..connections).map(open).collect::<Result<_, BenchError>>()?;
         let key = Hmac::new_from_slice(api.secret.as_bytes())
@@ -86,10 +86,10 @@ impl Http {
             self.body.append(topic as usize, sequence, &mut body);
             let request = self.request(&body);
             let connection = &mut self.connections[(sequence % connections) as usize];
-            connection.unsent.extend_from_slice(request.as_bytes());
-            connection.unsent.extend_from_slice(&body);
+            connection.unsent.bytes.extend_from_slice(request.as_bytes());
+            connection.unsent.bytes.extend_from_slice(&body);
         }
-        self.connections.iter_mut().try_for_each(Connection::flush)
+        self.connections.iter_mut().try_for_each(|connection| connection.unsent.flush(&connection.socket))
     }
 
     /// Some connection is ready: goes on writing, and reads the answers.
@@ -104,7 +104,7 @@ impl Http {
             for event in &events {
                 let connection = &mut self.connections[event.data.u64() as usize];
                 connection.listen()?;
-                connection.flush()?;
+                connection.unsent.flush(&connection.socket)?;
             }
             if count < EVENTS_MAX {
                 return Ok(());
@@ -147,21 +147,6 @@ impl Connection {
             used += length;
         }
         self.answers.drain(..used);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), BenchError> {
-        while self.sent < self.unsent.len() {
-            match send(&self.socket, &self.unsent[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(length) => self.sent += length,
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(Errno::PIPE | Errno::CONNRESET) => return Err(BenchError::FeedEnded),
-                Err(error) => return Err(io_error("write to the publisher's socket")(error)),
-            }
-        }
-        self.unsent.clear();
-        self.sent = 0;
         Ok(())
     }
 }

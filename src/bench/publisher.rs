@@ -17,8 +17,7 @@ pub(super) struct Feed {
     line: Template,
     /// The topic of each event in turn: event `n` goes to `order[(n - 1) % order.len()]`.
     order: Vec<u32>,
-    unsent: Vec<u8>,
-    sent: usize,
+    unsent: Unsent,
 }
 
 impl Feed {
@@ -27,7 +26,7 @@ impl Feed {
         let unreachable = |source| BenchError::FeedUnreachable { path: path.to_owned(), source };
         let socket = UnixStream::connect(path).map_err(unreachable)?;
         socket.set_nonblocking(true).map_err(unreachable)?;
-        Ok(Self { socket, line, order, unsent: Vec::new(), sent: 0 })
+        Ok(Self { socket, line, order, unsent: Unsent::default() })
     }
 
     /// Queues `count` events numbered from `first` and writes what the daemon takes now.
@@ -35,9 +34,9 @@ impl Feed {
         let topics = self.order.len() as u64;
         for sequence in first..first + count {
             let topic = self.order[((sequence - 1) % topics) as usize];
-            self.line.append(topic as usize, sequence, &mut self.unsent);
+            self.line.append(topic as usize, sequence, &mut self.unsent.bytes);
         }
-        self.flush()
+        self.unsent.flush(&self.socket)
     }
 
     /// The socket is ready: goes on writing, and reads a reply, which can only be a rejection.
@@ -52,20 +51,30 @@ impl Feed {
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => return Err(BenchError::FeedEnded),
         }
-        self.flush()
+        self.unsent.flush(&self.socket)
     }
+}
 
-    fn flush(&mut self) -> Result<(), BenchError> {
-        while self.sent < self.unsent.len() {
-            match send(&self.socket, &self.unsent[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+/// Bytes on their way to a daemon that takes them when it likes.
+#[derive(Debug, Default)]
+pub(super) struct Unsent {
+    pub(super) bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Unsent {
+    /// Writes what the socket takes now.
+    pub(super) fn flush(&mut self, socket: impl AsFd) -> Result<(), BenchError> {
+        while self.sent < self.bytes.len() {
+            match send(&socket, &self.bytes[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(length) => self.sent += length,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(Errno::PIPE | Errno::CONNRESET) => return Err(BenchError::FeedEnded),
-                Err(error) => return Err(io_error("write to the feed")(error)),
+                Err(error) => return Err(io_error("write to the daemon")(error)),
             }
         }
-        self.unsent.clear();
+        self.bytes.clear();
         self.sent = 0;
         Ok(())
     }
