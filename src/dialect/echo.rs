@@ -28,7 +28,6 @@ mod subscription;
 
 pub use self::announce::{Announcer, answer, succeeded};
 pub use self::app::{App, AppSettings, Broadcaster, DrainCode, Secret, Settings};
-pub use self::name::{Access, ChannelKind, NAME_BYTES_MAX, USER_CHARS_MAX, channel_of, user_of};
 pub use self::socket::{NoSocketId, Reach, SocketId};
 
 use self::entrance::Place;

@@ -40,7 +40,6 @@ pub(crate) const NOW_S: u64 = 1_518_612_600;
 pub(crate) struct Client {
     pub(crate) id: Id,
     inbox: Option<Box<Inbox>>,
-    wire: Vec<u8>,
     heard: VecDeque<String>,
     /// The answer to the request.
     pub(crate) head: String,
@@ -237,8 +236,7 @@ impl Bus {
         let clients = &mut self.clients;
         self.shard.flush(self.now, |id, bytes| {
             let client = clients.values_mut().find(|client| client.id == id).unwrap();
-            client.wire.extend_from_slice(bytes);
-            client.listen();
+            client.listen(bytes);
             Sent::Bytes(bytes.len())
         });
         for event in self.shard.take_events() {
@@ -260,7 +258,7 @@ impl Bus {
 
     /// Everything that a client was told since somebody looked.
     pub(crate) fn heard(&mut self, name: &str) -> Vec<String> {
-        self.clients.get_mut(name).unwrap().heard.drain(..).collect()
+        self.clients.get_mut(name).unwrap().heard()
     }
 
     /// Says something and returns what is answered.
@@ -283,10 +281,14 @@ pub(crate) fn judge(tokens: &str) -> Judge {
 }
 
 impl Client {
+    /// Everything that it was told since somebody looked.
+    pub(crate) fn heard(&mut self) -> Vec<String> {
+        self.heard.drain(..).collect()
+    }
+
     /// Takes apart what has come: every write of the shard ends with a whole frame.
-    pub(crate) fn listen(&mut self) {
-        let wire = std::mem::take(&mut self.wire);
-        let mut rest = &wire[..];
+    pub(crate) fn listen(&mut self, wire: &[u8]) {
+        let mut rest = wire;
         if self.head.is_empty() {
             let end = rest.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
             self.head = String::from_utf8(rest[..end].to_vec()).unwrap();

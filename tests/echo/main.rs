@@ -2,7 +2,8 @@
 //!
 //! `opening`: who is let in. `session`: from then to the end. `channels`: subscriptions, byte for byte. `presence`,
 //! `whispers`, `signin`, `cache`: what channels can do. `event`, `rest`: what is
-//! published. `storm`: presence over several shards, held against a model.
+//! published. `whole`: publishers and clients together, over several shards. `storm`: presence over several shards,
+//! held against a model.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,6 +19,7 @@ mod session;
 mod signin;
 mod storm;
 mod whispers;
+mod whole;
 
 use conversation::Bus;
 use fanfare::courier::Notice;

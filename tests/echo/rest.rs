@@ -10,7 +10,7 @@ use md5::Digest as _;
 use std::sync::Arc;
 
 /// When everybody's clock says so.
-const NOW_S: u64 = 1_700_000_000;
+pub(crate) const NOW_S: u64 = 1_700_000_000;
 
 /// A server with one app, which the test may have other than usual.
 pub(crate) struct Server {
@@ -87,7 +87,8 @@ impl Server {
     }
 }
 
-fn sign(method: &str, target: &str, body: &str, secret: &str) -> String {
+/// A request's target with the signature of a publisher.
+pub(crate) fn sign(method: &str, target: &str, body: &str, secret: &str) -> String {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let md5 = hex(&md5::Md5::digest(body));

@@ -1,6 +1,7 @@
 //! Events of publishers, whatever way they come: what a good one is, and the publications that it comes to.
 
-use super::{Access, App, AppSettings, ChannelKind, Reach, SocketId, topic};
+use super::name::{Access, ChannelKind};
+use super::{App, AppSettings, Reach, SocketId, topic};
 use crate::dialect::Unusable;
 use crate::event::{Object, TypedScalarValue as _, Value, ValueIntoString as _, entries};
 use crate::frame::{Draft, Publication};

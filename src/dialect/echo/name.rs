@@ -1,15 +1,15 @@
 //! Names of channels, and what they say of the channel.
 
 /// Longest name of a channel, in bytes; Pusher's.
-pub const NAME_BYTES_MAX: usize = 164;
+const NAME_BYTES_MAX: usize = 164;
 /// Longest id in the name of a user's own channel, in characters.
-pub const USER_CHARS_MAX: usize = 128;
+const USER_CHARS_MAX: usize = 128;
 /// What the name of a user's own channel begins with.
 const USER: &str = "#server-to-user-";
 
 /// Who may subscribe to a channel, and what is known of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub(super) enum Access {
     /// Everybody.
     Public,
     /// Whoever has a signature. Events of `private-encrypted-` channels are opaque here.
@@ -22,17 +22,16 @@ pub enum Access {
 
 /// What a channel's name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChannelKind {
+pub(super) struct ChannelKind {
     /// Who may subscribe.
-    pub access: Access,
+    pub(super) access: Access,
     /// Whether the last event is kept for those who come later.
-    pub is_cache: bool,
+    pub(super) is_cache: bool,
 }
 
 impl ChannelKind {
     /// Reads a channel's name; `None` when it is none.
-    #[must_use]
-    pub fn of(name: &str) -> Option<Self> {
+    pub(super) fn of(name: &str) -> Option<Self> {
         if user_of(name).is_some() {
             return Some(Self { access: Access::User, is_cache: false });
         }
@@ -54,16 +53,14 @@ impl ChannelKind {
 }
 
 /// The user whose own channel it is.
-#[must_use]
-pub fn user_of(channel: &str) -> Option<&str> {
+pub(super) fn user_of(channel: &str) -> Option<&str> {
     let user = channel.strip_prefix(USER)?;
     // A NUL ends a topic: the user before it would get what is for this one.
     ((1..=USER_CHARS_MAX).contains(&user.chars().count()) && !user.contains('\0')).then_some(user)
 }
 
 /// The name of a user's own channel.
-#[must_use]
-pub fn channel_of(user: &str) -> String {
+pub(super) fn channel_of(user: &str) -> String {
     format!("{USER}{user}")
 }
 

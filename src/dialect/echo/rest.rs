@@ -2,8 +2,9 @@
 
 use super::event::{Broadcast, Form, bad, exceeds, kind, of_kind, wanted};
 use super::message::put_error;
+use super::name::{Access, ChannelKind, channel_of, user_of};
 use super::signature::{self, Query};
-use super::{Access, App, ChannelKind, Reach, Settings, USER_CHARS_MAX, channel_of, topic};
+use super::{App, Reach, Settings, topic};
 use crate::dialect::{Action, Actions, Context, Request, Served, Unusable};
 use crate::event::{Event, elements};
 use crate::frame::Draft;
@@ -251,14 +252,15 @@ fn terminate(
     context: &mut Context<'_>,
     out: &mut Actions,
 ) -> Result<Served, Refused> {
-    if !(1..=USER_CHARS_MAX).contains(&user.chars().count()) {
-        return Err(bad("a user's id has 1 to 128 characters").into());
+    let channel = channel_of(user);
+    if user_of(&channel).is_none() {
+        return Err(bad("a user's id has 1 to 128 characters, none of them a NUL").into());
     }
     if !body.is_empty() {
         read(context.parser.parse(body, |_| Ok(json(b"{}"))))?;
     }
     let draft = &mut *context.draft;
-    draft.address(&topic(&app.settings.id, &channel_of(user)), b"");
+    draft.address(&topic(&app.settings.id, &channel), b"");
     let (meta, length) = Reach::Last.meta();
     draft.meta(&meta[..length]);
     draft.text(|out| put_error(4009, "Connection terminated by the app.", out));

@@ -1,0 +1,391 @@
+//! Publishers and clients together, over the shards of one daemon: a request or a line of the feed on one of them is
+//! what clients of each are told, and clients on each are what a request is answered with.
+
+use crate::conversation::Client;
+use crate::rest::{NOW_S, sign as sign_request};
+use crate::{APP, HOST, PATH, app_settings, settings, sign, subscription};
+use fanfare::api::Persistence;
+use fanfare::dialect::echo::AppSettings;
+use fanfare::dialect::{Kind, Request, Settings, Upgrade};
+use fanfare::feed::Intake;
+use fanfare::frame::Publication;
+use fanfare::message::Received;
+use fanfare::metrics::Metrics;
+use fanfare::outbox::Sent;
+use fanfare::roster::{Note, Reply, Seat, owner};
+use fanfare::shard::{Id, Limits, Outgoing, Shard};
+use fanfare::wheel::Now;
+use serde_json::json;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+const SHARDS: usize = 2;
+/// The socket that the worked examples are signed for.
+const SOCKET: u64 = 1234 << 32 | 1234;
+
+enum Parcel {
+    Publication(Arc<Publication>),
+    Note(Seat, Arc<str>, Note),
+    Reply(Seat, Reply),
+}
+
+/// Two shards with their mailboxes, as `io` would run them.
+struct Daemon {
+    settings: Arc<Settings>,
+    shards: Vec<Shard>,
+    mailboxes: Vec<VecDeque<Parcel>>,
+    now: Now,
+    /// By name, with the shard of each.
+    clients: BTreeMap<&'static str, (usize, Client)>,
+    /// What came for connections that ask, by shard and number.
+    pages: BTreeMap<(usize, Id), String>,
+}
+
+impl Daemon {
+    fn new(change: impl FnOnce(&mut AppSettings)) -> Self {
+        let mut app = app_settings();
+        change(&mut app);
+        let settings = Arc::new(settings(app));
+        let now = Now { monotonic_ns: 5_000_000_000, unix_ms: NOW_S * 1000 };
+        let shard = |number: usize| {
+            let mut drawn = SOCKET + ((number as u64) << 20);
+            let shard =
+                Shard::new(Arc::clone(&settings), Limits::default(), Arc::new(Metrics::default()), now);
+            shard.numbered(number as u16).drawing(Box::new(move || {
+                drawn += 1;
+                drawn - 1
+            }))
+        };
+        Self {
+            shards: (0..SHARDS).map(shard).collect(),
+            mailboxes: (0..SHARDS).map(|_| VecDeque::new()).collect(),
+            settings,
+            now,
+            clients: BTreeMap::new(),
+            pages: BTreeMap::new(),
+        }
+    }
+
+    /// A client comes to a shard. Returns its socket id.
+    fn come(&mut self, name: &'static str, at: usize) -> String {
+        let id = self.shards[at].accept(self.now);
+        let (path, query) = PATH.split_once('?').unwrap();
+        let upgrade = Upgrade { path, query, host: HOST, ..Upgrade::default() };
+        let response = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+        assert!(self.shards[at].upgrade(id, &upgrade, &[Kind::Echo], response, self.now));
+        let mut client = Client::default();
+        client.id = id;
+        self.clients.insert(name, (at, client));
+        self.settle(at);
+        let heard = self.heard(name);
+        let (_, socket) = heard[1].split_once(r#"\"socket_id\":\""#).unwrap();
+        socket.split_once('\\').unwrap().0.to_owned()
+    }
+
+    fn say(&mut self, name: &str, text: &str) {
+        let (at, id) = (self.clients[name].0, self.clients[name].1.id);
+        self.shards[at].receive(id, Received::Text(text), self.now);
+        self.settle(at);
+        self.calm();
+    }
+
+    fn heard(&mut self, name: &str) -> Vec<String> {
+        self.clients.get_mut(name).unwrap().1.heard()
+    }
+
+    /// A request as it is, on a shard. Returns the status and the body.
+    fn ask(&mut self, at: usize, method: &str, target: &str, body: &str) -> (u16, String) {
+        let id = self.shards[at].accept(self.now);
+        let (path, query) = target.split_once('?').unwrap();
+        let request = Request { method, path, query, body: body.as_bytes() };
+        self.shards[at].serve(id, Kind::Echo, &request, Persistence::Stays, self.now);
+        self.settle(at);
+        self.calm();
+        self.shards[at].lost(id, self.now);
+        let page = self.pages.remove(&(at, id)).unwrap();
+        let (head, body) = page.split_once("\r\n\r\n").unwrap();
+        (head["HTTP/1.1 ".len()..][..3].parse().unwrap(), body.to_owned())
+    }
+
+    /// The same, signed, on each shard's connection in turn. All answer alike.
+    fn get(&mut self, target: &str) -> String {
+        let answers = [0, 1].map(|at| {
+            let target = sign_request("GET", target, "", crate::SECRET);
+            let (status, body) = self.ask(at, "GET", &target, "");
+            assert_eq!(status, 200, "{target}: {body}");
+            body
+        });
+        assert_eq!(answers[0], answers[1]);
+        answers[0].clone()
+    }
+
+    fn post(&mut self, at: usize, path: &str, body: &str) -> String {
+        let target = sign_request("POST", &format!("/apps/{APP}/{path}"), body, crate::SECRET);
+        let (status, answer) = self.ask(at, "POST", &target, body);
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    /// A line of the unix feed.
+    fn feed(&mut self, line: &str) {
+        let (address, json) = line.split_once(' ').unwrap();
+        let mut intake = Intake::new(vec![Kind::Echo], Arc::clone(&self.settings));
+        let publish = &mut |publication| {
+            let publication = Arc::new(publication);
+            for mailbox in &mut self.mailboxes {
+                mailbox.push_back(Parcel::Publication(Arc::clone(&publication)));
+            }
+        };
+        intake.take(address, json.as_bytes(), self.now, publish).unwrap();
+        self.calm();
+    }
+
+    /// What `io` does at the end of a turn.
+    fn settle(&mut self, at: usize) {
+        let shard = &mut self.shards[at];
+        for outgoing in shard.take_outgoing() {
+            match outgoing {
+                Outgoing::Publication(publication) => {
+                    let publication = Arc::new(publication);
+                    for mailbox in &mut self.mailboxes {
+                        mailbox.push_back(Parcel::Publication(Arc::clone(&publication)));
+                    }
+                }
+                Outgoing::Reply(seat, reply) => {
+                    self.mailboxes[usize::from(seat.shard)].push_back(Parcel::Reply(seat, reply));
+                }
+            }
+        }
+        for (seat, app, note) in shard.take_notes() {
+            self.mailboxes[owner(&app, SHARDS)].push_back(Parcel::Note(seat, app, note));
+        }
+        let (clients, pages) = (&mut self.clients, &mut self.pages);
+        shard.flush(self.now, |id, bytes| {
+            match clients.values_mut().find(|(shard, client)| (*shard, client.id) == (at, id)) {
+                Some((_, client)) => client.listen(bytes),
+                None => pages.entry((at, id)).or_default().push_str(std::str::from_utf8(bytes).unwrap()),
+            }
+            Sent::Bytes(bytes.len())
+        });
+        shard.take_events().for_each(drop);
+    }
+
+    /// The shards take what waits for them until nothing does.
+    fn calm(&mut self) {
+        while self.mailboxes.iter().any(|mailbox| !mailbox.is_empty()) {
+            for at in 0..SHARDS {
+                while let Some(parcel) = self.mailboxes[at].pop_front() {
+                    match parcel {
+                        Parcel::Publication(publication) => self.shards[at].deliver(&publication, self.now),
+                        Parcel::Note(seat, app, note) => {
+                            self.shards[at].take_note(seat, &app, &note, self.now)
+                        }
+                        Parcel::Reply(seat, reply) => self.shards[at].take_reply(seat, reply, self.now),
+                    }
+                }
+                self.settle(at);
+            }
+        }
+    }
+
+    /// New settings come to a shard.
+    fn configure(&mut self, at: usize, settings: &Arc<Settings>) {
+        self.shards[at].configure(Arc::clone(settings), Limits::default(), self.now);
+        self.settle(at);
+        self.calm();
+    }
+
+    /// A client comes and joins a presence channel.
+    fn join(&mut self, name: &'static str, at: usize, channel: &str, member: &str) {
+        let socket = self.come(name, at);
+        self.say(name, &subscription(&socket, channel, Some(member)));
+        assert!(self.heard(name)[0].contains("subscription_succeeded"));
+    }
+
+    /// A client comes and signs in. Returns its socket id.
+    fn sign_in(&mut self, name: &'static str, at: usize, user_data: &str) -> String {
+        let socket = self.come(name, at);
+        let auth = sign(&format!("{socket}::user::{user_data}"));
+        let data = json!({"auth": auth, "user_data": user_data});
+        self.say(name, &json!({"event": "pusher:signin", "data": data}).to_string());
+        assert!(self.heard(name)[0].contains("signin_success"));
+        socket
+    }
+}
+
+#[test]
+fn the_worked_examples_go_from_a_publisher_to_the_pages() {
+    let chat = r#"{"name":"App\\Events\\ChatMessageSent","data":"{\"message\":\"hi\",\"user\":{\"id\":1,\"name\":\"Ann\"}}","channel":"private-Chat.1"}"#;
+    let sample = r#"{"name":"App\\Events\\MessageSent","data":"{\"message\":\"m\",\"id\":3}","channel":"private-TestChannel.3"}"#;
+    for (subscribe, succeeded, digests, body, frame) in [
+        (
+            r#"{"event":"pusher:subscribe","data":{"auth":"app-key:138cad1ae9a9977bb38b9b4df13c4bc69aeea8db94776e47190df96767284dda","channel":"private-Chat.1"}}"#,
+            r#"{"event":"pusher_internal:subscription_succeeded","channel":"private-Chat.1","data":"{}"}"#,
+            "body_md5=a30445c6d8d51d0e6af0889c24608ce2&auth_signature=8d11c8eadafe1a1d7bbcfb7304179ecbcc6def19c4ceaad761409b6b8ac5a50f",
+            chat,
+            r#"{"event":"App\\Events\\ChatMessageSent","channel":"private-Chat.1","data":"{\"message\":\"hi\",\"user\":{\"id\":1,\"name\":\"Ann\"}}"}"#,
+        ),
+        (
+            r#"{"event":"pusher:subscribe","data":{"auth":"app-key:79eb89dc183d5839679ef1b0409f8e23ad77f2bda9da4b221aef4705f47cbbec","channel":"private-TestChannel.3"}}"#,
+            r#"{"event":"pusher_internal:subscription_succeeded","channel":"private-TestChannel.3","data":"{}"}"#,
+            "body_md5=d39c850c8b731d4db00f781f1276c941&auth_signature=1391b250d244cd003903c252b03c87f6cf38e82067c8bdc3ad72722ae76d3411",
+            sample,
+            r#"{"event":"App\\Events\\MessageSent","channel":"private-TestChannel.3","data":"{\"message\":\"m\",\"id\":3}"}"#,
+        ),
+    ] {
+        let mut daemon = Daemon::new(|_| {});
+        assert_eq!(daemon.come("page", 0), "1234.1234");
+        daemon.say("page", subscribe);
+        assert_eq!(daemon.heard("page"), [succeeded]);
+        let query = format!("auth_key=app-key&auth_timestamp=1700000000&auth_version=1.0&{digests}");
+        for at in [0, 1] {
+            let answer = daemon.ask(at, "POST", &format!("/apps/app-id/events?{query}"), body);
+            assert_eq!(answer, (200, "{}".into()));
+            assert_eq!(daemon.heard("page"), [frame]);
+        }
+        let fed = body.replace(r#""channel":"#, r#""socket_id":null,"channels":["#);
+        daemon.feed(&format!("echo/app-id {}]}}", fed.strip_suffix('}').unwrap()));
+        assert_eq!(daemon.heard("page"), [frame], "the same, fed");
+        // toOthers()
+        let others = format!(r#"{},"socket_id":"1234.1234"}}"#, body.strip_suffix('}').unwrap());
+        assert_eq!(daemon.post(1, "events", &others), "{}");
+        assert!(daemon.heard("page").is_empty());
+    }
+}
+
+#[test]
+fn whoever_asks_is_told_who_is_there_on_every_shard() {
+    let mut daemon = Daemon::new(|_| {});
+    assert_eq!(daemon.get("/apps/app-id/channels"), r#"{"channels":{}}"#);
+    for (name, at, user) in [("a", 0, "1"), ("b", 1, "1"), ("c", 1, "\\\"2")] {
+        daemon.join(name, at, "presence-a", &format!(r#"{{"user_id":"{user}"}}"#));
+    }
+    daemon.come("d", 0);
+    daemon.say("d", r#"{"event":"pusher:subscribe","data":{"channel":"room"}}"#);
+    daemon.sign_in("e", 1, r#"{"id":"7"}"#);
+    daemon.say("e", r##"{"event":"pusher:subscribe","data":{"channel":"#server-to-user-7"}}"##);
+    for (target, answer) in [
+        ("channels", r#"{"channels":{"presence-a":{},"room":{}}}"#),
+        (
+            "channels?info=subscription_count",
+            r#"{"channels":{"presence-a":{"subscription_count":3},"room":{"subscription_count":1}}}"#,
+        ),
+        (
+            "channels?filter_by_prefix=presence-&info=user_count",
+            r#"{"channels":{"presence-a":{"user_count":2}}}"#,
+        ),
+        (
+            "channels/presence-a?info=subscription_count,user_count",
+            r#"{"occupied":true,"user_count":2,"subscription_count":3}"#,
+        ),
+        ("channels/room", r#"{"occupied":true}"#),
+        ("channels/presence-none?info=user_count", r#"{"occupied":false,"user_count":0}"#),
+        ("channels/presence-a/users", r#"{"users":[{"id":"\"2"},{"id":"1"}]}"#),
+        ("channels/presence-none/users", r#"{"users":[]}"#),
+    ] {
+        assert_eq!(daemon.get(&format!("/apps/app-id/{target}")), answer, "{target}");
+    }
+    let event = r#"{"name":"e","data":"d","channels":["room","presence-a","room"],"info":"user_count,subscription_count"}"#;
+    let counts = r#"{"channels":{"room":{"subscription_count":1},"presence-a":{"user_count":2,"subscription_count":3}}}"#;
+    assert_eq!(daemon.post(0, "events", event), counts);
+    let batch = r#"{"batch":[{"name":"e","data":"d","channel":"presence-a","info":"user_count"},{"name":"e","data":"d","channel":"room"}]}"#;
+    assert_eq!(daemon.post(1, "batch_events", batch), r#"{"batch":[{"user_count":2},{}]}"#);
+    let heard: Vec<String> = daemon.heard("d");
+    assert_eq!(heard[1..], [r#"{"event":"e","channel":"room","data":"d"}"#; 2], "once of each: {heard:?}");
+    for name in ["a", "b", "c"] {
+        let (at, client) = daemon.clients.remove(name).unwrap();
+        daemon.shards[at].lost(client.id, daemon.now);
+        daemon.settle(at);
+    }
+    daemon.calm();
+    assert_eq!(daemon.get("/apps/app-id/channels"), r#"{"channels":{"room":{}}}"#);
+}
+
+#[test]
+fn an_app_ends_the_connections_of_a_user_on_every_shard() {
+    let mut daemon = Daemon::new(|_| {});
+    for (name, at, user) in [("a", 0, r#"{"id":"7"}"#), ("b", 1, r#"{"id":"7"}"#), ("c", 1, r#"{"id":"8"}"#)]
+    {
+        let socket = daemon.sign_in(name, at, user);
+        daemon.say(name, &subscription(&socket, "presence-r", None));
+        assert!(daemon.heard(name)[0].contains("subscription_succeeded"), "{name}");
+    }
+    ["a", "b", "c"].iter().for_each(|name| drop(daemon.heard(name)));
+    let event = r##"{"name":"e","data":"d","channel":"#server-to-user-7"}"##;
+    assert_eq!(daemon.post(0, "events", event), "{}");
+    for (name, count) in [("a", 1), ("b", 1), ("c", 0)] {
+        let frame = r##"{"event":"e","channel":"#server-to-user-7","data":"d"}"##;
+        assert_eq!(daemon.heard(name), vec![frame; count]);
+    }
+    assert_eq!(daemon.post(1, "users/7/terminate_connections", "{}"), "{}");
+    let error =
+        r#"{"event":"pusher:error","data":{"code":4009,"message":"Connection terminated by the app."}}"#;
+    for name in ["a", "b"] {
+        assert_eq!(daemon.heard(name), [error, "close 4009 Connection terminated by the app."]);
+    }
+    let removed =
+        r#"{"event":"pusher_internal:member_removed","channel":"presence-r","data":"{\"user_id\":\"7\"}"}"#;
+    assert_eq!(daemon.heard("c"), [removed]);
+    assert_eq!(daemon.get("/apps/app-id/channels/presence-r/users"), r#"{"users":[{"id":"8"}]}"#);
+}
+
+#[test]
+fn nobody_is_ended_for_a_user_whose_id_only_begins_like_theirs() {
+    let mut daemon = Daemon::new(|_| {});
+    daemon.sign_in("a", 0, r#"{"id":"7"}"#);
+    for user in ["7%00", "7%00x", "70", "77", "%00"] {
+        let path = format!("/apps/app-id/users/{user}/terminate_connections");
+        let target = sign_request("POST", &path, "{}", crate::SECRET);
+        let (status, _) = daemon.ask(1, "POST", &target, "{}");
+        assert_eq!(status, if user.contains('%') { 400 } else { 200 }, "{user}");
+        assert!(daemon.heard("a").is_empty(), "{user}");
+    }
+}
+
+#[test]
+fn what_a_publisher_leaves_in_a_cache_channel_is_shown_to_whoever_comes_later() {
+    let mut daemon = Daemon::new(|_| {});
+    let socket = daemon.come("a", 0);
+    let subscribe = r#"{"event":"pusher:subscribe","data":{"channel":"cache-c"}}"#;
+    daemon.say("a", subscribe);
+    assert!(daemon.heard("a")[1].contains("pusher:cache_miss"));
+    let event =
+        format!(r#"{{"name":"e","data":"\u00e9","channels":["cache-c","room"],"socket_id":"{socket}"}}"#);
+    daemon.post(1, "events", &event);
+    assert!(daemon.heard("a").is_empty());
+    let frame = r#"{"event":"e","channel":"cache-c","data":"\u00e9"}"#;
+    for (name, at) in [("b", 0), ("c", 1)] {
+        daemon.come(name, at);
+        daemon.say(name, subscribe);
+        assert_eq!(daemon.heard(name)[1..], [frame], "{name}");
+    }
+    let batch = r#"{"batch":[{"name":"f","data":"1","channel":"cache-c"},{"name":"pusher:x","data":"2","channel":"cache-c"}]}"#;
+    let target = sign_request("POST", "/apps/app-id/batch_events", batch, crate::SECRET);
+    assert_eq!(daemon.ask(0, "POST", &target, batch).0, 400);
+    daemon.say("a", subscribe);
+    assert_eq!(daemon.heard("a")[1..], [frame], "a batch with a bad event leaves nothing");
+}
+
+#[test]
+fn an_app_that_is_removed_leaves_nobody_whichever_shard_hears_of_it_first() {
+    for first in [0, 1] {
+        let mut daemon = Daemon::new(|_| {});
+        for (name, at) in [("a", 0), ("b", 1)] {
+            daemon.join(name, at, "presence-a", &format!(r#"{{"user_id":"{name}"}}"#));
+        }
+        ["a", "b"].iter().for_each(|name| drop(daemon.heard(name)));
+        let (with, without) = (Arc::clone(&daemon.settings), Arc::new(Settings::default()));
+        let (one, other) = if first == 0 { ("a", "b") } else { ("b", "a") };
+        daemon.configure(first, &without);
+        let error = r#"{"event":"pusher:error","data":{"code":4003,"message":"The app is not enabled."}}"#;
+        assert_eq!(daemon.heard(one), [error, "close 4003 The app is not enabled."]);
+        let heard = daemon.heard(other);
+        assert!(heard.len() == 1 && heard[0].contains("member_removed"), "{heard:?}");
+        // Somebody comes where the app is still served.
+        daemon.join("late", 1 - first, "presence-a", r#"{"user_id":"late"}"#);
+        daemon.configure(1 - first, &without);
+        assert_eq!(daemon.heard("late").last().unwrap(), "close 4003 The app is not enabled.");
+        (0..SHARDS).for_each(|at| daemon.configure(at, &with));
+        assert_eq!(daemon.get("/apps/app-id/channels"), r#"{"channels":{}}"#);
+    }
+}
