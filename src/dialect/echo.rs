@@ -254,6 +254,11 @@ fn activity_timeout_ns(app: &App) -> u64 {
     u64::from(app.settings.activity_timeout_s.max(1)) * SECOND_NS
 }
 
+/// Whether a limit is passed; 0 is none.
+fn is_over(value: usize, max: usize) -> bool {
+    max > 0 && value > max
+}
+
 /// The topic of a channel, in parts.
 fn topic<'a>(app: &'a str, channel: &'a str) -> [&'a [u8]; 5] {
     [&[TOPIC], app.as_bytes(), b"\0", channel.as_bytes(), b"\0"]

@@ -129,6 +129,7 @@ fn a_fed_event_keeps_the_same_rules_and_may_have_any_data() {
             r#"{"event":"e","channel":"c","data":"{\"a\" :\"\\u00e9\"}"}"#,
         ),
         (r#""channel":"c","data":1.50"#, r#"{"event":"e","channel":"c","data":"1.50"}"#),
+        (r#""channel":"c","data":"x","data":null"#, r#"{"event":"e","channel":"c","data":"null"}"#),
         (
             r#""channels":["a","b"],"data":"","socket_id":null"#,
             r#"{"event":"e","channel":"a","data":""} {"event":"e","channel":"b","data":""}"#,

@@ -1,10 +1,8 @@
 //! The signatures of clients: an app's own server has signed what a client may do, with the secret that it shares
 //! with us. They hold for one connection, whose socket id is in what was signed.
 
+use super::signature::is_signed;
 use super::{App, SocketId};
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
-use subtle::ConstantTimeEq;
 
 /// What may be signed.
 #[derive(Clone, Copy)]
@@ -18,23 +16,14 @@ pub(super) enum Signed<'a> {
 /// Whether `auth`, the app's key and a signature in lower-case hexadecimal digits with a colon between, is good.
 pub(super) fn is_good(app: &App, socket: SocketId, signed: Signed<'_>, auth: &str) -> bool {
     let digits = auth.strip_prefix(&*app.settings.key).and_then(|rest| rest.strip_prefix(':'));
+    let Some(digits) = digits else { return false };
     let socket = socket.to_string();
-    let expected = match signed {
-        Signed::Subscription(channel, None) => digest(app, &[&socket, ":", channel]),
-        Signed::Subscription(channel, Some(data)) => digest(app, &[&socket, ":", channel, ":", data]),
-        Signed::User(data) => digest(app, &[&socket, "::user::", data]),
+    let parts: &[&str] = match signed {
+        Signed::Subscription(channel, None) => &[&socket, ":", channel],
+        Signed::Subscription(channel, Some(data)) => &[&socket, ":", channel, ":", data],
+        Signed::User(data) => &[&socket, "::user::", data],
     };
-    digits.is_some_and(|digits| expected.as_bytes().ct_eq(digits.as_bytes()).into())
-}
-
-/// The HMAC-SHA256 of the parts with the app's secret, in lower-case hexadecimal digits.
-fn digest(app: &App, parts: &[&str]) -> String {
-    let key = app.secret.0.as_bytes();
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
-    parts.iter().for_each(|part| mac.update(part.as_bytes()));
-    let digest = mac.finalize().into_bytes();
-    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
-    digest.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    is_signed(app, parts.iter().map(|part| part.as_bytes()), digits)
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use super::announce::webhook;
 use super::message::{ClientEvent, error};
 use super::name::{Access, ChannelKind};
-use super::subscription::is_over;
-use super::{Live, Reach, SECOND_NS, topic};
+use super::{Live, Reach, SECOND_NS, is_over, topic};
 use crate::courier::WebhookName;
 use crate::dialect::{Action, Actions, Context, Tally};
 use crate::wheel::Now;

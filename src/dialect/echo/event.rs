@@ -1,7 +1,7 @@
 //! Events of publishers, whatever way they come: what a good one is, and the publications that it comes to.
 
 use super::name::{Access, ChannelKind};
-use super::{App, AppSettings, Reach, SocketId, topic};
+use super::{App, AppSettings, Reach, SocketId, is_over, topic};
 use crate::dialect::Unusable;
 use crate::event::{Object, TypedScalarValue as _, Value, ValueIntoString as _, entries};
 use crate::frame::{Draft, Publication};
@@ -50,7 +50,7 @@ struct Fields<'a> {
     info: Field<'a>,
 }
 
-/// A value with its text; nothing when it is absent or null.
+/// A value with its text; nothing when it is absent, or null and not data.
 type Field<'a> = Option<(Value<'a, 'a>, &'a [u8])>;
 
 impl<'a> Fields<'a> {
@@ -59,7 +59,11 @@ impl<'a> Fields<'a> {
         for (key, value, written) in entries(object, text) {
             let field = match key {
                 "name" => &mut fields.name,
-                "data" => &mut fields.data,
+                // In a feed that is data like any other.
+                "data" => {
+                    fields.data = Some((value, written));
+                    continue;
+                }
                 "channels" => &mut fields.channels,
                 "channel" => &mut fields.channel,
                 "socket_id" => &mut fields.socket_id,
@@ -91,7 +95,7 @@ impl<'a> Broadcast<'a> {
                 "names that begin with \"pusher:\" or \"pusher_internal:\" are the server's own",
             ));
         }
-        if exceeds(name.chars().count(), app.event_name_chars_max) {
+        if is_over(name.chars().count(), app.event_name_chars_max) {
             return Err(bad(&format!("\"name\" is longer than {} characters", app.event_name_chars_max)));
         }
         let (data, data_bytes) = data(fields.data.as_ref(), form)?;
@@ -121,7 +125,7 @@ impl<'a> Broadcast<'a> {
 
     /// Whether the data is longer than the app allows.
     pub(super) fn is_too_long(&self, app: &AppSettings) -> bool {
-        exceeds(self.data_bytes, app.data_bytes_max)
+        is_over(self.data_bytes, app.data_bytes_max)
     }
 
     /// Publishes to each channel in order.
@@ -170,11 +174,6 @@ pub(super) fn kind(name: &str) -> Result<ChannelKind, Unusable> {
     ChannelKind::of(name).ok_or_else(|| bad("a channel's name has 1 to 164 of -a-zA-Z0-9_=@,.;"))
 }
 
-/// Whether a value is over a limit; 0 is none.
-pub(super) fn exceeds(value: usize, max: usize) -> bool {
-    max > 0 && value > max
-}
-
 pub(super) fn bad(reason: &str) -> Unusable {
     Unusable(reason.into())
 }
@@ -215,7 +214,7 @@ fn channels<'a>(
     if list.is_empty() {
         return Err(bad("no channel"));
     }
-    if exceeds(list.len(), app.channels_per_event_max) {
+    if is_over(list.len(), app.channels_per_event_max) {
         return Err(bad(&format!("more than {} channels", app.channels_per_event_max)));
     }
     let mut seen = ahash::AHashSet::new();

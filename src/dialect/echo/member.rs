@@ -1,8 +1,8 @@
 //! Who a client is, as the app's own server has written it: `channel_data` of a presence channel, and `user_data` of
 //! a sign-in.
 
-use super::AppSettings;
 use super::name::{channel_of, user_of};
+use super::{AppSettings, is_over};
 use crate::event::{Event, Parser, Value, ValueIntoString as _};
 
 /// A user, and what is shown of it.
@@ -38,8 +38,7 @@ impl Member {
     }
 
     fn new(user: &str, event: &Event<'_, '_>, app: &AppSettings) -> Option<Self> {
-        let chars_max = app.user_id_chars_max;
-        if user.is_empty() || (chars_max > 0 && user.chars().count() > chars_max) {
+        if user.is_empty() || is_over(user.chars().count(), app.user_id_chars_max) {
             return None;
         }
         let info = std::str::from_utf8(event.written("user_info").unwrap_or(b"null")).ok()?;

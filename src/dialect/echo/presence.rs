@@ -7,8 +7,8 @@
 //! gone when the client has unsubscribed.
 
 use super::message::Subscribe;
-use super::subscription::{Channel, Refused, is_over, refuse};
-use super::{Live, Member, topic};
+use super::subscription::{Channel, Refused, refuse};
+use super::{Live, Member, is_over, topic};
 use crate::dialect::{Action, Actions, Context};
 use crate::roster::{Note, Reply};
 use std::sync::Arc;

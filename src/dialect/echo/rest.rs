@@ -1,10 +1,10 @@
 //! The HTTP API of publishers, Pusher's: who asks for what, and the answer.
 
-use super::event::{Broadcast, Form, bad, exceeds, kind, of_kind, wanted};
+use super::event::{Broadcast, Form, bad, kind, of_kind, wanted};
 use super::message::put_error;
 use super::name::{Access, ChannelKind, channel_of, user_of};
 use super::signature::{self, Query};
-use super::{App, Reach, Settings, topic};
+use super::{App, Reach, Settings, is_over, topic};
 use crate::dialect::{Action, Actions, Context, Request, Served, Unusable};
 use crate::event::{Event, elements};
 use crate::frame::Draft;
@@ -190,7 +190,7 @@ fn publish_batch(
 fn batch<'a>(event: &Event<'a, 'a>, app: &App) -> Result<Vec<Broadcast<'a>>, Refused> {
     let list = event.last("batch").and_then(|list| list.as_array());
     let list = list.ok_or_else(|| bad("\"batch\" must be a list of events"))?;
-    if exceeds(list.len(), app.settings.batch_events_max) {
+    if is_over(list.len(), app.settings.batch_events_max) {
         return Err(bad(&format!("more than {} events", app.settings.batch_events_max)).into());
     }
     let texts = elements(event.written("batch").unwrap_or_default());

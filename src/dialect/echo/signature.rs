@@ -1,4 +1,4 @@
-//! Signatures: HMAC-SHA256 with an app's secret, in hexadecimal, of whoever may publish or subscribe.
+//! Signatures: HMAC-SHA256 with an app's secret, in hexadecimal digits; and those of requests, which publishers sign.
 
 use super::App;
 use crate::dialect::Request;
@@ -14,13 +14,12 @@ use subtle::ConstantTimeEq as _;
 /// Seconds by which the clock of a publisher may differ from ours; Pusher's.
 const CLOCK_DIFFERENCE_S_MAX: u64 = 600;
 
-/// Whether `signature` is what the app's secret makes of a text, given in parts.
-#[must_use]
-pub(super) fn is_signed(app: &App, text: &[&[u8]], signature: &[u8]) -> bool {
+/// Whether `signature` is what the app's secret makes of a text, given in parts; in lower-case hexadecimal digits.
+pub(super) fn is_signed<'a>(app: &App, text: impl Iterator<Item = &'a [u8]>, signature: &str) -> bool {
     let mut mac = Hmac::<Sha256>::new_from_slice(app.secret.0.as_bytes()).expect("any key will do");
-    text.iter().for_each(|part| mac.update(part));
+    text.for_each(|part| mac.update(part));
     let ours: [u8; 64] = hexadecimal(&mac.finalize().into_bytes());
-    ours.ct_eq(signature).into()
+    ours.ct_eq(signature.as_bytes()).into()
 }
 
 /// The parameters of a query, decoded, in the order in which they are signed.
@@ -100,10 +99,10 @@ pub(super) fn check(
             return Err("body_md5 is not the MD5 of the body");
         }
     }
-    let signature = query.bytes("auth_signature").unwrap_or_default();
-    let signed = query.signed();
+    let (signed, signature) = (query.signed(), query.text("auth_signature"));
     let is_of = |path: &str| {
-        is_signed(app, &[request.method.as_bytes(), b"\n", path.as_bytes(), b"\n", &signed], signature)
+        let text: [&[u8]; 5] = [request.method.as_bytes(), b"\n", path.as_bytes(), b"\n", &signed];
+        is_signed(app, text.into_iter(), signature)
     };
     let is_behind_ours = path.len() < request.path.len();
     if !(is_of(request.path) || is_behind_ours && is_of(path)) {
@@ -139,24 +138,6 @@ mod tests {
         let (path, body) = ("/apps/3/events", body.as_bytes());
         let request = Request { method: "POST", path, query, body };
         check(&request, path, &Query::of(query), &app, Now { monotonic_ns: 0, unix_ms: now_s * 1000 })
-    }
-
-    #[test]
-    fn the_vectors_of_the_reference_are_good_signatures() {
-        let app = app("278d425bdf160c739803", "7ad3773142a6692b25b8");
-        for (text, signature) in [
-            ("private-foobar", "58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"),
-            (
-                r#"presence-foobar:{"user_id":10,"user_info":{"name":"Mr. Channels"}}"#,
-                "31935e7d86dba64c2a90aed31fdc61869f9b22ba9d8863bba239c03ca481bc80",
-            ),
-            (r#":user::{"id":"12345"}"#, "4708d583dada6a56435fb8bc611c77c359a31eebde13337c16ab43aa6de336ba"),
-        ] {
-            assert!(is_signed(&app, &[b"1234.1234:", text.as_bytes()], signature.as_bytes()), "{text}");
-            for wrong in [&signature.to_uppercase(), &signature[..63], "", &signature.replace('a', "b")] {
-                assert!(!is_signed(&app, &[b"1234.1234:", text.as_bytes()], wrong.as_bytes()), "{wrong}");
-            }
-        }
     }
 
     #[test]

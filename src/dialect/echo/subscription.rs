@@ -8,7 +8,7 @@ use super::announce::webhook;
 use super::auth::{Signed, is_good};
 use super::message::{Subscribe, channel_event, subscription_error};
 use super::name::{Access, ChannelKind, channel_of, user_of};
-use super::{Live, topic};
+use super::{Live, is_over, topic};
 use crate::courier::WebhookName;
 use crate::dialect::{Action, Actions, Context, Tally};
 use crate::roster::Note;
@@ -175,9 +175,4 @@ pub(super) fn refuse(channel: &str, refused: Refused, out: &mut Actions) {
     let (kind, text, status, tally) = refused.told();
     subscription_error(channel, kind, text, status, out);
     out.push(Action::Count(tally));
-}
-
-/// Whether a limit is passed; 0 is none.
-pub(super) fn is_over(value: usize, max: usize) -> bool {
-    max > 0 && value > max
 }
