@@ -227,10 +227,13 @@ impl Roster {
         if !is_member && rules.members_max > 0 && members >= rules.members_max as usize {
             return Joined::Full;
         }
-        if known.is_none() {
-            tell(Change::Occupied(channel));
-        }
-        let entry = self.channels.entry(channel.into()).or_default();
+        let entry = match self.channels.get_mut(channel) {
+            Some(entry) => entry,
+            None => {
+                tell(Change::Occupied(channel));
+                self.channels.entry(channel.into()).or_default()
+            }
+        };
         entry.subscriptions += 1;
         let presence = entry.presence.get_or_insert_default();
         presence.users.insert(seat, user.into());
@@ -270,6 +273,12 @@ impl Roster {
         } else {
             self.count(channel, rules, now_ms, tell);
         }
+    }
+
+    /// Whether a count has waited for its moment.
+    #[must_use]
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        self.untold.front().is_some_and(|(at_ms, _)| *at_ms <= now_ms)
     }
 
     /// Tells the counts that have waited for their moment.

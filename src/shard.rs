@@ -68,6 +68,30 @@ pub enum Outgoing {
     Reply(Seat, Reply),
 }
 
+impl Outgoing {
+    /// How much memory it holds.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Publication(publication) => publication.weight(),
+            Self::Reply(_, reply) => reply.weight(),
+        }
+    }
+}
+
+/// What waits to be handed to the shards.
+#[derive(Default)]
+struct Outbound {
+    list: Vec<Outgoing>,
+    bytes: usize,
+}
+
+impl Outbound {
+    fn push(&mut self, outgoing: Outgoing) {
+        self.bytes += outgoing.weight();
+        self.list.push(outgoing);
+    }
+}
+
 /// See the module.
 pub struct Shard {
     sessions: Slab<Session>,
@@ -81,9 +105,7 @@ pub struct Shard {
     shared: Shared,
     limits: Limits,
     metrics: Arc<Metrics>,
-    outgoing: Vec<Outgoing>,
-    /// Of what requests have published since it was handed on last.
-    outgoing_bytes: usize,
+    outgoing: Outbound,
     /// A response in the making.
     response: Vec<u8>,
     notes: Vec<(Seat, Arc<str>, Note)>,
@@ -146,8 +168,7 @@ impl Shard {
             },
             limits,
             metrics,
-            outgoing: Vec::new(),
-            outgoing_bytes: 0,
+            outgoing: Outbound::default(),
             response: Vec::new(),
             notes: Vec::new(),
             rosters: AHashMap::new(),
@@ -392,8 +413,7 @@ impl Shard {
 
     /// What is to be handed to the shards since the last call, this one included, in this order.
     pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
-        self.outgoing_bytes = 0;
-        std::mem::take(&mut self.outgoing)
+        std::mem::take(&mut self.outgoing).list
     }
 
     /// What other services are to be told since the last call.
@@ -409,7 +429,7 @@ impl Shard {
     /// Whether something that clients have caused waits for room elsewhere.
     #[must_use]
     pub fn holds_back(&self) -> bool {
-        !self.outgoing.is_empty() || !self.questions.is_empty() || !self.notes.is_empty()
+        !self.outgoing.list.is_empty() || !self.questions.is_empty() || !self.notes.is_empty()
     }
 
     /// What is to be done to connections since the last call.

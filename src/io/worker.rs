@@ -157,8 +157,12 @@ impl Worker {
             self.shared.mailboxes[self.number].take(&mut self.taken);
             self.waiting.extend(self.taken.drain(..));
         }
-        let mut delivered = 0;
+        let (mut delivered, mut is_first) = (0, true);
         while delivered < TURN_EVENTS_MAX && self.shard.turn_bytes() < TURN_BYTES_MAX {
+            // The first is taken even while nothing can be handed on: else shards could wait for each other for ever.
+            if !std::mem::take(&mut is_first) && !self.shard.takes_more() {
+                break;
+            }
             let Some(parcel) = self.waiting.pop_front() else { break };
             match parcel {
                 // Whoever is told to come again has more of it than whoever is cut off.

@@ -1,10 +1,10 @@
 //! The rosters: what the sessions of this shard note for their owners, and what this shard says as an owner.
 
-use super::{Id, Outgoing, Shard};
+use super::{Id, Outbound, Outgoing, Shard, Shared};
 use crate::courier::Notice;
 use crate::dialect::{Input, echo};
 use crate::frame::Publication;
-use crate::roster::{Change, Joined, Note, Reply, Roster, Seat};
+use crate::roster::{Change, Joined, Note, Reply, Seat};
 use crate::wheel::Now;
 use std::sync::Arc;
 
@@ -22,11 +22,14 @@ impl Shard {
 
     /// As the owner of an app's rosters, takes a note of some shard's.
     pub fn take_note(&mut self, seat: Seat, app: &str, note: &Note, now: Now) {
-        let rules = self.shared.settings.echo.rules(app);
+        let Self { shared, rosters, outgoing, notices, .. } = self;
+        let rules = shared.settings.echo.rules(app);
         let now_ms = now.monotonic_ns / 1_000_000;
-        let (key, mut roster) =
-            self.rosters.remove_entry(app).unwrap_or_else(|| (app.into(), Roster::default()));
-        let reply = self.announcing(app, now, |tell| match note {
+        let roster = match rosters.get_mut(app) {
+            Some(roster) => roster,
+            None => rosters.entry(app.into()).or_default(),
+        };
+        let reply = announcing(shared, outgoing, notices, app, now, |tell| match note {
             Note::Enter(channel) => {
                 roster.enter(channel, rules, now_ms, tell);
                 None
@@ -37,15 +40,17 @@ impl Shard {
             }
             Note::Join { channel, user, info } => {
                 Some(match roster.join(seat, [channel, user, info], rules, tell) {
-                    Joined::Present => Reply::Present(channel.clone(), echo::succeeded(channel, &roster)),
+                    Joined::Present => Reply::Present(channel.clone(), echo::succeeded(channel, roster)),
                     Joined::Full => Reply::Full(channel.clone()),
                 })
             }
-            Note::Inquire(inquiry) => Some(Reply::Answer(echo::answer(inquiry, &roster))),
+            Note::Inquire(inquiry) => Some(Reply::Answer(echo::answer(inquiry, roster))),
         });
-        self.outgoing.extend(reply.map(|reply| Outgoing::Reply(seat, reply)));
-        if !roster.is_empty() {
-            self.rosters.insert(key, roster);
+        if roster.is_empty() {
+            rosters.remove(app);
+        }
+        if let Some(reply) = reply {
+            outgoing.push(Outgoing::Reply(seat, reply));
         }
     }
 
@@ -61,26 +66,79 @@ impl Shard {
 
     /// Tells the counts whose moment has come.
     pub(super) fn tick_rosters(&mut self, now: Now) {
-        let apps: Vec<Box<str>> = self.rosters.keys().cloned().collect();
-        for app in apps {
-            let Some(mut roster) = self.rosters.remove(&app) else { continue };
-            self.announcing(&app, now, |tell| roster.tick(now.monotonic_ns / 1_000_000, tell));
-            self.rosters.insert(app, roster);
+        let Self { shared, rosters, outgoing, notices, .. } = self;
+        let now_ms = now.monotonic_ns / 1_000_000;
+        for (app, roster) in rosters.iter_mut().filter(|(_, roster)| roster.is_due(now_ms)) {
+            announcing(shared, outgoing, notices, app, now, |tell| roster.tick(now_ms, tell));
         }
     }
+}
 
-    /// Runs something that changes the rosters of an app, and says what it has changed.
-    fn announcing<R>(
-        &mut self,
-        app: &str,
-        now: Now,
-        change: impl FnOnce(&mut dyn FnMut(Change<'_>)) -> R,
-    ) -> R {
-        let Self { shared, outgoing, notices, .. } = self;
-        let is_told = shared.settings.echo.by_id(app).is_some_and(|app| !app.settings.webhook.is_empty());
-        let publications = &mut |publication: Publication| outgoing.push(Outgoing::Publication(publication));
-        let notices: Option<&mut Vec<Notice>> = is_told.then_some(notices);
-        let mut announcer = echo::Announcer { app, now, draft: &mut shared.draft, publications, notices };
-        change(&mut |change| announcer.tell(&change))
+/// Runs something that changes the rosters of an app, and says what it has changed.
+fn announcing<R>(
+    shared: &mut Shared,
+    outgoing: &mut Outbound,
+    notices: &mut Vec<Notice>,
+    app: &str,
+    now: Now,
+    change: impl FnOnce(&mut dyn FnMut(Change<'_>)) -> R,
+) -> R {
+    let is_told = shared.settings.echo.by_id(app).is_some_and(|app| app.has_webhooks());
+    let publications = &mut |publication: Publication| outgoing.push(Outgoing::Publication(publication));
+    let notices = is_told.then_some(notices);
+    let mut announcer = echo::Announcer { app, now, draft: &mut shared.draft, publications, notices };
+    change(&mut |change| announcer.tell(&change))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::roster::{Inquiry, Wanted};
+    use crate::shard::Limits;
+
+    const NOW: Now = Now { monotonic_ns: 0, unix_ms: 0 };
+
+    fn shard() -> Shard {
+        Shard::new(Arc::default(), Limits::default(), Arc::new(Metrics::default()), NOW)
+    }
+
+    fn seat(id: u32) -> Seat {
+        Seat { shard: 0, id, serial: 0 }
+    }
+
+    fn join(user: &str, info: &str) -> Note {
+        Note::Join { channel: "presence-a".into(), user: user.into(), info: info.into() }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_an_app_in_which_nobody_is() {
+        let mut shard = shard();
+        let inquiry = || Note::Inquire(Inquiry::Channel("room".into(), Wanted::default()));
+        for app in ["1", "2"] {
+            shard.take_note(seat(0), app, &inquiry(), NOW);
+            shard.take_note(seat(1), app, &Note::Enter("room".into()), NOW);
+            shard.take_note(seat(1), app, &join("7", "null"), NOW);
+            shard.take_note(seat(0), app, &inquiry(), NOW);
+        }
+        assert_eq!(shard.rosters.len(), 2);
+        for channel in ["room", "presence-a", "presence-a"] {
+            shard.take_note(seat(1), "1", &Note::Leave(channel.into()), NOW);
+        }
+        assert_eq!(shard.rosters.keys().map(|app| &**app).collect::<Vec<_>>(), ["2"]);
+    }
+
+    #[test]
+    fn an_owner_that_has_much_to_say_hands_it_on_before_it_takes_more_notes() {
+        let mut shard = shard();
+        let info = format!("\"{}\"", "x".repeat(1000));
+        let mut taken = 0;
+        while shard.takes_more() {
+            shard.take_note(seat(taken), "1", &join(&(taken % 100).to_string(), &info), NOW);
+            taken += 1;
+        }
+        let told: usize = shard.take_outgoing().iter().map(Outgoing::weight).sum();
+        assert!((4 << 20..5 << 20).contains(&told), "{taken} notes come to {told} bytes");
+        assert!(shard.takes_more());
     }
 }

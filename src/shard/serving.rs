@@ -13,9 +13,10 @@ const KEEP_ALIVE_S: u64 = 75;
 /// Seconds that the owner of an app's rosters has for an answer. It is another shard of this process, so it never
 /// takes so long unless that shard cannot keep up.
 const ANSWER_S: u64 = 10;
-/// Bytes that the requests of one turn publish before no more are read. A request of 10 KiB for a hundred channels
-/// comes to 1 MiB, and a turn may read from hundreds of connections.
-const TURN_PUBLISHED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes that wait to be handed to the shards before the turn takes no more requests and parcels. A request of 10 KiB
+/// for a hundred channels comes to 1 MiB, and a turn may read from hundreds of connections; a note of somebody who
+/// joins a full presence channel is answered with 100 KiB, and thousands may wait in the mailbox.
+const TURN_OUTGOING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Memory of the response in the making that is kept for the next.
 const RESPONSE_BYTES_KEPT: usize = 64 * 1024;
 
@@ -27,10 +28,10 @@ impl Shard {
         kinds.iter().find_map(|kind| Some((*kind, kind.body_bytes_max(method, path, settings)?)))
     }
 
-    /// Whether requests may publish more before what they have published is handed on.
+    /// Whether there may be more for the shards before what there is is handed on.
     #[must_use]
     pub fn takes_more(&self) -> bool {
-        self.outgoing_bytes < TURN_PUBLISHED_BYTES_MAX
+        self.outgoing.bytes < TURN_OUTGOING_BYTES_MAX
     }
 
     /// Whether the client has taken every answer so far. Until then its next request can wait, or one that reads
@@ -87,7 +88,6 @@ impl Shard {
             match action {
                 Action::Publish(publication) => {
                     self.metrics.events[Origin::Http as usize][Outcome::Accepted as usize].add(1);
-                    self.outgoing_bytes += publication.weight();
                     self.outgoing.push(Outgoing::Publication(*publication));
                 }
                 Action::Notify(notice) => self.notices.push(*notice),
