@@ -81,15 +81,29 @@ pub struct Wanted {
 }
 
 impl Note {
-    /// How much memory it holds, for the bounds of queues. What somebody asks is small.
+    /// How much memory it holds, for the bounds of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
         let bytes = match self {
             Self::Enter(channel) | Self::Leave(channel) => channel.len(),
             Self::Join { channel, user, info } => channel.len() + user.len() + info.len(),
-            Self::Inquire(_) => 0,
+            Self::Inquire(inquiry) => inquiry.weight(),
         };
         bytes + size_of::<Self>()
+    }
+}
+
+impl Inquiry {
+    /// How much memory it holds beside itself.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Channels { prefix: name, .. } | Self::Channel(name, _) | Self::Users(name) => name.len(),
+            Self::Counts(wishes) => wishes.iter().map(|wish| wish.0.len() + size_of_val(wish)).sum(),
+            Self::Batch(wishes) => {
+                let name = |wish: &Option<(Box<str>, Wanted)>| wish.as_ref().map_or(0, |wish| wish.0.len());
+                wishes.iter().map(|wish| name(wish) + size_of_val(wish)).sum()
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use fanfare::roster::{Change, Joined, Roster, Rules, Seat, owner};
+use fanfare::roster::{Change, Inquiry, Joined, Note, Roster, Rules, Seat, Wanted, owner};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -260,5 +260,21 @@ proptest! {
             (0..count).for_each(|_| drop(stage.leave(0, &format!("c{channel}"))));
         }
         prop_assert!(stage.roster.is_empty());
+    }
+}
+
+#[test]
+fn what_waits_for_an_owner_weighs_at_least_what_was_written() {
+    let name = || Box::<str>::from("x".repeat(100));
+    let wish = || (name(), Wanted::default());
+    for (inquiry, bytes) in [
+        (Inquiry::Users(name()), 100),
+        (Inquiry::Channels { prefix: name(), wanted: Wanted::default() }, 100),
+        (Inquiry::Channel(name(), Wanted::default()), 100),
+        (Inquiry::Counts((0..50).map(|_| wish()).collect()), 5000),
+        (Inquiry::Batch((0..50).map(|_| Some(wish())).collect()), 5000),
+    ] {
+        let note = Note::Inquire(inquiry);
+        assert!(note.weight() > bytes, "{note:?}");
     }
 }

@@ -4,10 +4,12 @@
 //! and a NUL. Subscriptions, cached events and the rate of client events are this shard's; who is in which channel
 //! is known to the shard that owns the app's rosters (see [`roster`](crate::roster)), which every subscription is
 //! noted to. A presence channel is joined when that shard has answered, any other at once.
-
 //!
-//! In reading order: `entrance` lets a client in, `message` reads what it says, `subscription` and `presence` are its
-//! channels, `client_event` and `signin` the rest of what it can do; `announce` is the owner's side.
+//! In reading order: `app` and `problems` are the settings, `name` and `socket` what channels and connections are
+//! called, `signature` what the app's own server has signed. Of a session, `entrance` lets a client in, `message`
+//! reads what it says, `auth` and `member` what was signed for it, `subscription` and `presence` are its channels,
+//! `client_event` and `signin` the rest of what it can do. `event` and `rest` are the publishers' side, `announce` the
+//! owner's.
 
 mod announce;
 mod app;
