@@ -501,9 +501,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// How many publications may be kept of the topics that one of them belongs to; any number when 0.
+    /// How many publications may be kept of the topics that one of them belongs to, any number when 0; nothing when
+    /// none is to be kept.
     #[must_use]
-    pub fn retained_max(&self, topic: &[u8]) -> usize {
+    pub fn retained_max(&self, topic: &[u8]) -> Option<usize> {
         // Echo's are the only ones that are kept.
         self.echo.retained_max(topic)
     }

@@ -48,9 +48,7 @@ impl Retained {
         group.forget(publication.topic());
         group.last.insert(Kept(Arc::clone(publication)), self.sequence);
         group.order.insert(self.sequence, Arc::clone(publication));
-        while entries_max > 0 && group.order.len() > entries_max {
-            group.forget_oldest();
-        }
+        group.trim(entries_max);
     }
 
     /// The last publication of a topic, unless its time is over.
@@ -72,6 +70,16 @@ impl Retained {
         self.groups.is_empty()
     }
 
+    /// Keeps of each group at most as many as it may have now, any number when that is 0, and nothing of one that has
+    /// none to keep any more.
+    pub fn trim(&mut self, entries_max: impl Fn(&[u8]) -> Option<usize>) {
+        self.groups.retain(|name, group| {
+            let Some(entries_max) = entries_max(name) else { return false };
+            group.trim(entries_max);
+            true
+        });
+    }
+
     /// Lets go of those whose time is over. One that was kept for less long than an older one waits for that.
     pub fn sweep(&mut self, now: Now) {
         self.groups.retain(|_, group| {
@@ -87,6 +95,12 @@ impl Group {
     fn forget(&mut self, topic: &[u8]) {
         if let Some(sequence) = self.last.remove(topic) {
             self.order.remove(&sequence);
+        }
+    }
+
+    fn trim(&mut self, entries_max: usize) {
+        while entries_max > 0 && self.order.len() > entries_max {
+            self.forget_oldest();
         }
     }
 

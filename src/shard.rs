@@ -200,6 +200,7 @@ impl Shard {
 
     /// Replaces the settings, and tells the sessions.
     pub fn configure(&mut self, settings: Arc<Settings>, limits: Limits, now: Now) {
+        self.shared.retained.trim(|group| settings.retained_max(group));
         self.shared.settings = settings;
         self.limits = limits;
         let ids: Vec<Id> = self.sessions.iter().map(|(id, _)| id as Id).collect();
@@ -361,8 +362,9 @@ impl Shard {
     /// Hands a publication to every session that subscribes to it.
     pub fn deliver(&mut self, publication: &Arc<Publication>, now: Now) {
         self.latencies.push(publication.accepted.monotonic_ns);
-        if publication.retain_s > 0 {
-            let entries_max = self.shared.settings.retained_max(publication.topic());
+        if publication.retain_s > 0
+            && let Some(entries_max) = self.shared.settings.retained_max(publication.topic())
+        {
             self.shared.retained.keep(publication, entries_max, now);
         }
         self.sequence = self.sequence.wrapping_add(1);

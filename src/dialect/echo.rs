@@ -277,12 +277,12 @@ impl Settings {
         })
     }
 
-    /// How many events the cache channels keep of the app that a topic is of; any number when 0.
+    /// How many events the cache channels keep of the app that a topic is of, any number when 0; nothing when there
+    /// is no such app.
     #[must_use]
-    pub fn retained_max(&self, topic: &[u8]) -> usize {
-        let app = topic.strip_prefix(&[TOPIC]).and_then(|rest| rest.split(|byte| *byte == 0).next());
-        let app = app.and_then(|id| std::str::from_utf8(id).ok()).and_then(|id| self.by_id(id));
-        app.map_or(0, |app| app.settings.cache_entries_max)
+    pub fn retained_max(&self, topic: &[u8]) -> Option<usize> {
+        let id = topic.strip_prefix(&[TOPIC])?.split(|byte| *byte == 0).next()?;
+        Some(self.by_id(std::str::from_utf8(id).ok()?)?.settings.cache_entries_max)
     }
 }
 

@@ -1,8 +1,11 @@
 //! Cache channels: the last event is for whoever comes later.
 
 use crate::conversation::Bus;
-use crate::{bus, come, publication, publish, subscription, told, webhook};
-use fanfare::dialect::echo::{Reach, SocketId};
+use crate::{app_settings, bus, come, publication, publish, settings, subscription, told, webhook};
+use fanfare::dialect::Settings;
+use fanfare::dialect::echo::{AppSettings, Reach, SocketId};
+use fanfare::shard::Limits;
+use std::sync::Arc;
 
 fn subscribe(bus: &mut Bus, name: &str, channel: &str) -> Vec<String> {
     bus.say(name, &format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#));
@@ -79,5 +82,27 @@ fn an_app_keeps_as_many_as_it_may_and_the_oldest_go_first() {
     come(&mut bus, "a");
     for (channel, is_kept) in [("cache-1", false), ("cache-2", true), ("cache-3", true)] {
         assert_eq!(subscribe(&mut bus, "a", channel)[1] == "x", is_kept, "{channel}");
+    }
+}
+
+#[test]
+fn a_reload_holds_for_what_was_kept_before_it() {
+    let mut bus = bus(|_| {});
+    let reload = |bus: &mut Bus, settings| {
+        bus.shard.configure(Arc::new(settings), Limits::default(), bus.now);
+        bus.flush();
+    };
+    ["cache-1", "cache-2", "cache-3"].iter().for_each(|channel| keep(&mut bus, channel, "x", Reach::All));
+    come(&mut bus, "a");
+    reload(&mut bus, settings(AppSettings { cache_entries_max: 1, ..app_settings() }));
+    for (channel, is_kept) in [("cache-1", false), ("cache-2", false), ("cache-3", true)] {
+        assert_eq!(subscribe(&mut bus, "a", channel)[1] == "x", is_kept, "{channel}");
+    }
+    reload(&mut bus, Settings::default());
+    keep(&mut bus, "cache-1", "late", Reach::All);
+    reload(&mut bus, settings(app_settings()));
+    come(&mut bus, "b");
+    for channel in ["cache-1", "cache-3"] {
+        assert!(subscribe(&mut bus, "b", channel)[1].contains("cache_miss"), "{channel}");
     }
 }
