@@ -4,8 +4,11 @@ mod authority;
 mod broker;
 mod client;
 mod daemon;
+mod echo;
 mod judge;
 mod publisher;
+// The tests of the bridge use more of it.
+#[allow(dead_code)]
 mod receiver;
 mod redis;
 
@@ -13,9 +16,9 @@ pub(crate) use authority::{Authority, Signed, certificate};
 pub(crate) use broker::{Broker, headers};
 pub(crate) use client::{Client, head, http};
 pub(crate) use daemon::{Daemon, Setup, command};
+pub(crate) use echo::{Echo, answer, echo_setup, post, signed};
 pub(crate) use judge::Judge;
 pub(crate) use publisher::{Publisher, event};
-pub(crate) use receiver::Receiver;
 pub(crate) use redis::Redis;
 
 use daemon::clean;
