@@ -31,6 +31,7 @@ pub(super) fn read(head: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
     let mut request = httparse::Request::new(&mut headers);
     let (status, outcome) = match request.parse(head) {
         Err(httparse::Error::TooManyHeaders) => (431, Handshake::Limit),
+        Ok(httparse::Status::Complete(_)) if has_bare_line_feed(head) => (400, Handshake::Malformed),
         Ok(httparse::Status::Complete(_)) => match whole(&request, head, talk, shard) {
             Ok(found) => return found,
             Err(refused) => refused,
@@ -39,6 +40,12 @@ pub(super) fn read(head: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
     };
     shard.respond(talk.id, &api::refusal(status), outcome, talk.now);
     Found::Refused
+}
+
+/// Whether a line ends with a line feed alone. The parser takes that for an end, of the head too, and a proxy in front
+/// may not: what follows would be a header to one and another request to the other (RFC 9112 section 11.2).
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
 /// The head is longer than allowed.

@@ -414,3 +414,19 @@ fn who_waits_for_each_answer_may_publish_over_several_connections_in_order() {
         }
     }
 }
+
+#[test]
+fn a_line_that_ends_otherwise_than_by_both_characters_is_refused() {
+    let daemon = setup().start();
+    for request in [
+        GET.replace("Host: x\r\n", "Host: x\n"),
+        GET.replace("Host: x\r\n", "Host: x\n\nGET /up HTTP/1.1\r\nHost: x\r\n"),
+        GET.replace("1.1\r\n", "1.1\n"),
+        GET.replace("Host: x", "Host: x\rX: y"),
+    ] {
+        let mut client = raw(&daemon);
+        client.bytes(format!("{request}{GET}").as_bytes());
+        let (status, rest) = client.response();
+        assert!(status == 400 && !rest.contains(HEALTH), "{request:?}: {status} {rest}");
+    }
+}
