@@ -314,6 +314,15 @@ impl Sockets {
     /// Reads what a connection has sent while its requests could not be read.
     fn go_on(&mut self, id: Id, shard: &mut Shard, now: Now) {
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
+        if shard.is_asked(id) {
+            // It was ready for two reasons, and the first has had its next request read.
+            return;
+        }
+        if shard.awaits_request(id) && !shard.is_answered(id) {
+            // Its answers have not all left. It is ready again when they have, for which they must be able to.
+            socket.reading = Reading::Off;
+            return self.interest(id, EventFlags::OUT);
+        }
         let before = std::mem::replace(&mut socket.reading, Reading::On);
         if before == Reading::Off {
             self.interest(id, EventFlags::empty());

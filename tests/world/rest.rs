@@ -393,6 +393,53 @@ fn no_request_takes_long_though_a_connection_floods() {
 }
 
 #[test]
+fn a_client_that_reads_its_answers_late_gets_them_all() {
+    const COUNT: usize = 50_000;
+    let daemon = setup().start();
+    let mut late = raw(&daemon);
+    let target = signed("GET", "/apps/7/channels", "");
+    let asking = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let asks = |place: usize| place.is_multiple_of(7);
+    std::thread::scope(|scope| {
+        let mut writer = late.stream().try_clone().unwrap();
+        let all: String = (0..COUNT).map(|place| if asks(place) { &*asking } else { GET }).collect();
+        scope.spawn(move || writer.write_all(all.as_bytes()).unwrap());
+        eventually("the answers have filled the way to the client", || daemon.metric("outbox_bytes") > 0);
+        for place in 0..COUNT {
+            assert_eq!(
+                answer(&mut late).2,
+                if asks(place) { r#"{"channels":{}}"# } else { HEALTH },
+                "{place}"
+            );
+        }
+    });
+}
+
+#[test]
+fn an_answer_from_another_shard_may_be_longer_than_the_way_to_the_client_holds() {
+    const CHANNELS: usize = 30_000;
+    let daemon = setup().set("threads", 3).set("echo.app.0.subscriptions_max", 0).start();
+    let mut member = Echo::connect(&daemon);
+    let name = |number: usize| format!("{number}-{}", "x".repeat(150));
+    for hundred in 0..CHANNELS / 100 {
+        (0..100).for_each(|number| member.ask_for(&name(hundred * 100 + number)));
+        (0..100).for_each(|_| drop(member.until("pusher_internal:subscription_succeeded")));
+    }
+    for _ in 0..3 {
+        let mut client = raw(&daemon);
+        client.bytes(
+            format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n{GET}", signed("GET", "/apps/7/channels", ""))
+                .as_bytes(),
+        );
+        eventually("the answer has filled the way to the client", || daemon.metric("outbox_bytes") > 0);
+        let (status, _, body) = answer(&mut client);
+        assert_eq!((status, body.matches("-xxx").count()), (200, CHANNELS));
+        assert_eq!(answer(&mut client).2, HEALTH);
+        daemon.await_metric("outbox_bytes", 0);
+    }
+}
+
+#[test]
 fn who_waits_for_each_answer_may_publish_over_several_connections_in_order() {
     const COUNT: usize = 2000;
     let daemon = setup().set("threads", 3).start();
