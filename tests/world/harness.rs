@@ -16,9 +16,10 @@ pub(crate) use authority::{Authority, Signed, certificate};
 pub(crate) use broker::{Broker, headers};
 pub(crate) use client::{Client, head, http};
 pub(crate) use daemon::{Daemon, Setup, command};
-pub(crate) use echo::{Echo, answer, echo_setup, post, signed};
+pub(crate) use echo::{APP_SECRET, Echo, answer, echo_setup, hmac_of, post, signed};
 pub(crate) use judge::Judge;
 pub(crate) use publisher::{Publisher, event};
+pub(crate) use receiver::Receiver;
 pub(crate) use redis::Redis;
 
 use daemon::clean;

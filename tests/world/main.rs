@@ -31,3 +31,4 @@ mod topic;
 mod wazo;
 mod wazo_auth;
 mod wazo_clients;
+mod webhooks;
