@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -71,7 +72,9 @@ impl Connection {
         loop {
             tokio::select! {
                 biased;
-                open = poll_fn(|cx| poll_messages(stream, gauge, backlog, cx)) => {
+                // Without tokio's limit for one turn, at which there seems to be nothing more: what is left in the
+                // queue then would no longer count, and the queue would have no limit.
+                open = unconstrained(poll_fn(|cx| poll_messages(stream, gauge, backlog, cx))) => {
                     *heard = Instant::now();
                     return if open { Ok(()) } else { Err(end(gauge)) };
                 }
@@ -157,4 +160,57 @@ async fn dial(redis: &Redis) -> Result<Box<dyn Socket>, Fault> {
 
 async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(CONNECT_TIMEOUT, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::redis::{Server, Topics};
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    /// Enough that no task may take all of them before another has its turn.
+    const COUNT: usize = 1000;
+    const MESSAGE: &[u8] = b"*3\r\n$7\r\nmessage\r\n$11\r\np-broadcast\r\n$2\r\n{}\r\n";
+
+    /// Takes one subscriber, and sends it all messages at once.
+    fn flood(listener: &UnixListener) {
+        let (mut socket, _) = listener.accept().unwrap();
+        let (mut chunk, mut text) = ([0; 4096], String::new());
+        while !text.contains("p-broadcast") {
+            let count = socket.read(&mut chunk).unwrap();
+            let said = String::from_utf8_lossy(&chunk[..count]).to_ascii_uppercase();
+            said.matches("SETINFO").for_each(|_| socket.write_all(b"+OK\r\n").unwrap());
+            text += &said.to_ascii_lowercase();
+        }
+        socket.write_all(b"*3\r\n$9\r\nsubscribe\r\n$11\r\np-broadcast\r\n:1\r\n").unwrap();
+        socket.write_all(&MESSAGE.repeat(COUNT)).unwrap();
+        // Until the other side goes.
+        let _ = socket.read(&mut chunk);
+    }
+
+    #[test]
+    fn all_that_was_read_is_taken_before_it_counts_as_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("redis.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = Server::read(&format!("redis+unix://{}", path.display())).unwrap();
+        let topics = Topics { prefix: "p-".into(), broadcast: true, relay: false, echo: None };
+        let redis = Redis { server, topics, trust: None };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| flood(&listener));
+            runtime.block_on(async {
+                let mut connection = Connection::open(&redis).await.unwrap();
+                while connection.gauge.bytes() < COUNT * MESSAGE.len() {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                let mut backlog = Backlog::default();
+                connection.next(&mut backlog).await.unwrap();
+                assert_eq!((backlog.len(), connection.gauge.bytes()), (COUNT, 0));
+            });
+            // Ends the other task, and with it the connection.
+            drop(runtime);
+        });
+    }
 }

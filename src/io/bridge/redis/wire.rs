@@ -29,6 +29,12 @@ impl Gauge {
         self.0.store(0, Relaxed);
     }
 
+    /// How many they are.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
     /// Whether the limit was reached, which ends the connection.
     pub(super) fn is_over(&self) -> bool {
         self.0.load(Relaxed) > UNTAKEN_BYTES_MAX
