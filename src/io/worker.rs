@@ -195,3 +195,59 @@ impl Worker {
         shard.end_turn(if delivered > 0 { clock::now() } else { now });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::connection::Listener;
+    use super::super::handoff::MAILBOX_EVENTS_MAX;
+    use super::super::listen;
+    use super::*;
+    use crate::dialect::Kind;
+    use crate::shard::Limits;
+    use std::io::{ErrorKind, Read as _, Write as _};
+    use std::net::TcpStream;
+
+    const UP: &str = "GET /up HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    /// The first of two shards, with a connection that has sent something; nobody takes what the other is posted.
+    fn worker(sent: &str) -> (Worker, TcpStream) {
+        let settings = Arc::<Settings>::default();
+        let shared = Arc::new(Shared::new(2, &settings).unwrap());
+        let socket = listen::tcp(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
+        let mut client = TcpStream::connect(listen::local_address(&socket).unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        client.write_all(sent.as_bytes()).unwrap();
+        let metrics = Arc::clone(&shared.metrics[0]);
+        let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), clock::now());
+        let listener = Listener { socket, kinds: [Kind::Echo].into(), tls: None };
+        let wake = shared.mailboxes[0].wake_fd();
+        let sockets = Sockets::new(vec![listener], wake, Arc::default(), metrics).unwrap();
+        (Worker::new(shard, sockets, Arc::clone(&shared), 0), client)
+    }
+
+    #[test]
+    fn a_request_waits_without_work_while_a_shard_has_no_room_and_is_answered_afterwards() {
+        let (mut worker, mut client) = worker(&UP.repeat(3));
+        let shared = Arc::clone(&worker.shared);
+        shared.mailboxes[1].post((0..MAILBOX_EVENTS_MAX).map(|_| Parcel::Close));
+        while !worker.holds_back() {
+            worker.turn();
+        }
+        let mut answers = [0; 4096];
+        for _ in 0..10 {
+            assert!(!worker.turn() && worker.holds_back(), "there is nothing to be done");
+            assert_eq!(client.read(&mut answers).unwrap_err().kind(), ErrorKind::WouldBlock);
+        }
+        client.write_all(UP.as_bytes()).unwrap();
+        shared.mailboxes[1].take(&mut Vec::new());
+        let mut text = String::new();
+        while text.matches("{\"health\":\"OK\"}").count() < 4 {
+            worker.turn();
+            match client.read(&mut answers) {
+                Ok(count) => text += std::str::from_utf8(&answers[..count]).unwrap(),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+        assert!(!worker.turn() && !worker.holds_back());
+    }
+}
