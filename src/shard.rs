@@ -283,7 +283,7 @@ impl Shard {
             Phase::Opening | Phase::Open => Some(session.dialect.as_ref()?.message_bytes_max(settings)),
             // The dialect has left; what comes is only read for the close frame in it.
             Phase::Closing => Kind::ALL.iter().map(|kind| kind.message_bytes_max(settings)).max(),
-            Phase::Head | Phase::Body | Phase::Idle | Phase::Asked(_) => None,
+            Phase::Head | Phase::Body | Phase::Idle | Phase::Asked(..) => None,
             Phase::Ending | Phase::Over => None,
         }
     }

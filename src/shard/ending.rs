@@ -50,7 +50,9 @@ impl Shard {
                 Phase::Idle => self.finish(id, now),
                 // What was begun is answered; the deadline holds.
                 Phase::Body => {}
-                Phase::Asked(_) => self.sessions[id as usize].phase = Phase::Asked(Persistence::Ends),
+                Phase::Asked(kind, _) => {
+                    self.sessions[id as usize].phase = Phase::Asked(kind, Persistence::Ends);
+                }
                 Phase::Closing | Phase::Ending | Phase::Over => {}
             }
         }
@@ -72,7 +74,7 @@ impl Shard {
 
     pub(super) fn close(&mut self, id: Id, code: u16, reason: &str, end: End, now: Now) {
         match self.sessions[id as usize].phase {
-            Phase::Head | Phase::Opening | Phase::Body | Phase::Idle | Phase::Asked(_) => {
+            Phase::Head | Phase::Opening | Phase::Body | Phase::Idle | Phase::Asked(..) => {
                 return self.finish(id, now);
             }
             Phase::Closing | Phase::Ending | Phase::Over => return,

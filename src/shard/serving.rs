@@ -44,7 +44,7 @@ impl Shard {
     /// Whether the connection waits for the answer to its request.
     #[must_use]
     pub fn is_asked(&self, id: Id) -> bool {
-        let asked = |phase| matches!(phase, Phase::Asked(_));
+        let asked = |phase| matches!(phase, Phase::Asked(..));
         self.sessions.get(id as usize).is_some_and(|session| asked(session.phase))
     }
 
@@ -101,19 +101,22 @@ impl Shard {
         let status = match &served {
             Served::Answer { status, content_type, body } => {
                 api::put_answer(*status, "", content_type, persistence, body, &mut response);
-                *status
+                Some(*status)
             }
             Served::NotAllowed(methods) => {
                 api::put_not_allowed(methods, persistence, request.method != "HEAD", &mut response);
-                405
+                Some(405)
             }
-            Served::Asked(..) => 200,
+            // It counts when its answer is there, or has not come.
+            Served::Asked(..) => None,
         };
-        self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
+        if let Some(status) = status {
+            self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
+        }
         if let Served::Asked(app, inquiry) = served {
             self.note(id, &app, Note::Inquire(inquiry));
             let session = &mut self.sessions[id as usize];
-            session.phase = Phase::Asked(persistence);
+            session.phase = Phase::Asked(kind, persistence);
             session.deadline = now.tick().saturating_add(ticks(ANSWER_S));
             self.reschedule(id);
         } else {
@@ -132,7 +135,8 @@ impl Shard {
 
     /// What the owner of an app's rosters says to the request of a connection.
     pub(super) fn answer_inquiry(&mut self, id: Id, body: &[u8], now: Now) {
-        let Phase::Asked(persistence) = self.sessions[id as usize].phase else { return };
+        let Phase::Asked(kind, persistence) = self.sessions[id as usize].phase else { return };
+        self.metrics.requests[kind as usize][StatusClass::Done as usize].add(1);
         let mut response = Vec::with_capacity(body.len() + 128);
         api::put_answer(200, "", "application/json", persistence, body, &mut response);
         self.conclude(id, &response, persistence, now);
@@ -140,8 +144,8 @@ impl Shard {
     }
 
     /// The answer of the owner of an app's rosters has not come in time.
-    pub(super) fn give_up(&mut self, id: Id, now: Now) {
-        self.conclude(id, &api::unserved(503), Persistence::Ends, now);
+    pub(super) fn give_up(&mut self, id: Id, kind: Kind, now: Now) {
+        self.refuse_request(id, kind, 503, now);
     }
 
     fn conclude(&mut self, id: Id, response: &[u8], persistence: Persistence, now: Now) {

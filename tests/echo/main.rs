@@ -2,8 +2,8 @@
 //!
 //! `opening`: who is let in. `session`: from then to the end. `channels`: subscriptions, byte for byte. `presence`,
 //! `whispers`, `signin`, `cache`: what channels can do. `event`, `rest`: what is
-//! published. `whole`: publishers and clients together, over several shards. `storm`: presence over several shards,
-//! held against a model.
+//! published. `serving`: requests that wait for the owner of the rosters. `whole`: publishers and clients together,
+//! over several shards. `storm`: presence over several shards, held against a model.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,6 +15,7 @@ mod event;
 mod opening;
 mod presence;
 mod rest;
+mod serving;
 mod session;
 mod signin;
 mod storm;

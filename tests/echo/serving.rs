@@ -1,0 +1,109 @@
+//! Requests that wait for what the owner of the rosters says: late answers, answers for others, and a stop meanwhile.
+
+use super::rest::{Server, sign};
+use super::{APP, SECRET};
+use fanfare::api::Persistence;
+use fanfare::dialect::{Kind, Request};
+use fanfare::metrics::{Metrics, StatusClass};
+use fanfare::outbox::Sent;
+use fanfare::roster::{Note, Reply, Seat};
+use fanfare::shard::{Event, Id, Limits, Shard};
+use fanfare::wheel::Now;
+use std::sync::Arc;
+
+/// A shard of which one connection is watched.
+struct Stage {
+    shard: Shard,
+    metrics: Arc<Metrics>,
+    now: Now,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_700_000_000_000 };
+        let metrics = Arc::<Metrics>::default();
+        let settings = Arc::new(Server::new(|_| {}).settings);
+        let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), now).numbered(3);
+        Self { shard, metrics, now }
+    }
+
+    /// A new connection asks for the channels. Returns where the answer is to go.
+    fn ask(&mut self) -> Seat {
+        let id = self.shard.accept(self.now);
+        self.ask_again(id)
+    }
+
+    fn ask_again(&mut self, id: Id) -> Seat {
+        let target = sign("GET", &format!("/apps/{APP}/channels"), "", SECRET);
+        let (path, query) = target.split_once('?').unwrap();
+        let request = Request { method: "GET", path, query, body: b"" };
+        assert!(!self.shard.serve(id, Kind::Echo, &request, Persistence::Stays, self.now));
+        assert!(self.shard.is_asked(id) && !self.shard.awaits_request(id));
+        let (seat, app, note) = self.shard.take_notes().pop().unwrap();
+        assert!(&*app == APP && matches!(note, Note::Inquire(_)));
+        seat
+    }
+
+    fn reply(&mut self, seat: Seat, body: &str) {
+        self.shard.take_reply(seat, Reply::Answer(body.as_bytes().into()), self.now);
+    }
+
+    /// Lets time pass; returns what is written, and what becomes of connections.
+    fn wait(&mut self, seconds: u64) -> (String, Vec<Event>) {
+        self.now.monotonic_ns += seconds * 1_000_000_000;
+        self.shard.tick(self.now);
+        let mut written = Vec::new();
+        self.shard.flush(self.now, |_, bytes| {
+            written.extend_from_slice(bytes);
+            Sent::Bytes(bytes.len())
+        });
+        (String::from_utf8(written).unwrap(), self.shard.take_events().collect())
+    }
+
+    fn counted(&self) -> [u64; 3] {
+        [StatusClass::Done, StatusClass::Refused, StatusClass::Failed]
+            .map(|class| self.metrics.requests[Kind::Echo as usize][class as usize].get())
+    }
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_a_503_and_too_late_afterwards() {
+    let mut stage = Stage::new();
+    let seat = stage.ask();
+    assert_eq!((stage.wait(9), stage.counted()), ((String::new(), vec![]), [0, 0, 0]));
+    let (written, events) = stage.wait(1);
+    assert!(written.starts_with("HTTP/1.1 503 ") && written.contains("Connection: close\r\n"), "{written}");
+    assert_eq!((events, stage.counted()), (vec![Event::Finished(seat.id)], [0, 0, 1]));
+    stage.reply(seat, "late");
+    assert_eq!(stage.wait(0), (String::new(), vec![]));
+    assert_eq!(stage.wait(2).1, [Event::Gone(seat.id)]);
+}
+
+#[test]
+fn an_answer_for_a_connection_that_has_gone_is_not_the_next_ones() {
+    let mut stage = Stage::new();
+    let gone = stage.ask();
+    stage.shard.lost(gone.id, stage.now);
+    let next = stage.ask();
+    assert_eq!((gone.id, gone.shard), (next.id, next.shard), "the number is used again");
+    stage.reply(gone, "the first one's");
+    assert_eq!(stage.wait(0), (String::new(), vec![Event::Gone(gone.id)]));
+    stage.reply(next, "its own");
+    let (written, events) = stage.wait(0);
+    assert!(written.starts_with("HTTP/1.1 200 ") && written.ends_with("\r\n\r\nits own"), "{written}");
+    assert!(!written.contains("Connection:"), "{written}");
+    assert_eq!((events, stage.counted()), (vec![Event::Ready(next.id)], [1, 0, 0]));
+    assert_eq!(stage.ask_again(next.id), next);
+}
+
+#[test]
+fn a_stop_lets_an_answer_come_and_then_ends_the_connection() {
+    let mut stage = Stage::new();
+    let seat = stage.ask();
+    stage.shard.drain(stage.now);
+    assert_eq!(stage.wait(1), (String::new(), vec![]));
+    stage.reply(seat, "{}");
+    let (written, events) = stage.wait(0);
+    assert!(written.starts_with("HTTP/1.1 200 ") && written.contains("Connection: close\r\n"), "{written}");
+    assert!(events.contains(&Event::Finished(seat.id)), "{events:?}");
+}
