@@ -479,7 +479,11 @@ impl Sockets {
         if used < bytes.len() {
             let fresh = if is_fresh { bytes[used..].to_vec() } else { Vec::new() };
             let bytes = held.map_or(fresh, |mut held| {
-                held.bytes.drain(..used);
+                if used > 0 {
+                    held.bytes.drain(..used);
+                    // The request before it may have been long, and the rest is not.
+                    held.bytes.shrink_to_fit();
+                }
                 held.bytes
             });
             if !self.held.put(id, Held::new(bytes, progress)) {

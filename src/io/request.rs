@@ -17,7 +17,7 @@ use std::ops::Range;
 /// Most requests of one connection that are answered in one turn, so that a client that sends thousands at once does
 /// not keep the others waiting.
 const REQUESTS_MAX: usize = 64;
-/// Bytes of requests in part that a shard holds. Anybody may begin a request, and each may be as long as an app's
+/// Bytes of memory for requests in part that a shard holds. Anybody may begin a request, and each may be as long as an app's
 /// longest.
 const HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Places kept allocated for what is held.
@@ -93,9 +93,9 @@ pub(super) struct Holdings {
 impl Holdings {
     /// Holds something for a connection that holds nothing; `false` when there is no room for it.
     pub(super) fn put(&mut self, id: Id, held: Held) -> bool {
-        let has_room = self.bytes + held.bytes.len() <= HELD_BYTES_MAX;
+        let has_room = self.bytes + held.bytes.capacity() <= HELD_BYTES_MAX;
         if has_room {
-            self.bytes += held.bytes.len();
+            self.bytes += held.bytes.capacity();
             self.held.insert(id, held);
         }
         has_room
@@ -104,7 +104,7 @@ impl Holdings {
     /// Takes back what is held for a connection.
     pub(super) fn take(&mut self, id: Id) -> Option<Held> {
         let held = self.held.remove(&id)?;
-        self.bytes -= held.bytes.len();
+        self.bytes -= held.bytes.capacity();
         if self.held.is_empty() {
             self.held.shrink_to(HELD_KEPT);
         }
@@ -436,6 +436,8 @@ mod tests {
         let held = |length: usize| Held { bytes: vec![0; length], progress: Progress::default() };
         assert!(holdings.put(1, held(HELD_BYTES_MAX - 1)) && holdings.put(2, held(1)));
         assert!(!holdings.put(3, held(1)));
+        let empty = Held { bytes: Vec::with_capacity(1), progress: Progress::default() };
+        assert!(!holdings.put(3, empty), "it is memory that counts");
         assert!(holdings.take(3).is_none() && holdings.take(2).is_some());
         assert!(holdings.put(3, held(1)));
         assert!(holdings.take(1).is_some() && holdings.take(3).is_some());

@@ -477,3 +477,23 @@ fn a_line_that_ends_otherwise_than_by_both_characters_is_refused() {
         assert!(status == 400 && !rest.contains(HEALTH), "{request:?}: {status} {rest}");
     }
 }
+
+#[test]
+fn the_beginning_of_a_request_does_not_keep_the_memory_of_a_long_one_before_it() {
+    const CONNECTIONS: usize = 200;
+    let daemon = setup().set("limits.handshake_timeout_s", 60).start();
+    let body = "x".repeat(1_000_000);
+    let head = format!("POST /apps/7/events HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut clients: Vec<Client> = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = raw(&daemon);
+        client.bytes(format!("{head}{body}G").as_bytes());
+        assert_eq!(answer(&mut client).0, 401);
+        clients.push(client);
+    }
+    assert!(daemon.memory_bytes() < 100 * 1024 * 1024, "{}", daemon.memory_bytes());
+    for client in &mut clients {
+        client.bytes(&GET.as_bytes()[1..]);
+        assert_eq!(answer(client).2, HEALTH);
+    }
+}
