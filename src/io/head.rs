@@ -97,8 +97,7 @@ fn whole(
 }
 
 fn upgrade<'a>(request: &httparse::Request<'_, 'a>) -> Upgrade<'a> {
-    let target = request.path.unwrap_or("/");
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (path, query) = path_and_query(request.path.unwrap_or("/"));
     let text = |name| header(request, name).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or("");
     Upgrade {
         path,
@@ -151,4 +150,34 @@ pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
 
 fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/'
+}
+
+/// Path and query of a target, which may be a whole URL (RFC 9112 section 3.2.2).
+fn path_and_query(target: &str) -> (&str, &str) {
+    let authority = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
+    let (target, root) = match authority {
+        None => (target, ""),
+        Some(rest) => (rest.find(['/', '?']).map_or("", |at| &rest[at..]), "/"),
+    };
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    (if path.is_empty() { root } else { path }, query)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_path_or_a_whole_url() {
+        for (target, path, query) in [
+            ("/up", "/up", ""),
+            ("/app/k?a=b?c", "/app/k", "a=b?c"),
+            ("http://host:80/up?x", "/up", "x"),
+            ("https://host", "/", ""),
+            ("http://host?x=/y", "/", "x=/y"),
+            ("*", "*", ""),
+        ] {
+            assert_eq!(path_and_query(target), (path, query), "{target}");
+        }
+    }
 }
