@@ -259,7 +259,7 @@ impl Snapshot {
     }
 
     fn latency(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let bounds = LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::MAX]);
+        let bounds = LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
         let counts = (0..=LATENCY_BOUNDS_US.len()).map(|index| self.sum(|m| &m.latency[index]));
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|bucket| bucket.1).sum();
@@ -310,5 +310,21 @@ fn put(metric: &mut MetricEncoder<'_>, kind: MetricType, value: u64) -> Result<(
     match kind {
         MetricType::Counter => metric.encode_counter::<NoLabelSet, _, u64>(&value, None),
         _ => metric.encode_gauge(&(value as i64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_bucket_has_everything() {
+        let shards = vec![std::sync::Arc::new(Metrics::default())];
+        shards[0].latency(3_000_000);
+        shards[0].latency(u64::MAX / 2);
+        let status = Status { shards, mailboxes: vec![0], ready: true, draining: false, gap: None };
+        let text = text(&status).unwrap();
+        let all = "fanfare_publish_to_write_seconds_bucket{le=\"+Inf\"} 2";
+        assert!(text.lines().any(|line| line == all), "{text}");
     }
 }
