@@ -33,6 +33,13 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE_TICKS: Tick = (500 / TICK_MS) as Tick;
 
+/// Between two complaints about TLS where none is spoken.
+const TLS_COMPLAINT_TICKS: Tick = (10_000 / TICK_MS) as Tick;
+/// What a handshake of TLS begins with, and no request (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+/// A fatal alert of TLS: the handshake has failed (RFC 8446 section 6.2).
+const TLS_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
+
 /// Tokens of the set that are not connections.
 const WAKE: u64 = u64::MAX;
 const LISTENERS: u64 = 1 << 32;
@@ -99,6 +106,8 @@ pub(super) struct Sockets {
     /// A descriptor kept back, to answer when there is none left.
     spare: Option<OwnedFd>,
     paused_until: Option<Tick>,
+    /// When TLS where none is spoken may be complained of again.
+    tls_told_again: Tick,
     metrics: Arc<Metrics>,
 }
 
@@ -134,6 +143,7 @@ impl Sockets {
             total,
             spare: spare(),
             paused_until: None,
+            tls_told_again: 0,
             metrics,
         })
     }
@@ -374,6 +384,18 @@ impl Sockets {
         shard.respond(id, &answer, Handshake::Tls, now);
     }
 
+    /// A client speaks TLS where none is spoken: it is told in its own words, or it would wait for an answer.
+    fn refuse_tls(&mut self, id: Id, shard: &mut Shard, now: Now) {
+        if now.tick() >= self.tls_told_again {
+            self.tls_told_again = now.tick() + TLS_COMPLAINT_TICKS;
+            tracing::warn!(
+                "a client speaks TLS (https:// or wss://) to a listener without: give it http:// or ws://, or the \
+                 [[listen]] a tls"
+            );
+        }
+        shard.respond(id, &TLS_ALERT, Handshake::Tls, now);
+    }
+
     /// Gives bytes to a socket.
     pub(super) fn write(&mut self, id: Id, bytes: &[u8]) -> Sent {
         let Some(Some(Socket { fd, tls, .. })) = self.sockets.get_mut(id as usize) else {
@@ -447,6 +469,7 @@ impl Sockets {
     /// Takes what a client has said, be it requests or messages.
     fn take(&mut self, id: Id, came: Came, shard: &mut Shard, has_room: bool, now: Now) {
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
+        let is_plain = matches!(came, Came::Plain(_)) && !socket.holds;
         let bytes = match came {
             Came::Plain(count) => &mut self.scratch[..count],
             Came::Encrypted => &mut self.tls.plaintext[..],
@@ -454,6 +477,9 @@ impl Sockets {
         };
         if !shard.awaits_request(id) {
             return receive(socket, bytes, id, shard, now);
+        }
+        if is_plain && bytes.first() == Some(&TLS_HANDSHAKE) {
+            return self.refuse_tls(id, shard, now);
         }
         let Some(kinds) = self.kinds.get(usize::from(socket.listener)) else { return };
         let talk = Talk { kinds, id, has_room, is_draining: self.listeners.is_empty(), now };

@@ -34,7 +34,7 @@ fn a_malformed_request_is_refused_with_its_status() {
         ("HTTP/1.0", with(GET, "GET /demo/__event HTTP/1.0"), 400),
         ("an unknown path", with(GET, "GET /demo/__events HTTP/1.1"), 404),
         ("an unknown path without an upgrade", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), 404),
-        ("no HTTP", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), 400),
+        ("no HTTP", b"\x17\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), 400),
         ("an empty line", b"\r\n\r\n".to_vec(), 400),
         ("folded headers", with(VERSION, "Sec-WebSocket-Version:\r\n 13"), 400),
     ] {
@@ -201,4 +201,18 @@ fn a_host_that_is_longer_than_any_name_is_refused() {
         client.bytes(head(PATH).replace("localhost", &"h".repeat(length)).as_bytes());
         assert_eq!(client.answer(), status, "{length}");
     }
+}
+
+#[test]
+fn tls_where_none_is_spoken_is_told_so_at_once() {
+    let daemon = Setup::new().start();
+    for _ in 0..2 {
+        let mut client = Client::raw(daemon.address);
+        client.bytes(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03");
+        assert_eq!(client.exactly(7), [0x15, 3, 3, 0, 2, 2, 40], "a fatal alert");
+    }
+    daemon.await_metric("handshakes_total{outcome=\"tls\"}", 2);
+    daemon.await_log("a client speaks TLS", 1);
+    assert_eq!(daemon.logged("a client speaks TLS").len(), 1, "{:?}", daemon.log());
+    daemon.assert_works();
 }
