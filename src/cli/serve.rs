@@ -178,7 +178,12 @@ fn describe(plan: &Plan) -> String {
     if !plan.cpus.is_empty() {
         lines += &format!(" on CPUs {:?}", &plan.cpus[..plan.shards.min(plan.cpus.len())]);
     }
-    lines += &format!(", driver {:?}, at most {} connections\n", plan.driver, plan.limits.connections_max);
+    let driver = match plan.driver {
+        Driver::Auto => "io_uring if it can be had",
+        Driver::IoUring => "io_uring",
+        Driver::Epoll => "epoll",
+    };
+    lines += &format!(", waiting with {driver}, at most {} connections\n", plan.limits.connections_max);
     for Listen { address, kinds, tls } in &plan.listen {
         let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
         let over = if tls.is_some() { " over TLS" } else { "" };
@@ -213,7 +218,10 @@ fn describe(plan: &Plan) -> String {
         let kinds = callback.kinds.join(", ");
         lines += &format!("tells  channel: {}, what clients say in {kinds}\n", endpoint.host());
     }
-    for app in plan.settings.echo.apps.iter().filter(|app| app.settings.enabled && speaks(plan, Kind::Echo)) {
+    for app in plan.settings.echo.apps.iter().filter(|_| speaks(plan, Kind::Echo)) {
+        let (path, key) = (&plan.settings.echo.path, &app.settings.key);
+        let state = if app.settings.enabled { "" } else { ", not enabled" };
+        lines += &format!("app    echo: {} at {path}/app/{key}{state}\n", app.settings.id);
         for hook in &app.settings.webhook {
             let host = hook
                 .url

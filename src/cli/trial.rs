@@ -144,7 +144,7 @@ impl Trial {
             "\necho\n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n\
              \n  Laravel    its .env, then `php artisan config:clear`\n\
              BROADCAST_CONNECTION=pusher\nPUSHER_APP_ID={APP_ID}\nPUSHER_APP_KEY={APP_KEY}\n\
-             PUSHER_APP_SECRET={secret}\nPUSHER_HOST={host}\nPUSHER_PORT={port}\nPUSHER_SCHEME=http\n\
+             PUSHER_APP_SECRET={secret}\nPUSHER_HOST={host}\nPUSHER_PORT={port}\nPUSHER_SCHEME=http\nPUSHER_APP_CLUSTER=mt1\n\
              \n  its page   with laravel-echo and pusher-js\n\
              new Echo({{broadcaster:\"pusher\",key:\"{APP_KEY}\",cluster:\"mt1\",wsHost:\"{host}\",wsPort:{port},\
              wssPort:{tls_port},forceTLS:false,enabledTransports:[\"ws\",\"wss\"]}})\n\

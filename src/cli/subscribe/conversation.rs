@@ -296,6 +296,12 @@ impl Conversation {
             }
             1011 => "the daemon met an error of its own; see its log",
             4001 if self.protocol == Protocol::Echo => "the key of the URL is no app's of the daemon",
+            4003 if self.protocol == Protocol::Echo => "the app is not enabled, or a reload has removed it",
+            4009 if self.protocol == Protocol::Echo => {
+                "allowed_origins of the app lets pages in that say who they are, and this command is none; or the \
+                 application has ended the connection"
+            }
+            4100 if self.protocol == Protocol::Echo => "the app has no room, or we read too slowly; connect again",
             4001 if self.protocol == Protocol::Wazo => {
                 "no token was given; use --token-file or FANFARE_TOKEN, and `fanfare token --acl websocketd \
                  --acl 'events.#'` to make one"

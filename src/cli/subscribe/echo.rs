@@ -89,9 +89,13 @@ impl Conversation {
                 }
                 Step::Notice(format!("subscribed: {shown}"), send)
             }
-            "pusher:subscription_error" => Step::Fail(format!(
-                "the daemon refused the subscription: {shown}; is the secret of --secret-file the app's?"
-            )),
+            "pusher:subscription_error" => {
+                let advice = match data["type"].as_str() {
+                    Some("AuthError") => "; is the secret of --secret-file the app's?",
+                    _ => "",
+                };
+                Step::Fail(format!("the daemon refused the subscription: {shown}{advice}"))
+            }
             // What is wrong with the connection is said again by the close.
             "pusher:error" | "pusher:cache_miss" => Step::Notice(shown, vec![]),
             _ => self.event(),
@@ -157,7 +161,7 @@ mod tests {
     #[test]
     fn a_refusal_ends_it_and_a_secret_is_asked_for_where_one_is_needed() {
         let error = r#"{"event":"pusher:subscription_error","channel":"private-x","data":{"type":"AuthError","error":"…","status":401}}"#;
-        assert!(matches!(talk(&["private-x"]).handle(error), Step::Fail(why) if why.contains("AuthError")));
+        assert!(matches!(talk(&["private-x"]).handle(error), Step::Fail(why) if why.contains("--secret-file")));
         let wish = Wish { channels: vec!["room".into(), "private-x".into()], ..Wish::default() };
         assert_eq!(wish.unsigned(), Some("private-x"));
         assert_eq!(talk(&["private-x"]).wish.unsigned(), None);
