@@ -178,7 +178,8 @@ impl Feed {
                     Err(rejection) => {
                         events[Outcome::Rejected as usize].add(1);
                         if let Some(silenced) = self.refused.due() {
-                            tracing::warn!(silenced, "a message from Redis was ignored: {rejection}");
+                            let channel = message.channel;
+                            tracing::warn!(silenced, channel, "a message from Redis was ignored: {rejection}");
                         }
                     }
                 }
