@@ -161,7 +161,9 @@ mod tests {
     #[test]
     fn a_refusal_ends_it_and_a_secret_is_asked_for_where_one_is_needed() {
         let error = r#"{"event":"pusher:subscription_error","channel":"private-x","data":{"type":"AuthError","error":"…","status":401}}"#;
-        assert!(matches!(talk(&["private-x"]).handle(error), Step::Fail(why) if why.contains("--secret-file")));
+        assert!(
+            matches!(talk(&["private-x"]).handle(error), Step::Fail(why) if why.contains("--secret-file"))
+        );
         let wish = Wish { channels: vec!["room".into(), "private-x".into()], ..Wish::default() };
         assert_eq!(wish.unsigned(), Some("private-x"));
         assert_eq!(talk(&["private-x"]).wish.unsigned(), None);

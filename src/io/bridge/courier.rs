@@ -122,7 +122,9 @@ impl Carrier {
         let _ = tokio::time::timeout_at(end.into(), all).await;
         let left: usize = NoticeKind::ALL.into_iter().map(|(kind, _)| self.courier.waiting(kind)).sum();
         if left > 0 {
-            tracing::warn!("{left} notices were not delivered to callbacks and webhooks: at a stop nothing is tried again, and nothing is waited for beyond drain_s");
+            tracing::warn!(
+                "{left} notices were not delivered to callbacks and webhooks: at a stop nothing is tried again, and nothing is waited for beyond drain_s"
+            );
         }
     }
 

@@ -179,7 +179,11 @@ impl Feed {
                         events[Outcome::Rejected as usize].add(1);
                         if let Some(silenced) = self.refused.due() {
                             let channel = message.channel;
-                            tracing::warn!(silenced, channel, "a message from Redis was ignored: {rejection}");
+                            tracing::warn!(
+                                silenced,
+                                channel,
+                                "a message from Redis was ignored: {rejection}"
+                            );
                         }
                     }
                 }
