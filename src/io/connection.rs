@@ -1,7 +1,8 @@
 //! The sockets of one shard: accepting them, reading the request's head, reading messages, writing.
 //!
 //! A socket here is a descriptor and, only while a message has come in part, an inbox; one that speaks TLS
-//! has its keys too. What has come of a request in part stands beside them, for the few that have any. What it means and what is answered is the shard's business.
+//! has its keys too. What has come of a request in part stands beside them, for the few that have any. What it
+//! means and what is answered is the shard's business.
 
 use super::request::{self, Held, Holdings, Next, Talk};
 use super::tls::{Failure, Heard, Scratch, Tls};
