@@ -40,10 +40,16 @@ pub(crate) const PATH: &str = "/demo/__event";
 
 /// Waits until the condition holds.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    eventually_within(DEADLINE, what, condition);
+}
+
+/// Waits so long until the condition holds.
+#[track_caller]
+pub(crate) fn eventually_within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < DEADLINE, "still not so after {DEADLINE:?}: {what}");
+        assert!(start.elapsed() < time, "still not so after {time:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

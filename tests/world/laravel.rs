@@ -2,14 +2,12 @@
 //! several daemons that serve its pages together.
 
 use crate::channel::{OK, ann, join, script, setup, token};
-use crate::harness::{
-    Client, DEADLINE, Daemon, Receiver, Redis, Setup, command, eventually, head, skip, tools,
-};
+use crate::harness::{Client, Daemon, Receiver, Redis, Setup, command, eventually, head, skip, tools};
+use crate::redis::await_connected;
 use rustix::process::Signal;
 use serde_json::json;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 const CONNECTED: &str = "feed_connected{feed=\"redis\"}";
 const LOSSES: &str = "feed_losses_total{feed=\"redis\"}";
@@ -35,17 +33,8 @@ fn fed(redis: &Redis) -> Setup {
 
 fn connected(setup: Setup) -> Daemon {
     let daemon = setup.start();
-    await_redis(&daemon);
+    await_connected(&daemon);
     daemon
-}
-
-/// Waits as long as a Redis may be missed for.
-fn await_redis(daemon: &Daemon) {
-    let start = Instant::now();
-    while daemon.metric(CONNECTED) == 0 {
-        assert!(start.elapsed() < 3 * DEADLINE, "Redis is not found again");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
 }
 
 /// The token of a user of a channel.
@@ -202,6 +191,8 @@ fn what_is_said_on_one_daemon_is_heard_once_on_both() {
     for page in [&mut ann, &mut cid].into_iter().chain(&mut bob).chain([&mut stranger]) {
         assert_eq!(page.text(), CHAT[1]);
     }
+    // Callbacks of two daemons come in no order of their own, so the first has to be done.
+    receiver.await_requests(3);
     // And back, while nothing has come twice.
     assert_eq!(cid.ask(r#"{"data":{"message":"back"}}"#), OK);
     for page in [&mut ann, &mut cid].into_iter().chain(&mut bob) {
@@ -268,7 +259,7 @@ fn a_redis_that_goes_leaves_each_daemon_with_its_own_clients() {
     a.await_metric(LOST, 2);
     assert!(a.page("/readyz").0 == 503 && a.page("/readyz").1.contains("no events from Redis"));
     redis.start();
-    [&a, &b].into_iter().for_each(await_redis);
+    [&a, &b].into_iter().for_each(await_connected);
     assert_eq!(say("again"), cid.text(), "nothing comes late");
     redis.publish(BROADCAST, [CHAT[0]]);
     assert_eq!([bob.text(), cid.text()], [CHAT[1]; 2]);
@@ -316,7 +307,7 @@ fn without_redis_at_its_start_a_daemon_serves_its_own_clients() {
         status == 503 && reason.contains("no events from Redis") && reason.contains("nobody listens there")
     });
     redis.start();
-    await_redis(&daemon);
+    await_connected(&daemon);
     redis.publish(BROADCAST, [CHAT[0]]);
     assert_eq!([ann.text(), bob.text()], [CHAT[1]; 2]);
     assert_eq!(daemon.page("/readyz").0, 200);

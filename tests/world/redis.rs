@@ -1,7 +1,7 @@
 //! The Redis feed, with a real Redis: what it takes, what it ignores, and what happens when either side goes.
 
 use crate::channel::{self, join, token};
-use crate::harness::{DEADLINE, Daemon, Redis, Setup, command, eventually};
+use crate::harness::{DEADLINE, Daemon, Redis, Setup, command, eventually, eventually_within};
 use redis::cmd;
 use rustix::process::Signal;
 use std::io::{Read as _, Write as _};
@@ -259,11 +259,7 @@ fn a_redis_that_comes_and_goes() {
     daemon.await_metric(TAKEN, 2);
 
     redis.signal(Signal::STOP);
-    let start = Instant::now();
-    while daemon.metric(CONNECTED) == 1 {
-        assert!(start.elapsed() < 2 * DEADLINE, "a Redis that hangs is not noticed");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    eventually_within(2 * DEADLINE, "a Redis that hangs is noticed", || daemon.metric(CONNECTED) == 0);
     daemon.await_log("it has been silent for 20 s", 1);
     assert_eq!((daemon.metric(LOSSES), daemon.page("/readyz").0), (2, 503));
     redis.signal(Signal::CONT);
@@ -282,12 +278,8 @@ fn a_redis_that_comes_and_goes() {
 }
 
 /// Waits as long as a Redis may be missed for.
-fn await_connected(daemon: &Daemon) {
-    let start = Instant::now();
-    while daemon.metric(CONNECTED) == 0 {
-        assert!(start.elapsed() < 3 * DEADLINE);
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub(crate) fn await_connected(daemon: &Daemon) {
+    eventually_within(3 * DEADLINE, "Redis is found", || daemon.metric(CONNECTED) == 1);
 }
 
 #[test]
