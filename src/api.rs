@@ -124,6 +124,18 @@ pub fn speaks_tls() -> Vec<u8> {
     response(400, "", TEXT, "This port speaks TLS: use wss:// (or https://).\n")
 }
 
+/// The answer to a request that does not become a WebSocket, with a line of the dialect's own.
+#[must_use]
+pub fn refusal_saying(status: u16, reason: &str) -> Vec<u8> {
+    response(status, "", TEXT, &format!("{reason}\n"))
+}
+
+/// What the body of an answer is that somebody else has made: JSON, or a sentence when the status is an error's.
+#[must_use]
+pub fn content_type(status: u16) -> &'static str {
+    if status == 200 { "application/json" } else { TEXT }
+}
+
 /// Answers a request to the admin listener.
 #[must_use]
 pub fn admin(method: &str, path: &str, status: &Status) -> Vec<u8> {
@@ -167,10 +179,13 @@ fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
         413 => "Content Too Large",
         417 => "Expectation Failed",
         426 => "Upgrade Required",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         501 => "Not Implemented",
         503 => "Service Unavailable",
         _ => "Error",

@@ -10,7 +10,7 @@ mod problems;
 pub use self::environment::{ENVIRONMENT_PREFIX, KEYS};
 
 use self::environment::{overrides, path_of, put, typed};
-use crate::dialect::{Kind, channel, echo, personium, wazo};
+use crate::dialect::{Kind, channel, echo, personium, pulsar, wazo};
 use crate::feed::{amqp, redis, unix};
 use crate::io::runtime::Driver;
 use crate::shard::Limits;
@@ -54,6 +54,8 @@ pub struct Config {
     pub channel: channel::Settings,
     /// The dialect `echo`.
     pub echo: echo::Settings,
+    /// The dialect `pulsar`.
+    pub pulsar: pulsar::Settings,
     /// The dialect `wazo`.
     pub wazo: wazo::Settings,
 }
@@ -75,6 +77,7 @@ impl Default for Config {
             personium: personium::Settings::default(),
             channel: channel::Settings::default(),
             echo: echo::Settings::default(),
+            pulsar: pulsar::Settings::default(),
             wazo: wazo::Settings::default(),
         }
     }

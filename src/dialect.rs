@@ -13,6 +13,7 @@ pub mod echo;
 pub mod personium;
 pub mod personium_event;
 pub mod personium_topic;
+pub mod pulsar;
 pub mod wazo;
 
 pub use self::channel::publish_relayed;
@@ -24,6 +25,7 @@ use crate::frame::{Draft, Publication, put_text};
 use crate::retained::Retained;
 use crate::roster::{Inquiry, Note, Reply};
 use crate::token::{Judge, Verdict};
+use crate::topic;
 use crate::wheel::Now;
 use std::ops::Range;
 use std::sync::Arc;
@@ -39,6 +41,10 @@ pub struct Upgrade<'a> {
     pub host: &'a str,
     /// The `X-Auth-Token` header, or nothing; it is never logged either.
     pub auth_token: &'a str,
+    /// The `Authorization` header, or nothing; it is never logged either.
+    pub authorization: &'a str,
+    /// The client's address and port, as the log would show it.
+    pub remote: &'a str,
     /// The `Origin` header, or nothing.
     pub origin: &'a str,
     /// The `Sec-WebSocket-Protocol` header, or nothing: what the client offers, separated by commas.
@@ -82,6 +88,8 @@ pub enum Served {
     NotAllowed(&'static str),
     /// What the owner of the rosters of the app with this id says: 200 with JSON.
     Asked(Arc<str>, Inquiry),
+    /// What the owner of the topics says.
+    Inquired(Box<topic::Inquiry>),
 }
 
 /// What a session is told.
@@ -97,6 +105,8 @@ pub enum Input<'a> {
     Verified(Verdict),
     /// What the owner of an app's rosters says to an [`Action::Note`].
     Reply(Reply),
+    /// What the owner of the topics says to an [`Action::Ask`].
+    Told(topic::Reply),
     /// The settings have been replaced.
     Configured,
     /// A remote judge has taken back the token it granted last.
@@ -104,7 +114,7 @@ pub enum Input<'a> {
     /// The moment asked for by [`Action::Deadline`] has come.
     Deadline,
     /// The session is over, whoever ended it. The last input: whatever is subscribed is given back by
-    /// [`Action::Unsubscribe`] and told by [`Action::Note`], and no other action is done.
+    /// [`Action::Unsubscribe`] and told by [`Action::Note`] and [`Action::Ask`], and no other action is done.
     Gone,
 }
 
@@ -115,6 +125,8 @@ pub enum Action {
     Accept,
     /// Answer the handshake with this HTTP status and end.
     Refuse(u16),
+    /// The same, with a line of text that says why.
+    RefuseSaying(u16, Range<u32>),
     /// Queue this ready frame.
     Send(Range<u32>),
     /// Queue this form of a publication.
@@ -132,6 +144,8 @@ pub enum Action {
     /// Tell the owner of the rosters of the app with this id. A note of something that begins stands before whatever
     /// may end the session, which notes the end of it.
     Note(Arc<str>, Box<Note>),
+    /// Ask the owner of the topics. [`Input::Gone`] is answered with [`topic::Request::Gone`] by whoever has asked.
+    Ask(Box<topic::Request>),
     /// Tell another service; nothing comes back.
     Notify(Box<Notice>),
     /// Tell the other nodes; nothing comes back. The text is a JSON object, to which the node's name is added.
@@ -182,6 +196,12 @@ impl Actions {
     pub fn send_ready(&mut self, frame: &[u8]) {
         let range = self.keep(&[frame]);
         self.list.push(Action::Send(range));
+    }
+
+    /// Refuses the handshake with a status and a line that says why.
+    pub fn refuse_saying(&mut self, status: u16, reason: &str) {
+        let range = self.keep(&[reason.as_bytes()]);
+        self.list.push(Action::RefuseSaying(status, range));
     }
 
     /// Closes with a code and a reason of its own.
@@ -483,6 +503,7 @@ dialects! {
     PersoniumTopic: personium_topic::PersoniumTopic, "personium-topic", word "topic";
     Channel: channel::Channel, "channel", word "channel";
     Echo: echo::Echo, "echo", word "echo";
+    Pulsar: pulsar::Pulsar, "pulsar", word "pulsar";
     // Takes any path, so it is asked last.
     Wazo: wazo::Wazo, "wazo", word "wazo";
 }
@@ -496,6 +517,8 @@ pub struct Settings {
     pub channel: channel::Settings,
     /// Of `echo`.
     pub echo: echo::Settings,
+    /// Of `pulsar`.
+    pub pulsar: pulsar::Settings,
     /// Of `wazo`.
     pub wazo: wazo::Settings,
 }
@@ -524,6 +547,7 @@ impl Kind {
             Kind::PersoniumEvent | Kind::PersoniumTopic => settings.personium.judge.as_ref(),
             Kind::Channel => settings.channel.judge.as_ref(),
             Kind::Echo => None,
+            Kind::Pulsar => settings.pulsar.judge.as_ref(),
             Kind::Wazo => settings.wazo.judge.as_ref(),
         }
     }

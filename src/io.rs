@@ -11,6 +11,7 @@
 //! - `connection`, `tls`, `head`, `request`: the sockets of clients, their encryption and their requests
 //! - `publisher`: the unix feed
 //! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ, Redis
+//! - `store`: the thread of the durable topics
 //! - `admin`: health and metrics
 //! - `clock`: the time
 
@@ -24,6 +25,7 @@ pub mod listen;
 mod publisher;
 mod request;
 pub mod runtime;
+pub mod store;
 mod tls;
 mod watch;
 mod worker;
@@ -36,6 +38,7 @@ use self::bridge::{Bridge, Feeds};
 use self::connection::{Listener, Sockets};
 use self::handoff::{Certificates, Mailbox, Parcel};
 use self::runtime::{AnyRuntime, Driver};
+use self::store::Store;
 use self::watch::Watched;
 use self::worker::Worker;
 use crate::api::Status;
@@ -139,6 +142,7 @@ struct Shared {
     /// Held while publications are handed out.
     order: Mutex<()>,
     bridge: Bridge,
+    store: Store,
     /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they look at more often.
     settings: Mutex<Arc<Settings>>,
     /// One set per shard, and the bridge's.
@@ -159,6 +163,7 @@ impl Shared {
             mailboxes: (0..shards).map(|_| Mailbox::new()).collect::<io::Result<_>>()?,
             order: Mutex::default(),
             bridge: Bridge::default(),
+            store: Store::default(),
             settings: Mutex::new(Arc::clone(settings)),
             metrics: (0..=shards).map(|_| Arc::default()).collect(),
             connections: Arc::default(),

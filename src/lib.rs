@@ -19,6 +19,7 @@
 //! - [`endpoint`]: where something is asked or told over HTTP
 //! - [`courier`]: what other services are told over HTTP
 //! - [`roster`]: who is in which channel
+//! - [`topic`]: durable topics: subscriptions, cursors, redelivery; decides, and writes nothing itself
 //!
 //! Protocols, as state machines without I/O:
 //!
@@ -70,6 +71,7 @@ pub mod retained;
 pub mod roster;
 pub mod shard;
 pub mod token;
+pub mod topic;
 pub mod trie;
 pub mod trust;
 pub mod wheel;

@@ -14,6 +14,7 @@ mod rosters;
 mod serving;
 mod session;
 mod timing;
+mod topics;
 
 pub use self::asking::{Answer, Question, Ticket};
 pub use self::session::Limits;
@@ -29,6 +30,7 @@ use crate::metrics::{End, Handshake, Metrics, Origin, Outcome};
 use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
 use crate::retained::Retained;
 use crate::roster::{Note, Reply, Roster, Seat};
+use crate::topic::Request;
 use crate::trie::Trie;
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, Wheel, ticks};
 use ahash::AHashMap;
@@ -109,6 +111,8 @@ pub struct Shard {
     /// A response in the making.
     response: Vec<u8>,
     notes: Vec<(Seat, Arc<str>, Note)>,
+    /// What the owner of the topics is to be asked.
+    requests: Vec<(Seat, Request)>,
     /// Of the apps whose rosters this shard owns.
     rosters: AHashMap<Box<str>, Roster>,
     number: u16,
@@ -171,6 +175,7 @@ impl Shard {
             outgoing: Outbound::default(),
             response: Vec::new(),
             notes: Vec::new(),
+            requests: Vec::new(),
             rosters: AHashMap::new(),
             number: 0,
             accepted: 0,
@@ -243,6 +248,7 @@ impl Shard {
             phase: Phase::Head,
             dirty: false,
             asked: 0,
+            owes_receipt: false,
         }) as Id;
         self.wheel.schedule(id, deadline);
         self.metrics.connections.set(self.sessions.len() as u64);
@@ -431,7 +437,10 @@ impl Shard {
     /// Whether something that clients have caused waits for room elsewhere.
     #[must_use]
     pub fn holds_back(&self) -> bool {
-        !self.outgoing.list.is_empty() || !self.questions.is_empty() || !self.notes.is_empty()
+        !(self.outgoing.list.is_empty()
+            && self.questions.is_empty()
+            && self.notes.is_empty()
+            && self.requests.is_empty())
     }
 
     /// What is to be done to connections since the last call.
@@ -475,6 +484,9 @@ impl Shard {
                     self.events.push(Event::Ready(id))
                 }
                 Flushed::Empty => {}
+            }
+            if flushed == Flushed::Empty {
+                self.give_receipt(id);
             }
         }
         self.dirty = dirty;
@@ -525,9 +537,14 @@ impl Shard {
                 Action::Count(tally) => self.metrics.tallies[tally as usize].add(1),
                 _ if self.sessions[id as usize].dialect.is_none() => {}
                 Action::Note(app, note) => self.note(id, &app, *note),
+                Action::Ask(request) => self.request(id, *request),
                 Action::Accept => self.answer_upgrade(id, now),
                 Action::Refuse(status) => {
                     self.respond(id, &crate::api::refusal(status), Handshake::Refused, now);
+                }
+                Action::RefuseSaying(status, reason) => {
+                    let reason = String::from_utf8_lossy(actions.get(&reason));
+                    self.respond(id, &crate::api::refusal_saying(status, &reason), Handshake::Refused, now);
                 }
                 Action::Send(range) => self.queue(id, actions.get(&range), now),
                 Action::Forward(publication, form) => {

@@ -188,6 +188,7 @@ fn plan(
                 personium: config.personium,
                 channel: config.channel,
                 echo: config.echo,
+                pulsar: config.pulsar,
                 wazo: config.wazo,
             }),
         },

@@ -194,6 +194,13 @@ fn example(kind: Kind) -> Example {
             place: "topic/demo/box/stream.topic.chat",
             event: r#"{"From":"https://demo.example/","Body":{"text":"Hello World"}}"#,
         },
+        Kind::Pulsar => Example {
+            path: "/ws/v2/consumer/persistent/public/default/demo/my-sub",
+            claims: serde_json::json!({ "sub": "demo", "exp": expires }),
+            options: "",
+            place: "pulsar/persistent/public/default/demo",
+            event: r#"{"payload":"SGVsbG8gV29ybGQ=","properties":{"key1":"value1"}}"#,
+        },
         Kind::Channel => Example {
             path: "/",
             claims: serde_json::json!({ "channel": "chat:1", "id": 1, "name": "Ann", "exp": expires }),

@@ -104,7 +104,7 @@ impl Dialect for Channel {
             Input::Text(text) => self.message(Some(text), context, out),
             Input::Binary(bytes) => self.message(std::str::from_utf8(bytes).ok(), context, out),
             Input::Alive if self.stage == Stage::Open => keep_alive(settings, out),
-            Input::Alive | Input::Reply(_) | Input::Configured => {}
+            Input::Alive | Input::Reply(_) | Input::Told(_) | Input::Configured => {}
             Input::Verified(Verdict::Granted(grant)) => self.admit(&grant, settings, context.now, out),
             Input::Verified(Verdict::Refused(Refusal::Expired)) => out.push(expired()),
             Input::Verified(_) | Input::Revoked => out.push(INVALID),

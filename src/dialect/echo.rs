@@ -134,7 +134,7 @@ impl Dialect for Echo {
             Input::Reply(reply) => live.reply(&reply, context, out),
             Input::Configured => live.configure(&context.settings.echo, out),
             Input::Deadline => live.deadline(context.now, out),
-            Input::Verified(_) | Input::Revoked => {}
+            Input::Told(_) | Input::Verified(_) | Input::Revoked => {}
             Input::Gone => {
                 live.leave_all(out);
                 self.live = None;

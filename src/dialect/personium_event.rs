@@ -102,7 +102,7 @@ impl Dialect for PersoniumEvent {
         match input {
             Input::Text(text) if self.judging => self.wait(text, out),
             Input::Text(text) => self.message(text, context, out),
-            Input::Binary(_) | Input::Alive | Input::Reply(_) | Input::Configured => {}
+            Input::Binary(_) | Input::Alive | Input::Reply(_) | Input::Told(_) | Input::Configured => {}
             Input::Verified(Verdict::Granted(grant)) => {
                 self.judging = false;
                 self.granted(&grant, context, out);

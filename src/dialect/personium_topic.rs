@@ -90,7 +90,7 @@ impl Dialect for PersoniumTopic {
         let (now, settings) = (context.now, &context.settings.personium);
         match input {
             Input::Text(text) => self.message(text, settings, now, out),
-            Input::Binary(_) | Input::Alive | Input::Reply(_) | Input::Configured => {}
+            Input::Binary(_) | Input::Alive | Input::Reply(_) | Input::Told(_) | Input::Configured => {}
             Input::Verified(Verdict::Granted(grant)) => {
                 let end_ms = if grant.expires_at_ms == NEVER_MS { None } else { Some(grant.expires_at_ms) };
                 let opens = self.is_opened_by(&grant);

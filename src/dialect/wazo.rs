@@ -157,7 +157,7 @@ impl Dialect for Wazo {
             },
             Input::Verified(_) => self.reject(out),
             Input::Revoked => out.push(Action::Close(EXPIRED.0, EXPIRED.1)),
-            Input::Alive | Input::Reply(_) | Input::Configured => {}
+            Input::Alive | Input::Reply(_) | Input::Told(_) | Input::Configured => {}
             Input::Deadline => self.deadline(context.now, out),
             Input::Gone => self.unsubscribe_all(out),
         }

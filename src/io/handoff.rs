@@ -8,6 +8,7 @@ use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
 use crate::roster::{Note, Reply, Seat};
 use crate::shard::{Answer, Limits, Ticket};
+use crate::topic::{self, Delivery};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustls::ServerConfig;
@@ -36,6 +37,10 @@ pub enum Parcel {
     Note(Seat, Arc<str>, Note),
     /// What the owner of an app's rosters says to a connection of this shard.
     Reply(Seat, Reply),
+    /// What the owner of the topics says to a connection of this shard.
+    Told(Seat, topic::Reply),
+    /// A message of a topic for connections of this shard.
+    Delivery(Delivery),
     /// A dialect's feed is lost: its sessions end with this code and reason until it is back.
     Outage(Kind, Option<(u16, &'static str)>),
     /// Close every session; end when all are gone.
@@ -136,6 +141,8 @@ impl Mailbox {
                 Parcel::Publication(publication) => publication.weight(),
                 Parcel::Note(_, _, note) => note.weight(),
                 Parcel::Reply(_, reply) => reply.weight(),
+                Parcel::Told(_, reply) => reply.weight(),
+                Parcel::Delivery(delivery) => delivery.weight(),
                 _ => 0,
             };
             state.parcels.push(parcel);

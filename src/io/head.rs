@@ -104,6 +104,8 @@ fn upgrade<'a>(request: &httparse::Request<'_, 'a>) -> Upgrade<'a> {
         query,
         host: text("host"),
         auth_token: text("x-auth-token"),
+        authorization: text("authorization"),
+        remote: "",
         origin: text("origin"),
         subprotocols: text("sec-websocket-protocol"),
     }

@@ -92,7 +92,16 @@ impl Worker {
         if shards_have_room {
             self.hand_over();
         }
-        judges_have_room && shards_have_room
+        judges_have_room && shards_have_room && self.ask_topics()
+    }
+
+    /// Asks the owner of the topics what clients want of it; returns whether it has room for it.
+    fn ask_topics(&mut self) -> bool {
+        let has_room = self.shared.store.has_room();
+        if has_room {
+            self.shared.store.ask(self.shard.take_requests());
+        }
+        has_room
     }
 
     /// Asks the judges what clients want to know; returns whether they have room for it.
@@ -132,10 +141,13 @@ impl Worker {
         }
         if has_room {
             self.ask();
+            self.ask_topics();
             // Even if the room is gone meanwhile: a request is answered when every shard has what it has published.
             self.hand_over();
         }
         self.flush(now, delivered);
+        // Receipts of what has left.
+        self.ask_topics();
         // After the sockets, some of which may have been found dead. Nothing of this waits for anybody.
         self.shared.notify(self.shard.take_notices());
         more || !self.waiting.is_empty() || (has_room && self.sockets.has_waiting())
@@ -174,6 +186,12 @@ impl Worker {
                 Parcel::Answer(ticket, answer) => self.shard.answer(ticket, answer, now),
                 Parcel::Note(seat, app, note) => self.shard.take_note(seat, &app, &note, now),
                 Parcel::Reply(seat, reply) => self.shard.take_reply(seat, reply, now),
+                Parcel::Told(seat, reply) => self.shard.take_told(seat, reply, now),
+                Parcel::Delivery(_) if self.shared.hurrying.load(Relaxed) => {}
+                Parcel::Delivery(delivery) => {
+                    delivered += 1;
+                    self.shard.take_delivery(&delivery, now);
+                }
                 Parcel::Outage(kind, outage) => self.shard.outage(kind, outage, now),
                 Parcel::Configure(settings, limits, certificates) => {
                     self.shard.configure(settings, limits, now);

@@ -58,7 +58,7 @@ impl Shard {
     pub fn take_reply(&mut self, seat: Seat, reply: Reply, now: Now) {
         if self.sessions.get(seat.id as usize).is_some_and(|session| session.serial == seat.serial) {
             match reply {
-                Reply::Answer(body) => self.answer_inquiry(seat.id, &body, now),
+                Reply::Answer(body) => self.answer_inquiry(seat.id, 200, &body, now),
                 reply => self.tell(seat.id, Input::Reply(reply), now),
             }
         }

@@ -6,6 +6,7 @@ use crate::api::{self, Persistence};
 use crate::dialect::{Action, Kind, Request, Served};
 use crate::metrics::{Origin, Outcome, StatusClass};
 use crate::roster::Note;
+use crate::topic;
 use crate::wheel::{Now, ticks};
 
 /// Seconds that a connection may stay without a request. nginx waits as long.
@@ -108,13 +109,17 @@ impl Shard {
                 Some(405)
             }
             // It counts when its answer is there, or has not come.
-            Served::Asked(..) => None,
+            Served::Asked(..) | Served::Inquired(_) => None,
         };
         if let Some(status) = status {
             self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
         }
-        if let Served::Asked(app, inquiry) = served {
-            self.note(id, &app, Note::Inquire(inquiry));
+        if status.is_none() {
+            match served {
+                Served::Asked(app, inquiry) => self.note(id, &app, Note::Inquire(inquiry)),
+                Served::Inquired(inquiry) => self.request(id, topic::Request::Inquire(*inquiry)),
+                Served::Answer { .. } | Served::NotAllowed(_) => {}
+            }
             let session = &mut self.sessions[id as usize];
             session.phase = Phase::Asked(kind, persistence);
             session.deadline = now.tick().saturating_add(ticks(ANSWER_S));
@@ -133,12 +138,12 @@ impl Shard {
         self.conclude(id, &api::unserved(status), Persistence::Ends, now);
     }
 
-    /// What the owner of an app's rosters says to the request of a connection.
-    pub(super) fn answer_inquiry(&mut self, id: Id, body: &[u8], now: Now) {
+    /// What the owner of an app's rosters, or of the topics, says to the request of a connection.
+    pub(super) fn answer_inquiry(&mut self, id: Id, status: u16, body: &[u8], now: Now) {
         let Phase::Asked(kind, persistence) = self.sessions[id as usize].phase else { return };
-        self.metrics.requests[kind as usize][StatusClass::Done as usize].add(1);
+        self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
         let mut response = Vec::with_capacity(body.len() + 128);
-        api::put_answer(200, "", "application/json", persistence, body, &mut response);
+        api::put_answer(status, "", api::content_type(status), persistence, body, &mut response);
         self.conclude(id, &response, persistence, now);
         self.events.push(Event::Ready(id));
     }

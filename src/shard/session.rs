@@ -94,4 +94,6 @@ pub(super) struct Session {
     pub(super) dirty: bool,
     /// The number of the question whose answer counts; 0 when there is none.
     pub(super) asked: u32,
+    /// Whether the owner of the topics waits until the outbox is empty.
+    pub(super) owes_receipt: bool,
 }

@@ -1,0 +1,75 @@
+//! The durable topics: what the sessions of this shard ask of their owner, and what it says and delivers.
+
+use super::{Id, Shard};
+use crate::dialect::{Input, pulsar};
+use crate::roster::Seat;
+use crate::shard::session::Phase;
+use crate::topic::{Delivery, Reply, Request};
+use crate::wheel::Now;
+use std::sync::Arc;
+
+impl Shard {
+    /// What the owner of the topics is to be asked since the last call.
+    pub fn take_requests(&mut self) -> Vec<(Seat, Request)> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Keeps a request of a session for the owner of the topics.
+    pub(super) fn request(&mut self, id: Id, request: Request) {
+        let serial = self.sessions[id as usize].serial;
+        self.requests.push((Seat { shard: self.number, id, serial }, request));
+    }
+
+    /// What the owner of the topics says to a connection of this shard, if it is still the same.
+    pub fn take_told(&mut self, seat: Seat, reply: Reply, now: Now) {
+        if self.sessions.get(seat.id as usize).is_some_and(|session| session.serial == seat.serial) {
+            match reply {
+                Reply::Answer(status, body) => self.answer_inquiry(seat.id, status, &body, now),
+                reply => self.tell(seat.id, Input::Told(reply), now),
+            }
+        }
+    }
+
+    /// Hands a message of a topic to the connections that its owner has chosen. They are not judged by what their
+    /// outboxes hold: the owner waits for their receipts.
+    pub fn take_delivery(&mut self, delivery: &Delivery, now: Now) {
+        let mut frames: Vec<(pulsar::Form, crate::outbox::FrameId)> = Vec::new();
+        let mut delivered = 0;
+        for taker in &delivery.takers {
+            let Some(session) = self.sessions.get_mut(taker.seat.id as usize) else { continue };
+            let crate::dialect::AnyDialect::Pulsar(dialect) = (match &session.dialect {
+                Some(dialect) if session.serial == taker.seat.serial && session.phase == Phase::Open => {
+                    dialect
+                }
+                _ => continue,
+            }) else {
+                continue;
+            };
+            session.owes_receipt |= taker.wants_receipt;
+            let form = dialect.form(taker);
+            let frame = match frames.iter().find(|made| made.0 == form) {
+                Some(made) => made.1,
+                None => {
+                    let publication = pulsar::deliver(&delivery.message, form, &mut self.shared.draft, now);
+                    let frame = self.turn.share(&Arc::new(publication), 0);
+                    frames.push((form, frame));
+                    frame
+                }
+            };
+            delivered += 1;
+            self.push(taker.seat.id, frame);
+        }
+        if delivered > 0 {
+            self.metrics.deliveries[crate::dialect::Kind::Pulsar as usize].add(delivered);
+        }
+    }
+
+    /// Tells the owner of the topics that everything has left, if it waits for that.
+    pub(super) fn give_receipt(&mut self, id: Id) {
+        if let Some(session) = self.sessions.get_mut(id as usize)
+            && std::mem::take(&mut session.owes_receipt)
+        {
+            self.request(id, Request::Took);
+        }
+    }
+}

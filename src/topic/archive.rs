@@ -1,0 +1,126 @@
+//! The interface behind which topics are stored: everything that has to outlast the process.
+//!
+//! What is written by one call after the other is stored in that order: when a later write has survived a crash, so
+//! have the earlier ones. Nothing is safe before the archive was told to commit, which is its owner's business.
+
+use super::{Position, Stored};
+use std::sync::Arc;
+
+/// A topic's number in the archive; never given again.
+pub type Number = u32;
+
+/// Why the archive could not do something. The text is for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Fault(pub Box<str>);
+
+/// What the archive knows of a topic.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its number.
+    pub number: Number,
+    /// What was saved of it with [`Archive::save`].
+    pub topic: Option<Box<[u8]>>,
+    /// What was saved of its subscriptions, by name.
+    pub subscriptions: Vec<(Box<str>, Box<[u8]>)>,
+    /// The last sequence numbers of its producers, by name.
+    pub sequences: Vec<(Box<str>, i64)>,
+    /// The last message that is stored.
+    pub last: Option<Arc<Stored>>,
+}
+
+/// What is saved of a topic beside its messages.
+#[derive(Clone, Copy, Debug)]
+pub enum Saved<'a> {
+    /// The topic's own state.
+    Topic(&'a [u8]),
+    /// A subscription's.
+    Subscription(&'a str, &'a [u8]),
+    /// That a subscription is no more.
+    NoSubscription(&'a str),
+    /// A producer's last sequence number.
+    Sequence(&'a str, i64),
+    /// That a producer is forgotten.
+    NoSequence(&'a str),
+}
+
+/// Where topics are stored.
+pub trait Archive {
+    /// The ledger that topics of an earlier run of the daemon go on in: higher than any before. A topic that is
+    /// created begins in ledger 0.
+    fn ledger(&self) -> u32;
+
+    /// Loads a topic; `None` when there is none of this name.
+    ///
+    /// # Errors
+    /// When what is stored cannot be read.
+    fn load(&mut self, name: &str) -> Result<Option<Loaded>, Fault>;
+
+    /// Creates a topic, for good: even if nothing else is ever committed.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn create(&mut self, name: &str) -> Result<Number, Fault>;
+
+    /// The names of topics in order that begin with `prefix` and come after `after`, at most `count`.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn names(&mut self, prefix: &str, after: &str, count: usize) -> Result<Vec<Box<str>>, Fault>;
+
+    /// Stores a message.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn append(&mut self, topic: Number, message: &Stored) -> Result<(), Fault>;
+
+    /// Messages in order from `from` on: at most `count`, and no more after `bytes_max`. What is damaged is reported,
+    /// counted and left out.
+    ///
+    /// # Errors
+    /// When nothing can be read.
+    fn read(
+        &mut self,
+        topic: Number,
+        from: Position,
+        count: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<Stored>>, Fault>;
+
+    /// Deletes messages below `below`, at most `count`. Returns how many there were.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn trim(&mut self, topic: Number, below: Position, count: usize) -> Result<usize, Fault>;
+
+    /// Stores another copy of a message among those that wait for their time.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn delay(&mut self, topic: Number, deliver_ms: u64, message: &Stored) -> Result<(), Fault>;
+
+    /// Messages that wait for their time, in the order of time and position: those from `from` on whose time is
+    /// before `until_ms`, at most `count`.
+    ///
+    /// # Errors
+    /// When nothing can be read.
+    fn delayed(
+        &mut self,
+        topic: Number,
+        from: (u64, Position),
+        until_ms: u64,
+        count: usize,
+    ) -> Result<Vec<(u64, Arc<Stored>)>, Fault>;
+
+    /// Deletes those below `below`, at most `count`. Returns how many there were.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn trim_delayed(&mut self, topic: Number, below: (u64, Position), count: usize) -> Result<usize, Fault>;
+
+    /// Saves something of a topic in place of what was saved before.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn save(&mut self, topic: Number, saved: Saved<'_>) -> Result<(), Fault>;
+}

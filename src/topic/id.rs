@@ -1,0 +1,193 @@
+//! Where a message stands in its topic, and how clients name it.
+//!
+//! A client sees base64 of a protobuf message (`MessageIdData` of Pulsar): field 1 is the ledger, 2 the entry, 3 the
+//! partition. Every run of the daemon goes on in a ledger of its own, so no position is ever given twice.
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+
+/// Bits of a position that count entries; the others tell the ledger.
+const ENTRY_BITS: u32 = 40;
+
+/// Reads base64 as Java's basic decoder does: padding may be missing, the last bits may be anything.
+pub(crate) const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// Where a message stands in its topic: the ledger first, then the entry. In the order of the messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(u64);
+
+impl Position {
+    /// Before every message.
+    pub const FIRST: Self = Self(0);
+    /// After every message.
+    pub const END: Self = Self(u64::MAX);
+
+    /// The position of an entry of a ledger; none for numbers that no message can have.
+    #[must_use]
+    pub fn new(ledger: u64, entry: u64) -> Option<Self> {
+        let fits = ledger < 1 << (u64::BITS - ENTRY_BITS) && entry < 1 << ENTRY_BITS;
+        fits.then_some(Self(ledger << ENTRY_BITS | entry))
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub fn ledger(self) -> u64 {
+        self.0 >> ENTRY_BITS
+    }
+
+    /// The entry in the ledger, counted from 0.
+    #[must_use]
+    pub fn entry(self) -> u64 {
+        self.0 & ((1 << ENTRY_BITS) - 1)
+    }
+
+    /// The smallest position after this one, whether or not there is a message.
+    #[must_use]
+    pub fn after(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The number that stands for it in the archive; positions and numbers have the same order.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The position of such a number.
+    #[must_use]
+    pub fn of_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// How clients name a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId {
+    /// Where it stands.
+    pub position: Position,
+    /// The partition, or which of a consumer's topics it belongs to.
+    pub partition: Option<u32>,
+}
+
+impl MessageId {
+    /// Appends the base64 text.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let mut bytes = Vec::with_capacity(16);
+        for (tag, value) in [(8, self.position.ledger()), (16, self.position.entry())] {
+            bytes.push(tag);
+            put_varint(value, &mut bytes);
+        }
+        if let Some(partition) = self.partition {
+            bytes.push(24);
+            put_varint(partition.into(), &mut bytes);
+        }
+        let start = out.len();
+        out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+        // The room is exactly what base64 takes.
+        let written = LENIENT.encode_slice(&bytes, &mut out[start..]).unwrap_or(0);
+        out.truncate(start + written);
+    }
+
+    /// The base64 text.
+    #[must_use]
+    pub fn text(self) -> String {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    /// Reads a text that a client has sent.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn read(text: &str) -> Result<Self, &'static str> {
+        let bytes = LENIENT.decode(text).map_err(|_| "the message id is not base64")?;
+        let (mut rest, mut ledger, mut entry, mut partition) = (&bytes[..], None, None, None);
+        while let Some((&tag, after)) = rest.split_first() {
+            if tag & 7 != 0 || tag >= 128 {
+                return Err("the message id is none of Pulsar's");
+            }
+            let (value, after) = take_varint(after).ok_or("the message id is cut off")?;
+            rest = after;
+            match tag >> 3 {
+                1 => ledger = Some(value),
+                2 => entry = Some(value),
+                // Java writes -1 for none, as ten bytes.
+                3 => partition = u32::try_from(value).ok(),
+                _ => {}
+            }
+        }
+        let (Some(ledger), Some(entry)) = (ledger, entry) else {
+            return Err("the message id has no ledger or no entry");
+        };
+        // A message that cannot be is after all that are.
+        let position = Position::new(ledger, entry).unwrap_or(Position::END);
+        Ok(Self { position, partition })
+    }
+}
+
+fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 128 {
+        out.push(value as u8 | 128);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0u64;
+    for (index, byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 127).checked_shl(7 * index as u32)?;
+        if byte & 128 == 0 {
+            return Some((value, &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ledger: u64, entry: u64, partition: Option<u32>) -> MessageId {
+        MessageId { position: Position::new(ledger, entry).unwrap(), partition }
+    }
+
+    #[test]
+    fn ids_are_pulsars() {
+        for (known, text) in [
+            (id(0, 3, None), "CAAQAw=="),
+            (id(7, 300, Some(2)), "CAcQrAIYAg=="),
+            (id(0, 0, None), "CAAQAA=="),
+        ] {
+            assert_eq!(known.text(), text);
+            assert_eq!(MessageId::read(text), Ok(known));
+        }
+        assert_eq!(MessageId::read("CAAQAzAA"), Ok(id(0, 3, None)), "newer clients of Java say a batch size");
+        assert_eq!(MessageId::read("CAAQAw"), Ok(id(0, 3, None)), "without padding");
+    }
+
+    #[test]
+    fn what_is_no_id_is_told() {
+        for bad in ["", "!", "CAAQ", "CAA=", "CgNhYmM=", "CAAQAw==\n", "////////////////"] {
+            assert!(MessageId::read(bad).is_err(), "{bad}");
+        }
+        let beyond = MessageId::read("CP///////////wEQAA==").unwrap();
+        assert_eq!(beyond.position, Position::END);
+    }
+
+    #[test]
+    fn positions_are_ordered_by_ledger_then_entry() {
+        let positions = [id(0, 0, None), id(0, 9, None), id(1, 0, None), id(2, 1 << 39, None)];
+        assert!(positions.is_sorted());
+        assert_eq!(positions[3].position.entry(), 1 << 39);
+        assert_eq!(Position::new(1 << 24, 0), None);
+    }
+}

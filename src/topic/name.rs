@@ -1,0 +1,187 @@
+//! The full name of a topic: `persistent://tenant/namespace/topic`, or with the cluster of old
+//! `persistent://property/cluster/namespace/topic`.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The longest part of a name, in bytes; the longest file name of a Linux file system, which users know as a bound.
+const PART_BYTES_MAX: usize = 255;
+/// The longest name, in bytes: names are keys in the archive and part of every statistic.
+const NAME_BYTES_MAX: usize = 1024;
+
+/// Whether a topic's messages are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Domain {
+    /// They are.
+    Persistent,
+    /// They are not: who is not there misses them.
+    NonPersistent,
+}
+
+impl Domain {
+    /// The word that names begin with.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Persistent => "persistent",
+            Self::NonPersistent => "non-persistent",
+        }
+    }
+
+    /// The domain of such a word.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Persistent, Self::NonPersistent].into_iter().find(|domain| domain.word() == word)
+    }
+}
+
+/// Why something is no name of a topic. The text is for whoever wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NameError(pub &'static str);
+
+/// A topic's full name, checked.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicName(Arc<str>);
+
+impl TopicName {
+    /// The topic of a domain and the parts behind it, already decoded: three, or four with a cluster.
+    ///
+    /// # Errors
+    /// Says what is wrong with the parts.
+    pub fn of(domain: Domain, parts: &[&str]) -> Result<Self, NameError> {
+        if !(3..=4).contains(&parts.len()) {
+            return Err(NameError("a topic is tenant/namespace/topic, or property/cluster/namespace/topic"));
+        }
+        let (topic, spaces) = parts.split_last().unwrap_or((&"", &[]));
+        for part in parts {
+            check(part)?;
+        }
+        let is_space =
+            |part: &&str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-=:._".contains(&byte));
+        if !spaces.iter().all(is_space) {
+            return Err(NameError("tenant, cluster and namespace may hold letters, digits and -=:._"));
+        }
+        if topic.split('/').any(|part| check(part).is_err()) {
+            return Err(NameError("a topic may not hold empty parts or \"..\""));
+        }
+        let name = format!("{}://{}", domain.word(), parts.join("/"));
+        if name.len() > NAME_BYTES_MAX {
+            return Err(NameError("the name of a topic may have 1024 bytes"));
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// Reads a full name.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn read(text: &str) -> Result<Self, NameError> {
+        let (word, rest) =
+            text.split_once("://").ok_or(NameError("write persistent://tenant/namespace/topic"))?;
+        let domain = Domain::named(word).ok_or(NameError("a topic is persistent:// or non-persistent://"))?;
+        let parts: Vec<&str> = rest.splitn(4, '/').collect();
+        Self::of(domain, &parts)
+    }
+
+    /// The whole name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether its messages are stored.
+    #[must_use]
+    pub fn domain(&self) -> Domain {
+        if self.0.starts_with("persistent") { Domain::Persistent } else { Domain::NonPersistent }
+    }
+
+    /// What stands between `://` and the topic's own name: `tenant/namespace`.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        let start = self.domain().word().len() + 3;
+        let end = self.0.rfind('/').unwrap_or(self.0.len());
+        &self.0[start.min(end)..end]
+    }
+
+    /// The topic of one of its partitions.
+    #[must_use]
+    pub fn partition(&self, number: u32) -> Self {
+        Self(format!("{}-partition-{number}", self.0).into())
+    }
+
+    /// The number at the end of the name of a partition.
+    #[must_use]
+    pub fn partition_number(&self) -> Option<u32> {
+        let (_, number) = self.0.rsplit_once("-partition-")?;
+        number.parse().ok().filter(|parsed: &u32| parsed.to_string() == number)
+    }
+
+    /// The topic for the dead letters of one of its subscriptions.
+    #[must_use]
+    pub fn dead_letters(&self, subscription: &str) -> Self {
+        Self(format!("{}-{subscription}-DLQ", self.0).into())
+    }
+}
+
+impl fmt::Display for TopicName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TopicName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, formatter)
+    }
+}
+
+fn check(part: &str) -> Result<(), NameError> {
+    match part {
+        "" => Err(NameError("no part of a topic's name may be empty")),
+        "." | ".." => Err(NameError("no part of a topic's name may be \".\" or \"..\"")),
+        _ if part.len() > PART_BYTES_MAX => {
+            Err(NameError("no part of a topic's name may have more than 255 bytes"))
+        }
+        _ if part.chars().any(char::is_control) => {
+            Err(NameError("a topic's name may not hold control characters"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_three_parts_or_four_with_a_cluster() {
+        let name = TopicName::read("persistent://tenant/ns/topic").unwrap();
+        assert_eq!((name.domain(), name.namespace()), (Domain::Persistent, "tenant/ns"));
+        assert_eq!(name.partition(3).partition_number(), Some(3));
+        assert_eq!(name.partition_number(), None);
+        assert_eq!(name.dead_letters("sub").as_str(), "persistent://tenant/ns/topic-sub-DLQ");
+        let old = TopicName::read("non-persistent://property/us-west/ns/topic").unwrap();
+        assert_eq!((old.domain(), old.namespace()), (Domain::NonPersistent, "property/us-west/ns"));
+    }
+
+    #[test]
+    fn odd_names_are_refused() {
+        let long = format!("persistent://t/n/{}", "x".repeat(256));
+        for bad in [
+            "topic",
+            "other://t/n/x",
+            "persistent://t/n",
+            "persistent://t/n/",
+            "persistent://t//x",
+            "persistent://t/../x",
+            "persistent://t/n/..",
+            "persistent://t/n/a\0b",
+            "persistent://t é/n/x",
+            &long,
+        ] {
+            assert!(TopicName::read(bad).is_err(), "{bad}");
+        }
+        assert!(TopicName::read("persistent://t/n/été").is_ok());
+    }
+}
