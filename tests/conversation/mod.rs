@@ -158,7 +158,7 @@ impl Bus {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let id = self.shard.accept(self.now);
         let (auth_token, origin, subprotocols) = (self.auth_token, self.origin, self.subprotocols);
-        let upgrade = Upgrade { path, query, host, auth_token, origin, subprotocols };
+        let upgrade = Upgrade { path, query, host, auth_token, origin, subprotocols, ..Upgrade::default() };
         let response = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
         let claimed = self.shard.upgrade(id, &upgrade, &kinds(), response, self.now);
         self.clients.insert(name.to_owned(), Client { id, ..Client::default() });
