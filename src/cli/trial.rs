@@ -78,11 +78,13 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
          [personium]\ntoken = {token}\n\
          [channel]\ntoken = {token}\n\
          [wazo]\ntoken = {token}\n\
+         [store]\npath = {store}\n\
          [[echo.app]]\nid = \"{APP_ID}\"\nkey = \"{APP_KEY}\"\nsecret_file = {app_secret}\n",
         over_tls = listen(OVER_TLS, &is_over_tls),
         certificate = string(&certificate),
         key = string(&key),
         socket = string(&socket),
+        store = string(&directory.join("store")),
         app_secret = string(&app_secret_file),
         token = format_args!(
             "{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}",
