@@ -12,6 +12,7 @@ mod base;
 mod format;
 mod health;
 mod journal;
+mod repair;
 mod settings;
 mod tables;
 mod walk;

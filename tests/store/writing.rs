@@ -69,6 +69,51 @@ fn a_full_disk_refuses_messages_loses_none_and_recovers() {
 }
 
 #[test]
+fn a_damaged_table_is_written_anew_when_it_stands_in_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    let mut disk = open(&store);
+    let topic = disk.create("t").unwrap();
+    fill(&mut disk, topic, 0..1000);
+    disk.flush().unwrap();
+    disk.commit().unwrap();
+    drop(disk);
+    // Into a block of the only table of messages.
+    let tables = store.join("data/keyspaces/1/tables");
+    let table = fs::read_dir(tables).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&table).unwrap();
+    bytes[20_000] ^= 1;
+    fs::write(&table, bytes).unwrap();
+    // The same keys again in further tables, until they are merged with the damaged one, which cannot be.
+    let mut disk = open(&store);
+    let readable = ordinals(&mut disk, topic);
+    assert!(readable.len() > 800 && readable.len() < 1000, "{}", readable.len());
+    let start = Instant::now();
+    let mut next = 1000;
+    while disk.refusal().is_none() {
+        assert!(start.elapsed() < Duration::from_secs(60), "nothing is merged");
+        let first = message(topic, Position::of_number(0), 0);
+        let written = disk.append(topic, &first).and_then(|()| {
+            let one = message(topic, Position::of_number(next), next);
+            disk.append(topic, &one)
+        });
+        if written.is_ok() && disk.commit().is_ok() {
+            next += 1;
+            let _ = disk.flush();
+        }
+    }
+    wait_for_recovery(&mut disk);
+    let expected: Vec<u64> = readable.into_iter().chain(1000..next).collect();
+    assert_eq!(ordinals(&mut disk, topic), expected);
+    fill(&mut disk, topic, next..next + 100);
+    disk.commit().unwrap();
+    drop(disk);
+    let report = fanfare::io::store::check(&settings(&store), true).unwrap();
+    assert_eq!(report.len(), 1, "nothing is damaged any more: {report:?}");
+    assert_eq!(ordinals(&mut open(&store), topic).len(), expected.len() + 100);
+}
+
+#[test]
 fn a_disk_that_is_nearly_full_takes_acknowledgements_and_no_messages() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("mounted");

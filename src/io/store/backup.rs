@@ -80,7 +80,8 @@ impl Copier {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
         let copy = Base::open(&format::data(path), &self.settings).map_err(|error| describe(&error))?;
         let (base, all) = (&self.base, &self.all);
-        copy_named(all, &base.meta, &copy.meta)?;
+        copy_named(all, base, &copy.meta[0])?;
+        copy_named(all, base, &copy.meta[1])?;
         let topics = base::topics(base) as u32;
         copy_records((all, &base.delayed), &copy.delayed, topics, true)?;
         let messages = copy_records((all, &base.messages), &copy.messages, topics, false)?;
@@ -91,19 +92,20 @@ impl Copier {
     }
 }
 
-/// Copies what has names. It cannot be read around damage, for which it has a mirror.
-fn copy_named(all: &Snapshot, from: &Keyspace, to: &Keyspace) -> Result<(), String> {
-    let failed = |error: fjall::Error| describe(&error);
-    let mut ingestion = to.start_ingestion().map_err(failed)?;
-    for item in all.iter(from) {
-        let (key, value) = item.into_inner().map_err(failed)?;
-        ingestion.write(key, value).map_err(failed)?;
+/// Copies what has a name, from whichever can be read.
+pub(super) fn copy_named(all: &Snapshot, from: &Base, to: &Keyspace) -> Result<(), String> {
+    let read =
+        |keyspace: &Keyspace| all.iter(keyspace).map(fjall::Guard::into_inner).collect::<Result<Vec<_>, _>>();
+    let items = read(&from.meta[0]).or_else(|_| read(&from.meta[1])).map_err(|error| describe(&error))?;
+    let mut ingestion = to.start_ingestion().map_err(|error| describe(&error))?;
+    for (key, value) in items {
+        ingestion.write(key, value).map_err(|error| describe(&error))?;
     }
-    ingestion.finish().map_err(failed)
+    ingestion.finish().map_err(|error| describe(&error))
 }
 
 /// Copies the records of all topics, as far as they can be read, and returns how many there were.
-fn copy_records(
+pub(super) fn copy_records(
     source: walk::Source<'_>,
     to: &Keyspace,
     topics: u32,
@@ -192,7 +194,7 @@ pub fn check(settings: &Settings, all: bool) -> Result<Report, OpenError> {
             findings.cut_bytes
         ));
     }
-    if all && let Some(table) = tables::first_damaged(&data) {
+    for table in all.then(|| tables::damaged(&data)).into_iter().flatten() {
         report.push(format!("store  damaged: {} is not what was written", table.display()));
     }
     let temporary = std::env::temp_dir().join(format!("fanfare-check-{}-{}", std::process::id(), stamp()));

@@ -88,6 +88,9 @@ pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
     inspect(&directory, &data, true)?;
     let findings = journal::mend(&directory, &data, false).map_err(unusable)?;
     let base = open_base(&directory, settings)?;
+    if !findings.damaged.is_empty() {
+        base.reconcile().map_err(|error| OpenError::Damaged(directory.clone(), describe(&error)))?;
+    }
     let ledger = count_start(&base).map_err(|reason| OpenError::Damaged(directory.clone(), reason))?;
     findings.tell(&base, &directory, start.elapsed());
     Ok(Opened { directory, lock, base, ledger, findings })
@@ -98,7 +101,7 @@ pub(super) fn open_base(directory: &Path, settings: &Settings) -> Result<Base, O
     let data = data(directory);
     Base::open(&data, settings).map_err(|error| match error {
         fjall::Error::Locked => OpenError::InUse(directory.into()),
-        error => match (tables::first_damaged(&data), error) {
+        error => match (tables::damaged(&data).into_iter().next(), error) {
             (Some(table), error) => {
                 let reason = format!("{} is not what was written ({})", table.display(), describe(&error));
                 OpenError::Damaged(directory.into(), reason)
@@ -225,18 +228,18 @@ pub(super) fn inspect(directory: &Path, data: &Path, may_change: bool) -> Result
 /// Counts this start, for good. Returns its number, in which old topics go on.
 fn count_start(base: &Base) -> Result<u32, String> {
     let failed = |error: fjall::Error| format!("the count of starts: {}", describe(&error));
-    let before = base.meta.get(meta::LEDGER).map_err(failed)?;
-    let before = match before {
-        Some(bytes) => {
-            u32::from_be_bytes(bytes[..].try_into().map_err(|_| "the count of starts is no number")?)
+    let mut before = 0;
+    for keyspace in &base.meta {
+        if let Ok(Some(bytes)) = keyspace.get(meta::LEDGER) {
+            let number = bytes[..].try_into().map_err(|_| "the count of starts is no number")?;
+            before = u32::from_be_bytes(number).max(before);
         }
-        None => 0,
-    };
+    }
     let ledger = before + 1;
     if ledger >= LEDGERS_MAX {
         return Err("it was opened too often for its message ids".into());
     }
-    base.meta.insert(meta::LEDGER, ledger.to_be_bytes()).map_err(failed)?;
+    base.put(meta::LEDGER, &ledger.to_be_bytes()).map_err(failed)?;
     base.db.persist(fjall::PersistMode::SyncAll).map_err(failed)?;
     Ok(ledger)
 }
