@@ -261,6 +261,7 @@ fn a_backup_is_the_store_at_one_moment_and_can_be_started_from() {
     let backup = disk.backup().unwrap();
     assert_eq!(backup.messages, 2000);
     assert!(backup.bytes > 100_000 && backup.path.starts_with(store.join("backups")), "{backup:?}");
+    assert_ne!(disk.backup().unwrap().path, backup.path, "one within the same second has a name of its own");
     fill(&mut disk, topics[0], 1000..1100);
     disk.commit().unwrap();
     let mut restored = open(&backup.path);

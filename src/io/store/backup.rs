@@ -45,7 +45,11 @@ impl Disk {
         let base = self.base.clone().ok_or("the store is closed")?;
         let backups = self.settings.backup_path.clone().unwrap_or_else(|| self.directory.join("backups"));
         let settings = Settings { path: None, ..self.settings.clone() };
-        Ok(Copier { all: base.snapshot(), base, settings, target: backups.join(stamp()) })
+        let stamp = stamp();
+        // The clock may have been set back.
+        let names = std::iter::once(stamp.clone()).chain((1..).map(|number| format!("{stamp}-{number}")));
+        let target = names.map(|name| backups.join(name)).find(|target| !target.exists()).unwrap_or_default();
+        Ok(Copier { all: base.snapshot(), base, settings, target })
     }
 
     /// Makes a backup, and waits for it.
@@ -200,8 +204,13 @@ pub fn check(settings: &Settings, all: bool) -> Result<Report, OpenError> {
     let temporary = std::env::temp_dir().join(format!("fanfare-check-{}-{}", std::process::id(), stamp()));
     let counted = look_into(&data, &temporary, &directory, settings);
     let _ = fs::remove_dir_all(&temporary);
-    let (topics, messages) = counted?;
-    report.insert(0, format!("{head}, {topics} topics, about {messages} messages"));
+    let counted = match counted {
+        Ok((topics, messages)) => format!("{topics} topics, about {messages} messages"),
+        // There may be no room for the copy, which says nothing of the store.
+        Err(OpenError::Directory(_, error)) => format!("which could not be counted in {}: {error}", temporary.display()),
+        Err(error) => return Err(error),
+    };
+    report.insert(0, format!("{head}, {counted}"));
     Ok(report)
 }
 

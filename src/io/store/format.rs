@@ -16,13 +16,15 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The format that this program writes. A later one is refused; for an earlier one there would be a migration here,
 /// which says at the start what it does, and is made on a copy.
 pub(super) const FORMAT: u32 = 1;
 /// What fjall writes into its own marker.
 const FJALL_MARKER: &[u8] = b"FJL\x03";
+/// How long the lock of a store is waited for each time.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Ledgers that there can be; see [`Position`](crate::topic::Position).
 const LEDGERS_MAX: u32 = 1 << 24;
 
@@ -148,11 +150,16 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     let unusable = |error| OpenError::Directory(directory.into(), error);
     let path = directory.join("LOCK");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(directory.into())),
-        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    // Whoever looks at the store locks it for a moment, and another daemon may be ending.
+    for is_last in [false, false, false, false, true] {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if is_last => break,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        }
     }
+    Err(OpenError::InUse(directory.into()))
 }
 
 /// Whether some process has the store open.
