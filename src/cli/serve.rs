@@ -80,6 +80,7 @@ impl Serve {
         })?;
         announce(&daemon, asked);
         if let Some(trial) = &trial {
+            trial.leave_address(&daemon)?;
             print!("{}", trial.welcome(&daemon));
         }
         let running = running(&daemon);
