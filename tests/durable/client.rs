@@ -13,12 +13,16 @@ pub(crate) fn setup() -> Setup {
     with_store(setup, &store)
 }
 
+/// What the admin listener wants to be shown.
+pub(crate) const ADMIN_TOKEN: &str = "the token of whoever looks after topics";
+
 /// The same with the store somewhere else.
 pub(crate) fn with_store(setup: Setup, store: &std::path::Path) -> Setup {
     setup
         .set("listen.0.dialects", "[\"pulsar\"]")
         .set("pulsar.anonymous", true)
         .set("store.path", store.display())
+        .set("admin.token", ADMIN_TOKEN)
 }
 
 /// Both numbers of shards that a test has to hold on.

@@ -179,8 +179,9 @@ fn a_topic_ends_when_it_is_terminated() {
     consumer.take();
     consumer.0.say(&json!({ "type": "isEndOfTopic" }));
     assert_eq!(consumer.0.client.text(), "{\"endOfTopic\":false}");
-    let output = crate::feed::topics_command(&daemon, &["terminate", "persistent://public/default/end"]);
-    assert!(output.status.success(), "{output:?}");
+    let terminated =
+        crate::stats::admin(&daemon, "POST", "/topics/terminate?topic=persistent://public/default/end");
+    assert_eq!(terminated.0, 200, "{terminated:?}");
     consumer.0.say(&json!({ "type": "isEndOfTopic" }));
     assert_eq!(consumer.0.client.text(), "{\"endOfTopic\":true}");
     let answer = producer.ask("too late", &json!({ "context": "c" }));

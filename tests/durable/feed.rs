@@ -1,17 +1,10 @@
-//! The unix feed appends as a producer does, and the commands for operators.
+//! The unix feed appends as a producer does, and its receipt means stored.
 
 use crate::client::{Consumer, Producer, SHARDS, encoded, setup};
 use crate::harness::{Daemon, command};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::process::{Command, Output};
-
-/// `fanfare topics` for this daemon.
-pub(crate) fn topics_command(daemon: &Daemon, arguments: &[&str]) -> Output {
-    let mut command = command(&["topics"]);
-    command.args(arguments).arg("--admin").arg(daemon.admin.to_string());
-    command.output().unwrap()
-}
+use std::process::Command;
 
 fn publish(daemon: &Daemon, address: &str, message: &Value) -> Command {
     let mut command = command(&["publish"]);

@@ -1,6 +1,6 @@
 //! What is told about topics: Pulsar's own statistics on the clients' listener, and the daemon's.
 
-use crate::client::{Consumer, Producer, setup};
+use crate::client::{ADMIN_TOKEN, Consumer, Producer, setup};
 use crate::harness::{Daemon, eventually, http};
 use serde_json::{Value, json};
 
@@ -12,12 +12,22 @@ pub(crate) fn page(daemon: &Daemon, path: &str) -> (u16, Value) {
     (status, serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)))
 }
 
+/// Asks the admin listener about topics: a status, and JSON or a text.
+pub(crate) fn admin(daemon: &Daemon, method: &str, path: &str) -> (u16, Value) {
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\
+         Authorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
+    );
+    let (status, text) = http(daemon.admin, request.as_bytes());
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status, serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)))
+}
+
 /// Everything that the admin listener tells of a topic.
 pub(crate) fn topic(daemon: &Daemon, topic: &str) -> Value {
-    let (status, text) = daemon.page(&format!("/topics/stats?topic={topic}"));
-    assert_eq!(status, 200, "{text}");
-    let body = text.split_once("\r\n\r\n").map_or(text.as_str(), |(_, body)| body);
-    serde_json::from_str(body).unwrap()
+    let (status, stats) = admin(daemon, "GET", &format!("/topics/stats?topic={topic}"));
+    assert_eq!(status, 200, "{stats}");
+    stats
 }
 
 /// How many messages wait for a subscription, if there is one.
