@@ -24,6 +24,8 @@ pub const KEYS: &[&str] = &[
     "listen.0.tls.client_ca",
     "listen.0.tls.client_certificate",
     "admin.address",
+    "admin.token",
+    "admin.token_file",
     "feed.unix.path",
     "feed.unix.mode",
     "feed.unix.group",

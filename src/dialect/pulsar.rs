@@ -4,7 +4,7 @@ use super::{Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::token::{Judge, TokenSettings};
-use crate::topic::{Stored, Taker};
+use crate::topic::{self, Message, Stored, Taker, TopicName};
 use crate::wheel::Now;
 
 /// The table `[pulsar]` of the configuration.
@@ -37,6 +37,24 @@ pub struct Form {
 /// The frame of a stored message, as the one form of a publication.
 pub fn deliver(_message: &Stored, _form: Form, draft: &mut Draft, now: Now) -> Publication {
     draft.finish(now)
+}
+
+/// The message that an event fed for `place` comes to, and its topic.
+///
+/// # Errors
+/// When the place is malformed or the event is no message.
+pub fn append(
+    place: &str,
+    event: &Event<'_, '_>,
+    _settings: &super::Settings,
+    now: Now,
+) -> Result<(TopicName, topic::Draft), Unusable> {
+    let (domain, rest) = place.split_once('/').unwrap_or_default();
+    let topic =
+        TopicName::read(&format!("{domain}://{rest}")).map_err(|error| Unusable(error.to_string()))?;
+    let payload = event.written("payload").unwrap_or_default();
+    let message = Message { published_ms: now.unix_ms, payload, ..Message::default() };
+    Ok((topic, topic::Draft::new(&message)))
 }
 
 impl Pulsar {

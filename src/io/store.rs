@@ -99,6 +99,11 @@ impl Store {
         receiver
     }
 
+    /// Copies the store while it runs; nothing comes back without one.
+    pub(super) fn backup(&self) -> oneshot::Receiver<Answer> {
+        oneshot::channel().1
+    }
+
     fn post(&self, put: impl FnOnce(&mut Inbox)) {
         put(&mut self.lock());
         self.posted.notify_one();

@@ -66,6 +66,7 @@ impl Server {
                 assert_eq!(&*app, "app-id");
                 (200, String::new(), publications, Some(inquiry))
             }
+            Served::Inquired(inquiry) => panic!("{inquiry:?}"),
         }
     }
 
