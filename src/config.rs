@@ -14,6 +14,7 @@ use crate::api::AdminToken;
 use crate::dialect::{Kind, channel, echo, personium, pulsar, wazo};
 use crate::feed::{amqp, redis, unix};
 use crate::io::runtime::Driver;
+use crate::io::store;
 use crate::shard::Limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -57,6 +58,8 @@ pub struct Config {
     pub echo: echo::Settings,
     /// The dialect `pulsar`.
     pub pulsar: pulsar::Settings,
+    /// Where its messages are stored.
+    pub store: store::Settings,
     /// The dialect `wazo`.
     pub wazo: wazo::Settings,
 }
@@ -79,6 +82,7 @@ impl Default for Config {
             channel: channel::Settings::default(),
             echo: echo::Settings::default(),
             pulsar: pulsar::Settings::default(),
+            store: store::Settings::default(),
             wazo: wazo::Settings::default(),
         }
     }

@@ -8,7 +8,7 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 39] = [
+const EXAMPLES: [&str; 40] = [
     "listen.0.tls.certificate",
     "listen.0.tls.key",
     "listen.0.tls.client_ca",
@@ -41,6 +41,7 @@ const EXAMPLES: [&str; 39] = [
     "echo.redis.prefix",
     "echo.app.0.secret",
     "echo.app.0.webhook",
+    "store.backup_path",
     "wazo.master_tenant_uuid",
     "wazo.token.jwt.secret",
     "wazo.token.jwt.public_key_file",

@@ -21,15 +21,13 @@ use std::time::{Duration, Instant};
 const RATIO_MIN: f64 = 0.8;
 /// The times of the floor's latency that may be taken by one message in flight.
 const LATENCY_RATIO_MAX: f64 = 1.3;
-/// Bytes of a record beside its payload: position, counts, time, flags and the journal's own.
-const RECORD_BYTES: usize = 64;
 /// Nothing was acknowledged for so long: the daemon is stuck.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long is sent before it counts.
 const WARM_UP_S: f64 = 0.3;
-/// Where the daemon counts the messages that it has stored, and how often it has synced for them.
-const STORED: &str = "fanfare_store_messages_total";
-const COMMITS: &str = "fanfare_store_commits_total";
+/// Where the daemon counts the messages that it has stored, their bytes, and how often it has synced for them.
+const STORED: [&str; 3] =
+    ["fanfare_store_messages_total", "fanfare_store_appended_bytes_total", "fanfare_store_commit_seconds_count"];
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -57,8 +55,9 @@ struct Measured {
     stored: u64,
     elapsed: Duration,
     cpu_ns: u64,
-    /// Messages of each sync.
+    /// Messages of each sync, and their bytes.
     group: f64,
+    group_bytes: usize,
     latency: Histogram<u64>,
 }
 
@@ -82,12 +81,11 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         say("daemon");
         let daemon = many.measure(&target, seconds)?;
         say("floor, groups as large");
-        let group = daemon.group.max(1.0);
-        let groups = floor.measure(((size + RECORD_BYTES) as f64 * group) as usize, seconds)?;
+        let groups = floor.measure(daemon.group_bytes, seconds)?;
         say("daemon, one message in flight");
         let single = one.measure(&target, seconds)?;
         say("floor, one message");
-        let one_floor = floor.measure(size + RECORD_BYTES, seconds)?;
+        let one_floor = floor.measure(single.group_bytes, seconds)?;
         measured.push(Run { daemon, floor: groups, one: single, one_floor });
     }
     Ok(Report {
@@ -103,7 +101,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
 fn rows(name: &str, runs: &[Run]) -> Vec<Row> {
     let of = |figure: &dyn Fn(&Run) -> f64| -> Vec<f64> { runs.iter().map(figure).collect() };
     let stored = of(&|run| run.daemon.stored as f64 / run.daemon.elapsed.as_secs_f64());
-    let written = of(&|run| run.floor.per_second() * run.daemon.group.max(1.0));
+    let written = of(&|run| run.floor.per_second() * run.daemon.group);
     let latency = |quantile: f64| {
         let daemon = of(&|run| run.one.latency.value_at_quantile(quantile) as f64 / 1000.0);
         (daemon, of(&|run| run.one_floor.latency_us(quantile)))
@@ -154,14 +152,19 @@ impl Load {
         self.send(WARM_UP_S, &mut side::histogram())?;
         let mut latency = side::histogram();
         let usage = side::usage(&target.pids())?;
-        let (stored, commits) = (target.metric(STORED)?, target.metric(COMMITS)?);
+        let before = STORED.map(|name| target.metric(name));
         let start = Instant::now();
         let count = self.send(seconds, &mut latency)?;
         let elapsed = start.elapsed();
-        let synced = (target.metric(COMMITS)? - commits).max(1.0);
-        let group = (target.metric(STORED)? - stored) / synced;
         let cpu_ns = side::usage(&target.pids())?.since(usage).cpu_ns;
-        Ok(Measured { stored: count, elapsed, cpu_ns, group, latency })
+        let mut more = [0.0; STORED.len()];
+        for ((more, name), before) in more.iter_mut().zip(STORED).zip(before) {
+            *more = target.metric(name)? - before?;
+        }
+        let [messages, bytes, commits] = more;
+        let commits = commits.max(1.0);
+        let group_bytes = (bytes / commits).max(1.0) as usize;
+        Ok(Measured { stored: count, elapsed, cpu_ns, group: messages / commits, group_bytes, latency })
     }
 
     /// Sends for so long and waits for all that is outstanding; returns how many were stored.

@@ -202,6 +202,7 @@ fn plan(
             feed: config.feed.unix.clone(),
             bus,
             redis,
+            store: config.store.path.is_some().then_some(config.store),
             limits,
             settings: Arc::new(Settings {
                 personium: config.personium,
