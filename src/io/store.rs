@@ -117,11 +117,11 @@ impl Store {
         receiver
     }
 
-<<<<<<< HEAD
     /// Copies the store while it runs; nothing comes back without one.
     pub(super) fn backup(&self) -> oneshot::Receiver<Answer> {
         oneshot::channel().1
-=======
+    }
+
     /// Replaces the rules of the topics by those of new settings.
     pub(super) fn configure(&self, settings: &dialect::Settings) {
         if self.running.load(Relaxed) {
@@ -147,7 +147,6 @@ impl Store {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
->>>>>>> 937794e14ba2f81e5b2607f483e6d40331d21017
     }
 
     fn post(&self, put: impl FnOnce(&mut Inbox)) {
