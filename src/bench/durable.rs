@@ -26,8 +26,11 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// How long is sent before it counts.
 const WARM_UP_S: f64 = 0.3;
 /// Where the daemon counts the messages that it has stored, their bytes, and how often it has synced for them.
-const STORED: [&str; 3] =
-    ["fanfare_store_messages_total", "fanfare_store_appended_bytes_total", "fanfare_store_commit_seconds_count"];
+const STORED: [&str; 3] = [
+    "fanfare_store_messages_total",
+    "fanfare_store_appended_bytes_total",
+    "fanfare_store_commit_seconds_count",
+];
 
 /// What to measure.
 #[derive(Debug, Clone)]
