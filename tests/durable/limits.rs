@@ -3,7 +3,6 @@
 use crate::client::{Consumer, Producer, Socket, encoded, setup};
 use crate::harness::{Client, Daemon, head};
 use rustix::process::Signal;
-use serde_json::json;
 use std::fmt::Write as _;
 
 const MIB: u64 = 1024 * 1024;
@@ -64,10 +63,12 @@ fn permits_out_of_range_do_no_harm() {
         ["-1", "0", "2147483648", "9223372036854775807", "99999999999999999999", "1.5", "null", "true"]
     {
         let mut consumer = Consumer::new(&daemon, "range", "sub?pullMode=true&subscriptionMode=NonDurable");
-        consumer.0.client.say(&format!("{{\"type\":\"permit\",\"permitMessages\":{count}}}"));
-        consumer.0.client.say("{\"type\":\"permit\",\"permitMessages\":2147483647}");
-        consumer.0.client.say("{\"type\":\"permit\",\"permitMessages\":2147483647}");
-        consumer.0.client.frame(0x88, b"\x03\xe8");
+        for count in [count, "2147483647", "2147483647"] {
+            let said = masked(&format!("{{\"type\":\"permit\",\"permitMessages\":{count}}}"));
+            // What is no number of this kind may have ended the connection by now.
+            consumer.0.client.try_bytes(&said);
+        }
+        consumer.0.client.try_bytes(b"\x88\x82\x00\x00\x00\x00\x03\xe8");
         while consumer.0.client.next().is_some_and(|frame| frame.first != 0x88) {}
     }
     assert_works(&daemon);
@@ -183,5 +184,4 @@ fn very_many_topics_take_little_memory_and_outlast_a_restart() {
         assert_eq!(reader.take().payload, topic.to_string());
     }
     assert_works(&daemon);
-    let _ = json!({});
 }
