@@ -50,6 +50,7 @@ impl Config {
         problems.extend(self.wazo_problems(&spoken));
         problems.extend(self.channel.problems(spoken.contains(&Kind::Channel)));
         problems.extend(self.echo.problems(spoken.contains(&Kind::Echo)));
+        problems.extend(self.pulsar.problems(spoken.contains(&Kind::Pulsar)));
         problems.extend(self.taken_twice());
         if unix::mode(&self.feed.unix.mode).is_none() {
             problems.push(format!(
