@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn every_key_of_the_list_is_a_key() {
         let known_only_with_their_table =
-            ["personium.token.jwt", "channel.token.jwt", "wazo.token.jwt", "admin"];
+            ["personium.token.jwt", "channel.token.jwt", "pulsar.token.jwt", "wazo.token.jwt", "admin"];
         for key in
             KEYS.iter().filter(|key| !known_only_with_their_table.iter().any(|start| key.starts_with(start)))
         {
@@ -386,6 +386,7 @@ mod tests {
         assert!(problems(listen).contains("[personium]: no token judge"));
         assert!(problems(&listen.replace("personium-event", "wazo")).contains("[wazo]: no token judge"));
         assert!(problems(&listen.replace("event", "topic")).contains("no token judge"));
+        assert!(problems(&listen.replace("personium-event", "pulsar")).contains("[pulsar]: no token judge"));
         assert!(
             problems(&listen.replace("personium-event", "channel")).contains("[channel]: no token judge")
         );
