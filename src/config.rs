@@ -14,6 +14,7 @@ use crate::api::AdminToken;
 use crate::dialect::{Kind, channel, echo, personium, pulsar, wazo};
 use crate::feed::{amqp, redis, unix};
 use crate::io::runtime::Driver;
+use crate::io::store;
 use crate::shard::Limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -57,6 +58,8 @@ pub struct Config {
     pub echo: echo::Settings,
     /// The dialect `pulsar`.
     pub pulsar: pulsar::Settings,
+    /// Where its messages are stored.
+    pub store: store::Settings,
     /// The dialect `wazo`.
     pub wazo: wazo::Settings,
 }
@@ -79,6 +82,7 @@ impl Default for Config {
             channel: channel::Settings::default(),
             echo: echo::Settings::default(),
             pulsar: pulsar::Settings::default(),
+            store: store::Settings::default(),
             wazo: wazo::Settings::default(),
         }
     }
@@ -359,7 +363,7 @@ mod tests {
     #[test]
     fn every_key_of_the_list_is_a_key() {
         let known_only_with_their_table =
-            ["personium.token.jwt", "channel.token.jwt", "wazo.token.jwt", "admin"];
+            ["personium.token.jwt", "channel.token.jwt", "pulsar.token.jwt", "wazo.token.jwt", "admin"];
         for key in
             KEYS.iter().filter(|key| !known_only_with_their_table.iter().any(|start| key.starts_with(start)))
         {
@@ -382,6 +386,7 @@ mod tests {
         assert!(problems(listen).contains("[personium]: no token judge"));
         assert!(problems(&listen.replace("personium-event", "wazo")).contains("[wazo]: no token judge"));
         assert!(problems(&listen.replace("event", "topic")).contains("no token judge"));
+        assert!(problems(&listen.replace("personium-event", "pulsar")).contains("[pulsar]: no token judge"));
         assert!(
             problems(&listen.replace("personium-event", "channel")).contains("[channel]: no token judge")
         );

@@ -68,6 +68,8 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// The query without `?`; it may hold a signature, so it is never logged.
     pub query: &'a str,
+    /// The `Authorization` header, or nothing; it is never logged either.
+    pub authorization: &'a str,
     /// The body, whatever way it came.
     pub body: &'a [u8],
 }

@@ -88,6 +88,8 @@ pub struct Plan {
     pub redis: Option<Redis>,
     /// The dialects' settings, judges included.
     pub settings: Arc<Settings>,
+    /// The store of the durable topics, which is opened when a listener speaks a dialect that has them.
+    pub store: Option<store::Settings>,
     /// The bounds of the whole daemon.
     pub limits: Limits,
 }
@@ -122,6 +124,9 @@ pub enum StartError {
          kernel.io_uring_disabled), set driver = \"auto\" or \"epoll\""
     )]
     Runtime(io::Error),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
     /// Anything else.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -153,7 +158,7 @@ struct Shared {
     store: Store,
     /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they look at more often.
     settings: Mutex<Arc<Settings>>,
-    /// One set per shard, and the bridge's.
+    /// One set per shard, the bridge's, and the store's.
     metrics: Vec<Arc<Metrics>>,
     connections: Arc<AtomicUsize>,
     ready: AtomicBool,
@@ -161,7 +166,7 @@ struct Shared {
     draining: AtomicBool,
     /// Deliver no more: the time of a stop runs out.
     hurrying: AtomicBool,
-    /// Why no events come from Redis, while none do.
+    /// Why no events come from Redis, while none do; the store tells its own troubles.
     gap: Mutex<Option<String>>,
 }
 
@@ -173,7 +178,7 @@ impl Shared {
             bridge: Bridge::default(),
             store: Store::default(),
             settings: Mutex::new(Arc::clone(settings)),
-            metrics: (0..=shards).map(|_| Arc::default()).collect(),
+            metrics: (0..shards + 2).map(|_| Arc::default()).collect(),
             connections: Arc::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -257,7 +262,7 @@ impl Shared {
             mailboxes: self.mailboxes.iter().map(|mailbox| mailbox.depth() as u64).collect(),
             ready: self.ready.load(Relaxed),
             draining: self.draining.load(Relaxed),
-            gap: self.gap().clone(),
+            gap: self.gap().clone().or_else(|| self.store.trouble()),
         }
     }
 
@@ -307,6 +312,9 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     // Before any shard runs, so that each knows of an outage before it takes anybody.
     let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &shared)?;
     bridge::configure(&shared, &plan.settings, feeds)?;
+    if let Some(settings) = plan.store.filter(|_| spoken.contains(&Kind::Pulsar)) {
+        store::start(&shared, &settings, &plan.settings)?;
+    }
     let (report, reports) = mpsc::channel();
     let mut threads = Vec::new();
     for (number, listeners) in listeners.into_iter().enumerate() {
@@ -370,6 +378,7 @@ impl Daemon {
             );
         }
         *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(settings);
+        self.shared.store.configure(settings);
         let limits = limits.of_one_in(self.threads.len());
         let certificate = |(place, address)| {
             let same = |listen: &&Listen| listen.address == address;
@@ -417,6 +426,8 @@ impl Daemon {
             std::thread::sleep(pause);
         }
         self.shared.bridge.stop(drain.saturating_sub(start.elapsed()));
+        // When nobody asks it any more.
+        self.shared.store.stop(drain.saturating_sub(start.elapsed()));
         self.threads.iter().all(JoinHandle::is_finished)
     }
 }

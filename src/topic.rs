@@ -15,6 +15,7 @@ mod record;
 mod topics;
 
 pub use self::archive::{Archive, Fault, Loaded, Number, Saved};
+pub(crate) use self::id::LENIENT;
 pub use self::id::{MessageId, Position};
 pub use self::name::{Domain, NameError, TopicName};
 pub use self::record::{Draft, Message, Stored};

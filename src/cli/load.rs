@@ -42,10 +42,11 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
     let mut problems = config.problems();
     problems.extend(absent_cpus(&config));
     let mut notes = Vec::new();
-    let Config { personium, channel, wazo, .. } = &mut config;
+    let Config { personium, channel, pulsar, wazo, .. } = &mut config;
     for (table, token, its) in [
         ("personium", &personium.token, &mut personium.judge),
         ("channel", &channel.token, &mut channel.judge),
+        ("pulsar", &pulsar.token, &mut pulsar.judge),
         ("wazo", &wazo.token, &mut wazo.judge),
     ] {
         match token.as_ref().map(|token| judge(table, token, &mut notes)).transpose() {
@@ -202,6 +203,7 @@ fn plan(
             feed: config.feed.unix.clone(),
             bus,
             redis,
+            store: config.store.path.is_some().then_some(config.store),
             limits,
             settings: Arc::new(Settings {
                 personium: config.personium,

@@ -82,11 +82,13 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
          [channel]\ntoken = {token}\n\
          [pulsar]\ntoken = {token}\n\
          [wazo]\ntoken = {token}\n\
+         [store]\npath = {store}\n\
          [[echo.app]]\nid = \"{APP_ID}\"\nkey = \"{APP_KEY}\"\nsecret_file = {app_secret}\n",
         over_tls = listen(OVER_TLS, &is_over_tls),
         certificate = string(&certificate),
         key = string(&key),
         socket = string(&socket),
+        store = string(&directory.join("store")),
         app_secret = string(&app_secret_file),
         admin_token = string(&admin_token_file),
         token = format_args!(

@@ -51,6 +51,8 @@ impl Config {
         problems.extend(self.wazo_problems(&spoken));
         problems.extend(self.channel.problems(spoken.contains(&Kind::Channel)));
         problems.extend(self.echo.problems(spoken.contains(&Kind::Echo)));
+        problems.extend(self.store.problems(spoken.contains(&Kind::Pulsar)));
+        problems.extend(self.pulsar.problems(spoken.contains(&Kind::Pulsar)));
         problems.extend(self.taken_twice());
         problems.extend(self.admin.iter().flat_map(Admin::problems));
         if unix::mode(&self.feed.unix.mode).is_none() {

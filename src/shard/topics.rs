@@ -56,7 +56,7 @@ impl Shard {
                 continue;
             };
             session.owes_receipt |= taker.wants_receipt;
-            let form = dialect.form(taker);
+            let form = dialect.form(taker, now);
             let frame = match frames.iter().find(|made| made.0 == form) {
                 Some(made) => made.1,
                 None => {
