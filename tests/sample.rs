@@ -8,11 +8,13 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 47] = [
+const EXAMPLES: [&str; 50] = [
     "listen.0.tls.certificate",
     "listen.0.tls.key",
     "listen.0.tls.client_ca",
     "listen.0.tls.client_certificate",
+    "admin.token",
+    "admin.token_file",
     "feed.unix.group",
     "feed.amqp.url",
     "feed.amqp.url_file",
@@ -39,6 +41,7 @@ const EXAMPLES: [&str; 47] = [
     "echo.redis.prefix",
     "echo.app.0.secret",
     "echo.app.0.webhook",
+    "store.backup_path",
     "pulsar.partitioned",
     "pulsar.token.jwt.secret",
     "pulsar.token.jwt.public_key_file",

@@ -12,6 +12,7 @@ use crate::shard::{Id, Shard};
 use crate::wheel::Now;
 use ahash::AHashMap;
 use httparse::Status;
+use rustix::fd::BorrowedFd;
 use std::ops::Range;
 
 /// Most requests of one connection that are answered in one turn, so that a client that sends thousands at once does
@@ -39,6 +40,8 @@ pub(super) struct Talk<'a> {
     pub(super) has_room: bool,
     /// Whether the daemon stops: what was begun is answered, and nothing else.
     pub(super) is_draining: bool,
+    /// The connection's socket, which knows the client's address.
+    pub(super) socket: BorrowedFd<'a>,
     pub(super) now: Now,
 }
 

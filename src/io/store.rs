@@ -6,15 +6,29 @@
 //! Shards and feeds put what they want into an inbox and are answered through the shards' mailboxes, feeds and the
 //! admin listener by a channel of their own.
 
+mod archive;
+mod base;
+mod format;
+mod health;
+mod journal;
+mod settings;
+mod walk;
+
+pub use self::archive::Disk;
+pub use self::format::OpenError;
+pub use self::settings::{Durability, Settings};
+
 use super::Shared;
 use super::clock;
 use super::handoff::Parcel;
+use crate::dialect;
 use crate::roster::Seat;
-use crate::topic::{Archive, Delivery, Draft, Inquiry, Outgoing, Reply, Request, Rules, TopicName, Topics};
+use crate::topic::{Delivery, Draft, Inquiry, Outgoing, Reply, Request, Rules, TopicName, Topics};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Requests that wait for the store before the shards read no more from clients.
@@ -27,6 +41,8 @@ const ROUND_BYTES_MAX: usize = 4 * 1024 * 1024;
 const NO_SHARD: u16 = u16::MAX;
 /// How long the store waits before it looks again whether a shard has room.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
+/// How long a stop waits at least for what is to be saved.
+const STOP_GRACE: Duration = Duration::from_millis(500);
 
 /// A status, and JSON or a sentence.
 pub(super) type Answer = (u16, Box<[u8]>);
@@ -39,6 +55,8 @@ pub(super) struct Store {
     inbox: Mutex<Inbox>,
     posted: Condvar,
     running: AtomicBool,
+    /// Why messages are refused, while they are.
+    trouble: Mutex<Option<String>>,
 }
 
 /// What the thread has not taken yet.
@@ -97,6 +115,38 @@ impl Store {
             self.post(|inbox| inbox.outside.push(Outside::Inquire(inquiry, sender)));
         }
         receiver
+    }
+
+    /// Copies the store while it runs; nothing comes back without one.
+    pub(super) fn backup(&self) -> oneshot::Receiver<Answer> {
+        oneshot::channel().1
+    }
+
+    /// Replaces the rules of the topics by those of new settings.
+    pub(super) fn configure(&self, settings: &dialect::Settings) {
+        if self.running.load(Relaxed) {
+            self.post(|inbox| inbox.rules = Some(rules(settings)));
+        }
+    }
+
+    /// Why messages are refused, while they are.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the thread, which saves everything before; waits for it, but not much longer than this.
+    pub(super) fn stop(&self, time: Duration) {
+        let start = Instant::now();
+        self.post(|inbox| inbox.over = true);
+        while self.running.load(Relaxed) {
+            if start.elapsed() > time.max(STOP_GRACE) {
+                tracing::warn!(
+                    "the store could not be saved in time; the next start goes on from its journal"
+                );
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn post(&self, put: impl FnOnce(&mut Inbox)) {
@@ -166,34 +216,53 @@ impl Waiting {
     }
 }
 
-/// Rounds until the daemon is over. `commit` makes safe what was appended.
-#[expect(dead_code, reason = "the archive is still to come")]
-fn run<A: Archive>(
-    shared: &Shared,
-    topics: &mut Topics<A>,
-    mut commit: impl FnMut(&mut A) -> Result<(), Box<str>>,
-) {
+/// The rules of the topics that settings come to.
+fn rules(_settings: &dialect::Settings) -> Rules {
+    Rules::default()
+}
+
+/// Opens the store and starts its thread.
+///
+/// # Errors
+/// When the store cannot be used, with what to do, or the thread cannot be had.
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    settings: &Settings,
+    dialects: &dialect::Settings,
+) -> Result<(), super::StartError> {
+    let disk = Disk::open(settings)?.counting(Arc::clone(&shared.metrics[shared.mailboxes.len() + 1]));
+    let topics = Topics::new(disk, rules(dialects), clock::now());
+    let for_thread = Arc::clone(shared);
+    shared.store.running.store(true, Relaxed);
+    let thread = std::thread::Builder::new().name("store".into());
+    let spawned = thread.spawn(move || {
+        // Whatever ends the thread, nobody is to wait for it.
+        let over = Over(for_thread);
+        run(&over.0, topics);
+    });
+    spawned.map(|_| ()).map_err(|error: io::Error| {
+        shared.store.running.store(false, Relaxed);
+        error.into()
+    })
+}
+
+/// Says at its end that the thread has ended.
+struct Over(Arc<Shared>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store.running.store(false, Relaxed);
+    }
+}
+
+/// Rounds until the daemon is over.
+fn run(shared: &Shared, mut topics: Topics<Disk>) {
     let mut waiting = Waiting::default();
     let mut more = false;
     loop {
-        let mut inbox = shared.store.lock();
-        while !more
-            && inbox.requests.is_empty()
-            && inbox.outside.is_empty()
-            && inbox.rules.is_none()
-            && !inbox.over
-        {
-            let due = topics.next_tick_ns().map(|at_ns| at_ns.saturating_sub(clock::now().monotonic_ns));
-            let wait = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
-            if wait.is_zero() {
-                break;
-            }
-            let waited = shared.store.posted.wait_timeout(inbox, wait);
-            inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        let taken = std::mem::take(&mut *inbox);
-        drop(inbox);
+        let taken = next(shared, &mut topics, more);
         let now = clock::now();
+        topics.archive().look();
         if let Some(rules) = taken.rules {
             topics.configure(rules);
         }
@@ -207,21 +276,59 @@ fn run<A: Archive>(
         }
         topics.tick(now);
         if topics.has_uncommitted() {
-            let result = commit(topics.archive());
+            let result = topics.archive().commit();
             topics.committed(result.as_ref().copied().map_err(|reason| &**reason), clock::now());
+        } else if topics.archive().wants_commit() {
+            // A failure is told to whoever writes next.
+            let _ = topics.archive().commit();
         }
+        topics.archive().settle();
+        tell(shared, topics.archive());
         let has_room = shared.all_have_room();
         more = has_room && topics.deliver(ROUND_BYTES_MAX, now);
         post(shared, topics.take_outgoing(), &mut waiting);
         if taken.over {
             topics.save(clock::now());
-            let _ = commit(topics.archive());
+            if let Err(reason) = topics.archive().save_to_disk() {
+                tracing::error!("the store could not be saved at the stop: {reason}");
+            }
             return;
         }
         if !has_room {
             std::thread::sleep(ROOM_PAUSE);
             more = true;
         }
+    }
+}
+
+/// Waits until there is something to do, and takes it.
+fn next(shared: &Shared, topics: &mut Topics<Disk>, more: bool) -> Inbox {
+    let mut inbox = shared.store.lock();
+    while !more
+        && inbox.requests.is_empty()
+        && inbox.outside.is_empty()
+        && inbox.rules.is_none()
+        && !inbox.over
+    {
+        let due = topics.next_tick_ns().map(|at_ns| at_ns.saturating_sub(clock::now().monotonic_ns));
+        let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
+        let disk = topics.archive().due().map(|due| due.saturating_duration_since(Instant::now()));
+        let wait = disk.map_or(due, |disk| due.min(disk));
+        if wait.is_zero() {
+            break;
+        }
+        let waited = shared.store.posted.wait_timeout(inbox, wait);
+        inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
+    }
+    std::mem::take(&mut *inbox)
+}
+
+/// Tells readiness whether messages are taken.
+fn tell(shared: &Shared, disk: &Disk) {
+    let refusal = disk.refusal();
+    let mut trouble = shared.store.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+    if trouble.as_deref() != refusal {
+        *trouble = refusal.map(str::to_owned);
     }
 }
 

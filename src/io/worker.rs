@@ -63,9 +63,9 @@ impl Worker {
     }
 
     /// Whether everything is over. Each waits for the others: the first has the admin listener, and any may own the
-    /// rosters that another's last request asks for.
+    /// rosters that another's last request asks for. The owner of the topics has heard that every session is gone.
     pub(super) fn is_over(&self) -> bool {
-        self.closing && self.shard.is_empty() && self.sockets.total() == 0
+        self.closing && self.shard.is_empty() && !self.shard.has_requests() && self.sockets.total() == 0
     }
 
     /// Whether every shard takes more publications.
@@ -95,8 +95,12 @@ impl Worker {
         judges_have_room && shards_have_room && self.ask_topics()
     }
 
-    /// Asks the owner of the topics what clients want of it; returns whether it has room for it.
+    /// Asks the owner of the topics what clients want of it; returns whether it has room for it. What the sessions of
+    /// one turn want may go beyond that, and waits here.
     fn ask_topics(&mut self) -> bool {
+        if !self.shard.has_requests() {
+            return true;
+        }
         let has_room = self.shared.store.has_room();
         if has_room {
             self.shared.store.ask(self.shard.take_requests());

@@ -14,6 +14,12 @@ impl Shard {
         std::mem::take(&mut self.requests)
     }
 
+    /// Whether there is something to be asked.
+    #[must_use]
+    pub fn has_requests(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
     /// Keeps a request of a session for the owner of the topics.
     pub(super) fn request(&mut self, id: Id, request: Request) {
         let serial = self.sessions[id as usize].serial;
