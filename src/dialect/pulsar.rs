@@ -154,6 +154,10 @@ impl Dialect for Pulsar {
         MESSAGE_BYTES_MAX
     }
 
+    fn too_long(bytes: u64, bytes_max: usize) -> String {
+        format!("Text message size [{bytes}] exceeds maximum size [{bytes_max}]")
+    }
+
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
         let (version, endpoint) = path::read(upgrade.path)?;
         let (role, wish) = match endpoint {
@@ -493,7 +497,10 @@ impl Pulsar {
             (Part::Pull, Command::Permit(permits)) if permits > 0 => topic::Request::Permit(permits),
             // Who is pushed to has nothing to ask for.
             (_, Command::Permit(_)) => return,
-            (_, Command::Unsubscribe) => topic::Request::Unsubscribe,
+            (_, Command::Unsubscribe) => {
+                self.silence(out);
+                topic::Request::Unsubscribe
+            }
             (_, Command::AskEnd) => topic::Request::AskEnd,
         };
         out.push(Action::Ask(Box::new(asked)));
@@ -511,10 +518,16 @@ impl Pulsar {
         out.push(Action::Ask(Box::new(asked)));
     }
 
-    fn leave(&mut self, out: &mut Actions) {
+    /// Listens to nothing more.
+    fn silence(&mut self, out: &mut Actions) {
         if let (Part::Listener(listener), Stage::Open) = (&self.part, self.stage) {
             out.unsubscribe(&volatile::prefix(&listener.topic), b"");
+            self.part = Part::None;
         }
+    }
+
+    fn leave(&mut self, out: &mut Actions) {
+        self.silence(out);
         if std::mem::take(&mut self.is_known) {
             out.push(Action::Ask(Box::new(topic::Request::Gone)));
         }

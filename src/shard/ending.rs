@@ -12,7 +12,13 @@ use crate::wheel::{NEVER, Now, ticks};
 impl Shard {
     /// A client broke the protocol.
     pub fn violate(&mut self, id: Id, violation: Violation, now: Now) {
-        self.close(id, violation.close_code(), "", End::Violation, now);
+        let reason = match (violation, self.sessions.get(id as usize).and_then(|it| it.dialect.as_ref())) {
+            (Violation::TooLong(bytes), Some(dialect)) => {
+                dialect.kind().too_long(bytes, dialect.message_bytes_max(&self.shared.settings))
+            }
+            _ => String::new(),
+        };
+        self.close(id, violation.close_code(), &reason, End::Violation, now);
         // What follows cannot be read, so no answer is awaited.
         if self.sessions.contains(id as usize) {
             self.finish(id, now);

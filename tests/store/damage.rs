@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Damaged files in the ordinary run; `FANFARE_STORE_DAMAGES` says how many else.
 const DAMAGES: u64 = 100;
 const TOPICS: [&str; 3] = ["a", "b", "c"];
-const MESSAGES: u64 = 3000;
+const MESSAGES: u64 = 1500;
 
 /// Small numbers that look like any.
 pub(crate) struct Dice(pub(crate) u64);
@@ -253,8 +253,10 @@ fn flipped_bits_and_missing_ends_are_told_and_cost_little() {
                 let told = disk.found() != (0, 0) || disk.metrics().store.damaged.get() > 0;
                 let told = told || loaded.iter().any(Result::is_err);
                 assert!(told || (lost == 0 && known == TOPICS.len()), "{case}: {lost} lost, {known} known");
-                // A block, or one record; a journal that is cut has lost what was behind the cut.
-                assert!(lost < 200 || cuts, "{case}: {lost} lost");
+                // A block, or one record; a journal that is cut has lost what was behind the cut, and a table whose index
+                // is damaged, behind its blocks, what that part of the index leads to.
+                let is_index = bytes.windows(8).rposition(|text| text == b"xxxxxxxx").is_some_and(|last| at > last);
+                assert!(lost < 200 || cuts || is_index, "{case}: {lost} lost");
             }
         }
     }
