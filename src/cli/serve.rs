@@ -90,6 +90,7 @@ impl Serve {
         })?;
         announce(&daemon, asked);
         if let Some(trial) = &trial {
+            trial.leave_address(&daemon)?;
             print!("{}", trial.welcome(&daemon));
         }
         let running = running(&daemon);
@@ -199,8 +200,9 @@ fn describe(plan: &Plan) -> String {
         let over = if tls.is_some() { " over TLS" } else { "" };
         lines += &format!("listen {address}: {}{over}\n", names.join(", "));
     }
-    if let Some(admin) = plan.admin {
-        lines += &format!("admin  {admin}: /healthz /readyz /metrics\n");
+    if let Some(admin) = &plan.admin {
+        let topics = if admin.token.is_some() { " /topics" } else { "" };
+        lines += &format!("admin  {}: /healthz /readyz /metrics{topics}\n", admin.address);
     }
     match &plan.feed.path {
         Some(path) => lines += &format!("feed   {} with mode {}\n", path.display(), plan.feed.mode),

@@ -171,6 +171,20 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// Takes requests from now on, although no thread runs.
+    pub(super) fn pretend(&self) {
+        self.running.store(true, Relaxed);
+    }
+
+    /// What the thread would take.
+    pub(super) fn take(&self) -> Vec<(Seat, Request)> {
+        let inbox = std::mem::take(&mut *self.lock());
+        inbox.requests
+    }
+}
+
 /// Whoever outside waits for answers.
 #[derive(Default)]
 struct Waiting {
@@ -234,8 +248,8 @@ impl Waiting {
 }
 
 /// The rules of the topics that settings come to.
-fn rules(_settings: &dialect::Settings) -> Rules {
-    Rules::default()
+fn rules(settings: &dialect::Settings) -> Rules {
+    settings.pulsar.rules()
 }
 
 /// Opens the store and starts its thread.
