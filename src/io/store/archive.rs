@@ -3,7 +3,7 @@
 //! A message is one record of the journal, so that a damaged one is one message. What is written stands in the
 //! journal's memory until [`Disk::commit`] or [`Disk::save_to_disk`].
 
-use super::base::{self, Base, delayed_key, fault, message_key, meta, position_of, time_of};
+use super::base::{self, Base, Part, delayed_key, fault, message_key, meta, position_of, time_of};
 use super::format::{self, OpenError};
 use super::health::Health;
 use super::journal::Findings;
@@ -12,7 +12,7 @@ use super::settings::{Durability, Settings};
 use super::walk::{self, Reader};
 use crate::metrics::Metrics;
 use crate::topic::{Archive, Fault, Loaded, Number, Position, Saved, Stored};
-use fjall::PersistMode;
+use fjall::{PersistMode, UserKey, UserValue};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -42,8 +42,12 @@ pub struct Disk {
     ledger: u32,
     /// How far each topic was trimmed since the start: what stands below has left marks that reads should not pass.
     trimmed: HashMap<Number, Position>,
-    /// What was appended since the last commit.
-    pub(super) uncommitted: Vec<(Number, Position)>,
+    /// What was written since it was last given to the system or the disk.
+    unflushed: Vec<(Part, UserKey)>,
+    /// The same with the values, while the store is closed after a failure.
+    rescued: Vec<(Part, UserKey, Option<UserValue>)>,
+    /// Whether writing works again, and nobody was told yet.
+    has_healed: bool,
     /// Whether something was written that nobody may be told of before a commit.
     wants_commit: bool,
     /// When the first was written of what the disk may not have yet.
@@ -74,7 +78,9 @@ impl Disk {
             reader: Reader::default(),
             ledger,
             trimmed: HashMap::new(),
-            uncommitted: Vec::new(),
+            unflushed: Vec::new(),
+            rescued: Vec::new(),
+            has_healed: false,
             wants_commit: false,
             dirty_since: None,
             filled: [0; 3],
@@ -148,7 +154,6 @@ impl Disk {
             Durability::Always | Durability::Interval => PersistMode::SyncData,
         };
         self.persist(mode)?;
-        self.uncommitted.clear();
         self.metrics.store.commit(start.elapsed().as_nanos() as u64);
         Ok(())
     }
@@ -159,9 +164,7 @@ impl Disk {
     /// When it is not safe, with the reason.
     pub fn save_to_disk(&mut self) -> Result<(), Box<str>> {
         self.wants_commit = false;
-        self.persist(PersistMode::SyncAll)?;
-        self.uncommitted.clear();
-        Ok(())
+        self.persist(PersistMode::SyncAll)
     }
 
     /// Whether something was created of which nobody may be told before the next commit.
@@ -199,13 +202,25 @@ impl Disk {
         self.health.refusal()
     }
 
-    /// Opens the store anew. What was appended and not committed is deleted: its producers know that it is not stored.
+    /// Whether writing works again since the last call: then everything is safe that was written before it failed.
+    #[must_use]
+    pub fn has_healed(&mut self) -> bool {
+        std::mem::take(&mut self.has_healed)
+    }
+
+    /// Opens the store anew, and writes again what may not have got as far as the system.
     fn heal(&mut self) {
-        self.base = None;
-        match repair::reopen(&self.directory, &self.settings, &self.uncommitted) {
+        if let Some(base) = self.base.take() {
+            for (part, key) in self.unflushed.drain(..) {
+                let value = base.part(part).get(&key).unwrap_or_default();
+                self.rescued.push((part, key, value));
+            }
+        }
+        match repair::reopen(&self.directory, &self.settings, &self.rescued) {
             Ok((base, damaged)) => {
                 self.base = Some(base);
-                self.uncommitted.clear();
+                self.rescued = Vec::new();
+                self.has_healed = true;
                 self.dirty_since = None;
                 self.filled = [0; 3];
                 self.metrics.store.damaged.add(damaged);
@@ -232,6 +247,7 @@ impl Disk {
         let Some(base) = &self.base else { return Err("the store is closed".into()) };
         match base.db.persist(mode) {
             Ok(()) => {
+                self.unflushed.clear();
                 if mode != PersistMode::Buffer {
                     self.dirty_since = None;
                 }
@@ -255,23 +271,21 @@ impl Disk {
         self.base.as_ref().ok_or_else(|| Fault(self.health.reason().unwrap_or("the store is closed").into()))
     }
 
-    /// Writes about so many bytes by `put`, if writing is possible.
-    fn write(
-        &mut self,
-        part: Part,
-        bytes: usize,
-        put: impl FnOnce(&Base) -> fjall::Result<()>,
-    ) -> Result<(), Fault> {
+    /// Writes, if writing is possible: a value, or that there is none any more.
+    fn write(&mut self, part: Part, key: &[u8], value: Option<&[u8]>) -> Result<(), Fault> {
         if let Some(reason) = self.health.reason() {
             return Err(Fault(reason.into()));
         }
         let base = self.base()?;
-        let filled = self.filled[part as usize] + (bytes + ENTRY_BYTES) as u64;
+        let bytes = key.len() + value.map_or(0, <[u8]>::len) + ENTRY_BYTES;
+        let filled = self.filled[part as usize] + bytes as u64;
         let is_full = filled >= base::MEMTABLE_BYTES;
-        let written = if is_full { empty(base, part) } else { Ok(()) };
-        match written.and_then(|()| put(base)) {
+        let emptied = if is_full { empty(base, part) } else { Ok(()) };
+        let key = UserKey::from(key);
+        match emptied.and_then(|()| base.put(part, &key, value)) {
             Ok(()) => {
                 self.filled[part as usize] = if is_full { 0 } else { filled };
+                self.unflushed.push((part, key));
                 self.dirty_since.get_or_insert_with(Instant::now);
                 Ok(())
             }
@@ -280,23 +294,10 @@ impl Disk {
     }
 }
 
-/// What is written to.
-#[derive(Clone, Copy)]
-enum Part {
-    Messages,
-    Delayed,
-    Named,
-}
-
 /// Has a full memtable written to a table, and waits while too many others are not written yet: fjall alone lets it
 /// grow for as long as its threads have something else to do, and when one of them has failed meanwhile waits for ever.
 fn empty(base: &Base, part: Part) -> fjall::Result<()> {
-    let keyspaces: &[_] = match part {
-        Part::Messages => std::slice::from_ref(&base.messages),
-        Part::Delayed => std::slice::from_ref(&base.delayed),
-        Part::Named => &base.meta,
-    };
-    for keyspace in keyspaces {
+    for keyspace in base.keyspaces(part) {
         while keyspace.sealed_memtable_count() > SEALED_MAX {
             if base.is_poisoned() {
                 return Err(fjall::Error::Poisoned);
@@ -358,11 +359,9 @@ impl Archive for Disk {
         let number = next.map_or(Some(1), |next| next[..].try_into().ok().map(u32::from_be_bytes));
         let number = number.ok_or_else(|| Fault("the store's count of topics is no number".into()))?;
         let next = number.checked_add(1).ok_or_else(|| Fault("there are too many topics".into()))?;
-        self.write(Part::Named, 2 * name.len(), |base| {
-            // Before the name, so that no crash in between gives a number twice.
-            base.put(meta::NEXT, &next.to_be_bytes())?;
-            base.put(&meta::of_name(name), &number.to_be_bytes())
-        })?;
+        // Before the name, so that no crash in between gives a number twice.
+        self.write(Part::Named, meta::NEXT, Some(&next.to_be_bytes()))?;
+        self.write(Part::Named, &meta::of_name(name), Some(&number.to_be_bytes()))?;
         self.wants_commit = true;
         Ok(number)
     }
@@ -389,8 +388,7 @@ impl Archive for Disk {
             return Err(Fault(reason.into()));
         }
         let key = message_key(topic, message.position);
-        self.write(Part::Messages, message.len(), |base| base.messages.insert(key, message.record()))?;
-        self.uncommitted.push((topic, message.position));
+        self.write(Part::Messages, &key, Some(message.record()))?;
         self.metrics.store.messages.add(1);
         self.metrics.store.bytes.add(message.len() as u64);
         Ok(())
@@ -426,9 +424,7 @@ impl Archive for Disk {
             Some(key) => position_of(key).unwrap_or(from).after(),
             None => below,
         };
-        self.write(Part::Messages, keys.len() * ENTRY_BYTES, |base| {
-            keys.iter().try_for_each(|key| base.messages.remove(&**key))
-        })?;
+        keys.iter().try_for_each(|key| self.write(Part::Messages, key, None))?;
         self.trimmed.insert(topic, until.max(from));
         Ok(keys.len())
     }
@@ -438,7 +434,7 @@ impl Archive for Disk {
             return Err(Fault(reason.into()));
         }
         let key = delayed_key(topic, (deliver_ms, message.position));
-        self.write(Part::Delayed, message.len(), |base| base.delayed.insert(key, message.record()))
+        self.write(Part::Delayed, &key, Some(message.record()))
     }
 
     fn delayed(
@@ -470,9 +466,7 @@ impl Archive for Disk {
         let base = self.base()?;
         let bounds = [(0, Position::FIRST), below].map(|place| delayed_key(topic, place));
         let keys = walk::keys((&base.snapshot(), &base.delayed), &bounds[0], &bounds[1], count);
-        self.write(Part::Delayed, keys.len() * ENTRY_BYTES, |base| {
-            keys.iter().try_for_each(|key| base.delayed.remove(&**key))
-        })?;
+        keys.iter().try_for_each(|key| self.write(Part::Delayed, key, None))?;
         Ok(keys.len())
     }
 
@@ -484,14 +478,10 @@ impl Archive for Disk {
             }
             Saved::Sequence(name, _) | Saved::NoSequence(name) => meta::of_topic(meta::SEQUENCE, topic, name),
         };
-        let bytes = match saved {
-            Saved::Topic(state) | Saved::Subscription(_, state) => state.len(),
-            _ => 0,
-        };
-        self.write(Part::Named, key.len() + bytes, |base| match saved {
-            Saved::Topic(state) | Saved::Subscription(_, state) => base.put(&key, state),
-            Saved::Sequence(_, number) => base.put(&key, &number.to_be_bytes()),
-            Saved::NoSubscription(_) | Saved::NoSequence(_) => base.forget(&key),
-        })
+        match saved {
+            Saved::Topic(state) | Saved::Subscription(_, state) => self.write(Part::Named, &key, Some(state)),
+            Saved::Sequence(_, number) => self.write(Part::Named, &key, Some(&number.to_be_bytes())),
+            Saved::NoSubscription(_) | Saved::NoSequence(_) => self.write(Part::Named, &key, None),
+        }
     }
 }

@@ -207,7 +207,9 @@ pub fn check(settings: &Settings, all: bool) -> Result<Report, OpenError> {
     let counted = match counted {
         Ok((topics, messages)) => format!("{topics} topics, about {messages} messages"),
         // There may be no room for the copy, which says nothing of the store.
-        Err(OpenError::Directory(_, error)) => format!("which could not be counted in {}: {error}", temporary.display()),
+        Err(OpenError::Directory(_, error)) => {
+            format!("which could not be counted in {}: {error}", temporary.display())
+        }
         Err(error) => return Err(error),
     };
     report.insert(0, format!("{head}, {counted}"));

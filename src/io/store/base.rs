@@ -7,7 +7,7 @@
 use super::settings::Settings;
 use crate::topic::{Fault, Position};
 use fjall::config::{BlockSizePolicy, FilterPolicy, PartitioningPolicy, PinningPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Snapshot, UserValue};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Snapshot, UserKey, UserValue};
 use std::path::Path;
 
 /// Bytes of a memtable before the archive has it written to a table.
@@ -23,6 +23,14 @@ const FILES: usize = 128;
 
 /// Marks a keyspace that was made anew as complete. No topic has this number, and no name this letter.
 const COMPLETE: &[u8] = b"\xff\xff\xff\xffcomplete";
+
+/// What is written to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    Messages,
+    Delayed,
+    Named,
+}
 
 /// The database and its parts.
 #[derive(Clone)]
@@ -72,14 +80,30 @@ impl Base {
         matches!(self.db.persist(fjall::PersistMode::Buffer), Err(fjall::Error::Poisoned))
     }
 
-    /// Keeps what has a name.
-    pub(super) fn put(&self, key: &[u8], value: &[u8]) -> fjall::Result<()> {
-        self.meta.iter().try_for_each(|keyspace| keyspace.insert(key, value))
+    /// The keyspaces of a part.
+    pub(super) fn keyspaces(&self, part: Part) -> &[Keyspace] {
+        match part {
+            Part::Messages => std::slice::from_ref(&self.messages),
+            Part::Delayed => std::slice::from_ref(&self.delayed),
+            Part::Named => &self.meta,
+        }
     }
 
-    /// Forgets what has a name.
-    pub(super) fn forget(&self, key: &[u8]) -> fjall::Result<()> {
-        self.meta.iter().try_for_each(|keyspace| keyspace.remove(key))
+    /// The one of them that is read.
+    pub(super) fn part(&self, part: Part) -> &Keyspace {
+        match part {
+            Part::Messages => &self.messages,
+            Part::Delayed => &self.delayed,
+            Part::Named => &self.meta[0],
+        }
+    }
+
+    /// Writes a value, or that there is none any more.
+    pub(super) fn put(&self, part: Part, key: &UserKey, value: Option<&[u8]>) -> fjall::Result<()> {
+        self.keyspaces(part).iter().try_for_each(|keyspace| match value {
+            Some(value) => keyspace.insert(key.clone(), value),
+            None => keyspace.remove(key.clone()),
+        })
     }
 
     /// What has a name, from whichever has it.

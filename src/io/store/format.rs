@@ -8,7 +8,7 @@
 //! backups/ complete stores, unless `backup_path` says otherwise
 //! ```
 
-use super::base::{Base, describe, meta};
+use super::base::{Base, Part, describe, meta};
 use super::journal::{self, Findings};
 use super::settings::Settings;
 use super::tables;
@@ -246,7 +246,7 @@ fn count_start(base: &Base) -> Result<u32, String> {
     if ledger >= LEDGERS_MAX {
         return Err("it was opened too often for its message ids".into());
     }
-    base.put(meta::LEDGER, &ledger.to_be_bytes()).map_err(failed)?;
+    base.put(Part::Named, &meta::LEDGER.into(), Some(&ledger.to_be_bytes())).map_err(failed)?;
     base.db.persist(fjall::PersistMode::SyncAll).map_err(failed)?;
     Ok(ledger)
 }

@@ -4,19 +4,18 @@
 //! time, fails at that block, and writes nothing more. Then the keyspace is copied without what cannot be read.
 
 use super::backup::{copy_named, copy_records};
-use super::base::{self, Base, describe, message_key};
+use super::base::{self, Base, Part, describe};
 use super::settings::Settings;
 use super::{format, journal, tables};
-use crate::topic::{Number, Position};
-use fjall::{Keyspace, PersistMode};
+use fjall::{Keyspace, PersistMode, UserKey, UserValue};
 use std::path::Path;
 use std::time::Instant;
 
-/// Opens the store again, without what was not committed. Returns how many tables were damaged.
+/// Opens the store again, and writes again what may have got lost. Returns how many tables were damaged.
 pub(super) fn reopen(
     directory: &Path,
     settings: &Settings,
-    uncommitted: &[(Number, Position)],
+    rescued: &[(Part, UserKey, Option<UserValue>)],
 ) -> Result<(Base, u64), String> {
     let data = format::data(directory);
     // What can be read may be in memory only, when a sync has failed.
@@ -38,8 +37,8 @@ pub(super) fn reopen(
         }
     }
     let base = format::open_base(directory, settings).map_err(|error| error.to_string())?;
-    for (topic, position) in uncommitted {
-        base.messages.remove(message_key(*topic, *position)).map_err(|error| describe(&error))?;
+    for (part, key, value) in rescued {
+        base.put(*part, key, value.as_deref()).map_err(|error| describe(&error))?;
     }
     base.db.persist(PersistMode::SyncAll).map_err(|error| describe(&error))?;
     Ok((base, damaged.len() as u64))
