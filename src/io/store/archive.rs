@@ -15,7 +15,7 @@ use crate::topic::{Archive, Fault, Loaded, Number, Position, Saved, Stored};
 use fjall::{PersistMode, UserKey, UserValue};
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 const SAVED_AFTER: Duration = Duration::from_secs(1);
 /// Memtables that may wait to be written when another is full: together they are the most memory that writing takes.
 const SEALED_MAX: usize = 1;
+/// Tables that may wait to be merged with others, likewise; fjall stops writes at 30, and before that slows them down.
+const UNMERGED_MAX: usize = 24;
 /// What an entry of a memtable takes beside its key and value.
 const ENTRY_BYTES: usize = 96;
 /// How long a write looks away until it looks again whether one of them is written.
@@ -125,18 +127,6 @@ impl Disk {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
-    }
-
-    /// The directory of the database.
-    #[must_use]
-    pub fn data(&self) -> PathBuf {
-        format::data(&self.directory)
-    }
-
-    /// The store's directory.
-    #[must_use]
-    pub fn directory(&self) -> &Path {
-        &self.directory
     }
 
     /// Makes safe what was appended and created, as far as the settings ask for it. A failure ends writing until
@@ -298,7 +288,9 @@ impl Disk {
 /// grow for as long as its threads have something else to do, and when one of them has failed meanwhile waits for ever.
 fn empty(base: &Base, part: Part) -> fjall::Result<()> {
     for keyspace in base.keyspaces(part) {
-        while keyspace.sealed_memtable_count() > SEALED_MAX {
+        let has_room =
+            || keyspace.sealed_memtable_count() <= SEALED_MAX && keyspace.l0_table_count() <= UNMERGED_MAX;
+        while !has_room() {
             if base.is_poisoned() {
                 return Err(fjall::Error::Poisoned);
             }
