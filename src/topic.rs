@@ -8,11 +8,29 @@
 //! Nothing of a message is told before it is stored: its producer's receipt and its deliveries leave after
 //! [`Topics::committed`]. What consumers acknowledge is saved within a second; a crash before that delivers it again.
 
+mod ack;
 mod archive;
+mod consumer;
+mod dispatch;
 mod id;
+mod inquiry;
+#[cfg(test)]
+mod memory;
 mod name;
+mod one;
+mod open;
+mod pending;
+mod producer;
 mod record;
+mod routing;
+mod state;
+mod stats;
+mod subscription;
+mod tend;
+#[cfg(test)]
+mod tests;
 mod topics;
+mod transient;
 
 pub use self::archive::{Archive, Fault, Loaded, Number, Saved};
 pub(crate) use self::id::LENIENT;

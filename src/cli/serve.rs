@@ -36,6 +36,9 @@ pub struct Check {
     /// the configuration file
     #[argh(option, arg_name = "file")]
     config: PathBuf,
+    /// read all tables of the store, which takes a while
+    #[argh(switch)]
+    whole_store: bool,
 }
 
 impl Check {
@@ -47,6 +50,13 @@ impl Check {
         let Loaded { plan, drain, notes, .. } = load::file(&self.config)?;
         println!("{} is good.", self.config.display());
         print!("{}", describe(&plan));
+        if let Some(store) = plan.store.as_ref().filter(|_| speaks(&plan, Kind::Pulsar)) {
+            let report = io::store::check(store, self.whole_store);
+            report
+                .map_err(|error| CliError::new(error.to_string()))?
+                .iter()
+                .for_each(|line| println!("{line}"));
+        }
         notes.iter().for_each(|note| println!("note: {note}"));
         println!("stopping may take {} s", drain.as_secs());
         Ok(ExitCode::SUCCESS)

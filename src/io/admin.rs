@@ -133,16 +133,25 @@ async fn respond(bytes: &[u8], head: usize, shared: &Shared, token: Option<&Admi
 
 /// What the store says.
 async fn ask(call: Call, shared: &Shared) -> Vec<u8> {
-    let (answer, patience) = match call {
-        Call::Inquire(inquiry) => (shared.store.inquire(inquiry), ANSWER_TIMEOUT),
-        Call::Backup => (shared.store.backup(), BACKUP_TIMEOUT),
-    };
-    match timeout(patience, answer).await {
-        Ok(Ok((status, body))) => api::answer(status, &body),
-        Ok(Err(_)) => {
-            api::answer(503, b"there are no topics here: no [[listen]] has pulsar among its dialects")
-        }
-        Err(_) => api::answer(503, b"the store has not answered yet; what was asked for may still be done"),
+    let none = "there are no topics here: no [[listen]] has pulsar among its dialects";
+    let late = "the store has not answered yet; what was asked for may still be done";
+    match call {
+        Call::Inquire(inquiry) => match timeout(ANSWER_TIMEOUT, shared.store.inquire(inquiry)).await {
+            Ok(Ok((status, body))) => api::answer(status, &body),
+            Ok(Err(_)) => api::answer(503, none.as_bytes()),
+            Err(_) => api::answer(503, late.as_bytes()),
+        },
+        Call::Backup => match timeout(BACKUP_TIMEOUT, shared.store.backup()).await {
+            Ok(Ok(Ok(made))) => {
+                let told = serde_json::json!({
+                    "path": made.path, "messages": made.messages, "bytes": made.bytes,
+                });
+                api::answer(200, told.to_string().as_bytes())
+            }
+            Ok(Ok(Err(reason))) => api::answer(503, reason.as_bytes()),
+            Ok(Err(_)) => api::answer(503, none.as_bytes()),
+            Err(_) => api::answer(503, late.as_bytes()),
+        },
     }
 }
 

@@ -7,14 +7,17 @@
 //! admin listener by a channel of their own.
 
 mod archive;
+mod backup;
 mod base;
 mod format;
 mod health;
 mod journal;
 mod settings;
+mod tables;
 mod walk;
 
 pub use self::archive::Disk;
+pub use self::backup::{Backup, Report, check};
 pub use self::format::OpenError;
 pub use self::settings::{Durability, Settings};
 
@@ -55,6 +58,8 @@ pub(super) struct Store {
     inbox: Mutex<Inbox>,
     posted: Condvar,
     running: AtomicBool,
+    /// Whether a backup is being made.
+    copying: Arc<AtomicBool>,
     /// Why messages are refused, while they are.
     trouble: Mutex<Option<String>>,
 }
@@ -76,6 +81,8 @@ enum Outside {
     Append(Vec<(TopicName, Draft)>, oneshot::Sender<Receipts>),
     /// The admin listener's question: a status, and JSON or a sentence.
     Inquire(Inquiry, oneshot::Sender<Answer>),
+    /// A backup is to be made.
+    Backup(oneshot::Sender<Result<Backup, String>>),
 }
 
 #[allow(dead_code, reason = "its askers are still to come")]
@@ -117,9 +124,13 @@ impl Store {
         receiver
     }
 
-    /// Copies the store while it runs; nothing comes back without one.
-    pub(super) fn backup(&self) -> oneshot::Receiver<Answer> {
-        oneshot::channel().1
+    /// Makes a backup while everything goes on; nothing comes back without a store.
+    pub(super) fn backup(&self) -> oneshot::Receiver<Result<Backup, String>> {
+        let (sender, receiver) = oneshot::channel();
+        if self.running.load(Relaxed) {
+            self.post(|inbox| inbox.outside.push(Outside::Backup(sender)));
+        }
+        receiver
     }
 
     /// Replaces the rules of the topics by those of new settings.
@@ -159,12 +170,27 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// Takes requests from now on, although no thread runs.
+    pub(super) fn pretend(&self) {
+        self.running.store(true, Relaxed);
+    }
+
+    /// What the thread would take.
+    pub(super) fn take(&self) -> Vec<(Seat, Request)> {
+        let inbox = std::mem::take(&mut *self.lock());
+        inbox.requests
+    }
+}
+
 /// Whoever outside waits for answers.
 #[derive(Default)]
 struct Waiting {
     serial: u32,
     appends: BTreeMap<u32, Appending>,
     inquiries: BTreeMap<u32, oneshot::Sender<Answer>>,
+    backups: Vec<oneshot::Sender<Result<Backup, String>>>,
 }
 
 /// A feed's messages that are being stored.
@@ -189,6 +215,10 @@ impl Waiting {
             Outside::Inquire(inquiry, sender) => {
                 self.inquiries.insert(self.serial, sender);
                 vec![(seat, Request::Inquire(inquiry))]
+            }
+            Outside::Backup(sender) => {
+                self.backups.push(sender);
+                Vec::new()
             }
         }
     }
@@ -283,6 +313,10 @@ fn run(shared: &Shared, mut topics: Topics<Disk>) {
             let _ = topics.archive().commit();
         }
         topics.archive().settle();
+        for sender in waiting.backups.drain(..) {
+            topics.save(clock::now());
+            back_up(shared, topics.archive(), sender);
+        }
         tell(shared, topics.archive());
         let has_room = shared.all_have_room();
         more = has_room && topics.deliver(ROUND_BYTES_MAX, now);
@@ -321,6 +355,47 @@ fn next(shared: &Shared, topics: &mut Topics<Disk>, more: bool) -> Inbox {
         inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
     std::mem::take(&mut *inbox)
+}
+
+/// Makes a backup beside this thread, one at a time.
+fn back_up(shared: &Shared, disk: &Disk, sender: oneshot::Sender<Result<Backup, String>>) {
+    if shared.store.copying.swap(true, Relaxed) {
+        let _ = sender.send(Err("a backup is being made already".into()));
+        return;
+    }
+    let copying = Copying(Arc::clone(&shared.store.copying));
+    let copier = match disk.copier() {
+        Ok(copier) => copier,
+        Err(reason) => {
+            let _ = sender.send(Err(reason));
+            return;
+        }
+    };
+    let thread = std::thread::Builder::new().name("backup".into());
+    // When there is no thread to be had, the sender is gone, which is an answer too.
+    let spawned = thread.spawn(move || {
+        let result = copier.copy();
+        drop(copying);
+        match &result {
+            Ok(Backup { path, messages, bytes }) => {
+                tracing::info!(messages, bytes, "a backup of the store was made: {}", path.display());
+            }
+            Err(reason) => tracing::error!("{reason}"),
+        }
+        let _ = sender.send(result);
+    });
+    if let Err(error) = spawned {
+        tracing::error!(%error, "a backup has got no thread");
+    }
+}
+
+/// A backup that is being made.
+struct Copying(Arc<AtomicBool>);
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
 }
 
 /// Tells readiness whether messages are taken.

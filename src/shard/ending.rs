@@ -66,10 +66,10 @@ impl Shard {
 
     /// The client reads too slowly: what it has not begun to get is dropped and it is told to come again.
     pub(super) fn slow(&mut self, id: Id, now: Now) {
-        let session = &mut self.sessions[id as usize];
-        if session.phase != Phase::Open {
+        if self.sessions[id as usize].phase != Phase::Open || self.is_delivered_to(id) {
             return;
         }
+        let session = &mut self.sessions[id as usize];
         let before = session.outbox.backlog_bytes() as u64;
         self.turn.abandon(&mut session.outbox);
         self.metrics.outbox_bytes.add((session.outbox.backlog_bytes() as u64).wrapping_sub(before));

@@ -96,6 +96,12 @@ impl Draft {
         read(&self.0)
     }
 
+    /// Whether it has a number, and its producer a name, by which it is known when it comes again.
+    #[must_use]
+    pub fn is_numbered(&self) -> bool {
+        self.0.get(FLAGS_AT).is_some_and(|flags| flags & SEQUENCE != 0 && flags & PRODUCER != 0)
+    }
+
     /// Its size in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a record is never empty")]

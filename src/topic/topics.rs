@@ -1,26 +1,147 @@
 //! The owner of all topics: takes requests, decides, and says what leaves.
+//!
+//! What it does is in the files beside: topics are opened in `open`, messages appended in `producer`, acknowledged in
+//! `ack`, delivered in `dispatch`; `tend` does what time brings, `inquiry` answers questions. This file has what they
+//! share, and the round: requests, commit, deliveries.
 
-use super::{Archive, Outgoing, Request, Rules};
+use super::consumer::{Consumer, ConsumerId};
+use super::one::{Cache, Topic, TopicId};
+use super::producer::{Producer, ProducerId, SendRoute};
+use super::stats::Counters;
+use super::subscription::{SubId, Subscription};
+use super::transient::{Transient, TransientId};
+use super::{Archive, Cause, Fault, MessageId, Outgoing, Position, Refusal, Reply, Request, Rules};
 use crate::roster::Seat;
 use crate::wheel::Now;
+use slab::Slab;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+/// Milliseconds after a change within which it is saved; with the commit that follows it stays below a second.
+const SAVE_LAG_NS: u64 = 500_000_000;
 
 /// All topics, of which it decides alone.
 pub struct Topics<A> {
-    archive: A,
-    rules: Rules,
-    out: Vec<Outgoing>,
+    pub(super) archive: A,
+    pub(super) rules: Rules,
+    pub(super) now: Now,
+    pub(super) names: HashMap<Box<str>, TopicId, ahash::RandomState>,
+    pub(super) topics: Slab<Topic>,
+    pub(super) subs: Slab<Subscription>,
+    pub(super) consumers: Slab<Consumer>,
+    pub(super) producers: Slab<Producer>,
+    pub(super) transient: Transient,
+    pub(super) seats: HashMap<Seat, Role, ahash::RandomState>,
+    pub(super) timers: BTreeSet<(u64, Timer)>,
+    pub(super) cache: Cache,
+    pub(super) counters: Counters,
+    /// Topics that are stored, loaded or not.
+    pub(super) count: usize,
+    /// Topics with subscriptions that are ready.
+    pub(super) active: VecDeque<TopicId>,
+    /// Subscriptions and topics to be saved.
+    pub(super) dirty_subs: VecDeque<SubId>,
+    pub(super) dirty_topics: VecDeque<TopicId>,
+    pub(super) save_due_ns: Option<u64>,
+    /// Topics that were created and whose names nobody was asked about yet.
+    pub(super) created: Vec<TopicId>,
+    /// Consumers of everything that matches.
+    pub(super) matching: Vec<ConsumerId>,
+    /// What is told when everything is committed.
+    pub(super) answers: Vec<Answer>,
+    /// Topics to which something was appended since the last commit.
+    pub(super) appended: Vec<TopicId>,
+    /// Messages that have gone to the dead letters since then.
+    pub(super) dying: Vec<(SubId, Position)>,
+    pub(super) is_uncommitted: bool,
+    /// Why nothing more is stored.
+    pub(super) broken: Option<Box<str>>,
+    /// Counts what needs a name of its own.
+    pub(super) serial: u64,
+    /// The last topic that the sweep has looked at.
+    pub(super) swept: Box<str>,
+    pub(super) out: Vec<Outgoing>,
+}
+
+/// What a connection is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Role {
+    Producer(ProducerId),
+    Consumer(ConsumerId),
+    Transient(TransientId),
+}
+
+/// What time brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// Something happens to a pending message.
+    Pending(SubId, Position),
+    /// A delayed message is due, or what went wrong is tried again.
+    Wake(SubId),
+    /// A topic may have been idle for long enough.
+    Idle(TopicId),
+    /// A topic may have something to be given up.
+    Tend(TopicId),
+    /// Topics that are not loaded may have something to be given up.
+    Sweep,
+}
+
+/// An answer that waits for the commit.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// A message is stored.
+    Stored { seat: Seat, id: MessageId, context: Option<Box<str>>, topic: TopicId, since_ns: u64 },
+    /// A message is not stored; only its place in the order of answers is kept.
+    NotStored { seat: Seat, reason: Box<str>, context: Option<Box<str>> },
+    /// A consumer is there, and its new subscription is to be safe.
+    Opened(Seat),
+    /// Something was changed.
+    Done(Seat),
 }
 
 impl<A: Archive> Topics<A> {
     /// The topics of an archive.
     #[must_use]
-    pub fn new(archive: A, rules: Rules, _now: Now) -> Self {
-        Self { archive, rules, out: Vec::new() }
+    pub fn new(archive: A, rules: Rules, now: Now) -> Self {
+        let mut topics = Self {
+            archive,
+            rules,
+            now,
+            names: HashMap::default(),
+            topics: Slab::new(),
+            subs: Slab::new(),
+            consumers: Slab::new(),
+            producers: Slab::new(),
+            transient: Transient::default(),
+            seats: HashMap::default(),
+            timers: BTreeSet::new(),
+            cache: Cache::default(),
+            counters: Counters::default(),
+            count: 0,
+            active: VecDeque::new(),
+            dirty_subs: VecDeque::new(),
+            dirty_topics: VecDeque::new(),
+            save_due_ns: None,
+            created: Vec::new(),
+            matching: Vec::new(),
+            answers: Vec::new(),
+            appended: Vec::new(),
+            dying: Vec::new(),
+            is_uncommitted: false,
+            broken: None,
+            serial: 0,
+            swept: "".into(),
+            out: Vec::new(),
+        };
+        topics.begin();
+        topics
     }
 
     /// Replaces the rules.
     pub fn configure(&mut self, rules: Rules) {
         self.rules = rules;
+        for (_, topic) in &mut self.topics {
+            topic.quota_check_bytes = 0;
+        }
     }
 
     /// The archive.
@@ -30,37 +151,189 @@ impl<A: Archive> Topics<A> {
 
     /// Takes a request of a connection. What it appends is in the archive afterwards, and is answered and delivered
     /// after [`Topics::committed`].
-    pub fn take(&mut self, _seat: Seat, _request: Request, _now: Now) {}
+    pub fn take(&mut self, seat: Seat, request: Request, now: Now) {
+        self.set_time(now);
+        match request {
+            Request::Produce(_) | Request::Consume(_) | Request::Read(_)
+                if self.seats.contains_key(&seat) =>
+            {
+                let reason = "the connection is a producer, consumer or reader already";
+                self.refuse(seat, refusal(Cause::Invalid, reason));
+            }
+            Request::Produce(producing) => self.produce(seat, *producing),
+            Request::Consume(consuming) => self.consume(seat, *consuming),
+            Request::Read(reading) => self.read(seat, *reading),
+            Request::Send { draft, context } => self.send(seat, draft, context),
+            Request::Append(name, draft) => {
+                self.append(SendRoute { seat, context: None, label: None, producer: None }, &name, draft);
+            }
+            Request::Inquire(inquiry) => self.inquire(seat, inquiry),
+            Request::Gone => self.leave(seat),
+            Request::Ack(_)
+            | Request::Nack(_)
+            | Request::Permit(_)
+            | Request::Unsubscribe
+            | Request::AskEnd
+            | Request::Took => self.take_of_consumer(seat, &request),
+        }
+        self.attach_created();
+    }
 
     /// Whether something was appended since the last call of [`Topics::committed`].
     #[must_use]
     pub fn has_uncommitted(&self) -> bool {
-        false
+        self.is_uncommitted
     }
 
     /// Everything that was appended is safe, or could not be made so for this reason: then it is not delivered and
     /// its producers are told.
-    pub fn committed(&mut self, _result: Result<(), &str>, _now: Now) {}
+    pub fn committed(&mut self, result: Result<(), &str>, now: Now) {
+        self.set_time(now);
+        self.is_uncommitted = false;
+        if let Err(reason) = result {
+            // What a failed sync has left on the disk is not known, so nothing more is appended to it.
+            self.broken = Some(reason.into());
+        }
+        for id in std::mem::take(&mut self.appended) {
+            let Some(topic) = self.topics.get_mut(id) else { continue };
+            topic.is_appended = false;
+            if result.is_ok() {
+                topic.visible = topic.state.next;
+                for sub in std::mem::take(&mut topic.tail_waiters) {
+                    if let Some(waiter) = self.subs.get_mut(sub).filter(|waiter| waiter.topic == id) {
+                        waiter.is_at_tail = false;
+                        self.ready(sub);
+                    }
+                }
+            }
+        }
+        self.finish_dying(result.is_ok());
+        for answer in std::mem::take(&mut self.answers) {
+            self.tell(answer, result);
+        }
+        self.cache.shrink(&mut self.topics);
+    }
 
-    /// Does what is due by the time: redeliveries, delayed messages, what expires, what is to be saved.
-    pub fn tick(&mut self, _now: Now) {}
+    fn tell(&mut self, answer: Answer, result: Result<(), &str>) {
+        let (seat, reply) = match (answer, result) {
+            (Answer::Stored { seat, id, context, topic, since_ns }, Ok(())) => {
+                let lasted_ns = self.now.monotonic_ns.saturating_sub(since_ns);
+                if let Some(topic) = self.topics.get(topic) {
+                    self.counters.stored(topic.namespace, lasted_ns / 1000);
+                }
+                (seat, Reply::Stored { id, context })
+            }
+            (Answer::Stored { seat, context, .. }, Err(reason)) => {
+                (seat, Reply::NotStored { reason: reason.into(), context })
+            }
+            (Answer::NotStored { seat, reason, context }, _) => (seat, Reply::NotStored { reason, context }),
+            (Answer::Opened(seat), Ok(())) => (seat, Reply::Opened),
+            (Answer::Opened(seat), Err(reason)) => {
+                self.leave(seat);
+                (seat, Reply::Refused(refusal(Cause::Broken, reason)))
+            }
+            (Answer::Done(seat), Ok(())) => (seat, Reply::Answer(200, b"{}"[..].into())),
+            (Answer::Done(seat), Err(reason)) => (seat, Reply::Answer(503, reason.as_bytes().into())),
+        };
+        self.out.push(Outgoing::Reply(seat, reply));
+    }
 
     /// When [`Topics::tick`] is to be called next, on the monotonic clock (ns).
     #[must_use]
     pub fn next_tick_ns(&self) -> Option<u64> {
-        None
-    }
-
-    /// Saves all that has changed and is not saved yet.
-    pub fn save(&mut self, _now: Now) {}
-
-    /// Delivers, as far as consumers take more, at most so many bytes. Returns whether there is more to deliver.
-    pub fn deliver(&mut self, _bytes_max: usize, _now: Now) -> bool {
-        false
+        let timer = self.timers.first().map(|(at_ns, _)| *at_ns);
+        [timer, self.save_due_ns].into_iter().flatten().min()
     }
 
     /// What leaves since the last call, in order.
     pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
+        if !self.is_uncommitted {
+            // Nothing that these depend on waits for a commit.
+            for answer in std::mem::take(&mut self.answers) {
+                self.tell(answer, Ok(()));
+            }
+        }
         std::mem::take(&mut self.out)
+    }
+
+    /// Takes note of the time, which does not go back.
+    pub(super) fn set_time(&mut self, now: Now) {
+        self.now.monotonic_ns = self.now.monotonic_ns.max(now.monotonic_ns);
+        self.now.unix_ms = self.now.unix_ms.max(now.unix_ms);
+    }
+
+    /// Has a timer go off after so many nanoseconds.
+    pub(super) fn arm(&mut self, after_ns: u64, timer: Timer) {
+        self.timers.insert((self.now.monotonic_ns.saturating_add(after_ns), timer));
+    }
+
+    pub(super) fn reply(&mut self, seat: Seat, reply: Reply) {
+        self.out.push(Outgoing::Reply(seat, reply));
+    }
+
+    pub(super) fn refuse(&mut self, seat: Seat, refusal: Refusal) {
+        self.reply(seat, Reply::Refused(refusal));
+    }
+
+    /// A subscription has perhaps something to deliver.
+    pub(super) fn ready(&mut self, id: SubId) {
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        let Some(topic) = self.topics.get_mut(sub.topic) else { return };
+        if sub.is_ready || sub.members.is_empty() {
+            return;
+        }
+        sub.is_ready = true;
+        topic.ready.push_back(id);
+        if !topic.is_active {
+            topic.is_active = true;
+            self.active.push_back(sub.topic);
+        }
+    }
+
+    /// A consumer may take more than before.
+    pub(super) fn wake(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get_mut(id).filter(|consumer| consumer.has_room()) else {
+            return;
+        };
+        for sub_id in std::mem::take(&mut consumer.blocked) {
+            let Some(sub) = self.subs.get_mut(sub_id) else { continue };
+            if let Some(member) = sub.members.iter_mut().find(|member| member.consumer == id) {
+                member.is_blocked = false;
+                self.ready(sub_id);
+            }
+        }
+    }
+
+    /// A subscription has changed, and is to be saved before long.
+    pub(super) fn touch(&mut self, id: SubId) {
+        let Some(sub) = self.subs.get_mut(id).filter(|sub| sub.durable && !sub.is_dirty) else { return };
+        sub.is_dirty = true;
+        let topic = sub.topic;
+        self.dirty_subs.push_back(id);
+        self.save_soon();
+        self.arm_tend(topic);
+    }
+
+    /// A topic's state has changed, and is to be saved before long.
+    pub(super) fn touch_topic(&mut self, id: TopicId) {
+        let Some(topic) = self.topics.get_mut(id).filter(|topic| !topic.is_dirty) else { return };
+        topic.is_dirty = true;
+        self.dirty_topics.push_back(id);
+        self.save_soon();
+    }
+
+    fn save_soon(&mut self) {
+        self.save_due_ns.get_or_insert(self.now.monotonic_ns.saturating_add(SAVE_LAG_NS));
+    }
+}
+
+/// Why not.
+pub(super) fn refusal(cause: Cause, reason: &str) -> Refusal {
+    Refusal { cause, reason: reason.into() }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self { cause: Cause::Broken, reason: fault.0 }
     }
 }

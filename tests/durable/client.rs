@@ -14,7 +14,7 @@ pub(crate) fn setup() -> Setup {
 }
 
 /// What the admin listener wants to be shown.
-pub(crate) const ADMIN_TOKEN: &str = "the token of whoever looks after topics";
+pub(crate) const ADMIN_TOKEN: &str = "the-token-of-whoever-looks-after-topics";
 
 /// The same with the store somewhere else.
 pub(crate) fn with_store(setup: Setup, store: &std::path::Path) -> Setup {

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod damage;
+mod refusals;
 mod reopening;
+mod writing;
 
 use fanfare::io::store::{Disk, Settings};
 use fanfare::topic::{Archive as _, Draft, Message, Number, Position, Stored};

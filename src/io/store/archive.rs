@@ -86,6 +86,18 @@ impl Disk {
         self
     }
 
+    /// Writes to tables what is in memory, and waits for it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn flush(&mut self) -> Result<(), Fault> {
+        let base = self.base()?;
+        for keyspace in [&base.messages, &base.delayed, &base.meta] {
+            keyspace.rotate_memtable_and_wait().map_err(|error| fault(&error))?;
+        }
+        Ok(())
+    }
+
     /// Bytes of an unfinished write that were cut off when the store was opened, and damaged places of its journals.
     #[must_use]
     pub fn found(&self) -> (u64, usize) {

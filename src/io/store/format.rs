@@ -11,6 +11,7 @@
 use super::base::{Base, describe, meta};
 use super::journal::{self, Findings};
 use super::settings::Settings;
+use super::tables;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -84,7 +85,7 @@ pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
         write_format(&directory).map_err(unusable)?;
     }
     let data = data(&directory);
-    inspect(&directory, &data)?;
+    inspect(&directory, &data, true)?;
     let findings = journal::mend(&directory, &data, false).map_err(unusable)?;
     let base = open_base(&directory, settings)?;
     let ledger = count_start(&base).map_err(|reason| OpenError::Damaged(directory.clone(), reason))?;
@@ -94,10 +95,17 @@ pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
 
 /// Opens the database, whose journals are in order.
 pub(super) fn open_base(directory: &Path, settings: &Settings) -> Result<Base, OpenError> {
-    Base::open(&data(directory), settings).map_err(|error| match error {
+    let data = data(directory);
+    Base::open(&data, settings).map_err(|error| match error {
         fjall::Error::Locked => OpenError::InUse(directory.into()),
-        fjall::Error::Io(error) => OpenError::Directory(directory.into(), error),
-        error => OpenError::Damaged(directory.into(), describe(&error)),
+        error => match (tables::first_damaged(&data), error) {
+            (Some(table), error) => {
+                let reason = format!("{} is not what was written ({})", table.display(), describe(&error));
+                OpenError::Damaged(directory.into(), reason)
+            }
+            (None, fjall::Error::Io(error)) => OpenError::Directory(directory.into(), error),
+            (None, error) => OpenError::Damaged(directory.into(), describe(&error)),
+        },
     })
 }
 
@@ -144,6 +152,20 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Whether some process has the store open.
+pub(super) fn is_locked(directory: &Path) -> io::Result<bool> {
+    match File::open(directory.join("LOCK")) {
+        // Shared, because the file may not be ours to write; it is given back at once.
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Writes the format's number, whole or not at all.
 pub(super) fn write_format(directory: &Path) -> io::Result<()> {
     let new = directory.join("FORMAT.new");
@@ -155,42 +177,47 @@ pub(super) fn write_format(directory: &Path) -> io::Result<()> {
 }
 
 /// Refuses what fjall would take for a database that is new, or partly, and delete.
-pub(super) fn inspect(directory: &Path, data: &Path) -> Result<(), OpenError> {
-    let damaged = |reason: String| Err(OpenError::Damaged(directory.into(), reason));
+/// What an interrupted first start has left is removed, if anything may be changed.
+pub(super) fn inspect(directory: &Path, data: &Path, may_change: bool) -> Result<(), OpenError> {
+    fn damaged_at<T>(directory: &Path, reason: String) -> Result<T, OpenError> {
+        Err(OpenError::Damaged(directory.into(), reason))
+    }
     let unusable = |error| OpenError::Directory(directory.into(), error);
     if !data.exists() {
         return Ok(());
     }
     let keyspaces = data.join("keyspaces");
-    let parts: Vec<PathBuf> = match fs::read_dir(&keyspaces) {
-        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
-        Err(_) => Vec::new(),
-    };
+    let parts = tables::keyspaces(data);
     match fs::read(data.join("version")) {
         Ok(marker) if marker == FJALL_MARKER => {}
-        Ok(_) => return damaged("data/version is not the one that this program knows".into()),
+        Ok(_) => return damaged_at(directory, "data/version is not the one that this program knows".into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // The first start was interrupted before there was anything.
             let used = journal::is_used(data).map_err(unusable)?;
             if !parts.is_empty() || used {
-                return damaged("data/version is missing".into());
+                return damaged_at(directory, "data/version is missing".into());
             }
-            return fs::remove_dir_all(data).map_err(unusable);
+            return if may_change { fs::remove_dir_all(data).map_err(unusable) } else { Ok(()) };
         }
         Err(error) => return Err(unusable(error)),
     }
     for part in &parts {
-        let has_tables = fs::read_dir(part.join("tables")).is_ok_and(|mut tables| tables.next().is_some());
         let name = part.file_name().unwrap_or_default();
         if name.to_str().is_none_or(|name| name.parse::<u64>().is_err()) {
-            return damaged(format!("{} does not belong there", part.display()));
+            return damaged_at(directory, format!("{} does not belong there", part.display()));
         }
-        if has_tables && !part.join("current").exists() {
-            return damaged(format!("{} is missing", part.join("current").display()));
+        let has_tables = fs::read_dir(part.join("tables")).is_ok_and(|mut tables| tables.next().is_some());
+        // A keyspace that is not complete yet has nothing in it.
+        if has_tables || part.join("current").exists() {
+            let listed = tables::list(part).or_else(|reason| damaged_at(directory, reason))?;
+            if let Some(table) = listed.iter().find(|table| !table.path.exists()) {
+                return damaged_at(directory, format!("{} is missing", table.path.display()));
+            }
         }
     }
-    if !parts.is_empty() && !keyspaces.join("0/current").exists() {
-        return damaged("data/keyspaces/0/current is missing".into());
+    let is_used = parts.len() > 1 || journal::is_used(data).map_err(unusable)?;
+    if is_used && !keyspaces.join("0/current").exists() {
+        return damaged_at(directory, "data/keyspaces/0/current is missing".into());
     }
     Ok(())
 }

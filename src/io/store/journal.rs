@@ -103,6 +103,13 @@ pub(super) fn look(data: &Path) -> io::Result<Findings> {
     Ok(findings)
 }
 
+/// Copies a journal without the zeros behind what was written.
+pub(super) fn copy_used(from: &Path, to: &Path) -> io::Result<()> {
+    let mut window = Window::open(from)?;
+    let end = window.last_data(0)?;
+    io::copy(&mut io::Read::take(File::open(from)?, end), &mut File::create(to)?).map(|_| ())
+}
+
 /// Whether anything was ever written into a journal.
 pub(super) fn is_used(data: &Path) -> io::Result<bool> {
     for path in journals(data)? {

@@ -49,9 +49,6 @@ pub(super) fn records(
         if is_good {
             return;
         }
-        if !each(None) {
-            return;
-        }
         match around((all, keyspace), next, &end, &mut each) {
             Some(place) => next = place,
             None => return,
@@ -66,7 +63,7 @@ fn around(
     end: &Place,
     each: &mut impl FnMut(Option<(&[u8], &[u8])>) -> bool,
 ) -> Option<Place> {
-    let (mut failures, mut absent, mut is_told) = (0, 0, true);
+    let (mut failures, mut absent, mut is_told) = (0, 0, false);
     while next.at < end.at && failures < FAILURES_MAX && absent < ABSENT_MAX {
         let key = next.key();
         let had_failed = failures > 0;
@@ -79,7 +76,8 @@ fn around(
                 if had_failed && is_readable((all, keyspace), &next, end) {
                     return Some(next);
                 }
-                (failures, absent, is_told) = (0, 0, false);
+                (failures, absent) = (0, 0);
+                is_told &= !had_failed;
                 continue;
             }
             Ok(None) => absent += 1,
@@ -91,6 +89,9 @@ fn around(
             }
         }
         next = next.after();
+    }
+    if !is_told && !each(None) {
+        return None;
     }
     let readable = |place: &Place| is_readable((all, keyspace), place, end);
     if next.at >= end.at || readable(&next) { Some(next) } else { Some(search(next, end, readable)) }

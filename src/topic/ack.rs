@@ -1,0 +1,229 @@
+//! What a consumer says of its messages: acknowledged, not acknowledged, more; and the dead letters.
+
+use super::consumer::ConsumerId;
+use super::pending::State;
+use super::subscription::SubId;
+use super::topics::{Role, Timer, Topics};
+use super::{Archive, Domain, Draft, Message, MessageId, Position, Reply, Request, TopicName};
+use crate::roster::Seat;
+
+/// The property of a dead letter that says where it comes from.
+const REAL_TOPIC: &str = "REAL_TOPIC";
+/// The property of a dead letter that says which message it was.
+const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
+
+impl<A: Archive> Topics<A> {
+    /// A request of a consumer or reader; others have nothing to say of this kind.
+    pub(super) fn take_of_consumer(&mut self, seat: Seat, request: &Request) {
+        let Some(Role::Consumer(id)) = self.seats.get(&seat).copied() else {
+            if matches!(request, Request::AskEnd) {
+                self.reply(seat, Reply::EndOfTopic(false));
+            }
+            return;
+        };
+        match request {
+            Request::Ack(message) => self.ack(id, *message),
+            Request::Nack(message) => self.nack(id, *message),
+            Request::Permit(count) => {
+                if let Some(consumer) = self.consumers.get_mut(id) {
+                    consumer.permit(*count);
+                }
+                self.wake(id);
+            }
+            Request::Took => {
+                if let Some(consumer) = self.consumers.get_mut(id) {
+                    consumer.took();
+                }
+                self.wake(id);
+            }
+            Request::AskEnd => {
+                let reply = self.end_of_topic(id);
+                self.reply(seat, reply);
+            }
+            Request::Unsubscribe => self.unsubscribe(seat, id),
+            _ => {}
+        }
+    }
+
+    /// Whatever a consumer acknowledges, one more fits into its window.
+    fn ack(&mut self, id: ConsumerId, message: MessageId) {
+        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        consumer.free(1);
+        let source = consumer.source(message.partition);
+        if let Some(source) = source {
+            if let Some(topic) = self.topics.get(source.topic) {
+                self.counters.acknowledged(topic.namespace);
+            }
+            self.settle(source.sub, message.position);
+        }
+        self.wake(id);
+    }
+
+    /// A message is dealt with.
+    pub(super) fn settle(&mut self, id: SubId, position: Position) {
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        // What is on its way to the dead letters is dealt with when it is there.
+        if sub.pending.get(&position).is_none_or(|pending| pending.state == State::Dying) {
+            return;
+        }
+        let Some(pending) = sub.remove(position) else { return };
+        if pending.due_ns > 0 {
+            self.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
+        }
+        let sub_is_keyed = !sub.keys.is_empty();
+        if std::mem::take(&mut sub.is_full) || sub_is_keyed {
+            self.ready(id);
+        }
+        self.touch(id);
+    }
+
+    fn nack(&mut self, id: ConsumerId, message: MessageId) {
+        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        consumer.free(1);
+        let (source, delay_ns) = (consumer.source(message.partition), consumer.nack_delay_ns);
+        if let Some(source) = source {
+            let position = message.position;
+            let sub = self.subs.get(source.sub);
+            let pending = sub.and_then(|sub| sub.pending.get(&position));
+            let its = |pending: &&super::pending::Pending| {
+                pending.state == State::Held && pending.holder as usize == id
+            };
+            if pending.filter(its).is_some() {
+                self.send_back(source.sub, position, delay_ns);
+            }
+        }
+        self.wake(id);
+    }
+
+    /// A consumer has had a message for too long.
+    pub(super) fn time_out(&mut self, id: SubId, position: Position) {
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        let Some(pending) = sub.pending.get_mut(&position) else { return };
+        pending.due_ns = 0;
+        match pending.state {
+            State::Held => {
+                let holder = pending.holder as usize;
+                if let Some(consumer) = self.consumers.get_mut(holder) {
+                    consumer.free(1);
+                }
+                self.send_back(id, position, 0);
+                self.wake(holder);
+            }
+            State::Resting => {
+                pending.state = State::Waiting;
+                sub.replay.insert(position);
+                self.ready(id);
+            }
+            State::Waiting | State::Dying => {}
+        }
+    }
+
+    /// Has a message that a consumer holds come again, or go to the dead letters.
+    fn send_back(&mut self, id: SubId, position: Position, delay_ns: u64) {
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        let Some(mut pending) = sub.pending.get(&position).copied() else { return };
+        if pending.due_ns > 0 {
+            self.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
+        }
+        sub.detach(position, &pending);
+        let counts = sub.counts();
+        let limit = self.consumers.get(pending.holder as usize).map_or(0, |it| it.redeliveries_max);
+        let is_dead = counts && limit > 0 && pending.redeliveries >= limit;
+        pending.redeliveries = pending.redeliveries.saturating_add(counts.into());
+        pending.due_ns = 0;
+        if is_dead && self.bury(id, position, pending.holder as usize) {
+            pending.state = State::Dying;
+        } else if delay_ns > 0 {
+            pending.state = State::Resting;
+            pending.due_ns = self.now.monotonic_ns.saturating_add(delay_ns);
+            self.timers.insert((pending.due_ns, Timer::Pending(id, position)));
+        } else {
+            pending.state = State::Waiting;
+        }
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        if pending.state == State::Waiting {
+            sub.replay.insert(position);
+        }
+        sub.pending.insert(position, pending);
+        self.ready(id);
+    }
+
+    /// Appends a message to the dead letters. It is acknowledged when that is committed.
+    fn bury(&mut self, id: SubId, position: Position, consumer: ConsumerId) -> bool {
+        let Some(sub) = self.subs.get(id) else { return false };
+        let Some(pending) = sub.pending.get(&position) else { return false };
+        let (name, deliver_ms) = (sub.name.clone(), pending.deliver_ms);
+        let Ok(Some(message)) = self.fetch(sub.topic, position, deliver_ms) else { return false };
+        let Some(consumer) = self.consumers.get(consumer) else { return false };
+        let Some(sub) = self.subs.get(id) else { return false };
+        let real = &self.topics[sub.topic].name;
+        let letters = consumer.dead_letters.clone().unwrap_or_else(|| real.dead_letters(&name));
+        let partition = real.partition_number().map_or(-1, i64::from);
+        let origin = format!("{}:{}:{partition}", position.ledger(), position.entry());
+        let real = real.as_str().to_owned();
+        let old = message.message();
+        let mut properties = old.properties.clone();
+        properties.retain(|(name, _)| ![REAL_TOPIC, ORIGIN_MESSAGE_ID].contains(name));
+        properties.extend([(REAL_TOPIC, &*real), (ORIGIN_MESSAGE_ID, &*origin)]);
+        let draft = Draft::new(&Message {
+            published_ms: self.now.unix_ms,
+            deliver_ms: None,
+            sequence: None,
+            producer: None,
+            context: None,
+            properties,
+            ..old
+        });
+        let stored = self.store_at(&letters, draft);
+        if stored {
+            self.dying.push((id, position));
+        }
+        stored
+    }
+
+    fn store_at(&mut self, name: &TopicName, draft: Draft) -> bool {
+        if name.domain() == Domain::NonPersistent {
+            return false;
+        }
+        let Some((name, _)) = self.expand(name).into_iter().next() else { return false };
+        self.open_topic(&name).is_ok_and(|topic| self.store(topic, draft).is_ok())
+    }
+
+    /// What has gone to the dead letters is dealt with, or comes again.
+    pub(super) fn finish_dying(&mut self, is_stored: bool) {
+        for (id, position) in std::mem::take(&mut self.dying) {
+            let Some(sub) = self.subs.get_mut(id) else { continue };
+            let Some(pending) = sub.pending.get_mut(&position) else { continue };
+            if pending.state != State::Dying {
+                continue;
+            }
+            pending.state = State::Waiting;
+            sub.replay.insert(position);
+            if is_stored {
+                self.settle(id, position);
+            } else {
+                self.ready(id);
+            }
+        }
+    }
+
+    /// Deletes a consumer's subscription, if nobody else uses it. The consumer stays and gets nothing more.
+    fn unsubscribe(&mut self, seat: Seat, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        let sources = consumer.sources.clone();
+        let is_shared = |sub: SubId| self.subs.get(sub).is_some_and(|sub| sub.members.len() > 1);
+        if sources.iter().any(|source| is_shared(source.sub)) {
+            return self.reply(seat, Reply::StillSubscribed);
+        }
+        for source in sources {
+            if self.erase_sub(source.sub).is_err() {
+                return self.reply(seat, Reply::StillSubscribed);
+            }
+            self.leave_topic(source.topic);
+            if let Some(consumer) = self.consumers.get_mut(id) {
+                consumer.sources.retain(|it| it.sub != source.sub);
+            }
+        }
+        self.matching.retain(|matching| *matching != id);
+    }
+}

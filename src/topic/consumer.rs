@@ -1,0 +1,152 @@
+//! One consumer or reader: how much it takes, and from which subscriptions.
+
+use super::one::TopicId;
+use super::subscription::SubId;
+use super::{Consuming, Flow, Kind, Reading, TopicName};
+use crate::roster::Seat;
+
+/// A consumer among all; given again when it is gone.
+pub(super) type ConsumerId = usize;
+
+/// Bytes that are on their way to one connection before its receipt is waited for: enough to keep a connection
+/// busy while a receipt comes, and little beside what a shard's outbox holds.
+const UNRECEIVED_BYTES_MAX: usize = 256 * 1024;
+/// Messages that a pulling consumer may have asked for and not got; Pulsar has no bound, and nobody has more use.
+const PERMITS_MAX: u32 = 1_000_000;
+
+/// A consumer or a reader.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub(super) seat: Seat,
+    pub(super) name: Box<str>,
+    pub(super) subscription: Box<str>,
+    pub(super) remote: Box<str>,
+    pub(super) kind: Kind,
+    pub(super) durable: bool,
+    pub(super) is_reader: bool,
+    pub(super) priority: i32,
+    pub(super) ack_timeout_ns: u64,
+    pub(super) nack_delay_ns: u64,
+    pub(super) redeliveries_max: u32,
+    pub(super) dead_letters: Option<TopicName>,
+    /// What new topics have to match to be among its sources.
+    pub(super) wanted: Option<(Box<str>, regex::Regex)>,
+    /// Where its messages come from.
+    pub(super) sources: Vec<Source>,
+    /// Subscriptions that wait until it takes more.
+    pub(super) blocked: Vec<SubId>,
+    /// Messages that it has got, ever.
+    pub(super) delivered: u64,
+    flow: Flow,
+    /// Messages that fill its window.
+    outstanding: u32,
+    /// Messages that it has asked for.
+    permits: u32,
+    unreceived_bytes: usize,
+    awaits_receipt: bool,
+}
+
+/// A subscription that a consumer is part of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    pub(super) topic: TopicId,
+    pub(super) sub: SubId,
+}
+
+impl Consumer {
+    pub(super) fn new(seat: Seat, consuming: Consuming) -> Self {
+        Self {
+            seat,
+            name: consuming.name,
+            subscription: consuming.subscription,
+            remote: consuming.remote,
+            kind: consuming.kind,
+            durable: consuming.durable,
+            is_reader: false,
+            priority: consuming.priority,
+            ack_timeout_ns: consuming.ack_timeout_ms.saturating_mul(1_000_000),
+            nack_delay_ns: consuming.nack_delay_ms.saturating_mul(1_000_000),
+            redeliveries_max: consuming.redeliveries_max,
+            dead_letters: consuming.dead_letters,
+            wanted: None,
+            sources: Vec::new(),
+            blocked: Vec::new(),
+            delivered: 0,
+            flow: consuming.flow,
+            outstanding: 0,
+            permits: 0,
+            unreceived_bytes: 0,
+            awaits_receipt: false,
+        }
+    }
+
+    /// A reader, whose subscription is its own.
+    pub(super) fn reader(seat: Seat, reading: Reading, subscription: Box<str>) -> Self {
+        let consuming = Consuming {
+            topics: super::Wanted::One(reading.topic),
+            subscription,
+            kind: Kind::Exclusive,
+            durable: false,
+            earliest: false,
+            flow: Flow::Push(reading.window),
+            ack_timeout_ms: 0,
+            nack_delay_ms: 0,
+            redeliveries_max: 0,
+            dead_letters: None,
+            name: reading.name,
+            priority: 0,
+            remote: reading.remote,
+        };
+        Self { is_reader: true, ..Self::new(seat, consuming) }
+    }
+
+    /// Whether it takes a message.
+    pub(super) fn has_room(&self) -> bool {
+        !self.awaits_receipt
+            && match self.flow {
+                Flow::Push(window) => self.outstanding < window.max(1),
+                Flow::Pull => self.permits > 0,
+            }
+    }
+
+    /// It gets a message of so many bytes. Returns whether its receipt is wanted.
+    pub(super) fn give(&mut self, bytes: usize) -> bool {
+        self.outstanding = self.outstanding.saturating_add(1);
+        self.permits = self.permits.saturating_sub(1);
+        self.delivered += 1;
+        self.unreceived_bytes += bytes;
+        self.awaits_receipt = self.unreceived_bytes >= UNRECEIVED_BYTES_MAX;
+        self.awaits_receipt
+    }
+
+    /// So many messages fill its window no more.
+    pub(super) fn free(&mut self, count: u32) {
+        self.outstanding = self.outstanding.saturating_sub(count);
+    }
+
+    /// It asks for more.
+    pub(super) fn permit(&mut self, count: u32) {
+        if self.flow == Flow::Pull {
+            self.permits = self.permits.saturating_add(count).min(PERMITS_MAX);
+        }
+    }
+
+    /// Everything has left for it.
+    pub(super) fn took(&mut self) {
+        self.unreceived_bytes = 0;
+        self.awaits_receipt = false;
+    }
+
+    /// The source that an id of it names.
+    pub(super) fn source(&self, label: Option<u32>) -> Option<Source> {
+        match &self.sources[..] {
+            [only] => Some(*only),
+            several => several.get(label? as usize).copied(),
+        }
+    }
+
+    /// What fills its window, and what it has asked for.
+    pub(super) fn fill(&self) -> (u32, u32) {
+        (self.outstanding, self.permits)
+    }
+}

@@ -1,0 +1,372 @@
+//! Questions about topics, and what is done to them from outside.
+
+use super::one::TopicId;
+use super::state::Place;
+use super::stats::LATENCIES_US;
+use super::subscription::SubId;
+use super::topics::{Answer, Topics};
+use super::{Archive, Domain, Fault, Inquiry, Kind, MessageId, Moment, Position, Reply, Stored, TopicName};
+use crate::roster::Seat;
+use base64::Engine as _;
+use serde_json::{Map, Value, json};
+
+/// Names in one list.
+const NAMES_MAX: usize = 10_000;
+/// Messages that are shown at once; they go through memory and one answer.
+const PEEK_MAX: usize = 100;
+
+/// A status other than 200, and a sentence.
+type Trouble = (u16, Box<str>);
+
+impl<A: Archive> Topics<A> {
+    /// Answers, or does what is asked and answers when it is safe.
+    pub(super) fn inquire(&mut self, seat: Seat, inquiry: Inquiry) {
+        let answer = match inquiry {
+            Inquiry::ProxyStats => Ok(self.proxy_stats(None)),
+            Inquiry::ProxyTopicStats(name) => match self.proxy_stats(Some(name.as_str())) {
+                Value::Object(mut all) => all.remove(name.as_str()).ok_or_else(no_topic),
+                _ => Err(no_topic()),
+            },
+            Inquiry::ProxyMetrics => Ok(self.proxy_metrics()),
+            Inquiry::List { prefix, after, count } => self
+                .archive
+                .names(&prefix, &after, count.min(NAMES_MAX))
+                .map(|names| json!(names))
+                .map_err(broken),
+            Inquiry::Stats(name) => self.stats(&name),
+            Inquiry::Peek { topic, subscription, count } => self.peek(&topic, subscription.as_deref(), count),
+            change => {
+                return match self.change(change) {
+                    Ok(()) => self.answers.push(Answer::Done(seat)),
+                    Err((status, reason)) => {
+                        self.reply(seat, Reply::Answer(status, reason.as_bytes().into()));
+                    }
+                };
+            }
+        };
+        let reply = match answer {
+            Ok(value) => Reply::Answer(200, value.to_string().into_bytes().into()),
+            Err((status, reason)) => Reply::Answer(status, reason.as_bytes().into()),
+        };
+        self.reply(seat, reply);
+    }
+
+    fn change(&mut self, change: Inquiry) -> Result<(), Trouble> {
+        if let Some(reason) = &self.broken {
+            return Err((503, reason.clone()));
+        }
+        match change {
+            Inquiry::Purge { topic, subscription } => self.purge(&topic, subscription.as_deref()),
+            Inquiry::Terminate(name) => {
+                let id = self.known(&name)?;
+                self.topics[id].state.terminated = true;
+                self.save_topic(id).map_err(broken)
+            }
+            Inquiry::Reset { topic, subscription, to } => {
+                let id = self.known(&topic)?;
+                let sub = self.known_sub(id, &subscription)?;
+                let place = self.place_at(id, to).map_err(broken)?;
+                self.reset(sub, place, to != Moment::Latest);
+                self.save_sub(sub).map_err(broken)
+            }
+            Inquiry::Forget { topic, subscription } => {
+                let id = self.known(&topic)?;
+                let sub = self.known_sub(id, &subscription)?;
+                if !self.subs[sub].members.is_empty() {
+                    return Err((409, "Subscription has active connected consumers".into()));
+                }
+                self.erase_sub(sub).map_err(broken)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn known(&mut self, name: &TopicName) -> Result<TopicId, Trouble> {
+        let found = match name.domain() {
+            Domain::Persistent => self.find_topic(name).map_err(broken)?,
+            Domain::NonPersistent => None,
+        };
+        found.ok_or_else(no_topic)
+    }
+
+    fn known_sub(&self, topic: TopicId, name: &str) -> Result<SubId, Trouble> {
+        let sub = self.topics[topic].subs.get(name).copied();
+        sub.ok_or_else(|| (404, "Subscription does not exist".into()))
+    }
+
+    fn place_at(&mut self, id: TopicId, to: Moment) -> Result<Place, Fault> {
+        match to {
+            Moment::Earliest => self.place_of(id, Position::FIRST),
+            Moment::Latest => Ok(self.topics[id].state.next),
+            Moment::At(message) => self.place_of(id, message.position),
+            Moment::Published(at_ms) => {
+                self.search(id, Position::FIRST, |message| message.published_ms() >= at_ms)
+            }
+        }
+    }
+
+    /// A subscription goes on at a place, with nothing pending.
+    fn reset(&mut self, id: SubId, place: Place, by_index: bool) {
+        let positions: Vec<Position> = self.subs[id].pending.keys().copied().collect();
+        for position in positions {
+            self.settle(id, position);
+        }
+        let now_ms = self.now.unix_ms;
+        let sub = &mut self.subs[id];
+        sub.state.read = place;
+        sub.state.start = place.position;
+        sub.state.skipped = 0;
+        sub.state.delayed = if by_index { (0, Position::FIRST) } else { (now_ms, Position::END) };
+        sub.due.clear();
+        sub.due_ms = 0;
+        let topic = sub.topic;
+        self.topics[topic].quota_check_bytes = 0;
+        self.touch(id);
+        self.ready(id);
+    }
+
+    fn purge(&mut self, name: &TopicName, subscription: Option<&str>) -> Result<(), Trouble> {
+        let id = self.known(name)?;
+        let end = self.topics[id].state.next;
+        if let Some(subscription) = subscription {
+            let sub = self.known_sub(id, subscription)?;
+            self.reset(sub, end, false);
+            return self.save_sub(sub).map_err(broken);
+        }
+        let subs: Vec<SubId> = self.topics[id].subs.values().copied().collect();
+        for sub in subs {
+            self.reset(sub, end, false);
+            self.save_sub(sub).map_err(broken)?;
+        }
+        let topic = &mut self.topics[id];
+        topic.state.first = end.position;
+        topic.is_untrimmed = true;
+        topic.forget_read();
+        self.arm_tend(id);
+        self.save_topic(id).map_err(broken)
+    }
+
+    fn peek(&mut self, name: &TopicName, subscription: Option<&str>, count: usize) -> Result<Value, Trouble> {
+        let id = self.known(name)?;
+        let mut shown = Vec::new();
+        let count = count.min(PEEK_MAX);
+        let mut from = Position::FIRST;
+        if let Some(subscription) = subscription {
+            let sub = &self.subs[self.known_sub(id, subscription)?];
+            from = sub.state.read.position;
+            let pending = sub.pending.iter().take(count);
+            let pending: Vec<_> = pending.map(|(position, it)| (*position, it.deliver_ms)).collect();
+            for (position, deliver_ms) in pending {
+                let found = self.fetch(id, position, deliver_ms).map_err(broken)?;
+                shown.extend(found.map(|message| show(&message, name)));
+            }
+        }
+        while shown.len() < count {
+            let Self { topics, archive, cache, .. } = self;
+            let found = topics[id].at(id, from, archive, cache).map_err(broken)?;
+            let Some(message) = found else { break };
+            from = message.position.after();
+            shown.push(show(&message, name));
+        }
+        Ok(Value::Array(shown))
+    }
+
+    /// Everything that is known of a topic.
+    fn stats(&mut self, name: &TopicName) -> Result<Value, Trouble> {
+        let id = self.known(name)?;
+        let first = self.place_of(id, Position::FIRST).map_err(broken)?;
+        let topic = &self.topics[id];
+        let next = topic.state.next;
+        let subs = topic.subs.values().filter_map(|sub| self.subs.get(*sub));
+        let subscriptions: Map<String, Value> =
+            subs.map(|sub| (sub.name.to_string(), self.sub_stats(sub, &next))).collect();
+        let producers = topic.producers.values().filter_map(|id| self.producers.get(*id));
+        let producers: Vec<Value> = producers
+            .map(|it| json!({"name": it.name, "address": it.remote, "messages": it.published}))
+            .collect();
+        Ok(json!({
+            "name": name.as_str(),
+            "terminated": topic.state.terminated,
+            "messages": next.ordinal.saturating_sub(first.ordinal),
+            "bytes": next.bytes.saturating_sub(first.bytes),
+            "messagesEver": next.ordinal,
+            "bytesEver": next.bytes,
+            "firstMessageId": (first.ordinal < next.ordinal).then(|| id_of(first.position, name).text()),
+            "lastMessageId": topic.last.map(|last| id_of(last, name).text()),
+            "published": topic.published.0,
+            "publishedBytes": topic.published.1,
+            "delivered": topic.delivered.0,
+            "deliveredBytes": topic.delivered.1,
+            "rememberedProducers": topic.sequences.len(),
+            "producers": producers,
+            "subscriptions": subscriptions,
+        }))
+    }
+
+    fn sub_stats(&self, sub: &super::subscription::Subscription, next: &Place) -> Value {
+        let consumers = sub.members.iter().filter_map(|member| self.consumers.get(member.consumer));
+        let consumers: Vec<Value> = consumers
+            .map(|it| {
+                let (unacknowledged, permits) = it.fill();
+                json!({
+                    "name": it.name,
+                    "address": it.remote,
+                    "priority": it.priority,
+                    "messages": it.delivered,
+                    "unacknowledged": unacknowledged,
+                    "permits": permits,
+                })
+            })
+            .collect();
+        json!({
+            "type": kind_name(sub.state.kind),
+            "durable": sub.durable,
+            "backlog": sub.backlog(next),
+            "backlogBytes": sub.backlog_bytes(next),
+            "pending": sub.pending.len(),
+            "delayed": sub.state.skipped.max(0),
+            "consumers": consumers,
+        })
+    }
+
+    /// The statistics of the proxy, of all topics or of one.
+    fn proxy_stats(&self, only: Option<&str>) -> Value {
+        let mut all = Map::new();
+        let mut put = |topic: &str, list: &str, one: Value| {
+            if only.is_some_and(|only| only != topic) {
+                return;
+            }
+            let empty = || json!({"producerStats": [], "consumerStats": []});
+            let stats = all.entry(topic).or_insert_with(empty);
+            if let Some(list) = stats.get_mut(list).and_then(Value::as_array_mut) {
+                list.push(one);
+            }
+        };
+        for (_, producer) in &self.producers {
+            let one = json!({
+                "remoteConnection": address(&producer.remote),
+                "numberOfMsgPublished": producer.published,
+            });
+            for name in self.told_names(producer.targets.iter().map(|(topic, _)| *topic)) {
+                put(&name, "producerStats", one.clone());
+            }
+        }
+        for (_, consumer) in &self.consumers {
+            let mode = if consumer.durable { "Durable" } else { "NonDurable" };
+            let one = json!({
+                "remoteConnection": address(&consumer.remote),
+                "subscriptionName": consumer.subscription,
+                "subscriptionType": kind_name(consumer.kind),
+                "subscriptionMode": mode,
+                "numberOfMsgDelivered": consumer.delivered,
+            });
+            for name in self.told_names(consumer.sources.iter().map(|source| source.topic)) {
+                put(&name, "consumerStats", one.clone());
+            }
+        }
+        for (_, one) in &self.transient.all {
+            let remote = address(&one.remote);
+            for name in one.topics.split(',') {
+                match one.kind {
+                    None => {
+                        let stats = json!({"remoteConnection": remote, "numberOfMsgPublished": 0});
+                        put(name, "producerStats", stats);
+                    }
+                    Some(kind) => {
+                        let stats = json!({
+                            "remoteConnection": remote,
+                            "subscriptionName": one.name,
+                            "subscriptionType": kind_name(kind),
+                            "subscriptionMode": "NonDurable",
+                            "numberOfMsgDelivered": 0,
+                        });
+                        put(name, "consumerStats", stats);
+                    }
+                }
+            }
+        }
+        Value::Object(all)
+    }
+
+    /// The names under which connections know topics: partitions are told as the topic that they are of.
+    fn told_names(&self, topics: impl Iterator<Item = TopicId>) -> Vec<String> {
+        let mut names = Vec::new();
+        for topic in topics.filter_map(|topic| self.topics.get(topic)) {
+            let name = topic.name.as_str();
+            let base = name.rsplit_once("-partition-").map(|(base, _)| base);
+            let is_known = |base: &&str| self.rules.partitioned.iter().any(|(it, _)| it.as_str() == *base);
+            let told = base.filter(is_known).unwrap_or(name);
+            if names.last().is_none_or(|last| last != told) {
+                names.push(told.to_owned());
+            }
+        }
+        names
+    }
+
+    fn proxy_metrics(&self) -> Value {
+        let now_ns = self.now.monotonic_ns;
+        let spaces = self.counters.all(now_ns).map(|(name, counts, seconds)| {
+            let mut metrics = Map::new();
+            for (metric, count) in [
+                ("ns_msg_publish_rate", counts.published),
+                ("ns_byte_publish_rate", counts.published_bytes),
+                ("ns_msg_failure_rate", counts.failed),
+                ("ns_msg_deliver_rate", counts.delivered),
+                ("ns_byte_deliver_rate", counts.delivered_bytes),
+                ("ns_msg_ack_rate", counts.acknowledged),
+            ] {
+                metrics.insert(metric.into(), json!(count as f64 / seconds));
+            }
+            let ends = LATENCIES_US.iter().map(|end_us| end_us.to_string());
+            for (end, count) in ends.chain(["1000000_higher".to_owned()]).zip(counts.latencies) {
+                metrics.insert(format!("ns_msg_publish_latency_{end}"), json!(count));
+            }
+            json!({"metrics": metrics, "dimensions": {"namespace": name}})
+        });
+        Value::Array(spaces.collect())
+    }
+}
+
+fn no_topic() -> Trouble {
+    (404, "Topic does not exist".into())
+}
+
+fn broken(fault: Fault) -> Trouble {
+    (503, fault.0)
+}
+
+/// An address as Java writes it.
+fn address(remote: &str) -> String {
+    format!("/{}", remote.trim_start_matches('/'))
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Exclusive => "Exclusive",
+        Kind::Shared => "Shared",
+        Kind::Failover => "Failover",
+        Kind::KeyShared => "Key_Shared",
+    }
+}
+
+fn id_of(position: Position, name: &TopicName) -> MessageId {
+    MessageId { position, partition: name.partition_number() }
+}
+
+/// A message for people.
+fn show(stored: &Stored, name: &TopicName) -> Value {
+    let message = stored.message();
+    let properties: Map<String, Value> =
+        message.properties.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    json!({
+        "messageId": id_of(stored.position, name).text(),
+        "publishTime": message.published_ms,
+        "eventTime": message.event_ms,
+        "deliverAt": message.deliver_ms,
+        "producerName": message.producer,
+        "sequenceId": message.sequence,
+        "key": message.key,
+        "properties": properties,
+        "payload": base64::engine::general_purpose::STANDARD.encode(message.payload),
+    })
+}

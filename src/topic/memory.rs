@@ -1,0 +1,171 @@
+//! An archive in memory, for tests: it can crash, which loses what was not committed; it can fail, and damage
+//! messages.
+
+use super::{Archive, Fault, Loaded, Number, Position, Saved, Stored};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What is stored of one topic.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shelf {
+    pub(super) number: Number,
+    topic: Option<Box<[u8]>>,
+    pub(super) subscriptions: BTreeMap<Box<str>, Box<[u8]>>,
+    pub(super) sequences: BTreeMap<Box<str>, i64>,
+    pub(super) messages: BTreeMap<Position, Arc<Stored>>,
+    pub(super) delayed: BTreeMap<(u64, Position), Arc<Stored>>,
+}
+
+/// Topics by name.
+pub(super) type Shelves = BTreeMap<Box<str>, Shelf>;
+
+/// The archive.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// As it is while nothing crashes.
+    pub(super) live: Shelves,
+    /// As it was when it was last committed.
+    safe: Shelves,
+    ledger: u32,
+    numbers: Number,
+    /// Messages that cannot be read any more.
+    pub(super) damaged: BTreeSet<(Number, Position)>,
+    /// What is wrong with writing.
+    pub(super) fault: Option<&'static str>,
+    /// Calls that read messages.
+    pub(super) reads: usize,
+}
+
+impl Memory {
+    /// Makes everything safe that was written.
+    pub(super) fn commit(&mut self) {
+        self.safe = self.live.clone();
+    }
+
+    /// The daemon is killed and started again.
+    pub(super) fn crash(&mut self) {
+        self.live = self.safe.clone();
+        self.ledger += 1;
+        self.fault = None;
+    }
+
+    fn shelf(&mut self, number: Number) -> &mut Shelf {
+        self.live.values_mut().find(|shelf| shelf.number == number).expect("the topic is there")
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        self.fault.map_or(Ok(()), |fault| Err(Fault(fault.into())))
+    }
+}
+
+impl Archive for Memory {
+    fn ledger(&self) -> u32 {
+        self.ledger
+    }
+
+    fn load(&mut self, name: &str) -> Result<Option<Loaded>, Fault> {
+        Ok(self.live.get(name).map(|shelf| Loaded {
+            number: shelf.number,
+            topic: shelf.topic.clone(),
+            subscriptions: shelf.subscriptions.clone().into_iter().collect(),
+            sequences: shelf.sequences.clone().into_iter().collect(),
+            last: shelf.messages.values().next_back().cloned(),
+        }))
+    }
+
+    fn create(&mut self, name: &str) -> Result<Number, Fault> {
+        self.check()?;
+        self.numbers += 1;
+        for shelves in [&mut self.live, &mut self.safe] {
+            let shelf = Shelf { number: self.numbers, ..Shelf::default() };
+            assert!(shelves.insert(name.into(), shelf).is_none());
+        }
+        Ok(self.numbers)
+    }
+
+    fn names(&mut self, prefix: &str, after: &str, count: usize) -> Result<Vec<Box<str>>, Fault> {
+        let names = self.live.keys().filter(|name| name.starts_with(prefix) && &***name > after);
+        Ok(names.take(count).cloned().collect())
+    }
+
+    fn append(&mut self, topic: Number, message: &Stored) -> Result<(), Fault> {
+        self.check()?;
+        let before = self.shelf(topic).messages.insert(message.position, Arc::new(message.clone()));
+        assert!(before.is_none(), "a position was given twice");
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        topic: Number,
+        from: Position,
+        count: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<Stored>>, Fault> {
+        self.reads += 1;
+        let damaged = self.damaged.clone();
+        let mut bytes = 0;
+        let messages = self.shelf(topic).messages.range(from..).map(|(_, message)| message);
+        let messages = messages.filter(|message| !damaged.contains(&(topic, message.position)));
+        let fits = |message: &&Arc<Stored>| {
+            let is_first = bytes == 0;
+            bytes += message.len();
+            is_first || bytes <= bytes_max
+        };
+        Ok(messages.take(count).take_while(fits).cloned().collect())
+    }
+
+    fn trim(&mut self, topic: Number, below: Position, count: usize) -> Result<usize, Fault> {
+        self.check()?;
+        let messages = &mut self.shelf(topic).messages;
+        let gone: Vec<Position> = messages.range(..below).take(count).map(|(at, _)| *at).collect();
+        gone.iter().for_each(|at| drop(messages.remove(at)));
+        Ok(gone.len())
+    }
+
+    fn delay(&mut self, topic: Number, deliver_ms: u64, message: &Stored) -> Result<(), Fault> {
+        self.check()?;
+        self.shelf(topic).delayed.insert((deliver_ms, message.position), Arc::new(message.clone()));
+        Ok(())
+    }
+
+    fn delayed(
+        &mut self,
+        topic: Number,
+        from: (u64, Position),
+        until_ms: u64,
+        count: usize,
+    ) -> Result<Vec<(u64, Arc<Stored>)>, Fault> {
+        let delayed = self.shelf(topic).delayed.range(from..).take_while(|((at_ms, _), _)| *at_ms < until_ms);
+        Ok(delayed.take(count).map(|((at_ms, _), message)| (*at_ms, message.clone())).collect())
+    }
+
+    fn trim_delayed(&mut self, topic: Number, below: (u64, Position), count: usize) -> Result<usize, Fault> {
+        self.check()?;
+        let delayed = &mut self.shelf(topic).delayed;
+        let gone: Vec<(u64, Position)> = delayed.range(..below).take(count).map(|(at, _)| *at).collect();
+        gone.iter().for_each(|at| drop(delayed.remove(at)));
+        Ok(gone.len())
+    }
+
+    fn save(&mut self, topic: Number, saved: Saved<'_>) -> Result<(), Fault> {
+        self.check()?;
+        let shelf = self.shelf(topic);
+        match saved {
+            Saved::Topic(bytes) => shelf.topic = Some(bytes.into()),
+            Saved::Subscription(name, bytes) => {
+                shelf.subscriptions.insert(name.into(), bytes.into());
+            }
+            Saved::NoSubscription(name) => {
+                shelf.subscriptions.remove(name);
+            }
+            Saved::Sequence(name, last) => {
+                shelf.sequences.insert(name.into(), last);
+            }
+            Saved::NoSequence(name) => {
+                shelf.sequences.remove(name);
+            }
+        }
+        Ok(())
+    }
+}

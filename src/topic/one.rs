@@ -1,0 +1,216 @@
+//! One topic, and the messages of it that are kept in memory.
+
+use super::archive::Number;
+use super::producer::{ProducerId, Sequence};
+use super::state::{Place, TopicState};
+use super::subscription::SubId;
+use super::{Archive, Fault, Position, Stored, TopicName};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// A topic among those that are loaded; given again when it is not any more.
+pub(super) type TopicId = usize;
+
+/// Bytes of messages that are kept in memory of all topics together: the last ones, which consumers at the end of a
+/// topic get, and what was read for those that are behind. Some seconds of a busy daemon.
+const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Messages that are read from the archive at once.
+pub(super) const READ_COUNT_MAX: usize = 64;
+/// Bytes after which no more are read at once.
+pub(super) const READ_BYTES_MAX: usize = 256 * 1024;
+
+/// A loaded topic.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) name: TopicName,
+    pub(super) number: Number,
+    pub(super) state: TopicState,
+    /// Everything before it may be delivered.
+    pub(super) visible: Place,
+    /// The last message.
+    pub(super) last: Option<Position>,
+    pub(super) subs: BTreeMap<Arc<str>, SubId>,
+    pub(super) producers: HashMap<Box<str>, ProducerId, ahash::RandomState>,
+    pub(super) sequences: HashMap<Box<str>, Sequence, ahash::RandomState>,
+    /// Subscriptions that have something to deliver, perhaps.
+    pub(super) ready: VecDeque<SubId>,
+    /// Subscriptions that wait for the next message.
+    pub(super) tail_waiters: Vec<SubId>,
+    /// Whether it is among those that are served.
+    pub(super) is_active: bool,
+    /// Whether something was appended that is not committed.
+    pub(super) is_appended: bool,
+    /// Whether some of what is below the first is still to be deleted.
+    pub(super) is_untrimmed: bool,
+    /// Whether its state has changed since it was saved.
+    pub(super) is_dirty: bool,
+    /// Connections that produce or consume here.
+    pub(super) users: usize,
+    /// When it was last used (monotonic, ns).
+    pub(super) used_ns: u64,
+    pub(super) idle_is_armed: bool,
+    pub(super) tend_is_armed: bool,
+    /// When the topic has so many bytes, the backlogs are to be looked at.
+    pub(super) quota_check_bytes: u64,
+    /// Its namespace among those that are counted.
+    pub(super) namespace: usize,
+    /// Messages and bytes that came since it was loaded.
+    pub(super) published: (u64, u64),
+    /// Messages and bytes that were delivered since it was loaded.
+    pub(super) delivered: (u64, u64),
+    /// The last messages.
+    tail: VecDeque<Arc<Stored>>,
+    /// What was read for those that are behind, by where it was read from.
+    chunks: BTreeMap<Position, Chunk>,
+    /// Tells it from others that had the same number.
+    epoch: u64,
+}
+
+/// Everything that a topic has from one position to another.
+#[derive(Debug)]
+struct Chunk {
+    until: Position,
+    messages: Vec<Arc<Stored>>,
+}
+
+/// What is kept in memory of all topics, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    kept: VecDeque<Kept>,
+    bytes: usize,
+    epoch: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    topic: TopicId,
+    epoch: u64,
+    bytes: usize,
+    /// The first position of a chunk; else the first of the tail.
+    chunk: Option<Position>,
+}
+
+impl Topic {
+    pub(super) fn new(name: TopicName, number: Number, state: TopicState, cache: &mut Cache) -> Self {
+        cache.epoch += 1;
+        Self {
+            name,
+            number,
+            visible: state.next,
+            state,
+            last: None,
+            subs: BTreeMap::new(),
+            producers: HashMap::default(),
+            sequences: HashMap::default(),
+            ready: VecDeque::new(),
+            tail_waiters: Vec::new(),
+            is_active: false,
+            is_appended: false,
+            is_untrimmed: false,
+            is_dirty: false,
+            users: 0,
+            used_ns: 0,
+            idle_is_armed: false,
+            tend_is_armed: false,
+            quota_check_bytes: 0,
+            namespace: 0,
+            published: (0, 0),
+            delivered: (0, 0),
+            tail: VecDeque::new(),
+            chunks: BTreeMap::new(),
+            epoch: cache.epoch,
+        }
+    }
+
+    /// Counts a message that was stored as its last.
+    pub(super) fn extend(&mut self, message: &Stored) {
+        self.state.next = Place {
+            position: message.position.after(),
+            ordinal: message.ordinal() + 1,
+            bytes: message.bytes_before() + message.len() as u64,
+        };
+        self.last = Some(message.position);
+    }
+
+    /// The first message at a position or after it that may be delivered, and is none of those that are gone.
+    pub(super) fn at<A: Archive>(
+        &mut self,
+        id: TopicId,
+        from: Position,
+        archive: &mut A,
+        cache: &mut Cache,
+    ) -> Result<Option<Arc<Stored>>, Fault> {
+        let from = from.max(self.state.first);
+        if from >= self.visible.position {
+            return Ok(None);
+        }
+        if self.tail.front().is_some_and(|first| first.position <= from) {
+            let at = self.tail.partition_point(|message| message.position < from);
+            return Ok(self.tail.get(at).filter(|message| message.position < self.visible.position).cloned());
+        }
+        let mut from = from;
+        loop {
+            let chunk = self.chunks.range(..=from).next_back().map(|(_, chunk)| chunk);
+            if let Some(chunk) = chunk.filter(|chunk| from < chunk.until) {
+                let at = chunk.messages.partition_point(|message| message.position < from);
+                if let Some(message) = chunk.messages.get(at) {
+                    return Ok(Some(message.clone()));
+                }
+                from = chunk.until;
+            }
+            if from >= self.visible.position {
+                return Ok(None);
+            }
+            self.read_chunk(id, from, archive, cache)?;
+        }
+    }
+
+    fn read_chunk<A: Archive>(
+        &mut self,
+        id: TopicId,
+        from: Position,
+        archive: &mut A,
+        cache: &mut Cache,
+    ) -> Result<(), Fault> {
+        let mut messages = archive.read(self.number, from, READ_COUNT_MAX, READ_BYTES_MAX)?;
+        messages.retain(|message| message.position < self.visible.position && message.position >= from);
+        let until = messages.last().map_or(self.visible.position, |last| last.position.after());
+        let bytes = messages.iter().map(|message| message.len()).sum::<usize>() + size_of::<Chunk>();
+        cache.bytes += bytes;
+        cache.kept.push_back(Kept { topic: id, epoch: self.epoch, bytes, chunk: Some(from) });
+        self.chunks.insert(from, Chunk { until, messages });
+        Ok(())
+    }
+
+    /// Forgets what was read, because it is not there any more.
+    pub(super) fn forget_read(&mut self) {
+        let first = self.state.first;
+        self.chunks.retain(|_, chunk| chunk.until > first);
+    }
+}
+
+impl Cache {
+    /// Keeps a message that was just appended.
+    pub(super) fn keep(&mut self, id: TopicId, topic: &mut Topic, message: Arc<Stored>) {
+        let bytes = message.len() + size_of::<Stored>();
+        self.bytes += bytes;
+        self.kept.push_back(Kept { topic: id, epoch: topic.epoch, bytes, chunk: None });
+        topic.tail.push_back(message);
+    }
+
+    /// Gives the oldest up while there is too much.
+    pub(super) fn shrink(&mut self, topics: &mut slab::Slab<Topic>) {
+        while self.bytes > CACHE_BYTES_MAX
+            && let Some(kept) = self.kept.pop_front()
+        {
+            self.bytes = self.bytes.saturating_sub(kept.bytes);
+            let topic = topics.get_mut(kept.topic).filter(|topic| topic.epoch == kept.epoch);
+            if let Some(topic) = topic {
+                match kept.chunk {
+                    Some(from) => drop(topic.chunks.remove(&from)),
+                    None => drop(topic.tail.pop_front()),
+                }
+            }
+        }
+    }
+}

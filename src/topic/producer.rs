@@ -1,0 +1,315 @@
+//! Producers, and how their messages get into topics.
+
+use super::one::TopicId;
+use super::topics::{Answer, Role, Topics, refusal};
+use super::{
+    Archive, Cause, Domain, Draft, Fault, Hashing, MessageId, Position, Producing, Refusal, Reply, Saved,
+    TopicName, routing,
+};
+use crate::roster::Seat;
+use std::sync::Arc;
+
+/// A producer among all; given again when it is gone.
+pub(super) type ProducerId = usize;
+
+/// Producers of one topic whose last sequence numbers are remembered. Names are meant to be kept; whoever makes a new
+/// one for every start has the oldest forgotten.
+const SEQUENCES_MAX: usize = 10_000;
+
+/// A producer.
+#[derive(Debug)]
+pub(super) struct Producer {
+    pub(super) name: Box<str>,
+    pub(super) remote: Box<str>,
+    /// Where its messages go, with the partition in their ids.
+    pub(super) targets: Vec<(TopicId, Option<u32>)>,
+    /// Messages that were stored for it.
+    pub(super) published: u64,
+    round_robin: bool,
+    hashing: Hashing,
+    /// The partition for messages without a key, or the next one.
+    turn: usize,
+}
+
+/// What is remembered of a producer's numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sequence {
+    /// The last one.
+    pub(super) last: i64,
+    /// Which message had it, if that is known.
+    id: Option<Position>,
+    /// When it was used, as a serial number.
+    used: u64,
+    /// Whether it is saved.
+    is_saved: bool,
+}
+
+/// Who is answered when a message is stored.
+pub(super) struct SendRoute {
+    pub(super) seat: Seat,
+    pub(super) context: Option<Box<str>>,
+    pub(super) label: Option<u32>,
+    pub(super) producer: Option<ProducerId>,
+}
+
+impl Sequence {
+    /// A number that was saved earlier.
+    pub(super) fn saved(last: i64) -> Self {
+        Self { last, id: None, used: 0, is_saved: true }
+    }
+}
+
+impl<A: Archive> Topics<A> {
+    /// A connection wants to produce.
+    pub(super) fn produce(&mut self, seat: Seat, producing: Producing) {
+        let done = match producing.topic.domain() {
+            Domain::Persistent => self.open_producer(seat, producing),
+            Domain::NonPersistent => self.open_transient_producer(seat, producing),
+        };
+        match done {
+            Ok(()) => self.reply(seat, Reply::Opened),
+            Err(refusal) => self.refuse(seat, refusal),
+        }
+    }
+
+    fn open_producer(&mut self, seat: Seat, producing: Producing) -> Result<(), Refusal> {
+        let is_named = producing.name.is_some();
+        let name = producing.name.unwrap_or_else(|| self.generated_name());
+        let mut targets = Vec::new();
+        for (topic, label) in self.expand(&producing.topic) {
+            let id = self.open_topic(&topic)?;
+            let topic = &self.topics[id];
+            if topic.producers.contains_key(&name) {
+                let reason = format!("Producer with name '{name}' is already connected to topic");
+                return Err(refusal(Cause::Busy, &reason));
+            }
+            if topic.state.terminated {
+                return Err(refusal(Cause::Terminated, "Topic was already terminated"));
+            }
+            if let Some(reason) = self.over_quota(id) {
+                return Err(refusal(Cause::Quota, &reason));
+            }
+            targets.push((id, label));
+        }
+        self.serial += 1;
+        // Who comes again under its name goes on with the same partition, so that repeated messages are recognized.
+        let turn = if is_named { routing::murmur3(name.as_bytes()) as usize } else { self.serial as usize };
+        let id = self.producers.insert(Producer {
+            name: name.clone(),
+            remote: producing.remote,
+            targets: targets.clone(),
+            published: 0,
+            round_robin: producing.round_robin,
+            hashing: producing.hashing,
+            turn,
+        });
+        for (topic, _) in targets {
+            self.enter_topic(topic);
+            let topic = &mut self.topics[topic];
+            topic.producers.insert(name.clone(), id);
+            if let Some(last) = producing.initial_sequence.filter(|_| is_named) {
+                let first = Sequence { last, id: None, used: self.serial, is_saved: false };
+                topic.sequences.entry(name.clone()).or_insert(first);
+            }
+        }
+        self.seats.insert(seat, Role::Producer(id));
+        Ok(())
+    }
+
+    /// A name for a producer that has none; no other run of the daemon gives it.
+    pub(super) fn generated_name(&mut self) -> Box<str> {
+        self.serial += 1;
+        format!("fanfare-{}-{}", self.archive.ledger(), self.serial).into()
+    }
+
+    /// A producer is over.
+    pub(super) fn close_producer(&mut self, id: ProducerId) {
+        let Some(producer) = self.producers.try_remove(id) else { return };
+        for (topic, _) in producer.targets {
+            if let Some(loaded) = self.topics.get_mut(topic) {
+                loaded.producers.remove(&producer.name);
+                self.leave_topic(topic);
+            }
+        }
+    }
+
+    /// A message of a producer.
+    pub(super) fn send(&mut self, seat: Seat, draft: Draft, context: Option<Box<str>>) {
+        let mut route = SendRoute { seat, context, label: None, producer: None };
+        let role = self.seats.get(&seat).copied();
+        let Some((id, producer)) = role.and_then(|role| match role {
+            Role::Producer(id) => Some((id, self.producers.get_mut(id)?)),
+            _ => None,
+        }) else {
+            return self.not_stored(route, "the connection is no producer".into());
+        };
+        let Some((topic, label)) = producer.choose(&draft) else { return };
+        (route.label, route.producer) = (label, Some(id));
+        self.append_to(route, topic, draft);
+    }
+
+    /// A message for a topic that may not even be there yet.
+    pub(super) fn append(&mut self, mut route: SendRoute, name: &TopicName, draft: Draft) {
+        if name.domain() == Domain::NonPersistent {
+            return self.not_stored(route, "the topic is not persistent".into());
+        }
+        let targets = self.expand(name);
+        let message = if targets.len() > 1 { draft.message() } else { None };
+        self.serial += 1;
+        let at = match message.and_then(|message| message.key.map(str::to_owned)) {
+            Some(key) => routing::partition(&key, Hashing::Java, targets.len() as u32) as usize,
+            None => self.serial as usize % targets.len().max(1),
+        };
+        let Some((name, label)) = targets.get(at) else { return };
+        route.label = *label;
+        match self.open_topic(name) {
+            Ok(topic) => self.append_to(route, topic, draft),
+            Err(refusal) => self.not_stored(route, refusal.reason),
+        }
+    }
+
+    /// A message for a topic; its answer waits for the commit.
+    fn append_to(&mut self, route: SendRoute, id: TopicId, draft: Draft) {
+        match self.store(id, draft) {
+            Ok(position) => {
+                if let Some(producer) = route.producer.and_then(|id| self.producers.get_mut(id)) {
+                    producer.published += 1;
+                }
+                let (seat, context, since_ns) = (route.seat, route.context, self.now.monotonic_ns);
+                let id_told = MessageId { position, partition: route.label };
+                self.answers.push(Answer::Stored { seat, id: id_told, context, topic: id, since_ns });
+            }
+            Err(reason) => {
+                self.counters.failed(self.topics[id].namespace);
+                self.not_stored(route, reason);
+            }
+        }
+    }
+
+    fn not_stored(&mut self, route: SendRoute, reason: Box<str>) {
+        self.answers.push(Answer::NotStored { seat: route.seat, reason, context: route.context });
+    }
+
+    /// Appends a message, unless it was already. Returns where it stands.
+    pub(super) fn store(&mut self, id: TopicId, draft: Draft) -> Result<Position, Box<str>> {
+        if let Some(reason) = &self.broken {
+            return Err(reason.clone());
+        }
+        if self.topics[id].state.terminated {
+            return Err("Topic was already terminated".into());
+        }
+        let numbered = if draft.is_numbered() {
+            draft.message().and_then(|message| Some((Box::<str>::from(message.producer?), message.sequence?)))
+        } else {
+            None
+        };
+        if let Some((producer, sequence)) = &numbered {
+            let topic = &self.topics[id];
+            let last = topic.sequences.get(producer).filter(|last| *sequence <= last.last);
+            if let Some(last) = last {
+                let known = last.id.filter(|_| *sequence == last.last);
+                return Ok(known.or(last.id).or(topic.last).unwrap_or_default());
+            }
+        }
+        if let Some(reason) = self.over_quota(id) {
+            return Err(reason);
+        }
+        let position = self.write(id, draft).map_err(|fault| fault.0)?;
+        if let Some((producer, sequence)) = numbered {
+            self.remember(id, &producer, sequence, position).map_err(|fault| fault.0)?;
+        }
+        Ok(position)
+    }
+
+    fn write(&mut self, id: TopicId, draft: Draft) -> Result<Position, Fault> {
+        let topic = &mut self.topics[id];
+        let next = topic.state.next;
+        let message = Arc::new(draft.store(next.position, next.ordinal, next.bytes));
+        // Even if something goes wrong now, nothing else gets the position.
+        topic.state.next.position = next.position.after();
+        let until_ms = message.deliver_ms().filter(|_| super::dispatch::was_delayed(&message));
+        if let Some(deliver_ms) = until_ms {
+            // What is in the index is later than everything that was taken from it.
+            let deliver_ms = deliver_ms.max(self.now.unix_ms + 1);
+            self.archive.delay(topic.number, deliver_ms, &message)?;
+            let after_ns = self.now.ns_until(deliver_ms);
+            for sub in topic.subs.values() {
+                let sub_id = *sub;
+                let Some(sub) = self.subs.get_mut(sub_id) else { continue };
+                if sub.state.by_index && deliver_ms < sub.due_ms {
+                    sub.due_ms = deliver_ms;
+                    self.timers.insert((self.now.monotonic_ns + after_ns, Timer::Wake(sub_id)));
+                }
+            }
+        }
+        self.archive.append(topic.number, &message)?;
+        topic.extend(&message);
+        topic.used_ns = self.now.monotonic_ns;
+        topic.published.0 += 1;
+        topic.published.1 += message.len() as u64;
+        self.counters.published(topic.namespace, message.len());
+        if !topic.is_appended {
+            topic.is_appended = true;
+            self.appended.push(id);
+        }
+        self.is_uncommitted = true;
+        self.cache.keep(id, topic, message);
+        self.arm_tend(id);
+        Ok(next.position)
+    }
+
+    /// Saves a producer's number beside its message.
+    fn remember(&mut self, id: TopicId, name: &str, last: i64, position: Position) -> Result<(), Fault> {
+        self.serial += 1;
+        let topic = &mut self.topics[id];
+        let sequence = Sequence { last, id: Some(position), used: self.serial, is_saved: true };
+        match topic.sequences.get_mut(name) {
+            Some(known) => *known = sequence,
+            None => {
+                topic.sequences.insert(name.into(), sequence);
+            }
+        }
+        self.archive.save(topic.number, Saved::Sequence(name, last))?;
+        if topic.sequences.len() > SEQUENCES_MAX {
+            // A tenth at once, so that the search is rare.
+            let mut used: Vec<(u64, Box<str>)> = topic
+                .sequences
+                .iter()
+                .filter(|(name, _)| !topic.producers.contains_key(*name))
+                .map(|(name, sequence)| (sequence.used, name.clone()))
+                .collect();
+            used.sort();
+            for (_, name) in used.into_iter().take(SEQUENCES_MAX / 10) {
+                if topic.sequences.remove(&name).is_some_and(|sequence| sequence.is_saved) {
+                    self.archive.save(topic.number, Saved::NoSequence(&name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+use super::topics::Timer;
+
+impl Producer {
+    /// Where a message goes.
+    fn choose(&mut self, draft: &Draft) -> Option<(TopicId, Option<u32>)> {
+        let count = self.targets.len();
+        if count <= 1 {
+            return self.targets.first().copied();
+        }
+        let message = draft.message()?;
+        let at = match (message.key, message.sequence) {
+            (Some(key), _) => routing::partition(key, self.hashing, count as u32) as usize,
+            // A repeated message goes where it went before.
+            (None, Some(sequence)) if self.round_robin && message.producer.is_some() => {
+                sequence.rem_euclid(count as i64) as usize
+            }
+            (None, _) => {
+                self.turn = self.turn.wrapping_add(self.round_robin.into());
+                self.turn % count
+            }
+        };
+        self.targets.get(at).copied()
+    }
+}

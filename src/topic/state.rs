@@ -1,0 +1,200 @@
+//! What is saved of a topic and of a subscription, as bytes with a version before them.
+//!
+//! ```text
+//! topic:        1 · flags u8 · next (position, ordinal, bytes) · first position
+//! subscription: 1 · kind u8 · flags u8 · start · read (position, ordinal, bytes) · skipped · delayed (ms, position)
+//!               · count · count times (position since the one before, length, delivery time)
+//! ```
+//! All numbers behind the flags are of variable length, 7 bits a byte, the lowest first.
+
+use super::pending::{Pending, State};
+use super::{Kind, Position};
+use std::collections::BTreeMap;
+
+/// The version that is written and read.
+const VERSION: u8 = 1;
+const TERMINATED: u8 = 1;
+const BY_INDEX: u8 = 1;
+
+/// A place between two messages, and what the topic had before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Where the next message is, or a later one.
+    pub(super) position: Position,
+    /// How many messages the topic had before it, ever.
+    pub(super) ordinal: u64,
+    /// How many bytes they had.
+    pub(super) bytes: u64,
+}
+
+/// What is saved of a topic.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct TopicState {
+    /// Where the next message goes.
+    pub(super) next: Place,
+    /// Below it nothing is stored.
+    pub(super) first: Position,
+    /// Whether nothing more is taken.
+    pub(super) terminated: bool,
+}
+
+/// What is saved of a subscription.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct SubscriptionState {
+    /// How its consumers share the messages.
+    pub(super) kind: Kind,
+    /// Whether delayed messages come by the index.
+    pub(super) by_index: bool,
+    /// What is before it does not come by the index.
+    pub(super) start: Position,
+    /// Everything before it has been taken from the log.
+    pub(super) read: Place,
+    /// Delayed messages passed over in the log, less those that were taken from the index.
+    pub(super) skipped: i64,
+    /// Everything before it has been taken from the index.
+    pub(super) delayed: (u64, Position),
+}
+
+impl TopicState {
+    pub(super) fn write(&self) -> Vec<u8> {
+        let mut out = vec![VERSION, if self.terminated { TERMINATED } else { 0 }];
+        put_place(&self.next, &mut out);
+        put(self.first.number(), &mut out);
+        out
+    }
+
+    /// `None` when it is damaged or of another version.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let ([VERSION, flags], rest) = bytes.split_first_chunk()? else { return None };
+        let mut rest = Rest(rest);
+        Some(Self {
+            terminated: flags & TERMINATED != 0,
+            next: rest.place()?,
+            first: Position::of_number(rest.take()?),
+        })
+    }
+}
+
+impl SubscriptionState {
+    pub(super) fn write(&self, pending: &BTreeMap<Position, Pending>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + pending.len() * 4);
+        out.extend([VERSION, self.kind as u8, if self.by_index { BY_INDEX } else { 0 }]);
+        put(self.start.number(), &mut out);
+        put_place(&self.read, &mut out);
+        put(self.skipped.cast_unsigned(), &mut out);
+        put(self.delayed.0, &mut out);
+        put(self.delayed.1.number(), &mut out);
+        put(pending.len() as u64, &mut out);
+        let mut before = 0;
+        for (position, pending) in pending {
+            put(position.number() - before, &mut out);
+            put(pending.bytes.into(), &mut out);
+            put(pending.deliver_ms, &mut out);
+            before = position.number();
+        }
+        out
+    }
+
+    /// `None` when it is damaged or of another version.
+    pub(super) fn read(bytes: &[u8]) -> Option<(Self, BTreeMap<Position, Pending>)> {
+        let ([VERSION, kind, flags], rest) = bytes.split_first_chunk()? else { return None };
+        let kinds = [Kind::Exclusive, Kind::Shared, Kind::Failover, Kind::KeyShared];
+        let mut rest = Rest(rest);
+        let state = Self {
+            kind: kinds.into_iter().find(|known| *known as u8 == *kind)?,
+            by_index: flags & BY_INDEX != 0,
+            start: Position::of_number(rest.take()?),
+            read: rest.place()?,
+            skipped: rest.take()?.cast_signed(),
+            delayed: (rest.take()?, Position::of_number(rest.take()?)),
+        };
+        let mut pending = BTreeMap::new();
+        let mut position = 0u64;
+        for _ in 0..rest.take()? {
+            position = position.checked_add(rest.take()?)?;
+            let bytes = u32::try_from(rest.take()?).ok()?;
+            let deliver_ms = rest.take()?;
+            let waiting = Pending { bytes, deliver_ms, state: State::Waiting, ..Pending::default() };
+            pending.insert(Position::of_number(position), waiting);
+        }
+        Some((state, pending))
+    }
+}
+
+fn put(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 128 {
+        out.push(value as u8 | 128);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_place(place: &Place, out: &mut Vec<u8>) {
+    put(place.position.number(), out);
+    put(place.ordinal, out);
+    put(place.bytes, out);
+}
+
+/// What is left of some bytes.
+struct Rest<'a>(&'a [u8]);
+
+impl Rest<'_> {
+    fn take(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let (&byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            value |= u64::from(byte & 127) << shift;
+            if byte < 128 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn place(&mut self) -> Option<Place> {
+        let position = Position::of_number(self.take()?);
+        Some(Place { position, ordinal: self.take()?, bytes: self.take()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_comes_back_and_what_is_cut_off_is_told_apart() {
+        let read = Place { position: Position::new(3, 700).unwrap(), ordinal: 1 << 40, bytes: u64::MAX };
+        let topic = TopicState { next: read, first: Position::new(2, 0).unwrap(), terminated: true };
+        let bytes = topic.write();
+        assert_eq!(TopicState::read(&bytes), Some(topic));
+        assert_eq!(TopicState::read(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(TopicState::read(&[2, 0, 0, 0, 0, 0]), None, "of another version");
+
+        let delayed = (5, Position::END);
+        let state = SubscriptionState {
+            kind: Kind::KeyShared,
+            by_index: true,
+            start: Position::FIRST,
+            read,
+            skipped: -4,
+            delayed,
+        };
+        let waiting = |bytes, deliver_ms| Pending { bytes, deliver_ms, ..Pending::default() };
+        let pending: BTreeMap<_, _> = [
+            (Position::FIRST, waiting(100, 0)),
+            (Position::new(0, 9).unwrap(), waiting(1 << 20, 1_700_000_000_000)),
+            (Position::new(3, 0).unwrap(), waiting(0, 1)),
+        ]
+        .into();
+        let bytes = state.write(&pending);
+        let (again, came) = SubscriptionState::read(&bytes).unwrap();
+        assert_eq!((again, came.len()), (state, 3));
+        for ((position, pending), (came_at, came)) in pending.iter().zip(&came) {
+            assert_eq!((position, pending.bytes, pending.deliver_ms), (came_at, came.bytes, came.deliver_ms));
+        }
+        for length in 0..bytes.len() {
+            assert!(SubscriptionState::read(&bytes[..length]).is_none(), "{length}");
+        }
+    }
+}

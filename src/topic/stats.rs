@@ -1,0 +1,132 @@
+//! What is counted of each namespace, for the metrics of Pulsar's WebSocket proxy.
+
+/// Namespaces that are counted apart; all others are counted together.
+const NAMESPACES_MAX: usize = 10_000;
+/// Seconds over which rates are taken.
+const PERIOD_NS: u64 = 60_000_000_000;
+/// The upper ends of the classes of latencies (µs), as Pulsar's proxy has them.
+pub(super) const LATENCIES_US: [u64; 9] =
+    [500, 1000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 1_000_000];
+/// Where those are counted that do not fit.
+const OTHERS: &str = "others";
+
+/// The counts of all namespaces, for this period and the one before.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    names: std::collections::HashMap<Box<str>, usize, ahash::RandomState>,
+    spaces: Vec<Counted>,
+    since_ns: u64,
+    /// How long the period before was; 0 when there was none.
+    before_ns: u64,
+}
+
+/// A namespace.
+#[derive(Debug)]
+struct Counted {
+    name: Box<str>,
+    now: Counts,
+    before: Counts,
+}
+
+/// What is counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) published: u64,
+    pub(super) published_bytes: u64,
+    pub(super) failed: u64,
+    pub(super) delivered: u64,
+    pub(super) delivered_bytes: u64,
+    pub(super) acknowledged: u64,
+    pub(super) latencies: [u64; LATENCIES_US.len() + 1],
+}
+
+impl Counters {
+    /// The number under which a namespace is counted.
+    pub(super) fn namespace(&mut self, name: &str) -> usize {
+        let name =
+            if self.spaces.len() < NAMESPACES_MAX || self.names.contains_key(name) { name } else { OTHERS };
+        if let Some(number) = self.names.get(name) {
+            return *number;
+        }
+        let number = self.spaces.len();
+        self.names.insert(name.into(), number);
+        self.spaces.push(Counted { name: name.into(), now: Counts::default(), before: Counts::default() });
+        number
+    }
+
+    fn at(&mut self, namespace: usize, count: impl FnOnce(&mut Counts)) {
+        if let Some(space) = self.spaces.get_mut(namespace) {
+            count(&mut space.now);
+        }
+    }
+
+    pub(super) fn published(&mut self, namespace: usize, bytes: usize) {
+        self.at(namespace, |counts| {
+            counts.published += 1;
+            counts.published_bytes += bytes as u64;
+        });
+    }
+
+    /// A message was committed so many microseconds after it came.
+    pub(super) fn stored(&mut self, namespace: usize, lasted_us: u64) {
+        let class = LATENCIES_US.partition_point(|end_us| *end_us < lasted_us);
+        self.at(namespace, |counts| counts.latencies[class] += 1);
+    }
+
+    pub(super) fn failed(&mut self, namespace: usize) {
+        self.at(namespace, |counts| counts.failed += 1);
+    }
+
+    pub(super) fn delivered(&mut self, namespace: usize, bytes: usize) {
+        self.at(namespace, |counts| {
+            counts.delivered += 1;
+            counts.delivered_bytes += bytes as u64;
+        });
+    }
+
+    pub(super) fn acknowledged(&mut self, namespace: usize) {
+        self.at(namespace, |counts| counts.acknowledged += 1);
+    }
+
+    /// Begins a new period if this one has lasted for long enough.
+    pub(super) fn roll(&mut self, now_ns: u64) {
+        let lasted_ns = now_ns.saturating_sub(self.since_ns);
+        if lasted_ns >= PERIOD_NS {
+            for space in &mut self.spaces {
+                space.before = std::mem::take(&mut space.now);
+            }
+            (self.since_ns, self.before_ns) = (now_ns, lasted_ns);
+        }
+    }
+
+    /// Each namespace with its counts of about the last minute, and how many seconds these are.
+    pub(super) fn all(&self, now_ns: u64) -> impl Iterator<Item = (&str, &Counts, f64)> {
+        let now_s = now_ns.saturating_sub(self.since_ns).max(1_000_000_000) as f64 / 1e9;
+        let before_s = self.before_ns as f64 / 1e9;
+        self.spaces.iter().map(move |space| match self.before_ns {
+            0 => (&*space.name, &space.now, now_s),
+            _ => (&*space.name, &space.before, before_s),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_those_of_the_last_minute() {
+        let mut counters = Counters::default();
+        let space = counters.namespace("t/n");
+        assert_eq!(counters.namespace("t/n"), space);
+        counters.roll(PERIOD_NS);
+        (0..120).for_each(|_| counters.published(space, 10));
+        counters.stored(space, 500);
+        counters.stored(space, 501);
+        counters.stored(space, 9_000_000);
+        counters.roll(2 * PERIOD_NS);
+        let (name, counts, seconds) = counters.all(2 * PERIOD_NS).next().unwrap();
+        assert_eq!((name, counts.published, counts.published_bytes, seconds), ("t/n", 120, 1200, 60.0));
+        assert_eq!((counts.latencies[0], counts.latencies[1], counts.latencies[9]), (1, 1, 1));
+    }
+}

@@ -1,0 +1,196 @@
+//! One subscription: what of its topic it has taken, what is pending, and who its consumers are.
+
+use super::consumer::ConsumerId;
+use super::one::TopicId;
+use super::pending::{All, Keys, Pending, State};
+use super::state::{Place, SubscriptionState};
+use super::{Kind, Position, Stored};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// A subscription among all; given again when it is gone.
+pub(super) type SubId = usize;
+
+/// A subscription of a topic.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) topic: TopicId,
+    pub(super) name: Arc<str>,
+    pub(super) durable: bool,
+    /// A reader's: what it has got is not remembered.
+    pub(super) is_reader: bool,
+    pub(super) state: SubscriptionState,
+    pub(super) pending: All,
+    pub(super) pending_bytes: u64,
+    /// What waits to be delivered first, in order.
+    pub(super) replay: BTreeSet<Position>,
+    /// What waits for the consumer of its key.
+    pub(super) keys: Keys,
+    /// Its consumers: those with low priority numbers first, else in the order they came.
+    pub(super) members: Vec<Member>,
+    /// Which member comes next.
+    pub(super) turn: usize,
+    /// Delayed messages that are due and were read in advance.
+    pub(super) due: VecDeque<(u64, Arc<Stored>)>,
+    /// When the next delayed message may be due (unix, ms).
+    pub(super) due_ms: u64,
+    /// Whether it is among those that are served.
+    pub(super) is_ready: bool,
+    /// Whether it waits for the next message of the topic.
+    pub(super) is_at_tail: bool,
+    /// Whether it waits until less is pending.
+    pub(super) is_full: bool,
+    /// Whether it has changed since it was saved.
+    pub(super) is_dirty: bool,
+}
+
+/// A consumer of a subscription.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) consumer: ConsumerId,
+    pub(super) priority: i32,
+    /// What it knows the topic's messages by.
+    pub(super) label: Option<u32>,
+    /// Whether it is to tell when it takes more.
+    pub(super) is_blocked: bool,
+    /// Its keys of which messages wait, by the first of those.
+    pub(super) keys: BTreeSet<(Position, u32)>,
+}
+
+impl Subscription {
+    pub(super) fn new(topic: TopicId, name: Arc<str>, durable: bool, state: SubscriptionState) -> Self {
+        Self {
+            topic,
+            name,
+            durable,
+            is_reader: false,
+            state,
+            pending: All::new(),
+            pending_bytes: 0,
+            replay: BTreeSet::new(),
+            keys: Keys::default(),
+            members: Vec::new(),
+            turn: 0,
+            due: VecDeque::new(),
+            due_ms: 0,
+            is_ready: false,
+            is_at_tail: false,
+            is_full: false,
+            is_dirty: false,
+        }
+    }
+
+    /// With what was pending when it was saved.
+    pub(super) fn with(mut self, pending: All) -> Self {
+        self.replay = pending.keys().copied().collect();
+        self.pending_bytes = pending.values().map(|pending| u64::from(pending.bytes)).sum();
+        self.pending = pending;
+        self
+    }
+
+    /// Whether redeliveries are counted.
+    pub(super) fn counts(&self) -> bool {
+        matches!(self.state.kind, Kind::Shared | Kind::KeyShared)
+    }
+
+    /// Messages that wait or are with consumers, of a topic that goes on there.
+    pub(super) fn backlog(&self, next: &Place) -> u64 {
+        let unread = next.ordinal.saturating_sub(self.state.read.ordinal) + self.pending.len() as u64;
+        unread.saturating_add_signed(self.state.skipped)
+    }
+
+    /// Bytes of them. Delayed messages are not counted before their time.
+    pub(super) fn backlog_bytes(&self, next: &Place) -> u64 {
+        next.bytes.saturating_sub(self.state.read.bytes) + self.pending_bytes
+    }
+
+    /// The first message of the log that it may still need.
+    pub(super) fn needs_from(&self) -> Position {
+        let mut pending = self.pending.iter().filter(|(_, pending)| pending.deliver_ms == 0);
+        pending
+            .next()
+            .map_or(self.state.read.position, |(position, _)| (*position).min(self.state.read.position))
+    }
+
+    /// The first of the index that it may still need.
+    pub(super) fn needs_delayed_from(&self) -> (u64, Position) {
+        let pending = self.pending.iter().filter(|(_, pending)| pending.deliver_ms > 0);
+        let first = pending.map(|(position, pending)| (pending.deliver_ms, *position)).min();
+        first.map_or(self.state.delayed, |first| first.min(self.state.delayed))
+    }
+
+    /// Takes note that a message was taken from the log.
+    pub(super) fn pass(&mut self, message: &Stored) {
+        self.state.read = Place {
+            position: message.position.after(),
+            ordinal: message.ordinal() + 1,
+            bytes: message.bytes_before() + message.len() as u64,
+        };
+    }
+
+    /// Takes a message out of what is pending, wherever it stands there.
+    pub(super) fn remove(&mut self, position: Position) -> Option<Pending> {
+        let pending = self.pending.remove(&position)?;
+        self.pending_bytes -= u64::from(pending.bytes);
+        self.detach(position, &pending);
+        Some(pending)
+    }
+
+    /// Takes a pending message out of the lists of its state.
+    pub(super) fn detach(&mut self, position: Position, pending: &Pending) {
+        let keyed = self.state.kind == Kind::KeyShared;
+        match pending.state {
+            State::Held if keyed => {
+                // The key may go to another consumer now.
+                self.unassign(pending.key);
+                self.keys.release(pending.key);
+                self.assign(pending.key);
+            }
+            State::Waiting if !self.replay.remove(&position) && keyed => {
+                self.unassign(pending.key);
+                self.keys.unwait(pending.key, position);
+                self.assign(pending.key);
+            }
+            _ => {}
+        }
+    }
+
+    /// The member that gets the messages of a key.
+    pub(super) fn member_of(&self, key: u32) -> Option<usize> {
+        let holder = self.keys.holder(key);
+        let held =
+            holder.and_then(|holder| self.members.iter().position(|it| it.consumer == holder as usize));
+        held.or_else(|| (key as usize).checked_rem(self.members.len()))
+    }
+
+    /// A key's messages wait for nobody, before what waits is changed.
+    pub(super) fn unassign(&mut self, key: u32) {
+        if let (Some(first), Some(member)) = (self.keys.first_waiting(key), self.member_of(key)) {
+            self.members[member].keys.remove(&(first, key));
+        }
+    }
+
+    /// A key's messages wait for the consumer of the key.
+    pub(super) fn assign(&mut self, key: u32) {
+        let Some(first) = self.keys.first_waiting(key) else { return };
+        let Some(member) = self.member_of(key) else { return };
+        self.members[member].keys.insert((first, key));
+    }
+
+    /// Finds the consumers of all keys anew, after there was a change among the consumers.
+    pub(super) fn assign_all(&mut self) {
+        for member in &mut self.members {
+            member.keys.clear();
+        }
+        let keys: Vec<u32> = self.keys.all_waiting().map(|(key, _)| key).collect();
+        for key in keys {
+            self.assign(key);
+        }
+    }
+
+    /// The consumer that gets everything, where one does.
+    pub(super) fn active(&self) -> Option<ConsumerId> {
+        let only = matches!(self.state.kind, Kind::Exclusive | Kind::Failover);
+        self.members.first().filter(|_| only).map(|member| member.consumer)
+    }
+}

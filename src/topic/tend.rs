@@ -1,0 +1,300 @@
+//! What time brings: redeliveries and delayed messages, what is saved, and what is given up.
+
+use super::one::TopicId;
+use super::open::IDLE_NS;
+use super::pending::State;
+use super::state::Place;
+use super::subscription::SubId;
+use super::topics::{Timer, Topics};
+use super::{Archive, Fault, Position, Saved, Stored, TopicName};
+use crate::wheel::Now;
+use std::sync::Arc;
+
+/// Timers that go off before something else is done.
+const TIMERS_AT_ONCE: usize = 10_000;
+/// Subscriptions and topics that are saved before something else is done.
+const SAVES_AT_ONCE: usize = 1000;
+/// Messages that are deleted at once.
+const TRIM_AT_ONCE: usize = 2000;
+/// How long after a change a topic is looked at for what may be given up.
+const TEND_NS: u64 = 5_000_000_000;
+/// Between two slices of deleting.
+const TRIM_PAUSE_NS: u64 = 20_000_000;
+/// Topics that are not loaded and are looked at at once.
+const SWEEP_AT_ONCE: usize = 64;
+/// Between two slices of that.
+const SWEEP_PAUSE_NS: u64 = 1_000_000_000;
+/// Between two rounds through all topics.
+const SWEEP_REST_NS: u64 = 60_000_000_000;
+
+impl<A: Archive> Topics<A> {
+    /// Does what is due by the time: redeliveries, delayed messages, what expires, what is to be saved.
+    pub fn tick(&mut self, now: Now) {
+        self.set_time(now);
+        for _ in 0..TIMERS_AT_ONCE {
+            let Some((at_ns, timer)) = self.timers.first().copied() else { break };
+            if at_ns > self.now.monotonic_ns {
+                break;
+            }
+            self.timers.remove(&(at_ns, timer));
+            match timer {
+                Timer::Pending(sub, position) => self.time_out(sub, position),
+                Timer::Wake(sub) => self.ready(sub),
+                Timer::Idle(topic) => self.unload_idle(topic, IDLE_NS),
+                Timer::Tend(topic) => self.tend(topic),
+                Timer::Sweep => self.sweep(),
+            }
+        }
+        self.attach_created();
+        self.counters.roll(self.now.monotonic_ns);
+        if self.save_due_ns.is_some_and(|due_ns| due_ns <= self.now.monotonic_ns) {
+            self.save_some(SAVES_AT_ONCE);
+        }
+    }
+
+    /// Saves all that has changed and is not saved yet.
+    pub fn save(&mut self, now: Now) {
+        self.set_time(now);
+        self.save_some(usize::MAX);
+    }
+
+    fn save_some(&mut self, count: usize) {
+        for _ in 0..count {
+            // What cannot be written now is written after the next change, or comes again after a crash.
+            if let Some(sub) = self.dirty_subs.pop_front() {
+                let _ = self.save_sub(sub);
+            } else if let Some(topic) = self.dirty_topics.pop_front() {
+                let _ = self.save_topic(topic);
+            } else {
+                self.save_due_ns = None;
+                return;
+            }
+        }
+    }
+
+    /// Saves a subscription if it has changed or is new.
+    pub(super) fn save_sub(&mut self, id: SubId) -> Result<(), Fault> {
+        let Some(sub) = self.subs.get_mut(id).filter(|sub| sub.durable) else { return Ok(()) };
+        let Some(topic) = self.topics.get(sub.topic) else { return Ok(()) };
+        sub.is_dirty = false;
+        if self.broken.is_some() {
+            return Ok(());
+        }
+        let bytes = sub.state.write(&sub.pending);
+        self.archive.save(topic.number, Saved::Subscription(&sub.name, &bytes))?;
+        self.is_uncommitted = true;
+        Ok(())
+    }
+
+    /// Saves a topic's state.
+    pub(super) fn save_topic(&mut self, id: TopicId) -> Result<(), Fault> {
+        let Some(topic) = self.topics.get_mut(id) else { return Ok(()) };
+        topic.is_dirty = false;
+        if self.broken.is_some() {
+            return Ok(());
+        }
+        self.archive.save(topic.number, Saved::Topic(&topic.state.write()))?;
+        self.is_uncommitted = true;
+        Ok(())
+    }
+
+    /// Looks at a topic before long for what may be given up.
+    pub(super) fn arm_tend(&mut self, id: TopicId) {
+        self.arm_tend_after(id, TEND_NS);
+    }
+
+    fn arm_tend_after(&mut self, id: TopicId, after_ns: u64) {
+        if let Some(topic) = self.topics.get_mut(id)
+            && !std::mem::replace(&mut topic.tend_is_armed, true)
+        {
+            self.arm(after_ns, Timer::Tend(id));
+        }
+    }
+
+    /// Gives up what is too old or too much.
+    fn tend(&mut self, id: TopicId) {
+        let Some(topic) = self.topics.get_mut(id) else { return };
+        topic.tend_is_armed = false;
+        if self.broken.is_some() {
+            return;
+        }
+        // A fault is told by the archive; the next change tries again.
+        let Ok(after_ns) = self.expire(id).and_then(|()| self.trim(id)) else { return };
+        if let Some(after_ns) = after_ns {
+            self.arm_tend_after(id, after_ns);
+        }
+    }
+
+    /// Messages that have waited for too long are given up for their subscriptions.
+    fn expire(&mut self, id: TopicId) -> Result<(), Fault> {
+        if self.rules.message_ttl_s > 0 {
+            let cutoff_ms = self.now.unix_ms.saturating_sub(self.rules.message_ttl_s.saturating_mul(1000));
+            let subs: Vec<SubId> = self.topics[id].subs.values().copied().collect();
+            let needed = subs.iter().filter_map(|sub| self.subs.get(*sub)).map(|sub| sub.needs_from()).min();
+            if let Some(from) = needed {
+                let place = self.search(id, from, |message| message.published_ms() >= cutoff_ms)?;
+                for sub in subs {
+                    self.give_up(sub, &place);
+                }
+            }
+        }
+        self.over_quota(id);
+        Ok(())
+    }
+
+    /// A subscription goes on there; what it has from before is given up.
+    pub(super) fn give_up(&mut self, id: SubId, place: &Place) {
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        let old = sub.pending.range(..place.position);
+        let old = old.filter(|(_, pending)| pending.deliver_ms == 0 && pending.state != State::Dying);
+        let old: Vec<Position> = old.map(|(position, _)| *position).collect();
+        let is_behind = sub.state.read.position < place.position;
+        if old.is_empty() && !is_behind {
+            return;
+        }
+        if is_behind {
+            sub.state.read = *place;
+        }
+        for position in old {
+            self.settle(id, position);
+        }
+        self.touch(id);
+        self.ready(id);
+    }
+
+    /// The place of the first message at a position or after it of which something is true; it is of all after one.
+    /// Without such a message it is the end.
+    pub(super) fn search(
+        &mut self,
+        id: TopicId,
+        from: Position,
+        is_past: impl Fn(&Stored) -> bool,
+    ) -> Result<Place, Fault> {
+        let topic = &self.topics[id];
+        let (mut low, mut high) = (from.max(topic.state.first).number(), topic.visible.position.number());
+        let mut found = topic.visible;
+        // Often it is the first.
+        let mut middle = low;
+        while low < high {
+            let message = self.first_at(id, Position::of_number(middle))?;
+            match message.filter(|message| message.position.number() < high) {
+                Some(message) if !is_past(&message) => low = message.position.after().number(),
+                Some(message) => {
+                    high = middle;
+                    found = Place {
+                        position: message.position,
+                        ordinal: message.ordinal(),
+                        bytes: message.bytes_before(),
+                    };
+                }
+                None => high = middle,
+            }
+            middle = low + high.saturating_sub(low) / 2;
+        }
+        Ok(found)
+    }
+
+    fn first_at(&mut self, id: TopicId, from: Position) -> Result<Option<Arc<Stored>>, Fault> {
+        Ok(self.archive.read(self.topics[id].number, from, 1, 1)?.into_iter().next())
+    }
+
+    /// Deletes what nobody needs and is not kept for its own sake. Returns when to look again.
+    fn trim(&mut self, id: TopicId) -> Result<Option<u64>, Fault> {
+        let topic = &self.topics[id];
+        let (number, first, visible) = (topic.number, topic.state.first, topic.visible);
+        let durable = topic.subs.values().filter_map(|sub| self.subs.get(*sub)).filter(|sub| sub.durable);
+        let (mut bound, mut delayed) = (visible, (u64::MAX, Position::END));
+        for sub in durable {
+            bound.position = bound.position.min(sub.needs_from());
+            bound.bytes = bound.bytes.min(sub.state.read.bytes);
+            if sub.state.by_index {
+                delayed = delayed.min(sub.needs_delayed_from());
+            }
+        }
+        let kept_ms = self.rules.retention_s.saturating_mul(1000);
+        let cutoff_ms = self.now.unix_ms.saturating_sub(kept_ms);
+        let kept_bytes = self.rules.retention_bytes;
+        let is_kept = |message: &Stored| {
+            let bytes = message.bytes_before() + message.len() as u64;
+            message.position >= bound.position
+                || message.published_ms() > cutoff_ms && bytes.saturating_add(kept_bytes) > bound.bytes
+        };
+        let to = self.search(id, first, is_kept)?.position.min(bound.position);
+        self.archive.trim_delayed(number, delayed.min((cutoff_ms, Position::FIRST)), TRIM_AT_ONCE)?;
+        let topic = &mut self.topics[id];
+        if to > first {
+            topic.state.first = to;
+            topic.is_untrimmed = true;
+            topic.forget_read();
+            self.touch_topic(id);
+        }
+        let topic = &mut self.topics[id];
+        if topic.is_untrimmed {
+            topic.is_untrimmed = self.archive.trim(number, to, TRIM_AT_ONCE)? >= TRIM_AT_ONCE;
+            if topic.is_untrimmed {
+                return Ok(Some(TRIM_PAUSE_NS));
+            }
+        }
+        // What is kept for a time goes when that is over.
+        Ok((to < bound.position).then(|| kept_ms.saturating_mul(1_000_000).clamp(TEND_NS, SWEEP_REST_NS)))
+    }
+
+    /// Whether a topic takes nothing more because too much waits in it, and why. Where its slowest subscriptions lose
+    /// something instead, they do so now.
+    pub(super) fn over_quota(&mut self, id: TopicId) -> Option<Box<str>> {
+        let quota = self.rules.backlog_quota_bytes;
+        let topic = &self.topics[id];
+        let next = topic.state.next;
+        if quota == 0 || next.bytes < topic.quota_check_bytes {
+            return None;
+        }
+        let subs: Vec<SubId> = topic.subs.values().copied().collect();
+        let backlog = |sub: &SubId| {
+            self.subs.get(*sub).filter(|sub| sub.durable).map_or(0, |sub| sub.backlog_bytes(&next))
+        };
+        let over: Vec<SubId> = subs.iter().filter(|sub| backlog(sub) >= quota).copied().collect();
+        if over.is_empty() {
+            let slowest = subs.iter().map(backlog).max().unwrap_or(0);
+            // No backlog grows by more than the topic does.
+            self.topics[id].quota_check_bytes = next.bytes + (quota - slowest);
+            return None;
+        }
+        if !self.rules.backlog_eviction {
+            return Some("Cannot create producer on topic with backlog quota exceeded".into());
+        }
+        // A tenth more, so that it is not done for every message.
+        let kept = quota - quota / 10;
+        for sub in over {
+            let from = self.subs[sub].needs_from();
+            let is_past = |message: &Stored| message.bytes_before().saturating_add(kept) >= next.bytes;
+            if let Ok(place) = self.search(id, from, is_past) {
+                self.give_up(sub, &place);
+            }
+        }
+        None
+    }
+
+    /// Looks after some topics that are not loaded.
+    fn sweep(&mut self) {
+        let swept = std::mem::take(&mut self.swept);
+        let names = if self.broken.is_some() {
+            Vec::new()
+        } else {
+            self.archive.names("", &swept, SWEEP_AT_ONCE).unwrap_or_default()
+        };
+        for name in names.iter().filter_map(|name| TopicName::read(name).ok()) {
+            if self.names.contains_key(name.as_str()) {
+                continue;
+            }
+            if let Ok(Some(id)) = self.find_topic(&name) {
+                self.tend(id);
+                if self.topics.get(id).is_some_and(|topic| !topic.is_untrimmed) {
+                    self.unload_idle(id, 0);
+                }
+            }
+        }
+        let is_full = names.len() >= SWEEP_AT_ONCE;
+        self.swept = names.into_iter().next_back().filter(|_| is_full).unwrap_or_default();
+        self.arm(if is_full { SWEEP_PAUSE_NS } else { SWEEP_REST_NS }, Timer::Sweep);
+    }
+}

@@ -1,0 +1,4 @@
+//! The owner of the topics, promise by promise, and against a naive model.
+
+mod consumers;
+mod world;

@@ -1,0 +1,136 @@
+//! Non-persistent topics: only who is there. Their messages take the ordinary way of publications; who shares a
+//! subscription is told which of them are its own.
+
+use super::topics::{Role, Topics, refusal};
+use super::{Archive, Cause, Consuming, Kind, Producing, Reading, Refusal, Reply, TopicName};
+use crate::roster::Seat;
+use slab::Slab;
+use std::collections::HashMap;
+
+/// A connection of non-persistent topics among all; given again when it is gone.
+pub(super) type TransientId = usize;
+
+/// Who is there.
+#[derive(Debug, Default)]
+pub(super) struct Transient {
+    pub(super) all: Slab<One>,
+    /// Producers, by topic and name.
+    names: HashMap<(Box<str>, Box<str>), TransientId, ahash::RandomState>,
+    /// Consumers in the order they are served, by topics and subscription.
+    subs: HashMap<(Box<str>, Box<str>), Vec<TransientId>, ahash::RandomState>,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct One {
+    pub(super) seat: Seat,
+    pub(super) topics: Box<str>,
+    /// The producer's name, or the subscription's.
+    pub(super) name: Box<str>,
+    pub(super) remote: Box<str>,
+    /// How a consumer's subscription is shared; `None` for a producer.
+    pub(super) kind: Option<Kind>,
+    priority: i32,
+}
+
+impl<A: Archive> Topics<A> {
+    pub(super) fn open_transient_producer(
+        &mut self,
+        seat: Seat,
+        producing: Producing,
+    ) -> Result<(), Refusal> {
+        let name = producing.name.unwrap_or_else(|| self.generated_name());
+        let topics: Box<str> = producing.topic.as_str().into();
+        let key = (topics.clone(), name.clone());
+        if self.transient.names.contains_key(&key) {
+            let reason = format!("Producer with name '{name}' is already connected to topic");
+            return Err(refusal(Cause::Busy, &reason));
+        }
+        let one = One { seat, topics, name, remote: producing.remote, kind: None, priority: 0 };
+        let id = self.transient.all.insert(one);
+        self.transient.names.insert(key, id);
+        self.seats.insert(seat, Role::Transient(id));
+        Ok(())
+    }
+
+    pub(super) fn open_transient_consumer(
+        &mut self,
+        seat: Seat,
+        consuming: Consuming,
+        names: &[(TopicName, Option<u32>)],
+    ) -> Result<(), Refusal> {
+        // Who has several topics shares with those who have the same.
+        let names: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+        let key = (Box::<str>::from(names.join(",")), consuming.subscription.clone());
+        let members = self.transient.subs.get(&key).map_or(&[][..], |members| members);
+        let first = members.first().and_then(|id| self.transient.all.get(*id));
+        if first.is_some_and(|first| first.kind != Some(consuming.kind)) {
+            return Err(refusal(Cause::Busy, "Subscription is of different type"));
+        }
+        if first.is_some() && consuming.kind == Kind::Exclusive {
+            return Err(refusal(Cause::Busy, "Exclusive consumer is already connected"));
+        }
+        let (topics, name) = key.clone();
+        let (remote, priority) = (consuming.remote, consuming.priority);
+        let one = One { seat, topics, name, remote, kind: Some(consuming.kind), priority };
+        let id = self.transient.all.insert(one);
+        let all = &self.transient.all;
+        let members = self.transient.subs.entry(key.clone()).or_default();
+        let at = members.partition_point(|member| all.get(*member).is_some_and(|it| it.priority <= priority));
+        members.insert(at, id);
+        self.seats.insert(seat, Role::Transient(id));
+        self.reply(seat, Reply::Opened);
+        self.share(&key);
+        Ok(())
+    }
+
+    pub(super) fn open_transient_reader(&mut self, seat: Seat, reading: Reading) {
+        self.serial += 1;
+        let name: Box<str> = format!("reader-{:010x}", self.serial).into();
+        let topics: Box<str> = reading.topic.as_str().into();
+        let key = (topics.clone(), name.clone());
+        let kind = Some(Kind::Exclusive);
+        let one = One { seat, topics, name, remote: reading.remote, kind, priority: 0 };
+        let id = self.transient.all.insert(one);
+        self.transient.subs.insert(key.clone(), vec![id]);
+        self.seats.insert(seat, Role::Transient(id));
+        self.reply(seat, Reply::Opened);
+        self.share(&key);
+    }
+
+    pub(super) fn close_transient(&mut self, id: TransientId) {
+        let Some(one) = self.transient.all.try_remove(id) else { return };
+        let key = (one.topics, one.name);
+        if one.kind.is_none() {
+            self.transient.names.remove(&key);
+            return;
+        }
+        let Some(members) = self.transient.subs.get_mut(&key) else { return };
+        members.retain(|member| *member != id);
+        if members.is_empty() {
+            self.transient.subs.remove(&key);
+        } else {
+            self.share(&key);
+        }
+    }
+
+    /// Tells all of a subscription which messages are theirs.
+    fn share(&mut self, key: &(Box<str>, Box<str>)) {
+        let members = self.transient.subs.get(key).map_or(&[][..], |members| members);
+        let of = members.len() as u32;
+        let ones = members.iter().filter_map(|id| self.transient.all.get(*id));
+        let shares: Vec<(Seat, Reply)> = ones
+            .zip(0u32..)
+            .map(|(one, place)| {
+                let reply = match one.kind {
+                    Some(Kind::Shared | Kind::KeyShared) => Reply::Share { place, of },
+                    _ => Reply::Share { place: 0, of: u32::from(place == 0) },
+                };
+                (one.seat, reply)
+            })
+            .collect();
+        for (seat, reply) in shares {
+            self.reply(seat, reply);
+        }
+    }
+}
