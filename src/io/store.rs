@@ -247,8 +247,8 @@ impl Waiting {
 }
 
 /// The rules of the topics that settings come to.
-fn rules(_settings: &dialect::Settings) -> Rules {
-    Rules::default()
+fn rules(settings: &dialect::Settings) -> Rules {
+    settings.pulsar.rules()
 }
 
 /// Opens the store and starts its thread.

@@ -55,6 +55,8 @@ impl<A: Archive> Topics<A> {
     /// Delivers, as far as consumers take more, at most so many bytes. Returns whether there is more to deliver.
     pub fn deliver(&mut self, bytes_max: usize, now: Now) -> bool {
         self.set_time(now);
+        // Whoever gets something is told first that it is open.
+        self.tell_certain();
         let mut bytes = 0;
         while bytes < bytes_max {
             let Some(id) = self.active.pop_front() else { break };

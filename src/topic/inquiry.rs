@@ -106,7 +106,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// A subscription goes on at a place, with nothing pending.
-    fn reset(&mut self, id: SubId, place: Place, by_index: bool) {
+    fn reset(&mut self, id: SubId, place: Place, is_back: bool) {
         let positions: Vec<Position> = self.subs[id].pending.keys().copied().collect();
         for position in positions {
             self.settle(id, position);
@@ -116,7 +116,7 @@ impl<A: Archive> Topics<A> {
         sub.state.read = place;
         sub.state.start = place.position;
         sub.state.skipped = 0;
-        sub.state.delayed = if by_index { (0, Position::FIRST) } else { (now_ms, Position::END) };
+        sub.state.delayed = if is_back { (0, Position::FIRST) } else { (now_ms, Position::END) };
         sub.due.clear();
         sub.due_ms = 0;
         let topic = sub.topic;

@@ -106,6 +106,9 @@ impl<A: Archive> Topics<A> {
         for (producer, last) in loaded.sequences {
             topic.sequences.insert(producer, Sequence::saved(last));
         }
+        if let Some(last) = &loaded.last {
+            topic.know_last(last);
+        }
         let id = self.insert_topic(topic);
         for (name, bytes) in loaded.subscriptions {
             // One whose state is damaged begins again: nothing of it is lost.
@@ -193,6 +196,10 @@ impl<A: Archive> Topics<A> {
             Ok((names, wanted)) if names.iter().all(|name| name.0.domain() == Domain::Persistent) => {
                 self.open_consumer(seat, consuming, &names, wanted)
             }
+            Ok((names, _)) if names.iter().any(|name| name.0.domain() == Domain::Persistent) => {
+                let reason = "a consumer's topics are all persistent, or none is";
+                Err(refusal(Cause::Invalid, reason))
+            }
             Ok((names, _)) => self.open_transient_consumer(seat, consuming, &names),
             Err(refusal) => Err(refusal),
         };
@@ -232,6 +239,9 @@ impl<A: Archive> Topics<A> {
         let (given, wanted) = match std::mem::replace(&mut consuming.topics, Wanted::Several(Vec::new())) {
             Wanted::One(name) => return Ok((self.expand(&name), None)),
             Wanted::Several(names) => (names, None),
+            Wanted::Matching { namespace, .. } if namespace.starts_with(Domain::NonPersistent.word()) => {
+                return Err(refusal(Cause::Invalid, "a pattern is of persistent topics"));
+            }
             Wanted::Matching { namespace, pattern } => {
                 (self.matching_names(&namespace, &pattern)?, Some((namespace, pattern)))
             }

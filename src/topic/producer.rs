@@ -1,10 +1,10 @@
 //! Producers, and how their messages get into topics.
 
-use super::one::TopicId;
-use super::topics::{Answer, Role, Topics, refusal};
+use super::one::{Topic, TopicId};
+use super::topics::{Answer, Role, Timer, Topics, refusal};
 use super::{
     Archive, Cause, Domain, Draft, Fault, Hashing, MessageId, Position, Producing, Refusal, Reply, Saved,
-    TopicName, routing,
+    Stored, TopicName, routing,
 };
 use crate::roster::Seat;
 use std::sync::Arc;
@@ -289,7 +289,17 @@ impl<A: Archive> Topics<A> {
     }
 }
 
-use super::topics::Timer;
+impl Topic {
+    /// The last message tells the number of its producer, whether or not that was saved.
+    pub(super) fn know_last(&mut self, stored: &Stored) {
+        let message = stored.message();
+        let (Some(producer), Some(last)) = (message.producer, message.sequence) else { return };
+        if self.sequences.get(producer).is_none_or(|known| known.last <= last) {
+            let known = Sequence { last, id: Some(stored.position), used: 0, is_saved: true };
+            self.sequences.insert(producer.into(), known);
+        }
+    }
+}
 
 impl Producer {
     /// Where a message goes.

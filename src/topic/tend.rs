@@ -6,7 +6,7 @@ use super::pending::State;
 use super::state::Place;
 use super::subscription::SubId;
 use super::topics::{Timer, Topics};
-use super::{Archive, Fault, Position, Saved, Stored, TopicName};
+use super::{Archive, Fault, Position, Rules, Saved, Stored, TopicName};
 use crate::wheel::Now;
 use std::sync::Arc;
 
@@ -39,7 +39,13 @@ impl<A: Archive> Topics<A> {
             self.timers.remove(&(at_ns, timer));
             match timer {
                 Timer::Pending(sub, position) => self.time_out(sub, position),
-                Timer::Wake(sub) => self.ready(sub),
+                Timer::Wake(id) => {
+                    if let Some(sub) = self.subs.get_mut(id) {
+                        // Looked up again, because the clock of the world may have gone back.
+                        sub.due_ms = 0;
+                    }
+                    self.ready(id);
+                }
                 Timer::Idle(topic) => self.unload_idle(topic, IDLE_NS),
                 Timer::Tend(topic) => self.tend(topic),
                 Timer::Sweep => self.sweep(),
@@ -60,14 +66,18 @@ impl<A: Archive> Topics<A> {
 
     fn save_some(&mut self, count: usize) {
         for _ in 0..count {
-            // What cannot be written now is written after the next change, or comes again after a crash.
-            if let Some(sub) = self.dirty_subs.pop_front() {
-                let _ = self.save_sub(sub);
+            let saved = if let Some(sub) = self.dirty_subs.pop_front() {
+                self.save_sub(sub).inspect_err(|_| self.touch(sub))
             } else if let Some(topic) = self.dirty_topics.pop_front() {
-                let _ = self.save_topic(topic);
+                self.save_topic(topic).inspect_err(|_| self.touch_topic(topic))
             } else {
                 self.save_due_ns = None;
                 return;
+            };
+            if saved.is_err() {
+                // What cannot be written now is tried again later.
+                self.save_due_ns = None;
+                return self.save_soon();
             }
         }
     }
@@ -100,7 +110,14 @@ impl<A: Archive> Topics<A> {
 
     /// Looks at a topic before long for what may be given up.
     pub(super) fn arm_tend(&mut self, id: TopicId) {
-        self.arm_tend_after(id, TEND_NS);
+        self.arm_tend_after(id, self.tend_ns());
+    }
+
+    /// How long after a change a topic is looked at: sooner where messages are given up sooner.
+    fn tend_ns(&self) -> u64 {
+        let Rules { message_ttl_s, retention_s, .. } = self.rules;
+        let shortest_s = if message_ttl_s > 0 { message_ttl_s.min(retention_s) } else { retention_s };
+        shortest_s.saturating_mul(1_000_000_000).clamp(SWEEP_PAUSE_NS, TEND_NS)
     }
 
     fn arm_tend_after(&mut self, id: TopicId, after_ns: u64) {
@@ -220,7 +237,10 @@ impl<A: Archive> Topics<A> {
                 || message.published_ms() > cutoff_ms && bytes.saturating_add(kept_bytes) > bound.bytes
         };
         let to = self.search(id, first, is_kept)?.position.min(bound.position);
-        self.archive.trim_delayed(number, delayed.min((cutoff_ms, Position::FIRST)), TRIM_AT_ONCE)?;
+        // A delayed message was published before its time: those of a time before the first that is kept are not kept.
+        let kept = self.first_at(id, to)?.filter(|message| message.position < visible.position);
+        let kept_from_ms = kept.map_or(self.now.unix_ms, |message| message.published_ms());
+        self.archive.trim_delayed(number, delayed.min((kept_from_ms, Position::FIRST)), TRIM_AT_ONCE)?;
         let topic = &mut self.topics[id];
         if to > first {
             topic.state.first = to;
@@ -236,7 +256,9 @@ impl<A: Archive> Topics<A> {
             }
         }
         // What is kept for a time goes when that is over.
-        Ok((to < bound.position).then(|| kept_ms.saturating_mul(1_000_000).clamp(TEND_NS, SWEEP_REST_NS)))
+        let expires = self.rules.message_ttl_s > 0 && to < visible.position;
+        let again_ns = kept_ms.saturating_mul(1_000_000).clamp(self.tend_ns(), SWEEP_REST_NS);
+        Ok(if expires { Some(self.tend_ns()) } else { (to < bound.position).then_some(again_ns) })
     }
 
     /// Whether a topic takes nothing more because too much waits in it, and why. Where its slowest subscriptions lose

@@ -247,13 +247,17 @@ impl<A: Archive> Topics<A> {
 
     /// What leaves since the last call, in order.
     pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
+        self.tell_certain();
+        std::mem::take(&mut self.out)
+    }
+
+    /// Tells the answers that wait, if nothing that they depend on waits for a commit.
+    pub(super) fn tell_certain(&mut self) {
         if !self.is_uncommitted {
-            // Nothing that these depend on waits for a commit.
             for answer in std::mem::take(&mut self.answers) {
                 self.tell(answer, Ok(()));
             }
         }
-        std::mem::take(&mut self.out)
     }
 
     /// Takes note of the time, which does not go back.
@@ -322,7 +326,7 @@ impl<A: Archive> Topics<A> {
         self.save_soon();
     }
 
-    fn save_soon(&mut self) {
+    pub(super) fn save_soon(&mut self) {
         self.save_due_ns.get_or_insert(self.now.monotonic_ns.saturating_add(SAVE_LAG_NS));
     }
 }

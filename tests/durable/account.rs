@@ -22,6 +22,7 @@ pub(crate) struct Account {
     /// What producers were told is stored and the log was not yet seen to have.
     unseen: BTreeSet<String>,
     log: Vec<(Place, String)>,
+    logged: HashSet<String>,
     subscriptions: BTreeMap<&'static str, Subscription>,
 }
 
@@ -46,9 +47,11 @@ impl Account {
         self.stored_somewhere(payload);
     }
 
-    /// A producer that repeats itself was told that it is stored.
+    /// A producer that repeats itself was told that it is stored: now, or before and unanswered then.
     pub(crate) fn stored_somewhere(&mut self, payload: &str) {
-        self.unseen.insert(payload.to_owned());
+        if !self.logged.contains(payload) {
+            self.unseen.insert(payload.to_owned());
+        }
     }
 
     /// A message came to a subscription.
@@ -91,6 +94,7 @@ impl Account {
         assert!(last < Some(place), "{payload} at {place:?} comes after {last:?}");
         self.unseen.remove(payload);
         self.log.push((place, payload.to_owned()));
+        self.logged.insert(payload.to_owned());
     }
 
     /// How many messages producers were told of that the log has not shown.

@@ -18,7 +18,7 @@ const KILLS_LONG: usize = 200;
 const PRODUCERS: usize = 4;
 const IN_FLIGHT: usize = 32;
 /// Messages of one producer before it takes a breath: accounting for more would only take longer.
-const BURST: usize = 64;
+const BURST: usize = 24;
 const BREATH: Duration = Duration::from_millis(60);
 /// The longest and shortest life, and in between at random.
 const LIFE_MS: std::ops::Range<u64> = 50..2_900;

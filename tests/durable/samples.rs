@@ -64,7 +64,7 @@ fn installed(what: &str, path: &str) -> Option<PathBuf> {
 fn subscribed(daemon: &Daemon, topic: &str, subscription: &str) {
     // The samples read from the latest message on, so the subscription has to be there first.
     eventually("the consumer is there", || {
-        let (_, text) = daemon.page("/admin/v2/proxy-stats/stats");
+        let text = crate::stats::page(daemon, "/admin/v2/proxy-stats/stats").1.to_string();
         text.contains(topic) && text.contains(subscription)
     });
 }

@@ -255,7 +255,8 @@ fn flipped_bits_and_missing_ends_are_told_and_cost_little() {
                 assert!(told || (lost == 0 && known == TOPICS.len()), "{case}: {lost} lost, {known} known");
                 // A block, or one record; a journal that is cut has lost what was behind the cut, and a table whose index
                 // is damaged, behind its blocks, what that part of the index leads to.
-                let is_index = bytes.windows(8).rposition(|text| text == b"xxxxxxxx").is_some_and(|last| at > last);
+                let is_index =
+                    bytes.windows(8).rposition(|text| text == b"xxxxxxxx").is_some_and(|last| at > last);
                 assert!(lost < 200 || cuts || is_index, "{case}: {lost} lost");
             }
         }

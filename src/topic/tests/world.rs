@@ -4,7 +4,7 @@ use crate::roster::Seat;
 use crate::topic::memory::Memory;
 use crate::topic::*;
 use crate::wheel::Now;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// A delivery as a connection sees it.
@@ -16,6 +16,18 @@ pub(super) struct Got {
     pub(super) wants_receipt: bool,
 }
 
+/// Something that left.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Opened,
+    Refused,
+    /// With the context.
+    Stored(MessageId, String),
+    NotStored,
+    Got(Got),
+    Other,
+}
+
 /// Everything.
 pub(super) struct World {
     pub(super) topics: Topics<Memory>,
@@ -24,6 +36,10 @@ pub(super) struct World {
     pub(super) got: BTreeMap<u32, VecDeque<Got>>,
     pub(super) messages: BTreeMap<u32, VecDeque<Arc<Stored>>>,
     pub(super) rules: Rules,
+    /// What was told and delivered, in order and with its time, until somebody takes it.
+    pub(super) log: Vec<(u64, u32, Event)>,
+    /// Connections that were told that they are open.
+    open: BTreeSet<u32>,
     /// Why the disk does not sync.
     pub(super) sync_fault: Option<&'static str>,
 }
@@ -90,6 +106,8 @@ impl World {
             got: BTreeMap::new(),
             messages: BTreeMap::new(),
             rules,
+            log: Vec::new(),
+            open: BTreeSet::new(),
             sync_fault: None,
         }
     }
@@ -119,7 +137,22 @@ impl World {
     pub(super) fn take_out(&mut self) {
         for outgoing in self.topics.take_outgoing() {
             match outgoing {
-                Outgoing::Reply(seat, reply) => self.replies.entry(seat.id).or_default().push_back(reply),
+                Outgoing::Reply(seat, reply) => {
+                    let event = match &reply {
+                        Reply::Opened => Event::Opened,
+                        Reply::Refused(_) => Event::Refused,
+                        Reply::Stored { id, context } => {
+                            Event::Stored(*id, context.as_deref().unwrap_or_default().into())
+                        }
+                        Reply::NotStored { .. } => Event::NotStored,
+                        _ => Event::Other,
+                    };
+                    if matches!(event, Event::Opened) {
+                        self.open.insert(seat.id);
+                    }
+                    self.log.push((self.now.monotonic_ns, seat.id, event));
+                    self.replies.entry(seat.id).or_default().push_back(reply);
+                }
                 Outgoing::Deliver(message, taker) => {
                     let got = Got {
                         id: MessageId { position: message.position, partition: taker.partition },
@@ -127,6 +160,8 @@ impl World {
                         redeliveries: taker.redeliveries,
                         wants_receipt: taker.wants_receipt,
                     };
+                    assert!(self.open.contains(&taker.seat.id), "delivered before it is open");
+                    self.log.push((self.now.monotonic_ns, taker.seat.id, Event::Got(got.clone())));
                     self.got.entry(taker.seat.id).or_default().push_back(got);
                     self.messages.entry(taker.seat.id).or_default().push_back(message);
                 }
@@ -157,6 +192,7 @@ impl World {
         self.replies.clear();
         self.got.clear();
         self.messages.clear();
+        self.open.clear();
         self.sync_fault = None;
     }
 
