@@ -31,6 +31,7 @@ fn start(socket: PathBuf) -> Daemon {
         feed: unix::Settings { path: Some(socket), ..unix::Settings::default() },
         bus: None,
         redis: None,
+        store: None,
         settings: Arc::new(Settings { personium, ..Settings::default() }),
         limits: Limits::default(),
     };

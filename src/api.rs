@@ -1,8 +1,11 @@
-//! What the daemon says over HTTP: refusals of handshakes, health, readiness and metrics.
+//! What the daemon says over HTTP: refusals of handshakes, health, readiness, metrics, and what operators may ask.
 //!
 //! Requests in, responses out; who listens and who writes is `io`'s business.
 
 mod exposition;
+mod topics;
+
+pub use self::topics::{AdminToken, Asking, Call, answer, call};
 
 use crate::metrics::Metrics;
 use std::sync::Arc;
@@ -166,7 +169,7 @@ fn page(path: &str, status: &Status) -> Vec<u8> {
             }
             Err(error) => response(500, "", TEXT, &format!("the metrics could not be written: {error}\n")),
         },
-        _ => response(404, "", TEXT, "Here are /healthz, /readyz and /metrics.\n"),
+        _ => response(404, "", TEXT, "Here are /healthz, /readyz, /metrics and, with a token, /topics.\n"),
     }
 }
 

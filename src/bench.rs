@@ -2,7 +2,7 @@
 //!
 //! In reading order: `wire` (bytes), `speech` (what a dialect's subscribers say), `inflight` (what is outstanding),
 //! `secure`, `clients` and `connect` (subscribers),
-//! `publisher` (the unix feed), `http` (Pusher's API), `sender` and `floor` (the bare `send(2)` that everything is compared with), `target`
+//! `disk` (a store's directory, and its floor), `publisher` (the unix feed), `http` (Pusher's API), `sender` and `floor` (the bare `send(2)` that everything is compared with), `target`
 //! (the daemon), `side` (the measuring loop), `pair` (daemon and floor in turn), then a file per command, `report`
 //! and `progress`.
 //!
@@ -10,9 +10,12 @@
 //! within a run and the median over the runs, because a shared machine's speed changes by the minute.
 
 mod all;
+mod backlog;
 mod bare;
 mod clients;
 mod connect;
+mod disk;
+mod durable;
 mod error;
 mod fanout;
 mod floor;
@@ -66,6 +69,8 @@ enum Command {
     Idle(Idle),
     Handshake(Handshake),
     Floor(FloorArgs),
+    Durable(Durable),
+    Backlog(Backlog),
     All(All),
 }
 
@@ -99,7 +104,8 @@ struct Fanout {
     /// shards of the daemon, and senders of the floor (1)
     #[argh(option, default = "1")]
     shards: usize,
-    /// the subscribers' dialect: personium-event, personium-topic, channel, echo or wazo (personium-event)
+    /// the subscribers' dialect: personium-event, personium-topic, channel, echo, pulsar or wazo
+    /// (personium-event)
     #[argh(option, default = "Speech::default()")]
     dialect: Speech,
     /// over TLS, with a daemon that has made its own certificate
@@ -150,7 +156,8 @@ struct Selective {
     /// shards of the daemon, and senders of the floor (1)
     #[argh(option, default = "1")]
     shards: usize,
-    /// the subscribers' dialect: personium-event, personium-topic, channel, echo or wazo (personium-event)
+    /// the subscribers' dialect: personium-event, personium-topic, channel, echo, pulsar or wazo
+    /// (personium-event)
     #[argh(option, default = "Speech::default()")]
     dialect: Speech,
     /// publish over HTTP instead of the unix feed, with the dialect echo and a daemon that is started for it
@@ -198,7 +205,8 @@ struct Idle {
     /// shards of the daemon (1)
     #[argh(option, default = "1")]
     shards: usize,
-    /// the subscribers' dialect: personium-event, personium-topic, channel, echo or wazo (personium-event)
+    /// the subscribers' dialect: personium-event, personium-topic, channel, echo, pulsar or wazo
+    /// (personium-event)
     #[argh(option, default = "Speech::default()")]
     dialect: Speech,
     /// over TLS, with a daemon that has made its own certificate
@@ -237,7 +245,8 @@ struct Handshake {
     /// shards of the daemon (1)
     #[argh(option, default = "1")]
     shards: usize,
-    /// the subscribers' dialect: personium-event, personium-topic, channel, echo or wazo (personium-event)
+    /// the subscribers' dialect: personium-event, personium-topic, channel, echo, pulsar or wazo
+    /// (personium-event)
     #[argh(option, default = "Speech::default()")]
     dialect: Speech,
     /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
@@ -290,6 +299,66 @@ struct FloorArgs {
     json: bool,
 }
 
+/// Messages of durable topics that are acknowledged, beside a plain loop of write(2) and fdatasync(2) of the same groups.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "durable",
+    example = "{command_name} --producers 64 --in-flight 16",
+    note = "Beside it, one producer with one message in flight: its latency against one write and fdatasync.",
+    note = "The fan-out of a durable topic is measured by: fanfare bench fanout --dialect pulsar"
+)]
+struct Durable {
+    /// producers (64)
+    #[argh(option, default = "64")]
+    producers: usize,
+    /// messages of each outstanding at most (16)
+    #[argh(option, default = "16")]
+    in_flight: u64,
+    /// bytes of a payload (256)
+    #[argh(option, default = "256")]
+    size: usize,
+    /// length of each measurement in seconds (3)
+    #[argh(option, default = "3.0")]
+    seconds: f64,
+    /// measurements of each side (5)
+    #[argh(option, default = "5")]
+    runs: usize,
+    /// shards of the daemon (1)
+    #[argh(option, default = "1")]
+    shards: usize,
+    /// where the store is made and removed again (the directory of this program, or else that for temporary files)
+    #[argh(option)]
+    store: Option<PathBuf>,
+    /// the program to start as daemon (this one)
+    #[argh(option)]
+    daemon: Option<PathBuf>,
+    /// print one JSON object
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Many messages that wait on disk: the memory they take, and how soon a daemon is ready again with them.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "backlog", example = "{command_name} --messages 1000000")]
+struct Backlog {
+    /// messages (10000000)
+    #[argh(option, default = "10_000_000")]
+    messages: u64,
+    /// bytes of a payload (256)
+    #[argh(option, default = "256")]
+    size: usize,
+    /// where the store is made and removed again (the directory of this program, or else that for temporary files)
+    #[argh(option)]
+    store: Option<PathBuf>,
+    /// the program to start as daemon (this one)
+    #[argh(option)]
+    daemon: Option<PathBuf>,
+    /// print one JSON object
+    #[argh(switch)]
+    json: bool,
+}
+
 /// The whole table, each line on a daemon of its own: about seven minutes.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "all", example = "{command_name}\n  {command_name} --seconds 1 --runs 3 --json")]
@@ -326,6 +395,8 @@ pub fn run(command: Bench) -> Result<(), BenchError> {
         Command::Idle(args) => idle_report(args)?,
         Command::Handshake(args) => handshake_report(args)?,
         Command::Floor(args) => floor_report(&args)?,
+        Command::Durable(args) => durable_report(args)?,
+        Command::Backlog(args) => backlog_report(args)?,
     };
     if json { print_json(&report) } else { print_table(&report.rows.iter().collect::<Vec<_>>()) }
 }
@@ -342,6 +413,7 @@ fn fanout_report(args: Fanout) -> Result<(Report, bool), BenchError> {
         daemon: args.daemon,
         tls: args.tls,
         http: args.http,
+        ..TargetOptions::default()
     };
     let settings = fanout::Settings { connections, in_flight, rate, size, seconds, runs };
     Ok((fanout::run(&options, &settings)?, args.json))
@@ -357,8 +429,8 @@ fn selective_report(args: Selective) -> Result<(Report, bool), BenchError> {
         pid: args.pid,
         shards: args.shards,
         daemon: args.daemon,
-        tls: false,
         http: args.http,
+        ..TargetOptions::default()
     };
     let settings = selective::Settings { topics, in_flight, size, seconds, runs };
     Ok((selective::run(&options, &settings)?, args.json))
@@ -367,15 +439,14 @@ fn selective_report(args: Selective) -> Result<(Report, bool), BenchError> {
 fn idle_report(args: Idle) -> Result<(Report, bool), BenchError> {
     let Idle { connections, topics, runs, dialect: speech, url, token, pid, shards, daemon, tls, json } =
         args;
-    let options = TargetOptions { speech, url, socket: None, token, pid, shards, daemon, tls, http: false };
+    let options = TargetOptions { speech, url, token, pid, shards, daemon, tls, ..TargetOptions::default() };
     Ok((idle::run(&options, &idle::Settings { connections, topics, runs })?, json))
 }
 
 fn handshake_report(args: Handshake) -> Result<(Report, bool), BenchError> {
     let Handshake { connections, concurrency, runs, dialect: speech, url, token, pid, shards, daemon, json } =
         args;
-    let options =
-        TargetOptions { speech, url, socket: None, token, pid, shards, daemon, tls: false, http: false };
+    let options = TargetOptions { speech, url, token, pid, shards, daemon, ..TargetOptions::default() };
     let settings = handshake::Settings { connections, concurrency, runs };
     Ok((handshake::run(&options, &settings)?, json))
 }
@@ -384,6 +455,19 @@ fn floor_report(args: &FloorArgs) -> Result<(Report, bool), BenchError> {
     let &FloorArgs { connections, in_flight, size, topics, seconds, runs, shards, json, .. } = args;
     let settings = bare::Settings { connections, in_flight, size, topics, seconds, runs, shards };
     Ok((bare::run(&settings)?, json))
+}
+
+fn durable_report(args: Durable) -> Result<(Report, bool), BenchError> {
+    let Durable { producers, in_flight, size, seconds, runs, shards, store, daemon, json } = args;
+    let options = TargetOptions { shards, daemon, store, ..TargetOptions::default() };
+    let settings = durable::Settings { producers, in_flight, size, seconds, runs };
+    Ok((durable::run(&options, &settings)?, json))
+}
+
+fn backlog_report(args: Backlog) -> Result<(Report, bool), BenchError> {
+    let Backlog { messages, size, store, daemon, json } = args;
+    let options = TargetOptions { daemon, store, ..TargetOptions::default() };
+    Ok((backlog::run(&options, &backlog::Settings { messages, size })?, json))
 }
 
 fn print_all(reports: &[Report], json: bool) -> Result<(), BenchError> {

@@ -13,6 +13,7 @@ pub mod publish;
 pub mod serve;
 pub mod subscribe;
 pub mod token;
+pub mod topics;
 mod trial;
 mod trust;
 

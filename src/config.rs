@@ -10,9 +10,11 @@ mod problems;
 pub use self::environment::{ENVIRONMENT_PREFIX, KEYS};
 
 use self::environment::{overrides, path_of, put, typed};
+use crate::api::AdminToken;
 use crate::dialect::{Kind, channel, echo, personium, pulsar, wazo};
 use crate::feed::{amqp, redis, unix};
 use crate::io::runtime::Driver;
+use crate::io::store;
 use crate::shard::Limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -40,7 +42,7 @@ pub struct Config {
     pub drain_s: u32,
     /// Where clients connect.
     pub listen: Vec<Listen>,
-    /// Where health and metrics are told.
+    /// Where health and metrics are told, and topics looked after.
     pub admin: Option<Admin>,
     /// Where events come from.
     pub feed: Feed,
@@ -56,6 +58,8 @@ pub struct Config {
     pub echo: echo::Settings,
     /// The dialect `pulsar`.
     pub pulsar: pulsar::Settings,
+    /// Where its messages are stored.
+    pub store: store::Settings,
     /// The dialect `wazo`.
     pub wazo: wazo::Settings,
 }
@@ -78,6 +82,7 @@ impl Default for Config {
             channel: channel::Settings::default(),
             echo: echo::Settings::default(),
             pulsar: pulsar::Settings::default(),
+            store: store::Settings::default(),
             wazo: wazo::Settings::default(),
         }
     }
@@ -133,6 +138,10 @@ impl Tls {
 pub struct Admin {
     /// Address and port.
     pub address: SocketAddr,
+    /// What whoever asks about topics has to show; or `token_file`. Nobody may without.
+    pub token: Option<AdminToken>,
+    /// The file that holds it.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[feed]`.
@@ -354,7 +363,7 @@ mod tests {
     #[test]
     fn every_key_of_the_list_is_a_key() {
         let known_only_with_their_table =
-            ["personium.token.jwt", "channel.token.jwt", "wazo.token.jwt", "admin"];
+            ["personium.token.jwt", "channel.token.jwt", "pulsar.token.jwt", "wazo.token.jwt", "admin"];
         for key in
             KEYS.iter().filter(|key| !known_only_with_their_table.iter().any(|start| key.starts_with(start)))
         {
@@ -377,6 +386,7 @@ mod tests {
         assert!(problems(listen).contains("[personium]: no token judge"));
         assert!(problems(&listen.replace("personium-event", "wazo")).contains("[wazo]: no token judge"));
         assert!(problems(&listen.replace("event", "topic")).contains("no token judge"));
+        assert!(problems(&listen.replace("personium-event", "pulsar")).contains("[pulsar]: no token judge"));
         assert!(
             problems(&listen.replace("personium-event", "channel")).contains("[channel]: no token judge")
         );
@@ -406,6 +416,12 @@ mod tests {
         let relayed = |more: &str| problems(&format!("{relay}{more}[feed.redis]\nurl_file = \"/f\""));
         assert_eq!(relayed("message_bytes_max = 917504\n"), "");
         assert!(relayed("message_bytes_max = 917505\n").contains("at most 917504"));
+        let admin = |more: &str| problems(&format!("{MINIMAL}[admin]\naddress = \"127.0.0.1:1\"\n{more}"));
+        assert_eq!(admin("token = \"0123456789abcdef\""), "");
+        assert!(admin("token = \"0123\"").contains("[admin] token has fewer than 16 characters"));
+        assert!(
+            admin("token = \"0123456789abcdef\"\ntoken_file = \"/f\"").contains("both token and token_file")
+        );
         let none = problems(&format!("{MINIMAL}[limits]\nhead_bytes_max = 0"));
         assert!(none.contains("limits.head_bytes_max = 0"), "{none}");
     }

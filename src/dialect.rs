@@ -68,6 +68,8 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// The query without `?`; it may hold a signature, so it is never logged.
     pub query: &'a str,
+    /// The `Authorization` header, or nothing; it is never logged either.
+    pub authorization: &'a str,
     /// The body, whatever way it came.
     pub body: &'a [u8],
 }
@@ -328,6 +330,12 @@ pub trait Dialect: Sized {
         Self::message_bytes_max(settings)
     }
 
+    /// The reason that ends a session, with code 1009, whose client sends a message of so many bytes where so many are
+    /// allowed.
+    fn too_long(_bytes: u64, _bytes_max: usize) -> String {
+        String::new()
+    }
+
     /// The code and reason that end sessions when the daemon stops.
     fn close_stopping(_settings: &Settings) -> (u16, &'static str) {
         (1001, "")
@@ -438,6 +446,12 @@ macro_rules! dialects {
             #[must_use]
             pub fn message_bytes_max(self, settings: &Settings) -> usize {
                 match self { $(Kind::$variant => <$type as Dialect>::message_bytes_max(settings),)+ }
+            }
+
+            /// See [`Dialect::too_long`].
+            #[must_use]
+            pub fn too_long(self, bytes: u64, bytes_max: usize) -> String {
+                match self { $(Kind::$variant => <$type as Dialect>::too_long(bytes, bytes_max),)+ }
             }
 
             /// See [`Dialect::CLOSE_SLOW`].

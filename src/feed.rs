@@ -8,9 +8,10 @@ pub mod amqp;
 pub mod redis;
 pub mod unix;
 
-use crate::dialect::{Kind, Settings, Unusable, publish_relayed};
+use crate::dialect::{Kind, Settings, Unusable, publish_relayed, pulsar};
 use crate::event::{EventError, Parser};
 use crate::frame::{Draft, Publication};
+use crate::topic::{self, Domain, TopicName};
 use crate::wheel::Now;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ pub const ADDRESS_BYTES_MAX: usize = 1024;
 
 /// The words that may start an address, with the least and the most parts that follow each.
 const WORDS: [(&str, usize, usize); 6] =
-    [("event", 1, 1), ("topic", 3, 3), ("wazo", 0, 2), ("channel", 0, 0), ("echo", 1, 1), ("pulsar", 4, 4)];
+    [("event", 1, 1), ("topic", 3, 3), ("wazo", 0, 2), ("channel", 0, 0), ("echo", 1, 1), ("pulsar", 4, 5)];
 
 /// Why a publisher's line is refused. The text is what the publisher reads.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -33,6 +34,17 @@ pub enum Rejection {
     /// The dialect cannot use it.
     #[error(transparent)]
     Unusable(#[from] Unusable),
+}
+
+/// What has become of a good event.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Its publications were given away, if it came to any.
+    Published,
+    /// Nothing: nobody speaks its dialect.
+    Unspoken,
+    /// It is to be stored, and is good only when it is.
+    Append(TopicName, topic::Draft),
 }
 
 /// Turns addresses and JSON into publications, with buffers of its own. One per feed.
@@ -57,8 +69,8 @@ impl Intake {
         }
     }
 
-    /// One event, whose publications are given to `publish` in order. Returns whether anybody speaks its dialect;
-    /// it is good all the same if not.
+    /// One event, whose publications are given to `publish` in order. One that nobody speaks the dialect of is good
+    /// all the same.
     ///
     /// # Errors
     /// When the address or the event is wrong; the reason is for the publisher.
@@ -68,15 +80,19 @@ impl Intake {
         json: &[u8],
         now: Now,
         publish: &mut dyn FnMut(Publication),
-    ) -> Result<bool, Rejection> {
+    ) -> Result<Taken, Rejection> {
         let (word, place) = split(address)?;
         let kind = Kind::ALL.iter().find(|kind| kind.word() == word && self.spoken.contains(kind));
         let (settings, draft) = (&self.settings, &mut self.draft);
-        let spoken = self.parser.parse(json, |event| match kind {
-            None => Ok(false),
-            Some(kind) => kind.publish(place, event, settings, now, draft, publish).map(|()| true),
+        let taken = self.parser.parse(json, |event| match kind {
+            None => Ok(Taken::Unspoken),
+            Some(Kind::Pulsar) if is_stored(place) => pulsar::append(place, event, settings, now)
+                .map(|(topic, message)| Taken::Append(topic, message)),
+            Some(kind) => {
+                kind.publish(place, event, settings, now, draft, publish).map(|()| Taken::Published)
+            }
         })??;
-        Ok(spoken)
+        Ok(taken)
     }
 
     /// One message that a client of another node has sent in a channel. `None` when it is good but nobody speaks
@@ -107,6 +123,11 @@ impl Intake {
     }
 }
 
+/// Whether what is fed for a place of `pulsar` is stored.
+fn is_stored(place: &str) -> bool {
+    place.split('/').next().and_then(Domain::named) == Some(Domain::Persistent)
+}
+
 /// The first word of an address and the rest, after a check of its shape.
 fn split(address: &str) -> Result<(&str, &str), Rejection> {
     let (word, place) = address.split_once('/').unwrap_or((address, ""));
@@ -132,7 +153,7 @@ fn shape(word: &str) -> &'static str {
         "wazo" => "write wazo, wazo/TENANT or wazo/TENANT/USER",
         "channel" => "write channel alone",
         "echo" => "write echo/APP-ID",
-        _ => "write pulsar/DOMAIN/TENANT/NAMESPACE/TOPIC",
+        _ => "write pulsar/persistent/TENANT/NAMESPACE/TOPIC, or non-persistent",
     }
 }
 

@@ -12,7 +12,7 @@
 //! - `publisher`: the unix feed
 //! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ, Redis
 //! - `store`: the thread of the durable topics
-//! - `admin`: health and metrics
+//! - `admin`: health and metrics, and what operators do with topics
 //! - `clock`: the time
 
 mod admin;
@@ -41,7 +41,7 @@ use self::runtime::{AnyRuntime, Driver};
 use self::store::Store;
 use self::watch::Watched;
 use self::worker::Worker;
-use crate::api::Status;
+use crate::api::{AdminToken, Status};
 use crate::dialect::channel::Relay;
 use crate::dialect::{Kind, Lots, Settings};
 use crate::feed::unix;
@@ -78,8 +78,8 @@ pub struct Plan {
     pub driver: Driver,
     /// Where clients connect.
     pub listen: Vec<Listen>,
-    /// Where health and metrics are told.
-    pub admin: Option<SocketAddr>,
+    /// Where health and metrics are told, and topics looked after.
+    pub admin: Option<Admin>,
     /// The unix feed.
     pub feed: unix::Settings,
     /// The RabbitMQ feed.
@@ -88,8 +88,18 @@ pub struct Plan {
     pub redis: Option<Redis>,
     /// The dialects' settings, judges included.
     pub settings: Arc<Settings>,
+    /// The store of the durable topics, which is opened when a listener speaks a dialect that has them.
+    pub store: Option<store::Settings>,
     /// The bounds of the whole daemon.
     pub limits: Limits,
+}
+
+/// Where operators ask.
+pub struct Admin {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// What whoever asks about topics has to show; nobody may without.
+    pub token: Option<AdminToken>,
 }
 
 /// A place where clients connect.
@@ -114,6 +124,9 @@ pub enum StartError {
          kernel.io_uring_disabled), set driver = \"auto\" or \"epoll\""
     )]
     Runtime(io::Error),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
     /// Anything else.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -145,7 +158,7 @@ struct Shared {
     store: Store,
     /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they look at more often.
     settings: Mutex<Arc<Settings>>,
-    /// One set per shard, and the bridge's.
+    /// One set per shard, the bridge's, and the store's.
     metrics: Vec<Arc<Metrics>>,
     connections: Arc<AtomicUsize>,
     ready: AtomicBool,
@@ -153,7 +166,7 @@ struct Shared {
     draining: AtomicBool,
     /// Deliver no more: the time of a stop runs out.
     hurrying: AtomicBool,
-    /// Why no events come from Redis, while none do.
+    /// Why no events come from Redis, while none do; the store tells its own troubles.
     gap: Mutex<Option<String>>,
 }
 
@@ -165,7 +178,7 @@ impl Shared {
             bridge: Bridge::default(),
             store: Store::default(),
             settings: Mutex::new(Arc::clone(settings)),
-            metrics: (0..=shards).map(|_| Arc::default()).collect(),
+            metrics: (0..shards + 2).map(|_| Arc::default()).collect(),
             connections: Arc::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -249,7 +262,7 @@ impl Shared {
             mailboxes: self.mailboxes.iter().map(|mailbox| mailbox.depth() as u64).collect(),
             ready: self.ready.load(Relaxed),
             draining: self.draining.load(Relaxed),
-            gap: self.gap().clone(),
+            gap: self.gap().clone().or_else(|| self.store.trouble()),
         }
     }
 
@@ -267,7 +280,7 @@ struct Setup {
     feed: Option<OwnedFd>,
     feed_settings: unix::Settings,
     spoken: Vec<Kind>,
-    admin: Option<OwnedFd>,
+    admin: Option<(OwnedFd, Option<AdminToken>)>,
     settings: Arc<Settings>,
     limits: Limits,
     shared: Arc<Shared>,
@@ -288,8 +301,10 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
             shard.push(Listener { socket, kinds: Arc::clone(&kinds), tls: tls.clone() });
         }
     }
-    let admin = plan.admin.map(|address| listen::tcp(address, 1)).transpose()?.and_then(|mut one| one.pop());
-    let admin_address = admin.as_ref().map(listen::local_address).transpose()?;
+    let admin = plan.admin.map(|admin| Ok((listen::tcp(admin.address, 1)?.pop(), admin.token)));
+    let admin = admin.transpose().map_err(|error: listen::ListenError| error)?;
+    let mut admin = admin.and_then(|(socket, token)| Some((socket?, token)));
+    let admin_address = admin.as_ref().map(|(socket, _)| listen::local_address(socket)).transpose()?;
     let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
     let shared = Arc::new(Shared::new(plan.shards, &plan.settings)?);
     let spoken = spoken(&plan.listen);
@@ -297,8 +312,10 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     // Before any shard runs, so that each knows of an outage before it takes anybody.
     let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &shared)?;
     bridge::configure(&shared, &plan.settings, feeds)?;
+    if let Some(settings) = plan.store.filter(|_| spoken.contains(&Kind::Pulsar)) {
+        store::start(&shared, &settings, &plan.settings)?;
+    }
     let (report, reports) = mpsc::channel();
-    let mut admin = admin;
     let mut threads = Vec::new();
     for (number, listeners) in listeners.into_iter().enumerate() {
         let setup = Setup {
@@ -361,6 +378,7 @@ impl Daemon {
             );
         }
         *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(settings);
+        self.shared.store.configure(settings);
         let limits = limits.of_one_in(self.threads.len());
         let certificate = |(place, address)| {
             let same = |listen: &&Listen| listen.address == address;
@@ -408,6 +426,8 @@ impl Daemon {
             std::thread::sleep(pause);
         }
         self.shared.bridge.stop(drain.saturating_sub(start.elapsed()));
+        // When nobody asks it any more.
+        self.shared.store.stop(drain.saturating_sub(start.elapsed()));
         self.threads.iter().all(JoinHandle::is_finished)
     }
 }
@@ -447,13 +467,13 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let worker = Worker::new(shard, sockets, Arc::clone(&shared), number);
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));
-    let feed = publisher::Feed::new(setup.feed_settings, setup.spoken, Rc::clone(&worker), metrics);
+    let (feed_settings, common) = (setup.feed_settings, Arc::clone(&shared));
+    let feed = publisher::Feed::new(feed_settings, setup.spoken, Rc::clone(&worker), common, metrics);
     if let Some(listener) = setup.feed {
         monoio::spawn(Rc::clone(&feed).accept(Watched::new(listener)?));
     }
-    if let Some(listener) = setup.admin {
-        let shared = Arc::clone(&shared);
-        monoio::spawn(admin::serve(Watched::new(listener)?, Rc::new(move || shared.status())));
+    if let Some((listener, token)) = setup.admin {
+        monoio::spawn(admin::serve(Watched::new(listener)?, Arc::clone(&shared), token));
     }
     monoio::spawn(tick(Rc::clone(&worker)));
     ready();
@@ -464,7 +484,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
             feeding = false;
             feed.stop();
         }
-        if worker.borrow().is_over() {
+        if worker.borrow().is_over() && !feed.owes() {
             return Ok(());
         }
         if more || !mailbox.sleep() {

@@ -4,6 +4,7 @@ use argh::FromArgs;
 use fanfare::bench::Bench;
 use fanfare::cli::{
     CliError, publish::Publish, serve::Check, serve::Serve, subscribe::Subscribe, token::Token,
+    topics::Topics,
 };
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ enum Command {
     Publish(Publish),
     Subscribe(Subscribe),
     Token(Token),
+    Topics(Topics),
     Bench(Bench),
 }
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Some(Command::Publish(publish)) => publish.run(),
         Some(Command::Subscribe(subscribe)) => subscribe.run(),
         Some(Command::Token(token)) => token.run(),
+        Some(Command::Topics(topics)) => topics.run(),
         Some(Command::Bench(bench)) => fanfare::bench::run(bench)
             .map(|()| ExitCode::SUCCESS)
             .map_err(|error| CliError::new(error.to_string())),

@@ -49,8 +49,8 @@ pub enum Violation {
     Protocol,
     /// Text that is not UTF-8.
     NotUtf8,
-    /// A message over the limit.
-    TooLong,
+    /// A message over the limit: so many bytes, as far as they are announced.
+    TooLong(u64),
 }
 
 impl Violation {
@@ -60,7 +60,7 @@ impl Violation {
         match self {
             Self::Protocol => 1002,
             Self::NotUtf8 => 1007,
-            Self::TooLong => 1009,
+            Self::TooLong(_) => 1009,
         }
     }
 }
@@ -148,7 +148,9 @@ fn header(
         }
         OpCode::Data(Data::Continue) if !unfinished => return Err(Violation::Protocol),
         OpCode::Data(Data::Text | Data::Binary) if unfinished => return Err(Violation::Protocol),
-        OpCode::Data(_) if length > limit.saturating_sub(held) as u64 => return Err(Violation::TooLong),
+        OpCode::Data(_) if length > limit.saturating_sub(held) as u64 => {
+            return Err(Violation::TooLong(length.saturating_add(held as u64)));
+        }
         _ => {}
     }
     Ok(Some((header, cursor.position() as usize, length as usize)))

@@ -240,7 +240,40 @@ pub struct Broker {
     pub reconnects: Number,
 }
 
-/// The counters of one shard, or of the bridge.
+/// The store of the durable topics.
+#[derive(Debug, Default)]
+pub struct StoreMetrics {
+    /// 1 when there is one.
+    pub configured: Number,
+    /// 1 while it cannot be written.
+    pub failing: Number,
+    /// Commits by how long they took, the last bucket for the rest.
+    pub commits: [Number; LATENCY_BOUNDS_US.len() + 1],
+    /// The sum of that in nanoseconds.
+    pub commits_sum_ns: Number,
+    /// Messages that were appended.
+    pub messages: Number,
+    /// Bytes of them.
+    pub bytes: Number,
+    /// Places that were damaged.
+    pub damaged: Number,
+}
+
+impl StoreMetrics {
+    /// Counts one commit.
+    pub fn commit(&self, nanoseconds: u64) {
+        self.commits[bucket(nanoseconds)].add(1);
+        self.commits_sum_ns.add(nanoseconds);
+    }
+}
+
+/// The bucket that a time belongs to.
+fn bucket(nanoseconds: u64) -> usize {
+    let microseconds = nanoseconds / 1000;
+    LATENCY_BOUNDS_US.partition_point(|bound| *bound < microseconds)
+}
+
+/// The counters of one shard, of the bridge, or of the store.
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// Open sockets, whatever their state.
@@ -315,14 +348,14 @@ pub struct Metrics {
     pub notices_waiting: [Number; NoticeKind::ALL.len()],
     /// Requests with notices that were made again, by kind.
     pub notice_retries: [Number; NoticeKind::ALL.len()],
+    /// The store of the durable topics.
+    pub store: StoreMetrics,
 }
 
 impl Metrics {
     /// Counts one event's time from its acceptance to the end of its last write on this shard.
     pub fn latency(&self, nanoseconds: u64) {
-        let microseconds = nanoseconds / 1000;
-        let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < microseconds);
-        self.latency[bucket].add(1);
+        self.latency[bucket(nanoseconds)].add(1);
         self.latency_sum_ns.add(nanoseconds);
     }
 }

@@ -33,6 +33,7 @@ mod topics;
 mod transient;
 
 pub use self::archive::{Archive, Fault, Loaded, Number, Saved};
+pub(crate) use self::id::LENIENT;
 pub use self::id::{MessageId, Position};
 pub use self::name::{Domain, NameError, TopicName};
 pub use self::record::{Draft, Message, Stored};

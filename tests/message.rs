@@ -7,6 +7,7 @@
 use fanfare::message::{self, Flow, Inbox, Received, Violation};
 use proptest::prelude::*;
 use std::io::{self, Read, Write};
+use tungstenite::error::CapacityError;
 use tungstenite::error::Error;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
@@ -129,7 +130,9 @@ fn oracle(bytes: &[u8]) -> Outcome {
             }
             Err(Error::Protocol(_)) => return (said, Err(Violation::Protocol)),
             Err(Error::Utf8(_)) => return (said, Err(Violation::NotUtf8)),
-            Err(Error::Capacity(_)) => return (said, Err(Violation::TooLong)),
+            Err(Error::Capacity(CapacityError::MessageTooLong { size, .. })) => {
+                return (said, Err(Violation::TooLong(size as u64)));
+            }
             Err(other) => panic!("{other}"),
         });
     }

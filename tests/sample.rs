@@ -8,11 +8,13 @@ const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 
 /// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 37] = [
+const EXAMPLES: [&str; 50] = [
     "listen.0.tls.certificate",
     "listen.0.tls.key",
     "listen.0.tls.client_ca",
     "listen.0.tls.client_certificate",
+    "admin.token",
+    "admin.token_file",
     "feed.unix.group",
     "feed.amqp.url",
     "feed.amqp.url_file",
@@ -39,6 +41,17 @@ const EXAMPLES: [&str; 37] = [
     "echo.redis.prefix",
     "echo.app.0.secret",
     "echo.app.0.webhook",
+    "store.backup_path",
+    "pulsar.partitioned",
+    "pulsar.token.jwt.secret",
+    "pulsar.token.jwt.public_key_file",
+    "pulsar.token.jwt.jwks_file",
+    "pulsar.token.static.file",
+    "pulsar.token.introspection.url",
+    "pulsar.token.introspection.client_id",
+    "pulsar.token.introspection.client_secret",
+    "pulsar.token.introspection.client_secret_file",
+    "pulsar.token.introspection.ca_file",
     "wazo.master_tenant_uuid",
     "wazo.token.jwt.secret",
     "wazo.token.jwt.public_key_file",
@@ -49,10 +62,12 @@ const EXAMPLES: [&str; 37] = [
 ];
 
 /// The tables that stand behind `#`, each to take the place of the dialect's `token.jwt`.
-const OTHER_JUDGES: [&str; 5] = [
+const OTHER_JUDGES: [&str; 7] = [
     "personium.token.introspection",
     "personium.token.static",
     "channel.token.static",
+    "pulsar.token.introspection",
+    "pulsar.token.static",
     "wazo.token.wazo_auth",
     "wazo.token.static",
 ];
@@ -182,6 +197,7 @@ fn the_program_finds_the_sample_good_when_the_secret_is_there() {
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("FANFARE_PERSONIUM_TOKEN_JWT_SECRET_FILE", &secret)
             .env("FANFARE_CHANNEL_TOKEN_JWT_SECRET_FILE", &secret)
+            .env("FANFARE_PULSAR_TOKEN_JWT_SECRET_FILE", &secret)
             .env("FANFARE_WAZO_TOKEN_JWT_SECRET_FILE", &secret)
             .output()
             .unwrap()

@@ -163,8 +163,9 @@ fn a_module_uses_only_what_stands_above_it_in_the_tour() {
         let Some(own) = source.module() else { continue };
         for (line, name) in named(&source) {
             let other = name.split("::").next().unwrap();
-            // config composes every module's settings, and the choice of a driver is io's.
-            let worldly = own == "config" && other == WORLD && name != "io::runtime::Driver";
+            // config composes every module's settings; the choice of a driver and the store's are io's.
+            let settings = ["io::runtime::Driver", "io::store"].contains(&&*name);
+            let worldly = own == "config" && other == WORLD && !settings;
             if other != own && (place(&tour, other) > place(&tour, own) || worldly) {
                 found.push(format!("{}:{line}: {own} uses {name}", source.path));
             }

@@ -258,19 +258,46 @@ impl Snapshot {
         family(out, gauge, None, "notices_waiting", about, by_kind(&|m| &m.notices_waiting))
     }
 
+    /// Nothing without a store.
+    fn store(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        if self.sum(|m| &m.store.configured) == 0 {
+            return Ok(());
+        }
+        let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
+        let about = "Whether the store of the durable topics cannot be written";
+        family(out, gauge, None, "store_failing", about, self.one(|m| &m.store.failing))?;
+        let about = "Messages that were appended to durable topics";
+        family(out, counter, None, "store_messages", about, self.one(|m| &m.store.messages))?;
+        let bytes = Some(&Unit::Bytes);
+        family(out, counter, bytes, "store_appended", "Bytes of them", self.one(|m| &m.store.bytes))?;
+        let about = "Places of the store that are damaged, where messages are left out";
+        family(out, counter, None, "store_damages", about, self.one(|m| &m.store.damaged))?;
+        let about = "From the end of a group of messages to its being safe";
+        let counts = |m: &Metrics, index: usize| m.store.commits[index].get();
+        self.histogram(out, ("store_commit", about), counts, self.sum(|m| &m.store.commits_sum_ns))
+    }
+
     fn latency(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let about = "From taking an event to the end of a shard's last write of it";
+        let counts = |m: &Metrics, index: usize| m.latency[index].get();
+        self.histogram(out, ("publish_to_write", about), counts, self.sum(|m| &m.latency_sum_ns))
+    }
+
+    fn histogram(
+        &self,
+        out: &mut DescriptorEncoder<'_>,
+        (name, about): (&str, &str),
+        counts: impl Fn(&Metrics, usize) -> u64,
+        sum_ns: u64,
+    ) -> Result<(), Error> {
         let bounds = LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
-        let counts = (0..=LATENCY_BOUNDS_US.len()).map(|index| self.sum(|m| &m.latency[index]));
+        let all =
+            |index| self.shards.iter().fold(0u64, |sum, metrics| sum.wrapping_add(counts(metrics, index)));
+        let counts = (0..=LATENCY_BOUNDS_US.len()).map(all);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|bucket| bucket.1).sum();
-        let sum = self.sum(|m| &m.latency_sum_ns) as f64 / 1e9;
-        out.encode_descriptor(
-            "publish_to_write",
-            "From taking an event to the end of a shard's last write of it",
-            Some(&Unit::Seconds),
-            MetricType::Histogram,
-        )?
-        .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+        out.encode_descriptor(name, about, Some(&Unit::Seconds), MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(sum_ns as f64 / 1e9, count, &buckets, None)
     }
 }
 
@@ -283,6 +310,7 @@ impl Collector for Snapshot {
         self.requests(&mut encoder)?;
         self.judges(&mut encoder)?;
         self.notices(&mut encoder)?;
+        self.store(&mut encoder)?;
         self.latency(&mut encoder)
     }
 }

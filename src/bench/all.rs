@@ -3,7 +3,7 @@
 use super::report::{Report, Row, Target as Goal};
 use super::speech::Speech;
 use super::target::{Cpus, TargetOptions};
-use super::{BenchError, fanout, handshake, idle, selective};
+use super::{BenchError, backlog, durable, fanout, handshake, idle, selective};
 use std::path::PathBuf;
 
 /// Two shards may cost so many times what one costs per delivery, each as a ratio to its own floor.
@@ -15,6 +15,9 @@ const DIALECTS_RATIO_MAX: f64 = 1.25;
 /// What is published over HTTP reaches so much of the deliveries per second of the unix feed, each as a ratio to its
 /// own floor.
 const HTTP_RATIO_MIN: f64 = 0.9;
+
+/// Messages that wait: enough to show whether memory grows with them. `bench backlog` takes more.
+const BACKLOG: u64 = 1_000_000;
 
 /// The event size of the whole table.
 const EVENT_SIZE: usize = 128;
@@ -52,6 +55,10 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Report>, BenchError> {
         reports.push(other);
     }
     reports.extend(echo(&options, settings)?);
+    let durable = durable::Settings { producers: 64, in_flight: 16, size: 256, seconds, runs };
+    reports.push(durable::run(&one, &durable)?);
+    reports.push(fanout(&TargetOptions { speech: Speech::Pulsar, ..options(1) }, 1_000, 1)?);
+    reports.push(backlog::run(&one, &backlog::Settings { messages: BACKLOG, size: 256 })?);
     let tls = TargetOptions { tls: true, ..options(1) };
     reports.push(fanout(&tls, 10_000, 1)?);
     reports.push(idle::run(&tls, &idle::Settings { connections: 10_000, topics: false, runs })?);

@@ -47,6 +47,8 @@ pub(super) struct Clients {
     /// Look for frames without sleeping. A server that wakes its receivers pays for that on loopback only, and only
     /// when they happen to sleep, which makes its processor time depend on the generator's.
     pub(super) spin: bool,
+    /// Acknowledge each text, as subscribers of durable topics do.
+    pub(super) acknowledge: bool,
     epoch: Instant,
 }
 
@@ -71,6 +73,7 @@ impl Clients {
             events: Vec::with_capacity(EVENTS_MAX),
             scratch: vec![0; READ_BYTES],
             spin,
+            acknowledge: false,
             epoch: Instant::now(),
         })
     }
@@ -119,7 +122,7 @@ impl Clients {
                 TIMER => woken.timer = true,
                 index => {
                     let client = &mut self.list[index as usize];
-                    client.receive(&mut self.scratch, self.epoch, &mut each)?;
+                    client.receive(&mut self.scratch, self.epoch, self.acknowledge, &mut each)?;
                 }
             }
         }
@@ -165,9 +168,11 @@ impl Client {
         &mut self,
         scratch: &mut [u8],
         epoch: Instant,
+        acknowledge: bool,
         each: &mut impl FnMut(&mut u64, &[u8], u64),
     ) -> Result<(), BenchError> {
         let mut more = true;
+        let mut acknowledgements = Vec::new();
         while more {
             let Some((length, is_full)) = self.read(scratch)? else { break };
             let now_ns = epoch.elapsed().as_nanos() as u64;
@@ -176,11 +181,18 @@ impl Client {
             wire::split_frames(&mut self.partial, &scratch[..length], |opcode, payload| {
                 if wire::is_text(opcode) {
                     each(expected, payload, now_ns);
+                    if acknowledge {
+                        wire::client_acknowledgement(payload, &mut acknowledgements);
+                    }
                 } else {
                     control.note(opcode, payload);
                 }
             })?;
             self.answer(control)?;
+            if !acknowledgements.is_empty() {
+                self.send(&acknowledgements)?;
+                acknowledgements.clear();
+            }
             // Sockets are watched edge-triggered: what a full buffer left behind is not reported again, while
             // what comes after a read that did not fill it is.
             more = is_full;

@@ -4,6 +4,7 @@ use super::pair::{Pair, Spec, require_fds};
 use super::progress::Progress;
 use super::report::{Report, Row, Target as Goal};
 use super::side::{Measured, Pace};
+use super::speech::Speech;
 use super::target::{Target, TargetOptions};
 use super::{BenchError, check_in_flight, check_positive, check_seconds};
 use serde_json::json;
@@ -18,6 +19,10 @@ const BURST: u64 = 16;
 /// The ratio to the same daemon without TLS to reach. A record costs a pass over bytes that are in the cache, and a
 /// send costs far more than a copy of them.
 const TLS_RATIO_MAX: f64 = 1.5;
+
+/// The ratio of a durable topic to the event bus to reach. Beside the send, which both have, every subscription has a
+/// cursor, and an acknowledgement comes back for each delivery.
+const DURABLE_RATIO_MAX: f64 = 2.0;
 
 /// The most events per second that make sense: more than one publisher can write.
 const RATE_MAX: f64 = 10_000_000.0;
@@ -39,7 +44,7 @@ struct Run {
     daemon: Measured,
     floor: Measured,
     burst_floor: Option<Measured>,
-    /// The daemon without TLS, where it is measured with.
+    /// The daemon without TLS, where it is measured with; one with the event bus beside durable topics.
     plain: Option<Measured>,
 }
 
@@ -59,12 +64,18 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         None => Pace::Closed { window: in_flight },
     };
     let bursts = settings.rate.is_none() && in_flight > 1;
-    let steps = 2 + usize::from(bursts) + usize::from(options.tls);
+    let is_durable = options.speech == Speech::Pulsar;
+    let has_plain = options.tls || is_durable;
+    let steps = 2 + usize::from(bursts) + usize::from(has_plain);
     let progress = Progress::new(settings.runs * steps);
     let target = Target::open(options)?;
-    let plain_options = TargetOptions { tls: false, ..options.clone() };
-    let plain_target = options.tls.then(|| Target::open(&plain_options)).transpose()?;
-    let spec = Spec { connections, size, topics: false, pace, sides: if options.tls { 3 } else { 2 } };
+    let mut plain_options = TargetOptions { tls: false, ..options.clone() };
+    if is_durable {
+        plain_options.speech = Speech::default();
+    }
+    let plain_target =
+        (has_plain && options.url.is_none()).then(|| Target::open(&plain_options)).transpose()?;
+    let spec = Spec { connections, size, topics: false, pace, sides: if has_plain { 3 } else { 2 } };
     let mut pair = Pair::new(&target, spec, &progress)?;
     let mut runs = Vec::new();
     for run in 1..=settings.runs {
@@ -81,7 +92,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         }
         let mut plain = None;
         if let Some(target) = &plain_target {
-            say("daemon without TLS");
+            say(if is_durable { "daemon with the event bus" } else { "daemon without TLS" });
             pair.pause()?;
             plain = Some(Pair::new(target, spec, &progress)?.measure_daemon(pace, seconds)?);
             target.settle()?;
@@ -102,11 +113,11 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
             "seconds": seconds, "runs": settings.runs, "shards": target.cpus.len(),
             "dialect": options.speech.name(), "tls": options.tls,
         }),
-        rows: rows(&name, settings, &runs),
+        rows: rows(&name, settings, is_durable, &runs),
     })
 }
 
-fn rows(name: &str, settings: &Settings, runs: &[Run]) -> Vec<Row> {
+fn rows(name: &str, settings: &Settings, is_durable: bool, runs: &[Run]) -> Vec<Row> {
     let daemon = |figure: &dyn Fn(&Measured) -> Option<f64>| -> Vec<f64> {
         runs.iter().filter_map(|run| figure(&run.daemon)).collect()
     };
@@ -129,8 +140,12 @@ fn rows(name: &str, settings: &Settings, runs: &[Run]) -> Vec<Row> {
         None => row,
     }));
     if !plain.is_empty() {
-        let beside = Row::new(format!("{name}: beside the same without"), "ns", &daemon(cpu), &plain);
-        rows.extend(beside.map(|row| row.against(Goal::RatioAtMost(TLS_RATIO_MAX))));
+        let (other, ratio_max) = match is_durable {
+            true => ("the event bus", DURABLE_RATIO_MAX),
+            false => ("the same without", TLS_RATIO_MAX),
+        };
+        let beside = Row::new(format!("{name}: beside {other}"), "ns", &daemon(cpu), &plain);
+        rows.extend(beside.map(|row| row.against(Goal::RatioAtMost(ratio_max))));
     }
     let burst: Vec<f64> =
         runs.iter().filter_map(|run| run.burst_floor.as_ref()?.cpu_per_delivery()).collect();

@@ -113,6 +113,7 @@ impl<'a> Pair<'a> {
         };
         let expectation = self.target.expectation(size, topics)?;
         let mut clients = Clients::new(self.target.generator_is_alone())?;
+        clients.acknowledge = self.target.acknowledges();
         let plan = self.target.plan(connections, topics, CONCURRENCY)?;
         connect::open(&mut clients, &plan, |ready| self.progress.within("connecting", ready, connections))?;
         clients.list.iter_mut().for_each(|client| client.expected = 1);

@@ -291,7 +291,8 @@ fn window_of(pace: Pace) -> u64 {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// For the times that something takes.
+pub(super) fn histogram() -> Histogram<u64> {
     // 1 µs to 60 s with three digits: the widest that any client of a broken server waits here.
     Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are constant and valid")
 }

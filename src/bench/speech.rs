@@ -28,6 +28,8 @@ pub(super) enum Speech {
     Channel,
     /// Laravel Echo; a topic is a public channel.
     Echo,
+    /// Durable topics; every subscriber has a subscription of its own and acknowledges.
+    Pulsar,
     /// Wazo's protocol 1; a topic is an event name, and each token's ACL is another.
     Wazo,
 }
@@ -36,7 +38,8 @@ impl FromStr for Speech {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let all = [Self::PersoniumEvent, Self::PersoniumTopic, Self::Channel, Self::Echo, Self::Wazo];
+        let all =
+            [Self::PersoniumEvent, Self::PersoniumTopic, Self::Channel, Self::Echo, Self::Pulsar, Self::Wazo];
         let names = || all.map(Self::name).join(", ");
         all.into_iter()
             .find(|speech| speech.name() == name)
@@ -73,6 +76,7 @@ impl Speech {
             Self::PersoniumTopic => "personium-topic",
             Self::Channel => "channel",
             Self::Echo => "echo",
+            Self::Pulsar => "pulsar",
             Self::Wazo => "wazo",
         }
     }
@@ -88,6 +92,7 @@ impl Speech {
             Self::PersoniumEvent | Self::PersoniumTopic => "personium",
             Self::Channel => "channel",
             Self::Wazo => "wazo",
+            Self::Pulsar => return "[pulsar]\nanonymous = true".into(),
             Self::Echo => {
                 return format!(
                     "[[echo.app]]\nid = \"{APP_ID}\"\nkey = \"{APP_KEY}\"\nsecret = \"{secret}\""
@@ -106,7 +111,7 @@ impl Speech {
                 "scope": if self == Self::PersoniumEvent { "event-read" } else { "read stream-receive" },
             }),
             Self::Channel => json!({ "id": index, "name": "subscriber", "channel": wire::topic_name(topic) }),
-            Self::Echo => json!({}),
+            Self::Echo | Self::Pulsar => json!({}),
             Self::Wazo => json!({ "sub": format!("user-{index:06}"), "acl": acl(index) }),
         };
         claims.as_object().cloned().unwrap_or_default()
@@ -117,10 +122,14 @@ impl Speech {
         self,
         path: Option<&str>,
         place: &Place,
+        index: usize,
         topic: Option<usize>,
         token: &str,
     ) -> String {
         match self {
+            Self::Pulsar => {
+                format!("/ws/v2/consumer/{}/subscription-{index:06}", durable_topic(&wire::topic_name(topic)))
+            }
             Self::PersoniumEvent => path.map_or_else(|| format!("/{}/__event", place.cell), str::to_owned),
             Self::PersoniumTopic => format!("/{}/__topic/{}/{}", place.cell, place.folder, stream(topic)),
             Self::Echo => {
@@ -140,8 +149,8 @@ impl Speech {
                 wire::client_text(&format!(r#"{{"subscribe":{{"Type":"t","Object":"{name}"}}}}"#), out);
             }
             Self::PersoniumTopic => wire::client_text(&format!(r#"{{"AccessToken":"{token}"}}"#), out),
-            // Its token has said all.
-            Self::Channel => {}
+            // Its token, or its path, has said all.
+            Self::Channel | Self::Pulsar => {}
             Self::Echo => {
                 let subscribe = format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{name}"}}}}"#);
                 wire::client_text(&subscribe, out);
@@ -153,10 +162,15 @@ impl Speech {
         }
     }
 
+    /// Whether subscribers acknowledge what they get, and get it wrapped in what is told of it.
+    pub(super) fn acknowledges(self) -> bool {
+        self == Self::Pulsar
+    }
+
     /// How many messages of success make a subscriber ready.
     pub(super) fn replies(self) -> u8 {
         match self {
-            Self::Channel => 0,
+            Self::Channel | Self::Pulsar => 0,
             Self::PersoniumEvent | Self::Echo => 2,
             Self::PersoniumTopic => 1,
             Self::Wazo => 3,
@@ -168,7 +182,7 @@ impl Speech {
         let mark: &[u8] = match self {
             Self::PersoniumEvent => br#""response":"success""#,
             Self::PersoniumTopic => br#""Result":"Success""#,
-            Self::Channel => return false,
+            Self::Channel | Self::Pulsar => return false,
             Self::Echo if payload.starts_with(br#"{"event":"pusher:connection_established""#) => return true,
             Self::Echo => br#""event":"pusher_internal:subscription_succeeded""#,
             Self::Wazo => br#""code": 0"#,
@@ -194,6 +208,7 @@ impl Speech {
             Self::Echo => {
                 (format!(r#"{{"event":"bench","channel":"{}","data":""#, wire::topic_name(topic)), r#""}"#)
             }
+            Self::Pulsar => (durable_head(size), r#""}"#),
             Self::Wazo => (
                 format!(
                     r#"{{"name":"{}","required_acl":"events.bench.all.1","data":{{"Info":""#,
@@ -210,7 +225,7 @@ impl Speech {
         let event = self.event(size, topics)?;
         let name = wire::topic_name(topics.then_some(0));
         match self {
-            Self::PersoniumEvent | Self::PersoniumTopic | Self::Wazo => Ok(event),
+            Self::PersoniumEvent | Self::PersoniumTopic | Self::Pulsar | Self::Wazo => Ok(event),
             Self::Channel => {
                 Ok(event.around(&format!(r#"{{"channel":"{name}","data":{{"Info":""#), r#""}}"#))
             }
@@ -229,9 +244,25 @@ impl Speech {
             }
             Self::Channel => "channel".into(),
             Self::Echo => format!("echo/{APP_ID}"),
+            Self::Pulsar => format!("pulsar/{}", durable_topic(&wire::topic_name(topics.then_some(0)))),
             Self::Wazo => "wazo".into(),
         }
     }
+}
+
+/// A durable topic as paths have it.
+pub(super) fn durable_topic(name: &str) -> String {
+    format!("persistent/{CELL}/{BOX}/{name}")
+}
+
+/// What a durable message of so many bytes begins with: its payload; its key is the number. What is left over of a
+/// whole number of base64's groups is blank.
+fn durable_head(size: usize) -> String {
+    let (before, after) = (r#"{"payload":""#, r#""key":""#);
+    let around = before.len() + 2 + after.len() + wire::SEQUENCE_DIGITS + 2;
+    let room = size.saturating_sub(around);
+    let (payload, blank) = ("x".repeat(room / 4 * 4), " ".repeat(room % 4));
+    format!("{before}{payload}\",{blank}{after}")
 }
 
 fn stream(topic: Option<usize>) -> String {
@@ -258,8 +289,14 @@ fn acl(index: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const ALL: [Speech; 5] =
-        [Speech::PersoniumEvent, Speech::PersoniumTopic, Speech::Channel, Speech::Echo, Speech::Wazo];
+    const ALL: [Speech; 6] = [
+        Speech::PersoniumEvent,
+        Speech::PersoniumTopic,
+        Speech::Channel,
+        Speech::Echo,
+        Speech::Pulsar,
+        Speech::Wazo,
+    ];
 
     #[test]
     fn an_event_has_exactly_the_size_that_was_asked_for_and_is_json() {
@@ -271,7 +308,13 @@ mod tests {
             template.append(42, 7, &mut json);
             assert_eq!(json.len(), size, "{speech:?}");
             let value: Value = serde_json::from_slice(&json).unwrap();
-            let info = [&value["Info"], &value["Body"]["Info"], &value["data"]["Info"], &value["data"]];
+            let info = [
+                &value["Info"],
+                &value["Body"]["Info"],
+                &value["data"]["Info"],
+                &value["data"],
+                &value["key"],
+            ];
             let info: Vec<&str> = info.into_iter().filter_map(Value::as_str).collect();
             assert!(info.len() == 1 && info[0].starts_with("000000000007"), "{speech:?}: {value}");
             assert_eq!(template.expectation().sequence(&json), Some(7));
@@ -303,6 +346,21 @@ mod tests {
         let fed = line(Speech::Channel, true);
         assert!(fed.starts_with(r#"channel {"channel":"o000003","data":{"Info":"000000000009"#), "{fed}");
         assert!(ALL.into_iter().all(|speech| line(speech, true).ends_with("}\n")));
+    }
+
+    #[test]
+    fn a_durable_message_is_found_by_its_key_in_what_is_delivered() {
+        let mut fed = Vec::new();
+        Speech::Pulsar.fed(101, true).unwrap().append(3, 9, &mut fed);
+        let fed: Value = serde_json::from_slice(&fed).unwrap();
+        let delivered = format!(
+            r#"{{"messageId":"CAAQAw==","payload":{},"properties":{{}},"redeliveryCount":0,"key":{}}}"#,
+            fed["payload"], fed["key"]
+        );
+        let expectation = Speech::Pulsar.event(101, true).unwrap().expectation().wrapped();
+        assert_eq!(expectation.sequence(delivered.as_bytes()), Some(9));
+        assert_eq!(expectation.sequence(b"\"}"), None);
+        assert_eq!(wire::message_id(delivered.as_bytes()), Some("CAAQAw=="));
     }
 
     #[test]

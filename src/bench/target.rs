@@ -4,10 +4,11 @@
 //! shards; the generator keeps to the last processor. Dropping the target ends the daemon, also after an error.
 
 use super::connect::{Plan, Texts, upgrade_request};
+use super::disk::Directory;
 use super::http::Api;
 use super::speech::{Place, Speech};
 use super::wire::{Expectation, Template};
-use super::{BenchError, interrupt, proc, secure, side};
+use super::{BenchError, interrupt, proc, secure, side, speech};
 use crate::cli::certificates;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustix::process::{Signal, kill_process};
@@ -41,6 +42,11 @@ pub(super) struct TargetOptions {
     pub(super) tls: bool,
     /// Whether events are published over HTTP.
     pub(super) http: bool,
+    /// Where the store of durable topics is made.
+    pub(super) store: Option<PathBuf>,
+    /// Whether the daemon may use the generator's processor too, which then never spins: its store has a thread of
+    /// its own.
+    pub(super) roams: bool,
 }
 
 impl TargetOptions {
@@ -71,7 +77,11 @@ pub(super) struct Target {
     pub(super) cpus: Vec<usize>,
     /// The processor of the generator.
     pub(super) generator_cpu: usize,
-    _daemon: Option<Daemon>,
+    admin: Option<SocketAddr>,
+    daemon: Option<Daemon>,
+    /// What it stores in; outlasts the daemon.
+    store: Option<Directory>,
+    roams: bool,
 }
 
 #[derive(Debug)]
@@ -104,6 +114,13 @@ impl Target {
         let directory = temporary_directory()?;
         let socket = directory.join("events.sock");
         let mut configuration = configuration(options.speech, &cpus.shards, address, admin, &socket, &secret);
+        let store = match options.speech {
+            Speech::Pulsar => Some(Directory::new(options.store.as_deref(), &temporary_name()?)?),
+            _ => None,
+        };
+        if let Some(store) = &store {
+            configuration += &format!("[store]\npath = {:?}\n", store.path().join("store"));
+        }
         let mut tls = None;
         if options.tls {
             let made = certificates::self_signed(&directory);
@@ -126,9 +143,12 @@ impl Target {
             pid: Some(daemon.child.id()),
             cpus: cpus.shards,
             generator_cpu: cpus.generator,
-            _daemon: None,
+            admin: Some(admin),
+            daemon: None,
+            store,
+            roams: options.roams,
         };
-        target._daemon = Some(daemon.wait_until_ready(admin)?);
+        target.daemon = Some(daemon.wait_until_ready(admin)?);
         Ok(target)
     }
 
@@ -161,7 +181,10 @@ impl Target {
             pid: options.pid,
             cpus: shards,
             generator_cpu: cpus.generator,
-            _daemon: None,
+            admin: None,
+            daemon: None,
+            store: None,
+            roams: false,
         })
     }
 
@@ -172,7 +195,55 @@ impl Target {
 
     /// Whether no shard runs on the generator's processor.
     pub(super) fn generator_is_alone(&self) -> bool {
-        !self.cpus.contains(&self.generator_cpu)
+        !self.roams && !self.cpus.contains(&self.generator_cpu)
+    }
+
+    /// Whether subscribers acknowledge what they get.
+    pub(super) fn acknowledges(&self) -> bool {
+        self.speech.acknowledges()
+    }
+
+    /// The directory of our own daemon's store, with room for files beside it.
+    pub(super) fn store(&self) -> Result<&Path, BenchError> {
+        self.store.as_ref().map(Directory::path).ok_or(BenchError::NoSocket)
+    }
+
+    /// How to open so many producers of a durable topic.
+    pub(super) fn producers(&self, count: usize) -> Plan {
+        let (mut requests, mut greetings) = (Texts::default(), Texts::default());
+        let path = format!("/ws/v2/producer/{}", speech::durable_topic("stored"));
+        for _ in 0..count {
+            requests.push(|out| out.extend(upgrade_request(&self.host, &path)));
+            greetings.push(|_| {});
+        }
+        let (addresses, speech) = (vec![self.address], self.speech);
+        Plan { addresses, requests, greetings, speech, concurrency: 1, tls: None }
+    }
+
+    /// The value of a metric of our own daemon that has no labels.
+    pub(super) fn metric(&self, name: &str) -> Result<f64, BenchError> {
+        let read = |source| BenchError::Io { what: "read the daemon's metrics", source };
+        let admin = self.admin.ok_or(BenchError::NoSocket)?;
+        let text = get(admin, "/metrics").map_err(read)?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.ok_or_else(|| read(std::io::Error::new(std::io::ErrorKind::NotFound, format!("no {name}"))))
+    }
+
+    /// Ends our own daemon in order and starts it again; returns how long it took from its start to be ready.
+    pub(super) fn restart(&mut self) -> Result<Duration, BenchError> {
+        let (Some(daemon), Some(admin)) = (self.daemon.take(), self.admin) else {
+            return Err(BenchError::NoSocket);
+        };
+        let daemon = daemon.again()?.wait_until_ready(admin)?;
+        self.pid = Some(daemon.child.id());
+        let elapsed = daemon.started.elapsed();
+        self.daemon = Some(daemon);
+        Ok(elapsed)
+    }
+
+    /// How long our own daemon has been running.
+    pub(super) fn since_restart(&self) -> Duration {
+        self.daemon.as_ref().map_or(Duration::ZERO, |daemon| daemon.started.elapsed())
     }
 
     /// How to open `connections` subscribers; with `topics` each has its own topic, else all have one.
@@ -185,7 +256,7 @@ impl Target {
         let (speech, mut requests, mut greetings) = (self.speech, Texts::default(), Texts::default());
         for index in 0..connections {
             let (token, topic) = (self.token(index, topics.then_some(index))?, topics.then_some(index));
-            let target = speech.target(self.path.as_deref(), &self.place, topic, &token);
+            let target = speech.target(self.path.as_deref(), &self.place, index, topic, &token);
             requests.push(|out| out.extend(upgrade_request(&self.host, &target)));
             greetings.push(|out| speech.greeting(&token, topic, out));
         }
@@ -208,7 +279,8 @@ impl Target {
 
     /// What subscribers are to receive.
     pub(super) fn expectation(&self, size: usize, topics: bool) -> Result<Expectation, BenchError> {
-        Ok(self.speech.event(size, topics)?.expectation())
+        let expectation = self.speech.event(size, topics)?.expectation();
+        Ok(if self.speech.acknowledges() { expectation.wrapped() } else { expectation })
     }
 
     /// Waits until the daemon has nothing to do, so that the clean-up of one step is not measured in the next.
@@ -269,7 +341,11 @@ impl Cpus {
 #[derive(Debug)]
 struct Daemon {
     child: Child,
+    program: PathBuf,
     directory: PathBuf,
+    /// The processors that it may use, and the generator's.
+    cpus: (Vec<usize>, usize),
+    started: Instant,
 }
 
 impl Daemon {
@@ -282,22 +358,57 @@ impl Daemon {
         let io = |what| move |source| BenchError::Io { what, source };
         let file = directory.join("fanfare.toml");
         fs::write(&file, configuration).map_err(io("write the daemon's configuration"))?;
-        let log = fs::File::create(directory.join("log")).map_err(io("create the daemon's log"))?;
-        let out = log.try_clone().map_err(io("create the daemon's log"))?;
         let program = match &options.daemon {
             Some(program) => program.clone(),
             None => std::env::current_exe().map_err(io("find this program's own file"))?,
         };
+        let allowed = if options.roams {
+            proc::own_cpus().map_err(io("read this process's processors"))?
+        } else {
+            &cpus.shards
+        };
+        let cpus = (allowed.to_vec(), cpus.generator);
+        match Self::spawn(&program, &directory, &cpus) {
+            Ok(child) => Ok(Self { child, program, directory, cpus, started: Instant::now() }),
+            Err(source) => {
+                // It has a secret in it.
+                let _ = fs::remove_dir_all(&directory);
+                Err(BenchError::Io { what: "start the daemon (give its program with --daemon FILE)", source })
+            }
+        }
+    }
+
+    fn spawn(program: &Path, directory: &Path, cpus: &(Vec<usize>, usize)) -> std::io::Result<Child> {
+        let log = fs::File::create(directory.join("log"))?;
         let mut command = Command::new(program);
-        command.arg("serve").arg("--config").arg(file);
-        command.stdin(Stdio::null()).stdout(out).stderr(log);
-        let child = proc::spawn_on(&mut command, &cpus.shards, cpus.generator);
-        let child = child.map_err(|source| {
-            // It has a secret in it.
-            let _ = fs::remove_dir_all(&directory);
-            BenchError::Io { what: "start the daemon (give its program with --daemon FILE)", source }
-        })?;
-        Ok(Self { child, directory })
+        command.arg("serve").arg("--config").arg(directory.join("fanfare.toml"));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        proc::spawn_on(&mut command, &cpus.0, cpus.1)
+    }
+
+    /// Ends it in order and starts it again.
+    fn again(mut self) -> Result<Self, BenchError> {
+        self.end();
+        self.started = Instant::now();
+        self.child = Self::spawn(&self.program, &self.directory, &self.cpus)
+            .map_err(|source| BenchError::Io { what: "start the daemon again", source })?;
+        Ok(self)
+    }
+
+    /// Ends it in order, or at last without.
+    fn end(&mut self) {
+        if let Some(pid) = proc::to_pid(self.child.id()) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let start = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if start.elapsed() > STOP_WITHIN {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn wait_until_ready(mut self, admin: SocketAddr) -> Result<Self, BenchError> {
@@ -317,18 +428,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if let Some(pid) = proc::to_pid(self.child.id()) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        let start = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if start.elapsed() > STOP_WITHIN {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.end();
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
@@ -359,15 +459,17 @@ path = {socket:?}
 }
 
 fn is_ready(admin: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect(admin)?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status)?;
-        Ok(status.ends_with(b" 200"))
-    };
-    ask().unwrap_or(false)
+    get(admin, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// The whole answer of a page.
+fn get(admin: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(admin)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// `ws://host:port/path` as `host:port` and `/path`.
@@ -392,11 +494,14 @@ fn random_hex() -> Result<String, BenchError> {
 }
 
 fn temporary_directory() -> Result<PathBuf, BenchError> {
-    let name = format!("fanfare-bench-{}", &random_hex()?[..12]);
-    let directory = std::env::temp_dir().join(name);
+    let directory = std::env::temp_dir().join(temporary_name()?);
     let made = fs::DirBuilder::new().mode(0o700).create(&directory);
     made.map_err(|source| BenchError::Io { what: "make a temporary directory", source })?;
     Ok(directory)
+}
+
+fn temporary_name() -> Result<String, BenchError> {
+    Ok(format!("fanfare-bench-{}", &random_hex()?[..12]))
 }
 
 fn last_lines(text: &str, count: usize) -> String {

@@ -98,7 +98,7 @@ impl Template {
 
     /// How to recognise this event in a received payload.
     pub(super) fn expectation(&self) -> Expectation {
-        Expectation { size: self.bytes.len(), sequence_at: self.sequence_at, tail: self.tail }
+        Expectation { size: Some(self.bytes.len()), sequence_at: self.sequence_at, tail: self.tail }
     }
 
     fn wrap(self, mut before: Vec<u8>, after: &[u8]) -> Self {
@@ -117,7 +117,8 @@ impl Template {
 /// Where a received event carries its sequence number.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expectation {
-    size: usize,
+    /// The whole size, unless it is wrapped in something of any size.
+    size: Option<usize>,
     sequence_at: usize,
     tail: &'static str,
 }
@@ -125,10 +126,20 @@ pub(super) struct Expectation {
 impl Expectation {
     /// The sequence number of a payload, or `None` when it is not the event that was published.
     pub(super) fn sequence(&self, payload: &[u8]) -> Option<u64> {
-        if payload.len() != self.size || !payload.ends_with(self.tail.as_bytes()) {
+        let Some(size) = self.size else {
+            let (_, digits) =
+                payload.strip_suffix(self.tail.as_bytes())?.split_last_chunk::<SEQUENCE_DIGITS>()?;
+            return read_digits(digits);
+        };
+        if payload.len() != size || !payload.ends_with(self.tail.as_bytes()) {
             return None;
         }
         read_digits(&payload[self.sequence_at..][..SEQUENCE_DIGITS])
+    }
+
+    /// The same where more stands before the number, of any length, and nothing but the tail behind it.
+    pub(super) fn wrapped(self) -> Self {
+        Self { size: None, ..self }
     }
 }
 
@@ -153,6 +164,19 @@ fn client_frame(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
     let header = FrameHeader { opcode, mask: Some(MASK), ..FrameHeader::default() };
     header.format(payload.len() as u64, out).expect("writing to a Vec cannot fail");
     out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+}
+
+/// The id of a durable message that was delivered.
+pub(super) fn message_id(payload: &[u8]) -> Option<&str> {
+    let rest = payload.strip_prefix(br#"{"messageId":""#)?;
+    std::str::from_utf8(&rest[..rest.iter().position(|&byte| byte == b'"')?]).ok()
+}
+
+/// Appends the frame that acknowledges a durable message.
+pub(super) fn client_acknowledgement(payload: &[u8], out: &mut Vec<u8>) {
+    if let Some(id) = message_id(payload) {
+        client_text(&format!(r#"{{"messageId":"{id}"}}"#), out);
+    }
 }
 
 /// Appends a masked client text frame.

@@ -2,10 +2,11 @@
 //! says everything that is wrong at once.
 
 use super::{CliError, bus, certificates, explain::explain, paths};
-use crate::config::{Config, ConfigError};
+use crate::api::AdminToken;
+use crate::config::{self, Config, ConfigError};
 use crate::dialect::echo::{App, AppSettings, Secret};
 use crate::dialect::{Kind, Settings};
-use crate::io::{Bus, Listen, Plan, Redis};
+use crate::io::{Admin, Bus, Listen, Plan, Redis};
 use crate::shard::Limits;
 use crate::token::{Judge, JudgeError, KeyError, TokenSettings};
 use std::path::Path;
@@ -41,10 +42,11 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
     let mut problems = config.problems();
     problems.extend(absent_cpus(&config));
     let mut notes = Vec::new();
-    let Config { personium, channel, wazo, .. } = &mut config;
+    let Config { personium, channel, pulsar, wazo, .. } = &mut config;
     for (table, token, its) in [
         ("personium", &personium.token, &mut personium.judge),
         ("channel", &channel.token, &mut channel.judge),
+        ("pulsar", &pulsar.token, &mut pulsar.judge),
         ("wazo", &wazo.token, &mut wazo.judge),
     ] {
         match token.as_ref().map(|token| judge(table, token, &mut notes)).transpose() {
@@ -75,12 +77,29 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
         problems.push(problem);
         None
     });
+    let admin = config.admin.as_ref().map(admin).transpose().unwrap_or_else(|problem| {
+        problems.extend(problem);
+        None
+    });
     let listen = listen(&config, &mut problems, &mut notes);
     if !problems.is_empty() {
         return Err(CliError::new(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
     }
     let feeds = (bus.flatten(), redis.flatten());
-    Ok(plan(config, feeds, listen, notes))
+    Ok(plan(config, feeds, listen, admin, notes))
+}
+
+/// The admin listener, with its token; what is wrong with the settings themselves is told already.
+pub(super) fn admin(settings: &config::Admin) -> Result<Admin, Option<String>> {
+    let (address, token) = (settings.address, settings.token.clone());
+    let Some(path) = &settings.token_file else {
+        return Ok(Admin { address, token });
+    };
+    let name = "[admin] token_file";
+    let bytes = paths::read_small(path, name).map_err(|error| Some(error.to_string()))?;
+    let token = AdminToken::new(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']));
+    let token = token.map_err(|problem| format!("{name}: {} {problem}", path.display()))?;
+    Ok(Admin { address, token: Some(token) })
 }
 
 /// The listeners, with the files of their TLS.
@@ -144,6 +163,7 @@ fn plan(
     config: Config,
     (bus, mut redis): (Option<Bus>, Option<Redis>),
     listen: Vec<Listen>,
+    admin: Option<Admin>,
     mut notes: Vec<String>,
 ) -> Loaded {
     let available = available_cpus();
@@ -179,10 +199,11 @@ fn plan(
             cpus,
             driver: config.driver,
             listen,
-            admin: config.admin.as_ref().map(|admin| admin.address),
+            admin,
             feed: config.feed.unix.clone(),
             bus,
             redis,
+            store: config.store.path.is_some().then_some(config.store),
             limits,
             settings: Arc::new(Settings {
                 personium: config.personium,

@@ -36,6 +36,9 @@ pub struct Check {
     /// the configuration file
     #[argh(option, arg_name = "file")]
     config: PathBuf,
+    /// read all tables of the store, which takes a while
+    #[argh(switch)]
+    whole_store: bool,
 }
 
 impl Check {
@@ -47,6 +50,13 @@ impl Check {
         let Loaded { plan, drain, notes, .. } = load::file(&self.config)?;
         println!("{} is good.", self.config.display());
         print!("{}", describe(&plan));
+        if let Some(store) = plan.store.as_ref().filter(|_| speaks(&plan, Kind::Pulsar)) {
+            let report = io::store::check(store, self.whole_store);
+            report
+                .map_err(|error| CliError::new(error.to_string()))?
+                .iter()
+                .for_each(|line| println!("{line}"));
+        }
         notes.iter().for_each(|note| println!("note: {note}"));
         println!("stopping may take {} s", drain.as_secs());
         Ok(ExitCode::SUCCESS)
@@ -80,6 +90,7 @@ impl Serve {
         })?;
         announce(&daemon, asked);
         if let Some(trial) = &trial {
+            trial.leave_address(&daemon)?;
             print!("{}", trial.welcome(&daemon));
         }
         let running = running(&daemon);
@@ -189,8 +200,9 @@ fn describe(plan: &Plan) -> String {
         let over = if tls.is_some() { " over TLS" } else { "" };
         lines += &format!("listen {address}: {}{over}\n", names.join(", "));
     }
-    if let Some(admin) = plan.admin {
-        lines += &format!("admin  {admin}: /healthz /readyz /metrics\n");
+    if let Some(admin) = &plan.admin {
+        let topics = if admin.token.is_some() { " /topics" } else { "" };
+        lines += &format!("admin  {}: /healthz /readyz /metrics{topics}\n", admin.address);
     }
     match &plan.feed.path {
         Some(path) => lines += &format!("feed   {} with mode {}\n", path.display(), plan.feed.mode),

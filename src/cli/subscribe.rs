@@ -6,6 +6,7 @@
 
 mod conversation;
 mod echo;
+mod pulsar;
 
 use std::{
     env,
@@ -33,12 +34,14 @@ use super::{CliError, error::printable, paths, trust::Trust};
                {command_name} wss://localhost:8443/john.doe/__event --ca cert.pem --token-file token.txt\n\
                {command_name} ws://localhost:9502/ --event call_created --event call_ended\n\
                {command_name} ws://localhost:8080/ --channel --token-file token.txt\n\
+               {command_name} ws://localhost:8080/ws/v2/consumer/persistent/public/default/demo/my-sub\n\
                {command_name} ws://localhost:8080/app/app-key --echo room --echo private-chat --secret-file secret\n\
                {command_name} 'ws://localhost:9502/?token=…' --send '{{\"op\":\"start\"}}'",
     note = "A URL whose path ends in /__event speaks to the Personium event bus: the token is sent, then the \
             subscription. One with /__topic/ follows that Personium topic: the token is sent. With --event the URL \
             is a Wazo websocketd: the token goes into the request. With --channel it is a channel of a Laravel \
-            application: the token goes into the URL. With --echo these are channels of Laravel Echo. Any other is only connected, and sent what --send says.",
+            application: the token goes into the URL. With --echo these are channels of Laravel Echo. A consumer's or reader's URL of \
+            Pulsar has the token put into it, and its messages are acknowledged. Any other is only connected, and sent what --send says.",
     note = "Without --token and --token-file, the token is $FANFARE_TOKEN. A token on the command line can be \
             read by every user of the machine while the command runs."
 )]
@@ -58,7 +61,7 @@ pub struct Subscribe {
     #[argh(switch)]
     insecure: bool,
 
-    /// the token for the event bus, the topic, Wazo or the channel
+    /// the token for the event bus, the topic, Wazo, the channel or Pulsar
     #[argh(option)]
     token: Option<String>,
 
@@ -123,7 +126,9 @@ impl Subscribe {
         let url = self.url.clone();
         let (conversation, token) = self.conversation(protocol)?;
         let (target, token) = match token {
-            Some(token) if protocol == Protocol::Channel => (Target::parse(&with_token(&url, &token))?, None),
+            Some(token) if matches!(protocol, Protocol::Channel | Protocol::Pulsar) => {
+                (Target::parse(&with_token(&url, &token))?, None)
+            }
             token => (target, token),
         };
         if trust == Trust::Anybody {
@@ -157,7 +162,10 @@ impl Subscribe {
         };
         match (Protocol::of_path(target.path()), option) {
             (Protocol::Other, (_, protocol)) => Ok(protocol),
-            (_, (option, _)) => Err(CliError::new(format!("{option}, and this is a path of Personium's"))),
+            (of_path, (option, _)) => {
+                let whose = if of_path == Protocol::Pulsar { "Pulsar" } else { "Personium" };
+                Err(CliError::new(format!("{option}, and this is a path of {whose}'s")))
+            }
         }
     }
 
@@ -211,6 +219,9 @@ impl Subscribe {
         if protocol == Protocol::Channel {
             return Ok((Conversation::channel(self.send, self.count), token));
         }
+        if protocol == Protocol::Pulsar {
+            return Ok((Conversation::pulsar(self.send, self.count), token));
+        }
         if protocol == Protocol::Topic {
             let token = token.ok_or_else(|| {
                 CliError::new(
@@ -232,7 +243,7 @@ impl Subscribe {
     fn check_options(&self, protocol: Protocol) -> Result<(), CliError> {
         let (takes_rules, takes_tokens) = match protocol {
             Protocol::EventBus => (true, true),
-            Protocol::Topic | Protocol::Wazo | Protocol::Channel => (false, true),
+            Protocol::Topic | Protocol::Wazo | Protocol::Channel | Protocol::Pulsar => (false, true),
             Protocol::Echo | Protocol::Other => (false, false),
         };
         let given = [
@@ -249,7 +260,7 @@ impl Subscribe {
             ))),
             Some((name, ..)) => Err(CliError::new(format!(
                 "{name} is for the event bus, whose URL ends in /__event, for topics, whose path has /__topic/, for Wazo \
-                 with --event NAME and for channels with --channel; for other paths give what the daemon expects in the URL or with --send"
+                 with --event NAME, for channels with --channel and for consumers and readers of Pulsar; for other paths give what the daemon expects in the URL or with --send"
             ))),
         }
     }
@@ -327,11 +338,14 @@ impl Follow {
     /// Deals with one text message; false when nobody reads standard output any more.
     fn text(&mut self, text: &str) -> Result<bool, CliError> {
         match self.conversation.handle(text) {
-            Step::Event => match print(text) {
-                Ok(()) => Ok(true),
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-                Err(error) => Err(CliError::new(format!("cannot write to standard output: {error}"))),
-            },
+            Step::Event => print(text),
+            Step::Acknowledge(acknowledgement) => {
+                let is_read = print(text)?;
+                if is_read {
+                    self.send(vec![acknowledgement])?;
+                }
+                Ok(is_read)
+            }
             Step::Notice(notice, send) => {
                 eprintln!("{notice}");
                 if self.conversation.stage == Stage::Following {
@@ -401,12 +415,16 @@ impl Follow {
     }
 }
 
-/// Prints a message at once; standard output is a pipe as often as a terminal.
-fn print(text: &str) -> io::Result<()> {
+/// Prints a message at once; standard output is a pipe as often as a terminal. False when nobody reads it any more.
+fn print(text: &str) -> Result<bool, CliError> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.write_all(b"\n")?;
-    out.flush()
+    let printed =
+        out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    match printed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(CliError::new(format!("cannot write to standard output: {error}"))),
+    }
 }
 
 fn timed_out(error: &io::Error) -> bool {

@@ -4,6 +4,7 @@
 //! a secret and a certificate of its own in the state directory, so that the first event arrives a minute after the
 //! build.
 
+use super::topics::{ADDRESS_FILE, TOKEN_FILE};
 use super::{CliError, certificates, paths};
 use crate::dialect::Kind;
 use crate::io::Daemon;
@@ -55,6 +56,8 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
     let secret = secret_in(&secret_file)?;
     let app_secret_file = directory.join("echo.secret");
     let app_secret = String::from_utf8_lossy(&secret_in(&app_secret_file)?).trim().to_owned();
+    let admin_token_file = directory.join(TOKEN_FILE);
+    secret_in(&admin_token_file)?;
     let (certificate, key) = certificates::self_signed(&directory)?;
     let socket = match std::env::var_os("FANFARE_FEED_UNIX_PATH") {
         Some(path) => path.into(),
@@ -73,17 +76,21 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
     let configuration = format!(
         "{listeners}\
          {over_tls}tls = {{ certificate = {certificate}, key = {key} }}\n\
-         [admin]\naddress = \"127.0.0.1:9500\"\n\
+         [admin]\naddress = \"127.0.0.1:9500\"\ntoken_file = {admin_token}\n\
          [feed.unix]\npath = {socket}\nmode = \"0600\"\n\
          [personium]\ntoken = {token}\n\
          [channel]\ntoken = {token}\n\
+         [pulsar]\ntoken = {token}\n\
          [wazo]\ntoken = {token}\n\
+         [store]\npath = {store}\n\
          [[echo.app]]\nid = \"{APP_ID}\"\nkey = \"{APP_KEY}\"\nsecret_file = {app_secret}\n",
         over_tls = listen(OVER_TLS, &is_over_tls),
         certificate = string(&certificate),
         key = string(&key),
         socket = string(&socket),
+        store = string(&directory.join("store")),
         app_secret = string(&app_secret_file),
+        admin_token = string(&admin_token_file),
         token = format_args!(
             "{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}",
             string(&secret_file)
@@ -93,6 +100,17 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
 }
 
 impl Trial {
+    /// Leaves for `fanfare topics` where the admin listener is.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn leave_address(&self, daemon: &Daemon) -> Result<(), CliError> {
+        let Some(admin) = daemon.admin else { return Ok(()) };
+        let path = self.directory.join(ADDRESS_FILE);
+        fs::write(&path, format!("{admin}\n"))
+            .map_err(|error| CliError::new(format!("{}: {error}", path.display())))
+    }
+
     /// What to paste where, for each dialect.
     pub(super) fn welcome(&self, daemon: &Daemon) -> String {
         let program = program();
@@ -121,6 +139,10 @@ impl Trial {
                 text += &self.echo(*address, *over_tls, &program, &socket);
                 continue;
             }
+            if *kind == Kind::Pulsar {
+                text += &self.pulsar(*address, *over_tls, &program, &socket);
+                continue;
+            }
             let Example { path, claims, options, place, event } = example(*kind);
             let claims = claims.as_object().cloned().unwrap_or_default();
             let token = mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default();
@@ -134,6 +156,23 @@ impl Trial {
             );
         }
         text + "\nCtrl-C stops it.\n"
+    }
+
+    /// What to paste into producers and consumers.
+    fn pulsar(&self, address: SocketAddr, over_tls: SocketAddr, program: &str, socket: &str) -> String {
+        let Example { path, claims, place, event, .. } = example(Kind::Pulsar);
+        let claims = claims.as_object().cloned().unwrap_or_default();
+        let token = mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default();
+        let topic = place.trim_start_matches("pulsar/persistent/");
+        let producer = format!("/ws/v2/producer/persistent/{topic}");
+        format!(
+            "\npulsar\n  producer   ws://{address}{producer}?token={token}\n\
+             \n  consumer   ws://{address}{path}?token={token}\n\
+             \n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n  token      {token}\n\
+             \n  follow it  {program} subscribe ws://{address}{path} --token {token}\n\
+             \n  publish    {program} publish{socket} {place} '{event}'\n\
+             \n  look at it {program} topics list\n"
+        )
     }
 
     /// What to paste into a Laravel application and its page.

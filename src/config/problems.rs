@@ -1,6 +1,7 @@
 //! What is readable but cannot run, each with what to do.
 
-use super::{Config, LISTENERS_MAX, Tls};
+use super::{Admin, Config, LISTENERS_MAX, Tls};
+use crate::api::AdminToken;
 use crate::dialect::channel::Relay;
 use crate::dialect::{Kind, personium_topic};
 use crate::feed::redis::PAYLOAD_BYTES_MAX;
@@ -50,7 +51,10 @@ impl Config {
         problems.extend(self.wazo_problems(&spoken));
         problems.extend(self.channel.problems(spoken.contains(&Kind::Channel)));
         problems.extend(self.echo.problems(spoken.contains(&Kind::Echo)));
+        problems.extend(self.store.problems(spoken.contains(&Kind::Pulsar)));
+        problems.extend(self.pulsar.problems(spoken.contains(&Kind::Pulsar)));
         problems.extend(self.taken_twice());
+        problems.extend(self.admin.iter().flat_map(Admin::problems));
         if unix::mode(&self.feed.unix.mode).is_none() {
             problems.push(format!(
                 "feed.unix.mode: \"{}\" is not a file mode: write it in octal, like \"0660\"",
@@ -194,6 +198,20 @@ impl Config {
         addresses.sort();
         let twice = addresses.windows(2).find(|pair| pair[0] == pair[1])?;
         Some(format!("{} stands in two of [[listen]] and [admin]: give each a port of its own", twice[0]))
+    }
+}
+
+impl Admin {
+    /// What is wrong with its token.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.token.is_some() && self.token_file.is_some() {
+            problems.push("[admin] has both token and token_file: keep one".into());
+        }
+        if let Some(Err(problem)) = self.token.as_ref().map(AdminToken::check) {
+            problems.push(format!("[admin] token {problem}"));
+        }
+        problems
     }
 }
 

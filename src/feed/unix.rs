@@ -4,10 +4,14 @@
 //! receipt, which is written after everything before it has been handed on. A line that is longer than
 //! allowed is skipped as it comes, without being kept.
 //!
-//! This file does not know the socket: bytes come in, publications and reply bytes go out.
+//! A line that is to be stored is good or bad only when the store has said so. Until then every reply to a later
+//! line is owed, so that replies stay in the order of the lines and a receipt counts what was stored.
+//!
+//! This file does not know the socket: bytes come in, publications, messages to store and reply bytes go out.
 
-use super::Intake;
+use super::{Intake, Taken};
 use crate::frame::Publication;
+use crate::topic::{Draft, TopicName};
 use crate::wheel::Now;
 use std::path::PathBuf;
 
@@ -51,6 +55,9 @@ pub fn mode(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777)
 }
 
+/// What is said of a line that the store has not answered for.
+const UNKNOWN: &str = "the store has ended: it is not known whether this was stored";
+
 /// What reading found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -70,12 +77,27 @@ pub struct Publisher {
     /// Whether the rest of an overlong line is being skipped.
     skipping: bool,
     lines: u64,
+    /// Of the lines whose outcome is known.
     total: Counts,
+    /// From the first line on that the store has, in order.
+    owed: Vec<Owed>,
+    appends: Vec<(TopicName, Draft)>,
+}
+
+/// What is said when it is known what became of the lines before it.
+enum Owed {
+    /// The reply to a line that the store refuses; none to one that it takes.
+    Append { line: u64 },
+    /// Ready lines.
+    Reply(Vec<u8>),
+    /// A receipt: what was known when it was asked for.
+    Receipt(Counts),
 }
 
 impl Publisher {
     /// Reads what has come: publications go to `publish` in order, replies are appended to `replies`.
-    /// Returns what these bytes held.
+    /// Returns what became of these bytes' lines, as far as that is known: before more is read, the store is to have
+    /// [`Publisher::take_appends`], and what it says goes to [`Publisher::settle`].
     pub fn read(
         &mut self,
         bytes: &[u8],
@@ -113,6 +135,40 @@ impl Publisher {
         self.since(before)
     }
 
+    /// What is to be stored since the last call, in order.
+    pub fn take_appends(&mut self) -> Vec<(TopicName, Draft)> {
+        std::mem::take(&mut self.appends)
+    }
+
+    /// What became of each message of the last [`Publisher::take_appends`], in order; one without a result was not
+    /// stored. Says what was owed, and returns what became of these lines.
+    pub fn settle(&mut self, results: Vec<Result<(), Box<str>>>, replies: &mut Vec<u8>) -> Counts {
+        let mut results = results.into_iter();
+        let mut settled = Counts::default();
+        for owed in std::mem::take(&mut self.owed) {
+            match owed {
+                Owed::Append { line } => match results.next() {
+                    Some(Ok(())) => settled.accepted += 1,
+                    Some(Err(reason)) => {
+                        settled.rejected += 1;
+                        put_error(&reason, line, replies);
+                    }
+                    None => {
+                        settled.rejected += 1;
+                        put_error(UNKNOWN, line, replies);
+                    }
+                },
+                Owed::Reply(lines) => replies.extend_from_slice(&lines),
+                Owed::Receipt(Counts { accepted, unspoken, rejected }) => {
+                    put_receipt(accepted + unspoken + settled.accepted, rejected + settled.rejected, replies);
+                }
+            }
+        }
+        self.total.accepted += settled.accepted;
+        self.total.rejected += settled.rejected;
+        settled
+    }
+
     /// The publisher has gone: a line that it did not finish is refused.
     pub fn end(&mut self, replies: &mut Vec<u8>) -> Counts {
         let before = self.total;
@@ -144,9 +200,11 @@ impl Publisher {
     ) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
-            let Counts { accepted, unspoken, rejected } = self.total;
-            let receipt = format!("{{\"accepted\":{},\"rejected\":{rejected}}}\n", accepted + unspoken);
-            return replies.extend_from_slice(receipt.as_bytes());
+            let total = self.total;
+            if self.owed.is_empty() {
+                return put_receipt(total.accepted + total.unspoken, total.rejected, replies);
+            }
+            return self.owed.push(Owed::Receipt(total));
         }
         if line.len() > line_bytes_max {
             return self.reject(&overlong(line_bytes_max), replies);
@@ -157,18 +215,39 @@ impl Publisher {
             return self.reject("the address is not UTF-8", replies);
         };
         match intake.take(address, json, now, publish) {
-            Ok(true) => self.total.accepted += 1,
-            Ok(false) => self.total.unspoken += 1,
+            Ok(Taken::Published) => self.total.accepted += 1,
+            Ok(Taken::Unspoken) => self.total.unspoken += 1,
+            Ok(Taken::Append(topic, message)) => {
+                self.owed.push(Owed::Append { line: self.lines });
+                self.appends.push((topic, message));
+            }
             Err(rejection) => self.reject(&rejection.to_string(), replies),
         }
     }
 
     fn reject(&mut self, reason: &str, replies: &mut Vec<u8>) {
         self.total.rejected += 1;
-        let reply = serde_json::json!({ "error": reason, "line": self.lines });
-        replies.extend_from_slice(reply.to_string().as_bytes());
-        replies.push(b'\n');
+        match self.owed.last_mut() {
+            None => put_error(reason, self.lines, replies),
+            Some(Owed::Reply(lines)) => put_error(reason, self.lines, lines),
+            Some(_) => {
+                let mut lines = Vec::new();
+                put_error(reason, self.lines, &mut lines);
+                self.owed.push(Owed::Reply(lines));
+            }
+        }
     }
+}
+
+fn put_error(reason: &str, line: u64, replies: &mut Vec<u8>) {
+    let reply = serde_json::json!({ "error": reason, "line": line });
+    replies.extend_from_slice(reply.to_string().as_bytes());
+    replies.push(b'\n');
+}
+
+fn put_receipt(accepted: u64, rejected: u64, replies: &mut Vec<u8>) {
+    let receipt = format!("{{\"accepted\":{accepted},\"rejected\":{rejected}}}\n");
+    replies.extend_from_slice(receipt.as_bytes());
 }
 
 fn overlong(line_bytes_max: usize) -> String {
@@ -240,6 +319,56 @@ mod tests {
         let (published, replies) = feed(&mut publisher, lines.as_bytes());
         assert_eq!(published, 0);
         assert!(replies.ends_with("{\"accepted\":5,\"rejected\":1}\n"), "{replies}");
+    }
+
+    /// Feeds bytes to a publisher while somebody speaks `pulsar`.
+    fn feed_topics(publisher: &mut Publisher, bytes: &[u8]) -> (Counts, String) {
+        let spoken = vec![Kind::PersoniumEvent, Kind::Pulsar];
+        let (mut intake, mut replies) = (Intake::new(spoken, std::sync::Arc::default()), Vec::new());
+        let counts = publisher.read(bytes, 1000, &mut intake, Now::default(), drop, &mut replies);
+        (counts, String::from_utf8(replies).unwrap())
+    }
+
+    fn settle(publisher: &mut Publisher, results: Vec<Result<(), Box<str>>>) -> (Counts, String) {
+        let mut replies = Vec::new();
+        let counts = publisher.settle(results, &mut replies);
+        (counts, String::from_utf8(replies).unwrap())
+    }
+
+    #[test]
+    fn replies_behind_a_line_that_is_to_be_stored_wait_for_the_store_and_keep_their_order() {
+        const STORED: &str = r#"pulsar/persistent/t/n/x {"payload":"eA=="}"#;
+        let mut publisher = Publisher::default();
+        let lines = format!("{GOOD}\n\n{STORED}\nbad {{}}\n\n{STORED}\n{STORED}\n\nworse {{}}\n");
+        let (counts, replies) = feed_topics(&mut publisher, lines.as_bytes());
+        assert_eq!(replies, "{\"accepted\":1,\"rejected\":0}\n", "what came before it is answered at once");
+        assert_eq!(counts, Counts { accepted: 1, unspoken: 0, rejected: 2 });
+        let appends = publisher.take_appends();
+        assert_eq!(appends.len(), 3);
+        assert!(appends.iter().all(|(topic, _)| topic.as_str() == "persistent://t/n/x"));
+        let (counts, replies) = settle(&mut publisher, vec![Ok(()), Err("full".into()), Ok(())]);
+        assert_eq!(counts, Counts { accepted: 2, unspoken: 0, rejected: 1 });
+        let replies: Vec<&str> = replies.lines().collect();
+        assert!(replies[0].contains("unknown address") && replies[0].ends_with("\"line\":4}"), "{replies:?}");
+        assert_eq!(replies[1], "{\"accepted\":2,\"rejected\":1}");
+        assert_eq!(replies[2], "{\"error\":\"full\",\"line\":6}");
+        assert_eq!(replies[3], "{\"accepted\":3,\"rejected\":2}");
+        assert!(replies[4].contains("unknown address") && replies[4].ends_with("\"line\":9}"), "{replies:?}");
+        assert_eq!(replies.len(), 5);
+        assert_eq!(feed_topics(&mut publisher, b"\n").1, "{\"accepted\":3,\"rejected\":3}\n");
+    }
+
+    #[test]
+    fn lines_that_the_store_never_answers_for_are_rejected() {
+        let mut publisher = Publisher::default();
+        feed_topics(&mut publisher, b"pulsar/persistent/t/n/x {\"payload\":\"\"}\n\n");
+        assert_eq!(publisher.take_appends().len(), 1);
+        let (counts, replies) = settle(&mut publisher, vec![]);
+        assert_eq!(counts, Counts { accepted: 0, unspoken: 0, rejected: 1 });
+        assert!(
+            replies.contains("not known whether") && replies.ends_with("{\"accepted\":0,\"rejected\":1}\n")
+        );
+        assert!(publisher.take_appends().is_empty());
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Feeds {
         spoken: &[Kind],
         shared: &Arc<Shared>,
     ) -> io::Result<Self> {
-        let Some(metrics) = shared.metrics.last() else { return Ok(Self::default()) };
+        let metrics = &shared.metrics[shared.mailboxes.len()];
         let feed = |bus| amqp::Feed::new(bus, spoken.to_vec(), shared, Arc::clone(metrics));
         let amqp = bus.map(feed);
         let feed = |redis| redis::Feed::new(redis, spoken.to_vec(), shared, Arc::clone(metrics));

@@ -483,7 +483,8 @@ impl Sockets {
             return self.refuse_tls(id, shard, now);
         }
         let Some(kinds) = self.kinds.get(usize::from(socket.listener)) else { return };
-        let talk = Talk { kinds, id, has_room, is_draining: self.listeners.is_empty(), now };
+        let (is_draining, fd) = (self.listeners.is_empty(), socket.fd.as_fd());
+        let talk = Talk { kinds, id, has_room, is_draining, socket: fd, now };
         let mut held =
             std::mem::take(&mut socket.holds).then(|| self.held.take(id)).flatten().map(|mut held| {
                 held.bytes.extend_from_slice(bytes);

@@ -4,9 +4,11 @@
 
 use super::request::{Body, Talk};
 use crate::api;
-use crate::dialect::Upgrade;
+use crate::dialect::{Kind, Upgrade};
 use crate::metrics::Handshake;
 use crate::shard::Shard;
+use rustix::fd::BorrowedFd;
+use std::net::SocketAddr;
 
 /// Most header fields of a request. Browsers send about 15, proxies add some; nginx and Apache allow 100.
 const HEADERS_MAX: usize = 100;
@@ -82,6 +84,10 @@ fn whole(
             let response = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
             );
+            // The one dialect that tells it.
+            let tells_remote = talk.kinds.contains(&Kind::Pulsar);
+            let remote = tells_remote.then(|| remote(talk.socket)).flatten().unwrap_or_default();
+            let asked = Upgrade { remote: &remote, ..asked };
             if shard.upgrade(talk.id, &asked, talk.kinds, response.as_bytes(), talk.now) {
                 return Ok(Found::Session);
             }
@@ -109,6 +115,13 @@ fn upgrade<'a>(request: &httparse::Request<'_, 'a>) -> Upgrade<'a> {
         origin: text("origin"),
         subprotocols: text("sec-websocket-protocol"),
     }
+}
+
+/// The client's address and port; none when it has gone already.
+fn remote(socket: BorrowedFd<'_>) -> Option<String> {
+    let peer = rustix::net::getpeername(socket).ok()??;
+    let peer = SocketAddr::try_from(peer).ok()?;
+    Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string())
 }
 
 /// The client's key, or the status to refuse with (RFC 6455 section 4.2.1).

@@ -3,8 +3,12 @@
 //! A publisher is read only while every shard has room, so a shard that lags slows its publishers and loses
 //! nothing. Replies go out as far as the publisher reads them; beyond a limit they are dropped and counted,
 //! events never.
+//!
+//! What is to be stored goes to the store, one chunk of a publisher at a time: nothing more of it is read before the
+//! store has answered, so that it holds no more of a publisher than one chunk and one line.
 
 use super::ROOM_PAUSE;
+use super::Shared;
 use super::clock;
 use super::watch::Watched;
 use super::worker::Worker;
@@ -12,6 +16,7 @@ use crate::dialect::Kind;
 use crate::feed::Intake;
 use crate::feed::unix::{Counts, Publisher, Settings};
 use crate::metrics::{Metrics, Origin, Outcome};
+use crate::topic::{Draft, TopicName};
 use monoio::time::sleep;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -36,10 +41,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Feed {
     settings: Settings,
     worker: Rc<RefCell<Worker>>,
+    shared: Arc<Shared>,
     metrics: Arc<Metrics>,
     intake: RefCell<Intake>,
     scratch: RefCell<Vec<u8>>,
     open: RefCell<Vec<Rc<Peer>>>,
+    /// Publishers that wait for the store.
+    storing: Cell<usize>,
     stopping: Cell<bool>,
 }
 
@@ -55,18 +63,26 @@ impl Feed {
         settings: Settings,
         spoken: Vec<Kind>,
         worker: Rc<RefCell<Worker>>,
+        shared: Arc<Shared>,
         metrics: Arc<Metrics>,
     ) -> Rc<Self> {
         let intake = Intake::new(spoken, Arc::clone(worker.borrow().settings()));
         Rc::new(Self {
             settings,
             worker,
+            shared,
             metrics,
             intake: RefCell::new(intake),
             scratch: RefCell::new(vec![0; READ_BYTES]),
             open: RefCell::default(),
+            storing: Cell::new(0),
             stopping: Cell::new(false),
         })
+    }
+
+    /// Whether some publisher is still to be told what was stored of its lines.
+    pub(super) fn owes(&self) -> bool {
+        self.storing.get() > 0
     }
 
     /// Lets every publisher finish what it has sent, and takes no more.
@@ -137,6 +153,10 @@ impl Feed {
             if peer.socket.readable().await.is_err() || !self.read(&peer, &mut publisher) {
                 break;
             }
+            let appends = publisher.take_appends();
+            if !appends.is_empty() {
+                self.store(&peer, &mut publisher, appends).await;
+            }
         }
         let mut replies = Vec::new();
         self.count(publisher.end(&mut replies));
@@ -178,6 +198,22 @@ impl Feed {
         drop(worker);
         self.reply(peer, &replies);
         true
+    }
+
+    /// Has the store append messages, and says what has become of them.
+    async fn store(
+        self: &Rc<Self>,
+        peer: &Rc<Peer>,
+        publisher: &mut Publisher,
+        appends: Vec<(TopicName, Draft)>,
+    ) {
+        self.storing.set(self.storing.get() + 1);
+        // Nothing comes of a store that does not run.
+        let results = self.shared.store.append(appends).await.unwrap_or_default();
+        let mut replies = Vec::new();
+        self.count(publisher.settle(results, &mut replies));
+        self.reply(peer, &replies);
+        self.storing.set(self.storing.get() - 1);
     }
 
     fn count(&self, counts: Counts) {

@@ -12,6 +12,7 @@ use crate::shard::{Id, Shard};
 use crate::wheel::Now;
 use ahash::AHashMap;
 use httparse::Status;
+use rustix::fd::BorrowedFd;
 use std::ops::Range;
 
 /// Most requests of one connection that are answered in one turn, so that a client that sends thousands at once does
@@ -39,6 +40,8 @@ pub(super) struct Talk<'a> {
     pub(super) has_room: bool,
     /// Whether the daemon stops: what was begun is answered, and nothing else.
     pub(super) is_draining: bool,
+    /// The connection's socket, which knows the client's address.
+    pub(super) socket: BorrowedFd<'a>,
     pub(super) now: Now,
 }
 
@@ -198,6 +201,8 @@ pub(super) struct Body {
     head: usize,
     method: Range<usize>,
     target: Range<usize>,
+    /// The header `Authorization`.
+    authorization: Range<usize>,
     framing: Framing,
     persistence: Persistence,
     /// Whether the client keeps it back until it is asked for it.
@@ -257,9 +262,22 @@ impl Body {
             let start = text.as_ptr() as usize - head.as_ptr() as usize;
             start..start + text.len()
         };
-        let [method, target] = [request.method, request.path].map(|text| text.map_or(0..0, place));
+        let authorization = all("authorization").next().and_then(|value| std::str::from_utf8(value).ok());
+        let [method, target, authorization] =
+            [request.method, request.path, authorization].map(|text| text.map_or(0..0, place));
         let (head, is_awaited) = (head.len(), false);
-        Ok(Self { kind, limit, head, method, target, framing, persistence, is_expecting, is_awaited })
+        Ok(Self {
+            kind,
+            limit,
+            head,
+            method,
+            target,
+            authorization,
+            framing,
+            persistence,
+            is_expecting,
+            is_awaited,
+        })
     }
 
     /// Looks whether it is whole; returns where the request ends then. `bytes` begin with its head.
@@ -284,7 +302,13 @@ impl Body {
             Framing::Length(length) => *length,
             Framing::Chunked(chunks) => chunks.written,
         };
-        Request { method: text(&self.method), path, query, body: &bytes[self.head..self.head + length] }
+        Request {
+            method: text(&self.method),
+            path,
+            query,
+            authorization: text(&self.authorization),
+            body: &bytes[self.head..self.head + length],
+        }
     }
 }
 

@@ -6,15 +6,32 @@
 //! Shards and feeds put what they want into an inbox and are answered through the shards' mailboxes, feeds and the
 //! admin listener by a channel of their own.
 
+mod archive;
+mod backup;
+mod base;
+mod format;
+mod health;
+mod journal;
+mod settings;
+mod tables;
+mod walk;
+
+pub use self::archive::Disk;
+pub use self::backup::{Backup, Report, check};
+pub use self::format::OpenError;
+pub use self::settings::{Durability, Settings};
+
 use super::Shared;
 use super::clock;
 use super::handoff::Parcel;
+use crate::dialect;
 use crate::roster::Seat;
-use crate::topic::{Archive, Delivery, Draft, Inquiry, Outgoing, Reply, Request, Rules, TopicName, Topics};
+use crate::topic::{Delivery, Draft, Inquiry, Outgoing, Reply, Request, Rules, TopicName, Topics};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Requests that wait for the store before the shards read no more from clients.
@@ -27,6 +44,8 @@ const ROUND_BYTES_MAX: usize = 4 * 1024 * 1024;
 const NO_SHARD: u16 = u16::MAX;
 /// How long the store waits before it looks again whether a shard has room.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
+/// How long a stop waits at least for what is to be saved.
+const STOP_GRACE: Duration = Duration::from_millis(500);
 
 /// A status, and JSON or a sentence.
 pub(super) type Answer = (u16, Box<[u8]>);
@@ -39,6 +58,10 @@ pub(super) struct Store {
     inbox: Mutex<Inbox>,
     posted: Condvar,
     running: AtomicBool,
+    /// Whether a backup is being made.
+    copying: Arc<AtomicBool>,
+    /// Why messages are refused, while they are.
+    trouble: Mutex<Option<String>>,
 }
 
 /// What the thread has not taken yet.
@@ -58,6 +81,8 @@ enum Outside {
     Append(Vec<(TopicName, Draft)>, oneshot::Sender<Receipts>),
     /// The admin listener's question: a status, and JSON or a sentence.
     Inquire(Inquiry, oneshot::Sender<Answer>),
+    /// A backup is to be made.
+    Backup(oneshot::Sender<Result<Backup, String>>),
 }
 
 #[allow(dead_code, reason = "its askers are still to come")]
@@ -99,6 +124,42 @@ impl Store {
         receiver
     }
 
+    /// Makes a backup while everything goes on; nothing comes back without a store.
+    pub(super) fn backup(&self) -> oneshot::Receiver<Result<Backup, String>> {
+        let (sender, receiver) = oneshot::channel();
+        if self.running.load(Relaxed) {
+            self.post(|inbox| inbox.outside.push(Outside::Backup(sender)));
+        }
+        receiver
+    }
+
+    /// Replaces the rules of the topics by those of new settings.
+    pub(super) fn configure(&self, settings: &dialect::Settings) {
+        if self.running.load(Relaxed) {
+            self.post(|inbox| inbox.rules = Some(rules(settings)));
+        }
+    }
+
+    /// Why messages are refused, while they are.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the thread, which saves everything before; waits for it, but not much longer than this.
+    pub(super) fn stop(&self, time: Duration) {
+        let start = Instant::now();
+        self.post(|inbox| inbox.over = true);
+        while self.running.load(Relaxed) {
+            if start.elapsed() > time.max(STOP_GRACE) {
+                tracing::warn!(
+                    "the store could not be saved in time; the next start goes on from its journal"
+                );
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn post(&self, put: impl FnOnce(&mut Inbox)) {
         put(&mut self.lock());
         self.posted.notify_one();
@@ -109,12 +170,27 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// Takes requests from now on, although no thread runs.
+    pub(super) fn pretend(&self) {
+        self.running.store(true, Relaxed);
+    }
+
+    /// What the thread would take.
+    pub(super) fn take(&self) -> Vec<(Seat, Request)> {
+        let inbox = std::mem::take(&mut *self.lock());
+        inbox.requests
+    }
+}
+
 /// Whoever outside waits for answers.
 #[derive(Default)]
 struct Waiting {
     serial: u32,
     appends: BTreeMap<u32, Appending>,
     inquiries: BTreeMap<u32, oneshot::Sender<Answer>>,
+    backups: Vec<oneshot::Sender<Result<Backup, String>>>,
 }
 
 /// A feed's messages that are being stored.
@@ -139,6 +215,10 @@ impl Waiting {
             Outside::Inquire(inquiry, sender) => {
                 self.inquiries.insert(self.serial, sender);
                 vec![(seat, Request::Inquire(inquiry))]
+            }
+            Outside::Backup(sender) => {
+                self.backups.push(sender);
+                Vec::new()
             }
         }
     }
@@ -166,34 +246,53 @@ impl Waiting {
     }
 }
 
-/// Rounds until the daemon is over. `commit` makes safe what was appended.
-#[expect(dead_code, reason = "the archive is still to come")]
-fn run<A: Archive>(
-    shared: &Shared,
-    topics: &mut Topics<A>,
-    mut commit: impl FnMut(&mut A) -> Result<(), Box<str>>,
-) {
+/// The rules of the topics that settings come to.
+fn rules(settings: &dialect::Settings) -> Rules {
+    settings.pulsar.rules()
+}
+
+/// Opens the store and starts its thread.
+///
+/// # Errors
+/// When the store cannot be used, with what to do, or the thread cannot be had.
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    settings: &Settings,
+    dialects: &dialect::Settings,
+) -> Result<(), super::StartError> {
+    let disk = Disk::open(settings)?.counting(Arc::clone(&shared.metrics[shared.mailboxes.len() + 1]));
+    let topics = Topics::new(disk, rules(dialects), clock::now());
+    let for_thread = Arc::clone(shared);
+    shared.store.running.store(true, Relaxed);
+    let thread = std::thread::Builder::new().name("store".into());
+    let spawned = thread.spawn(move || {
+        // Whatever ends the thread, nobody is to wait for it.
+        let over = Over(for_thread);
+        run(&over.0, topics);
+    });
+    spawned.map(|_| ()).map_err(|error: io::Error| {
+        shared.store.running.store(false, Relaxed);
+        error.into()
+    })
+}
+
+/// Says at its end that the thread has ended.
+struct Over(Arc<Shared>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store.running.store(false, Relaxed);
+    }
+}
+
+/// Rounds until the daemon is over.
+fn run(shared: &Shared, mut topics: Topics<Disk>) {
     let mut waiting = Waiting::default();
     let mut more = false;
     loop {
-        let mut inbox = shared.store.lock();
-        while !more
-            && inbox.requests.is_empty()
-            && inbox.outside.is_empty()
-            && inbox.rules.is_none()
-            && !inbox.over
-        {
-            let due = topics.next_tick_ns().map(|at_ns| at_ns.saturating_sub(clock::now().monotonic_ns));
-            let wait = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
-            if wait.is_zero() {
-                break;
-            }
-            let waited = shared.store.posted.wait_timeout(inbox, wait);
-            inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        let taken = std::mem::take(&mut *inbox);
-        drop(inbox);
+        let taken = next(shared, &mut topics, more);
         let now = clock::now();
+        topics.archive().look();
         if let Some(rules) = taken.rules {
             topics.configure(rules);
         }
@@ -207,21 +306,104 @@ fn run<A: Archive>(
         }
         topics.tick(now);
         if topics.has_uncommitted() {
-            let result = commit(topics.archive());
+            let result = topics.archive().commit();
             topics.committed(result.as_ref().copied().map_err(|reason| &**reason), clock::now());
+        } else if topics.archive().wants_commit() {
+            // A failure is told to whoever writes next.
+            let _ = topics.archive().commit();
         }
+        topics.archive().settle();
+        for sender in waiting.backups.drain(..) {
+            topics.save(clock::now());
+            back_up(shared, topics.archive(), sender);
+        }
+        tell(shared, topics.archive());
         let has_room = shared.all_have_room();
         more = has_room && topics.deliver(ROUND_BYTES_MAX, now);
         post(shared, topics.take_outgoing(), &mut waiting);
         if taken.over {
             topics.save(clock::now());
-            let _ = commit(topics.archive());
+            if let Err(reason) = topics.archive().save_to_disk() {
+                tracing::error!("the store could not be saved at the stop: {reason}");
+            }
             return;
         }
         if !has_room {
             std::thread::sleep(ROOM_PAUSE);
             more = true;
         }
+    }
+}
+
+/// Waits until there is something to do, and takes it.
+fn next(shared: &Shared, topics: &mut Topics<Disk>, more: bool) -> Inbox {
+    let mut inbox = shared.store.lock();
+    while !more
+        && inbox.requests.is_empty()
+        && inbox.outside.is_empty()
+        && inbox.rules.is_none()
+        && !inbox.over
+    {
+        let due = topics.next_tick_ns().map(|at_ns| at_ns.saturating_sub(clock::now().monotonic_ns));
+        let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
+        let disk = topics.archive().due().map(|due| due.saturating_duration_since(Instant::now()));
+        let wait = disk.map_or(due, |disk| due.min(disk));
+        if wait.is_zero() {
+            break;
+        }
+        let waited = shared.store.posted.wait_timeout(inbox, wait);
+        inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
+    }
+    std::mem::take(&mut *inbox)
+}
+
+/// Makes a backup beside this thread, one at a time.
+fn back_up(shared: &Shared, disk: &Disk, sender: oneshot::Sender<Result<Backup, String>>) {
+    if shared.store.copying.swap(true, Relaxed) {
+        let _ = sender.send(Err("a backup is being made already".into()));
+        return;
+    }
+    let copying = Copying(Arc::clone(&shared.store.copying));
+    let copier = match disk.copier() {
+        Ok(copier) => copier,
+        Err(reason) => {
+            let _ = sender.send(Err(reason));
+            return;
+        }
+    };
+    let thread = std::thread::Builder::new().name("backup".into());
+    // When there is no thread to be had, the sender is gone, which is an answer too.
+    let spawned = thread.spawn(move || {
+        let result = copier.copy();
+        drop(copying);
+        match &result {
+            Ok(Backup { path, messages, bytes }) => {
+                tracing::info!(messages, bytes, "a backup of the store was made: {}", path.display());
+            }
+            Err(reason) => tracing::error!("{reason}"),
+        }
+        let _ = sender.send(result);
+    });
+    if let Err(error) = spawned {
+        tracing::error!(%error, "a backup has got no thread");
+    }
+}
+
+/// A backup that is being made.
+struct Copying(Arc<AtomicBool>);
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}
+
+/// Tells readiness whether messages are taken.
+fn tell(shared: &Shared, disk: &Disk) {
+    let refusal = disk.refusal();
+    let mut trouble = shared.store.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+    if trouble.as_deref() != refusal {
+        *trouble = refusal.map(str::to_owned);
     }
 }
 

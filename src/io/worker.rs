@@ -63,9 +63,9 @@ impl Worker {
     }
 
     /// Whether everything is over. Each waits for the others: the first has the admin listener, and any may own the
-    /// rosters that another's last request asks for.
+    /// rosters that another's last request asks for. The owner of the topics has heard that every session is gone.
     pub(super) fn is_over(&self) -> bool {
-        self.closing && self.shard.is_empty() && self.sockets.total() == 0
+        self.closing && self.shard.is_empty() && !self.shard.has_requests() && self.sockets.total() == 0
     }
 
     /// Whether every shard takes more publications.
@@ -95,8 +95,12 @@ impl Worker {
         judges_have_room && shards_have_room && self.ask_topics()
     }
 
-    /// Asks the owner of the topics what clients want of it; returns whether it has room for it.
+    /// Asks the owner of the topics what clients want of it; returns whether it has room for it. What the sessions of
+    /// one turn want may go beyond that, and waits here.
     fn ask_topics(&mut self) -> bool {
+        if !self.shard.has_requests() {
+            return true;
+        }
         let has_room = self.shared.store.has_room();
         if has_room {
             self.shared.store.ask(self.shard.take_requests());
@@ -220,8 +224,10 @@ mod tests {
     use super::super::handoff::MAILBOX_EVENTS_MAX;
     use super::super::listen;
     use super::*;
-    use crate::dialect::Kind;
+    use crate::dialect::{Kind, pulsar};
+    use crate::roster::Seat;
     use crate::shard::Limits;
+    use crate::topic::{Reply, Request};
     use std::io::{ErrorKind, Read as _, Write as _};
     use std::net::TcpStream;
 
@@ -229,7 +235,8 @@ mod tests {
 
     /// The first of two shards, with a connection that has sent something; nobody takes what the other is posted.
     fn worker(sent: &str) -> (Worker, TcpStream) {
-        let settings = Arc::<Settings>::default();
+        let pulsar = pulsar::Settings { anonymous: true, ..Default::default() };
+        let settings = Arc::new(Settings { pulsar, ..Settings::default() });
         let shared = Arc::new(Shared::new(2, &settings).unwrap());
         let socket = listen::tcp(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
         let mut client = TcpStream::connect(listen::local_address(&socket).unwrap()).unwrap();
@@ -237,7 +244,7 @@ mod tests {
         client.write_all(sent.as_bytes()).unwrap();
         let metrics = Arc::clone(&shared.metrics[0]);
         let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), clock::now());
-        let listener = Listener { socket, kinds: [Kind::Echo].into(), tls: None };
+        let listener = Listener { socket, kinds: [Kind::Echo, Kind::Pulsar].into(), tls: None };
         let wake = shared.mailboxes[0].wake_fd();
         let sockets = Sockets::new(vec![listener], wake, Arc::default(), metrics).unwrap();
         (Worker::new(shard, sockets, Arc::clone(&shared), 0), client)
@@ -267,5 +274,70 @@ mod tests {
             }
         }
         assert!(!worker.turn() && !worker.holds_back());
+    }
+
+    const CONSUMER: &str = "GET /ws/v2/consumer/persistent/t/n/x/s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
+                            Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    /// Takes turns until the owner of the topics has been asked something.
+    fn asked(worker: &mut Worker) -> Vec<(Seat, Request)> {
+        loop {
+            worker.turn();
+            let requests = worker.shared.store.take();
+            if !requests.is_empty() {
+                return requests;
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_asked_of_the_owner_of_the_topics_waits_without_work_while_it_has_no_room() {
+        let (mut worker, _client) = worker(CONSUMER);
+        let shared = Arc::clone(&worker.shared);
+        shared.store.pretend();
+        let seat = Seat { shard: 1, id: 0, serial: 0 };
+        let many = || (0..50_000).map(|_| (seat, Request::Took)).collect();
+        shared.store.ask(many());
+        assert!(!shared.store.has_room());
+        while !worker.holds_back() {
+            worker.turn();
+        }
+        for _ in 0..10 {
+            assert!(!worker.turn() && worker.holds_back(), "there is nothing to be done");
+        }
+        assert_eq!(shared.store.take().len(), 50_000, "nothing was put on top");
+        let requests = asked(&mut worker);
+        assert!(matches!(&requests[..], [(seat, Request::Consume(_))] if seat.shard == 0));
+        assert!(!worker.turn() && !worker.holds_back());
+    }
+
+    #[test]
+    fn a_stop_is_over_only_when_the_owner_of_the_topics_knows_that_everybody_has_gone() {
+        let (mut worker, mut client) = worker(CONSUMER);
+        let shared = Arc::clone(&worker.shared);
+        shared.store.pretend();
+        let seat = asked(&mut worker)[0].0;
+        shared.mailboxes[0].post([Parcel::Told(seat, Reply::Opened)].into_iter());
+        worker.turn();
+        let mut answer = [0; 1024];
+        let count = client.read(&mut answer).unwrap();
+        assert!(answer[..count].starts_with(b"HTTP/1.1 101"), "answered in the same turn");
+        shared.store.ask((0..50_000).map(|_| (seat, Request::Took)).collect());
+        shared.mailboxes[0].post([Parcel::Close].into_iter());
+        worker.turn();
+        drop(client);
+        while worker.sockets.total() > 0 {
+            worker.turn();
+        }
+        for _ in 0..3 {
+            worker.turn();
+            assert!(!worker.is_over(), "the owner of the topics has not heard of it");
+        }
+        shared.store.take();
+        let requests = asked(&mut worker);
+        assert!(matches!(requests[..], [(gone, Request::Gone)] if gone == seat));
+        worker.turn();
+        assert!(worker.is_over());
     }
 }

@@ -12,7 +12,13 @@ use crate::wheel::{NEVER, Now, ticks};
 impl Shard {
     /// A client broke the protocol.
     pub fn violate(&mut self, id: Id, violation: Violation, now: Now) {
-        self.close(id, violation.close_code(), "", End::Violation, now);
+        let reason = match (violation, self.sessions.get(id as usize).and_then(|it| it.dialect.as_ref())) {
+            (Violation::TooLong(bytes), Some(dialect)) => {
+                dialect.kind().too_long(bytes, dialect.message_bytes_max(&self.shared.settings))
+            }
+            _ => String::new(),
+        };
+        self.close(id, violation.close_code(), &reason, End::Violation, now);
         // What follows cannot be read, so no answer is awaited.
         if self.sessions.contains(id as usize) {
             self.finish(id, now);
@@ -60,10 +66,10 @@ impl Shard {
 
     /// The client reads too slowly: what it has not begun to get is dropped and it is told to come again.
     pub(super) fn slow(&mut self, id: Id, now: Now) {
-        let session = &mut self.sessions[id as usize];
-        if session.phase != Phase::Open {
+        if self.sessions[id as usize].phase != Phase::Open || self.is_delivered_to(id) {
             return;
         }
+        let session = &mut self.sessions[id as usize];
         let before = session.outbox.backlog_bytes() as u64;
         self.turn.abandon(&mut session.outbox);
         self.metrics.outbox_bytes.add((session.outbox.backlog_bytes() as u64).wrapping_sub(before));

@@ -1,17 +1,27 @@
 //! The durable topics: what the sessions of this shard ask of their owner, and what it says and delivers.
 
 use super::{Id, Shard};
-use crate::dialect::{Input, pulsar};
+use crate::dialect::{AnyDialect, Input, Kind, pulsar};
 use crate::roster::Seat;
 use crate::shard::session::Phase;
 use crate::topic::{Delivery, Reply, Request};
 use crate::wheel::Now;
 use std::sync::Arc;
 
+/// Bytes that the owner of the topics has delivered to a connection when it asks for a receipt, and one message more:
+/// that is [`Kind::message_bytes_max`] or a line of a feed, which fits an outbox.
+const DELIVERED_BYTES_MAX: usize = 256 * 1024;
+
 impl Shard {
     /// What the owner of the topics is to be asked since the last call.
     pub fn take_requests(&mut self) -> Vec<(Seat, Request)> {
         std::mem::take(&mut self.requests)
+    }
+
+    /// Whether there is something to be asked.
+    #[must_use]
+    pub fn has_requests(&self) -> bool {
+        !self.requests.is_empty()
     }
 
     /// Keeps a request of a session for the owner of the topics.
@@ -37,7 +47,7 @@ impl Shard {
         let mut delivered = 0;
         for taker in &delivery.takers {
             let Some(session) = self.sessions.get_mut(taker.seat.id as usize) else { continue };
-            let crate::dialect::AnyDialect::Pulsar(dialect) = (match &session.dialect {
+            let AnyDialect::Pulsar(dialect) = (match &session.dialect {
                 Some(dialect) if session.serial == taker.seat.serial && session.phase == Phase::Open => {
                     dialect
                 }
@@ -46,7 +56,7 @@ impl Shard {
                 continue;
             };
             session.owes_receipt |= taker.wants_receipt;
-            let form = dialect.form(taker);
+            let form = dialect.form(taker, now);
             let frame = match frames.iter().find(|made| made.0 == form) {
                 Some(made) => made.1,
                 None => {
@@ -60,8 +70,18 @@ impl Shard {
             self.push(taker.seat.id, frame);
         }
         if delivered > 0 {
-            self.metrics.deliveries[crate::dialect::Kind::Pulsar as usize].add(delivered);
+            self.metrics.deliveries[Kind::Pulsar as usize].add(delivered);
         }
+    }
+
+    /// Whether what waits for a connection may be no more than what the owner of the topics has delivered to it and the
+    /// answers that it may leave unread beside. That owner delivers nothing more to who does not read; a ping on top of
+    /// one long message is no reason to cut it off, which would get the same message again.
+    pub(super) fn is_delivered_to(&self, id: Id) -> bool {
+        let session = &self.sessions[id as usize];
+        let Some(AnyDialect::Pulsar(_)) = &session.dialect else { return false };
+        let longest = Kind::Pulsar.message_bytes_max(&self.shared.settings).max(self.limits.outbox_bytes_max);
+        session.outbox.backlog_bytes() <= self.limits.outbox_bytes_max + longest + DELIVERED_BYTES_MAX
     }
 
     /// Tells the owner of the topics that everything has left, if it waits for that.

@@ -43,6 +43,8 @@ pub(crate) struct Client {
     heard: VecDeque<String>,
     /// The answer to the request.
     pub(crate) head: String,
+    /// What follows it when it is a refusal.
+    pub(crate) page: String,
 }
 
 /// A shard, its clients, a publisher and the time.
@@ -59,6 +61,10 @@ pub(crate) struct Bus {
     pub(crate) auth_token: &'static str,
     /// Their header `Origin`.
     pub(crate) origin: &'static str,
+    /// Their header `Authorization`.
+    pub(crate) authorization: &'static str,
+    /// Their address.
+    pub(crate) remote: &'static str,
     /// Their header `Sec-WebSocket-Protocol`.
     pub(crate) subprotocols: &'static str,
     /// What other services were told.
@@ -86,6 +92,8 @@ impl Bus {
             replies: String::new(),
             auth_token: "",
             origin: "",
+            authorization: "",
+            remote: "",
             subprotocols: "",
             notices: Vec::new(),
             relays: Vec::new(),
@@ -158,7 +166,8 @@ impl Bus {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let id = self.shard.accept(self.now);
         let (auth_token, origin, subprotocols) = (self.auth_token, self.origin, self.subprotocols);
-        let upgrade = Upgrade { path, query, host, auth_token, origin, subprotocols, ..Upgrade::default() };
+        let (authorization, remote) = (self.authorization, self.remote);
+        let upgrade = Upgrade { path, query, host, auth_token, authorization, remote, origin, subprotocols };
         let response = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
         let claimed = self.shard.upgrade(id, &upgrade, &kinds(), response, self.now);
         self.clients.insert(name.to_owned(), Client { id, ..Client::default() });
@@ -295,7 +304,10 @@ impl Client {
             let status = &self.head["HTTP/1.1 ".len()..][..3];
             self.heard.push_back(status.to_owned());
             // The page of a refusal is for whoever reads it.
-            rest = if status == "101" { &rest[end..] } else { &[] };
+            rest = &rest[end..];
+            if status != "101" {
+                self.page = String::from_utf8(std::mem::take(&mut rest).to_vec()).unwrap();
+            }
         }
         while let [first, second, tail @ ..] = rest {
             let (length, tail) = match second {

@@ -49,7 +49,7 @@ impl Server {
             lots: &mut lots,
         };
         let mut actions = Actions::default();
-        let request = Request { method, path, query, body: body.as_bytes() };
+        let request = Request { method, path, query, body: body.as_bytes(), ..Request::default() };
         let served = Kind::Echo.serve(&request, &mut context, &mut actions);
         let publications = actions.list.into_iter().map(|action| match action {
             Action::Publish(publication) => *publication,
@@ -66,6 +66,7 @@ impl Server {
                 assert_eq!(&*app, "app-id");
                 (200, String::new(), publications, Some(inquiry))
             }
+            Served::Inquired(inquiry) => panic!("{inquiry:?}"),
         }
     }
 

@@ -36,7 +36,7 @@ impl Stage {
     fn ask_again(&mut self, id: Id) -> Seat {
         let target = sign("GET", &format!("/apps/{APP}/channels"), "", SECRET);
         let (path, query) = target.split_once('?').unwrap();
-        let request = Request { method: "GET", path, query, body: b"" };
+        let request = Request { method: "GET", path, query, body: b"", ..Request::default() };
         assert!(!self.shard.serve(id, Kind::Echo, &request, Persistence::Stays, self.now));
         assert!(self.shard.is_asked(id) && !self.shard.awaits_request(id));
         let (seat, app, note) = self.shard.take_notes().pop().unwrap();

@@ -97,7 +97,7 @@ impl Daemon {
     fn ask(&mut self, at: usize, method: &str, target: &str, body: &str) -> (u16, String) {
         let id = self.shards[at].accept(self.now);
         let (path, query) = target.split_once('?').unwrap();
-        let request = Request { method, path, query, body: body.as_bytes() };
+        let request = Request { method, path, query, body: body.as_bytes(), ..Request::default() };
         self.shards[at].serve(id, Kind::Echo, &request, Persistence::Stays, self.now);
         self.settle(at);
         self.calm();

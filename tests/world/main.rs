@@ -28,6 +28,7 @@ mod slow;
 mod stop;
 mod tls;
 mod topic;
+mod topics;
 mod wazo;
 mod wazo_auth;
 mod wazo_clients;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::echo::Wish;
+use super::pulsar;
 use super::{NOTICE_CHARS_MAX, printable};
 
 /// What a subscription asks for, in the spelling of the event bus.
@@ -26,6 +27,8 @@ pub(super) enum Protocol {
     Channel,
     /// A greeting, subscriptions, events.
     Echo,
+    /// Token in the URL, messages, and our acknowledgements.
+    Pulsar,
     /// Nothing that is known here.
     Other,
 }
@@ -37,6 +40,8 @@ impl Protocol {
             Self::EventBus
         } else if path.contains("/__topic/") {
             Self::Topic
+        } else if pulsar::is_path(path) {
+            Self::Pulsar
         } else {
             Self::Other
         }
@@ -76,6 +81,8 @@ pub(super) struct Conversation {
 pub(super) enum Step {
     /// An event: print it as it is.
     Event,
+    /// The same, and send this when it is printed.
+    Acknowledge(String),
     /// Tell the person, and send these.
     Notice(String, Vec<String>),
     /// Send these, and tell nobody.
@@ -186,6 +193,9 @@ impl Conversation {
         if self.protocol == Protocol::Echo {
             return self.echo_message(text);
         }
+        if self.protocol == Protocol::Pulsar {
+            return self.pulsar_message(text);
+        }
         if self.protocol == Protocol::Channel && text.starts_with(r#"{"type":"sended""#) {
             return Step::Notice(printable(text, NOTICE_CHARS_MAX), vec![]);
         }
@@ -268,6 +278,9 @@ impl Conversation {
 
     /// What a close with this code probably means, and what to do.
     pub(super) fn meaning(&self, code: u16) -> &'static str {
+        if let Some(meaning) = pulsar::meaning(code).filter(|_| self.protocol == Protocol::Pulsar) {
+            return meaning;
+        }
         match code {
             1000 if self.stage == Stage::Token && self.protocol == Protocol::Topic => {
                 "the token was refused: is it expired, signed with another secret, for another cell, or \

@@ -136,7 +136,7 @@ mod tests {
     fn vector(query: &str, body: &str, now_s: u64) -> Result<(), &'static str> {
         let app = app("278d425bdf160c739803", "7ad3773142a6692b25b8");
         let (path, body) = ("/apps/3/events", body.as_bytes());
-        let request = Request { method: "POST", path, query, body };
+        let request = Request { method: "POST", path, query, body, ..Request::default() };
         check(&request, path, &Query::of(query), &app, Now { monotonic_ns: 0, unix_ms: now_s * 1000 })
     }
 

@@ -1,0 +1,206 @@
+//! Durable topics without a disk: what it costs to lay a message out and to take it apart, and to append one, deliver
+//! it to a thousand subscriptions and take their acknowledgements.
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fanfare::roster::Seat;
+use fanfare::topic::{
+    Archive, Consuming, Draft, Fault, Flow, Kind, Loaded, Message, MessageId, Number, Outgoing, Position,
+    Producing, Reply, Request, Rules, Saved, Stored, TopicName, Topics, Wanted,
+};
+use fanfare::wheel::Now;
+
+const NOW: Now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 };
+
+/// Messages that the archive remembers: more than are ever outstanding here.
+const REMEMBERED: usize = 1024;
+
+/// An archive that forgets what is old.
+#[derive(Default)]
+struct Memory(BTreeMap<Position, Arc<Stored>>);
+
+impl Archive for Memory {
+    fn ledger(&self) -> u32 {
+        1
+    }
+
+    fn load(&mut self, _name: &str) -> Result<Option<Loaded>, Fault> {
+        Ok(None)
+    }
+
+    fn create(&mut self, _name: &str) -> Result<Number, Fault> {
+        Ok(0)
+    }
+
+    fn names(&mut self, _prefix: &str, _after: &str, _count: usize) -> Result<Vec<Box<str>>, Fault> {
+        Ok(vec![])
+    }
+
+    fn append(&mut self, _topic: Number, message: &Stored) -> Result<(), Fault> {
+        self.0.insert(message.position, Arc::new(message.clone()));
+        if self.0.len() > REMEMBERED {
+            self.0.pop_first();
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        _topic: Number,
+        from: Position,
+        count: usize,
+        _bytes_max: usize,
+    ) -> Result<Vec<Arc<Stored>>, Fault> {
+        Ok(self.0.range(from..).take(count).map(|(_, message)| Arc::clone(message)).collect())
+    }
+
+    fn trim(&mut self, _topic: Number, _below: Position, _count: usize) -> Result<usize, Fault> {
+        Ok(0)
+    }
+
+    fn delay(&mut self, _topic: Number, _deliver_ms: u64, _message: &Stored) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn delayed(
+        &mut self,
+        _topic: Number,
+        _from: (u64, Position),
+        _until_ms: u64,
+        _count: usize,
+    ) -> Result<Vec<(u64, Arc<Stored>)>, Fault> {
+        Ok(vec![])
+    }
+
+    fn trim_delayed(
+        &mut self,
+        _topic: Number,
+        _below: (u64, Position),
+        _count: usize,
+    ) -> Result<usize, Fault> {
+        Ok(0)
+    }
+
+    fn save(&mut self, _topic: Number, _saved: Saved<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+fn name() -> TopicName {
+    TopicName::read("persistent://tenant/ns/topic").expect("the name is good")
+}
+
+fn message(payload: &[u8]) -> Message<'_> {
+    Message { published_ms: NOW.unix_ms, key: Some("a key"), payload, ..Message::default() }
+}
+
+fn seat(id: u32) -> Seat {
+    Seat { shard: 0, id, serial: 0 }
+}
+
+/// One producer, and subscriptions with a consumer each.
+fn topics(subscriptions: u32) -> Topics<Memory> {
+    let mut topics = Topics::new(Memory::default(), Rules::default(), NOW);
+    let producing = Producing {
+        topic: name(),
+        name: None,
+        initial_sequence: None,
+        round_robin: false,
+        hashing: Default::default(),
+        remote: "127.0.0.1:1".into(),
+    };
+    topics.take(seat(0), Request::Produce(Box::new(producing)), NOW);
+    for number in 1..=subscriptions {
+        let consuming = Consuming {
+            topics: Wanted::One(name()),
+            subscription: format!("subscription-{number}").into(),
+            kind: Kind::Exclusive,
+            durable: true,
+            earliest: false,
+            flow: Flow::Push(1000),
+            ack_timeout_ms: 0,
+            nack_delay_ms: 60_000,
+            redeliveries_max: 0,
+            dead_letters: None,
+            name: "consumer".into(),
+            priority: 0,
+            remote: "127.0.0.1:1".into(),
+        };
+        topics.take(seat(number), Request::Consume(Box::new(consuming)), NOW);
+    }
+    round(&mut topics);
+    topics
+}
+
+/// One round of the store's thread; what leaves.
+fn round(topics: &mut Topics<Memory>) -> Vec<Outgoing> {
+    topics.tick(NOW);
+    if topics.has_uncommitted() {
+        topics.committed(Ok(()), NOW);
+    }
+    while topics.deliver(usize::MAX, NOW) {}
+    topics.take_outgoing()
+}
+
+/// Sends, and has everything acknowledged that is delivered; returns how much that was.
+fn exchange(topics: &mut Topics<Memory>, messages: usize, payload: &[u8]) -> usize {
+    for _ in 0..messages {
+        let draft = Draft::new(&message(payload));
+        topics.take(seat(0), Request::Send { draft, context: None }, NOW);
+    }
+    let mut delivered = 0;
+    for outgoing in round(topics) {
+        match outgoing {
+            Outgoing::Deliver(message, taker) => {
+                delivered += 1;
+                let id = MessageId { position: message.position, partition: taker.partition };
+                topics.take(taker.seat, Request::Ack(id), NOW);
+                if taker.wants_receipt {
+                    topics.take(taker.seat, Request::Took, NOW);
+                }
+            }
+            Outgoing::Reply(_, Reply::NotStored { reason, .. }) => panic!("{reason}"),
+            Outgoing::Reply(..) => {}
+        }
+    }
+    delivered
+}
+
+fn records(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("record");
+    let payload = [b'x'; 256];
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("lay out 256 bytes", |bencher| {
+        bencher.iter(|| Draft::new(black_box(&message(&payload))));
+    });
+    let stored = Draft::new(&message(&payload)).store(Position::FIRST, 0, 0);
+    group.bench_function("read 256 bytes", |bencher| {
+        bencher.iter(|| Stored::read(black_box(stored.position), black_box(stored.record())));
+    });
+    group.bench_function("take 256 bytes apart", |bencher| {
+        bencher.iter(|| black_box(&stored).message().payload.len());
+    });
+}
+
+fn exchanges(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("topic");
+    let payload = [b'x'; 256];
+    for (subscriptions, messages) in [(0, 64), (1, 64), (1000, 1), (1000, 16)] {
+        let mut topics = topics(subscriptions);
+        let deliveries = subscriptions as usize * messages;
+        group.throughput(Throughput::Elements(deliveries.max(messages) as u64));
+        let name = format!("{messages} to {subscriptions}, acknowledged");
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let delivered = exchange(&mut topics, messages, &payload);
+                assert_eq!(delivered, deliveries);
+            });
+        });
+    }
+}
+
+criterion_group!(benches, records, exchanges);
+criterion_main!(benches);

@@ -1,0 +1,378 @@
+//! What operators ask the admin listener about topics, and have done to them.
+//!
+//! ```text
+//! GET  /topics?prefix=&after=&count=                 names, in order; the next page comes after the last name
+//! GET  /topics/stats?topic=                          everything that is known of a topic
+//! GET  /topics/peek?topic=&subscription=&count=      its first messages, or the next of a subscription
+//! POST /topics/purge?topic=&subscription=            deletes what waits in a subscription; without one, all
+//! POST /topics/terminate?topic=                      lets nothing more in
+//! POST /topics/reset?topic=&subscription=&to=        to: earliest, latest, a unix time in ms, a message id
+//! POST /topics/forget?topic=&subscription=           deletes a subscription that has no consumer
+//! POST /topics/backup                                copies the store while it runs
+//! ```
+//! A topic is written in full, as `persistent://tenant/namespace/topic`. Parameters stand in the query, or in the body
+//! of a POST as a form has them. All of it needs `Authorization: Bearer` and the token of `[admin]`; nothing of it is
+//! for pages, so a request that names an `Origin` is refused. Answers are JSON; those of errors are a sentence.
+
+use super::{TEXT, content_type, response};
+use crate::topic::{Inquiry, MessageId, Moment, TopicName};
+use std::borrow::Cow;
+use std::fmt;
+use subtle::ConstantTimeEq as _;
+
+/// Names in one answer, unless it is said how many; a page of a terminal's memory.
+const NAMES: usize = 1000;
+/// Names in one answer: of the longest it has 10 MiB.
+const NAMES_MAX: usize = 10_000;
+/// Messages in one answer, unless it is said how many.
+const MESSAGES: usize = 10;
+/// Messages in one answer: people look at some, programs read topics.
+const MESSAGES_MAX: usize = 100;
+/// Least length of a token, in bytes: 16 bytes of randomness come to more in any spelling.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// The token of `[admin]`. It never shows in logs or errors.
+#[derive(Clone, serde::Deserialize)]
+#[serde(transparent)]
+pub struct AdminToken(String);
+
+impl AdminToken {
+    /// A token; none when it cannot be sent, or guessed too easily.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn new(token: &str) -> Result<Self, &'static str> {
+        let token = Self(token.into());
+        token.check().map(|()| token)
+    }
+
+    /// Whether it can be used.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.0.len() < TOKEN_BYTES_MIN {
+            return Err(
+                "has fewer than 16 characters, which can be guessed: `openssl rand -hex 32` makes a good one",
+            );
+        }
+        if !self.0.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("has characters that no request can carry: use letters and digits");
+        }
+        Ok(())
+    }
+
+    /// The token itself, to be sent.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is it. Takes as long however much of it is right.
+    fn is(&self, given: &str) -> bool {
+        bool::from(self.0.as_bytes().ct_eq(given.as_bytes()))
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// A request to the admin listener, as far as it matters.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asking<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path without the query.
+    pub path: &'a str,
+    /// The query without `?`.
+    pub query: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+    /// The `Authorization` header, or nothing.
+    pub authorization: &'a str,
+    /// Whether it names an `Origin`.
+    pub has_origin: bool,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Call {
+    /// The owner of the topics is asked.
+    Inquire(Inquiry),
+    /// The store is copied.
+    Backup,
+}
+
+/// What a request about topics comes to; `None` when it is about something else. `token` is the one of `[admin]`.
+///
+/// # Errors
+/// With the whole response that refuses it.
+pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<Call, Vec<u8>>> {
+    let name = asking.path.strip_prefix("/topics")?;
+    let name = name.strip_prefix('/').or(name.is_empty().then_some(name))?;
+    if let Err(refusal) = admit(asking, token) {
+        return Some(Err(refusal));
+    }
+    let allowed = match name {
+        "" | "stats" | "peek" => "GET",
+        "purge" | "terminate" | "reset" | "forget" | "backup" => "POST",
+        _ => {
+            return Some(Err(refusal(
+                404,
+                "",
+                "there are /topics and stats, peek, purge, terminate, reset, forget, backup under it",
+            )));
+        }
+    };
+    if asking.method != allowed {
+        let reason = format!("{} takes {allowed} only", asking.path);
+        return Some(Err(refusal(405, &format!("Allow: {allowed}\r\n"), &reason)));
+    }
+    let parameters = Parameters { query: asking.query, body: asking.body };
+    Some(of(name, &parameters).map_err(|reason| refusal(400, "", &reason)))
+}
+
+/// The response with what came of a call.
+#[must_use]
+pub fn answer(status: u16, body: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(body);
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    response(status, "", content_type(status), &format!("{text}{end}"))
+}
+
+/// Whether whoever asks may.
+fn admit(asking: &Asking<'_>, token: Option<&AdminToken>) -> Result<(), Vec<u8>> {
+    if asking.has_origin {
+        return Err(refusal(403, "", "nothing here is for pages: a request with an Origin is refused"));
+    }
+    let Some(token) = token else {
+        return Err(refusal(
+            403,
+            "",
+            "topics are told and changed only with a token, and there is none: write token_file in [admin]",
+        ));
+    };
+    let given =
+        asking.authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    match given {
+        Some((_, given)) if token.is(given.trim()) => Ok(()),
+        Some(_) => Err(unauthorized("this is not the token of [admin]")),
+        None => Err(unauthorized("send Authorization: Bearer and the token of [admin]")),
+    }
+}
+
+fn unauthorized(reason: &str) -> Vec<u8> {
+    refusal(401, "WWW-Authenticate: Bearer\r\n", reason)
+}
+
+fn refusal(status: u16, headers: &str, reason: &str) -> Vec<u8> {
+    response(status, headers, TEXT, &format!("{reason}\n"))
+}
+
+/// What a path asks for.
+fn of(name: &str, parameters: &Parameters<'_>) -> Result<Call, String> {
+    let inquiry = match name {
+        "" => Inquiry::List {
+            prefix: parameters.get("prefix").unwrap_or_default().into(),
+            after: parameters.get("after").unwrap_or_default().into(),
+            count: parameters.count(NAMES, NAMES_MAX)?,
+        },
+        "stats" => Inquiry::Stats(parameters.topic()?),
+        "peek" => Inquiry::Peek {
+            topic: parameters.topic()?,
+            subscription: parameters.filled("subscription").map(Box::from),
+            count: parameters.count(MESSAGES, MESSAGES_MAX)?,
+        },
+        "purge" => Inquiry::Purge {
+            topic: parameters.topic()?,
+            subscription: parameters.filled("subscription").map(Box::from),
+        },
+        "terminate" => Inquiry::Terminate(parameters.topic()?),
+        "reset" => Inquiry::Reset {
+            topic: parameters.topic()?,
+            subscription: parameters.subscription()?,
+            to: moment(&parameters.needed("to")?)?,
+        },
+        "forget" => Inquiry::Forget { topic: parameters.topic()?, subscription: parameters.subscription()? },
+        _ => return Ok(Call::Backup),
+    };
+    Ok(Call::Inquire(inquiry))
+}
+
+/// Where a subscription is to go on.
+fn moment(text: &str) -> Result<Moment, String> {
+    match text {
+        "earliest" => Ok(Moment::Earliest),
+        "latest" => Ok(Moment::Latest),
+        _ if text.bytes().all(|byte| byte.is_ascii_digit()) => match text.parse() {
+            Ok(unix_ms) => Ok(Moment::Published(unix_ms)),
+            Err(_) => Err("to: the time is too late for any message".into()),
+        },
+        _ => MessageId::read(text).map(Moment::At).map_err(|error| {
+            format!("to: write earliest, latest, a unix time in milliseconds or a message id ({error})")
+        }),
+    }
+}
+
+/// Names and values, of a query and of a form.
+struct Parameters<'a> {
+    query: &'a str,
+    body: &'a [u8],
+}
+
+impl Parameters<'_> {
+    fn get(&self, name: &str) -> Option<Cow<'_, str>> {
+        let query = form_urlencoded::parse(self.query.as_bytes());
+        let mut all = query.chain(form_urlencoded::parse(self.body.trim_ascii_end()));
+        all.find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// One that is there and not empty.
+    fn filled(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
+    fn needed(&self, name: &str) -> Result<Cow<'_, str>, String> {
+        self.filled(name).ok_or_else(|| format!("the parameter {name} is missing"))
+    }
+
+    fn topic(&self) -> Result<TopicName, String> {
+        TopicName::read(&self.needed("topic")?).map_err(|error| format!("topic: {error}"))
+    }
+
+    fn subscription(&self) -> Result<Box<str>, String> {
+        self.needed("subscription").map(Box::from)
+    }
+
+    fn count(&self, usual: usize, most: usize) -> Result<usize, String> {
+        match self.filled("count").map(|count| count.parse()) {
+            None => Ok(usual),
+            Some(Ok(count)) if (1..=most).contains(&count) => Ok(count),
+            Some(_) => Err(format!("count: write a number from 1 to {most}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "a token of sixteen";
+
+    fn ask(method: &str, target: &str, body: &str) -> Option<Result<Call, String>> {
+        let token = AdminToken::new(&TOKEN.replace(' ', "-")).unwrap();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let authorization = format!("bearer {}", token.reveal());
+        let asking = Asking {
+            method,
+            path,
+            query,
+            body: body.as_bytes(),
+            authorization: &authorization,
+            has_origin: false,
+        };
+        Some(call(&asking, Some(&token))?.map_err(|response| String::from_utf8(response).unwrap()))
+    }
+
+    fn inquiry(method: &str, target: &str) -> Inquiry {
+        match ask(method, target, "").unwrap() {
+            Ok(Call::Inquire(inquiry)) => inquiry,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_path_asks_what_it_says() {
+        assert!(
+            matches!(inquiry("GET", "/topics"), Inquiry::List { count: NAMES, prefix, .. } if prefix.is_empty())
+        );
+        let list = inquiry("GET", "/topics?prefix=persistent%3A%2F%2Fa&after=b+c&count=7");
+        let Inquiry::List { prefix, after, count } = list else { panic!("{list:?}") };
+        assert_eq!((&*prefix, &*after, count), ("persistent://a", "b c", 7));
+        let topic = "topic=persistent://t/n/x";
+        let named = |name: &TopicName| name.as_str() == "persistent://t/n/x";
+        assert!(
+            matches!(inquiry("GET", &format!("/topics/stats?{topic}")), Inquiry::Stats(name) if named(&name))
+        );
+        let peek = inquiry("GET", &format!("/topics/peek?{topic}&subscription="));
+        assert!(matches!(peek, Inquiry::Peek { subscription: None, count: MESSAGES, .. }), "{peek:?}");
+        let purge = inquiry("POST", &format!("/topics/purge?{topic}&subscription=s"));
+        assert!(matches!(&purge, Inquiry::Purge { subscription: Some(s), .. } if &**s == "s"), "{purge:?}");
+        assert!(matches!(inquiry("POST", &format!("/topics/terminate?{topic}")), Inquiry::Terminate(_)));
+        assert!(matches!(
+            inquiry("POST", &format!("/topics/forget?{topic}&subscription=s")),
+            Inquiry::Forget { .. }
+        ));
+        assert!(matches!(ask("POST", "/topics/backup", ""), Some(Ok(Call::Backup))));
+    }
+
+    #[test]
+    fn a_subscription_is_reset_to_an_end_a_time_or_a_message() {
+        for (text, to) in [
+            ("earliest", Moment::Earliest),
+            ("latest", Moment::Latest),
+            ("1472575557785", Moment::Published(1_472_575_557_785)),
+            ("CAAQAw%3D%3D", Moment::At(MessageId::read("CAAQAw==").unwrap())),
+        ] {
+            let form = format!("topic=persistent://t/n/x&subscription=s&to={text}\n");
+            match ask("POST", "/topics/reset", &form).unwrap() {
+                Ok(Call::Inquire(Inquiry::Reset { to: found, .. })) => assert_eq!(found, to),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_request_is_told() {
+        let topic = "topic=persistent://t/n/x";
+        for (method, target, status, reason) in [
+            ("POST", "/topics".into(), 405, "GET only"),
+            ("GET", format!("/topics/purge?{topic}"), 405, "POST only"),
+            ("GET", "/topics/nonsense".into(), 404, "stats, peek"),
+            ("GET", "/topics/stats".into(), 400, "topic is missing"),
+            ("GET", "/topics/stats?topic=x".into(), 400, "persistent://tenant/namespace/topic"),
+            ("GET", "/topics?count=0".into(), 400, "from 1 to 10000"),
+            ("GET", format!("/topics/peek?{topic}&count=101"), 400, "from 1 to 100"),
+            ("POST", format!("/topics/forget?{topic}"), 400, "subscription is missing"),
+            ("POST", format!("/topics/reset?{topic}&subscription=s"), 400, "to is missing"),
+            ("POST", format!("/topics/reset?{topic}&subscription=s&to=now"), 400, "write earliest"),
+            (
+                "POST",
+                format!("/topics/reset?{topic}&subscription=s&to=99999999999999999999"),
+                400,
+                "too late",
+            ),
+        ] {
+            let refusal = ask(method, &target, "").unwrap().unwrap_err();
+            assert!(refusal.starts_with(&format!("HTTP/1.1 {status} ")), "{target}: {refusal}");
+            assert!(refusal.contains(reason), "{target}: {refusal}");
+        }
+        for other in ["/", "/metrics", "/topicsx", "/topic"] {
+            assert!(ask("GET", other, "").is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_who_has_the_token_and_is_no_page_is_answered() {
+        let token = AdminToken::new("0123456789abcdef").unwrap();
+        let status = |authorization: &str, has_origin, token: Option<&AdminToken>| {
+            let asking =
+                Asking { method: "GET", path: "/topics", authorization, has_origin, ..Asking::default() };
+            let refusal = call(&asking, token).unwrap().err();
+            refusal.map_or(200, |refusal| String::from_utf8(refusal).unwrap()[9..12].parse().unwrap())
+        };
+        assert_eq!(status("Bearer 0123456789abcdef", false, Some(&token)), 200);
+        assert_eq!(status("Bearer 0123456789abcdef", true, Some(&token)), 403);
+        assert_eq!(status("Bearer 0123456789abcdef", false, None), 403);
+        for wrong in
+            ["", "Bearer", "Bearer ", "0123456789abcdef", "Basic 0123456789abcdef", "Bearer 0123456789abcdeF"]
+        {
+            assert_eq!(status(wrong, false, Some(&token)), 401, "{wrong}");
+        }
+        assert_eq!(format!("{token:?}"), "[redacted]");
+        assert!(AdminToken::new("short").is_err() && AdminToken::new("0123456789 abcdef").is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! `bench backlog`: many messages that nobody takes wait on the disk.
+
+use super::clients::Clients;
+use super::progress::Progress;
+use super::report::{Report, Row, Target as Goal};
+use super::speech::Speech;
+use super::target::{Target, TargetOptions};
+use super::{BenchError, connect, interrupt, proc};
+use serde_json::json;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// Bytes of memory that a daemon may grow by.
+const GROWTH_BYTES_MAX: f64 = 64.0 * 1024.0 * 1024.0;
+/// Seconds after which a daemon has to be ready again.
+const READY_S_MAX: f64 = 3.0;
+/// Messages of one write to the feed.
+const BATCH: u64 = 1000;
+/// Messages between two looks at the memory.
+const LOOK_EVERY: u64 = 100_000;
+/// How long the first message may take.
+const FIRST_WITHIN: Duration = Duration::from_secs(30);
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) messages: u64,
+    /// Bytes of a message as it is fed.
+    pub(super) size: usize,
+}
+
+/// Loads a daemon, looks at its memory, starts it again and waits for the first message.
+pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
+    let &Settings { messages, size } = settings;
+    if messages == 0 {
+        return Err(BenchError::Argument("--messages must be at least 1".into()));
+    }
+    let options = TargetOptions { speech: Speech::Pulsar, roams: true, ..options.clone() };
+    let mut target = Target::open(&options)?;
+    let progress = Progress::new(3);
+    // A subscription that nobody uses is what keeps them.
+    drop(subscriber(&target)?);
+    target.settle()?;
+    let before = memory(&target)?;
+    progress.step(&format!("loading {messages} messages"));
+    let start = Instant::now();
+    let highest = load(&target, messages, size, &progress)?;
+    let rate = messages as f64 / start.elapsed().as_secs_f64();
+    progress.step("starting the daemon again");
+    let start = Instant::now();
+    let ready = target.restart()?;
+    let mut clients = subscriber(&target)?;
+    let mut delivered = 0;
+    while delivered == 0 {
+        clients.receive(FIRST_WITHIN, |_, _, _| delivered += 1)?;
+        if start.elapsed() > FIRST_WITHIN {
+            return Err(BenchError::Stalled { ready: 0, total: 1 });
+        }
+    }
+    let first = target.since_restart();
+    let again = memory(&target)?;
+    let name = format!("backlog of {messages}");
+    let growth = highest.saturating_sub(before) as f64;
+    Ok(Report {
+        bench: "backlog",
+        settings: json!({ "messages": messages, "size": size }),
+        rows: vec![
+            Row::single(format!("{name}: loaded by the feed"), "/s", rate),
+            Row::single(format!("{name}: memory more at most"), "B", growth)
+                .against(Goal::AtMost(GROWTH_BYTES_MAX)),
+            Row::single(format!("{name}: ready again"), "s", ready.as_secs_f64())
+                .against(Goal::AtMost(READY_S_MAX)),
+            Row::single(format!("{name}: first message"), "s", first.as_secs_f64())
+                .against(Goal::AtMost(READY_S_MAX)),
+            Row::single(format!("{name}: memory with it, after the start"), "B", again as f64),
+        ],
+    })
+}
+
+/// The subscriber of the one topic.
+fn subscriber(target: &Target) -> Result<Clients, BenchError> {
+    let mut clients = Clients::new(false)?;
+    connect::open(&mut clients, &target.plan(1, false, 1)?, |_| {})?;
+    Ok(clients)
+}
+
+fn memory(target: &Target) -> Result<u64, BenchError> {
+    let pid = target.pid.unwrap_or_default();
+    let memory = proc::memory(pid).map_err(|source| BenchError::Process { pid, source })?;
+    Ok(memory.rss_anon)
+}
+
+/// Feeds all messages; returns the most memory that was seen meanwhile.
+fn load(target: &Target, messages: u64, size: usize, progress: &Progress) -> Result<u64, BenchError> {
+    let (path, line) = target.feed(size, false)?;
+    let unreachable = |source| BenchError::FeedUnreachable { path: path.to_owned(), source };
+    let broken = |_| BenchError::FeedEnded;
+    let mut feed = UnixStream::connect(path).map_err(unreachable)?;
+    let mut replies = BufReader::new(feed.try_clone().map_err(unreachable)?);
+    let mut receipt = |feed: &mut UnixStream, messages: u64| {
+        feed.write_all(b"\n").map_err(broken)?;
+        let mut reply = String::new();
+        replies.read_line(&mut reply).map_err(broken)?;
+        let is_good =
+            reply.contains(&format!("\"accepted\":{messages},")) && reply.contains("\"rejected\":0");
+        if is_good { Ok(()) } else { Err(BenchError::FeedRejected { reply: reply.trim().to_owned() }) }
+    };
+    let mut highest = 0;
+    let mut lines = Vec::new();
+    let mut fed = 0;
+    while fed < messages {
+        interrupt::check()?;
+        lines.clear();
+        let last = (fed + BATCH).min(messages);
+        (fed + 1..=last).for_each(|sequence| line.append(0, sequence, &mut lines));
+        feed.write_all(&lines).map_err(broken)?;
+        fed = last;
+        if fed % LOOK_EVERY == 0 || fed == messages {
+            receipt(&mut feed, fed)?;
+            highest = highest.max(memory(target)?);
+            progress.within("loading", fed as usize, messages as usize);
+        }
+    }
+    Ok(highest)
+}

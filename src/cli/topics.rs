@@ -1,0 +1,404 @@
+//! `fanfare topics`: looks at durable topics and looks after them, over the admin listener of a running daemon.
+//!
+//! Each command is one request, except that a list is asked for page by page. What deletes something asks first.
+
+mod reach;
+mod show;
+
+use self::reach::{Answer, Reach};
+use super::{CliError, error::printable, paths};
+use argh::FromArgs;
+use serde_json::Value;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+pub(super) use self::reach::{ADDRESS_FILE, TOKEN_FILE};
+
+/// Names that one page of a list has.
+const PAGE_NAMES: usize = 1000;
+/// Names among which one is looked for that is near a wrong one; the namespaces of people have fewer topics.
+const NEAR_NAMES: usize = 10_000;
+/// Near names that are shown.
+const NEAR_SHOWN_MAX: usize = 3;
+/// Characters of a name that are shown; a name has up to 1024 bytes.
+const NAME_CHARS_MAX: usize = 1024;
+
+/// Look at the durable topics of a running daemon, and look after them.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "topics",
+    example = "{command_name} list\n\
+               {command_name} stats public/default/orders\n\
+               {command_name} peek public/default/orders --subscription billing --count 3\n\
+               {command_name} reset public/default/orders billing earliest",
+    note = "TOPIC is persistent://TENANT/NAMESPACE/TOPIC, or that without persistent://.",
+    note = "Every command takes --admin and --token-file, or --config; without them $FANFARE_ADMIN_ADDRESS and \
+            $FANFARE_ADMIN_TOKEN_FILE, else what the development daemon (`fanfare serve`) has left in its state \
+            directory. With --json it prints what the daemon says."
+)]
+pub struct Topics {
+    #[argh(subcommand)]
+    command: Command,
+}
+
+#[derive(FromArgs, Debug)]
+#[argh(subcommand)]
+enum Command {
+    List(List),
+    Stats(Stats),
+    Peek(Peek),
+    Purge(Purge),
+    Terminate(Terminate),
+    Reset(Reset),
+    Forget(Forget),
+    Backup(Backup),
+}
+
+/// A command with the options that all have, which can only stand behind its name if it has them itself.
+macro_rules! command {
+    ($(#[$about:meta])* $name:ident { $($fields:tt)* }) => {
+        #[derive(FromArgs, Debug)]
+        $(#[$about])*
+        struct $name {
+            $($fields)*
+            /// the admin listener, as HOST:PORT
+            #[argh(option, arg_name = "address")]
+            admin: Option<String>,
+            /// the file that holds the token of [admin]
+            #[argh(option, arg_name = "file")]
+            token_file: Option<PathBuf>,
+            /// take both from this configuration
+            #[argh(option, arg_name = "file")]
+            config: Option<PathBuf>,
+            /// print what the daemon says
+            #[argh(switch)]
+            json: bool,
+        }
+
+        impl $name {
+            fn reach(&self) -> Result<Reach, CliError> {
+                Reach::find(self.admin.as_deref(), self.token_file.as_deref(), self.config.as_deref())
+            }
+        }
+    };
+}
+
+command! {
+    /// List topics.
+    #[argh(subcommand, name = "list")]
+    List {
+        /// what their names begin with, such as persistent://public/default/
+        #[argh(option, default = "String::new()")]
+        prefix: String,
+        /// at most so many
+        #[argh(option, default = "usize::MAX")]
+        count: usize,
+    }
+}
+
+command! {
+    /// Tell everything that is known of a topic.
+    #[argh(subcommand, name = "stats")]
+    Stats {
+        /// the topic
+        #[argh(positional, arg_name = "TOPIC")]
+        topic: String,
+    }
+}
+
+command! {
+    /// Show the first messages of a topic, or the next of a subscription; nothing changes.
+    #[argh(subcommand, name = "peek")]
+    Peek {
+        /// the topic
+        #[argh(positional, arg_name = "TOPIC")]
+        topic: String,
+        /// the subscription
+        #[argh(option, arg_name = "name")]
+        subscription: Option<String>,
+        /// at most so many, 10 by default
+        #[argh(option, default = "10")]
+        count: usize,
+    }
+}
+
+command! {
+    /// Delete the messages that wait in a subscription; or, without one, in all, and what the topic has stored.
+    #[argh(subcommand, name = "purge")]
+    Purge {
+        /// the topic
+        #[argh(positional, arg_name = "TOPIC")]
+        topic: String,
+        /// the subscription
+        #[argh(option, arg_name = "name")]
+        subscription: Option<String>,
+        /// do not ask first
+        #[argh(switch)]
+        yes: bool,
+    }
+}
+
+command! {
+    /// End a topic: nothing more is taken; what is there is delivered yet.
+    #[argh(subcommand, name = "terminate")]
+    Terminate {
+        /// the topic
+        #[argh(positional, arg_name = "TOPIC")]
+        topic: String,
+        /// do not ask first
+        #[argh(switch)]
+        yes: bool,
+    }
+}
+
+command! {
+    /// Move a subscription to another message, from which it goes on.
+    #[argh(subcommand, name = "reset")]
+    Reset {
+        /// the topic
+        #[argh(positional, arg_name = "TOPIC")]
+        topic: String,
+        /// the subscription
+        #[argh(positional, arg_name = "SUBSCRIPTION")]
+        subscription: String,
+        /// earliest, latest, a unix time in milliseconds or a message id
+        #[argh(positional, arg_name = "TO")]
+        to: String,
+        /// do not ask first
+        #[argh(switch)]
+        yes: bool,
+    }
+}
+
+command! {
+    /// Delete a subscription that has no consumer.
+    #[argh(subcommand, name = "forget")]
+    Forget {
+        /// the topic
+        #[argh(positional, arg_name = "TOPIC")]
+        topic: String,
+        /// the subscription
+        #[argh(positional, arg_name = "SUBSCRIPTION")]
+        subscription: String,
+        /// do not ask first
+        #[argh(switch)]
+        yes: bool,
+    }
+}
+
+command! {
+    /// Copy the store while the daemon runs.
+    #[argh(subcommand, name = "backup")]
+    Backup {}
+}
+
+impl Topics {
+    /// Asks, and shows what comes.
+    ///
+    /// # Errors
+    /// When the daemon cannot be asked, or does not do it.
+    pub fn run(self) -> Result<ExitCode, CliError> {
+        match self.command {
+            Command::List(list) => list.run()?,
+            Command::Stats(stats) => {
+                let topic = full(&stats.topic);
+                let answer = about(&stats.reach()?, "GET", "stats", &[("topic", &topic)])?;
+                put(&if stats.json { answer.text()? } else { show::record(&answer.json()?) })?;
+            }
+            Command::Peek(peek) => peek.run()?,
+            Command::Purge(purge) => {
+                let (topic, of) = (full(&purge.topic), purge.subscription.as_deref());
+                let what = match of {
+                    Some(subscription) => format!("delete what waits in {subscription} of {topic}"),
+                    None => format!("delete every message of {topic}, for all subscriptions"),
+                };
+                confirm(&what, purge.yes)?;
+                let parameters = [("topic", &*topic), ("subscription", of.unwrap_or_default())];
+                done(&about(&purge.reach()?, "POST", "purge", &parameters)?, purge.json)?;
+            }
+            Command::Terminate(terminate) => {
+                let topic = full(&terminate.topic);
+                confirm(&format!("let nothing more into {topic}, for ever"), terminate.yes)?;
+                let answer = about(&terminate.reach()?, "POST", "terminate", &[("topic", &topic)])?;
+                done(&answer, terminate.json)?;
+            }
+            Command::Reset(reset) => {
+                let (topic, to) = (full(&reset.topic), &*reset.to);
+                confirm(&format!("move {} of {topic} to {to}", reset.subscription), reset.yes)?;
+                let parameters = [("topic", &*topic), ("subscription", &reset.subscription), ("to", to)];
+                done(&about(&reset.reach()?, "POST", "reset", &parameters)?, reset.json)?;
+            }
+            Command::Forget(forget) => {
+                let topic = full(&forget.topic);
+                confirm(&format!("delete {} of {topic}", forget.subscription), forget.yes)?;
+                let parameters = [("topic", &*topic), ("subscription", &forget.subscription)];
+                done(&about(&forget.reach()?, "POST", "forget", &parameters)?, forget.json)?;
+            }
+            Command::Backup(backup) => {
+                done(&backup.reach()?.ask("POST", "/topics/backup", &[])?.good()?, backup.json)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl List {
+    fn run(&self) -> Result<(), CliError> {
+        let reach = self.reach()?;
+        let prefix = if self.prefix.is_empty() { String::new() } else { full(&self.prefix) };
+        let (mut after, mut left, mut all) = (String::new(), self.count, Vec::new());
+        while left > 0 {
+            let count = left.min(PAGE_NAMES);
+            let parameters = [("prefix", &*prefix), ("after", &after), ("count", &count.to_string())];
+            let names = show::names(&reach.ask("GET", "/topics", &parameters)?.good()?.json()?)?;
+            let Some(last) = names.last().filter(|last| last.as_str() > after.as_str()) else { break };
+            after.clone_from(last);
+            let is_last = names.len() < count;
+            left -= names.len().min(left);
+            if self.json {
+                all.extend(names);
+            } else {
+                let lines: Vec<String> =
+                    names.iter().map(|name| printable(name, NAME_CHARS_MAX) + "\n").collect();
+                put(&lines.concat())?;
+            }
+            if is_last {
+                break;
+            }
+        }
+        if self.json {
+            put(&(Value::from(all).to_string() + "\n"))?;
+        } else if after.is_empty() {
+            eprintln!("there are no topics{}", if prefix.is_empty() { "" } else { " of that name" });
+        }
+        Ok(())
+    }
+}
+
+impl Peek {
+    fn run(&self) -> Result<(), CliError> {
+        let (topic, count) = (full(&self.topic), self.count.to_string());
+        let of = self.subscription.as_deref().unwrap_or_default();
+        let parameters = [("topic", &*topic), ("subscription", of), ("count", &count)];
+        let answer = about(&self.reach()?, "GET", "peek", &parameters)?;
+        if self.json {
+            return put(&answer.text()?);
+        }
+        let messages = show::messages(&answer.json()?);
+        if messages.is_empty() {
+            eprintln!("there are no messages");
+        }
+        put(&messages)
+    }
+}
+
+/// The full name of a topic.
+fn full(topic: &str) -> String {
+    if topic.contains("://") {
+        return topic.into();
+    }
+    let topic = topic.strip_prefix("pulsar/").unwrap_or(topic);
+    match topic.split_once('/') {
+        Some((domain @ ("persistent" | "non-persistent"), rest)) => format!("{domain}://{rest}"),
+        _ => format!("persistent://{topic}"),
+    }
+}
+
+/// Asks about a topic. One that there is not is told with those that have similar names.
+fn about(reach: &Reach, method: &str, name: &str, parameters: &[(&str, &str)]) -> Result<Answer, CliError> {
+    let answer = reach.ask(method, &format!("/topics/{name}"), parameters)?;
+    if answer.status == 404
+        && let Some((_, topic)) = parameters.iter().find(|(name, _)| *name == "topic")
+    {
+        let said = answer.sentence();
+        return Err(CliError::new(match near(reach, topic).as_slice() {
+            [] => said,
+            near => format!("{said}; did you mean {}?", near.join(" or ")),
+        }));
+    }
+    answer.good()
+}
+
+/// The names of topics that are like this one; of none when they cannot be had or this is one of them.
+fn near(reach: &Reach, topic: &str) -> Vec<String> {
+    let count = NEAR_NAMES.to_string();
+    let list = reach.ask("GET", "/topics", &[("count", &count)]).and_then(Answer::good);
+    let names = list.and_then(|list| show::names(&list.json()?)).unwrap_or_default();
+    let own = topic.rsplit('/').next().unwrap_or(topic);
+    let mut near: Vec<(usize, String)> = names
+        .into_iter()
+        .filter_map(|name| {
+            let distance = strsim::damerau_levenshtein(&name, topic);
+            let is_near = distance <= 1 + own.len() / 3 || name.ends_with(&format!("/{own}"));
+            is_near.then_some((distance, printable(&name, NAME_CHARS_MAX)))
+        })
+        .collect();
+    if near.iter().any(|(distance, _)| *distance == 0) {
+        return Vec::new();
+    }
+    near.sort();
+    near.into_iter().take(NEAR_SHOWN_MAX).map(|(_, name)| name).collect()
+}
+
+/// Shows that something was done.
+fn done(answer: &Answer, json: bool) -> Result<(), CliError> {
+    if json {
+        return put(&answer.text()?);
+    }
+    match answer.json()? {
+        Value::Object(fields) if fields.is_empty() => put("done\n"),
+        said @ Value::Object(_) => put(&show::record(&said)),
+        _ => put("done\n"),
+    }
+}
+
+/// Asks whoever sits there whether to go on.
+fn confirm(what: &str, yes: bool) -> Result<(), CliError> {
+    if yes {
+        return Ok(());
+    }
+    let what = printable(what, 2 * NAME_CHARS_MAX);
+    if !io::stdin().is_terminal() {
+        return Err(CliError::new(format!("this would {what}: say --yes if it is to")));
+    }
+    eprint!("{what}? [y/N] ");
+    let _ = io::stderr().flush();
+    let mut line = String::new();
+    let read = io::stdin().read_line(&mut line);
+    read.map_err(|error| CliError::new(format!("cannot read the answer: {error}")))?;
+    if matches!(line.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(CliError::new("nothing was changed")) }
+}
+
+/// Prints. Whoever has read enough ends it without a complaint.
+fn put(text: &str) -> Result<(), CliError> {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => result.map_err(|error| CliError::new(format!("cannot print: {error}"))),
+    }
+}
+
+/// The token in a file, as an editor has left it.
+fn token_in(path: &Path) -> Result<String, CliError> {
+    let bytes = paths::read_small(path, "the token of [admin]")?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_may_be_written_in_full_as_in_a_feed_or_short() {
+        for (text, name) in [
+            ("persistent://t/n/x", "persistent://t/n/x"),
+            ("non-persistent://t/n/x", "non-persistent://t/n/x"),
+            ("t/n/x", "persistent://t/n/x"),
+            ("persistent/t/n/x", "persistent://t/n/x"),
+            ("pulsar/non-persistent/t/n/x", "non-persistent://t/n/x"),
+        ] {
+            assert_eq!(full(text), name);
+        }
+    }
+}

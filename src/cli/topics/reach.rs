@@ -1,0 +1,235 @@
+//! Where the admin listener is and what it wants to see, and one request to it.
+
+use super::super::{CliError, error::printable, explain::explain, paths};
+use super::token_in;
+use crate::api::AdminToken;
+use crate::config::{Config, ConfigError};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use std::env;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The file in the state directory that says where the development daemon's admin listener is.
+pub(crate) const ADDRESS_FILE: &str = "admin.address";
+/// The file there with its token.
+pub(crate) const TOKEN_FILE: &str = "admin.token";
+
+/// How long one address may take to answer the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the daemon may be silent. A backup takes as long as the disk does, and the daemon gives up after an hour.
+const SILENCE: Duration = Duration::from_secs(3700);
+/// The longest answer: a hundred messages of a MiB each, as JSON.
+const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Characters of a sentence that are shown.
+const SENTENCE_CHARS_MAX: usize = 1000;
+
+/// A daemon's admin listener.
+#[derive(Debug)]
+pub(super) struct Reach {
+    address: String,
+    token: Option<AdminToken>,
+}
+
+impl Reach {
+    /// What the options say; what they do not is taken from the configuration, the environment, or the development
+    /// daemon.
+    pub(super) fn find(
+        admin: Option<&str>,
+        token_file: Option<&Path>,
+        config: Option<&Path>,
+    ) -> Result<Self, CliError> {
+        let configured = config.map(configured).transpose()?;
+        let (known_address, known_token) = configured.unwrap_or_default();
+        let address = admin.map(str::to_owned).or(known_address).or_else(address_variable);
+        let address = match address {
+            Some(address) => address.trim_start_matches("http://").trim_end_matches('/').to_owned(),
+            None => trial_address()?,
+        };
+        let named = token_file.map(PathBuf::from);
+        let from_variable = || variable("FANFARE_ADMIN_TOKEN_FILE").map(PathBuf::from);
+        let token = match (named, known_token) {
+            (Some(file), _) => Some(token_in(&file)?),
+            (None, Some(token)) => Some(token),
+            (None, None) => match variable("FANFARE_ADMIN_TOKEN")
+                .or(from_variable().map(|file| token_in(&file)).transpose()?)
+            {
+                Some(token) => Some(token),
+                // What a configuration does not have is not to be guessed.
+                None if config.is_some() => None,
+                None => token_in(&paths::state_dir().join(TOKEN_FILE)).ok(),
+            },
+        };
+        let token = token.as_deref().map(AdminToken::new).transpose();
+        let token = token.map_err(|problem| CliError::new(format!("the token of [admin] {problem}")))?;
+        Ok(Self { address, token })
+    }
+
+    /// Makes a request and reads the whole answer.
+    pub(super) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<Answer, CliError> {
+        let mut target = path.to_owned();
+        let given = parameters.iter().filter(|(_, value)| !value.is_empty());
+        for (index, (name, value)) in given.enumerate() {
+            target.push(if index == 0 { '?' } else { '&' });
+            target += &format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+        }
+        let authorization = self.token.as_ref();
+        let authorization = authorization
+            .map_or_else(String::new, |token| format!("Authorization: Bearer {}\r\n", token.reveal()));
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Length: 0\r\nConnection: close\r\n\r\n",
+            self.address
+        );
+        let bytes = self.exchange(request.as_bytes())?;
+        self.read(&bytes)
+    }
+
+    fn exchange(&self, request: &[u8]) -> Result<Vec<u8>, CliError> {
+        let mut socket = self.connect()?;
+        let failed = |error| CliError::new(format!("{} does not answer: {error}", self.address));
+        let prepared = socket.set_read_timeout(Some(SILENCE));
+        prepared.and_then(|()| socket.write_all(request)).map_err(failed)?;
+        let mut bytes = Vec::new();
+        socket.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    fn connect(&self) -> Result<TcpStream, CliError> {
+        let address = &self.address;
+        let addresses = address.to_socket_addrs().map_err(|error| {
+            CliError::new(format!(
+                "\"{}\" is no address such as 127.0.0.1:9500: {error}",
+                printable(address, 300)
+            ))
+        })?;
+        let mut last = None;
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(CliError::new(match last {
+            Some(error) if error.kind() != ErrorKind::ConnectionRefused => {
+                format!("cannot connect to {address}: {error}")
+            }
+            _ => format!(
+                "nobody listens on {address}: is the daemon running, and is this the address of its [admin]? Give \
+                 --admin, or --config with its configuration"
+            ),
+        }))
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Answer, CliError> {
+        let other =
+            || CliError::new(format!("what answers on {} is not fanfare's admin listener", self.address));
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut response = httparse::Response::new(&mut headers);
+        let Ok(httparse::Status::Complete(head)) = response.parse(bytes) else { return Err(other()) };
+        let length =
+            response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+        let length =
+            length.and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse::<usize>().ok());
+        let body = &bytes[head..];
+        if length.is_some_and(|length| body.len() < length) {
+            return Err(CliError::new(format!("the answer of {} is cut off", self.address)));
+        }
+        Ok(Answer {
+            status: response.code.ok_or_else(other)?,
+            body: body.to_vec(),
+            address: self.address.clone(),
+        })
+    }
+}
+
+/// What the daemon has said.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    body: Vec<u8>,
+    address: String,
+}
+
+impl Answer {
+    /// Itself, unless it is an error's.
+    pub(super) fn good(self) -> Result<Self, CliError> {
+        match self.status {
+            200 => Ok(self),
+            401 => Err(CliError::new(format!(
+                "{} refuses the token: {}. Give --token-file, or --config with its configuration",
+                self.address,
+                self.sentence()
+            ))),
+            _ => Err(CliError::new(self.sentence())),
+        }
+    }
+
+    /// The sentence of an error.
+    pub(super) fn sentence(&self) -> String {
+        let said = String::from_utf8_lossy(&self.body);
+        let said = said.trim().trim_end_matches('.');
+        match said {
+            "" => format!("{} answers with status {}", self.address, self.status),
+            _ => printable(said, SENTENCE_CHARS_MAX),
+        }
+    }
+
+    /// The body as it came, with the end of a line.
+    pub(super) fn text(&self) -> Result<String, CliError> {
+        let text = String::from_utf8(self.body.clone());
+        text.map(|text| text.trim_end().to_owned() + "\n")
+            .map_err(|_| CliError::new(format!("the answer of {} is no text", self.address)))
+    }
+
+    pub(super) fn json(&self) -> Result<Value, CliError> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| CliError::new(format!("the answer of {} is no JSON: {error}", self.address)))
+    }
+}
+
+/// Address and token of a configuration, as it is for the daemon.
+fn configured(path: &Path) -> Result<(Option<String>, Option<String>), CliError> {
+    let name = path.display().to_string();
+    let bytes = paths::read_small(path, "the configuration")?;
+    let text = String::from_utf8(bytes).map_err(|_| CliError::new(format!("{name} is not UTF-8 text")))?;
+    let config = Config::read(&text, env::vars()).map_err(|error| match error {
+        ConfigError::Text(error) => CliError::new(explain(&name, &text, &error)),
+        ConfigError::Environment(message) => CliError::new(message),
+    })?;
+    let Some(admin) = config.admin else {
+        return Err(CliError::new(format!("{name} has no [admin]: give it an address and a token_file")));
+    };
+    let in_file = admin.token_file.as_deref().map(token_in).transpose()?;
+    let token = admin.token.map(|token| token.reveal().to_owned()).or(in_file);
+    Ok((Some(admin.address.to_string()), token))
+}
+
+/// Where the development daemon is.
+fn trial_address() -> Result<String, CliError> {
+    let file = paths::state_dir().join(ADDRESS_FILE);
+    let unknown = || {
+        CliError::new(format!(
+            "where is the daemon? Give --admin and --token-file, or --config with its configuration; the development \
+             daemon (`fanfare serve`), which leaves {}, does not run or has not run yet",
+            file.display()
+        ))
+    };
+    let bytes = paths::read_small(&file, "the admin listener's address").map_err(|_| unknown())?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+/// The address that the environment gives the daemon, unless it leaves the port to the daemon.
+fn address_variable() -> Option<String> {
+    variable("FANFARE_ADMIN_ADDRESS").filter(|address| !address.ends_with(":0"))
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}

@@ -1,0 +1,263 @@
+//! JSON of the daemon as a person reads it: aligned, with counts and sizes that can be taken in.
+//!
+//! What a field is called here is what the daemon calls it, so that whatever it comes to tell one day is shown.
+
+use super::super::{CliError, error::printable};
+use crate::topic::MessageId;
+use base64::Engine as _;
+use serde_json::{Map, Value};
+
+/// Characters of a value that are shown in a table.
+const CELL_CHARS_MAX: usize = 60;
+/// Characters of a payload that are shown.
+const PAYLOAD_CHARS_MAX: usize = 2000;
+
+/// The names of a list, whatever it is wrapped in.
+pub(super) fn names(list: &Value) -> Result<Vec<String>, CliError> {
+    let list = list.get("topics").unwrap_or(list).as_array();
+    let name = |entry: &Value| {
+        let name = entry.as_str().or_else(|| entry.get("name").or_else(|| entry.get("topic"))?.as_str());
+        name.map(str::to_owned)
+    };
+    let names = list.and_then(|list| list.iter().map(name).collect());
+    names.ok_or_else(|| CliError::new("the daemon's list is of another kind: is it of the same release?"))
+}
+
+/// An object: its own values line by line, and a table for each list or object of objects in it.
+pub(super) fn record(value: &Value) -> String {
+    let Value::Object(fields) = value else { return cell("", value) + "\n" };
+    let (tables, lines): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| is_table(value));
+    let width = lines.iter().map(|(name, _)| chars(&words(name))).max().unwrap_or(0);
+    let mut text = String::new();
+    for (name, value) in lines {
+        text += &format!("{}  {}\n", padded(&words(name), width), cell(name, value));
+    }
+    for (name, value) in tables {
+        let rows = rows(value);
+        if rows.is_empty() {
+            text += &format!("\n{}: none\n", words(name));
+        } else {
+            text += &format!("\n{}\n{}", words(name), table(&rows));
+        }
+    }
+    text
+}
+
+/// Messages: a line about each, its properties, and its payload.
+pub(super) fn messages(value: &Value) -> String {
+    let list = value.get("messages").unwrap_or(value).as_array();
+    let blocks: Vec<String> = list.into_iter().flatten().map(message).collect();
+    blocks.join("\n")
+}
+
+fn message(value: &Value) -> String {
+    let Value::Object(fields) = value else { return cell("", value) + "\n" };
+    let text = |name: &str| fields.get(name).and_then(Value::as_str);
+    let id = text("messageId").unwrap_or_default();
+    let place = MessageId::read(id)
+        .map_or_else(|_| String::new(), |id| format!(" ({}:{})", id.position.ledger(), id.position.entry()));
+    let mut out = format!("{}{place}", printable(id, CELL_CHARS_MAX));
+    for (name, value) in fields {
+        if !["messageId", "payload", "properties"].contains(&&**name) && !value.is_null() {
+            out += &format!("  {} {}", words(name), cell(name, value));
+        }
+    }
+    out.push('\n');
+    for (name, value) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        out += &format!("  {}: {}\n", printable(name, CELL_CHARS_MAX), cell("", value));
+    }
+    let payload = text("payload").unwrap_or_default();
+    out += &format!("  {}\n", self::payload(payload));
+    out
+}
+
+/// A payload as text, if it is some.
+fn payload(base64: &str) -> String {
+    let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(base64) else {
+        return printable(base64, PAYLOAD_CHARS_MAX);
+    };
+    match std::str::from_utf8(&bytes) {
+        Ok("") => "(empty)".into(),
+        Ok(text) => printable(text, PAYLOAD_CHARS_MAX),
+        Err(_) => format!("({} that are no text)", size(bytes.len() as u64)),
+    }
+}
+
+fn is_table(value: &Value) -> bool {
+    match value {
+        Value::Array(list) => list.iter().all(Value::is_object),
+        Value::Object(fields) => !fields.is_empty() && fields.values().all(Value::is_object),
+        _ => false,
+    }
+}
+
+/// The rows of a table. Those of an object begin with their names.
+fn rows(value: &Value) -> Vec<Map<String, Value>> {
+    let object = |value: &Value| value.as_object().cloned().unwrap_or_default();
+    match value {
+        Value::Array(list) => list.iter().map(object).collect(),
+        Value::Object(fields) => {
+            let named = |(name, value): (&String, &Value)| {
+                let name = ("name".to_owned(), Value::from(name.as_str()));
+                std::iter::once(name).chain(object(value)).collect()
+            };
+            fields.iter().map(named).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn table(rows: &[Map<String, Value>]) -> String {
+    let mut columns: Vec<&String> = Vec::new();
+    for name in rows.iter().flat_map(Map::keys) {
+        if !columns.contains(&name) {
+            columns.push(name);
+        }
+    }
+    // What tells the rows apart stands first, whatever the alphabet says.
+    columns.sort_by_key(|name| !["name", "subscription", "topic"].contains(&name.as_str()));
+    let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|name| words(name)).collect()];
+    for row in rows {
+        let value = |name: &&String| row.get(*name).map_or_else(String::new, |value| cell(name, value));
+        lines.push(columns.iter().map(value).collect());
+    }
+    let width = |column: usize| lines.iter().map(|line| chars(&line[column])).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
+        text += format!("  {}", cells.join("  ")).trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// One value under its name.
+fn cell(name: &str, value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::Bool(yes) => (if *yes { "yes" } else { "no" }).into(),
+        Value::Number(number) => match number.as_u64() {
+            Some(count) if name.to_ascii_lowercase().ends_with("bytes") => size(count),
+            Some(time) if name.ends_with("_ms") && time > 1_000_000_000_000 => time.to_string(),
+            Some(count) => grouped(count),
+            None => number.to_string(),
+        },
+        Value::String(text) if text.is_empty() => "-".into(),
+        Value::String(text) => printable(text, CELL_CHARS_MAX),
+        Value::Array(list) if list.is_empty() => "-".into(),
+        Value::Array(list) => {
+            let list: Vec<String> = list.iter().map(|value| cell(name, value)).collect();
+            printable(&list.join(", "), CELL_CHARS_MAX)
+        }
+        Value::Object(fields) if fields.is_empty() => "-".into(),
+        Value::Object(_) => printable(&value.to_string(), CELL_CHARS_MAX),
+    }
+}
+
+/// A size as people say it.
+fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 || unit == "TiB" {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    String::new()
+}
+
+/// A count with its thousands apart.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The name of a field as words: `backlog_bytes` and `backlogBytes` are "backlog bytes".
+fn words(name: &str) -> String {
+    let mut text = String::new();
+    for character in name.chars() {
+        if character.is_ascii_uppercase() && text.chars().last().is_some_and(char::is_lowercase) {
+            text.push(' ');
+        }
+        text.push(if character == '_' { ' ' } else { character.to_ascii_lowercase() });
+    }
+    printable(&text, CELL_CHARS_MAX)
+}
+
+fn chars(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn padded(text: &str, width: usize) -> String {
+    format!("{text:<width$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_record_is_aligned_and_what_has_many_is_a_table() {
+        let stats = json!({
+            "topic": "persistent://t/n/x",
+            "backlog_bytes": 1536,
+            "messagesIn": 1_234_567,
+            "terminated": false,
+            "subscriptions": { "s": { "backlog": 2, "type": "Shared" }, "longer": { "backlog": 10_000 } },
+            "producers": [],
+        });
+        assert_eq!(
+            record(&stats),
+            "backlog bytes  1.5 KiB\n\
+             messages in    1,234,567\n\
+             terminated     no\n\
+             topic          persistent://t/n/x\n\
+             \n\
+             producers: none\n\
+             \n\
+             subscriptions\n  \
+               name    backlog  type\n  \
+               longer  10,000\n  \
+               s       2        Shared\n"
+        );
+    }
+
+    #[test]
+    fn a_message_shows_what_it_says_and_cannot_move_the_cursor() {
+        let peeked = json!([
+            { "messageId": "CAAQAw==", "publishTime": "2016-08-30T16:45:57.785Z", "key": "k",
+              "properties": { "a": "\u{1b}[2J" }, "payload": "SGVsbG8=" },
+            { "messageId": "CAAQBA==", "payload": "//8=" },
+        ]);
+        assert_eq!(
+            messages(&peeked),
+            "CAAQAw== (0:3)  key k  publish time 2016-08-30T16:45:57.785Z\n  a: \\u{1b}[2J\n  Hello\n\n\
+             CAAQBA== (0:4)\n  (2 B that are no text)\n"
+        );
+    }
+
+    #[test]
+    fn names_are_found_in_whatever_they_are_wrapped() {
+        for list in
+            [json!(["a", "b"]), json!({ "topics": ["a", "b"] }), json!([{ "name": "a" }, { "topic": "b" }])]
+        {
+            assert_eq!(names(&list).unwrap(), ["a", "b"]);
+        }
+        assert!(names(&json!({ "a": 1 })).is_err() && names(&json!([1])).is_err());
+    }
+
+    #[test]
+    fn counts_and_sizes_can_be_taken_in() {
+        assert_eq!([0, 999, 1000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"]);
+        assert_eq!([0, 1023, 1024, 10 * 1024 * 1024].map(size), ["0 B", "1023 B", "1.0 KiB", "10.0 MiB"]);
+    }
+}

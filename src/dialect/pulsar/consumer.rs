@@ -1,0 +1,97 @@
+//! What consumers and readers say: acknowledgements, mostly.
+
+use super::json::{self, Wrong};
+use crate::topic::MessageId;
+
+/// What a consumer wants.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// A message has been dealt with; or this is no message's id, and why.
+    Ack(Result<MessageId, &'static str>),
+    /// A message is to come again; likewise.
+    Nack(Result<MessageId, &'static str>),
+    /// So many more.
+    Permit(u32),
+    /// The end of the subscription.
+    Unsubscribe,
+    /// Whether there will be more.
+    AskEnd,
+}
+
+impl Command {
+    /// Reads a command.
+    pub(super) fn read(text: &str) -> Result<Self, Wrong> {
+        let (mut kind, mut id, mut permits) = (None, None, None);
+        json::each(text, |key, value| {
+            match &*key {
+                "type" => kind = json::text(&key, value)?,
+                "messageId" => id = json::text(&key, value)?,
+                "permitMessages" => permits = json::integer(&key, value)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        let id = || id.as_deref().map_or(Err("the message has no messageId"), MessageId::read);
+        Ok(match kind.as_deref() {
+            Some("permit") => {
+                let permits = permits.and_then(|permits| i32::try_from(permits).ok());
+                let permits = permits.ok_or("Missing required permitMessages field for 'permit' command")?;
+                // What takes permits back does not exist.
+                Self::Permit(permits.max(0).unsigned_abs())
+            }
+            Some("unsubscribe") => Self::Unsubscribe,
+            Some("negativeAcknowledge") => Self::Nack(id()),
+            Some("isEndOfTopic") => Self::AskEnd,
+            _ => Self::Ack(id()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_has_no_known_type_is_an_acknowledgement() {
+        let id = || Ok(MessageId::read("CAAQAw==").unwrap());
+        for (text, expected) in [
+            (r#"{"messageId" : "CAAQAw=="}"#, Command::Ack(id())),
+            (r#"{"type":"ack","messageId":"CAAQAzAA"}"#, Command::Ack(id())),
+            (r#"{"type":5,"messageId":"CAAQAw","x":{}}"#, Command::Ack(id())),
+            (r#"{"type":"negativeAcknowledge","messageId":"CAAQAw=="}"#, Command::Nack(id())),
+            (r#"{"type":"permit","permitMessages":100}"#, Command::Permit(100)),
+            (r#"{"type":"permit","permitMessages":"5"}"#, Command::Permit(5)),
+            (r#"{"type":"permit","permitMessages":-5}"#, Command::Permit(0)),
+            (r#"{"type":"permit","permitMessages":2147483647}"#, Command::Permit(i32::MAX as u32)),
+            (r#"{"type":"unsubscribe"}"#, Command::Unsubscribe),
+            (r#"{"type":"isEndOfTopic"}"#, Command::AskEnd),
+        ] {
+            assert_eq!(Command::read(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_apart_from_a_bad_id() {
+        for text in [
+            "",
+            "null",
+            "{",
+            r#"{"messageId":{}}"#,
+            r#"{"type":"permit"}"#,
+            r#"{"type":"permit","permitMessages":null}"#,
+            r#"{"type":"permit","permitMessages":true}"#,
+            r#"{"type":"permit","permitMessages":2147483648}"#,
+        ] {
+            assert!(Command::read(text).is_err(), "{text}");
+        }
+        for text in [
+            r"{}",
+            r#"{"messageId":null}"#,
+            r#"{"messageId":"!"}"#,
+            r#"{"messageId":5}"#,
+            r#"{"messageId":""}"#,
+        ] {
+            assert!(matches!(Command::read(text), Ok(Command::Ack(Err(_)))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What is said to clients: messages, acknowledgements and errors, byte for byte.
+
+use super::Form;
+use super::json::put_string;
+use super::path::Version;
+use super::time;
+use crate::frame::{Draft, Publication};
+use crate::topic::{LENIENT, Message, MessageId, Stored};
+use crate::wheel::Now;
+use base64::Engine as _;
+use std::io::Write as _;
+
+/// The frame of a stored message, as the one form of a publication.
+pub fn deliver(message: &Stored, form: Form, draft: &mut Draft, now: Now) -> Publication {
+    let id = MessageId { position: message.position, partition: form.partition };
+    let version = if form.is_first { Version::First } else { Version::Later };
+    draft.address(&[], b"");
+    draft.text(|out| put_message(&message.message(), id, form.redeliveries, version, out));
+    draft.finish(now)
+}
+
+/// Appends a message as consumers and readers get it.
+pub(super) fn put_message(
+    message: &Message<'_>,
+    id: MessageId,
+    redeliveries: u32,
+    version: Version,
+    out: &mut Vec<u8>,
+) {
+    // Most of it is the payload; around it stand some 130 bytes.
+    out.reserve(message.payload.len() / 3 * 4 + 200);
+    out.extend_from_slice(br#"{"messageId":""#);
+    id.write(out);
+    out.extend_from_slice(br#"","payload":""#);
+    put_base64(message.payload, out);
+    out.extend_from_slice(br#"","properties":{"#);
+    for (at, (name, value)) in message.properties.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        put_string(name, out);
+        out.push(b':');
+        put_string(value, out);
+    }
+    out.extend_from_slice(br#"},"publishTime":""#);
+    match version {
+        Version::First => time::put_plain(message.published_ms, out),
+        Version::Later => time::put_iso(message.published_ms, out),
+    }
+    out.push(b'"');
+    match version {
+        Version::First => put_field("context", message.context, out),
+        Version::Later => {
+            let written = write!(out, ",\"redeliveryCount\":{redeliveries}");
+            written.expect("writing to a Vec cannot fail");
+        }
+    }
+    if let Some(event_ms) = message.event_ms {
+        out.extend_from_slice(br#","eventTime":""#);
+        time::put_iso(event_ms, out);
+        out.push(b'"');
+    }
+    if let Some(encryption) = message.encryption {
+        out.extend_from_slice(br#","encryptionContext":"#);
+        out.extend_from_slice(encryption.as_bytes());
+    }
+    put_field("key", message.key, out);
+    out.push(b'}');
+}
+
+/// Appends what a producer is told whose message is stored.
+pub(super) fn put_ack(id: MessageId, context: Option<&str>, version: Version, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"result":"ok","messageId":""#);
+    id.write(out);
+    out.push(b'"');
+    put_field("context", context, out);
+    put_end(version, out);
+}
+
+/// What is wrong with a producer's message, by the numbers of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SendError {
+    /// It is not JSON, or not of the right kinds.
+    Json = 3,
+    /// Its payload or its event time is not what it should be.
+    Encoding = 7,
+    /// It could not be stored.
+    Unknown = 8,
+}
+
+/// Appends what a producer is told whose message is not stored.
+pub(super) fn put_error(
+    error: SendError,
+    reason: &str,
+    context: Option<&str>,
+    version: Version,
+    out: &mut Vec<u8>,
+) {
+    let written = write!(out, "{{\"result\":\"send-error:{}\",\"errorMsg\":", error as u8);
+    written.expect("writing to a Vec cannot fail");
+    put_string(reason, out);
+    put_field("context", context, out);
+    put_end(version, out);
+}
+
+/// Appends whether there will be no more messages.
+pub(super) fn put_end_of_topic(has_ended: bool, out: &mut Vec<u8>) {
+    let written = write!(out, "{{\"endOfTopic\":{has_ended}}}");
+    written.expect("writing to a Vec cannot fail");
+}
+
+fn put_field(name: &str, value: Option<&str>, out: &mut Vec<u8>) {
+    if let Some(value) = value {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        put_string(value, out);
+    }
+}
+
+fn put_end(version: Version, out: &mut Vec<u8>) {
+    out.extend_from_slice(match version {
+        Version::First => b"}",
+        Version::Later => br#","errorCode":0,"schemaVersion":0}"#,
+    });
+}
+
+fn put_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    // The room is exactly what base64 takes.
+    let written = LENIENT.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
+    out.truncate(start + written);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topic::Position;
+
+    fn said(fill: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        fill(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn third() -> MessageId {
+        MessageId { position: Position::new(0, 3).unwrap(), partition: None }
+    }
+
+    fn seed() -> Message<'static> {
+        Message {
+            published_ms: 1_472_575_557_785,
+            context: Some("1"),
+            properties: vec![("key1", "value1"), ("key2", "value2")],
+            payload: b"Hello World",
+            ..Message::default()
+        }
+    }
+
+    #[test]
+    fn the_first_version_says_what_its_paper_says() {
+        assert_eq!(
+            said(|out| put_message(&seed(), third(), 0, Version::First, out)),
+            r#"{"messageId":"CAAQAw==","payload":"SGVsbG8gV29ybGQ=","properties":{"key1":"value1","key2":"value2"},"publishTime":"2016-08-30 16:45:57.785","context":"1"}"#
+        );
+        assert_eq!(
+            said(|out| put_ack(third(), Some("1"), Version::First, out)),
+            r#"{"result":"ok","messageId":"CAAQAw==","context":"1"}"#
+        );
+        assert_eq!(
+            said(|out| put_error(SendError::Unknown, "no \"room\"", Some("1"), Version::First, out)),
+            r#"{"result":"send-error:8","errorMsg":"no \"room\"","context":"1"}"#
+        );
+    }
+
+    #[test]
+    fn later_versions_say_everything_in_the_order_of_the_reference() {
+        let full = Message {
+            event_ms: Some(1_472_575_557_780),
+            encryption: Some(r#"{"keys":{}}"#),
+            key: Some("k\"é"),
+            ..seed()
+        };
+        assert_eq!(
+            said(|out| put_message(&full, third(), 2, Version::Later, out)),
+            r#"{"messageId":"CAAQAw==","payload":"SGVsbG8gV29ybGQ=","properties":{"key1":"value1","key2":"value2"},"publishTime":"2016-08-30T16:45:57.785Z","redeliveryCount":2,"eventTime":"2016-08-30T16:45:57.78Z","encryptionContext":{"keys":{}},"key":"k\"é"}"#
+        );
+        let bare = Message { published_ms: 1_472_575_557_000, ..Message::default() };
+        let id = MessageId { position: Position::new(7, 300).unwrap(), partition: Some(2) };
+        assert_eq!(
+            said(|out| put_message(&bare, id, 0, Version::Later, out)),
+            r#"{"messageId":"CAcQrAIYAg==","payload":"","properties":{},"publishTime":"2016-08-30T16:45:57Z","redeliveryCount":0}"#
+        );
+        assert_eq!(
+            said(|out| put_ack(third(), None, Version::Later, out)),
+            r#"{"result":"ok","messageId":"CAAQAw==","errorCode":0,"schemaVersion":0}"#
+        );
+        assert_eq!(
+            said(|out| put_error(SendError::Encoding, "x", Some("1"), Version::Later, out)),
+            r#"{"result":"send-error:7","errorMsg":"x","context":"1","errorCode":0,"schemaVersion":0}"#
+        );
+    }
+}

@@ -1,0 +1,245 @@
+//! JSON as Jackson reads it for Pulsar: what stands where a text should is made one, of keys that are written twice the
+//! last counts, and nobody looks at what follows the object.
+
+use memchr::memchr;
+use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Why a text is not what it should be.
+pub(super) type Wrong = String;
+
+/// Shows each field of the object that a text begins with to `each`: the key, and the value as it is written.
+pub(super) fn each<'a>(
+    text: &'a str,
+    each: impl FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), Wrong>,
+) -> Result<(), Wrong> {
+    if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+        return Err("this is not a JSON object".into());
+    }
+    let mut reader = serde_json::Deserializer::from_str(text);
+    reader.deserialize_map(Fields(each)).map_err(|error| error.to_string())
+}
+
+struct Fields<F>(F);
+
+impl<'de, F: FnMut(Cow<'de, str>, &'de RawValue) -> Result<(), Wrong>> Visitor<'de> for Fields<F> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some((key, value)) = object.next_entry::<&RawValue, &RawValue>()? {
+            let key = string(key).map_err(A::Error::custom)?;
+            (self.0)(key, value).map_err(A::Error::custom)?;
+        }
+        Ok(())
+    }
+}
+
+/// The text that a value stands for; `None` for null.
+pub(super) fn text<'a>(key: &str, value: &'a RawValue) -> Result<Option<Cow<'a, str>>, Wrong> {
+    match value.get().as_bytes() {
+        [b'"', ..] => string(value).map(Some),
+        [b'n', ..] => Ok(None),
+        [b'{' | b'[', ..] => Err(format!("{} is not a string", shown(key))),
+        _ => Ok(Some(Cow::Borrowed(value.get()))),
+    }
+}
+
+/// The whole number that a value stands for; `None` for null and for an empty string.
+pub(super) fn integer(key: &str, value: &RawValue) -> Result<Option<i64>, Wrong> {
+    let wrong = || format!("{} is not a whole number of 64 bits", shown(key));
+    let written = value.get();
+    match written.as_bytes() {
+        [b'n', ..] => Ok(None),
+        [b'"', ..] => match string(value)?.trim() {
+            "" => Ok(None),
+            digits => digits.parse().map(Some).map_err(|_| wrong()),
+        },
+        [b'-' | b'0'..=b'9', ..] if written.contains(['.', 'e', 'E']) => {
+            let number: f64 = written.parse().map_err(|_| wrong())?;
+            // Casts saturate, and what is cut off there is out of range.
+            let fits = number.trunc() >= i64::MIN as f64 && number.trunc() < i64::MAX as f64;
+            fits.then_some(Some(number as i64)).ok_or_else(wrong)
+        }
+        _ => written.parse().map(Some).map_err(|_| wrong()),
+    }
+}
+
+/// Names and values as texts; null for a value is `None`.
+pub(super) type Properties<'a> = Vec<(Cow<'a, str>, Option<Cow<'a, str>>)>;
+
+/// From how many properties on names are looked up in a table rather than one by one.
+const FEW_PROPERTIES: usize = 16;
+
+/// The object of texts that a value is; none for null.
+pub(super) fn properties<'a>(key: &str, value: &'a RawValue) -> Result<Properties<'a>, Wrong> {
+    let mut found: Properties<'a> = Vec::new();
+    let mut places: ahash::AHashMap<Cow<'a, str>, usize> = ahash::AHashMap::new();
+    match value.get().as_bytes() {
+        [b'n', ..] => return Ok(found),
+        [b'{', ..] => {}
+        _ => return Err(format!("{} is not an object", shown(key))),
+    }
+    each(value.get(), |name, value| {
+        let value = text(&name, value)?;
+        let place = if places.is_empty() {
+            found.iter().position(|(known, _)| *known == name)
+        } else {
+            places.get(&name).copied()
+        };
+        match place {
+            Some(place) => found[place].1 = value,
+            None => {
+                if found.len() == FEW_PROPERTIES {
+                    places.extend(found.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)));
+                }
+                if found.len() >= FEW_PROPERTIES {
+                    places.insert(name.clone(), found.len());
+                }
+                found.push((name, value));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Appends a string with its quotes, escaped as Jackson does: what need not be, is not.
+pub(super) fn put_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut written = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let short = match byte {
+            b'"' | b'\\' => *byte,
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            8 => b'b',
+            12 => b'f',
+            0..=31 => 0,
+            _ => continue,
+        };
+        out.extend_from_slice(&bytes[written..at]);
+        written = at + 1;
+        if short == 0 {
+            let digit = |nibble: u8| b"0123456789ABCDEF"[usize::from(nibble)];
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+        } else {
+            out.extend_from_slice(&[b'\\', short]);
+        }
+    }
+    out.extend_from_slice(&bytes[written..]);
+    out.push(b'"');
+}
+
+/// At most 64 characters of what a client has written, quoted.
+pub(super) fn shown(text: &str) -> String {
+    let start: String = text.chars().take(64).flat_map(char::escape_debug).collect();
+    format!("\"{start}\"")
+}
+
+/// The text of a string as it is written.
+fn string(value: &RawValue) -> Result<Cow<'_, str>, Wrong> {
+    let written = value.get();
+    match memchr(b'\\', written.as_bytes()) {
+        None => Ok(Cow::Borrowed(&written[1..written.len() - 1])),
+        Some(_) => serde_json::from_str(written).map(Cow::Owned).map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Vec<(String, Option<String>)>, Wrong> {
+        let mut seen = Vec::new();
+        each(json, |key, value| {
+            seen.push((key.to_string(), text(&key, value)?.map(Cow::into_owned)));
+            Ok(())
+        })?;
+        Ok(seen)
+    }
+
+    fn value(json: &str) -> &RawValue {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn what_is_no_string_is_made_one() {
+        let seen =
+            read(" {\"a\":5,\"b\":1.50e2,\"c\":true,\"d\":null,\"\\u0065\":\"x\\ny\"} {garbage").unwrap();
+        let seen: Vec<_> = seen.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
+        let expected =
+            [("a", Some("5")), ("b", Some("1.50e2")), ("c", Some("true")), ("d", None), ("e", Some("x\ny"))];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn what_jackson_would_not_read_is_wrong() {
+        for bad in [
+            "",
+            " ",
+            "null",
+            "[]",
+            "1",
+            "\"{}\"",
+            "{",
+            "{'a':1}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{\"a\":[]}",
+            "{\"a\":{}}",
+            "{\"a\":01}",
+            "{\"a\":\"\n\"}",
+            "{\"a\":NaN}",
+            "\u{feff}{}",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(read("{\"a\":[[[").is_err());
+        assert!(read(&format!("{{\"a\":{}", "[".repeat(1_000_000))).is_err(), "deep nesting does no harm");
+    }
+
+    #[test]
+    fn whole_numbers_may_be_strings_and_lose_their_fraction() {
+        for (json, expected) in [
+            ("5", Some(5)),
+            ("-5.9", Some(-5)),
+            ("1e3", Some(1000)),
+            ("\" 7 \"", Some(7)),
+            ("\"\"", None),
+            ("null", None),
+            ("9223372036854775807", Some(i64::MAX)),
+        ] {
+            assert_eq!(integer("k", value(json)), Ok(expected), "{json}");
+        }
+        for bad in ["true", "{}", "[]", "\"x\"", "1e300", "9223372036854775808", "\"1.5\""] {
+            assert!(integer("k", value(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn of_a_property_that_is_written_twice_the_last_value_counts_at_the_first_place() {
+        let read = properties("p", value(r#"{"a":1,"b":"x","a":true,"c":null}"#)).unwrap();
+        let expected = [("a", Some("true")), ("b", Some("x")), ("c", None)];
+        assert_eq!(read, expected.map(|(name, value)| (name.into(), value.map(Cow::from))));
+        let many: Vec<String> = (0..200_000).map(|at| format!("\"{}\":{at}", at % 50_000)).collect();
+        let many = format!("{{{}}}", many.join(","));
+        let read = properties("p", value(&many)).unwrap();
+        assert_eq!((read.len(), &read[7]), (50_000, &("7".into(), Some("150007".into()))));
+        assert!(properties("p", value("[]")).is_err() && properties("p", value("null")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn strings_are_escaped_only_where_they_must_be() {
+        let mut out = Vec::new();
+        put_string("é\"\\/\n\r\t\u{8}\u{c}\u{1f}\u{7f}", &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "\"é\\\"\\\\/\\n\\r\\t\\b\\f\\u001F\u{7f}\"");
+    }
+}

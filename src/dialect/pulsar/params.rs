@@ -1,0 +1,458 @@
+//! The parameters of a request, with the checks of the reference and what it says about them. Of a key that is written
+//! twice the first value counts; what is not known is ignored.
+
+use super::json::shown;
+use crate::dialect::Lots;
+use crate::topic::LENIENT;
+use crate::topic::{
+    Consuming, Domain, Flow, Hashing, Kind, MessageId, Producing, Reading, Start, TopicName, Wanted,
+};
+use base64::Engine as _;
+use regex::RegexBuilder;
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::str::FromStr;
+
+/// Messages that may be with a push consumer, which is the reference's bound.
+const WINDOW_MAX: i32 = 1000;
+/// Least milliseconds of an acknowledgement time-out, by the reference.
+const ACK_TIMEOUT_MS_MIN: i32 = 1000;
+/// Those that a consumer with dead letters has if it says nothing, by the reference.
+const DEAD_LETTER_ACK_TIMEOUT_MS: i32 = 30_000;
+/// Longest name of a producer, consumer or reader: names are stored with messages, and part of statistics.
+const NAME_BYTES_MAX: usize = 255;
+/// Longest pattern of topics; longer ones are no patterns but lists.
+const PATTERN_BYTES_MAX: usize = 1024;
+/// Memory of a compiled pattern and of what it keeps to be fast: a consumer's pattern lives as long as its consumer.
+const PATTERN_SIZE_MAX: usize = 256 * 1024;
+/// Longest map of encryption keys; each is what RSA makes of 32 bytes, some hundred characters.
+const ENCRYPTION_BYTES_MAX: usize = 8 * 1024;
+
+/// What the reference says of a parameter that it cannot use.
+pub(super) type Wrong = String;
+
+/// The parameters of one request.
+pub(super) struct Params<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Params<'a> {
+    pub(super) fn read(query: &'a str) -> Self {
+        Self(form_urlencoded::parse(query.as_bytes()).collect())
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| &**value)
+    }
+
+    /// As `Boolean.parseBoolean` has it.
+    fn is_true(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    fn number<T: FromStr>(&self, key: &str) -> Result<Option<T>, Wrong> {
+        let wrong = |value| format!("For input string: {}", shown(value));
+        self.get(key).map(|value| value.parse().map_err(|_| wrong(value))).transpose()
+    }
+
+    /// A number of at least so many; `what` is what the reference says else.
+    fn at_least<T: FromStr + PartialOrd + Display>(
+        &self,
+        key: &str,
+        least: T,
+        what: &str,
+    ) -> Result<Option<T>, Wrong> {
+        match self.number::<T>(key)? {
+            Some(number) if number < least => Err(what.into()),
+            number => Ok(number),
+        }
+    }
+
+    fn one_of<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<Option<T>, Wrong> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let found = words.iter().find(|(word, _)| *word == value);
+        found.map(|(_, meaning)| Some(*meaning)).ok_or_else(|| format!("Invalid {key} {}", shown(value)))
+    }
+
+    fn name(&self, key: &str) -> Result<Option<Box<str>>, Wrong> {
+        let Some(name) = self.get(key) else { return Ok(None) };
+        if name.trim().is_empty() {
+            return Err(format!("{key} cannot be blank"));
+        }
+        if name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+            return Err(format!("{key} has more than {NAME_BYTES_MAX} bytes, or control characters"));
+        }
+        Ok(Some(name.into()))
+    }
+}
+
+/// What a producer wants to be, and the keys with which its messages are encrypted, as JSON.
+pub(super) fn producing(
+    params: &Params<'_>,
+    topic: TopicName,
+    remote: &str,
+) -> Result<(Producing, Option<Box<str>>), Wrong> {
+    let hashing = [("JavaStringHash", Hashing::Java), ("Murmur3_32Hash", Hashing::Murmur3)];
+    let routing = [("SinglePartition", false), ("RoundRobinPartition", true), ("CustomPartition", false)];
+    let compression = ["NONE", "LZ4", "ZLIB", "ZSTD", "SNAPPY"].map(|word| (word, ()));
+    params.at_least("sendTimeoutMillis", 0, "sendTimeout needs to be >= 0")?;
+    if params.is_true("batchingEnabled") {
+        params.at_least("batchingMaxMessages", 0, "batchingMaxMessages needs to be >= 0")?;
+        params.at_least("maxPendingMessages", 0, "maxPendingMessages needs to be >= 0")?;
+        let delay = "configured value for batch delay must be at least 1ms";
+        params.at_least("batchingMaxPublishDelay", 1, delay)?;
+    }
+    params.one_of("compressionType", &compression)?;
+    let producing = Producing {
+        topic,
+        name: params.name("producerName")?,
+        initial_sequence: params.number("initialSequenceId")?,
+        round_robin: params.one_of("messageRoutingMode", &routing)?.unwrap_or_default(),
+        hashing: params.one_of("hashingScheme", &hashing)?.unwrap_or_default(),
+        remote: remote.into(),
+    };
+    Ok((producing, encryption(params)?))
+}
+
+/// The keys with which a producer's clients encrypt, as one line of JSON.
+fn encryption(params: &Params<'_>) -> Result<Option<Box<str>>, Wrong> {
+    let Some(given) = params.get("encryptionKeys").filter(|given| !given.trim().is_empty()) else {
+        return Ok(None);
+    };
+    // A plus sign of base64 that was not encoded has become a space.
+    let map = LENIENT.decode(given.replace(' ', "+")).ok();
+    let map = map.and_then(|map| serde_json::from_slice::<serde_json::Map<String, _>>(&map).ok());
+    match map {
+        Some(map) if !map.is_empty() && given.len() <= ENCRYPTION_BYTES_MAX => {
+            Ok(Some(serde_json::Value::Object(map).to_string().into()))
+        }
+        _ => Err("encryptionKeys: the daemon has no keys to encrypt with; encrypt in the client, and give the keys as \
+                  base64 of a JSON object with at most 8 KiB"
+            .into()),
+    }
+}
+
+/// What a consumer wants to be.
+pub(super) fn consuming(
+    params: &Params<'_>,
+    topics: Wanted,
+    subscription: &str,
+    remote: &str,
+    lots: &mut Lots,
+) -> Result<Consuming, Wrong> {
+    let kinds = [
+        ("Exclusive", Kind::Exclusive),
+        ("Shared", Kind::Shared),
+        ("Failover", Kind::Failover),
+        ("Key_Shared", Kind::KeyShared),
+    ];
+    let mut ack_timeout_ms = params.number("ackTimeoutMillis")?.unwrap_or(0);
+    if ack_timeout_ms != 0 && ack_timeout_ms < ACK_TIMEOUT_MS_MIN {
+        return Err(format!("Ack timeout should be greater than {ACK_TIMEOUT_MS_MIN} ms"));
+    }
+    let kind = params.one_of("subscriptionType", &kinds)?.unwrap_or_default();
+    let durable = params.one_of("subscriptionMode", &[("Durable", true), ("NonDurable", false)])?;
+    let positions = [("Latest", false), ("Earliest", true)];
+    let earliest = params.one_of("subscriptionInitialPosition", &positions)?;
+    let window = window(params)?;
+    let name = params.name("consumerName")?;
+    let priority = params.at_least("priorityLevel", 0, "priorityLevel needs to be >= 0")?;
+    let nack_delay =
+        params.at_least("negativeAckRedeliveryDelay", 0_i32, "redeliveryDelay needs to be >= 0")?;
+    let redeliveries_max: u32 =
+        params.number::<i32>("maxRedeliverCount")?.unwrap_or(0).try_into().unwrap_or(0);
+    let dead_letters = params.get("deadLetterTopic").map(full_name).transpose()?;
+    if dead_letters.is_some() || params.get("maxRedeliverCount").is_some() {
+        if redeliveries_max == 0 {
+            return Err("MaxRedeliverCount must be > 0.".into());
+        }
+        if ack_timeout_ms == 0 {
+            ack_timeout_ms = DEAD_LETTER_ACK_TIMEOUT_MS;
+        }
+    }
+    if dead_letters.as_ref().is_some_and(|topic| topic.domain() == Domain::NonPersistent) {
+        return Err("deadLetterTopic must be persistent".into());
+    }
+    Ok(Consuming {
+        topics,
+        subscription: subscription.into(),
+        kind,
+        durable: durable.unwrap_or(true),
+        earliest: earliest.unwrap_or(false),
+        flow: if params.is_true("pullMode") { Flow::Pull } else { Flow::Push(window) },
+        ack_timeout_ms: ack_timeout_ms.unsigned_abs().into(),
+        nack_delay_ms: nack_delay.unwrap_or(60_000).unsigned_abs().into(),
+        redeliveries_max,
+        dead_letters,
+        name: name.unwrap_or_else(|| drawn(lots)),
+        priority: priority.unwrap_or(0),
+        remote: remote.into(),
+    })
+}
+
+/// What a reader wants to be.
+pub(super) fn reading(
+    params: &Params<'_>,
+    topic: TopicName,
+    remote: &str,
+    lots: &mut Lots,
+) -> Result<Reading, Wrong> {
+    let start = match params.get("messageId").filter(|id| !id.trim().is_empty()) {
+        None | Some("latest") => Start::Latest,
+        Some("earliest") => Start::Earliest,
+        // A plus sign of base64 that was not encoded has become a space.
+        Some(id) => Start::After(MessageId::read(&id.replace(' ', "+"))?),
+    };
+    let name = params.name("readerName")?;
+    let name = name.unwrap_or_else(|| drawn(lots));
+    Ok(Reading { topic, start, window: window(params)?, name, remote: remote.into() })
+}
+
+/// The topics that the query of a consumer of several names.
+pub(super) fn wanted(params: &Params<'_>) -> Result<Wanted, Wrong> {
+    match (params.get("topics"), params.get("topicsPattern")) {
+        (Some(_), Some(_)) => Err("Topics must be null when use topicsPattern".into()),
+        (None, None) => Err("Should set topics or topicsPattern".into()),
+        (None, Some(text)) => pattern(text),
+        (Some(list), None) => {
+            let mut topics = Vec::new();
+            let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+            for name in names {
+                topics.push(full_name(name)?);
+            }
+            // Each once, in the order they are given.
+            let mut seen = std::collections::HashSet::new();
+            topics.retain(|topic| seen.insert(topic.clone()));
+            if topics.iter().any(|topic| topic.domain() == Domain::NonPersistent) {
+                return Err(
+                    "topics: each must be persistent; a non-persistent one is consumed by /ws/v2/consumer"
+                        .into(),
+                );
+            }
+            if topics.is_empty() { Err("topics is empty".into()) } else { Ok(Wanted::Several(topics)) }
+        }
+    }
+}
+
+/// All topics of a namespace whose name matches. Without a namespace it is Pulsar's default.
+fn pattern(text: &str) -> Result<Wanted, Wrong> {
+    if text.len() > PATTERN_BYTES_MAX {
+        return Err(format!("topicsPattern has more than {PATTERN_BYTES_MAX} bytes"));
+    }
+    let short = match text.split_once("://") {
+        Some(("persistent", short)) => short,
+        Some(_) => return Err("topicsPattern is for persistent:// topics".into()),
+        None => text,
+    };
+    let mut parts = short.splitn(3, '/');
+    let (namespace, pattern) = match (parts.next(), parts.next(), parts.next()) {
+        (Some(tenant), Some(space), Some(pattern)) => (format!("persistent://{tenant}/{space}/"), pattern),
+        (Some(pattern), None, None) => ("persistent://public/default/".into(), pattern),
+        _ => return Err("topicsPattern is persistent://TENANT/NAMESPACE/PATTERN".into()),
+    };
+    // Its parts are as those of any topic.
+    TopicName::read(&format!("{namespace}x")).map_err(|error| error.0)?;
+    let whole = format!("^{}(?:{pattern})$", regex::escape(&namespace));
+    let built =
+        RegexBuilder::new(&whole).size_limit(PATTERN_SIZE_MAX).dfa_size_limit(PATTERN_SIZE_MAX).build();
+    let pattern = built.map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => "topicsPattern is too complex".to_owned(),
+        _ => format!("topicsPattern {} is no regular expression that is known here", shown(pattern)),
+    })?;
+    Ok(Wanted::Matching { namespace: namespace.into(), pattern })
+}
+
+/// A topic by its full name, without its domain, or with nothing but its own name, as Pulsar's clients have it.
+fn full_name(name: &str) -> Result<TopicName, Wrong> {
+    let full = match (name.contains("://"), name.matches('/').count()) {
+        (true, _) => Cow::Borrowed(name),
+        (false, 0) => Cow::Owned(format!("persistent://public/default/{name}")),
+        (false, _) => Cow::Owned(format!("persistent://{name}")),
+    };
+    TopicName::read(&full).map_err(|error| format!("Invalid topic name {}: {error}", shown(name)))
+}
+
+/// Messages that may be with the client.
+fn window(params: &Params<'_>) -> Result<u32, Wrong> {
+    let size = params.at_least("receiverQueueSize", 0, "receiverQueueSize needs to be >= 0")?;
+    Ok(size.unwrap_or(WINDOW_MAX).clamp(1, WINDOW_MAX).unsigned_abs())
+}
+
+/// A name for somebody who has none.
+fn drawn(lots: &mut Lots) -> Box<str> {
+    format!("{:010x}", lots() & 0xff_ffff_ffff).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consumer(query: &str) -> Result<Consuming, Wrong> {
+        let topic = TopicName::read("persistent://t/n/x").unwrap();
+        let mut lots: Lots = Box::new(|| 0xabc);
+        consuming(&Params::read(query), Wanted::One(topic), "sub", "127.0.0.1:5", &mut lots)
+    }
+
+    fn producer(query: &str) -> Result<(Producing, Option<Box<str>>), Wrong> {
+        let topic = TopicName::read("persistent://t/n/x").unwrap();
+        producing(&Params::read(query), topic, "127.0.0.1:5")
+    }
+
+    fn reader(query: &str) -> Result<Reading, Wrong> {
+        let topic = TopicName::read("persistent://t/n/x").unwrap();
+        let mut lots: Lots = Box::new(|| 0xabc);
+        reading(&Params::read(query), topic, "127.0.0.1:5", &mut lots)
+    }
+
+    #[test]
+    fn a_consumer_is_exclusive_durable_and_pushed_to_unless_it_says_else() {
+        let plain = consumer("").unwrap();
+        assert_eq!((plain.kind, plain.durable, plain.earliest), (Kind::Exclusive, true, false));
+        assert_eq!((plain.flow, plain.ack_timeout_ms, plain.nack_delay_ms), (Flow::Push(1000), 0, 60_000));
+        assert_eq!((plain.redeliveries_max, plain.dead_letters, plain.priority), (0, None, 0));
+        assert_eq!((&*plain.name, &*plain.remote), ("0000000abc", "127.0.0.1:5"));
+        let other = consumer(
+            "subscriptionType=Key_Shared&subscriptionMode=NonDurable&subscriptionInitialPosition=Earliest&\
+             receiverQueueSize=5&ackTimeoutMillis=1000&negativeAckRedeliveryDelay=0&consumerName=c+1&priorityLevel=3&\
+             pullMode=TRUE&cryptoFailureAction=nonsense&unknown=1&consumerName=later",
+        )
+        .unwrap();
+        assert_eq!((other.kind, other.durable, other.earliest), (Kind::KeyShared, false, true));
+        assert_eq!((other.flow, other.ack_timeout_ms, other.nack_delay_ms), (Flow::Pull, 1000, 0));
+        assert_eq!((&*other.name, other.priority), ("c 1", 3));
+        for (query, window) in [("0", 1), ("1", 1), ("1000", 1000), ("2147483647", 1000)] {
+            let flow = consumer(&format!("receiverQueueSize={query}&pullMode=1")).unwrap().flow;
+            assert_eq!(flow, Flow::Push(window), "{query}");
+        }
+    }
+
+    #[test]
+    fn any_setting_of_dead_letters_brings_an_ack_timeout() {
+        let dead = consumer("maxRedeliverCount=3").unwrap();
+        assert_eq!((dead.redeliveries_max, dead.ack_timeout_ms, dead.dead_letters), (3, 30_000, None));
+        let dead = consumer("maxRedeliverCount=3&deadLetterTopic=dlq&ackTimeoutMillis=5000").unwrap();
+        assert_eq!(
+            (dead.ack_timeout_ms, dead.dead_letters.unwrap().as_str()),
+            (5000, "persistent://public/default/dlq")
+        );
+        let dead = consumer("maxRedeliverCount=1&deadLetterTopic=a/b/c").unwrap();
+        assert_eq!(dead.dead_letters.unwrap().as_str(), "persistent://a/b/c");
+    }
+
+    #[test]
+    fn what_a_consumer_cannot_be_is_told_in_the_words_of_the_reference() {
+        for (query, reason) in [
+            ("subscriptionType=shared", "Invalid subscriptionType \"shared\""),
+            ("subscriptionMode=x", "Invalid subscriptionMode \"x\""),
+            ("subscriptionInitialPosition=", "Invalid subscriptionInitialPosition \"\""),
+            ("receiverQueueSize=-1", "receiverQueueSize needs to be >= 0"),
+            ("receiverQueueSize=99999999999", "For input string: \"99999999999\""),
+            ("ackTimeoutMillis=999", "Ack timeout should be greater than 1000 ms"),
+            ("ackTimeoutMillis=-1", "Ack timeout should be greater than 1000 ms"),
+            ("ackTimeoutMillis=x", "For input string: \"x\""),
+            ("negativeAckRedeliveryDelay=-1", "redeliveryDelay needs to be >= 0"),
+            ("priorityLevel=-1", "priorityLevel needs to be >= 0"),
+            ("maxRedeliverCount=0", "MaxRedeliverCount must be > 0."),
+            ("maxRedeliverCount=-5", "MaxRedeliverCount must be > 0."),
+            ("deadLetterTopic=d", "MaxRedeliverCount must be > 0."),
+            (
+                "maxRedeliverCount=1&deadLetterTopic=non-persistent://a/b/c",
+                "deadLetterTopic must be persistent",
+            ),
+            ("consumerName=+", "consumerName cannot be blank"),
+            ("consumerName=a%0ab", "consumerName has more than 255 bytes, or control characters"),
+        ] {
+            assert_eq!(consumer(query).unwrap_err(), reason, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_producers_parameters_are_checked_even_where_they_mean_nothing() {
+        let (plain, keys) = producer("").unwrap();
+        assert_eq!((plain.name, plain.initial_sequence, plain.round_robin), (None, None, false));
+        assert_eq!((plain.hashing, keys), (Hashing::Java, None));
+        let (other, _) = producer(
+            "producerName=p&initialSequenceId=-1&hashingScheme=Murmur3_32Hash&messageRoutingMode=RoundRobinPartition&\
+             compressionType=LZ4&batchingMaxMessages=x",
+        )
+        .unwrap();
+        assert_eq!((other.name.as_deref(), other.initial_sequence), (Some("p"), Some(-1)));
+        assert_eq!((other.hashing, other.round_robin), (Hashing::Murmur3, true));
+        for (query, reason) in [
+            ("hashingScheme=x", "Invalid hashingScheme \"x\""),
+            ("messageRoutingMode=x", "Invalid messageRoutingMode \"x\""),
+            ("compressionType=lz4", "Invalid compressionType \"lz4\""),
+            ("initialSequenceId=", "For input string: \"\""),
+            ("sendTimeoutMillis=-1", "sendTimeout needs to be >= 0"),
+            ("batchingEnabled=true&batchingMaxMessages=x", "For input string: \"x\""),
+            (
+                "batchingEnabled=True&batchingMaxPublishDelay=0",
+                "configured value for batch delay must be at least 1ms",
+            ),
+        ] {
+            assert_eq!(producer(query).unwrap_err(), reason, "{query}");
+        }
+    }
+
+    #[test]
+    fn keys_of_the_server_are_refused_and_those_of_a_client_are_passed_on() {
+        assert!(
+            producer("encryptionKeys=a,b").unwrap_err().starts_with("encryptionKeys: the daemon has no keys")
+        );
+        let map = r#"{"k": {"keyValue":"QQ==","metadata":{}}}"#;
+        let encoded = LENIENT.encode(map).replace('+', "%2B");
+        let (_, keys) = producer(&format!("encryptionKeys={encoded}")).unwrap();
+        assert_eq!(keys.as_deref(), Some(r#"{"k":{"keyValue":"QQ==","metadata":{}}}"#));
+    }
+
+    #[test]
+    fn a_reader_begins_after_a_message_or_at_an_end() {
+        let plain = reader("").unwrap();
+        assert_eq!((plain.start, plain.window, &*plain.name), (Start::Latest, 1000, "0000000abc"));
+        assert_eq!(
+            reader("messageId=earliest&receiverQueueSize=3&readerName=r").unwrap().start,
+            Start::Earliest
+        );
+        let Start::After(id) = reader("messageId=CAAQAw%3D%3D").unwrap().start else { panic!() };
+        assert_eq!(id.text(), "CAAQAw==");
+        for bad in ["messageId=nonsense!", "messageId=AAAA", "receiverQueueSize=-1"] {
+            assert!(reader(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn several_topics_are_a_list_or_a_pattern() {
+        let of = |query: &str| wanted(&Params::read(query));
+        let Ok(Wanted::Several(topics)) = of("topics=a,persistent://t/n/b,t/n/c,a,") else { panic!() };
+        let names: Vec<_> = topics.iter().map(TopicName::as_str).collect();
+        assert_eq!(names, ["persistent://public/default/a", "persistent://t/n/b", "persistent://t/n/c"]);
+        for (query, name, matches) in [
+            ("persistent://t.1/n/a.*", "persistent://t.1/n/ab/c", true),
+            ("persistent://t.1/n/a.*", "persistent://t01/n/ab", false),
+            ("t/n/a|b", "persistent://t/n/b", true),
+            ("t/n/a|b", "persistent://t/n/bb", false),
+            ("a.*", "persistent://public/default/ax", true),
+        ] {
+            let Ok(Wanted::Matching { namespace, pattern }) = of(&format!("topicsPattern={query}")) else {
+                panic!()
+            };
+            assert_eq!(pattern.is_match(name), matches, "{query}");
+            assert!(!matches || name.starts_with(&*namespace), "{namespace}");
+        }
+        let long = "x".repeat(2000);
+        for bad in [
+            "",
+            "topics=",
+            "topics=a&topicsPattern=b",
+            "topics=a//b",
+            "topics=non-persistent://a/b/c",
+            "topicsPattern=t/n",
+            "topicsPattern=t/n/(",
+            "topicsPattern=non-persistent://t/n/.*",
+            "topicsPattern=(?=x)",
+            "topicsPattern=../n/x",
+            "topicsPattern=((a{1000}){1000}){1000}",
+            &format!("topicsPattern={long}"),
+        ] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What the paths of the API name: `/ws/…` of the first version, `/ws/v2/…`, `/ws/v3/…`, and those of the statistics.
+
+use crate::topic::{Domain, Inquiry, TopicName};
+use percent_encoding::percent_decode;
+use std::borrow::Cow;
+
+/// Longest name of a subscription, as long as a part of a topic's name.
+const SUBSCRIPTION_BYTES_MAX: usize = 255;
+
+/// Which version of the API a path is of; it decides about the shapes of what is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    /// That of 2016.
+    First,
+    /// All since.
+    Later,
+}
+
+/// What somebody wants to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// A connection that only answers pings.
+    PingPong,
+    /// A producer of this topic.
+    Producer(TopicName),
+    /// A consumer of this topic, by this subscription.
+    Consumer(TopicName, String),
+    /// A consumer of the topics that the query names, by this subscription.
+    Several(String),
+    /// A reader of this topic.
+    Reader(TopicName),
+}
+
+/// Why a path names nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PathError {
+    /// It is none.
+    Malformed(&'static str),
+    /// Its subscription is none.
+    Subscription(&'static str),
+}
+
+/// Reads the path of a WebSocket; `None` for one that is not of this API.
+pub(super) fn read(path: &str) -> Option<(Version, Result<Endpoint, PathError>)> {
+    let parts: Vec<&str> = path.strip_prefix("/ws/")?.split('/').collect();
+    Some(match parts[..] {
+        ["pingpong"] => (Version::First, Ok(Endpoint::PingPong)),
+        ["v2", "pingpong"] => (Version::Later, Ok(Endpoint::PingPong)),
+        ["v2", role, ref rest @ ..] => (Version::Later, endpoint(role, rest, 2)),
+        ["v3", "consumer", subscription] => {
+            (Version::Later, subscription_of(subscription).map(Endpoint::Several))
+        }
+        ["v3", ..] => (Version::Later, Err(PathError::Malformed("the path is /ws/v3/consumer/SUBSCRIPTION"))),
+        [role, ref rest @ ..] => (Version::First, endpoint(role, rest, 3)),
+        [] => (Version::First, Err(PathError::Malformed(SHAPE))),
+    })
+}
+
+const SHAPE: &str = "the path is /ws/v2/producer, consumer or reader, then /persistent/TENANT/NAMESPACE/TOPIC, and /SUBSCRIPTION";
+
+/// What a role and the rest of a path name, with so many parts before the topic's own name.
+fn endpoint(role: &str, rest: &[&str], spaces: usize) -> Result<Endpoint, PathError> {
+    let (topic, subscription) = match (role, rest) {
+        // No slash may be in the topic then.
+        ("consumer", [topic @ .., subscription]) if topic.len() == spaces + 2 => (topic, Some(subscription)),
+        ("producer" | "reader", topic) if topic.len() >= spaces + 2 => (topic, None),
+        _ => return Err(PathError::Malformed(SHAPE)),
+    };
+    let topic = topic_of(topic, spaces).map_err(PathError::Malformed)?;
+    Ok(match (role, subscription) {
+        (_, Some(subscription)) => Endpoint::Consumer(topic, subscription_of(subscription)?),
+        ("producer", _) => Endpoint::Producer(topic),
+        _ => Endpoint::Reader(topic),
+    })
+}
+
+/// The topic of a domain, so many spaces and the rest, which may have slashes.
+fn topic_of(parts: &[&str], spaces: usize) -> Result<TopicName, &'static str> {
+    let (domain, parts) = parts.split_first().ok_or(SHAPE)?;
+    let domain = Domain::named(domain).ok_or("the domain is persistent or non-persistent")?;
+    let (spaces, own) = parts.split_at_checked(spaces).ok_or(SHAPE)?;
+    let mut own = own.iter().enumerate();
+    let mut name = String::new();
+    for (at, part) in own.by_ref().filter(|(at, part)| *at == 0 || !part.is_empty()) {
+        name.push_str(if at == 0 { "" } else { "/" });
+        name.push_str(part);
+    }
+    let name = decoded(&name).ok_or("the name of the topic is not UTF-8 in percent-encoding")?;
+    let parts: Vec<&str> = spaces.iter().copied().chain([&*name]).collect();
+    TopicName::of(domain, &parts).map_err(|error| error.0)
+}
+
+fn subscription_of(part: &str) -> Result<String, PathError> {
+    let name = decoded(part).ok_or(PathError::Subscription("the name of the subscription is not UTF-8"))?;
+    match &*name {
+        "" => Err(PathError::Subscription("Empty subscription name")),
+        name if name.len() > SUBSCRIPTION_BYTES_MAX => {
+            Err(PathError::Subscription("the name of the subscription has more than 255 bytes"))
+        }
+        name if name.chars().any(char::is_control) => {
+            Err(PathError::Subscription("the name of the subscription has control characters"))
+        }
+        name => Ok(name.into()),
+    }
+}
+
+/// What the path of a request for statistics names.
+pub(super) fn statistics(path: &str) -> Option<Inquiry> {
+    let parts: Vec<&str> = path.strip_prefix("/admin/")?.split('/').collect();
+    let (parts, spaces) = match parts[..] {
+        ["v2", "proxy-stats", ref rest @ ..] => (rest, 2),
+        ["proxy-stats", ref rest @ ..] => (rest, 3),
+        _ => return None,
+    };
+    match parts {
+        ["metrics"] => Some(Inquiry::ProxyMetrics),
+        ["stats"] => Some(Inquiry::ProxyStats),
+        [topic @ .., "stats"] if topic.len() >= spaces + 2 => {
+            topic_of(topic, spaces).ok().map(Inquiry::ProxyTopicStats)
+        }
+        _ => None,
+    }
+}
+
+/// A part of a path as Java decodes it: a plus sign is a space. `None` when it is not well encoded.
+fn decoded(part: &str) -> Option<Cow<'_, str>> {
+    let encoded =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    if !part.split('%').skip(1).all(encoded) {
+        return None;
+    }
+    let spaced = part.replace('+', " ");
+    let decoded = percent_decode(spaced.as_bytes()).decode_utf8().ok()?;
+    Some(Cow::Owned(decoded.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(name: &str) -> TopicName {
+        TopicName::read(name).unwrap()
+    }
+
+    #[test]
+    fn paths_of_all_versions_name_what_they_are_for() {
+        let old = || topic("persistent://my-property/us-west/my-ns/my-topic1");
+        let new = || topic("persistent://t/n/x");
+        for (path, version, endpoint) in [
+            (
+                "/ws/producer/persistent/my-property/us-west/my-ns/my-topic1",
+                Version::First,
+                Endpoint::Producer(old()),
+            ),
+            (
+                "/ws/reader/persistent/my-property/us-west/my-ns/my-topic1/",
+                Version::First,
+                Endpoint::Reader(old()),
+            ),
+            (
+                "/ws/consumer/persistent/my-property/us-west/my-ns/my-topic1/my-sub1",
+                Version::First,
+                Endpoint::Consumer(old(), "my-sub1".into()),
+            ),
+            ("/ws/v2/producer/persistent/t/n/x", Version::Later, Endpoint::Producer(new())),
+            (
+                "/ws/v2/producer/persistent/t/n/a//b/",
+                Version::Later,
+                Endpoint::Producer(topic("persistent://t/n/a/b")),
+            ),
+            (
+                "/ws/v2/reader/persistent/t/n/a%2Fb+c",
+                Version::Later,
+                Endpoint::Reader(topic("persistent://t/n/a/b c")),
+            ),
+            (
+                "/ws/v2/reader/non-persistent/t/n/x",
+                Version::Later,
+                Endpoint::Reader(topic("non-persistent://t/n/x")),
+            ),
+            (
+                "/ws/v2/consumer/persistent/t/n/x/a%20b",
+                Version::Later,
+                Endpoint::Consumer(new(), "a b".into()),
+            ),
+            ("/ws/v3/consumer/sub", Version::Later, Endpoint::Several("sub".into())),
+            ("/ws/pingpong", Version::First, Endpoint::PingPong),
+            ("/ws/v2/pingpong", Version::Later, Endpoint::PingPong),
+        ] {
+            assert_eq!(read(path), Some((version, Ok(endpoint))), "{path}");
+        }
+        for path in ["/", "/ws", "/wsx/producer", "/app/key", "/admin/v2/proxy-stats/stats"] {
+            assert_eq!(read(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn odd_paths_are_refused() {
+        let long = format!("/ws/v2/producer/persistent/t/n/{}", "x".repeat(256));
+        for path in [
+            "/ws/",
+            "/ws/producer",
+            "/ws/other/persistent/p/c/n/x",
+            "/ws/producer/persistent/p/c/n",
+            "/ws/producer/other/p/c/n/x",
+            "/ws/consumer/persistent/p/c/n/x",
+            "/ws/consumer/persistent/p/c/n/x/y/sub",
+            "/ws/v2/producer/persistent/t/n",
+            "/ws/v2/producer/persistent/t/n/",
+            "/ws/v2/producer/persistent/../n/x",
+            "/ws/v2/producer/persistent/t/n/..",
+            "/ws/v2/producer/persistent/t/n/%2e%2e",
+            "/ws/v2/producer/persistent/t/n/a%2F..%2Fb",
+            "/ws/v2/producer/persistent/t/n/a%00b",
+            "/ws/v2/producer/persistent/t/n/%zz",
+            "/ws/v2/producer/persistent/t/n/%ff",
+            "/ws/v2/producer/persistent/t/n/%",
+            "/ws/v2/producer/persistent/t%20/n/x",
+            "/ws/v2/consumer/persistent/t/n/x",
+            "/ws/v3/producer/x",
+            "/ws/v3/consumer",
+            "/ws/v3/consumer/sub/x",
+            &long,
+        ] {
+            let (_, read) = read(path).unwrap();
+            assert!(matches!(read, Err(PathError::Malformed(_))), "{path}: {read:?}");
+        }
+        let long = format!("/ws/v3/consumer/{}", "x".repeat(256));
+        for path in [
+            "/ws/v2/consumer/persistent/t/n/x/",
+            "/ws/consumer/persistent/p/c/n/x/",
+            "/ws/v3/consumer/",
+            "/ws/v3/consumer/%0a",
+            "/ws/v3/consumer/%ff",
+            &long,
+        ] {
+            let (_, read) = read(path).unwrap();
+            assert!(matches!(read, Err(PathError::Subscription(_))), "{path}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn statistics_are_of_all_topics_or_of_one() {
+        let of = |path| format!("{:?}", statistics(path));
+        assert_eq!(of("/admin/v2/proxy-stats/metrics"), "Some(ProxyMetrics)");
+        assert_eq!(of("/admin/proxy-stats/stats"), "Some(ProxyStats)");
+        assert_eq!(
+            of("/admin/v2/proxy-stats/persistent/t/n/x/stats"),
+            "Some(ProxyTopicStats(\"persistent://t/n/x\"))"
+        );
+        assert_eq!(
+            of("/admin/proxy-stats/persistent/p/c/n/x/stats"),
+            "Some(ProxyTopicStats(\"persistent://p/c/n/x\"))"
+        );
+        for path in
+            ["/admin/", "/admin/v2/proxy-stats", "/admin/v2/proxy-stats/t/n/x/stats", "/admin/v2/clusters"]
+        {
+            assert_eq!(of(path), "None", "{path}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The table `[pulsar]` of the configuration.
+
+use crate::token::{Judge, TokenSettings};
+use crate::topic::{Domain, Rules, TopicName};
+use serde::Deserialize;
+
+/// Partitioned topics that may be configured; each is looked through when a topic is opened.
+const PARTITIONED_MAX: usize = 10_000;
+/// Partitions that a topic may have: each is a topic of its own, and a consumer may want all of them.
+const PARTITIONS_MAX: u32 = 1024;
+
+/// The table `[pulsar]`.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Who judges tokens.
+    pub token: Option<TokenSettings>,
+    /// Accept everybody; for closed networks and trials only.
+    pub anonymous: bool,
+    /// Seconds between pings; none when 0.
+    pub ping_interval_s: u32,
+    /// Seconds of silence, pings and pongs included, after which a session ends; never when 0.
+    pub idle_timeout_s: u32,
+    /// Seconds for which messages that no subscription waits for are kept.
+    pub retention_s: u64,
+    /// Bytes of them that a topic keeps.
+    pub retention_bytes: u64,
+    /// Seconds after which messages that wait for consumers are given up; never when 0.
+    pub message_ttl_s: u64,
+    /// Bytes that may wait for the slowest subscription of a topic; any number when 0.
+    pub backlog_quota_bytes: u64,
+    /// What happens at that many.
+    pub backlog_quota_policy: BacklogPolicy,
+    /// Messages of one subscription that may be unacknowledged.
+    pub unacked_max: usize,
+    /// Topics that may be.
+    pub topics_max: usize,
+    /// Topics with partitions.
+    pub partitioned: Vec<Partitioned>,
+    /// The judge that `token` describes, made when the daemon starts.
+    #[serde(skip)]
+    pub judge: Option<Judge>,
+}
+
+/// What happens when too much waits for a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BacklogPolicy {
+    /// Producers are refused.
+    ProducerException,
+    /// The subscription loses its oldest messages.
+    ConsumerBacklogEviction,
+}
+
+/// One `[[pulsar.partitioned]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Partitioned {
+    /// The topic's full name.
+    pub topic: String,
+    /// How many partitions it has.
+    pub partitions: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let rules = Rules::default();
+        Self {
+            token: None,
+            anonymous: false,
+            ping_interval_s: 30,
+            idle_timeout_s: 300,
+            retention_s: rules.retention_s,
+            retention_bytes: rules.retention_bytes,
+            message_ttl_s: rules.message_ttl_s,
+            backlog_quota_bytes: rules.backlog_quota_bytes,
+            backlog_quota_policy: BacklogPolicy::ProducerException,
+            unacked_max: rules.unacked_max,
+            topics_max: rules.topics_max,
+            partitioned: Vec::new(),
+            judge: None,
+        }
+    }
+}
+
+impl Settings {
+    /// What topics are allowed.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        let read = |entry: &Partitioned| Some((TopicName::read(&entry.topic).ok()?, entry.partitions));
+        Rules {
+            retention_s: self.retention_s,
+            retention_bytes: self.retention_bytes,
+            message_ttl_s: self.message_ttl_s,
+            backlog_quota_bytes: self.backlog_quota_bytes,
+            backlog_eviction: self.backlog_quota_policy == BacklogPolicy::ConsumerBacklogEviction,
+            topics_max: self.topics_max,
+            unacked_max: self.unacked_max,
+            partitioned: self.partitioned.iter().filter_map(read).collect(),
+        }
+    }
+
+    /// What cannot run, each with what to do. `is_spoken` tells whether any listener speaks the dialect.
+    #[must_use]
+    pub fn problems(&self, is_spoken: bool) -> Vec<String> {
+        let mut problems = Vec::new();
+        if is_spoken && self.token.is_none() && !self.anonymous {
+            problems.push(
+                "[pulsar]: no token judge: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, \
+                 or anonymous = true where everybody may produce and consume"
+                    .into(),
+            );
+        }
+        match &self.token {
+            Some(TokenSettings::WazoAuth(_)) => {
+                problems.push("[pulsar] token: wazo_auth knows no topics: use introspection".into());
+            }
+            Some(token) => {
+                problems.extend(token.check().err().map(|error| format!("[pulsar] token: {error}")))
+            }
+            None => {}
+        }
+        if self.idle_timeout_s > 0 && self.ping_interval_s >= self.idle_timeout_s {
+            problems.push(format!(
+                "[pulsar]: ping_interval_s = {} is no less than idle_timeout_s = {}, so quiet consumers would be closed",
+                self.ping_interval_s, self.idle_timeout_s
+            ));
+        }
+        for (key, value) in [("unacked_max", self.unacked_max), ("topics_max", self.topics_max)] {
+            if value == 0 {
+                problems.push(format!("pulsar.{key} = 0 lets nothing in: write at least 1"));
+            }
+        }
+        problems.extend(self.partitioned_problems());
+        problems
+    }
+
+    fn partitioned_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.partitioned.len() > PARTITIONED_MAX {
+            problems.push(format!("[[pulsar.partitioned]]: more than {PARTITIONED_MAX}"));
+        }
+        let mut names = std::collections::BTreeSet::new();
+        for Partitioned { topic, partitions } in &self.partitioned {
+            let problem = match TopicName::read(topic) {
+                Err(error) => Some(error.to_string()),
+                Ok(name) if name.domain() == Domain::NonPersistent => {
+                    Some("only persistent topics have partitions".into())
+                }
+                Ok(name) if name.partition_number().is_some() => Some("it is a partition itself".into()),
+                Ok(_) if !(1..=PARTITIONS_MAX).contains(partitions) => {
+                    Some(format!("partitions = {partitions}: write 1 to {PARTITIONS_MAX}"))
+                }
+                Ok(_) if !names.insert(topic) => Some("it stands there twice".into()),
+                Ok(_) => None,
+            };
+            problems.extend(problem.map(|problem| format!("[[pulsar.partitioned]] {topic:?}: {problem}")));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> String {
+        toml::from_str::<Settings>(text).unwrap().problems(true).join("\n")
+    }
+
+    #[test]
+    fn what_cannot_run_is_told_with_what_to_do() {
+        let good = "anonymous = true\n";
+        assert_eq!(problems(good), "");
+        assert_eq!(toml::from_str::<Settings>("").unwrap().problems(false), Vec::<String>::new());
+        for (text, about) in [
+            ("", "no token judge"),
+            ("token = { wazo_auth = { url = 'https://x' } }", "wazo_auth knows no topics"),
+            ("token = { jwt = {} }", "[pulsar] token: algorithms is missing"),
+            (&format!("{good}idle_timeout_s = 30"), "ping_interval_s = 30"),
+            (&format!("{good}unacked_max = 0"), "pulsar.unacked_max = 0"),
+            (&format!("{good}topics_max = 0"), "pulsar.topics_max = 0"),
+            (&format!("{good}partitioned = [{{ topic = 'x', partitions = 2 }}]"), "write persistent://"),
+            (
+                &format!("{good}partitioned = [{{ topic = 'persistent://a/b/c', partitions = 0 }}]"),
+                "write 1 to 1024",
+            ),
+            (
+                &format!("{good}partitioned = [{{ topic = 'non-persistent://a/b/c', partitions = 2 }}]"),
+                "only persistent",
+            ),
+            (
+                &format!(
+                    "{good}partitioned = [{{ topic = 'persistent://a/b/c-partition-0', partitions = 2 }}]"
+                ),
+                "a partition itself",
+            ),
+        ] {
+            let problems = problems(text);
+            assert!(problems.contains(about) && problems.lines().count() == 1, "{text}: {problems}");
+        }
+        assert!(toml::from_str::<Settings>("backlog_quota_policy = 'x'").is_err());
+    }
+
+    #[test]
+    fn rules_are_what_the_settings_say() {
+        let settings: Settings = toml::from_str(
+            "retention_s = 1\nretention_bytes = 2\nmessage_ttl_s = 3\nbacklog_quota_bytes = 4\nunacked_max = 5\n\
+             topics_max = 6\nbacklog_quota_policy = 'consumer_backlog_eviction'\n\
+             partitioned = [{ topic = 'persistent://a/b/c', partitions = 2 }]",
+        )
+        .unwrap();
+        let rules = settings.rules();
+        assert_eq!((rules.retention_s, rules.retention_bytes, rules.message_ttl_s), (1, 2, 3));
+        assert_eq!((rules.backlog_quota_bytes, rules.unacked_max, rules.topics_max), (4, 5, 6));
+        assert!(rules.backlog_eviction && !Settings::default().rules().backlog_eviction);
+        assert_eq!(rules.partitioned, [(TopicName::read("persistent://a/b/c").unwrap(), 2)]);
+    }
+}

@@ -1,0 +1,220 @@
+//! Times as clients read and write them: that of the first version of the API, and ISO 8601 with an offset.
+
+use std::io::Write as _;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Appends `2016-08-30 16:45:57.785`, in UTC.
+pub(super) fn put_plain(unix_ms: u64, out: &mut Vec<u8>) {
+    put(unix_ms, b' ', out);
+    let written = write!(out, ".{:03}", unix_ms % 1000);
+    written.expect("writing to a Vec cannot fail");
+}
+
+/// Appends `2016-08-30T16:45:57.785Z`; zeros at the end of the fraction are left out, as is a fraction of nothing else.
+pub(super) fn put_iso(unix_ms: u64, out: &mut Vec<u8>) {
+    put(unix_ms, b'T', out);
+    let fraction = unix_ms % 1000;
+    let written = match fraction {
+        0 => Ok(()),
+        _ if fraction.is_multiple_of(100) => write!(out, ".{}", fraction / 100),
+        _ if fraction.is_multiple_of(10) => write!(out, ".{:02}", fraction / 10),
+        _ => write!(out, ".{fraction:03}"),
+    };
+    written.expect("writing to a Vec cannot fail");
+    out.push(b'Z');
+}
+
+/// Reads ISO 8601 with `T` and an offset; seconds and their fraction may be missing. Milliseconds of unix time.
+pub(super) fn read(text: &str) -> Option<i64> {
+    let mut rest = Rest(text.as_bytes());
+    let year = rest.digits(4)?;
+    rest.one_of(b"-")?;
+    let month = rest.digits(2)?;
+    rest.one_of(b"-")?;
+    let day = rest.digits(2)?;
+    rest.one_of(b"Tt")?;
+    let hour = rest.digits(2)?;
+    rest.one_of(b":")?;
+    let minute = rest.digits(2)?;
+    let (mut second, mut fraction_ms) = (0, 0);
+    if rest.one_of(b":").is_some() {
+        second = rest.digits(2)?;
+        if rest.one_of(b".").is_some() {
+            fraction_ms = rest.fraction_ms()?;
+        }
+    }
+    let offset_s = rest.offset_s()?;
+    let is_time = hour < 24 && minute < 60 && second < 60 && rest.0.is_empty();
+    let is_day = (1..=12).contains(&month) && (1..=days_of(year, month)).contains(&day);
+    (is_time && is_day).then(|| {
+        let seconds = (hour * 60 + minute) * 60 + second - offset_s;
+        days_before(year, month, day) * DAY_MS + seconds * 1000 + fraction_ms
+    })
+}
+
+fn put(unix_ms: u64, joint: u8, out: &mut Vec<u8>) {
+    let days = (unix_ms / DAY_MS as u64) as i64;
+    let seconds = unix_ms / 1000 % 86_400;
+    let (year, month, day) = date(days);
+    // As Java does beyond four digits.
+    let sign = if year > 9999 { "+" } else { "" };
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let joint = char::from(joint);
+    let written = write!(out, "{sign}{year:04}-{month:02}-{day:02}{joint}{hour:02}:{minute:02}:{second:02}");
+    written.expect("writing to a Vec cannot fail");
+}
+
+/// Days from 1970-01-01 to a date of the Gregorian calendar. Years are counted from March, so that the day that some
+/// of them have more is the last.
+fn days_before(year: i64, month: i64, day: i64) -> i64 {
+    let (year, months) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leaps = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    // Months from March on have 31 and 30 days in a pattern of five months with 153.
+    year * 365 + leaps + (months * 153 + 2) / 5 + day - 1 - 719_468
+}
+
+/// The date that is so many days after 1970-01-01.
+fn date(days: i64) -> (i64, i64, i64) {
+    // A year is hardly longer than 365.2425 days, so this is right or one too many.
+    let mut year = 1970 + days * 400 / 146_097;
+    while days_before(year, 1, 1) > days {
+        year -= 1;
+    }
+    while days_before(year + 1, 1, 1) <= days {
+        year += 1;
+    }
+    let mut month = 1;
+    while month < 12 && days_before(year, month + 1, 1) <= days {
+        month += 1;
+    }
+    (year, month, days - days_before(year, month, 1) + 1)
+}
+
+fn days_of(year: i64, month: i64) -> i64 {
+    let (after, next) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+    days_before(after, next, 1) - days_before(year, month, 1)
+}
+
+/// What is left to be read.
+struct Rest<'a>(&'a [u8]);
+
+impl Rest<'_> {
+    fn one_of(&mut self, wanted: &[u8]) -> Option<u8> {
+        let (first, rest) = self.0.split_first().filter(|(first, _)| wanted.contains(first))?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn digits(&mut self, count: usize) -> Option<i64> {
+        let (digits, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        let all = digits.iter().all(u8::is_ascii_digit);
+        all.then(|| digits.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0')))
+    }
+
+    /// Up to nine digits, of which three count.
+    fn fraction_ms(&mut self) -> Option<i64> {
+        let count = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if count > 9 {
+            return None;
+        }
+        let value = self.digits(count)?;
+        Some(
+            (0..3 - count.min(3)).fold(value, |value, _| value * 10)
+                / 10_i64.pow(count.saturating_sub(3) as u32),
+        )
+    }
+
+    /// `Z`, or hours with or without minutes and seconds, colons between them or not.
+    fn offset_s(&mut self) -> Option<i64> {
+        if self.one_of(b"Zz").is_some() {
+            return Some(0);
+        }
+        let sign = if self.one_of(b"+-")? == b'-' { -1 } else { 1 };
+        let mut seconds = self.digits(2)? * 3600;
+        for unit in [60, 1] {
+            if self.0.is_empty() {
+                break;
+            }
+            let _ = self.one_of(b":");
+            seconds += self.digits(2).filter(|value| *value < 60)? * unit;
+        }
+        // No place on earth is further from Greenwich, says Java.
+        (seconds <= 18 * 3600).then_some(sign * seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn iso(unix_ms: u64) -> String {
+        let mut out = Vec::new();
+        put_iso(unix_ms, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn times_are_written_in_both_forms() {
+        let mut out = Vec::new();
+        put_plain(1_472_575_557_785, &mut out);
+        assert_eq!(out, b"2016-08-30 16:45:57.785");
+        for (unix_ms, expected) in [
+            (1_472_575_557_785, "2016-08-30T16:45:57.785Z"),
+            (1_472_575_557_780, "2016-08-30T16:45:57.78Z"),
+            (1_472_575_557_700, "2016-08-30T16:45:57.7Z"),
+            (1_472_575_557_005, "2016-08-30T16:45:57.005Z"),
+            (1_472_575_557_000, "2016-08-30T16:45:57Z"),
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (4_107_542_399_000, "2100-02-28T23:59:59Z"),
+            (253_402_300_800_000, "+10000-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(iso(unix_ms), expected);
+        }
+        let _ = iso(u64::MAX);
+    }
+
+    #[test]
+    fn every_day_of_four_centuries_comes_back() {
+        for days in 0..146_097 {
+            let (year, month, day) = date(days);
+            assert_eq!(days_before(year, month, day), days);
+            let unix_ms = days as u64 * DAY_MS as u64;
+            assert_eq!(read(&iso(unix_ms)), Some(unix_ms as i64));
+        }
+    }
+
+    #[test]
+    fn times_need_a_t_and_an_offset_and_are_else_read_as_java_does() {
+        let moment = 1_472_575_557_785;
+        for (text, expected) in [
+            ("2016-08-30T16:45:57.785Z", moment),
+            ("2016-08-31t01:45:57.785999999+09:00", moment),
+            ("2016-08-30T11:15:57.785-05:30", moment),
+            ("2016-08-30T16:45:57z", moment - 785),
+            ("2016-08-30T16:45+0000", moment - 57_785),
+            ("2016-08-30T16:45:57.78+00", moment - 5),
+            ("1969-12-31T23:59:59Z", -1000),
+        ] {
+            assert_eq!(read(text), Some(expected), "{text}");
+        }
+        for bad in [
+            "",
+            "2016-08-30 16:45:57.785Z",
+            "2016-08-30T16:45:57.785",
+            "2016-08-30T16:45:57.Z0",
+            "2016-08-30T16:45:57.1234567890Z",
+            "2016-02-30T16:45:57Z",
+            "2016-13-01T16:45:57Z",
+            "2016-08-30T24:00:00Z",
+            "2016-08-30T16:45:57+19:00",
+            "2016-08-30T16:45:57Zx",
+            "2016-08-30T1é:45:57Z",
+            "1472575557785",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

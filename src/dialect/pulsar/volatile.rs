@@ -1,0 +1,189 @@
+//! Topics that are not persistent: their messages are ordinary publications, which whoever is there gets, or misses.
+//!
+//! The owner of the topics knows only who is there, and gives each consumer of a subscription its share. A consumer
+//! that has no room for a message misses it, as with Pulsar.
+
+use super::delivery;
+use super::path::Version;
+use crate::dialect::Admission;
+use crate::frame::{Draft, Publication};
+use crate::topic::{self, Flow, Kind, MessageId, Position, TopicName};
+use crate::wheel::Now;
+use std::cell::Cell;
+
+/// The byte that starts this dialect's topics.
+const TOPIC: u8 = b'P';
+/// Messages that a consumer may have asked for and not got. Permits beyond are as good as these.
+const PERMITS_MAX: u32 = i32::MAX as u32;
+
+/// The id of every such message: none is kept to be named.
+pub(super) const ID: MessageId = MessageId { position: Position::FIRST, partition: None };
+
+/// Makes a message a publication. `serial` tells it from others of its topic, so that they can be shared out.
+pub(super) fn publication(
+    topic: &TopicName,
+    message: &topic::Draft,
+    serial: u64,
+    draft: &mut Draft,
+    now: Now,
+) -> Publication {
+    let message = message.message().unwrap_or_default();
+    draft.address(&prefix(topic), b"");
+    let by_key = message.key.map_or(serial, |key| hash(key.as_bytes()));
+    draft.meta(&serial.to_le_bytes());
+    draft.meta(&by_key.to_le_bytes());
+    for version in [Version::First, Version::Later] {
+        draft.text(|out| delivery::put_message(&message, ID, 0, version, out));
+    }
+    draft.finish(now)
+}
+
+/// The topic of publications, in parts; the only one that begins so.
+pub(super) fn prefix(topic: &TopicName) -> [&[u8]; 3] {
+    [&[TOPIC], topic.as_str().as_bytes(), b"\0"]
+}
+
+/// A number for bytes: FNV-1a, then mixed so that its remainders are even (the end of SplitMix64).
+pub(super) fn hash(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, step);
+    for (shift, factor) in [(30, 0xbf58_476d_1ce4_e5b9), (27, 0x94d0_49bb_1331_11eb)] {
+        hash = (hash ^ hash >> shift).wrapping_mul(factor);
+    }
+    hash ^ hash >> 31
+}
+
+/// Somebody who listens to such a topic.
+pub(super) struct Listener {
+    pub(super) topic: TopicName,
+    kind: Kind,
+    /// Its place among those who share, and how many they are.
+    share: (u32, u32),
+    flow: Flow,
+    /// Messages that it has room for.
+    room: Cell<u32>,
+}
+
+impl Listener {
+    /// A consumer. One that is not alone gets nothing before it has its share.
+    pub(super) fn consumer(topic: TopicName, kind: Kind, flow: Flow) -> Self {
+        let share = (0, u32::from(kind == Kind::Exclusive));
+        let room = match flow {
+            Flow::Push(window) => window,
+            Flow::Pull => 0,
+        };
+        Self { topic, kind, share, flow, room: Cell::new(room) }
+    }
+
+    /// A reader, which shares with nobody.
+    pub(super) fn reader(topic: TopicName, window: u32) -> Self {
+        Self::consumer(topic, Kind::Exclusive, Flow::Push(window))
+    }
+
+    pub(super) fn share(&mut self, place: u32, of: u32) {
+        self.share = (place, of);
+    }
+
+    /// A message has been dealt with.
+    pub(super) fn free(&self) {
+        if let Flow::Push(window) = self.flow {
+            self.room.set((self.room.get() + 1).min(window));
+        }
+    }
+
+    /// So many more are wanted.
+    pub(super) fn permit(&self, permits: u32) {
+        if self.flow == Flow::Pull {
+            self.room.set(self.room.get().saturating_add(permits).min(PERMITS_MAX));
+        }
+    }
+
+    /// Whether it gets a message, in which form.
+    pub(super) fn admits(&self, publication: &Publication, version: Version) -> Admission {
+        let Some((serial, by_key)) = publication.meta().split_at_checked(8) else { return Admission::No };
+        let number = if self.kind == Kind::KeyShared { by_key } else { serial };
+        let number = number.try_into().map_or(0, u64::from_le_bytes);
+        let (place, of) = self.share;
+        let room = self.room.get();
+        if of == 0 || number % u64::from(of) != u64::from(place) || room == 0 {
+            return Admission::No;
+        }
+        self.room.set(room - 1);
+        Admission::Form(match version {
+            Version::First => 0,
+            Version::Later => 1,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topic::Message;
+
+    fn publications(keys: &[Option<&'static str>]) -> Vec<Publication> {
+        let topic = TopicName::read("non-persistent://t/n/x").unwrap();
+        let mut draft = Draft::default();
+        let message = |key| topic::Draft::new(&Message { key, payload: b"x", ..Message::default() });
+        let made = keys.iter().enumerate();
+        made.map(|(at, key)| publication(&topic, &message(*key), at as u64, &mut draft, Now::default()))
+            .collect()
+    }
+
+    fn listener(kind: Kind, flow: Flow) -> Listener {
+        Listener::consumer(TopicName::read("non-persistent://t/n/x").unwrap(), kind, flow)
+    }
+
+    fn taken(listener: &Listener, publications: &[Publication]) -> Vec<bool> {
+        let admits = |publication| listener.admits(publication, Version::Later) == Admission::Form(1);
+        publications.iter().map(admits).collect()
+    }
+
+    #[test]
+    fn consumers_share_messages_in_turn() {
+        let messages = publications(&[None; 6]);
+        let mut consumer = listener(Kind::Shared, Flow::Push(1000));
+        assert_eq!(taken(&consumer, &messages), [false; 6], "nothing before the share is known");
+        consumer.share(1, 3);
+        assert_eq!(taken(&consumer, &messages), [false, true, false, false, true, false]);
+        consumer.share(0, 0);
+        assert_eq!(taken(&consumer, &messages), [false; 6], "a stand-by gets nothing");
+        consumer.share(0, 1);
+        assert_eq!(taken(&consumer, &messages), [true; 6]);
+    }
+
+    #[test]
+    fn messages_of_one_key_go_to_one_consumer() {
+        let keys = ["a", "b", "c", "d", "e", "f", "g", "h"].map(Some);
+        let messages = publications(&[keys, keys].concat());
+        let mut all = vec![0; 16];
+        for place in 0..3 {
+            let mut consumer = listener(Kind::KeyShared, Flow::Push(1000));
+            consumer.share(place, 3);
+            let taken = taken(&consumer, &messages);
+            assert_eq!(taken[..8], taken[8..]);
+            assert!(taken.contains(&true) && taken.contains(&false));
+            taken.iter().zip(&mut all).for_each(|(taken, count)| *count += u32::from(*taken));
+        }
+        assert_eq!(all, [1; 16]);
+    }
+
+    #[test]
+    fn who_has_no_room_misses_messages() {
+        let messages = publications(&[None; 3]);
+        let push = listener(Kind::Exclusive, Flow::Push(2));
+        assert_eq!(taken(&push, &messages), [true, true, false]);
+        (0..5).for_each(|_| push.free());
+        push.permit(5);
+        assert_eq!(taken(&push, &messages), [true, true, false]);
+        let pull = listener(Kind::Exclusive, Flow::Pull);
+        pull.free();
+        assert_eq!(taken(&pull, &messages), [false; 3]);
+        pull.permit(1);
+        pull.permit(1);
+        assert_eq!(taken(&pull, &messages), [true, true, false]);
+        pull.permit(u32::MAX);
+        pull.permit(u32::MAX);
+        assert_eq!(taken(&pull, &messages), [true; 3]);
+    }
+}

@@ -1,0 +1,461 @@
+//! The archive on disk: [`topic::Archive`](crate::topic::Archive) by a database of fjall.
+//!
+//! A message is one record of the journal, so that a damaged one is one message. What is written stands in the
+//! journal's memory until [`Disk::commit`] or [`Disk::save_to_disk`].
+
+use super::base::{self, Base, delayed_key, fault, message_key, meta, position_of, time_of};
+use super::format::{self, OpenError};
+use super::health::Health;
+use super::journal::{self, Findings};
+use super::settings::{Durability, Settings};
+use super::walk::{self, Reader};
+use crate::metrics::Metrics;
+use crate::topic::{Archive, Fault, Loaded, Number, Position, Saved, Stored};
+use fjall::{PersistMode, Readable as _};
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long what consumers have acknowledged may wait for a sync of the disk.
+const SAVED_AFTER: Duration = Duration::from_secs(1);
+/// Memtables that wait to be written before a write waits for them. fjall waits at 4, for ever when its own thread
+/// has failed meanwhile, and in steps of a tenth of a second.
+const SEALED_MAX: usize = 3;
+/// How long a write looks away until it looks again whether one of them is written.
+const SEALED_PAUSE: Duration = Duration::from_millis(1);
+
+/// The archive of a daemon.
+pub struct Disk {
+    pub(super) settings: Settings,
+    /// The store's directory.
+    pub(super) directory: PathBuf,
+    /// Nothing while it cannot be opened after a failure.
+    pub(super) base: Option<Base>,
+    pub(super) health: Health,
+    pub(super) metrics: Arc<Metrics>,
+    reader: Reader,
+    findings: Findings,
+    ledger: u32,
+    /// How far each topic was trimmed since the start: what stands below has left marks that reads should not pass.
+    trimmed: HashMap<Number, Position>,
+    /// What was appended since the last commit.
+    pub(super) uncommitted: Vec<(Number, Position)>,
+    /// Whether something was written that nobody may be told of before a commit.
+    wants_commit: bool,
+    /// When the first was written of what the disk may not have yet.
+    dirty_since: Option<Instant>,
+    /// Keeps other daemons out.
+    _lock: File,
+}
+
+impl Disk {
+    /// Opens a store, or makes one; mends what a crash or a bad disk has left and says so in the log.
+    ///
+    /// # Errors
+    /// When it cannot be used, with what to do.
+    pub fn open(settings: &Settings) -> Result<Self, OpenError> {
+        let opened = format::open(settings)?;
+        let format::Opened { directory, lock, base, ledger, findings } = opened;
+        let metrics = Arc::<Metrics>::default();
+        metrics.store.damaged.add(findings.damaged.len() as u64);
+        Ok(Self {
+            settings: settings.clone(),
+            health: Health::new(&directory),
+            directory,
+            base: Some(base),
+            metrics,
+            findings,
+            reader: Reader::default(),
+            ledger,
+            trimmed: HashMap::new(),
+            uncommitted: Vec::new(),
+            wants_commit: false,
+            dirty_since: None,
+            _lock: lock,
+        })
+    }
+
+    /// Counts there from now on.
+    #[must_use]
+    pub fn counting(mut self, metrics: Arc<Metrics>) -> Self {
+        metrics.store.damaged.add(self.metrics.store.damaged.get());
+        metrics.store.configured.set(1);
+        self.metrics = metrics;
+        self
+    }
+
+    /// Writes to tables what is in memory, and waits for it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn flush(&mut self) -> Result<(), Fault> {
+        let base = self.base()?;
+        for keyspace in [&base.messages, &base.delayed, &base.meta] {
+            keyspace.rotate_memtable_and_wait().map_err(|error| fault(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of an unfinished write that were cut off when the store was opened, and damaged places of its journals.
+    #[must_use]
+    pub fn found(&self) -> (u64, usize) {
+        (self.findings.cut_bytes, self.findings.damaged.len())
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The directory of the database.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        format::data(&self.directory)
+    }
+
+    /// The store's directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Makes safe what was appended and created, as far as the settings ask for it. A failure ends writing until
+    /// [`Disk::look`] finds that it works again.
+    ///
+    /// # Errors
+    /// When it is not safe, with the reason.
+    pub fn commit(&mut self) -> Result<(), Box<str>> {
+        self.wants_commit = false;
+        let start = Instant::now();
+        let is_due = self.dirty_since.is_some_and(|since| start - since >= self.settings.interval());
+        let mode = match self.settings.durability {
+            Durability::Interval if !is_due => PersistMode::Buffer,
+            Durability::Never => PersistMode::Buffer,
+            Durability::Always | Durability::Interval => PersistMode::SyncData,
+        };
+        self.persist(mode)?;
+        self.uncommitted.clear();
+        self.metrics.store.commit(start.elapsed().as_nanos() as u64);
+        Ok(())
+    }
+
+    /// Makes safe all that was written, whatever the settings ask for.
+    ///
+    /// # Errors
+    /// When it is not safe, with the reason.
+    pub fn save_to_disk(&mut self) -> Result<(), Box<str>> {
+        self.wants_commit = false;
+        self.persist(PersistMode::SyncAll)?;
+        self.uncommitted.clear();
+        Ok(())
+    }
+
+    /// Whether something was created of which nobody may be told before the next commit.
+    #[must_use]
+    pub fn wants_commit(&self) -> bool {
+        self.wants_commit
+    }
+
+    /// When [`Disk::look`] and [`Disk::settle`] want to be called, if something waits for them.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        [self.health.due(), self.sync_due()].into_iter().flatten().min()
+    }
+
+    fn sync_due(&self) -> Option<Instant> {
+        let after = match self.settings.durability {
+            Durability::Always => SAVED_AFTER,
+            Durability::Interval => self.settings.interval(),
+            Durability::Never => return None,
+        };
+        self.dirty_since.filter(|_| self.health.reason().is_none()).map(|since| since + after)
+    }
+
+    /// Looks at the disk, and opens the store anew when it could not be written and the disk can.
+    pub fn look(&mut self) {
+        self.health.look(self.settings.free_bytes_min);
+        if self.health.may_work_again() {
+            self.heal();
+        }
+    }
+
+    /// Why no messages are taken, while none are.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        self.health.refusal()
+    }
+
+    /// Opens the store anew. What was appended and not committed is deleted: its producers know that it is not stored.
+    fn heal(&mut self) {
+        self.base = None;
+        let reopened = journal::mend(&self.directory, &self.data(), true)
+            .map_err(|error| error.to_string())
+            .and_then(|_| {
+                format::open_base(&self.directory, &self.settings).map_err(|error| error.to_string())
+            })
+            .and_then(|base| {
+                for (topic, position) in &self.uncommitted {
+                    base.messages
+                        .remove(message_key(*topic, *position))
+                        .map_err(|error| base::describe(&error))?;
+                }
+                base.db.persist(PersistMode::SyncAll).map_err(|error| base::describe(&error))?;
+                Ok(base)
+            });
+        match reopened {
+            Ok(base) => {
+                self.base = Some(base);
+                self.uncommitted.clear();
+                self.dirty_since = None;
+                self.metrics.store.failing.set(0);
+                self.health.recover();
+            }
+            Err(reason) => self.health.fail(&reason),
+        }
+    }
+
+    /// Gives what was written to the system, and to the disk what has waited long enough.
+    pub fn settle(&mut self) {
+        let is_due = self.sync_due().is_some_and(|due| due <= Instant::now());
+        if self.dirty_since.is_some() && self.health.reason().is_none() {
+            // A failure is kept for whoever writes next.
+            let _ = self.persist(if is_due { PersistMode::SyncData } else { PersistMode::Buffer });
+        }
+    }
+
+    fn persist(&mut self, mode: PersistMode) -> Result<(), Box<str>> {
+        if let Some(reason) = self.health.reason() {
+            return Err(reason.into());
+        }
+        let Some(base) = &self.base else { return Err("the store is closed".into()) };
+        match base.db.persist(mode) {
+            Ok(()) => {
+                if mode != PersistMode::Buffer {
+                    self.dirty_since = None;
+                }
+                Ok(())
+            }
+            Err(error) => Err(self.fail(&error).0),
+        }
+    }
+
+    /// Ends writing until [`Disk::look`] finds that it works again.
+    fn fail(&mut self, error: &fjall::Error) -> Fault {
+        self.metrics.store.failing.set(1);
+        self.health.fail(&base::describe(error));
+        fault(error)
+    }
+
+    fn base(&self) -> Result<&Base, Fault> {
+        self.base.as_ref().ok_or_else(|| Fault(self.health.reason().unwrap_or("the store is closed").into()))
+    }
+
+    /// Writes by `put`, if writing is possible.
+    fn write(&mut self, put: impl FnOnce(&Base) -> fjall::Result<()>) -> Result<(), Fault> {
+        if let Some(reason) = self.health.reason() {
+            return Err(Fault(reason.into()));
+        }
+        let base = self.base()?;
+        let mut result = Ok(());
+        for keyspace in [&base.messages, &base.delayed] {
+            while keyspace.sealed_memtable_count() > SEALED_MAX {
+                if base.is_poisoned() {
+                    result = Err(fjall::Error::Poisoned);
+                    break;
+                }
+                std::thread::sleep(SEALED_PAUSE);
+            }
+        }
+        match result.and_then(|()| put(base)) {
+            Ok(()) => {
+                self.dirty_since.get_or_insert_with(Instant::now);
+                Ok(())
+            }
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+}
+
+impl Archive for Disk {
+    fn ledger(&self) -> u32 {
+        self.ledger
+    }
+
+    fn load(&mut self, name: &str) -> Result<Option<Loaded>, Fault> {
+        let base = self.base()?;
+        let all = base.snapshot();
+        let Some(number) = all.get(&base.meta, meta::of_name(name)).map_err(|error| fault(&error))? else {
+            return Ok(None);
+        };
+        let number = u32::from_be_bytes(
+            number[..].try_into().map_err(|_| Fault("the topic's entry in the store is no number".into()))?,
+        );
+        let state = |what| all.get(&base.meta, meta::of_topic(what, number, ""));
+        let topic = state(meta::TOPIC).map_err(|error| fault(&error))?;
+        let named = |what| {
+            let prefix = meta::of_topic(what, number, "");
+            let items = all.prefix(&base.meta, &prefix).map(|item| {
+                let (key, value) = item.into_inner().map_err(|error| fault(&error))?;
+                let name = String::from_utf8_lossy(&key[prefix.len()..]);
+                Ok((Box::<str>::from(name), Box::<[u8]>::from(&value[..])))
+            });
+            items.collect::<Result<Vec<_>, Fault>>()
+        };
+        let subscriptions = named(meta::SUBSCRIPTION)?;
+        let sequences = named(meta::SEQUENCE)?;
+        let sequences = sequences
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, i64::from_be_bytes(value[..].try_into().ok()?))))
+            .collect();
+        let bounds = [Position::FIRST, Position::END].map(|position| message_key(number, position));
+        let last = walk::last((&all, &base.messages), &bounds[0], &bounds[1]);
+        let last = last.and_then(|(key, record)| Stored::read(position_of(&key)?, &record));
+        Ok(Some(Loaded {
+            number,
+            topic: topic.map(|topic| Box::from(&topic[..])),
+            subscriptions,
+            sequences,
+            last: last.map(Arc::new),
+        }))
+    }
+
+    fn create(&mut self, name: &str) -> Result<Number, Fault> {
+        let base = self.base()?;
+        let next = base.meta.get(meta::NEXT).map_err(|error| fault(&error))?;
+        let number = next.map_or(Some(1), |next| next[..].try_into().ok().map(u32::from_be_bytes));
+        let number = number.ok_or_else(|| Fault("the store's count of topics is no number".into()))?;
+        let next = number.checked_add(1).ok_or_else(|| Fault("there are too many topics".into()))?;
+        self.write(|base| {
+            // Before the name, so that no crash in between gives a number twice.
+            base.meta.insert(meta::NEXT, next.to_be_bytes())?;
+            base.meta.insert(meta::of_topic(meta::REVERSE, number, ""), name)?;
+            base.meta.insert(meta::of_name(name), number.to_be_bytes())
+        })?;
+        self.wants_commit = true;
+        Ok(number)
+    }
+
+    fn names(&mut self, prefix: &str, after: &str, count: usize) -> Result<Vec<Box<str>>, Fault> {
+        let base = self.base()?;
+        let prefix = meta::of_name(prefix);
+        let after = meta::of_name(after);
+        let (from, skips) = if after >= prefix { (&after, true) } else { (&prefix, false) };
+        let mut names = Vec::new();
+        for item in base.meta.range(from.as_slice()..) {
+            let key = item.key().map_err(|error| fault(&error))?;
+            if !key.starts_with(&prefix) || names.len() == count {
+                break;
+            }
+            if !(skips && key[..] == after[..]) {
+                names.push(String::from_utf8_lossy(&key[1..]).into());
+            }
+        }
+        Ok(names)
+    }
+
+    fn append(&mut self, topic: Number, message: &Stored) -> Result<(), Fault> {
+        if let Some(reason) = self.health.refusal() {
+            return Err(Fault(reason.into()));
+        }
+        let key = message_key(topic, message.position);
+        self.write(|base| base.messages.insert(key, message.record()))?;
+        self.uncommitted.push((topic, message.position));
+        self.metrics.store.messages.add(1);
+        self.metrics.store.bytes.add(message.len() as u64);
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        topic: Number,
+        from: Position,
+        count: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<Stored>>, Fault> {
+        let from = from.max(self.trimmed.get(&topic).copied().unwrap_or(Position::FIRST));
+        let Some(base) = &self.base else { return self.base().map(|_| Vec::new()) };
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        let all = base.snapshot();
+        if count > 0 {
+            self.reader.messages((&all, &base.messages), topic, from, &self.metrics, |message| {
+                bytes += message.len();
+                messages.push(Arc::new(message));
+                messages.len() < count && bytes < bytes_max
+            });
+        }
+        Ok(messages)
+    }
+
+    fn trim(&mut self, topic: Number, below: Position, count: usize) -> Result<usize, Fault> {
+        let from = self.trimmed.get(&topic).copied().unwrap_or(Position::FIRST);
+        let base = self.base()?;
+        let bounds = [from, below].map(|position| message_key(topic, position));
+        let keys = walk::keys((&base.snapshot(), &base.messages), &bounds[0], &bounds[1], count);
+        let until = match keys.last().filter(|_| keys.len() == count) {
+            Some(key) => position_of(key).unwrap_or(from).after(),
+            None => below,
+        };
+        self.write(|base| keys.iter().try_for_each(|key| base.messages.remove(&**key)))?;
+        self.trimmed.insert(topic, until.max(from));
+        Ok(keys.len())
+    }
+
+    fn delay(&mut self, topic: Number, deliver_ms: u64, message: &Stored) -> Result<(), Fault> {
+        if let Some(reason) = self.health.refusal() {
+            return Err(Fault(reason.into()));
+        }
+        let key = delayed_key(topic, (deliver_ms, message.position));
+        self.write(|base| base.delayed.insert(key, message.record()))
+    }
+
+    fn delayed(
+        &mut self,
+        topic: Number,
+        from: (u64, Position),
+        until_ms: u64,
+        count: usize,
+    ) -> Result<Vec<(u64, Arc<Stored>)>, Fault> {
+        let Some(base) = &self.base else { return self.base().map(|_| Vec::new()) };
+        let bounds = [from, (until_ms, Position::FIRST)].map(|place| delayed_key(topic, place));
+        let (mut messages, mut damaged) = (Vec::new(), false);
+        walk::records((&base.snapshot(), &base.delayed), &bounds[0], &bounds[1], |found| {
+            match found
+                .and_then(|(key, record)| Some((time_of(key)?, Stored::read(position_of(key)?, record)?)))
+            {
+                Some((time, message)) => messages.push((time, Arc::new(message))),
+                None => damaged = true,
+            }
+            messages.len() < count
+        });
+        if damaged {
+            self.reader.report(topic, from.1, "among those that wait for their time", &self.metrics);
+        }
+        Ok(messages)
+    }
+
+    fn trim_delayed(&mut self, topic: Number, below: (u64, Position), count: usize) -> Result<usize, Fault> {
+        let base = self.base()?;
+        let bounds = [(0, Position::FIRST), below].map(|place| delayed_key(topic, place));
+        let keys = walk::keys((&base.snapshot(), &base.delayed), &bounds[0], &bounds[1], count);
+        self.write(|base| keys.iter().try_for_each(|key| base.delayed.remove(&**key)))?;
+        Ok(keys.len())
+    }
+
+    fn save(&mut self, topic: Number, saved: Saved<'_>) -> Result<(), Fault> {
+        let key = match saved {
+            Saved::Topic(_) => meta::of_topic(meta::TOPIC, topic, ""),
+            Saved::Subscription(name, _) | Saved::NoSubscription(name) => {
+                meta::of_topic(meta::SUBSCRIPTION, topic, name)
+            }
+            Saved::Sequence(name, _) | Saved::NoSequence(name) => meta::of_topic(meta::SEQUENCE, topic, name),
+        };
+        self.write(|base| match saved {
+            Saved::Topic(state) | Saved::Subscription(_, state) => base.meta.insert(key, state),
+            Saved::Sequence(_, number) => base.meta.insert(key, number.to_be_bytes()),
+            Saved::NoSubscription(_) | Saved::NoSequence(_) => base.meta.remove(key),
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! The table `[store]` of the configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The shortest pause between two syncs that may be asked for; less is what `always` is for.
+const INTERVAL_MS_MIN: u64 = 10;
+/// The longest: more than a minute of messages is nothing that anybody wants to lose.
+const INTERVAL_MS_MAX: u64 = 60_000;
+/// The smallest cache that helps: a few blocks of each of some hundred readers.
+const CACHE_BYTES_MIN: u64 = 1024 * 1024;
+
+/// The table `[store]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The directory; it is made when it is not there.
+    pub path: Option<PathBuf>,
+    /// When a message counts as stored.
+    pub durability: Durability,
+    /// Milliseconds between two syncs with `interval`.
+    pub interval_ms: u64,
+    /// Bytes that have to be free on the file system, or no more messages are taken.
+    pub free_bytes_min: u64,
+    /// Bytes of memory for what was read.
+    pub cache_bytes: u64,
+    /// Where backups are made; in the directory `backups` of the store without.
+    pub backup_path: Option<PathBuf>,
+}
+
+/// When a message counts as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// When the disk has it: it outlasts a loss of power.
+    Always,
+    /// When the system has it: it outlasts the process, and the disk has it after a moment.
+    Interval,
+    /// When the system has it, which writes it to the disk when it likes.
+    Never,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            path: None,
+            durability: Durability::Always,
+            interval_ms: 1000,
+            free_bytes_min: 64 * 1024 * 1024,
+            cache_bytes: 16 * 1024 * 1024,
+            backup_path: None,
+        }
+    }
+}
+
+impl Settings {
+    /// What cannot run, each with what to do, when some listener needs a store or none does.
+    #[must_use]
+    pub fn problems(&self, is_needed: bool) -> Vec<String> {
+        let mut problems = Vec::new();
+        if is_needed && self.path.as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
+            problems.push(
+                "[store]: no path: a listener speaks pulsar, whose messages are stored: name a directory, as in path = \
+                 \"/var/lib/fanfare/store\""
+                    .into(),
+            );
+        }
+        if !(INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&self.interval_ms) {
+            problems.push(format!(
+                "store.interval_ms = {}: write {INTERVAL_MS_MIN} to {INTERVAL_MS_MAX}; durability = \"always\" syncs \
+                 each time, \"never\" not at all",
+                self.interval_ms
+            ));
+        }
+        if self.cache_bytes < CACHE_BYTES_MIN {
+            problems
+                .push(format!("store.cache_bytes = {}: write at least {CACHE_BYTES_MIN}", self.cache_bytes));
+        }
+        problems
+    }
+
+    /// The pause between two syncs.
+    pub(super) fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval_ms)
+    }
+}

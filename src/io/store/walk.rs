@@ -1,0 +1,235 @@
+//! Reading in order, around what is damaged.
+//!
+//! A damaged block of a table is an error of whoever reads across it. Then each place is asked for by itself, which
+//! finds what other tables have there; and when too many in a row give nothing, the next place from which reading
+//! goes on is searched for by halves.
+
+use super::base::{message_key, position_of};
+use crate::metrics::Metrics;
+use crate::topic::{Number, Position, Stored};
+use fjall::{Keyspace, Readable as _, Snapshot};
+use std::collections::HashSet;
+
+/// Places in a row that are asked for one by one and cannot be read, before the end is searched for: more than a block
+/// has of the smallest messages.
+const FAILURES_MAX: usize = 1024;
+/// Places in a row where nothing is, likewise: the next message may be in another ledger.
+const ABSENT_MAX: usize = 64;
+/// Damaged places that are told one by one; behind them a whole disk is bad, and the counter says how much.
+const REPORTS_MAX: usize = 256;
+
+/// What is read, as it was at one moment.
+pub(super) type Source<'a> = (&'a Snapshot, &'a Keyspace);
+
+/// A key and its value.
+pub(super) type Pair = (Box<[u8]>, Box<[u8]>);
+
+/// Shows every record whose key is from `from` to below `below`, in order, and `None` for each place where some cannot
+/// be read, until `each` says that it is enough. Both keys belong to one topic.
+pub(super) fn records(
+    (all, keyspace): Source<'_>,
+    from: &[u8],
+    below: &[u8],
+    mut each: impl FnMut(Option<(&[u8], &[u8])>) -> bool,
+) {
+    let mut next = Place::of(from);
+    let end = Place::of(below);
+    while next.at < end.at {
+        let mut is_good = true;
+        for item in all.range(keyspace, next.key()..end.key()) {
+            let Ok((key, value)) = item.into_inner() else {
+                is_good = false;
+                break;
+            };
+            next = Place::of(&key).after();
+            if !each(Some((&key, &value))) {
+                return;
+            }
+        }
+        if is_good {
+            return;
+        }
+        match around((all, keyspace), next, &end, &mut each) {
+            Some(place) => next = place,
+            None => return,
+        }
+    }
+}
+
+/// Asks place by place from one on that cannot be read. Returns where reading goes on, or nothing when it is enough.
+fn around(
+    (all, keyspace): Source<'_>,
+    mut next: Place,
+    end: &Place,
+    each: &mut impl FnMut(Option<(&[u8], &[u8])>) -> bool,
+) -> Option<Place> {
+    let (mut failures, mut absent, mut is_told) = (0, 0, false);
+    while next.at < end.at && failures < FAILURES_MAX && absent < ABSENT_MAX {
+        let key = next.key();
+        let had_failed = failures > 0;
+        match all.get(keyspace, &key) {
+            Ok(Some(value)) => {
+                next = next.after();
+                if !each(Some((&key, &value))) {
+                    return None;
+                }
+                if had_failed && is_readable((all, keyspace), &next, end) {
+                    return Some(next);
+                }
+                (failures, absent) = (0, 0);
+                is_told &= !had_failed;
+                continue;
+            }
+            Ok(None) => absent += 1,
+            Err(_) => {
+                (failures, absent) = (failures + 1, 0);
+                if !std::mem::replace(&mut is_told, true) && !each(None) {
+                    return None;
+                }
+            }
+        }
+        next = next.after();
+    }
+    if !is_told && !each(None) {
+        return None;
+    }
+    let readable = |place: &Place| is_readable((all, keyspace), place, end);
+    if next.at >= end.at || readable(&next) { Some(next) } else { Some(search(next, end, readable)) }
+}
+
+/// The first place where it works, between one where it does not and the end, where it always does.
+fn search(bad: Place, end: &Place, works: impl Fn(&Place) -> bool) -> Place {
+    let (mut low, mut step) = (bad.at, 1u128);
+    let mut high = loop {
+        let at = low.saturating_add(step).min(end.at);
+        if at == end.at || works(&bad.at(at)) {
+            break at;
+        }
+        (low, step) = (at, step.saturating_mul(2));
+    };
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if works(&bad.at(middle)) { high = middle } else { low = middle }
+    }
+    bad.at(high)
+}
+
+fn is_readable((all, keyspace): Source<'_>, from: &Place, end: &Place) -> bool {
+    from.at >= end.at
+        || all.range(keyspace, from.key()..end.key()).next().is_none_or(|item| item.key().is_ok())
+}
+
+/// The keys from `from` to below `below`, at most `count`; what cannot be read is left out.
+pub(super) fn keys(source: Source<'_>, from: &[u8], below: &[u8], count: usize) -> Vec<Box<[u8]>> {
+    let mut keys = Vec::new();
+    if count > 0 {
+        records(source, from, below, |found| {
+            keys.extend(found.map(|(key, _)| Box::from(key)));
+            keys.len() < count
+        });
+    }
+    keys
+}
+
+/// The last record from `from` to below `below` that can be read.
+pub(super) fn last((all, keyspace): Source<'_>, from: &[u8], below: &[u8]) -> Option<Pair> {
+    let (start, end) = (Place::of(from), Place::of(below));
+    let last = |below: u128| {
+        all.range(keyspace, start.key()..start.at(below).key())
+            .next_back()
+            .map(fjall::Guard::into_inner)
+            .transpose()
+    };
+    let pair = last(end.at).or_else(|_| {
+        // The largest bound below which it can be read; below the first place it always can.
+        let (mut low, mut high) = (start.at, end.at);
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            if last(middle).is_ok() { low = middle } else { high = middle }
+        }
+        last(low)
+    });
+    pair.ok().flatten().map(|(key, value)| (Box::from(&key[..]), Box::from(&value[..])))
+}
+
+/// A key as a topic's number and a number behind it.
+#[derive(Clone, Copy)]
+struct Place {
+    topic: [u8; 4],
+    at: u128,
+    length: usize,
+}
+
+impl Place {
+    /// The place of a key of a message: four bytes, and eight or sixteen more.
+    fn of(key: &[u8]) -> Self {
+        let (topic, rest) = key.split_first_chunk().unwrap_or((&[0; 4], &[]));
+        let at = rest.iter().fold(0, |at, byte| at << 8 | u128::from(*byte));
+        Self { topic: *topic, at, length: rest.len().min(16) }
+    }
+
+    fn key(self) -> Vec<u8> {
+        let mut key = self.topic.to_vec();
+        key.extend_from_slice(&self.at.to_be_bytes()[16 - self.length..]);
+        key
+    }
+
+    fn at(self, at: u128) -> Self {
+        Self { at, ..self }
+    }
+
+    fn after(self) -> Self {
+        self.at(self.at.saturating_add(1))
+    }
+}
+
+/// Reads messages, and tells once of each place that is damaged.
+#[derive(Default)]
+pub(super) struct Reader {
+    reported: HashSet<(Number, Position)>,
+}
+
+impl Reader {
+    /// Shows a topic's messages from a position on, until `each` says that it is enough.
+    pub(super) fn messages(
+        &mut self,
+        source: Source<'_>,
+        topic: Number,
+        from: Position,
+        metrics: &Metrics,
+        mut each: impl FnMut(Stored) -> bool,
+    ) {
+        let (mut next, mut damage) = (from, None);
+        let bounds = [from, Position::END].map(|position| message_key(topic, position));
+        records(source, &bounds[0], &bounds[1], |found| {
+            let position = found.and_then(|(key, _)| position_of(key));
+            let message = found.and_then(|(key, record)| Stored::read(position_of(key)?, record));
+            let Some(message) = message else {
+                damage.get_or_insert(position.unwrap_or(next));
+                return true;
+            };
+            if let Some(since) = damage.take() {
+                let (to, from) = (message.position, since);
+                self.report(topic, from, &format!("before {}:{}", to.ledger(), to.entry()), metrics);
+            }
+            next = message.position.after();
+            each(message)
+        });
+        if let Some(since) = damage {
+            self.report(topic, since, "and the next in the same block", metrics);
+        }
+    }
+
+    /// Counts and tells of damage, unless that was done already.
+    pub(super) fn report(&mut self, topic: Number, at: Position, to: &str, metrics: &Metrics) {
+        if self.reported.len() < REPORTS_MAX && self.reported.insert((topic, at)) {
+            metrics.store.damaged.add(1);
+            tracing::error!(
+                topic,
+                position = format!("{}:{}", at.ledger(), at.entry()),
+                "messages of the store are damaged and left out, from this position {to}: the disk may be failing; \
+                 everything else is delivered"
+            );
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Durable topics in the world: the real program with a store on a real disk, clients of others as they stand, and
+//! real faults: SIGKILL under load, a torn journal, a full disk, clients without manners.
+//!
+//! Every test starts a daemon of its own with a store of its own, and waits for conditions with a deadline.
+//!
+//! `FANFARE_LONG=1` kills twenty times as often.
+#![allow(clippy::unwrap_used)]
+
+// What the other tests of the world share; these use only a part of it.
+#[path = "../world"]
+#[allow(dead_code, unused_imports)]
+mod world {
+    pub(crate) mod harness;
+}
+use world::harness;
+
+mod account;
+mod client;
+mod consuming;
+mod disk;
+mod feed;
+mod kill;
+mod kinds;
+mod limits;
+mod partitions;
+mod power;
+mod producing;
+mod reading;
+mod refusals;
+mod samples;
+mod stats;
+mod transient;

@@ -1,0 +1,87 @@
+//! The statistics of the reference's proxy, over HTTP.
+
+use super::*;
+use fanfare::api::Persistence;
+use fanfare::dialect;
+use fanfare::outbox::Sent;
+use fanfare::topic::Inquiry;
+
+/// The answer to a request, or what the owner is asked first.
+fn ask(
+    stage: &mut Stage,
+    method: &str,
+    target: &str,
+    authorization: &str,
+) -> Result<(Seat, Inquiry), String> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    assert!(KIND.body_bytes_max(method, path, stage.bus.shard.settings()).is_some(), "{path}");
+    let id = stage.bus.shard.accept(stage.bus.now);
+    let request = dialect::Request { method, path, query, authorization, body: b"" };
+    stage.bus.shard.serve(id, KIND, &request, Persistence::Stays, stage.bus.now);
+    match stage.bus.shard.take_requests().pop() {
+        Some((seat, Request::Inquire(inquiry))) => Ok((seat, inquiry)),
+        None => Err(written(stage)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn written(stage: &mut Stage) -> String {
+    let mut written = Vec::new();
+    stage.bus.shard.flush(stage.bus.now, |_, bytes| {
+        written.extend_from_slice(bytes);
+        Sent::Bytes(bytes.len())
+    });
+    String::from_utf8(written).unwrap()
+}
+
+#[test]
+fn the_owner_is_asked_and_its_answer_handed_on() {
+    let mut stage = Stage::open();
+    for (target, expected) in [
+        ("/admin/v2/proxy-stats/metrics", "ProxyMetrics"),
+        ("/admin/proxy-stats/metrics", "ProxyMetrics"),
+        ("/admin/v2/proxy-stats/stats", "ProxyStats"),
+        ("/admin/v2/proxy-stats/persistent/t/n/x/stats", "ProxyTopicStats(\"persistent://t/n/x\")"),
+        ("/admin/proxy-stats/persistent/p/c/n/x/stats", "ProxyTopicStats(\"persistent://p/c/n/x\")"),
+    ] {
+        let (_, inquiry) = ask(&mut stage, "GET", target, "").unwrap();
+        assert_eq!(format!("{inquiry:?}"), expected);
+    }
+    let (seat, _) = ask(&mut stage, "GET", "/admin/v2/proxy-stats/stats", "").unwrap();
+    stage.bus.shard.take_told(seat, Reply::Answer(200, b"{}"[..].into()), stage.bus.now);
+    let answer = written(&mut stage);
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n{}"), "{answer}");
+}
+
+#[test]
+fn there_is_nothing_else() {
+    let mut stage = Stage::open();
+    for target in [
+        "/admin/",
+        "/admin/v2/clusters",
+        "/admin/v2/proxy-stats/../stats",
+        "/admin/v2/proxy-stats/other/t/n/x/stats",
+    ] {
+        let answer = ask(&mut stage, "GET", target, "").unwrap_err();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    }
+    let answer = ask(&mut stage, "POST", "/admin/v2/proxy-stats/stats", "").unwrap_err();
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("Allow: GET"), "{answer}");
+    assert_eq!(KIND.body_bytes_max("GET", "/ws/v2/x", stage.bus.shard.settings()), None);
+    assert_eq!(KIND.plain("GET", PRODUCER_2), 405);
+}
+
+#[test]
+fn they_are_for_who_has_a_token() {
+    let mut stage = Stage::of(|settings| settings.judge = Some(judge("[[token]]\ntoken = \"good\"")));
+    let stats = "/admin/v2/proxy-stats/stats";
+    for (target, authorization) in
+        [(stats, ""), ("/admin/v2/proxy-stats/stats?token=bad", ""), (stats, "Bearer bad")]
+    {
+        let answer = ask(&mut stage, "GET", target, authorization).unwrap_err();
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    }
+    assert!(ask(&mut stage, "GET", stats, "Bearer good").is_ok());
+    assert!(ask(&mut stage, "GET", "/admin/v2/proxy-stats/stats?token=good", "").is_ok());
+}

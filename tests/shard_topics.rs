@@ -1,0 +1,196 @@
+//! What a shard promises to the owner of the topics and to its connections: nobody is forgotten, nobody is mistaken for
+//! another, a receipt is given when everything has left, and who is slow with deliveries is left to that owner.
+
+#![allow(clippy::unwrap_used)]
+
+use fanfare::dialect::{Kind, Settings, Upgrade, pulsar};
+use fanfare::message::Received;
+use fanfare::metrics::{End, Metrics};
+use fanfare::outbox::Sent;
+use fanfare::roster::Seat;
+use fanfare::shard::{Event, Id, Limits, Shard};
+use fanfare::topic::{Cause, Delivery, Draft, Message, Position, Refusal, Reply, Request, Stored, Taker};
+use fanfare::wheel::Now;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const CONSUMER: &str = "/ws/v2/consumer/persistent/t/n/x/s";
+
+/// A shard whose sockets take everything, unless a room is set for one.
+struct Stage {
+    shard: Shard,
+    metrics: Arc<Metrics>,
+    now: Now,
+    room: HashMap<Id, usize>,
+    wire: HashMap<Id, Vec<u8>>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 };
+        let metrics = Arc::new(Metrics::default());
+        let pulsar = pulsar::Settings { anonymous: true, ..Default::default() };
+        let settings = Arc::new(Settings { pulsar, ..Settings::default() });
+        let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), now).numbered(3);
+        Self { shard, metrics, now, room: HashMap::new(), wire: HashMap::new() }
+    }
+
+    /// A connection that has asked to be a consumer, and has not been answered.
+    fn ask(&mut self) -> Seat {
+        let id = self.shard.accept(self.now);
+        let upgrade = Upgrade { path: CONSUMER, remote: "127.0.0.1:5", ..Default::default() };
+        assert!(self.shard.upgrade(id, &upgrade, Kind::ALL, b"HTTP/1.1 101\r\n\r\n", self.now));
+        let mut requests = self.shard.take_requests();
+        let (seat, request) = requests.pop().unwrap();
+        assert!(requests.is_empty() && (seat.shard, seat.id) == (3, id));
+        assert!(matches!(request, Request::Consume(consuming) if &*consuming.remote == "127.0.0.1:5"));
+        seat
+    }
+
+    /// A consumer.
+    fn join(&mut self) -> Seat {
+        let seat = self.ask();
+        self.shard.take_told(seat, Reply::Opened, self.now);
+        self.flush();
+        assert!(self.wire.remove(&seat.id).unwrap().starts_with(b"HTTP/1.1 101"));
+        assert!(!self.shard.has_requests());
+        seat
+    }
+
+    fn deliver(&mut self, length: usize, takers: &[(Seat, bool)]) {
+        let payload = vec![b'x'; length];
+        let draft = Draft::new(&Message { payload: &payload, ..Message::default() });
+        let message: Arc<Stored> = Arc::new(draft.store(Position::FIRST, 0, 0));
+        let taker = |(seat, wants_receipt): &(Seat, bool)| Taker {
+            seat: *seat,
+            redeliveries: 0,
+            partition: None,
+            wants_receipt: *wants_receipt,
+        };
+        let delivery = Delivery { message, takers: takers.iter().map(taker).collect() };
+        self.shard.take_delivery(&delivery, self.now);
+    }
+
+    fn flush(&mut self) -> Vec<Event> {
+        let Self { shard, room, wire, .. } = self;
+        shard.flush(self.now, |id, bytes| {
+            let room = room.get_mut(&id);
+            let taken = room.as_ref().map_or(bytes.len(), |room| bytes.len().min(**room));
+            if let Some(room) = room {
+                *room -= taken;
+            }
+            wire.entry(id).or_default().extend_from_slice(&bytes[..taken]);
+            if taken == 0 { Sent::Blocked } else { Sent::Bytes(taken) }
+        });
+        self.shard.take_events().collect()
+    }
+
+    /// What was asked since the last call: who and a word for what.
+    fn asked(&mut self) -> Vec<(Seat, &'static str)> {
+        let word = |request: &Request| match request {
+            Request::Gone => "gone",
+            Request::Took => "took",
+            Request::Ack(_) => "ack",
+            _ => "other",
+        };
+        self.shard.take_requests().iter().map(|(seat, request)| (*seat, word(request))).collect()
+    }
+}
+
+#[test]
+fn whoever_has_asked_and_goes_is_gone_for_the_owner_too_however_far_it_had_come() {
+    let mut stage = Stage::new();
+    let asking = stage.ask();
+    stage.shard.lost(asking.id, stage.now);
+    assert_eq!(stage.asked(), [(asking, "gone")]);
+    let refused = stage.ask();
+    let refusal = Refusal { cause: Cause::Busy, reason: "there is another".into() };
+    stage.shard.take_told(refused, Reply::Refused(refusal), stage.now);
+    assert!(stage.asked().iter().all(|(seat, word)| *seat == refused && *word == "gone"));
+    stage.flush();
+    assert!(stage.wire.remove(&refused.id).unwrap().starts_with(b"HTTP/1.1 409 "));
+    let open = stage.join();
+    stage.shard.lost(open.id, stage.now);
+    assert_eq!(stage.asked(), [(open, "gone")]);
+    let closing = stage.join();
+    stage.shard.receive(closing.id, Received::Close(&[]), stage.now);
+    assert_eq!(stage.asked(), [(closing, "gone")], "when the peer says so, not when the socket is closed");
+    stage.flush();
+    stage.shard.lost(closing.id, stage.now);
+    assert!(stage.asked().is_empty(), "and once");
+}
+
+#[test]
+fn what_is_for_a_connection_that_has_gone_does_not_reach_the_next_with_its_number() {
+    let mut stage = Stage::new();
+    let first = stage.join();
+    stage.shard.lost(first.id, stage.now);
+    stage.flush();
+    stage.asked();
+    let second = stage.ask();
+    assert!(second.id == first.id && second.serial != first.serial);
+    stage.shard.take_told(first, Reply::Opened, stage.now);
+    stage.deliver(1, &[(first, true)]);
+    stage.flush();
+    assert!(stage.wire.get(&second.id).is_none_or(Vec::is_empty), "neither the answer nor the message");
+    assert!(stage.asked().is_empty());
+    stage.shard.take_told(second, Reply::Opened, stage.now);
+    stage.flush();
+    assert!(stage.wire[&second.id].starts_with(b"HTTP/1.1 101"));
+}
+
+#[test]
+fn a_receipt_is_given_when_everything_has_left() {
+    let mut stage = Stage::new();
+    let (stuck, reader) = (stage.join(), stage.join());
+    stage.room.insert(stuck.id, 10);
+    stage.deliver(1000, &[(stuck, false), (reader, false)]);
+    stage.flush();
+    assert!(stage.asked().is_empty(), "nobody has asked for one");
+    stage.deliver(1000, &[(stuck, true), (reader, true)]);
+    stage.flush();
+    assert_eq!(stage.asked(), [(reader, "took")]);
+    stage.room.insert(stuck.id, usize::MAX);
+    stage.shard.writable(stuck.id);
+    stage.flush();
+    assert_eq!(stage.asked(), [(stuck, "took")]);
+    assert_eq!(stage.wire[&stuck.id], stage.wire[&reader.id]);
+    assert_eq!(stage.metrics.deliveries[Kind::Pulsar as usize].get(), 4);
+}
+
+#[test]
+fn who_has_not_read_what_was_delivered_is_not_cut_off_for_a_ping_but_for_leaving_answers_unread() {
+    let mut stage = Stage::new();
+    let stuck = stage.join();
+    stage.room.insert(stuck.id, 10);
+    stage.deliver(1024 * 1024, &[(stuck, true)]);
+    stage.flush();
+    stage.shard.receive(stuck.id, Received::Ping(b"x"), stage.now);
+    stage.flush();
+    assert_eq!(stage.metrics.ends[End::Slow as usize].get(), 0);
+    let mut asked = 0;
+    while stage.metrics.ends[End::Slow as usize].get() == 0 {
+        stage.shard.receive(stuck.id, Received::Ping(&[b'x'; 125]), stage.now);
+        stage.flush();
+        asked += 1;
+        assert!(asked < 100_000, "its answers are kept without end");
+    }
+    assert_eq!(stage.asked(), [(stuck, "gone")]);
+}
+
+#[test]
+fn a_stop_closes_sessions_and_tells_the_owner_that_they_are_gone() {
+    let mut stage = Stage::new();
+    let (open, asking) = (stage.join(), stage.ask());
+    stage.shard.drain(stage.now);
+    let mut gone = stage.asked();
+    gone.sort_by_key(|(seat, _)| seat.id);
+    assert_eq!(gone, [(open, "gone"), (asking, "gone")]);
+    stage.flush();
+    assert_eq!(stage.wire[&open.id], fanfare::frame::close(1001, ""));
+    assert!(stage.wire[&asking.id].starts_with(b"HTTP/1.1 503 "));
+    stage.shard.take_told(asking, Reply::Opened, stage.now);
+    stage.deliver(1, &[(open, true)]);
+    stage.flush();
+    assert!(stage.asked().is_empty(), "what comes late finds nobody");
+}

@@ -1,0 +1,51 @@
+//! The store of the durable topics on a real disk: what it gives back, what it mends, and what it refuses.
+
+#![allow(clippy::unwrap_used)]
+
+mod damage;
+mod refusals;
+mod reopening;
+mod writing;
+
+use fanfare::io::store::{Disk, Settings};
+use fanfare::topic::{Archive as _, Draft, Message, Number, Position, Stored};
+use std::path::Path;
+
+pub(crate) fn settings(path: &Path) -> Settings {
+    Settings { path: Some(path.into()), free_bytes_min: 0, ..Settings::default() }
+}
+
+pub(crate) fn open(path: &Path) -> Disk {
+    Disk::open(&settings(path)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The text of a message tells which it is, and makes them differ in length.
+pub(crate) fn payload(topic: Number, ordinal: u64) -> Vec<u8> {
+    format!("{topic}/{ordinal}/{}", "x".repeat((ordinal * 37 % 500) as usize)).into_bytes()
+}
+
+pub(crate) fn message(topic: Number, at: Position, ordinal: u64) -> Stored {
+    let payload = payload(topic, ordinal);
+    Draft::new(&Message { published_ms: 1, payload: &payload, ..Message::default() }).store(at, ordinal, 0)
+}
+
+/// Appends messages with these ordinals at the entries of the same number of ledger 0.
+pub(crate) fn fill(disk: &mut Disk, topic: Number, ordinals: std::ops::Range<u64>) {
+    for ordinal in ordinals {
+        disk.append(topic, &message(topic, Position::of_number(ordinal), ordinal)).unwrap();
+    }
+}
+
+/// The ordinals of all messages that can be read, each checked against its text.
+pub(crate) fn ordinals(disk: &mut Disk, topic: Number) -> Vec<u64> {
+    let (mut from, mut found) = (Position::FIRST, Vec::new());
+    loop {
+        let messages = disk.read(topic, from, 1000, usize::MAX).unwrap();
+        let Some(last) = messages.last() else { return found };
+        from = last.position.after();
+        for message in &messages {
+            assert_eq!(message.message().payload, payload(topic, message.ordinal()));
+            found.push(message.ordinal());
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What cannot be a store, or is somebody else's: each is told with what to do, and nothing is changed.
+
+use crate::{fill, open, settings};
+use fanfare::io::store::{Disk, OpenError, check};
+use fanfare::topic::Archive as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+fn refusal(path: &Path) -> OpenError {
+    match Disk::open(&settings(path)) {
+        Ok(_) => panic!("{} was opened", path.display()),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_made_for_its_owner_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a/b");
+    drop(open(&path));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    drop(open(&path));
+}
+
+#[test]
+fn a_store_that_is_open_is_nobody_elses() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = open(directory.path());
+    let error = refusal(directory.path());
+    assert!(matches!(error, OpenError::InUse(_)), "{error}");
+    assert!(error.to_string().contains("in use by another daemon: stop that one"), "{error}");
+    let report = check(&settings(directory.path()), true).unwrap();
+    assert!(report[0].ends_with("format 1, in use by a running daemon"), "{report:?}");
+    drop(disk);
+    drop(open(directory.path()));
+}
+
+#[test]
+fn a_later_format_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    fs::write(directory.path().join("FORMAT"), "2\n").unwrap();
+    let error = refusal(directory.path());
+    assert!(matches!(error, OpenError::Newer(..)), "{error}");
+    assert!(error.to_string().contains("has format 2, and this program knows 1"), "{error}");
+    fs::write(directory.path().join("FORMAT"), "1\n").unwrap();
+    fs::write(directory.path().join("data/version"), b"FJL\x04").unwrap();
+    let error = refusal(directory.path()).to_string();
+    assert!(
+        error.contains("data/version is not the one") && error.contains("Restore the last backup"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_no_store_is_not_made_one() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("letters.txt"), "Dear Ann").unwrap();
+    let error = refusal(directory.path());
+    assert!(matches!(error, OpenError::Foreign(_)), "{error}");
+    assert!(error.to_string().contains("name an empty directory"), "{error}");
+    let error = refusal(&directory.path().join("letters.txt"));
+    assert!(
+        error.to_string().contains("it has to be a directory that the daemon's user can write"),
+        "{error}"
+    );
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_missing_part_is_named_and_nothing_is_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let whole = directory.path().join("whole");
+    drop(crate::damage::filled(&whole));
+    for part in
+        ["data/version", "data/keyspaces/0/current", "data/keyspaces/1/current", "data/keyspaces/1/tables"]
+    {
+        let bad = directory.path().join("bad");
+        let _ = fs::remove_dir_all(&bad);
+        crate::damage::copy(&whole, &bad);
+        let mut named = bad.join(part);
+        if named.is_dir() {
+            named = fs::read_dir(&named).unwrap().next().unwrap().unwrap().path();
+        }
+        fs::remove_file(&named).unwrap();
+        let before = count(&bad);
+        let error = refusal(&bad).to_string();
+        let name = named.strip_prefix(&bad).unwrap().display().to_string();
+        assert!(error.contains(&format!("{name} is missing")) || error.contains(&name), "{part}: {error}");
+        assert!(error.contains("Restore the last backup"), "{error}");
+        assert_eq!(count(&bad), before, "{part}");
+    }
+}
+
+/// Files, but for the lock.
+fn count(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { count(&path) } else { usize::from(!path.ends_with("LOCK")) }).sum()
+}
+
+#[test]
+fn a_file_system_that_cannot_be_written_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mounted");
+    fs::create_dir(&path).unwrap();
+    let Some(_mounted) = Mounted::tmpfs(&path, "16m") else { return };
+    drop(open(&path.join("store")));
+    assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&path).status().unwrap().success());
+    for store in [path.join("store"), path.join("new")] {
+        let error = refusal(&store);
+        assert!(matches!(error, OpenError::Directory(..)), "{error}");
+        assert!(error.to_string().contains("Read-only file system"), "{error}");
+    }
+    let report = check(&settings(&path.join("store")), true).unwrap();
+    assert!(report[0].contains("format 1, 0 topics"), "{report:?}");
+}
+
+#[test]
+fn a_look_at_a_store_tells_what_it_holds_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let look = || check(&settings(&path), true).unwrap().join("\n");
+    assert!(look().contains("not there yet, the first start makes it"));
+    let mut disk = open(&path);
+    let topic = disk.create("t").unwrap();
+    fill(&mut disk, topic, 0..500);
+    disk.flush().unwrap();
+    fill(&mut disk, topic, 500..1000);
+    disk.commit().unwrap();
+    drop(disk);
+    let state = || {
+        let tree =
+            Command::new("find").arg(&path).args(["-type", "f", "-printf", "%P %s %T@\n"]).output().unwrap();
+        let mut lines: Vec<String> =
+            String::from_utf8(tree.stdout).unwrap().lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let before = state();
+    assert!(look().ends_with("format 1, 1 topics, about 1000 messages"), "{}", look());
+    assert_eq!(state(), before);
+    // A record that is damaged, and an end that is torn.
+    let journal = path.join("data/0.jnl");
+    let mut bytes = fs::read(&journal).unwrap();
+    let text = crate::payload(topic, 700);
+    let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
+    bytes[at] ^= 1;
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    fs::write(&journal, &bytes[..end - 5]).unwrap();
+    let before = state();
+    let report = look();
+    assert!(report.contains("by its key the message 0:700 of topic number 1"), "{report}");
+    assert!(report.contains("an unfinished write of") && report.contains("about 998 messages"), "{report}");
+    assert_eq!(state(), before);
+}
+
+/// A file system of its own for a test.
+pub(crate) struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    /// None for somebody who is not root.
+    pub(crate) fn tmpfs(path: &Path, size: &str) -> Option<Self> {
+        let options = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            eprintln!("skipped: a file system can be mounted by root only");
+            return None;
+        }
+        Some(Self(path.into()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
