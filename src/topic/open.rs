@@ -246,9 +246,9 @@ impl<A: Archive> Topics<A> {
                 (self.matching_names(&namespace, &pattern)?, Some((namespace, pattern)))
             }
         };
-        let mut names: Vec<TopicName> = Vec::new();
+        let (mut names, mut known) = (Vec::new(), std::collections::BTreeSet::new());
         for name in given.iter().flat_map(|name| self.expand(name)).map(|(name, _)| name) {
-            if !names.contains(&name) {
+            if known.insert(name.clone()) {
                 names.push(name);
             }
             if names.len() > SOURCES_MAX {

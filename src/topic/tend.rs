@@ -47,6 +47,8 @@ impl<A: Archive> Topics<A> {
                     self.ready(id);
                 }
                 Timer::Idle(topic) => self.unload_idle(topic, IDLE_NS),
+                // What was brought forward is over by now.
+                Timer::Tend(id) if self.topics.get(id).is_some_and(|topic| topic.tend_due_ns > at_ns) => {}
                 Timer::Tend(topic) => self.tend(topic),
                 Timer::Sweep => self.sweep(),
             }
@@ -121,9 +123,9 @@ impl<A: Archive> Topics<A> {
     }
 
     fn arm_tend_after(&mut self, id: TopicId, after_ns: u64) {
-        if let Some(topic) = self.topics.get_mut(id)
-            && !std::mem::replace(&mut topic.tend_is_armed, true)
-        {
+        let due_ns = self.now.monotonic_ns.saturating_add(after_ns);
+        if let Some(topic) = self.topics.get_mut(id).filter(|topic| due_ns < topic.tend_due_ns) {
+            topic.tend_due_ns = due_ns;
             self.arm(after_ns, Timer::Tend(id));
         }
     }
@@ -131,7 +133,7 @@ impl<A: Archive> Topics<A> {
     /// Gives up what is too old or too much.
     fn tend(&mut self, id: TopicId) {
         let Some(topic) = self.topics.get_mut(id) else { return };
-        topic.tend_is_armed = false;
+        topic.tend_due_ns = u64::MAX;
         if self.broken.is_some() {
             return;
         }
@@ -246,7 +248,8 @@ impl<A: Archive> Topics<A> {
             topic.state.first = to;
             topic.is_untrimmed = true;
             topic.forget_read();
-            self.touch_topic(id);
+            // Before the messages go, because without them nothing else tells how many there were.
+            self.save_topic(id)?;
         }
         let topic = &mut self.topics[id];
         if topic.is_untrimmed {
