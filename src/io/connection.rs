@@ -102,6 +102,8 @@ pub(super) struct Sockets {
     /// What TLS of all sockets goes through.
     tls: Scratch,
     ready: Vec<epoll::Event>,
+    /// How many of those that are ready the turn before had time for, if it had not for all.
+    served: usize,
     /// Connections of the whole daemon.
     total: Arc<AtomicUsize>,
     /// A descriptor kept back, to answer when there is none left.
@@ -141,6 +143,7 @@ impl Sockets {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             tls: Scratch::default(),
             ready: Vec::with_capacity(EVENTS_MAX),
+            served: 0,
             total,
             spare: spare(),
             paused_until: None,
@@ -180,9 +183,15 @@ impl Sockets {
                 self.go_on(id, shard, now);
             }
         }
-        for event in &ready {
+        // Those that the turn before had no time for come first.
+        ready.rotate_left(std::mem::take(&mut self.served).min(ready.len()));
+        let mut unserved = None;
+        for (at, event) in ready.iter().enumerate() {
             let token = event.data.u64();
             let flags = event.flags;
+            if unserved.is_none() && !shard.takes_more() {
+                unserved = Some(at);
+            }
             if token < LISTENERS && flags.contains(EventFlags::OUT) {
                 self.interest(token as Id, EventFlags::empty());
                 self.flush(token as Id);
@@ -193,7 +202,11 @@ impl Sockets {
                 if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
                     shard.lost(token as Id, now);
                 }
-            } else if token < LISTENERS && flags != EventFlags::OUT && (has_room || !shard.holds_back()) {
+            } else if token < LISTENERS
+                && flags != EventFlags::OUT
+                && (has_room || !shard.holds_back())
+                && unserved.is_none()
+            {
                 let shakes_hands = self.shakes_hands(token as Id);
                 handshakes += usize::from(shakes_hands);
                 // The others are reported again.
@@ -212,7 +225,8 @@ impl Sockets {
             }
         }
         self.ready = ready;
-        let more = count == Ok(EVENTS_MAX) || handshakes > HANDSHAKES_MAX;
+        let more = count == Ok(EVENTS_MAX) || handshakes > HANDSHAKES_MAX || unserved.is_some();
+        self.served = unserved.unwrap_or(0);
         (more && (has_room || !shard.holds_back()), woken)
     }
 

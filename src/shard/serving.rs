@@ -18,6 +18,9 @@ const ANSWER_S: u64 = 10;
 /// for a hundred channels comes to 1 MiB, and a turn may read from hundreds of connections; a note of somebody who
 /// joins a full presence channel is answered with 100 KiB, and thousands may wait in the mailbox.
 const TURN_OUTGOING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Requests that wait to be handed to the owner of the topics before the turn takes no more from clients: it is to
+/// begin with them while the next are read, so that the disk and the shards work at the same time.
+const TURN_REQUESTS_MAX: usize = 64;
 /// Memory of the response in the making that is kept for the next.
 const RESPONSE_BYTES_KEPT: usize = 64 * 1024;
 
@@ -29,10 +32,10 @@ impl Shard {
         kinds.iter().find_map(|kind| Some((*kind, kind.body_bytes_max(method, path, settings)?)))
     }
 
-    /// Whether there may be more for the shards before what there is is handed on.
+    /// Whether there may be more for the shards and the owner of the topics before what there is is handed on.
     #[must_use]
     pub fn takes_more(&self) -> bool {
-        self.outgoing.bytes < TURN_OUTGOING_BYTES_MAX
+        self.outgoing.bytes < TURN_OUTGOING_BYTES_MAX && self.requests.len() < TURN_REQUESTS_MAX
     }
 
     /// Whether the client has taken every answer so far. Until then its next request can wait, or one that reads

@@ -237,7 +237,10 @@ impl<A: Archive> Topics<A> {
                 || message.published_ms() > cutoff_ms && bytes.saturating_add(kept_bytes) > bound.bytes
         };
         let to = self.search(id, first, is_kept)?.position.min(bound.position);
-        self.archive.trim_delayed(number, delayed.min((cutoff_ms, Position::FIRST)), TRIM_AT_ONCE)?;
+        // A delayed message was published before its time: those of a time before the first that is kept are not kept.
+        let kept = self.first_at(id, to)?.filter(|message| message.position < visible.position);
+        let kept_from_ms = kept.map_or(self.now.unix_ms, |message| message.published_ms());
+        self.archive.trim_delayed(number, delayed.min((kept_from_ms, Position::FIRST)), TRIM_AT_ONCE)?;
         let topic = &mut self.topics[id];
         if to > first {
             topic.state.first = to;

@@ -244,6 +244,11 @@ impl Trial {
 
     /// Pastes what is printed to follow a dialect and to publish to it; the follower goes on.
     fn follow_and_publish(&self, printed: &str, ready: &str) -> Child {
+        self.follow_and_publish_what(printed, ready, "Hello World")
+    }
+
+    /// The same, where what is published says it in its own way.
+    fn follow_and_publish_what(&self, printed: &str, ready: &str, said_as: &str) -> Child {
         let mut follow = self.paste(printed, "follow it");
         let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut notices = BufReader::new(follow.stderr.take().unwrap());
@@ -255,7 +260,7 @@ impl Trial {
         assert_eq!(code, Some(0), "{said}");
         let mut event = String::new();
         BufReader::new(follow.stdout.take().unwrap()).read_line(&mut event).unwrap();
-        assert!(event.contains("Hello World"), "{event}");
+        assert!(event.contains(said_as), "{event}");
         follow
     }
 }
@@ -300,6 +305,21 @@ fn the_printed_commands_of_the_development_set_up_work_when_pasted() {
     let mut wazo = trial.follow_and_publish(of("wazo"), "subscribed:");
     wazo.kill().unwrap();
     wazo.wait().unwrap();
+    let pulsar = of("pulsar");
+    let mut consumer = trial.follow_and_publish_what(pulsar, "connected to", "SGVsbG8gV29ybGQ=");
+    let (code, out, said) = run(&mut trial.paste(pulsar, "look at it"));
+    assert!(code == Some(0) && out == "persistent://public/default/demo\n", "{out}{said}");
+    assert_eq!(mode(&directory.join("admin.token")), 0o600);
+    for word in ["producer", "consumer"] {
+        let url = pulsar.lines().find_map(|line| line.trim().strip_prefix(word)).unwrap().trim();
+        assert!(url.contains(&format!("/ws/v2/{word}/persistent/public/default/demo")), "{url}");
+        let mut connect = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+        connect.args(["subscribe", &url.replace("/my-sub", "/another"), "--count", "0"]);
+        let (code, _, said) = run(&mut connect);
+        assert_eq!(code, Some(0), "{said}");
+    }
+    consumer.kill().unwrap();
+    consumer.wait().unwrap();
     let (code, _, said) = run(&mut trial.paste(of("echo"), "publish"));
     assert_eq!(code, Some(0), "{said}");
     let secret = std::fs::read_to_string(directory.join("echo.secret")).unwrap();
