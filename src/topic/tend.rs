@@ -145,7 +145,7 @@ impl<A: Archive> Topics<A> {
     /// Messages that have waited for too long are given up for their subscriptions.
     fn expire(&mut self, id: TopicId) -> Result<(), Fault> {
         if self.rules.message_ttl_s > 0 {
-            let cutoff_ms = self.now.unix_ms.saturating_sub(self.rules.message_ttl_s.saturating_mul(1000));
+            let cutoff_ms = self.wall_ms.saturating_sub(self.rules.message_ttl_s.saturating_mul(1000));
             let subs: Vec<SubId> = self.topics[id].subs.values().copied().collect();
             let needed = subs.iter().filter_map(|sub| self.subs.get(*sub)).map(|sub| sub.needs_from()).min();
             if let Some(from) = needed {
@@ -229,7 +229,7 @@ impl<A: Archive> Topics<A> {
             }
         }
         let kept_ms = self.rules.retention_s.saturating_mul(1000);
-        let cutoff_ms = self.now.unix_ms.saturating_sub(kept_ms);
+        let cutoff_ms = self.wall_ms.saturating_sub(kept_ms);
         let kept_bytes = self.rules.retention_bytes;
         let is_kept = |message: &Stored| {
             let bytes = message.bytes_before() + message.len() as u64;
@@ -239,7 +239,7 @@ impl<A: Archive> Topics<A> {
         let to = self.search(id, first, is_kept)?.position.min(bound.position);
         // A delayed message was published before its time: those of a time before the first that is kept are not kept.
         let kept = self.first_at(id, to)?.filter(|message| message.position < visible.position);
-        let kept_from_ms = kept.map_or(self.now.unix_ms, |message| message.published_ms());
+        let kept_from_ms = kept.map_or(self.wall_ms, |message| message.published_ms());
         self.archive.trim_delayed(number, delayed.min((kept_from_ms, Position::FIRST)), TRIM_AT_ONCE)?;
         let topic = &mut self.topics[id];
         if to > first {
