@@ -338,7 +338,8 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     drop(report);
     let mut driver = "";
     for report in reports.iter().take(plan.shards) {
-        driver = report.map_err(StartError::Runtime)?;
+        // Nothing is left behind but shards, which end by themselves.
+        driver = report.map_err(StartError::Runtime).inspect_err(|_| shared.store.stop(Duration::ZERO))?;
     }
     shared.ready.store(true, Relaxed);
     let configured = plan.listen.iter().map(|listen| listen.address).collect();

@@ -12,6 +12,7 @@ mod base;
 mod format;
 mod health;
 mod journal;
+mod repair;
 mod settings;
 mod tables;
 mod walk;
@@ -293,6 +294,9 @@ fn run(shared: &Shared, mut topics: Topics<Disk>) {
         let taken = next(shared, &mut topics, more);
         let now = clock::now();
         topics.archive().look();
+        if topics.archive().has_healed() {
+            topics.recovered(now);
+        }
         if let Some(rules) = taken.rules {
             topics.configure(rules);
         }

@@ -243,6 +243,28 @@ impl<A: Archive> Topics<A> {
         self.out.push(Outgoing::Reply(seat, reply));
     }
 
+    /// Writing works again after a failure, and everything that was appended before is safe: it is delivered now, although
+    /// its producers were told that it might not be stored. What has changed since is saved before long.
+    pub fn recovered(&mut self, now: Now) {
+        self.set_time(now);
+        self.broken = None;
+        let topics: Vec<TopicId> = self.topics.iter().map(|(id, _)| id).collect();
+        for id in topics {
+            let Some(topic) = self.topics.get_mut(id) else { continue };
+            topic.visible = topic.state.next;
+            let subs: Vec<SubId> = topic.subs.values().copied().collect();
+            topic.tail_waiters.clear();
+            self.touch_topic(id);
+            for sub in subs {
+                if let Some(sub) = self.subs.get_mut(sub) {
+                    sub.is_at_tail = false;
+                }
+                self.touch(sub);
+                self.ready(sub);
+            }
+        }
+    }
+
     /// When [`Topics::tick`] is to be called next, on the monotonic clock (ns).
     #[must_use]
     pub fn next_tick_ns(&self) -> Option<u64> {

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Damaged files in the ordinary run; `FANFARE_STORE_DAMAGES` says how many else.
+/// Damaged files in the ordinary run, and with `FANFARE_LONG=1`.
 const DAMAGES: u64 = 100;
+const DAMAGES_LONG: u64 = 3000;
 const TOPICS: [&str; 3] = ["a", "b", "c"];
-const MESSAGES: u64 = 1500;
+const MESSAGES: u64 = 900;
 
 /// Small numbers that look like any.
 pub(crate) struct Dice(pub(crate) u64);
@@ -25,7 +26,7 @@ impl Dice {
 }
 
 fn damages() -> u64 {
-    std::env::var("FANFARE_STORE_DAMAGES").ok().and_then(|count| count.parse().ok()).unwrap_or(DAMAGES)
+    if crate::is_long() { DAMAGES_LONG } else { DAMAGES }
 }
 
 /// A directory as a crash leaves it: copied while it is open.
@@ -120,7 +121,7 @@ fn an_unfinished_write_is_cut_off_wherever_it_ends() {
     let bytes = fs::read(&journal).unwrap();
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     // Through the end, the value, the key and the beginning of a record, and then by leaps.
-    let (step, leaps) = if damages() > DAMAGES { (1, 100) } else { (9, 8) };
+    let (step, leaps) = if crate::is_long() { (1, 100) } else { (9, 8) };
     let near = (1..120).step_by(step).map(|less| end - less);
     let far = (1..leaps).map(|leap| end - leap * end / leaps);
     for (number, length) in near.chain(far).enumerate() {

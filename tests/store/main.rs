@@ -5,6 +5,8 @@
 mod damage;
 mod refusals;
 mod reopening;
+mod size;
+mod topics;
 mod writing;
 
 use fanfare::io::store::{Disk, Settings};
@@ -17,6 +19,11 @@ pub(crate) fn settings(path: &Path) -> Settings {
 
 pub(crate) fn open(path: &Path) -> Disk {
     Disk::open(&settings(path)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Whether time does not matter.
+pub(crate) fn is_long() -> bool {
+    std::env::var("FANFARE_LONG").is_ok_and(|long| long == "1")
 }
 
 /// The text of a message tells which it is, and makes them differ in length.

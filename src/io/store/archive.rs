@@ -3,15 +3,16 @@
 //! A message is one record of the journal, so that a damaged one is one message. What is written stands in the
 //! journal's memory until [`Disk::commit`] or [`Disk::save_to_disk`].
 
-use super::base::{self, Base, delayed_key, fault, message_key, meta, position_of, time_of};
+use super::base::{self, Base, Part, delayed_key, fault, message_key, meta, position_of, time_of};
 use super::format::{self, OpenError};
 use super::health::Health;
-use super::journal::{self, Findings};
+use super::journal::Findings;
+use super::repair;
 use super::settings::{Durability, Settings};
 use super::walk::{self, Reader};
 use crate::metrics::Metrics;
 use crate::topic::{Archive, Fault, Loaded, Number, Position, Saved, Stored};
-use fjall::{PersistMode, Readable as _};
+use fjall::{PersistMode, UserKey, UserValue};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,9 +21,10 @@ use std::time::{Duration, Instant};
 
 /// How long what consumers have acknowledged may wait for a sync of the disk.
 const SAVED_AFTER: Duration = Duration::from_secs(1);
-/// Memtables that wait to be written before a write waits for them. fjall waits at 4, for ever when its own thread
-/// has failed meanwhile, and in steps of a tenth of a second.
-const SEALED_MAX: usize = 3;
+/// Memtables that may wait to be written when another is full: together they are the most memory that writing takes.
+const SEALED_MAX: usize = 1;
+/// What an entry of a memtable takes beside its key and value.
+const ENTRY_BYTES: usize = 96;
 /// How long a write looks away until it looks again whether one of them is written.
 const SEALED_PAUSE: Duration = Duration::from_millis(1);
 
@@ -40,12 +42,18 @@ pub struct Disk {
     ledger: u32,
     /// How far each topic was trimmed since the start: what stands below has left marks that reads should not pass.
     trimmed: HashMap<Number, Position>,
-    /// What was appended since the last commit.
-    pub(super) uncommitted: Vec<(Number, Position)>,
+    /// What was written since it was last given to the system or the disk.
+    unflushed: Vec<(Part, UserKey)>,
+    /// The same with the values, while the store is closed after a failure.
+    rescued: Vec<(Part, UserKey, Option<UserValue>)>,
+    /// Whether writing works again, and nobody was told yet.
+    has_healed: bool,
     /// Whether something was written that nobody may be told of before a commit.
     wants_commit: bool,
     /// When the first was written of what the disk may not have yet.
     dirty_since: Option<Instant>,
+    /// Bytes in the memtable of each part.
+    filled: [u64; 3],
     /// Keeps other daemons out.
     _lock: File,
 }
@@ -70,9 +78,12 @@ impl Disk {
             reader: Reader::default(),
             ledger,
             trimmed: HashMap::new(),
-            uncommitted: Vec::new(),
+            unflushed: Vec::new(),
+            rescued: Vec::new(),
+            has_healed: false,
             wants_commit: false,
             dirty_since: None,
+            filled: [0; 3],
             _lock: lock,
         })
     }
@@ -92,8 +103,14 @@ impl Disk {
     /// When it cannot be written.
     pub fn flush(&mut self) -> Result<(), Fault> {
         let base = self.base()?;
-        for keyspace in [&base.messages, &base.delayed, &base.meta] {
-            keyspace.rotate_memtable_and_wait().map_err(|error| fault(&error))?;
+        for keyspace in [&base.messages, &base.delayed, &base.meta[0], &base.meta[1]] {
+            keyspace.rotate_memtable().map_err(|error| fault(&error))?;
+            while keyspace.sealed_memtable_count() > 0 {
+                if base.is_poisoned() {
+                    return Err(fault(&fjall::Error::Poisoned));
+                }
+                std::thread::sleep(SEALED_PAUSE);
+            }
         }
         Ok(())
     }
@@ -137,7 +154,6 @@ impl Disk {
             Durability::Always | Durability::Interval => PersistMode::SyncData,
         };
         self.persist(mode)?;
-        self.uncommitted.clear();
         self.metrics.store.commit(start.elapsed().as_nanos() as u64);
         Ok(())
     }
@@ -148,9 +164,7 @@ impl Disk {
     /// When it is not safe, with the reason.
     pub fn save_to_disk(&mut self) -> Result<(), Box<str>> {
         self.wants_commit = false;
-        self.persist(PersistMode::SyncAll)?;
-        self.uncommitted.clear();
-        Ok(())
+        self.persist(PersistMode::SyncAll)
     }
 
     /// Whether something was created of which nobody may be told before the next commit.
@@ -188,28 +202,28 @@ impl Disk {
         self.health.refusal()
     }
 
-    /// Opens the store anew. What was appended and not committed is deleted: its producers know that it is not stored.
+    /// Whether writing works again since the last call: then everything is safe that was written before it failed.
+    #[must_use]
+    pub fn has_healed(&mut self) -> bool {
+        std::mem::take(&mut self.has_healed)
+    }
+
+    /// Opens the store anew, and writes again what may not have got as far as the system.
     fn heal(&mut self) {
-        self.base = None;
-        let reopened = journal::mend(&self.directory, &self.data(), true)
-            .map_err(|error| error.to_string())
-            .and_then(|_| {
-                format::open_base(&self.directory, &self.settings).map_err(|error| error.to_string())
-            })
-            .and_then(|base| {
-                for (topic, position) in &self.uncommitted {
-                    base.messages
-                        .remove(message_key(*topic, *position))
-                        .map_err(|error| base::describe(&error))?;
-                }
-                base.db.persist(PersistMode::SyncAll).map_err(|error| base::describe(&error))?;
-                Ok(base)
-            });
-        match reopened {
-            Ok(base) => {
+        if let Some(base) = self.base.take() {
+            for (part, key) in self.unflushed.drain(..) {
+                let value = base.part(part).get(&key).unwrap_or_default();
+                self.rescued.push((part, key, value));
+            }
+        }
+        match repair::reopen(&self.directory, &self.settings, &self.rescued) {
+            Ok((base, damaged)) => {
                 self.base = Some(base);
-                self.uncommitted.clear();
+                self.rescued = Vec::new();
+                self.has_healed = true;
                 self.dirty_since = None;
+                self.filled = [0; 3];
+                self.metrics.store.damaged.add(damaged);
                 self.metrics.store.failing.set(0);
                 self.health.recover();
             }
@@ -233,6 +247,7 @@ impl Disk {
         let Some(base) = &self.base else { return Err("the store is closed".into()) };
         match base.db.persist(mode) {
             Ok(()) => {
+                self.unflushed.clear();
                 if mode != PersistMode::Buffer {
                     self.dirty_since = None;
                 }
@@ -245,38 +260,53 @@ impl Disk {
     /// Ends writing until [`Disk::look`] finds that it works again.
     fn fail(&mut self, error: &fjall::Error) -> Fault {
         self.metrics.store.failing.set(1);
-        self.health.fail(&base::describe(error));
-        fault(error)
+        // What has failed on another thread is not told: a trial may tell.
+        let trial = if matches!(error, fjall::Error::Poisoned) { self.health.trial().err() } else { None };
+        let reason = trial.map_or_else(|| base::describe(error), |error| error.to_string());
+        self.health.fail(&reason);
+        Fault(format!("the store cannot be written: {reason}").into())
     }
 
     fn base(&self) -> Result<&Base, Fault> {
         self.base.as_ref().ok_or_else(|| Fault(self.health.reason().unwrap_or("the store is closed").into()))
     }
 
-    /// Writes by `put`, if writing is possible.
-    fn write(&mut self, put: impl FnOnce(&Base) -> fjall::Result<()>) -> Result<(), Fault> {
+    /// Writes, if writing is possible: a value, or that there is none any more.
+    fn write(&mut self, part: Part, key: &[u8], value: Option<&[u8]>) -> Result<(), Fault> {
         if let Some(reason) = self.health.reason() {
             return Err(Fault(reason.into()));
         }
         let base = self.base()?;
-        let mut result = Ok(());
-        for keyspace in [&base.messages, &base.delayed] {
-            while keyspace.sealed_memtable_count() > SEALED_MAX {
-                if base.is_poisoned() {
-                    result = Err(fjall::Error::Poisoned);
-                    break;
-                }
-                std::thread::sleep(SEALED_PAUSE);
-            }
-        }
-        match result.and_then(|()| put(base)) {
+        let bytes = key.len() + value.map_or(0, <[u8]>::len) + ENTRY_BYTES;
+        let filled = self.filled[part as usize] + bytes as u64;
+        let is_full = filled >= base::MEMTABLE_BYTES;
+        let emptied = if is_full { empty(base, part) } else { Ok(()) };
+        let key = UserKey::from(key);
+        match emptied.and_then(|()| base.put(part, &key, value)) {
             Ok(()) => {
+                self.filled[part as usize] = if is_full { 0 } else { filled };
+                self.unflushed.push((part, key));
                 self.dirty_since.get_or_insert_with(Instant::now);
                 Ok(())
             }
             Err(error) => Err(self.fail(&error)),
         }
     }
+}
+
+/// Has a full memtable written to a table, and waits while too many others are not written yet: fjall alone lets it
+/// grow for as long as its threads have something else to do, and when one of them has failed meanwhile waits for ever.
+fn empty(base: &Base, part: Part) -> fjall::Result<()> {
+    for keyspace in base.keyspaces(part) {
+        while keyspace.sealed_memtable_count() > SEALED_MAX {
+            if base.is_poisoned() {
+                return Err(fjall::Error::Poisoned);
+            }
+            std::thread::sleep(SEALED_PAUSE);
+        }
+        keyspace.rotate_memtable()?;
+    }
+    Ok(())
 }
 
 impl Archive for Disk {
@@ -287,22 +317,23 @@ impl Archive for Disk {
     fn load(&mut self, name: &str) -> Result<Option<Loaded>, Fault> {
         let base = self.base()?;
         let all = base.snapshot();
-        let Some(number) = all.get(&base.meta, meta::of_name(name)).map_err(|error| fault(&error))? else {
+        let Some(number) = base.named(&meta::of_name(name)).map_err(|error| fault(&error))? else {
             return Ok(None);
         };
         let number = u32::from_be_bytes(
             number[..].try_into().map_err(|_| Fault("the topic's entry in the store is no number".into()))?,
         );
-        let state = |what| all.get(&base.meta, meta::of_topic(what, number, ""));
+        let state = |what| base.named(&meta::of_topic(what, number, ""));
         let topic = state(meta::TOPIC).map_err(|error| fault(&error))?;
         let named = |what| {
             let prefix = meta::of_topic(what, number, "");
-            let items = all.prefix(&base.meta, &prefix).map(|item| {
-                let (key, value) = item.into_inner().map_err(|error| fault(&error))?;
-                let name = String::from_utf8_lossy(&key[prefix.len()..]);
-                Ok((Box::<str>::from(name), Box::<[u8]>::from(&value[..])))
+            let mut items = Vec::new();
+            let read = base.all_named(&prefix, |key, value| {
+                let name = key.strip_prefix(&prefix[..]).map(String::from_utf8_lossy);
+                items.extend(name.as_deref().map(|name| (Box::<str>::from(name), Box::<[u8]>::from(value))));
+                name.is_some()
             });
-            items.collect::<Result<Vec<_>, Fault>>()
+            read.map(|()| items).map_err(|error| fault(&error))
         };
         let subscriptions = named(meta::SUBSCRIPTION)?;
         let sequences = named(meta::SEQUENCE)?;
@@ -324,16 +355,13 @@ impl Archive for Disk {
 
     fn create(&mut self, name: &str) -> Result<Number, Fault> {
         let base = self.base()?;
-        let next = base.meta.get(meta::NEXT).map_err(|error| fault(&error))?;
+        let next = base.named(meta::NEXT).map_err(|error| fault(&error))?;
         let number = next.map_or(Some(1), |next| next[..].try_into().ok().map(u32::from_be_bytes));
         let number = number.ok_or_else(|| Fault("the store's count of topics is no number".into()))?;
         let next = number.checked_add(1).ok_or_else(|| Fault("there are too many topics".into()))?;
-        self.write(|base| {
-            // Before the name, so that no crash in between gives a number twice.
-            base.meta.insert(meta::NEXT, next.to_be_bytes())?;
-            base.meta.insert(meta::of_topic(meta::REVERSE, number, ""), name)?;
-            base.meta.insert(meta::of_name(name), number.to_be_bytes())
-        })?;
+        // Before the name, so that no crash in between gives a number twice.
+        self.write(Part::Named, meta::NEXT, Some(&next.to_be_bytes()))?;
+        self.write(Part::Named, &meta::of_name(name), Some(&number.to_be_bytes()))?;
         self.wants_commit = true;
         Ok(number)
     }
@@ -344,15 +372,14 @@ impl Archive for Disk {
         let after = meta::of_name(after);
         let (from, skips) = if after >= prefix { (&after, true) } else { (&prefix, false) };
         let mut names = Vec::new();
-        for item in base.meta.range(from.as_slice()..) {
-            let key = item.key().map_err(|error| fault(&error))?;
-            if !key.starts_with(&prefix) || names.len() == count {
-                break;
-            }
-            if !(skips && key[..] == after[..]) {
+        let read = base.all_named(from, |key, _| {
+            let is_one = key.starts_with(&prefix) && names.len() < count;
+            if is_one && !(skips && key == &after[..]) {
                 names.push(String::from_utf8_lossy(&key[1..]).into());
             }
-        }
+            is_one
+        });
+        read.map_err(|error| fault(&error))?;
         Ok(names)
     }
 
@@ -361,8 +388,7 @@ impl Archive for Disk {
             return Err(Fault(reason.into()));
         }
         let key = message_key(topic, message.position);
-        self.write(|base| base.messages.insert(key, message.record()))?;
-        self.uncommitted.push((topic, message.position));
+        self.write(Part::Messages, &key, Some(message.record()))?;
         self.metrics.store.messages.add(1);
         self.metrics.store.bytes.add(message.len() as u64);
         Ok(())
@@ -398,7 +424,7 @@ impl Archive for Disk {
             Some(key) => position_of(key).unwrap_or(from).after(),
             None => below,
         };
-        self.write(|base| keys.iter().try_for_each(|key| base.messages.remove(&**key)))?;
+        keys.iter().try_for_each(|key| self.write(Part::Messages, key, None))?;
         self.trimmed.insert(topic, until.max(from));
         Ok(keys.len())
     }
@@ -408,7 +434,7 @@ impl Archive for Disk {
             return Err(Fault(reason.into()));
         }
         let key = delayed_key(topic, (deliver_ms, message.position));
-        self.write(|base| base.delayed.insert(key, message.record()))
+        self.write(Part::Delayed, &key, Some(message.record()))
     }
 
     fn delayed(
@@ -440,7 +466,7 @@ impl Archive for Disk {
         let base = self.base()?;
         let bounds = [(0, Position::FIRST), below].map(|place| delayed_key(topic, place));
         let keys = walk::keys((&base.snapshot(), &base.delayed), &bounds[0], &bounds[1], count);
-        self.write(|base| keys.iter().try_for_each(|key| base.delayed.remove(&**key)))?;
+        keys.iter().try_for_each(|key| self.write(Part::Delayed, key, None))?;
         Ok(keys.len())
     }
 
@@ -452,10 +478,10 @@ impl Archive for Disk {
             }
             Saved::Sequence(name, _) | Saved::NoSequence(name) => meta::of_topic(meta::SEQUENCE, topic, name),
         };
-        self.write(|base| match saved {
-            Saved::Topic(state) | Saved::Subscription(_, state) => base.meta.insert(key, state),
-            Saved::Sequence(_, number) => base.meta.insert(key, number.to_be_bytes()),
-            Saved::NoSubscription(_) | Saved::NoSequence(_) => base.meta.remove(key),
-        })
+        match saved {
+            Saved::Topic(state) | Saved::Subscription(_, state) => self.write(Part::Named, &key, Some(state)),
+            Saved::Sequence(_, number) => self.write(Part::Named, &key, Some(&number.to_be_bytes())),
+            Saved::NoSubscription(_) | Saved::NoSequence(_) => self.write(Part::Named, &key, None),
+        }
     }
 }

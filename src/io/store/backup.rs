@@ -45,7 +45,11 @@ impl Disk {
         let base = self.base.clone().ok_or("the store is closed")?;
         let backups = self.settings.backup_path.clone().unwrap_or_else(|| self.directory.join("backups"));
         let settings = Settings { path: None, ..self.settings.clone() };
-        Ok(Copier { all: base.snapshot(), base, settings, target: backups.join(stamp()) })
+        let stamp = stamp();
+        // The clock may have been set back.
+        let names = std::iter::once(stamp.clone()).chain((1..).map(|number| format!("{stamp}-{number}")));
+        let target = names.map(|name| backups.join(name)).find(|target| !target.exists()).unwrap_or_default();
+        Ok(Copier { all: base.snapshot(), base, settings, target })
     }
 
     /// Makes a backup, and waits for it.
@@ -80,7 +84,8 @@ impl Copier {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
         let copy = Base::open(&format::data(path), &self.settings).map_err(|error| describe(&error))?;
         let (base, all) = (&self.base, &self.all);
-        copy_named(all, &base.meta, &copy.meta)?;
+        copy_named(all, base, &copy.meta[0])?;
+        copy_named(all, base, &copy.meta[1])?;
         let topics = base::topics(base) as u32;
         copy_records((all, &base.delayed), &copy.delayed, topics, true)?;
         let messages = copy_records((all, &base.messages), &copy.messages, topics, false)?;
@@ -91,19 +96,20 @@ impl Copier {
     }
 }
 
-/// Copies what has names. It cannot be read around damage, for which it has a mirror.
-fn copy_named(all: &Snapshot, from: &Keyspace, to: &Keyspace) -> Result<(), String> {
-    let failed = |error: fjall::Error| describe(&error);
-    let mut ingestion = to.start_ingestion().map_err(failed)?;
-    for item in all.iter(from) {
-        let (key, value) = item.into_inner().map_err(failed)?;
-        ingestion.write(key, value).map_err(failed)?;
+/// Copies what has a name, from whichever can be read.
+pub(super) fn copy_named(all: &Snapshot, from: &Base, to: &Keyspace) -> Result<(), String> {
+    let read =
+        |keyspace: &Keyspace| all.iter(keyspace).map(fjall::Guard::into_inner).collect::<Result<Vec<_>, _>>();
+    let items = read(&from.meta[0]).or_else(|_| read(&from.meta[1])).map_err(|error| describe(&error))?;
+    let mut ingestion = to.start_ingestion().map_err(|error| describe(&error))?;
+    for (key, value) in items {
+        ingestion.write(key, value).map_err(|error| describe(&error))?;
     }
-    ingestion.finish().map_err(failed)
+    ingestion.finish().map_err(|error| describe(&error))
 }
 
 /// Copies the records of all topics, as far as they can be read, and returns how many there were.
-fn copy_records(
+pub(super) fn copy_records(
     source: walk::Source<'_>,
     to: &Keyspace,
     topics: u32,
@@ -192,14 +198,21 @@ pub fn check(settings: &Settings, all: bool) -> Result<Report, OpenError> {
             findings.cut_bytes
         ));
     }
-    if all && let Some(table) = tables::first_damaged(&data) {
+    for table in all.then(|| tables::damaged(&data)).into_iter().flatten() {
         report.push(format!("store  damaged: {} is not what was written", table.display()));
     }
     let temporary = std::env::temp_dir().join(format!("fanfare-check-{}-{}", std::process::id(), stamp()));
     let counted = look_into(&data, &temporary, &directory, settings);
     let _ = fs::remove_dir_all(&temporary);
-    let (topics, messages) = counted?;
-    report.insert(0, format!("{head}, {topics} topics, about {messages} messages"));
+    let counted = match counted {
+        Ok((topics, messages)) => format!("{topics} topics, about {messages} messages"),
+        // There may be no room for the copy, which says nothing of the store.
+        Err(OpenError::Directory(_, error)) => {
+            format!("which could not be counted in {}: {error}", temporary.display())
+        }
+        Err(error) => return Err(error),
+    };
+    report.insert(0, format!("{head}, {counted}"));
     Ok(report)
 }
 

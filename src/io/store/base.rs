@@ -7,13 +7,13 @@
 use super::settings::Settings;
 use crate::topic::{Fault, Position};
 use fjall::config::{BlockSizePolicy, FilterPolicy, PartitioningPolicy, PinningPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Snapshot};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Snapshot, UserKey, UserValue};
 use std::path::Path;
 
-/// Bytes of a memtable before it is written to a table.
-const MEMTABLE_BYTES: u64 = 4 * 1024 * 1024;
-/// The same for what has a name: it is small and written again and again.
-const META_MEMTABLE_BYTES: u64 = 2 * 1024 * 1024;
+/// Bytes of a memtable before the archive has it written to a table.
+pub(super) const MEMTABLE_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of a memtable that fjall has written by itself, which it does late.
+const OVERFULL_BYTES: u64 = 4 * MEMTABLE_BYTES;
 /// Bytes of a block; a read of many messages takes one after the other.
 const BLOCK_BYTES: u32 = 16 * 1024;
 /// Bytes of journals that are kept before memtables are written to let the oldest go; the least that fjall takes.
@@ -21,31 +21,53 @@ const JOURNALS_BYTES: u64 = 64 * 1024 * 1024;
 /// Tables that are open at once.
 const FILES: usize = 128;
 
+/// Marks a keyspace that was made anew as complete. No topic has this number, and no name this letter.
+const COMPLETE: &[u8] = b"\xff\xff\xff\xffcomplete";
+
+/// What is written to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part {
+    Messages,
+    Delayed,
+    Named,
+}
+
 /// The database and its parts.
 #[derive(Clone)]
 pub(super) struct Base {
     pub(super) db: Database,
     pub(super) messages: Keyspace,
     pub(super) delayed: Keyspace,
-    pub(super) meta: Keyspace,
+    /// What has a name. It is small, and without it nothing else can be found: so there is everything twice.
+    pub(super) meta: [Keyspace; 2],
 }
 
 impl Base {
     /// Opens what is there, or makes it.
     pub(super) fn open(path: &Path, settings: &Settings) -> fjall::Result<Self> {
+        // One writes memtables, while the other merges tables.
+        Self::open_with(path, settings, 2)
+    }
+
+    /// Opens what is there without anything that works on it by itself.
+    pub(super) fn open_still(path: &Path, settings: &Settings) -> fjall::Result<Self> {
+        Self::open_with(path, settings, 0)
+    }
+
+    fn open_with(path: &Path, settings: &Settings, workers: usize) -> fjall::Result<Self> {
         let db = Database::builder(path)
             .cache_size(settings.cache_bytes)
             .max_cached_files(Some(FILES))
             .max_journaling_size(JOURNALS_BYTES)
             .manual_journal_persist(true)
-            // One writes memtables, while the other merges tables.
-            .worker_threads(2)
+            .worker_threads_unchecked(workers)
             .open()?;
         // In this order, so that each has the same number everywhere.
-        let messages = db.keyspace("messages", || options(MEMTABLE_BYTES))?;
-        let delayed = db.keyspace("delayed", || options(MEMTABLE_BYTES))?;
-        let meta = db.keyspace("meta", || options(META_MEMTABLE_BYTES))?;
-        Ok(Self { db, messages, delayed, meta })
+        let messages = newest(&db, "messages")?;
+        let delayed = newest(&db, "delayed")?;
+        let meta = newest(&db, "meta")?;
+        let mirror = newest(&db, "mirror")?;
+        Ok(Self { db, messages, delayed, meta: [meta, mirror] })
     }
 
     /// What there is now.
@@ -57,12 +79,141 @@ impl Base {
     pub(super) fn is_poisoned(&self) -> bool {
         matches!(self.db.persist(fjall::PersistMode::Buffer), Err(fjall::Error::Poisoned))
     }
+
+    /// The keyspaces of a part.
+    pub(super) fn keyspaces(&self, part: Part) -> &[Keyspace] {
+        match part {
+            Part::Messages => std::slice::from_ref(&self.messages),
+            Part::Delayed => std::slice::from_ref(&self.delayed),
+            Part::Named => &self.meta,
+        }
+    }
+
+    /// The one of them that is read.
+    pub(super) fn part(&self, part: Part) -> &Keyspace {
+        match part {
+            Part::Messages => &self.messages,
+            Part::Delayed => &self.delayed,
+            Part::Named => &self.meta[0],
+        }
+    }
+
+    /// Writes a value, or that there is none any more.
+    pub(super) fn put(&self, part: Part, key: &UserKey, value: Option<&[u8]>) -> fjall::Result<()> {
+        self.keyspaces(part).iter().try_for_each(|keyspace| match value {
+            Some(value) => keyspace.insert(key.clone(), value),
+            None => keyspace.remove(key.clone()),
+        })
+    }
+
+    /// What has a name, from whichever has it.
+    pub(super) fn named(&self, key: &[u8]) -> fjall::Result<Option<UserValue>> {
+        match self.meta[0].get(key) {
+            Ok(None) => Ok(self.meta[1].get(key).unwrap_or(None)),
+            Err(error) => self.meta[1].get(key).map_err(|_| error),
+            found => found,
+        }
+    }
+
+    /// Shows everything from a key on, until `each` says that it is enough, from whichever can be read.
+    pub(super) fn all_named(
+        &self,
+        from: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> fjall::Result<()> {
+        let mut next = from.to_vec();
+        'keyspaces: for (index, keyspace) in self.meta.iter().enumerate() {
+            for item in keyspace.range(next.clone()..) {
+                match item.into_inner() {
+                    Ok((key, value)) => {
+                        if !key.starts_with(&COMPLETE[..4]) && !each(&key, &value) {
+                            return Ok(());
+                        }
+                        next = [&key[..], &[0]].concat();
+                    }
+                    Err(_) if index == 0 => continue 'keyspaces,
+                    Err(error) => return Err(error),
+                }
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Brings into each of the two what only the other has, after records of a journal were lost.
+    pub(super) fn reconcile(&self) -> fjall::Result<()> {
+        for (from, to) in [(0, 1), (1, 0)] {
+            for item in self.meta[from].iter() {
+                let Ok((key, value)) = item.into_inner() else { break };
+                if matches!(self.meta[to].get(&key), Ok(None)) {
+                    self.meta[to].insert(key, value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A keyspace that takes the place of this one when it is complete.
+    pub(super) fn successor(&self, old: &Keyspace) -> fjall::Result<Keyspace> {
+        let (part, number) = part_of(old.name());
+        let name = format!("{part}.{}", number + 1);
+        if self.db.keyspace_exists(&name) {
+            let unfinished = self.db.keyspace(&name, options)?;
+            self.db.delete_keyspace(unfinished)?;
+        }
+        self.db.keyspace(&name, options)
+    }
+
+    /// Puts a complete keyspace in the place of an old one, from the next opening on.
+    pub(super) fn replace(&self, old: &Keyspace, new: &Keyspace) -> fjall::Result<()> {
+        new.insert(COMPLETE, [])?;
+        self.db.persist(fjall::PersistMode::SyncAll)?;
+        self.db.delete_keyspace(old.clone())
+    }
 }
 
-fn options(memtable_bytes: u64) -> KeyspaceCreateOptions {
+/// The newest complete keyspace of a part; the others are deleted.
+fn newest(db: &Database, part: &str) -> fjall::Result<Keyspace> {
+    let names = db.list_keyspace_names();
+    let mut numbers: Vec<u64> = names
+        .iter()
+        .map(|name| part_of(name))
+        .filter(|name| name.0 == part && name.1 > 0)
+        .map(|name| name.1)
+        .collect();
+    numbers.sort_unstable();
+    let mut found = None;
+    for number in numbers.into_iter().rev() {
+        let keyspace = db.keyspace(&format!("{part}.{number}"), options)?;
+        if found.is_none() && keyspace.contains_key(COMPLETE)? {
+            found = Some(keyspace);
+        } else {
+            db.delete_keyspace(keyspace)?;
+        }
+    }
+    match found {
+        Some(keyspace) => {
+            if db.keyspace_exists(part) {
+                db.delete_keyspace(db.keyspace(part, options)?)?;
+            }
+            Ok(keyspace)
+        }
+        None => db.keyspace(part, options),
+    }
+}
+
+/// The part and the number in a keyspace's name: `messages`, and when it was made anew `messages.1`.
+fn part_of(name: &str) -> (&str, u64) {
+    match name.split_once('.') {
+        Some((part, number)) => (part, number.parse().unwrap_or(0)),
+        None => (name, 0),
+    }
+}
+
+fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .manual_journal_persist(true)
-        .max_memtable_size(memtable_bytes)
+        .max_memtable_size(OVERFULL_BYTES)
         .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))
         .filter_policy(FilterPolicy::disabled())
         .index_block_partitioning_policy(PartitioningPolicy::all(true))
@@ -118,8 +269,6 @@ pub(super) fn time_of(key: &[u8]) -> Option<u64> {
 pub(super) mod meta {
     /// A topic's number, by its name.
     pub(in crate::io::store) const NAME: u8 = b'n';
-    /// A topic's name, by its number: the names can be made anew from it.
-    pub(in crate::io::store) const REVERSE: u8 = b'r';
     /// A topic's state.
     pub(in crate::io::store) const TOPIC: u8 = b't';
     /// A subscription's.
@@ -151,7 +300,7 @@ pub(super) mod meta {
 
 /// How many topics there are, or were counted.
 pub(super) fn topics(base: &Base) -> u64 {
-    let next = base.meta.get(meta::NEXT).ok().flatten();
+    let next = base.named(meta::NEXT).ok().flatten();
     let next = next.and_then(|next| next[..].try_into().ok().map(u32::from_be_bytes));
     next.map_or(0, |next| u64::from(next).saturating_sub(1))
 }

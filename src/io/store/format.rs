@@ -8,7 +8,7 @@
 //! backups/ complete stores, unless `backup_path` says otherwise
 //! ```
 
-use super::base::{Base, describe, meta};
+use super::base::{Base, Part, describe, meta};
 use super::journal::{self, Findings};
 use super::settings::Settings;
 use super::tables;
@@ -16,13 +16,15 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The format that this program writes. A later one is refused; for an earlier one there would be a migration here,
 /// which says at the start what it does, and is made on a copy.
 pub(super) const FORMAT: u32 = 1;
 /// What fjall writes into its own marker.
 const FJALL_MARKER: &[u8] = b"FJL\x03";
+/// How long the lock of a store is waited for each time.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Ledgers that there can be; see [`Position`](crate::topic::Position).
 const LEDGERS_MAX: u32 = 1 << 24;
 
@@ -88,6 +90,9 @@ pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
     inspect(&directory, &data, true)?;
     let findings = journal::mend(&directory, &data, false).map_err(unusable)?;
     let base = open_base(&directory, settings)?;
+    if !findings.damaged.is_empty() {
+        base.reconcile().map_err(|error| OpenError::Damaged(directory.clone(), describe(&error)))?;
+    }
     let ledger = count_start(&base).map_err(|reason| OpenError::Damaged(directory.clone(), reason))?;
     findings.tell(&base, &directory, start.elapsed());
     Ok(Opened { directory, lock, base, ledger, findings })
@@ -98,7 +103,7 @@ pub(super) fn open_base(directory: &Path, settings: &Settings) -> Result<Base, O
     let data = data(directory);
     Base::open(&data, settings).map_err(|error| match error {
         fjall::Error::Locked => OpenError::InUse(directory.into()),
-        error => match (tables::first_damaged(&data), error) {
+        error => match (tables::damaged(&data).into_iter().next(), error) {
             (Some(table), error) => {
                 let reason = format!("{} is not what was written ({})", table.display(), describe(&error));
                 OpenError::Damaged(directory.into(), reason)
@@ -145,11 +150,16 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     let unusable = |error| OpenError::Directory(directory.into(), error);
     let path = directory.join("LOCK");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(directory.into())),
-        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    // Whoever looks at the store locks it for a moment, and another daemon may be ending.
+    for is_last in [false, false, false, false, true] {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if is_last => break,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        }
     }
+    Err(OpenError::InUse(directory.into()))
 }
 
 /// Whether some process has the store open.
@@ -225,18 +235,18 @@ pub(super) fn inspect(directory: &Path, data: &Path, may_change: bool) -> Result
 /// Counts this start, for good. Returns its number, in which old topics go on.
 fn count_start(base: &Base) -> Result<u32, String> {
     let failed = |error: fjall::Error| format!("the count of starts: {}", describe(&error));
-    let before = base.meta.get(meta::LEDGER).map_err(failed)?;
-    let before = match before {
-        Some(bytes) => {
-            u32::from_be_bytes(bytes[..].try_into().map_err(|_| "the count of starts is no number")?)
+    let mut before = 0;
+    for keyspace in &base.meta {
+        if let Ok(Some(bytes)) = keyspace.get(meta::LEDGER) {
+            let number = bytes[..].try_into().map_err(|_| "the count of starts is no number")?;
+            before = u32::from_be_bytes(number).max(before);
         }
-        None => 0,
-    };
+    }
     let ledger = before + 1;
     if ledger >= LEDGERS_MAX {
         return Err("it was opened too often for its message ids".into());
     }
-    base.meta.insert(meta::LEDGER, ledger.to_be_bytes()).map_err(failed)?;
+    base.put(Part::Named, &meta::LEDGER.into(), Some(&ledger.to_be_bytes())).map_err(failed)?;
     base.db.persist(fjall::PersistMode::SyncAll).map_err(failed)?;
     Ok(ledger)
 }

@@ -1,7 +1,7 @@
 //! Whether the store can be written: what has failed, when it is tried again, and how much room there is.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// How often the free space is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// What is written to try the disk.
-const TRIAL_BYTES: usize = 64 * 1024;
+/// What is written to try the disk, as often as it takes to get a memtable's bytes.
+static TRIAL: [u8; 64 * 1024] = [0x55; 64 * 1024];
+const TRIAL_BYTES: usize = 4 * 1024 * 1024;
 
 /// What is known of the disk.
 pub(super) struct Health {
@@ -65,18 +66,24 @@ impl Health {
     /// Whether it is time to try again, and a file can be written and synced.
     pub(super) fn may_work_again(&mut self) -> bool {
         let now = Instant::now();
-        let directory = &self.directory;
         let Some(failure) = self.failure.as_mut().filter(|failure| failure.next_try <= now) else {
             return false;
         };
         failure.next_try = now + RETRY_AFTER;
-        let path = directory.join("trial");
+        self.trial().is_ok()
+    }
+
+    /// Writes a file as large as a memtable and removes it.
+    pub(super) fn trial(&self) -> io::Result<()> {
+        let path = self.directory.join("trial");
         let tried = File::create(&path).and_then(|mut file| {
-            file.write_all(&[0x55; TRIAL_BYTES])?;
+            for _ in 0..TRIAL_BYTES / TRIAL.len() {
+                file.write_all(&TRIAL)?;
+            }
             file.sync_all()
         });
         let _ = std::fs::remove_file(&path);
-        tried.is_ok()
+        tried
     }
 
     /// Writing works again.

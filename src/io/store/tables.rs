@@ -58,10 +58,10 @@ pub(super) fn list(keyspace: &Path) -> Result<Vec<Table>, String> {
     tables(&list, keyspace).ok_or_else(|| wrong(&path, "it cannot be read"))
 }
 
-/// The first table whose file is not what it was when it was written.
-pub(super) fn first_damaged(data: &Path) -> Option<PathBuf> {
+/// The tables whose files are not what they were when they were written.
+pub(super) fn damaged(data: &Path) -> Vec<PathBuf> {
     let tables = keyspaces(data).into_iter().filter_map(|keyspace| list(&keyspace).ok()).flatten();
-    tables.into_iter().find(|table| !table.is_whole().unwrap_or(false)).map(|table| table.path)
+    tables.filter(|table| !table.is_whole().unwrap_or(false)).map(|table| table.path).collect()
 }
 
 impl Table {

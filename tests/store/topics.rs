@@ -1,0 +1,124 @@
+//! The owner of the topics on the archive of the disk, in rounds as the store's thread makes them.
+
+use crate::open;
+use fanfare::io::store::Disk;
+use fanfare::roster::Seat;
+use fanfare::topic::{
+    Consuming, Draft, Flow, Kind, Message, MessageId, Outgoing, Reply, Request, Rules, TopicName, Topics,
+    Wanted,
+};
+use fanfare::wheel::Now;
+use std::path::Path;
+
+const CONSUMER: Seat = Seat { shard: 0, id: 1, serial: 1 };
+const FEED: Seat = Seat { shard: u16::MAX, id: 1, serial: 0 };
+
+struct Owner {
+    topics: Topics<Disk>,
+    now: Now,
+    stored: usize,
+    delivered: Vec<(MessageId, String)>,
+}
+
+impl Owner {
+    fn new(path: &Path, unix_ms: u64) -> Self {
+        let now = Now { monotonic_ns: 1_000_000_000, unix_ms };
+        let topics = Topics::new(open(path), Rules::default(), now);
+        Self { topics, now, stored: 0, delivered: Vec::new() }
+    }
+
+    fn ask(&mut self, seat: Seat, request: Request) {
+        self.topics.take(seat, request, self.now);
+    }
+
+    fn round(&mut self) {
+        self.now.monotonic_ns += 600_000_000;
+        self.topics.tick(self.now);
+        if self.topics.has_uncommitted() {
+            let result = self.topics.archive().commit();
+            self.topics.committed(result.as_ref().copied().map_err(|reason| &**reason), self.now);
+        }
+        self.topics.archive().settle();
+        while self.topics.deliver(1 << 20, self.now) {}
+        for outgoing in self.topics.take_outgoing() {
+            match outgoing {
+                Outgoing::Reply(_, Reply::Stored { .. }) => self.stored += 1,
+                Outgoing::Reply(_, Reply::Opened) => {}
+                Outgoing::Reply(_, reply) => panic!("{reply:?}"),
+                Outgoing::Deliver(message, _) => {
+                    let text = String::from_utf8_lossy(message.message().payload).into_owned();
+                    self.delivered.push((MessageId { position: message.position, partition: None }, text));
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, texts: std::ops::Range<u32>) {
+        for text in texts {
+            let text = text.to_string();
+            let message = Message { published_ms: 1, payload: text.as_bytes(), ..Message::default() };
+            self.ask(FEED, Request::Append(name(), Draft::new(&message)));
+        }
+    }
+
+    fn consume(&mut self) {
+        let consuming = Consuming {
+            topics: Wanted::One(name()),
+            subscription: "s".into(),
+            kind: Kind::Shared,
+            durable: true,
+            earliest: true,
+            flow: Flow::Push(1000),
+            ack_timeout_ms: 0,
+            nack_delay_ms: 0,
+            redeliveries_max: 0,
+            dead_letters: None,
+            name: "c".into(),
+            priority: 0,
+            remote: "127.0.0.1:5".into(),
+        };
+        self.ask(CONSUMER, Request::Consume(Box::new(consuming)));
+    }
+
+    fn texts(&self) -> Vec<u32> {
+        self.delivered.iter().map(|(_, text)| text.parse().unwrap()).collect()
+    }
+}
+
+fn name() -> TopicName {
+    TopicName::read("persistent://public/default/t").unwrap()
+}
+
+/// The clock goes back by a day at the restart.
+#[test]
+fn a_kill_loses_nothing_that_was_told_and_brings_back_what_was_not_acknowledged() {
+    const UNIX_MS: u64 = 1_800_000_000_000;
+    let directory = tempfile::tempdir().unwrap();
+    let (store, killed) = (directory.path().join("store"), directory.path().join("killed"));
+    let mut owner = Owner::new(&store, UNIX_MS);
+    owner.consume();
+    owner.append(0..200);
+    owner.round();
+    assert_eq!((owner.stored, owner.texts()), (200, (0..200).collect()));
+    for index in (0..200).filter(|index| index % 2 == 0) {
+        let id = owner.delivered[index].0;
+        owner.ask(CONSUMER, Request::Ack(id));
+    }
+    owner.round();
+    owner.round();
+    owner.append(200..210);
+    owner.round();
+    crate::damage::copy(&store, &killed);
+
+    let mut again = Owner::new(&killed, UNIX_MS - 86_400_000);
+    again.append(210..220);
+    again.consume();
+    again.round();
+    again.round();
+    let mut texts = again.texts();
+    texts.sort_unstable();
+    assert_eq!(texts, (0..200).filter(|text| text % 2 == 1).chain(200..220).collect::<Vec<_>>());
+    let known: Vec<_> = owner.delivered.iter().map(|delivery| delivery.0).collect();
+    let fresh = again.delivered.iter().filter(|(_, text)| text.parse::<u32>().unwrap() >= 210);
+    assert!(fresh.clone().count() == 10 && fresh.clone().all(|(id, _)| !known.contains(id)), "ids are new");
+}
