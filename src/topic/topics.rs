@@ -7,7 +7,7 @@
 use super::consumer::{Consumer, ConsumerId};
 use super::one::{Cache, Topic, TopicId};
 use super::producer::{Producer, ProducerId, SendRoute};
-use super::stats::Counters;
+use super::stats::{Census, Counters};
 use super::subscription::{SubId, Subscription};
 use super::transient::{Transient, TransientId};
 use super::{Archive, Cause, Fault, MessageId, Outgoing, Position, Refusal, Reply, Request, Rules};
@@ -262,6 +262,18 @@ impl<A: Archive> Topics<A> {
                 self.touch(sub);
                 self.ready(sub);
             }
+        }
+    }
+
+    /// What there is, and what has become of messages.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census {
+            topics: self.count as u64,
+            loaded: self.topics.len() as u64,
+            producers: self.producers.len() as u64,
+            consumers: self.consumers.len() as u64,
+            ..self.counters.total
         }
     }
 
