@@ -359,7 +359,7 @@ struct Backlog {
     json: bool,
 }
 
-/// The whole table, each line on a daemon of its own: about seven minutes.
+/// The whole table, each line on a daemon of its own: about nine minutes.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "all", example = "{command_name}\n  {command_name} --seconds 1 --runs 3 --json")]
 struct All {

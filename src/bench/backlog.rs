@@ -51,7 +51,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     let start = Instant::now();
     let ready = target.restart()?;
     let mut clients = subscriber(&target)?;
-    let mut delivered = 0;
+    let mut delivered = clients.early;
     while delivered == 0 {
         clients.receive(FIRST_WITHIN, |_, _, _| delivered += 1)?;
         if start.elapsed() > FIRST_WITHIN {

@@ -49,6 +49,8 @@ pub(super) struct Clients {
     pub(super) spin: bool,
     /// Acknowledge each text, as subscribers of durable topics do.
     pub(super) acknowledge: bool,
+    /// Messages that had waited for their subscribers and came while these were being opened.
+    pub(super) early: u64,
     epoch: Instant,
 }
 
@@ -74,6 +76,7 @@ impl Clients {
             scratch: vec![0; READ_BYTES],
             spin,
             acknowledge: false,
+            early: 0,
             epoch: Instant::now(),
         })
     }

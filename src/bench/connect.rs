@@ -217,7 +217,7 @@ impl Opening<'_> {
     }
 
     fn replies(&mut self, index: usize, length: usize) -> Result<(), BenchError> {
-        let Clients { list, scratch, .. } = &mut *self.clients;
+        let Clients { list, scratch, early, .. } = &mut *self.clients;
         let client = &mut list[index];
         let mut control = Control::default();
         let mut successes = 0;
@@ -228,6 +228,8 @@ impl Opening<'_> {
                 control.note(opcode, payload);
             } else if speech.is_success(payload) {
                 successes += 1;
+            } else if speech.acknowledges() {
+                *early += 1;
             } else {
                 refusal = Some(String::from_utf8_lossy(payload).into_owned());
             }

@@ -86,7 +86,7 @@ fn assert_has(daemon: &Daemon, taken: &[(String, String)]) {
 
 #[test]
 fn with_little_space_left_nothing_is_taken_until_there_is_more() {
-    let Some(disk) = Small::new("a disk that is nearly full", 100 * MIB) else { return };
+    let Some(disk) = Small::new("a disk that is nearly full", 64 * MIB) else { return };
     let daemon = on(&disk.path.join("store")).set("store.free_bytes_min", 16 * MIB).start();
     let mut producer = Producer::new(&daemon, "full");
     let (mut taken, refusal) = fill(&mut producer);
@@ -101,19 +101,38 @@ fn with_little_space_left_nothing_is_taken_until_there_is_more() {
     // The refused and the next are refused alike.
     assert_refused_with_a_reason(&producer.ask("more", &json!({ "context": "c" })));
     disk.grow(200 * MIB);
+    taken.push((await_space(&mut producer), "there is space".into()));
+    assert!(taken.iter().map(|(id, _)| place(id)).is_sorted());
+    assert_has(&daemon, &taken);
+}
+
+/// Sends until it is taken again; its id.
+fn await_space(producer: &mut Producer) -> String {
     let mut answer = Value::Null;
     eventually("there is space again", || {
         answer = producer.ask("there is space", &json!({}));
         answer["result"] == "ok"
     });
-    taken.push((answer["messageId"].as_str().unwrap().to_owned(), "there is space".into()));
-    assert!(taken.iter().map(|(id, _)| place(id)).is_sorted());
+    answer["messageId"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn space_that_others_give_back_is_used() {
+    let Some(disk) = Small::new("a disk that others fill", 64 * MIB) else { return };
+    let other = disk.path.join("of-somebody-else");
+    std::fs::write(&other, vec![1; 40 * MIB as usize]).unwrap();
+    let daemon = on(&disk.path.join("store")).set("store.free_bytes_min", 16 * MIB).start();
+    let mut producer = Producer::new(&daemon, "full");
+    let (mut taken, refusal) = fill(&mut producer);
+    assert_refused_with_a_reason(&refusal);
+    std::fs::remove_file(other).unwrap();
+    taken.push((await_space(&mut producer), "there is space".into()));
     assert_has(&daemon, &taken);
 }
 
 #[test]
 fn without_any_space_nothing_that_was_acknowledged_is_lost() {
-    let Some(disk) = Small::new("a disk that is full", 100 * MIB) else { return };
+    let Some(disk) = Small::new("a disk that is full", 64 * MIB) else { return };
     let mut daemon = on(&disk.path.join("store")).set("store.free_bytes_min", 0).start();
     let mut producer = Producer::new(&daemon, "full");
     let (mut taken, refusal) = fill(&mut producer);

@@ -32,9 +32,9 @@ fn assert_works(daemon: &Daemon) {
 fn a_consumer_that_never_acknowledges_gets_its_window_and_takes_no_memory() {
     let daemon = setup().start();
     let mut idle = Consumer::new(&daemon, "never", "sub?receiverQueueSize=100");
-    feed(&daemon, "never", 2_000, 4096);
+    feed(&daemon, "never", 1_000, 8192);
     let before = daemon.memory_bytes();
-    feed(&daemon, "never", 30_000, 4096);
+    feed(&daemon, "never", 12_000, 8192);
     let grown = daemon.memory_bytes().saturating_sub(before);
     assert!(grown < 64 * MIB, "{} MiB more", grown / MIB);
     assert_eq!(idle.drain().len(), 100);
