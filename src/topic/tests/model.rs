@@ -1,6 +1,6 @@
 //! Random sends, acknowledgements, consumers, pauses and crashes, against a naive model of what is promised.
 //!
-//! `FANFARE_LONG=1` runs forty times as many cases.
+//! There are 256 cases; `PROPTEST_CASES=10000` runs so many.
 
 use super::world::*;
 use crate::topic::*;
@@ -499,13 +499,8 @@ impl Model {
     }
 }
 
-fn cases() -> u32 {
-    let long = std::env::var("FANFARE_LONG").is_ok_and(|long| long == "1");
-    if long { 10_000 } else { 256 }
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_promises_are_kept(steps in prop::collection::vec(step(), 1..150)) {
