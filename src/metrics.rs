@@ -6,6 +6,7 @@
 
 use crate::courier::NoticeKind;
 use crate::dialect::{Kind, Tally};
+use crate::topic::Census;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A number that its one writer raises, lowers or sets.
@@ -257,9 +258,43 @@ pub struct StoreMetrics {
     pub bytes: Number,
     /// Places that were damaged.
     pub damaged: Number,
+    /// Topics that are stored.
+    pub topics: Number,
+    /// Those of them that are in memory.
+    pub topics_loaded: Number,
+    /// Producers of them.
+    pub producers: Number,
+    /// Consumers and readers of them.
+    pub consumers: Number,
+    /// Messages that were acknowledged, once for each subscription.
+    pub acknowledged: Number,
+    /// Messages that were delivered again.
+    pub redelivered: Number,
+    /// Messages that have gone to the dead letters.
+    pub dead: Number,
+    /// Messages that were refused.
+    pub refused: Number,
 }
 
 impl StoreMetrics {
+    /// Takes over what the owner of the topics has counted.
+    pub fn census(&self, census: &Census) {
+        let Census { topics, loaded, producers, consumers, acknowledged, redelivered, dead, refused } =
+            *census;
+        for (number, value) in [
+            (&self.topics, topics),
+            (&self.topics_loaded, loaded),
+            (&self.producers, producers),
+            (&self.consumers, consumers),
+            (&self.acknowledged, acknowledged),
+            (&self.redelivered, redelivered),
+            (&self.dead, dead),
+            (&self.refused, refused),
+        ] {
+            number.set(value);
+        }
+    }
+
     /// Counts one commit.
     pub fn commit(&self, nanoseconds: u64) {
         self.commits[bucket(nanoseconds)].add(1);

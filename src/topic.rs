@@ -37,6 +37,7 @@ pub(crate) use self::id::LENIENT;
 pub use self::id::{MessageId, Position};
 pub use self::name::{Domain, NameError, TopicName};
 pub use self::record::{Draft, Message, Stored};
+pub use self::stats::Census;
 pub use self::topics::Topics;
 
 use crate::roster::Seat;

@@ -266,6 +266,7 @@ impl Snapshot {
         let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
         let about = "Whether the store of the durable topics cannot be written";
         family(out, gauge, None, "store_failing", about, self.one(|m| &m.store.failing))?;
+        self.topics(out)?;
         let about = "Messages that were appended to durable topics";
         family(out, counter, None, "store_messages", about, self.one(|m| &m.store.messages))?;
         let bytes = Some(&Unit::Bytes);
@@ -275,6 +276,29 @@ impl Snapshot {
         let about = "From the end of a group of messages to its being safe";
         let counts = |m: &Metrics, index: usize| m.store.commits[index].get();
         self.histogram(out, ("store_commit", about), counts, self.sum(|m| &m.store.commits_sum_ns))
+    }
+
+    fn topics(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
+        let of = |name, value, number: &dyn Fn(&Metrics) -> &Number| (vec![(name, value)], self.sum(number));
+        let topics = vec![
+            of("state", "stored", &|m| &m.store.topics),
+            of("state", "loaded", &|m| &m.store.topics_loaded),
+        ];
+        family(out, gauge, None, "topics", "Durable topics, and those of them in memory", topics)?;
+        let clients = vec![
+            of("role", "producer", &|m| &m.store.producers),
+            of("role", "consumer", &|m| &m.store.consumers),
+        ];
+        family(out, gauge, None, "topic_clients", "Who takes part in durable topics", clients)?;
+        let messages = vec![
+            of("outcome", "refused", &|m| &m.store.refused),
+            of("outcome", "acknowledged", &|m| &m.store.acknowledged),
+            of("outcome", "redelivered", &|m| &m.store.redelivered),
+            of("outcome", "dead_letter", &|m| &m.store.dead),
+        ];
+        let about = "What has become of messages of durable topics";
+        family(out, counter, None, "topic_messages", about, messages)
     }
 
     fn latency(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {

@@ -184,7 +184,8 @@ impl Sockets {
             }
         }
         // Those that the turn before had no time for come first.
-        ready.rotate_left(std::mem::take(&mut self.served).min(ready.len()));
+        let served = std::mem::take(&mut self.served).min(ready.len());
+        ready.rotate_left(served);
         let mut unserved = None;
         for (at, event) in ready.iter().enumerate() {
             let token = event.data.u64();

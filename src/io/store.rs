@@ -325,6 +325,8 @@ fn run(shared: &Shared, mut topics: Topics<Disk>) {
         let has_room = shared.all_have_room();
         more = has_room && topics.deliver(ROUND_BYTES_MAX, now);
         post(shared, topics.take_outgoing(), &mut waiting);
+        let census = topics.census();
+        topics.archive().metrics().store.census(&census);
         if taken.over {
             topics.save(clock::now());
             if let Err(reason) = topics.archive().save_to_disk() {

@@ -200,6 +200,7 @@ impl<A: Archive> Topics<A> {
             pending.state = State::Waiting;
             sub.replay.insert(position);
             if is_stored {
+                self.counters.total.dead += 1;
                 self.settle(id, position);
             } else {
                 self.ready(id);

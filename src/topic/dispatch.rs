@@ -317,6 +317,7 @@ impl<A: Archive> Topics<A> {
         topic.delivered.0 += 1;
         topic.delivered.1 += bytes as u64;
         self.counters.delivered(topic.namespace, bytes);
+        self.counters.total.redelivered += u64::from(redeliveries > 0);
         let taker = Taker { seat: consumer.seat, redeliveries, partition: label, wants_receipt };
         self.out.push(Outgoing::Deliver(message.clone(), taker));
         bytes

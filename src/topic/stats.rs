@@ -1,4 +1,4 @@
-//! What is counted of each namespace, for the metrics of Pulsar's WebSocket proxy.
+//! What is counted of each namespace, for the metrics of Pulsar's WebSocket proxy, and of all together, for ours.
 
 /// Namespaces that are counted apart; all others are counted together.
 const NAMESPACES_MAX: usize = 10_000;
@@ -10,11 +10,34 @@ pub(super) const LATENCIES_US: [u64; 9] =
 /// Where those are counted that do not fit.
 const OTHERS: &str = "others";
 
+/// What there is, and what has become of messages since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Topics that are stored.
+    pub topics: u64,
+    /// Those of them that are in memory.
+    pub loaded: u64,
+    /// Producers of topics that are stored.
+    pub producers: u64,
+    /// Consumers and readers of them.
+    pub consumers: u64,
+    /// Messages that were acknowledged, once for each subscription.
+    pub acknowledged: u64,
+    /// Messages that were delivered again after they had not been acknowledged.
+    pub redelivered: u64,
+    /// Messages that have gone to the dead letters.
+    pub dead: u64,
+    /// Messages that were not stored.
+    pub refused: u64,
+}
+
 /// The counts of all namespaces, for this period and the one before.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     names: std::collections::HashMap<Box<str>, usize, ahash::RandomState>,
     spaces: Vec<Counted>,
+    /// Of all of them, since the start.
+    pub(super) total: Census,
     since_ns: u64,
     /// How long the period before was; 0 when there was none.
     before_ns: u64,
@@ -74,6 +97,7 @@ impl Counters {
     }
 
     pub(super) fn failed(&mut self, namespace: usize) {
+        self.total.refused += 1;
         self.at(namespace, |counts| counts.failed += 1);
     }
 
@@ -85,6 +109,7 @@ impl Counters {
     }
 
     pub(super) fn acknowledged(&mut self, namespace: usize) {
+        self.total.acknowledged += 1;
         self.at(namespace, |counts| counts.acknowledged += 1);
     }
 

@@ -7,7 +7,7 @@
 use super::consumer::{Consumer, ConsumerId};
 use super::one::{Cache, Topic, TopicId};
 use super::producer::{Producer, ProducerId, SendRoute};
-use super::stats::Counters;
+use super::stats::{Census, Counters};
 use super::subscription::{SubId, Subscription};
 use super::transient::{Transient, TransientId};
 use super::{Archive, Cause, Fault, MessageId, Outgoing, Position, Refusal, Reply, Request, Rules};
@@ -253,15 +253,26 @@ impl<A: Archive> Topics<A> {
             let Some(topic) = self.topics.get_mut(id) else { continue };
             topic.visible = topic.state.next;
             let subs: Vec<SubId> = topic.subs.values().copied().collect();
-            topic.tail_waiters.clear();
-            self.touch_topic(id);
-            for sub in subs {
-                if let Some(sub) = self.subs.get_mut(sub) {
-                    sub.is_at_tail = false;
+            for sub in std::mem::take(&mut topic.tail_waiters) {
+                if let Some(waiter) = self.subs.get_mut(sub).filter(|waiter| waiter.topic == id) {
+                    waiter.is_at_tail = false;
+                    self.ready(sub);
                 }
-                self.touch(sub);
-                self.ready(sub);
             }
+            self.touch_topic(id);
+            subs.into_iter().for_each(|sub| self.touch(sub));
+        }
+    }
+
+    /// What there is, and what has become of messages.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census {
+            topics: self.count as u64,
+            loaded: self.topics.len() as u64,
+            producers: self.producers.len() as u64,
+            consumers: self.consumers.len() as u64,
+            ..self.counters.total
         }
     }
 

@@ -17,6 +17,7 @@ struct Owner {
     topics: Topics<Disk>,
     now: Now,
     stored: usize,
+    refused: usize,
     delivered: Vec<(MessageId, String)>,
 }
 
@@ -24,7 +25,7 @@ impl Owner {
     fn new(path: &Path, unix_ms: u64) -> Self {
         let now = Now { monotonic_ns: 1_000_000_000, unix_ms };
         let topics = Topics::new(open(path), Rules::default(), now);
-        Self { topics, now, stored: 0, delivered: Vec::new() }
+        Self { topics, now, stored: 0, refused: 0, delivered: Vec::new() }
     }
 
     fn ask(&mut self, seat: Seat, request: Request) {
@@ -33,6 +34,10 @@ impl Owner {
 
     fn round(&mut self) {
         self.now.monotonic_ns += 600_000_000;
+        self.topics.archive().look();
+        if self.topics.archive().has_healed() {
+            self.topics.recovered(self.now);
+        }
         self.topics.tick(self.now);
         if self.topics.has_uncommitted() {
             let result = self.topics.archive().commit();
@@ -43,6 +48,7 @@ impl Owner {
         for outgoing in self.topics.take_outgoing() {
             match outgoing {
                 Outgoing::Reply(_, Reply::Stored { .. }) => self.stored += 1,
+                Outgoing::Reply(_, Reply::NotStored { .. }) => self.refused += 1,
                 Outgoing::Reply(_, Reply::Opened) => {}
                 Outgoing::Reply(_, reply) => panic!("{reply:?}"),
                 Outgoing::Deliver(message, _) => {
@@ -99,7 +105,7 @@ fn a_kill_loses_nothing_that_was_told_and_brings_back_what_was_not_acknowledged(
     owner.consume();
     owner.append(0..200);
     owner.round();
-    assert_eq!((owner.stored, owner.texts()), (200, (0..200).collect()));
+    assert_eq!((owner.stored, owner.refused, owner.texts()), (200, 0, (0..200).collect()));
     for index in (0..200).filter(|index| index % 2 == 0) {
         let id = owner.delivered[index].0;
         owner.ask(CONSUMER, Request::Ack(id));
@@ -121,4 +127,47 @@ fn a_kill_loses_nothing_that_was_told_and_brings_back_what_was_not_acknowledged(
     let known: Vec<_> = owner.delivered.iter().map(|delivery| delivery.0).collect();
     let fresh = again.delivered.iter().filter(|(_, text)| text.parse::<u32>().unwrap() >= 210);
     assert!(fresh.clone().count() == 10 && fresh.clone().all(|(id, _)| !known.contains(id)), "ids are new");
+}
+
+#[test]
+fn after_a_full_disk_messages_are_taken_and_delivered_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mounted");
+    std::fs::create_dir(&path).unwrap();
+    let Some(_mounted) = crate::refusals::Mounted::tmpfs(&path, "32m") else { return };
+    let mut owner = Owner::new(&path.join("store"), 1_800_000_000_000);
+    owner.consume();
+    owner.append(0..10);
+    owner.round();
+    let filler = path.join("filler");
+    // As much as fits.
+    let _ = std::fs::write(&filler, vec![1; 32 * 1024 * 1024]);
+    let mut next = 10;
+    while owner.refused == 0 {
+        owner.append(next..next + 100);
+        owner.round();
+        next += 100;
+    }
+    let known = owner.stored;
+    owner.append(next..next + 1);
+    owner.round();
+    assert_eq!(owner.stored, known, "nothing is stored now");
+    std::fs::remove_file(&filler).unwrap();
+    let start = std::time::Instant::now();
+    while owner.stored == known {
+        assert!(start.elapsed().as_secs() < 60, "it does not recover");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        next += 1;
+        owner.append(next..next + 1);
+        owner.round();
+        let ids: Vec<_> = owner.delivered.iter().map(|delivery| delivery.0).collect();
+        ids.into_iter().for_each(|id| owner.ask(CONSUMER, Request::Ack(id)));
+    }
+    owner.round();
+    let texts = owner.texts();
+    assert!(texts.contains(&next) && texts.len() >= owner.stored, "what was stored is delivered");
+    let mut ids: Vec<_> = owner.delivered.iter().map(|delivery| delivery.0).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), texts.len(), "and each once");
 }

@@ -241,6 +241,9 @@ fn operators_list_look_at_change_and_copy_topics() {
     eventually("the consumer has gone", || {
         json(&daemon, &["stats", orders])["subscriptions"]["billing"]["consumers"] == json!([])
     });
+    assert_eq!(daemon.metric("topics{state=\"stored\"}"), 2);
+    assert_eq!(daemon.metric("topic_clients{role=\"consumer\"}"), 0);
+    assert_eq!(daemon.metric("store_messages_total"), 3);
     let backlog = |daemon: &Daemon| {
         json(daemon, &["stats", orders])["subscriptions"]["billing"]["backlog"].as_u64().unwrap()
     };
@@ -253,8 +256,7 @@ fn operators_list_look_at_change_and_copy_topics() {
     assert_eq!(backlog(&daemon), 2);
     let next = json(&daemon, &["peek", orders, "--subscription", "billing", "--count", "1"]);
     assert_eq!(next[0]["messageId"], "CAAQAA==");
-    let copied = told(&daemon, &["backup"]);
-    assert!(copied.contains("path"), "{copied}");
+    assert!(told(&daemon, &["backup"]).contains("messages  3\n"));
     told(&daemon, &["forget", orders, "billing", "--yes"]);
     assert_eq!(json(&daemon, &["stats", orders])["subscriptions"], json!({}));
     told(&daemon, &["purge", orders, "--yes"]);
@@ -263,6 +265,36 @@ fn operators_list_look_at_change_and_copy_topics() {
     assert!(said.contains("did you mean persistent://public/default/orders"), "{said}");
     let said = refused(&daemon, &["forget", orders, "biling", "--yes"]);
     assert!(!said.contains("did you mean"), "the topic is right: {said}");
+}
+
+#[test]
+fn a_copy_of_the_store_is_a_store_of_the_moment_it_was_made() {
+    let daemon = durable().start();
+    drop(consumer(&daemon, "t", "s"));
+    let mut publisher = daemon.publisher();
+    publisher.send(line("t", "before"));
+    assert_eq!(publisher.receipt(), (1, 0));
+    let copied = json(&daemon, &["backup"]);
+    publisher.send(line("t", "after") + &line("other", "after"));
+    assert_eq!(publisher.receipt(), (3, 0));
+    // As the README has it: what was copied takes the place of the store.
+    let restored = durable();
+    let status = Command::new("cp")
+        .args(["-a", copied["path"].as_str().unwrap()])
+        .arg(restored.path("store"))
+        .status();
+    assert!(status.unwrap().success());
+    let config = restored.path("fanfare.toml");
+    let serve = restored.command();
+    let mut again = command(&["check", "--config", config.to_str().unwrap()]);
+    again.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let (code, out, said) = run(&mut again);
+    assert!(code == Some(0) && out.contains("store"), "{out}{said}");
+    let restored = restored.start();
+    assert_eq!(told(&restored, &["list"]), "persistent://public/default/t\n");
+    let mut client = consumer(&restored, "t", "s");
+    assert!(client.text().contains("\"payload\":\"YmVmb3Jl\""));
+    assert_eq!(count(&daemon, "t"), 2);
 }
 
 #[test]
