@@ -421,6 +421,11 @@ impl Model {
             .filter(|it| it.kind == kind)
             .find(|it| it.held.iter().any(|held| held.0 == *text));
         assert!(holder.is_none(), "{holder:?} has {text}, and {slot:?} gets it");
+        let same_key =
+            |held: &(String, usize, MessageId, u64)| held.1 == topic && self.sent[&held.0].key == sent.key;
+        let others = self.slots.iter().filter(|(number, it)| **number != id && it.kind == kind);
+        let shares_key = others.into_iter().any(|(_, other)| other.held.iter().any(same_key));
+        assert!(kind != Kind::KeyShared || !shares_key, "two consumers have a key: {got:?}");
         let sub = self.subs.get_mut(&(topic, kind as usize)).unwrap();
         assert!(!sub.acked.contains_key(text), "acknowledged, and comes again: {got:?}");
         assert!(!sub.dead.contains(text), "dead, and comes again: {got:?}");
