@@ -54,13 +54,13 @@ impl<A: Archive> Topics<A> {
             if let Some(topic) = self.topics.get(source.topic) {
                 self.counters.acknowledged(topic.namespace);
             }
-            self.settle(source.sub, message.position);
+            self.settle(source.sub, message.position, Some(id));
         }
         self.wake(id);
     }
 
-    /// A message is dealt with.
-    pub(super) fn settle(&mut self, id: SubId, position: Position) {
+    /// A message is dealt with, by a consumer or otherwise.
+    pub(super) fn settle(&mut self, id: SubId, position: Position, by: Option<ConsumerId>) {
         let Some(sub) = self.subs.get_mut(id) else { return };
         // What is on its way to the dead letters is dealt with when it is there.
         if sub.pending.get(&position).is_none_or(|pending| pending.state == State::Dying) {
@@ -70,11 +70,19 @@ impl<A: Archive> Topics<A> {
         if pending.due_ns > 0 {
             self.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
         }
+        let holder = pending.holder as usize;
         let sub_is_keyed = !sub.keys.is_empty();
         if std::mem::take(&mut sub.is_full) || sub_is_keyed {
             self.ready(id);
         }
         self.touch(id);
+        if pending.state == State::Held && pending.due_ns > 0 && by != Some(holder) {
+            // Its time would have made room for another.
+            if let Some(consumer) = self.consumers.get_mut(holder) {
+                consumer.free(1);
+            }
+            self.wake(holder);
+        }
     }
 
     fn nack(&mut self, id: ConsumerId, message: MessageId) {
@@ -201,7 +209,7 @@ impl<A: Archive> Topics<A> {
             sub.replay.insert(position);
             if is_stored {
                 self.counters.total.dead += 1;
-                self.settle(id, position);
+                self.settle(id, position, None);
             } else {
                 self.ready(id);
             }

@@ -4,7 +4,7 @@
 //! time: then a message goes to all subscriptions at the end of a topic one after the other, and its frame is shared.
 
 use super::consumer::ConsumerId;
-use super::one::TopicId;
+use super::one::{READ_BYTES_MAX, TopicId};
 use super::pending::{Pending, State};
 use super::subscription::SubId;
 use super::topics::{Timer, Topics};
@@ -19,6 +19,9 @@ const LOOKS_MAX: usize = 64;
 const READ_AHEAD_MAX: usize = 2000;
 /// Delayed messages that are read from the archive at once: up to a megabyte each.
 const DUE_AT_ONCE: usize = 8;
+/// Messages that a subscription gets in one turn when it is behind: what was read for it from the archive may have left
+/// the memory at its next turn.
+const BEHIND_AT_ONCE: usize = 16;
 /// What a turn without a delivery counts as.
 const TURN_BYTES: usize = 64;
 /// When what the archive could not read is tried again.
@@ -66,6 +69,7 @@ impl<A: Archive> Topics<A> {
                     break;
                 }
                 bytes += self.deliver_next(id);
+                self.cache.shrink(&mut self.topics);
             }
             let Some(topic) = self.topics.get_mut(id) else { continue };
             topic.is_active = !topic.ready.is_empty();
@@ -87,26 +91,33 @@ impl<A: Archive> Topics<A> {
         if sub.members.is_empty() {
             return 0;
         }
-        let turn = match sub.state.kind {
-            Kind::KeyShared => self.turn_of_keys(id),
-            _ => self.turn(id),
-        };
-        match turn {
-            Ok(Turn::Given(bytes)) => {
-                self.ready(id);
-                bytes.max(TURN_BYTES)
+        let kind = sub.state.kind;
+        let mut bytes = 0;
+        for _ in 0..BEHIND_AT_ONCE {
+            let turn = match kind {
+                Kind::KeyShared => self.turn_of_keys(id),
+                _ => self.turn(id),
+            };
+            match turn {
+                Ok(Turn::Given(given)) => bytes += given.max(TURN_BYTES),
+                Ok(Turn::Again) => {
+                    bytes += TURN_BYTES;
+                    break;
+                }
+                Ok(Turn::Idle) => return bytes,
+                Err(_) => {
+                    // The archive has told what is wrong.
+                    self.arm_wake(RETRY_NS, id);
+                    return bytes;
+                }
             }
-            Ok(Turn::Again) => {
-                self.ready(id);
-                TURN_BYTES
-            }
-            Ok(Turn::Idle) => 0,
-            Err(_) => {
-                // The archive has told what is wrong.
-                self.arm(RETRY_NS, Timer::Wake(id));
-                0
+            let read = self.subs[id].state.read.position;
+            if bytes >= READ_BYTES_MAX || !self.topics[topic].is_behind(read) {
+                break;
             }
         }
+        self.ready(id);
+        bytes
     }
 
     fn turn(&mut self, id: SubId) -> Result<Turn, Fault> {
@@ -256,7 +267,7 @@ impl<A: Archive> Topics<A> {
     /// The next delayed message whose time has come.
     fn next_due(&mut self, id: SubId) -> Result<Option<(u64, Arc<Stored>)>, Fault> {
         let now_ms = self.now.unix_ms;
-        loop {
+        for _ in 0..LOOKS_MAX {
             let sub = &mut self.subs[id];
             let topic = &self.topics[sub.topic];
             if sub.due.is_empty() {
@@ -269,17 +280,25 @@ impl<A: Archive> Topics<A> {
                 sub.due_ms = next.first().map_or(u64::MAX, |(deliver_ms, _)| *deliver_ms);
                 if sub.due_ms < u64::MAX {
                     let after_ns = self.now.ns_until(sub.due_ms);
-                    self.arm(after_ns, Timer::Wake(id));
+                    self.arm_wake(after_ns, id);
                 }
                 return Ok(None);
             };
+            if message.position >= topic.visible.position {
+                // Its commit has failed. If it is stored after all it is not to be missed.
+                sub.due.push_front((deliver_ms, message));
+                self.arm_wake(RETRY_NS, id);
+                return Ok(None);
+            }
             sub.state.delayed = (deliver_ms, message.position.after());
-            let is_its = message.position >= sub.state.start && message.position < topic.visible.position;
-            if is_its && !sub.pending.contains_key(&message.position) {
+            if message.position >= sub.state.start && !sub.pending.contains_key(&message.position) {
                 sub.state.skipped -= 1;
                 return Ok(Some((deliver_ms, message)));
             }
         }
+        // There are many that are not its own; others have their turn.
+        self.arm_wake(0, id);
+        Ok(None)
     }
 
     /// Gives a message to a member. Returns its size.
@@ -293,7 +312,7 @@ impl<A: Archive> Topics<A> {
         let mut redeliveries = 0;
         if !sub.is_reader {
             let timeout_ns = consumer.ack_timeout_ns;
-            let due_ns = if timeout_ns > 0 { self.now.monotonic_ns + timeout_ns } else { 0 };
+            let due_ns = if timeout_ns > 0 { self.now.monotonic_ns.saturating_add(timeout_ns) } else { 0 };
             if due_ns > 0 {
                 self.timers.insert((due_ns, Timer::Pending(id, message.position)));
             }

@@ -109,7 +109,7 @@ impl<A: Archive> Topics<A> {
     fn reset(&mut self, id: SubId, place: Place, is_back: bool) {
         let positions: Vec<Position> = self.subs[id].pending.keys().copied().collect();
         for position in positions {
-            self.settle(id, position);
+            self.settle(id, position, None);
         }
         let now_ms = self.now.unix_ms;
         let sub = &mut self.subs[id];

@@ -64,12 +64,17 @@ impl Archive for Memory {
     }
 
     fn load(&mut self, name: &str) -> Result<Option<Loaded>, Fault> {
+        let damaged = &self.damaged;
         Ok(self.live.get(name).map(|shelf| Loaded {
             number: shelf.number,
             topic: shelf.topic.clone(),
             subscriptions: shelf.subscriptions.clone().into_iter().collect(),
             sequences: shelf.sequences.clone().into_iter().collect(),
-            last: shelf.messages.values().next_back().cloned(),
+            last: shelf
+                .messages
+                .values()
+                .rfind(|last| !damaged.contains(&(shelf.number, last.position)))
+                .cloned(),
         }))
     }
 

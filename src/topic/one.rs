@@ -166,6 +166,11 @@ impl Topic {
         }
     }
 
+    /// Whether what follows is not in memory for its own sake.
+    pub(super) fn is_behind(&self, read: Position) -> bool {
+        read < self.visible.position && self.tail.front().is_none_or(|first| read < first.position)
+    }
+
     fn read_chunk<A: Archive>(
         &mut self,
         id: TopicId,

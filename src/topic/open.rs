@@ -174,15 +174,18 @@ impl<A: Archive> Topics<A> {
             return self.arm_idle(id, after_ns);
         }
         let subs: Vec<SubId> = topic.subs.values().copied().collect();
-        let is_dirty = topic.is_dirty;
+        // The last message, which tells where the next one goes, may not be readable when the topic comes back.
+        let is_dirty = topic.is_dirty || topic.published.0 > 0;
         let dirty = |sub: &&SubId| self.subs.get(**sub).is_some_and(|sub| sub.is_dirty);
         let dirty: Vec<SubId> = subs.iter().filter(dirty).copied().collect();
         let saved = if is_dirty { self.save_topic(id) } else { Ok(()) };
         if saved.is_err() || dirty.iter().any(|sub| self.save_sub(*sub).is_err()) {
             return self.arm_idle(id, IDLE_NS);
         }
-        for sub in subs {
-            self.subs.try_remove(sub);
+        for id in subs {
+            if let Some(mut sub) = self.subs.try_remove(id) {
+                sub.sleep(id, &mut self.timers);
+            }
         }
         if let Some(topic) = self.topics.try_remove(id) {
             self.names.remove(topic.name.as_str());
@@ -342,6 +345,8 @@ impl<A: Archive> Topics<A> {
         }
         if let Some(old) = active.filter(|_| at == 0) {
             self.take_back(sub_id, old);
+            // It has room for what it gets from elsewhere.
+            self.wake(old);
         }
         self.consumers[id].sources.push(Source { topic: topic_id, sub: sub_id });
         self.ready(sub_id);
@@ -529,7 +534,8 @@ impl<A: Archive> Topics<A> {
 
     /// A subscription is no more.
     pub(super) fn delete_sub(&mut self, id: SubId) {
-        let Some(sub) = self.subs.try_remove(id) else { return };
+        let Some(mut sub) = self.subs.try_remove(id) else { return };
+        sub.sleep(id, &mut self.timers);
         for (position, pending) in sub.pending.iter().filter(|(_, pending)| pending.due_ns > 0) {
             self.timers.remove(&(pending.due_ns, Timer::Pending(id, *position)));
         }

@@ -1,7 +1,7 @@
 //! Producers, and how their messages get into topics.
 
 use super::one::{Topic, TopicId};
-use super::topics::{Answer, Role, Timer, Topics, refusal};
+use super::topics::{Answer, Role, Topics, refusal};
 use super::{
     Archive, Cause, Domain, Draft, Fault, Hashing, MessageId, Position, Producing, Refusal, Reply, Saved,
     Stored, TopicName, routing,
@@ -132,6 +132,10 @@ impl<A: Archive> Topics<A> {
         for (topic, _) in producer.targets {
             if let Some(loaded) = self.topics.get_mut(topic) {
                 loaded.producers.remove(&producer.name);
+                // A number with which nothing was sent is told again by whoever comes again.
+                if loaded.sequences.get(&producer.name).is_some_and(|sequence| !sequence.is_saved) {
+                    loaded.sequences.remove(&producer.name);
+                }
                 self.leave_topic(topic);
             }
         }
@@ -147,7 +151,9 @@ impl<A: Archive> Topics<A> {
         }) else {
             return self.not_stored(route, "the connection is no producer".into());
         };
-        let Some((topic, label)) = producer.choose(&draft) else { return };
+        let Some((topic, label)) = producer.choose(&draft) else {
+            return self.not_stored(route, "there is no topic for the message".into());
+        };
         (route.label, route.producer) = (label, Some(id));
         self.append_to(route, topic, draft);
     }
@@ -164,7 +170,9 @@ impl<A: Archive> Topics<A> {
             Some(key) => routing::partition(&key, Hashing::Java, targets.len() as u32) as usize,
             None => self.serial as usize % targets.len().max(1),
         };
-        let Some((name, label)) = targets.get(at) else { return };
+        let Some((name, label)) = targets.get(at) else {
+            return self.not_stored(route, "there is no topic for the message".into());
+        };
         route.label = *label;
         match self.open_topic(name) {
             Ok(topic) => self.append_to(route, topic, draft),
@@ -244,7 +252,7 @@ impl<A: Archive> Topics<A> {
                 let Some(sub) = self.subs.get_mut(sub_id) else { continue };
                 if sub.state.by_index && deliver_ms < sub.due_ms {
                     sub.due_ms = deliver_ms;
-                    self.timers.insert((self.now.monotonic_ns + after_ns, Timer::Wake(sub_id)));
+                    sub.wake_at(sub_id, self.now.monotonic_ns.saturating_add(after_ns), &mut self.timers);
                 }
             }
         }
@@ -269,14 +277,15 @@ impl<A: Archive> Topics<A> {
         self.serial += 1;
         let topic = &mut self.topics[id];
         let sequence = Sequence { last, id: Some(position), used: self.serial, is_saved: true };
-        match topic.sequences.get_mut(name) {
-            Some(known) => *known = sequence,
-            None => {
-                topic.sequences.insert(name.into(), sequence);
+        let is_new = match topic.sequences.get_mut(name) {
+            Some(known) => {
+                *known = sequence;
+                false
             }
-        }
+            None => topic.sequences.insert(name.into(), sequence).is_none(),
+        };
         self.archive.save(topic.number, Saved::Sequence(name, last))?;
-        if topic.sequences.len() > SEQUENCES_MAX {
+        if is_new && topic.sequences.len() > SEQUENCES_MAX {
             // A tenth at once, so that the search is rare.
             let mut used: Vec<(u64, Box<str>)> = topic
                 .sequences

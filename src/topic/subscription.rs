@@ -4,6 +4,7 @@ use super::consumer::ConsumerId;
 use super::one::TopicId;
 use super::pending::{All, Keys, Pending, State};
 use super::state::{Place, SubscriptionState};
+use super::topics::{Timer, Timers};
 use super::{Kind, Position, Stored};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(super) struct Subscription {
     pub(super) due: VecDeque<(u64, Arc<Stored>)>,
     /// When the next delayed message may be due (unix, ms).
     pub(super) due_ms: u64,
+    /// When it is woken, by its only timer of that kind (monotonic, ns).
+    pub(super) wake_ns: Option<u64>,
     /// Whether it is among those that are served.
     pub(super) is_ready: bool,
     /// Whether it waits for the next message of the topic.
@@ -73,6 +76,7 @@ impl Subscription {
             turn: 0,
             due: VecDeque::new(),
             due_ms: 0,
+            wake_ns: None,
             is_ready: false,
             is_at_tail: false,
             is_full: false,
@@ -152,6 +156,22 @@ impl Subscription {
                 self.assign(pending.key);
             }
             _ => {}
+        }
+    }
+
+    /// Has it woken at a time, or sooner.
+    pub(super) fn wake_at(&mut self, id: SubId, at_ns: u64, timers: &mut Timers) {
+        if self.wake_ns.is_none_or(|wake_ns| at_ns < wake_ns) {
+            self.sleep(id, timers);
+            self.wake_ns = Some(at_ns);
+            timers.insert((at_ns, Timer::Wake(id)));
+        }
+    }
+
+    /// Has it not woken any more.
+    pub(super) fn sleep(&mut self, id: SubId, timers: &mut Timers) {
+        if let Some(wake_ns) = self.wake_ns.take() {
+            timers.remove(&(wake_ns, Timer::Wake(id)));
         }
     }
 

@@ -42,7 +42,7 @@ impl<A: Archive> Topics<A> {
                 Timer::Wake(id) => {
                     if let Some(sub) = self.subs.get_mut(id) {
                         // Looked up again, because the clock of the world may have gone back.
-                        sub.due_ms = 0;
+                        (sub.due_ms, sub.wake_ns) = (0, None);
                     }
                     self.ready(id);
                 }
@@ -175,7 +175,7 @@ impl<A: Archive> Topics<A> {
             sub.state.read = *place;
         }
         for position in old {
-            self.settle(id, position);
+            self.settle(id, position, None);
         }
         self.touch(id);
         self.ready(id);
@@ -242,7 +242,8 @@ impl<A: Archive> Topics<A> {
         // A delayed message was published before its time: those of a time before the first that is kept are not kept.
         let kept = self.first_at(id, to)?.filter(|message| message.position < visible.position);
         let kept_from_ms = kept.map_or(self.wall_ms, |message| message.published_ms());
-        self.archive.trim_delayed(number, delayed.min((kept_from_ms, Position::FIRST)), TRIM_AT_ONCE)?;
+        let delayed = delayed.min((kept_from_ms, Position::FIRST));
+        let is_delayed_untrimmed = self.archive.trim_delayed(number, delayed, TRIM_AT_ONCE)? >= TRIM_AT_ONCE;
         let topic = &mut self.topics[id];
         if to > first {
             topic.state.first = to;
@@ -257,6 +258,9 @@ impl<A: Archive> Topics<A> {
             if topic.is_untrimmed {
                 return Ok(Some(TRIM_PAUSE_NS));
             }
+        }
+        if is_delayed_untrimmed {
+            return Ok(Some(TRIM_PAUSE_NS));
         }
         // What is kept for a time goes when that is over.
         let expires = self.rules.message_ttl_s > 0 && to < visible.position;

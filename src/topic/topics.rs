@@ -35,7 +35,7 @@ pub struct Topics<A> {
     pub(super) producers: Slab<Producer>,
     pub(super) transient: Transient,
     pub(super) seats: HashMap<Seat, Role, ahash::RandomState>,
-    pub(super) timers: BTreeSet<(u64, Timer)>,
+    pub(super) timers: Timers,
     pub(super) cache: Cache,
     pub(super) counters: Counters,
     /// Topics that are stored, loaded or not.
@@ -73,6 +73,9 @@ pub(super) enum Role {
     Consumer(ConsumerId),
     Transient(TransientId),
 }
+
+/// What time brings, and when (monotonic, ns).
+pub(super) type Timers = BTreeSet<(u64, Timer)>;
 
 /// What time brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -309,6 +312,14 @@ impl<A: Archive> Topics<A> {
     /// Has a timer go off after so many nanoseconds.
     pub(super) fn arm(&mut self, after_ns: u64, timer: Timer) {
         self.timers.insert((self.now.monotonic_ns.saturating_add(after_ns), timer));
+    }
+
+    /// Has a subscription woken after so many nanoseconds, or sooner.
+    pub(super) fn arm_wake(&mut self, after_ns: u64, id: SubId) {
+        let at_ns = self.now.monotonic_ns.saturating_add(after_ns);
+        if let Some(sub) = self.subs.get_mut(id) {
+            sub.wake_at(id, at_ns, &mut self.timers);
+        }
     }
 
     pub(super) fn reply(&mut self, seat: Seat, reply: Reply) {

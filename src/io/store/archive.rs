@@ -48,6 +48,8 @@ pub struct Disk {
     unflushed: Vec<(Part, UserKey)>,
     /// The same with the values, while the store is closed after a failure.
     rescued: Vec<(Part, UserKey, Option<UserValue>)>,
+    /// Whether a damaged table may be what has failed.
+    is_damage_likely: bool,
     /// Whether writing works again, and nobody was told yet.
     has_healed: bool,
     /// Whether something was written that nobody may be told of before a commit.
@@ -82,6 +84,7 @@ impl Disk {
             trimmed: HashMap::new(),
             unflushed: Vec::new(),
             rescued: Vec::new(),
+            is_damage_likely: false,
             has_healed: false,
             wants_commit: false,
             dirty_since: None,
@@ -202,14 +205,17 @@ impl Disk {
     fn heal(&mut self) {
         if let Some(base) = self.base.take() {
             for (part, key) in self.unflushed.drain(..) {
-                let value = base.part(part).get(&key).unwrap_or_default();
-                self.rescued.push((part, key, value));
+                // What cannot be read has left the memory, and is in a table.
+                if let Ok(value) = base.part(part).get(&key) {
+                    self.rescued.push((part, key, value));
+                }
             }
         }
-        match repair::reopen(&self.directory, &self.settings, &self.rescued) {
+        match repair::reopen(&self.directory, &self.settings, &self.rescued, self.is_damage_likely) {
             Ok((base, damaged)) => {
                 self.base = Some(base);
                 self.rescued = Vec::new();
+                self.is_damage_likely = false;
                 self.has_healed = true;
                 self.dirty_since = None;
                 self.filled = [0; 3];
@@ -217,7 +223,10 @@ impl Disk {
                 self.metrics.store.failing.set(0);
                 self.health.recover();
             }
-            Err(reason) => self.health.fail(&reason),
+            Err(reason) => {
+                self.is_damage_likely = true;
+                self.health.fail(&reason);
+            }
         }
     }
 
@@ -251,10 +260,27 @@ impl Disk {
     fn fail(&mut self, error: &fjall::Error) -> Fault {
         self.metrics.store.failing.set(1);
         // What has failed on another thread is not told: a trial may tell.
-        let trial = if matches!(error, fjall::Error::Poisoned) { self.health.trial().err() } else { None };
+        let is_told = !matches!(error, fjall::Error::Poisoned);
+        let trial = if is_told { None } else { self.health.trial().err() };
+        self.is_damage_likely |= !is_told && trial.is_none();
         let reason = trial.map_or_else(|| base::describe(error), |error| error.to_string());
         self.health.fail(&reason);
         Fault(format!("the store cannot be written: {reason}").into())
+    }
+
+    /// What the disk could not read is damaged only if it works otherwise: else nothing is left out.
+    fn doubt(&mut self, of_disk: fjall::Result<bool>) -> Result<(), Fault> {
+        if of_disk.map_err(|error| fault(&error))? {
+            if self.health.reason().is_none()
+                && let Err(error) = self.health.trial()
+            {
+                self.fail(&fjall::Error::Io(error));
+            }
+            if let Some(reason) = self.health.reason() {
+                return Err(Fault(reason.into()));
+            }
+        }
+        Ok(())
     }
 
     fn base(&self) -> Result<&Base, Fault> {
@@ -334,7 +360,8 @@ impl Archive for Disk {
             .filter_map(|(name, value)| Some((name, i64::from_be_bytes(value[..].try_into().ok()?))))
             .collect();
         let bounds = [Position::FIRST, Position::END].map(|position| message_key(number, position));
-        let last = walk::last((&all, &base.messages), &bounds[0], &bounds[1]);
+        let last =
+            walk::last((&all, &base.messages), &bounds[0], &bounds[1]).map_err(|error| fault(&error))?;
         let last = last.and_then(|(key, record)| Stored::read(position_of(&key)?, &record));
         Ok(Some(Loaded {
             number,
@@ -398,11 +425,13 @@ impl Archive for Disk {
         let (mut messages, mut bytes) = (Vec::new(), 0);
         let all = base.snapshot();
         if count > 0 {
-            self.reader.messages((&all, &base.messages), topic, from, &self.metrics, |message| {
+            let source = (&all, &base.messages);
+            let of_disk = self.reader.messages(source, topic, from, &self.metrics, |message| {
                 bytes += message.len();
                 messages.push(Arc::new(message));
                 messages.len() < count && bytes < bytes_max
             });
+            self.doubt(of_disk)?;
         }
         Ok(messages)
     }
@@ -411,7 +440,8 @@ impl Archive for Disk {
         let from = self.trimmed.get(&topic).copied().unwrap_or(Position::FIRST);
         let base = self.base()?;
         let bounds = [from, below].map(|position| message_key(topic, position));
-        let keys = walk::keys((&base.snapshot(), &base.messages), &bounds[0], &bounds[1], count);
+        let keys = walk::keys((&base.snapshot(), &base.messages), &bounds[0], &bounds[1], count)
+            .map_err(|error| fault(&error))?;
         let until = match keys.last().filter(|_| keys.len() == count) {
             Some(key) => position_of(key).unwrap_or(from).after(),
             None => below,
@@ -439,7 +469,8 @@ impl Archive for Disk {
         let Some(base) = &self.base else { return self.base().map(|_| Vec::new()) };
         let bounds = [from, (until_ms, Position::FIRST)].map(|place| delayed_key(topic, place));
         let (mut messages, mut damaged) = (Vec::new(), false);
-        walk::records((&base.snapshot(), &base.delayed), &bounds[0], &bounds[1], |found| {
+        let all = base.snapshot();
+        let of_disk = walk::records((&all, &base.delayed), &bounds[0], &bounds[1], |found| {
             match found
                 .and_then(|(key, record)| Some((time_of(key)?, Stored::read(position_of(key)?, record)?)))
             {
@@ -448,6 +479,7 @@ impl Archive for Disk {
             }
             messages.len() < count
         });
+        self.doubt(of_disk)?;
         if damaged {
             self.reader.report(topic, from.1, "among those that wait for their time", &self.metrics);
         }
@@ -457,7 +489,8 @@ impl Archive for Disk {
     fn trim_delayed(&mut self, topic: Number, below: (u64, Position), count: usize) -> Result<usize, Fault> {
         let base = self.base()?;
         let bounds = [(0, Position::FIRST), below].map(|place| delayed_key(topic, place));
-        let keys = walk::keys((&base.snapshot(), &base.delayed), &bounds[0], &bounds[1], count);
+        let keys = walk::keys((&base.snapshot(), &base.delayed), &bounds[0], &bounds[1], count)
+            .map_err(|error| fault(&error))?;
         keys.iter().try_for_each(|key| self.write(Part::Delayed, key, None))?;
         Ok(keys.len())
     }

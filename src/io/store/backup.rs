@@ -123,14 +123,14 @@ pub(super) fn copy_records(
         } else {
             [Position::FIRST, Position::END].map(|place| message_key(topic, place).to_vec())
         };
-        walk::records(source, &bounds[0], &bounds[1], |found| {
+        let read = walk::records(source, &bounds[0], &bounds[1], |found| {
             if let Some((key, record)) = found {
                 count += 1;
                 result = ingestion.write(key, record);
             }
             result.is_ok()
         });
-        std::mem::replace(&mut result, Ok(())).map_err(|error| describe(&error))?;
+        std::mem::replace(&mut result, Ok(())).and(read.map(drop)).map_err(|error| describe(&error))?;
     }
     ingestion.finish().map_err(|error| describe(&error))?;
     Ok(count)
@@ -224,7 +224,8 @@ fn look_into(
     settings: &Settings,
 ) -> Result<(u64, u64), OpenError> {
     let unusable = |error| OpenError::Directory(directory.into(), error);
-    DirBuilder::new().recursive(true).mode(0o700).create(copy).map_err(unusable)?;
+    // Not into a directory that somebody else has put there.
+    DirBuilder::new().mode(0o700).create(copy).map_err(unusable)?;
     mirror(data, &format::data(copy)).map_err(unusable)?;
     journal::mend(copy, &format::data(copy), false).map_err(unusable)?;
     let base = format::open_base(copy, settings)?;

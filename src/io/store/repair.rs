@@ -16,11 +16,13 @@ pub(super) fn reopen(
     directory: &Path,
     settings: &Settings,
     rescued: &[(Part, UserKey, Option<UserValue>)],
+    is_damage_likely: bool,
 ) -> Result<(Base, u64), String> {
     let data = format::data(directory);
     // What can be read may be in memory only, when a sync has failed.
     journal::mend(directory, &data, true).map_err(|error| error.to_string())?;
-    let damaged = tables::damaged(&data);
+    // All tables are read for it, which takes its time.
+    let damaged = if is_damage_likely { tables::damaged(&data) } else { Vec::new() };
     if !damaged.is_empty() {
         let start = Instant::now();
         let base = Base::open_still(&data, settings).map_err(|error| describe(&error))?;

@@ -3,11 +3,15 @@
 //! A damaged block of a table is an error of whoever reads across it. Then each place is asked for by itself, which
 //! finds what other tables have there; and when too many in a row give nothing, the next place from which reading
 //! goes on is searched for by halves.
+//!
+//! An error that passes, as when no more files can be opened, says nothing of what is stored: then nothing is left out,
+//! and the reader is told.
 
 use super::base::{message_key, position_of};
 use crate::metrics::Metrics;
 use crate::topic::{Number, Position, Stored};
 use fjall::{Keyspace, Readable as _, Snapshot};
+use rustix::io::Errno;
 use std::collections::HashSet;
 
 /// Places in a row that are asked for one by one and cannot be read, before the end is searched for: more than a block
@@ -24,36 +28,68 @@ pub(super) type Source<'a> = (&'a Snapshot, &'a Keyspace);
 /// A key and its value.
 pub(super) type Pair = (Box<[u8]>, Box<[u8]>);
 
+/// Whether an error says that what is stored cannot be read, now and later. Without a number of the system it is of the
+/// contents, which may also have led to a place that no file has.
+fn is_damage(error: &fjall::Error) -> bool {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            let of_contents = [Errno::IO, Errno::INVAL, Errno::OVERFLOW].map(Errno::raw_os_error);
+            error.raw_os_error().is_none_or(|number| of_contents.contains(&number))
+        }
+        fjall::Error::Poisoned | fjall::Error::Locked | fjall::Error::KeyspaceDeleted => false,
+        _ => true,
+    }
+}
+
+/// Whether it is the disk that says so, and not a checksum.
+fn is_of_disk(error: &fjall::Error) -> bool {
+    let (fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error))) = error else {
+        return false;
+    };
+    error.raw_os_error() == Some(Errno::IO.raw_os_error())
+}
+
 /// Shows every record whose key is from `from` to below `below`, in order, and `None` for each place where some cannot
-/// be read, until `each` says that it is enough. Both keys belong to one topic.
+/// be read, until `each` says that it is enough. Both keys belong to one topic. Returns whether it was the disk that
+/// could not read.
+///
+/// # Errors
+/// One that passes.
 pub(super) fn records(
     (all, keyspace): Source<'_>,
     from: &[u8],
     below: &[u8],
     mut each: impl FnMut(Option<(&[u8], &[u8])>) -> bool,
-) {
+) -> fjall::Result<bool> {
     let mut next = Place::of(from);
     let end = Place::of(below);
+    let mut of_disk = false;
     while next.at < end.at {
         let mut is_good = true;
         for item in all.range(keyspace, next.key()..end.key()) {
-            let Ok((key, value)) = item.into_inner() else {
-                is_good = false;
-                break;
+            let (key, value) = match item.into_inner() {
+                Ok(pair) => pair,
+                Err(error) if is_damage(&error) => {
+                    of_disk |= is_of_disk(&error);
+                    is_good = false;
+                    break;
+                }
+                Err(error) => return Err(error),
             };
             next = Place::of(&key).after();
             if !each(Some((&key, &value))) {
-                return;
+                return Ok(of_disk);
             }
         }
         if is_good {
-            return;
+            return Ok(of_disk);
         }
-        match around((all, keyspace), next, &end, &mut each) {
+        match around((all, keyspace), next, &end, &mut each)? {
             Some(place) => next = place,
-            None => return,
+            None => return Ok(of_disk),
         }
     }
+    Ok(of_disk)
 }
 
 /// Asks place by place from one on that cannot be read. Returns where reading goes on, or nothing when it is enough.
@@ -62,7 +98,7 @@ fn around(
     mut next: Place,
     end: &Place,
     each: &mut impl FnMut(Option<(&[u8], &[u8])>) -> bool,
-) -> Option<Place> {
+) -> fjall::Result<Option<Place>> {
     let (mut failures, mut absent, mut is_told) = (0, 0, false);
     while next.at < end.at && failures < FAILURES_MAX && absent < ABSENT_MAX {
         let key = next.key();
@@ -71,30 +107,31 @@ fn around(
             Ok(Some(value)) => {
                 next = next.after();
                 if !each(Some((&key, &value))) {
-                    return None;
+                    return Ok(None);
                 }
                 if had_failed && is_readable((all, keyspace), &next, end) {
-                    return Some(next);
+                    return Ok(Some(next));
                 }
                 (failures, absent) = (0, 0);
                 is_told &= !had_failed;
                 continue;
             }
             Ok(None) => absent += 1,
+            Err(error) if !is_damage(&error) => return Err(error),
             Err(_) => {
                 (failures, absent) = (failures + 1, 0);
                 if !std::mem::replace(&mut is_told, true) && !each(None) {
-                    return None;
+                    return Ok(None);
                 }
             }
         }
         next = next.after();
     }
     if !is_told && !each(None) {
-        return None;
+        return Ok(None);
     }
     let readable = |place: &Place| is_readable((all, keyspace), place, end);
-    if next.at >= end.at || readable(&next) { Some(next) } else { Some(search(next, end, readable)) }
+    Ok(Some(if next.at >= end.at || readable(&next) { next } else { search(next, end, readable) }))
 }
 
 /// The first place where it works, between one where it does not and the end, where it always does.
@@ -114,25 +151,37 @@ fn search(bad: Place, end: &Place, works: impl Fn(&Place) -> bool) -> Place {
     bad.at(high)
 }
 
+/// Whether reading from there meets no damage at once.
 fn is_readable((all, keyspace): Source<'_>, from: &Place, end: &Place) -> bool {
-    from.at >= end.at
-        || all.range(keyspace, from.key()..end.key()).next().is_none_or(|item| item.key().is_ok())
+    let is_good = |item: fjall::Guard| item.key().map_or_else(|error| !is_damage(&error), |_| true);
+    from.at >= end.at || all.range(keyspace, from.key()..end.key()).next().is_none_or(is_good)
 }
 
 /// The keys from `from` to below `below`, at most `count`; what cannot be read is left out.
-pub(super) fn keys(source: Source<'_>, from: &[u8], below: &[u8], count: usize) -> Vec<Box<[u8]>> {
+///
+/// # Errors
+/// One that passes.
+pub(super) fn keys(
+    source: Source<'_>,
+    from: &[u8],
+    below: &[u8],
+    count: usize,
+) -> fjall::Result<Vec<Box<[u8]>>> {
     let mut keys = Vec::new();
     if count > 0 {
         records(source, from, below, |found| {
             keys.extend(found.map(|(key, _)| Box::from(key)));
             keys.len() < count
-        });
+        })?;
     }
-    keys
+    Ok(keys)
 }
 
 /// The last record from `from` to below `below` that can be read.
-pub(super) fn last((all, keyspace): Source<'_>, from: &[u8], below: &[u8]) -> Option<Pair> {
+///
+/// # Errors
+/// One that passes.
+pub(super) fn last((all, keyspace): Source<'_>, from: &[u8], below: &[u8]) -> fjall::Result<Option<Pair>> {
     let (start, end) = (Place::of(from), Place::of(below));
     let last = |below: u128| {
         all.range(keyspace, start.key()..start.at(below).key())
@@ -140,16 +189,23 @@ pub(super) fn last((all, keyspace): Source<'_>, from: &[u8], below: &[u8]) -> Op
             .map(fjall::Guard::into_inner)
             .transpose()
     };
-    let pair = last(end.at).or_else(|_| {
-        // The largest bound below which it can be read; below the first place it always can.
-        let (mut low, mut high) = (start.at, end.at);
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if last(middle).is_ok() { low = middle } else { high = middle }
+    let pair = match last(end.at) {
+        Err(error) if is_damage(&error) => {
+            // The largest bound below which it can be read; below the first place it always can.
+            let (mut low, mut high) = (start.at, end.at);
+            while high - low > 1 {
+                let middle = low + (high - low) / 2;
+                match last(middle) {
+                    Ok(_) => low = middle,
+                    Err(error) if is_damage(&error) => high = middle,
+                    Err(error) => return Err(error),
+                }
+            }
+            last(low)?
         }
-        last(low)
-    });
-    pair.ok().flatten().map(|(key, value)| (Box::from(&key[..]), Box::from(&value[..])))
+        pair => pair?,
+    };
+    Ok(pair.map(|(key, value)| (Box::from(&key[..]), Box::from(&value[..]))))
 }
 
 /// A key as a topic's number and a number behind it.
@@ -190,7 +246,11 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Shows a topic's messages from a position on, until `each` says that it is enough.
+    /// Shows a topic's messages from a position on, until `each` says that it is enough. Returns whether it was the disk
+    /// that could not read some.
+    ///
+    /// # Errors
+    /// One that passes.
     pub(super) fn messages(
         &mut self,
         source: Source<'_>,
@@ -198,10 +258,10 @@ impl Reader {
         from: Position,
         metrics: &Metrics,
         mut each: impl FnMut(Stored) -> bool,
-    ) {
+    ) -> fjall::Result<bool> {
         let (mut next, mut damage) = (from, None);
         let bounds = [from, Position::END].map(|position| message_key(topic, position));
-        records(source, &bounds[0], &bounds[1], |found| {
+        let of_disk = records(source, &bounds[0], &bounds[1], |found| {
             let position = found.and_then(|(key, _)| position_of(key));
             let message = found.and_then(|(key, record)| Stored::read(position_of(key)?, record));
             let Some(message) = message else {
@@ -214,10 +274,11 @@ impl Reader {
             }
             next = message.position.after();
             each(message)
-        });
+        })?;
         if let Some(since) = damage {
             self.report(topic, since, "and the next in the same block", metrics);
         }
+        Ok(of_disk)
     }
 
     /// Counts and tells of damage, unless that was done already.
