@@ -25,6 +25,7 @@ use crate::token::{mint, mint_leniently};
                {command_name} --cell john.doe --scope 'read stream-receive'\n\
                {command_name} --acl websocketd --acl 'events.#' --subject USER-UUID --claim 'tenant_uuid=\"UUID\"'\n\
                {command_name} --channel chat:1 --id 1 --name Ann\n\
+               {command_name} --config /etc/fanfare.toml --pulsar --subject ann\n\
                {command_name} --config /etc/fanfare.toml --cell john.doe --subject https://example.org/#me\n\
                {command_name} --key-file key.pem --algorithm ES256 --cell john.doe --claim 'event_types=[\"chat\"]'",
     note = "Without --config, --secret-file or --key-file, the token is signed with the secret of the \
@@ -34,7 +35,7 @@ pub struct Token {
     #[argh(
         option,
         arg_name = "file",
-        description = "take secret and algorithm from this configuration's [personium] token, with --acl [wazo] token, with --channel [channel] token"
+        description = "take secret and algorithm from this configuration's [personium] token, with --acl [wazo] token, with --channel [channel] token, with --pulsar [pulsar] token"
     )]
     config: Option<PathBuf>,
 
@@ -54,7 +55,7 @@ pub struct Token {
     #[argh(option, arg_name = "name")]
     cell: Option<String>,
 
-    /// the privileges, separated by spaces (claim scope); default: event-read, or none with --acl or --channel
+    /// the privileges, separated by spaces (claim scope); default: event-read, or none with --acl, --channel or --pulsar
     #[argh(option)]
     scope: Option<String>,
 
@@ -73,6 +74,10 @@ pub struct Token {
     /// the user's name there (claim name)
     #[argh(option)]
     name: Option<String>,
+
+    /// for producers and consumers of Pulsar, which need no claim
+    #[argh(switch)]
+    pulsar: bool,
 
     /// who holds the token (claim sub)
     #[argh(option)]
@@ -187,6 +192,7 @@ impl Token {
         match (&self.channel, self.acl.is_empty()) {
             (Some(_), _) => "channel",
             (None, false) => "wazo",
+            (None, true) if self.pulsar => "pulsar",
             (None, true) => "personium",
         }
     }
@@ -381,6 +387,14 @@ mod tests {
             |arguments: &[&str]| parsed(&[&["--secret-file", path.to_str().unwrap()], arguments].concat());
         assert!(token(&["--channel", "chat:1"]).run().is_ok());
         assert!(token(&["--cell", "demo"]).run().unwrap_err().to_string().contains("at least 32"));
+    }
+
+    #[test]
+    fn a_token_for_pulsar_has_no_claim_of_its_own() {
+        let token = parsed(&["--pulsar", "--subject", "ann"]);
+        let claims = Value::Object(token.claims(1000).unwrap());
+        assert_eq!(claims, serde_json::json!({"sub": "ann", "iat": 1000, "exp": 4600}));
+        assert_eq!(token.table(), "pulsar");
     }
 
     #[test]

@@ -225,7 +225,8 @@ impl Dialect for Pulsar {
                 Verdict::Refused(_) | Verdict::Ask => self.reject(401, "Failed to authenticate", out),
             },
             Input::Verified(_) => {}
-            Input::Revoked => out.push(UNAUTHENTICATED),
+            Input::Revoked if self.stage == Stage::Open => out.push(UNAUTHENTICATED),
+            Input::Revoked => self.reject(401, "Failed to authenticate", out),
             Input::Told(reply) => self.told(reply, context, out),
             Input::Deadline => self.deadline(context, out),
             Input::Gone => self.leave(out),

@@ -124,7 +124,7 @@ fn bad_parameters_are_told_before_the_owner_is_asked() {
 fn paths_that_name_nothing_are_not_found() {
     let mut stage = Stage::open();
     for path in [
-        "/ws/",
+        "/ws/v2/",
         "/ws/v2/producer/persistent/t/n",
         "/ws/v2/producer/other/t/n/x",
         "/ws/v2/consumer/persistent/t/n/x/y/sub",

@@ -51,8 +51,11 @@ pub(super) fn read(path: &str) -> Option<(Version, Result<Endpoint, PathError>)>
             (Version::Later, subscription_of(subscription).map(Endpoint::Several))
         }
         ["v3", ..] => (Version::Later, Err(PathError::Malformed("the path is /ws/v3/consumer/SUBSCRIPTION"))),
-        [role, ref rest @ ..] => (Version::First, endpoint(role, rest, 3)),
-        [] => (Version::First, Err(PathError::Malformed(SHAPE))),
+        [role @ ("producer" | "consumer" | "reader"), ref rest @ ..] => {
+            (Version::First, endpoint(role, rest, 3))
+        }
+        // It may be somebody else's.
+        _ => return None,
     })
 }
 
@@ -189,7 +192,9 @@ mod tests {
         ] {
             assert_eq!(read(path), Some((version, Ok(endpoint))), "{path}");
         }
-        for path in ["/", "/ws", "/wsx/producer", "/app/key", "/admin/v2/proxy-stats/stats"] {
+        for path in
+            ["/", "/ws", "/ws/", "/ws/app/key", "/wsx/producer", "/app/key", "/admin/v2/proxy-stats/stats"]
+        {
             assert_eq!(read(path), None, "{path}");
         }
     }
@@ -198,9 +203,9 @@ mod tests {
     fn odd_paths_are_refused() {
         let long = format!("/ws/v2/producer/persistent/t/n/{}", "x".repeat(256));
         for path in [
-            "/ws/",
+            "/ws/v2/",
             "/ws/producer",
-            "/ws/other/persistent/p/c/n/x",
+            "/ws/v2/other/persistent/t/n/x",
             "/ws/producer/persistent/p/c/n",
             "/ws/producer/other/p/c/n/x",
             "/ws/consumer/persistent/p/c/n/x",
