@@ -205,15 +205,23 @@ pub enum Start {
 }
 
 /// What can be asked about topics, and done to them.
+///
+/// Answers have status 200 and JSON, `{}` where something was done, which is safe then. Else they have a sentence and
+/// 404 for a topic or subscription that is not there, 409 for a subscription that has consumers, and 503 when the
+/// archive does not work. Times are unix time (ms), ids as clients see them, numbers those of now or, where `published`
+/// and `delivered` are told, since the topic was loaded.
 #[derive(Debug)]
 pub enum Inquiry {
-    /// The statistics of producers and consumers as Pulsar's WebSocket proxy tells them: JSON of all topics.
+    /// The statistics of producers and consumers as Pulsar's WebSocket proxy tells them: `{"persistent://…":
+    /// {"producerStats": […], "consumerStats": […]}}` of all topics that have one; a partitioned topic is told as one.
     ProxyStats,
     /// The same of one topic; 404 `Topic does not exist` for one that has no producer and no consumer here.
     ProxyTopicStats(TopicName),
-    /// The metrics of each namespace as Pulsar's WebSocket proxy tells them.
+    /// The metrics of each namespace as Pulsar's WebSocket proxy tells them, with rates per second over about the last
+    /// minute: `[{"metrics": {"ns_msg_publish_rate": 1.0, …}, "dimensions": {"namespace": "tenant/ns"}}]`.
     ProxyMetrics,
-    /// The names of topics in order: those that begin so and come after that one, at most so many. JSON.
+    /// The names of topics in order: those that begin so and come after that one, at most so many, of 10,000:
+    /// `["persistent://…", …]`.
     List {
         /// What they begin with.
         prefix: Box<str>,
@@ -222,9 +230,24 @@ pub enum Inquiry {
         /// How many at most.
         count: usize,
     },
-    /// Everything that is known of a topic, as JSON.
+    /// Everything that is known of a topic:
+    ///
+    /// ```json
+    /// {"name": "persistent://…", "terminated": false,
+    ///  "messages": 3, "bytes": 300, "messagesEver": 5, "bytesEver": 500,
+    ///  "firstMessageId": "CAAQAg==", "lastMessageId": "CAAQBA==",
+    ///  "published": 5, "publishedBytes": 500, "delivered": 5, "deliveredBytes": 500, "rememberedProducers": 1,
+    ///  "producers": [{"name": "p", "address": "127.0.0.1:7", "messages": 5}],
+    ///  "subscriptions": {"s": {"type": "Exclusive", "durable": true, "backlog": 3, "backlogBytes": 300,
+    ///    "pending": 1, "delayed": 0, "consumers": [{"name": "c", "address": "127.0.0.1:5", "priority": 0,
+    ///      "messages": 3, "unacknowledged": 1, "permits": 0}]}}}
+    /// ```
+    /// `messages` are those that are kept, `backlog` those that the subscription has not acknowledged; of these
+    /// `pending` are with consumers or come again, and `delayed` wait for their time.
     Stats(TopicName),
-    /// Some messages, as a JSON list: of the topic from its first, or the next that the subscription would deliver.
+    /// Some messages: of the topic from its first, or the next that the subscription would deliver, at most so many,
+    /// of 100: `[{"messageId", "publishTime", "eventTime", "deliverAt", "producerName", "sequenceId", "key",
+    /// "properties": {}, "payload" (base64)}]`, with `null` for what a message does not have.
     Peek {
         /// The topic.
         topic: TopicName,

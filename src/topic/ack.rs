@@ -166,7 +166,7 @@ impl<A: Archive> Topics<A> {
         properties.retain(|(name, _)| ![REAL_TOPIC, ORIGIN_MESSAGE_ID].contains(name));
         properties.extend([(REAL_TOPIC, &*real), (ORIGIN_MESSAGE_ID, &*origin)]);
         let draft = Draft::new(&Message {
-            published_ms: self.now.unix_ms,
+            published_ms: self.wall_ms,
             deliver_ms: None,
             sequence: None,
             producer: None,

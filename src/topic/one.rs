@@ -49,7 +49,8 @@ pub(super) struct Topic {
     /// When it was last used (monotonic, ns).
     pub(super) used_ns: u64,
     pub(super) idle_is_armed: bool,
-    pub(super) tend_is_armed: bool,
+    /// When it is looked at for what may be given up; `u64::MAX` for never.
+    pub(super) tend_due_ns: u64,
     /// When the topic has so many bytes, the backlogs are to be looked at.
     pub(super) quota_check_bytes: u64,
     /// Its namespace among those that are counted.
@@ -111,7 +112,7 @@ impl Topic {
             users: 0,
             used_ns: 0,
             idle_is_armed: false,
-            tend_is_armed: false,
+            tend_due_ns: u64::MAX,
             quota_check_bytes: 0,
             namespace: 0,
             published: (0, 0),

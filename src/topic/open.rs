@@ -246,9 +246,9 @@ impl<A: Archive> Topics<A> {
                 (self.matching_names(&namespace, &pattern)?, Some((namespace, pattern)))
             }
         };
-        let mut names: Vec<TopicName> = Vec::new();
+        let (mut names, mut known) = (Vec::new(), std::collections::BTreeSet::new());
         for name in given.iter().flat_map(|name| self.expand(name)).map(|(name, _)| name) {
-            if !names.contains(&name) {
+            if known.insert(name.clone()) {
                 names.push(name);
             }
             if names.len() > SOURCES_MAX {
@@ -406,7 +406,8 @@ impl<A: Archive> Topics<A> {
         let Self { topics, archive, cache, .. } = self;
         let topic = &mut topics[id];
         let found = topic.at(id, position, archive, cache)?;
-        Ok(found.map_or(topic.state.next, |message| Place {
+        // Without one it is the end of what may be delivered: what is still to be committed comes after it.
+        Ok(found.map_or(topic.visible, |message| Place {
             position: message.position,
             ordinal: message.ordinal(),
             bytes: message.bytes_before(),

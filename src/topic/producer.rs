@@ -16,6 +16,10 @@ pub(super) type ProducerId = usize;
 /// one for every start has the oldest forgotten.
 const SEQUENCES_MAX: usize = 10_000;
 
+/// How long a message may take from its shard to its topic. If it took longer, the clock of the world has gone back,
+/// and its time of delivery is as far behind.
+const CLOCK_SLACK_MS: u64 = 1000;
+
 /// A producer.
 #[derive(Debug)]
 pub(super) struct Producer {
@@ -230,7 +234,9 @@ impl<A: Archive> Topics<A> {
         let until_ms = message.deliver_ms().filter(|_| super::dispatch::was_delayed(&message));
         if let Some(deliver_ms) = until_ms {
             // What is in the index is later than everything that was taken from it.
-            let deliver_ms = deliver_ms.max(self.now.unix_ms + 1);
+            let ahead_ms = self.now.unix_ms.saturating_sub(message.published_ms());
+            let ahead_ms = if ahead_ms > CLOCK_SLACK_MS { ahead_ms } else { 0 };
+            let deliver_ms = deliver_ms.saturating_add(ahead_ms).max(self.now.unix_ms + 1);
             self.archive.delay(topic.number, deliver_ms, &message)?;
             let after_ns = self.now.ns_until(deliver_ms);
             for sub in topic.subs.values() {

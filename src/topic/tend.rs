@@ -47,6 +47,8 @@ impl<A: Archive> Topics<A> {
                     self.ready(id);
                 }
                 Timer::Idle(topic) => self.unload_idle(topic, IDLE_NS),
+                // What was brought forward is over by now.
+                Timer::Tend(id) if self.topics.get(id).is_some_and(|topic| topic.tend_due_ns > at_ns) => {}
                 Timer::Tend(topic) => self.tend(topic),
                 Timer::Sweep => self.sweep(),
             }
@@ -121,9 +123,9 @@ impl<A: Archive> Topics<A> {
     }
 
     fn arm_tend_after(&mut self, id: TopicId, after_ns: u64) {
-        if let Some(topic) = self.topics.get_mut(id)
-            && !std::mem::replace(&mut topic.tend_is_armed, true)
-        {
+        let due_ns = self.now.monotonic_ns.saturating_add(after_ns);
+        if let Some(topic) = self.topics.get_mut(id).filter(|topic| due_ns < topic.tend_due_ns) {
+            topic.tend_due_ns = due_ns;
             self.arm(after_ns, Timer::Tend(id));
         }
     }
@@ -131,7 +133,7 @@ impl<A: Archive> Topics<A> {
     /// Gives up what is too old or too much.
     fn tend(&mut self, id: TopicId) {
         let Some(topic) = self.topics.get_mut(id) else { return };
-        topic.tend_is_armed = false;
+        topic.tend_due_ns = u64::MAX;
         if self.broken.is_some() {
             return;
         }
@@ -145,7 +147,7 @@ impl<A: Archive> Topics<A> {
     /// Messages that have waited for too long are given up for their subscriptions.
     fn expire(&mut self, id: TopicId) -> Result<(), Fault> {
         if self.rules.message_ttl_s > 0 {
-            let cutoff_ms = self.now.unix_ms.saturating_sub(self.rules.message_ttl_s.saturating_mul(1000));
+            let cutoff_ms = self.wall_ms.saturating_sub(self.rules.message_ttl_s.saturating_mul(1000));
             let subs: Vec<SubId> = self.topics[id].subs.values().copied().collect();
             let needed = subs.iter().filter_map(|sub| self.subs.get(*sub)).map(|sub| sub.needs_from()).min();
             if let Some(from) = needed {
@@ -229,7 +231,7 @@ impl<A: Archive> Topics<A> {
             }
         }
         let kept_ms = self.rules.retention_s.saturating_mul(1000);
-        let cutoff_ms = self.now.unix_ms.saturating_sub(kept_ms);
+        let cutoff_ms = self.wall_ms.saturating_sub(kept_ms);
         let kept_bytes = self.rules.retention_bytes;
         let is_kept = |message: &Stored| {
             let bytes = message.bytes_before() + message.len() as u64;
@@ -239,14 +241,15 @@ impl<A: Archive> Topics<A> {
         let to = self.search(id, first, is_kept)?.position.min(bound.position);
         // A delayed message was published before its time: those of a time before the first that is kept are not kept.
         let kept = self.first_at(id, to)?.filter(|message| message.position < visible.position);
-        let kept_from_ms = kept.map_or(self.now.unix_ms, |message| message.published_ms());
+        let kept_from_ms = kept.map_or(self.wall_ms, |message| message.published_ms());
         self.archive.trim_delayed(number, delayed.min((kept_from_ms, Position::FIRST)), TRIM_AT_ONCE)?;
         let topic = &mut self.topics[id];
         if to > first {
             topic.state.first = to;
             topic.is_untrimmed = true;
             topic.forget_read();
-            self.touch_topic(id);
+            // Before the messages go, because without them nothing else tells how many there were.
+            self.save_topic(id)?;
         }
         let topic = &mut self.topics[id];
         if topic.is_untrimmed {

@@ -1,5 +1,11 @@
 //! The owner of the topics, promise by promise, and against a naive model.
 
 mod consumers;
+mod faults;
+mod inquiries;
 mod model;
+mod producers;
+mod readers;
+mod redelivery;
+mod time;
 mod world;

@@ -23,7 +23,11 @@ const SAVE_LAG_NS: u64 = 500_000_000;
 pub struct Topics<A> {
     pub(super) archive: A,
     pub(super) rules: Rules,
+    /// The time of the last call. That of the world does not go back here: when its clock does, it goes on from the
+    /// highest that was seen.
     pub(super) now: Now,
+    /// What the clock of the world says, by which messages expire: none before its time, whatever the clock did.
+    pub(super) wall_ms: u64,
     pub(super) names: HashMap<Box<str>, TopicId, ahash::RandomState>,
     pub(super) topics: Slab<Topic>,
     pub(super) subs: Slab<Subscription>,
@@ -106,6 +110,7 @@ impl<A: Archive> Topics<A> {
             archive,
             rules,
             now,
+            wall_ms: now.unix_ms,
             names: HashMap::default(),
             topics: Slab::new(),
             subs: Slab::new(),
@@ -295,8 +300,10 @@ impl<A: Archive> Topics<A> {
 
     /// Takes note of the time, which does not go back.
     pub(super) fn set_time(&mut self, now: Now) {
+        let passed_ms = (now.monotonic_ns / 1_000_000).saturating_sub(self.now.monotonic_ns / 1_000_000);
         self.now.monotonic_ns = self.now.monotonic_ns.max(now.monotonic_ns);
-        self.now.unix_ms = self.now.unix_ms.max(now.unix_ms);
+        self.now.unix_ms = now.unix_ms.max(self.now.unix_ms.saturating_add(passed_ms));
+        self.wall_ms = now.unix_ms;
     }
 
     /// Has a timer go off after so many nanoseconds.

@@ -1,6 +1,6 @@
 //! Random sends, acknowledgements, consumers, pauses and crashes, against a naive model of what is promised.
 //!
-//! `FANFARE_LONG=1` runs forty times as many cases.
+//! There are 256 cases; `PROPTEST_CASES=10000` runs so many.
 
 use super::world::*;
 use crate::topic::*;
@@ -421,6 +421,11 @@ impl Model {
             .filter(|it| it.kind == kind)
             .find(|it| it.held.iter().any(|held| held.0 == *text));
         assert!(holder.is_none(), "{holder:?} has {text}, and {slot:?} gets it");
+        let same_key =
+            |held: &(String, usize, MessageId, u64)| held.1 == topic && self.sent[&held.0].key == sent.key;
+        let others = self.slots.iter().filter(|(number, it)| **number != id && it.kind == kind);
+        let shares_key = others.into_iter().any(|(_, other)| other.held.iter().any(same_key));
+        assert!(kind != Kind::KeyShared || !shares_key, "two consumers have a key: {got:?}");
         let sub = self.subs.get_mut(&(topic, kind as usize)).unwrap();
         assert!(!sub.acked.contains_key(text), "acknowledged, and comes again: {got:?}");
         assert!(!sub.dead.contains(text), "dead, and comes again: {got:?}");
@@ -499,13 +504,8 @@ impl Model {
     }
 }
 
-fn cases() -> u32 {
-    let long = std::env::var("FANFARE_LONG").is_ok_and(|long| long == "1");
-    if long { 10_000 } else { 256 }
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_promises_are_kept(steps in prop::collection::vec(step(), 1..150)) {
