@@ -244,7 +244,9 @@ impl<A: Archive> Topics<A> {
                 let Some(sub) = self.subs.get_mut(sub_id) else { continue };
                 if sub.state.by_index && deliver_ms < sub.due_ms {
                     sub.due_ms = deliver_ms;
-                    self.timers.insert((self.now.monotonic_ns + after_ns, Timer::Wake(sub_id)));
+                    // Some messages are for the end of time.
+                    let due_ns = self.now.monotonic_ns.saturating_add(after_ns);
+                    self.timers.insert((due_ns, Timer::Wake(sub_id)));
                 }
             }
         }
