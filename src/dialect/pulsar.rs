@@ -385,6 +385,7 @@ impl Pulsar {
 
     /// It cannot be what it wants to be.
     fn fail(&mut self, status: u16, reason: &str, out: &mut Actions) {
+        self.silence(out);
         let was_open = std::mem::replace(&mut self.stage, Stage::Refused) == Stage::Open;
         match self.version {
             Version::Later if !was_open => out.refuse_saying(status, reason),
@@ -402,10 +403,11 @@ impl Pulsar {
         if let Part::Wish(wish) = &mut self.part {
             self.part = std::mem::replace(&mut wish.then, Part::None);
         }
+        // First, so that who finds no room for a subscription is told so.
+        out.push(Action::Accept);
         if let Part::Listener(listener) = &self.part {
             out.subscribe(&volatile::prefix(&listener.topic), b"");
         }
-        out.push(Action::Accept);
         let interval_s = context.settings.pulsar.ping_interval_s;
         if interval_s > 0 {
             out.push(Action::Keepalive { interval_s, misses_max: MISSES_MAX });

@@ -102,8 +102,8 @@ pub(super) struct Sockets {
     /// What TLS of all sockets goes through.
     tls: Scratch,
     ready: Vec<epoll::Event>,
-    /// How many of those that are ready the turn before had time for, if it had not for all.
-    served: usize,
+    /// The first of those that were ready for which the turn before had no time.
+    unserved: Option<u64>,
     /// Connections of the whole daemon.
     total: Arc<AtomicUsize>,
     /// A descriptor kept back, to answer when there is none left.
@@ -143,7 +143,7 @@ impl Sockets {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             tls: Scratch::default(),
             ready: Vec::with_capacity(EVENTS_MAX),
-            served: 0,
+            unserved: None,
             total,
             spare: spare(),
             paused_until: None,
@@ -183,15 +183,16 @@ impl Sockets {
                 self.go_on(id, shard, now);
             }
         }
-        // Those that the turn before had no time for come first.
-        let served = std::mem::take(&mut self.served).min(ready.len());
-        ready.rotate_left(served);
+        // Those that the turn before had no time for come first: whoever has been read may be among the others again.
+        let is_next = |event: &epoll::Event| Some(event.data.u64()) == self.unserved;
+        let next = ready.iter().position(is_next).unwrap_or(0);
+        ready.rotate_left(next);
         let mut unserved = None;
-        for (at, event) in ready.iter().enumerate() {
+        for event in &ready {
             let token = event.data.u64();
             let flags = event.flags;
-            if unserved.is_none() && !shard.takes_more() {
-                unserved = Some(at);
+            if unserved.is_none() && token < LISTENERS && !shard.takes_more() {
+                unserved = Some(token);
             }
             if token < LISTENERS && flags.contains(EventFlags::OUT) {
                 self.interest(token as Id, EventFlags::empty());
@@ -227,7 +228,7 @@ impl Sockets {
         }
         self.ready = ready;
         let more = count == Ok(EVENTS_MAX) || handshakes > HANDSHAKES_MAX || unserved.is_some();
-        self.served = unserved.unwrap_or(0);
+        self.unserved = unserved;
         (more && (has_room || !shard.holds_back()), woken)
     }
 

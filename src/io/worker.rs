@@ -340,4 +340,38 @@ mod tests {
         worker.turn();
         assert!(worker.is_over());
     }
+
+    #[test]
+    fn nobody_keeps_others_from_being_read_by_asking_much() {
+        let request = CONSUMER.replace("/consumer/persistent/t/n/x/s", "/producer/persistent/t/n/x");
+        let (mut worker, first) = worker(&request);
+        let shared = Arc::clone(&worker.shared);
+        shared.store.pretend();
+        let address = first.peer_addr().unwrap();
+        let mut clients = vec![first];
+        for _ in 1..4 {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.set_nonblocking(true).unwrap();
+            client.write_all(request.as_bytes()).unwrap();
+            clients.push(client);
+        }
+        let mut seats = Vec::new();
+        while seats.len() < clients.len() {
+            seats.extend(asked(&mut worker).into_iter().map(|(seat, _)| seat));
+        }
+        shared.mailboxes[0].post(seats.iter().map(|seat| Parcel::Told(*seat, Reply::Opened)));
+        worker.turn();
+        // More of each than is read at once, and more requests in that than one turn takes.
+        let message = b"\x81\x8e\0\0\0\0{\"payload\":\"\"}";
+        for client in &mut clients {
+            // As much of it as there is room for on the way.
+            assert!(client.write(&message.repeat(20_000)).unwrap() > 0);
+        }
+        let mut heard = std::collections::HashSet::new();
+        for _ in 0..2 * clients.len() {
+            worker.turn();
+            heard.extend(shared.store.take().into_iter().map(|(seat, _)| seat));
+        }
+        assert_eq!(heard.len(), clients.len(), "each was read once, though all had more to say");
+    }
 }

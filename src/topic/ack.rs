@@ -16,8 +16,10 @@ impl<A: Archive> Topics<A> {
     /// A request of a consumer or reader; others have nothing to say of this kind.
     pub(super) fn take_of_consumer(&mut self, seat: Seat, request: &Request) {
         let Some(Role::Consumer(id)) = self.seats.get(&seat).copied() else {
-            if matches!(request, Request::AskEnd) {
-                self.reply(seat, Reply::EndOfTopic(false));
+            match request {
+                Request::AskEnd => self.reply(seat, Reply::EndOfTopic(false)),
+                Request::Unsubscribe => self.unsubscribe_transient(seat),
+                _ => {}
             }
             return;
         };

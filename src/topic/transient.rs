@@ -114,6 +114,17 @@ impl<A: Archive> Topics<A> {
         }
     }
 
+    /// A consumer listens no more, if nobody shares its subscription; the others would lack its share.
+    pub(super) fn unsubscribe_transient(&mut self, seat: Seat) {
+        let Some(Role::Transient(id)) = self.seats.get(&seat).copied() else { return };
+        let Some(one) = self.transient.all.get(id) else { return };
+        let key = (one.topics.clone(), one.name.clone());
+        if self.transient.subs.get(&key).is_some_and(|members| members.len() > 1) {
+            return self.reply(seat, Reply::StillSubscribed);
+        }
+        self.leave(seat);
+    }
+
     /// Tells all of a subscription which messages are theirs.
     fn share(&mut self, key: &(Box<str>, Box<str>)) {
         let members = self.transient.subs.get(key).map_or(&[][..], |members| members);

@@ -1,7 +1,8 @@
 //! Topics that are not persistent: what is sent goes to whoever is there, and is kept nowhere.
 
 use super::*;
-use fanfare::topic::Producing;
+use fanfare::shard::Limits;
+use fanfare::topic::{Cause, Producing};
 
 const PRODUCER: &str = "/ws/v2/producer/non-persistent/t/n/x";
 const CONSUMER: &str = "/ws/v2/consumer/non-persistent/t/n/x/sub";
@@ -105,4 +106,27 @@ fn those_who_go_are_sent_nothing_more() {
     stage.says("p", r#"{"payload":"QQ=="}"#);
     assert!(stage.bus.heard("c").is_empty());
     assert_eq!(stage.asked_in_words(), "Gone");
+}
+
+#[test]
+fn who_finds_no_room_to_listen_is_told_to_come_again() {
+    let mut stage = Stage::open();
+    let limits = Limits { subscriptions_max: 1, ..Limits::default() };
+    let settings = Arc::clone(stage.bus.shard.settings());
+    stage.bus.shard.configure(settings, limits, stage.bus.now);
+    stage.joins("first", CONSUMER);
+    let (seat, _) = stage.comes("second", READER).unwrap();
+    stage.told(seat, Reply::Opened);
+    assert_eq!(stage.bus.heard("second"), ["101", "close 1013 too many subscriptions"]);
+    assert_eq!(stage.asked_in_words(), "Gone");
+}
+
+#[test]
+fn who_is_refused_later_on_listens_no_more() {
+    let mut stage = Stage::open();
+    let seat = stage.joins("c", CONSUMER);
+    stage.refuses(seat, &Refusal { cause: Cause::Broken, reason: "x".into() });
+    assert_eq!(stage.bus.heard("c"), ["close 4002 Failed to subscribe"]);
+    stage.bus.shard.tick(stage.bus.now);
+    assert_eq!(stage.bus.metrics.subscriptions.get(), 0);
 }

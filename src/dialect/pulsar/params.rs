@@ -148,7 +148,7 @@ pub(super) fn consuming(
     if ack_timeout_ms != 0 && ack_timeout_ms < ACK_TIMEOUT_MS_MIN {
         return Err(format!("Ack timeout should be greater than {ACK_TIMEOUT_MS_MIN} ms"));
     }
-    let kind = params.one_of("subscriptionType", &kinds)?.unwrap_or_default();
+    let kind = params.one_of(subscription_type(params), &kinds)?.unwrap_or_default();
     let durable = params.one_of("subscriptionMode", &[("Durable", true), ("NonDurable", false)])?;
     let positions = [("Latest", false), ("Earliest", true)];
     let earliest = params.one_of("subscriptionInitialPosition", &positions)?;
@@ -171,6 +171,9 @@ pub(super) fn consuming(
     if dead_letters.as_ref().is_some_and(|topic| topic.domain() == Domain::NonPersistent) {
         return Err("deadLetterTopic must be persistent".into());
     }
+    if redeliveries_max > 0 && dead_letters.is_none() {
+        check_dead_letters(&topics, subscription)?;
+    }
     Ok(Consuming {
         topics,
         subscription: subscription.into(),
@@ -186,6 +189,26 @@ pub(super) fn consuming(
         priority: priority.unwrap_or(0),
         remote: remote.into(),
     })
+}
+
+/// How the query spells the type of the subscription: the first daemons of the API looked for the second spelling, so
+/// there are clients that write it.
+fn subscription_type(params: &Params<'_>) -> &'static str {
+    let spellings = ["subscriptionType", "suscriptionType"];
+    spellings.into_iter().find(|key| params.get(key).is_some()).unwrap_or(spellings[0])
+}
+
+/// The topics for dead letters that get their names from a subscription have to be topics that somebody can consume.
+fn check_dead_letters(topics: &Wanted, subscription: &str) -> Result<(), Wrong> {
+    let example = |namespace: &str| TopicName::read(&format!("{namespace}x")).ok();
+    let known: Vec<TopicName> = match topics {
+        Wanted::One(topic) => vec![topic.clone()],
+        Wanted::Several(topics) => topics.clone(),
+        // Their names are not known yet.
+        Wanted::Matching { namespace, .. } => example(namespace).into_iter().collect(),
+    };
+    let bad = known.iter().find_map(|topic| TopicName::read(topic.dead_letters(subscription).as_str()).err());
+    bad.map_or(Ok(()), |error| Err(format!("the topic for dead letters needs a deadLetterTopic: {error}")))
 }
 
 /// What a reader wants to be.
@@ -322,6 +345,37 @@ mod tests {
             let flow = consumer(&format!("receiverQueueSize={query}&pullMode=1")).unwrap().flow;
             assert_eq!(flow, Flow::Push(window), "{query}");
         }
+    }
+
+    #[test]
+    fn the_type_of_a_subscription_may_be_misspelt_as_in_the_first_daemons() {
+        assert_eq!(consumer("suscriptionType=Shared").unwrap().kind, Kind::Shared);
+        assert_eq!(
+            consumer("suscriptionType=Shared&subscriptionType=Failover").unwrap().kind,
+            Kind::Failover
+        );
+        assert_eq!(consumer("suscriptionType=x").unwrap_err(), "Invalid suscriptionType \"x\"");
+    }
+
+    #[test]
+    fn dead_letters_go_only_where_somebody_can_fetch_them() {
+        let topic = || TopicName::read("persistent://t/n/x").unwrap();
+        let of = |topics: Wanted, subscription: &str, query: &str| {
+            let mut lots: Lots = Box::new(|| 0xabc);
+            consuming(&Params::read(query), topics, subscription, "127.0.0.1:5", &mut lots)
+        };
+        let long = "s".repeat(255);
+        for subscription in ["a//b", "a/../b", &*long] {
+            let several = Wanted::Several(vec![topic()]);
+            let matching = wanted(&Params::read("topicsPattern=t/n/.*")).unwrap();
+            for topics in [Wanted::One(topic()), several, matching] {
+                let wrong = of(topics, subscription, "maxRedeliverCount=1").unwrap_err();
+                assert!(wrong.contains("deadLetterTopic"), "{subscription}: {wrong}");
+            }
+            let named = of(Wanted::One(topic()), subscription, "maxRedeliverCount=1&deadLetterTopic=d");
+            assert!(named.is_ok() && of(Wanted::One(topic()), subscription, "").is_ok());
+        }
+        assert!(of(Wanted::One(topic()), "a/b", "maxRedeliverCount=1").is_ok());
     }
 
     #[test]

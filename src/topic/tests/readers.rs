@@ -90,6 +90,23 @@ fn consumers_of_a_non_persistent_topic_are_told_their_shares() {
 }
 
 #[test]
+fn whoever_unsubscribes_from_a_non_persistent_topic_takes_no_share_with_it() {
+    let mut world = World::new();
+    world.consume(1, fleeting(Kind::Shared));
+    world.consume(2, fleeting(Kind::Shared));
+    assert_eq!(share(&mut world, 2), (1, 2));
+    world.ask(1, Request::Unsubscribe);
+    let last = world.replies.get_mut(&1).and_then(|replies| replies.pop_back());
+    assert!(matches!(last, Some(Reply::StillSubscribed)), "another shares it: {last:?}");
+    world.ask(1, Request::Gone);
+    assert_eq!(share(&mut world, 2), (0, 1));
+    world.ask(2, Request::Unsubscribe);
+    world.consume(3, fleeting(Kind::Exclusive));
+    world.ask(2, Request::Gone);
+    assert_eq!(share(&mut world, 3), (0, 1));
+}
+
+#[test]
 fn producers_and_readers_of_non_persistent_topics_are_known_too() {
     let mut world = World::new();
     let topic = || TopicName::read("non-persistent://t/n/x").unwrap();

@@ -37,6 +37,18 @@ fn a_delayed_message_comes_at_its_time_to_shared_subscriptions_and_at_once_to_ot
 }
 
 #[test]
+fn a_message_that_is_delayed_for_ever_keeps_nothing_else_back() {
+    let mut world = World::new();
+    world.consume(1, consuming("x", "s", Kind::Shared));
+    delayed(&mut world, "never", i64::MAX.unsigned_abs());
+    delayed(&mut world, "late", 1000);
+    world.append("x", "now");
+    assert_eq!(world.texts(1), ["now"]);
+    world.pass(3_600_000);
+    assert_eq!(world.texts(1), ["late"]);
+}
+
+#[test]
 fn a_delayed_message_that_is_sent_back_comes_again() {
     let mut world = World::new();
     world.consume(1, consuming("x", "s", Kind::Shared));
