@@ -29,9 +29,10 @@ use crate::dialect;
 use crate::roster::Seat;
 use crate::topic::{Delivery, Draft, Inquiry, Outgoing, Reply, Request, Rules, TopicName, Topics};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -72,6 +73,8 @@ struct Inbox {
     bytes: usize,
     outside: Vec<Outside>,
     rules: Option<Rules>,
+    /// What has become of the sync that was under way.
+    synced: Option<io::Result<()>>,
     over: bool,
 }
 
@@ -264,6 +267,14 @@ pub(super) fn start(
     dialects: &dialect::Settings,
 ) -> Result<(), super::StartError> {
     let disk = Disk::open(settings)?.counting(Arc::clone(&shared.metrics[shared.mailboxes.len() + 1]));
+    let (journals, taken) = mpsc::channel::<File>();
+    let for_syncer = Arc::clone(shared);
+    std::thread::Builder::new().name("sync".into()).spawn(move || {
+        for journal in taken {
+            let result = journal.sync_data();
+            for_syncer.store.post(|inbox| inbox.synced = Some(result));
+        }
+    })?;
     let topics = Topics::new(disk, rules(dialects), clock::now());
     let for_thread = Arc::clone(shared);
     shared.store.running.store(true, Relaxed);
@@ -271,7 +282,7 @@ pub(super) fn start(
     let spawned = thread.spawn(move || {
         // Whatever ends the thread, nobody is to wait for it.
         let over = Over(for_thread);
-        run(&over.0, topics);
+        run(&over.0, topics, &journals);
     });
     spawned.map(|_| ()).map_err(|error: io::Error| {
         shared.store.running.store(false, Relaxed);
@@ -289,9 +300,9 @@ impl Drop for Over {
 }
 
 /// Rounds until the daemon is over.
-fn run(shared: &Shared, mut topics: Topics<Disk>) {
+fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>) {
     let mut waiting = Waiting::default();
-    let mut more = false;
+    let (mut more, mut is_syncing) = (false, false);
     loop {
         let taken = next(shared, &mut topics, more);
         let now = clock::now();
@@ -311,12 +322,13 @@ fn run(shared: &Shared, mut topics: Topics<Disk>) {
             }
         }
         topics.tick(now);
-        if topics.has_uncommitted() {
-            let result = topics.archive().commit();
-            topics.committed(result.as_ref().copied().map_err(|reason| &**reason), clock::now());
-        } else if topics.archive().wants_commit() {
-            // A failure is told to whoever writes next.
-            let _ = topics.archive().commit();
+        if let Some(result) = taken.synced {
+            is_syncing = false;
+            let result = topics.archive().commit_ended(result);
+            conclude(&mut topics, &result);
+        }
+        if !is_syncing && (topics.has_uncommitted() || topics.archive().wants_commit()) {
+            is_syncing = commit(&mut topics, journals);
         }
         topics.archive().settle();
         for sender in waiting.backups.drain(..) {
@@ -331,9 +343,12 @@ fn run(shared: &Shared, mut topics: Topics<Disk>) {
         topics.archive().metrics().store.census(&census);
         if taken.over {
             topics.save(clock::now());
-            if let Err(reason) = topics.archive().save_to_disk() {
+            let result = topics.archive().save_to_disk();
+            if let Err(reason) = &result {
                 tracing::error!("the store could not be saved at the stop: {reason}");
             }
+            conclude(&mut topics, &result);
+            post(shared, topics.take_outgoing(), &mut waiting);
             return;
         }
         if !has_room {
@@ -343,6 +358,29 @@ fn run(shared: &Shared, mut topics: Topics<Disk>) {
     }
 }
 
+/// Begins to make safe what was appended, or makes it safe at once. Returns whether the disk works on it.
+fn commit(topics: &mut Topics<Disk>, journals: &mpsc::Sender<File>) -> bool {
+    topics.seal();
+    let result = match topics.archive().commit_begun() {
+        Ok(Some(journal)) => match journals.send(journal) {
+            Ok(()) => return true,
+            Err(mpsc::SendError(journal)) => {
+                let result = journal.sync_data();
+                topics.archive().commit_ended(result)
+            }
+        },
+        Ok(None) => Ok(()),
+        Err(reason) => Err(reason),
+    };
+    conclude(topics, &result);
+    false
+}
+
+/// Tells the topics what has become of a commit.
+fn conclude(topics: &mut Topics<Disk>, result: &Result<(), Box<str>>) {
+    topics.committed(result.as_ref().copied().map_err(|reason| &**reason), clock::now());
+}
+
 /// Waits until there is something to do, and takes it.
 fn next(shared: &Shared, topics: &mut Topics<Disk>, more: bool) -> Inbox {
     let mut inbox = shared.store.lock();
@@ -350,6 +388,7 @@ fn next(shared: &Shared, topics: &mut Topics<Disk>, more: bool) -> Inbox {
         && inbox.requests.is_empty()
         && inbox.outside.is_empty()
         && inbox.rules.is_none()
+        && inbox.synced.is_none()
         && !inbox.over
     {
         let due = topics.next_tick_ns().map(|at_ns| at_ns.saturating_sub(clock::now().monotonic_ns));

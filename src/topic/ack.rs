@@ -200,8 +200,8 @@ impl<A: Archive> Topics<A> {
     }
 
     /// What has gone to the dead letters is dealt with, or comes again.
-    pub(super) fn finish_dying(&mut self, is_stored: bool) {
-        for (id, position) in std::mem::take(&mut self.dying) {
+    pub(super) fn finish_dying(&mut self, dying: Vec<(SubId, Position)>, is_stored: bool) {
+        for (id, position) in dying {
             let Some(sub) = self.subs.get_mut(id) else { continue };
             let Some(pending) = sub.pending.get_mut(&position) else { continue };
             if pending.state != State::Dying {

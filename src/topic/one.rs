@@ -40,6 +40,8 @@ pub(super) struct Topic {
     pub(super) is_active: bool,
     /// Whether something was appended that is not committed.
     pub(super) is_appended: bool,
+    /// Commits under way that have something of it.
+    pub(super) seals: u32,
     /// Whether some of what is below the first is still to be deleted.
     pub(super) is_untrimmed: bool,
     /// Whether its state has changed since it was saved.
@@ -107,6 +109,7 @@ impl Topic {
             tail_waiters: Vec::new(),
             is_active: false,
             is_appended: false,
+            seals: 0,
             is_untrimmed: false,
             is_dirty: false,
             users: 0,

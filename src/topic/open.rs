@@ -169,7 +169,11 @@ impl<A: Archive> Topics<A> {
             return;
         }
         // After a failed sync the archive may have messages that must not come up.
-        if self.now.monotonic_ns < idle_until_ns || topic.is_appended || self.broken.is_some() {
+        if self.now.monotonic_ns < idle_until_ns
+            || topic.is_appended
+            || topic.seals > 0
+            || self.broken.is_some()
+        {
             let after_ns = idle_until_ns.saturating_sub(self.now.monotonic_ns).max(1_000_000_000);
             return self.arm_idle(id, after_ns);
         }

@@ -7,6 +7,7 @@
 use super::consumer::{Consumer, ConsumerId};
 use super::one::{Cache, Topic, TopicId};
 use super::producer::{Producer, ProducerId, SendRoute};
+use super::state::Place;
 use super::stats::{Census, Counters};
 use super::subscription::{SubId, Subscription};
 use super::transient::{Transient, TransientId};
@@ -57,6 +58,8 @@ pub struct Topics<A> {
     /// Messages that have gone to the dead letters since then.
     pub(super) dying: Vec<(SubId, Position)>,
     pub(super) is_uncommitted: bool,
+    /// What is being made safe.
+    sealed: Option<Sealed>,
     /// Why nothing more is stored.
     pub(super) broken: Option<Box<str>>,
     /// Counts what needs a name of its own.
@@ -105,6 +108,15 @@ pub(super) enum Answer {
     Done(Seat),
 }
 
+/// What one commit makes safe, and what then leaves.
+#[derive(Debug, Default)]
+struct Sealed {
+    /// Topics, with where they end.
+    topics: Vec<(TopicId, Place)>,
+    answers: Vec<Answer>,
+    dying: Vec<(SubId, Position)>,
+}
+
 impl<A: Archive> Topics<A> {
     /// The topics of an archive.
     #[must_use]
@@ -135,6 +147,7 @@ impl<A: Archive> Topics<A> {
             appended: Vec::new(),
             dying: Vec::new(),
             is_uncommitted: false,
+            sealed: None,
             broken: None,
             serial: 0,
             swept: "".into(),
@@ -187,26 +200,46 @@ impl<A: Archive> Topics<A> {
         self.attach_created();
     }
 
-    /// Whether something was appended since the last call of [`Topics::committed`].
+    /// Whether something was appended since the last call of [`Topics::seal`].
     #[must_use]
     pub fn has_uncommitted(&self) -> bool {
         self.is_uncommitted
     }
 
-    /// Everything that was appended is safe, or could not be made so for this reason: then it is not delivered and
-    /// its producers are told.
+    /// What was appended since the last call is to be made safe, and the next call of [`Topics::committed`] tells of it.
+    /// What comes meanwhile waits for the call after that.
+    pub fn seal(&mut self) {
+        let mut sealed = self.sealed.take().unwrap_or_default();
+        for id in std::mem::take(&mut self.appended) {
+            if let Some(topic) = self.topics.get_mut(id) {
+                topic.is_appended = false;
+                topic.seals += 1;
+                sealed.topics.push((id, topic.state.next));
+            }
+        }
+        sealed.answers.append(&mut self.answers);
+        sealed.dying.append(&mut self.dying);
+        self.sealed = Some(sealed);
+        self.is_uncommitted = false;
+    }
+
+    /// Everything that was sealed, or without that everything that was appended, is safe, or could not be made so for this reason: then it is not delivered and its
+    /// producers are told.
     pub fn committed(&mut self, result: Result<(), &str>, now: Now) {
         self.set_time(now);
-        self.is_uncommitted = false;
+        if self.sealed.is_none() {
+            self.seal();
+        }
+        let sealed = self.sealed.take().unwrap_or_default();
         if let Err(reason) = result {
             // What a failed sync has left on the disk is not known, so nothing more is appended to it.
             self.broken = Some(reason.into());
         }
-        for id in std::mem::take(&mut self.appended) {
+        for (id, next) in sealed.topics {
             let Some(topic) = self.topics.get_mut(id) else { continue };
-            topic.is_appended = false;
-            if result.is_ok() {
-                topic.visible = topic.state.next;
+            topic.seals -= 1;
+            if result.is_ok() && topic.visible.position < next.position {
+                topic.visible = next;
                 for sub in std::mem::take(&mut topic.tail_waiters) {
                     if let Some(waiter) = self.subs.get_mut(sub).filter(|waiter| waiter.topic == id) {
                         waiter.is_at_tail = false;
@@ -215,8 +248,8 @@ impl<A: Archive> Topics<A> {
                 }
             }
         }
-        self.finish_dying(result.is_ok());
-        for answer in std::mem::take(&mut self.answers) {
+        self.finish_dying(sealed.dying, result.is_ok());
+        for answer in sealed.answers {
             self.tell(answer, result);
         }
         self.cache.shrink(&mut self.topics);
@@ -294,7 +327,7 @@ impl<A: Archive> Topics<A> {
 
     /// Tells the answers that wait, if nothing that they depend on waits for a commit.
     pub(super) fn tell_certain(&mut self) {
-        if !self.is_uncommitted {
+        if !self.is_uncommitted && self.sealed.is_none() {
             for answer in std::mem::take(&mut self.answers) {
                 self.tell(answer, Ok(()));
             }

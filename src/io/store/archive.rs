@@ -15,6 +15,7 @@ use crate::topic::{Archive, Fault, Loaded, Number, Position, Saved, Stored};
 use fjall::{PersistMode, UserKey, UserValue};
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ const SAVED_AFTER: Duration = Duration::from_secs(1);
 const SEALED_MAX: usize = 1;
 /// Tables that may wait to be merged with others, likewise; fjall stops writes at 30, and before that slows them down.
 const UNMERGED_MAX: usize = 24;
+/// Messages of a commit that the store's thread waits for itself: for so few another thread costs more than it gains.
+const COMMITTED_HERE_MAX: usize = 4;
 /// What an entry of a memtable takes beside its key and value.
 const ENTRY_BYTES: usize = 96;
 /// How long a write looks away until it looks again whether one of them is written.
@@ -56,6 +59,11 @@ pub struct Disk {
     wants_commit: bool,
     /// When the first was written of what the disk may not have yet.
     dirty_since: Option<Instant>,
+    /// Messages that were appended since the last commit began.
+    appended: usize,
+    /// What is being synced, and since when.
+    syncing: Vec<(Part, UserKey)>,
+    begun: Option<Instant>,
     /// Bytes in the memtable of each part.
     filled: [u64; 3],
     /// Keeps other daemons out.
@@ -88,6 +96,9 @@ impl Disk {
             has_healed: false,
             wants_commit: false,
             dirty_since: None,
+            appended: 0,
+            syncing: Vec::new(),
+            begun: None,
             filled: [0; 3],
             _lock: lock,
         })
@@ -160,6 +171,53 @@ impl Disk {
         self.persist(PersistMode::SyncAll)
     }
 
+    /// Begins to make safe what was appended and created. `None` when it is already, as far as the settings ask for it;
+    /// else the journal that is to be synced, after which [`Disk::commit_ended`] is to be called. What is written
+    /// meanwhile is not waited for.
+    ///
+    /// # Errors
+    /// When it is not safe, with the reason.
+    pub fn commit_begun(&mut self) -> Result<Option<File>, Box<str>> {
+        let count = std::mem::take(&mut self.appended);
+        if self.settings.durability != Durability::Always || count <= COMMITTED_HERE_MAX {
+            return self.commit().map(|()| None);
+        }
+        self.wants_commit = false;
+        self.begun = Some(Instant::now());
+        let written = std::mem::take(&mut self.unflushed);
+        self.persist(PersistMode::Buffer).inspect_err(|_| self.unflushed.extend(written.iter().cloned()))?;
+        self.syncing = written;
+        self.dirty_since = None;
+        match base::journal(&self.directory) {
+            Ok(journal) => Ok(Some(journal)),
+            Err(error) => {
+                self.commit_ended(Err(error))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The journal is synced, or could not be.
+    ///
+    /// # Errors
+    /// When it is not safe, with the reason.
+    pub fn commit_ended(&mut self, result: io::Result<()>) -> Result<(), Box<str>> {
+        let written = std::mem::take(&mut self.syncing);
+        let begun = self.begun.take();
+        match result {
+            Ok(()) => {
+                let lasted = begun.map_or(0, |begun| begun.elapsed().as_nanos() as u64);
+                self.metrics.store.commit(lasted);
+                Ok(())
+            }
+            Err(error) => {
+                // It may be gone from the system's memory too.
+                self.unflushed.splice(..0, written);
+                Err(self.fail(&fjall::Error::Io(error)).0)
+            }
+        }
+    }
+
     /// Whether something was created of which nobody may be told before the next commit.
     #[must_use]
     pub fn wants_commit(&self) -> bool {
@@ -204,7 +262,7 @@ impl Disk {
     /// Opens the store anew, and writes again what may not have got as far as the system.
     fn heal(&mut self) {
         if let Some(base) = self.base.take() {
-            for (part, key) in self.unflushed.drain(..) {
+            for (part, key) in self.syncing.drain(..).chain(self.unflushed.drain(..)) {
                 // What cannot be read has left the memory, and is in a table.
                 if let Ok(value) = base.part(part).get(&key) {
                     self.rescued.push((part, key, value));
@@ -233,7 +291,8 @@ impl Disk {
     /// Gives what was written to the system, and to the disk what has waited long enough.
     pub fn settle(&mut self) {
         let is_due = self.sync_due().is_some_and(|due| due <= Instant::now());
-        if self.dirty_since.is_some() && self.health.reason().is_none() {
+        // While a sync is under way the next commit does it, so that it is known what a failure may have lost.
+        if self.dirty_since.is_some() && self.begun.is_none() && self.health.reason().is_none() {
             // A failure is kept for whoever writes next.
             let _ = self.persist(if is_due { PersistMode::SyncData } else { PersistMode::Buffer });
         }
@@ -408,6 +467,7 @@ impl Archive for Disk {
         }
         let key = message_key(topic, message.position);
         self.write(Part::Messages, &key, Some(message.record()))?;
+        self.appended += 1;
         self.metrics.store.messages.add(1);
         self.metrics.store.bytes.add(message.len() as u64);
         Ok(())
