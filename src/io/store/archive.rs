@@ -6,7 +6,7 @@
 use super::base::{self, Base, Part, delayed_key, fault, message_key, meta, position_of, time_of};
 use super::format::{self, OpenError};
 use super::health::Health;
-use super::journal::Findings;
+use super::journal::{self, Findings};
 use super::repair;
 use super::settings::{Durability, Settings};
 use super::walk::{self, Reader};
@@ -183,18 +183,25 @@ impl Disk {
             return self.commit().map(|()| None);
         }
         self.wants_commit = false;
-        self.begun = Some(Instant::now());
+        let begun = Instant::now();
         let written = std::mem::take(&mut self.unflushed);
-        self.persist(PersistMode::Buffer).inspect_err(|_| self.unflushed.extend(written.iter().cloned()))?;
+        let given = self.persist(PersistMode::Buffer);
+        let Some(journal) = given.as_ref().ok().and_then(|()| self.journal()) else {
+            // Without another file it is synced here.
+            self.unflushed.splice(..0, written);
+            return given.and_then(|()| self.commit()).map(|()| None);
+        };
         self.syncing = written;
+        self.begun = Some(begun);
         self.dirty_since = None;
-        match base::journal(&self.directory) {
-            Ok(journal) => Ok(Some(journal)),
-            Err(error) => {
-                self.commit_ended(Err(error))?;
-                Ok(None)
-            }
-        }
+        Ok(Some(journal))
+    }
+
+    /// The journal that is written to: the newest. When fjall begins a new one it has synced the others before, so
+    /// whoever syncs this one after giving everything to the system has everything on the disk.
+    fn journal(&self) -> Option<File> {
+        let journals = journal::journals(&format::data(&self.directory)).ok()?;
+        File::open(journals.last()?).ok()
     }
 
     /// The journal is synced, or could not be.

@@ -8,9 +8,7 @@ use super::settings::Settings;
 use crate::topic::{Fault, Position};
 use fjall::config::{BlockSizePolicy, FilterPolicy, PartitioningPolicy, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, Snapshot, UserKey, UserValue};
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Bytes of a memtable before the archive has it written to a table.
 pub(super) const MEMTABLE_BYTES: u64 = 4 * 1024 * 1024;
@@ -22,24 +20,6 @@ const BLOCK_BYTES: u32 = 16 * 1024;
 const JOURNALS_BYTES: u64 = 64 * 1024 * 1024;
 /// Tables that are open at once.
 const FILES: usize = 128;
-
-/// The journal that is written to: the newest. When fjall begins a new one it has synced the others before, so whoever
-/// syncs this one after giving everything to the system has everything on the disk.
-pub(super) fn journal(directory: &Path) -> io::Result<File> {
-    let mut newest: Option<(u64, PathBuf)> = None;
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        let is_journal = path.extension().is_some_and(|extension| extension == "jnl");
-        let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-        if let Some(number) = number.filter(|_| is_journal)
-            && newest.as_ref().is_none_or(|newest| newest.0 < number)
-        {
-            newest = Some((number, path));
-        }
-    }
-    let (_, path) = newest.ok_or(io::ErrorKind::NotFound)?;
-    File::open(path)
-}
 
 /// Marks a keyspace that was made anew as complete. No topic has this number, and no name this letter.
 const COMPLETE: &[u8] = b"\xff\xff\xff\xffcomplete";
