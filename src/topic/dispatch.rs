@@ -285,9 +285,9 @@ impl<A: Archive> Topics<A> {
                 return Ok(None);
             };
             if message.position >= topic.visible.position {
-                // Its commit has failed. If it is stored after all it is not to be missed.
+                // It waits for its commit as those of the log do. If that fails it may be stored after all, and is not
+                // to be missed.
                 sub.due.push_front((deliver_ms, message));
-                self.arm_wake(RETRY_NS, id);
                 return Ok(None);
             }
             sub.state.delayed = (deliver_ms, message.position.after());

@@ -5,6 +5,7 @@ use crate::{fill, message, open, ordinals, settings};
 use fanfare::io::store::{Disk, Durability, Settings};
 use fanfare::topic::{Archive as _, Position, Saved};
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -150,7 +151,7 @@ fn a_disk_that_is_nearly_full_takes_acknowledgements_and_no_messages() {
 fn under_strace(test: &str, injection: &str, store: &Path) -> bool {
     let inject = format!("inject={injection}");
     let run = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", &inject])
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,pread64", "-e", &inject])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", &format!("writing::{test}"), "--nocapture"])
         .env(UNDER_STRACE, store)
@@ -277,4 +278,67 @@ fn a_backup_is_the_store_at_one_moment_and_can_be_started_from() {
     assert_eq!(restored.load("u").unwrap().unwrap().subscriptions.len(), 1);
     assert_eq!(restored.create("v").unwrap(), topics[1] + 1);
     assert_eq!(ordinals(&mut disk, topics[0]).len(), 1100);
+}
+
+#[test]
+fn an_error_that_passes_leaves_no_message_out() {
+    let Some(path) = std::env::var_os(UNDER_STRACE) else {
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path().join("store");
+        let mut disk = open(&store);
+        let topic = disk.create("t").unwrap();
+        fill(&mut disk, topic, 0..2000);
+        disk.commit().unwrap();
+        disk.flush().unwrap();
+        drop(disk);
+        // Too many open files, each few times something is read, when the store is open.
+        under_strace(
+            "an_error_that_passes_leaves_no_message_out",
+            "pread64:error=EMFILE:when=2000+9",
+            &store,
+        );
+        return;
+    };
+    let mut disk = open(Path::new(&path));
+    let file = fs::File::open(Path::new(&path).join("FORMAT")).unwrap();
+    // Opening takes less than that.
+    while file.read_at(&mut [0], 0).is_ok() {}
+    let (mut found, mut faults) = (Vec::new(), 0);
+    while found.len() < 2000 {
+        match disk.read(1, Position::of_number(found.len() as u64), 100, usize::MAX) {
+            Ok(messages) => {
+                assert!(!messages.is_empty(), "after {} nothing comes", found.len());
+                found.extend(messages.iter().map(|message| message.ordinal()));
+            }
+            Err(fault) => {
+                faults += 1;
+                assert!(faults < 1000, "{fault}");
+            }
+        }
+    }
+    assert_eq!(found, (0..2000).collect::<Vec<_>>());
+    assert!(faults > 0, "nothing has failed");
+    assert_eq!(disk.metrics().store.damaged.get(), 0);
+}
+
+#[test]
+fn a_large_group_is_synced_beside_and_what_comes_meanwhile_is_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, killed) = (directory.path().join("store"), directory.path().join("killed"));
+    let mut disk = open(&store);
+    let topic = disk.create("t").unwrap();
+    disk.commit().unwrap();
+    fill(&mut disk, topic, 0..100);
+    let journal = disk.commit_begun().unwrap().expect("it is many");
+    crate::damage::copy(&store, &killed);
+    assert_eq!(ordinals(&mut open(&killed), topic).len(), 100, "the system has it");
+    fill(&mut disk, topic, 100..110);
+    disk.commit_ended(journal.sync_data()).unwrap();
+    fill(&mut disk, topic, 110..111);
+    assert!(disk.commit_begun().unwrap().is_some());
+    disk.commit_ended(Err(std::io::ErrorKind::Other.into())).unwrap_err();
+    wait_for_recovery(&mut disk);
+    assert_eq!(ordinals(&mut disk, topic).len(), 111);
+    fill(&mut disk, topic, 111..112);
+    assert!(disk.commit_begun().unwrap().is_none(), "one is synced at once");
 }
