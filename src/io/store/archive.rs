@@ -188,7 +188,7 @@ impl Disk {
         self.persist(PersistMode::Buffer).inspect_err(|_| self.unflushed.extend(written.iter().cloned()))?;
         self.syncing = written;
         self.dirty_since = None;
-        match base::journal(&self.directory) {
+        match base::journal(&format::data(&self.directory)) {
             Ok(journal) => Ok(Some(journal)),
             Err(error) => {
                 self.commit_ended(Err(error))?;
