@@ -348,6 +348,8 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
                 tracing::error!("the store could not be saved at the stop: {reason}");
             }
             conclude(&mut topics, &result);
+            // And what came while the disk worked.
+            conclude(&mut topics, &result);
             post(shared, topics.take_outgoing(), &mut waiting);
             return;
         }

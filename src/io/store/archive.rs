@@ -188,7 +188,7 @@ impl Disk {
         self.persist(PersistMode::Buffer).inspect_err(|_| self.unflushed.extend(written.iter().cloned()))?;
         self.syncing = written;
         self.dirty_since = None;
-        match base::journal(&self.directory) {
+        match base::journal(&format::data(&self.directory)) {
             Ok(journal) => Ok(Some(journal)),
             Err(error) => {
                 self.commit_ended(Err(error))?;
@@ -236,7 +236,9 @@ impl Disk {
             Durability::Interval => self.settings.interval(),
             Durability::Never => return None,
         };
-        self.dirty_since.filter(|_| self.health.reason().is_none()).map(|since| since + after)
+        // While a sync is under way the next commit sees to it.
+        let waits = self.begun.is_none() && self.health.reason().is_none();
+        self.dirty_since.filter(|_| waits).map(|since| since + after)
     }
 
     /// Looks at the disk, and opens the store anew when it could not be written and the disk can.

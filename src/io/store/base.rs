@@ -25,9 +25,9 @@ const FILES: usize = 128;
 
 /// The journal that is written to: the newest. When fjall begins a new one it has synced the others before, so whoever
 /// syncs this one after giving everything to the system has everything on the disk.
-pub(super) fn journal(directory: &Path) -> io::Result<File> {
+pub(super) fn journal(data: &Path) -> io::Result<File> {
     let mut newest: Option<(u64, PathBuf)> = None;
-    for entry in std::fs::read_dir(directory)? {
+    for entry in std::fs::read_dir(data)? {
         let path = entry?.path();
         let is_journal = path.extension().is_some_and(|extension| extension == "jnl");
         let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
