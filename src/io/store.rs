@@ -28,7 +28,7 @@ use super::handoff::Parcel;
 use crate::dialect;
 use crate::roster::Seat;
 use crate::topic::{Delivery, Draft, Inquiry, Outgoing, Reply, Request, Rules, TopicName, Topics};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -40,6 +40,8 @@ use tokio::sync::oneshot;
 const REQUESTS_MAX: usize = 50_000;
 /// Bytes of them.
 const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Requests that are decided on before the thread looks whether the disk is ready for the next group.
+const ROUND_REQUESTS_MAX: usize = 32;
 /// Bytes that are delivered before requests are looked at again.
 const ROUND_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The shard that stands for askers that are no connections.
@@ -303,8 +305,9 @@ impl Drop for Over {
 fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>) {
     let mut waiting = Waiting::default();
     let (mut more, mut is_syncing) = (false, false);
+    let mut requests = VecDeque::new();
     loop {
-        let taken = next(shared, &mut topics, more);
+        let taken = next(shared, &mut topics, more, !requests.is_empty());
         let now = clock::now();
         topics.archive().look();
         if topics.archive().has_healed() {
@@ -313,7 +316,9 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
         if let Some(rules) = taken.rules {
             topics.configure(rules);
         }
-        for (seat, request) in taken.requests {
+        requests.extend(taken.requests);
+        let count = if taken.over { requests.len() } else { requests.len().min(ROUND_REQUESTS_MAX) };
+        for (seat, request) in requests.drain(..count) {
             topics.take(seat, request, now);
         }
         for outside in taken.outside {
@@ -337,7 +342,7 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
         }
         tell(shared, topics.archive());
         let has_room = shared.all_have_room();
-        more = has_room && topics.deliver(ROUND_BYTES_MAX, now);
+        more = has_room && topics.deliver(ROUND_BYTES_MAX, now) || !requests.is_empty();
         post(shared, topics.take_outgoing(), &mut waiting);
         let census = topics.census();
         topics.archive().metrics().store.census(&census);
@@ -383,8 +388,8 @@ fn conclude(topics: &mut Topics<Disk>, result: &Result<(), Box<str>>) {
     topics.committed(result.as_ref().copied().map_err(|reason| &**reason), clock::now());
 }
 
-/// Waits until there is something to do, and takes it.
-fn next(shared: &Shared, topics: &mut Topics<Disk>, more: bool) -> Inbox {
+/// Waits until there is something to do, and takes it; requests only when there are none of those taken before.
+fn next(shared: &Shared, topics: &mut Topics<Disk>, more: bool, is_busy: bool) -> Inbox {
     let mut inbox = shared.store.lock();
     while !more
         && inbox.requests.is_empty()
@@ -403,7 +408,12 @@ fn next(shared: &Shared, topics: &mut Topics<Disk>, more: bool) -> Inbox {
         let waited = shared.store.posted.wait_timeout(inbox, wait);
         inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
-    std::mem::take(&mut *inbox)
+    let waiting = is_busy.then(|| (std::mem::take(&mut inbox.requests), inbox.bytes));
+    let taken = std::mem::take(&mut *inbox);
+    if let Some((requests, bytes)) = waiting {
+        (inbox.requests, inbox.bytes) = (requests, bytes);
+    }
+    taken
 }
 
 /// Makes a backup beside this thread, one at a time.
