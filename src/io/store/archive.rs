@@ -183,10 +183,10 @@ impl Disk {
             return self.commit().map(|()| None);
         }
         self.wants_commit = false;
-        self.begun = Some(Instant::now());
+        let begun = Instant::now();
         let written = std::mem::take(&mut self.unflushed);
         self.persist(PersistMode::Buffer).inspect_err(|_| self.unflushed.extend(written.iter().cloned()))?;
-        self.syncing = written;
+        (self.syncing, self.begun) = (written, Some(begun));
         self.dirty_since = None;
         match base::journal(&format::data(&self.directory)) {
             Ok(journal) => Ok(Some(journal)),
