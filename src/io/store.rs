@@ -353,6 +353,8 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
                 tracing::error!("the store could not be saved at the stop: {reason}");
             }
             conclude(&mut topics, &result);
+            // And what came while the disk worked.
+            conclude(&mut topics, &result);
             post(shared, topics.take_outgoing(), &mut waiting);
             return;
         }
@@ -406,7 +408,9 @@ fn next(shared: &Shared, topics: &mut Topics<Disk>, more: bool, is_busy: bool) -
         let waited = shared.store.posted.wait_timeout(inbox, wait);
         inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
-    let waiting = is_busy.then(|| (std::mem::take(&mut inbox.requests), inbox.bytes));
+    // The last time nothing is left behind.
+    let waits = is_busy && !inbox.over;
+    let waiting = waits.then(|| (std::mem::take(&mut inbox.requests), inbox.bytes));
     let taken = std::mem::take(&mut *inbox);
     if let Some((requests, bytes)) = waiting {
         (inbox.requests, inbox.bytes) = (requests, bytes);

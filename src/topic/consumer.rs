@@ -38,6 +38,8 @@ pub(super) struct Consumer {
     /// Messages that it has got, ever.
     pub(super) delivered: u64,
     flow: Flow,
+    /// Whether it was told that it is a consumer: its connection has no use for messages before.
+    is_told: bool,
     /// Messages that fill its window.
     outstanding: u32,
     /// Messages that it has asked for.
@@ -73,6 +75,7 @@ impl Consumer {
             blocked: Vec::new(),
             delivered: 0,
             flow: consuming.flow,
+            is_told: false,
             outstanding: 0,
             permits: 0,
             unreceived_bytes: 0,
@@ -102,11 +105,17 @@ impl Consumer {
 
     /// Whether it takes a message.
     pub(super) fn has_room(&self) -> bool {
-        !self.awaits_receipt
+        self.is_told
+            && !self.awaits_receipt
             && match self.flow {
                 Flow::Push(window) => self.outstanding < window.max(1),
                 Flow::Pull => self.permits > 0,
             }
+    }
+
+    /// It knows now that it is a consumer.
+    pub(super) fn tell(&mut self) {
+        self.is_told = true;
     }
 
     /// It gets a message of so many bytes. Returns whether its receipt is wanted.

@@ -223,8 +223,8 @@ impl<A: Archive> Topics<A> {
         self.is_uncommitted = false;
     }
 
-    /// Everything that was sealed, or without that everything that was appended, is safe, or could not be made so for this reason: then it is not delivered and its
-    /// producers are told.
+    /// Everything that was sealed, or without that everything that was appended, is safe, or could not be made so for
+    /// this reason: then it is not delivered and its producers are told.
     pub fn committed(&mut self, result: Result<(), &str>, now: Now) {
         self.set_time(now);
         if self.sealed.is_none() {
@@ -268,7 +268,15 @@ impl<A: Archive> Topics<A> {
                 (seat, Reply::NotStored { reason: reason.into(), context })
             }
             (Answer::NotStored { seat, reason, context }, _) => (seat, Reply::NotStored { reason, context }),
-            (Answer::Opened(seat), Ok(())) => (seat, Reply::Opened),
+            (Answer::Opened(seat), Ok(())) => {
+                if let Some(Role::Consumer(id)) = self.seats.get(&seat).copied()
+                    && let Some(consumer) = self.consumers.get_mut(id)
+                {
+                    consumer.tell();
+                    self.wake(id);
+                }
+                (seat, Reply::Opened)
+            }
             (Answer::Opened(seat), Err(reason)) => {
                 self.leave(seat);
                 (seat, Reply::Refused(refusal(Cause::Broken, reason)))

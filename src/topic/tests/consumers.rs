@@ -274,3 +274,35 @@ fn a_consumer_of_a_pattern_gets_topics_that_come_later_from_their_first_message(
     world.append("a-3", "nobody");
     assert!(world.told("a-3", "s", "backlog").is_null());
 }
+
+#[test]
+fn a_consumer_gets_nothing_before_it_was_told_that_it_is_one() {
+    for kind in [Kind::Exclusive, Kind::Shared, Kind::Failover, Kind::KeyShared] {
+        let mut world = World::new();
+        world.consume(1, consuming("x", "s", kind));
+        world.append("x", "0");
+        world.ask(1, Request::Gone);
+        // The disk works for somebody else.
+        let draft = Draft::new(&Message { published_ms: START_MS, ..Message::default() });
+        world.topics.take(seat(9), Request::Append(name("y"), draft), world.now);
+        world.topics.seal();
+        world.topics.take(seat(2), Request::Consume(Box::new(consuming("x", "s", kind))), world.now);
+        while world.topics.deliver(1024 * 1024, world.now) {}
+        let early = world.topics.take_outgoing();
+        assert!(early.is_empty(), "{early:?}");
+        world.topics.committed(Ok(()), world.now);
+        while world.topics.deliver(1024 * 1024, world.now) {}
+        let told = world.topics.take_outgoing();
+        assert!(
+            matches!(
+                &told[..],
+                [
+                    Outgoing::Reply(_, Reply::Stored { .. }),
+                    Outgoing::Reply(_, Reply::Opened),
+                    Outgoing::Deliver(..)
+                ]
+            ),
+            "{told:?}"
+        );
+    }
+}
