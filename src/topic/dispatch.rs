@@ -125,7 +125,11 @@ impl<A: Archive> Topics<A> {
             self.block(id);
             return Ok(Turn::Idle);
         };
-        Ok(match self.next(id)? {
+        let next = self.next(id)?;
+        if matches!(next, Next::Replay(_) | Next::New(..)) {
+            self.subs[id].turn = at + 1;
+        }
+        Ok(match next {
             Next::Replay(message) => {
                 self.subs[id].replay.remove(&message.position);
                 Turn::Given(self.give(id, at, &message, 0, 0))
@@ -158,9 +162,7 @@ impl<A: Archive> Topics<A> {
                 }
             }
         }
-        let (_, at) = best?;
-        sub.turn = (at + 1) % count;
-        Some(at)
+        best.map(|(_, at)| at)
     }
 
     /// A subscription waits until one of its consumers takes more.
