@@ -50,16 +50,17 @@ impl Check {
         let Loaded { plan, drain, notes, .. } = load::file(&self.config)?;
         println!("{} is good.", self.config.display());
         print!("{}", describe(&plan));
+        let mut is_damaged = false;
         if let Some(store) = plan.store.as_ref().filter(|_| speaks(&plan, Kind::Pulsar)) {
             let report = io::store::check(store, self.whole_store);
-            report
-                .map_err(|error| CliError::new(error.to_string()))?
-                .iter()
-                .for_each(|line| println!("{line}"));
+            let report = report.map_err(|error| CliError::new(error.to_string()))?;
+            report.lines.iter().for_each(|line| println!("{line}"));
+            // A start mends what it can, so only who asks for everything is told of damage by the status.
+            is_damaged = self.whole_store && report.is_damaged;
         }
         notes.iter().for_each(|note| println!("note: {note}"));
         println!("stopping may take {} s", drain.as_secs());
-        Ok(ExitCode::SUCCESS)
+        Ok(if is_damaged { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 

@@ -306,6 +306,9 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
     let mut waiting = Waiting::default();
     let (mut more, mut is_syncing) = (false, false);
     let mut requests = VecDeque::new();
+    // A disk that is full already is told before anybody asks.
+    topics.archive().look();
+    tell(shared, topics.archive());
     loop {
         let taken = next(shared, &mut topics, more, !requests.is_empty());
         let now = clock::now();

@@ -31,7 +31,7 @@ fn a_store_that_is_open_is_nobody_elses() {
     let error = refusal(directory.path());
     assert!(matches!(error, OpenError::InUse(_)), "{error}");
     assert!(error.to_string().contains("in use by another daemon: stop that one"), "{error}");
-    let report = check(&settings(directory.path()), true).unwrap();
+    let report = check(&settings(directory.path()), true).unwrap().lines;
     assert!(report[0].ends_with("format 1, in use by a running daemon"), "{report:?}");
     drop(disk);
     drop(open(directory.path()));
@@ -113,7 +113,7 @@ fn a_file_system_that_cannot_be_written_is_told() {
         assert!(matches!(error, OpenError::Directory(..)), "{error}");
         assert!(error.to_string().contains("Read-only file system"), "{error}");
     }
-    let report = check(&settings(&path.join("store")), true).unwrap();
+    let report = check(&settings(&path.join("store")), true).unwrap().lines;
     assert!(report[0].contains("format 1, 0 topics"), "{report:?}");
 }
 
@@ -121,7 +121,7 @@ fn a_file_system_that_cannot_be_written_is_told() {
 fn a_look_at_a_store_tells_what_it_holds_and_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
-    let look = || check(&settings(&path), true).unwrap().join("\n");
+    let look = || check(&settings(&path), true).unwrap().lines.join("\n");
     assert!(look().contains("not there yet, the first start makes it"));
     let mut disk = open(&path);
     let topic = disk.create("t").unwrap();

@@ -111,7 +111,7 @@ fn a_damaged_table_is_written_anew_when_it_stands_in_the_way() {
     fill(&mut disk, topic, next..next + 100);
     disk.commit().unwrap();
     drop(disk);
-    let report = fanfare::io::store::check(&settings(&store), true).unwrap();
+    let report = fanfare::io::store::check(&settings(&store), true).unwrap().lines;
     assert_eq!(report.len(), 1, "nothing is damaged any more: {report:?}");
     assert_eq!(ordinals(&mut open(&store), topic).len(), expected.len() + 100);
 }

@@ -248,10 +248,11 @@ impl Disk {
 
     /// Looks at the disk, and opens the store anew when it could not be written and the disk can.
     pub fn look(&mut self) {
-        self.health.look(self.settings.free_bytes_min);
+        self.health.look(self.settings.free_bytes_min, self.metrics.store.bytes.get());
         if self.health.may_work_again() {
             self.heal();
         }
+        self.metrics.store.failing.set(u64::from(self.refusal().is_some()));
     }
 
     /// Why no messages are taken, while none are.
@@ -285,7 +286,6 @@ impl Disk {
                 self.dirty_since = None;
                 self.filled = [0; 3];
                 self.metrics.store.damaged.add(damaged);
-                self.metrics.store.failing.set(0);
                 self.health.recover();
             }
             Err(reason) => {

@@ -159,8 +159,20 @@ fn disk_bytes(path: &Path) -> u64 {
     entries.filter_map(Result::ok).map(|entry| disk_bytes(&entry.path())).sum()
 }
 
-/// What a look at a store found; it is printed a line each.
-pub type Report = Vec<String>;
+/// What a look at a store found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What is printed, a line each.
+    pub lines: Vec<String>,
+    /// Whether something of it is damaged.
+    pub is_damaged: bool,
+}
+
+impl From<String> for Report {
+    fn from(line: String) -> Self {
+        Self { lines: vec![line], is_damaged: false }
+    }
+}
 
 /// Looks at the store of these settings and changes nothing; with `all` every table is read.
 ///
@@ -172,34 +184,36 @@ pub fn check(settings: &Settings, all: bool) -> Result<Report, OpenError> {
     let name = directory.display();
     match fs::metadata(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(vec![format!("store  {name}: not there yet, the first start makes it")]);
+            return Ok(format!("store  {name}: not there yet, the first start makes it").into());
         }
         Err(error) => return Err(unusable(error)),
         Ok(file) if !file.is_dir() => return Err(unusable(io::ErrorKind::NotADirectory.into())),
         Ok(_) => {}
     }
     if format::is_new(&directory)? {
-        return Ok(vec![format!("store  {name}: empty, the first start makes it")]);
+        return Ok(format!("store  {name}: empty, the first start makes it").into());
     }
     let head = format!("store  {name}: format {}", format::FORMAT);
     if format::is_locked(&directory).map_err(unusable)? {
-        return Ok(vec![format!("{head}, in use by a running daemon")]);
+        let unread = if all { "; its tables were not read: stop it first, or look at a backup" } else { "" };
+        return Ok(format!("{head}, in use by a running daemon{unread}").into());
     }
     let data = format::data(&directory);
     format::inspect(&directory, &data, false)?;
     let findings = journal::look(&data).map_err(unusable)?;
-    let mut report = Vec::new();
+    let mut report = Report { is_damaged: !findings.damaged.is_empty(), ..Report::default() };
     for damage in findings.damaged.iter().take(16) {
-        report.push(format!("store  damaged: {}", damage.tell(1)));
+        report.lines.push(format!("store  damaged: {}", damage.tell(1)));
     }
     if findings.cut_bytes > 0 {
-        report.push(format!(
+        report.lines.push(format!(
             "store  an unfinished write of {} bytes at the end, which the next start cuts off",
             findings.cut_bytes
         ));
     }
     for table in all.then(|| tables::damaged(&data)).into_iter().flatten() {
-        report.push(format!("store  damaged: {} is not what was written", table.display()));
+        report.is_damaged = true;
+        report.lines.push(format!("store  damaged: {} is not what was written", table.display()));
     }
     let temporary = std::env::temp_dir().join(format!("fanfare-check-{}-{}", std::process::id(), stamp()));
     let counted = look_into(&data, &temporary, &directory, settings);
@@ -212,7 +226,7 @@ pub fn check(settings: &Settings, all: bool) -> Result<Report, OpenError> {
         }
         Err(error) => return Err(error),
     };
-    report.insert(0, format!("{head}, {counted}"));
+    report.lines.insert(0, format!("{head}, {counted}"));
     Ok(report)
 }
 

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// How often the free space is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often, by what was written meanwhile: a fast writer fills more than the reserve in a second.
+const LOOK_BYTES: u64 = 4 * 1024 * 1024;
 /// What is written to try the disk, as often as it takes to get a memtable's bytes.
 static TRIAL: [u8; 64 * 1024] = [0x55; 64 * 1024];
 const TRIAL_BYTES: usize = 4 * 1024 * 1024;
@@ -20,6 +22,8 @@ pub(super) struct Health {
     /// Why no messages are taken although writing works.
     full: Option<String>,
     looked: Option<Instant>,
+    /// Bytes that were written by then.
+    written: u64,
 }
 
 struct Failure {
@@ -30,7 +34,7 @@ struct Failure {
 
 impl Health {
     pub(super) fn new(directory: &Path) -> Self {
-        Self { directory: directory.into(), failure: None, full: None, looked: None }
+        Self { directory: directory.into(), failure: None, full: None, looked: None, written: 0 }
     }
 
     /// Why nothing can be written.
@@ -94,13 +98,14 @@ impl Health {
         }
     }
 
-    /// Looks from time to time whether there is room for messages.
-    pub(super) fn look(&mut self, free_bytes_min: u64) {
+    /// Looks from time to time whether there is room for messages, of which so many bytes were written by now.
+    pub(super) fn look(&mut self, free_bytes_min: u64, written: u64) {
         let now = Instant::now();
-        if self.looked.is_some_and(|looked| now - looked < LOOK_EVERY) {
+        let is_recent = self.looked.is_some_and(|looked| now - looked < LOOK_EVERY);
+        if is_recent && written.saturating_sub(self.written) < LOOK_BYTES {
             return;
         }
-        self.looked = Some(now);
+        (self.looked, self.written) = (Some(now), written);
         let Ok(space) = rustix::fs::statvfs(&self.directory) else { return };
         let free = space.f_bavail.saturating_mul(space.f_frsize);
         if free >= free_bytes_min {
