@@ -2,6 +2,8 @@
 
 use crate::{fill, message, open, ordinals};
 use fanfare::topic::{Archive as _, Position, Saved};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 const NAME: &str = "persistent://public/default/t";
 
@@ -93,4 +95,40 @@ fn a_read_is_bounded_by_count_and_bytes() {
     assert_eq!(disk.read(topic, from, 0, usize::MAX).unwrap().len(), 0);
     assert_eq!(disk.read(topic, Position::of_number(100), 5, usize::MAX).unwrap().len(), 0);
     assert_eq!(disk.read(topic + 1, from, 5, usize::MAX).unwrap().len(), 0);
+}
+
+/// Bytes of the disk that a store takes.
+fn room(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return std::fs::metadata(path).map_or(0, |file| file.blocks() * 512);
+    };
+    entries.map(|entry| room(&entry.unwrap().path())).sum()
+}
+
+#[test]
+fn what_is_deleted_gives_its_room_back_while_other_topics_keep_theirs() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut disk = open(directory.path());
+    let [kept, deleted] = ["kept", "deleted"].map(|name| disk.create(name).unwrap());
+    fill(&mut disk, kept, 0..20_000);
+    let mut next = 0;
+    for _ in 0..6 {
+        fill(&mut disk, deleted, next..next + 60_000);
+        next += 60_000;
+        fill(&mut disk, kept, 20_000 + next..20_100 + next);
+        disk.commit().unwrap();
+        disk.flush().unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while disk.trim(deleted, Position::of_number(next), 2000).unwrap() == 2000 {
+            assert!(Instant::now() < until);
+        }
+        assert_eq!(ordinals(&mut disk, deleted), [] as [u64; 0]);
+    }
+    // A round is of 20 MB, what is kept of 6, and a journal may have 64 MiB.
+    let taken = room(directory.path());
+    assert!(taken < 110_000_000, "{taken}");
+    drop(disk);
+    let mut disk = open(directory.path());
+    assert_eq!(ordinals(&mut disk, kept).len(), 20_600);
 }
