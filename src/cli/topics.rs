@@ -66,7 +66,7 @@ macro_rules! command {
             /// the admin listener, as HOST:PORT
             #[argh(option, arg_name = "address")]
             admin: Option<String>,
-            /// the file that holds the token of [admin]
+            /// the file that holds the token of the admin listener
             #[argh(option, arg_name = "file")]
             token_file: Option<PathBuf>,
             /// take both from this configuration
