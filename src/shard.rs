@@ -470,6 +470,7 @@ impl Shard {
             if before != after {
                 self.metrics.outbox_bytes.add(after.wrapping_sub(before));
             }
+            let has_taken = flushed == Flushed::Empty && std::mem::take(&mut session.owes_receipt);
             match flushed {
                 Flushed::Broken => self.remove(id, now),
                 Flushed::Blocked => self.events.push(Event::Blocked(id)),
@@ -485,8 +486,8 @@ impl Shard {
                 }
                 Flushed::Empty => {}
             }
-            if flushed == Flushed::Empty {
-                self.give_receipt(id);
+            if has_taken {
+                self.request(id, Request::Took);
             }
         }
         self.dirty = dirty;

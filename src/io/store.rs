@@ -80,7 +80,6 @@ struct Inbox {
     over: bool,
 }
 
-#[allow(dead_code, reason = "its askers are still to come")]
 /// What is asked by somebody who is no connection.
 enum Outside {
     /// A feed's messages; one result for each.
@@ -91,7 +90,6 @@ enum Outside {
     Backup(oneshot::Sender<Result<Backup, String>>),
 }
 
-#[allow(dead_code, reason = "its askers are still to come")]
 impl Store {
     /// Whether shards may ask more.
     pub(super) fn has_room(&self) -> bool {

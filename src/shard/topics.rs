@@ -83,13 +83,4 @@ impl Shard {
         let longest = Kind::Pulsar.message_bytes_max(&self.shared.settings).max(self.limits.outbox_bytes_max);
         session.outbox.backlog_bytes() <= self.limits.outbox_bytes_max + longest + DELIVERED_BYTES_MAX
     }
-
-    /// Tells the owner of the topics that everything has left, if it waits for that.
-    pub(super) fn give_receipt(&mut self, id: Id) {
-        if let Some(session) = self.sessions.get_mut(id as usize)
-            && std::mem::take(&mut session.owes_receipt)
-        {
-            self.request(id, Request::Took);
-        }
-    }
 }
