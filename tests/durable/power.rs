@@ -3,12 +3,11 @@
 
 use crate::account::Place;
 use crate::client::{Consumer, Producer, place, setup, with_store};
-use crate::harness::{Daemon, Setup};
+use crate::harness::{Daemon, Setup, eventually};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 /// What becomes of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,13 +120,13 @@ fn copies(daemon: &Daemon) -> Vec<(PathBuf, usize)> {
                 producer
                     .send_all((before..before + 16).map(|n| format!("{n}-{}", "x".repeat(100 + n % 200))));
                 told.store(before + 16, Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(4));
             }
         }
     });
     let mut copies = Vec::new();
     for number in 0..DAMAGES.len() {
-        std::thread::sleep(Duration::from_millis(30 + (number as u64 * 37) % 90));
+        let next = told.load(Ordering::Relaxed) + 16 * (2 + number * 7 % 11);
+        eventually("there are more messages", || told.load(Ordering::Relaxed) >= next);
         // First the count, then the stop: what was told of by then is in the files.
         let known = told.load(Ordering::Relaxed);
         daemon.signal(Signal::STOP);

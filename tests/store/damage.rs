@@ -125,28 +125,26 @@ fn an_unfinished_write_is_cut_off_wherever_it_ends() {
     let near = (1..120).step_by(step).map(|less| end - less);
     let far = (1..leaps).map(|leap| end - leap * end / leaps);
     for (number, length) in near.chain(far).enumerate() {
-        {
-            let padding = number % 2 * 512;
-            let torn = directory.path().join("torn");
-            let _ = fs::remove_dir_all(&torn);
-            copy(&whole, &torn);
-            fs::write(torn.join("data/0.jnl"), [&bytes[..length], &vec![0; padding]].concat()).unwrap();
-            let mut disk = open(&torn);
-            let contents = contents(&mut disk, &topics);
-            for (topic, ordinals) in topics.iter().zip(&contents) {
-                // Of each topic the last ones may be gone, and nothing before them.
-                let count = ordinals.len() as u64;
-                assert_eq!(ordinals.last().map_or(0, |last| last + 1), count, "topic {topic} at {length}");
-                assert!(count >= 2 * MESSAGES / 3, "what is in tables is there");
-            }
-            assert_eq!(disk.found().1, 0, "{length}: nothing is damaged");
-            // And it goes on.
-            let last = Position::new(7, 7).unwrap();
-            disk.append(topics[0], &message(topics[0], last, 7)).unwrap();
-            disk.commit().unwrap();
-            drop(disk);
-            assert_eq!(open(&torn).found(), (0, 0), "{length}: it is mended for good");
+        let padding = number % 2 * 512;
+        let torn = directory.path().join("torn");
+        let _ = fs::remove_dir_all(&torn);
+        copy(&whole, &torn);
+        fs::write(torn.join("data/0.jnl"), [&bytes[..length], &vec![0; padding]].concat()).unwrap();
+        let mut disk = open(&torn);
+        let contents = contents(&mut disk, &topics);
+        for (topic, ordinals) in topics.iter().zip(&contents) {
+            // Of each topic the last ones may be gone, and nothing before them.
+            let count = ordinals.len() as u64;
+            assert_eq!(ordinals.last().map_or(0, |last| last + 1), count, "topic {topic} at {length}");
+            assert!(count >= 2 * MESSAGES / 3, "what is in tables is there");
         }
+        assert_eq!(disk.found().1, 0, "{length}: nothing is damaged");
+        // And it goes on.
+        let last = Position::new(7, 7).unwrap();
+        disk.append(topics[0], &message(topics[0], last, 7)).unwrap();
+        disk.commit().unwrap();
+        drop(disk);
+        assert_eq!(open(&torn).found(), (0, 0), "{length}: it is mended for good");
     }
 }
 

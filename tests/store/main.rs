@@ -12,6 +12,7 @@ mod writing;
 use fanfare::io::store::{Disk, Settings};
 use fanfare::topic::{Archive as _, Draft, Message, Number, Position, Stored};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 pub(crate) fn settings(path: &Path) -> Settings {
     Settings { path: Some(path.into()), free_bytes_min: 0, ..Settings::default() }
@@ -19,6 +20,16 @@ pub(crate) fn settings(path: &Path) -> Settings {
 
 pub(crate) fn open(path: &Path) -> Disk {
     Disk::open(&settings(path)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "still not so: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Whether time does not matter.

@@ -1,7 +1,7 @@
 //! Disks that are full, slow or failing, and backups while messages come.
 
 use crate::refusals::Mounted;
-use crate::{fill, message, open, ordinals, settings};
+use crate::{eventually, fill, message, open, ordinals, settings};
 use fanfare::io::store::{Disk, Durability, Settings};
 use fanfare::topic::{Archive as _, Position, Saved};
 use std::fs;
@@ -27,12 +27,10 @@ fn fill_up(disk: &mut Disk, topic: u32, from: u64) -> (u64, String) {
 
 /// Looks at the disk as the store's thread does, until it takes messages.
 fn wait_for_recovery(disk: &mut Disk) {
-    let start = Instant::now();
-    while disk.refusal().is_some() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{:?}", disk.refusal());
-        std::thread::sleep(Duration::from_millis(50));
+    eventually("the store takes messages", || {
         disk.look();
-    }
+        disk.refusal().is_none()
+    });
 }
 
 #[test]
@@ -130,8 +128,10 @@ fn a_disk_that_is_nearly_full_takes_acknowledgements_and_no_messages() {
     disk.look();
     assert_eq!(disk.refusal(), None);
     fs::write(path.join("filler"), vec![1; 70 * 1024 * 1024]).unwrap();
-    std::thread::sleep(Duration::from_millis(1100));
-    disk.look();
+    eventually("the store has seen how little room there is", || {
+        disk.look();
+        disk.refusal().is_some()
+    });
     let reason = disk.append(topic, &message(topic, Position::of_number(10), 10)).unwrap_err().to_string();
     assert!(
         reason.contains("nearly full") && reason.contains("store.free_bytes_min is 33554432"),
@@ -246,9 +246,11 @@ fn what_was_saved_is_with_the_system_after_a_round_and_with_the_disk_soon() {
     crate::damage::copy(&store, &killed);
     let loaded = open(&killed).load("t").unwrap().unwrap();
     assert_eq!(loaded.subscriptions.len(), 1);
-    std::thread::sleep(due.saturating_duration_since(Instant::now()));
-    disk.settle();
-    assert_eq!(disk.due(), None);
+    eventually("the disk has it", || {
+        disk.settle();
+        disk.due().is_none()
+    });
+    assert!(Instant::now() >= due, "it was not written before its time");
 }
 
 #[test]

@@ -355,7 +355,7 @@ fn a_publisher_that_has_stopped_writing_can_still_read_every_reply() {
     let mut publisher = daemon.publisher();
     publisher.send("nonsense {}\n".repeat(LINES as usize));
     publisher.stream().shutdown(std::net::Shutdown::Write).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    eventually("all is read", || daemon.metric("events_total{feed=\"unix\",outcome=\"rejected\"}") == LINES);
     for line in 1..=LINES {
         assert_eq!(publisher.reply()["line"], line);
     }

@@ -1,6 +1,6 @@
 //! Stopping, being killed, starting again and reloading.
 
-use crate::harness::{Client, SECRET, Setup, event, eventually, http, token_with};
+use crate::harness::{Client, SECRET, Setup, event, eventually, eventually_within, http, token_with};
 use rustix::process::Signal;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -198,8 +198,9 @@ fn a_stop_ends_accepting_at_once_however_much_is_still_to_be_delivered() {
     let (mut daemon, crowd, flood) = crate::slow::flooded("auto");
     crate::slow::await_lag(&daemon);
     daemon.signal(Signal::TERM);
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(std::net::TcpStream::connect(daemon.address).is_err());
+    let refused = || std::net::TcpStream::connect(daemon.address).is_err();
+    eventually_within(Duration::from_millis(300), "nobody is taken any more", refused);
+    assert!(refused());
     drop(crowd);
     flood.join().unwrap();
     assert_eq!(daemon.wait().code(), Some(0));
