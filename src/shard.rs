@@ -10,6 +10,8 @@
 
 mod asking;
 mod ending;
+mod opening;
+mod outgoing;
 mod rosters;
 mod serving;
 mod session;
@@ -17,19 +19,21 @@ mod timing;
 mod topics;
 
 pub use self::asking::{Answer, Question, Ticket};
+pub use self::outgoing::Outgoing;
 pub use self::session::Limits;
 
 use self::asking::Outage;
+use self::outgoing::Outbound;
 use self::session::{Phase, Session};
 use crate::courier::Notice;
-use crate::dialect::{Acls, Action, Actions, Admission, Context, Input, Kind, Lots, Settings, Upgrade};
+use crate::dialect::{Acls, Action, Actions, Admission, Context, Input, Kind, Lots, Settings};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
 use crate::message::Received;
 use crate::metrics::{End, Handshake, Metrics, Origin, Outcome};
 use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
 use crate::retained::Retained;
-use crate::roster::{Note, Reply, Roster, Seat};
+use crate::roster::{Note, Roster, Seat};
 use crate::topic::Request;
 use crate::trie::Trie;
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, Wheel, ticks};
@@ -59,39 +63,6 @@ pub enum Event {
     Gone(Id),
     /// The connection takes requests again: what it has sent meanwhile is to be read.
     Ready(Id),
-}
-
-/// What a shard has for the shards, itself included.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// For all.
-    Publication(Publication),
-    /// For the one that has the connection: what the owner of an app's rosters says to it.
-    Reply(Seat, Reply),
-}
-
-impl Outgoing {
-    /// How much memory it holds.
-    fn weight(&self) -> usize {
-        match self {
-            Self::Publication(publication) => publication.weight(),
-            Self::Reply(_, reply) => reply.weight(),
-        }
-    }
-}
-
-/// What waits to be handed to the shards.
-#[derive(Default)]
-struct Outbound {
-    list: Vec<Outgoing>,
-    bytes: usize,
-}
-
-impl Outbound {
-    fn push(&mut self, outgoing: Outgoing) {
-        self.bytes += outgoing.weight();
-        self.list.push(outgoing);
-    }
 }
 
 /// See the module.
@@ -267,13 +238,6 @@ impl Shard {
         &self.limits
     }
 
-    /// The dialect that would claim a request, were it a correct one.
-    pub fn claimant(&mut self, upgrade: &Upgrade<'_>, kinds: &[Kind], now: Now) -> Option<Kind> {
-        let (mut context, _) = self.shared.lend(now);
-        let actions = &mut Actions::default();
-        kinds.iter().copied().find(|kind| kind.open(upgrade, &mut context, actions).is_some())
-    }
-
     /// Whether the connection waits for a request, or for the rest of one.
     #[must_use]
     pub fn awaits_request(&self, id: Id) -> bool {
@@ -292,40 +256,6 @@ impl Shard {
             Phase::Head | Phase::Body | Phase::Idle | Phase::Asked(..) => None,
             Phase::Ending | Phase::Over => None,
         }
-    }
-
-    /// A correct WebSocket request: asks the dialects in turn. `response` is the 101 to send on acceptance.
-    /// Returns whether one has claimed it.
-    pub fn upgrade(
-        &mut self,
-        id: Id,
-        upgrade: &Upgrade<'_>,
-        kinds: &[Kind],
-        response: &[u8],
-        now: Now,
-    ) -> bool {
-        let (mut context, actions) = self.shared.lend(now);
-        actions.clear();
-        let Some(dialect) = kinds.iter().find_map(|kind| kind.open(upgrade, &mut context, actions)) else {
-            return false;
-        };
-        let dialect_kind = dialect.kind();
-        self.metrics.sessions[dialect_kind as usize].add(1);
-        let session = &mut self.sessions[id as usize];
-        session.dialect = Some(dialect);
-        session.response = Some(agreed(response, upgrade, dialect_kind));
-        session.phase = Phase::Opening;
-        session.deadline = NEVER;
-        self.perform(id, now);
-        self.tell_of_outage(id, now);
-        true
-    }
-
-    /// Answers a request that no dialect gets with ready bytes, and ends the connection.
-    pub fn respond(&mut self, id: Id, response: &[u8], handshake: Handshake, now: Now) {
-        self.metrics.handshakes[handshake as usize].add(1);
-        self.queue(id, response, now);
-        self.finish(id, now);
     }
 
     /// Something whole from a client.
@@ -417,30 +347,6 @@ impl Shard {
                 counter.add(count);
             }
         }
-    }
-
-    /// What is to be handed to the shards since the last call, this one included, in this order.
-    pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
-        std::mem::take(&mut self.outgoing).list
-    }
-
-    /// What other services are to be told since the last call.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
-        std::mem::take(&mut self.notices)
-    }
-
-    /// What other nodes are to be told since the last call.
-    pub fn take_relays(&mut self) -> Vec<Box<str>> {
-        std::mem::take(&mut self.relays)
-    }
-
-    /// Whether something that clients have caused waits for room elsewhere.
-    #[must_use]
-    pub fn holds_back(&self) -> bool {
-        !(self.outgoing.list.is_empty()
-            && self.questions.is_empty()
-            && self.notes.is_empty()
-            && self.requests.is_empty())
     }
 
     /// What is to be done to connections since the last call.
@@ -587,15 +493,6 @@ impl Shard {
         }
     }
 
-    fn answer_upgrade(&mut self, id: Id, now: Now) {
-        let session = &mut self.sessions[id as usize];
-        session.phase = Phase::Open;
-        if let Some(response) = session.response.take() {
-            self.metrics.handshakes[Handshake::Accepted as usize].add(1);
-            self.queue(id, &response, now);
-        }
-    }
-
     /// Queues bytes for one connection.
     fn queue(&mut self, id: Id, bytes: &[u8], now: Now) {
         let frame = self.turn.own(bytes);
@@ -626,15 +523,6 @@ impl Shard {
         if !std::mem::replace(&mut session.dirty, true) {
             self.dirty.push(id);
         }
-    }
-}
-
-/// The answer to a handshake with the subprotocol that the dialect agrees to, if any.
-fn agreed(response: &[u8], upgrade: &Upgrade<'_>, kind: Kind) -> Box<[u8]> {
-    let head = response.strip_suffix(b"\r\n").unwrap_or(response);
-    match upgrade.first_subprotocol().filter(|_| kind.echoes_subprotocol()) {
-        None => response.into(),
-        Some(first) => [head, b"Sec-WebSocket-Protocol: ", first.as_bytes(), b"\r\n\r\n"].concat().into(),
     }
 }
 
