@@ -288,6 +288,10 @@ pub struct Context<'a> {
     pub lots: &'a mut Lots,
 }
 
+/// Seconds between pings where the reference has one a minute. nginx cuts a connection that has carried nothing for
+/// 60 s (`proxy_read_timeout`), so a minute is exactly too long; this leaves 10 s to a slow timer or network.
+pub const PING_INTERVAL_S: u32 = 50;
+
 /// A source of numbers that nobody outside can guess, each drawn once. Tests give one that counts.
 pub type Lots = Box<dyn FnMut() -> u64>;
 

@@ -130,7 +130,7 @@ impl Dialect for Echo {
         match input {
             Input::Text(text) => live.message(text.as_bytes(), context, out),
             Input::Binary(bytes) => live.message(bytes, context, out),
-            Input::Alive => live.hear(context.now),
+            Input::Alive => live.hear(context.now, out),
             Input::Reply(reply) => live.reply(&reply, context, out),
             Input::Configured => live.configure(&context.settings.echo, out),
             Input::Deadline => live.deadline(context.now, out),
@@ -192,7 +192,7 @@ impl Live {
     }
 
     fn message(&mut self, json: &[u8], context: &mut Context<'_>, out: &mut Actions) {
-        self.hear(context.now);
+        self.hear(context.now, out);
         match Said::read(json, context.parser) {
             Ok(Said::Ping) => message::event("pusher:pong", "{}", out),
             Ok(Said::Pong) => {}
@@ -205,9 +205,12 @@ impl Live {
         }
     }
 
-    fn hear(&mut self, now: Now) {
+    fn hear(&mut self, now: Now, out: &mut Actions) {
         self.heard_ns = now.monotonic_ns;
-        self.is_asked = false;
+        // The time for the answer may well be longer than the silence after which it is asked again.
+        if std::mem::take(&mut self.is_asked) {
+            out.push(Action::Deadline(now.monotonic_ns + activity_timeout_ns(&self.place)));
+        }
     }
 
     /// Asks a client that has been silent whether it is there, and ends one that has not said so. One that was heard

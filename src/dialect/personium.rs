@@ -3,6 +3,7 @@
 //!
 //! This file knows neither events nor topics.
 
+use crate::dialect::{Action, PING_INTERVAL_S};
 use crate::token::{Grant, Judge, TokenSettings};
 use crate::wheel::Now;
 use std::io::Write as _;
@@ -29,7 +30,7 @@ pub struct Settings {
     pub session_s_max: u32,
     /// How long a connection may stay without an accepted token, or expired.
     pub token_timeout_s: u32,
-    /// Seconds between pings; proxies cut silent connections after one to five minutes.
+    /// Seconds between pings.
     pub ping_interval_s: u32,
     /// Unanswered pings in a row that end a session.
     pub ping_misses_max: u8,
@@ -52,7 +53,7 @@ impl Default for Settings {
             anonymous: false,
             session_s_max: 3600,
             token_timeout_s: 60,
-            ping_interval_s: 60,
+            ping_interval_s: PING_INTERVAL_S,
             ping_misses_max: 10,
             text_bytes_max: 64 * 1024,
             subscriptions_max: 1000,
@@ -60,6 +61,11 @@ impl Default for Settings {
             judge: None,
         }
     }
+}
+
+/// Pings from now on, as the settings want them.
+pub(super) fn keepalive(settings: &Settings) -> Action {
+    Action::Keepalive { interval_s: settings.ping_interval_s, misses_max: settings.ping_misses_max }
 }
 
 /// Whether a cell can be called so. The other names of a topic's address follow the same rule.

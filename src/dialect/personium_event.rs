@@ -14,7 +14,9 @@ mod text;
 
 use self::command::{Command, Rule, Spelling};
 use crate::dialect::early::Early;
-use crate::dialect::personium::{self, CELL_BYTES_MAX, CLOSE, Settings, after, cell_of_host, is_name};
+use crate::dialect::personium::{
+    self, CELL_BYTES_MAX, CLOSE, Settings, after, cell_of_host, is_name, keepalive,
+};
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -86,8 +88,11 @@ impl Dialect for PersoniumEvent {
 
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
         let cell = cell_of(upgrade)?;
+        let settings = &context.settings.personium;
         out.push(Action::Accept);
-        out.push(Action::Deadline(after(context.now, context.settings.personium.token_timeout_s)));
+        out.push(Action::Deadline(after(context.now, settings.token_timeout_s)));
+        // A proxy has no more patience with those that have yet to send their token.
+        out.push(keepalive(settings));
         Some(Self {
             cell_and_host: format!("{cell}{}", upgrade.host).into(),
             cell_bytes: cell.len() as u8,
@@ -308,10 +313,7 @@ impl PersoniumEvent {
         self.live = Some(Box::new(Live { expires_at_ns, expired: false, rules, narrow, author }));
         text::session(self.spelling, length_s, now, out);
         out.push(Action::Deadline(expires_at_ns));
-        out.push(Action::Keepalive {
-            interval_s: settings.ping_interval_s,
-            misses_max: settings.ping_misses_max,
-        });
+        out.push(keepalive(settings));
     }
 
     /// The token's time, the session's time or the expired session's time is over.

@@ -58,8 +58,12 @@ impl Term {
         self.0 & 1 == 1
     }
 
+    fn end_ns(self) -> u64 {
+        self.0 & !1
+    }
+
     fn is_over(self, now: Now) -> bool {
-        self.0 & !1 <= now.monotonic_ns
+        self.end_ns() <= now.monotonic_ns
     }
 }
 
@@ -75,10 +79,7 @@ impl Dialect for PersoniumTopic {
         let place = place_of(upgrade)?;
         let settings = &context.settings.personium;
         out.push(Action::Accept);
-        out.push(Action::Keepalive {
-            interval_s: settings.ping_interval_s,
-            misses_max: settings.ping_misses_max,
-        });
+        out.push(personium::keepalive(settings));
         out.push(Action::Deadline(next_beat(context.now, settings)));
         Some(Self {
             place_and_host: format!("{place}\0{}", upgrade.host).into(),
@@ -100,7 +101,7 @@ impl Dialect for PersoniumTopic {
             // Nothing was asked, so nothing is answered.
             Input::Revoked => out.close(CLOSE),
             Input::Deadline if self.term.is_over(now) => out.close(CLOSE),
-            Input::Deadline => out.push(Action::Deadline(next_beat(now, settings))),
+            Input::Deadline => out.push(Action::Deadline(self.next_look(now, settings))),
             Input::Gone if self.term.is_accepted() => out.unsubscribe(&subscription(self.place()), b""),
             Input::Gone => {}
         }
@@ -149,6 +150,12 @@ impl PersoniumTopic {
     /// The topic's address and the host.
     fn parts(&self) -> (&str, &str) {
         self.place_and_host.split_once('\0').expect("open puts a NUL between them")
+    }
+
+    /// When to look at the session again: with the next heartbeat, or when the grace is over if that is before.
+    fn next_look(&self, now: Now, settings: &personium::Settings) -> u64 {
+        let beat = next_beat(now, settings);
+        if self.term.is_accepted() { beat } else { beat.min(self.term.end_ns()) }
     }
 
     fn message(&mut self, text: &str, settings: &personium::Settings, now: Now, out: &mut Actions) {

@@ -24,7 +24,9 @@ use self::event::Target;
 use self::message::{Request, Version};
 use self::pass::Pass;
 use crate::dialect::early::Early;
-use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
+use crate::dialect::{
+    Action, Actions, Admission, Context, Dialect, Input, PING_INTERVAL_S, Unusable, Upgrade,
+};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::token::{Judge, TokenSettings, Verdict};
@@ -64,7 +66,7 @@ pub struct Settings {
     pub anonymous: bool,
     /// The tenant whose tokens get the events of every tenant.
     pub master_tenant_uuid: Option<String>,
-    /// Seconds between pings; the original's `ping_interval`.
+    /// Seconds between pings; the original's `ping_interval`, which is 60.
     pub ping_interval_s: u32,
     /// Unanswered pings in a row that end a session.
     pub ping_misses_max: u8,
@@ -83,7 +85,7 @@ impl Default for Settings {
             token: None,
             anonymous: false,
             master_tenant_uuid: None,
-            ping_interval_s: 60,
+            ping_interval_s: PING_INTERVAL_S,
             ping_misses_max: 2,
             message_bytes_max: 1024 * 1024,
             subscriptions_max: 1000,

@@ -14,7 +14,7 @@ fn the_worked_examples_are_as_they_are_written() {
     let bus = bus(|_| {});
     let mut bus = Bus { shard: bus.shard.drawing(Box::new(|| 1234 << 32 | 1234)), ..bus };
     bus.talk(
-        r#"< {"event":"pusher:connection_established","data":"{\"socket_id\":\"1234.1234\",\"activity_timeout\":120}"}
+        r#"< {"event":"pusher:connection_established","data":"{\"socket_id\":\"1234.1234\",\"activity_timeout\":30}"}
            > {"event":"pusher:subscribe","data":{"auth":"app-key:138cad1ae9a9977bb38b9b4df13c4bc69aeea8db94776e47190df96767284dda","channel":"private-Chat.1"}}
            < {"event":"pusher_internal:subscription_succeeded","channel":"private-Chat.1","data":"{}"}
            > {"event":"pusher:subscribe","data":{"auth":"app-key:79eb89dc183d5839679ef1b0409f8e23ad77f2bda9da4b221aef4705f47cbbec","channel":"private-TestChannel.3"}}

@@ -28,7 +28,7 @@ fn is_let_in(heard: &[String]) -> bool {
 fn whoever_comes_is_told_its_socket_id_first() {
     let bus = bus(|_| {});
     let mut bus = Bus { shard: bus.shard.drawing(Box::new(|| 1394211398 << 32 | 659967799)), ..bus };
-    let established = r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1394211398.659967799\",\"activity_timeout\":120}"}"#;
+    let established = r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1394211398.659967799\",\"activity_timeout\":30}"}"#;
     assert_eq!(heard(&mut bus, PATH), ["101", established]);
 }
 

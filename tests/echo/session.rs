@@ -68,7 +68,7 @@ fn what_is_not_known_is_ignored_and_counted() {
 fn a_silent_client_is_asked_and_then_sent_away() {
     let mut bus = bus(|_| {});
     come(&mut bus, "a");
-    bus.wait(119);
+    bus.wait(29);
     assert!(bus.heard("a").is_empty());
     bus.wait(1);
     assert_eq!(bus.heard("a"), [PING]);
@@ -103,6 +103,19 @@ fn any_frame_shows_that_a_client_is_there() {
         assert!(bus.heard("a").is_empty());
         bus.wait(1);
         assert_eq!(bus.heard("a"), [PING]);
+    }
+}
+
+#[test]
+fn a_client_that_answers_is_asked_again_in_time_however_long_it_had_for_the_answer() {
+    let mut bus = bus(|app| (app.activity_timeout_s, app.pong_timeout_s) = (20, 300));
+    come(&mut bus, "a");
+    for _ in 0..3 {
+        bus.wait(19);
+        assert!(bus.heard("a").is_empty());
+        bus.wait(1);
+        assert_eq!(bus.heard("a"), [PING]);
+        bus.say("a", r#"{"event":"pusher:pong"}"#);
     }
 }
 

@@ -32,6 +32,11 @@ const TOKENS: &str = r#"
     scope = "read stream-receive"
     expires_at = 1518619800
     [[token]]
+    token = "eighty seconds"
+    aud = "cell1"
+    scope = "read stream-receive"
+    expires_at = 1518612680
+    [[token]]
     token = "hundred seconds"
     aud = "cell1"
     scope = "read stream-receive"

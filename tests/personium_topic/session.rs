@@ -10,12 +10,12 @@ const READY: &str = r#"
 
 /// A session whose token has just run out, 20 seconds before its next ping.
 const EXPIRED: &str = r#"
-    > {"AccessToken":"hundred seconds"}
-    < {"Response":"AccessToken","ExpiresIn":100,"Timestamp":$MS,"Result":"Success"}
-    wait 60
+    > {"AccessToken":"eighty seconds"}
+    < {"Response":"AccessToken","ExpiresIn":80,"Timestamp":$MS,"Result":"Success"}
+    wait 50
     < ping [1, 2, 3]
     pong
-    wait 40
+    wait 30
 "#;
 
 /// Whether a client of this path and host gets what is fed for an address; `None` when nobody has the path.
@@ -97,22 +97,22 @@ fn every_topic_that_can_be_followed_can_be_fed() {
 }
 
 #[test]
-fn a_connection_without_a_token_ends_with_the_first_heartbeat() {
-    talk("wait 59\nwait 1\n< close 1000\n");
+fn a_connection_without_a_token_ends_when_its_grace_is_over() {
+    talk("wait 50\n< ping [1, 2, 3]\nwait 9\nwait 1\n< close 1000\n");
     talk(
-        "wait 59\n> {\"AccessToken\":\"two hours\"}\n< {\"Response\":\"AccessToken\",\"ExpiresIn\":7141,\"Timestamp\":$MS,\"Result\":\"Success\"}\nwait 1\n< ping [1, 2, 3]\n",
+        "wait 50\n< ping [1, 2, 3]\nwait 9\n> {\"AccessToken\":\"two hours\"}\n< {\"Response\":\"AccessToken\",\"ExpiresIn\":7141,\"Timestamp\":$MS,\"Result\":\"Success\"}\nwait 40\nwait 1\n< ping [1, 2, 3]\n",
     );
 }
 
 #[test]
-fn the_first_heartbeat_ends_what_came_between_two_ticks() {
+fn the_grace_is_over_in_time_for_what_came_between_two_ticks() {
     for late_ms in [0, 1, 125, 249] {
         let mut topic = Bus::with(TOKENS);
         topic.now.monotonic_ns += late_ms * 1_000_000;
         topic.talk("");
         // From here on the shard is visited the moment that a tick begins.
         topic.now.monotonic_ns -= late_ms * 1_000_000;
-        topic.talk("wait 59\nwait 1\n< close 1000\n");
+        topic.talk("wait 50\n< ping [1, 2, 3]\nwait 9\nwait 1\n< close 1000\n");
     }
 }
 
@@ -135,7 +135,7 @@ fn a_first_token_that_comes_after_the_grace_finds_the_session_expired() {
     Bus::new(settings(10, 60)).talk("wait 59\nwait 1\n< close 1000\n");
     Bus::new(settings(60, u32::MAX)).talk("wait 59\nwait 1\n< close 1000\n");
     Bus::new(settings(50, 20))
-        .talk("wait 20\n< ping [1, 2, 3]\nwait 20\n< ping [1, 2, 3]\nwait 20\n< close 1000\n");
+        .talk("wait 20\n< ping [1, 2, 3]\nwait 20\n< ping [1, 2, 3]\nwait 9\nwait 1\n< close 1000\n");
 }
 
 #[test]
@@ -149,9 +149,9 @@ fn a_session_lasts_as_long_as_its_token_and_the_next_one_sets_it_anew() {
         < {"Response":"AccessToken","ExpiresIn":60,"Timestamp":$MS,"Result":"Success"}
         > {"AccessToken":"two hours"}
         < {"Response":"AccessToken","ExpiresIn":7160,"Timestamp":$MS,"Result":"Success"}
-        wait 20
+        wait 10
         < ping [1, 2, 3]
-        wait 60
+        wait 50
         < ping [1, 2, 3]
         feed topic/cell1/box1/stream-collection1.topic.name {"From":"https://c/","Body":{}}
         < {"From":"https://c/","Body":{}}
@@ -223,13 +223,13 @@ fn an_expired_session_ends_with_the_next_heartbeat() {
 #[test]
 fn pings_come_from_the_moment_of_opening() {
     let ready = READY.replace("reader", "for ever");
-    talk(&format!("wait 50\n{ready}\nwait 9\nwait 1\n< ping [1, 2, 3]\nwait 59\nwait 1\n< ping [1, 2, 3]\n"));
+    talk(&format!("wait 40\n{ready}\nwait 9\nwait 1\n< ping [1, 2, 3]\nwait 49\nwait 1\n< ping [1, 2, 3]\n"));
 }
 
 #[test]
 fn ten_pings_without_a_pong_end_the_session() {
-    let silence = "wait 60\n< ping [1, 2, 3]\n";
-    talk(&format!("{READY}\n{}\nwait 59\nwait 1\n< close 1000\n", silence.repeat(10)));
+    let silence = "wait 50\n< ping [1, 2, 3]\n";
+    talk(&format!("{READY}\n{}\nwait 49\nwait 1\n< close 1000\n", silence.repeat(10)));
     talk(&format!("{READY}\n{}\npong\n{}", silence.repeat(10), silence.repeat(10)));
 }
 

@@ -38,11 +38,11 @@ fn every_answer() {
     }
     talk(
         r#"
-        > {"AccessToken":"hundred seconds"}
-        < {"Response":"AccessToken","ExpiresIn":100,"Timestamp":$MS,"Result":"Success"}
-        wait 60
+        > {"AccessToken":"eighty seconds"}
+        < {"Response":"AccessToken","ExpiresIn":80,"Timestamp":$MS,"Result":"Success"}
+        wait 50
         < ping [1, 2, 3]
-        wait 40
+        wait 30
         > {"AccessToken":"reader"}
         < {"Response":"Unknown","Timestamp":$MS,"Reason":"Session expired","Result":"Error"}
         < close 1000

@@ -182,6 +182,7 @@ impl Session {
         self.push(response.into(), true, now, tally);
         if self.phase == Phase::Open {
             self.deadline = tick_after(ms(now) + u64::from(TOKEN_S) * 1000);
+            self.ping_at = now.tick() + ticks(PING_S.into());
         }
     }
 

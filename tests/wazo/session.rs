@@ -148,7 +148,7 @@ fn control_frames_are_answered_as_websocket_has_it() {
 #[test]
 fn a_session_ends_when_its_pings_stay_unanswered() {
     talk(
-        "wait 59\nwait 1\n< ping []\npong\nwait 60\n< ping []\nwait 60\n< ping []\nwait 59\nwait 1\n\
+        "wait 49\nwait 1\n< ping []\npong\nwait 50\n< ping []\nwait 50\n< ping []\nwait 49\nwait 1\n\
          < close 1011 keepalive ping timeout\n",
     );
 }

@@ -97,7 +97,7 @@ fn nothing_is_delivered_when_the_token_has_expired() {
     };
     let event = r#"{"name":"n","required_acl":null}"#;
     for _ in 0..2 {
-        bus().talk(&format!("wait 50\nwait 9\nfeed wazo {event}\n< {event}\n"));
+        bus().talk(&format!("wait 40\nwait 9\nfeed wazo {event}\n< {event}\n"));
     }
     // The moment itself, whoever comes first: the timer, or an event.
     let mut late = bus();
@@ -109,9 +109,9 @@ fn nothing_is_delivered_when_the_token_has_expired() {
     early.feed(&format!("wazo {event}"));
     assert_eq!(early.heard(""), [event]);
     let mut idle = bus();
-    idle.wait(59);
+    idle.wait(49);
     assert_eq!(idle.heard("").len(), 0);
-    idle.wait(41);
+    idle.wait(51);
     assert_eq!(idle.heard(""), ["ping []", EXPIRED]);
 }
 
@@ -123,18 +123,18 @@ fn a_longer_token_prolongs_the_session_and_a_shorter_one_shortens_it() {
         < {TOKEN}
         > {{"op":"token","data":{{"token":"ann"}}}}
         < {TOKEN}
-        wait 59
+        wait 49
         > {{"op":"token","data":{{"token":"hundred seconds"}}}}
         < {TOKEN}
         wait 1
         < ping []
         pong
-        wait 40
+        wait 50
         < {EXPIRED}
         "#
     ));
     talk(
-        "wait 59\nwait 1\n< ping []\npong\nwait 59\n> {\"op\":\"token\",\"data\":{\"token\":\"hundred seconds\"}}\n< close 4002 authentication failed\n",
+        "wait 49\nwait 1\n< ping []\npong\nwait 50\n< ping []\npong\nwait 19\n> {\"op\":\"token\",\"data\":{\"token\":\"hundred seconds\"}}\n< close 4002 authentication failed\n",
     );
 }
 

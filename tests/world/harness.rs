@@ -6,6 +6,7 @@ mod client;
 mod daemon;
 mod echo;
 mod judge;
+mod nginx;
 mod publisher;
 // The tests of the bridge use more of it.
 #[allow(dead_code)]
@@ -18,6 +19,7 @@ pub(crate) use client::{Client, head, http};
 pub(crate) use daemon::{Daemon, Setup, command};
 pub(crate) use echo::{APP_SECRET, Echo, answer, echo_setup, hmac_of, post, signed};
 pub(crate) use judge::Judge;
+pub(crate) use nginx::Nginx;
 pub(crate) use publisher::{Publisher, event};
 pub(crate) use receiver::Receiver;
 pub(crate) use redis::Redis;

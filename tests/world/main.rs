@@ -20,6 +20,7 @@ mod judges;
 mod laravel;
 mod limits;
 mod notices;
+mod proxy;
 mod redis;
 mod rest;
 mod secrets;

@@ -115,7 +115,8 @@ pub struct AppSettings {
     pub cache_ttl_s: u32,
     /// Cache channels that keep one.
     pub cache_entries_max: usize,
-    /// Seconds of silence after which a client is asked whether it is there.
+    /// Seconds of silence after which a client is asked whether it is there, and after which it asks by itself.
+    /// Reverb's default, below what proxies wait; Pusher's is 120.
     pub activity_timeout_s: u32,
     /// Seconds that it has for the answer.
     pub pong_timeout_s: u32,
@@ -148,7 +149,7 @@ impl Default for AppSettings {
             client_events_per_s_max: 10,
             cache_ttl_s: 1800,
             cache_entries_max: 10_000,
-            activity_timeout_s: 120,
+            activity_timeout_s: 30,
             pong_timeout_s: 30,
             webhook: vec![],
         }

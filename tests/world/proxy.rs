@@ -1,0 +1,73 @@
+//! A real nginx in front, which cuts a connection that has carried nothing for its `proxy_read_timeout`.
+
+use crate::harness::{Client, Nginx, Setup, head, token};
+use std::net::SocketAddr;
+
+/// A connection whose handshake was accepted through the proxy.
+fn come(proxy: SocketAddr, path: &str) -> Client {
+    let mut client = Client::raw(proxy);
+    client.bytes(head(path).as_bytes());
+    assert_eq!(client.answer(), 101, "{path}");
+    client
+}
+
+/// A daemon that speaks what proxies have cut, with pings as long before an nginx's patience of 3 s as the defaults are
+/// before its default of 60, or nearer.
+fn setup(interval_s: u32) -> Setup {
+    Setup::new()
+        .set("listen.0.dialects", r#"["personium-event", "personium-topic", "echo", "wazo"]"#)
+        .set("personium.ping_interval_s", interval_s)
+        .set("wazo.ping_interval_s", interval_s)
+        .set("wazo.anonymous", true)
+        .set("echo.app.0.id", "7")
+        .set("echo.app.0.key", "app-key")
+        .set("echo.app.0.secret", "app-secret")
+        .set("echo.app.0.activity_timeout_s", interval_s)
+}
+
+const PATIENCE: &str = "proxy_read_timeout 3s;";
+
+#[test]
+fn idle_sessions_stay_through_an_nginx_that_cuts_silent_ones() {
+    let daemon = setup(2).start();
+    let Some(nginx) = Nginx::before(daemon.address, PATIENCE) else { return };
+    let mut clients: Vec<(&str, Client)> = [
+        ("waits for its token", "/demo/__event"),
+        ("follows events", "/demo/__event"),
+        ("follows a topic", "/demo/__topic/box/stream.topic.name"),
+        ("is in an app", "/app/app-key"),
+        ("is on the bus", "/?token=any"),
+    ]
+    .map(|(who, path)| (who, come(nginx.address, path)))
+    .into();
+    clients[1].1.follow_with(&token());
+    // Two signs of life after another are further apart than the proxy would wait for a first.
+    for _ in 0..2 {
+        for (who, client) in &mut clients {
+            loop {
+                let frame = client.next().unwrap_or_else(|| panic!("who {who} was cut"));
+                match frame.first {
+                    0x89 => {
+                        client.frame(0x8A, &frame.payload);
+                        break;
+                    }
+                    0x81 if frame.payload.starts_with(br#"{"event":"pusher:ping""#) => {
+                        client.say(r#"{"event":"pusher:pong"}"#);
+                        break;
+                    }
+                    0x81 => {}
+                    _ => panic!("who {who} got {frame:?}"),
+                }
+            }
+        }
+    }
+    assert_eq!(daemon.metric("connections"), clients.len() as u64);
+}
+
+#[test]
+fn without_a_ping_in_time_the_same_nginx_cuts() {
+    let daemon = setup(3600).start();
+    let Some(nginx) = Nginx::before(daemon.address, PATIENCE) else { return };
+    let mut client = come(nginx.address, "/demo/__event");
+    assert_eq!(client.next(), None);
+}
