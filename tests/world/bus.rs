@@ -106,9 +106,10 @@ type Scenario = (&'static str, fn(&Broker));
 #[test]
 fn a_broker_that_runs() {
     let Some(broker) = Broker::started() else { return };
-    let scenarios: [Scenario; 10] = [
+    let scenarios: [Scenario; 11] = [
         ("headers_say_who_gets_an_event", headers_say_who_gets_an_event),
         ("bodies_say_it_on_a_topic_exchange", bodies_say_it_on_a_topic_exchange),
+        ("long_headers_end_no_session", long_headers_end_no_session),
         ("events_of_another_origin_stay_away", events_of_another_origin_stay_away),
         ("thousands_of_events_come_once_and_in_order", thousands_of_events_come_once_and_in_order),
         ("what_is_no_event_is_counted_and_not_asked_for_again", what_is_no_event_is_counted),
@@ -174,6 +175,37 @@ fn bodies_say_it_on_a_topic_exchange(broker: &Broker) {
     let unseen = ["{\"name\":\"x\"}", "{\"name\":\"x\",\"required_acl\":\"events.other\"}"];
     bus.publish([unseen[0], seen[0], unseen[1], seen[1]].map(|body| (common("in the headers"), body)));
     assert_eq!([client.text(), client.text()], seen);
+}
+
+/// What an event for very many users comes to: a header for each.
+fn long_headers_end_no_session(broker: &Broker) {
+    let daemon = connected(wazo(&broker.url(), "long").set("threads", 2));
+    let mut clients = ["ann", "admin"].map(|token| listener(&daemon, token));
+    let bus = broker.publisher("long", ExchangeKind::Headers);
+    let for_users = |count: usize| {
+        let mut headers = common("x");
+        for user in 0..count {
+            headers.insert(format!("user_uuid:{user:036}").into(), lapin::types::AMQPValue::Boolean(true));
+        }
+        headers
+    };
+    let mut beyond = common("x");
+    beyond.insert("other".into(), lapin::types::AMQPValue::LongString("x".repeat(130_000).into()));
+    let cases = [
+        (for_users(650), "{\"users\":650}"),
+        (for_users(1000), "{\"users\":1000}"),
+        (beyond, "{\"as long as a frame\":1}"),
+        // So many are no event of a Wazo; it is refused alone.
+        (for_users(2500), "{\"users\":2500}"),
+        (common("x"), "{\"the next\":1}"),
+    ];
+    bus.publish(cases.clone());
+    for client in &mut clients {
+        for (_, body) in [0, 1, 2, 4].map(|case| &cases[case]) {
+            assert_eq!(client.text(), *body);
+        }
+    }
+    assert_eq!((daemon.metric(REJECTED), daemon.metric(LOSSES), daemon.metric(CONNECTED)), (1, 0, 1));
 }
 
 fn events_of_another_origin_stay_away(broker: &Broker) {

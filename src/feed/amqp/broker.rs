@@ -5,9 +5,12 @@ use std::fmt;
 
 /// Seconds between heartbeats; a broker that says nothing for two of them is given up.
 const HEARTBEAT_S: u16 = 10;
-/// Longest frame, in bytes. The client keeps 32 of them to read into and 32 to write from, whatever comes; a
-/// longer message is in several.
-const FRAME_BYTES_MAX: u32 = 32 * 1024;
+/// Longest frame, in bytes, unless the address has a `frame_max` of its own: what RabbitMQ offers unless configured. A
+/// body is cut into as many frames as it takes, but the headers of a message always are one, and a broker sends it
+/// however long it is. So less than the broker's own is not safe: a message with long headers would end the connection.
+const FRAME_BYTES: u32 = 128 * 1024;
+/// Longest that `frame_max` may ask for. The client keeps 32 frames to read into and 32 to write from, whatever comes.
+const FRAME_BYTES_MAX: u32 = 1024 * 1024;
 
 /// A broker's address. It is displayed without the user and the password.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,7 +41,13 @@ impl Broker {
             uri.vhost = "/".into();
         }
         uri.query.heartbeat = Some(HEARTBEAT_S);
-        uri.query.frame_max = Some(FRAME_BYTES_MAX);
+        let frame_bytes = uri.query.frame_max.unwrap_or(FRAME_BYTES);
+        if !(FRAME_BYTES..=FRAME_BYTES_MAX).contains(&frame_bytes) {
+            return Err(format!(
+                "frame_max = {frame_bytes}: write {FRAME_BYTES} to {FRAME_BYTES_MAX}, or leave it out"
+            ));
+        }
+        uri.query.frame_max = Some(frame_bytes);
         Ok(Self(uri))
     }
 
@@ -108,6 +117,20 @@ mod tests {
             assert_eq!(broker.uri().authority.userinfo.password, "hunter2");
         }
         assert_eq!(Broker::read("amqps://[::1]/").unwrap().host(), "::1");
+    }
+
+    #[test]
+    fn frames_are_as_long_as_a_brokers_unless_the_address_wants_longer_ones() {
+        let frame_max = |text: &str| Broker::read(text).map(|broker| broker.uri().query.frame_max.unwrap());
+        assert_eq!(frame_max("amqp://host"), Ok(131_072));
+        assert_eq!(frame_max("amqp://host/?frame_max=1048576"), Ok(1_048_576));
+        for bad in ["0", "32768", "1048577", "4294967295"] {
+            let problem = frame_max(&format!("amqp://a:hunter2@host/?frame_max={bad}")).unwrap_err();
+            assert!(
+                problem.contains(&format!("frame_max = {bad}")) && !problem.contains("hunter2"),
+                "{problem}"
+            );
+        }
     }
 
     #[test]
