@@ -22,6 +22,7 @@ use lapin::types::AMQPValue;
 use rustls::ClientConfig;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 /// Code and reason of sessions that end because the broker is away.
@@ -140,7 +141,10 @@ impl Feed {
         }
         events[Outcome::Accepted as usize].add(publications.len() as u64);
         self.shared.hand_out(publications, None);
-        connection.acknowledge(batch).await
+        connection.acknowledge(batch).await?;
+        // The thread's other tasks have a turn, even when the next batch is there already.
+        yield_now().await;
+        Ok(())
     }
 
     /// Tells every shard whether the broker is away, if that is to be the sessions' business.

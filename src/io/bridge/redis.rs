@@ -27,10 +27,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
-/// Messages that are handed on without asking the shards for room again.
+/// Messages that are handed on without asking the shards for room again, and without a turn for the thread's other
+/// tasks: some milliseconds, where a judge is asked in as many.
 const BATCH_MAX: usize = 256;
+/// Bytes of them, for the same reason.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the Redis feed needs.
 pub struct Redis {
@@ -135,11 +139,14 @@ impl Feed {
                 come = connection.next(&mut self.backlog) => come.map(|()| false),
                 () = sleep(ROOM_PAUSE), if !self.backlog.is_empty() => Ok(false),
             };
-            self.hand_on();
+            // What comes meanwhile would only find the backlog full.
+            let held = connection.hold();
+            self.hand_on().await;
+            drop(held);
         }
         while end.is_ok() && !self.backlog.is_empty() {
             sleep(ROOM_PAUSE).await;
-            self.hand_on();
+            self.hand_on().await;
         }
         end.map(|_| ())
     }
@@ -151,46 +158,18 @@ impl Feed {
             if self.shared.bridge.drains_within(ROOM_PAUSE).await {
                 return true;
             }
-            self.hand_on();
+            self.hand_on().await;
         }
         self.shared.bridge.drains_within(pause.saturating_sub(start.elapsed())).await
     }
 
-    /// Hands what waits to every shard, as far as there is room.
-    fn hand_on(&mut self) {
+    /// Hands what waits to every shard, as far as there is room. The thread's other tasks have a turn after each batch.
+    async fn hand_on(&mut self) {
         while !self.backlog.is_empty() && self.shared.all_have_room() {
-            self.intake.configure(&self.shared.settings());
-            let now = clock::now();
-            let mut publications = Vec::with_capacity(BATCH_MAX.min(self.backlog.len()));
-            for message in self.backlog.take(BATCH_MAX) {
-                let message = Message {
-                    channel: message.get_channel_name(),
-                    by_pattern: message.from_pattern(),
-                    payload: message.get_payload_bytes(),
-                };
-                let taken = self.redis.topics.take(&message, &self.node, &mut self.intake, now);
-                let events = &self.metrics.events[Origin::Redis as usize];
-                match taken {
-                    Ok(Taken::Publication(publication)) => publications.push(publication),
-                    Ok(Taken::Unspoken) => events[Outcome::Unspoken as usize].add(1),
-                    Ok(Taken::Ignored) => self.metrics.messages_ignored.add(1),
-                    Ok(Taken::Own) => {}
-                    Err(rejection) => {
-                        events[Outcome::Rejected as usize].add(1);
-                        if let Some(silenced) = self.refused.due() {
-                            let channel = message.channel;
-                            tracing::warn!(
-                                silenced,
-                                channel,
-                                "a message from Redis was ignored: {rejection}"
-                            );
-                        }
-                    }
-                }
+            self.hand_on_batch();
+            if !self.backlog.is_empty() {
+                yield_now().await;
             }
-            let accepted = &self.metrics.events[Origin::Redis as usize][Outcome::Accepted as usize];
-            accepted.add(publications.len() as u64);
-            self.shared.hand_out(publications, None);
         }
         let dropped = self.backlog.take_dropped();
         self.metrics.messages_dropped.add(dropped);
@@ -203,6 +182,37 @@ impl Feed {
                  fanfare_feed_messages_dropped_total"
             );
         }
+    }
+
+    fn hand_on_batch(&mut self) {
+        self.intake.configure(&self.shared.settings());
+        let now = clock::now();
+        let mut publications = Vec::with_capacity(BATCH_MAX.min(self.backlog.len()));
+        for message in self.backlog.take(BATCH_MAX, BATCH_BYTES_MAX) {
+            let message = Message {
+                channel: message.get_channel_name(),
+                by_pattern: message.from_pattern(),
+                payload: message.get_payload_bytes(),
+            };
+            let taken = self.redis.topics.take(&message, &self.node, &mut self.intake, now);
+            let events = &self.metrics.events[Origin::Redis as usize];
+            match taken {
+                Ok(Taken::Publication(publication)) => publications.push(publication),
+                Ok(Taken::Unspoken) => events[Outcome::Unspoken as usize].add(1),
+                Ok(Taken::Ignored) => self.metrics.messages_ignored.add(1),
+                Ok(Taken::Own) => {}
+                Err(rejection) => {
+                    events[Outcome::Rejected as usize].add(1);
+                    if let Some(silenced) = self.refused.due() {
+                        let channel = message.channel;
+                        tracing::warn!(silenced, channel, "a message from Redis was ignored: {rejection}");
+                    }
+                }
+            }
+        }
+        let accepted = &self.metrics.events[Origin::Redis as usize][Outcome::Accepted as usize];
+        accepted.add(publications.len() as u64);
+        self.shared.hand_out(publications, None);
     }
 
     /// Says in the log when a gap begins; what becomes of it, in readiness.
@@ -259,6 +269,10 @@ mod tests {
         Feed::new(Redis { server, topics, trust: None }, vec![], shared, metrics).unwrap()
     }
 
+    fn run<T>(task: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(task)
+    }
+
     fn message(channel: &str, payload: &str) -> Msg {
         let parts = ["message", channel, payload].map(|part| Value::BulkString(part.into()));
         Msg::from_owned_value(Value::Array(parts.into())).unwrap()
@@ -272,15 +286,48 @@ mod tests {
         let mailbox = &shared.mailboxes[0];
         mailbox.post((0..MAILBOX_EVENTS_MAX).map(|_| Parcel::Close));
         (0..SENT).for_each(|_| feed.backlog.push(message("p-broadcast", "{}")));
-        feed.hand_on();
+        run(feed.hand_on());
         let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::Unspoken as usize];
         let lost = feed.metrics.messages_dropped.get();
         assert!(taken.get() == 0 && (1..SENT).contains(&lost), "{lost}");
         mailbox.take(&mut Vec::new());
-        feed.hand_on();
+        run(feed.hand_on());
         let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::Unspoken as usize];
         assert_eq!((taken.get() + lost, feed.metrics.messages_dropped.get()), (SENT, lost));
         assert!(feed.backlog.is_empty());
+    }
+
+    #[test]
+    fn tokens_are_judged_between_two_batches_of_a_flood() {
+        let shared = shared();
+        let mut feed = feed(&shared);
+        let metrics = Arc::clone(&feed.metrics);
+        let taken = || metrics.events[Origin::Redis as usize][Outcome::Unspoken as usize].get();
+        (0..50_000).for_each(|_| feed.backlog.push(message("p-broadcast", "{}")));
+        let mut seen = vec![0];
+        run(async {
+            let judges = async {
+                loop {
+                    seen.push(taken());
+                    yield_now().await;
+                }
+            };
+            tokio::select! { biased; () = feed.hand_on() => {}, () = judges => {} }
+        });
+        seen.push(taken());
+        assert_eq!(seen.last(), Some(&50_000));
+        let longest = seen.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert_eq!(longest, Some(BATCH_MAX as u64));
+    }
+
+    #[test]
+    fn few_long_messages_are_a_batch_too() {
+        let shared = shared();
+        let mut feed = feed(&shared);
+        let long = "x".repeat(BATCH_BYTES_MAX / 2);
+        (0..8).for_each(|_| feed.backlog.push(message("p-broadcast", &long)));
+        feed.hand_on_batch();
+        assert_eq!(feed.backlog.len(), 6);
     }
 
     #[test]

@@ -34,6 +34,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 /// Bodies of one batch, in bytes: what is handed on without asking the shards for room again.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Messages of one batch, whatever `prefetch` allows: others have work on this thread.
+const BATCH_MAX: usize = 1000;
 /// Batches that `prefetch` is worth, so that the broker has been told of some while others are handed on.
 const BATCHES_AHEAD: usize = 4;
 
@@ -93,7 +95,7 @@ impl Connection {
             .basic_consume(name, "fanfare".into(), BasicConsumeOptions::default(), FieldTable::default())
             .await
             .map_err(Fault::at(Step::Queue))?;
-        let batch_max = usize::from(settings.prefetch).div_ceil(BATCHES_AHEAD);
+        let batch_max = usize::from(settings.prefetch).div_ceil(BATCHES_AHEAD).min(BATCH_MAX);
         Ok(Self { amqp, channel, consumer, batch_max, end: None, wire })
     }
 

@@ -29,11 +29,17 @@ impl Backlog {
         self.messages.push_back(message);
     }
 
-    /// Takes the oldest.
-    pub(super) fn take(&mut self, count: usize) -> impl Iterator<Item = Msg> {
-        let taken: Vec<Msg> = self.messages.drain(..count.min(self.messages.len())).collect();
-        self.bytes -= taken.iter().map(weight).sum::<usize>();
-        taken.into_iter()
+    /// Takes the oldest: so many, or as many as have so many bytes, and one at least if there is one.
+    pub(super) fn take(&mut self, count_max: usize, bytes_max: usize) -> impl Iterator<Item = Msg> {
+        let mut bytes = 0;
+        let fits = |message: &&Msg| {
+            let fits = bytes < bytes_max;
+            bytes += if fits { weight(message) } else { 0 };
+            fits
+        };
+        let count = self.messages.iter().take(count_max).take_while(fits).count();
+        self.bytes -= bytes;
+        self.messages.drain(..count).collect::<Vec<_>>().into_iter()
     }
 
     /// How many were dropped since this was last asked.
@@ -71,11 +77,11 @@ mod tests {
             backlog.push(message(number.to_string().as_bytes()));
         }
         assert_eq!((backlog.len(), backlog.take_dropped(), backlog.take_dropped()), (MESSAGES_MAX, 3, 0));
-        let payloads = backlog.take(2).map(|message| message.get_payload_bytes().to_vec());
+        let payloads = backlog.take(2, usize::MAX).map(|message| message.get_payload_bytes().to_vec());
         assert_eq!(payloads.collect::<Vec<_>>(), [b"0", b"1"]);
         backlog.push(message(b"more"));
         assert_eq!((backlog.len(), backlog.take_dropped()), (MESSAGES_MAX - 1, 0));
-        assert_eq!(backlog.take(usize::MAX).count(), MESSAGES_MAX - 1);
+        assert_eq!(backlog.take(usize::MAX, usize::MAX).count(), MESSAGES_MAX - 1);
         assert_eq!((backlog.bytes, backlog.is_empty()), (0, true));
     }
 

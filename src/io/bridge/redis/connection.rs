@@ -5,7 +5,7 @@
 use super::Redis;
 use super::backlog::Backlog;
 use super::fault::{Fault, Step};
-use super::wire::{Gauge, Socket, Wire};
+use super::wire::{Gauge, Hold, Socket, Wire};
 use crate::feed::redis::Place;
 use futures_core::Stream;
 use redis::aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream};
@@ -64,6 +64,11 @@ impl Connection {
         }
         let ping = ping(&sink);
         Ok(Self { sink, stream, gauge, heard: Instant::now(), ping })
+    }
+
+    /// Reads nothing more from Redis until this is dropped.
+    pub(super) fn hold(&self) -> Hold {
+        self.gauge.hold()
     }
 
     /// Waits for messages and adds all that are there to `backlog`.

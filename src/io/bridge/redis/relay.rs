@@ -248,7 +248,7 @@ mod tests {
                     come = subscriber.next(&mut backlog) => come.unwrap(),
                     () = tokio::time::sleep(Duration::from_millis(1)) => {}
                 }
-                for message in backlog.take(COUNT) {
+                for message in backlog.take(COUNT, usize::MAX) {
                     assert_eq!(message.get_payload_bytes(), node.sign(&said(heard)).unwrap().as_bytes());
                     heard += 1;
                 }

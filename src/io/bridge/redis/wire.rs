@@ -5,9 +5,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes read and not taken before the connection is given up. Redis itself, as it comes, ends the connection of
@@ -19,25 +19,63 @@ pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
-/// How many bytes were read and not taken.
+/// How many bytes were read and not taken, and whether to read on.
 #[derive(Clone, Default)]
-pub(super) struct Gauge(Arc<AtomicUsize>);
+pub(super) struct Gauge(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    bytes: AtomicUsize,
+    held: AtomicBool,
+    /// The reader that has come while reading was held.
+    reader: Mutex<Option<Waker>>,
+}
+
+/// Reading is held for as long as this lives.
+pub(super) struct Hold(Gauge);
 
 impl Gauge {
     /// All that came was taken.
     pub(super) fn reset(&self) {
-        self.0.store(0, Relaxed);
+        self.0.bytes.store(0, Relaxed);
+    }
+
+    /// Reads nothing more for a while; the socket and Redis keep what comes.
+    pub(super) fn hold(&self) -> Hold {
+        self.0.held.store(true, Relaxed);
+        Hold(self.clone())
     }
 
     /// How many they are.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        self.0.load(Relaxed)
+        self.0.bytes.load(Relaxed)
     }
 
     /// Whether the limit was reached, which ends the connection.
     pub(super) fn is_over(&self) -> bool {
-        self.0.load(Relaxed) > UNTAKEN_BYTES_MAX
+        self.0.bytes.load(Relaxed) > UNTAKEN_BYTES_MAX
+    }
+
+    /// Whether the reader has to wait; it is woken when it may go on.
+    fn holds(&self, cx: &Context<'_>) -> bool {
+        let mut reader = self.0.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.0.held.load(Relaxed);
+        if held {
+            *reader = Some(cx.waker().clone());
+        }
+        held
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let state = &self.0.0;
+        let mut reader = state.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        state.held.store(false, Relaxed);
+        if let Some(reader) = reader.take() {
+            reader.wake();
+        }
     }
 }
 
@@ -62,9 +100,12 @@ impl AsyncRead for Wire {
         if self.gauge.is_over() {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
+        if self.gauge.holds(cx) {
+            return Poll::Pending;
+        }
         let before = into.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, into);
-        self.gauge.0.fetch_add(into.filled().len() - before, Relaxed);
+        self.gauge.0.bytes.fetch_add(into.filled().len() - before, Relaxed);
         read
     }
 }
@@ -80,5 +121,40 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn what_comes_while_reading_is_held_is_read_afterwards() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let gauge = Gauge::default();
+            let mut wire =
+                Wire::new(Box::new(tokio::net::UnixStream::from_std(ours).unwrap()), gauge.clone());
+            let reader = tokio::spawn(async move {
+                let mut bytes = [0; 16];
+                let mut into = ReadBuf::new(&mut bytes);
+                poll_fn(|cx| Pin::new(&mut wire).poll_read(cx, &mut into)).await.unwrap();
+                into.filled().to_vec()
+            });
+            let held = gauge.hold();
+            theirs.write_all(b"hello").unwrap();
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!((gauge.bytes(), reader.is_finished()), (0, false));
+            drop(held);
+            assert_eq!(reader.await.unwrap(), b"hello");
+            assert_eq!(gauge.bytes(), 5);
+        });
     }
 }
