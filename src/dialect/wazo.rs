@@ -232,7 +232,7 @@ impl Wazo {
                     watch(live.pass.session(), Actions::unsubscribe, out);
                     watch(pass.session(), Actions::subscribe, out);
                 }
-                live.pass = pass;
+                live.pass.renew(pass);
                 if asked {
                     self.answer("token", "null", out);
                 }

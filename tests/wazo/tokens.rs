@@ -45,8 +45,9 @@ fn a_token_needs_the_access_websocketd() {
     assert_eq!(greeting(&format!("acl = {many:?}")), FAILED);
 }
 
+// As the original: its queue stays bound as the first token had it, and each event is held against the newest list.
 #[test]
-fn a_new_token_takes_the_place_of_the_old_one_with_all_that_it_says() {
+fn a_new_token_brings_its_list_and_events_stay_those_for_the_first_ones_user() {
     talk(&format!(
         r#"
         > {{"op":"subscribe","data":{{"event_name":"*"}}}}
@@ -59,8 +60,10 @@ fn a_new_token_takes_the_place_of_the_old_one_with_all_that_it_says() {
         < {START}
         feed wazo {{"name":"n","required_acl":"anything"}}
         < {{"name":"n","required_acl":"anything"}}
-        feed wazo/t1 {{"name":"n","required_acl":null}}
         feed wazo/t2/eve-uuid {{"name":"n","required_acl":null}}
+        feed wazo/t1/ann-uuid {{"name":"n","required_acl":"anything"}}
+        < {{"name":"n","required_acl":"anything"}}
+        feed wazo/t1 {{"name":"n","required_acl":null}}
         < {{"name":"n","required_acl":null}}
         wait 40
         > {{"op":"token","data":{{"token":"ann"}}}}
@@ -113,6 +116,48 @@ fn nothing_is_delivered_when_the_token_has_expired() {
     assert_eq!(idle.heard("").len(), 0);
     idle.wait(51);
     assert_eq!(idle.heard(""), ["ping []", EXPIRED]);
+}
+
+#[test]
+fn the_list_of_a_new_token_means_its_own_user_and_session() {
+    let tokens = r##"
+        [[token]]
+        token = "first"
+        acl = ["#"]
+        sub = "first-user"
+        session_uuid = "first-session"
+        tenant_uuid = "t1"
+        [[token]]
+        token = "second"
+        acl = ["websocketd", "events.me", "events.my_session"]
+        sub = "second-user"
+        session_uuid = "second-session"
+        tenant_uuid = "t2"
+        admin = true
+    "##;
+    let mut bus = Bus::with(tokens);
+    bus.connect("", "/?token=first", HOST);
+    bus.talk(&format!(
+        r#"
+        < 101
+        < {INIT}
+        > {{"op":"subscribe","data":{{"event_name":"*"}}}}
+        < {{"op": "subscribe", "code": 0, "msg": "", "data": null}}
+        > {{"op":"start"}}
+        < {START}
+        > {{"op":"token","data":{{"token":"second"}}}}
+        feed wazo/t1/first-user {{"name":"n","required_acl":"events.first-user"}}
+        feed wazo/t1/first-user {{"name":"n","required_acl":"events.first-session"}}
+        feed wazo/t1/first-user {{"name":"n","required_acl":"events.second-user"}}
+        < {{"name":"n","required_acl":"events.second-user"}}
+        feed wazo/t1/first-user {{"name":"n","required_acl":"events.second-session"}}
+        < {{"name":"n","required_acl":"events.second-session"}}
+        feed wazo/t2/second-user {{"name":"n","required_acl":null}}
+        > {{"op":"token","data":{{"token":"first"}}}}
+        feed wazo/t1/first-user {{"name":"n","required_acl":"events.first-user"}}
+        < {{"name":"n","required_acl":"events.first-user"}}
+        "#
+    ));
 }
 
 #[test]

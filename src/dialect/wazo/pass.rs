@@ -19,10 +19,13 @@ pub(super) struct Pass {
     pub(super) expires_at_ns: u64,
     acl: Arc<Acl>,
     reach: Reach,
-    /// The uuids of user, session and tenant, one after the other.
+    /// The uuids of user, session and tenant, one after the other; behind them that of the list's user if `is_lent`.
     ids: Box<str>,
     user_bytes: u8,
     session_bytes: u8,
+    tenant_bytes: u8,
+    /// Whether the list came with the token of another user than the one that events are addressed to.
+    is_lent: bool,
 }
 
 /// Which addressed events a token gets.
@@ -59,6 +62,8 @@ impl Pass {
             ids: ids.concat().into(),
             user_bytes: user.len() as u8,
             session_bytes: session.len() as u8,
+            tenant_bytes: tenant.len() as u8,
+            is_lent: false,
         };
         pass.acl.allows(ACCESS, pass.who()).then_some(pass)
     }
@@ -66,8 +71,27 @@ impl Pass {
     /// What everybody may where tokens are not judged.
     pub(super) fn of_anyone(context: &mut Context<'_>) -> Option<Self> {
         let acl = context.acls.get(&["#"])?;
-        let (ids, expires_at_ns) = (Box::default(), u64::MAX);
-        Some(Self { expires_at_ns, acl, reach: Reach::Everything, ids, user_bytes: 0, session_bytes: 0 })
+        Some(Self {
+            expires_at_ns: u64::MAX,
+            acl,
+            reach: Reach::Everything,
+            ids: Box::default(),
+            user_bytes: 0,
+            session_bytes: 0,
+            tenant_bytes: 0,
+            is_lent: false,
+        })
+    }
+
+    /// Goes on with a token that the client has sent. Its list, with whom the list means by `me` and `my_session`, its
+    /// end and the session that it ends with are its own; events are still those that are addressed to the user and the
+    /// tenant of the first token, as in the original, whose queue stays bound as it was.
+    pub(super) fn renew(&mut self, new: Self) {
+        let is_lent = new.user() != self.user();
+        let lender = if is_lent { new.user() } else { "" };
+        let ids = [self.user(), new.session(), self.tenant(), lender].concat();
+        (self.ids, self.session_bytes, self.is_lent) = (ids.into(), new.session_bytes, is_lent);
+        (self.acl, self.expires_at_ns) = (new.acl, new.expires_at_ns);
     }
 
     fn user(&self) -> &str {
@@ -79,11 +103,15 @@ impl Pass {
     }
 
     fn tenant(&self) -> &str {
-        &self.ids[usize::from(self.user_bytes) + usize::from(self.session_bytes)..]
+        let start = usize::from(self.user_bytes) + usize::from(self.session_bytes);
+        &self.ids[start..][..usize::from(self.tenant_bytes)]
     }
 
+    /// Whom the list means.
     fn who(&self) -> Who<'_> {
-        Who { user: self.user(), session: self.session() }
+        let end = [self.user_bytes, self.session_bytes, self.tenant_bytes].map(usize::from).iter().sum();
+        let user = if self.is_lent { &self.ids[end..] } else { self.user() };
+        Who { user, session: self.session() }
     }
 
     pub(super) fn has_expired(&self, now: Now) -> bool {
