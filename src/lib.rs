@@ -9,6 +9,7 @@
 //! Values, which know nothing of the world:
 //!
 //! - [`wheel`]: the time, and the timers of one shard
+//! - [`throttle`]: log lines that outsiders can cause: a few, then a count
 //! - [`event`]: an event, parsed once
 //! - [`frame`]: ready wire bytes, and the publication that carries them
 //! - [`trie`]: topic and facet prefixes → subscribers
@@ -47,6 +48,7 @@
 //! - No clock is read, no file opened and no thread started outside `io` and the commands.
 //! - No event is parsed and no frame is built or copied per receiver.
 //! - No queue is unbounded: each has a named limit with its reason.
+//! - No log line that outsiders can cause is written without a limit: each goes through [`throttle`].
 //! - Nothing a peer or a feed sends can panic the daemon.
 //! - There is no `unsafe` code.
 //!
@@ -70,6 +72,7 @@ pub mod outbox;
 pub mod retained;
 pub mod roster;
 pub mod shard;
+pub mod throttle;
 pub mod token;
 pub mod topic;
 pub mod trie;

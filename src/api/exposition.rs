@@ -7,6 +7,7 @@ use crate::metrics::{
     Broker, Delivery, End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling,
     StatusClass,
 };
+use crate::throttle::LogLine;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -301,6 +302,12 @@ impl Snapshot {
         family(out, counter, None, "topic_messages", about, messages)
     }
 
+    fn log(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let lines = LogLine::ALL.iter().map(|line| (vec![("line", line.name())], line.count())).collect();
+        let about = "Occurrences of what is logged at a limited rate, whether a line was written or not";
+        family(out, MetricType::Counter, None, "log_events", about, lines)
+    }
+
     fn latency(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let about = "From taking an event to the end of a shard's last write of it";
         let counts = |m: &Metrics, index: usize| m.latency[index].get();
@@ -335,6 +342,7 @@ impl Collector for Snapshot {
         self.judges(&mut encoder)?;
         self.notices(&mut encoder)?;
         self.store(&mut encoder)?;
+        self.log(&mut encoder)?;
         self.latency(&mut encoder)
     }
 }

@@ -1,11 +1,11 @@
 //! What is worth a line in the log, and what is counted.
 
+use crate::throttle::{More, Throttle};
 use crate::wheel::Now;
 use std::fmt;
 
-/// Least time between two lines about the same trouble of one recipient; one that fails every call would fill the
-/// log.
-const QUIET_NS: u64 = 10_000_000_000;
+/// Lines about the same trouble of one recipient in a window of the log; one that fails every call would fill it.
+const LINES_MAX: u32 = 1;
 
 /// A trouble that an operator wants to know of. No text of it has a token, a secret or more of a URL than its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct News {
     /// Why, or what has become of it.
     pub trouble: Trouble,
     /// How often it has happened since it was told last.
-    pub silenced: u64,
+    pub more: More,
 }
 
 /// What has happened.
@@ -37,21 +37,17 @@ impl fmt::Display for News {
             Trouble::GivenUp(reason) => write!(f, "telling {recipient} failed: {reason}; given up")?,
             Trouble::Full => write!(f, "the queue to {recipient} is full; notices are dropped")?,
         }
-        match self.silenced {
-            0 => Ok(()),
-            times => write!(f, " ({times} more times since this was said)"),
-        }
+        write!(f, "{}", self.more)
     }
 }
 
 /// What is told of one recipient's troubles, now and then.
-#[derive(Default)]
-pub(super) struct Complaints([Complaint; 3]);
+pub(super) struct Complaints([Throttle; 3]);
 
-#[derive(Default)]
-struct Complaint {
-    quiet_until_ns: u64,
-    silenced: u64,
+impl Default for Complaints {
+    fn default() -> Self {
+        Self([const { Throttle::new(LINES_MAX) }; 3])
+    }
 }
 
 impl Complaints {
@@ -62,17 +58,12 @@ impl Complaints {
         recipient: impl FnOnce() -> String,
         now: Now,
     ) -> Option<News> {
-        let complaint = &mut self.0[match trouble {
+        let throttle = &self.0[match trouble {
             Trouble::Retried(_) => 0,
             Trouble::GivenUp(_) => 1,
             Trouble::Full => 2,
         }];
-        if now.monotonic_ns < complaint.quiet_until_ns {
-            complaint.silenced += 1;
-            return None;
-        }
-        complaint.quiet_until_ns = now.monotonic_ns + QUIET_NS;
-        Some(News { recipient: recipient(), trouble, silenced: std::mem::take(&mut complaint.silenced) })
+        throttle.admit(now).map(|more| News { recipient: recipient(), trouble, more })
     }
 }
 

@@ -12,6 +12,7 @@ use crate::message::{self, Flow, Inbox};
 use crate::metrics::{Handshake, Metrics};
 use crate::outbox::Sent;
 use crate::shard::{Event, Id, Shard};
+use crate::throttle::LogLine;
 use crate::wheel::{Now, TICK_MS, Tick};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -34,8 +35,6 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE_TICKS: Tick = (500 / TICK_MS) as Tick;
 
-/// Between two complaints about TLS where none is spoken.
-const TLS_COMPLAINT_TICKS: Tick = (10_000 / TICK_MS) as Tick;
 /// What a handshake of TLS begins with, and no request (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 /// A fatal alert of TLS: the handshake has failed (RFC 8446 section 6.2).
@@ -109,8 +108,6 @@ pub(super) struct Sockets {
     /// A descriptor kept back, to answer when there is none left.
     spare: Option<OwnedFd>,
     paused_until: Option<Tick>,
-    /// When TLS where none is spoken may be complained of again.
-    tls_told_again: Tick,
     metrics: Arc<Metrics>,
 }
 
@@ -147,7 +144,6 @@ impl Sockets {
             total,
             spare: spare(),
             paused_until: None,
-            tls_told_again: 0,
             metrics,
         })
     }
@@ -248,8 +244,14 @@ impl Sockets {
             match rustix::net::accept_with(&listener.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok(fd) => self.admit(fd, index as u8, shard, now),
                 Err(Errno::AGAIN) => return,
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                     self.metrics.accept_errors.add(1);
+                    LogLine::ClientNotAccepted.warn(now, || {
+                        format!(
+                            "a client could not be accepted: {error}; raise LimitNOFILE= (or ulimit -n), or lower \
+                             max_connections"
+                        )
+                    });
                     return self.shed(index, now);
                 }
                 // The peer has gone before it was accepted.
@@ -392,7 +394,7 @@ impl Sockets {
         if !shard.awaits_request(id) || matches!(failure, Failure::Gone) {
             return shard.lost(id, now);
         }
-        tracing::debug!(%failure, "a TLS handshake failed");
+        LogLine::TlsFailed.warn(now, || format!("a TLS handshake failed: {failure}"));
         let mut answer = vec![];
         if let (Failure::Http, Some(Some(socket))) = (failure, self.sockets.get_mut(id as usize)) {
             socket.tls = None;
@@ -403,13 +405,11 @@ impl Sockets {
 
     /// A client speaks TLS where none is spoken: it is told in its own words, or it would wait for an answer.
     fn refuse_tls(&mut self, id: Id, shard: &mut Shard, now: Now) {
-        if now.tick() >= self.tls_told_again {
-            self.tls_told_again = now.tick() + TLS_COMPLAINT_TICKS;
-            tracing::warn!(
-                "a client speaks TLS (https:// or wss://) to a listener without: give it http:// or ws://, or the \
-                 [[listen]] a tls"
-            );
-        }
+        LogLine::TlsToPlain.warn(now, || {
+            "a client speaks TLS (https:// or wss://) to a listener without: give it http:// or ws://, or the \
+             [[listen]] a tls"
+                .into()
+        });
         shard.respond(id, &TLS_ALERT, Handshake::Tls, now);
     }
 

@@ -16,6 +16,7 @@ use crate::dialect::Kind;
 use crate::feed::Intake;
 use crate::feed::unix::{Counts, Publisher, Settings};
 use crate::metrics::{Metrics, Origin, Outcome};
+use crate::throttle::LogLine;
 use crate::topic::{Draft, TopicName};
 use monoio::time::sleep;
 use rustix::fd::OwnedFd;
@@ -101,7 +102,9 @@ impl Feed {
                 Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error) => {
                     self.metrics.accept_errors.add(1);
-                    tracing::warn!(%error, "a publisher could not be accepted; trying again");
+                    LogLine::PublisherNotAccepted.warn(clock::now(), || {
+                        format!("a publisher could not be accepted: {error}; trying again")
+                    });
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -110,7 +113,7 @@ impl Feed {
 
     fn admit(self: &Rc<Self>, socket: OwnedFd) {
         if let Some(refusal) = self.refusal(&socket) {
-            tracing::warn!("{refusal}");
+            LogLine::PublisherRefused.warn(clock::now(), || refusal.clone());
             let reply = serde_json::json!({ "error": refusal }).to_string() + "\n";
             let _ = rustix::net::send(&socket, reply.as_bytes(), SendFlags::NOSIGNAL);
             return;

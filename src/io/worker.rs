@@ -10,6 +10,7 @@ use super::handoff::Parcel;
 use crate::dialect::Settings;
 use crate::frame::Publication;
 use crate::shard::Shard;
+use crate::throttle;
 use crate::wheel::{Now, Tick};
 use rustix::fd::BorrowedFd;
 use std::collections::VecDeque;
@@ -142,6 +143,7 @@ impl Worker {
             self.ticked = now.tick();
             self.shard.tick(now);
             self.sockets.tick(now);
+            throttle::settle(now);
         }
         if has_room {
             self.ask();

@@ -152,6 +152,6 @@ fn a_failure_is_logged_now_and_then_and_without_the_token_or_the_query() {
     }
     let news = stage.news();
     let failed = "telling the callback at app.example failed: it answered 404; given up";
-    assert_eq!(news, [failed.to_owned(), format!("{failed} (9 more times since this was said)")]);
+    assert_eq!(news, [failed.to_owned(), format!("{failed} (and 9 more like it)")]);
     stage.assert_tally(CALLBACK, [0, 20, 0, 0]);
 }

@@ -233,6 +233,17 @@ fn the_socket_has_the_configured_mode_and_group() {
 }
 
 #[test]
+fn publishers_that_are_refused_again_and_again_get_a_few_lines_of_the_log_and_a_count() {
+    let daemon = Setup::new().set("feed.unix.allow_uids", "[65534]").set("threads", 2).start();
+    for _ in 0..50 {
+        assert!(!daemon.publisher().reply()["error"].is_null());
+    }
+    assert_eq!(daemon.logged("may not publish").len(), 5);
+    assert_eq!(daemon.metric("log_events_total{line=\"publisher_refused\"}"), 50);
+    daemon.await_log("and 45 more like it: publishers that were refused", 1);
+}
+
+#[test]
 fn only_the_listed_users_may_publish() {
     let own = rustix::process::geteuid().as_raw();
     let daemon = Setup::new().set("feed.unix.allow_uids", format!("[{own}]")).start();

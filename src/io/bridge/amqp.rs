@@ -12,11 +12,12 @@ use self::connection::Connection;
 use self::fault::Fault;
 use super::super::handoff::Parcel;
 use super::super::{ROOM_PAUSE, Shared, clock};
-use super::upkeep::{Complaints, Pauses};
+use super::upkeep::Pauses;
 use crate::dialect::Kind;
 use crate::feed::Intake;
 use crate::feed::amqp::{Broker, Header, Message, OnBusLoss, Settings};
 use crate::metrics::{Metrics, Origin, Outcome};
+use crate::throttle::LogLine;
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
 use rustls::ClientConfig;
@@ -44,7 +45,6 @@ pub(in crate::io) struct Feed {
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
     intake: Intake,
-    complaints: Complaints,
     pauses: Pauses,
 }
 
@@ -59,8 +59,7 @@ impl Feed {
         metrics.amqp.configured.set(1);
         let shared = Arc::clone(shared);
         let intake = Intake::new(spoken, shared.settings());
-        let (complaints, pauses) = (Complaints::default(), Pauses::default());
-        let feed = Self { bus, shared, metrics, intake, complaints, pauses };
+        let feed = Self { bus, shared, metrics, intake, pauses: Pauses::default() };
         feed.tell_outage(true);
         feed
     }
@@ -130,12 +129,9 @@ impl Feed {
                 Ok(None) => events[Outcome::Unspoken as usize].add(1),
                 Err(rejection) => {
                     events[Outcome::Rejected as usize].add(1);
-                    if let Some(silenced) = self.complaints.due() {
-                        tracing::warn!(
-                            silenced,
-                            "a message from RabbitMQ was dropped, it is no event: {rejection}"
-                        );
-                    }
+                    LogLine::AmqpRejected.warn(now, || {
+                        format!("a message from RabbitMQ was dropped, it is no event: {rejection}")
+                    });
                 }
             }
         }

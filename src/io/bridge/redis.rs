@@ -17,11 +17,12 @@ use self::backlog::Backlog;
 use self::connection::Connection;
 use self::fault::Fault;
 use super::super::{ROOM_PAUSE, Shared, clock};
-use super::upkeep::{Complaints, Pauses};
+use super::upkeep::Pauses;
 use crate::dialect::Kind;
 use crate::feed::Intake;
 use crate::feed::redis::{Message, Node, Server, Taken, Topics};
 use crate::metrics::{Metrics, Origin, Outcome};
+use crate::throttle::LogLine;
 use rustls::ClientConfig;
 use std::io;
 use std::sync::Arc;
@@ -57,8 +58,6 @@ pub(in crate::io) struct Feed {
     pauses: Pauses,
     /// Since when no events come; nothing before the first attempt, and while they do.
     gap: Option<Instant>,
-    refused: Complaints,
-    dropped: Complaints,
 }
 
 impl Feed {
@@ -85,8 +84,6 @@ impl Feed {
             backlog: Backlog::default(),
             pauses: Pauses::default(),
             gap: None,
-            refused: Complaints::default(),
-            dropped: Complaints::default(),
         })
     }
 
@@ -173,14 +170,13 @@ impl Feed {
         }
         let dropped = self.backlog.take_dropped();
         self.metrics.messages_dropped.add(dropped);
-        if dropped > 0
-            && let Some(silenced) = self.dropped.due()
-        {
-            tracing::warn!(
-                silenced,
-                "messages from Redis are lost: they come faster than the clients get them; see \
-                 fanfare_feed_messages_dropped_total"
-            );
+        if dropped > 0 {
+            LogLine::RedisDropped.warn(clock::now(), || {
+                format!(
+                    "{dropped} messages from Redis are lost: they come faster than the clients get them; see \
+                     fanfare_feed_messages_dropped_total"
+                )
+            });
         }
     }
 
@@ -203,10 +199,9 @@ impl Feed {
                 Ok(Taken::Own) => {}
                 Err(rejection) => {
                     events[Outcome::Rejected as usize].add(1);
-                    if let Some(silenced) = self.refused.due() {
-                        let channel = message.channel;
-                        tracing::warn!(silenced, channel, "a message from Redis was ignored: {rejection}");
-                    }
+                    LogLine::RedisRejected.warn(now, || {
+                        format!("a message from Redis in {:?} was ignored: {rejection}", message.channel)
+                    });
                 }
             }
         }

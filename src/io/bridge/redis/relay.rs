@@ -3,11 +3,12 @@
 //! The shards put it into [`Relays`] and go on; a task publishes it in that order. What finds no room, and what
 //! Redis is not there for, is lost and counted: the clients of this daemon have had it.
 
-use super::super::upkeep::Complaints;
 use super::connection::PING_INTERVAL;
 use super::fault::{Fault, Step};
 use crate::feed::redis::Node;
+use crate::io::clock;
 use crate::metrics::Metrics;
+use crate::throttle::LogLine;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value, cmd, pipe};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -119,7 +120,6 @@ pub(super) async fn publish(
     metrics: &Metrics,
 ) -> Fault {
     let Some(mut connection) = connection else { return std::future::pending().await };
-    let mut complaints = Complaints::default();
     relays.open();
     loop {
         let texts = relays.take();
@@ -141,14 +141,13 @@ pub(super) async fn publish(
             Err(error) if is_end(&error) => return Fault::Redis(Step::Publish, error),
             Err(error) => {
                 metrics.relays_lost.add(texts.len() as u64);
-                if let Some(silenced) = complaints.due() {
+                LogLine::RelayRefused.warn(clock::now(), || {
                     let words = super::fault::shown(&error.to_string());
-                    tracing::warn!(
-                        silenced,
+                    format!(
                         "Redis does not pass on what clients say: let its user publish by `ACL SETUSER … +publish \
                          &{channel}` ({words})"
-                    );
-                }
+                    )
+                });
             }
         }
         relays.answered();

@@ -1,0 +1,206 @@
+//! Log lines that outsiders can cause: a few of each kind, then a count.
+//!
+//! A publisher that is refused a thousand times a second is one fact for an operator, not a thousand lines. Each kind
+//! of line ([`LogLine`]) may be written [`LINES_MAX`] times in [`WINDOW_S`] seconds. What is kept back is counted, and the
+//! next line of its kind ends with "(and 412 more like it)"; when none follows, [`settle`] logs the count by itself.
+//! Every occurrence is counted in `fanfare_log_events_total`, written or not.
+//!
+//! The state of [`LogLine`] is the process's, as the log is, so that ten shards write no more than one.
+
+use crate::wheel::Now;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+/// Seconds in which lines of one kind are limited; the kernel's own limit (printk_ratelimit) is 10 lines in 5 s.
+pub const WINDOW_S: u64 = 10;
+/// Lines of one kind in a window: enough to show whether several clients fail alike.
+pub const LINES_MAX: u32 = 5;
+
+/// Limits lines of one kind.
+#[derive(Debug)]
+pub struct Throttle {
+    lines_max: u32,
+    window: Mutex<Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    ends_ns: u64,
+    lines: u32,
+    kept_back: u64,
+}
+
+impl Throttle {
+    /// Admits so many lines in a window.
+    #[must_use]
+    pub const fn new(lines_max: u32) -> Self {
+        Self { lines_max, window: Mutex::new(Window { ends_ns: 0, lines: 0, kept_back: 0 }) }
+    }
+
+    /// Counts an occurrence. Returns what the line ends with when it is to be written.
+    pub fn admit(&self, now: Now) -> Option<More> {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+
+        if now.monotonic_ns >= window.ends_ns {
+            window.ends_ns = now.monotonic_ns + WINDOW_S * 1_000_000_000;
+            window.lines = 0;
+        }
+
+        if window.lines >= self.lines_max {
+            window.kept_back += 1;
+            return None;
+        }
+        window.lines += 1;
+        Some(More(std::mem::take(&mut window.kept_back)))
+    }
+
+    /// The number of lines that were kept back, once, after their window is over; no next line has told it.
+    pub fn settle(&self, now: Now) -> Option<u64> {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.kept_back == 0 || now.monotonic_ns < window.ends_ns {
+            return None;
+        }
+        Some(std::mem::take(&mut window.kept_back))
+    }
+}
+
+/// How many lines were kept back before this one; shown as the end of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct More(pub u64);
+
+impl fmt::Display for More {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            more => write!(f, " (and {more} more like it)"),
+        }
+    }
+}
+
+/// Makes the kinds of lines from the list below: the label of the metric, and the words for a count of them.
+macro_rules! lines {
+    ($($(#[doc = $doc:literal])+ $variant:ident: $name:literal, $words:literal;)+) => {
+        /// A kind of log line that outsiders can cause.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum LogLine { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl LogLine {
+            /// All.
+            pub const ALL: &'static [LogLine] = &[$(LogLine::$variant,)+];
+
+            /// The label that the metric uses.
+            #[must_use]
+            pub const fn name(self) -> &'static str { match self { $(LogLine::$variant => $name,)+ } }
+
+            /// What several of them are called.
+            #[must_use]
+            pub const fn words(self) -> &'static str { match self { $(LogLine::$variant => $words,)+ } }
+        }
+    };
+}
+
+lines! {
+    /// A publisher of the unix feed was refused.
+    PublisherRefused: "publisher_refused", "publishers that were refused";
+    /// A publisher could not be accepted for want of descriptors or memory.
+    PublisherNotAccepted: "publisher_not_accepted", "publishers that could not be accepted";
+    /// A client could not be accepted for want of descriptors or memory.
+    ClientNotAccepted: "client_not_accepted", "clients that could not be accepted";
+    /// A client speaks TLS where none is spoken.
+    TlsToPlain: "tls_to_plain", "clients that speak TLS to a listener without";
+    /// A TLS handshake failed.
+    TlsFailed: "tls_failed", "TLS handshakes that failed";
+    /// A message from RabbitMQ is no event.
+    AmqpRejected: "amqp_rejected", "messages from RabbitMQ that are no events";
+    /// A message from Redis is no event.
+    RedisRejected: "redis_rejected", "messages from Redis that are no events";
+    /// Messages from Redis found no room.
+    RedisDropped: "redis_dropped", "messages from Redis that found no room";
+    /// Redis does not pass on what clients say.
+    RelayRefused: "relay_refused", "messages of clients that Redis does not pass on";
+}
+
+static THROTTLES: [Throttle; LogLine::ALL.len()] = [const { Throttle::new(LINES_MAX) }; LogLine::ALL.len()];
+static COUNTS: [AtomicU64; LogLine::ALL.len()] = [const { AtomicU64::new(0) }; LogLine::ALL.len()];
+
+impl LogLine {
+    /// Counts an occurrence. Returns what the line ends with when it is to be written; whoever can use
+    /// [`LogLine::warn`] does.
+    #[must_use]
+    pub fn admit(self, now: Now) -> Option<More> {
+        COUNTS[self as usize].fetch_add(1, Relaxed);
+        THROTTLES[self as usize].admit(now)
+    }
+
+    /// Counts an occurrence, and warns of it with this text unless enough was said of its kind.
+    pub fn warn(self, now: Now, text: impl FnOnce() -> String) {
+        if let Some(more) = self.admit(now) {
+            tracing::warn!("{}{more}", text());
+        }
+    }
+
+    /// How often it has occurred.
+    #[must_use]
+    pub fn count(self) -> u64 {
+        COUNTS[self as usize].load(Relaxed)
+    }
+}
+
+/// Logs what was kept back in windows that are over. To be called now and then.
+pub fn settle(now: Now) {
+    for line in LogLine::ALL {
+        if let Some(more) = THROTTLES[*line as usize].settle(now) {
+            tracing::warn!("and {more} more like it: {}", line.words());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: u64) -> Now {
+        Now { monotonic_ns: second * 1_000_000_000, unix_ms: 0 }
+    }
+
+    #[test]
+    fn a_few_lines_are_written_in_a_window_and_the_next_tells_how_many_were_not() {
+        let throttle = Throttle::new(2);
+        let admitted: Vec<_> = (0..5).map(|_| throttle.admit(at(1))).collect();
+        assert_eq!(admitted, [Some(More(0)), Some(More(0)), None, None, None]);
+        assert_eq!(throttle.admit(at(WINDOW_S)), None, "the window began with its first line");
+        assert_eq!(throttle.admit(at(1 + WINDOW_S)), Some(More(4)));
+        assert_eq!(throttle.admit(at(1 + WINDOW_S)), Some(More(0)));
+        assert_eq!(throttle.admit(at(1 + WINDOW_S)), None);
+    }
+
+    #[test]
+    fn what_no_line_tells_is_told_once_when_the_window_is_over() {
+        let throttle = Throttle::new(1);
+        assert_eq!(throttle.settle(at(1)), None);
+        for _ in 0..413 {
+            throttle.admit(at(1));
+        }
+        assert_eq!(throttle.settle(at(WINDOW_S)), None);
+        assert_eq!(throttle.settle(at(1 + WINDOW_S)), Some(412));
+        assert_eq!(throttle.settle(at(60)), None);
+        assert_eq!(throttle.admit(at(60)), Some(More(0)));
+    }
+
+    #[test]
+    fn a_line_says_what_was_kept_back_only_when_something_was() {
+        assert_eq!(More(0).to_string(), "");
+        assert_eq!(More(412).to_string(), " (and 412 more like it)");
+    }
+
+    #[test]
+    fn every_occurrence_is_counted() {
+        let before = LogLine::RelayRefused.count();
+        for _ in 0..20 {
+            let _ = LogLine::RelayRefused.admit(at(1));
+        }
+        assert_eq!(LogLine::RelayRefused.count() - before, 20);
+    }
+}
