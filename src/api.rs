@@ -26,6 +26,8 @@ pub struct Status {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+/// What a client has to upgrade to.
+const UPGRADE: &str = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
 
 /// A whole response that ends its connection.
 #[must_use]
@@ -49,18 +51,27 @@ pub enum Persistence {
     Ends,
 }
 
+/// How a request wants its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What becomes of the connection.
+    pub persistence: Persistence,
+    /// Whether the body is left out, and its length told nevertheless (RFC 9110 section 9.3.2).
+    pub is_head: bool,
+}
+
 /// Appends a whole response to a request that a dialect answers; `headers` are lines of its own.
 pub fn put_answer(
     status: u16,
     headers: &str,
     content_type: &str,
-    persistence: Persistence,
+    wanted: Wanted,
     body: &[u8],
     out: &mut Vec<u8>,
 ) {
     use std::io::Write as _;
     let (reason, length) = (reason(status), body.len());
-    let connection = match persistence {
+    let connection = match wanted.persistence {
         Persistence::Stays => "",
         Persistence::StaysTold => "Connection: keep-alive\r\n",
         Persistence::Ends => "Connection: close\r\n",
@@ -70,32 +81,34 @@ pub fn put_answer(
         "HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n{headers}{connection}\r\n"
     );
     written.expect("writing to a Vec cannot fail");
-    out.extend_from_slice(body);
+    if !wanted.is_head {
+        out.extend_from_slice(body);
+    }
+}
+
+/// A whole response as the answer to HEAD.
+#[must_use]
+pub fn without_body(mut response: Vec<u8>) -> Vec<u8> {
+    if let Some(end) = memchr::memmem::find(&response, b"\r\n\r\n") {
+        response.truncate(end + 4);
+    }
+    response
 }
 
 /// What asks a client for the body that it keeps back.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The answer to a request that cannot be read or served, at a path that a dialect answers; it ends the connection.
+/// The answer to a request for which there is no room, or whose answer has not come in time; it ends the connection.
 #[must_use]
-pub fn unserved(status: u16) -> Vec<u8> {
-    let body = match status {
-        400 => "This is not a correct HTTP request.\n",
-        413 => "The body of the request is too large.\n",
-        417 => "The one expectation that is met is 100-continue.\n",
-        501 => "The one transfer coding that is read is chunked.\n",
-        _ => "There is no answer now; try again.\n",
-    };
-    response(status, "", TEXT, body)
+pub fn unserved() -> Vec<u8> {
+    response(503, "", TEXT, "There is no answer now; try again.\n")
 }
 
 /// The answer to a request that takes only other methods.
-pub fn put_not_allowed(allowed: &str, persistence: Persistence, with_body: bool, out: &mut Vec<u8>) {
+pub fn put_not_allowed(allowed: &str, wanted: Wanted, out: &mut Vec<u8>) {
+    let allowed = if allowed == "GET" { "GET, HEAD" } else { allowed };
     let body = format!("Only {allowed} is answered here.\n");
-    put_answer(405, &format!("Allow: {allowed}\r\n"), TEXT, persistence, body.as_bytes(), out);
-    if !with_body {
-        out.truncate(out.len() - body.len());
-    }
+    put_answer(405, &format!("Allow: {allowed}\r\n"), TEXT, wanted, body.as_bytes(), out);
 }
 
 /// The answer to a request that does not become a WebSocket.
@@ -111,7 +124,7 @@ pub fn refusal(status: u16) -> Vec<u8> {
         }
         408 => ("", "The request did not come in time.\n"),
         426 => (
-            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+            UPGRADE,
             "This endpoint speaks WebSocket version 13 only: send a GET request with Upgrade: websocket.\n",
         ),
         431 => ("", "The head of the request is too large.\n"),
@@ -127,10 +140,11 @@ pub fn speaks_tls() -> Vec<u8> {
     response(400, "", TEXT, "This port speaks TLS: use wss:// (or https://).\n")
 }
 
-/// The answer to a request that does not become a WebSocket, with a line of the dialect's own.
+/// The answer to a request that comes to nothing, with a line that says why.
 #[must_use]
 pub fn refusal_saying(status: u16, reason: &str) -> Vec<u8> {
-    response(status, "", TEXT, &format!("{reason}\n"))
+    let headers = if status == 426 { UPGRADE } else { "" };
+    response(status, headers, TEXT, &format!("{reason}\n"))
 }
 
 /// What the body of an answer is that somebody else has made: JSON, or a sentence when the status is an error's.
@@ -145,13 +159,8 @@ pub fn admin(method: &str, path: &str, status: &Status) -> Vec<u8> {
     if method != "GET" && method != "HEAD" {
         return response(405, "Allow: GET, HEAD\r\n", TEXT, "Only GET and HEAD are answered here.\n");
     }
-    let mut page = page(path, status);
-    if method == "HEAD"
-        && let Some(end) = page.windows(4).position(|window| window == b"\r\n\r\n")
-    {
-        page.truncate(end + 4);
-    }
-    page
+    let page = page(path, status);
+    if method == "HEAD" { without_body(page) } else { page }
 }
 
 fn page(path: &str, status: &Status) -> Vec<u8> {

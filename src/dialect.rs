@@ -45,8 +45,8 @@ pub struct Upgrade<'a> {
     pub authorization: &'a str,
     /// The client's address and port, as the log would show it.
     pub remote: &'a str,
-    /// The `Origin` header, or nothing.
-    pub origin: &'a str,
+    /// The `Origin` header, if there is one: it may be empty, and it need not be text.
+    pub origin: Option<&'a [u8]>,
     /// The `Sec-WebSocket-Protocol` header, or nothing: what the client offers, separated by commas.
     pub subprotocols: &'a str,
 }
@@ -62,8 +62,10 @@ impl<'a> Upgrade<'a> {
 /// A whole HTTP request that asks for no WebSocket.
 #[derive(Clone, Copy, Default)]
 pub struct Request<'a> {
-    /// The method.
+    /// The method; `GET` for `HEAD` too.
     pub method: &'a str,
+    /// Whether the method was `HEAD`, whose answer is that of `GET` without the body.
+    pub is_head: bool,
     /// The path without the query, as sent.
     pub path: &'a str,
     /// The query without `?`; it may hold a signature, so it is never logged.

@@ -8,7 +8,8 @@
 //! - `watch`: waiting for one descriptor in a task
 //! - `handoff`: the mailboxes, the only way between threads
 //! - `worker`: the turn
-//! - `connection`, `tls`, `head`, `request`: the sockets of clients, their encryption and their requests
+//! - `head`, `body`: HTTP/1.1, the same for every listener
+//! - `connection`, `tls`, `request`, `handshake`: the sockets of clients, their encryption and their requests
 //! - `publisher`: the unix feed
 //! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ, Redis
 //! - `store`: the thread of the durable topics
@@ -16,15 +17,19 @@
 //! - `clock`: the time
 
 mod admin;
+mod body;
 mod bridge;
 mod clock;
 mod connection;
 pub mod handoff;
+mod handshake;
 mod head;
 pub mod listen;
 mod publisher;
 mod request;
 pub mod runtime;
+#[cfg(test)]
+mod segments;
 pub mod store;
 mod tls;
 mod watch;

@@ -244,6 +244,12 @@ impl Shard {
         self.sessions.get(id as usize).is_some_and(|session| session.phase.awaits_request())
     }
 
+    /// Whether the connection has had no request answered, nor anything else.
+    #[must_use]
+    pub fn is_new(&self, id: Id) -> bool {
+        self.sessions.get(id as usize).is_some_and(|session| session.phase == Phase::Head)
+    }
+
     /// The longest message the connection may send; `None` when nothing it sends matters any more.
     #[must_use]
     pub fn message_bytes_max(&self, id: Id) -> Option<usize> {

@@ -129,7 +129,8 @@ pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<Ca
     };
     if asking.method != allowed {
         let reason = format!("{} takes {allowed} only", asking.path);
-        return Some(Err(refusal(405, &format!("Allow: {allowed}\r\n"), &reason)));
+        let also = if allowed == "GET" { ", HEAD" } else { "" };
+        return Some(Err(refusal(405, &format!("Allow: {allowed}{also}\r\n"), &reason)));
     }
     let parameters = Parameters { query: asking.query, body: asking.body };
     Some(of(name, &parameters).map_err(|reason| refusal(400, "", &reason)))

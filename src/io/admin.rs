@@ -1,6 +1,8 @@
-//! The admin listener: a task per request, of which there are few at a time.
+//! The admin listener: a task per request, of which there are few at a time. Requests are read as on every listener.
 
 use super::Shared;
+use super::body::{Fault, Framing};
+use super::head::{self, HEADERS_MAX, Head};
 use super::watch::Watched;
 use crate::api::{self, AdminToken, Asking, Call};
 use monoio::time::{sleep, timeout};
@@ -56,8 +58,8 @@ async fn converse(socket: &Watched, shared: &Shared, token: Option<&AdminToken>)
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
     let response = match timeout(REQUEST_TIMEOUT, read(socket)).await.map_err(late)?? {
         Request::None => return Ok(()),
-        Request::Long(response) => response,
-        Request::Whole(bytes, head) => respond(&bytes, head, shared, token).await,
+        Request::Refused(response) => response,
+        Request::Whole(bytes, head, body) => respond(&bytes, (head, body), shared, token).await,
     };
     timeout(REQUEST_TIMEOUT, send(socket, &response)).await.map_err(late)?
 }
@@ -66,23 +68,19 @@ async fn converse(socket: &Watched, shared: &Shared, token: Option<&AdminToken>)
 enum Request {
     /// Nothing that is whole.
     None,
-    /// Something that is too long, and what is said to it.
-    Long(Vec<u8>),
-    /// A head of so many bytes, and the body.
-    Whole(Vec<u8>, usize),
+    /// Something that is refused with this.
+    Refused(Vec<u8>),
+    /// A head of so many bytes, and a body of so many.
+    Whole(Vec<u8>, usize, usize),
 }
 
 async fn read(socket: &Watched) -> io::Result<Request> {
-    let (mut bytes, mut chunk) = (Vec::new(), [0; 2048]);
+    let (mut bytes, mut chunk, mut incoming) = (Vec::new(), [0; 2048], Incoming::default());
     loop {
-        match bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4) {
-            None if bytes.len() > HEAD_BYTES_MAX => return Ok(Request::Long(api::refusal(431))),
-            None => {}
-            Some(head) => match body_length(&bytes[..head]) {
-                length if length > BODY_BYTES_MAX => return Ok(Request::Long(api::unserved(413))),
-                length if bytes.len() >= head + length => return Ok(Request::Whole(bytes, head)),
-                _ => {}
-            },
+        match incoming.read(&mut bytes) {
+            Ok(Some((head, body))) => return Ok(Request::Whole(bytes, head, body)),
+            Ok(None) => {}
+            Err(fault) => return Ok(Request::Refused(api::refusal_saying(fault.status, fault.reason))),
         }
         socket.readable().await?;
         match rustix::net::recv(socket, &mut chunk[..], RecvFlags::DONTWAIT) {
@@ -94,41 +92,71 @@ async fn read(socket: &Watched) -> io::Result<Request> {
     }
 }
 
-/// How long the body is that follows a head; 0 when the head cannot be read.
-fn body_length(head: &[u8]) -> usize {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut request = httparse::Request::new(&mut headers);
-    let Ok(httparse::Status::Complete(_)) = request.parse(head) else { return 0 };
-    header(&request, "content-length").parse().unwrap_or(0)
+/// How far a request has come.
+#[derive(Default)]
+struct Incoming {
+    /// So many bytes of its head have been looked through for the end.
+    searched: usize,
+    /// The length of its head and how its body comes, when its head is whole.
+    body: Option<(usize, Framing)>,
 }
 
-fn header<'a>(request: &httparse::Request<'_, 'a>, name: &str) -> &'a str {
-    let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-    found.and_then(|header| std::str::from_utf8(header.value).ok()).unwrap_or_default().trim()
+impl Incoming {
+    /// Looks whether it is whole, and then how long head and body are.
+    fn read(&mut self, bytes: &mut [u8]) -> Result<Option<(usize, usize)>, Fault> {
+        let (head, mut framing) = match self.body.take() {
+            Some(body) => body,
+            None => match head::end(bytes, self.searched) {
+                Some(end) if end <= HEAD_BYTES_MAX => (end, framing(&bytes[..end])?),
+                None if bytes.len() < HEAD_BYTES_MAX => {
+                    self.searched = bytes.len();
+                    return Ok(None);
+                }
+                _ => return Err(head::TOO_LARGE),
+            },
+        };
+        let end = framing.read(&mut bytes[head..], BODY_BYTES_MAX)?;
+        let body = framing.len();
+        self.body = Some((head, framing));
+        Ok(end.map(|_| (head, body)))
+    }
+}
+
+/// How the body comes after a whole head, if that is as it should be.
+fn framing(head: &[u8]) -> Result<Framing, Fault> {
+    let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let fields = Head::read(head, &mut fields)?.fields()?;
+    Framing::of(fields.coding, BODY_BYTES_MAX)
 }
 
 /// The answer to a whole request.
-async fn respond(bytes: &[u8], head: usize, shared: &Shared, token: Option<&AdminToken>) -> Vec<u8> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut request = httparse::Request::new(&mut headers);
-    if !matches!(request.parse(&bytes[..head]), Ok(httparse::Status::Complete(_))) {
-        return api::response(400, "", "text/plain; charset=utf-8", "This is not an HTTP request.\n");
-    }
-    let target = request.path.unwrap_or("/");
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let asking = Asking {
-        method: request.method.unwrap_or(""),
-        path,
-        query,
-        body: &bytes[head..],
-        authorization: header(&request, "authorization"),
-        has_origin: request.headers.iter().any(|header| header.name.eq_ignore_ascii_case("origin")),
+async fn respond(
+    bytes: &[u8],
+    (head, body): (usize, usize),
+    shared: &Shared,
+    token: Option<&AdminToken>,
+) -> Vec<u8> {
+    let (head_bytes, rest) = bytes.split_at(head);
+    let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let head = Head::read(head_bytes, &mut fields).and_then(|head| Ok((head.fields()?, head)));
+    let (fields, head) = match head {
+        Ok(read) => read,
+        Err(fault) => return api::refusal_saying(fault.status, fault.reason),
     };
-    match api::call(&asking, token) {
-        None => api::admin(asking.method, path, &shared.status()),
+    let asking = Asking {
+        method: head.method,
+        path: head.path,
+        query: head.query,
+        body: &rest[..body],
+        authorization: fields.authorization,
+        has_origin: fields.origin.is_some(),
+    };
+    let response = match api::call(&asking, token) {
+        None => api::admin(asking.method, asking.path, &shared.status()),
         Some(Err(refusal)) => refusal,
         Some(Ok(call)) => ask(call, shared).await,
-    }
+    };
+    if head.is_head { api::without_body(response) } else { response }
 }
 
 /// What the store says.
@@ -164,4 +192,55 @@ async fn send(socket: &Watched, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The target and the body of a request that comes in these pieces, or the status that refuses it.
+    fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Option<(String, String)>, u16> {
+        let (mut bytes, mut incoming) = (Vec::new(), Incoming::default());
+        for piece in pieces {
+            bytes.extend_from_slice(piece);
+            if let Some((head, body)) = incoming.read(&mut bytes).map_err(|fault| fault.status)? {
+                let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
+                let path = Head::read(&bytes[..head], &mut fields).unwrap().path.to_owned();
+                let body = String::from_utf8(bytes[head..head + body].to_vec()).unwrap();
+                return Ok(Some((path, body)));
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn a_request_is_read_the_same_however_it_is_cut() {
+        let post = |lines: &str| format!("POST /topics/purge HTTP/1.1\r\nHost: x\r\n{lines}");
+        let topic = Ok(Some(("/topics/purge".to_owned(), "topic=x".to_owned())));
+        for (request, expected) in [
+            ("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".into(), Ok(Some(("/metrics".into(), String::new())))),
+            ("GET http://x/metrics HTTP/1.0\r\n\r\n".into(), Ok(Some(("/metrics".into(), String::new())))),
+            (post("Content-Length: 7\r\n\r\ntopic=x"), topic.clone()),
+            (post("Transfer-Encoding: chunked\r\n\r\n3\r\ntop\r\n4;a\r\nic=x\r\n0\r\n\r\n"), topic),
+            (post("Content-Length: 8\r\n\r\ntopic=x"), Ok(None)),
+            ("GET / HTTP/1.1\r\n\r\n".into(), Err(400)),
+            ("GET / HTTP/1.1\nHost: x\r\n\r\n".into(), Err(400)),
+            ("no request\r\n\r\n".into(), Err(400)),
+            (post("Host: x\r\n\r\n"), Err(400)),
+            (post("Content-Length: -1234\r\n\r\n"), Err(400)),
+            (post("Content-Length: abc\r\n\r\n"), Err(400)),
+            (post("Content-Length: 7\r\nContent-Length: 7\r\n\r\ntopic=x"), Err(400)),
+            (post("Content-Length: 8193\r\n\r\n"), Err(413)),
+            (post("Transfer-Encoding: gzip\r\n\r\n"), Err(501)),
+            (post(&format!("X: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX))), Err(431)),
+        ] {
+            let bytes = request.as_bytes();
+            assert_eq!(read(std::iter::once(bytes)), expected, "{request:.80}");
+            assert_eq!(read(bytes.chunks(1)), expected, "{request:.80}, byte by byte");
+            for cut in 1..bytes.len() {
+                let (first, second) = bytes.split_at(cut);
+                assert_eq!(read([first, second].into_iter()), expected, "{request:.80}, cut at {cut}");
+            }
+        }
+    }
 }

@@ -486,7 +486,8 @@ impl Sockets {
     /// Takes what a client has said, be it requests or messages.
     fn take(&mut self, id: Id, came: Came, shard: &mut Shard, has_room: bool, now: Now) {
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
-        let is_plain = matches!(came, Came::Plain(_)) && !socket.holds;
+        // A later request that begins so is no request either, whatever it comes together with.
+        let is_first = matches!(came, Came::Plain(_)) && !socket.holds && shard.is_new(id);
         let bytes = match came {
             Came::Plain(count) => &mut self.scratch[..count],
             Came::Encrypted => &mut self.tls.plaintext[..],
@@ -495,7 +496,7 @@ impl Sockets {
         if !shard.awaits_request(id) {
             return receive(socket, bytes, id, shard, now);
         }
-        if is_plain && bytes.first() == Some(&TLS_HANDSHAKE) {
+        if is_first && bytes.first() == Some(&TLS_HANDSHAKE) {
             return self.refuse_tls(id, shard, now);
         }
         let Some(kinds) = self.kinds.get(usize::from(socket.listener)) else { return };
@@ -531,7 +532,7 @@ impl Sockets {
                 held.bytes
             });
             if !self.held.put(id, Held::new(bytes, progress)) {
-                return shard.respond(id, &api::unserved(503), Handshake::Shed, now);
+                return shard.respond(id, &api::unserved(), Handshake::Shed, now);
             }
             socket.holds = true;
         }

@@ -1,48 +1,169 @@
-//! The head of a request: a WebSocket handshake, a request that a dialect answers, or a refusal.
+//! The head of a request, on every listener: parsed once, when its end has come, however small the pieces it comes in.
 //!
-//! The head is parsed once, when its end has come, however small the pieces it comes in.
+//! A header that decides something stands there once and can be read, or the request is refused: whoever looks at the
+//! first line of two may be a proxy, and whoever looks at the last may be somebody else (RFC 9110 section 5.3,
+//! RFC 9112 sections 3.2 and 6.3). Headers that are lists are one list, however many lines they take.
+//!
+//! This file does not know what is asked for, nor who answers.
 
-use super::request::{Body, Talk};
-use crate::api;
-use crate::dialect::{Kind, Upgrade};
-use crate::metrics::Handshake;
-use crate::shard::Shard;
-use rustix::fd::BorrowedFd;
-use std::net::SocketAddr;
+use super::body::{Coding, Fault};
+use std::borrow::Cow;
 
 /// Most header fields of a request. Browsers send about 15, proxies add some; nginx and Apache allow 100.
-const HEADERS_MAX: usize = 100;
+pub(super) const HEADERS_MAX: usize = 100;
 /// Longest `Host`: a name of the DNS has 253 characters, a port five. A session may keep it.
 const HOST_BYTES_MAX: usize = 253 + 1 + 5;
-/// What a request is refused with that asks for no WebSocket, unless the dialect has something better to say.
-const NO_WEBSOCKET: u16 = 405;
+/// The schemes of a target that is a whole URL.
+const SCHEMES: [&str; 4] = ["http", "https", "ws", "wss"];
 
-/// What a head has come to.
-pub(super) enum Found {
-    /// A session.
-    Session,
-    /// A request that a dialect answers when its body is there.
-    Request(Body),
-    /// Nothing: the connection ends.
-    Refused,
+const NO_REQUEST: Fault = Fault { status: 400, reason: "This is not a correct HTTP request." };
+/// A head that is longer than allowed, or has too many fields.
+pub(super) const TOO_LARGE: Fault = Fault { status: 431, reason: "The head of the request is too large." };
+const BARE_LINE_FEED: Fault = Fault {
+    status: 400,
+    reason: "A line of the request does not end with CR and LF (RFC 9112 section 2.2).",
+};
+const BAD_TARGET: Fault = Fault {
+    status: 400,
+    reason: "The URL of the request names no host, or names it wrongly (RFC 9112 section 3.2.2).",
+};
+const BAD_HOST: Fault = Fault {
+    status: 400,
+    reason: "The header Host is missing, wrong or stands there twice (RFC 9112 section 3.2).",
+};
+const BAD_CREDENTIALS: Fault =
+    Fault { status: 400, reason: "A header with a token cannot be read, or stands there twice." };
+const TWO_ORIGINS: Fault = Fault { status: 400, reason: "The header Origin stands there twice." };
+
+/// A whole head.
+pub(super) struct Head<'a> {
+    /// The method; `GET` for `HEAD`, which asks for the same (RFC 9110 section 9.3.2).
+    pub(super) method: &'a str,
+    /// Whether the answer is to have no body.
+    pub(super) is_head: bool,
+    /// The path, without the query.
+    pub(super) path: &'a str,
+    /// The query without `?`.
+    pub(super) query: &'a str,
+    /// Whether it is of HTTP/1.0, or a version before.
+    pub(super) is_old: bool,
+    /// The host of a target that is a whole URL.
+    authority: Option<&'a str>,
+    fields: &'a [httparse::Header<'a>],
 }
 
-/// One whole head.
-pub(super) fn read(head: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut headers);
-    let (status, outcome) = match request.parse(head) {
-        Err(httparse::Error::TooManyHeaders) => (431, Handshake::Limit),
-        Ok(httparse::Status::Complete(_)) if has_bare_line_feed(head) => (400, Handshake::Malformed),
-        Ok(httparse::Status::Complete(_)) => match whole(&request, head, talk, shard) {
-            Ok(found) => return found,
-            Err(refused) => refused,
-        },
-        _ => (400, Handshake::Malformed),
-    };
-    shard.respond(talk.id, &api::refusal(status), outcome, talk.now);
-    Found::Refused
+/// The header fields that decide something on any listener.
+pub(super) struct Fields<'a> {
+    /// Whom the request is for; nothing when it does not say.
+    pub(super) host: &'a str,
+    /// `Authorization`, or nothing.
+    pub(super) authorization: &'a str,
+    /// `X-Auth-Token`, or nothing.
+    pub(super) auth_token: &'a str,
+    /// `Origin`, if it is there; it need not be text.
+    pub(super) origin: Option<&'a [u8]>,
+    /// How the body comes.
+    pub(super) coding: Coding,
 }
+
+/// Where a head ends that bytes begin with, if its end has come. `searched` counts the bytes of it that have been looked
+/// through before.
+pub(super) fn end(bytes: &[u8], searched: usize) -> Option<usize> {
+    // The end may lie across the seam.
+    let from = searched.saturating_sub(3).min(bytes.len());
+    memchr::memmem::find(&bytes[from..], b"\r\n\r\n").map(|at| from + at + 4)
+}
+
+impl<'a> Head<'a> {
+    /// Reads a whole head; `fields` has room for what it has.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(super) fn read(bytes: &'a [u8], fields: &'a mut [httparse::Header<'a>]) -> Result<Self, Fault> {
+        let mut request = httparse::Request::new(fields);
+        match request.parse(bytes) {
+            Err(httparse::Error::TooManyHeaders) => return Err(TOO_LARGE),
+            Ok(httparse::Status::Complete(_)) if has_bare_line_feed(bytes) => return Err(BARE_LINE_FEED),
+            Ok(httparse::Status::Complete(_)) => {}
+            _ => return Err(NO_REQUEST),
+        }
+        let httparse::Request { method, path, version, headers } = request;
+        let (path, query, authority) = parts(path.unwrap_or("/"));
+        let (is_head, is_old) = (method == Some("HEAD"), version != Some(1));
+        let method = if is_head { "GET" } else { method.unwrap_or("") };
+        Ok(Self { method, is_head, path, query, is_old, authority, fields: headers })
+    }
+
+    /// Judges the header fields that decide something.
+    ///
+    /// # Errors
+    /// When one of them is not as it should be; then nothing of the request may be done.
+    pub(super) fn fields(&self) -> Result<Fields<'a>, Fault> {
+        let text = |name| self.text(name).ok_or(BAD_CREDENTIALS);
+        Ok(Fields {
+            host: self.host()?,
+            authorization: text("authorization")?,
+            auth_token: text("x-auth-token")?,
+            origin: self.single("origin").map_err(|_| TWO_ORIGINS)?,
+            coding: Coding::of(self)?,
+        })
+    }
+
+    /// Every line of a header.
+    pub(super) fn lines(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let named = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        named.map(|field| field.value.trim_ascii())
+    }
+
+    /// The one line of a header, if there is any.
+    ///
+    /// # Errors
+    /// When there are more.
+    pub(super) fn single(&self, name: &'static str) -> Result<Option<&'a [u8]>, TwoLines> {
+        let mut lines = self.lines(name);
+        let first = lines.next();
+        if lines.next().is_some() { Err(TwoLines) } else { Ok(first) }
+    }
+
+    /// Whether a header that is a list has a word in it.
+    pub(super) fn lists(&self, name: &'static str, word: &[u8]) -> bool {
+        let mut items = self.lines(name).flat_map(|line| line.split(|byte| *byte == b','));
+        items.any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
+    }
+
+    /// A header that is a list, as one line. What is no text is left out.
+    pub(super) fn list(&self, name: &'static str) -> Cow<'a, str> {
+        let mut lines = self.lines(name).filter_map(|line| std::str::from_utf8(line).ok());
+        let first = Cow::Borrowed(lines.next().unwrap_or_default());
+        lines.fold(first, |list, line| Cow::Owned(format!("{list},{line}")))
+    }
+
+    /// The text of a header that may be missing; `None` when it is no text, or stands there twice.
+    fn text(&self, name: &'static str) -> Option<&'a str> {
+        match self.single(name) {
+            Ok(None) => Some(""),
+            Ok(Some(value)) => std::str::from_utf8(value).ok(),
+            Err(TwoLines) => None,
+        }
+    }
+
+    /// Whom the request is for: what a whole URL names goes before the header (RFC 9112 section 3.2.2).
+    fn host(&self) -> Result<&'a str, Fault> {
+        if self.authority.is_some_and(|authority| authority.is_empty() || !is_host(authority)) {
+            return Err(BAD_TARGET);
+        }
+        let named = self.single("host").map_err(|_| BAD_HOST)?;
+        if named.is_none() && !self.is_old {
+            return Err(BAD_HOST);
+        }
+        let named = std::str::from_utf8(named.unwrap_or_default()).ok().filter(|host| is_host(host));
+        Ok(self.authority.unwrap_or(named.ok_or(BAD_HOST)?))
+    }
+}
+
+/// A header stands there twice that may not.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TwoLines;
 
 /// Whether a line ends with a line feed alone. The parser takes that for an end, of the head too, and a proxy in front
 /// may not: what follows would be a header to one and another request to the other (RFC 9112 section 11.2).
@@ -50,132 +171,26 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
-/// The head is longer than allowed.
-pub(super) fn refuse_long(talk: &Talk<'_>, shard: &mut Shard) {
-    shard.respond(talk.id, &api::refusal(431), Handshake::Limit, talk.now);
+/// Whether a text can be a host, with its port or without (RFC 3986 section 3.2.2). Nothing can, too: that is what a
+/// client sends for a URL without one.
+fn is_host(text: &str) -> bool {
+    let is_foreign = |byte: u8| !byte.is_ascii_graphic() || br#"/?#@\<>"{}|^`,"#.contains(&byte);
+    text.len() <= HOST_BYTES_MAX && !text.bytes().any(is_foreign)
 }
 
-/// One whole request, or the status to refuse it with.
-fn whole(
-    request: &httparse::Request<'_, '_>,
-    head: &[u8],
-    talk: &Talk<'_>,
-    shard: &mut Shard,
-) -> Result<Found, (u16, Handshake)> {
-    let (method, asked) = (request.method.unwrap_or(""), upgrade(request));
-    let wants_websocket = header(request, "upgrade").is_some_and(|value| has_token(value, b"websocket"));
-    if !(wants_websocket && method == "GET")
-        && let Some(server) = shard.server(talk.kinds, method, asked.path)
-    {
-        return Ok(match Body::of(request, head, server) {
-            Ok(body) => Found::Request(body),
-            Err(status) => {
-                shard.refuse_request(talk.id, server.0, status, talk.now);
-                Found::Refused
-            }
-        });
-    }
-    if talk.is_draining {
-        return Err((503, Handshake::Shed));
-    }
-    match handshake(request) {
-        Ok(key) => {
-            let accept = tungstenite::handshake::derive_accept_key(key);
-            let response = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-            );
-            // The one dialect that tells it.
-            let tells_remote = talk.kinds.contains(&Kind::Pulsar);
-            let remote = tells_remote.then(|| remote(talk.socket)).flatten().unwrap_or_default();
-            let asked = Upgrade { remote: &remote, ..asked };
-            if shard.upgrade(talk.id, &asked, talk.kinds, response.as_bytes(), talk.now) {
-                return Ok(Found::Session);
-            }
-            Err((404, Handshake::NotFound))
+/// Path, query and host of a target, which may be a whole URL (RFC 9112 section 3.2.2).
+fn parts(target: &str) -> (&str, &str, Option<&str>) {
+    let whole = target.split_once("://");
+    let whole = whole.filter(|(scheme, _)| SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)));
+    let (target, root, authority) = match whole {
+        None => (target, "", None),
+        Some((_, rest)) => {
+            let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            (rest, "/", Some(authority))
         }
-        Err(status) => Err(match shard.claimant(&asked, talk.kinds, talk.now) {
-            // A path that nobody has is not found, whatever is wrong with the request.
-            None => (404, Handshake::NotFound),
-            Some(kind) if status == NO_WEBSOCKET => (kind.plain(method, asked.path), Handshake::Malformed),
-            Some(_) => (status, Handshake::Malformed),
-        }),
-    }
-}
-
-fn upgrade<'a>(request: &httparse::Request<'_, 'a>) -> Upgrade<'a> {
-    let (path, query) = path_and_query(request.path.unwrap_or("/"));
-    let text = |name| header(request, name).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or("");
-    Upgrade {
-        path,
-        query,
-        host: text("host"),
-        auth_token: text("x-auth-token"),
-        authorization: text("authorization"),
-        remote: "",
-        origin: text("origin"),
-        subprotocols: text("sec-websocket-protocol"),
-    }
-}
-
-/// The client's address and port; none when it has gone already.
-fn remote(socket: BorrowedFd<'_>) -> Option<String> {
-    let peer = rustix::net::getpeername(socket).ok()??;
-    let peer = SocketAddr::try_from(peer).ok()?;
-    Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string())
-}
-
-/// The client's key, or the status to refuse with (RFC 6455 section 4.2.1).
-fn handshake<'a>(request: &httparse::Request<'_, 'a>) -> Result<&'a [u8], u16> {
-    if request.method != Some("GET") {
-        return Err(NO_WEBSOCKET);
-    }
-    let is_host = |host: &[u8]| host.len() <= HOST_BYTES_MAX;
-    if request.version != Some(1) || !header(request, "host").is_some_and(is_host) {
-        return Err(400);
-    }
-    match header(request, "upgrade") {
-        None => return Err(NO_WEBSOCKET),
-        Some(value) if !has_token(value, b"websocket") => return Err(NO_WEBSOCKET),
-        Some(_) => {}
-    }
-    if !header(request, "connection").is_some_and(|value| has_token(value, b"upgrade")) {
-        return Err(400);
-    }
-    if header(request, "sec-websocket-version") != Some(b"13") {
-        return Err(426);
-    }
-    // 16 bytes in base64: 22 characters and two fillers.
-    match header(request, "sec-websocket-key") {
-        Some(key) if key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(|b| is_base64(*b)) => {
-            Ok(key)
-        }
-        _ => Err(400),
-    }
-}
-
-fn header<'a>(request: &httparse::Request<'_, 'a>, name: &str) -> Option<&'a [u8]> {
-    let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
-    Some(found.value.trim_ascii())
-}
-
-/// Whether a list, separated by commas, has a word in it.
-pub(super) fn has_token(list: &[u8], token: &[u8]) -> bool {
-    list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
-}
-
-fn is_base64(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/'
-}
-
-/// Path and query of a target, which may be a whole URL (RFC 9112 section 3.2.2).
-fn path_and_query(target: &str) -> (&str, &str) {
-    let authority = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://"));
-    let (target, root) = match authority {
-        None => (target, ""),
-        Some(rest) => (rest.find(['/', '?']).map_or("", |at| &rest[at..]), "/"),
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    (if path.is_empty() { root } else { path }, query)
+    (if path.is_empty() { root } else { path }, query, authority)
 }
 
 #[cfg(test)]
@@ -184,15 +199,100 @@ mod tests {
 
     #[test]
     fn a_target_is_a_path_or_a_whole_url() {
-        for (target, path, query) in [
-            ("/up", "/up", ""),
-            ("/app/k?a=b?c", "/app/k", "a=b?c"),
-            ("http://host:80/up?x", "/up", "x"),
-            ("https://host", "/", ""),
-            ("http://host?x=/y", "/", "x=/y"),
-            ("*", "*", ""),
+        for (target, path, query, authority) in [
+            ("/up", "/up", "", None),
+            ("/app/k?a=b?c", "/app/k", "a=b?c", None),
+            ("/up?next=http://x/y", "/up", "next=http://x/y", None),
+            ("http://host:80/up?x", "/up", "x", Some("host:80")),
+            ("HTTPS://host", "/", "", Some("host")),
+            ("ws://host/a", "/a", "", Some("host")),
+            ("http://host?x=/y", "/", "x=/y", Some("host")),
+            ("ftp://host/x", "ftp://host/x", "", None),
+            ("*", "*", "", None),
         ] {
-            assert_eq!(path_and_query(target), (path, query), "{target}");
+            assert_eq!(parts(target), (path, query, authority), "{target}");
         }
+    }
+
+    /// The fields of a head with these lines, or the status that refuses it.
+    fn fields<R>(head: &str, read: impl FnOnce(&Head<'_>, &Fields<'_>) -> R) -> Result<R, u16> {
+        let bytes = format!("{head}\r\n\r\n").into_bytes();
+        let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let head = Head::read(&bytes, &mut fields).map_err(|fault| fault.status)?;
+        let fields = head.fields().map_err(|fault| fault.status)?;
+        Ok(read(&head, &fields))
+    }
+
+    #[test]
+    fn the_host_of_a_whole_url_goes_before_the_header() {
+        let host = |head: &str| fields(head, |_, fields| fields.host.to_owned());
+        assert_eq!(host("GET / HTTP/1.1\r\nHost: a.example:80").unwrap(), "a.example:80");
+        assert_eq!(host("GET http://b.example/ HTTP/1.1\r\nHost: a").unwrap(), "b.example");
+        assert_eq!(host("GET / HTTP/1.1\r\nHost:").unwrap(), "");
+        assert_eq!(host("GET / HTTP/1.0").unwrap(), "");
+        for bad in [
+            "GET / HTTP/1.1",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: a",
+            "GET / HTTP/1.0\r\nHost: a\r\nHost: b",
+            "GET / HTTP/1.1\r\nHost: a, b",
+            "GET / HTTP/1.1\r\nHost: a b",
+            "GET / HTTP/1.1\r\nHost: a/b",
+            "GET / HTTP/1.1\r\nHost: user@a",
+            "GET / HTTP/1.1\r\nHost: \u{e4}",
+            "GET http://a/ HTTP/1.1",
+            "GET http://user@a/ HTTP/1.1\r\nHost: a",
+            "GET http:///x HTTP/1.1\r\nHost: a",
+        ] {
+            assert_eq!(host(bad), Err(400), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_decides_something_stands_there_once_and_can_be_read() {
+        let status = |lines: &[u8]| {
+            let head = [b"GET / HTTP/1.1\r\nHost: a\r\n", lines, b"\r\n\r\n"].concat();
+            let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
+            let head = Head::read(&head, &mut fields).unwrap();
+            head.fields().map_or_else(|fault| fault.status, |_| 200)
+        };
+        for name in ["Authorization", "X-Auth-Token", "Origin", "Content-Length", "Transfer-Encoding"] {
+            let value = match name {
+                "Content-Length" => "0",
+                "Transfer-Encoding" => "chunked",
+                _ => "x",
+            };
+            let line = format!("{name}: {value}");
+            assert_eq!(status(line.as_bytes()), 200, "{name}");
+            assert_eq!(status(format!("{line}\r\nX: y\r\n{line}").as_bytes()), 400, "{name}");
+        }
+        assert_eq!(status(b"Authorization: Bearer \xff"), 400);
+        assert_eq!(status(b"X-Auth-Token: \xff"), 400);
+        assert_eq!(status(b"Origin: \xff"), 200, "the dialect says what becomes of it");
+    }
+
+    #[test]
+    fn an_origin_is_there_whatever_it_is() {
+        let origin = |line: &str| {
+            let head = format!("GET / HTTP/1.1\r\nHost: a{line}");
+            fields(&head, |_, fields| fields.origin.map(<[u8]>::to_vec)).unwrap()
+        };
+        assert_eq!(origin(""), None);
+        assert_eq!(origin("\r\nOrigin:"), Some(vec![]));
+        assert_eq!(origin("\r\norigin: null "), Some(b"null".to_vec()));
+    }
+
+    #[test]
+    fn a_list_is_one_however_many_lines_it_takes() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive ,x\r\nProtocol: a\r\nconnection:  Upgrade\r\n\
+                    protocol: b, c";
+        fields(head, |head, _| {
+            for word in ["upgrade", "keep-alive", "x"] {
+                assert!(head.lists("connection", word.as_bytes()), "{word}");
+            }
+            assert!(!head.lists("connection", b"alive") && !head.lists("upgrade", b"upgrade"));
+            assert_eq!(head.list("protocol"), "a,b, c");
+            assert_eq!(head.list("upgrade"), "");
+        })
+        .unwrap();
     }
 }

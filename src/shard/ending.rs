@@ -2,7 +2,7 @@
 
 use super::session::Phase;
 use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, Event, Id, Shard};
-use crate::api::Persistence;
+use crate::api::{Persistence, Wanted};
 use crate::dialect::{Action, Actions, AnyDialect, Input, Kind};
 use crate::frame;
 use crate::message::Violation;
@@ -56,8 +56,9 @@ impl Shard {
                 Phase::Idle => self.finish(id, now),
                 // What was begun is answered; the deadline holds.
                 Phase::Body => {}
-                Phase::Asked(kind, _) => {
-                    self.sessions[id as usize].phase = Phase::Asked(kind, Persistence::Ends);
+                Phase::Asked(kind, wanted) => {
+                    let wanted = Wanted { persistence: Persistence::Ends, ..wanted };
+                    self.sessions[id as usize].phase = Phase::Asked(kind, wanted);
                 }
                 Phase::Closing | Phase::Ending | Phase::Over => {}
             }

@@ -2,7 +2,7 @@
 
 use super::session::Phase;
 use super::{Event, Id, Outgoing, Shard};
-use crate::api::{self, Persistence};
+use crate::api::{self, Persistence, Wanted};
 use crate::dialect::{Action, Kind, Request, Served};
 use crate::metrics::{Origin, Outcome, StatusClass};
 use crate::roster::Note;
@@ -86,6 +86,7 @@ impl Shard {
     ) -> bool {
         let (mut context, actions) = self.shared.lend(now);
         actions.clear();
+        let wanted = Wanted { persistence, is_head: request.is_head };
         let served = kind.serve(request, &mut context, actions);
         let mut list = std::mem::take(&mut actions.list);
         for action in list.drain(..) {
@@ -104,11 +105,11 @@ impl Shard {
         response.clear();
         let status = match &served {
             Served::Answer { status, content_type, body } => {
-                api::put_answer(*status, "", content_type, persistence, body, &mut response);
+                api::put_answer(*status, "", content_type, wanted, body, &mut response);
                 Some(*status)
             }
             Served::NotAllowed(methods) => {
-                api::put_not_allowed(methods, persistence, request.method != "HEAD", &mut response);
+                api::put_not_allowed(methods, wanted, &mut response);
                 Some(405)
             }
             // It counts when its answer is there, or has not come.
@@ -124,7 +125,7 @@ impl Shard {
                 Served::Answer { .. } | Served::NotAllowed(_) => {}
             }
             let session = &mut self.sessions[id as usize];
-            session.phase = Phase::Asked(kind, persistence);
+            session.phase = Phase::Asked(kind, wanted);
             session.deadline = now.tick().saturating_add(ticks(ANSWER_S));
             self.reschedule(id);
         } else {
@@ -135,25 +136,35 @@ impl Shard {
         self.sessions[id as usize].phase == Phase::Idle
     }
 
-    /// Answers a request that cannot be read with ready bytes, and ends the connection.
-    pub fn refuse_request(&mut self, id: Id, kind: Kind, status: u16, now: Now) {
+    /// Answers a request that cannot be read or served with a status and ready bytes, and ends the connection.
+    pub fn refuse_request(
+        &mut self,
+        id: Id,
+        kind: Kind,
+        (status, response): (u16, Vec<u8>),
+        is_head: bool,
+        now: Now,
+    ) {
         self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
-        self.conclude(id, &api::unserved(status), Persistence::Ends, now);
+        let response = if is_head { api::without_body(response) } else { response };
+        self.conclude(id, &response, Persistence::Ends, now);
     }
 
     /// What the owner of an app's rosters, or of the topics, says to the request of a connection.
     pub(super) fn answer_inquiry(&mut self, id: Id, status: u16, body: &[u8], now: Now) {
-        let Phase::Asked(kind, persistence) = self.sessions[id as usize].phase else { return };
+        let Phase::Asked(kind, wanted) = self.sessions[id as usize].phase else { return };
         self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
         let mut response = Vec::with_capacity(body.len() + 128);
-        api::put_answer(status, "", api::content_type(status), persistence, body, &mut response);
-        self.conclude(id, &response, persistence, now);
+        api::put_answer(status, "", api::content_type(status), wanted, body, &mut response);
+        self.conclude(id, &response, wanted.persistence, now);
         self.events.push(Event::Ready(id));
     }
 
-    /// The answer of the owner of an app's rosters has not come in time.
-    pub(super) fn give_up(&mut self, id: Id, kind: Kind, now: Now) {
-        self.refuse_request(id, kind, 503, now);
+    /// The answer that a request waits for has not come in time.
+    pub(super) fn give_up(&mut self, id: Id, kind: Kind, is_head: bool, now: Now) {
+        self.refuse_request(id, kind, (503, api::unserved()), is_head, now);
+        // What has come meanwhile is read and dropped: unread, it would have the answer lost (RFC 9112 section 9.6).
+        self.events.push(Event::Ready(id));
     }
 
     fn conclude(&mut self, id: Id, response: &[u8], persistence: Persistence, now: Now) {

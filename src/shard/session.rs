@@ -1,6 +1,6 @@
 //! What a shard keeps of each connection, and the bounds of all of them.
 
-use crate::api::Persistence;
+use crate::api::Wanted;
 use crate::dialect::{AnyDialect, Kind};
 use crate::outbox::Outbox;
 use crate::wheel::Tick;
@@ -61,7 +61,7 @@ pub(super) enum Phase {
     /// A request has been answered, another may come.
     Idle,
     /// The answer to a request is awaited from the owner of an app's rosters.
-    Asked(Kind, Persistence),
+    Asked(Kind, Wanted),
     /// Nothing more is said once the outbox is empty.
     Ending,
     /// The outbox is empty and our side is shut; the peer may have more to say that nobody reads.

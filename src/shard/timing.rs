@@ -43,7 +43,7 @@ impl Shard {
                     self.respond(id, &crate::api::refusal(408), Handshake::Limit, now);
                 }
                 Phase::Idle => self.finish(id, now),
-                Phase::Asked(kind, _) => self.give_up(id, kind, now),
+                Phase::Asked(kind, wanted) => self.give_up(id, kind, wanted.is_head, now),
                 Phase::Opening | Phase::Open => self.tell(id, Input::Deadline, now),
                 Phase::Closing | Phase::Ending | Phase::Over => return self.remove(id, now),
             }

@@ -60,7 +60,7 @@ pub(crate) struct Bus {
     /// The header `X-Auth-Token` of those who come.
     pub(crate) auth_token: &'static str,
     /// Their header `Origin`.
-    pub(crate) origin: &'static str,
+    pub(crate) origin: Option<&'static [u8]>,
     /// Their header `Authorization`.
     pub(crate) authorization: &'static str,
     /// Their address.
@@ -91,7 +91,7 @@ impl Bus {
             intake: Intake::new(Kind::ALL.to_vec(), Arc::clone(&settings)),
             replies: String::new(),
             auth_token: "",
-            origin: "",
+            origin: None,
             authorization: "",
             remote: "",
             subprotocols: "",

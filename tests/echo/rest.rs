@@ -154,7 +154,7 @@ fn the_first_error_that_applies_is_told() {
     }
     for (method, path, allowed) in [
         ("GET", "/apps/none/events", "POST"),
-        ("HEAD", "/apps/none/channels", "GET"),
+        ("PUT", "/apps/none/channels", "GET"),
         ("OPTIONS", "/users/7/terminate_connections", "POST"),
         ("POST", "/up", "GET"),
     ] {

@@ -73,7 +73,7 @@ fn an_answer_that_does_not_come_is_a_503_and_too_late_afterwards() {
     assert_eq!((stage.wait(9), stage.counted()), ((String::new(), vec![]), [0, 0, 0]));
     let (written, events) = stage.wait(1);
     assert!(written.starts_with("HTTP/1.1 503 ") && written.contains("Connection: close\r\n"), "{written}");
-    assert_eq!((events, stage.counted()), (vec![Event::Finished(seat.id)], [0, 0, 1]));
+    assert_eq!((events, stage.counted()), (vec![Event::Ready(seat.id), Event::Finished(seat.id)], [0, 0, 1]));
     stage.reply(seat, "late");
     assert_eq!(stage.wait(0), (String::new(), vec![]));
     assert_eq!(stage.wait(2).1, [Event::Gone(seat.id)]);

@@ -16,7 +16,7 @@ fn ask(
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     assert!(KIND.body_bytes_max(method, path, stage.bus.shard.settings()).is_some(), "{path}");
     let id = stage.bus.shard.accept(stage.bus.now);
-    let request = dialect::Request { method, path, query, authorization, body: b"" };
+    let request = dialect::Request { method, path, query, authorization, ..Default::default() };
     stage.bus.shard.serve(id, KIND, &request, Persistence::Stays, stage.bus.now);
     match stage.bus.shard.take_requests().pop() {
         Some((seat, Request::Inquire(inquiry))) => Ok((seat, inquiry)),

@@ -18,8 +18,9 @@ fn a_malformed_request_is_refused_with_its_status() {
     const GET: &str = "GET /demo/__event HTTP/1.1";
     let daemon = Setup::new().start();
     for (what, request, status) in [
-        ("no upgrade", with("Upgrade: websocket", ""), 405),
-        ("another upgrade", with("Upgrade: websocket", "Upgrade: h2c"), 405),
+        ("no upgrade", with("Upgrade: websocket", ""), 426),
+        ("another upgrade", with("Upgrade: websocket", "Upgrade: h2c"), 426),
+        ("no handshake", format!("{GET}\r\nHost: x\r\n\r\n").into_bytes(), 405),
         ("no connection", with("Connection: Upgrade", ""), 400),
         ("another connection", with("Connection: Upgrade", "Connection: keep-alive"), 400),
         ("no version", with(VERSION, ""), 426),
@@ -29,9 +30,19 @@ fn a_malformed_request_is_refused_with_its_status() {
         ("an empty key", with(KEY, "Sec-WebSocket-Key:"), 400),
         ("a short key", with(KEY, "Sec-WebSocket-Key: dGhlIHNhbXBsZQ=="), 400),
         ("a key that is no base64", with(KEY, "Sec-WebSocket-Key: ?GhlIHNhbXBsZSBub25jZQ=="), 400),
+        ("two versions", with(VERSION, &format!("{VERSION}\r\n{VERSION}")), 426),
+        ("two keys", with(KEY, &format!("{KEY}\r\n{KEY}")), 400),
         ("no host", with("Host: localhost", ""), 400),
+        ("two hosts", with("Host: localhost", "Host: demo.unit.example\r\nHost: localhost"), 400),
+        ("the same host twice", with("Host: localhost", "Host: localhost\r\nHost: localhost"), 400),
+        ("a host that is none", with("Host: localhost", "Host: a b"), 400),
+        ("two origins", with(VERSION, &format!("{VERSION}\r\nOrigin: null\r\nOrigin: null")), 400),
+        ("a body", with(VERSION, &format!("{VERSION}\r\nContent-Length: 6")), 400),
+        ("a length that is none", with(VERSION, &format!("{VERSION}\r\nContent-Length: -1")), 400),
+        ("two lengths", with(VERSION, &format!("{VERSION}\r\nContent-Length: 0\r\nContent-Length: 0")), 400),
+        ("chunks", with(VERSION, &format!("{VERSION}\r\nTransfer-Encoding: chunked")), 400),
         ("POST", with(GET, "POST /demo/__event HTTP/1.1"), 405),
-        ("HTTP/1.0", with(GET, "GET /demo/__event HTTP/1.0"), 400),
+        ("HTTP/1.0", with(GET, "GET /demo/__event HTTP/1.0"), 426),
         ("an unknown path", with(GET, "GET /demo/__events HTTP/1.1"), 404),
         ("an unknown path without an upgrade", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), 404),
         ("no HTTP", b"\x17\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), 400),
@@ -52,6 +63,45 @@ fn a_malformed_request_is_refused_with_its_status() {
     assert_eq!(daemon.metric("handshakes_total{outcome=\"accepted\"}"), 0);
     assert_eq!(daemon.metric("handshakes_total{outcome=\"not_found\"}"), 2);
     daemon.assert_works();
+}
+
+/// Headers that are lists are one list (RFC 9110 section 5.3).
+#[test]
+fn a_list_may_take_several_lines() {
+    let daemon = Setup::new().start();
+    for (line, lines) in [
+        ("Connection: Upgrade", "Connection: keep-alive\r\nConnection: Upgrade"),
+        ("Connection: Upgrade", "Connection: Upgrade\r\nConnection: keep-alive"),
+        ("Upgrade: websocket", "Upgrade: h2c\r\nUpgrade: websocket"),
+        ("Upgrade: websocket", "Upgrade: h2c, WebSocket"),
+    ] {
+        let mut client = Client::raw(daemon.address);
+        client.bytes(&with(line, lines));
+        assert_eq!(client.answer(), 101, "{lines}");
+        client.follow();
+    }
+}
+
+/// nginx speaks HTTP/1.0 to what is behind it, and leaves out `Upgrade` and `Connection`, unless it is told otherwise.
+#[test]
+fn a_handshake_that_a_proxy_has_not_passed_on_is_told_what_the_proxy_needs() {
+    const HTTP: &str = "proxy_http_version 1.1";
+    let daemon = Setup::new().start();
+    let old = |request: Vec<u8>| String::from_utf8(request).unwrap().replace("HTTP/1.1", "HTTP/1.0");
+    let without = String::from_utf8(with("Upgrade: websocket", "")).unwrap();
+    for (request, status, named) in [
+        (old(without.replace("Connection: Upgrade", "Connection: close").into()), 426, HTTP),
+        (old(with("Connection: Upgrade", "Connection: close")), 426, HTTP),
+        (without.replace("Connection: Upgrade\r\n", ""), 426, "proxy_set_header Upgrade"),
+        (
+            String::from_utf8(with("Connection: Upgrade", "Connection: close")).unwrap(),
+            400,
+            "proxy_set_header Connection",
+        ),
+    ] {
+        let (found, rest) = http(daemon.address, request.as_bytes());
+        assert!(found == status && rest.contains(named), "{request}: {found} {rest}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! HTTP on the listeners: requests in every shape, and the clients that publish by Pusher's API.
 
-use crate::harness::{Authority, Client, Daemon, Echo, answer, echo_setup as setup, eventually, head};
+use crate::harness::{Authority, Client, Daemon, Echo, answer, echo_setup as setup, eventually, head, http};
 use crate::harness::{post, signed, skip, tools};
 use rustix::process::Signal;
 use std::io::Write as _;
@@ -244,7 +244,7 @@ fn a_request_that_is_not_to_be_answered_so_is_told_why() {
     for (request, status, told) in [
         ("PUT /apps/7/events HTTP/1.1", 405, "Allow: POST\r\n"),
         ("GET /apps/7/events HTTP/1.1", 405, "Allow: POST\r\n"),
-        ("BREW /up HTTP/1.1", 405, "Allow: GET\r\n"),
+        ("BREW /up HTTP/1.1", 405, "Allow: GET, HEAD\r\n"),
         ("POST /apps/7/none HTTP/1.1", 404, "There is nothing at this path."),
         ("POST /apps/8/events HTTP/1.1", 404, "There is no such app."),
         ("POST /apps/7/events HTTP/1.1", 401, "auth_key"),
@@ -257,11 +257,68 @@ fn a_request_that_is_not_to_be_answered_so_is_told_why() {
         let (found, text) = client.response();
         assert!(found == status && text.contains(told), "{request}: {found} {text}");
     }
-    // Of HEAD the length is told and nothing comes, so that the next answer is found.
-    let mut client = raw(&daemon);
-    client.bytes(format!("HEAD /up HTTP/1.1\r\nHost: x\r\n\r\n{GET}").as_bytes());
-    assert_eq!(client.answer(), 405);
-    assert_eq!(answer(&mut client).2, HEALTH);
+}
+
+/// RFC 9110 section 9.3.2. The length is told and nothing comes, so that the next answer is found.
+#[test]
+fn head_is_get_without_a_body() {
+    let daemon = setup().start();
+    let channels = |method| signed(method, "/apps/7/channels", "");
+    let not_allowed = "/apps/7/events".to_owned();
+    for (target, status) in [
+        ("/up".to_owned(), 200),
+        (channels("GET"), 200),
+        (channels("HEAD"), 200),
+        (not_allowed, 405),
+        ("/apps/8/channels".into(), 404),
+    ] {
+        let mut client = raw(&daemon);
+        client.bytes(format!("HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n{GET}").as_bytes());
+        let (found, head) = client.accepted();
+        assert_eq!(found, status, "{target}: {head}");
+        assert!(head.contains("Content-Length: ") && !head.contains("Content-Length: 0"), "{target}: {head}");
+        assert_eq!(answer(&mut client).2, HEALTH, "{target}");
+    }
+    let ended = |head: &str| {
+        let mut client = raw(&daemon);
+        client.bytes(format!("{head}\r\n\r\n").as_bytes());
+        let (status, text) = client.response();
+        assert!(text.ends_with("\r\n\r\n"), "{head}: a body came: {text}");
+        status
+    };
+    assert_eq!(ended("HEAD /app/app-key HTTP/1.1\r\nHost: x"), 426);
+    assert_eq!(ended("HEAD /demo/__event HTTP/1.1\r\nHost: x"), 405);
+    assert_eq!(ended("HEAD /elsewhere HTTP/1.1\r\nHost: x"), 404);
+    assert_eq!(ended("HEAD /up HTTP/1.1\r\nHost: x\r\nHost: x"), 400);
+    for (page, status) in [("/healthz", 200), ("/metrics", 200), ("/topics", 403), ("/nothing", 404)] {
+        let request = format!("HEAD {page} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let (found, text) = http(daemon.admin, request.as_bytes());
+        assert!(found == status && text.ends_with("\r\n\r\n"), "{page}: {found} {text}");
+    }
+}
+
+/// RFC 9112 section 3.2.2: a proxy sends the whole URL, and the host in it goes before the header.
+#[test]
+fn a_target_may_be_a_whole_url() {
+    let daemon = setup().start();
+    for scheme in ["http", "https", "HTTP", "ws"] {
+        let whole = |request: String| request.replacen(" /", &format!(" {scheme}://elsewhere.example/"), 1);
+        let mut client = raw(&daemon);
+        let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let channels = get(&signed("GET", "/apps/7/channels", ""));
+        for (request, body) in
+            [(GET.into(), HEALTH), (event(""), "{}"), (chunked(), "{}"), (channels, r#"{"channels":{}}"#)]
+        {
+            client.bytes(whole(request).as_bytes());
+            assert_eq!(answer(&mut client).2, body, "{scheme}");
+        }
+        client.bytes(whole(head("/demo/__event")).as_bytes());
+        assert_eq!(client.answer(), 101, "{scheme}");
+        // The cell is that of the host in the URL.
+        let mut cell = raw(&daemon);
+        cell.bytes(head("/__event").replacen(" /", &format!(" {scheme}://demo.unit.example/"), 1).as_bytes());
+        assert_eq!(cell.answer(), 101, "{scheme}");
+    }
 }
 
 #[test]

@@ -68,7 +68,8 @@ fn a_plain_request_gets_a_page_or_is_told_to_upgrade() {
         ("GET /", 200, "WebSocket endpoint"),
         ("GET /?token=x", 200, "WebSocket endpoint"),
         ("GET /x", 426, "Upgrade: websocket\r\n"),
-        ("HEAD /", 426, "Upgrade: websocket\r\n"),
+        ("HEAD /", 200, "Content-Length: "),
+        ("HEAD /x", 426, "Upgrade: websocket\r\n"),
         ("POST /", 426, "Upgrade: websocket\r\n"),
         ("GET /demo/__event", 405, "Allow: GET\r\n"),
     ] {

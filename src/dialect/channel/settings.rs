@@ -107,8 +107,9 @@ impl Settings {
     }
 
     /// Whether a page of this origin may connect. Who is no page has none, and could claim any.
-    pub(super) fn lets_in(&self, origin: &str) -> bool {
-        self.origins.is_empty() || origin.is_empty() || self.origins.iter().any(|allowed| allowed == origin)
+    pub(super) fn lets_in(&self, origin: Option<&[u8]>) -> bool {
+        let Some(origin) = origin.filter(|_| !self.origins.is_empty()) else { return true };
+        self.origins.iter().any(|allowed| allowed.as_bytes() == origin)
     }
 }
 

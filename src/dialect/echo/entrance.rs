@@ -74,10 +74,11 @@ impl Drop for Place {
 
 /// Whether a page of this origin may connect. As in Laravel Reverb the origin's host counts; one that is allowed with
 /// its port or its scheme is compared with these too. Whoever sends no origin is let in only where all are.
-fn allows(allowed: &str, origin: &str) -> bool {
+fn allows(allowed: &str, origin: Option<&[u8]>) -> bool {
     if allowed == "*" {
         return true;
     }
+    let Some(Ok(origin)) = origin.map(std::str::from_utf8) else { return false };
     let Some((_, authority)) = origin.split_once("://") else { return false };
     // An IPv6 address has colons of its own, and brackets around them.
     let port = authority.rfind(':').filter(|at| !authority[*at..].contains(']'));
@@ -136,7 +137,10 @@ mod tests {
             ("**", "https://x", true),
             ("", "https://x", false),
         ] {
-            assert_eq!(allows(allowed, origin), expected, "{allowed} {origin}");
+            assert_eq!(allows(allowed, Some(origin.as_bytes())), expected, "{allowed} {origin}");
+        }
+        for origin in [None, Some(&b"https://example.com/\xff"[..])] {
+            assert!(allows("*", origin) && !allows("example.com", origin), "{origin:?}");
         }
     }
 }

@@ -1,0 +1,327 @@
+//! The body of a request: how its head says that it comes, and when it is whole (RFC 9112 sections 6 and 7).
+//!
+//! A chunked body is put together where its bytes lie. Whatever two readers could take for different bodies is refused,
+//! because a proxy may be one of them (section 11.2). What is refused, and with what, is the same however the bytes are
+//! cut: every bound counts what the line or the trailer has, and never what happens to be there already.
+
+use super::head::{Head, TwoLines};
+
+/// Longest line that tells a chunk's size, with its end: 16 digits, and extensions that nobody sends.
+const CHUNK_LINE_BYTES_MAX: usize = 256;
+/// Most digits of a chunk's size.
+const CHUNK_DIGITS_MAX: usize = 16;
+/// Longest trailer, and most fields of it; they are read and dropped.
+const TRAILER_BYTES_MAX: usize = 4096;
+/// See [`TRAILER_BYTES_MAX`].
+const TRAILERS_MAX: usize = 32;
+
+/// What is wrong with a request: the status that refuses it, and a sentence for whoever has sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) status: u16,
+    pub(super) reason: &'static str,
+}
+
+const BAD_LENGTH: Fault = Fault {
+    status: 400,
+    reason: "The length of the body is not told as it should be: one Content-Length of digits alone, or \
+             Transfer-Encoding: chunked (RFC 9112 section 6.3).",
+};
+const BAD_CHUNKS: Fault =
+    Fault { status: 400, reason: "The body is not in chunks as it should be (RFC 9112 section 7.1)." };
+const TOO_LARGE: Fault = Fault { status: 413, reason: "The body of the request is too large." };
+const OTHER_CODING: Fault = Fault { status: 501, reason: "The one transfer coding that is read is chunked." };
+
+/// How a body comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// At once, so many bytes; none when the head says nothing of a body.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+}
+
+impl Coding {
+    /// What a head says.
+    ///
+    /// # Errors
+    /// When it can be taken for more than one thing.
+    pub(super) fn of(head: &Head<'_>) -> Result<Self, Fault> {
+        let single = |name| head.single(name).map_err(|TwoLines| BAD_LENGTH);
+        match (single("transfer-encoding")?, single("content-length")?) {
+            (None, None) => Ok(Self::Length(0)),
+            (None, Some(length)) => digits(length).map(Self::Length).ok_or(BAD_LENGTH),
+            (Some(coding), None) if !head.is_old => {
+                let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+                if is_chunked { Ok(Self::Chunked) } else { Err(OTHER_CODING) }
+            }
+            _ => Err(BAD_LENGTH),
+        }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_none(self) -> bool {
+        self == Self::Length(0)
+    }
+}
+
+/// The number that digits alone make, so that nobody reads another; the greatest for one that is greater.
+fn digits(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+    Some(number.unwrap_or(u64::MAX))
+}
+
+/// How much of a body has come.
+pub(super) enum Framing {
+    /// It has so many bytes.
+    Length(usize),
+    /// See [`Chunks`].
+    Chunked(Chunks),
+}
+
+impl Framing {
+    /// A body that comes so and has at most `limit` bytes.
+    ///
+    /// # Errors
+    /// When it is longer.
+    pub(super) fn of(coding: Coding, limit: usize) -> Result<Self, Fault> {
+        match coding {
+            Coding::Chunked => Ok(Self::Chunked(Chunks::default())),
+            Coding::Length(length) => match usize::try_from(length) {
+                Ok(length) if length <= limit => Ok(Self::Length(length)),
+                _ => Err(TOO_LARGE),
+            },
+        }
+    }
+
+    /// Looks whether the body is whole that bytes begin with; returns where it ends then.
+    pub(super) fn read(&mut self, bytes: &mut [u8], limit: usize) -> Result<Option<usize>, Fault> {
+        match self {
+            Self::Length(length) => Ok(Some(*length).filter(|end| *end <= bytes.len())),
+            Self::Chunked(chunks) => chunks.read(bytes, limit),
+        }
+    }
+
+    /// The bytes that a whole body has; it begins with what bytes begin with.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Length(length) => *length,
+            Self::Chunked(chunks) => chunks.written,
+        }
+    }
+
+    /// Leaves out what chunks were framed in, as far as it has been read. The body begins at `start`.
+    pub(super) fn leave_out(&mut self, bytes: &mut Vec<u8>, start: usize) {
+        if let Self::Chunked(chunks) = self {
+            bytes.drain(start + chunks.written..start + chunks.at);
+            chunks.at = chunks.written;
+        }
+    }
+}
+
+/// A chunked body (RFC 9112 section 7.1), which is moved together to where it begins.
+#[derive(Default)]
+pub(super) struct Chunks {
+    step: Step,
+    /// How much of it is together.
+    written: usize,
+    /// Where what has not been read begins.
+    at: usize,
+}
+
+#[derive(Default)]
+enum Step {
+    #[default]
+    Size,
+    /// So many bytes of a chunk are left.
+    Data(usize),
+    /// The end of the line after a chunk.
+    End,
+    /// So many bytes and fields of the trailer have come.
+    Trailer(usize, usize),
+}
+
+impl Chunks {
+    /// Goes on as far as the bytes reach; returns where the body ends when it is whole.
+    fn read(&mut self, bytes: &mut [u8], limit: usize) -> Result<Option<usize>, Fault> {
+        loop {
+            let rest = &bytes[self.at..];
+            match self.step {
+                Step::Size => {
+                    let Some(line) = line(rest, CHUNK_LINE_BYTES_MAX)? else { return Ok(None) };
+                    let size = chunk_size(line).ok_or(BAD_CHUNKS)?;
+                    let size = usize::try_from(size).ok().filter(|size| *size <= limit - self.written);
+                    self.at += line.len() + 2;
+                    self.step = match size.ok_or(TOO_LARGE)? {
+                        0 => Step::Trailer(0, 0),
+                        size => Step::Data(size),
+                    };
+                }
+                Step::Data(left) => {
+                    let count = left.min(rest.len());
+                    bytes.copy_within(self.at..self.at + count, self.written);
+                    self.at += count;
+                    self.written += count;
+                    self.step = if count == left { Step::End } else { Step::Data(left - count) };
+                    if count < left {
+                        return Ok(None);
+                    }
+                }
+                Step::End => match rest {
+                    [b'\r', b'\n', ..] => {
+                        self.at += 2;
+                        self.step = Step::Size;
+                    }
+                    [] | [b'\r'] => return Ok(None),
+                    _ => return Err(BAD_CHUNKS),
+                },
+                Step::Trailer(length, fields) => {
+                    let Some(line) = line(rest, TRAILER_BYTES_MAX - length)? else { return Ok(None) };
+                    self.at += line.len() + 2;
+                    if line.is_empty() {
+                        return Ok(Some(self.at));
+                    }
+                    if fields == TRAILERS_MAX || !is_field(line) {
+                        return Err(BAD_CHUNKS);
+                    }
+                    self.step = Step::Trailer(length + line.len() + 2, fields + 1);
+                }
+            }
+        }
+    }
+}
+
+/// The line that bytes begin with, without its end; `None` when that has not come. With its end it has at most so many
+/// bytes, and no control characters but tabs, so neither end alone.
+fn line(bytes: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, Fault> {
+    let bytes = &bytes[..bytes.len().min(bytes_max)];
+    let is_text = |byte: u8| byte == b'\t' || !byte.is_ascii_control();
+    let end = bytes.iter().position(|byte| !is_text(*byte)).unwrap_or(bytes.len());
+    match &bytes[end..] {
+        [b'\r', b'\n', ..] => Ok(Some(&bytes[..end])),
+        [] | [b'\r'] if bytes.len() < bytes_max => Ok(None),
+        _ => Err(BAD_CHUNKS),
+    }
+}
+
+/// The size that a chunk's line tells: hexadecimal digits, and then nothing or an extension.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
+    let (digits, rest) = line.split_at(end);
+    let rest = rest.trim_ascii_start();
+    if digits.is_empty() || digits.len() > CHUNK_DIGITS_MAX || !(rest.is_empty() || rest[0] == b';') {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// Whether a line is a field: a name, a colon, and whatever.
+fn is_field(line: &[u8]) -> bool {
+    let is_of_a_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let name = line.iter().position(|byte| *byte == b':').map(|at| &line[..at]);
+    name.is_some_and(|name| !name.is_empty() && name.iter().all(is_of_a_name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A body as it is read when its bytes come in pieces of this size.
+    fn chunked(text: &str, piece: usize, limit: usize) -> Result<Option<String>, u16> {
+        let mut framing = Framing::of(Coding::Chunked, limit).unwrap();
+        let mut bytes = Vec::new();
+        for piece in text.as_bytes().chunks(piece) {
+            bytes.extend_from_slice(piece);
+            if let Some(end) = framing.read(&mut bytes, limit).map_err(|fault| fault.status)? {
+                assert_eq!(end, bytes.len(), "nothing of what follows belongs to it");
+                return Ok(Some(String::from_utf8(bytes[..framing.len()].to_vec()).unwrap()));
+            }
+            framing.leave_out(&mut bytes, 0);
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn a_chunked_body_is_put_together_in_whatever_pieces_it_comes() {
+        let text = "4\r\nWiki\r\n006;a=b\r\npedia \r\nB ;c=\"d\"\r\nin\r\nchunks.\r\n0\r\nX: y\r\nZ:\r\n\r\n";
+        for piece in 1..=text.len() {
+            assert_eq!(chunked(text, piece, 100).unwrap().unwrap(), "Wikipedia in\r\nchunks.", "{piece}");
+        }
+        assert_eq!(chunked("0\r\n\r\n", 1, 0).unwrap().unwrap(), "");
+    }
+
+    #[test]
+    fn what_two_readers_could_take_for_different_bodies_is_refused_in_whatever_pieces_it_comes() {
+        let line = |length: usize| format!("1;{}", "x".repeat(length - "1;".len() - 2));
+        let trailer = |length: usize| format!("0\r\nX: {}", "x".repeat(length - "X: ".len() - 2 - 2));
+        let fields = |count: usize| format!("0\r\n{}\r\n", "X:y\r\n".repeat(count));
+        for (bad, status) in [
+            ("x\r\n", 400),
+            ("-1\r\n", 400),
+            ("+1\r\n", 400),
+            ("0x1\r\n", 400),
+            ("1 1\r\n", 400),
+            ("4\nWiki", 400),
+            ("4\rWiki", 400),
+            ("4;a\nWiki\r\n", 400),
+            ("4;a\rb\r\nWiki\r\n", 400),
+            ("4;a\0b\r\nWiki\r\n", 400),
+            (";a\r\n", 400),
+            ("\r\n", 400),
+            ("4\r\nWikiX\r\n", 400),
+            ("4\r\nWiki\n0\r\n\r\n", 400),
+            ("0\r\n\n", 400),
+            ("0\r\nno field\r\n\r\n", 400),
+            ("0\r\n: y\r\n\r\n", 400),
+            ("0\r\nX : y\r\n\r\n", 400),
+            ("0\r\nX: y\n\r\n", 400),
+            ("0\r\nX: y\r\n\n", 400),
+            ("0\r\nX: y\r\n folded\r\n\r\n", 400),
+            ("0\r\nX: y\rZ: y\r\n\r\n", 400),
+            ("11111111111111111\r\n", 400),
+            (&format!("{}\r\nx\r\n", line(CHUNK_LINE_BYTES_MAX + 1)), 400),
+            (&format!("{}\r\n\r\n", trailer(TRAILER_BYTES_MAX + 1)), 400),
+            (&fields(TRAILERS_MAX + 1), 400),
+            ("65\r\n", 413),
+            ("ffffffffffffffff\r\n", 413),
+        ] {
+            for piece in (1..20).chain([bad.len() - 1, bad.len()]) {
+                assert_eq!(chunked(bad, piece, 100).err(), Some(status), "{bad:?} in {piece}");
+            }
+        }
+        for good in [
+            format!("{}\r\nx\r\n0\r\n\r\n", line(CHUNK_LINE_BYTES_MAX)),
+            format!("1\r\nx\r\n{}\r\n\r\n", trailer(TRAILER_BYTES_MAX)),
+            format!("1\r\nx\r\n{}", fields(TRAILERS_MAX)),
+        ] {
+            for piece in (1..20).chain([good.len() - 1, good.len()]) {
+                assert_eq!(chunked(&good, piece, 100).unwrap().unwrap(), "x", "{good:?} in {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_has_digits_alone() {
+        let length = |value: &str, limit| {
+            let length = digits(value.as_bytes()).ok_or(400_u16)?;
+            Framing::of(Coding::Length(length), limit).map(|it| it.len()).map_err(|fault| fault.status)
+        };
+        assert_eq!(length("0", 0), Ok(0));
+        assert_eq!(length("00100", 100), Ok(100));
+        for (value, status) in [
+            ("", 400),
+            ("+1", 400),
+            ("-1", 400),
+            ("1,1", 400),
+            ("0x1", 400),
+            ("1 1", 400),
+            ("101", 413),
+            (&"9".repeat(40), 413),
+        ] {
+            assert_eq!(length(value, 100), Err(status), "{value}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What a whole head asks for: a session, which is a WebSocket handshake, or something that a dialect answers.
+
+use super::body::Fault;
+use super::head::{self, Fields, HEADERS_MAX, Head};
+use super::request::{self, Body, Talk};
+use crate::api;
+use crate::dialect::{Kind, Upgrade};
+use crate::metrics::Handshake;
+use crate::shard::Shard;
+use rustix::fd::BorrowedFd;
+use std::net::SocketAddr;
+
+const NOT_PASSED_ON: Fault = Fault {
+    status: 426,
+    reason: "This is a WebSocket handshake that a proxy has not passed on as one: behind nginx it takes \
+             proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade and proxy_set_header Connection \"upgrade\".",
+};
+const NO_UPGRADE: Fault = Fault {
+    status: 400,
+    reason: "This is not a correct WebSocket handshake: Connection has to name Upgrade (RFC 6455 section 4.2.1). Behind \
+             nginx this takes proxy_set_header Connection \"upgrade\".",
+};
+const BAD_VERSION: Fault = Fault {
+    status: 426,
+    reason: "This endpoint speaks WebSocket version 13 only: send Sec-WebSocket-Version: 13.",
+};
+const BAD_KEY: Fault = Fault {
+    status: 400,
+    reason: "This is not a correct WebSocket handshake: it needs one Sec-WebSocket-Key of 16 bytes in base64 (RFC 6455 \
+             section 4.2.1).",
+};
+const BODY: Fault = Fault {
+    status: 400,
+    reason: "A WebSocket handshake has no body: leave out Content-Length and Transfer-Encoding.",
+};
+
+/// What a head has come to.
+pub(super) enum Found {
+    /// A session.
+    Session,
+    /// A request that a dialect answers when its body is there.
+    Request(Body),
+    /// Nothing: the connection ends.
+    Refused,
+}
+
+/// What is said to a request that comes to nothing, and how it counts.
+type Refusal = (Vec<u8>, Handshake);
+
+/// One whole head.
+pub(super) fn read(bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
+    let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let (is_head, found) = match Head::read(bytes, &mut fields) {
+        Ok(head) => (head.is_head, route(&head, bytes, talk, shard)),
+        Err(fault) if fault == head::TOO_LARGE => (false, Err((api::refusal(431), Handshake::Limit))),
+        Err(fault) => (false, Err(malformed(fault))),
+    };
+    found.unwrap_or_else(|(response, outcome)| {
+        let response = if is_head { api::without_body(response) } else { response };
+        shard.respond(talk.id, &response, outcome, talk.now);
+        Found::Refused
+    })
+}
+
+/// The head is longer than allowed.
+pub(super) fn refuse_long(talk: &Talk<'_>, shard: &mut Shard) {
+    shard.respond(talk.id, &api::refusal(431), Handshake::Limit, talk.now);
+}
+
+fn malformed(fault: Fault) -> Refusal {
+    (api::refusal_saying(fault.status, fault.reason), Handshake::Malformed)
+}
+
+/// Finds who is asked.
+fn route(head: &Head<'_>, bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Result<Found, Refusal> {
+    let wants_websocket = head.method == "GET" && !head.is_head && head.lists("upgrade", b"websocket");
+    let fields = head.fields();
+    if !wants_websocket && let Some(server) = shard.server(talk.kinds, head.method, head.path) {
+        let body = fields.and_then(|fields| Body::of(head, &fields, bytes, server));
+        return Ok(body.map_or_else(
+            |fault| {
+                request::refuse(server.0, head.is_head, fault, talk, shard);
+                Found::Refused
+            },
+            Found::Request,
+        ));
+    }
+    if talk.is_draining {
+        return Err((api::refusal(503), Handshake::Shed));
+    }
+    let fields = fields.map_err(malformed)?;
+    // The one dialect that tells it.
+    let tells_remote = talk.kinds.contains(&Kind::Pulsar);
+    let remote = tells_remote.then(|| remote(talk.socket)).flatten().unwrap_or_default();
+    let subprotocols = head.list("sec-websocket-protocol");
+    let upgrade = Upgrade {
+        path: head.path,
+        query: head.query,
+        host: fields.host,
+        auth_token: fields.auth_token,
+        authorization: fields.authorization,
+        remote: &remote,
+        origin: fields.origin,
+        subprotocols: &subprotocols,
+    };
+    if !wants_websocket && !is_handshake(head) {
+        let kind = shard.claimant(&upgrade, talk.kinds, talk.now).ok_or_else(not_found)?;
+        return Err((api::refusal(kind.plain(head.method, head.path)), Handshake::Malformed));
+    }
+    match key(head, &fields) {
+        Ok(key) => {
+            let accept = tungstenite::handshake::derive_accept_key(key);
+            let response = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+            );
+            let is_claimed = shard.upgrade(talk.id, &upgrade, talk.kinds, response.as_bytes(), talk.now);
+            if is_claimed { Ok(Found::Session) } else { Err(not_found()) }
+        }
+        Err(fault) => {
+            // A path that nobody has is not found, whatever is wrong with the request.
+            shard.claimant(&upgrade, talk.kinds, talk.now).ok_or_else(not_found)?;
+            Err(malformed(fault))
+        }
+    }
+}
+
+fn not_found() -> Refusal {
+    (api::refusal(404), Handshake::NotFound)
+}
+
+/// The client's address and port; none when it has gone already.
+fn remote(socket: BorrowedFd<'_>) -> Option<String> {
+    let peer = rustix::net::getpeername(socket).ok()??;
+    let peer = SocketAddr::try_from(peer).ok()?;
+    Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string())
+}
+
+/// Whether a request was a handshake when it was sent. A proxy that does not pass it on as one leaves `Upgrade` and
+/// `Connection` out, makes HTTP/1.0 of it, and lets the rest through.
+fn is_handshake(head: &Head<'_>) -> bool {
+    let has = |name| head.lines(name).next().is_some();
+    head.method == "GET" && !head.is_head && (has("sec-websocket-key") || has("sec-websocket-version"))
+}
+
+/// The client's key, or what is wrong with its handshake (RFC 6455 section 4.2.1).
+fn key<'a>(head: &Head<'a>, fields: &Fields<'_>) -> Result<&'a [u8], Fault> {
+    if head.is_old || !head.lists("upgrade", b"websocket") {
+        return Err(NOT_PASSED_ON);
+    }
+    if !head.lists("connection", b"upgrade") {
+        return Err(NO_UPGRADE);
+    }
+    if head.single("sec-websocket-version") != Ok(Some(b"13")) {
+        return Err(BAD_VERSION);
+    }
+    if !fields.coding.is_none() {
+        return Err(BODY);
+    }
+    // 16 bytes in base64: 22 characters and two fillers.
+    match head.single("sec-websocket-key") {
+        Ok(Some(key))
+            if key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(|b| is_base64(*b)) =>
+        {
+            Ok(key)
+        }
+        _ => Err(BAD_KEY),
+    }
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/'
+}
