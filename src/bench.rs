@@ -37,10 +37,11 @@ mod speech;
 mod target;
 mod wire;
 
+use crate::cli::{CliError, output};
 use argh::FromArgs;
 use error::io_error;
 pub use error::{BenchError, EventSize};
-use report::{Report, Row};
+use report::Report;
 use speech::Speech;
 use std::path::PathBuf;
 use target::TargetOptions;
@@ -378,17 +379,25 @@ struct All {
 }
 
 /// Runs the command and prints its result on standard output.
-pub fn run(command: Bench) -> Result<(), BenchError> {
+///
+/// # Errors
+/// Why there is no result.
+pub fn run(command: Bench) -> Result<(), CliError> {
+    output::print(&measured(command)?)
+}
+
+/// The result as text.
+fn measured(command: Bench) -> Result<String, BenchError> {
     if let Command::Floor(args) = &command.command
         && args.sender
     {
-        return sender::run(args.connections, args.size, args.topics);
+        return sender::run(args.connections, args.size, args.topics).map(|()| String::new());
     }
     interrupt::watch()?;
     let (report, json) = match command.command {
         Command::All(args) => {
             let options = all::Settings { seconds: args.seconds, runs: args.runs, daemon: args.daemon };
-            return print_all(&all::run(&options)?, args.json);
+            return of_all(&all::run(&options)?, args.json);
         }
         Command::Fanout(args) => fanout_report(args)?,
         Command::Selective(args) => selective_report(args)?,
@@ -398,7 +407,7 @@ pub fn run(command: Bench) -> Result<(), BenchError> {
         Command::Durable(args) => durable_report(args)?,
         Command::Backlog(args) => backlog_report(args)?,
     };
-    if json { print_json(&report) } else { print_table(&report.rows.iter().collect::<Vec<_>>()) }
+    if json { in_json(&report) } else { Ok(report::table(&report.rows.iter().collect::<Vec<_>>())) }
 }
 
 fn fanout_report(args: Fanout) -> Result<(Report, bool), BenchError> {
@@ -470,28 +479,18 @@ fn backlog_report(args: Backlog) -> Result<(Report, bool), BenchError> {
     Ok((backlog::run(&options, &backlog::Settings { messages, size })?, json))
 }
 
-fn print_all(reports: &[Report], json: bool) -> Result<(), BenchError> {
+fn of_all(reports: &[Report], json: bool) -> Result<String, BenchError> {
     if json {
-        return print_json(&reports);
+        return in_json(&reports);
     }
     let judged = reports.iter().flat_map(|report| &report.rows).filter(|row| row.target.is_some());
-    print_table(&judged.collect::<Vec<_>>())
+    Ok(report::table(&judged.collect::<Vec<_>>()))
 }
 
-fn print_table(rows: &[&Row]) -> Result<(), BenchError> {
-    print(&report::table(rows))
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<(), BenchError> {
+fn in_json(value: &impl serde::Serialize) -> Result<String, BenchError> {
     let text = serde_json::to_string(value)
         .map_err(|error| BenchError::Io { what: "write the result as JSON", source: error.into() })?;
-    print(&(text + "\n"))
-}
-
-fn print(text: &str) -> Result<(), BenchError> {
-    use std::io::Write;
-    let printed = std::io::stdout().write_all(text.as_bytes());
-    printed.map_err(|source| BenchError::Io { what: "print the result", source })
+    Ok(text + "\n")
 }
 
 fn check_positive(option: &str, value: usize) -> Result<(), BenchError> {

@@ -1,13 +1,16 @@
 //! The commands of a person at a terminal, one file each: they speak to a daemon that runs elsewhere
 //! over the same socket and the same WebSocket as anybody else, and know nothing of its insides.
 
+pub mod arguments;
 mod bus;
 pub(crate) mod certificates;
+pub mod check;
 mod dial;
 pub mod error;
 pub mod explain;
 mod load;
 mod logging;
+pub mod output;
 pub mod paths;
 pub mod publish;
 pub mod serve;

@@ -6,10 +6,12 @@
 
 mod environment;
 mod problems;
+pub mod words;
 
 pub use self::environment::{ENVIRONMENT_PREFIX, KEYS};
 
 use self::environment::{overrides, path_of, put, typed};
+use self::words::Mismatch;
 use crate::api::AdminToken;
 use crate::dialect::{Kind, channel, echo, personium, pulsar, wazo};
 use crate::feed::{amqp, redis, unix};
@@ -233,10 +235,14 @@ impl Config {
             };
             // What looks like a number may be a name or a secret.
             let read = with(typed(&value)).or_else(|_| with(Value::String(value)));
-            config = read.map_err(|_| {
-                ConfigError::Environment(format!(
-                    "{name}: the value does not fit the key; see the sample configuration for its form"
-                ))
+            config = read.map_err(|error| {
+                // Without the value, which may be a secret.
+                let message = error.message().trim_end();
+                let why = match Mismatch::read(message) {
+                    Some(mismatch) => format!("the key takes {}", mismatch.expected()),
+                    None => words::plain(message).unwrap_or("the value does not fit the key").to_owned(),
+                };
+                ConfigError::Environment(format!("{name}: {why}; see the sample configuration for its form"))
             })?;
         }
         Ok(config)

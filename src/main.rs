@@ -2,8 +2,11 @@
 
 use argh::FromArgs;
 use fanfare::bench::Bench;
+use fanfare::cli::arguments::{self, Asked};
+use fanfare::cli::error::Status;
+use fanfare::cli::output::{note, print};
 use fanfare::cli::{
-    CliError, publish::Publish, serve::Check, serve::Serve, subscribe::Subscribe, token::Token,
+    CliError, check::Check, publish::Publish, serve::Serve, subscribe::Subscribe, token::Token,
     topics::Topics,
 };
 use std::process::ExitCode;
@@ -14,12 +17,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Takes events from local programs and fans them out to very many WebSocket clients, in the protocols that
 /// those clients already speak.
 #[derive(FromArgs)]
-#[argh(example = "fanfare serve")]
+#[argh(
+    example = "fanfare serve",
+    error_code(0, "done"),
+    error_code(1, "it failed, and says why"),
+    error_code(2, "the command line is wrong"),
+    error_code(75, "the daemon does not run, is full or is stopping: the same command may succeed later"),
+    error_code(78, "the configuration, or a file that it names, is wrong")
+)]
 struct Arguments {
     #[argh(subcommand)]
     command: Option<Command>,
     /// print the version
-    #[argh(switch)]
+    #[argh(switch, short = 'V')]
     version: bool,
 }
 
@@ -36,30 +46,38 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments: Arguments = argh::from_env();
+    run().unwrap_or_else(|error| {
+        if error.status() != Status::Closed {
+            note(&format!("fanfare: {error}"));
+        }
+        error.status().into()
+    })
+}
+
+fn run() -> Result<ExitCode, CliError> {
+    let words: Result<Vec<String>, _> = std::env::args_os().skip(1).map(|word| word.into_string()).collect();
+    let words = words.map_err(|word| CliError::usage(format!("{word:?} is not text in UTF-8")))?;
+    // Whoever types nothing wants to know what there is.
+    let words = if words.is_empty() { vec!["--help".to_owned()] } else { words };
+    let arguments: Arguments = match arguments::read("fanfare", &words)? {
+        Asked::Command(arguments) => arguments,
+        Asked::Help(text) => {
+            print(&text)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     if arguments.version {
-        println!("fanfare {}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
+        print(&format!("fanfare {}\n", env!("CARGO_PKG_VERSION")))?;
+        return Ok(ExitCode::SUCCESS);
     }
-    let done: Result<ExitCode, CliError> = match arguments.command {
+    match arguments.command {
         Some(Command::Serve(serve)) => serve.run(),
         Some(Command::Check(check)) => check.run(),
         Some(Command::Publish(publish)) => publish.run(),
         Some(Command::Subscribe(subscribe)) => subscribe.run(),
         Some(Command::Token(token)) => token.run(),
         Some(Command::Topics(topics)) => topics.run(),
-        Some(Command::Bench(bench)) => fanfare::bench::run(bench)
-            .map(|()| ExitCode::SUCCESS)
-            .map_err(|error| CliError::new(error.to_string())),
-        None => {
-            if let Err(help) = Arguments::from_args(&["fanfare"], &["--help"]) {
-                print!("{}", help.output);
-            }
-            return ExitCode::SUCCESS;
-        }
-    };
-    done.unwrap_or_else(|error| {
-        eprintln!("fanfare: {error}");
-        ExitCode::FAILURE
-    })
+        Some(Command::Bench(bench)) => fanfare::bench::run(bench).map(|()| ExitCode::SUCCESS),
+        None => Err(CliError::usage("there is no command; `fanfare --help` tells what there is")),
+    }
 }

@@ -219,6 +219,21 @@ fn only_io_and_the_commands_touch_the_world() {
     none(&found, "these name what only io and the commands may");
 }
 
+/// The macros of the standard library panic when the output is closed or full, and a panic aborts the program.
+#[test]
+fn only_one_file_of_the_program_prints() {
+    const PRINTING: [&str; 4] = ["println!", "eprintln!", "print!", "eprint!"];
+    let mut found = Vec::new();
+    for source in rust("src").into_iter().filter(|source| source.path != "src/cli/output.rs") {
+        let product = source.code().take_while(|(_, line)| !line.contains("cfg(test)"));
+        for (line, code) in product {
+            let words = PRINTING.iter().filter(|word| code.contains(*word));
+            found.extend(words.map(|word| format!("{}:{line}: {word}", source.path)));
+        }
+    }
+    none(&found, "these print on their own instead of by cli::output");
+}
+
 #[test]
 fn every_file_says_first_what_it_is() {
     let found: Vec<String> = everything()

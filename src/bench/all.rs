@@ -4,6 +4,7 @@ use super::report::{Report, Row, Target as Goal};
 use super::speech::Speech;
 use super::target::{Cpus, TargetOptions};
 use super::{BenchError, backlog, durable, fanout, handshake, idle, selective};
+use crate::cli::output::note;
 use std::path::PathBuf;
 
 /// Two shards may cost so many times what one costs per delivery, each as a ratio to its own floor.
@@ -68,7 +69,7 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Report>, BenchError> {
             against_first(&mut two, &reports, SHARDS_RATIO_MAX);
             reports.push(two);
         }
-        Err(BenchError::TooFewCpus { .. }) => eprintln!("two shards need two processors: left out"),
+        Err(BenchError::TooFewCpus { .. }) => note("two shards need two processors: left out"),
         Err(error) => return Err(error),
     }
     Ok(reports)

@@ -1,6 +1,7 @@
 //! What can go wrong in a measurement, each with what to do next.
 
 use super::wire::TooSmall;
+use crate::cli::CliError;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -182,6 +183,22 @@ pub enum BenchError {
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct EventSize(#[from] TooSmall);
+
+impl From<BenchError> for CliError {
+    fn from(error: BenchError) -> Self {
+        let text = error.to_string();
+        match error {
+            BenchError::Argument(_)
+            | BenchError::Url { .. }
+            | BenchError::NoToken
+            | BenchError::NoSocket
+            | BenchError::TooFewCpus { .. }
+            | BenchError::Size(_) => Self::usage(text),
+            BenchError::Unreachable { .. } => Self::try_again(text),
+            _ => Self::new(text),
+        }
+    }
+}
 
 impl From<TooSmall> for BenchError {
     fn from(error: TooSmall) -> Self {

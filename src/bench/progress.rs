@@ -1,6 +1,7 @@
 //! What happens meanwhile, on standard error: a bar on a terminal, plain lines elsewhere. Standard output is for
 //! results alone.
 
+use crate::cli::output::note;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 
@@ -33,7 +34,7 @@ impl Progress {
                 bar.inc(1);
                 bar.set_message(text.to_owned());
             }
-            None => eprintln!("{text}"),
+            None => note(text),
         }
     }
 
@@ -57,7 +58,7 @@ impl Progress {
         );
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => note(&text),
         }
     }
 }

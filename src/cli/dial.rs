@@ -44,7 +44,7 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, CliError> {
         let unusable = |why: &str| {
-            CliError::new(format!("{why}; a URL looks like ws://localhost:8080/john.doe/__event"))
+            CliError::usage(format!("{why}; a URL looks like ws://localhost:8080/john.doe/__event"))
         };
         let uri: Uri = url.parse().map_err(|error| unusable(&format!("this is no URL ({error})")))?;
         let (scheme, port) = match uri.scheme_str() {
@@ -77,7 +77,7 @@ pub(super) fn connect(
     token: Option<&str>,
 ) -> Result<WebSocket<MaybeTlsStream<TcpStream>>, CliError> {
     let stream = connect_tcp(target)?;
-    let refused = |error: Error| CliError::new(refusal(target, &error));
+    let refused = |error: Error| refusal(target, &error);
     // A peer that vanishes without a word is found out by the kernel, within about two hours.
     let prepared = stream
         .set_nodelay(true)
@@ -91,7 +91,8 @@ pub(super) fn connect(
     let mut request = target.uri.clone().into_client_request().map_err(refused)?;
     if let Some(token) = token {
         let value = HeaderValue::from_str(token);
-        let value = value.map_err(|_| CliError::new("the token has characters that no request can carry"))?;
+        let value =
+            value.map_err(|_| CliError::usage("the token has characters that no request can carry"))?;
         request.headers_mut().insert("X-Auth-Token", value);
     }
     match tungstenite::client(request, stream) {
@@ -103,7 +104,7 @@ pub(super) fn connect(
 
 fn silence(target: &Target, handshake: &str, advice: &str) -> CliError {
     let seconds = HANDSHAKE_TIMEOUT.as_secs();
-    CliError::new(format!(
+    CliError::try_again(format!(
         "{} did not answer the {handshake} handshake within {seconds} s; {advice}",
         target.shown
     ))
@@ -125,7 +126,7 @@ fn secure(
     while tls.is_handshaking() {
         tls.complete_io(&mut stream).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => silence(target, "TLS", "is it a listener with TLS?"),
-            _ => failed(&error, trust.advice(&error)),
+            _ => failed(&error, trust.advice(&error, tls.protocol_version().is_some())),
         })?;
     }
     Ok(StreamOwned::new(tls, stream))
@@ -152,20 +153,23 @@ fn connect_tcp(target: &Target) -> Result<TcpStream, CliError> {
             Err(error) => last = error,
         }
     }
-    Err(CliError::new(match last.kind() {
-        ErrorKind::ConnectionRefused => format!(
+    Err(match last.kind() {
+        ErrorKind::ConnectionRefused => CliError::try_again(format!(
             "nothing listens on {host} port {port}: is the daemon running? start it with `fanfare serve`, \
              or check the port against [[listen]]"
-        ),
-        _ => format!("cannot connect to {host} port {port}: {last}"),
-    }))
+        )),
+        ErrorKind::TimedOut => CliError::try_again(format!("{host} port {port} does not answer: {last}")),
+        _ => CliError::new(format!("cannot connect to {host} port {port}: {last}")),
+    })
 }
 
 /// Why the handshake failed.
-fn refusal(target: &Target, error: &Error) -> String {
+fn refusal(target: &Target, error: &Error) -> CliError {
     let shown = &target.shown;
     let Error::Http(response) = error else {
-        return format!("{shown} does not complete a WebSocket handshake ({error}); is the port right?");
+        return CliError::new(format!(
+            "{shown} does not complete a WebSocket handshake ({error}); is the port right?"
+        ));
     };
     let status = response.status();
     let advice = match status {
@@ -183,7 +187,11 @@ fn refusal(target: &Target, error: &Error) -> String {
         },
     };
     let advice = printable(advice, ADVICE_CHARS_MAX);
-    format!("{shown} refused the WebSocket with HTTP status {status}: {advice}")
+    let message = format!("{shown} refused the WebSocket with HTTP status {status}: {advice}");
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY => CliError::try_again(message),
+        _ => CliError::new(message),
+    }
 }
 
 #[cfg(test)]

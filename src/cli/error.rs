@@ -1,16 +1,76 @@
-//! What a command says when it cannot go on: one message that names what to do next.
+//! What a command says when it cannot go on: one message that names what to do next, and the exit status by which a
+//! script tells the kinds apart.
 //!
 //! A command's errors end at a person's eyes, never in another function's `match`, so they are text.
 
+use std::process::ExitCode;
+
 /// A command's failure, told to the person who typed it.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct CliError(String);
+#[error("{message}")]
+pub struct CliError {
+    message: String,
+    status: Status,
+}
+
+/// What a command exits with, after `sysexits.h` where that has a number for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Nobody reads the output any more, so there is nothing more to do.
+    Closed = 0,
+    /// Anything that has no number of its own.
+    Failure = 1,
+    /// The command line is wrong, as shells and most programs have it.
+    Usage = 2,
+    /// The daemon does not run, is full or is stopping; the same command may succeed later (`EX_TEMPFAIL`).
+    TryAgain = 75,
+    /// The configuration, or a file that it names, is wrong (`EX_CONFIG`).
+    Configuration = 78,
+}
 
 impl CliError {
     /// An error that reads `message`; say what happened, then what to do about it.
     pub fn new(message: impl Into<String>) -> Self {
-        CliError(message.into())
+        Self { message: message.into(), status: Status::Failure }
+    }
+
+    /// The command line is wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(message).with(Status::Usage)
+    }
+
+    /// The configuration is wrong.
+    pub fn configuration(message: impl Into<String>) -> Self {
+        Self::new(message).with(Status::Configuration)
+    }
+
+    /// The same command may succeed later.
+    pub fn try_again(message: impl Into<String>) -> Self {
+        Self::new(message).with(Status::TryAgain)
+    }
+
+    /// Nobody reads standard output any more.
+    #[must_use]
+    pub fn closed() -> Self {
+        Self::new("standard output is closed").with(Status::Closed)
+    }
+
+    /// The same message with another status.
+    #[must_use]
+    pub fn with(self, status: Status) -> Self {
+        Self { status, ..self }
+    }
+
+    /// What the program exits with.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(status as u8)
     }
 }
 

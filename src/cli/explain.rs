@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::error::printable;
+use crate::config::words::{self, LISTS, Mismatch};
 
 /// Characters of a line of the file that are shown.
 const SOURCE_CHARS_MAX: usize = 120;
@@ -54,6 +55,11 @@ fn is_syntax(text: &str) -> bool {
 /// The message in the words of a configuration; with `conceal`, without any value.
 fn describe(message: &str, scan: &Scan<'_>, conceal: bool) -> String {
     let message = message.trim_end();
+    if let Some(name) = scan.single_as_list() {
+        return format!(
+            "write [{name}]: there is only one, and two brackets are for what there may be several of"
+        );
+    }
     if let Some((name, expected)) = unknown_key(message) {
         let name = printable(name, SOURCE_CHARS_MAX);
         return format!("unknown key \"{name}\" {}{}", scan.place(), advice(&name, expected, "valid keys"));
@@ -66,15 +72,19 @@ fn describe(message: &str, scan: &Scan<'_>, conceal: bool) -> String {
             if conceal { HIDDEN.into() } else { format!("\"{}\"", printable(name, SOURCE_CHARS_MAX)) };
         return format!("unknown value {shown}{}", advice(name, expected, "valid values"));
     }
-    if message.starts_with("wanted exactly 1 element, more than 1") {
-        return "this table takes one of its kinds, and there are several: keep one".into();
+    if let Some(message) = words::plain(message) {
+        return message.into();
+    }
+    if let Some(mismatch) = Mismatch::read(message) {
+        if let Some((right, why)) = scan.brackets(&mismatch) {
+            return format!("write {right}: {why}");
+        }
+        let found = if conceal { format!("{} {HIDDEN}", mismatch.kind()) } else { mismatch.found() };
+        let found = printable(&found, 4 * SOURCE_CHARS_MAX);
+        return format!("expected {}, found {found}", mismatch.expected());
     }
     if conceal {
-        return concealed(message);
-    }
-    if message == "invalid socket address syntax" {
-        return "not an address: write the IP address and the port, like \"127.0.0.1:8080\" or \"[::]:8080\""
-            .into();
+        return format!("this value is not valid {HIDDEN}");
     }
     printable(message, 4 * SOURCE_CHARS_MAX)
 }
@@ -102,30 +112,6 @@ fn advice(name: &str, expected: &str, title: &str) -> String {
         }
         Some(_) => format!("; {title}: {}", names.join(", ")),
     }
-}
-
-/// What can be said of serde's message without the value in it: the kind of value, and what was expected.
-fn concealed(message: &str) -> String {
-    const KINDS: [&str; 9] = [
-        "string",
-        "integer",
-        "floating point",
-        "boolean",
-        "sequence",
-        "map",
-        "character",
-        "unit value",
-        "null",
-    ];
-    for prefix in ["invalid type: ", "invalid value: "] {
-        if let Some((found, expected)) =
-            message.strip_prefix(prefix).and_then(|rest| rest.rsplit_once(", expected "))
-        {
-            let kind = KINDS.into_iter().find(|kind| found.starts_with(kind)).unwrap_or("a value");
-            return format!("{prefix}{kind} {HIDDEN}, expected {expected}");
-        }
-    }
-    format!("this value is not valid {HIDDEN}")
 }
 
 /// One pass over the file, for what the parser's error does not tell: the table around a place, and the
@@ -198,6 +184,21 @@ impl<'a> Scan<'a> {
             (false, true) => format!("in \"{}\"", keys.join(".")),
             (false, false) => format!("in \"{}\" of {section}", keys.join(".")),
         }
+    }
+
+    /// The name of a table that is written as a list, around the found place.
+    fn single_as_list(&self) -> Option<&'a str> {
+        let (section, ..) = self.found.as_ref()?;
+        let name = section.strip_prefix("[[")?.strip_suffix("]]")?.trim();
+        (!LISTS.contains(&name)).then_some(name)
+    }
+
+    /// A list that is written as a table: its right head, and why.
+    fn brackets(&self, mismatch: &Mismatch<'_>) -> Option<(String, &'static str)> {
+        let (section, _, in_value) = self.found.as_ref()?;
+        let name = section.strip_prefix('[')?.strip_suffix(']')?.trim();
+        let is_head = !in_value && mismatch.is_single_of_list() && LISTS.contains(&name);
+        is_head.then(|| (format!("[[{name}]]"), "there may be several, each with two brackets"))
     }
 
     /// Whether a message about `span` may hold a value that must not be shown. An error that points into a
@@ -438,7 +439,7 @@ mod tests {
 
     #[test]
     fn other_errors_quote_the_line() {
-        let expected = "f.toml:1: invalid type: string \"four\", expected u32\n  1 | threads = \"four\"";
+        let expected = "f.toml:1: expected a whole number, found \"four\"\n  1 | threads = \"four\"";
         assert_eq!(explained("threads = \"four\""), expected);
         let expected = "f.toml:2: missing key \"address\" in [[listen]]\n  2 | [[listen]]";
         assert_eq!(explained("\n[[listen]] "), expected);
@@ -457,6 +458,16 @@ mod tests {
             explained("threads = [1,\n"),
             "f.toml:1: unclosed array, expected `]`\n  1 | threads = [1,"
         );
+    }
+
+    #[test]
+    fn brackets_that_are_too_few_or_too_many_are_told() {
+        let expected =
+            "f.toml:1: write [[listen]]: there may be several, each with two brackets\n  1 | [listen]";
+        assert_eq!(explained("[listen]\naddress = \"a\""), expected);
+        let one = explained("threads = 1\n[[personium]]\nanonymous = true");
+        assert!(one.contains("write [personium]: there is only one"), "{one}");
+        assert!(explained("listen = \"a\"").contains("expected a list in brackets"));
     }
 
     #[test]
@@ -485,15 +496,14 @@ mod tests {
             assert!(!message.contains("hunter"), "{text}\n→ {message}");
             assert!(message.starts_with("f.toml:"), "{message}");
         }
-        let expected = "f.toml:2: invalid type: string [hidden], expected u32\n  2 | secret = [hidden]";
+        let expected = "f.toml:2: expected a whole number, found text [hidden]\n  2 | secret = [hidden]";
         assert_eq!(explained("[personium]\nsecret = \"hunter2\""), expected);
     }
 
     #[test]
     fn a_secret_elsewhere_does_not_hide_what_is_wrong_here() {
         let text = "[personium]\nsecret = 1\nanonymous = \"yes\"";
-        let expected =
-            "f.toml:3: invalid type: string \"yes\", expected a boolean\n  3 | anonymous = \"yes\"";
+        let expected = "f.toml:3: expected true or false, found \"yes\"\n  3 | anonymous = \"yes\"";
         assert_eq!(explained(text), expected);
     }
 

@@ -28,16 +28,14 @@ pub(super) struct Loaded {
 /// Reads a configuration file with the environment's overrides.
 pub(super) fn file(path: &Path) -> Result<Loaded, CliError> {
     let name = path.display().to_string();
-    let bytes = paths::read_small(path, "the configuration")?;
-    let text = String::from_utf8(bytes).map_err(|_| CliError::new(format!("{name} is not UTF-8 text")))?;
-    text_of(&name, &text)
+    text_of(&name, &paths::configuration(path)?)
 }
 
 /// Reads a configuration's text; `name` is what errors call it.
 pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
     let mut config = Config::read(text, std::env::vars()).map_err(|error| match error {
-        ConfigError::Text(error) => CliError::new(explain(name, text, &error)),
-        ConfigError::Environment(message) => CliError::new(message),
+        ConfigError::Text(error) => CliError::configuration(explain(name, text, &error)),
+        ConfigError::Environment(message) => CliError::configuration(message),
     })?;
     let mut problems = config.problems();
     problems.extend(absent_cpus(&config));
@@ -83,7 +81,7 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
     });
     let listen = listen(&config, &mut problems, &mut notes);
     if !problems.is_empty() {
-        return Err(CliError::new(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
+        return Err(CliError::configuration(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
     }
     let feeds = (bus.flatten(), redis.flatten());
     Ok(plan(config, feeds, listen, admin, notes))

@@ -20,7 +20,9 @@ pub(super) fn start(log: &Log) -> Result<(), CliError> {
         Format::Text | Format::Json => false,
     };
     let failed = |error: &dyn std::fmt::Display| {
-        CliError::new(format!("log.format: logging cannot start: {error}; use \"text\" or \"json\""))
+        CliError::configuration(format!(
+            "log.format: logging cannot start: {error}; use \"text\" or \"json\""
+        ))
     };
     // What the AMQP client has to say, the feed says in words for whoever runs the daemon.
     let filter = Targets::new().with_default(level).with_target("lapin", LevelFilter::OFF);
@@ -29,7 +31,11 @@ pub(super) fn start(log: &Log) -> Result<(), CliError> {
         let layer = tracing_journald::layer().map_err(|error| failed(&error))?;
         return tracing::subscriber::set_global_default(registry.with(layer)).map_err(|error| failed(&error));
     }
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // A line that cannot be written is lost. Telling so on the same standard error would be a panic.
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .log_internal_errors(false);
     let set = if matches!(log.format, Format::Json) {
         tracing::subscriber::set_global_default(registry.with(layer.json()))
     } else {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::CliError;
+use super::{CliError, error::Status};
 
 /// The unix feed of a daemon that runs as a system service.
 pub const SERVICE_SOCKET: &str = "/run/fanfare/events.sock";
@@ -62,6 +62,17 @@ pub fn read_small(path: &Path, what: &str) -> Result<Vec<u8>, CliError> {
         return Err(CliError::new(format!("{what}: {shown} is larger than {SMALL_FILE_BYTES_MAX} bytes")));
     }
     Ok(bytes)
+}
+
+/// Reads the text of a configuration file.
+///
+/// # Errors
+/// As [`read_small`], or it is not text.
+pub fn configuration(path: &Path) -> Result<String, CliError> {
+    let read = read_small(path, "the configuration");
+    let bytes = read.map_err(|error| error.with(Status::Configuration))?;
+    String::from_utf8(bytes)
+        .map_err(|_| CliError::configuration(format!("{} is not UTF-8 text", path.display())))
 }
 
 /// [`state_dir`] as a function of what it depends on. A relative `XDG_STATE_HOME` is ignored, as the XDG

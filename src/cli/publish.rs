@@ -27,7 +27,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Deserialize;
 
-use super::{CliError, error::printable, paths};
+use super::error::{Status, printable};
+use super::{CliError, output::note, paths};
 
 /// Publish events to a running daemon over its unix socket: one from the arguments, or one per line of standard input.
 #[derive(FromArgs, Debug)]
@@ -36,7 +37,8 @@ use super::{CliError, error::printable, paths};
     name = "publish",
     example = "{command_name} event/john.doe '{{\"Type\":\"chat\",\"Object\":\"general\",\"Info\":\"Hello\"}}'\n\
                {command_name} < events.txt     # each line: ADDRESS JSON",
-    note = "Exits 0 when the daemon accepted every event, 1 when it rejected one or never gave its receipt.",
+    note = "Exits 0 when the daemon accepted every event, 1 when it rejected one, 75 when it is out of reach or never \
+            gave its receipt.",
     note = "Without --socket: $FANFARE_FEED_UNIX_PATH, else /run/fanfare/events.sock, else the development daemon's."
 )]
 pub struct Publish {
@@ -97,7 +99,7 @@ impl Publish {
         progress.finish();
         let receipt = outcome?;
         if from_stdin {
-            eprintln!("accepted {}, rejected {}", receipt.accepted, receipt.rejected);
+            note(&format!("accepted {}, rejected {}", receipt.accepted, receipt.rejected));
         }
         Ok(if receipt.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -106,7 +108,7 @@ impl Publish {
 /// The feed line of the two arguments. Line ends between the tokens of the JSON become spaces.
 fn event_line(words: &[String]) -> Result<String, CliError> {
     let [address, json] = words else {
-        return Err(CliError::new(match words.len() {
+        return Err(CliError::usage(match words.len() {
             1 => {
                 "give ADDRESS and JSON as two arguments, or nothing to read lines from standard input".into()
             }
@@ -114,15 +116,15 @@ fn event_line(words: &[String]) -> Result<String, CliError> {
         }));
     };
     if address.is_empty() || address.contains(char::is_whitespace) {
-        return Err(CliError::new(
+        return Err(CliError::usage(
             "the ADDRESS is one word such as event/john.doe; the JSON is a second argument",
         ));
     }
     let json = one_line(json).ok_or_else(|| {
-        CliError::new("the JSON has a line end inside a string; JSON spells it \\n (or \\r) there")
+        CliError::usage("the JSON has a line end inside a string; JSON spells it \\n (or \\r) there")
     })?;
     if json.trim().is_empty() {
-        return Err(CliError::new("the JSON is empty; give an object such as '{}'"));
+        return Err(CliError::usage("the JSON is empty; give an object such as '{}'"));
     }
     Ok(format!("{address} {json}\n"))
 }
@@ -149,7 +151,7 @@ fn one_line(json: &str) -> Option<String> {
 fn standard_input() -> Result<File, CliError> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        eprintln!("reading events from the terminal: one `ADDRESS JSON` per line, Ctrl-D ends");
+        note("reading events from the terminal: one `ADDRESS JSON` per line, Ctrl-D ends");
     }
     let fd = stdin.as_fd().try_clone_to_owned();
     let fd = fd.map_err(|error| CliError::new(format!("cannot read standard input: {error}")))?;
@@ -309,7 +311,7 @@ impl Exchange {
             Err(error) => return Err(CliError::new(format!("cannot wait for the socket: {error}"))),
         }
         if self.input.is_none() && heard.elapsed() >= Duration::from_secs(SILENCE_S_MAX) {
-            return Err(CliError::new(format!(
+            return Err(CliError::try_again(format!(
                 "no receipt: the daemon was silent for {SILENCE_S_MAX} s; is it stopped or overloaded? \
                  Events may have been lost"
             )));
@@ -406,7 +408,7 @@ impl Exchange {
     }
 
     fn hung_up(&self) -> CliError {
-        CliError::new(format!(
+        CliError::try_again(format!(
             "no receipt: the daemon closed the connection; how many of the {} events it took is unknown. \
              Did it stop (see its log), or does [feed.unix] not allow user {} to publish?",
             self.lines.sent,
@@ -435,7 +437,11 @@ fn unreachable(path: &Path, error: &io::Error) -> CliError {
     let shown = path.display();
     let metadata = fs::metadata(path);
     let is_socket = metadata.as_ref().is_ok_and(|metadata| metadata.file_type().is_socket());
-    CliError::new(match error.kind() {
+    let status = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock => Status::TryAgain,
+        _ => Status::Failure,
+    };
+    let message = match error.kind() {
         ErrorKind::NotFound => format!(
             "there is no socket {shown}: is the daemon running? start it with `fanfare serve`, or give --socket"
         ),
@@ -463,7 +469,8 @@ fn unreachable(path: &Path, error: &io::Error) -> CliError {
             format!("{shown} cannot be a socket's path: it may have 107 bytes at most")
         }
         _ => format!("cannot connect to {shown}: {error}"),
-    })
+    };
+    CliError::new(message).with(status)
 }
 
 /// The name of user or group `id` in a file of lines `name:x:id:…`, with its number.
@@ -513,7 +520,7 @@ impl Progress {
 
     /// Prints a line on standard error, above the display if there is one.
     fn print(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| note(line));
     }
 
     fn finish(&self) {

@@ -1,10 +1,14 @@
-//! `fanfare serve` and `fanfare check`: the daemon itself, and what it would do.
+//! `fanfare serve`: the daemon itself.
 
+use super::check::describe;
+use super::error::Status;
 use super::load::{self, Loaded};
+use super::output::print;
 use super::{CliError, logging, trial};
-use crate::dialect::Kind;
+use crate::io::listen::ListenError;
 use crate::io::runtime::Driver;
-use crate::io::{self, Bus, Daemon, Listen, Plan, Redis};
+use crate::io::store::OpenError;
+use crate::io::{self, Daemon, Plan, StartError};
 use argh::FromArgs;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -29,41 +33,6 @@ pub struct Serve {
     config: Option<PathBuf>,
 }
 
-/// Validate a configuration and print what would run.
-#[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "check", example = "{command_name} --config /etc/fanfare/fanfare.toml")]
-pub struct Check {
-    /// the configuration file
-    #[argh(option, arg_name = "file")]
-    config: PathBuf,
-    /// read all tables of the store, which takes a while
-    #[argh(switch)]
-    whole_store: bool,
-}
-
-impl Check {
-    /// Prints what would run.
-    ///
-    /// # Errors
-    /// Everything that is wrong with the configuration.
-    pub fn run(self) -> Result<ExitCode, CliError> {
-        let Loaded { plan, drain, notes, .. } = load::file(&self.config)?;
-        println!("{} is good.", self.config.display());
-        print!("{}", describe(&plan));
-        let mut is_damaged = false;
-        if let Some(store) = plan.store.as_ref().filter(|_| speaks(&plan, Kind::Pulsar)) {
-            let report = io::store::check(store, self.whole_store);
-            let report = report.map_err(|error| CliError::new(error.to_string()))?;
-            report.lines.iter().for_each(|line| println!("{line}"));
-            // A start mends what it can, so only who asks for everything is told of damage by the status.
-            is_damaged = self.whole_store && report.is_damaged;
-        }
-        notes.iter().for_each(|note| println!("note: {note}"));
-        println!("stopping may take {} s", drain.as_secs());
-        Ok(if is_damaged { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-    }
-}
-
 impl Serve {
     /// Runs until it is told to stop.
     ///
@@ -86,19 +55,45 @@ impl Serve {
         notes.iter().for_each(|note| tracing::warn!("{note}"));
         let asked = plan.driver;
         let daemon = io::start(plan).map_err(|error| match &trial {
-            Some(_) => CliError::new(format!("{error}\n{}", trial::ELSEWHERE)),
-            None => CliError::new(error.to_string()),
+            Some(_) => CliError::new(format!("{error}\n{}", trial::ELSEWHERE)).with(status(&error)),
+            None => CliError::new(error.to_string()).with(status(&error)),
         })?;
         announce(&daemon, asked);
         if let Some(trial) = &trial {
             trial.leave_address(&daemon)?;
-            print!("{}", trial.welcome(&daemon));
+            // The daemon runs whether this can be read or not.
+            if let Err(error) = print(&trial.welcome(&daemon)) {
+                tracing::warn!("{error}");
+            }
         }
         let running = running(&daemon);
         notify(&[NotifyState::Ready, NotifyState::Status(&running)]);
         wait(&mut signals, &daemon, self.config.as_deref());
         notify(&[NotifyState::Stopping]);
         Ok(stop(signals, daemon, drain))
+    }
+}
+
+/// What a start that failed exits with: another program may give the port back, a wrong path stays wrong.
+fn status(error: &StartError) -> Status {
+    match error {
+        StartError::Listen(ListenError::PortTaken(_) | ListenError::SocketTaken(_)) => Status::TryAgain,
+        StartError::Listen(ListenError::Other(..)) | StartError::Runtime(_) | StartError::Io(_) => {
+            Status::Failure
+        }
+        StartError::Listen(_) => Status::Configuration,
+        StartError::Store(error) => status_of_store(error),
+    }
+}
+
+/// What it exits with when the store cannot be opened.
+pub(super) fn status_of_store(error: &OpenError) -> Status {
+    match error {
+        OpenError::InUse(_) => Status::TryAgain,
+        OpenError::Damaged(..) => Status::Failure,
+        OpenError::NoPath | OpenError::Directory(..) | OpenError::Foreign(_) | OpenError::Newer(..) => {
+            Status::Configuration
+        }
     }
 }
 
@@ -182,75 +177,4 @@ fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "the service manager could not be notified");
     }
-}
-
-/// What a plan would run, a line each.
-fn describe(plan: &Plan) -> String {
-    let mut lines = format!("{} shards", plan.shards);
-    if !plan.cpus.is_empty() {
-        lines += &format!(" on CPUs {:?}", &plan.cpus[..plan.shards.min(plan.cpus.len())]);
-    }
-    let driver = match plan.driver {
-        Driver::Auto => "io_uring if it can be had",
-        Driver::IoUring => "io_uring",
-        Driver::Epoll => "epoll",
-    };
-    lines += &format!(", waiting with {driver}, at most {} connections\n", plan.limits.connections_max);
-    for Listen { address, kinds, tls } in &plan.listen {
-        let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
-        let over = if tls.is_some() { " over TLS" } else { "" };
-        lines += &format!("listen {address}: {}{over}\n", names.join(", "));
-    }
-    if let Some(admin) = &plan.admin {
-        let topics = if admin.token.is_some() { " /topics" } else { "" };
-        lines += &format!("admin  {}: /healthz /readyz /metrics{topics}\n", admin.address);
-    }
-    match &plan.feed.path {
-        Some(path) => lines += &format!("feed   {} with mode {}\n", path.display(), plan.feed.mode),
-        None if plan.bus.is_none() && plan.redis.is_none() => {
-            lines += "feed   none (feed.unix.path, feed.amqp.url, feed.redis.url)\n";
-        }
-        None => {}
-    }
-    if let Some(Bus { broker, settings, .. }) = &plan.bus {
-        let kind = settings.exchange_type.name();
-        lines += &format!("feed   {broker} exchange {} ({kind})\n", settings.exchange);
-    }
-    if let Some(Redis { server, topics, .. }) = &plan.redis {
-        let pattern = topics.echo.as_ref().map(|source| source.pattern());
-        let channels: Vec<String> = topics.channels().into_iter().chain(pattern).collect();
-        lines += &format!("feed   {server} channels {}\n", channels.join(", "));
-        if topics.relay && speaks(plan, Kind::Channel) {
-            let channel = topics.relays();
-            lines += &format!("relay  channel: what clients say, on {server} channel {channel}\n");
-        }
-    }
-    if let Some(callback) = plan.settings.channel.callback.as_ref().filter(|_| speaks(plan, Kind::Channel))
-        && let Ok(endpoint) = callback.url.endpoint()
-    {
-        let kinds = callback.kinds.join(", ");
-        lines += &format!("tells  channel: {}, what clients say in {kinds}\n", endpoint.host());
-    }
-    for app in plan.settings.echo.apps.iter().filter(|_| speaks(plan, Kind::Echo)) {
-        let (path, key) = (&plan.settings.echo.path, &app.settings.key);
-        let state = if app.settings.enabled { "" } else { ", not enabled" };
-        lines += &format!("app    echo: {} at {path}/app/{key}{state}\n", app.settings.id);
-        for hook in &app.settings.webhook {
-            let host = hook
-                .url
-                .endpoint()
-                .map_or_else(|_| "nobody".to_owned(), |endpoint| endpoint.host().to_owned());
-            lines += &format!("tells  echo: {host}, what happens in the channels of {}\n", app.settings.id);
-        }
-    }
-    let spoken = Kind::ALL.iter().filter(|kind| speaks(plan, **kind));
-    for (kind, remote) in spoken.filter_map(|kind| Some((kind, kind.judge(&plan.settings)?.remote()?))) {
-        lines += &format!("tokens {}: {} asks {}\n", kind.name(), remote.protocol(), remote.host());
-    }
-    lines
-}
-
-/// Whether any listener speaks a dialect.
-fn speaks(plan: &Plan, kind: Kind) -> bool {
-    plan.listen.iter().any(|listen| listen.kinds.contains(&kind))
 }

@@ -10,7 +10,7 @@ mod pulsar;
 
 use std::{
     env,
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     net::TcpStream,
     path::PathBuf,
     process::ExitCode,
@@ -23,7 +23,9 @@ use tungstenite::{Error, Message, WebSocket, protocol::CloseFrame, stream::Maybe
 use self::conversation::{Conversation, Protocol, Rule, Stage, Step};
 use self::echo::Wish;
 use super::dial::{Target, connect, socket};
-use super::{CliError, error::printable, paths, trust::Trust};
+use super::error::{Status, printable};
+use super::output::{note, print};
+use super::{CliError, paths, trust::Trust};
 
 /// Follow a WebSocket: print what a daemon sends, one message a line.
 #[derive(FromArgs, Debug)]
@@ -105,6 +107,9 @@ pub struct Subscribe {
 /// How long an answer may take before its absence is mentioned.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Closes after which the same command may succeed: the daemon goes, fails at something, restarts or is full.
+const AGAIN: [u16; 4] = [1001, 1011, 1012, 1013];
+
 /// How long the daemon may take to answer our close; the events are complete by then.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -120,7 +125,7 @@ impl Subscribe {
         let target = Target::parse(&self.url)?;
         let trust = Trust::of(self.ca.take(), self.insecure)?;
         if !target.is_tls && trust != Trust::Machine {
-            return Err(CliError::new("--ca and --insecure are for wss://, and this URL is without TLS"));
+            return Err(CliError::usage("--ca and --insecure are for wss://, and this URL is without TLS"));
         }
         let protocol = self.protocol(&target)?;
         let url = self.url.clone();
@@ -132,13 +137,13 @@ impl Subscribe {
             token => (target, token),
         };
         if trust == Trust::Anybody {
-            eprintln!(
+            note(
                 "warning: --insecure: whoever answers is taken for the daemon, and can read the token and every \
-                 event; give its certificate with --ca FILE instead"
+                 event; give its certificate with --ca FILE instead",
             );
         }
         let socket = connect(&target, &trust, token.as_deref())?;
-        eprintln!("connected to {}", target.shown);
+        note(&format!("connected to {}", target.shown));
         Follow { socket, conversation, target }.run()
     }
 
@@ -148,14 +153,14 @@ impl Subscribe {
             return self.echo_protocol(target);
         }
         if self.secret_file.is_some() {
-            return Err(CliError::new(
+            return Err(CliError::usage(
                 "--secret-file is for Laravel Echo, whose channels are named with --echo",
             ));
         }
         let option = match (self.event.is_empty(), self.channel) {
             (true, false) => return Ok(Protocol::of_path(target.path())),
             (false, true) => {
-                return Err(CliError::new("--event is for Wazo, and --channel for a Laravel application"));
+                return Err(CliError::usage("--event is for Wazo, and --channel for a Laravel application"));
             }
             (false, false) => ("--event is for Wazo", Protocol::Wazo),
             (true, true) => ("--channel is for a Laravel application", Protocol::Channel),
@@ -164,20 +169,20 @@ impl Subscribe {
             (Protocol::Other, (_, protocol)) => Ok(protocol),
             (of_path, (option, _)) => {
                 let whose = if of_path == Protocol::Pulsar { "Pulsar" } else { "Personium" };
-                Err(CliError::new(format!("{option}, and this is a path of {whose}'s")))
+                Err(CliError::usage(format!("{option}, and this is a path of {whose}'s")))
             }
         }
     }
 
     fn echo_protocol(&self, target: &Target) -> Result<Protocol, CliError> {
         if self.channel || !self.event.is_empty() {
-            return Err(CliError::new(
+            return Err(CliError::usage(
                 "--echo is for Laravel Echo, and goes with neither --channel nor --event",
             ));
         }
         match Wish::key_of(target.path()) {
             Some(_) => Ok(Protocol::Echo),
-            None => Err(CliError::new(
+            None => Err(CliError::usage(
                 "the URL of Laravel Echo ends in /app/KEY, as in ws://localhost:8080/app/app-key",
             )),
         }
@@ -197,7 +202,7 @@ impl Subscribe {
         let wish = Wish { channels, key, secret: secret.transpose()? };
         match wish.unsigned() {
             None => Ok(wish),
-            Some(channel) => Err(CliError::new(format!(
+            Some(channel) => Err(CliError::usage(format!(
                 "{channel} is for those who are let in: give the app's secret with --secret-file, which signs for it"
             ))),
         }
@@ -224,7 +229,7 @@ impl Subscribe {
         }
         if protocol == Protocol::Topic {
             let token = token.ok_or_else(|| {
-                CliError::new(
+                CliError::usage(
                     "no token was given, and a topic begins with one; use --token-file or FANFARE_TOKEN, and \
                      `fanfare token --cell NAME --scope 'read stream-receive'` to make one",
                 )
@@ -254,11 +259,11 @@ impl Subscribe {
         ];
         match given.iter().find(|(_, taken, given)| *given && !taken) {
             None => Ok(()),
-            Some((name, ..)) if takes_tokens => Err(CliError::new(format!(
+            Some((name, ..)) if takes_tokens => Err(CliError::usage(format!(
                 "{name} is for the event bus, whose URL ends in /__event; a topic has no subscriptions, nor has a channel, \
                  and Wazo's are named with --event"
             ))),
-            Some((name, ..)) => Err(CliError::new(format!(
+            Some((name, ..)) => Err(CliError::usage(format!(
                 "{name} is for the event bus, whose URL ends in /__event, for topics, whose path has /__topic/, for Wazo \
                  with --event NAME, for channels with --channel and for consumers and readers of Pulsar; for other paths give what the daemon expects in the URL or with --send"
             ))),
@@ -269,19 +274,19 @@ impl Subscribe {
 /// The token: from the arguments, else from the environment; none is allowed, for anonymous listeners.
 fn token(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, CliError> {
     let token = match (given, file) {
-        (Some(_), Some(_)) => return Err(CliError::new("--token and --token-file exclude each other")),
+        (Some(_), Some(_)) => return Err(CliError::usage("--token and --token-file exclude each other")),
         (Some(token), None) => token,
         (None, Some(path)) => String::from_utf8(paths::read_small(&path, "the token")?)
             .map_err(|_| CliError::new(format!("{} holds no token: it is not text", path.display())))?,
         (None, None) => match env::var("FANFARE_TOKEN") {
             Ok(token) => token,
             Err(env::VarError::NotPresent) => return Ok(None),
-            Err(env::VarError::NotUnicode(_)) => return Err(CliError::new("$FANFARE_TOKEN is not text")),
+            Err(env::VarError::NotUnicode(_)) => return Err(CliError::usage("$FANFARE_TOKEN is not text")),
         },
     };
     let token = token.trim();
     if token.is_empty() {
-        return Err(CliError::new("the token is empty; `fanfare token --cell NAME` makes one"));
+        return Err(CliError::usage("the token is empty; `fanfare token --cell NAME` makes one"));
     }
     Ok(Some(token.into()))
 }
@@ -311,7 +316,7 @@ impl Follow {
             let message = match self.socket.read() {
                 Ok(message) => message,
                 Err(Error::Io(error)) if timed_out(&error) => {
-                    eprintln!("no answer yet; does this path speak what its name says?");
+                    note("no answer yet; does this path speak what its name says?");
                     self.limit_reads(None);
                     continue;
                 }
@@ -319,13 +324,11 @@ impl Follow {
             };
             match message {
                 Message::Text(text) => {
-                    if !self.text(&text)? {
-                        return Ok(ExitCode::SUCCESS);
-                    }
+                    self.text(&text)?;
                 }
                 Message::Binary(bytes) => {
                     self.conversation.events += 1;
-                    eprintln!("(a binary message of {} bytes, not shown)", bytes.len());
+                    note(&format!("(a binary message of {} bytes, not shown)", bytes.len()));
                 }
                 Message::Close(frame) => return Err(self.closed(frame)),
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
@@ -335,29 +338,23 @@ impl Follow {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Deals with one text message; false when nobody reads standard output any more.
-    fn text(&mut self, text: &str) -> Result<bool, CliError> {
+    /// Deals with one text message.
+    fn text(&mut self, text: &str) -> Result<(), CliError> {
         match self.conversation.handle(text) {
-            Step::Event => print(text),
+            Step::Event => print(&format!("{text}\n")),
             Step::Acknowledge(acknowledgement) => {
-                let is_read = print(text)?;
-                if is_read {
-                    self.send(vec![acknowledgement])?;
-                }
-                Ok(is_read)
+                // What nobody has read is not acknowledged.
+                print(&format!("{text}\n"))?;
+                self.send(vec![acknowledgement])
             }
             Step::Notice(notice, send) => {
-                eprintln!("{notice}");
+                note(&notice);
                 if self.conversation.stage == Stage::Following {
                     self.limit_reads(None);
                 }
-                self.send(send)?;
-                Ok(true)
+                self.send(send)
             }
-            Step::Reply(send) => {
-                self.send(send)?;
-                Ok(true)
-            }
+            Step::Reply(send) => self.send(send),
             Step::Fail(message) => {
                 self.leave();
                 Err(CliError::new(message))
@@ -393,7 +390,11 @@ impl Follow {
     fn closed(&mut self, frame: Option<CloseFrame>) -> CliError {
         let _ = self.socket.flush();
         let events = self.conversation.events;
-        CliError::new(match frame {
+        let status = match frame.as_ref().map(|frame| u16::from(frame.code)) {
+            Some(code) if AGAIN.contains(&code) => Status::TryAgain,
+            _ => Status::Failure,
+        };
+        let message = match frame {
             Some(frame) => {
                 let code = u16::from(frame.code);
                 let reason = printable(&frame.reason, NOTICE_CHARS_MAX);
@@ -403,27 +404,16 @@ impl Follow {
                 format!("closed by the daemon after {events} events: code {code}, {reason} ({meaning})")
             }
             None => format!("closed by the daemon after {events} events: no code, no reason"),
-        })
+        };
+        CliError::new(message).with(status)
     }
 
     fn lost(&self, error: &Error) -> CliError {
-        CliError::new(format!(
+        CliError::try_again(format!(
             "the connection to {} was lost without a close, after {} events ({error}): \
              did the daemon die, or a proxy lose patience?",
             self.target.shown, self.conversation.events
         ))
-    }
-}
-
-/// Prints a message at once; standard output is a pipe as often as a terminal. False when nobody reads it any more.
-fn print(text: &str) -> Result<bool, CliError> {
-    let mut out = io::stdout().lock();
-    let printed =
-        out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
-    match printed {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(CliError::new(format!("cannot write to standard output: {error}"))),
     }
 }
 

@@ -13,6 +13,7 @@ use argh::FromArgs;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde_json::{Map, Value};
 
+use super::output::{note, print};
 use super::{CliError, explain::explain, paths};
 use crate::token::{mint, mint_leniently};
 
@@ -122,15 +123,15 @@ impl Token {
         key.may_be_short = self.channel.is_some();
         let token = signed(&key, asked, &claims)?;
         if is_for_a_cell(&claims) && !claims.contains_key("aud") && !claims.contains_key("iss") {
-            eprintln!("note: the token names no cell, and Personium's protocols ask for one; see --cell");
+            note("note: the token names no cell, and Personium's protocols ask for one; see --cell");
         }
-        println!("{token}");
+        print(&format!("{token}\n"))?;
         Ok(ExitCode::SUCCESS)
     }
 
     fn claims(&self, now_s: u64) -> Result<Map<String, Value>, CliError> {
         let exp = now_s.checked_add(self.expires_in_s).filter(|_| self.expires_in_s > 0);
-        let exp = exp.ok_or_else(|| CliError::new("--expires-in-s must be at least 1, and no eternity"))?;
+        let exp = exp.ok_or_else(|| CliError::usage("--expires-in-s must be at least 1, and no eternity"))?;
         let mut claims = Map::new();
         claims.insert("iat".into(), now_s.into());
         claims.insert("exp".into(), exp.into());
@@ -163,7 +164,7 @@ impl Token {
     fn key(&self) -> Result<Key, CliError> {
         let mut key = match (&self.secret_file, &self.key_file) {
             (Some(_), Some(_)) => {
-                return Err(CliError::new("--secret-file and --key-file exclude each other"));
+                return Err(CliError::usage("--secret-file and --key-file exclude each other"));
             }
             (Some(path), None) => secret_in(path)?,
             (None, Some(path)) => {
@@ -200,7 +201,7 @@ impl Token {
 
 fn algorithm_named(name: &str) -> Result<Algorithm, CliError> {
     name.parse().map_err(|_| {
-        CliError::new(format!(
+        CliError::usage(format!(
             "--algorithm {name} is unknown; it is one of HS256 HS384 HS512 RS256 RS384 RS512 PS256 PS384 \
              PS512 ES256 ES384 EdDSA"
         ))
@@ -212,9 +213,9 @@ fn further_claim(text: &str) -> Result<(String, Value), CliError> {
     let (name, json) = text
         .split_once('=')
         .filter(|(name, _)| !name.is_empty())
-        .ok_or_else(|| CliError::new("--claim takes key=json, such as --claim 'event_types=[\"chat\"]'"))?;
+        .ok_or_else(|| CliError::usage("--claim takes key=json, such as --claim 'event_types=[\"chat\"]'"))?;
     let value = serde_json::from_str(json).map_err(|error| {
-        CliError::new(format!(
+        CliError::usage(format!(
             "--claim {name}: the value is not JSON ({error}); a string needs its quotes: \
              --claim '{name}=\"…\"'"
         ))
@@ -303,7 +304,7 @@ fn secret(bytes: Vec<u8>, source: String) -> Result<Key, CliError> {
 fn key_of_configuration(path: &Path, table: &str) -> Result<Key, CliError> {
     let source = path.display().to_string();
     let jwt = configured_jwt(path, table)?.ok_or_else(|| {
-        CliError::new(format!(
+        CliError::configuration(format!(
             "{source} has no `token = {{ jwt = … }}` in [{table}]; give --secret-file or --key-file"
         ))
     })?;
@@ -312,7 +313,7 @@ fn key_of_configuration(path: &Path, table: &str) -> Result<Key, CliError> {
         (Some(value), _) => secret(value.into(), source)?,
         (None, Some(file)) => secret_in(Path::new(file))?,
         (None, None) => {
-            return Err(CliError::new(format!(
+            return Err(CliError::configuration(format!(
                 "{source} knows only public keys, which check tokens but sign none; give --key-file"
             )));
         }
@@ -324,10 +325,9 @@ fn key_of_configuration(path: &Path, table: &str) -> Result<Key, CliError> {
 /// What a configuration's table, such as `personium`, has under `token.jwt`.
 fn configured_jwt(path: &Path, name: &str) -> Result<Option<toml::Table>, CliError> {
     let source = path.display().to_string();
-    let text = String::from_utf8(paths::read_small(path, "the configuration")?);
-    let text = text.map_err(|_| CliError::new(format!("{source} is not UTF-8 text")))?;
+    let text = paths::configuration(path)?;
     let table: toml::Table =
-        toml::from_str(&text).map_err(|error| CliError::new(explain(&source, &text, &error)))?;
+        toml::from_str(&text).map_err(|error| CliError::configuration(explain(&source, &text, &error)))?;
     let found = table.get(name).and_then(|it| it.get("token")).and_then(|it| it.get("jwt"));
     Ok(found.and_then(toml::Value::as_table).cloned())
 }

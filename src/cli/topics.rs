@@ -6,10 +6,11 @@ mod reach;
 mod show;
 
 use self::reach::{Answer, Reach};
+use super::output::{ask, note, print as put};
 use super::{CliError, error::printable, paths};
 use argh::FromArgs;
 use serde_json::Value;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -271,7 +272,7 @@ impl List {
         if self.json {
             put(&(Value::from(all).to_string() + "\n"))?;
         } else if after.is_empty() {
-            eprintln!("there are no topics{}", if prefix.is_empty() { "" } else { " of that name" });
+            note(&format!("there are no topics{}", if prefix.is_empty() { "" } else { " of that name" }));
         }
         Ok(())
     }
@@ -288,7 +289,7 @@ impl Peek {
         }
         let messages = show::messages(&answer.json()?);
         if messages.is_empty() {
-            eprintln!("there are no messages");
+            note("there are no messages");
         }
         put(&messages)
     }
@@ -361,22 +362,13 @@ fn confirm(what: &str, yes: bool) -> Result<(), CliError> {
     }
     let what = printable(what, 2 * NAME_CHARS_MAX);
     if !io::stdin().is_terminal() {
-        return Err(CliError::new(format!("this would {what}: say --yes if it is to")));
+        return Err(CliError::usage(format!("this would {what}: say --yes if it is to")));
     }
-    eprint!("{what}? [y/N] ");
-    let _ = io::stderr().flush();
+    ask(&format!("{what}? [y/N] "));
     let mut line = String::new();
     let read = io::stdin().read_line(&mut line);
     read.map_err(|error| CliError::new(format!("cannot read the answer: {error}")))?;
     if matches!(line.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(CliError::new("nothing was changed")) }
-}
-
-/// Prints. Whoever has read enough ends it without a complaint.
-fn put(text: &str) -> Result<(), CliError> {
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        result => result.map_err(|error| CliError::new(format!("cannot print: {error}"))),
-    }
 }
 
 /// The token in a file, as an editor has left it.

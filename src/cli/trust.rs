@@ -25,7 +25,7 @@ impl Trust {
     /// As the options say.
     pub(super) fn of(ca: Option<PathBuf>, insecure: bool) -> Result<Self, CliError> {
         match (ca, insecure) {
-            (Some(_), true) => Err(CliError::new("--ca and --insecure exclude each other")),
+            (Some(_), true) => Err(CliError::usage("--ca and --insecure exclude each other")),
             (Some(path), false) => Ok(Self::File(path)),
             (None, true) => Ok(Self::Anybody),
             (None, false) => Ok(Self::Machine),
@@ -54,8 +54,8 @@ impl Trust {
         Ok(Arc::new(config))
     }
 
-    /// What to do about a handshake that failed.
-    pub(super) fn advice(&self, error: &io::Error) -> &'static str {
+    /// What to do about a handshake that failed, after the peer had begun to speak TLS or before.
+    pub(super) fn advice(&self, error: &io::Error, has_begun: bool) -> &'static str {
         let error = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
         match error {
             Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => match self {
@@ -72,6 +72,10 @@ impl Trust {
                 CertificateError::Expired | CertificateError::ExpiredContext { .. },
             )) => "its certificate has expired: renew it there",
             Some(Error::InvalidMessage(_)) => "is it a listener with TLS? use ws:// to one without",
+            // Whoever asks for a certificate has greeted first, and fanfare refuses TLS in TLS's own words.
+            Some(Error::AlertReceived(_)) if !has_begun => {
+                "it refused TLS at once, as a listener without TLS does: use ws:// there"
+            }
             Some(Error::AlertReceived(_)) => {
                 "it refused the handshake; its listener may ask for a certificate of \
                                               the client, and this command has none"

@@ -10,7 +10,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Runs to the end: exit code, standard output, standard error.
-fn run(command: &mut Command) -> (Option<i32>, String, String) {
+pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().unwrap();
     (status.code(), text(&stdout), text(&stderr))
 }
@@ -35,8 +35,6 @@ fn every_command_explains_itself_with_an_example() {
     assert!(code == Some(0) && help.contains("Commands:"), "{help}");
     let (code, version, _) = run(&mut command(&["--version"]));
     assert!(code == Some(0) && version.starts_with("fanfare 0."), "{version}");
-    let (code, _, said) = run(&mut command(&["sevre"]));
-    assert!(code == Some(1) && said.contains("sevre"), "{said}");
 }
 
 #[test]
@@ -77,10 +75,10 @@ fn check_tells_what_is_wrong_where_and_what_was_meant() {
     ] {
         std::fs::write(&file, good.replacen(from, to, 1)).unwrap();
         let (code, _, said) = run(&mut command(&["check", "--config", file.to_str().unwrap()]));
-        assert_eq!(code, Some(1), "{to}: {said}");
+        assert_eq!(code, Some(78), "{to}: {said}");
         assert!(said.contains(expected), "{to}: {said}");
         let (code, _, said) = run(&mut setup.command());
-        assert!(code == Some(1) && said.contains(expected), "{to}: {said}");
+        assert!(code == Some(78) && said.contains(expected), "{to}: {said}");
     }
     std::fs::write(&file, &good).unwrap();
     std::fs::write(setup.path("jwt.secret"), "short").unwrap();
@@ -102,7 +100,7 @@ fn a_key_file_that_cannot_be_read_is_named_with_the_user() {
         setup
     };
     let (code, _, said) = run(&mut setup.command());
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, Some(78), "{said}");
     assert!(said.contains("may not read") && said.contains("jwt.secret; see `ls -l"), "{said}");
 }
 
@@ -111,16 +109,35 @@ fn a_port_that_is_taken_is_named_with_what_to_do() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap();
     let (code, _, said) = run(&mut Setup::new().set("listen.0.address", address).command());
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(75));
     assert!(said.contains(&format!("{address} is taken by another program: stop it, or")), "{said}");
     let daemon = Setup::new().start();
     let (_, _, said) = run(&mut Setup::new().set("listen.0.address", daemon.address).command());
     assert!(said.contains("is taken by another program"), "{said}");
     let (_, _, said) = run(&mut Setup::new().set("admin.address", daemon.admin).command());
     assert!(said.contains("is taken by another program"), "{said}");
-    let (_, _, said) = run(&mut Setup::new().set("listen.0.address", "192.0.2.1:80").command());
-    assert!(said.contains("192.0.2.1:80 is not an address of this machine"), "{said}");
+    let (code, _, said) = run(&mut Setup::new().set("listen.0.address", "192.0.2.1:80").command());
+    assert!(code == Some(78) && said.contains("192.0.2.1:80 is not an address of this machine"), "{said}");
     daemon.assert_works();
+}
+
+#[test]
+fn a_port_of_another_kind_is_told_apart_from_a_refused_token() {
+    let daemon = Setup::new().start();
+    let (code, _, said) =
+        run(&mut command(&["subscribe", &format!("wss://{}{PATH}", daemon.address), "--insecure"]));
+    assert!(code == Some(1) && said.contains("a listener without TLS does: use ws:// there"), "{said}");
+    assert!(!said.contains("certificate of the client"), "{said}");
+    let setup = Setup::new().set("listen.0.dialects", "[\"channel\"]");
+    let secret = format!("{:?}", setup.path("jwt.secret"));
+    let token = format!("{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {secret} }} }}");
+    let file = setup.path("fanfare.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}[channel]\ntoken = {token}\n")).unwrap();
+    let daemon = setup.start();
+    let url = format!("ws://{}/", daemon.address);
+    let (_, _, said) = run(&mut command(&["subscribe", &url, "--event", "*", "--token", "x"]));
+    assert!(said.contains("speaks the channels of a Laravel application and not Wazo's protocol"), "{said}");
 }
 
 #[test]
@@ -136,7 +153,7 @@ fn publish_exits_by_what_the_daemon_says() {
     let (code, _, said) = run(&mut publish(&["event/demo", "{\"Type\":7}"]));
     assert!(code == Some(1) && said.contains("event/demo") && said.contains("string"), "{said}");
     let (code, _, said) = run(&mut publish(&["event/demo"]));
-    assert!(code == Some(1) && said.contains("ADDRESS and JSON"), "{said}");
+    assert!(code == Some(2) && said.contains("ADDRESS and JSON"), "{said}");
     let lines: String = (0..5000).map(|n| event("lines", &n.to_string())).collect();
     let (code, _, said) = run_with(&mut publish(&[]), &lines);
     assert_eq!((code, said.trim()), (Some(0), "accepted 5000, rejected 0"));
@@ -147,7 +164,7 @@ fn publish_exits_by_what_the_daemon_says() {
     assert!(code == Some(1) && said.contains("line 4 (nonsense)"), "{said}");
     let (code, _, said) =
         run(command(&["publish", "event/demo", "{}"]).env("FANFARE_FEED_UNIX_PATH", "/none"));
-    assert!(code == Some(1) && said.contains("/none"), "{said}");
+    assert!(code == Some(75) && said.contains("/none"), "{said}");
 }
 
 #[test]
@@ -186,11 +203,11 @@ fn token_and_subscribe_work_hand_in_hand() {
     let (code, _, said) = run(&mut command(&["subscribe", &format!("ws://{}/x", daemon.address)]));
     assert!(code == Some(1) && said.contains("404"), "{said}");
     let (code, _, said) = run(&mut command(&["subscribe", "ws://127.0.0.1:1/x"]));
-    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(code, Some(75), "{said}");
     let config = daemon.path("fanfare.toml");
     let words = ["token", "--config", config.to_str().unwrap(), "--cell", "demo", "--claim", "x"];
     let (code, out, said) = run(&mut command(&words));
-    assert!(code == Some(1) && out.is_empty() && said.contains("key=json"), "{said}");
+    assert!(code == Some(2) && out.is_empty() && said.contains("key=json"), "{said}");
 }
 
 /// The development set-up, in a directory of its own.

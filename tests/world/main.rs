@@ -13,6 +13,7 @@ mod cli;
 mod clients;
 mod driver;
 mod echo_clients;
+mod exits;
 mod feed;
 mod frames;
 mod handshake;

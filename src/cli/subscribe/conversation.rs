@@ -284,11 +284,13 @@ impl Conversation {
         match code {
             1000 if self.stage == Stage::Token && self.protocol == Protocol::Topic => {
                 "the token was refused: is it expired, signed with another secret, for another cell, or \
-                 without the scope \"read stream-receive\"?"
+                 without the scope \"read stream-receive\"? Or its issuer does not answer, as the daemon's log says \
+                 then; `fanfare token --check` tells which"
             }
             1000 if self.stage == Stage::Token => {
                 "the token was refused: is it expired, signed with another secret, for another cell, or \
-                 without the scope event-read?"
+                 without the scope event-read? Or its issuer does not answer, as the daemon's log says then; \
+                 `fanfare token --check` tells which"
             }
             1000 if matches!(self.protocol, Protocol::EventBus | Protocol::Topic) => {
                 "the session ended: the token expired or a later one was refused; connect again with a new token"
@@ -300,8 +302,13 @@ impl Conversation {
             }
             1001 => "the daemon is stopping; connect again later",
             1002 | 1007 => "the daemon found our WebSocket frames faulty; is there a proxy between?",
+            1008 if self.protocol == Protocol::Wazo => {
+                "this listener speaks the channels of a Laravel application and not Wazo's protocol; see [[listen]] \
+                 for the port of wazo (9502 in the development set-up)"
+            }
             1008 => {
-                "the daemon's policy does not allow this session; check the token and the listener's settings"
+                "the daemon's policy does not allow this session; check the token, and that it is for the protocol \
+                 of this listener"
             }
             1009 => "a message that we sent is longer than the daemon takes; see --send",
             1011 if self.protocol == Protocol::Wazo => {
@@ -323,7 +330,8 @@ impl Conversation {
             }
             4002 if self.protocol == Protocol::Wazo => {
                 "the token was refused: is it expired, signed with another secret, or without \"websocketd\" \
-                 among its acl?"
+                 among its acl? Or its issuer does not answer, as the daemon's log says then; \
+                 `fanfare token --check` tells which"
             }
             4003 if self.protocol == Protocol::Wazo => {
                 "the token expired or its session was deleted; connect again with a new token"

@@ -93,7 +93,7 @@ impl Reach {
 
     fn exchange(&self, request: &[u8]) -> Result<Vec<u8>, CliError> {
         let mut socket = self.connect()?;
-        let failed = |error| CliError::new(format!("{} does not answer: {error}", self.address));
+        let failed = |error| CliError::try_again(format!("{} does not answer: {error}", self.address));
         let prepared = socket.set_read_timeout(Some(SILENCE));
         prepared.and_then(|()| socket.write_all(request)).map_err(failed)?;
         let mut bytes = Vec::new();
@@ -104,7 +104,7 @@ impl Reach {
     fn connect(&self) -> Result<TcpStream, CliError> {
         let address = &self.address;
         let addresses = address.to_socket_addrs().map_err(|error| {
-            CliError::new(format!(
+            CliError::usage(format!(
                 "\"{}\" is no address such as 127.0.0.1:9500: {error}",
                 printable(address, 300)
             ))
@@ -116,7 +116,7 @@ impl Reach {
                 Err(error) => last = Some(error),
             }
         }
-        Err(CliError::new(match last {
+        Err(CliError::try_again(match last {
             Some(error) if error.kind() != ErrorKind::ConnectionRefused => {
                 format!("cannot connect to {address}: {error}")
             }
@@ -139,7 +139,7 @@ impl Reach {
             length.and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse::<usize>().ok());
         let body = &bytes[head..];
         if length.is_some_and(|length| body.len() < length) {
-            return Err(CliError::new(format!("the answer of {} is cut off", self.address)));
+            return Err(CliError::try_again(format!("the answer of {} is cut off", self.address)));
         }
         Ok(Answer {
             status: response.code.ok_or_else(other)?,
@@ -167,6 +167,7 @@ impl Answer {
                 self.address,
                 self.sentence()
             ))),
+            503 => Err(CliError::try_again(self.sentence())),
             _ => Err(CliError::new(self.sentence())),
         }
     }
@@ -197,14 +198,15 @@ impl Answer {
 /// Address and token of a configuration, as it is for the daemon.
 fn configured(path: &Path) -> Result<(Option<String>, Option<String>), CliError> {
     let name = path.display().to_string();
-    let bytes = paths::read_small(path, "the configuration")?;
-    let text = String::from_utf8(bytes).map_err(|_| CliError::new(format!("{name} is not UTF-8 text")))?;
+    let text = paths::configuration(path)?;
     let config = Config::read(&text, env::vars()).map_err(|error| match error {
-        ConfigError::Text(error) => CliError::new(explain(&name, &text, &error)),
-        ConfigError::Environment(message) => CliError::new(message),
+        ConfigError::Text(error) => CliError::configuration(explain(&name, &text, &error)),
+        ConfigError::Environment(message) => CliError::configuration(message),
     })?;
     let Some(admin) = config.admin else {
-        return Err(CliError::new(format!("{name} has no [admin]: give it an address and a token_file")));
+        return Err(CliError::configuration(format!(
+            "{name} has no [admin]: give it an address and a token_file"
+        )));
     };
     let in_file = admin.token_file.as_deref().map(token_in).transpose()?;
     let token = admin.token.map(|token| token.reveal().to_owned()).or(in_file);

@@ -1,0 +1,127 @@
+//! What a value should have been, in the words of somebody who writes a configuration and has never seen Rust.
+
+/// Tables that are written with two brackets, as there may be several.
+pub const LISTS: &[&str] = &["listen", "echo.app", "echo.app.webhook", "pulsar.partitioned"];
+
+/// What `serde` says of a value of the wrong kind, taken apart.
+pub struct Mismatch<'a> {
+    found: &'a str,
+    expected: &'a str,
+    /// The kind is right, and the value is out of range.
+    is_range: bool,
+}
+
+impl<'a> Mismatch<'a> {
+    /// Reads ``invalid type: FOUND, expected EXPECTED`` and its like.
+    #[must_use]
+    pub fn read(message: &'a str) -> Option<Self> {
+        let of = |prefix: &str| message.strip_prefix(prefix)?.rsplit_once(", expected ");
+        let kind = of("invalid type: ").map(|parts| (parts, false));
+        let ((found, expected), is_range) = kind.or_else(|| Some((of("invalid value: ")?, true)))?;
+        Some(Self { found, expected, is_range })
+    }
+
+    /// Whether a list is written as a table, or a table as a list.
+    #[must_use]
+    pub fn is_single_of_list(&self) -> bool {
+        self.found == "map" && self.expected == "a sequence"
+    }
+
+    /// What should have been there.
+    #[must_use]
+    pub fn expected(&self) -> String {
+        let whole = |range: &str| match self.is_range {
+            true => format!("a whole number {range}"),
+            false => "a whole number".to_owned(),
+        };
+        match self.expected {
+            "u8" => whole("from 0 to 255"),
+            "u16" => whole("from 0 to 65535"),
+            "u32" => whole("from 0 to 4294967295"),
+            "u64" | "usize" => whole("of 0 or more"),
+            "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".into(),
+            "f32" | "f64" => "a number".into(),
+            "a boolean" => "true or false".into(),
+            "a string" | "a borrowed string" | "path string" => "text in quotes".into(),
+            "a sequence" => "a list in brackets, like [\"…\"]".into(),
+            "a map" => "a table, like { key = \"value\" }".into(),
+            "socket address" => "an address, like \"127.0.0.1:8080\"".into(),
+            expected if expected.starts_with("struct ") => "a table, like { key = \"value\" }".into(),
+            expected => expected.into(),
+        }
+    }
+
+    /// What is there instead, without its value.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        let kinds = [
+            ("string", "text"),
+            ("integer", "a number"),
+            ("floating point", "a number"),
+            ("boolean", "true or false"),
+            ("sequence", "a list"),
+            ("map", "a table"),
+            ("unit", "nothing"),
+        ];
+        kinds.iter().find(|(start, _)| self.found.starts_with(start)).map_or("a value", |(_, kind)| kind)
+    }
+
+    /// What is there instead, with its value.
+    #[must_use]
+    pub fn found(&self) -> String {
+        let value = self.found.split_once(['`', '"']).map(|(_, rest)| rest.trim_end_matches(['`', '"']));
+        let is_number = |text: &str| text.parse::<f64>().is_ok();
+        match (self.kind(), value) {
+            ("text", Some(text)) if is_number(text) && self.expected().contains("number") => {
+                format!("\"{text}\": leave the quotes out")
+            }
+            ("text", Some(text)) => format!("\"{text}\""),
+            (_, Some(value)) => value.into(),
+            (kind, None) => kind.into(),
+        }
+    }
+}
+
+/// What other messages of `serde` say, where those have no value in them.
+#[must_use]
+pub fn plain(message: &str) -> Option<&'static str> {
+    match message {
+        "invalid socket address syntax" => Some(
+            "not an address: write the IP address and the port, like \"127.0.0.1:8080\" or \"[::]:8080\"",
+        ),
+        "wanted string or table" => Some("expected text in quotes"),
+        _ if message.starts_with("wanted exactly 1 element, more than 1") => {
+            Some("this table takes one of its kinds, and there are several: keep one")
+        }
+        _ if message.starts_with("wanted exactly 1 element") => {
+            Some("this table takes one of its kinds, and there is none: see the sample configuration")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_kind_is_told_without_a_word_of_rust() {
+        for (message, expected, found) in [
+            ("invalid type: string \"many\", expected usize", "a whole number", "\"many\""),
+            ("invalid type: string \"2\", expected u32", "a whole number", "\"2\": leave the quotes out"),
+            ("invalid value: integer `-1`, expected u16", "a whole number from 0 to 65535", "-1"),
+            ("invalid type: floating point `1.5`, expected usize", "a whole number", "1.5"),
+            ("invalid type: integer `1`, expected a boolean", "true or false", "1"),
+            ("invalid type: map, expected a sequence", "a list in brackets, like [\"…\"]", "a table"),
+            (
+                "invalid type: boolean `true`, expected struct Admin",
+                "a table, like { key = \"value\" }",
+                "true",
+            ),
+        ] {
+            let mismatch = Mismatch::read(message).unwrap();
+            assert_eq!((&mismatch.expected()[..], &mismatch.found()[..]), (expected, found), "{message}");
+        }
+        assert!(Mismatch::read("unknown field `x`").is_none());
+    }
+}
