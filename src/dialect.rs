@@ -17,6 +17,7 @@ pub mod pulsar;
 pub mod wazo;
 
 pub use self::channel::publish_relayed;
+pub use self::echo::{SocketId, hides_private};
 pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};
 
 use crate::courier::Notice;

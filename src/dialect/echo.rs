@@ -28,8 +28,9 @@ mod signin;
 mod socket;
 mod subscription;
 
-pub use self::announce::{Announcer, answer, succeeded};
+pub use self::announce::{Announcer, answer, kept, listed_bytes, succeeded};
 pub use self::app::{App, AppSettings, Broadcaster, DrainCode, Secret, Settings};
+pub use self::name::hides_private;
 pub use self::socket::{NoSocketId, Reach, SocketId};
 
 use self::entrance::Place;

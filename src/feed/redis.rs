@@ -161,7 +161,7 @@ impl Topics {
         let publish = &mut |publication| taken = Some(publication);
         if by_pattern {
             let Some(source) = &self.echo else { return Ok(Taken::Ignored) };
-            let Some(event) = source.event(channel, payload) else { return Ok(Taken::Ignored) };
+            let Some(event) = source.event(channel, payload)? else { return Ok(Taken::Ignored) };
             if depth(payload) > DEPTH_MAX {
                 return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")).into());
             }
@@ -243,6 +243,13 @@ mod tests {
         assert_eq!(take("p-orders", true, b"no JSON"), Ok("ignored"));
         let own = Node::new([7; 16]).sign("{\"channel\":\"c\"}").unwrap();
         assert_eq!(take("p-relay", false, own.as_bytes()), Ok("own"));
+    }
+
+    #[test]
+    fn what_may_be_another_applications_private_event_is_refused() {
+        let event = br#"{"event":"e","data":{}}"#;
+        assert_eq!(take("p-private-x", true, event), Ok("unspoken"));
+        assert!(take("p-staging-private-x", true, event).unwrap_err().contains("longer prefix"));
     }
 
     #[test]

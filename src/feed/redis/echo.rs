@@ -4,6 +4,7 @@
 //! `{"name":"App\\Events\\X","channels":["<channel>"],"data":"{…}","socket_id":"1.2"}`. Values keep their bytes:
 //! nothing is read as a number and written anew, and no key changes its place.
 
+use crate::dialect::{SocketId, Unusable, hides_private};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -34,26 +35,46 @@ impl EchoSource {
 
     /// The event of a message on a Redis channel, as a publisher of the unix feed would write it. `None` when the
     /// message is nothing of the broadcaster's: others may publish under the same prefix.
-    #[must_use]
-    pub fn event(&self, channel: &str, payload: &[u8]) -> Option<String> {
-        let channel = channel.strip_prefix(&self.prefix)?;
-        let broadcast: Broadcast<'_> = serde_json::from_slice(payload).ok()?;
-        let name = broadcast.event.get();
-        let socket = broadcast.socket.map_or("null", RawValue::get);
-        let is_text = |raw: &str| raw.starts_with('"');
-        if !is_text(name) || !(is_text(socket) || socket == "null") {
-            return None;
+    ///
+    /// # Errors
+    /// When the channel is public here, but may be a private one of an application with a longer prefix, whose events
+    /// are not for everybody.
+    pub fn event(&self, channel: &str, payload: &[u8]) -> Result<Option<String>, Unusable> {
+        let Some(channel) = channel.strip_prefix(&self.prefix) else { return Ok(None) };
+        let Some(event) = written(channel, payload) else { return Ok(None) };
+        if hides_private(channel) {
+            return Err(Unusable(format!(
+                "after the prefix {:?} the channel is public here, but looks like a private one under a longer prefix: \
+                 let no application's prefix begin like another's, and no public channel have \"private-\" or \
+                 \"presence-\" in its name",
+                self.prefix
+            )));
         }
-        let data = broadcast.data.get();
-        // An event without data has an empty list, as PHP writes it.
-        let data = if data.starts_with('[') {
-            serde_json::to_string(data).ok()?
-        } else {
-            serde_json::to_string(&serde_json::from_str::<Members<'_>>(data).ok()?.without("socket")).ok()?
-        };
-        let channel = serde_json::to_string(channel).ok()?;
-        Some(format!("{{\"name\":{name},\"channels\":[{channel}],\"data\":{data},\"socket_id\":{socket}}}"))
+        Ok(Some(event))
     }
+}
+
+/// What the broadcaster has published in a channel, as a publisher of the unix feed would write it.
+fn written(channel: &str, payload: &[u8]) -> Option<String> {
+    let broadcast: Broadcast<'_> = serde_json::from_slice(payload).ok()?;
+    let name = broadcast.event.get();
+    if !name.starts_with('"') {
+        return None;
+    }
+    // Whatever else a page has sent as its id, such as the "undefined" of one without a connection, leaves nobody out.
+    let is_id = |raw: &&str| {
+        serde_json::from_str::<Cow<'_, str>>(raw).is_ok_and(|text| SocketId::read(&text).is_ok())
+    };
+    let socket = broadcast.socket.map(RawValue::get).filter(is_id).unwrap_or("null");
+    let data = broadcast.data.get();
+    // An event without data has an empty list, as PHP writes it.
+    let data = if data.starts_with('[') {
+        serde_json::to_string(data).ok()?
+    } else {
+        serde_json::to_string(&serde_json::from_str::<Members<'_>>(data).ok()?.without("socket")).ok()?
+    };
+    let channel = serde_json::to_string(channel).ok()?;
+    Some(format!("{{\"name\":{name},\"channels\":[{channel}],\"data\":{data},\"socket_id\":{socket}}}"))
 }
 
 /// What the broadcaster writes; other keys are not its own, and left aside.
@@ -115,7 +136,7 @@ mod tests {
     }
 
     fn event(payload: &str) -> Option<String> {
-        source("p-").event("p-private-Chat.1", payload.as_bytes())
+        source("p-").event("p-private-Chat.1", payload.as_bytes()).unwrap()
     }
 
     /// What the event's `data` is, when the broadcaster's is `data`.
@@ -146,15 +167,27 @@ mod tests {
             .unwrap(),
             r#"{"name":"App\\Events\\ChatMessageSent","channels":["private-Chat.1"],"data":"{\"message\":\"hi\",\"user\":{\"id\":1,\"name\":\"Ann\"}}","socket_id":"1.2"}"#
         );
-        let quotes = source("p-").event("p-a\"b\\\u{e9}", br#"{"event":"e","data":{}}"#).unwrap();
+        let quotes = source("p-").event("p-a\"b\\\u{e9}", br#"{"event":"e","data":{}}"#).unwrap().unwrap();
         assert_eq!(quotes, r#"{"name":"e","channels":["a\"b\\é"],"data":"{}","socket_id":null}"#);
     }
 
     #[test]
-    fn the_sender_is_a_text_null_or_absent() {
-        for (socket, made) in
-            [(r#","socket":"1.2""#, r#""1.2""#), (r#","socket":null"#, "null"), ("", "null")]
-        {
+    fn whoever_is_no_connection_is_left_out_of_nothing() {
+        for (socket, made) in [
+            (r#","socket":"1.2""#, r#""1.2""#),
+            (r#","socket":"\u0031.2""#, r#""\u0031.2""#),
+            (r#","socket":"1394211398.6599677993""#, r#""1394211398.6599677993""#),
+            (r#","socket":null"#, "null"),
+            ("", "null"),
+            (r#","socket":"undefined""#, "null"),
+            (r#","socket":"null""#, "null"),
+            (r#","socket":"""#, "null"),
+            (r#","socket":"Kx2_socketio-AAAB""#, "null"),
+            (r#","socket":false"#, "null"),
+            (r#","socket":1.2"#, "null"),
+            (r#","socket":{"id":"1.2"}"#, "null"),
+            (r#","socket":["1.2"]"#, "null"),
+        ] {
             let event = event(&format!(r#"{{"event":"e","data":{{"x":1}}{socket}}}"#)).unwrap();
             assert!(event.ends_with(&format!("\"socket_id\":{made}}}")), "{event}");
         }
@@ -200,13 +233,33 @@ mod tests {
             r#"{"event":1,"data":{}}"#,
             r#"{"event":"e"}"#,
             r#"{"event":"e","data":"text"}"#,
-            r#"{"event":"e","data":{},"socket":1}"#,
             r#"{"event":"e","data":{}} x"#,
             r#"{"uuid":"u","displayName":"Job","job":"call","data":{"command":"O:8"}}"#,
         ] {
             assert_eq!(event(payload), None, "{payload}");
         }
-        assert_eq!(source("p-").event("p-x", b"{\"event\":\"\xff\",\"data\":{}}"), None);
-        assert_eq!(source("p-").event("q-x", br#"{"event":"e","data":{}}"#), None);
+        assert_eq!(source("p-").event("p-x", b"{\"event\":\"\xff\",\"data\":{}}"), Ok(None));
+        assert_eq!(source("p-").event("q-x", br#"{"event":"e","data":{}}"#), Ok(None));
+    }
+
+    #[test]
+    fn a_private_channel_under_a_longer_prefix_is_no_public_one_here() {
+        let event = |channel: &str, payload: &[u8]| source("myapp_").event(channel, payload);
+        let broadcast = br#"{"event":"e","data":{}}"#;
+        for channel in [
+            "myapp_staging_private-user.1",
+            "myapp_staging_presence-room",
+            "myapp_stagingprivate-encrypted-x",
+            "myapp_staging_private-cache-x",
+        ] {
+            let refused = event(channel, broadcast).unwrap_err().to_string();
+            assert!(refused.contains("looks like a private one under a longer prefix"), "{refused}");
+            assert_eq!(event(channel, b"{}"), Ok(None), "what is not the broadcaster's is nobody's business");
+        }
+        for channel in
+            ["myapp_private-user.1", "myapp_presence-room", "myapp_private-x.private-y", "myapp_news"]
+        {
+            assert!(event(channel, broadcast).unwrap().is_some(), "{channel}");
+        }
     }
 }
