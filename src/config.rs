@@ -431,4 +431,55 @@ mod tests {
         let none = problems(&format!("{MINIMAL}[limits]\nhead_bytes_max = 0"));
         assert!(none.contains("limits.head_bytes_max = 0"), "{none}");
     }
+
+    #[test]
+    fn prefixes_of_which_one_begins_like_the_other_are_refused() {
+        let problems = |channel: &str, echo: &str, more: &str| {
+            let text = format!(
+                "{MINIMAL}[feed.redis]\nurl_file = \"/f\"\nprefix = {channel:?}\n\
+                 [[echo.app]]\nid = \"app\"\nkey = \"key\"\nsecret = \"secret\"\n\
+                 [echo.redis]\napp = \"app\"\nprefix = {echo:?}\n{more}"
+            );
+            let text = text.replace("\"personium-event\"", "\"personium-event\", \"echo\"");
+            Config::read(&text, std::iter::empty()).unwrap().problems().join("\n")
+        };
+        let relay = "[channel]\nrelay = \"redis\"\n";
+        for (channel, echo) in [("myapp_staging_", "myapp_"), ("myapp_", "myapp_staging_"), ("myapp_", "")] {
+            let told = problems(channel, echo, relay);
+            assert!(told.contains("one begins like the other"), "{channel} {echo}: {told}");
+            assert_eq!(problems(channel, echo, ""), "", "nobody listens under the first");
+        }
+        for (channel, echo) in [("myapp_", "myapp_"), ("myapp_", "other_"), ("myapp_a_", "myapp_b_")] {
+            assert_eq!(problems(channel, echo, relay), "", "{channel} {echo}");
+        }
+    }
+
+    #[test]
+    fn limits_of_an_app_that_promise_what_no_client_can_be_sent_are_refused() {
+        let problems = |app: &str, outbox: usize| {
+            let app = format!("[[echo.app]]\nid = \"app\"\nkey = \"key\"\nsecret = \"secret\"\n{app}\n");
+            let limits =
+                format!("[limits]\noutbox_bytes_max = {outbox}\n[feed.unix]\nline_bytes_max = 1000\n");
+            let text = format!("{MINIMAL}{app}{limits}");
+            Config::read(&text, std::iter::empty()).unwrap().problems().join("\n")
+        };
+        assert_eq!(problems("", 204_800), "");
+        assert!(
+            problems("", 204_799)
+                .contains("the list of 100 members of 1024 bytes each may come to 204800 bytes")
+        );
+        assert_eq!(problems("presence_members_max = 512", 1 << 20), "");
+        let many = problems("presence_members_max = 513", 1 << 20);
+        assert!(
+            many.contains("[[echo.app]] \"app\"") && many.contains("lower presence_members_max"),
+            "{many}"
+        );
+        assert_eq!(problems("presence_members_max = 0", 1 << 20), "", "without a limit nothing is promised");
+        let long = problems("data_bytes_max = 300000", 1_000_000);
+        assert!(
+            long.contains("an event may come to 1048576 bytes") && long.contains("lower data_bytes_max"),
+            "{long}"
+        );
+        assert_eq!(problems("data_bytes_max = 300000\nrequest_bytes_max = 1000000", 1_000_000), "");
+    }
 }

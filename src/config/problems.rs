@@ -64,6 +64,8 @@ impl Config {
         problems.extend(self.feed.amqp.problems());
         problems.extend(self.feed.redis.problems());
         problems.extend(self.without_redis());
+        problems.extend(self.entangled_prefixes(&spoken));
+        problems.extend(self.unsendable());
         problems.extend(self.senseless_sizes());
         if self.threads > THREADS_MAX {
             problems.push(format!("threads = {}: at most {THREADS_MAX}", self.threads));
@@ -114,6 +116,46 @@ impl Config {
                  take no long messages",
                 channel.message_bytes_max
             ));
+        }
+        problems
+    }
+
+    /// Prefixes of two applications of one Redis, of which one begins like the other: what is published under the longer
+    /// one comes under the shorter one too.
+    fn entangled_prefixes(&self, spoken: &[Kind]) -> Option<String> {
+        let (channel, echo) = (&self.feed.redis.prefix, &self.echo.redis.as_ref()?.prefix);
+        let has_channel = spoken.contains(&Kind::Channel) || self.channel.relay == Relay::Redis;
+        let begins = channel.starts_with(echo.as_str()) || echo.starts_with(channel.as_str());
+        (has_channel && spoken.contains(&Kind::Echo) && channel != echo && begins).then(|| {
+            format!(
+                "feed.redis.prefix = {channel:?} and echo.redis.prefix = {echo:?}: one begins like the other, so events \
+                 of one application could reach pages of the other; write the same where it is one application, and \
+                 otherwise give one of them another REDIS_PREFIX"
+            )
+        })
+    }
+
+    /// Limits of Echo's apps that promise what no client could be sent.
+    fn unsendable(&self) -> Vec<String> {
+        let outbox = self.limits.outbox_bytes_max;
+        let mut problems = Vec::new();
+        for app in &self.echo.app {
+            let name = format!("[[echo.app]] {:?}", app.id);
+            let list = app.list_bytes();
+            if list > outbox {
+                problems.push(format!(
+                    "{name}: the list of {} members of {} bytes each may come to {list} bytes, but limits.outbox_bytes_max \
+                     is {outbox}: raise that, or lower presence_members_max or member_bytes_max",
+                    app.presence_members_max, app.member_bytes_max
+                ));
+            }
+            let event = app.event_bytes();
+            if event > outbox {
+                problems.push(format!(
+                    "{name}: an event may come to {event} bytes, but limits.outbox_bytes_max is {outbox}, so one event \
+                     could close every client: raise that, or lower data_bytes_max or request_bytes_max"
+                ));
+            }
         }
         problems
     }

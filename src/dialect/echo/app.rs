@@ -170,6 +170,23 @@ pub struct App {
     pub connections: AtomicUsize,
 }
 
+impl AppSettings {
+    /// Bytes that the list of a full presence channel may come to; 0 where one of its limits is none. In the frame it
+    /// stands in a string, where a quote takes two.
+    #[must_use]
+    pub fn list_bytes(&self) -> usize {
+        (self.presence_members_max as usize).saturating_mul(self.member_bytes_max).saturating_mul(2)
+    }
+
+    /// Bytes that an event may come to: its data as they are written, which is up to six for each that they have, and
+    /// never more than the request. 0 where neither has a limit.
+    #[must_use]
+    pub fn event_bytes(&self) -> usize {
+        let written = self.data_bytes_max.saturating_mul(6);
+        [written, self.request_bytes_max].into_iter().filter(|max| *max > 0).min().unwrap_or(0)
+    }
+}
+
 impl App {
     /// An app with its secret at hand.
     #[must_use]
