@@ -6,7 +6,7 @@ use fanfare::dialect::{Kind, Settings, Upgrade};
 use fanfare::frame::Publication;
 use fanfare::message::Received;
 use fanfare::outbox::Sent;
-use fanfare::roster::{Roster, Rules, Seat};
+use fanfare::roster::{Newcomer, Roster, Rules, Seat};
 use fanfare::shard::{Id, Limits, Outgoing, Shard};
 use fanfare::wheel::Now;
 use hmac::{Hmac, Mac};
@@ -17,6 +17,10 @@ const NOW: Now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 }
 const MEMBERS: u64 = 1000;
 const INFO: &str = r#"{"name":"Taro Yamada","avatar":"https://example.com/7.png"}"#;
 const LEAVE: &str = r#"{"event":"pusher:unsubscribe","data":{"channel":"presence-a"}}"#;
+
+fn newcomer(user: &str) -> Newcomer<'_> {
+    Newcomer { channel: "presence-a", user, info: INFO, listed_bytes: echo::listed_bytes(user, INFO) }
+}
 
 fn shard() -> Shard {
     let app =
@@ -109,13 +113,13 @@ fn roster(criterion: &mut Criterion) {
         let mut roster = Roster::default();
         for id in 0..MEMBERS as u32 {
             let user = id.to_string();
-            roster.join(seat(id), ["presence-a", &user, INFO], Rules::default(), &mut |_| {});
+            roster.join(seat(id), newcomer(&user), Rules::default(), &mut |_| {});
         }
         roster
     };
     criterion.bench_function("roster: join and leave among 1000", |bencher| {
         let step = |roster: &mut Roster| {
-            roster.join(seat(5000), ["presence-a", "x", INFO], Rules::default(), &mut |_| {});
+            roster.join(seat(5000), newcomer("x"), Rules::default(), &mut |_| {});
             roster.leave(seat(5000), "presence-a", Rules::default(), 0, &mut |_| {});
         };
         bencher.iter_batched_ref(fill, step, BatchSize::LargeInput);

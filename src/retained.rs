@@ -4,11 +4,13 @@
 //! group of topics, the oldest going first; a group is what stands before the first NUL of a topic, so one that keeps
 //! very much takes nothing away from the others. A publication is one allocation that all shards share.
 //!
+//! It also remembers of which topics somebody has missed a last publication, so that whoever fills them is told once.
+//!
 //! This file does not know who subscribes, nor what a group is to a dialect.
 
 use crate::frame::Publication;
 use crate::wheel::Now;
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -27,7 +29,12 @@ pub struct Retained {
 struct Group {
     last: AHashMap<Kept, u64>,
     order: BTreeMap<u64, Arc<Publication>>,
+    /// Topics of which nothing is kept, and for which somebody has looked.
+    missed: AHashSet<Box<[u8]>>,
 }
+
+/// Topics of a group that are remembered as missed, where the group sets no limit: as many as it keeps by default.
+const MISSED_MAX: usize = 10_000;
 
 /// A publication that is found by its topic.
 struct Kept(Arc<Publication>);
@@ -46,6 +53,7 @@ impl Retained {
             None => self.groups.entry(group.into()).or_default(),
         };
         group.forget(publication.topic());
+        group.missed.remove(publication.topic());
         group.last.insert(Kept(Arc::clone(publication)), self.sequence);
         group.order.insert(self.sequence, Arc::clone(publication));
         group.trim(entries_max);
@@ -58,6 +66,26 @@ impl Retained {
         (!has_expired(publication, now)).then_some(publication)
     }
 
+    /// Whether nothing is kept of a topic, and this is the first time since something was that anybody misses it. Of a
+    /// group as many topics are remembered as it may keep; when there are more, all are forgotten and missed anew.
+    pub fn miss(&mut self, topic: &[u8], entries_max: usize, now: Now) -> bool {
+        if self.last(topic, now).is_some() {
+            return false;
+        }
+        let group = match self.groups.get_mut(group_of(topic)) {
+            Some(group) => group,
+            None => self.groups.entry(group_of(topic).into()).or_default(),
+        };
+        if group.missed.contains(topic) {
+            return false;
+        }
+        let missed_max = if entries_max == 0 { MISSED_MAX } else { entries_max };
+        if group.missed.len() >= missed_max {
+            group.missed.clear();
+        }
+        group.missed.insert(topic.into())
+    }
+
     /// How many are kept, those whose time is over and that nobody has looked at since included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -67,7 +95,7 @@ impl Retained {
     /// Whether none is kept.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.len() == 0
     }
 
     /// Keeps of each group at most as many as it may have now, any number when that is 0, and nothing of one that has
@@ -86,7 +114,7 @@ impl Retained {
             while group.order.first_key_value().is_some_and(|(_, oldest)| has_expired(oldest, now)) {
                 group.forget_oldest();
             }
-            !group.order.is_empty()
+            !(group.order.is_empty() && group.missed.is_empty())
         });
     }
 }
@@ -170,6 +198,28 @@ mod tests {
         assert_eq!(retained.len(), 1);
         retained.sweep(at(15));
         assert!(retained.is_empty());
+    }
+
+    #[test]
+    fn a_topic_is_missed_once_until_something_is_kept_of_it() {
+        let mut retained = Retained::default();
+        let miss = |retained: &mut Retained, topic: &[u8], second| retained.miss(topic, 2, at(second));
+        assert!(miss(&mut retained, b"a\0x\0", 0) && !miss(&mut retained, b"a\0x\0", 1));
+        retained.sweep(at(2));
+        assert!(!miss(&mut retained, b"a\0x\0", 2) && retained.is_empty());
+        retained.keep(&publication(b"a\0x\0", "", 10, 3), 2, at(3));
+        assert!(!miss(&mut retained, b"a\0x\0", 4), "nobody misses what is there");
+        assert!(
+            miss(&mut retained, b"a\0x\0", 13) && !miss(&mut retained, b"a\0x\0", 14),
+            "its time is over"
+        );
+        // Other groups have a memory of their own, and no memory grows.
+        assert!(miss(&mut retained, b"a\0y\0", 14) && miss(&mut retained, b"b\0x\0", 14));
+        assert!(miss(&mut retained, b"a\0z\0", 14) && miss(&mut retained, b"a\0x\0", 14));
+        assert!(!miss(&mut retained, b"b\0x\0", 14));
+        assert_eq!(retained.groups.values().map(|group| group.missed.len()).sum::<usize>(), 3);
+        retained.trim(|group| (group == b"b").then_some(2));
+        assert!(miss(&mut retained, b"a\0z\0", 15), "nothing is remembered of a group that is gone");
     }
 
     #[test]

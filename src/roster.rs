@@ -10,6 +10,7 @@
 //!
 //! This file knows neither JSON nor frames; what a member's data are is the dialect's business.
 
+use crate::frame::Publication;
 use ahash::AHashMap;
 use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::ops::Bound::{Included, Unbounded};
@@ -47,6 +48,8 @@ pub enum Note {
     },
     /// A connection has left a channel that it had entered or asked to join.
     Leave(Box<str>),
+    /// A connection has found nothing kept in a channel that keeps its last event.
+    Miss(Box<str>),
     /// Somebody wants to know; answered by [`Reply::Answer`].
     Inquire(Inquiry),
 }
@@ -69,6 +72,9 @@ pub enum Inquiry {
     Counts(Vec<(Box<str>, Wanted)>),
     /// The counts of some channels in order, as a list; without a name an empty object.
     Batch(Vec<Option<(Box<str>, Wanted)>>),
+    /// Whether every connection by which a user is a member somewhere has been told that it is to end; it is when this
+    /// is answered.
+    Dismiss(Box<str>),
 }
 
 /// Which counts are wanted of a channel.
@@ -78,6 +84,8 @@ pub struct Wanted {
     pub users: bool,
     /// Connections.
     pub subscriptions: bool,
+    /// The event that is kept for those who come later.
+    pub kept: bool,
 }
 
 impl Note {
@@ -85,7 +93,7 @@ impl Note {
     #[must_use]
     pub fn weight(&self) -> usize {
         let bytes = match self {
-            Self::Enter(channel) | Self::Leave(channel) => channel.len(),
+            Self::Enter(channel) | Self::Leave(channel) | Self::Miss(channel) => channel.len(),
             Self::Join { channel, user, info } => channel.len() + user.len() + info.len(),
             Self::Inquire(inquiry) => inquiry.weight(),
         };
@@ -97,7 +105,8 @@ impl Inquiry {
     /// How much memory it holds beside itself.
     fn weight(&self) -> usize {
         match self {
-            Self::Channels { prefix: name, .. } | Self::Channel(name, _) | Self::Users(name) => name.len(),
+            Self::Channels { prefix: name, .. } | Self::Channel(name, _) => name.len(),
+            Self::Users(name) | Self::Dismiss(name) => name.len(),
             Self::Counts(wishes) => wishes.iter().map(|wish| wish.0.len() + size_of_val(wish)).sum(),
             Self::Batch(wishes) => {
                 let name = |wish: &Option<(Box<str>, Wanted)>| wish.as_ref().map_or(0, |wish| wish.0.len());
@@ -110,10 +119,14 @@ impl Inquiry {
 /// What the owner answers one connection.
 #[derive(Debug)]
 pub enum Reply {
-    /// The connection is a member's; the frame tells it who else is there.
-    Present(Box<str>, Box<[u8]>),
+    /// The connection is a member's; the frame of the publication tells it who else is there.
+    Present(Box<str>, Box<Publication>),
     /// There is no room for another member.
     Full(Box<str>),
+    /// The list of the members would be too long to send.
+    TooLong(Box<str>),
+    /// The connection is to end: it is a user's whom the app has dismissed.
+    Dismissed,
     /// The body of an answer to an [`Inquiry`].
     Answer(Box<[u8]>),
 }
@@ -123,8 +136,9 @@ impl Reply {
     #[must_use]
     pub fn weight(&self) -> usize {
         let bytes = match self {
-            Self::Present(channel, frame) => channel.len() + frame.len(),
-            Self::Full(channel) => channel.len(),
+            Self::Present(channel, list) => channel.len() + list.weight(),
+            Self::Full(channel) | Self::TooLong(channel) => channel.len(),
+            Self::Dismissed => 0,
             Self::Answer(body) => body.len(),
         };
         bytes + size_of::<Self>()
@@ -144,6 +158,8 @@ pub enum Change<'a> {
     Removed(&'a str, &'a str),
     /// The channel has so many subscriptions, and they are to be told.
     Count(&'a str, u32),
+    /// Nothing is kept in the channel, and somebody has looked for the first time since something was.
+    Missed(&'a str),
 }
 
 /// Which of so many shards owns the rosters of the app with this id. Every shard finds the same one.
@@ -160,6 +176,21 @@ pub struct Rules {
     pub members_max: u32,
     /// Whether subscriptions of channels without members are counted for their subscribers.
     pub counts: bool,
+    /// Bytes of what all members of a channel take in the list that newcomers get; any number when there is none.
+    pub list_bytes_max: Option<usize>,
+}
+
+/// A user who wants to be a member.
+#[derive(Clone, Copy, Debug)]
+pub struct Newcomer<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// The user.
+    pub user: &'a str,
+    /// What is shown of the user, if it is no member yet.
+    pub info: &'a str,
+    /// Bytes that the user takes in the list of members.
+    pub listed_bytes: usize,
 }
 
 /// What came of a wish to join.
@@ -169,6 +200,8 @@ pub enum Joined {
     Present,
     /// There is no room for another member.
     Full,
+    /// The list of the members would be too long to send.
+    TooLong,
 }
 
 /// The rosters of one app.
@@ -196,12 +229,16 @@ struct Channel {
 struct Presence {
     members: BTreeMap<Box<str>, Member>,
     users: AHashMap<Seat, Box<str>>,
+    /// Bytes that all of them take in the list of members.
+    listed_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Member {
     info: Box<str>,
     connections: u32,
+    /// Bytes that it takes in the list of members.
+    listed_bytes: u32,
 }
 
 impl Roster {
@@ -228,10 +265,11 @@ impl Roster {
     pub fn join(
         &mut self,
         seat: Seat,
-        [channel, user, info]: [&str; 3],
+        newcomer: Newcomer<'_>,
         rules: Rules,
         tell: &mut dyn FnMut(Change<'_>),
     ) -> Joined {
+        let Newcomer { channel, user, info, listed_bytes } = newcomer;
         let known = self.channels.get(channel).and_then(|entry| entry.presence.as_ref());
         if known.is_some_and(|presence| presence.users.contains_key(&seat)) {
             return Joined::Present;
@@ -240,6 +278,11 @@ impl Roster {
         let members = known.map_or(0, |presence| presence.members.len());
         if !is_member && rules.members_max > 0 && members >= rules.members_max as usize {
             return Joined::Full;
+        }
+        let listed = known.map_or(0, |presence| presence.listed_bytes);
+        let to_list = if is_member { listed } else { listed + listed_bytes };
+        if rules.list_bytes_max.is_some_and(|max| to_list > max) {
+            return Joined::TooLong;
         }
         let entry = match self.channels.get_mut(channel) {
             Some(entry) => entry,
@@ -254,7 +297,9 @@ impl Roster {
         match presence.members.entry(user.into()) {
             btree_map::Entry::Occupied(mut member) => member.get_mut().connections += 1,
             btree_map::Entry::Vacant(place) => {
-                place.insert(Member { info: info.into(), connections: 1 });
+                let listed_bytes = u32::try_from(listed_bytes).unwrap_or(u32::MAX);
+                presence.listed_bytes += listed_bytes as usize;
+                place.insert(Member { info: info.into(), connections: 1, listed_bytes });
                 tell(Change::Added(channel, user, info));
             }
         }
@@ -276,6 +321,7 @@ impl Roster {
             let member = presence.members.get_mut(&user).expect("a connection's user is a member");
             member.connections -= 1;
             if member.connections == 0 {
+                presence.listed_bytes -= member.listed_bytes as usize;
                 presence.members.remove(&user);
                 tell(Change::Removed(channel, &user));
             }
@@ -352,6 +398,15 @@ impl Roster {
     pub fn counts(&self, channel: &str) -> Option<(u32, Option<usize>)> {
         let entry = self.channels.get(channel)?;
         Some((entry.subscriptions, entry.presence.as_ref().map(|presence| presence.members.len())))
+    }
+
+    /// The connections by which a user is a member of any channel, each as often as of channels.
+    pub fn seats(&self, user: &str) -> impl Iterator<Item = Seat> {
+        let presences = self.channels.values().filter_map(|entry| entry.presence.as_deref());
+        let of_user = presences.filter(move |presence| presence.members.contains_key(user));
+        of_user.flat_map(move |presence| {
+            presence.users.iter().filter(move |(_, known)| &***known == user).map(|(seat, _)| *seat)
+        })
     }
 
     /// The members of a presence channel and what is shown of them, in the order of their names.

@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use fanfare::roster::{Change, Inquiry, Joined, Note, Roster, Rules, Seat, Wanted, owner};
+use fanfare::roster::{Change, Inquiry, Joined, Newcomer, Note, Roster, Rules, Seat, Wanted, owner};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-const FREE: Rules = Rules { members_max: 0, counts: false };
+const FREE: Rules = Rules { members_max: 0, counts: false, list_bytes_max: None };
 
 fn seat(id: u32) -> Seat {
     Seat { shard: 0, id, serial: id }
@@ -34,6 +34,7 @@ impl Stage {
                 Change::Added(channel, user, info) => format!("{channel} +{user} {info}"),
                 Change::Removed(channel, user) => format!("{channel} -{user}"),
                 Change::Count(channel, count) => format!("{channel} {count}"),
+                Change::Missed(channel) => format!("{channel} missed"),
             });
         });
         said
@@ -46,7 +47,8 @@ impl Stage {
     fn join(&mut self, id: u32, channel: &str, user: &str, info: &str) -> (Joined, Vec<String>) {
         let mut joined = Joined::Full;
         let said = self.said(|roster, rules, _, tell| {
-            joined = roster.join(seat(id), [channel, user, info], rules, tell);
+            let newcomer = Newcomer { channel, user, info, listed_bytes: info.len() };
+            joined = roster.join(seat(id), newcomer, rules, tell);
         });
         (joined, said)
     }
@@ -197,7 +199,7 @@ proptest! {
     fn whoever_follows_the_changes_knows_who_is_there(
         steps in proptest::collection::vec(step(), 0..300), members_max in 0u32..4
     ) {
-        let mut stage = Stage::new(Rules { members_max, counts: true });
+        let mut stage = Stage::new(Rules { members_max, counts: true, ..FREE });
         let mut seats: BTreeMap<(u8, u32), String> = BTreeMap::new();
         let mut entered: BTreeMap<u8, u32> = BTreeMap::new();
         let mut view: BTreeMap<String, u32> = BTreeMap::new();
@@ -264,11 +266,44 @@ proptest! {
 }
 
 #[test]
+fn a_list_of_members_is_never_longer_than_can_be_sent() {
+    let mut stage = Stage::new(Rules { list_bytes_max: Some(10), ..FREE });
+    assert_eq!(stage.join(1, "c", "a", "1234").0, Joined::Present);
+    assert_eq!(stage.join(2, "c", "b", "1234567"), (Joined::TooLong, vec![]), "and nobody is told of it");
+    assert_eq!(stage.join(2, "d", "b", "1234567").0, Joined::Present, "each channel has a list of its own");
+    assert_eq!(stage.join(3, "c", "c", "123456").0, Joined::Present);
+    assert_eq!(stage.join(4, "c", "a", "whatever"), (Joined::Present, vec![]), "another tab adds nothing");
+    assert_eq!(stage.join(5, "c", "d", "1").0, Joined::TooLong);
+    stage.leave(1, "c");
+    assert_eq!(stage.join(5, "c", "d", "1").0, Joined::TooLong, "the other tab is there yet");
+    stage.leave(4, "c");
+    assert_eq!(stage.join(5, "c", "d", "1234").0, Joined::Present);
+    // A reload has made it shorter: who is in stays, and nobody gets the list any more.
+    stage.rules.list_bytes_max = Some(9);
+    assert_eq!(stage.join(5, "c", "d", "1234").0, Joined::Present);
+    assert_eq!(stage.join(6, "c", "d", "1234").0, Joined::TooLong);
+}
+
+#[test]
+fn the_connections_of_a_user_are_found_in_all_channels() {
+    let mut stage = Stage::new(FREE);
+    for (id, channel, user) in [(1, "c", "a"), (2, "c", "a"), (3, "c", "b"), (1, "d", "a"), (4, "e", "ab")] {
+        stage.join(id, channel, user, "");
+    }
+    stage.enter("a");
+    let mut ids: Vec<u32> = stage.roster.seats("a").map(|seat| seat.id).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 1, 2]);
+    assert_eq!(stage.roster.seats("none").count(), 0);
+}
+
+#[test]
 fn what_waits_for_an_owner_weighs_at_least_what_was_written() {
     let name = || Box::<str>::from("x".repeat(100));
     let wish = || (name(), Wanted::default());
     for (inquiry, bytes) in [
         (Inquiry::Users(name()), 100),
+        (Inquiry::Dismiss(name()), 100),
         (Inquiry::Channels { prefix: name(), wanted: Wanted::default() }, 100),
         (Inquiry::Channel(name(), Wanted::default()), 100),
         (Inquiry::Counts((0..50).map(|_| wish()).collect()), 5000),

@@ -55,6 +55,8 @@ const TOPIC: u8 = b'e';
 const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;
 /// The code of what is no message. The reference has none for it.
 const MALFORMED: u16 = 4300;
+/// Code and reason of a user's connections that the app has ended.
+const TERMINATED: (u16, &str) = (4009, "Connection terminated by the app.");
 /// Nanoseconds of a second.
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -132,7 +134,7 @@ impl Dialect for Echo {
             Input::Text(text) => live.message(text.as_bytes(), context, out),
             Input::Binary(bytes) => live.message(bytes, context, out),
             Input::Alive => live.hear(context.now, out),
-            Input::Reply(reply) => live.reply(&reply, context, out),
+            Input::Reply(reply) => live.reply(reply, context, out),
             Input::Configured => live.configure(&context.settings.echo, out),
             Input::Deadline => live.deadline(context.now, out),
             Input::Told(_) | Input::Verified(_) | Input::Revoked => {}
@@ -148,7 +150,7 @@ impl Dialect for Echo {
         match Reach::of(publication.meta()) {
             Reach::AllBut(socket) if socket == live.socket => Admission::No,
             Reach::All | Reach::AllBut(_) => Admission::Form(0),
-            Reach::Last => Admission::Last(0, 4009, "Connection terminated by the app."),
+            Reach::Last => Admission::Last(0, TERMINATED.0, TERMINATED.1),
         }
     }
 
@@ -265,20 +267,28 @@ fn is_over(value: usize, max: usize) -> bool {
     max > 0 && value > max
 }
 
+/// The topic of a channel.
+#[must_use]
+pub fn topic_of(app: &str, channel: &str) -> Vec<u8> {
+    topic(app, channel).concat()
+}
+
 /// The topic of a channel, in parts.
 fn topic<'a>(app: &'a str, channel: &'a str) -> [&'a [u8]; 5] {
     [&[TOPIC], app.as_bytes(), b"\0", channel.as_bytes(), b"\0"]
 }
 
 impl Settings {
-    /// What the rosters of an app go by.
+    /// What the rosters of an app go by, where so many bytes may wait for a client: no list of members is longer, or
+    /// whoever gets it would be taken for slow.
     #[must_use]
-    pub fn rules(&self, app: &str) -> Rules {
+    pub fn rules(&self, app: &str, outbox_bytes_max: usize) -> Rules {
         let settings = self.by_id(app).map(|app| &app.settings);
-        settings.map_or_else(Rules::default, |app| Rules {
-            members_max: app.presence_members_max,
-            counts: app.subscription_count,
-        })
+        Rules {
+            members_max: settings.map_or(0, |app| app.presence_members_max),
+            counts: settings.is_some_and(|app| app.subscription_count),
+            list_bytes_max: Some(outbox_bytes_max.saturating_sub(announce::LIST_BYTES)),
+        }
     }
 
     /// How many events the cache channels keep of the app that a topic is of, any number when 0; nothing when there

@@ -4,7 +4,7 @@ use super::{Id, Outbound, Outgoing, Shard, Shared};
 use crate::courier::Notice;
 use crate::dialect::{Input, echo};
 use crate::frame::Publication;
-use crate::roster::{Change, Joined, Note, Reply, Seat};
+use crate::roster::{Change, Inquiry, Joined, Newcomer, Note, Reply, Seat};
 use crate::wheel::Now;
 use std::sync::Arc;
 
@@ -22,14 +22,17 @@ impl Shard {
 
     /// As the owner of an app's rosters, takes a note of some shard's.
     pub fn take_note(&mut self, seat: Seat, app: &str, note: &Note, now: Now) {
-        let Self { shared, rosters, outgoing, notices, .. } = self;
-        let rules = shared.settings.echo.rules(app);
+        if let Note::Miss(channel) = note {
+            return self.take_miss(app, channel, now);
+        }
+        let Self { shared, rosters, outgoing, notices, limits, .. } = self;
+        let rules = shared.settings.echo.rules(app, limits.outbox_bytes_max);
         let now_ms = now.monotonic_ns / 1_000_000;
         let roster = match rosters.get_mut(app) {
             Some(roster) => roster,
             None => rosters.entry(app.into()).or_default(),
         };
-        let reply = announcing(shared, outgoing, notices, app, now, |tell| match note {
+        let joined = announcing(shared, outgoing, notices, app, now, |tell| match note {
             Note::Enter(channel) => {
                 roster.enter(channel, rules, now_ms, tell);
                 None
@@ -39,18 +42,47 @@ impl Shard {
                 None
             }
             Note::Join { channel, user, info } => {
-                Some(match roster.join(seat, [channel, user, info], rules, tell) {
-                    Joined::Present => Reply::Present(channel.clone(), echo::succeeded(channel, roster)),
-                    Joined::Full => Reply::Full(channel.clone()),
-                })
+                let listed_bytes = echo::listed_bytes(user, info);
+                Some((
+                    channel,
+                    roster.join(seat, Newcomer { channel, user, info, listed_bytes }, rules, tell),
+                ))
             }
-            Note::Inquire(inquiry) => Some(Reply::Answer(echo::answer(inquiry, roster))),
+            Note::Miss(_) | Note::Inquire(_) => None,
         });
+        if let Note::Inquire(Inquiry::Dismiss(user)) = note {
+            // A connection that hears of it twice has gone by then.
+            roster.seats(user).for_each(|seat| outgoing.push(Outgoing::Reply(seat, Reply::Dismissed)));
+        }
+        let reply = match (note, joined) {
+            (_, Some((channel, Joined::Present))) => {
+                let list = echo::succeeded(app, channel, roster, &mut shared.draft, now);
+                Some(Reply::Present(channel.clone(), Box::new(list)))
+            }
+            (_, Some((channel, Joined::Full))) => Some(Reply::Full(channel.clone())),
+            (_, Some((channel, Joined::TooLong))) => Some(Reply::TooLong(channel.clone())),
+            (Note::Inquire(inquiry), None) => {
+                let kept = |channel: &str| echo::kept(app, channel, &shared.retained, now);
+                Some(Reply::Answer(echo::answer(inquiry, roster, &kept)))
+            }
+            _ => None,
+        };
         if roster.is_empty() {
             rosters.remove(app);
         }
         if let Some(reply) = reply {
             outgoing.push(Outgoing::Reply(seat, reply));
+        }
+    }
+
+    /// A connection of some shard has found nothing kept in a channel. It is told once, until something is: what has
+    /// come here meanwhile is on its way to that connection too.
+    fn take_miss(&mut self, app: &str, channel: &str, now: Now) {
+        let Self { shared, outgoing, notices, .. } = self;
+        let topic = echo::topic_of(app, channel);
+        let entries_max = shared.settings.retained_max(&topic);
+        if entries_max.is_some_and(|max| shared.retained.miss(&topic, max, now)) {
+            announcing(shared, outgoing, notices, app, now, |tell| tell(Change::Missed(channel)));
         }
     }
 
@@ -94,7 +126,7 @@ fn announcing<R>(
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
-    use crate::roster::{Inquiry, Wanted};
+    use crate::roster::Wanted;
     use crate::shard::Limits;
 
     const NOW: Now = Now { monotonic_ns: 0, unix_ms: 0 };

@@ -1,4 +1,5 @@
-// Laravel Echo follows what PHP broadcasts as Laravel does, both under a path.
+// Laravel Echo follows what PHP broadcasts as Laravel does, both under a path: the page's has no slash at its end, and
+// the application's has one.
 // Arguments: host, port, path.
 'use strict';
 
@@ -12,7 +13,7 @@ const [host, port, wsPath] = process.argv.slice(2);
 function broadcast(...events) {
   const { appId, key, secret } = APPS.plain;
   const script = path.join(__dirname, 'laravel_broadcast.php');
-  const php = spawn('php', [script, appId, key, secret, `http://${host}:${port}${wsPath}`], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const php = spawn('php', [script, appId, key, secret, `http://${host}:${port}`, `${wsPath}/`], { stdio: ['pipe', 'pipe', 'inherit'] });
   let printed = '';
   php.stdout.on('data', (data) => { printed += data; });
   php.stdin.end(events.map((event) => `${JSON.stringify(event)}\n`).join(''));

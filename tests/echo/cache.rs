@@ -26,13 +26,13 @@ fn keep(bus: &mut Bus, channel: &str, data: &str, reach: Reach) {
 fn the_last_event_follows_the_answer_for_as_long_as_it_is_kept() {
     let mut bus = bus(|app| app.webhook = vec![webhook()]);
     let socket = come(&mut bus, "a");
-    let miss = r#"{"event":"pusher:cache_miss","channel":"cache-c","data":"{}"}"#;
+    let miss = r#"{"event":"pusher:cache_miss","channel":"cache-c"}"#;
     assert_eq!(subscribe(&mut bus, "a", "cache-c"), [&succeeded("cache-c"), miss]);
     assert_eq!(
         told(&mut bus),
         [
-            r#"{"name":"cache_miss","channel":"cache-c"}"#,
-            r#"{"name":"channel_occupied","channel":"cache-c"}"#
+            r#"{"name":"channel_occupied","channel":"cache-c"}"#,
+            r#"{"name":"cache_miss","channel":"cache-c"}"#
         ]
     );
     keep(&mut bus, "cache-c", "one", Reach::All);
@@ -51,6 +51,33 @@ fn the_last_event_follows_the_answer_for_as_long_as_it_is_kept() {
     assert!(heard.len() == 2 && heard[0].contains("succeeded") && heard[1] == "four", "{heard:?}");
     bus.now.monotonic_ns += 1_800_000_000_000;
     assert_eq!(subscribe(&mut bus, "b", "cache-c"), [&succeeded("cache-c"), miss]);
+}
+
+#[test]
+fn webhooks_are_told_once_of_a_channel_that_has_nothing_until_it_is_filled() {
+    let mut bus = bus(|app| app.webhook = vec![webhook()]);
+    let missed = |bus: &mut Bus| told(bus).iter().filter(|json| json.contains("cache_miss")).count();
+    for name in ["a", "b", "c"] {
+        let socket = come(&mut bus, name);
+        assert!(subscribe(&mut bus, name, "cache-c")[1].contains("cache_miss"), "each client is told");
+        bus.say(name, &subscription(&socket, "presence-cache-c", Some(r#"{"user_id":"7"}"#)));
+        assert!(bus.heard(name)[1].contains("cache_miss"));
+    }
+    assert_eq!(missed(&mut bus), 2, "once of each channel");
+    for name in ["a", "b", "c"] {
+        bus.say(name, r#"{"event":"pusher:unsubscribe","data":{"channel":"cache-c"}}"#);
+    }
+    subscribe(&mut bus, "a", "cache-c");
+    assert_eq!(missed(&mut bus), 0, "also when all have gone and somebody comes again");
+    keep(&mut bus, "cache-c", "one", Reach::All);
+    bus.heard("a");
+    assert_eq!(subscribe(&mut bus, "a", "cache-c")[1], "one");
+    assert_eq!(missed(&mut bus), 0);
+    bus.now.monotonic_ns += 1_800_000_000_000;
+    for name in ["a", "b"] {
+        assert!(subscribe(&mut bus, name, "cache-c")[1].contains("cache_miss"));
+    }
+    assert_eq!(missed(&mut bus), 1, "its time is over, and it wants to be filled again");
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use crate::conversation::Bus;
 use crate::{bus, come, publish, sign, subscription, told, webhook};
+use fanfare::message::Received;
+use fanfare::shard::Limits;
+use std::sync::Arc;
 
 const CHANNEL: &str = "presence-r";
 const TARO: &str = r#"{"user_id":7,"user_info":{"name":"Taro"}}"#;
@@ -113,6 +116,64 @@ fn a_full_channel_takes_only_those_who_are_members_already() {
     lose(&mut bus, "taro");
     bus.say("nameless", &subscription("0.3", CHANNEL, Some(NAMELESS)));
     assert!(bus.heard("nameless")[0].contains(r#"\"count\":2,\"ids\":[\"8\",\"9\"]"#));
+}
+
+#[test]
+fn a_list_that_is_too_long_to_be_sent_is_refused_and_nobody_is_told() {
+    let mut bus = bus(|app| (app.presence_members_max, app.webhook) = (0, vec![webhook()]));
+    let limits = Limits { outbox_bytes_max: 4096, ..Limits::default() };
+    let settings = Arc::clone(bus.shard.settings());
+    bus.shard.configure(settings, limits, bus.now);
+    let show = |user: usize| format!(r#"{{"user_id":{user},"user_info":"{}"}}"#, "\\\"".repeat(100));
+    let mut members = 0;
+    let refused = loop {
+        let heard = join(&mut bus, &format!("m{members}"), &show(members));
+        if !heard[0].contains("succeeded") {
+            break heard;
+        }
+        assert!(heard.len() == 1 && heard[0].len() <= 4096, "{}", heard[0].len());
+        members += 1;
+    };
+    // What each shows is 200 bytes, 402 where it stands in the list.
+    assert_eq!(members, 8);
+    let error = r#"{"event":"pusher:subscription_error","channel":"presence-r","data":{"type":"LimitReached","error":"The list of the channel's members is too long.","status":429}}"#;
+    assert_eq!(refused, [error]);
+    let added = bus.heard("m0").iter().filter(|frame| frame.contains("member_added")).count();
+    assert_eq!(added, 7, "and of the one who was refused nobody heard");
+    assert_eq!(told(&mut bus).iter().filter(|json| json.contains("member_added")).count(), 8);
+    assert!(join(&mut bus, "tab", &show(3))[0].contains("succeeded"), "another tab of a member fits");
+    // After a reload that makes it too long for anybody, whoever is in stays.
+    let settings = Arc::clone(bus.shard.settings());
+    bus.shard.configure(settings, Limits { outbox_bytes_max: 2000, ..Limits::default() }, bus.now);
+    assert_eq!(join(&mut bus, "late", &show(3)), [error]);
+    bus.heard("tab");
+    publish(&mut bus, CHANNEL, "one");
+    assert_eq!((bus.heard("tab"), bus.heard("late")), (vec!["one".into()], vec![]));
+}
+
+#[test]
+fn a_page_that_comes_to_many_channels_at_once_gets_the_lists_of_all() {
+    let mut bus = bus(|_| {});
+    let limits = Limits { outbox_bytes_max: 4096, ..Limits::default() };
+    let settings = Arc::clone(bus.shard.settings());
+    bus.shard.configure(settings, limits, bus.now);
+    let channels: Vec<String> = (0..8).map(|number| format!("presence-{number}")).collect();
+    for user in 0..4 {
+        let name = format!("m{user}");
+        let socket = come(&mut bus, &name);
+        let data = format!(r#"{{"user_id":{user},"user_info":"{}"}}"#, "x".repeat(300));
+        channels.iter().for_each(|channel| bus.say(&name, &subscription(&socket, channel, Some(&data))));
+    }
+    let socket = come(&mut bus, "page");
+    let id = bus.clients["page"].id;
+    for channel in &channels {
+        let wish = subscription(&socket, channel, Some(r#"{"user_id":"9"}"#));
+        bus.shard.receive(id, Received::Text(&wish), bus.now);
+    }
+    bus.flush();
+    let heard = bus.heard("page");
+    assert_eq!(heard.iter().filter(|frame| frame.contains("subscription_succeeded")).count(), 8, "{heard:?}");
+    assert!(!heard.iter().any(|frame| frame.starts_with("close")) && heard.concat().len() > 2 * 4096);
 }
 
 #[test]

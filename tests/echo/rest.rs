@@ -3,7 +3,7 @@
 use fanfare::dialect::echo::{App, AppSettings, Reach, Secret, SocketId, answer};
 use fanfare::dialect::{Action, Actions, Context, Kind, Request, Served, Settings};
 use fanfare::frame::Publication;
-use fanfare::roster::{Change, Inquiry, Roster, Rules, Seat};
+use fanfare::roster::{Change, Inquiry, Newcomer, Roster, Rules, Seat};
 use fanfare::wheel::Now;
 use hmac::{Hmac, Mac as _};
 use md5::Digest as _;
@@ -182,16 +182,83 @@ fn every_path_stands_behind_the_configured_one() {
     let mut server = Server::new(|_| {});
     server.settings.echo.path = "/ws".into();
     assert_eq!(server.ask("GET", "/ws/up", "").1, r#"{"health":"OK"}"#);
-    assert_eq!(server.ask("GET", "/up", "").0, 404);
+    assert_eq!(server.ask("GET", "/up", "").0, 200);
+    assert_eq!(server.ask("GET", "/ws/ws/up", "").0, 404);
     let event = r#"{"name":"e","channel":"c","data":"d"}"#;
     assert_eq!(server.status("/ws/apps/app-id/events", event), 200);
     // PHP's library signs what stands behind its own `path`: https://github.com/laravel/reverb/issues/356
     let signed = sign("POST", "/apps/app-id/events", event, "app-secret");
     assert_eq!(server.ask("POST", &format!("/ws{signed}"), event).0, 200);
-    assert_eq!(server.ask("POST", &signed, event).0, 404);
+    // The same library loses `path` where Guzzle resolves what it is given, and a proxy may take it away.
+    assert_eq!(server.ask("POST", &signed, event).0, 200);
+    let behind_a_proxy = sign("POST", "/ws/apps/app-id/events", event, "app-secret");
+    assert_eq!(server.ask("POST", behind_a_proxy.strip_prefix("/ws").unwrap(), event).0, 200);
     let other = sign("POST", "/s/apps/app-id/events", event, "app-secret").replace("/s/", "/ws/");
     assert_eq!(server.ask("POST", &other, event).0, 401);
-    assert_eq!(Kind::Echo.body_bytes_max("GET", "/up", &server.settings), None);
+    for (path, is_ours) in
+        [("/up", true), ("/apps/x", true), ("/ws/apps/x", true), ("/ws", false), ("/w/up", false)]
+    {
+        assert_eq!(Kind::Echo.body_bytes_max("GET", path, &server.settings).is_some(), is_ours, "{path}");
+    }
+}
+
+#[test]
+fn a_signature_is_good_over_what_was_sent_and_over_what_that_means() {
+    let server = Server::new(|_| {});
+    let signed_as = |method: &str, signed: &str, sent: &str, body: &str| {
+        let target = sign(method, signed, body, "app-secret");
+        let signature = target.split_once("auth_signature=").unwrap().1.to_owned();
+        let sent = sign(method, sent, body, "other");
+        let (start, _) = sent.split_once("auth_signature=").unwrap();
+        server.ask(method, &format!("{start}auth_signature={signature}"), body).0
+    };
+    // PHP's library signs the user's id as it is; what sends the request encodes it.
+    for (id, sent) in [
+        ("auth0|x", "auth0%7Cx"),
+        ("auth0|x", "auth0|x"),
+        ("auth0%7Cx", "auth0%7Cx"),
+        ("Jürgen", "J%C3%BCrgen"),
+        ("a b", "a%20b"),
+        ("100%", "100%25"),
+    ] {
+        let path = |id: &str| format!("/apps/app-id/users/{id}/terminate_connections");
+        assert_eq!(signed_as("POST", &path(id), &path(sent), "{}"), 200, "{id}");
+    }
+    assert_eq!(
+        signed_as("POST", "/users/7/terminate_connections", "/users/8/terminate_connections", "{}"),
+        401
+    );
+    // It joins a list with commas where it signs it, and others may not.
+    let path = "/apps/app-id/channels/presence-a";
+    for (signed, sent, status) in [
+        ("info=user_count,subscription_count", "info[0]=user_count&info[1]=subscription_count", 200),
+        ("info=user_count,subscription_count", "info%5B0%5D=user_count&info%5B1%5D=subscription_count", 200),
+        (
+            "info[0]=user_count&info[1]=subscription_count",
+            "info[0]=user_count&info[1]=subscription_count",
+            200,
+        ),
+        ("info=user_count", "info[]=user_count", 200),
+        ("info=subscription_count,user_count", "info[0]=user_count&info[1]=subscription_count", 401),
+        ("info=user_count", "info[x]=user_count", 401),
+    ] {
+        assert_eq!(
+            signed_as("GET", &format!("{path}?{signed}"), &format!("{path}?{sent}"), ""),
+            status,
+            "{sent}"
+        );
+    }
+}
+
+#[test]
+fn what_is_too_large_is_told_in_the_words_that_clients_look_for() {
+    let server = Server::new(|_| {});
+    let event = format!(r#"{{"name":"e","channel":"c","data":"{}"}}"#, "a".repeat(10_241));
+    let (status, text, ..) = server.signed("POST", "/apps/app-id/events", &event);
+    assert!(status == 413 && text.contains("content of this event"), "{status} {text}");
+    let batch = format!(r#"{{"batch":[{}]}}"#, [r#"{"name":"e","channel":"c","data":"d"}"#; 11].join(","));
+    let (status, text, ..) = server.signed("POST", "/apps/app-id/batch_events", &batch);
+    assert!(status == 400 && text.contains("Batch too large"), "{status} {text}");
 }
 
 #[test]
@@ -234,7 +301,8 @@ fn roster() -> Roster {
     let tell = &mut |_: Change<'_>| {};
     for (id, user) in [(1, "1"), (2, "1"), (3, "2")] {
         let seat = Seat { shard: 0, id, serial: 0 };
-        roster.join(seat, ["presence-a", user, "null"], Rules::default(), tell);
+        let newcomer = Newcomer { channel: "presence-a", user, info: "null", listed_bytes: 0 };
+        roster.join(seat, newcomer, Rules::default(), tell);
     }
     for channel in ["room", "room", "#server-to-user-7"] {
         roster.enter(channel, Rules::default(), 0, tell);
@@ -245,10 +313,12 @@ fn roster() -> Roster {
 #[test]
 fn questions_about_channels_are_answered_as_the_specification_shows() {
     let (server, roster) = (Server::new(|_| {}), roster());
+    let kept =
+        |channel: &str| (channel != "cache-none").then(|| format!(r#"{{"data":"of {channel}","ttl":9}}"#));
     let get = |target: &str| {
         let (status, text, _, inquiry) = server.signed("GET", &format!("/apps/app-id/{target}"), "");
         match inquiry {
-            Some(inquiry) => String::from_utf8(answer(&inquiry, &roster).into()).unwrap(),
+            Some(inquiry) => String::from_utf8(answer(&inquiry, &roster, &kept).into()).unwrap(),
             None => format!("{status} {text}"),
         }
     };
@@ -275,6 +345,18 @@ fn questions_about_channels_are_answered_as_the_specification_shows() {
         ("channels/room?info=subscription_count", r#"{"occupied":true,"subscription_count":2}"#),
         ("channels/presence-a/users", r#"{"users":[{"id":"1"},{"id":"2"}]}"#),
         ("channels/presence-none/users", r#"{"users":[]}"#),
+        // As PHP sends a list.
+        (
+            "channels/presence-a?info[0]=user_count&info[1]=subscription_count",
+            r#"{"occupied":true,"user_count":2,"subscription_count":3}"#,
+        ),
+        (
+            "channels/cache-c?info=cache,subscription_count",
+            r#"{"occupied":false,"subscription_count":0,"cache":{"data":"of cache-c","ttl":9}}"#,
+        ),
+        ("channels/cache-none?info=cache", r#"{"occupied":false}"#),
+        ("channels?filter_by_prefix=room&info=cache", r#"{"channels":{"room":{}}}"#),
+        ("connections", r#"200 {"connections":0}"#),
     ] {
         assert_eq!(get(target), expected, "{target}");
     }
@@ -283,6 +365,7 @@ fn questions_about_channels_are_answered_as_the_specification_shows() {
         "channels?filter_by_prefix=private-&info=user_count",
         "channels/room?info=user_count",
         "channels/room/users",
+        "channels/room?info=cache",
         "channels/a%20b",
     ] {
         assert!(get(bad).starts_with("400 "), "{bad}: {}", get(bad));
@@ -294,12 +377,16 @@ fn an_event_with_info_is_answered_with_the_counts_of_its_channels() {
     let (server, roster) = (Server::new(|_| {}), roster());
     let ask = |path: &str, body: &str| {
         let (_, _, publications, inquiry) = server.signed("POST", path, body);
-        (publications.len(), String::from_utf8(answer(&inquiry.unwrap(), &roster).into()).unwrap())
+        (publications.len(), String::from_utf8(answer(&inquiry.unwrap(), &roster, &|_| None).into()).unwrap())
     };
     let event =
         r#"{"name":"e","data":"","channels":["presence-a","room"],"info":"user_count,subscription_count"}"#;
     let counts = r#"{"channels":{"presence-a":{"user_count":2,"subscription_count":3},"room":{"subscription_count":2}}}"#;
     assert_eq!(ask("/apps/app-id/events", event), (2, counts.into()));
+    let as_list =
+        event.replace(r#""user_count,subscription_count""#, r#"["user_count","subscription_count"]"#);
+    assert_eq!(ask("/apps/app-id/events", &as_list), (2, counts.into()));
+    assert_eq!(server.status("/apps/app-id/events", &event.replace(r#""user_count,"#, r#"7,"#)), 400);
     let batch = r#"{"batch":[{"name":"e","data":"","channel":"presence-a","info":"user_count"},{"name":"e","data":"","channel":"room"}]}"#;
     let counts = r#"{"batch":[{"user_count":2},{}]}"#;
     assert_eq!(ask("/apps/app-id/batch_events", batch), (2, counts.into()));
@@ -309,8 +396,9 @@ fn an_event_with_info_is_answered_with_the_counts_of_its_channels() {
 fn a_users_connections_are_told_to_end_with_and_without_the_apps_id() {
     let server = Server::new(|_| {});
     for path in ["/apps/app-id/users/a%20b/terminate_connections", "/users/a%20b/terminate_connections"] {
-        let (status, body, publications, _) = server.signed("POST", path, "{}");
-        assert_eq!((status, &*body, publications.len()), (200, "{}", 1));
+        let (status, _, publications, inquiry) = server.signed("POST", path, "{}");
+        assert_eq!((status, publications.len()), (200, 1));
+        assert!(matches!(inquiry, Some(Inquiry::Dismiss(user)) if &*user == "a b"));
         assert!(publications[0].topic().ends_with(b"app-id\0#server-to-user-a b\0"));
         assert_eq!(Reach::of(publications[0].meta()), Reach::Last);
         assert_eq!(

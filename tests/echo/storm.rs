@@ -208,7 +208,7 @@ impl World {
                     members.retain(|(other, ..)| *other != seat);
                 }
             }
-            Note::Enter(_) | Note::Inquire(_) => {}
+            Note::Enter(_) | Note::Miss(_) | Note::Inquire(_) => {}
         }
     }
 
@@ -216,7 +216,8 @@ impl World {
         let got = match reply {
             Reply::Answer(body) => return self.answers.push(serde_json::from_slice(body).unwrap()),
             Reply::Full(_) => None,
-            Reply::Present(_, frame) => Some(listed(&frames(frame)[0])),
+            Reply::Present(_, list) => Some(listed(&frames(list.frame(0))[0])),
+            Reply::TooLong(_) | Reply::Dismissed => panic!("{reply:?}"),
         };
         assert_eq!(self.due.get_mut(&seat).and_then(VecDeque::pop_front), Some(got));
     }
@@ -260,7 +261,7 @@ impl World {
 
     /// What the owner says of all channels.
     fn inquire(&mut self) -> Value {
-        let wanted = Wanted { users: true, subscriptions: true };
+        let wanted = Wanted { users: true, subscriptions: true, kept: false };
         let inquiry = Note::Inquire(Inquiry::Channels { prefix: "".into(), wanted });
         let owner = self.owner();
         let seat = Seat { shard: 0, id: u32::MAX, serial: 0 };

@@ -330,6 +330,48 @@ fn an_app_ends_the_connections_of_a_user_on_every_shard() {
 }
 
 #[test]
+fn an_app_ends_the_connections_of_a_user_who_is_known_from_presence_alone() {
+    let mut daemon = Daemon::new(|_| {});
+    for (name, at, user) in [("a", 0, "7"), ("b", 1, "7"), ("c", 1, "8")] {
+        let socket = daemon.come(name, at);
+        for channel in ["presence-r", "presence-s"] {
+            let member = format!(r#"{{"user_id":{user}}}"#);
+            daemon.say(name, &subscription(&socket, channel, Some(&member)));
+        }
+    }
+    // One that has signed in and is a member hears of it twice, and is told once.
+    let socket = daemon.sign_in("d", 0, r#"{"id":7}"#);
+    daemon.say("d", &subscription(&socket, "presence-r", None));
+    ["a", "b", "c", "d"].iter().for_each(|name| drop(daemon.heard(name)));
+    assert_eq!(daemon.post(1, "users/7/terminate_connections", "{}"), "{}");
+    let error =
+        r#"{"event":"pusher:error","data":{"code":4009,"message":"Connection terminated by the app."}}"#;
+    for name in ["a", "b", "d"] {
+        let heard = daemon.heard(name);
+        let end = [error, "close 4009 Connection terminated by the app."];
+        assert!(heard.ends_with(&end.map(String::from)), "{name}: {heard:?}");
+        assert_eq!(heard.iter().filter(|frame| *frame == error).count(), 1, "{name}: {heard:?}");
+    }
+    let heard = daemon.heard("c");
+    assert_eq!(heard.iter().filter(|frame| frame.contains("member_removed")).count(), 2, "{heard:?}");
+    assert_eq!(heard.len(), 2);
+    assert_eq!(daemon.get("/apps/app-id/channels/presence-r/users"), r#"{"users":[{"id":"8"}]}"#);
+}
+
+#[test]
+fn an_app_is_told_how_many_connections_it_has_on_all_shards() {
+    let mut daemon = Daemon::new(|_| {});
+    assert_eq!(daemon.get("/apps/app-id/connections"), r#"{"connections":0}"#);
+    for (name, at) in [("a", 0), ("b", 1), ("c", 1)] {
+        daemon.come(name, at);
+    }
+    assert_eq!(daemon.get("/apps/app-id/connections"), r#"{"connections":3}"#);
+    let (at, client) = daemon.clients.remove("b").unwrap();
+    daemon.shards[at].lost(client.id, daemon.now);
+    assert_eq!(daemon.get("/apps/app-id/connections"), r#"{"connections":2}"#);
+}
+
+#[test]
 fn nobody_is_ended_for_a_user_whose_id_only_begins_like_theirs() {
     let mut daemon = Daemon::new(|_| {});
     daemon.sign_in("a", 0, r#"{"id":"7"}"#);
@@ -364,6 +406,11 @@ fn what_a_publisher_leaves_in_a_cache_channel_is_shown_to_whoever_comes_later() 
     assert_eq!(daemon.ask(0, "POST", &target, batch).0, 400);
     daemon.say("a", subscribe);
     assert_eq!(daemon.heard("a")[1..], [frame], "a batch with a bad event leaves nothing");
+    // Whoever asks is told it too, with the seconds that it has left.
+    daemon.now.monotonic_ns += 100_500_000_000;
+    let kept = r#"{"occupied":true,"cache":{"event":"e","channel":"cache-c","data":"\u00e9","ttl":1700}}"#;
+    assert_eq!(daemon.get("/apps/app-id/channels/cache-c?info=cache"), kept);
+    assert_eq!(daemon.get("/apps/app-id/channels/cache-none?info=cache"), r#"{"occupied":false}"#);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! What the owner of an app's rosters says of its changes: frames to subscribers, notices to webhooks, and the
 //! answers to those who join or ask.
 
-use super::topic;
+use super::{SECOND_NS, topic, topic_of};
 use crate::courier::{Notice, Webhook, WebhookName};
-use crate::frame::{Draft, Publication, put_text};
+use crate::frame::{Draft, Publication};
+use crate::retained::Retained;
 use crate::roster::{Change, Inquiry, Roster, Wanted};
 use crate::wheel::Now;
 use serde_json::Value;
@@ -38,6 +39,7 @@ impl Announcer<'_> {
                 self.publish("pusher_internal:member_removed", channel, &data);
                 self.hook(WebhookName::MemberRemoved, channel, Some(user), "");
             }
+            Change::Missed(channel) => self.hook(WebhookName::CacheMiss, channel, None, ""),
             Change::Count(channel, count) => {
                 let count = format!(r#""subscription_count":{count}"#);
                 self.publish("pusher_internal:subscription_count", channel, &format!("{{{count}}}"));
@@ -80,9 +82,21 @@ fn name_of(name: WebhookName) -> &'static str {
     }
 }
 
-/// The frame that tells a newcomer who is in a presence channel.
+/// Bytes of the frame that tells who is in a presence channel, beside the members themselves: 200 of texts, 10 of the
+/// header, 10 digits of the count, and the longest name of a channel.
+pub(super) const LIST_BYTES: usize = 512;
+
+/// Bytes that a member takes in that frame, where all of it stands in a string.
 #[must_use]
-pub fn succeeded(channel: &str, roster: &Roster) -> Box<[u8]> {
+pub fn listed_bytes(user: &str, info: &str) -> usize {
+    // The quotes of the string are not each member's; a colon and two commas are.
+    let inside = |json: &str| text(json).len() - 2;
+    2 * inside(&text(user)) + inside(info) + 3
+}
+
+/// What tells a newcomer who is in a presence channel. It goes to that one alone.
+#[must_use]
+pub fn succeeded(app: &str, channel: &str, roster: &Roster, draft: &mut Draft, now: Now) -> Publication {
     let members = roster.members(channel);
     let mut data = format!(r#"{{"presence":{{"count":{},"ids":["#, members.len());
     for (place, (user, _)) in members.enumerate() {
@@ -97,15 +111,38 @@ pub fn succeeded(channel: &str, roster: &Roster) -> Box<[u8]> {
         data.push_str(info);
     }
     data.push_str("}}}");
-    let mut bytes = Vec::new();
-    let frame =
-        put_text(&mut bytes, |out| put_frame("pusher_internal:subscription_succeeded", channel, &data, out));
-    bytes[frame.start as usize..frame.end as usize].into()
+    draft.address(&topic(app, channel), b"");
+    draft.text(|out| put_frame("pusher_internal:subscription_succeeded", channel, &data, out));
+    draft.finish(now)
 }
 
-/// The body that answers an inquiry.
+/// The last event of a cache channel as its subscribers got it, JSON, with the seconds for which it is kept yet. `None`
+/// when there is none.
 #[must_use]
-pub fn answer(inquiry: &Inquiry, roster: &Roster) -> Box<[u8]> {
+pub fn kept(app: &str, channel: &str, retained: &Retained, now: Now) -> Option<String> {
+    let publication = retained.last(&topic_of(app, channel), now)?;
+    let event = std::str::from_utf8(payload(publication.frame(0))).ok()?;
+    let event = event.strip_suffix('}')?;
+    let passed_s = now.monotonic_ns.saturating_sub(publication.accepted.monotonic_ns) / SECOND_NS;
+    // One that is kept for ever has no time to live.
+    let left = (publication.retain_s < u32::MAX)
+        .then(|| format!(r#","ttl":{}"#, u64::from(publication.retain_s).saturating_sub(passed_s)));
+    Some(format!("{event}{}}}", left.unwrap_or_default()))
+}
+
+/// The payload of a frame that the server sends.
+fn payload(frame: &[u8]) -> &[u8] {
+    let header = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    frame.get(header..).unwrap_or_default()
+}
+
+/// The body that answers an inquiry. `kept` knows the last event of a channel, JSON.
+#[must_use]
+pub fn answer(inquiry: &Inquiry, roster: &Roster, kept: &dyn Fn(&str) -> Option<String>) -> Box<[u8]> {
     let named = |(channel, wanted): &(Box<str>, Wanted)| {
         let (subscriptions, users) = roster.counts(channel).unwrap_or_default();
         (text(channel), format!("{{{}}}", counts(subscriptions, users, *wanted).join(",")))
@@ -125,6 +162,8 @@ pub fn answer(inquiry: &Inquiry, roster: &Roster) -> Box<[u8]> {
             let (subscriptions, users) = found.unwrap_or_default();
             let mut answer = vec![format!(r#""occupied":{}"#, found.is_some())];
             answer.extend(counts(subscriptions, users, *wanted));
+            let kept = if wanted.kept { kept(channel) } else { None };
+            answer.extend(kept.map(|event| format!(r#""cache":{event}"#)));
             format!("{{{}}}", answer.join(","))
         }
         Inquiry::Users(channel) => {
@@ -132,6 +171,8 @@ pub fn answer(inquiry: &Inquiry, roster: &Roster) -> Box<[u8]> {
             let users: Vec<String> = roster.members(channel).map(user).collect();
             format!(r#"{{"users":[{}]}}"#, users.join(","))
         }
+        // Its connections have been told.
+        Inquiry::Dismiss(_) => "{}".to_owned(),
         Inquiry::Counts(wishes) => {
             let entries = wishes.iter().map(named).map(|(name, counts)| format!("{name}:{counts}"));
             format!(r#"{{"channels":{{{}}}}}"#, entries.collect::<Vec<_>>().join(","))

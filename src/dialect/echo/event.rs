@@ -116,9 +116,7 @@ impl<'a> Broadcast<'a> {
         };
         let info = match &fields.info {
             None => None,
-            Some((info, _)) => {
-                Some(wanted(info.into_string().ok_or_else(|| bad("\"info\" must be a string"))?))
-            }
+            Some((info, _)) => Some(wanted(&words(*info)?)),
         };
         Ok(Self { name: written(fields.name.as_ref()), data, data_bytes, channels, reach, info })
     }
@@ -161,12 +159,22 @@ impl<'a> Broadcast<'a> {
 /// The counts that a list of them asks for.
 pub(super) fn wanted(info: &str) -> Wanted {
     let has = |name| info.split(',').any(|word| word.trim() == name);
-    Wanted { users: has("user_count"), subscriptions: has("subscription_count") }
+    Wanted { users: has("user_count"), subscriptions: has("subscription_count"), kept: has("cache") }
 }
 
-/// What of it there is of such a channel: only presence channels have users.
+/// The words of `info`: a string with commas, or a list, as PHP's library passes it on.
+fn words<'a>(info: Value<'a, 'a>) -> Result<Cow<'a, str>, Unusable> {
+    if let Some(text) = info.into_string() {
+        return Ok(Cow::Borrowed(text));
+    }
+    let words = info.as_array().map(|list| list.iter().map(Value::into_string).collect());
+    let words: Option<Vec<&str>> = words.flatten();
+    Ok(Cow::Owned(words.ok_or_else(|| bad("\"info\" must be a string or a list of them"))?.join(",")))
+}
+
+/// What of it a publisher is told of such a channel: only presence channels have users, and it knows what it publishes.
 pub(super) fn of_kind(wanted: Wanted, kind: ChannelKind) -> Wanted {
-    Wanted { users: wanted.users && kind.access == Access::Presence, ..wanted }
+    Wanted { users: wanted.users && kind.access == Access::Presence, kept: false, ..wanted }
 }
 
 /// What a channel's name says.

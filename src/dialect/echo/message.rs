@@ -163,15 +163,27 @@ pub(super) fn channel_event(name: &str, channel: &str, data: &str, out: &mut Act
     out.send(|payload| put_frame(name, channel, data, payload));
 }
 
-/// What went wrong that is no channel's subscription.
+/// Nothing is kept in a cache channel. The only event of the protocol without data.
+pub(super) fn cache_miss(channel: &str, out: &mut Actions) {
+    let text = format!(r#"{{"event":"pusher:cache_miss","channel":{}}}"#, Json::from(channel));
+    out.send(|payload| payload.extend_from_slice(text.as_bytes()));
+}
+
+/// What went wrong that is no channel's.
 pub(super) fn error(code: u16, message: &str, out: &mut Actions) {
-    out.send(|payload| put_error(code, message, payload));
+    out.send(|payload| put_error(None, code, message, payload));
+}
+
+/// What went wrong with something that was for a channel and is no subscription.
+pub(super) fn channel_error(channel: &str, code: u16, message: &str, out: &mut Actions) {
+    out.send(|payload| put_error(Some(channel), code, message, payload));
 }
 
 /// The payload of the frame that tells an error.
-pub(super) fn put_error(code: u16, message: &str, payload: &mut Vec<u8>) {
+pub(super) fn put_error(channel: Option<&str>, code: u16, message: &str, payload: &mut Vec<u8>) {
+    let channel = channel.map_or_else(String::new, |name| format!(r#""channel":{},"#, Json::from(name)));
     let message = Json::from(message);
-    let text = format!(r#"{{"event":"pusher:error","data":{{"code":{code},"message":{message}}}}}"#);
+    let text = format!(r#"{{"event":"pusher:error",{channel}"data":{{"code":{code},"message":{message}}}}}"#);
     payload.extend_from_slice(text.as_bytes());
 }
 

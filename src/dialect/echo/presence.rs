@@ -8,7 +8,7 @@
 
 use super::message::Subscribe;
 use super::subscription::{Channel, Refused, refuse};
-use super::{Live, Member, is_over, topic};
+use super::{Live, Member, TERMINATED, is_over, send_away, topic};
 use crate::dialect::{Action, Actions, Context};
 use crate::roster::{Note, Reply};
 use std::sync::Arc;
@@ -73,30 +73,38 @@ impl Live {
     }
 
     /// Hears what the owner says to the oldest wish.
-    pub(super) fn reply(&mut self, reply: &Reply, context: &Context<'_>, out: &mut Actions) {
-        let (name, list) = match reply {
-            Reply::Present(name, list) => (name, Some(list)),
-            Reply::Full(name) => (name, None),
+    pub(super) fn reply(&mut self, reply: Reply, context: &Context<'_>, out: &mut Actions) {
+        let (name, joined) = match reply {
+            Reply::Present(name, list) => (name, Ok(list)),
+            Reply::Full(name) => (name, Err(Refused::Full)),
+            Reply::TooLong(name) => (name, Err(Refused::List)),
+            Reply::Dismissed => return send_away(TERMINATED.0, TERMINATED.1, out),
             Reply::Answer(_) => return,
         };
         let Some(Join { wish, user }) = self.answered() else { return };
-        let is_wanted = |channel: &Channel| channel.wish == wish && channel.name == *name;
+        let is_wanted = |channel: &Channel| channel.wish == wish && channel.name == name;
         let Some(at) = self.channels.iter().position(is_wanted) else { return };
-        let Some(list) = list else {
-            let is_last = |rare: &super::Rare| rare.joins.iter().all(|join| join.wish != wish);
-            if self.rare.as_deref().is_none_or(is_last) {
-                self.channels.swap_remove(at);
+        let list = match joined {
+            Ok(list) => list,
+            Err(refused) => {
+                let is_last = |rare: &super::Rare| rare.joins.iter().all(|join| join.wish != wish);
+                // Who is a member already stays one, even if the list has become too long to be sent once more.
+                if !self.channels[at].is_in && self.rare.as_deref().is_none_or(is_last) {
+                    self.channels.swap_remove(at);
+                }
+                return refuse(&name, refused, out);
             }
-            return refuse(name, Refused::Full, out);
         };
         let channel = &mut self.channels[at];
         if !channel.is_in {
             channel.is_in = true;
             channel.user = Some(user);
-            out.subscribe(&topic(&self.place.id, name), b"");
+            out.subscribe(&topic(&self.place.id, &name), b"");
         }
-        out.send_ready(list);
-        self.show_last(name, context, out);
+        // As what is published, it is offered to the client before it counts against it: a page that comes to many
+        // channels at once gets the lists of all.
+        out.push(Action::Forward(Arc::from(list), 0));
+        self.show_last(&name, context, out);
     }
 
     /// Takes the oldest wish, and lets go of what held it if nothing else is there.

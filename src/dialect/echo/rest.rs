@@ -4,7 +4,7 @@ use super::event::{Broadcast, Form, bad, kind, of_kind, wanted};
 use super::message::put_error;
 use super::name::{Access, ChannelKind, channel_of, user_of};
 use super::signature::{self, Query};
-use super::{App, Reach, Settings, is_over, topic};
+use super::{App, Reach, Settings, TERMINATED, is_over, topic};
 use crate::dialect::{Action, Actions, Context, Request, Served, Unusable};
 use crate::event::{Event, elements};
 use crate::frame::Draft;
@@ -13,6 +13,7 @@ use crate::wheel::Now;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -23,7 +24,7 @@ const NAMELESS_BYTES_MAX: usize = 1024 * 1024;
 
 /// The longest body of a request, if its path is one of ours.
 pub(super) fn body_bytes_max(path: &str, settings: &Settings) -> Option<usize> {
-    let path = path.strip_prefix(&*settings.path)?;
+    let path = own_path(path, settings)?;
     if let Some(rest) = path.strip_prefix("/apps/") {
         let id = rest.split('/').next().and_then(decoded).unwrap_or_default();
         let limit = settings.by_id(&id).map(|app| app.settings.request_bytes_max);
@@ -33,13 +34,20 @@ pub(super) fn body_bytes_max(path: &str, settings: &Settings) -> Option<usize> {
             None => NAMELESS_BYTES_MAX,
         });
     }
-    (path == "/up" || path.starts_with("/users/")).then_some(NAMELESS_BYTES_MAX)
+    Some(NAMELESS_BYTES_MAX)
+}
+
+/// The path without `[echo] path`, if it is one of ours. Requests are served with that and without: PHP's library loses
+/// it where it resolves the path of a batch, or a `path` without a slash at its end (RFC 3986 section 5.3).
+fn own_path<'a>(path: &'a str, settings: &Settings) -> Option<&'a str> {
+    let is_ours = |path: &&str| *path == "/up" || path.starts_with("/apps/") || path.starts_with("/users/");
+    path.strip_prefix(&*settings.path).filter(is_ours).or(Some(path).filter(is_ours))
 }
 
 /// Answers a request.
 pub(super) fn serve(request: &Request<'_>, context: &mut Context<'_>, out: &mut Actions) -> Served {
     let settings = &context.settings.echo;
-    let path = request.path.strip_prefix(&*settings.path).unwrap_or_default();
+    let path = own_path(request.path, settings).unwrap_or_default();
     let Some(route) = Route::of(path) else {
         return refusal(404, "There is nothing at this path.");
     };
@@ -59,7 +67,8 @@ pub(super) fn serve(request: &Request<'_>, context: &mut Context<'_>, out: &mut 
     if !app.settings.enabled {
         return refusal(403, "The app is not enabled.");
     }
-    if let Err(reason) = signature::check(request, path, &query, app, context.now) {
+    let paths = signature::Paths { sent: request.path, own: path, prefix: &settings.path };
+    if let Err(reason) = signature::check(request, paths, &query, app, context.now) {
         return refusal(401, &format!("The request is not signed as it should be: {reason}."));
     }
     let served = match &route {
@@ -69,6 +78,7 @@ pub(super) fn serve(request: &Request<'_>, context: &mut Context<'_>, out: &mut 
         Route::Channels(_) => channels(&query, app),
         Route::Channel(_, name) => channel(name, &query, app),
         Route::Members(_, name) => members(name, app),
+        Route::Connections(_) => Ok(connections(app)),
         Route::Terminate(_, user) => terminate(user, request.body, app, context, out),
     };
     served.unwrap_or_else(|Refused(status, reason)| refusal(status, &reason))
@@ -82,6 +92,7 @@ enum Route<'a> {
     Channels(Cow<'a, str>),
     Channel(Cow<'a, str>, Cow<'a, str>),
     Members(Cow<'a, str>, Cow<'a, str>),
+    Connections(Cow<'a, str>),
     /// Without an id, the app is that of the key.
     Terminate(Option<Cow<'a, str>>, Cow<'a, str>),
 }
@@ -104,6 +115,7 @@ impl<'a> Route<'a> {
                     (1, ["events", ..]) => Some(Self::Events(id)),
                     (1, ["batch_events", ..]) => Some(Self::Batch(id)),
                     (1, ["channels", ..]) => Some(Self::Channels(id)),
+                    (1, ["connections", ..]) => Some(Self::Connections(id)),
                     (2, ["channels", name, ..]) => Some(Self::Channel(id, decoded(name)?)),
                     (3, ["channels", name, "users", ..]) => Some(Self::Members(id, decoded(name)?)),
                     (3, ["users", user, "terminate_connections", ..]) => {
@@ -120,14 +132,15 @@ impl<'a> Route<'a> {
     fn method(&self) -> &'static str {
         match self {
             Self::Events(_) | Self::Batch(_) | Self::Terminate(..) => "POST",
-            Self::Up | Self::Channels(_) | Self::Channel(..) | Self::Members(..) => "GET",
+            Self::Up | Self::Channels(_) | Self::Channel(..) => "GET",
+            Self::Members(..) | Self::Connections(_) => "GET",
         }
     }
 
     fn app(&self) -> Option<&str> {
         match self {
             Self::Up => None,
-            Self::Events(id) | Self::Batch(id) | Self::Channels(id) => Some(id),
+            Self::Events(id) | Self::Batch(id) | Self::Channels(id) | Self::Connections(id) => Some(id),
             Self::Channel(id, _) | Self::Members(id, _) => Some(id),
             Self::Terminate(id, _) => id.as_deref(),
         }
@@ -191,7 +204,8 @@ fn batch<'a>(event: &Event<'a, 'a>, app: &App) -> Result<Vec<Broadcast<'a>>, Ref
     let list = event.last("batch").and_then(|list| list.as_array());
     let list = list.ok_or_else(|| bad("\"batch\" must be a list of events"))?;
     if is_over(list.len(), app.settings.batch_events_max) {
-        return Err(bad(&format!("more than {} events", app.settings.batch_events_max)).into());
+        // Clients of the reference look for its first words.
+        return Err(bad(&format!("Batch too large: at most {} events", app.settings.batch_events_max)).into());
     }
     let texts = elements(event.written("batch").unwrap_or_default());
     let read = |(one, text): (crate::event::Value<'a, 'a>, &'a [u8])| {
@@ -210,7 +224,10 @@ fn send(
     out: &mut Actions,
 ) -> Result<(), Refused> {
     if broadcasts.iter().any(|broadcast| broadcast.is_too_long(&app.settings)) {
-        let reason = format!("The data is longer than {} bytes.", app.settings.data_bytes_max);
+        // Clients of the reference look for its first words.
+        let bytes_max = app.settings.data_bytes_max;
+        let reason =
+            format!("The data content of this event exceeds the allowed maximum ({bytes_max} bytes).");
         return Err(Refused(413, reason));
     }
     let publish = &mut |publication| out.push(Action::Publish(Box::new(publication)));
@@ -224,6 +241,8 @@ fn channels(query: &Query<'_>, app: &App) -> Result<Served, Refused> {
     if wanted.users && !prefix.starts_with("presence-") {
         return Err(bad("user_count needs a filter_by_prefix that begins with presence-").into());
     }
+    // The kept events of all channels would make an answer without bound.
+    let wanted = Wanted { kept: false, ..wanted };
     Ok(asked(app, Inquiry::Channels { prefix: prefix.into(), wanted }))
 }
 
@@ -233,7 +252,15 @@ fn channel(name: &str, query: &Query<'_>, app: &App) -> Result<Served, Refused> 
     if wanted.users && kind.access != Access::Presence {
         return Err(bad("only presence channels have a user_count").into());
     }
+    if wanted.kept && !kind.is_cache {
+        return Err(bad("only cache channels keep an event").into());
+    }
     Ok(asked(app, Inquiry::Channel(name.into(), wanted)))
+}
+
+/// How many connections the app has.
+fn connections(app: &App) -> Served {
+    json(format!(r#"{{"connections":{}}}"#, app.connections.load(Relaxed)).as_bytes())
 }
 
 /// The users of a presence channel.
@@ -244,7 +271,8 @@ fn members(name: &str, app: &App) -> Result<Served, Refused> {
     Ok(asked(app, Inquiry::Users(name.into())))
 }
 
-/// Ends every connection of a user.
+/// Ends every connection of a user: here those that have signed in, and where the rosters are those by which the user is
+/// a member of some channel.
 fn terminate(
     user: &str,
     body: &[u8],
@@ -263,9 +291,9 @@ fn terminate(
     draft.address(&topic(&app.settings.id, &channel), b"");
     let (meta, length) = Reach::Last.meta();
     draft.meta(&meta[..length]);
-    draft.text(|out| put_error(4009, "Connection terminated by the app.", out));
+    draft.text(|out| put_error(None, TERMINATED.0, TERMINATED.1, out));
     out.push(Action::Publish(Box::new(draft.finish(context.now))));
-    Ok(json(b"{}"))
+    Ok(asked(app, Inquiry::Dismiss(user.into())))
 }
 
 fn read(parsed: Result<Result<Served, Refused>, crate::event::EventError>) -> Result<Served, Refused> {

@@ -3,6 +3,7 @@
 use super::App;
 use crate::dialect::Request;
 use crate::wheel::Now;
+use ahash::AHashMap;
 use hmac::{Hmac, Mac as _};
 use md5::{Digest as _, Md5};
 use percent_encoding::percent_decode_str;
@@ -23,7 +24,13 @@ pub(super) fn is_signed<'a>(app: &App, text: impl Iterator<Item = &'a [u8]>, sig
 }
 
 /// The parameters of a query, decoded, in the order in which they are signed.
-pub(super) struct Query<'a>(SmallVec<[Parameter<'a>; 8]>);
+pub(super) struct Query<'a> {
+    sent: Parameters<'a>,
+    /// The same with each list as one parameter; nothing when there is none.
+    joined: Option<Parameters<'a>>,
+}
+
+type Parameters<'a> = SmallVec<[Parameter<'a>; 8]>;
 
 /// A name and a value.
 type Parameter<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
@@ -40,14 +47,18 @@ impl<'a> Query<'a> {
             }
             (key, decoded(value))
         };
-        let mut pairs: SmallVec<_> = text.split('&').filter(|text| !text.is_empty()).map(pair).collect();
-        pairs.sort_by(|(one, _): &Parameter<'_>, (other, _)| one.cmp(other));
-        Self(pairs)
+        let mut sent: SmallVec<_> = text.split('&').filter(|text| !text.is_empty()).map(pair).collect();
+        let mut joined = join_lists(&sent);
+        let by_key = |(one, _): &Parameter<'_>, (other, _): &Parameter<'_>| one.cmp(other);
+        sent.sort_by(by_key);
+        joined.iter_mut().for_each(|joined| joined.sort_by(by_key));
+        Self { sent, joined }
     }
 
-    /// A parameter's bytes; the last when it is there twice.
+    /// A parameter's bytes; the last when it is there twice, and those of a list with commas between them.
     pub(super) fn bytes(&self, key: &str) -> Option<&[u8]> {
-        self.0.iter().rev().find(|(name, _)| **name == *key.as_bytes()).map(|(_, value)| &**value)
+        let parameters = self.joined.as_ref().unwrap_or(&self.sent);
+        parameters.iter().rev().find(|(name, _)| **name == *key.as_bytes()).map(|(_, value)| &**value)
     }
 
     /// A parameter's text; nothing when it is none.
@@ -55,29 +66,92 @@ impl<'a> Query<'a> {
         self.bytes(key).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
     }
 
-    /// What is signed of it.
-    fn signed(&self) -> Vec<u8> {
-        let mut text = Vec::new();
-        for (key, value) in self.0.iter().filter(|(key, _)| **key != *b"auth_signature") {
-            if !text.is_empty() {
-                text.push(b'&');
+    /// What may be signed of it: what was sent, or the same with lists as PHP's library joins them.
+    fn signed(&self) -> impl Iterator<Item = Vec<u8>> {
+        [Some(&self.sent), self.joined.as_ref()].into_iter().flatten().map(|parameters| {
+            let mut text = Vec::new();
+            for (key, value) in parameters.iter().filter(|(key, _)| **key != *b"auth_signature") {
+                if !text.is_empty() {
+                    text.push(b'&');
+                }
+                text.extend_from_slice(key);
+                text.push(b'=');
+                text.extend_from_slice(value);
             }
-            text.extend_from_slice(key);
-            text.push(b'=');
-            text.extend_from_slice(value);
-        }
-        text
+            text
+        })
     }
 }
 
-/// Whether a request is signed by an app's publisher. `path` is its path without `[echo] path`, which is what PHP's
-/// library signs when it is given that as its own `path`; others sign what they send.
+/// The parameters with those of a list, which PHP sends as `key[0]=a&key[1]=b`, made one, in the order in which they
+/// come: `key=a,b`. `None` when there is no list.
+fn join_lists<'a>(sent: &[Parameter<'a>]) -> Option<Parameters<'a>> {
+    let list = |key: &[u8]| {
+        let start = key.strip_suffix(b"]").and_then(|key| memchr::memrchr(b'[', key))?;
+        let index = &key[start + 1..key.len() - 1];
+        (start > 0 && index.iter().all(u8::is_ascii_digit)).then(|| key[..start].to_vec())
+    };
+    if !sent.iter().any(|(key, _)| list(key).is_some()) {
+        return None;
+    }
+    let mut joined = Parameters::new();
+    // Where in `joined` each list stands; a query of the longest head has some thousand.
+    let mut places = AHashMap::new();
+    for (key, value) in sent {
+        let Some(name) = list(key) else {
+            joined.push((key.clone(), value.clone()));
+            continue;
+        };
+        match places.get(&name) {
+            None => {
+                places.insert(name.clone(), joined.len());
+                joined.push((Cow::Owned(name), value.clone()));
+            }
+            Some(place) => {
+                let (_, values): &mut Parameter<'_> = &mut joined[*place];
+                values.to_mut().push(b',');
+                values.to_mut().extend_from_slice(value);
+            }
+        }
+    }
+    Some(joined)
+}
+
+/// What publishers may mean by the path of a request.
+#[derive(Clone, Copy)]
+pub(super) struct Paths<'a> {
+    /// As it was sent.
+    pub(super) sent: &'a str,
+    /// Without `[echo] path`, which is what PHP's library signs when it is given that as its own `path`.
+    pub(super) own: &'a str,
+    /// `[echo] path`, which a proxy may have taken away.
+    pub(super) prefix: &'a str,
+}
+
+impl Paths<'_> {
+    /// Each once, as it is written and decoded: a library that is given a user's id as it is signs it so, and what it
+    /// sends with is another one, which encodes it.
+    fn signed(self) -> SmallVec<[Vec<u8>; 6]> {
+        let mut signed = SmallVec::new();
+        for path in [self.sent.to_owned(), self.own.to_owned(), format!("{}{}", self.prefix, self.own)] {
+            let decoded = percent_decode_str(&path).collect();
+            for path in [path.into_bytes(), decoded] {
+                if !signed.contains(&path) {
+                    signed.push(path);
+                }
+            }
+        }
+        signed
+    }
+}
+
+/// Whether a request is signed by an app's publisher.
 ///
 /// # Errors
 /// With the reason why not.
 pub(super) fn check(
     request: &Request<'_>,
-    path: &str,
+    paths: Paths<'_>,
     query: &Query<'_>,
     app: &App,
     now: Now,
@@ -99,20 +173,17 @@ pub(super) fn check(
             return Err("body_md5 is not the MD5 of the body");
         }
     }
-    let (signed, signature) = (query.signed(), query.text("auth_signature"));
+    let (paths, signature) = (paths.signed(), query.text("auth_signature"));
     // HEAD is asked by whoever has a signed GET, and by libraries that sign what they send.
-    let methods = std::iter::once(request.method).chain(request.is_head.then_some("HEAD"));
-    let is_of = |path: &str| {
-        methods.clone().any(|method| {
-            let text: [&[u8]; 5] = [method.as_bytes(), b"\n", path.as_bytes(), b"\n", &signed];
-            is_signed(app, text.into_iter(), signature)
-        })
+    let methods = || std::iter::once(request.method).chain(request.is_head.then_some("HEAD"));
+    let is_of = |method: &str, path: &[u8], parameters: &[u8]| {
+        let text: [&[u8]; 5] = [method.as_bytes(), b"\n", path, b"\n", parameters];
+        is_signed(app, text.into_iter(), signature)
     };
-    let is_behind_ours = path.len() < request.path.len();
-    if !(is_of(request.path) || is_behind_ours && is_of(path)) {
-        return Err("auth_signature is not right");
-    }
-    Ok(())
+    let is_good = query
+        .signed()
+        .any(|parameters| paths.iter().any(|path| methods().any(|method| is_of(method, path, &parameters))));
+    if is_good { Ok(()) } else { Err("auth_signature is not right") }
 }
 
 /// Bytes in lower case.
@@ -141,7 +212,8 @@ mod tests {
         let app = app("278d425bdf160c739803", "7ad3773142a6692b25b8");
         let (path, body) = ("/apps/3/events", body.as_bytes());
         let request = Request { method: "POST", path, query, body, ..Request::default() };
-        check(&request, path, &Query::of(query), &app, Now { monotonic_ns: 0, unix_ms: now_s * 1000 })
+        let paths = Paths { sent: path, own: path, prefix: "" };
+        check(&request, paths, &Query::of(query), &app, Now { monotonic_ns: 0, unix_ms: now_s * 1000 })
     }
 
     #[test]

@@ -4,15 +4,12 @@
 //! shard, and the owner of the app's rosters counts it. A user's own channel is subscribed to by signing in, so that
 //! its events come once, whether or not the client asks for them.
 
-use super::announce::webhook;
 use super::auth::{Signed, is_good};
-use super::message::{Subscribe, channel_event, subscription_error};
+use super::message::{Subscribe, cache_miss, channel_event, subscription_error};
 use super::name::{Access, ChannelKind, channel_of, user_of};
 use super::{Live, is_over, topic};
-use crate::courier::WebhookName;
 use crate::dialect::{Action, Actions, Context, Tally};
 use crate::roster::Note;
-use serde_json::Value as Json;
 use std::sync::Arc;
 
 /// A channel that a connection is in, or has asked to join.
@@ -36,6 +33,7 @@ pub(super) enum Refused {
     MemberBytes,
     Subscriptions,
     Full,
+    List,
 }
 
 impl Refused {
@@ -49,12 +47,13 @@ impl Refused {
             Self::MemberBytes => ("The channel data are too large.", Tally::OverLimit),
             Self::Subscriptions => ("The connection has too many subscriptions.", Tally::OverLimit),
             Self::Full => ("The channel has too many members.", Tally::OverLimit),
+            Self::List => ("The list of the channel's members is too long.", Tally::OverLimit),
         };
         let (kind, status) = match self {
             Self::Name => ("InvalidChannel", 400),
             Self::Signature | Self::Member | Self::User => ("AuthError", 401),
             Self::MemberBytes => ("LimitReached", 413),
-            Self::Subscriptions | Self::Full => ("LimitReached", 429),
+            Self::Subscriptions | Self::Full | Self::List => ("LimitReached", 429),
         };
         (kind, text, status, tally)
     }
@@ -135,11 +134,10 @@ impl Live {
         if let Some(publication) = context.retained.last(&topic, context.now) {
             return out.push(Action::Forward(Arc::clone(publication), 0));
         }
-        channel_event("pusher:cache_miss", name, "{}", out);
+        cache_miss(name, out);
+        // However many miss it, whoever is to fill it is told once, by the owner of the app's rosters.
         if self.place.has_webhooks() {
-            let json = format!(r#"{{"name":"cache_miss","channel":{}}}"#, Json::from(name));
-            let notice = webhook(&self.place.id, WebhookName::CacheMiss, name, json);
-            out.push(Action::Notify(Box::new(notice)));
+            out.push(Action::Note(Arc::clone(&self.place.id), Box::new(Note::Miss(name.into()))));
         }
     }
 
