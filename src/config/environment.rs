@@ -108,6 +108,7 @@ pub const KEYS: &[&str] = &[
     "echo.app.0.secret_file",
     "echo.app.0.enabled",
     "echo.app.0.client_events",
+    "echo.app.0.public_client_events",
     "echo.app.0.subscription_count",
     "echo.app.0.allowed_origins",
     "echo.app.0.max_connections",

@@ -100,14 +100,14 @@ fn the_connections_of_an_app_are_limited_and_a_place_is_free_again() {
     let mut bus = bus(|app| app.max_connections = 2);
     bus.connect("a", PATH, HOST);
     bus.connect("b", PATH, HOST);
-    assert_eq!(heard(&mut bus, PATH), sent_away(4100, "Over connection limit."));
+    assert_eq!(heard(&mut bus, PATH), sent_away(4004, "Over connection limit."));
     assert_eq!(heard(&mut bus, "/app/other").len(), 3, "who is sent away takes no place");
     let id = bus.clients["a"].id;
     bus.shard.lost(id, bus.now);
     bus.flush();
     bus.clients.remove("a");
     assert!(is_let_in(&heard(&mut bus, PATH)));
-    assert_eq!(heard(&mut bus, PATH), sent_away(4100, "Over connection limit."));
+    assert_eq!(heard(&mut bus, PATH), sent_away(4004, "Over connection limit."));
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn events_for_a_user_reach_each_of_its_connections_once() {
 fn a_sign_in_that_is_not_good_changes_nothing() {
     let mut bus = bus(|_| {});
     let socket = come(&mut bus, "a");
-    for bad in ["", "{}", "[]", "7", r#"{"id":7}"#, r#"{"id":""}"#, r#"{"id":null}"#, r#"{"id":["7"]}"#] {
+    for bad in ["", "{}", "[]", "7", r#"{"id":true}"#, r#"{"id":""}"#, r#"{"id":null}"#, r#"{"id":["7"]}"#] {
         assert!(is_refused(&sign_in(&mut bus, "a", &socket, bad)), "{bad}");
     }
     assert!(is_refused(&sign_in(&mut bus, "a", "9.9", r#"{"id":"7"}"#)), "signed for another connection");
@@ -67,6 +67,19 @@ fn a_sign_in_that_is_not_good_changes_nothing() {
     bus.shard.lost(id, bus.now);
     bus.shard.tick(bus.now);
     assert_eq!(bus.metrics.subscriptions.get(), 0, "nothing is left");
+}
+
+#[test]
+fn a_user_whose_id_is_a_number_is_the_user_of_its_text() {
+    let mut bus = bus(|_| {});
+    for (name, user_data) in [("a", r#"{"id":7}"#), ("b", r#"{"id":"7"}"#)] {
+        let socket = come(&mut bus, name);
+        let data = json!(json!({"user_data": user_data}).to_string());
+        let success = format!(r#"{{"event":"pusher:signin_success","data":{data}}}"#);
+        assert_eq!(sign_in(&mut bus, name, &socket, user_data), [success]);
+    }
+    publish(&mut bus, "#server-to-user-7", "one");
+    assert_eq!((bus.heard("a"), bus.heard("b")), (vec!["one".into()], vec!["one".into()]));
 }
 
 #[test]

@@ -23,9 +23,11 @@ fn code(bus: &mut Bus, message: &str) -> u64 {
     bus.say("a", message);
     let heard = bus.heard("a");
     let [error] = &heard[..] else { panic!("{message}: {heard:?}") };
-    assert!(error.starts_with(r#"{"event":"pusher:error","data":{"code":"#), "{error}");
+    assert!(error.starts_with(r#"{"event":"pusher:error","channel":""#), "{error}");
     assert!(bus.heard("b").is_empty());
     let error: serde_json::Value = serde_json::from_str(error).unwrap();
+    let message: serde_json::Value = serde_json::from_str(message).unwrap();
+    assert_eq!(error["channel"], message["channel"], "which it was for");
     error["data"]["code"].as_u64().unwrap()
 }
 
@@ -96,6 +98,30 @@ fn an_app_may_disallow_whispers() {
     let mut bus = bus(|app| app.client_events = false);
     three(&mut bus);
     assert_eq!(code(&mut bus, r#"{"event":"client-x","channel":"private-r"}"#), 4301);
+}
+
+#[test]
+fn a_refused_whisper_names_its_channel() {
+    let mut bus = bus(|app| app.client_events = false);
+    three(&mut bus);
+    bus.say("a", r#"{"event":"client-x","channel":"private-r"}"#);
+    let error = r#"{"event":"pusher:error","channel":"private-r","data":{"code":4301,"message":"The app does not allow client events."}}"#;
+    assert_eq!(bus.heard("a"), [error]);
+}
+
+#[test]
+fn an_app_may_allow_whispers_on_public_channels() {
+    let mut bus = bus(|app| app.public_client_events = true);
+    three(&mut bus);
+    bus.say("a", r#"{"event":"client-x","channel":"room","data":1}"#);
+    let whisper = r#"{"event":"client-x","channel":"room","data":1}"#;
+    for (name, expected) in [("a", vec![]), ("b", vec![whisper.to_owned()]), ("c", vec![])] {
+        assert_eq!(bus.heard(name), expected);
+    }
+    for channel in ["other", "#server-to-user-7", "no channel"] {
+        let message = format!(r#"{{"event":"client-x","channel":"{channel}"}}"#);
+        assert_eq!(code(&mut bus, &message), 4009, "{channel}: only those who are in it");
+    }
 }
 
 #[test]

@@ -208,14 +208,15 @@ fn an_unknown_key_is_refused_once_and_for_all() {
 }
 
 #[test]
-fn a_page_that_finds_no_place_comes_back_until_there_is_one() {
+fn a_page_that_finds_no_place_does_not_ask_again_each_second() {
     let Some(mut node) = node("echo_full.js") else { return };
     let daemon = setup().start();
     let expected = r#"
         ["ann","is","connected"]
         ["bob","is","disconnected"]
-        ["cid","error",{"code":4100,"message":"Over connection limit."}]
-        ["cid","is","connected"]
+        ["cid","error",{"code":4004,"message":"Over connection limit."}]
+        ["cid","is","disconnected"]
+        ["dan","is","connected"]
     "#;
     assert_prints(with(&mut node, &daemon), expected);
 }

@@ -83,6 +83,8 @@ pub struct AppSettings {
     pub enabled: bool,
     /// Whether clients may send events to each other.
     pub client_events: bool,
+    /// Whether they may do so on public channels too, where nobody has signed who they are.
+    pub public_client_events: bool,
     /// Whether subscribers are told how many they are.
     pub subscription_count: bool,
     /// The pages that may connect; `*` stands for any text.
@@ -133,6 +135,7 @@ impl Default for AppSettings {
             secret_file: None,
             enabled: true,
             client_events: true,
+            public_client_events: false,
             subscription_count: false,
             allowed_origins: vec!["*".into()],
             max_connections: 0,

@@ -1,7 +1,7 @@
 //! Events that clients send each other: Echo's whispers.
 
 use super::announce::webhook;
-use super::message::{ClientEvent, error};
+use super::message::{ClientEvent, channel_error};
 use super::name::{Access, ChannelKind};
 use super::{Live, Reach, SECOND_NS, is_over, topic};
 use crate::courier::WebhookName;
@@ -19,7 +19,7 @@ impl Live {
     pub(super) fn client_event(&mut self, event: &ClientEvent, context: &mut Context<'_>, out: &mut Actions) {
         if let Err((code, message)) = self.may_send(event, context.now) {
             out.push(Action::Count(Tally::ClientEvent));
-            return error(code, message, out);
+            return channel_error(&event.channel, code, message, out);
         }
         let channel = &event.channel;
         let sender = self.channels.iter().find(|known| *known.name == **channel);
@@ -73,8 +73,12 @@ impl Live {
         if is_over(event.data_bytes, app.data_bytes_max) {
             return Err((REJECTED, "The event's data are too long."));
         }
-        let access = ChannelKind::of(&event.channel).map(|kind| kind.access);
-        if !matches!(access, Some(Access::Private | Access::Presence)) {
+        let may_have_them = match ChannelKind::of(&event.channel).map(|kind| kind.access) {
+            Some(Access::Private | Access::Presence) => true,
+            Some(Access::Public) => app.public_client_events,
+            Some(Access::User) | None => false,
+        };
+        if !may_have_them {
             return Err((NOT_ALLOWED, "Client events are for private and presence channels."));
         }
         if !self.channels.iter().any(|known| known.is_in && *known.name == *event.channel) {

@@ -34,7 +34,7 @@ pub(super) fn admit(key: &str, upgrade: &Upgrade<'_>, settings: &Settings) -> Re
     if !app.settings.allowed_origins.iter().any(|allowed| allows(allowed, upgrade.origin)) {
         return Err((4009, "Origin not allowed.".into()));
     }
-    Place::take(app).ok_or_else(|| (4100, "Over connection limit.".into()))
+    Place::take(app).ok_or_else(|| (4004, "Over connection limit.".into()))
 }
 
 /// What the clients of a disabled or removed app are told.

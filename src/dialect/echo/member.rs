@@ -3,7 +3,7 @@
 
 use super::name::{channel_of, user_of};
 use super::{AppSettings, is_over};
-use crate::event::{Event, Parser, Value, ValueIntoString as _};
+use crate::event::{Event, Parser, ValueIntoString as _};
 
 /// A user, and what is shown of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,20 +16,14 @@ pub(super) struct Member {
 impl Member {
     /// Reads `channel_data`. The user's id may be a number, which is its text then.
     pub(super) fn of_channel_data(data: &str, app: &AppSettings, parser: &mut Parser) -> Option<Self> {
-        let read = |event: &Event<'_, '_>| {
-            let user = match event.last("user_id")?.into_string() {
-                Some(text) => text,
-                None => number(event.written("user_id")?)?,
-            };
-            Self::new(user, event, app)
-        };
+        let read = |event: &Event<'_, '_>| Self::new(text_of(event, "user_id")?, event, app);
         parser.parse(data.as_bytes(), read).ok()?
     }
 
-    /// Reads `user_data`.
+    /// Reads `user_data`. The id may be a number here too.
     pub(super) fn of_user_data(data: &str, app: &AppSettings, parser: &mut Parser) -> Option<Self> {
         let read = |event: &Event<'_, '_>| {
-            let user = event.last("id").and_then(Value::into_string)?;
+            let user = text_of(event, "id")?;
             // Events for the user go to a channel of that name.
             user_of(&channel_of(user))?;
             Self::new(user, event, app)
@@ -43,6 +37,14 @@ impl Member {
         }
         let info = std::str::from_utf8(event.written("user_info").unwrap_or(b"null")).ok()?;
         Some(Self { user: user.into(), info: info.into() })
+    }
+}
+
+/// The text of a field that is one or a number.
+fn text_of<'a>(event: &Event<'a, 'a>, key: &str) -> Option<&'a str> {
+    match event.last(key)?.into_string() {
+        Some(text) => Some(text),
+        None => number(event.written(key)?),
     }
 }
 
@@ -101,7 +103,9 @@ mod tests {
         let member = read(r#"{"id":"7","user_info":{"name":"Ann"},"watchlist":["8"]}"#).unwrap();
         assert_eq!((&*member.user, &*member.info), ("7", r#"{"name":"Ann"}"#));
         let too_long = format!(r#"{{"id":"{}"}}"#, "x".repeat(129));
-        for bad in [r#"{"id":7}"#, r#"{"id":""}"#, "{}", r#"{"id":null}"#, r#"{"id":"a\u0000b"}"#, &too_long]
+        assert_eq!(read(r#"{"id":7}"#).map(|member| member.user), Some("7".into()));
+        for bad in
+            [r#"{"id":[7]}"#, r#"{"id":""}"#, "{}", r#"{"id":null}"#, r#"{"id":"a\u0000b"}"#, &too_long]
         {
             assert_eq!(read(bad), None, "{bad}");
         }
