@@ -10,6 +10,7 @@
 //!
 //! - [`wheel`]: the time, and the timers of one shard
 //! - [`throttle`]: log lines that outsiders can cause: a few, then a count
+//! - [`wildcard`]: patterns in which a star stands for any text
 //! - [`event`]: an event, parsed once
 //! - [`frame`]: ready wire bytes, and the publication that carries them
 //! - [`trie`]: topic and facet prefixes → subscribers
@@ -78,3 +79,4 @@ pub mod topic;
 pub mod trie;
 pub mod trust;
 pub mod wheel;
+pub mod wildcard;

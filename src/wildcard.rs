@@ -1,0 +1,87 @@
+//! Patterns in which a star stands for any text, slashes and nothing included; every other character stands for itself.
+//!
+//! No byte of either is looked at twice but by the search for a text, which takes time in proportion to what it passes.
+//! Whether a star may reach over a separator is the business of the caller, who matches part by part then.
+
+/// Whether a pattern matches the whole of a text.
+///
+/// ```
+/// use fanfare::wildcard::matches;
+///
+/// assert!(matches("a*c", "abbc") && matches("*", ""));
+/// assert!(!matches("a*c", "abcd"));
+/// ```
+#[must_use]
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(start) else { return false };
+    let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    // The earliest place of each text leaves the most room for those that follow.
+    for wanted in middle.split('*') {
+        let Some(at) = text.find(wanted) else { return false };
+        text = &text[at + wanted.len()..];
+    }
+    text.ends_with(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_stars_share_what_there_is() {
+        for (glob, text, expected) in [
+            ("*", "", true),
+            ("", "", true),
+            ("", "a", false),
+            ("a*b*b", "ab", false),
+            ("a*b*b", "abb", true),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("**", "x", true),
+            ("*ab*ab*", "xabyabz", true),
+            ("*ab*ab*", "xaby", false),
+            ("*ab*ba", "abba", true),
+            ("*ab*ba", "aba", false),
+            ("é*", "éa", true),
+        ] {
+            assert_eq!(matches(glob, text), expected, "{glob} {text}");
+        }
+    }
+
+    /// The definition: a star is nothing, or a character and again a star.
+    fn is_as_defined(glob: &[u8], text: &[u8]) -> bool {
+        match (glob, text) {
+            ([b'*', rest @ ..], _) => {
+                is_as_defined(rest, text) || (!text.is_empty() && is_as_defined(glob, &text[1..]))
+            }
+            ([a, glob @ ..], [b, text @ ..]) => a == b && is_as_defined(glob, text),
+            (glob, text) => glob.is_empty() && text.is_empty(),
+        }
+    }
+
+    /// Every text of at most so many of these letters.
+    fn texts(letters: &[&str], longest: usize) -> Vec<String> {
+        let mut all = vec![String::new()];
+        let mut last = all.clone();
+        for _ in 0..longest {
+            last = last
+                .iter()
+                .flat_map(|text| letters.iter().map(move |letter| format!("{text}{letter}")))
+                .collect();
+            all.extend_from_slice(&last);
+        }
+        all
+    }
+
+    #[test]
+    fn every_short_glob_matches_as_defined() {
+        let texts_there_are = texts(&["a", "b"], 6);
+        for glob in texts(&["a", "b", "*"], 5) {
+            for text in &texts_there_are {
+                let expected = is_as_defined(glob.as_bytes(), text.as_bytes());
+                assert_eq!(matches(&glob, text), expected, "{glob} {text}");
+            }
+        }
+    }
+}
