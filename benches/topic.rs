@@ -128,6 +128,7 @@ fn topics(subscriptions: u32) -> Topics<Memory> {
             name: "consumer".into(),
             priority: 0,
             remote: "127.0.0.1:1".into(),
+            rights: None,
         };
         topics.take(seat(number), Request::Consume(Box::new(consuming)), NOW);
     }

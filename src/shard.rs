@@ -268,6 +268,8 @@ impl Shard {
     pub fn receive(&mut self, id: Id, received: Received<'_>, now: Now) {
         let Some(session) = self.sessions.get_mut(id as usize) else { return };
         let phase = session.phase;
+        // Whatever comes shows that the peer lives, also where it answers no ping because it is busy.
+        session.misses = 0;
         match received {
             Received::Close(_) if phase == Phase::Closing => self.finish(id, now),
             Received::Close(payload) if phase == Phase::Open => {
@@ -277,10 +279,7 @@ impl Shard {
                 self.finish(id, now);
             }
             _ if phase != Phase::Open => {}
-            Received::Pong => {
-                session.misses = 0;
-                self.tell(id, Input::Alive, now);
-            }
+            Received::Pong => self.tell(id, Input::Alive, now),
             Received::Ping(payload) => {
                 let mut pong = Vec::with_capacity(payload.len() + 2);
                 frame::put_frame(OpCode::Control(Control::Pong), payload, &mut pong);

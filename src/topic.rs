@@ -22,6 +22,7 @@ mod open;
 mod pending;
 mod producer;
 mod record;
+mod rights;
 mod routing;
 mod state;
 mod stats;
@@ -37,6 +38,7 @@ pub(crate) use self::id::LENIENT;
 pub use self::id::{MessageId, Position};
 pub use self::name::{Domain, NameError, TopicName};
 pub use self::record::{Draft, Message, Stored};
+pub use self::rights::{GLOBS_MAX, Right, Rights, is_glob};
 pub use self::stats::Census;
 pub use self::topics::Topics;
 
@@ -74,6 +76,8 @@ pub enum Request {
     /// The connection has taken everything that was delivered to it so far, the delivery included that had
     /// [`Taker::wants_receipt`].
     Took,
+    /// The connection has other rights from now on. Answered by [`Reply::Forbidden`] if what it does is not among them.
+    Renew(Box<Rights>),
     /// The connection is over. The last request.
     Gone,
     /// Somebody wants to know or to change something; answered by [`Reply::Answer`].
@@ -136,6 +140,8 @@ pub struct Consuming {
     pub priority: i32,
     /// The client's address, for the statistics.
     pub remote: Box<str>,
+    /// What its pattern of topics is narrowed to; nothing without. Topics that it names are its connection's business.
+    pub rights: Option<Box<Rights>>,
 }
 
 /// Which topics a consumer wants.
@@ -213,13 +219,15 @@ pub enum Start {
 #[derive(Debug)]
 pub enum Inquiry {
     /// The statistics of producers and consumers as Pulsar's WebSocket proxy tells them: `{"persistent://…":
-    /// {"producerStats": […], "consumerStats": […]}}` of all topics that have one; a partitioned topic is told as one.
-    ProxyStats,
+    /// {"producerStats": […], "consumerStats": […]}}` of all topics that have one and that these rights let consume; a partitioned topic is told
+    /// as one.
+    ProxyStats(Rights),
     /// The same of one topic; 404 `Topic does not exist` for one that has no producer and no consumer here.
     ProxyTopicStats(TopicName),
     /// The metrics of each namespace as Pulsar's WebSocket proxy tells them, with rates per second over about the last
-    /// minute: `[{"metrics": {"ns_msg_publish_rate": 1.0, …}, "dimensions": {"namespace": "tenant/ns"}}]`.
-    ProxyMetrics,
+    /// minute: `[{"metrics": {"ns_msg_publish_rate": 1.0, …}, "dimensions": {"namespace": "tenant/ns"}}]`. Namespaces are
+    /// those that these rights let consume as a whole.
+    ProxyMetrics(Rights),
     /// The names of topics in order: those that begin so and come after that one, at most so many, of 10,000:
     /// `["persistent://…", …]`.
     List {
@@ -329,6 +337,8 @@ pub enum Reply {
     },
     /// Deleting the subscription has failed.
     StillSubscribed,
+    /// What the connection does is not among its new rights.
+    Forbidden,
     /// The answer to an [`Inquiry`]: an HTTP status, and JSON, or a sentence when the status is an error's.
     Answer(u16, Box<[u8]>),
 }

@@ -15,7 +15,9 @@ use serde_json::{Map, Value};
 
 use super::output::{note, print};
 use super::{CliError, explain::explain, paths};
+use crate::dialect::pulsar;
 use crate::token::{mint, mint_leniently};
+use crate::topic;
 
 /// Mint a signed token (JWT) and print it.
 #[derive(FromArgs, Debug)]
@@ -27,6 +29,7 @@ use crate::token::{mint, mint_leniently};
                {command_name} --acl websocketd --acl 'events.#' --subject USER-UUID --claim 'tenant_uuid=\"UUID\"'\n\
                {command_name} --channel chat:1 --id 1 --name Ann\n\
                {command_name} --config /etc/fanfare.toml --pulsar --subject ann\n\
+               {command_name} --pulsar --produce 'acme/orders/*' --consume acme/orders/done\n\
                {command_name} --config /etc/fanfare.toml --cell john.doe --subject https://example.org/#me\n\
                {command_name} --key-file key.pem --algorithm ES256 --cell john.doe --claim 'event_types=[\"chat\"]'",
     note = "Without --config, --secret-file or --key-file, the token is signed with the secret of the \
@@ -76,9 +79,21 @@ pub struct Token {
     #[argh(option)]
     name: Option<String>,
 
-    /// for producers and consumers of Pulsar, which need no claim
+    /// for producers, consumers and readers of Pulsar; may do what the daemon's default_rights say, or what the next three options name
     #[argh(switch)]
     pulsar: bool,
+
+    /// topics of Pulsar that may be produced to, as TENANT/NAMESPACE/TOPIC where * is any text (claim pulsar_produce); may be repeated
+    #[argh(option, arg_name = "glob")]
+    produce: Vec<String>,
+
+    /// topics of Pulsar that may be consumed, likewise (claim pulsar_consume); may be repeated
+    #[argh(option, arg_name = "glob")]
+    consume: Vec<String>,
+
+    /// topics of Pulsar that may be read, likewise (claim pulsar_read); may be repeated
+    #[argh(option, arg_name = "glob")]
+    read: Vec<String>,
 
     /// who holds the token (claim sub)
     #[argh(option)]
@@ -151,6 +166,11 @@ impl Token {
         if !self.acl.is_empty() {
             claims.insert("acl".into(), self.acl.clone().into());
         }
+        for (claim, globs) in pulsar::CLAIMS.into_iter().zip([&self.produce, &self.consume, &self.read]) {
+            if !globs.is_empty() {
+                claims.insert(claim.into(), topic_globs(globs)?.into());
+            }
+        }
         if let Some(id) = &self.id {
             claims.insert("id".into(), id.parse::<i64>().map_or_else(|_| id.as_str().into(), Value::from));
         }
@@ -188,14 +208,35 @@ impl Token {
         Ok(key)
     }
 
+    fn is_for_pulsar(&self) -> bool {
+        self.pulsar || [&self.produce, &self.consume, &self.read].iter().any(|globs| !globs.is_empty())
+    }
+
     /// The table of a configuration that judges such a token.
     fn table(&self) -> &'static str {
         match (&self.channel, self.acl.is_empty()) {
             (Some(_), _) => "channel",
             (None, false) => "wazo",
-            (None, true) if self.pulsar => "pulsar",
+            (None, true) if self.is_for_pulsar() => "pulsar",
             (None, true) => "personium",
         }
+    }
+}
+
+/// Globs of topics, of which the daemon takes so many.
+fn topic_globs(globs: &[String]) -> Result<Vec<String>, CliError> {
+    if globs.len() > topic::GLOBS_MAX {
+        return Err(CliError::new(format!(
+            "a token opens nothing with more than {} globs: name a namespace, such as 'acme/orders/*'",
+            topic::GLOBS_MAX
+        )));
+    }
+    match globs.iter().find(|glob| !topic::is_glob(glob)) {
+        Some(bad) => Err(CliError::new(format!(
+            "{bad:?} names no topic of Pulsar: write TENANT/NAMESPACE/TOPIC, such as 'acme/orders/*', without \
+             persistent://"
+        ))),
+        None => Ok(globs.to_vec()),
     }
 }
 
@@ -395,6 +436,24 @@ mod tests {
         let claims = Value::Object(token.claims(1000).unwrap());
         assert_eq!(claims, serde_json::json!({"sub": "ann", "iat": 1000, "exp": 4600}));
         assert_eq!(token.table(), "pulsar");
+    }
+
+    #[test]
+    fn a_token_for_pulsar_may_name_what_it_is_for() {
+        let token =
+            parsed(&["--produce", "t/n/*", "--consume", "t/n/a", "--consume", "t/n/b", "--read", "p/c/n/x"]);
+        let mut claims = token.claims(1000).unwrap();
+        assert_eq!(claims.remove("pulsar_produce"), Some(serde_json::json!(["t/n/*"])));
+        assert_eq!(claims.remove("pulsar_consume"), Some(serde_json::json!(["t/n/a", "t/n/b"])));
+        assert_eq!(claims.remove("pulsar_read"), Some(serde_json::json!(["p/c/n/x"])));
+        assert_eq!(Value::Object(claims), serde_json::json!({"iat": 1000, "exp": 4600}));
+        assert_eq!(token.table(), "pulsar");
+        for bad in ["t/n", "*", "persistent://t/n/x", "t//x", ""] {
+            let error = parsed(&["--read", bad]).claims(1000).unwrap_err().to_string();
+            assert!(error.contains("TENANT/NAMESPACE/TOPIC"), "{error}");
+        }
+        let many = vec!["--read", "t/n/x"].repeat(topic::GLOBS_MAX + 1);
+        assert!(parsed(&many).claims(1000).unwrap_err().to_string().contains("name a namespace"));
     }
 
     #[test]

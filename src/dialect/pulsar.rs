@@ -8,6 +8,7 @@
 //! The messages of topics that are not persistent are ordinary publications; see `volatile`.
 
 mod consumer;
+mod credentials;
 mod delivery;
 mod json;
 mod params;
@@ -16,22 +17,27 @@ mod producer;
 mod settings;
 mod time;
 mod volatile;
+mod wish;
 
+pub use self::credentials::{CLAIMS, rights};
 pub use self::delivery::deliver;
-pub use self::settings::{BacklogPolicy, Partitioned, Settings};
+pub use self::settings::{BacklogPolicy, DefaultRights, Partitioned, Settings};
 
 use self::consumer::Command;
 use self::delivery::SendError;
 use self::params::Params;
-use self::path::{Endpoint, PathError, Version};
-use self::producer::{Sender, Unsendable};
+use self::path::{Endpoint, PathError, Statistics, Version};
+use self::producer::{Sender, Sent, Unsendable};
 use self::volatile::Listener;
+use self::wish::{Wish, wish};
 use super::{Action, Actions, Admission, Context, Dialect, Input, Request, Served, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
-use crate::token::{Refusal as Judged, Verdict};
-use crate::topic::{self, Cause, Domain, Flow, MessageId, Position, Reply, Taker, TopicName, Wanted};
-use crate::wheel::{Now, TICK_MS, Tick, ticks};
+use crate::token::{Grant, Refusal as Judged, Verdict};
+use crate::topic::{
+    self, Cause, Domain, Inquiry, MessageId, Position, Reply, Right, Rights, Taker, TopicName, Wanted,
+};
+use crate::wheel::{NEVER, Now, TICK_MS, Tick, ticks};
 use std::cell::Cell;
 
 /// Longest message of a client, which is the reference's `webSocketMaxTextFrameSize`.
@@ -41,17 +47,22 @@ const BODY_BYTES_MAX: usize = 1024;
 /// Seconds that the owner of the topics has for its first answer. It may load a topic from a slow disk meanwhile; the
 /// reference's clients give up after so many.
 const ANSWER_S: u64 = 30;
-/// Unanswered pings that end a session, as many as can be counted: it is the idle time-out that ends it before.
-const MISSES_MAX: u8 = u8::MAX;
 
 /// Close codes are those of the reference and 4000: codes below 1000 break clients.
 const BAD_JSON: Action = Action::Close(4003, "Failed to de-serialize from JSON");
 const UNAUTHENTICATED: Action = Action::Close(4005, "Failed to authenticate client");
+const UNAUTHORIZED: Action = Action::Close(4006, "Client is not authorized");
 
 /// One connection.
 pub struct Pulsar {
     /// When something went over it last.
     heard: Cell<Tick>,
+    /// When its token ends.
+    ends_at: Tick,
+    /// Whether it was asked for the next one.
+    is_challenged: bool,
+    /// Whether its token lets it do less than everything.
+    is_narrow: bool,
     version: Version,
     role: Role,
     stage: Stage,
@@ -88,11 +99,6 @@ enum Part {
     Wish(Box<Wish>),
     Producer(Box<Producer>),
     Listener(Box<Listener>),
-}
-
-struct Wish {
-    request: Option<Result<topic::Request, params::Wrong>>,
-    then: Part,
 }
 
 struct Producer {
@@ -141,14 +147,15 @@ fn fed_topic(place: &str) -> Result<TopicName, Unusable> {
 fn fed_message(event: &Event<'_, '_>, now: Now) -> Result<topic::Draft, Unusable> {
     let text = std::str::from_utf8(event.json).map_err(|_| Unusable("it is not UTF-8".into()))?;
     match producer::read(text, Sender::default(), now.unix_ms) {
-        Ok((draft, _)) => Ok(draft),
-        Err(Unsendable::Told(_, reason, _) | Unsendable::Uncaught(reason)) => Err(Unusable(reason)),
+        Ok(Sent::Message(draft, _)) => Ok(draft),
+        Ok(Sent::Token(_)) => Err(Unusable("a line of a feed has no token".into())),
+        Err(Unsendable { reason, .. }) => Err(Unusable(reason)),
     }
 }
 
 impl Dialect for Pulsar {
     const PING: &'static [u8] = b"PING";
-    const CLOSE_UNANSWERED: (u16, &'static str) = (1001, "");
+    const CLOSE_UNANSWERED: (u16, &'static str) = (1001, "pings were not answered");
 
     fn message_bytes_max(_settings: &super::Settings) -> usize {
         MESSAGE_BYTES_MAX
@@ -190,7 +197,7 @@ impl Dialect for Pulsar {
             content_type: "text/plain; charset=utf-8",
             body: format!("{said}\n").into(),
         };
-        let Some(inquiry) = path::statistics(request.path) else {
+        let Some(statistics) = path::statistics(request.path) else {
             return answer(404, "Here are /admin/v2/proxy-stats/stats and /metrics, and those of topics.");
         };
         if request.method != "GET" {
@@ -198,16 +205,22 @@ impl Dialect for Pulsar {
         }
         let settings = &context.settings.pulsar;
         let params = Params::read(request.query);
-        let token = token(request.authorization, &params);
+        let token = credentials::token(request.authorization, &params);
         let judged = |token| settings.judge.as_ref().map(|judge| judge.judge(token, context.now.unix_ms));
-        match token.and_then(judged) {
-            _ if settings.anonymous => Served::Inquired(Box::new(inquiry)),
-            Some(Verdict::Granted(_)) => Served::Inquired(Box::new(inquiry)),
+        let rights = match token.and_then(judged) {
+            _ if settings.anonymous => Rights::ALL,
+            Some(Verdict::Granted(grant)) => rights(&grant, settings),
             Some(Verdict::Ask) => {
-                answer(403, "Statistics are for tokens that are judged here, not far away.")
+                return answer(403, "Statistics are for tokens that are judged here, not far away.");
             }
-            _ => answer(401, "Failed to authenticate"),
-        }
+            _ => return answer(401, "Failed to authenticate"),
+        };
+        Served::Inquired(Box::new(match statistics {
+            Statistics::Metrics => Inquiry::ProxyMetrics(rights),
+            Statistics::All => Inquiry::ProxyStats(rights),
+            Statistics::Of(topic) if rights.allow(Right::Consume, &topic) => Inquiry::ProxyTopicStats(topic),
+            Statistics::Of(_) => return answer(403, "Not authorized"),
+        }))
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
@@ -215,16 +228,10 @@ impl Dialect for Pulsar {
             self.heard.set(context.now.tick());
         }
         match input {
+            Input::Text(_) if self.is_over(context.now) => self.expire(out),
             Input::Text(text) if self.stage == Stage::Open => self.message(text, context, out),
             Input::Text(_) | Input::Binary(_) | Input::Alive | Input::Reply(_) | Input::Configured => {}
-            Input::Verified(verdict) if self.stage == Stage::Judging => match verdict {
-                Verdict::Granted(_) => self.ask(context.now, out),
-                Verdict::Refused(Judged::Unavailable) => {
-                    self.reject(503, "Failed to authenticate: the judge of tokens cannot be asked", out);
-                }
-                Verdict::Refused(_) | Verdict::Ask => self.reject(401, "Failed to authenticate", out),
-            },
-            Input::Verified(_) => {}
+            Input::Verified(verdict) => self.judged(verdict, context, out),
             Input::Revoked if self.stage == Stage::Open => out.push(UNAUTHENTICATED),
             Input::Revoked => self.reject(401, "Failed to authenticate", out),
             Input::Told(reply) => self.told(reply, context, out),
@@ -262,78 +269,11 @@ impl Dialect for Pulsar {
     }
 }
 
-/// What somebody wants to be, from the path and the query.
-fn wish(endpoint: Endpoint, upgrade: &Upgrade<'_>, context: &mut Context<'_>) -> (Role, Wish) {
-    let (params, remote) = (Params::read(upgrade.query), upgrade.remote);
-    let of = |made: Result<(topic::Request, Part), params::Wrong>| match made {
-        Ok((request, then)) => Wish { request: Some(Ok(request)), then },
-        Err(reason) => Wish::none(reason),
-    };
-    let mut consumer = |topics: Result<Wanted, params::Wrong>, subscription: &str| {
-        let consuming = params::consuming(&params, topics?, subscription, remote, context.lots)?;
-        let then = match &consuming.topics {
-            Wanted::One(topic) if topic.domain() == Domain::NonPersistent => {
-                let listener = Listener::consumer(topic.clone(), consuming.kind, consuming.flow);
-                Part::Listener(Box::new(listener))
-            }
-            _ if consuming.flow == Flow::Pull => Part::Pull,
-            _ => Part::None,
-        };
-        Ok((topic::Request::Consume(Box::new(consuming)), then))
-    };
-    match endpoint {
-        Endpoint::Consumer(topic, subscription) => {
-            (Role::Consumer, of(consumer(Ok(Wanted::One(topic)), &subscription)))
-        }
-        Endpoint::Several(subscription) => {
-            (Role::Consumer, of(consumer(params::wanted(&params), &subscription)))
-        }
-        Endpoint::Producer(topic) => {
-            let made = params::producing(&params, topic, remote).map(|(producing, encryption)| {
-                let (topic, name) = (producing.topic.clone(), producing.name.clone());
-                let producer = Producer { topic, name, encryption, sent: 0 };
-                (topic::Request::Produce(Box::new(producing)), Part::Producer(Box::new(producer)))
-            });
-            (Role::Producer, of(made))
-        }
-        Endpoint::Reader(topic) => {
-            let made = params::reading(&params, topic, remote, context.lots).map(|reading| {
-                let then = match reading.topic.domain() {
-                    Domain::NonPersistent => {
-                        Part::Listener(Box::new(Listener::reader(reading.topic.clone(), reading.window)))
-                    }
-                    Domain::Persistent => Part::None,
-                };
-                (topic::Request::Read(Box::new(reading)), then)
-            });
-            (Role::Reader, of(made))
-        }
-        Endpoint::PingPong => (Role::PingPong, Wish::none(String::new())),
-    }
-}
-
-impl Wish {
-    fn none(reason: params::Wrong) -> Self {
-        Self { request: Some(Err(reason)), then: Part::None }
-    }
-}
-
-/// The token of a request: that of the header, else that of the query, where its scheme may be missing.
-fn token<'a>(authorization: &'a str, params: &'a Params<'_>) -> Option<&'a str> {
-    let token = match authorization.strip_prefix("Bearer ") {
-        Some(token) => Some(token),
-        None if authorization.is_empty() => {
-            params.get("token").map(|token| token.strip_prefix("Bearer ").unwrap_or(token))
-        }
-        None => None,
-    };
-    token.map(str::trim).filter(|token| !token.is_empty())
-}
-
 impl Pulsar {
     fn new(version: Version, role: Role, part: Part, now: Now) -> Self {
-        let heard = Cell::new(now.tick());
-        Self { heard, version, role, stage: Stage::Judging, is_known: false, part }
+        let (heard, stage) = (Cell::new(now.tick()), Stage::Judging);
+        let (ends_at, is_challenged, is_narrow, is_known) = (NEVER, false, false, false);
+        Self { heard, ends_at, is_challenged, is_narrow, version, role, stage, is_known, part }
     }
 
     /// Which bytes a message has for this connection, which gets it now.
@@ -349,19 +289,48 @@ impl Pulsar {
     /// Has the token judged, where there is a judge.
     fn judge(&mut self, upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) {
         if context.settings.pulsar.anonymous {
-            return self.ask(context.now, out);
+            return self.ask(Rights::ALL, context.now, out);
         }
-        match token(upgrade.authorization, &Params::read(upgrade.query)) {
+        match credentials::token(upgrade.authorization, &Params::read(upgrade.query)) {
             Some(token) => out.verify(token),
             None => self.reject(401, "Failed to authenticate", out),
         }
     }
 
-    /// Asks the owner of the topics.
-    fn ask(&mut self, now: Now, out: &mut Actions) {
+    /// The judge has spoken: of the token of the handshake, of the next one, or once more of the same.
+    fn judged(&mut self, verdict: Verdict, context: &mut Context<'_>, out: &mut Actions) {
+        let settings = &context.settings.pulsar;
+        match (verdict, self.stage) {
+            (_, Stage::Refused) => {}
+            (Verdict::Granted(grant), Stage::Judging) => {
+                let rights = rights(&grant, settings);
+                self.ends_at = credentials::end_of(&grant, context.now);
+                self.is_narrow = !rights.are_all();
+                self.ask(rights, context.now, out);
+            }
+            (Verdict::Granted(grant), Stage::Asking | Stage::Open) => self.renew(&grant, context, out),
+            (Verdict::Refused(reason), Stage::Open) => self.deauthenticate(&reason.to_string(), out),
+            (Verdict::Refused(Judged::Unavailable), _) => {
+                self.reject(503, "Failed to authenticate: the judge of tokens cannot be asked", out);
+            }
+            (Verdict::Refused(_) | Verdict::Ask, _) => self.reject(401, "Failed to authenticate", out),
+        }
+    }
+
+    /// Asks the owner of the topics, if that is among the rights.
+    fn ask(&mut self, rights: Rights, now: Now, out: &mut Actions) {
         let Part::Wish(wish) = &mut self.part else { return };
         match wish.request.take() {
-            Some(Ok(request)) => {
+            Some(Ok(request)) if !rights.allow_request(&request) => {
+                self.end(403, "Not authorized", UNAUTHORIZED, out);
+            }
+            Some(Ok(mut request)) => {
+                if let topic::Request::Consume(consuming) = &mut request
+                    && matches!(consuming.topics, Wanted::Matching { .. })
+                    && !rights.are_all()
+                {
+                    consuming.rights = Some(Box::new(rights));
+                }
                 (self.stage, self.is_known) = (Stage::Asking, true);
                 out.push(Action::Ask(Box::new(request)));
                 out.push(Action::Deadline(now.monotonic_ns.saturating_add(ANSWER_S * 1_000_000_000)));
@@ -371,30 +340,66 @@ impl Pulsar {
         }
     }
 
+    /// A token takes the place of the one before, with its end and its rights.
+    fn renew(&mut self, grant: &Grant, context: &Context<'_>, out: &mut Actions) {
+        self.ends_at = credentials::end_of(grant, context.now);
+        self.is_challenged = false;
+        let rights = rights(grant, &context.settings.pulsar);
+        let was_narrow = std::mem::replace(&mut self.is_narrow, !rights.are_all());
+        // The owner knows what the connection does.
+        if was_narrow || self.is_narrow {
+            out.push(Action::Ask(Box::new(topic::Request::Renew(Box::new(rights)))));
+        }
+        if self.stage == Stage::Open {
+            out.push(Action::Deadline(self.due_ns(context)));
+        }
+    }
+
+    /// A client hands in its next token, or says that it does.
+    fn hand_in(&mut self, token: Option<&str>, context: &Context<'_>, out: &mut Actions) {
+        match token {
+            // Nobody asks for tokens.
+            _ if context.settings.pulsar.anonymous => {}
+            Some(token) => out.verify(token),
+            None => self.deauthenticate("the AUTH_RESPONSE has no token", out),
+        }
+    }
+
+    /// The session ends with its token.
+    fn expire(&mut self, out: &mut Actions) {
+        self.deauthenticate("the token has expired", out);
+    }
+
+    fn deauthenticate(&mut self, reason: &str, out: &mut Actions) {
+        self.silence(out);
+        self.stage = Stage::Refused;
+        out.close_saying(4005, &format!("Failed to authenticate client: {reason}"));
+    }
+
+    fn is_over(&self, now: Now) -> bool {
+        self.stage == Stage::Open && self.ends_at <= now.tick()
+    }
+
     /// The token is not good.
     fn reject(&mut self, status: u16, reason: &str, out: &mut Actions) {
-        self.stage = Stage::Refused;
-        match self.version {
-            Version::First => {
-                out.push(Action::Accept);
-                out.push(UNAUTHENTICATED);
-            }
-            Version::Later => out.refuse_saying(status, reason),
-        }
+        self.end(status, reason, UNAUTHENTICATED, out);
     }
 
     /// It cannot be what it wants to be.
     fn fail(&mut self, status: u16, reason: &str, out: &mut Actions) {
+        self.end(status, reason, self.role.failed(), out);
+    }
+
+    /// Ends by a status, or where the handshake is over, and in the first version always, by a close.
+    fn end(&mut self, status: u16, reason: &str, close: Action, out: &mut Actions) {
         self.silence(out);
         let was_open = std::mem::replace(&mut self.stage, Stage::Refused) == Stage::Open;
         match self.version {
-            Version::Later if !was_open => out.refuse_saying(status, reason),
-            Version::First if !was_open => {
-                out.push(Action::Accept);
-                out.push(self.role.failed());
-            }
-            _ => out.push(self.role.failed()),
+            Version::Later if !was_open => return out.refuse_saying(status, reason),
+            Version::First if !was_open => out.push(Action::Accept),
+            _ => {}
         }
+        out.push(close);
     }
 
     /// Takes part from now on.
@@ -408,12 +413,13 @@ impl Pulsar {
         if let Part::Listener(listener) = &self.part {
             out.subscribe(&volatile::prefix(&listener.topic), b"");
         }
-        let interval_s = context.settings.pulsar.ping_interval_s;
+        let super::pulsar::Settings { ping_interval_s: interval_s, ping_misses_max: misses_max, .. } =
+            context.settings.pulsar;
         if interval_s > 0 {
-            out.push(Action::Keepalive { interval_s, misses_max: MISSES_MAX });
+            out.push(Action::Keepalive { interval_s, misses_max });
         }
         self.heard.set(context.now.tick());
-        out.push(Action::Deadline(self.idle_until_ns(context)));
+        out.push(Action::Deadline(self.due_ns(context)));
     }
 
     /// The moment at which it has been idle for too long, if nothing comes until then.
@@ -427,11 +433,34 @@ impl Pulsar {
         }
     }
 
+    /// When its client is asked for the next token, if it still is.
+    fn challenge_at(&self, context: &Context<'_>) -> Tick {
+        match context.settings.pulsar.auth_challenge_s {
+            seconds if seconds > 0 && !self.is_challenged && self.ends_at < NEVER => {
+                self.ends_at.saturating_sub(ticks(seconds.into()))
+            }
+            _ => NEVER,
+        }
+    }
+
+    /// When there is something to be done if nothing comes until then.
+    fn due_ns(&self, context: &Context<'_>) -> u64 {
+        let token_at = self.ends_at.min(self.challenge_at(context));
+        let token_ns = if token_at == NEVER { u64::MAX } else { u64::from(token_at) * (TICK_MS * 1_000_000) };
+        self.idle_until_ns(context).min(token_ns)
+    }
+
     fn deadline(&mut self, context: &mut Context<'_>, out: &mut Actions) {
-        let until_ns = self.idle_until_ns(context);
         match self.stage {
             Stage::Asking => self.fail(500, &self.role.failed_because("there is no answer now"), out),
-            Stage::Open if until_ns > context.now.monotonic_ns => out.push(Action::Deadline(until_ns)),
+            Stage::Open if self.is_over(context.now) => self.expire(out),
+            Stage::Open if self.idle_until_ns(context) > context.now.monotonic_ns => {
+                if self.challenge_at(context) <= context.now.tick() {
+                    self.is_challenged = true;
+                    out.send(|out| out.extend_from_slice(credentials::CHALLENGE));
+                }
+                out.push(Action::Deadline(self.due_ns(context)));
+            }
             Stage::Open => {
                 let ms = u64::from(context.settings.pulsar.idle_timeout_s) * 1000;
                 let reason =
@@ -473,21 +502,28 @@ impl Pulsar {
                 _ => {}
             },
             (Reply::StillSubscribed, Stage::Open) => out.push(BAD_JSON),
+            (Reply::Forbidden, Stage::Asking | Stage::Open) => {
+                self.end(403, "Not authorized", UNAUTHORIZED, out);
+            }
             _ => {}
         }
     }
 
     fn message(&mut self, text: &str, context: &mut Context<'_>, out: &mut Actions) {
         match (self.role, &mut self.part) {
-            (Role::Producer, Part::Producer(producer)) => producer.send(text, self.version, context, out),
-            (Role::Consumer, _) => self.command(text, out),
-            (Role::Reader, _) => self.read_on(text, out),
+            (Role::Producer, Part::Producer(producer)) => {
+                if let Some(token) = producer.send(text, self.version, context, out) {
+                    self.hand_in(token.as_deref(), context, out);
+                }
+            }
+            (Role::Consumer, _) => self.command(text, context, out),
+            (Role::Reader, _) => self.read_on(text, context, out),
             _ => {}
         }
     }
 
     /// A consumer says something.
-    fn command(&mut self, text: &str, out: &mut Actions) {
+    fn command(&mut self, text: &str, context: &Context<'_>, out: &mut Actions) {
         let Ok(command) = Command::read(text) else { return out.push(BAD_JSON) };
         let asked = match (&self.part, command) {
             (_, Command::Ack(Err(reason)) | Command::Nack(Err(reason))) => {
@@ -505,14 +541,16 @@ impl Pulsar {
                 topic::Request::Unsubscribe
             }
             (_, Command::AskEnd) => topic::Request::AskEnd,
+            (_, Command::Renew(token)) => return self.hand_in(token.as_deref(), context, out),
         };
         out.push(Action::Ask(Box::new(asked)));
     }
 
     /// A reader says something: whatever it is makes room for another message.
-    fn read_on(&mut self, text: &str, out: &mut Actions) {
+    fn read_on(&mut self, text: &str, context: &Context<'_>, out: &mut Actions) {
         let asked = match (&self.part, Command::read(text)) {
             (_, Err(_)) => return out.push(BAD_JSON),
+            (_, Ok(Command::Renew(token))) => return self.hand_in(token.as_deref(), context, out),
             (_, Ok(Command::AskEnd)) => topic::Request::AskEnd,
             (Part::Listener(listener), Ok(_)) => return listener.free(),
             (_, Ok(Command::Ack(Ok(id)) | Command::Nack(Ok(id)))) => topic::Request::Ack(id),
@@ -538,24 +576,32 @@ impl Pulsar {
 }
 
 impl Producer {
-    fn send(&mut self, text: &str, version: Version, context: &mut Context<'_>, out: &mut Actions) {
+    /// Sends a message, or returns the token that there is in the place of one.
+    fn send(
+        &mut self,
+        text: &str,
+        version: Version,
+        context: &mut Context<'_>,
+        out: &mut Actions,
+    ) -> Option<Option<Box<str>>> {
         let sender = Sender { name: self.name.as_deref(), encryption: self.encryption.as_deref() };
         match producer::read(text, sender, context.now.unix_ms) {
-            Ok((draft, name)) if self.topic.domain() == Domain::Persistent => {
+            Ok(Sent::Message(draft, name)) if self.topic.domain() == Domain::Persistent => {
                 out.push(Action::Ask(Box::new(topic::Request::Send { draft, context: name })));
             }
-            Ok((message, name)) => {
+            Ok(Sent::Message(message, name)) => {
                 self.sent += 1;
                 let (draft, now) = (&mut *context.draft, context.now);
                 let publication = volatile::publication(&self.topic, &message, self.sent, draft, now);
                 out.push(Action::Publish(Box::new(publication)));
                 out.send(|out| delivery::put_ack(volatile::ID, name.as_deref(), version, out));
             }
-            Err(Unsendable::Told(error, reason, name)) => {
+            Ok(Sent::Token(token)) => return Some(token),
+            Err(Unsendable { error, reason, context: name }) => {
                 out.send(|out| delivery::put_error(error, &reason, name.as_deref(), version, out));
             }
-            Err(Unsendable::Uncaught(reason)) => out.close_saying(1011, &reason),
         }
+        None
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::one::TopicId;
 use super::subscription::SubId;
-use super::{Consuming, Flow, Kind, Reading, TopicName};
+use super::{Consuming, Flow, Kind, Reading, Right, Rights, TopicName};
 use crate::roster::Seat;
 
 /// A consumer among all; given again when it is gone.
@@ -31,6 +31,8 @@ pub(super) struct Consumer {
     pub(super) dead_letters: Option<TopicName>,
     /// What new topics have to match to be among its sources.
     pub(super) wanted: Option<(Box<str>, regex::Regex)>,
+    /// What those topics are narrowed to.
+    pub(super) rights: Option<Box<Rights>>,
     /// Where its messages come from.
     pub(super) sources: Vec<Source>,
     /// Subscriptions that wait until it takes more.
@@ -71,6 +73,7 @@ impl Consumer {
             redeliveries_max: consuming.redeliveries_max,
             dead_letters: consuming.dead_letters,
             wanted: None,
+            rights: consuming.rights,
             sources: Vec::new(),
             blocked: Vec::new(),
             delivered: 0,
@@ -99,8 +102,14 @@ impl Consumer {
             name: reading.name,
             priority: 0,
             remote: reading.remote,
+            rights: None,
         };
         Self { is_reader: true, ..Self::new(seat, consuming) }
+    }
+
+    /// Whether its rights let it have a topic that its pattern matches.
+    pub(super) fn may_have(&self, topic: &TopicName) -> bool {
+        self.rights.as_ref().is_none_or(|rights| rights.allow(Right::Consume, topic))
     }
 
     /// Whether it takes a message.

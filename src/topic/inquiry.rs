@@ -5,7 +5,10 @@ use super::state::Place;
 use super::stats::LATENCIES_US;
 use super::subscription::SubId;
 use super::topics::{Answer, Topics};
-use super::{Archive, Domain, Fault, Inquiry, Kind, MessageId, Moment, Position, Reply, Stored, TopicName};
+use super::{
+    Archive, Domain, Fault, Inquiry, Kind, MessageId, Moment, Position, Reply, Right, Rights, Stored,
+    TopicName,
+};
 use crate::roster::Seat;
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
@@ -22,12 +25,12 @@ impl<A: Archive> Topics<A> {
     /// Answers, or does what is asked and answers when it is safe.
     pub(super) fn inquire(&mut self, seat: Seat, inquiry: Inquiry) {
         let answer = match inquiry {
-            Inquiry::ProxyStats => Ok(self.proxy_stats(None)),
-            Inquiry::ProxyTopicStats(name) => match self.proxy_stats(Some(name.as_str())) {
+            Inquiry::ProxyStats(rights) => Ok(self.proxy_stats(None, &rights)),
+            Inquiry::ProxyTopicStats(name) => match self.proxy_stats(Some(name.as_str()), &Rights::ALL) {
                 Value::Object(mut all) => all.remove(name.as_str()).ok_or_else(no_topic),
                 _ => Err(no_topic()),
             },
-            Inquiry::ProxyMetrics => Ok(self.proxy_metrics()),
+            Inquiry::ProxyMetrics(rights) => Ok(self.proxy_metrics(&rights)),
             Inquiry::List { prefix, after, count } => self
                 .archive
                 .names(&prefix, &after, count.min(NAMES_MAX))
@@ -229,11 +232,14 @@ impl<A: Archive> Topics<A> {
         })
     }
 
-    /// The statistics of the proxy, of all topics or of one.
-    fn proxy_stats(&self, only: Option<&str>) -> Value {
+    /// The statistics of the proxy, of one topic or of all that may be consumed.
+    fn proxy_stats(&self, only: Option<&str>, rights: &Rights) -> Value {
         let mut all = Map::new();
+        let may_see = |topic: &str| {
+            rights.are_all() || TopicName::read(topic).is_ok_and(|topic| rights.allow(Right::Consume, &topic))
+        };
         let mut put = |topic: &str, list: &str, one: Value| {
-            if only.is_some_and(|only| only != topic) {
+            if only.is_some_and(|only| only != topic) || !all.contains_key(topic) && !may_see(topic) {
                 return;
             }
             let empty = || json!({"producerStats": [], "consumerStats": []});
@@ -303,9 +309,10 @@ impl<A: Archive> Topics<A> {
         names
     }
 
-    fn proxy_metrics(&self) -> Value {
+    fn proxy_metrics(&self, rights: &Rights) -> Value {
         let now_ns = self.now.monotonic_ns;
-        let spaces = self.counters.all(now_ns).map(|(name, counts, seconds)| {
+        let seen = self.counters.all(now_ns).filter(|(name, ..)| rights.allow_namespace(name));
+        let spaces = seen.map(|(name, counts, seconds)| {
             let mut metrics = Map::new();
             for (metric, count) in [
                 ("ns_msg_publish_rate", counts.published),

@@ -104,6 +104,19 @@ impl TopicName {
         &self.0[start.min(end)..end]
     }
 
+    /// What stands behind `://`: `tenant/namespace/topic`.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.split_once("://").map_or(&self.0, |(_, short)| short)
+    }
+
+    /// Of a partition what [`TopicName::short`] is of its topic.
+    #[must_use]
+    pub fn whole(&self) -> Option<&str> {
+        self.partition_number()?;
+        self.short().rsplit_once("-partition-").map(|(whole, _)| whole)
+    }
+
     /// The topic of one of its partitions.
     #[must_use]
     pub fn partition(&self, number: u32) -> Self {
@@ -160,6 +173,8 @@ mod tests {
         assert_eq!((name.domain(), name.namespace()), (Domain::Persistent, "tenant/ns"));
         assert_eq!(name.partition(3).partition_number(), Some(3));
         assert_eq!(name.partition_number(), None);
+        assert_eq!((name.short(), name.whole()), ("tenant/ns/topic", None));
+        assert_eq!(name.partition(3).whole(), Some("tenant/ns/topic"));
         assert_eq!(name.dead_letters("sub").as_str(), "persistent://tenant/ns/topic-sub-DLQ");
         let old = TopicName::read("non-persistent://property/us-west/ns/topic").unwrap();
         assert_eq!((old.domain(), old.namespace()), (Domain::NonPersistent, "property/us-west/ns"));

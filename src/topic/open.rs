@@ -8,8 +8,8 @@ use super::state::{Place, SubscriptionState, TopicState};
 use super::subscription::{Member, SubId, Subscription};
 use super::topics::{Answer, Role, Timer, Topics, refusal};
 use super::{
-    Archive, Cause, Consuming, Domain, Fault, Kind, Loaded, Position, Reading, Refusal, Reply, Saved, Start,
-    TopicName, Wanted,
+    Archive, Cause, Consuming, Domain, Fault, Kind, Loaded, Position, Reading, Refusal, Reply, Right, Saved,
+    Start, TopicName, Wanted,
 };
 use crate::roster::Seat;
 use std::sync::Arc;
@@ -250,7 +250,11 @@ impl<A: Archive> Topics<A> {
                 return Err(refusal(Cause::Invalid, "a pattern is of persistent topics"));
             }
             Wanted::Matching { namespace, pattern } => {
-                (self.matching_names(&namespace, &pattern)?, Some((namespace, pattern)))
+                let mut names = self.matching_names(&namespace, &pattern)?;
+                if let Some(rights) = &consuming.rights {
+                    names.retain(|name| rights.allow(Right::Consume, name));
+                }
+                (names, Some((namespace, pattern)))
             }
         };
         let (mut names, mut known) = (Vec::new(), std::collections::BTreeSet::new());
@@ -302,7 +306,8 @@ impl<A: Archive> Topics<A> {
                 let Some(consumer) = self.consumers.get(id) else { continue };
                 let Some((namespace, pattern)) = &consumer.wanted else { continue };
                 let is_new = consumer.sources.iter().all(|source| source.topic != topic);
-                if is_new && consumer.sources.len() < SOURCES_MAX && self.matches(&name, namespace, pattern) {
+                let may_be = is_new && consumer.sources.len() < SOURCES_MAX && consumer.may_have(&name);
+                if may_be && self.matches(&name, namespace, pattern) {
                     let label = Some(consumer.sources.len() as u32);
                     // If another consumer is in the way, this one does without, as in Pulsar.
                     let _ = self.join(id, &name, label, From::Earliest);

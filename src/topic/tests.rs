@@ -8,5 +8,6 @@ mod model;
 mod producers;
 mod readers;
 mod redelivery;
+mod rights;
 mod time;
 mod world;

@@ -189,6 +189,7 @@ impl<A: Archive> Topics<A> {
                 self.append(SendRoute { seat, context: None, label: None, producer: None }, &name, draft);
             }
             Request::Inquire(inquiry) => self.inquire(seat, inquiry),
+            Request::Renew(rights) => self.renew_rights(seat, rights),
             Request::Gone => self.leave(seat),
             Request::Ack(_)
             | Request::Nack(_)

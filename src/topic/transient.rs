@@ -30,6 +30,7 @@ pub(super) struct One {
     pub(super) remote: Box<str>,
     /// How a consumer's subscription is shared; `None` for a producer.
     pub(super) kind: Option<Kind>,
+    pub(super) is_reader: bool,
     priority: i32,
 }
 
@@ -46,7 +47,8 @@ impl<A: Archive> Topics<A> {
             let reason = format!("Producer with name '{name}' is already connected to topic");
             return Err(refusal(Cause::Busy, &reason));
         }
-        let one = One { seat, topics, name, remote: producing.remote, kind: None, priority: 0 };
+        let one =
+            One { seat, topics, name, remote: producing.remote, kind: None, is_reader: false, priority: 0 };
         let id = self.transient.all.insert(one);
         self.transient.names.insert(key, id);
         self.seats.insert(seat, Role::Transient(id));
@@ -72,7 +74,7 @@ impl<A: Archive> Topics<A> {
         }
         let (topics, name) = key.clone();
         let (remote, priority) = (consuming.remote, consuming.priority);
-        let one = One { seat, topics, name, remote, kind: Some(consuming.kind), priority };
+        let one = One { seat, topics, name, remote, kind: Some(consuming.kind), is_reader: false, priority };
         let id = self.transient.all.insert(one);
         let all = &self.transient.all;
         let members = self.transient.subs.entry(key.clone()).or_default();
@@ -90,7 +92,7 @@ impl<A: Archive> Topics<A> {
         let topics: Box<str> = reading.topic.as_str().into();
         let key = (topics.clone(), name.clone());
         let kind = Some(Kind::Exclusive);
-        let one = One { seat, topics, name, remote: reading.remote, kind, priority: 0 };
+        let one = One { seat, topics, name, remote: reading.remote, kind, is_reader: true, priority: 0 };
         let id = self.transient.all.insert(one);
         self.transient.subs.insert(key.clone(), vec![id]);
         self.seats.insert(seat, Role::Transient(id));

@@ -155,8 +155,6 @@ fn a_token_is_asked_for_where_it_is_configured() {
         .set("pulsar.token.jwt.algorithms", "[\"HS256\"]")
         .set("pulsar.token.jwt.secret_file", secret.display())
         .start();
-    let claims = json!({ "sub": "ann", "exp": 4_000_000_000u64 });
-    let token = mint(Algorithm::HS256, SECRET.as_bytes(), claims.as_object().unwrap()).unwrap();
     let path = "/ws/v2/producer/persistent/public/default/t";
     for query in ["", "?token=nonsense"] {
         assert_eq!(Socket::refused(daemon.address, &format!("{path}{query}")).0, 401, "{query}");
@@ -164,5 +162,43 @@ fn a_token_is_asked_for_where_it_is_configured() {
     let old = "/ws/producer/persistent/public/cluster/default/t";
     let closed = Socket::open(daemon.address, old).closed();
     assert_eq!(closed, (4005, "Failed to authenticate client".into()));
-    let _ = token;
+    let token = minted(&json!({ "sub": "ann", "exp": 4_000_000_000u64 }));
+    Socket::open(daemon.address, &format!("{path}?token={token}"));
+}
+
+fn minted(claims: &serde_json::Value) -> String {
+    mint(Algorithm::HS256, SECRET.as_bytes(), claims.as_object().unwrap()).unwrap()
+}
+
+#[test]
+fn a_token_opens_what_its_claims_name_until_its_end_or_the_next() {
+    let setup = setup();
+    let secret = setup.path("jwt.secret");
+    let daemon = setup
+        .set("pulsar.anonymous", false)
+        .set("pulsar.default_rights", "none")
+        .set("pulsar.token.jwt.algorithms", "[\"HS256\"]")
+        .set("pulsar.token.jwt.secret_file", secret.display())
+        .start();
+    let now_s = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let token = |end_s: u64| {
+        let claims = json!({ "exp": now_s + end_s, "pulsar_produce": ["public/default/mine-*"] });
+        minted(&claims)
+    };
+    let path = "/ws/v2/producer/persistent/public/default/";
+    let (status, text) = Socket::refused(daemon.address, &format!("{path}other?token={}", token(60)));
+    assert_eq!((status, text.trim()), (403, "Not authorized"));
+    let consumer = format!("/ws/v2/consumer/persistent/public/default/mine-a/s?token={}", token(60));
+    assert_eq!(Socket::refused(daemon.address, &consumer).0, 403);
+    let bare = minted(&json!({ "exp": now_s + 60 }));
+    assert_eq!(Socket::refused(daemon.address, &format!("{path}mine-a?token={bare}")).0, 403);
+
+    let mut ends = Producer(Socket::open(daemon.address, &format!("{path}mine-a?token={}", token(2))));
+    let mut stays = Producer(Socket::open(daemon.address, &format!("{path}mine-b?token={}", token(2))));
+    ends.send("while it is good");
+    let response = json!({ "response": { "authMethodName": "token", "authData": token(60) } });
+    stays.0.say(&json!({ "type": "AUTH_RESPONSE", "authResponse": response }));
+    let (code, reason) = ends.0.closed();
+    assert_eq!((code, &*reason), (4005, "Failed to authenticate client: the token has expired"));
+    stays.send("with the next token");
 }

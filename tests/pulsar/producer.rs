@@ -79,15 +79,28 @@ fn what_cannot_be_sent_is_told_by_number_and_the_producer_goes_on() {
     }
 }
 
+/// The reference closes with 1011 here, which loses the answers that are on their way: apache/pulsar issue 2751.
 #[test]
-fn what_the_reference_does_not_catch_ends_with_1011() {
-    for (text, reason) in [
-        (r#"{"payload":"","properties":{"a":null}}"#, "Need Non-Null value for key: \"a\""),
-        (r#"{"payload":"","eventTime":"1970-01-01T00:00:00Z"}"#, "Invalid timestamp : '0'"),
-    ] {
+fn no_message_ends_its_producer_or_loses_the_answers_of_others() {
+    for path in [PRODUCER_1, PRODUCER_2, "/ws/v2/producer/non-persistent/t/n/x"] {
         let mut stage = Stage::open();
-        stage.joins("p", PRODUCER_2);
-        assert_eq!(stage.says("p", text), [format!("close 1011 {reason}")]);
+        let seat = stage.joins("p", path);
+        let is_stored = !path.contains("non-persistent");
+        for (field, reason) in [
+            (r#""properties":{"a":null}"#, r#"Need Non-Null value for key: \"a\""#),
+            (r#""eventTime":"1970-01-01T00:00:00Z""#, "Invalid timestamp : '0'"),
+            (r#""eventTime":"1969-12-31T23:59:59Z""#, "Invalid timestamp : '-1000'"),
+        ] {
+            stage.bus.say("p", HELLO);
+            let bad = stage.says("p", &format!(r#"{{"payload":"",{field},"context":"bad"}}"#));
+            let said = format!(r#"{{"result":"send-error:7","errorMsg":"{reason}","context":"bad""#);
+            assert!(bad.last().unwrap().starts_with(&said), "{path} {field}: {bad:?}");
+            if is_stored {
+                let (_, context) = sent(&mut stage);
+                stage.told(seat, Reply::Stored { id: id("CAAQAw=="), context });
+                assert!(stage.bus.heard("p")[0].starts_with(r#"{"result":"ok""#), "{path} {field}");
+            }
+        }
     }
 }
 

@@ -200,10 +200,36 @@ fn pings_say_ping_and_their_answers_keep_a_quiet_consumer() {
         assert_eq!(stage.bus.heard("x"), [format!("ping {:?}", b"PING")]);
         stage.bus.send("x", OpCode::Control(Control::Pong), b"PING");
     }
-    stage.bus.wait(299);
-    assert_eq!(stage.bus.heard("x").len(), 9, "pings without answers");
+}
+
+/// A holder whose network has died keeps its successor waiting no longer than that, whatever the idle time-out is.
+#[test]
+fn two_pings_without_an_answer_end_a_session_and_whatever_a_client_says_is_one() {
+    let unanswered = "close 1001 pings were not answered";
+    let mut stage = Stage::open();
+    stage.joins("x", CONSUMER_2);
+    stage.bus.wait(89);
+    assert_eq!(stage.bus.heard("x").len(), 2, "pings");
     stage.bus.wait(2);
-    assert!(stage.bus.heard("x")[0].starts_with("close 1001 "));
+    assert_eq!(stage.bus.heard("x"), [unanswered]);
+    assert_eq!(stage.asked_in_words(), "Gone");
+    // One that is too busy to answer pings is not dead.
+    stage.joins("y", CONSUMER_2);
+    for _ in 0..5 {
+        stage.bus.wait(59);
+        stage.bus.say("y", r#"{"messageId":"CAAQAw=="}"#);
+    }
+    let heard = stage.bus.heard("y");
+    assert!(heard.iter().all(|said| said.starts_with("ping")), "{heard:?}");
+    let mut patient = Stage::of(|settings| {
+        settings.anonymous = true;
+        settings.ping_misses_max = 4;
+    });
+    patient.joins("z", CONSUMER_2);
+    patient.bus.wait(149);
+    assert_eq!(patient.bus.heard("z").len(), 4, "pings");
+    patient.bus.wait(2);
+    assert_eq!(patient.bus.heard("z"), [unanswered]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 use fanfare::api::Persistence;
 use fanfare::dialect;
 use fanfare::outbox::Sent;
-use fanfare::topic::Inquiry;
+use fanfare::topic::{Inquiry, Rights};
 
 /// The answer to a request, or what the owner is asked first.
 fn ask(
@@ -37,12 +37,13 @@ fn written(stage: &mut Stage) -> String {
 #[test]
 fn the_owner_is_asked_and_its_answer_handed_on() {
     let mut stage = Stage::open();
+    let all = |inquiry: &str| format!("{inquiry}({:?})", Rights::ALL);
     for (target, expected) in [
-        ("/admin/v2/proxy-stats/metrics", "ProxyMetrics"),
-        ("/admin/proxy-stats/metrics", "ProxyMetrics"),
-        ("/admin/v2/proxy-stats/stats", "ProxyStats"),
-        ("/admin/v2/proxy-stats/persistent/t/n/x/stats", "ProxyTopicStats(\"persistent://t/n/x\")"),
-        ("/admin/proxy-stats/persistent/p/c/n/x/stats", "ProxyTopicStats(\"persistent://p/c/n/x\")"),
+        ("/admin/v2/proxy-stats/metrics", all("ProxyMetrics")),
+        ("/admin/proxy-stats/metrics", all("ProxyMetrics")),
+        ("/admin/v2/proxy-stats/stats", all("ProxyStats")),
+        ("/admin/v2/proxy-stats/persistent/t/n/x/stats", "ProxyTopicStats(\"persistent://t/n/x\")".into()),
+        ("/admin/proxy-stats/persistent/p/c/n/x/stats", "ProxyTopicStats(\"persistent://p/c/n/x\")".into()),
     ] {
         let (_, inquiry) = ask(&mut stage, "GET", target, "").unwrap();
         assert_eq!(format!("{inquiry:?}"), expected);
@@ -84,4 +85,20 @@ fn they_are_for_who_has_a_token() {
     }
     assert!(ask(&mut stage, "GET", stats, "Bearer good").is_ok());
     assert!(ask(&mut stage, "GET", "/admin/v2/proxy-stats/stats?token=good", "").is_ok());
+}
+
+#[test]
+fn they_show_what_the_token_may_consume() {
+    let tokens = "[[token]]\ntoken = 'narrow'\npulsar_consume = ['t/n/*']\npulsar_produce = ['*/*/*']";
+    let mut stage = Stage::of(|settings| settings.judge = Some(judge(tokens)));
+    let narrow = Rights::new(["*/*/*"], ["t/n/*"], []);
+    for (target, expected) in [("stats", "ProxyStats"), ("metrics", "ProxyMetrics")] {
+        let target = format!("/admin/v2/proxy-stats/{target}");
+        let (_, inquiry) = ask(&mut stage, "GET", &target, "Bearer narrow").unwrap();
+        assert_eq!(format!("{inquiry:?}"), format!("{expected}({narrow:?})"));
+    }
+    let one = "/admin/v2/proxy-stats/persistent/t/n/x/stats?token=narrow";
+    assert!(ask(&mut stage, "GET", one, "").is_ok());
+    let answer = ask(&mut stage, "GET", &one.replace("t/n/x", "t/m/x"), "").unwrap_err();
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("Not authorized"), "{answer}");
 }

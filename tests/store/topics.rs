@@ -82,6 +82,7 @@ impl Owner {
             name: "c".into(),
             priority: 0,
             remote: "127.0.0.1:5".into(),
+            rights: None,
         };
         self.ask(CONSUMER, Request::Consume(Box::new(consuming)));
     }

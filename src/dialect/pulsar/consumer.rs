@@ -1,5 +1,6 @@
 //! What consumers and readers say: acknowledgements, mostly.
 
+use super::credentials;
 use super::json::{self, Wrong};
 use crate::topic::MessageId;
 
@@ -16,17 +17,20 @@ pub(super) enum Command {
     Unsubscribe,
     /// Whether there will be more.
     AskEnd,
+    /// Its next token; see `credentials`. `None` when there is none in it.
+    Renew(Option<Box<str>>),
 }
 
 impl Command {
     /// Reads a command.
     pub(super) fn read(text: &str) -> Result<Self, Wrong> {
-        let (mut kind, mut id, mut permits) = (None, None, None);
+        let (mut kind, mut id, mut permits, mut auth_response) = (None, None, None, None);
         json::each(text, |key, value| {
             match &*key {
                 "type" => kind = json::text(&key, value)?,
                 "messageId" => id = json::text(&key, value)?,
                 "permitMessages" => permits = json::integer(&key, value)?,
+                "authResponse" => auth_response = Some(value),
                 _ => {}
             }
             Ok(())
@@ -42,6 +46,9 @@ impl Command {
             Some("unsubscribe") => Self::Unsubscribe,
             Some("negativeAcknowledge") => Self::Nack(id()),
             Some("isEndOfTopic") => Self::AskEnd,
+            Some(credentials::RESPONSE) => {
+                Self::Renew(auth_response.map(credentials::renewal).transpose()?.flatten())
+            }
             _ => Self::Ack(id()),
         })
     }
@@ -65,6 +72,12 @@ mod tests {
             (r#"{"type":"permit","permitMessages":2147483647}"#, Command::Permit(i32::MAX as u32)),
             (r#"{"type":"unsubscribe"}"#, Command::Unsubscribe),
             (r#"{"type":"isEndOfTopic"}"#, Command::AskEnd),
+            (
+                r#"{"type":"AUTH_RESPONSE","authResponse":{"response":{"authData":"a"}}}"#,
+                Command::Renew(Some("a".into())),
+            ),
+            (r#"{"type":"AUTH_RESPONSE"}"#, Command::Renew(None)),
+            (r#"{"messageId":"CAAQAw==","authResponse":5}"#, Command::Ack(id())),
         ] {
             assert_eq!(Command::read(text), Ok(expected), "{text}");
         }
@@ -81,6 +94,7 @@ mod tests {
             r#"{"type":"permit","permitMessages":null}"#,
             r#"{"type":"permit","permitMessages":true}"#,
             r#"{"type":"permit","permitMessages":2147483648}"#,
+            r#"{"type":"AUTH_RESPONSE","authResponse":5}"#,
         ] {
             assert!(Command::read(text).is_err(), "{text}");
         }

@@ -188,6 +188,7 @@ pub(super) fn consuming(
         name: name.unwrap_or_else(|| drawn(lots)),
         priority: priority.unwrap_or(0),
         remote: remote.into(),
+        rights: None,
     })
 }
 

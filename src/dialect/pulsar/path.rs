@@ -1,6 +1,6 @@
 //! What the paths of the API name: `/ws/…` of the first version, `/ws/v2/…`, `/ws/v3/…`, and those of the statistics.
 
-use crate::topic::{Domain, Inquiry, TopicName};
+use crate::topic::{Domain, TopicName};
 use percent_encoding::percent_decode;
 use std::borrow::Cow;
 
@@ -107,8 +107,19 @@ fn subscription_of(part: &str) -> Result<String, PathError> {
     }
 }
 
+/// Which statistics are asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Statistics {
+    /// The metrics of namespaces.
+    Metrics,
+    /// Of all topics.
+    All,
+    /// Of this topic.
+    Of(TopicName),
+}
+
 /// What the path of a request for statistics names.
-pub(super) fn statistics(path: &str) -> Option<Inquiry> {
+pub(super) fn statistics(path: &str) -> Option<Statistics> {
     let parts: Vec<&str> = path.strip_prefix("/admin/")?.split('/').collect();
     let (parts, spaces) = match parts[..] {
         ["v2", "proxy-stats", ref rest @ ..] => (rest, 2),
@@ -116,10 +127,10 @@ pub(super) fn statistics(path: &str) -> Option<Inquiry> {
         _ => return None,
     };
     match parts {
-        ["metrics"] => Some(Inquiry::ProxyMetrics),
-        ["stats"] => Some(Inquiry::ProxyStats),
+        ["metrics"] => Some(Statistics::Metrics),
+        ["stats"] => Some(Statistics::All),
         [topic @ .., "stats"] if topic.len() >= spaces + 2 => {
-            topic_of(topic, spaces).ok().map(Inquiry::ProxyTopicStats)
+            topic_of(topic, spaces).ok().map(Statistics::Of)
         }
         _ => None,
     }
@@ -247,16 +258,10 @@ mod tests {
     #[test]
     fn statistics_are_of_all_topics_or_of_one() {
         let of = |path| format!("{:?}", statistics(path));
-        assert_eq!(of("/admin/v2/proxy-stats/metrics"), "Some(ProxyMetrics)");
-        assert_eq!(of("/admin/proxy-stats/stats"), "Some(ProxyStats)");
-        assert_eq!(
-            of("/admin/v2/proxy-stats/persistent/t/n/x/stats"),
-            "Some(ProxyTopicStats(\"persistent://t/n/x\"))"
-        );
-        assert_eq!(
-            of("/admin/proxy-stats/persistent/p/c/n/x/stats"),
-            "Some(ProxyTopicStats(\"persistent://p/c/n/x\"))"
-        );
+        assert_eq!(of("/admin/v2/proxy-stats/metrics"), "Some(Metrics)");
+        assert_eq!(of("/admin/proxy-stats/stats"), "Some(All)");
+        assert_eq!(of("/admin/v2/proxy-stats/persistent/t/n/x/stats"), "Some(Of(\"persistent://t/n/x\"))");
+        assert_eq!(of("/admin/proxy-stats/persistent/p/c/n/x/stats"), "Some(Of(\"persistent://p/c/n/x\"))");
         for path in
             ["/admin/", "/admin/v2/proxy-stats", "/admin/v2/proxy-stats/t/n/x/stats", "/admin/v2/clusters"]
         {

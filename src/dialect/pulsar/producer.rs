@@ -1,5 +1,6 @@
 //! What a producer sends: one JSON object a message, read once and laid out as it will be stored.
 
+use super::credentials;
 use super::delivery::SendError;
 use super::json::{self, Properties, put_string};
 use super::time;
@@ -18,48 +19,58 @@ pub(super) struct Sender<'a> {
     pub(super) encryption: Option<&'a str>,
 }
 
-/// A message that is ready to be stored, with what its producer has called it.
-pub(super) type Ready = (Draft, Option<Box<str>>);
-
-/// Why a message is not.
+/// What a producer has sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unsendable {
-    /// Its producer is told, and goes on.
-    Told(SendError, String, Option<Box<str>>),
-    /// The connection ends; the reference does not catch it.
-    Uncaught(String),
+pub(super) enum Sent {
+    /// A message that is ready to be stored, with what its producer has called it.
+    Message(Draft, Option<Box<str>>),
+    /// Its next token; see `credentials`. `None` when there is none in it.
+    Token(Option<Box<str>>),
+}
+
+/// Why a message is not sent: its producer is told, with the message's context, and goes on. No message ends the connection,
+/// which would lose the answers to those before it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unsendable {
+    /// Its number.
+    pub(super) error: SendError,
+    /// The reason, for people.
+    pub(super) reason: String,
+    /// What the producer has called the message.
+    pub(super) context: Option<Box<str>>,
 }
 
 /// Reads a message.
-pub(super) fn read(text: &str, sender: Sender<'_>, now_ms: u64) -> Result<Ready, Unsendable> {
-    let said = Said::read(text).map_err(|reason| Unsendable::Told(SendError::Json, reason, None))?;
-    let context = said.context.as_deref().map(Box::from);
-    let wrong = |reason: String, context| Err(Unsendable::Told(SendError::Encoding, reason, context));
-    let Some(payload) = &said.payload else { return wrong("the message has no payload".into(), context) };
-    let payload = match LENIENT.decode(payload.as_bytes()) {
-        Ok(payload) => payload,
-        Err(error) => return wrong(format!("Invalid Base64 message-payload error={error}"), context),
-    };
+pub(super) fn read(text: &str, sender: Sender<'_>, now_ms: u64) -> Result<Sent, Unsendable> {
+    let json_error = |reason| Unsendable { error: SendError::Json, reason, context: None };
+    let said = Said::read(text).map_err(json_error)?;
+    if said.is_renewal() {
+        let token = said.auth_response.map(credentials::renewal).transpose().map_err(json_error)?;
+        return Ok(Sent::Token(token.flatten()));
+    }
+    let context: Option<Box<str>> = said.context.as_deref().map(Box::from);
+    match lay_out(&said, sender, now_ms) {
+        Ok(draft) => Ok(Sent::Message(draft, context)),
+        Err(reason) => Err(Unsendable { error: SendError::Encoding, reason, context }),
+    }
+}
+
+/// Lays out a message that could be read, or says what is wrong with what it holds.
+fn lay_out(said: &Said<'_>, sender: Sender<'_>, now_ms: u64) -> Result<Draft, String> {
+    let payload = said.payload.as_ref().ok_or("the message has no payload")?;
+    let payload = LENIENT
+        .decode(payload.as_bytes())
+        .map_err(|error| format!("Invalid Base64 message-payload error={error}"))?;
+
     let mut properties = Vec::with_capacity(said.properties.len());
     for (name, value) in &said.properties {
-        let Some(value) = value else {
-            return Err(Unsendable::Uncaught(format!("Need Non-Null value for key: {}", json::shown(name))));
-        };
+        // The reference's own words, though it closes the connection with them (apache/pulsar issue 2751).
+        let value =
+            value.as_ref().ok_or_else(|| format!("Need Non-Null value for key: {}", json::shown(name)))?;
         properties.push((&**name, &**value));
     }
-    let event_ms = match said.event_time.as_deref().map(|text| (text, time::read(text))) {
-        None => None,
-        Some((_, Some(event_ms))) if event_ms > 0 => Some(event_ms.unsigned_abs()),
-        Some((_, Some(event_ms))) => {
-            return Err(Unsendable::Uncaught(format!("Invalid timestamp : '{event_ms}'")));
-        }
-        Some((text, None)) => {
-            return wrong(
-                format!("Text {} could not be parsed as an event time", json::shown(text)),
-                context,
-            );
-        }
-    };
+    let event_ms = said.event_time.as_deref().map(event_ms).transpose()?;
+
     let encryption = sender.encryption.map(|keys| said.encryption(keys));
     let message = Message {
         published_ms: now_ms,
@@ -73,7 +84,16 @@ pub(super) fn read(text: &str, sender: Sender<'_>, now_ms: u64) -> Result<Ready,
         properties,
         payload: &payload,
     };
-    Ok((Draft::new(&message), context))
+    Ok(Draft::new(&message))
+}
+
+/// The time of an event, which is later than the start of unix time.
+fn event_ms(text: &str) -> Result<u64, String> {
+    match time::read(text) {
+        Some(event_ms) if event_ms > 0 => Ok(event_ms.unsigned_abs()),
+        Some(event_ms) => Err(format!("Invalid timestamp : '{event_ms}'")),
+        None => Err(format!("Text {} could not be parsed as an event time", json::shown(text))),
+    }
 }
 
 /// What is read of a message. Schemas and clusters mean nothing here.
@@ -90,6 +110,8 @@ struct Said<'a> {
     encryption_param: Option<Cow<'a, str>>,
     compression: Option<Cow<'a, str>>,
     uncompressed_bytes: i64,
+    kind: Option<&'a RawValue>,
+    auth_response: Option<&'a RawValue>,
 }
 
 impl<'a> Said<'a> {
@@ -113,9 +135,17 @@ impl<'a> Said<'a> {
             "encryptionParam" => self.encryption_param = json::text(key, value)?,
             "compressionType" => self.compression = json::text(key, value)?,
             "uncompressedMessageSize" => self.uncompressed_bytes = number()?,
+            "type" => self.kind = Some(value),
+            "authResponse" => self.auth_response = Some(value),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether it is no message but a token.
+    fn is_renewal(&self) -> bool {
+        let kind = self.kind.and_then(|kind| json::text("type", kind).ok().flatten());
+        kind.is_some_and(|kind| kind == credentials::RESPONSE)
     }
 
     /// When the message is to be delivered, if that is not at once.
@@ -152,12 +182,19 @@ mod tests {
     const NOW_MS: u64 = 1_472_575_557_785;
 
     fn ready(text: &str) -> (Draft, Option<Box<str>>) {
-        read(text, Sender::default(), NOW_MS).unwrap()
+        ready_of(text, Sender::default())
+    }
+
+    fn ready_of(text: &str, sender: Sender<'_>) -> (Draft, Option<Box<str>>) {
+        match read(text, sender, NOW_MS) {
+            Ok(Sent::Message(draft, context)) => (draft, context),
+            other => panic!("{text}: {other:?}"),
+        }
     }
 
     fn told(text: &str) -> (u8, String, Option<Box<str>>) {
         match read(text, Sender::default(), NOW_MS) {
-            Err(Unsendable::Told(error, reason, context)) => (error as u8, reason, context),
+            Err(Unsendable { error, reason, context }) => (error as u8, reason, context),
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -179,13 +216,11 @@ mod tests {
 
     #[test]
     fn everything_that_means_something_is_kept_and_the_rest_ignored() {
-        let (draft, _) = read(
+        let (draft, _) = ready_of(
             r#"{"payload":"","key":"k","eventTime":"2016-08-30T16:45:57.785+09:00","sequenceId":"7","deliverAt":1472575557786,
                 "replicationClusters":["a"],"schemaVersion":{},"keySchema":[],"disableReplication":"x","payload":"QQ"}"#,
             Sender { name: Some("p"), encryption: None },
-            NOW_MS,
-        )
-        .unwrap();
+        );
         let message = draft.message().unwrap();
         assert_eq!((message.payload, message.key, message.producer), (&b"A"[..], Some("k"), Some("p")));
         assert_eq!((message.event_ms, message.sequence), (Some(NOW_MS - 9 * 3_600_000), Some(7)));
@@ -230,24 +265,40 @@ mod tests {
     }
 
     #[test]
-    fn what_the_reference_does_not_catch_ends_the_connection() {
-        for (text, reason) in [
-            (r#"{"payload":"","properties":{"a":null}}"#, "Need Non-Null value for key: \"a\""),
-            (r#"{"payload":"","eventTime":"1970-01-01T00:00:00Z"}"#, "Invalid timestamp : '0'"),
+    fn what_the_reference_does_not_catch_is_told_as_everything_else() {
+        for (field, reason) in [
+            (r#""properties":{"a":null}"#, "Need Non-Null value for key: \"a\""),
+            (r#""eventTime":"1970-01-01T00:00:00Z""#, "Invalid timestamp : '0'"),
+            (r#""eventTime":"1969-12-31T23:59:59.999Z""#, "Invalid timestamp : '-1'"),
         ] {
-            assert_eq!(read(text, Sender::default(), NOW_MS), Err(Unsendable::Uncaught(reason.into())));
+            let text = format!(r#"{{"payload":"",{field},"context":"1"}}"#);
+            assert_eq!(told(&text), (7, reason.to_owned(), Some("1".into())));
+        }
+        assert_eq!(ready(r#"{"payload":"","properties":null}"#).0.message().unwrap().properties, []);
+    }
+
+    #[test]
+    fn a_token_is_told_from_a_message_by_its_type_alone() {
+        let token = |text: &str| match read(text, Sender::default(), NOW_MS) {
+            Ok(Sent::Token(token)) => token,
+            other => panic!("{text}: {other:?}"),
+        };
+        let text = r#"{"type": "AUTH_RESPONSE", "authResponse": {"response": {"authData": "a.b.c"}}}"#;
+        assert_eq!(token(text).as_deref(), Some("a.b.c"));
+        assert_eq!(token(r#"{"type":"AUTH_RESPONSE"}"#), None);
+        assert_eq!(told(r#"{"type":"AUTH_RESPONSE","authResponse":5,"context":"1"}"#).0, 3);
+        for ignored in [r#""type":{}"#, r#""type":"x""#, r#""authResponse":5"#] {
+            ready(&format!("{{{ignored},\"payload\":\"\"}}"));
         }
     }
 
     #[test]
     fn what_clients_have_encrypted_is_passed_on_with_their_keys() {
         let sender = Sender { name: None, encryption: Some(r#"{"k":{}}"#) };
-        let (draft, _) = read(
+        let (draft, _) = ready_of(
             r#"{"payload":"","encryptionParam":"IV==","compressionType":"NONE","uncompressedMessageSize":5}"#,
             sender,
-            NOW_MS,
-        )
-        .unwrap();
+        );
         assert_eq!(
             draft.message().unwrap().encryption,
             Some(r#"{"keys":{"k":{}},"param":"IV==","compressionType":"NONE","uncompressedMessageSize":5}"#)

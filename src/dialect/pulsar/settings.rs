@@ -17,8 +17,16 @@ pub struct Settings {
     pub token: Option<TokenSettings>,
     /// Accept everybody; for closed networks and trials only.
     pub anonymous: bool,
+    /// What tokens grant that have none of the claims `pulsar_produce`, `pulsar_consume` and `pulsar_read`.
+    pub default_rights: DefaultRights,
+    /// Seconds before the end of its token at which a client is asked for the next one by an `AUTH_CHALLENGE`; never
+    /// when 0, because clients that do not know it take it for a message. The proxy of the original has it off as well.
+    pub auth_challenge_s: u32,
     /// Seconds between pings; none when 0.
     pub ping_interval_s: u32,
+    /// Unanswered pings in a row that end a session: until then a client whose network has died keeps its subscription,
+    /// or its name as a producer, from its successor.
+    pub ping_misses_max: u8,
     /// Seconds of silence, pings and pongs included, after which a session ends; never when 0.
     pub idle_timeout_s: u32,
     /// Seconds for which messages that no subscription waits for are kept.
@@ -40,6 +48,17 @@ pub struct Settings {
     /// The judge that `token` describes, made when the daemon starts.
     #[serde(skip)]
     pub judge: Option<Judge>,
+}
+
+/// What a token without claims of the dialect grants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DefaultRights {
+    /// Everything with all topics.
+    #[default]
+    All,
+    /// Nothing.
+    None,
 }
 
 /// What happens when too much waits for a subscription.
@@ -68,7 +87,10 @@ impl Default for Settings {
         Self {
             token: None,
             anonymous: false,
+            default_rights: DefaultRights::All,
+            auth_challenge_s: 0,
             ping_interval_s: 30,
+            ping_misses_max: 2,
             idle_timeout_s: 300,
             retention_s: rules.retention_s,
             retention_bytes: rules.retention_bytes,
@@ -126,6 +148,12 @@ impl Settings {
                 self.ping_interval_s, self.idle_timeout_s
             ));
         }
+        if self.ping_interval_s > 0 && self.ping_misses_max == 0 {
+            problems.push(
+                "[pulsar]: ping_misses_max = 0 closes everybody: write at least 1, or ping_interval_s = 0"
+                    .into(),
+            );
+        }
         for (key, value) in [("unacked_max", self.unacked_max), ("topics_max", self.topics_max)] {
             if value == 0 {
                 problems.push(format!("pulsar.{key} = 0 lets nothing in: write at least 1"));
@@ -178,6 +206,7 @@ mod tests {
             ("token = { wazo_auth = { url = 'https://x' } }", "wazo_auth knows no topics"),
             ("token = { jwt = {} }", "[pulsar] token: algorithms is missing"),
             (&format!("{good}idle_timeout_s = 30"), "ping_interval_s = 30"),
+            (&format!("{good}ping_misses_max = 0"), "ping_misses_max = 0"),
             (&format!("{good}unacked_max = 0"), "pulsar.unacked_max = 0"),
             (&format!("{good}topics_max = 0"), "pulsar.topics_max = 0"),
             (&format!("{good}partitioned = [{{ topic = 'x', partitions = 2 }}]"), "write persistent://"),
@@ -200,6 +229,7 @@ mod tests {
             assert!(problems.contains(about) && problems.lines().count() == 1, "{text}: {problems}");
         }
         assert!(toml::from_str::<Settings>("backlog_quota_policy = 'x'").is_err());
+        assert!(toml::from_str::<Settings>("default_rights = 'some'").is_err());
     }
 
     #[test]

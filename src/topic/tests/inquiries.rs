@@ -153,7 +153,7 @@ fn the_proxys_statistics_are_pulsars() {
         }],
     });
     assert_eq!(world.inquire(Inquiry::ProxyTopicStats(name("x"))), (200, expected.clone()));
-    assert_eq!(world.inquire(Inquiry::ProxyStats).1, json!({"persistent://t/n/x": expected}));
+    assert_eq!(world.inquire(Inquiry::ProxyStats(Rights::ALL)).1, json!({"persistent://t/n/x": expected}));
     world.ask(1, Request::Gone);
     world.ask(2, Request::Gone);
     let told = world.inquire(Inquiry::ProxyTopicStats(name("x")));
@@ -170,7 +170,7 @@ fn the_proxys_metrics_are_pulsars() {
         world.ask(1, Request::Ack(id));
     }
     world.pass(60_000);
-    let told = world.inquire(Inquiry::ProxyMetrics).1;
+    let told = world.inquire(Inquiry::ProxyMetrics(Rights::ALL)).1;
     assert_eq!(told[0]["dimensions"], json!({"namespace": "t/n"}));
     let metrics = told[0]["metrics"].as_object().unwrap();
     let mut names: Vec<&str> = metrics.keys().map(String::as_str).collect();

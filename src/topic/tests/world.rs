@@ -70,6 +70,7 @@ pub(super) fn consuming(topic: &str, subscription: &str, kind: Kind) -> Consumin
         name: "c".into(),
         priority: 0,
         remote: "127.0.0.1:5".into(),
+        rights: None,
     }
 }
 
