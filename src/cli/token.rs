@@ -452,7 +452,7 @@ mod tests {
             let error = parsed(&["--read", bad]).claims(1000).unwrap_err().to_string();
             assert!(error.contains("TENANT/NAMESPACE/TOPIC"), "{error}");
         }
-        let many = vec!["--read", "t/n/x"].repeat(topic::GLOBS_MAX + 1);
+        let many = ["--read", "t/n/x"].repeat(topic::GLOBS_MAX + 1);
         assert!(parsed(&many).claims(1000).unwrap_err().to_string().contains("name a namespace"));
     }
 

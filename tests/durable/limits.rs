@@ -154,6 +154,25 @@ fn masked(text: &str) -> Vec<u8> {
     bytes
 }
 
+#[test]
+fn topics_beyond_the_limit_are_refused_as_the_readme_says() {
+    let daemon = setup().set("pulsar.topics_max", 1).start();
+    Producer::new(&daemon, "first").send("1");
+    for path in [
+        "/ws/v2/producer/persistent/public/default/second",
+        "/ws/v2/consumer/persistent/public/default/second/s",
+    ] {
+        let (status, text) = Socket::refused(daemon.address, path);
+        assert_eq!(status, 429, "{path}: {text}");
+    }
+    let closed = Socket::open(daemon.address, "/ws/producer/persistent/p/c/n/second").closed();
+    assert_eq!(closed, (4001, "Failed to create producer".into()));
+    let mut publisher = daemon.publisher();
+    publisher.send("pulsar/persistent/public/default/second {\"payload\":\"\"}\n");
+    assert_eq!(publisher.reply()["error"], "there are too many topics");
+    Producer::new(&daemon, "first").send("2");
+}
+
 /// As many as `topics_max` allows with `FANFARE_LONG=1`, a tenth of them else.
 #[test]
 fn very_many_topics_take_little_memory_and_outlast_a_restart() {
