@@ -21,7 +21,7 @@ const COUNTED_AT_ONCE_MAX: u32 = 100;
 const COUNT_INTERVAL_MS: u64 = 5000;
 
 /// A connection among all of the daemon's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seat {
     /// The number of its shard.
     pub shard: u16,

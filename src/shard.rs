@@ -63,6 +63,8 @@ pub enum Event {
     Gone(Id),
     /// The connection takes requests again: what it has sent meanwhile is to be read.
     Ready(Id),
+    /// Whether the peer still lives is to be looked at; answered by [`Shard::probed`].
+    Probe(Id),
 }
 
 /// See the module.

@@ -20,6 +20,7 @@ mod name;
 mod one;
 mod open;
 mod pending;
+mod probe;
 mod producer;
 mod record;
 mod rights;
@@ -78,6 +79,12 @@ pub enum Request {
     Took,
     /// The connection has other rights from now on. Answered by [`Reply::Forbidden`] if what it does is not among them.
     Renew(Box<Rights>),
+    /// The answer to [`Reply::Probe`]: whether the connection's peer has sent its last, so that [`Request::Gone`] follows.
+    /// There is none for a connection whose end was told.
+    Probed {
+        /// Whether it has.
+        is_closing: bool,
+    },
     /// The connection is over. The last request.
     Gone,
     /// Somebody wants to know or to change something; answered by [`Reply::Answer`].
@@ -339,6 +346,9 @@ pub enum Reply {
     StillSubscribed,
     /// What the connection does is not among its new rights.
     Forbidden,
+    /// Whether the peer still lives is to be looked at, because somebody else wants what it holds; answered by
+    /// [`Request::Probed`].
+    Probe,
     /// The answer to an [`Inquiry`]: an HTTP status, and JSON, or a sentence when the status is an error's.
     Answer(u16, Box<[u8]>),
 }

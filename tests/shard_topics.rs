@@ -91,6 +91,8 @@ impl Stage {
             Request::Gone => "gone",
             Request::Took => "took",
             Request::Ack(_) => "ack",
+            Request::Probed { is_closing: true } => "ends",
+            Request::Probed { is_closing: false } => "lives",
             _ => "other",
         };
         self.shard.take_requests().iter().map(|(seat, request)| (*seat, word(request))).collect()
@@ -118,6 +120,26 @@ fn whoever_has_asked_and_goes_is_gone_for_the_owner_too_however_far_it_had_come(
     stage.flush();
     stage.shard.lost(closing.id, stage.now);
     assert!(stage.asked().is_empty(), "and once");
+}
+
+#[test]
+fn whether_a_peer_lives_is_looked_at_where_its_socket_is_and_told_after_its_end() {
+    let mut stage = Stage::new();
+    let seat = stage.join();
+    for (is_closing, word) in [(false, "lives"), (true, "ends")] {
+        stage.shard.take_told(seat, Reply::Probe, stage.now);
+        assert_eq!(stage.flush(), [Event::Probe(seat.id)]);
+        stage.shard.probed(seat.id, is_closing);
+        assert_eq!(stage.asked(), [(seat, word)]);
+    }
+    stage.shard.take_told(seat, Reply::Probe, stage.now);
+    stage.shard.receive(seat.id, Received::Close(&[]), stage.now);
+    stage.shard.probed(seat.id, false);
+    assert_eq!(stage.asked(), [(seat, "gone")], "its end says all");
+    stage.flush();
+    stage.shard.lost(seat.id, stage.now);
+    stage.shard.take_told(seat, Reply::Probe, stage.now);
+    assert!(!stage.flush().contains(&Event::Probe(seat.id)));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::shard::{Event, Id, Shard};
 use crate::throttle::LogLine;
 use crate::wheel::{Now, TICK_MS, Tick};
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
@@ -459,6 +460,7 @@ impl Sockets {
                     self.interest(id, EventFlags::OUT);
                 }
                 Event::Ready(id) => self.waiting.push(id),
+                Event::Probe(id) => shard.probed(id, self.has_ended(id)),
                 Event::Finished(id) => self.finish(id),
                 Event::Gone(id) => {
                     if let Some(socket) = self.sockets.get_mut(id as usize).and_then(Option::take) {
@@ -470,6 +472,15 @@ impl Sockets {
                 }
             }
         }
+    }
+
+    /// Whether the peer has sent its last: that is read after what came before it, which may be much.
+    fn has_ended(&self, id: Id) -> bool {
+        let Some(Some(Socket { fd, .. })) = self.sockets.get(id as usize) else { return true };
+        let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut looked_at = [PollFd::new(fd, PollFlags::RDHUP)];
+        let looked = poll(&mut looked_at, Some(&immediately));
+        looked.is_ok_and(|found| found > 0)
     }
 
     fn interest(&self, id: Id, more: EventFlags) {

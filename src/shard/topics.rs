@@ -1,6 +1,6 @@
 //! The durable topics: what the sessions of this shard ask of their owner, and what it says and delivers.
 
-use super::{Id, Shard};
+use super::{Event, Id, Shard};
 use crate::dialect::{AnyDialect, Input, Kind, pulsar};
 use crate::roster::Seat;
 use crate::shard::session::Phase;
@@ -35,8 +35,17 @@ impl Shard {
         if self.sessions.get(seat.id as usize).is_some_and(|session| session.serial == seat.serial) {
             match reply {
                 Reply::Answer(status, body) => self.answer_inquiry(seat.id, status, &body, now),
+                Reply::Probe => self.events.push(Event::Probe(seat.id)),
                 reply => self.tell(seat.id, Input::Told(reply), now),
             }
+        }
+    }
+
+    /// Whether the peer of a connection has sent its last, which is then still to be read. The answer to
+    /// [`Event::Probe`]. Of a session that has ended the owner of the topics knows.
+    pub fn probed(&mut self, id: Id, is_closing: bool) {
+        if self.sessions.get(id as usize).is_some_and(|session| session.dialect.is_some()) {
+            self.request(id, Request::Probed { is_closing });
         }
     }
 

@@ -3,13 +3,14 @@
 use super::consumer::{Consumer, ConsumerId, Source};
 use super::one::{Topic, TopicId};
 use super::pending::State;
+use super::probe::Hindrance;
 use super::producer::Sequence;
 use super::state::{Place, SubscriptionState, TopicState};
 use super::subscription::{Member, SubId, Subscription};
 use super::topics::{Answer, Role, Timer, Topics, refusal};
 use super::{
-    Archive, Cause, Consuming, Domain, Fault, Kind, Loaded, Position, Reading, Refusal, Reply, Right, Saved,
-    Start, TopicName, Wanted,
+    Archive, Cause, Consuming, Domain, Fault, Kind, Loaded, Position, Reading, Refusal, Reply, Request,
+    Right, Saved, Start, TopicName, Wanted,
 };
 use crate::roster::Seat;
 use std::sync::Arc;
@@ -198,21 +199,44 @@ impl<A: Archive> Topics<A> {
     }
 
     /// A connection wants to consume.
-    pub(super) fn consume(&mut self, seat: Seat, mut consuming: Consuming) {
-        let done = match self.wanted_topics(&mut consuming) {
-            Ok((names, wanted)) if names.iter().all(|name| name.0.domain() == Domain::Persistent) => {
-                self.open_consumer(seat, consuming, &names, wanted)
-            }
-            Ok((names, _)) if names.iter().any(|name| name.0.domain() == Domain::Persistent) => {
-                let reason = "a consumer's topics are all persistent, or none is";
-                Err(refusal(Cause::Invalid, reason))
-            }
-            Ok((names, _)) => self.open_transient_consumer(seat, consuming, &names),
-            Err(refusal) => Err(refusal),
+    pub(super) fn consume(&mut self, seat: Seat, consuming: Consuming) {
+        let (names, wanted) = match self.wanted_topics(&consuming) {
+            Ok(wanted) => wanted,
+            Err(refusal) => return self.refuse(seat, refusal),
         };
-        if let Err(refusal) = done {
+        let is_persistent = names.iter().all(|name| name.0.domain() == Domain::Persistent);
+        let checked = if is_persistent {
+            self.check_consumer(&consuming, &names)
+        } else if names.iter().any(|name| name.0.domain() == Domain::Persistent) {
+            Err(refusal(Cause::Invalid, "a consumer's topics are all persistent, or none is").into())
+        } else {
+            self.check_transient_consumer(&consuming, &names)
+        };
+        if let Err(hindrance) = checked {
+            return self.hinder(seat, hindrance, Request::Consume(Box::new(consuming)));
+        }
+        if !is_persistent {
+            return self.open_transient_consumer(seat, consuming, &names);
+        }
+        if let Err(refusal) = self.open_consumer(seat, consuming, &names, wanted) {
             self.refuse(seat, refusal);
         }
+    }
+
+    /// Finds what is in the way of a consumer before anything is changed for it.
+    fn check_consumer(
+        &mut self,
+        consuming: &Consuming,
+        names: &[(TopicName, Option<u32>)],
+    ) -> Result<(), Hindrance> {
+        for (name, _) in names {
+            let Some(topic) = self.find_topic(name)? else { continue };
+            let sub = self.topics[topic].subs.get(&*consuming.subscription).copied();
+            if let Some(sub) = sub {
+                self.check_member(sub, consuming.kind, consuming.durable)?;
+            }
+        }
+        Ok(())
     }
 
     fn open_consumer(
@@ -242,19 +266,19 @@ impl<A: Archive> Topics<A> {
     }
 
     /// What a consumer wants: topics and the labels that their messages have for it.
-    fn wanted_topics(&mut self, consuming: &mut Consuming) -> Result<WantedTopics, Refusal> {
-        let (given, wanted) = match std::mem::replace(&mut consuming.topics, Wanted::Several(Vec::new())) {
-            Wanted::One(name) => return Ok((self.expand(&name), None)),
-            Wanted::Several(names) => (names, None),
+    fn wanted_topics(&mut self, consuming: &Consuming) -> Result<WantedTopics, Refusal> {
+        let (given, wanted) = match &consuming.topics {
+            Wanted::One(name) => return Ok((self.expand(name), None)),
+            Wanted::Several(names) => (names.clone(), None),
             Wanted::Matching { namespace, .. } if namespace.starts_with(Domain::NonPersistent.word()) => {
                 return Err(refusal(Cause::Invalid, "a pattern is of persistent topics"));
             }
             Wanted::Matching { namespace, pattern } => {
-                let mut names = self.matching_names(&namespace, &pattern)?;
+                let mut names = self.matching_names(namespace, pattern)?;
                 if let Some(rights) = &consuming.rights {
                     names.retain(|name| rights.allow(Right::Consume, name));
                 }
-                (names, Some((namespace, pattern)))
+                (names, Some((namespace.clone(), pattern.clone())))
             }
         };
         let (mut names, mut known) = (Vec::new(), std::collections::BTreeSet::new());
@@ -332,7 +356,7 @@ impl<A: Archive> Topics<A> {
         let existing = self.topics[topic_id].subs.get(&sub_name).copied();
         let sub_id = match existing {
             Some(sub_id) => {
-                self.check_member(sub_id, kind, durable)?;
+                self.check_member(sub_id, kind, durable).map_err(Hindrance::into_refusal)?;
                 sub_id
             }
             None => self.create_sub(topic_id, sub_name, kind, durable, from)?,
@@ -362,11 +386,13 @@ impl<A: Archive> Topics<A> {
         Ok(())
     }
 
-    fn check_member(&self, id: SubId, kind: Kind, durable: bool) -> Result<(), Refusal> {
+    fn check_member(&self, id: SubId, kind: Kind, durable: bool) -> Result<(), Hindrance> {
         let sub = &self.subs[id];
+        let first = sub.members.first().and_then(|member| self.consumers.get(member.consumer));
+        // One that is not durable goes with its last consumer, so there may be none of it in a moment.
         let reason = if sub.durable != durable {
             "Subscription with the same name already exists in another mode"
-        } else if sub.members.is_empty() {
+        } else if first.is_none() {
             return Ok(());
         } else if sub.state.kind != kind {
             "Subscription is of different type"
@@ -375,7 +401,10 @@ impl<A: Archive> Topics<A> {
         } else {
             return Ok(());
         };
-        Err(refusal(Cause::Busy, reason))
+        Err(match first {
+            Some(holder) if durable || !sub.durable => Hindrance::busy(holder.seat, reason),
+            _ => refusal(Cause::Busy, reason).into(),
+        })
     }
 
     fn create_sub(
@@ -463,8 +492,9 @@ impl<A: Archive> Topics<A> {
             Some(Role::Producer(id)) => self.close_producer(id),
             Some(Role::Consumer(id)) => self.close_consumer(id),
             Some(Role::Transient(id)) => self.close_transient(id),
-            None => {}
+            Some(Role::Waiting(_)) | None => {}
         }
+        self.succeed(seat);
     }
 
     /// A consumer is over: what it has comes again, at once and in order.

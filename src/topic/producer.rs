@@ -1,9 +1,10 @@
 //! Producers, and how their messages get into topics.
 
 use super::one::{Topic, TopicId};
+use super::probe::Hindrance;
 use super::topics::{Answer, Role, Topics, refusal};
 use super::{
-    Archive, Cause, Domain, Draft, Fault, Hashing, MessageId, Position, Producing, Refusal, Reply, Saved,
+    Archive, Cause, Domain, Draft, Fault, Hashing, MessageId, Position, Producing, Reply, Request, Saved,
     Stored, TopicName, routing,
 };
 use crate::roster::Seat;
@@ -23,6 +24,7 @@ const CLOCK_SLACK_MS: u64 = 1000;
 /// A producer.
 #[derive(Debug)]
 pub(super) struct Producer {
+    pub(super) seat: Seat,
     pub(super) name: Box<str>,
     pub(super) remote: Box<str>,
     /// Where its messages go, with the partition in their ids.
@@ -67,40 +69,36 @@ impl<A: Archive> Topics<A> {
     /// A connection wants to produce.
     pub(super) fn produce(&mut self, seat: Seat, producing: Producing) {
         let done = match producing.topic.domain() {
-            Domain::Persistent => self.open_producer(seat, producing),
-            Domain::NonPersistent => self.open_transient_producer(seat, producing),
+            Domain::Persistent => self.open_producer(seat, &producing),
+            Domain::NonPersistent => self.open_transient_producer(seat, &producing),
         };
         match done {
             Ok(()) => self.reply(seat, Reply::Opened),
-            Err(refusal) => self.refuse(seat, refusal),
+            Err(hindrance) => self.hinder(seat, hindrance, Request::Produce(Box::new(producing))),
         }
     }
 
-    fn open_producer(&mut self, seat: Seat, producing: Producing) -> Result<(), Refusal> {
+    fn open_producer(&mut self, seat: Seat, producing: &Producing) -> Result<(), Hindrance> {
         let is_named = producing.name.is_some();
-        let name = producing.name.unwrap_or_else(|| self.generated_name());
-        let mut targets = Vec::new();
-        for (topic, label) in self.expand(&producing.topic) {
-            let id = self.open_topic(&topic)?;
-            let topic = &self.topics[id];
-            if topic.producers.contains_key(&name) {
-                let reason = format!("Producer with name '{name}' is already connected to topic");
-                return Err(refusal(Cause::Busy, &reason));
+        let name = producing.name.clone().unwrap_or_else(|| self.generated_name());
+        let names = self.expand(&producing.topic);
+        // Before anything is created, so that who is refused leaves nothing behind.
+        for (topic, _) in &names {
+            if let Some(id) = self.find_topic(topic)? {
+                self.check_producer(id, &name)?;
             }
-            if topic.state.terminated {
-                return Err(refusal(Cause::Terminated, "Topic was already terminated"));
-            }
-            if let Some(reason) = self.over_quota(id) {
-                return Err(refusal(Cause::Quota, &reason));
-            }
-            targets.push((id, label));
+        }
+        let mut targets = Vec::with_capacity(names.len());
+        for (topic, label) in names {
+            targets.push((self.open_topic(&topic)?, label));
         }
         self.serial += 1;
         // Who comes again under its name goes on with the same partition, so that repeated messages are recognized.
         let turn = if is_named { routing::murmur3(name.as_bytes()) as usize } else { self.serial as usize };
         let id = self.producers.insert(Producer {
+            seat,
             name: name.clone(),
-            remote: producing.remote,
+            remote: producing.remote.clone(),
             targets: targets.clone(),
             published: 0,
             round_robin: producing.round_robin,
@@ -118,6 +116,22 @@ impl<A: Archive> Topics<A> {
         }
         self.seats.insert(seat, Role::Producer(id));
         Ok(())
+    }
+
+    /// Finds what is in the way of a producer of a topic.
+    fn check_producer(&mut self, id: TopicId, name: &str) -> Result<(), Hindrance> {
+        let topic = &self.topics[id];
+        if let Some(holder) = topic.producers.get(name).and_then(|id| self.producers.get(*id)) {
+            let reason = format!("Producer with name '{name}' is already connected to topic");
+            return Err(Hindrance::busy(holder.seat, &reason));
+        }
+        if topic.state.terminated {
+            return Err(refusal(Cause::Terminated, "Topic was already terminated").into());
+        }
+        match self.over_quota(id) {
+            Some(reason) => Err(refusal(Cause::Quota, &reason).into()),
+            None => Ok(()),
+        }
     }
 
     /// A name for a producer that has none; no other run of the daemon gives it.

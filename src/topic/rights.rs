@@ -209,6 +209,10 @@ impl<A: Archive> Topics<A> {
                 let topics = one.topics.split(',').filter_map(|name| TopicName::read(name).ok());
                 topics.into_iter().all(|topic| rights.allow(right, &topic))
             }),
+            // What it waits for is as it was when it asked, and is not had with less.
+            Some(Role::Waiting(holder)) => self.probes.get(&holder).is_none_or(|probe| {
+                probe.request_of(seat).is_none_or(|request| rights.allow_request(request))
+            }),
             None => true,
         };
         if !may {

@@ -51,6 +51,7 @@ impl<A: Archive> Topics<A> {
                 Timer::Tend(id) if self.topics.get(id).is_some_and(|topic| topic.tend_due_ns > at_ns) => {}
                 Timer::Tend(topic) => self.tend(topic),
                 Timer::Sweep => self.sweep(),
+                Timer::Probe(holder) => self.confirm(holder),
             }
         }
         self.attach_created();

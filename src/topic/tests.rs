@@ -5,6 +5,7 @@ mod endurance;
 mod faults;
 mod inquiries;
 mod model;
+mod probes;
 mod producers;
 mod readers;
 mod redelivery;

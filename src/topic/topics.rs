@@ -6,6 +6,7 @@
 
 use super::consumer::{Consumer, ConsumerId};
 use super::one::{Cache, Topic, TopicId};
+use super::probe::Probes;
 use super::producer::{Producer, ProducerId, SendRoute};
 use super::state::Place;
 use super::stats::{Census, Counters};
@@ -36,6 +37,8 @@ pub struct Topics<A> {
     pub(super) producers: Slab<Producer>,
     pub(super) transient: Transient,
     pub(super) seats: HashMap<Seat, Role, ahash::RandomState>,
+    /// Connections that are in others' way, and are being looked at.
+    pub(super) probes: Probes,
     pub(super) timers: Timers,
     pub(super) cache: Cache,
     pub(super) counters: Counters,
@@ -75,6 +78,8 @@ pub(super) enum Role {
     Producer(ProducerId),
     Consumer(ConsumerId),
     Transient(TransientId),
+    /// It waits for what becomes of this connection, whose place it wants.
+    Waiting(Seat),
 }
 
 /// What time brings, and when (monotonic, ns).
@@ -93,6 +98,8 @@ pub(super) enum Timer {
     Tend(TopicId),
     /// Topics that are not loaded may have something to be given up.
     Sweep,
+    /// A shard has not said in time whether this connection lives.
+    Probe(Seat),
 }
 
 /// An answer that waits for the commit.
@@ -133,6 +140,7 @@ impl<A: Archive> Topics<A> {
             producers: Slab::new(),
             transient: Transient::default(),
             seats: HashMap::default(),
+            probes: Probes::default(),
             timers: BTreeSet::new(),
             cache: Cache::default(),
             counters: Counters::default(),
@@ -181,15 +189,16 @@ impl<A: Archive> Topics<A> {
                 let reason = "the connection is a producer, consumer or reader already";
                 self.refuse(seat, refusal(Cause::Invalid, reason));
             }
-            Request::Produce(producing) => self.produce(seat, *producing),
-            Request::Consume(consuming) => self.consume(seat, *consuming),
-            Request::Read(reading) => self.read(seat, *reading),
+            Request::Produce(_) | Request::Consume(_) | Request::Read(_) => self.open(seat, request),
             Request::Send { draft, context } => self.send(seat, draft, context),
             Request::Append(name, draft) => {
                 self.append(SendRoute { seat, context: None, label: None, producer: None }, &name, draft);
             }
             Request::Inquire(inquiry) => self.inquire(seat, inquiry),
             Request::Renew(rights) => self.renew_rights(seat, rights),
+            // That it has gone is told in its time, or has been.
+            Request::Probed { is_closing: true } => {}
+            Request::Probed { is_closing: false } => self.confirm(seat),
             Request::Gone => self.leave(seat),
             Request::Ack(_)
             | Request::Nack(_)

@@ -1,8 +1,9 @@
 //! Non-persistent topics: only who is there. Their messages take the ordinary way of publications; who shares a
 //! subscription is told which of them are its own.
 
-use super::topics::{Role, Topics, refusal};
-use super::{Archive, Cause, Consuming, Kind, Producing, Reading, Refusal, Reply, TopicName};
+use super::probe::Hindrance;
+use super::topics::{Role, Topics};
+use super::{Archive, Consuming, Kind, Producing, Reading, Reply, TopicName};
 use crate::roster::Seat;
 use slab::Slab;
 use std::collections::HashMap;
@@ -38,40 +39,49 @@ impl<A: Archive> Topics<A> {
     pub(super) fn open_transient_producer(
         &mut self,
         seat: Seat,
-        producing: Producing,
-    ) -> Result<(), Refusal> {
-        let name = producing.name.unwrap_or_else(|| self.generated_name());
+        producing: &Producing,
+    ) -> Result<(), Hindrance> {
+        let name = producing.name.clone().unwrap_or_else(|| self.generated_name());
         let topics: Box<str> = producing.topic.as_str().into();
         let key = (topics.clone(), name.clone());
-        if self.transient.names.contains_key(&key) {
+        if let Some(holder) = self.transient.names.get(&key).and_then(|id| self.transient.all.get(*id)) {
             let reason = format!("Producer with name '{name}' is already connected to topic");
-            return Err(refusal(Cause::Busy, &reason));
+            return Err(Hindrance::busy(holder.seat, &reason));
         }
-        let one =
-            One { seat, topics, name, remote: producing.remote, kind: None, is_reader: false, priority: 0 };
+        let remote = producing.remote.clone();
+        let one = One { seat, topics, name, remote, kind: None, is_reader: false, priority: 0 };
         let id = self.transient.all.insert(one);
         self.transient.names.insert(key, id);
         self.seats.insert(seat, Role::Transient(id));
         Ok(())
     }
 
+    /// Finds what is in the way of a consumer.
+    pub(super) fn check_transient_consumer(
+        &self,
+        consuming: &Consuming,
+        names: &[(TopicName, Option<u32>)],
+    ) -> Result<(), Hindrance> {
+        let members = self.transient.subs.get(&key(consuming, names)).map_or(&[][..], |members| members);
+        match members.first().and_then(|id| self.transient.all.get(*id)) {
+            Some(first) if first.kind != Some(consuming.kind) => {
+                Err(Hindrance::busy(first.seat, "Subscription is of different type"))
+            }
+            Some(first) if consuming.kind == Kind::Exclusive => {
+                Err(Hindrance::busy(first.seat, "Exclusive consumer is already connected"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A consumer with nothing in its way.
     pub(super) fn open_transient_consumer(
         &mut self,
         seat: Seat,
         consuming: Consuming,
         names: &[(TopicName, Option<u32>)],
-    ) -> Result<(), Refusal> {
-        // Who has several topics shares with those who have the same.
-        let names: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
-        let key = (Box::<str>::from(names.join(",")), consuming.subscription.clone());
-        let members = self.transient.subs.get(&key).map_or(&[][..], |members| members);
-        let first = members.first().and_then(|id| self.transient.all.get(*id));
-        if first.is_some_and(|first| first.kind != Some(consuming.kind)) {
-            return Err(refusal(Cause::Busy, "Subscription is of different type"));
-        }
-        if first.is_some() && consuming.kind == Kind::Exclusive {
-            return Err(refusal(Cause::Busy, "Exclusive consumer is already connected"));
-        }
+    ) {
+        let key = key(&consuming, names);
         let (topics, name) = key.clone();
         let (remote, priority) = (consuming.remote, consuming.priority);
         let one = One { seat, topics, name, remote, kind: Some(consuming.kind), is_reader: false, priority };
@@ -83,7 +93,6 @@ impl<A: Archive> Topics<A> {
         self.seats.insert(seat, Role::Transient(id));
         self.reply(seat, Reply::Opened);
         self.share(&key);
-        Ok(())
     }
 
     pub(super) fn open_transient_reader(&mut self, seat: Seat, reading: Reading) {
@@ -146,4 +155,10 @@ impl<A: Archive> Topics<A> {
             self.reply(seat, reply);
         }
     }
+}
+
+/// The topics and the subscription of a consumer: who has several topics shares with those who have the same.
+fn key(consuming: &Consuming, names: &[(TopicName, Option<u32>)]) -> (Box<str>, Box<str>) {
+    let names: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+    (names.join(",").into(), consuming.subscription.clone())
 }

@@ -254,6 +254,7 @@ impl Bus {
                 Event::Finished(id) => (id, "end"),
                 Event::Blocked(id) => (id, "blocked"),
                 Event::Ready(id) => (id, "ready"),
+                Event::Probe(id) => (id, "probe"),
             };
             let client = self.clients.values_mut().find(|client| client.id == id).unwrap();
             client.heard.push_back(word.to_owned());

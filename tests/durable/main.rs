@@ -29,4 +29,5 @@ mod reading;
 mod refusals;
 mod samples;
 mod stats;
+mod successors;
 mod transient;

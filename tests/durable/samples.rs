@@ -98,6 +98,14 @@ fn the_seeds_programs_for_node_produce_consume_and_acknowledge() {
     }
 }
 
+#[test]
+fn a_client_that_cuts_its_connection_has_its_subscription_back_at_once() {
+    let Some(modules) = installed("a program for Node", "node_modules/ws") else { return };
+    let daemon = setup().set("threads", 2).start();
+    let mut program = Program::run(&daemon, "pulsar_terminate.js", &mut node(modules.parent().unwrap()));
+    assert_eq!(program.line(), "refused 0");
+}
+
 /// Stops the daemon as a service manager does and starts it again.
 fn restarted(mut daemon: Daemon) -> Daemon {
     daemon.signal(rustix::process::Signal::TERM);

@@ -349,7 +349,7 @@ impl Node {
             match event {
                 Event::Blocked(id) => assert!(self.clients[&id].session.blocked, "{id} is not blocked"),
                 Event::Finished(id) => assert!(finished.insert(id), "{id} finished twice"),
-                Event::Ready(id) => panic!("{id} has asked for nothing"),
+                Event::Ready(id) | Event::Probe(id) => panic!("{id} has asked for nothing"),
                 Event::Gone(id) => {
                     let client = self.clients.remove(&id).expect("it is connected");
                     assert_eq!(client.session.phase, Phase::Gone, "{id} has gone");

@@ -40,6 +40,10 @@ pub(super) struct World {
     pub(super) log: Vec<(u64, u32, Event)>,
     /// Connections that were told that they are open.
     open: BTreeSet<u32>,
+    /// Connections whose shards do not say whether they live; of all others they say that they do.
+    pub(super) mute: BTreeSet<u32>,
+    /// Connections that are to be looked at.
+    probed: Vec<Seat>,
     /// Why the disk does not sync.
     pub(super) sync_fault: Option<&'static str>,
 }
@@ -109,6 +113,8 @@ impl World {
             rules,
             log: Vec::new(),
             open: BTreeSet::new(),
+            mute: BTreeSet::new(),
+            probed: Vec::new(),
             sync_fault: None,
         }
     }
@@ -117,6 +123,10 @@ impl World {
     pub(super) fn ask(&mut self, id: u32, request: Request) {
         self.topics.take(seat(id), request, self.now);
         self.round();
+        while let Some(probed) = self.probed.pop() {
+            self.topics.take(probed, Request::Probed { is_closing: false }, self.now);
+            self.round();
+        }
     }
 
     /// What the store's thread does in a round.
@@ -138,6 +148,9 @@ impl World {
     pub(super) fn take_out(&mut self) {
         for outgoing in self.topics.take_outgoing() {
             match outgoing {
+                Outgoing::Reply(seat, Reply::Probe) => {
+                    self.probed.extend(Some(seat).filter(|seat| !self.mute.contains(&seat.id)));
+                }
                 Outgoing::Reply(seat, reply) => {
                     let event = match &reply {
                         Reply::Opened => Event::Opened,
