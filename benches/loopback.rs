@@ -26,7 +26,12 @@ fn start(socket: PathBuf) -> Daemon {
         shards: 1,
         cpus: vec![],
         driver: Driver::Auto,
-        listen: vec![Listen { address: ([127, 0, 0, 1], 0).into(), kinds: Kind::ALL.to_vec(), tls: None }],
+        listen: vec![Listen {
+            address: ([127, 0, 0, 1], 0).into(),
+            kinds: Kind::ALL.to_vec(),
+            tls: None,
+            expiry_s: None,
+        }],
         admin: None,
         feed: unix::Settings { path: Some(socket), ..unix::Settings::default() },
         bus: None,

@@ -3,15 +3,18 @@
 //! Requests in, responses out; who listens and who writes is `io`'s business.
 
 mod exposition;
+mod readiness;
 mod topics;
 
+pub use self::exposition::{App, Exposition, Facts, Process, metrics};
 pub use self::topics::{AdminToken, Asking, Call, answer, call};
 
+use crate::dialect::Kind;
 use crate::metrics::Metrics;
 use std::sync::Arc;
 
 /// The state of the daemon that health and metrics tell.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Status {
     /// One set of counters per shard.
     pub shards: Vec<Arc<Metrics>>,
@@ -21,8 +24,21 @@ pub struct Status {
     pub ready: bool,
     /// Whether the daemon is stopping.
     pub draining: bool,
-    /// Why no events come from a feed that there is to be.
-    pub gap: Option<String>,
+    /// The threads that hang, each with the seconds since it has last turned.
+    pub hung: Vec<(String, u64)>,
+    /// What some dialects lack.
+    pub gaps: Vec<Gap>,
+    /// The dialects that some listener speaks.
+    pub spoken: Vec<Kind>,
+}
+
+/// Something that some dialects need is not there.
+#[derive(Clone, Debug)]
+pub struct Gap {
+    /// The dialects.
+    pub kinds: Vec<Kind>,
+    /// What it is, and why it is not there.
+    pub reason: String,
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -153,33 +169,18 @@ pub fn content_type(status: u16) -> &'static str {
     if status == 200 { "application/json" } else { TEXT }
 }
 
-/// Answers a request to the admin listener.
+/// Answers a request to the admin listener, but for the metrics; HEAD asks as GET.
 #[must_use]
-pub fn admin(method: &str, path: &str, status: &Status) -> Vec<u8> {
-    if method != "GET" && method != "HEAD" {
-        return response(405, "Allow: GET, HEAD\r\n", TEXT, "Only GET and HEAD are answered here.\n");
-    }
-    let page = page(path, status);
-    if method == "HEAD" { without_body(page) } else { page }
-}
-
-fn page(path: &str, status: &Status) -> Vec<u8> {
-    match path {
-        "/healthz" => response(200, "", TEXT, "ok\n"),
-        "/readyz" if status.draining => response(503, "", TEXT, "draining\n"),
-        "/readyz" if !status.ready => response(503, "", TEXT, "starting\n"),
-        "/readyz" => match &status.gap {
-            Some(gap) => response(503, "", TEXT, &format!("{gap}\n")),
-            None => response(200, "", TEXT, "ready\n"),
-        },
-        "/metrics" => match exposition::text(status) {
-            Ok(text) => {
-                response(200, "", "application/openmetrics-text; version=1.0.0; charset=utf-8", &text)
-            }
-            Err(error) => response(500, "", TEXT, &format!("the metrics could not be written: {error}\n")),
-        },
-        _ => response(404, "", TEXT, "Here are /healthz, /readyz, /metrics and, with a token, /topics.\n"),
-    }
+pub fn admin(asking: &Asking<'_>, status: &Status) -> Vec<u8> {
+    let (code, body) = match asking.path {
+        _ if asking.method != "GET" => {
+            return response(405, "Allow: GET, HEAD\r\n", TEXT, "Only GET and HEAD are answered here.\n");
+        }
+        "/healthz" => readiness::health(status),
+        "/readyz" => readiness::readiness(asking.query, status),
+        _ => (404, "Here are /healthz, /readyz, /metrics and, with a token, /topics.\n".into()),
+    };
+    response(code, "", TEXT, &body)
 }
 
 fn reason(status: u16) -> &'static str {

@@ -13,7 +13,9 @@
 //! - `publisher`: the unix feed
 //! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ, Redis
 //! - `store`: the thread of the durable topics
-//! - `admin`: health and metrics, and what operators do with topics
+//! - `admin`: the thread of health and metrics, and of what operators do with topics
+//! - `gaps`, `facts`: what some dialects lack, and what else readiness and metrics tell
+//! - `watchdog`: the thread that notices when another hangs
 //! - `clock`: the time
 
 mod admin;
@@ -21,6 +23,8 @@ mod body;
 mod bridge;
 mod clock;
 mod connection;
+mod facts;
+mod gaps;
 pub mod handoff;
 mod handshake;
 mod head;
@@ -33,22 +37,28 @@ mod segments;
 pub mod store;
 mod tls;
 mod watch;
+mod watchdog;
 mod worker;
 
+pub use self::admin::CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX;
 pub use self::bridge::amqp::Bus;
 pub use self::bridge::redis::Redis;
 pub use self::clock::now;
+pub use self::watchdog::end_after;
 
 use self::bridge::{Bridge, Feeds};
 use self::connection::{Listener, Sockets};
+use self::facts::Configured;
+use self::gaps::Gaps;
 use self::handoff::{Certificates, Mailbox, Parcel};
 use self::runtime::{AnyRuntime, Driver};
 use self::store::Store;
 use self::watch::Watched;
+use self::watchdog::Pulses;
 use self::worker::Worker;
 use crate::api::{AdminToken, Status};
 use crate::dialect::channel::Relay;
-use crate::dialect::{Kind, Lots, Settings};
+use crate::dialect::{Kind, Lots, Settings, echo};
 use crate::feed::unix;
 use crate::frame::Publication;
 use crate::metrics::Metrics;
@@ -64,7 +74,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -72,6 +82,9 @@ use std::time::{Duration, Instant};
 const FEEDS_STOP_MAX: Duration = Duration::from_secs(1);
 /// How long whoever publishes waits before it looks again whether the shards have room.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long a shard may take to start, which is to set up its runtime and no more.
+const SHARD_START_MAX: Duration = Duration::from_secs(20);
 
 /// Everything a daemon needs to start.
 pub struct Plan {
@@ -115,6 +128,8 @@ pub struct Listen {
     pub kinds: Vec<Kind>,
     /// What TLS is spoken with, if it is.
     pub tls: Option<Arc<ServerConfig>>,
+    /// When the certificate ends (unix time, s), if it says so.
+    pub expiry_s: Option<u64>,
 }
 
 /// Why a daemon did not start.
@@ -132,6 +147,13 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] store::OpenError),
+    /// A shard does not say that it runs.
+    #[error(
+        "a shard has not started within {} s: the machine is overloaded, or a sandbox holds up what the shard waits \
+         with; try driver = \"epoll\"",
+        SHARD_START_MAX.as_secs()
+    )]
+    Late,
     /// Anything else.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -163,7 +185,7 @@ struct Shared {
     store: Store,
     /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they look at more often.
     settings: Mutex<Arc<Settings>>,
-    /// One set per shard, the bridge's, and the store's.
+    /// One set per shard, the bridge's, the store's, and the admin listener's.
     metrics: Vec<Arc<Metrics>>,
     connections: Arc<AtomicUsize>,
     ready: AtomicBool,
@@ -171,24 +193,36 @@ struct Shared {
     draining: AtomicBool,
     /// Deliver no more: the time of a stop runs out.
     hurrying: AtomicBool,
-    /// Why no events come from Redis, while none do; the store tells its own troubles.
-    gap: Mutex<Option<String>>,
+    /// What some dialects lack.
+    gaps: Gaps,
+    /// When each thread has last turned.
+    pulses: Pulses,
+    /// The dialects that some listener speaks.
+    spoken: Vec<Kind>,
+    /// What was configured, and when.
+    configured: Configured,
+    /// When the daemon started (unix, ms).
+    started_ms: u64,
 }
 
 impl Shared {
-    fn new(shards: usize, settings: &Arc<Settings>) -> io::Result<Self> {
+    fn new(shards: usize, spoken: &[Kind], settings: &Arc<Settings>) -> io::Result<Self> {
         Ok(Self {
             mailboxes: (0..shards).map(|_| Mailbox::new()).collect::<io::Result<_>>()?,
             order: Mutex::default(),
             bridge: Bridge::default(),
             store: Store::default(),
             settings: Mutex::new(Arc::clone(settings)),
-            metrics: (0..shards + 2).map(|_| Arc::default()).collect(),
+            metrics: (0..shards + 3).map(|_| Arc::default()).collect(),
             connections: Arc::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             hurrying: AtomicBool::new(false),
-            gap: Mutex::default(),
+            gaps: Gaps::default(),
+            pulses: Pulses::new(shards),
+            spoken: spoken.to_vec(),
+            configured: Configured::default(),
+            started_ms: clock::now().unix_ms,
         })
     }
 
@@ -267,12 +301,10 @@ impl Shared {
             mailboxes: self.mailboxes.iter().map(|mailbox| mailbox.depth() as u64).collect(),
             ready: self.ready.load(Relaxed),
             draining: self.draining.load(Relaxed),
-            gap: self.gap().clone().or_else(|| self.store.trouble()),
+            hung: self.pulses.hung(clock::now()),
+            gaps: self.gaps.all(),
+            spoken: self.spoken.clone(),
         }
-    }
-
-    fn gap(&self) -> MutexGuard<'_, Option<String>> {
-        self.gap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -285,7 +317,6 @@ struct Setup {
     feed: Option<OwnedFd>,
     feed_settings: unix::Settings,
     spoken: Vec<Kind>,
-    admin: Option<(OwnedFd, Option<AdminToken>)>,
     settings: Arc<Settings>,
     limits: Limits,
     shared: Arc<Shared>,
@@ -298,7 +329,7 @@ struct Setup {
 pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let mut addresses = Vec::new();
     let mut listeners: Vec<Vec<Listener>> = (0..plan.shards).map(|_| Vec::new()).collect();
-    for Listen { address, kinds, tls } in &plan.listen {
+    for Listen { address, kinds, tls, .. } in &plan.listen {
         let sockets = listen::tcp(*address, plan.shards)?;
         addresses.push(listen::local_address(&sockets[0])?);
         let kinds: Arc<[Kind]> = kinds.as_slice().into();
@@ -308,11 +339,11 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     }
     let admin = plan.admin.map(|admin| Ok((listen::tcp(admin.address, 1)?.pop(), admin.token)));
     let admin = admin.transpose().map_err(|error: listen::ListenError| error)?;
-    let mut admin = admin.and_then(|(socket, token)| Some((socket?, token)));
+    let admin = admin.and_then(|(socket, token)| Some((socket?, token)));
     let admin_address = admin.as_ref().map(|(socket, _)| listen::local_address(socket)).transpose()?;
     let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
-    let shared = Arc::new(Shared::new(plan.shards, &plan.settings)?);
     let spoken = spoken(&plan.listen);
+    let shared = Arc::new(Shared::new(plan.shards, &spoken, &plan.settings)?);
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay);
     // Before any shard runs, so that each knows of an outage before it takes anybody.
     let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &shared)?;
@@ -331,7 +362,6 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
             feed: feed.as_ref().map(OwnedFd::try_clone).transpose()?,
             feed_settings: plan.feed.clone(),
             spoken: spoken.clone(),
-            admin: admin.take(),
             settings: Arc::clone(&plan.settings),
             limits: plan.limits.of_one_in(plan.shards),
             shared: Arc::clone(&shared),
@@ -341,11 +371,12 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         threads.push(thread.spawn(move || shard_thread(setup, &report))?);
     }
     drop(report);
-    let mut driver = "";
-    for report in reports.iter().take(plan.shards) {
-        // Nothing is left behind but shards, which end by themselves.
-        driver = report.map_err(StartError::Runtime).inspect_err(|_| shared.store.stop(Duration::ZERO))?;
+    // Nothing is left behind but shards, which end by themselves.
+    let driver = started(&reports, plan.shards).inspect_err(|_| shared.store.stop(Duration::ZERO))?;
+    if let Some((listener, token)) = admin {
+        admin::start(&shared, listener, token)?;
     }
+    shared.configured.taken(plan.limits, certificates(&plan.listen));
     shared.ready.store(true, Relaxed);
     let configured = plan.listen.iter().map(|listen| listen.address).collect();
     Ok(Daemon {
@@ -358,6 +389,24 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         shared,
         threads,
     })
+}
+
+/// The ends of the certificates, by listener.
+fn certificates(listen: &[Listen]) -> Vec<(String, u64)> {
+    listen.iter().filter_map(|listen| Some((listen.address.to_string(), listen.expiry_s?))).collect()
+}
+
+/// Waits until all shards have started. Returns the driver that they run on.
+fn started(
+    reports: &mpsc::Receiver<io::Result<&'static str>>,
+    shards: usize,
+) -> Result<&'static str, StartError> {
+    let mut driver = "";
+    for _ in 0..shards {
+        let report = reports.recv_timeout(SHARD_START_MAX);
+        driver = report.map_err(|_| StartError::Late)?.map_err(StartError::Runtime)?;
+    }
+    Ok(driver)
 }
 
 /// The dialects that some listener speaks.
@@ -383,8 +432,10 @@ impl Daemon {
                  fanfare_relays_total counts"
             );
         }
+        echo::carry_on(&self.shared.settings().echo, &settings.echo);
         *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(settings);
         self.shared.store.configure(settings);
+        self.shared.configured.taken(limits, certificates(listen));
         let limits = limits.of_one_in(self.threads.len());
         let certificate = |(place, address)| {
             let same = |listen: &&Listen| listen.address == address;
@@ -401,10 +452,29 @@ impl Daemon {
         Ok(())
     }
 
+    /// Takes note for the metrics that a configuration was refused.
+    pub fn refuse_configuration(&self) {
+        self.shared.configured.refused();
+    }
+
     /// The state that health and metrics tell.
     #[must_use]
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// Has the threads watched from now on: `beat` is called about twice a second while all of them turn. When
+    /// `asked_to_stop` becomes true and [`Daemon::stop`] is not called, the process ends soon after this `drain`.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn watch(
+        &self,
+        asked_to_stop: Arc<AtomicBool>,
+        drain: Duration,
+        beat: impl FnMut() + Send + 'static,
+    ) -> io::Result<()> {
+        watchdog::start(&self.shared, asked_to_stop, drain, beat)
     }
 
     /// Stops: accepts nothing more, delivers what was fed for at most half of `drain`, closes every session
@@ -443,7 +513,10 @@ fn shard_thread(setup: Setup, report: &mpsc::Sender<io::Result<&'static str>>) {
         let mut set = rustix::thread::CpuSet::new();
         set.set(cpu);
         if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-            tracing::warn!(%error, cpu, "a shard could not be pinned to its CPU; it runs on any");
+            tracing::warn!(
+                "shard {} could not be pinned to CPU {cpu}: {error}; it runs on any",
+                setup.number
+            );
         }
     }
     let mut runtime = match AnyRuntime::build(setup.driver) {
@@ -456,7 +529,7 @@ fn shard_thread(setup: Setup, report: &mpsc::Sender<io::Result<&'static str>>) {
             && let Err(mpsc::SendError(Err(error))) = report.send(Err(error))
         {
             // The daemon has started. Without this shard its mailbox would fill and hold every feed up.
-            tracing::error!(%error, "a shard cannot go on; the daemon ends");
+            tracing::error!("a shard cannot go on: {error}; the daemon ends");
             std::process::exit(1);
         }
     });
@@ -478,9 +551,6 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     if let Some(listener) = setup.feed {
         monoio::spawn(Rc::clone(&feed).accept(Watched::new(listener)?));
     }
-    if let Some((listener, token)) = setup.admin {
-        monoio::spawn(admin::serve(Watched::new(listener)?, Arc::clone(&shared), token));
-    }
     monoio::spawn(tick(Rc::clone(&worker)));
     ready();
     let mut feeding = true;
@@ -491,6 +561,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
             feed.stop();
         }
         if worker.borrow().is_over() && !feed.owes() {
+            shared.pulses.shards[number].end();
             return Ok(());
         }
         if more || !mailbox.sleep() {

@@ -343,6 +343,8 @@ pub struct Metrics {
     pub ends: [Number; End::ALL.len()],
     /// Accepts that failed for want of descriptors or memory.
     pub accept_errors: Number,
+    /// Unfinished requests to the admin listener that were ended for newcomers.
+    pub admin_displaced: Number,
     /// Feed lines' replies that were dropped because their publisher does not read.
     pub replies_dropped: Number,
     /// Open connections of publishers.

@@ -10,6 +10,7 @@
 
 mod ack;
 mod archive;
+mod backlog;
 mod consumer;
 mod dispatch;
 mod id;
@@ -35,6 +36,7 @@ mod topics;
 mod transient;
 
 pub use self::archive::{Archive, Fault, Loaded, Number, Saved};
+pub use self::backlog::Backlog;
 pub(crate) use self::id::LENIENT;
 pub use self::id::{MessageId, Position};
 pub use self::name::{Domain, NameError, TopicName};

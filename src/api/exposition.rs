@@ -1,6 +1,10 @@
-//! The counters of all shards, added up, in the OpenMetrics text format.
+//! The counters of all shards, added up, in the OpenMetrics text format or in the older one of Prometheus.
 
-use super::Status;
+mod facts;
+
+pub use self::facts::{App, Facts, Process};
+
+use super::{Asking, Status, TEXT, response};
 use crate::courier::NoticeKind;
 use crate::dialect::{Kind, Tally};
 use crate::metrics::{
@@ -9,26 +13,118 @@ use crate::metrics::{
 };
 use crate::throttle::LogLine;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelValue, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt::Error;
 use std::sync::Arc;
 
-/// The whole text.
-pub(super) fn text(status: &Status) -> Result<String, Error> {
+/// A form of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposition {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// The text format 0.0.4 of Prometheus, which every parser reads.
+    Prometheus,
+}
+
+impl Exposition {
+    /// How many there are.
+    pub const COUNT: usize = 2;
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+impl Asking<'_> {
+    /// The form in which the metrics are asked for, if they are: OpenMetrics for whoever likes that at least as much as
+    /// plain text (RFC 9110 section 12.5.1).
+    #[must_use]
+    pub fn exposition(&self) -> Option<Exposition> {
+        let asks = self.path == "/metrics" && self.method == "GET";
+        let likes = |types: &[&str]| {
+            let ranges = self.accept.split(',').map(|range| {
+                let mut parts = range.split(';').map(str::trim);
+                let name = parts.next().unwrap_or_default();
+                let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
+                (name, quality.unwrap_or(1.0))
+            });
+            let ours = ranges.filter(|(name, _)| types.iter().any(|ours| name.eq_ignore_ascii_case(ours)));
+            ours.fold(0.0, |most: f32, (_, quality)| most.max(quality))
+        };
+        let open = likes(&["application/openmetrics-text"]);
+        let is_open = open > 0.0 && open >= likes(&["text/plain", "text/*", "*/*"]);
+        asks.then_some(if is_open { Exposition::OpenMetrics } else { Exposition::Prometheus })
+    }
+}
+
+/// The page of metrics.
+#[must_use]
+pub fn metrics(form: Exposition, status: &Status, facts: &Facts) -> Vec<u8> {
+    let text = match form {
+        Exposition::OpenMetrics => text(status, facts),
+        Exposition::Prometheus => text(status, facts).map(|text| classic(&text)),
+    };
+    match text {
+        Ok(text) => response(200, "Vary: Accept\r\n", form.content_type(), &text),
+        Err(error) => response(500, "", TEXT, &format!("the metrics could not be written: {error}\n")),
+    }
+}
+
+/// The whole text, in OpenMetrics.
+fn text(status: &Status, facts: &Facts) -> Result<String, Error> {
+    use prometheus_client::encoding::text::{encode_eof, encode_registry};
     let mut registry = Registry::with_prefix("fanfare");
     let (shards, mailboxes) = (status.shards.clone(), status.mailboxes.clone());
-    registry.register_collector(Box::new(Snapshot { shards, mailboxes }));
+    let hung = status.hung.len() as u64;
+    registry.register_collector(Box::new(Snapshot { shards, mailboxes, hung }));
+    registry.register_collector(Box::new(facts.clone()));
+    // What every process tells has the same name everywhere.
+    let mut everywhere = Registry::default();
+    everywhere.register_collector(Box::new(facts.process.clone()));
     let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    encode_registry(&mut text, &registry)?;
+    encode_registry(&mut text, &everywhere)?;
+    encode_eof(&mut text)?;
     Ok(text)
+}
+
+/// The same in the older format: there a counter's family is named as its samples are, and units and the end are not
+/// told.
+fn classic(open: &str) -> String {
+    let mut text = String::with_capacity(open.len());
+    let mut help = None;
+    for line in open.lines() {
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
+        }
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest.split_once(' ');
+            continue;
+        }
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            if let Some((_, help)) = help.take() {
+                text += &format!("# HELP {name}{suffix} {help}\n");
+            }
+            text += &format!("# TYPE {name}{suffix} {kind}\n");
+            continue;
+        }
+        text += line;
+        text.push('\n');
+    }
+    text
 }
 
 #[derive(Debug)]
 struct Snapshot {
     shards: Vec<Arc<Metrics>>,
     mailboxes: Vec<u64>,
+    hung: u64,
 }
 
 type Labels = Vec<(&'static str, &'static str)>;
@@ -93,8 +189,10 @@ impl Snapshot {
         let connected = self.by_broker(|broker| &broker.connected).into_iter().zip(configured);
         let connected = connected.filter_map(|(value, configured)| configured.then_some(value)).collect();
         family(out, gauge, None, "feed_connected", "Whether events come from the broker", connected)?;
+        let about = "Threads that have not turned for seconds";
+        family(out, gauge, None, "hung_threads", about, facts::one(self.hung))?;
         let waiting = self.mailboxes.iter().sum();
-        family(out, gauge, None, "mailbox_depth", "Events waiting for shards", vec![(vec![], waiting)])
+        family(out, gauge, None, "mailbox_depth", "Events waiting for shards", facts::one(waiting))
     }
 
     fn counters(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
@@ -154,6 +252,8 @@ impl Snapshot {
             "Accepts that failed for want of descriptors or memory",
             self.one(|m| &m.accept_errors),
         )?;
+        let about = "Unfinished requests to the admin listener that were ended for newcomers";
+        family(out, counter, None, "admin_displaced", about, self.one(|m| &m.admin_displaced))?;
         family(
             out,
             counter,
@@ -347,13 +447,13 @@ impl Collector for Snapshot {
     }
 }
 
-fn family(
+fn family<V: EncodeLabelValue>(
     out: &mut DescriptorEncoder<'_>,
     kind: MetricType,
     unit: Option<&Unit>,
     name: &str,
     help: &str,
-    values: Vec<(Labels, u64)>,
+    values: Vec<(Vec<(&'static str, V)>, u64)>,
 ) -> Result<(), Error> {
     let mut metric = out.encode_descriptor(name, help, unit, kind)?;
     for (labels, value) in values {
@@ -382,9 +482,51 @@ mod tests {
         let shards = vec![std::sync::Arc::new(Metrics::default())];
         shards[0].latency(3_000_000);
         shards[0].latency(u64::MAX / 2);
-        let status = Status { shards, mailboxes: vec![0], ready: true, draining: false, gap: None };
-        let text = text(&status).unwrap();
+        let status = Status { shards, ..Status::default() };
+        let text = text(&status, &Facts::default()).unwrap();
         let all = "fanfare_publish_to_write_seconds_bucket{le=\"+Inf\"} 2";
         assert!(text.lines().any(|line| line == all), "{text}");
+    }
+
+    fn form(accept: &str) -> Option<Exposition> {
+        Asking { method: "GET", path: "/metrics", accept, ..Asking::default() }.exposition()
+    }
+
+    #[test]
+    fn the_form_is_the_one_that_is_liked_more() {
+        use Exposition::{OpenMetrics, Prometheus};
+        // What Prometheus 2 and 3 send, and what curl and browsers do.
+        for (accept, expected) in [
+            ("", Prometheus),
+            ("*/*", Prometheus),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", Prometheus),
+            ("text/plain;version=0.0.4", Prometheus),
+            ("application/openmetrics-text", OpenMetrics),
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,\
+                 text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                OpenMetrics,
+            ),
+            (
+                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6, */*; q=0.1",
+                OpenMetrics,
+            ),
+            ("text/plain;q=0.9, application/openmetrics-text;q=0.2", Prometheus),
+            ("application/openmetrics-text;q=0", Prometheus),
+        ] {
+            assert_eq!(form(accept), Some(expected), "{accept}");
+        }
+        assert_eq!(Asking { method: "GET", path: "/readyz", ..Asking::default() }.exposition(), None);
+        assert_eq!(Asking { method: "POST", path: "/metrics", ..Asking::default() }.exposition(), None);
+    }
+
+    #[test]
+    fn in_the_older_form_a_counter_is_named_as_its_samples() {
+        let open = "# HELP a_bytes Bytes.\n# TYPE a_bytes counter\n# UNIT a_bytes bytes\na_bytes_total 1\n\
+                    # HELP b B.\n# TYPE b gauge\nb{x=\"# EOF\"} 2\n# EOF\n";
+        let classic = classic(open);
+        let expected = "# HELP a_bytes_total Bytes.\n# TYPE a_bytes_total counter\na_bytes_total 1\n\
+                        # HELP b B.\n# TYPE b gauge\nb{x=\"# EOF\"} 2\n";
+        assert_eq!(classic, expected);
     }
 }

@@ -91,6 +91,8 @@ pub struct Asking<'a> {
     pub query: &'a str,
     /// The body.
     pub body: &'a [u8],
+    /// The `Accept` header, or nothing.
+    pub accept: &'a str,
     /// The `Authorization` header, or nothing.
     pub authorization: &'a str,
     /// Whether it names an `Origin`.
@@ -273,7 +275,7 @@ mod tests {
             query,
             body: body.as_bytes(),
             authorization: &authorization,
-            has_origin: false,
+            ..Asking::default()
         };
         Some(call(&asking, Some(&token))?.map_err(|response| String::from_utf8(response).unwrap()))
     }

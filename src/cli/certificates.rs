@@ -27,6 +27,8 @@ const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 /// What a listener speaks TLS with.
 pub(super) struct Identity {
     pub(super) config: Arc<ServerConfig>,
+    /// When the certificate ends (unix time, s), if it says so.
+    pub(super) expiry_s: Option<u64>,
     /// That the certificate has expired, or soon will.
     pub(super) note: Option<String>,
 }
@@ -45,7 +47,8 @@ pub(super) fn identity(listen: &Listen, tls: &Tls) -> Result<Identity, String> {
         .as_deref()
         .map(|path| verifier(path, tls.client_certificate, &provider, &format!("{place}.client_ca")))
         .transpose()?;
-    let note = chain.first().and_then(expiry).and_then(|end| note(end, &tls.certificate, &place));
+    let end = chain.first().and_then(expiry);
+    let note = end.and_then(|end| note(end, &tls.certificate, &place));
     let config = config(chain, key, verifier, provider).map_err(|error| match error {
         Error::InconsistentKeys(_) => format!(
             "{place}.key: {} is not the key of the certificate in {}: give the key that the certificate was \
@@ -55,7 +58,7 @@ pub(super) fn identity(listen: &Listen, tls: &Tls) -> Result<Identity, String> {
         ),
         error => format!("{place}: {} cannot be used: {error}", tls.certificate.display()),
     })?;
-    Ok(Identity { config: Arc::new(config), note })
+    Ok(Identity { config: Arc::new(config), expiry_s: end.map(|end| end.as_secs()), note })
 }
 
 fn config(

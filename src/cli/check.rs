@@ -63,7 +63,7 @@ pub(super) fn describe(plan: &Plan) -> String {
         Driver::Epoll => "epoll",
     };
     lines += &format!(", waiting with {driver}, at most {} connections\n", plan.limits.connections_max);
-    for Listen { address, kinds, tls } in &plan.listen {
+    for Listen { address, kinds, tls, .. } in &plan.listen {
         let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
         let over = if tls.is_some() { " over TLS" } else { "" };
         lines += &format!("listen {address}: {}{over}\n", names.join(", "));

@@ -1,7 +1,7 @@
 //! From a configuration file to a plan that can be started: reads the file, the files that it names, and
 //! says everything that is wrong at once.
 
-use super::{CliError, bus, certificates, explain::explain, paths};
+use super::{CliError, bus, certificates, explain::explain, paths, resources};
 use crate::api::AdminToken;
 use crate::config::{self, Config, ConfigError};
 use crate::dialect::echo::{App, AppSettings, Secret};
@@ -12,9 +12,6 @@ use crate::token::{Judge, JudgeError, KeyError, TokenSettings};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Descriptors that are not for clients: listeners, publishers, logs, libraries.
-const DESCRIPTORS_KEPT: usize = 100;
 
 /// What a configuration comes to.
 pub(super) struct Loaded {
@@ -39,6 +36,7 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
     })?;
     let mut problems = config.problems();
     problems.extend(absent_cpus(&config));
+    problems.extend(resources::problems(&config, shards(&config)));
     let mut notes = Vec::new();
     let Config { personium, channel, pulsar, wazo, .. } = &mut config;
     for (table, token, its) in [
@@ -115,8 +113,9 @@ fn listen(config: &Config, problems: &mut Vec<String>, notes: &mut Vec<String>) 
             }
         };
         notes.extend(tls.as_ref().and_then(|identity| identity.note.clone()));
+        let expiry_s = tls.as_ref().and_then(|identity| identity.expiry_s);
         let tls = tls.map(|identity| identity.config);
-        listeners.push(Listen { address: listen.address, kinds, tls });
+        listeners.push(Listen { address: listen.address, kinds, tls, expiry_s });
     }
     listeners
 }
@@ -164,8 +163,7 @@ fn plan(
     admin: Option<Admin>,
     mut notes: Vec<String>,
 ) -> Loaded {
-    let available = available_cpus();
-    let shards = if config.threads == 0 { available.len().max(1) } else { config.threads };
+    let (available, shards) = (available_cpus(), shards(&config));
     let cpus = match (config.pin, config.cpus.is_empty()) {
         (false, _) => vec![],
         (true, false) => config.cpus.clone(),
@@ -180,8 +178,9 @@ fn plan(
         );
     }
     notes.extend(redis.as_mut().and_then(|redis| wanted(redis, &listen)));
-    let descriptors = raise_descriptor_limit();
-    let most = descriptors.saturating_sub(DESCRIPTORS_KEPT).max(1);
+    notes.extend(resources::note());
+    let descriptors = resources::descriptor_limit();
+    let most = descriptors.saturating_sub(resources::descriptors_kept(&config, shards)).max(1);
     let connections_max = if config.max_connections == 0 { most } else { config.max_connections };
     if connections_max > most {
         notes.push(format!(
@@ -234,6 +233,11 @@ fn wanted(redis: &mut Redis, listen: &[Listen]) -> Option<String> {
     )
 }
 
+/// How many shards there are to be.
+fn shards(config: &Config) -> usize {
+    if config.threads == 0 { available_cpus().len().max(1) } else { config.threads }
+}
+
 fn absent_cpus(config: &Config) -> Option<String> {
     let available = available_cpus();
     let absent = config.cpus.iter().find(|cpu| !available.is_empty() && !available.contains(cpu))?;
@@ -243,12 +247,4 @@ fn absent_cpus(config: &Config) -> Option<String> {
 fn available_cpus() -> Vec<usize> {
     let Ok(set) = rustix::thread::sched_getaffinity(None) else { return vec![] };
     (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
-}
-
-/// Raises the limit of descriptors as far as allowed; returns what it is then.
-fn raise_descriptor_limit() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    getrlimit(Resource::Nofile).current.map_or(usize::MAX, |current| current as usize)
 }

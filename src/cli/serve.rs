@@ -4,18 +4,18 @@ use super::check::describe;
 use super::error::Status;
 use super::load::{self, Loaded};
 use super::output::print;
-use super::{CliError, logging, trial};
+use super::signals::{Received, Wish};
+use super::{CliError, logging, resources, trial};
 use crate::io::listen::ListenError;
 use crate::io::runtime::Driver;
 use crate::io::store::OpenError;
 use crate::io::{self, Daemon, Plan, StartError};
 use argh::FromArgs;
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Run the daemon.
 #[derive(FromArgs, Debug)]
@@ -25,7 +25,8 @@ use std::time::Duration;
     example = "{command_name}\n{command_name} --config /etc/fanfare/fanfare.toml",
     note = "Without --config a development set-up runs on loopback: every dialect, a generated secret in the \
             state directory, TLS, the unix feed; it prints addresses, tokens and commands to paste. SIGHUP \
-            reloads keys, certificates and limits, SIGTERM drains and stops, a second SIGTERM stops at once."
+            reloads keys, certificates and limits, SIGTERM drains and stops, a second SIGTERM at least a second \
+            later stops at once."
 )]
 pub struct Serve {
     /// the configuration file
@@ -39,9 +40,7 @@ impl Serve {
     /// # Errors
     /// When the daemon cannot start, with what to do about it.
     pub fn run(self) -> Result<ExitCode, CliError> {
-        // Before any thread is started, so that every thread leaves the signals to this one.
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
-            .map_err(|error| CliError::new(format!("signals cannot be received: {error}")))?;
+        let mut received = Received::start()?;
         let (loaded, trial) = match &self.config {
             Some(path) => (load::file(path)?, None),
             None => {
@@ -51,6 +50,9 @@ impl Serve {
         };
         let Loaded { plan, drain, log, notes } = loaded;
         logging::start(&log)?;
+        let source =
+            self.config.as_deref().map_or_else(|| "the development set-up".into(), Path::to_string_lossy);
+        tracing::info!("{}", introduction(&plan, &source));
         tracing::debug!("{}", describe(&plan));
         notes.iter().for_each(|note| tracing::warn!("{note}"));
         let asked = plan.driver;
@@ -66,11 +68,11 @@ impl Serve {
                 tracing::warn!("{error}");
             }
         }
+        watch(&daemon, &received, drain)?;
         let running = running(&daemon);
         notify(&[NotifyState::Ready, NotifyState::Status(&running)]);
-        wait(&mut signals, &daemon, self.config.as_deref());
-        notify(&[NotifyState::Stopping]);
-        Ok(stop(signals, daemon, drain))
+        wait(&mut received, &daemon, self.config.as_deref(), drain);
+        Ok(stop(received, daemon, drain))
     }
 }
 
@@ -81,6 +83,7 @@ fn status(error: &StartError) -> Status {
         StartError::Listen(ListenError::Other(..)) | StartError::Runtime(_) | StartError::Io(_) => {
             Status::Failure
         }
+        StartError::Late => Status::TryAgain,
         StartError::Listen(_) => Status::Configuration,
         StartError::Store(error) => status_of_store(error),
     }
@@ -97,6 +100,37 @@ pub(super) fn status_of_store(error: &OpenError) -> Status {
     }
 }
 
+/// What runs, for the first line of the log.
+fn introduction(plan: &Plan, source: &str) -> String {
+    let Plan { shards, limits, .. } = plan;
+    format!(
+        "fanfare {} starts with {source}: {shards} shards, at most {} connections and {} subscriptions, {} bytes waiting \
+         for one client, {} descriptors",
+        env!("CARGO_PKG_VERSION"),
+        limits.connections_max,
+        limits.subscriptions_max,
+        limits.outbox_bytes_max,
+        resources::descriptor_limit(),
+    )
+}
+
+/// Has the threads watched, and tells the service manager that all turn if it wants to know (`WatchdogSec=`).
+fn watch(daemon: &Daemon, received: &Received, drain: Duration) -> Result<(), CliError> {
+    let wanted = sd_notify::watchdog_enabled();
+    let mut told: Option<Instant> = None;
+    let beat = move || {
+        // Twice as often as it has to be, as sd_watchdog_enabled(3) advises; `beat` is called at each look.
+        let is_due = |wanted: Duration| told.is_none_or(|told| told.elapsed() >= wanted / 3);
+        if wanted.is_some_and(is_due) {
+            told = Some(Instant::now());
+            // What is wrong with the socket was said when the start was told.
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
+    };
+    let watched = daemon.watch(Arc::clone(&received.asked_to_stop), drain, beat);
+    watched.map_err(|error| CliError::new(format!("the threads cannot be watched: {error}")))
+}
+
 /// The state, for the log and for `systemctl status`.
 fn running(daemon: &Daemon) -> String {
     let addresses: Vec<String> = daemon.addresses.iter().map(ToString::to_string).collect();
@@ -106,7 +140,9 @@ fn running(daemon: &Daemon) -> String {
 fn announce(daemon: &Daemon, asked: Driver) {
     let addresses: Vec<String> = daemon.addresses.iter().map(ToString::to_string).collect();
     let admin = daemon.admin.map(|admin| admin.to_string()).unwrap_or_default();
-    tracing::info!(addresses = addresses.join(" "), admin, driver = daemon.driver, "listening");
+    let (addresses, driver) = (addresses.join(" "), daemon.driver);
+    let health = if admin.is_empty() { String::new() } else { format!(", health and metrics on {admin}") };
+    tracing::info!(addresses, admin, driver, "listening on {addresses}{health}; waiting with {driver}");
     if daemon.driver == "epoll" && asked == Driver::Auto {
         tracing::warn!(
             "this kernel or sandbox refuses io_uring (see kernel.io_uring_disabled): epoll is used instead, and \
@@ -116,10 +152,16 @@ fn announce(daemon: &Daemon, asked: Driver) {
 }
 
 /// Handles reloads until a signal asks to stop.
-fn wait(signals: &mut Signals, daemon: &Daemon, config: Option<&Path>) {
-    for signal in signals.forever() {
-        if signal != SIGHUP {
-            tracing::info!("stopping: no more connections; clients are told to go");
+fn wait(received: &mut Received, daemon: &Daemon, config: Option<&Path>, drain: Duration) {
+    loop {
+        if received.next() == Wish::Stop {
+            // First: whatever follows may hang, the log included.
+            io::end_after(drain);
+            notify(&[NotifyState::Stopping]);
+            let drain_s = drain.as_secs();
+            tracing::info!(
+                "stopping: no more connections; clients are told to go and have drain_s = {drain_s} for it"
+            );
             return;
         }
         let Some(path) = config else {
@@ -151,6 +193,7 @@ fn reload(path: &Path, daemon: &Daemon) {
             running
         }
         Err(error) => {
+            daemon.refuse_configuration();
             tracing::error!("not reloaded, everything stays as it was: {error}");
             format!("{running}; the last reload failed, see the log")
         }
@@ -158,12 +201,12 @@ fn reload(path: &Path, daemon: &Daemon) {
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
-fn stop(mut signals: Signals, daemon: Daemon, drain: Duration) -> ExitCode {
+fn stop(mut received: Received, daemon: Daemon, drain: Duration) -> ExitCode {
+    let first = Instant::now();
     std::thread::spawn(move || {
-        if signals.forever().any(|signal| signal != SIGHUP) {
-            tracing::warn!("stopped at once by a second signal");
-            std::process::exit(1);
-        }
+        received.second(first);
+        tracing::warn!("stopped at once by a second signal");
+        std::process::exit(1);
     });
     if daemon.stop(drain) {
         tracing::info!("stopped");
@@ -175,6 +218,6 @@ fn stop(mut signals: Signals, daemon: Daemon, drain: Duration) -> ExitCode {
 
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "the service manager could not be notified");
+        tracing::warn!("the service manager could not be notified: {error}");
     }
 }

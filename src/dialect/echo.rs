@@ -48,6 +48,8 @@ use crate::roster::Rules;
 use crate::wheel::Now;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The byte that starts this dialect's topics.
 const TOPIC: u8 = b'e';
@@ -276,6 +278,15 @@ pub fn topic_of(app: &str, channel: &str) -> Vec<u8> {
 /// The topic of a channel, in parts.
 fn topic<'a>(app: &'a str, channel: &'a str) -> [&'a [u8]; 5] {
     [&[TOPIC], app.as_bytes(), b"\0", channel.as_bytes(), b"\0"]
+}
+
+/// Lets what is counted of apps go on where these settings take the place of others.
+pub fn carry_on(before: &Settings, after: &Settings) {
+    for app in &after.apps {
+        if let Some(known) = before.by_id(&app.id).filter(|known| !Arc::ptr_eq(known, app)) {
+            app.events.store(known.events.load(Relaxed), Relaxed);
+        }
+    }
 }
 
 impl Settings {

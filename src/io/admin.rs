@@ -1,67 +1,156 @@
-//! The admin listener: a task per request, of which there are few at a time. Requests are read as on every listener.
+//! The admin listener: a thread of its own, so that health is told however busy the shards are, and a task per request.
+//! Requests are read as on every listener.
+//!
+//! Whoever may connect may keep connections open. There are never more than [`CONNECTIONS_MAX`]: a newcomer is always
+//! taken, and for it the oldest unfinished request is ended of the address that has most of them.
 
 use super::Shared;
 use super::body::{Fault, Framing};
 use super::head::{self, HEADERS_MAX, Head};
-use super::watch::Watched;
-use crate::api::{self, AdminToken, Asking, Call};
-use monoio::time::{sleep, timeout};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
-use std::cell::Cell;
+use super::watchdog;
+use crate::api::{self, AdminToken, Asking, Call, Exposition};
+use rustix::fd::OwnedFd;
 use std::io;
-use std::rc::Rc;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
 
-/// Requests answered at once; more wait in the backlog.
-const REQUESTS_MAX: usize = 64;
+/// Connections at once: a balancer, a supervisor and a Prometheus need a handful, and one descriptor each is kept for them.
+pub const CONNECTIONS_MAX: usize = 64;
+/// Of those, how many may wait for the store. They are not ended for others, so they must not be all.
+const CALLS_MAX: usize = 16;
 /// For a whole request and for a whole response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an answer about topics: a purge deletes what may be much, while others are served.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// For a copy of the store, which is as large as the disk.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long no more is accepted when there is no descriptor to be had.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Longest head of a request.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Longest body: the form of a few parameters.
 const BODY_BYTES_MAX: usize = 8 * 1024;
 
-/// Answers requests for as long as the daemon runs. Without a token nobody may ask about topics.
-pub(super) async fn serve(listener: Watched, shared: Arc<Shared>, token: Option<AdminToken>) {
-    let busy = Rc::new(Cell::new(0));
-    let token = Rc::new(token);
-    while listener.readable().await.is_ok() {
-        if busy.get() >= REQUESTS_MAX {
-            sleep(Duration::from_millis(10)).await;
-            continue;
-        }
-        match rustix::net::accept_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-            Ok(socket) => {
-                let Ok(socket) = Watched::new(socket) else { continue };
-                let (busy, shared, token) = (Rc::clone(&busy), Arc::clone(&shared), Rc::clone(&token));
-                busy.set(busy.get() + 1);
-                monoio::spawn(async move {
-                    let _ = converse(&socket, &shared, token.as_ref().as_ref()).await;
-                    let _ = rustix::net::shutdown(&socket, Shutdown::Both);
-                    busy.set(busy.get() - 1);
-                });
+/// Starts the thread, which answers requests for as long as the process lives. Without a token nobody may ask about
+/// topics.
+///
+/// # Errors
+/// When there is no thread or runtime to be had.
+pub(super) fn start(shared: &Arc<Shared>, listener: OwnedFd, token: Option<AdminToken>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = {
+        let _inside = runtime.enter();
+        TcpListener::from_std(listener.into())?
+    };
+    let office = Arc::new(Office {
+        shared: Arc::clone(shared),
+        token,
+        calls: AtomicUsize::new(0),
+        pages: Default::default(),
+    });
+    let thread = std::thread::Builder::new().name("admin".into());
+    thread.spawn(move || runtime.block_on(serve(&listener, &office))).map(|_| ())
+}
+
+/// What the requests share.
+struct Office {
+    shared: Arc<Shared>,
+    token: Option<AdminToken>,
+    /// Requests that wait for the store.
+    calls: AtomicUsize,
+    /// The pages of metrics, one for each form.
+    pages: [Page; Exposition::COUNT],
+}
+
+/// An answer that takes a while to write.
+#[derive(Default)]
+struct Page {
+    /// How many have asked for it.
+    asked: AtomicUsize,
+    /// The last one, and how many had asked when its writing began. Held while it is written.
+    last: Mutex<(usize, Arc<[u8]>)>,
+}
+
+/// A connection.
+struct Guest {
+    address: IpAddr,
+    task: AbortHandle,
+    /// Whether its request waits for the store.
+    calls: Arc<AtomicBool>,
+}
+
+async fn serve(listener: &TcpListener, office: &Arc<Office>) {
+    tokio::spawn(watchdog::beat(Arc::clone(&office.shared), |pulses| &pulses.admin));
+    let mut guests: Vec<Guest> = Vec::new();
+    let mut tasks = JoinSet::new();
+    let metrics = Arc::clone(office.shared.metrics.last().expect("there is one for this thread"));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = tasks.join_next() => continue,
+        };
+        guests.retain(|guest| !guest.task.is_finished());
+        match accepted {
+            Ok((socket, peer)) => {
+                if guests.len() >= CONNECTIONS_MAX && end_oldest(&mut guests) {
+                    metrics.admin_displaced.add(1);
+                }
+                let calls = Arc::<AtomicBool>::default();
+                let task = tasks.spawn(converse(socket, Arc::clone(office), Arc::clone(&calls)));
+                guests.push(Guest { address: peer.ip().to_canonical(), task, calls });
             }
-            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
-            Err(_) => sleep(Duration::from_millis(500)).await,
+            // It has gone meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // No descriptors: somebody's is freed for whoever asks next.
+            Err(_) => {
+                metrics.accept_errors.add(1);
+                end_oldest(&mut guests);
+                sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }
 
+/// Ends the oldest unfinished request of the address that has most of them. Returns whether there was one.
+fn end_oldest(guests: &mut Vec<Guest>) -> bool {
+    let addresses = guests.iter().map(|guest| guest.address);
+    let calls = guests.iter().map(|guest| guest.calls.load(Relaxed));
+    let Some(place) = oldest(addresses.zip(calls)) else { return false };
+    guests.remove(place).task.abort();
+    true
+}
+
+/// The first of those that come most often, leaving out those that are to stay.
+fn oldest(guests: impl Iterator<Item = (IpAddr, bool)>) -> Option<usize> {
+    let guests: Vec<Option<IpAddr>> = guests.map(|(address, stays)| (!stays).then_some(address)).collect();
+    let count = |address| guests.iter().filter(|other| **other == Some(address)).count();
+    let mut found = None;
+    for (place, address) in guests.iter().enumerate() {
+        let Some(count) = address.map(count) else { continue };
+        if found.is_none_or(|(most, _)| count > most) {
+            found = Some((count, place));
+        }
+    }
+    found.map(|(_, place)| place)
+}
+
 /// One request and its answer.
-async fn converse(socket: &Watched, shared: &Shared, token: Option<&AdminToken>) -> io::Result<()> {
-    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let response = match timeout(REQUEST_TIMEOUT, read(socket)).await.map_err(late)?? {
-        Request::None => return Ok(()),
-        Request::Refused(response) => response,
-        Request::Whole(bytes, head, body) => respond(&bytes, (head, body), shared, token).await,
+async fn converse(socket: TcpStream, office: Arc<Office>, calls: Arc<AtomicBool>) -> io::Result<()> {
+    let response = match timeout(REQUEST_TIMEOUT, read(&socket)).await {
+        Err(_) => api::refusal(408).into(),
+        Ok(request) => match request? {
+            Request::None => return Ok(()),
+            Request::Refused(response) => response.into(),
+            Request::Whole(bytes, head, body) => respond(&bytes, (head, body), &office, &calls).await,
+        },
     };
-    timeout(REQUEST_TIMEOUT, send(socket, &response)).await.map_err(late)?
+    timeout(REQUEST_TIMEOUT, send(&socket, &response)).await?
 }
 
 /// What a connection has sent.
@@ -74,7 +163,7 @@ enum Request {
     Whole(Vec<u8>, usize, usize),
 }
 
-async fn read(socket: &Watched) -> io::Result<Request> {
+async fn read(socket: &TcpStream) -> io::Result<Request> {
     let (mut bytes, mut chunk, mut incoming) = (Vec::new(), [0; 2048], Incoming::default());
     loop {
         match incoming.read(&mut bytes) {
@@ -83,11 +172,11 @@ async fn read(socket: &Watched) -> io::Result<Request> {
             Err(fault) => return Ok(Request::Refused(api::refusal_saying(fault.status, fault.reason))),
         }
         socket.readable().await?;
-        match rustix::net::recv(socket, &mut chunk[..], RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => return Ok(Request::None),
-            Ok((_, count)) => bytes.extend_from_slice(&chunk[..count]),
-            Err(Errno::AGAIN) => {}
-            Err(error) => return Err(error.into()),
+        match socket.try_read(&mut chunk) {
+            Ok(0) => return Ok(Request::None),
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -133,30 +222,78 @@ fn framing(head: &[u8]) -> Result<Framing, Fault> {
 async fn respond(
     bytes: &[u8],
     (head, body): (usize, usize),
-    shared: &Shared,
-    token: Option<&AdminToken>,
-) -> Vec<u8> {
+    office: &Office,
+    calls: &AtomicBool,
+) -> Arc<[u8]> {
     let (head_bytes, rest) = bytes.split_at(head);
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let head = Head::read(head_bytes, &mut fields).and_then(|head| Ok((head.fields()?, head)));
     let (fields, head) = match head {
         Ok(read) => read,
-        Err(fault) => return api::refusal_saying(fault.status, fault.reason),
+        Err(fault) => return api::refusal_saying(fault.status, fault.reason).into(),
     };
     let asking = Asking {
         method: head.method,
         path: head.path,
         query: head.query,
         body: &rest[..body],
+        accept: &head.list("accept"),
         authorization: fields.authorization,
         has_origin: fields.origin.is_some(),
     };
-    let response = match api::call(&asking, token) {
-        None => api::admin(asking.method, asking.path, &shared.status()),
-        Some(Err(refusal)) => refusal,
-        Some(Ok(call)) => ask(call, shared).await,
-    };
-    if head.is_head { api::without_body(response) } else { response }
+    let response = answer(&asking, office, calls).await;
+    if head.is_head { api::without_body(response.to_vec()).into() } else { response }
+}
+
+async fn answer(asking: &Asking<'_>, office: &Office, calls: &AtomicBool) -> Arc<[u8]> {
+    match api::call(asking, office.token.as_ref()) {
+        None => match asking.exposition() {
+            Some(form) => metrics(form, office).await,
+            None => api::admin(asking, &office.shared.status()).into(),
+        },
+        Some(Err(refusal)) => refusal.into(),
+        Some(Ok(call)) => {
+            if office.calls.load(Relaxed) >= CALLS_MAX {
+                return api::answer(503, b"too many requests wait for the store; try again").into();
+            }
+            calls.store(true, Relaxed);
+            let _calling = Calling::new(&office.calls);
+            let answer = ask(call, &office.shared).await;
+            calls.store(false, Relaxed);
+            answer.into()
+        }
+    }
+}
+
+/// One of the requests that wait for the store, for as long as it does.
+struct Calling<'a>(&'a AtomicUsize);
+
+impl<'a> Calling<'a> {
+    fn new(calls: &'a AtomicUsize) -> Self {
+        calls.fetch_add(1, Relaxed);
+        Self(calls)
+    }
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The metrics, written when everybody else has had a turn. Whoever has asked by then gets the same page, so that many
+/// who ask keep nobody waiting for long.
+async fn metrics(form: Exposition, office: &Office) -> Arc<[u8]> {
+    let page = &office.pages[form as usize];
+    let place = page.asked.fetch_add(1, Relaxed) + 1;
+    tokio::task::yield_now().await;
+    let mut last = page.last.lock().await;
+    if last.0 < place {
+        let asked = page.asked.load(Relaxed);
+        let facts = office.shared.facts().await;
+        *last = (asked, api::metrics(form, &office.shared.status(), &facts).into());
+    }
+    Arc::clone(&last.1)
 }
 
 /// What the store says.
@@ -183,12 +320,13 @@ async fn ask(call: Call, shared: &Shared) -> Vec<u8> {
     }
 }
 
-async fn send(socket: &Watched, mut bytes: &[u8]) -> io::Result<()> {
+async fn send(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        socket.writable().await?;
+        match socket.try_write(bytes) {
             Ok(count) => bytes = &bytes[count..],
-            Err(Errno::AGAIN) => socket.writable().await?,
-            Err(error) => return Err(error.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
@@ -197,6 +335,16 @@ async fn send(socket: &Watched, mut bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_is_made_by_whoever_has_most_of_it_and_not_by_those_who_wait_for_the_store() {
+        let [a, b] = [1, 2].map(|last| IpAddr::from([127, 0, 0, last]));
+        assert_eq!(oldest([].into_iter()), None);
+        assert_eq!(oldest([(a, true), (b, true)].into_iter()), None);
+        assert_eq!(oldest([(a, false), (b, false)].into_iter()), Some(0));
+        assert_eq!(oldest([(a, false), (b, true), (b, false), (b, false)].into_iter()), Some(2));
+        assert_eq!(oldest([(b, true), (b, true), (b, false), (a, false), (a, false)].into_iter()), Some(3));
+    }
 
     /// The target and the body of a request that comes in these pieces, or the status that refuses it.
     fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Option<(String, String)>, u16> {

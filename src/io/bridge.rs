@@ -17,7 +17,7 @@ use self::courier::{Carrier, Post};
 use self::judges::{Judges, Panel};
 use self::redis::{Redis, Relays};
 use super::handoff::Parcel;
-use super::{Shared, clock};
+use super::{Shared, clock, watchdog};
 use crate::courier::{Notice, NoticeKind};
 use crate::dialect::{Kind, Settings};
 use crate::shard::{Answer, Question};
@@ -220,6 +220,7 @@ fn start(shared: &Arc<Shared>, panel: Panel, post: Post, feeds: Feeds) -> io::Re
     std::thread::Builder::new().name("bridge".into()).spawn(move || {
         runtime.block_on(run(&for_thread, judges, carrier, feeds));
         for_thread.bridge.running.store(false, Relaxed);
+        for_thread.pulses.bridge.end();
         // A host name that is being looked up is not waited for.
         runtime.shutdown_background();
     })?;
@@ -227,7 +228,8 @@ fn start(shared: &Arc<Shared>, panel: Panel, post: Post, feeds: Feeds) -> io::Re
     Ok(())
 }
 
-async fn run(shared: &Shared, mut judges: Judges, mut carrier: Carrier, feeds: Feeds) {
+async fn run(shared: &Arc<Shared>, mut judges: Judges, mut carrier: Carrier, feeds: Feeds) {
+    tokio::spawn(watchdog::beat(Arc::clone(shared), |pulses| &pulses.bridge));
     if let Some(feed) = feeds.amqp {
         tokio::spawn(feed.run());
     }

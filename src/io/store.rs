@@ -14,6 +14,7 @@ mod health;
 mod journal;
 mod repair;
 mod settings;
+mod survey;
 mod tables;
 mod walk;
 
@@ -22,10 +23,13 @@ pub use self::backup::{Backup, Report, check};
 pub use self::format::OpenError;
 pub use self::settings::{Durability, Settings};
 
+use self::survey::{Survey, Surveyor};
 use super::Shared;
 use super::clock;
+use super::gaps::Source;
 use super::handoff::Parcel;
-use crate::dialect;
+use super::watchdog::BEAT;
+use crate::dialect::{self, Kind};
 use crate::roster::Seat;
 use crate::topic::{Delivery, Draft, Inquiry, Outgoing, Reply, Request, Rules, TopicName, Topics};
 use std::collections::{BTreeMap, VecDeque};
@@ -64,8 +68,6 @@ pub(super) struct Store {
     running: AtomicBool,
     /// Whether a backup is being made.
     copying: Arc<AtomicBool>,
-    /// Why messages are refused, while they are.
-    trouble: Mutex<Option<String>>,
 }
 
 /// What the thread has not taken yet.
@@ -86,6 +88,8 @@ enum Outside {
     Append(Vec<(TopicName, Draft)>, oneshot::Sender<Receipts>),
     /// The admin listener's question: a status, and JSON or a sentence.
     Inquire(Inquiry, oneshot::Sender<Answer>),
+    /// The metrics' question.
+    Survey(oneshot::Sender<Survey>),
     /// A backup is to be made.
     Backup(oneshot::Sender<Result<Backup, String>>),
 }
@@ -130,6 +134,15 @@ impl Store {
         receiver
     }
 
+    /// What the metrics tell beside the counters; nothing comes back without a store.
+    pub(super) fn survey(&self) -> oneshot::Receiver<Survey> {
+        let (sender, receiver) = oneshot::channel();
+        if self.running.load(Relaxed) {
+            self.post(|inbox| inbox.outside.push(Outside::Survey(sender)));
+        }
+        receiver
+    }
+
     /// Makes a backup while everything goes on; nothing comes back without a store.
     pub(super) fn backup(&self) -> oneshot::Receiver<Result<Backup, String>> {
         let (sender, receiver) = oneshot::channel();
@@ -144,11 +157,6 @@ impl Store {
         if self.running.load(Relaxed) {
             self.post(|inbox| inbox.rules = Some(rules(settings)));
         }
-    }
-
-    /// Why messages are refused, while they are.
-    pub(super) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the thread, which saves everything before; waits for it, but not much longer than this.
@@ -197,6 +205,7 @@ struct Waiting {
     appends: BTreeMap<u32, Appending>,
     inquiries: BTreeMap<u32, oneshot::Sender<Answer>>,
     backups: Vec<oneshot::Sender<Result<Backup, String>>>,
+    surveys: Vec<oneshot::Sender<Survey>>,
 }
 
 /// A feed's messages that are being stored.
@@ -221,6 +230,10 @@ impl Waiting {
             Outside::Inquire(inquiry, sender) => {
                 self.inquiries.insert(self.serial, sender);
                 vec![(seat, Request::Inquire(inquiry))]
+            }
+            Outside::Survey(sender) => {
+                self.surveys.push(sender);
+                Vec::new()
             }
             Outside::Backup(sender) => {
                 self.backups.push(sender);
@@ -296,12 +309,13 @@ struct Over(Arc<Shared>);
 impl Drop for Over {
     fn drop(&mut self) {
         self.0.store.running.store(false, Relaxed);
+        self.0.pulses.store.end();
     }
 }
 
 /// Rounds until the daemon is over.
 fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>) {
-    let mut waiting = Waiting::default();
+    let (mut waiting, mut surveyor) = (Waiting::default(), Surveyor::default());
     let (mut more, mut is_syncing) = (false, false);
     let mut requests = VecDeque::new();
     // A disk that is full already is told before anybody asks.
@@ -310,6 +324,7 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
     loop {
         let taken = next(shared, &mut topics, more, !requests.is_empty());
         let now = clock::now();
+        shared.pulses.store.beat(now);
         topics.archive().look();
         if topics.archive().has_healed() {
             topics.recovered(now);
@@ -340,6 +355,10 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
         for sender in waiting.backups.drain(..) {
             topics.save(clock::now());
             back_up(shared, topics.archive(), sender);
+        }
+        for sender in waiting.surveys.drain(..) {
+            // Whoever has asked may have gone.
+            let _ = sender.send(surveyor.survey(&mut topics));
         }
         tell(shared, topics.archive());
         let has_room = shared.all_have_room();
@@ -399,14 +418,16 @@ fn next(shared: &Shared, topics: &mut Topics<Disk>, more: bool, is_busy: bool) -
         && inbox.synced.is_none()
         && !inbox.over
     {
-        let due = topics.next_tick_ns().map(|at_ns| at_ns.saturating_sub(clock::now().monotonic_ns));
+        let now = clock::now();
+        shared.pulses.store.beat(now);
+        let due = topics.next_tick_ns().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
         let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
         let disk = topics.archive().due().map(|due| due.saturating_duration_since(Instant::now()));
         let wait = disk.map_or(due, |disk| due.min(disk));
         if wait.is_zero() {
             break;
         }
-        let waited = shared.store.posted.wait_timeout(inbox, wait);
+        let waited = shared.store.posted.wait_timeout(inbox, wait.min(BEAT));
         inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
     // The last time nothing is left behind.
@@ -462,10 +483,9 @@ impl Drop for Copying {
 
 /// Tells readiness whether messages are taken.
 fn tell(shared: &Shared, disk: &Disk) {
-    let refusal = disk.refusal();
-    let mut trouble = shared.store.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-    if trouble.as_deref() != refusal {
-        *trouble = refusal.map(str::to_owned);
+    match disk.refusal() {
+        Some(reason) => shared.gaps.begin(Source::Store, &[Kind::Pulsar], reason),
+        None => shared.gaps.end(Source::Store),
     }
 }
 

@@ -63,8 +63,8 @@ impl Worker {
         self.shard.settings()
     }
 
-    /// Whether everything is over. Each waits for the others: the first has the admin listener, and any may own the
-    /// rosters that another's last request asks for. The owner of the topics has heard that every session is gone.
+    /// Whether everything is over. Each waits for the others, as any may own the rosters that another's last request
+    /// asks for. The owner of the topics has heard that every session is gone.
     pub(super) fn is_over(&self) -> bool {
         self.closing && self.shard.is_empty() && !self.shard.has_requests() && self.sockets.total() == 0
     }
@@ -128,6 +128,7 @@ impl Worker {
     /// One turn. Returns whether there is more to do at once.
     pub(super) fn turn(&mut self) -> bool {
         let now = clock::now();
+        self.shared.pulses.shards[self.number].beat(now);
         self.shared.mailboxes[self.number].rise();
         if !self.draining && self.shared.draining.load(Relaxed) {
             self.draining = true;
@@ -239,7 +240,7 @@ mod tests {
     fn worker(sent: &str) -> (Worker, TcpStream) {
         let pulsar = pulsar::Settings { anonymous: true, ..Default::default() };
         let settings = Arc::new(Settings { pulsar, ..Settings::default() });
-        let shared = Arc::new(Shared::new(2, &settings).unwrap());
+        let shared = Arc::new(Shared::new(2, &[], &settings).unwrap());
         let socket = listen::tcp(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
         let mut client = TcpStream::connect(listen::local_address(&socket).unwrap()).unwrap();
         client.set_nonblocking(true).unwrap();

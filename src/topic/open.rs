@@ -84,6 +84,7 @@ impl<A: Archive> Topics<A> {
             return Ok(Some(*id));
         }
         let Some(loaded) = self.archive.load(name.as_str())? else { return Ok(None) };
+        self.asleep.wake(name.as_str());
         Ok(Some(self.load_topic(name, loaded)))
     }
 
@@ -187,6 +188,7 @@ impl<A: Archive> Topics<A> {
         if saved.is_err() || dirty.iter().any(|sub| self.save_sub(*sub).is_err()) {
             return self.arm_idle(id, IDLE_NS);
         }
+        self.remember_backlogs(id);
         for id in subs {
             if let Some(mut sub) = self.subs.try_remove(id) {
                 sub.sleep(id, &mut self.timers);

@@ -4,6 +4,7 @@
 //! `ack`, delivered in `dispatch`; `tend` does what time brings, `inquiry` answers questions. This file has what they
 //! share, and the round: requests, commit, deliveries.
 
+use super::backlog::Asleep;
 use super::consumer::{Consumer, ConsumerId};
 use super::one::{Cache, Topic, TopicId};
 use super::probe::Probes;
@@ -67,6 +68,8 @@ pub struct Topics<A> {
     pub(super) broken: Option<Box<str>>,
     /// Counts what needs a name of its own.
     pub(super) serial: u64,
+    /// What waits in topics that are not in memory.
+    pub(super) asleep: Asleep,
     /// The last topic that the sweep has looked at.
     pub(super) swept: Box<str>,
     pub(super) out: Vec<Outgoing>,
@@ -158,6 +161,7 @@ impl<A: Archive> Topics<A> {
             sealed: None,
             broken: None,
             serial: 0,
+            asleep: Asleep::default(),
             swept: "".into(),
             out: Vec::new(),
         };

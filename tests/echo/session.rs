@@ -2,7 +2,7 @@
 
 use crate::conversation::Bus;
 use crate::{HOST, PATH, app_settings, bus, come, settings};
-use fanfare::api::{self, Status};
+use fanfare::api::{self, Exposition, Facts, Status};
 use fanfare::dialect::Tally;
 use fanfare::dialect::echo::{App, AppSettings, DrainCode, Secret};
 use fanfare::message::Received;
@@ -174,14 +174,9 @@ fn what_is_refused_is_shown_to_the_operator() {
     }
     bus.say("a", r#"{"event":"client-x","channel":"room"}"#);
     bus.say("a", r#"{"event":"no such"}"#);
-    let status = Status {
-        shards: vec![Arc::clone(&bus.metrics)],
-        mailboxes: vec![0],
-        ready: true,
-        draining: false,
-        gap: None,
-    };
-    let page = String::from_utf8(api::admin("GET", "/metrics", &status)).unwrap();
+    let status = Status { shards: vec![Arc::clone(&bus.metrics)], ..Status::default() };
+    let page = api::metrics(Exposition::Prometheus, &status, &Facts::default());
+    let page = String::from_utf8(page).unwrap();
     for line in [
         r#"fanfare_messages_ignored_total{dialect="echo"} 1"#,
         r#"fanfare_subscription_errors_total{dialect="echo",type="AuthError"} 2"#,

@@ -3,11 +3,11 @@
 use crate::harness::{Daemon, Setup, event, skip};
 use rustix::process::Signal;
 
-/// Becomes a program that may not set up rings, as in a container's sandbox: a seccomp filter that answers
-/// io_uring_setup(2) with EPERM. Perl is on every Debian.
+/// Becomes a program that may not set up rings, as in a container's sandbox, or not enter them: a seccomp filter that
+/// answers a system call with EPERM. Perl is on every Debian.
 const REFUSE_RINGS: &str = r#"
-    my ($prctl, $program) = (shift, "");
-    $program .= pack("SCCL", @$_) for [0x20,0,0,0], [0x15,0,1,425], [0x06,0,0,0x50001], [0x06,0,0,0x7fff0000];
+    my ($prctl, $call, $program) = (shift, shift, "");
+    $program .= pack("SCCL", @$_) for [0x20,0,0,0], [0x15,0,1,$call], [0x06,0,0,0x50001], [0x06,0,0,0x7fff0000];
     my $filter = pack("S x![P] P", length($program) / 8, $program);
     syscall($prctl, 38, 1, 0, 0, 0) == 0 or die "no_new_privs: $!";
     syscall($prctl, 22, 2, $filter) == 0 or die "seccomp: $!";
@@ -31,9 +31,12 @@ fn smoke(daemon: &mut Daemon) {
     assert_eq!(daemon.wait().code(), Some(0));
 }
 
-fn without_rings(setup: Setup) -> Setup {
+/// The numbers of io_uring_setup(2) and io_uring_enter(2), on every machine.
+const RING_CALLS: [&str; 2] = ["425", "426"];
+
+fn without_rings(setup: Setup, call: &str) -> Setup {
     let prctl = if cfg!(target_arch = "aarch64") { "167" } else { "157" };
-    setup.by(&["perl", "-e", REFUSE_RINGS, prctl])
+    setup.by(&["perl", "-e", REFUSE_RINGS, prctl, call])
 }
 
 fn warnings(daemon: &Daemon) -> usize {
@@ -58,17 +61,22 @@ fn the_same_conversation_works_on_both_drivers() {
 
 #[test]
 fn where_io_uring_is_refused_the_daemon_says_so_once_and_works() {
-    let mut daemon = without_rings(Setup::new().set("threads", 2)).start();
-    assert_eq!(daemon.logged("\"driver\":\"epoll\"").len(), 1);
-    smoke(&mut daemon);
-    assert_eq!(warnings(&daemon), 1, "{:?}", daemon.log());
-    assert_eq!(daemon.logged("refuses io_uring").len(), 1);
+    for call in RING_CALLS {
+        let mut daemon = without_rings(Setup::new().set("threads", 2), call).start();
+        assert_eq!(daemon.logged("\"driver\":\"epoll\"").len(), 1);
+        smoke(&mut daemon);
+        assert_eq!(warnings(&daemon), 1, "{:?}", daemon.log());
+        assert_eq!(daemon.logged("refuses io_uring").len(), 1);
+    }
 }
 
 #[test]
 fn a_driver_that_is_demanded_and_refused_ends_the_start_with_what_to_do() {
-    let output = without_rings(Setup::new().set("driver", "io_uring")).command().output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("io_uring") && said.contains("driver = \"auto\" or \"epoll\""), "{said}");
+    for call in RING_CALLS {
+        let setup = without_rings(Setup::new().set("driver", "io_uring"), call);
+        let output = setup.command().output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("io_uring") && said.contains("driver = \"auto\" or \"epoll\""), "{said}");
+    }
 }

@@ -257,13 +257,19 @@ fn a_redis_that_goes_leaves_each_daemon_with_its_own_clients() {
     a.await_metric(CONNECTED, 0);
     say("without");
     a.await_metric(LOST, 2);
-    assert!(a.page("/readyz").0 == 503 && a.page("/readyz").1.contains("no events from Redis"));
+    assert!(
+        a.page("/readyz?dialect=channel").0 == 503
+            && a.page("/readyz?dialect=channel").1.contains("no events from Redis")
+    );
     redis.start();
     [&a, &b].into_iter().for_each(await_connected);
     assert_eq!(say("again"), cid.text(), "nothing comes late");
     redis.publish(BROADCAST, [CHAT[0]]);
     assert_eq!([bob.text(), cid.text()], [CHAT[1]; 2]);
-    assert_eq!([&a, &b].map(|daemon| (daemon.metric(LOSSES), daemon.page("/readyz").0)), [(1, 200); 2]);
+    assert_eq!(
+        [&a, &b].map(|daemon| (daemon.metric(LOSSES), daemon.page("/readyz?dialect=channel").0)),
+        [(1, 200); 2]
+    );
     assert_eq!((a.metric(SENT), a.metric(LOST), b.metric(SENT)), (2, 2, 0));
     receiver.await_requests(4);
 }
@@ -303,14 +309,14 @@ fn without_redis_at_its_start_a_daemon_serves_its_own_clients() {
     assert_eq!([ann.text(), bob.text()], [(); 2].map(|()| said("Ann", 1, r#"{"message":"hi"}"#)));
     daemon.await_metric(LOST, 1);
     eventually("readiness says why", || {
-        let (status, reason) = daemon.page("/readyz");
+        let (status, reason) = daemon.page("/readyz?dialect=channel");
         status == 503 && reason.contains("no events from Redis") && reason.contains("nobody listens there")
     });
     redis.start();
     await_connected(&daemon);
     redis.publish(BROADCAST, [CHAT[0]]);
     assert_eq!([ann.text(), bob.text()], [CHAT[1]; 2]);
-    assert_eq!(daemon.page("/readyz").0, 200);
+    assert_eq!(daemon.page("/readyz?dialect=channel").0, 200);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The bounds of the daemon: connections, descriptors, subscriptions.
 
 use crate::harness::{Client, PATH, Setup, head, http, token};
+use rustix::process::Signal;
 use std::time::Duration;
 
 #[test]
@@ -22,12 +23,12 @@ fn connections_beyond_the_limit_are_shed_and_later_ones_work_again() {
 
 #[test]
 fn without_descriptors_the_daemon_waits_quietly_and_recovers() {
-    let limited = ["sh", "-c", "ulimit -n 60 && exec \"$@\"", "sh"];
+    let limited = ["sh", "-c", "ulimit -n 160 && exec \"$@\"", "sh"];
     let daemon = Setup::new().by(&limited).set("max_connections", 1000).start();
     let mut subscriber = daemon.subscriber();
     let mut publisher = daemon.publisher();
     // Enough to fill the table; the rest waits in the backlog or is told to come again.
-    let mut clients: Vec<Client> = (0..100).map(|_| Client::raw(daemon.address)).collect();
+    let mut clients: Vec<Client> = (0..250).map(|_| Client::raw(daemon.address)).collect();
     let mut refused = clients.len();
     for client in &mut clients {
         client.bytes(head(PATH).as_bytes());
@@ -122,4 +123,35 @@ fn a_time_limit_may_be_so_long_that_it_never_comes() {
     assert!(subscriber.is_silent_for(Duration::from_millis(1500)));
     assert!(tokenless.is_silent_for(Duration::from_millis(1)));
     daemon.assert_works();
+}
+
+#[test]
+fn too_few_descriptors_end_the_start_with_what_to_do() {
+    for few in ["40", "64"] {
+        let limited = ["sh", "-c", &format!("ulimit -n {few} && exec \"$@\""), "sh"];
+        let output = Setup::new().by(&limited).command().output().unwrap();
+        assert!(!output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(&format!("{few} descriptors are too few")), "{said}");
+        assert!(said.contains("LimitNOFILE=") && said.contains("ulimit -n"), "{said}");
+    }
+}
+
+#[test]
+fn files_that_may_not_be_large_end_the_start_of_a_store_with_what_to_do_and_are_told_otherwise() {
+    let limited = ["sh", "-c", "ulimit -f 2000 && exec \"$@\"", "sh"];
+    let mut daemon = Setup::new().by(&limited).start();
+    assert_eq!(daemon.logged("RLIMIT_FSIZE").len(), 1, "{:?}", daemon.log());
+    daemon.assert_works();
+    // What a write that is too long sends.
+    daemon.signal(Signal::XFSZ);
+    daemon.assert_works();
+    assert!(daemon.runs());
+    let setup = Setup::new().by(&limited).set("listen.0.dialects", "[\"pulsar\"]");
+    let store = setup.path("store").display().to_string();
+    let setup = setup.set("store.path", store).set("pulsar.anonymous", true);
+    let output = setup.command().output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("RLIMIT_FSIZE") && said.contains("LimitFSIZE=infinity"), "{said}");
 }

@@ -17,6 +17,8 @@ mod exits;
 mod feed;
 mod frames;
 mod handshake;
+mod hangs;
+mod health;
 mod judges;
 mod laravel;
 mod limits;

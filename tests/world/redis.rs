@@ -82,7 +82,7 @@ fn thousands_of_messages_come_once(redis: &Redis) {
     }
     daemon.await_metric(TAKEN, MESSAGES);
     assert_eq!([daemon.metric(REJECTED), daemon.metric(IGNORED), daemon.metric(DROPPED)], [0; 3]);
-    assert_eq!(daemon.page("/readyz").0, 200);
+    assert_eq!(daemon.page("/readyz?dialect=channel").0, 200);
     daemon.assert_works();
 }
 
@@ -103,7 +103,7 @@ fn a_certificate_is_trusted_by_name(redis: &Redis) {
     eventually("the message comes", || daemon.metric(TAKEN) > 0);
     let stranger = fed(&redis.url_with_tls()).start();
     eventually("a stranger is not trusted", || !stranger.logged("feed.redis.ca_file").is_empty());
-    assert!(stranger.page("/readyz").1.contains("no TLS (invalid peer certificate"));
+    assert!(stranger.page("/readyz?dialect=channel").1.contains("no TLS (invalid peer certificate"));
 }
 
 fn a_unix_socket_will_do(redis: &Redis) {
@@ -139,7 +139,7 @@ fn a_redis_that_refuses_is_explained(redis: &Redis) {
         let daemon = fed(&url).start();
         eventually(advice, || !daemon.logged(advice).is_empty());
         assert_eq!((daemon.metric(CONNECTED), daemon.metric(LOSSES)), (0, 0));
-        let (status, reason) = daemon.page("/readyz");
+        let (status, reason) = daemon.page("/readyz?dialect=channel");
         let advice = advice.replace('\\', "");
         assert!(
             status == 503 && reason.contains("\r\nno events from Redis") && reason.contains(&advice),
@@ -239,20 +239,22 @@ fn a_redis_that_comes_and_goes() {
     daemon.await_log("nobody listens there: start Redis", 1);
     let mut client = daemon.subscriber();
     let mut page = join(&daemon, &token(serde_json::json!({"channel": "progress:7"}), 3600));
-    assert_eq!(daemon.page("/readyz").0, 503);
+    assert_eq!(daemon.page("/readyz?dialect=channel").0, 503);
     assert_eq!(daemon.page("/healthz").0, 200);
     redis.start();
     await_connected(&daemon);
     daemon.await_log("events come from Redis again; what was published in the last", 1);
-    assert_eq!((daemon.metric(LOSSES), daemon.page("/readyz").0), (0, 200));
+    assert_eq!((daemon.metric(LOSSES), daemon.page("/readyz?dialect=channel").0), (0, 200));
     redis.publish(BROADCAST, [GOOD]);
     daemon.await_metric(TAKEN, 1);
 
     redis.kill();
     daemon.await_metric(CONNECTED, 0);
-    assert_eq!((daemon.metric(LOSSES), daemon.page("/readyz").0), (1, 503));
+    assert_eq!((daemon.metric(LOSSES), daemon.page("/readyz?dialect=channel").0), (1, 503));
     daemon.await_log("no events from Redis: it has ended the connection", 1);
-    eventually("readiness says what is wrong now", || daemon.page("/readyz").1.contains("nobody listens"));
+    eventually("readiness says what is wrong now", || {
+        daemon.page("/readyz?dialect=channel").1.contains("nobody listens")
+    });
     redis.start();
     await_connected(&daemon);
     redis.publish(BROADCAST, [GOOD]);
@@ -261,7 +263,7 @@ fn a_redis_that_comes_and_goes() {
     redis.signal(Signal::STOP);
     eventually_within(2 * DEADLINE, "a Redis that hangs is noticed", || daemon.metric(CONNECTED) == 0);
     daemon.await_log("it has been silent for 20 s", 1);
-    assert_eq!((daemon.metric(LOSSES), daemon.page("/readyz").0), (2, 503));
+    assert_eq!((daemon.metric(LOSSES), daemon.page("/readyz?dialect=channel").0), (2, 503));
     redis.signal(Signal::CONT);
     await_connected(&daemon);
     redis.publish(BROADCAST, [GOOD]);

@@ -4,7 +4,7 @@ use crate::courier::WebhookSettings;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// The table `[echo]` of the configuration.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -171,6 +171,8 @@ pub struct App {
     /// Sessions of the whole daemon that have been let in under these settings. A reload makes new settings, and
     /// each session moves on to them.
     pub connections: AtomicUsize,
+    /// Events that were taken for it, from all sides.
+    pub events: AtomicU64,
 }
 
 impl AppSettings {
@@ -195,7 +197,7 @@ impl App {
     #[must_use]
     pub fn new(settings: AppSettings, secret: Secret) -> Self {
         let id = settings.id.as_str().into();
-        Self { id, settings, secret, connections: AtomicUsize::new(0) }
+        Self { id, settings, secret, connections: AtomicUsize::new(0), events: AtomicU64::new(0) }
     }
 
     /// The longest message of a client.

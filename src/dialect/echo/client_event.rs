@@ -8,6 +8,7 @@ use crate::courier::WebhookName;
 use crate::dialect::{Action, Actions, Context, Tally};
 use crate::wheel::Now;
 use serde_json::Value as Json;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The code of an event that the client may not send to that channel.
 const NOT_ALLOWED: u16 = 4009;
@@ -38,6 +39,7 @@ impl Live {
         context.draft.address(&topic(&self.place.id, channel), b"");
         context.draft.meta(&meta[..length]);
         context.draft.text(|payload| payload.extend_from_slice(text.as_bytes()));
+        self.place.events.fetch_add(1, Relaxed);
         out.push(Action::Publish(Box::new(context.draft.finish(context.now))));
         if self.place.has_webhooks() {
             self.tell(event, user, out);

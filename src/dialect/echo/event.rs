@@ -9,6 +9,7 @@ use crate::roster::Wanted;
 use crate::wheel::Now;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What the names of our own events begin with; nobody else's do.
 const OURS: [&str; 2] = ["pusher:", "pusher_internal:"];
@@ -134,6 +135,7 @@ impl<'a> Broadcast<'a> {
         draft: &mut Draft,
         publish: &mut dyn FnMut(Publication),
     ) {
+        app.events.fetch_add(1, Relaxed);
         let (meta, length) = self.reach.meta();
         for (channel, kind) in &self.channels {
             draft.address(&topic(&app.settings.id, channel), b"");

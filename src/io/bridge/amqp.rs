@@ -10,6 +10,7 @@ mod fault;
 
 use self::connection::Connection;
 use self::fault::Fault;
+use super::super::gaps::Source;
 use super::super::handoff::Parcel;
 use super::super::{ROOM_PAUSE, Shared, clock};
 use super::upkeep::Pauses;
@@ -26,6 +27,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
+/// The dialects that are fed from there.
+const FED: [Kind; 1] = [Kind::Wazo];
 /// Code and reason of sessions that end because the broker is away.
 const OUTAGE: (u16, &str) = (1011, "bus connection lost");
 
@@ -60,6 +63,8 @@ impl Feed {
         let shared = Arc::clone(shared);
         let intake = Intake::new(spoken, shared.settings());
         let feed = Self { bus, shared, metrics, intake, pauses: Pauses::default() };
+        let reason = format!("no events from RabbitMQ: connecting to {}", feed.bus.broker);
+        feed.shared.gaps.begin(Source::Amqp, &FED, &reason);
         feed.tell_outage(true);
         feed
     }
@@ -77,6 +82,8 @@ impl Feed {
             }
             let pause = self.pauses.next();
             let (broker, advice) = (self.bus.broker.to_string(), fault.advice(&self.bus));
+            let reason = format!("no events from RabbitMQ at {broker}: {advice}");
+            self.shared.gaps.begin(Source::Amqp, &FED, &reason);
             tracing::error!(
                 broker,
                 "no events from RabbitMQ: {advice}; trying again in {} s",
@@ -97,6 +104,7 @@ impl Feed {
         // Before the first event, so that whoever comes from now on gets all that follow.
         self.tell_outage(false);
         self.metrics.amqp.connected.set(1);
+        self.shared.gaps.end(Source::Amqp);
         let (broker, exchange) = (self.bus.broker.to_string(), &self.bus.settings.exchange);
         tracing::info!(broker, exchange, "events come from RabbitMQ");
         let mut batch = Vec::new();

@@ -16,6 +16,7 @@ pub(super) use self::relay::Relays;
 use self::backlog::Backlog;
 use self::connection::Connection;
 use self::fault::Fault;
+use super::super::gaps::Source;
 use super::super::{ROOM_PAUSE, Shared, clock};
 use super::upkeep::Pauses;
 use crate::dialect::Kind;
@@ -50,6 +51,8 @@ pub struct Redis {
 /// The feed.
 pub(in crate::io) struct Feed {
     redis: Redis,
+    /// The dialects that it feeds.
+    kinds: Vec<Kind>,
     node: Node,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
@@ -74,8 +77,11 @@ impl Feed {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
         metrics.redis.configured.set(1);
-        *shared.gap() = Some(format!("no events from Redis: connecting to {}", redis.server));
+        let kinds = fed(&redis.topics);
+        let reason = format!("no events from Redis: connecting to {}", redis.server);
+        shared.gaps.begin(Source::Redis, &kinds, &reason);
         Ok(Self {
+            kinds,
             redis,
             node: Node::new(random),
             shared: Arc::clone(shared),
@@ -213,7 +219,8 @@ impl Feed {
     /// Says in the log when a gap begins; what becomes of it, in readiness.
     fn begin_gap(&mut self, fault: &Fault) {
         let (server, advice) = (self.redis.server.to_string(), fault.advice(&self.redis));
-        *self.shared.gap() = Some(format!("no events from Redis at {server}: {advice}"));
+        let reason = format!("no events from Redis at {server}: {advice}");
+        self.shared.gaps.begin(Source::Redis, &self.kinds, &reason);
         if self.metrics.redis.connected.get() > 0 {
             self.metrics.redis.connected.set(0);
             self.metrics.redis.losses.add(1);
@@ -229,7 +236,7 @@ impl Feed {
     fn end_gap(&mut self) {
         self.pauses = Pauses::default();
         self.metrics.redis.connected.set(1);
-        *self.shared.gap() = None;
+        self.shared.gaps.end(Source::Redis);
         let (server, topics) = (self.redis.server.to_string(), &self.redis.topics);
         let pattern = topics.echo.as_ref().map(|source| source.pattern());
         let channels = topics.channels().into_iter().chain(pattern).collect::<Vec<_>>().join(" ");
@@ -245,6 +252,12 @@ impl Feed {
     }
 }
 
+/// The dialects that are fed from there.
+fn fed(topics: &Topics) -> Vec<Kind> {
+    let channel = (topics.broadcast || topics.relay).then_some(Kind::Channel);
+    channel.into_iter().chain(topics.echo.as_ref().map(|_| Kind::Echo)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::handoff::{MAILBOX_EVENTS_MAX, Parcel};
@@ -252,7 +265,7 @@ mod tests {
     use redis::{Msg, Value};
 
     fn shared() -> Arc<Shared> {
-        let shared = Shared::new(1, &Arc::default()).unwrap();
+        let shared = Shared::new(1, &[], &Arc::default()).unwrap();
         shared.ready.store(true, Relaxed);
         Arc::new(shared)
     }
@@ -329,7 +342,7 @@ mod tests {
     fn a_gap_is_told_while_it_lasts_without_the_password() {
         let shared = shared();
         let mut feed = feed(&shared);
-        let told = || shared.status().gap;
+        let told = || shared.status().gaps.pop().map(|gap| gap.reason);
         assert!(told().unwrap().contains("connecting to redis://redis.example:6379"));
         feed.end_gap();
         assert_eq!((told(), feed.metrics.redis.connected.get()), (None, 1));

@@ -137,6 +137,13 @@ impl Disk {
         (self.findings.cut_bytes, self.findings.damaged.len())
     }
 
+    /// Bytes of the files, and bytes that are free on their file system, as far as either can be told.
+    pub(super) fn room(&self) -> (Option<u64>, Option<u64>) {
+        let size = self.base.as_ref().and_then(|base| base.db.disk_space().ok());
+        let space = rustix::fs::statvfs(&self.directory).ok();
+        (size, space.map(|space| space.f_bavail.saturating_mul(space.f_frsize)))
+    }
+
     /// What is counted.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {

@@ -60,6 +60,12 @@ impl Setup {
         self
     }
 
+    /// Sets a variable of the environment that is no key.
+    pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.environment.push((name.into(), value.to_string()));
+        self
+    }
+
     /// Lets tokens be judged by what this line of TOML says.
     pub(crate) fn judged_by(self, token: &str) -> Self {
         judged_by(&self.path("fanfare.toml"), token);
@@ -137,7 +143,7 @@ impl Daemon {
         let mut daemon = Self { address: nowhere, admin: nowhere, child, log, logger, setup };
         let mut listening = None;
         eventually("the daemon listens", || {
-            listening = daemon.logged("listening").pop();
+            listening = daemon.logged("\"listening on ").pop();
             let ended = daemon.child.try_wait().unwrap();
             assert!(ended.is_none(), "the daemon ended, {ended:?}: {:?}", daemon.log());
             listening.is_some()
@@ -268,6 +274,15 @@ impl Daemon {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         // One that has ended meanwhile has none.
         tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok()).collect()
+    }
+
+    /// The number of the thread with this name.
+    pub(crate) fn thread(&self, name: &str) -> Option<u32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let found = tasks.map_while(Result::ok).find(|task| {
+            std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+        });
+        found?.file_name().to_str()?.parse().ok()
     }
 
     /// Processor time it has had, over all threads; the kernel counts it in hundredths of a second.

@@ -1,0 +1,107 @@
+//! What the metrics tell of the process and of what it holds, looked up when somebody asks.
+
+use super::{Shared, clock};
+use crate::api::{App, Facts, Process};
+use crate::dialect::{Kind, echo};
+use crate::shard::Limits;
+use rustix::param::{clock_ticks_per_second, page_size};
+use rustix::process::{Resource, getrlimit};
+use std::fs;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Apps of `echo` that are told apart, in the order of the configuration: each is two lines of every scrape.
+const APPS_MAX: usize = 100;
+/// How long whoever asks for metrics waits for the store; it may be busy, and the rest is worth telling.
+const STORE_PATIENCE: Duration = Duration::from_millis(200);
+
+/// What the last start or reload has left.
+#[derive(Default)]
+pub(super) struct Configured(Mutex<Last>);
+
+#[derive(Clone, Default)]
+struct Last {
+    is_good: bool,
+    taken_s: u64,
+    limits: Limits,
+    certificates: Vec<(String, u64)>,
+}
+
+impl Configured {
+    /// A configuration was taken, with these limits, and certificates that end then (unix time, s).
+    pub(super) fn taken(&self, limits: Limits, certificates: Vec<(String, u64)>) {
+        let taken_s = clock::now().unix_ms / 1000;
+        *self.lock() = Last { is_good: true, taken_s, limits, certificates };
+    }
+
+    /// One was refused, and everything stays as it was.
+    pub(super) fn refused(&self) {
+        self.lock().is_good = false;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Last> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// What is true now.
+    pub(super) async fn facts(&self) -> Facts {
+        let survey = tokio::time::timeout(STORE_PATIENCE, self.store.survey()).await;
+        let survey = survey.ok().and_then(Result::ok);
+        let store_bytes = survey.as_ref().map(|survey| (survey.size_bytes, survey.free_bytes));
+        let Last { is_good, taken_s, limits, certificates } = self.configured.lock().clone();
+        let settings = self.settings();
+        let speaks = |kind| self.spoken.contains(&kind);
+        Facts {
+            process: Process { start_s: self.started_ms as f64 / 1e3, ..process() },
+            connections_max: limits.connections_max as u64,
+            subscriptions_max: limits.subscriptions_max as u64,
+            outbox_bytes_max: limits.outbox_bytes_max as u64,
+            topics_max: speaks(Kind::Pulsar).then_some(settings.pulsar.topics_max as u64),
+            is_configured: is_good,
+            configured_s: taken_s,
+            certificates,
+            store_bytes,
+            backlogs: survey.map(|survey| survey.backlogs).unwrap_or_default(),
+            apps: if speaks(Kind::Echo) { apps(&settings.echo) } else { vec![] },
+        }
+    }
+}
+
+/// The apps that are told apart, and all others as one without an id.
+fn apps(settings: &echo::Settings) -> Vec<App> {
+    let told = |app: &Arc<echo::App>| App {
+        id: Arc::clone(&app.id),
+        connections: app.connections.load(Relaxed) as u64,
+        events: app.events.load(Relaxed),
+    };
+    let mut apps: Vec<App> = settings.apps.iter().take(APPS_MAX).map(told).collect();
+    let others = settings.apps.iter().skip(APPS_MAX).map(told).reduce(|all, app| App {
+        connections: all.connections + app.connections,
+        events: all.events + app.events,
+        ..all
+    });
+    apps.extend(others.map(|others| App { id: "".into(), ..others }));
+    apps
+}
+
+/// What the system tells of this process; nothing where it does not.
+fn process() -> Process {
+    let (ticks, page) = (clock_ticks_per_second().max(1) as f64, page_size() as u64);
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // From the third on, behind the name, which may hold spaces (proc(5)).
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let fields: Vec<u64> = fields.split(' ').map(|field| field.trim().parse().unwrap_or(0)).collect();
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
+    Process {
+        cpu_s: (field(14) + field(15)) as f64 / ticks,
+        open_fds: fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64),
+        max_fds: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+        resident_bytes: field(24) * page,
+        virtual_bytes: field(23),
+        threads: field(20),
+        start_s: 0.0,
+    }
+}
