@@ -356,3 +356,23 @@ fn every_limit_says_why_it_is_what_it_is() {
     }
     none(&found, "these limits have no reason beside them");
 }
+
+/// A line of the journal or of a text log is its message: fields are seen only by those who ask for them.
+#[test]
+fn a_line_of_the_log_says_in_its_message_what_its_fields_say() {
+    let mut found = Vec::new();
+    for source in rust("src") {
+        for (at, call) in source.text.match_indices("tracing::") {
+            let arguments = source.text[at + call.len()..].split_once("!(");
+            let Some((level, arguments)) = arguments.filter(|(level, _)| level.len() <= 5) else { continue };
+            // The message is the first string, or what stands before it is told in it.
+            let Some((fields, message)) = arguments.split_once('"') else { continue };
+            let message = message.split("\");").next().unwrap();
+            let line = source.text[..at].lines().count();
+            let names = fields.split(',').map(str::trim).filter(|name| !name.is_empty());
+            let untold = names.filter(|name| !message.contains(&format!("{{{name}")));
+            found.extend(untold.map(|name| format!("{}:{line}: {level} has {name}", source.path)));
+        }
+    }
+    none(&found, "fields that the message does not say");
+}

@@ -1,9 +1,13 @@
 //! The log: text or JSON on standard error, or systemd's journal with its fields.
+//!
+//! A message says everything itself, in words. Fields repeat of it what programs look for; text is for people and leaves
+//! them out.
 
 use super::CliError;
 use crate::config::{Format, Level, Log};
 use std::io::IsTerminal as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 /// Starts logging for the whole process.
@@ -40,7 +44,11 @@ pub(super) fn start(log: &Log) -> Result<(), CliError> {
         tracing::subscriber::set_global_default(registry.with(layer.json()))
     } else {
         let colours = std::io::stderr().is_terminal();
-        tracing::subscriber::set_global_default(registry.with(layer.with_ansi(colours)))
+        let message = debug_fn(|out, field, value| match field.name() {
+            "message" => write!(out, "{value:?}"),
+            _ => Ok(()),
+        });
+        tracing::subscriber::set_global_default(registry.with(layer.with_ansi(colours).fmt_fields(message)))
     };
     set.map_err(|error| failed(&error))
 }

@@ -139,10 +139,17 @@ fn running(daemon: &Daemon) -> String {
 
 fn announce(daemon: &Daemon, asked: Driver) {
     let addresses: Vec<String> = daemon.addresses.iter().map(ToString::to_string).collect();
-    let admin = daemon.admin.map(|admin| admin.to_string()).unwrap_or_default();
     let (addresses, driver) = (addresses.join(" "), daemon.driver);
-    let health = if admin.is_empty() { String::new() } else { format!(", health and metrics on {admin}") };
-    tracing::info!(addresses, admin, driver, "listening on {addresses}{health}; waiting with {driver}");
+    if let Some(admin) = daemon.admin.map(|admin| admin.to_string()) {
+        tracing::info!(
+            addresses,
+            admin,
+            driver,
+            "listening on {addresses}, health and metrics on {admin}; waiting with {driver}"
+        );
+    } else {
+        tracing::info!(addresses, driver, "listening on {addresses}; waiting with {driver}");
+    }
     if daemon.driver == "epoll" && asked == Driver::Auto {
         tracing::warn!(
             "this kernel or sandbox refuses io_uring (see kernel.io_uring_disabled): epoll is used instead, and \

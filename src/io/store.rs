@@ -461,14 +461,19 @@ fn back_up(shared: &Shared, disk: &Disk, sender: oneshot::Sender<Result<Backup, 
         drop(copying);
         match &result {
             Ok(Backup { path, messages, bytes }) => {
-                tracing::info!(messages, bytes, "a backup of the store was made: {}", path.display());
+                let path = path.display();
+                tracing::info!(
+                    messages,
+                    bytes,
+                    "a backup of the store was made: {path}, {messages} messages, {bytes} bytes"
+                );
             }
             Err(reason) => tracing::error!("{reason}"),
         }
         let _ = sender.send(result);
     });
     if let Err(error) = spawned {
-        tracing::error!(%error, "a backup has got no thread");
+        tracing::error!("a backup has got no thread: {error}");
     }
 }
 

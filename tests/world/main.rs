@@ -22,6 +22,7 @@ mod health;
 mod judges;
 mod laravel;
 mod limits;
+mod metrics;
 mod notices;
 mod proxy;
 mod redis;

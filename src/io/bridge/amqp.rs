@@ -86,7 +86,7 @@ impl Feed {
             self.shared.gaps.begin(Source::Amqp, &FED, &reason);
             tracing::error!(
                 broker,
-                "no events from RabbitMQ: {advice}; trying again in {} s",
+                "no events from RabbitMQ at {broker}: {advice}; trying again in {} s",
                 pause.as_secs()
             );
             if self.shared.bridge.drains_within(pause).await {
@@ -106,7 +106,7 @@ impl Feed {
         self.metrics.amqp.connected.set(1);
         self.shared.gaps.end(Source::Amqp);
         let (broker, exchange) = (self.bus.broker.to_string(), &self.bus.settings.exchange);
-        tracing::info!(broker, exchange, "events come from RabbitMQ");
+        tracing::info!(broker, exchange, "events come from RabbitMQ at {broker}, exchange {exchange}");
         let mut batch = Vec::new();
         while !connection.next(&mut batch, &self.shared.bridge).await? {
             self.hand_on(&mut batch, &connection).await?;

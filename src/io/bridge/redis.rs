@@ -227,9 +227,12 @@ impl Feed {
         }
         if self.gap.is_none() {
             self.gap = Some(Instant::now());
-            tracing::error!(server, "no events from Redis: {advice}; trying again until it is there");
+            tracing::error!(
+                server,
+                "no events from Redis at {server}: {advice}; trying again until it is there"
+            );
         } else {
-            tracing::debug!(server, "still no events from Redis: {advice}");
+            tracing::debug!(server, "still no events from Redis at {server}: {advice}");
         }
     }
 
@@ -241,11 +244,11 @@ impl Feed {
         let pattern = topics.echo.as_ref().map(|source| source.pattern());
         let channels = topics.channels().into_iter().chain(pattern).collect::<Vec<_>>().join(" ");
         match self.gap.take() {
-            None => tracing::info!(server, channels, "events come from Redis"),
+            None => tracing::info!(server, channels, "events come from Redis at {server}: {channels}"),
             Some(gap) => tracing::info!(
                 server,
                 channels,
-                "events come from Redis again; what was published in the last {} s is missed",
+                "events come from Redis again, at {server}: {channels}; what was published in the last {} s is missed",
                 gap.elapsed().as_secs().max(1)
             ),
         }

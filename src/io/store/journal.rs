@@ -163,11 +163,10 @@ impl Findings {
         let rest = match (cut_bytes, damaged) {
             (0, 0) => String::new(),
             (_, 0) => {
-                "; an unfinished write at the end was cut off, of which nobody was told that it is stored"
-                    .into()
+                "; what was cut off at the end is an unfinished write, of which nobody was told that it is stored".into()
             }
             _ => format!(
-                "; damaged records were left out, and the journals as they were are in {}: the disk may be failing",
+                "; those were left out, and the journals as they were are in {}: the disk may be failing",
                 directory.join("damaged").display()
             ),
         };
@@ -178,10 +177,19 @@ impl Findings {
                 cut_bytes,
                 damaged,
                 took_ms,
-                "the store {store} is open{rest}"
+                "the store {store} is open after {took_ms} ms: {topics} topics, {recovered} messages from its journals, \
+                 {cut_bytes} bytes cut off, {damaged} damaged places{rest}"
             );
         } else {
-            tracing::info!(topics, recovered, cut_bytes, damaged, took_ms, "the store {store} is open{rest}");
+            tracing::info!(
+                topics,
+                recovered,
+                cut_bytes,
+                damaged,
+                took_ms,
+                "the store {store} is open after {took_ms} ms: {topics} topics, {recovered} messages from its journals, \
+                 {cut_bytes} bytes cut off, {damaged} damaged places{rest}"
+            );
         }
     }
 }

@@ -31,10 +31,12 @@ pub(super) fn reopen(
             parts.into_iter().filter(|part| damaged.iter().any(|table| table.starts_with(part.path())))
         {
             renew(&base, keyspace)?;
+            let (keyspace, took_ms) = (&**keyspace.name(), start.elapsed().as_millis() as u64);
             tracing::error!(
-                keyspace = &**keyspace.name(),
-                took_ms = start.elapsed().as_millis() as u64,
-                "damaged tables of the store were written anew without what cannot be read: the disk may be failing"
+                keyspace,
+                took_ms,
+                "damaged tables of the store ({keyspace}) were written anew in {took_ms} ms without what cannot be read: \
+                 the disk may be failing"
             );
         }
     }

@@ -285,11 +285,12 @@ impl Reader {
     pub(super) fn report(&mut self, topic: Number, at: Position, to: &str, metrics: &Metrics) {
         if self.reported.len() < REPORTS_MAX && self.reported.insert((topic, at)) {
             metrics.store.damaged.add(1);
+            let position = format!("{}:{}", at.ledger(), at.entry());
             tracing::error!(
                 topic,
-                position = format!("{}:{}", at.ledger(), at.entry()),
-                "messages of the store are damaged and left out, from this position {to}: the disk may be failing; \
-                 everything else is delivered"
+                position,
+                "messages of the store are damaged and left out, of topic number {topic} from {position} {to}: the disk \
+                 may be failing; everything else is delivered"
             );
         }
     }

@@ -183,3 +183,51 @@ fn the_proxys_metrics_are_pulsars() {
     assert_eq!(metrics["ns_msg_publish_latency_500"], 60);
     assert!(metrics.contains_key("ns_msg_publish_latency_1000000_higher"));
 }
+
+#[test]
+fn the_largest_backlogs_are_known_while_their_topics_are_not_in_memory_and_after_a_restart() {
+    let mut world = World::new();
+    for (topic, messages) in [("few", 1), ("many", 5), ("none", 0)] {
+        world.consume(1, consuming(topic, "s", Kind::Exclusive));
+        world.ask(1, Request::Gone);
+        for number in 0..messages {
+            world.append(topic, &number.to_string());
+        }
+    }
+    let told = |world: &World| {
+        let backlogs = world.topics.backlogs().into_iter();
+        backlogs.map(|told| (told.topic, told.subscription, told.messages)).collect::<Vec<_>>()
+    };
+    let of = |topic: &str, messages| (name(topic).as_str().into(), "s".into(), messages);
+    let expected = [of("many", 5), of("few", 1)];
+    assert_eq!(told(&world), expected);
+    world.pass(200_000);
+    assert_eq!(world.topics.census().loaded, 0);
+    assert_eq!(told(&world), expected);
+    world.restart();
+    // The sweep looks at all.
+    world.pass(200_000);
+    assert_eq!(told(&world), expected);
+    // Back in memory it is told once.
+    world.append("few", "more");
+    assert_eq!(told(&world), [of("many", 5), of("few", 2)]);
+}
+
+#[test]
+fn of_very_many_backlogs_the_largest_are_told() {
+    let mut world = World::new();
+    world.append("x", "0");
+    for place in 0..150 {
+        world.consume(
+            1,
+            Consuming { earliest: place % 50 == 0, ..consuming("x", &format!("s{place}"), Kind::Exclusive) },
+        );
+        world.ask(1, Request::Gone);
+    }
+    world.append("x", "1");
+    let backlogs = world.topics.backlogs();
+    assert_eq!(backlogs.len(), 100);
+    let largest: Vec<_> = backlogs.iter().take(4).map(|told| (&*told.subscription, told.messages)).collect();
+    assert_eq!(largest[..3], [("s0", 2), ("s100", 2), ("s50", 2)]);
+    assert_eq!(largest[3].1, 1);
+}
