@@ -4,12 +4,12 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use fanfare::frame::put_frame;
-use fanfare::message::{Flow, Received, read, unmask};
+use fanfare::message::{Interest, Received, read, unmask};
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 const COMMAND: &[u8] =
     br#"{"Subscribe":{"Type":"chat.message","Object":"https://demo.personium.io/john.doe/room"}}"#;
-const LIMIT: usize = 64 * 1024;
+const ALL: Interest = Interest::Messages(64 * 1024);
 
 /// A masked frame, as a client sends it.
 fn frame(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
@@ -50,9 +50,9 @@ fn reading(criterion: &mut Criterion) {
                         let count = |received: Received<'_>| {
                             black_box(&received);
                             heard += 1;
-                            Flow::On
+                            ALL
                         };
-                        read(&mut inbox, piece, LIMIT, count).expect("the frames are good");
+                        read(&mut inbox, piece, ALL, count).expect("the frames are good");
                     }
                     assert_eq!(heard, 1);
                 },

@@ -4,27 +4,69 @@
 //! where they lie; only a frame or message that is not complete yet is copied into an [`Inbox`] of its own,
 //! which is gone again as soon as it is. Headers are tungstenite's to parse; what it leaves to its caller is
 //! judged here: lengths (before anything is reserved for them), masks, reserved bits, the rules of
-//! fragments and control frames, UTF-8, close codes.
+//! fragments and control frames, close codes, and UTF-8, as far as it has come.
+//!
+//! Once messages are of no interest, because a close frame was sent, they are skipped as they come: nothing of
+//! them is kept, however long they are.
 //!
 //! This file does not know what a message means, nor how a connection is closed.
 
 use std::io::Cursor;
 use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::frame::CONTROL_BYTES_MAX;
 
 /// What a connection has sent in part.
 #[derive(Default)]
 pub struct Inbox {
-    /// An incomplete frame, from its header on.
-    frame: Vec<u8>,
-    /// The fragments of an unfinished message.
+    /// An incomplete header or control frame, from the header on.
+    pending: Vec<u8>,
+    /// The data frame whose payload is incomplete.
+    frame: Option<Partial>,
+    /// What has come of an unfinished message, unmasked.
     message: Vec<u8>,
     /// How much of a text message is known to be UTF-8.
     valid: usize,
     /// Whether the unfinished message is text; `None` when there is none.
     text: Option<bool>,
+}
+
+/// A data frame whose payload is incomplete.
+struct Partial {
+    /// Bytes that are still to come.
+    left: u64,
+    /// The mask, rotated so that it starts with the byte for the next of them.
+    mask: [u8; 4],
+    is_final: bool,
+}
+
+impl Inbox {
+    /// Bytes of memory held for a connection.
+    #[must_use]
+    pub fn bytes(inbox: Option<&Self>) -> usize {
+        inbox.map_or(0, |held| size_of::<Self>() + held.pending.capacity() + held.message.capacity())
+    }
+
+    /// Forgets what has come of a message. The rest of it can only be skipped.
+    pub fn forget_message(&mut self) {
+        (self.message, self.valid, self.text) = (Vec::new(), 0, None);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.frame.is_none() && self.text.is_none()
+    }
+}
+
+/// What of a connection's frames is of interest; it never becomes more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Everything. Messages have at most so many bytes.
+    Messages(usize),
+    /// Control frames only.
+    Controls,
+    /// Nothing.
+    Nothing,
 }
 
 /// Something whole.
@@ -65,66 +107,154 @@ impl Violation {
     }
 }
 
-/// Whether the reader should go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// Go on.
-    On,
-    /// What follows is of no interest.
-    Stop,
-}
-
-/// Reads what a connection sent, after what `inbox` still holds, and gives everything whole to `sink`.
-/// Messages are at most `limit` bytes.
+/// Reads what a connection sent, after what `inbox` still holds, and gives everything whole to `sink`, which returns
+/// what is of interest from there on.
 ///
 /// # Errors
 /// At the first violation; nothing more may be read from the connection then.
 pub fn read(
     inbox: &mut Option<Box<Inbox>>,
     input: &mut [u8],
-    limit: usize,
-    mut sink: impl FnMut(Received<'_>) -> Flow,
+    mut interest: Interest,
+    mut sink: impl FnMut(Received<'_>) -> Interest,
 ) -> Result<(), Violation> {
-    let mut held = Vec::new();
+    let mut joined;
     let bytes = match inbox {
-        Some(inbox) if !inbox.frame.is_empty() => {
-            held = std::mem::take(&mut inbox.frame);
-            held.extend_from_slice(input);
-            &mut held[..]
+        Some(held) if !held.pending.is_empty() => {
+            joined = std::mem::take(&mut held.pending);
+            joined.extend_from_slice(input);
+            &mut joined[..]
         }
-        _ => &mut *input,
+        _ => input,
     };
     let mut at = 0;
     while at < bytes.len() {
-        let Some((header, start, length)) = header(&bytes[at..], inbox.as_deref(), limit)? else { break };
-        let start = at + start;
-        let Some(payload) = bytes.get_mut(start..start + length) else { break };
-        unmask(payload, header.mask.ok_or(Violation::Protocol)?);
-        at = start + length;
-        let flow = match header.opcode {
-            OpCode::Control(control) => sink(controlled(control, payload)?),
-            OpCode::Data(data) => match assemble(inbox, data, header.is_final, payload)? {
-                Some(received) => sink(received),
-                None => Flow::On,
-            },
-        };
-        finish(inbox, header.is_final, header.opcode);
-        if flow == Flow::Stop {
-            *inbox = None;
-            return Ok(());
+        match interest {
+            Interest::Messages(_) => {}
+            Interest::Controls => inbox.iter_mut().for_each(|held| held.forget_message()),
+            Interest::Nothing => {
+                *inbox = None;
+                return Ok(());
+            }
+        }
+        match step(inbox, &mut bytes[at..], interest)? {
+            Step::Pending => break,
+            Step::Used(count) => at += count,
+            Step::Whole(count, received) => {
+                at += count;
+                interest = sink(received);
+            }
+            Step::Assembled(count) => {
+                at += count;
+                // The inbox holds nothing else, so its memory goes with the message.
+                let held = inbox.take().unwrap_or_default();
+                interest = sink(whole(held.text == Some(true), &held.message)?);
+            }
         }
     }
-    let rest = bytes.len() - at;
-    if rest > 0 {
-        let inbox = inbox.get_or_insert_default();
-        if held.is_empty() {
-            inbox.frame = input[at..].to_vec();
-        } else {
-            held.drain(..at);
-            inbox.frame = held;
-        }
+    if at < bytes.len() {
+        inbox.get_or_insert_default().pending = bytes[at..].to_vec();
+    } else if inbox.as_ref().is_some_and(|held| held.is_empty()) {
+        *inbox = None;
     }
     Ok(())
+}
+
+/// What the bytes at hand begin with; each count says how many of them it took.
+enum Step<'a> {
+    /// An incomplete header or control frame.
+    Pending,
+    /// Something that completes no message.
+    Used(usize),
+    /// Something whole.
+    Whole(usize, Received<'a>),
+    /// The end of the message in the inbox.
+    Assembled(usize),
+}
+
+fn step<'a>(
+    inbox: &mut Option<Box<Inbox>>,
+    bytes: &'a mut [u8],
+    interest: Interest,
+) -> Result<Step<'a>, Violation> {
+    if let Some(held) = inbox
+        && let Some(frame) = held.frame.take()
+    {
+        return continued(held, frame, bytes, interest);
+    }
+    let Some((header, start, length)) = header(bytes, inbox.as_deref(), interest)? else {
+        return Ok(Step::Pending);
+    };
+    let mask = header.mask.ok_or(Violation::Protocol)?;
+    let whole_end = usize::try_from(length).ok().and_then(|length| start.checked_add(length));
+    let whole_end = whole_end.filter(|end| *end <= bytes.len());
+    let wants_messages = matches!(interest, Interest::Messages(_));
+    match (header.opcode, whole_end) {
+        (OpCode::Control(_), None) => Ok(Step::Pending),
+        (OpCode::Control(control), Some(end)) => {
+            let payload = &mut bytes[start..end];
+            unmask(payload, mask);
+            Ok(Step::Whole(end, controlled(control, payload)?))
+        }
+        (OpCode::Data(data @ (Data::Text | Data::Binary)), Some(end))
+            if header.is_final && wants_messages =>
+        {
+            let payload = &mut bytes[start..end];
+            unmask(payload, mask);
+            Ok(Step::Whole(end, whole(data == Data::Text, payload)?))
+        }
+        (OpCode::Data(_), Some(end)) if !wants_messages => Ok(Step::Used(end)),
+        (OpCode::Data(data), _) => {
+            let held = inbox.get_or_insert_default();
+            if data != Data::Continue && wants_messages {
+                held.text = Some(data == Data::Text);
+            }
+            let frame = Partial { left: length, mask, is_final: header.is_final };
+            Ok(match continued(held, frame, &mut bytes[start..], interest)? {
+                Step::Assembled(count) => Step::Assembled(start + count),
+                Step::Used(count) => Step::Used(start + count),
+                other => other,
+            })
+        }
+    }
+}
+
+/// Takes what has come of a data frame that is part of a message or incomplete.
+fn continued<'a>(
+    held: &mut Inbox,
+    mut frame: Partial,
+    bytes: &mut [u8],
+    interest: Interest,
+) -> Result<Step<'a>, Violation> {
+    let count = usize::try_from(frame.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+    let payload = &mut bytes[..count];
+    let wants_messages = matches!(interest, Interest::Messages(_));
+    if wants_messages {
+        unmask(payload, frame.mask);
+        frame.mask.rotate_left(count % 4);
+        held.message.extend_from_slice(payload);
+        if held.text == Some(true) {
+            held.check_text()?;
+        }
+    }
+    frame.left -= count as u64;
+    if frame.left > 0 {
+        held.frame = Some(frame);
+        return Ok(Step::Used(count));
+    }
+    Ok(if frame.is_final && wants_messages { Step::Assembled(count) } else { Step::Used(count) })
+}
+
+impl Inbox {
+    /// Bad text is refused where it is, not when its sender chooses to finish.
+    fn check_text(&mut self) -> Result<(), Violation> {
+        match std::str::from_utf8(&self.message[self.valid..]) {
+            Ok(_) => self.valid = self.message.len(),
+            Err(error) if error.error_len().is_some() => return Err(Violation::NotUtf8),
+            Err(error) => self.valid += error.valid_up_to(),
+        }
+        Ok(())
+    }
 }
 
 /// The next header, where its payload starts and how long it is, judged before a byte of payload is kept.
@@ -132,28 +262,42 @@ pub fn read(
 fn header(
     bytes: &[u8],
     inbox: Option<&Inbox>,
-    limit: usize,
-) -> Result<Option<(FrameHeader, usize, usize)>, Violation> {
+    interest: Interest,
+) -> Result<Option<(FrameHeader, usize, u64)>, Violation> {
     let mut cursor = Cursor::new(bytes);
     let parsed = FrameHeader::parse(&mut cursor).map_err(|_| Violation::Protocol)?;
     let Some((header, length)) = parsed else { return Ok(None) };
-    let unfinished = inbox.and_then(|inbox| inbox.text).is_some();
-    let held = inbox.map_or(0, |inbox| inbox.message.len());
-    if header.rsv1 || header.rsv2 || header.rsv3 || header.mask.is_none() {
+    if header.rsv1 || header.rsv2 || header.rsv3 || header.mask.is_none() || !is_shortest(bytes[1], length) {
         return Err(Violation::Protocol);
     }
-    match header.opcode {
-        OpCode::Control(_) if !header.is_final || length > CONTROL_BYTES_MAX as u64 => {
+    let unfinished = inbox.and_then(|inbox| inbox.text).is_some();
+    let held = inbox.map_or(0, |inbox| inbox.message.len());
+    match (header.opcode, interest) {
+        (OpCode::Control(_), _) if !header.is_final || length > CONTROL_BYTES_MAX as u64 => {
             return Err(Violation::Protocol);
         }
-        OpCode::Data(Data::Continue) if !unfinished => return Err(Violation::Protocol),
-        OpCode::Data(Data::Text | Data::Binary) if unfinished => return Err(Violation::Protocol),
-        OpCode::Data(_) if length > limit.saturating_sub(held) as u64 => {
+        (OpCode::Data(Data::Continue), Interest::Messages(_)) if !unfinished => {
+            return Err(Violation::Protocol);
+        }
+        (OpCode::Data(Data::Text | Data::Binary), Interest::Messages(_)) if unfinished => {
+            return Err(Violation::Protocol);
+        }
+        (OpCode::Data(_), Interest::Messages(limit)) if length > limit.saturating_sub(held) as u64 => {
             return Err(Violation::TooLong(length.saturating_add(held as u64)));
         }
         _ => {}
     }
-    Ok(Some((header, cursor.position() as usize, length as usize)))
+    Ok(Some((header, cursor.position() as usize, length)))
+}
+
+/// Whether a length is written in the fewest bytes, as RFC 6455 section 5.2 requires. `second` is the header's second
+/// byte.
+fn is_shortest(second: u8, length: u64) -> bool {
+    match second & 0x7f {
+        126 => length >= 126,
+        127 => (0x1_0000..=i64::MAX as u64).contains(&length),
+        _ => true,
+    }
 }
 
 fn controlled(control: Control, payload: &[u8]) -> Result<Received<'_>, Violation> {
@@ -165,8 +309,7 @@ fn controlled(control: Control, payload: &[u8]) -> Result<Received<'_>, Violatio
                 [] => {}
                 [_] => return Err(Violation::Protocol),
                 [high, low, reason @ ..] => {
-                    let code = CloseCode::from(u16::from_be_bytes([*high, *low]));
-                    if !code.is_allowed() {
+                    if !may_be_sent(u16::from_be_bytes([*high, *low])) {
                         return Err(Violation::Protocol);
                     }
                     std::str::from_utf8(reason).map_err(|_| Violation::NotUtf8)?;
@@ -178,34 +321,10 @@ fn controlled(control: Control, payload: &[u8]) -> Result<Received<'_>, Violatio
     }
 }
 
-/// A whole message, if this frame makes one: by itself, or with the fragments before it.
-fn assemble<'a>(
-    inbox: &'a mut Option<Box<Inbox>>,
-    data: Data,
-    is_final: bool,
-    payload: &'a [u8],
-) -> Result<Option<Received<'a>>, Violation> {
-    if is_final && data != Data::Continue {
-        return whole(data == Data::Text, payload).map(Some);
-    }
-    let inbox = inbox.get_or_insert_default();
-    if data != Data::Continue {
-        inbox.text = Some(data == Data::Text);
-    }
-    inbox.message.extend_from_slice(payload);
-    let text = inbox.text == Some(true);
-    if is_final {
-        return whole(text, &inbox.message).map(Some);
-    }
-    if text {
-        // Bad text is refused at the fragment that has it, not when its sender chooses to finish.
-        match std::str::from_utf8(&inbox.message[inbox.valid..]) {
-            Ok(_) => inbox.valid = inbox.message.len(),
-            Err(error) if error.error_len().is_some() => return Err(Violation::NotUtf8),
-            Err(error) => inbox.valid += error.valid_up_to(),
-        }
-    }
-    Ok(None)
+/// Whether a close frame may have this code (RFC 6455 section 7.4, and the registry that it opens: 1012 to 1014 came
+/// later).
+fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 fn whole(text: bool, payload: &[u8]) -> Result<Received<'_>, Violation> {
@@ -213,17 +332,6 @@ fn whole(text: bool, payload: &[u8]) -> Result<Received<'_>, Violation> {
         std::str::from_utf8(payload).map(Received::Text).map_err(|_| Violation::NotUtf8)
     } else {
         Ok(Received::Binary(payload))
-    }
-}
-
-/// Lets go of what was assembled, and of the inbox when nothing is left in it.
-fn finish(inbox: &mut Option<Box<Inbox>>, is_final: bool, opcode: OpCode) {
-    let Some(held) = inbox else { return };
-    if is_final && matches!(opcode, OpCode::Data(_)) {
-        held.text = None;
-    }
-    if held.text.is_none() {
-        *inbox = None;
     }
 }
 

@@ -319,6 +319,8 @@ pub struct Metrics {
     pub subscriptions: Number,
     /// Bytes of the trie.
     pub subscription_bytes: Number,
+    /// Times that an event met a subscription whose session has gone.
+    pub orphaned_subscriptions: Number,
     /// Handshakes by end.
     pub handshakes: [Number; Handshake::ALL.len()],
     /// Requests that dialects have answered, by dialect and status.

@@ -29,7 +29,7 @@ use crate::courier::Notice;
 use crate::dialect::{Acls, Action, Actions, Admission, Context, Input, Kind, Lots, Settings};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
-use crate::message::Received;
+use crate::message::{Interest, Received};
 use crate::metrics::{End, Handshake, Metrics, Origin, Outcome};
 use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
 use crate::retained::Retained;
@@ -252,17 +252,18 @@ impl Shard {
         self.sessions.get(id as usize).is_some_and(|session| session.phase == Phase::Head)
     }
 
-    /// The longest message the connection may send; `None` when nothing it sends matters any more.
+    /// What of the connection's frames is of interest.
     #[must_use]
-    pub fn message_bytes_max(&self, id: Id) -> Option<usize> {
-        let session = self.sessions.get(id as usize)?;
-        let settings = &self.shared.settings;
-        match session.phase {
-            Phase::Opening | Phase::Open => Some(session.dialect.as_ref()?.message_bytes_max(settings)),
+    pub fn interest(&self, id: Id) -> Interest {
+        let Some(session) = self.sessions.get(id as usize) else { return Interest::Nothing };
+        match (session.phase, &session.dialect) {
+            (Phase::Open, Some(dialect)) => {
+                Interest::Messages(dialect.message_bytes_max(&self.shared.settings))
+            }
             // The dialect has left; what comes is only read for the close frame in it.
-            Phase::Closing => Kind::ALL.iter().map(|kind| kind.message_bytes_max(settings)).max(),
-            Phase::Head | Phase::Body | Phase::Idle | Phase::Asked(..) => None,
-            Phase::Ending | Phase::Over => None,
+            (Phase::Closing, _) => Interest::Controls,
+            // What comes while a session opens is kept until it is open.
+            _ => Interest::Nothing,
         }
     }
 
@@ -310,17 +311,7 @@ impl Shard {
         {
             self.shared.retained.keep(publication, entries_max, now);
         }
-        self.sequence = self.sequence.wrapping_add(1);
-        let sequence = self.sequence;
-        let (sessions, candidates) = (&mut self.sessions, &mut self.candidates);
-        candidates.clear();
-        self.trie.matches(publication.topic(), publication.facet(), |id| {
-            let stamp = &mut sessions[id as usize].stamp;
-            if *stamp != sequence {
-                *stamp = sequence;
-                candidates.push(id);
-            }
-        });
+        let orphans = self.find_candidates(publication);
         let candidates = std::mem::take(&mut self.candidates);
         let mut frames: [Option<FrameId>; 4] = [None; 4];
         let (mut deliveries, mut denials) = ([0u64; Kind::ALL.len()], [0u64; Kind::ALL.len()]);
@@ -354,6 +345,32 @@ impl Shard {
                 counter.add(count);
             }
         }
+        debug_assert_eq!(orphans, 0, "a session has gone and left subscriptions behind");
+    }
+
+    /// Collects the sessions that subscribe to a publication, each once. Returns how many subscriptions have no session
+    /// any more: a dialect that forgets to give one back must not bring the daemon down.
+    #[inline]
+    fn find_candidates(&mut self, publication: &Publication) -> u64 {
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        let (sessions, candidates) = (&mut self.sessions, &mut self.candidates);
+        candidates.clear();
+        let mut orphans = 0;
+        self.trie.matches(publication.topic(), publication.facet(), |id| {
+            let Some(session) = sessions.get_mut(id as usize) else {
+                orphans += 1;
+                return;
+            };
+            if session.stamp != sequence {
+                session.stamp = sequence;
+                candidates.push(id);
+            }
+        });
+        if orphans > 0 {
+            self.metrics.orphaned_subscriptions.add(orphans);
+        }
+        orphans
     }
 
     /// What is to be done to connections since the last call.
@@ -540,4 +557,27 @@ fn counting() -> Lots {
         drawn += 1;
         drawn
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Draft;
+
+    const NOW: Now = Now { monotonic_ns: 0, unix_ms: 0 };
+
+    #[test]
+    fn a_subscription_without_a_session_is_skipped_and_counted() {
+        let metrics = Arc::new(Metrics::default());
+        let mut shard = Shard::new(Arc::default(), Limits::default(), Arc::clone(&metrics), NOW);
+        shard.trie.insert(b"topic", b"", 7).unwrap();
+        let mut draft = Draft::default();
+        draft.address(&[b"topic"], b"");
+        let publication = Arc::new(draft.finish(NOW));
+        let delivered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            shard.deliver(&publication, NOW);
+        }));
+        assert_eq!(delivered.is_err(), cfg!(debug_assertions), "a fault of ours, which tests are to find");
+        assert_eq!(metrics.orphaned_subscriptions.get(), 1);
+    }
 }

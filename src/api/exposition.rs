@@ -244,6 +244,9 @@ impl Snapshot {
             "Bytes taken from sockets, after TLS",
             self.one(|m| &m.bytes_in),
         )?;
+        let orphaned = self.one(|m| &m.orphaned_subscriptions);
+        let about = "Events that met a subscription without a session, which is a fault of fanfare";
+        family(out, counter, None, "orphaned_subscriptions", about, orphaned)?;
         family(
             out,
             counter,

@@ -8,7 +8,7 @@ use super::request::{self, Held, Holdings, Next, Talk};
 use super::tls::{Failure, Heard, Scratch, Tls};
 use crate::api;
 use crate::dialect::Kind;
-use crate::message::{self, Flow, Inbox};
+use crate::message::{self, Inbox};
 use crate::metrics::{Handshake, Metrics};
 use crate::outbox::Sent;
 use crate::shard::{Event, Id, Shard};
@@ -572,10 +572,9 @@ enum Came {
 }
 
 fn receive(socket: &mut Socket, bytes: &mut [u8], id: Id, shard: &mut Shard, now: Now) {
-    let Some(limit) = shard.message_bytes_max(id) else { return };
-    let read = message::read(&mut socket.inbox, bytes, limit, |received| {
+    let read = message::read(&mut socket.inbox, bytes, shard.interest(id), |received| {
         shard.receive(id, received, now);
-        if shard.message_bytes_max(id).is_some() { Flow::On } else { Flow::Stop }
+        shard.interest(id)
     });
     if let Err(violation) = read {
         socket.inbox = None;

@@ -2,7 +2,7 @@
 
 use crate::model::{Occasion, Phase, Say, Session, Tally};
 use fanfare::frame;
-use fanfare::message::{self, Flow, Inbox};
+use fanfare::message::{self, Inbox, Interest};
 use fanfare::outbox::Sent;
 use fanfare::shard::{Id, Shard};
 use fanfare::wheel::Now;
@@ -142,10 +142,11 @@ impl Client {
     ) {
         let mut bytes: Vec<u8> = self.outgoing.drain(..count.min(self.outgoing.len())).collect();
         self.arrived += bytes.len();
-        if let Some(limit) = shard.message_bytes_max(id) {
-            let read = message::read(&mut self.inbox, &mut bytes, limit, |received| {
+        let interest = shard.interest(id);
+        if interest != Interest::Nothing {
+            let read = message::read(&mut self.inbox, &mut bytes, interest, |received| {
                 shard.receive(id, received, now);
-                if shard.message_bytes_max(id).is_some() { Flow::On } else { Flow::Stop }
+                shard.interest(id)
             });
             if let Err(violation) = read {
                 self.inbox = None;

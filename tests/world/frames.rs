@@ -32,6 +32,9 @@ fn a_violation_is_answered_with_its_code_and_the_connection_ends() {
         ("a fragment that is not UTF-8", [masked(0x01, &[0x82]), vec![0xc3, 0x28]].concat(), 1007),
         ("half a character at the end", [masked(0x81, &[0x81]), vec![0xc3]].concat(), 1007),
         ("a surrogate", [masked(0x81, &[0x83]), vec![0xed, 0xa0, 0x80]].concat(), 1007),
+        ("bad text whose frame goes on", [masked(0x81, &[0x89]), vec![b'a', 0xf4, 0x90]].concat(), 1007),
+        ("a length in two bytes that fits in one", masked(0x81, &[0xfe, 0, 125]), 1002),
+        ("a length in eight bytes that fits in two", masked(0x81, &[0xff, 0, 0, 0, 0, 0, 0, 1, 0]), 1002),
         ("over the limit", masked(0x81, &[0xff, 0, 0, 0, 0, 0, 1, 0, 1]), 1009),
         ("2^63 - 1 bytes", masked(0x82, &[0xff, 127, 255, 255, 255, 255, 255, 255, 255]), 1009),
     ];
@@ -115,7 +118,8 @@ fn pings_are_answered_with_their_payload_and_binary_is_ignored() {
 #[test]
 fn a_client_that_closes_gets_its_code_back_and_the_connection_ends() {
     let daemon = Setup::new().start();
-    for payload in [&b""[..], b"\x03\xe8", b"\x03\xe9bye", b"\x0f\xa0own code"] {
+    // The last but one is 1014, Bad Gateway: a proxy's.
+    for payload in [&b""[..], b"\x03\xe8", b"\x03\xe9bye", b"\x03\xf6", b"\x0f\xa0own code"] {
         let mut client = daemon.subscriber();
         client.frame(0x88, payload);
         let echo = client.next().unwrap();
@@ -135,6 +139,26 @@ fn a_client_that_answers_the_close_is_gone_at_once() {
     client.frame(0x88, b"\x03\xe8");
     assert!(client.ends_within(PROMPT), "the connection outlived its close handshake");
     daemon.await_metric("connections", 0);
+}
+
+/// One app without a limit for messages let everybody send messages of any length after a close.
+#[test]
+fn nothing_is_kept_of_messages_after_our_close() {
+    let daemon = crate::harness::echo_setup().set("echo.app.0.message_bytes_max", 0).start();
+    let mut client = daemon.client();
+    client.say("{\"access_token\":\"nonsense\"}");
+    assert_eq!(client.close_code(), 1000);
+    let (before, mebibytes) = (daemon.memory_bytes(), 64_u64);
+    client.bytes(&[&[0x81, 0xff][..], &(mebibytes << 20).to_be_bytes(), &[0; 4]].concat());
+    let (mut most, piece) = (0, vec![0xff; 1 << 20]);
+    for _ in 0..mebibytes {
+        client.bytes(&piece);
+        most = most.max(daemon.memory_bytes());
+    }
+    assert!(most < before + (8 << 20), "{before} bytes of memory before, {most} while it came");
+    client.frame(0x88, b"\x03\xe8");
+    assert!(client.ends_within(PROMPT), "the close behind it was not found");
+    daemon.assert_works();
 }
 
 #[test]
