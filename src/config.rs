@@ -430,6 +430,8 @@ mod tests {
         );
         let none = problems(&format!("{MINIMAL}[limits]\nhead_bytes_max = 0"));
         assert!(none.contains("limits.head_bytes_max = 0"), "{none}");
+        let parts = problems(&format!("{MINIMAL}[limits]\npartial_bytes_max = 65535"));
+        assert!(parts.contains("less than personium.text_bytes_max (65536)"), "{parts}");
     }
 
     #[test]

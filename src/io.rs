@@ -9,7 +9,8 @@
 //! - `handoff`: the mailboxes, the only way between threads
 //! - `worker`: the turn
 //! - `head`, `body`: HTTP/1.1, the same for every listener
-//! - `connection`, `tls`, `request`, `handshake`: the sockets of clients, their encryption and their requests
+//! - `connection`, `tls`, `request`, `handshake`, `partial`: the sockets of clients, their encryption, their requests and
+//!   what has come of one in part
 //! - `publisher`: the unix feed
 //! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ, Redis
 //! - `store`: the thread of the durable topics
@@ -29,6 +30,7 @@ pub mod handoff;
 mod handshake;
 mod head;
 pub mod listen;
+mod partial;
 mod publisher;
 mod request;
 pub mod runtime;

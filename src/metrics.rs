@@ -339,6 +339,10 @@ pub struct Metrics {
     pub bytes_out: Number,
     /// Bytes taken from sockets, after TLS.
     pub bytes_in: Number,
+    /// Bytes of memory for what clients have sent in part.
+    pub partial_bytes: Number,
+    /// Connections that were ended because all together had sent too much in part.
+    pub partial_evictions: Number,
     /// Bytes waiting for sockets that refused them.
     pub outbox_bytes: Number,
     /// Sessions ended by the daemon, by reason.

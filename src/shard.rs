@@ -65,6 +65,8 @@ pub enum Event {
     Ready(Id),
     /// Whether the peer still lives is to be looked at; answered by [`Shard::probed`].
     Probe(Id),
+    /// The handshake has been answered: what the client has sent behind it is to be read.
+    Opened(Id),
 }
 
 /// See the module.
@@ -246,6 +248,13 @@ impl Shard {
         self.sessions.get(id as usize).is_some_and(|session| session.phase.awaits_request())
     }
 
+    /// Whether the dialect has the connection's handshake and has not answered it. What the client sends meanwhile is to
+    /// be read later; see [`Event::Opened`].
+    #[must_use]
+    pub fn is_opening(&self, id: Id) -> bool {
+        self.sessions.get(id as usize).is_some_and(|session| session.phase == Phase::Opening)
+    }
+
     /// Whether the connection has had no request answered, nor anything else.
     #[must_use]
     pub fn is_new(&self, id: Id) -> bool {
@@ -262,7 +271,6 @@ impl Shard {
             }
             // The dialect has left; what comes is only read for the close frame in it.
             (Phase::Closing, _) => Interest::Controls,
-            // What comes while a session opens is kept until it is open.
             _ => Interest::Nothing,
         }
     }

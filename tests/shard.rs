@@ -5,7 +5,7 @@
 use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
-use fanfare::message::Received;
+use fanfare::message::{Interest, Received};
 use fanfare::metrics::{End, Metrics};
 use fanfare::outbox::Sent;
 use fanfare::shard::{Event, Id, Limits, Shard};
@@ -159,7 +159,7 @@ fn the_subscriptions_of_all_sessions_together_are_limited() {
     let mut stage = Stage::new(Limits { subscriptions_max: 2, ..Limits::default() });
     let (first, second, third) = (stage.join(), stage.join(), stage.join());
     assert_eq!(stage.ends(End::Limit), 1);
-    assert_eq!(stage.shard.message_bytes_max(first), stage.shard.message_bytes_max(second));
+    assert_eq!(stage.shard.interest(first), stage.shard.interest(second));
     stage.shard.receive(third, Received::Close(b""), stage.now);
     assert_eq!(stage.flush(), [Event::Finished(third)]);
     stage.shard.lost(first, stage.now);
@@ -189,11 +189,11 @@ fn a_close_is_over_when_the_peer_has_answered_or_after_its_time() {
     assert!(stage.flush().is_empty());
     assert_eq!(stage.wire[&polite], fanfare::frame::close(1001, ""));
     assert_eq!(stage.ends(End::Drain), 2);
-    assert!(stage.shard.message_bytes_max(polite).is_some(), "its answer is read");
+    assert_eq!(stage.shard.interest(polite), Interest::Controls, "its answer is read");
     stage.shard.receive(polite, Received::Text("what was on its way"), stage.now);
     stage.shard.receive(polite, Received::Close(&[3, 233]), stage.now);
     assert_eq!(stage.flush(), [Event::Finished(polite)]);
-    assert!(stage.shard.message_bytes_max(polite).is_none());
+    assert_eq!(stage.shard.interest(polite), Interest::Nothing);
     stage.shard.lost(polite, stage.now);
     assert_eq!(stage.flush(), [Event::Gone(polite)]);
     assert_eq!(stage.wait(5), [Event::Gone(rude)]);

@@ -176,6 +176,8 @@ impl Snapshot {
             "Bytes waiting for slow sockets",
             self.one(|m| &m.outbox_bytes),
         )?;
+        let about = "Memory for requests and messages that have come in part";
+        family(out, gauge, Some(&Unit::Bytes), "partial", about, self.one(|m| &m.partial_bytes))?;
         family(
             out,
             gauge,
@@ -244,9 +246,6 @@ impl Snapshot {
             "Bytes taken from sockets, after TLS",
             self.one(|m| &m.bytes_in),
         )?;
-        let orphaned = self.one(|m| &m.orphaned_subscriptions);
-        let about = "Events that met a subscription without a session, which is a fault of fanfare";
-        family(out, counter, None, "orphaned_subscriptions", about, orphaned)?;
         family(
             out,
             counter,
@@ -286,6 +285,11 @@ impl Snapshot {
 
     fn refusals(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let counter = MetricType::Counter;
+        let about = "Connections ended because all together had sent too much in part";
+        family(out, counter, None, "partial_evictions", about, self.one(|m| &m.partial_evictions))?;
+        let orphaned = self.one(|m| &m.orphaned_subscriptions);
+        let about = "Events that met a subscription without a session, which is a fault of fanfare";
+        family(out, counter, None, "orphaned_subscriptions", about, orphaned)?;
         let echo = ("dialect", Kind::Echo.name());
         let of = |tally: Tally| self.sum(|m| &m.tallies[tally as usize]);
         let about = "Messages of an unknown kind, which were ignored";

@@ -49,6 +49,7 @@ pub const KEYS: &[&str] = &[
     "limits.subscriptions_max",
     "limits.handshake_timeout_s",
     "limits.head_bytes_max",
+    "limits.partial_bytes_max",
     "limits.close_timeout_s",
     "log.level",
     "log.format",

@@ -163,6 +163,25 @@ impl Config {
     /// Limits that let nothing in, or too much.
     fn senseless_sizes(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        let partial_bytes_max = self.limits.partial_bytes_max;
+        let of_apps = self.echo.app.iter().flat_map(|app| {
+            [
+                ("echo.app.message_bytes_max", app.message_bytes_max),
+                ("echo.app.request_bytes_max", app.request_bytes_max),
+            ]
+        });
+        let longest = [
+            ("limits.head_bytes_max", self.limits.head_bytes_max),
+            ("personium.text_bytes_max", self.personium.text_bytes_max),
+            ("wazo.message_bytes_max", self.wazo.message_bytes_max),
+            ("channel.message_bytes_max", self.channel.message_bytes_max),
+        ];
+        if let Some((key, value)) = longest.into_iter().chain(of_apps).find(|it| it.1 > partial_bytes_max) {
+            problems.push(format!(
+                "limits.partial_bytes_max ({partial_bytes_max}) is less than {key} ({value}): nothing so long could \
+                 come whole; raise it"
+            ));
+        }
         for (key, value) in [
             ("limits.subscriptions_max", self.limits.subscriptions_max),
             ("limits.head_bytes_max", self.limits.head_bytes_max),

@@ -4,11 +4,14 @@
 //! has its keys too. What has come of a request in part stands beside them, for the few that have any. What it
 //! means and what is answered is the shard's business.
 
-use super::request::{self, Held, Holdings, Next, Talk};
+mod intake;
+
+use self::intake::Came;
+use super::partial::Partials;
 use super::tls::{Failure, Heard, Scratch, Tls};
 use crate::api;
 use crate::dialect::Kind;
-use crate::message::{self, Inbox};
+use crate::message::Inbox;
 use crate::metrics::{Handshake, Metrics};
 use crate::outbox::Sent;
 use crate::shard::{Event, Id, Shard};
@@ -36,8 +39,6 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE_TICKS: Tick = (500 / TICK_MS) as Tick;
 
-/// What a handshake of TLS begins with, and no request (RFC 8446 section 5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
 /// A fatal alert of TLS: the handshake has failed (RFC 8446 section 6.2).
 const TLS_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
 
@@ -94,8 +95,8 @@ pub(super) struct Sockets {
     /// The dialects of each listener, also when it listens no more.
     kinds: Vec<Arc<[Kind]>>,
     sockets: Vec<Option<Socket>>,
-    /// What is held of requests.
-    held: Holdings,
+    /// What has come in part.
+    partials: Partials,
     /// The connections whose next request may be read.
     waiting: Vec<Id>,
     scratch: Box<[u8]>,
@@ -136,7 +137,7 @@ impl Sockets {
             listeners,
             kinds,
             sockets: Vec::new(),
-            held: Holdings::default(),
+            partials: Partials::default(),
             waiting: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             tls: Scratch::default(),
@@ -234,6 +235,11 @@ impl Sockets {
         socket.is_some_and(|socket| socket.reading == Reading::On)
     }
 
+    fn is_off(&self, id: Id) -> bool {
+        let socket = self.sockets.get(id as usize).and_then(Option::as_ref);
+        socket.is_some_and(|socket| socket.reading == Reading::Off)
+    }
+
     fn shakes_hands(&self, id: Id) -> bool {
         let socket = self.sockets.get(id as usize).and_then(Option::as_ref);
         socket.and_then(|socket| socket.tls.as_ref()).is_some_and(|tls| tls.shakes_hands())
@@ -316,6 +322,7 @@ impl Sockets {
 
     /// Takes accepting up again when its pause is over.
     pub(super) fn tick(&mut self, now: Now) {
+        self.metrics.partial_bytes.set(self.partials.bytes() as u64);
         if self.paused_until.is_some_and(|until| until <= now.tick()) {
             self.paused_until = None;
             for (index, listener) in self.listeners.iter().enumerate() {
@@ -461,12 +468,15 @@ impl Sockets {
                 }
                 Event::Ready(id) => self.waiting.push(id),
                 Event::Probe(id) => shard.probed(id, self.has_ended(id)),
+                Event::Opened(id) if self.is_off(id) => self.waiting.push(id),
+                Event::Opened(_) => {}
                 Event::Finished(id) => self.finish(id),
                 Event::Gone(id) => {
                     if let Some(socket) = self.sockets.get_mut(id as usize).and_then(Option::take) {
                         self.total.fetch_sub(1, Relaxed);
+                        self.partials.change(Inbox::bytes(socket.inbox.as_deref()), 0);
                         if socket.holds {
-                            self.held.take(id);
+                            self.partials.take(id);
                         }
                     }
                 }
@@ -492,93 +502,6 @@ impl Sockets {
             let flags = heard | more;
             let _ = epoll::modify(&self.epoll, &socket.fd, EventData::new_u64(id.into()), flags);
         }
-    }
-
-    /// Takes what a client has said, be it requests or messages.
-    fn take(&mut self, id: Id, came: Came, shard: &mut Shard, has_room: bool, now: Now) {
-        let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
-        // A later request that begins so is no request either, whatever it comes together with.
-        let is_first = matches!(came, Came::Plain(_)) && !socket.holds && shard.is_new(id);
-        let bytes = match came {
-            Came::Plain(count) => &mut self.scratch[..count],
-            Came::Encrypted => &mut self.tls.plaintext[..],
-            Came::Before => &mut [],
-        };
-        if !shard.awaits_request(id) {
-            return receive(socket, bytes, id, shard, now);
-        }
-        if is_first && bytes.first() == Some(&TLS_HANDSHAKE) {
-            return self.refuse_tls(id, shard, now);
-        }
-        let Some(kinds) = self.kinds.get(usize::from(socket.listener)) else { return };
-        let (is_draining, fd) = (self.listeners.is_empty(), socket.fd.as_fd());
-        let talk = Talk { kinds, id, has_room, is_draining, socket: fd, now };
-        let mut held =
-            std::mem::take(&mut socket.holds).then(|| self.held.take(id)).flatten().map(|mut held| {
-                held.bytes.extend_from_slice(bytes);
-                held
-            });
-        let is_fresh = held.is_none();
-        let (bytes, mut progress) = match &mut held {
-            Some(Held { bytes, progress }) => (&mut bytes[..], std::mem::take(progress)),
-            None => (bytes, request::Progress::default()),
-        };
-        let (used, next) = request::read(bytes, &mut progress, &talk, shard);
-        match next {
-            Next::Over => return,
-            Next::Session if used < bytes.len() => {
-                return receive(socket, &mut bytes[used..], id, shard, now);
-            }
-            Next::Session => return,
-            Next::More | Next::Wait | Next::Asked => {}
-        }
-        if used < bytes.len() {
-            let fresh = if is_fresh { bytes[used..].to_vec() } else { Vec::new() };
-            let bytes = held.map_or(fresh, |mut held| {
-                if used > 0 {
-                    held.bytes.drain(..used);
-                    // The request before it may have been long, and the rest is not.
-                    held.bytes.shrink_to_fit();
-                }
-                held.bytes
-            });
-            if !self.held.put(id, Held::new(bytes, progress)) {
-                return shard.respond(id, &api::unserved(), Handshake::Shed, now);
-            }
-            socket.holds = true;
-        }
-        match next {
-            Next::Wait => {
-                socket.reading = Reading::Waits;
-                self.waiting.push(id);
-            }
-            Next::Asked => {
-                socket.reading = Reading::Off;
-                self.interest(id, EventFlags::empty());
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Where what has come of a connection lies.
-enum Came {
-    /// So many bytes, as they were received.
-    Plain(usize),
-    /// Decrypted.
-    Encrypted,
-    /// Earlier: it is held.
-    Before,
-}
-
-fn receive(socket: &mut Socket, bytes: &mut [u8], id: Id, shard: &mut Shard, now: Now) {
-    let read = message::read(&mut socket.inbox, bytes, shard.interest(id), |received| {
-        shard.receive(id, received, now);
-        shard.interest(id)
-    });
-    if let Err(violation) = read {
-        socket.inbox = None;
-        shard.violate(id, violation, now);
     }
 }
 

@@ -11,18 +11,12 @@ use crate::api::{self, Persistence};
 use crate::dialect::{Kind, Request};
 use crate::shard::{Id, Shard};
 use crate::wheel::Now;
-use ahash::AHashMap;
 use rustix::fd::BorrowedFd;
 use std::ops::Range;
 
 /// Most requests of one connection that are answered in one turn, so that a client that sends thousands at once does
 /// not keep the others waiting.
 const REQUESTS_MAX: usize = 64;
-/// Bytes of memory for requests in part that a shard holds. Anybody may begin a request, and each may be as long as an app's
-/// longest.
-const HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Places kept allocated for what is held.
-const HELD_KEPT: usize = 64;
 const OTHER_EXPECTATION: Fault =
     Fault { status: 417, reason: "The one expectation that is met is 100-continue." };
 
@@ -52,6 +46,8 @@ pub(super) enum Next {
     Asked,
     /// What is left are frames: the connection is a session.
     Session,
+    /// The same, and they can be read when the shard says that it is open.
+    Opening,
     /// What is left is of no interest.
     Over,
 }
@@ -65,48 +61,12 @@ pub(super) struct Progress {
     body: Option<Body>,
 }
 
-/// The bytes of a connection that wait.
-pub(super) struct Held {
-    pub(super) bytes: Vec<u8>,
-    pub(super) progress: Progress,
-}
-
-impl Held {
-    /// Keeps bytes. What a body's chunks were framed in is left out.
-    pub(super) fn new(mut bytes: Vec<u8>, mut progress: Progress) -> Self {
-        if let Some(body) = &mut progress.body {
-            body.framing.leave_out(&mut bytes, body.head);
+impl Progress {
+    /// Leaves out what a body's chunks were framed in.
+    pub(super) fn leave_out_framing(&mut self, bytes: &mut Vec<u8>) {
+        if let Some(body) = &mut self.body {
+            body.framing.leave_out(bytes, body.head);
         }
-        Self { bytes, progress }
-    }
-}
-
-/// What all connections of a shard hold.
-#[derive(Default)]
-pub(super) struct Holdings {
-    held: AHashMap<Id, Held>,
-    bytes: usize,
-}
-
-impl Holdings {
-    /// Holds something for a connection that holds nothing; `false` when there is no room for it.
-    pub(super) fn put(&mut self, id: Id, held: Held) -> bool {
-        let has_room = self.bytes + held.bytes.capacity() <= HELD_BYTES_MAX;
-        if has_room {
-            self.bytes += held.bytes.capacity();
-            self.held.insert(id, held);
-        }
-        has_room
-    }
-
-    /// Takes back what is held for a connection.
-    pub(super) fn take(&mut self, id: Id) -> Option<Held> {
-        let held = self.held.remove(&id)?;
-        self.bytes -= held.bytes.capacity();
-        if self.held.is_empty() {
-            self.held.shrink_to(HELD_KEPT);
-        }
-        Some(held)
     }
 }
 
@@ -127,7 +87,10 @@ pub(super) fn read(
             Some(body) => body,
             None => match begin(rest, progress, talk, shard) {
                 Begun::Part => return (at, Next::More),
-                Begun::Whole(end, Found::Session) => return (at + end, Next::Session),
+                Begun::Whole(end, Found::Session) => {
+                    let is_open = !shard.is_opening(talk.id);
+                    return (at + end, if is_open { Next::Session } else { Next::Opening });
+                }
                 Begun::Whole(_, Found::Refused) => return (at, Next::Over),
                 Begun::Whole(_, Found::Request(body)) => body,
             },
@@ -275,24 +238,5 @@ impl Body {
             authorization: text(&self.authorization),
             body: &bytes[self.head..self.head + self.framing.len()],
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_all_hold_together_is_bounded() {
-        let mut holdings = Holdings::default();
-        let held = |length: usize| Held { bytes: vec![0; length], progress: Progress::default() };
-        assert!(holdings.put(1, held(HELD_BYTES_MAX - 1)) && holdings.put(2, held(1)));
-        assert!(!holdings.put(3, held(1)));
-        let empty = Held { bytes: Vec::with_capacity(1), progress: Progress::default() };
-        assert!(!holdings.put(3, empty), "it is memory that counts");
-        assert!(holdings.take(3).is_none() && holdings.take(2).is_some());
-        assert!(holdings.put(3, held(1)));
-        assert!(holdings.take(1).is_some() && holdings.take(3).is_some());
-        assert_eq!((holdings.bytes, holdings.held.len()), (0, 0));
     }
 }

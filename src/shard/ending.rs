@@ -65,6 +65,22 @@ impl Shard {
         }
     }
 
+    /// All connections together have sent more in part than they may, and this one more than others. What it has sent
+    /// is lost.
+    pub fn evict(&mut self, id: Id, now: Now) {
+        let Some(session) = self.sessions.get(id as usize) else { return };
+        self.metrics.partial_evictions.add(1);
+        match session.phase {
+            Phase::Open => {
+                self.close(id, CLOSE_TRY_LATER, "too many long messages at once", End::Limit, now);
+            }
+            Phase::Head | Phase::Body | Phase::Idle | Phase::Asked(..) | Phase::Opening => {
+                self.respond(id, &crate::api::unserved(), Handshake::Shed, now);
+            }
+            Phase::Closing | Phase::Ending | Phase::Over => {}
+        }
+    }
+
     /// The client reads too slowly: what it has not begun to get is dropped and it is told to come again.
     pub(super) fn slow(&mut self, id: Id, now: Now) {
         if self.sessions[id as usize].phase != Phase::Open || self.is_delivered_to(id) {
@@ -101,8 +117,11 @@ impl Shard {
     pub(super) fn finish(&mut self, id: Id, now: Now) {
         self.leave(id, now);
         let session = &mut self.sessions[id as usize];
-        if matches!(session.phase, Phase::Ending | Phase::Over) {
-            return;
+        match session.phase {
+            Phase::Ending | Phase::Over => return,
+            // It is read on, or unread bytes would reset the connection and lose the answer.
+            Phase::Opening => self.events.push(Event::Opened(id)),
+            _ => {}
         }
         session.phase = Phase::Ending;
         session.deadline = now.tick().saturating_add(ticks(self.limits.close_timeout_s.into()));

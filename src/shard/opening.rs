@@ -1,7 +1,7 @@
 //! How a connection becomes a session: who claims its request, and what it is answered.
 
 use super::session::Phase;
-use super::{Id, Shard};
+use super::{Event, Id, Shard};
 use crate::dialect::{Actions, Kind, Upgrade};
 use crate::metrics::Handshake;
 use crate::wheel::{NEVER, Now};
@@ -38,6 +38,10 @@ impl Shard {
         session.deadline = NEVER;
         self.perform(id, now);
         self.tell_of_outage(id, now);
+        if self.events.last() == Some(&Event::Opened(id)) {
+            // Answered at once: what the client has sent behind it is at hand, and needs no event to be read.
+            self.events.pop();
+        }
         true
     }
 
@@ -51,6 +55,7 @@ impl Shard {
     pub(super) fn answer_upgrade(&mut self, id: Id, now: Now) {
         let session = &mut self.sessions[id as usize];
         session.phase = Phase::Open;
+        self.events.push(Event::Opened(id));
         if let Some(response) = session.response.take() {
             self.metrics.handshakes[Handshake::Accepted as usize].add(1);
             self.queue(id, &response, now);

@@ -5,6 +5,10 @@ use crate::dialect::{AnyDialect, Kind};
 use crate::outbox::Outbox;
 use crate::wheel::Tick;
 
+/// The least that a shard may hold of what its clients have sent in part, so that with very many shards each still takes
+/// several of the longest messages and requests, which are of 1 MiB by default.
+const PARTIAL_SHARE_BYTES_MIN: usize = 8 * 1024 * 1024;
+
 /// Bounds of a shard; the configuration's table `[limits]`.
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +22,9 @@ pub struct Limits {
     pub handshake_timeout_s: u32,
     /// Bytes of the head of a request; nginx allows 8 KiB per line, Tomcat 8 KiB in all.
     pub head_bytes_max: usize,
+    /// Bytes of memory for what clients have sent in part, of requests and of messages. Anybody may begin one, so this is
+    /// what strangers can have the daemon hold.
+    pub partial_bytes_max: usize,
     /// Seconds a peer has to answer a close frame.
     pub close_timeout_s: u32,
     /// Connections of the whole daemon; the configuration's `max_connections`.
@@ -29,7 +36,13 @@ impl Limits {
     /// One shard's part of what `shards` have together.
     #[must_use]
     pub fn of_one_in(self, shards: usize) -> Self {
-        Self { subscriptions_max: (self.subscriptions_max / shards.max(1)).max(1), ..self }
+        let shards = shards.max(1);
+        let partial_bytes_min = self.partial_bytes_max.min(PARTIAL_SHARE_BYTES_MIN);
+        Self {
+            subscriptions_max: (self.subscriptions_max / shards).max(1),
+            partial_bytes_max: (self.partial_bytes_max / shards).max(partial_bytes_min),
+            ..self
+        }
     }
 }
 
@@ -40,6 +53,7 @@ impl Default for Limits {
             subscriptions_max: 10_000_000,
             handshake_timeout_s: 10,
             head_bytes_max: 16 * 1024,
+            partial_bytes_max: 256 * 1024 * 1024,
             close_timeout_s: 5,
             connections_max: usize::MAX,
         }

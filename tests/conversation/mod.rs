@@ -22,7 +22,7 @@ use crate::{HOST, KIND, PATH};
 use fanfare::courier::Notice;
 use fanfare::dialect::{Kind, Settings, Upgrade, channel, personium, wazo};
 use fanfare::feed::{Intake, unix::Publisher};
-use fanfare::message::{self, Flow, Inbox};
+use fanfare::message::{self, Inbox, Interest};
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
 use fanfare::shard::{Event, Id, Limits, Outgoing, Shard};
@@ -195,10 +195,12 @@ impl Bus {
     pub(crate) fn send_bytes(&mut self, name: &str, bytes: &mut [u8]) {
         let client = self.clients.get_mut(name).unwrap();
         let (id, shard, now) = (client.id, &mut self.shard, self.now);
-        let Some(limit) = shard.message_bytes_max(id) else { return };
-        let read = message::read(&mut client.inbox, bytes, limit, |received| {
+        if shard.interest(id) == Interest::Nothing {
+            return;
+        }
+        let read = message::read(&mut client.inbox, bytes, shard.interest(id), |received| {
             shard.receive(id, received, now);
-            if shard.message_bytes_max(id).is_some() { Flow::On } else { Flow::Stop }
+            shard.interest(id)
         });
         if let Err(violation) = read {
             shard.violate(id, violation, now);
@@ -255,6 +257,7 @@ impl Bus {
                 Event::Blocked(id) => (id, "blocked"),
                 Event::Ready(id) => (id, "ready"),
                 Event::Probe(id) => (id, "probe"),
+                Event::Opened(_) => continue,
             };
             let client = self.clients.values_mut().find(|client| client.id == id).unwrap();
             client.heard.push_back(word.to_owned());

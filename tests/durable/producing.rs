@@ -1,7 +1,7 @@
 //! What a producer is told, and what becomes of what it sends.
 
 use crate::client::{Consumer, Producer, SHARDS, Socket, encoded, message, place, setup};
-use crate::harness::{Authority, Client};
+use crate::harness::{Authority, Client, head};
 use serde_json::json;
 
 #[test]
@@ -157,5 +157,39 @@ fn many_producers_with_many_messages_in_flight_are_each_answered_in_order() {
             let id = place(answer["messageId"].as_str().unwrap());
             assert!(last.replace(id) < Some(id) && ids.insert(id));
         }
+    }
+}
+
+/// Whoever has learnt that its handshake will be accepted need not wait for the answer.
+#[test]
+fn what_follows_the_handshake_at_once_is_read_when_it_is_accepted() {
+    let text = message("early", &json!({})).to_string();
+    let frame = [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat();
+    for shards in SHARDS {
+        let daemon = setup().set("threads", shards).start();
+        let mut consumer = Consumer::new(&daemon, "early", "sub");
+        let opening = head("/ws/v2/producer/persistent/public/default/early");
+        for pieces in [
+            vec![[opening.as_bytes(), &frame].concat()],
+            vec![[opening.as_bytes(), &frame[..9]].concat(), frame[9..].to_vec()],
+            vec![opening.clone().into_bytes(), frame.clone()],
+            vec![[opening.as_bytes(), &frame.repeat(1000)].concat()],
+        ] {
+            let count = if pieces[0].len() > 10_000 { 1000 } else { 1 };
+            let mut client = Client::raw(daemon.address);
+            pieces.iter().for_each(|piece| client.bytes(piece));
+            assert_eq!(client.answer(), 101);
+            for _ in 0..count {
+                let answer = client.text();
+                assert!(answer.contains(r#""result":"ok""#), "{answer}");
+            }
+            assert!(consumer.take_all(count).iter().all(|payload| payload == "early"));
+        }
+        // A handshake that is refused is answered all the same.
+        let refused = head("/ws/v2/producer/persistent/public/default/early?producerName=");
+        let mut client = Client::raw(daemon.address);
+        client.bytes(&[refused.as_bytes(), &frame].concat());
+        assert!(client.response().0 >= 400);
+        consumer.assert_quiet();
     }
 }

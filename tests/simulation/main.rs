@@ -350,6 +350,7 @@ impl Node {
                 Event::Blocked(id) => assert!(self.clients[&id].session.blocked, "{id} is not blocked"),
                 Event::Finished(id) => assert!(finished.insert(id), "{id} finished twice"),
                 Event::Ready(id) | Event::Probe(id) => panic!("{id} has asked for nothing"),
+                Event::Opened(id) => assert!(self.clients.contains_key(&id), "{id} has been answered"),
                 Event::Gone(id) => {
                     let client = self.clients.remove(&id).expect("it is connected");
                     assert_eq!(client.session.phase, Phase::Gone, "{id} has gone");

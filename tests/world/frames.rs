@@ -127,7 +127,7 @@ fn a_client_that_closes_gets_its_code_back_and_the_connection_ends() {
         assert!(client.ends_within(PROMPT));
     }
     daemon.await_metric("connections", 0);
-    assert_eq!(daemon.metric("subscriptions"), 0);
+    daemon.await_metric("subscriptions", 0);
 }
 
 #[test]

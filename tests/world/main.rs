@@ -24,6 +24,7 @@ mod laravel;
 mod limits;
 mod metrics;
 mod notices;
+mod parts;
 mod proxy;
 mod redis;
 mod rest;

@@ -1,0 +1,146 @@
+//! What clients have said: requests, one after another, or messages; and what is kept of them until the rest comes.
+
+use super::super::partial::{Held, Partials};
+use super::super::request::{self, Next, Progress, Talk};
+use super::{Reading, Socket, Sockets};
+use crate::message::{self, Inbox};
+use crate::shard::{Id, Shard};
+use crate::wheel::Now;
+use rustix::event::epoll::EventFlags;
+use rustix::fd::AsFd as _;
+
+/// The part of `limits.partial_bytes_max` that is free again when connections were ended because of it.
+const PARTIAL_ROOM_PART: usize = 16;
+
+/// What a handshake of TLS begins with, and no request (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+/// Where what has come of a connection lies.
+pub(super) enum Came {
+    /// So many bytes, as they were received.
+    Plain(usize),
+    /// Decrypted.
+    Encrypted,
+    /// Earlier: it is held.
+    Before,
+}
+
+impl Sockets {
+    /// Takes what a client has said, be it requests or messages.
+    pub(super) fn take(&mut self, id: Id, came: Came, shard: &mut Shard, has_room: bool, now: Now) {
+        self.understand(id, came, shard, has_room, now);
+        if self.partials.bytes() > shard.limits().partial_bytes_max {
+            self.make_room(shard, now);
+        }
+    }
+
+    fn understand(&mut self, id: Id, came: Came, shard: &mut Shard, has_room: bool, now: Now) {
+        let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
+        // A later request that begins so is no request either, whatever it comes together with.
+        let is_first = matches!(came, Came::Plain(_)) && !socket.holds && shard.is_new(id);
+        let bytes = match came {
+            Came::Plain(count) => &mut self.scratch[..count],
+            Came::Encrypted => &mut self.tls.plaintext[..],
+            Came::Before => &mut [],
+        };
+        if is_first && bytes.first() == Some(&TLS_HANDSHAKE) {
+            return self.refuse_tls(id, shard, now);
+        }
+        let held = std::mem::take(&mut socket.holds).then(|| self.partials.take(id)).flatten();
+        let mut held = held.map(|mut held| {
+            held.bytes.extend_from_slice(bytes);
+            held
+        });
+        let is_fresh = held.is_none();
+        let (bytes, mut progress) = match &mut held {
+            Some(Held { bytes, progress }) => (&mut bytes[..], std::mem::take(progress)),
+            None => (bytes, Progress::default()),
+        };
+        if !shard.awaits_request(id) {
+            return receive(socket, bytes, id, &mut self.partials, shard, now);
+        }
+        let Some(kinds) = self.kinds.get(usize::from(socket.listener)) else { return };
+        let (is_draining, fd) = (self.listeners.is_empty(), socket.fd.as_fd());
+        let talk = Talk { kinds, id, has_room, is_draining, socket: fd, now };
+        let (used, next) = request::read(bytes, &mut progress, &talk, shard);
+        match next {
+            Next::Over => return,
+            Next::Session => return receive(socket, &mut bytes[used..], id, &mut self.partials, shard, now),
+            Next::More | Next::Wait | Next::Asked | Next::Opening => {}
+        }
+        if used < bytes.len() {
+            let fresh = if is_fresh { bytes[used..].to_vec() } else { Vec::new() };
+            let bytes = held.map_or(fresh, |mut held| {
+                if used > 0 {
+                    held.bytes.drain(..used);
+                    // The request before it may have been long, and the rest is not.
+                    held.bytes.shrink_to_fit();
+                }
+                held.bytes
+            });
+            self.partials.put(id, Held::new(bytes, progress));
+            socket.holds = true;
+        }
+        match next {
+            Next::Wait => {
+                socket.reading = Reading::Waits;
+                self.waiting.push(id);
+            }
+            Next::Asked | Next::Opening => {
+                socket.reading = Reading::Off;
+                self.interest(id, EventFlags::empty());
+            }
+            _ => {}
+        }
+    }
+
+    /// All connections together have sent more in part than they may: those that have sent most are ended. A part of the
+    /// room is made free, so that the next byte does not have them all looked at again.
+    fn make_room(&mut self, shard: &mut Shard, now: Now) {
+        let bytes_max = shard.limits().partial_bytes_max;
+        let enough = bytes_max - bytes_max / PARTIAL_ROOM_PART;
+        let partials = &self.partials;
+        let parts = self.sockets.iter().enumerate().filter_map(|(id, socket)| {
+            let socket = socket.as_ref()?;
+            let held = if socket.holds { partials.of(id as Id) } else { 0 };
+            let bytes = held + Inbox::bytes(socket.inbox.as_deref());
+            (bytes > 0).then_some((bytes, id as Id))
+        });
+        let mut parts: Vec<(usize, Id)> = parts.collect();
+        parts.sort_unstable_by(|one, other| other.cmp(one));
+        for (_, id) in parts {
+            if self.partials.bytes() <= enough {
+                break;
+            }
+            let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { continue };
+            if std::mem::take(&mut socket.holds) {
+                self.partials.take(id);
+            }
+            if let Some(inbox) = &mut socket.inbox {
+                let before = Inbox::bytes(Some(inbox));
+                inbox.forget_message();
+                self.partials.change(before, Inbox::bytes(Some(inbox)));
+            }
+            shard.evict(id, now);
+        }
+    }
+}
+
+fn receive(
+    socket: &mut Socket,
+    bytes: &mut [u8],
+    id: Id,
+    partials: &mut Partials,
+    shard: &mut Shard,
+    now: Now,
+) {
+    let before = Inbox::bytes(socket.inbox.as_deref());
+    let read = message::read(&mut socket.inbox, bytes, shard.interest(id), |received| {
+        shard.receive(id, received, now);
+        shard.interest(id)
+    });
+    if let Err(violation) = read {
+        socket.inbox = None;
+        shard.violate(id, violation, now);
+    }
+    partials.change(before, Inbox::bytes(socket.inbox.as_deref()));
+}

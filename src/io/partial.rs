@@ -1,0 +1,86 @@
+//! What the connections of a shard have sent in part: requests, and messages.
+//!
+//! Anybody may begin one, each may be as long as the longest that is allowed, and nothing says that the rest ever comes.
+//! So all of them together have a bound, `limits.partial_bytes_max`. Memory counts, not what has come.
+
+use super::request::Progress;
+use crate::shard::Id;
+use ahash::AHashMap;
+
+/// Places kept allocated for the parts of requests.
+const PLACES_KEPT: usize = 64;
+
+/// The bytes of a connection that wait: for the rest of a request, or for a turn.
+pub(super) struct Held {
+    pub(super) bytes: Vec<u8>,
+    pub(super) progress: Progress,
+}
+
+impl Held {
+    /// Keeps bytes. What a body's chunks were framed in is left out.
+    pub(super) fn new(mut bytes: Vec<u8>, mut progress: Progress) -> Self {
+        progress.leave_out_framing(&mut bytes);
+        Self { bytes, progress }
+    }
+}
+
+/// The parts that are held, and the memory of all. Those of messages are held by their sockets.
+#[derive(Default)]
+pub(super) struct Partials {
+    held: AHashMap<Id, Held>,
+    bytes: usize,
+}
+
+impl Partials {
+    /// Bytes of memory that parts take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Holds something for a connection that holds nothing here.
+    pub(super) fn put(&mut self, id: Id, held: Held) {
+        self.bytes += held.bytes.capacity();
+        self.held.insert(id, held);
+    }
+
+    /// Takes back what is held for a connection.
+    pub(super) fn take(&mut self, id: Id) -> Option<Held> {
+        let held = self.held.remove(&id)?;
+        self.bytes -= held.bytes.capacity();
+        if self.held.is_empty() {
+            self.held.shrink_to(PLACES_KEPT);
+        }
+        Some(held)
+    }
+
+    /// Bytes of memory that are held here for a connection.
+    pub(super) fn of(&self, id: Id) -> usize {
+        self.held.get(&id).map_or(0, |held| held.bytes.capacity())
+    }
+
+    /// The part of a message that a socket holds took `before` bytes of memory and takes `after` now.
+    pub(super) fn change(&mut self, before: usize, after: usize) {
+        self.bytes = self.bytes - before + after;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_memory_that_counts_and_all_of_it_is_given_back() {
+        let mut partials = Partials::default();
+        let held = |capacity: usize| Held::new(Vec::with_capacity(capacity), Progress::default());
+        partials.put(1, held(100));
+        partials.put(2, held(50));
+        partials.change(0, 70);
+        assert_eq!((partials.bytes(), partials.of(1), partials.of(3)), (220, 100, 0));
+        partials.change(70, 10);
+        assert!(partials.take(3).is_none() && partials.take(1).is_some());
+        assert_eq!(partials.bytes(), 60);
+        partials.change(10, 0);
+        assert!(partials.take(2).is_some());
+        assert_eq!(partials.bytes(), 0);
+    }
+}
