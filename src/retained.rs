@@ -53,7 +53,9 @@ impl Retained {
             None => self.groups.entry(group.into()).or_default(),
         };
         group.forget(publication.topic());
-        group.missed.remove(publication.topic());
+        if !group.missed.is_empty() {
+            group.missed.remove(publication.topic());
+        }
         group.last.insert(Kept(Arc::clone(publication)), self.sequence);
         group.order.insert(self.sequence, Arc::clone(publication));
         group.trim(entries_max);

@@ -359,6 +359,29 @@ fn an_app_ends_the_connections_of_a_user_who_is_known_from_presence_alone() {
 }
 
 #[test]
+fn a_webhook_hears_once_of_a_cache_channel_that_is_missed_on_several_shards() {
+    let webhook = toml::from_str("url = 'http://127.0.0.1:9/'").unwrap();
+    let mut daemon = Daemon::new(|app| app.webhook = vec![webhook]);
+    let subscribe = r#"{"event":"pusher:subscribe","data":{"channel":"cache-c"}}"#;
+    for (name, at) in [("a", 0), ("b", 1), ("c", 0)] {
+        daemon.come(name, at);
+        daemon.say(name, subscribe);
+        let miss = r#"{"event":"pusher:cache_miss","channel":"cache-c"}"#;
+        assert_eq!(daemon.heard(name)[1..], [miss], "{name}");
+    }
+    let missed = |daemon: &mut Daemon| {
+        let notices = daemon.shards.iter_mut().flat_map(Shard::take_notices);
+        notices.filter(|notice| format!("{notice:?}").contains("CacheMiss")).count()
+    };
+    assert_eq!(missed(&mut daemon), 1);
+    daemon.post(1, "events", r#"{"name":"e","data":"1","channel":"cache-c"}"#);
+    daemon.now.monotonic_ns += 1_800_000_000_000;
+    daemon.say("b", subscribe);
+    daemon.say("a", subscribe);
+    assert_eq!(missed(&mut daemon), 1, "it was filled, and that is over");
+}
+
+#[test]
 fn an_app_is_told_how_many_connections_it_has_on_all_shards() {
     let mut daemon = Daemon::new(|_| {});
     assert_eq!(daemon.get("/apps/app-id/connections"), r#"{"connections":0}"#);

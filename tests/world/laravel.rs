@@ -377,6 +377,68 @@ fn echoed(event: &str, data: &str) -> String {
     json!({"event": event, "channel": "news", "data": data}).to_string()
 }
 
+/// A daemon that serves the pages of the app `shop` with what is broadcast under a prefix.
+fn shop(redis: &Redis, prefix: &str) -> Setup {
+    fed(redis)
+        .set("listen.0.dialects", r#"["personium-event", "channel", "echo"]"#)
+        .set("echo.app.0.id", "shop")
+        .set("echo.app.0.key", "shop-key")
+        .set("echo.app.0.secret", "shop-secret")
+        .set("echo.redis.app", "shop")
+        .set("echo.redis.prefix", prefix)
+}
+
+/// A page of `shop` that follows public channels, and its socket id.
+fn page(daemon: &Daemon, channels: &[&str]) -> (Client, String) {
+    let mut page = Client::raw(daemon.address);
+    page.bytes(head("/app/shop-key").as_bytes());
+    assert_eq!(page.answer(), 101);
+    let hello: serde_json::Value = serde_json::from_str(&page.text()).unwrap();
+    let data: serde_json::Value = serde_json::from_str(hello["data"].as_str().unwrap()).unwrap();
+    for channel in channels {
+        page.say(&format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#));
+        assert!(page.text().contains("subscription_succeeded"));
+    }
+    (page, data["socket_id"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_broadcast_whose_sender_is_no_connection_reaches_everybody() {
+    let Some(redis) = Redis::started() else { return };
+    let daemon = connected(shop(&redis, PREFIX));
+    let (mut page, _) = page(&daemon, &["news"]);
+    for socket in [r#""undefined""#, r#""""#, "false", r#""Kx2-socketio_AAAB""#, "7"] {
+        let broadcast = format!(r#"{{"event":"said","data":{{"n":1}},"socket":{socket}}}"#);
+        redis.publish("laravel-database-news", [broadcast]);
+        let got: serde_json::Value = serde_json::from_str(&page.text()).unwrap();
+        assert_eq!(got.to_string(), echoed("said", r#"{"n":1}"#), "{socket}");
+    }
+}
+
+#[test]
+fn a_page_of_one_application_never_gets_the_private_events_of_another() {
+    let Some(redis) = Redis::started() else { return };
+    let setup = shop(&redis, "myapp_").set("feed.redis.prefix", "myapp_");
+    let daemon = connected(setup);
+    let (mut stranger, _) = page(
+        &daemon,
+        &["news", "staging_private-user.1", "staging_presence-room", "staging_private-cache-x"],
+    );
+    let broadcast = |text: &str| format!(r#"{{"event":"said","data":{{"text":"{text}"}},"socket":null}}"#);
+    // What the application with the prefix `myapp_staging_` publishes.
+    for channel in ["private-user.1", "presence-room", "private-cache-x"] {
+        redis.publish(&format!("myapp_staging_{channel}"), [broadcast("hunter2")]);
+    }
+    redis.publish("myapp_news", [broadcast("ours")]);
+    let next = stranger.text();
+    assert!(next.contains("ours"), "{next}");
+    assert_eq!(daemon.metric("events_total{feed=\"redis\",outcome=\"rejected\"}"), 3);
+    assert!(!daemon.logged("looks like a private one under a longer prefix").is_empty());
+    let (mut late, _) = page(&daemon, &["staging_private-cache-x"]);
+    late.say(r#"{"event":"pusher:ping","data":{}}"#);
+    assert!(late.text().contains("pusher:pong"), "nor is anything kept of them");
+}
+
 #[test]
 fn laravels_redis_broadcaster_reaches_echo_and_leaves_the_sender_out() {
     let loaded = Command::new("php").args(["-r", "exit(extension_loaded('redis') ? 0 : 1);"]).status();
@@ -384,24 +446,8 @@ fn laravels_redis_broadcaster_reaches_echo_and_leaves_the_sender_out() {
         return skip("phpredis", "php-cli and php-redis are not installed; tests/run does it");
     }
     let Some(redis) = Redis::started() else { return };
-    let echo = fed(&redis)
-        .set("listen.0.dialects", r#"["personium-event", "channel", "echo"]"#)
-        .set("echo.app.0.id", "shop")
-        .set("echo.app.0.key", "shop-key")
-        .set("echo.app.0.secret", "shop-secret")
-        .set("echo.redis.app", "shop")
-        .set("echo.redis.prefix", PREFIX);
-    let daemon = connected(echo);
-    let mut pages = [(); 2].map(|()| {
-        let mut page = Client::raw(daemon.address);
-        page.bytes(head("/app/shop-key").as_bytes());
-        assert_eq!(page.answer(), 101);
-        let hello: serde_json::Value = serde_json::from_str(&page.text()).unwrap();
-        let data: serde_json::Value = serde_json::from_str(hello["data"].as_str().unwrap()).unwrap();
-        page.say(r#"{"event":"pusher:subscribe","data":{"channel":"news"}}"#);
-        assert!(page.text().contains("subscription_succeeded"));
-        (page, data["socket_id"].as_str().unwrap().to_owned())
-    });
+    let daemon = connected(shop(&redis, PREFIX));
+    let mut pages = [(); 2].map(|()| page(&daemon, &["news"]));
     let mut channel = join(&daemon, &ann());
     let sender = pages[0].1.clone();
     let broadcasts = [
