@@ -483,5 +483,7 @@ mod tests {
             "{long}"
         );
         assert_eq!(problems("data_bytes_max = 300000\nrequest_bytes_max = 1000000", 1_000_000), "");
+        let said = problems("[channel]\nmessage_bytes_max = 300000", 250_000);
+        assert!(said.contains("is less than channel.message_bytes_max (300000)"), "{said}");
     }
 }

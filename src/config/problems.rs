@@ -203,11 +203,16 @@ impl Config {
                 problems.push(format!("{key} = {value}: at most {MESSAGE_BYTES_MAX}"));
             }
         }
-        if self.limits.outbox_bytes_max < self.feed.unix.line_bytes_max {
-            problems.push(format!(
-                "limits.outbox_bytes_max ({}) is less than feed.unix.line_bytes_max ({}): one event could close every client",
-                self.limits.outbox_bytes_max, self.feed.unix.line_bytes_max
-            ));
+        let outbox = self.limits.outbox_bytes_max;
+        for (key, value) in [
+            ("feed.unix.line_bytes_max", self.feed.unix.line_bytes_max),
+            ("channel.message_bytes_max", self.channel.message_bytes_max),
+        ] {
+            if outbox < value {
+                problems.push(format!(
+                    "limits.outbox_bytes_max ({outbox}) is less than {key} ({value}): one event could close every client"
+                ));
+            }
         }
         problems
     }

@@ -77,6 +77,13 @@ impl AppSettings {
                 problems.push(format!("{name} = {value}: at most {BYTES_MAX}"));
             }
         }
+        let (member, message) = (self.member_bytes_max, self.message_bytes_max);
+        if message > 0 && member >= message {
+            problems.push(format!(
+                "member_bytes_max = {member} does not fit into message_bytes_max = {message}: whoever shows as much would \
+                 be closed, each time it comes; raise that, or lower this"
+            ));
+        }
         let webhooks = self.webhook.iter().flat_map(WebhookSettings::problems);
         problems.extend(webhooks.map(|problem| format!("webhook {problem}")));
         problems
@@ -117,6 +124,8 @@ mod tests {
             (AppSettings { activity_timeout_s: 3601, ..app("a") }, "1 to 3600"),
             (AppSettings { pong_timeout_s: 0, ..app("a") }, "pong_timeout_s"),
             (AppSettings { message_bytes_max: BYTES_MAX + 1, ..app("a") }, "message_bytes_max"),
+            (AppSettings { message_bytes_max: 1024, ..app("a") }, "member_bytes_max = 1024 does not fit"),
+            (AppSettings { member_bytes_max: 70_000, ..app("a") }, "does not fit into message_bytes_max"),
             (AppSettings { webhook: url("ftp://x"), ..app("a") }, "webhook url"),
         ] {
             let found = problems(vec![app]);
