@@ -26,6 +26,7 @@ mod clock;
 mod connection;
 mod facts;
 mod gaps;
+mod groups;
 pub mod handoff;
 mod handshake;
 mod head;
@@ -190,6 +191,8 @@ struct Shared {
     /// One set per shard, the bridge's, the store's, and the admin listener's.
     metrics: Vec<Arc<Metrics>>,
     connections: Arc<AtomicUsize>,
+    /// Publishers of the unix feed on all shards.
+    publishers: AtomicUsize,
     ready: AtomicBool,
     /// Take no more connections and publishers.
     draining: AtomicBool,
@@ -217,6 +220,7 @@ impl Shared {
             settings: Mutex::new(Arc::clone(settings)),
             metrics: (0..shards + 3).map(|_| Arc::default()).collect(),
             connections: Arc::default(),
+            publishers: AtomicUsize::new(0),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             hurrying: AtomicBool::new(false),
@@ -344,6 +348,12 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let admin = admin.and_then(|(socket, token)| Some((socket?, token)));
     let admin_address = admin.as_ref().map(|(socket, _)| listen::local_address(socket)).transpose()?;
     let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
+    if feed.is_some() && !plan.feed.allow_gids.is_empty() && !groups::see_others() {
+        tracing::warn!(
+            "feed.unix.allow_gids knows publishers by their first group only: processes of others are hidden from this \
+             one; ProtectProc=default in the service, or /proc without hidepid=, shows their other groups"
+        );
+    }
     let spoken = spoken(&plan.listen);
     let shared = Arc::new(Shared::new(plan.shards, &spoken, &plan.settings)?);
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay);

@@ -27,11 +27,11 @@ pub struct Settings {
     pub group: Option<String>,
     /// The user numbers that may publish; everyone whom the mode lets in when empty.
     pub allow_uids: Vec<u32>,
-    /// The group numbers that may publish; a peer passes by user or by group.
+    /// The group numbers that may publish; a peer passes by user or by any of its groups.
     pub allow_gids: Vec<u32>,
     /// Longest line, in bytes.
     pub line_bytes_max: usize,
-    /// Publishers connected to one shard at once.
+    /// Publishers connected at once, for each shard. They share their places: any may have all of them.
     pub publishers_max: usize,
 }
 
@@ -55,6 +55,13 @@ pub fn mode(text: &str) -> Option<u32> {
     u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777)
 }
 
+/// Lines of one turn. Others have theirs after some hundreds of microseconds then, however short the lines are.
+const TURN_LINES_MAX: u64 = 512;
+/// Lines of the first turn, so that those who come anew each time get no more than others.
+const FIRST_LINES_MAX: u64 = 16;
+/// Lines of a turn that may come to nothing with anybody: a receipt now and then, a mistake.
+const IDLE_LINES_FEW: u64 = 8;
+
 /// What is said of a line that the store has not answered for.
 const UNKNOWN: &str = "the store has ended: it is not known whether this was stored";
 
@@ -76,6 +83,10 @@ pub struct Publisher {
     partial: Vec<u8>,
     /// Whether the rest of an overlong line is being skipped.
     skipping: bool,
+    /// What came and is of a later turn, from `unread_at` on; without a line's end there is none.
+    unread: Vec<u8>,
+    unread_at: usize,
+    is_idle_talk: bool,
     lines: u64,
     /// Of the lines whose outcome is known.
     total: Counts,
@@ -95,8 +106,9 @@ enum Owed {
 }
 
 impl Publisher {
-    /// Reads what has come: publications go to `publish` in order, replies are appended to `replies`.
-    /// Returns what became of these bytes' lines, as far as that is known: before more is read, the store is to have
+    /// Reads what has come, for one turn: publications go to `publish` in order, replies are appended to `replies`. What
+    /// is more than a turn may have is kept, and read when the next has no bytes; see [`Publisher::has_more`].
+    /// Returns what became of these lines, as far as that is known: before more is read, the store is to have
     /// [`Publisher::take_appends`], and what it says goes to [`Publisher::settle`].
     pub fn read(
         &mut self,
@@ -107,11 +119,17 @@ impl Publisher {
         mut publish: impl FnMut(Publication),
         replies: &mut Vec<u8>,
     ) -> Counts {
-        let before = self.total;
-        let mut rest = bytes;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            let line = &rest[..end];
-            rest = &rest[end + 1..];
+        let (before, first) = (self.total, self.lines);
+        let held = std::mem::take(&mut self.unread);
+        debug_assert!(held.is_empty() || bytes.is_empty(), "what is kept comes first");
+        let from = if held.is_empty() { bytes } else { &held[self.unread_at..] };
+        let end = first + if first == 0 { FIRST_LINES_MAX } else { TURN_LINES_MAX };
+        let mut rest = from;
+        while self.lines < end
+            && let Some(length) = memchr::memchr(b'\n', rest)
+        {
+            let line = &rest[..length];
+            rest = &rest[length + 1..];
             self.lines += 1;
             if std::mem::take(&mut self.skipping) {
                 self.reject(&overlong(line_bytes_max), replies);
@@ -126,13 +144,32 @@ impl Publisher {
                 self.partial = whole;
             }
         }
-        if !self.skipping && self.partial.len() + rest.len() > line_bytes_max {
+        let counts = self.since(before);
+        let events = counts.accepted + counts.unspoken + self.appends.len() as u64;
+        self.is_idle_talk = (self.lines - first).saturating_sub(events) > events.max(IDLE_LINES_FEW);
+        if memchr::memchr(b'\n', rest).is_some() {
+            // Bytes of the socket are copied once; what is kept from before stays where it is.
+            self.unread_at = if held.is_empty() { 0 } else { held.len() - rest.len() };
+            self.unread = if held.is_empty() { rest.to_vec() } else { held };
+        } else if !self.skipping && self.partial.len() + rest.len() > line_bytes_max {
             self.partial = Vec::new();
             self.skipping = true;
         } else if !self.skipping {
             self.partial.extend_from_slice(rest);
         }
-        self.since(before)
+        counts
+    }
+
+    /// Whether there are lines for another turn.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Whether the last turn was for the most part lines that come to nothing: bad ones and requests for receipts.
+    #[must_use]
+    pub fn is_idle_talk(&self) -> bool {
+        self.is_idle_talk
     }
 
     /// What is to be stored since the last call, in order.
@@ -284,6 +321,39 @@ mod tests {
             published += feed(&mut publisher, &[byte]).0;
         }
         assert_eq!(published, 2);
+    }
+
+    #[test]
+    fn a_turn_has_a_limit_of_lines_and_the_others_are_read_in_the_next_ones() {
+        let mut publisher = Publisher::default();
+        let lines = format!("{GOOD}\n").repeat(3000) + &GOOD[..10];
+        let mut turns = vec![feed(&mut publisher, lines.as_bytes()).0];
+        while publisher.has_more() {
+            turns.push(feed(&mut publisher, b"").0);
+        }
+        assert_eq!(turns, [16, 512, 512, 512, 512, 512, 424]);
+        assert!(!publisher.is_idle_talk());
+        assert_eq!(feed(&mut publisher, format!("{}\n\n", &GOOD[10..]).as_bytes()).0, 1);
+        assert_eq!(feed(&mut publisher, b"\n").1, "{\"accepted\":3001,\"rejected\":0}\n");
+    }
+
+    #[test]
+    fn a_turn_of_lines_that_come_to_nothing_is_told_from_one_with_events() {
+        let mut publisher = Publisher::default();
+        for (lines, idle) in [
+            ("x\n".repeat(8), false),
+            ("x\n".repeat(9), true),
+            ("\n".repeat(9), true),
+            (format!("{GOOD}\n\n").repeat(20), false),
+            (format!("{GOOD}\n\nx\n").repeat(20), true),
+            (format!("{GOOD}\nx\n").repeat(20), false),
+        ] {
+            feed(&mut publisher, lines.as_bytes());
+            while publisher.has_more() {
+                feed(&mut publisher, b"");
+            }
+            assert_eq!(publisher.is_idle_talk(), idle, "{lines}");
+        }
     }
 
     #[test]

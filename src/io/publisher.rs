@@ -1,8 +1,11 @@
 //! The unix feed's sockets: a task per publisher, of which there are few.
 //!
 //! A publisher is read only while every shard has room, so a shard that lags slows its publishers and loses
-//! nothing. Replies go out as far as the publisher reads them; beyond a limit they are dropped and counted,
-//! events never.
+//! nothing. It has turns like every other, each with a limit of bytes and of lines. Those whose lines come to nothing
+//! share a part of the shard's time, however many they are.
+//!
+//! Replies go out as far as the publisher reads them. One that reads is waited for before more is read of it; with one
+//! that does not, replies beyond a limit are dropped and counted, events never.
 //!
 //! What is to be stored goes to the store, one chunk of a publisher at a time: nothing more of it is read before the
 //! store has answered, so that it holds no more of a publisher than one chunk and one line.
@@ -10,6 +13,7 @@
 use super::ROOM_PAUSE;
 use super::Shared;
 use super::clock;
+use super::groups::{self, Groups};
 use super::watch::Watched;
 use super::worker::Worker;
 use crate::dialect::Kind;
@@ -25,16 +29,25 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Bytes read at once, and so the most that is handed on without asking for room again.
 const READ_BYTES: usize = 64 * 1024;
-/// Replies kept for a publisher that does not read them.
+/// Replies kept for a publisher before it is waited for. Those of one turn may come on top.
 const REPLY_BYTES_MAX: usize = 256 * 1024;
+/// How long a publisher that has so many is waited for while it reads none. From then on, and until it reads again,
+/// more are dropped.
+const REPLIES_WAIT: Duration = Duration::from_secs(1);
 /// How long a publisher that has sent everything has to read its replies.
 const REPLIES_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at whether it has.
 const REPLIES_PAUSE: Duration = Duration::from_millis(10);
+/// Of the shard's time, one part in so many is for all publishers together whose lines come to nothing. The others and
+/// the clients do not notice then how many such there are.
+const IDLE_TALK_PARTS: u64 = 5;
+/// How soon one that waits for its turn learns that the daemon stops.
+const PAUSE_PART: Duration = Duration::from_millis(20);
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -47,6 +60,8 @@ pub(super) struct Feed {
     intake: RefCell<Intake>,
     scratch: RefCell<Vec<u8>>,
     open: RefCell<Vec<Rc<Peer>>>,
+    /// When the next publisher whose lines come to nothing may have its turn, in monotonic nanoseconds.
+    idle_talk_at_ns: Cell<u64>,
     /// Publishers that wait for the store.
     storing: Cell<usize>,
     stopping: Cell<bool>,
@@ -57,6 +72,36 @@ struct Peer {
     socket: Watched,
     replies: RefCell<Vec<u8>>,
     replying: Cell<bool>,
+    /// Bytes of replies that it has taken.
+    taken: Cell<u64>,
+    /// Whether it was waited for in vain.
+    is_deaf: Cell<bool>,
+    _place: Place,
+}
+
+/// One of the places that all shards' publishers share.
+struct Place(Arc<Shared>);
+
+impl Place {
+    /// Takes one, if there is one left of so many.
+    fn take(shared: &Arc<Shared>, places: usize) -> Option<Self> {
+        let place = Self(Arc::clone(shared));
+        (shared.publishers.fetch_add(1, Relaxed) < places).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.publishers.fetch_sub(1, Relaxed);
+    }
+}
+
+/// What a turn has left to be done.
+enum Turn {
+    /// The publisher may have more, in this time.
+    Next(Duration),
+    /// It has gone.
+    Over,
 }
 
 impl Feed {
@@ -76,6 +121,7 @@ impl Feed {
             intake: RefCell::new(intake),
             scratch: RefCell::new(vec![0; READ_BYTES]),
             open: RefCell::default(),
+            idle_talk_at_ns: Cell::new(0),
             storing: Cell::new(0),
             stopping: Cell::new(false),
         })
@@ -112,16 +158,28 @@ impl Feed {
     }
 
     fn admit(self: &Rc<Self>, socket: OwnedFd) {
-        if let Some(refusal) = self.refusal(&socket) {
+        let place = Place::take(&self.shared, self.settings.publishers_max * self.shared.mailboxes.len());
+        let refusal = match &place {
+            Some(_) => self.refusal(&socket),
+            None => Some("too many publishers (feed.unix.publishers_max)".into()),
+        };
+        if let Some(refusal) = refusal {
             LogLine::PublisherRefused.warn(clock::now(), || refusal.clone());
             let reply = serde_json::json!({ "error": refusal }).to_string() + "\n";
             let _ = rustix::net::send(&socket, reply.as_bytes(), SendFlags::NOSIGNAL);
             return;
         }
-        let Ok(socket) = Watched::new(socket) else {
+        let (Some(place), Ok(socket)) = (place, Watched::new(socket)) else {
             return self.metrics.accept_errors.add(1);
         };
-        let peer = Rc::new(Peer { socket, replies: RefCell::default(), replying: Cell::new(false) });
+        let peer = Rc::new(Peer {
+            socket,
+            replies: RefCell::default(),
+            replying: Cell::new(false),
+            taken: Cell::new(0),
+            is_deaf: Cell::new(false),
+            _place: place,
+        });
         self.open.borrow_mut().push(Rc::clone(&peer));
         self.metrics.publishers.add(1);
         monoio::spawn(Rc::clone(self).serve(peer));
@@ -129,9 +187,6 @@ impl Feed {
 
     fn refusal(&self, socket: &OwnedFd) -> Option<String> {
         let settings = &self.settings;
-        if self.open.borrow().len() >= settings.publishers_max {
-            return Some("too many publishers (feed.unix.publishers_max)".into());
-        }
         if settings.allow_uids.is_empty() && settings.allow_gids.is_empty() {
             return None;
         }
@@ -139,12 +194,28 @@ impl Feed {
             return Some("the publisher's user cannot be told".into());
         };
         let (uid, gid) = (peer.uid.as_raw(), peer.gid.as_raw());
-        let allowed = settings.allow_uids.contains(&uid) || settings.allow_gids.contains(&gid);
-        (!allowed).then(|| {
-            format!(
-                "user {uid} with group {gid} may not publish (feed.unix.allow_uids, feed.unix.allow_gids)"
-            )
-        })
+        if settings.allow_uids.contains(&uid) || settings.allow_gids.contains(&gid) {
+            return None;
+        }
+        // It takes a file to be read, which not everybody who is refused is to cost.
+        let groups =
+            if settings.allow_gids.is_empty() { Groups::Known(Vec::new()) } else { groups::of(&peer) };
+        let hint = match &groups {
+            Groups::Known(groups) if groups.iter().any(|group| settings.allow_gids.contains(group)) => {
+                return None;
+            }
+            Groups::Known(_) => "",
+            Groups::Gone => {
+                "; its other groups cannot be told, because the process that has connected has ended"
+            }
+            Groups::Hidden => {
+                "; its other groups cannot be told, because processes of others are hidden from this one \
+                 (ProtectProc= of the service, hidepid= of /proc)"
+            }
+        };
+        Some(format!(
+            "user {uid} with group {gid} may not publish (feed.unix.allow_uids, feed.unix.allow_gids){hint}"
+        ))
     }
 
     async fn serve(self: Rc<Self>, peer: Rc<Peer>) {
@@ -153,13 +224,19 @@ impl Feed {
             while !self.worker.borrow().all_have_room() {
                 sleep(ROOM_PAUSE).await;
             }
-            if peer.socket.readable().await.is_err() || !self.read(&peer, &mut publisher) {
+            // What is kept of the last turn comes before what the socket has.
+            if publisher.has_more() {
+                yield_now().await;
+            } else if peer.socket.readable().await.is_err() {
                 break;
             }
+            let Turn::Next(pause) = self.read(&peer, &mut publisher) else { break };
             let appends = publisher.take_appends();
             if !appends.is_empty() {
                 self.store(&peer, &mut publisher, appends).await;
             }
+            self.await_reader(&peer).await;
+            self.pause(pause).await;
         }
         let mut replies = Vec::new();
         self.count(publisher.end(&mut replies));
@@ -174,33 +251,72 @@ impl Feed {
         let _ = rustix::net::shutdown(&peer.socket, Shutdown::Both);
     }
 
-    /// Reads what is there and hands it on. Returns whether more can come.
-    fn read(self: &Rc<Self>, peer: &Rc<Peer>, publisher: &mut Publisher) -> bool {
+    /// One turn: reads what is there and hands it on.
+    fn read(self: &Rc<Self>, peer: &Rc<Peer>, publisher: &mut Publisher) -> Turn {
         let mut scratch = self.scratch.borrow_mut();
-        let count = match rustix::net::recv(&peer.socket, &mut scratch[..], RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => return false,
-            Ok((_, count)) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return true,
-            Err(_) => return false,
+        let count = if publisher.has_more() {
+            0
+        } else {
+            match rustix::net::recv(&peer.socket, &mut scratch[..], RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Turn::Over,
+                Ok((_, count)) => count,
+                Err(Errno::AGAIN | Errno::INTR) => return Turn::Next(Duration::ZERO),
+                Err(_) => return Turn::Over,
+            }
         };
         let (mut publications, mut replies) = (Vec::new(), Vec::new());
         let mut intake = self.intake.borrow_mut();
         intake.configure(self.worker.borrow().settings());
+        let now = clock::now();
         let counts = publisher.read(
             &scratch[..count],
             self.settings.line_bytes_max,
             &mut intake,
-            clock::now(),
+            now,
             |publication| publications.push(publication),
             &mut replies,
         );
         self.count(counts);
-        let mut worker = self.worker.borrow_mut();
-        worker.hand_out(publications);
-        worker.turn_aside();
-        drop(worker);
+        if !publications.is_empty() {
+            let mut worker = self.worker.borrow_mut();
+            worker.hand_out(publications);
+            worker.turn_aside();
+        }
         self.reply(peer, &replies);
-        true
+        Turn::Next(if publisher.is_idle_talk() { self.pause_after(now.monotonic_ns) } else { Duration::ZERO })
+    }
+
+    /// How long a publisher has to wait whose lines have come to nothing since this moment: as many times as long as
+    /// that took, and behind the others that wait.
+    fn pause_after(&self, since_ns: u64) -> Duration {
+        let now_ns = clock::now().monotonic_ns;
+        let took_ns = now_ns.saturating_sub(since_ns);
+        let at_ns = self.idle_talk_at_ns.get().max(now_ns) + took_ns * (IDLE_TALK_PARTS - 1);
+        self.idle_talk_at_ns.set(at_ns);
+        Duration::from_nanos(at_ns - now_ns)
+    }
+
+    /// Waits, unless the daemon stops: what was sent before is read then as fast as can be.
+    async fn pause(&self, time: Duration) {
+        let start = Instant::now();
+        while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
+            && !self.stopping.get()
+        {
+            sleep(left.min(PAUSE_PART)).await;
+        }
+    }
+
+    /// Waits until a publisher has read what it has been told, for as long as it reads.
+    async fn await_reader(&self, peer: &Peer) {
+        let (mut taken, mut since) = (peer.taken.get(), Instant::now());
+        while peer.replies.borrow().len() > REPLY_BYTES_MAX && !peer.is_deaf.get() && !self.stopping.get() {
+            sleep(REPLIES_PAUSE).await;
+            if peer.taken.get() != taken {
+                (taken, since) = (peer.taken.get(), Instant::now());
+            } else if since.elapsed() > REPLIES_WAIT {
+                peer.is_deaf.set(true);
+            }
+        }
     }
 
     /// Has the store append messages, and says what has become of them.
@@ -226,10 +342,15 @@ impl Feed {
         events[Outcome::Rejected as usize].add(counts.rejected);
     }
 
-    /// Queues as many whole lines as there is room for and sends what the socket takes; counts the others.
+    /// Queues whole lines and sends what the socket takes. Of a publisher that does not read, those for which there is
+    /// no room are counted instead.
     fn reply(self: &Rc<Self>, peer: &Rc<Peer>, mut lines: &[u8]) {
         while !lines.is_empty() {
-            let room = REPLY_BYTES_MAX.saturating_sub(peer.replies.borrow().len()).min(lines.len());
+            let room = if peer.is_deaf.get() {
+                REPLY_BYTES_MAX.saturating_sub(peer.replies.borrow().len()).min(lines.len())
+            } else {
+                lines.len()
+            };
             let Some(end) = lines[..room].iter().rposition(|byte| *byte == b'\n') else { break };
             let (fitting, rest) = lines.split_at(end + 1);
             lines = rest;
@@ -243,13 +364,22 @@ impl Feed {
     }
 }
 
+/// Lets the other tasks of this thread have their turn.
+async fn yield_now() {
+    monoio::spawn(async {}).await;
+}
+
 impl Peer {
     /// Sends what it can. Returns whether nothing is left, or nobody to have it.
     fn send(&self) -> bool {
         let mut replies = self.replies.borrow_mut();
         let sent = rustix::net::send(&self.socket, &replies, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         match sent {
-            Ok(count) => drop(replies.drain(..count)),
+            Ok(count) => {
+                drop(replies.drain(..count));
+                self.taken.set(self.taken.get() + count as u64);
+                self.is_deaf.set(self.is_deaf.get() && count == 0);
+            }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_) => replies.clear(),
         }

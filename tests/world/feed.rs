@@ -2,9 +2,12 @@
 
 use crate::harness::{Daemon, PATH, Publisher, Setup, command, event, eventually, root, skip, token};
 use std::io::{ErrorKind, Write as _};
+use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 
@@ -125,6 +128,80 @@ fn a_publisher_that_never_reads_its_replies_still_publishes() {
     assert!(daemon.metric("feed_replies_dropped_total") > 0);
     assert!(daemon.memory_bytes() < before + 8 * 1024 * 1024);
     assert_eq!(publisher.reply()["line"], 1);
+}
+
+#[test]
+fn a_flood_of_bad_lines_delays_no_other_publisher() {
+    let daemon = Setup::new().start();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for number in 0..30 {
+            let (flood, mut replies) = (daemon.publisher(), None);
+            // Some read what they are told, others do not.
+            if number % 2 == 0 {
+                replies = Some(flood.stream().try_clone().unwrap());
+            }
+            let done = &done;
+            scope.spawn(move || {
+                let lines = "xxxx\n".repeat(12_000);
+                flood.stream().set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+                while !done.load(Relaxed) {
+                    let _ = flood.stream().write(lines.as_bytes());
+                }
+                flood.stream().shutdown(Shutdown::Both).unwrap();
+                drop(flood);
+            });
+            if let Some(mut replies) = replies {
+                scope.spawn(move || std::io::copy(&mut replies, &mut std::io::sink()));
+            }
+        }
+        let rejected = "events_total{feed=\"unix\",outcome=\"rejected\"}";
+        eventually("all of them flood", || daemon.metric(rejected) > 30 * 1000);
+        let mut longest = Duration::ZERO;
+        for _ in 0..20 {
+            let start = Instant::now();
+            // One that comes for one event, as `fanfare publish` does.
+            let mut publisher = daemon.publisher();
+            publisher.send(event("good", "one"));
+            assert_eq!(publisher.receipt(), (1, 0));
+            longest = longest.max(start.elapsed());
+        }
+        done.store(true, Relaxed);
+        assert!(longest < Duration::from_secs(2), "{longest:?}");
+    });
+}
+
+#[test]
+fn a_publisher_that_reads_gets_every_reply_however_many_they_are() {
+    const ROUNDS: u64 = 10_000;
+    let daemon = Setup::new().start();
+    let mut publisher = daemon.publisher();
+    let mut writer = publisher.stream().try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || writer.write_all("bad {}\n\n".repeat(ROUNDS as usize).as_bytes()).unwrap());
+        // By now there is more than is kept for one that does not read.
+        eventually("some are kept", || {
+            daemon.metric("events_total{feed=\"unix\",outcome=\"rejected\"}") > 2500
+        });
+        for round in 1..=ROUNDS {
+            assert_eq!(publisher.reply()["line"], 2 * round - 1);
+            assert_eq!(publisher.reply()["rejected"], round);
+        }
+    });
+    assert_eq!(daemon.metric("feed_replies_dropped_total"), 0);
+}
+
+#[test]
+fn the_shards_share_the_places_of_publishers() {
+    let daemon = Setup::new().set("threads", 2).set("feed.unix.publishers_max", 8).start();
+    let mut publishers: Vec<_> = (0..16).map(|_| daemon.publisher()).collect();
+    for publisher in &mut publishers {
+        assert_eq!(publisher.receipt(), (0, 0));
+    }
+    assert!(daemon.publisher().reply()["error"].as_str().unwrap().contains("publishers_max"));
+    publishers.clear();
+    daemon.await_metric("publishers", 0);
+    assert_eq!(daemon.publisher().receipt(), (0, 0));
 }
 
 #[test]
@@ -258,18 +335,44 @@ fn only_the_listed_users_may_publish() {
         return skip("publishing as another user", "only root may become nobody");
     }
     let mut subscriber = daemon.subscriber();
+    assert_eq!(
+        nobody_is_told(&daemon, "--clear-groups", &event("nobody", "may")),
+        "{\"accepted\":1,\"rejected\":0}\n"
+    );
+    assert!(subscriber.text().contains("nobody"));
+}
+
+/// What is said to the user nobody, with these groups beside its own, when it writes this and asks for a receipt.
+fn nobody_is_told(daemon: &Daemon, groups: &str, lines: &str) -> String {
     std::fs::set_permissions(daemon.directory(), std::fs::Permissions::from_mode(0o755)).unwrap();
     // Perl is on every Debian, and the directory of our own program may be closed to others.
     let script = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new($ARGV[0]) or die $!; \
-                  print $s $ARGV[1], qq(\\n); $s->flush; print scalar <$s>;";
+                  if ($ARGV[1]) { print $s $ARGV[1], qq(\\n); $s->flush; } print scalar <$s>;";
     let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "perl", "-e", script])
-        .args([daemon.socket().to_str().unwrap(), &event("nobody", "may")])
+        .args(["--reuid=65534", "--regid=65534", groups, "perl", "-e", script])
+        .args([daemon.socket().to_str().unwrap(), lines])
         .current_dir("/")
         .output()
         .unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "{\"accepted\":1,\"rejected\":0}\n", "{output:?}");
-    assert!(subscriber.text().contains("nobody"));
+    assert!(!output.stdout.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_publisher_passes_by_any_of_its_groups() {
+    if !root() {
+        return skip("publishing with other groups", "only root may take them");
+    }
+    let daemon = Setup::new().set("feed.unix.allow_gids", "[4242]").set("feed.unix.mode", "0666").start();
+    let accepted = "{\"accepted\":1,\"rejected\":0}\n";
+    for groups in ["--groups=4241,4242", "--groups=4242"] {
+        assert_eq!(nobody_is_told(&daemon, groups, &event("nobody", "may")), accepted);
+    }
+    for groups in ["--groups=4241", "--clear-groups"] {
+        // It is told without writing anything.
+        let said = nobody_is_told(&daemon, groups, "");
+        assert!(said.contains("user 65534 with group 65534 may not publish"), "{said}");
+    }
 }
 
 #[test]
