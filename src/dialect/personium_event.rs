@@ -244,7 +244,7 @@ impl PersoniumEvent {
             self.spelling = spelling;
         }
         if settings.anonymous {
-            self.begin(settings.session_s_max.into(), None, None, settings, now, out);
+            self.begin(u64::from(settings.session_s_max) * 1000, None, None, settings, now, out);
         } else {
             self.judging = true;
             out.verify(token);
@@ -273,10 +273,10 @@ impl PersoniumEvent {
     fn granted(&mut self, grant: &Grant, context: &mut Context<'_>, out: &mut Actions) {
         let (now, settings) = (context.now, &context.settings.personium);
         let may = |wanted: &[&str]| grant.words("scope").any(|word| wanted.contains(&word));
-        let remaining_s = grant.expires_at_ms.saturating_sub(now.unix_ms) / 1000;
+        let left_ms = grant.expires_at_ms.saturating_sub(now.unix_ms);
         if !may(&["root", "event", "event-read"])
             || !personium::is_for(grant, self.cell(), self.host())
-            || remaining_s == 0
+            || left_ms == 0
         {
             return out.close(CLOSE);
         }
@@ -288,20 +288,21 @@ impl PersoniumEvent {
             let schema = text("schema").or_else(|| text("azp")).or_else(|| text("client_id"));
             Box::new(Author { subject: text("sub"), schema, cell_id: text("cell_id") })
         });
-        self.begin(remaining_s.min(settings.session_s_max.into()), narrow, author, settings, now, out);
+        let length_ms = left_ms.min(u64::from(settings.session_s_max) * 1000);
+        self.begin(length_ms, narrow, author, settings, now, out);
     }
 
     /// Starts the session, prolongs it, or revives it with the rules that it had.
     fn begin(
         &mut self,
-        length_s: u64,
+        length_ms: u64,
         narrow: Option<Box<Narrow>>,
         author: Option<Box<Author>>,
         settings: &Settings,
         now: Now,
         out: &mut Actions,
     ) {
-        let expires_at_ns = now.monotonic_ns + length_s * 1_000_000_000;
+        let expires_at_ns = now.monotonic_ns + length_ms * 1_000_000;
         let mut rules = SmallVec::new();
         if let Some(live) = self.live.take() {
             rules = live.rules;
@@ -311,7 +312,7 @@ impl PersoniumEvent {
             }
         }
         self.live = Some(Box::new(Live { expires_at_ns, expired: false, rules, narrow, author }));
-        text::session(self.spelling, length_s, now, out);
+        text::session(self.spelling, length_ms / 1000, now, out);
         out.push(Action::Deadline(expires_at_ns));
         out.push(keepalive(settings));
     }

@@ -111,7 +111,7 @@ fn listed(entry: toml::Value) -> Result<Listed, EntryProblem> {
     }
     let expires_at_ms = match entry.remove("expires_at") {
         None => NEVER_MS,
-        Some(written) => unix_s(&written).ok_or(EntryProblem::ExpiresAt)? * 1000,
+        Some(written) => unix_ms(&written).ok_or(EntryProblem::ExpiresAt)?,
     };
     if entry.contains_key("exp") || entry.contains_key("nbf") {
         return Err(EntryProblem::JwtTime);
@@ -138,14 +138,14 @@ fn json(value: toml::Value) -> Option<Value> {
     })
 }
 
-/// Unix seconds, from 0 to [`UNIX_S_MAX`].
-fn unix_s(written: &toml::Value) -> Option<u64> {
-    let seconds = match written {
-        toml::Value::Integer(seconds) => *seconds,
-        toml::Value::Datetime(time) => moment::unix_s(time, None)?,
+/// Unix milliseconds of a moment or of unix seconds, from 0 to [`UNIX_S_MAX`].
+fn unix_ms(written: &toml::Value) -> Option<u64> {
+    let ms = match written {
+        toml::Value::Integer(seconds) => seconds.checked_mul(1000)?,
+        toml::Value::Datetime(time) => moment::unix_ms(time, None)?,
         _ => return None,
     };
-    u64::try_from(seconds).ok().filter(|seconds| *seconds <= UNIX_S_MAX)
+    u64::try_from(ms).ok().filter(|ms| ms / 1000 <= UNIX_S_MAX)
 }
 
 /// What is wrong with a list of tokens, and what to do about it. Tokens are counted from 1.

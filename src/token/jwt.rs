@@ -151,19 +151,15 @@ fn any_ms(value: &Value) -> Option<u64> {
     }
 }
 
-/// A NumericDate (RFC 7519 section 2) in milliseconds, a fraction of a second cut off. `None` for anything
-/// but a number from 0 to [`UNIX_S_MAX`].
+/// A NumericDate (RFC 7519 section 2) in milliseconds, to the nearest one: a float has no better fractions. `None` for
+/// anything but a number from 0 to [`UNIX_S_MAX`].
 pub(super) fn unix_ms(value: &Value) -> Option<u64> {
-    let seconds = match value.as_u64() {
-        Some(seconds) => seconds,
+    match value.as_u64() {
+        Some(seconds) => (seconds <= UNIX_S_MAX).then(|| seconds * 1000),
         None => {
             // The range is checked on the float, NaN failing it, so that the conversion is exact.
-            let seconds = value.as_f64()?.floor();
-            if !(0.0..=UNIX_S_MAX as f64).contains(&seconds) {
-                return None;
-            }
-            seconds as u64
+            let seconds = value.as_f64()?;
+            (0.0..UNIX_S_MAX as f64 + 1.0).contains(&seconds).then(|| (seconds * 1000.0).round() as u64)
         }
-    };
-    (seconds <= UNIX_S_MAX).then(|| seconds * 1000)
+    }
 }

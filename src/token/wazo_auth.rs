@@ -176,7 +176,7 @@ fn read(body: &[u8], now_ms: u64) -> Finding {
 }
 
 fn grant(data: Data, now_ms: u64) -> Result<Grant, Refusal> {
-    let expires_at_ms = expires_at_s(&data.utc_expires_at).ok_or(Refusal::BadExpiry)? * 1000;
+    let expires_at_ms = expires_at_ms(&data.utc_expires_at).ok_or(Refusal::BadExpiry)?;
     if now_ms >= expires_at_ms {
         return Err(Refusal::Expired);
     }
@@ -195,9 +195,10 @@ fn grant(data: Data, now_ms: u64) -> Result<Grant, Refusal> {
     Ok(Grant::new(expires_at_ms, claims))
 }
 
-/// `utc_expires_at`, which is written without a zone and in UTC; a fraction of a second is cut off.
-fn expires_at_s(written: &str) -> Option<u64> {
+/// `utc_expires_at` in milliseconds. It is written without a zone and in UTC, by Python, which leaves a fraction of a
+/// second out when there is none.
+fn expires_at_ms(written: &str) -> Option<u64> {
     let written: Datetime = written.parse().ok()?;
-    let seconds = moment::unix_s(&written, Some(Offset::Z))?;
-    u64::try_from(seconds).ok().filter(|seconds| *seconds <= UNIX_S_MAX)
+    let ms = moment::unix_ms(&written, Some(Offset::Z))?;
+    u64::try_from(ms).ok().filter(|ms| ms / 1000 <= UNIX_S_MAX)
 }

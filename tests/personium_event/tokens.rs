@@ -173,3 +173,27 @@ fn an_anonymous_bus_takes_any_token_for_reading() {
         "#,
     );
 }
+
+#[test]
+fn a_session_lasts_to_the_last_millisecond_of_its_token() {
+    for (expires_at, expires_in, left_ms) in [("01.9", 1, 1900), ("00.9", 0, 900)] {
+        let claims = format!("aud = 'cell1'\nscope = 'event'\nexpires_at = 2018-02-14T12:50:{expires_at}Z");
+        let follow = || {
+            let (mut bus, answer) = present(&claims, "/cell1/__event", "unit.example");
+            let success =
+                format!(r#"{{"response":"success","expires_in":{expires_in},"timestamp":{NOW_S}}}"#);
+            assert_eq!(answer, [success]);
+            bus.answers(r#"{"subscribe":{"Type":"*","Object":"*"}}"#);
+            bus
+        };
+        let event = r#"{"Type":"t","Object":"o"}"#;
+        let mut early = follow();
+        early.now.monotonic_ns += (left_ms - 1) * 1_000_000;
+        early.feed(&format!("event/cell1 {event}"));
+        assert_eq!(early.heard(""), [event]);
+        let mut late = follow();
+        late.now.monotonic_ns += left_ms * 1_000_000;
+        late.feed(&format!("event/cell1 {event}"));
+        assert_eq!(late.heard(""), ["close 1000"]);
+    }
+}

@@ -45,15 +45,20 @@ fn exp_has_to_be_there_and_a_time() {
 }
 
 #[test]
-fn a_fraction_of_a_second_is_cut_off() {
-    for exp in ["1700000001.999", "1.7000000019e9", "1700000001.0"] {
-        assert_eq!(
-            granted(with_payload(&format!(r#"{{"exp":{exp}}}"#))).expires_at_ms,
-            NOW_MS + 1000,
-            "{exp}"
-        );
+fn a_fraction_of_a_second_counts_to_the_millisecond() {
+    for (exp, left_ms) in [
+        ("1700000001.999", 1999),
+        ("1.7000000019e9", 1900),
+        ("1700000001.0", 1000),
+        ("1700000000.001", 1),
+        ("1700000000.123456", 123),
+        ("253402300799.999", (UNIX_S_MAX - 1_700_000_000) * 1000 + 999),
+    ] {
+        let grant = granted(with_payload(&format!(r#"{{"exp":{exp}}}"#)));
+        assert_eq!(grant.expires_at_ms, NOW_MS + left_ms, "{exp}");
     }
-    assert_eq!(refused(with_payload(r#"{"exp":1700000000.999}"#)), Refusal::Expired);
+    assert_eq!(refused(with_payload(r#"{"exp":1699999999.999}"#)), Refusal::Expired);
+    assert_eq!(refused(with_payload(r#"{"exp":1800000000,"nbf":1700000000.001}"#)), Refusal::NotYetValid);
     assert_eq!(refused(with_payload(r#"{"exp":0.5}"#)), Refusal::Expired);
     assert_eq!(refused(with_payload(r#"{"exp":0}"#)), Refusal::Expired);
 }

@@ -25,25 +25,22 @@ fn a_listed_token_grants_its_claims() {
 #[test]
 fn a_listed_token_ends_when_the_list_says() {
     let cases = [
-        ("1700000000", NOW_S),
-        ("2023-11-14T22:13:20Z", NOW_S),
-        ("2023-11-14T22:13:20.999Z", NOW_S),
-        ("2023-11-15T00:13:20+02:00", NOW_S),
-        ("2023-11-14 16:43:20-05:30", NOW_S),
-        ("1970-01-01T00:00:01Z", 1),
-        ("2000-02-29T00:00:00Z", 951_782_400),
-        ("2000-03-01T00:00:00Z", 951_868_800),
-        ("2100-03-01T00:00:00Z", 4_107_542_400),
-        ("9999-12-31T23:59:59Z", UNIX_S_MAX),
+        ("1700000000", NOW_S * 1000),
+        ("2023-11-14T22:13:20Z", NOW_S * 1000),
+        ("2023-11-14T22:13:20.999Z", NOW_S * 1000 + 999),
+        ("2023-11-14T22:13:20.0019Z", NOW_S * 1000 + 1),
+        ("2023-11-15T00:13:20+02:00", NOW_S * 1000),
+        ("2023-11-14 16:43:20-05:30", NOW_S * 1000),
+        ("1970-01-01T00:00:01Z", 1000),
+        ("2000-02-29T00:00:00Z", 951_782_400_000),
+        ("2000-03-01T00:00:00Z", 951_868_800_000),
+        ("2100-03-01T00:00:00Z", 4_107_542_400_000),
+        ("9999-12-31T23:59:59Z", UNIX_S_MAX * 1000),
     ];
-    for (written, expires_s) in cases {
+    for (written, expires_ms) in cases {
         let judge = list(&format!("[[token]]\ntoken = 'a'\nexpires_at = {written}\n")).unwrap();
-        assert_eq!(
-            granted(judge.judge("a", expires_s * 1000 - 1)).expires_at_ms,
-            expires_s * 1000,
-            "{written}"
-        );
-        assert_eq!(refused(judge.judge("a", expires_s * 1000)), Refusal::Expired, "{written}");
+        assert_eq!(granted(judge.judge("a", expires_ms - 1)).expires_at_ms, expires_ms, "{written}");
+        assert_eq!(refused(judge.judge("a", expires_ms)), Refusal::Expired, "{written}");
     }
     for written in [
         "'1700000000'",

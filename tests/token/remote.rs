@@ -114,8 +114,10 @@ fn an_introspected_token_grants_what_the_answer_says() {
     assert_eq!((grant.text("sub"), grant.list("aud")), (Some("alice"), Some(vec!["cell"])));
     assert!(grant.words("scope").eq(["a", "b"]));
     assert_eq!(grant.claim("active"), None);
-    for exp in [json!(NOW_S as f64 + 1.5), json!(UNIX_S_MAX)] {
-        introspected(json!({ "exp": exp }));
+    for (exp, left_ms) in
+        [(json!(NOW_S as f64 + 1.5), 1500), (json!(UNIX_S_MAX), (UNIX_S_MAX - NOW_S) * 1000)]
+    {
+        assert_eq!(introspected(json!({ "exp": exp })).expires_at_ms, NOW_S * 1000 + left_ms);
     }
 }
 
@@ -183,20 +185,21 @@ fn wazo_auth_grants_what_other_judges_grant_for_its_dialect() {
 #[test]
 fn wazo_auths_expiry_is_utc_with_or_without_a_fraction_and_an_offset() {
     let expiry = |written: &str| match wazo_with("/data/utc_expires_at", json!(written)) {
-        Finding::Granted(grant) => Ok(grant.expires_at_ms / 1000 - NOW_S),
+        Finding::Granted(grant) => Ok(grant.expires_at_ms - NOW_S * 1000),
         Finding::Refused(refusal) => Err(refusal),
         other => panic!("{other:?}"),
     };
-    for same in [
-        "2023-11-14T23:13:20",
-        "2023-11-14 23:13:20",
-        "2023-11-14T23:13:20.123456",
-        "2023-11-14T23:13:20Z",
-        "2023-11-14T23:13:20.5+00:00",
-        "2023-11-15T00:13:20+01:00",
+    for (written, more_ms) in [
+        ("2023-11-14T23:13:20", 0),
+        ("2023-11-14 23:13:20", 0),
+        ("2023-11-14T23:13:20.123456", 123),
+        ("2023-11-14T23:13:20Z", 0),
+        ("2023-11-14T23:13:20.5+00:00", 500),
+        ("2023-11-15T00:13:20+01:00", 0),
     ] {
-        assert_eq!(expiry(same), Ok(HOUR_S), "{same}");
+        assert_eq!(expiry(written), Ok(HOUR_S * 1000 + more_ms), "{written}");
     }
+    assert_eq!(expiry("2023-11-14T22:13:20.900000"), Ok(900), "nothing is refused before its time");
     assert_eq!(expiry("2023-11-14T22:13:20"), Err(Refusal::Expired));
     assert_eq!(expiry("1969-12-31T23:59:59"), Err(Refusal::BadExpiry));
     for nonsense in ["", "never", "2023-11-14", "23:13:20", "2023-13-14T23:13:20", "1700003600"] {
