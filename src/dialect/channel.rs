@@ -180,11 +180,11 @@ impl Channel {
     /// Who is at the other end, as JSON.
     fn sender(&self) -> String {
         let (id, name) = (self.id(), self.text(2));
-        match (name.is_empty(), id.is_empty()) {
-            (false, false) => format!(r#"{{"name":{name},"id":{id}}}"#),
-            (false, true) => format!(r#"{{"name":{name}}}"#),
-            (true, false) => format!(r#"{{"id":{id}}}"#),
-            (true, true) => "{}".into(),
+        let name = if name.is_empty() { "null" } else { name };
+        if id.is_empty() {
+            format!(r#"{{"name":{name}}}"#)
+        } else {
+            format!(r#"{{"name":{name},"id":{id}}}"#)
         }
     }
 
@@ -209,8 +209,10 @@ impl Channel {
         if !is_channel(channel) || channel.len() > settings.channel_bytes_max {
             return None;
         }
-        let id = grant.claim("id").map_or(Some(String::new()), target::id)?;
-        let name = match grant.claim("name") {
+        // A user of the application may have none of either yet.
+        let is_said = |claim: &&Value| !claim.is_null();
+        let id = grant.claim("id").filter(is_said).map_or(Some(String::new()), target::id)?;
+        let name = match grant.claim("name").filter(is_said) {
             None => String::new(),
             Some(Value::String(name)) => target::quoted(name),
             Some(_) => return None,

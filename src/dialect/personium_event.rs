@@ -15,7 +15,7 @@ mod text;
 use self::command::{Command, Rule, Spelling};
 use crate::dialect::early::Early;
 use crate::dialect::personium::{
-    self, CELL_BYTES_MAX, CLOSE, Settings, after, cell_of_host, is_name, keepalive,
+    self, CELL_BYTES_MAX, CLOSE, Settings, after, cell_of_host, decoded, is_name, keepalive,
 };
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
@@ -24,6 +24,7 @@ use crate::token::{Grant, Verdict};
 use crate::trie::PREFIX_BYTES_MAX;
 use crate::wheel::Now;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// The byte that starts this dialect's topics.
 const TOPIC: u8 = b'p';
@@ -373,12 +374,12 @@ fn watch(cell: &str) -> [&[u8]; 3] {
 }
 
 /// The cell of a request: before `/__event` in the path, or else before the first dot of the host.
-fn cell_of<'a>(upgrade: &Upgrade<'a>) -> Option<&'a str> {
+fn cell_of<'a>(upgrade: &Upgrade<'a>) -> Option<Cow<'a, str>> {
     let path = upgrade.path.strip_suffix('/').unwrap_or(upgrade.path);
     let before = path.strip_suffix("/__event")?;
     match before.strip_prefix('/') {
-        Some(cell) => is_name(cell).then_some(cell),
-        None if before.is_empty() => cell_of_host(upgrade.host),
+        Some(cell) => decoded(cell).filter(|cell| is_name(cell)),
+        None if before.is_empty() => cell_of_host(upgrade.host).map(Cow::Borrowed),
         None => None,
     }
 }

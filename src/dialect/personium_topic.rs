@@ -14,15 +14,13 @@ pub use self::glob::{GLOBS_MAX, is_glob};
 
 use self::message::Said;
 use crate::dialect::personium::{
-    self, CELL_BYTES_MAX, CLOSE, cell_of_host, is_name, is_segment, put_error, put_session,
+    self, CELL_BYTES_MAX, CLOSE, cell_of_host, decoded, is_name, is_segment, put_error, put_session,
 };
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::{Event, Value, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
 use crate::token::{Grant, NEVER_MS, Verdict};
 use crate::wheel::{Now, TICK_MS, ticks};
-use percent_encoding::percent_decode_str;
-use std::borrow::Cow;
 
 /// The byte that starts this dialect's topics.
 const TOPIC: u8 = b't';
@@ -255,11 +253,6 @@ fn place_of(upgrade: &Upgrade<'_>) -> Option<String> {
     let well_formed = is_name(&cell) && is_name(&inbox) && is_segment(&path) && segments.next().is_none();
     let place = format!("{cell}/{inbox}/{path}");
     (well_formed && place.len() <= PLACE_BYTES_MAX).then_some(place)
-}
-
-/// A segment of a URL as text: browsers write whatever is not ASCII as `%` and two digits a byte.
-fn decoded(segment: &str) -> Option<Cow<'_, str>> {
-    percent_decode_str(segment).decode_utf8().ok()
 }
 
 /// Whether a path is that of a topic: a collection of one or more parts, the word, a name.

@@ -21,6 +21,11 @@ fn the_cell_is_named_by_the_path_or_else_by_the_host() {
     for (path, host, expected) in [
         ("/cell1/__event", "unit.example", Some("cell1")),
         ("/cell1/__event/", "unit.example", Some("cell1")),
+        ("/c%65ll1/__event", "unit.example", Some("cell1")),
+        ("/z%C3%A9ro/__event", "unit.example", Some("zéro")),
+        ("/cell1%2Fother/__event", "unit.example", None),
+        ("/cell%00/__event", "unit.example", None),
+        ("/%FF/__event", "unit.example", None),
         ("/cell1/__event?x=/other/__event", "unit.example", Some("cell1")),
         ("/cell1/__event", "cell2.unit.example", Some("cell1")),
         ("/cell1/__event", "", Some("cell1")),
