@@ -26,6 +26,7 @@ use serde_json::{Map, Value};
 use super::jwt::unix_ms;
 use super::remote::{Finding, Timing, in_range};
 use super::settings::Secret;
+use super::unique::{self, Flaw};
 use super::{Grant, JudgeError, Refusal};
 use crate::endpoint::Endpoint;
 
@@ -139,8 +140,11 @@ impl Introspection {
             401 => return Finding::Unclear("it refuses client_id and client_secret (status 401)".into()),
             _ => return Finding::Unclear(format!("it answered with status {status}")),
         }
-        let Ok(Value::Object(mut claims)) = serde_json::from_slice(body) else {
-            return Finding::Unclear("its answer is not a JSON object".into());
+        let mut claims = match unique::object(body) {
+            Ok(claims) => claims,
+            Err(Flaw::NoObject) => return Finding::Unclear("its answer is not a JSON object".into()),
+            // Some text of the token's own may have come into the answer as it was.
+            Err(Flaw::Repeated) => return Finding::Refused(Refusal::Ambiguous),
         };
         match claims.remove("active") {
             Some(Value::Bool(true)) => self.grant(claims, now_ms).into(),

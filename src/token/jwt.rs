@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 
 use super::key::Key;
 use super::settings::{JwtSettings, KeySource};
+use super::unique::{self, Flaw};
 use super::{Algorithm, Grant, JudgeError, NEVER_MS, Refusal, Rigour, UNIX_S_MAX, jwks};
 
 /// Judges tokens by their signature and times.
@@ -53,8 +54,10 @@ impl Jwt {
         }
         self.check_signature(&decode(header)?, message, signature)?;
 
-        let claims: Map<String, Value> =
-            serde_json::from_slice(&decode(payload)?).map_err(|_| Refusal::Malformed)?;
+        let claims = unique::object(&decode(payload)?).map_err(|flaw| match flaw {
+            Flaw::NoObject => Refusal::Malformed,
+            Flaw::Repeated => Refusal::Ambiguous,
+        })?;
         let expires_at_ms = match self.rigour {
             Rigour::Strict => self.check_times(&claims, now_ms)?,
             Rigour::Lenient => self.check_times_if_any(&claims, now_ms)?,

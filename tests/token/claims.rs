@@ -45,6 +45,18 @@ fn exp_has_to_be_there_and_a_time() {
 }
 
 #[test]
+fn a_claim_that_comes_twice_is_refused() {
+    for claims in [
+        r#"{"exp":1800000000,"exp":1800000000}"#,
+        r#"{"exp":1800000000,"scope":"event-read","scope":"root"}"#,
+        r#"{"exp":1800000000,"aud":"a","\u0061ud":"b"}"#,
+    ] {
+        assert_eq!(refused(with_payload(claims)), Refusal::Ambiguous, "{claims}");
+    }
+    granted(with_payload(r#"{"exp":1800000000,"deep":{"exp":1,"exp":2}}"#));
+}
+
+#[test]
 fn a_fraction_of_a_second_counts_to_the_millisecond() {
     for (exp, left_ms) in [
         ("1700000001.999", 1999),

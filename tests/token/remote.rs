@@ -122,6 +122,33 @@ fn an_introspected_token_grants_what_the_answer_says() {
 }
 
 #[test]
+fn an_answer_in_which_a_name_comes_twice_grants_nothing() {
+    for answer in [
+        format!(r#"{{"active":false,"active":true,"exp":{}}}"#, NOW_S + HOUR_S),
+        format!(r#"{{"active":true,"exp":{0},"active":true}}"#, NOW_S + HOUR_S),
+        format!(r#"{{"active":true,"exp":{},"scope":"a","\u0073cope":"root"}}"#, NOW_S + HOUR_S),
+    ] {
+        let found = introspection().read(Inquiry::Grant, 200, answer.as_bytes(), NOW_S * 1000);
+        assert_eq!(found, Finding::Refused(Refusal::Ambiguous), "{answer}");
+    }
+    let body = |more: &str| {
+        format!(
+            r#"{{"data":{{"acl":["a"],"session_uuid":"s","utc_expires_at":"2023-11-14T23:13:20"{more},
+                "metadata":{{"uuid":"u","tenant_uuid":"t"}}}}}}"#
+        )
+    };
+    let read = |more| wazo_auth().read(Inquiry::Grant, 200, body(more).as_bytes(), NOW_S * 1000);
+    assert!(matches!(read(""), Finding::Granted(_)));
+    for twice in [r##","acl":["#"]"##, r#","utc_expires_at":"2033-11-14T23:13:20""#, r#","session_uuid":"x""#]
+    {
+        assert!(matches!(read(twice), Finding::Refused(_)), "{twice}");
+    }
+    let twice = body("").replace(r#""uuid":"u""#, r#""uuid":"u","admin":false,"admin":true"#);
+    let found = wazo_auth().read(Inquiry::Grant, 200, twice.as_bytes(), NOW_S * 1000);
+    assert!(matches!(found, Finding::Refused(_)));
+}
+
+#[test]
 fn roles_grant_what_they_are_configured_to_and_only_where_there_is_no_scope() {
     let scope = |more| introspected(more).text("scope").map(str::to_owned);
     assert_eq!(scope(json!({ "p_roles": ["r1", "r2", "r3"] })).as_deref(), Some("a b c"));
