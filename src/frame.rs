@@ -9,6 +9,9 @@
 
 use smallvec::SmallVec;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -66,6 +69,42 @@ pub struct Publication {
     pub retain_s: u32,
     /// When the daemon took it.
     pub accepted: Now,
+    /// Where its deliveries are counted for its publisher; nowhere unless that has asked.
+    pub tally: Option<Arc<Tally>>,
+}
+
+/// How many sessions a publisher's events reach, where it wants to know: each shard adds its part.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Parts that are not told yet.
+    awaited: AtomicUsize,
+    reached: AtomicU64,
+}
+
+impl Tally {
+    /// So many more parts are to come.
+    pub fn expect(&self, parts: usize) {
+        self.awaited.fetch_add(parts, Relaxed);
+    }
+
+    /// One shard's part of one publication.
+    pub fn add(&self, sessions: u64) {
+        self.reached.fetch_add(sessions, Relaxed);
+        // What is complete has all parts in it.
+        self.awaited.fetch_sub(1, Release);
+    }
+
+    /// Whether every part is told.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.awaited.load(Acquire) == 0
+    }
+
+    /// Deliveries so far.
+    #[must_use]
+    pub fn reached(&self) -> u64 {
+        self.reached.load(Relaxed)
+    }
 }
 
 impl Publication {
@@ -158,6 +197,7 @@ impl Draft {
             frames: self.frames.clone(),
             retain_s: self.retain_s,
             accepted,
+            tally: None,
         }
     }
 }

@@ -347,6 +347,9 @@ impl Shard {
             }
         }
         self.candidates = candidates;
+        if let Some(tally) = &publication.tally {
+            tally.add(deliveries.iter().sum());
+        }
         let counters = self.metrics.deliveries.iter().chain(&self.metrics.denials);
         for (counter, count) in counters.zip(deliveries.into_iter().chain(denials)) {
             if count > 0 {

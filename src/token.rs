@@ -24,6 +24,7 @@ mod mint;
 mod moment;
 mod remote;
 mod settings;
+mod unique;
 mod wazo_auth;
 
 use std::fmt;
@@ -206,6 +207,9 @@ pub enum Refusal {
     /// A remote judge calls the token good and does not tell what a grant needs.
     #[error("the judge's answer lacks what a grant needs")]
     Incomplete,
+    /// A name comes twice, and it is not for us to choose a value.
+    #[error("the token's claims, or the judge's answer about it, have a name twice")]
+    Ambiguous,
     /// The remote judge does not answer, or not in a way that can be understood. Not the client's fault.
     #[error("the judge of tokens cannot be asked")]
     Unavailable,

@@ -2,10 +2,14 @@
 //!
 //! Events come from the arguments (one) or from standard input (a line each). One loop waits on standard
 //! input and on the socket together, so a daemon that slows us down, or answers while we write, never
-//! stands against a publisher that does not listen. At the end an empty line asks for the receipt.
+//! stands against a publisher that does not listen. At the end an empty line asks for the receipt, which tells
+//! how many sessions were reached, because a first line has asked for that.
 //!
 //! Deliberately not here: whether an address or its JSON is good. The daemon is the one judge of that.
 
+mod progress;
+
+use self::progress::Progress;
 use std::{
     collections::VecDeque,
     fs::{self, File},
@@ -23,7 +27,6 @@ use std::{
 };
 
 use argh::FromArgs;
-use indicatif::{ProgressBar, ProgressStyle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Deserialize;
 
@@ -51,6 +54,12 @@ pub struct Publish {
     event: Vec<String>,
 }
 
+/// The first line.
+const REACHED: &[u8] = b"reached\n";
+
+/// What is stored for those who come later, so that it does not matter whether somebody is there now.
+const STORED: &[u8] = b"pulsar/persistent/";
+
 /// Bytes read from standard input, or from the socket, at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -71,9 +80,6 @@ const REPLY_BYTES_MAX: usize = 64 * 1024;
 /// shards lag, so this is longer than any lag that a healthy daemon has.
 const SILENCE_S_MAX: u64 = 60;
 
-/// Input that takes longer than this gets a progress display, if a person is watching.
-const PROGRESS_AFTER: Duration = Duration::from_millis(800);
-
 impl Publish {
     /// Publishes and waits for the receipt.
     ///
@@ -82,7 +88,7 @@ impl Publish {
     pub fn run(self) -> Result<ExitCode, CliError> {
         let path = self.socket.clone().unwrap_or_else(paths::default_socket);
         let mut lines = Lines::default();
-        let mut out = Vec::new();
+        let mut out = REACHED.to_vec();
         let input = match self.event.as_slice() {
             [] => Some(standard_input()?),
             event => {
@@ -95,11 +101,19 @@ impl Publish {
         let from_stdin = input.is_some();
         let socket = connect(&path)?;
         let mut progress = Progress::new(input.as_ref());
-        let outcome = Exchange { socket, input, lines, out, replies: Vec::new() }.run(&mut progress);
+        let outcome =
+            Exchange { socket, input, lines, out, replies: Vec::new(), is_old: false }.run(&mut progress);
         progress.finish();
         let receipt = outcome?;
         if from_stdin {
             note(&format!("accepted {}, rejected {}", receipt.accepted, receipt.rejected));
+        }
+        if receipt.reached == Some(0) && receipt.accepted > receipt.stored {
+            note(&format!(
+                "fanfare: warning: accepted, but no session got {}: nobody who may see it follows what was \
+                 addressed, or no [[listen]] speaks the dialect",
+                if from_stdin { "any of it" } else { "it" }
+            ));
         }
         Ok(if receipt.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -169,6 +183,8 @@ struct Lines {
     line_ends: u64,
     /// Events sent, the unfinished one included.
     sent: u64,
+    /// Those of them that are to be stored.
+    stored: u64,
     in_event: bool,
     in_address: bool,
     /// The latest events' line in the input and their address; the last is number `sent`.
@@ -226,6 +242,7 @@ impl Lines {
         address.extend_from_slice(&part[..end.unwrap_or(part.len()).min(room)]);
         if let Some(end) = end {
             self.in_address = false;
+            self.stored += u64::from(address.starts_with(STORED));
             if part[end] == b'\n' {
                 address.clear();
             }
@@ -261,6 +278,11 @@ enum Reply {
 struct Receipt {
     accepted: u64,
     rejected: u64,
+    /// Sessions that got the events.
+    reached: Option<u64>,
+    /// Events among those that were sent that are stored, whoever is there.
+    #[serde(skip)]
+    stored: u64,
 }
 
 /// The conversation with the daemon, from the first byte to the receipt.
@@ -273,6 +295,8 @@ struct Exchange {
     out: Vec<u8>,
     /// The beginning of an answer.
     replies: Vec<u8>,
+    /// Whether the daemon has refused our first line.
+    is_old: bool,
 }
 
 impl Exchange {
@@ -374,8 +398,14 @@ impl Exchange {
                 let reply = serde_json::from_slice(&self.replies).map_err(|_| not_a_feed())?;
                 self.replies.clear();
                 match reply {
-                    Reply::Receipt(counts) => receipt = Some(counts),
-                    Reply::Rejected { error, line } => progress.print(&self.rejection(&error, line)),
+                    Reply::Receipt(counts) => receipt = Some(Receipt { stored: self.lines.stored, ..counts }),
+                    // A daemon from before an update, which still runs.
+                    Reply::Rejected { line: Some(1), .. } => self.is_old = true,
+                    Reply::Rejected { error, line } => {
+                        // Ours was one more.
+                        let number = line.map(|line| line.saturating_sub(1));
+                        progress.print(&self.rejection(&error, number));
+                    }
                 }
             } else if self.replies.len() > REPLY_BYTES_MAX {
                 return Err(not_a_feed());
@@ -396,7 +426,8 @@ impl Exchange {
     }
 
     /// A receipt counts every event of the connection; fewer means that some were lost on the way.
-    fn check(&self, receipt: Receipt) -> Result<Receipt, CliError> {
+    fn check(&self, mut receipt: Receipt) -> Result<Receipt, CliError> {
+        receipt.rejected = receipt.rejected.saturating_sub(u64::from(self.is_old));
         let counted = receipt.accepted.saturating_add(receipt.rejected);
         if counted == self.lines.sent {
             return Ok(receipt);
@@ -484,50 +515,6 @@ fn name_of(id: u32, database: &str) -> String {
     text.lines().find_map(of_line).unwrap_or_else(|| id.to_string())
 }
 
-/// The progress display of a long standard input. Shown only where a person watches standard error and is
-/// not typing the input, and only when it takes a while.
-struct Progress {
-    bar: ProgressBar,
-    possible: bool,
-    bytes_total: Option<u64>,
-    bytes: u64,
-    started: Instant,
-}
-
-impl Progress {
-    fn new(input: Option<&File>) -> Self {
-        let possible = input.is_some_and(|input| !input.is_terminal()) && io::stderr().is_terminal();
-        let metadata = input.and_then(|input| input.metadata().ok());
-        let bytes_total = metadata.filter(fs::Metadata::is_file).map(|metadata| metadata.len());
-        Progress { bar: ProgressBar::hidden(), possible, bytes_total, bytes: 0, started: Instant::now() }
-    }
-
-    fn advance(&mut self, bytes: u64, events: u64) {
-        self.bytes += bytes;
-        if self.possible && self.bar.is_hidden() && self.started.elapsed() >= PROGRESS_AFTER {
-            let (bar, template) = match self.bytes_total {
-                Some(total) => (ProgressBar::new(total), "{bar:30} {bytes}/{total_bytes}, {msg}, {eta} left"),
-                None => (ProgressBar::new_spinner(), "{spinner} {bytes}, {msg}, {elapsed}"),
-            };
-            let style = ProgressStyle::with_template(template);
-            self.bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        }
-        if !self.bar.is_hidden() {
-            self.bar.set_message(format!("{events} events"));
-            self.bar.set_position(self.bytes);
-        }
-    }
-
-    /// Prints a line on standard error, above the display if there is one.
-    fn print(&self, line: &str) {
-        self.bar.suspend(|| note(line));
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -581,6 +568,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_is_told_from_what_somebody_has_to_be_there_for() {
+        let (lines, _) =
+            sent(&["pulsar/persistent/a/b/c {}\npulsar/non-persistent/a/b/c {}\nevent/x {}\npulsar/persis"]);
+        assert_eq!((lines.sent, lines.stored), (4, 1));
+    }
+
+    #[test]
     fn only_the_latest_addresses_are_kept() {
         let (lines, _) = sent(&[&"e {}\n".repeat(RECENT_EVENTS_MAX + 1)]);
         assert_eq!(lines.recent.len(), RECENT_EVENTS_MAX);
@@ -613,8 +607,12 @@ mod tests {
         let reply = |text: &str| serde_json::from_str::<Reply>(text);
         let rejected = Reply::Rejected { error: "no".into(), line: Some(3) };
         assert_eq!(reply(r#"{"error":"no","line":3}"#).unwrap(), rejected);
-        let receipt = Reply::Receipt(Receipt { accepted: 1, rejected: 2 });
+        let receipt = Reply::Receipt(Receipt { accepted: 1, rejected: 2, reached: None, stored: 0 });
         assert_eq!(reply(r#"{"accepted":1,"rejected":2}"#).unwrap(), receipt);
+        let Reply::Receipt(receipt) = reply(r#"{"accepted":1,"rejected":2,"reached":3}"#).unwrap() else {
+            panic!("no receipt")
+        };
+        assert_eq!(receipt.reached, Some(3));
         assert!(reply("{}").is_err());
     }
 }

@@ -4,6 +4,9 @@
 //! receipt, which is written after everything before it has been handed on. A line that is longer than
 //! allowed is skipped as it comes, without being kept.
 //!
+//! The line `reached` asks for receipts that tell how many sessions the events behind it have reached. Such a receipt is
+//! owed until the shards have said so, and a turn ends with it.
+//!
 //! A line that is to be stored is good or bad only when the store has said so. Until then every reply to a later
 //! line is owed, so that replies stay in the order of the lines and a receipt counts what was stored.
 //!
@@ -62,6 +65,9 @@ const FIRST_LINES_MAX: u64 = 16;
 /// Lines of a turn that may come to nothing with anybody: a receipt now and then, a mistake.
 const IDLE_LINES_FEW: u64 = 8;
 
+/// The line that asks for receipts with the number of sessions that were reached.
+const REACHED: &[u8] = b"reached";
+
 /// What is said of a line that the store has not answered for.
 const UNKNOWN: &str = "the store has ended: it is not known whether this was stored";
 
@@ -87,6 +93,10 @@ pub struct Publisher {
     unread: Vec<u8>,
     unread_at: usize,
     is_idle_talk: bool,
+    /// Sessions that the events have reached, as far as is known, where that is wanted.
+    reached: Option<u64>,
+    /// Whether the turn has come to its end before its time.
+    ends_turn: bool,
     lines: u64,
     /// Of the lines whose outcome is known.
     total: Counts,
@@ -125,7 +135,9 @@ impl Publisher {
         let from = if held.is_empty() { bytes } else { &held[self.unread_at..] };
         let end = first + if first == 0 { FIRST_LINES_MAX } else { TURN_LINES_MAX };
         let mut rest = from;
+        self.ends_turn = false;
         while self.lines < end
+            && !self.ends_turn
             && let Some(length) = memchr::memchr(b'\n', rest)
         {
             let line = &rest[..length];
@@ -158,6 +170,23 @@ impl Publisher {
             self.partial.extend_from_slice(rest);
         }
         counts
+    }
+
+    /// Whether the publisher wants to know how many sessions its events reach.
+    #[must_use]
+    pub fn wants_reached(&self) -> bool {
+        self.reached.is_some()
+    }
+
+    /// Whether something is said only when it is known what became of the lines before it: [`Publisher::settle`] says it.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// So many sessions have been reached by now.
+    pub fn reach(&mut self, sessions: u64) {
+        self.reached = self.reached.map(|_| sessions);
     }
 
     /// Whether there are lines for another turn.
@@ -197,7 +226,9 @@ impl Publisher {
                 },
                 Owed::Reply(lines) => replies.extend_from_slice(&lines),
                 Owed::Receipt(Counts { accepted, unspoken, rejected }) => {
-                    put_receipt(accepted + unspoken + settled.accepted, rejected + settled.rejected, replies);
+                    let (accepted, rejected) =
+                        (accepted + unspoken + settled.accepted, rejected + settled.rejected);
+                    put_receipt(accepted, rejected, self.reached, replies);
                 }
             }
         }
@@ -238,10 +269,17 @@ impl Publisher {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
             let total = self.total;
-            if self.owed.is_empty() {
-                return put_receipt(total.accepted + total.unspoken, total.rejected, replies);
+            self.ends_turn = self.wants_reached();
+            if self.owed.is_empty() && !self.wants_reached() {
+                return put_receipt(total.accepted + total.unspoken, total.rejected, None, replies);
             }
             return self.owed.push(Owed::Receipt(total));
+        }
+        if line == REACHED {
+            // Those before it are not counted.
+            self.ends_turn = true;
+            self.reached.get_or_insert(0);
+            return;
         }
         if line.len() > line_bytes_max {
             return self.reject(&overlong(line_bytes_max), replies);
@@ -282,8 +320,9 @@ fn put_error(reason: &str, line: u64, replies: &mut Vec<u8>) {
     replies.push(b'\n');
 }
 
-fn put_receipt(accepted: u64, rejected: u64, replies: &mut Vec<u8>) {
-    let receipt = format!("{{\"accepted\":{accepted},\"rejected\":{rejected}}}\n");
+fn put_receipt(accepted: u64, rejected: u64, reached: Option<u64>, replies: &mut Vec<u8>) {
+    let reached = reached.map_or(String::new(), |reached| format!(",\"reached\":{reached}"));
+    let receipt = format!("{{\"accepted\":{accepted},\"rejected\":{rejected}{reached}}}\n");
     replies.extend_from_slice(receipt.as_bytes());
 }
 
@@ -389,6 +428,24 @@ mod tests {
         let (published, replies) = feed(&mut publisher, lines.as_bytes());
         assert_eq!(published, 0);
         assert!(replies.ends_with("{\"accepted\":5,\"rejected\":1}\n"), "{replies}");
+    }
+
+    #[test]
+    fn a_receipt_that_tells_how_many_were_reached_waits_until_that_is_known() {
+        let mut publisher = Publisher::default();
+        let lines = format!("{GOOD}\n\nreached\n{GOOD}\nbad {{}}\n\n{GOOD}\n\n");
+        let mut told = feed(&mut publisher, lines.as_bytes());
+        assert_eq!(told, (1, "{\"accepted\":1,\"rejected\":0}\n".into()), "before it all is as ever");
+        assert!(publisher.wants_reached() && !publisher.owes() && publisher.has_more());
+        told = feed(&mut publisher, b"");
+        assert_eq!(told.0, 1);
+        assert!(told.1.contains("\"line\":5") && publisher.owes(), "{}", told.1);
+        publisher.reach(7);
+        assert_eq!(settle(&mut publisher, vec![]).1, "{\"accepted\":2,\"rejected\":1,\"reached\":7}\n");
+        assert_eq!(feed(&mut publisher, b""), (1, String::new()));
+        publisher.reach(9);
+        assert_eq!(settle(&mut publisher, vec![]).1, "{\"accepted\":3,\"rejected\":1,\"reached\":9}\n");
+        assert!(!publisher.has_more());
     }
 
     /// Feeds bytes to a publisher while somebody speaks `pulsar`.

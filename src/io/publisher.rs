@@ -19,14 +19,14 @@ use super::worker::Worker;
 use crate::dialect::Kind;
 use crate::feed::Intake;
 use crate::feed::unix::{Counts, Publisher, Settings};
+use crate::frame::Tally;
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
-use crate::topic::{Draft, TopicName};
 use monoio::time::sleep;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, sockopt};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -48,6 +48,8 @@ const REPLIES_PAUSE: Duration = Duration::from_millis(10);
 const IDLE_TALK_PARTS: u64 = 5;
 /// How soon one that waits for its turn learns that the daemon stops.
 const PAUSE_PART: Duration = Duration::from_millis(20);
+/// Between two looks at whether every shard has delivered what a receipt is to count.
+const REACHED_PAUSE: Duration = Duration::from_millis(1);
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -62,8 +64,8 @@ pub(super) struct Feed {
     open: RefCell<Vec<Rc<Peer>>>,
     /// When the next publisher whose lines come to nothing may have its turn, in monotonic nanoseconds.
     idle_talk_at_ns: Cell<u64>,
-    /// Publishers that wait for the store.
-    storing: Cell<usize>,
+    /// Publishers that wait for the store or the shards.
+    settling: Cell<usize>,
     stopping: Cell<bool>,
 }
 
@@ -76,6 +78,8 @@ struct Peer {
     taken: Cell<u64>,
     /// Whether it was waited for in vain.
     is_deaf: Cell<bool>,
+    /// Where its deliveries are counted, once it has asked.
+    tally: OnceCell<Arc<Tally>>,
     _place: Place,
 }
 
@@ -122,14 +126,14 @@ impl Feed {
             scratch: RefCell::new(vec![0; READ_BYTES]),
             open: RefCell::default(),
             idle_talk_at_ns: Cell::new(0),
-            storing: Cell::new(0),
+            settling: Cell::new(0),
             stopping: Cell::new(false),
         })
     }
 
     /// Whether some publisher is still to be told what was stored of its lines.
     pub(super) fn owes(&self) -> bool {
-        self.storing.get() > 0
+        self.settling.get() > 0
     }
 
     /// Lets every publisher finish what it has sent, and takes no more.
@@ -178,6 +182,7 @@ impl Feed {
             replying: Cell::new(false),
             taken: Cell::new(0),
             is_deaf: Cell::new(false),
+            tally: OnceCell::new(),
             _place: place,
         });
         self.open.borrow_mut().push(Rc::clone(&peer));
@@ -231,9 +236,8 @@ impl Feed {
                 break;
             }
             let Turn::Next(pause) = self.read(&peer, &mut publisher) else { break };
-            let appends = publisher.take_appends();
-            if !appends.is_empty() {
-                self.store(&peer, &mut publisher, appends).await;
+            if publisher.owes() {
+                self.settle(&peer, &mut publisher).await;
             }
             self.await_reader(&peer).await;
             self.pause(pause).await;
@@ -268,16 +272,23 @@ impl Feed {
         let mut intake = self.intake.borrow_mut();
         intake.configure(self.worker.borrow().settings());
         let now = clock::now();
+        let tally = publisher.wants_reached().then(|| Arc::clone(peer.tally.get_or_init(Arc::default)));
         let counts = publisher.read(
             &scratch[..count],
             self.settings.line_bytes_max,
             &mut intake,
             now,
-            |publication| publications.push(publication),
+            |mut publication| {
+                publication.tally.clone_from(&tally);
+                publications.push(publication);
+            },
             &mut replies,
         );
         self.count(counts);
         if !publications.is_empty() {
+            if let Some(tally) = tally {
+                tally.expect(publications.len() * self.shared.mailboxes.len());
+            }
             let mut worker = self.worker.borrow_mut();
             worker.hand_out(publications);
             worker.turn_aside();
@@ -319,20 +330,27 @@ impl Feed {
         }
     }
 
-    /// Has the store append messages, and says what has become of them.
-    async fn store(
-        self: &Rc<Self>,
-        peer: &Rc<Peer>,
-        publisher: &mut Publisher,
-        appends: Vec<(TopicName, Draft)>,
-    ) {
-        self.storing.set(self.storing.get() + 1);
+    /// Has the store append messages and the shards deliver events, as far as something is owed for that, and says what
+    /// has become of them.
+    async fn settle(self: &Rc<Self>, peer: &Rc<Peer>, publisher: &mut Publisher) {
+        self.settling.set(self.settling.get() + 1);
+        let appends = publisher.take_appends();
         // Nothing comes of a store that does not run.
-        let results = self.shared.store.append(appends).await.unwrap_or_default();
+        let results = match appends.is_empty() {
+            true => Vec::new(),
+            false => self.shared.store.append(appends).await.unwrap_or_default(),
+        };
+        if let Some(tally) = peer.tally.get() {
+            // A stop delivers only what there is time for.
+            while !tally.is_complete() && !self.stopping.get() {
+                sleep(REACHED_PAUSE).await;
+            }
+            publisher.reach(tally.reached());
+        }
         let mut replies = Vec::new();
         self.count(publisher.settle(results, &mut replies));
         self.reply(peer, &replies);
-        self.storing.set(self.storing.get() - 1);
+        self.settling.set(self.settling.get() - 1);
     }
 
     fn count(&self, counts: Counts) {

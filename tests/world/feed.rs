@@ -192,6 +192,43 @@ fn a_publisher_that_reads_gets_every_reply_however_many_they_are() {
 }
 
 #[test]
+fn a_receipt_tells_how_many_sessions_were_reached_where_that_is_asked() {
+    let daemon = Setup::new().set("threads", 2).start();
+    let mut subscribers: Vec<_> = (0..3).map(|_| daemon.subscriber()).collect();
+    let mut publisher = daemon.publisher();
+    publisher.send(event("not counted", "1") + "reached\n" + &event("a", "2") + &event("b", "3") + "\n");
+    assert_eq!(publisher.reply().to_string(), r#"{"accepted":3,"reached":6,"rejected":0}"#);
+    publisher
+        .send("event/nowhere {\"Type\":\"x\",\"Object\":\"y\"}\nwazo {\"name\":\"not spoken\"}\nbad {}\n\n");
+    assert_eq!(publisher.reply()["line"], 8);
+    assert_eq!(publisher.reply().to_string(), r#"{"accepted":5,"reached":6,"rejected":1}"#);
+    for subscriber in &mut subscribers {
+        assert!(["1", "2", "3"].iter().all(|info| subscriber.text().contains(info)));
+    }
+    let mut other = daemon.publisher();
+    other.send(event("a", "4") + "\n");
+    assert_eq!(other.reply().to_string(), r#"{"accepted":1,"rejected":0}"#);
+}
+
+#[test]
+fn publish_warns_of_an_event_that_nobody_got() {
+    let daemon = Setup::new().set("threads", 2).start();
+    let socket = daemon.socket();
+    let publish = |json: &str| {
+        let words = ["publish", "--socket", socket.to_str().unwrap(), "event/demo", json];
+        let output = command(&words).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let good = r#"{"Type":"chat","Object":"room","Info":"hi"}"#;
+    assert!(publish(good).contains("no session got it"), "nobody is there");
+    let mut subscriber = daemon.subscriber();
+    assert_eq!(publish(good), "");
+    assert!(subscriber.text().contains("hi"));
+    assert!(publish(r#"{"a":1}"#).contains("no session got it"), "nothing can match it");
+}
+
+#[test]
 fn the_shards_share_the_places_of_publishers() {
     let daemon = Setup::new().set("threads", 2).set("feed.unix.publishers_max", 8).start();
     let mut publishers: Vec<_> = (0..16).map(|_| daemon.publisher()).collect();
