@@ -348,12 +348,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let admin = admin.and_then(|(socket, token)| Some((socket?, token)));
     let admin_address = admin.as_ref().map(|(socket, _)| listen::local_address(socket)).transpose()?;
     let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
-    if feed.is_some() && !plan.feed.allow_gids.is_empty() && !groups::see_others() {
-        tracing::warn!(
-            "feed.unix.allow_gids knows publishers by their first group only: processes of others are hidden from this \
-             one; ProtectProc=default in the service, or /proc without hidepid=, shows their other groups"
-        );
-    }
+    groups::note_hidden(&plan.feed);
     let spoken = spoken(&plan.listen);
     let shared = Arc::new(Shared::new(plan.shards, &spoken, &plan.settings)?);
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay);

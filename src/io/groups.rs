@@ -5,6 +5,7 @@
 //! One read of the file is of one process, and one that has not both, user and group, is not believed. What is left is
 //! another process of the same user, over which the publisher has power anyway.
 
+use crate::feed::unix::Settings;
 use rustix::net::UCred;
 
 /// The groups, or why they cannot be told.
@@ -27,8 +28,18 @@ pub(super) fn of(peer: &UCred) -> Groups {
     }
 }
 
+/// Says at start when a configured `allow_gids` cannot see all that it should.
+pub(super) fn note_hidden(feed: &Settings) {
+    if feed.path.is_some() && !feed.allow_gids.is_empty() && !see_others() {
+        tracing::warn!(
+            "feed.unix.allow_gids knows publishers by their first group only: processes of others are hidden from this \
+             one; ProtectProc=default in the service, or /proc without hidepid=, shows their other groups"
+        );
+    }
+}
+
 /// Whether processes of other users can be seen: the first one is root's.
-pub(super) fn see_others() -> bool {
+fn see_others() -> bool {
     std::fs::exists("/proc/1/status").unwrap_or(false)
 }
 
