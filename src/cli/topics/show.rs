@@ -7,11 +7,12 @@ use crate::topic::MessageId;
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
-/// Characters of a value that are shown in a table.
-const CELL_CHARS_MAX: usize = 60;
+/// Width up to which the columns of a table are aligned. What is wider is shown whole, and moves the rest of its row:
+/// names and paths are there to be copied.
+const COLUMN_CHARS_MAX: usize = 60;
 /// What the daemon tells in unix time (ms).
 const TIMES: [&str; 3] = ["publishTime", "eventTime", "deliverAt"];
-/// Characters of a payload that are shown.
+/// Characters of a payload that are shown; `--json` prints all of a message, which may have a MiB.
 const PAYLOAD_CHARS_MAX: usize = 2000;
 
 /// The names of a list, whatever it is wrapped in.
@@ -58,7 +59,7 @@ fn message(value: &Value) -> String {
     let id = text("messageId").unwrap_or_default();
     let place = MessageId::read(id)
         .map_or_else(|_| String::new(), |id| format!(" ({}:{})", id.position.ledger(), id.position.entry()));
-    let mut out = format!("{}{place}", printable(id, CELL_CHARS_MAX));
+    let mut out = format!("{}{place}", whole(id));
     for (name, value) in fields {
         if !["messageId", "payload", "properties"].contains(&&**name) && !value.is_null() {
             out += &format!("  {} {}", words(name), cell(name, value));
@@ -66,7 +67,7 @@ fn message(value: &Value) -> String {
     }
     out.push('\n');
     for (name, value) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        out += &format!("  {}: {}\n", printable(name, CELL_CHARS_MAX), cell("", value));
+        out += &format!("  {}: {}\n", whole(name), cell("", value));
     }
     let payload = text("payload").unwrap_or_default();
     out += &format!("  {}\n", self::payload(payload));
@@ -76,12 +77,26 @@ fn message(value: &Value) -> String {
 /// A payload as text, if it is some.
 fn payload(base64: &str) -> String {
     let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(base64) else {
-        return printable(base64, PAYLOAD_CHARS_MAX);
+        return cut(base64);
     };
     match std::str::from_utf8(&bytes) {
         Ok("") => "(empty)".into(),
-        Ok(text) => printable(text, PAYLOAD_CHARS_MAX),
+        Ok(text) => cut(text),
         Err(_) => format!("({} that are no text)", size(bytes.len() as u64)),
+    }
+}
+
+/// A text that is shown as long as it is.
+fn whole(text: &str) -> String {
+    printable(text, usize::MAX)
+}
+
+/// A text that is cut off, and says so.
+fn cut(text: &str) -> String {
+    let shown = printable(text, PAYLOAD_CHARS_MAX);
+    match chars(text).checked_sub(PAYLOAD_CHARS_MAX) {
+        None | Some(0) => shown,
+        Some(more) => format!("{shown} ({} more characters, see --json)", grouped(more as u64)),
     }
 }
 
@@ -123,7 +138,9 @@ fn table(rows: &[Map<String, Value>]) -> String {
         let value = |name: &&String| row.get(*name).map_or_else(String::new, |value| cell(name, value));
         lines.push(columns.iter().map(value).collect());
     }
-    let width = |column: usize| lines.iter().map(|line| chars(&line[column])).max().unwrap_or(0);
+    let width = |column: usize| {
+        lines.iter().map(|line| chars(&line[column])).max().unwrap_or(0).min(COLUMN_CHARS_MAX)
+    };
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let mut text = String::new();
     for line in &lines {
@@ -146,15 +163,15 @@ fn cell(name: &str, value: &Value) -> String {
             None => number.to_string(),
         },
         Value::String(text) if text.is_empty() => "-".into(),
-        Value::String(text) => printable(text, CELL_CHARS_MAX),
+        Value::String(text) => whole(text),
         Value::Array(list) if list.is_empty() => "-".into(),
         Value::Array(list) if list.iter().all(Value::is_object) => grouped(list.len() as u64),
         Value::Array(list) => {
             let list: Vec<String> = list.iter().map(|value| cell(name, value)).collect();
-            printable(&list.join(", "), CELL_CHARS_MAX)
+            list.join(", ")
         }
         Value::Object(fields) if fields.is_empty() => "-".into(),
-        Value::Object(_) => printable(&value.to_string(), CELL_CHARS_MAX),
+        Value::Object(_) => whole(&value.to_string()),
     }
 }
 
@@ -207,7 +224,7 @@ fn words(name: &str) -> String {
         }
         text.push(if character == '_' { ' ' } else { character.to_ascii_lowercase() });
     }
-    printable(&text, CELL_CHARS_MAX)
+    whole(&text)
 }
 
 fn chars(text: &str) -> usize {
@@ -246,6 +263,25 @@ mod tests {
                name    backlog  type\n  \
                longer  10,000\n  \
                s       2        Shared\n"
+        );
+    }
+
+    #[test]
+    fn names_and_paths_are_never_cut() {
+        let long = "persistent://public/default/".to_owned() + &"x".repeat(900);
+        let backup = record(&json!({ "directory": long, "bytes": 1 }));
+        assert!(backup.contains(&format!("directory  {long}\n")), "{backup}");
+        let stats = record(&json!({ "subscriptions": { &long: { "backlog": 1 }, "s": { "backlog": 2 } } }));
+        assert!(stats.contains(&format!("  {long}  1\n")), "{stats}");
+        assert!(stats.contains(&format!("  {:<60}  2\n", "s")), "{stats}");
+        assert!(record(&json!({ "topics": [long, "b"] })).contains(&format!("{long}, b")));
+        let payload = json!([{ "messageId": "CAAQAw==", "key": long, "properties": { &long: long },
+                               "payload": base64::engine::general_purpose::STANDARD.encode("y".repeat(2500)) }]);
+        let shown = messages(&payload);
+        assert_eq!(shown.matches(&long).count(), 3, "{shown}");
+        assert!(
+            shown.contains(&format!("{}… (500 more characters, see --json)", "y".repeat(2000))),
+            "{shown}"
         );
     }
 
