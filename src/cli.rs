@@ -9,6 +9,7 @@ mod dial;
 pub mod error;
 pub mod explain;
 mod load;
+pub mod locate;
 mod logging;
 pub mod output;
 pub mod paths;

@@ -274,7 +274,8 @@ fn without_times(line: &str) -> String {
 
 #[test]
 fn what_the_readme_shows_is_what_happens() {
-    if Path::new(fanfare::cli::paths::SERVICE_SOCKET).exists() {
+    use fanfare::cli::locate::{SERVICE_CONFIGURATION, SERVICE_SOCKET};
+    if [SERVICE_CONFIGURATION, SERVICE_SOCKET].iter().any(|path| Path::new(path).exists()) {
         eprintln!("skipped: a fanfare service runs here, and the commands would publish to it");
         return;
     }

@@ -2,22 +2,28 @@
 
 use super::error::Status;
 use super::load::{self, Loaded};
+use super::locate::SERVICE_CONFIGURATION;
 use super::output::print;
 use super::{CliError, serve};
 use crate::dialect::Kind;
 use crate::io::runtime::Driver;
 use crate::io::{self, Bus, Listen, Plan, Redis};
 use argh::FromArgs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Validate a configuration and print what would run.
 #[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "check", example = "{command_name} --config /etc/fanfare/fanfare.toml")]
+#[argh(
+    subcommand,
+    name = "check",
+    example = "{command_name}\n{command_name} --config /etc/fanfare/fanfare.toml"
+)]
 pub struct Check {
-    /// the configuration file
+    /// the configuration file; default: /etc/fanfare/fanfare.toml
     #[argh(option, arg_name = "file")]
-    config: PathBuf,
+    config: Option<PathBuf>,
     /// read all tables of the store, which takes a while
     #[argh(switch)]
     whole_store: bool,
@@ -29,8 +35,9 @@ impl Check {
     /// # Errors
     /// Everything that is wrong with the configuration.
     pub fn run(self) -> Result<ExitCode, CliError> {
-        let Loaded { plan, drain, notes, .. } = load::file(&self.config)?;
-        let mut text = format!("{} is good.\n{}", self.config.display(), describe(&plan));
+        let config = self.config.clone().map_or_else(service_configuration, Ok)?;
+        let Loaded { plan, drain, notes, .. } = load::file(&config)?;
+        let mut text = format!("{} is good.\n{}", config.display(), describe(&plan));
         let mut is_damaged = false;
         if let Some(store) = plan.store.as_ref().filter(|_| speaks(&plan, Kind::Pulsar)) {
             let report = io::store::check(store, self.whole_store);
@@ -48,6 +55,17 @@ impl Check {
             _ if is_damaged => Ok(ExitCode::FAILURE),
             _ => Ok(ExitCode::SUCCESS),
         }
+    }
+}
+
+/// The configuration of the system service, if it has one.
+fn service_configuration() -> Result<PathBuf, CliError> {
+    let path = PathBuf::from(SERVICE_CONFIGURATION);
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(CliError::usage(format!("there is no {SERVICE_CONFIGURATION}: give the file with --config")))
+        }
+        _ => Ok(path),
     }
 }
 

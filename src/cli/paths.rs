@@ -9,9 +9,6 @@ use std::{
 
 use super::{CliError, error::Status};
 
-/// The unix feed of a daemon that runs as a system service.
-pub const SERVICE_SOCKET: &str = "/run/fanfare/events.sock";
-
 /// The most that [`read_small`] reads: keys, tokens and configurations are a few KiB. The limit is
 /// there for a path that names a device or a log by mistake.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
@@ -25,20 +22,6 @@ pub const SMALL_FILE_BYTES_MAX: u64 = 1 << 20;
 pub fn state_dir() -> PathBuf {
     let state_home = env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     state_dir_from(state_home, env::home_dir(), rustix::process::geteuid().as_raw())
-}
-
-/// The unix feed that a publisher means when it names none: `$FANFARE_FEED_UNIX_PATH`, else
-/// [`SERVICE_SOCKET`] if it is there (even if we may not look into its directory), else `events.sock`
-/// in [`state_dir`].
-pub fn default_socket() -> PathBuf {
-    if let Some(path) = env::var_os("FANFARE_FEED_UNIX_PATH").filter(|path| !path.is_empty()) {
-        return path.into();
-    }
-    let absent = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
-    match Path::new(SERVICE_SOCKET).symlink_metadata() {
-        Err(error) if absent(error.kind()) => state_dir().join("events.sock"),
-        _ => SERVICE_SOCKET.into(),
-    }
 }
 
 /// Reads a key, token or configuration file; `what` names it in the error.

@@ -31,7 +31,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Deserialize;
 
 use super::error::{Status, printable};
-use super::{CliError, output::note, paths};
+use super::{CliError, locate::Located, output::note};
 
 /// Publish events to a running daemon over its unix socket: one from the arguments, or one per line of standard input.
 #[derive(FromArgs, Debug)]
@@ -42,7 +42,8 @@ use super::{CliError, output::note, paths};
                {command_name} < events.txt     # each line: ADDRESS JSON",
     note = "Exits 0 when the daemon accepted every event, 1 when it rejected one, 75 when it is out of reach or never \
             gave its receipt.",
-    note = "Without --socket: $FANFARE_FEED_UNIX_PATH, else /run/fanfare/events.sock, else the development daemon's."
+    note = "Without --socket: $FANFARE_FEED_UNIX_PATH, else the development daemon's if it runs, else that of the system \
+            service (/etc/fanfare/fanfare.toml)."
 )]
 pub struct Publish {
     /// the daemon's unix socket
@@ -86,7 +87,9 @@ impl Publish {
     /// # Errors
     /// The arguments make no event, the daemon is out of reach, or it went away before the receipt.
     pub fn run(self) -> Result<ExitCode, CliError> {
-        let path = self.socket.clone().unwrap_or_else(paths::default_socket);
+        let named = self.socket.clone().or_else(socket_variable);
+        let located = if named.is_none() { Some(Located::find()) } else { None };
+        let path = named.unwrap_or_else(|| located.as_ref().map(Located::feed).unwrap_or_default());
         let mut lines = Lines::default();
         let mut out = REACHED.to_vec();
         let input = match self.event.as_slice() {
@@ -99,7 +102,13 @@ impl Publish {
             }
         };
         let from_stdin = input.is_some();
-        let socket = connect(&path)?;
+        if let Some(located) = &located {
+            located.tell("--socket");
+        }
+        let socket = connect(&path).map_err(|error| match &located {
+            Some(located) => located.about(&error, "--socket"),
+            None => error,
+        })?;
         let mut progress = Progress::new(input.as_ref());
         let outcome =
             Exchange { socket, input, lines, out, replies: Vec::new(), is_old: false }.run(&mut progress);
@@ -117,6 +126,11 @@ impl Publish {
         }
         Ok(if receipt.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// The socket that the environment names.
+fn socket_variable() -> Option<PathBuf> {
+    std::env::var_os("FANFARE_FEED_UNIX_PATH").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// The feed line of the two arguments. Line ends between the tokens of the JSON become spaces.

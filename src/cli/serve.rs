@@ -62,7 +62,7 @@ impl Serve {
         })?;
         announce(&daemon, asked);
         if let Some(trial) = &trial {
-            trial.leave_address(&daemon)?;
+            trial.leave_addresses(&daemon)?;
             // The daemon runs whether this can be read or not.
             if let Err(error) = print(&trial.welcome(&daemon)) {
                 tracing::warn!("{error}");
@@ -72,6 +72,9 @@ impl Serve {
         let running = running(&daemon);
         notify(&[NotifyState::Ready, NotifyState::Status(&running)]);
         wait(&mut received, &daemon, self.config.as_deref(), drain);
+        if let Some(trial) = &trial {
+            trial.remove_addresses();
+        }
         Ok(stop(received, daemon, drain))
     }
 }

@@ -14,7 +14,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde_json::{Map, Value};
 
 use super::output::{note, print};
-use super::{CliError, explain::explain, paths};
+use super::{CliError, explain::explain, locate::Located, paths};
 use crate::dialect::pulsar;
 use crate::token::{mint, mint_leniently};
 use crate::topic;
@@ -32,8 +32,8 @@ use crate::topic;
                {command_name} --pulsar --produce 'acme/orders/*' --consume acme/orders/done\n\
                {command_name} --config /etc/fanfare.toml --cell john.doe --subject https://example.org/#me\n\
                {command_name} --key-file key.pem --algorithm ES256 --cell john.doe --claim 'event_types=[\"chat\"]'",
-    note = "Without --config, --secret-file or --key-file, the token is signed with the secret of the \
-            development daemon (`fanfare serve` without a configuration)."
+    note = "Without --config, --secret-file or --key-file, the token is for the development daemon if it runs \
+            (`fanfare serve` without a configuration), else for the system service (/etc/fanfare/fanfare.toml)."
 )]
 pub struct Token {
     #[argh(
@@ -199,7 +199,7 @@ impl Token {
             }
             (None, None) => match &self.config {
                 Some(path) => return key_of_configuration(path, self.table()),
-                None => development_secret()?,
+                None => return self.key_of_located(),
             },
         };
         if let Some(path) = &self.config {
@@ -210,6 +210,18 @@ impl Token {
 
     fn is_for_pulsar(&self) -> bool {
         self.pulsar || [&self.produce, &self.consume, &self.read].iter().any(|globs| !globs.is_empty())
+    }
+
+    /// The key of the daemon that is meant where none is named.
+    fn key_of_located(&self) -> Result<Key, CliError> {
+        const INSTEAD: &str = "--config, --secret-file or --key-file";
+        let located = Located::find();
+        located.tell(INSTEAD);
+        let key = match located.configuration() {
+            Some(path) => key_of_configuration(path, self.table()),
+            None => development_secret(),
+        };
+        key.map_err(|error| located.about(&error, INSTEAD))
     }
 
     /// The table of a configuration that judges such a token.
@@ -312,8 +324,7 @@ fn development_secret() -> Result<Key, CliError> {
     let path = paths::state_dir().join("jwt.secret");
     if !path.try_exists().unwrap_or(true) {
         return Err(CliError::new(format!(
-            "there is no development secret {} yet: `fanfare serve` creates it; \
-             for another daemon give --config, --secret-file or --key-file",
+            "there is no development secret {} yet: `fanfare serve` creates it",
             path.display()
         )));
     }

@@ -14,15 +14,13 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub(super) use self::reach::{ADDRESS_FILE, TOKEN_FILE};
-
 /// Names that one page of a list has.
 const PAGE_NAMES: usize = 1000;
 /// Names among which one is looked for that is near a wrong one; the namespaces of people have fewer topics.
 const NEAR_NAMES: usize = 10_000;
 /// Near names that are shown.
 const NEAR_SHOWN_MAX: usize = 3;
-/// Characters of a name that are shown; a name has up to 1024 bytes.
+/// Characters of a name that are shown, which is all: a name has up to 1024 bytes.
 const NAME_CHARS_MAX: usize = 1024;
 
 /// Look at the durable topics of a running daemon, and look after them.
@@ -36,8 +34,8 @@ const NAME_CHARS_MAX: usize = 1024;
                {command_name} reset public/default/orders billing earliest",
     note = "TOPIC is persistent://TENANT/NAMESPACE/TOPIC, or that without persistent://.",
     note = "Every command takes --admin and --token-file, or --config; without them $FANFARE_ADMIN_ADDRESS and \
-            $FANFARE_ADMIN_TOKEN_FILE, else what the development daemon (`fanfare serve`) has left in its state \
-            directory. With --json it prints what the daemon says."
+            $FANFARE_ADMIN_TOKEN_FILE, else the development daemon (`fanfare serve`) if it runs, else the system service \
+            (/etc/fanfare/fanfare.toml). With --json it prints what the daemon says."
 )]
 pub struct Topics {
     #[argh(subcommand)]

@@ -4,7 +4,7 @@
 //! a secret and a certificate of its own in the state directory, so that the first event arrives a minute after the
 //! build.
 
-use super::topics::{ADDRESS_FILE, TOKEN_FILE};
+use super::locate::{ADDRESS_FILE, FEED_FILE, TOKEN_FILE};
 use super::{CliError, certificates, paths};
 use crate::dialect::Kind;
 use crate::io::Daemon;
@@ -100,15 +100,29 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
 }
 
 impl Trial {
-    /// Leaves for `fanfare topics` where the admin listener is.
+    /// Leaves for the other commands where the admin listener and the unix feed are.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub(super) fn leave_address(&self, daemon: &Daemon) -> Result<(), CliError> {
-        let Some(admin) = daemon.admin else { return Ok(()) };
-        let path = self.directory.join(ADDRESS_FILE);
-        fs::write(&path, format!("{admin}\n"))
-            .map_err(|error| CliError::new(format!("{}: {error}", path.display())))
+    /// When a file cannot be written.
+    pub(super) fn leave_addresses(&self, daemon: &Daemon) -> Result<(), CliError> {
+        let leave = |name: &str, address: &str| {
+            let path = self.directory.join(name);
+            fs::write(&path, format!("{address}\n"))
+                .map_err(|error| CliError::new(format!("{}: {error}", path.display())))
+        };
+        if let Some(admin) = daemon.admin {
+            leave(ADDRESS_FILE, &admin.to_string())?;
+        }
+        let socket = std::path::absolute(&self.socket).unwrap_or_else(|_| self.socket.clone());
+        leave(FEED_FILE, &socket.display().to_string())
+    }
+
+    /// Takes them away: nobody is there any more.
+    pub(super) fn remove_addresses(&self) {
+        for name in [ADDRESS_FILE, FEED_FILE] {
+            // What is left is found out to be of no use by whoever tries it.
+            let _ = fs::remove_file(self.directory.join(name));
+        }
     }
 
     /// What to paste where, for each dialect.
@@ -126,13 +140,9 @@ impl Trial {
         if let Some(admin) = daemon.admin {
             text += &format!("Health and metrics: http://{admin}/metrics\n");
         }
-        // The shell that this is pasted into may not have the variable that named the socket here.
+        // The shell that this is pasted into may have another state directory, but hardly by chance.
         let named = std::env::var_os("FANFARE_FEED_UNIX_PATH").is_some();
-        let socket = if !named && self.socket == paths::default_socket() {
-            String::new()
-        } else {
-            format!(" --socket {}", quoted(&self.socket))
-        };
+        let socket = if named { format!(" --socket {}", quoted(&self.socket)) } else { String::new() };
         for kind in Kind::ALL {
             let Some(address) = addresses.get(listener_of(*kind)) else { continue };
             if *kind == Kind::Echo {

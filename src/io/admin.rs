@@ -303,7 +303,7 @@ async fn ask(call: Call, shared: &Shared) -> Vec<u8> {
     match call {
         Call::Inquire(inquiry) => match timeout(ANSWER_TIMEOUT, shared.store.inquire(inquiry)).await {
             Ok(Ok((status, body))) => api::answer(status, &body),
-            Ok(Err(_)) => api::answer(503, none.as_bytes()),
+            Ok(Err(_)) => api::answer(501, none.as_bytes()),
             Err(_) => api::answer(503, late.as_bytes()),
         },
         Call::Backup => match timeout(BACKUP_TIMEOUT, shared.store.backup()).await {
@@ -314,7 +314,7 @@ async fn ask(call: Call, shared: &Shared) -> Vec<u8> {
                 api::answer(200, told.to_string().as_bytes())
             }
             Ok(Ok(Err(reason))) => api::answer(503, reason.as_bytes()),
-            Ok(Err(_)) => api::answer(503, none.as_bytes()),
+            Ok(Err(_)) => api::answer(501, none.as_bytes()),
             Err(_) => api::answer(503, late.as_bytes()),
         },
     }

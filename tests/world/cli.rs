@@ -211,13 +211,13 @@ fn token_and_subscribe_work_hand_in_hand() {
 }
 
 /// The development set-up, in a directory of its own.
-struct Trial {
-    child: Child,
-    state: tempfile::TempDir,
+pub(crate) struct Trial {
+    pub(crate) child: Child,
+    pub(crate) state: tempfile::TempDir,
 }
 
 impl Trial {
-    fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+    pub(crate) fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env("XDG_STATE_HOME", self.state.path())
             .env("FANFARE_LISTEN_0_ADDRESS", "127.0.0.1:0")
@@ -228,7 +228,7 @@ impl Trial {
     }
 
     /// Starts it where the program is; returns it with what it printed.
-    fn start() -> (Self, String) {
+    pub(crate) fn start() -> (Self, String) {
         let none = Command::new("true").stdout(Stdio::null()).spawn().unwrap();
         let mut trial = Self { child: none, state: tempfile::tempdir().unwrap() };
         trial.child.wait().unwrap();

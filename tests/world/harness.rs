@@ -17,7 +17,7 @@ mod redis;
 pub(crate) use authority::{Authority, Signed, certificate};
 pub(crate) use broker::{Broker, headers};
 pub(crate) use client::{Client, head, http};
-pub(crate) use daemon::{Daemon, Setup, command};
+pub(crate) use daemon::{Daemon, Setup, clean, command};
 pub(crate) use echo::{APP_SECRET, Echo, answer, echo_setup, hmac_of, post, signed};
 pub(crate) use frozen::Frozen;
 pub(crate) use judge::Judge;
@@ -26,7 +26,6 @@ pub(crate) use publisher::{Publisher, event};
 pub(crate) use receiver::Receiver;
 pub(crate) use redis::Redis;
 
-use daemon::clean;
 use fanfare::token::{Algorithm, mint};
 use serde_json::{Map, Value};
 use std::io::Write as _;

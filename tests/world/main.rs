@@ -22,6 +22,7 @@ mod health;
 mod judges;
 mod laravel;
 mod limits;
+mod locate;
 mod metrics;
 mod notices;
 mod parts;

@@ -31,7 +31,7 @@ fn topics_are_told_to_whoever_has_the_token_and_health_to_everybody() {
         (String::new(), 401, "send Authorization: Bearer"),
         (bearer("admin-token-0123456789abcdeF"), 401, "not the token"),
         (bearer(TOKEN) + "Origin: https://page.example\r\n", 403, "pages"),
-        (bearer(TOKEN), 503, "no [[listen]] has pulsar"),
+        (bearer(TOKEN), 501, "no [[listen]] has pulsar"),
     ] {
         for (method, target) in [("GET", "/topics?prefix=x"), ("POST", "/topics/backup")] {
             let (found, body) = ask(&daemon, method, target, &headers);
@@ -42,7 +42,7 @@ fn topics_are_told_to_whoever_has_the_token_and_health_to_everybody() {
     assert!(status == 400 && body.contains("persistent://tenant/namespace/topic"), "{status} {body}");
     let form = "topic=persistent%3A%2F%2Ft%2Fn%2Fx";
     let with_body = format!("{}Content-Length: {}\r\n\r\n{form}", bearer(TOKEN), form.len());
-    assert_eq!(ask(&daemon, "POST", "/topics/terminate", &with_body).0, 503);
+    assert_eq!(ask(&daemon, "POST", "/topics/terminate", &with_body).0, 501);
     let too_long = format!("{}Content-Length: 100000\r\n", bearer(TOKEN));
     assert_eq!(ask(&daemon, "POST", "/topics/terminate", &too_long).0, 413);
     assert_eq!(daemon.page("/healthz").0, 200);
@@ -61,7 +61,7 @@ fn without_a_token_nobody_is_told_of_topics_and_a_weak_one_is_refused_at_the_sta
     std::fs::write(weak.path("admin.token"), "hunter2\n").unwrap();
     let file = weak.path("admin.token").display().to_string();
     let (code, _, said) = run(&mut weak.set("admin.token_file", file).command());
-    assert!(code == Some(1) && said.contains("fewer than 16 characters"), "{said}");
+    assert!(code == Some(78) && said.contains("fewer than 16 characters"), "{said}");
     assert!(!said.contains("hunter2"), "{said}");
 }
 
@@ -73,26 +73,32 @@ fn the_command_says_what_stands_in_its_way() {
     let (right, wrong) = (setup.path("admin.token"), setup.path("other.token"));
     let daemon = setup.set("admin.token_file", right.display()).start();
     let admin = daemon.admin.to_string();
-    let refused = |words: &[&str], expected: &str| {
+    let refused_with = |status: i32, words: &[&str], expected: &str| {
         let (code, out, said) = topics(words);
-        assert!(code == Some(1) && out.is_empty() && said.contains(expected), "{words:?}: {code:?} {said}");
+        let is_as_expected = code == Some(status) && out.is_empty() && said.contains(expected);
+        assert!(is_as_expected, "{words:?}: {code:?} {said}");
         assert!(!said.contains(TOKEN), "{said}");
     };
+    let refused = |words: &[&str], expected: &str| refused_with(1, words, expected);
     let (right, wrong) = (right.to_str().unwrap(), wrong.to_str().unwrap());
     refused(&["list", "--admin", &admin, "--token-file", right], "no [[listen]] has pulsar");
     refused(&["stats", "t/n/x", "--admin", &admin, "--token-file", wrong], "refuses the token");
     refused(&["list", "--admin", &admin], "send Authorization: Bearer");
     refused(&["list", "--admin", &admin, "--token-file", "/nonexistent"], "there is no file /nonexistent");
-    refused(&["list", "--admin", "127.0.0.1:1", "--token-file", right], "nobody listens on 127.0.0.1:1");
-    refused(&["list", "--admin", "nonsense", "--token-file", right], "is no address");
-    refused(&["list"], "where is the daemon?");
+    refused_with(
+        75,
+        &["list", "--admin", "127.0.0.1:1", "--token-file", right],
+        "nobody listens on 127.0.0.1:1",
+    );
+    refused_with(2, &["list", "--admin", "nonsense", "--token-file", right], "is no address");
+    refused_with(75, &["list"], "where is the daemon's admin listener?");
     for words in [
         &["purge", "t/n/x"][..],
         &["terminate", "t/n/x"],
         &["reset", "t/n/x", "s", "latest"],
         &["forget", "t/n/x", "s"],
     ] {
-        refused(words, "say --yes");
+        refused_with(2, words, "say --yes");
     }
     // Both from the daemon's configuration, but for the port, which was chosen at its start.
     let config = daemon.path("fanfare.toml");

@@ -1,5 +1,6 @@
 //! Where the admin listener is and what it wants to see, and one request to it.
 
+use super::super::locate::{ADDRESS_FILE, Located, TOKEN_FILE};
 use super::super::{CliError, error::printable, explain::explain, paths};
 use super::token_in;
 use crate::api::AdminToken;
@@ -9,13 +10,8 @@ use serde_json::Value;
 use std::env;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-
-/// The file in the state directory that says where the development daemon's admin listener is.
-pub(crate) const ADDRESS_FILE: &str = "admin.address";
-/// The file there with its token.
-pub(crate) const TOKEN_FILE: &str = "admin.token";
 
 /// How long one address may take to answer the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,8 +19,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(3700);
 /// The longest answer: a hundred messages of a MiB each, as JSON.
 const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Characters of a sentence that are shown.
-const SENTENCE_CHARS_MAX: usize = 1000;
+/// Characters of a sentence that are shown; a topic in it has up to 1024.
+const SENTENCE_CHARS_MAX: usize = 4000;
 
 /// A daemon's admin listener.
 #[derive(Debug)]
@@ -34,34 +30,35 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// What the options say; what they do not is taken from the configuration, the environment, or the development
-    /// daemon.
+    /// What the options say; what they do not is taken from the configuration, the environment, or the daemon that is
+    /// meant where none is named.
     pub(super) fn find(
         admin: Option<&str>,
         token_file: Option<&Path>,
         config: Option<&Path>,
     ) -> Result<Self, CliError> {
-        let configured = config.map(configured).transpose()?;
-        let (known_address, known_token) = configured.unwrap_or_default();
-        let address = admin.map(str::to_owned).or(known_address).or_else(address_variable);
-        let address = match address {
-            Some(address) => address.trim_start_matches("http://").trim_end_matches('/').to_owned(),
-            None => trial_address()?,
+        let named = admin.map(str::to_owned).or_else(address_variable);
+        let (mut address, mut token) = match config {
+            Some(path) => configured(path)?,
+            None if named.is_some() => (None, None),
+            None => found()?,
         };
-        let named = token_file.map(PathBuf::from);
-        let from_variable = || variable("FANFARE_ADMIN_TOKEN_FILE").map(PathBuf::from);
-        let token = match (named, known_token) {
-            (Some(file), _) => Some(token_in(&file)?),
-            (None, Some(token)) => Some(token),
-            (None, None) => match variable("FANFARE_ADMIN_TOKEN")
-                .or(from_variable().map(|file| token_in(&file)).transpose()?)
-            {
-                Some(token) => Some(token),
-                // What a configuration does not have is not to be guessed.
-                None if config.is_some() => None,
-                None => token_in(&paths::state_dir().join(TOKEN_FILE)).ok(),
-            },
-        };
+        // A token that was found is for its own daemon alone: elsewhere it would be given away.
+        if config.is_none() || admin.is_some() {
+            address = named.or(address);
+        }
+        if let Some(file) = token_file {
+            token = Some(token_in(file)?);
+        } else if token.is_none() || config.is_none() {
+            let file =
+                variable("FANFARE_ADMIN_TOKEN_FILE").map(|file| token_in(Path::new(&file))).transpose()?;
+            token = variable("FANFARE_ADMIN_TOKEN").or(file).or(token);
+        }
+        let address = address.unwrap_or_default();
+        let address = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
+        if token.is_none() && config.is_none() && Some(&address) == development_address().as_ref() {
+            token = token_in(&paths::state_dir().join(TOKEN_FILE)).ok();
+        }
         let token = token.as_deref().map(AdminToken::new).transpose();
         let token = token.map_err(|problem| CliError::new(format!("the token of [admin] {problem}")))?;
         Ok(Self { address, token })
@@ -213,18 +210,25 @@ fn configured(path: &Path) -> Result<(Option<String>, Option<String>), CliError>
     Ok((Some(admin.address.to_string()), token))
 }
 
-/// Where the development daemon is.
-fn trial_address() -> Result<String, CliError> {
-    let file = paths::state_dir().join(ADDRESS_FILE);
-    let unknown = || {
-        CliError::new(format!(
-            "where is the daemon? Give --admin and --token-file, or --config with its configuration; the development \
-             daemon (`fanfare serve`), which leaves {}, does not run or has not run yet",
-            file.display()
-        ))
+/// Address and token of the daemon that is meant where none is named.
+fn found() -> Result<(Option<String>, Option<String>), CliError> {
+    const INSTEAD: &str = "--config, or --admin with --token-file,";
+    let located = Located::find();
+    located.tell(INSTEAD);
+    let found = match (located.configuration(), development_address()) {
+        (Some(path), _) => configured(path),
+        (None, Some(address)) if located.state().is_some() => {
+            Ok((Some(address), token_in(&paths::state_dir().join(TOKEN_FILE)).ok()))
+        }
+        _ => Err(CliError::try_again("where is the daemon's admin listener?")),
     };
-    let bytes = paths::read_small(&file, "the admin listener's address").map_err(|_| unknown())?;
-    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    found.map_err(|error| located.about(&error, INSTEAD))
+}
+
+/// Where the development daemon has left that its admin listener is.
+fn development_address() -> Option<String> {
+    let bytes = paths::read_small(&paths::state_dir().join(ADDRESS_FILE), "the admin listener's address");
+    Some(String::from_utf8_lossy(&bytes.ok()?).trim().to_owned())
 }
 
 /// The address that the environment gives the daemon, unless it leaves the port to the daemon.

@@ -24,7 +24,7 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     clean(env!("CARGO_BIN_EXE_fanfare"), arguments)
 }
 
-pub(super) fn clean(program: &str, arguments: &[&str]) -> Command {
+pub(crate) fn clean(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FANFARE_")) {
