@@ -22,5 +22,6 @@ pub mod token;
 pub mod topics;
 mod trial;
 mod trust;
+mod user;
 
 pub use error::CliError;

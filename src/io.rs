@@ -4,6 +4,7 @@
 //! [`Daemon`] to stop or reconfigure them with. In reading order:
 //!
 //! - `listen`: the listening sockets, before any thread is started
+//! - `rehearsal`: what of that a start would meet, for a check
 //! - `runtime`: monoio on io_uring, or on epoll
 //! - `watch`: waiting for one descriptor in a task
 //! - `handoff`: the mailboxes, the only way between threads
@@ -33,6 +34,7 @@ mod head;
 pub mod listen;
 mod partial;
 mod publisher;
+pub mod rehearsal;
 mod request;
 pub mod runtime;
 #[cfg(test)]

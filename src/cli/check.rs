@@ -4,13 +4,16 @@ use super::error::Status;
 use super::load::{self, Loaded};
 use super::locate::SERVICE_CONFIGURATION;
 use super::output::print;
-use super::{CliError, serve};
+use super::user::User;
+use super::{CliError, logging, serve};
 use crate::dialect::Kind;
-use crate::io::runtime::Driver;
-use crate::io::{self, Bus, Listen, Plan, Redis};
+use crate::io::rehearsal::{self, Held};
+use crate::io::runtime::{AnyRuntime, Driver};
+use crate::io::{self, Bus, Listen, Plan, Redis, StartError};
 use argh::FromArgs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Validate a configuration and print what would run.
@@ -24,6 +27,9 @@ pub struct Check {
     /// the configuration file; default: /etc/fanfare/fanfare.toml
     #[argh(option, arg_name = "file")]
     config: Option<PathBuf>,
+    /// judge as this user, which needs root; default: fanfare, the user of the service, where root asks
+    #[argh(option, arg_name = "name")]
+    user: Option<String>,
     /// read all tables of the store, which takes a while
     #[argh(switch)]
     whole_store: bool,
@@ -33,11 +39,40 @@ impl Check {
     /// Prints what would run.
     ///
     /// # Errors
-    /// Everything that is wrong with the configuration.
+    /// Everything that stands in the way of a start.
     pub fn run(self) -> Result<ExitCode, CliError> {
         let config = self.config.clone().map_or_else(service_configuration, Ok)?;
-        let Loaded { plan, drain, notes, .. } = load::file(&config)?;
-        let mut text = format!("{} is good.\n{}", config.display(), describe(&plan));
+        let own = User::own();
+        let user = User::judged(self.user.as_deref())?;
+        user.become_it()?;
+        let (text, is_damaged) = self.judged(&config, &user).map_err(|error| match user == own {
+            true => error,
+            false => {
+                let status = error.status();
+                let judged = "without what a unit may grant; --user names another";
+                CliError::new(format!("{error}\nThis is judged as {user}, {judged}.")).with(status)
+            }
+        })?;
+        match print(&text) {
+            Err(error) if error.status() != Status::Closed => Err(error),
+            // Whoever has read enough is still told by the status.
+            _ if is_damaged => Ok(ExitCode::FAILURE),
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    }
+
+    /// What would run, and whether the store is damaged, as far as was asked for.
+    fn judged(&self, config: &Path, user: &User) -> Result<(String, bool), CliError> {
+        let Loaded { plan, drain, notes, log, .. } = load::file(config)?;
+        let name = config.display();
+        let mut text = format!("{name} is good.\njudged as {user}\n{}", describe(&plan));
+        let mut start = Start::default();
+        start.rehearse(&plan, user);
+        start.problems.extend(logging::problem(&log));
+        if !start.problems.is_empty() {
+            let problems = start.problems.join(&format!("\n{name}: "));
+            return Err(CliError::configuration(format!("{name}: {problems}")));
+        }
         let mut is_damaged = false;
         if let Some(store) = plan.store.as_ref().filter(|_| speaks(&plan, Kind::Pulsar)) {
             let report = io::store::check(store, self.whole_store);
@@ -47,13 +82,71 @@ impl Check {
             // A start mends what it can, so only who asks for everything is told of damage by the status.
             is_damaged = self.whole_store && report.is_damaged;
         }
-        notes.iter().for_each(|note| text += &format!("note: {note}\n"));
+        notes.iter().chain(&start.notes).for_each(|note| text += &format!("note: {note}\n"));
         text += &format!("stopping may take {} s\n", drain.as_secs());
-        match print(&text) {
-            Err(error) if error.status() != Status::Closed => Err(error),
-            // Whoever has read enough is still told by the status.
-            _ if is_damaged => Ok(ExitCode::FAILURE),
-            _ => Ok(ExitCode::SUCCESS),
+        Ok((text, is_damaged))
+    }
+}
+
+/// What a start would meet.
+#[derive(Default)]
+struct Start {
+    problems: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Start {
+    /// Does what a start does, up to listening.
+    fn rehearse(&mut self, plan: &Plan, user: &User) {
+        let mut addresses: Vec<SocketAddr> = plan.listen.iter().map(|listen| listen.address).collect();
+        addresses.extend(plan.admin.as_ref().map(|admin| admin.address));
+        for address in &addresses {
+            match rehearsal::tcp(*address) {
+                Ok(Held::Free | Held::ByOwn) => {}
+                Ok(Held::ByAnother) => self.notes.push(format!(
+                    "{address} is taken, by another program or by a daemon of another user (who has it: ss -ltnp)"
+                )),
+                Err(error) => self.problems.push(error.to_string()),
+            }
+        }
+        if let Some((first, second)) = rehearsal::overlapping(&addresses) {
+            self.problems.push(format!(
+                "{first} and {second} overlap: one is every address of this machine; keep one, or give them different \
+                 ports"
+            ));
+        }
+        self.feed(plan, user);
+        self.store(plan);
+        if plan.driver == Driver::IoUring
+            && let Err(error) = AnyRuntime::build(Driver::IoUring)
+        {
+            self.problems.push(StartError::Runtime(error).to_string());
+        }
+    }
+
+    fn feed(&mut self, plan: &Plan, user: &User) {
+        let Some(path) = plan.feed.path.as_deref() else { return };
+        match rehearsal::unix(&plan.feed, path) {
+            Err(error) => self.problems.push(error.to_string()),
+            Ok((_, Some(group))) if !user.may_give_to(group) => {
+                let name = plan.feed.group.as_deref().unwrap_or_default();
+                self.problems.push(format!(
+                    "feed.unix.group: {user} is no member of the group \"{name}\", and so cannot give the socket to it: \
+                     make it one (usermod -aG), or leave the key out"
+                ));
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn store(&mut self, plan: &Plan) {
+        let Some(store) = plan.store.as_ref().filter(|_| speaks(plan, Kind::Pulsar)) else { return };
+        for (key, path) in [("store.path", &store.path), ("store.backup_path", &store.backup_path)] {
+            if let Some(Err(error)) = path.as_deref().map(rehearsal::writable) {
+                self.problems.push(format!(
+                    "{key}: {error}; it has to be a directory that the daemon's user can write, or can make"
+                ));
+            }
         }
     }
 }

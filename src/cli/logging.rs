@@ -18,20 +18,10 @@ pub(super) fn start(log: &Log) -> Result<(), CliError> {
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
     };
-    let journal = match log.format {
-        Format::Journald => true,
-        Format::Auto => std::env::var_os("JOURNAL_STREAM").is_some(),
-        Format::Text | Format::Json => false,
-    };
-    let failed = |error: &dyn std::fmt::Display| {
-        CliError::configuration(format!(
-            "log.format: logging cannot start: {error}; use \"text\" or \"json\""
-        ))
-    };
     // What the AMQP client has to say, the feed says in words for whoever runs the daemon.
     let filter = Targets::new().with_default(level).with_target("lapin", LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(filter);
-    if journal {
+    if is_journal(log) {
         let layer = tracing_journald::layer().map_err(|error| failed(&error))?;
         return tracing::subscriber::set_global_default(registry.with(layer)).map_err(|error| failed(&error));
     }
@@ -51,4 +41,22 @@ pub(super) fn start(log: &Log) -> Result<(), CliError> {
         tracing::subscriber::set_global_default(registry.with(layer.with_ansi(colours).fmt_fields(message)))
     };
     set.map_err(|error| failed(&error))
+}
+
+/// Why logging would not start.
+pub(super) fn problem(log: &Log) -> Option<String> {
+    let refused = is_journal(log).then(|| tracing_journald::layer().err()).flatten();
+    refused.map(|error| failed(&error).to_string())
+}
+
+fn is_journal(log: &Log) -> bool {
+    match log.format {
+        Format::Journald => true,
+        Format::Auto => std::env::var_os("JOURNAL_STREAM").is_some(),
+        Format::Text | Format::Json => false,
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> CliError {
+    CliError::configuration(format!("log.format: logging cannot start: {error}; use \"text\" or \"json\""))
 }

@@ -40,6 +40,9 @@ pub enum ListenError {
     /// Something else has the path.
     #[error("{} exists and is not a socket: remove it, or give feed.unix.path another value", .0.display())]
     NotASocket(PathBuf),
+    /// The path does not fit into a socket's address.
+    #[error("feed.unix.path: {} is too long: a socket's path may have 107 bytes", .0.display())]
+    LongPath(PathBuf),
     /// The group cannot be found.
     #[error("feed.unix.group: there is no group \"{0}\": create it, or give its number")]
     NoSuchGroup(String),
@@ -78,7 +81,7 @@ pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
 }
 
-fn tcp_socket(address: SocketAddr, shared: bool) -> Result<OwnedFd, ListenError> {
+pub(super) fn tcp_socket(address: SocketAddr, shared: bool) -> Result<OwnedFd, ListenError> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
         .map_err(|error| other(address, error))?;
@@ -116,7 +119,7 @@ pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenErr
     };
     let mode = unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(group_number).transpose()?;
-    let address = SocketAddrUnix::new(path).map_err(|error| failed("cannot use", error.into()))?;
+    let address = unix_address(path)?;
     patiently(|| remove_stale(path, &address))?;
     if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
         fs::create_dir_all(directory).map_err(|error| failed("cannot make the directory of", error))?;
@@ -137,6 +140,14 @@ pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenErr
         .map_err(|error| failed("cannot set feed.unix.mode of", error))?;
     listen(&socket, BACKLOG).map_err(|error| failed("cannot listen on", error.into()))?;
     Ok(socket)
+}
+
+/// The address of a socket in the file system.
+pub(super) fn unix_address(path: &Path) -> Result<SocketAddrUnix, ListenError> {
+    SocketAddrUnix::new(path).map_err(|error| match error {
+        rustix::io::Errno::NAMETOOLONG => ListenError::LongPath(path.into()),
+        error => ListenError::Other(format!("feed.unix.path: cannot use {}", path.display()), error.into()),
+    })
 }
 
 fn patiently<T>(mut attempt: impl FnMut() -> Result<T, ListenError>) -> Result<T, ListenError> {
@@ -174,7 +185,7 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError
 }
 
 /// The number of a group, from /etc/group.
-fn group_number(name: &str) -> Result<u32, ListenError> {
+pub(super) fn group_number(name: &str) -> Result<u32, ListenError> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }

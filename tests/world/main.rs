@@ -9,6 +9,7 @@ mod harness;
 
 mod bus;
 mod channel;
+mod check;
 mod cli;
 mod clients;
 mod driver;

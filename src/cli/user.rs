@@ -1,0 +1,104 @@
+//! The user that a daemon runs as, and becoming that user for a look at what it may do.
+//!
+//! Users are those of /etc/passwd and /etc/group, as everywhere in this program.
+
+use super::CliError;
+use rustix::process::{Gid, Uid, getegid, geteuid, getgroups};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use std::fmt;
+
+/// The user that the shipped unit runs the service as.
+const SERVICE_USER: &str = "fanfare";
+
+/// A user with its groups.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct User {
+    name: String,
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
+}
+
+impl User {
+    /// The user of this process.
+    pub(super) fn own() -> Self {
+        let uid = geteuid().as_raw();
+        let groups = getgroups().unwrap_or_default().iter().map(|group| group.as_raw()).collect();
+        let name = lines("/etc/passwd")
+            .iter()
+            .find(|fields| number(fields, 2) == Some(uid))
+            .and_then(|fields| fields.first().cloned());
+        Self { name: name.unwrap_or_default(), uid, gid: getegid().as_raw(), groups }
+    }
+
+    /// The user that a check is about: the named one; the service's where root asks, who may do everything; else
+    /// whoever asks.
+    ///
+    /// # Errors
+    /// When there is no such user.
+    pub(super) fn judged(named: Option<&str>) -> Result<Self, CliError> {
+        let passwd = lines("/etc/passwd");
+        match named {
+            Some(name) => Self::of(name, &passwd).ok_or_else(|| {
+                CliError::usage(format!("--user: there is no user \"{name}\" in /etc/passwd"))
+            }),
+            None if geteuid().is_root() => Ok(Self::of(SERVICE_USER, &passwd).unwrap_or_else(Self::own)),
+            None => Ok(Self::own()),
+        }
+    }
+
+    fn of(name: &str, passwd: &[Vec<String>]) -> Option<Self> {
+        let is_meant =
+            |fields: &&Vec<String>| fields[0] == name || fields.get(2).is_some_and(|uid| uid == name);
+        let found = passwd.iter().find(is_meant)?;
+        let (uid, gid) = (number(found, 2)?, number(found, 3)?);
+        let is_member = |fields: &&Vec<String>| {
+            fields.get(3).is_some_and(|members| members.split(',').any(|member| member == found[0]))
+        };
+        let groups =
+            lines("/etc/group").iter().filter(is_member).filter_map(|fields| number(fields, 2)).collect();
+        Some(Self { name: found[0].clone(), uid, gid, groups })
+    }
+
+    /// Is this user from now on, with the thread that calls: commands have no other.
+    ///
+    /// # Errors
+    /// When only root could.
+    pub(super) fn become_it(&self) -> Result<(), CliError> {
+        if self.uid == geteuid().as_raw() {
+            return Ok(());
+        }
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        let groups: Vec<Gid> = self.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+        set_thread_groups(&groups)
+            .and_then(|()| set_thread_res_gid(gid, gid, gid))
+            .and_then(|()| set_thread_res_uid(uid, uid, uid))
+            .map_err(|_| {
+                CliError::usage(format!("--user {}: only root can judge as another user", self.name))
+            })
+    }
+
+    /// Whether files may be given to a group.
+    pub(super) fn may_give_to(&self, group: u32) -> bool {
+        self.uid == 0 || self.gid == group || self.groups.contains(&group)
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name.as_str() {
+            "" => write!(f, "user {}", self.uid),
+            name => write!(f, "user {name} ({})", self.uid),
+        }
+    }
+}
+
+/// The lines of such a file, each taken apart at its colons.
+fn lines(path: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect()
+}
+
+fn number(fields: &[String], place: usize) -> Option<u32> {
+    fields.get(place)?.parse().ok()
+}

@@ -1,0 +1,157 @@
+//! What a start would meet at its addresses and its socket, without listening and without leaving anything behind.
+//!
+//! Ports are bound for a moment. That takes nothing away: connections go to sockets that listen, and whoever wants the
+//! port for itself tries again for a second.
+
+use super::listen::{self, ListenError};
+use crate::feed::unix;
+use rustix::fs::Access;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+/// Directories that the shipped unit makes before a start.
+const OF_THE_UNIT: [&str; 2] = ["/run/fanfare", "/var/lib/fanfare"];
+
+/// Whether a start would have something to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It would.
+    Free,
+    /// A daemon of the same user has it.
+    ByOwn,
+    /// Another program has it, or a daemon of another user.
+    ByAnother,
+}
+
+/// Whether an address can be listened on.
+///
+/// # Errors
+/// When it cannot, whoever has it at the moment.
+pub fn tcp(address: SocketAddr) -> Result<Held, ListenError> {
+    match listen::tcp_socket(address, false) {
+        Ok(_) => Ok(Held::Free),
+        Err(ListenError::PortTaken(_)) => match listen::tcp_socket(address, true) {
+            Ok(_) => Ok(Held::ByOwn),
+            Err(ListenError::PortTaken(_)) => Ok(Held::ByAnother),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Two addresses of a list that cannot both be listened on, because one of them is all of the machine's.
+#[must_use]
+pub fn overlapping(addresses: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
+    // Without the file there is no IPv6.
+    let v6_only = fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|text| text.trim() == "1");
+    let holds = |all: &SocketAddr, other: &SocketAddr| {
+        let same_family = all.is_ipv4() == other.is_ipv4();
+        all.ip().is_unspecified() && (same_family || (all.is_ipv6() && !v6_only))
+    };
+    let pairs = addresses.iter().enumerate();
+    let mut pairs =
+        pairs.flat_map(|(at, first)| addresses[at + 1..].iter().map(move |second| (*first, *second)));
+    pairs.find(|(first, second)| {
+        first.port() == second.port() && first.port() != 0 && (holds(first, second) || holds(second, first))
+    })
+}
+
+/// Whether the feed's socket can be made. Its group is told, if it has one, so that whoever knows the user's groups can
+/// say whether it can be given to that.
+///
+/// # Errors
+/// When it cannot, with what to do about it.
+pub fn unix(settings: &unix::Settings, path: &Path) -> Result<(Held, Option<u32>), ListenError> {
+    unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
+    let group = settings.group.as_deref().map(listen::group_number).transpose()?;
+    let address = listen::unix_address(path)?;
+    let unusable =
+        |error| ListenError::Other(format!("feed.unix.path: cannot make {}", path.display()), error);
+    let held = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Held::Free,
+        Err(error) => return Err(unusable(error)),
+        Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.into())),
+        Ok(_) if is_left_over(&address) => Held::Free,
+        Ok(_) => Held::ByOwn,
+    };
+    writable(path.parent().unwrap_or(Path::new("."))).map_err(unusable)?;
+    Ok((held, group))
+}
+
+/// Whether nobody listens on a socket that is there.
+fn is_left_over(address: &SocketAddrUnix) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+    probe.is_ok_and(|probe| connect(&probe, address) == Err(rustix::io::Errno::CONNREFUSED))
+}
+
+/// Whether a directory can be written, or made and written.
+///
+/// # Errors
+/// When it cannot.
+pub fn writable(directory: &Path) -> io::Result<()> {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let existing = nearest(directory)?;
+    if existing != directory && OF_THE_UNIT.iter().any(|made| directory.starts_with(made)) {
+        return Ok(());
+    }
+    let told = |error: rustix::io::Errno| {
+        let error = io::Error::from(error);
+        io::Error::new(
+            error.kind(),
+            format!("the directory {} cannot be written: {error}", existing.display()),
+        )
+    };
+    if !existing.is_dir() {
+        return Err(told(rustix::io::Errno::NOTDIR));
+    }
+    rustix::fs::access(&existing, Access::WRITE_OK | Access::EXEC_OK).map_err(told)
+}
+
+/// The path itself, or the nearest above it that is there.
+fn nearest(path: &Path) -> io::Result<PathBuf> {
+    let mut at = path;
+    loop {
+        match fs::metadata(at) {
+            Ok(_) => return Ok(at.into()),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(io::Error::new(error.kind(), format!("{}: {error}", at.display())));
+            }
+            Err(_) => {}
+        }
+        at = match at.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => return Ok(PathBuf::from(".")),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_all_overlaps_every_other_of_its_port() {
+        let found = |list: &[&str]| {
+            overlapping(&list.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>()).is_some()
+        };
+        assert!(found(&["0.0.0.0:80", "127.0.0.1:80"]) && found(&["[::1]:80", "[::]:80"]));
+        assert!(!found(&["0.0.0.0:80", "127.0.0.1:81"]) && !found(&["127.0.0.1:80", "127.0.0.2:80"]));
+        assert!(!found(&["0.0.0.0:80", "[::1]:80"]) && !found(&["0.0.0.0:0", "0.0.0.0:0"]));
+    }
+
+    #[test]
+    fn a_port_is_told_to_be_free_or_whose_it_is() {
+        let own = listen::tcp(([127, 0, 0, 1], 0).into(), 1).unwrap();
+        let address = listen::local_address(&own[0]).unwrap();
+        assert_eq!(tcp(address).unwrap(), Held::ByOwn);
+        drop(own);
+        assert_eq!(tcp(address).unwrap(), Held::Free);
+        let another = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(tcp(another.local_addr().unwrap()).unwrap(), Held::ByAnother);
+    }
+}
