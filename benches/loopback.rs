@@ -31,6 +31,7 @@ fn start(socket: PathBuf) -> Daemon {
             kinds: Kind::ALL.to_vec(),
             tls: None,
             expiry_s: None,
+            proxied: false,
         }],
         admin: None,
         feed: unix::Settings { path: Some(socket), ..unix::Settings::default() },

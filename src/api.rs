@@ -143,11 +143,18 @@ pub fn refusal(status: u16) -> Vec<u8> {
             UPGRADE,
             "This endpoint speaks WebSocket version 13 only: send a GET request with Upgrade: websocket.\n",
         ),
+        429 => ("Retry-After: 30\r\n", "Your address has as many connections as it may have.\n"),
         431 => ("", "The head of the request is too large.\n"),
         503 => ("Retry-After: 5\r\n", "No room for another connection now.\n"),
         _ => ("", ""),
     };
     response(status, headers, TEXT, body)
+}
+
+/// The answer to a connection that has to come through a proxy, or has not told of its client.
+#[must_use]
+pub fn wants_proxy(reason: &str) -> Vec<u8> {
+    response(400, "", TEXT, &format!("This port is for proxies that speak the PROXY protocol: {reason}.\n"))
 }
 
 /// The answer to a request without TLS where TLS is spoken.

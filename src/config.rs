@@ -17,6 +17,7 @@ use crate::dialect::{Kind, channel, echo, personium, pulsar, wazo};
 use crate::feed::{amqp, redis, unix};
 use crate::io::runtime::Driver;
 use crate::io::store;
+use crate::proxy::Networks;
 use crate::shard::Limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -40,6 +41,8 @@ pub struct Config {
     pub driver: Driver,
     /// Connections of the whole daemon; as many as there are descriptors when 0.
     pub max_connections: usize,
+    /// The proxies that are believed when they name their clients.
+    pub trusted_proxies: Networks,
     /// Seconds that a stop may take.
     pub drain_s: u32,
     /// Where clients connect.
@@ -74,6 +77,7 @@ impl Default for Config {
             pin: true,
             driver: Driver::Auto,
             max_connections: 0,
+            trusted_proxies: Networks::default(),
             drain_s: 10,
             listen: vec![],
             admin: None,
@@ -100,6 +104,9 @@ pub struct Listen {
     pub dialects: Vec<String>,
     /// Where TLS is spoken.
     pub tls: Option<Tls>,
+    /// Whether every connection is a trusted proxy's, and begins with the PROXY protocol.
+    #[serde(default)]
+    pub proxy_protocol: bool,
 }
 
 /// `tls` of a `[[listen]]`. What these files hold is read by whoever starts the daemon.
@@ -311,6 +318,8 @@ mod tests {
             ("FANFARE_LISTEN_0_TLS_KEY", "/key.pem"),
             ("FANFARE_LISTEN_0_TLS_CLIENT_CA", "/ca.pem"),
             ("FANFARE_LISTEN_0_TLS_CLIENT_CERTIFICATE", "optional"),
+            ("FANFARE_LISTEN_0_PROXY_PROTOCOL", "true"),
+            ("FANFARE_TRUSTED_PROXIES", "[\"10.0.0.0/8\"]"),
             ("FANFARE_LIMITS_OUTBOX_BYTES_MAX", "2097152"),
             ("FANFARE_FEED_UNIX_ALLOW_UIDS", "[1, 2]"),
             ("FANFARE_PIN", "false"),
@@ -335,6 +344,7 @@ mod tests {
         );
         assert_eq!(tls.client_ca.as_ref().unwrap().to_str(), Some("/ca.pem"));
         assert_eq!(tls.client_certificate, Some(ClientCertificate::Optional));
+        assert!(config.listen[0].proxy_protocol && config.trusted_proxies.contains([10, 1, 1, 1].into()));
         assert_eq!(config.limits.outbox_bytes_max, 2_097_152);
         assert_eq!(config.feed.unix.allow_uids, [1, 2]);
         assert!(!config.pin);
@@ -411,6 +421,10 @@ mod tests {
         let tls = "tls = { certificate = \"c\", client_certificate = \"optional\" }";
         let tls = problems(&format!("{listen}{tls}"));
         assert!(tls.contains("tls.key is missing") && tls.contains("without tls.client_ca"), "{tls}");
+        let proxied = problems(&format!("{listen}proxy_protocol = true"));
+        assert!(proxied.contains("127.0.0.1:1: proxy_protocol needs trusted_proxies"), "{proxied}");
+        let proxied = format!("trusted_proxies = ['::1', '10.0.0.0/8']\n{listen}proxy_protocol = true");
+        assert!(!problems(&proxied).contains("proxy"));
         let relay = format!("{MINIMAL}[channel]\nrelay = \"redis\"\n");
         let echo = "[echo.redis]\napp = \"app\"\nprefix = \"p-\"\n";
         let neither = problems(&format!("{relay}{echo}"));

@@ -19,6 +19,7 @@ pub use self::settings::{App, CallbackSettings, Recipients, Url, WebhookSettings
 use self::callbacks::Callbacks;
 use self::webhooks::Webhooks;
 use crate::wheel::Now;
+use core::net::IpAddr;
 use http::Request;
 use std::time::Duration;
 
@@ -82,6 +83,8 @@ pub struct Callback {
     pub token: Box<str>,
     /// The whole body, JSON.
     pub body: Box<str>,
+    /// The client's address, which those know who have its socket.
+    pub client: Option<IpAddr>,
 }
 
 impl Callback {

@@ -23,6 +23,7 @@ pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};
 use crate::courier::Notice;
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};
+use crate::proxy::Networks;
 use crate::retained::Retained;
 use crate::roster::{Inquiry, Note, Reply};
 use crate::token::{Judge, Verdict};
@@ -542,6 +543,8 @@ pub struct Settings {
     pub pulsar: pulsar::Settings,
     /// Of `wazo`.
     pub wazo: wazo::Settings,
+    /// The proxies that are believed when they name their clients.
+    pub trusted_proxies: Networks,
 }
 
 impl Settings {

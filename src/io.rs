@@ -10,8 +10,9 @@
 //! - `handoff`: the mailboxes, the only way between threads
 //! - `worker`: the turn
 //! - `head`, `body`: HTTP/1.1, the same for every listener
-//! - `connection`, `tls`, `request`, `handshake`, `partial`: the sockets of clients, their encryption, their requests and
-//!   what has come of one in part
+//! - `clients`: where clients are, and how many connections an address has
+//! - `connection`, `tls`, `request`, `handshake`, `partial`: their sockets, their encryption, their requests and what has
+//!   come of one in part
 //! - `publisher`: the unix feed
 //! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ, Redis
 //! - `store`: the thread of the durable topics
@@ -23,6 +24,7 @@
 mod admin;
 mod body;
 mod bridge;
+mod clients;
 mod clock;
 mod connection;
 mod facts;
@@ -52,6 +54,7 @@ pub use self::clock::now;
 pub use self::watchdog::end_after;
 
 use self::bridge::{Bridge, Feeds};
+use self::clients::{Addresses, Clients};
 use self::connection::{Listener, Sockets};
 use self::facts::Configured;
 use self::gaps::Gaps;
@@ -135,6 +138,8 @@ pub struct Listen {
     pub tls: Option<Arc<ServerConfig>>,
     /// When the certificate ends (unix time, s), if it says so.
     pub expiry_s: Option<u64>,
+    /// Whether every connection begins with the PROXY protocol.
+    pub proxied: bool,
 }
 
 /// Why a daemon did not start.
@@ -195,6 +200,7 @@ struct Shared {
     connections: Arc<AtomicUsize>,
     /// Publishers of the unix feed on all shards.
     publishers: AtomicUsize,
+    addresses: Arc<Addresses>,
     ready: AtomicBool,
     /// Take no more connections and publishers.
     draining: AtomicBool,
@@ -223,6 +229,7 @@ impl Shared {
             metrics: (0..shards + 3).map(|_| Arc::default()).collect(),
             connections: Arc::default(),
             publishers: AtomicUsize::new(0),
+            addresses: Arc::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             hurrying: AtomicBool::new(false),
@@ -337,12 +344,12 @@ struct Setup {
 pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let mut addresses = Vec::new();
     let mut listeners: Vec<Vec<Listener>> = (0..plan.shards).map(|_| Vec::new()).collect();
-    for Listen { address, kinds, tls, .. } in &plan.listen {
+    for Listen { address, kinds, tls, proxied, .. } in &plan.listen {
         let sockets = listen::tcp(*address, plan.shards)?;
         addresses.push(listen::local_address(&sockets[0])?);
         let kinds: Arc<[Kind]> = kinds.as_slice().into();
         for (shard, socket) in listeners.iter_mut().zip(sockets) {
-            shard.push(Listener { socket, kinds: Arc::clone(&kinds), tls: tls.clone() });
+            shard.push(Listener { socket, kinds: Arc::clone(&kinds), tls: tls.clone(), proxied: *proxied });
         }
     }
     let admin = plan.admin.map(|admin| Ok((listen::tcp(admin.address, 1)?.pop(), admin.token)));
@@ -550,8 +557,10 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let mailbox = &shared.mailboxes[number];
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now()).numbered(number as u16);
     let shard = shard.drawing(lots());
-    let connections = Arc::clone(&shared.connections);
-    let sockets = Sockets::new(listeners, mailbox.wake_fd(), connections, Arc::clone(&metrics))?;
+    let (connections, mut clients) =
+        (Arc::clone(&shared.connections), Clients::new(Arc::clone(&shared.addresses)));
+    clients.configure(shard.limits(), &shard.settings().trusted_proxies, std::iter::empty());
+    let sockets = Sockets::new(listeners, mailbox.wake_fd(), connections, clients, Arc::clone(&metrics))?;
     let worker = Worker::new(shard, sockets, Arc::clone(&shared), number);
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));

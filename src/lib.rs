@@ -11,6 +11,7 @@
 //! - [`wheel`]: the time, and the timers of one shard
 //! - [`throttle`]: log lines that outsiders can cause: a few, then a count
 //! - [`wildcard`]: patterns in which a star stands for any text
+//! - [`proxy`]: what proxies say of the clients behind them, and which are believed
 //! - [`event`]: an event, parsed once
 //! - [`frame`]: ready wire bytes, and the publication that carries them
 //! - [`trie`]: topic and facet prefixes → subscribers
@@ -70,6 +71,7 @@ pub mod io;
 pub mod message;
 pub mod metrics;
 pub mod outbox;
+pub mod proxy;
 pub mod retained;
 pub mod roster;
 pub mod shard;

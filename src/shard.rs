@@ -94,6 +94,8 @@ pub struct Shard {
     /// The serial number of the connection that came last.
     accepted: u32,
     notices: Vec<Notice>,
+    /// The places of notices that are to tell a client's address, and whose.
+    unaddressed: Vec<(usize, Id)>,
     relays: Vec<Box<str>>,
     questions: Vec<Question>,
     /// The last number that was given to a question.
@@ -155,6 +157,7 @@ impl Shard {
             number: 0,
             accepted: 0,
             notices: Vec::new(),
+            unaddressed: Vec::new(),
             relays: Vec::new(),
             questions: Vec::new(),
             asked: 0,
@@ -474,7 +477,7 @@ impl Shard {
                     self.metrics.events[Origin::Client as usize][Outcome::Accepted as usize].add(1);
                     self.outgoing.push(Outgoing::Publication(*publication));
                 }
-                Action::Notify(notice) => self.notices.push(*notice),
+                Action::Notify(notice) => self.notify(id, *notice),
                 Action::Relay(text) => self.relays.push(text),
                 Action::Count(tally) => self.metrics.tallies[tally as usize].add(1),
                 _ if self.sessions[id as usize].dialect.is_none() => {}

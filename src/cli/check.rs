@@ -174,10 +174,11 @@ pub(super) fn describe(plan: &Plan) -> String {
         Driver::Epoll => "epoll",
     };
     lines += &format!(", waiting with {driver}, at most {} connections\n", plan.limits.connections_max);
-    for Listen { address, kinds, tls, .. } in &plan.listen {
+    for Listen { address, kinds, tls, proxied, .. } in &plan.listen {
         let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
         let over = if tls.is_some() { " over TLS" } else { "" };
-        lines += &format!("listen {address}: {}{over}\n", names.join(", "));
+        let behind = if *proxied { ", for proxies that speak the PROXY protocol" } else { "" };
+        lines += &format!("listen {address}: {}{over}{behind}\n", names.join(", "));
     }
     if let Some(admin) = &plan.admin {
         let topics = if admin.token.is_some() { " /topics" } else { "" };

@@ -115,7 +115,8 @@ fn listen(config: &Config, problems: &mut Vec<String>, notes: &mut Vec<String>) 
         notes.extend(tls.as_ref().and_then(|identity| identity.note.clone()));
         let expiry_s = tls.as_ref().and_then(|identity| identity.expiry_s);
         let tls = tls.map(|identity| identity.config);
-        listeners.push(Listen { address: listen.address, kinds, tls, expiry_s });
+        let proxied = listen.proxy_protocol;
+        listeners.push(Listen { address: listen.address, kinds, tls, expiry_s, proxied });
     }
     listeners
 }
@@ -208,6 +209,7 @@ fn plan(
                 echo: config.echo,
                 pulsar: config.pulsar,
                 wazo: config.wazo,
+                trusted_proxies: config.trusted_proxies,
             }),
         },
         log: config.log,

@@ -46,6 +46,13 @@ impl Config {
                 Ok(kinds) => spoken.extend(kinds),
             }
             problems.extend(listen.tls.iter().flat_map(|tls| tls.problems(listen.address)));
+            if listen.proxy_protocol && self.trusted_proxies.is_empty() {
+                problems.push(format!(
+                    "[[listen]] {}: proxy_protocol needs trusted_proxies: name the addresses of the proxies, or any \
+                     client could name any address as its own",
+                    listen.address
+                ));
+            }
         }
         problems.extend(self.personium_problems(&spoken));
         problems.extend(self.wazo_problems(&spoken));

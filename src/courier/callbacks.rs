@@ -10,7 +10,7 @@ use super::{Callback, QUEUE_BYTES_MAX, Reply};
 use crate::endpoint::Endpoint;
 use crate::wheel::Now;
 use ahash::RandomState;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Request};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use std::sync::Arc;
 /// Pause before a call is made once more.
 const RETRY_NS: u64 = 1_000_000_000;
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// See the module.
@@ -189,6 +190,12 @@ fn request(endpoint: &Endpoint, callback: &Callback) -> Request<String> {
     }
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(ACCEPT, JSON);
+    // As a proxy in front of the application would tell it.
+    if let Some(client) = callback.client
+        && let Ok(client) = HeaderValue::from_str(&client.to_string())
+    {
+        headers.insert(FORWARDED_FOR, client);
+    }
     request
 }
 

@@ -251,8 +251,8 @@ impl Channel {
         };
         let token = self.text(3);
         if !token.is_empty() && settings.calls_back(channel) {
-            let callback =
-                courier::Callback { channel: channel.into(), token: token.into(), body: told().into() };
+            let (channel, token, body) = (channel.into(), token.into(), told().into());
+            let callback = courier::Callback { channel, token, body, client: None };
             out.push(Action::Notify(Box::new(Notice::Callback(callback))));
         }
         if settings.relay == Relay::Redis {

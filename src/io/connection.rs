@@ -4,9 +4,14 @@
 //! has its keys too. What has come of a request in part stands beside them, for the few that have any. What it
 //! means and what is answered is the shard's business.
 
+mod accept;
 mod intake;
 
+pub(super) use self::accept::tell_full;
+
+use self::accept::spare;
 use self::intake::Came;
+use super::clients::Clients;
 use super::partial::Partials;
 use super::tls::{Failure, Heard, Scratch, Tls};
 use crate::api;
@@ -14,21 +19,20 @@ use crate::dialect::Kind;
 use crate::message::Inbox;
 use crate::metrics::{Handshake, Metrics};
 use crate::outbox::Sent;
+use crate::proxy::Remote;
 use crate::shard::{Event, Id, Shard};
 use crate::throttle::LogLine;
-use crate::wheel::{Now, TICK_MS, Tick};
+use crate::wheel::{Now, Tick};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustls::ServerConfig;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Most connections accepted from one listener in one turn.
-const ACCEPTS_MAX: usize = 64;
 /// Most sockets that are looked at in one turn.
 const EVENTS_MAX: usize = 256;
 /// Most TLS handshakes that one turn goes on with. Each is up to a millisecond of arithmetic (a signature with
@@ -36,8 +40,6 @@ const EVENTS_MAX: usize = 256;
 const HANDSHAKES_MAX: usize = 8;
 /// The buffer that every read of a shard goes through.
 const SCRATCH_BYTES: usize = 64 * 1024;
-/// How long accepting pauses when the process is out of descriptors.
-const ACCEPT_PAUSE_TICKS: Tick = (500 / TICK_MS) as Tick;
 
 /// A fatal alert of TLS: the handshake has failed (RFC 8446 section 6.2).
 const TLS_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
@@ -54,6 +56,8 @@ pub(super) struct Listener {
     pub(super) kinds: Arc<[Kind]>,
     /// What its handshakes are made with, if it speaks TLS.
     pub(super) tls: Option<Arc<ServerConfig>>,
+    /// Whether every connection begins with the PROXY protocol.
+    pub(super) proxied: bool,
 }
 
 /// Whether a socket is read.
@@ -73,6 +77,8 @@ struct Socket {
     reading: Reading,
     /// Whether something of a request is held for it.
     holds: bool,
+    /// Whether its preamble of the PROXY protocol has not come in full.
+    awaits_preamble: bool,
     inbox: Option<Box<Inbox>>,
     tls: Option<Box<Tls>>,
 }
@@ -95,6 +101,7 @@ pub(super) struct Sockets {
     /// The dialects of each listener, also when it listens no more.
     kinds: Vec<Arc<[Kind]>>,
     sockets: Vec<Option<Socket>>,
+    clients: Clients,
     /// What has come in part.
     partials: Partials,
     /// The connections whose next request may be read.
@@ -119,6 +126,7 @@ impl Sockets {
         listeners: Vec<Listener>,
         wake: BorrowedFd<'_>,
         total: Arc<AtomicUsize>,
+        clients: Clients,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -137,6 +145,7 @@ impl Sockets {
             listeners,
             kinds,
             sockets: Vec::new(),
+            clients,
             partials: Partials::default(),
             waiting: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
@@ -245,93 +254,6 @@ impl Sockets {
         socket.and_then(|socket| socket.tls.as_ref()).is_some_and(|tls| tls.shakes_hands())
     }
 
-    fn accept(&mut self, index: usize, shard: &mut Shard, now: Now) {
-        for _ in 0..ACCEPTS_MAX {
-            let Some(listener) = self.listeners.get(index) else { return };
-            match rustix::net::accept_with(&listener.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(fd) => self.admit(fd, index as u8, shard, now),
-                Err(Errno::AGAIN) => return,
-                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                    self.metrics.accept_errors.add(1);
-                    LogLine::ClientNotAccepted.warn(now, || {
-                        format!(
-                            "a client could not be accepted: {error}; raise LimitNOFILE= (or ulimit -n), or lower \
-                             max_connections"
-                        )
-                    });
-                    return self.shed(index, now);
-                }
-                // The peer has gone before it was accepted.
-                Err(_) => self.metrics.accept_errors.add(1),
-            }
-        }
-    }
-
-    fn admit(&mut self, fd: OwnedFd, listener: u8, shard: &mut Shard, now: Now) {
-        let config = self.listeners.get(usize::from(listener)).and_then(|listener| listener.tls.as_ref());
-        if !shard.has_room(self.total.load(Relaxed)) {
-            let is_plain = config.is_none();
-            return self.turn_away(&fd, is_plain);
-        }
-        let Ok(tls) = config.map(Tls::new).transpose() else { return self.metrics.accept_errors.add(1) };
-        let id = shard.accept(now);
-        let flags = EventFlags::IN | EventFlags::RDHUP;
-        if epoll::add(&self.epoll, &fd, EventData::new_u64(id.into()), flags).is_err() {
-            self.metrics.accept_errors.add(1);
-            shard.lost(id, now);
-            // Or the next connection would have the number, and be taken for the one that has gone.
-            return self.settle(shard);
-        }
-        self.total.fetch_add(1, Relaxed);
-        let index = id as usize;
-        if self.sockets.len() <= index {
-            self.sockets.resize_with(index + 1, || None);
-        }
-        let (reading, inbox, tls) = (Reading::On, None, tls.map(Box::new));
-        self.sockets[index] = Some(Socket { fd, listener, reading, holds: false, inbox, tls });
-    }
-
-    /// Tells a connection for which there is no room to come again. One that wants TLS is only closed: a
-    /// handshake is the most expensive part of it.
-    fn turn_away(&mut self, fd: &OwnedFd, is_plain: bool) {
-        self.metrics.handshakes[Handshake::Shed as usize].add(1);
-        if !is_plain {
-            return;
-        }
-        // Closing a socket with unread bytes resets the connection, and the peer may lose the answer.
-        let _ = rustix::net::recv(fd, &mut self.scratch[..], RecvFlags::DONTWAIT);
-        let _ = rustix::net::send(fd, &api::refusal(503), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-    }
-
-    /// No descriptor is left: gives up the spare one to tell the next in line, then pauses.
-    fn shed(&mut self, index: usize, now: Now) {
-        self.spare = None;
-        if let Some(listener) = self.listeners.get(index)
-            && let Ok(fd) =
-                rustix::net::accept_with(&listener.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
-        {
-            let is_plain = listener.tls.is_none();
-            self.turn_away(&fd, is_plain);
-        }
-        self.spare = spare();
-        self.paused_until = Some(now.tick() + ACCEPT_PAUSE_TICKS);
-        for listener in &self.listeners {
-            let _ = epoll::delete(&self.epoll, &listener.socket);
-        }
-    }
-
-    /// Takes accepting up again when its pause is over.
-    pub(super) fn tick(&mut self, now: Now) {
-        self.metrics.partial_bytes.set(self.partials.bytes() as u64);
-        if self.paused_until.is_some_and(|until| until <= now.tick()) {
-            self.paused_until = None;
-            for (index, listener) in self.listeners.iter().enumerate() {
-                let token = EventData::new_u64(LISTENERS + index as u64);
-                let _ = epoll::add(&self.epoll, &listener.socket, token, EventFlags::IN);
-            }
-        }
-    }
-
     /// Accepts no more.
     pub(super) fn stop_accepting(&mut self) {
         self.paused_until = None;
@@ -346,6 +268,13 @@ impl Sockets {
                 *tls = Arc::clone(renewed);
             }
         }
+    }
+
+    /// Counts by address from now on, when there is a limit.
+    pub(super) fn configure(&mut self, shard: &Shard) {
+        let sockets = self.sockets.iter().enumerate();
+        let sockets = sockets.filter_map(|(id, socket)| Some((id as Id, socket.as_ref()?.fd.as_fd())));
+        self.clients.configure(shard.limits(), &shard.settings().trusted_proxies, sockets);
     }
 
     /// Reads what a connection has sent while its requests could not be read.
@@ -369,13 +298,23 @@ impl Sockets {
 
     fn read(&mut self, id: Id, shard: &mut Shard, has_room: bool, now: Now) {
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
-        let received = rustix::net::recv(&socket.fd, &mut self.scratch[..], RecvFlags::DONTWAIT);
-        let count = match received {
+        let kept = if socket.awaits_preamble { self.clients.recall(id, &mut self.scratch) } else { 0 };
+        let received = rustix::net::recv(&socket.fd, &mut self.scratch[kept..], RecvFlags::DONTWAIT);
+        let mut count = match received {
             Ok((_, 0)) => return shard.lost(id, now),
-            Ok((_, count)) => count,
+            Ok((_, count)) => kept + count,
             Err(Errno::AGAIN | Errno::INTR) => return,
             Err(_) => return shard.lost(id, now),
         };
+        if socket.awaits_preamble {
+            let Some(length) = self.preamble(id, count, shard, now) else { return };
+            self.scratch.copy_within(length..count, 0);
+            count -= length;
+            if count == 0 {
+                return;
+            }
+        }
+        let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
         let Some(tls) = &mut socket.tls else {
             self.metrics.bytes_in.add(count as u64);
             return self.take(id, Came::Plain(count), shard, has_room, now);
@@ -456,6 +395,7 @@ impl Sockets {
 
     /// Does to the sockets what the shard has decided about its connections.
     pub(super) fn settle(&mut self, shard: &mut Shard) {
+        shard.address_notices(|id| self.remote(id).map(|remote| remote.ip));
         for event in shard.take_events() {
             match event {
                 Event::Blocked(id) => {
@@ -474,6 +414,7 @@ impl Sockets {
                 Event::Gone(id) => {
                     if let Some(socket) = self.sockets.get_mut(id as usize).and_then(Option::take) {
                         self.total.fetch_sub(1, Relaxed);
+                        self.clients.forget(id);
                         self.partials.change(Inbox::bytes(socket.inbox.as_deref()), 0);
                         if socket.holds {
                             self.partials.take(id);
@@ -493,6 +434,12 @@ impl Sockets {
         looked.is_ok_and(|found| found > 0)
     }
 
+    /// Where a client is, as far as that can be known still.
+    fn remote(&self, id: Id) -> Option<Remote> {
+        let socket = self.sockets.get(id as usize)?.as_ref()?;
+        self.clients.remote(id, socket.fd.as_fd())
+    }
+
     fn interest(&self, id: Id, more: EventFlags) {
         if let Some(Some(socket)) = self.sockets.get(id as usize) {
             let heard = match socket.reading {
@@ -503,8 +450,4 @@ impl Sockets {
             let _ = epoll::modify(&self.epoll, &socket.fd, EventData::new_u64(id.into()), flags);
         }
     }
-}
-
-fn spare() -> Option<OwnedFd> {
-    rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()
 }

@@ -1,14 +1,15 @@
 //! What a whole head asks for: a session, which is a WebSocket handshake, or something that a dialect answers.
 
 use super::body::Fault;
+use super::clients::Told;
+use super::connection::tell_full;
 use super::head::{self, Fields, HEADERS_MAX, Head};
 use super::request::{self, Body, Talk};
 use crate::api;
 use crate::dialect::{Kind, Upgrade};
 use crate::metrics::Handshake;
 use crate::shard::Shard;
-use rustix::fd::BorrowedFd;
-use std::net::SocketAddr;
+use crate::throttle::LogLine;
 
 const NOT_PASSED_ON: Fault = Fault {
     status: 426,
@@ -88,10 +89,12 @@ fn route(head: &Head<'_>, bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> R
     if talk.is_draining {
         return Err((api::refusal(503), Handshake::Shed));
     }
+    learn(head, talk, shard);
     let fields = fields.map_err(malformed)?;
     // The one dialect that tells it.
     let tells_remote = talk.kinds.contains(&Kind::Pulsar);
-    let remote = tells_remote.then(|| remote(talk.socket)).flatten().unwrap_or_default();
+    let remote = tells_remote.then(|| talk.clients.remote(talk.id, talk.socket)).flatten();
+    let remote = remote.map_or_else(String::new, |remote| remote.to_string());
     let subprotocols = head.list("sec-websocket-protocol");
     let upgrade = Upgrade {
         path: head.path,
@@ -109,6 +112,7 @@ fn route(head: &Head<'_>, bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> R
     }
     match key(head, &fields) {
         Ok(key) => {
+            admit(talk, shard)?;
             let accept = tungstenite::handshake::derive_accept_key(key);
             let response = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
@@ -128,11 +132,30 @@ fn not_found() -> Refusal {
     (api::refusal(404), Handshake::NotFound)
 }
 
-/// The client's address and port; none when it has gone already.
-fn remote(socket: BorrowedFd<'_>) -> Option<String> {
-    let peer = rustix::net::getpeername(socket).ok()??;
-    let peer = SocketAddr::try_from(peer).ok()?;
-    Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string())
+/// Learns whose request it is that a trusted proxy passes on.
+fn learn(head: &Head<'_>, talk: &Talk<'_>, shard: &Shard) {
+    let told = talk.clients.learn(talk.id, talk.socket, &shard.settings().trusted_proxies, head.all());
+    if told == Told::Contradicted {
+        LogLine::ProxyContradicted.warn(talk.now, || {
+            let proxy = talk.clients.remote(talk.id, talk.socket);
+            format!(
+                "X-Forwarded-For and Forwarded of a request from {} name different clients, so neither is believed: let \
+                 the proxy remove the one that it does not write",
+                proxy.map_or_else(|| "a proxy".into(), |proxy| proxy.ip.to_string())
+            )
+        });
+    }
+}
+
+/// Counts a session of the client that a proxy has named.
+fn admit(talk: &Talk<'_>, shard: &Shard) -> Result<(), Refusal> {
+    let most = shard.limits().connections_per_address_max;
+    if talk.clients.admit_session(talk.id, &shard.settings().trusted_proxies, most) {
+        return Ok(());
+    }
+    let client = talk.clients.remote(talk.id, talk.socket);
+    client.inspect(|client| tell_full(*client, most, talk.now));
+    Err((api::refusal(429), Handshake::Limit))
 }
 
 /// Whether a request was a handshake when it was sent. A proxy that does not pass it on as one leaves `Upgrade` and

@@ -109,6 +109,11 @@ impl<'a> Head<'a> {
         })
     }
 
+    /// The name and value of every line, in order.
+    pub(super) fn all(&self) -> impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + Clone + use<'a> {
+        self.fields.iter().map(|field| (field.name, field.value))
+    }
+
     /// Every line of a header.
     pub(super) fn lines(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let named = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));

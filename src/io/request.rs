@@ -5,6 +5,7 @@
 //! are kept until it is whole.
 
 use super::body::{Fault, Framing};
+use super::clients::Clients;
 use super::handshake::{self, Found};
 use super::head::{self, Fields, Head};
 use crate::api::{self, Persistence};
@@ -30,8 +31,10 @@ pub(super) struct Talk<'a> {
     pub(super) has_room: bool,
     /// Whether the daemon stops: what was begun is answered, and nothing else.
     pub(super) is_draining: bool,
-    /// The connection's socket, which knows the client's address.
+    /// The connection's socket, which knows the address of the other end.
     pub(super) socket: BorrowedFd<'a>,
+    /// Who the clients of proxies are.
+    pub(super) clients: &'a Clients,
     pub(super) now: Now,
 }
 

@@ -1,6 +1,7 @@
 //! One test: whatever is asked, the answer is the same however the request is cut into segments.
 
 use super::Shared;
+use super::clients::Clients;
 use super::clock;
 use super::connection::{Listener, Sockets};
 use super::listen;
@@ -25,8 +26,9 @@ fn worker() -> (Worker, SocketAddr) {
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now());
     let kinds = [Kind::PersoniumEvent, Kind::Echo, Kind::Pulsar].into();
     let wake = shared.mailboxes[0].wake_fd();
-    let listener = Listener { socket, kinds, tls: None };
-    let sockets = Sockets::new(vec![listener], wake, Arc::default(), metrics).unwrap();
+    let listener = Listener { socket, kinds, tls: None, proxied: false };
+    let clients = Clients::new(Arc::default());
+    let sockets = Sockets::new(vec![listener], wake, Arc::default(), clients, metrics).unwrap();
     (Worker::new(shard, sockets, Arc::clone(&shared), 0), address)
 }
 

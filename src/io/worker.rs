@@ -203,6 +203,7 @@ impl Worker {
                 Parcel::Configure(settings, limits, certificates) => {
                     self.shard.configure(settings, limits, now);
                     self.sockets.renew(&certificates);
+                    self.sockets.configure(&self.shard);
                 }
                 Parcel::Close => {
                     self.closing = true;
@@ -223,6 +224,7 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clients::Clients;
     use super::super::connection::Listener;
     use super::super::handoff::MAILBOX_EVENTS_MAX;
     use super::super::listen;
@@ -247,9 +249,11 @@ mod tests {
         client.write_all(sent.as_bytes()).unwrap();
         let metrics = Arc::clone(&shared.metrics[0]);
         let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), clock::now());
-        let listener = Listener { socket, kinds: [Kind::Echo, Kind::Pulsar].into(), tls: None };
+        let kinds = [Kind::Echo, Kind::Pulsar].into();
+        let listener = Listener { socket, kinds, tls: None, proxied: false };
         let wake = shared.mailboxes[0].wake_fd();
-        let sockets = Sockets::new(vec![listener], wake, Arc::default(), metrics).unwrap();
+        let clients = Clients::new(Arc::default());
+        let sockets = Sockets::new(vec![listener], wake, Arc::default(), clients, metrics).unwrap();
         (Worker::new(shard, sockets, Arc::clone(&shared), 0), client)
     }
 

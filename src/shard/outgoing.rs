@@ -1,9 +1,10 @@
 //! What a shard has for others: for the shards, for other services, for other nodes.
 
-use super::Shard;
+use super::{Id, Shard};
 use crate::courier::Notice;
 use crate::frame::Publication;
 use crate::roster::{Reply, Seat};
+use core::net::IpAddr;
 
 /// What a shard has for the shards, itself included.
 #[derive(Debug)]
@@ -46,7 +47,26 @@ impl Shard {
 
     /// What other services are to be told since the last call.
     pub fn take_notices(&mut self) -> Vec<Notice> {
+        self.unaddressed.clear();
         std::mem::take(&mut self.notices)
+    }
+
+    /// Gives what other services are to be told the addresses of the clients that it is about. To be called before any
+    /// of them is forgotten.
+    pub fn address_notices(&mut self, address: impl Fn(Id) -> Option<IpAddr>) {
+        for (place, id) in self.unaddressed.drain(..) {
+            if let Some(Notice::Callback(callback)) = self.notices.get_mut(place) {
+                callback.client = address(id);
+            }
+        }
+    }
+
+    /// Keeps what a client has another service told.
+    pub(super) fn notify(&mut self, id: Id, notice: Notice) {
+        if matches!(notice, Notice::Callback(_)) {
+            self.unaddressed.push((self.notices.len(), id));
+        }
+        self.notices.push(notice);
     }
 
     /// What other nodes are to be told since the last call.

@@ -27,6 +27,9 @@ pub struct Limits {
     pub partial_bytes_max: usize,
     /// Seconds a peer has to answer a close frame.
     pub close_timeout_s: u32,
+    /// Connections of one client in the whole daemon: of an IPv4 address, or of a /64 of IPv6; 0 is any number. HAProxy
+    /// and nginx have no limit by default either, as an office or a mobile network may share one address.
+    pub connections_per_address_max: usize,
     /// Connections of the whole daemon; the configuration's `max_connections`.
     #[serde(skip)]
     pub connections_max: usize,
@@ -55,6 +58,7 @@ impl Default for Limits {
             head_bytes_max: 16 * 1024,
             partial_bytes_max: 256 * 1024 * 1024,
             close_timeout_s: 5,
+            connections_per_address_max: 0,
             connections_max: usize::MAX,
         }
     }

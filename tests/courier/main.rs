@@ -65,7 +65,7 @@ impl Stage {
     /// A client's message on a channel.
     fn call(&mut self, channel: &str, body: &str) {
         let (channel, body) = (channel.into(), body.into());
-        self.take(Notice::Callback(Callback { channel, token: "a.b.c".into(), body }));
+        self.take(Notice::Callback(Callback { channel, token: "a.b.c".into(), body, client: None }));
     }
 
     /// An event of the app `a`.

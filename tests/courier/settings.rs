@@ -74,6 +74,7 @@ fn nothing_that_is_shown_has_a_secret_in_it() {
         shown.contains("app.example") && !shown.contains("hush") && !shown.contains("the key"),
         "{shown}"
     );
-    let notice = Callback { channel: "chat:1".into(), token: "hush".into(), body: "hush".into() };
+    let notice =
+        Callback { channel: "chat:1".into(), token: "hush".into(), body: "hush".into(), client: None };
     assert!(!format!("{notice:?}").contains("hush"));
 }

@@ -27,6 +27,7 @@ mod locate;
 mod metrics;
 mod notices;
 mod parts;
+mod peers;
 mod proxy;
 mod redis;
 mod rest;

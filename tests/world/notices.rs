@@ -1,7 +1,7 @@
 //! What other services are told, what is told of it, and that no client waits for them.
 
 use crate::channel::{OK, ann, join, setup, token};
-use crate::harness::{Authority, Client, Daemon, Receiver, Setup};
+use crate::harness::{Authority, Client, Daemon, Receiver, Setup, head};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -93,6 +93,7 @@ fn a_callback_gets_what_the_client_has_said_with_its_token() {
                 "authorization": format!("Bearer {token}"),
                 "content-type": "application/json",
                 "accept": "application/json",
+                "x-forwarded-for": "127.0.0.1",
                 "content-length": body.len().to_string(),
             },
             "body": body,
@@ -102,6 +103,18 @@ fn a_callback_gets_what_the_client_has_said_with_its_token() {
     daemon.await_metric(&count("delivered"), 2);
     assert_eq!(daemon.metric("notices_waiting{kind=\"callback\"}"), 0);
     assert!(daemon.logged(&token).is_empty());
+}
+
+#[test]
+fn a_callback_tells_the_client_that_a_trusted_proxy_tells_of() {
+    let receiver = Receiver::start();
+    let daemon = telling(&receiver.url("/api/chat"), "").set("trusted_proxies", r#"["127.0.0.1"]"#).start();
+    let mut client = Client::raw(daemon.address);
+    let told = "\r\nX-Forwarded-For: 2001:db8::1\r\n\r\n";
+    client.bytes(head(&format!("/?token={}", ann())).replace("\r\n\r\n", told).as_bytes());
+    assert_eq!(client.answer(), 101);
+    say(&mut client, "from afar");
+    assert_eq!(receiver.await_requests(1)[0]["headers"]["x-forwarded-for"], "2001:db8::1");
 }
 
 /// What is heard while the first call hangs was not held up by it, and no time has to be measured.

@@ -331,6 +331,17 @@ fn statistics_name_a_client_by_its_address() {
 }
 
 #[test]
+fn statistics_name_the_client_that_a_trusted_proxy_tells_of() {
+    let daemon = durable().set("trusted_proxies", r#"["127.0.0.0/8"]"#).start();
+    let mut client = Client::raw(daemon.address);
+    let path = "/ws/v2/consumer/persistent/public/default/t/s";
+    client.bytes(head(path).replace("\r\n\r\n", "\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n").as_bytes());
+    assert_eq!(client.answer(), 101);
+    let stats = json(&daemon, &["stats", "public/default/t"]);
+    assert_eq!(stats["subscriptions"]["s"]["consumers"][0]["address"], "192.0.2.1");
+}
+
+#[test]
 fn a_stop_tells_clients_to_go_and_the_next_daemon_lets_them_in_again() {
     let mut daemon = durable().start();
     let mut client = consumer(&daemon, "t", "s");

@@ -1,10 +1,11 @@
 //! A WebSocket client that does exactly what it is told, right or wrong, over TCP or TLS.
 
 use super::{DEADLINE, PATH, token};
+use rustix::net::{AddressFamily, SocketType};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,18 @@ pub(crate) struct Client {
 impl Client {
     /// A connection on which nothing has been said.
     pub(crate) fn raw(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::over(TcpStream::connect(address).unwrap())
+    }
+
+    /// The same from an address of loopback.
+    pub(crate) fn raw_from(from: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from((from, 0))).unwrap();
+        rustix::net::connect(&socket, &address).unwrap();
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -50,14 +62,18 @@ impl Client {
 
     /// A connection whose TLS handshake was made with whoever `localhost` is for, or why it was not.
     pub(crate) fn secure(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
-        let mut client = Self::raw(address);
+        Self::raw(address).encrypted(config)
+    }
+
+    /// The same connection, after its TLS handshake.
+    pub(crate) fn encrypted(mut self, config: &Arc<ClientConfig>) -> io::Result<Self> {
         let name = ServerName::try_from("localhost").unwrap();
         let mut tls = Box::new(ClientConnection::new(Arc::clone(config), name).unwrap());
         while tls.is_handshaking() {
-            tls.complete_io(&mut client.stream)?;
+            tls.complete_io(&mut self.stream)?;
         }
-        client.tls = Some(tls);
-        Ok(client)
+        self.tls = Some(tls);
+        Ok(self)
     }
 
     /// The same with an accepted handshake of WebSocket.

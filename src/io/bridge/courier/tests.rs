@@ -58,7 +58,7 @@ impl Daemon {
 
     fn call(&self, channel: &str, body: &str) {
         let (channel, token, body) = (channel.into(), "a.b.c".into(), body.into());
-        self.0.notify(vec![Notice::Callback(Callback { channel, token, body })]);
+        self.0.notify(vec![Notice::Callback(Callback { channel, token, body, client: None })]);
     }
 
     /// Events with this JSON, in one turn of a shard.
@@ -264,7 +264,7 @@ fn a_stop_tells_what_it_can_and_says_how_much_it_could_not() {
 fn what_the_bridge_has_no_room_for_is_dropped_and_counted() {
     let call = |bytes: usize| {
         let (channel, token) = ("chat:1".into(), "".into());
-        Notice::Callback(Callback { channel, token, body: "x".repeat(bytes).into() })
+        Notice::Callback(Callback { channel, token, body: "x".repeat(bytes).into(), client: None })
     };
     let mut many = Notices::default();
     many.put((0..NOTICES_MAX + 3).map(|_| call(1)).collect());

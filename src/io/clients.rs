@@ -1,0 +1,355 @@
+//! Where the clients of a shard are, and how many connections each address has in the whole daemon.
+//!
+//! Of a connection that nothing has to be remembered of nothing is: its socket knows its address. An entry of some 40
+//! bytes is kept while addresses are counted (`limits.connections_per_address_max`), and for the clients of proxies,
+//! whose sockets know the proxy only.
+
+use crate::proxy::forwarded::{self, Client};
+use crate::proxy::preamble::{self, Malformed, Preamble};
+use crate::proxy::{Networks, Remote};
+use crate::shard::{Id, Limits};
+use ahash::AHashMap;
+use rustix::fd::BorrowedFd;
+use rustix::net::SocketAddrAny;
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Parts of the count, so that shards that accept at the same time seldom wait for each other.
+const PARTS: usize = 16;
+/// Places kept allocated for what is known.
+const KNOWN_KEPT: usize = 64;
+
+/// Connections by address, of all shards.
+#[derive(Default)]
+pub(super) struct Addresses {
+    parts: [Mutex<AHashMap<IpAddr, usize>>; PARTS],
+}
+
+impl Addresses {
+    /// Counts one more connection of a subscriber, unless it has so many.
+    fn take(&self, subscriber: IpAddr, most: usize) -> bool {
+        let mut part = self.part(subscriber);
+        let count = part.entry(subscriber).or_default();
+        let has_room = *count < most;
+        *count += usize::from(has_room);
+        has_room
+    }
+
+    fn give_back(&self, subscriber: IpAddr) {
+        let mut part = self.part(subscriber);
+        if let Some(count) = part.get_mut(&subscriber) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                part.remove(&subscriber);
+            }
+        }
+    }
+
+    fn part(&self, subscriber: IpAddr) -> MutexGuard<'_, AHashMap<IpAddr, usize>> {
+        // The last bytes differ most.
+        let number = match subscriber {
+            IpAddr::V4(ip) => usize::from(ip.octets()[3]),
+            IpAddr::V6(ip) => usize::from(ip.octets()[7]),
+        };
+        self.parts[number % PARTS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is remembered of a connection.
+struct Known {
+    remote: Remote,
+    is_counted: bool,
+    /// Whether the headers of a request have told it, so that the connection is a trusted proxy's.
+    is_told: bool,
+}
+
+/// A connection that may come about.
+#[derive(Clone, Copy)]
+pub(super) struct Admitted {
+    remote: Remote,
+    is_counted: bool,
+}
+
+/// What came of a request's headers that tell the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The client is known, or nobody says anything.
+    Fine,
+    /// The headers contradict each other, so the proxy is taken for the client.
+    Contradicted,
+}
+
+/// The clients of one shard.
+pub(super) struct Clients {
+    addresses: Arc<Addresses>,
+    /// Borrowed for a look-up only.
+    known: RefCell<AHashMap<Id, Known>>,
+    /// Preambles of the PROXY protocol that have come in part, from trusted proxies only; each has a limit.
+    preambles: AHashMap<Id, Vec<u8>>,
+    /// Whether new connections are counted.
+    is_counting: bool,
+}
+
+impl Clients {
+    pub(super) fn new(addresses: Arc<Addresses>) -> Self {
+        Self { addresses, known: RefCell::default(), preambles: AHashMap::new(), is_counting: false }
+    }
+
+    /// Where the client of a connection is; nothing when it has gone and nothing was kept.
+    pub(super) fn remote(&self, id: Id, socket: BorrowedFd<'_>) -> Option<Remote> {
+        let known = self.known.borrow().get(&id).map(|known| known.remote);
+        known.or_else(|| address(rustix::net::getpeername(socket).ok()?))
+    }
+
+    /// Counts a connection from an address, unless it has so many already; with 0 none is counted. The address of a
+    /// trusted proxy is that of many clients, so it is never counted.
+    pub(super) fn admit(&self, remote: Remote, trusted: &Networks, most: usize) -> Option<Admitted> {
+        let counts = most > 0 && !trusted.contains(remote.ip);
+        let may_come = !counts || self.addresses.take(remote.subscriber(), most);
+        may_come.then_some(Admitted { remote, is_counted: counts })
+    }
+
+    /// Remembers what is needed of a connection that has come about.
+    pub(super) fn keep(&self, id: Id, Admitted { remote, is_counted }: Admitted) {
+        if is_counted {
+            self.known.borrow_mut().insert(id, Known { remote, is_counted, is_told: false });
+        }
+    }
+
+    /// A connection that was admitted does not come about.
+    pub(super) fn dismiss(&self, Admitted { remote, is_counted }: Admitted) {
+        if is_counted {
+            self.addresses.give_back(remote.subscriber());
+        }
+    }
+
+    /// Puts what has come of a connection's preamble at the start of a buffer. Returns how much that is.
+    pub(super) fn recall(&self, id: Id, buffer: &mut [u8]) -> usize {
+        let Some(part) = self.preambles.get(&id) else { return 0 };
+        buffer[..part.len()].copy_from_slice(part);
+        part.len()
+    }
+
+    /// Reads the preamble of a connection from all that has come of it, and keeps that as long as it is a part.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(super) fn preamble(&mut self, id: Id, bytes: &[u8]) -> Result<Option<Preamble>, Malformed> {
+        let read = preamble::read(bytes)?;
+        match read {
+            Some(_) => drop(self.preambles.remove(&id)),
+            None => drop(self.preambles.insert(id, bytes.to_vec())),
+        }
+        Ok(read)
+    }
+
+    /// Remembers the client that a preamble has told of, and counts it. Returns whether it may come.
+    pub(super) fn adopt(&self, id: Id, client: Remote, trusted: &Networks, most: usize) -> bool {
+        let admitted = self.admit(client, trusted, most);
+        let is_counted = admitted.is_some_and(|admitted| admitted.is_counted);
+        self.known.borrow_mut().insert(id, Known { remote: client, is_counted, is_told: false });
+        admitted.is_some()
+    }
+
+    /// Learns from the headers of a request who is behind a trusted proxy. Whoever else sends them is not believed.
+    pub(super) fn learn<'a>(
+        &self,
+        id: Id,
+        socket: BorrowedFd<'_>,
+        trusted: &Networks,
+        headers: impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + Clone,
+    ) -> Told {
+        if trusted.is_empty() || !self.is_proxy(id, socket, trusted) {
+            return Told::Fine;
+        }
+        match forwarded::client(headers, trusted) {
+            Client::At(remote) => {
+                let known = Known { remote, is_counted: false, is_told: true };
+                self.known.borrow_mut().insert(id, known);
+                Told::Fine
+            }
+            Client::Unnamed => Told::Fine,
+            Client::Contradicted => Told::Contradicted,
+        }
+    }
+
+    fn is_proxy(&self, id: Id, socket: BorrowedFd<'_>, trusted: &Networks) -> bool {
+        let told = self.known.borrow().get(&id).map(|known| known.is_told);
+        // What is counted is a client's own already.
+        let is_counted = self.known.borrow().get(&id).is_some_and(|known| known.is_counted);
+        let is_trusted = || self.remote(id, socket).is_some_and(|remote| trusted.contains(remote.ip));
+        !is_counted && (told == Some(true) || is_trusted())
+    }
+
+    /// Counts the session of a client that the headers have told of; others are counted when they connect. Returns
+    /// whether it may come.
+    pub(super) fn admit_session(&self, id: Id, trusted: &Networks, most: usize) -> bool {
+        let mut known = self.known.borrow_mut();
+        let Some(known) = known.get_mut(&id).filter(|known| known.is_told && !known.is_counted) else {
+            return true;
+        };
+        let Some(admitted) = self.admit(known.remote, trusted, most) else { return false };
+        known.is_counted = admitted.is_counted;
+        true
+    }
+
+    /// Begins to count when there is a limit from now on: those that are here have come without being asked.
+    pub(super) fn configure<'a>(
+        &mut self,
+        limits: &Limits,
+        trusted: &Networks,
+        sockets: impl Iterator<Item = (Id, BorrowedFd<'a>)>,
+    ) {
+        let is_counting = limits.connections_per_address_max > 0;
+        let was_counting = std::mem::replace(&mut self.is_counting, is_counting);
+        if was_counting || !self.is_counting {
+            return;
+        }
+        for (id, socket) in sockets {
+            if self.known.borrow().get(&id).is_some_and(|known| known.is_counted) {
+                continue;
+            }
+            let Some(remote) = self.remote(id, socket) else { continue };
+            if let Some(admitted) = self.admit(remote, trusted, usize::MAX) {
+                self.keep(id, admitted);
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn forget(&mut self, id: Id) {
+        self.preambles.remove(&id);
+        if let Some(known) = self.known.get_mut().remove(&id).filter(|known| known.is_counted) {
+            self.addresses.give_back(known.remote.subscriber());
+        }
+        if self.known.get_mut().is_empty() {
+            self.known.get_mut().shrink_to(KNOWN_KEPT);
+        }
+    }
+}
+
+/// The address of an internet socket.
+pub(super) fn address(address: Option<SocketAddrAny>) -> Option<Remote> {
+    SocketAddr::try_from(address?).ok().map(Remote::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd as _;
+
+    fn at(text: &str) -> Remote {
+        Remote::at(text.parse().unwrap())
+    }
+
+    fn trusted(text: &str) -> Networks {
+        Networks::try_from(vec![text.to_owned()]).unwrap()
+    }
+
+    /// A shard's clients, and a connection from loopback as the daemon sees it.
+    fn clients() -> (Clients, TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Clients::new(Arc::default()), listener.accept().unwrap().0, client)
+    }
+
+    fn for_client(address: &str) -> Vec<(&'static str, Vec<u8>)> {
+        vec![("X-Forwarded-For", address.as_bytes().to_vec())]
+    }
+
+    fn learn(clients: &Clients, id: Id, socket: &TcpStream, networks: &Networks, address: &str) -> String {
+        let headers = for_client(address);
+        let headers = headers.iter().map(|(name, value)| (*name, &value[..]));
+        assert_eq!(clients.learn(id, socket.as_fd(), networks, headers), Told::Fine);
+        clients.remote(id, socket.as_fd()).unwrap().ip.to_string()
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_and_an_ipv6_subscriber_too() {
+        let (mut clients, ..) = clients();
+        let none = Networks::default();
+        for (id, text) in [(1, "192.0.2.1"), (2, "192.0.2.1"), (3, "2001:db8::1"), (4, "2001:db8::ffff:2")] {
+            clients.keep(id, clients.admit(at(text), &none, 2).unwrap());
+        }
+        assert!(clients.admit(at("::ffff:192.0.2.1"), &none, 2).is_none());
+        assert!(clients.admit(at("2001:db8::5:6:7:8"), &none, 2).is_none());
+        clients.dismiss(clients.admit(at("2001:db8:0:1::1"), &none, 2).unwrap());
+        assert!(clients.admit(at("192.0.2.1"), &trusted("192.0.2.0/24"), 2).is_some(), "a proxy");
+        clients.forget(2);
+        clients.forget(2);
+        clients.dismiss(clients.admit(at("192.0.2.1"), &none, 2).unwrap());
+        (1..5).for_each(|id| clients.forget(id));
+        assert!(clients.known.borrow().is_empty());
+        assert!(clients.addresses.parts.iter().all(|part| part.lock().unwrap().is_empty()));
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_a_connection_while_nothing_is_counted() {
+        let (clients, socket, client) = clients();
+        let none = Networks::default();
+        clients.keep(1, clients.admit(at("127.0.0.1"), &none, 0).unwrap());
+        assert_eq!(learn(&clients, 1, &socket, &none, "6.6.6.6"), "127.0.0.1");
+        assert_eq!(learn(&clients, 1, &socket, &trusted("10.0.0.0/8"), "6.6.6.6"), "127.0.0.1");
+        assert!(clients.known.borrow().is_empty());
+        let remote = clients.remote(1, socket.as_fd()).unwrap();
+        assert_eq!(remote.to_string(), client.local_addr().unwrap().to_string());
+    }
+
+    #[test]
+    fn each_request_over_a_proxys_connection_tells_its_own_client_until_one_is_a_session() {
+        let (mut clients, socket, _client) = clients();
+        let proxies = trusted("127.0.0.0/8");
+        assert_eq!(learn(&clients, 1, &socket, &proxies, "192.0.2.1"), "192.0.2.1");
+        assert_eq!(learn(&clients, 1, &socket, &proxies, "192.0.2.2"), "192.0.2.2");
+        assert!(clients.admit_session(1, &proxies, 1));
+        assert_eq!(learn(&clients, 2, &socket, &proxies, "192.0.2.2"), "192.0.2.2");
+        assert!(!clients.admit_session(2, &proxies, 1));
+        assert!(clients.admit_session(2, &proxies, 0), "no limit");
+        assert_eq!(learn(&clients, 3, &socket, &proxies, "192.0.2.3"), "192.0.2.3");
+        assert!(clients.admit_session(3, &proxies, 1));
+        clients.forget(1);
+        assert!(clients.admit_session(2, &proxies, 1));
+    }
+
+    #[test]
+    fn a_client_that_a_preamble_names_is_not_believed_about_others_unless_it_is_a_proxy() {
+        let (clients, socket, _client) = clients();
+        let proxies = trusted("127.0.0.0/8");
+        assert!(clients.adopt(1, at("192.0.2.1"), &proxies, 1));
+        assert_eq!(learn(&clients, 1, &socket, &proxies, "6.6.6.6"), "192.0.2.1");
+        assert!(clients.admit_session(1, &proxies, 1), "it counts once");
+        assert!(!clients.adopt(2, at("192.0.2.1"), &proxies, 1));
+        assert!(clients.adopt(3, at("127.1.1.1"), &proxies, 1));
+        assert_eq!(learn(&clients, 3, &socket, &proxies, "192.0.2.3"), "192.0.2.3");
+    }
+
+    #[test]
+    fn a_preamble_is_put_together_from_its_parts() {
+        let (mut clients, ..) = clients();
+        let line = b"PROXY TCP4 192.0.2.1 10.0.0.1 4711 443\r\n";
+        let mut buffer = [0; 256];
+        for (at, byte) in line.iter().enumerate() {
+            let kept = clients.recall(1, &mut buffer);
+            assert_eq!(kept, at);
+            buffer[kept] = *byte;
+            let read = clients.preamble(1, &buffer[..=kept]).unwrap();
+            assert_eq!(read.is_some(), at + 1 == line.len());
+        }
+        assert!(clients.preambles.is_empty());
+    }
+
+    #[test]
+    fn a_limit_that_comes_later_counts_those_that_are_here() {
+        let (mut clients, socket, _client) = clients();
+        let none = Networks::default();
+        clients.configure(&Limits::default(), &none, std::iter::empty());
+        let limits = Limits { connections_per_address_max: 1, ..Limits::default() };
+        clients.configure(&limits, &none, [(1, socket.as_fd())].into_iter());
+        assert!(clients.admit(at("127.0.0.1"), &none, 1).is_none());
+        clients.configure(&limits, &none, [(1, socket.as_fd())].into_iter());
+        clients.forget(1);
+        assert!(clients.admit(at("127.0.0.1"), &none, 1).is_some());
+    }
+}

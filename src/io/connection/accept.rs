@@ -1,0 +1,186 @@
+//! Who is let in: accepting, the bounds of connections, and the preamble of proxies.
+
+use super::{LISTENERS, Listener, Reading, Socket, Sockets};
+use crate::api;
+use crate::io::clients;
+use crate::io::tls::Tls;
+use crate::metrics::Handshake;
+use crate::proxy::Remote;
+use crate::shard::{Id, Shard};
+use crate::throttle::LogLine;
+use crate::wheel::{Now, TICK_MS, Tick};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fd::{AsFd as _, OwnedFd};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Most connections accepted from one listener in one turn.
+const ACCEPTS_MAX: usize = 64;
+/// What accepted sockets are.
+const ACCEPTED: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+/// How long accepting pauses when the process is out of descriptors.
+const ACCEPT_PAUSE_TICKS: Tick = (500 / TICK_MS) as Tick;
+
+impl Sockets {
+    pub(super) fn accept(&mut self, index: usize, shard: &mut Shard, now: Now) {
+        for _ in 0..ACCEPTS_MAX {
+            let Some(listener) = self.listeners.get(index) else { return };
+            match rustix::net::acceptfrom_with(&listener.socket, ACCEPTED) {
+                Ok((fd, address)) => {
+                    let remote = clients::address(address);
+                    self.admit((fd, remote), index as u8, shard, now);
+                }
+                Err(Errno::AGAIN) => return,
+                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                    self.metrics.accept_errors.add(1);
+                    LogLine::ClientNotAccepted.warn(now, || {
+                        format!(
+                            "a client could not be accepted: {error}; raise LimitNOFILE= (or ulimit -n), or lower \
+                             max_connections"
+                        )
+                    });
+                    return self.shed(index, now);
+                }
+                // The peer has gone before it was accepted.
+                Err(_) => self.metrics.accept_errors.add(1),
+            }
+        }
+    }
+
+    fn admit(&mut self, (fd, remote): (OwnedFd, Option<Remote>), listener: u8, shard: &mut Shard, now: Now) {
+        let Some(Listener { tls: config, proxied, .. }) = self.listeners.get(usize::from(listener)) else {
+            return;
+        };
+        let (is_plain, awaits_preamble) = (config.is_none(), *proxied);
+        if !shard.has_room(self.total.load(Relaxed)) {
+            return self.turn_away(&fd, is_plain, Handshake::Shed, &api::refusal(503));
+        }
+        let trusted = &shard.settings().trusted_proxies;
+        // One that has gone already has no address, and is found to be gone when it is read.
+        if let Some(remote) = remote.filter(|remote| awaits_preamble && !trusted.contains(remote.ip)) {
+            LogLine::ProxyRefused.warn(now, || untrusted(remote));
+            let response = api::wants_proxy("trusted_proxies does not have your address");
+            return self.turn_away(&fd, is_plain, Handshake::Refused, &response);
+        }
+        let most = shard.limits().connections_per_address_max;
+        let admitted = match remote.map(|remote| self.clients.admit(remote, trusted, most)) {
+            Some(None) => {
+                remote.inspect(|remote| tell_full(*remote, most, now));
+                return self.turn_away(&fd, is_plain, Handshake::Limit, &api::refusal(429));
+            }
+            admitted => admitted.flatten(),
+        };
+        let Ok(tls) = config.as_ref().map(Tls::new).transpose() else {
+            admitted.inspect(|admitted| self.clients.dismiss(*admitted));
+            return self.metrics.accept_errors.add(1);
+        };
+        let id = shard.accept(now);
+        let flags = EventFlags::IN | EventFlags::RDHUP;
+        if epoll::add(&self.epoll, &fd, EventData::new_u64(id.into()), flags).is_err() {
+            self.metrics.accept_errors.add(1);
+            admitted.inspect(|admitted| self.clients.dismiss(*admitted));
+            shard.lost(id, now);
+            // Or the next connection would have the number, and be taken for the one that has gone.
+            return self.settle(shard);
+        }
+        self.total.fetch_add(1, Relaxed);
+        admitted.inspect(|admitted| self.clients.keep(id, *admitted));
+        let index = id as usize;
+        if self.sockets.len() <= index {
+            self.sockets.resize_with(index + 1, || None);
+        }
+        let (reading, inbox, tls) = (Reading::On, None, tls.map(Box::new));
+        self.sockets[index] =
+            Some(Socket { fd, listener, reading, holds: false, awaits_preamble, inbox, tls });
+    }
+
+    /// Tells a connection that is not taken why. One that wants TLS is only closed: a handshake is the most expensive
+    /// part of it.
+    fn turn_away(&mut self, fd: &OwnedFd, is_plain: bool, outcome: Handshake, response: &[u8]) {
+        self.metrics.handshakes[outcome as usize].add(1);
+        if !is_plain {
+            return;
+        }
+        // Closing a socket with unread bytes resets the connection, and the peer may lose the answer.
+        let _ = rustix::net::recv(fd, &mut self.scratch[..], RecvFlags::DONTWAIT);
+        let _ = rustix::net::send(fd, response, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    }
+
+    /// No descriptor is left: gives up the spare one to tell the next in line, then pauses.
+    fn shed(&mut self, index: usize, now: Now) {
+        self.spare = None;
+        if let Some(listener) = self.listeners.get(index)
+            && let Ok(fd) = rustix::net::accept_with(&listener.socket, ACCEPTED)
+        {
+            let is_plain = listener.tls.is_none();
+            self.turn_away(&fd, is_plain, Handshake::Shed, &api::refusal(503));
+        }
+        self.spare = spare();
+        self.paused_until = Some(now.tick() + ACCEPT_PAUSE_TICKS);
+        for listener in &self.listeners {
+            let _ = epoll::delete(&self.epoll, &listener.socket);
+        }
+    }
+
+    /// Takes accepting up again when its pause is over.
+    pub(in crate::io) fn tick(&mut self, now: Now) {
+        self.metrics.partial_bytes.set(self.partials.bytes() as u64);
+        if self.paused_until.is_some_and(|until| until <= now.tick()) {
+            self.paused_until = None;
+            for (index, listener) in self.listeners.iter().enumerate() {
+                let token = EventData::new_u64(LISTENERS + index as u64);
+                let _ = epoll::add(&self.epoll, &listener.socket, token, EventFlags::IN);
+            }
+        }
+    }
+
+    /// Reads the preamble of a proxy from all that has come. Returns its length when the connection is to go on.
+    pub(super) fn preamble(&mut self, id: Id, count: usize, shard: &mut Shard, now: Now) -> Option<usize> {
+        let socket = self.sockets.get_mut(id as usize).and_then(Option::as_mut)?;
+        let preamble = match self.clients.preamble(id, &self.scratch[..count]) {
+            Ok(preamble) => preamble?,
+            Err(reason) => {
+                let proxy = self.clients.remote(id, socket.fd.as_fd());
+                LogLine::ProxyRefused.warn(now, || {
+                    let proxy = proxy.map_or_else(|| "a proxy".into(), |proxy| proxy.to_string());
+                    format!("a connection from {proxy} is refused: {reason}")
+                });
+                shard.respond(id, &api::wants_proxy(&reason.to_string()), Handshake::Malformed, now);
+                return None;
+            }
+        };
+        socket.awaits_preamble = false;
+        let (trusted, most) = (&shard.settings().trusted_proxies, shard.limits().connections_per_address_max);
+        if let Some(client) = preamble.client
+            && !self.clients.adopt(id, client, trusted, most)
+        {
+            tell_full(client, most, now);
+            shard.respond(id, &api::refusal(429), Handshake::Limit, now);
+            return None;
+        }
+        Some(preamble.length)
+    }
+}
+
+fn untrusted(remote: Remote) -> String {
+    format!(
+        "a connection from {remote} is refused: it came to a listener with proxy_protocol = true, and trusted_proxies \
+         does not have {}",
+        remote.ip
+    )
+}
+
+/// Says that a client has as many connections as it may have.
+pub(in crate::io) fn tell_full(remote: Remote, most: usize, now: Now) {
+    LogLine::AddressFull.warn(now, || {
+        format!(
+            "a connection from {remote} is refused: {} has {most} already (limits.connections_per_address_max)",
+            remote.subscriber()
+        )
+    });
+}
+
+pub(super) fn spare() -> Option<OwnedFd> {
+    rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()
+}
