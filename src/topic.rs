@@ -9,6 +9,7 @@
 //! [`Topics::committed`]. What consumers acknowledge is saved within a second; a crash before that delivers it again.
 
 mod ack;
+mod admission;
 mod archive;
 mod backlog;
 mod consumer;
@@ -429,6 +430,8 @@ pub struct Rules {
     pub backlog_eviction: bool,
     /// Topics that may be.
     pub topics_max: usize,
+    /// Topics that one request may create, beside partitions of those that are configured.
+    pub new_topics_max: usize,
     /// Messages of one subscription that may be with its consumers or wait to come again.
     pub unacked_max: usize,
     /// Partitioned topics, with their number of partitions.
@@ -444,6 +447,7 @@ impl Default for Rules {
             backlog_quota_bytes: 10 * 1024 * 1024 * 1024,
             backlog_eviction: false,
             topics_max: 100_000,
+            new_topics_max: 100,
             unacked_max: 50_000,
             partitioned: Vec::new(),
         }

@@ -151,6 +151,7 @@ pub const KEYS: &[&str] = &[
     "pulsar.backlog_quota_policy",
     "pulsar.unacked_max",
     "pulsar.topics_max",
+    "pulsar.new_topics_max",
     "pulsar.partitioned",
     "pulsar.token.jwt.algorithms",
     "pulsar.token.jwt.secret",

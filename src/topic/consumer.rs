@@ -33,6 +33,8 @@ pub(super) struct Consumer {
     pub(super) wanted: Option<(Box<str>, regex::Regex)>,
     /// What those topics are narrowed to.
     pub(super) rights: Option<Box<Rights>>,
+    /// Topics that are not there yet and are among its sources as soon as they are; only a reader has such.
+    pub(super) awaits: Box<[TopicName]>,
     /// Where its messages come from.
     pub(super) sources: Vec<Source>,
     /// Subscriptions that wait until it takes more.
@@ -74,6 +76,7 @@ impl Consumer {
             dead_letters: consuming.dead_letters,
             wanted: None,
             rights: consuming.rights,
+            awaits: [].into(),
             sources: Vec::new(),
             blocked: Vec::new(),
             delivered: 0,

@@ -21,9 +21,6 @@ pub(super) const IDLE_NS: u64 = 60_000_000_000;
 pub(super) const NAMES_AT_ONCE: usize = 10_000;
 /// Topics that one consumer may have; beyond that a window that all share makes little sense.
 const SOURCES_MAX: usize = 10_000;
-/// Subscriptions of one topic: all of them are in memory with it.
-const SUBSCRIPTIONS_MAX: usize = 100_000;
-
 /// Where a subscription starts when it is new.
 #[derive(Clone, Copy)]
 enum From {
@@ -64,12 +61,7 @@ impl<A: Archive> Topics<A> {
         if let Some(id) = self.find_topic(name)? {
             return Ok(id);
         }
-        if self.count >= self.rules.topics_max {
-            return Err(refusal(Cause::TooMany, "there are too many topics"));
-        }
-        if let Some(reason) = &self.broken {
-            return Err(refusal(Cause::Broken, reason));
-        }
+        self.check_room(1)?;
         let number = self.archive.create(name.as_str())?;
         self.count += 1;
         let topic = Topic::new(name.clone(), number, TopicState::default(), &mut self.cache);
@@ -225,22 +217,6 @@ impl<A: Archive> Topics<A> {
         }
     }
 
-    /// Finds what is in the way of a consumer before anything is changed for it.
-    fn check_consumer(
-        &mut self,
-        consuming: &Consuming,
-        names: &[(TopicName, Option<u32>)],
-    ) -> Result<(), Hindrance> {
-        for (name, _) in names {
-            let Some(topic) = self.find_topic(name)? else { continue };
-            let sub = self.topics[topic].subs.get(&*consuming.subscription).copied();
-            if let Some(sub) = sub {
-                self.check_member(sub, consuming.kind, consuming.durable)?;
-            }
-        }
-        Ok(())
-    }
-
     fn open_consumer(
         &mut self,
         seat: Seat,
@@ -328,6 +304,10 @@ impl<A: Archive> Topics<A> {
     pub(super) fn attach_created(&mut self) {
         for topic in std::mem::take(&mut self.created) {
             let Some(name) = self.topics.get(topic).map(|topic| topic.name.clone()) else { continue };
+            // Whatever they wanted to begin with, all that there is came after them.
+            for id in self.awaited.remove(name.as_str()).unwrap_or_default() {
+                let _ = self.join(id, &name, name.partition_number(), From::Earliest);
+            }
             for id in self.matching.clone() {
                 let Some(consumer) = self.consumers.get(id) else { continue };
                 let Some((namespace, pattern)) = &consumer.wanted else { continue };
@@ -388,27 +368,6 @@ impl<A: Archive> Topics<A> {
         Ok(())
     }
 
-    fn check_member(&self, id: SubId, kind: Kind, durable: bool) -> Result<(), Hindrance> {
-        let sub = &self.subs[id];
-        let first = sub.members.first().and_then(|member| self.consumers.get(member.consumer));
-        // One that is not durable goes with its last consumer, so there may be none of it in a moment.
-        let reason = if sub.durable != durable {
-            "Subscription with the same name already exists in another mode"
-        } else if first.is_none() {
-            return Ok(());
-        } else if sub.state.kind != kind {
-            "Subscription is of different type"
-        } else if kind == Kind::Exclusive {
-            "Exclusive consumer is already connected"
-        } else {
-            return Ok(());
-        };
-        Err(match first {
-            Some(holder) if durable || !sub.durable => Hindrance::busy(holder.seat, reason),
-            _ => refusal(Cause::Busy, reason).into(),
-        })
-    }
-
     fn create_sub(
         &mut self,
         topic_id: TopicId,
@@ -417,9 +376,7 @@ impl<A: Archive> Topics<A> {
         durable: bool,
         from: From,
     ) -> Result<SubId, Refusal> {
-        if self.topics[topic_id].subs.len() >= SUBSCRIPTIONS_MAX {
-            return Err(refusal(Cause::TooMany, "the topic has too many subscriptions"));
-        }
+        self.check_subscriptions(topic_id)?;
         if let Some(reason) = self.broken.as_ref().filter(|_| durable) {
             return Err(refusal(Cause::Broken, reason));
         }
@@ -469,6 +426,7 @@ impl<A: Archive> Topics<A> {
         let names = self.expand(&reading.topic);
         let start = reading.start;
         let id = self.consumers.insert(Consumer::reader(seat, reading, subscription));
+        let mut awaits = Vec::new();
         for (name, label) in names {
             let from = match start {
                 Start::Earliest => From::Earliest,
@@ -479,11 +437,21 @@ impl<A: Archive> Topics<A> {
                 // Of the other partitions nothing has been read.
                 Start::After(_) => From::Earliest,
             };
-            if let Err(refusal) = self.join(id, &name, label, from) {
+            // A reader keeps nothing, and so it creates nothing: it waits for a topic that is not there.
+            let joined = match self.find_topic(&name) {
+                Ok(Some(_)) => self.join(id, &name, label, from),
+                Ok(None) => {
+                    awaits.push(name);
+                    Ok(())
+                }
+                Err(fault) => Err(fault.into()),
+            };
+            if let Err(refusal) = joined {
                 self.close_consumer(id);
                 return self.refuse(seat, refusal);
             }
         }
+        self.await_topics(id, awaits);
         self.seats.insert(seat, Role::Consumer(id));
         self.answers.push(Answer::Opened(seat));
     }
@@ -501,6 +469,7 @@ impl<A: Archive> Topics<A> {
 
     /// A consumer is over: what it has comes again, at once and in order.
     pub(super) fn close_consumer(&mut self, id: ConsumerId) {
+        self.await_none(id);
         let Some(consumer) = self.consumers.get_mut(id) else { return };
         for source in std::mem::take(&mut consumer.sources) {
             self.part(id, source);

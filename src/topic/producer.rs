@@ -83,11 +83,14 @@ impl<A: Archive> Topics<A> {
         let name = producing.name.clone().unwrap_or_else(|| self.generated_name());
         let names = self.expand(&producing.topic);
         // Before anything is created, so that who is refused leaves nothing behind.
+        let mut new = 0;
         for (topic, _) in &names {
-            if let Some(id) = self.find_topic(topic)? {
-                self.check_producer(id, &name)?;
+            match self.find_topic(topic)? {
+                Some(id) => self.check_producer(id, &name)?,
+                None => new += 1,
             }
         }
+        self.check_room(new)?;
         let mut targets = Vec::with_capacity(names.len());
         for (topic, label) in names {
             targets.push((self.open_topic(&topic)?, label));

@@ -189,6 +189,7 @@ impl<A: Archive> Topics<A> {
                     let topic = topics.get(source.topic);
                     topic.is_some_and(|topic| !rights.allow(right, &topic.name))
                 };
+                let may_await = consumer.awaits.iter().all(|topic| rights.allow(right, topic));
                 let lost: Vec<Source> = consumer.sources.iter().copied().filter(is_forbidden).collect();
                 let may_give_up = rights.allow_dead_letters(consumer.dead_letters.as_ref());
                 // A pattern goes on with what is left of it.
@@ -198,7 +199,7 @@ impl<A: Archive> Topics<A> {
                     consumer.rights = Some(rights);
                     lost.iter().for_each(|source| self.part(id, *source));
                 }
-                may_give_up && (is_pattern || lost.is_empty())
+                may_give_up && may_await && (is_pattern || lost.is_empty())
             }
             Some(Role::Transient(id)) => self.transient.all.get(id).is_none_or(|one| {
                 let right = match one.kind {

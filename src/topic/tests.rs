@@ -1,6 +1,7 @@
 //! The owner of the topics, promise by promise, and against a naive model.
 
 mod consumers;
+mod creation;
 mod endurance;
 mod faults;
 mod inquiries;

@@ -55,6 +55,8 @@ pub struct Topics<A> {
     pub(super) created: Vec<TopicId>,
     /// Consumers of everything that matches.
     pub(super) matching: Vec<ConsumerId>,
+    /// Readers of topics that are not there yet, by those.
+    pub(super) awaited: HashMap<Box<str>, BTreeSet<ConsumerId>, ahash::RandomState>,
     /// What is told when everything is committed.
     pub(super) answers: Vec<Answer>,
     /// Topics to which something was appended since the last commit.
@@ -154,6 +156,7 @@ impl<A: Archive> Topics<A> {
             save_due_ns: None,
             created: Vec::new(),
             matching: Vec::new(),
+            awaited: HashMap::default(),
             answers: Vec::new(),
             appended: Vec::new(),
             dying: Vec::new(),

@@ -173,6 +173,27 @@ fn topics_beyond_the_limit_are_refused_as_the_readme_says() {
     Producer::new(&daemon, "first").send("2");
 }
 
+/// A stranger with one handshake of 14 KB made 3,300 topics that stayed, each with a subscription that kept its messages.
+#[test]
+fn one_handshake_creates_a_hundred_topics_or_none() {
+    let daemon = setup().start();
+    let topics = |count: usize| (0..count).map(|at| format!("t{at}")).collect::<Vec<_>>().join(",");
+    let path = |count| format!("/ws/v3/consumer/s?topics={}", topics(count));
+    let (status, text) = Socket::refused(daemon.address, &path(2_500));
+    assert_eq!(status, 429, "{text}");
+    assert!(text.contains("at most 100 topics"), "{text}");
+    assert_eq!(stored(&daemon), 0);
+    drop(Consumer::reader(&daemon, "read"));
+    assert_eq!(stored(&daemon), 0);
+    Socket::open(daemon.address, &path(100)).leave();
+    daemon.await_metric("topics{state=\"stored\"}", 100);
+}
+
+/// How many topics there are.
+fn stored(daemon: &Daemon) -> u64 {
+    daemon.metric("topics{state=\"stored\"}")
+}
+
 /// As many as `topics_max` allows with `FANFARE_LONG=1`, a tenth of them else.
 #[test]
 fn very_many_topics_take_little_memory_and_outlast_a_restart() {

@@ -43,6 +43,8 @@ pub struct Settings {
     pub unacked_max: usize,
     /// Topics that may be.
     pub topics_max: usize,
+    /// Topics that one request may create: a list in its URL has room for thousands of names, and a topic stays.
+    pub new_topics_max: usize,
     /// Topics with partitions.
     pub partitioned: Vec<Partitioned>,
     /// The judge that `token` describes, made when the daemon starts.
@@ -99,6 +101,7 @@ impl Default for Settings {
             backlog_quota_policy: BacklogPolicy::ProducerException,
             unacked_max: rules.unacked_max,
             topics_max: rules.topics_max,
+            new_topics_max: rules.new_topics_max,
             partitioned: Vec::new(),
             judge: None,
         }
@@ -117,6 +120,7 @@ impl Settings {
             backlog_quota_bytes: self.backlog_quota_bytes,
             backlog_eviction: self.backlog_quota_policy == BacklogPolicy::ConsumerBacklogEviction,
             topics_max: self.topics_max,
+            new_topics_max: self.new_topics_max,
             unacked_max: self.unacked_max,
             partitioned: self.partitioned.iter().filter_map(read).collect(),
         }
@@ -154,7 +158,12 @@ impl Settings {
                     .into(),
             );
         }
-        for (key, value) in [("unacked_max", self.unacked_max), ("topics_max", self.topics_max)] {
+        let limits = [
+            ("unacked_max", self.unacked_max),
+            ("topics_max", self.topics_max),
+            ("new_topics_max", self.new_topics_max),
+        ];
+        for (key, value) in limits {
             if value == 0 {
                 problems.push(format!("pulsar.{key} = 0 lets nothing in: write at least 1"));
             }
@@ -209,6 +218,7 @@ mod tests {
             (&format!("{good}ping_misses_max = 0"), "ping_misses_max = 0"),
             (&format!("{good}unacked_max = 0"), "pulsar.unacked_max = 0"),
             (&format!("{good}topics_max = 0"), "pulsar.topics_max = 0"),
+            (&format!("{good}new_topics_max = 0"), "pulsar.new_topics_max = 0"),
             (&format!("{good}partitioned = [{{ topic = 'x', partitions = 2 }}]"), "write persistent://"),
             (
                 &format!("{good}partitioned = [{{ topic = 'persistent://a/b/c', partitions = 0 }}]"),
