@@ -128,20 +128,25 @@ pub(super) struct Paths<'a> {
     pub(super) prefix: &'a str,
 }
 
-impl Paths<'_> {
-    /// Each once, as it is written and decoded: a library that is given a user's id as it is signs it so, and what it
-    /// sends with is another one, which encodes it.
-    fn signed(self) -> SmallVec<[Vec<u8>; 6]> {
-        let mut signed = SmallVec::new();
-        for path in [self.sent.to_owned(), self.own.to_owned(), format!("{}{}", self.prefix, self.own)] {
-            let decoded = percent_decode_str(&path).collect();
-            for path in [path.into_bytes(), decoded] {
-                if !signed.contains(&path) {
-                    signed.push(path);
-                }
-            }
-        }
-        signed
+impl<'a> Paths<'a> {
+    /// What may be signed, that which nearly everybody signs first: each as it is written, and then decoded, as a library
+    /// that is given a user's id signs it as it is, and what it sends with is another one, which encodes it.
+    fn signed(self) -> impl Iterator<Item = Cow<'a, [u8]>> {
+        let Self { sent, own, prefix } = self;
+        let written = move || {
+            let restored =
+                move || (own == sent && !prefix.is_empty()).then(|| format!("{prefix}{own}").into());
+            let others = std::iter::once_with(move || (own != sent).then_some(Cow::Borrowed(own)));
+            let others = others.chain(std::iter::once_with(restored)).flatten();
+            std::iter::once(Cow::Borrowed(sent)).chain(others)
+        };
+        let bytes = |path: Cow<'a, str>| match path {
+            Cow::Borrowed(path) => Cow::Borrowed(path.as_bytes()),
+            Cow::Owned(path) => Cow::Owned(path.into_bytes()),
+        };
+        let decode =
+            |path: Cow<'a, str>| path.contains('%').then(|| Cow::Owned(percent_decode_str(&path).collect()));
+        written().map(bytes).chain(std::iter::once_with(written).flatten().filter_map(decode))
     }
 }
 
@@ -173,16 +178,16 @@ pub(super) fn check(
             return Err("body_md5 is not the MD5 of the body");
         }
     }
-    let (paths, signature) = (paths.signed(), query.text("auth_signature"));
+    let signature = query.text("auth_signature");
     // HEAD is asked by whoever has a signed GET, and by libraries that sign what they send.
     let methods = || std::iter::once(request.method).chain(request.is_head.then_some("HEAD"));
     let is_of = |method: &str, path: &[u8], parameters: &[u8]| {
         let text: [&[u8]; 5] = [method.as_bytes(), b"\n", path, b"\n", parameters];
         is_signed(app, text.into_iter(), signature)
     };
-    let is_good = query
-        .signed()
-        .any(|parameters| paths.iter().any(|path| methods().any(|method| is_of(method, path, &parameters))));
+    let is_good = paths.signed().any(|path| {
+        query.signed().any(|parameters| methods().any(|method| is_of(method, &path, &parameters)))
+    });
     if is_good { Ok(()) } else { Err("auth_signature is not right") }
 }
 
