@@ -321,8 +321,9 @@ impl Conversation {
                 "allowed_origins of the app lets pages in that say who they are, and this command is none; or the \
                  application has ended the connection"
             }
+            4004 if self.protocol == Protocol::Echo => "the app has no room; see its max_connections",
             4100 if self.protocol == Protocol::Echo => {
-                "the app has no room, or we read too slowly; connect again"
+                "we read too slowly, or the daemon stops; connect again"
             }
             4001 if self.protocol == Protocol::Wazo => {
                 "no token was given; use --token-file or FANFARE_TOKEN, and `fanfare token --acl websocketd \

@@ -156,6 +156,11 @@ mod tests {
         );
         assert_eq!(talk.handle(r#"{"event":"e","channel":"room","data":"1"}"#), Step::Event);
         assert!(talk.complete());
+        for (code, word) in
+            [(4001, "key"), (4003, "enabled"), (4004, "max_connections"), (4100, "too slowly")]
+        {
+            assert!(talk.meaning(code).contains(word), "{code}");
+        }
     }
 
     #[test]
