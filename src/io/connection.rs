@@ -84,6 +84,11 @@ struct Socket {
 }
 
 impl Socket {
+    /// Bytes of memory for what has come in part of a message, and of a record of TLS.
+    fn part_bytes(&self) -> usize {
+        Inbox::bytes(self.inbox.as_deref()) + self.tls.as_ref().map_or(0, |tls| tls.part_bytes())
+    }
+
     /// Offers bytes to the kernel as they are.
     fn send(fd: &OwnedFd, bytes: &[u8]) -> Sent {
         match rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
@@ -319,8 +324,10 @@ impl Sockets {
             self.metrics.bytes_in.add(count as u64);
             return self.take(id, Came::Plain(count), shard, has_room, now);
         };
+        let before = tls.part_bytes();
         let heard =
             tls.read(&mut self.scratch[..count], &mut self.tls, |records| Socket::send(&socket.fd, records));
+        self.partials.change(before, tls.part_bytes());
         let is_blocked = tls.is_blocked();
         if !self.tls.plaintext.is_empty() {
             self.metrics.bytes_in.add(self.tls.plaintext.len() as u64);
@@ -334,6 +341,7 @@ impl Sockets {
         if is_blocked {
             self.interest(id, EventFlags::OUT);
         }
+        self.bound_parts(shard, now);
     }
 
     /// Ends a connection that cannot go on with TLS.
@@ -344,7 +352,7 @@ impl Sockets {
         LogLine::TlsFailed.warn(now, || format!("a TLS handshake failed: {failure}"));
         let mut answer = vec![];
         if let (Failure::Http, Some(Some(socket))) = (failure, self.sockets.get_mut(id as usize)) {
-            socket.tls = None;
+            self.partials.change(socket.tls.take().map_or(0, |tls| tls.part_bytes()), 0);
             answer = api::speaks_tls();
         }
         shard.respond(id, &answer, Handshake::Tls, now);
@@ -415,7 +423,7 @@ impl Sockets {
                     if let Some(socket) = self.sockets.get_mut(id as usize).and_then(Option::take) {
                         self.total.fetch_sub(1, Relaxed);
                         self.clients.forget(id);
-                        self.partials.change(Inbox::bytes(socket.inbox.as_deref()), 0);
+                        self.partials.change(socket.part_bytes(), 0);
                         if socket.holds {
                             self.partials.take(id);
                         }

@@ -1,4 +1,4 @@
-//! What the connections of a shard have sent in part: requests, and messages.
+//! What the connections of a shard have sent in part: requests, messages, and records of TLS.
 //!
 //! Anybody may begin one, each may be as long as the longest that is allowed, and nothing says that the rest ever comes.
 //! So all of them together have a bound, `limits.partial_bytes_max`. Memory counts, not what has come.
@@ -24,7 +24,7 @@ impl Held {
     }
 }
 
-/// The parts that are held, and the memory of all. Those of messages are held by their sockets.
+/// The parts of requests, and the memory of all parts. Those of messages and records are held by their sockets.
 #[derive(Default)]
 pub(super) struct Partials {
     held: AHashMap<Id, Held>,
@@ -58,7 +58,7 @@ impl Partials {
         self.held.get(&id).map_or(0, |held| held.bytes.capacity())
     }
 
-    /// The part of a message that a socket holds took `before` bytes of memory and takes `after` now.
+    /// What a socket holds took `before` bytes of memory and takes `after` now.
     pub(super) fn change(&mut self, before: usize, after: usize) {
         self.bytes = self.bytes - before + after;
     }

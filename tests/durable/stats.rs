@@ -1,7 +1,7 @@
 //! What is told about topics: Pulsar's own statistics on the clients' listener, and the daemon's.
 
 use crate::client::{ADMIN_TOKEN, Consumer, Producer, setup};
-use crate::harness::{Daemon, eventually, http};
+use crate::harness::{Client, Daemon, eventually, head, http};
 use serde_json::{Value, json};
 
 /// A page of the clients' listener: its status and its JSON, or its text.
@@ -93,4 +93,26 @@ fn pingpong_answers_a_ping_with_its_payload() {
         let frame = socket.client.next().unwrap();
         assert_eq!((frame.first, frame.payload.as_slice()), (0x8a, &b"are you there"[..]));
     }
+}
+
+/// A proxy sends the whole URL (RFC 9112 section 3.2.2), and HEAD asks for what GET asks for.
+#[test]
+fn statistics_and_handshakes_have_whole_urls_and_statistics_have_heads() {
+    let daemon = setup().start();
+    let path = "/ws/v2/producer/persistent/public/default/whole";
+    let whole = head(path).replace(" /", " http://elsewhere.example/");
+    let mut producer = Client::raw(daemon.address);
+    producer.bytes(whole.as_bytes());
+    assert_eq!(producer.answer(), 101);
+    let stats = "http://elsewhere.example/admin/v2/proxy-stats/stats";
+    eventually("the producer is told", || {
+        page(&daemon, stats).1["persistent://public/default/whole"].is_object()
+    });
+    let length = |text: &str| {
+        let lines = text.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        lines.unwrap_or_else(|| panic!("{text}")).parse::<usize>().unwrap()
+    };
+    let request = format!("HEAD {stats} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let (status, text) = http(daemon.address, request.as_bytes());
+    assert!(status == 200 && text.ends_with("\r\n\r\n") && length(&text) > 2, "{status} {text}");
 }

@@ -1,6 +1,6 @@
 //! What clients have sent in part, and who has to go when it is too much.
 
-use crate::harness::{Client, Daemon, echo_setup, eventually, post, token};
+use crate::harness::{Authority, Client, Daemon, PATH, Setup, echo_setup, eventually, head, post, token};
 use std::time::Duration;
 
 /// 150 strangers with a message of a megabyte less a byte each once had 161 MiB held for them.
@@ -60,4 +60,24 @@ fn what_clients_have_sent_in_part_has_a_bound_and_the_longest_parts_go() {
     drop(publishers);
     daemon.await_metric("partial_bytes", 0);
     daemon.assert_works();
+}
+
+/// Before a handshake of TLS there is nobody who could be asked for a token.
+#[test]
+fn what_has_come_of_records_of_tls_counts_too() {
+    const MAX: u64 = 1 << 20;
+    let authority = Authority::new();
+    let daemon = Setup::new().tls(&authority).set("limits.partial_bytes_max", MAX).start();
+    let hello = [&[0x16, 3, 1, 0x40, 0][..], &[1, 0, 0x3f, 0xfc], &[0; 16_000]].concat();
+    let mut strangers: Vec<Client> = (0..200).map(|_| Client::raw(daemon.address)).collect();
+    strangers.iter_mut().for_each(|stranger| stranger.bytes(&hello));
+    let evicted = || daemon.metric("partial_evictions_total");
+    eventually("those beyond it are cut off", || evicted() >= 200 - MAX / 16_000);
+    assert!(daemon.metric("partial_bytes") <= MAX);
+    let mut client = Client::secure(daemon.address, &authority.client()).unwrap();
+    client.bytes(head(PATH).as_bytes());
+    assert_eq!(client.answer(), 101);
+    client.follow();
+    drop((strangers, client));
+    daemon.await_metric("partial_bytes", 0);
 }

@@ -1,6 +1,6 @@
 //! A real nginx in front, which cuts a connection that has carried nothing for its `proxy_read_timeout`.
 
-use crate::harness::{Client, Nginx, Setup, head, token};
+use crate::harness::{Client, Nginx, Setup, head, http, token};
 use std::net::SocketAddr;
 
 /// A connection whose handshake was accepted through the proxy.
@@ -70,4 +70,20 @@ fn without_a_ping_in_time_the_same_nginx_cuts() {
     let Some(nginx) = Nginx::before(daemon.address, PATIENCE) else { return };
     let mut client = come(nginx.address, "/demo/__event");
     assert_eq!(client.next(), None);
+}
+
+#[test]
+fn an_nginx_that_passes_no_upgrade_on_is_told_what_it_needs() {
+    let daemon = setup(60).start();
+    for (lines, needs) in [
+        ("proxy_http_version 1.0;", "proxy_http_version 1.1"),
+        ("proxy_http_version 1.1;", "Upgrade $http_upgrade"),
+    ] {
+        let Some(nginx) = Nginx::with(daemon.address, lines) else { return };
+        for path in ["/demo/__event", "/app/app-key", "/?token=any"] {
+            let request = head(path).replace("Connection: Upgrade", "Connection: Upgrade, close");
+            let (status, text) = http(nginx.address, request.as_bytes());
+            assert!(status == 426 && text.contains(needs), "{lines} {path}: {status} {text}");
+        }
+    }
 }

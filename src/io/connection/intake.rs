@@ -14,6 +14,7 @@ const PARTIAL_ROOM_PART: usize = 16;
 
 /// What a handshake of TLS begins with, and no request (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
+
 /// Where what has come of a connection lies.
 pub(super) enum Came {
     /// So many bytes, as they were received.
@@ -28,6 +29,11 @@ impl Sockets {
     /// Takes what a client has said, be it requests or messages.
     pub(super) fn take(&mut self, id: Id, came: Came, shard: &mut Shard, has_room: bool, now: Now) {
         self.understand(id, came, shard, has_room, now);
+        self.bound_parts(shard, now);
+    }
+
+    /// Looks whether all connections together have sent more in part than they may.
+    pub(super) fn bound_parts(&mut self, shard: &mut Shard, now: Now) {
         if self.partials.bytes() > shard.limits().partial_bytes_max {
             self.make_room(shard, now);
         }
@@ -102,15 +108,17 @@ impl Sockets {
         let parts = self.sockets.iter().enumerate().filter_map(|(id, socket)| {
             let socket = socket.as_ref()?;
             let held = if socket.holds { partials.of(id as Id) } else { 0 };
-            let bytes = held + Inbox::bytes(socket.inbox.as_deref());
+            let bytes = held + socket.part_bytes();
             (bytes > 0).then_some((bytes, id as Id))
         });
         let mut parts: Vec<(usize, Id)> = parts.collect();
         parts.sort_unstable_by(|one, other| other.cmp(one));
-        for (_, id) in parts {
-            if self.partials.bytes() <= enough {
+        let mut left = self.partials.bytes();
+        for (bytes, id) in parts {
+            if left <= enough {
                 break;
             }
+            left -= bytes;
             let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { continue };
             if std::mem::take(&mut socket.holds) {
                 self.partials.take(id);
@@ -120,7 +128,12 @@ impl Sockets {
                 inbox.forget_message();
                 self.partials.change(before, Inbox::bytes(Some(inbox)));
             }
+            let tls = socket.tls.as_ref().map_or(0, |tls| tls.part_bytes());
             shard.evict(id, now);
+            if tls > bytes / 2 {
+                // A record in part can only be forgotten with its connection.
+                shard.lost(id, now);
+            }
         }
     }
 }

@@ -20,6 +20,13 @@ impl Nginx {
     /// A proxy in front of a daemon that takes connections, with these lines in its `location`; `None` where nginx is
     /// not installed.
     pub(crate) fn before(daemon: SocketAddr, lines: &str) -> Option<Self> {
+        let upgrade = "proxy_http_version 1.1;\nproxy_set_header Upgrade $http_upgrade;\n\
+                       proxy_set_header Connection \"upgrade\";\nproxy_set_header Host $host;\n";
+        Self::with(daemon, &format!("{upgrade}{lines}"))
+    }
+
+    /// The same with these lines alone beside `proxy_pass`, so that nothing is said of upgrades without them.
+    pub(crate) fn with(daemon: SocketAddr, lines: &str) -> Option<Self> {
         // Debian has it where only root looks.
         let path = std::env::var_os("PATH")?;
         let places = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
@@ -37,8 +44,7 @@ impl Nginx {
         let configuration = format!(
             "daemon off;\nmaster_process off;\npid {place}/pid;\nerror_log stderr;\nevents {{}}\n\
              http {{\naccess_log off;\n{temporary}server {{\nlisten {address};\nlocation / {{\n\
-             proxy_pass http://{daemon};\nproxy_http_version 1.1;\nproxy_set_header Upgrade $http_upgrade;\n\
-             proxy_set_header Connection \"upgrade\";\nproxy_set_header Host $host;\n{lines}\n}}\n}}\n}}\n"
+             proxy_pass http://{daemon};\n{lines}\n}}\n}}\n}}\n"
         );
         let file = directory.path().join("nginx.conf");
         std::fs::write(&file, configuration).unwrap();
