@@ -9,9 +9,11 @@
 
 mod broker;
 mod message;
+mod screen;
 
 pub use self::broker::Broker;
 pub use self::message::{Header, Message};
+pub use self::screen::{REFUSED, Screen};
 
 use std::fmt;
 use std::path::PathBuf;

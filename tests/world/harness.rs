@@ -1,5 +1,6 @@
 //! What the tests share: a daemon in a process, a client that can break every rule, a publisher.
 
+mod amqp;
 mod authority;
 mod broker;
 mod client;
@@ -15,6 +16,7 @@ mod publisher;
 mod receiver;
 mod redis;
 
+pub(crate) use amqp::{RawPublisher, long, short};
 pub(crate) use authority::{Authority, Signed, certificate};
 pub(crate) use broker::{Broker, headers};
 pub(crate) use client::{Client, head, http};

@@ -7,7 +7,7 @@ use std::fmt;
 const HEARTBEAT_S: u16 = 10;
 /// Longest frame, in bytes, unless the address has a `frame_max` of its own: what RabbitMQ offers unless configured. A
 /// body is cut into as many frames as it takes, but the headers of a message always are one, and a broker sends it
-/// however long it is. So less than the broker's own is not safe: a message with long headers would end the connection.
+/// however long it is. With less than the broker's own, messages with long headers would be refused.
 const FRAME_BYTES: u32 = 128 * 1024;
 /// Longest that `frame_max` may ask for. The client keeps 32 frames to read into and 32 to write from, whatever comes.
 const FRAME_BYTES_MAX: u32 = 1024 * 1024;
@@ -55,6 +55,12 @@ impl Broker {
     #[must_use]
     pub fn uri(&self) -> &AMQPUri {
         &self.0
+    }
+
+    /// The longest frame that the client agrees to, in bytes.
+    #[must_use]
+    pub fn frame_bytes_max(&self) -> usize {
+        self.0.query.frame_max.unwrap_or(FRAME_BYTES) as usize
     }
 
     /// Whether TLS is spoken.

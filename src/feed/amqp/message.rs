@@ -31,11 +31,18 @@ pub struct Message<'a> {
     pub headers: SmallVec<[(&'a str, Header<'a>); 12]>,
     /// What clients get, byte for byte.
     pub body: &'a [u8],
+    /// Whether its headers could not be read, so that there are none.
+    pub is_refused: bool,
 }
 
 impl<'a> Message<'a> {
-    /// Refuses a body that is too long to be passed on.
+    /// Refuses headers that could not be read, and a body that is too long to be passed on.
     pub(in crate::feed) fn check(&self) -> Result<(), Unusable> {
+        if self.is_refused {
+            return Err(Unusable(
+                "its headers are longer than a frame (frame_max in feed.amqp.url), nested too deep, or not UTF-8".into(),
+            ));
+        }
         if self.body.len() <= BODY_BYTES_MAX {
             return Ok(());
         }
@@ -104,7 +111,7 @@ mod tests {
 
     /// What a message comes to: the topic that it is published under, or the reason why not.
     fn take(exchange: ExchangeType, headers: &[(&str, Header<'_>)], body: &[u8]) -> Result<String, String> {
-        let message = Message { headers: headers.iter().copied().collect(), body };
+        let message = Message { headers: headers.iter().copied().collect(), body, is_refused: false };
         let taken =
             Intake::new(vec![Kind::Wazo], Arc::default()).take_message(&message, exchange, Now::default());
         let publication = taken.map_err(|rejection| rejection.to_string())?.expect("wazo is spoken");
@@ -141,7 +148,11 @@ mod tests {
 
     #[test]
     fn a_good_message_that_nobody_is_there_for_is_no_mistake() {
-        let message = Message { headers: [("name", Header::Text("x"))].into_iter().collect(), body: b"{}" };
+        let message = Message {
+            headers: [("name", Header::Text("x"))].into_iter().collect(),
+            body: b"{}",
+            is_refused: false,
+        };
         let taken =
             Intake::new(vec![], Arc::default()).take_message(&message, ExchangeType::Headers, Now::default());
         assert!(taken.unwrap().is_none());

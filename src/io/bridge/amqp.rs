@@ -7,6 +7,7 @@
 
 mod connection;
 mod fault;
+mod wire;
 
 use self::connection::Connection;
 use self::fault::Fault;
@@ -16,7 +17,7 @@ use super::super::{ROOM_PAUSE, Shared, clock};
 use super::upkeep::Pauses;
 use crate::dialect::Kind;
 use crate::feed::Intake;
-use crate::feed::amqp::{Broker, Header, Message, OnBusLoss, Settings};
+use crate::feed::amqp::{Broker, Header, Message, OnBusLoss, REFUSED, Settings};
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
 use lapin::message::Delivery;
@@ -176,5 +177,6 @@ fn message(delivery: &Delivery) -> Message<'_> {
         };
         (name.as_str(), header)
     });
-    Message { headers: headers.collect(), body: &delivery.data }
+    let is_refused = delivery.properties.content_type().as_ref().is_some_and(|kind| kind.as_str() == REFUSED);
+    Message { headers: headers.collect(), body: &delivery.data, is_refused }
 }

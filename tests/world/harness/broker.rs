@@ -105,6 +105,11 @@ impl Broker {
         self.url_of("guest:guest", "%2F")
     }
 
+    /// Its port on loopback.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its address for somebody, in a virtual host.
     pub(crate) fn url_of(&self, user: &str, vhost: &str) -> String {
         format!("amqp://{user}@127.0.0.1:{}/{vhost}", self.port)

@@ -1,11 +1,12 @@
 //! One connection to the broker: its channel, its queue, its consumer.
 //!
-//! The AMQP client gives each connection a thread of its own and waits for a mute broker for ever, so the
-//! socket is made here, and can be cut from here.
+//! The AMQP client gives each connection a thread of its own and waits for a mute broker for ever, so its
+//! socket can be cut from here.
 
 use super::super::Bridge;
 use super::Bus;
 use super::fault::{Fault, Step};
+use super::wire::Line;
 use crate::feed::amqp::ExchangeType;
 use futures_core::Stream;
 use lapin::message::Delivery;
@@ -13,7 +14,6 @@ use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions,
     QueueBindOptions, QueueDeclareOptions,
 };
-use lapin::tcp::RustlsConnector;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{AsyncTcpStream, Channel, ConnectionProperties, Consumer, ExchangeKind};
 use rustix::fd::{AsFd as _, OwnedFd};
@@ -179,22 +179,21 @@ fn of_origin(origin_uuid: Option<&str>) -> FieldTable {
 async fn connect(bus: &Bus, wire: Wire) -> lapin::Result<lapin::Connection> {
     let runtime = lapin::runtime::default_runtime()?;
     let properties = ConnectionProperties::default().with_connection_name("fanfare".into());
-    let (host, port) = (bus.broker.host().to_owned(), bus.broker.port());
-    let (trust, reactor) = (bus.trust.clone(), runtime.clone());
+    // Before the client starts its thread, which would try for ever.
+    let opened = timeout(CONNECT_TIMEOUT, Line::open(bus)).await;
+    let line = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    let (line, reactor) = (Mutex::new(Some(line)), runtime.clone());
     // Runs in the client's own thread.
     let dial = async move |_, _| {
-        let dialled = timeout(CONNECT_TIMEOUT, async {
-            let place = reactor.to_socket_addrs((host.clone(), port));
-            let stream = AsyncTcpStream::connect(&reactor, place).await?;
-            if let AsyncTcpStream::Plain(socket) = &stream {
-                wire.hold(socket.get_ref().as_fd().try_clone_to_owned()?);
-            }
-            match &trust {
-                Some(trust) => stream.into_rustls(&RustlsConnector::from(Arc::clone(trust)), &host).await,
-                None => Ok(stream),
-            }
-        });
-        Ok(dialled.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?)
+        let line = line.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let line = line.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        let stream = AsyncTcpStream::connect(&reactor, line.address()?).await?;
+        if let AsyncTcpStream::Plain(socket) = &stream {
+            let socket = socket.get_ref().as_fd().try_clone_to_owned()?;
+            line.carry(&socket).await?;
+            wire.hold(socket);
+        }
+        Ok(stream)
     };
     lapin::Connection::connector(bus.broker.uri().clone(), runtime, dial, properties).await
 }

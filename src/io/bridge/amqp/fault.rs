@@ -112,10 +112,6 @@ fn refused(step: Step, kind: &AMQPErrorKind, bus: &Bus, words: &str) -> String {
             "the exchange {exchange:?} is of another kind: set feed.amqp.exchange and exchange_type to those that \
              Wazo publishes on ({words})"
         ),
-        (Step::Consume, AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR)) => format!(
-            "the headers of a message are longer than a frame may be ({words}): the broker lets its publishers send \
-             longer ones (frame_max in rabbitmq.conf), so add ?frame_max= with that number to feed.amqp.url"
-        ),
         (_, AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED)) => {
             format!("the broker has ended the connection, it stops or an operator said so ({words})")
         }
