@@ -28,7 +28,7 @@ use crate::trust;
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// The claims by which dialects decide who may do what; by others a later grant may differ from an earlier one.
-const DECISIVE: [&str; 16] = [
+const DECISIVE: [&str; 19] = [
     "sub",
     "aud",
     "iss",
@@ -45,6 +45,9 @@ const DECISIVE: [&str; 16] = [
     "session_uuid",
     "admin",
     "purpose",
+    "pulsar_produce",
+    "pulsar_consume",
+    "pulsar_read",
 ];
 
 /// How much sooner a grant may end than an earlier one and be the same: an issuer that counts the seconds that

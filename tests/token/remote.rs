@@ -300,6 +300,17 @@ fn a_grant_is_the_same_when_only_its_times_have_changed() {
 }
 
 #[test]
+fn every_claim_that_narrows_what_pulsars_clients_may_do_decides() {
+    let same = |one, other| grants_the_same(&introspected(one), &introspected(other));
+    for claim in fanfare::dialect::pulsar::CLAIMS {
+        assert!(!same(json!({ claim: ["t/n/a"] }), json!({ claim: ["t/n/b"] })), "{claim}");
+        assert!(!same(json!({ claim: ["t/n/a"] }), json!({})), "{claim}");
+        assert!(!same(json!({}), json!({ claim: [] })), "{claim}");
+        assert!(same(json!({ claim: ["t/n/a", "t/n/b"] }), json!({ claim: ["t/n/b", "t/n/a"] })), "{claim}");
+    }
+}
+
+#[test]
 fn a_grant_that_ends_sooner_than_it_did_is_not_the_same() {
     let ends_in = |seconds| introspected(json!({ "exp": NOW_S + seconds }));
     assert!(!grants_the_same(&ends_in(3600), &ends_in(1800)));
