@@ -6,6 +6,7 @@ use std::process::Command;
 
 const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
+const README: &str = include_str!("../README.md");
 
 /// Keys that have no default; behind `#` stands an example.
 const EXAMPLES: [&str; 50] = [
@@ -139,6 +140,42 @@ fn a_key_behind_a_hash_shows_its_default() {
             read(&with.join("\n"));
         }
     }
+}
+
+/// The number that a cell of a table begins with, in the unit of a key.
+fn told(cell: &str, key: &str) -> Option<i64> {
+    let mut words =
+        cell.split_whitespace().skip_while(|word| !word.starts_with(|c: char| c.is_ascii_digit()));
+    let digits: String = words.next()?.chars().filter(char::is_ascii_digit).collect();
+    let unit = match words.next() {
+        Some("KiB") => 1024,
+        Some("MiB") => 1024 * 1024,
+        Some("million") => 1_000_000,
+        Some("s") if key.ends_with("_ms") => 1000,
+        _ => 1,
+    };
+    digits.parse::<i64>().ok().map(|number| number * unit)
+}
+
+/// A row of the README's tables says ``| … | 1 MiB (`limits.outbox_bytes_max`) | … |``: the first key's default.
+#[test]
+fn the_limits_that_the_readme_tells_are_those_of_the_sample() {
+    let value = |key: &str| {
+        let entry = entries().into_iter().find(|entry| entry.key.replace(".0.", ".") == key)?;
+        let (_, value) = SAMPLE.lines().nth(entry.line)?.split_once(" = ")?;
+        value.parse::<i64>().ok().filter(|value| *value > 0)
+    };
+    let mut looked_at = 0;
+    for row in README.lines().filter(|line| line.starts_with("| ")) {
+        let limit = row.split('|').nth(2).unwrap_or_default();
+        let Some((cell, keys)) = limit.split_once("(`") else { continue };
+        let key = keys.split('`').next().unwrap_or_default();
+        if let (Some(default), Some(told)) = (value(key), told(cell, key)) {
+            assert_eq!(told, default, "{row}");
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 30, "only {looked_at} rows have a key");
 }
 
 #[test]

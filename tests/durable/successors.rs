@@ -5,7 +5,7 @@ use crate::harness::{Client, Daemon, head};
 use std::time::Duration;
 
 /// Rounds in a row; before there was somebody who looks, one in twelve was refused.
-const ROUNDS: usize = 150;
+const ROUNDS: usize = 300;
 
 /// How a client ends without a word.
 #[derive(Clone, Copy, Debug)]
