@@ -127,7 +127,7 @@ pub enum WebhookName {
     MemberRemoved,
     /// A client has sent an event to the others of its channel.
     ClientEvent,
-    /// A cache channel was subscribed to and had nothing.
+    /// A cache channel was subscribed to and had nothing, for the first time since it had something.
     CacheMiss,
     /// The number of a channel's subscriptions has changed.
     SubscriptionCount,

@@ -193,6 +193,37 @@ fn users_who_sign_in_get_their_events_until_they_are_terminated() {
     assert_prints(with(&mut node, &daemon), expected);
 }
 
+/// Of the list of members, 100 bytes fit into what may wait for a client.
+#[test]
+fn a_member_for_whom_the_list_has_no_room_is_refused_and_stays_connected() {
+    let Some(mut node) = node("echo_room.js") else { return };
+    let mut setup = setup().set("limits.outbox_bytes_max", 612).set("feed.unix.line_bytes_max", 612);
+    setup = setup.set("channel.message_bytes_max", 612);
+    for index in 0..APPS.len() {
+        setup = setup.set(&format!("echo.app.{index}.presence_members_max"), 0);
+        setup = setup.set(&format!("echo.app.{index}.data_bytes_max"), 100);
+    }
+    let daemon = setup.start();
+    let expected = r#"
+        ["ann","here",[{"id":1,"name":"Ann"}]]
+        ["ann","joining",{"id":2,"name":"Bob"}]
+        ["ann","error",{"code":4009,"message":"Connection terminated by the app."}]
+        ["ann","error",{"code":4009,"message":"Connection terminated by the app."}]
+        ["ann","error",{"code":4009,"message":"Connection terminated by the app."}]
+        ["ann","is","disconnected"]
+        ["bob","here",[{"id":1,"name":"Ann"},{"id":2,"name":"Bob"}]]
+        ["bob","leaving",{"id":1,"name":"Ann"}]
+        ["bob","joining",{"id":3,"name":"Cid ☎"}]
+        ["bob","is","connected"]
+        ["cid1","refused","LimitReached","The list of the channel's members is too long.",429]
+        ["cid1",".said","still here"]
+        ["cid1","is","connected"]
+        ["cid2","here",[{"id":2,"name":"Bob"},{"id":3,"name":"Cid ☎"}]]
+        ["cid2","is","connected"]
+    "#;
+    assert_prints(with(&mut node, &daemon), expected);
+}
+
 #[test]
 fn an_unknown_key_is_refused_once_and_for_all() {
     let Some(mut node) = node("echo_unknown.js") else { return };
