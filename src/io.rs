@@ -479,18 +479,12 @@ impl Daemon {
         self.shared.status()
     }
 
-    /// Has the threads watched from now on: `beat` is called about twice a second while all of them turn. When
-    /// `asked_to_stop` becomes true and [`Daemon::stop`] is not called, the process ends soon after this `drain`.
+    /// Has the threads watched from now on: `beat` is called about twice a second while all of them turn.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn watch(
-        &self,
-        asked_to_stop: Arc<AtomicBool>,
-        drain: Duration,
-        beat: impl FnMut() + Send + 'static,
-    ) -> io::Result<()> {
-        watchdog::start(&self.shared, asked_to_stop, drain, beat)
+    pub fn watch(&self, beat: impl FnMut() + Send + 'static) -> io::Result<()> {
+        watchdog::start(&self.shared, beat)
     }
 
     /// Stops: accepts nothing more, delivers what was fed for at most half of `drain`, closes every session

@@ -14,7 +14,6 @@ use argh::FromArgs;
 use sd_notify::NotifyState;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Run the daemon.
@@ -68,7 +67,8 @@ impl Serve {
                 tracing::warn!("{error}");
             }
         }
-        watch(&daemon, &received, drain)?;
+        watch(&daemon)?;
+        received.drain_takes(drain);
         let running = running(&daemon);
         notify(&[NotifyState::Ready, NotifyState::Status(&running)]);
         wait(&mut received, &daemon, self.config.as_deref(), drain);
@@ -118,7 +118,7 @@ fn introduction(plan: &Plan, source: &str) -> String {
 }
 
 /// Has the threads watched, and tells the service manager that all turn if it wants to know (`WatchdogSec=`).
-fn watch(daemon: &Daemon, received: &Received, drain: Duration) -> Result<(), CliError> {
+fn watch(daemon: &Daemon) -> Result<(), CliError> {
     let wanted = sd_notify::watchdog_enabled();
     let mut told: Option<Instant> = None;
     let beat = move || {
@@ -130,8 +130,7 @@ fn watch(daemon: &Daemon, received: &Received, drain: Duration) -> Result<(), Cl
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
         }
     };
-    let watched = daemon.watch(Arc::clone(&received.asked_to_stop), drain, beat);
-    watched.map_err(|error| CliError::new(format!("the threads cannot be watched: {error}")))
+    daemon.watch(beat).map_err(|error| CliError::new(format!("the threads cannot be watched: {error}")))
 }
 
 /// The state, for the log and for `systemctl status`.

@@ -1,23 +1,37 @@
 //! The signals that the daemon takes.
+//!
+//! Two threads wait for those to stop: the one that does so, and one that ends the process when the other does not come to
+//! it, because it starts, reloads, or waits for somebody to read its log.
 
 use super::CliError;
+use crate::io;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long after the first signal to stop another counts. `timeout` of coreutils, shells and some container runtimes
 /// send two for one: to the process and to its group.
 const SECOND_AFTER: Duration = Duration::from_secs(1);
 
+/// How long after a signal to stop the thread that takes it may take to come to it, before it counts as hanging.
+const BEGUN_AFTER_MAX: Duration = Duration::from_secs(1);
+
 /// What has been received and not been taken.
 pub(super) struct Received {
     signals: Signals,
-    /// Becomes true when a stop is asked for, whether or not anybody takes it.
-    pub(super) asked_to_stop: Arc<AtomicBool>,
+    drain: Arc<Drain>,
+}
+
+/// What the thread that does not stop the daemon itself goes by.
+#[derive(Default)]
+struct Drain {
+    /// Seconds that a stop may take; none while the daemon starts and serves nobody.
+    seconds: AtomicU64,
+    /// Whether the other has come to it.
+    has_begun: AtomicBool,
 }
 
 /// What is to be done.
@@ -30,37 +44,59 @@ pub(super) enum Wish {
 }
 
 impl Received {
-    /// Receives signals from now on; has to be called before any thread is started, so that every thread leaves them to
-    /// this one.
+    /// Receives signals from now on.
     ///
     /// # Errors
     /// When the system does not let signals be received.
     pub(super) fn start() -> Result<Self, CliError> {
-        let start = || -> io::Result<Self> {
-            let asked_to_stop = Arc::<AtomicBool>::default();
-            for stop in [SIGTERM, SIGINT] {
-                flag::register(stop, Arc::clone(&asked_to_stop))?;
-            }
+        let start = || -> std::io::Result<Self> {
             // SIGUSR1 and SIGUSR2 are meant for other programs, which some send them to by habit. A file that may not
             // grow further (RLIMIT_FSIZE) is told to whoever writes it.
             for ignored in [SIGUSR1, SIGUSR2, SIGXFSZ] {
                 flag::register(ignored, Arc::default())?;
             }
-            Ok(Self { signals: Signals::new([SIGTERM, SIGINT, SIGHUP])?, asked_to_stop })
+            let (signals, stops) =
+                (Signals::new([SIGTERM, SIGINT, SIGHUP])?, Signals::new([SIGTERM, SIGINT])?);
+            let drain = Arc::<Drain>::default();
+            let for_thread = Arc::clone(&drain);
+            let thread = std::thread::Builder::new().name("stopper".into());
+            thread.spawn(move || for_thread.insist(stops))?;
+            Ok(Self { signals, drain })
         };
         start().map_err(|error| CliError::new(format!("signals cannot be received: {error}")))
+    }
+
+    /// A stop may take so long from now on.
+    pub(super) fn drain_takes(&self, drain: Duration) {
+        self.drain.seconds.store(drain.as_secs(), Relaxed);
     }
 
     /// Waits for the next.
     pub(super) fn next(&mut self) -> Wish {
         match self.signals.forever().next() {
             Some(SIGHUP) => Wish::Reload,
-            _ => Wish::Stop,
+            _ => {
+                self.drain.has_begun.store(true, Relaxed);
+                Wish::Stop
+            }
         }
     }
 
     /// Waits for a signal to stop that counts as a second one, when the first came then.
     pub(super) fn second(&mut self, first: Instant) {
         while self.next() != Wish::Stop || first.elapsed() < SECOND_AFTER {}
+    }
+}
+
+impl Drain {
+    /// Ends the process when it is to stop and nobody begins with it.
+    fn insist(&self, mut stops: Signals) {
+        if stops.forever().next().is_some() {
+            std::thread::sleep(BEGUN_AFTER_MAX);
+            if !self.has_begun.load(Relaxed) {
+                let drain = Duration::from_secs(self.seconds.load(Relaxed));
+                io::end_after(drain.saturating_sub(BEGUN_AFTER_MAX));
+            }
+        }
     }
 }

@@ -52,6 +52,8 @@ const ROUND_BYTES_MAX: usize = 4 * 1024 * 1024;
 const NO_SHARD: u16 = u16::MAX;
 /// How long the store waits before it looks again whether a shard has room.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
+/// How long a sync of the disk may last before readiness tells of it: a disk that is only slow takes less than a second.
+const SYNC_MAX: Duration = Duration::from_secs(10);
 /// How long a stop waits at least for what is to be saved.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
@@ -316,13 +318,13 @@ impl Drop for Over {
 /// Rounds until the daemon is over.
 fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>) {
     let (mut waiting, mut surveyor) = (Waiting::default(), Surveyor::default());
-    let (mut more, mut is_syncing) = (false, false);
+    let (mut more, mut syncing) = (false, Syncing::default());
     let mut requests = VecDeque::new();
     // A disk that is full already is told before anybody asks.
     topics.archive().look();
-    tell(shared, topics.archive());
+    tell(shared, topics.archive(), &mut syncing);
     loop {
-        let taken = next(shared, &mut topics, more, !requests.is_empty());
+        let taken = next(shared, &mut topics, &syncing, more, !requests.is_empty());
         let now = clock::now();
         shared.pulses.store.beat(now);
         topics.archive().look();
@@ -344,12 +346,12 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
         }
         topics.tick(now);
         if let Some(result) = taken.synced {
-            is_syncing = false;
+            syncing.since = None;
             let result = topics.archive().commit_ended(result);
             conclude(&mut topics, &result);
         }
-        if !is_syncing && (topics.has_uncommitted() || topics.archive().wants_commit()) {
-            is_syncing = commit(&mut topics, journals);
+        if syncing.since.is_none() && (topics.has_uncommitted() || topics.archive().wants_commit()) {
+            syncing.since = commit(&mut topics, journals).then(Instant::now);
         }
         topics.archive().settle();
         for sender in waiting.backups.drain(..) {
@@ -360,7 +362,7 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
             // Whoever has asked may have gone.
             let _ = sender.send(surveyor.survey(&mut topics));
         }
-        tell(shared, topics.archive());
+        tell(shared, topics.archive(), &mut syncing);
         let has_room = shared.all_have_room();
         more = has_room && topics.deliver(ROUND_BYTES_MAX, now) || !requests.is_empty();
         post(shared, topics.take_outgoing(), &mut waiting);
@@ -409,7 +411,7 @@ fn conclude(topics: &mut Topics<Disk>, result: &Result<(), Box<str>>) {
 }
 
 /// Waits until there is something to do, and takes it; requests only when there are none of those taken before.
-fn next(shared: &Shared, topics: &mut Topics<Disk>, more: bool, is_busy: bool) -> Inbox {
+fn next(shared: &Shared, topics: &mut Topics<Disk>, syncing: &Syncing, more: bool, is_busy: bool) -> Inbox {
     let mut inbox = shared.store.lock();
     while !more
         && inbox.requests.is_empty()
@@ -424,7 +426,7 @@ fn next(shared: &Shared, topics: &mut Topics<Disk>, more: bool, is_busy: bool) -
         let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
         let disk = topics.archive().due().map(|due| due.saturating_duration_since(Instant::now()));
         let wait = disk.map_or(due, |disk| due.min(disk));
-        if wait.is_zero() {
+        if wait.is_zero() || syncing.is_news() {
             break;
         }
         let waited = shared.store.posted.wait_timeout(inbox, wait.min(BEAT));
@@ -486,9 +488,39 @@ impl Drop for Copying {
     }
 }
 
-/// Tells readiness whether messages are taken.
-fn tell(shared: &Shared, disk: &Disk) {
-    match disk.refusal() {
+/// The sync of the disk that is under way.
+#[derive(Default)]
+struct Syncing {
+    since: Option<Instant>,
+    /// Whether it was told that it lasts for too long.
+    is_told: bool,
+}
+
+impl Syncing {
+    fn is_late(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() > SYNC_MAX)
+    }
+
+    /// Whether something is to be told.
+    fn is_news(&self) -> bool {
+        self.is_late() != self.is_told
+    }
+}
+
+/// Tells readiness whether messages are taken, and stored.
+fn tell(shared: &Shared, disk: &Disk, syncing: &mut Syncing) {
+    let late =
+        "the disk does not answer: a sync of the store lasts for more than 10 s, and producers wait for it";
+    if syncing.is_news() {
+        syncing.is_told = syncing.is_late();
+        if syncing.is_told {
+            tracing::error!("{late}");
+        } else {
+            tracing::warn!("the disk answers again: the sync of the store is over");
+        }
+    }
+
+    match disk.refusal().or(syncing.is_told.then_some(late)) {
         Some(reason) => shared.gaps.begin(Source::Store, &[Kind::Pulsar], reason),
         None => shared.gaps.end(Source::Store),
     }

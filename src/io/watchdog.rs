@@ -24,8 +24,6 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How much later than it wanted a look may come and still count: one that comes later was held up itself, as all the
 /// others probably were (the process was stopped, the machine slept).
 const LOOK_LATE_MAX: Duration = Duration::from_secs(1);
-/// How long after a signal to stop the main thread may take to begin with it, before it counts as hanging itself.
-const STOP_BEGUN_MAX: Duration = Duration::from_secs(1);
 /// How much longer than it may a stop takes before the process exits whatever hangs.
 const EXIT_AFTER: Duration = Duration::from_secs(3);
 /// How long an exit may take, before the kernel is asked for it.
@@ -144,21 +142,14 @@ impl News {
     }
 }
 
-/// Starts the watchdog. While no thread hangs it calls `beat`, at every look. Once `asked_to_stop` is true and nobody
-/// begins with it, it ends the process as [`end_after`] does.
+/// Starts the watchdog. While no thread hangs it calls `beat`, at every look.
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub(super) fn start(
-    shared: &Arc<Shared>,
-    asked_to_stop: Arc<AtomicBool>,
-    drain: Duration,
-    mut beat: impl FnMut() + Send + 'static,
-) -> io::Result<()> {
+pub(super) fn start(shared: &Arc<Shared>, mut beat: impl FnMut() + Send + 'static) -> io::Result<()> {
     let shared = Arc::clone(shared);
     shared.pulses.watchdog.beat(clock::now());
     let run = move || {
-        let mut asked: Option<Instant> = None;
         loop {
             let slept = Instant::now();
             std::thread::sleep(LOOK);
@@ -172,12 +163,6 @@ pub(super) fn start(
             }
             if shared.pulses.named().all(|(_, pulse)| !pulse.hangs.load(Relaxed)) {
                 beat();
-            }
-            if asked_to_stop.load(Relaxed) && !shared.draining.load(Relaxed) {
-                let begun = *asked.get_or_insert(slept);
-                if begun.elapsed() > STOP_BEGUN_MAX {
-                    return end_after(drain.saturating_sub(begun.elapsed()));
-                }
             }
         }
     };

@@ -1,10 +1,10 @@
 //! A thread that hangs: it is named, the service manager is not told that all is well, and a stop ends all the same.
 
-use crate::harness::{Daemon, Frozen, Setup, eventually};
+use crate::harness::{Client, Daemon, Frozen, Setup, eventually, head};
 use rustix::process::Signal;
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::os::unix::net::UnixDatagram;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const DRAIN_S: u64 = 1;
@@ -81,8 +81,8 @@ fn an_admin_listener_that_hangs_is_named_and_keeps_nobody_from_stopping() {
 }
 
 #[test]
-fn the_thread_that_takes_signals_and_the_watchdog_may_hang_too_when_a_stop_is_asked_for() {
-    for thread in ["fanfare", "watchdog"] {
+fn a_thread_that_takes_signals_and_the_watchdog_may_hang_too_when_a_stop_is_asked_for() {
+    for thread in ["fanfare", "watchdog", "stopper"] {
         let mut daemon = daemon();
         let Some(frozen) = Frozen::thread(&daemon, thread) else { return };
         assert_stops(&mut daemon);
@@ -162,4 +162,47 @@ fn a_stop_ends_although_nobody_reads_the_log_which_is_full() {
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     eventually("it has ended", || child.try_wait().unwrap().is_some());
     assert!(start.elapsed() < Duration::from_secs(DRAIN_S + 5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_start_that_hangs_ends_when_a_stop_is_asked_for() {
+    let setup = Setup::new();
+    // Whoever reads it waits for somebody who writes it.
+    std::fs::remove_file(setup.path("jwt.secret")).unwrap();
+    let made = Command::new("mkfifo").arg(setup.path("jwt.secret")).status().unwrap();
+    assert!(made.success());
+    let mut child = setup.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let threads = format!("/proc/{}/task", child.id());
+    eventually("it takes signals", || std::fs::read_dir(&threads).unwrap().count() > 1);
+    let start = Instant::now();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    eventually("it has ended", || child.try_wait().unwrap().is_some());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_told_to_whoever_asks_for_pulsar() {
+    let daemon = daemon();
+    let Some(frozen) = Frozen::thread(&daemon, "sync") else { return };
+    let mut producer = Client::raw(daemon.address);
+    producer.bytes(head("/ws/v2/producer/persistent/t/n/x").as_bytes());
+    assert_eq!(producer.answer(), 101);
+    // The disk is waited for elsewhere when there is much at once.
+    for _ in 0..200 {
+        producer.say(r#"{"payload":"eA=="}"#);
+    }
+    let told = "a sync of the store lasts for more than 10 s";
+    eventually("readiness tells of it", || {
+        let (status, page) = daemon.page("/readyz?dialect=pulsar");
+        status == 503 && page.contains(told)
+    });
+    let (status, page) = daemon.page("/readyz");
+    assert!(status == 200 && page.contains(told), "{status} {page}");
+    assert_eq!(daemon.logged(told).len(), 1);
+    drop(frozen);
+    for _ in 0..200 {
+        assert!(producer.text().contains("ok"));
+    }
+    eventually("it is ready again", || daemon.page("/readyz?dialect=pulsar").0 == 200);
+    daemon.await_log("the disk answers again", 1);
 }
