@@ -10,6 +10,7 @@ use super::head::{self, HEADERS_MAX, Head};
 use super::watchdog;
 use crate::api::{self, AdminToken, Asking, Call, Exposition};
 use rustix::fd::OwnedFd;
+use std::cmp::Reverse;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 /// Connections at once: a balancer, a supervisor and a Prometheus need a handful, and one descriptor each is kept for them.
@@ -30,6 +31,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// For a copy of the store, which is as large as the disk.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Connections that are accepted before those that were are looked at; far fewer than there may be, so that nobody is
+/// ended for others before what it has sent was looked for.
+const ACCEPTED_AT_ONCE: usize = 8;
 /// How long no more is accepted when there is no descriptor to be had.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Longest head of a request.
@@ -88,31 +92,32 @@ struct Guest {
 async fn serve(listener: &TcpListener, office: &Arc<Office>) {
     tokio::spawn(watchdog::beat(Arc::clone(&office.shared), |pulses| &pulses.admin));
     let mut guests: Vec<Guest> = Vec::new();
-    let mut tasks = JoinSet::new();
     let metrics = Arc::clone(office.shared.metrics.last().expect("there is one for this thread"));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = tasks.join_next() => continue,
-        };
-        guests.retain(|guest| !guest.task.is_finished());
-        match accepted {
+    for accepted in 1usize.. {
+        match listener.accept().await {
             Ok((socket, peer)) => {
+                guests.retain(|guest| !guest.task.is_finished());
                 if guests.len() >= CONNECTIONS_MAX && end_oldest(&mut guests) {
                     metrics.admin_displaced.add(1);
                 }
                 let calls = Arc::<AtomicBool>::default();
-                let task = tasks.spawn(converse(socket, Arc::clone(office), Arc::clone(&calls)));
-                guests.push(Guest { address: peer.ip().to_canonical(), task, calls });
+                let task = tokio::spawn(converse(socket, Arc::clone(office), Arc::clone(&calls)));
+                let (address, task) = (peer.ip().to_canonical(), task.abort_handle());
+                guests.push(Guest { address, task, calls });
             }
             // It has gone meanwhile.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             // No descriptors: somebody's is freed for whoever asks next.
             Err(_) => {
                 metrics.accept_errors.add(1);
+                guests.retain(|guest| !guest.task.is_finished());
                 end_oldest(&mut guests);
                 sleep(ACCEPT_PAUSE).await;
             }
+        }
+        // However fast they come: what has been sent is looked for, and whoever has sent a request is answered.
+        if accepted % ACCEPTED_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -128,16 +133,17 @@ fn end_oldest(guests: &mut Vec<Guest>) -> bool {
 
 /// The first of those that come most often, leaving out those that are to stay.
 fn oldest(guests: impl Iterator<Item = (IpAddr, bool)>) -> Option<usize> {
-    let guests: Vec<Option<IpAddr>> = guests.map(|(address, stays)| (!stays).then_some(address)).collect();
-    let count = |address| guests.iter().filter(|other| **other == Some(address)).count();
-    let mut found = None;
-    for (place, address) in guests.iter().enumerate() {
-        let Some(count) = address.map(count) else { continue };
-        if found.is_none_or(|(most, _)| count > most) {
-            found = Some((count, place));
+    // Of each address: how often it comes, and where first.
+    let mut addresses: Vec<(IpAddr, usize, usize)> = Vec::new();
+    for (place, (address, stays)) in guests.enumerate() {
+        match addresses.iter_mut().find(|(known, ..)| *known == address) {
+            _ if stays => {}
+            Some((_, count, _)) => *count += 1,
+            None => addresses.push((address, 1, place)),
         }
     }
-    found.map(|(_, place)| place)
+    let most = addresses.into_iter().max_by_key(|(_, count, place)| (*count, Reverse(*place)));
+    most.map(|(_, _, place)| place)
 }
 
 /// One request and its answer.
@@ -281,13 +287,14 @@ impl Drop for Calling<'_> {
     }
 }
 
-/// The metrics, written when everybody else has had a turn. Whoever has asked by then gets the same page, so that many
-/// who ask keep nobody waiting for long.
+/// The metrics. Whoever has asked before a page is written gets it, and one after the other, so that many who ask keep
+/// nobody else waiting.
 async fn metrics(form: Exposition, office: &Office) -> Arc<[u8]> {
     let page = &office.pages[form as usize];
     let place = page.asked.fetch_add(1, Relaxed) + 1;
-    tokio::task::yield_now().await;
     let mut last = page.last.lock().await;
+    // One a round: between two of them everybody else has a turn.
+    tokio::task::yield_now().await;
     if last.0 < place {
         let asked = page.asked.load(Relaxed);
         let facts = office.shared.facts().await;
