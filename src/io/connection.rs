@@ -111,6 +111,8 @@ pub(super) struct Sockets {
     partials: Partials,
     /// The connections whose next request may be read.
     waiting: Vec<Id>,
+    /// The connections of which somebody wants to know whether the peer lives.
+    probed: Vec<Id>,
     scratch: Box<[u8]>,
     /// What TLS of all sockets goes through.
     tls: Scratch,
@@ -153,6 +155,7 @@ impl Sockets {
             clients,
             partials: Partials::default(),
             waiting: Vec::new(),
+            probed: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             tls: Scratch::default(),
             ready: Vec::with_capacity(EVENTS_MAX),
@@ -186,6 +189,7 @@ impl Sockets {
     pub(super) fn poll(&mut self, shard: &mut Shard, has_room: bool, now: Now) -> (bool, bool) {
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
+        let probed = std::mem::take(&mut self.probed);
         let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
         let count = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), Some(&immediately));
         let mut handshakes = 0;
@@ -230,6 +234,12 @@ impl Sockets {
             }
             woken |= token == WAKE;
         }
+        // What has come of them until now has been read, a close frame perhaps; or it could not be, and they wait.
+        if has_room || !shard.holds_back() {
+            probed.iter().for_each(|id| shard.probed(*id, self.has_ended(*id)));
+        } else {
+            self.probed = probed;
+        }
         // Numbers of connections that have just ended are free for new ones only when they are settled.
         self.settle(shard);
         for event in &ready {
@@ -239,7 +249,10 @@ impl Sockets {
             }
         }
         self.ready = ready;
-        let more = count == Ok(EVENTS_MAX) || handshakes > HANDSHAKES_MAX || unserved.is_some();
+        let more = count == Ok(EVENTS_MAX)
+            || handshakes > HANDSHAKES_MAX
+            || unserved.is_some()
+            || !self.probed.is_empty();
         self.unserved = unserved;
         (more && (has_room || !shard.holds_back()), woken)
     }
@@ -415,7 +428,7 @@ impl Sockets {
                     self.interest(id, EventFlags::OUT);
                 }
                 Event::Ready(id) => self.waiting.push(id),
-                Event::Probe(id) => shard.probed(id, self.has_ended(id)),
+                Event::Probe(id) => self.probed.push(id),
                 Event::Opened(id) if self.is_off(id) => self.waiting.push(id),
                 Event::Opened(_) => {}
                 Event::Finished(id) => self.finish(id),

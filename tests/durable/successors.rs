@@ -16,10 +16,13 @@ enum Death {
     Reset,
     /// A close frame, and the socket closed without waiting for its answer.
     Hasty,
+    /// A close frame whose answer is not waited for, as a page does it that reconnects; the socket stays.
+    Close,
 }
 
 impl Death {
-    fn strike(self, mut socket: Socket) {
+    /// Ends a client. What is returned is still open.
+    fn strike(self, mut socket: Socket) -> Option<Socket> {
         match self {
             Self::Fin => {}
             Self::Reset => {
@@ -27,7 +30,12 @@ impl Death {
                 rustix::net::sockopt::set_socket_linger(socket.client.stream(), linger).unwrap();
             }
             Self::Hasty => socket.client.frame(0x88, b"\x03\xe8"),
+            Self::Close => {
+                socket.client.frame(0x88, b"\x03\xe8");
+                return Some(socket);
+            }
         }
+        None
     }
 }
 
@@ -36,7 +44,7 @@ fn refused(daemon: &Daemon, path: &str, death: Death) -> usize {
     let mut holder = Socket::open(daemon.address, path);
     let mut refused = 0;
     for _ in 0..ROUNDS {
-        death.strike(holder);
+        let _open = death.strike(holder);
         holder = loop {
             let mut client = Client::raw(daemon.address);
             client.bytes(head(path).as_bytes());
@@ -61,7 +69,7 @@ fn nobody_is_refused_because_of_the_dead() {
         "/ws/v2/consumer/non-persistent/public/default/t/s",
         "/ws/v2/producer/non-persistent/public/default/t?producerName=ann",
     ] {
-        for death in [Death::Fin, Death::Reset, Death::Hasty] {
+        for death in [Death::Fin, Death::Reset, Death::Hasty, Death::Close] {
             assert_eq!(refused(&daemon, path, death), 0, "of {ROUNDS}, {path} {death:?}");
         }
     }
