@@ -16,17 +16,22 @@ mod consumer;
 mod dispatch;
 mod id;
 mod inquiry;
+mod join;
+mod matching;
 #[cfg(test)]
 mod memory;
 mod name;
 mod one;
 mod open;
+mod opening;
 mod pending;
 mod probe;
 mod producer;
+mod proxy;
 mod record;
 mod rights;
 mod routing;
+mod source;
 mod state;
 mod stats;
 mod subscription;
@@ -35,12 +40,14 @@ mod tend;
 mod tests;
 mod topics;
 mod transient;
+mod work;
 
 pub use self::archive::{Archive, Fault, Loaded, Number, Saved};
 pub use self::backlog::Backlog;
 pub(crate) use self::id::LENIENT;
 pub use self::id::{MessageId, Position};
 pub use self::name::{Domain, NameError, TopicName};
+pub use self::proxy::PAGE_TOPICS_MAX;
 pub use self::record::{Draft, Message, Stored};
 pub use self::rights::{GLOBS_MAX, Right, Rights, is_glob};
 pub use self::stats::Census;
@@ -223,15 +230,23 @@ pub enum Start {
 /// What can be asked about topics, and done to them.
 ///
 /// Answers have status 200 and JSON, `{}` where something was done, which is safe then. Else they have a sentence and
-/// 404 for a topic or subscription that is not there, 409 for a subscription that has consumers, and 503 when the
-/// archive does not work. Times are unix time (ms), ids as clients see them, numbers those of now or, where `published`
+/// 400 for the id of a message of another topic, 404 for a topic or subscription that is not there, 409 for a subscription
+/// that has consumers, and 503 when the archive does not work. Times are unix time (ms), ids as clients see them, numbers those of now or, where `published`
 /// and `delivered` are told, since the topic was loaded.
 #[derive(Debug)]
 pub enum Inquiry {
     /// The statistics of producers and consumers as Pulsar's WebSocket proxy tells them: `{"persistent://…":
-    /// {"producerStats": […], "consumerStats": […]}}` of all topics that have one and that these rights let consume; a partitioned topic is told
-    /// as one.
-    ProxyStats(Rights),
+    /// {"producerStats": […], "consumerStats": […]}}` of the first topics that have one and come after that one, in the
+    /// order of their names, at most so many, of 1,000, and of 5,000 connections; a partitioned topic is told as one. A
+    /// page without topics is the last. A single topic with more connections says how many are `omitted`.
+    ProxyStats {
+        /// Only topics that these let consume are told.
+        rights: Rights,
+        /// The last one of the page before.
+        after: Box<str>,
+        /// How many at most.
+        count: usize,
+    },
     /// The same of one topic; 404 `Topic does not exist` for one that has no producer and no consumer here.
     ProxyTopicStats(TopicName),
     /// The metrics of each namespace as Pulsar's WebSocket proxy tells them, with rates per second over about the last

@@ -217,7 +217,10 @@ impl Dialect for Pulsar {
         };
         Served::Inquired(Box::new(match statistics {
             Statistics::Metrics => Inquiry::ProxyMetrics(rights),
-            Statistics::All => Inquiry::ProxyStats(rights),
+            Statistics::All => match params::page(&params) {
+                Ok((after, count)) => Inquiry::ProxyStats { rights, after, count },
+                Err(wrong) => return answer(400, &wrong),
+            },
             Statistics::Of(topic) if rights.allow(Right::Consume, &topic) => Inquiry::ProxyTopicStats(topic),
             Statistics::Of(_) => return answer(403, "Not authorized"),
         }))
@@ -387,7 +390,8 @@ impl Pulsar {
 
     /// It cannot be what it wants to be.
     fn fail(&mut self, status: u16, reason: &str, out: &mut Actions) {
-        self.end(status, reason, self.role.failed(), out);
+        let (code, text) = self.role.failed();
+        self.end(status, reason, Action::Close(code, text), out);
     }
 
     /// Ends by a status, or where the handshake is over, and in the first version always, by a close.
@@ -476,7 +480,14 @@ impl Pulsar {
         let version = self.version;
         match (reply, self.stage) {
             (Reply::Opened, Stage::Asking) => self.begin(context, out),
-            (Reply::Refused(refusal), Stage::Asking | Stage::Open) => {
+            // A consumer of a pattern that cannot have a new topic of it.
+            (Reply::Refused(refusal), Stage::Open) => {
+                self.silence(out);
+                self.stage = Stage::Refused;
+                let (code, text) = self.role.failed();
+                out.close_saying(code, &format!("{text}: {}", refusal.reason));
+            }
+            (Reply::Refused(refusal), Stage::Asking) => {
                 let reason = match refusal.cause {
                     Cause::Invalid => format!("Invalid query params: {}", refusal.reason),
                     _ => self.role.failed_because(&refusal.reason),
@@ -606,11 +617,11 @@ impl Producer {
 }
 
 impl Role {
-    /// What the first version says when there can be none, and all say when there can be none any more.
-    fn failed(self) -> Action {
+    /// What the first version says when there can be none, and all say, with a reason, when there can be none any more.
+    fn failed(self) -> (u16, &'static str) {
         match self {
-            Self::Producer => Action::Close(4001, "Failed to create producer"),
-            _ => Action::Close(4002, "Failed to subscribe"),
+            Self::Producer => (4001, "Failed to create producer"),
+            _ => (4002, "Failed to subscribe"),
         }
     }
 

@@ -345,6 +345,7 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
             }
         }
         topics.tick(now);
+        let has_work = topics.work(now);
         if let Some(result) = taken.synced {
             syncing.since = None;
             let result = topics.archive().commit_ended(result);
@@ -364,27 +365,31 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
         }
         tell(shared, topics.archive(), &mut syncing);
         let has_room = shared.all_have_room();
-        more = has_room && topics.deliver(ROUND_BYTES_MAX, now) || !requests.is_empty();
+        more = has_room && topics.deliver(ROUND_BYTES_MAX, now) || has_work || !requests.is_empty();
         post(shared, topics.take_outgoing(), &mut waiting);
         let census = topics.census();
         topics.archive().metrics().store.census(&census);
         if taken.over {
-            topics.save(clock::now());
-            let result = topics.archive().save_to_disk();
-            if let Err(reason) = &result {
-                tracing::error!("the store could not be saved at the stop: {reason}");
-            }
-            conclude(&mut topics, &result);
-            // And what came while the disk worked.
-            conclude(&mut topics, &result);
-            post(shared, topics.take_outgoing(), &mut waiting);
-            return;
+            return finish(shared, topics, &mut waiting);
         }
         if !has_room {
             std::thread::sleep(ROOM_PAUSE);
             more = true;
         }
     }
+}
+
+/// Saves everything at the end of the daemon, and tells what comes of it.
+fn finish(shared: &Shared, mut topics: Topics<Disk>, waiting: &mut Waiting) {
+    topics.save(clock::now());
+    let result = topics.archive().save_to_disk();
+    if let Err(reason) = &result {
+        tracing::error!("the store could not be saved at the stop: {reason}");
+    }
+    conclude(&mut topics, &result);
+    // And what came while the disk worked.
+    conclude(&mut topics, &result);
+    post(shared, topics.take_outgoing(), waiting);
 }
 
 /// Begins to make safe what was appended, or makes it safe at once. Returns whether the disk works on it.

@@ -1,7 +1,9 @@
 //! What a consumer says of its messages: acknowledged, not acknowledged, more; and the dead letters.
 
 use super::consumer::ConsumerId;
+use super::one::TopicId;
 use super::pending::State;
+use super::source::Source;
 use super::subscription::SubId;
 use super::topics::{Role, Timer, Topics};
 use super::{Archive, Domain, Draft, Message, MessageId, Position, Reply, Request, TopicName};
@@ -51,14 +53,31 @@ impl<A: Archive> Topics<A> {
     fn ack(&mut self, id: ConsumerId, message: MessageId) {
         let Some(consumer) = self.consumers.get_mut(id) else { return };
         consumer.free(1);
-        let source = consumer.source(message.partition);
-        if let Some(source) = source {
+        if let Some(source) = self.source_of(id, message) {
             if let Some(topic) = self.topics.get(source.topic) {
                 self.counters.acknowledged(topic.namespace);
             }
             self.settle(source.sub, message.position, Some(id));
         }
         self.wake(id);
+    }
+
+    /// The source of a consumer that a message's id means; none for a message of another topic.
+    fn source_of(&self, id: ConsumerId, message: MessageId) -> Option<Source> {
+        let consumer = self.consumers.get(id)?;
+        let found = consumer.sources.get(message.partition);
+        if found.is_some() || !message.names_topic() || !consumer.is_of_one_topic() {
+            return found;
+        }
+        // It may have come to a consumer of several topics, of which this one's is one.
+        let mut sources = consumer.sources.iter();
+        sources.find(|source| self.is_labelled(source.topic, message.partition))
+    }
+
+    /// Whether a label stands for a topic among several.
+    pub(super) fn is_labelled(&self, topic: TopicId, label: Option<u32>) -> bool {
+        let number = self.topics.get(topic).map(|topic| topic.number);
+        label.is_some() && number.and_then(MessageId::topic_label) == label
     }
 
     /// A message is dealt with, by a consumer or otherwise.
@@ -90,8 +109,8 @@ impl<A: Archive> Topics<A> {
     fn nack(&mut self, id: ConsumerId, message: MessageId) {
         let Some(consumer) = self.consumers.get_mut(id) else { return };
         consumer.free(1);
-        let (source, delay_ns) = (consumer.source(message.partition), consumer.nack_delay_ns);
-        if let Some(source) = source {
+        let delay_ns = consumer.nack_delay_ns;
+        if let Some(source) = self.source_of(id, message) {
             let position = message.position;
             let sub = self.subs.get(source.sub);
             let pending = sub.and_then(|sub| sub.pending.get(&position));
@@ -136,10 +155,9 @@ impl<A: Archive> Topics<A> {
             self.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
         }
         sub.detach(position, &pending);
-        let counts = sub.counts();
         let limit = self.consumers.get(pending.holder as usize).map_or(0, |it| it.redeliveries_max);
-        let is_dead = counts && limit > 0 && pending.redeliveries >= limit;
-        pending.redeliveries = pending.redeliveries.saturating_add(counts.into());
+        let is_dead = limit > 0 && pending.redeliveries >= limit;
+        pending.redeliveries = pending.redeliveries.saturating_add(1);
         pending.due_ns = 0;
         if is_dead && self.bury(id, position, pending.holder as usize) {
             pending.state = State::Dying;
@@ -216,25 +234,5 @@ impl<A: Archive> Topics<A> {
                 self.ready(id);
             }
         }
-    }
-
-    /// Deletes a consumer's subscription, if nobody else uses it. The consumer stays and gets nothing more.
-    fn unsubscribe(&mut self, seat: Seat, id: ConsumerId) {
-        let Some(consumer) = self.consumers.get_mut(id) else { return };
-        let sources = consumer.sources.clone();
-        let is_shared = |sub: SubId| self.subs.get(sub).is_some_and(|sub| sub.members.len() > 1);
-        if sources.iter().any(|source| is_shared(source.sub)) {
-            return self.reply(seat, Reply::StillSubscribed);
-        }
-        for source in sources {
-            if self.erase_sub(source.sub).is_err() {
-                return self.reply(seat, Reply::StillSubscribed);
-            }
-            self.leave_topic(source.topic);
-            if let Some(consumer) = self.consumers.get_mut(id) {
-                consumer.sources.retain(|it| it.sub != source.sub);
-            }
-        }
-        self.matching.retain(|matching| *matching != id);
     }
 }

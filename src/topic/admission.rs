@@ -11,31 +11,43 @@ use super::{Archive, Cause, Consuming, Kind, Refusal, TopicName};
 /// Subscriptions of one topic: all of them are in memory with it.
 const SUBSCRIPTIONS_MAX: usize = 100_000;
 
+/// Topics that a request would create.
+#[derive(Debug, Default)]
+pub(super) struct New {
+    /// Partitions of configured topics, of which there are as many as that says.
+    partitions: usize,
+    others: usize,
+}
+
 impl<A: Archive> Topics<A> {
-    /// Finds what is in the way of a consumer before anything is changed for it.
+    /// Finds what is in the way of a consumer in a topic before anything is changed for it, and counts the topic if it is
+    /// not there.
     pub(super) fn check_consumer(
         &mut self,
         consuming: &Consuming,
-        names: &[(TopicName, Option<u32>)],
+        name: &TopicName,
+        new: &mut New,
     ) -> Result<(), Hindrance> {
-        let (mut new, mut new_partitions) = (0, 0);
-        for (name, _) in names {
-            let Some(topic) = self.find_topic(name)? else {
-                *(if self.is_partition(name) { &mut new_partitions } else { &mut new }) += 1;
-                continue;
-            };
-            match self.topics[topic].subs.get(&*consuming.subscription).copied() {
-                Some(sub) => self.check_member(sub, consuming.kind, consuming.durable)?,
-                None => self.check_subscriptions(topic)?,
-            }
+        let Some(topic) = self.find_topic(name)? else {
+            self.check_partition(name)?;
+            *(if self.whole(name).is_some() { &mut new.partitions } else { &mut new.others }) += 1;
+            return Ok(());
+        };
+        match self.topics[topic].subs.get(&*consuming.subscription).copied() {
+            Some(sub) if self.part_leaving(sub) => self.check_member(sub, consuming.kind, consuming.durable),
+            _ => Ok(self.check_subscriptions(topic)?),
         }
-        let most = self.rules.new_topics_max;
-        if new > most {
+    }
+
+    /// Whether a request may create so many.
+    pub(super) fn check_new(&self, new: &New) -> Result<(), Refusal> {
+        let (most, others) = (self.rules.new_topics_max, new.others);
+        if others > most {
             let reason =
-                format!("one request creates at most {most} topics, and names {new} that are not there");
-            return Err(refusal(Cause::TooMany, &reason).into());
+                format!("one request creates at most {most} topics, and names {others} that are not there");
+            return Err(refusal(Cause::TooMany, &reason));
         }
-        Ok(self.check_room(new + new_partitions)?)
+        self.check_room(others + new.partitions)
     }
 
     /// Whether so many topics more can be.
@@ -47,12 +59,6 @@ impl<A: Archive> Topics<A> {
             Some(reason) => Err(refusal(Cause::Broken, reason)),
             None => Ok(()),
         }
-    }
-
-    /// Whether a topic is a partition of a configured one, of which there are as many as that says.
-    fn is_partition(&self, name: &TopicName) -> bool {
-        let base = name.as_str().rsplit_once("-partition-").filter(|_| name.partition_number().is_some());
-        base.is_some_and(|(base, _)| self.rules.partitioned.iter().any(|(known, _)| known.as_str() == base))
     }
 
     pub(super) fn check_subscriptions(&self, topic: TopicId) -> Result<(), Refusal> {
@@ -83,13 +89,11 @@ impl<A: Archive> Topics<A> {
         })
     }
 
-    /// A reader gets topics as soon as they are there.
-    pub(super) fn await_topics(&mut self, id: ConsumerId, awaits: Vec<TopicName>) {
-        for name in &awaits {
-            self.awaited.entry(name.as_str().into()).or_default().insert(id);
-        }
+    /// A reader gets a topic as soon as it is there.
+    pub(super) fn await_topic(&mut self, id: ConsumerId, name: &TopicName) {
+        self.awaited.entry(name.as_str().into()).or_default().insert(id);
         if let Some(consumer) = self.consumers.get_mut(id) {
-            consumer.awaits = awaits.into();
+            consumer.awaits.push(name.clone());
         }
     }
 

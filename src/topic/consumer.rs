@@ -1,8 +1,8 @@
 //! One consumer or reader: how much it takes, and from which subscriptions.
 
-use super::one::TopicId;
+use super::source::Sources;
 use super::subscription::SubId;
-use super::{Consuming, Flow, Kind, Reading, Right, Rights, TopicName};
+use super::{Consuming, Flow, Kind, MessageId, Position, Reading, Right, Rights, TopicName};
 use crate::roster::Seat;
 
 /// A consumer among all; given again when it is gone.
@@ -34,9 +34,9 @@ pub(super) struct Consumer {
     /// What those topics are narrowed to.
     pub(super) rights: Option<Box<Rights>>,
     /// Topics that are not there yet and are among its sources as soon as they are; only a reader has such.
-    pub(super) awaits: Box<[TopicName]>,
+    pub(super) awaits: Vec<TopicName>,
     /// Where its messages come from.
-    pub(super) sources: Vec<Source>,
+    pub(super) sources: Sources,
     /// Subscriptions that wait until it takes more.
     pub(super) blocked: Vec<SubId>,
     /// Messages that it has got, ever.
@@ -44,19 +44,14 @@ pub(super) struct Consumer {
     flow: Flow,
     /// Whether it was told that it is a consumer: its connection has no use for messages before.
     is_told: bool,
+    /// Whether its connection is over, and it has still topics to leave.
+    is_over: bool,
     /// Messages that fill its window.
     outstanding: u32,
     /// Messages that it has asked for.
     permits: u32,
     unreceived_bytes: usize,
     awaits_receipt: bool,
-}
-
-/// A subscription that a consumer is part of.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Source {
-    pub(super) topic: TopicId,
-    pub(super) sub: SubId,
 }
 
 impl Consumer {
@@ -76,12 +71,13 @@ impl Consumer {
             dead_letters: consuming.dead_letters,
             wanted: None,
             rights: consuming.rights,
-            awaits: [].into(),
-            sources: Vec::new(),
+            awaits: Vec::new(),
+            sources: Sources::default(),
             blocked: Vec::new(),
             delivered: 0,
             flow: consuming.flow,
             is_told: false,
+            is_over: false,
             outstanding: 0,
             permits: 0,
             unreceived_bytes: 0,
@@ -118,6 +114,7 @@ impl Consumer {
     /// Whether it takes a message.
     pub(super) fn has_room(&self) -> bool {
         self.is_told
+            && !self.is_over
             && !self.awaits_receipt
             && match self.flow {
                 Flow::Push(window) => self.outstanding < window.max(1),
@@ -158,12 +155,22 @@ impl Consumer {
         self.awaits_receipt = false;
     }
 
-    /// The source that an id of it names.
-    pub(super) fn source(&self, label: Option<u32>) -> Option<Source> {
-        match &self.sources[..] {
-            [only] => Some(*only),
-            several => several.get(label? as usize).copied(),
-        }
+    /// Its connection is over.
+    pub(super) fn part(&mut self) {
+        self.is_over = true;
+    }
+
+    /// Whether its connection is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether its messages' ids tell partitions, or nothing, and not topics.
+    pub(super) fn is_of_one_topic(&self) -> bool {
+        let first = self.sources.next(None);
+        first.is_some_and(|first| {
+            !MessageId { position: Position::FIRST, partition: first.label }.names_topic()
+        })
     }
 
     /// What fills its window, and what it has asked for.

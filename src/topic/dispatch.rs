@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 /// Messages that are looked at for a subscription before others have their turn.
 const LOOKS_MAX: usize = 64;
-/// Messages of a subscription that wait because the consumers of their keys take no more, while those of other keys
-/// are delivered. Pulsar looks ahead as far for one dispatch.
+/// Messages of a subscription that wait because the consumers of their keys take no more or another still has some of
+/// their keys, while those of other keys are delivered. Pulsar looks ahead as far for one consumer.
 const READ_AHEAD_MAX: usize = 2000;
 /// Delayed messages that are read from the archive at once: up to a megabyte each.
 const DUE_AT_ONCE: usize = 8;
@@ -334,11 +334,13 @@ impl<A: Archive> Topics<A> {
                 sub.assign(key);
             }
         }
+        let is_again = redeliveries > 0;
+        let redeliveries = if sub.tells_counts() { redeliveries } else { 0 };
         let topic = &mut self.topics[sub.topic];
         topic.delivered.0 += 1;
         topic.delivered.1 += bytes as u64;
         self.counters.delivered(topic.namespace, bytes);
-        self.counters.total.redelivered += u64::from(redeliveries > 0);
+        self.counters.total.redelivered += u64::from(is_again);
         let taker = Taker { seat: consumer.seat, redeliveries, partition: label, wants_receipt };
         self.out.push(Outgoing::Deliver(message.clone(), taker));
         bytes
@@ -406,7 +408,8 @@ impl<A: Archive> Topics<A> {
             let sub = &self.subs[id];
             let Some(at) = sub.member_of(key) else { return Ok(Turn::Idle) };
             let has_room = self.consumers.get(sub.members[at].consumer).is_some_and(|it| it.has_room());
-            if has_room && sub.keys.first_waiting(key).is_none() {
+            let is_next = sub.taker_of(key).is_some() && sub.keys.first_waiting(key).is_none();
+            if has_room && is_next {
                 return Ok(Turn::Given(self.give(id, at, &message, deliver_ms, key)));
             }
             let bytes = message.len();

@@ -10,6 +10,9 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
 /// Bits of a position that count entries; the others tell the ledger.
 const ENTRY_BITS: u32 = 40;
+/// Where the numbers of topics begin in the partition of an id: above every number of a partition, and above the places
+/// in a list of topics that stood there once, which clients may still hold.
+const TOPICS_FROM: u32 = 1 << 20;
 
 /// Reads base64 as Java's basic decoder does: padding may be missing, the last bits may be anything.
 pub(crate) const LENIENT: GeneralPurpose = GeneralPurpose::new(
@@ -72,11 +75,25 @@ impl Position {
 pub struct MessageId {
     /// Where it stands.
     pub position: Position,
-    /// The partition, or which of a consumer's topics it belongs to.
+    /// The partition; for a consumer of several topics what stands for the topic, see [`MessageId::topic_label`].
     pub partition: Option<u32>,
 }
 
 impl MessageId {
+    /// What stands in the partition of the ids of a topic for consumers of several topics, by the topic's number in the
+    /// archive. Numbers are never given again, so the id means this topic for ever, whatever other topics a consumer has.
+    /// `None` for a number that has no room there, which takes four billion topics.
+    #[must_use]
+    pub fn topic_label(number: u32) -> Option<u32> {
+        TOPICS_FROM.checked_add(number)
+    }
+
+    /// Whether the partition stands for a topic among several.
+    #[must_use]
+    pub fn names_topic(self) -> bool {
+        self.partition.is_some_and(|label| label >= TOPICS_FROM)
+    }
+
     /// Appends the base64 text.
     pub fn write(self, out: &mut Vec<u8>) {
         let mut bytes = Vec::with_capacity(16);

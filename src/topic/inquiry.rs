@@ -1,14 +1,12 @@
 //! Questions about topics, and what is done to them from outside.
 
 use super::one::TopicId;
+use super::proxy::{Which, kind_name};
 use super::state::Place;
 use super::stats::LATENCIES_US;
 use super::subscription::SubId;
 use super::topics::{Answer, Topics};
-use super::{
-    Archive, Domain, Fault, Inquiry, Kind, MessageId, Moment, Position, Reply, Right, Rights, Stored,
-    TopicName,
-};
+use super::{Archive, Domain, Fault, Inquiry, MessageId, Moment, Position, Reply, Rights, Stored, TopicName};
 use crate::roster::Seat;
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
@@ -25,11 +23,12 @@ impl<A: Archive> Topics<A> {
     /// Answers, or does what is asked and answers when it is safe.
     pub(super) fn inquire(&mut self, seat: Seat, inquiry: Inquiry) {
         let answer = match inquiry {
-            Inquiry::ProxyStats(rights) => Ok(self.proxy_stats(None, &rights)),
-            Inquiry::ProxyTopicStats(name) => match self.proxy_stats(Some(name.as_str()), &Rights::ALL) {
-                Value::Object(mut all) => all.remove(name.as_str()).ok_or_else(no_topic),
-                _ => Err(no_topic()),
-            },
+            Inquiry::ProxyStats { rights, after, count } => {
+                return self.tell_connections(seat, rights, Which::Page { after, count });
+            }
+            Inquiry::ProxyTopicStats(name) => {
+                return self.tell_connections(seat, Rights::ALL, Which::Topic(name));
+            }
             Inquiry::ProxyMetrics(rights) => Ok(self.proxy_metrics(&rights)),
             Inquiry::List { prefix, after, count } => self
                 .archive
@@ -68,6 +67,11 @@ impl<A: Archive> Topics<A> {
             Inquiry::Reset { topic, subscription, to } => {
                 let id = self.known(&topic)?;
                 let sub = self.known_sub(id, &subscription)?;
+                if let Moment::At(message) = to
+                    && !self.is_of(id, message)
+                {
+                    return Err((400, "The message id is of another topic".into()));
+                }
                 let place = self.place_at(id, to).map_err(broken)?;
                 self.reset(sub, place, to != Moment::Latest);
                 self.save_sub(sub).map_err(broken)
@@ -232,83 +236,6 @@ impl<A: Archive> Topics<A> {
         })
     }
 
-    /// The statistics of the proxy, of one topic or of all that may be consumed.
-    fn proxy_stats(&self, only: Option<&str>, rights: &Rights) -> Value {
-        let mut all = Map::new();
-        let may_see = |topic: &str| {
-            rights.are_all() || TopicName::read(topic).is_ok_and(|topic| rights.allow(Right::Consume, &topic))
-        };
-        let mut put = |topic: &str, list: &str, one: Value| {
-            if only.is_some_and(|only| only != topic) || !all.contains_key(topic) && !may_see(topic) {
-                return;
-            }
-            let empty = || json!({"producerStats": [], "consumerStats": []});
-            let stats = all.entry(topic).or_insert_with(empty);
-            if let Some(list) = stats.get_mut(list).and_then(Value::as_array_mut) {
-                list.push(one);
-            }
-        };
-        for (_, producer) in &self.producers {
-            let one = json!({
-                "remoteConnection": address(&producer.remote),
-                "numberOfMsgPublished": producer.published,
-            });
-            for name in self.told_names(producer.targets.iter().map(|(topic, _)| *topic)) {
-                put(&name, "producerStats", one.clone());
-            }
-        }
-        for (_, consumer) in &self.consumers {
-            let mode = if consumer.durable { "Durable" } else { "NonDurable" };
-            let one = json!({
-                "remoteConnection": address(&consumer.remote),
-                "subscriptionName": consumer.subscription,
-                "subscriptionType": kind_name(consumer.kind),
-                "subscriptionMode": mode,
-                "numberOfMsgDelivered": consumer.delivered,
-            });
-            for name in self.told_names(consumer.sources.iter().map(|source| source.topic)) {
-                put(&name, "consumerStats", one.clone());
-            }
-        }
-        for (_, one) in &self.transient.all {
-            let remote = address(&one.remote);
-            for name in one.topics.split(',') {
-                match one.kind {
-                    None => {
-                        let stats = json!({"remoteConnection": remote, "numberOfMsgPublished": 0});
-                        put(name, "producerStats", stats);
-                    }
-                    Some(kind) => {
-                        let stats = json!({
-                            "remoteConnection": remote,
-                            "subscriptionName": one.name,
-                            "subscriptionType": kind_name(kind),
-                            "subscriptionMode": "NonDurable",
-                            "numberOfMsgDelivered": 0,
-                        });
-                        put(name, "consumerStats", stats);
-                    }
-                }
-            }
-        }
-        Value::Object(all)
-    }
-
-    /// The names under which connections know topics: partitions are told as the topic that they are of.
-    fn told_names(&self, topics: impl Iterator<Item = TopicId>) -> Vec<String> {
-        let mut names = Vec::new();
-        for topic in topics.filter_map(|topic| self.topics.get(topic)) {
-            let name = topic.name.as_str();
-            let base = name.rsplit_once("-partition-").map(|(base, _)| base);
-            let is_known = |base: &&str| self.rules.partitioned.iter().any(|(it, _)| it.as_str() == *base);
-            let told = base.filter(is_known).unwrap_or(name);
-            if names.last().is_none_or(|last| last != told) {
-                names.push(told.to_owned());
-            }
-        }
-        names
-    }
-
     fn proxy_metrics(&self, rights: &Rights) -> Value {
         let now_ns = self.now.monotonic_ns;
         let seen = self.counters.all(now_ns).filter(|(name, ..)| rights.allow_namespace(name));
@@ -340,20 +267,6 @@ fn no_topic() -> Trouble {
 
 fn broken(fault: Fault) -> Trouble {
     (503, fault.0)
-}
-
-/// An address as Java writes it.
-fn address(remote: &str) -> String {
-    format!("/{}", remote.trim_start_matches('/'))
-}
-
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Exclusive => "Exclusive",
-        Kind::Shared => "Shared",
-        Kind::Failover => "Failover",
-        Kind::KeyShared => "Key_Shared",
-    }
 }
 
 fn id_of(position: Position, name: &TopicName) -> MessageId {

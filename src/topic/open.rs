@@ -1,34 +1,16 @@
-//! How topics and subscriptions come into memory and leave it, and how consumers and readers come and go.
+//! How topics and subscriptions come into memory and leave it.
 
-use super::consumer::{Consumer, ConsumerId, Source};
 use super::one::{Topic, TopicId};
-use super::pending::State;
-use super::probe::Hindrance;
 use super::producer::Sequence;
 use super::state::{Place, SubscriptionState, TopicState};
-use super::subscription::{Member, SubId, Subscription};
-use super::topics::{Answer, Role, Timer, Topics, refusal};
-use super::{
-    Archive, Cause, Consuming, Domain, Fault, Kind, Loaded, Position, Reading, Refusal, Reply, Request,
-    Right, Saved, Start, TopicName, Wanted,
-};
-use crate::roster::Seat;
-use std::sync::Arc;
+use super::subscription::{SubId, Subscription};
+use super::topics::{Timer, Topics, refusal};
+use super::{Archive, Cause, Fault, Loaded, MessageId, Position, Refusal, Saved, TopicName};
 
 /// Nanoseconds after which a topic that nobody uses leaves the memory.
 pub(super) const IDLE_NS: u64 = 60_000_000_000;
 /// Names that are read from the archive at once.
 pub(super) const NAMES_AT_ONCE: usize = 10_000;
-/// Topics that one consumer may have; beyond that a window that all share makes little sense.
-const SOURCES_MAX: usize = 10_000;
-/// Where a subscription starts when it is new.
-#[derive(Clone, Copy)]
-enum From {
-    Earliest,
-    Latest,
-    At(Position),
-}
-
 impl<A: Archive> Topics<A> {
     /// Finds out how many topics there are.
     pub(super) fn begin(&mut self) {
@@ -53,7 +35,26 @@ impl<A: Archive> Topics<A> {
 
     /// How many partitions a topic has, if it is partitioned.
     pub(super) fn partitions(&self, name: &TopicName) -> Option<u32> {
-        self.rules.partitioned.iter().find(|(known, _)| known == name).map(|(_, count)| *count)
+        self.partitioned.get(name.as_str()).copied()
+    }
+
+    /// The name of the partitioned topic of which this is a partition.
+    pub(super) fn whole<'a>(&self, name: &'a TopicName) -> Option<&'a str> {
+        let (base, _) = name.as_str().rsplit_once("-partition-")?;
+        (name.partition_number().is_some() && self.partitioned.contains_key(base)).then_some(base)
+    }
+
+    /// Refuses a partition beyond the number that its topic has: no consumer of the topic would ever get its messages.
+    pub(super) fn check_partition(&self, name: &TopicName) -> Result<(), Refusal> {
+        let Some(whole) = self.whole(name) else { return Ok(()) };
+        let count = self.partitioned.get(whole).copied().unwrap_or(0);
+        match name.partition_number().filter(|number| *number >= count) {
+            Some(number) => {
+                let reason = format!("there is no partition {number}: the topic has {count}, counted from 0");
+                Err(refusal(Cause::NotFound, &reason))
+            }
+            None => Ok(()),
+        }
     }
 
     /// A topic that is there or is created.
@@ -61,12 +62,13 @@ impl<A: Archive> Topics<A> {
         if let Some(id) = self.find_topic(name)? {
             return Ok(id);
         }
+        self.check_partition(name)?;
         self.check_room(1)?;
         let number = self.archive.create(name.as_str())?;
         self.count += 1;
         let topic = Topic::new(name.clone(), number, TopicState::default(), &mut self.cache);
         let id = self.insert_topic(topic);
-        self.created.push(id);
+        self.announce(name);
         Ok(id)
     }
 
@@ -124,7 +126,7 @@ impl<A: Archive> Topics<A> {
         id
     }
 
-    fn insert_sub(&mut self, sub: Subscription) -> SubId {
+    pub(super) fn insert_sub(&mut self, sub: Subscription) -> SubId {
         let (topic, name) = (sub.topic, sub.name.clone());
         let id = self.subs.insert(sub);
         let topic = &mut self.topics[topic];
@@ -192,215 +194,13 @@ impl<A: Archive> Topics<A> {
         self.active.retain(|active| *active != id);
     }
 
-    /// A connection wants to consume.
-    pub(super) fn consume(&mut self, seat: Seat, consuming: Consuming) {
-        let (names, wanted) = match self.wanted_topics(&consuming) {
-            Ok(wanted) => wanted,
-            Err(refusal) => return self.refuse(seat, refusal),
-        };
-        let is_persistent = names.iter().all(|name| name.0.domain() == Domain::Persistent);
-        let checked = if is_persistent {
-            self.check_consumer(&consuming, &names)
-        } else if names.iter().any(|name| name.0.domain() == Domain::Persistent) {
-            Err(refusal(Cause::Invalid, "a consumer's topics are all persistent, or none is").into())
-        } else {
-            self.check_transient_consumer(&consuming, &names)
-        };
-        if let Err(hindrance) = checked {
-            return self.hinder(seat, hindrance, Request::Consume(Box::new(consuming)));
-        }
-        if !is_persistent {
-            return self.open_transient_consumer(seat, consuming, &names);
-        }
-        if let Err(refusal) = self.open_consumer(seat, consuming, &names, wanted) {
-            self.refuse(seat, refusal);
-        }
-    }
-
-    fn open_consumer(
-        &mut self,
-        seat: Seat,
-        consuming: Consuming,
-        names: &[(TopicName, Option<u32>)],
-        wanted: Option<(Box<str>, regex::Regex)>,
-    ) -> Result<(), Refusal> {
-        let from = if consuming.earliest { From::Earliest } else { From::Latest };
-        let mut consumer = Consumer::new(seat, consuming);
-        consumer.wanted = wanted;
-        let is_matching = consumer.wanted.is_some();
-        let id = self.consumers.insert(consumer);
-        for (name, label) in names {
-            if let Err(refusal) = self.join(id, name, *label, from) {
-                self.close_consumer(id);
-                return Err(refusal);
-            }
-        }
-        if is_matching {
-            self.matching.push(id);
-        }
-        self.seats.insert(seat, Role::Consumer(id));
-        self.answers.push(Answer::Opened(seat));
-        Ok(())
-    }
-
-    /// What a consumer wants: topics and the labels that their messages have for it.
-    fn wanted_topics(&mut self, consuming: &Consuming) -> Result<WantedTopics, Refusal> {
-        let (given, wanted) = match &consuming.topics {
-            Wanted::One(name) => return Ok((self.expand(name), None)),
-            Wanted::Several(names) => (names.clone(), None),
-            Wanted::Matching { namespace, .. } if namespace.starts_with(Domain::NonPersistent.word()) => {
-                return Err(refusal(Cause::Invalid, "a pattern is of persistent topics"));
-            }
-            Wanted::Matching { namespace, pattern } => {
-                let mut names = self.matching_names(namespace, pattern)?;
-                if let Some(rights) = &consuming.rights {
-                    names.retain(|name| rights.allow(Right::Consume, name));
-                }
-                (names, Some((namespace.clone(), pattern.clone())))
-            }
-        };
-        let (mut names, mut known) = (Vec::new(), std::collections::BTreeSet::new());
-        for name in given.iter().flat_map(|name| self.expand(name)).map(|(name, _)| name) {
-            if known.insert(name.clone()) {
-                names.push(name);
-            }
-            if names.len() > SOURCES_MAX {
-                return Err(refusal(Cause::TooMany, "there are too many topics for one consumer"));
-            }
-        }
-        if names.is_empty() && wanted.is_none() {
-            return Err(refusal(Cause::Invalid, "there is no topic to subscribe to"));
-        }
-        let labelled = names.into_iter().enumerate().map(|(at, name)| (name, Some(at as u32)));
-        Ok((labelled.collect(), wanted))
-    }
-
-    fn matching_names(&mut self, namespace: &str, pattern: &regex::Regex) -> Result<Vec<TopicName>, Refusal> {
-        let mut found = Vec::new();
-        let mut after: Box<str> = "".into();
-        loop {
-            let names = self.archive.names(namespace, &after, NAMES_AT_ONCE)?;
-            let read = names.iter().filter_map(|name| TopicName::read(name).ok());
-            found.extend(read.filter(|name| self.matches(name, namespace, pattern)));
-            match names.into_iter().next_back() {
-                Some(last) => after = last,
-                None => return Ok(found),
-            }
-        }
-    }
-
-    /// Whether a topic is among those of a pattern. A partition is as its topic is called.
-    fn matches(&self, name: &TopicName, namespace: &str, pattern: &regex::Regex) -> bool {
-        let base = name.as_str().rsplit_once("-partition-").map(|(base, _)| base);
-        let is_partition = |base: &&str| {
-            name.partition_number().is_some()
-                && self.rules.partitioned.iter().any(|(known, _)| known.as_str() == *base)
-        };
-        let text = base.filter(is_partition).unwrap_or(name.as_str());
-        name.as_str().starts_with(namespace) && pattern.is_match(text)
-    }
-
-    /// Topics that were just created get the consumers who wait for such names.
-    pub(super) fn attach_created(&mut self) {
-        for topic in std::mem::take(&mut self.created) {
-            let Some(name) = self.topics.get(topic).map(|topic| topic.name.clone()) else { continue };
-            // Whatever they wanted to begin with, all that there is came after them.
-            for id in self.awaited.remove(name.as_str()).unwrap_or_default() {
-                let _ = self.join(id, &name, name.partition_number(), From::Earliest);
-            }
-            for id in self.matching.clone() {
-                let Some(consumer) = self.consumers.get(id) else { continue };
-                let Some((namespace, pattern)) = &consumer.wanted else { continue };
-                let is_new = consumer.sources.iter().all(|source| source.topic != topic);
-                let may_be = is_new && consumer.sources.len() < SOURCES_MAX && consumer.may_have(&name);
-                if may_be && self.matches(&name, namespace, pattern) {
-                    let label = Some(consumer.sources.len() as u32);
-                    // If another consumer is in the way, this one does without, as in Pulsar.
-                    let _ = self.join(id, &name, label, From::Earliest);
-                }
-            }
-        }
-    }
-
-    /// A consumer becomes one of a subscription, which is created if it is not there.
-    fn join(
-        &mut self,
-        id: ConsumerId,
-        name: &TopicName,
-        label: Option<u32>,
-        from: From,
-    ) -> Result<(), Refusal> {
-        let topic_id = self.open_topic(name)?;
-        let consumer = &self.consumers[id];
-        let (kind, durable, priority) = (consumer.kind, consumer.durable, consumer.priority);
-        let sub_name: Arc<str> = consumer.subscription.as_ref().into();
-        let is_reader = consumer.is_reader;
-        let existing = self.topics[topic_id].subs.get(&sub_name).copied();
-        let sub_id = match existing {
-            Some(sub_id) => {
-                self.check_member(sub_id, kind, durable).map_err(Hindrance::into_refusal)?;
-                sub_id
-            }
-            None => self.create_sub(topic_id, sub_name, kind, durable, from)?,
-        };
-        self.enter_topic(topic_id);
-        let sub = &mut self.subs[sub_id];
-        sub.is_reader = is_reader;
-        if sub.members.is_empty() && sub.state.kind != kind {
-            sub.state.kind = kind;
-            self.touch(sub_id);
-        }
-        let sub = &mut self.subs[sub_id];
-        let active = sub.active();
-        let at = sub.members.partition_point(|member| member.priority <= priority);
-        let keys = std::collections::BTreeSet::new();
-        sub.members.insert(at, Member { consumer: id, priority, label, is_blocked: false, keys });
-        if kind == Kind::KeyShared {
-            sub.assign_all();
-        }
-        if let Some(old) = active.filter(|_| at == 0) {
-            self.take_back(sub_id, old);
-            // It has room for what it gets from elsewhere.
-            self.wake(old);
-        }
-        self.consumers[id].sources.push(Source { topic: topic_id, sub: sub_id });
-        self.ready(sub_id);
-        Ok(())
-    }
-
-    fn create_sub(
-        &mut self,
-        topic_id: TopicId,
-        name: Arc<str>,
-        kind: Kind,
-        durable: bool,
-        from: From,
-    ) -> Result<SubId, Refusal> {
-        self.check_subscriptions(topic_id)?;
-        if let Some(reason) = self.broken.as_ref().filter(|_| durable) {
-            return Err(refusal(Cause::Broken, reason));
-        }
-        let read = match from {
-            From::Earliest => self.place_of(topic_id, Position::FIRST)?,
-            From::Latest => self.topics[topic_id].state.next,
-            From::At(position) => self.place_of(topic_id, position)?,
-        };
-        let by_index = matches!(kind, Kind::Shared | Kind::KeyShared);
-        let delayed = match from {
-            // Whatever comes from now on is later than now.
-            From::Latest => (self.now.unix_ms, Position::END),
-            _ => (0, Position::FIRST),
-        };
-        let state = SubscriptionState { kind, by_index, start: read.position, read, skipped: 0, delayed };
-        let id = self.insert_sub(Subscription::new(topic_id, name, durable, state));
-        if durable {
-            if let Err(fault) = self.save_sub(id) {
-                self.delete_sub(id);
-                return Err(fault.into());
-            }
-            self.is_uncommitted = true;
-        }
-        Ok(id)
+    /// Whether a message's id means a message of a topic: without a partition, with the topic's own, or with what stands
+    /// for the topic among several.
+    pub(super) fn is_of(&self, topic: TopicId, message: MessageId) -> bool {
+        let Some(loaded) = self.topics.get(topic) else { return false };
+        message.partition.is_none()
+            || message.partition == loaded.name.partition_number()
+            || self.is_labelled(topic, message.partition)
     }
 
     /// The place of the first message at a position or after it.
@@ -414,132 +214,6 @@ impl<A: Archive> Topics<A> {
             ordinal: message.ordinal(),
             bytes: message.bytes_before(),
         }))
-    }
-
-    /// A connection wants to read.
-    pub(super) fn read(&mut self, seat: Seat, reading: Reading) {
-        self.serial += 1;
-        let subscription = format!("reader-{:010x}", self.serial).into();
-        if reading.topic.domain() == Domain::NonPersistent {
-            return self.open_transient_reader(seat, reading);
-        }
-        let names = self.expand(&reading.topic);
-        let start = reading.start;
-        let id = self.consumers.insert(Consumer::reader(seat, reading, subscription));
-        let mut awaits = Vec::new();
-        for (name, label) in names {
-            let from = match start {
-                Start::Earliest => From::Earliest,
-                Start::Latest => From::Latest,
-                Start::After(id) if id.partition == label || id.partition.is_none() => {
-                    From::At(id.position.after())
-                }
-                // Of the other partitions nothing has been read.
-                Start::After(_) => From::Earliest,
-            };
-            // A reader keeps nothing, and so it creates nothing: it waits for a topic that is not there.
-            let joined = match self.find_topic(&name) {
-                Ok(Some(_)) => self.join(id, &name, label, from),
-                Ok(None) => {
-                    awaits.push(name);
-                    Ok(())
-                }
-                Err(fault) => Err(fault.into()),
-            };
-            if let Err(refusal) = joined {
-                self.close_consumer(id);
-                return self.refuse(seat, refusal);
-            }
-        }
-        self.await_topics(id, awaits);
-        self.seats.insert(seat, Role::Consumer(id));
-        self.answers.push(Answer::Opened(seat));
-    }
-
-    /// A connection is over.
-    pub(super) fn leave(&mut self, seat: Seat) {
-        match self.seats.remove(&seat) {
-            Some(Role::Producer(id)) => self.close_producer(id),
-            Some(Role::Consumer(id)) => self.close_consumer(id),
-            Some(Role::Transient(id)) => self.close_transient(id),
-            Some(Role::Waiting(_)) | None => {}
-        }
-        self.succeed(seat);
-    }
-
-    /// A consumer is over: what it has comes again, at once and in order.
-    pub(super) fn close_consumer(&mut self, id: ConsumerId) {
-        self.await_none(id);
-        let Some(consumer) = self.consumers.get_mut(id) else { return };
-        for source in std::mem::take(&mut consumer.sources) {
-            self.part(id, source);
-        }
-        self.consumers.try_remove(id);
-        self.matching.retain(|matching| *matching != id);
-    }
-
-    /// A consumer is none of a subscription any more.
-    pub(super) fn part(&mut self, id: ConsumerId, source: Source) {
-        if let Some(sub) = self.subs.get_mut(source.sub) {
-            sub.members.retain(|member| member.consumer != id);
-            let is_last = sub.members.is_empty();
-            self.take_back(source.sub, id);
-            let Some(sub) = self.subs.get_mut(source.sub) else { return };
-            if is_last {
-                sub.due.clear();
-                for pending in sub.pending.values_mut().filter(|pending| pending.state != State::Dying) {
-                    pending.redeliveries = 0;
-                }
-                if !sub.durable {
-                    self.delete_sub(source.sub);
-                }
-            } else {
-                if sub.state.kind == Kind::KeyShared {
-                    sub.assign_all();
-                }
-                self.ready(source.sub);
-            }
-        }
-        self.leave_topic(source.topic);
-    }
-
-    /// Takes everything that a consumer has of a subscription back, to be delivered again at once.
-    fn take_back(&mut self, id: SubId, consumer: ConsumerId) {
-        let Some(sub) = self.subs.get_mut(id) else { return };
-        let mut freed = 0;
-        let is_empty = sub.members.is_empty();
-        let keyed = sub.state.kind == Kind::KeyShared;
-        for (position, pending) in &mut sub.pending {
-            let its = pending.holder as usize == consumer;
-            let goes = match pending.state {
-                State::Held | State::Resting => its,
-                // Nobody is left whose keys these could be.
-                State::Waiting => is_empty && keyed,
-                State::Dying => false,
-            };
-            if !goes {
-                continue;
-            }
-            match pending.state {
-                State::Held => {
-                    freed += 1;
-                    if keyed {
-                        sub.keys.release(pending.key);
-                    }
-                }
-                State::Waiting => sub.keys.unwait(pending.key, *position),
-                _ => {}
-            }
-            if pending.due_ns > 0 {
-                self.timers.remove(&(pending.due_ns, Timer::Pending(id, *position)));
-                pending.due_ns = 0;
-            }
-            pending.state = State::Waiting;
-            sub.replay.insert(*position);
-        }
-        if let Some(consumer) = self.consumers.get_mut(consumer) {
-            consumer.free(freed);
-        }
     }
 
     /// A subscription is no more.
@@ -576,19 +250,4 @@ impl<A: Archive> Topics<A> {
         self.arm_tend(topic);
         Ok(())
     }
-
-    /// The reply to whoever asks whether there will be more.
-    pub(super) fn end_of_topic(&self, consumer: ConsumerId) -> Reply {
-        let is_over = |source: &Source| {
-            let (Some(topic), Some(sub)) = (self.topics.get(source.topic), self.subs.get(source.sub)) else {
-                return true;
-            };
-            topic.state.terminated && sub.backlog(&topic.state.next) == 0
-        };
-        let consumer = self.consumers.get(consumer);
-        Reply::EndOfTopic(consumer.is_some_and(|it| !it.sources.is_empty() && it.sources.iter().all(is_over)))
-    }
 }
-
-/// Topics with labels, and what others have to match that are created later.
-type WantedTopics = (Vec<(TopicName, Option<u32>)>, Option<(Box<str>, regex::Regex)>);

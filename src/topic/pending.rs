@@ -44,7 +44,7 @@ pub(super) struct Keys {
     waiting: usize,
 }
 
-/// One of them. Its messages stay with one consumer as long as that has some, and come in order.
+/// One of them. One consumer has its messages at a time, and they come in order.
 #[derive(Debug, Default)]
 struct Key {
     holder: u32,
@@ -98,6 +98,7 @@ impl Keys {
     /// A consumer has got a message.
     pub(super) fn hold(&mut self, key: u32, holder: u32) {
         let state = self.keys.entry(key).or_default();
+        debug_assert!(state.held == 0 || state.holder == holder, "two consumers have a key");
         state.holder = holder;
         state.held += 1;
     }

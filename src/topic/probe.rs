@@ -82,7 +82,7 @@ impl<A: Archive> Topics<A> {
     /// A connection wants to be something.
     pub(super) fn open(&mut self, seat: Seat, request: Request) {
         match request {
-            Request::Produce(producing) => self.produce(seat, *producing),
+            Request::Produce(producing) => self.produce_after_loading(seat, *producing),
             Request::Consume(consuming) => self.consume(seat, *consuming),
             Request::Read(reading) => self.read(seat, *reading),
             _ => {}

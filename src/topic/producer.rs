@@ -83,14 +83,7 @@ impl<A: Archive> Topics<A> {
         let name = producing.name.clone().unwrap_or_else(|| self.generated_name());
         let names = self.expand(&producing.topic);
         // Before anything is created, so that who is refused leaves nothing behind.
-        let mut new = 0;
-        for (topic, _) in &names {
-            match self.find_topic(topic)? {
-                Some(id) => self.check_producer(id, &name)?,
-                None => new += 1,
-            }
-        }
-        self.check_room(new)?;
+        self.check_producing(producing, &name)?;
         let mut targets = Vec::with_capacity(names.len());
         for (topic, label) in names {
             targets.push((self.open_topic(&topic)?, label));
@@ -121,8 +114,22 @@ impl<A: Archive> Topics<A> {
         Ok(())
     }
 
+    /// Finds what is in the way of a producer of all of its topics.
+    fn check_producing(&mut self, producing: &Producing, name: &str) -> Result<(), Hindrance> {
+        // One that is left of a larger number is there, and takes nothing more.
+        self.check_partition(&producing.topic)?;
+        let mut new = 0;
+        for (topic, _) in self.expand(&producing.topic) {
+            match self.find_topic(&topic)? {
+                Some(id) => self.check_producer(id, name)?,
+                None => new += 1,
+            }
+        }
+        Ok(self.check_room(new)?)
+    }
+
     /// Finds what is in the way of a producer of a topic.
-    fn check_producer(&mut self, id: TopicId, name: &str) -> Result<(), Hindrance> {
+    pub(super) fn check_producer(&mut self, id: TopicId, name: &str) -> Result<(), Hindrance> {
         let topic = &self.topics[id];
         if let Some(holder) = topic.producers.get(name).and_then(|id| self.producers.get(*id)) {
             let reason = format!("Producer with name '{name}' is already connected to topic");
@@ -179,6 +186,9 @@ impl<A: Archive> Topics<A> {
     pub(super) fn append(&mut self, mut route: SendRoute, name: &TopicName, draft: Draft) {
         if name.domain() == Domain::NonPersistent {
             return self.not_stored(route, "the topic is not persistent".into());
+        }
+        if let Err(refusal) = self.check_partition(name) {
+            return self.not_stored(route, refusal.reason);
         }
         let targets = self.expand(name);
         let message = if targets.len() > 1 { draft.message() } else { None };

@@ -3,8 +3,10 @@
 //!
 //! Where rights come from is not known here.
 
-use super::consumer::Source;
+use super::consumer::ConsumerId;
+use super::source::Label;
 use super::topics::{Role, Topics};
+use super::work::{AT_ONCE_MAX, Progress, Slice, TOPIC_STEPS, Work};
 use super::{Archive, Reply, Request, TopicName, Wanted};
 use crate::roster::Seat;
 use crate::wildcard;
@@ -173,6 +175,16 @@ fn matches(glob: &str, name: &str) -> bool {
         })
 }
 
+/// A consumer whose topics are being held against its new rights.
+pub(super) struct Narrowing {
+    seat: Seat,
+    id: ConsumerId,
+    /// The last one that was.
+    after: Option<Label>,
+    /// Its rights, unless it has a pattern, which keeps them.
+    rights: Option<Box<Rights>>,
+}
+
 impl<A: Archive> Topics<A> {
     /// A connection has other rights from now on: what it does has to be among them.
     pub(super) fn renew_rights(&mut self, seat: Seat, rights: Box<Rights>) {
@@ -181,26 +193,7 @@ impl<A: Archive> Topics<A> {
                 let mut topics = producer.targets.iter().filter_map(|(id, _)| self.topics.get(*id));
                 topics.all(|topic| rights.allow(Right::Produce, &topic.name))
             }),
-            Some(Role::Consumer(id)) => {
-                let Some(consumer) = self.consumers.get_mut(id) else { return };
-                let right = if consumer.is_reader { Right::Read } else { Right::Consume };
-                let topics = &self.topics;
-                let is_forbidden = |source: &Source| {
-                    let topic = topics.get(source.topic);
-                    topic.is_some_and(|topic| !rights.allow(right, &topic.name))
-                };
-                let may_await = consumer.awaits.iter().all(|topic| rights.allow(right, topic));
-                let lost: Vec<Source> = consumer.sources.iter().copied().filter(is_forbidden).collect();
-                let may_give_up = rights.allow_dead_letters(consumer.dead_letters.as_ref());
-                // A pattern goes on with what is left of it.
-                let is_pattern = consumer.wanted.is_some();
-                if is_pattern && may_give_up {
-                    consumer.sources.retain(|source| !is_forbidden(source));
-                    consumer.rights = Some(rights);
-                    lost.iter().for_each(|source| self.part(id, *source));
-                }
-                may_give_up && may_await && (is_pattern || lost.is_empty())
-            }
+            Some(Role::Consumer(id)) => return self.narrow(seat, id, rights),
             Some(Role::Transient(id)) => self.transient.all.get(id).is_none_or(|one| {
                 let right = match one.kind {
                     None => Right::Produce,
@@ -214,11 +207,63 @@ impl<A: Archive> Topics<A> {
             Some(Role::Waiting(holder)) => self.probes.get(&holder).is_none_or(|probe| {
                 probe.request_of(seat).is_none_or(|request| rights.allow_request(request))
             }),
+            Some(Role::Opening) => self.opening_of(seat).is_none_or(|request| rights.allow_request(request)),
             None => true,
         };
         if !may {
             self.reply(seat, Reply::Forbidden);
         }
+    }
+
+    /// A consumer or reader has other rights from now on. A pattern goes on with what is left of it.
+    fn narrow(&mut self, seat: Seat, id: ConsumerId, rights: Box<Rights>) {
+        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        let may_await = consumer.awaits.iter().all(|topic| rights.allow(Right::Read, topic));
+        if !may_await || !rights.allow_dead_letters(consumer.dead_letters.as_ref()) {
+            return self.reply(seat, Reply::Forbidden);
+        }
+        let is_short = consumer.sources.len() <= AT_ONCE_MAX;
+        let rights = match &consumer.wanted {
+            Some(_) => {
+                consumer.rights = Some(rights);
+                None
+            }
+            None => Some(rights),
+        };
+        let mut narrowing = Narrowing { seat, id, after: None, rights };
+        if is_short {
+            self.go_on_narrowing(&mut narrowing, &mut Slice::whole());
+        } else if self.take_on(Work::Narrow(narrowing)).is_err() {
+            // What cannot be looked at is not allowed.
+            self.reply(seat, Reply::Forbidden);
+        }
+    }
+
+    /// Holds some of a consumer's topics against its new rights.
+    pub(super) fn go_on_narrowing(&mut self, narrowing: &mut Narrowing, slice: &mut Slice) -> Progress {
+        let Narrowing { seat, id, .. } = *narrowing;
+        while matches!(self.seats.get(&seat), Some(Role::Consumer(known)) if *known == id) {
+            let Some(consumer) = self.consumers.get(id) else { break };
+            let Some(source) = consumer.sources.next(narrowing.after) else { break };
+            if slice.is_over() {
+                return Progress::More;
+            }
+            slice.spend(TOPIC_STEPS);
+            narrowing.after = Some(source.label);
+            let rights = narrowing.rights.as_deref().or(consumer.rights.as_deref());
+            let right = if consumer.is_reader { Right::Read } else { Right::Consume };
+            let topic = self.topics.get(source.topic);
+            let may = topic.zip(rights).is_none_or(|(topic, rights)| rights.allow(right, &topic.name));
+            match (may, &narrowing.rights) {
+                (true, _) => {}
+                (false, None) => self.part(id, source),
+                (false, Some(_)) => {
+                    self.reply(seat, Reply::Forbidden);
+                    break;
+                }
+            }
+        }
+        Progress::Done
     }
 }
 

@@ -11,6 +11,19 @@ pub(super) fn partition(key: &str, hashing: Hashing, partitions: u32) -> u32 {
     (hash & i32::MAX.cast_unsigned()) % partitions.max(1)
 }
 
+/// Which of so many consumers has a key, of which all have as many: when the last one comes or goes, no key moves between
+/// the others. This is "A Fast, Minimal Memory, Consistent Hash Algorithm" of Lamping and Veach; Pulsar's brokers use a
+/// ring, which divides less evenly.
+pub(super) fn bucket(key: u32, count: usize) -> Option<usize> {
+    let (mut state, mut at, mut next) = (u64::from(key), None, 0);
+    while next < count {
+        at = Some(next);
+        state = state.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(1);
+        next = ((next + 1) as f64 * ((1u64 << 31) as f64 / ((state >> 33) + 1) as f64)) as usize;
+    }
+    at
+}
+
 /// `String.hashCode` of Java, over UTF-16.
 fn java(text: &str) -> u32 {
     text.encode_utf16().fold(0, |hash: u32, unit| hash.wrapping_mul(31).wrapping_add(unit.into()))
@@ -45,6 +58,22 @@ mod tests {
         assert_eq!(java("é😀"), (0xe9u32 * 31 + 0xd83d) * 31 + 0xde00);
         for (text, hash) in [("", 0), ("hello", 0x248b_fa47), ("hello, world", 0x149b_bb7f)] {
             assert_eq!(murmur3(text.as_bytes()), hash, "{text}");
+        }
+    }
+
+    #[test]
+    fn consumers_have_as_many_keys_each_and_one_more_takes_its_share_of_each_and_moves_no_others() {
+        assert_eq!(bucket(7, 0), None);
+        let keys: Vec<u32> = (0..8000u32).map(|key| murmur3(&key.to_le_bytes())).collect();
+        for count in 1..9 {
+            let mut each = vec![0usize; count + 1];
+            for key in &keys {
+                let (before, now) = (bucket(*key, count).unwrap(), bucket(*key, count + 1).unwrap());
+                assert!(now == before || now == count, "{key} moves from {before} to {now}");
+                each[now] += 1;
+            }
+            let fair = keys.len() / (count + 1);
+            assert!(each.iter().all(|has| has.abs_diff(fair) < fair / 5), "{each:?}");
         }
     }
 

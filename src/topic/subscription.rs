@@ -5,7 +5,7 @@ use super::one::TopicId;
 use super::pending::{All, Keys, Pending, State};
 use super::state::{Place, SubscriptionState};
 use super::topics::{Timer, Timers};
-use super::{Kind, Position, Stored};
+use super::{Kind, Position, Stored, routing};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ pub(super) struct Subscription {
     pub(super) replay: BTreeSet<Position>,
     /// What waits for the consumer of its key.
     pub(super) keys: Keys,
-    /// Its consumers: those with low priority numbers first, else in the order they came.
+    /// Its consumers: those with low priority numbers first, else in the order they came; where keys choose, in the order
+    /// of the parts of all keys that they have.
     pub(super) members: Vec<Member>,
     /// Which member comes next.
     pub(super) turn: usize,
@@ -92,8 +93,8 @@ impl Subscription {
         self
     }
 
-    /// Whether redeliveries are counted.
-    pub(super) fn counts(&self) -> bool {
+    /// Whether its consumers are told how often a message came: those of the reference are only where they share.
+    pub(super) fn tells_counts(&self) -> bool {
         matches!(self.state.kind, Kind::Shared | Kind::KeyShared)
     }
 
@@ -175,12 +176,17 @@ impl Subscription {
         }
     }
 
-    /// The member that gets the messages of a key.
+    /// The member that a key is assigned to.
     pub(super) fn member_of(&self, key: u32) -> Option<usize> {
+        routing::bucket(key, self.members.len())
+    }
+
+    /// The member that may get the next message of a key: the one that the key is assigned to, unless another still has
+    /// some of it. What comes meanwhile waits, so that a key's messages keep their order when it moves.
+    pub(super) fn taker_of(&self, key: u32) -> Option<usize> {
+        let at = self.member_of(key)?;
         let holder = self.keys.holder(key);
-        let held =
-            holder.and_then(|holder| self.members.iter().position(|it| it.consumer == holder as usize));
-        held.or_else(|| (key as usize).checked_rem(self.members.len()))
+        holder.is_none_or(|holder| self.members[at].consumer == holder as usize).then_some(at)
     }
 
     /// A key's messages wait for nobody, before what waits is changed.
@@ -190,11 +196,31 @@ impl Subscription {
         }
     }
 
-    /// A key's messages wait for the consumer of the key.
+    /// A key's messages wait for the consumer of the key, as soon as no other has any.
     pub(super) fn assign(&mut self, key: u32) {
         let Some(first) = self.keys.first_waiting(key) else { return };
-        let Some(member) = self.member_of(key) else { return };
+        let Some(member) = self.taker_of(key) else { return };
         self.members[member].keys.insert((first, key));
+    }
+
+    /// Puts a new member in its place: where keys choose at the end, so that it takes some keys of each other and none
+    /// moves between those; else behind those who are served before it. Returns the place.
+    pub(super) fn admit(&mut self, member: Member) -> usize {
+        let at = match self.state.kind {
+            Kind::KeyShared => self.members.len(),
+            _ => self.members.partition_point(|it| it.priority <= member.priority),
+        };
+        self.members.insert(at, member);
+        at
+    }
+
+    /// Takes a member out. Where keys choose the last one takes its place, so that no others move.
+    pub(super) fn dismiss(&mut self, consumer: ConsumerId) {
+        let Some(at) = self.members.iter().position(|member| member.consumer == consumer) else { return };
+        match self.state.kind {
+            Kind::KeyShared => drop(self.members.swap_remove(at)),
+            _ => drop(self.members.remove(at)),
+        }
     }
 
     /// Finds the consumers of all keys anew, after there was a change among the consumers.

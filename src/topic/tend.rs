@@ -10,10 +10,14 @@ use super::{Archive, Fault, Position, Rules, Saved, Stored, TopicName};
 use crate::wheel::Now;
 use std::sync::Arc;
 
-/// Timers that go off before something else is done.
-const TIMERS_AT_ONCE: usize = 10_000;
+/// Steps of timers before something else is done, each about a microsecond; very many topics may be due at a time.
+const TICK_STEPS: usize = 256;
+/// What it counts as to have a topic leave the memory.
+const UNLOAD_STEPS: usize = 8;
+/// What it counts as to look for what a topic may give up, which reads the archive.
+const TEND_STEPS: usize = 64;
 /// Subscriptions and topics that are saved before something else is done.
-const SAVES_AT_ONCE: usize = 1000;
+const SAVES_AT_ONCE: usize = 128;
 /// Messages that are deleted at once.
 const TRIM_AT_ONCE: usize = 2000;
 /// How long after a change a topic is looked at for what may be given up.
@@ -21,9 +25,11 @@ const TEND_NS: u64 = 5_000_000_000;
 /// Between two slices of deleting.
 const TRIM_PAUSE_NS: u64 = 20_000_000;
 /// Topics that are not loaded and are looked at at once.
-const SWEEP_AT_ONCE: usize = 64;
+const SWEEP_AT_ONCE: usize = 8;
 /// Between two slices of that.
-const SWEEP_PAUSE_NS: u64 = 1_000_000_000;
+const SWEEP_PAUSE_NS: u64 = 125_000_000;
+/// How soon after a change a topic is looked at, however soon messages are given up.
+const TEND_NS_MIN: u64 = 1_000_000_000;
 /// Between two rounds through all topics.
 const SWEEP_REST_NS: u64 = 60_000_000_000;
 
@@ -31,12 +37,19 @@ impl<A: Archive> Topics<A> {
     /// Does what is due by the time: redeliveries, delayed messages, what expires, what is to be saved.
     pub fn tick(&mut self, now: Now) {
         self.set_time(now);
-        for _ in 0..TIMERS_AT_ONCE {
+        let mut steps = 0;
+        while steps < TICK_STEPS {
             let Some((at_ns, timer)) = self.timers.first().copied() else { break };
             if at_ns > self.now.monotonic_ns {
                 break;
             }
             self.timers.remove(&(at_ns, timer));
+            steps += match timer {
+                Timer::Pending(..) | Timer::Wake(_) | Timer::Probe(_) => 1,
+                Timer::Idle(_) => UNLOAD_STEPS,
+                Timer::Tend(_) => TEND_STEPS,
+                Timer::Sweep => TEND_STEPS * SWEEP_AT_ONCE,
+            };
             match timer {
                 Timer::Pending(sub, position) => self.time_out(sub, position),
                 Timer::Wake(id) => {
@@ -54,7 +67,6 @@ impl<A: Archive> Topics<A> {
                 Timer::Probe(holder) => self.confirm(holder),
             }
         }
-        self.attach_created();
         self.counters.roll(self.now.monotonic_ns);
         if self.save_due_ns.is_some_and(|due_ns| due_ns <= self.now.monotonic_ns) {
             self.save_some(SAVES_AT_ONCE);
@@ -120,7 +132,7 @@ impl<A: Archive> Topics<A> {
     fn tend_ns(&self) -> u64 {
         let Rules { message_ttl_s, retention_s, .. } = self.rules;
         let shortest_s = if message_ttl_s > 0 { message_ttl_s.min(retention_s) } else { retention_s };
-        shortest_s.saturating_mul(1_000_000_000).clamp(SWEEP_PAUSE_NS, TEND_NS)
+        shortest_s.saturating_mul(1_000_000_000).clamp(TEND_NS_MIN, TEND_NS)
     }
 
     fn arm_tend_after(&mut self, id: TopicId, after_ns: u64) {

@@ -1,11 +1,13 @@
 //! The owner of all topics: takes requests, decides, and says what leaves.
 //!
-//! What it does is in the files beside: topics are opened in `open`, messages appended in `producer`, acknowledged in
-//! `ack`, delivered in `dispatch`; `tend` does what time brings, `inquiry` answers questions. This file has what they
-//! share, and the round: requests, commit, deliveries.
+//! What it does is in the files beside: topics are loaded in `open`, connections become something in `opening` and get into
+//! subscriptions in `join`; messages are appended in `producer`, acknowledged in `ack`, delivered in `dispatch`; `tend` does
+//! what time brings, `inquiry` answers questions, and `work` does in slices what takes long. This file has what they share,
+//! and the round: requests, work, commit, deliveries.
 
 use super::backlog::Asleep;
 use super::consumer::{Consumer, ConsumerId};
+use super::matching::Created;
 use super::one::{Cache, Topic, TopicId};
 use super::probe::Probes;
 use super::producer::{Producer, ProducerId, SendRoute};
@@ -13,6 +15,7 @@ use super::state::Place;
 use super::stats::{Census, Counters};
 use super::subscription::{SubId, Subscription};
 use super::transient::{Transient, TransientId};
+use super::work::Work;
 use super::{Archive, Cause, Fault, MessageId, Outgoing, Position, Refusal, Reply, Request, Rules};
 use crate::roster::Seat;
 use crate::wheel::Now;
@@ -51,12 +54,21 @@ pub struct Topics<A> {
     pub(super) dirty_subs: VecDeque<SubId>,
     pub(super) dirty_topics: VecDeque<TopicId>,
     pub(super) save_due_ns: Option<u64>,
-    /// Topics that were created and whose names nobody was asked about yet.
-    pub(super) created: Vec<TopicId>,
+    /// The partitioned topics of the rules, with their number of partitions.
+    pub(super) partitioned: HashMap<Box<str>, u32, ahash::RandomState>,
+    /// Topics that were created, as long as not all consumers of patterns have been looked at for them: no more than
+    /// there may be topics.
+    pub(super) created: VecDeque<Created>,
     /// Consumers of everything that matches.
-    pub(super) matching: Vec<ConsumerId>,
+    pub(super) matching: BTreeSet<ConsumerId>,
     /// Readers of topics that are not there yet, by those.
     pub(super) awaited: HashMap<Box<str>, BTreeSet<ConsumerId>, ahash::RandomState>,
+    /// What takes longer than others may wait, in the order of turns.
+    pub(super) works: VecDeque<Work>,
+    /// Whether one of them has written something since one was done.
+    pub(super) has_worked: bool,
+    /// Consumers that are over and still have topics to leave.
+    pub(super) leaving: usize,
     /// What is told when everything is committed.
     pub(super) answers: Vec<Answer>,
     /// Topics to which something was appended since the last commit.
@@ -85,6 +97,8 @@ pub(super) enum Role {
     Transient(TransientId),
     /// It waits for what becomes of this connection, whose place it wants.
     Waiting(Seat),
+    /// Its topics are being looked at.
+    Opening,
 }
 
 /// What time brings, and when (monotonic, ns).
@@ -154,8 +168,12 @@ impl<A: Archive> Topics<A> {
             dirty_subs: VecDeque::new(),
             dirty_topics: VecDeque::new(),
             save_due_ns: None,
-            created: Vec::new(),
-            matching: Vec::new(),
+            partitioned: HashMap::default(),
+            created: VecDeque::new(),
+            matching: BTreeSet::new(),
+            works: VecDeque::new(),
+            has_worked: false,
+            leaving: 0,
             awaited: HashMap::default(),
             answers: Vec::new(),
             appended: Vec::new(),
@@ -168,13 +186,20 @@ impl<A: Archive> Topics<A> {
             swept: "".into(),
             out: Vec::new(),
         };
+        topics.know_partitioned();
         topics.begin();
         topics
+    }
+
+    fn know_partitioned(&mut self) {
+        let partitioned = self.rules.partitioned.iter();
+        self.partitioned = partitioned.map(|(name, count)| (name.as_str().into(), *count)).collect();
     }
 
     /// Replaces the rules.
     pub fn configure(&mut self, rules: Rules) {
         self.rules = rules;
+        self.know_partitioned();
         for (_, topic) in &mut self.topics {
             topic.quota_check_bytes = 0;
         }
@@ -214,7 +239,6 @@ impl<A: Archive> Topics<A> {
             | Request::AskEnd
             | Request::Took => self.take_of_consumer(seat, &request),
         }
-        self.attach_created();
     }
 
     /// Whether something was appended since the last call of [`Topics::seal`].

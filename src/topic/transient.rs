@@ -1,6 +1,7 @@
 //! Non-persistent topics: only who is there. Their messages take the ordinary way of publications; who shares a
 //! subscription is told which of them are its own.
 
+use super::join::Labelled;
 use super::probe::Hindrance;
 use super::topics::{Role, Topics};
 use super::{Archive, Consuming, Kind, Producing, Reading, Reply, TopicName};
@@ -60,7 +61,7 @@ impl<A: Archive> Topics<A> {
     pub(super) fn check_transient_consumer(
         &self,
         consuming: &Consuming,
-        names: &[(TopicName, Option<u32>)],
+        names: &[(TopicName, Labelled)],
     ) -> Result<(), Hindrance> {
         let members = self.transient.subs.get(&key(consuming, names)).map_or(&[][..], |members| members);
         match members.first().and_then(|id| self.transient.all.get(*id)) {
@@ -79,7 +80,7 @@ impl<A: Archive> Topics<A> {
         &mut self,
         seat: Seat,
         consuming: Consuming,
-        names: &[(TopicName, Option<u32>)],
+        names: &[(TopicName, Labelled)],
     ) {
         let key = key(&consuming, names);
         let (topics, name) = key.clone();
@@ -158,7 +159,7 @@ impl<A: Archive> Topics<A> {
 }
 
 /// The topics and the subscription of a consumer: who has several topics shares with those who have the same.
-fn key(consuming: &Consuming, names: &[(TopicName, Option<u32>)]) -> (Box<str>, Box<str>) {
+fn key(consuming: &Consuming, names: &[(TopicName, Labelled)]) -> (Box<str>, Box<str>) {
     let names: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
     (names.join(",").into(), consuming.subscription.clone())
 }

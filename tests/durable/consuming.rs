@@ -1,6 +1,8 @@
 //! One consumer: its window, what it acknowledges, refuses, pulls and leaves.
 
-use crate::client::{Consumer, Producer, SHARDS, setup};
+use crate::client::{Consumer, Producer, SHARDS, Socket, setup};
+use crate::harness::eventually;
+use crate::stats::backlog;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -236,4 +238,26 @@ fn what_is_sent_for_later_comes_later() {
     assert_eq!(shared.take_all(1), ["at last"]);
     assert!(start.elapsed() >= Duration::from_millis(700));
     shared.assert_quiet();
+}
+
+#[test]
+fn an_id_of_one_topic_means_it_still_when_the_consumer_comes_again_with_more() {
+    let daemon = setup().start();
+    let consumer = |topics: &str| {
+        Consumer(Socket::open(daemon.address, &format!("/ws/v3/consumer/sub?topics={topics}")))
+    };
+    let mut first = consumer("b");
+    Producer::new(&daemon, "b").send("b0");
+    let b0 = first.next();
+    first.0.leave();
+    let mut second = consumer("a,b");
+    assert_eq!(second.next().id, b0.id);
+    Producer::new(&daemon, "a").send("a0");
+    let a0 = second.next();
+    assert_eq!(a0.payload, "a0");
+    second.ack(&b0.id);
+    eventually("it is acknowledged", || backlog(&daemon, "persistent://public/default/b", "sub") == Some(0));
+    assert_eq!(backlog(&daemon, "persistent://public/default/a", "sub"), Some(1));
+    second.0.leave();
+    assert_eq!(consumer("a,b").next().id, a0.id, "what was not acknowledged comes again");
 }

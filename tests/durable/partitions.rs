@@ -93,3 +93,16 @@ fn a_pattern_takes_topics_that_are_there_and_those_to_come() {
     assert_eq!(consumer.take_all(1), ["later"]);
     consumer.assert_quiet();
 }
+
+#[test]
+fn a_partition_beyond_the_number_is_refused() {
+    let daemon = partitioned().start();
+    for path in [
+        "/ws/v2/producer/persistent/public/default/parts-partition-9",
+        "/ws/v2/consumer/persistent/public/default/parts-partition-4/sub",
+        "/ws/v2/reader/persistent/public/default/parts-partition-9",
+    ] {
+        let (status, reason) = Socket::refused(daemon.address, path);
+        assert!(status == 404 && reason.contains("the topic has 4"), "{path}: {status} {reason}");
+    }
+}

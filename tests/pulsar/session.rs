@@ -282,13 +282,13 @@ fn the_end_of_the_daemon_is_said_as_elsewhere() {
 }
 
 #[test]
-fn who_is_refused_later_on_is_told_to_come_again() {
+fn who_is_refused_later_on_is_told_why() {
     let mut stage = Stage::open();
     let refusal = Refusal { cause: Cause::Broken, reason: "x".into() };
     for (path, close) in [
-        (PRODUCER_1, "close 4001 Failed to create producer"),
-        (PRODUCER_2, "close 4001 Failed to create producer"),
-        (CONSUMER_2, "close 4002 Failed to subscribe"),
+        (PRODUCER_1, "close 4001 Failed to create producer: x"),
+        (PRODUCER_2, "close 4001 Failed to create producer: x"),
+        (CONSUMER_2, "close 4002 Failed to subscribe: x"),
     ] {
         let seat = stage.joins("x", path);
         stage.refuses(seat, &refusal);

@@ -38,10 +38,14 @@ fn written(stage: &mut Stage) -> String {
 fn the_owner_is_asked_and_its_answer_handed_on() {
     let mut stage = Stage::open();
     let all = |inquiry: &str| format!("{inquiry}({:?})", Rights::ALL);
+    let page = |after: &str, count: usize| {
+        format!("ProxyStats {{ rights: {:?}, after: {after:?}, count: {count} }}", Rights::ALL)
+    };
     for (target, expected) in [
         ("/admin/v2/proxy-stats/metrics", all("ProxyMetrics")),
         ("/admin/proxy-stats/metrics", all("ProxyMetrics")),
-        ("/admin/v2/proxy-stats/stats", all("ProxyStats")),
+        ("/admin/v2/proxy-stats/stats", page("", 1000)),
+        ("/admin/v2/proxy-stats/stats?after=persistent://t/n/x&count=5", page("persistent://t/n/x", 5)),
         ("/admin/v2/proxy-stats/persistent/t/n/x/stats", "ProxyTopicStats(\"persistent://t/n/x\")".into()),
         ("/admin/proxy-stats/persistent/p/c/n/x/stats", "ProxyTopicStats(\"persistent://p/c/n/x\")".into()),
     ] {
@@ -66,6 +70,11 @@ fn there_is_nothing_else() {
     ] {
         let answer = ask(&mut stage, "GET", target, "").unwrap_err();
         assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    }
+    for count in ["0", "1001", "x", ""] {
+        let target = format!("/admin/v2/proxy-stats/stats?count={count}");
+        let answer = ask(&mut stage, "GET", &target, "").unwrap_err();
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("from 1 to 1000"), "{answer}");
     }
     let answer = ask(&mut stage, "POST", "/admin/v2/proxy-stats/stats", "").unwrap_err();
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("Allow: GET"), "{answer}");
@@ -92,10 +101,13 @@ fn they_show_what_the_token_may_consume() {
     let tokens = "[[token]]\ntoken = 'narrow'\npulsar_consume = ['t/n/*']\npulsar_produce = ['*/*/*']";
     let mut stage = Stage::of(|settings| settings.judge = Some(judge(tokens)));
     let narrow = Rights::new(["*/*/*"], ["t/n/*"], []);
-    for (target, expected) in [("stats", "ProxyStats"), ("metrics", "ProxyMetrics")] {
+    for (target, expected) in [
+        ("stats", format!("ProxyStats {{ rights: {narrow:?}, after: \"\", count: 1000 }}")),
+        ("metrics", format!("ProxyMetrics({narrow:?})")),
+    ] {
         let target = format!("/admin/v2/proxy-stats/{target}");
         let (_, inquiry) = ask(&mut stage, "GET", &target, "Bearer narrow").unwrap();
-        assert_eq!(format!("{inquiry:?}"), format!("{expected}({narrow:?})"));
+        assert_eq!(format!("{inquiry:?}"), expected);
     }
     let one = "/admin/v2/proxy-stats/persistent/t/n/x/stats?token=narrow";
     assert!(ask(&mut stage, "GET", one, "").is_ok());

@@ -126,7 +126,7 @@ fn who_is_refused_later_on_listens_no_more() {
     let mut stage = Stage::open();
     let seat = stage.joins("c", CONSUMER);
     stage.refuses(seat, &Refusal { cause: Cause::Broken, reason: "x".into() });
-    assert_eq!(stage.bus.heard("c"), ["close 4002 Failed to subscribe"]);
+    assert_eq!(stage.bus.heard("c"), ["close 4002 Failed to subscribe: x"]);
     stage.bus.shard.tick(stage.bus.now);
     assert_eq!(stage.bus.metrics.subscriptions.get(), 0);
 }

@@ -5,7 +5,8 @@ use super::json::shown;
 use crate::dialect::Lots;
 use crate::topic::LENIENT;
 use crate::topic::{
-    Consuming, Domain, Flow, Hashing, Kind, MessageId, Producing, Reading, Start, TopicName, Wanted,
+    Consuming, Domain, Flow, Hashing, Kind, MessageId, PAGE_TOPICS_MAX, Producing, Reading, Start, TopicName,
+    Wanted,
 };
 use base64::Engine as _;
 use regex::RegexBuilder;
@@ -82,6 +83,19 @@ impl<'a> Params<'a> {
         }
         Ok(Some(name.into()))
     }
+}
+
+/// The page of the statistics of all topics that a query asks for: those behind a name, and at most how many.
+pub(super) fn page(params: &Params<'_>) -> Result<(Box<str>, usize), Wrong> {
+    let wrong = format!("count: write a number from 1 to {PAGE_TOPICS_MAX}");
+    let count = match params.get("count") {
+        Some(count) => count.parse().map_err(|_| wrong.clone())?,
+        None => PAGE_TOPICS_MAX,
+    };
+    if !(1..=PAGE_TOPICS_MAX).contains(&count) {
+        return Err(wrong);
+    }
+    Ok((params.get("after").unwrap_or_default().into(), count))
 }
 
 /// What a producer wants to be, and the keys with which its messages are encrypted, as JSON.

@@ -153,7 +153,10 @@ fn the_proxys_statistics_are_pulsars() {
         }],
     });
     assert_eq!(world.inquire(Inquiry::ProxyTopicStats(name("x"))), (200, expected.clone()));
-    assert_eq!(world.inquire(Inquiry::ProxyStats(Rights::ALL)).1, json!({"persistent://t/n/x": expected}));
+    assert_eq!(
+        world.inquire(Inquiry::ProxyStats { rights: Rights::ALL, after: "".into(), count: 10 }).1,
+        json!({"persistent://t/n/x": expected})
+    );
     world.ask(1, Request::Gone);
     world.ask(2, Request::Gone);
     let told = world.inquire(Inquiry::ProxyTopicStats(name("x")));

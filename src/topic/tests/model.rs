@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const TOPICS: [&str; 2] = ["x", "y"];
 const KINDS: [Kind; 4] = [Kind::Exclusive, Kind::Shared, Kind::Failover, Kind::KeyShared];
 const SLOTS: u32 = 6;
-/// After how many redeliveries consumers of shared subscriptions give a message up.
+/// After how many redeliveries consumers give a message up.
 const REDELIVERIES_MAX: u32 = 2;
 
 /// Something that happens.
@@ -80,6 +80,8 @@ struct Sub {
     last: BTreeMap<Option<u8>, Position>,
     seen: BTreeSet<String>,
     counts: BTreeMap<String, u32>,
+    /// Who has got messages of a key since its consumers changed last, where keys choose.
+    homes: BTreeMap<u8, u32>,
 }
 
 /// A consumer.
@@ -109,6 +111,8 @@ struct Model {
     last_id: [Option<Position>; 2],
     subs: BTreeMap<(usize, usize), Sub>,
     slots: BTreeMap<u32, Slot>,
+    /// All that went to the dead letters, of subscriptions that are no more too.
+    buried: Vec<String>,
     crashes: usize,
 }
 
@@ -128,6 +132,7 @@ impl Model {
             last_id: [None; 2],
             subs: BTreeMap::new(),
             slots: BTreeMap::new(),
+            buried: Vec::new(),
             crashes: 0,
         }
     }
@@ -138,6 +143,7 @@ impl Model {
 
     fn round(&mut self) {
         self.world.round();
+        self.world.answer_probes();
         self.read_log();
     }
 
@@ -211,12 +217,19 @@ impl Model {
         timeout_ms: u64,
         earliest: bool,
     ) {
+        let is_pattern = topics.len() > 1 && earliest;
         if self.slots.contains_key(&slot) {
             return;
         }
         let names: Vec<TopicName> = topics.iter().map(|topic| name(TOPICS[*topic])).collect();
+        // A pattern is as a list, if all of its topics are there.
+        let matches = is_pattern && TOPICS.iter().all(|topic| self.world.label(topic).is_some());
         let consuming = Consuming {
-            topics: if names.len() == 1 { Wanted::One(names[0].clone()) } else { Wanted::Several(names) },
+            topics: match names.len() {
+                1 => Wanted::One(names[0].clone()),
+                _ if matches => pattern("[xy]"),
+                _ => Wanted::Several(names),
+            },
             earliest,
             flow: if flow.1 { Flow::Pull } else { Flow::Push(flow.0) },
             ack_timeout_ms: timeout_ms,
@@ -225,6 +238,7 @@ impl Model {
             dead_letters: Some(name("dead")),
             ..consuming("x", &sub_name(kind), kind)
         };
+        self.move_home(&topics, kind);
         self.take(slot, Request::Consume(Box::new(consuming)));
         self.slots.insert(
             slot,
@@ -246,15 +260,24 @@ impl Model {
         self.round();
     }
 
+    /// The consumers change, and keys may move.
+    fn move_home(&mut self, topics: &[usize], kind: Kind) {
+        for topic in topics {
+            if let Some(sub) = self.subs.get_mut(&(*topic, kind as usize)) {
+                sub.homes.clear();
+            }
+        }
+    }
+
     fn close(&mut self, slot: u32) {
         self.round();
         let Some(open) = self.slots.remove(&slot) else { return };
+        self.move_home(&open.topics, open.kind);
         self.take(slot, Request::Gone);
         for topic in open.topics {
-            let is_last = self
-                .slots
-                .values()
-                .all(|it| it.kind != open.kind || !it.topics.contains(&topic) || it.unsubscribed);
+            let is_last = self.slots.values().all(|it| {
+                !it.is_open || it.kind != open.kind || !it.topics.contains(&topic) || it.unsubscribed
+            });
             if let Some(sub) = self.subs.get_mut(&(topic, open.kind as usize)).filter(|_| is_last) {
                 sub.counts.clear();
             }
@@ -293,14 +316,13 @@ impl Model {
 
     fn send_back(&mut self, kind: Kind, topic: usize, text: String) {
         let sub = self.subs.get_mut(&(topic, kind as usize)).unwrap();
-        if matches!(kind, Kind::Shared | Kind::KeyShared) {
-            let count = sub.counts.entry(text.clone()).or_default();
-            if *count >= REDELIVERIES_MAX {
-                sub.owed.remove(&text);
-                sub.dead.insert(text);
-            } else {
-                *count += 1;
-            }
+        let count = sub.counts.entry(text.clone()).or_default();
+        if *count >= REDELIVERIES_MAX {
+            sub.owed.remove(&text);
+            self.buried.push(text.clone());
+            sub.dead.insert(text);
+        } else {
+            *count += 1;
         }
     }
 
@@ -357,6 +379,7 @@ impl Model {
             sub.seen.clear();
             sub.last.clear();
             sub.counts.clear();
+            sub.homes.clear();
         }
     }
 
@@ -405,11 +428,12 @@ impl Model {
 
     fn got(&mut self, at_ns: u64, id: u32, got: Got) {
         let Got { text, .. } = &got;
+        let labels = TOPICS.map(|topic| self.world.label(topic));
         let slot = &self.slots[&id];
         assert!(slot.is_open && !slot.awaits && !slot.unsubscribed, "it takes nothing");
         let topic = match slot.topics[..] {
             [topic] => topic,
-            _ => slot.topics[got.id.partition.unwrap() as usize],
+            _ => labels.iter().position(|label| *label == got.id.partition).unwrap(),
         };
         let kind = slot.kind;
         let sent = &self.sent[text];
@@ -429,11 +453,14 @@ impl Model {
         let sub = self.subs.get_mut(&(topic, kind as usize)).unwrap();
         assert!(!sub.acked.contains_key(text), "acknowledged, and comes again: {got:?}");
         assert!(!sub.dead.contains(text), "dead, and comes again: {got:?}");
-        assert_eq!(got.redeliveries, sub.counts.get(text).copied().unwrap_or(0), "{got:?}");
         let is_shared = matches!(kind, Kind::Shared | Kind::KeyShared);
+        let count = sub.counts.get(text).copied().filter(|_| is_shared);
+        assert_eq!(got.redeliveries, count.unwrap_or(0), "{got:?}");
         let now_ms = START_MS + (at_ns - 1_000_000_000) / 1_000_000;
         assert!(!is_shared || !sent.is_delayed || now_ms >= sent.deliver_ms, "too early");
         let key = (kind == Kind::KeyShared).then_some(sent.key);
+        let home = key.map(|key| *sub.homes.entry(key).or_insert(id));
+        assert!(home.is_none_or(|home| home == id), "{got:?} goes to {id}, its key to {home:?}");
         let is_ordered = kind != Kind::Shared && !(is_shared && sent.is_delayed);
         if sub.seen.insert(text.clone()) && is_ordered {
             let last = sub.last.insert(key, got.id.position);
@@ -485,7 +512,7 @@ impl Model {
 
     /// What was given up is among the dead letters, once unless there was a crash.
     fn dead_letters(&mut self) {
-        let expected: Vec<String> = self.subs.values().flat_map(|sub| sub.dead.iter().cloned()).collect();
+        let expected = std::mem::take(&mut self.buried);
         if self.crashes > 0 || expected.is_empty() {
             return;
         }

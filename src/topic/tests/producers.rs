@@ -186,3 +186,40 @@ fn who_is_no_producer_is_told_so_and_a_connection_is_one_thing() {
     world.ask(1, Request::Consume(Box::new(consuming("x", "s", Kind::Exclusive))));
     assert_eq!(world.refused(1), Cause::Invalid);
 }
+
+#[test]
+fn a_partition_beyond_the_number_is_refused_to_everybody() {
+    let rules = |partitions| Rules { partitioned: vec![(name("p"), partitions)], ..Rules::default() };
+    let mut world = World::with(rules(4));
+    let beyond = || name("p-partition-9");
+    let letters =
+        Consuming { dead_letters: Some(beyond()), redeliveries_max: 1, ..consuming("x", "s", Kind::Shared) };
+    for (request, cause) in [
+        (Request::Produce(Box::new(producing("p-partition-9"))), Cause::NotFound),
+        (Request::Produce(Box::new(producing("p-partition-4"))), Cause::NotFound),
+        (Request::Consume(Box::new(consuming("p-partition-9", "s", Kind::Shared))), Cause::NotFound),
+        (Request::Read(Box::new(reading("p-partition-9", Start::Earliest))), Cause::NotFound),
+        (Request::Consume(Box::new(letters)), Cause::Invalid),
+    ] {
+        world.ask(1, request);
+        assert_eq!(world.refused(1), cause);
+    }
+    let draft = Draft::new(&Message::default());
+    world.ask(2, Request::Append(beyond(), draft));
+    match world.reply(2) {
+        Some(Reply::NotStored { reason, .. }) => {
+            assert_eq!(&*reason, "there is no partition 9: the topic has 4, counted from 0");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.inquire(Inquiry::Stats(beyond())).0, 404, "and it was not created");
+    world.produce(3, producing("p-partition-3"));
+    world.produce(4, producing("q-partition-9"));
+    // What is left of a larger number can be fetched, and takes nothing more.
+    world.send(3, &Message { payload: b"0", ..Message::default() }).unwrap();
+    world.topics.configure(rules(2));
+    world.consume(5, Consuming { earliest: true, ..consuming("p-partition-3", "s", Kind::Shared) });
+    assert_eq!(world.texts(5), ["0"]);
+    world.ask(6, Request::Produce(Box::new(producing("p-partition-3"))));
+    assert_eq!(world.refused(6), Cause::NotFound);
+}

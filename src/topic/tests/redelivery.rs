@@ -43,11 +43,30 @@ fn what_is_not_acknowledged_in_time_comes_again_and_frees_its_place_in_the_windo
 #[test]
 fn exclusive_consumers_are_told_no_counts() {
     let mut world = World::new();
-    world.consume(1, Consuming { redeliveries_max: 1, ..consuming("x", "s", Kind::Exclusive) });
+    world.consume(1, consuming("x", "s", Kind::Exclusive));
     world.append("x", "0");
     for _ in 0..4 {
-        assert_eq!(counts(&world.all(1)), [("0", 0)], "and there are no dead letters");
+        assert_eq!(counts(&world.all(1)), [("0", 0)]);
         world.ask(1, Request::Nack(at(0, 0)));
+    }
+}
+
+#[test]
+fn consumers_that_share_nothing_have_dead_letters_too_and_go_on_behind_them() {
+    for kind in [Kind::Exclusive, Kind::Failover] {
+        let mut world = World::new();
+        world.consume(1, Consuming { redeliveries_max: 2, ..consuming("x", "s", kind) });
+        world.append("x", "0");
+        let mut deliveries = world.all(1).len();
+        for _ in 0..5 {
+            world.ask(1, Request::Nack(at(0, 0)));
+            deliveries += world.all(1).len();
+        }
+        assert_eq!(deliveries, 3, "{kind:?}");
+        world.append("x", "1");
+        assert_eq!((world.texts(1), world.told("x", "s", "backlog")), (vec!["1".to_owned()], 1.into()));
+        world.read(2, Reading { topic: name("x").dead_letters("s"), ..reading("x", Start::Earliest) });
+        assert_eq!(world.texts(2), ["0"]);
     }
 }
 

@@ -68,9 +68,17 @@ fn statistics_show_what_may_be_consumed() {
     world.consume(1, consuming("x", "s", Kind::Exclusive));
     world.consume(2, consuming("y", "s", Kind::Exclusive));
     let names = |shown: &Value| -> Vec<String> { shown.as_object().unwrap().keys().cloned().collect() };
-    let shown = world.inquire(Inquiry::ProxyStats(consumer_of("t/n/x"))).1;
+    let shown =
+        world.inquire(Inquiry::ProxyStats { rights: consumer_of("t/n/x"), after: "".into(), count: 10 }).1;
     assert_eq!(names(&shown), ["persistent://t/n/x"]);
-    assert!(names(&world.inquire(Inquiry::ProxyStats(consumer_of("t/m/*"))).1).is_empty());
+    assert!(
+        names(
+            &world
+                .inquire(Inquiry::ProxyStats { rights: consumer_of("t/m/*"), after: "".into(), count: 10 })
+                .1
+        )
+        .is_empty()
+    );
     let spaces = |world: &mut World, glob: &str| {
         let told = world.inquire(Inquiry::ProxyMetrics(consumer_of(glob))).1;
         told.as_array().unwrap().len()

@@ -78,6 +78,12 @@ pub(super) fn consuming(topic: &str, subscription: &str, kind: Kind) -> Consumin
     }
 }
 
+/// All topics of the namespace whose own names match.
+pub(super) fn pattern(own: &str) -> Wanted {
+    let pattern = regex::Regex::new(&format!("^persistent://t/n/(?:{own})$")).unwrap();
+    Wanted::Matching { namespace: "persistent://t/n/".into(), pattern }
+}
+
 pub(super) fn reading(topic: &str, start: Start) -> Reading {
     Reading { topic: name(topic), start, window: 1000, name: "r".into(), remote: "127.0.0.1:6".into() }
 }
@@ -123,6 +129,11 @@ impl World {
     pub(super) fn ask(&mut self, id: u32, request: Request) {
         self.topics.take(seat(id), request, self.now);
         self.round();
+        self.answer_probes();
+    }
+
+    /// Those that are looked at say that they live, unless they are mute.
+    pub(super) fn answer_probes(&mut self) {
         while let Some(probed) = self.probed.pop() {
             self.topics.take(probed, Request::Probed { is_closing: false }, self.now);
             self.round();
@@ -132,6 +143,7 @@ impl World {
     /// What the store's thread does in a round.
     pub(super) fn round(&mut self) {
         self.topics.tick(self.now);
+        while self.topics.work(self.now) {}
         if self.topics.has_uncommitted() {
             let result = self.sync_fault.map_or(Ok(()), Err);
             if result.is_ok() {
@@ -215,6 +227,12 @@ impl World {
         self.topics.save(self.now);
         self.topics.archive().commit();
         self.crash();
+    }
+
+    /// What stands for a topic in the ids of those who consume several.
+    pub(super) fn label(&mut self, topic: &str) -> Option<u32> {
+        let number = self.topics.archive().live.get(name(topic).as_str())?.number;
+        MessageId::topic_label(number)
     }
 
     pub(super) fn reply(&mut self, id: u32) -> Option<Reply> {

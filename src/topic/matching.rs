@@ -1,0 +1,144 @@
+//! Consumers of a pattern: they have all topics whose names match, those included that are still to come.
+
+use super::consumer::ConsumerId;
+use super::join::{From, Labelled};
+use super::topics::Topics;
+use super::work::{Progress, Slice, TOPIC_STEPS, Work};
+use super::{Archive, Fault, MessageId, Refusal, Right, Rights, TopicName};
+use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
+
+/// Names that are read from the archive at once.
+const NAMES_AT_ONCE: usize = 32;
+
+/// A topic that was created, and which consumers of patterns have been looked at for it.
+pub(super) struct Created {
+    name: TopicName,
+    /// The last of them.
+    after: Option<ConsumerId>,
+}
+
+impl<A: Archive> Topics<A> {
+    /// Does something with some of the topics that match and may be had: those behind a name, which moves on.
+    pub(super) fn each_matching<E: std::convert::From<Fault>>(
+        &mut self,
+        (namespace, pattern, rights): (&str, &regex::Regex, Option<&Rights>),
+        after: &mut Box<str>,
+        slice: &mut Slice,
+        mut act: impl FnMut(&mut Self, &TopicName) -> Result<(), E>,
+    ) -> Result<Progress, E> {
+        loop {
+            let names = self.archive.names(namespace, after, NAMES_AT_ONCE)?;
+            if names.is_empty() {
+                return Ok(Progress::Done);
+            }
+            for text in names {
+                if slice.is_over() {
+                    return Ok(Progress::More);
+                }
+                slice.spend(1);
+                if let Ok(name) = TopicName::read(&text)
+                    && self.matches(&name, namespace, pattern)
+                {
+                    slice.spend(TOPIC_STEPS);
+                    if rights.is_none_or(|rights| rights.allow(Right::Consume, &name)) {
+                        act(self, &name)?;
+                    }
+                }
+                *after = text;
+            }
+        }
+    }
+
+    /// Takes a consumer into some of the topics that match its pattern.
+    pub(super) fn join_matching(
+        &mut self,
+        id: ConsumerId,
+        after: &mut Box<str>,
+        from: From,
+        slice: &mut Slice,
+    ) -> Result<Progress, Refusal> {
+        let Some(consumer) = self.consumers.get_mut(id) else { return Ok(Progress::Done) };
+        let Some(wanted) = consumer.wanted.take() else { return Ok(Progress::Done) };
+        let rights = consumer.rights.take();
+        let joined =
+            self.each_matching((&wanted.0, &wanted.1, rights.as_deref()), after, slice, |topics, name| {
+                // It may have come to it as a new one.
+                if topics.has(id, name) { Ok(()) } else { topics.join(id, name, Labelled::Topic, from) }
+            });
+        if let Some(consumer) = self.consumers.get_mut(id) {
+            (consumer.wanted, consumer.rights) = (Some(wanted), rights);
+        }
+        joined
+    }
+
+    /// A topic was created: readers that wait for it, and consumers whose patterns its name matches, get it before long, from
+    /// its first message.
+    pub(super) fn announce(&mut self, name: &TopicName) {
+        if self.matching.is_empty() && !self.awaited.contains_key(name.as_str()) {
+            return;
+        }
+        if self.created.is_empty() {
+            self.works.push_back(Work::Attach);
+        }
+        self.created.push_back(Created { name: name.clone(), after: None });
+    }
+
+    /// Takes some readers and some consumers of patterns into new topics.
+    pub(super) fn go_on_attaching(&mut self, slice: &mut Slice) -> Progress {
+        while let Some(created) = self.created.front_mut() {
+            if slice.is_over() {
+                return Progress::More;
+            }
+            let reader = self.awaited.get_mut(created.name.as_str()).and_then(BTreeSet::pop_first);
+            if let Some(id) = reader {
+                slice.spend(TOPIC_STEPS);
+                let name = created.name.clone();
+                // Whatever it wanted to begin with, all that there is came after it.
+                let label = Labelled::Partition(name.partition_number());
+                if let Err(refusal) = self.join(id, &name, label, From::Earliest) {
+                    self.end_consumer(id, refusal);
+                }
+                continue;
+            }
+            self.awaited.remove(created.name.as_str());
+            let after = created.after.map_or(Unbounded, Excluded);
+            let Some(id) = self.matching.range((after, Unbounded)).next().copied() else {
+                self.created.pop_front();
+                continue;
+            };
+            created.after = Some(id);
+            let name = created.name.clone();
+            slice.spend(1);
+            if self.is_wanted(id, &name) {
+                slice.spend(TOPIC_STEPS);
+                // Who cannot have all of its topics is not to believe that it has.
+                if let Err(refusal) = self.join(id, &name, Labelled::Topic, From::Earliest) {
+                    self.end_consumer(id, refusal);
+                }
+            }
+        }
+        Progress::Done
+    }
+
+    /// Whether a topic is one that a consumer of a pattern should have and does not have yet.
+    fn is_wanted(&self, id: ConsumerId, name: &TopicName) -> bool {
+        let Some(consumer) = self.consumers.get(id) else { return false };
+        let Some((namespace, pattern)) = &consumer.wanted else { return false };
+        !self.has(id, name) && self.matches(name, namespace, pattern) && consumer.may_have(name)
+    }
+
+    /// Whether a consumer of a pattern has a topic.
+    fn has(&self, id: ConsumerId, name: &TopicName) -> bool {
+        let topic = self.names.get(name.as_str()).and_then(|topic| self.topics.get(*topic));
+        let label = topic.and_then(|topic| MessageId::topic_label(topic.number));
+        let consumer = self.consumers.get(id).filter(|_| label.is_some());
+        consumer.is_some_and(|consumer| consumer.sources.get(label).is_some())
+    }
+
+    /// Whether a topic is among those of a pattern. A partition is as its topic is called.
+    fn matches(&self, name: &TopicName, namespace: &str, pattern: &regex::Regex) -> bool {
+        let text = self.whole(name).unwrap_or(name.as_str());
+        name.as_str().starts_with(namespace) && pattern.is_match(text)
+    }
+}

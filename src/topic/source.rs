@@ -1,0 +1,118 @@
+//! Where a consumer's messages come from: one subscription for most consumers, very many for those of a pattern.
+
+use super::one::TopicId;
+use super::subscription::SubId;
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+
+/// What stands in the partition of the ids of a source's messages.
+pub(super) type Label = Option<u32>;
+
+/// A subscription that a consumer is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) topic: TopicId,
+    pub(super) sub: SubId,
+    pub(super) label: Label,
+}
+
+/// All of a consumer, by label. One source takes no memory of its own.
+#[derive(Debug, Default)]
+pub(super) enum Sources {
+    #[default]
+    None,
+    One(Source),
+    Many(BTreeMap<Label, (TopicId, SubId)>),
+}
+
+impl Sources {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One(_) => 1,
+            Self::Many(many) => many.len(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn get(&self, label: Label) -> Option<Source> {
+        match self {
+            Self::None => None,
+            Self::One(only) => Some(*only).filter(|only| only.label == label),
+            Self::Many(many) => {
+                many.get(&label).map(|(topic, sub)| Source { topic: *topic, sub: *sub, label })
+            }
+        }
+    }
+
+    pub(super) fn insert(&mut self, source: Source) {
+        let added = (source.label, (source.topic, source.sub));
+        *self = match std::mem::take(self) {
+            Self::None => Self::One(source),
+            Self::One(only) => Self::Many([(only.label, (only.topic, only.sub)), added].into()),
+            Self::Many(mut many) => {
+                many.extend([added]);
+                Self::Many(many)
+            }
+        };
+    }
+
+    pub(super) fn remove(&mut self, label: Label) {
+        match self {
+            Self::One(only) if only.label == label => *self = Self::None,
+            Self::Many(many) => drop(many.remove(&label)),
+            Self::None | Self::One(_) => {}
+        }
+    }
+
+    /// The first whose label is greater; without a label the first of all.
+    pub(super) fn next(&self, after: Option<Label>) -> Option<Source> {
+        match self {
+            Self::None => None,
+            Self::One(only) => Some(*only).filter(|only| after.is_none_or(|after| after < only.label)),
+            Self::Many(many) => {
+                let next = many.range((after.map_or(Unbounded, Excluded), Unbounded)).next();
+                next.map(|(label, (topic, sub))| Source { topic: *topic, sub: *sub, label: *label })
+            }
+        }
+    }
+
+    /// All, in the order of their labels.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Source> {
+        let mut last = None;
+        std::iter::from_fn(move || {
+            let next = self.next(last)?;
+            last = Some(next.label);
+            Some(next)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_found_by_label_and_told_in_its_order() {
+        let source = |number: u32| Source { topic: number as usize, sub: 7, label: Some(number) };
+        let mut sources = Sources::default();
+        assert!(sources.is_empty() && sources.next(None).is_none());
+        for number in [5, 3, 9] {
+            sources.insert(source(number));
+            assert_eq!(sources.get(Some(number)), Some(source(number)));
+        }
+        assert_eq!(sources.get(Some(4)), None);
+        assert_eq!(sources.iter().map(|it| it.topic).collect::<Vec<_>>(), [3, 5, 9]);
+        assert_eq!(sources.next(Some(Some(3))), Some(source(5)));
+        sources.remove(Some(5));
+        assert_eq!((sources.len(), sources.next(Some(Some(3)))), (2, Some(source(9))));
+        let mut one = Sources::One(source(1));
+        one.remove(Some(2));
+        assert_eq!((one.len(), one.next(Some(Some(1)))), (1, None));
+        one.remove(Some(1));
+        assert!(one.is_empty());
+    }
+}

@@ -1,0 +1,320 @@
+//! What takes long is done in slices, and nobody else waits for it.
+
+use super::world::*;
+use crate::topic::*;
+use std::collections::BTreeSet;
+
+/// Topics enough for many slices.
+const MANY: usize = 2000;
+/// What the archive may be asked in one slice: to load and save 32 topics and list names, several times over.
+const CALLS_MAX: usize = 300;
+
+fn topic(number: usize) -> String {
+    format!("m{number:05}")
+}
+
+fn with_topics(count: usize) -> World {
+    let mut world = World::new();
+    for number in 0..count {
+        let draft = Draft::new(&Message { published_ms: START_MS, ..Message::default() });
+        world.topics.take(seat(999_999), Request::Append(name(&topic(number)), draft), world.now);
+    }
+    world.round();
+    world.replies.clear();
+    world
+}
+
+fn of_pattern(subscription: &str, kind: Kind) -> Request {
+    Request::Consume(Box::new(Consuming { topics: pattern("m.*"), ..consuming("x", subscription, kind) }))
+}
+
+/// Somebody's message, and whether its answer leaves without any work being done meanwhile.
+fn is_served(world: &mut World) -> bool {
+    let draft = Draft::new(&Message { published_ms: world.now.unix_ms, ..Message::default() });
+    world.topics.take(seat(888), Request::Append(name("bystander"), draft), world.now);
+    world.topics.committed(Ok(()), world.now);
+    world.take_out();
+    matches!(world.reply(888), Some(Reply::Stored { .. }))
+}
+
+/// Works until there is no more, with somebody else's requests in between. Returns how many slices it took.
+fn work(world: &mut World) -> usize {
+    for slices in 1.. {
+        world.topics.archive().calls = 0;
+        let has_more = world.topics.work(world.now);
+        let calls = world.topics.archive().calls;
+        assert!(calls <= CALLS_MAX, "{calls} calls in one slice");
+        assert!(is_served(world));
+        if !has_more {
+            world.round();
+            return slices;
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_handshake_over_very_many_topics_keeps_nobody_waiting_and_gets_all_of_them() {
+    let mut world = with_topics(MANY);
+    world.topics.take(seat(1), of_pattern("s", Kind::Shared), world.now);
+    assert!(is_served(&mut world) && world.reply(1).is_none());
+    assert!(work(&mut world) > MANY / 64);
+    world.opened(1);
+    for number in [0, 1, MANY / 2, MANY - 1] {
+        world.append(&topic(number), &number.to_string());
+        assert_eq!(world.texts(1), [number.to_string()]);
+    }
+    // What is there already costs as little.
+    world.topics.take(seat(2), of_pattern("s", Kind::Shared), world.now);
+    assert!(work(&mut world) > MANY / 64);
+    world.opened(2);
+}
+
+#[test]
+fn who_leaves_very_many_topics_keeps_nobody_waiting_not_even_its_heir() {
+    let mut world = with_topics(MANY);
+    world.topics.take(seat(1), of_pattern("s", Kind::Exclusive), world.now);
+    world.round();
+    world.opened(1);
+    let last = topic(MANY - 1);
+    world.append(&last, "held");
+    assert_eq!(world.texts(1), ["held"]);
+    world.topics.take(seat(1), Request::Gone, world.now);
+    let heir = Request::Consume(Box::new(consuming(&last, "s", Kind::Exclusive)));
+    world.topics.take(seat(2), heir, world.now);
+    assert!(is_served(&mut world));
+    world.opened(2);
+    world.topics.deliver(1024 * 1024, world.now);
+    world.take_out();
+    assert_eq!(world.texts(2), ["held"], "although the other has not left all of its topics yet");
+    assert!(work(&mut world) > MANY / 64);
+    world.append(&topic(0), "for nobody");
+    assert!(world.all(1).is_empty());
+    assert_eq!((world.topics.consumers.len(), world.topics.leaving), (1, 0));
+    let forget = Inquiry::Forget { topic: name(&topic(5)), subscription: "s".into() };
+    assert_eq!(world.inquire(forget).0, 200);
+}
+
+#[test]
+fn who_leaves_while_it_is_taken_into_its_topics_leaves_nothing_behind() {
+    let mut world = with_topics(MANY);
+    for id in 1..4 {
+        world.topics.take(seat(id), of_pattern("s", Kind::Exclusive), world.now);
+        world.topics.work(world.now);
+        world.topics.take(seat(id), Request::Gone, world.now);
+    }
+    world.topics.take(seat(4), of_pattern("s", Kind::Exclusive), world.now);
+    world.round();
+    assert!(world.reply(1).is_none());
+    world.opened(4);
+    assert_eq!((world.topics.consumers.len(), world.topics.matching.len()), (1, 1));
+    world.append(&topic(7), "7");
+    assert_eq!(world.texts(4), ["7"]);
+}
+
+#[test]
+fn a_subscription_of_very_many_topics_is_deleted_in_slices_or_not_at_all() {
+    let mut world = with_topics(MANY);
+    for id in [1, 2] {
+        world.topics.take(seat(id), of_pattern("s", Kind::Shared), world.now);
+        world.round();
+        world.opened(id);
+    }
+    world.topics.take(seat(1), Request::Unsubscribe, world.now);
+    world.round();
+    assert!(matches!(world.reply(1), Some(Reply::StillSubscribed)));
+    assert_eq!(world.told(&topic(0), "s", "backlog"), 0);
+    world.ask(2, Request::Gone);
+    world.topics.take(seat(1), Request::Unsubscribe, world.now);
+    assert!(work(&mut world) > MANY / 64);
+    assert!(world.reply(1).is_none());
+    for number in [0, MANY - 1] {
+        assert!(world.told(&topic(number), "s", "backlog").is_null());
+    }
+}
+
+#[test]
+fn new_rights_are_held_against_very_many_topics_in_slices() {
+    let mut world = with_topics(MANY);
+    world.topics.take(seat(1), of_pattern("s", Kind::Shared), world.now);
+    world.round();
+    world.opened(1);
+    let rights = Rights::new([], ["t/n/m00*"], []);
+    world.topics.take(seat(1), Request::Renew(Box::new(rights)), world.now);
+    assert!(work(&mut world) > MANY / 64);
+    for (number, expected) in [(0, 1), (999, 1), (1000, 0), (MANY - 1, 0)] {
+        world.append(&topic(number), "0");
+        assert_eq!(world.all(1).len(), expected, "{number}");
+    }
+    world.append("m00-new", "0");
+    world.append("m01-new", "0");
+    assert_eq!((world.all(1).len(), world.reply(1).is_none()), (1, true));
+}
+
+#[test]
+fn who_is_in_the_way_in_one_of_very_many_topics_is_looked_at_before_anything_is_changed() {
+    let mut world = with_topics(MANY);
+    world.consume(1, consuming(&topic(MANY - 1), "s", Kind::Exclusive));
+    for is_dead in [false, true] {
+        if is_dead {
+            world.mute.insert(1);
+        }
+        world.topics.take(seat(2), of_pattern("s", Kind::Exclusive), world.now);
+        assert!(work(&mut world) > MANY / 64);
+        assert!(world.reply(2).is_none(), "it waits for what becomes of the other");
+        // Whoever is not mute says now that it lives.
+        assert!(world.told(&topic(0), "s", "backlog").is_null(), "nothing is created yet");
+        if is_dead {
+            world.ask(1, Request::Gone);
+            world.opened(2);
+        } else {
+            assert_eq!(world.refused(2), Cause::Busy);
+        }
+    }
+    assert_eq!(world.told(&topic(0), "s", "backlog"), 0);
+}
+
+#[test]
+fn a_pattern_has_all_topics_however_many_there_are() {
+    let mut world = with_topics(10_005);
+    world.ask(1, of_pattern("s", Kind::Shared));
+    world.opened(1);
+    for number in [0, 9999, 10_000, 10_004] {
+        world.append(&topic(number), "0");
+        assert_eq!(world.texts(1).len(), 1, "{number}");
+    }
+    world.append("m-new", "0");
+    assert_eq!(world.texts(1).len(), 1);
+}
+
+#[test]
+fn who_cannot_have_a_new_topic_of_its_pattern_is_told_why_and_is_no_consumer_any_more() {
+    let mut world = with_topics(2);
+    world.ask(1, of_pattern("s", Kind::Exclusive));
+    world.opened(1);
+    // Somebody else is the first in the new topic.
+    world.consume(2, consuming("m-new", "s", Kind::Exclusive));
+    match world.reply(1) {
+        Some(Reply::Refused(refusal)) => {
+            assert_eq!(
+                (refusal.cause, &*refusal.reason),
+                (Cause::Busy, "Exclusive consumer is already connected")
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    world.append(&topic(0), "0");
+    assert!(world.all(1).is_empty());
+    world.consume(3, consuming(&topic(0), "s", Kind::Exclusive));
+    assert_eq!(world.texts(3), ["0"]);
+}
+
+#[test]
+fn consumers_of_patterns_get_new_topics_in_slices() {
+    let mut world = with_topics(1);
+    for id in 1..=600 {
+        world.topics.take(seat(id), of_pattern("s", Kind::Shared), world.now);
+    }
+    world.round();
+    world.topics.take(
+        seat(999_999),
+        Request::Append(name("m-new"), Draft::new(&Message::default())),
+        world.now,
+    );
+    assert!(work(&mut world) > 600 / 64);
+    let told = world.inquire(Inquiry::Stats(name("m-new"))).1;
+    assert_eq!(told["subscriptions"]["s"]["consumers"].as_array().unwrap().len(), 600);
+}
+
+#[test]
+fn very_many_partitions_of_a_producer_are_loaded_in_slices() {
+    let rules = Rules { partitioned: vec![(name("p"), 1000)], ..Rules::default() };
+    let mut world = World::with(rules);
+    world.topics.take(seat(1), Request::Produce(Box::new(producing("p"))), world.now);
+    world.topics.take(seat(2), Request::Produce(Box::new(producing("p"))), world.now);
+    world.topics.take(seat(2), Request::Gone, world.now);
+    assert!(work(&mut world) > 1000 / 64);
+    world.opened(1);
+    assert!(world.reply(2).is_none());
+    assert_eq!(world.topics.producers.len(), 1);
+    world.send(1, &Message::default()).unwrap();
+}
+
+#[test]
+fn too_many_works_at_a_time_are_refused_and_told_to_come_again() {
+    let mut world = with_topics(1);
+    for id in 1..=1001 {
+        world.topics.take(seat(id), of_pattern("s", Kind::Shared), world.now);
+    }
+    world.take_out();
+    assert_eq!(world.refused(1001), Cause::TooMany);
+    world.round();
+    world.opened(1000);
+    assert_eq!(world.topics.consumers.len(), 1000);
+}
+
+#[test]
+fn statistics_of_very_many_connections_are_told_in_pages_and_keep_nobody_waiting() {
+    let mut world = with_topics(MANY + 500);
+    for id in 1..=3 {
+        world.topics.take(seat(id), of_pattern(&format!("s{id}"), Kind::Shared), world.now);
+    }
+    world.round();
+    let (mut after, mut names, mut pages) = (String::new(), BTreeSet::new(), 0);
+    loop {
+        let inquiry = Inquiry::ProxyStats { rights: Rights::ALL, after: after.as_str().into(), count: 1000 };
+        world.topics.take(seat(999_998), Request::Inquire(inquiry), world.now);
+        assert!(work(&mut world) > 3 * MANY / 300);
+        let Some(Reply::Answer(200, body)) = world.reply(999_998) else { panic!() };
+        let page: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let page = page.as_object().unwrap();
+        let Some(last) = page.keys().max() else { break };
+        pages += 1;
+        assert!(page.len() <= 1000 && *last > after);
+        after.clone_from(last);
+        for (name, told) in page {
+            assert!(names.insert(name.clone()), "{name} is told twice");
+            assert_eq!(told["consumerStats"].as_array().unwrap().len(), 3);
+        }
+    }
+    assert_eq!((names.len(), pages), (MANY + 500, 3));
+}
+
+#[test]
+fn a_page_has_no_more_connections_than_it_may_and_one_topic_says_how_many_are_left_out() {
+    let mut world = World::new();
+    for id in 1..=5010 {
+        world.topics.take(seat(id), Request::Produce(Box::new(producing("b"))), world.now);
+    }
+    for id in [6001, 6002] {
+        world.topics.take(seat(id), Request::Produce(Box::new(producing("a"))), world.now);
+    }
+    world.round();
+    let page = |world: &mut World, after: &str| {
+        world.inquire(Inquiry::ProxyStats { rights: Rights::ALL, after: after.into(), count: 1000 }).1
+    };
+    let first = page(&mut world, "");
+    assert_eq!(first.as_object().unwrap().keys().collect::<Vec<_>>(), ["persistent://t/n/a"]);
+    assert_eq!(first["persistent://t/n/a"]["producerStats"].as_array().unwrap().len(), 2);
+    let second = page(&mut world, "persistent://t/n/a");
+    let told = &second["persistent://t/n/b"];
+    assert_eq!((told["producerStats"].as_array().unwrap().len(), &told["omitted"]), (5000, &10.into()));
+    assert_eq!(page(&mut world, "persistent://t/n/b"), serde_json::json!({}));
+}
+
+#[test]
+fn what_very_many_topics_have_due_at_a_time_is_done_in_slices() {
+    let mut world = with_topics(MANY);
+    world.pass(10_000);
+    world.now.monotonic_ns += 100_000_000_000;
+    world.now.unix_ms += 100_000;
+    let mut ticks = 0;
+    while world.topics.next_tick_ns().is_some_and(|at_ns| at_ns <= world.now.monotonic_ns) {
+        let before = world.topics.topics.len();
+        world.topics.archive().calls = 0;
+        world.topics.tick(world.now);
+        assert!(before - world.topics.topics.len() <= 130 && world.topics.archive().calls <= CALLS_MAX);
+        ticks += 1;
+    }
+    assert!(ticks > MANY / 130, "{ticks}");
+}
