@@ -1,6 +1,6 @@
 //! Health and readiness beside whatever else comes to the admin listener, and for each dialect.
 
-use crate::harness::{Client, Setup, eventually};
+use crate::harness::{Client, Daemon, Haproxy, PATH, Setup, eventually, head};
 use std::time::{Duration, Instant};
 
 /// Whether health is told at once. The machine may be busy with other tests, so it is asked a few times.
@@ -64,8 +64,8 @@ fn health_is_told_while_clients_have_all_connections_and_descriptors() {
     drop((clients, admin));
 }
 
-#[test]
-fn a_feed_that_is_away_concerns_the_dialects_that_it_feeds() {
+/// Of two dialects, with a feed of one of them that is away.
+fn half_fed() -> Daemon {
     let setup = Setup::new();
     let fed = "dialects = [\"personium-event\", \"channel\"]";
     let text = std::fs::read_to_string(setup.path("fanfare.toml")).unwrap();
@@ -74,7 +74,12 @@ fn a_feed_that_is_away_concerns_the_dialects_that_it_feeds() {
         + &format!("[channel.token.jwt]\nalgorithms = [\"HS256\"]\nsecret_file = {secret:?}\n");
     std::fs::write(setup.path("fanfare.toml"), text).unwrap();
     // Nobody listens there.
-    let daemon = setup.set("feed.redis.url", "redis://127.0.0.1:1").start();
+    setup.set("feed.redis.url", "redis://127.0.0.1:1").start()
+}
+
+#[test]
+fn a_feed_that_is_away_concerns_the_dialects_that_it_feeds() {
+    let daemon = half_fed();
     let (status, page) = daemon.page("/readyz");
     assert!(
         status == 200 && page.contains("ready\nbut not channel: no events from Redis"),
@@ -87,4 +92,27 @@ fn a_feed_that_is_away_concerns_the_dialects_that_it_feeds() {
     let (status, page) = daemon.page("/readyz?dialect=wazo");
     assert!(status == 404 && page.contains("personium-event, channel"), "{status} {page}");
     assert_eq!(daemon.page("/healthz").0, 200);
+}
+
+#[test]
+fn haproxy_takes_out_the_dialect_that_is_not_ready_and_leaves_the_other() {
+    let daemon = half_fed();
+    let readme = include_str!("../../README.md");
+    let before = |dialect: &str| {
+        let check =
+            format!("http-check send meth GET uri /readyz?dialect={dialect} ver HTTP/1.1 hdr Host fanfare");
+        assert!(readme.contains(&check), "README.md shows another than {check}");
+        let port = daemon.admin.port();
+        let words = format!("check port {port} inter 100ms fall 1 rise 1\noption httpchk\n{check}");
+        Haproxy::before(daemon.address, "http", &words)
+    };
+    let (Some(channel), Some(personium)) = (before("channel"), before("personium-event")) else { return };
+    let come = |haproxy: &Haproxy| {
+        let mut client = Client::raw(haproxy.address);
+        client.bytes(head(PATH).as_bytes());
+        client.answer()
+    };
+    // Nobody is there to be asked for channel, whatever the request; for the other there is.
+    eventually("the one is out", || come(&channel) == 503);
+    eventually("the other is in", || come(&personium) == 101);
 }
