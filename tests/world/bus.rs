@@ -470,6 +470,7 @@ fn a_broker_that_comes_and_goes() {
     let mut kept = listener(&keeping, "ann");
     broker.start();
     await_connected(&[&closing, &keeping]);
+    assert_eq!(closing.page("/readyz?dialect=wazo").0, 200);
     let pauses = |daemon: &Daemon| -> Vec<String> {
         let lines = daemon.logged("trying again in").into_iter();
         lines
@@ -490,6 +491,10 @@ fn a_broker_that_comes_and_goes() {
     for daemon in [&closing, &keeping] {
         daemon.await_metric(CONNECTED, 0);
         assert_eq!(daemon.metric(LOSSES), 1);
+        let told = || daemon.page("/readyz?dialect=wazo");
+        eventually("readiness says why", || {
+            told().0 == 503 && told().1.contains("no events from RabbitMQ at ")
+        });
     }
     broker.start();
     await_connected(&[&closing, &keeping]);
