@@ -59,6 +59,9 @@ impl Shared {
             connections_max: limits.connections_max as u64,
             subscriptions_max: limits.subscriptions_max as u64,
             outbox_bytes_max: limits.outbox_bytes_max as u64,
+            partial_bytes_max: limits.partial_bytes_max as u64,
+            connections_per_address_max: (limits.connections_per_address_max > 0)
+                .then_some(limits.connections_per_address_max as u64),
             topics_max: speaks(Kind::Pulsar).then_some(settings.pulsar.topics_max as u64),
             is_configured: is_good,
             configured_s: taken_s,

@@ -17,7 +17,12 @@ fn daemon() -> Daemon {
     let text = std::fs::read_to_string(&file).unwrap();
     let all = "dialects = [\"personium-event\", \"echo\", \"pulsar\"]";
     std::fs::write(&file, text.replace("dialects = [\"personium-event\"]", all) + ECHO).unwrap();
-    setup.set("pulsar.anonymous", true).set("store.path", store).set("threads", 2).start()
+    setup
+        .set("pulsar.anonymous", true)
+        .set("store.path", store)
+        .set("threads", 2)
+        .set("limits.connections_per_address_max", 500)
+        .start()
 }
 
 fn page(daemon: &Daemon, accept: &str) -> String {
@@ -77,6 +82,8 @@ fn the_build_the_process_and_the_limits_are_told() {
     assert_eq!(daemon.metric(concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")), 1);
     assert_eq!(daemon.metric("outbox_max_bytes"), 1024 * 1024);
     assert_eq!(daemon.metric("topics_max"), 100_000);
+    assert_eq!(daemon.metric("partial_max_bytes"), 256 * 1024 * 1024);
+    assert_eq!(daemon.metric("connections_per_address_max"), 500);
     assert!(daemon.metric("connections_max") < float(&daemon, "process_max_fds") as u64);
     assert!(float(&daemon, "process_cpu_seconds_total") > 0.0);
     assert!(float(&daemon, "process_resident_memory_bytes") > 1e6);

@@ -21,6 +21,10 @@ pub struct Facts {
     pub subscriptions_max: u64,
     /// Bytes that may wait for one client.
     pub outbox_bytes_max: u64,
+    /// Bytes that what clients have sent in part may take.
+    pub partial_bytes_max: u64,
+    /// Connections that an address may have, if that is limited.
+    pub connections_per_address_max: Option<u64>,
     /// Durable topics that may be.
     pub topics_max: Option<u64>,
     /// Whether the last reload, or the start, took the configuration.
@@ -81,6 +85,12 @@ impl Facts {
         family(out, gauge, None, "subscriptions_max", about, one(self.subscriptions_max))?;
         let about = "Bytes that may wait for one socket";
         family(out, gauge, Some(&Unit::Bytes), "outbox_max", about, one(self.outbox_bytes_max))?;
+        let about = "Bytes that what clients have sent in part may take";
+        family(out, gauge, Some(&Unit::Bytes), "partial_max", about, one(self.partial_bytes_max))?;
+        if let Some(most) = self.connections_per_address_max {
+            let about = "Connections that an address may have";
+            family(out, gauge, None, "connections_per_address_max", about, one(most))?;
+        }
         let Some(topics_max) = self.topics_max else { return Ok(()) };
         family(out, gauge, None, "topics_max", "Durable topics that may be", one(topics_max))
     }
