@@ -309,7 +309,10 @@ impl Sockets {
         }
         let before = std::mem::replace(&mut socket.reading, Reading::On);
         if before == Reading::Off {
-            self.interest(id, EventFlags::empty());
+            // A session that has just begun may have been told more already than its socket takes.
+            let is_blocked =
+                !shard.is_answered(id) || socket.tls.as_ref().is_some_and(|tls| tls.is_blocked());
+            self.interest(id, if is_blocked { EventFlags::OUT } else { EventFlags::empty() });
         }
         self.take(id, Came::Before, shard, true, now);
     }

@@ -232,9 +232,10 @@ mod tests {
     use crate::dialect::{Kind, pulsar};
     use crate::roster::Seat;
     use crate::shard::Limits;
-    use crate::topic::{Reply, Request};
+    use crate::topic::{Delivery, Draft, Message, Position, Reply, Request, Taker};
     use std::io::{ErrorKind, Read as _, Write as _};
     use std::net::TcpStream;
+    use std::time::Duration;
 
     const UP: &str = "GET /up HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -317,6 +318,36 @@ mod tests {
         let requests = asked(&mut worker);
         assert!(matches!(&requests[..], [(seat, Request::Consume(_))] if seat.shard == 0));
         assert!(!worker.turn() && !worker.holds_back());
+    }
+
+    #[test]
+    fn a_session_that_begins_with_more_than_its_socket_takes_is_told_the_rest() {
+        let (mut worker, mut client) = worker(CONSUMER);
+        let shared = Arc::clone(&worker.shared);
+        shared.store.pretend();
+        let seat = asked(&mut worker)[0].0;
+        // More than a socket of this machine ever holds, in the turn in which the handshake is answered.
+        let payload = vec![b'x'; 16 << 20];
+        let draft = Draft::new(&Message { payload: &payload, ..Message::default() });
+        let taker = Taker { seat, redeliveries: 0, partition: None, wants_receipt: true };
+        let message = Arc::new(draft.store(Position::FIRST, 0, 0));
+        let delivery = Delivery { message, takers: vec![taker] };
+        let parcels = [Parcel::Told(seat, Reply::Opened), Parcel::Delivery(delivery)];
+        shared.mailboxes[0].post(parcels.into_iter());
+        while worker.turn() {}
+        let (mut chunk, mut turns_in_vain) = (vec![0; 1 << 20], 0);
+        while shared.store.take().is_empty() {
+            match client.read(&mut chunk) {
+                Ok(_) => turns_in_vain = 0,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                    std::thread::sleep(Duration::from_millis(1));
+                    turns_in_vain += 1;
+                }
+            }
+            assert!(turns_in_vain < 5000, "the rest is never written");
+            worker.turn();
+        }
     }
 
     #[test]
