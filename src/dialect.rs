@@ -24,11 +24,13 @@ use crate::courier::Notice;
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};
 use crate::proxy::Networks;
+use crate::reason::Reason;
 use crate::retained::Retained;
 use crate::roster::{Inquiry, Note, Reply};
 use crate::token::{Judge, Verdict};
 use crate::topic;
 use crate::wheel::Now;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -178,6 +180,8 @@ pub struct Actions {
     pub list: Vec<Action>,
     /// What their ranges point into.
     pub bytes: Vec<u8>,
+    /// Why they refuse or close, where the input does not tell that by itself.
+    pub reason: Option<Reason>,
 }
 
 impl Actions {
@@ -185,6 +189,7 @@ impl Actions {
     pub fn clear(&mut self) {
         self.list.clear();
         self.bytes.clear();
+        self.reason = None;
     }
 
     /// Adds an action that needs no bytes.
@@ -202,6 +207,12 @@ impl Actions {
     pub fn send_ready(&mut self, frame: &[u8]) {
         let range = self.keep(&[frame]);
         self.list.push(Action::Send(range));
+    }
+
+    /// Says why what follows refuses or closes.
+    pub fn because(&mut self, reason: Reason) -> &mut Self {
+        self.reason = Some(reason);
+        self
     }
 
     /// Refuses the handshake with a status and a line that says why.
@@ -336,6 +347,11 @@ pub trait Dialect: Sized {
     /// The longest message that this client may send, where they differ.
     fn own_message_bytes_max(&self, settings: &Settings) -> usize {
         Self::message_bytes_max(settings)
+    }
+
+    /// Who is at the other end, for the log: the subject of the token, or what is as good.
+    fn subject(&self) -> Option<Cow<'_, str>> {
+        None
     }
 
     /// The reason that ends a session, with code 1009, whose client sends a message of so many bytes where so many are
@@ -508,6 +524,12 @@ macro_rules! dialects {
             #[must_use]
             pub fn message_bytes_max(&self, settings: &Settings) -> usize {
                 match self { $(AnyDialect::$variant(session) => session.own_message_bytes_max(settings),)+ }
+            }
+
+            /// See [`Dialect::subject`].
+            #[must_use]
+            pub fn subject(&self) -> Option<Cow<'_, str>> {
+                match self { $(AnyDialect::$variant(session) => session.subject(),)+ }
             }
 
             /// See [`Dialect::admits`].

@@ -27,6 +27,7 @@
 //! Protocols, as state machines without I/O:
 //!
 //! - [`token`]: what a token grants
+//! - [`reason`]: why a connection is not taken, or a session ends
 //! - [`dialect`]: the trait, its inputs and actions, the list of protocols; `dialect/` has one file for each
 //! - [`feed`]: the other side, where events come from; `feed/` has one file for each
 //! - [`metrics`]: what is counted
@@ -72,6 +73,7 @@ pub mod message;
 pub mod metrics;
 pub mod outbox;
 pub mod proxy;
+pub mod reason;
 pub mod retained;
 pub mod roster;
 pub mod shard;

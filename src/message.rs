@@ -96,6 +96,16 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// What the client is told with it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol error",
+            Self::NotUtf8 => "text that is not UTF-8",
+            Self::TooLong(_) => "the message is too long",
+        }
+    }
+
     /// The close code (RFC 6455 section 7.4.1).
     #[must_use]
     pub fn close_code(self) -> u16 {

@@ -6,7 +6,9 @@
 
 use crate::courier::NoticeKind;
 use crate::dialect::{Kind, Tally};
+use crate::reason::{Handshake, Reason};
 use crate::topic::Census;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A number that its one writer raises, lowers or sets.
@@ -38,44 +40,29 @@ impl Number {
     }
 }
 
+/// A number for each reason.
+#[derive(Debug)]
+pub struct ByReason([Number; Reason::COUNT]);
+
+impl Default for ByReason {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Number::default()))
+    }
+}
+
+impl Deref for ByReason {
+    type Target = [Number];
+
+    fn deref(&self) -> &[Number] {
+        &self.0
+    }
+}
+
 /// Upper bounds of the latency buckets, in microseconds: from one loopback send to a stuck shard.
 pub const LATENCY_BOUNDS_US: [u64; 16] = [
     25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     5_000_000,
 ];
-
-/// How a handshake ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Handshake {
-    /// 101.
-    Accepted,
-    /// No dialect of the listener has this path.
-    NotFound,
-    /// Refused by the dialect.
-    Refused,
-    /// Not a WebSocket handshake, or not a correct one.
-    Malformed,
-    /// Too large or too slow.
-    Limit,
-    /// No room for another connection, or the daemon is stopping.
-    Shed,
-    /// TLS could not be agreed on, or was not spoken at all.
-    Tls,
-}
-
-impl Handshake {
-    /// All, with the names that metrics use.
-    pub const ALL: [(Self, &'static str); 7] = [
-        (Self::Accepted, "accepted"),
-        (Self::NotFound, "not_found"),
-        (Self::Refused, "refused"),
-        (Self::Malformed, "malformed"),
-        (Self::Limit, "limit"),
-        (Self::Shed, "shed"),
-        (Self::Tls, "tls"),
-    ];
-}
 
 /// What became of a fed event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,39 +135,6 @@ impl StatusClass {
             _ => Self::Failed,
         }
     }
-}
-
-/// Why a session was ended by the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum End {
-    /// Its dialect decided so.
-    Dialect,
-    /// It read too slowly.
-    Slow,
-    /// It left pings unanswered.
-    Unanswered,
-    /// It broke the protocol.
-    Violation,
-    /// A limit of the daemon.
-    Limit,
-    /// The feed of its dialect was lost.
-    Outage,
-    /// The daemon stopped.
-    Drain,
-}
-
-impl End {
-    /// All, with the names that metrics use.
-    pub const ALL: [(Self, &'static str); 7] = [
-        (Self::Dialect, "dialect"),
-        (Self::Slow, "slow"),
-        (Self::Unanswered, "unanswered"),
-        (Self::Violation, "violation"),
-        (Self::Limit, "limit"),
-        (Self::Outage, "outage"),
-        (Self::Drain, "drain"),
-    ];
 }
 
 /// How a question about a token, for a remote judge, was answered.
@@ -345,8 +299,10 @@ pub struct Metrics {
     pub partial_evictions: Number,
     /// Bytes waiting for sockets that refused them.
     pub outbox_bytes: Number,
-    /// Sessions ended by the daemon, by reason.
-    pub ends: [Number; End::ALL.len()],
+    /// Sessions that have ended, by reason.
+    pub ends: ByReason,
+    /// Connections and requests that were refused, by reason.
+    pub refusals: ByReason,
     /// Accepts that failed for want of descriptors or memory.
     pub accept_errors: Number,
     /// Unfinished requests to the admin listener that were ended for newcomers.

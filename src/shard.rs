@@ -12,6 +12,7 @@ mod asking;
 mod ending;
 mod opening;
 mod outgoing;
+mod report;
 mod rosters;
 mod serving;
 mod session;
@@ -20,18 +21,21 @@ mod topics;
 
 pub use self::asking::{Answer, Question, Ticket};
 pub use self::outgoing::Outgoing;
+pub use self::report::{Report, settle_reports};
 pub use self::session::Limits;
 
 use self::asking::Outage;
 use self::outgoing::Outbound;
+use self::report::Why;
 use self::session::{Phase, Session};
 use crate::courier::Notice;
 use crate::dialect::{Acls, Action, Actions, Admission, Context, Input, Kind, Lots, Settings};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
 use crate::message::{Interest, Received};
-use crate::metrics::{End, Handshake, Metrics, Origin, Outcome};
+use crate::metrics::{Metrics, Origin, Outcome};
 use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
+use crate::reason::Reason;
 use crate::retained::Retained;
 use crate::roster::{Note, Roster, Seat};
 use crate::topic::Request;
@@ -102,6 +106,9 @@ pub struct Shard {
     asked: u32,
     outages: [Option<Outage>; Kind::ALL.len()],
     events: Vec<Event>,
+    reports: Vec<Report>,
+    /// What a dialect is told just now.
+    why: Why,
     latencies: Vec<u64>,
     due: Vec<u32>,
 }
@@ -163,6 +170,8 @@ impl Shard {
             asked: 0,
             outages: [None; Kind::ALL.len()],
             events: Vec::new(),
+            reports: Vec::new(),
+            why: Why::default(),
             latencies: Vec::new(),
             due: Vec::new(),
         }
@@ -214,10 +223,11 @@ impl Shard {
         self.accepted = self.accepted.wrapping_add(1);
         let id = self.sessions.insert(Session {
             dialect: None,
-            response: None,
+            opening: None,
             outbox: Outbox::default(),
             serial: self.accepted,
             stamp: self.sequence,
+            since: now.tick(),
             deadline,
             ping_at: NEVER,
             ping_interval: 0,
@@ -285,12 +295,12 @@ impl Shard {
         // Whatever comes shows that the peer lives, also where it answers no ping because it is busy.
         session.misses = 0;
         match received {
-            Received::Close(_) if phase == Phase::Closing => self.finish(id, now),
+            Received::Close(_) if phase == Phase::Closing => self.finish(id, Reason::Client, now),
             Received::Close(payload) if phase == Phase::Open => {
                 let mut echo = Vec::with_capacity(payload.len() + 2);
                 frame::put_frame(OpCode::Control(Control::Close), payload, &mut echo);
                 self.queue(id, &echo, now);
-                self.finish(id, now);
+                self.finish(id, Reason::Client, now);
             }
             _ if phase != Phase::Open => {}
             Received::Pong => self.tell(id, Input::Alive, now),
@@ -335,7 +345,7 @@ impl Shard {
             match dialect.admits(publication, now) {
                 Admission::No => {}
                 Admission::Denied => denials[dialect.kind() as usize] += 1,
-                Admission::Close(code, reason) => self.expel(id, code, reason, now),
+                Admission::Close(code, text) => self.expel(id, (code, text), Reason::Expired, now),
                 admission @ (Admission::Form(form) | Admission::Last(form, ..)) => {
                     let turn = &mut self.turn;
                     let frame = *frames[form as usize].get_or_insert_with(|| turn.share(publication, form));
@@ -343,8 +353,8 @@ impl Shard {
                     if self.push(id, frame) {
                         self.slow(id, now);
                     }
-                    if let Admission::Last(_, code, reason) = admission {
-                        self.expel(id, code, reason, now);
+                    if let Admission::Last(_, code, text) = admission {
+                        self.expel(id, (code, text), Reason::Terminated, now);
                     }
                 }
             }
@@ -416,7 +426,7 @@ impl Shard {
             }
             let has_taken = flushed == Flushed::Empty && std::mem::take(&mut session.owes_receipt);
             match flushed {
-                Flushed::Broken => self.remove(id, now),
+                Flushed::Broken => self.remove(id, Reason::Gone, now),
                 Flushed::Blocked => self.events.push(Event::Blocked(id)),
                 Flushed::Waiting => {}
                 Flushed::Empty if session.phase == Phase::Ending => {
@@ -459,6 +469,7 @@ impl Shard {
         if matches!(input, Input::Text(_) | Input::Binary(_)) {
             self.metrics.messages[dialect.kind() as usize].add(1);
         }
+        self.why = Why::from(&input);
         let (mut context, actions) = self.shared.lend(now);
         actions.clear();
         dialect.handle(input, &mut context, actions);
@@ -469,7 +480,7 @@ impl Shard {
     fn perform(&mut self, id: Id, now: Now) {
         let mut actions = std::mem::take(&mut self.shared.actions);
         let mut list = std::mem::take(&mut actions.list);
-        let mut verdict = None;
+        let (mut verdict, because) = (None, actions.reason);
         for action in list.drain(..) {
             match action {
                 // What was said to others stands, even if the session has ended since.
@@ -484,27 +495,27 @@ impl Shard {
                 Action::Note(app, note) => self.note(id, &app, *note),
                 Action::Ask(request) => self.request(id, *request),
                 Action::Accept => self.answer_upgrade(id, now),
-                Action::Refuse(status) => {
-                    self.respond(id, &crate::api::refusal(status), Handshake::Refused, now);
-                }
-                Action::RefuseSaying(status, reason) => {
-                    let reason = String::from_utf8_lossy(actions.get(&reason));
-                    self.respond(id, &crate::api::refusal_saying(status, &reason), Handshake::Refused, now);
+                Action::Refuse(status) => self.refuse(id, status, "", because, now),
+                Action::RefuseSaying(status, text) => {
+                    let text = String::from_utf8_lossy(actions.get(&text));
+                    self.refuse(id, status, &text, because, now);
                 }
                 Action::Send(range) => self.queue(id, actions.get(&range), now),
                 Action::Forward(publication, form) => {
                     let frame = self.turn.share(&publication, form);
                     self.put(id, frame, now);
                 }
-                Action::Close(code, reason) => self.close(id, code, reason, End::Dialect, now),
-                Action::CloseSaying(code, reason) => {
-                    let reason = String::from_utf8_lossy(actions.get(&reason));
-                    self.close(id, code, &reason, End::Dialect, now);
+                Action::Close(code, text) => {
+                    self.close(id, code, text, because.unwrap_or(self.why.reason), now)
+                }
+                Action::CloseSaying(code, text) => {
+                    let text = String::from_utf8_lossy(actions.get(&text));
+                    self.close(id, code, &text, because.unwrap_or(self.why.reason), now);
                 }
                 Action::Subscribe(prefix, facet) => {
                     let full = self.trie.len() >= self.limits.subscriptions_max;
                     if full || self.trie.insert(actions.get(&prefix), actions.get(&facet), id).is_err() {
-                        self.close(id, CLOSE_TRY_LATER, "too many subscriptions", End::Limit, now);
+                        self.close(id, CLOSE_TRY_LATER, "too many subscriptions", Reason::Limit, now);
                     }
                 }
                 Action::Unsubscribe(prefix, facet) => {

@@ -106,18 +106,8 @@ lines! {
     PublisherRefused: "publisher_refused", "publishers that were refused";
     /// A publisher could not be accepted for want of descriptors or memory.
     PublisherNotAccepted: "publisher_not_accepted", "publishers that could not be accepted";
-    /// A client could not be accepted for want of descriptors or memory.
-    ClientNotAccepted: "client_not_accepted", "clients that could not be accepted";
-    /// An address has as many connections as it may have.
-    AddressFull: "address_full", "connections of addresses that have as many as they may";
-    /// A connection to a listener for proxies is none of a trusted one, or does not begin as it has to.
-    ProxyRefused: "proxy_refused", "connections that are none of a trusted proxy";
     /// The headers of a trusted proxy name two clients.
     ProxyContradicted: "proxy_contradicted", "requests whose X-Forwarded-For and Forwarded contradict each other";
-    /// A client speaks TLS where none is spoken.
-    TlsToPlain: "tls_to_plain", "clients that speak TLS to a listener without";
-    /// A TLS handshake failed.
-    TlsFailed: "tls_failed", "TLS handshakes that failed";
     /// A message from RabbitMQ is no event.
     AmqpRejected: "amqp_rejected", "messages from RabbitMQ that are no events";
     /// A message from Redis is no event.

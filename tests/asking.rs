@@ -5,8 +5,9 @@
 use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::frame;
 use fanfare::message::Received;
-use fanfare::metrics::{End, Metrics};
+use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
+use fanfare::reason::Reason;
 use fanfare::shard::{Answer, Id, Limits, Question, Shard, Ticket};
 use fanfare::token::{Grant, Judge, Refusal, Verdict};
 use fanfare::wheel::Now;
@@ -215,7 +216,7 @@ fn an_outage_of_a_dialect_ends_its_sessions_and_newcomers_until_it_is_over() {
     let upgrade = Upgrade { path: "/c/__event", ..Upgrade::default() };
     assert!(stage.shard.upgrade(newcomer, &upgrade, Kind::ALL, b"101 ", stage.now));
     assert_eq!(stage.sent(newcomer), [b"101 ", &close[..]].concat());
-    assert_eq!(stage.metrics.ends[End::Outage as usize].get(), 3);
+    assert_eq!(stage.metrics.ends[Reason::Outage as usize].get(), 3);
     stage.shard.outage(Kind::PersoniumEvent, None, stage.now);
     let id = stage.open();
     let ticket = stage.ask(id, "a");

@@ -6,8 +6,9 @@ use fanfare::dialect::{Kind, Settings, Upgrade, personium};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
 use fanfare::message::{Interest, Received};
-use fanfare::metrics::{End, Metrics};
+use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
+use fanfare::reason::Reason;
 use fanfare::shard::{Event, Id, Limits, Shard};
 use fanfare::wheel::Now;
 use std::collections::HashMap;
@@ -80,7 +81,7 @@ impl Stage {
         self.flush()
     }
 
-    fn ends(&self, end: End) -> u64 {
+    fn ends(&self, end: Reason) -> u64 {
         self.metrics.ends[end as usize].get()
     }
 }
@@ -104,7 +105,7 @@ fn a_burst_of_one_turn_makes_nobody_slow_before_it_was_offered() {
     assert!(stage.shard.turn_bytes() > 1_200_000, "the turn knows how much it holds");
     assert!(stage.flush().is_empty());
     assert_eq!(stage.wire[&id], publication.frame(0).repeat(64));
-    assert_eq!(stage.ends(End::Slow), 0);
+    assert_eq!(stage.ends(Reason::Slow), 0);
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn a_client_that_reads_nothing_is_closed_alone_and_with_the_frame_that_had_begun
     stage.room.insert(stuck, 1000);
     let publication = event(20_000);
     let mut events = 0;
-    while stage.ends(End::Slow) == 0 {
+    while stage.ends(Reason::Slow) == 0 {
         stage.deliver(&publication);
         stage.flush();
         events += 1;
@@ -149,7 +150,7 @@ fn a_client_that_asks_for_more_than_it_reads_is_slow_by_its_own_answers() {
     for _ in 0..200 {
         stage.say(id, r#"{"state":"all"}"#);
     }
-    assert_eq!(stage.ends(End::Slow), 1);
+    assert_eq!(stage.ends(Reason::Slow), 1);
     stage.flush();
     assert_eq!(stage.wire[&id], fanfare::frame::close(1013, "too slow"));
 }
@@ -158,7 +159,7 @@ fn a_client_that_asks_for_more_than_it_reads_is_slow_by_its_own_answers() {
 fn the_subscriptions_of_all_sessions_together_are_limited() {
     let mut stage = Stage::new(Limits { subscriptions_max: 2, ..Limits::default() });
     let (first, second, third) = (stage.join(), stage.join(), stage.join());
-    assert_eq!(stage.ends(End::Limit), 1);
+    assert_eq!(stage.ends(Reason::Limit), 1);
     assert_eq!(stage.shard.interest(first), stage.shard.interest(second));
     stage.shard.receive(third, Received::Close(b""), stage.now);
     assert_eq!(stage.flush(), [Event::Finished(third)]);
@@ -167,7 +168,7 @@ fn the_subscriptions_of_all_sessions_together_are_limited() {
     stage.deliver(&event(1));
     stage.flush();
     assert!(stage.wire.contains_key(&second) && stage.wire.contains_key(&fourth));
-    assert_eq!(stage.ends(End::Limit), 1);
+    assert_eq!(stage.ends(Reason::Limit), 1);
 }
 
 #[test]
@@ -187,8 +188,8 @@ fn a_close_is_over_when_the_peer_has_answered_or_after_its_time() {
     let (polite, rude) = (stage.join(), stage.join());
     stage.shard.drain(stage.now);
     assert!(stage.flush().is_empty());
-    assert_eq!(stage.wire[&polite], fanfare::frame::close(1001, ""));
-    assert_eq!(stage.ends(End::Drain), 2);
+    assert_eq!(stage.wire[&polite], fanfare::frame::close(1001, "the server is stopping"));
+    assert_eq!(stage.ends(Reason::Drain), 2);
     assert_eq!(stage.shard.interest(polite), Interest::Controls, "its answer is read");
     stage.shard.receive(polite, Received::Text("what was on its way"), stage.now);
     stage.shard.receive(polite, Received::Close(&[3, 233]), stage.now);

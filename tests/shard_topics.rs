@@ -5,8 +5,9 @@
 
 use fanfare::dialect::{Kind, Settings, Upgrade, pulsar};
 use fanfare::message::Received;
-use fanfare::metrics::{End, Metrics};
+use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
+use fanfare::reason::Reason;
 use fanfare::roster::Seat;
 use fanfare::shard::{Event, Id, Limits, Shard};
 use fanfare::topic::{Cause, Delivery, Draft, Message, Position, Refusal, Reply, Request, Stored, Taker};
@@ -189,9 +190,9 @@ fn who_has_not_read_what_was_delivered_is_not_cut_off_for_a_ping_but_for_leaving
     stage.flush();
     stage.shard.receive(stuck.id, Received::Ping(b"x"), stage.now);
     stage.flush();
-    assert_eq!(stage.metrics.ends[End::Slow as usize].get(), 0);
+    assert_eq!(stage.metrics.ends[Reason::Slow as usize].get(), 0);
     let mut asked = 0;
-    while stage.metrics.ends[End::Slow as usize].get() == 0 {
+    while stage.metrics.ends[Reason::Slow as usize].get() == 0 {
         stage.shard.receive(stuck.id, Received::Ping(&[b'x'; 125]), stage.now);
         stage.flush();
         asked += 1;
@@ -209,7 +210,7 @@ fn a_stop_closes_sessions_and_tells_the_owner_that_they_are_gone() {
     gone.sort_by_key(|(seat, _)| seat.id);
     assert_eq!(gone, [(open, "gone"), (asking, "gone")]);
     stage.flush();
-    assert_eq!(stage.wire[&open.id], fanfare::frame::close(1001, ""));
+    assert_eq!(stage.wire[&open.id], fanfare::frame::close(1001, "the server is stopping"));
     assert!(stage.wire[&asking.id].starts_with(b"HTTP/1.1 503 "));
     stage.shard.take_told(asking, Reply::Opened, stage.now);
     stage.deliver(1, &[(open, true)]);

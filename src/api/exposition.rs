@@ -8,9 +8,9 @@ use super::{Asking, Status, TEXT, response};
 use crate::courier::NoticeKind;
 use crate::dialect::{Kind, Tally};
 use crate::metrics::{
-    Broker, Delivery, End, Handshake, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling,
-    StatusClass,
+    Broker, Delivery, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling, StatusClass,
 };
+use crate::reason::{Handshake, Reason};
 use crate::throttle::LogLine;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelValue, MetricEncoder, NoLabelSet};
@@ -155,6 +155,11 @@ impl Snapshot {
         Kind::ALL.iter().map(|&kind| (vec![("dialect", kind.name())], value(kind))).collect()
     }
 
+    fn by_reason(&self, numbers: impl Fn(&Metrics) -> &[Number]) -> Vec<(Labels, u64)> {
+        let value = |reason: Reason| self.sum(|metrics| &numbers(metrics)[reason as usize]);
+        Reason::ALL.iter().map(|&reason| (vec![("reason", reason.name())], value(reason))).collect()
+    }
+
     fn gauges(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let gauge = MetricType::Gauge;
         family(out, gauge, None, "connections", "Open sockets", self.one(|m| &m.connections))?;
@@ -227,8 +232,10 @@ impl Snapshot {
         let handshakes = Handshake::ALL
             .map(|(end, name)| (vec![("outcome", name)], self.sum(|m| &m.handshakes[end as usize])));
         family(out, counter, None, "handshakes", "Handshakes, by outcome", handshakes.into())?;
-        let ends = End::ALL.map(|(end, name)| (vec![("reason", name)], self.sum(|m| &m.ends[end as usize])));
-        family(out, counter, None, "session_ends", "Sessions that the daemon ended, by reason", ends.into())?;
+        let ends = self.by_reason(|m| &m.ends);
+        family(out, counter, None, "session_ends", "Sessions that have ended, by reason", ends)?;
+        let about = "Connections, handshakes and requests that were refused, by reason";
+        family(out, counter, None, "refusals", about, self.by_reason(|m| &m.refusals))?;
         let bytes = Some(&Unit::Bytes);
         family(
             out,

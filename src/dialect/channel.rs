@@ -20,10 +20,12 @@ use crate::courier::{self, Notice};
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::{DEPTH_MAX, Event};
 use crate::frame::{Draft, Publication};
+use crate::reason::Reason;
 use crate::token::{Grant, NEVER_MS, Refusal, Verdict};
 use crate::wheel::Now;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// The byte that starts this dialect's topics.
 const TOPIC: u8 = b'c';
@@ -76,13 +78,13 @@ impl Dialect for Channel {
         let settings = &context.settings.channel;
         let mut session = Self { expires_at_ms: 0, texts: Box::default(), stage: Stage::Refused };
         if !settings.lets_in(upgrade.origin) {
-            out.push(Action::Refuse(403));
+            out.because(Reason::Origin).push(Action::Refuse(403));
             return Some(session);
         }
         out.push(Action::Accept);
         let mut parameters = form_urlencoded::parse(upgrade.query.as_bytes());
         match parameters.find(|(key, _)| key == "token").filter(|(_, token)| !token.is_empty()) {
-            None => out.push(MISSING),
+            None => out.because(Reason::TokenMissing).push(MISSING),
             Some((_, token)) => {
                 session.stage = Stage::Asking;
                 if settings.callback.is_some() {
@@ -96,6 +98,10 @@ impl Dialect for Channel {
 
     fn plain(_: &str, _: &str) -> u16 {
         426
+    }
+
+    fn subject(&self) -> Option<Cow<'_, str>> {
+        (self.stage == Stage::Open).then(|| Cow::Owned(self.sender()))
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
@@ -236,7 +242,7 @@ impl Channel {
             return;
         }
         if self.has_expired(now) {
-            return out.push(expired());
+            return out.because(Reason::Expired).push(expired());
         }
         keep_alive(settings, out);
         let Some(data) = json.and_then(said) else {

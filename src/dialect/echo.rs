@@ -44,9 +44,11 @@ use crate::dialect::{
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
+use crate::reason::Reason;
 use crate::roster::Rules;
 use crate::wheel::Now;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -128,6 +130,11 @@ impl Dialect for Echo {
     /// Whoever asks for a connection without a WebSocket is to upgrade.
     fn plain(_: &str, _: &str) -> u16 {
         426
+    }
+
+    fn subject(&self) -> Option<Cow<'_, str>> {
+        let user = self.live.as_ref()?.rare.as_ref()?.user.as_ref()?;
+        Some(Cow::Borrowed(&*user.user))
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
@@ -223,7 +230,7 @@ impl Live {
     fn deadline(&mut self, now: Now, out: &mut Actions) {
         if self.is_asked {
             let (code, reason) = Echo::CLOSE_UNANSWERED;
-            return out.push(Action::Close(code, reason));
+            return out.because(Reason::Unanswered).push(Action::Close(code, reason));
         }
         let silent_ns = activity_timeout_ns(&self.place);
         let due_ns = self.heard_ns + silent_ns;
@@ -257,7 +264,13 @@ impl Live {
 /// Ends a connection that may not stay, and tells it twice why: pages see the one, those who debug the other.
 fn send_away(code: u16, message: &str, out: &mut Actions) {
     message::error(code, message, out);
-    out.close_saying(code, message);
+    let reason = match code {
+        4001 | 4003 => Reason::App,
+        4004 | 4100 => Reason::AppLimit,
+        4009 => Reason::Origin,
+        _ => Reason::Protocol,
+    };
+    out.because(reason).close_saying(code, message);
 }
 
 fn activity_timeout_ns(app: &App) -> u64 {

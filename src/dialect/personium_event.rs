@@ -20,6 +20,7 @@ use crate::dialect::personium::{
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
+use crate::reason::Reason;
 use crate::token::{Grant, Verdict};
 use crate::trie::PREFIX_BYTES_MAX;
 use crate::wheel::Now;
@@ -102,6 +103,10 @@ impl Dialect for PersoniumEvent {
             early: None,
             live: None,
         })
+    }
+
+    fn subject(&self) -> Option<Cow<'_, str>> {
+        self.live.as_ref()?.author.as_ref()?.subject.as_deref().map(Cow::Borrowed)
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
@@ -198,7 +203,7 @@ impl PersoniumEvent {
             return;
         };
         if live.expires_at_ns <= now.monotonic_ns {
-            return out.close(CLOSE);
+            return out.because(Reason::Expired).close(CLOSE);
         }
         let spelling = self.spelling;
         match command {
@@ -332,7 +337,8 @@ impl PersoniumEvent {
                 out.subscribe(&watch(cell), b"");
                 out.push(Action::Deadline(after(now, context.settings.personium.token_timeout_s)));
             }
-            _ => out.close(CLOSE),
+            Some(_) => out.close(CLOSE),
+            None => out.because(Reason::TokenTimeout).close(CLOSE),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::dialect::personium::{
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::{Event, Value, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
+use crate::reason::Reason;
 use crate::token::{Grant, NEVER_MS, Verdict};
 use crate::wheel::{Now, TICK_MS, ticks};
 
@@ -98,7 +99,10 @@ impl Dialect for PersoniumTopic {
             Input::Verified(_) => self.judged(false, None, settings, now, out),
             // Nothing was asked, so nothing is answered.
             Input::Revoked => out.close(CLOSE),
-            Input::Deadline if self.term.is_over(now) => out.close(CLOSE),
+            Input::Deadline if self.term.is_over(now) => {
+                let has_expired = self.term.is_accepted();
+                out.because(if has_expired { Reason::Expired } else { Reason::TokenTimeout }).close(CLOSE);
+            }
             Input::Deadline => out.push(Action::Deadline(self.next_look(now, settings))),
             Input::Gone if self.term.is_accepted() => out.unsubscribe(&subscription(self.place()), b""),
             Input::Gone => {}

@@ -33,6 +33,7 @@ use self::wish::{Wish, wish};
 use super::{Action, Actions, Admission, Context, Dialect, Input, Request, Served, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
+use crate::reason::Reason;
 use crate::token::{Grant, Refusal as Judged, Verdict};
 use crate::topic::{
     self, Cause, Domain, Inquiry, MessageId, Position, Reply, Right, Rights, Taker, TopicName, Wanted,
@@ -296,7 +297,7 @@ impl Pulsar {
         }
         match credentials::token(upgrade.authorization, &Params::read(upgrade.query)) {
             Some(token) => out.verify(token),
-            None => self.reject(401, "Failed to authenticate", out),
+            None => self.reject(401, "Failed to authenticate", out.because(Reason::TokenMissing)),
         }
     }
 
@@ -469,7 +470,7 @@ impl Pulsar {
                 let ms = u64::from(context.settings.pulsar.idle_timeout_s) * 1000;
                 let reason =
                     format!("java.util.concurrent.TimeoutException: Idle timeout expired: {ms}/{ms} ms");
-                out.close_saying(1001, &reason);
+                out.because(Reason::Idle).close_saying(1001, &reason);
             }
             Stage::Judging | Stage::Refused => {}
         }

@@ -29,6 +29,7 @@ use crate::dialect::{
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
+use crate::reason::Reason;
 use crate::token::{Judge, TokenSettings, Verdict};
 use crate::wheel::Now;
 use smallvec::SmallVec;
@@ -128,13 +129,13 @@ impl Dialect for Wazo {
             None | Some("1") => {}
             Some("2") => session.version = Version::Two,
             Some(_) => {
-                out.push(PROTOCOL_ERROR);
+                out.because(Reason::Protocol).push(PROTOCOL_ERROR);
                 return Some(session);
             }
         }
         let token = parameter(upgrade.query, "token").unwrap_or(Cow::Borrowed(upgrade.auth_token));
         if token.is_empty() {
-            out.push(NO_TOKEN);
+            out.because(Reason::TokenMissing).push(NO_TOKEN);
         } else {
             session.judge(&token, context, out);
         }
@@ -144,6 +145,10 @@ impl Dialect for Wazo {
     /// A browser that is sent here to accept a certificate sees a page.
     fn plain(method: &str, path: &str) -> u16 {
         if (method, path) == ("GET", "/") { 200 } else { 426 }
+    }
+
+    fn subject(&self) -> Option<Cow<'_, str>> {
+        self.live.as_ref().map(|live| Cow::Borrowed(live.pass.user()))
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {

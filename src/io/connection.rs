@@ -7,7 +7,7 @@
 mod accept;
 mod intake;
 
-pub(super) use self::accept::tell_full;
+pub(super) use self::accept::full;
 
 use self::accept::spare;
 use self::intake::Came;
@@ -17,11 +17,11 @@ use super::tls::{Failure, Heard, Scratch, Tls};
 use crate::api;
 use crate::dialect::Kind;
 use crate::message::Inbox;
-use crate::metrics::{Handshake, Metrics};
+use crate::metrics::Metrics;
 use crate::outbox::Sent;
 use crate::proxy::Remote;
+use crate::reason::Reason;
 use crate::shard::{Event, Id, Shard};
-use crate::throttle::LogLine;
 use crate::wheel::{Now, Tick};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -41,6 +41,9 @@ const HANDSHAKES_MAX: usize = 8;
 /// The buffer that every read of a shard goes through.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// What the log says of TLS where none is spoken.
+const TLS_UNEXPECTED: &str = "a client speaks TLS (https:// or wss://) to a listener without: give it http:// or ws://, or the \
+                              [[listen]] a tls";
 /// A fatal alert of TLS: the handshake has failed (RFC 8446 section 6.2).
 const TLS_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
 
@@ -365,23 +368,17 @@ impl Sockets {
         if !shard.awaits_request(id) || matches!(failure, Failure::Gone) {
             return shard.lost(id, now);
         }
-        LogLine::TlsFailed.warn(now, || format!("a TLS handshake failed: {failure}"));
         let mut answer = vec![];
         if let (Failure::Http, Some(Some(socket))) = (failure, self.sockets.get_mut(id as usize)) {
             self.partials.change(socket.tls.take().map_or(0, |tls| tls.part_bytes()), 0);
             answer = api::speaks_tls();
         }
-        shard.respond(id, &answer, Handshake::Tls, now);
+        shard.respond_saying(id, &answer, (Reason::Tls, &failure.to_string()), now);
     }
 
     /// A client speaks TLS where none is spoken: it is told in its own words, or it would wait for an answer.
     fn refuse_tls(&mut self, id: Id, shard: &mut Shard, now: Now) {
-        LogLine::TlsToPlain.warn(now, || {
-            "a client speaks TLS (https:// or wss://) to a listener without: give it http:// or ws://, or the \
-             [[listen]] a tls"
-                .into()
-        });
-        shard.respond(id, &TLS_ALERT, Handshake::Tls, now);
+        shard.respond_saying(id, &TLS_ALERT, (Reason::TlsUnexpected, TLS_UNEXPECTED), now);
     }
 
     /// Gives bytes to a socket.
@@ -420,6 +417,9 @@ impl Sockets {
     /// Does to the sockets what the shard has decided about its connections.
     pub(super) fn settle(&mut self, shard: &mut Shard) {
         shard.address_notices(|id| self.remote(id).map(|remote| remote.ip));
+        for report in shard.take_reports() {
+            report.log(self.remote(report.id));
+        }
         for event in shard.take_events() {
             match event {
                 Event::Blocked(id) => {

@@ -2,12 +2,12 @@
 
 use super::body::Fault;
 use super::clients::Told;
-use super::connection::tell_full;
+use super::connection::full;
 use super::head::{self, Fields, HEADERS_MAX, Head};
 use super::request::{self, Body, Talk};
 use crate::api;
 use crate::dialect::{Kind, Upgrade};
-use crate::metrics::Handshake;
+use crate::reason::Reason;
 use crate::shard::Shard;
 use crate::throttle::LogLine;
 
@@ -45,31 +45,31 @@ pub(super) enum Found {
     Refused,
 }
 
-/// What is said to a request that comes to nothing, and how it counts.
-type Refusal = (Vec<u8>, Handshake);
+/// What is said to a request that comes to nothing, why, and what the log says beside.
+type Refusal = (Vec<u8>, Reason, String);
 
 /// One whole head.
 pub(super) fn read(bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let (is_head, found) = match Head::read(bytes, &mut fields) {
         Ok(head) => (head.is_head, route(&head, bytes, talk, shard)),
-        Err(fault) if fault == head::TOO_LARGE => (false, Err((api::refusal(431), Handshake::Limit))),
+        Err(fault) if fault == head::TOO_LARGE => (false, Err(refusal(431, Reason::HeadLimit))),
         Err(fault) => (false, Err(malformed(fault))),
     };
-    found.unwrap_or_else(|(response, outcome)| {
+    found.unwrap_or_else(|(response, reason, detail)| {
         let response = if is_head { api::without_body(response) } else { response };
-        shard.respond(talk.id, &response, outcome, talk.now);
+        shard.respond_saying(talk.id, &response, (reason, &detail), talk.now);
         Found::Refused
     })
 }
 
 /// The head is longer than allowed.
 pub(super) fn refuse_long(talk: &Talk<'_>, shard: &mut Shard) {
-    shard.respond(talk.id, &api::refusal(431), Handshake::Limit, talk.now);
+    shard.respond(talk.id, &api::refusal(431), Reason::HeadLimit, talk.now);
 }
 
 fn malformed(fault: Fault) -> Refusal {
-    (api::refusal_saying(fault.status, fault.reason), Handshake::Malformed)
+    (api::refusal_saying(fault.status, fault.reason), Reason::BadRequest, fault.reason.into())
 }
 
 /// Finds who is asked.
@@ -87,7 +87,7 @@ fn route(head: &Head<'_>, bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> R
         ));
     }
     if talk.is_draining {
-        return Err((api::refusal(503), Handshake::Shed));
+        return Err(refusal(503, Reason::Drain));
     }
     learn(head, talk, shard);
     let fields = fields.map_err(malformed)?;
@@ -108,7 +108,7 @@ fn route(head: &Head<'_>, bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> R
     };
     if !wants_websocket && !is_handshake(head) {
         let kind = shard.claimant(&upgrade, talk.kinds, talk.now).ok_or_else(not_found)?;
-        return Err((api::refusal(kind.plain(head.method, head.path)), Handshake::Malformed));
+        return Err(refusal(kind.plain(head.method, head.path), Reason::BadRequest));
     }
     match key(head, &fields) {
         Ok(key) => {
@@ -128,8 +128,12 @@ fn route(head: &Head<'_>, bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> R
     }
 }
 
+fn refusal(status: u16, reason: Reason) -> Refusal {
+    (api::refusal(status), reason, String::new())
+}
+
 fn not_found() -> Refusal {
-    (api::refusal(404), Handshake::NotFound)
+    refusal(404, Reason::NotFound)
 }
 
 /// Learns whose request it is that a trusted proxy passes on.
@@ -154,8 +158,8 @@ fn admit(talk: &Talk<'_>, shard: &Shard) -> Result<(), Refusal> {
         return Ok(());
     }
     let client = talk.clients.remote(talk.id, talk.socket);
-    client.inspect(|client| tell_full(*client, most, talk.now));
-    Err((api::refusal(429), Handshake::Limit))
+    let detail = client.map_or_else(String::new, |client| full(client, most));
+    Err((api::refusal(429), Reason::AddressLimit, detail))
 }
 
 /// Whether a request was a handshake when it was sent. A proxy that does not pass it on as one leaves `Upgrade` and

@@ -9,7 +9,7 @@ use super::connection::Sockets;
 use super::handoff::Parcel;
 use crate::dialect::Settings;
 use crate::frame::Publication;
-use crate::shard::Shard;
+use crate::shard::{Shard, settle_reports};
 use crate::throttle;
 use crate::wheel::{Now, Tick};
 use rustix::fd::BorrowedFd;
@@ -145,6 +145,7 @@ impl Worker {
             self.shard.tick(now);
             self.sockets.tick(now);
             throttle::settle(now);
+            settle_reports(now);
         }
         if has_room {
             self.ask();

@@ -6,7 +6,7 @@
 
 use super::{Id, Shard};
 use crate::dialect::{Input, Kind};
-use crate::metrics::End;
+use crate::reason::Reason;
 use crate::token::{Refusal, Verdict};
 use crate::wheel::Now;
 
@@ -80,7 +80,7 @@ impl Shard {
     pub(super) fn tell_of_outage(&mut self, id: Id, now: Now) {
         let Some(dialect) = &self.sessions[id as usize].dialect else { return };
         if let Some((code, reason)) = self.outages[dialect.kind() as usize] {
-            self.close(id, code, reason, End::Outage, now);
+            self.close(id, code, reason, Reason::Outage, now);
         }
     }
 
@@ -106,12 +106,12 @@ impl Shard {
     }
 
     /// Ends a session whose token is good no more, by the time or by what its feed has said.
-    pub(super) fn expel(&mut self, id: Id, code: u16, reason: &str, now: Now) {
+    pub(super) fn expel(&mut self, id: Id, (code, text): (u16, &str), reason: Reason, now: Now) {
         let number = self.sessions[id as usize].asked;
         if number != 0 {
             self.questions.push(Question::Doubt(Ticket { id, number }));
         }
-        self.close(id, code, reason, End::Dialect, now);
+        self.close(id, code, text, reason, now);
     }
 
     /// The session's question, if there is one, matters no more.

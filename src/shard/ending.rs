@@ -1,41 +1,46 @@
 //! How connections end: by the peer, by the protocol, by a bound of the daemon, or because it stops.
 
+use super::report::Told;
 use super::session::Phase;
 use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, Event, Id, Shard};
 use crate::api::{Persistence, Wanted};
 use crate::dialect::{Action, Actions, AnyDialect, Input, Kind};
 use crate::frame;
 use crate::message::Violation;
-use crate::metrics::{End, Handshake};
+use crate::reason::Reason;
 use crate::wheel::{NEVER, Now, ticks};
+
+/// Close codes whose text is ours to choose. Personium's documents want 1000 without any, and what stands from 4000 on is
+/// each protocol's own.
+const FREE_CODES: std::ops::RangeInclusive<u16> = 1001..=3999;
 
 impl Shard {
     /// A client broke the protocol.
     pub fn violate(&mut self, id: Id, violation: Violation, now: Now) {
-        let reason = match (violation, self.sessions.get(id as usize).and_then(|it| it.dialect.as_ref())) {
-            (Violation::TooLong(bytes), Some(dialect)) => {
-                dialect.kind().too_long(bytes, dialect.message_bytes_max(&self.shared.settings))
-            }
-            _ => String::new(),
-        };
-        self.close(id, violation.close_code(), &reason, End::Violation, now);
+        let mut text = String::new();
+        let dialect = self.sessions.get(id as usize).and_then(|session| session.dialect.as_ref());
+        if let (Violation::TooLong(bytes), Some(dialect)) = (violation, dialect) {
+            text = dialect.kind().too_long(bytes, dialect.message_bytes_max(&self.shared.settings));
+        }
+        let text = if text.is_empty() { violation.words() } else { &text };
+        self.close(id, violation.close_code(), text, Reason::Violation, now);
         // What follows cannot be read, so no answer is awaited.
         if self.sessions.contains(id as usize) {
-            self.finish(id, now);
+            self.finish(id, Reason::Violation, now);
         }
     }
 
     /// The peer has sent its last byte, or the socket failed.
     pub fn lost(&mut self, id: Id, now: Now) {
         if self.sessions.contains(id as usize) {
-            self.remove(id, now);
+            self.remove(id, Reason::Gone, now);
         }
     }
 
     /// The peer says nothing more but may still read: what is queued leaves, then the connection ends.
     pub fn hang_up(&mut self, id: Id, now: Now) {
         if self.sessions.contains(id as usize) {
-            self.finish(id, now);
+            self.finish(id, Reason::Gone, now);
         }
     }
 
@@ -45,15 +50,15 @@ impl Shard {
         for id in ids {
             match self.sessions[id as usize].phase {
                 Phase::Head | Phase::Opening => {
-                    self.respond(id, &crate::api::refusal(503), Handshake::Shed, now);
+                    self.respond(id, &crate::api::refusal(503), Reason::Drain, now);
                 }
                 Phase::Open => {
                     let kind = self.sessions[id as usize].dialect.as_ref().map(AnyDialect::kind);
                     let going = kind.map(|kind| kind.close_stopping(&self.shared.settings));
                     let (code, reason) = going.unwrap_or((CLOSE_GOING_AWAY, ""));
-                    self.close(id, code, reason, End::Drain, now);
+                    self.close(id, code, reason, Reason::Drain, now);
                 }
-                Phase::Idle => self.finish(id, now),
+                Phase::Idle => self.finish(id, Reason::Drain, now),
                 // What was begun is answered; the deadline holds.
                 Phase::Body => {}
                 Phase::Asked(kind, wanted) => {
@@ -72,10 +77,10 @@ impl Shard {
         self.metrics.partial_evictions.add(1);
         match session.phase {
             Phase::Open => {
-                self.close(id, CLOSE_TRY_LATER, "too many long messages at once", End::Limit, now);
+                self.close(id, CLOSE_TRY_LATER, "too many long messages at once", Reason::PartialLimit, now);
             }
             Phase::Head | Phase::Body | Phase::Idle | Phase::Asked(..) | Phase::Opening => {
-                self.respond(id, &crate::api::unserved(), Handshake::Shed, now);
+                self.respond(id, &crate::api::unserved(), Reason::PartialLimit, now);
             }
             Phase::Closing | Phase::Ending | Phase::Over => {}
         }
@@ -92,21 +97,27 @@ impl Shard {
         self.metrics.outbox_bytes.add((session.outbox.backlog_bytes() as u64).wrapping_sub(before));
         let kind = session.dialect.as_ref().map(AnyDialect::kind);
         let (code, reason) = kind.map_or((CLOSE_TRY_LATER, "too slow"), Kind::close_slow);
-        self.close(id, code, reason, End::Slow, now);
+        self.close(id, code, reason, Reason::Slow, now);
     }
 
-    pub(super) fn close(&mut self, id: Id, code: u16, reason: &str, end: End, now: Now) {
+    /// Ends a session with a close frame. Where its protocol has no text for that, it is the reason's.
+    pub(super) fn close(&mut self, id: Id, code: u16, text: &str, reason: Reason, now: Now) {
         match self.sessions[id as usize].phase {
-            Phase::Head | Phase::Opening | Phase::Body | Phase::Idle | Phase::Asked(..) => {
-                return self.finish(id, now);
+            Phase::Opening => {
+                self.report_refusal(id, reason, "", None, now);
+                return self.finish(id, reason, now);
+            }
+            Phase::Head | Phase::Body | Phase::Idle | Phase::Asked(..) => {
+                return self.finish(id, reason, now);
             }
             Phase::Closing | Phase::Ending | Phase::Over => return,
             Phase::Open => {}
         }
-        self.metrics.ends[end as usize].add(1);
+        let text = if text.is_empty() && FREE_CODES.contains(&code) { reason.words() } else { text };
+        // Before anything is queued: a client that is too slow for it is closed for that.
         self.sessions[id as usize].phase = Phase::Closing;
-        self.queue(id, &frame::close(code, reason), now);
-        self.leave(id, now);
+        self.queue(id, &frame::close(code, text), now);
+        self.leave(id, Some((reason, Some(Told { code, text }))), now);
         let session = &mut self.sessions[id as usize];
         session.deadline = now.tick().saturating_add(ticks(self.limits.close_timeout_s.into()));
         session.ping_at = NEVER;
@@ -114,8 +125,8 @@ impl Shard {
     }
 
     /// Says nothing more than what is queued.
-    pub(super) fn finish(&mut self, id: Id, now: Now) {
-        self.leave(id, now);
+    pub(super) fn finish(&mut self, id: Id, reason: Reason, now: Now) {
+        self.leave(id, self.end_by(id, reason), now);
         let session = &mut self.sessions[id as usize];
         match session.phase {
             Phase::Ending | Phase::Over => return,
@@ -130,9 +141,17 @@ impl Shard {
         self.mark_dirty(id);
     }
 
-    /// Lets the dialect give back what it holds.
-    pub(super) fn leave(&mut self, id: Id, now: Now) {
+    /// What the loss of a connection is to its session: its end, if it is open.
+    fn end_by(&self, id: Id, reason: Reason) -> Option<(Reason, Option<Told<'static>>)> {
+        (self.sessions[id as usize].phase == Phase::Open).then_some((reason, None))
+    }
+
+    /// Lets the dialect give back what it holds, and reports the end of its session.
+    fn leave(&mut self, id: Id, end: Option<(Reason, Option<Told<'_>>)>, now: Now) {
         let Some(mut dialect) = self.sessions[id as usize].dialect.take() else { return };
+        if let Some((reason, told)) = end {
+            self.report_end(id, &dialect, reason, told, now);
+        }
         self.forget(id);
         self.metrics.sessions[dialect.kind() as usize].sub(1);
         let (mut context, _) = self.shared.lend(now);
@@ -151,8 +170,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn remove(&mut self, id: Id, now: Now) {
-        self.leave(id, now);
+    pub(super) fn remove(&mut self, id: Id, reason: Reason, now: Now) {
+        self.leave(id, self.end_by(id, reason), now);
         self.wheel.cancel(id);
         let mut session = self.sessions.remove(id as usize);
         self.metrics.outbox_bytes.sub(session.outbox.backlog_bytes() as u64);

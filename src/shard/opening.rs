@@ -1,9 +1,11 @@
 //! How a connection becomes a session: who claims its request, and what it is answered.
 
-use super::session::Phase;
+use super::report::{Told, Why, by_status};
+use super::session::{Opening, Phase};
 use super::{Event, Id, Shard};
+use crate::api;
 use crate::dialect::{Actions, Kind, Upgrade};
-use crate::metrics::Handshake;
+use crate::reason::{Handshake, Reason};
 use crate::wheel::{NEVER, Now};
 
 impl Shard {
@@ -24,6 +26,7 @@ impl Shard {
         response: &[u8],
         now: Now,
     ) -> bool {
+        self.why = Why::default();
         let (mut context, actions) = self.shared.lend(now);
         actions.clear();
         let Some(dialect) = kinds.iter().find_map(|kind| kind.open(upgrade, &mut context, actions)) else {
@@ -33,7 +36,8 @@ impl Shard {
         self.metrics.sessions[dialect_kind as usize].add(1);
         let session = &mut self.sessions[id as usize];
         session.dialect = Some(dialect);
-        session.response = Some(agreed(response, upgrade, dialect_kind));
+        let response = agreed(response, upgrade, dialect_kind);
+        session.opening = Some(Box::new(Opening { response }));
         session.phase = Phase::Opening;
         session.deadline = NEVER;
         self.perform(id, now);
@@ -45,20 +49,36 @@ impl Shard {
         true
     }
 
-    /// Answers a request that no dialect gets with ready bytes, and ends the connection.
-    pub fn respond(&mut self, id: Id, response: &[u8], handshake: Handshake, now: Now) {
-        self.metrics.handshakes[handshake as usize].add(1);
+    /// Refuses a request with ready bytes, and ends the connection.
+    pub fn respond(&mut self, id: Id, response: &[u8], reason: Reason, now: Now) {
+        self.respond_saying(id, response, (reason, ""), now);
+    }
+
+    /// The same, with what the log is to say beside the reason.
+    pub fn respond_saying(&mut self, id: Id, response: &[u8], (reason, detail): (Reason, &str), now: Now) {
+        self.metrics.handshakes[reason.outcome() as usize].add(1);
+        self.report_refusal(id, reason, detail, Told::response(response), now);
         self.queue(id, response, now);
-        self.finish(id, now);
+        self.finish(id, reason, now);
+    }
+
+    /// Refuses a handshake as its dialect wants.
+    pub(super) fn refuse(&mut self, id: Id, status: u16, text: &str, because: Option<Reason>, now: Now) {
+        let response = if text.is_empty() { api::refusal(status) } else { api::refusal_saying(status, text) };
+        let reason = because.unwrap_or_else(|| by_status(status, self.why.reason));
+        self.metrics.handshakes[Handshake::Refused as usize].add(1);
+        self.report_refusal(id, reason, "", Some(Told { code: status, text }), now);
+        self.queue(id, &response, now);
+        self.finish(id, reason, now);
     }
 
     pub(super) fn answer_upgrade(&mut self, id: Id, now: Now) {
         let session = &mut self.sessions[id as usize];
         session.phase = Phase::Open;
         self.events.push(Event::Opened(id));
-        if let Some(response) = session.response.take() {
+        if let Some(opening) = session.opening.take() {
             self.metrics.handshakes[Handshake::Accepted as usize].add(1);
-            self.queue(id, &response, now);
+            self.queue(id, &opening.response, now);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! HTTP requests that dialects answer: the connection stays what it is, and another request may follow.
 
+use super::report::Told;
 use super::session::Phase;
 use super::{Event, Id, Outgoing, Shard};
 use crate::api::{self, Persistence, Wanted};
 use crate::dialect::{Action, Kind, Request, Served};
 use crate::metrics::{Origin, Outcome, StatusClass};
+use crate::reason::Reason;
 use crate::roster::Note;
 use crate::topic;
 use crate::wheel::{Now, ticks};
@@ -117,6 +119,10 @@ impl Shard {
         };
         if let Some(status) = status {
             self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
+            if matches!(status, 401 | 403) {
+                let told = Some(Told { code: status, text: "" });
+                self.report_refusal(id, Reason::Signature, "", told, now);
+            }
         }
         if status.is_none() {
             match served {
@@ -147,6 +153,8 @@ impl Shard {
     ) {
         self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
         let response = if is_head { api::without_body(response) } else { response };
+        let reason = if status == 503 { Reason::Outage } else { Reason::BadRequest };
+        self.report_refusal(id, reason, "", Some(Told { code: status, text: "" }), now);
         self.conclude(id, &response, Persistence::Ends, now);
     }
 
@@ -170,7 +178,7 @@ impl Shard {
     fn conclude(&mut self, id: Id, response: &[u8], persistence: Persistence, now: Now) {
         self.queue(id, response, now);
         if persistence == Persistence::Ends {
-            return self.finish(id, now);
+            return self.finish(id, Reason::Dialect, now);
         }
         let session = &mut self.sessions[id as usize];
         session.phase = Phase::Idle;

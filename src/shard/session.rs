@@ -93,16 +93,24 @@ impl Phase {
     }
 }
 
+/// What only a connection needs that is about to become a session.
+pub(super) struct Opening {
+    /// The 101 response.
+    pub(super) response: Box<[u8]>,
+}
+
 /// One connection.
 pub(super) struct Session {
     pub(super) dialect: Option<AnyDialect>,
-    /// The 101 response, while the dialect has not accepted.
-    pub(super) response: Option<Box<[u8]>>,
+    /// While the dialect has not accepted.
+    pub(super) opening: Option<Box<Opening>>,
     pub(super) outbox: Outbox,
     /// Tells the connection from those that had its number before.
     pub(super) serial: u32,
     /// The last publication that looked at this session.
     pub(super) stamp: u32,
+    /// When the connection came.
+    pub(super) since: Tick,
     pub(super) deadline: Tick,
     pub(super) ping_at: Tick,
     pub(super) ping_interval: Tick,
@@ -114,4 +122,14 @@ pub(super) struct Session {
     pub(super) asked: u32,
     /// Whether the owner of the topics waits until the outbox is empty.
     pub(super) owes_receipt: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_takes_at_most_104_bytes_beside_what_it_boxes() {
+        assert!(size_of::<Session>() <= 104, "{}", size_of::<Session>());
+    }
 }

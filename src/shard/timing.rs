@@ -4,7 +4,7 @@ use super::session::Phase;
 use super::{CLOSE_GOING_AWAY, Id, Shard};
 use crate::dialect::Input;
 use crate::frame;
-use crate::metrics::{End, Handshake};
+use crate::reason::Reason;
 use crate::wheel::{NEVER, Now};
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 
@@ -40,12 +40,12 @@ impl Shard {
             session.deadline = NEVER;
             match session.phase {
                 Phase::Head | Phase::Body => {
-                    self.respond(id, &crate::api::refusal(408), Handshake::Limit, now);
+                    self.respond(id, &crate::api::refusal(408), Reason::RequestTimeout, now);
                 }
-                Phase::Idle => self.finish(id, now),
+                Phase::Idle => self.finish(id, Reason::Dialect, now),
                 Phase::Asked(kind, wanted) => self.give_up(id, kind, wanted.is_head, now),
                 Phase::Opening | Phase::Open => self.tell(id, Input::Deadline, now),
-                Phase::Closing | Phase::Ending | Phase::Over => return self.remove(id, now),
+                Phase::Closing | Phase::Ending | Phase::Over => return self.remove(id, Reason::Gone, now),
             }
         }
         let session = &mut self.sessions[id as usize];
@@ -55,7 +55,7 @@ impl Shard {
                     .dialect
                     .as_ref()
                     .map_or((CLOSE_GOING_AWAY, ""), |dialect| dialect.kind().close_unanswered());
-                return self.close(id, code, reason, End::Unanswered, now);
+                return self.close(id, code, reason, Reason::Unanswered, now);
             }
             session.misses += 1;
             session.ping_at = tick.saturating_add(session.ping_interval);

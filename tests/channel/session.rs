@@ -197,11 +197,11 @@ fn pings_are_answered_and_a_close_is_echoed() {
 fn faulty_frames_close_with_the_codes_of_the_rfc() {
     let mut bus = with(&["ann", "bob", "text", "nobody"]);
     bus.send("ann", OpCode::Data(Data::Text), b"{\"data\":{\"message\":\"\xFF\"}}");
-    assert_eq!(bus.heard("ann"), ["close 1007", "end"]);
+    assert_eq!(bus.heard("ann"), ["close 1007 text that is not UTF-8", "end"]);
     bus.send("bob", OpCode::Data(Data::Reserved(3)), b"{}");
-    assert_eq!(bus.heard("bob"), ["close 1002", "end"]);
+    assert_eq!(bus.heard("bob"), ["close 1002 protocol error", "end"]);
     bus.send("text", OpCode::Data(Data::Text), &vec![b' '; 65_537]);
-    assert_eq!(bus.heard("text"), ["close 1009", "end"]);
+    assert_eq!(bus.heard("text"), ["close 1009 the message is too long", "end"]);
     let longest = format!(r#"{{"data":{{"message":"{}"}}}}"#, "x".repeat(65_536 - 23));
     assert_eq!(longest.len(), 65_536);
     bus.say("nobody", &longest);
@@ -213,8 +213,8 @@ fn all_are_told_when_the_daemon_stops() {
     let mut bus = with(&["ann", "tweets"]);
     bus.shard.drain(bus.now);
     bus.flush();
-    assert_eq!(bus.heard("ann"), ["close 1001"]);
-    assert_eq!(bus.heard("tweets"), ["close 1001"]);
+    assert_eq!(bus.heard("ann"), ["close 1001 the server is stopping"]);
+    assert_eq!(bus.heard("tweets"), ["close 1001 the server is stopping"]);
 }
 
 /// In the original any broadcast while such a socket was still closing ended the process.

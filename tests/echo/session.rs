@@ -137,7 +137,7 @@ fn when_the_daemon_stops_clients_come_back_after_a_while() {
     come(&mut going, "a");
     going.shard.drain(going.now);
     going.flush();
-    assert_eq!(going.heard("a"), ["close 1001"]);
+    assert_eq!(going.heard("a"), ["close 1001 the server is stopping"]);
     let mut settings = settings(app_settings());
     settings.echo.drain_code = DrainCode::ComeBack;
     let mut bus = Bus::of(settings);
@@ -162,7 +162,7 @@ fn each_app_limits_the_messages_of_its_own_clients() {
         bus.say(name, &message);
     }
     assert_eq!(bus.heard("large"), [PONG]);
-    assert_eq!(bus.heard("small")[0], "close 1009");
+    assert_eq!(bus.heard("small")[0], "close 1009 the message is too long");
 }
 
 #[test]

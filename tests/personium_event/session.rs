@@ -359,7 +359,7 @@ fn a_text_of_64_kib_is_read_and_one_byte_more_closes_1009() {
     let text = token.to_owned() + &" ".repeat(65_536 - token.len());
     bus.talk("");
     assert_eq!(bus.answers(&text).len(), 1);
-    assert_eq!(bus.answers(&(text + " ")), ["close 1009", "end"]);
+    assert_eq!(bus.answers(&(text + " ")), ["close 1009 the message is too long", "end"]);
 }
 
 #[test]
@@ -367,11 +367,11 @@ fn bad_text_closes_1007_and_bad_framing_1002() {
     let mut bus = Bus::with(TOKENS);
     bus.talk("");
     bus.send("", OpCode::Data(Data::Text), b"\xff");
-    assert_eq!(bus.heard(""), ["close 1007", "end"]);
+    assert_eq!(bus.heard(""), ["close 1007 text that is not UTF-8", "end"]);
     let mut bus = Bus::with(TOKENS);
     bus.talk("");
     bus.send_bytes("", &mut [0x81, 0x00]);
-    assert_eq!(bus.heard(""), ["close 1002", "end"]);
+    assert_eq!(bus.heard(""), ["close 1002 protocol error", "end"]);
 }
 
 #[test]

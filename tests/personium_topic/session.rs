@@ -240,7 +240,7 @@ fn a_text_of_64_kib_is_read_and_one_byte_more_closes_1009() {
     let text = token.to_owned() + &" ".repeat(65_536 - token.len());
     topic.talk("");
     assert_eq!(topic.answers(&text).len(), 1);
-    assert_eq!(topic.answers(&(text + " ")), ["close 1009", "end"]);
+    assert_eq!(topic.answers(&(text + " ")), ["close 1009 the message is too long", "end"]);
 }
 
 #[test]

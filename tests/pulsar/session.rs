@@ -269,7 +269,7 @@ fn what_is_too_long_is_told_with_its_length() {
     let id = stage.bus.clients["y"].id;
     stage.bus.shard.violate(id, Violation::Protocol, stage.bus.now);
     stage.bus.flush();
-    assert_eq!(stage.bus.heard("y"), ["close 1002", "end"]);
+    assert_eq!(stage.bus.heard("y"), ["close 1002 protocol error", "end"]);
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn the_end_of_the_daemon_is_said_as_elsewhere() {
     stage.joins("x", CONSUMER_2);
     stage.bus.shard.drain(stage.bus.now);
     stage.bus.flush();
-    assert_eq!(stage.bus.heard("x"), ["close 1001"]);
+    assert_eq!(stage.bus.heard("x"), ["close 1001 the server is stopping"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a session must be told, worked out the slow way: no trie, no wheel, no shared lists.
 
 use fanfare::frame;
-use fanfare::metrics::End;
+use fanfare::reason::Reason;
 use fanfare::wheel::{NEVER, Now, TICK_MS, Tick, ticks};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -20,11 +20,13 @@ pub(crate) const PING_MISSES: u8 = 3;
 pub(crate) const RULES_MAX: usize = 6;
 
 /// Reasons for ends, in the order of the metrics.
-pub(crate) const DIALECT: usize = End::Dialect as usize;
-const SLOW: usize = End::Slow as usize;
-const UNANSWERED: usize = End::Unanswered as usize;
-const VIOLATION: usize = End::Violation as usize;
-pub(crate) const DRAIN: usize = End::Drain as usize;
+pub(crate) const DIALECT: usize = Reason::Dialect as usize;
+const SLOW: usize = Reason::Slow as usize;
+const UNANSWERED: usize = Reason::Unanswered as usize;
+const VIOLATION: usize = Reason::Violation as usize;
+/// Those that a long run sees.
+pub(crate) const ENDS: [usize; 4] = [DIALECT, SLOW, UNANSWERED, VIOLATION];
+pub(crate) const DRAIN: usize = Reason::Drain as usize;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Phase {
@@ -104,10 +106,15 @@ pub(crate) struct Session {
 }
 
 /// What all sessions of a shard count together.
-#[derive(Default)]
 pub(crate) struct Tally {
-    pub(crate) ends: [u64; End::ALL.len()],
+    pub(crate) ends: [u64; Reason::COUNT],
     pub(crate) deliveries: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { ends: [0; Reason::COUNT], deliveries: 0 }
+    }
 }
 
 pub(crate) fn text_frame(text: &str) -> Rc<[u8]> {
@@ -287,9 +294,13 @@ impl Session {
 
     /// Hears something whole. Returns what it publishes.
     pub(crate) fn hear(&mut self, say: &Say, now: Now, tally: &mut Tally) -> Option<Occasion> {
+        // Whatever comes shows that the peer lives.
+        if !matches!(say, Say::Garbage) {
+            self.misses = 0;
+        }
         match say {
             Say::Garbage if matches!(self.phase, Phase::Open | Phase::Closing) => {
-                self.close(1002, "", VIOLATION, now, tally);
+                self.close(1002, "protocol error", VIOLATION, now, tally);
                 self.finish(now);
             }
             Say::Close if self.phase == Phase::Closing => self.finish(now),
@@ -299,7 +310,7 @@ impl Session {
                 self.finish(now);
             }
             Say::Ping(payload) => self.push(control_frame(Control::Pong, payload), true, now, tally),
-            Say::Pong => self.misses = 0,
+            Say::Pong => {}
             command => return self.command(command, now, tally),
         }
         None
@@ -307,12 +318,11 @@ impl Session {
 
     fn command(&mut self, say: &Say, now: Now, tally: &mut Tally) -> Option<Occasion> {
         if let Say::Token { until_s, writes } = say {
-            let remaining_s =
-                until_s.map_or(0, |until_s| (until_s * 1000).saturating_sub(now.unix_ms) / 1000);
-            if remaining_s == 0 {
+            let remaining_ms = until_s.map_or(0, |until_s| (until_s * 1000).saturating_sub(now.unix_ms));
+            if remaining_ms == 0 {
                 self.close(1000, "", DIALECT, now, tally);
             } else {
-                self.begin(remaining_s.min(SESSION_S.into()), *writes, now, tally);
+                self.begin(remaining_ms.min(u64::from(SESSION_S) * 1000), *writes, now, tally);
             }
             return None;
         }
@@ -348,8 +358,8 @@ impl Session {
         None
     }
 
-    fn begin(&mut self, length_s: u64, writes: bool, now: Now, tally: &mut Tally) {
-        let expires_ms = ms(now) + length_s * 1000;
+    fn begin(&mut self, length_ms: u64, writes: bool, now: Now, tally: &mut Tally) {
+        let (expires_ms, length_s) = (ms(now) + length_ms, length_ms / 1000);
         self.live = Some(Live { expires_ms, expired: false, writes });
         self.push(
             text_frame(&if self.current {

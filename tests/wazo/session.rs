@@ -172,10 +172,10 @@ fn framing_errors_and_long_messages_have_codes_of_their_own() {
     assert_eq!(longest.len(), 1024 * 1024);
     for (mut bytes, expected) in [
         (frame(longest.as_bytes(), 0x81), r#"{"op": "start", "code": 0, "msg": "", "data": null}"#),
-        (frame((longest + " ").as_bytes(), 0x81), "close 1009"),
-        (frame(b"\"\xff\"", 0x81), "close 1007"),
-        (frame(b"{}", 0xc1), "close 1002"),
-        (frame(b"{}", 0x83), "close 1002"),
+        (frame((longest + " ").as_bytes(), 0x81), "close 1009 the message is too long"),
+        (frame(b"\"\xff\"", 0x81), "close 1007 text that is not UTF-8"),
+        (frame(b"{}", 0xc1), "close 1002 protocol error"),
+        (frame(b"{}", 0x83), "close 1002 protocol error"),
     ] {
         let mut bus = Bus::with(TOKENS);
         bus.talk(&format!("< {INIT}"));

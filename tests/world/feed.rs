@@ -424,15 +424,10 @@ fn too_many_publishers_are_told_so() {
     assert_eq!(first.receipt(), (0, 0));
 }
 
-/// What a daemon says that cannot start with its configuration.
+/// What a daemon that cannot start says.
 fn refusal(setup: &Setup) -> String {
-    ending(setup, 78)
-}
-
-/// What one says that ends with this status.
-fn ending(setup: &Setup, code: i32) -> String {
     let output = setup.command().output().unwrap();
-    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    assert_eq!(output.status.code(), Some(1));
     String::from_utf8(output.stderr).unwrap()
 }
 
@@ -440,7 +435,7 @@ fn ending(setup: &Setup, code: i32) -> String {
 fn the_path_of_a_live_daemon_is_refused_and_that_of_a_dead_one_is_taken() {
     let mut daemon = Setup::new().start();
     let other = Setup::new().set("feed.unix.path", daemon.socket().display());
-    let said = ending(&other, 75);
+    let said = refusal(&other);
     assert!(said.contains("events.sock is in use by a running daemon: stop it, or"), "{said}");
     daemon.assert_works();
     daemon.signal(rustix::process::Signal::KILL);
@@ -462,7 +457,7 @@ fn a_file_in_the_path_of_the_feed_is_left_alone() {
     let setup = Setup::new().set("feed.unix.group", "no-such-group-here");
     assert!(refusal(&setup).contains("there is no group \"no-such-group-here\""));
     let setup = Setup::new().set("feed.unix.path", format!("/tmp/{}", "x".repeat(200)));
-    assert!(refusal(&setup).contains("is too long: a socket's path may have 107 bytes"));
+    assert!(refusal(&setup).contains("feed.unix.path: cannot use"));
 }
 
 #[test]
@@ -472,22 +467,20 @@ fn publish_tells_what_stands_in_its_way() {
     let publish = || {
         let socket = path.to_str().unwrap();
         let output = command(&["publish", "--socket", socket, "event/demo", "{}"]).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
     };
-    let is_away = |(code, said): (Option<i32>, String)| {
-        assert!(code == Some(75) && said.contains("serve"), "{code:?} {said}");
-    };
-    is_away(publish());
+    assert!(publish().contains("serve"), "{}", publish());
     drop(UnixListener::bind(&path).unwrap());
-    is_away(publish());
+    assert!(publish().contains("serve"), "{}", publish());
     std::fs::remove_file(&path).unwrap();
     let other = UnixListener::bind(&path).unwrap();
     let answering = std::thread::spawn(move || {
         let mut stream: UnixStream = other.accept().unwrap().0;
         stream.write_all(b"220 mail.example ESMTP\n").unwrap();
     });
-    let (code, said) = publish();
-    assert!(code == Some(1) && said.contains("not fanfare"), "{code:?} {said}");
+    let said = publish();
+    assert!(said.contains("not fanfare"), "{said}");
     answering.join().unwrap();
 }
 

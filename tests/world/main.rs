@@ -14,6 +14,7 @@ mod cli;
 mod clients;
 mod driver;
 mod echo_clients;
+mod endings;
 mod exits;
 mod feed;
 mod frames;

@@ -22,7 +22,7 @@ fn what_clients_have_sent_in_part_has_a_bound_and_the_longest_parts_go() {
         stranger.bytes(&part);
     }
     // What is left of it fits, so that most have gone.
-    let left = |daemon: &Daemon| 30 - daemon.metric("session_ends_total{reason=\"limit\"}");
+    let left = |daemon: &Daemon| 30 - daemon.metric("session_ends_total{reason=\"partial_limit\"}");
     eventually("most are told to come again", || left(&daemon) <= MAX / 700_000);
     assert!(daemon.metric("partial_bytes") <= MAX);
     let grown = daemon.memory_bytes().saturating_sub(before);

@@ -348,7 +348,7 @@ fn what_is_no_tls_is_refused_clearly_and_counted() {
     }
     world.daemon.await_metric("connections", 0);
     assert_eq!(world.daemon.metric(FAILED), 5);
-    assert!(world.daemon.logged("handshake failed").len() <= 5, "the log is not flooded");
+    assert!(world.daemon.logged("handshake failed").is_empty(), "that is for debugging");
     world.assert_works();
 }
 

@@ -94,7 +94,7 @@ impl Pass {
         (self.acl, self.expires_at_ns) = (new.acl, new.expires_at_ns);
     }
 
-    fn user(&self) -> &str {
+    pub(super) fn user(&self) -> &str {
         &self.ids[..usize::from(self.user_bytes)]
     }
 

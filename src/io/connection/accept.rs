@@ -4,13 +4,12 @@ use super::{LISTENERS, Listener, Reading, Socket, Sockets};
 use crate::api;
 use crate::io::clients;
 use crate::io::tls::Tls;
-use crate::metrics::Handshake;
 use crate::proxy::Remote;
+use crate::reason::Reason;
 use crate::shard::{Id, Shard};
-use crate::throttle::LogLine;
 use crate::wheel::{Now, TICK_MS, Tick};
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::fd::{AsFd as _, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use std::sync::atomic::Ordering::Relaxed;
@@ -34,13 +33,7 @@ impl Sockets {
                 Err(Errno::AGAIN) => return,
                 Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
                     self.metrics.accept_errors.add(1);
-                    LogLine::ClientNotAccepted.warn(now, || {
-                        format!(
-                            "a client could not be accepted: {error}; raise LimitNOFILE= (or ulimit -n), or lower \
-                             max_connections"
-                        )
-                    });
-                    return self.shed(index, now);
+                    return self.shed(index, shard, error, now);
                 }
                 // The peer has gone before it was accepted.
                 Err(_) => self.metrics.accept_errors.add(1),
@@ -54,20 +47,23 @@ impl Sockets {
         };
         let (is_plain, awaits_preamble) = (config.is_none(), *proxied);
         if !shard.has_room(self.total.load(Relaxed)) {
-            return self.turn_away(&fd, is_plain, Handshake::Shed, &api::refusal(503));
+            let all = || format!("max_connections = {} are here", shard.limits().connections_max);
+            shard.turn_away(remote, Reason::ConnectionLimit, all, now);
+            return self.turn_away(&fd, is_plain, &api::refusal(503));
         }
         let trusted = &shard.settings().trusted_proxies;
         // One that has gone already has no address, and is found to be gone when it is read.
         if let Some(remote) = remote.filter(|remote| awaits_preamble && !trusted.contains(remote.ip)) {
-            LogLine::ProxyRefused.warn(now, || untrusted(remote));
+            shard.turn_away(Some(remote), Reason::ProxyUntrusted, || untrusted(remote), now);
             let response = api::wants_proxy("trusted_proxies does not have your address");
-            return self.turn_away(&fd, is_plain, Handshake::Refused, &response);
+            return self.turn_away(&fd, is_plain, &response);
         }
         let most = shard.limits().connections_per_address_max;
         let admitted = match remote.map(|remote| self.clients.admit(remote, trusted, most)) {
             Some(None) => {
-                remote.inspect(|remote| tell_full(*remote, most, now));
-                return self.turn_away(&fd, is_plain, Handshake::Limit, &api::refusal(429));
+                let full = || remote.map_or_else(String::new, |remote| full(remote, most));
+                shard.turn_away(remote, Reason::AddressLimit, full, now);
+                return self.turn_away(&fd, is_plain, &api::refusal(429));
             }
             admitted => admitted.flatten(),
         };
@@ -97,8 +93,7 @@ impl Sockets {
 
     /// Tells a connection that is not taken why. One that wants TLS is only closed: a handshake is the most expensive
     /// part of it.
-    fn turn_away(&mut self, fd: &OwnedFd, is_plain: bool, outcome: Handshake, response: &[u8]) {
-        self.metrics.handshakes[outcome as usize].add(1);
+    fn turn_away(&mut self, fd: &OwnedFd, is_plain: bool, response: &[u8]) {
         if !is_plain {
             return;
         }
@@ -108,13 +103,15 @@ impl Sockets {
     }
 
     /// No descriptor is left: gives up the spare one to tell the next in line, then pauses.
-    fn shed(&mut self, index: usize, now: Now) {
+    fn shed(&mut self, index: usize, shard: &Shard, error: Errno, now: Now) {
         self.spare = None;
         if let Some(listener) = self.listeners.get(index)
-            && let Ok(fd) = rustix::net::accept_with(&listener.socket, ACCEPTED)
+            && let Ok((fd, address)) = rustix::net::acceptfrom_with(&listener.socket, ACCEPTED)
         {
+            let advice = || format!("{error}: raise LimitNOFILE= (or ulimit -n), or lower max_connections");
+            shard.turn_away(clients::address(address), Reason::Descriptors, advice, now);
             let is_plain = listener.tls.is_none();
-            self.turn_away(&fd, is_plain, Handshake::Shed, &api::refusal(503));
+            self.turn_away(&fd, is_plain, &api::refusal(503));
         }
         self.spare = spare();
         self.paused_until = Some(now.tick() + ACCEPT_PAUSE_TICKS);
@@ -141,12 +138,8 @@ impl Sockets {
         let preamble = match self.clients.preamble(id, &self.scratch[..count]) {
             Ok(preamble) => preamble?,
             Err(reason) => {
-                let proxy = self.clients.remote(id, socket.fd.as_fd());
-                LogLine::ProxyRefused.warn(now, || {
-                    let proxy = proxy.map_or_else(|| "a proxy".into(), |proxy| proxy.to_string());
-                    format!("a connection from {proxy} is refused: {reason}")
-                });
-                shard.respond(id, &api::wants_proxy(&reason.to_string()), Handshake::Malformed, now);
+                let reason = reason.to_string();
+                shard.respond_saying(id, &api::wants_proxy(&reason), (Reason::ProxyHeader, &reason), now);
                 return None;
             }
         };
@@ -155,8 +148,8 @@ impl Sockets {
         if let Some(client) = preamble.client
             && !self.clients.adopt(id, client, trusted, most)
         {
-            tell_full(client, most, now);
-            shard.respond(id, &api::refusal(429), Handshake::Limit, now);
+            let full = full(client, most);
+            shard.respond_saying(id, &api::refusal(429), (Reason::AddressLimit, &full), now);
             return None;
         }
         Some(preamble.length)
@@ -165,20 +158,14 @@ impl Sockets {
 
 fn untrusted(remote: Remote) -> String {
     format!(
-        "a connection from {remote} is refused: it came to a listener with proxy_protocol = true, and trusted_proxies \
-         does not have {}",
+        "it came to a listener with proxy_protocol = true, and trusted_proxies does not have {}",
         remote.ip
     )
 }
 
-/// Says that a client has as many connections as it may have.
-pub(in crate::io) fn tell_full(remote: Remote, most: usize, now: Now) {
-    LogLine::AddressFull.warn(now, || {
-        format!(
-            "a connection from {remote} is refused: {} has {most} already (limits.connections_per_address_max)",
-            remote.subscriber()
-        )
-    });
+/// What is said of a client that has as many connections as it may have.
+pub(in crate::io) fn full(remote: Remote, most: usize) -> String {
+    format!("{} has {most} already (limits.connections_per_address_max)", remote.subscriber())
 }
 
 pub(super) fn spare() -> Option<OwnedFd> {
