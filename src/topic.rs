@@ -279,7 +279,7 @@ pub enum Inquiry {
     /// `pending` are with consumers or come again, and `delayed` wait for their time.
     Stats(TopicName),
     /// Some messages: of the topic from its first, or the next that the subscription would deliver, at most so many,
-    /// of 100: `[{"messageId", "publishTime", "eventTime", "deliverAt", "producerName", "sequenceId", "key",
+    /// of 100, and none behind the first megabyte: `[{"messageId", "publishTime", "eventTime", "deliverAt", "producerName", "sequenceId", "key",
     /// "properties": {}, "payload" (base64)}]`, with `null` for what a message does not have.
     Peek {
         /// The topic.

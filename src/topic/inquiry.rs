@@ -6,6 +6,7 @@ use super::state::Place;
 use super::stats::LATENCIES_US;
 use super::subscription::SubId;
 use super::topics::{Answer, Topics};
+use super::work::{Progress, Slice, Work};
 use super::{Archive, Domain, Fault, Inquiry, MessageId, Moment, Position, Reply, Rights, Stored, TopicName};
 use crate::roster::Seat;
 use base64::Engine as _;
@@ -15,6 +16,21 @@ use serde_json::{Map, Value, json};
 const NAMES_MAX: usize = 10_000;
 /// Messages that are shown at once; they go through memory and one answer.
 const PEEK_MAX: usize = 100;
+
+/// Names that are read at once.
+const NAMES_AT_ONCE: usize = 256;
+/// Bytes of messages after which no more are shown at once: they are read, encoded and sent while others wait.
+const PEEK_BYTES_MAX: usize = 1024 * 1024;
+
+/// Names of topics that are being told.
+pub(super) struct Listing {
+    seat: Seat,
+    prefix: Box<str>,
+    after: Box<str>,
+    left: usize,
+    /// Those that were found, as JSON.
+    names: String,
+}
 
 /// A status other than 200, and a sentence.
 type Trouble = (u16, Box<str>);
@@ -30,11 +46,11 @@ impl<A: Archive> Topics<A> {
                 return self.tell_connections(seat, Rights::ALL, Which::Topic(name));
             }
             Inquiry::ProxyMetrics(rights) => Ok(self.proxy_metrics(&rights)),
-            Inquiry::List { prefix, after, count } => self
-                .archive
-                .names(&prefix, &after, count.min(NAMES_MAX))
-                .map(|names| json!(names))
-                .map_err(broken),
+            Inquiry::List { prefix, after, count } => {
+                let left = count.min(NAMES_MAX);
+                let listing = Listing { seat, prefix, after, left, names: String::new() };
+                return self.tell_names(listing);
+            }
             Inquiry::Stats(name) => self.stats(&name),
             Inquiry::Peek { topic, subscription, count } => self.peek(&topic, subscription.as_deref(), count),
             change => {
@@ -51,6 +67,44 @@ impl<A: Archive> Topics<A> {
             Err((status, reason)) => Reply::Answer(status, reason.as_bytes().into()),
         };
         self.reply(seat, reply);
+    }
+
+    fn tell_names(&mut self, listing: Listing) {
+        let seat = listing.seat;
+        if let Err(refusal) = self.take_on(Work::List(Box::new(listing))) {
+            self.reply(seat, Reply::Answer(503, refusal.reason.as_bytes().into()));
+        }
+    }
+
+    /// Reads some names, and answers when there are enough.
+    pub(super) fn go_on_listing(&mut self, listing: &mut Listing, slice: &mut Slice) -> Progress {
+        while listing.left > 0 {
+            if slice.is_over() {
+                return Progress::More;
+            }
+            let count = NAMES_AT_ONCE.min(listing.left);
+            let names = match self.archive.names(&listing.prefix, &listing.after, count) {
+                Ok(names) => names,
+                Err(fault) => {
+                    self.reply(listing.seat, Reply::Answer(503, fault.0.as_bytes().into()));
+                    return Progress::Done;
+                }
+            };
+            slice.spend(NAMES_AT_ONCE);
+            if names.is_empty() {
+                break;
+            }
+            for name in names {
+                let comma = if listing.names.is_empty() { "" } else { "," };
+                listing.names.push_str(comma);
+                listing.names.push_str(&json!(&*name).to_string());
+                listing.left -= 1;
+                listing.after = name;
+            }
+        }
+        let answer = format!("[{}]", listing.names);
+        self.reply(listing.seat, Reply::Answer(200, answer.into_bytes().into()));
+        Progress::Done
     }
 
     fn change(&mut self, change: Inquiry) -> Result<(), Trouble> {
@@ -155,7 +209,7 @@ impl<A: Archive> Topics<A> {
 
     fn peek(&mut self, name: &TopicName, subscription: Option<&str>, count: usize) -> Result<Value, Trouble> {
         let id = self.known(name)?;
-        let mut shown = Vec::new();
+        let (mut shown, mut bytes) = (Vec::new(), 0);
         let count = count.min(PEEK_MAX);
         let mut from = Position::FIRST;
         if let Some(subscription) = subscription {
@@ -164,15 +218,20 @@ impl<A: Archive> Topics<A> {
             let pending = sub.pending.iter().take(count);
             let pending: Vec<_> = pending.map(|(position, it)| (*position, it.deliver_ms)).collect();
             for (position, deliver_ms) in pending {
+                if bytes >= PEEK_BYTES_MAX {
+                    break;
+                }
                 let found = self.fetch(id, position, deliver_ms).map_err(broken)?;
+                bytes += found.as_ref().map_or(0, |message| message.len());
                 shown.extend(found.map(|message| show(&message, name)));
             }
         }
-        while shown.len() < count {
+        while shown.len() < count && bytes < PEEK_BYTES_MAX {
             let Self { topics, archive, cache, .. } = self;
             let found = topics[id].at(id, from, archive, cache).map_err(broken)?;
             let Some(message) = found else { break };
             from = message.position.after();
+            bytes += message.len();
             shown.push(show(&message, name));
         }
         Ok(Value::Array(shown))

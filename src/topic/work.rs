@@ -2,6 +2,7 @@
 //! requests of others, and the works in turns.
 
 use super::consumer::ConsumerId;
+use super::inquiry::Listing;
 use super::join::Unsubscribing;
 use super::opening::{Loading, Opening};
 use super::proxy::Telling;
@@ -36,6 +37,8 @@ pub(super) enum Work {
     Unsubscribe(Unsubscribing),
     /// A consumer's topics are held against its new rights.
     Narrow(Narrowing),
+    /// Names of topics are told.
+    List(Box<Listing>),
     /// A question about many connections is answered.
     Tell(Box<Telling>),
 }
@@ -106,6 +109,7 @@ impl<A: Archive> Topics<A> {
             Work::Close(id) => self.go_on_closing(*id, slice),
             Work::Unsubscribe(unsubscribing) => self.go_on_unsubscribing(unsubscribing, slice),
             Work::Narrow(narrowing) => self.go_on_narrowing(narrowing, slice),
+            Work::List(listing) => self.go_on_listing(listing, slice),
             Work::Tell(telling) => match self.go_on_telling(telling, slice) {
                 Some(reply) => {
                     self.reply(telling.seat(), reply);

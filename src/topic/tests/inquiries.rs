@@ -61,6 +61,19 @@ fn messages_are_shown_without_being_taken() {
 }
 
 #[test]
+fn no_more_is_shown_at_once_than_a_megabyte_and_a_message() {
+    let mut world = World::new();
+    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    for _ in 0..5 {
+        world.append("x", &"x".repeat(500_000));
+    }
+    for subscription in [None, Some("s".into())] {
+        let shown = world.inquire(Inquiry::Peek { topic: name("x"), subscription, count: 100 }).1;
+        assert_eq!(shown.as_array().unwrap().len(), 3);
+    }
+}
+
+#[test]
 fn a_subscription_or_a_whole_topic_is_purged() {
     let mut world = World::new();
     world.consume(1, Consuming { flow: Flow::Push(1), ..consuming("x", "a", Kind::Shared) });

@@ -254,6 +254,17 @@ fn too_many_works_at_a_time_are_refused_and_told_to_come_again() {
 }
 
 #[test]
+fn very_many_names_are_listed_in_slices() {
+    let mut world = with_topics(MANY);
+    let list = Inquiry::List { prefix: "persistent://t/n/m".into(), after: "".into(), count: 10_000 };
+    world.topics.take(seat(999_998), Request::Inquire(list), world.now);
+    assert!(work(&mut world) > MANY / 300);
+    let Some(Reply::Answer(200, body)) = world.reply(999_998) else { panic!() };
+    let names: Vec<String> = serde_json::from_slice(&body).unwrap();
+    assert!(names.len() == MANY && names.is_sorted() && names[7] == name(&topic(7)).as_str());
+}
+
+#[test]
 fn statistics_of_very_many_connections_are_told_in_pages_and_keep_nobody_waiting() {
     let mut world = with_topics(MANY + 500);
     for id in 1..=3 {
