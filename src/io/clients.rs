@@ -62,6 +62,15 @@ struct Known {
     is_counted: bool,
     /// Whether the headers of a request have told it, so that the connection is a trusted proxy's.
     is_told: bool,
+    /// Whether those headers contradict each other, so that the address is the proxy's.
+    is_contradicted: bool,
+}
+
+impl Known {
+    /// One whose connection tells where it is.
+    fn new(Admitted { remote, is_counted }: Admitted) -> Self {
+        Self { remote, is_counted, is_told: false, is_contradicted: false }
+    }
 }
 
 /// A connection that may come about.
@@ -111,9 +120,9 @@ impl Clients {
     }
 
     /// Remembers what is needed of a connection that has come about.
-    pub(super) fn keep(&self, id: Id, Admitted { remote, is_counted }: Admitted) {
-        if is_counted {
-            self.known.borrow_mut().insert(id, Known { remote, is_counted, is_told: false });
+    pub(super) fn keep(&self, id: Id, admitted: Admitted) {
+        if admitted.is_counted {
+            self.known.borrow_mut().insert(id, Known::new(admitted));
         }
     }
 
@@ -148,7 +157,7 @@ impl Clients {
     pub(super) fn adopt(&self, id: Id, client: Remote, trusted: &Networks, most: usize) -> bool {
         let admitted = self.admit(client, trusted, most);
         let is_counted = admitted.is_some_and(|admitted| admitted.is_counted);
-        self.known.borrow_mut().insert(id, Known { remote: client, is_counted, is_told: false });
+        self.known.borrow_mut().insert(id, Known::new(Admitted { remote: client, is_counted }));
         admitted.is_some()
     }
 
@@ -163,15 +172,17 @@ impl Clients {
         if trusted.is_empty() || !self.is_proxy(id, socket, trusted) {
             return Told::Fine;
         }
-        match forwarded::client(headers, trusted) {
-            Client::At(remote) => {
-                let known = Known { remote, is_counted: false, is_told: true };
-                self.known.borrow_mut().insert(id, known);
-                Told::Fine
-            }
-            Client::Unnamed => Told::Fine,
-            Client::Contradicted => Told::Contradicted,
+        let (remote, told) = match forwarded::client(headers, trusted) {
+            Client::At(remote) => (Some(remote), Told::Fine),
+            Client::Unnamed => return Told::Fine,
+            Client::Contradicted => (self.remote(id, socket), Told::Contradicted),
+        };
+        if let Some(remote) = remote {
+            let is_contradicted = told == Told::Contradicted;
+            let known = Known { remote, is_counted: false, is_told: true, is_contradicted };
+            self.known.borrow_mut().insert(id, known);
         }
+        told
     }
 
     fn is_proxy(&self, id: Id, socket: BorrowedFd<'_>, trusted: &Networks) -> bool {
@@ -182,16 +193,17 @@ impl Clients {
         !is_counted && (told == Some(true) || is_trusted())
     }
 
-    /// Counts the session of a client that the headers have told of; others are counted when they connect. Returns
-    /// whether it may come.
+    /// Counts the session of a client that the headers have told of; others are counted when they connect. Clients that
+    /// contradict their proxy count as one, the proxy: else a header would be all it takes to come as often as one likes.
+    /// Returns whether it may come.
     pub(super) fn admit_session(&self, id: Id, trusted: &Networks, most: usize) -> bool {
         let mut known = self.known.borrow_mut();
         let Some(known) = known.get_mut(&id).filter(|known| known.is_told && !known.is_counted) else {
             return true;
         };
-        let Some(admitted) = self.admit(known.remote, trusted, most) else { return false };
-        known.is_counted = admitted.is_counted;
-        true
+        let counts = most > 0 && (known.is_contradicted || !trusted.contains(known.remote.ip));
+        known.is_counted = counts && self.addresses.take(known.remote.subscriber(), most);
+        known.is_counted || !counts
     }
 
     /// Begins to count when there is a limit from now on: those that are here have come without being asked.
@@ -311,6 +323,30 @@ mod tests {
         assert!(clients.admit_session(3, &proxies, 1));
         clients.forget(1);
         assert!(clients.admit_session(2, &proxies, 1));
+    }
+
+    #[test]
+    fn clients_that_contradict_their_proxy_count_as_one_whatever_they_name() {
+        let (mut clients, socket, _client) = clients();
+        let proxies = trusted("127.0.0.0/8");
+        let contradict = |clients: &Clients, id: Id| {
+            let forged = format!("for=203.0.113.{id}");
+            let headers = [("X-Forwarded-For", &b"192.0.2.1"[..]), ("Forwarded", forged.as_bytes())];
+            let told = clients.learn(id, socket.as_fd(), &proxies, headers.into_iter());
+            assert_eq!(told, Told::Contradicted);
+            assert_eq!(clients.remote(id, socket.as_fd()).unwrap().ip.to_string(), "127.0.0.1");
+            clients.admit_session(id, &proxies, 2)
+        };
+        assert_eq!([1, 2, 3].map(|id| contradict(&clients, id)), [true, true, false]);
+        assert_eq!(learn(&clients, 4, &socket, &proxies, "192.0.2.1"), "192.0.2.1");
+        assert!(clients.admit_session(4, &proxies, 2), "others notice nothing");
+        assert!(clients.admit(at("127.0.0.1"), &proxies, 2).is_some(), "nor does the proxy itself");
+        clients.forget(3);
+        assert!(!contradict(&clients, 5));
+        clients.forget(1);
+        assert!(contradict(&clients, 6));
+        (1..7).for_each(|id| clients.forget(id));
+        assert!(clients.addresses.parts.iter().all(|part| part.lock().unwrap().is_empty()));
     }
 
     #[test]
