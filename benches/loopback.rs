@@ -78,7 +78,7 @@ fn fan_out(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().expect("there is room for a directory");
     let path = directory.path().join("events.sock");
     let daemon = start(path.clone());
-    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| join(daemon.addresses[0])).collect();
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| join(daemon.addresses()[0])).collect();
     let mut publisher = UnixStream::connect(path).expect("the feed listens");
     let line = format!("event/john.doe {EVENT}\n");
     let mut frame = Vec::new();

@@ -14,6 +14,7 @@ mod logging;
 pub mod output;
 pub mod paths;
 pub mod publish;
+mod reload;
 mod resources;
 pub mod serve;
 mod signals;

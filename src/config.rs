@@ -4,6 +4,7 @@
 //! `FANFARE_LISTEN_0_ADDRESS` the address of the first listener. What is not a key is refused, with the
 //! nearest that is. Files that the configuration names are read by whoever starts the daemon, not here.
 
+pub mod changes;
 mod environment;
 mod problems;
 pub mod words;
@@ -181,8 +182,8 @@ impl Default for Log {
     }
 }
 
-/// A level of severity.
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// A level of severity, the most severe first.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Something failed.
@@ -227,11 +228,19 @@ impl Config {
         text: &str,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
+        Self::read_with_table(text, environment).map(|(config, _)| config)
+    }
+
+    /// The same, with the keys and values as they were set, by which two configurations are compared.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn read_with_table(
+        text: &str,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<(Self, Table), ConfigError> {
         let config: Self = toml::from_str(text).map_err(|error| ConfigError::Text(Box::new(error)))?;
         let overrides = overrides(environment);
-        if overrides.is_empty() {
-            return Ok(config);
-        }
         let mut table: Table = toml::from_str(text).map_err(|error| ConfigError::Text(Box::new(error)))?;
         let mut config = config;
         for (name, value) in overrides {
@@ -252,7 +261,7 @@ impl Config {
                 ConfigError::Environment(format!("{name}: {why}; see the sample configuration for its form"))
             })?;
         }
-        Ok(config)
+        Ok((config, table))
     }
 
     /// The dialects of a listener, in the order they are asked.

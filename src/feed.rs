@@ -62,11 +62,13 @@ impl Intake {
         Self { parser: Parser::default(), draft: Draft::default(), spoken, settings }
     }
 
-    /// Replaces the settings of the dialects.
-    pub fn configure(&mut self, settings: &Arc<Settings>) {
-        if !Arc::ptr_eq(&self.settings, settings) {
+    /// Replaces the settings of the dialects. Returns whether they are others.
+    pub fn configure(&mut self, settings: &Arc<Settings>) -> bool {
+        let is_other = !Arc::ptr_eq(&self.settings, settings);
+        if is_other {
             self.settings = Arc::clone(settings);
         }
+        is_other
     }
 
     /// One event, whose publications are given to `publish` in order. One that nobody speaks the dialect of is good

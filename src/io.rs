@@ -14,6 +14,7 @@
 //! - `connection`, `tls`, `request`, `handshake`, `partial`: their sockets, their encryption, their requests and what has
 //!   come of one in part
 //! - `publisher`: the unix feed
+//! - `reload`: new settings for a running daemon, and its listeners that come and go
 //! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ, Redis
 //! - `store`: the thread of the durable topics
 //! - `admin`: the thread of health and metrics, and of what operators do with topics
@@ -37,6 +38,7 @@ pub mod listen;
 mod partial;
 mod publisher;
 pub mod rehearsal;
+mod reload;
 mod request;
 pub mod runtime;
 #[cfg(test)]
@@ -51,6 +53,7 @@ pub use self::admin::CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX;
 pub use self::bridge::amqp::Bus;
 pub use self::bridge::redis::Redis;
 pub use self::clock::now;
+pub use self::reload::{RenewError, Renewal};
 pub use self::watchdog::end_after;
 
 use self::bridge::{Bridge, Feeds};
@@ -58,15 +61,15 @@ use self::clients::{Addresses, Clients};
 use self::connection::{Listener, Sockets};
 use self::facts::Configured;
 use self::gaps::Gaps;
-use self::handoff::{Certificates, Mailbox, Parcel};
+use self::handoff::{Mailbox, Parcel};
+use self::reload::Slot;
 use self::runtime::{AnyRuntime, Driver};
 use self::store::Store;
 use self::watch::Watched;
 use self::watchdog::Pulses;
 use self::worker::Worker;
 use crate::api::{AdminToken, Status};
-use crate::dialect::channel::Relay;
-use crate::dialect::{Kind, Lots, Settings, echo};
+use crate::dialect::{Kind, Lots, Settings};
 use crate::feed::unix;
 use crate::frame::Publication;
 use crate::metrics::Metrics;
@@ -171,14 +174,12 @@ pub enum StartError {
 
 /// A running daemon.
 pub struct Daemon {
-    /// The addresses that are listened on, with the ports that were chosen for port 0.
-    pub addresses: Vec<SocketAddr>,
     /// The admin listener's.
     pub admin: Option<SocketAddr>,
     /// The driver that the shards run on.
     pub driver: &'static str,
-    /// The addresses as they were configured, by which a reload knows the listeners.
-    configured: Vec<SocketAddr>,
+    /// The listeners since the start, those that are gone included.
+    slots: Vec<Slot>,
     socket: Option<PathBuf>,
     /// Whether other daemons can be told what clients say.
     relays: bool,
@@ -193,6 +194,8 @@ struct Shared {
     order: Mutex<()>,
     bridge: Bridge,
     store: Store,
+    /// The unix feed's own settings, which it looks up for new publishers and after a reload.
+    feed: Mutex<Arc<unix::Settings>>,
     /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they look at more often.
     settings: Mutex<Arc<Settings>>,
     /// One set per shard, the bridge's, the store's, and the admin listener's.
@@ -226,6 +229,7 @@ impl Shared {
             bridge: Bridge::default(),
             store: Store::default(),
             settings: Mutex::new(Arc::clone(settings)),
+            feed: Mutex::default(),
             metrics: (0..shards + 3).map(|_| Arc::default()).collect(),
             connections: Arc::default(),
             publishers: AtomicUsize::new(0),
@@ -330,7 +334,6 @@ struct Setup {
     driver: Driver,
     listeners: Vec<Listener>,
     feed: Option<OwnedFd>,
-    feed_settings: unix::Settings,
     spoken: Vec<Kind>,
     settings: Arc<Settings>,
     limits: Limits,
@@ -342,12 +345,12 @@ struct Setup {
 /// # Errors
 /// When something cannot be listened on, or a shard cannot run; what was started ends by itself.
 pub fn start(plan: Plan) -> Result<Daemon, StartError> {
-    let mut addresses = Vec::new();
+    let mut slots = Vec::new();
     let mut listeners: Vec<Vec<Listener>> = (0..plan.shards).map(|_| Vec::new()).collect();
     for Listen { address, kinds, tls, proxied, .. } in &plan.listen {
         let sockets = listen::tcp(*address, plan.shards)?;
-        addresses.push(listen::local_address(&sockets[0])?);
         let kinds: Arc<[Kind]> = kinds.as_slice().into();
+        slots.push(Slot::new(*address, listen::local_address(&sockets[0])?, Arc::clone(&kinds)));
         for (shard, socket) in listeners.iter_mut().zip(sockets) {
             shard.push(Listener { socket, kinds: Arc::clone(&kinds), tls: tls.clone(), proxied: *proxied });
         }
@@ -359,7 +362,9 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
     groups::note_hidden(&plan.feed);
     let spoken = spoken(&plan.listen);
-    let shared = Arc::new(Shared::new(plan.shards, &spoken, &plan.settings)?);
+    let feed_settings = Mutex::new(Arc::new(plan.feed.clone()));
+    let shared = Shared::new(plan.shards, &spoken, &plan.settings)?;
+    let shared = Arc::new(Shared { feed: feed_settings, ..shared });
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay);
     // Before any shard runs, so that each knows of an outage before it takes anybody.
     let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &shared)?;
@@ -376,7 +381,6 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
             driver: plan.driver,
             listeners,
             feed: feed.as_ref().map(OwnedFd::try_clone).transpose()?,
-            feed_settings: plan.feed.clone(),
             spoken: spoken.clone(),
             settings: Arc::clone(&plan.settings),
             limits: plan.limits.of_one_in(plan.shards),
@@ -394,17 +398,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     }
     shared.configured.taken(plan.limits, certificates(&plan.listen));
     shared.ready.store(true, Relaxed);
-    let configured = plan.listen.iter().map(|listen| listen.address).collect();
-    Ok(Daemon {
-        addresses,
-        admin: admin_address,
-        driver,
-        configured,
-        socket: plan.feed.path,
-        relays,
-        shared,
-        threads,
-    })
+    Ok(Daemon { admin: admin_address, driver, slots, socket: plan.feed.path, relays, shared, threads })
 }
 
 /// The ends of the certificates, by listener.
@@ -434,45 +428,6 @@ fn spoken(listen: &[Listen]) -> Vec<Kind> {
 }
 
 impl Daemon {
-    /// Gives the shards and the bridge new settings and, where a listener still stands at its address and speaks
-    /// TLS, new certificates; connections stay.
-    ///
-    /// # Errors
-    /// When a remote judge of theirs cannot be asked from here; then everything stays as it was.
-    pub fn configure(&self, settings: &Arc<Settings>, limits: Limits, listen: &[Listen]) -> io::Result<()> {
-        bridge::configure(&self.shared, settings, Feeds::default())?;
-        let relay = settings.channel.relay;
-        if relay == Relay::Redis && relay != self.shared.settings().channel.relay && !self.relays {
-            tracing::warn!(
-                "channel.relay = \"redis\" needs a restart: until then what clients say is lost to other daemons, as \
-                 fanfare_relays_total counts"
-            );
-        }
-        echo::carry_on(&self.shared.settings().echo, &settings.echo);
-        *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(settings);
-        self.shared.store.configure(settings);
-        self.shared.configured.taken(limits, certificates(listen));
-        let limits = limits.of_one_in(self.threads.len());
-        let certificate = |(place, address)| {
-            let same = |listen: &&Listen| listen.address == address;
-            // Several may have asked for any port of one address.
-            let listen = listen.get(place).filter(same).or_else(|| listen.iter().find(same));
-            listen.and_then(|listen| listen.tls.clone())
-        };
-        let certificates: Certificates =
-            self.configured.iter().copied().enumerate().map(certificate).collect();
-        for mailbox in self.shared.mailboxes.iter() {
-            let parcel = Parcel::Configure(Arc::clone(settings), limits, Arc::clone(&certificates));
-            mailbox.post([parcel].into_iter());
-        }
-        Ok(())
-    }
-
-    /// Takes note for the metrics that a configuration was refused.
-    pub fn refuse_configuration(&self) {
-        self.shared.configured.refused();
-    }
-
     /// The state that health and metrics tell.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -558,8 +513,8 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let worker = Worker::new(shard, sockets, Arc::clone(&shared), number);
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));
-    let (feed_settings, common) = (setup.feed_settings, Arc::clone(&shared));
-    let feed = publisher::Feed::new(feed_settings, setup.spoken, Rc::clone(&worker), common, metrics);
+    let common = Arc::clone(&shared);
+    let feed = publisher::Feed::new(setup.spoken, Rc::clone(&worker), common, metrics);
     if let Some(listener) = setup.feed {
         monoio::spawn(Rc::clone(&feed).accept(Watched::new(listener)?));
     }

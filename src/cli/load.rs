@@ -18,6 +18,8 @@ pub(super) struct Loaded {
     pub(super) plan: Plan,
     pub(super) drain: Duration,
     pub(super) log: crate::config::Log,
+    /// The keys as they were set.
+    pub(super) table: toml::Table,
     /// What runs, but not as it was probably meant.
     pub(super) notes: Vec<String>,
 }
@@ -30,10 +32,11 @@ pub(super) fn file(path: &Path) -> Result<Loaded, CliError> {
 
 /// Reads a configuration's text; `name` is what errors call it.
 pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
-    let mut config = Config::read(text, std::env::vars()).map_err(|error| match error {
-        ConfigError::Text(error) => CliError::configuration(explain(name, text, &error)),
-        ConfigError::Environment(message) => CliError::configuration(message),
-    })?;
+    let (mut config, table) =
+        Config::read_with_table(text, std::env::vars()).map_err(|error| match error {
+            ConfigError::Text(error) => CliError::configuration(explain(name, text, &error)),
+            ConfigError::Environment(message) => CliError::configuration(message),
+        })?;
     let mut problems = config.problems();
     problems.extend(absent_cpus(&config));
     problems.extend(resources::problems(&config, shards(&config)));
@@ -82,7 +85,7 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
         return Err(CliError::configuration(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
     }
     let feeds = (bus.flatten(), redis.flatten());
-    Ok(plan(config, feeds, listen, admin, notes))
+    Ok(Loaded { table, ..plan(config, feeds, listen, admin, notes) })
 }
 
 /// The admin listener, with its token; what is wrong with the settings themselves is told already.
@@ -213,6 +216,7 @@ fn plan(
             }),
         },
         log: config.log,
+        table: toml::Table::new(),
         notes,
     }
 }

@@ -9,21 +9,38 @@ use std::io::IsTerminal as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{Registry, reload};
 
-/// Starts logging for the whole process.
-pub(super) fn start(log: &Log) -> Result<(), CliError> {
-    let level = match log.level {
+/// Lets a reload change the level.
+pub(super) struct Filter(reload::Handle<Targets, Registry>);
+
+impl Filter {
+    /// Writes this level and what is more severe from now on.
+    pub(super) fn set(&self, level: Level) {
+        // It fails only where nothing is logged any more.
+        let _ = self.0.reload(filter(level));
+    }
+}
+
+fn filter(level: Level) -> Targets {
+    let level = match level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
     };
     // What the AMQP client has to say, the feed says in words for whoever runs the daemon.
-    let filter = Targets::new().with_default(level).with_target("lapin", LevelFilter::OFF);
-    let registry = tracing_subscriber::registry().with(filter);
+    Targets::new().with_default(level).with_target("lapin", LevelFilter::OFF)
+}
+
+/// Starts logging for the whole process.
+pub(super) fn start(log: &Log) -> Result<Filter, CliError> {
+    let (layer, handle) = reload::Layer::new(filter(log.level));
+    let registry = tracing_subscriber::registry().with(layer);
     if is_journal(log) {
         let layer = tracing_journald::layer().map_err(|error| failed(&error))?;
-        return tracing::subscriber::set_global_default(registry.with(layer)).map_err(|error| failed(&error));
+        let set = tracing::subscriber::set_global_default(registry.with(layer));
+        return set.map(|()| Filter(handle)).map_err(|error| failed(&error));
     }
     // A line that cannot be written is lost. Telling so on the same standard error would be a panic.
     let layer = tracing_subscriber::fmt::layer()
@@ -40,7 +57,7 @@ pub(super) fn start(log: &Log) -> Result<(), CliError> {
         });
         tracing::subscriber::set_global_default(registry.with(layer.with_ansi(colours).fmt_fields(message)))
     };
-    set.map_err(|error| failed(&error))
+    set.map(|()| Filter(handle)).map_err(|error| failed(&error))
 }
 
 /// Why logging would not start.

@@ -4,6 +4,7 @@ use super::check::describe;
 use super::error::Status;
 use super::load::{self, Loaded};
 use super::output::print;
+use super::reload::Running;
 use super::signals::{Received, Wish};
 use super::{CliError, logging, resources, trial};
 use crate::io::listen::ListenError;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
     example = "{command_name}\n{command_name} --config /etc/fanfare/fanfare.toml",
     note = "Without --config a development set-up runs on loopback: every dialect, a generated secret in the \
             state directory, TLS, the unix feed; it prints addresses, tokens and commands to paste. SIGHUP \
-            reloads keys, certificates and limits, SIGTERM drains and stops, a second SIGTERM at least a second \
+            reloads the configuration and says which keys were applied, SIGTERM drains and stops, a second SIGTERM at least a second \
             later stops at once."
 )]
 pub struct Serve {
@@ -47,15 +48,15 @@ impl Serve {
                 (load::text_of("the development set-up", &trial.configuration)?, Some(trial))
             }
         };
-        let Loaded { plan, drain, log, notes } = loaded;
-        logging::start(&log)?;
+        let Loaded { plan, drain, log, notes, table } = loaded;
+        let filter = logging::start(&log)?;
         let source =
             self.config.as_deref().map_or_else(|| "the development set-up".into(), Path::to_string_lossy);
         tracing::info!("{}", introduction(&plan, &source));
         tracing::debug!("{}", describe(&plan));
         notes.iter().for_each(|note| tracing::warn!("{note}"));
         let asked = plan.driver;
-        let daemon = io::start(plan).map_err(|error| match &trial {
+        let mut daemon = io::start(plan).map_err(|error| match &trial {
             Some(_) => CliError::new(format!("{error}\n{}", trial::ELSEWHERE)).with(status(&error)),
             None => CliError::new(error.to_string()).with(status(&error)),
         })?;
@@ -69,13 +70,13 @@ impl Serve {
         }
         watch(&daemon)?;
         received.drain_takes(drain);
-        let running = running(&daemon);
-        notify(&[NotifyState::Ready, NotifyState::Status(&running)]);
-        wait(&mut received, &daemon, self.config.as_deref(), drain);
+        notify(&[NotifyState::Ready, NotifyState::Status(&running(&daemon))]);
+        let mut configuration = Running { file: self.config.clone(), table, drain, filter, level: log.level };
+        wait(&mut received, &mut daemon, &mut configuration);
         if let Some(trial) = &trial {
             trial.remove_addresses();
         }
-        Ok(stop(received, daemon, drain))
+        Ok(stop(received, daemon, configuration.drain))
     }
 }
 
@@ -135,12 +136,12 @@ fn watch(daemon: &Daemon) -> Result<(), CliError> {
 
 /// The state, for the log and for `systemctl status`.
 fn running(daemon: &Daemon) -> String {
-    let addresses: Vec<String> = daemon.addresses.iter().map(ToString::to_string).collect();
+    let addresses: Vec<String> = daemon.addresses().iter().map(ToString::to_string).collect();
     format!("listening on {}, waiting with {}", addresses.join(", "), daemon.driver)
 }
 
 fn announce(daemon: &Daemon, asked: Driver) {
-    let addresses: Vec<String> = daemon.addresses.iter().map(ToString::to_string).collect();
+    let addresses: Vec<String> = daemon.addresses().iter().map(ToString::to_string).collect();
     let (addresses, driver) = (addresses.join(" "), daemon.driver);
     if let Some(admin) = daemon.admin.map(|admin| admin.to_string()) {
         tracing::info!(
@@ -161,9 +162,10 @@ fn announce(daemon: &Daemon, asked: Driver) {
 }
 
 /// Handles reloads until a signal asks to stop.
-fn wait(received: &mut Received, daemon: &Daemon, config: Option<&Path>, drain: Duration) {
+fn wait(received: &mut Received, daemon: &mut Daemon, configuration: &mut Running) {
     loop {
         if received.next() == Wish::Stop {
+            let drain = configuration.drain;
             // First: whatever follows may hang, the log included.
             io::end_after(drain);
             notify(&[NotifyState::Stopping]);
@@ -173,32 +175,24 @@ fn wait(received: &mut Received, daemon: &Daemon, config: Option<&Path>, drain: 
             );
             return;
         }
-        let Some(path) = config else {
-            tracing::info!("nothing to reload: the development set-up has no configuration file");
-            continue;
-        };
-        reload(path, daemon);
+        reload(daemon, configuration);
+        received.drain_takes(configuration.drain);
     }
 }
 
 /// Reads the configuration again. The service manager is told when that is done, so that it can wait for it.
-fn reload(path: &Path, daemon: &Daemon) {
+fn reload(daemon: &mut Daemon, configuration: &mut Running) {
     // Without a clock of the service manager's kind, it is not told, and takes the signal for the reload.
     if let Ok(moment) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, moment]);
     }
+    let reloaded = configuration.reload(daemon);
     let running = running(daemon);
-    let reloaded =
-        load::file(path).and_then(|Loaded { plan: Plan { settings, limits, listen, .. }, notes, .. }| {
-            daemon.configure(&settings, limits, &listen).map_err(|error| CliError::new(error.to_string()))?;
-            Ok(notes)
-        });
     let status = match reloaded {
-        Ok(notes) => {
-            tracing::info!(
-                "reloaded: keys, certificates and limits were read anew; listeners, threads and feeds need a restart"
-            );
+        Ok((said, notes)) => {
+            tracing::info!("{said}");
             notes.iter().for_each(|note| tracing::warn!("{note}"));
+            configuration.settle();
             running
         }
         Err(error) => {

@@ -128,7 +128,8 @@ impl Trial {
     /// What to paste where, for each dialect.
     pub(super) fn welcome(&self, daemon: &Daemon) -> String {
         let program = program();
-        let Some((over_tls, addresses)) = daemon.addresses.split_last() else { return String::new() };
+        let all = daemon.addresses();
+        let Some((over_tls, addresses)) = all.split_last() else { return String::new() };
         let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let mut text = format!(
             "fanfare runs on {}, for this machine only; its secret, certificate and socket are in {}.\n\

@@ -12,6 +12,7 @@ pub(super) use self::accept::full;
 use self::accept::spare;
 use self::intake::Came;
 use super::clients::Clients;
+use super::handoff::Change;
 use super::partial::Partials;
 use super::tls::{Failure, Heard, Scratch, Tls};
 use crate::api;
@@ -52,7 +53,7 @@ const WAKE: u64 = u64::MAX;
 const LISTENERS: u64 = 1 << 32;
 
 /// A listener of this shard.
-pub(super) struct Listener {
+pub struct Listener {
     /// The socket, one of several on its port.
     pub(super) socket: OwnedFd,
     /// The dialects that it speaks.
@@ -105,7 +106,8 @@ impl Socket {
 /// The sockets of one shard and the set they are in.
 pub(super) struct Sockets {
     epoll: OwnedFd,
-    listeners: Vec<Listener>,
+    /// By number; those that a reload has taken away leave their places. None at all when nobody is accepted any more.
+    listeners: Vec<Option<Listener>>,
     /// The dialects of each listener, also when it listens no more.
     kinds: Vec<Arc<[Kind]>>,
     sockets: Vec<Option<Socket>>,
@@ -152,7 +154,7 @@ impl Sockets {
         let kinds = listeners.iter().map(|listener| Arc::clone(&listener.kinds)).collect();
         Ok(Self {
             epoll,
-            listeners,
+            listeners: listeners.into_iter().map(Some).collect(),
             kinds,
             sockets: Vec::new(),
             clients,
@@ -282,12 +284,39 @@ impl Sockets {
         self.listeners.shrink_to_fit();
     }
 
-    /// Makes the handshakes of new connections with new certificates, in the order of the listeners.
-    pub(super) fn renew(&mut self, certificates: &[Option<Arc<ServerConfig>>]) {
-        for (listener, renewed) in self.listeners.iter_mut().zip(certificates) {
-            if let (Some(tls), Some(renewed)) = (&mut listener.tls, renewed) {
-                *tls = Arc::clone(renewed);
+    /// Takes over what becomes of a listener.
+    pub(super) fn change(&mut self, number: usize, change: Change, shard: &mut Shard, now: Now) {
+        match change {
+            Change::Open(listener) => {
+                // Numbers come in order, each once.
+                while self.listeners.len() <= number {
+                    self.listeners.push(None);
+                    self.kinds.push(Arc::clone(&listener.kinds));
+                }
+                self.listeners[number] = Some(listener);
+                self.watch_listener(number);
             }
+            Change::Serve { kinds, tls, proxied } => {
+                if let Some(Some(listener)) = self.listeners.get_mut(number) {
+                    (listener.tls, listener.proxied) = (tls, proxied);
+                    self.kinds[number] = kinds;
+                }
+            }
+            Change::Close => {
+                // Those who have connected already are let in, as far as one look at the backlog goes.
+                self.accept(number, shard, now);
+                if let Some(Some(listener)) = self.listeners.get_mut(number).map(Option::take) {
+                    let _ = epoll::delete(&self.epoll, &listener.socket);
+                }
+            }
+        }
+    }
+
+    /// Has a listener waited for, unless accepting pauses: then that is done at the end of the pause.
+    fn watch_listener(&self, number: usize) {
+        if let (None, Some(Some(listener))) = (self.paused_until, self.listeners.get(number)) {
+            let token = EventData::new_u64(LISTENERS + number as u64);
+            let _ = epoll::add(&self.epoll, &listener.socket, token, EventFlags::IN);
         }
     }
 

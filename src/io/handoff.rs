@@ -4,6 +4,7 @@
 //! Whether the reader sleeps is part of what the mutex guards, so there is no moment in which a parcel is
 //! posted and nobody is woken. The lock is held for a push or a swap of two vectors, never for work.
 
+use super::connection::Listener;
 use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
 use crate::roster::{Note, Reply, Seat};
@@ -22,15 +23,31 @@ pub(crate) const MAILBOX_EVENTS_MAX: usize = 50_000;
 /// Bytes that wait for one shard before feeds are made to wait.
 pub(crate) const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What TLS is spoken with from now on, in the order of the listeners; nothing where that stays as it is.
-pub type Certificates = Arc<[Option<Arc<ServerConfig>>]>;
+/// What becomes of a listener.
+pub enum Change {
+    /// It is new.
+    Open(Listener),
+    /// It speaks these dialects from now on, with this TLS or without, to a proxy or to anybody.
+    Serve {
+        /// As of [`Listener`].
+        kinds: Arc<[Kind]>,
+        /// As of [`Listener`].
+        tls: Option<Arc<ServerConfig>>,
+        /// As of [`Listener`].
+        proxied: bool,
+    },
+    /// It goes; its connections stay.
+    Close,
+}
 
 /// What a shard can be sent.
 pub enum Parcel {
     /// To be delivered.
     Publication(Arc<Publication>),
-    /// New settings, and for each listener that speaks TLS a new certificate if there is one.
-    Configure(Arc<Settings>, Limits, Certificates),
+    /// New settings.
+    Configure(Arc<Settings>, Limits),
+    /// What becomes of the listener with this number.
+    Listener(usize, Change),
     /// What a remote judge says.
     Answer(Ticket, Answer),
     /// What a connection's shard tells this one, which owns the rosters of the app with this id.

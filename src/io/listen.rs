@@ -10,7 +10,7 @@ use rustix::net::{
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -117,8 +117,8 @@ pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenErr
     let failed = |what: &str, error: io::Error| {
         ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error)
     };
-    let mode = unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
-    let group = settings.group.as_deref().map(group_number).transpose()?;
+    unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
+    settings.group.as_deref().map(group_number).transpose()?;
     let address = unix_address(path)?;
     patiently(|| remove_stale(path, &address))?;
     if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
@@ -132,14 +132,28 @@ pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenErr
     let bound = bind(&socket, &address);
     rustix::process::umask(umask);
     bound.map_err(|error| failed("cannot make", error.into()))?;
-    if let Some(group) = group {
+    permit(settings, path)?;
+    listen(&socket, BACKLOG).map_err(|error| failed("cannot listen on", error.into()))?;
+    Ok(socket)
+}
+
+/// Gives the feed's socket the mode and the group of its settings; without a group the daemon's own.
+///
+/// # Errors
+/// When that is not possible, with what to do about it.
+pub(super) fn permit(settings: &unix::Settings, path: &Path) -> Result<(), ListenError> {
+    let failed = |what: &str, error: io::Error| {
+        ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error)
+    };
+    let mode = unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
+    let group = settings.group.as_deref().map(group_number).transpose()?;
+    let group = group.unwrap_or_else(|| rustix::process::getegid().as_raw());
+    if fs::metadata(path).is_ok_and(|socket| socket.gid() != group) {
         std::os::unix::fs::chown(path, None, Some(group))
             .map_err(|error| failed("cannot give to feed.unix.group", error))?;
     }
     fs::set_permissions(path, Permissions::from_mode(mode))
-        .map_err(|error| failed("cannot set feed.unix.mode of", error))?;
-    listen(&socket, BACKLOG).map_err(|error| failed("cannot listen on", error.into()))?;
-    Ok(socket)
+        .map_err(|error| failed("cannot set feed.unix.mode of", error))
 }
 
 /// The address of a socket in the file system.

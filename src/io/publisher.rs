@@ -55,7 +55,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// What every publisher of a shard shares.
 pub(super) struct Feed {
-    settings: Settings,
+    settings: RefCell<Arc<Settings>>,
     worker: Rc<RefCell<Worker>>,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
@@ -110,7 +110,6 @@ enum Turn {
 
 impl Feed {
     pub(super) fn new(
-        settings: Settings,
         spoken: Vec<Kind>,
         worker: Rc<RefCell<Worker>>,
         shared: Arc<Shared>,
@@ -118,7 +117,7 @@ impl Feed {
     ) -> Rc<Self> {
         let intake = Intake::new(spoken, Arc::clone(worker.borrow().settings()));
         Rc::new(Self {
-            settings,
+            settings: RefCell::new(shared.feed()),
             worker,
             shared,
             metrics,
@@ -162,7 +161,8 @@ impl Feed {
     }
 
     fn admit(self: &Rc<Self>, socket: OwnedFd) {
-        let place = Place::take(&self.shared, self.settings.publishers_max * self.shared.mailboxes.len());
+        let place =
+            Place::take(&self.shared, self.shared.feed().publishers_max * self.shared.mailboxes.len());
         let refusal = match &place {
             Some(_) => self.refusal(&socket),
             None => Some("too many publishers (feed.unix.publishers_max)".into()),
@@ -191,7 +191,7 @@ impl Feed {
     }
 
     fn refusal(&self, socket: &OwnedFd) -> Option<String> {
-        let settings = &self.settings;
+        let settings = self.shared.feed();
         if settings.allow_uids.is_empty() && settings.allow_gids.is_empty() {
             return None;
         }
@@ -270,12 +270,15 @@ impl Feed {
         };
         let (mut publications, mut replies) = (Vec::new(), Vec::new());
         let mut intake = self.intake.borrow_mut();
-        intake.configure(self.worker.borrow().settings());
+        if intake.configure(self.worker.borrow().settings()) {
+            // They come with the same reload.
+            *self.settings.borrow_mut() = self.shared.feed();
+        }
         let now = clock::now();
         let tally = publisher.wants_reached().then(|| Arc::clone(peer.tally.get_or_init(Arc::default)));
         let counts = publisher.read(
             &scratch[..count],
-            self.settings.line_bytes_max,
+            self.settings.borrow().line_bytes_max,
             &mut intake,
             now,
             |mut publication| {

@@ -201,11 +201,13 @@ impl Worker {
                     self.shard.take_delivery(&delivery, now);
                 }
                 Parcel::Outage(kind, outage) => self.shard.outage(kind, outage, now),
-                Parcel::Configure(settings, limits, certificates) => {
+                Parcel::Configure(settings, limits) => {
                     self.shard.configure(settings, limits, now);
-                    self.sockets.renew(&certificates);
                     self.sockets.configure(&self.shard);
                 }
+                // Whoever takes no more connections wants no more listeners.
+                Parcel::Listener(..) if self.draining => {}
+                Parcel::Listener(number, change) => self.sockets.change(number, change, &mut self.shard, now),
                 Parcel::Close => {
                     self.closing = true;
                     self.shard.drain(now);

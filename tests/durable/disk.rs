@@ -166,13 +166,13 @@ fn without_any_space_nothing_that_was_acknowledged_is_lost() {
 fn a_store_that_is_in_use_or_cannot_be_written_ends_the_start_with_what_to_do() {
     let daemon = setup().start();
     let output = on(&daemon.path("store")).command().output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(75));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("store") && said.contains("daemon"), "{said}");
     let setup = Setup::new();
     let file = setup.path("a-file");
     std::fs::write(&file, "not a directory").unwrap();
     let output = with_store(setup, &file).command().output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(78));
     assert!(String::from_utf8(output.stderr).unwrap().contains("a-file"));
 }

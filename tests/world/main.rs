@@ -31,6 +31,7 @@ mod parts;
 mod peers;
 mod proxy;
 mod redis;
+mod reload;
 mod rest;
 mod secrets;
 mod shards;

@@ -125,7 +125,7 @@ fn a_reload_serves_the_new_certificate_and_keeps_connections() {
     let renewed = world.authority.sign();
     renewed.install(world.daemon.directory());
     world.daemon.signal(Signal::HUP);
-    world.daemon.await_log("reloaded: keys, certificates", 1);
+    world.daemon.await_log("reloaded: keys of tokens", 1);
     let wanted = certificate(&renewed.certificate);
     eventually("every shard has the new certificate", || {
         // Without a session of before, which would bring the old certificate back.

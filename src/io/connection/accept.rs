@@ -1,6 +1,6 @@
 //! Who is let in: accepting, the bounds of connections, and the preamble of proxies.
 
-use super::{LISTENERS, Listener, Reading, Socket, Sockets};
+use super::{Listener, Reading, Socket, Sockets};
 use crate::api;
 use crate::io::clients;
 use crate::io::tls::Tls;
@@ -24,7 +24,7 @@ const ACCEPT_PAUSE_TICKS: Tick = (500 / TICK_MS) as Tick;
 impl Sockets {
     pub(super) fn accept(&mut self, index: usize, shard: &mut Shard, now: Now) {
         for _ in 0..ACCEPTS_MAX {
-            let Some(listener) = self.listeners.get(index) else { return };
+            let Some(Some(listener)) = self.listeners.get(index) else { return };
             match rustix::net::acceptfrom_with(&listener.socket, ACCEPTED) {
                 Ok((fd, address)) => {
                     let remote = clients::address(address);
@@ -42,7 +42,8 @@ impl Sockets {
     }
 
     fn admit(&mut self, (fd, remote): (OwnedFd, Option<Remote>), listener: u8, shard: &mut Shard, now: Now) {
-        let Some(Listener { tls: config, proxied, .. }) = self.listeners.get(usize::from(listener)) else {
+        let Some(Some(Listener { tls: config, proxied, .. })) = self.listeners.get(usize::from(listener))
+        else {
             return;
         };
         let (is_plain, awaits_preamble) = (config.is_none(), *proxied);
@@ -105,7 +106,7 @@ impl Sockets {
     /// No descriptor is left: gives up the spare one to tell the next in line, then pauses.
     fn shed(&mut self, index: usize, shard: &Shard, error: Errno, now: Now) {
         self.spare = None;
-        if let Some(listener) = self.listeners.get(index)
+        if let Some(Some(listener)) = self.listeners.get(index)
             && let Ok((fd, address)) = rustix::net::acceptfrom_with(&listener.socket, ACCEPTED)
         {
             let advice = || format!("{error}: raise LimitNOFILE= (or ulimit -n), or lower max_connections");
@@ -115,7 +116,7 @@ impl Sockets {
         }
         self.spare = spare();
         self.paused_until = Some(now.tick() + ACCEPT_PAUSE_TICKS);
-        for listener in &self.listeners {
+        for listener in self.listeners.iter().flatten() {
             let _ = epoll::delete(&self.epoll, &listener.socket);
         }
     }
@@ -125,10 +126,7 @@ impl Sockets {
         self.metrics.partial_bytes.set(self.partials.bytes() as u64);
         if self.paused_until.is_some_and(|until| until <= now.tick()) {
             self.paused_until = None;
-            for (index, listener) in self.listeners.iter().enumerate() {
-                let token = EventData::new_u64(LISTENERS + index as u64);
-                let _ = epoll::add(&self.epoll, &listener.socket, token, EventFlags::IN);
-            }
+            (0..self.listeners.len()).for_each(|number| self.watch_listener(number));
         }
     }
 

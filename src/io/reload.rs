@@ -1,0 +1,235 @@
+//! A reload: new settings, limits and certificates for everybody, and listeners that come, change and go.
+//!
+//! What can fail is tried first, so that a reload that is refused has changed nothing. Connections stay whatever becomes
+//! of their listener.
+
+use super::bridge::{self, Feeds};
+use super::connection::Listener;
+use super::handoff::{Change, Parcel};
+use super::{Daemon, Listen, Shared, certificates, listen};
+use crate::dialect::channel::Relay;
+use crate::dialect::{Kind, Settings, echo};
+use crate::feed::unix;
+use crate::shard::Limits;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
+
+/// Listeners over a daemon's life, those that are gone included: a connection remembers its own in one byte.
+const SLOTS_MAX: usize = 256;
+
+/// A listener of a running daemon.
+pub(super) struct Slot {
+    /// The address as it was configured, by which a reload knows it.
+    pub(super) asked: SocketAddr,
+    /// The address with the port that was chosen for port 0.
+    pub(super) actual: SocketAddr,
+    kinds: Arc<[Kind]>,
+    is_open: bool,
+}
+
+impl Slot {
+    /// A listener that listens.
+    pub(super) fn new(asked: SocketAddr, actual: SocketAddr, kinds: Arc<[Kind]>) -> Self {
+        Self { asked, actual, kinds, is_open: true }
+    }
+}
+
+/// What a reload brings.
+pub struct Renewal {
+    /// The dialects' settings, judges included.
+    pub settings: Arc<Settings>,
+    /// The bounds of the whole daemon.
+    pub limits: Limits,
+    /// The listeners.
+    pub listen: Vec<Listen>,
+    /// The unix feed; another path waits for the next start.
+    pub feed: unix::Settings,
+}
+
+/// Why a reload was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// An address cannot be had.
+    #[error(transparent)]
+    Listen(#[from] listen::ListenError),
+    /// A port would have to be given back before it is taken.
+    #[error("{0} has the port of {1}, which only a restart gives back in time")]
+    Overlap(SocketAddr, SocketAddr),
+    /// There were too many of them.
+    #[error("more than {SLOTS_MAX} listeners since the start: only a restart makes room")]
+    Slots,
+    /// Anything else.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// The changes of listeners, and new sockets for each shard.
+#[derive(Default)]
+struct Changes {
+    /// By slot.
+    slots: Vec<(usize, Slotted)>,
+    /// What waits for a restart.
+    left: Vec<String>,
+}
+
+/// What becomes of a slot.
+enum Slotted {
+    Open(Slot, Vec<rustix::fd::OwnedFd>, Listen),
+    Serve(Arc<[Kind]>, Listen),
+    Close,
+}
+
+impl Daemon {
+    /// Takes what a reload brings; connections stay. Returns what waits for a restart all the same: keys, or what else
+    /// is to be said of it.
+    ///
+    /// # Errors
+    /// When an address cannot be had or a remote judge cannot be asked from here; then everything stays as it was.
+    pub fn renew(&mut self, renewal: Renewal) -> Result<Vec<String>, RenewError> {
+        let Renewal { settings, limits, listen, feed } = renewal;
+        let ends = certificates(&listen);
+        let Changes { slots, left } = self.changes(listen)?;
+        if let Some(path) = &self.socket {
+            listen::permit(&feed, path)?;
+        }
+        bridge::configure(&self.shared, &settings, Feeds::default())?;
+        let shared = &self.shared;
+        let left = [left, self.late_relay(&settings)].concat();
+        echo::carry_on(&shared.settings().echo, &settings.echo);
+        *shared.feed.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(feed);
+        *shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
+        shared.store.configure(&settings);
+        shared.configured.taken(limits, ends);
+        let limits = limits.of_one_in(self.threads.len());
+        for mailbox in shared.mailboxes.iter() {
+            mailbox.post([Parcel::Configure(Arc::clone(&settings), limits)].into_iter());
+        }
+        self.apply(slots);
+        Ok(left)
+    }
+
+    /// That what clients say cannot be told to other daemons before the next start, if it is to be from now on.
+    fn late_relay(&self, settings: &Settings) -> Vec<String> {
+        let relay = settings.channel.relay;
+        let is_late = relay == Relay::Redis && relay != self.shared.settings().channel.relay && !self.relays;
+        if is_late {
+            tracing::warn!(
+                "channel.relay = \"redis\" needs a restart: until then what clients say is lost to other daemons, as \
+                 fanfare_relays_total counts"
+            );
+        }
+        is_late.then(|| "channel.relay".to_owned()).into_iter().collect()
+    }
+
+    /// What becomes of the listeners. Those that are new listen already, and nobody accepts there yet.
+    fn changes(&self, listen: Vec<Listen>) -> Result<Changes, RenewError> {
+        let mut open: Vec<usize> = (0..self.slots.len()).filter(|slot| self.slots[*slot].is_open).collect();
+        let mut changes = Changes::default();
+        let mut fresh = VecDeque::new();
+        for listen in listen {
+            let (kinds, absent) = self.spoken_of(&listen);
+            if !absent.is_empty() {
+                changes.left.push(format!(
+                    "{} of the listener {}, as no listener spoke it at the start",
+                    absent.join(" and "),
+                    listen.address
+                ));
+            }
+            match open.iter().position(|slot| self.slots[*slot].asked == listen.address) {
+                Some(place) => {
+                    let slot = open.remove(place);
+                    changes.slots.push((slot, Slotted::Serve(kinds, listen)));
+                }
+                None if kinds.is_empty() => {}
+                None => fresh.push_back((kinds, listen)),
+            }
+        }
+        changes.slots.extend(open.into_iter().map(|slot| (slot, Slotted::Close)));
+        let mut next = self.slots.len();
+        while let Some((kinds, listen)) = fresh.pop_front() {
+            if next == SLOTS_MAX {
+                return Err(RenewError::Slots);
+            }
+            let sockets = self.listen_anew(listen.address)?;
+            let actual = sockets.first().map(listen::local_address).transpose()?.unwrap_or(listen.address);
+            let slot = Slot::new(listen.address, actual, kinds);
+            changes.slots.push((next, Slotted::Open(slot, sockets, listen)));
+            next += 1;
+        }
+        Ok(changes)
+    }
+
+    /// The dialects of a listener that this daemon can speak, and the names of those that it cannot: feeds and the store
+    /// were started for the others only.
+    fn spoken_of(&self, listen: &Listen) -> (Arc<[Kind]>, Vec<&'static str>) {
+        let (spoken, absent): (Vec<Kind>, Vec<Kind>) =
+            listen.kinds.iter().copied().partition(|kind| self.shared.spoken.contains(kind));
+        (spoken.into(), absent.iter().map(|kind| kind.name()).collect())
+    }
+
+    fn listen_anew(&self, address: SocketAddr) -> Result<Vec<rustix::fd::OwnedFd>, RenewError> {
+        let has_port =
+            |slot: &&Slot| slot.is_open && slot.actual.port() == address.port() && address.port() != 0;
+        let mut holders = self.slots.iter().filter(has_port);
+        let is_wide = |address: SocketAddr| address.ip().is_unspecified();
+        if let Some(slot) = holders.find(|slot| is_wide(slot.actual) || is_wide(address)) {
+            return Err(RenewError::Overlap(address, slot.actual));
+        }
+        Ok(listen::tcp(address, self.threads.len())?)
+    }
+
+    /// Tells the shards, and takes note for the next time.
+    fn apply(&mut self, changes: Vec<(usize, Slotted)>) {
+        let mut parcels: Vec<Vec<Parcel>> = self.threads.iter().map(|_| Vec::new()).collect();
+        for (number, change) in changes {
+            match change {
+                Slotted::Open(slot, sockets, listen) => {
+                    let kinds = &slot.kinds;
+                    for (parcels, socket) in parcels.iter_mut().zip(sockets) {
+                        let (kinds, tls) = (Arc::clone(kinds), listen.tls.clone());
+                        let listener = Listener { socket, kinds, tls, proxied: listen.proxied };
+                        parcels.push(Parcel::Listener(number, Change::Open(listener)));
+                    }
+                    self.slots.push(slot);
+                }
+                Slotted::Serve(kinds, listen) => {
+                    for parcels in &mut parcels {
+                        let (kinds, tls) = (Arc::clone(&kinds), listen.tls.clone());
+                        let change = Change::Serve { kinds, tls, proxied: listen.proxied };
+                        parcels.push(Parcel::Listener(number, change));
+                    }
+                    self.slots[number].kinds = kinds;
+                }
+                Slotted::Close => {
+                    parcels
+                        .iter_mut()
+                        .for_each(|parcels| parcels.push(Parcel::Listener(number, Change::Close)));
+                    self.slots[number].is_open = false;
+                }
+            }
+        }
+        for (mailbox, parcels) in self.shared.mailboxes.iter().zip(parcels) {
+            mailbox.post(parcels.into_iter());
+        }
+    }
+
+    /// The addresses that are listened on, with the ports that were chosen for port 0.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.slots.iter().filter(|slot| slot.is_open).map(|slot| slot.actual).collect()
+    }
+
+    /// Takes note for the metrics that a configuration was refused.
+    pub fn refuse_configuration(&self) {
+        self.shared.configured.refused();
+    }
+}
+
+impl Shared {
+    /// The settings of the unix feed, as the last reload has left them.
+    pub(super) fn feed(&self) -> Arc<unix::Settings> {
+        Arc::clone(&self.feed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
