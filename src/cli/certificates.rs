@@ -24,6 +24,9 @@ const ALPN: &[u8] = b"http/1.1";
 /// for two weeks then.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
+/// The private key of the certificate that a development set-up makes.
+pub(super) const KEY_FILE: &str = "tls.key.pem";
+
 /// What a listener speaks TLS with.
 pub(super) struct Identity {
     pub(super) config: Arc<ServerConfig>,
@@ -152,7 +155,7 @@ fn note(end: Duration, path: &Path, place: &str) -> Option<String> {
 /// A certificate for this machine's own names, and its key, made in `directory` if they are not there. It has no
 /// end: whoever trusts it trusts what only its owner can read.
 pub(crate) fn self_signed(directory: &Path) -> Result<(PathBuf, PathBuf), CliError> {
-    let (certificate, key) = (directory.join("tls.cert.pem"), directory.join("tls.key.pem"));
+    let (certificate, key) = (directory.join("tls.cert.pem"), directory.join(KEY_FILE));
     if !certificate.exists() || !key.exists() {
         let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
         let made = rcgen::generate_simple_self_signed(names)

@@ -5,14 +5,15 @@
 //! build.
 
 use super::locate::{ADDRESS_FILE, FEED_FILE, TOKEN_FILE};
+use super::output::note;
 use super::{CliError, certificates, paths};
 use crate::dialect::Kind;
 use crate::io::Daemon;
 use crate::token::{Algorithm, mint};
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -31,6 +32,8 @@ const OVER_TLS: &str = "127.0.0.1:8443";
 const APP_ID: &str = "app-id";
 const APP_KEY: &str = "app-key";
 
+/// What the mode of a file allows to others than its owner.
+const OTHERS: u32 = 0o077;
 /// How long the printed tokens are good.
 const TOKEN_S: u64 = 24 * 3600;
 /// Bytes of randomness in the secret.
@@ -58,6 +61,7 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
     let app_secret = String::from_utf8_lossy(&secret_in(&app_secret_file)?).trim().to_owned();
     let admin_token_file = directory.join(TOKEN_FILE);
     secret_in(&admin_token_file)?;
+    drop_exposed(&directory.join(certificates::KEY_FILE))?;
     let (certificate, key) = certificates::self_signed(&directory)?;
     let socket = match std::env::var_os("FANFARE_FEED_UNIX_PATH") {
         Some(path) => path.into(),
@@ -295,6 +299,7 @@ fn quoted(path: &Path) -> String {
     if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
+/// Makes the state directory, or takes away from others what they may do in it.
 fn make_private(directory: &Path) -> Result<(), CliError> {
     let failed = |error: io::Error| {
         CliError::new(format!(
@@ -303,15 +308,46 @@ fn make_private(directory: &Path) -> Result<(), CliError> {
         ))
     };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-    let owner = fs::symlink_metadata(directory).map_err(failed)?.uid();
-    if owner != rustix::process::geteuid().as_raw() {
+    let found = fs::metadata(directory).map_err(failed)?;
+    if let Some(owner) = other_owner(&found) {
         return Err(failed(io::Error::other(format!("it belongs to user {owner}"))));
+    }
+    let mode = found.mode() & 0o777;
+    if mode & OTHERS != 0 {
+        fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(failed)?;
+        note(&format!(
+            "warning: others could enter the state directory {} (mode {mode:04o}): it is 0700 now",
+            directory.display()
+        ));
     }
     Ok(())
 }
 
+/// Deletes a secret that others can know, so that it is made anew. One that others may have put there is refused.
+fn drop_exposed(path: &Path) -> Result<(), CliError> {
+    let shown = path.display();
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if let Some(owner) = other_owner(&found) {
+        return Err(CliError::new(format!(
+            "{shown} belongs to user {owner}, who may know it: remove it, and a new one is made"
+        )));
+    }
+    let mode = found.mode() & 0o777;
+    if found.is_file() && mode & OTHERS != 0 {
+        fs::remove_file(path).map_err(|error| CliError::new(format!("cannot remove {shown}: {error}")))?;
+        note(&format!("warning: others could read or change {shown} (mode {mode:04o}): a new one is made"));
+    }
+    Ok(())
+}
+
+/// Whose something is, if it is not ours.
+fn other_owner(found: &fs::Metadata) -> Option<u32> {
+    Some(found.uid()).filter(|owner| *owner != rustix::process::geteuid().as_raw())
+}
+
 /// The secret in `path`, made if there is none.
 fn secret_in(path: &Path) -> Result<Vec<u8>, CliError> {
+    drop_exposed(path)?;
     let failed = |error: &dyn std::fmt::Display| CliError::new(format!("{}: {error}", path.display()));
     if !path.exists() {
         let mut bytes = [0; SECRET_BYTES];

@@ -2,6 +2,7 @@
 
 use crate::cli::{Trial, run};
 use crate::harness::{Daemon, Setup, clean, event, root, skip};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -103,4 +104,45 @@ fn a_development_daemon_leaves_no_address_behind() {
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert!(trial.child.wait().unwrap().success());
     assert!(files.iter().all(|file| !file.exists()));
+}
+
+#[test]
+fn a_state_directory_that_others_can_enter_is_closed_and_its_secrets_are_made_anew() {
+    let state = tempfile::tempdir().unwrap();
+    let directory = state.path().join("fanfare");
+    std::fs::create_dir(&directory).unwrap();
+    let set = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    set(&directory, 0o777);
+    let secrets =
+        ["jwt.secret", "echo.secret", "admin.token", "tls.key.pem"].map(|name| directory.join(name));
+    for secret in &secrets {
+        std::fs::write(secret, "0123456789abcdef0123456789abcdef").unwrap();
+        set(secret, 0o644);
+    }
+    let serve = |state: &Path| {
+        let mut serve = clean(env!("CARGO_BIN_EXE_fanfare"), &["serve"]);
+        serve.env("XDG_STATE_HOME", state).env("FANFARE_LISTEN_0_ADDRESS", "192.0.2.1:1");
+        run(&mut serve)
+    };
+    let (_, _, said) = serve(state.path());
+    assert!(said.contains("(mode 0777): it is 0700 now"), "{said}");
+    assert_eq!(said.matches("(mode 0644): a new one is made").count(), 4, "{said}");
+    assert_eq!(mode(&directory), 0o700);
+    for secret in &secrets {
+        assert_eq!(mode(secret), 0o600, "{secret:?}");
+        assert!(!std::fs::read_to_string(secret).unwrap().contains("0123456789abcdef0123456789abcdef"));
+    }
+    let (_, _, said) = serve(state.path());
+    assert!(!said.contains("warning"), "once is enough: {said}");
+    if root() {
+        std::os::unix::fs::chown(&secrets[0], Some(65_534), None).unwrap();
+        let (_, _, said) = serve(state.path());
+        assert!(said.contains("belongs to user 65534, who may know it"), "{said}");
+        std::os::unix::fs::chown(&directory, Some(65_534), None).unwrap();
+        let (_, _, said) = serve(state.path());
+        assert!(said.contains("it belongs to user 65534"), "{said}");
+    }
 }
