@@ -10,6 +10,7 @@
 pub mod channel;
 mod early;
 pub mod echo;
+pub mod grants;
 pub mod personium;
 pub mod personium_event;
 pub mod personium_topic;

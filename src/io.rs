@@ -51,6 +51,7 @@ mod worker;
 
 pub use self::admin::CONNECTIONS_MAX as ADMIN_CONNECTIONS_MAX;
 pub use self::bridge::amqp::Bus;
+pub use self::bridge::ask_once;
 pub use self::bridge::redis::Redis;
 pub use self::clock::now;
 pub use self::reload::{RenewError, Renewal};

@@ -3,6 +3,8 @@
 //! Standard output gets the token and nothing else, so that `$(fanfare token …)` works; the key is never
 //! shown. How a claim is judged is not known here.
 
+mod check;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -31,6 +33,7 @@ use crate::topic;
                {command_name} --config /etc/fanfare.toml --pulsar --subject ann\n\
                {command_name} --pulsar --produce 'acme/orders/*' --consume acme/orders/done\n\
                {command_name} --config /etc/fanfare.toml --cell john.doe --subject https://example.org/#me\n\
+               {command_name} --check-file token.txt\n\
                {command_name} --key-file key.pem --algorithm ES256 --cell john.doe --claim 'event_types=[\"chat\"]'",
     note = "Without --config, --secret-file or --key-file, the token is for the development daemon if it runs \
             (`fanfare serve` without a configuration), else for the system service (/etc/fanfare/fanfare.toml)."
@@ -103,6 +106,17 @@ pub struct Token {
     #[argh(option, default = "3600", arg_name = "seconds")]
     expires_in_s: u64,
 
+    #[argh(
+        option,
+        arg_name = "token",
+        description = "make none, but say what this token grants in each dialect of the daemon, or why not; - reads it from standard input"
+    )]
+    check: Option<String>,
+
+    /// the same with the token in this file
+    #[argh(option, arg_name = "file")]
+    check_file: Option<PathBuf>,
+
     /// a further claim as key=json, over any of the above; may be repeated
     #[argh(option, arg_name = "key=json")]
     claim: Vec<String>,
@@ -131,6 +145,9 @@ impl Token {
     /// # Errors
     /// No key, a key that does not suit the algorithm, or a claim that is not JSON.
     pub fn run(self) -> Result<ExitCode, CliError> {
+        if self.check.is_some() || self.check_file.is_some() {
+            return check::run(self.check.as_deref(), self.check_file.as_deref(), self.config.as_deref());
+        }
         let asked = self.algorithm.as_deref().map(algorithm_named).transpose()?;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let claims = self.claims(since_1970.as_secs())?;

@@ -333,6 +333,26 @@ fn expired() -> Action {
 }
 
 /// Whether a channel can have this name.
+/// Where a grant lets its bearer in and as whom, in words; the claims are those that a session is opened by.
+pub(super) fn place_of(grant: &Grant, settings: &Settings) -> Result<String, String> {
+    let channel = grant.text("channel").ok_or("it names no channel, as a text")?;
+    if !is_channel(channel) || channel.len() > settings.channel_bytes_max {
+        return Err(format!(
+            "its channel is empty, has a NUL, or has more than {} bytes",
+            settings.channel_bytes_max
+        ));
+    }
+    let said = |claim: &str| grant.claim(claim).filter(|value| !value.is_null());
+    if said("id").is_some_and(|id| target::id(id).is_none()) {
+        return Err("its id is neither an integer nor a text".into());
+    }
+    if said("name").is_some_and(|name| !name.is_string()) {
+        return Err("its name is no text".into());
+    }
+    let shown = |claim: &str| said(claim).map_or_else(|| "nobody".into(), Value::to_string);
+    Ok(format!("receive and say in {channel}, as id {} with the name {}", shown("id"), shown("name")))
+}
+
 fn is_channel(name: &str) -> bool {
     !name.is_empty() && !name.contains('\0')
 }

@@ -18,6 +18,7 @@ mod tree;
 
 pub use self::acl::{Acl, Acls};
 pub use self::event::{Addressed, RequiredAcl, Scope, name};
+pub(super) use self::pass::ACCESS;
 pub use self::pattern::Who;
 
 use self::event::Target;
@@ -45,7 +46,7 @@ const EVERY: &str = "*";
 /// Longest `required_acl`. Wazo's own, uuids included, have at most about a hundred characters.
 pub const TEXT_BYTES_MAX: usize = 255;
 /// Longest uuid of a tenant, a user or a session; real ones have 36 characters.
-const ID_BYTES_MAX: usize = 255;
+pub(super) const ID_BYTES_MAX: usize = 255;
 /// Longest event name that can be subscribed to; Wazo's longest has some 60 characters.
 const NAME_BYTES_MAX: usize = 1024;
 /// All event names of one session together: a thousand long ones.

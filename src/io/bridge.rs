@@ -12,6 +12,8 @@ mod judges;
 pub(super) mod redis;
 mod upkeep;
 
+pub use self::judges::ask_once;
+
 use self::amqp::Bus;
 use self::courier::{Carrier, Post};
 use self::judges::{Judges, Panel};

@@ -18,6 +18,7 @@ mod endings;
 mod exits;
 mod feed;
 mod frames;
+mod grants;
 mod handshake;
 mod hangs;
 mod health;

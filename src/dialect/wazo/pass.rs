@@ -12,7 +12,7 @@ use crate::wheel::Now;
 use std::sync::Arc;
 
 /// The access that a token needs to connect at all.
-const ACCESS: &[u8] = b"websocketd";
+pub(in crate::dialect) const ACCESS: &[u8] = b"websocketd";
 
 /// What a token lets through.
 pub(super) struct Pass {

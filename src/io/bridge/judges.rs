@@ -11,7 +11,7 @@ use crate::dialect::{Kind, Settings};
 use crate::docket::{Docket, Errand, News, Reply};
 use crate::metrics::Metrics;
 use crate::shard::{Answer, Question};
-use crate::token::{Judge, Refusal, Remote, Verdict};
+use crate::token::{Finding, Inquiry, Judge, Refusal, Remote, Verdict};
 use crate::wheel::Now;
 use rustls::ClientConfig;
 use std::io;
@@ -192,6 +192,25 @@ fn poll_reply(
         }
     }
     Poll::Pending
+}
+
+/// Asks a remote judge about one token, once, as somebody at a terminal does.
+///
+/// # Errors
+/// Why there is no answer, or none that can be understood; without the token.
+pub fn ask_once(remote: &Remote, token: &str) -> Result<Verdict, String> {
+    let client = client(remote).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let timeout = Duration::from_millis(remote.timing().timeout_ms);
+    let request = remote.request(Inquiry::Grant, token);
+    let (status, body) = runtime.block_on(async { client.ask(request, timeout).await })?;
+    match remote.read(Inquiry::Grant, status, &body, clock::now().unix_ms) {
+        Finding::Granted(grant) => Ok(Verdict::Granted(grant)),
+        Finding::Refused(refusal) => Ok(Verdict::Refused(refusal)),
+        Finding::Confirmed => Err("it confirms what it has not granted".into()),
+        Finding::Unclear(reason) => Err(reason),
+    }
 }
 
 /// The client that asks a judge: by its own certificates, or else the authorities of the system.
