@@ -1,4 +1,4 @@
-//! Runs what README.md shows, and compares what it prints.
+//! Runs what README.md and tuning.md show, and compares what it prints.
 //!
 //! A fenced block that opens with `console` is a piece of a terminal's transcript: `$ ` starts a command, `> `
 //! goes on with it, `^C` interrupts what runs, anything else is output. All blocks share one shell, except
@@ -17,7 +17,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-const README: &str = include_str!("../README.md");
+const README: Document = Document { name: "README.md", text: include_str!("../README.md") };
+const TUNING: Document = Document { name: "tuning.md", text: include_str!("../tuning.md") };
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fanfare");
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -25,6 +26,13 @@ const HERE: &str = env!("CARGO_MANIFEST_DIR");
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Printed by the shell after each command's output.
 const MARK: &str = "-- end of command --";
+
+/// A page for readers.
+#[derive(Clone, Copy)]
+struct Document {
+    name: &'static str,
+    text: &'static str,
+}
 
 struct Block {
     line: usize,
@@ -39,9 +47,9 @@ struct Step {
     output: Vec<&'static str>,
 }
 
-fn fenced(language: &str) -> Vec<(usize, &'static str, Vec<&'static str>)> {
+fn fenced(document: Document, language: &str) -> Vec<(usize, &'static str, Vec<&'static str>)> {
     let mut blocks = Vec::new();
-    let mut lines = README.lines().enumerate();
+    let mut lines = document.text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
         let Some(info) = line.strip_prefix("```") else { continue };
         let body = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
@@ -53,7 +61,7 @@ fn fenced(language: &str) -> Vec<(usize, &'static str, Vec<&'static str>)> {
     blocks
 }
 
-fn blocks() -> Vec<Block> {
+fn blocks(document: Document) -> Vec<Block> {
     let block = |(line, attributes, body): (usize, &'static str, Vec<&'static str>)| {
         let attribute =
             |name: &str| attributes.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
@@ -72,7 +80,7 @@ fn blocks() -> Vec<Block> {
         steps.retain(|step| !step.command.is_empty() || !step.output.is_empty());
         Block { line, terminal: attribute("terminal"), needs: attribute("needs"), steps }
     };
-    fenced("console").into_iter().map(block).collect()
+    fenced(document, "console").into_iter().map(block).collect()
 }
 
 /// Where things are in this run, and what README.md calls them.
@@ -279,16 +287,52 @@ fn what_the_readme_shows_is_what_happens() {
         eprintln!("skipped: a fanfare service runs here, and the commands would publish to it");
         return;
     }
+    assert!(blocks(README).len() >= 10, "README.md has only {} console blocks", blocks(README).len());
+    perform(README);
+}
+
+#[test]
+fn what_the_page_on_tuning_shows_of_fanfare_is_what_it_prints() {
+    assert!(blocks(TUNING).len() >= 3, "tuning.md has only {} console blocks", blocks(TUNING).len());
+    perform(TUNING);
+}
+
+/// What needs a proxy, a sandbox or a slow network to be printed is looked up where it is written.
+#[test]
+fn what_the_page_on_tuning_quotes_is_in_the_source() {
+    let mut source = String::new();
+    for path in ["src/cli/serve.rs", "src/cli/subscribe.rs"] {
+        let text = std::fs::read_to_string(Path::new(HERE).join(path)).expect("it is there");
+        // Of a long literal the lines, and of what stands for a value a gap.
+        let joined: Vec<&str> = text.split("\\\n").map(str::trim_start).collect();
+        source += &joined.concat().replace("\\\"", "\"");
+    }
+    let quoted = TUNING
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("WARN ").or_else(|| line.strip_prefix("fanfare: ")));
+    let mut count = 0;
+    for line in quoted {
+        count += 1;
+        for part in line.split('…') {
+            assert!(source.contains(part), "no command prints {part:?}");
+        }
+    }
+    assert!(count >= 2, "tuning.md quotes nothing");
+}
+
+/// Runs the console blocks of a page, from the first to the last.
+fn perform(document: Document) {
+    let name = document.name;
     let place = Place::new();
-    let blocks = blocks();
-    assert!(blocks.len() >= 10, "README.md has only {} console blocks", blocks.len());
+    let blocks = blocks(document);
     for needed in blocks.iter().filter_map(|block| block.needs) {
-        assert!(place.has(needed), "README.md needs {needed}: install it, as tests/run does");
+        assert!(place.has(needed), "{name} needs {needed}: install it, as tests/run does");
     }
     let mut shell = Terminal::open(&place, false);
     let mut terminals: HashMap<&str, Terminal> = HashMap::new();
     for Block { line, terminal, steps, .. } in blocks {
-        eprintln!("README.md:{line}");
+        eprintln!("{name}:{line}");
         let Some(name) = terminal else {
             for step in steps {
                 compare(&step, &shell.run(&place.command(&step.command)), &place);
@@ -320,7 +364,7 @@ fn compare(step: &Step, actual: &[String], place: &Place) {
 
 #[test]
 fn the_configuration_of_the_readme_can_run() {
-    let blocks = fenced("toml");
+    let blocks = fenced(README, "toml");
     assert!(!blocks.is_empty());
     for (line, _, body) in blocks {
         let config = fanfare::config::Config::read(&body.join("\n"), std::iter::empty());
@@ -331,8 +375,7 @@ fn the_configuration_of_the_readme_can_run() {
 
 #[test]
 fn the_files_that_the_documents_name_exist() {
-    let tuning = include_str!("../tuning.md");
-    for text in [README, tuning] {
+    for Document { text, .. } in [README, TUNING] {
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let path = link.split('#').next().unwrap_or(link);
             if !path.contains("://") && !path.is_empty() {
