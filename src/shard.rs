@@ -536,6 +536,8 @@ impl Shard {
             }
         }
         self.shared.actions = Actions { list, ..actions };
+        // What follows may be about somebody else.
+        self.why = Why::default();
         self.reschedule(id);
         if let Some(verdict) = verdict {
             self.tell(id, Input::Verified(verdict), now);

@@ -58,6 +58,17 @@ fn a_good_token_that_does_not_allow_it_is_told_with_its_subject() {
 }
 
 #[test]
+fn nobody_is_told_with_the_subject_of_somebody_else() {
+    let daemon = Setup::new().set("threads", 1).start();
+    let mut other = daemon.client();
+    other.ask(&format!(r#"{{"access_token":"{}"}}"#, token()));
+    let (status, _) = http(daemon.address, b"GET /demo/__event HTTP/1.1\r\nHost x\r\n\r\n");
+    assert_eq!(status, 400);
+    let told = line(&daemon, "bad_request (");
+    assert!(!told.contains("demo.example"), "{told}");
+}
+
+#[test]
 fn a_client_without_a_token_in_time_and_one_that_leaves_pings_unanswered_are_told_apart() {
     let daemon = Setup::new()
         .set("personium.token_timeout_s", 1)
