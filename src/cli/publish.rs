@@ -483,6 +483,8 @@ fn unreachable(path: &Path, error: &io::Error) -> CliError {
     let metadata = fs::metadata(path);
     let is_socket = metadata.as_ref().is_ok_and(|metadata| metadata.file_type().is_socket());
     let status = match error.kind() {
+        // Whatever else is there will not come to be a socket.
+        _ if metadata.is_ok() && !is_socket => Status::Failure,
         ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock => Status::TryAgain,
         _ => Status::Failure,
     };

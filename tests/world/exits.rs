@@ -162,6 +162,8 @@ fn a_daemon_that_does_not_run_or_is_full_exits_75() {
         let (code, _, said) = nowhere(words);
         assert_eq!(code, Some(75), "{words:?}: {said}");
     }
+    let (code, _, said) = nowhere(&["publish", "--socket", "/tmp", "event/a", "{}"]);
+    assert!(code == Some(1) && said.contains("/tmp is not a socket"), "{said}");
     let daemon = Setup::new().set("max_connections", 1).start();
     let _first = daemon.client();
     let url = format!("ws://{}{PATH}", daemon.address);
