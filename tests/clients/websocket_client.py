@@ -38,7 +38,7 @@ def ask(client, message):
     return answer
 
 
-client = websocket.create_connection(URL, timeout=20, origin="https://app.example")
+client = websocket.create_connection(URL, timeout=20, header=["Origin: https://app.example"])
 rule = {"Type": "chat", "Object": "*"}
 expect(ask(client, {"subscribe": rule}), {"reason": "unauthorized", "response": "error"})
 answer = ask(client, {"access_token": TOKEN})
