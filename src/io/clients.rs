@@ -157,7 +157,12 @@ impl Clients {
     pub(super) fn adopt(&self, id: Id, client: Remote, trusted: &Networks, most: usize) -> bool {
         let admitted = self.admit(client, trusted, most);
         let is_counted = admitted.is_some_and(|admitted| admitted.is_counted);
-        self.known.borrow_mut().insert(id, Known::new(Admitted { remote: client, is_counted }));
+        let known = Known::new(Admitted { remote: client, is_counted });
+        let before = self.known.borrow_mut().insert(id, known);
+        // A limit that has come since may have counted the proxy, should it be trusted no more.
+        if let Some(proxy) = before.filter(|before| before.is_counted) {
+            self.addresses.give_back(proxy.remote.subscriber());
+        }
         admitted.is_some()
     }
 
@@ -387,5 +392,8 @@ mod tests {
         clients.configure(&limits, &none, [(1, socket.as_fd())].into_iter());
         clients.forget(1);
         assert!(clients.admit(at("127.0.0.1"), &none, 1).is_some());
+        clients.keep(2, clients.admit(at("127.0.0.2"), &none, 1).unwrap());
+        assert!(clients.adopt(2, at("192.0.2.1"), &none, 1), "a proxy that is counted tells its client");
+        assert!(clients.admit(at("127.0.0.2"), &none, 1).is_some());
     }
 }
