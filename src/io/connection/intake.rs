@@ -131,8 +131,11 @@ impl Sockets {
             let tls = socket.tls.as_ref().map_or(0, |tls| tls.part_bytes());
             shard.evict(id, now);
             if tls > bytes / 2 {
-                // A record in part can only be forgotten with its connection.
+                // A record in part can only be forgotten with its connection, and is at once: else whoever is read before
+                // that is settled would have all of them looked at again.
                 shard.lost(id, now);
+                socket.tls = None;
+                self.partials.change(tls, 0);
             }
         }
     }
