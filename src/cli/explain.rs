@@ -3,8 +3,8 @@
 //! The text of a TOML or serde error goes in, a message for the person who wrote the file comes out. A file
 //! may hold secrets, and messages end in logs; so the value of a key whose name (or whose table's name)
 //! contains `secret`, `token` or `url`, which may have a password in it, is shown neither in the quoted line
-//! nor in the message. Where it is not certain which value a message is about, and the file has such keys,
-//! no value is shown.
+//! nor in the message, except for keys in such tables that are known to hold no secret. Where it is not
+//! certain which value a message is about, and the file has such keys, no value is shown.
 
 use std::ops::Range;
 
@@ -16,6 +16,20 @@ const SOURCE_CHARS_MAX: usize = 120;
 
 /// What stands in the place of a secret.
 const HIDDEN: &str = "[hidden]";
+
+/// Keys beside secrets, in tables whose names are hidden, that hold none themselves: whoever mistypes an algorithm has to
+/// see which.
+const SHOWN: [&str; 9] = [
+    "algorithms",
+    "leeway_s",
+    "recheck_s",
+    "grace_s",
+    "cache_s",
+    "timeout_ms",
+    "concurrency_max",
+    "auth_check",
+    "auth_check_interval_s",
+];
 
 /// The message for `error`, which came from reading `text`, the content of `file_name`.
 ///
@@ -275,9 +289,14 @@ impl<'a> Scan<'a> {
         self.in_value = true;
         self.at += 1;
         self.key_start = self.at;
-        if self.hidden_from.is_none() && (is_secret(self.key) || is_secret(self.section)) {
+        if self.hidden_from.is_none() && self.is_secret() {
             self.hidden_from = Some(self.at);
         }
+    }
+
+    /// Whether the value of the key is to be hidden.
+    fn is_secret(&self) -> bool {
+        is_secret(self.key) || is_secret(self.section) && !SHOWN.contains(&self.key)
     }
 
     fn header(&mut self) {
@@ -490,6 +509,9 @@ mod tests {
             "[feed.amqp]\nurl = amqp://wazo:hunter2@host",
             "wazo = { secret = \"hunter2\" }",
             "threads = \"x\" # \nmy_secret_token = \"hunter2\"",
+            "[personium.token]\nalgorithms = 1\nsecret = \"hunter2",
+            "[personium.token]\nsecret = \"hunter2\nalgorithms = \"hunter2",
+            "[personium.token]\nalgorithms.secret = \"hunter2\"",
         ];
         for text in files {
             let message = explained(text);
@@ -498,6 +520,14 @@ mod tests {
         }
         let expected = "f.toml:2: expected a whole number, found text [hidden]\n  2 | secret = [hidden]";
         assert_eq!(explained("[personium]\nsecret = \"hunter2\""), expected);
+    }
+
+    #[test]
+    fn what_is_no_secret_is_shown_beside_one() {
+        let text = "[wazo.token]\nsecret = 1\nalgorithms = [\"HS257\"]\nleeway_s = \"x\"\n";
+        let scan = Scan::new(text, None);
+        let hidden: Vec<&str> = scan.hidden.iter().map(|hidden| text[hidden.clone()].trim()).collect();
+        assert_eq!(hidden, ["1"]);
     }
 
     #[test]
