@@ -155,9 +155,9 @@ impl Start {
 fn service_configuration() -> Result<PathBuf, CliError> {
     let path = PathBuf::from(SERVICE_CONFIGURATION);
     match path.symlink_metadata() {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(CliError::usage(format!("there is no {SERVICE_CONFIGURATION}: give the file with --config")))
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(CliError::configuration(format!(
+            "there is no {SERVICE_CONFIGURATION}: give the file with --config"
+        ))),
         _ => Ok(path),
     }
 }

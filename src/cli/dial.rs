@@ -176,7 +176,13 @@ fn refusal(target: &Target, error: &Error) -> CliError {
         StatusCode::NOT_FOUND => {
             "no dialect of this listener takes the path; check the URL and [[listen]] dialects"
         }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "the token in the URL is missing or refused",
+        StatusCode::UNAUTHORIZED => {
+            "no token was given, or one that is expired or signed with another secret; `fanfare token --check` tells \
+             which"
+        }
+        StatusCode::FORBIDDEN => {
+            "the token is good but does not allow this; `fanfare token --check` tells what it does"
+        }
         StatusCode::UPGRADE_REQUIRED => "it speaks another version of WebSocket",
         StatusCode::SERVICE_UNAVAILABLE => "it is full or stopping; try again",
         status if status.is_redirection() => "it points elsewhere, and redirections are not followed",
@@ -189,14 +195,32 @@ fn refusal(target: &Target, error: &Error) -> CliError {
     let advice = printable(advice, ADVICE_CHARS_MAX);
     let message = format!("{shown} refused the WebSocket with HTTP status {status}: {advice}");
     match status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY => CliError::try_again(message),
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::TOO_MANY_REQUESTS => {
+            CliError::try_again(message)
+        }
         _ => CliError::new(message),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::error::Status;
     use super::*;
+
+    #[test]
+    fn a_refused_handshake_says_whether_the_token_is_bad_or_not_for_this_and_whether_to_come_again() {
+        let target = Target::parse("ws://localhost:8080/ws/v2/consumer/persistent/a/b/c/s").unwrap();
+        let told = |status: StatusCode| {
+            let response = tungstenite::http::Response::builder().status(status);
+            refusal(&target, &Error::Http(Box::new(response.body(Some(b"Sorry.\n".to_vec())).unwrap())))
+        };
+        let bad = told(StatusCode::UNAUTHORIZED);
+        assert!(bad.to_string().contains("expired") && bad.status() == Status::Failure, "{bad}");
+        let other = told(StatusCode::FORBIDDEN);
+        assert!(other.to_string().contains("does not allow this"), "{other}");
+        let many = told(StatusCode::TOO_MANY_REQUESTS);
+        assert!(many.to_string().ends_with(": Sorry.") && many.status() == Status::TryAgain, "{many}");
+    }
 
     #[test]
     fn a_url_tells_host_port_and_path_and_is_shown_without_secrets() {

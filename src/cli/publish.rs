@@ -32,6 +32,7 @@ use serde::Deserialize;
 
 use super::error::{Status, printable};
 use super::{CliError, locate::Located, output::note};
+use crate::feed::unix::TOO_MANY_PUBLISHERS;
 
 /// Publish events to a running daemon over its unix socket: one from the arguments, or one per line of standard input.
 #[derive(FromArgs, Debug)]
@@ -111,7 +112,8 @@ impl Publish {
         })?;
         let mut progress = Progress::new(input.as_ref());
         let outcome =
-            Exchange { socket, input, lines, out, replies: Vec::new(), is_old: false }.run(&mut progress);
+            Exchange { socket, input, lines, out, replies: Vec::new(), is_old: false, turned_away: None }
+                .run(&mut progress);
         progress.finish();
         let receipt = outcome?;
         if from_stdin {
@@ -311,6 +313,8 @@ struct Exchange {
     replies: Vec<u8>,
     /// Whether the daemon has refused our first line.
     is_old: bool,
+    /// Why the daemon takes nothing from us at all.
+    turned_away: Option<String>,
 }
 
 impl Exchange {
@@ -415,10 +419,10 @@ impl Exchange {
                     Reply::Receipt(counts) => receipt = Some(Receipt { stored: self.lines.stored, ..counts }),
                     // A daemon from before an update, which still runs.
                     Reply::Rejected { line: Some(1), .. } => self.is_old = true,
-                    Reply::Rejected { error, line } => {
+                    Reply::Rejected { error, line: None } => self.turned_away = Some(error),
+                    Reply::Rejected { error, line: Some(line) } => {
                         // Ours was one more.
-                        let number = line.map(|line| line.saturating_sub(1));
-                        progress.print(&self.rejection(&error, number));
+                        progress.print(&self.rejection(&error, line.saturating_sub(1)));
                     }
                 }
             } else if self.replies.len() > REPLY_BYTES_MAX {
@@ -428,15 +432,10 @@ impl Exchange {
         Ok(receipt)
     }
 
-    fn rejection(&self, reason: &str, number: Option<u64>) -> String {
+    fn rejection(&self, reason: &str, number: u64) -> String {
         let reason = printable(reason, REASON_CHARS_MAX);
-        match number {
-            Some(number) if self.lines.from_arguments => {
-                format!("fanfare: {}: {reason}", self.lines.describe(number))
-            }
-            Some(number) => format!("{}: {reason}", self.lines.describe(number)),
-            None => format!("the daemon: {reason}"),
-        }
+        let program = if self.lines.from_arguments { "fanfare: " } else { "" };
+        format!("{program}{}: {reason}", self.lines.describe(number))
     }
 
     /// A receipt counts every event of the connection; fewer means that some were lost on the way.
@@ -453,12 +452,19 @@ impl Exchange {
     }
 
     fn hung_up(&self) -> CliError {
-        CliError::try_again(format!(
-            "no receipt: the daemon closed the connection; how many of the {} events it took is unknown. \
-             Did it stop (see its log), or does [feed.unix] not allow user {} to publish?",
-            self.lines.sent,
-            rustix::process::geteuid().as_raw()
-        ))
+        match &self.turned_away {
+            Some(reason) if reason == TOO_MANY_PUBLISHERS => {
+                CliError::try_again(format!("the daemon took nothing: {reason}"))
+            }
+            Some(reason) => {
+                CliError::new(format!("the daemon took nothing: {}", printable(reason, REASON_CHARS_MAX)))
+            }
+            None => CliError::try_again(format!(
+                "no receipt: the daemon closed the connection; how many of the {} events it took is unknown. \
+                 Did it stop (see its log)?",
+                self.lines.sent
+            )),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde_json::{Map, Value};
 
 use super::output::{note, print};
-use super::{CliError, explain::explain, locate::Located, paths};
+use super::{CliError, error::Status, explain::explain, locate::Located, paths};
 use crate::dialect::pulsar;
 use crate::token::{mint, mint_leniently};
 use crate::topic;
@@ -30,9 +30,9 @@ use crate::topic;
                {command_name} --cell john.doe --scope 'read stream-receive'\n\
                {command_name} --acl websocketd --acl 'events.#' --subject USER-UUID --claim 'tenant_uuid=\"UUID\"'\n\
                {command_name} --channel chat:1 --id 1 --name Ann\n\
-               {command_name} --config /etc/fanfare.toml --pulsar --subject ann\n\
+               {command_name} --config /etc/fanfare/fanfare.toml --pulsar --subject ann\n\
                {command_name} --pulsar --produce 'acme/orders/*' --consume acme/orders/done\n\
-               {command_name} --config /etc/fanfare.toml --cell john.doe --subject https://example.org/#me\n\
+               {command_name} --config /etc/fanfare/fanfare.toml --cell john.doe --subject https://example.org/#me\n\
                {command_name} --check-file token.txt\n\
                {command_name} --key-file key.pem --algorithm ES256 --cell john.doe --claim 'event_types=[\"chat\"]'",
     note = "Without --config, --secret-file or --key-file, the token is for the development daemon if it runs \
@@ -380,7 +380,9 @@ fn key_of_configuration(path: &Path, table: &str) -> Result<Key, CliError> {
     let text = |name| jwt.get(name).and_then(toml::Value::as_str);
     let mut key = match (text("secret"), text("secret_file")) {
         (Some(value), _) => secret(value.into(), source)?,
-        (None, Some(file)) => secret_in(Path::new(file))?,
+        (None, Some(file)) => {
+            secret_in(Path::new(file)).map_err(|error| error.with(Status::Configuration))?
+        }
         (None, None) => {
             return Err(CliError::configuration(format!(
                 "{source} knows only public keys, which check tokens but sign none; give --key-file"

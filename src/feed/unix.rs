@@ -18,6 +18,9 @@ use crate::topic::{Draft, TopicName};
 use crate::wheel::Now;
 use std::path::PathBuf;
 
+/// What a publisher is told for whom there is no place; it may come again.
+pub const TOO_MANY_PUBLISHERS: &str = "too many publishers (feed.unix.publishers_max)";
+
 /// The table `[feed.unix]` of the configuration.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]

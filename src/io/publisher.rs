@@ -18,7 +18,7 @@ use super::watch::Watched;
 use super::worker::Worker;
 use crate::dialect::Kind;
 use crate::feed::Intake;
-use crate::feed::unix::{Counts, Publisher, Settings};
+use crate::feed::unix::{Counts, Publisher, Settings, TOO_MANY_PUBLISHERS};
 use crate::frame::Tally;
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
@@ -165,7 +165,7 @@ impl Feed {
             Place::take(&self.shared, self.shared.feed().publishers_max * self.shared.mailboxes.len());
         let refusal = match &place {
             Some(_) => self.refusal(&socket),
-            None => Some("too many publishers (feed.unix.publishers_max)".into()),
+            None => Some(TOO_MANY_PUBLISHERS.into()),
         };
         if let Some(refusal) = refusal {
             LogLine::PublisherRefused.warn(clock::now(), || refusal.clone());

@@ -169,6 +169,43 @@ fn a_daemon_that_does_not_run_or_is_full_exits_75() {
     let url = format!("ws://{}{PATH}", daemon.address);
     let (code, _, said) = run(&mut command(&["subscribe", &url]));
     assert!(code == Some(75) && said.contains("503"), "{said}");
+
+    let daemon = Setup::new().set("limits.connections_per_address_max", 1).start();
+    let _first = daemon.client();
+    let url = format!("ws://{}{PATH}", daemon.address);
+    let (code, _, said) = run(&mut command(&["subscribe", &url]));
+    assert!(code == Some(75) && said.contains("429"), "{said}");
+
+    let daemon = Setup::new().set("feed.unix.publishers_max", 1).start();
+    let _first = daemon.publisher();
+    daemon.await_metric("publishers", 1);
+    let socket = daemon.socket().display().to_string();
+    let (code, _, said) = run(&mut command(&["publish", "--socket", &socket, "event/a", "{}"]));
+    assert!(code == Some(75) && said.contains("took nothing: too many publishers"), "{said}");
+}
+
+#[test]
+fn a_file_that_a_configuration_names_and_nobody_can_read_exits_78() {
+    let setup = Setup::new();
+    let file = setup.path("other.toml");
+    let text = "[[listen]]\naddress = \"127.0.0.1:0\"\ndialects = [\"personium-event\"]\n\
+                [admin]\naddress = \"127.0.0.1:1\"\ntoken_file = \"/none/admin.token\"\n\
+                [personium.token.jwt]\nsecret_file = \"/none/jwt.secret\"\n";
+    std::fs::write(&file, text).unwrap();
+    let config = file.to_str().unwrap();
+    let (code, _, said) = run(&mut command(&["topics", "list", "--config", config]));
+    assert!(code == Some(78) && said.contains("no file /none/admin.token"), "{said}");
+    let (code, _, said) = run(&mut command(&["token", "--config", config, "--cell", "a"]));
+    assert!(code == Some(78) && said.contains("no file /none/jwt.secret"), "{said}");
+}
+
+#[test]
+fn a_publisher_who_may_not_publish_exits_1_and_is_told_why() {
+    let daemon = Setup::new().set("feed.unix.allow_uids", "[4242]").start();
+    let socket = daemon.socket().display().to_string();
+    let (code, _, said) = run(&mut command(&["publish", "--socket", &socket, "event/a", "{}"]));
+    assert!(code == Some(1) && said.contains("took nothing: user ") && said.contains("allow_uids"), "{said}");
+    assert!(!said.contains("Did it stop"), "{said}");
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn every_command_finds_the_same_daemon_and_says_which_where_there_are_two() {
     let nothing = |words: &[&str]| run(&mut placed(None, empty.path(), words));
     let (code, _, said) = nothing(&["check"]);
     assert!(
-        code == Some(2) && said.contains("there is no /etc/fanfare/fanfare.toml: give the file"),
+        code == Some(78) && said.contains("there is no /etc/fanfare/fanfare.toml: give the file"),
         "{said}"
     );
     let (code, _, said) = nothing(&["publish", "event/demo", "{}"]);

@@ -1,7 +1,8 @@
 //! Where the admin listener is and what it wants to see, and one request to it.
 
+use super::super::error::{Status, printable};
 use super::super::locate::{ADDRESS_FILE, Located, TOKEN_FILE};
-use super::super::{CliError, error::printable, explain::explain, paths};
+use super::super::{CliError, explain::explain, paths};
 use super::token_in;
 use crate::api::AdminToken;
 use crate::config::{Config, ConfigError};
@@ -205,7 +206,8 @@ fn configured(path: &Path) -> Result<(Option<String>, Option<String>), CliError>
             "{name} has no [admin]: give it an address and a token_file"
         )));
     };
-    let in_file = admin.token_file.as_deref().map(token_in).transpose()?;
+    let in_file = admin.token_file.as_deref().map(token_in).transpose();
+    let in_file = in_file.map_err(|error| error.with(Status::Configuration))?;
     let token = admin.token.map(|token| token.reveal().to_owned()).or(in_file);
     Ok((Some(admin.address.to_string()), token))
 }
