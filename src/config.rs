@@ -243,6 +243,8 @@ impl Config {
         let overrides = overrides(environment);
         let mut table: Table = toml::from_str(text).map_err(|error| ConfigError::Text(Box::new(error)))?;
         let mut config = config;
+        // A table that the environment alone has gets its keys one after another.
+        let mut lacking = None;
         for (name, value) in overrides {
             let path = path_of(&name)?;
             let mut with = |value| {
@@ -250,18 +252,34 @@ impl Config {
                 Self::deserialize(Value::Table(table.clone()))
             };
             // What looks like a number may be a name or a secret.
-            let read = with(typed(&value)).or_else(|_| with(Value::String(value)));
-            config = read.map_err(|error| {
-                // Without the value, which may be a secret.
-                let message = error.message().trim_end();
-                let why = match Mismatch::read(message) {
-                    Some(mismatch) => format!("the key takes {}", mismatch.expected()),
-                    None => words::plain(message).unwrap_or("the value does not fit the key").to_owned(),
-                };
-                ConfigError::Environment(format!("{name}: {why}; see the sample configuration for its form"))
-            })?;
+            let read = match with(typed(&value)) {
+                Err(error) if words::missing(error.message()).is_none() => with(Value::String(value)),
+                read => read,
+            };
+            match read {
+                Ok(read) => (config, lacking) = (read, None),
+                Err(error) => match words::missing(error.message()) {
+                    Some(key) => {
+                        lacking = Some(ConfigError::Environment(format!(
+                            "{name}: its table has no \"{key}\", or one of a smaller number has none: set it too; \
+                             tables are counted from 0"
+                        )));
+                    }
+                    None => return Err(Self::unfit(&name, &error)),
+                },
+            }
         }
-        Ok((config, table))
+        lacking.map_or(Ok((config, table)), Err)
+    }
+
+    /// A variable whose value is not one of its key; without the value, which may be a secret.
+    fn unfit(name: &str, error: &toml::de::Error) -> ConfigError {
+        let message = error.message().trim_end();
+        let why = match Mismatch::read(message) {
+            Some(mismatch) => format!("the key takes {}", mismatch.expected()),
+            None => words::plain(message).unwrap_or("the value does not fit the key").to_owned(),
+        };
+        ConfigError::Environment(format!("{name}: {why}; see the sample configuration for its form"))
     }
 
     /// The dialects of a listener, in the order they are asked.
@@ -367,6 +385,29 @@ mod tests {
             [("chat".into(), vec!["text".into()])]
         );
         assert_eq!(config.personium.topics.as_deref(), Some(&["cell1/box1/*".to_owned()][..]));
+    }
+
+    #[test]
+    fn the_environment_alone_may_make_a_table_of_a_list() {
+        let config = with(&[
+            ("FANFARE_LISTEN_1_ADDRESS", "127.0.0.1:9"),
+            ("FANFARE_LISTEN_1_DIALECTS", r#"["echo"]"#),
+            ("FANFARE_ECHO_APP_0_CACHE_TTL_S", "5"),
+            ("FANFARE_ECHO_APP_0_ID", "7"),
+            ("FANFARE_ECHO_APP_0_KEY", "k"),
+            ("FANFARE_ECHO_APP_0_SECRET", "hush"),
+        ]);
+        let config = config.unwrap();
+        assert_eq!(config.listen[1].dialects, ["echo"]);
+        assert_eq!((&*config.echo.app[0].id, config.echo.app[0].cache_ttl_s), ("7", 5));
+        for (name, lacks) in
+            [("FANFARE_LISTEN_1_ADDRESS", "dialects"), ("FANFARE_LISTEN_2_ADDRESS", "address")]
+        {
+            let Err(ConfigError::Environment(message)) = with(&[(name, "127.0.0.1:9")]) else {
+                panic!("accepted");
+            };
+            assert!(message.starts_with(&format!("{name}: its table has no \"{lacks}\"")), "{message}");
+        }
     }
 
     #[test]

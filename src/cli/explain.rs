@@ -78,7 +78,7 @@ fn describe(message: &str, scan: &Scan<'_>, conceal: bool) -> String {
         let name = printable(name, SOURCE_CHARS_MAX);
         return format!("unknown key \"{name}\" {}{}", scan.place(), advice(&name, expected, "valid keys"));
     }
-    if let Some(name) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+    if let Some(name) = words::missing(message) {
         return format!("missing key \"{name}\" {}", scan.place());
     }
     if let Some((name, expected)) = quoted_name(message, "unknown variant `") {

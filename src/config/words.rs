@@ -100,6 +100,11 @@ pub fn plain(message: &str) -> Option<&'static str> {
     }
 }
 
+/// The key of serde's "missing field" message.
+pub fn missing(message: &str) -> Option<&str> {
+    message.trim_end().strip_prefix("missing field `")?.strip_suffix('`')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
