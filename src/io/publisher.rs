@@ -143,9 +143,9 @@ impl Feed {
         }
     }
 
-    /// Accepts publishers for as long as the daemon takes any.
+    /// Accepts publishers. At a stop the path is gone, so that those who are still to be accepted connected before it.
     pub(super) async fn accept(self: Rc<Self>, listener: Watched) {
-        while listener.readable().await.is_ok() && !self.stopping.get() {
+        while listener.readable().await.is_ok() {
             match rustix::net::accept_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok(socket) => self.admit(socket),
                 Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
@@ -187,6 +187,11 @@ impl Feed {
         });
         self.open.borrow_mut().push(Rc::clone(&peer));
         self.metrics.publishers.add(1);
+
+        // What it has sent before the stop is read, and nothing that it sends later.
+        if self.stopping.get() {
+            let _ = rustix::net::shutdown(&peer.socket, Shutdown::Read);
+        }
         monoio::spawn(Rc::clone(self).serve(peer));
     }
 

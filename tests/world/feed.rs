@@ -1,6 +1,6 @@
 //! The unix feed: receipts, errors, order, publishers that misbehave, permissions and the path itself.
 
-use crate::harness::{Daemon, PATH, Publisher, Setup, command, event, eventually, root, skip, token};
+use crate::harness::{Daemon, Frozen, PATH, Publisher, Setup, command, event, eventually, root, skip, token};
 use std::io::{ErrorKind, Write as _};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
@@ -424,10 +424,10 @@ fn too_many_publishers_are_told_so() {
     assert_eq!(first.receipt(), (0, 0));
 }
 
-/// What a daemon that cannot start says.
-fn refusal(setup: &Setup) -> String {
+/// What a daemon that cannot start says as it ends with this status.
+fn refusal(setup: &Setup, status: i32) -> String {
     let output = setup.command().output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(status));
     String::from_utf8(output.stderr).unwrap()
 }
 
@@ -435,7 +435,7 @@ fn refusal(setup: &Setup) -> String {
 fn the_path_of_a_live_daemon_is_refused_and_that_of_a_dead_one_is_taken() {
     let mut daemon = Setup::new().start();
     let other = Setup::new().set("feed.unix.path", daemon.socket().display());
-    let said = refusal(&other);
+    let said = refusal(&other, 75);
     assert!(said.contains("events.sock is in use by a running daemon: stop it, or"), "{said}");
     daemon.assert_works();
     daemon.signal(rustix::process::Signal::KILL);
@@ -449,39 +449,53 @@ fn the_path_of_a_live_daemon_is_refused_and_that_of_a_dead_one_is_taken() {
 fn a_file_in_the_path_of_the_feed_is_left_alone() {
     let setup = Setup::new();
     std::fs::write(setup.path("events.sock"), "precious").unwrap();
-    let said = refusal(&setup);
+    let said = refusal(&setup, 78);
     assert!(said.contains("events.sock exists and is not a socket: remove it, or"), "{said}");
     assert_eq!(std::fs::read(setup.path("events.sock")).unwrap(), b"precious");
     let setup = Setup::new().set("feed.unix.mode", "0999");
-    assert!(refusal(&setup).contains("is not a file mode: write it in octal"));
+    assert!(refusal(&setup, 78).contains("is not a file mode: write it in octal"));
     let setup = Setup::new().set("feed.unix.group", "no-such-group-here");
-    assert!(refusal(&setup).contains("there is no group \"no-such-group-here\""));
+    assert!(refusal(&setup, 78).contains("there is no group \"no-such-group-here\""));
     let setup = Setup::new().set("feed.unix.path", format!("/tmp/{}", "x".repeat(200)));
-    assert!(refusal(&setup).contains("feed.unix.path: cannot use"));
+    assert!(refusal(&setup, 78).contains("is too long: a socket's path may have 107 bytes"));
 }
 
 #[test]
 fn publish_tells_what_stands_in_its_way() {
     let setup = Setup::new();
     let path = setup.path("events.sock");
-    let publish = || {
+    let publish = |status| {
         let socket = path.to_str().unwrap();
         let output = command(&["publish", "--socket", socket, "event/demo", "{}"]).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(status));
         String::from_utf8(output.stderr).unwrap()
     };
-    assert!(publish().contains("serve"), "{}", publish());
+    assert!(publish(75).contains("serve"), "{}", publish(75));
     drop(UnixListener::bind(&path).unwrap());
-    assert!(publish().contains("serve"), "{}", publish());
+    assert!(publish(75).contains("serve"), "{}", publish(75));
     std::fs::remove_file(&path).unwrap();
     let other = UnixListener::bind(&path).unwrap();
     let answering = std::thread::spawn(move || {
         let mut stream: UnixStream = other.accept().unwrap().0;
         stream.write_all(b"220 mail.example ESMTP\n").unwrap();
     });
-    let said = publish();
+    let said = publish(1);
     assert!(said.contains("not fanfare"), "{said}");
     answering.join().unwrap();
+}
+
+#[test]
+fn a_publisher_that_connected_before_a_stop_is_answered() {
+    let mut daemon = Setup::new().start();
+    let Some(frozen) = Frozen::thread(&daemon, "shard-0") else { return };
+    // Nobody has accepted it.
+    let mut publisher = daemon.publisher();
+    publisher.send("event/demo {}\n\n");
+    daemon.signal(rustix::process::Signal::TERM);
+    eventually("the stop has begun", || !daemon.socket().exists());
+    drop(frozen);
+    assert_eq!(publisher.reply(), serde_json::json!({ "accepted": 1, "rejected": 0 }));
+    assert!(daemon.wait().success());
 }
 
 #[test]
