@@ -335,7 +335,7 @@ fn what_is_wrong_with_the_table_is_told_with_what_to_do() {
         (&[("feed.redis.url_file", "/nowhere/redis.url")], "feed.redis.url_file"),
     ] {
         let (code, said) = check(keys);
-        assert!(code == Some(1) && said.contains(advice) && !said.contains("hunter2"), "{code:?} {said}");
+        assert!(code == Some(78) && said.contains(advice) && !said.contains("hunter2"), "{code:?} {said}");
     }
 }
 

@@ -83,15 +83,15 @@ fn subscribe_says_why_a_topic_cannot_be_followed() {
     let daemon = daemon();
     let url = format!("ws://{}/demo/__topic/box/stream.topic.chat", daemon.address);
     let event_token = token_with(SECRET, "event");
-    for (arguments, reason) in [
-        (&[][..], "a topic begins with one"),
-        (&["--token", &event_token], "Token inactive"),
-        (&["--token", "x", "--type", "y"], "a topic has no subscriptions"),
+    for (arguments, status, reason) in [
+        (&[][..], 2, "a topic begins with one"),
+        (&["--token", &event_token], 1, "Token inactive"),
+        (&["--token", "x", "--type", "y"], 2, "a topic has no subscriptions"),
     ] {
         let mut command = command(&[&["subscribe", &url], arguments].concat());
         let output = command.stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(1) && said.contains(reason), "{said}");
+        assert!(output.status.code() == Some(status) && said.contains(reason), "{}: {said}", output.status);
         assert!(!said.contains(&event_token));
     }
 }

@@ -140,16 +140,16 @@ fn subscribe_follows_names_and_says_why_it_cannot() {
     let daemon = setup(r#"["wazo"]"#).start();
     let url = format!("ws://{}/", daemon.address);
     let good = token(3600);
-    for (arguments, reason) in [
-        (&["--event", "n"][..], "code 4001"),
-        (&["--event", "n", "--token", "nonsense"], "without \"websocketd\""),
-        (&["--event", "n", "--token", &good, "--type", "t"], "--type is for the event bus"),
-        (&["--event", "n", "--token", &good, "--send", "nonsense"], "code 4004"),
+    for (arguments, status, reason) in [
+        (&["--event", "n"][..], 1, "code 4001"),
+        (&["--event", "n", "--token", "nonsense"], 1, "without \"websocketd\""),
+        (&["--event", "n", "--token", &good, "--type", "t"], 2, "--type is for the event bus"),
+        (&["--event", "n", "--token", &good, "--send", "nonsense"], 1, "code 4004"),
     ] {
         let mut subscribe = command(&[&["subscribe", &url], arguments].concat());
         let output = subscribe.stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(1) && said.contains(reason), "{said}");
+        assert!(output.status.code() == Some(status) && said.contains(reason), "{}: {said}", output.status);
         assert!(!said.contains(&good));
     }
     let arguments = ["subscribe", &url, "--event", "n", "--event", "m", "--token", &good, "--count", "2"];
