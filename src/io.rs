@@ -515,10 +515,9 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));
     let common = Arc::clone(&shared);
-    let feed = publisher::Feed::new(setup.spoken, Rc::clone(&worker), common, metrics);
-    if let Some(listener) = setup.feed {
-        monoio::spawn(Rc::clone(&feed).accept(Watched::new(listener)?));
-    }
+    let listener = setup.feed.map(Watched::new).transpose()?;
+    let feed = publisher::Feed::new(setup.spoken, Rc::clone(&worker), common, metrics, listener);
+    monoio::spawn(Rc::clone(&feed).accept());
     monoio::spawn(tick(Rc::clone(&worker)));
     ready();
     let mut feeding = true;

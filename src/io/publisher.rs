@@ -10,12 +10,11 @@
 //! What is to be stored goes to the store, one chunk of a publisher at a time: nothing more of it is read before the
 //! store has answered, so that it holds no more of a publisher than one chunk and one line.
 
-use super::ROOM_PAUSE;
-use super::Shared;
 use super::clock;
 use super::groups::{self, Groups};
 use super::watch::Watched;
 use super::worker::Worker;
+use super::{FEEDS_STOP_MAX, ROOM_PAUSE, Shared};
 use crate::dialect::Kind;
 use crate::feed::Intake;
 use crate::feed::unix::{Counts, Publisher, Settings, TOO_MANY_PUBLISHERS};
@@ -66,7 +65,10 @@ pub(super) struct Feed {
     idle_talk_at_ns: Cell<u64>,
     /// Publishers that wait for the store or the shards.
     settling: Cell<usize>,
-    stopping: Cell<bool>,
+    /// Where publishers connect, if there is a feed.
+    listener: Option<Watched>,
+    /// When the daemon was told to stop.
+    stopped: Cell<Option<Instant>>,
 }
 
 /// One publisher's socket and the replies that wait for it.
@@ -114,6 +116,7 @@ impl Feed {
         worker: Rc<RefCell<Worker>>,
         shared: Arc<Shared>,
         metrics: Arc<Metrics>,
+        listener: Option<Watched>,
     ) -> Rc<Self> {
         let intake = Intake::new(spoken, Arc::clone(worker.borrow().settings()));
         Rc::new(Self {
@@ -126,27 +129,42 @@ impl Feed {
             open: RefCell::default(),
             idle_talk_at_ns: Cell::new(0),
             settling: Cell::new(0),
-            stopping: Cell::new(false),
+            listener,
+            stopped: Cell::new(None),
         })
     }
 
-    /// Whether some publisher is still to be told what was stored of its lines.
+    /// Whether some publisher is still to be told what was stored of its lines, or what it sent before the stop is still
+    /// to be read, for which there is a second.
     pub(super) fn owes(&self) -> bool {
-        self.settling.get() > 0
+        let has_time = |since: Instant| since.elapsed() < FEEDS_STOP_MAX && !self.open.borrow().is_empty();
+        self.settling.get() > 0 || self.stopped.get().is_some_and(has_time)
     }
 
     /// Lets every publisher finish what it has sent, and takes no more.
-    pub(super) fn stop(&self) {
-        self.stopping.set(true);
+    pub(super) fn stop(self: &Rc<Self>) {
+        // The path is gone, so those who are still to be accepted connected before the stop.
+        if let Some(listener) = &self.listener {
+            while let Ok(socket) = accept(listener) {
+                self.admit(socket);
+            }
+        }
+
+        self.stopped.set(Some(Instant::now()));
         for peer in self.open.borrow().iter() {
             let _ = rustix::net::shutdown(&peer.socket, Shutdown::Read);
         }
     }
 
-    /// Accepts publishers. At a stop the path is gone, so that those who are still to be accepted connected before it.
-    pub(super) async fn accept(self: Rc<Self>, listener: Watched) {
-        while listener.readable().await.is_ok() {
-            match rustix::net::accept_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+    fn is_stopping(&self) -> bool {
+        self.stopped.get().is_some()
+    }
+
+    /// Accepts publishers for as long as the daemon takes any.
+    pub(super) async fn accept(self: Rc<Self>) {
+        let Some(listener) = &self.listener else { return };
+        while listener.readable().await.is_ok() && !self.is_stopping() {
+            match accept(listener) {
                 Ok(socket) => self.admit(socket),
                 Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error) => {
@@ -187,11 +205,6 @@ impl Feed {
         });
         self.open.borrow_mut().push(Rc::clone(&peer));
         self.metrics.publishers.add(1);
-
-        // What it has sent before the stop is read, and nothing that it sends later.
-        if self.stopping.get() {
-            let _ = rustix::net::shutdown(&peer.socket, Shutdown::Read);
-        }
         monoio::spawn(Rc::clone(self).serve(peer));
     }
 
@@ -319,7 +332,7 @@ impl Feed {
     async fn pause(&self, time: Duration) {
         let start = Instant::now();
         while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero())
-            && !self.stopping.get()
+            && !self.is_stopping()
         {
             sleep(left.min(PAUSE_PART)).await;
         }
@@ -328,7 +341,7 @@ impl Feed {
     /// Waits until a publisher has read what it has been told, for as long as it reads.
     async fn await_reader(&self, peer: &Peer) {
         let (mut taken, mut since) = (peer.taken.get(), Instant::now());
-        while peer.replies.borrow().len() > REPLY_BYTES_MAX && !peer.is_deaf.get() && !self.stopping.get() {
+        while peer.replies.borrow().len() > REPLY_BYTES_MAX && !peer.is_deaf.get() && !self.is_stopping() {
             sleep(REPLIES_PAUSE).await;
             if peer.taken.get() != taken {
                 (taken, since) = (peer.taken.get(), Instant::now());
@@ -350,7 +363,7 @@ impl Feed {
         };
         if let Some(tally) = peer.tally.get() {
             // A stop delivers only what there is time for.
-            while !tally.is_complete() && !self.stopping.get() {
+            while !tally.is_complete() && !self.is_stopping() {
                 sleep(REACHED_PAUSE).await;
             }
             publisher.reach(tally.reached());
@@ -388,6 +401,10 @@ impl Feed {
         let dropped = lines.iter().filter(|byte| **byte == b'\n').count();
         self.metrics.replies_dropped.add(dropped as u64);
     }
+}
+
+fn accept(listener: &Watched) -> rustix::io::Result<OwnedFd> {
+    rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
 }
 
 /// Lets the other tasks of this thread have their turn.
