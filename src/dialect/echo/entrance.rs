@@ -2,6 +2,7 @@
 
 use super::{App, Settings};
 use crate::dialect::Upgrade;
+use crate::wildcard::matches;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -91,18 +92,6 @@ fn allows(allowed: &str, origin: Option<&[u8]>) -> bool {
         host
     };
     matches(&allowed.to_ascii_lowercase(), &compared.to_ascii_lowercase())
-}
-
-/// Whether a text is as the pattern has it, in which `*` stands for any text.
-fn matches(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut text) = text.strip_prefix(first) else { return false };
-    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for part in middle.split('*') {
-        let Some(at) = text.find(part) else { return false };
-        text = &text[at + part.len()..];
-    }
-    text.ends_with(last)
 }
 
 #[cfg(test)]
