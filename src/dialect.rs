@@ -275,8 +275,8 @@ pub enum Admission {
     Denied,
     /// In this form (see [`Publication::frame`]).
     Form(u8),
-    /// No, and the session ends with this code and reason.
-    Close(u16, &'static str),
+    /// No, and the session ends with this code and text, for this reason.
+    Close(u16, &'static str, Reason),
     /// In this form, and then the session ends with this code and reason.
     Last(u8, u16, &'static str),
 }

@@ -345,7 +345,7 @@ impl Shard {
             match dialect.admits(publication, now) {
                 Admission::No => {}
                 Admission::Denied => denials[dialect.kind() as usize] += 1,
-                Admission::Close(code, text) => self.expel(id, (code, text), Reason::Expired, now),
+                Admission::Close(code, text, reason) => self.expel(id, (code, text), reason, now),
                 admission @ (Admission::Form(form) | Admission::Last(form, ..)) => {
                     let turn = &mut self.turn;
                     let frame = *frames[form as usize].get_or_insert_with(|| turn.share(publication, form));

@@ -129,7 +129,7 @@ impl Dialect for Channel {
             return Admission::No;
         }
         if self.has_expired(now) {
-            return Admission::Close(EXPIRED.0, EXPIRED.1);
+            return Admission::Close(EXPIRED.0, EXPIRED.1, Reason::Expired);
         }
         let meta = publication.meta();
         if meta.is_empty() || target::is_for(meta, self.id()) { Admission::Form(0) } else { Admission::No }

@@ -128,7 +128,7 @@ impl Dialect for PersoniumEvent {
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
         let Some(live) = &self.live else { return Admission::No };
         if live.expires_at_ns <= now.monotonic_ns {
-            return Admission::Close(CLOSE, "");
+            return Admission::Close(CLOSE, "", Reason::Expired);
         }
         if let Some(narrow) = &live.narrow {
             let object = &publication.topic()[usize::from(self.cell_bytes) + 3..];

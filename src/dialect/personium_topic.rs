@@ -110,7 +110,7 @@ impl Dialect for PersoniumTopic {
     }
 
     fn admits(&self, _: &Publication, now: Now) -> Admission {
-        if self.term.is_over(now) { Admission::Close(CLOSE, "") } else { Admission::Form(0) }
+        if self.term.is_over(now) { Admission::Close(CLOSE, "", Reason::Expired) } else { Admission::Form(0) }
     }
 
     fn publish(

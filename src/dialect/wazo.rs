@@ -174,8 +174,13 @@ impl Dialect for Wazo {
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
         let Some(live) = &self.live else { return Admission::No };
         let pass = &live.pass;
-        if pass.has_expired(now) || pass.is_of(publication.facet()) {
-            return Admission::Close(EXPIRED.0, EXPIRED.1);
+        if pass.has_expired(now) {
+            return Admission::Close(EXPIRED.0, EXPIRED.1, Reason::Expired);
+        }
+
+        // The issuer tells that the token's session was deleted.
+        if pass.is_of(publication.facet()) {
+            return Admission::Close(EXPIRED.0, EXPIRED.1, Reason::Revoked);
         }
         match Target::of(publication) {
             Some(target) if self.started && pass.reaches(&target) => {

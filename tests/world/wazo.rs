@@ -100,6 +100,7 @@ fn it_is_asked_last_whatever_the_order_of_the_listener() {
     wazo.frame(0x88, b"\x0f\xa3");
     assert!(wazo.ends_within(DEADLINE));
     daemon.await_metric("subscriptions", 1);
+    assert_eq!(daemon.metric("session_ends_total{reason=\"revoked\"}"), 1);
     daemon.assert_works();
 }
 
