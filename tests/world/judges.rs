@@ -211,7 +211,7 @@ fn a_reload_brings_the_first_remote_judge_and_takes_it_away() {
     daemon.reload_judged_by(&format!("static = {{ file = {:?} }}", daemon.path("tokens.toml")));
     daemon.await_metric("judge_sessions", 0);
     assert_refused(show(&daemon, "good"));
-    assert_eq!(daemon.metric("connections"), 1);
+    daemon.await_metric("connections", 1);
 }
 
 #[test]
