@@ -39,7 +39,11 @@ impl Archive for Memory {
         Ok(vec![])
     }
 
-    fn append(&mut self, _topic: Number, message: &Stored) -> Result<(), Fault> {
+    fn delete(&mut self, _topic: Number) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn append(&mut self, _topic: Number, message: &Stored, _deliver_ms: Option<u64>) -> Result<(), Fault> {
         self.0.insert(message.position, Arc::new(message.clone()));
         if self.0.len() > REMEMBERED {
             self.0.pop_first();
@@ -57,11 +61,7 @@ impl Archive for Memory {
         Ok(self.0.range(from..).take(count).map(|(_, message)| Arc::clone(message)).collect())
     }
 
-    fn trim(&mut self, _topic: Number, _below: Position, _count: usize) -> Result<usize, Fault> {
-        Ok(0)
-    }
-
-    fn delay(&mut self, _topic: Number, _deliver_ms: u64, _message: &Stored) -> Result<(), Fault> {
+    fn trim(&mut self, _topic: Number, _below: Position) -> Result<(), Fault> {
         Ok(())
     }
 

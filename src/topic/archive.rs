@@ -62,17 +62,24 @@ pub trait Archive {
     /// When it cannot be written.
     fn create(&mut self, name: &str) -> Result<Number, Fault>;
 
+    /// Deletes a topic with everything that is stored of it. Its number is never given again.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn delete(&mut self, topic: Number) -> Result<(), Fault>;
+
     /// The names of topics in order that begin with `prefix` and come after `after`, at most `count`.
     ///
     /// # Errors
     /// When they cannot be read.
     fn names(&mut self, prefix: &str, after: &str, count: usize) -> Result<Vec<Box<str>>, Fault>;
 
-    /// Stores a message.
+    /// Stores a message, which with a delivery time (unix, ms) also stands in the index of delayed messages, until
+    /// [`Archive::trim_delayed`] takes it out there.
     ///
     /// # Errors
     /// When it cannot be written.
-    fn append(&mut self, topic: Number, message: &Stored) -> Result<(), Fault>;
+    fn append(&mut self, topic: Number, message: &Stored, deliver_ms: Option<u64>) -> Result<(), Fault>;
 
     /// Messages in order from `from` on: at most `count`, and no more after `bytes_max`. What is damaged is reported,
     /// counted and left out.
@@ -87,20 +94,15 @@ pub trait Archive {
         bytes_max: usize,
     ) -> Result<Vec<Arc<Stored>>, Fault>;
 
-    /// Deletes messages below `below`, at most `count`. Returns how many there were.
+    /// Deletes the messages below `below`, except for [`Archive::delayed`]. Takes the same short time however many
+    /// there are.
     ///
     /// # Errors
     /// When it cannot be written.
-    fn trim(&mut self, topic: Number, below: Position, count: usize) -> Result<usize, Fault>;
+    fn trim(&mut self, topic: Number, below: Position) -> Result<(), Fault>;
 
-    /// Stores another copy of a message among those that wait for their time.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    fn delay(&mut self, topic: Number, deliver_ms: u64, message: &Stored) -> Result<(), Fault>;
-
-    /// Messages that wait for their time, in the order of time and position: those from `from` on whose time is
-    /// before `until_ms`, at most `count`.
+    /// Messages of the index of delayed messages, in the order of time and position: those from `from` on whose time
+    /// is before `until_ms`, at most `count`, whether or not the log still has them.
     ///
     /// # Errors
     /// When nothing can be read.
@@ -112,7 +114,7 @@ pub trait Archive {
         count: usize,
     ) -> Result<Vec<(u64, Arc<Stored>)>, Fault>;
 
-    /// Deletes those below `below`, at most `count`. Returns how many there were.
+    /// Takes those below `below` out of the index, at most `count`. Returns how many there were.
     ///
     /// # Errors
     /// When it cannot be written.

@@ -96,16 +96,29 @@ impl Archive for Memory {
         Ok(self.numbers)
     }
 
+    fn delete(&mut self, topic: Number) -> Result<(), Fault> {
+        self.calls += 1;
+        self.check()?;
+        // Its name is known on, because a crash may bring it back.
+        let name = self.named.get(&topic).expect("the topic was there");
+        self.live.remove(name);
+        Ok(())
+    }
+
     fn names(&mut self, prefix: &str, after: &str, count: usize) -> Result<Vec<Box<str>>, Fault> {
         self.calls += 1;
         let names = self.live.keys().filter(|name| name.starts_with(prefix) && &***name > after);
         Ok(names.take(count).cloned().collect())
     }
 
-    fn append(&mut self, topic: Number, message: &Stored) -> Result<(), Fault> {
+    fn append(&mut self, topic: Number, message: &Stored, deliver_ms: Option<u64>) -> Result<(), Fault> {
         self.check()?;
-        let before = self.shelf(topic).messages.insert(message.position, Arc::new(message.clone()));
-        assert!(before.is_none(), "a position was given twice");
+        let stored = Arc::new(message.clone());
+        let shelf = self.shelf(topic);
+        if let Some(deliver_ms) = deliver_ms {
+            shelf.delayed.insert((deliver_ms, message.position), stored.clone());
+        }
+        assert!(shelf.messages.insert(message.position, stored).is_none(), "a position was given twice");
         Ok(())
     }
 
@@ -129,17 +142,9 @@ impl Archive for Memory {
         Ok(messages.take(count).take_while(fits).cloned().collect())
     }
 
-    fn trim(&mut self, topic: Number, below: Position, count: usize) -> Result<usize, Fault> {
+    fn trim(&mut self, topic: Number, below: Position) -> Result<(), Fault> {
         self.check()?;
-        let messages = &mut self.shelf(topic).messages;
-        let gone: Vec<Position> = messages.range(..below).take(count).map(|(at, _)| *at).collect();
-        gone.iter().for_each(|at| drop(messages.remove(at)));
-        Ok(gone.len())
-    }
-
-    fn delay(&mut self, topic: Number, deliver_ms: u64, message: &Stored) -> Result<(), Fault> {
-        self.check()?;
-        self.shelf(topic).delayed.insert((deliver_ms, message.position), Arc::new(message.clone()));
+        self.shelf(topic).messages.retain(|at, _| *at >= below);
         Ok(())
     }
 

@@ -266,13 +266,15 @@ impl<A: Archive> Topics<A> {
         let message = Arc::new(draft.store(next.position, next.ordinal, next.bytes));
         // Even if something goes wrong now, nothing else gets the position.
         topic.state.next.position = next.position.after();
-        let until_ms = message.deliver_ms().filter(|_| super::dispatch::was_delayed(&message));
-        if let Some(deliver_ms) = until_ms {
+        let wanted_ms = message.deliver_ms().filter(|_| super::dispatch::was_delayed(&message));
+        let deliver_ms = wanted_ms.map(|wanted_ms| {
             // What is in the index is later than everything that was taken from it.
             let ahead_ms = self.now.unix_ms.saturating_sub(message.published_ms());
             let ahead_ms = if ahead_ms > CLOCK_SLACK_MS { ahead_ms } else { 0 };
-            let deliver_ms = deliver_ms.saturating_add(ahead_ms).max(self.now.unix_ms + 1);
-            self.archive.delay(topic.number, deliver_ms, &message)?;
+            wanted_ms.saturating_add(ahead_ms).max(self.now.unix_ms + 1)
+        });
+        self.archive.append(topic.number, &message, deliver_ms)?;
+        if let Some(deliver_ms) = deliver_ms {
             let after_ns = self.now.ns_until(deliver_ms);
             for sub in topic.subs.values() {
                 let sub_id = *sub;
@@ -283,7 +285,6 @@ impl<A: Archive> Topics<A> {
                 }
             }
         }
-        self.archive.append(topic.number, &message)?;
         topic.extend(&message);
         topic.used_ns = self.now.monotonic_ns;
         topic.published.0 += 1;

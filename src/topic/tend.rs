@@ -267,10 +267,8 @@ impl<A: Archive> Topics<A> {
         }
         let topic = &mut self.topics[id];
         if topic.is_untrimmed {
-            topic.is_untrimmed = self.archive.trim(number, to, TRIM_AT_ONCE)? >= TRIM_AT_ONCE;
-            if topic.is_untrimmed {
-                return Ok(Some(TRIM_PAUSE_NS));
-            }
+            self.archive.trim(number, to)?;
+            topic.is_untrimmed = false;
         }
         if is_delayed_untrimmed {
             return Ok(Some(TRIM_PAUSE_NS));

@@ -141,7 +141,7 @@ fn an_unfinished_write_is_cut_off_wherever_it_ends() {
         assert_eq!(disk.found().1, 0, "{length}: nothing is damaged");
         // And it goes on.
         let last = Position::new(7, 7).unwrap();
-        disk.append(topics[0], &message(topics[0], last, 7)).unwrap();
+        disk.append(topics[0], &message(topics[0], last, 7), None).unwrap();
         disk.commit().unwrap();
         drop(disk);
         assert_eq!(open(&torn).found(), (0, 0), "{length}: it is mended for good");

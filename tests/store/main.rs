@@ -50,7 +50,7 @@ pub(crate) fn message(topic: Number, at: Position, ordinal: u64) -> Stored {
 /// Appends messages with these ordinals at the entries of the same number of ledger 0.
 pub(crate) fn fill(disk: &mut Disk, topic: Number, ordinals: std::ops::Range<u64>) {
     for ordinal in ordinals {
-        disk.append(topic, &message(topic, Position::of_number(ordinal), ordinal)).unwrap();
+        disk.append(topic, &message(topic, Position::of_number(ordinal), ordinal), None).unwrap();
     }
 }
 

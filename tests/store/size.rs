@@ -25,7 +25,7 @@ fn ten_million_messages_take_little_memory_and_are_there_again_at_once() {
     for number in 0..count {
         let draft = Draft::new(&Message { published_ms: 1, payload: &MESSAGE, ..Message::default() });
         let stored = draft.store(Position::of_number(number / 100), number / 100, 0);
-        disk.append(topics[(number % 100) as usize], &stored).unwrap();
+        disk.append(topics[(number % 100) as usize], &stored, None).unwrap();
         if number % 1024 == 1023 {
             disk.commit().unwrap();
         }

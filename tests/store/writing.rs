@@ -17,7 +17,7 @@ const UNDER_STRACE: &str = "FANFARE_STORE_UNDER_STRACE";
 fn fill_up(disk: &mut Disk, topic: u32, from: u64) -> (u64, String) {
     for ordinal in from..1_000_000 {
         let message = message(topic, Position::of_number(ordinal), ordinal);
-        let appended = disk.append(topic, &message).map_err(|fault| fault.to_string());
+        let appended = disk.append(topic, &message, None).map_err(|fault| fault.to_string());
         if let Err(reason) = appended.and_then(|()| disk.commit().map_err(String::from)) {
             return (ordinal, reason);
         }
@@ -52,7 +52,7 @@ fn a_full_disk_refuses_messages_loses_none_and_recovers() {
     assert_eq!(disk.metrics().store.failing.get(), 1);
     // Reading goes on, and refusing.
     assert!(ordinals(&mut disk, topic).len() as u64 >= safe);
-    assert!(disk.append(topic, &message(topic, Position::of_number(safe), safe)).is_err());
+    assert!(disk.append(topic, &message(topic, Position::of_number(safe), safe), None).is_err());
     disk.look();
     assert!(disk.refusal().is_some());
     fs::remove_file(&filler).unwrap();
@@ -94,9 +94,9 @@ fn a_damaged_table_is_written_anew_when_it_stands_in_the_way() {
     while disk.refusal().is_none() {
         assert!(start.elapsed() < Duration::from_secs(60), "nothing is merged");
         let first = message(topic, Position::of_number(0), 0);
-        let written = disk.append(topic, &first).and_then(|()| {
+        let written = disk.append(topic, &first, None).and_then(|()| {
             let one = message(topic, Position::of_number(next), next);
-            disk.append(topic, &one)
+            disk.append(topic, &one, None)
         });
         if written.is_ok() && disk.commit().is_ok() {
             next += 1;
@@ -132,7 +132,8 @@ fn a_disk_that_is_nearly_full_takes_acknowledgements_and_no_messages() {
         disk.look();
         disk.refusal().is_some()
     });
-    let reason = disk.append(topic, &message(topic, Position::of_number(10), 10)).unwrap_err().to_string();
+    let reason =
+        disk.append(topic, &message(topic, Position::of_number(10), 10), None).unwrap_err().to_string();
     assert!(
         reason.contains("nearly full") && reason.contains("store.free_bytes_min is 33554432"),
         "{reason}"
@@ -185,7 +186,8 @@ fn a_sync_that_fails_stops_messages_until_the_disk_works() {
     fill(&mut disk, topic, 2..3);
     let reason = disk.commit().unwrap_err();
     assert!(reason.contains("Input/output error"), "{reason}");
-    let refused = disk.append(topic, &message(topic, Position::of_number(3), 3)).unwrap_err().to_string();
+    let refused =
+        disk.append(topic, &message(topic, Position::of_number(3), 3), None).unwrap_err().to_string();
     assert!(refused.contains("the store cannot be written"), "{refused}");
     assert!(ordinals(&mut disk, topic).starts_with(&[0, 1]));
     wait_for_recovery(&mut disk);
@@ -262,7 +264,7 @@ fn a_backup_is_the_store_at_one_moment_and_can_be_started_from() {
     for topic in topics {
         fill(&mut disk, topic, 0..1000);
         disk.save(topic, Saved::Subscription("s", b"cursor")).unwrap();
-        disk.delay(topic, 5, &message(topic, Position::of_number(3), 3)).unwrap();
+        disk.append(topic, &message(topic, Position::of_number(5000), 5000), Some(5)).unwrap();
     }
     disk.commit().unwrap();
     let backup = disk.backup().unwrap();

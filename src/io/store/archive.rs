@@ -458,6 +458,30 @@ impl Archive for Disk {
         Ok(number)
     }
 
+    fn delete(&mut self, topic: Number) -> Result<(), Fault> {
+        self.trim(topic, Position::END)?;
+        while self.trim_delayed(topic, (u64::MAX, Position::END), 2000)? > 0 {}
+        let base = self.base()?;
+        let mut keys: Vec<Vec<u8>> = vec![meta::of_topic(meta::TOPIC, topic, "")];
+        for what in [meta::SUBSCRIPTION, meta::SEQUENCE] {
+            let prefix = meta::of_topic(what, topic, "");
+            let read = base.all_named(&prefix, |key, _| {
+                let is_one = key.starts_with(&prefix);
+                keys.extend(is_one.then(|| key.to_vec()));
+                is_one
+            });
+            read.map_err(|error| fault(&error))?;
+        }
+        let read = base.all_named(&meta::of_name(""), |key, value| {
+            keys.extend((value == topic.to_be_bytes()).then(|| key.to_vec()));
+            key[0] == meta::NAME
+        });
+        read.map_err(|error| fault(&error))?;
+        keys.iter().try_for_each(|key| self.write(Part::Named, key, None))?;
+        self.wants_commit = true;
+        Ok(())
+    }
+
     fn names(&mut self, prefix: &str, after: &str, count: usize) -> Result<Vec<Box<str>>, Fault> {
         let base = self.base()?;
         let prefix = meta::of_name(prefix);
@@ -475,9 +499,13 @@ impl Archive for Disk {
         Ok(names)
     }
 
-    fn append(&mut self, topic: Number, message: &Stored) -> Result<(), Fault> {
+    fn append(&mut self, topic: Number, message: &Stored, deliver_ms: Option<u64>) -> Result<(), Fault> {
         if let Some(reason) = self.health.refusal() {
             return Err(Fault(reason.into()));
+        }
+        if let Some(deliver_ms) = deliver_ms {
+            let key = delayed_key(topic, (deliver_ms, message.position));
+            self.write(Part::Delayed, &key, Some(message.record()))?;
         }
         let key = message_key(topic, message.position);
         self.write(Part::Messages, &key, Some(message.record()))?;
@@ -510,27 +538,15 @@ impl Archive for Disk {
         Ok(messages)
     }
 
-    fn trim(&mut self, topic: Number, below: Position, count: usize) -> Result<usize, Fault> {
+    fn trim(&mut self, topic: Number, below: Position) -> Result<(), Fault> {
         let from = self.trimmed.get(&topic).copied().unwrap_or(Position::FIRST);
         let base = self.base()?;
         let bounds = [from, below].map(|position| message_key(topic, position));
-        let keys = walk::keys((&base.snapshot(), &base.messages), &bounds[0], &bounds[1], count)
+        let keys = walk::keys((&base.snapshot(), &base.messages), &bounds[0], &bounds[1], usize::MAX)
             .map_err(|error| fault(&error))?;
-        let until = match keys.last().filter(|_| keys.len() == count) {
-            Some(key) => position_of(key).unwrap_or(from).after(),
-            None => below,
-        };
         keys.iter().try_for_each(|key| self.write(Part::Messages, key, None))?;
-        self.trimmed.insert(topic, until.max(from));
-        Ok(keys.len())
-    }
-
-    fn delay(&mut self, topic: Number, deliver_ms: u64, message: &Stored) -> Result<(), Fault> {
-        if let Some(reason) = self.health.refusal() {
-            return Err(Fault(reason.into()));
-        }
-        let key = delayed_key(topic, (deliver_ms, message.position));
-        self.write(Part::Delayed, &key, Some(message.record()))
+        self.trimmed.insert(topic, below.max(from));
+        Ok(())
     }
 
     fn delayed(
