@@ -1,10 +1,7 @@
 //! The store: one thread that owns the durable topics and writes what they decide.
 //!
-//! It works in rounds: take what waits, let the topics decide, make everything that was appended safe with one sync of
-//! the disk, then tell the producers and deliver. While the disk works, more comes in: that is the next group.
-//!
 //! Shards and feeds put what they want into an inbox and are answered through the shards' mailboxes, feeds and the
-//! admin listener by a channel of their own.
+//! admin listener by a channel of their own. What the thread does is in `owner`, who waits for it outside in `waiting`.
 
 mod archive;
 mod backup;
@@ -12,10 +9,12 @@ mod base;
 mod format;
 mod health;
 mod journal;
+mod owner;
 mod repair;
 mod settings;
 mod survey;
 mod tables;
+mod waiting;
 mod walk;
 
 pub use self::archive::Disk;
@@ -23,20 +22,15 @@ pub use self::backup::{Backup, Report, check};
 pub use self::format::OpenError;
 pub use self::settings::{Durability, Settings};
 
-use self::survey::{Survey, Surveyor};
+use self::survey::Survey;
 use super::Shared;
 use super::clock;
-use super::gaps::Source;
-use super::handoff::Parcel;
-use super::watchdog::BEAT;
-use crate::dialect::{self, Kind};
+use crate::dialect;
 use crate::roster::Seat;
-use crate::topic::{Delivery, Draft, Inquiry, Outgoing, Reply, Request, Rules, TopicName, Topics};
-use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
+use crate::topic::{Draft, Inquiry, Request, Rules, TopicName, Topics};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -44,16 +38,6 @@ use tokio::sync::oneshot;
 const REQUESTS_MAX: usize = 50_000;
 /// Bytes of them.
 const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Requests that are decided on before the thread looks whether the disk is ready for the next group.
-const ROUND_REQUESTS_MAX: usize = 32;
-/// Bytes that are delivered before requests are looked at again.
-const ROUND_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The shard that stands for askers that are no connections.
-const NO_SHARD: u16 = u16::MAX;
-/// How long the store waits before it looks again whether a shard has room.
-const ROOM_PAUSE: Duration = Duration::from_millis(1);
-/// How long a sync of the disk may last before readiness tells of it: a disk that is only slow takes less than a second.
-const SYNC_MAX: Duration = Duration::from_secs(10);
 /// How long a stop waits at least for what is to be saved.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
@@ -200,73 +184,6 @@ impl Store {
     }
 }
 
-/// Whoever outside waits for answers.
-#[derive(Default)]
-struct Waiting {
-    serial: u32,
-    appends: BTreeMap<u32, Appending>,
-    inquiries: BTreeMap<u32, oneshot::Sender<Answer>>,
-    backups: Vec<oneshot::Sender<Result<Backup, String>>>,
-    surveys: Vec<oneshot::Sender<Survey>>,
-}
-
-/// A feed's messages that are being stored.
-struct Appending {
-    results: Receipts,
-    count: usize,
-    sender: oneshot::Sender<Receipts>,
-}
-
-impl Waiting {
-    /// The requests that somebody outside makes, with the seat to which their answers go.
-    fn requests(&mut self, outside: Outside) -> Vec<(Seat, Request)> {
-        self.serial = self.serial.wrapping_add(1);
-        let seat = Seat { shard: NO_SHARD, id: self.serial, serial: 0 };
-        match outside {
-            Outside::Append(messages, sender) => {
-                let count = messages.len();
-                self.appends
-                    .insert(self.serial, Appending { results: Vec::with_capacity(count), count, sender });
-                messages.into_iter().map(|(topic, draft)| (seat, Request::Append(topic, draft))).collect()
-            }
-            Outside::Inquire(inquiry, sender) => {
-                self.inquiries.insert(self.serial, sender);
-                vec![(seat, Request::Inquire(inquiry))]
-            }
-            Outside::Survey(sender) => {
-                self.surveys.push(sender);
-                Vec::new()
-            }
-            Outside::Backup(sender) => {
-                self.backups.push(sender);
-                Vec::new()
-            }
-        }
-    }
-
-    /// An answer for somebody outside. Whoever has left meanwhile gets none.
-    fn answer(&mut self, id: u32, reply: Reply) {
-        let result = match reply {
-            Reply::Answer(status, body) => {
-                if let Some(sender) = self.inquiries.remove(&id) {
-                    let _ = sender.send((status, body));
-                }
-                return;
-            }
-            Reply::Stored { .. } => Ok(()),
-            Reply::NotStored { reason, .. } => Err(reason),
-            _ => return,
-        };
-        let Some(appending) = self.appends.get_mut(&id) else { return };
-        appending.results.push(result);
-        if appending.results.len() == appending.count
-            && let Some(Appending { results, sender, .. }) = self.appends.remove(&id)
-        {
-            let _ = sender.send(results);
-        }
-    }
-}
-
 /// The rules of the topics that settings come to.
 fn rules(settings: &dialect::Settings) -> Rules {
     settings.pulsar.rules()
@@ -282,276 +199,6 @@ pub(super) fn start(
     dialects: &dialect::Settings,
 ) -> Result<(), super::StartError> {
     let disk = Disk::open(settings)?.counting(Arc::clone(&shared.metrics[shared.mailboxes.len() + 1]));
-    let (journals, taken) = mpsc::channel::<File>();
-    let for_syncer = Arc::clone(shared);
-    std::thread::Builder::new().name("sync".into()).spawn(move || {
-        for journal in taken {
-            let result = journal.sync_data();
-            for_syncer.store.post(|inbox| inbox.synced = Some(result));
-        }
-    })?;
-    let topics = Topics::new(disk, rules(dialects), clock::now());
-    let for_thread = Arc::clone(shared);
-    shared.store.running.store(true, Relaxed);
-    let thread = std::thread::Builder::new().name("store".into());
-    let spawned = thread.spawn(move || {
-        // Whatever ends the thread, nobody is to wait for it.
-        let over = Over(for_thread);
-        run(&over.0, topics, &journals);
-    });
-    spawned.map(|_| ()).map_err(|error: io::Error| {
-        shared.store.running.store(false, Relaxed);
-        error.into()
-    })
-}
-
-/// Says at its end that the thread has ended.
-struct Over(Arc<Shared>);
-
-impl Drop for Over {
-    fn drop(&mut self) {
-        self.0.store.running.store(false, Relaxed);
-        self.0.pulses.store.end();
-    }
-}
-
-/// Rounds until the daemon is over.
-fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>) {
-    let (mut waiting, mut surveyor) = (Waiting::default(), Surveyor::default());
-    let (mut more, mut syncing) = (false, Syncing::default());
-    let mut requests = VecDeque::new();
-    // A disk that is full already is told before anybody asks.
-    topics.archive().look();
-    tell(shared, topics.archive(), &mut syncing);
-    loop {
-        let taken = next(shared, &mut topics, &syncing, more, !requests.is_empty());
-        let now = clock::now();
-        shared.pulses.store.beat(now);
-        topics.archive().look();
-        if topics.archive().has_healed() {
-            topics.recovered(now);
-        }
-        if let Some(rules) = taken.rules {
-            topics.configure(rules);
-        }
-        requests.extend(taken.requests);
-        let count = if taken.over { requests.len() } else { requests.len().min(ROUND_REQUESTS_MAX) };
-        for (seat, request) in requests.drain(..count) {
-            topics.take(seat, request, now);
-        }
-        for outside in taken.outside {
-            for (seat, request) in waiting.requests(outside) {
-                topics.take(seat, request, now);
-            }
-        }
-        topics.tick(now);
-        let has_work = topics.work(now);
-        if let Some(result) = taken.synced {
-            syncing.since = None;
-            let result = topics.archive().commit_ended(result);
-            conclude(&mut topics, &result);
-        }
-        if syncing.since.is_none() && (topics.has_uncommitted() || topics.archive().wants_commit()) {
-            syncing.since = commit(&mut topics, journals).then(Instant::now);
-        }
-        topics.archive().settle();
-        for sender in waiting.backups.drain(..) {
-            topics.save(clock::now());
-            back_up(shared, topics.archive(), sender);
-        }
-        for sender in waiting.surveys.drain(..) {
-            // Whoever has asked may have gone.
-            let _ = sender.send(surveyor.survey(&mut topics));
-        }
-        tell(shared, topics.archive(), &mut syncing);
-        let has_room = shared.all_have_room();
-        more = has_room && topics.deliver(ROUND_BYTES_MAX, now) || has_work || !requests.is_empty();
-        post(shared, topics.take_outgoing(), &mut waiting);
-        let census = topics.census();
-        topics.archive().metrics().store.census(&census);
-        if taken.over {
-            return finish(shared, topics, &mut waiting);
-        }
-        if !has_room {
-            std::thread::sleep(ROOM_PAUSE);
-            more = true;
-        }
-    }
-}
-
-/// Saves everything at the end of the daemon, and tells what comes of it.
-fn finish(shared: &Shared, mut topics: Topics<Disk>, waiting: &mut Waiting) {
-    topics.save(clock::now());
-    let result = topics.archive().save_to_disk();
-    if let Err(reason) = &result {
-        tracing::error!("the store could not be saved at the stop: {reason}");
-    }
-    conclude(&mut topics, &result);
-    // And what came while the disk worked.
-    conclude(&mut topics, &result);
-    post(shared, topics.take_outgoing(), waiting);
-}
-
-/// Begins to make safe what was appended, or makes it safe at once. Returns whether the disk works on it.
-fn commit(topics: &mut Topics<Disk>, journals: &mpsc::Sender<File>) -> bool {
-    topics.seal();
-    let result = match topics.archive().commit_begun() {
-        Ok(Some(journal)) => match journals.send(journal) {
-            Ok(()) => return true,
-            Err(mpsc::SendError(journal)) => {
-                let result = journal.sync_data();
-                topics.archive().commit_ended(result)
-            }
-        },
-        Ok(None) => Ok(()),
-        Err(reason) => Err(reason),
-    };
-    conclude(topics, &result);
-    false
-}
-
-/// Tells the topics what has become of a commit.
-fn conclude(topics: &mut Topics<Disk>, result: &Result<(), Box<str>>) {
-    topics.committed(result.as_ref().copied().map_err(|reason| &**reason), clock::now());
-}
-
-/// Waits until there is something to do, and takes it; requests only when there are none of those taken before.
-fn next(shared: &Shared, topics: &mut Topics<Disk>, syncing: &Syncing, more: bool, is_busy: bool) -> Inbox {
-    let mut inbox = shared.store.lock();
-    while !more
-        && inbox.requests.is_empty()
-        && inbox.outside.is_empty()
-        && inbox.rules.is_none()
-        && inbox.synced.is_none()
-        && !inbox.over
-    {
-        let now = clock::now();
-        shared.pulses.store.beat(now);
-        let due = topics.next_tick_ns().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
-        let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
-        let disk = topics.archive().due().map(|due| due.saturating_duration_since(Instant::now()));
-        let wait = disk.map_or(due, |disk| due.min(disk));
-        if wait.is_zero() || syncing.is_news() {
-            break;
-        }
-        let waited = shared.store.posted.wait_timeout(inbox, wait.min(BEAT));
-        inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
-    }
-    // The last time nothing is left behind.
-    let waits = is_busy && !inbox.over;
-    let waiting = waits.then(|| (std::mem::take(&mut inbox.requests), inbox.bytes));
-    let taken = std::mem::take(&mut *inbox);
-    if let Some((requests, bytes)) = waiting {
-        (inbox.requests, inbox.bytes) = (requests, bytes);
-    }
-    taken
-}
-
-/// Makes a backup beside this thread, one at a time.
-fn back_up(shared: &Shared, disk: &Disk, sender: oneshot::Sender<Result<Backup, String>>) {
-    if shared.store.copying.swap(true, Relaxed) {
-        let _ = sender.send(Err("a backup is being made already".into()));
-        return;
-    }
-    let copying = Copying(Arc::clone(&shared.store.copying));
-    let copier = match disk.copier() {
-        Ok(copier) => copier,
-        Err(reason) => {
-            let _ = sender.send(Err(reason));
-            return;
-        }
-    };
-    let thread = std::thread::Builder::new().name("backup".into());
-    // When there is no thread to be had, the sender is gone, which is an answer too.
-    let spawned = thread.spawn(move || {
-        let result = copier.copy();
-        drop(copying);
-        match &result {
-            Ok(Backup { path, messages, bytes }) => {
-                let path = path.display();
-                tracing::info!(
-                    messages,
-                    bytes,
-                    "a backup of the store was made: {path}, {messages} messages, {bytes} bytes"
-                );
-            }
-            Err(reason) => tracing::error!("{reason}"),
-        }
-        let _ = sender.send(result);
-    });
-    if let Err(error) = spawned {
-        tracing::error!("a backup has got no thread: {error}");
-    }
-}
-
-/// A backup that is being made.
-struct Copying(Arc<AtomicBool>);
-
-impl Drop for Copying {
-    fn drop(&mut self) {
-        self.0.store(false, Relaxed);
-    }
-}
-
-/// The sync of the disk that is under way.
-#[derive(Default)]
-struct Syncing {
-    since: Option<Instant>,
-    /// Whether it was told that it lasts for too long.
-    is_told: bool,
-}
-
-impl Syncing {
-    fn is_late(&self) -> bool {
-        self.since.is_some_and(|since| since.elapsed() > SYNC_MAX)
-    }
-
-    /// Whether something is to be told.
-    fn is_news(&self) -> bool {
-        self.is_late() != self.is_told
-    }
-}
-
-/// Tells readiness whether messages are taken, and stored.
-fn tell(shared: &Shared, disk: &Disk, syncing: &mut Syncing) {
-    let late =
-        "the disk does not answer: a sync of the store lasts for more than 10 s, and producers wait for it";
-    if syncing.is_news() {
-        syncing.is_told = syncing.is_late();
-        if syncing.is_told {
-            tracing::error!("{late}");
-        } else {
-            tracing::warn!("the disk answers again: the sync of the store is over");
-        }
-    }
-
-    match disk.refusal().or(syncing.is_told.then_some(late)) {
-        Some(reason) => shared.gaps.begin(Source::Store, &[Kind::Pulsar], reason),
-        None => shared.gaps.end(Source::Store),
-    }
-}
-
-/// Hands to the shards what is for them, each in order.
-fn post(shared: &Shared, outgoing: Vec<Outgoing>, waiting: &mut Waiting) {
-    let mut parcels: Vec<Vec<Parcel>> = shared.mailboxes.iter().map(|_| Vec::new()).collect();
-    for outgoing in outgoing {
-        match outgoing {
-            Outgoing::Reply(seat, reply) if seat.shard == NO_SHARD => waiting.answer(seat.id, reply),
-            Outgoing::Reply(seat, reply) => parcels[usize::from(seat.shard)].push(Parcel::Told(seat, reply)),
-            Outgoing::Deliver(message, taker) => {
-                let parcels = &mut parcels[usize::from(taker.seat.shard)];
-                match parcels.last_mut() {
-                    Some(Parcel::Delivery(last)) if Arc::ptr_eq(&last.message, &message) => {
-                        last.takers.push(taker);
-                    }
-                    _ => parcels.push(Parcel::Delivery(Delivery { message, takers: vec![taker] })),
-                }
-            }
-        }
-    }
-    for (mailbox, parcels) in shared.mailboxes.iter().zip(parcels) {
-        if !parcels.is_empty() {
-            mailbox.post(parcels.into_iter());
-        }
-    }
+    owner::spawn(shared, Topics::new(disk, rules(dialects), clock::now()))?;
+    Ok(())
 }

@@ -1,0 +1,79 @@
+//! Who waits for answers of the store and is no connection: feeds, the admin listener, the metrics.
+
+use super::backup::Backup;
+use super::survey::Survey;
+use super::{Answer, Outside, Receipts};
+use crate::roster::Seat;
+use crate::topic::{Reply, Request};
+use std::collections::BTreeMap;
+use tokio::sync::oneshot;
+
+/// The shard that stands for askers that are no connections.
+pub(super) const NO_SHARD: u16 = u16::MAX;
+
+/// Whoever outside waits for answers.
+#[derive(Default)]
+pub(super) struct Waiting {
+    serial: u32,
+    appends: BTreeMap<u32, Appending>,
+    inquiries: BTreeMap<u32, oneshot::Sender<Answer>>,
+    pub(super) backups: Vec<oneshot::Sender<Result<Backup, String>>>,
+    pub(super) surveys: Vec<oneshot::Sender<Survey>>,
+}
+
+/// A feed's messages that are being stored.
+struct Appending {
+    results: Receipts,
+    count: usize,
+    sender: oneshot::Sender<Receipts>,
+}
+
+impl Waiting {
+    /// The requests that somebody outside makes, with the seat to which their answers go.
+    pub(super) fn requests(&mut self, outside: Outside) -> Vec<(Seat, Request)> {
+        self.serial = self.serial.wrapping_add(1);
+        let seat = Seat { shard: NO_SHARD, id: self.serial, serial: 0 };
+        match outside {
+            Outside::Append(messages, sender) => {
+                let count = messages.len();
+                self.appends
+                    .insert(self.serial, Appending { results: Vec::with_capacity(count), count, sender });
+                messages.into_iter().map(|(topic, draft)| (seat, Request::Append(topic, draft))).collect()
+            }
+            Outside::Inquire(inquiry, sender) => {
+                self.inquiries.insert(self.serial, sender);
+                vec![(seat, Request::Inquire(inquiry))]
+            }
+            Outside::Survey(sender) => {
+                self.surveys.push(sender);
+                Vec::new()
+            }
+            Outside::Backup(sender) => {
+                self.backups.push(sender);
+                Vec::new()
+            }
+        }
+    }
+
+    /// An answer for somebody outside. Whoever has left meanwhile gets none.
+    pub(super) fn answer(&mut self, id: u32, reply: Reply) {
+        let result = match reply {
+            Reply::Answer(status, body) => {
+                if let Some(sender) = self.inquiries.remove(&id) {
+                    let _ = sender.send((status, body));
+                }
+                return;
+            }
+            Reply::Stored { .. } => Ok(()),
+            Reply::NotStored { reason, .. } => Err(reason),
+            _ => return,
+        };
+        let Some(appending) = self.appends.get_mut(&id) else { return };
+        appending.results.push(result);
+        if appending.results.len() == appending.count
+            && let Some(Appending { results, sender, .. }) = self.appends.remove(&id)
+        {
+            let _ = sender.send(results);
+        }
+    }
+}
