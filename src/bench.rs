@@ -2,7 +2,7 @@
 //!
 //! In reading order: `wire` (bytes), `speech` (what a dialect's subscribers say), `inflight` (what is outstanding),
 //! `secure`, `clients` and `connect` (subscribers),
-//! `disk` (a store's directory, and its floor), `publisher` (the unix feed), `http` (Pusher's API), `sender` and `floor` (the bare `send(2)` that everything is compared with), `target`
+//! `disk` (a store's directory, and its floor), `load` (producers of a durable topic), `publisher` (the unix feed), `http` (Pusher's API), `sender` and `floor` (the bare `send(2)` that everything is compared with), `target`
 //! (the daemon), `side` (the measuring loop), `pair` (daemon and floor in turn), then a file per command, `report`
 //! and `progress`.
 //!
@@ -12,6 +12,7 @@
 mod all;
 mod backlog;
 mod bare;
+mod churn;
 mod clients;
 mod connect;
 mod disk;
@@ -24,6 +25,7 @@ mod http;
 mod idle;
 mod inflight;
 mod interrupt;
+mod load;
 mod pair;
 mod proc;
 mod progress;
@@ -72,6 +74,7 @@ enum Command {
     Floor(FloorArgs),
     Durable(Durable),
     Backlog(Backlog),
+    Churn(Churn),
     All(All),
 }
 
@@ -360,6 +363,35 @@ struct Backlog {
     json: bool,
 }
 
+/// A durable queue that is only passed through: what is left of it on the disk, in memory, at a start and when its topic is opened again.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "churn",
+    example = "{command_name} --messages 3000000\n  {command_name} --messages 250000 --size 10000 --rounds 10",
+    note = "The bytes written are those of pages that the daemon made dirty, by /proc/PID/io, whatever the file system adds."
+)]
+struct Churn {
+    /// messages of each round, which one consumer acknowledges as they come (300000)
+    #[argh(option, default = "300_000")]
+    messages: u64,
+    /// bytes of a payload (256)
+    #[argh(option, default = "256")]
+    size: usize,
+    /// rounds in one life of the daemon, which its memory is compared over (1)
+    #[argh(option, default = "1")]
+    rounds: usize,
+    /// where the store is made and removed again (the directory of this program, or else that for temporary files)
+    #[argh(option)]
+    store: Option<PathBuf>,
+    /// the program to start as daemon (this one)
+    #[argh(option)]
+    daemon: Option<PathBuf>,
+    /// print one JSON object
+    #[argh(switch)]
+    json: bool,
+}
+
 /// The whole table, each line on a daemon of its own: about nine minutes.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "all", example = "{command_name}\n  {command_name} --seconds 1 --runs 3 --json")]
@@ -406,6 +438,7 @@ fn measured(command: Bench) -> Result<String, BenchError> {
         Command::Floor(args) => floor_report(&args)?,
         Command::Durable(args) => durable_report(args)?,
         Command::Backlog(args) => backlog_report(args)?,
+        Command::Churn(args) => churn_report(args)?,
     };
     if json { in_json(&report) } else { Ok(report::table(&report.rows.iter().collect::<Vec<_>>())) }
 }
@@ -477,6 +510,12 @@ fn backlog_report(args: Backlog) -> Result<(Report, bool), BenchError> {
     let Backlog { messages, size, store, daemon, json } = args;
     let options = TargetOptions { daemon, store, ..TargetOptions::default() };
     Ok((backlog::run(&options, &backlog::Settings { messages, size })?, json))
+}
+
+fn churn_report(args: Churn) -> Result<(Report, bool), BenchError> {
+    let Churn { messages, size, rounds, store, daemon, json } = args;
+    let options = TargetOptions { daemon, store, ..TargetOptions::default() };
+    Ok((churn::run(&options, &churn::Settings { messages, size, rounds })?, json))
 }
 
 fn of_all(reports: &[Report], json: bool) -> Result<String, BenchError> {

@@ -3,7 +3,7 @@
 use super::report::{Report, Row, Target as Goal};
 use super::speech::Speech;
 use super::target::{Cpus, TargetOptions};
-use super::{BenchError, backlog, durable, fanout, handshake, idle, selective};
+use super::{BenchError, backlog, churn, durable, fanout, handshake, idle, selective};
 use crate::cli::output::note;
 use std::path::PathBuf;
 
@@ -19,6 +19,9 @@ const HTTP_RATIO_MIN: f64 = 0.9;
 
 /// Messages that wait: enough to show whether memory grows with them. `bench backlog` takes more.
 const BACKLOG: u64 = 1_000_000;
+
+/// Messages that are only passed through: enough to show what each of them leaves behind. `bench churn` takes more.
+const CHURN: u64 = 100_000;
 
 /// The event size of the whole table.
 const EVENT_SIZE: usize = 128;
@@ -60,6 +63,7 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Report>, BenchError> {
     reports.push(durable::run(&one, &durable)?);
     reports.push(fanout(&TargetOptions { speech: Speech::Pulsar, ..options(1) }, 1_000, 1)?);
     reports.push(backlog::run(&one, &backlog::Settings { messages: BACKLOG, size: 256 })?);
+    reports.push(churn::run(&one, &churn::Settings { messages: CHURN, size: 256, rounds: 1 })?);
     let tls = TargetOptions { tls: true, ..options(1) };
     reports.push(fanout(&tls, 10_000, 1)?);
     reports.push(idle::run(&tls, &idle::Settings { connections: 10_000, topics: false, runs })?);

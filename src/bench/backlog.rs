@@ -6,6 +6,7 @@ use super::report::{Report, Row, Target as Goal};
 use super::speech::Speech;
 use super::target::{Target, TargetOptions};
 use super::{BenchError, connect, interrupt, proc};
+use rustix::process::Signal;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -49,7 +50,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     let rate = messages as f64 / start.elapsed().as_secs_f64();
     progress.step("starting the daemon again");
     let start = Instant::now();
-    let ready = target.restart()?;
+    let ready = target.restart(Signal::TERM)?;
     let mut clients = subscriber(&target)?;
     let mut delivered = clients.early;
     while delivered == 0 {

@@ -23,8 +23,9 @@ const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// Connections per source address: well below the 28,232 ports that Linux gives out by default.
 const CONNECTIONS_PER_SOURCE: usize = 4000;
 
-/// How long no connection may make progress before opening them is given up.
-const SILENCE: Duration = Duration::from_secs(10);
+/// How long no connection may make progress before opening them is given up: longer than a daemon should ever take,
+/// so that a slow one is told as a figure.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Progress is told after so many connections: telling it costs time that the measurement would count.
 const PROGRESS_EVERY: usize = 500;

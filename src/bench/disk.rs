@@ -1,4 +1,4 @@
-//! The disk that a store is on: a directory for it, and the floor of all that is durable, a plain loop of write(2) and
+//! The disk that a store is on: a directory for it, the room that it takes there, and the floor of all that is durable, a plain loop of write(2) and
 //! fdatasync(2).
 
 use super::{BenchError, interrupt};
@@ -6,11 +6,24 @@ use hdrhistogram::Histogram;
 use rustix::fs::fdatasync;
 use std::fs::{self, File};
 use std::io::{Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Bytes after which the floor begins its file anew, as a journal does.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How often the room of a directory is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The unit of `st_blocks`, whatever the file system's own blocks are.
+const BLOCK_BYTES: u64 = 512;
+
+/// What the system puts behind the name of a file that is deleted and still open.
+const DELETED: &str = " (deleted)";
 
 /// A directory on the disk that is measured; removed when dropped.
 #[derive(Debug)]
@@ -48,6 +61,104 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Looks at the room that a directory takes, again and again, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Watch {
+    seen: Arc<Seen>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the watching thread shares.
+#[derive(Debug)]
+struct Seen {
+    directory: PathBuf,
+    /// The process that may hold files of it open which are deleted.
+    pid: AtomicU32,
+    highest: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Watch {
+    /// Watches this directory, and the process that works in it.
+    pub(super) fn new(directory: PathBuf, pid: u32) -> Result<Self, BenchError> {
+        let seen = Arc::new(Seen {
+            directory,
+            pid: AtomicU32::new(pid),
+            highest: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+        });
+        let shared = Arc::clone(&seen);
+        let thread = std::thread::Builder::new().name("watch".into()).spawn(move || {
+            while !shared.is_over.load(Relaxed) {
+                shared.look();
+                std::thread::sleep(LOOK_EVERY);
+            }
+        });
+        let thread = thread
+            .map_err(|source| BenchError::Io { what: "start the thread that watches the disk", source })?;
+        Ok(Self { seen, thread: Some(thread) })
+    }
+
+    /// Another process works in it now.
+    pub(super) fn follow(&self, pid: u32) {
+        self.seen.pid.store(pid, Relaxed);
+    }
+
+    /// Bytes that it takes now.
+    pub(super) fn now(&self) -> u64 {
+        self.seen.look()
+    }
+
+    /// The most bytes that were seen.
+    pub(super) fn highest(&self) -> u64 {
+        self.seen.highest.load(Relaxed)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.seen.is_over.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Seen {
+    fn look(&self) -> u64 {
+        let held = held_open(&self.directory, self.pid.load(Relaxed));
+        let bytes = blocks_below(&self.directory) + held;
+        self.highest.fetch_max(bytes, Relaxed);
+        bytes
+    }
+}
+
+/// The room of all files below a directory: blocks that are allocated, however long the files say they are. What goes
+/// away meanwhile takes none.
+fn blocks_below(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let room = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => blocks_below(&entry.path()),
+        Ok(metadata) => metadata.blocks() * BLOCK_BYTES,
+        Err(_) => 0,
+    };
+    entries.flatten().map(room).sum()
+}
+
+/// The room of files of this directory that are deleted, which the disk does not get back before they are closed.
+fn held_open(directory: &Path, pid: u32) -> u64 {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
+    let is_deleted = |path: PathBuf| path.starts_with(directory) && path.to_string_lossy().ends_with(DELETED);
+    let room = |entry: fs::DirEntry| {
+        let deleted = fs::read_link(entry.path()).is_ok_and(is_deleted);
+        let metadata = if deleted { fs::metadata(entry.path()).ok() } else { None };
+        metadata
+            .filter(|metadata| metadata.nlink() == 0)
+            .map_or(0, |metadata| metadata.blocks() * BLOCK_BYTES)
+    };
+    descriptors.flatten().map(room).sum()
 }
 
 /// A file that is written and synced in a loop.
@@ -122,5 +233,26 @@ mod tests {
         drop(directory);
         assert!(!path.exists());
         assert!(Directory::new(Some(&path), "below-nothing").is_err());
+    }
+
+    #[test]
+    fn what_is_deleted_takes_room_until_it_is_closed() {
+        const MIB: usize = 1024 * 1024;
+        let parent = std::env::temp_dir();
+        let directory =
+            Directory::new(Some(&parent), &format!("fanfare-watch-{}", std::process::id())).unwrap();
+        let below = directory.path().join("below");
+        fs::create_dir(&below).unwrap();
+        let watch = Watch::new(directory.path().to_owned(), std::process::id()).unwrap();
+        assert_eq!(watch.now(), 0);
+        let mut file = File::create(below.join("file")).unwrap();
+        file.write_all(&vec![1; MIB]).unwrap();
+        file.sync_all().unwrap();
+        assert!(watch.now() >= MIB as u64);
+        fs::remove_file(below.join("file")).unwrap();
+        assert!(watch.now() >= MIB as u64);
+        drop(file);
+        assert_eq!(watch.now(), 0);
+        assert!(watch.highest() >= MIB as u64);
     }
 }

@@ -3,16 +3,13 @@
 //! The floor writes and syncs groups as large as the daemon's were in the same run, on the same disk: what no store can
 //! do better that keeps its word.
 
-use super::clients::Clients;
-use super::connect::{self, Plan};
 use super::disk::{Floor, Writes};
+use super::load::{Load, for_so_long};
 use super::progress::Progress;
 use super::report::{Report, Row, Target as Goal};
 use super::speech::Speech;
 use super::target::{Target, TargetOptions};
-use super::{BenchError, check_in_flight, check_positive, check_seconds, side, wire};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use super::{BenchError, check_in_flight, check_positive, check_seconds, side};
 use hdrhistogram::Histogram;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -21,10 +18,10 @@ use std::time::{Duration, Instant};
 const RATIO_MIN: f64 = 0.8;
 /// The times of the floor's latency that may be taken by one message in flight.
 const LATENCY_RATIO_MAX: f64 = 1.3;
-/// Nothing was acknowledged for so long: the daemon is stuck.
-const SILENCE: Duration = Duration::from_secs(5);
 /// How long is sent before it counts.
 const WARM_UP_S: f64 = 0.3;
+/// The topic of all producers.
+const TOPIC: &str = "stored";
 /// Where the daemon counts the messages that it has stored, their bytes, and how often it has synced for them.
 const STORED: [&str; 3] = [
     "fanfare_store_messages_total",
@@ -75,18 +72,18 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     let options = TargetOptions { speech: Speech::Pulsar, roams: true, ..options.clone() };
     let target = Target::open(&options)?;
     let progress = Progress::new(runs * 4);
-    let mut many = Load::connect(&target, producers, in_flight, size)?;
-    let mut one = Load::connect(&target, 1, 1, size)?;
+    let mut many = Load::connect(&target, TOPIC, producers, in_flight, size)?;
+    let mut one = Load::connect(&target, TOPIC, 1, 1, size)?;
     let mut floor = Floor::new(target.store()?)?;
     let mut measured = Vec::new();
     for run in 1..=runs {
         let say = |what| progress.step(&format!("durable: run {run}, {what}"));
         say("daemon");
-        let daemon = many.measure(&target, seconds)?;
+        let daemon = measure(&mut many, &target, seconds)?;
         say("floor, groups as large");
         let groups = floor.measure(daemon.group_bytes, seconds)?;
         say("daemon, one message in flight");
-        let single = one.measure(&target, seconds)?;
+        let single = measure(&mut one, &target, seconds)?;
         say("floor, one message");
         let one_floor = floor.measure(single.group_bytes, seconds)?;
         measured.push(Run { daemon, floor: groups, one: single, one_floor });
@@ -105,6 +102,7 @@ fn rows(name: &str, runs: &[Run]) -> Vec<Row> {
     let of = |figure: &dyn Fn(&Run) -> f64| -> Vec<f64> { runs.iter().map(figure).collect() };
     let stored = of(&|run| run.daemon.stored as f64 / run.daemon.elapsed.as_secs_f64());
     let written = of(&|run| run.floor.per_second() * run.daemon.group);
+    let cpu = |spent: &dyn Fn(&Run) -> u64| of(&|run| spent(run) as f64 / run.daemon.stored.max(1) as f64);
     let latency = |quantile: f64| {
         let daemon = of(&|run| run.one.latency.value_at_quantile(quantile) as f64 / 1000.0);
         (daemon, of(&|run| run.one_floor.latency_us(quantile)))
@@ -116,12 +114,7 @@ fn rows(name: &str, runs: &[Run]) -> Vec<Row> {
     [
         first.map(|row| row.against(Goal::RatioAtLeast(RATIO_MIN))),
         Row::new(format!("{name}: messages of a sync"), "", &of(&|run| run.daemon.group), &[]),
-        Row::new(
-            format!("{name}: CPU per message"),
-            "ns",
-            &of(&|run| run.daemon.cpu_ns as f64 / run.daemon.stored.max(1) as f64),
-            &[],
-        ),
+        Row::new(format!("{name}: CPU per message"), "ns", &cpu(&|run| run.daemon.cpu_ns), &[]),
         second.map(|row| row.against(Goal::RatioAtMost(LATENCY_RATIO_MAX))),
         Row::new("durable 1 × 1: latency p99", "µs", &p99, &floor_p99),
     ]
@@ -130,86 +123,23 @@ fn rows(name: &str, runs: &[Run]) -> Vec<Row> {
     .collect()
 }
 
-/// Producers that keep so many messages outstanding.
-struct Load {
-    clients: Clients,
-    in_flight: u64,
-    /// A message as a frame.
-    frame: Vec<u8>,
-    /// How many each has sent; what it was told of is counted in `expected`.
-    sent: Vec<u64>,
-}
-
-impl Load {
-    fn connect(target: &Target, producers: usize, in_flight: u64, size: usize) -> Result<Self, BenchError> {
-        let mut clients = Clients::new(false)?;
-        let plan: Plan = target.producers(producers);
-        connect::open(&mut clients, &plan, |_| {})?;
-        let mut frame = Vec::new();
-        let payload = STANDARD.encode(vec![b'x'; size]);
-        wire::client_text(&format!(r#"{{"payload":"{payload}"}}"#), &mut frame);
-        Ok(Self { clients, in_flight, frame, sent: vec![0; producers] })
+/// Sends for so long, after a warm-up, and waits for all that is outstanding.
+fn measure(load: &mut Load, target: &Target, seconds: f64) -> Result<Measured, BenchError> {
+    load.send(for_so_long(WARM_UP_S), &mut side::histogram())?;
+    let mut latency = side::histogram();
+    let usage = side::usage(&target.pids())?;
+    let before = STORED.map(|name| target.metric(name));
+    let start = Instant::now();
+    let stored = load.send(for_so_long(seconds), &mut latency)?;
+    let elapsed = start.elapsed();
+    let cpu_ns = side::usage(&target.pids())?.since(usage).cpu_ns;
+    let mut more = [0.0; STORED.len()];
+    for ((more, name), before) in more.iter_mut().zip(STORED).zip(before) {
+        *more = target.metric(name)? - before?;
     }
-
-    fn measure(&mut self, target: &Target, seconds: f64) -> Result<Measured, BenchError> {
-        self.send(WARM_UP_S, &mut side::histogram())?;
-        let mut latency = side::histogram();
-        let usage = side::usage(&target.pids())?;
-        let before = STORED.map(|name| target.metric(name));
-        let start = Instant::now();
-        let count = self.send(seconds, &mut latency)?;
-        let elapsed = start.elapsed();
-        let cpu_ns = side::usage(&target.pids())?.since(usage).cpu_ns;
-        let mut more = [0.0; STORED.len()];
-        for ((more, name), before) in more.iter_mut().zip(STORED).zip(before) {
-            *more = target.metric(name)? - before?;
-        }
-        let [messages, bytes, commits] = more;
-        let commits = commits.max(1.0);
-        let group_bytes = (bytes / commits).max(1.0) as usize;
-        Ok(Measured { stored: count, elapsed, cpu_ns, group: messages / commits, group_bytes, latency })
-    }
-
-    /// Sends for so long and waits for all that is outstanding; returns how many were stored.
-    fn send(&mut self, seconds: f64, latency: &mut Histogram<u64>) -> Result<u64, BenchError> {
-        let end = Instant::now() + Duration::from_secs_f64(seconds);
-        let Self { clients, in_flight, frame, sent } = self;
-        let mut stored = 0;
-        let mut sent_ns = 0;
-        loop {
-            let open = Instant::now() < end;
-            let mut outstanding = 0;
-            for (client, sent) in clients.list.iter_mut().zip(sent.iter_mut()) {
-                let room = *in_flight - (*sent - client.expected);
-                if open && room > 0 {
-                    client.send(&frame.repeat(room as usize))?;
-                    *sent += room;
-                }
-                outstanding += *sent - client.expected;
-            }
-            if outstanding == 0 {
-                return Ok(stored);
-            }
-            if *in_flight == 1 && stored == 0 {
-                sent_ns = clients.now_ns();
-            }
-            let mut refused = None;
-            let woken = clients.receive(SILENCE, |answered, payload, now_ns| {
-                if !payload.starts_with(br#"{"result":"ok""#) {
-                    refused = Some(String::from_utf8_lossy(payload).into_owned());
-                }
-                *answered += 1;
-                stored += 1;
-                latency.saturating_record(now_ns.saturating_sub(sent_ns));
-            })?;
-            if let Some(reply) = refused {
-                return Err(BenchError::CommandRefused { reply });
-            }
-            if woken.idle {
-                return Err(BenchError::NotRead);
-            }
-            // The next one of a single producer leaves at once.
-            sent_ns = clients.now_ns();
-        }
-    }
+    let [messages, bytes, commits] = more;
+    let commits = commits.max(1.0);
+    let group_bytes = (bytes / commits).max(1.0) as usize;
+    let group = messages / commits;
+    Ok(Measured { stored, elapsed, cpu_ns, group, group_bytes, latency })
 }

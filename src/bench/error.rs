@@ -131,7 +131,7 @@ pub enum BenchError {
     NotRead,
     /// No connection gets on.
     #[error(
-        "only {ready} of {total} connections were subscribed and none got on for ten seconds: is the daemon \
+        "only {ready} of {total} connections were subscribed and none got on for a minute: is the daemon \
              stopped, or its backlog too short (net.core.somaxconn)?"
     )]
     Stalled {

@@ -54,6 +54,14 @@ pub(super) fn memory(pid: u32) -> io::Result<Memory> {
     Ok(Memory { rss_anon: rss_anon * 1024, pss: pss * 1024 })
 }
 
+/// Bytes that a process has caused to be written to disks, by its account in `/proc`: whole pages, each counted when it
+/// becomes dirty and again when it does so after it was written, less what was deleted before it was written. Direct
+/// writes count as they are; what the file system writes of its own (its journal, its inodes) does not count.
+pub(super) fn written(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    written_in(&text).ok_or_else(|| unreadable("write_bytes"))
+}
+
 /// The processors that this process was given, lowest first, whatever it has pinned itself to since the first call.
 pub(super) fn own_cpus() -> io::Result<&'static [usize]> {
     static GIVEN: OnceLock<Vec<usize>> = OnceLock::new();
@@ -126,6 +134,11 @@ fn schedstat(text: &str) -> Option<Usage> {
     Some(Usage { cpu_ns: fields.next()?, waiting_ns: fields.next()? })
 }
 
+fn written_in(text: &str) -> Option<u64> {
+    let field = |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    Some(field("write_bytes:")?.saturating_sub(field("cancelled_write_bytes:")?))
+}
+
 fn kib_field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
@@ -152,6 +165,13 @@ mod tests {
         assert_eq!(kib_field(status, "RssAnon:"), Some(1180));
         assert_eq!(kib_field(status, "Pss:"), None);
         assert_eq!(kib_field("Pss_Dirty: 7 kB\nPss:   12 kB\n", "Pss:"), Some(12));
+    }
+
+    #[test]
+    fn what_was_never_written_does_not_count_as_written() {
+        let text = "wchar: 9000\nread_bytes: 1\nwrite_bytes: 8192\ncancelled_write_bytes: 4096\n";
+        assert_eq!(written_in(text), Some(4096));
+        assert_eq!(written_in("wchar: 1\n"), None);
     }
 
     #[test]

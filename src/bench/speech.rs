@@ -6,6 +6,8 @@
 
 use super::http::{APP_ID, APP_KEY};
 use super::wire::{self, Template, TooSmall};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use std::str::FromStr;
 
@@ -255,6 +257,13 @@ pub(super) fn durable_topic(name: &str) -> String {
     format!("persistent/{CELL}/{BOX}/{name}")
 }
 
+/// A durable message with a payload of exactly so many bytes, before its encoding; its key is the number.
+pub(super) fn with_payload(bytes: usize) -> Result<Template, TooSmall> {
+    let (payload, tail) = (STANDARD.encode(vec![b'x'; bytes]), r#""}"#);
+    let head = format!(r#"{{"payload":"{payload}","key":""#);
+    Template::new(&head, tail, head.len() + wire::SEQUENCE_DIGITS + tail.len())
+}
+
 /// What a durable message of so many bytes begins with: its payload; its key is the number. What is left over of a
 /// whole number of base64's groups is blank.
 fn durable_head(size: usize) -> String {
@@ -297,6 +306,18 @@ mod tests {
         Speech::Pulsar,
         Speech::Wazo,
     ];
+
+    #[test]
+    fn a_durable_message_has_a_payload_of_exactly_so_many_bytes() {
+        for bytes in [0, 1, 256, 10_000] {
+            let template = with_payload(bytes).unwrap();
+            let mut json = Vec::new();
+            template.append(0, 7, &mut json);
+            let value: Value = serde_json::from_slice(&json).unwrap();
+            assert_eq!(STANDARD.decode(value["payload"].as_str().unwrap()).unwrap().len(), bytes);
+            assert_eq!(template.expectation().wrapped().sequence(&json), Some(7));
+        }
+    }
 
     #[test]
     fn an_event_has_exactly_the_size_that_was_asked_for_and_is_json() {

@@ -22,8 +22,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long a daemon may take until it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(15);
+/// How long a daemon may take until it is ready: far longer than it should, so that a slow start is told as a figure.
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long a daemon may take to stop before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -209,9 +209,9 @@ impl Target {
     }
 
     /// How to open so many producers of a durable topic.
-    pub(super) fn producers(&self, count: usize) -> Plan {
+    pub(super) fn producers(&self, topic: &str, count: usize) -> Plan {
         let (mut requests, mut greetings) = (Texts::default(), Texts::default());
-        let path = format!("/ws/v2/producer/{}", speech::durable_topic("stored"));
+        let path = format!("/ws/v2/producer/{}", speech::durable_topic(topic));
         for _ in 0..count {
             requests.push(|out| out.extend(upgrade_request(&self.host, &path)));
             greetings.push(|_| {});
@@ -229,12 +229,12 @@ impl Target {
         value.ok_or_else(|| read(std::io::Error::new(std::io::ErrorKind::NotFound, format!("no {name}"))))
     }
 
-    /// Ends our own daemon in order and starts it again; returns how long it took from its start to be ready.
-    pub(super) fn restart(&mut self) -> Result<Duration, BenchError> {
+    /// Ends our own daemon by this signal and starts it again; returns how long it took from its start to be ready.
+    pub(super) fn restart(&mut self, by: Signal) -> Result<Duration, BenchError> {
         let (Some(daemon), Some(admin)) = (self.daemon.take(), self.admin) else {
             return Err(BenchError::NoSocket);
         };
-        let daemon = daemon.again()?.wait_until_ready(admin)?;
+        let daemon = daemon.again(by)?.wait_until_ready(admin)?;
         self.pid = Some(daemon.child.id());
         let elapsed = daemon.started.elapsed();
         self.daemon = Some(daemon);
@@ -268,6 +268,13 @@ impl Target {
     pub(super) fn feed(&self, size: usize, topics: bool) -> Result<(&Path, Template), BenchError> {
         let socket = self.socket.as_deref().ok_or(BenchError::NoSocket)?;
         let line = self.speech.fed(size, topics)?.feed_line(&self.speech.address(&self.place, topics));
+        Ok((socket, line))
+    }
+
+    /// The unix feed, and a line for the topic of all durable subscribers with a payload of so many bytes.
+    pub(super) fn payload_feed(&self, bytes: usize) -> Result<(&Path, Template), BenchError> {
+        let socket = self.socket.as_deref().ok_or(BenchError::NoSocket)?;
+        let line = speech::with_payload(bytes)?.feed_line(&self.speech.address(&self.place, false));
         Ok((socket, line))
     }
 
@@ -386,19 +393,19 @@ impl Daemon {
         proc::spawn_on(&mut command, &cpus.0, cpus.1)
     }
 
-    /// Ends it in order and starts it again.
-    fn again(mut self) -> Result<Self, BenchError> {
-        self.end();
+    /// Ends it by this signal and starts it again.
+    fn again(mut self, by: Signal) -> Result<Self, BenchError> {
+        self.end(by);
         self.started = Instant::now();
         self.child = Self::spawn(&self.program, &self.directory, &self.cpus)
             .map_err(|source| BenchError::Io { what: "start the daemon again", source })?;
         Ok(self)
     }
 
-    /// Ends it in order, or at last without.
-    fn end(&mut self) {
+    /// Ends it by this signal, or at last by SIGKILL.
+    fn end(&mut self, by: Signal) {
         if let Some(pid) = proc::to_pid(self.child.id()) {
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, by);
         }
         let start = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) {
@@ -428,7 +435,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.end();
+        self.end(Signal::TERM);
         let _ = fs::remove_dir_all(&self.directory);
     }
 }

@@ -1,0 +1,308 @@
+//! `bench churn`: a durable queue that is only passed through. One consumer acknowledges at once what the feed
+//! publishes, and the feed waits for it: nothing waits on the disk, so nothing should stay there.
+//!
+//! What is left of it shows in the room on the disk, in the memory round by round, in the start after a SIGKILL and
+//! after a stop, and when the topic is opened again: by itself, and in the latency of a producer of another topic.
+
+use super::clients::{Clients, EXPECT_ANY};
+use super::disk::Watch;
+use super::inflight::InFlight;
+use super::load::{Load, for_so_long};
+use super::progress::Progress;
+use super::publisher::Feed;
+use super::report::{Report, Row, Target as Goal};
+use super::speech::Speech;
+use super::target::{Target, TargetOptions};
+use super::wire::{self, Expectation};
+use super::{BenchError, check_positive, connect, proc, side};
+use hdrhistogram::Histogram;
+use rustix::process::Signal;
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Bytes on the disk at any time.
+const DISK_BYTES_MAX: f64 = 256.0 * 1024.0 * 1024.0;
+/// Bytes written for each byte of payload.
+const WRITTEN_MAX: f64 = 1.5;
+/// Seconds after which a daemon has to be ready again.
+const READY_S_MAX: f64 = 1.0;
+/// Milliseconds in which a consumer and a producer of the topic are connected again.
+const OPENED_MS_MAX: f64 = 10.0;
+/// The times of its latency before that a bystander may see while they are.
+const BYSTANDER_RATIO_MAX: f64 = 1.5;
+/// Bytes that the memory may have grown by from the first round to the last.
+const GROWTH_BYTES_MAX: f64 = 4.0 * 1024.0 * 1024.0;
+
+/// Messages that the feed may be ahead of the consumer: enough that neither waits for the other's turn.
+const AHEAD_MAX: usize = 20_000;
+/// The same in bytes of payload: little beside the room that is measured.
+const AHEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Nothing came for so long: it is lost. A store that reads itself through may take tens of seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long a daemon may take to store an acknowledgement, and more.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(1500);
+/// How long the bystander is measured before and while the topic is opened.
+const WINDOW_S: f64 = 1.0;
+/// How long it sends before it counts.
+const WARM_UP_S: f64 = 0.3;
+/// The topic of the bystander, and the bytes of its messages.
+const BYSTANDER: (&str, usize) = ("bystander", 256);
+/// The part of a round that passes between the two restarts.
+const BETWEEN: u64 = 10;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    /// Messages of each round.
+    pub(super) messages: u64,
+    /// Bytes of a payload.
+    pub(super) size: usize,
+    pub(super) rounds: usize,
+}
+
+/// What all rounds have come to.
+#[derive(Debug)]
+struct Passed {
+    per_second: Vec<f64>,
+    /// Resident anonymous memory after each round.
+    memory: Vec<f64>,
+    /// Bytes written for each byte of payload.
+    written: f64,
+    left: u64,
+    wrong: u64,
+}
+
+/// What a daemon was like that was started again.
+#[derive(Debug)]
+struct Again {
+    how: &'static str,
+    ready: Duration,
+    /// How long it took to connect a consumer and a producer of the topic.
+    opened: Duration,
+    /// The bystander's latency before, and while the topic was opened.
+    before: Histogram<u64>,
+    meanwhile: Histogram<u64>,
+}
+
+/// Passes messages through a daemon, round by round, and starts it again twice.
+pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
+    let &Settings { messages, size, rounds } = settings;
+    check_positive("--messages", messages as usize)?;
+    check_positive("--size", size)?;
+    check_positive("--rounds", rounds)?;
+    let options = TargetOptions { speech: Speech::Pulsar, roams: true, ..options.clone() };
+    let mut target = Target::open(&options)?;
+    let progress = Progress::new(rounds + 2);
+    let watch = Watch::new(target.store()?.join("store"), pid(&target))?;
+    let mut passed = pass_rounds(&target, settings, &watch, &progress)?;
+    let mut restarts = Vec::new();
+    for (by, how) in [(Signal::KILL, "SIGKILL"), (Signal::TERM, "a stop")] {
+        progress.step(&format!("churn: starting the daemon again after {how}"));
+        let ready = target.restart(by)?;
+        watch.follow(pid(&target));
+        let (mut queue, again) = open_again(&target, size, how, ready)?;
+        restarts.push(again);
+        if by == Signal::KILL {
+            // So that the stop has something to stop.
+            queue.pass((messages / BETWEEN).max(1), &progress)?;
+            std::thread::sleep(ACKNOWLEDGED_WITHIN);
+        }
+        passed.wrong += queue.wrong();
+    }
+    let name = format!("churn {messages} × {size} B");
+    Ok(Report {
+        bench: "churn",
+        settings: json!({ "messages": messages, "size": size, "rounds": rounds }),
+        rows: rows(&name, &passed, &restarts, watch.highest()),
+    })
+}
+
+fn rows(name: &str, passed: &Passed, restarts: &[Again], highest: u64) -> Vec<Row> {
+    let single = |what: &str, unit, value| Row::single(format!("{name}: {what}"), unit, value);
+    let series = |what: &str, unit, values: &[f64]| Row::new(format!("{name}: {what}"), unit, values, &[]);
+    let mut rows = vec![
+        series("passed", "/s", &passed.per_second),
+        Some(single("disk at most", "B", highest as f64).against(Goal::AtMost(DISK_BYTES_MAX))),
+        Some(single("disk at the end", "B", passed.left as f64)),
+        Some(single("written per payload byte", "B", passed.written).against(Goal::AtMost(WRITTEN_MAX))),
+        series("memory after a round", "B", &passed.memory),
+    ];
+    if let [first, .., last] = passed.memory[..] {
+        let growth = single("memory more after the last round", "B", last - first);
+        rows.push(Some(growth.against(Goal::AtMost(GROWTH_BYTES_MAX))));
+    }
+    for Again { how, ready, opened, .. } in restarts {
+        let ready = single(&format!("ready after {how}"), "s", ready.as_secs_f64());
+        let opened = single(&format!("opened after {how}"), "ms", opened.as_secs_f64() * 1000.0);
+        rows.push(Some(ready.against(Goal::AtMost(READY_S_MAX))));
+        rows.push(Some(opened.against(Goal::AtMost(OPENED_MS_MAX))));
+    }
+    for (quantile, which) in [(0.5, "p50"), (0.99, "p99")] {
+        let of = |figure: &dyn Fn(&Again) -> &Histogram<u64>| -> Vec<f64> {
+            restarts.iter().map(|again| figure(again).value_at_quantile(quantile) as f64 / 1000.0).collect()
+        };
+        let what = format!("{name}: bystander meanwhile, against before, {which}");
+        let row = Row::new(what, "µs", &of(&|again| &again.meanwhile), &of(&|again| &again.before));
+        rows.push(row.map(|row| row.against(Goal::RatioAtMost(BYSTANDER_RATIO_MAX))));
+    }
+    rows.push(Some(single("lost, repeated or altered", "", passed.wrong as f64).against(Goal::AtMost(0.0))));
+    rows.into_iter().flatten().collect()
+}
+
+/// All rounds in one life of the daemon, and what they have left behind.
+fn pass_rounds(
+    target: &Target,
+    settings: &Settings,
+    watch: &Watch,
+    progress: &Progress,
+) -> Result<Passed, BenchError> {
+    let &Settings { messages, size, rounds } = settings;
+    let failed = |source| BenchError::Process { pid: pid(target), source };
+    let mut queue = Queue::open(target, size)?;
+    let (mut per_second, mut memory) = (Vec::new(), Vec::new());
+    let before = proc::written(pid(target)).map_err(failed)?;
+    for round in 1..=rounds {
+        progress.step(&format!("churn: round {round}, {messages} messages"));
+        let elapsed = queue.pass(messages, progress)?;
+        per_second.push(messages as f64 / elapsed.as_secs_f64());
+        std::thread::sleep(ACKNOWLEDGED_WITHIN);
+        target.settle()?;
+        memory.push(proc::memory(pid(target)).map_err(failed)?.rss_anon as f64);
+    }
+    let written = proc::written(pid(target)).map_err(failed)?.saturating_sub(before);
+    let payload = rounds as f64 * messages as f64 * size as f64;
+    let wrong = queue.wrong();
+    Ok(Passed { per_second, memory, written: written as f64 / payload, left: watch.now(), wrong })
+}
+
+/// Connects a consumer and a producer of the topic while a producer of another one goes on.
+fn open_again(
+    target: &Target,
+    size: usize,
+    how: &'static str,
+    ready: Duration,
+) -> Result<(Queue, Again), BenchError> {
+    let is_over = AtomicBool::new(false);
+    let (measured, goes_on) = mpsc::channel();
+    let (queue, opened, before, meanwhile) = std::thread::scope(|scope| {
+        let bystander = scope.spawn(|| stand_by(target, measured, &is_over));
+        // Without a word it has ended, and the reason comes with it.
+        let opened = goes_on.recv().ok().map(|()| open_both(target, size));
+        is_over.store(true, Relaxed);
+        let seen = bystander.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (before, meanwhile) = seen?;
+        let (queue, opened) = opened.ok_or(BenchError::NotRead)??;
+        Ok::<_, BenchError>((queue, opened, before, meanwhile))
+    })?;
+    Ok((queue, Again { how, ready, opened, before, meanwhile }))
+}
+
+/// A producer of another topic with one message in flight: its latency before it says that it was measured, and from
+/// then until all is over.
+fn stand_by(
+    target: &Target,
+    measured: mpsc::Sender<()>,
+    is_over: &AtomicBool,
+) -> Result<(Histogram<u64>, Histogram<u64>), BenchError> {
+    let (topic, bytes) = BYSTANDER;
+    let mut load = Load::connect(target, topic, 1, 1, bytes)?;
+    let (mut before, mut meanwhile) = (side::histogram(), side::histogram());
+    load.send(for_so_long(WARM_UP_S), &mut side::histogram())?;
+    load.send(for_so_long(WINDOW_S), &mut before)?;
+    let _ = measured.send(());
+    load.send(|| !is_over.load(Relaxed), &mut meanwhile)?;
+    // It does not send while its one message waits: what it would have seen meanwhile is put in.
+    let interval_ns = before.value_at_quantile(0.5);
+    Ok((before.clone_correct(interval_ns), meanwhile.clone_correct(interval_ns)))
+}
+
+/// Connects them, and takes what comes again until the bystander was measured for long enough.
+fn open_both(target: &Target, size: usize) -> Result<(Queue, Duration), BenchError> {
+    let mut more = for_so_long(WINDOW_S);
+    let start = Instant::now();
+    let mut queue = Queue::open(target, size)?;
+    let producer = Load::connect(target, &wire::topic_name(None), 1, 1, size)?;
+    let opened = start.elapsed();
+    while more() {
+        queue.receive(Duration::from_secs_f64(WINDOW_S / 10.0))?;
+    }
+    drop(producer);
+    Ok((queue, opened))
+}
+
+fn pid(target: &Target) -> u32 {
+    target.pid.unwrap_or_default()
+}
+
+/// The feed and the one consumer of the topic.
+struct Queue {
+    clients: Clients,
+    feed: Feed,
+    in_flight: InFlight,
+    expectation: Expectation,
+    /// How many messages the feed may be ahead.
+    window: u64,
+}
+
+impl Queue {
+    fn open(target: &Target, size: usize) -> Result<Self, BenchError> {
+        let (path, line) = target.payload_feed(size)?;
+        let expectation = line.expectation().wrapped();
+        let feed = Feed::connect(path, line, vec![0])?;
+        let mut clients = Clients::new(false)?;
+        clients.acknowledge = true;
+        connect::open(&mut clients, &target.plan(1, false, 1)?, |_| {})?;
+        clients.watch_feed(&feed)?;
+        let window = (AHEAD_BYTES_MAX / size).clamp(1, AHEAD_MAX);
+        let in_flight = InFlight::new(window, 1, 1);
+        Ok(Self { clients, feed, in_flight, expectation, window: window as u64 })
+    }
+
+    /// Publishes so many, and takes and acknowledges them; returns how long it took.
+    fn pass(&mut self, messages: u64, progress: &Progress) -> Result<Duration, BenchError> {
+        // An eighth of what may be outstanding at once spares the generator a write for each message.
+        let least = (self.window / 8).max(1);
+        let start = Instant::now();
+        let mut published = 0;
+        loop {
+            let left = messages - published;
+            let room = (self.window - self.in_flight.outstanding()).min(left);
+            if room >= least.min(left) && room > 0 {
+                let first = self.in_flight.next_sequence();
+                self.in_flight.published(room, self.clients.now_ns());
+                self.feed.publish(first, room)?;
+                published += room;
+                progress.within("passed", published as usize, messages as usize);
+            } else if left == 0 && self.in_flight.outstanding() == 0 {
+                return Ok(start.elapsed());
+            }
+            if self.receive(SILENCE)? {
+                self.in_flight.abandon();
+            }
+        }
+    }
+
+    /// Waits and takes what there is; returns whether there was nothing at all.
+    fn receive(&mut self, timeout: Duration) -> Result<bool, BenchError> {
+        let Self { clients, feed, in_flight, expectation, .. } = self;
+        let woken = clients.receive(timeout, |expected, payload, _| {
+            let Some(sequence) = expectation.sequence(payload) else { return in_flight.unexpected() };
+            if *expected == EXPECT_ANY {
+                *expected = 1;
+            }
+            in_flight.delivered(expected, sequence);
+        })?;
+        if woken.feed {
+            feed.ready()?;
+        }
+        Ok(woken.idle)
+    }
+
+    /// How many messages were lost, came again or were altered, so far.
+    fn wrong(&mut self) -> u64 {
+        let tally = self.in_flight.take_tally();
+        tally.lost + tally.duplicated + tally.unexpected + self.clients.early
+    }
+}
