@@ -1,55 +1,11 @@
 //! A full disk: nothing more is taken, what was taken can be read, and there is a way back.
 
 use crate::client::{Consumer, Producer, place, setup, with_store};
-use crate::harness::{Daemon, Setup, eventually, root, skip};
+use crate::harness::{Daemon, Setup, eventually};
+use crate::room::{MIB, Small};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use tempfile::TempDir;
-
-const MIB: u64 = 1024 * 1024;
-
-/// A small file system in memory; unmounted when dropped.
-struct Small {
-    path: PathBuf,
-    _directory: TempDir,
-}
-
-impl Small {
-    /// One of so many bytes; none where this user may not mount.
-    fn new(what: &str, bytes: u64) -> Option<Self> {
-        if !root() {
-            skip(what, "only root may mount a small file system");
-            return None;
-        }
-        let directory = TempDir::with_prefix("fanfare-small-").unwrap();
-        let path = directory.path().to_owned();
-        let size = format!("size={bytes}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            skip(what, "mounting is not allowed here");
-            return None;
-        }
-        Some(Self { path, _directory: directory })
-    }
-
-    fn grow(&self, bytes: u64) {
-        let size = format!("remount,size={bytes}");
-        assert!(Command::new("mount").args(["-o", &size]).arg(&self.path).status().unwrap().success());
-    }
-
-    fn free(&self) -> u64 {
-        let stat = rustix::fs::statvfs(&self.path).unwrap();
-        stat.f_bavail * stat.f_frsize
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
-    }
-}
+use std::path::Path;
 
 fn on(store: &Path) -> Setup {
     with_store(Setup::new(), store).set("threads", 2)

@@ -30,10 +30,11 @@ const SUBSCRIPTIONS: [(&str, &str, usize); 3] =
 type Shared = Arc<Mutex<Account>>;
 
 /// A client that takes it as it comes when the daemon dies.
-struct Mortal(WebSocket<TcpStream>);
+pub(crate) struct Mortal(WebSocket<TcpStream>);
 
 impl Mortal {
-    fn open(address: SocketAddr, path: &str) -> Option<Self> {
+    /// Opens a path, if the daemon still lives.
+    pub(crate) fn open(address: SocketAddr, path: &str) -> Option<Self> {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_nodelay(true).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).ok()?;
@@ -41,12 +42,13 @@ impl Mortal {
         Some(Self(socket))
     }
 
-    fn say(&mut self, message: &Value) -> Option<()> {
+    /// Sends JSON.
+    pub(crate) fn say(&mut self, message: &Value) -> Option<()> {
         self.0.send(Message::text(message.to_string())).ok()
     }
 
     /// The next message; none at the end.
-    fn hear(&mut self) -> Option<Value> {
+    pub(crate) fn hear(&mut self) -> Option<Value> {
         loop {
             match self.0.read() {
                 Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),

@@ -15,6 +15,7 @@ mod world {
 use world::harness;
 
 mod account;
+mod churn;
 mod client;
 mod consuming;
 mod disk;
@@ -27,6 +28,7 @@ mod power;
 mod producing;
 mod reading;
 mod refusals;
+mod room;
 mod samples;
 mod stats;
 mod successors;

@@ -1,0 +1,218 @@
+//! SIGKILL at any moment while queues are only passed through: what is stored dies soon, so that the store gives room
+//! back all the time, and now and then one message stays for long among those that are gone.
+
+use crate::account::{ACK_AGE, Account, Place};
+use crate::client::{Consumer, decoded, message, place, setup};
+use crate::harness::{DEADLINE, Daemon, eventually_within};
+use crate::kill::Mortal;
+use rustix::process::Signal;
+use serde_json::json;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const KILLS: usize = 8;
+const KILLS_LONG: usize = 150;
+/// Lives after which all that waits has to come before the next kill.
+const LOOK_EVERY: usize = 4;
+const TOPICS: [&str; 2] = ["churned-0", "churned-1"];
+const SUBSCRIPTION: &str = "passing";
+const CONSUMER: &str = "passing?receiverQueueSize=1000";
+const IN_FLIGHT: usize = 64;
+const BYTES: Range<usize> = 200..24_000;
+/// The longest and shortest life, and in between at random.
+const LIFE_MS: Range<u64> = 50..2_900;
+/// Messages of one producer before it takes a breath, so that the consumer keeps up.
+const BURST: usize = 64;
+const BREATH: Duration = Duration::from_millis(20);
+/// One message of so many is acknowledged only some lives after it came first.
+const STRAGGLER_OF: usize = 97;
+const STRAGGLES_LIVES: usize = 3;
+/// The life in which none straggles any more.
+const LAST: usize = usize::MAX;
+
+/// What is known of a topic and its one subscription, over all lives.
+#[derive(Default)]
+struct Queue {
+    account: Account,
+    /// The number of the next message.
+    next: usize,
+    acknowledged: HashSet<Place>,
+    /// What producers were told is stored and no consumer has acknowledged.
+    waits: BTreeSet<Place>,
+    came: HashSet<Place>,
+    /// The life in which a straggler came first.
+    first: HashMap<usize, usize>,
+}
+
+type Shared = Arc<Mutex<Queue>>;
+
+impl Queue {
+    fn stored(&mut self, id: &str, name: &str) {
+        self.account.stored(id, name);
+        if !self.acknowledged.contains(&place(id)) {
+            self.waits.insert(place(id));
+        }
+    }
+
+    /// A message came; whether it is to be acknowledged now.
+    fn delivered(&mut self, id: &str, name: &str, life: usize) -> bool {
+        self.account.delivered(SUBSCRIPTION, id, name);
+        self.came.insert(place(id));
+        let number: usize = name.rsplit_once('-').unwrap().1.parse().unwrap();
+        let first = *self.first.entry(number).or_insert(life);
+        !number.is_multiple_of(STRAGGLER_OF) || life == LAST || life - first >= STRAGGLES_LIVES
+    }
+
+    fn acknowledged(&mut self, id: &str) {
+        self.account.acknowledged(SUBSCRIPTION, id);
+        self.acknowledged.insert(place(id));
+        self.waits.remove(&place(id));
+    }
+
+    fn killed(&mut self, at: Instant) {
+        self.account.killed(at);
+        self.came.clear();
+        self.first.retain(|number, _| number.is_multiple_of(STRAGGLER_OF));
+    }
+
+    /// What waits and has not come in this life.
+    fn missing(&self) -> usize {
+        self.waits.difference(&self.came.iter().copied().collect()).count()
+    }
+}
+
+/// A payload by its name: of a length and with contents that follow from it.
+fn payload(topic: &str, number: usize) -> String {
+    let length = BYTES.start + number * 7919 % (BYTES.end - BYTES.start);
+    let letter = char::from(b'a' + (number % 26) as u8);
+    format!("{topic}-{number}|{}", letter.to_string().repeat(length))
+}
+
+fn produce(address: SocketAddr, topic: &str, queue: &Shared) -> Option<()> {
+    let mut socket = Mortal::open(address, &format!("/ws/v2/producer/persistent/public/default/{topic}"))?;
+    let mut unanswered = VecDeque::new();
+    for answered in 1.. {
+        while unanswered.len() < IN_FLIGHT {
+            let mut known = queue.lock().unwrap();
+            let (number, name) = (known.next, format!("{topic}-{}", known.next));
+            known.next += 1;
+            known.account.sends(&name);
+            drop(known);
+            unanswered.push_back(name);
+            socket.say(&message(&payload(topic, number), &json!({})))?;
+        }
+        let answer = socket.hear()?;
+        assert_eq!(answer["result"], "ok", "{answer}");
+        let name = unanswered.pop_front().unwrap();
+        queue.lock().unwrap().stored(answer["messageId"].as_str().unwrap(), &name);
+        if answered % BURST == 0 {
+            std::thread::sleep(BREATH);
+        }
+    }
+    None
+}
+
+fn consume(address: SocketAddr, topic: &str, queue: &Shared, life: usize) -> Option<()> {
+    let path = format!("/ws/v2/consumer/persistent/public/default/{topic}/{CONSUMER}");
+    let mut socket = Mortal::open(address, &path)?;
+    let mut last = None;
+    loop {
+        let heard = socket.hear()?;
+        let id = heard["messageId"].as_str().unwrap();
+        let text = decoded(&heard["payload"]);
+        let name = text.split_once('|').unwrap().0;
+        let number: usize = name.rsplit_once('-').unwrap().1.parse().unwrap();
+        assert!(text == payload(topic, number), "{name} at {id} is damaged");
+        assert!(last < Some(place(id)), "{name} at {:?} comes after {last:?}", place(id));
+        last = Some(place(id));
+        if queue.lock().unwrap().delivered(id, name, life) {
+            socket.say(&json!({ "messageId": id }))?;
+            queue.lock().unwrap().acknowledged(id);
+        }
+    }
+}
+
+/// Producers, where there are to be, and consumers of all topics.
+fn spawn(address: SocketAddr, queues: &[Shared; 2], life: usize, producers: bool) -> Vec<JoinHandle<()>> {
+    let mut threads = Vec::new();
+    for (topic, queue) in TOPICS.into_iter().zip(queues) {
+        let consumed = Arc::clone(queue);
+        threads.push(std::thread::spawn(move || {
+            let _ = consume(address, topic, &consumed, life);
+        }));
+        if producers {
+            let produced = Arc::clone(queue);
+            threads.push(std::thread::spawn(move || {
+                let _ = produce(address, topic, &produced);
+            }));
+        }
+    }
+    threads
+}
+
+fn kill(mut daemon: Daemon, queues: &[Shared; 2], threads: Vec<JoinHandle<()>>) -> Daemon {
+    let at = Instant::now();
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    threads.into_iter().for_each(|thread| thread.join().expect("a client has found a fault"));
+    queues.iter().for_each(|queue| queue.lock().unwrap().killed(at));
+    daemon.again()
+}
+
+fn await_all(queues: &[Shared; 2]) {
+    for (topic, queue) in TOPICS.iter().zip(queues) {
+        eventually_within(2 * DEADLINE, &format!("all that waits in {topic} has come"), || {
+            queue.lock().unwrap().missing() == 0
+        });
+    }
+}
+
+#[test]
+fn kills_while_messages_pass_through_lose_nothing_that_waits() {
+    let long = std::env::var("FANFARE_LONG").is_ok_and(|long| long == "1");
+    let mut daemon = setup().set("threads", 2).set("pulsar.retention_s", 0).start();
+    for topic in TOPICS {
+        Consumer::new(&daemon, topic, CONSUMER).0.leave();
+    }
+    let queues: [Shared; 2] = [Shared::default(), Shared::default()];
+    let kills = if long { KILLS_LONG } else { KILLS };
+    for life in 0..kills {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).unwrap();
+        let life_ms = LIFE_MS.start + u64::from_le_bytes(random) % (LIFE_MS.end - LIFE_MS.start);
+        let threads = spawn(daemon.address, &queues, life, true);
+        std::thread::sleep(Duration::from_millis(life_ms));
+        daemon = kill(daemon, &queues, threads);
+        if life % LOOK_EVERY == LOOK_EVERY - 1 {
+            let threads = spawn(daemon.address, &queues, life, false);
+            await_all(&queues);
+            daemon = kill(daemon, &queues, threads);
+        }
+        let counts = queues.iter().map(|queue| {
+            let known = queue.lock().unwrap();
+            (known.next, known.waits.len(), known.account.settled())
+        });
+        let counts: Vec<_> = counts.collect();
+        eprintln!(
+            "kill {}: after {life_ms} ms; sent, waiting, acknowledged for certain: {counts:?}",
+            life + 1
+        );
+    }
+    // Now the last stragglers are acknowledged too.
+    let threads = spawn(daemon.address, &queues, LAST, false);
+    await_all(&queues);
+    for queue in &queues {
+        eventually_within(DEADLINE, "all is acknowledged", || queue.lock().unwrap().waits.is_empty());
+    }
+    // What consumers acknowledge may take a second to the disk; that is the promise.
+    std::thread::sleep(ACK_AGE);
+    daemon = kill(daemon, &queues, threads);
+    for (topic, queue) in TOPICS.iter().zip(&queues) {
+        assert!(queue.lock().unwrap().account.settled() > 0);
+        Consumer::new(&daemon, topic, CONSUMER).assert_quiet();
+    }
+}
