@@ -228,12 +228,16 @@ pub struct StoreMetrics {
     pub dead: Number,
     /// Messages that were refused.
     pub refused: Number,
+    /// Topics that were deleted because nobody had any use for them.
+    pub idle: Number,
+    /// Subscriptions that were deleted because nobody had come for them.
+    pub expired: Number,
 }
 
 impl StoreMetrics {
     /// Takes over what the owner of the topics has counted.
     pub fn census(&self, census: &Census) {
-        let Census { topics, loaded, producers, consumers, acknowledged, redelivered, dead, refused } =
+        let Census { topics, loaded, producers, consumers, acknowledged, redelivered, dead, refused, .. } =
             *census;
         for (number, value) in [
             (&self.topics, topics),
@@ -244,6 +248,8 @@ impl StoreMetrics {
             (&self.redelivered, redelivered),
             (&self.dead, dead),
             (&self.refused, refused),
+            (&self.idle, census.idle),
+            (&self.expired, census.expired),
         ] {
             number.set(value);
         }

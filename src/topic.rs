@@ -13,10 +13,12 @@ mod admission;
 mod archive;
 mod backlog;
 mod consumer;
+mod deletion;
 mod dispatch;
 mod id;
 mod inquiry;
 mod join;
+mod mark;
 mod matching;
 #[cfg(test)]
 mod memory;
@@ -28,6 +30,7 @@ mod pending;
 mod probe;
 mod producer;
 mod proxy;
+mod purge;
 mod record;
 mod rights;
 mod routing;
@@ -231,7 +234,7 @@ pub enum Start {
 ///
 /// Answers have status 200 and JSON, `{}` where something was done, which is safe then. Else they have a sentence and
 /// 400 for the id of a message of another topic, 404 for a topic or subscription that is not there, 409 for a subscription
-/// that has consumers, and 503 when the archive does not work. Times are unix time (ms), ids as clients see them, numbers those of now or, where `published`
+/// that has consumers or a topic that has connections, and 503 when the archive does not work. Times are unix time (ms), ids as clients see them, numbers those of now or, where `published`
 /// and `delivered` are told, since the topic was loaded.
 #[derive(Debug)]
 pub enum Inquiry {
@@ -298,6 +301,15 @@ pub enum Inquiry {
     },
     /// Ends a topic: nothing more is taken.
     Terminate(TopicName),
+    /// Deletes a topic with everything that is stored of it; of a partitioned one all partitions. Whoever produces,
+    /// consumes or reads there is in the way, or is ended if that is asked for. A topic of that name that comes again
+    /// is another one, and has none of the old one's ids.
+    Delete {
+        /// The topic.
+        topic: TopicName,
+        /// Whether connections are ended.
+        force: bool,
+    },
     /// Moves a subscription to another message, from which it goes on.
     Reset {
         /// The topic.
@@ -443,6 +455,10 @@ pub struct Rules {
     pub backlog_quota_bytes: u64,
     /// Whether, at that many, the slowest subscription loses its oldest messages; else producers are refused.
     pub backlog_eviction: bool,
+    /// Seconds after which a topic goes by itself that has no message, no subscription and no connection; 0 for never.
+    pub idle_delete_s: u64,
+    /// Seconds after which a subscription goes by itself that had no consumer meanwhile; 0 for never.
+    pub subscription_expiry_s: u64,
     /// Topics that may be.
     pub topics_max: usize,
     /// Topics that one request may create, beside partitions of those that are configured.
@@ -461,6 +477,8 @@ impl Default for Rules {
             message_ttl_s: 0,
             backlog_quota_bytes: 10 * 1024 * 1024 * 1024,
             backlog_eviction: false,
+            idle_delete_s: 60,
+            subscription_expiry_s: 0,
             topics_max: 100_000,
             new_topics_max: 100,
             unacked_max: 50_000,

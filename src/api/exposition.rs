@@ -406,6 +406,10 @@ impl Snapshot {
             of("role", "consumer", &|m| &m.store.consumers),
         ];
         family(out, gauge, None, "topic_clients", "Who takes part in durable topics", clients)?;
+        let expired =
+            vec![of("what", "topic", &|m| &m.store.idle), of("what", "subscription", &|m| &m.store.expired)];
+        let about = "Topics and subscriptions that went by themselves because nobody used them";
+        family(out, counter, None, "topic_expiries", about, expired)?;
         let messages = vec![
             of("outcome", "refused", &|m| &m.store.refused),
             of("outcome", "acknowledged", &|m| &m.store.acknowledged),

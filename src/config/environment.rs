@@ -150,6 +150,8 @@ pub const KEYS: &[&str] = &[
     "pulsar.backlog_quota_bytes",
     "pulsar.backlog_quota_policy",
     "pulsar.unacked_max",
+    "pulsar.idle_delete_s",
+    "pulsar.subscription_expiry_s",
     "pulsar.topics_max",
     "pulsar.new_topics_max",
     "pulsar.partitioned",

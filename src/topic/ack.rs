@@ -5,6 +5,7 @@ use super::one::TopicId;
 use super::pending::State;
 use super::source::Source;
 use super::subscription::SubId;
+use super::tend::TEND_BYTES;
 use super::topics::{Role, Timer, Topics};
 use super::{Archive, Domain, Draft, Message, MessageId, Position, Reply, Request, TopicName};
 use crate::roster::Seat;
@@ -88,6 +89,13 @@ impl<A: Archive> Topics<A> {
             return;
         }
         let Some(pending) = sub.remove(position) else { return };
+        sub.untended_bytes += u64::from(pending.bytes);
+        if sub.untended_bytes >= TEND_BYTES {
+            sub.untended_bytes = 0;
+            let topic = sub.topic;
+            self.hurry(topic);
+        }
+        let Some(sub) = self.subs.get_mut(id) else { return };
         if pending.due_ns > 0 {
             self.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
         }
@@ -124,10 +132,11 @@ impl<A: Archive> Topics<A> {
         self.wake(id);
     }
 
-    /// A consumer has had a message for too long.
-    pub(super) fn time_out(&mut self, id: SubId, position: Position) {
+    /// A consumer has had a message for too long, if this is still its time.
+    pub(super) fn time_out(&mut self, id: SubId, position: Position, at_ns: u64) {
         let Some(sub) = self.subs.get_mut(id) else { return };
-        let Some(pending) = sub.pending.get_mut(&position) else { return };
+        let pending = sub.pending.get_mut(&position).filter(|pending| pending.due_ns == at_ns);
+        let Some(pending) = pending else { return };
         pending.due_ns = 0;
         match pending.state {
             State::Held => {

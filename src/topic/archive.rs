@@ -6,7 +6,7 @@
 use super::{Position, Stored};
 use std::sync::Arc;
 
-/// A topic's number in the archive; never given again.
+/// A topic's number in the archive: from 1 on, greater than all that were given before it, and never given again.
 pub type Number = u32;
 
 /// Why the archive could not do something. The text is for people.
@@ -47,7 +47,7 @@ pub enum Saved<'a> {
 /// Where topics are stored.
 pub trait Archive {
     /// The ledger that topics of an earlier run of the daemon go on in: higher than any before. A topic that is
-    /// created begins in ledger 0.
+    /// created while none was ever deleted begins in ledger 0, any other in this one or later.
     fn ledger(&self) -> u32;
 
     /// Loads a topic; `None` when there is none of this name.

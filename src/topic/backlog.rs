@@ -1,10 +1,14 @@
 //! The largest backlogs, for whoever watches: of topics in memory they are looked up, of others they are remembered.
 
+use super::work::{Progress, Slice, Work};
 use super::{Archive, Topics};
 use std::cmp::Reverse;
 
 /// Backlogs that are told: each is a line of every scrape.
 const BACKLOGS_MAX: usize = 100;
+
+/// Subscriptions that are looked at at once.
+const SURVEYED_AT_ONCE: usize = 4096;
 
 /// Messages that wait in a durable subscription, or are with its consumers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,22 +21,35 @@ pub struct Backlog {
     pub messages: u64,
 }
 
-/// The largest of topics that have left the memory. Nothing is appended or acknowledged there until they are back.
+/// The largest backlogs that are remembered.
 #[derive(Debug, Default)]
-pub(super) struct Asleep(Vec<Backlog>);
+pub(super) struct Asleep {
+    /// Of topics that have left the memory. Nothing is appended or acknowledged there until they are back.
+    all: Vec<Backlog>,
+    /// Those of topics in memory, when they were looked for last.
+    surveyed: Vec<Backlog>,
+}
+
+/// Backlogs that are being looked for.
+#[derive(Debug, Default)]
+pub(super) struct Surveying {
+    /// Up to which subscription of all.
+    at: usize,
+    found: Vec<Backlog>,
+}
 
 impl Asleep {
     /// A topic leaves the memory with such a backlog.
     fn put(&mut self, backlog: Backlog) {
-        self.0.push(backlog);
-        if self.0.len() > BACKLOGS_MAX {
-            largest(&mut self.0);
+        self.all.push(backlog);
+        if self.all.len() > BACKLOGS_MAX {
+            largest(&mut self.all);
         }
     }
 
     /// A topic is in memory.
     pub(super) fn wake(&mut self, topic: &str) {
-        self.0.retain(|backlog| *backlog.topic != *topic);
+        self.all.retain(|backlog| *backlog.topic != *topic);
     }
 }
 
@@ -50,33 +67,44 @@ fn largest(backlogs: &mut Vec<Backlog>) {
 
 impl<A: Archive> Topics<A> {
     /// The largest backlogs, the largest first. Those of topics that have not been in memory since the start are not
-    /// known until the sweep, which looks at all from time to time, has come by.
-    #[must_use]
-    pub fn backlogs(&self) -> Vec<Backlog> {
-        let mut all = Vec::new();
-        for (_, topic) in &self.topics {
-            for (name, sub) in &topic.subs {
-                let Some(sub) = self.subs.get(*sub).filter(|sub| sub.durable) else { continue };
-                let messages = sub.backlog(&topic.state.next);
-                if messages > 0 {
-                    all.push((messages, topic.name.as_str(), &**name));
+    /// known until the sweep, which looks at all from time to time, has come by. With very many subscriptions they are
+    /// those that were found after the last call, or the one before it.
+    pub fn backlogs(&mut self) -> Vec<Backlog> {
+        let mut surveying = Surveying::default();
+        if self.subs.len() <= SURVEYED_AT_ONCE {
+            self.go_on_surveying(&mut surveying, &mut Slice::whole());
+        } else if !self.works.iter().any(|work| matches!(work, Work::Survey(_))) {
+            self.works.push_back(Work::Survey(surveying));
+        }
+        let mut backlogs = self.asleep.surveyed.clone();
+        backlogs.extend(self.asleep.all.iter().cloned());
+        largest(&mut backlogs);
+        backlogs
+    }
+
+    /// Looks at some subscriptions.
+    pub(super) fn go_on_surveying(&mut self, surveying: &mut Surveying, slice: &mut Slice) -> Progress {
+        let Surveying { at, found } = surveying;
+        while *at < self.subs.capacity() {
+            if slice.is_over() {
+                return Progress::More;
+            }
+            slice.spend(1);
+            *at += 1;
+            let Some(sub) = self.subs.get(*at - 1).filter(|sub| sub.durable) else { continue };
+            let Some(topic) = self.topics.get(sub.topic).filter(|topic| !topic.is_gone) else { continue };
+            let messages = sub.backlog(&topic.state.next);
+            if messages > 0 {
+                let (topic, subscription) = (topic.name.as_str().into(), (&*sub.name).into());
+                found.push(Backlog { topic, subscription, messages });
+                if found.len() >= 2 * BACKLOGS_MAX {
+                    largest(found);
                 }
             }
         }
-        // Before anything is copied.
-        if all.len() > BACKLOGS_MAX {
-            all.select_nth_unstable_by_key(BACKLOGS_MAX, |(messages, ..)| Reverse(*messages));
-            all.truncate(BACKLOGS_MAX);
-        }
-        let told = |(messages, topic, name): (u64, &str, &str)| Backlog {
-            topic: topic.into(),
-            subscription: name.into(),
-            messages,
-        };
-        let mut backlogs: Vec<Backlog> = all.into_iter().map(told).collect();
-        backlogs.extend(self.asleep.0.iter().cloned());
-        largest(&mut backlogs);
-        backlogs
+        largest(found);
+        self.asleep.surveyed = std::mem::take(found);
+        Progress::Done
     }
 
     /// Remembers what waits in a topic that leaves the memory.

@@ -217,7 +217,7 @@ impl<A: Archive> Topics<A> {
         deliver_ms: u64,
     ) -> Result<Option<Arc<Stored>>, Fault> {
         let Self { topics, archive, cache, .. } = self;
-        let Some(loaded) = topics.get_mut(topic) else { return Ok(None) };
+        let Some(loaded) = topics.get_mut(topic).filter(|topic| !topic.is_gone) else { return Ok(None) };
         let found = match deliver_ms {
             0 => loaded.at(topic, position, archive, cache)?,
             _ => {
@@ -318,10 +318,12 @@ impl<A: Archive> Topics<A> {
             if due_ns > 0 {
                 self.timers.insert((due_ns, Timer::Pending(id, message.position)));
             }
-            let fresh = || Pending { bytes: bytes as u32, deliver_ms, ..Pending::default() };
             let pending = sub.pending.entry(message.position).or_insert_with(|| {
                 sub.pending_bytes += bytes as u64;
-                fresh()
+                if deliver_ms > 0 {
+                    sub.pending_delayed.insert((deliver_ms, message.position));
+                }
+                Pending { bytes: bytes as u32, deliver_ms, ..Pending::default() }
             });
             pending.state = State::Held;
             pending.holder = holder as u32;
@@ -425,8 +427,7 @@ impl<A: Archive> Topics<A> {
     fn park(&mut self, id: SubId, position: Position, key: u32, new: Option<(u32, u64)>) {
         let sub = &mut self.subs[id];
         if let Some((bytes, deliver_ms)) = new {
-            sub.pending.insert(position, Pending { bytes, deliver_ms, ..Pending::default() });
-            sub.pending_bytes += u64::from(bytes);
+            sub.hold(position, Pending { bytes, deliver_ms, ..Pending::default() });
         }
         if let Some(pending) = sub.pending.get_mut(&position) {
             pending.key = key;

@@ -2,6 +2,7 @@
 
 use super::one::TopicId;
 use super::proxy::{Which, kind_name};
+use super::purge::Walk;
 use super::state::Place;
 use super::stats::LATENCIES_US;
 use super::subscription::SubId;
@@ -17,6 +18,8 @@ const NAMES_MAX: usize = 10_000;
 /// Messages that are shown at once; they go through memory and one answer.
 const PEEK_MAX: usize = 100;
 
+/// Producers of a topic, and consumers of each of its subscriptions, that are told with it: those beyond are counted.
+const CONNECTIONS_MAX: usize = 1000;
 /// Names that are read at once.
 const NAMES_AT_ONCE: usize = 256;
 /// Bytes of messages after which no more are shown at once: they are read, encoded and sent while others wait.
@@ -32,8 +35,17 @@ pub(super) struct Listing {
     names: String,
 }
 
+/// A topic that is being told with its subscriptions.
+pub(super) struct Looking {
+    seat: Seat,
+    walk: Walk,
+    /// What is told of the topic itself, and the subscriptions that were found, as JSON.
+    topic: Value,
+    subscriptions: String,
+}
+
 /// A status other than 200, and a sentence.
-type Trouble = (u16, Box<str>);
+pub(super) type Trouble = (u16, Box<str>);
 
 impl<A: Archive> Topics<A> {
     /// Answers, or does what is asked and answers when it is safe.
@@ -51,14 +63,15 @@ impl<A: Archive> Topics<A> {
                 let listing = Listing { seat, prefix, after, left, names: String::new() };
                 return self.tell_names(listing);
             }
-            Inquiry::Stats(name) => self.stats(&name),
+            Inquiry::Stats(name) => match self.look(seat, &name) {
+                Ok(()) => return,
+                Err(trouble) => Err(trouble),
+            },
             Inquiry::Peek { topic, subscription, count } => self.peek(&topic, subscription.as_deref(), count),
             change => {
-                return match self.change(change) {
-                    Ok(()) => self.answers.push(Answer::Done(seat)),
-                    Err((status, reason)) => {
-                        self.reply(seat, Reply::Answer(status, reason.as_bytes().into()));
-                    }
+                return match self.change(seat, change) {
+                    Ok(()) => {}
+                    Err((status, reason)) => self.answer(seat, status, reason.as_bytes()),
                 };
             }
         };
@@ -107,16 +120,20 @@ impl<A: Archive> Topics<A> {
         Progress::Done
     }
 
-    fn change(&mut self, change: Inquiry) -> Result<(), Trouble> {
+    /// Does what is asked, which is answered when it is safe.
+    fn change(&mut self, seat: Seat, change: Inquiry) -> Result<(), Trouble> {
         if let Some(reason) = &self.broken {
             return Err((503, reason.clone()));
         }
         match change {
-            Inquiry::Purge { topic, subscription } => self.purge(&topic, subscription.as_deref()),
+            Inquiry::Purge { topic, subscription } => {
+                return self.purge(seat, &topic, subscription.as_deref());
+            }
+            Inquiry::Delete { topic, force } => return self.delete(seat, topic, force),
             Inquiry::Terminate(name) => {
                 let id = self.known(&name)?;
                 self.topics[id].state.terminated = true;
-                self.save_topic(id).map_err(broken)
+                self.save_topic(id).map_err(broken)?;
             }
             Inquiry::Reset { topic, subscription, to } => {
                 let id = self.known(&topic)?;
@@ -128,7 +145,7 @@ impl<A: Archive> Topics<A> {
                 }
                 let place = self.place_at(id, to).map_err(broken)?;
                 self.reset(sub, place, to != Moment::Latest);
-                self.save_sub(sub).map_err(broken)
+                self.save_sub(sub).map_err(broken)?;
             }
             Inquiry::Forget { topic, subscription } => {
                 let id = self.known(&topic)?;
@@ -136,13 +153,15 @@ impl<A: Archive> Topics<A> {
                 if !self.subs[sub].members.is_empty() {
                     return Err((409, "Subscription has active connected consumers".into()));
                 }
-                self.erase_sub(sub).map_err(broken)
+                self.erase_sub(sub).map_err(broken)?;
             }
-            _ => Ok(()),
+            _ => {}
         }
+        self.answers.push(Answer::Done(seat));
+        Ok(())
     }
 
-    fn known(&mut self, name: &TopicName) -> Result<TopicId, Trouble> {
+    pub(super) fn known(&mut self, name: &TopicName) -> Result<TopicId, Trouble> {
         let found = match name.domain() {
             Domain::Persistent => self.find_topic(name).map_err(broken)?,
             Domain::NonPersistent => None,
@@ -150,7 +169,7 @@ impl<A: Archive> Topics<A> {
         found.ok_or_else(no_topic)
     }
 
-    fn known_sub(&self, topic: TopicId, name: &str) -> Result<SubId, Trouble> {
+    pub(super) fn known_sub(&self, topic: TopicId, name: &str) -> Result<SubId, Trouble> {
         let sub = self.topics[topic].subs.get(name).copied();
         sub.ok_or_else(|| (404, "Subscription does not exist".into()))
     }
@@ -161,50 +180,10 @@ impl<A: Archive> Topics<A> {
             Moment::Latest => Ok(self.topics[id].state.next),
             Moment::At(message) => self.place_of(id, message.position),
             Moment::Published(at_ms) => {
-                self.search(id, Position::FIRST, |message| message.published_ms() >= at_ms)
+                let found = self.search(id, Position::FIRST, |mark| mark.published_ms >= at_ms)?;
+                Ok(found.map_or(self.topics[id].visible, |mark| mark.place))
             }
         }
-    }
-
-    /// A subscription goes on at a place, with nothing pending.
-    fn reset(&mut self, id: SubId, place: Place, is_back: bool) {
-        let positions: Vec<Position> = self.subs[id].pending.keys().copied().collect();
-        for position in positions {
-            self.settle(id, position, None);
-        }
-        let now_ms = self.now.unix_ms;
-        let sub = &mut self.subs[id];
-        sub.state.read = place;
-        sub.state.start = place.position;
-        sub.state.skipped = 0;
-        sub.state.delayed = if is_back { (0, Position::FIRST) } else { (now_ms, Position::END) };
-        sub.due.clear();
-        sub.due_ms = 0;
-        let topic = sub.topic;
-        self.topics[topic].quota_check_bytes = 0;
-        self.touch(id);
-        self.ready(id);
-    }
-
-    fn purge(&mut self, name: &TopicName, subscription: Option<&str>) -> Result<(), Trouble> {
-        let id = self.known(name)?;
-        let end = self.topics[id].state.next;
-        if let Some(subscription) = subscription {
-            let sub = self.known_sub(id, subscription)?;
-            self.reset(sub, end, false);
-            return self.save_sub(sub).map_err(broken);
-        }
-        let subs: Vec<SubId> = self.topics[id].subs.values().copied().collect();
-        for sub in subs {
-            self.reset(sub, end, false);
-            self.save_sub(sub).map_err(broken)?;
-        }
-        let topic = &mut self.topics[id];
-        topic.state.first = end.position;
-        topic.is_untrimmed = true;
-        topic.forget_read();
-        self.arm_tend(id);
-        self.save_topic(id).map_err(broken)
     }
 
     fn peek(&mut self, name: &TopicName, subscription: Option<&str>, count: usize) -> Result<Value, Trouble> {
@@ -237,17 +216,52 @@ impl<A: Archive> Topics<A> {
         Ok(Value::Array(shown))
     }
 
-    /// Everything that is known of a topic.
-    fn stats(&mut self, name: &TopicName) -> Result<Value, Trouble> {
+    /// Begins to tell everything that is known of a topic.
+    fn look(&mut self, seat: Seat, name: &TopicName) -> Result<(), Trouble> {
         let id = self.known(name)?;
+        let topic = self.topic_stats(id)?;
+        let looking = Looking { seat, walk: self.walk(id), topic, subscriptions: String::new() };
+        self.take_on(Work::Look(Box::new(looking))).map_err(|refusal| (503, refusal.reason))
+    }
+
+    /// Tells some subscriptions, and answers when all are told.
+    pub(super) fn go_on_looking(&mut self, looking: &mut Looking, slice: &mut Slice) -> Progress {
+        let Looking { seat, walk, topic, subscriptions } = looking;
+        let next = loop {
+            let found = self.next_sub(walk);
+            let Ok(Some(id)) = found else { break found };
+            let Some((sub, its)) = self.subs.get(id).zip(self.topics.get(walk.topic)) else { break Err(()) };
+            let comma = if subscriptions.is_empty() { "" } else { "," };
+            let told = self.sub_stats(sub, &its.state.next);
+            subscriptions.push_str(&format!("{comma}{}:{told}", json!(&*sub.name)));
+            slice.spend(1 + sub.members.len().min(CONNECTIONS_MAX));
+            if slice.is_over() {
+                return Progress::More;
+            }
+        };
+        match next {
+            Ok(_) => {
+                let topic = topic.to_string();
+                let topic = topic.trim_end_matches('}');
+                let told = format!("{topic},\"subscriptions\":{{{subscriptions}}}}}");
+                self.answer(*seat, 200, told.as_bytes());
+            }
+            Err(()) => {
+                let (status, reason) = no_topic();
+                self.answer(*seat, status, reason.as_bytes());
+            }
+        }
+        Progress::Done
+    }
+
+    /// Everything that is known of a topic but its subscriptions.
+    fn topic_stats(&mut self, id: TopicId) -> Result<Value, Trouble> {
         let first = self.place_of(id, Position::FIRST).map_err(broken)?;
         let topic = &self.topics[id];
-        let next = topic.state.next;
-        let subs = topic.subs.values().filter_map(|sub| self.subs.get(*sub));
-        let subscriptions: Map<String, Value> =
-            subs.map(|sub| (sub.name.to_string(), self.sub_stats(sub, &next))).collect();
+        let (name, next) = (&topic.name, topic.state.next);
         let producers = topic.producers.values().filter_map(|id| self.producers.get(*id));
         let producers: Vec<Value> = producers
+            .take(CONNECTIONS_MAX)
             .map(|it| json!({"name": it.name, "address": it.remote, "messages": it.published}))
             .collect();
         Ok(json!({
@@ -264,14 +278,15 @@ impl<A: Archive> Topics<A> {
             "delivered": topic.delivered.0,
             "deliveredBytes": topic.delivered.1,
             "rememberedProducers": topic.sequences.len(),
+            "producersConnected": topic.producers.len(),
             "producers": producers,
-            "subscriptions": subscriptions,
         }))
     }
 
     fn sub_stats(&self, sub: &super::subscription::Subscription, next: &Place) -> Value {
         let consumers = sub.members.iter().filter_map(|member| self.consumers.get(member.consumer));
         let consumers: Vec<Value> = consumers
+            .take(CONNECTIONS_MAX)
             .map(|it| {
                 let (unacknowledged, permits) = it.fill();
                 json!({
@@ -291,6 +306,7 @@ impl<A: Archive> Topics<A> {
             "backlogBytes": sub.backlog_bytes(next),
             "pending": sub.pending.len(),
             "delayed": sub.state.skipped.max(0),
+            "consumersConnected": sub.members.len(),
             "consumers": consumers,
         })
     }
@@ -320,11 +336,11 @@ impl<A: Archive> Topics<A> {
     }
 }
 
-fn no_topic() -> Trouble {
+pub(super) fn no_topic() -> Trouble {
     (404, "Topic does not exist".into())
 }
 
-fn broken(fault: Fault) -> Trouble {
+pub(super) fn broken(fault: Fault) -> Trouble {
     (503, fault.0)
 }
 

@@ -69,6 +69,7 @@ impl<A: Archive> Topics<A> {
             _ => self.create_sub(topic_id, sub_name, kind, durable, from)?,
         };
         self.enter_topic(topic_id);
+        self.mark_used(sub_id, true);
         let sub = &mut self.subs[sub_id];
         sub.is_reader = is_reader;
         if sub.members.is_empty() && sub.state.kind != kind {
@@ -104,6 +105,9 @@ impl<A: Archive> Topics<A> {
         if let Some(reason) = self.broken.as_ref().filter(|_| durable) {
             return Err(refusal(Cause::Broken, reason));
         }
+        // Whoever comes first, nobody is to miss what a consumer of a pattern was promised.
+        let is_promised = matches!(from, From::Latest) && self.is_promised(topic_id, &name);
+        let from = if is_promised { From::Earliest } else { from };
         let read = match from {
             From::Latest => self.topics[topic_id].state.next,
             From::After(message) if self.is_of(topic_id, message) => {
@@ -117,7 +121,8 @@ impl<A: Archive> Topics<A> {
             From::Latest => (self.now.unix_ms, Position::END),
             _ => (0, Position::FIRST),
         };
-        let state = SubscriptionState { kind, by_index, start: read.position, read, skipped: 0, delayed };
+        let start = read.position;
+        let state = SubscriptionState { kind, by_index, start, read, skipped: 0, delayed, used_ms: 0 };
         let id = self.insert_sub(Subscription::new(topic_id, name, durable, state));
         if durable {
             if let Err(fault) = self.save_sub(id) {
@@ -214,7 +219,9 @@ impl<A: Archive> Topics<A> {
                 for pending in sub.pending.values_mut().filter(|pending| pending.state != State::Dying) {
                     pending.redeliveries = 0;
                 }
-                if !sub.durable {
+                if sub.durable {
+                    self.mark_used(source.sub, false);
+                } else {
                     self.delete_sub(source.sub);
                 }
             } else {

@@ -2,6 +2,7 @@
 
 use super::consumer::ConsumerId;
 use super::join::{From, Labelled};
+use super::one::TopicId;
 use super::topics::Topics;
 use super::work::{Progress, Slice, TOPIC_STEPS, Work};
 use super::{Archive, Fault, MessageId, Refusal, Right, Rights, TopicName};
@@ -84,6 +85,11 @@ impl<A: Archive> Topics<A> {
         self.created.push_back(Created { name: name.clone(), after: None });
     }
 
+    /// A topic that was created is deleted, and nobody is to be taken into it any more.
+    pub(super) fn forget_created(&mut self, name: &TopicName) {
+        self.created.retain(|created| created.name != *name);
+    }
+
     /// Takes some readers and some consumers of patterns into new topics.
     pub(super) fn go_on_attaching(&mut self, slice: &mut Slice) -> Progress {
         while let Some(created) = self.created.front_mut() {
@@ -119,6 +125,16 @@ impl<A: Archive> Topics<A> {
             }
         }
         Progress::Done
+    }
+
+    /// Whether a topic was created just now, and is to come from its first message to somebody of a subscription who has
+    /// not been taken into it yet.
+    pub(super) fn is_promised(&self, topic: TopicId, subscription: &str) -> bool {
+        let name = &self.topics[topic].name;
+        let is_of =
+            |id: &ConsumerId| self.consumers.get(*id).is_some_and(|it| &*it.subscription == subscription);
+        self.created.iter().any(|created| created.name == *name)
+            && self.matching.iter().any(|id| is_of(id) && self.is_wanted(*id, name))
     }
 
     /// Whether a topic is one that a consumer of a pattern should have and does not have yet.

@@ -89,10 +89,10 @@ impl Archive for Memory {
         self.check()?;
         self.numbers += 1;
         self.named.insert(self.numbers, name.into());
-        for shelves in [&mut self.live, &mut self.safe] {
-            let shelf = Shelf { number: self.numbers, ..Shelf::default() };
-            assert!(shelves.insert(name.into(), shelf).is_none());
-        }
+        let shelf = Shelf { number: self.numbers, ..Shelf::default() };
+        assert!(self.live.insert(name.into(), shelf.clone()).is_none());
+        // One of this name that was deleted before is gone with it.
+        self.safe.insert(name.into(), shelf);
         Ok(self.numbers)
     }
 

@@ -1,6 +1,7 @@
 //! One topic, and the messages of it that are kept in memory.
 
 use super::archive::Number;
+use super::mark::Marks;
 use super::producer::{ProducerId, Sequence};
 use super::state::{Place, TopicState};
 use super::subscription::SubId;
@@ -46,6 +47,8 @@ pub(super) struct Topic {
     pub(super) is_untrimmed: bool,
     /// Whether its state has changed since it was saved.
     pub(super) is_dirty: bool,
+    /// Whether it was deleted: nothing more is done with it but to take out who is left.
+    pub(super) is_gone: bool,
     /// Connections that produce or consume here.
     pub(super) users: usize,
     /// When it was last used (monotonic, ns).
@@ -53,6 +56,12 @@ pub(super) struct Topic {
     pub(super) idle_is_armed: bool,
     /// When it is looked at for what may be given up; `u64::MAX` for never.
     pub(super) tend_due_ns: u64,
+    /// Bytes that came since that was done last.
+    pub(super) untended_bytes: u64,
+    /// Whether it is done because so much came or was acknowledged: then in a hurry, without reads.
+    pub(super) is_hurried: bool,
+    /// Where some of its messages stand.
+    pub(super) marks: Marks,
     /// When the topic has so many bytes, the backlogs are to be looked at.
     pub(super) quota_check_bytes: u64,
     /// Its namespace among those that are counted.
@@ -112,10 +121,14 @@ impl Topic {
             seals: 0,
             is_untrimmed: false,
             is_dirty: false,
+            is_gone: false,
             users: 0,
             used_ns: 0,
             idle_is_armed: false,
             tend_due_ns: u64::MAX,
+            untended_bytes: 0,
+            is_hurried: false,
+            marks: Marks::default(),
             quota_check_bytes: 0,
             namespace: 0,
             published: (0, 0),
@@ -134,6 +147,7 @@ impl Topic {
             bytes: message.bytes_before() + message.len() as u64,
         };
         self.last = Some(message.position);
+        self.marks.extend(message);
     }
 
     /// The first message at a position or after it that may be delivered, and is none of those that are gone.
@@ -189,6 +203,11 @@ impl Topic {
         cache.kept.push_back(Kept { topic: id, epoch: self.epoch, bytes, chunk: Some(from) });
         self.chunks.insert(from, Chunk { until, messages });
         Ok(())
+    }
+
+    /// Whether nothing of it is stored in the log.
+    pub(super) fn is_empty(&self) -> bool {
+        self.last.is_none_or(|last| last < self.state.first)
     }
 
     /// Forgets what was read, because it is not there any more.

@@ -66,10 +66,20 @@ impl<A: Archive> Topics<A> {
         self.check_room(1)?;
         let number = self.archive.create(name.as_str())?;
         self.count += 1;
-        let topic = Topic::new(name.clone(), number, TopicState::default(), &mut self.cache);
+        let mut state = TopicState::default();
+        if usize::try_from(number) != Ok(self.count) {
+            // There were others, one of which may have had this name: its ids are not to mean new messages.
+            state.next.position = self.begin_after_all();
+        }
+        let topic = Topic::new(name.clone(), number, state, &mut self.cache);
         let id = self.insert_topic(topic);
         self.announce(name);
         Ok(id)
+    }
+
+    /// Where a topic begins that has nothing: after all that topics have had which are deleted.
+    fn begin_after_all(&self) -> Position {
+        self.fresh.max(Position::new(self.archive.ledger().into(), 0).unwrap_or(Position::END))
     }
 
     /// A topic that is there.
@@ -83,7 +93,13 @@ impl<A: Archive> Topics<A> {
     }
 
     fn load_topic(&mut self, name: &TopicName, loaded: Loaded) -> TopicId {
-        let mut state = loaded.topic.and_then(|bytes| TopicState::read(&bytes)).unwrap_or_default();
+        let saved = loaded.topic.and_then(|bytes| TopicState::read(&bytes));
+        let begin = match saved {
+            // What an earlier run may have told and lost is in a ledger of its own.
+            Some(_) => Position::new(self.archive.ledger().into(), 0).unwrap_or(Position::END),
+            None => self.begin_after_all(),
+        };
+        let mut state = saved.unwrap_or_default();
         if let Some(last) = &loaded.last
             && last.position >= state.next.position
         {
@@ -93,8 +109,6 @@ impl<A: Archive> Topics<A> {
                 bytes: last.bytes_before() + last.len() as u64,
             };
         }
-        // What an earlier run may have told and lost is in a ledger of its own.
-        let begin = Position::new(self.archive.ledger().into(), 0).unwrap_or(Position::END);
         state.next.position = state.next.position.max(begin);
         let mut topic = Topic::new(name.clone(), loaded.number, state, &mut self.cache);
         topic.is_untrimmed = topic.state.first > Position::FIRST;
@@ -110,8 +124,13 @@ impl<A: Archive> Topics<A> {
             // One whose state is damaged begins again: nothing of it is lost.
             let (state, pending) = SubscriptionState::read(&bytes).unwrap_or_default();
             self.now.unix_ms = self.now.unix_ms.max(state.delayed.0);
+            let is_unknown = state.used_ms == 0;
             let sub = Subscription::new(id, (&*name).into(), true, state).with(pending);
-            self.insert_sub(sub);
+            let sub = self.insert_sub(sub);
+            if is_unknown {
+                // It had a consumer when a run of the daemon ended.
+                self.mark_used(sub, false);
+            }
         }
         id
     }
@@ -122,7 +141,7 @@ impl<A: Archive> Topics<A> {
         let name: Box<str> = topic.name.as_str().into();
         let id = self.topics.insert(topic);
         self.names.insert(name, id);
-        self.arm_idle(id, IDLE_NS);
+        self.arm_idle(id, self.idle_ns());
         id
     }
 
@@ -137,7 +156,7 @@ impl<A: Archive> Topics<A> {
 
     fn arm_idle(&mut self, id: TopicId, after_ns: u64) {
         let Some(topic) = self.topics.get_mut(id) else { return };
-        if topic.users == 0 && !std::mem::replace(&mut topic.idle_is_armed, true) {
+        if topic.users == 0 && !topic.is_gone && !std::mem::replace(&mut topic.idle_is_armed, true) {
             self.arm(after_ns, Timer::Idle(id));
         }
     }
@@ -145,6 +164,7 @@ impl<A: Archive> Topics<A> {
     pub(super) fn enter_topic(&mut self, id: TopicId) {
         if let Some(topic) = self.topics.get_mut(id) {
             topic.users += 1;
+            topic.state.used_ms = 0;
         }
     }
 
@@ -152,30 +172,40 @@ impl<A: Archive> Topics<A> {
         if let Some(topic) = self.topics.get_mut(id) {
             topic.users = topic.users.saturating_sub(1);
             topic.used_ns = self.now.monotonic_ns;
-            self.arm_idle(id, IDLE_NS);
+            self.arm_idle(id, self.idle_ns());
         }
     }
 
-    /// A topic leaves the memory if nobody has used it for long enough.
+    /// A topic leaves the memory if nobody has used it for long enough, or goes for good if nobody has any use for it.
     pub(super) fn unload_idle(&mut self, id: TopicId, idle_ns: u64) {
         let Some(topic) = self.topics.get_mut(id) else { return };
         topic.idle_is_armed = false;
-        let idle_until_ns = topic.used_ns.saturating_add(idle_ns);
-        if topic.users > 0 {
+        let mut idle_until_ns = topic.used_ns.saturating_add(idle_ns);
+        if topic.users > 0 || topic.is_gone {
             return;
         }
         // After a failed sync the archive may have messages that must not come up.
-        if self.now.monotonic_ns < idle_until_ns
-            || topic.is_appended
-            || topic.seals > 0
-            || self.broken.is_some()
-        {
+        let is_uncertain = topic.is_appended || topic.seals > 0 || self.broken.is_some();
+        let deleted = if is_uncertain { Ok(false) } else { self.delete_idle(id) };
+        match deleted {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(after_ns) => {
+                idle_until_ns = idle_until_ns.min(self.now.monotonic_ns.saturating_add(after_ns));
+            }
+        }
+        if is_uncertain || self.now.monotonic_ns < idle_until_ns {
             let after_ns = idle_until_ns.saturating_sub(self.now.monotonic_ns).max(1_000_000_000);
             return self.arm_idle(id, after_ns);
         }
+        let used_ms = self.used_ms(id);
+        let Some(topic) = self.topics.get_mut(id) else { return };
+        // Of one that nobody has a use for it is to be known how long that is so.
+        let is_news = std::mem::replace(&mut topic.state.used_ms, used_ms) != used_ms;
+        let is_news = is_news && deleted.is_err();
         let subs: Vec<SubId> = topic.subs.values().copied().collect();
         // The last message, which tells where the next one goes, may not be readable when the topic comes back.
-        let is_dirty = topic.is_dirty || topic.published.0 > 0;
+        let is_dirty = topic.is_dirty || topic.published.0 > 0 || is_news;
         let dirty = |sub: &&SubId| self.subs.get(**sub).is_some_and(|sub| sub.is_dirty);
         let dirty: Vec<SubId> = subs.iter().filter(dirty).copied().collect();
         let saved = if is_dirty { self.save_topic(id) } else { Ok(()) };
@@ -220,9 +250,10 @@ impl<A: Archive> Topics<A> {
     pub(super) fn delete_sub(&mut self, id: SubId) {
         let Some(mut sub) = self.subs.try_remove(id) else { return };
         sub.sleep(id, &mut self.timers);
-        for (position, pending) in sub.pending.iter().filter(|(_, pending)| pending.due_ns > 0) {
-            self.timers.remove(&(pending.due_ns, Timer::Pending(id, *position)));
-        }
+        let due = sub.pending.iter().filter(|(_, pending)| pending.due_ns > 0);
+        let due = due.map(|(position, pending)| (pending.due_ns, Timer::Pending(id, *position)));
+        self.discard(due.collect());
+        self.forget_dying(id);
         if let Some(topic) = self.topics.get_mut(sub.topic) {
             topic.subs.remove(&sub.name);
             if topic.tail_waiters.len() > 2 * topic.subs.len() + 64 {
@@ -241,7 +272,7 @@ impl<A: Archive> Topics<A> {
     /// Deletes a subscription for good.
     pub(super) fn erase_sub(&mut self, id: SubId) -> Result<(), Fault> {
         let Some(sub) = self.subs.get(id) else { return Ok(()) };
-        if sub.durable {
+        if sub.durable && !self.topics[sub.topic].is_gone {
             self.archive.save(self.topics[sub.topic].number, Saved::NoSubscription(&sub.name))?;
             self.is_uncommitted = true;
         }

@@ -2,6 +2,7 @@
 
 use super::one::{Topic, TopicId};
 use super::probe::Hindrance;
+use super::tend::TEND_BYTES;
 use super::topics::{Answer, Role, Topics, refusal};
 use super::{
     Archive, Cause, Domain, Draft, Fault, Hashing, MessageId, Position, Producing, Reply, Request, Saved,
@@ -216,7 +217,8 @@ impl<A: Archive> Topics<A> {
                 }
                 let (seat, context, since_ns) = (route.seat, route.context, self.now.monotonic_ns);
                 let id_told = MessageId { position, partition: route.label };
-                self.answers.push(Answer::Stored { seat, id: id_told, context, topic: id, since_ns });
+                let namespace = self.topics[id].namespace;
+                self.answers.push(Answer::Stored { seat, id: id_told, context, namespace, since_ns });
             }
             Err(reason) => {
                 self.counters.failed(self.topics[id].namespace);
@@ -233,6 +235,9 @@ impl<A: Archive> Topics<A> {
     pub(super) fn store(&mut self, id: TopicId, draft: Draft) -> Result<Position, Box<str>> {
         if let Some(reason) = &self.broken {
             return Err(reason.clone());
+        }
+        if self.topics[id].is_gone {
+            return Err("the topic was deleted".into());
         }
         if self.topics[id].state.terminated {
             return Err("Topic was already terminated".into());
@@ -287,6 +292,8 @@ impl<A: Archive> Topics<A> {
         }
         topic.extend(&message);
         topic.used_ns = self.now.monotonic_ns;
+        topic.state.used_ms = 0;
+        topic.untended_bytes += message.len() as u64;
         topic.published.0 += 1;
         topic.published.1 += message.len() as u64;
         self.counters.published(topic.namespace, message.len());
@@ -295,8 +302,13 @@ impl<A: Archive> Topics<A> {
             self.appended.push(id);
         }
         self.is_uncommitted = true;
+        let is_much = topic.untended_bytes >= TEND_BYTES;
         self.cache.keep(id, topic, message);
-        self.arm_tend(id);
+        if is_much {
+            self.hurry(id);
+        } else {
+            self.arm_tend(id);
+        }
         Ok(next.position)
     }
 

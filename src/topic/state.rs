@@ -1,9 +1,9 @@
 //! What is saved of a topic and of a subscription, as bytes with a version before them.
 //!
 //! ```text
-//! topic:        1 · flags u8 · next (position, ordinal, bytes) · first position
-//! subscription: 1 · kind u8 · flags u8 · start · read (position, ordinal, bytes) · skipped · delayed (ms, position)
-//!               · count · count times (position since the one before, length, delivery time)
+//! topic:        2 · flags u8 · next (position, ordinal, bytes) · first position · used (ms)
+//! subscription: 2 · kind u8 · flags u8 · used (ms) · start · read (position, ordinal, bytes) · skipped
+//!               · delayed (ms, position) · count · count times (position since the one before, length, delivery time)
 //! ```
 //! All numbers behind the flags are of variable length, 7 bits a byte, the lowest first.
 
@@ -12,7 +12,7 @@ use super::{Kind, Position};
 use std::collections::BTreeMap;
 
 /// The version that is written and read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const TERMINATED: u8 = 1;
 const BY_INDEX: u8 = 1;
 
@@ -36,6 +36,8 @@ pub(super) struct TopicState {
     pub(super) first: Position,
     /// Whether nothing more is taken.
     pub(super) terminated: bool,
+    /// When somebody used it last (unix, ms), as it was known when it left the memory; 0 before that.
+    pub(super) used_ms: u64,
 }
 
 /// What is saved of a subscription.
@@ -53,6 +55,8 @@ pub(super) struct SubscriptionState {
     pub(super) skipped: i64,
     /// Everything before it has been taken from the index.
     pub(super) delayed: (u64, Position),
+    /// When its last consumer left (unix, ms); 0 while it has one.
+    pub(super) used_ms: u64,
 }
 
 impl TopicState {
@@ -60,6 +64,7 @@ impl TopicState {
         let mut out = vec![VERSION, if self.terminated { TERMINATED } else { 0 }];
         put_place(&self.next, &mut out);
         put(self.first.number(), &mut out);
+        put(self.used_ms, &mut out);
         out
     }
 
@@ -71,6 +76,7 @@ impl TopicState {
             terminated: flags & TERMINATED != 0,
             next: rest.place()?,
             first: Position::of_number(rest.take()?),
+            used_ms: rest.take()?,
         })
     }
 }
@@ -79,6 +85,7 @@ impl SubscriptionState {
     pub(super) fn write(&self, pending: &BTreeMap<Position, Pending>) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + pending.len() * 4);
         out.extend([VERSION, self.kind as u8, if self.by_index { BY_INDEX } else { 0 }]);
+        put(self.used_ms, &mut out);
         put(self.start.number(), &mut out);
         put_place(&self.read, &mut out);
         put(self.skipped.cast_unsigned(), &mut out);
@@ -103,6 +110,7 @@ impl SubscriptionState {
         let state = Self {
             kind: kinds.into_iter().find(|known| *known as u8 == *kind)?,
             by_index: flags & BY_INDEX != 0,
+            used_ms: rest.take()?,
             start: Position::of_number(rest.take()?),
             read: rest.place()?,
             skipped: rest.take()?.cast_signed(),
@@ -165,11 +173,12 @@ mod tests {
     #[test]
     fn what_is_saved_comes_back_and_what_is_cut_off_is_told_apart() {
         let read = Place { position: Position::new(3, 700).unwrap(), ordinal: 1 << 40, bytes: u64::MAX };
-        let topic = TopicState { next: read, first: Position::new(2, 0).unwrap(), terminated: true };
+        let topic =
+            TopicState { next: read, first: Position::new(2, 0).unwrap(), terminated: true, used_ms: 7 };
         let bytes = topic.write();
         assert_eq!(TopicState::read(&bytes), Some(topic));
         assert_eq!(TopicState::read(&bytes[..bytes.len() - 1]), None);
-        assert_eq!(TopicState::read(&[2, 0, 0, 0, 0, 0]), None, "of another version");
+        assert_eq!(TopicState::read(&[1, 0, 0, 0, 0, 0, 0]), None, "of another version");
 
         let delayed = (5, Position::END);
         let state = SubscriptionState {
@@ -179,6 +188,7 @@ mod tests {
             read,
             skipped: -4,
             delayed,
+            used_ms: 1_700_000_000_000,
         };
         let waiting = |bytes, deliver_ms| Pending { bytes, deliver_ms, ..Pending::default() };
         let pending: BTreeMap<_, _> = [

@@ -29,6 +29,10 @@ pub struct Census {
     pub dead: u64,
     /// Messages that were not stored.
     pub refused: u64,
+    /// Subscriptions that were deleted because nobody had come for them.
+    pub expired: u64,
+    /// Topics that were deleted because nobody had any use for them.
+    pub idle: u64,
 }
 
 /// The counts of all namespaces, for this period and the one before.

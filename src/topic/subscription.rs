@@ -23,6 +23,10 @@ pub(super) struct Subscription {
     pub(super) state: SubscriptionState,
     pub(super) pending: All,
     pub(super) pending_bytes: u64,
+    /// Those that came by the index of delayed messages, as they stand there.
+    pub(super) pending_delayed: BTreeSet<(u64, Position)>,
+    /// Bytes that were acknowledged since its topic was looked at for what may be given up.
+    pub(super) untended_bytes: u64,
     /// What waits to be delivered first, in order.
     pub(super) replay: BTreeSet<Position>,
     /// What waits for the consumer of its key.
@@ -71,6 +75,8 @@ impl Subscription {
             state,
             pending: All::new(),
             pending_bytes: 0,
+            pending_delayed: BTreeSet::new(),
+            untended_bytes: 0,
             replay: BTreeSet::new(),
             keys: Keys::default(),
             members: Vec::new(),
@@ -88,9 +94,17 @@ impl Subscription {
     /// With what was pending when it was saved.
     pub(super) fn with(mut self, pending: All) -> Self {
         self.replay = pending.keys().copied().collect();
-        self.pending_bytes = pending.values().map(|pending| u64::from(pending.bytes)).sum();
-        self.pending = pending;
+        pending.into_iter().for_each(|(position, pending)| self.hold(position, pending));
         self
+    }
+
+    /// Takes a message into what is pending that is not there.
+    pub(super) fn hold(&mut self, position: Position, pending: Pending) {
+        self.pending_bytes += u64::from(pending.bytes);
+        if pending.deliver_ms > 0 {
+            self.pending_delayed.insert((pending.deliver_ms, position));
+        }
+        self.pending.insert(position, pending);
     }
 
     /// Whether its consumers are told how often a message came: those of the reference are only where they share.
@@ -119,9 +133,8 @@ impl Subscription {
 
     /// The first of the index that it may still need.
     pub(super) fn needs_delayed_from(&self) -> (u64, Position) {
-        let pending = self.pending.iter().filter(|(_, pending)| pending.deliver_ms > 0);
-        let first = pending.map(|(position, pending)| (pending.deliver_ms, *position)).min();
-        first.map_or(self.state.delayed, |first| first.min(self.state.delayed))
+        let first = self.pending_delayed.first();
+        first.map_or(self.state.delayed, |first| (*first).min(self.state.delayed))
     }
 
     /// Takes note that a message was taken from the log.
@@ -137,6 +150,9 @@ impl Subscription {
     pub(super) fn remove(&mut self, position: Position) -> Option<Pending> {
         let pending = self.pending.remove(&position)?;
         self.pending_bytes -= u64::from(pending.bytes);
+        if pending.deliver_ms > 0 {
+            self.pending_delayed.remove(&(pending.deliver_ms, position));
+        }
         self.detach(position, &pending);
         Some(pending)
     }

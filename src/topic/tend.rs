@@ -1,14 +1,14 @@
 //! What time brings: redeliveries and delayed messages, what is saved, and what is given up.
 
+use super::mark::Mark;
 use super::one::TopicId;
 use super::open::IDLE_NS;
 use super::pending::State;
 use super::state::Place;
 use super::subscription::SubId;
 use super::topics::{Timer, Topics};
-use super::{Archive, Fault, Position, Rules, Saved, Stored, TopicName};
+use super::{Archive, Fault, Position, Rules, Saved, TopicName};
 use crate::wheel::Now;
-use std::sync::Arc;
 
 /// Steps of timers before something else is done, each about a microsecond; very many topics may be due at a time.
 const TICK_STEPS: usize = 256;
@@ -18,8 +18,17 @@ const UNLOAD_STEPS: usize = 8;
 const TEND_STEPS: usize = 64;
 /// Subscriptions and topics that are saved before something else is done.
 const SAVES_AT_ONCE: usize = 128;
-/// Messages that are deleted at once.
+/// Entries of the index of delayed messages that are deleted at once, and pending messages of a subscription that are
+/// given up at once: each is some microseconds.
 const TRIM_AT_ONCE: usize = 2000;
+/// Bytes that come to a topic, or that one of its subscriptions acknowledges, after which it is looked at for what may be
+/// given up at once: by the time alone a queue that is only passed through would grow by a gigabyte between two looks. A
+/// look is some microseconds, and with so many bytes there are no more than some tens of them a second.
+pub(super) const TEND_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes that such a look may leave, to save the reads of the archive that would find them.
+const NEAR_BYTES: u64 = 4 * 1024 * 1024;
+/// As many more for each subscription, all of which are gone through.
+const TEND_SUBSCRIPTION_BYTES: u64 = 8 * 1024;
 /// How long after a change a topic is looked at for what may be given up.
 const TEND_NS: u64 = 5_000_000_000;
 /// Between two slices of deleting.
@@ -51,7 +60,7 @@ impl<A: Archive> Topics<A> {
                 Timer::Sweep => TEND_STEPS * SWEEP_AT_ONCE,
             };
             match timer {
-                Timer::Pending(sub, position) => self.time_out(sub, position),
+                Timer::Pending(sub, position) => self.time_out(sub, position, at_ns),
                 Timer::Wake(id) => {
                     if let Some(sub) = self.subs.get_mut(id) {
                         // Looked up again, because the clock of the world may have gone back.
@@ -100,8 +109,8 @@ impl<A: Archive> Topics<A> {
     /// Saves a subscription if it has changed or is new.
     pub(super) fn save_sub(&mut self, id: SubId) -> Result<(), Fault> {
         let Some(sub) = self.subs.get_mut(id).filter(|sub| sub.durable) else { return Ok(()) };
-        let Some(topic) = self.topics.get(sub.topic) else { return Ok(()) };
         sub.is_dirty = false;
+        let Some(topic) = self.topics.get(sub.topic).filter(|topic| !topic.is_gone) else { return Ok(()) };
         if self.broken.is_some() {
             return Ok(());
         }
@@ -113,7 +122,7 @@ impl<A: Archive> Topics<A> {
 
     /// Saves a topic's state.
     pub(super) fn save_topic(&mut self, id: TopicId) -> Result<(), Fault> {
-        let Some(topic) = self.topics.get_mut(id) else { return Ok(()) };
+        let Some(topic) = self.topics.get_mut(id).filter(|topic| !topic.is_gone) else { return Ok(()) };
         topic.is_dirty = false;
         if self.broken.is_some() {
             return Ok(());
@@ -138,52 +147,73 @@ impl<A: Archive> Topics<A> {
     fn arm_tend_after(&mut self, id: TopicId, after_ns: u64) {
         let due_ns = self.now.monotonic_ns.saturating_add(after_ns);
         if let Some(topic) = self.topics.get_mut(id).filter(|topic| due_ns < topic.tend_due_ns) {
-            topic.tend_due_ns = due_ns;
+            let old_ns = std::mem::replace(&mut topic.tend_due_ns, due_ns);
+            self.timers.remove(&(old_ns, Timer::Tend(id)));
             self.arm(after_ns, Timer::Tend(id));
+        }
+    }
+
+    /// So much came to a topic, or was acknowledged, that it is looked at now.
+    pub(super) fn hurry(&mut self, id: TopicId) {
+        let Some(topic) = self.topics.get_mut(id) else { return };
+        let most = TEND_BYTES + topic.subs.len() as u64 * TEND_SUBSCRIPTION_BYTES;
+        let is_acknowledged = topic.untended_bytes < TEND_BYTES;
+        if is_acknowledged || topic.untended_bytes >= most {
+            topic.is_hurried = true;
+            self.arm_tend_after(id, 0);
         }
     }
 
     /// Gives up what is too old or too much.
     fn tend(&mut self, id: TopicId) {
-        let Some(topic) = self.topics.get_mut(id) else { return };
+        let Some(topic) = self.topics.get_mut(id).filter(|topic| !topic.is_gone) else { return };
         topic.tend_due_ns = u64::MAX;
+        topic.untended_bytes = 0;
+        let is_hurried = std::mem::take(&mut topic.is_hurried);
         if self.broken.is_some() {
             return;
         }
+        // What is too old has waited for long, and waits for the look that is not in a hurry.
+        let expired = if is_hurried { Ok(Some(self.tend_ns())) } else { self.expire(id) };
         // A fault is told by the archive; the next change tries again.
-        let Ok(after_ns) = self.expire(id).and_then(|()| self.trim(id)) else { return };
-        if let Some(after_ns) = after_ns {
+        let Ok(expired) = expired else { return };
+        let Ok(trimmed) = self.trim(id, is_hurried) else { return };
+        if let Some(after_ns) = expired.into_iter().chain(trimmed).min() {
             self.arm_tend_after(id, after_ns);
         }
     }
 
-    /// Messages that have waited for too long are given up for their subscriptions.
-    fn expire(&mut self, id: TopicId) -> Result<(), Fault> {
+    /// Messages that have waited for too long are given up for their subscriptions. Returns when to look again.
+    fn expire(&mut self, id: TopicId) -> Result<Option<u64>, Fault> {
+        let mut is_more = false;
         if self.rules.message_ttl_s > 0 {
             let cutoff_ms = self.wall_ms.saturating_sub(self.rules.message_ttl_s.saturating_mul(1000));
             let subs: Vec<SubId> = self.topics[id].subs.values().copied().collect();
             let needed = subs.iter().filter_map(|sub| self.subs.get(*sub)).map(|sub| sub.needs_from()).min();
             if let Some(from) = needed {
-                let place = self.search(id, from, |message| message.published_ms() >= cutoff_ms)?;
+                let place = self.search(id, from, |mark| mark.published_ms >= cutoff_ms)?;
+                let place = place.map_or(self.topics[id].visible, |mark| mark.place);
                 for sub in subs {
-                    self.give_up(sub, &place);
+                    is_more |= self.give_up(sub, &place);
                 }
             }
         }
         self.over_quota(id);
-        Ok(())
+        Ok(is_more.then_some(TRIM_PAUSE_NS))
     }
 
-    /// A subscription goes on there; what it has from before is given up.
-    pub(super) fn give_up(&mut self, id: SubId, place: &Place) {
-        let Some(sub) = self.subs.get_mut(id) else { return };
+    /// A subscription goes on there; what it has from before is given up, so much at once. Returns whether there may be
+    /// more.
+    pub(super) fn give_up(&mut self, id: SubId, place: &Place) -> bool {
+        let Some(sub) = self.subs.get_mut(id) else { return false };
         let old = sub.pending.range(..place.position);
         let old = old.filter(|(_, pending)| pending.deliver_ms == 0 && pending.state != State::Dying);
-        let old: Vec<Position> = old.map(|(position, _)| *position).collect();
+        let old: Vec<Position> = old.map(|(position, _)| *position).take(TRIM_AT_ONCE).collect();
         let is_behind = sub.state.read.position < place.position;
         if old.is_empty() && !is_behind {
-            return;
+            return false;
         }
+        let is_more = old.len() >= TRIM_AT_ONCE;
         if is_behind {
             sub.state.read = *place;
         }
@@ -192,33 +222,30 @@ impl<A: Archive> Topics<A> {
         }
         self.touch(id);
         self.ready(id);
+        is_more
     }
 
-    /// The place of the first message at a position or after it of which something is true; it is of all after one.
-    /// Without such a message it is the end.
+    /// The first message at a position or after it of which something is true; it is of all after one. What is known of
+    /// others shortens the search, and is often the answer.
     pub(super) fn search(
         &mut self,
         id: TopicId,
         from: Position,
-        is_past: impl Fn(&Stored) -> bool,
-    ) -> Result<Place, Fault> {
+        is_past: impl Fn(&Mark) -> bool,
+    ) -> Result<Option<Mark>, Fault> {
         let topic = &self.topics[id];
-        let (mut low, mut high) = (from.max(topic.state.first).number(), topic.visible.position.number());
-        let mut found = topic.visible;
+        let (number, from, end) = (topic.number, from.max(topic.state.first), topic.visible.position);
+        let (before, mut found) = topic.marks.around(from, end, &is_past);
+        let mut low = before.map_or(from, |before| before.place.position.after()).number();
+        let mut high = found.map_or(end, |found| found.place.position).number();
         // Often it is the first.
-        let mut middle = low;
+        let mut middle = if before.is_none() { low } else { low + high.saturating_sub(low) / 2 };
         while low < high {
-            let message = self.first_at(id, Position::of_number(middle))?;
-            match message.filter(|message| message.position.number() < high) {
-                Some(message) if !is_past(&message) => low = message.position.after().number(),
-                Some(message) => {
-                    high = middle;
-                    found = Place {
-                        position: message.position,
-                        ordinal: message.ordinal(),
-                        bytes: message.bytes_before(),
-                    };
-                }
+            let read = self.archive.read(number, Position::of_number(middle), 1, 1)?;
+            let mark = read.first().map(|message| Mark::of(message));
+            match mark.filter(|mark| mark.place.position.number() < high) {
+                Some(mark) if !is_past(&mark) => low = mark.place.position.after().number(),
+                Some(mark) => (high, found) = (middle, Some(mark)),
                 None => high = middle,
             }
             middle = low + high.saturating_sub(low) / 2;
@@ -226,17 +253,15 @@ impl<A: Archive> Topics<A> {
         Ok(found)
     }
 
-    fn first_at(&mut self, id: TopicId, from: Position) -> Result<Option<Arc<Stored>>, Fault> {
-        Ok(self.archive.read(self.topics[id].number, from, 1, 1)?.into_iter().next())
-    }
-
-    /// Deletes what nobody needs and is not kept for its own sake. Returns when to look again.
-    fn trim(&mut self, id: TopicId) -> Result<Option<u64>, Fault> {
+    /// Deletes what nobody needs and is not kept for its own sake; in a hurry what is found without reads, which is
+    /// little less. Returns when to look again.
+    fn trim(&mut self, id: TopicId, is_hurried: bool) -> Result<Option<u64>, Fault> {
         let topic = &self.topics[id];
         let (number, first, visible) = (topic.number, topic.state.first, topic.visible);
-        let durable = topic.subs.values().filter_map(|sub| self.subs.get(*sub)).filter(|sub| sub.durable);
         let (mut bound, mut delayed) = (visible, (u64::MAX, Position::END));
-        for sub in durable {
+        for sub in topic.subs.values() {
+            let Some(sub) = self.subs.get_mut(*sub).filter(|sub| sub.durable) else { continue };
+            sub.untended_bytes = 0;
             bound.position = bound.position.min(sub.needs_from());
             bound.bytes = bound.bytes.min(sub.state.read.bytes);
             if sub.state.by_index {
@@ -246,15 +271,21 @@ impl<A: Archive> Topics<A> {
         let kept_ms = self.rules.retention_s.saturating_mul(1000);
         let cutoff_ms = self.wall_ms.saturating_sub(kept_ms);
         let kept_bytes = self.rules.retention_bytes;
-        let is_kept = |message: &Stored| {
-            let bytes = message.bytes_before() + message.len() as u64;
-            message.position >= bound.position
-                || message.published_ms() > cutoff_ms && bytes.saturating_add(kept_bytes) > bound.bytes
+        let is_kept = |mark: &Mark| {
+            mark.place.position >= bound.position
+                || mark.published_ms > cutoff_ms && mark.end_bytes.saturating_add(kept_bytes) > bound.bytes
         };
-        let to = self.search(id, first, is_kept)?.position.min(bound.position);
+        let (before, after) = topic.marks.around(first, visible.position, is_kept);
+        let after_bytes = after.map_or(visible.bytes, |after| after.place.bytes);
+        let is_near = |before: &Mark| after_bytes.saturating_sub(before.place.bytes) <= NEAR_BYTES;
+        let kept = match before.filter(|before| is_hurried && is_near(before)) {
+            Some(before) => Some(before),
+            None => self.search(id, first, is_kept)?,
+        };
+        let to = kept.map_or(visible.position, |kept| kept.place.position).min(bound.position);
+        self.topics[id].marks.trim(to, kept);
         // A delayed message was published before its time: those of a time before the first that is kept are not kept.
-        let kept = self.first_at(id, to)?.filter(|message| message.position < visible.position);
-        let kept_from_ms = kept.map_or(self.wall_ms, |message| message.published_ms());
+        let kept_from_ms = kept.map_or(self.wall_ms, |kept| kept.published_ms);
         let delayed = delayed.min((kept_from_ms, Position::FIRST));
         let is_delayed_untrimmed = self.archive.trim_delayed(number, delayed, TRIM_AT_ONCE)? >= TRIM_AT_ONCE;
         let topic = &mut self.topics[id];
@@ -306,15 +337,17 @@ impl<A: Archive> Topics<A> {
         let kept = quota - quota / 10;
         for sub in over {
             let from = self.subs[sub].needs_from();
-            let is_past = |message: &Stored| message.bytes_before().saturating_add(kept) >= next.bytes;
-            if let Ok(place) = self.search(id, from, is_past) {
+            let is_past = |mark: &Mark| mark.place.bytes.saturating_add(kept) >= next.bytes;
+            if let Ok(found) = self.search(id, from, is_past) {
+                let place = found.map_or(self.topics[id].visible, |mark| mark.place);
                 self.give_up(sub, &place);
             }
         }
         None
     }
 
-    /// Looks after some topics that are not loaded.
+    /// Looks after some topics: after those that are not loaded in every way, after others for subscriptions that
+    /// nobody comes for.
     fn sweep(&mut self) {
         let swept = std::mem::take(&mut self.swept);
         let names = if self.broken.is_some() {
@@ -323,10 +356,10 @@ impl<A: Archive> Topics<A> {
             self.archive.names("", &swept, SWEEP_AT_ONCE).unwrap_or_default()
         };
         for name in names.iter().filter_map(|name| TopicName::read(name).ok()) {
-            if self.names.contains_key(name.as_str()) {
-                continue;
-            }
-            if let Ok(Some(id)) = self.find_topic(&name) {
+            if let Some(id) = self.names.get(name.as_str()).copied() {
+                self.expire_subs(id);
+            } else if let Ok(Some(id)) = self.find_topic(&name) {
+                self.expire_subs(id);
                 self.tend(id);
                 if self.topics.get(id).is_some_and(|topic| !topic.is_untrimmed) {
                     self.unload_idle(id, 0);

@@ -2,6 +2,7 @@
 
 mod consumers;
 mod creation;
+mod deletion;
 mod endurance;
 mod faults;
 mod ids;
@@ -13,6 +14,8 @@ mod producers;
 mod readers;
 mod redelivery;
 mod rights;
+mod room;
+mod steps;
 mod time;
 mod work;
 mod world;

@@ -48,6 +48,8 @@ pub struct Topics<A> {
     pub(super) counters: Counters,
     /// Topics that are stored, loaded or not.
     pub(super) count: usize,
+    /// After all positions of topics that were deleted in this run.
+    pub(super) fresh: Position,
     /// Topics with subscriptions that are ready.
     pub(super) active: VecDeque<TopicId>,
     /// Subscriptions and topics to be saved.
@@ -125,11 +127,13 @@ pub(super) enum Timer {
 #[derive(Debug)]
 pub(super) enum Answer {
     /// A message is stored.
-    Stored { seat: Seat, id: MessageId, context: Option<Box<str>>, topic: TopicId, since_ns: u64 },
+    Stored { seat: Seat, id: MessageId, context: Option<Box<str>>, namespace: usize, since_ns: u64 },
     /// A message is not stored; only its place in the order of answers is kept.
     NotStored { seat: Seat, reason: Box<str>, context: Option<Box<str>> },
     /// A consumer is there, and its new subscription is to be safe.
     Opened(Seat),
+    /// A connection can be none any more; it is told in the order of its other answers.
+    Refused(Seat, Refusal),
     /// Something was changed.
     Done(Seat),
 }
@@ -164,6 +168,7 @@ impl<A: Archive> Topics<A> {
             cache: Cache::default(),
             counters: Counters::default(),
             count: 0,
+            fresh: Position::FIRST,
             active: VecDeque::new(),
             dirty_subs: VecDeque::new(),
             dirty_topics: VecDeque::new(),
@@ -298,17 +303,18 @@ impl<A: Archive> Topics<A> {
 
     fn tell(&mut self, answer: Answer, result: Result<(), &str>) {
         let (seat, reply) = match (answer, result) {
-            (Answer::Stored { seat, id, context, topic, since_ns }, Ok(())) => {
+            (Answer::Stored { seat, id, context, namespace, since_ns }, Ok(())) => {
                 let lasted_ns = self.now.monotonic_ns.saturating_sub(since_ns);
-                if let Some(topic) = self.topics.get(topic) {
-                    self.counters.stored(topic.namespace, lasted_ns / 1000);
-                }
+                self.counters.stored(namespace, lasted_ns / 1000);
                 (seat, Reply::Stored { id, context })
             }
             (Answer::Stored { seat, context, .. }, Err(reason)) => {
                 (seat, Reply::NotStored { reason: reason.into(), context })
             }
             (Answer::NotStored { seat, reason, context }, _) => (seat, Reply::NotStored { reason, context }),
+            (Answer::Refused(seat, refusal), _) => (seat, Reply::Refused(refusal)),
+            // It has been ended meanwhile, and is told so.
+            (Answer::Opened(seat), _) if !self.seats.contains_key(&seat) => return,
             (Answer::Opened(seat), Ok(())) => {
                 if let Some(Role::Consumer(id)) = self.seats.get(&seat).copied()
                     && let Some(consumer) = self.consumers.get_mut(id)
@@ -346,6 +352,22 @@ impl<A: Archive> Topics<A> {
             }
             self.touch_topic(id);
             subs.into_iter().for_each(|sub| self.touch(sub));
+        }
+    }
+
+    /// A topic is deleted: nothing more is to come of what was appended to it but the answers.
+    pub(super) fn forget_uncommitted(&mut self, id: TopicId) {
+        self.appended.retain(|appended| *appended != id);
+        if let Some(sealed) = &mut self.sealed {
+            sealed.topics.retain(|(sealed, _)| *sealed != id);
+        }
+    }
+
+    /// A subscription is no more, and its number may be another's.
+    pub(super) fn forget_dying(&mut self, id: SubId) {
+        self.dying.retain(|(dying, _)| *dying != id);
+        if let Some(sealed) = &mut self.sealed {
+            sealed.dying.retain(|(dying, _)| *dying != id);
         }
     }
 
@@ -408,6 +430,11 @@ impl<A: Archive> Topics<A> {
         self.out.push(Outgoing::Reply(seat, reply));
     }
 
+    /// Answers a question, or says why not.
+    pub(super) fn answer(&mut self, seat: Seat, status: u16, body: &[u8]) {
+        self.reply(seat, Reply::Answer(status, body.into()));
+    }
+
     pub(super) fn refuse(&mut self, seat: Seat, refusal: Refusal) {
         self.reply(seat, Reply::Refused(refusal));
     }
@@ -416,7 +443,7 @@ impl<A: Archive> Topics<A> {
     pub(super) fn ready(&mut self, id: SubId) {
         let Some(sub) = self.subs.get_mut(id) else { return };
         let Some(topic) = self.topics.get_mut(sub.topic) else { return };
-        if sub.is_ready || sub.members.is_empty() {
+        if sub.is_ready || sub.members.is_empty() || topic.is_gone {
             return;
         }
         sub.is_ready = true;
@@ -444,8 +471,11 @@ impl<A: Archive> Topics<A> {
     /// A subscription has changed, and is to be saved before long.
     pub(super) fn touch(&mut self, id: SubId) {
         let Some(sub) = self.subs.get_mut(id).filter(|sub| sub.durable && !sub.is_dirty) else { return };
-        sub.is_dirty = true;
         let topic = sub.topic;
+        if self.topics.get(topic).is_none_or(|topic| topic.is_gone) {
+            return;
+        }
+        sub.is_dirty = true;
         self.dirty_subs.push_back(id);
         self.save_soon();
         self.arm_tend(topic);
@@ -453,7 +483,8 @@ impl<A: Archive> Topics<A> {
 
     /// A topic's state has changed, and is to be saved before long.
     pub(super) fn touch_topic(&mut self, id: TopicId) {
-        let Some(topic) = self.topics.get_mut(id).filter(|topic| !topic.is_dirty) else { return };
+        let topic = self.topics.get_mut(id).filter(|topic| !topic.is_dirty && !topic.is_gone);
+        let Some(topic) = topic else { return };
         topic.is_dirty = true;
         self.dirty_topics.push_back(id);
         self.save_soon();

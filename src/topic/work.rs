@@ -1,13 +1,16 @@
 //! Long work: whatever one request would have done for longer than others may wait is done in slices, each between the
 //! requests of others, and the works in turns.
 
+use super::backlog::Surveying;
 use super::consumer::ConsumerId;
-use super::inquiry::Listing;
+use super::deletion::{Deleting, Dismantling};
+use super::inquiry::{Listing, Looking};
 use super::join::Unsubscribing;
 use super::opening::{Loading, Opening};
 use super::proxy::Telling;
+use super::purge::{Purging, Walk};
 use super::rights::Narrowing;
-use super::topics::Topics;
+use super::topics::{Timer, Topics};
 use super::{Archive, Cause, Refusal};
 use crate::wheel::Now;
 
@@ -41,6 +44,20 @@ pub(super) enum Work {
     List(Box<Listing>),
     /// A question about many connections is answered.
     Tell(Box<Telling>),
+    /// A topic is told with its subscriptions.
+    Look(Box<Looking>),
+    /// A topic is deleted with its partitions.
+    Delete(Box<Deleting>),
+    /// A topic that is gone has still connections and subscriptions.
+    Dismantle(Box<Dismantling>),
+    /// A topic is purged.
+    Purge(Box<Purging>),
+    /// Subscriptions go that nobody has come for.
+    Expire(Walk),
+    /// Timers are removed of what is gone.
+    Discard(Vec<(u64, Timer)>),
+    /// The largest backlogs are looked for.
+    Survey(Surveying),
 }
 
 /// How far a slice has come.
@@ -60,6 +77,11 @@ impl Slice {
     /// One that does not end, for what is little.
     pub(super) const fn whole() -> Self {
         Self(usize::MAX)
+    }
+
+    /// One of so many steps.
+    pub(super) const fn of(steps: usize) -> Self {
+        Self(steps)
     }
 
     /// So many steps are done.
@@ -110,6 +132,13 @@ impl<A: Archive> Topics<A> {
             Work::Unsubscribe(unsubscribing) => self.go_on_unsubscribing(unsubscribing, slice),
             Work::Narrow(narrowing) => self.go_on_narrowing(narrowing, slice),
             Work::List(listing) => self.go_on_listing(listing, slice),
+            Work::Look(looking) => self.go_on_looking(looking, slice),
+            Work::Delete(deleting) => self.go_on_deleting(deleting, slice),
+            Work::Dismantle(dismantling) => self.go_on_dismantling(dismantling, slice),
+            Work::Purge(purging) => self.go_on_purging(purging, slice),
+            Work::Expire(walk) => self.go_on_expiring(walk, slice),
+            Work::Discard(timers) => self.discard_some(timers),
+            Work::Survey(surveying) => self.go_on_surveying(surveying, slice),
             Work::Tell(telling) => match self.go_on_telling(telling, slice) {
                 Some(reply) => {
                     self.reply(telling.seat(), reply);

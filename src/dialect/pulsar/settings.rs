@@ -41,9 +41,13 @@ pub struct Settings {
     pub backlog_quota_policy: BacklogPolicy,
     /// Messages of one subscription that may be unacknowledged.
     pub unacked_max: usize,
+    /// Seconds after which a topic goes by itself that has no message, no subscription and no connection; never when 0.
+    pub idle_delete_s: u64,
+    /// Seconds after which a subscription goes by itself that had no consumer meanwhile; never when 0.
+    pub subscription_expiry_s: u64,
     /// Topics that may be.
     pub topics_max: usize,
-    /// Topics that one request may create: a list in its URL has room for thousands of names, and a topic stays.
+    /// Topics that one request may create: a list in its URL has room for thousands of names.
     pub new_topics_max: usize,
     /// Topics with partitions.
     pub partitioned: Vec<Partitioned>,
@@ -100,6 +104,8 @@ impl Default for Settings {
             backlog_quota_bytes: rules.backlog_quota_bytes,
             backlog_quota_policy: BacklogPolicy::ProducerException,
             unacked_max: rules.unacked_max,
+            idle_delete_s: rules.idle_delete_s,
+            subscription_expiry_s: rules.subscription_expiry_s,
             topics_max: rules.topics_max,
             new_topics_max: rules.new_topics_max,
             partitioned: Vec::new(),
@@ -119,6 +125,8 @@ impl Settings {
             message_ttl_s: self.message_ttl_s,
             backlog_quota_bytes: self.backlog_quota_bytes,
             backlog_eviction: self.backlog_quota_policy == BacklogPolicy::ConsumerBacklogEviction,
+            idle_delete_s: self.idle_delete_s,
+            subscription_expiry_s: self.subscription_expiry_s,
             topics_max: self.topics_max,
             new_topics_max: self.new_topics_max,
             unacked_max: self.unacked_max,
@@ -246,13 +254,14 @@ mod tests {
     fn rules_are_what_the_settings_say() {
         let settings: Settings = toml::from_str(
             "retention_s = 1\nretention_bytes = 2\nmessage_ttl_s = 3\nbacklog_quota_bytes = 4\nunacked_max = 5\n\
-             topics_max = 6\nbacklog_quota_policy = 'consumer_backlog_eviction'\n\
+             topics_max = 6\nidle_delete_s = 7\nsubscription_expiry_s = 8\nbacklog_quota_policy = 'consumer_backlog_eviction'\n\
              partitioned = [{ topic = 'persistent://a/b/c', partitions = 2 }]",
         )
         .unwrap();
         let rules = settings.rules();
         assert_eq!((rules.retention_s, rules.retention_bytes, rules.message_ttl_s), (1, 2, 3));
         assert_eq!((rules.backlog_quota_bytes, rules.unacked_max, rules.topics_max), (4, 5, 6));
+        assert_eq!((rules.idle_delete_s, rules.subscription_expiry_s), (7, 8));
         assert!(rules.backlog_eviction && !Settings::default().rules().backlog_eviction);
         assert_eq!(rules.partitioned, [(TopicName::read("persistent://a/b/c").unwrap(), 2)]);
     }

@@ -1,7 +1,8 @@
-//! Random sends, acknowledgements, consumers, pauses and crashes, against a naive model of what is promised.
+//! Random sends, acknowledgements, consumers, pauses, deletions and crashes, against a naive model of what is promised.
 //!
 //! There are 256 cases; `PROPTEST_CASES=10000` runs so many.
 
+use super::steps::{SLOTS, Step, step};
 use super::world::*;
 use crate::topic::*;
 use proptest::prelude::*;
@@ -9,52 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const TOPICS: [&str; 2] = ["x", "y"];
 const KINDS: [Kind; 4] = [Kind::Exclusive, Kind::Shared, Kind::Failover, Kind::KeyShared];
-const SLOTS: u32 = 6;
 /// After how many redeliveries consumers give a message up.
 const REDELIVERIES_MAX: u32 = 2;
-
-/// Something that happens.
-#[derive(Clone, Debug)]
-enum Step {
-    Append { topic: usize, key: u8, delay_ms: u64, bytes: usize },
-    Open { slot: u32, topics: usize, kind: usize, window: u32, pulls: bool, timeout_ms: u64, earliest: bool },
-    Close(u32),
-    Ack { slot: u32, nth: usize },
-    AckUnknown(u32),
-    Nack { slot: u32, nth: usize },
-    Permit { slot: u32, count: u32 },
-    Took(u32),
-    Unsubscribe(u32),
-    Round,
-    Pass(u64),
-    Crash { after_commit: bool },
-    Restart,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let slot = 0..SLOTS;
-    prop_oneof![
-        30 => (0..2usize, 0..4u8, prop_oneof![6 => Just(0), 1 => Just(300u64)],
-               prop_oneof![20 => Just(3usize), 1 => Just(150_000)])
-            .prop_map(|(topic, key, delay_ms, bytes)| Step::Append { topic, key, delay_ms, bytes }),
-        12 => (slot.clone(), 0..3usize, 0..4usize, 1..5u32, prop::bool::weighted(0.2),
-               prop_oneof![3 => Just(0), 1 => Just(1000u64)], any::<bool>())
-            .prop_map(|(slot, topics, kind, window, pulls, timeout_ms, earliest)| Step::Open {
-                slot, topics, kind, window, pulls, timeout_ms, earliest
-            }),
-        4 => slot.clone().prop_map(Step::Close),
-        30 => (slot.clone(), 0..4usize).prop_map(|(slot, nth)| Step::Ack { slot, nth }),
-        2 => slot.clone().prop_map(Step::AckUnknown),
-        12 => (slot.clone(), 0..4usize).prop_map(|(slot, nth)| Step::Nack { slot, nth }),
-        8 => (slot.clone(), 0..4u32).prop_map(|(slot, count)| Step::Permit { slot, count }),
-        6 => slot.clone().prop_map(Step::Took),
-        1 => slot.prop_map(Step::Unsubscribe),
-        20 => Just(Step::Round),
-        10 => prop::sample::select(vec![10u64, 200, 600, 1500, 70_000]).prop_map(Step::Pass),
-        1 => any::<bool>().prop_map(|after_commit| Step::Crash { after_commit }),
-        1 => Just(Step::Restart),
-    ]
-}
+/// Who asks.
+const ASKER: u32 = 999_998;
 
 /// A message, as its sender knows it.
 #[derive(Clone, Debug)]
@@ -82,6 +41,8 @@ struct Sub {
     counts: BTreeMap<String, u32>,
     /// Who has got messages of a key since its consumers changed last, where keys choose.
     homes: BTreeMap<u8, u32>,
+    /// Since when it has had no consumer (monotonic, ns).
+    unused_ns: Option<u64>,
 }
 
 /// A consumer.
@@ -99,6 +60,7 @@ struct Slot {
     held: Vec<(String, usize, MessageId, u64)>,
     awaits: bool,
     unsubscribed: bool,
+    is_pattern: bool,
 }
 
 struct Model {
@@ -108,6 +70,11 @@ struct Model {
     /// Sent and not answered before a crash: these may be there or not.
     maybe: BTreeSet<String>,
     stored: BTreeSet<String>,
+    /// Of topics that were deleted.
+    deleted: BTreeSet<String>,
+    /// Whether each topic has its producer.
+    producers: [bool; 2],
+    expiry_s: u64,
     last_id: [Option<Position>; 2],
     subs: BTreeMap<(usize, usize), Sub>,
     slots: BTreeMap<u32, Slot>,
@@ -121,14 +88,18 @@ fn sub_name(kind: Kind) -> String {
 }
 
 impl Model {
-    fn new() -> Self {
+    fn new(idle_delete_s: u64, expiry_s: u64) -> Self {
         let rules = Rules { retention_s: 2, retention_bytes: 2000, unacked_max: 20, ..Rules::default() };
+        let rules = Rules { idle_delete_s, subscription_expiry_s: expiry_s, ..rules };
         Self {
             world: World::with(rules),
             serial: 0,
             sent: BTreeMap::new(),
             maybe: BTreeSet::new(),
             stored: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+            producers: [false; 2],
+            expiry_s,
             last_id: [None; 2],
             subs: BTreeMap::new(),
             slots: BTreeMap::new(),
@@ -175,6 +146,13 @@ impl Model {
                 self.world.pass(ms);
                 self.read_log();
                 self.time_out(self.world.now.monotonic_ns);
+                self.expire();
+            }
+            Step::Delete { topic, force, in_flight } => self.delete(topic, force, in_flight),
+            Step::ProducerGone(topic) => {
+                self.round();
+                self.producers[topic] = false;
+                self.take(100 + topic as u32, Request::Gone);
             }
             Step::Crash { after_commit } => self.crash(after_commit),
             Step::Restart => {
@@ -203,6 +181,7 @@ impl Model {
         // Each topic has a producer.
         let producer = 100 + topic as u32;
         let producing = producing(TOPICS[topic]);
+        self.producers[topic] = true;
         self.world.topics.take(seat(producer), Request::Produce(Box::new(producing)), self.world.now);
         let context = Some(text.into());
         self.world.topics.take(seat(producer), Request::Send { draft, context }, self.world.now);
@@ -254,6 +233,7 @@ impl Model {
                 held: Vec::new(),
                 awaits: false,
                 unsubscribed: false,
+                is_pattern: matches,
             },
         );
         // Who stands by may have nothing yet, and is told so first.
@@ -271,17 +251,101 @@ impl Model {
 
     fn close(&mut self, slot: u32) {
         self.round();
-        let Some(open) = self.slots.remove(&slot) else { return };
+        if self.slots.contains_key(&slot) {
+            self.take(slot, Request::Gone);
+            self.part(slot);
+        }
+    }
+
+    /// A consumer is over.
+    fn part(&mut self, slot: u32) {
+        let now_ns = self.world.now.monotonic_ns;
+        let Some(open) = self.slots.remove(&slot).filter(|open| open.is_open) else { return };
         self.move_home(&open.topics, open.kind);
-        self.take(slot, Request::Gone);
         for topic in open.topics {
             let is_last = self.slots.values().all(|it| {
                 !it.is_open || it.kind != open.kind || !it.topics.contains(&topic) || it.unsubscribed
             });
             if let Some(sub) = self.subs.get_mut(&(topic, open.kind as usize)).filter(|_| is_last) {
                 sub.counts.clear();
+                sub.unused_ns.get_or_insert(now_ns);
             }
         }
+    }
+
+    /// Whether a topic is stored.
+    fn is_there(&mut self, topic: usize) -> bool {
+        self.world.label(TOPICS[topic]).is_some()
+    }
+
+    /// A topic is deleted, or is not because somebody uses it. What was sent and not answered before may be in flight.
+    fn delete(&mut self, topic: usize, force: bool, in_flight: bool) {
+        if !in_flight {
+            self.round();
+        }
+        self.world.take_out();
+        self.read_log();
+        let uses = |it: &Slot| it.is_open && !it.unsubscribed && it.topics.contains(&topic);
+        let is_used = self.producers[topic] || self.slots.values().any(uses);
+        let expected = match (self.is_there(topic), is_used && !force) {
+            (false, _) => 404,
+            (true, true) => 409,
+            (true, false) => 200,
+        };
+        let deletion = Inquiry::Delete { topic: name(TOPICS[topic]), force };
+        self.take(ASKER, Request::Inquire(deletion));
+        let (mut ended, mut stay) = (Vec::new(), Vec::new());
+        if expected == 200 {
+            self.producers[topic] = false;
+            for (slot, it) in self.slots.iter().filter(|(_, it)| uses(it)) {
+                (if it.is_pattern { &mut stay } else { &mut ended }).push(*slot);
+            }
+        }
+        for slot in &ended {
+            self.part(*slot);
+        }
+        for slot in stay {
+            let open = self.slots.get_mut(&slot).unwrap();
+            let held: Vec<_> = open.held.extract_if(.., |held| held.1 == topic).collect();
+            open.outstanding = open.outstanding.saturating_sub(held.len() as u32);
+            // Those that have a time were taken from it; the others it acknowledges.
+            let is_timed = open.timeout_ns > 0;
+            for (_, _, id, _) in held.into_iter().filter(|_| !is_timed) {
+                self.take(slot, Request::Ack(id));
+            }
+        }
+        self.world.replies.clear();
+        self.round();
+        match self.world.reply(ASKER) {
+            Some(Reply::Answer(status, _)) => assert_eq!(status, expected),
+            other => panic!("{other:?}"),
+        }
+        if expected == 200 {
+            for slot in ended {
+                assert_eq!(self.world.refused(slot), Cause::NotFound);
+            }
+            assert!(!self.is_there(topic));
+            self.subs.retain(|(of, _), _| *of != topic);
+            for (text, _) in self.sent.iter().filter(|(_, sent)| sent.topic == topic) {
+                assert!(self.stored.contains(text) || self.maybe.contains(text), "{text} was not answered");
+                self.deleted.insert(text.clone());
+            }
+        }
+    }
+
+    /// Subscriptions that nobody has used for long enough are gone, and no others.
+    fn expire(&mut self) {
+        let now_ns = self.world.now.monotonic_ns;
+        let live = &self.world.topics.archive().live;
+        let expiry_ns = self.expiry_s * 1_000_000_000;
+        self.subs.retain(|(topic, kind), sub| {
+            let kind = KINDS.into_iter().find(|it| *it as usize == *kind).unwrap();
+            let shelf = live.get(name(TOPICS[*topic]).as_str());
+            let is_there = shelf.is_some_and(|shelf| shelf.subscriptions.contains_key(&*sub_name(kind)));
+            let is_unused = sub.unused_ns.is_some_and(|since_ns| now_ns - since_ns >= expiry_ns);
+            assert!(is_there || is_unused && expiry_ns > 0, "{kind:?} of {topic} is gone: {sub:?}");
+            is_there
+        });
     }
 
     fn ack(&mut self, slot: u32, nth: usize) {
@@ -371,7 +435,9 @@ impl Model {
 
     /// Everything that is not stored is forgotten.
     fn forget(&mut self) {
+        let now_ns = self.world.now.monotonic_ns;
         self.slots.clear();
+        self.producers = [false; 2];
         self.world.log.clear();
         let unanswered = self.sent.keys().filter(|text| !self.stored.contains(*text));
         self.maybe.extend(unanswered.cloned());
@@ -380,6 +446,7 @@ impl Model {
             sub.last.clear();
             sub.counts.clear();
             sub.homes.clear();
+            sub.unused_ns.get_or_insert(now_ns);
         }
     }
 
@@ -405,10 +472,10 @@ impl Model {
                     let slot = self.slots.get_mut(&id).unwrap();
                     slot.is_open = true;
                     for topic in slot.topics.clone() {
-                        self.subs.entry((topic, slot.kind as usize)).or_default();
+                        self.subs.entry((topic, slot.kind as usize)).or_default().unused_ns = None;
                     }
                 }
-                Event::Refused if id < 100 => drop(self.slots.remove(&id)),
+                Event::Refused if id < 100 => self.part(id),
                 Event::Stored(message, text) => self.stored(message, text),
                 Event::Got(got) => self.got(at_ns, id, got),
                 _ => {}
@@ -420,6 +487,10 @@ impl Model {
         let topic = self.sent[&text].topic;
         assert!(self.last_id[topic] < Some(id.position), "ids rise and never come back");
         self.last_id[topic] = Some(id.position);
+        // Whose pattern it matches gets it from its first message, if it is a new topic.
+        for slot in self.slots.values().filter(|it| it.is_open && it.is_pattern && !it.unsubscribed) {
+            self.subs.entry((topic, slot.kind as usize)).or_default();
+        }
         for ((_, _), sub) in self.subs.iter_mut().filter(|((of, _), _)| *of == topic) {
             sub.owed.insert(text.clone());
         }
@@ -437,6 +508,7 @@ impl Model {
         };
         let kind = slot.kind;
         let sent = &self.sent[text];
+        assert!(!self.deleted.contains(text), "deleted, and comes: {got:?}");
         assert_eq!(sent.topic, topic);
         assert!(self.stored.contains(text) || self.maybe.contains(text), "delivered before it was stored");
         let holder = self
@@ -488,6 +560,10 @@ impl Model {
         for (number, (topic, kind)) in subs.into_iter().enumerate() {
             let kind = KINDS.into_iter().find(|it| *it as usize == kind).unwrap();
             let slot = 10 + number as u32;
+            self.expire();
+            if !self.subs.contains_key(&(topic, kind as usize)) {
+                continue;
+            }
             self.open(slot, vec![topic], kind, (7, false), 0, false);
             for _ in 0..1000 {
                 self.step(&Step::Took(slot));
@@ -508,6 +584,24 @@ impl Model {
             assert_eq!(backlog, 0, "{kind:?} of {topic}");
         }
         self.dead_letters();
+        self.all_go();
+    }
+
+    /// What nobody uses any more goes by itself.
+    fn all_go(&mut self) {
+        let open: Vec<u32> = self.slots.keys().copied().collect();
+        open.into_iter().for_each(|slot| self.close(slot));
+        (0..2).for_each(|topic| self.take(100 + topic, Request::Gone));
+        (0..5).for_each(|_| self.world.pass(100_000));
+        self.expire();
+        assert!(self.subs.is_empty() || self.expiry_s == 0, "{:?}", self.subs);
+        let idle_delete_s = self.world.rules.idle_delete_s;
+        let live = &self.world.topics.archive().live;
+        for (topic, shelf) in live.iter().filter(|_| idle_delete_s > 0) {
+            assert!(!shelf.subscriptions.is_empty(), "nobody has any use for {topic}");
+        }
+        let stored = self.world.topics.census().topics as usize;
+        assert_eq!(stored, self.world.topics.archive().live.len());
     }
 
     /// What was given up is among the dead letters, once unless there was a crash.
@@ -517,11 +611,11 @@ impl Model {
             return;
         }
         let topic = name("dead");
-        let shelf = &self.world.topics.archive().live[topic.as_str()];
         // What is kept for its own sake alone may be gone.
+        let shelf = self.world.topics.archive().live.get(topic.as_str());
         let found: Vec<String> = shelf
-            .messages
-            .values()
+            .into_iter()
+            .flat_map(|shelf| shelf.messages.values())
             .map(|message| String::from_utf8_lossy(message.message().payload).into_owned())
             .collect();
         let count = |list: &[String], text: &String| list.iter().filter(|it| *it == text).count();
@@ -535,8 +629,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_the_promises_are_kept(steps in prop::collection::vec(step(), 1..150)) {
-        let mut model = Model::new();
+    fn whatever_happens_the_promises_are_kept(
+        idle_delete_s in prop::sample::select(vec![0u64, 1, 60]),
+        expiry_s in prop::sample::select(vec![0u64, 60]),
+        steps in prop::collection::vec(step(), 1..150),
+    ) {
+        let mut model = Model::new(idle_delete_s, expiry_s);
         for step in &steps {
             model.step(step);
         }

@@ -329,3 +329,245 @@ fn what_very_many_topics_have_due_at_a_time_is_done_in_slices() {
     }
     assert!(ticks > MANY / 130, "{ticks}");
 }
+
+/// A topic with very many subscriptions, and nobody in them.
+fn with_subscriptions(count: usize) -> World {
+    let mut world = World::with(Rules { subscription_expiry_s: 1000, ..Rules::default() });
+    for number in 0..count {
+        let sub = Request::Consume(Box::new(consuming("x", &format!("s{number:05}"), Kind::Exclusive)));
+        world.topics.take(seat(1), sub, world.now);
+        world.topics.take(seat(1), Request::Gone, world.now);
+    }
+    world.append("x", "0");
+    world.topics.save(world.now);
+    world.round();
+    world.replies.clear();
+    world
+}
+
+#[test]
+fn a_topic_with_very_many_subscriptions_is_told_in_slices() {
+    let mut world = with_subscriptions(MANY);
+    world.topics.take(seat(999_998), Request::Inquire(Inquiry::Stats(name("x"))), world.now);
+    assert!(work(&mut world) > MANY / 300);
+    let Some(Reply::Answer(200, body)) = world.reply(999_998) else { panic!() };
+    let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(told["messages"], 1);
+    let subscriptions = told["subscriptions"].as_object().unwrap();
+    assert!(subscriptions.len() == MANY && subscriptions.values().all(|sub| sub["backlog"] == 1));
+}
+
+#[test]
+fn of_very_many_connections_a_topic_tells_some_and_how_many_there_are() {
+    let mut world = World::new();
+    for id in 1..=1010 {
+        world.topics.take(seat(id), Request::Produce(Box::new(producing("x"))), world.now);
+        let sub = Request::Consume(Box::new(consuming("x", "s", Kind::Shared)));
+        world.topics.take(seat(10_000 + id), sub, world.now);
+    }
+    let told = world.inquire(Inquiry::Stats(name("x"))).1;
+    assert_eq!(
+        (told["producers"].as_array().unwrap().len(), &told["producersConnected"]),
+        (1000, &1010.into())
+    );
+    let sub = &told["subscriptions"]["s"];
+    assert_eq!(
+        (sub["consumers"].as_array().unwrap().len(), &sub["consumersConnected"]),
+        (1000, &1010.into())
+    );
+}
+
+#[test]
+fn a_topic_with_very_many_subscriptions_is_purged_in_slices_up_to_what_it_had() {
+    let mut world = with_subscriptions(MANY);
+    world.consume(1, consuming("x", &format!("s{:05}", MANY - 1), Kind::Exclusive));
+    assert_eq!(world.texts(1), ["0"]);
+    let purge = Inquiry::Purge { topic: name("x"), subscription: None };
+    world.topics.take(seat(999_998), Request::Inquire(purge), world.now);
+    world.topics.work(world.now);
+    let later = Draft::new(&Message { payload: b"later", ..Message::default() });
+    world.topics.take(seat(777), Request::Append(name("x"), later), world.now);
+    assert!(work(&mut world) > MANY / 64);
+    assert!(matches!(world.reply(999_998), Some(Reply::Answer(200, _))));
+    for subscription in ["s00000", "s01999"] {
+        assert_eq!(world.told("x", subscription, "backlog"), 1, "{subscription} keeps what came after");
+    }
+    assert_eq!(world.texts(1), ["later"]);
+    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["messages"], 1);
+}
+
+#[test]
+fn a_topic_that_is_deleted_while_it_is_purged_is_not_there() {
+    let mut world = with_subscriptions(MANY);
+    let purge = Inquiry::Purge { topic: name("x"), subscription: None };
+    world.topics.take(seat(7), Request::Inquire(purge), world.now);
+    world.topics.take(seat(8), Request::Inquire(Inquiry::Stats(name("x"))), world.now);
+    world.topics.work(world.now);
+    world.topics.take(
+        seat(9),
+        Request::Inquire(Inquiry::Delete { topic: name("x"), force: false }),
+        world.now,
+    );
+    world.append("x", "new");
+    world.round();
+    assert!(matches!(world.reply(7), Some(Reply::Answer(404, _))));
+    assert!(matches!(world.reply(8), Some(Reply::Answer(404, _))));
+    assert!(matches!(world.reply(9), Some(Reply::Answer(200, _))));
+    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["messages"], 1);
+}
+
+#[test]
+fn a_topic_with_very_many_connections_and_subscriptions_is_deleted_in_slices_and_gone_at_once() {
+    let mut world = with_subscriptions(MANY);
+    for id in 1..=1000 {
+        world.topics.take(seat(2000 + id), Request::Produce(Box::new(producing("x"))), world.now);
+        let sub = Request::Consume(Box::new(consuming("x", "shared", Kind::Shared)));
+        world.topics.take(seat(10_000 + id), sub, world.now);
+    }
+    world.round();
+    world.replies.clear();
+    let subs = world.topics.subs.len();
+    assert_eq!(subs, MANY + 1);
+    let delete = Inquiry::Delete { topic: name("x"), force: true };
+    world.topics.take(seat(999_998), Request::Inquire(delete), world.now);
+    let new = Draft::new(&Message { payload: b"new", ..Message::default() });
+    world.topics.take(seat(777), Request::Append(name("x"), new), world.now);
+    world.topics.take(seat(888_888), Request::Read(Box::new(reading("x", Start::Earliest))), world.now);
+    assert!(work(&mut world) > (1000 + 1000 + MANY) / 300);
+    assert_eq!(world.texts(888_888), ["new"]);
+    assert!((2001..=3000).all(|id| world.refused(id) == Cause::NotFound));
+    assert!((10_001..=11_000).all(|id| world.refused(id) == Cause::NotFound));
+    assert_eq!((world.topics.producers.len(), world.topics.consumers.len()), (0, 1));
+    assert_eq!((world.topics.subs.len(), world.topics.topics.len()), (1, 2), "and the bystander");
+}
+
+#[test]
+fn very_many_partitions_are_deleted_in_slices() {
+    let rules = Rules { partitioned: vec![(name("p"), 1000)], ..Rules::default() };
+    let mut world = World::with(rules);
+    world.produce(1, producing("p"));
+    let delete = |force| Request::Inquire(Inquiry::Delete { topic: name("p"), force });
+    world.topics.take(seat(999_998), delete(false), world.now);
+    assert!(work(&mut world) >= 1);
+    assert!(matches!(world.reply(999_998), Some(Reply::Answer(409, _))));
+    world.topics.take(seat(999_998), delete(true), world.now);
+    assert!(work(&mut world) > 2 * 1000 / 64);
+    assert!(matches!(world.reply(999_998), Some(Reply::Answer(200, _))));
+    assert_eq!(world.refused(1), Cause::NotFound);
+    assert_eq!((world.topics.topics.len(), world.topics.census().topics), (1, 1), "the bystander");
+}
+
+#[test]
+fn very_many_subscriptions_that_nobody_comes_for_go_in_slices() {
+    let mut world = with_subscriptions(MANY);
+    world.now.unix_ms += 2_000_000;
+    world.now.monotonic_ns += 2_000_000_000_000;
+    world.topics.expire_subs(world.topics.names[name("x").as_str()]);
+    assert!(work(&mut world) > MANY / 64);
+    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["subscriptions"], serde_json::json!({}));
+    assert_eq!(world.topics.census().expired, MANY as u64);
+}
+
+#[test]
+fn the_largest_of_very_many_backlogs_are_looked_for_in_slices() {
+    let mut world = with_subscriptions(3 * MANY);
+    world.consume(1, consuming("x", "s00007", Kind::Exclusive));
+    world.append("x", "1");
+    for got in world.all(1) {
+        world.ack(1, &got);
+    }
+    assert!(world.topics.backlogs().is_empty(), "they are being looked for");
+    assert!(work(&mut world) > 3 * MANY / 300);
+    let backlogs = world.topics.backlogs();
+    assert_eq!((backlogs.len(), backlogs[0].messages), (100, 2));
+    assert!(backlogs.iter().all(|told| &*told.subscription != "s00007"));
+}
+
+/// Unacknowledged messages enough for many slices.
+const UNACKNOWLEDGED: usize = 10_000;
+
+/// A subscription with very many unacknowledged messages, of a consumer that waits for so long for each.
+fn with_unacknowledged(kind: Kind) -> World {
+    let mut world = World::with(Rules { message_ttl_s: 100, ..Rules::default() });
+    let consuming =
+        Consuming { flow: Flow::Push(60_000), ack_timeout_ms: 10_000_000, ..consuming("x", "s", kind) };
+    world.consume(1, consuming);
+    for number in 0..UNACKNOWLEDGED {
+        let key = (number % 100).to_string();
+        let message = Message { published_ms: START_MS, key: Some(&key), ..Message::default() };
+        world.topics.take(seat(999_999), Request::Append(name("x"), Draft::new(&message)), world.now);
+        if number % 5000 == 4999 {
+            world.topics.take(seat(1), Request::Took, world.now);
+            world.round();
+        }
+    }
+    for _ in 0..1000 {
+        if world.told("x", "s", "pending") == UNACKNOWLEDGED {
+            break;
+        }
+        world.ask(1, Request::Took);
+    }
+    assert_eq!(world.told("x", "s", "pending"), UNACKNOWLEDGED);
+    (world.log, world.replies) = Default::default();
+    world
+}
+
+/// Timers of unacknowledged messages.
+fn timers(world: &World) -> usize {
+    let is_pending = |timer: &&(u64, crate::topic::topics::Timer)| {
+        matches!(timer.1, crate::topic::topics::Timer::Pending(..))
+    };
+    world.topics.timers.iter().filter(is_pending).count()
+}
+
+#[test]
+fn very_many_unacknowledged_messages_are_given_up_at_once_and_their_timers_in_slices() {
+    for kind in [Kind::Shared, Kind::KeyShared] {
+        let mut world = with_unacknowledged(kind);
+        assert_eq!(timers(&world), UNACKNOWLEDGED);
+        let purge = Inquiry::Purge { topic: name("x"), subscription: Some("s".into()) };
+        world.topics.take(seat(999_998), Request::Inquire(purge), world.now);
+        assert_eq!(world.topics.subs[0].pending.len(), 0);
+        assert!(timers(&world) > UNACKNOWLEDGED - 1000);
+        assert!(work(&mut world) > 20);
+        assert_eq!(timers(&world), 0);
+        assert!(matches!(world.reply(999_998), Some(Reply::Answer(200, _))));
+        world.append("x", "next");
+        assert_eq!(world.texts(1).pop().unwrap(), "next", "its window is as empty");
+        assert_eq!(world.told("x", "s", "backlog"), 1);
+    }
+}
+
+#[test]
+fn very_many_unacknowledged_messages_expire_some_at_a_time() {
+    let mut world = with_unacknowledged(Kind::Shared);
+    world.now.unix_ms += 200_000;
+    world.now.monotonic_ns += 200_000_000_000;
+    let mut before = UNACKNOWLEDGED;
+    for _ in 0..1000 {
+        world.topics.tick(world.now);
+        let left = world.topics.subs[0].pending.len();
+        assert!(before - left <= 2000, "{before} {left}");
+        before = left;
+        if left == 0 {
+            break;
+        }
+        world.now.unix_ms += 20;
+        world.now.monotonic_ns += 20_000_000;
+    }
+    assert_eq!((before, timers(&world)), (0, 0));
+}
+
+#[test]
+fn a_pattern_gets_a_new_topic_from_its_first_message_although_another_consumer_of_it_comes_first() {
+    let mut world = with_topics(1);
+    world.ask(1, of_pattern("s", Kind::Shared));
+    world.opened(1);
+    let draft = Draft::new(&Message { payload: b"first", ..Message::default() });
+    world.topics.take(seat(999_999), Request::Append(name("m-new"), draft), world.now);
+    let latest = Consuming { flow: Flow::Pull, ..consuming("m-new", "s", Kind::Shared) };
+    world.topics.take(seat(2), Request::Consume(Box::new(latest)), world.now);
+    world.round();
+    world.opened(2);
+    assert_eq!(world.texts(1), ["first"]);
+}
