@@ -119,6 +119,7 @@ pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<Ca
         return Some(Err(refusal));
     }
     let allowed = match name {
+        "" if asking.method == "DELETE" => "DELETE",
         "" | "stats" | "peek" => "GET",
         "purge" | "terminate" | "reset" | "forget" | "backup" => "POST",
         _ => {
@@ -130,11 +131,17 @@ pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<Ca
         }
     };
     if asking.method != allowed {
-        let reason = format!("{} takes {allowed} only", asking.path);
-        let also = if allowed == "GET" { ", HEAD" } else { "" };
+        let takes = if name.is_empty() { "GET, DELETE" } else { allowed };
+        let reason = format!("{} takes {takes} only", asking.path);
+        let also = match (name, allowed) {
+            ("", _) => ", HEAD, DELETE",
+            (_, "GET") => ", HEAD",
+            _ => "",
+        };
         return Some(Err(refusal(405, &format!("Allow: {allowed}{also}\r\n"), &reason)));
     }
     let parameters = Parameters { query: asking.query, body: asking.body };
+    let name = if asking.method == "DELETE" { "delete" } else { name };
     Some(of(name, &parameters).map_err(|reason| refusal(400, "", &reason)))
 }
 
@@ -183,6 +190,7 @@ fn of(name: &str, parameters: &Parameters<'_>) -> Result<Call, String> {
             after: parameters.get("after").unwrap_or_default().into(),
             count: parameters.count(NAMES, NAMES_MAX)?,
         },
+        "delete" => Inquiry::Delete { topic: parameters.topic()?, force: parameters.is_set("force")? },
         "stats" => Inquiry::Stats(parameters.topic()?),
         "peek" => Inquiry::Peek {
             topic: parameters.topic()?,
@@ -250,6 +258,14 @@ impl Parameters<'_> {
         self.needed("subscription").map(Box::from)
     }
 
+    fn is_set(&self, name: &str) -> Result<bool, String> {
+        match self.filled(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(format!("{name}: write true or false")),
+        }
+    }
+
     fn count(&self, usual: usize, most: usize) -> Result<usize, String> {
         match self.filled("count").map(|count| count.parse()) {
             None => Ok(usual),
@@ -305,6 +321,13 @@ mod tests {
         let purge = inquiry("POST", &format!("/topics/purge?{topic}&subscription=s"));
         assert!(matches!(&purge, Inquiry::Purge { subscription: Some(s), .. } if &**s == "s"), "{purge:?}");
         assert!(matches!(inquiry("POST", &format!("/topics/terminate?{topic}")), Inquiry::Terminate(_)));
+        for (force, expected) in [("", false), ("&force=true", true), ("&force=false", false)] {
+            let delete = inquiry("DELETE", &format!("/topics?{topic}{force}"));
+            assert!(
+                matches!(&delete, Inquiry::Delete { topic, force } if named(topic) && *force == expected),
+                "{delete:?}"
+            );
+        }
         assert!(matches!(
             inquiry("POST", &format!("/topics/forget?{topic}&subscription=s")),
             Inquiry::Forget { .. }
@@ -332,7 +355,10 @@ mod tests {
     fn what_is_wrong_with_a_request_is_told() {
         let topic = "topic=persistent://t/n/x";
         for (method, target, status, reason) in [
-            ("POST", "/topics".into(), 405, "GET only"),
+            ("POST", "/topics".into(), 405, "GET, DELETE only"),
+            ("DELETE", "/topics".into(), 400, "topic is missing"),
+            ("DELETE", format!("/topics?{topic}&force=1"), 400, "write true or false"),
+            ("DELETE", format!("/topics/stats?{topic}"), 405, "GET only"),
             ("GET", format!("/topics/purge?{topic}"), 405, "POST only"),
             ("GET", "/topics/nonsense".into(), 404, "stats, peek"),
             ("GET", "/topics/stats".into(), 400, "topic is missing"),

@@ -31,7 +31,8 @@ const NAME_CHARS_MAX: usize = 1024;
     example = "{command_name} list\n\
                {command_name} stats public/default/orders\n\
                {command_name} peek public/default/orders --subscription billing --count 3\n\
-               {command_name} reset public/default/orders billing earliest",
+               {command_name} reset public/default/orders billing earliest\n\
+               {command_name} delete public/default/old-orders",
     note = "TOPIC is persistent://TENANT/NAMESPACE/TOPIC, or that without persistent://.",
     note = "Every command takes --admin and --token-file, or --config; without them $FANFARE_ADMIN_ADDRESS and \
             $FANFARE_ADMIN_TOKEN_FILE, else the development daemon (`fanfare serve`) if it runs, else the system service \
@@ -50,6 +51,7 @@ enum Command {
     Peek(Peek),
     Purge(Purge),
     Terminate(Terminate),
+    Delete(Delete),
     Reset(Reset),
     Forget(Forget),
     Backup(Backup),
@@ -153,6 +155,22 @@ command! {
 }
 
 command! {
+    /// Delete a topic with everything in it; of a partitioned one all partitions.
+    #[argh(subcommand, name = "delete")]
+    Delete {
+        /// the topic
+        #[argh(positional, arg_name = "TOPIC")]
+        topic: String,
+        /// end whoever produces, consumes or reads there; without it such a topic stays
+        #[argh(switch)]
+        force: bool,
+        /// do not ask first
+        #[argh(switch)]
+        yes: bool,
+    }
+}
+
+command! {
     /// Move a subscription to another message, from which it goes on.
     #[argh(subcommand, name = "reset")]
     Reset {
@@ -222,6 +240,14 @@ impl Topics {
                 confirm(&format!("let nothing more into {topic}, for ever"), terminate.yes)?;
                 let answer = about(&terminate.reach()?, "POST", "terminate", &[("topic", &topic)])?;
                 done(&answer, terminate.json)?;
+            }
+            Command::Delete(delete) => {
+                let topic = full(&delete.topic);
+                let whom = if delete.force { ", and end whoever is connected to it" } else { "" };
+                confirm(&format!("delete {topic} with everything in it{whom}"), delete.yes)?;
+                let force = if delete.force { "true" } else { "" };
+                let parameters = [("topic", &*topic), ("force", force)];
+                done(&about(&delete.reach()?, "DELETE", "", &parameters)?, delete.json)?;
             }
             Command::Reset(reset) => {
                 let (topic, to) = (full(&reset.topic), &*reset.to);
@@ -307,7 +333,8 @@ fn full(topic: &str) -> String {
 
 /// Asks about a topic. One that there is not is told with those that have similar names.
 fn about(reach: &Reach, method: &str, name: &str, parameters: &[(&str, &str)]) -> Result<Answer, CliError> {
-    let answer = reach.ask(method, &format!("/topics/{name}"), parameters)?;
+    let path = format!("/topics/{name}");
+    let answer = reach.ask(method, path.trim_end_matches('/'), parameters)?;
     if answer.status == 404
         && let Some((_, topic)) = parameters.iter().find(|(name, _)| *name == "topic")
     {

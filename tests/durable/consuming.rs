@@ -173,6 +173,34 @@ fn unsubscribing_deletes_the_subscription_and_the_connection_stays() {
 }
 
 #[test]
+fn who_is_connected_to_a_topic_that_is_deleted_is_told_so_and_may_come_again() {
+    let daemon = setup().start();
+    let delete = |force: &str| {
+        let path = format!("/topics?topic=persistent://public/default/gone&force={force}");
+        crate::stats::admin(&daemon, "DELETE", &path)
+    };
+    assert_eq!(delete("").0, 404);
+    let mut producer = Producer::new(&daemon, "gone");
+    let mut consumer = Consumer::new(&daemon, "gone", "sub");
+    let old = producer.send("old");
+    assert_eq!(consumer.take().payload, "old");
+    let (status, reason) = delete("");
+    let reason = reason.to_string();
+    assert!(status == 409 && reason.contains("1 producers and 1 consumers"), "{status} {reason}");
+    assert_eq!(delete("true").0, 200);
+    assert_eq!(producer.0.closed(), (4001, "Failed to create producer: the topic was deleted".into()));
+    assert_eq!(consumer.0.closed(), (4002, "Failed to subscribe: the topic was deleted".into()));
+    let mut consumer = Consumer::new(&daemon, "gone", "sub");
+    let new = Producer::new(&daemon, "gone").send("new");
+    assert!(crate::client::place(&new) > crate::client::place(&old), "{old} {new}");
+    let got = consumer.take();
+    assert_eq!((got.payload, got.id), ("new".into(), new));
+    // Who goes on after a message of the old topic gets all of the new one.
+    let mut reader = Consumer::reader(&daemon, &format!("gone?messageId={}", old.replace('=', "%3D")));
+    assert_eq!(reader.take().payload, "new");
+}
+
+#[test]
 fn a_topic_ends_when_it_is_terminated() {
     let daemon = setup().start();
     let mut producer = Producer::new(&daemon, "end");

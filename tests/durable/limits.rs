@@ -173,6 +173,22 @@ fn topics_beyond_the_limit_are_refused_as_the_readme_says() {
     Producer::new(&daemon, "first").send("2");
 }
 
+#[test]
+fn handshakes_do_not_fill_the_limit_of_topics_for_ever() {
+    let daemon = setup().set("pulsar.topics_max", 2).set("pulsar.idle_delete_s", 1).start();
+    let mut kept = Producer::new(&daemon, "kept");
+    for turn in 0..3 {
+        Producer::new(&daemon, &format!("passing-{turn}")).0.leave();
+        let path = "/ws/v2/producer/persistent/public/default/more";
+        assert_eq!(Socket::refused(daemon.address, path).0, 429);
+        daemon.await_metric("topics{state=\"stored\"}", 1);
+    }
+    assert_eq!(daemon.metric("topic_expiries_total{what=\"topic\"}"), 3);
+    kept.send("still there");
+    let mut reader = Consumer::reader(&daemon, "kept?messageId=earliest");
+    assert_eq!(reader.take().payload, "still there");
+}
+
 /// A stranger with one handshake of 14 KB made 3,300 topics that stayed, each with a subscription that kept its messages.
 #[test]
 fn one_handshake_creates_a_hundred_topics_or_none() {

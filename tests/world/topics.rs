@@ -274,6 +274,37 @@ fn operators_list_look_at_change_and_copy_topics() {
 }
 
 #[test]
+fn operators_delete_topics_those_in_use_by_force_alone() {
+    let mut daemon = durable().start();
+    let mut waiting = consumer(&daemon, "orders", "billing");
+    let mut publisher = daemon.publisher();
+    publisher.send(line("orders", "1") + &line("other", "x"));
+    assert_eq!(publisher.receipt(), (2, 0));
+    let orders = "public/default/orders";
+    assert!(waiting.text().contains("CAAQAA=="));
+    let said = refused(&daemon, &["delete", orders, "--yes"]);
+    assert!(said.contains("0 producers and 1 consumers") && said.contains("by force"), "{said}");
+    assert_eq!(count(&daemon, "orders"), 1);
+    assert_eq!(told(&daemon, &["delete", orders, "--force", "--yes"]), "done\n");
+    assert_eq!(told(&daemon, &["list"]), "persistent://public/default/other\n");
+    let closed = waiting.next().unwrap();
+    assert_eq!(closed.payload[..2], 4002u16.to_be_bytes());
+    assert_eq!(&closed.payload[2..], b"Failed to subscribe: the topic was deleted");
+    assert!(refused(&daemon, &["delete", orders, "--yes"]).contains("Topic does not exist"));
+    // A feed makes it anew, and no id of the old one means a message of the new one.
+    publisher.send(line("orders", "2"));
+    assert_eq!(publisher.receipt(), (3, 0));
+    let peeked = json(&daemon, &["peek", orders]);
+    assert_ne!(peeked[0]["messageId"], "CAAQAA==");
+    assert_eq!((count(&daemon, "orders"), peeked.as_array().unwrap().len()), (1, 1));
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+    let daemon = daemon.again();
+    assert_eq!(json(&daemon, &["stats", orders])["messagesEver"], 1);
+    assert_eq!(json(&daemon, &["stats", orders])["subscriptions"], json!({}));
+}
+
+#[test]
 fn a_copy_of_the_store_is_a_store_of_the_moment_it_was_made() {
     let daemon = durable().start();
     drop(consumer(&daemon, "t", "s"));
