@@ -129,6 +129,7 @@ fn topics(subscriptions: u32) -> Topics<Memory> {
             priority: 0,
             remote: "127.0.0.1:1".into(),
             rights: None,
+            window: None,
         };
         topics.take(seat(number), Request::Consume(Box::new(consuming)), NOW);
     }
@@ -164,7 +165,7 @@ fn exchange(topics: &mut Topics<Memory>, messages: usize, payload: &[u8]) -> usi
                 }
             }
             Outgoing::Reply(_, Reply::NotStored { reason, .. }) => panic!("{reason}"),
-            Outgoing::Reply(..) => {}
+            Outgoing::Reply(..) | Outgoing::Ask(..) => {}
         }
     }
     delivered

@@ -16,7 +16,7 @@
 //! - `publisher`: the unix feed
 //! - `reload`: new settings for a running daemon, and its listeners that come and go
 //! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ, Redis
-//! - `store`: the thread of the durable topics
+//! - `store`: the threads of the durable topics, usually one
 //! - `admin`: the thread of health and metrics, and of what operators do with topics
 //! - `gaps`, `facts`: what some dialects lack, and what else readiness and metrics tell
 //! - `watchdog`: the thread that notices when another hangs
@@ -199,7 +199,7 @@ struct Shared {
     feed: Mutex<Arc<unix::Settings>>,
     /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they look at more often.
     settings: Mutex<Arc<Settings>>,
-    /// One set per shard, the bridge's, the store's, and the admin listener's.
+    /// One set per shard, the bridge's, one per owner of topics, and the admin listener's.
     metrics: Vec<Arc<Metrics>>,
     connections: Arc<AtomicUsize>,
     /// Publishers of the unix feed on all shards.
@@ -223,15 +223,17 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(shards: usize, spoken: &[Kind], settings: &Arc<Settings>) -> io::Result<Self> {
+    fn new(shards: usize, owners: usize, spoken: &[Kind], settings: &Arc<Settings>) -> io::Result<Self> {
+        let store = Store::new(owners);
+        let owners = store.owners();
         Ok(Self {
             mailboxes: (0..shards).map(|_| Mailbox::new()).collect::<io::Result<_>>()?,
             order: Mutex::default(),
             bridge: Bridge::default(),
-            store: Store::default(),
+            store,
             settings: Mutex::new(Arc::clone(settings)),
             feed: Mutex::default(),
-            metrics: (0..shards + 3).map(|_| Arc::default()).collect(),
+            metrics: (0..shards + owners + 2).map(|_| Arc::default()).collect(),
             connections: Arc::default(),
             publishers: AtomicUsize::new(0),
             addresses: Arc::default(),
@@ -239,7 +241,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             hurrying: AtomicBool::new(false),
             gaps: Gaps::default(),
-            pulses: Pulses::new(shards),
+            pulses: Pulses::new(shards, owners),
             spoken: spoken.to_vec(),
             configured: Configured::default(),
             started_ms: clock::now().unix_ms,
@@ -364,7 +366,8 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     groups::note_hidden(&plan.feed);
     let spoken = spoken(&plan.listen);
     let feed_settings = Mutex::new(Arc::new(plan.feed.clone()));
-    let shared = Shared::new(plan.shards, &spoken, &plan.settings)?;
+    let owners = plan.store.as_ref().map_or(1, |store| store.writers);
+    let shared = Shared::new(plan.shards, owners, &spoken, &plan.settings)?;
     let shared = Arc::new(Shared { feed: feed_settings, ..shared });
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay);
     // Before any shard runs, so that each knows of an outage before it takes anybody.

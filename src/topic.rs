@@ -1,8 +1,8 @@
 //! Durable topics: what is asked of their owner, what it says, and the one small interface behind which they are
 //! stored.
 //!
-//! One owner has all topics ([`Topics`]), so a topic's messages have one order whatever shards its producers and
-//! consumers sit on. Shards ask it ([`Request`]); it answers a connection ([`Reply`]) and delivers ([`Delivery`]).
+//! One owner has a topic ([`Topics`]), so its messages have one order whatever shards its producers and consumers sit on.
+//! Usually it has all topics; there may be several, each with some of them ([`Owner`]). Shards ask it ([`Request`]); it answers a connection ([`Reply`]) and delivers ([`Delivery`]).
 //! It decides alone and writes nothing itself: whatever has to outlast the process goes through an [`Archive`].
 //!
 //! Nothing of a message is told before it is stored: its producer's receipt and its deliveries leave after
@@ -22,10 +22,12 @@ mod mark;
 mod matching;
 #[cfg(test)]
 mod memory;
+mod merge;
 mod name;
 mod one;
 mod open;
 mod opening;
+mod owner;
 mod pending;
 mod probe;
 mod producer;
@@ -33,6 +35,7 @@ mod proxy;
 mod purge;
 mod record;
 mod rights;
+mod routes;
 mod routing;
 mod source;
 mod state;
@@ -43,18 +46,23 @@ mod tend;
 mod tests;
 mod topics;
 mod transient;
+mod window;
 mod work;
 
 pub use self::archive::{Archive, Fault, Loaded, Number, Saved};
 pub use self::backlog::Backlog;
 pub(crate) use self::id::LENIENT;
 pub use self::id::{MessageId, Position};
+pub use self::merge::Merge;
 pub use self::name::{Domain, NameError, TopicName};
+pub use self::owner::{OWNERS_MAX, Owner};
 pub use self::proxy::PAGE_TOPICS_MAX;
 pub use self::record::{Draft, Message, Stored};
 pub use self::rights::{GLOBS_MAX, Right, Rights, is_glob};
+pub use self::routes::Routes;
 pub use self::stats::Census;
 pub use self::topics::Topics;
+pub use self::window::Window;
 
 use crate::roster::Seat;
 use std::sync::Arc;
@@ -100,6 +108,15 @@ pub enum Request {
     },
     /// The connection is over. The last request.
     Gone,
+    /// After [`Reply::Ready`]: it is to become a consumer now.
+    Join,
+    /// It is this owner's turn to deliver to a consumer of several.
+    Turn,
+    /// What has become of a message that this owner has given another for the dead letters.
+    Buried {
+        /// Whether it is stored there.
+        is_stored: bool,
+    },
     /// Somebody wants to know or to change something; answered by [`Reply::Answer`].
     Inquire(Inquiry),
 }
@@ -132,7 +149,7 @@ pub enum Hashing {
 }
 
 /// What a consumer is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Consuming {
     /// The topics of the subscription; a partitioned one stands for its partitions.
     pub topics: Wanted,
@@ -162,10 +179,12 @@ pub struct Consuming {
     pub remote: Box<str>,
     /// What its pattern of topics is narrowed to; nothing without. Topics that it names are its connection's business.
     pub rights: Option<Box<Rights>>,
+    /// What it takes of several owners together; nothing when it has to do with one. See [`Routes`].
+    pub window: Option<Arc<Window>>,
 }
 
 /// Which topics a consumer wants.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Wanted {
     /// This one.
     One(TopicName),
@@ -236,7 +255,7 @@ pub enum Start {
 /// 400 for the id of a message of another topic, 404 for a topic or subscription that is not there, 409 for a subscription
 /// that has consumers or a topic that has connections, and 503 when the archive does not work. Times are unix time (ms), ids as clients see them, numbers those of now or, where `published`
 /// and `delivered` are told, since the topic was loaded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Inquiry {
     /// The statistics of producers and consumers as Pulsar's WebSocket proxy tells them: `{"persistent://…":
     /// {"producerStats": […], "consumerStats": […]}}` of the first topics that have one and come after that one, in the
@@ -348,6 +367,8 @@ pub enum Reply {
     Opened,
     /// It is not, and this is why.
     Refused(Refusal),
+    /// Nothing is in the way of a consumer of several owners; answered by [`Request::Join`].
+    Ready,
     /// The message is stored.
     Stored {
         /// Which it is.
@@ -440,6 +461,8 @@ pub enum Outgoing {
     Reply(Seat, Reply),
     /// A message.
     Deliver(Arc<Stored>, Taker),
+    /// A request to the owner with this index.
+    Ask(usize, Seat, Request),
 }
 
 /// What topics allow.

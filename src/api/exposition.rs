@@ -380,7 +380,9 @@ impl Snapshot {
         }
         let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
         let about = "Whether the store of the durable topics cannot be written";
-        family(out, gauge, None, "store_failing", about, self.one(|m| &m.store.failing))?;
+        // What one of several writers cannot store is enough.
+        let is_failing = u64::from(self.sum(|m| &m.store.failing) > 0);
+        family(out, gauge, None, "store_failing", about, vec![(Labels::new(), is_failing)])?;
         self.topics(out)?;
         let about = "Messages that were appended to durable topics";
         family(out, counter, None, "store_messages", about, self.one(|m| &m.store.messages))?;

@@ -98,9 +98,11 @@ pub(super) fn status_of_store(error: &OpenError) -> Status {
     match error {
         OpenError::InUse(_) => Status::TryAgain,
         OpenError::Damaged(..) => Status::Failure,
-        OpenError::NoPath | OpenError::Directory(..) | OpenError::Foreign(_) | OpenError::Newer(..) => {
-            Status::Configuration
-        }
+        OpenError::NoPath
+        | OpenError::Directory(..)
+        | OpenError::Foreign(_)
+        | OpenError::Newer(..)
+        | OpenError::Writers(..) => Status::Configuration,
     }
 }
 

@@ -135,6 +135,7 @@ pub const KEYS: &[&str] = &[
     "store.path",
     "store.durability",
     "store.interval_ms",
+    "store.writers",
     "store.free_bytes_min",
     "store.cache_bytes",
     "store.backup_path",

@@ -2,6 +2,7 @@
 
 use crate::api::Gap;
 use crate::dialect::Kind;
+use crate::topic::OWNERS_MAX;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What can be away.
@@ -9,12 +10,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(super) enum Source {
     Amqp,
     Redis,
-    Store,
+    /// What the owner of topics with this index stores.
+    Store(usize),
 }
 
 /// What is away now.
 #[derive(Default)]
-pub(super) struct Gaps([Mutex<Option<Gap>>; 3]);
+pub(super) struct Gaps([Mutex<Option<Gap>>; 2 + OWNERS_MAX]);
 
 impl Gaps {
     /// From now on these dialects lack something, for this reason.
@@ -32,13 +34,25 @@ impl Gaps {
 
     /// All that is lacking.
     pub(super) fn all(&self) -> Vec<Gap> {
-        [Source::Amqp, Source::Redis, Source::Store]
-            .into_iter()
-            .filter_map(|source| self.lock(source).clone())
-            .collect()
+        let mut gaps: Vec<Gap> = Vec::new();
+        for gap in self.0.iter().filter_map(|gap| lock(gap).clone()) {
+            // Several owners that lack the same, as room on the disk, lack it once.
+            if !gaps.iter().any(|other| other.reason == gap.reason) {
+                gaps.push(gap);
+            }
+        }
+        gaps
     }
 
     fn lock(&self, source: Source) -> MutexGuard<'_, Option<Gap>> {
-        self.0[source as usize].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(match source {
+            Source::Amqp => &self.0[0],
+            Source::Redis => &self.0[1],
+            Source::Store(owner) => &self.0[2 + owner],
+        })
     }
+}
+
+fn lock(gap: &Mutex<Option<Gap>>) -> MutexGuard<'_, Option<Gap>> {
+    gap.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,7 +18,7 @@ const NEXT: &str = "GET /up HTTP/1.1\r\nHost: next\r\n\r\n";
 /// A shard of a daemon, and where it listens.
 fn worker() -> (Worker, SocketAddr) {
     let settings: Arc<Settings> = Arc::default();
-    let shared = Arc::new(Shared::new(1, &[], &settings).unwrap());
+    let shared = Arc::new(Shared::new(1, 1, &[], &settings).unwrap());
     let socket = listen::tcp(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
     let address = listen::local_address(&socket).unwrap();
     let metrics = Arc::clone(&shared.metrics[0]);

@@ -1,4 +1,5 @@
-//! The store: one thread that owns the durable topics and writes what they decide.
+//! The store: the thread that owns the durable topics and writes what they decide; or several, each with some of the topics
+//! and a log of its own.
 //!
 //! Shards and feeds put what they want into an inbox and are answered through the shards' mailboxes, feeds and the
 //! admin listener by a channel of their own. What the thread does is in `owner`, who waits for it outside in `waiting`.
@@ -22,17 +23,18 @@ pub use self::backup::{Backup, Report, check};
 pub use self::format::OpenError;
 pub use self::settings::{Durability, Settings};
 
+use self::backup::Copier;
 use self::survey::Survey;
 use super::Shared;
 use super::clock;
 use crate::dialect;
 use crate::roster::Seat;
-use crate::topic::{Draft, Inquiry, Request, Rules, TopicName, Topics};
+use crate::topic::{Draft, Inquiry, Merge, Owner, Request, Rules, TopicName, Topics};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::RecvError};
 
 /// Requests that wait for the store before the shards read no more from clients.
 const REQUESTS_MAX: usize = 50_000;
@@ -47,20 +49,28 @@ pub(super) type Answer = (u16, Box<[u8]>);
 pub(super) type Receipts = Vec<Result<(), Box<str>>>;
 
 /// The other threads' end of the store.
-#[derive(Default)]
 pub(super) struct Store {
-    inbox: Mutex<Inbox>,
-    posted: Condvar,
-    running: AtomicBool,
+    /// One for each owner of topics.
+    posts: Box<[Post]>,
     /// Whether a backup is being made.
     copying: Arc<AtomicBool>,
 }
 
-/// What the thread has not taken yet.
+/// Where one owner is asked.
+#[derive(Default)]
+struct Post {
+    inbox: Mutex<Inbox>,
+    posted: Condvar,
+    running: AtomicBool,
+}
+
+/// What its thread has not taken yet.
 #[derive(Default)]
 struct Inbox {
     requests: Vec<(Seat, Request)>,
     bytes: usize,
+    /// What other owners ask, before the others: they have bounds of their own.
+    owners: Vec<(Seat, Request)>,
     outside: Vec<Outside>,
     rules: Option<Rules>,
     /// What has become of the sync that was under way.
@@ -77,79 +87,117 @@ enum Outside {
     /// The metrics' question.
     Survey(oneshot::Sender<Survey>),
     /// A backup is to be made.
-    Backup(oneshot::Sender<Result<Backup, String>>),
+    Backup(oneshot::Sender<Result<Copier, String>>),
 }
 
 impl Store {
-    /// Whether shards may ask more.
-    pub(super) fn has_room(&self) -> bool {
-        if !self.running.load(Relaxed) {
-            return true;
-        }
-        let inbox = self.lock();
-        inbox.requests.len() < REQUESTS_MAX && inbox.bytes < REQUESTS_BYTES_MAX
+    /// One with so many owners, of which none runs.
+    pub(super) fn new(owners: usize) -> Self {
+        Self { posts: Owner::all(owners).map(|_| Post::default()).collect(), copying: Arc::default() }
     }
 
-    /// Asks for connections of a shard. Without a store there is nobody to ask, and no dialect that does.
-    pub(super) fn ask(&self, requests: Vec<(Seat, Request)>) {
-        if !requests.is_empty() && self.running.load(Relaxed) {
-            self.post(|inbox| {
+    /// How many owners there are.
+    pub(super) fn owners(&self) -> usize {
+        self.posts.len()
+    }
+
+    /// Whether shards may ask more.
+    pub(super) fn has_room(&self) -> bool {
+        self.posts.iter().all(Post::has_room)
+    }
+
+    /// Asks an owner for connections of a shard. Without a store there is nobody to ask, and no dialect that does.
+    pub(super) fn ask(&self, owner: usize, requests: Vec<(Seat, Request)>) {
+        let post = &self.posts[owner];
+        if !requests.is_empty() && post.runs() {
+            post.put(|inbox| {
                 inbox.bytes += requests.iter().map(|(_, request)| request.weight()).sum::<usize>();
                 inbox.requests.extend(requests);
             });
         }
     }
 
-    /// Appends what a feed has. What comes back is in the order of the messages; nothing comes back without a store.
-    pub(super) fn append(&self, messages: Vec<(TopicName, Draft)>) -> oneshot::Receiver<Receipts> {
-        let (sender, receiver) = oneshot::channel();
-        if messages.is_empty() {
-            let _ = sender.send(Receipts::new());
-        } else if self.running.load(Relaxed) {
-            self.post(|inbox| inbox.outside.push(Outside::Append(messages, sender)));
+    /// Asks an owner for another one.
+    fn ask_owner(&self, owner: usize, seat: Seat, request: Request) {
+        if self.posts[owner].runs() {
+            self.posts[owner].put(|inbox| inbox.owners.push((seat, request)));
         }
-        receiver
+    }
+
+    /// Appends what a feed has. What comes back is in the order of the messages; nothing comes back without a store.
+    pub(super) async fn append(&self, messages: Vec<(TopicName, Draft)>) -> Result<Receipts, RecvError> {
+        if messages.is_empty() {
+            return Ok(Receipts::new());
+        }
+        if self.owners() == 1 {
+            return self.outside(0, |sender| Outside::Append(messages, sender)).await;
+        }
+        let owners: Vec<usize> =
+            messages.iter().map(|(topic, _)| Owner::of_topic(topic, self.owners())).collect();
+        let mut parts: Vec<Vec<(TopicName, Draft)>> = self.posts.iter().map(|_| Vec::new()).collect();
+        for (owner, message) in owners.iter().zip(messages) {
+            parts[*owner].push(message);
+        }
+        let asked: Vec<_> = parts
+            .into_iter()
+            .enumerate()
+            .map(|(owner, part)| {
+                (!part.is_empty()).then(|| self.outside(owner, |sender| Outside::Append(part, sender)))
+            })
+            .collect();
+        let mut receipts = Vec::with_capacity(asked.len());
+        for asked in asked {
+            receipts.push(match asked {
+                Some(asked) => asked.await?.into_iter(),
+                None => Receipts::new().into_iter(),
+            });
+        }
+        Ok(owners.iter().filter_map(|owner| receipts[*owner].next()).collect())
     }
 
     /// Asks for the admin listener; nothing comes back without a store.
-    pub(super) fn inquire(&self, inquiry: Inquiry) -> oneshot::Receiver<Answer> {
-        let (sender, receiver) = oneshot::channel();
-        if self.running.load(Relaxed) {
-            self.post(|inbox| inbox.outside.push(Outside::Inquire(inquiry, sender)));
-        }
-        receiver
+    pub(super) async fn inquire(&self, inquiry: Inquiry) -> Result<Answer, RecvError> {
+        let merge = Merge::of(&inquiry).filter(|_| self.owners() > 1);
+        let Some(merge) = merge else {
+            let owner = inquiry.topic().map_or(0, |topic| Owner::of_topic(topic, self.owners()));
+            return self.outside(owner, |sender| Outside::Inquire(inquiry, sender)).await;
+        };
+        let answers = self.of_each(|sender| Outside::Inquire(inquiry.clone(), sender)).await?;
+        Ok(merge.all(answers))
     }
 
     /// What the metrics tell beside the counters; nothing comes back without a store.
-    pub(super) fn survey(&self) -> oneshot::Receiver<Survey> {
-        let (sender, receiver) = oneshot::channel();
-        if self.running.load(Relaxed) {
-            self.post(|inbox| inbox.outside.push(Outside::Survey(sender)));
-        }
-        receiver
+    pub(super) async fn survey(&self) -> Result<Survey, RecvError> {
+        Ok(Survey::of_all(self.of_each(Outside::Survey).await?))
     }
 
-    /// Makes a backup while everything goes on; nothing comes back without a store.
-    pub(super) fn backup(&self) -> oneshot::Receiver<Result<Backup, String>> {
-        let (sender, receiver) = oneshot::channel();
-        if self.running.load(Relaxed) {
-            self.post(|inbox| inbox.outside.push(Outside::Backup(sender)));
+    /// Makes a backup while everything goes on, one at a time; nothing comes back without a store.
+    pub(super) async fn backup(&self) -> Result<Result<Backup, String>, RecvError> {
+        if !self.posts.iter().all(Post::runs) {
+            return oneshot::channel().1.await;
         }
-        receiver
+        if self.copying.swap(true, Relaxed) {
+            return Ok(Err("a backup is being made already".into()));
+        }
+        let copying = Copying(Arc::clone(&self.copying));
+        match self.of_each(Outside::Backup).await?.into_iter().collect() {
+            Ok(copiers) => back_up(copiers, copying).await,
+            Err(reason) => Ok(Err(reason)),
+        }
     }
 
     /// Replaces the rules of the topics by those of new settings.
     pub(super) fn configure(&self, settings: &dialect::Settings) {
-        if self.running.load(Relaxed) {
-            self.post(|inbox| inbox.rules = Some(rules(settings)));
+        for post in self.posts.iter().filter(|post| post.runs()) {
+            post.put(|inbox| inbox.rules = Some(rules(settings)));
         }
     }
 
-    /// Ends the thread, which saves everything before; waits for it, but not much longer than this.
+    /// Ends the threads, which save everything before; waits for them, but not much longer than this.
     pub(super) fn stop(&self, time: Duration) {
         let start = Instant::now();
-        self.post(|inbox| inbox.over = true);
-        while self.running.load(Relaxed) {
+        self.posts.iter().for_each(|post| post.put(|inbox| inbox.over = true));
+        while self.posts.iter().any(Post::runs) {
             if start.elapsed() > time.max(STOP_GRACE) {
                 tracing::warn!(
                     "the store could not be saved in time; the next start goes on from its journal"
@@ -160,7 +208,45 @@ impl Store {
         }
     }
 
-    fn post(&self, put: impl FnOnce(&mut Inbox)) {
+    /// Asks an owner something for somebody outside, if it runs; the answer is lost without.
+    fn outside<T>(
+        &self,
+        owner: usize,
+        ask: impl FnOnce(oneshot::Sender<T>) -> Outside,
+    ) -> oneshot::Receiver<T> {
+        let (sender, receiver) = oneshot::channel();
+        if self.posts[owner].runs() {
+            let asked = ask(sender);
+            self.posts[owner].put(|inbox| inbox.outside.push(asked));
+        }
+        receiver
+    }
+
+    /// Asks each owner the same, and waits for all.
+    async fn of_each<T>(&self, ask: impl Fn(oneshot::Sender<T>) -> Outside) -> Result<Vec<T>, RecvError> {
+        let asked: Vec<_> = (0..self.owners()).map(|owner| self.outside(owner, &ask)).collect();
+        let mut answers = Vec::with_capacity(asked.len());
+        for asked in asked {
+            answers.push(asked.await?);
+        }
+        Ok(answers)
+    }
+}
+
+impl Post {
+    fn runs(&self) -> bool {
+        self.running.load(Relaxed)
+    }
+
+    fn has_room(&self) -> bool {
+        if !self.runs() {
+            return true;
+        }
+        let inbox = self.lock();
+        inbox.requests.len() < REQUESTS_MAX && inbox.bytes < REQUESTS_BYTES_MAX
+    }
+
+    fn put(&self, put: impl FnOnce(&mut Inbox)) {
         put(&mut self.lock());
         self.posted.notify_one();
     }
@@ -174,13 +260,48 @@ impl Store {
 impl Store {
     /// Takes requests from now on, although no thread runs.
     pub(super) fn pretend(&self) {
-        self.running.store(true, Relaxed);
+        self.posts[0].running.store(true, Relaxed);
     }
 
     /// What the thread would take.
     pub(super) fn take(&self) -> Vec<(Seat, Request)> {
-        let inbox = std::mem::take(&mut *self.lock());
+        let inbox = std::mem::take(&mut *self.posts[0].lock());
         inbox.requests
+    }
+}
+
+/// Makes a backup on a thread of its own, of what each owner has.
+async fn back_up(copiers: Vec<Copier>, copying: Copying) -> Result<Result<Backup, String>, RecvError> {
+    let (sender, receiver) = oneshot::channel();
+    // When there is no thread to be had, the sender is gone, which is an answer too.
+    let spawned = std::thread::Builder::new().name("backup".into()).spawn(move || {
+        let result = backup::copy_all(copiers);
+        drop(copying);
+        match &result {
+            Ok(Backup { path, messages, bytes }) => {
+                let path = path.display();
+                tracing::info!(
+                    messages,
+                    bytes,
+                    "a backup of the store was made: {path}, {messages} messages, {bytes} bytes"
+                );
+            }
+            Err(reason) => tracing::error!("{reason}"),
+        }
+        let _ = sender.send(result);
+    });
+    if let Err(error) = spawned {
+        tracing::error!("a backup has got no thread: {error}");
+    }
+    receiver.await
+}
+
+/// A backup that is being made.
+struct Copying(Arc<AtomicBool>);
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
     }
 }
 
@@ -189,16 +310,26 @@ fn rules(settings: &dialect::Settings) -> Rules {
     settings.pulsar.rules()
 }
 
-/// Opens the store and starts its thread.
+/// The name of a thread of the owner with this index.
+pub(super) fn thread(what: &str, owner: usize) -> String {
+    if owner == 0 { what.into() } else { format!("{what}-{owner}") }
+}
+
+/// Opens the store and starts the threads of its owners.
 ///
 /// # Errors
-/// When the store cannot be used, with what to do, or the thread cannot be had.
+/// When the store cannot be used, with what to do, or a thread cannot be had.
 pub(super) fn start(
     shared: &Arc<Shared>,
     settings: &Settings,
     dialects: &dialect::Settings,
 ) -> Result<(), super::StartError> {
-    let disk = Disk::open(settings)?.counting(Arc::clone(&shared.metrics[shared.mailboxes.len() + 1]));
-    owner::spawn(shared, Topics::new(disk, rules(dialects), clock::now()))?;
+    let (now, count) = (clock::now(), Arc::default());
+    let owners = Owner::all(shared.store.owners());
+    for (owner, disk) in owners.zip(Disk::open_all(settings)?) {
+        let metrics = &shared.metrics[shared.mailboxes.len() + 1 + owner.index()];
+        let topics = Topics::new(disk.counting(Arc::clone(metrics)), rules(dialects), now).of(owner, &count);
+        owner::spawn(shared, owner.index(), topics)?;
+    }
     Ok(())
 }

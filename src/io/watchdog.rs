@@ -71,18 +71,19 @@ pub(super) async fn beat(shared: Arc<Shared>, pulse: fn(&Pulses) -> &Pulse) {
 pub(super) struct Pulses {
     pub(super) shards: Box<[Pulse]>,
     pub(super) bridge: Pulse,
-    pub(super) store: Pulse,
+    /// Of each owner of topics.
+    pub(super) store: Box<[Pulse]>,
     pub(super) admin: Pulse,
     /// The watchdog's own, by which readiness knows of it.
     watchdog: Pulse,
 }
 
 impl Pulses {
-    pub(super) fn new(shards: usize) -> Self {
+    pub(super) fn new(shards: usize, owners: usize) -> Self {
         Self {
             shards: (0..shards).map(|_| Pulse::default()).collect(),
             bridge: Pulse::default(),
-            store: Pulse::default(),
+            store: (0..owners).map(|_| Pulse::default()).collect(),
             admin: Pulse::default(),
             watchdog: Pulse::default(),
         }
@@ -91,8 +92,10 @@ impl Pulses {
     /// All but the watchdog's, with the names of their threads.
     fn named(&self) -> impl Iterator<Item = (String, &Pulse)> {
         let shards = self.shards.iter().enumerate().map(|(number, pulse)| (format!("shard-{number}"), pulse));
-        let others = [("bridge", &self.bridge), ("store", &self.store), ("admin", &self.admin)];
-        shards.chain(others.into_iter().map(|(name, pulse)| (name.to_owned(), pulse)))
+        let owners =
+            self.store.iter().enumerate().map(|(index, pulse)| (super::store::thread("store", index), pulse));
+        let others = [("bridge", &self.bridge), ("admin", &self.admin)];
+        shards.chain(owners).chain(others.into_iter().map(|(name, pulse)| (name.to_owned(), pulse)))
     }
 
     /// The threads that hang, each with the seconds since it has last turned.
@@ -199,13 +202,13 @@ mod tests {
 
     #[test]
     fn a_thread_hangs_when_it_has_not_turned_for_seconds_and_until_it_turns() {
-        let pulses = Pulses::new(2);
+        let pulses = Pulses::new(2, 1);
         let news = |now| {
             let news = pulses.look(at(now));
             news.into_iter().map(|news| (news.name, news.hangs)).collect::<Vec<_>>()
         };
         pulses.shards.iter().for_each(|pulse| pulse.beat(at(100)));
-        pulses.store.beat(at(100));
+        pulses.store[0].beat(at(100));
         assert_eq!(news(104), []);
         pulses.shards[0].beat(at(104));
         assert_eq!(news(106), [("shard-1".into(), true), ("store".into(), true)]);
@@ -213,14 +216,14 @@ mod tests {
         assert_eq!(pulses.hung(at(107)), [("shard-1".into(), 7), ("store".into(), 7)]);
         pulses.shards[0].beat(at(108));
         pulses.shards[1].beat(at(108));
-        pulses.store.end();
+        pulses.store[0].end();
         assert_eq!(news(108), [("shard-1".into(), false), ("store".into(), false)]);
         assert_eq!(pulses.hung(at(109)), []);
     }
 
     #[test]
     fn a_watchdog_that_hangs_is_told_too_and_a_thread_that_never_ran_is_not() {
-        let pulses = Pulses::new(1);
+        let pulses = Pulses::new(1, 1);
         assert!(pulses.look(at(1000)).is_empty());
         assert_eq!(pulses.hung(at(1009)), []);
         assert_eq!(pulses.hung(at(1011)), [("watchdog".into(), 11)]);

@@ -9,8 +9,10 @@ use super::connection::Sockets;
 use super::handoff::Parcel;
 use crate::dialect::Settings;
 use crate::frame::Publication;
+use crate::roster::Seat;
 use crate::shard::{Shard, settle_reports};
 use crate::throttle;
+use crate::topic::{Reply, Routes};
 use crate::wheel::{Now, Tick};
 use rustix::fd::BorrowedFd;
 use std::collections::VecDeque;
@@ -28,6 +30,8 @@ pub(super) struct Worker {
     shard: Shard,
     sockets: Sockets,
     shared: Arc<Shared>,
+    /// Which owner of topics a connection has to do with, when there are several.
+    routes: Routes,
     number: usize,
     taken: Vec<Parcel>,
     waiting: VecDeque<Parcel>,
@@ -43,6 +47,7 @@ impl Worker {
         Self {
             shard,
             sockets,
+            routes: Routes::new(shared.store.owners()),
             shared,
             number,
             taken: Vec::new(),
@@ -66,7 +71,7 @@ impl Worker {
     /// Whether everything is over. Each waits for the others, as any may own the rosters that another's last request
     /// asks for. The owner of the topics has heard that every session is gone.
     pub(super) fn is_over(&self) -> bool {
-        self.closing && self.shard.is_empty() && !self.shard.has_requests() && self.sockets.total() == 0
+        self.closing && self.shard.is_empty() && !self.has_requests() && self.sockets.total() == 0
     }
 
     /// Whether every shard takes more publications.
@@ -99,14 +104,35 @@ impl Worker {
     /// Asks the owner of the topics what clients want of it; returns whether it has room for it. What the sessions of
     /// one turn want may go beyond that, and waits here.
     fn ask_topics(&mut self) -> bool {
-        if !self.shard.has_requests() {
+        if !self.has_requests() {
             return true;
         }
         let has_room = self.shared.store.has_room();
-        if has_room {
-            self.shared.store.ask(self.shard.take_requests());
+        if has_room && self.shared.store.owners() == 1 {
+            self.shared.store.ask(0, self.shard.take_requests());
+        } else if has_room {
+            for (seat, request) in self.shard.take_requests() {
+                self.routes.ask(seat, request);
+            }
+            for (owner, requests) in self.routes.take_asked().enumerate() {
+                self.shared.store.ask(owner, requests);
+            }
         }
         has_room
+    }
+
+    /// Whether the owners of topics are to be asked something.
+    fn has_requests(&self) -> bool {
+        self.shard.has_requests() || self.routes.has_asked()
+    }
+
+    /// Tells a connection what an owner of topics says to it.
+    fn tell(&mut self, seat: Seat, reply: Reply, now: Now) {
+        let is_whole = self.shared.store.owners() == 1;
+        let reply = if is_whole { Some(reply) } else { self.routes.told(seat, reply) };
+        if let Some(reply) = reply {
+            self.shard.take_told(seat, reply, now);
+        }
     }
 
     /// Asks the judges what clients want to know; returns whether they have room for it.
@@ -194,7 +220,7 @@ impl Worker {
                 Parcel::Answer(ticket, answer) => self.shard.answer(ticket, answer, now),
                 Parcel::Note(seat, app, note) => self.shard.take_note(seat, &app, &note, now),
                 Parcel::Reply(seat, reply) => self.shard.take_reply(seat, reply, now),
-                Parcel::Told(seat, reply) => self.shard.take_told(seat, reply, now),
+                Parcel::Told(seat, reply) => self.tell(seat, reply, now),
                 Parcel::Delivery(_) if self.shared.hurrying.load(Relaxed) => {}
                 Parcel::Delivery(delivery) => {
                     delivered += 1;
@@ -246,7 +272,7 @@ mod tests {
     fn worker(sent: &str) -> (Worker, TcpStream) {
         let pulsar = pulsar::Settings { anonymous: true, ..Default::default() };
         let settings = Arc::new(Settings { pulsar, ..Settings::default() });
-        let shared = Arc::new(Shared::new(2, &[], &settings).unwrap());
+        let shared = Arc::new(Shared::new(2, 1, &[], &settings).unwrap());
         let socket = listen::tcp(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
         let mut client = TcpStream::connect(listen::local_address(&socket).unwrap()).unwrap();
         client.set_nonblocking(true).unwrap();
@@ -309,7 +335,7 @@ mod tests {
         shared.store.pretend();
         let seat = Seat { shard: 1, id: 0, serial: 0 };
         let many = || (0..50_000).map(|_| (seat, Request::Took)).collect();
-        shared.store.ask(many());
+        shared.store.ask(0, many());
         assert!(!shared.store.has_room());
         while !worker.holds_back() {
             worker.turn();
@@ -364,7 +390,7 @@ mod tests {
         let mut answer = [0; 1024];
         let count = client.read(&mut answer).unwrap();
         assert!(answer[..count].starts_with(b"HTTP/1.1 101"), "answered in the same turn");
-        shared.store.ask((0..50_000).map(|_| (seat, Request::Took)).collect());
+        shared.store.ask(0, (0..50_000).map(|_| (seat, Request::Took)).collect());
         shared.mailboxes[0].post([Parcel::Close].into_iter());
         worker.turn();
         drop(client);

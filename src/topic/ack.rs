@@ -7,13 +7,38 @@ use super::source::Source;
 use super::subscription::SubId;
 use super::tend::TEND_BYTES;
 use super::topics::{Role, Timer, Topics};
-use super::{Archive, Domain, Draft, Message, MessageId, Position, Reply, Request, TopicName};
+use super::{
+    Archive, Domain, Draft, Message, MessageId, Outgoing, Owner, Position, Reply, Request, TopicName,
+};
 use crate::roster::Seat;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The property of a dead letter that says where it comes from.
 const REAL_TOPIC: &str = "REAL_TOPIC";
 /// The property of a dead letter that says which message it was.
 const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
+/// Messages that may be on their way to the dead letters of another owner; one more comes to its consumer again. Another
+/// owner answers within a round of its own.
+const LETTERS_MAX: usize = 1000;
+/// Bytes of them; one message alone may have more.
+const LETTERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Messages on their way to the dead letters of another owner, by a number that comes back with its answer.
+#[derive(Debug, Default)]
+pub(super) struct Letters {
+    sent: HashMap<u32, Letter, ahash::RandomState>,
+    bytes: usize,
+    serial: u32,
+}
+
+#[derive(Debug)]
+struct Letter {
+    of: (SubId, Position),
+    /// The subscription.
+    name: Arc<str>,
+    bytes: usize,
+}
 
 impl<A: Archive> Topics<A> {
     /// A request of a consumer or reader; others have nothing to say of this kind.
@@ -35,6 +60,7 @@ impl<A: Archive> Topics<A> {
                 }
                 self.wake(id);
             }
+            Request::Turn => self.take_turn(id),
             Request::Took => {
                 if let Some(consumer) = self.consumers.get_mut(id) {
                     consumer.took();
@@ -211,19 +237,45 @@ impl<A: Archive> Topics<A> {
             properties,
             ..old
         });
-        let stored = self.store_at(&letters, draft);
-        if stored {
-            self.dying.push((id, position));
-        }
-        stored
-    }
-
-    fn store_at(&mut self, name: &TopicName, draft: Draft) -> bool {
+        let Some((name, _)) = self.expand(&letters).into_iter().next() else { return false };
         if name.domain() == Domain::NonPersistent {
             return false;
         }
-        let Some((name, _)) = self.expand(name).into_iter().next() else { return false };
-        self.open_topic(&name).is_ok_and(|topic| self.store(topic, draft).is_ok())
+        let owner = Owner::of_topic(&name, self.owner.of());
+        if owner != self.owner.index() {
+            return self.send_letter(owner, (id, position), name, draft);
+        }
+        let is_stored = self.open_topic(&name).is_ok_and(|topic| self.store(topic, draft).is_ok());
+        if is_stored {
+            self.dying.push((id, position));
+        }
+        is_stored
+    }
+
+    /// Has another owner, which has the topic for them, append a message to the dead letters.
+    fn send_letter(&mut self, owner: usize, of: (SubId, Position), name: TopicName, draft: Draft) -> bool {
+        let bytes = draft.len();
+        let Letters { sent, bytes: all_bytes, serial } = &mut self.letters;
+        if sent.len() >= LETTERS_MAX || *all_bytes + bytes > LETTERS_BYTES_MAX.max(bytes) {
+            return false;
+        }
+        *serial = serial.wrapping_add(1);
+        *all_bytes += bytes;
+        let Some(sub) = self.subs.get(of.0) else { return false };
+        sent.insert(*serial, Letter { of, name: sub.name.clone(), bytes });
+        let asked = Outgoing::Ask(owner, self.owner.seat(*serial), Request::Append(name, draft));
+        self.out.push(asked);
+        true
+    }
+
+    /// What has become of a message that another owner was to append.
+    pub(super) fn finish_letter(&mut self, seat: Seat, is_stored: bool) {
+        let Some(Letter { of, name, bytes }) = self.letters.sent.remove(&seat.id) else { return };
+        self.letters.bytes = self.letters.bytes.saturating_sub(bytes);
+        // The subscription may be gone, and another in its place.
+        if self.subs.get(of.0).is_some_and(|sub| sub.name == name) {
+            self.finish_dying(vec![of], is_stored);
+        }
     }
 
     /// What has gone to the dead letters is dealt with, or comes again.

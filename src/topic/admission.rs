@@ -6,7 +6,7 @@ use super::one::TopicId;
 use super::probe::Hindrance;
 use super::subscription::SubId;
 use super::topics::{Topics, refusal};
-use super::{Archive, Cause, Consuming, Kind, Refusal, TopicName};
+use super::{Archive, Cause, Consuming, Kind, Refusal, TopicName, Window};
 
 /// Subscriptions of one topic: all of them are in memory with it.
 const SUBSCRIPTIONS_MAX: usize = 100_000;
@@ -39,20 +39,21 @@ impl<A: Archive> Topics<A> {
         }
     }
 
-    /// Whether a request may create so many.
-    pub(super) fn check_new(&self, new: &New) -> Result<(), Refusal> {
-        let (most, others) = (self.rules.new_topics_max, new.others);
+    /// Whether a request may create so many, with what other owners would create for it.
+    pub(super) fn check_new(&self, new: &New, window: Option<&Window>) -> Result<(), Refusal> {
+        let most = self.rules.new_topics_max;
+        let others = window.map_or(new.others, |window| window.would_create(new.others));
         if others > most {
             let reason =
                 format!("one request creates at most {most} topics, and names {others} that are not there");
             return Err(refusal(Cause::TooMany, &reason));
         }
-        self.check_room(others + new.partitions)
+        self.check_room(new.others + new.partitions)
     }
 
     /// Whether so many topics more can be.
     pub(super) fn check_room(&self, new: usize) -> Result<(), Refusal> {
-        if new > 0 && self.count.saturating_add(new) > self.rules.topics_max {
+        if new > 0 && self.count_of_all().saturating_add(new) > self.rules.topics_max {
             return Err(refusal(Cause::TooMany, "there are too many topics"));
         }
         match self.broken.as_ref().filter(|_| new > 0) {

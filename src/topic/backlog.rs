@@ -21,6 +21,13 @@ pub struct Backlog {
     pub messages: u64,
 }
 
+impl Backlog {
+    /// Keeps those that are told, the largest first.
+    pub fn keep_largest(backlogs: &mut Vec<Self>) {
+        largest(backlogs);
+    }
+}
+
 /// The largest backlogs that are remembered.
 #[derive(Debug, Default)]
 pub(super) struct Asleep {

@@ -2,17 +2,18 @@
 
 use super::source::Sources;
 use super::subscription::SubId;
-use super::{Consuming, Flow, Kind, MessageId, Position, Reading, Right, Rights, TopicName};
+use super::{Consuming, Flow, Kind, MessageId, Position, Reading, Right, Rights, TopicName, Window};
 use crate::roster::Seat;
+use std::sync::Arc;
 
 /// A consumer among all; given again when it is gone.
 pub(super) type ConsumerId = usize;
 
 /// Bytes that are on their way to one connection before its receipt is waited for: enough to keep a connection
 /// busy while a receipt comes, and little beside what a shard's outbox holds.
-const UNRECEIVED_BYTES_MAX: usize = 256 * 1024;
+pub(super) const UNRECEIVED_BYTES_MAX: usize = 256 * 1024;
 /// Messages that a pulling consumer may have asked for and not got; Pulsar has no bound, and nobody has more use.
-const PERMITS_MAX: u32 = 1_000_000;
+pub(super) const PERMITS_MAX: u32 = 1_000_000;
 
 /// A consumer or a reader.
 #[derive(Debug)]
@@ -42,6 +43,10 @@ pub(super) struct Consumer {
     /// Messages that it has got, ever.
     pub(super) delivered: u64,
     flow: Flow,
+    /// What it takes of several owners together, in place of what it has here.
+    window: Option<Arc<Window>>,
+    /// This owner's place among them.
+    owner: usize,
     /// Whether it was told that it is a consumer: its connection has no use for messages before.
     is_told: bool,
     /// Whether its connection is over, and it has still topics to leave.
@@ -55,7 +60,7 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    pub(super) fn new(seat: Seat, consuming: Consuming) -> Self {
+    pub(super) fn new(seat: Seat, consuming: Consuming, owner: usize) -> Self {
         Self {
             seat,
             name: consuming.name,
@@ -76,6 +81,8 @@ impl Consumer {
             blocked: Vec::new(),
             delivered: 0,
             flow: consuming.flow,
+            window: consuming.window,
+            owner,
             is_told: false,
             is_over: false,
             outstanding: 0,
@@ -102,8 +109,9 @@ impl Consumer {
             priority: 0,
             remote: reading.remote,
             rights: None,
+            window: None,
         };
-        Self { is_reader: true, ..Self::new(seat, consuming) }
+        Self { is_reader: true, ..Self::new(seat, consuming, 0) }
     }
 
     /// Whether its rights let it have a topic that its pattern matches.
@@ -113,13 +121,27 @@ impl Consumer {
 
     /// Whether it takes a message.
     pub(super) fn has_room(&self) -> bool {
-        self.is_told
-            && !self.is_over
-            && !self.awaits_receipt
-            && match self.flow {
-                Flow::Push(window) => self.outstanding < window.max(1),
-                Flow::Pull => self.permits > 0,
-            }
+        if !self.is_told || self.is_over {
+            return false;
+        }
+        match (&self.window, self.flow) {
+            (Some(window), _) => window.has_room(self.owner),
+            (None, _) if self.awaits_receipt => false,
+            (None, Flow::Push(window)) => self.outstanding < window.max(1),
+            (None, Flow::Pull) => self.permits > 0,
+        }
+    }
+
+    /// What it takes of several owners together, if it has to do with several.
+    pub(super) fn window(&self) -> Option<&Window> {
+        self.window.as_deref()
+    }
+
+    /// It has got a topic.
+    pub(super) fn has_joined(&self) {
+        if let Some(window) = &self.window {
+            window.has_joined();
+        }
     }
 
     /// It knows now that it is a consumer.
@@ -127,19 +149,30 @@ impl Consumer {
         self.is_told = true;
     }
 
-    /// It gets a message of so many bytes. Returns whether its receipt is wanted.
-    pub(super) fn give(&mut self, bytes: usize) -> bool {
+    /// It gets a message of so many bytes. Returns whether its receipt is wanted; nothing when another owner has taken the
+    /// room that there was.
+    pub(super) fn give(&mut self, bytes: usize) -> Option<bool> {
+        let wants_receipt = match &self.window {
+            Some(window) => Some(window.take(self.owner, bytes)?),
+            None => None,
+        };
         self.outstanding = self.outstanding.saturating_add(1);
         self.permits = self.permits.saturating_sub(1);
         self.delivered += 1;
+        if wants_receipt.is_some() {
+            return wants_receipt;
+        }
         self.unreceived_bytes += bytes;
         self.awaits_receipt = self.unreceived_bytes >= UNRECEIVED_BYTES_MAX;
-        self.awaits_receipt
+        Some(self.awaits_receipt)
     }
 
     /// So many messages fill its window no more.
     pub(super) fn free(&mut self, count: u32) {
         self.outstanding = self.outstanding.saturating_sub(count);
+        if let Some(window) = &self.window {
+            window.free(count);
+        }
     }
 
     /// It asks for more.

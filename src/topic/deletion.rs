@@ -161,8 +161,8 @@ impl<A: Archive> Topics<A> {
         // No id of a message of it is to mean one of a topic that gets its name.
         self.fresh = self.fresh.max(topic.state.next.position);
         self.names.remove(topic.name.as_str());
-        self.count = self.count.saturating_sub(1);
         let producers = topic.producers.values().copied().collect();
+        self.count_one_less();
         self.active.retain(|active| *active != id);
         let name = self.topics[id].name.clone();
         self.forget_created(&name);

@@ -310,7 +310,10 @@ impl<A: Archive> Topics<A> {
         let (holder, label) = (member.consumer, member.label);
         let consumer = &mut self.consumers[holder];
         let bytes = message.len();
-        let wants_receipt = consumer.give(bytes);
+        let Some(wants_receipt) = consumer.give(bytes) else {
+            self.keep_back(id, at, message, deliver_ms, key);
+            return 0;
+        };
         let mut redeliveries = 0;
         if !sub.is_reader {
             let timeout_ns = consumer.ack_timeout_ns;
@@ -346,6 +349,24 @@ impl<A: Archive> Topics<A> {
         let taker = Taker { seat: consumer.seat, redeliveries, partition: label, wants_receipt };
         self.out.push(Outgoing::Deliver(message.clone(), taker));
         bytes
+    }
+
+    /// A message was to be given to a member when another owner took the room that there was.
+    fn keep_back(&mut self, id: SubId, at: usize, message: &Stored, deliver_ms: u64, key: u32) {
+        let sub = &mut self.subs[id];
+        let (position, bytes) = (message.position, message.len());
+        let is_new = !sub.pending.contains_key(&position);
+        if sub.state.kind == Kind::KeyShared {
+            self.park(id, position, key, is_new.then_some((bytes as u32, deliver_ms)));
+        } else {
+            if is_new {
+                sub.pending
+                    .insert(position, Pending { bytes: bytes as u32, deliver_ms, ..Pending::default() });
+                sub.pending_bytes += bytes as u64;
+            }
+            sub.replay.insert(position);
+        }
+        self.block_on(id, at);
     }
 
     /// A turn of a subscription whose keys choose consumers.

@@ -88,6 +88,12 @@ impl MessageId {
         TOPICS_FROM.checked_add(number)
     }
 
+    /// The number of the topic for which this stands in a partition, if it stands for one.
+    #[must_use]
+    pub fn topic_number(label: u32) -> Option<u32> {
+        label.checked_sub(TOPICS_FROM)
+    }
+
     /// Whether the partition stands for a topic among several.
     #[must_use]
     pub fn names_topic(self) -> bool {

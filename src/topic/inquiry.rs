@@ -14,7 +14,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 /// Names in one list.
-const NAMES_MAX: usize = 10_000;
+pub(super) const NAMES_MAX: usize = 10_000;
 /// Messages that are shown at once; they go through memory and one answer.
 const PEEK_MAX: usize = 100;
 

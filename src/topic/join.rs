@@ -89,6 +89,7 @@ impl<A: Archive> Topics<A> {
             self.wake(old);
         }
         self.consumers[id].sources.insert(Source { topic: topic_id, sub: sub_id, label });
+        self.consumers[id].has_joined();
         self.ready(sub_id);
         Ok(())
     }
@@ -140,7 +141,8 @@ impl<A: Archive> Topics<A> {
             Some(Role::Producer(id)) => self.close_producer(id),
             Some(Role::Consumer(id)) => self.close_consumer(id),
             Some(Role::Transient(id)) => self.close_transient(id),
-            Some(Role::Opening | Role::Waiting(_)) | None => {}
+            Some(Role::Opening) => drop(self.parked.remove(&seat)),
+            Some(Role::Waiting(_)) | None => {}
         }
         self.succeed(seat);
     }
@@ -333,7 +335,12 @@ impl<A: Archive> Topics<A> {
             };
             topic.state.terminated && sub.backlog(&topic.state.next) == 0
         };
-        let consumer = self.consumers.get(consumer);
-        Reply::EndOfTopic(consumer.is_some_and(|it| !it.sources.is_empty() && it.sources.iter().all(is_over)))
+        let Some(consumer) = self.consumers.get(consumer) else { return Reply::EndOfTopic(false) };
+        // One that has topics of other owners only waits for nothing here.
+        let has_topic = match consumer.window() {
+            Some(window) => window.has_topic(),
+            None => !consumer.sources.is_empty(),
+        };
+        Reply::EndOfTopic(has_topic && consumer.sources.iter().all(is_over))
     }
 }

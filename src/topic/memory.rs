@@ -1,7 +1,7 @@
 //! An archive in memory, for tests: it can crash, which loses what was not committed; it can fail, and damage
 //! messages.
 
-use super::{Archive, Fault, Loaded, Number, Position, Saved, Stored};
+use super::{Archive, Fault, Loaded, Number, Owner, Position, Saved, Stored, Window};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -28,12 +28,16 @@ pub(super) struct Memory {
     safe: Shelves,
     ledger: u32,
     numbers: Number,
+    /// How far apart they are, less one.
+    apart: Number,
     /// The names of topics by number.
     named: BTreeMap<Number, Box<str>>,
     /// Messages that cannot be read any more.
     pub(super) damaged: BTreeSet<(Number, Position)>,
     /// What is wrong with writing.
     pub(super) fault: Option<&'static str>,
+    /// What another owner takes all of while messages are read here.
+    pub(super) thief: Option<Arc<Window>>,
     /// Calls that read messages.
     pub(super) reads: usize,
     /// Calls of any other kind.
@@ -41,6 +45,11 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// The archive of one of several owners.
+    pub(super) fn of(owner: Owner) -> Self {
+        Self { numbers: owner.index() as Number, apart: owner.of() as Number - 1, ..Self::default() }
+    }
+
     /// Makes everything safe that was written.
     pub(super) fn commit(&mut self) {
         self.safe = self.live.clone();
@@ -87,7 +96,7 @@ impl Archive for Memory {
     fn create(&mut self, name: &str) -> Result<Number, Fault> {
         self.calls += 1;
         self.check()?;
-        self.numbers += 1;
+        self.numbers += self.apart + 1;
         self.named.insert(self.numbers, name.into());
         let shelf = Shelf { number: self.numbers, ..Shelf::default() };
         assert!(self.live.insert(name.into(), shelf.clone()).is_none());
@@ -130,6 +139,7 @@ impl Archive for Memory {
         bytes_max: usize,
     ) -> Result<Vec<Arc<Stored>>, Fault> {
         self.reads += 1;
+        while self.thief.as_ref().is_some_and(|window| window.take(1, 0).is_some()) {}
         let damaged = self.damaged.clone();
         let mut bytes = 0;
         let messages = self.shelf(topic).messages.range(from..).map(|(_, message)| message);

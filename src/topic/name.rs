@@ -117,6 +117,12 @@ impl TopicName {
         self.short().rsplit_once("-partition-").map(|(whole, _)| whole)
     }
 
+    /// Of a partition its topic.
+    pub(super) fn without_partition(&self) -> Option<Self> {
+        self.partition_number()?;
+        self.0.rsplit_once("-partition-").map(|(whole, _)| Self(whole.into()))
+    }
+
     /// The topic of one of its partitions.
     #[must_use]
     pub fn partition(&self, number: u32) -> Self {

@@ -76,6 +76,9 @@ impl<A: Archive> Topics<A> {
 
     /// What a connection wants that waits for its topics.
     pub(super) fn opening_of(&self, seat: Seat) -> Option<&Request> {
+        if let Some(Opening { stage: Stage::Checking(request), .. }) = self.parked.get(&seat) {
+            return Some(request);
+        }
         self.works.iter().find_map(|work| match work {
             Work::Load(loading) if loading.seat == seat => loading.request.as_ref(),
             Work::Open(opening) if opening.seat == seat => match &opening.stage {
@@ -257,14 +260,20 @@ impl<A: Archive> Topics<A> {
             }
             (Names::Matching(_), _) => Ok(Progress::Done),
         };
+        let window = consuming.window.clone();
         let checked = match checked {
             Ok(Progress::Done) => {
-                self.check_new(&opening.new).map(|()| Progress::Done).map_err(Hindrance::from)
+                let room = self.check_new(&opening.new, window.as_deref());
+                room.map(|()| Progress::Done).map_err(Hindrance::from)
             }
             other => other,
         };
         match checked {
             Ok(Progress::More) => Progress::More,
+            Ok(Progress::Done) if window.is_some() => {
+                self.park_opening(opening);
+                Progress::Done
+            }
             Ok(Progress::Done) => {
                 self.begin_joining(opening);
                 Progress::More
@@ -280,6 +289,24 @@ impl<A: Archive> Topics<A> {
         }
     }
 
+    /// Nothing is in its way here, but there may be something at other owners: it waits for them.
+    fn park_opening(&mut self, opening: &mut Opening) {
+        let Opening { seat, from, stage, names, new } = opening;
+        let stage = std::mem::replace(stage, Stage::Checking(Request::Gone));
+        let names = std::mem::replace(names, Names::Of(Vec::new(), 0));
+        let parked = Opening { seat: *seat, from: *from, stage, names, new: std::mem::take(new) };
+        self.parked.insert(*seat, parked);
+        self.reply(*seat, super::Reply::Ready);
+    }
+
+    /// Nothing is in its way anywhere.
+    pub(super) fn join_parked(&mut self, seat: Seat) {
+        if let Some(mut opening) = self.parked.remove(&seat) {
+            self.begin_joining(&mut opening);
+            self.begin_opening(opening);
+        }
+    }
+
     /// Nothing is in its way: it becomes a consumer.
     fn begin_joining(&mut self, opening: &mut Opening) {
         let nothing = Stage::Checking(Request::Gone);
@@ -288,7 +315,7 @@ impl<A: Archive> Topics<A> {
             return;
         };
         let topics = std::mem::replace(&mut consuming.topics, Wanted::Several(Vec::new()));
-        let mut consumer = Consumer::new(opening.seat, *consuming);
+        let mut consumer = Consumer::new(opening.seat, *consuming, self.owner.index());
         if let Wanted::Matching { namespace, pattern } = topics {
             consumer.wanted = Some((namespace, pattern));
         }

@@ -1,6 +1,7 @@
 //! The statistics of Pulsar's WebSocket proxy: who produces and consumes what, told in pages and made in slices, since
 //! there may be very many connections.
 
+use super::merge::PARTIAL;
 use super::source::Label;
 use super::topics::Topics;
 use super::work::{Slice, TOPIC_STEPS, Work};
@@ -33,6 +34,8 @@ pub(super) struct Telling {
     only: Option<TopicName>,
     /// The last topic of the page before.
     after: Box<str>,
+    /// Whether others tell of other topics.
+    is_one_of_several: bool,
     stage: Stage,
     /// Where it goes on among the connections of the stage, and within one of them.
     at: usize,
@@ -107,7 +110,8 @@ impl<A: Archive> Topics<A> {
         };
         let page = Page { topics: BTreeMap::new(), topics_max, until: None, connections: 0 };
         let (stage, within) = (Stage::Producers, Within::default());
-        let telling = Telling { seat, rights, only, after, stage, at: 0, within, page };
+        let is_one_of_several = self.owner.of() > 1;
+        let telling = Telling { seat, rights, only, after, is_one_of_several, stage, at: 0, within, page };
         if let Err(refusal) = self.take_on(Work::Tell(Box::new(telling))) {
             self.reply(seat, Reply::Answer(503, refusal.reason.as_bytes().into()));
         }
@@ -260,7 +264,9 @@ impl Telling {
             let _ = write!(out, "{comma}{}:{}", json(&**name), told.json());
         }
         out.push('}');
-        Reply::Answer(200, out.into_bytes().into())
+        // Other owners' topics behind the end of a page that is not the last are of the next one too.
+        let is_partial = self.is_one_of_several && self.page.until.is_some();
+        Reply::Answer(if is_partial { PARTIAL } else { 200 }, out.into_bytes().into())
     }
 }
 

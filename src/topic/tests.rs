@@ -9,6 +9,7 @@ mod ids;
 mod inquiries;
 mod keys;
 mod model;
+mod owners;
 mod probes;
 mod producers;
 mod readers;

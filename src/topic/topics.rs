@@ -5,10 +5,13 @@
 //! what time brings, `inquiry` answers questions, and `work` does in slices what takes long. This file has what they share,
 //! and the round: requests, work, commit, deliveries.
 
+use super::ack::Letters;
 use super::backlog::Asleep;
 use super::consumer::{Consumer, ConsumerId};
 use super::matching::Created;
 use super::one::{Cache, Topic, TopicId};
+use super::opening::Opening;
+use super::owner::Owner;
 use super::probe::Probes;
 use super::producer::{Producer, ProducerId, SendRoute};
 use super::state::Place;
@@ -21,12 +24,15 @@ use crate::roster::Seat;
 use crate::wheel::Now;
 use slab::Slab;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Milliseconds after a change within which it is saved; with the commit that follows it stays below a second.
 const SAVE_LAG_NS: u64 = 500_000_000;
 
-/// All topics, of which it decides alone.
+/// All topics, or those of one of several owners, of which it decides alone.
 pub struct Topics<A> {
+    pub(super) owner: Owner,
     pub(super) archive: A,
     pub(super) rules: Rules,
     /// The time of the last call. That of the world does not go back here: when its clock does, it goes on from the
@@ -48,6 +54,8 @@ pub struct Topics<A> {
     pub(super) counters: Counters,
     /// Topics that are stored, loaded or not.
     pub(super) count: usize,
+    /// Those of all owners.
+    all_count: Arc<AtomicUsize>,
     /// After all positions of topics that were deleted in this run.
     pub(super) fresh: Position,
     /// Topics with subscriptions that are ready.
@@ -63,6 +71,12 @@ pub struct Topics<A> {
     pub(super) created: VecDeque<Created>,
     /// Consumers of everything that matches.
     pub(super) matching: BTreeSet<ConsumerId>,
+    /// Consumers of several owners in whose way nothing is here.
+    pub(super) parked: HashMap<Seat, Opening, ahash::RandomState>,
+    /// Those whose turn it was to take of what they take of several owners.
+    turns: Vec<ConsumerId>,
+    /// What another owner stores for the dead letters.
+    pub(super) letters: Letters,
     /// Readers of topics that are not there yet, by those.
     pub(super) awaited: HashMap<Box<str>, BTreeSet<ConsumerId>, ahash::RandomState>,
     /// What takes longer than others may wait, in the order of turns.
@@ -152,6 +166,7 @@ impl<A: Archive> Topics<A> {
     #[must_use]
     pub fn new(archive: A, rules: Rules, now: Now) -> Self {
         let mut topics = Self {
+            owner: Owner::ONLY,
             archive,
             rules,
             now,
@@ -168,6 +183,7 @@ impl<A: Archive> Topics<A> {
             cache: Cache::default(),
             counters: Counters::default(),
             count: 0,
+            all_count: Arc::default(),
             fresh: Position::FIRST,
             active: VecDeque::new(),
             dirty_subs: VecDeque::new(),
@@ -176,6 +192,9 @@ impl<A: Archive> Topics<A> {
             partitioned: HashMap::default(),
             created: VecDeque::new(),
             matching: BTreeSet::new(),
+            parked: HashMap::default(),
+            turns: Vec::new(),
+            letters: Letters::default(),
             works: VecDeque::new(),
             has_worked: false,
             leaving: 0,
@@ -193,7 +212,34 @@ impl<A: Archive> Topics<A> {
         };
         topics.know_partitioned();
         topics.begin();
+        topics.all_count.store(topics.count, Relaxed);
         topics
+    }
+
+    /// The same, as one of several owners, who count all of their topics together.
+    #[must_use]
+    pub fn of(mut self, owner: Owner, all_count: &Arc<AtomicUsize>) -> Self {
+        all_count.fetch_add(self.count, Relaxed);
+        self.all_count = Arc::clone(all_count);
+        self.owner = owner;
+        self
+    }
+
+    /// Topics of all owners. Two that create some at the same time may each not know of the other's yet.
+    pub(super) fn count_of_all(&self) -> usize {
+        self.all_count.load(Relaxed)
+    }
+
+    /// There is one more.
+    pub(super) fn count_one(&mut self) {
+        self.count += 1;
+        self.all_count.fetch_add(1, Relaxed);
+    }
+
+    /// There is one less.
+    pub(super) fn count_one_less(&mut self) {
+        self.count = self.count.saturating_sub(1);
+        self.all_count.fetch_sub(1, Relaxed);
     }
 
     fn know_partitioned(&mut self) {
@@ -237,7 +283,10 @@ impl<A: Archive> Topics<A> {
             Request::Probed { is_closing: true } => {}
             Request::Probed { is_closing: false } => self.confirm(seat),
             Request::Gone => self.leave(seat),
-            Request::Ack(_)
+            Request::Join => self.join_parked(seat),
+            Request::Buried { is_stored } => self.finish_letter(seat, is_stored),
+            Request::Turn
+            | Request::Ack(_)
             | Request::Nack(_)
             | Request::Permit(_)
             | Request::Unsubscribe
@@ -320,6 +369,7 @@ impl<A: Archive> Topics<A> {
                     && let Some(consumer) = self.consumers.get_mut(id)
                 {
                     consumer.tell();
+                    self.unblock(id);
                     self.wake(id);
                 }
                 (seat, Reply::Opened)
@@ -393,6 +443,9 @@ impl<A: Archive> Topics<A> {
     /// What leaves since the last call, in order.
     pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
         self.tell_certain();
+        for id in std::mem::take(&mut self.turns) {
+            self.pass(id);
+        }
         std::mem::take(&mut self.out)
     }
 
@@ -454,11 +507,39 @@ impl<A: Archive> Topics<A> {
         }
     }
 
-    /// A consumer may take more than before.
+    /// A consumer may take more than before, or another owner has its turn to deliver to it.
     pub(super) fn wake(&mut self, id: ConsumerId) {
-        let Some(consumer) = self.consumers.get_mut(id).filter(|consumer| consumer.has_room()) else {
+        let Some(consumer) = self.consumers.get(id) else { return };
+        let Some(window) = consumer.window() else {
+            if consumer.has_room() {
+                self.unblock(id);
+            }
             return;
         };
+        let (seat, next) = (consumer.seat, window.next());
+        match next {
+            Some(owner) if owner == self.owner.index() => self.take_turn(id),
+            Some(owner) => self.out.push(Outgoing::Ask(owner, seat, Request::Turn)),
+            None => {}
+        }
+    }
+
+    /// It is this owner's turn to deliver to a consumer of several; when it has done so it passes.
+    pub(super) fn take_turn(&mut self, id: ConsumerId) {
+        self.turns.push(id);
+        self.unblock(id);
+    }
+
+    fn pass(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get(id) else { return };
+        let next = consumer.window().and_then(|window| window.pass(self.owner.index()));
+        // Also to itself: what it takes then is of the next round.
+        self.out.extend(next.map(|owner| Outgoing::Ask(owner, consumer.seat, Request::Turn)));
+    }
+
+    /// Subscriptions that have waited until a consumer takes more try again.
+    fn unblock(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get_mut(id) else { return };
         for sub_id in std::mem::take(&mut consumer.blocked) {
             let Some(sub) = self.subs.get_mut(sub_id) else { continue };
             if let Some(member) = sub.members.iter_mut().find(|member| member.consumer == id) {

@@ -51,6 +51,7 @@ impl Owner {
                 Outgoing::Reply(_, Reply::NotStored { .. }) => self.refused += 1,
                 Outgoing::Reply(_, Reply::Opened) => {}
                 Outgoing::Reply(_, reply) => panic!("{reply:?}"),
+                Outgoing::Ask(..) => panic!("there is no other owner"),
                 Outgoing::Deliver(message, _) => {
                     let text = String::from_utf8_lossy(message.message().payload).into_owned();
                     self.delivered.push((MessageId { position: message.position, partition: None }, text));
@@ -83,6 +84,7 @@ impl Owner {
             priority: 0,
             remote: "127.0.0.1:5".into(),
             rights: None,
+            window: None,
         };
         self.ask(CONSUMER, Request::Consume(Box::new(consuming)));
     }

@@ -203,6 +203,7 @@ pub(super) fn consuming(
         priority: priority.unwrap_or(0),
         remote: remote.into(),
         rights: None,
+        window: None,
     })
 }
 

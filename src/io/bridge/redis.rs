@@ -268,7 +268,7 @@ mod tests {
     use redis::{Msg, Value};
 
     fn shared() -> Arc<Shared> {
-        let shared = Shared::new(1, &[], &Arc::default()).unwrap();
+        let shared = Shared::new(1, 1, &[], &Arc::default()).unwrap();
         shared.ready.store(true, Relaxed);
         Arc::new(shared)
     }

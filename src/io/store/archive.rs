@@ -11,7 +11,7 @@ use super::repair;
 use super::settings::{Durability, Settings};
 use super::walk::{self, Reader};
 use crate::metrics::Metrics;
-use crate::topic::{Archive, Fault, Loaded, Number, Position, Saved, Stored};
+use crate::topic::{Archive, Fault, Loaded, Number, Owner, Position, Saved, Stored};
 use fjall::{PersistMode, UserKey, UserValue};
 use std::collections::HashMap;
 use std::fs::File;
@@ -45,6 +45,8 @@ pub struct Disk {
     reader: Reader,
     findings: Findings,
     ledger: u32,
+    /// Whose topics these are; their numbers have its index when they are divided by how many owners there are.
+    owner: Owner,
     /// How far each topic was trimmed since the start: what stands below has left marks that reads should not pass.
     trimmed: HashMap<Number, Position>,
     /// What was written since it was last given to the system or the disk.
@@ -76,6 +78,30 @@ impl Disk {
     /// # Errors
     /// When it cannot be used, with what to do.
     pub fn open(settings: &Settings) -> Result<Self, OpenError> {
+        Self::open_of(settings, Owner::ONLY)
+    }
+
+    /// Opens a store for each owner: those beside the first are in directories in its directory.
+    ///
+    /// # Errors
+    /// As those of [`Disk::open`].
+    pub fn open_all(settings: &Settings) -> Result<Vec<Self>, OpenError> {
+        let path = settings.path.as_ref().ok_or(OpenError::NoPath)?;
+        let directory = |index| if index == 0 { path.clone() } else { path.join(format!("w{index}")) };
+        if path.join("FORMAT").exists() {
+            let writers = 1 + (1..).take_while(|index| directory(*index).join("FORMAT").exists()).count();
+            if writers != settings.writers {
+                return Err(OpenError::Writers(path.clone(), writers, settings.writers));
+            }
+        }
+        let of = |owner: Owner| {
+            let path = Some(directory(owner.index()));
+            Self::open_of(&Settings { path, ..settings.clone() }, owner)
+        };
+        Owner::all(settings.writers).map(of).collect()
+    }
+
+    fn open_of(settings: &Settings, owner: Owner) -> Result<Self, OpenError> {
         let opened = format::open(settings)?;
         let format::Opened { directory, lock, base, ledger, findings } = opened;
         let metrics = Arc::<Metrics>::default();
@@ -89,6 +115,7 @@ impl Disk {
             findings,
             reader: Reader::default(),
             ledger,
+            owner,
             trimmed: HashMap::new(),
             unflushed: Vec::new(),
             rescued: Vec::new(),
@@ -448,9 +475,13 @@ impl Archive for Disk {
     fn create(&mut self, name: &str) -> Result<Number, Fault> {
         let base = self.base()?;
         let next = base.named(meta::NEXT).map_err(|error| fault(&error))?;
-        let number = next.map_or(Some(1), |next| next[..].try_into().ok().map(u32::from_be_bytes));
+        let number = next.map_or(Some((self.owner.index() + self.owner.of()) as u32), |next| {
+            next[..].try_into().ok().map(u32::from_be_bytes)
+        });
         let number = number.ok_or_else(|| Fault("the store's count of topics is no number".into()))?;
-        let next = number.checked_add(1).ok_or_else(|| Fault("there are too many topics".into()))?;
+        let next = number
+            .checked_add(self.owner.of() as u32)
+            .ok_or_else(|| Fault("there are too many topics".into()))?;
         // Before the name, so that no crash in between gives a number twice.
         self.write(Part::Named, meta::NEXT, Some(&next.to_be_bytes()))?;
         self.write(Part::Named, &meta::of_name(name), Some(&number.to_be_bytes()))?;

@@ -29,7 +29,7 @@ pub struct Backup {
 }
 
 /// What is needed to make a backup beside the store's thread.
-pub(super) struct Copier {
+pub(in crate::io) struct Copier {
     base: Base,
     all: Snapshot,
     settings: Settings,
@@ -59,6 +59,27 @@ impl Disk {
     pub fn backup(&self) -> Result<Backup, String> {
         self.copier()?.copy()
     }
+}
+
+/// Copies what all owners have: those beside the first are in directories in its copy.
+pub(super) fn copy_all(copiers: Vec<Copier>) -> Result<Backup, String> {
+    let mut all: Option<Backup> = None;
+    for (index, mut copier) in copiers.into_iter().enumerate() {
+        if let Some(first) = &all {
+            copier.target = first.path.join(format!("w{index}"));
+        }
+        let made = copier.copy().inspect_err(|_| {
+            // What has one part only is no store.
+            let _ = all.as_ref().map(|first| fs::remove_dir_all(&first.path));
+        })?;
+        all = Some(match all {
+            Some(all) => {
+                Backup { messages: all.messages + made.messages, bytes: all.bytes + made.bytes, ..all }
+            }
+            None => made,
+        });
+    }
+    all.ok_or_else(|| "there is nothing to copy".into())
 }
 
 impl Copier {

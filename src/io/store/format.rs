@@ -53,6 +53,12 @@ pub enum OpenError {
          one, or restore a backup that is older"
     )]
     Newer(PathBuf, String),
+    /// It was made with so many writers, and so many are configured.
+    #[error(
+        "the store {0} has {1} writers, among which its topics are divided, and store.writers is {2}: write {1}, or name a \
+         new directory"
+    )]
+    Writers(PathBuf, usize, usize),
     /// A part of it is not what it should be.
     #[error("the store {0} is damaged: {1}. {RESTORE}")]
     Damaged(PathBuf, String),

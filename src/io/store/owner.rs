@@ -3,25 +3,23 @@
 //! A round takes what waits, lets the topics decide, makes everything that was appended safe with one sync of the disk,
 //! then tells the producers and delivers. While the disk works, more comes in: that is the next group.
 
-use super::Inbox;
 use super::archive::Disk;
-use super::backup::Backup;
 use super::survey::Surveyor;
 use super::waiting::{NO_SHARD, Waiting};
+use super::{Inbox, thread};
 use crate::dialect::Kind;
 use crate::io::Shared;
 use crate::io::clock;
 use crate::io::gaps::Source;
 use crate::io::handoff::Parcel;
 use crate::io::watchdog::BEAT;
-use crate::topic::{Delivery, Outgoing, Topics};
+use crate::topic::{Delivery, Outgoing, Owner, Reply, Request, Topics};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 
 /// Requests that are decided on before the thread looks whether the disk is ready for the next group.
 const ROUND_REQUESTS_MAX: usize = 32;
@@ -32,52 +30,52 @@ const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// How long a sync of the disk may last before readiness tells of it: a disk that is only slow takes less than a second.
 const SYNC_MAX: Duration = Duration::from_secs(10);
 
-/// Starts the thread, and the one that syncs for it.
+/// Starts the thread of the owner with this index, and the one that syncs for it.
 ///
 /// # Errors
 /// When a thread cannot be had.
-pub(super) fn spawn(shared: &Arc<Shared>, topics: Topics<Disk>) -> io::Result<()> {
+pub(super) fn spawn(shared: &Arc<Shared>, index: usize, topics: Topics<Disk>) -> io::Result<()> {
     let (journals, taken) = mpsc::channel::<File>();
     let for_syncer = Arc::clone(shared);
-    std::thread::Builder::new().name("sync".into()).spawn(move || {
+    std::thread::Builder::new().name(thread("sync", index)).spawn(move || {
         for journal in taken {
             let result = journal.sync_data();
-            for_syncer.store.post(|inbox| inbox.synced = Some(result));
+            for_syncer.store.posts[index].put(|inbox| inbox.synced = Some(result));
         }
     })?;
+    let running = |running| shared.store.posts[index].running.store(running, Relaxed);
     let for_thread = Arc::clone(shared);
-    shared.store.running.store(true, Relaxed);
-    let thread = std::thread::Builder::new().name("store".into());
-    let spawned = thread.spawn(move || {
+    running(true);
+    let spawned = std::thread::Builder::new().name(thread("store", index)).spawn(move || {
         // Whatever ends the thread, nobody is to wait for it.
-        let over = Over(for_thread);
-        run(&over.0, topics, &journals);
+        let over = Over(for_thread, index);
+        run(&over.0, index, topics, &journals);
     });
-    spawned.map(|_| ()).inspect_err(|_| shared.store.running.store(false, Relaxed))
+    spawned.map(|_| ()).inspect_err(|_| running(false))
 }
 
 /// Says at its end that the thread has ended.
-struct Over(Arc<Shared>);
+struct Over(Arc<Shared>, usize);
 
 impl Drop for Over {
     fn drop(&mut self) {
-        self.0.store.running.store(false, Relaxed);
-        self.0.pulses.store.end();
+        self.0.store.posts[self.1].running.store(false, Relaxed);
+        self.0.pulses.store[self.1].end();
     }
 }
 
 /// Rounds until the daemon is over.
-fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>) {
+fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>) {
     let (mut waiting, mut surveyor) = (Waiting::default(), Surveyor::default());
     let (mut more, mut syncing) = (false, Syncing::default());
     let mut requests = VecDeque::new();
     // A disk that is full already is told before anybody asks.
     topics.archive().look();
-    tell(shared, topics.archive(), &mut syncing);
+    tell((shared, index), topics.archive(), &mut syncing);
     loop {
-        let taken = next(shared, &mut topics, &syncing, more, !requests.is_empty());
+        let taken = next((shared, index), &mut topics, &syncing, more, !requests.is_empty());
         let now = clock::now();
-        shared.pulses.store.beat(now);
+        shared.pulses.store[index].beat(now);
         topics.archive().look();
         if topics.archive().has_healed() {
             topics.recovered(now);
@@ -87,7 +85,7 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
         }
         requests.extend(taken.requests);
         let count = if taken.over { requests.len() } else { requests.len().min(ROUND_REQUESTS_MAX) };
-        for (seat, request) in requests.drain(..count) {
+        for (seat, request) in taken.owners.into_iter().chain(requests.drain(..count)) {
             topics.take(seat, request, now);
         }
         for outside in taken.outside {
@@ -108,13 +106,13 @@ fn run(shared: &Shared, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>)
         topics.archive().settle();
         for sender in waiting.backups.drain(..) {
             topics.save(clock::now());
-            back_up(shared, topics.archive(), sender);
+            // Whoever has asked may have gone.
+            let _ = sender.send(topics.archive().copier());
         }
         for sender in waiting.surveys.drain(..) {
-            // Whoever has asked may have gone.
             let _ = sender.send(surveyor.survey(&mut topics));
         }
-        tell(shared, topics.archive(), &mut syncing);
+        tell((shared, index), topics.archive(), &mut syncing);
         let has_room = shared.all_have_room();
         more = has_room && topics.deliver(ROUND_BYTES_MAX, now) || has_work || !requests.is_empty();
         post(shared, topics.take_outgoing(), &mut waiting);
@@ -167,17 +165,24 @@ fn conclude(topics: &mut Topics<Disk>, result: &Result<(), Box<str>>) {
 }
 
 /// Waits until there is something to do, and takes it; requests only when there are none of those taken before.
-fn next(shared: &Shared, topics: &mut Topics<Disk>, syncing: &Syncing, more: bool, is_busy: bool) -> Inbox {
-    let mut inbox = shared.store.lock();
+fn next(
+    (shared, index): (&Shared, usize),
+    topics: &mut Topics<Disk>,
+    syncing: &Syncing,
+    more: bool,
+    is_busy: bool,
+) -> Inbox {
+    let mut inbox = shared.store.posts[index].lock();
     while !more
         && inbox.requests.is_empty()
+        && inbox.owners.is_empty()
         && inbox.outside.is_empty()
         && inbox.rules.is_none()
         && inbox.synced.is_none()
         && !inbox.over
     {
         let now = clock::now();
-        shared.pulses.store.beat(now);
+        shared.pulses.store[index].beat(now);
         let due = topics.next_tick_ns().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
         let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
         let disk = topics.archive().due().map(|due| due.saturating_duration_since(Instant::now()));
@@ -185,7 +190,7 @@ fn next(shared: &Shared, topics: &mut Topics<Disk>, syncing: &Syncing, more: boo
         if wait.is_zero() || syncing.is_news() {
             break;
         }
-        let waited = shared.store.posted.wait_timeout(inbox, wait.min(BEAT));
+        let waited = shared.store.posts[index].posted.wait_timeout(inbox, wait.min(BEAT));
         inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
     // The last time nothing is left behind.
@@ -196,52 +201,6 @@ fn next(shared: &Shared, topics: &mut Topics<Disk>, syncing: &Syncing, more: boo
         (inbox.requests, inbox.bytes) = (requests, bytes);
     }
     taken
-}
-
-/// Makes a backup beside this thread, one at a time.
-fn back_up(shared: &Shared, disk: &Disk, sender: oneshot::Sender<Result<Backup, String>>) {
-    if shared.store.copying.swap(true, Relaxed) {
-        let _ = sender.send(Err("a backup is being made already".into()));
-        return;
-    }
-    let copying = Copying(Arc::clone(&shared.store.copying));
-    let copier = match disk.copier() {
-        Ok(copier) => copier,
-        Err(reason) => {
-            let _ = sender.send(Err(reason));
-            return;
-        }
-    };
-    let thread = std::thread::Builder::new().name("backup".into());
-    // When there is no thread to be had, the sender is gone, which is an answer too.
-    let spawned = thread.spawn(move || {
-        let result = copier.copy();
-        drop(copying);
-        match &result {
-            Ok(Backup { path, messages, bytes }) => {
-                let path = path.display();
-                tracing::info!(
-                    messages,
-                    bytes,
-                    "a backup of the store was made: {path}, {messages} messages, {bytes} bytes"
-                );
-            }
-            Err(reason) => tracing::error!("{reason}"),
-        }
-        let _ = sender.send(result);
-    });
-    if let Err(error) = spawned {
-        tracing::error!("a backup has got no thread: {error}");
-    }
-}
-
-/// A backup that is being made.
-struct Copying(Arc<AtomicBool>);
-
-impl Drop for Copying {
-    fn drop(&mut self) {
-        self.0.store(false, Relaxed);
-    }
 }
 
 /// The sync of the disk that is under way.
@@ -264,7 +223,7 @@ impl Syncing {
 }
 
 /// Tells readiness whether messages are taken, and stored.
-fn tell(shared: &Shared, disk: &Disk, syncing: &mut Syncing) {
+fn tell((shared, index): (&Shared, usize), disk: &Disk, syncing: &mut Syncing) {
     let late =
         "the disk does not answer: a sync of the store lasts for more than 10 s, and producers wait for it";
     if syncing.is_news() {
@@ -277,8 +236,8 @@ fn tell(shared: &Shared, disk: &Disk, syncing: &mut Syncing) {
     }
 
     match disk.refusal().or(syncing.is_told.then_some(late)) {
-        Some(reason) => shared.gaps.begin(Source::Store, &[Kind::Pulsar], reason),
-        None => shared.gaps.end(Source::Store),
+        Some(reason) => shared.gaps.begin(Source::Store(index), &[Kind::Pulsar], reason),
+        None => shared.gaps.end(Source::Store(index)),
     }
 }
 
@@ -288,6 +247,11 @@ fn post(shared: &Shared, outgoing: Vec<Outgoing>, waiting: &mut Waiting) {
     for outgoing in outgoing {
         match outgoing {
             Outgoing::Reply(seat, reply) if seat.shard == NO_SHARD => waiting.answer(seat.id, reply),
+            Outgoing::Reply(seat, reply) if let Some(owner) = Owner::of_seat(seat) => {
+                let is_stored = matches!(reply, Reply::Stored { .. });
+                shared.store.ask_owner(owner, seat, Request::Buried { is_stored });
+            }
+            Outgoing::Ask(owner, seat, request) => shared.store.ask_owner(owner, seat, request),
             Outgoing::Reply(seat, reply) => parcels[usize::from(seat.shard)].push(Parcel::Told(seat, reply)),
             Outgoing::Deliver(message, taker) => {
                 let parcels = &mut parcels[usize::from(taker.seat.shard)];

@@ -1,5 +1,6 @@
 //! The table `[store]` of the configuration.
 
+use crate::topic::OWNERS_MAX;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Settings {
     pub durability: Durability,
     /// Milliseconds between two syncs with `interval`.
     pub interval_ms: u64,
+    /// Owners of topics, each with a thread and a log of its own.
+    pub writers: usize,
     /// Bytes that have to be free on the file system, or no more messages are taken.
     pub free_bytes_min: u64,
     /// Bytes of memory for what was read.
@@ -46,6 +49,7 @@ impl Default for Settings {
             path: None,
             durability: Durability::Always,
             interval_ms: 1000,
+            writers: 1,
             free_bytes_min: 64 * 1024 * 1024,
             cache_bytes: 16 * 1024 * 1024,
             backup_path: None,
@@ -70,6 +74,12 @@ impl Settings {
                 "store.interval_ms = {}: write {INTERVAL_MS_MIN} to {INTERVAL_MS_MAX}; durability = \"always\" syncs \
                  each time, \"never\" not at all",
                 self.interval_ms
+            ));
+        }
+        if !(1..=OWNERS_MAX).contains(&self.writers) {
+            problems.push(format!(
+                "store.writers = {}: write 1 to {OWNERS_MAX}; 1 is enough unless its thread is what limits you",
+                self.writers
             ));
         }
         if self.cache_bytes < CACHE_BYTES_MIN {

@@ -19,6 +19,21 @@ pub(in crate::io) struct Survey {
     pub(in crate::io) backlogs: Vec<Backlog>,
 }
 
+impl Survey {
+    /// One of those of all owners.
+    pub(super) fn of_all(surveys: Vec<Self>) -> Self {
+        let mut all = Self { free_bytes: u64::MAX, ..Self::default() };
+        for survey in surveys {
+            all.size_bytes += survey.size_bytes;
+            // They are on one file system, and have looked at different times.
+            all.free_bytes = all.free_bytes.min(survey.free_bytes);
+            all.backlogs.extend(survey.backlogs);
+        }
+        Backlog::keep_largest(&mut all.backlogs);
+        all
+    }
+}
+
 /// The last survey.
 #[derive(Default)]
 pub(super) struct Surveyor {

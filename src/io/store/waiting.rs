@@ -1,6 +1,6 @@
 //! Who waits for answers of the store and is no connection: feeds, the admin listener, the metrics.
 
-use super::backup::Backup;
+use super::backup::Copier;
 use super::survey::Survey;
 use super::{Answer, Outside, Receipts};
 use crate::roster::Seat;
@@ -17,7 +17,7 @@ pub(super) struct Waiting {
     serial: u32,
     appends: BTreeMap<u32, Appending>,
     inquiries: BTreeMap<u32, oneshot::Sender<Answer>>,
-    pub(super) backups: Vec<oneshot::Sender<Result<Backup, String>>>,
+    pub(super) backups: Vec<oneshot::Sender<Result<Copier, String>>>,
     pub(super) surveys: Vec<oneshot::Sender<Survey>>,
 }
 

@@ -75,6 +75,7 @@ pub(super) fn consuming(topic: &str, subscription: &str, kind: Kind) -> Consumin
         priority: 0,
         remote: "127.0.0.1:5".into(),
         rights: None,
+        window: None,
     }
 }
 
@@ -179,6 +180,7 @@ impl World {
                     self.log.push((self.now.monotonic_ns, seat.id, event));
                     self.replies.entry(seat.id).or_default().push_back(reply);
                 }
+                Outgoing::Ask(..) => panic!("there is no other owner"),
                 Outgoing::Deliver(message, taker) => {
                     let got = Got {
                         id: MessageId { position: message.position, partition: taker.partition },

@@ -49,7 +49,7 @@ impl Daemon {
 
     fn with(post: Post) -> Self {
         let settings = Arc::default();
-        let shared = Arc::new(Shared::new(1, &[], &settings).unwrap());
+        let shared = Arc::new(Shared::new(1, 1, &[], &settings).unwrap());
         shared.ready.store(true, std::sync::atomic::Ordering::Relaxed);
         let nobody = Panel::new(&Settings::default()).unwrap();
         start(&shared, nobody, post, Feeds::default()).unwrap();

@@ -1,0 +1,161 @@
+//! One answer of those of all owners, to questions that are about all topics.
+
+use super::Inquiry;
+use super::inquiry::NAMES_MAX;
+use super::proxy::PAGE_TOPICS_MAX;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// How answers become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// Names in order, at most so many.
+    Names(usize),
+    /// A page of statistics by topic, with at most so many topics.
+    Page(usize),
+    /// Numbers by namespace, to be added up.
+    Metrics,
+}
+
+/// The status of a page that is not the last of its owner.
+pub(super) const PARTIAL: u16 = 206;
+
+impl Inquiry {
+    /// The topic that is asked about, if it is one.
+    #[must_use]
+    pub fn topic(&self) -> Option<&super::TopicName> {
+        match self {
+            Self::ProxyTopicStats(topic)
+            | Self::Stats(topic)
+            | Self::Terminate(topic)
+            | Self::Delete { topic, .. }
+            | Self::Peek { topic, .. }
+            | Self::Purge { topic, .. }
+            | Self::Reset { topic, .. }
+            | Self::Forget { topic, .. } => Some(topic),
+            Self::ProxyStats { .. } | Self::ProxyMetrics(_) | Self::List { .. } => None,
+        }
+    }
+}
+
+impl Merge {
+    /// How the answers to a question become one; nothing for one about a single topic, whose owner answers it.
+    #[must_use]
+    pub fn of(inquiry: &Inquiry) -> Option<Self> {
+        match inquiry {
+            Inquiry::List { count, .. } => Some(Self::Names((*count).min(NAMES_MAX))),
+            Inquiry::ProxyStats { count, .. } => Some(Self::Page((*count).clamp(1, PAGE_TOPICS_MAX))),
+            Inquiry::ProxyMetrics(_) => Some(Self::Metrics),
+            _ => None,
+        }
+    }
+
+    /// The answer that those of all owners make. A failure of one is the answer of all.
+    #[must_use]
+    pub fn all(self, answers: Vec<(u16, Box<[u8]>)>) -> (u16, Box<[u8]>) {
+        if let Some(failed) = answers.iter().position(|(status, _)| ![200, PARTIAL].contains(status)) {
+            return answers.into_iter().nth(failed).unwrap_or_default();
+        }
+        let read = |(status, body): &(u16, Box<[u8]>)| {
+            (*status, serde_json::from_slice(body).unwrap_or(Value::Null))
+        };
+        let answers: Vec<(u16, Value)> = answers.iter().map(read).collect();
+        let value = match self {
+            Self::Names(count) => names(answers, count),
+            Self::Page(count) => page(answers, count),
+            Self::Metrics => metrics(answers),
+        };
+        (200, value.to_string().into_bytes().into())
+    }
+}
+
+fn names(answers: Vec<(u16, Value)>, count: usize) -> Value {
+    let lists = answers.into_iter().filter_map(|(_, list)| match list {
+        Value::Array(names) => Some(names),
+        _ => None,
+    });
+    let mut names: Vec<Value> = lists.flatten().collect();
+    names.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+    names.truncate(count);
+    Value::Array(names)
+}
+
+/// What is behind the end of an owner's page that is not its last is left to the next page: that owner may have topics
+/// between.
+fn page(answers: Vec<(u16, Value)>, count: usize) -> Value {
+    let (mut topics, mut until) = (BTreeMap::new(), None::<String>);
+    for (status, page) in answers {
+        let Value::Object(page) = page else { continue };
+        if status == PARTIAL
+            && let Some(last) = page.keys().max()
+            && until.as_ref().is_none_or(|until| last < until)
+        {
+            until = Some(last.clone());
+        }
+        topics.extend(page);
+    }
+    let in_page = topics.into_iter().take_while(|(name, _)| until.as_ref().is_none_or(|until| name <= until));
+    Value::Object(in_page.take(count).collect())
+}
+
+fn metrics(answers: Vec<(u16, Value)>) -> Value {
+    let mut spaces: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+    for space in answers.into_iter().filter_map(|(_, list)| list.as_array().cloned()).flatten() {
+        let Some(name) = space["dimensions"]["namespace"].as_str() else { continue };
+        let Some(metrics) = space["metrics"].as_object() else { continue };
+        let sums = spaces.entry(name.to_owned()).or_default();
+        for (metric, value) in metrics {
+            let sum = sums.entry(metric.clone()).or_insert(Value::from(0));
+            *sum = match (sum.as_u64(), value.as_u64()) {
+                (Some(one), Some(other)) => Value::from(one + other),
+                _ => Value::from(sum.as_f64().unwrap_or(0.0) + value.as_f64().unwrap_or(0.0)),
+            };
+        }
+    }
+    let told = |(name, metrics): (String, Map<String, Value>)| serde_json::json!({"metrics": metrics, "dimensions": {"namespace": name}});
+    Value::Array(spaces.into_iter().map(told).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(merge: Merge, answers: &[(u16, &str)]) -> (u16, Value) {
+        let answers = answers.iter().map(|(status, body)| (*status, body.as_bytes().into())).collect();
+        let (status, body) = merge.all(answers);
+        (status, serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into()))
+    }
+
+    #[test]
+    fn names_of_all_owners_are_one_list_in_order() {
+        let answers = [(200, r#"["a","d"]"#), (200, "[]"), (200, r#"["b","c"]"#)];
+        assert_eq!(all(Merge::Names(3), &answers), (200, serde_json::json!(["a", "b", "c"])));
+        let broken = [(200, r#"["a"]"#), (503, "the disk is full")];
+        assert_eq!(all(Merge::Names(3), &broken), (503, "the disk is full".into()));
+    }
+
+    #[test]
+    fn no_topic_is_left_out_between_two_pages() {
+        let one = [(PARTIAL, r#"{"a":1,"c":1}"#), (200, r#"{"b":1,"d":1}"#)];
+        assert_eq!(all(Merge::Page(10), &one).1, serde_json::json!({"a": 1, "b": 1, "c": 1}));
+        let whole = [(200, r#"{"a":1,"c":1}"#), (200, r#"{"b":1,"d":1}"#)];
+        assert_eq!(all(Merge::Page(10), &whole).1.as_object().unwrap().len(), 4);
+        assert_eq!(all(Merge::Page(2), &whole).1, serde_json::json!({"a": 1, "b": 1}));
+        let last = [(200, "{}"), (200, "{}")];
+        assert_eq!(all(Merge::Page(10), &last), (200, serde_json::json!({})));
+    }
+
+    #[test]
+    fn numbers_of_a_namespace_are_added_up() {
+        let of = |name: &str, count: u32| {
+            format!(
+                r#"[{{"metrics":{{"rate":{count}.5,"count":{count}}},"dimensions":{{"namespace":"{name}"}}}}]"#
+            )
+        };
+        let answers = [(200, &*of("t/n", 1)), (200, &*of("t/n", 2)), (200, &*of("t/m", 3))];
+        let (_, sum) = all(Merge::Metrics, &answers);
+        assert_eq!(sum.as_array().unwrap().len(), 2);
+        assert_eq!(sum[1]["metrics"], serde_json::json!({"rate": 4.0, "count": 3}));
+        assert_eq!(sum[0]["dimensions"]["namespace"], "t/m");
+    }
+}
