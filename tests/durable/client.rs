@@ -22,6 +22,7 @@ pub(crate) fn with_store(setup: Setup, store: &std::path::Path) -> Setup {
         .set("listen.0.dialects", "[\"pulsar\"]")
         .set("pulsar.anonymous", true)
         .set("store.path", store.display())
+        .set("store.writers", std::env::var("FANFARE_TEST_WRITERS").as_deref().unwrap_or("1"))
         .set("admin.token", ADMIN_TOKEN)
 }
 

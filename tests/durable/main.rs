@@ -3,7 +3,8 @@
 //!
 //! Every test starts a daemon of its own with a store of its own, and waits for conditions with a deadline.
 //!
-//! `FANFARE_LONG=1` kills twenty times as often.
+//! `FANFARE_LONG=1` kills twenty times as often. `FANFARE_TEST_WRITERS=2` has the topics of all of them divided among so many
+//! writers; what is worth it is tried with two in any case.
 #![allow(clippy::unwrap_used)]
 
 // What the other tests of the world share; these use only a part of it.
@@ -33,3 +34,4 @@ mod samples;
 mod stats;
 mod successors;
 mod transient;
+mod writers;

@@ -142,7 +142,7 @@ fn copies(daemon: &Daemon) -> Vec<(PathBuf, usize)> {
 
 #[test]
 fn a_store_without_its_last_bytes_has_the_messages_before_them() {
-    let daemon = setup().set("threads", 2).start();
+    let daemon = setup().set("threads", 2).set("store.writers", 1).start();
     let copies = copies(&daemon);
     let whole = log(&daemon);
     let mut lost = Vec::new();
