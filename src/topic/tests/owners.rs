@@ -371,6 +371,21 @@ fn topics_have_ended_when_those_of_all_owners_have() {
 }
 
 #[test]
+fn a_topic_that_is_deleted_ends_who_has_named_it_at_all_owners_and_not_who_has_a_pattern() {
+    let mut company = Company::new(3, &Rules { topics_max: 6, ..Rules::default() });
+    company.consume(1, several(), Flow::Push(9), Kind::Shared);
+    company.consume(2, pattern(".*"), Flow::Push(9), Kind::Shared);
+    let delete = |company: &mut Company, topic| company.inquire(Inquiry::Delete { topic, force: true });
+    assert_eq!(delete(&mut company, name("c")), serde_json::json!({}));
+    assert!(matches!(company.reply(1), Some(Reply::Refused(refusal)) if refusal.cause == Cause::NotFound));
+    assert!(company.reply(1).is_none() && company.reply(2).is_none());
+    // The others have room for one more, and go on alone.
+    TOPICS.iter().for_each(|topic| company.append(topic, topic));
+    assert_eq!(company.take(2).len(), TOPICS.len());
+    assert_eq!(company.told("a", "consumers").as_array().map(Vec::len), Some(1));
+}
+
+#[test]
 fn rights_that_are_lost_are_lost_at_all_owners() {
     let mut company = Company::new(3, &Rules::default());
     company.consume(1, several(), Flow::Push(1000), Kind::Shared);
