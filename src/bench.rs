@@ -316,6 +316,9 @@ struct Durable {
     /// producers (64)
     #[argh(option, default = "64")]
     producers: usize,
+    /// topics among which they are divided (1)
+    #[argh(option, default = "1")]
+    topics: usize,
     /// messages of each outstanding at most (16)
     #[argh(option, default = "16")]
     in_flight: u64,
@@ -331,6 +334,9 @@ struct Durable {
     /// shards of the daemon (1)
     #[argh(option, default = "1")]
     shards: usize,
+    /// writers of the store (1)
+    #[argh(option, default = "1")]
+    writers: usize,
     /// where the store is made and removed again (the directory of this program, or else that for temporary files)
     #[argh(option)]
     store: Option<PathBuf>,
@@ -500,9 +506,10 @@ fn floor_report(args: &FloorArgs) -> Result<(Report, bool), BenchError> {
 }
 
 fn durable_report(args: Durable) -> Result<(Report, bool), BenchError> {
-    let Durable { producers, in_flight, size, seconds, runs, shards, store, daemon, json } = args;
-    let options = TargetOptions { shards, daemon, store, ..TargetOptions::default() };
-    let settings = durable::Settings { producers, in_flight, size, seconds, runs };
+    let Durable { producers, topics, in_flight, size, seconds, runs, shards, writers, store, .. } = args;
+    let (daemon, json) = (args.daemon, args.json);
+    let options = TargetOptions { shards, daemon, store, writers, ..TargetOptions::default() };
+    let settings = durable::Settings { producers, topics, in_flight, size, seconds, runs };
     Ok((durable::run(&options, &settings)?, json))
 }
 

@@ -59,7 +59,7 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Report>, BenchError> {
         reports.push(other);
     }
     reports.extend(echo(&options, settings)?);
-    let durable = durable::Settings { producers: 64, in_flight: 16, size: 256, seconds, runs };
+    let durable = durable::Settings { producers: 64, topics: 1, in_flight: 16, size: 256, seconds, runs };
     reports.push(durable::run(&one, &durable)?);
     reports.push(fanout(&TargetOptions { speech: Speech::Pulsar, ..options(1) }, 1_000, 1)?);
     reports.push(backlog::run(&one, &backlog::Settings { messages: BACKLOG, size: 256 })?);

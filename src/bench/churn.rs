@@ -207,7 +207,7 @@ fn stand_by(
     is_over: &AtomicBool,
 ) -> Result<(Histogram<u64>, Histogram<u64>), BenchError> {
     let (topic, bytes) = BYSTANDER;
-    let mut load = Load::connect(target, topic, 1, 1, bytes)?;
+    let mut load = Load::connect(target, &[topic.into()], 1, 1, bytes)?;
     let (mut before, mut meanwhile) = (side::histogram(), side::histogram());
     load.send(for_so_long(WARM_UP_S), &mut side::histogram())?;
     load.send(for_so_long(WINDOW_S), &mut before)?;
@@ -223,7 +223,7 @@ fn open_both(target: &Target, size: usize) -> Result<(Queue, Duration), BenchErr
     let mut more = for_so_long(WINDOW_S);
     let start = Instant::now();
     let mut queue = Queue::open(target, size)?;
-    let producer = Load::connect(target, &wire::topic_name(None), 1, 1, size)?;
+    let producer = Load::connect(target, &[wire::topic_name(None)], 1, 1, size)?;
     let opened = start.elapsed();
     while more() {
         queue.receive(Duration::from_secs_f64(WINDOW_S / 10.0))?;

@@ -22,7 +22,7 @@ const CPU_NS_MAX: f64 = 3_500.0;
 const LATENCY_RATIO_MAX: f64 = 1.3;
 /// How long is sent before it counts.
 const WARM_UP_S: f64 = 0.3;
-/// The topic of all producers.
+/// What the topics of the producers begin with.
 const TOPIC: &str = "stored";
 /// Where the daemon counts the messages that it has stored, their bytes, and how often it has synced for them.
 const STORED: [&str; 3] = [
@@ -35,6 +35,8 @@ const STORED: [&str; 3] = [
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) producers: usize,
+    /// Topics of theirs.
+    pub(super) topics: usize,
     pub(super) in_flight: u64,
     /// Bytes of a payload.
     pub(super) size: usize,
@@ -66,8 +68,9 @@ struct Measured {
 
 /// Measures a daemon against the floor.
 pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
-    let &Settings { producers, in_flight, size, seconds, runs } = settings;
+    let &Settings { producers, topics, in_flight, size, seconds, runs } = settings;
     check_positive("--producers", producers)?;
+    check_positive("--topics", topics)?;
     check_positive("--runs", runs)?;
     check_seconds(seconds)?;
     check_in_flight(in_flight)?;
@@ -75,8 +78,9 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     let options = TargetOptions { speech: Speech::Pulsar, roams: true, ..options.clone() };
     let target = Target::open(&options)?;
     let progress = Progress::new(runs * 4);
-    let mut many = Load::connect(&target, TOPIC, producers, in_flight, size)?;
-    let mut one = Load::connect(&target, TOPIC, 1, 1, size)?;
+    let names: Vec<String> = (0..topics).map(|number| format!("{TOPIC}-{number}")).collect();
+    let mut many = Load::connect(&target, &names, producers, in_flight, size)?;
+    let mut one = Load::connect(&target, &names, 1, 1, size)?;
     let mut floor = Floor::new(target.store()?)?;
     let mut measured = Vec::new();
     for run in 1..=runs {
@@ -94,7 +98,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     Ok(Report {
         bench: "durable",
         settings: json!({
-            "producers": producers, "in_flight": in_flight, "size": size, "seconds": seconds, "runs": runs,
+            "producers": producers, "topics": topics, "writers": options.writers.max(1), "in_flight": in_flight, "size": size, "seconds": seconds, "runs": runs,
             "shards": target.cpus.len(),
         }),
         rows: rows(&format!("durable {producers} × {in_flight}"), &measured),

@@ -24,16 +24,16 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// So many producers of a durable topic, connected.
+    /// So many producers of durable topics, of each in turn, connected.
     pub(super) fn connect(
         target: &Target,
-        topic: &str,
+        topics: &[String],
         producers: usize,
         in_flight: u64,
         size: usize,
     ) -> Result<Self, BenchError> {
         let mut clients = Clients::new(false)?;
-        let plan: Plan = target.producers(topic, producers);
+        let plan: Plan = target.producers(topics, producers);
         connect::open(&mut clients, &plan, |_| {})?;
         let mut frame = Vec::new();
         let payload = STANDARD.encode(vec![b'x'; size]);

@@ -44,6 +44,8 @@ pub(super) struct TargetOptions {
     pub(super) http: bool,
     /// Where the store of durable topics is made.
     pub(super) store: Option<PathBuf>,
+    /// Writers of that store; one without.
+    pub(super) writers: usize,
     /// Whether the daemon may use the generator's processor too, which then never spins: its store has a thread of
     /// its own.
     pub(super) roams: bool,
@@ -119,7 +121,8 @@ impl Target {
             _ => None,
         };
         if let Some(store) = &store {
-            configuration += &format!("[store]\npath = {:?}\n", store.path().join("store"));
+            let (path, writers) = (store.path().join("store"), options.writers.max(1));
+            configuration += &format!("[store]\npath = {path:?}\nwriters = {writers}\n");
         }
         let mut tls = None;
         if options.tls {
@@ -209,10 +212,10 @@ impl Target {
     }
 
     /// How to open so many producers of a durable topic.
-    pub(super) fn producers(&self, topic: &str, count: usize) -> Plan {
+    pub(super) fn producers(&self, topics: &[String], count: usize) -> Plan {
         let (mut requests, mut greetings) = (Texts::default(), Texts::default());
-        let path = format!("/ws/v2/producer/{}", speech::durable_topic(topic));
-        for _ in 0..count {
+        for topic in topics.iter().cycle().take(count) {
+            let path = format!("/ws/v2/producer/{}", speech::durable_topic(topic));
             requests.push(|out| out.extend(upgrade_request(&self.host, &path)));
             greetings.push(|_| {});
         }
