@@ -45,8 +45,8 @@ pub(super) struct Consumer {
     flow: Flow,
     /// What it takes of several owners together, in place of what it has here.
     window: Option<Arc<Window>>,
-    /// This owner's place among them.
-    owner: usize,
+    /// This owner's place among them: a byte where there is room for one.
+    owner: u8,
     /// Whether it was told that it is a consumer: its connection has no use for messages before.
     is_told: bool,
     /// Whether its connection is over, and it has still topics to leave.
@@ -82,7 +82,7 @@ impl Consumer {
             delivered: 0,
             flow: consuming.flow,
             window: consuming.window,
-            owner,
+            owner: owner as u8,
             is_told: false,
             is_over: false,
             outstanding: 0,
@@ -125,7 +125,7 @@ impl Consumer {
             return false;
         }
         match (&self.window, self.flow) {
-            (Some(window), _) => window.has_room(self.owner),
+            (Some(window), _) => window.has_room(self.owner.into()),
             (None, _) if self.awaits_receipt => false,
             (None, Flow::Push(window)) => self.outstanding < window.max(1),
             (None, Flow::Pull) => self.permits > 0,
@@ -153,7 +153,7 @@ impl Consumer {
     /// room that there was.
     pub(super) fn give(&mut self, bytes: usize) -> Option<bool> {
         let wants_receipt = match &self.window {
-            Some(window) => Some(window.take(self.owner, bytes)?),
+            Some(window) => Some(window.take(self.owner.into(), bytes)?),
             None => None,
         };
         self.outstanding = self.outstanding.saturating_add(1);

@@ -269,6 +269,20 @@ impl Consumer {
         all
     }
 
+    /// The payloads of all that comes, acknowledged, as [`Consumer::drain`] waits for it.
+    #[track_caller]
+    pub(crate) fn drain_acknowledged(&mut self) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            let more = self.drain();
+            if more.is_empty() {
+                return all;
+            }
+            more.iter().for_each(|message| self.ack(&message.id));
+            all.extend(more.into_iter().map(|message| message.payload));
+        }
+    }
+
     /// Nothing has come that was not taken, and nothing is on its way.
     #[track_caller]
     pub(crate) fn assert_quiet(&mut self) {

@@ -1,11 +1,15 @@
 //! Topics that are divided among several writers: what a client can see of it is nothing.
 
-use crate::client::{Consumer, Producer, Socket, encoded, setup};
-use crate::harness::{DEADLINE, Daemon, Setup, eventually, eventually_within};
+use crate::client::{Consumer, Producer, Socket, decoded, encoded, message, setup};
+use crate::harness::{Daemon, Setup, eventually};
+use crate::kill::Mortal;
 use crate::stats::{admin, backlog, page};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
 
 /// Topics, some of each of two writers.
 const TOPICS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -205,22 +209,69 @@ fn the_number_of_writers_is_that_with_which_the_store_was_made() {
     assert!(output.status.code() == Some(78) && said.contains("write 1 to 16"), "{said}");
 }
 
+/// Sends to a topic until the daemon dies, the next number first; what was answered.
+fn produce(address: SocketAddr, topic: &str, next: &mut usize) -> Vec<usize> {
+    let mut answered = Vec::new();
+    let path = format!("/ws/v2/producer/persistent/public/default/{topic}");
+    let Some(mut socket) = Mortal::open(address, &path) else { return answered };
+    loop {
+        let (number, said) = (*next, socket.say(&message(&format!("{topic}{next}"), &json!({}))));
+        *next += 1;
+        let Some(answer) = said.and_then(|()| socket.hear()) else { return answered };
+        assert_eq!(answer["result"], "ok", "{answer}");
+        answered.push(number);
+    }
+}
+
+/// Acknowledges what comes until the daemon dies.
+fn acknowledge(address: SocketAddr, seen: &Mutex<BTreeSet<String>>) -> Option<()> {
+    let mut socket = Mortal::open(address, &several("receiverQueueSize=20"))?;
+    loop {
+        let heard = socket.hear()?;
+        seen.lock().unwrap().insert(decoded(&heard["payload"]));
+        socket.say(&json!({ "messageId": heard["messageId"] }))?;
+    }
+}
+
 #[test]
-fn kills_lose_nothing_of_what_either_has_answered() {
+fn kills_under_load_lose_nothing_of_what_any_writer_has_answered() {
     let mut daemon = two().start();
     open(&daemon, &several("")).0.leave();
-    let mut sent = 0;
-    for _ in 0..4 {
-        send(&daemon, sent..sent + 20);
-        sent += 20;
-        daemon.signal(Signal::KILL);
-        daemon.wait();
+    let (mut next, mut answered) = ([0; TOPICS.len()], [const { Vec::new() }; TOPICS.len()]);
+    let seen = Mutex::default();
+    for life_ms in [120, 700, 350, 1200] {
+        let address = daemon.address;
+        std::thread::scope(|threads| {
+            for ((topic, next), answered) in TOPICS.iter().zip(&mut next).zip(&mut answered) {
+                threads.spawn(move || answered.extend(produce(address, topic, next)));
+            }
+            threads.spawn(|| acknowledge(address, &seen));
+            std::thread::sleep(Duration::from_millis(life_ms));
+            daemon.signal(Signal::KILL);
+            daemon.wait();
+        });
         daemon = daemon.again();
     }
     let mut consumer = open(&daemon, &several("receiverQueueSize=50"));
-    let all = by_topic(consumer.take_all(TOPICS.len() * sent));
-    assert!(all.len() == TOPICS.len() && all.values().all(|numbers| numbers.iter().copied().eq(0..sent)));
-    eventually_within(DEADLINE, "everything is acknowledged", || {
+    let mut seen = seen.into_inner().unwrap();
+    let all: BTreeSet<String> = TOPICS
+        .iter()
+        .zip(&answered)
+        .flat_map(|(topic, answered)| answered.iter().map(move |number| format!("{topic}{number}")))
+        .collect();
+    assert!(answered.iter().all(|answered| !answered.is_empty()));
+    while !all.is_subset(&seen) {
+        seen.insert(consumer.take().payload);
+    }
+    consumer.drain_acknowledged();
+    for (topic, answered) in TOPICS.iter().zip(&answered) {
+        let mut reader = Consumer::reader(&daemon, &format!("{topic}?messageId=earliest"));
+        let stored: Vec<usize> =
+            by_topic(reader.drain_acknowledged()).remove(*topic).expect("there were some");
+        assert!(stored.is_sorted_by(|one, other| one < other), "{stored:?}");
+        assert!(answered.iter().all(|number| stored.binary_search(number).is_ok()), "{topic}");
+    }
+    eventually("everything is acknowledged", || {
         TOPICS.iter().all(|topic| backlog(&daemon, &full(topic), "sub") == Some(0))
     });
 }
