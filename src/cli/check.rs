@@ -30,7 +30,7 @@ pub struct Check {
     /// judge as this user, which needs root; default: fanfare, the user of the service, where root asks
     #[argh(option, arg_name = "name")]
     user: Option<String>,
-    /// read all tables of the store, which takes a while
+    /// read all segments of the store, which takes a while
     #[argh(switch)]
     whole_store: bool,
 }

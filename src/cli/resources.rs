@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::dialect::Kind;
 use crate::io::ADMIN_CONNECTIONS_MAX;
+use crate::io::store::DESCRIPTORS_MAX;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors of the process itself: standard streams, log, signals, files that a reload reads, lookups of names.
@@ -11,19 +12,20 @@ const KEPT: usize = 40;
 const KEPT_PER_SHARD: usize = 10;
 /// Those for publishers of the unix feed, two each; more take what clients leave.
 const KEPT_FOR_FEED: usize = 20;
-/// Those of the store: 128 tables, its journals, a backup.
-const KEPT_FOR_STORE: usize = 150;
+/// Those of the store beside its logs: its lock, a backup.
+const KEPT_FOR_STORE: usize = 16;
 /// The most clients whom descriptors may keep away from a daemon that starts: fewer are no service.
 const CLIENTS_MIN: usize = 16;
-/// Bytes that files of the store must be able to have: journals take 64 MiB at once, and are followed by others when they
-/// have become longer.
+/// Bytes that files of the store must be able to have: a segment is as long as that only with a message that is longer
+/// than any that is taken.
 const STORE_FILE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 
 /// Descriptors that are not for clients.
 pub(super) fn descriptors_kept(config: &Config, shards: usize) -> usize {
     let admin = config.admin.as_ref().map_or(0, |_| ADMIN_CONNECTIONS_MAX);
     let feed = config.feed.unix.path.as_ref().map_or(0, |_| KEPT_FOR_FEED);
-    let store = if needs_store(config) { KEPT_FOR_STORE } else { 0 };
+    let logs = config.store.writers * DESCRIPTORS_MAX;
+    let store = if needs_store(config) { KEPT_FOR_STORE + logs } else { 0 };
     KEPT + shards * (KEPT_PER_SHARD + config.listen.len()) + admin + feed + store
 }
 

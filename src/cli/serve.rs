@@ -32,6 +32,9 @@ pub struct Serve {
     /// the configuration file
     #[argh(option, arg_name = "file")]
     config: Option<PathBuf>,
+    /// start although segments of the store are missing, and give up what was in them
+    #[argh(switch)]
+    accept_loss: bool,
 }
 
 impl Serve {
@@ -48,7 +51,10 @@ impl Serve {
                 (load::text_of("the development set-up", &trial.configuration)?, Some(trial))
             }
         };
-        let Loaded { plan, drain, log, notes, table } = loaded;
+        let Loaded { mut plan, drain, log, notes, table } = loaded;
+        if let Some(store) = &mut plan.store {
+            store.accept_loss = self.accept_loss;
+        }
         let filter = logging::start(&log)?;
         let source =
             self.config.as_deref().map_or_else(|| "the development set-up".into(), Path::to_string_lossy);
@@ -97,11 +103,12 @@ fn status(error: &StartError) -> Status {
 pub(super) fn status_of_store(error: &OpenError) -> Status {
     match error {
         OpenError::InUse(_) => Status::TryAgain,
-        OpenError::Damaged(..) => Status::Failure,
+        OpenError::Damaged(..) | OpenError::Missing(..) => Status::Failure,
         OpenError::NoPath
         | OpenError::Directory(..)
         | OpenError::Foreign(_)
         | OpenError::Newer(..)
+        | OpenError::Older(..)
         | OpenError::Writers(..) => Status::Configuration,
     }
 }

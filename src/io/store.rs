@@ -6,21 +6,31 @@
 
 mod archive;
 mod backup;
-mod base;
+mod catalog;
+mod check;
 mod format;
 mod health;
-mod journal;
+mod keeper;
+mod log;
 mod owner;
-mod repair;
+mod place;
+mod reading;
+mod reclaim;
+mod record;
+mod recovery;
+mod segment;
 mod settings;
 mod survey;
-mod tables;
+#[cfg(test)]
+mod tests;
 mod waiting;
-mod walk;
 
 pub use self::archive::Disk;
-pub use self::backup::{Backup, Report, check};
+pub use self::backup::{Backup, RestoreError, keep, restore};
+pub use self::check::{Report, check};
 pub use self::format::OpenError;
+pub use self::log::Unsynced;
+pub use self::segment::DESCRIPTORS_MAX;
 pub use self::settings::{Durability, Settings};
 
 use self::backup::Copier;
@@ -275,7 +285,7 @@ async fn back_up(copiers: Vec<Copier>, copying: Copying) -> Result<Result<Backup
     let (sender, receiver) = oneshot::channel();
     // When there is no thread to be had, the sender is gone, which is an answer too.
     let spawned = std::thread::Builder::new().name("backup".into()).spawn(move || {
-        let result = backup::copy_all(copiers);
+        let result = backup::copy_all(&copiers);
         drop(copying);
         match &result {
             Ok(Backup { path, messages, bytes }) => {

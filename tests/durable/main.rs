@@ -1,5 +1,5 @@
 //! Durable topics in the world: the real program with a store on a real disk, clients of others as they stand, and
-//! real faults: SIGKILL under load, a torn journal, a full disk, clients without manners.
+//! real faults: SIGKILL under load, a torn log, a full disk, clients without manners.
 //!
 //! Every test starts a daemon of its own with a store of its own, and waits for conditions with a deadline.
 //!

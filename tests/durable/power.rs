@@ -1,5 +1,5 @@
 //! A loss of power, as far as it can be had: the store as the disk might have it is a copy of what a stopped daemon
-//! has written, with the end of its journal cut, flipped or overwritten.
+//! has written, with the end of its log cut, flipped or overwritten.
 
 use crate::account::Place;
 use crate::client::{Consumer, Producer, place, setup, with_store};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// What becomes of the journal.
+/// What becomes of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Damage {
     /// Nothing: the process is gone, the files are whole.
@@ -53,8 +53,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The journal that was begun last.
-fn journal(store: &Path) -> PathBuf {
+/// The last segment of the log with something in it.
+fn newest(store: &Path) -> PathBuf {
     let number = |path: &Path| path.file_stem()?.to_str()?.parse::<u64>().ok();
     let mut found = Vec::new();
     let mut directories = vec![store.to_owned()];
@@ -62,12 +62,14 @@ fn journal(store: &Path) -> PathBuf {
         for path in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
             if path.is_dir() {
                 directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "jnl") {
+            } else if path.extension().is_some_and(|extension| extension == "segment")
+                && std::fs::read(&path).unwrap().iter().any(|byte| *byte != 0)
+            {
                 found.extend(number(&path).map(|number| (number, path)));
             }
         }
     }
-    found.into_iter().max().expect("a journal").1
+    found.into_iter().max().expect("a segment").1
 }
 
 fn damage(file: &Path, damage: Damage) {
@@ -147,7 +149,7 @@ fn a_store_without_its_last_bytes_has_the_messages_before_them() {
     let whole = log(&daemon);
     let mut lost = Vec::new();
     for ((store, known), damage_done) in copies.iter().zip(DAMAGES) {
-        damage(&journal(store), damage_done);
+        damage(&newest(store), damage_done);
         let copy = with_store(Setup::new(), store).start();
         assert_eq!(copy.page("/readyz").0, 200, "{damage_done:?}");
         let found = log(&copy);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod backups;
 mod damage;
 mod refusals;
 mod reopening;
@@ -16,6 +17,15 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn settings(path: &Path) -> Settings {
     Settings { path: Some(path.into()), free_bytes_min: 0, ..Settings::default() }
+}
+
+/// Segments of so few bytes that a test fills some.
+pub(crate) fn small(path: &Path) -> Settings {
+    Settings { segment_bytes: 64 * 1024, ..settings(path) }
+}
+
+pub(crate) fn open_small(path: &Path) -> Disk {
+    Disk::open(&small(path)).unwrap_or_else(|error| panic!("{error}"))
 }
 
 pub(crate) fn open(path: &Path) -> Disk {

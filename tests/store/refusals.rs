@@ -32,9 +32,9 @@ fn a_store_that_is_open_is_nobody_elses() {
     assert!(matches!(error, OpenError::InUse(_)), "{error}");
     assert!(error.to_string().contains("in use by another daemon: stop that one"), "{error}");
     let report = |all| check(&settings(directory.path()), all).unwrap().lines.remove(0);
-    assert!(report(false).ends_with("format 1, in use by a running daemon"), "{}", report(false));
+    assert!(report(false).ends_with("format 2, in use by a running daemon"), "{}", report(false));
     assert!(
-        report(true).contains("in use by a running daemon; its tables were not read"),
+        report(true).contains("in use by a running daemon; its segments were not read"),
         "{}",
         report(true)
     );
@@ -46,17 +46,39 @@ fn a_store_that_is_open_is_nobody_elses() {
 fn a_later_format_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()));
-    fs::write(directory.path().join("FORMAT"), "2\n").unwrap();
+    fs::write(directory.path().join("FORMAT"), "3 1\n").unwrap();
     let error = refusal(directory.path());
     assert!(matches!(error, OpenError::Newer(..)), "{error}");
-    assert!(error.to_string().contains("has format 2, and this program knows 1"), "{error}");
+    assert!(error.to_string().contains("has format 3, and this program knows 2"), "{error}");
     fs::write(directory.path().join("FORMAT"), "1\n").unwrap();
-    fs::write(directory.path().join("data/version"), b"FJL\x04").unwrap();
-    let error = refusal(directory.path()).to_string();
-    assert!(
-        error.contains("data/version is not the one") && error.contains("Restore the last backup"),
-        "{error}"
-    );
+    let error = refusal(directory.path());
+    assert!(matches!(error, OpenError::Older(..)), "{error}");
+    assert!(error.to_string().contains("move the directory away"), "{error}");
+    fs::write(directory.path().join("FORMAT"), "2 1\n").unwrap();
+    drop(open(directory.path()));
+}
+
+#[test]
+fn files_that_are_not_of_the_store_are_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    let foreign = ["log-0/letters.txt", "log-0/12.segment", "notes"].map(|name| directory.path().join(name));
+    foreign.iter().for_each(|path| fs::write(path, "Dear Ann").unwrap());
+    drop(open(directory.path()));
+    for path in foreign {
+        assert_eq!(fs::read_to_string(path).unwrap(), "Dear Ann");
+    }
+    let report = check(&settings(directory.path()), true).unwrap().lines.join("\n");
+    assert!(report.contains("log-0/letters.txt is not of the store"), "{report}");
+}
+
+#[test]
+fn another_number_of_owners_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    let two = fanfare::io::store::Settings { writers: 2, ..settings(directory.path()) };
+    let error = Disk::open_all(&two).err().expect("it is refused");
+    assert!(error.to_string().contains("has 1 writers"), "{error}");
 }
 
 #[test]
@@ -75,42 +97,11 @@ fn what_is_no_store_is_not_made_one() {
 }
 
 #[test]
-fn a_missing_part_is_named_and_nothing_is_deleted() {
-    let directory = tempfile::tempdir().unwrap();
-    let whole = directory.path().join("whole");
-    drop(crate::damage::filled(&whole));
-    for part in
-        ["data/version", "data/keyspaces/0/current", "data/keyspaces/1/current", "data/keyspaces/1/tables"]
-    {
-        let bad = directory.path().join("bad");
-        let _ = fs::remove_dir_all(&bad);
-        crate::damage::copy(&whole, &bad);
-        let mut named = bad.join(part);
-        if named.is_dir() {
-            named = fs::read_dir(&named).unwrap().next().unwrap().unwrap().path();
-        }
-        fs::remove_file(&named).unwrap();
-        let before = count(&bad);
-        let error = refusal(&bad).to_string();
-        let name = named.strip_prefix(&bad).unwrap().display().to_string();
-        assert!(error.contains(&format!("{name} is missing")) || error.contains(&name), "{part}: {error}");
-        assert!(error.contains("Restore the last backup"), "{error}");
-        assert_eq!(count(&bad), before, "{part}");
-    }
-}
-
-/// Files, but for the lock.
-fn count(directory: &Path) -> usize {
-    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| if path.is_dir() { count(&path) } else { usize::from(!path.ends_with("LOCK")) }).sum()
-}
-
-#[test]
 fn a_file_system_that_cannot_be_written_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("mounted");
     fs::create_dir(&path).unwrap();
-    let Some(_mounted) = Mounted::tmpfs(&path, "16m") else { return };
+    let Some(_mounted) = Mounted::tmpfs(&path, "40m") else { return };
     drop(open(&path.join("store")));
     assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&path).status().unwrap().success());
     for store in [path.join("store"), path.join("new")] {
@@ -119,7 +110,7 @@ fn a_file_system_that_cannot_be_written_is_told() {
         assert!(error.to_string().contains("Read-only file system"), "{error}");
     }
     let report = check(&settings(&path.join("store")), true).unwrap().lines;
-    assert!(report[0].contains("format 1, 0 topics"), "{report:?}");
+    assert!(report[0].contains("format 2, 0 topics"), "{report:?}");
 }
 
 #[test]
@@ -130,9 +121,7 @@ fn a_look_at_a_store_tells_what_it_holds_and_changes_nothing() {
     assert!(look().contains("not there yet, the first start makes it"));
     let mut disk = open(&path);
     let topic = disk.create("t").unwrap();
-    fill(&mut disk, topic, 0..500);
-    disk.flush().unwrap();
-    fill(&mut disk, topic, 500..1000);
+    fill(&mut disk, topic, 0..1000);
     disk.commit().unwrap();
     drop(disk);
     let state = || {
@@ -144,20 +133,18 @@ fn a_look_at_a_store_tells_what_it_holds_and_changes_nothing() {
         lines
     };
     let before = state();
-    assert!(look().ends_with("format 1, 1 topics, about 1000 messages"), "{}", look());
+    assert!(look().contains("format 2, 1 topics, 1000 messages, "), "{}", look());
     assert_eq!(state(), before);
     // A record that is damaged, and an end that is torn.
-    let journal = path.join("data/0.jnl");
-    let mut bytes = fs::read(&journal).unwrap();
-    let text = crate::payload(topic, 700);
-    let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
+    let (segment, at) = crate::damage::find(&path, &crate::payload(topic, 700));
+    let mut bytes = fs::read(&segment).unwrap();
     bytes[at] ^= 1;
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-    fs::write(&journal, &bytes[..end - 5]).unwrap();
+    fs::write(&segment, &bytes[..end - 5]).unwrap();
     let before = state();
     let report = look();
-    assert!(report.contains("by its key the message 0:700 of topic number 1"), "{report}");
-    assert!(report.contains("an unfinished write of") && report.contains("about 998 messages"), "{report}");
+    assert!(report.contains("1 message of t from 0:700 on"), "{report}");
+    assert!(report.contains("an unfinished write of") && report.contains("998 messages"), "{report}");
     assert_eq!(state(), before);
 }
 

@@ -1,160 +1,284 @@
-//! Copies of a store: a backup while the daemon runs, and a look at one without changing it.
+//! Backups: complete stores as they were at one moment, made while the daemon runs, and how one is put in place.
+//!
+//! A full segment never changes, so it is linked where the file system can and else copied once: a later backup in the
+//! same place links to the copy of an earlier one. Only the end of the log is copied each time.
 
 use super::archive::Disk;
-use super::base::{self, Base, delayed_key, describe, message_key};
+use super::check;
 use super::format::{self, OpenError};
-use super::journal;
+use super::keeper::sync_directory;
+use super::segment::Kind;
 use super::settings::Settings;
-use super::{tables, walk};
-use crate::topic::Position;
-use fjall::{Keyspace, Readable as _, Snapshot};
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Bytes of a file that is copied for a look at the store; longer ones are tables, which nobody changes.
-const COPIED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// The extension of a backup that is being made.
+const UNFINISHED: &str = "unfinished";
 
 /// A backup that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
-    /// A complete store, which `store.path` can name.
+    /// A complete store, by its whole path.
     pub path: PathBuf,
     /// Messages in it.
     pub messages: u64,
-    /// Bytes of it on the disk.
+    /// Bytes of its files, those included that it shares with the store or other backups.
     pub bytes: u64,
 }
 
-/// What is needed to make a backup beside the store's thread.
+/// An owner's log at one moment: what is needed to copy it beside its thread.
 pub(in crate::io) struct Copier {
-    base: Base,
-    all: Snapshot,
     settings: Settings,
-    target: PathBuf,
+    directory: PathBuf,
+    name: PathBuf,
+    /// Segments that are full.
+    segments: Vec<u32>,
+    /// The last one, and how much of it there is.
+    last: (u32, Arc<File>, u64),
+    messages: u64,
+    _pin: Pin,
+}
+
+/// Keeps segments from going while a backup reads them.
+struct Pin(Arc<Mutex<usize>>);
+
+impl Pin {
+    fn new(count: &Arc<Mutex<usize>>) -> Self {
+        if let Ok(mut count) = count.lock() {
+            *count += 1;
+        }
+        Self(count.clone())
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        if let Ok(mut count) = self.0.lock() {
+            *count -= 1;
+        }
+    }
 }
 
 impl Disk {
-    /// Takes the store as it is now, to be copied by another thread.
+    /// The log as it is now, with everything that was saved.
     ///
     /// # Errors
-    /// When the store is closed after a failure.
-    pub(super) fn copier(&self) -> Result<Copier, String> {
-        let base = self.base.clone().ok_or("the store is closed")?;
-        let backups = self.settings.backup_path.clone().unwrap_or_else(|| self.directory.join("backups"));
-        let settings = Settings { path: None, ..self.settings.clone() };
-        let stamp = stamp();
-        // The clock may have been set back.
-        let names = std::iter::once(stamp.clone()).chain((1..).map(|number| format!("{stamp}-{number}")));
-        let target = names.map(|name| backups.join(name)).find(|target| !target.exists()).unwrap_or_default();
-        Ok(Copier { all: base.snapshot(), base, settings, target })
-    }
-
-    /// Makes a backup, and waits for it.
-    ///
-    /// # Errors
-    /// When it cannot be made, with the reason.
-    pub fn backup(&self) -> Result<Backup, String> {
-        self.copier()?.copy()
-    }
-}
-
-/// Copies what all owners have: those beside the first are in directories in its copy.
-pub(super) fn copy_all(copiers: Vec<Copier>) -> Result<Backup, String> {
-    let mut all: Option<Backup> = None;
-    for (index, mut copier) in copiers.into_iter().enumerate() {
-        if let Some(first) = &all {
-            copier.target = first.path.join(format!("w{index}"));
-        }
-        let made = copier.copy().inspect_err(|_| {
-            // What has one part only is no store.
-            let _ = all.as_ref().map(|first| fs::remove_dir_all(&first.path));
-        })?;
-        all = Some(match all {
-            Some(all) => {
-                Backup { messages: all.messages + made.messages, bytes: all.bytes + made.bytes, ..all }
-            }
-            None => made,
-        });
-    }
-    all.ok_or_else(|| "there is nothing to copy".into())
-}
-
-impl Copier {
-    /// Writes the copy; it has its name when it is whole.
-    pub(super) fn copy(self) -> Result<Backup, String> {
-        let unfinished = self.target.with_extension("unfinished");
-        let copied = self.copy_to(&unfinished).and_then(|messages| {
-            fs::rename(&unfinished, &self.target).map_err(|error| error.to_string())?;
-            let parent = self.target.parent().unwrap_or(Path::new("."));
-            fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(|error| error.to_string())?;
-            let bytes = disk_bytes(&self.target);
-            Ok(Backup { path: self.target.clone(), messages, bytes })
-        });
-        copied.map_err(|reason| {
-            let _ = fs::remove_dir_all(&unfinished);
-            format!("no backup was made in {}: {reason}", self.target.display())
+    /// When it cannot be written.
+    pub(super) fn copier(&mut self) -> Result<Copier, String> {
+        self.save_to_disk().map_err(String::from)?;
+        let active = &self.log.active;
+        let segments = self.catalog.segments.range(..active.number).map(|(number, _)| *number).collect();
+        Ok(Copier {
+            settings: self.settings.clone(),
+            directory: self.log.directory.clone(),
+            name: self.log.directory.file_name().map(PathBuf::from).unwrap_or_default(),
+            segments,
+            last: (active.number, active.file.clone(), active.written as u64),
+            messages: self.catalog.messages(),
+            _pin: Pin::new(&self.reclaim.pinned),
         })
     }
 
-    fn copy_to(&self, path: &Path) -> Result<u64, String> {
-        let io = |error: io::Error| error.to_string();
-        let _ = fs::remove_dir_all(path);
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-        let copy = Base::open(&format::data(path), &self.settings).map_err(|error| describe(&error))?;
-        let (base, all) = (&self.base, &self.all);
-        copy_named(all, base, &copy.meta[0])?;
-        copy_named(all, base, &copy.meta[1])?;
-        let topics = base::topics(base) as u32;
-        copy_records((all, &base.delayed), &copy.delayed, topics, true)?;
-        let messages = copy_records((all, &base.messages), &copy.messages, topics, false)?;
-        copy.db.persist(fjall::PersistMode::SyncAll).map_err(|error| describe(&error))?;
-        drop(copy);
-        format::write_format(path).map_err(io)?;
-        Ok(messages)
+    /// Makes a backup of a store of one owner, and waits for it.
+    ///
+    /// # Errors
+    /// When it cannot be made, with the reason.
+    pub fn backup(&mut self) -> Result<Backup, String> {
+        copy_all(&[self.copier()?])
     }
 }
 
-/// Copies what has a name, from whichever can be read.
-pub(super) fn copy_named(all: &Snapshot, from: &Base, to: &Keyspace) -> Result<(), String> {
-    let read =
-        |keyspace: &Keyspace| all.iter(keyspace).map(fjall::Guard::into_inner).collect::<Result<Vec<_>, _>>();
-    let items = read(&from.meta[0]).or_else(|_| read(&from.meta[1])).map_err(|error| describe(&error))?;
-    let mut ingestion = to.start_ingestion().map_err(|error| describe(&error))?;
-    for (key, value) in items {
-        ingestion.write(key, value).map_err(|error| describe(&error))?;
-    }
-    ingestion.finish().map_err(|error| describe(&error))
+/// Makes a backup of the logs of all owners; it has its name when it is whole.
+pub(super) fn copy_all(copiers: &[Copier]) -> Result<Backup, String> {
+    let Some(Copier { settings, .. }) = copiers.first() else {
+        return Err("there is nothing to copy".into());
+    };
+    let store = settings.path.clone().unwrap_or_default();
+    let backups = settings.backup_path.clone().unwrap_or_else(|| store.join("backups"));
+    let stamp = stamp();
+    // The clock may have been set back.
+    let names = std::iter::once(stamp.clone()).chain((1..).map(|number| format!("{stamp}-{number}")));
+    let target = names.map(|name| backups.join(name)).find(|target| !target.exists()).unwrap_or_default();
+    let unfinished = target.with_extension(UNFINISHED);
+
+    let copy = || {
+        let _ = fs::remove_dir_all(&unfinished);
+        make_directory(&unfinished)?;
+        let earlier = list(&backups)?.pop();
+        copiers.iter().try_for_each(|copier| copier.copy_to(&unfinished, earlier.as_deref()))?;
+        format::write_format(&unfinished, settings.writers as u32)?;
+        fs::rename(&unfinished, &target)?;
+        sync_directory(&backups)?;
+        let path = fs::canonicalize(&target)?;
+        let messages = copiers.iter().map(|copier| copier.messages).sum();
+        let bytes = disk_bytes(&path);
+        Ok(Backup { path, messages, bytes })
+    };
+    copy().map_err(|error: io::Error| {
+        let _ = fs::remove_dir_all(&unfinished);
+        format!("no backup was made in {}: {error}", target.display())
+    })
 }
 
-/// Copies the records of all topics, as far as they can be read, and returns how many there were.
-pub(super) fn copy_records(
-    source: walk::Source<'_>,
-    to: &Keyspace,
-    topics: u32,
-    is_delayed: bool,
-) -> Result<u64, String> {
-    let mut ingestion = to.start_ingestion().map_err(|error| describe(&error))?;
-    let (mut count, mut result) = (0, Ok(()));
-    for topic in 0..=topics {
-        let bounds = if is_delayed {
-            [(0, Position::FIRST), (u64::MAX, Position::END)].map(|place| delayed_key(topic, place).to_vec())
-        } else {
-            [Position::FIRST, Position::END].map(|place| message_key(topic, place).to_vec())
-        };
-        let read = walk::records(source, &bounds[0], &bounds[1], |found| {
-            if let Some((key, record)) = found {
-                count += 1;
-                result = ingestion.write(key, record);
+impl Copier {
+    /// Copies the log into a backup, after an earlier one.
+    fn copy_to(&self, backup: &Path, earlier: Option<&Path>) -> io::Result<()> {
+        let target = backup.join(&self.name);
+        make_directory(&target)?;
+        let earlier = earlier.map(|earlier| earlier.join(&self.name));
+        for number in &self.segments {
+            for kind in [Kind::Segment(*number), Kind::Index(*number)] {
+                let done = take_over(kind, &self.directory, earlier.as_deref(), &target);
+                // An index is made anew when it is gone.
+                done.or_else(|error| if kind == Kind::Index(*number) { Ok(()) } else { Err(error) })?;
             }
-            result.is_ok()
-        });
-        std::mem::replace(&mut result, Ok(())).and(read.map(drop)).map_err(|error| describe(&error))?;
+        }
+        let (number, file, bytes) = &self.last;
+        let copy = File::create(Kind::Segment(*number).path(&target))?;
+        copy_bytes(file, &copy, *bytes)?;
+        copy.sync_all()?;
+        sync_directory(&target)
     }
-    ingestion.finish().map_err(|error| describe(&error))?;
-    Ok(count)
+}
+
+/// Copies the first bytes of a file that is being written.
+fn copy_bytes(from: &File, mut to: &File, bytes: u64) -> io::Result<()> {
+    let mut buffer = vec![0; 256 * 1024];
+    let mut at = 0;
+    while at < bytes {
+        let count = buffer.len().min((bytes - at) as usize);
+        from.read_exact_at(&mut buffer[..count], at)?;
+        to.write_all(&buffer[..count])?;
+        at += count as u64;
+    }
+    Ok(())
+}
+
+/// Gives a backup a file: a link to the store's own, or to that of an earlier backup, or a copy.
+fn take_over(kind: Kind, store: &Path, earlier: Option<&Path>, target: &Path) -> io::Result<()> {
+    let (source, target) = (kind.path(store), kind.path(target));
+    if fs::hard_link(&source, &target).is_ok() {
+        return Ok(());
+    }
+    let source_file = fs::metadata(&source)?;
+    if let Some(earlier) = earlier.map(|earlier| kind.path(earlier)) {
+        // A file that is used again for another segment has another name, and a segment that is full one content.
+        let is_same = fs::metadata(&earlier).is_ok_and(|file| {
+            file.len() == source_file.len() && same_content(&earlier, &source).unwrap_or(false)
+        });
+        if is_same && fs::hard_link(&earlier, &target).is_ok() {
+            return Ok(());
+        }
+    }
+    fs::copy(&source, &target)?;
+    File::open(&target)?.sync_all()
+}
+
+/// Whether two files begin alike: with the checks of the first messages, no two segments do.
+fn same_content(one: &Path, other: &Path) -> io::Result<bool> {
+    let beginning = |path: &Path| -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(64 * 1024).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    Ok(beginning(one)? == beginning(other)?)
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The backups in a directory, the oldest first.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub(super) fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let is_backup = path.join("FORMAT").exists() && path.extension().is_none_or(|it| it != UNFINISHED);
+        found.extend(is_backup.then_some(path));
+    }
+    // `20261129T171500Z-2` comes before `20261129T171500Z-10`.
+    found.sort_by_key(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (stamp, number) = name.split_once('-').map_or((&*name, ""), |(stamp, number)| (stamp, number));
+        (stamp.to_owned(), number.parse::<u64>().unwrap_or(0))
+    });
+    Ok(found)
+}
+
+/// Removes all backups of a directory but the newest ones. Returns those that are gone.
+///
+/// # Errors
+/// When one cannot be removed.
+pub fn keep(directory: &Path, count: usize) -> io::Result<Vec<PathBuf>> {
+    let mut backups = list(directory)?;
+    backups.truncate(backups.len().saturating_sub(count));
+    backups.iter().try_for_each(fs::remove_dir_all)?;
+    Ok(backups)
+}
+
+/// Puts a backup in the place of a store that is not there, or empty. The backup stays as it is.
+///
+/// # Errors
+/// When the backup is none, or not whole, or when there is a store.
+pub fn restore(backup: &Path, settings: &Settings) -> Result<check::Report, RestoreError> {
+    let store = settings.path.clone().ok_or(OpenError::NoPath)?;
+    let failed = |error| RestoreError::Copy(backup.into(), store.clone(), error);
+    let writers = match format::read_format(backup)? {
+        Some(writers) => writers,
+        None => return Err(RestoreError::NoBackup(backup.into())),
+    };
+    match fs::read_dir(&store) {
+        Ok(mut entries) => {
+            if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lost+found")) {
+                return Err(RestoreError::InTheWay(store));
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_directory(&store).map_err(failed)?,
+        Err(error) => return Err(failed(error)),
+    }
+    let report = check::check(&Settings { path: Some(backup.into()), ..settings.clone() }, false)?;
+    for owner in 0..writers {
+        let (from, to) = (format::log_path(backup, owner), format::log_path(&store, owner));
+        copy_log(&from, &to).map_err(failed)?;
+    }
+    // Last, so that what is not whole is no store.
+    format::write_format(&store, writers).map_err(failed)?;
+    Ok(report)
+}
+
+/// Why a backup is not restored. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// It is no backup.
+    #[error("{0} is no backup: name a directory that `fanfare topics backup` has made")]
+    NoBackup(PathBuf),
+    /// There is something already.
+    #[error("{0} is not empty, and nothing is overwritten: move it away first")]
+    InTheWay(PathBuf),
+    /// It cannot be copied.
+    #[error("{0} cannot be restored to {1}: {2}")]
+    Copy(PathBuf, PathBuf, io::Error),
+    /// The backup cannot be read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+fn copy_log(from: &Path, to: &Path) -> io::Result<()> {
+    make_directory(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        fs::copy(entry.path(), &target)?;
+        File::open(&target)?.sync_all()?;
+    }
+    sync_directory(to)
 }
 
 /// The time as a name that sorts: `20261121T171500Z`.
@@ -173,126 +297,10 @@ fn stamp() -> String {
 }
 
 fn disk_bytes(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
     let Ok(entries) = fs::read_dir(path) else {
         return fs::metadata(path).map_or(0, |file| file.blocks() * 512);
     };
     entries.filter_map(Result::ok).map(|entry| disk_bytes(&entry.path())).sum()
-}
-
-/// What a look at a store found.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// What is printed, a line each.
-    pub lines: Vec<String>,
-    /// Whether something of it is damaged.
-    pub is_damaged: bool,
-}
-
-impl From<String> for Report {
-    fn from(line: String) -> Self {
-        Self { lines: vec![line], is_damaged: false }
-    }
-}
-
-/// Looks at the store of these settings and changes nothing; with `all` every table is read.
-///
-/// # Errors
-/// When it could not be opened, with what to do.
-pub fn check(settings: &Settings, all: bool) -> Result<Report, OpenError> {
-    let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
-    let unusable = |error| OpenError::Directory(directory.clone(), error);
-    let name = directory.display();
-    match fs::metadata(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(format!("store  {name}: not there yet, the first start makes it").into());
-        }
-        Err(error) => return Err(unusable(error)),
-        Ok(file) if !file.is_dir() => return Err(unusable(io::ErrorKind::NotADirectory.into())),
-        Ok(_) => {}
-    }
-    if format::is_new(&directory)? {
-        return Ok(format!("store  {name}: empty, the first start makes it").into());
-    }
-    let head = format!("store  {name}: format {}", format::FORMAT);
-    if format::is_locked(&directory).map_err(unusable)? {
-        let unread = if all { "; its tables were not read: stop it first, or look at a backup" } else { "" };
-        return Ok(format!("{head}, in use by a running daemon{unread}").into());
-    }
-    let data = format::data(&directory);
-    format::inspect(&directory, &data, false)?;
-    let findings = journal::look(&data).map_err(unusable)?;
-    let mut report = Report { is_damaged: !findings.damaged.is_empty(), ..Report::default() };
-    for damage in findings.damaged.iter().take(16) {
-        report.lines.push(format!("store  damaged: {}", damage.tell(1)));
-    }
-    if findings.cut_bytes > 0 {
-        report.lines.push(format!(
-            "store  an unfinished write of {} bytes at the end, which the next start cuts off",
-            findings.cut_bytes
-        ));
-    }
-    for table in all.then(|| tables::damaged(&data)).into_iter().flatten() {
-        report.is_damaged = true;
-        report.lines.push(format!("store  damaged: {} is not what was written", table.display()));
-    }
-    let temporary = std::env::temp_dir().join(format!("fanfare-check-{}-{}", std::process::id(), stamp()));
-    let counted = look_into(&data, &temporary, &directory, settings);
-    let _ = fs::remove_dir_all(&temporary);
-    let counted = match counted {
-        Ok((topics, messages)) => format!("{topics} topics, about {messages} messages"),
-        // There may be no room for the copy, which says nothing of the store.
-        Err(OpenError::Directory(_, error)) => {
-            format!("which could not be counted in {}: {error}", temporary.display())
-        }
-        Err(error) => return Err(error),
-    };
-    report.lines.insert(0, format!("{head}, {counted}"));
-    Ok(report)
-}
-
-/// Opens a copy whose tables are the store's own, which are never changed, only taken out of the list.
-fn look_into(
-    data: &Path,
-    copy: &Path,
-    directory: &Path,
-    settings: &Settings,
-) -> Result<(u64, u64), OpenError> {
-    let unusable = |error| OpenError::Directory(directory.into(), error);
-    // Not into a directory that somebody else has put there.
-    DirBuilder::new().mode(0o700).create(copy).map_err(unusable)?;
-    mirror(data, &format::data(copy)).map_err(unusable)?;
-    journal::mend(copy, &format::data(copy), false).map_err(unusable)?;
-    let base = format::open_base(copy, settings)?;
-    Ok((base::topics(&base), base.messages.approximate_len() as u64))
-}
-
-/// Copies small files and links to tables.
-fn mirror(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    let is_tables = from.file_name().is_some_and(|name| name == "tables");
-    for entry in fs::read_dir(from)? {
-        let (path, target) =
-            (entry.as_ref().map(fs::DirEntry::path), entry.as_ref().map(fs::DirEntry::file_name));
-        let (Ok(path), Ok(name)) = (path, target) else { continue };
-        let target = to.join(name);
-        if path.is_dir() {
-            mirror(&path, &target)?;
-        } else if is_tables {
-            symlink(fs::canonicalize(&path)?, &target)?;
-        } else if fs::metadata(&path)?.len() <= COPIED_BYTES_MAX {
-            copy_sparse(&path, &target)?;
-        }
-    }
-    Ok(())
-}
-
-/// Copies a file up to its last byte that is not zero: a journal has reserved what is behind it.
-fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
-    if from.extension().is_some_and(|extension| extension == "jnl") {
-        return journal::copy_used(from, to);
-    }
-    fs::copy(from, to).map(|_| ())
 }
 
 #[cfg(test)]

@@ -1,32 +1,35 @@
 //! The store's directory: what it holds, who has it open, and whether this program knows its format.
 //!
 //! ```text
-//! FORMAT   the number of the format, and a line of explanation
-//! LOCK     locked by the process that has the store open
-//! data/    the database of fjall
-//! damaged/ what was mended, as it was before
-//! backups/ complete stores, unless `backup_path` says otherwise
+//! FORMAT             the number of the format and that of the owners, and a line of explanation
+//! LOCK               locked by the process that has the store open
+//! log-0/             the log of the first owner; there is one for each
+//!   0000000007.segment   messages and all else, in the order of writing
+//!   0000000007.index     where the messages of a full segment are; made anew when it is gone
 //! ```
 
-use super::base::{Base, Part, describe, meta};
-use super::journal::{self, Findings};
+use super::catalog::Catalog;
+use super::keeper::sync_directory;
+use super::log::Log;
+use super::record::Record;
+use super::recovery::{self, Findings, Recovered};
+use super::segment;
 use super::settings::Settings;
-use super::tables;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The format that this program writes. A later one is refused; for an earlier one there would be a migration here,
-/// which says at the start what it does, and is made on a copy.
-pub(super) const FORMAT: u32 = 1;
-/// What fjall writes into its own marker.
-const FJALL_MARKER: &[u8] = b"FJL\x03";
+/// The format that this program writes.
+pub(super) const FORMAT: u32 = 2;
 /// How long the lock of a store is waited for each time.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Ledgers that there can be; see [`Position`](crate::topic::Position).
 const LEDGERS_MAX: u32 = 1 << 24;
+/// Damaged places and lost messages that are told one by one.
+const TOLD_MAX: usize = 16;
 
 /// Why a store cannot be used. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +56,13 @@ pub enum OpenError {
          one, or restore a backup that is older"
     )]
     Newer(PathBuf, String),
-    /// It was made with so many writers, and so many are configured.
+    /// A program before the first release has written it.
+    #[error(
+        "the store {0} has format {1}, which no release has written and nothing converts: move the directory away and \
+         start with an empty one"
+    )]
+    Older(PathBuf, u32),
+    /// It was made for another number of owners.
     #[error(
         "the store {0} has {1} writers, among which its topics are divided, and store.writers is {2}: write {1}, or name a \
          new directory"
@@ -62,91 +71,203 @@ pub enum OpenError {
     /// A part of it is not what it should be.
     #[error("the store {0} is damaged: {1}. {RESTORE}")]
     Damaged(PathBuf, String),
+    /// A part of it is not there.
+    #[error(
+        "the store {0} is not whole: {1} missing. {RESTORE}; or start once with --accept-loss to go on without \
+         what is missing"
+    )]
+    Missing(PathBuf, String),
 }
 
-const RESTORE: &str =
-    "Nothing was changed. Restore the last backup: move the directory away and put the backup in its place";
+const RESTORE: &str = "Nothing was changed. Restore the last backup: move the directory away and run \
+                       `fanfare topics restore BACKUP`";
 
-/// A store that is open.
+/// A log that is open.
 pub(super) struct Opened {
+    /// The store's.
     pub(super) directory: PathBuf,
-    pub(super) lock: File,
-    pub(super) base: Base,
-    pub(super) ledger: u32,
+    pub(super) lock: Arc<File>,
+    pub(super) log: Log,
+    pub(super) catalog: Catalog,
     pub(super) findings: Findings,
+    /// In which segment the last complete checkpoint began.
+    pub(super) began: u32,
 }
 
-/// Where the database is.
-pub(super) fn data(directory: &Path) -> PathBuf {
-    directory.join("data")
+/// The directory of an owner's log.
+pub(super) fn log_path(directory: &Path, owner: u32) -> PathBuf {
+    directory.join(format!("log-{owner}"))
 }
 
-/// Opens the store of these settings, or makes it, and counts the start.
-pub(super) fn open(settings: &Settings) -> Result<Opened, OpenError> {
-    let start = Instant::now();
+/// Opens the store of these settings, or makes it: the log of each owner.
+pub(super) fn open(settings: &Settings) -> Result<Vec<Opened>, OpenError> {
     let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
     let unusable = |error| OpenError::Directory(directory.clone(), error);
-    DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(unusable)?;
-    let is_new = is_new(&directory)?;
-    let lock = lock(&directory)?;
+    make_directory(&directory).map_err(unusable)?;
+    let format = read_format(&directory)?;
+    let lock = Arc::new(lock(&directory)?);
+    let writers = settings.writers as u32;
+    if let Some(there) = format.filter(|there| *there != writers) {
+        return Err(OpenError::Writers(directory, there as usize, writers as usize));
+    }
+
+    let is_new = format.is_none();
+    let mut opened = Vec::new();
+    for owner in 0..writers {
+        let start = Instant::now();
+        let path = log_path(&directory, owner);
+        if is_new {
+            make_directory(&path).map_err(unusable)?;
+        }
+        let mut recovered = read_log(&directory, &path)?;
+        accept(&directory, &path, &mut recovered, is_new, settings.accept_loss)?;
+        let mut catalog = std::mem::take(&mut recovered.catalog);
+        if recovered.ledger >= LEDGERS_MAX - 1 {
+            let reason = "it was opened too often for its message ids";
+            return Err(OpenError::Damaged(directory, reason.into()));
+        }
+        let mut log = Log::go_on(&path, &recovered, &mut catalog, settings).map_err(unusable)?;
+        for missing in &recovered.findings.missing {
+            log.write(&mut catalog, &Record::Dropped { segment: missing.segment }).map_err(unusable)?;
+        }
+        let Recovered { findings, began, .. } = recovered;
+        tell(&findings, &catalog, &path, start.elapsed());
+        let began = if is_new { log.active.number } else { began };
+        opened.push(Opened {
+            directory: directory.clone(),
+            lock: lock.clone(),
+            log,
+            catalog,
+            findings,
+            began,
+        });
+    }
+
     if is_new {
-        write_format(&directory).map_err(unusable)?;
+        // Last, so that a directory with it has had a log.
+        write_format(&directory, writers).map_err(unusable)?;
     }
-    let data = data(&directory);
-    inspect(&directory, &data, true)?;
-    let findings = journal::mend(&directory, &data, false).map_err(unusable)?;
-    let base = open_base(&directory, settings)?;
-    if !findings.damaged.is_empty() {
-        base.reconcile().map_err(|error| OpenError::Damaged(directory.clone(), describe(&error)))?;
-    }
-    let ledger = count_start(&base).map_err(|reason| OpenError::Damaged(directory.clone(), reason))?;
-    findings.tell(&base, &directory, start.elapsed());
-    Ok(Opened { directory, lock, base, ledger, findings })
+    Ok(opened)
 }
 
-/// Opens the database, whose journals are in order.
-pub(super) fn open_base(directory: &Path, settings: &Settings) -> Result<Base, OpenError> {
-    let data = data(directory);
-    Base::open(&data, settings).map_err(|error| match error {
-        fjall::Error::Locked => OpenError::InUse(directory.into()),
-        error => match (tables::damaged(&data).into_iter().next(), error) {
-            (Some(table), error) => {
-                let reason = format!("{} is not what was written ({})", table.display(), describe(&error));
-                OpenError::Damaged(directory.into(), reason)
-            }
-            (None, fjall::Error::Io(error)) => OpenError::Directory(directory.into(), error),
-            (None, error) => OpenError::Damaged(directory.into(), describe(&error)),
-        },
+/// Reads a log that has to be there.
+pub(super) fn read_log(directory: &Path, path: &Path) -> Result<Recovered, OpenError> {
+    recovery::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if !path.exists() => {
+            OpenError::Missing(directory.into(), format!("{} is", path.display()))
+        }
+        _ => OpenError::Directory(directory.into(), error),
     })
 }
 
-/// Whether there is nothing yet; refuses what is no store, and formats that are not known.
-pub(super) fn is_new(directory: &Path) -> Result<bool, OpenError> {
+/// Refuses a log of which something is missing, unless that is to be accepted.
+fn accept(
+    directory: &Path,
+    path: &Path,
+    recovered: &mut Recovered,
+    is_new: bool,
+    accept_loss: bool,
+) -> Result<(), OpenError> {
+    let name = path.display();
+    if recovered.newest == 0 && !is_new && !accept_loss {
+        return Err(OpenError::Missing(directory.into(), format!("every segment of {name} is")));
+    }
+    let missing = &recovered.findings.missing;
+    if let Some(first) = missing.first().filter(|_| !accept_loss) {
+        let more = match missing.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more, are"),
+        };
+        let is = if missing.len() == 1 { " is" } else { &more };
+        return Err(OpenError::Missing(directory.into(), format!("{first} of {name}{is}")));
+    }
+    for missing in &recovered.findings.missing {
+        tracing::error!("{missing} of {name} is missing and given up, as --accept-loss says");
+        recovered.catalog.give_up(missing.segment);
+        // Whatever the number held before, it is taken.
+        recovered.newest = recovered.newest.max(missing.segment);
+    }
+    for (topic, count) in recovered.catalog.nameless() {
+        if count > 0 {
+            tracing::error!("{count} messages of {name} are left out: the name of their topic is damaged");
+        }
+        recovered.catalog.delete(topic);
+    }
+    Ok(())
+}
+
+/// Says in the log what was found, and how long that took.
+fn tell(findings: &Findings, catalog: &Catalog, path: &Path, took: Duration) {
+    let took_ms = took.as_millis() as u64;
+    let path = path.display();
+    for damage in findings.damages.iter().take(TOLD_MAX) {
+        tracing::error!("the store is damaged: {damage} of {path}; everything else is there");
+    }
+    for lost in findings.lost.iter().take(TOLD_MAX) {
+        tracing::error!("damaged and left out: {lost}");
+    }
+    if findings.cut_bytes > 0 {
+        let bytes = findings.cut_bytes;
+        tracing::warn!("an unfinished write of {bytes} bytes at the end of {path} is left out");
+    }
+    for name in findings.foreign.iter().take(TOLD_MAX) {
+        tracing::warn!("{path}/{name} is not of the store; it is left alone");
+    }
+    let (topics, messages) = (catalog.names.len(), catalog.messages());
+    tracing::info!(
+        topics,
+        messages,
+        took_ms,
+        "the store {path} is open: {topics} topics, {messages} messages, read in {took_ms} ms"
+    );
+}
+
+impl Findings {
+    /// Places that are damaged.
+    pub(super) fn count(&self) -> u64 {
+        self.damages.len() as u64
+    }
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The number of owners of a store; none where there is no store yet. Refuses what is none, and formats that are not
+/// known.
+pub(super) fn read_format(directory: &Path) -> Result<Option<u32>, OpenError> {
     let unusable = |error| OpenError::Directory(directory.into(), error);
+    let damaged = |reason: &str| Err(OpenError::Damaged(directory.into(), reason.into()));
     match fs::read_to_string(directory.join("FORMAT")) {
         Ok(text) => {
-            let word = text.split_whitespace().next().unwrap_or("");
-            match word.parse::<u32>() {
-                Ok(FORMAT) => Ok(false),
-                Ok(number) if number > FORMAT => Err(OpenError::Newer(directory.into(), word.into())),
-                _ => Err(OpenError::Damaged(
-                    directory.into(),
-                    "the file FORMAT holds no number that there ever was".into(),
-                )),
+            let mut words = text.split_whitespace();
+            let word = words.next().unwrap_or("");
+            match (word.parse::<u32>(), words.next().map(str::parse::<u32>)) {
+                (Ok(FORMAT), Some(Ok(writers))) => Ok(Some(writers)),
+                (Ok(number), _) if number > FORMAT => Err(OpenError::Newer(directory.into(), word.into())),
+                (Ok(number), _) if (1..FORMAT).contains(&number) => {
+                    Err(OpenError::Older(directory.into(), number))
+                }
+                _ => damaged("the file FORMAT holds no number that there ever was"),
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut entries = fs::read_dir(directory).map_err(unusable)?;
-            // What a start leaves that was interrupted.
-            let ours = |name: &std::ffi::OsStr| {
-                ["LOCK", "FORMAT.new", "lost+found"].iter().any(|known| name == *known)
-            };
-            let foreign = entries.any(|entry| entry.is_ok_and(|entry| !ours(&entry.file_name())));
-            if foreign { Err(OpenError::Foreign(directory.into())) } else { Ok(true) }
+            for entry in fs::read_dir(directory).map_err(unusable)? {
+                let name = entry.map_err(unusable)?.file_name();
+                let name = name.to_string_lossy();
+                // What a first start leaves that was interrupted. A log with something in it is no such thing.
+                if name.starts_with("log-") {
+                    let (segments, _) = segment::list(&directory.join(&*name)).map_err(unusable)?;
+                    if segments.len() > 3 {
+                        return damaged("the file FORMAT is missing");
+                    }
+                } else if !["LOCK", "FORMAT.new", "lost+found"].contains(&&*name) {
+                    return Err(OpenError::Foreign(directory.into()));
+                }
+            }
+            Ok(None)
         }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(OpenError::Damaged(directory.into(), "the file FORMAT is no text".into()))
-        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => damaged("the file FORMAT is no text"),
         Err(error) => Err(unusable(error)),
     }
 }
@@ -183,76 +304,14 @@ pub(super) fn is_locked(directory: &Path) -> io::Result<bool> {
 }
 
 /// Writes the format's number, whole or not at all.
-pub(super) fn write_format(directory: &Path) -> io::Result<()> {
+pub(super) fn write_format(directory: &Path, writers: u32) -> io::Result<()> {
     let new = directory.join("FORMAT.new");
     let mut file = File::create(&new)?;
-    writeln!(file, "{FORMAT}\nThis directory is a store of fanfare. Change nothing in it by hand.")?;
+    writeln!(
+        file,
+        "{FORMAT} {writers}\nThis directory is a store of fanfare. Change nothing in it by hand."
+    )?;
     file.sync_all()?;
     fs::rename(&new, directory.join("FORMAT"))?;
-    File::open(directory)?.sync_all()
-}
-
-/// Refuses what fjall would take for a database that is new, or partly, and delete.
-/// What an interrupted first start has left is removed, if anything may be changed.
-pub(super) fn inspect(directory: &Path, data: &Path, may_change: bool) -> Result<(), OpenError> {
-    fn damaged_at<T>(directory: &Path, reason: String) -> Result<T, OpenError> {
-        Err(OpenError::Damaged(directory.into(), reason))
-    }
-    let unusable = |error| OpenError::Directory(directory.into(), error);
-    if !data.exists() {
-        return Ok(());
-    }
-    let keyspaces = data.join("keyspaces");
-    let parts = tables::keyspaces(data);
-    match fs::read(data.join("version")) {
-        Ok(marker) if marker == FJALL_MARKER => {}
-        Ok(_) => return damaged_at(directory, "data/version is not the one that this program knows".into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // The first start was interrupted before there was anything.
-            let used = journal::is_used(data).map_err(unusable)?;
-            if !parts.is_empty() || used {
-                return damaged_at(directory, "data/version is missing".into());
-            }
-            return if may_change { fs::remove_dir_all(data).map_err(unusable) } else { Ok(()) };
-        }
-        Err(error) => return Err(unusable(error)),
-    }
-    for part in &parts {
-        let name = part.file_name().unwrap_or_default();
-        if name.to_str().is_none_or(|name| name.parse::<u64>().is_err()) {
-            return damaged_at(directory, format!("{} does not belong there", part.display()));
-        }
-        let has_tables = fs::read_dir(part.join("tables")).is_ok_and(|mut tables| tables.next().is_some());
-        // A keyspace that is not complete yet has nothing in it.
-        if has_tables || part.join("current").exists() {
-            let listed = tables::list(part).or_else(|reason| damaged_at(directory, reason))?;
-            if let Some(table) = listed.iter().find(|table| !table.path.exists()) {
-                return damaged_at(directory, format!("{} is missing", table.path.display()));
-            }
-        }
-    }
-    let is_used = parts.len() > 1 || journal::is_used(data).map_err(unusable)?;
-    if is_used && !keyspaces.join("0/current").exists() {
-        return damaged_at(directory, "data/keyspaces/0/current is missing".into());
-    }
-    Ok(())
-}
-
-/// Counts this start, for good. Returns its number, in which old topics go on.
-fn count_start(base: &Base) -> Result<u32, String> {
-    let failed = |error: fjall::Error| format!("the count of starts: {}", describe(&error));
-    let mut before = 0;
-    for keyspace in &base.meta {
-        if let Ok(Some(bytes)) = keyspace.get(meta::LEDGER) {
-            let number = bytes[..].try_into().map_err(|_| "the count of starts is no number")?;
-            before = u32::from_be_bytes(number).max(before);
-        }
-    }
-    let ledger = before + 1;
-    if ledger >= LEDGERS_MAX {
-        return Err("it was opened too often for its message ids".into());
-    }
-    base.put(Part::Named, &meta::LEDGER.into(), Some(&ledger.to_be_bytes())).map_err(failed)?;
-    base.db.persist(fjall::PersistMode::SyncAll).map_err(failed)?;
-    Ok(ledger)
+    sync_directory(directory)
 }

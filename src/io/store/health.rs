@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 /// How long after a failure the disk is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
-/// How often the free space is looked at.
+/// How often the free space is looked at, and while there is too little.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY_FULL: Duration = Duration::from_millis(200);
 /// How often, by what was written meanwhile: a fast writer fills more than the reserve in a second.
 const LOOK_BYTES: u64 = 4 * 1024 * 1024;
-/// What is written to try the disk, as often as it takes to get a memtable's bytes.
+/// What is written to try the disk, as often as it takes to get half a segment's bytes.
 static TRIAL: [u8; 64 * 1024] = [0x55; 64 * 1024];
 const TRIAL_BYTES: usize = 4 * 1024 * 1024;
 
@@ -29,7 +30,8 @@ pub(super) struct Health {
 struct Failure {
     reason: String,
     since: Instant,
-    next_try: Instant,
+    /// When it is tried again; never when the files are gone.
+    next_try: Option<Instant>,
 }
 
 impl Health {
@@ -51,33 +53,43 @@ impl Health {
     pub(super) fn fail(&mut self, reason: &str) {
         let now = Instant::now();
         if let Some(failure) = &mut self.failure {
-            failure.next_try = now + RETRY_AFTER;
+            failure.next_try = failure.next_try.map(|_| now + RETRY_AFTER);
             return;
         }
         tracing::error!(
             "the store cannot be written: {reason}; messages are refused until it can, what is stored is delivered"
         );
         let reason = format!("the store cannot be written: {reason}");
-        self.failure = Some(Failure { reason, since: now, next_try: now + RETRY_AFTER });
+        self.failure = Some(Failure { reason, since: now, next_try: Some(now + RETRY_AFTER) });
+    }
+
+    /// Keeps that files of the store are gone, which ends writing until the next start.
+    pub(super) fn lose(&mut self, reason: &str) {
+        if self.failure.as_ref().is_some_and(|failure| failure.next_try.is_none()) {
+            return;
+        }
+        tracing::error!("{reason}; messages are refused until then");
+        self.failure = Some(Failure { reason: reason.into(), since: Instant::now(), next_try: None });
     }
 
     /// When something is to be tried or looked at.
     pub(super) fn due(&self) -> Option<Instant> {
-        let looking = self.full.as_ref().and(self.looked).map(|looked| looked + LOOK_EVERY);
-        self.failure.as_ref().map(|failure| failure.next_try).or(looking)
+        let looking = self.full.as_ref().and(self.looked).map(|looked| looked + LOOK_EVERY_FULL);
+        self.failure.as_ref().map_or(looking, |failure| failure.next_try)
     }
 
     /// Whether it is time to try again, and a file can be written and synced.
     pub(super) fn may_work_again(&mut self) -> bool {
         let now = Instant::now();
-        let Some(failure) = self.failure.as_mut().filter(|failure| failure.next_try <= now) else {
+        let Some(failure) = self.failure.as_mut() else { return false };
+        if failure.next_try.is_none_or(|next_try| next_try > now) {
             return false;
-        };
-        failure.next_try = now + RETRY_AFTER;
+        }
+        failure.next_try = Some(now + RETRY_AFTER);
         self.trial().is_ok()
     }
 
-    /// Writes a file as large as a memtable and removes it.
+    /// Writes a file as large as half a segment and removes it.
     pub(super) fn trial(&self) -> io::Result<()> {
         let path = self.directory.join("trial");
         let tried = File::create(&path).and_then(|mut file| {
@@ -98,28 +110,38 @@ impl Health {
         }
     }
 
-    /// Looks from time to time whether there is room for messages, of which so many bytes were written by now.
-    pub(super) fn look(&mut self, free_bytes_min: u64, written: u64) {
+    /// Looks from time to time whether there is room for messages, of which so many bytes were written by now. Returns
+    /// whether it has looked.
+    pub(super) fn look(&mut self, free_bytes_min: u64, written: u64, no_segment: Option<&str>) -> bool {
         let now = Instant::now();
-        let is_recent = self.looked.is_some_and(|looked| now - looked < LOOK_EVERY);
-        if is_recent && written.saturating_sub(self.written) < LOOK_BYTES {
-            return;
+        let is_full = no_segment.is_some();
+        let every = if self.full.is_some() { LOOK_EVERY_FULL } else { LOOK_EVERY };
+        let is_recent = self.looked.is_some_and(|looked| now - looked < every);
+        if is_recent && written.saturating_sub(self.written) < LOOK_BYTES && is_full <= self.full.is_some() {
+            return false;
         }
         (self.looked, self.written) = (Some(now), written);
-        let Ok(space) = rustix::fs::statvfs(&self.directory) else { return };
+        let Ok(space) = rustix::fs::statvfs(&self.directory) else { return true };
         let free = space.f_bavail.saturating_mul(space.f_frsize);
-        if free >= free_bytes_min {
-            if self.full.take().is_some() {
-                tracing::warn!("there is room for the store again: messages are taken");
-            }
-        } else if self.full.is_none() {
-            let reason = format!(
+        let reason = match no_segment {
+            Some(reason) => format!("the store's file system has no room for another segment: {reason}"),
+            None if free < free_bytes_min => format!(
                 "the store's file system is nearly full: {free} bytes are free, store.free_bytes_min is {free_bytes_min}"
-            );
+            ),
+            None => {
+                if self.full.take().is_some() {
+                    tracing::warn!("there is room for the store again: messages are taken");
+                }
+                return true;
+            }
+        };
+        if self.full.is_none() {
             tracing::error!(
-                "{reason}; messages are refused, what is stored is delivered and can be acknowledged"
+                "{reason}; messages are refused, what is stored is delivered and can be acknowledged: let consumers catch \
+                 up, purge or delete topics, or make room on the file system"
             );
-            self.full = Some(reason);
         }
+        self.full = Some(reason);
+        true
     }
 }

@@ -4,6 +4,7 @@
 //! then tells the producers and delivers. While the disk works, more comes in: that is the next group.
 
 use super::archive::Disk;
+use super::log::Unsynced;
 use super::survey::Surveyor;
 use super::waiting::{NO_SHARD, Waiting};
 use super::{Inbox, thread};
@@ -15,7 +16,6 @@ use crate::io::handoff::Parcel;
 use crate::io::watchdog::BEAT;
 use crate::topic::{Delivery, Outgoing, Owner, Reply, Request, Topics};
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError, mpsc};
@@ -35,11 +35,11 @@ const SYNC_MAX: Duration = Duration::from_secs(10);
 /// # Errors
 /// When a thread cannot be had.
 pub(super) fn spawn(shared: &Arc<Shared>, index: usize, topics: Topics<Disk>) -> io::Result<()> {
-    let (journals, taken) = mpsc::channel::<File>();
+    let (journals, taken) = mpsc::channel::<Unsynced>();
     let for_syncer = Arc::clone(shared);
     std::thread::Builder::new().name(thread("sync", index)).spawn(move || {
         for journal in taken {
-            let result = journal.sync_data();
+            let result = journal.sync();
             for_syncer.store.posts[index].put(|inbox| inbox.synced = Some(result));
         }
     })?;
@@ -65,7 +65,7 @@ impl Drop for Over {
 }
 
 /// Rounds until the daemon is over.
-fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, journals: &mpsc::Sender<File>) {
+fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, journals: &mpsc::Sender<Unsynced>) {
     let (mut waiting, mut surveyor) = (Waiting::default(), Surveyor::default());
     let (mut more, mut syncing) = (false, Syncing::default());
     let mut requests = VecDeque::new();
@@ -142,13 +142,13 @@ fn finish(shared: &Shared, mut topics: Topics<Disk>, waiting: &mut Waiting) {
 }
 
 /// Begins to make safe what was appended, or makes it safe at once. Returns whether the disk works on it.
-fn commit(topics: &mut Topics<Disk>, journals: &mpsc::Sender<File>) -> bool {
+fn commit(topics: &mut Topics<Disk>, journals: &mpsc::Sender<Unsynced>) -> bool {
     topics.seal();
     let result = match topics.archive().commit_begun() {
         Ok(Some(journal)) => match journals.send(journal) {
             Ok(()) => return true,
             Err(mpsc::SendError(journal)) => {
-                let result = journal.sync_data();
+                let result = journal.sync();
                 topics.archive().commit_ended(result)
             }
         },

@@ -11,6 +11,10 @@ const INTERVAL_MS_MAX: u64 = 60_000;
 /// The smallest cache that helps: a few blocks of each of some hundred readers.
 const CACHE_BYTES_MIN: u64 = 1024 * 1024;
 
+/// Bytes of a segment, beyond which only a single record larger than that goes: small enough that a few of them are
+/// little on any disk, large enough that their files and indexes are few.
+const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+
 /// The table `[store]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -29,6 +33,12 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// Where backups are made; in the directory `backups` of the store without.
     pub backup_path: Option<PathBuf>,
+    /// Whether to go on without what is missing; said on the command line.
+    #[serde(skip)]
+    pub accept_loss: bool,
+    /// Bytes of a segment; smaller ones are for tests.
+    #[serde(skip)]
+    pub segment_bytes: usize,
 }
 
 /// When a message counts as stored.
@@ -53,6 +63,8 @@ impl Default for Settings {
             free_bytes_min: 64 * 1024 * 1024,
             cache_bytes: 16 * 1024 * 1024,
             backup_path: None,
+            accept_loss: false,
+            segment_bytes: SEGMENT_BYTES,
         }
     }
 }

@@ -1,0 +1,594 @@
+//! What the store knows without reading the disk: topics with everything of them that is not a message, and where the
+//! messages are.
+//!
+//! A segment has its messages grouped by topic in an index, so what is kept in memory of a million messages of one
+//! topic in a segment is one [`Run`]. Of the newest segment, whose index is not made yet, there is an [`Entry`] for each
+//! message. Whatever changes here is a [`Record`] of the log too: applying the records again makes the same catalog.
+
+use super::place::{Address, Entry, Gap, Index, Piece, Run};
+use super::record::Record;
+use crate::topic::{Loaded, Number, Position, Saved};
+use ahash::{HashMap, HashMapExt as _};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is known of a topic.
+#[derive(Debug, Default)]
+pub(super) struct Topic {
+    /// Nothing while its record has not been seen.
+    pub(super) name: Option<Arc<str>>,
+    state: Box<[u8]>,
+    subscriptions: BTreeMap<Box<str>, Box<[u8]>>,
+    sequences: BTreeMap<Box<str>, i64>,
+    /// Messages below it are deleted.
+    floor: Position,
+    /// In order; no two have a position in common, nor with the newest.
+    runs: Vec<Run>,
+    newest: Vec<Entry>,
+    is_sorted: bool,
+    pub(super) delayed: BTreeMap<(u64, Position), Address>,
+    /// Bytes of its messages that are not deleted.
+    pub(super) bytes: u64,
+}
+
+/// A segment of the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Segment {
+    /// Bytes up to its last record.
+    pub(super) length: u32,
+    /// Bytes of messages in it that are not deleted.
+    pub(super) live: u64,
+    /// Bytes of messages in it that wait for their time, whether or not they are live otherwise.
+    pub(super) delayed: u64,
+}
+
+/// The segments by number; the last is the newest.
+pub(super) type Segments = BTreeMap<u32, Segment>;
+
+/// All of a message but what it says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) topic: Number,
+    pub(super) position: Position,
+    pub(super) deliver_ms: Option<u64>,
+    pub(super) is_moved: bool,
+}
+
+/// The catalog of a log.
+#[derive(Debug)]
+pub(super) struct Catalog {
+    pub(super) topics: HashMap<Number, Topic>,
+    pub(super) names: BTreeMap<Arc<str>, Number>,
+    pub(super) segments: Segments,
+    /// The number of the next topic.
+    pub(super) next: Number,
+    /// Topics with messages in the newest segment.
+    touched: Vec<Number>,
+    /// Messages that wait for their time.
+    pub(super) delayed: usize,
+}
+
+impl Default for Catalog {
+    fn default() -> Self {
+        Self {
+            topics: HashMap::new(),
+            names: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            next: 1,
+            touched: Vec::new(),
+            delayed: 0,
+        }
+    }
+}
+
+impl Topic {
+    pub(super) fn is_trimmed_to(&self, below: Position) -> bool {
+        below <= self.floor
+    }
+
+    fn sort(&mut self) {
+        if !std::mem::replace(&mut self.is_sorted, true) {
+            self.newest.sort_unstable_by_key(|entry| entry.position);
+        }
+    }
+
+    /// The first messages at a position or behind it, at most so many.
+    pub(super) fn piece(&mut self, from: Position, count: usize) -> Option<Piece> {
+        self.sort();
+        let from = from.max(self.floor);
+        let at = self.runs.partition_point(|run| run.end() <= from);
+        let entries = &self.newest[self.newest.partition_point(|entry| entry.position < from)..];
+        let Some(run) = self.runs.get(at) else {
+            let entries = &entries[..entries.len().min(count)];
+            return (!entries.is_empty()).then(|| Piece::Newest(entries.to_vec()));
+        };
+        let before = entries.partition_point(|entry| entry.position < run.first);
+        if before > 0 {
+            return Some(Piece::Newest(entries[..before.min(count)].to_vec()));
+        }
+        let mut run = *run;
+        run.advance(from);
+        run.count = run.count.min(count as u32);
+        Some(Piece::Indexed(run))
+    }
+
+    /// The position of the last message.
+    pub(super) fn last(&mut self) -> Option<Position> {
+        self.sort();
+        let newest = self.newest.last().map(|entry| entry.position);
+        let indexed = self.runs.last().map(|run| Position::of_number(run.end().number() - 1));
+        newest.max(indexed)
+    }
+
+    fn insert(&mut self, run: Run) {
+        let at = self.runs.partition_point(|other| other.first < run.first);
+        self.runs.insert(at, run);
+    }
+
+    /// A message has moved: its run goes on behind it.
+    fn detach(&mut self, position: Position, segments: &mut Segments) {
+        let at = self.runs.partition_point(|run| run.end() <= position);
+        let Some(run) = self.runs.get_mut(at).filter(|run| run.first <= position) else { return };
+        let bytes = run.advance(position.after());
+        self.bytes -= u64::from(bytes);
+        free(segments, run.segment, bytes);
+        if run.count == 0 {
+            self.runs.remove(at);
+        }
+    }
+
+    /// What was written at a position and behind it was written anew, because it may have got lost.
+    fn cut_from(&mut self, from: Position, segments: &mut Segments) {
+        self.sort();
+        let at = self.newest.partition_point(|entry| entry.position < from);
+        self.free_newest(at.., segments);
+        while let Some(run) = self.runs.last_mut().filter(|run| run.end() > from) {
+            let bytes = run.cut(from);
+            self.bytes -= u64::from(bytes);
+            free(segments, run.segment, bytes);
+            if run.count == 0 {
+                self.runs.pop();
+            }
+        }
+    }
+
+    fn free_newest(&mut self, range: impl std::ops::RangeBounds<usize>, segments: &mut Segments) {
+        let newest = segments.last_key_value().map_or(0, |(number, _)| *number);
+        for entry in self.newest.drain(range) {
+            self.bytes -= u64::from(entry.length);
+            free(segments, newest, entry.length);
+        }
+    }
+
+    fn trim(&mut self, below: Position, segments: &mut Segments) {
+        self.floor = self.floor.max(below);
+        let floor = self.floor;
+        let gone = self.runs.partition_point(|run| run.end() <= floor);
+        for run in self.runs.drain(..gone) {
+            self.bytes -= u64::from(run.bytes);
+            free(segments, run.segment, run.bytes);
+        }
+        if let Some(run) = self.runs.first_mut() {
+            let bytes = run.advance(floor);
+            self.bytes -= u64::from(bytes);
+            free(segments, run.segment, bytes);
+        }
+        self.sort();
+        let gone = self.newest.partition_point(|entry| entry.position < floor);
+        self.free_newest(..gone, segments);
+        if self.runs.is_empty() {
+            // What a long backlog has taken is given back.
+            self.runs.shrink_to(8);
+        }
+    }
+
+    /// What [`Archive::load`](crate::topic::Archive::load) tells of it, but for the last message.
+    pub(super) fn loaded(&self, number: Number) -> Loaded {
+        Loaded {
+            number,
+            topic: (!self.state.is_empty()).then(|| self.state.clone()),
+            subscriptions: self
+                .subscriptions
+                .iter()
+                .map(|(name, state)| (name.clone(), state.clone()))
+                .collect(),
+            sequences: self.sequences.iter().map(|(name, last)| (name.clone(), *last)).collect(),
+            last: None,
+        }
+    }
+
+    /// Everything that is known of it, as records that tell it anew; `runs` are those of segments before this one.
+    pub(super) fn tell(&self, topic: Number, before: u32, mut each: impl FnMut(&Record<'_>)) {
+        let Some(name) = &self.name else { return };
+        each(&Record::Topic { topic, name, state: &self.state });
+        if self.floor > Position::FIRST {
+            each(&Record::Trimmed { topic, below: self.floor });
+        }
+        for (name, state) in &self.subscriptions {
+            each(&Record::Subscription { topic, name, state });
+        }
+        for (name, last) in &self.sequences {
+            each(&Record::Sequence { topic, name, last: *last });
+        }
+        let runs: Vec<Run> = self.runs.iter().filter(|run| run.segment < before).copied().collect();
+        // Also without any, because there may have been some.
+        each(&Record::Runs { topic, runs });
+        let mut delays = self.delayed.iter().filter(|(_, at)| at.segment < before).peekable();
+        let mut is_first = true;
+        while is_first || delays.peek().is_some() {
+            let some = delays.by_ref().take(DELAYS_AT_ONCE);
+            let delays = some.map(|((deliver_ms, position), at)| (*deliver_ms, *position, *at)).collect();
+            each(&Record::Delays { topic, is_first, delays });
+            is_first = false;
+        }
+    }
+}
+
+/// Delayed messages of one record: some hundred kilobytes, far below a segment.
+const DELAYS_AT_ONCE: usize = 10_000;
+
+impl Segment {
+    /// Whether nothing in it is needed but what a checkpoint tells again.
+    pub(super) fn is_dead(&self) -> bool {
+        self.live == 0 && self.delayed == 0
+    }
+
+    /// Bytes in it that are needed, about.
+    pub(super) fn needed(&self) -> u64 {
+        (self.live + self.delayed).min(self.length.into())
+    }
+}
+
+impl Catalog {
+    /// A topic gets the next number that leaves this remainder when divided by `step`.
+    pub(super) fn next_number(&self, step: u32, remainder: u32) -> Option<Number> {
+        let up = (remainder + step - self.next % step) % step;
+        self.next.checked_add(up)
+    }
+
+    /// A topic is there, or has another state.
+    pub(super) fn name_topic(&mut self, number: Number, name: &str, state: &[u8]) {
+        let topic = self.topics.entry(number).or_default();
+        if topic.name.is_none() {
+            let name: Arc<str> = name.into();
+            topic.name = Some(name.clone());
+            self.names.insert(name, number);
+        }
+        topic.state = state.into();
+        self.next = self.next.max(number.saturating_add(1));
+    }
+
+    /// A topic is no more.
+    pub(super) fn delete(&mut self, number: Number) {
+        let Some(mut topic) = self.topics.remove(&number) else { return };
+        topic.trim(Position::END, &mut self.segments);
+        for at in topic.delayed.values() {
+            self.undelay(*at);
+        }
+        if let Some(name) = topic.name
+            && self.names.get(&name) == Some(&number)
+        {
+            self.names.remove(&name);
+        }
+    }
+
+    fn undelay(&mut self, at: Address) {
+        self.delayed -= 1;
+        free_delayed(&mut self.segments, at);
+    }
+
+    /// A message is in the newest segment. Returns the gap before it, if it has none of its topic right before it.
+    pub(super) fn append(&mut self, at: Address, head: Head) -> Option<Gap> {
+        let Head { topic: number, position, deliver_ms, is_moved } = head;
+        let Self { topics, segments, delayed, touched, .. } = self;
+        let topic = topics.entry(number).or_default();
+        let mut gap = None;
+        if is_moved {
+            topic.detach(position, segments);
+        } else if let Some(last) = topic.last() {
+            let next = last.after();
+            if position < next {
+                topic.cut_from(position, segments);
+            } else if position > next && position.ledger() == next.ledger() {
+                gap = Some(Gap { topic: number, from: next, to: position });
+            }
+        }
+
+        if let Some(deliver_ms) = deliver_ms {
+            *delayed += 1;
+            segments.entry(at.segment).or_default().delayed += u64::from(at.length);
+            if let Some(before) = topic.delayed.insert((deliver_ms, position), at) {
+                *delayed -= 1;
+                free_delayed(segments, before);
+            }
+        }
+
+        if position >= topic.floor {
+            if topic.newest.is_empty() {
+                touched.push(number);
+            }
+            topic.is_sorted =
+                topic.newest.last().is_none_or(|last| topic.is_sorted && last.position < position);
+            topic.newest.push(Entry { position, offset: at.offset, length: at.length });
+            topic.bytes += u64::from(at.length);
+            segments.entry(at.segment).or_default().live += u64::from(at.length);
+        }
+        gap
+    }
+
+    /// Messages below a position are deleted.
+    pub(super) fn trim(&mut self, number: Number, below: Position) {
+        if let Some(topic) = self.topics.get_mut(&number) {
+            topic.trim(below, &mut self.segments);
+        }
+    }
+
+    /// What the newest segment has from an offset on may have got lost, and is to be written anew in another.
+    pub(super) fn forget_from(&mut self, segment: u32, offset: u32) {
+        for number in &self.touched {
+            let Some(topic) = self.topics.get_mut(number) else { continue };
+            topic.newest.retain(|entry| {
+                let is_kept = entry.offset < offset;
+                if !is_kept {
+                    topic.bytes -= u64::from(entry.length);
+                    free(&mut self.segments, segment, entry.length);
+                }
+                is_kept
+            });
+        }
+    }
+
+    /// Delayed messages below a time and position leave the index.
+    pub(super) fn trim_delayed(&mut self, number: Number, below: (u64, Position)) {
+        let Some(topic) = self.topics.get_mut(&number) else { return };
+        let kept = topic.delayed.split_off(&below);
+        let gone = std::mem::replace(&mut topic.delayed, kept);
+        gone.values().for_each(|at| self.undelay(*at));
+    }
+
+    /// Something of a topic is saved.
+    pub(super) fn save(&mut self, number: Number, saved: Saved<'_>) {
+        let topic = self.topics.entry(number).or_default();
+        match saved {
+            Saved::Topic(state) => topic.state = state.into(),
+            Saved::Subscription(name, state) => drop(topic.subscriptions.insert(name.into(), state.into())),
+            Saved::NoSubscription(name) => drop(topic.subscriptions.remove(name)),
+            Saved::Sequence(name, last) => match topic.sequences.get_mut(name) {
+                Some(known) => *known = last,
+                None => drop(topic.sequences.insert(name.into(), last)),
+            },
+            Saved::NoSequence(name) => drop(topic.sequences.remove(name)),
+        }
+    }
+
+    /// The newest segment gets no more: its messages become runs of this index.
+    pub(super) fn seal(&mut self, segment: u32) -> Index {
+        let mut index = Index::default();
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for number in touched {
+            let Some(topic) = self.topics.get_mut(&number) else { continue };
+            topic.sort();
+            for (_, run) in index.add(number, segment, &std::mem::take(&mut topic.newest)) {
+                topic.insert(*run);
+            }
+        }
+        index
+    }
+
+    /// The index of a segment was made anew: its runs stand elsewhere in it, and what is damaged has left it.
+    pub(super) fn reindex(&mut self, segment: u32, index: &Index) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        let numbers: Vec<Number> = self
+            .topics
+            .iter()
+            .filter(|(_, topic)| topic.runs.iter().any(|run| run.segment == segment))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            let Some(topic) = self.topics.get_mut(&number) else { continue };
+            let (old, kept): (Vec<Run>, Vec<Run>) = topic.runs.iter().partition(|run| run.segment == segment);
+            topic.runs = kept;
+            let lost: u64 = old.iter().map(|run| u64::from(run.bytes)).sum();
+            topic.bytes -= lost;
+            free(&mut self.segments, segment, lost as u32);
+            for (_, found) in index.runs.iter().filter(|(of, _)| *of == number) {
+                for known in &old {
+                    // What of it was live before is live again.
+                    let mut run = *found;
+                    run.advance(known.first);
+                    run.cut(known.end());
+                    if run.count > 0 && run.first >= known.first {
+                        topic.bytes += u64::from(run.bytes);
+                        self.segments.entry(segment).or_default().live += u64::from(run.bytes);
+                        topic.insert(run);
+                    }
+                }
+            }
+            for known in old {
+                let mut from = known.first;
+                for run in topic.runs.iter().filter(|run| run.segment == segment) {
+                    if known.first <= run.first && run.first < known.end() {
+                        gaps.extend((from < run.first).then_some(Gap { topic: number, from, to: run.first }));
+                        from = run.end();
+                    }
+                }
+                gaps.extend((from < known.end()).then_some(Gap { topic: number, from, to: known.end() }));
+            }
+        }
+        gaps
+    }
+
+    /// Whether the log, and whether the index of delayed messages has a message at this place of a sealed segment.
+    pub(super) fn needs(&self, at: Address, head: &Head) -> (bool, bool) {
+        let Some(topic) = self.topics.get(&head.topic) else { return (false, false) };
+        let run = topic.runs.get(topic.runs.partition_point(|run| run.end() <= head.position));
+        let is_live = run.is_some_and(|run| run.segment == at.segment && run.first <= head.position);
+        let delayed = head.deliver_ms.and_then(|time| topic.delayed.get(&(time, head.position)));
+        (is_live && head.position >= topic.floor, delayed == Some(&at))
+    }
+
+    /// What would be lost without a segment: by topic, how many messages.
+    pub(super) fn losses(&self, segment: u32) -> Vec<(Number, u64)> {
+        let mut losses: Vec<(Number, u64)> = self
+            .topics
+            .iter()
+            .map(|(number, topic)| {
+                let runs = topic.runs.iter().filter(|run| run.segment == segment);
+                let live: u64 = runs.map(|run| u64::from(run.count)).sum();
+                let delayed = topic.delayed.values().filter(|at| at.segment == segment).count() as u64;
+                (*number, live.max(delayed))
+            })
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        losses.sort_unstable();
+        losses
+    }
+
+    /// The messages that are in a segment, as gaps.
+    pub(super) fn gaps_without(&self, segment: u32) -> Vec<Gap> {
+        let mut gaps = Vec::new();
+        for (number, topic) in &self.topics {
+            let runs = topic.runs.iter().filter(|run| run.segment == segment);
+            gaps.extend(runs.map(|run| Gap { topic: *number, from: run.first, to: run.end() }));
+            let delayed = topic.delayed.iter().filter(|(_, at)| at.segment == segment);
+            let delayed = delayed.filter(|((_, position), _)| *position < topic.floor);
+            gaps.extend(delayed.map(|((_, at), _)| Gap { topic: *number, from: *at, to: at.after() }));
+        }
+        gaps
+    }
+
+    /// Gives up a segment that is not there any more.
+    pub(super) fn give_up(&mut self, segment: u32) {
+        for topic in self.topics.values_mut() {
+            topic.runs.retain(|run| {
+                let is_kept = run.segment != segment;
+                topic.bytes -= if is_kept { 0 } else { u64::from(run.bytes) };
+                is_kept
+            });
+            let before = topic.delayed.len();
+            topic.delayed.retain(|_, at| at.segment != segment);
+            self.delayed -= before - topic.delayed.len();
+        }
+        self.segments.remove(&segment);
+    }
+
+    /// What of a gap is one still: not filled by a message that has moved, nor below what is deleted.
+    pub(super) fn still_open(&mut self, gap: Gap) -> Option<Gap> {
+        let topic = self.topics.get_mut(&gap.topic)?;
+        let from = gap.from.max(topic.floor);
+        let to = match topic.piece(from, 1)? {
+            Piece::Indexed(run) => run.first,
+            Piece::Newest(entries) => entries.first()?.position,
+        };
+        (from < to).then_some(Gap { from, to, ..gap })
+    }
+
+    /// Topics whose name no record has told, with how many messages each has.
+    pub(super) fn nameless(&self) -> Vec<(Number, u64)> {
+        let nameless = self.topics.iter().filter(|(_, topic)| topic.name.is_none());
+        nameless
+            .map(|(number, topic)| {
+                let indexed: u64 = topic.runs.iter().map(|run| u64::from(run.count)).sum();
+                (*number, indexed + topic.newest.len() as u64)
+            })
+            .collect()
+    }
+
+    /// Messages that are stored.
+    pub(super) fn messages(&self) -> u64 {
+        let of = |topic: &Topic| {
+            topic.newest.len() as u64 + topic.runs.iter().map(|run| u64::from(run.count)).sum::<u64>()
+        };
+        self.topics.values().map(of).sum()
+    }
+
+    /// Applies a record that is at this place, while the log is read from the segment `begin` on. What checkpoints tell
+    /// of messages counts for the segments before.
+    pub(super) fn apply(&mut self, record: &Record<'_>, at: Address, begin: u32) -> Option<Gap> {
+        match record {
+            Record::Message { topic, position, deliver_ms, is_moved, .. } => {
+                let (topic, position, deliver_ms, is_moved) = (*topic, *position, *deliver_ms, *is_moved);
+                return self.append(at, Head { topic, position, deliver_ms, is_moved });
+            }
+            Record::Topic { topic, name, state } => self.name_topic(*topic, name, state),
+            Record::NoTopic { topic } => self.delete(*topic),
+            Record::Subscription { topic, name, state } => {
+                self.save(*topic, Saved::Subscription(name, state))
+            }
+            Record::NoSubscription { topic, name } => self.save(*topic, Saved::NoSubscription(name)),
+            Record::Sequence { topic, name, last } => self.save(*topic, Saved::Sequence(name, *last)),
+            Record::NoSequence { topic, name } => self.save(*topic, Saved::NoSequence(name)),
+            Record::Trimmed { topic, below } => self.trim(*topic, *below),
+            Record::TrimmedDelayed { topic, below } => self.trim_delayed(*topic, *below),
+            Record::Runs { topic, runs } => self.restate_runs(*topic, runs, begin),
+            Record::Delays { topic, is_first, delays } => {
+                self.restate_delays(*topic, *is_first, delays, begin);
+            }
+            Record::Counts { next, .. } => self.next = self.next.max(*next),
+            Record::Start { .. } | Record::Dropped { .. } | Record::Sealed | Record::Checkpoint { .. } => {}
+        }
+        None
+    }
+
+    fn restate_runs(&mut self, number: Number, runs: &[Run], begin: u32) {
+        let topic = self.topics.entry(number).or_default();
+        topic.runs.retain(|run| {
+            let is_kept = run.segment >= begin;
+            if !is_kept {
+                topic.bytes -= u64::from(run.bytes);
+                free(&mut self.segments, run.segment, run.bytes);
+            }
+            is_kept
+        });
+        for run in runs.iter().filter(|run| run.segment < begin) {
+            topic.bytes += u64::from(run.bytes);
+            self.segments.entry(run.segment).or_default().live += u64::from(run.bytes);
+            topic.insert(*run);
+        }
+        let floor = topic.floor;
+        self.trim(number, floor);
+    }
+
+    fn restate_delays(
+        &mut self,
+        number: Number,
+        is_first: bool,
+        delays: &[(u64, Position, Address)],
+        begin: u32,
+    ) {
+        let topic = self.topics.entry(number).or_default();
+        let mut gone = Vec::new();
+        if is_first {
+            topic.delayed.retain(|_, at| {
+                let is_kept = at.segment >= begin;
+                gone.extend((!is_kept).then_some(*at));
+                is_kept
+            });
+        }
+        for (deliver_ms, position, at) in delays.iter().filter(|(.., at)| at.segment < begin && at.is_sound())
+        {
+            if let std::collections::btree_map::Entry::Vacant(place) =
+                topic.delayed.entry((*deliver_ms, *position))
+            {
+                place.insert(*at);
+                self.delayed += 1;
+                self.segments.entry(at.segment).or_default().delayed += u64::from(at.length);
+            }
+        }
+        gone.into_iter().for_each(|at| self.undelay(at));
+    }
+}
+
+fn free_delayed(segments: &mut Segments, at: Address) {
+    if let Some(segment) = segments.get_mut(&at.segment) {
+        segment.delayed = segment.delayed.saturating_sub(at.length.into());
+    }
+}
+
+fn free(segments: &mut Segments, segment: u32, bytes: u32) {
+    if let Some(segment) = segments.get_mut(&segment) {
+        segment.live = segment.live.saturating_sub(bytes.into());
+    }
+}

@@ -1,0 +1,140 @@
+//! A look at a store without changing it.
+
+use super::catalog::Segment;
+use super::format::{self, OpenError};
+use super::record::{Found, Scan};
+use super::recovery::{self, Recovered};
+use super::segment::{self, Kind};
+use super::settings::Settings;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// Damaged places that are printed.
+const TOLD_MAX: usize = 16;
+
+/// What a look at a store found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What is printed, a line each.
+    pub lines: Vec<String>,
+    /// Whether something of it is damaged or missing.
+    pub is_damaged: bool,
+}
+
+impl From<String> for Report {
+    fn from(line: String) -> Self {
+        Self { lines: vec![line], is_damaged: false }
+    }
+}
+
+/// Looks at the store of these settings and changes nothing; with `all` every segment is read.
+///
+/// # Errors
+/// When it could not be opened, with what to do.
+pub fn check(settings: &Settings, all: bool) -> Result<Report, OpenError> {
+    let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
+    let unusable = |error| OpenError::Directory(directory.clone(), error);
+    let name = directory.display();
+    match fs::metadata(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(format!("store  {name}: not there yet, the first start makes it").into());
+        }
+        Err(error) => return Err(unusable(error)),
+        Ok(file) if !file.is_dir() => return Err(unusable(io::ErrorKind::NotADirectory.into())),
+        Ok(_) => {}
+    }
+    let Some(writers) = format::read_format(&directory)? else {
+        return Ok(format!("store  {name}: empty, the first start makes it").into());
+    };
+    let head = format!("store  {name}: format {}", format::FORMAT);
+    if format::is_locked(&directory).map_err(unusable)? {
+        let unread =
+            if all { "; its segments were not read: stop it first, or look at a backup" } else { "" };
+        return Ok(format!("{head}, in use by a running daemon{unread}").into());
+    }
+
+    let mut report = Report::default();
+    let (mut topics, mut messages, mut bytes, mut needed) = (0, 0, 0, 0);
+    for owner in 0..writers {
+        let path = format::log_path(&directory, owner);
+        let recovered = format::read_log(&directory, &path)?;
+        topics += recovered.catalog.names.len();
+        messages += recovered.catalog.messages();
+        needed += recovered.catalog.segments.values().map(Segment::needed).sum::<u64>();
+        bytes += files_bytes(&path).map_err(unusable)?;
+        report.tell(&recovered, &path);
+        if all {
+            report.read_all(&recovered, &path).map_err(unusable)?;
+        }
+    }
+    let counted =
+        format!("{head}, {topics} topics, {messages} messages, {bytes} bytes of files, {needed} needed");
+    report.lines.insert(0, counted);
+    Ok(report)
+}
+
+/// Bytes that the files of a directory take.
+pub(super) fn files_bytes(path: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::read_dir(path)?.map(|entry| Ok(entry?.metadata()?.blocks() * 512)).sum()
+}
+
+impl Report {
+    fn damaged(&mut self, what: &str) {
+        self.is_damaged = true;
+        if self.lines.len() < TOLD_MAX {
+            self.lines.push(format!("store  damaged: {what}"));
+        }
+    }
+
+    /// What reading the log has found.
+    fn tell(&mut self, recovered: &Recovered, path: &Path) {
+        let findings = &recovered.findings;
+        let path = path.display();
+        if recovered.newest == 0 {
+            self.damaged(&format!("every segment of {path} is missing"));
+        }
+        findings.missing.iter().for_each(|missing| self.damaged(&format!("{missing} of {path} is missing")));
+        findings.damages.iter().for_each(|damage| self.damaged(&format!("{damage} of {path}")));
+        findings.lost.iter().for_each(|lost| self.damaged(&lost.to_string()));
+        for (_, count) in recovered.catalog.nameless().iter().filter(|(_, count)| *count > 0) {
+            self.damaged(&format!("the name of a topic with {count} messages"));
+        }
+        if findings.cut_bytes > 0 {
+            let bytes = findings.cut_bytes;
+            self.lines.push(format!(
+                "store  an unfinished write of {bytes} bytes at the end of {path}, which the next start leaves out"
+            ));
+        }
+        for name in &findings.foreign {
+            self.lines.push(format!("store  {path}/{name} is not of the store"));
+        }
+    }
+
+    /// Reads the segments that a start does not.
+    fn read_all(&mut self, recovered: &Recovered, path: &Path) -> io::Result<()> {
+        for (number, known) in recovered.catalog.segments.range(..recovered.from) {
+            let file = match File::open(Kind::Segment(*number).path(path)) {
+                Ok(file) => file,
+                // It is told that it is missing.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let mut bytes = segment::read_whole(&file)?;
+            bytes.truncate(known.length as usize);
+            for found in Scan::new(&bytes, *number, 0) {
+                let (from, to) = match found {
+                    Found::Damage { from, to } => (from, to),
+                    Found::End { offset, .. } if offset < known.length as usize => {
+                        (offset, known.length as usize)
+                    }
+                    _ => continue,
+                };
+                let damage = recovery::Damage { segment: *number, from, to };
+                self.damaged(&format!("{damage} of {}", path.display()));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,213 @@
+//! A thread for what the store does with whole files, and nobody is to wait for: segments are prepared before they are
+//! wanted, indexes are written, and what is needed no more is taken away or used again.
+//!
+//! A segment that is needed no more becomes the next one: writing over blocks that a file has already lets the disk sync
+//! twice as fast as new blocks do (measured on ext4: 116 instead of 232 µs for 150 KB).
+
+use super::place::Index;
+use super::segment::{self, Kind};
+use rustix::fs::FallocateFlags;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Segments that are kept to be used again; more would only take room.
+const SPARES_MAX: usize = 2;
+
+/// Something to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Makes the file of a segment with all its room; `filled` with zeros, which makes syncs faster and takes a write.
+    Prepare { number: u32, is_filled: bool },
+    /// Writes an index beside its segment.
+    WriteIndex(u32, Arc<Index>),
+    /// Takes segments away, or keeps them as spares.
+    Drop(Vec<u32>),
+    /// Reads a whole segment.
+    Read(u32),
+}
+
+/// Something that was done.
+#[derive(Debug)]
+pub(super) enum Done {
+    Prepared(u32, io::Result<File>),
+    IndexWritten(u32),
+    Read(u32, io::Result<Vec<u8>>),
+}
+
+/// The thread.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    jobs: Option<Sender<Job>>,
+    done: Receiver<Done>,
+    thread: Option<JoinHandle<()>>,
+    /// Jobs that something comes back from.
+    outstanding: usize,
+}
+
+impl Keeper {
+    /// Starts it for the log of this directory, whose segments have so many bytes.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(super) fn start(directory: &Path, segment_bytes: usize) -> io::Result<Self> {
+        let (jobs, taken) = mpsc::channel();
+        let (sender, done) = mpsc::channel();
+        let mut work = Work { directory: directory.into(), segment_bytes, spares: Vec::new() };
+        let thread = std::thread::Builder::new().name("files".into()).spawn(move || {
+            for job in taken {
+                // Without a store there is nobody to tell.
+                if let Some(done) = work.run(job) {
+                    let _ = sender.send(done);
+                }
+            }
+        })?;
+        Ok(Self { jobs: Some(jobs), done, thread: Some(thread), outstanding: 0 })
+    }
+
+    /// Has something done, after what was asked for before.
+    pub(super) fn ask(&mut self, job: Job) {
+        self.outstanding += usize::from(!matches!(job, Job::Drop(_)));
+        if let Some(jobs) = &self.jobs {
+            // A thread that has ended is seen by whoever waits for what it was to do.
+            let _ = jobs.send(job);
+        }
+    }
+
+    /// What was done, if something was.
+    pub(super) fn poll(&mut self) -> Option<Done> {
+        let done = self.done.try_recv().ok()?;
+        self.outstanding -= 1;
+        Some(done)
+    }
+
+    /// The same, waiting for it.
+    pub(super) fn wait(&mut self, time: Duration) -> Option<Done> {
+        match self.done.recv_timeout(time) {
+            Ok(done) => {
+                self.outstanding -= 1;
+                Some(done)
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Whether something is still to come back.
+    pub(super) fn is_busy(&self) -> bool {
+        self.outstanding > 0
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Work {
+    directory: PathBuf,
+    segment_bytes: usize,
+    /// Segments that are needed no more and still have their old names, which no start takes for needed ones.
+    spares: Vec<u32>,
+}
+
+impl Work {
+    fn run(&mut self, job: Job) -> Option<Done> {
+        match job {
+            Job::Prepare { number, is_filled } => {
+                Some(Done::Prepared(number, self.prepare(number, is_filled)))
+            }
+            Job::WriteIndex(number, index) => {
+                // Without the file it is made anew when it is wanted.
+                let _ = segment::write_index(&self.directory, number, &index);
+                Some(Done::IndexWritten(number))
+            }
+            Job::Drop(numbers) => {
+                numbers.into_iter().for_each(|number| self.drop(number));
+                None
+            }
+            Job::Read(number) => {
+                let file = File::open(Kind::Segment(number).path(&self.directory));
+                Some(Done::Read(number, file.and_then(|file| segment::read_whole(&file))))
+            }
+        }
+    }
+
+    fn prepare(&mut self, number: u32, is_filled: bool) -> io::Result<File> {
+        let path = Kind::Segment(number).path(&self.directory);
+        while let Some(spare) = self.spares.pop() {
+            if fs::rename(Kind::Segment(spare).path(&self.directory), &path).is_ok() {
+                let file = OpenOptions::new().read(true).write(true).open(&path)?;
+                sync_directory(&self.directory)?;
+                return Ok(file);
+            }
+        }
+        create(&self.directory, number, self.segment_bytes, is_filled)
+    }
+
+    fn drop(&mut self, number: u32) {
+        let path = Kind::Segment(number).path(&self.directory);
+        // A backup may have it too, which would change with it.
+        let is_ours = fs::metadata(&path)
+            .is_ok_and(|file| file.nlink() == 1 && file.len() == self.segment_bytes as u64);
+        if is_ours && self.spares.len() < SPARES_MAX {
+            let _ = fs::remove_file(Kind::Index(number).path(&self.directory));
+            self.spares.push(number);
+        } else {
+            remove(&self.directory, number);
+        }
+    }
+}
+
+/// Removes a segment that is needed no more, and its index.
+pub(super) fn remove(directory: &Path, number: u32) {
+    // There may be none, and one that is left is written over.
+    let _ = fs::remove_file(Kind::Index(number).path(directory));
+    let path = Kind::Segment(number).path(directory);
+    if let Err(error) = fs::remove_file(&path) {
+        tracing::warn!("{} is needed no more and cannot be removed: {error}", path.display());
+    }
+}
+
+/// Makes the file of a segment, with all its room.
+///
+/// # Errors
+/// When there is no room, or another reason; then there is no file.
+pub(super) fn create(directory: &Path, number: u32, bytes: usize, is_filled: bool) -> io::Result<File> {
+    let path = Kind::Segment(number).path(directory);
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+    let made = if is_filled {
+        fill(&file, bytes)
+    } else {
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes as u64) {
+            // Not every file system has it.
+            Err(rustix::io::Errno::OPNOTSUPP) => fill(&file, bytes),
+            other => other.map_err(io::Error::from),
+        }
+    };
+    if let Err(error) = made.and_then(|()| file.sync_all()).and_then(|()| sync_directory(directory)) {
+        let _ = fs::remove_file(&path);
+        return Err(error);
+    }
+    Ok(file)
+}
+
+fn fill(file: &File, bytes: usize) -> io::Result<()> {
+    io::copy(&mut io::repeat(0).take(bytes as u64), &mut &*file).map(drop)
+}
+
+/// Makes what was made, renamed or removed in a directory outlast a loss of power.
+///
+/// # Errors
+/// When the disk cannot do it.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}

@@ -1,0 +1,454 @@
+//! Writing the log: records are gathered, given to the system as one write, and made safe by one sync. The log goes on
+//! in another segment when one is full.
+
+use super::catalog::{Catalog, Head, Segment};
+use super::keeper::{self, Done, Job, Keeper};
+use super::place::Address;
+use super::record::{self, HEADER_BYTES, Record};
+use super::recovery::Recovered;
+use super::segment::Files;
+use super::settings::{Durability, Settings};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Segments that are ready beside the one that is written. Messages take the first; the last one is for what else is
+/// written, so that a full disk can be emptied.
+const PREPARED: usize = 2;
+/// How long a write waits for a segment that is being prepared.
+const PREPARE_MAX: Duration = Duration::from_secs(10);
+/// Segments of a store up to which those that are made are filled: together little to write, and syncs are faster.
+const FILLED_MAX: usize = 8;
+/// Bytes that are kept to be written again after a failed sync where messages need not be safe at once.
+const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Memory of a group that is kept for the next.
+const SPARE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that end a segment.
+const SEALED_BYTES: usize = record::room(1);
+
+/// A log that is written.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) directory: PathBuf,
+    pub(super) files: Files,
+    pub(super) keeper: Keeper,
+    pub(super) active: Active,
+    prepared: VecDeque<(u32, Arc<File>)>,
+    /// Whether one is being prepared; one at a time, so that none is left out when one cannot be.
+    is_preparing: bool,
+    /// Why none could be prepared.
+    pub(super) full: Option<String>,
+    /// What the system has and the disk may not have, in order.
+    unsynced: Vec<Chunk>,
+    syncing: Vec<Chunk>,
+    /// What is to be written again after a failure.
+    rescued: Vec<Box<[u8]>>,
+    /// Memory for groups.
+    spare: Vec<u8>,
+    pub(super) ledger: u32,
+    /// From where on the log is to be read.
+    pub(super) from: u32,
+    /// Bytes that were written since the start.
+    pub(super) written: u64,
+    /// What the keeper has read.
+    pub(super) read: Option<(u32, io::Result<Vec<u8>>)>,
+    /// Whether syncs matter.
+    is_synced: bool,
+    pub(super) segment_bytes: usize,
+}
+
+/// The segment that is written.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) number: u32,
+    pub(super) file: Arc<File>,
+    /// Bytes that the system has.
+    pub(super) written: usize,
+    /// Bytes that the disk has.
+    synced: usize,
+    /// What follows and was not given to the system yet.
+    buffer: Vec<u8>,
+}
+
+impl Active {
+    fn new(number: u32, file: Arc<File>) -> Self {
+        Self { number, file, written: 0, synced: 0, buffer: Vec::new() }
+    }
+
+    /// Where the next record goes.
+    pub(super) fn end(&self) -> usize {
+        self.written + self.buffer.len()
+    }
+}
+
+/// A part of the log.
+#[derive(Debug)]
+struct Chunk {
+    segment: u32,
+    offset: usize,
+    bytes: Vec<u8>,
+}
+
+/// A segment that is to be synced.
+#[derive(Debug)]
+pub struct Unsynced(Arc<File>);
+
+impl Unsynced {
+    /// Syncs it.
+    ///
+    /// # Errors
+    /// When the disk does not have it for certain.
+    pub fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+impl Log {
+    /// Goes on with a log that was read, in a segment of its own. What it writes first is safe only after a commit.
+    ///
+    /// # Errors
+    /// When there is no segment to be had.
+    pub(super) fn go_on(
+        directory: &Path,
+        recovered: &Recovered,
+        catalog: &mut Catalog,
+        settings: &Settings,
+    ) -> io::Result<Self> {
+        let segment_bytes = settings.segment_bytes;
+        let mut keeper = Keeper::start(directory, segment_bytes)?;
+        for number in &recovered.needless {
+            // Among them are those that were prepared for the numbers that come now.
+            keeper::remove(directory, *number);
+        }
+        let mut files = Files::new(directory);
+        for (number, index) in &recovered.indexes {
+            files.keep(*number, index.clone());
+            keeper.ask(Job::WriteIndex(*number, index.clone()));
+        }
+        let number = recovered.newest + 1;
+        let is_filled = catalog.segments.len() <= FILLED_MAX;
+        let file = Arc::new(keeper::create(directory, number, segment_bytes, is_filled)?);
+        let mut log = Self {
+            directory: directory.into(),
+            files,
+            keeper,
+            active: Active::new(number, file),
+            prepared: VecDeque::new(),
+            is_preparing: false,
+            full: None,
+            unsynced: Vec::new(),
+            syncing: Vec::new(),
+            rescued: Vec::new(),
+            spare: Vec::new(),
+            ledger: recovered.ledger + 1,
+            from: if recovered.newest == 0 { number } else { recovered.from },
+            written: 0,
+            read: None,
+            is_synced: settings.durability != Durability::Never,
+            segment_bytes,
+        };
+        log.begin(catalog, recovered.end);
+        log.prepare(catalog);
+        Ok(log)
+    }
+
+    /// Bytes of the newest segment that the disk has.
+    #[cfg(test)]
+    pub(super) fn synced(&self) -> usize {
+        self.active.synced
+    }
+
+    /// The first record of a segment.
+    fn begin(&mut self, catalog: &mut Catalog, ends_at: u32) {
+        let number = self.active.number;
+        catalog.segments.insert(number, Segment::default());
+        self.files.know(number, self.active.file.clone());
+        let start = Record::Start { ledger: self.ledger, from: self.from, ends_at };
+        self.put(|out| start.write(out));
+    }
+
+    /// Has segments prepared as far as some are missing.
+    pub(super) fn prepare(&mut self, catalog: &Catalog) {
+        if !self.is_preparing && self.prepared.len() < PREPARED {
+            let last = self.prepared.back().map_or(self.active.number, |(number, _)| *number);
+            let is_filled = catalog.segments.len() <= FILLED_MAX;
+            self.keeper.ask(Job::Prepare { number: last + 1, is_filled });
+            self.is_preparing = true;
+        }
+    }
+
+    /// Takes what the keeper has done.
+    pub(super) fn poll(&mut self, catalog: &Catalog) {
+        while let Some(done) = self.keeper.poll() {
+            self.take(done, catalog);
+        }
+    }
+
+    fn take(&mut self, done: Done, catalog: &Catalog) {
+        match done {
+            Done::Prepared(number, Ok(file)) => {
+                self.is_preparing = false;
+                self.full = None;
+                self.prepared.push_back((number, Arc::new(file)));
+                self.prepare(catalog);
+            }
+            Done::Prepared(_, Err(error)) => {
+                self.is_preparing = false;
+                self.full = Some(error.to_string());
+            }
+            Done::IndexWritten(number) => self.files.written(number),
+            Done::Read(number, bytes) => self.read = Some((number, bytes)),
+        }
+    }
+
+    /// Appends a record with a body of so many bytes, which `write` appends. `is_message` for what a full disk has no
+    /// room for.
+    ///
+    /// # Errors
+    /// When there is no other segment to go on in, or the full one cannot be written.
+    pub(super) fn append(
+        &mut self,
+        catalog: &mut Catalog,
+        body_bytes: usize,
+        is_message: bool,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> io::Result<Address> {
+        let bytes = record::room(body_bytes) + SEALED_BYTES;
+        // One that is larger than a segment has one of its own, which grows.
+        if self.active.end() + bytes > self.segment_bytes && self.active.end() > SEALED_BYTES + 64 {
+            let left = usize::from(is_message);
+            self.await_prepared(1 + left, catalog)?;
+            self.roll(catalog)?;
+        }
+        Ok(self.put(write))
+    }
+
+    /// Appends a record that is none of a message.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub(super) fn write(&mut self, catalog: &mut Catalog, record: &Record<'_>) -> io::Result<Address> {
+        let mut body = Vec::with_capacity(64);
+        record.write(&mut body);
+        self.append(catalog, body.len(), false, |out| out.extend_from_slice(&body))
+    }
+
+    fn put(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Address {
+        let Active { number, written, buffer, .. } = &mut self.active;
+        let offset = *written + buffer.len();
+        let length = record::put(*number, offset, buffer, write);
+        Address { segment: *number, offset: offset as u32, length: length as u32 }
+    }
+
+    /// Waits until so many segments are ready.
+    fn await_prepared(&mut self, count: usize, catalog: &Catalog) -> io::Result<()> {
+        self.poll(catalog);
+        while self.prepared.len() < count {
+            if !self.is_preparing {
+                let reason = self.full.clone().unwrap_or_else(|| "no segment is ready".into());
+                return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
+            }
+            match self.keeper.wait(PREPARE_MAX) {
+                Some(done) => self.take(done, catalog),
+                None => return Err(io::Error::new(io::ErrorKind::TimedOut, "no segment is ready in time")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on in the next segment, after everything in this one is safe.
+    fn roll(&mut self, catalog: &mut Catalog) -> io::Result<()> {
+        self.put(|out| Record::Sealed.write(out));
+        self.flush()?;
+        if self.is_synced {
+            // Now, so that what may have got lost by a failed sync is always in one segment. It takes as long as any
+            // other sync, and there is one for some ten thousand messages.
+            self.active.file.sync_data()?;
+            self.active.synced = self.active.written;
+        }
+        self.unsynced.clear();
+        self.change(catalog);
+        Ok(())
+    }
+
+    /// Ends a segment where it is, and begins the next, of which one is there.
+    fn change(&mut self, catalog: &mut Catalog) {
+        let Some((next, file)) = self.prepared.pop_front() else { return };
+        let (number, end) = (self.active.number, self.active.written as u32);
+        if let Some(segment) = catalog.segments.get_mut(&number) {
+            segment.length = end;
+        }
+        let index = Arc::new(catalog.seal(number));
+        self.written += index.entries.len() as u64 * 8;
+        self.files.keep(number, index.clone());
+        self.keeper.ask(Job::WriteIndex(number, index));
+        self.active = Active::new(next, file);
+        self.begin(catalog, end);
+        self.prepare(catalog);
+    }
+
+    /// Whether something was not given to the system yet.
+    pub(super) fn is_unflushed(&self) -> bool {
+        !self.active.buffer.is_empty()
+    }
+
+    /// Gives the system what was gathered.
+    ///
+    /// # Errors
+    /// When it does not take it.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        if self.active.buffer.is_empty() {
+            return Ok(());
+        }
+        let Active { number, file, written, buffer, .. } = &mut self.active;
+        file.write_all_at(buffer, *written as u64)?;
+        self.written += buffer.len() as u64;
+        let (segment, offset) = (*number, *written);
+        *written += buffer.len();
+        let bytes = std::mem::replace(buffer, std::mem::take(&mut self.spare));
+        if self.is_synced {
+            self.unsynced.push(Chunk { segment, offset, bytes });
+        } else {
+            self.active.synced = self.active.written;
+            self.reuse(bytes);
+        }
+        Ok(())
+    }
+
+    /// Keeps no more to be written again than may be of use where only a sync from time to time is asked for.
+    pub(super) fn bound(&mut self) {
+        let mut bytes: usize = self.unsynced.iter().map(|chunk| chunk.bytes.len()).sum();
+        let mut gone = 0;
+        while bytes > KEPT_BYTES_MAX && gone < self.unsynced.len() {
+            bytes -= self.unsynced[gone].bytes.len();
+            gone += 1;
+        }
+        for chunk in self.unsynced.drain(..gone) {
+            self.active.synced = self.active.synced.max(chunk.offset + chunk.bytes.len());
+        }
+    }
+
+    fn reuse(&mut self, mut bytes: Vec<u8>) {
+        if self.spare.capacity() < bytes.capacity() && bytes.capacity() <= SPARE_BYTES_MAX {
+            bytes.clear();
+            self.spare = bytes;
+        }
+    }
+
+    /// Flushes, and syncs.
+    ///
+    /// # Errors
+    /// When it is not safe.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.flush()?;
+        self.active.file.sync_data()?;
+        self.active.synced = self.active.written;
+        if let Some(last) = std::mem::take(&mut self.unsynced).pop() {
+            self.reuse(last.bytes);
+        }
+        Ok(())
+    }
+
+    /// Flushes, and begins a sync that another thread does; nothing when there is nothing to sync.
+    ///
+    /// # Errors
+    /// When the system does not take it.
+    pub(super) fn sync_begun(&mut self) -> io::Result<Option<Unsynced>> {
+        self.flush()?;
+        if self.unsynced.is_empty() {
+            return Ok(None);
+        }
+        self.syncing.append(&mut self.unsynced);
+        Ok(Some(Unsynced(self.active.file.clone())))
+    }
+
+    /// It is over.
+    pub(super) fn sync_ended(&mut self, is_safe: bool) {
+        let mut chunks = std::mem::take(&mut self.syncing);
+        if !is_safe {
+            chunks.append(&mut self.unsynced);
+            self.unsynced = chunks;
+            return;
+        }
+        if let Some(last) = chunks.pop() {
+            if last.segment == self.active.number {
+                self.active.synced = self.active.synced.max(last.offset + last.bytes.len());
+            }
+            self.reuse(last.bytes);
+        }
+    }
+
+    /// Writes anew, in another segment, what may have got lost by a failure, and makes it safe.
+    ///
+    /// # Errors
+    /// When it cannot be written; it is kept for the next time.
+    pub(super) fn rewrite(&mut self, catalog: &mut Catalog) -> io::Result<()> {
+        let active = &mut self.active;
+        let (number, safe) = (active.number, active.synced);
+        if self.rescued.is_empty() {
+            let buffered =
+                Chunk { segment: number, offset: active.written, bytes: std::mem::take(&mut active.buffer) };
+            let chunks = self.syncing.drain(..).chain(self.unsynced.drain(..)).chain([buffered]);
+            for chunk in chunks.filter(|chunk| chunk.segment == number && chunk.offset >= safe) {
+                self.rescued.extend(bodies(&chunk).map(Box::from));
+            }
+        }
+        self.unsynced.clear();
+        self.syncing.clear();
+        self.active.buffer.clear();
+        self.active.written = safe;
+        catalog.forget_from(number, safe as u32);
+        if safe > 0 {
+            self.prepare(catalog);
+            self.await_prepared(1, catalog)?;
+            self.change(catalog);
+        } else {
+            // Nothing of it is on the disk, so it begins anew.
+            self.begin_again(catalog);
+        }
+        let rescued = std::mem::take(&mut self.rescued);
+        let rewritten = rescued.iter().try_for_each(|body| self.rewrite_one(body, catalog));
+        let is_safe = rewritten.and_then(|()| self.sync());
+        if is_safe.is_err() {
+            self.rescued = rescued;
+        }
+        is_safe
+    }
+
+    fn begin_again(&mut self, catalog: &mut Catalog) {
+        let number = self.active.number;
+        let before = catalog.segments.range(..number).next_back();
+        let ends_at =
+            before.filter(|(before, _)| **before + 1 == number).map_or(0, |(_, before)| before.length);
+        self.begin(catalog, ends_at);
+    }
+
+    fn rewrite_one(&mut self, body: &[u8], catalog: &mut Catalog) -> io::Result<()> {
+        match Record::read(body) {
+            // A beginning or an end has its own place.
+            Some(Record::Start { .. } | Record::Sealed) => Ok(()),
+            Some(Record::Message { topic, position, deliver_ms, is_moved, .. }) => {
+                let at = self.append(catalog, body.len(), false, |out| out.extend_from_slice(body))?;
+                catalog.append(at, Head { topic, position, deliver_ms, is_moved });
+                Ok(())
+            }
+            _ => self.append(catalog, body.len(), false, |out| out.extend_from_slice(body)).map(drop),
+        }
+    }
+}
+
+/// The bodies of a part of the log.
+fn bodies(chunk: &Chunk) -> impl Iterator<Item = &[u8]> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let body = record::body(chunk.bytes.get(at..)?, chunk.segment, chunk.offset + at)?;
+        at += record::room(body.len());
+        Some(body)
+    })
+}
+
+const _: () = assert!(HEADER_BYTES < SEALED_BYTES);

@@ -1,0 +1,219 @@
+//! Reading messages: those that stand together by one read, around what is damaged.
+
+use super::archive::Disk;
+use super::place::{Address, Entry, Gap, Piece};
+use super::segment::{self, Entries};
+use crate::topic::{Fault, Number, Position, Stored};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+/// Bytes that are read at once.
+const READ_BYTES_MAX: usize = 256 * 1024;
+/// Bytes between two messages that are read too, because another read takes longer.
+const READ_GAP_BYTES_MAX: u32 = 4096;
+/// Damaged messages that are told one by one; behind them a whole disk is bad, and the counter says how much.
+const REPORTS_MAX: usize = 256;
+
+impl Disk {
+    /// Messages in order from a position on; see [`Archive::read`](crate::topic::Archive::read).
+    pub(super) fn read_messages(
+        &mut self,
+        topic: Number,
+        from: Position,
+        count: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<Stored>>, Fault> {
+        let bytes_max = bytes_max.max(1);
+        let mut reading =
+            Reading { next: from, messages: Vec::new(), count, bytes: 0, bytes_max, buffer: Vec::new() };
+        while !reading.is_over() {
+            let Some(known) = self.catalog.topics.get_mut(&topic) else { break };
+            match known.piece(reading.next, count - reading.messages.len()) {
+                None => break,
+                Some(Piece::Newest(entries)) => {
+                    if self.log.is_unflushed() {
+                        self.log.flush().map_err(|error| self.fail(&error))?;
+                    }
+                    self.read_entries(topic, self.log.active.number, &entries, &mut reading)?;
+                }
+                Some(Piece::Indexed(run)) => match self.log.files.entries(&run, &mut self.catalog) {
+                    Ok(Entries::There(places)) => {
+                        let places = places.iter().zip(run.first.number()..);
+                        let entries: Vec<Entry> = places
+                            .map(|((offset, length), position)| Entry {
+                                position: Position::of_number(position),
+                                offset: *offset,
+                                length: *length,
+                            })
+                            .collect();
+                        self.read_entries(topic, run.segment, &entries, &mut reading)?;
+                    }
+                    Ok(Entries::Anew(gaps)) => gaps.into_iter().for_each(|gap| self.report(gap)),
+                    Err(error) => {
+                        self.doubt(&error)?;
+                        self.report(Gap { topic, from: run.first, to: run.end() });
+                        reading.next = run.end();
+                    }
+                },
+            }
+        }
+        Ok(reading.messages)
+    }
+
+    /// The message of a topic at a place; `None` when it is damaged, which is reported.
+    pub(super) fn message(
+        &mut self,
+        topic: Number,
+        position: Position,
+        at: Address,
+    ) -> Result<Option<Stored>, Fault> {
+        if at.segment == self.log.active.number && at.offset as usize >= self.log.active.written {
+            self.log.flush().map_err(|error| self.fail(&error))?;
+        }
+        let found = match self.log.files.message(at, topic, position) {
+            Ok(found) => found,
+            Err(error) => {
+                self.doubt(&error)?;
+                None
+            }
+        };
+        let message = found.and_then(|record| Stored::read(position, &record));
+        if message.is_none() {
+            self.report(Gap { topic, from: position, to: position.after() });
+        }
+        Ok(message)
+    }
+
+    /// What could not be read is damaged only if the disk works otherwise: else nothing is left out.
+    fn doubt(&mut self, error: &io::Error) -> Result<(), Fault> {
+        let unreadable = || Fault(format!("the store cannot be read: {error}").into());
+        if segment::is_transient(error) {
+            return Err(unreadable());
+        }
+        if self.health.reason().is_none()
+            && let Err(error) = self.health.trial()
+        {
+            self.fail(&error);
+        }
+        if self.health.reason().is_some() { Err(unreadable()) } else { Ok(()) }
+    }
+
+    /// Counts and tells of damaged messages, unless that was done already.
+    pub(super) fn report(&mut self, gap: Gap) {
+        let Gap { topic, from, to } = gap;
+        if self.reported.len() >= REPORTS_MAX || !self.reported.insert((topic, from)) {
+            return;
+        }
+        let count = to.number() - from.number();
+        self.metrics.store.damaged.add(count);
+        let name = self.name(topic);
+        let topic = &*name;
+        let position = format!("{}:{}", from.ledger(), from.entry());
+        tracing::error!(
+            topic,
+            position,
+            count,
+            "messages of the store are damaged and left out, of {topic} {count} from {position} on: the disk may be \
+             failing; everything else is delivered"
+        );
+    }
+
+    /// A topic's name for people.
+    pub(super) fn name(&self, topic: Number) -> Arc<str> {
+        let name = self.catalog.topics.get(&topic).and_then(|topic| topic.name.clone());
+        name.unwrap_or_else(|| format!("topic number {topic}").into())
+    }
+
+    /// Messages that stand in one segment, until there are enough.
+    fn read_entries(
+        &mut self,
+        topic: Number,
+        segment: u32,
+        entries: &[Entry],
+        reading: &mut Reading,
+    ) -> Result<(), Fault> {
+        let mut rest = entries;
+        while let Some(first) = rest.first().filter(|_| !reading.is_over()) {
+            let mut end = first.offset + first.length;
+            let mut count = 1;
+            for next in &rest[1..] {
+                let gap = next.offset.checked_sub(end);
+                let is_near = gap.is_some_and(|gap| gap <= READ_GAP_BYTES_MAX);
+                let bytes = (end - first.offset) as usize;
+                if !is_near || bytes >= READ_BYTES_MAX.min(reading.bytes_left()) {
+                    break;
+                }
+                end = next.offset + next.length;
+                count += 1;
+            }
+            let (group, behind) = rest.split_at(count);
+            rest = behind;
+            self.read_group(topic, segment, group, reading)?;
+        }
+        Ok(())
+    }
+
+    /// Messages that stand together, by one read; where that fails by one for each.
+    fn read_group(
+        &mut self,
+        topic: Number,
+        segment: u32,
+        group: &[Entry],
+        reading: &mut Reading,
+    ) -> Result<(), Fault> {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
+        let mut bytes = std::mem::take(&mut reading.buffer);
+        bytes.resize((last.offset + last.length - first.offset) as usize, 0);
+        let file = self.log.files.segment(segment);
+        let read = file.and_then(|file| file.read_exact_at(&mut bytes, first.offset.into()));
+        for entry in group {
+            let Entry { position, offset, length } = *entry;
+            let at = Address { segment, offset, length };
+            let start = (offset - first.offset) as usize;
+            let record = match &read {
+                Ok(()) => segment::message(&bytes[start..start + length as usize], at, topic, position),
+                Err(_) => None,
+            };
+            let message = match record.and_then(|record| Stored::read(position, record)) {
+                Some(message) => Some(message),
+                // Alone, so that what is damaged is told, and what only the others' place has spoilt is found.
+                None => self.message(topic, position, at)?,
+            };
+            reading.next = position.after();
+            if let Some(message) = message {
+                reading.take(message);
+            }
+            if reading.is_over() {
+                break;
+            }
+        }
+        reading.buffer = bytes;
+        Ok(())
+    }
+}
+
+/// Messages that are being read.
+struct Reading {
+    next: Position,
+    messages: Vec<Arc<Stored>>,
+    count: usize,
+    bytes: usize,
+    bytes_max: usize,
+    buffer: Vec<u8>,
+}
+
+impl Reading {
+    fn is_over(&self) -> bool {
+        self.messages.len() >= self.count || self.bytes >= self.bytes_max
+    }
+
+    fn bytes_left(&self) -> usize {
+        self.bytes_max.saturating_sub(self.bytes)
+    }
+
+    fn take(&mut self, message: Stored) {
+        self.bytes += message.len();
+        self.messages.push(Arc::new(message));
+    }
+}

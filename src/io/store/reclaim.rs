@@ -1,0 +1,348 @@
+//! Giving room back: what is needed of old segments is told again in newer ones, and then they go.
+//!
+//! *Checkpoints* tell again everything but messages, some topics at a time while others change. After two of them
+//! whatever the segments before have of it is needed no more: one with no message that is needed goes at once.
+//! *Compaction* copies the few messages of a segment that has little else, a piece at a time, so that it goes too.
+//! It begins when more of the log is needless than needed, so a log takes at most about twice the room of its messages.
+//!
+//! A segment goes when the disk has the record that says so, and with it everything that was copied before.
+
+use super::archive::Disk;
+use super::catalog::{Head, Segment};
+use super::keeper::Job;
+use super::place::Address;
+use super::record::{Found, Record, Scan};
+use crate::topic::Fault;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Segments of log after which there is another checkpoint: what a start has to read is at most some twice this.
+const CHECKPOINT_SEGMENTS: u64 = 4;
+/// At least so many times what the last checkpoint took, so that checkpoints are a small part of all that is written.
+const CHECKPOINT_RATIO: u64 = 8;
+/// Topics that are told again before something else is done.
+const TOPICS_AT_ONCE: usize = 64;
+/// Bytes of that, and of messages that are copied.
+const BYTES_AT_ONCE: u64 = 64 * 1024;
+/// Bytes that are searched for messages to copy before something else is done.
+const SEARCHED_AT_ONCE: usize = 512 * 1024;
+/// Segments full of what is not needed, beyond as many bytes as are, before segments are compacted.
+const NEEDLESS_SEGMENTS_MIN: u64 = 8;
+/// How long nothing is written before a checkpoint is made only to give room back.
+const IDLE: Duration = Duration::from_secs(2);
+/// Dead segments for which that is done.
+const DEAD_MIN: usize = 2;
+/// How often it is looked whether there is something to do, beside each new segment.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How far the work is.
+#[derive(Debug)]
+pub(super) struct Reclaim {
+    checkpoint: Option<Checkpoint>,
+    compaction: Option<Compaction>,
+    /// In which segment the last complete checkpoint began.
+    began: u32,
+    /// Bytes that were written by its end, and that it took.
+    written: u64,
+    took: u64,
+    /// When it was last looked for something to do, and the newest segment then.
+    looked: Instant,
+    active: u32,
+    /// Bytes that were written when it was last looked, and since when it were no more.
+    quiet: (u64, Instant),
+    /// Segments that are to go, whose records are written; and those whose records are being synced.
+    going: Vec<u32>,
+    gone: Vec<u32>,
+    /// Segments that a backup reads, with how many do.
+    pub(super) pinned: Arc<std::sync::Mutex<usize>>,
+}
+
+/// A checkpoint that is being made.
+#[derive(Debug)]
+struct Checkpoint {
+    from: u32,
+    /// The last topic that was told.
+    after: Option<Arc<str>>,
+    bytes: u64,
+}
+
+/// A segment that is being compacted.
+#[derive(Debug)]
+struct Compaction {
+    segment: u32,
+    /// Its bytes, once they are read.
+    bytes: Option<Vec<u8>>,
+    next: usize,
+}
+
+impl Reclaim {
+    pub(super) fn new(began: u32) -> Self {
+        let now = Instant::now();
+        Self {
+            checkpoint: None,
+            compaction: None,
+            began,
+            written: 0,
+            took: 0,
+            looked: now,
+            active: 0,
+            quiet: (0, now),
+            going: Vec::new(),
+            gone: Vec::new(),
+            pinned: Arc::default(),
+        }
+    }
+
+    /// What was written so far is being made safe.
+    pub(super) fn sync_begun(&mut self) {
+        self.gone.append(&mut self.going);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.checkpoint.is_some() || self.compaction.as_ref().is_some_and(|it| it.bytes.is_some())
+    }
+
+    fn is_pinned(&self) -> bool {
+        self.pinned.lock().is_ok_and(|pinned| *pinned > 0)
+    }
+}
+
+impl Disk {
+    /// When [`Disk::settle`] has more to do.
+    pub(super) fn reclaim_due(&self, now: Instant) -> Option<Instant> {
+        if self.reclaim.is_busy() {
+            return Some(now);
+        }
+        let dead = self.dead_segments();
+        (dead >= DEAD_MIN)
+            .then(|| self.reclaim.quiet.1 + IDLE)
+            .map(|due| due.max(self.reclaim.looked + LOOK_EVERY))
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        self.log.segment_bytes as u64
+    }
+
+    /// Segments with nothing that is needed but what a checkpoint would tell again.
+    fn dead_segments(&self) -> usize {
+        let window = self.catalog.segments.range(self.log.from..self.log.active.number);
+        window.filter(|(_, segment)| segment.is_dead()).count()
+    }
+
+    /// Does a piece of the work. What cannot be written is tried again later.
+    pub(super) fn reclaim(&mut self) {
+        self.log.poll(&self.catalog);
+        if let Some((segment, read)) = self.log.read.take()
+            && let Some(compaction) = self.reclaim.compaction.as_mut().filter(|it| it.segment == segment)
+        {
+            match read {
+                Ok(bytes) => compaction.bytes = Some(bytes),
+                Err(error) => {
+                    tracing::warn!("segment {segment} of the store cannot be compacted: {error}");
+                    self.reclaim.compaction = None;
+                }
+            }
+        }
+        let now = Instant::now();
+        let active = self.log.active.number;
+        if now - self.reclaim.looked >= LOOK_EVERY || active != self.reclaim.active {
+            (self.reclaim.looked, self.reclaim.active) = (now, active);
+            self.plan(now);
+        }
+        let worked = self.checkpoint_some().and_then(|()| self.compact_some());
+        if worked.is_err() {
+            // There is no room for it, or writing has failed, which is told.
+            (self.reclaim.checkpoint, self.reclaim.compaction) = (None, None);
+        }
+    }
+
+    /// Decides what is to be done.
+    fn plan(&mut self, now: Instant) {
+        let written = self.log.written;
+        if self.reclaim.quiet.0 != written {
+            self.reclaim.quiet = (written, now);
+        }
+        let is_quiet = now - self.reclaim.quiet.1 >= IDLE;
+        if self.reclaim.checkpoint.is_none() {
+            let since = written - self.reclaim.written;
+            let is_due = since
+                >= (CHECKPOINT_SEGMENTS * self.segment_bytes()).max(CHECKPOINT_RATIO * self.reclaim.took);
+            let dead = self.dead_segments();
+            let is_worth_it = is_quiet && dead >= DEAD_MIN || dead > 0 && self.refusal().is_some();
+            if is_due || is_worth_it {
+                let from = self.log.active.number;
+                self.reclaim.checkpoint = Some(Checkpoint { from, after: None, bytes: 0 });
+            }
+        }
+        self.give_up_dead();
+        if self.reclaim.compaction.is_none() && !self.reclaim.is_pinned() && self.refusal().is_none() {
+            self.reclaim.compaction = self.victim().map(|segment| {
+                self.log.keeper.ask(Job::Read(segment));
+                Compaction { segment, bytes: None, next: 0 }
+            });
+        }
+    }
+
+    /// The segment that has least of what is needed, if it is worth copying that.
+    fn victim(&self) -> Option<u32> {
+        let segments = &self.catalog.segments;
+        let total: u64 = segments.values().map(|segment| u64::from(segment.length)).sum();
+        let needed: u64 = segments.values().map(Segment::needed).sum();
+        if total < 2 * needed + NEEDLESS_SEGMENTS_MIN * self.segment_bytes() {
+            return None;
+        }
+        let old = segments.range(..self.log.from).filter(|(_, segment)| !segment.is_dead());
+        let part = |segment: &Segment| segment.needed() * 1000 / u64::from(segment.length).max(1);
+        let (number, segment) = old.min_by_key(|(_, segment)| part(segment))?;
+        (part(segment) <= 500).then_some(*number)
+    }
+
+    /// Says of segments that they are needed no more.
+    fn give_up_dead(&mut self) {
+        if self.reclaim.is_pinned() {
+            return;
+        }
+        let old = self.catalog.segments.range(..self.log.from);
+        let dead: Vec<u32> =
+            old.filter(|(_, segment)| segment.is_dead()).map(|(number, _)| *number).collect();
+        for segment in dead {
+            if self.write(&Record::Dropped { segment }).is_err() {
+                return;
+            }
+            self.catalog.segments.remove(&segment);
+            self.reclaim.going.push(segment);
+        }
+        if self.refusal().is_some() && !self.reclaim.going.is_empty() && !self.is_syncing() {
+            // Producers wait for the room. A failure is kept for whoever writes next.
+            let _ = self.persist(true);
+        }
+    }
+
+    /// Takes segments away whose records are safe; all of them when everything is.
+    pub(super) fn drop_segments(&mut self, all: bool) {
+        if all {
+            self.reclaim.sync_begun();
+        }
+        if self.reclaim.gone.is_empty() || self.reclaim.is_pinned() {
+            return;
+        }
+        let gone = std::mem::take(&mut self.reclaim.gone);
+        gone.iter().for_each(|number| self.log.files.forget(*number));
+        self.log.keeper.ask(Job::Drop(gone));
+        // One of them may be what a full disk has no room for.
+        if self.log.full.is_some() {
+            self.log.prepare(&self.catalog);
+        }
+    }
+
+    /// Tells some topics again.
+    fn checkpoint_some(&mut self) -> Result<(), Fault> {
+        let Some(Checkpoint { from, mut after, mut bytes }) = self.reclaim.checkpoint.take() else {
+            return Ok(());
+        };
+        let mut told = 0;
+        for _ in 0..TOPICS_AT_ONCE {
+            let bound = after.as_deref().map_or(Unbounded, Excluded);
+            let next = self.catalog.names.range::<str, _>((bound, Unbounded)).next();
+            let Some((name, number)) = next.map(|(name, number)| (name.clone(), *number)) else {
+                return self.finish_checkpoint(from, bytes);
+            };
+            let mut bodies = Vec::new();
+            if let Some(topic) = self.catalog.topics.get(&number) {
+                topic.tell(number, from, |record| {
+                    let mut body = Vec::new();
+                    record.write(&mut body);
+                    bodies.push(body);
+                });
+            }
+            for body in bodies {
+                told += body.len() as u64;
+                self.write_body(body.len(), false, |out| out.extend_from_slice(&body))?;
+            }
+            after = Some(name);
+            if told >= BYTES_AT_ONCE {
+                break;
+            }
+        }
+        bytes += told;
+        self.reclaim.checkpoint = Some(Checkpoint { from, after, bytes });
+        Ok(())
+    }
+
+    fn finish_checkpoint(&mut self, began: u32, bytes: u64) -> Result<(), Fault> {
+        let older = self.catalog.segments.range(..began);
+        let segments = older.map(|(number, segment)| (*number, segment.length)).collect();
+        self.write(&Record::Counts { next: self.catalog.next, segments })?;
+        let from = self.reclaim.began;
+        self.write(&Record::Checkpoint { from, began })?;
+        self.log.from = from;
+        self.reclaim.began = began;
+        self.reclaim.written = self.log.written;
+        self.reclaim.took = bytes;
+        self.give_up_dead();
+        Ok(())
+    }
+
+    /// Copies some messages that are needed of the segment that is compacted.
+    fn compact_some(&mut self) -> Result<(), Fault> {
+        let Some(mut compaction) = self.reclaim.compaction.take() else { return Ok(()) };
+        let Some(bytes) = compaction.bytes.take() else {
+            self.reclaim.compaction = Some(compaction);
+            return Ok(());
+        };
+        let (segment, start) = (compaction.segment, compaction.next);
+        let length = self.catalog.segments.get(&segment).map_or(0, |segment| segment.length as usize);
+        let mut copied = 0;
+        let mut is_over = true;
+        for found in Scan::new(&bytes[..length.min(bytes.len())], segment, start) {
+            match found {
+                Found::Record { body, offset, length } => {
+                    let at = Address { segment, offset: offset as u32, length: length as u32 };
+                    copied += self.copy(body, at)?;
+                    compaction.next = offset + super::record::room(body.len());
+                }
+                Found::Damage { to, .. } => compaction.next = to,
+                Found::End { .. } => break,
+            }
+            if copied >= BYTES_AT_ONCE || compaction.next - start >= SEARCHED_AT_ONCE {
+                is_over = false;
+                break;
+            }
+        }
+        if is_over {
+            self.finish_compaction(segment);
+        } else {
+            compaction.bytes = Some(bytes);
+            self.reclaim.compaction = Some(compaction);
+        }
+        Ok(())
+    }
+
+    /// Copies a record if it is a message that is needed. Returns how many bytes that took.
+    fn copy(&mut self, body: &[u8], at: Address) -> Result<u64, Fault> {
+        let Some(Record::Message { topic, position, deliver_ms, record, .. }) = Record::read(body) else {
+            return Ok(0);
+        };
+        let head = Head { topic, position, deliver_ms, is_moved: true };
+        let (is_live, is_delayed) = self.catalog.needs(at, &head);
+        if !is_live && !is_delayed {
+            return Ok(0);
+        }
+        let deliver_ms = deliver_ms.filter(|_| is_delayed);
+        let copy = Record::Message { topic, position, deliver_ms, is_moved: true, record };
+        let moved = self.write(&copy)?;
+        self.catalog.append(moved, Head { deliver_ms, ..head });
+        Ok(moved.length.into())
+    }
+
+    /// Whatever is still needed of a segment after all of it was copied is damaged.
+    fn finish_compaction(&mut self, segment: u32) {
+        for gap in self.catalog.gaps_without(segment) {
+            self.report(gap);
+        }
+        self.catalog.give_up(segment);
+        // It goes with those that are dead.
+        self.catalog.segments.insert(segment, Segment::default());
+    }
+}

@@ -1,0 +1,318 @@
+//! Reading a log when it is opened: the catalog is made from its last two checkpoints and what follows them.
+
+use super::catalog::Catalog;
+use super::place::{Address, Gap, Index};
+use super::record::{self, Found, Record, Scan};
+use super::segment::{self, Kind};
+use crate::topic::Number;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Damaged places that are kept to be told; behind them a whole disk is bad.
+const DAMAGES_MAX: usize = 256;
+/// Gaps between messages that are looked at when something is damaged.
+const GAPS_MAX: usize = 10_000;
+
+/// A log that was read.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    pub(super) catalog: Catalog,
+    /// How often the store was opened.
+    pub(super) ledger: u32,
+    /// The last segment with something in it, and where that ends.
+    pub(super) newest: u32,
+    pub(super) end: u32,
+    /// Where reading began.
+    pub(super) from: u32,
+    /// In which segment the last complete checkpoint began.
+    pub(super) began: u32,
+    /// Indexes of the segments that were read.
+    pub(super) indexes: Vec<(u32, Arc<Index>)>,
+    /// Segments that are there and not needed.
+    pub(super) needless: Vec<u32>,
+    pub(super) findings: Findings,
+}
+
+/// What was not as it should be.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Bytes of an unfinished write at the end.
+    pub(super) cut_bytes: u64,
+    pub(super) damages: Vec<Damage>,
+    /// Segments that are not there, with what is known of what they held.
+    pub(super) missing: Vec<Missing>,
+    /// Messages that are lost with damage, by the topic's name.
+    pub(super) lost: Vec<Lost>,
+    /// Files that are not the store's.
+    pub(super) foreign: Vec<String>,
+}
+
+/// A damaged place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Damage {
+    pub(super) segment: u32,
+    pub(super) from: usize,
+    pub(super) to: usize,
+}
+
+/// A segment that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) segment: u32,
+    /// How many messages of which topics, as far as that is known.
+    pub(super) topics: Vec<(Box<str>, u64)>,
+}
+
+/// Messages that are not there any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) topic: Box<str>,
+    pub(super) gap: Gap,
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { segment, from, to } = self;
+        write!(f, "{} bytes at {from} of segment {segment}", to - from)
+    }
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Gap { from, to, .. } = self.gap;
+        let count = to.number() - from.number();
+        let plural = if count == 1 { "" } else { "s" };
+        write!(f, "{count} message{plural} of {} from {}:{} on", self.topic, from.ledger(), from.entry())
+    }
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "segment {}", self.segment)?;
+        match self.topics.first() {
+            None => {
+                f.write_str(" (what it held is not known; what is acknowledged in it is delivered again)")
+            }
+            Some(_) => {
+                let told: Vec<String> =
+                    self.topics.iter().take(5).map(|(name, count)| format!("{count} of {name}")).collect();
+                let more = self.topics.len().saturating_sub(5);
+                let more = if more > 0 { format!(", and of {more} topics more") } else { String::new() };
+                write!(f, " (messages: {}{more})", told.join(", "))
+            }
+        }
+    }
+}
+
+/// Reads a log and changes nothing.
+///
+/// # Errors
+/// When a file cannot be read.
+pub(super) fn read(directory: &Path) -> io::Result<Recovered> {
+    let (numbers, foreign) = segment::list(directory)?;
+    let mut reading = Reading::new();
+    reading.recovered.findings.foreign = foreign;
+    let Some((newest, from)) = beginning(directory, &numbers)? else {
+        // Prepared ones in which there is nothing yet.
+        reading.recovered.needless = numbers;
+        return Ok(reading.recovered);
+    };
+    let used: Vec<u32> = numbers.iter().copied().filter(|number| *number <= newest).collect();
+    // A segment that is older than the first one there is was needed no more.
+    let from = from.max(used.first().copied().unwrap_or(newest));
+    reading.recovered.from = from;
+    reading.recovered.newest = newest;
+    let read: Vec<u32> = used.iter().copied().filter(|number| *number >= from).collect();
+    for (at, number) in read.iter().enumerate() {
+        // Where the next one says that it ends: behind that may be what was written anew there.
+        let ends_at = match read.get(at + 1) {
+            Some(next) if *next == number + 1 => end_before(directory, *next)?,
+            _ => None,
+        };
+        reading.segment(directory, *number, ends_at, *number == newest)?;
+    }
+    reading.finish(&numbers, &used);
+    let mut recovered = reading.recovered;
+    for number in used {
+        let length = File::open(Kind::Segment(number).path(directory))?.metadata()?.len() as u32;
+        if let Some(segment) = recovered.catalog.segments.get_mut(&number)
+            && segment.length == 0
+        {
+            segment.length = length;
+        }
+    }
+    Ok(recovered)
+}
+
+/// Where the segment before ends, as the first record of a segment says.
+fn end_before(directory: &Path, number: u32) -> io::Result<Option<u32>> {
+    let mut bytes = [0; 64];
+    let read = File::open(Kind::Segment(number).path(directory))?.read_at(&mut bytes, 0)?;
+    let body = record::body(&bytes[..read], number, 0);
+    Ok(match body.and_then(Record::read) {
+        Some(Record::Start { ends_at, .. }) => Some(ends_at),
+        _ => None,
+    })
+}
+
+/// The last segment with something in it, and from where on the log is to be read.
+fn beginning(directory: &Path, numbers: &[u32]) -> io::Result<Option<(u32, u32)>> {
+    let mut newest = None;
+    for number in numbers.iter().rev() {
+        let bytes = segment::read_whole(&File::open(Kind::Segment(*number).path(directory))?)?;
+        let mut from = None;
+        for found in Scan::new(&bytes, *number, 0) {
+            let Found::Record { body, .. } = found else { continue };
+            newest.get_or_insert(*number);
+            let read = Record::read(body);
+            if let Some(Record::Start { from: told, .. } | Record::Checkpoint { from: told, .. }) = read {
+                from = Some(told);
+            }
+        }
+        if let (Some(newest), Some(from)) = (newest, from) {
+            return Ok(Some((newest, from)));
+        }
+    }
+    Ok(newest.map(|newest| (newest, 0)))
+}
+
+/// What is known while the segments are read one after the other.
+struct Reading {
+    recovered: Recovered,
+    dropped: BTreeSet<u32>,
+    /// Older segments, as the last checkpoint tells them.
+    counted: BTreeMap<u32, u32>,
+    gaps: Vec<Gap>,
+    /// Whether the last segment that was read says that there is another.
+    is_sealed: bool,
+}
+
+impl Reading {
+    fn new() -> Self {
+        let recovered = Recovered { from: 1, began: 1, ..Recovered::default() };
+        Self {
+            recovered,
+            dropped: BTreeSet::new(),
+            counted: BTreeMap::new(),
+            gaps: Vec::new(),
+            is_sealed: false,
+        }
+    }
+
+    fn segment(
+        &mut self,
+        directory: &Path,
+        number: u32,
+        ends_at: Option<u32>,
+        is_newest: bool,
+    ) -> io::Result<()> {
+        let mut bytes = segment::read_whole(&File::open(Kind::Segment(number).path(directory))?)?;
+        if let Some(ends_at) = ends_at {
+            bytes.truncate(ends_at as usize);
+        }
+        let Self { recovered, .. } = self;
+        recovered.catalog.segments.entry(number).or_default();
+        self.is_sealed = false;
+        let mut end = 0;
+        for found in Scan::new(&bytes, number, 0) {
+            match found {
+                Found::Record { body, offset, length } => {
+                    let at = Address { segment: number, offset: offset as u32, length: length as u32 };
+                    match Record::read(body) {
+                        Some(record) => self.record(&record, at),
+                        None => self.damage(Damage { segment: number, from: offset, to: offset + length }),
+                    }
+                }
+                Found::Damage { from, to } => self.damage(Damage { segment: number, from, to }),
+                Found::End { offset, cut_bytes } => {
+                    end = offset;
+                    if ends_at.is_some_and(|ends_at| offset < ends_at as usize) {
+                        self.damage(Damage { segment: number, from: offset, to: bytes.len().max(offset) });
+                    } else if is_newest {
+                        self.recovered.findings.cut_bytes += cut_bytes as u64;
+                    }
+                }
+            }
+        }
+        let recovered = &mut self.recovered;
+        recovered.end = end as u32;
+        if let Some(segment) = recovered.catalog.segments.get_mut(&number) {
+            segment.length = end as u32;
+        }
+        let index = recovered.catalog.seal(number);
+        recovered.indexes.push((number, Arc::new(index)));
+        Ok(())
+    }
+
+    fn damage(&mut self, damage: Damage) {
+        if self.recovered.findings.damages.len() < DAMAGES_MAX {
+            self.recovered.findings.damages.push(damage);
+        }
+    }
+
+    fn record(&mut self, record: &Record<'_>, at: Address) {
+        let recovered = &mut self.recovered;
+        self.is_sealed = matches!(record, Record::Sealed);
+        match record {
+            Record::Start { ledger, .. } => recovered.ledger = recovered.ledger.max(*ledger),
+            Record::Dropped { segment } => {
+                self.dropped.insert(*segment);
+                self.counted.remove(segment);
+            }
+            Record::Counts { segments, .. } => self.counted = segments.iter().copied().collect(),
+            Record::Checkpoint { began, .. } => recovered.began = *began,
+            Record::Message { position, .. } => {
+                recovered.ledger = recovered.ledger.max(position.ledger() as u32);
+            }
+            _ => {}
+        }
+        let gap = recovered.catalog.apply(record, at, recovered.from);
+        self.gaps.extend(gap.filter(|_| self.gaps.len() < GAPS_MAX));
+    }
+
+    /// Finds what is missing, and what is not needed.
+    fn finish(&mut self, numbers: &[u32], used: &[u32]) {
+        let Self { recovered, dropped, counted, .. } = self;
+        let there: BTreeSet<u32> = used.iter().copied().collect();
+        let in_window = recovered.from..=recovered.newest;
+        let mut needed: BTreeSet<u32> = in_window.filter(|number| !dropped.contains(number)).collect();
+        needed.extend(counted.keys().filter(|number| **number < recovered.from));
+        // It may be there with nothing in it that the disk has.
+        if self.is_sealed && !numbers.contains(&(recovered.newest + 1)) {
+            needed.insert(recovered.newest + 1);
+        }
+        for (number, length) in counted.iter() {
+            let segment = recovered.catalog.segments.entry(*number).or_default();
+            if segment.length == 0 {
+                segment.length = *length;
+            }
+        }
+        let missing: Vec<u32> = needed.difference(&there).copied().collect();
+        for number in missing {
+            let topics = recovered.catalog.losses(number);
+            let topics = topics.into_iter().map(|(topic, count)| (name(&recovered.catalog, topic), count));
+            let topics = topics.collect();
+            recovered.findings.missing.push(Missing { segment: number, topics });
+        }
+        // Positions may be left out without damage: where a write was refused.
+        if !recovered.findings.damages.is_empty() || !recovered.findings.missing.is_empty() {
+            let gaps = self.gaps.iter().filter_map(|gap| recovered.catalog.still_open(*gap));
+            let gaps: Vec<Gap> = gaps.collect();
+            for gap in gaps {
+                let topic = name(&recovered.catalog, gap.topic);
+                recovered.findings.lost.push(Lost { topic, gap });
+            }
+        }
+        recovered.needless = numbers.iter().copied().filter(|number| !needed.contains(number)).collect();
+        recovered.catalog.segments.retain(|number, _| needed.contains(number));
+    }
+}
+
+fn name(catalog: &Catalog, topic: Number) -> Box<str> {
+    let name = catalog.topics.get(&topic).and_then(|topic| topic.name.as_deref());
+    name.map_or_else(|| format!("topic number {topic}").into(), Box::from)
+}

@@ -1,0 +1,325 @@
+//! The files of a log: segments with their indexes, how they are named, read, and indexed anew.
+
+use super::catalog::Catalog;
+use super::place::{Address, Entry, Gap, Index, Run};
+use super::record::{self, Found, Record, Scan};
+use crate::topic::{Number, Position};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Segments, and as many indexes, that are open at a time for reading.
+const OPEN_MAX: usize = 16;
+/// Descriptors that a log may hold: those for reading, and the segments that are written, synced, or prepared.
+pub const DESCRIPTORS_MAX: usize = 2 * OPEN_MAX + 8;
+
+const INDEX_MAGIC: &[u8; 8] = b"fanfidx2";
+/// The magic, the count of entries (u32), nothing (u32), and the check of the entries (u64).
+const INDEX_HEAD_BYTES: usize = 24;
+const INDEX_ENTRY_BYTES: usize = 8;
+
+/// What a file of a log's directory is by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Segment(u32),
+    Index(u32),
+}
+
+impl Kind {
+    /// What a name means; `None` for one that the store has not given.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        let (number, extension) = name.split_once('.')?;
+        let is_number = number.len() == 10 && number.bytes().all(|byte| byte.is_ascii_digit());
+        // One that leaves no room for those that follow is none of ours.
+        let number = number.parse().ok().filter(|number| is_number && *number <= u32::MAX / 2)?;
+        match extension {
+            "segment" => Some(Self::Segment(number)),
+            "index" => Some(Self::Index(number)),
+            _ => None,
+        }
+    }
+
+    /// Where such a file is.
+    pub(super) fn path(self, directory: &Path) -> PathBuf {
+        directory.join(match self {
+            Self::Segment(number) => format!("{number:010}.segment"),
+            Self::Index(number) => format!("{number:010}.index"),
+        })
+    }
+}
+
+/// The segments of a directory in order, and names that the store has not given.
+pub(super) fn list(directory: &Path) -> io::Result<(Vec<u32>, Vec<String>)> {
+    let (mut segments, mut others) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        match Kind::of(&name) {
+            Some(Kind::Segment(number)) => segments.push(number),
+            Some(Kind::Index(_)) => {}
+            None => others.push(name),
+        }
+    }
+    segments.sort_unstable();
+    Ok((segments, others))
+}
+
+/// Files that are open for reading, those that were used last.
+#[derive(Debug)]
+pub(super) struct Files {
+    directory: PathBuf,
+    segments: Recent<Arc<File>>,
+    indexes: Recent<IndexFile>,
+    /// Indexes whose files are not written yet.
+    unwritten: HashMap<u32, Arc<Index>>,
+}
+
+/// Where messages are.
+#[derive(Debug)]
+pub(super) enum Entries {
+    /// Their offsets and lengths.
+    There(Vec<(u32, u32)>),
+    /// The index was made anew, so the run may be another now. These messages are damaged.
+    Anew(Vec<Gap>),
+}
+
+/// An index that can be read.
+#[derive(Debug)]
+struct IndexFile {
+    file: File,
+    count: u32,
+}
+
+impl Files {
+    pub(super) fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.into(),
+            segments: Recent::default(),
+            indexes: Recent::default(),
+            unwritten: HashMap::new(),
+        }
+    }
+
+    /// A segment that is open elsewhere, and will be read.
+    pub(super) fn know(&mut self, number: u32, file: Arc<File>) {
+        self.segments.put(number, file);
+    }
+
+    /// An index that is going to be written.
+    pub(super) fn keep(&mut self, number: u32, index: Arc<Index>) {
+        self.unwritten.insert(number, index);
+    }
+
+    /// The file of an index was written, or cannot be; then it is made anew when it is wanted.
+    pub(super) fn written(&mut self, number: u32) {
+        self.unwritten.remove(&number);
+    }
+
+    /// A segment is no more.
+    pub(super) fn forget(&mut self, number: u32) {
+        self.segments.take(number);
+        self.indexes.take(number);
+        self.unwritten.remove(&number);
+    }
+
+    /// A segment's file.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) fn segment(&mut self, number: u32) -> io::Result<Arc<File>> {
+        let path = Kind::Segment(number).path(&self.directory);
+        self.segments.get(number, || File::open(path).map(Arc::new)).cloned()
+    }
+
+    /// Where the messages of a run are. An index that is damaged or gone is made anew, which the catalog is told.
+    ///
+    /// # Errors
+    /// When the segment cannot be read.
+    pub(super) fn entries(&mut self, run: &Run, catalog: &mut Catalog) -> io::Result<Entries> {
+        if let Some(entries) = self.indexed(run)? {
+            return Ok(Entries::There(entries));
+        }
+        tracing::warn!(
+            "the index of segment {} of the store is damaged or missing: it is made anew",
+            run.segment
+        );
+        self.indexes.take(run.segment);
+        let bytes = read_whole(&*self.segment(run.segment)?)?;
+        let index = index(&bytes, run.segment);
+        let gaps = catalog.reindex(run.segment, &index);
+        let index = Arc::new(index);
+        // Where it cannot be written it stays in memory.
+        if write_index(&self.directory, run.segment, &index).is_err() {
+            self.unwritten.insert(run.segment, index);
+        }
+        Ok(Entries::Anew(gaps))
+    }
+
+    /// The same from an index that is there.
+    fn indexed(&mut self, run: &Run) -> io::Result<Option<Vec<(u32, u32)>>> {
+        let (from, count) = (run.entry as usize, run.count as usize);
+        if let Some(index) = self.unwritten.get(&run.segment) {
+            return Ok(index.entries.get(from..from + count).map(<[_]>::to_vec));
+        }
+        let path = Kind::Index(run.segment).path(&self.directory);
+        let opened = self.indexes.get(run.segment, || open_index(&path, run.segment));
+        let index = match opened {
+            Ok(index) if u64::from(run.entry) + u64::from(run.count) <= index.count.into() => index,
+            Ok(_) => return Ok(None),
+            // Too many open files, say, are no reason to write it anew.
+            Err(error) if is_transient(&error) => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let mut bytes = vec![0; count * INDEX_ENTRY_BYTES];
+        index.file.read_exact_at(&mut bytes, (INDEX_HEAD_BYTES + from * INDEX_ENTRY_BYTES) as u64)?;
+        let entries: Vec<(u32, u32)> = bytes.chunks_exact(INDEX_ENTRY_BYTES).map(entry).collect();
+        let sound = |(offset, length): &(u32, u32)| {
+            Address { segment: run.segment, offset: *offset, length: *length }.is_sound()
+        };
+        Ok(entries.iter().all(sound).then_some(entries))
+    }
+
+    /// The record of a topic's message at a place; `None` when it is damaged.
+    ///
+    /// # Errors
+    /// When it cannot be read for another reason than damage.
+    pub(super) fn message(
+        &mut self,
+        at: Address,
+        topic: Number,
+        position: Position,
+    ) -> io::Result<Option<Box<[u8]>>> {
+        let mut bytes = vec![0; at.length as usize];
+        match self.segment(at.segment)?.read_exact_at(&mut bytes, at.offset.into()) {
+            Ok(()) => Ok(message(&bytes, at, topic, position).map(Box::from)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What a message says, of the bytes of its record.
+pub(super) fn message(bytes: &[u8], at: Address, topic: Number, position: Position) -> Option<&[u8]> {
+    match Record::read(record::body(bytes, at.segment, at.offset as usize)?)? {
+        Record::Message { topic: of, position: found, record, .. } if (of, found) == (topic, position) => {
+            Some(record)
+        }
+        _ => None,
+    }
+}
+
+/// Whether an error says nothing of what is stored.
+pub(super) fn is_transient(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errors = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
+    error.raw_os_error().is_some_and(|number| errors.iter().any(|errno| errno.raw_os_error() == number))
+}
+
+/// All bytes of a file.
+pub(super) fn read_whole(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; file.metadata()?.len() as usize];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// The index of a segment, of its bytes.
+pub(super) fn index(bytes: &[u8], segment: u32) -> Index {
+    let mut topics: BTreeMap<Number, Vec<Entry>> = BTreeMap::new();
+    for found in Scan::new(bytes, segment, 0) {
+        let Found::Record { body, offset, length } = found else { continue };
+        if let Some(Record::Message { topic, position, .. }) = Record::read(body) {
+            let entry = Entry { position, offset: offset as u32, length: length as u32 };
+            topics.entry(topic).or_default().push(entry);
+        }
+    }
+    let mut index = Index::default();
+    for (topic, mut entries) in topics {
+        entries.sort_by_key(|entry| entry.position);
+        entries.dedup_by_key(|entry| entry.position);
+        index.add(topic, segment, &entries);
+    }
+    index
+}
+
+/// Writes the index of a segment beside it.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write_index(directory: &Path, segment: u32, index: &Index) -> io::Result<()> {
+    let mut bytes = vec![0; INDEX_HEAD_BYTES];
+    for (offset, length) in &index.entries {
+        bytes.extend_from_slice(&offset.to_le_bytes());
+        bytes.extend_from_slice(&length.to_le_bytes());
+    }
+    let check = xxh3_64_with_seed(&bytes[INDEX_HEAD_BYTES..], segment.into());
+    bytes[..8].copy_from_slice(INDEX_MAGIC);
+    bytes[8..12].copy_from_slice(&(index.entries.len() as u32).to_le_bytes());
+    bytes[16..24].copy_from_slice(&check.to_le_bytes());
+    fs::write(Kind::Index(segment).path(directory), bytes)
+}
+
+/// Opens an index that is whole.
+fn open_index(path: &Path, segment: u32) -> io::Result<IndexFile> {
+    let file = File::open(path)?;
+    let bytes = read_whole(&file)?;
+    let damaged = || io::Error::from(io::ErrorKind::InvalidData);
+    let (head, rest) = bytes.split_at_checked(INDEX_HEAD_BYTES).ok_or_else(damaged)?;
+    let count = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
+    let is_whole = &head[..8] == INDEX_MAGIC
+        && rest.len() == count as usize * INDEX_ENTRY_BYTES
+        && head[16..24] == xxh3_64_with_seed(rest, segment.into()).to_le_bytes();
+    if !is_whole {
+        return Err(damaged());
+    }
+    Ok(IndexFile { file, count })
+}
+
+fn entry(bytes: &[u8]) -> (u32, u32) {
+    let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    (number(0), number(4))
+}
+
+/// The last few that were used, by segment; the last one first.
+#[derive(Debug)]
+struct Recent<T>(Vec<(u32, T)>);
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Recent<T> {
+    fn get(&mut self, number: u32, open: impl FnOnce() -> io::Result<T>) -> io::Result<&T> {
+        match self.0.iter().position(|(known, _)| *known == number) {
+            Some(at) => self.0[..=at].rotate_right(1),
+            None => {
+                let opened = open()?;
+                self.put(number, opened);
+            }
+        }
+        Ok(&self.0[0].1)
+    }
+
+    fn put(&mut self, number: u32, value: T) {
+        self.take(number);
+        self.0.truncate(OPEN_MAX - 1);
+        self.0.insert(0, (number, value));
+    }
+
+    fn take(&mut self, number: u32) {
+        self.0.retain(|(known, _)| *known != number);
+    }
+}
