@@ -290,9 +290,12 @@ impl<A: Archive> Topics<A> {
         while let Ok(Some(id)) = self.next_sub(walk) {
             slice.spend(1);
             let sub = &self.subs[id];
-            let unused_ms = self.now.unix_ms.saturating_sub(sub.state.used_ms);
-            let is_unused = sub.durable && sub.members.is_empty() && sub.state.used_ms > 0;
-            if is_unused && unused_ms >= expiry_ms && expiry_ms > 0 {
+            let used_ms = sub.state.used_ms;
+            let is_unused = sub.durable && sub.members.is_empty() && expiry_ms > 0;
+            if is_unused && used_ms == 0 {
+                // It has been so since before subscriptions expired.
+                self.mark_used(id, false);
+            } else if is_unused && self.now.unix_ms.saturating_sub(used_ms) >= expiry_ms {
                 slice.spend(TOPIC_STEPS);
                 if self.erase_sub(id).is_err() {
                     return Progress::Done;
@@ -307,8 +310,9 @@ impl<A: Archive> Topics<A> {
     }
 
     /// A subscription is in use from now on, or until now. It is saved with that: a crash is not to make it look as if
-    /// nobody had come for long.
+    /// nobody had come for long. Where none expires it counts as used.
     pub(super) fn mark_used(&mut self, id: SubId, is_used: bool) {
+        let is_used = is_used || self.rules.subscription_expiry_s == 0;
         let now_ms = self.now.unix_ms.max(1);
         let Some(sub) = self.subs.get_mut(id).filter(|sub| sub.durable) else { return };
         let used_ms = if is_used { 0 } else { now_ms };

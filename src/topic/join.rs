@@ -239,7 +239,7 @@ impl<A: Archive> Topics<A> {
     /// Takes everything that a consumer has of a subscription back, to be delivered again at once.
     fn take_back(&mut self, id: SubId, consumer: ConsumerId) {
         let Some(sub) = self.subs.get_mut(id) else { return };
-        let mut freed = 0;
+        let (mut freed, mut back, mut timers) = (0, Vec::new(), Vec::new());
         let is_empty = sub.members.is_empty();
         let keyed = sub.state.kind == Kind::KeyShared;
         for (position, pending) in &mut sub.pending {
@@ -264,12 +264,15 @@ impl<A: Archive> Topics<A> {
                 _ => {}
             }
             if pending.due_ns > 0 {
-                self.timers.remove(&(pending.due_ns, Timer::Pending(id, *position)));
+                timers.push((pending.due_ns, Timer::Pending(id, *position)));
                 pending.due_ns = 0;
             }
             pending.state = State::Waiting;
-            sub.replay.insert(*position);
+            back.push(*position);
         }
+        // There may be tens of thousands, in order.
+        sub.replay.append(&mut BTreeSet::from_iter(back));
+        self.discard(timers);
         if let Some(consumer) = self.consumers.get_mut(consumer) {
             consumer.free(freed);
         }

@@ -354,3 +354,29 @@ fn the_last_use_of_a_subscription_is_saved_when_it_changes_and_not_by_messages()
     }
     assert_eq!(world.topics.archive().calls, calls, "nothing is saved of a subscription that waits");
 }
+
+#[test]
+fn where_no_subscription_expires_nothing_is_saved_of_who_comes_and_goes_and_later_it_counts_from_then() {
+    let mut world = World::new();
+    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    world.append("x", "0");
+    world.pass(2000);
+    let saved =
+        |world: &mut World| world.topics.archive().live[name("x").as_str()].subscriptions["s"].clone();
+    let before = saved(&mut world);
+    for _ in 0..3 {
+        world.ask(1, Request::Gone);
+        world.pass(2000);
+        world.consume(1, consuming("x", "s", Kind::Exclusive));
+        world.pass(2000);
+    }
+    world.ask(1, Request::Gone);
+    assert_eq!(saved(&mut world), before);
+    world.pass(5_000_000);
+    world.rules.subscription_expiry_s = 1000;
+    world.topics.configure(world.rules.clone());
+    world.pass(900_000);
+    assert_eq!(world.told("x", "s", "backlog"), 1);
+    world.pass(300_000);
+    assert_eq!(world.topics.census().expired, 1);
+}

@@ -539,6 +539,24 @@ fn very_many_unacknowledged_messages_are_given_up_at_once_and_their_timers_in_sl
 }
 
 #[test]
+fn very_many_unacknowledged_messages_of_who_leaves_come_again_and_their_timers_go_in_slices() {
+    let mut world = with_unacknowledged(Kind::Exclusive);
+    world.topics.take(seat(1), Request::Gone, world.now);
+    let sub = &world.topics.subs[0];
+    assert_eq!((sub.replay.len(), sub.pending.len()), (UNACKNOWLEDGED, UNACKNOWLEDGED));
+    assert!(timers(&world) > UNACKNOWLEDGED - 1000);
+    assert!(work(&mut world) > 20);
+    assert_eq!(timers(&world), 0);
+    let all = Consuming { flow: Flow::Push(60_000), ..consuming("x", "s", Kind::Exclusive) };
+    world.consume(2, all);
+    for _ in 0..100 {
+        world.ask(2, Request::Took);
+    }
+    let got = world.all(2);
+    assert!(got.len() == UNACKNOWLEDGED && got.is_sorted_by_key(|got| got.id));
+}
+
+#[test]
 fn very_many_unacknowledged_messages_expire_some_at_a_time() {
     let mut world = with_unacknowledged(Kind::Shared);
     world.now.unix_ms += 200_000;
