@@ -293,7 +293,7 @@ impl<A: Archive> Topics<A> {
             let used_ms = sub.state.used_ms;
             let is_unused = sub.durable && sub.members.is_empty() && expiry_ms > 0;
             if is_unused && used_ms == 0 {
-                // It has been so since before subscriptions expired.
+                // It has been so since before subscriptions expired, or had a consumer when a run of the daemon ended.
                 self.mark_used(id, false);
             } else if is_unused && self.now.unix_ms.saturating_sub(used_ms) >= expiry_ms {
                 slice.spend(TOPIC_STEPS);

@@ -124,13 +124,8 @@ impl<A: Archive> Topics<A> {
             // One whose state is damaged begins again: nothing of it is lost.
             let (state, pending) = SubscriptionState::read(&bytes).unwrap_or_default();
             self.now.unix_ms = self.now.unix_ms.max(state.delayed.0);
-            let is_unknown = state.used_ms == 0;
             let sub = Subscription::new(id, (&*name).into(), true, state).with(pending);
-            let sub = self.insert_sub(sub);
-            if is_unknown {
-                // It had a consumer when a run of the daemon ended.
-                self.mark_used(sub, false);
-            }
+            self.insert_sub(sub);
         }
         id
     }

@@ -552,11 +552,8 @@ impl<A: Archive> Topics<A> {
     /// A subscription has changed, and is to be saved before long.
     pub(super) fn touch(&mut self, id: SubId) {
         let Some(sub) = self.subs.get_mut(id).filter(|sub| sub.durable && !sub.is_dirty) else { return };
-        let topic = sub.topic;
-        if self.topics.get(topic).is_none_or(|topic| topic.is_gone) {
-            return;
-        }
         sub.is_dirty = true;
+        let topic = sub.topic;
         self.dirty_subs.push_back(id);
         self.save_soon();
         self.arm_tend(topic);
@@ -564,8 +561,7 @@ impl<A: Archive> Topics<A> {
 
     /// A topic's state has changed, and is to be saved before long.
     pub(super) fn touch_topic(&mut self, id: TopicId) {
-        let topic = self.topics.get_mut(id).filter(|topic| !topic.is_dirty && !topic.is_gone);
-        let Some(topic) = topic else { return };
+        let Some(topic) = self.topics.get_mut(id).filter(|topic| !topic.is_dirty) else { return };
         topic.is_dirty = true;
         self.dirty_topics.push_back(id);
         self.save_soon();

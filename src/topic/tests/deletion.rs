@@ -380,3 +380,65 @@ fn where_no_subscription_expires_nothing_is_saved_of_who_comes_and_goes_and_late
     world.pass(300_000);
     assert_eq!(world.topics.census().expired, 1);
 }
+
+#[test]
+fn what_the_connections_of_a_deleted_topic_say_before_they_are_ended_comes_to_nothing() {
+    let mut world = World::new();
+    for id in 1..=400 {
+        let shared = consuming("x", "s", Kind::Shared);
+        let flow = Flow::Push(3);
+        world.consume(id, Consuming { flow, ack_timeout_ms: 5000, redeliveries_max: 1, ..shared });
+        world.produce(1000 + id, producing("x"));
+    }
+    for _ in 0..1300 {
+        let draft = Draft::new(&Message { payload: b"0", ..Message::default() });
+        world.topics.take(seat(999_999), Request::Append(name("x"), draft), world.now);
+    }
+    world.round();
+    let got: Vec<Vec<Got>> = (1..=400).map(|id| world.all(id)).collect();
+    assert!(got.iter().all(|got| got.len() == 3));
+    world.topics.take(seat(999_998), Request::Inquire(delete("x", true)), world.now);
+    for (id, got) in (1..).zip(&got) {
+        world.topics.take(seat(id), Request::Ack(got[0].id), world.now);
+        world.topics.take(seat(id), Request::Nack(got[1].id), world.now);
+        world.topics.take(
+            seat(id),
+            if id % 2 > 0 { Request::Unsubscribe } else { Request::AskEnd },
+            world.now,
+        );
+        let draft = Draft::new(&Message { payload: b"late", ..Message::default() });
+        world.topics.take(seat(1000 + id), Request::Send { draft, context: None }, world.now);
+        if id % 50 == 0 {
+            world.topics.work(world.now);
+            world.topics.save(world.now);
+            world.topics.deliver(1024, world.now);
+        }
+        if id == 300 {
+            world.now.monotonic_ns += 6_000_000_000;
+            world.topics.tick(world.now);
+        }
+    }
+    world.pass(100_000);
+    assert!((1..=400).all(|id| world.all(id).is_empty()));
+    assert!(stored(&mut world).is_empty(), "nor are there dead letters: {:?}", stored(&mut world));
+    assert_eq!((world.topics.topics.len(), world.topics.subs.len(), world.topics.consumers.len()), (0, 0, 0));
+    let is_late = |reply: &Reply| matches!(reply, Reply::Stored { .. });
+    assert!(
+        !world.replies.iter().any(|(id, replies)| *id > 1000 && *id <= 1400 && replies.iter().any(is_late))
+    );
+}
+
+#[test]
+fn who_is_ended_before_it_was_told_that_it_is_open_is_refused() {
+    let mut world = World::new();
+    world.topics.take(seat(1), Request::Consume(Box::new(consuming("x", "s", Kind::Shared))), world.now);
+    world.topics.seal();
+    world.topics.take(seat(2), Request::Consume(Box::new(consuming("x", "s", Kind::Shared))), world.now);
+    world.topics.take(seat(999_998), Request::Inquire(delete("x", true)), world.now);
+    world.topics.committed(Ok(()), world.now);
+    world.round();
+    for id in [1, 2] {
+        assert_eq!(world.refused(id), Cause::NotFound);
+        assert!(world.reply(id).is_none());
+    }
+}

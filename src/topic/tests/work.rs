@@ -539,6 +539,29 @@ fn very_many_unacknowledged_messages_are_given_up_at_once_and_their_timers_in_sl
 }
 
 #[test]
+fn a_timer_that_is_left_of_what_was_given_up_comes_to_nothing() {
+    let mut world = with_unacknowledged(Kind::Shared);
+    world.now.monotonic_ns += 5_000_000_000_000;
+    let reset = Inquiry::Reset { topic: name("x"), subscription: "s".into(), to: Moment::Earliest };
+    world.topics.take(seat(999_998), Request::Inquire(reset), world.now);
+    world.topics.committed(Ok(()), world.now);
+    world.topics.take(seat(1), Request::Took, world.now);
+    world.topics.deliver(1024 * 1024, world.now);
+    world.take_out();
+    let again = world.all(1).len();
+    assert!(again > 100);
+    world.now.monotonic_ns += 5_100_000_000_000;
+    for _ in 0..100 {
+        world.topics.tick(world.now);
+    }
+    world.topics.deliver(1024 * 1024, world.now);
+    world.take_out();
+    assert!(world.all(1).iter().all(|got| got.redeliveries == 0), "they wait for half of their time");
+    let held = world.topics.subs[0].pending.values().filter(|it| it.redeliveries > 0).count();
+    assert_eq!(held, 0);
+}
+
+#[test]
 fn very_many_unacknowledged_messages_of_who_leaves_come_again_and_their_timers_go_in_slices() {
     let mut world = with_unacknowledged(Kind::Exclusive);
     world.topics.take(seat(1), Request::Gone, world.now);
