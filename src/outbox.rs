@@ -70,6 +70,22 @@ struct Backlog {
     blocked: bool,
 }
 
+impl Backlog {
+    /// Keeps a chunk, unless it is among the bytes that have left, of which `skip` are still to come.
+    fn take(&mut self, chunk: Chunk, skip: &mut usize) {
+        let length = chunk.bytes().len();
+        if *skip >= length {
+            *skip -= length;
+            return;
+        }
+        if *skip > 0 {
+            self.offset = std::mem::take(skip);
+        }
+        self.bytes += length + CHUNK_OVERHEAD_BYTES;
+        self.chunks.push_back(chunk);
+    }
+}
+
 enum Chunk {
     Shared(Arc<Publication>, u8),
     Own(Box<[u8]>),
@@ -86,14 +102,17 @@ impl Chunk {
 
 enum Source {
     Shared(Arc<Publication>, u8),
+    /// The same bytes may be for several connections.
     Own(Range<u32>),
+    /// For one connection, and in one list.
+    Alone(Range<u32>),
 }
 
 impl Source {
     fn bytes<'a>(&'a self, own: &'a [u8]) -> &'a [u8] {
         match self {
             Self::Shared(publication, form) => publication.frame(*form),
-            Self::Own(range) => &own[range.start as usize..range.end as usize],
+            Self::Own(range) | Self::Alone(range) => &own[range.start as usize..range.end as usize],
         }
     }
 }
@@ -115,6 +134,16 @@ struct List {
     /// Outboxes whose list this is.
     users: u32,
     joined: Option<Range<u32>>,
+}
+
+impl List {
+    /// What counts against the client of an outbox that has this list.
+    fn held(&self, outbox: &Outbox) -> usize {
+        match &outbox.backlog {
+            Some(backlog) => self.bytes as usize + backlog.bytes,
+            None => self.own_bytes as usize,
+        }
+    }
 }
 
 /// What became of a write.
@@ -147,6 +176,8 @@ pub struct Turn {
     /// Bytes of the frames that are shared.
     shared_bytes: usize,
     own: Vec<u8>,
+    /// Where in them each piece ends that was appended at once.
+    ends: Vec<u32>,
     lists: Vec<List>,
     joined: Vec<u8>,
     order: Vec<u32>,
@@ -158,6 +189,7 @@ impl Default for Turn {
             frames: vec![],
             shared_bytes: 0,
             own: vec![],
+            ends: vec![],
             lists: vec![],
             joined: vec![],
             order: vec![],
@@ -174,11 +206,36 @@ impl Turn {
         self.add(Source::Shared(Arc::clone(publication), form))
     }
 
-    /// Adds bytes for one connection.
+    /// Adds bytes that are no publication's.
     pub fn own(&mut self, bytes: &[u8]) -> FrameId {
+        let range = self.put(bytes);
+        self.add(Source::Own(range))
+    }
+
+    /// Appends bytes for this connection alone to its outbox; returns what [`Turn::push`] does. Several in a row, such
+    /// as the receipts of a producer, are one frame here.
+    pub fn append(&mut self, outbox: &mut Outbox, bytes: &[u8]) -> usize {
+        let range = self.put(bytes);
+        let list = &mut self.lists[outbox.list as usize];
+        if outbox.list != EMPTY
+            && let Source::Alone(last) = &mut self.frames[list.frame as usize].source
+            && last.end == range.start
+        {
+            last.end = range.end;
+            list.bytes += bytes.len() as u32;
+            list.own_bytes += bytes.len() as u32;
+            return list.held(outbox);
+        }
+        let frame = self.add(Source::Alone(range));
+        self.push(outbox, frame)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Range<u32> {
         let start = self.own.len() as u32;
         self.own.extend_from_slice(bytes);
-        self.add(Source::Own(start..self.own.len() as u32))
+        let end = self.own.len() as u32;
+        self.ends.push(end);
+        start..end
     }
 
     fn add(&mut self, source: Source) -> FrameId {
@@ -198,10 +255,7 @@ impl Turn {
         let list = &mut self.lists[to as usize];
         list.users += 1;
         outbox.list = to;
-        match &outbox.backlog {
-            Some(backlog) => list.bytes as usize + backlog.bytes,
-            None => list.own_bytes as usize,
-        }
+        list.held(outbox)
     }
 
     #[cold]
@@ -219,7 +273,7 @@ impl Turn {
             known.more_steps.push(before);
         }
         let length = self.frame(frame).len() as u32;
-        let is_own = matches!(self.frames[frame as usize].source, Source::Own(_));
+        let is_own = !matches!(self.frames[frame as usize].source, Source::Shared(..));
         let List { depth, bytes, own_bytes, .. } = self.lists[from as usize];
         self.lists.push(List {
             before: from,
@@ -337,20 +391,20 @@ impl Turn {
         });
         let mut skip = taken;
         for frame in self.order.drain(..) {
-            let chunk = match &self.frames[frame as usize].source {
-                Source::Shared(publication, form) => Chunk::Shared(Arc::clone(publication), *form),
-                Source::Own(own) => Chunk::Own(self.own[own.start as usize..own.end as usize].into()),
-            };
-            let length = chunk.bytes().len();
-            if skip >= length {
-                skip -= length;
-                continue;
+            match &self.frames[frame as usize].source {
+                Source::Shared(publication, form) => {
+                    backlog.take(Chunk::Shared(Arc::clone(publication), *form), &mut skip);
+                }
+                Source::Own(range) | Source::Alone(range) => {
+                    let mut start = range.start;
+                    let first = self.ends.partition_point(|end| *end <= start);
+                    for &end in self.ends[first..].iter().take_while(|end| **end <= range.end) {
+                        let bytes = &self.own[start as usize..end as usize];
+                        backlog.take(Chunk::Own(bytes.into()), &mut skip);
+                        start = end;
+                    }
+                }
             }
-            if skip > 0 {
-                backlog.offset = std::mem::take(&mut skip);
-            }
-            backlog.bytes += length + CHUNK_OVERHEAD_BYTES;
-            backlog.chunks.push_back(chunk);
         }
         self.leave(outbox);
     }
@@ -429,6 +483,8 @@ impl Turn {
             buffer.clear();
             buffer.shrink_to(TURN_BYTES_KEPT);
         }
+        self.ends.clear();
+        self.ends.shrink_to(TURN_BYTES_KEPT / size_of::<u32>());
         self.frames.shrink_to(TURN_BYTES_KEPT / size_of::<Frame>());
         self.lists.shrink_to(TURN_BYTES_KEPT / size_of::<List>());
     }

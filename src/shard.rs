@@ -546,8 +546,11 @@ impl Shard {
 
     /// Queues bytes for one connection.
     fn queue(&mut self, id: Id, bytes: &[u8], now: Now) {
-        let frame = self.turn.own(bytes);
-        self.put(id, frame, now);
+        let held = self.turn.append(&mut self.sessions[id as usize].outbox, bytes);
+        self.mark_dirty(id);
+        if held > self.limits.outbox_bytes_max {
+            self.slow(id, now);
+        }
     }
 
     /// Queues a frame for one connection, which ends if it is too slow with it.

@@ -109,6 +109,26 @@ fn own_frames_keep_their_place_among_shared_ones() {
 }
 
 #[test]
+fn answers_in_a_row_to_one_connection_are_one_frame_and_those_to_others_stay_apart() {
+    let mut turn = Turn::default();
+    let (mut a, mut b) = (Outbox::default(), Outbox::default());
+    assert_eq!([turn.append(&mut a, b"a1"), turn.append(&mut a, b"a2")], [2, 4]);
+    turn.append(&mut b, b"b1");
+    assert_eq!(turn.append(&mut a, b"a3"), 6);
+    let ping = turn.own(b"ping");
+    turn.push(&mut a, ping);
+    turn.push(&mut b, ping);
+    assert_eq!([turn.append(&mut b, b"b2"), turn.append(&mut b, b"b3")], [8, 10]);
+    assert_eq!(turn.frames.len(), 5);
+    assert_eq!(drain(&mut turn, &mut a, 99).0, b"a1a2a3ping");
+    assert_eq!(drain(&mut turn, &mut b, 3).0, b"b1p");
+    turn.end();
+    turn.append(&mut b, b"b4");
+    assert_eq!(turn.append(&mut b, b"b5"), 12 + 3 * CHUNK_OVERHEAD_BYTES, "each answer is kept as one");
+    assert_eq!(drain(&mut turn, &mut b, 99).0, b"ingb2b3b4b5");
+}
+
+#[test]
 fn what_a_socket_refuses_waits_and_leaves_in_order_byte_by_byte() {
     for room in 1..30 {
         let mut turn = Turn::default();
