@@ -1,6 +1,7 @@
 //! Between two threads: how long a publication takes to a sleeping shard and back, and how many go through
 //! when the reader keeps up.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ fn mailbox() -> Arc<Mailbox> {
 }
 
 /// Waits as a shard does and takes what has come.
-fn take(mailbox: &Mailbox, taken: &mut Vec<Parcel>) {
+fn take(mailbox: &Mailbox, taken: &mut VecDeque<Parcel>) {
     taken.clear();
     while taken.is_empty() {
         if mailbox.sleep() {
@@ -44,7 +45,7 @@ fn round_trip(criterion: &mut Criterion) {
     let echo = {
         let (there, back) = (Arc::clone(&there), Arc::clone(&back));
         thread::spawn(move || {
-            let mut taken = Vec::new();
+            let mut taken = VecDeque::new();
             loop {
                 take(&there, &mut taken);
                 if taken.iter().any(|parcel| matches!(parcel, Parcel::Close)) {
@@ -55,7 +56,7 @@ fn round_trip(criterion: &mut Criterion) {
         })
     };
     let publication = publication();
-    let mut taken = Vec::new();
+    let mut taken = VecDeque::new();
     criterion.bench_function("hand-off: there and back", |bencher| {
         bencher.iter(|| {
             there.post([Parcel::Publication(Arc::clone(&publication))].into_iter());
@@ -81,7 +82,7 @@ fn through(publication: &Arc<Publication>, batches: u64) -> Duration {
     let reader = {
         let mailbox = Arc::clone(&mailbox);
         thread::spawn(move || {
-            let (mut taken, mut count) = (Vec::new(), 0);
+            let (mut taken, mut count) = (VecDeque::new(), 0);
             while count < batches as usize * BATCH {
                 take(&mailbox, &mut taken);
                 count += taken.len();

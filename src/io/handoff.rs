@@ -13,6 +13,7 @@ use crate::topic::{self, Delivery};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustls::ServerConfig;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -74,7 +75,7 @@ pub struct Mailbox {
 
 #[derive(Default)]
 struct State {
-    parcels: Vec<Parcel>,
+    parcels: VecDeque<Parcel>,
     bytes: usize,
     sleeping: bool,
 }
@@ -116,7 +117,7 @@ impl Mailbox {
     }
 
     /// Takes everything; `into` must be empty and lends its memory to the next parcels.
-    pub fn take(&self, into: &mut Vec<Parcel>) {
+    pub fn take(&self, into: &mut VecDeque<Parcel>) {
         let mut state = self.lock();
         std::mem::swap(&mut state.parcels, into);
         state.bytes = 0;
@@ -162,7 +163,7 @@ impl Mailbox {
                 Parcel::Delivery(delivery) => delivery.weight(),
                 _ => 0,
             };
-            state.parcels.push(parcel);
+            state.parcels.push_back(parcel);
         }
         self.depth.store(state.parcels.len(), Relaxed);
     }

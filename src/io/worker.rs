@@ -33,7 +33,6 @@ pub(super) struct Worker {
     /// Which owner of topics a connection has to do with, when there are several.
     routes: Routes,
     number: usize,
-    taken: Vec<Parcel>,
     waiting: VecDeque<Parcel>,
     ticked: Tick,
     /// Takes no more connections and publishers.
@@ -50,7 +49,6 @@ impl Worker {
             routes: Routes::new(shared.store.owners()),
             shared,
             number,
-            taken: Vec::new(),
             waiting: VecDeque::new(),
             ticked: clock::now().tick(),
             draining: false,
@@ -200,8 +198,7 @@ impl Worker {
     /// Returns how many publications were delivered.
     fn deliver(&mut self, now: Now) -> usize {
         if self.waiting.is_empty() {
-            self.shared.mailboxes[self.number].take(&mut self.taken);
-            self.waiting.extend(self.taken.drain(..));
+            self.shared.mailboxes[self.number].take(&mut self.waiting);
         }
         let (mut delivered, mut is_first) = (0, true);
         while delivered < TURN_EVENTS_MAX && self.shard.turn_bytes() < TURN_BYTES_MAX {
@@ -301,7 +298,7 @@ mod tests {
             assert_eq!(client.read(&mut answers).unwrap_err().kind(), ErrorKind::WouldBlock);
         }
         client.write_all(UP.as_bytes()).unwrap();
-        shared.mailboxes[1].take(&mut Vec::new());
+        shared.mailboxes[1].take(&mut VecDeque::new());
         let mut text = String::new();
         while text.matches("{\"health\":\"OK\"}").count() < 4 {
             worker.turn();

@@ -301,7 +301,7 @@ mod tests {
         let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::Unspoken as usize];
         let lost = feed.metrics.messages_dropped.get();
         assert!(taken.get() == 0 && (1..SENT).contains(&lost), "{lost}");
-        mailbox.take(&mut Vec::new());
+        mailbox.take(&mut std::collections::VecDeque::new());
         run(feed.hand_on());
         let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::Unspoken as usize];
         assert_eq!((taken.get() + lost, feed.metrics.messages_dropped.get()), (SENT, lost));
