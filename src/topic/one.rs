@@ -218,12 +218,26 @@ impl Topic {
 }
 
 impl Cache {
-    /// Keeps a message that was just appended.
+    /// Keeps a message that was just appended, if anybody may want it before long. A topic without subscriptions would
+    /// only push out what others have, and have every new message stand in memory that no processor has at hand.
     pub(super) fn keep(&mut self, id: TopicId, topic: &mut Topic, message: Arc<Stored>) {
+        if topic.subs.is_empty() {
+            return self.forget_tail(topic);
+        }
         let bytes = message.len() + size_of::<Stored>();
         self.bytes += bytes;
         self.kept.push_back(Kept { topic: id, epoch: topic.epoch, bytes, chunk: None });
         topic.tail.push_back(message);
+    }
+
+    /// Forgets the last messages of a topic: what is kept of them has no gap.
+    fn forget_tail(&mut self, topic: &mut Topic) {
+        if !topic.tail.is_empty() {
+            topic.tail.clear();
+            topic.chunks.clear();
+            self.epoch += 1;
+            topic.epoch = self.epoch;
+        }
     }
 
     /// Gives the oldest up while there is too much.

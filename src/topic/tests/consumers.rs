@@ -26,6 +26,21 @@ fn an_exclusive_consumer_gets_everything_in_order_and_nothing_again_after_it_was
 }
 
 #[test]
+fn what_comes_while_a_topic_has_no_subscription_has_its_place_among_what_came_before_and_after() {
+    let mut world = World::new();
+    world.consume(1, consuming("x", "first", Kind::Exclusive));
+    world.append("x", "0");
+    world.ask(1, Request::Unsubscribe);
+    world.append("x", "1");
+    world.consume(2, Consuming { earliest: true, ..consuming("x", "second", Kind::Exclusive) });
+    world.append("x", "2");
+    assert_eq!(world.texts(2), ["0", "1", "2"]);
+    world.consume(3, consuming("x", "third", Kind::Exclusive));
+    world.append("x", "3");
+    assert_eq!((world.texts(2), world.texts(3)), (vec!["3".into()], vec!["3".into()]));
+}
+
+#[test]
 fn a_second_exclusive_consumer_and_one_of_another_kind_are_refused() {
     let mut world = World::new();
     world.consume(1, consuming("x", "s", Kind::Exclusive));

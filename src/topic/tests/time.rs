@@ -213,6 +213,10 @@ fn who_is_behind_reads_the_archive_in_large_pieces_that_others_share() {
 #[test]
 fn no_topic_and_no_subscription_keeps_others_waiting() {
     let mut world = World::new();
+    // What somebody waits for stays in memory.
+    for (id, topic) in [(8, "x"), (9, "y")] {
+        world.consume(id, Consuming { flow: Flow::Pull, ..consuming(topic, "slow", Kind::Exclusive) });
+    }
     for (topic, number) in (0..100).flat_map(|number| [("x", number), ("y", number)]) {
         world.append(topic, &format!("{number:01000}"));
     }
