@@ -154,7 +154,7 @@ pub enum Action {
     /// may end the session, which notes the end of it.
     Note(Arc<str>, Box<Note>),
     /// Ask the owner of the topics. [`Input::Gone`] is answered with [`topic::Request::Gone`] by whoever has asked.
-    Ask(Box<topic::Request>),
+    Ask(topic::Request),
     /// Tell another service; nothing comes back.
     Notify(Box<Notice>),
     /// Tell the other nodes; nothing comes back. The text is a JSON object, to which the node's name is added.

@@ -493,7 +493,7 @@ impl Shard {
                 Action::Count(tally) => self.metrics.tallies[tally as usize].add(1),
                 _ if self.sessions[id as usize].dialect.is_none() => {}
                 Action::Note(app, note) => self.note(id, &app, *note),
-                Action::Ask(request) => self.request(id, *request),
+                Action::Ask(request) => self.request(id, request),
                 Action::Accept => self.answer_upgrade(id, now),
                 Action::Refuse(status) => self.refuse(id, status, "", because, now),
                 Action::RefuseSaying(status, text) => {

@@ -57,7 +57,7 @@ pub use self::merge::Merge;
 pub use self::name::{Domain, NameError, TopicName};
 pub use self::owner::{OWNERS_MAX, Owner};
 pub use self::proxy::PAGE_TOPICS_MAX;
-pub use self::record::{Draft, Message, Stored};
+pub use self::record::{Draft, Head, Message, Stored};
 pub use self::rights::{GLOBS_MAX, Right, Rights, is_glob};
 pub use self::routes::Routes;
 pub use self::stats::Census;
@@ -118,7 +118,7 @@ pub enum Request {
         is_stored: bool,
     },
     /// Somebody wants to know or to change something; answered by [`Reply::Answer`].
-    Inquire(Inquiry),
+    Inquire(Box<Inquiry>),
 }
 
 /// What a producer is.

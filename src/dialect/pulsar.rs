@@ -336,7 +336,7 @@ impl Pulsar {
                     consuming.rights = Some(Box::new(rights));
                 }
                 (self.stage, self.is_known) = (Stage::Asking, true);
-                out.push(Action::Ask(Box::new(request)));
+                out.push(Action::Ask(request));
                 out.push(Action::Deadline(now.monotonic_ns.saturating_add(ANSWER_S * 1_000_000_000)));
             }
             Some(Err(reason)) => self.fail(400, &format!("Invalid query params: {reason}"), out),
@@ -352,7 +352,7 @@ impl Pulsar {
         let was_narrow = std::mem::replace(&mut self.is_narrow, !rights.are_all());
         // The owner knows what the connection does.
         if was_narrow || self.is_narrow {
-            out.push(Action::Ask(Box::new(topic::Request::Renew(Box::new(rights)))));
+            out.push(Action::Ask(topic::Request::Renew(Box::new(rights))));
         }
         if self.stage == Stage::Open {
             out.push(Action::Deadline(self.due_ns(context)));
@@ -555,7 +555,7 @@ impl Pulsar {
             (_, Command::AskEnd) => topic::Request::AskEnd,
             (_, Command::Renew(token)) => return self.hand_in(token.as_deref(), context, out),
         };
-        out.push(Action::Ask(Box::new(asked)));
+        out.push(Action::Ask(asked));
     }
 
     /// A reader says something: whatever it is makes room for another message.
@@ -568,7 +568,7 @@ impl Pulsar {
             (_, Ok(Command::Ack(Ok(id)) | Command::Nack(Ok(id)))) => topic::Request::Ack(id),
             (_, Ok(_)) => topic::Request::Ack(MessageId { position: Position::END, partition: None }),
         };
-        out.push(Action::Ask(Box::new(asked)));
+        out.push(Action::Ask(asked));
     }
 
     /// Listens to nothing more.
@@ -582,7 +582,7 @@ impl Pulsar {
     fn leave(&mut self, out: &mut Actions) {
         self.silence(out);
         if std::mem::take(&mut self.is_known) {
-            out.push(Action::Ask(Box::new(topic::Request::Gone)));
+            out.push(Action::Ask(topic::Request::Gone));
         }
     }
 }
@@ -599,7 +599,7 @@ impl Producer {
         let sender = Sender { name: self.name.as_deref(), encryption: self.encryption.as_deref() };
         match producer::read(text, sender, context.now.unix_ms) {
             Ok(Sent::Message(draft, name)) if self.topic.domain() == Domain::Persistent => {
-                out.push(Action::Ask(Box::new(topic::Request::Send { draft, context: name })));
+                out.push(Action::Ask(topic::Request::Send { draft, context: name }));
             }
             Ok(Sent::Message(message, name)) => {
                 self.sent += 1;

@@ -164,7 +164,7 @@ impl Shard {
                     self.trie.remove(actions.get(&prefix), actions.get(&facet), id);
                 }
                 Action::Note(app, note) => self.note(id, &app, *note),
-                Action::Ask(request) => self.request(id, *request),
+                Action::Ask(request) => self.request(id, request),
                 _ => {}
             }
         }

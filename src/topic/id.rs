@@ -7,9 +7,12 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use smallvec::SmallVec;
 
 /// Bits of a position that count entries; the others tell the ledger.
 const ENTRY_BITS: u32 = 40;
+/// Bytes of an id before they are base64: three tags, two numbers of 64 bits and one of 32.
+const ID_BYTES_MAX: usize = 28;
 /// Where the numbers of topics begin in the partition of an id: above every number of a partition, and above the places
 /// in a list of topics that stood there once, which clients may still hold.
 const TOPICS_FROM: u32 = 1 << 20;
@@ -102,7 +105,7 @@ impl MessageId {
 
     /// Appends the base64 text.
     pub fn write(self, out: &mut Vec<u8>) {
-        let mut bytes = Vec::with_capacity(16);
+        let mut bytes = SmallVec::<[u8; ID_BYTES_MAX]>::new();
         for (tag, value) in [(8, self.position.ledger()), (16, self.position.entry())] {
             bytes.push(tag);
             put_varint(value, &mut bytes);
@@ -156,7 +159,7 @@ impl MessageId {
     }
 }
 
-fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+fn put_varint(mut value: u64, out: &mut SmallVec<[u8; ID_BYTES_MAX]>) {
     while value >= 128 {
         out.push(value as u8 | 128);
         value >>= 7;

@@ -192,10 +192,9 @@ impl<A: Archive> Topics<A> {
             return self.not_stored(route, refusal.reason);
         }
         let targets = self.expand(name);
-        let message = if targets.len() > 1 { draft.message() } else { None };
         self.serial += 1;
-        let at = match message.and_then(|message| message.key.map(str::to_owned)) {
-            Some(key) => routing::partition(&key, Hashing::Java, targets.len() as u32) as usize,
+        let at = match draft.head().key.filter(|_| targets.len() > 1) {
+            Some(key) => routing::partition(key, Hashing::Java, targets.len() as u32) as usize,
             None => self.serial as usize % targets.len().max(1),
         };
         let Some((name, label)) = targets.get(at) else {
@@ -242,30 +241,25 @@ impl<A: Archive> Topics<A> {
         if self.topics[id].state.terminated {
             return Err("Topic was already terminated".into());
         }
-        let numbered = if draft.is_numbered() {
-            draft.message().and_then(|message| Some((Box::<str>::from(message.producer?), message.sequence?)))
-        } else {
-            None
-        };
-        if let Some((producer, sequence)) = &numbered {
+        if let Some((producer, sequence)) = draft.head().number() {
             let topic = &self.topics[id];
-            let last = topic.sequences.get(producer).filter(|last| *sequence <= last.last);
+            let last = topic.sequences.get(producer).filter(|last| sequence <= last.last);
             if let Some(last) = last {
-                let known = last.id.filter(|_| *sequence == last.last);
+                let known = last.id.filter(|_| sequence == last.last);
                 return Ok(known.or(last.id).or(topic.last).unwrap_or_default());
             }
         }
         if let Some(reason) = self.over_quota(id) {
             return Err(reason);
         }
-        let position = self.write(id, draft).map_err(|fault| fault.0)?;
-        if let Some((producer, sequence)) = numbered {
-            self.remember(id, &producer, sequence, position).map_err(|fault| fault.0)?;
+        let message = self.write(id, draft).map_err(|fault| fault.0)?;
+        if let Some((producer, sequence)) = message.head().number() {
+            self.remember(id, producer, sequence, message.position).map_err(|fault| fault.0)?;
         }
-        Ok(position)
+        Ok(message.position)
     }
 
-    fn write(&mut self, id: TopicId, draft: Draft) -> Result<Position, Fault> {
+    fn write(&mut self, id: TopicId, draft: Draft) -> Result<Arc<Stored>, Fault> {
         let topic = &mut self.topics[id];
         let next = topic.state.next;
         let message = Arc::new(draft.store(next.position, next.ordinal, next.bytes));
@@ -303,13 +297,13 @@ impl<A: Archive> Topics<A> {
         }
         self.is_uncommitted = true;
         let is_much = topic.untended_bytes >= TEND_BYTES;
-        self.cache.keep(id, topic, message);
+        self.cache.keep(id, topic, Arc::clone(&message));
         if is_much {
             self.hurry(id);
         } else {
             self.arm_tend(id);
         }
-        Ok(next.position)
+        Ok(message)
     }
 
     /// Saves a producer's number beside its message.
@@ -347,8 +341,7 @@ impl<A: Archive> Topics<A> {
 impl Topic {
     /// The last message tells the number of its producer, whether or not that was saved.
     pub(super) fn know_last(&mut self, stored: &Stored) {
-        let message = stored.message();
-        let (Some(producer), Some(last)) = (message.producer, message.sequence) else { return };
+        let Some((producer, last)) = stored.head().number() else { return };
         if self.sequences.get(producer).is_none_or(|known| known.last <= last) {
             let known = Sequence { last, id: Some(stored.position), used: 0, is_saved: true };
             self.sequences.insert(producer.into(), known);
@@ -363,11 +356,11 @@ impl Producer {
         if count <= 1 {
             return self.targets.first().copied();
         }
-        let message = draft.message()?;
-        let at = match (message.key, message.sequence) {
+        let head = draft.head();
+        let at = match (head.key, head.sequence) {
             (Some(key), _) => routing::partition(key, self.hashing, count as u32) as usize,
             // A repeated message goes where it went before.
-            (None, Some(sequence)) if self.round_robin && message.producer.is_some() => {
+            (None, Some(sequence)) if self.round_robin && head.producer.is_some() => {
                 sequence.rem_euclid(count as i64) as usize
             }
             (None, _) => {

@@ -9,6 +9,7 @@
 //! properties are their count (u32) and twice as many texts; the payload is all that is left.
 
 use super::Position;
+use std::convert::Infallible;
 
 /// What the owner of the topic fills in.
 const OWN_BYTES: usize = 16;
@@ -49,17 +50,52 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
 }
 
+/// What tells where a message goes, and whether it has come before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// As of [`Message`].
+    pub sequence: Option<i64>,
+    /// As of [`Message`].
+    pub producer: Option<&'a str>,
+    /// As of [`Message`].
+    pub key: Option<&'a str>,
+}
+
+impl<'a> Head<'a> {
+    /// Its producer and its number, by which it is known when it comes again; without both it is not.
+    #[must_use]
+    pub fn number(&self) -> Option<(&'a str, i64)> {
+        Some((self.producer?, self.sequence?))
+    }
+}
+
 /// A message that is to be stored.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Draft(Vec<u8>);
+pub struct Draft(Box<[u8]>);
 
 impl Draft {
     /// Lays a message out.
     #[must_use]
     pub fn new(message: &Message<'_>) -> Self {
-        let properties: usize =
-            message.properties.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-        let mut bytes = Vec::with_capacity(FLAGS_AT + 128 + properties + message.payload.len());
+        let payload = message.payload;
+        let Ok(draft) = Self::with(message, payload.len(), |out| {
+            out.extend_from_slice(payload);
+            Ok::<_, Infallible>(())
+        });
+        draft
+    }
+
+    /// Lays a message out whose payload is what `fill` appends, of about so many bytes, and not that of the message: what
+    /// is decoded stands at its place at once.
+    ///
+    /// # Errors
+    /// That of `fill`.
+    pub fn with<E>(
+        message: &Message<'_>,
+        payload_bytes: usize,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut bytes = Vec::with_capacity(head_bytes(message) + payload_bytes);
         bytes.extend_from_slice(&[0; OWN_BYTES]);
         bytes.extend_from_slice(&message.published_ms.to_le_bytes());
         bytes.push(0);
@@ -86,8 +122,8 @@ impl Draft {
                 put_text(value, &mut bytes);
             }
         }
-        bytes.extend_from_slice(message.payload);
-        Self(bytes)
+        fill(&mut bytes)?;
+        Ok(Self(bytes.into()))
     }
 
     /// What is in it.
@@ -96,10 +132,10 @@ impl Draft {
         read(&self.0)
     }
 
-    /// Whether it has a number, and its producer a name, by which it is known when it comes again.
+    /// What tells where it goes.
     #[must_use]
-    pub fn is_numbered(&self) -> bool {
-        self.0.get(FLAGS_AT).is_some_and(|flags| flags & SEQUENCE != 0 && flags & PRODUCER != 0)
+    pub fn head(&self) -> Head<'_> {
+        read_head(&self.0).unwrap_or_default()
     }
 
     /// Its size in bytes.
@@ -114,7 +150,7 @@ impl Draft {
     pub fn store(mut self, position: Position, ordinal: u64, bytes_before: u64) -> Stored {
         self.0[..8].copy_from_slice(&ordinal.to_le_bytes());
         self.0[8..OWN_BYTES].copy_from_slice(&bytes_before.to_le_bytes());
-        Stored { position, record: self.0.into() }
+        Stored { position, record: self.0 }
     }
 }
 
@@ -144,6 +180,12 @@ impl Stored {
     #[must_use]
     pub fn message(&self) -> Message<'_> {
         read(&self.record).unwrap_or_default()
+    }
+
+    /// What tells where it went.
+    #[must_use]
+    pub fn head(&self) -> Head<'_> {
+        read_head(&self.record).unwrap_or_default()
     }
 
     /// How many messages the topic had before it, ever.
@@ -180,6 +222,18 @@ impl Stored {
     }
 }
 
+/// Bytes that a record has before its payload.
+fn head_bytes(message: &Message<'_>) -> usize {
+    let Message { event_ms, deliver_ms, sequence, producer, key, context, encryption, properties, .. } =
+        message;
+    let numbers = [event_ms.is_some(), deliver_ms.is_some(), sequence.is_some()];
+    let numbers: usize = numbers.into_iter().map(|is_there| if is_there { 8 } else { 0 }).sum();
+    let texts = [producer, key, context, encryption].into_iter().flatten();
+    let texts: usize = texts.map(|text| text.len() + 4).sum();
+    let pairs: usize = properties.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    FLAGS_AT + 1 + numbers + texts + pairs + if properties.is_empty() { 0 } else { 4 }
+}
+
 fn put_text(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(&(text.len() as u32).to_le_bytes());
     out.extend_from_slice(text.as_bytes());
@@ -206,6 +260,19 @@ fn read(record: &[u8]) -> Option<Message<'_>> {
         encryption: if has(ENCRYPTION) { Some(rest.text()?) } else { None },
         properties: if has(PROPERTIES) { rest.properties()? } else { Vec::new() },
         payload: rest.0,
+    })
+}
+
+/// Reads no further than it must; `None` when that is damaged.
+fn read_head(record: &[u8]) -> Option<Head<'_>> {
+    let mut rest = Rest(record.get(FLAGS_AT..)?);
+    let flags = rest.bytes(1)?[0];
+    let has = |flag| flags & flag != 0;
+    rest.bytes(if has(EVENT) { 8 } else { 0 } + if has(DELIVER) { 8 } else { 0 })?;
+    Some(Head {
+        sequence: if has(SEQUENCE) { Some(rest.number()? as i64) } else { None },
+        producer: if has(PRODUCER) { Some(rest.text()?) } else { None },
+        key: if has(KEY) { Some(rest.text()?) } else { None },
     })
 }
 
@@ -265,6 +332,9 @@ mod tests {
         for message in [full(), bare] {
             let draft = Draft::new(&message);
             assert_eq!(draft.message(), Some(message.clone()));
+            assert_eq!(draft.len(), head_bytes(&message) + message.payload.len());
+            let Message { sequence, producer, key, .. } = message;
+            assert_eq!(draft.head(), Head { sequence, producer, key });
             let stored = draft.store(Position::of_number(9), 4, 1000);
             assert_eq!(stored.message(), message);
             assert_eq!((stored.ordinal(), stored.bytes_before()), (4, 1000));

@@ -109,7 +109,7 @@ impl Routes {
             Request::Append(ref name, _) => {
                 self.asked[Owner::of_topic(name, self.of)].push((seat, request));
             }
-            Request::Inquire(inquiry) => self.inquire(seat, inquiry),
+            Request::Inquire(inquiry) => self.inquire(seat, *inquiry),
             request => match self.owners.get(seat.id as usize).copied() {
                 Some(SEVERAL) => self.ask_several(seat, request),
                 owner => self.asked[usize::from(owner.unwrap_or(0))].push((seat, request)),
@@ -175,11 +175,11 @@ impl Routes {
     fn inquire(&mut self, seat: Seat, inquiry: Inquiry) {
         let Some(merge) = Merge::of(&inquiry) else {
             let owner = inquiry.topic().map_or(0, |topic| Owner::of_topic(topic, self.of));
-            return self.asked[owner].push((seat, Request::Inquire(inquiry)));
+            return self.asked[owner].push((seat, Request::Inquire(Box::new(inquiry))));
         };
         self.gathered.insert(seat, Gathered { merge, left: self.of, answers: Vec::with_capacity(self.of) });
         for asked in &mut self.asked {
-            asked.push((seat, Request::Inquire(inquiry.clone())));
+            asked.push((seat, Request::Inquire(Box::new(inquiry.clone()))));
         }
     }
 

@@ -277,7 +277,7 @@ impl<A: Archive> Topics<A> {
             Request::Append(name, draft) => {
                 self.append(SendRoute { seat, context: None, label: None, producer: None }, &name, draft);
             }
-            Request::Inquire(inquiry) => self.inquire(seat, inquiry),
+            Request::Inquire(inquiry) => self.inquire(seat, *inquiry),
             Request::Renew(rights) => self.renew_rights(seat, rights),
             // That it has gone is told in its time, or has been.
             Request::Probed { is_closing: true } => {}

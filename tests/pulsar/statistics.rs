@@ -19,7 +19,7 @@ fn ask(
     let request = dialect::Request { method, path, query, authorization, ..Default::default() };
     stage.bus.shard.serve(id, KIND, &request, Persistence::Stays, stage.bus.now);
     match stage.bus.shard.take_requests().pop() {
-        Some((seat, Request::Inquire(inquiry))) => Ok((seat, inquiry)),
+        Some((seat, Request::Inquire(inquiry))) => Ok((seat, *inquiry)),
         None => Err(written(stage)),
         other => panic!("{other:?}"),
     }

@@ -57,10 +57,7 @@ pub(super) fn read(text: &str, sender: Sender<'_>, now_ms: u64) -> Result<Sent, 
 
 /// Lays out a message that could be read, or says what is wrong with what it holds.
 fn lay_out(said: &Said<'_>, sender: Sender<'_>, now_ms: u64) -> Result<Draft, String> {
-    let payload = said.payload.as_ref().ok_or("the message has no payload")?;
-    let payload = LENIENT
-        .decode(payload.as_bytes())
-        .map_err(|error| format!("Invalid Base64 message-payload error={error}"))?;
+    let payload = said.payload.as_deref().ok_or("the message has no payload")?;
 
     let mut properties = Vec::with_capacity(said.properties.len());
     for (name, value) in &said.properties {
@@ -82,9 +79,10 @@ fn lay_out(said: &Said<'_>, sender: Sender<'_>, now_ms: u64) -> Result<Draft, St
         context: said.context.as_deref(),
         encryption: encryption.as_deref(),
         properties,
-        payload: &payload,
+        payload: &[],
     };
-    Ok(Draft::new(&message))
+    Draft::with(&message, base64::decoded_len_estimate(payload.len()), |out| LENIENT.decode_vec(payload, out))
+        .map_err(|error| format!("Invalid Base64 message-payload error={error}"))
 }
 
 /// The time of an event, which is later than the start of unix time.

@@ -42,7 +42,7 @@ impl Waiting {
             }
             Outside::Inquire(inquiry, sender) => {
                 self.inquiries.insert(self.serial, sender);
-                vec![(seat, Request::Inquire(inquiry))]
+                vec![(seat, Request::Inquire(Box::new(inquiry)))]
             }
             Outside::Survey(sender) => {
                 self.surveys.push(sender);

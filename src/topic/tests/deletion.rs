@@ -114,7 +114,7 @@ fn who_is_leaving_is_in_nobodys_way() {
     world.consume(1, of_pattern("m.*", "s"));
     world.topics.take(seat(1), Request::Gone, world.now);
     assert_eq!(world.topics.leaving, 1);
-    world.topics.take(seat(999_998), Request::Inquire(delete("m19", false)), world.now);
+    world.topics.take(seat(999_998), Request::Inquire(Box::new(delete("m19", false))), world.now);
     world.round();
     assert!(matches!(world.reply(999_998), Some(Reply::Answer(200, _))));
     assert_eq!((world.topics.consumers.len(), stored(&mut world).len()), (0, 19));
@@ -131,7 +131,7 @@ fn what_waits_for_a_commit_is_answered_before_its_producer_is_ended_and_told_onc
     // One commit is under way, and one message waits for the next.
     world.topics.seal();
     world.topics.take(seat(1), send(b"1"), world.now);
-    world.topics.take(seat(999_998), Request::Inquire(delete("x", true)), world.now);
+    world.topics.take(seat(999_998), Request::Inquire(Box::new(delete("x", true))), world.now);
     // A feed makes it anew before that is safe.
     world.topics.take(seat(999_999), Request::Append(name("x"), draft(b"new")), world.now);
     world.topics.take(
@@ -214,7 +214,7 @@ fn a_reader_that_waits_for_a_topic_gets_it_whenever_it_comes_again() {
     // It is deleted again before the reader was taken into it.
     let draft = Draft::new(&Message { payload: b"lost", ..Message::default() });
     world.topics.take(seat(999_999), Request::Append(name("x"), draft), world.now);
-    world.topics.take(seat(999_998), Request::Inquire(delete("x", false)), world.now);
+    world.topics.take(seat(999_998), Request::Inquire(Box::new(delete("x", false))), world.now);
     world.round();
     assert!(stored(&mut world).is_empty() && world.reply(1).is_none());
     world.append("x", "new");
@@ -229,7 +229,7 @@ fn nothing_of_a_deleted_topic_is_done_for_one_that_takes_its_place_in_memory() {
         world.append("x", "0");
     }
     assert_eq!(world.all(1).len(), 300);
-    world.topics.take(seat(999_998), Request::Inquire(delete("x", true)), world.now);
+    world.topics.take(seat(999_998), Request::Inquire(Box::new(delete("x", true))), world.now);
     world.topics.committed(Ok(()), world.now);
     world.take_out();
     world.consume(2, consuming("y", "s", Kind::Shared));
@@ -397,7 +397,7 @@ fn what_the_connections_of_a_deleted_topic_say_before_they_are_ended_comes_to_no
     world.round();
     let got: Vec<Vec<Got>> = (1..=400).map(|id| world.all(id)).collect();
     assert!(got.iter().all(|got| got.len() == 3));
-    world.topics.take(seat(999_998), Request::Inquire(delete("x", true)), world.now);
+    world.topics.take(seat(999_998), Request::Inquire(Box::new(delete("x", true))), world.now);
     for (id, got) in (1..).zip(&got) {
         world.topics.take(seat(id), Request::Ack(got[0].id), world.now);
         world.topics.take(seat(id), Request::Nack(got[1].id), world.now);
@@ -434,7 +434,7 @@ fn who_is_ended_before_it_was_told_that_it_is_open_is_refused() {
     world.topics.take(seat(1), Request::Consume(Box::new(consuming("x", "s", Kind::Shared))), world.now);
     world.topics.seal();
     world.topics.take(seat(2), Request::Consume(Box::new(consuming("x", "s", Kind::Shared))), world.now);
-    world.topics.take(seat(999_998), Request::Inquire(delete("x", true)), world.now);
+    world.topics.take(seat(999_998), Request::Inquire(Box::new(delete("x", true))), world.now);
     world.topics.committed(Ok(()), world.now);
     world.round();
     for id in [1, 2] {

@@ -293,7 +293,7 @@ impl Model {
             (true, false) => 200,
         };
         let deletion = Inquiry::Delete { topic: name(TOPICS[topic]), force };
-        self.take(ASKER, Request::Inquire(deletion));
+        self.take(ASKER, Request::Inquire(Box::new(deletion)));
         let (mut ended, mut stay) = (Vec::new(), Vec::new());
         if expected == 200 {
             self.producers[topic] = false;

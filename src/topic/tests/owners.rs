@@ -170,7 +170,7 @@ impl Company {
     }
 
     fn inquire(&mut self, inquiry: Inquiry) -> serde_json::Value {
-        self.ask(998, Request::Inquire(inquiry));
+        self.ask(998, Request::Inquire(Box::new(inquiry)));
         match self.reply(998) {
             Some(Reply::Answer(200, body)) => serde_json::from_slice(&body).unwrap(),
             Some(Reply::Answer(status, _)) => status.into(),

@@ -257,7 +257,7 @@ fn too_many_works_at_a_time_are_refused_and_told_to_come_again() {
 fn very_many_names_are_listed_in_slices() {
     let mut world = with_topics(MANY);
     let list = Inquiry::List { prefix: "persistent://t/n/m".into(), after: "".into(), count: 10_000 };
-    world.topics.take(seat(999_998), Request::Inquire(list), world.now);
+    world.topics.take(seat(999_998), Request::Inquire(Box::new(list)), world.now);
     assert!(work(&mut world) > MANY / 300);
     let Some(Reply::Answer(200, body)) = world.reply(999_998) else { panic!() };
     let names: Vec<String> = serde_json::from_slice(&body).unwrap();
@@ -274,7 +274,7 @@ fn statistics_of_very_many_connections_are_told_in_pages_and_keep_nobody_waiting
     let (mut after, mut names, mut pages) = (String::new(), BTreeSet::new(), 0);
     loop {
         let inquiry = Inquiry::ProxyStats { rights: Rights::ALL, after: after.as_str().into(), count: 1000 };
-        world.topics.take(seat(999_998), Request::Inquire(inquiry), world.now);
+        world.topics.take(seat(999_998), Request::Inquire(Box::new(inquiry)), world.now);
         assert!(work(&mut world) > 3 * MANY / 300);
         let Some(Reply::Answer(200, body)) = world.reply(999_998) else { panic!() };
         let page: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -348,7 +348,7 @@ fn with_subscriptions(count: usize) -> World {
 #[test]
 fn a_topic_with_very_many_subscriptions_is_told_in_slices() {
     let mut world = with_subscriptions(MANY);
-    world.topics.take(seat(999_998), Request::Inquire(Inquiry::Stats(name("x"))), world.now);
+    world.topics.take(seat(999_998), Request::Inquire(Box::new(Inquiry::Stats(name("x")))), world.now);
     assert!(work(&mut world) > MANY / 300);
     let Some(Reply::Answer(200, body)) = world.reply(999_998) else { panic!() };
     let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -383,7 +383,7 @@ fn a_topic_with_very_many_subscriptions_is_purged_in_slices_up_to_what_it_had() 
     world.consume(1, consuming("x", &format!("s{:05}", MANY - 1), Kind::Exclusive));
     assert_eq!(world.texts(1), ["0"]);
     let purge = Inquiry::Purge { topic: name("x"), subscription: None };
-    world.topics.take(seat(999_998), Request::Inquire(purge), world.now);
+    world.topics.take(seat(999_998), Request::Inquire(Box::new(purge)), world.now);
     world.topics.work(world.now);
     let later = Draft::new(&Message { payload: b"later", ..Message::default() });
     world.topics.take(seat(777), Request::Append(name("x"), later), world.now);
@@ -400,12 +400,12 @@ fn a_topic_with_very_many_subscriptions_is_purged_in_slices_up_to_what_it_had() 
 fn a_topic_that_is_deleted_while_it_is_purged_is_not_there() {
     let mut world = with_subscriptions(MANY);
     let purge = Inquiry::Purge { topic: name("x"), subscription: None };
-    world.topics.take(seat(7), Request::Inquire(purge), world.now);
-    world.topics.take(seat(8), Request::Inquire(Inquiry::Stats(name("x"))), world.now);
+    world.topics.take(seat(7), Request::Inquire(Box::new(purge)), world.now);
+    world.topics.take(seat(8), Request::Inquire(Box::new(Inquiry::Stats(name("x")))), world.now);
     world.topics.work(world.now);
     world.topics.take(
         seat(9),
-        Request::Inquire(Inquiry::Delete { topic: name("x"), force: false }),
+        Request::Inquire(Box::new(Inquiry::Delete { topic: name("x"), force: false })),
         world.now,
     );
     world.append("x", "new");
@@ -429,7 +429,7 @@ fn a_topic_with_very_many_connections_and_subscriptions_is_deleted_in_slices_and
     let subs = world.topics.subs.len();
     assert_eq!(subs, MANY + 1);
     let delete = Inquiry::Delete { topic: name("x"), force: true };
-    world.topics.take(seat(999_998), Request::Inquire(delete), world.now);
+    world.topics.take(seat(999_998), Request::Inquire(Box::new(delete)), world.now);
     let new = Draft::new(&Message { payload: b"new", ..Message::default() });
     world.topics.take(seat(777), Request::Append(name("x"), new), world.now);
     world.topics.take(seat(888_888), Request::Read(Box::new(reading("x", Start::Earliest))), world.now);
@@ -446,7 +446,7 @@ fn very_many_partitions_are_deleted_in_slices() {
     let rules = Rules { partitioned: vec![(name("p"), 1000)], ..Rules::default() };
     let mut world = World::with(rules);
     world.produce(1, producing("p"));
-    let delete = |force| Request::Inquire(Inquiry::Delete { topic: name("p"), force });
+    let delete = |force| Request::Inquire(Box::new(Inquiry::Delete { topic: name("p"), force }));
     world.topics.take(seat(999_998), delete(false), world.now);
     assert!(work(&mut world) >= 1);
     assert!(matches!(world.reply(999_998), Some(Reply::Answer(409, _))));
@@ -526,7 +526,7 @@ fn very_many_unacknowledged_messages_are_given_up_at_once_and_their_timers_in_sl
         let mut world = with_unacknowledged(kind);
         assert_eq!(timers(&world), UNACKNOWLEDGED);
         let purge = Inquiry::Purge { topic: name("x"), subscription: Some("s".into()) };
-        world.topics.take(seat(999_998), Request::Inquire(purge), world.now);
+        world.topics.take(seat(999_998), Request::Inquire(Box::new(purge)), world.now);
         assert_eq!(world.topics.subs[0].pending.len(), 0);
         assert!(timers(&world) > UNACKNOWLEDGED - 1000);
         assert!(work(&mut world) > 20);
@@ -543,7 +543,7 @@ fn a_timer_that_is_left_of_what_was_given_up_comes_to_nothing() {
     let mut world = with_unacknowledged(Kind::Shared);
     world.now.monotonic_ns += 5_000_000_000_000;
     let reset = Inquiry::Reset { topic: name("x"), subscription: "s".into(), to: Moment::Earliest };
-    world.topics.take(seat(999_998), Request::Inquire(reset), world.now);
+    world.topics.take(seat(999_998), Request::Inquire(Box::new(reset)), world.now);
     world.topics.committed(Ok(()), world.now);
     world.topics.take(seat(1), Request::Took, world.now);
     world.topics.deliver(1024 * 1024, world.now);

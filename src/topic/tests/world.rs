@@ -317,7 +317,7 @@ impl World {
 
     /// The answer to a question.
     pub(super) fn inquire(&mut self, inquiry: Inquiry) -> (u16, serde_json::Value) {
-        self.ask(999_998, Request::Inquire(inquiry));
+        self.ask(999_998, Request::Inquire(Box::new(inquiry)));
         match self.reply(999_998) {
             Some(Reply::Answer(200, body)) => (200, serde_json::from_slice(&body).unwrap()),
             Some(Reply::Answer(status, body)) => (status, String::from_utf8(body.into()).unwrap().into()),
