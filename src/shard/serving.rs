@@ -22,7 +22,7 @@ const ANSWER_S: u64 = 10;
 const TURN_OUTGOING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Requests that wait to be handed to the owner of the topics before the turn takes no more from clients: it is to
 /// begin with them while the next are read, so that the disk and the shards work at the same time.
-const TURN_REQUESTS_MAX: usize = 64;
+const TURN_REQUESTS_MAX: usize = 256;
 /// Memory of the response in the making that is kept for the next.
 const RESPONSE_BYTES_KEPT: usize = 64 * 1024;
 
