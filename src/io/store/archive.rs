@@ -17,7 +17,7 @@ use crate::topic::{Archive, Fault, Loaded, Number, Owner, Position, Saved, Store
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,8 +58,9 @@ pub struct Disk {
     appended: usize,
     /// When the sync began that another thread does.
     begun: Option<Instant>,
-    /// When it was last looked whether the files are there.
+    /// When it was last looked whether the files are there, and when their directory had changed then.
     seen: Instant,
+    changed: (i64, i64),
     /// Keeps other daemons out.
     _lock: Arc<File>,
 }
@@ -102,6 +103,7 @@ impl Disk {
                 appended: 0,
                 begun: None,
                 seen: Instant::now(),
+                changed: (0, 0),
                 _lock: lock,
             };
             disk.save_to_disk().map_err(|reason| {
@@ -256,22 +258,26 @@ impl Disk {
         self.metrics.store.failing.set(u64::from(self.refusal().is_some()));
     }
 
-    /// Whether the segment that is written is not where it was, and what to say then.
-    fn absence(&self) -> Option<String> {
+    /// Whether a segment is not where it was, and what to say then.
+    fn absence(&mut self) -> Option<String> {
         use std::os::unix::fs::MetadataExt as _;
-        let active = &self.log.active;
-        let path = segment::Kind::Segment(active.number).path(&self.log.directory);
+        let (directory, active) = (&self.log.directory, &self.log.active);
+        let path = segment::Kind::Segment(active.number).path(directory);
         let ours = active.file.metadata().ok()?;
         let is_there = std::fs::metadata(&path)
             .is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
-        if is_there && ours.nlink() > 0 {
+        if !is_there || ours.nlink() == 0 {
+            return Some(absent(&path));
+        }
+        // The others only after something has changed among the files.
+        let changed = std::fs::metadata(directory).map(|there| (there.mtime(), there.mtime_nsec())).ok()?;
+        if std::mem::replace(&mut self.changed, changed) == changed {
             return None;
         }
-        let path = path.display();
-        Some(format!(
-            "{path} was deleted or moved away while the daemon has it open: put it back, or stop the daemon and restore a \
-             backup"
-        ))
+        let (there, _) = segment::list(directory).ok()?;
+        let is_absent = |number: &&u32| there.binary_search(number).is_err();
+        let number = self.catalog.segments.keys().find(is_absent)?;
+        Some(absent(&segment::Kind::Segment(*number).path(directory)))
     }
 
     /// Why no messages are taken, while none are.
@@ -380,6 +386,15 @@ impl Disk {
             Err(error) => Err(self.fail(&error)),
         }
     }
+}
+
+/// What is said of a segment that is not there.
+pub(super) fn absent(path: &Path) -> String {
+    let path = path.display();
+    format!(
+        "{path} was deleted or moved away while the daemon has it open: stop the daemon and put it back, or restore a \
+         backup"
+    )
 }
 
 impl Archive for Disk {

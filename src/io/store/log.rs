@@ -22,7 +22,7 @@ const PREPARED: usize = 2;
 /// How long a write waits for a segment that is being prepared.
 const PREPARE_MAX: Duration = Duration::from_secs(10);
 /// Segments of a store up to which those that are made are filled: together little to write, and syncs are faster.
-const FILLED_MAX: usize = 8;
+const FILLED_MAX: usize = 3;
 /// Bytes that are kept to be written again after a failed sync where messages need not be safe at once.
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Memory of a group that is kept for the next.

@@ -88,7 +88,8 @@ impl Disk {
     /// What could not be read is damaged only if the disk works otherwise: else nothing is left out.
     fn doubt(&mut self, error: &io::Error) -> Result<(), Fault> {
         let unreadable = || Fault(format!("the store cannot be read: {error}").into());
-        if segment::is_transient(error) {
+        // Of a segment that is not there the next look tells, and nothing is left out for it.
+        if segment::is_transient(error) || error.kind() == io::ErrorKind::NotFound {
             return Err(unreadable());
         }
         if self.health.reason().is_none()

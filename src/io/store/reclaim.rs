@@ -51,6 +51,8 @@ pub(super) struct Reclaim {
     active: u32,
     /// Bytes that were written when it was last looked, and since when it were no more.
     quiet: (u64, Instant),
+    /// Bytes of messages that were copied since the start.
+    pub(super) copied: u64,
     /// Segments that are to go, whose records are written; and those whose records are being synced.
     going: Vec<u32>,
     gone: Vec<u32>,
@@ -88,6 +90,7 @@ impl Reclaim {
             looked: now,
             active: 0,
             quiet: (0, now),
+            copied: 0,
             going: Vec::new(),
             gone: Vec::new(),
             pinned: Arc::default(),
@@ -333,6 +336,7 @@ impl Disk {
         let copy = Record::Message { topic, position, deliver_ms, is_moved: true, record };
         let moved = self.write(&copy)?;
         self.catalog.append(moved, Head { deliver_ms, ..head });
+        self.reclaim.copied += u64::from(moved.length);
         Ok(moved.length.into())
     }
 
