@@ -150,7 +150,7 @@ fn a_store_without_its_last_bytes_has_the_messages_before_them() {
     let mut lost = Vec::new();
     for ((store, known), damage_done) in copies.iter().zip(DAMAGES) {
         damage(&newest(store), damage_done);
-        let copy = with_store(Setup::new(), store).start();
+        let copy = with_store(Setup::new(), store).set("store.writers", 1).start();
         assert_eq!(copy.page("/readyz").0, 200, "{damage_done:?}");
         let found = log(&copy);
         if let Damage::Flip(_) = damage_done {
