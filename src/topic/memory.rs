@@ -27,9 +27,9 @@ pub(super) struct Memory {
     /// As it was when it was last committed.
     safe: Shelves,
     ledger: u32,
-    numbers: Number,
-    /// How far apart they are, less one.
-    apart: Number,
+    owner: Owner,
+    /// Topics that were ever created.
+    created: usize,
     /// The names of topics by number.
     named: BTreeMap<Number, Box<str>>,
     /// Messages that cannot be read any more.
@@ -47,7 +47,7 @@ pub(super) struct Memory {
 impl Memory {
     /// The archive of one of several owners.
     pub(super) fn of(owner: Owner) -> Self {
-        Self { numbers: owner.index() as Number, apart: owner.of() as Number - 1, ..Self::default() }
+        Self { owner, ..Self::default() }
     }
 
     /// Makes everything safe that was written.
@@ -96,13 +96,14 @@ impl Archive for Memory {
     fn create(&mut self, name: &str) -> Result<Number, Fault> {
         self.calls += 1;
         self.check()?;
-        self.numbers += self.apart + 1;
-        self.named.insert(self.numbers, name.into());
-        let shelf = Shelf { number: self.numbers, ..Shelf::default() };
+        let number = self.owner.number(self.created) as Number;
+        self.created += 1;
+        self.named.insert(number, name.into());
+        let shelf = Shelf { number, ..Shelf::default() };
         assert!(self.live.insert(name.into(), shelf.clone()).is_none());
         // One of this name that was deleted before is gone with it.
         self.safe.insert(name.into(), shelf);
-        Ok(self.numbers)
+        Ok(number)
     }
 
     fn delete(&mut self, topic: Number) -> Result<(), Fault> {

@@ -65,9 +65,10 @@ impl<A: Archive> Topics<A> {
         self.check_partition(name)?;
         self.check_room(1)?;
         let number = self.archive.create(name.as_str())?;
+        let expected = self.owner.number(self.count);
         self.count_one();
         let mut state = TopicState::default();
-        if usize::try_from(number) != Ok(self.owner.index() + self.owner.of() * self.count) {
+        if usize::try_from(number) != Ok(expected) {
             // There were others, one of which may have had this name: its ids are not to mean new messages.
             state.next.position = self.begin_after_all();
         }

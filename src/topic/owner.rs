@@ -16,6 +16,12 @@ pub struct Owner {
     of: usize,
 }
 
+impl Default for Owner {
+    fn default() -> Self {
+        Self::ONLY
+    }
+}
+
 impl Owner {
     /// The owner of everything.
     pub const ONLY: Self = Self { index: 0, of: 1 };
@@ -67,6 +73,12 @@ impl Owner {
     #[must_use]
     pub fn of_label(label: Option<u32>, of: usize) -> Option<usize> {
         label.and_then(MessageId::topic_number).map(|number| number as usize % of.max(1))
+    }
+
+    /// The number of the topic that it has created after so many others, if none was ever deleted.
+    pub(super) fn number(self, others: usize) -> usize {
+        let first = if self.index == 0 { self.of } else { self.index };
+        first + self.of * others
     }
 
     /// Where the answer goes to something that it asks of another owner, told apart by a number.
@@ -135,6 +147,16 @@ mod tests {
         }
         assert_eq!(Owner::of_label(Some(5), 2), None, "a partition");
         assert_eq!(Owner::of_label(None, 2), None);
+    }
+
+    #[test]
+    fn owners_number_their_topics_from_one_on_with_their_remainder() {
+        for owner in Owner::all(3) {
+            let numbers: Vec<usize> = (0..3).map(|others| owner.number(others)).collect();
+            assert!(numbers.iter().all(|number| number % 3 == owner.index() && (1..10).contains(number)));
+            assert!(numbers.is_sorted_by(|one, other| one < other));
+        }
+        assert_eq!((Owner::ONLY.number(0), Owner::ONLY.number(6)), (1, 7));
     }
 
     #[test]
