@@ -77,7 +77,9 @@ fn space_that_others_give_back_is_used() {
     let Some(disk) = Small::new("a disk that others fill", 64 * MIB) else { return };
     let other = disk.path.join("of-somebody-else");
     std::fs::write(&other, vec![1; 40 * MIB as usize]).unwrap();
-    let daemon = on(&disk.path.join("store")).set("store.free_bytes_min", 16 * MIB).start();
+    // There is room for the log of one writer.
+    let one = on(&disk.path.join("store")).set("store.writers", 1);
+    let daemon = one.set("store.free_bytes_min", 16 * MIB).start();
     let mut producer = Producer::new(&daemon, "full");
     let (mut taken, refusal) = fill(&mut producer);
     assert_refused_with_a_reason(&refusal);

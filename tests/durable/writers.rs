@@ -1,13 +1,14 @@
 //! Topics that are divided among several writers: what a client can see of it is nothing.
 
 use crate::client::{Consumer, Producer, Socket, decoded, encoded, message, setup};
-use crate::harness::{Daemon, Setup, eventually};
+use crate::harness::{Daemon, Setup, command, eventually};
 use crate::kill::Mortal;
 use crate::stats::{admin, backlog, page};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -184,11 +185,26 @@ fn the_receipts_of_a_feed_are_in_the_order_of_its_lines_whoever_stores_them() {
     assert!(all.len() == 5 && all.values().all(|numbers| numbers.iter().copied().eq(0..50)), "{all:?}");
 }
 
+/// What `fanfare check` says of a store with so many writers configured, and its status.
+fn checked(setup: &Setup, store: &Path, writers: u32) -> (Option<i32>, String) {
+    let mut check = command(&["check", "--config", setup.path("fanfare.toml").to_str().unwrap()]);
+    let set = |key: &str, value: &str| (format!("FANFARE_{key}"), value.to_owned());
+    check.envs([
+        set("LISTEN_0_DIALECTS", "[\"pulsar\"]"),
+        set("PULSAR_ANONYMOUS", "true"),
+        set("STORE_PATH", store.to_str().unwrap()),
+        set("STORE_WRITERS", &writers.to_string()),
+    ]);
+    let output = check.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
 #[test]
 fn the_number_of_writers_is_that_with_which_the_store_was_made() {
     for (made, other) in [(1, 2), (2, 1), (2, 3)] {
         let mut daemon = setup().set("store.writers", made).start();
-        Producer::new(&daemon, "a").send("1");
+        TOPICS[..2].iter().for_each(|topic| drop(Producer::new(&daemon, topic).send("1")));
         daemon.signal(Signal::TERM);
         daemon.wait();
         let store = daemon.path("store");
@@ -200,6 +216,11 @@ fn the_number_of_writers_is_that_with_which_the_store_was_made() {
             said.contains(&format!("has {made} writers")) && said.contains(&format!("writers is {other}")),
             "{said}"
         );
+        for (writers, status) in [(made, 0), (other, 78)] {
+            let (status_found, said) = checked(&refused, &store, writers);
+            let expected = if status == 0 { "2 topics, 2 messages" } else { "store.writers is" };
+            assert!(status_found == Some(status) && said.contains(expected), "{status_found:?} {said}");
+        }
         let daemon = daemon.again();
         assert_eq!(Consumer::reader(&daemon, "a?messageId=earliest").take().payload, "1");
     }

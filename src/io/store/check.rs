@@ -47,6 +47,9 @@ pub fn check(settings: &Settings, all: bool) -> Result<Report, OpenError> {
     let Some(writers) = format::read_format(&directory)? else {
         return Ok(format!("store  {name}: empty, the first start makes it").into());
     };
+    if writers as usize != settings.writers {
+        return Err(OpenError::Writers(directory, writers as usize, settings.writers));
+    }
     let head = format!("store  {name}: format {}", format::FORMAT);
     if format::is_locked(&directory).map_err(unusable)? {
         let unread =
