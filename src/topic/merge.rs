@@ -3,6 +3,7 @@
 use super::Inquiry;
 use super::inquiry::NAMES_MAX;
 use super::proxy::PAGE_TOPICS_MAX;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -56,38 +57,31 @@ impl Merge {
         if let Some(failed) = answers.iter().position(|(status, _)| ![200, PARTIAL].contains(status)) {
             return answers.into_iter().nth(failed).unwrap_or_default();
         }
-        let read = |(status, body): &(u16, Box<[u8]>)| {
-            (*status, serde_json::from_slice(body).unwrap_or(Value::Null))
+        let merged = match self {
+            Self::Names(count) => names(&answers, count),
+            Self::Page(count) => page(&answers, count),
+            Self::Metrics => metrics(&answers).to_string().into_bytes(),
         };
-        let answers: Vec<(u16, Value)> = answers.iter().map(read).collect();
-        let value = match self {
-            Self::Names(count) => names(answers, count),
-            Self::Page(count) => page(answers, count),
-            Self::Metrics => metrics(answers),
-        };
-        (200, value.to_string().into_bytes().into())
+        (200, merged.into())
     }
 }
 
-fn names(answers: Vec<(u16, Value)>, count: usize) -> Value {
-    let lists = answers.into_iter().filter_map(|(_, list)| match list {
-        Value::Array(names) => Some(names),
-        _ => None,
-    });
-    let mut names: Vec<Value> = lists.flatten().collect();
-    names.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+fn names(answers: &[(u16, Box<[u8]>)], count: usize) -> Vec<u8> {
+    let lists = answers.iter().filter_map(|(_, list)| serde_json::from_slice::<Vec<String>>(list).ok());
+    let mut names: Vec<String> = lists.flatten().collect();
+    names.sort_unstable();
     names.truncate(count);
-    Value::Array(names)
+    serde_json::to_vec(&names).unwrap_or_default()
 }
 
 /// What is behind the end of an owner's page that is not its last is left to the next page: that owner may have topics
-/// between.
-fn page(answers: Vec<(u16, Value)>, count: usize) -> Value {
+/// between. What is told of a topic is taken over as it is: a page may have megabytes, and a shard merges it.
+fn page(answers: &[(u16, Box<[u8]>)], count: usize) -> Vec<u8> {
     let (mut topics, mut until) = (BTreeMap::new(), None::<String>);
     for (status, page) in answers {
-        let Value::Object(page) = page else { continue };
-        if status == PARTIAL
-            && let Some(last) = page.keys().max()
+        let page: BTreeMap<String, &RawValue> = serde_json::from_slice(page).unwrap_or_default();
+        if *status == PARTIAL
+            && let Some((last, _)) = page.last_key_value()
             && until.as_ref().is_none_or(|until| last < until)
         {
             until = Some(last.clone());
@@ -95,12 +89,13 @@ fn page(answers: Vec<(u16, Value)>, count: usize) -> Value {
         topics.extend(page);
     }
     let in_page = topics.into_iter().take_while(|(name, _)| until.as_ref().is_none_or(|until| name <= until));
-    Value::Object(in_page.take(count).collect())
+    serde_json::to_vec(&in_page.take(count).collect::<BTreeMap<_, _>>()).unwrap_or_default()
 }
 
-fn metrics(answers: Vec<(u16, Value)>) -> Value {
+fn metrics(answers: &[(u16, Box<[u8]>)]) -> Value {
     let mut spaces: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
-    for space in answers.into_iter().filter_map(|(_, list)| list.as_array().cloned()).flatten() {
+    let lists = answers.iter().filter_map(|(_, list)| serde_json::from_slice::<Vec<Value>>(list).ok());
+    for space in lists.flatten() {
         let Some(name) = space["dimensions"]["namespace"].as_str() else { continue };
         let Some(metrics) = space["metrics"].as_object() else { continue };
         let sums = spaces.entry(name.to_owned()).or_default();

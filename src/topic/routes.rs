@@ -320,3 +320,117 @@ fn owners_of(topics: &Wanted, of: usize) -> Vec<u8> {
         Wanted::Matching { .. } => (0..of as u8).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topic::{Flow, Hashing, Kind, Position, Producing, Refusal, TopicName};
+
+    fn seat(id: u32) -> Seat {
+        Seat { shard: 0, id, serial: 1 }
+    }
+
+    fn topic(name: &str) -> TopicName {
+        TopicName::read(&format!("persistent://t/n/{name}")).unwrap()
+    }
+
+    fn produce(name: &str) -> Request {
+        let (name, initial_sequence) = (topic(name), None);
+        let hashing = Hashing::Java;
+        let remote = "127.0.0.1:1".into();
+        Request::Produce(Box::new(Producing {
+            topic: name,
+            name: None,
+            initial_sequence,
+            round_robin: false,
+            hashing,
+            remote,
+        }))
+    }
+
+    fn consume(topics: Wanted) -> Request {
+        Request::Consume(Box::new(Consuming {
+            topics,
+            subscription: "s".into(),
+            kind: Kind::Shared,
+            durable: true,
+            earliest: false,
+            flow: Flow::Push(10),
+            ack_timeout_ms: 0,
+            nack_delay_ms: 0,
+            redeliveries_max: 0,
+            dead_letters: None,
+            name: "c".into(),
+            priority: 0,
+            remote: "127.0.0.1:1".into(),
+            rights: None,
+            window: None,
+        }))
+    }
+
+    /// What each owner is asked, in short.
+    fn asked(routes: &mut Routes) -> Vec<Vec<String>> {
+        let short = |(_, request): (Seat, Request)| {
+            let text = format!("{request:?}");
+            text.split(['(', ' ']).next().unwrap_or_default().to_owned()
+        };
+        routes.take_asked().map(|asked| asked.into_iter().map(short).collect()).collect()
+    }
+
+    /// Names of topics of the first owner of two and of the second.
+    const NAMES: [&str; 2] = ["a", "b"];
+
+    #[test]
+    fn all_that_a_connection_says_goes_to_the_owner_of_its_topic() {
+        let mut routes = Routes::new(2);
+        for (id, name) in NAMES.into_iter().enumerate() {
+            assert_eq!(Owner::of_topic(&topic(name), 2), id);
+            routes.ask(seat(id as u32), produce(name));
+        }
+        assert_eq!(asked(&mut routes), [["Produce"], ["Produce"]]);
+        routes.ask(seat(1), Request::Took);
+        routes.ask(seat(1), Request::Gone);
+        assert_eq!(asked(&mut routes), [vec![], vec!["Took", "Gone"]]);
+        // Another connection with its number.
+        routes.ask(Seat { serial: 2, ..seat(1) }, consume(Wanted::One(topic(NAMES[0]).partition(7))));
+        routes.ask(Seat { serial: 2, ..seat(1) }, Request::AskEnd);
+        assert_eq!(asked(&mut routes), [vec!["Consume", "AskEnd"], vec![]]);
+        assert!(!routes.has_asked());
+    }
+
+    #[test]
+    fn a_consumer_of_several_owners_goes_from_one_to_the_other_and_ends_at_both() {
+        let mut routes = Routes::new(2);
+        let both = || consume(Wanted::Several(NAMES.map(topic).into()));
+        routes.ask(seat(3), both());
+        assert_eq!(asked(&mut routes), [vec!["Consume"], vec![]]);
+        assert!(routes.told(seat(3), Reply::Ready).is_none());
+        assert_eq!(asked(&mut routes), [vec![], vec!["Consume"]]);
+        assert!(routes.told(seat(3), Reply::Ready).is_none());
+        assert_eq!(asked(&mut routes), [vec!["Join"], vec![]]);
+        assert!(routes.told(seat(3), Reply::Opened).is_none());
+        assert_eq!(asked(&mut routes), [vec![], vec!["Join"]]);
+        assert!(matches!(routes.told(seat(3), Reply::Opened), Some(Reply::Opened)));
+        for (number, owner) in [(2, 0), (3, 1)] {
+            let (position, partition) = (Position::FIRST, MessageId::topic_label(number));
+            routes.ask(seat(3), Request::Ack(MessageId { position, partition }));
+            assert_eq!(asked(&mut routes)[owner], ["Ack"]);
+        }
+        // Of no topic: it makes room all the same.
+        routes.ask(seat(3), Request::Ack(MessageId { position: Position::END, partition: None }));
+        assert_eq!(asked(&mut routes), [vec!["Ack"], vec![]]);
+        let refusal = || Refusal { cause: crate::topic::Cause::NotFound, reason: "".into() };
+        assert!(matches!(routes.told(seat(3), Reply::Refused(refusal())), Some(Reply::Refused(_))));
+        assert_eq!(asked(&mut routes), [["Gone"], ["Gone"]]);
+        assert!(routes.spans.is_empty());
+        // One that leaves on its way is heard of by both too, and what an owner still says is for nobody else.
+        routes.ask(seat(4), both());
+        routes.ask(seat(4), Request::Gone);
+        assert_eq!(asked(&mut routes), [vec!["Consume", "Gone"], vec!["Gone"]]);
+        let other = Seat { serial: 2, ..seat(4) };
+        routes.ask(other, both());
+        asked(&mut routes);
+        routes.told(seat(4), Reply::Ready);
+        assert!(!routes.has_asked());
+    }
+}
