@@ -56,6 +56,8 @@ pub(super) struct Topic {
     pub(super) idle_is_armed: bool,
     /// When it is looked at for what may be given up; `u64::MAX` for never.
     pub(super) tend_due_ns: u64,
+    /// When that was done last without hurry.
+    pub(super) tended_ns: u64,
     /// Bytes that came since that was done last.
     pub(super) untended_bytes: u64,
     /// Whether it is done because so much came or was acknowledged: then in a hurry, without reads.
@@ -126,6 +128,7 @@ impl Topic {
             used_ns: 0,
             idle_is_armed: false,
             tend_due_ns: u64::MAX,
+            tended_ns: 0,
             untended_bytes: 0,
             is_hurried: false,
             marks: Marks::default(),

@@ -133,7 +133,7 @@ impl<A: Archive> Topics<A> {
 
     fn insert_topic(&mut self, mut topic: Topic) -> TopicId {
         topic.namespace = self.counters.namespace(topic.name.namespace());
-        topic.used_ns = self.now.monotonic_ns;
+        (topic.used_ns, topic.tended_ns) = (self.now.monotonic_ns, self.now.monotonic_ns);
         let name: Box<str> = topic.name.as_str().into();
         let id = self.topics.insert(topic);
         self.names.insert(name, id);

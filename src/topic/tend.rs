@@ -166,15 +166,19 @@ impl<A: Archive> Topics<A> {
 
     /// Gives up what is too old or too much.
     fn tend(&mut self, id: TopicId) {
+        let (now_ns, tend_ns) = (self.now.monotonic_ns, self.tend_ns());
         let Some(topic) = self.topics.get_mut(id).filter(|topic| !topic.is_gone) else { return };
         topic.tend_due_ns = u64::MAX;
         topic.untended_bytes = 0;
-        let is_hurried = std::mem::take(&mut topic.is_hurried);
+        // However much comes, it is looked at in time without hurry.
+        let is_due = now_ns.saturating_sub(topic.tended_ns) >= tend_ns;
+        let is_hurried = std::mem::take(&mut topic.is_hurried) && !is_due;
+        topic.tended_ns = if is_hurried { topic.tended_ns } else { now_ns };
         if self.broken.is_some() {
             return;
         }
         // What is too old has waited for long, and waits for the look that is not in a hurry.
-        let expired = if is_hurried { Ok(Some(self.tend_ns())) } else { self.expire(id) };
+        let expired = if is_hurried { Ok(Some(tend_ns)) } else { self.expire(id) };
         // A fault is told by the archive; the next change tries again.
         let Ok(expired) = expired else { return };
         let Ok(trimmed) = self.trim(id, is_hurried) else { return };

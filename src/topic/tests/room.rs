@@ -147,3 +147,20 @@ fn what_is_found_is_right_by_time_and_by_bytes_whatever_is_known() {
         }
     }
 }
+
+#[test]
+fn what_is_too_old_is_given_up_in_time_where_very_much_comes_too() {
+    let rules = Rules { message_ttl_s: 20, retention_bytes: MIB as u64, ..Rules::default() };
+    let mut world = World::with(rules);
+    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    world.consume(2, consuming("x", "slow", Kind::Exclusive));
+    world.ask(2, Request::Gone);
+    for _ in 0..60 {
+        for _ in 0..10 {
+            pass_through(&mut world, 1, MIB);
+        }
+        world.pass(1000);
+    }
+    let waits = world.told("x", "slow", "backlog").as_u64().unwrap();
+    assert!((200..=280).contains(&waits), "what came in 20 s, and until the next look: {waits}");
+}
