@@ -488,6 +488,9 @@ pub struct Rules {
     pub new_topics_max: usize,
     /// Messages of one subscription that may be with its consumers or wait to come again.
     pub unacked_max: usize,
+    /// Bytes of messages that are kept in memory of all topics together: the last ones, which consumers at the end of a
+    /// topic get, and what was read for those that are behind.
+    pub cache_bytes: usize,
     /// Partitioned topics, with their number of partitions.
     pub partitioned: Vec<(TopicName, u32)>,
 }
@@ -505,6 +508,7 @@ impl Default for Rules {
             topics_max: 100_000,
             new_topics_max: 100,
             unacked_max: 50_000,
+            cache_bytes: 16 * 1024 * 1024,
             partitioned: Vec::new(),
         }
     }

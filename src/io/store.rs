@@ -335,7 +335,8 @@ pub(super) fn start(
     let owners = Owner::all(shared.store.owners());
     for (owner, disk) in owners.zip(Disk::open_all(settings)?) {
         let metrics = &shared.metrics[shared.mailboxes.len() + 1 + owner.index()];
-        let topics = Topics::new(disk.counting(Arc::clone(metrics)), rules(dialects), now).of(owner, &count);
+        let rules = Rules { cache_bytes: settings.cache_share(), ..rules(dialects) };
+        let topics = Topics::new(disk.counting(Arc::clone(metrics)), rules, now).of(owner, &count);
         owner::spawn(shared, owner.index(), topics)?;
     }
     Ok(())

@@ -69,7 +69,7 @@ impl<A: Archive> Topics<A> {
                     break;
                 }
                 bytes += self.deliver_next(id);
-                self.cache.shrink(&mut self.topics);
+                self.cache.shrink(&mut self.topics, self.rules.cache_bytes);
             }
             let Some(topic) = self.topics.get_mut(id) else { continue };
             topic.is_active = !topic.ready.is_empty();
@@ -77,7 +77,7 @@ impl<A: Archive> Topics<A> {
                 self.active.push_back(id);
             }
         }
-        self.cache.shrink(&mut self.topics);
+        self.cache.shrink(&mut self.topics, self.rules.cache_bytes);
         !self.active.is_empty()
     }
 

@@ -12,9 +12,6 @@ use std::sync::Arc;
 /// A topic among those that are loaded; given again when it is not any more.
 pub(super) type TopicId = usize;
 
-/// Bytes of messages that are kept in memory of all topics together: the last ones, which consumers at the end of a
-/// topic get, and what was read for those that are behind. Some seconds of a busy daemon.
-const CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Messages that are read from the archive at once.
 pub(super) const READ_COUNT_MAX: usize = 64;
 /// Bytes after which no more are read at once.
@@ -243,9 +240,9 @@ impl Cache {
         }
     }
 
-    /// Gives the oldest up while there is too much.
-    pub(super) fn shrink(&mut self, topics: &mut slab::Slab<Topic>) {
-        while self.bytes > CACHE_BYTES_MAX
+    /// Gives the oldest up while there is more than so much.
+    pub(super) fn shrink(&mut self, topics: &mut slab::Slab<Topic>, bytes_max: usize) {
+        while self.bytes > bytes_max
             && let Some(kept) = self.kept.pop_front()
         {
             self.bytes = self.bytes.saturating_sub(kept.bytes);

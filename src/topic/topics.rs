@@ -347,7 +347,7 @@ impl<A: Archive> Topics<A> {
         for answer in sealed.answers {
             self.tell(answer, result);
         }
-        self.cache.shrink(&mut self.topics);
+        self.cache.shrink(&mut self.topics, self.rules.cache_bytes);
     }
 
     fn tell(&mut self, answer: Answer, result: Result<(), &str>) {

@@ -131,6 +131,7 @@ impl Settings {
             new_topics_max: self.new_topics_max,
             unacked_max: self.unacked_max,
             partitioned: self.partitioned.iter().filter_map(read).collect(),
+            ..Rules::default()
         }
     }
 

@@ -81,7 +81,8 @@ fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, journals: &mpsc:
             topics.recovered(now);
         }
         if let Some(rules) = taken.rules {
-            topics.configure(rules);
+            let cache_bytes = topics.archive().settings.cache_share();
+            topics.configure(Rules { cache_bytes, ..rules });
         }
         requests.extend(taken.requests);
         let count = if taken.over { requests.len() } else { requests.len().min(ROUND_REQUESTS_MAX) };

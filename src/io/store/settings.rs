@@ -1,14 +1,14 @@
 //! The table `[store]` of the configuration.
 
 use crate::topic::OWNERS_MAX;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 use std::time::Duration;
 
 /// The shortest pause between two syncs that may be asked for; less is what `always` is for.
 const INTERVAL_MS_MIN: u64 = 10;
 /// The longest: more than a minute of messages is nothing that anybody wants to lose.
 const INTERVAL_MS_MAX: u64 = 60_000;
-/// The smallest cache that helps: a few blocks of each of some hundred readers.
+/// The smallest cache that helps: what a few topics are read ahead.
 const CACHE_BYTES_MIN: u64 = 1024 * 1024;
 
 /// Bytes of a segment, beyond which only a single record larger than that goes: small enough that a few of them are
@@ -29,9 +29,9 @@ pub struct Settings {
     pub writers: usize,
     /// Bytes that have to be free on the file system, or no more messages are taken.
     pub free_bytes_min: u64,
-    /// Bytes of memory for what was read.
+    /// Bytes of messages that all topics together keep in memory.
     pub cache_bytes: u64,
-    /// Where backups are made; in the directory `backups` of the store without.
+    /// Where backups are made; without, in the directory beside the store that has its name and `.backups` behind that.
     pub backup_path: Option<PathBuf>,
     /// Whether to go on without what is missing; said on the command line.
     #[serde(skip)]
@@ -94,11 +94,42 @@ impl Settings {
                 self.writers
             ));
         }
-        if self.cache_bytes < CACHE_BYTES_MIN {
-            problems
-                .push(format!("store.cache_bytes = {}: write at least {CACHE_BYTES_MIN}", self.cache_bytes));
+        let least = CACHE_BYTES_MIN * self.writers as u64;
+        if self.cache_bytes < least {
+            problems.push(format!(
+                "store.cache_bytes = {}: write at least {least}, {CACHE_BYTES_MIN} for each of store.writers",
+                self.cache_bytes
+            ));
+        }
+        if let Some(path) = &self.path
+            && let Some(backups) = &self.backup_path
+            && let (Ok(path), Ok(backups)) = (path::absolute(path), path::absolute(backups))
+            && backups.starts_with(&path)
+        {
+            problems.push(format!(
+                "store.backup_path: {} is inside the store, and would be lost with it: name another directory, on the same \
+                 file system for backups that take no room of their own",
+                backups.display()
+            ));
         }
         problems
+    }
+
+    /// Where backups are made; nowhere for a store that has no directory beside it.
+    #[must_use]
+    pub fn backups(&self) -> Option<PathBuf> {
+        if let Some(path) = &self.backup_path {
+            return Some(path.clone());
+        }
+        let path = path::absolute(self.path.as_ref()?).ok()?;
+        let mut name = path.file_name()?.to_owned();
+        name.push(".backups");
+        Some(path.with_file_name(name))
+    }
+
+    /// Bytes that the topics of one owner keep in memory.
+    pub(super) fn cache_share(&self) -> usize {
+        (self.cache_bytes / self.writers.max(1) as u64) as usize
     }
 
     /// The pause between two syncs.

@@ -164,3 +164,22 @@ fn what_is_too_old_is_given_up_in_time_where_very_much_comes_too() {
     let waits = world.told("x", "slow", "backlog").as_u64().unwrap();
     assert!((200..=280).contains(&waits), "what came in 20 s, and until the next look: {waits}");
 }
+
+#[test]
+fn so_many_bytes_of_messages_stay_in_memory_and_all_others_are_read_again() {
+    for (cache_bytes, is_read) in [(MIB, false), (16 * 1024, true)] {
+        let mut world = World::with(Rules { cache_bytes, ..Rules::default() });
+        world.consume(1, Consuming { flow: Flow::Push(1), ..consuming("x", "s", Kind::Exclusive) });
+        for _ in 0..100 {
+            let payload = vec![b'x'; 1000];
+            world.append_message("x", &Message { payload: &payload, ..Message::default() });
+        }
+        let before = world.topics.archive().reads;
+        for number in 0..100 {
+            let got = world.all(1).pop().unwrap_or_else(|| panic!("message {number} has not come"));
+            world.topics.take(seat(1), Request::Took, world.now);
+            world.ack(1, &got);
+        }
+        assert_eq!(world.topics.archive().reads > before, is_read, "{cache_bytes}");
+    }
+}
