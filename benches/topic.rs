@@ -61,6 +61,10 @@ impl Archive for Memory {
         Ok(self.0.range(from..).take(count).map(|(_, message)| Arc::clone(message)).collect())
     }
 
+    fn held(&self, _topic: Number) -> u64 {
+        0
+    }
+
     fn trim(&mut self, _topic: Number, _below: Position) -> Result<(), Fault> {
         Ok(())
     }

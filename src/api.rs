@@ -6,7 +6,7 @@ mod exposition;
 mod readiness;
 mod topics;
 
-pub use self::exposition::{App, Exposition, Facts, Process, metrics};
+pub use self::exposition::{App, Exposition, Facts, Process, Room, metrics};
 pub use self::topics::{AdminToken, Asking, Call, answer, call};
 
 use crate::dialect::Kind;

@@ -210,6 +210,10 @@ pub struct StoreMetrics {
     pub messages: Number,
     /// Bytes of them.
     pub bytes: Number,
+    /// Bytes that were written, whatever for.
+    pub written: Number,
+    /// Bytes of messages that were copied so that old segments could go.
+    pub compacted: Number,
     /// Places that were damaged.
     pub damaged: Number,
     /// Topics that are stored.

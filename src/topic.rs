@@ -49,7 +49,7 @@ mod transient;
 mod window;
 mod work;
 
-pub use self::archive::{Archive, Fault, Loaded, Number, Saved};
+pub use self::archive::{Archive, Fault, Holding, Loaded, Number, Saved};
 pub use self::backlog::Backlog;
 pub(crate) use self::id::LENIENT;
 pub use self::id::{MessageId, Position};

@@ -2,7 +2,7 @@
 
 mod facts;
 
-pub use self::facts::{App, Facts, Process};
+pub use self::facts::{App, Facts, Process, Room};
 
 use super::{Asking, Status, TEXT, response};
 use crate::courier::NoticeKind;
@@ -388,6 +388,10 @@ impl Snapshot {
         family(out, counter, None, "store_messages", about, self.one(|m| &m.store.messages))?;
         let bytes = Some(&Unit::Bytes);
         family(out, counter, bytes, "store_appended", "Bytes of them", self.one(|m| &m.store.bytes))?;
+        let about = "Bytes written for them and for everything else that the store keeps";
+        family(out, counter, bytes, "store_written", about, self.one(|m| &m.store.written))?;
+        let about = "Bytes of messages copied so that old segments could go";
+        family(out, counter, bytes, "store_compacted", about, self.one(|m| &m.store.compacted))?;
         let about = "Places of the store that are damaged, where messages are left out";
         family(out, counter, None, "store_damages", about, self.one(|m| &m.store.damaged))?;
         let about = "From the end of a group of messages to its being safe";

@@ -4,11 +4,12 @@
 //! GET  /topics?prefix=&after=&count=                 names, in order; the next page comes after the last name
 //! GET  /topics/stats?topic=                          everything that is known of a topic
 //! GET  /topics/peek?topic=&subscription=&count=      its first messages, or the next of a subscription
+//! GET  /topics/room                                  what the store takes, and the topics that hold most
 //! POST /topics/purge?topic=&subscription=            deletes what waits in a subscription; without one, all
 //! POST /topics/terminate?topic=                      lets nothing more in
 //! POST /topics/reset?topic=&subscription=&to=        to: earliest, latest, a unix time in ms, a message id
 //! POST /topics/forget?topic=&subscription=           deletes a subscription that has no consumer
-//! POST /topics/backup                                copies the store while it runs
+//! POST /topics/backup?keep=                          copies the store while it runs, and removes older copies
 //! ```
 //! A topic is written in full, as `persistent://tenant/namespace/topic`. Parameters stand in the query, or in the body
 //! of a POST as a form has them. All of it needs `Authorization: Bearer` and the token of `[admin]`; nothing of it is
@@ -104,8 +105,13 @@ pub struct Asking<'a> {
 pub enum Call {
     /// The owner of the topics is asked.
     Inquire(Inquiry),
+    /// The store is asked for the room that it takes.
+    Room,
     /// The store is copied.
-    Backup,
+    Backup {
+        /// How many copies are kept; all without.
+        keep: Option<usize>,
+    },
 }
 
 /// What a request about topics comes to; `None` when it is about something else. `token` is the one of `[admin]`.
@@ -120,13 +126,13 @@ pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<Ca
     }
     let allowed = match name {
         "" if asking.method == "DELETE" => "DELETE",
-        "" | "stats" | "peek" => "GET",
+        "" | "stats" | "peek" | "room" => "GET",
         "purge" | "terminate" | "reset" | "forget" | "backup" => "POST",
         _ => {
             return Some(Err(refusal(
                 404,
                 "",
-                "there are /topics and stats, peek, purge, terminate, reset, forget, backup under it",
+                "there are /topics and stats, peek, room, purge, terminate, reset, forget, backup under it",
             )));
         }
     };
@@ -208,7 +214,8 @@ fn of(name: &str, parameters: &Parameters<'_>) -> Result<Call, String> {
             to: moment(&parameters.needed("to")?)?,
         },
         "forget" => Inquiry::Forget { topic: parameters.topic()?, subscription: parameters.subscription()? },
-        _ => return Ok(Call::Backup),
+        "room" => return Ok(Call::Room),
+        _ => return Ok(Call::Backup { keep: parameters.keep()? }),
     };
     Ok(Call::Inquire(inquiry))
 }
@@ -263,6 +270,15 @@ impl Parameters<'_> {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
             Some(_) => Err(format!("{name}: write true or false")),
+        }
+    }
+
+    fn keep(&self) -> Result<Option<usize>, String> {
+        let keep = self.filled("keep").map(|count| count.parse().ok().filter(|count| *count > 0));
+        match keep {
+            Some(None) => Err("keep: write how many backups are to stay, at least 1".into()),
+            Some(keep) => Ok(keep),
+            None => Ok(None),
         }
     }
 
@@ -332,7 +348,9 @@ mod tests {
             inquiry("POST", &format!("/topics/forget?{topic}&subscription=s")),
             Inquiry::Forget { .. }
         ));
-        assert!(matches!(ask("POST", "/topics/backup", ""), Some(Ok(Call::Backup))));
+        assert!(matches!(ask("GET", "/topics/room", ""), Some(Ok(Call::Room))));
+        assert!(matches!(ask("POST", "/topics/backup", ""), Some(Ok(Call::Backup { keep: None }))));
+        assert!(matches!(ask("POST", "/topics/backup?keep=7", ""), Some(Ok(Call::Backup { keep: Some(7) }))));
     }
 
     #[test]
@@ -365,6 +383,7 @@ mod tests {
             ("GET", "/topics/stats?topic=x".into(), 400, "persistent://tenant/namespace/topic"),
             ("GET", "/topics?count=0".into(), 400, "from 1 to 10000"),
             ("GET", format!("/topics/peek?{topic}&count=101"), 400, "from 1 to 100"),
+            ("POST", "/topics/backup?keep=0".into(), 400, "at least 1"),
             ("POST", format!("/topics/forget?{topic}"), 400, "subscription is missing"),
             ("POST", format!("/topics/reset?{topic}&subscription=s"), 400, "to is missing"),
             ("POST", format!("/topics/reset?{topic}&subscription=s&to=now"), 400, "write earliest"),

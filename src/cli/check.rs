@@ -148,11 +148,25 @@ impl Start {
                 ));
             }
         }
+        let beside = store.backup_path.is_none().then(|| store.backups());
+        let cannot = match beside {
+            Some(Some(backups)) => rehearsal::writable(&backups).err().map(|error| error.to_string()),
+            Some(None) => Some("there is no place beside the store".into()),
+            None => None,
+        };
+        if let Some(cannot) = cannot {
+            self.notes.push(format!(
+                "`fanfare topics backup` will fail: {cannot}; name a directory for backups as store.backup_path"
+            ));
+        }
     }
 }
 
 /// The configuration of the system service, if it has one.
-fn service_configuration() -> Result<PathBuf, CliError> {
+///
+/// # Errors
+/// When it has none.
+pub(super) fn service_configuration() -> Result<PathBuf, CliError> {
     let path = PathBuf::from(SERVICE_CONFIGURATION);
     match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => Err(CliError::configuration(format!(

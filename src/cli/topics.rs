@@ -1,11 +1,14 @@
 //! `fanfare topics`: looks at durable topics and looks after them, over the admin listener of a running daemon.
 //!
-//! Each command is one request, except that a list is asked for page by page. What deletes something asks first.
+//! Each command is one request, except that a list is asked for page by page, and that a restore is for a daemon that does
+//! not run. What deletes something asks first.
 
 mod reach;
+mod restore;
 mod show;
 
 use self::reach::{Answer, Reach};
+use self::restore::Restore;
 use super::output::{ask, note, print as put};
 use super::{CliError, error::printable, paths};
 use argh::FromArgs;
@@ -34,7 +37,7 @@ const NAME_CHARS_MAX: usize = 1024;
                {command_name} reset public/default/orders billing earliest\n\
                {command_name} delete public/default/old-orders",
     note = "TOPIC is persistent://TENANT/NAMESPACE/TOPIC, or that without persistent://.",
-    note = "Every command takes --admin and --token-file, or --config; without them $FANFARE_ADMIN_ADDRESS and \
+    note = "Every command but restore takes --admin and --token-file, or --config; without them $FANFARE_ADMIN_ADDRESS and \
             $FANFARE_ADMIN_TOKEN_FILE, else the development daemon (`fanfare serve`) if it runs, else the system service \
             (/etc/fanfare/fanfare.toml). With --json it prints what the daemon says."
 )]
@@ -49,12 +52,14 @@ enum Command {
     List(List),
     Stats(Stats),
     Peek(Peek),
+    Room(Room),
     Purge(Purge),
     Terminate(Terminate),
     Delete(Delete),
     Reset(Reset),
     Forget(Forget),
     Backup(Backup),
+    Restore(Restore),
 }
 
 /// A command with the options that all have, which can only stand behind its name if it has them itself.
@@ -123,6 +128,12 @@ command! {
         #[argh(option, default = "10")]
         count: usize,
     }
+}
+
+command! {
+    /// Tell what room the store takes, and which topics hold most of it.
+    #[argh(subcommand, name = "room")]
+    Room {}
 }
 
 command! {
@@ -206,9 +217,13 @@ command! {
 }
 
 command! {
-    /// Copy the store while the daemon runs.
+    /// Copy the store while the daemon runs, to a directory of its own, which is printed.
     #[argh(subcommand, name = "backup")]
-    Backup {}
+    Backup {
+        /// remove the oldest copies then, so that this many are left
+        #[argh(option, arg_name = "count")]
+        keep: Option<usize>,
+    }
 }
 
 impl Topics {
@@ -225,6 +240,10 @@ impl Topics {
                 put(&if stats.json { answer.text()? } else { show::record(&answer.json()?) })?;
             }
             Command::Peek(peek) => peek.run()?,
+            Command::Room(room) => {
+                let answer = room.reach()?.ask("GET", "/topics/room", &[])?.good()?;
+                put(&if room.json { answer.text()? } else { show::record(&answer.json()?) })?;
+            }
             Command::Purge(purge) => {
                 let (topic, of) = (full(&purge.topic), purge.subscription.as_deref());
                 let what = match of {
@@ -262,8 +281,11 @@ impl Topics {
                 done(&about(&forget.reach()?, "POST", "forget", &parameters)?, forget.json)?;
             }
             Command::Backup(backup) => {
-                done(&backup.reach()?.ask("POST", "/topics/backup", &[])?.good()?, backup.json)?;
+                let keep = backup.keep.map(|keep| keep.to_string()).unwrap_or_default();
+                let answer = backup.reach()?.ask("POST", "/topics/backup", &[("keep", &keep)])?;
+                done(&answer.good()?, backup.json)?;
             }
+            Command::Restore(restore) => restore.run()?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -313,10 +313,16 @@ async fn ask(call: Call, shared: &Shared) -> Vec<u8> {
             Ok(Err(_)) => api::answer(501, none.as_bytes()),
             Err(_) => api::answer(503, late.as_bytes()),
         },
-        Call::Backup => match timeout(BACKUP_TIMEOUT, shared.store.backup()).await {
+        Call::Room => match timeout(ANSWER_TIMEOUT, shared.store.survey()).await {
+            Ok(Ok(survey)) => api::answer(200, survey.room.json().to_string().as_bytes()),
+            Ok(Err(_)) => api::answer(501, none.as_bytes()),
+            Err(_) => api::answer(503, late.as_bytes()),
+        },
+        Call::Backup { keep } => match timeout(BACKUP_TIMEOUT, shared.store.backup(keep)).await {
             Ok(Ok(Ok(made))) => {
                 let told = serde_json::json!({
-                    "path": made.path, "messages": made.messages, "bytes": made.bytes,
+                    "path": made.path, "messages": made.messages, "bytes": made.bytes, "newBytes": made.new_bytes,
+                    "removed": made.removed,
                 });
                 api::answer(200, told.to_string().as_bytes())
             }

@@ -50,7 +50,7 @@ impl Shared {
     pub(super) async fn facts(&self) -> Facts {
         let survey = tokio::time::timeout(STORE_PATIENCE, self.store.survey()).await;
         let survey = survey.ok().and_then(Result::ok);
-        let store_bytes = survey.as_ref().map(|survey| (survey.size_bytes, survey.free_bytes));
+        let (room, backlogs) = survey.map(|survey| (survey.room, survey.backlogs)).unzip();
         let Last { is_good, taken_s, limits, certificates } = self.configured.lock().clone();
         let settings = self.settings();
         let speaks = |kind| self.spoken.contains(&kind);
@@ -66,8 +66,8 @@ impl Shared {
             is_configured: is_good,
             configured_s: taken_s,
             certificates,
-            store_bytes,
-            backlogs: survey.map(|survey| survey.backlogs).unwrap_or_default(),
+            room,
+            backlogs: backlogs.unwrap_or_default(),
             apps: if speaks(Kind::Echo) { apps(&settings.echo) } else { vec![] },
         }
     }

@@ -18,6 +18,7 @@ mod reading;
 mod reclaim;
 mod record;
 mod recovery;
+mod restore;
 mod segment;
 mod settings;
 mod survey;
@@ -26,15 +27,16 @@ mod tests;
 mod waiting;
 
 pub use self::archive::Disk;
-pub use self::backup::{Backup, RestoreError, keep, restore};
+pub use self::backup::{Backup, keep};
 pub use self::check::{Report, check};
 pub use self::format::OpenError;
 pub use self::log::Unsynced;
+pub use self::restore::{RestoreError, Restored, restore};
 pub use self::segment::DESCRIPTORS_MAX;
 pub use self::settings::{Durability, Settings};
 
 use self::backup::Copier;
-use self::survey::Survey;
+use self::survey::{Board, Survey};
 use super::Shared;
 use super::clock;
 use crate::dialect;
@@ -64,6 +66,8 @@ pub(super) struct Store {
     posts: Box<[Post]>,
     /// Whether a backup is being made.
     copying: Arc<AtomicBool>,
+    /// What the owners say when the volume is nearly full.
+    board: Board,
 }
 
 /// Where one owner is asked.
@@ -103,7 +107,11 @@ enum Outside {
 impl Store {
     /// One with so many owners, of which none runs.
     pub(super) fn new(owners: usize) -> Self {
-        Self { posts: Owner::all(owners).map(|_| Post::default()).collect(), copying: Arc::default() }
+        Self {
+            posts: Owner::all(owners).map(|_| Post::default()).collect(),
+            copying: Arc::default(),
+            board: Board::new(owners),
+        }
     }
 
     /// How many owners there are.
@@ -181,14 +189,15 @@ impl Store {
         Ok(Survey::of_all(self.of_each(Outside::Survey).await?))
     }
 
-    /// Makes a backup while everything goes on, one at a time; nothing comes back without a store.
-    pub(super) async fn backup(&self) -> Result<Result<Backup, String>, RecvError> {
+    /// Makes a backup while everything goes on, one at a time, after which no more than so many are kept; nothing comes
+    /// back without a store.
+    pub(super) async fn backup(&self, kept: Option<usize>) -> Result<Result<Backup, String>, RecvError> {
         if self.copying.swap(true, Relaxed) {
             return Ok(Err("a backup is being made already".into()));
         }
         let copying = Copying(Arc::clone(&self.copying));
         match self.of_each(Outside::Backup).await?.into_iter().collect() {
-            Ok(copiers) => back_up(copiers, copying).await,
+            Ok(copiers) => back_up(copiers, kept, copying).await,
             Err(reason) => Ok(Err(reason)),
         }
     }
@@ -206,9 +215,7 @@ impl Store {
         self.posts.iter().for_each(|post| post.put(|inbox| inbox.over = true));
         while self.posts.iter().any(Post::runs) {
             if start.elapsed() > time.max(STOP_GRACE) {
-                tracing::warn!(
-                    "the store could not be saved in time; the next start goes on from its journal"
-                );
+                tracing::warn!("the store could not be saved in time; the next start goes on from its log");
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -278,19 +285,25 @@ impl Store {
 }
 
 /// Makes a backup on a thread of its own, of what each owner has.
-async fn back_up(copiers: Vec<Copier>, copying: Copying) -> Result<Result<Backup, String>, RecvError> {
+async fn back_up(
+    copiers: Vec<Copier>,
+    kept: Option<usize>,
+    copying: Copying,
+) -> Result<Result<Backup, String>, RecvError> {
     let (sender, receiver) = oneshot::channel();
     // When there is no thread to be had, the sender is gone, which is an answer too.
     let spawned = std::thread::Builder::new().name("backup".into()).spawn(move || {
-        let result = backup::copy_all(&copiers);
+        let result = backup::copy_all(&copiers, kept);
         drop(copying);
         match &result {
-            Ok(Backup { path, messages, bytes }) => {
-                let path = path.display();
+            Ok(Backup { path, messages, bytes, new_bytes, removed }) => {
+                let (path, removed) = (path.display(), removed.len());
                 tracing::info!(
                     messages,
                     bytes,
-                    "a backup of the store was made: {path}, {messages} messages, {bytes} bytes"
+                    new_bytes,
+                    "a backup of the store was made: {path}, {messages} messages, {bytes} bytes, of which {new_bytes} are \
+                     new; {removed} older ones were removed"
                 );
             }
             Err(reason) => tracing::error!("{reason}"),

@@ -29,6 +29,25 @@ pub struct Loaded {
     pub last: Option<Arc<Stored>>,
 }
 
+/// A topic that holds room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Its name.
+    pub topic: Box<str>,
+    /// Bytes of its messages.
+    pub bytes: u64,
+    /// When the oldest of them was published (unix time, ms), if that is known.
+    pub oldest_ms: Option<u64>,
+}
+
+impl Holding {
+    /// Keeps those that hold most, so many at most, the largest first.
+    pub fn keep_largest(holdings: &mut Vec<Self>, count: usize) {
+        holdings.sort_by(|one, other| (other.bytes, &one.topic).cmp(&(one.bytes, &other.topic)));
+        holdings.truncate(count);
+    }
+}
+
 /// What is saved of a topic beside its messages.
 #[derive(Clone, Copy, Debug)]
 pub enum Saved<'a> {
@@ -93,6 +112,9 @@ pub trait Archive {
         count: usize,
         bytes_max: usize,
     ) -> Result<Vec<Arc<Stored>>, Fault>;
+
+    /// Bytes that the messages of a topic take where they are stored.
+    fn held(&self, topic: Number) -> u64;
 
     /// Deletes the messages below `below`, except for [`Archive::delayed`]. Takes the same short time however many
     /// there are.

@@ -257,6 +257,8 @@ impl<A: Archive> Topics<A> {
     /// Everything that is known of a topic but its subscriptions.
     fn topic_stats(&mut self, id: TopicId) -> Result<Value, Trouble> {
         let first = self.place_of(id, Position::FIRST).map_err(broken)?;
+        let Self { topics, archive, cache, .. } = self;
+        let oldest = topics[id].at(id, Position::FIRST, archive, cache).map_err(broken)?;
         let topic = &self.topics[id];
         let (name, next) = (&topic.name, topic.state.next);
         let producers = topic.producers.values().filter_map(|id| self.producers.get(*id));
@@ -269,6 +271,8 @@ impl<A: Archive> Topics<A> {
             "terminated": topic.state.terminated,
             "messages": next.ordinal.saturating_sub(first.ordinal),
             "bytes": next.bytes.saturating_sub(first.bytes),
+            "heldBytes": self.archive.held(topic.number),
+            "oldestPublishTime": oldest.map(|message| message.message().published_ms),
             "messagesEver": next.ordinal,
             "bytesEver": next.bytes,
             "firstMessageId": (first.ordinal < next.ordinal).then(|| id_of(first.position, name).text()),

@@ -153,6 +153,11 @@ impl Archive for Memory {
         Ok(messages.take(count).take_while(fits).cloned().collect())
     }
 
+    fn held(&self, topic: Number) -> u64 {
+        let shelf = self.named.get(&topic).and_then(|name| self.live.get(name));
+        shelf.map_or(0, |shelf| shelf.messages.values().map(|message| message.len() as u64).sum())
+    }
+
     fn trim(&mut self, topic: Number, below: Position) -> Result<(), Fault> {
         self.check()?;
         self.shelf(topic).messages.retain(|at, _| *at >= below);

@@ -79,7 +79,7 @@ fn full_segments_are_linked_and_on_another_file_system_copied_once() {
         for (backup, count) in [(first, 2000), (second, 2100)] {
             let copy = directory.path().join("restored");
             let _ = fs::remove_dir_all(&copy);
-            restore(&backup.path, &small(&copy)).unwrap();
+            restore(&backup.path, &small(&copy), |_, _| {}).unwrap();
             assert_eq!(ordinals(&mut open_small(&copy), topic).len(), count);
         }
     }
@@ -93,23 +93,92 @@ fn a_backup_is_restored_where_nothing_is_and_stays_as_it_is() {
     let topic = disk.create("t").unwrap();
     fill(&mut disk, topic, 0..1000);
     let backup = disk.backup().unwrap().path;
-    let refused = restore(&backup, &small(&store)).unwrap_err();
+    let refused = restore(&backup, &small(&store), |_, _| {}).unwrap_err();
     assert!(matches!(refused, RestoreError::InTheWay(_)), "{refused}");
     assert!(refused.to_string().contains("nothing is overwritten"), "{refused}");
-    let refused = restore(directory.path(), &small(&directory.path().join("new"))).unwrap_err();
-    assert!(
-        refused.to_string().contains("letters")
-            || refused.to_string().contains("no backup")
-            || refused.to_string().contains("no store"),
-        "{refused}"
-    );
+    let refused = restore(directory.path(), &small(&directory.path().join("new")), |_, _| {}).unwrap_err();
+    let told = refused.to_string();
+    assert!(matches!(refused, RestoreError::NoBackup(..)), "{told}");
+    assert!(told.contains("is no backup") && told.contains("there is none in"), "{told}");
     for round in 1..=2 {
         let target = directory.path().join(format!("restored-{round}"));
-        restore(&backup, &small(&target)).unwrap();
+        restore(&backup, &small(&target), |_, _| {}).unwrap();
         let mut disk = open_small(&target);
         assert_eq!((ordinals(&mut disk, topic).len(), disk.ledger()), (1000, 2));
-        fill(&mut disk, topic, 1000..1010);
+        // The files that it shares with the backup are not used again.
+        for part in 1..40 {
+            fill(&mut disk, topic, part * 1000..part * 1000 + 1000);
+            disk.commit().unwrap();
+            disk.settle();
+            disk.trim(topic, Position::END).unwrap();
+        }
     }
+    let mut again = open_small(&backup);
+    assert_eq!((again.found(), ordinals(&mut again, topic).len()), ((0, 0), 1000));
+}
+
+#[test]
+fn what_cannot_be_restored_is_refused_with_what_to_do_and_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut disk = open_small(&directory.path().join("store"));
+    let topic = disk.create("t").unwrap();
+    fill(&mut disk, topic, 0..3000);
+    let backup = disk.backup().unwrap().path;
+    let target = directory.path().join("restored");
+    let refusal = |backup: &Path, settings: &Settings| {
+        let refused = restore(backup, settings, |_, _| {}).unwrap_err();
+        assert!(!target.exists(), "{refused}");
+        refused.to_string()
+    };
+    let said = refusal(&backup, &Settings { writers: 2, ..small(&target) });
+    assert!(said.contains("has 1 writers") && said.contains("write writers = 1"), "{said}");
+    let format = fs::read(backup.join("FORMAT")).unwrap();
+    fs::write(backup.join("FORMAT"), "3 1\n").unwrap();
+    let said = refusal(&backup, &small(&target));
+    assert!(said.contains("has format 3, and this program knows 2"), "{said}");
+    fs::write(backup.join("FORMAT"), &format).unwrap();
+    fs::remove_file(&segments(&backup)[2]).unwrap();
+    let said = refusal(&backup, &small(&target));
+    assert!(said.contains("is not whole") && said.contains("segment 3"), "{said}");
+    let accepting = Settings { accept_loss: true, ..small(&target) };
+    restore(&backup, &accepting, |_, _| {}).unwrap();
+    fs::remove_file(backup.join("FORMAT")).unwrap();
+    fs::remove_dir_all(&target).unwrap();
+    let said = refusal(&backup, &small(&target));
+    assert!(said.contains("is no backup"), "{said}");
+}
+
+#[test]
+fn a_backup_that_was_not_finished_goes_with_the_next_one_and_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut disk = open_small(&directory.path().join("store"));
+    let made = disk.backup().unwrap();
+    let backups = made.path.parent().unwrap();
+    let unfinished = backups.join("20200101T000000Z.unfinished");
+    fs::create_dir_all(unfinished.join("log-0")).unwrap();
+    let refused = restore(&unfinished, &small(&directory.path().join("new")), |_, _| {}).unwrap_err();
+    assert!(matches!(refused, RestoreError::NoBackup(..)), "{refused}");
+    let foreign = ["x.unfinished", "of-somebody-else"].map(|name| backups.join(name));
+    foreign.iter().for_each(|path| fs::create_dir(path).unwrap());
+    disk.backup().unwrap();
+    assert!(!unfinished.exists() && foreign.iter().all(|path| path.exists()));
+}
+
+#[test]
+fn backups_are_made_beside_the_store_and_never_inside() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store");
+    let made = open_small(&store).backup().unwrap();
+    let beside = fs::canonicalize(directory.path().join("store.backups")).unwrap();
+    assert_eq!(made.path.parent(), Some(&*beside));
+    assert!(made.new_bytes > 0 && made.new_bytes <= made.bytes, "{made:?}");
+    let inside = Settings { backup_path: Some(store.join("backups")), ..small(&store) };
+    assert!(inside.problems(true)[0].contains("is inside the store"), "{:?}", inside.problems(true));
+    // Also by another name.
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&store, &link).unwrap();
+    let said = open(&Settings { backup_path: Some(link.join("b")), ..small(&store) }).backup().unwrap_err();
+    assert!(said.contains("is inside the store"), "{said}");
 }
 
 #[test]
@@ -119,9 +188,13 @@ fn only_the_newest_backups_are_kept() {
     let made: Vec<_> = (0..12).map(|_| disk.backup().unwrap().path).collect();
     let backups = made[0].parent().unwrap();
     fs::create_dir(backups.join("of-somebody-else")).unwrap();
+    // A store that was moved there is no backup, whatever it holds.
+    fs::create_dir(backups.join("store.old")).unwrap();
+    fs::copy(made[0].join("FORMAT"), backups.join("store.old/FORMAT")).unwrap();
     assert_eq!(keep(backups, 3).unwrap(), made[..9]);
     assert_eq!(keep(backups, 3).unwrap().len(), 0);
-    assert_eq!(fs::read_dir(backups).unwrap().count(), 4);
+    // And the lock.
+    assert_eq!(fs::read_dir(backups).unwrap().count(), 3 + 2 + 1);
 }
 
 #[test]

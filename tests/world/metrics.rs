@@ -64,12 +64,20 @@ fn the_form_is_the_one_that_is_asked_for() {
 #[test]
 fn prometheus_has_nothing_to_complain_of() {
     let daemon = daemon();
+    // So that there is a topic that holds room, and a backlog.
+    drop(open(&daemon, "/ws/v2/consumer/persistent/t/n/orders/billing"));
+    let mut producer = open(&daemon, "/ws/v2/producer/persistent/t/n/orders");
+    assert!(producer.ask(r#"{"payload":"eA=="}"#).contains("ok"));
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut promtool) = command.spawn() else {
         return skip("the metrics by promtool", "promtool is not installed (Debian's package prometheus)");
     };
     let page = page(&daemon, "");
+    for name in ["topic_held_bytes{", "topic_oldest_message_timestamp_seconds{", "store_written_bytes_total "]
+    {
+        assert!(page.contains(&format!("\nfanfare_{name}")), "{page}");
+    }
     promtool.stdin.take().unwrap().write_all(body(&page).as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();

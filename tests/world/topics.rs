@@ -262,7 +262,13 @@ fn operators_list_look_at_change_and_copy_topics() {
     assert_eq!(backlog(&daemon), 2);
     let next = json(&daemon, &["peek", orders, "--subscription", "billing", "--count", "1"]);
     assert_eq!(next[0]["messageId"], "CAAQAA==");
-    assert!(told(&daemon, &["backup"]).contains("messages  3\n"));
+    let made = told(&daemon, &["backup"]);
+    assert!(made.contains("messages   3\n") && made.contains("new bytes  "), "{made}");
+    let path = |made: &Value| made["path"].as_str().unwrap().to_owned();
+    let last = path(&json(&daemon, &["backup", "--keep", "1"]));
+    assert!(last.starts_with(daemon.path("store.backups").to_str().unwrap()), "{last}");
+    // Beside the lock.
+    assert_eq!(std::fs::read_dir(daemon.path("store.backups")).unwrap().count(), 2);
     told(&daemon, &["forget", orders, "billing", "--yes"]);
     assert_eq!(json(&daemon, &["stats", orders])["subscriptions"], json!({}));
     told(&daemon, &["purge", orders, "--yes"]);
@@ -316,16 +322,20 @@ fn a_copy_of_the_store_is_a_store_of_the_moment_it_was_made() {
     assert_eq!(publisher.receipt(), (3, 0));
     // As the README has it: what was copied takes the place of the store.
     let restored = durable();
-    let status = Command::new("cp")
-        .args(["-a", copied["path"].as_str().unwrap()])
-        .arg(restored.path("store"))
-        .status();
-    assert!(status.unwrap().success());
-    let config = restored.path("fanfare.toml");
     let serve = restored.command();
-    let mut again = command(&["check", "--config", config.to_str().unwrap()]);
-    again.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let (code, out, said) = run(&mut again);
+    let config = restored.path("fanfare.toml");
+    let own = |arguments: &[&str]| {
+        let mut command = command(arguments);
+        command.args(["--config", config.to_str().unwrap()]);
+        command.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        run(&mut command)
+    };
+    let copy = copied["path"].as_str().unwrap();
+    let (code, out, said) = own(&["topics", "restore", copy]);
+    assert!(code == Some(0) && out.contains("messages") && out.contains("store"), "{out}{said}");
+    let (code, _, said) = own(&["topics", "restore", copy]);
+    assert!(code == Some(1) && said.contains("nothing is overwritten"), "{said}");
+    let (code, out, said) = own(&["check"]);
     assert!(code == Some(0) && out.contains("store"), "{out}{said}");
     let restored = restored.start();
     assert_eq!(told(&restored, &["list"]), "persistent://public/default/t\n");

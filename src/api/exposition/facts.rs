@@ -1,12 +1,13 @@
 //! What the metrics tell beside the counters: the build, the process, the limits, the last reload, certificates, the
-//! store, and the largest of what has names: backlogs of subscriptions, apps.
+//! store and its room, and the largest of what has names: backlogs of subscriptions, topics, apps.
 
 use super::family;
-use crate::topic::Backlog;
+use crate::topic::{Backlog, Holding};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
+use serde_json::{Value, json};
 use std::fmt::Error;
 use std::sync::Arc;
 
@@ -33,12 +34,76 @@ pub struct Facts {
     pub configured_s: u64,
     /// When the certificate of each listener ends, in seconds of unix time.
     pub certificates: Vec<(String, u64)>,
-    /// Bytes of the store, and those that are free on its file system.
-    pub store_bytes: Option<(u64, u64)>,
+    /// The room that the store takes.
+    pub room: Option<Room>,
     /// The largest backlogs.
     pub backlogs: Vec<Backlog>,
     /// The apps of `echo`, as many as are told apart, and all others together.
     pub apps: Vec<App>,
+}
+
+/// The room that the store takes and has.
+#[derive(Clone, Debug, Default)]
+pub struct Room {
+    /// Bytes of its files.
+    pub size_bytes: u64,
+    /// Bytes of them that are needed.
+    pub needed_bytes: u64,
+    /// Bytes that are free on its file system.
+    pub free_bytes: u64,
+    /// Bytes that the file system has for everybody.
+    pub volume_bytes: u64,
+    /// Segments of its logs.
+    pub segments: u64,
+    /// Messages that wait for their time.
+    pub delayed: u64,
+    /// The topics that hold most.
+    pub holdings: Vec<Holding>,
+}
+
+impl Room {
+    /// The same for people and programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let topics = self.holdings.iter().map(|Holding { topic, bytes, oldest_ms }| {
+            json!({ "topic": topic, "heldBytes": bytes, "oldestPublishTime": oldest_ms })
+        });
+        json!({
+            "sizeBytes": self.size_bytes,
+            "neededBytes": self.needed_bytes,
+            "freeBytes": self.free_bytes,
+            "volumeBytes": self.volume_bytes,
+            "segments": self.segments,
+            "delayedMessages": self.delayed,
+            "topics": topics.collect::<Vec<_>>(),
+        })
+    }
+
+    fn tell(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let (gauge, bytes) = (MetricType::Gauge, Some(&Unit::Bytes));
+        let about = "Bytes of the files of the store";
+        family(out, gauge, bytes, "store_size", about, one(self.size_bytes))?;
+        let about = "Bytes of them that are needed, about";
+        family(out, gauge, bytes, "store_needed", about, one(self.needed_bytes))?;
+        let about = "Bytes that are free on the store's file system";
+        family(out, gauge, bytes, "store_free", about, one(self.free_bytes))?;
+        let about = "Bytes that the store's file system has";
+        family(out, gauge, bytes, "store_volume", about, one(self.volume_bytes))?;
+        family(out, gauge, None, "store_segments", "Segments of the logs", one(self.segments))?;
+        let about = "Messages that wait for their time";
+        family(out, gauge, None, "store_delayed_messages", about, one(self.delayed))?;
+        let held: Vec<_> =
+            self.holdings.iter().map(|it| (vec![("topic", it.topic.clone())], it.bytes)).collect();
+        if held.is_empty() {
+            return Ok(());
+        }
+        let about = "Bytes that the messages of a topic take in the store, for the topics that hold most";
+        family(out, gauge, bytes, "topic_held", about, held)?;
+        let date = |it: &Holding| Some((vec![("topic", it.topic.clone())], it.oldest_ms? / 1000));
+        let about = "When the oldest message of such a topic was published";
+        let oldest = self.holdings.iter().filter_map(date).collect();
+        family(out, gauge, Some(&Unit::Seconds), "topic_oldest_message_timestamp", about, oldest)
+    }
 }
 
 /// An app of `echo`.
@@ -112,11 +177,8 @@ impl Facts {
     }
 
     fn store(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let (gauge, bytes) = (MetricType::Gauge, Some(&Unit::Bytes));
-        let Some((size, free)) = self.store_bytes else { return Ok(()) };
-        family(out, gauge, bytes, "store_size", "Bytes of the files of the store", one(size))?;
-        let about = "Bytes that are free on the store's file system";
-        family(out, gauge, bytes, "store_free", about, one(free))?;
+        let Some(room) = &self.room else { return Ok(()) };
+        room.tell(out)?;
         let label = |backlog: &Backlog| {
             let Backlog { topic, subscription, messages } = backlog;
             (vec![("topic", topic.clone()), ("subscription", subscription.clone())], *messages)
@@ -126,7 +188,7 @@ impl Facts {
             return Ok(());
         }
         let about = "Messages that wait in a subscription, for those where most do";
-        family(out, gauge, None, "subscription_backlog", about, backlogs)
+        family(out, MetricType::Gauge, None, "subscription_backlog", about, backlogs)
     }
 
     fn apps(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 /// names and paths are there to be copied.
 const COLUMN_CHARS_MAX: usize = 60;
 /// What the daemon tells in unix time (ms).
-const TIMES: [&str; 3] = ["publishTime", "eventTime", "deliverAt"];
+const TIMES: [&str; 4] = ["publishTime", "oldestPublishTime", "eventTime", "deliverAt"];
 /// Characters of a payload that are shown; `--json` prints all of a message, which may have a MiB.
 const PAYLOAD_CHARS_MAX: usize = 2000;
 
@@ -191,7 +191,7 @@ fn moment(unix_ms: u64) -> String {
 }
 
 /// A size as people say it.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
         if value < 1024.0 || unit == "TiB" {

@@ -129,13 +129,6 @@ impl Disk {
         (self.findings.cut_bytes, self.findings.damages.len())
     }
 
-    /// Bytes of the files, and bytes that are free on their file system, as far as either can be told.
-    pub(super) fn room(&self) -> (Option<u64>, Option<u64>) {
-        let size = super::check::files_bytes(&self.log.directory).ok();
-        let space = rustix::fs::statvfs(&self.directory).ok();
-        (size, space.map(|space| space.f_bavail.saturating_mul(space.f_frsize)))
-    }
-
     /// What is counted.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
@@ -241,6 +234,8 @@ impl Disk {
     /// can.
     pub fn look(&mut self) {
         self.log.poll(&self.catalog);
+        self.metrics.store.written.set(self.log.written);
+        self.metrics.store.compacted.set(self.reclaim.copied);
         let is_full = self.log.full.clone();
         let written = self.metrics.store.bytes.get();
         if self.health.look(self.settings.free_bytes_min, written, is_full.as_deref()) && is_full.is_some() {
@@ -470,6 +465,10 @@ impl Archive for Disk {
         bytes_max: usize,
     ) -> Result<Vec<Arc<Stored>>, Fault> {
         self.read_messages(topic, from, count, bytes_max)
+    }
+
+    fn held(&self, topic: Number) -> u64 {
+        self.catalog.topics.get(&topic).map_or(0, |topic| topic.bytes)
     }
 
     fn trim(&mut self, topic: Number, below: Position) -> Result<(), Fault> {

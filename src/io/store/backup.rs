@@ -1,15 +1,14 @@
-//! Backups: complete stores as they were at one moment, made while the daemon runs, and how one is put in place.
+//! Backups: complete stores as they were at one moment, made while the daemon runs.
 //!
 //! A full segment never changes, so it is linked where the file system can and else copied once: a later backup in the
 //! same place links to the copy of an earlier one. Only the end of the log is copied each time.
 
 use super::archive::Disk;
-use super::check;
-use super::format::{self, OpenError};
+use super::format;
 use super::keeper::sync_directory;
 use super::segment::Kind;
 use super::settings::Settings;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -18,6 +17,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The extension of a backup that is being made.
 const UNFINISHED: &str = "unfinished";
+/// The least length of a backup's name: `20261121T171500Z`.
+const STAMP_CHARS: usize = 16;
 
 /// A backup that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub struct Backup {
     pub messages: u64,
     /// Bytes of its files, those included that it shares with the store or other backups.
     pub bytes: u64,
+    /// Bytes that were written for it.
+    pub new_bytes: u64,
+    /// Older backups that were removed, by their whole paths.
+    pub removed: Vec<PathBuf>,
 }
 
 /// An owner's log at one moment: what is needed to copy it beside its thread.
@@ -88,60 +93,132 @@ impl Disk {
     /// # Errors
     /// When it cannot be made, with the reason.
     pub fn backup(&mut self) -> Result<Backup, String> {
-        copy_all(&[self.copier()?])
+        copy_all(&[self.copier()?], None)
     }
 }
 
-/// Makes a backup of the logs of all owners; it has its name when it is whole.
-pub(super) fn copy_all(copiers: &[Copier]) -> Result<Backup, String> {
+/// Makes a backup of the logs of all owners; it has its name when it is whole. With `kept` the oldest beyond so many go
+/// then.
+pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup, String> {
     let Some(Copier { settings, .. }) = copiers.first() else {
         return Err("there is nothing to copy".into());
     };
-    let store = settings.path.clone().unwrap_or_default();
-    let backups = settings.backup_path.clone().unwrap_or_else(|| store.join("backups"));
-    let stamp = stamp();
-    // The clock may have been set back.
-    let names = std::iter::once(stamp.clone()).chain((1..).map(|number| format!("{stamp}-{number}")));
-    let target = names.map(|name| backups.join(name)).find(|target| !target.exists()).unwrap_or_default();
-    let unfinished = target.with_extension(UNFINISHED);
+    let Some(backups) = settings.backups() else {
+        return Err("there is no place for a backup beside the store: name one as store.backup_path".into());
+    };
+    let failed = |error: io::Error| {
+        let backups = backups.display();
+        format!(
+            "no backup was made in {backups}: {error}; store.backup_path has to be a directory that the daemon's user can \
+             write, with room for what of the store cannot be linked there"
+        )
+    };
+    make_directory(&backups).map_err(failed)?;
+    let store = settings.path.as_deref().map(fs::canonicalize);
+    if let (Some(Ok(store)), Ok(place)) = (store, fs::canonicalize(&backups))
+        && place.starts_with(store)
+    {
+        let backups = backups.display();
+        return Err(format!(
+            "{backups} is inside the store, and would be lost with it: name another directory as store.backup_path"
+        ));
+    }
+    let _place = Place::take(&backups).map_err(failed)?;
+    clear(&backups).map_err(failed)?;
+    let earlier = list(&backups).map_err(failed)?.pop();
 
+    let target = free_name(&backups);
+    let unfinished = target.with_extension(UNFINISHED);
     let copy = || {
-        let _ = fs::remove_dir_all(&unfinished);
         make_directory(&unfinished)?;
-        let earlier = list(&backups)?.pop();
-        copiers.iter().try_for_each(|copier| copier.copy_to(&unfinished, earlier.as_deref()))?;
+        let mut new_bytes = 0;
+        for copier in copiers {
+            new_bytes += copier.copy_to(&unfinished, earlier.as_deref())?;
+        }
         format::write_format(&unfinished, settings.writers as u32)?;
         fs::rename(&unfinished, &target)?;
         sync_directory(&backups)?;
         let path = fs::canonicalize(&target)?;
         let messages = copiers.iter().map(|copier| copier.messages).sum();
         let bytes = disk_bytes(&path);
-        Ok(Backup { path, messages, bytes })
+        Ok(Backup { path, messages, bytes, new_bytes, removed: Vec::new() })
     };
-    copy().map_err(|error: io::Error| {
+    let mut made = copy().map_err(|error: io::Error| {
         let _ = fs::remove_dir_all(&unfinished);
-        format!("no backup was made in {}: {error}", target.display())
-    })
+        failed(error)
+    })?;
+
+    if let Some(count) = kept {
+        made.removed = keep(&backups, count).map_err(|error| {
+            let (made, backups) = (made.path.display(), backups.display());
+            format!(
+                "the backup {made} was made, but not all older ones could be removed from {backups}: {error}"
+            )
+        })?;
+    }
+    Ok(made)
+}
+
+/// Keeps other daemons from the directory where backups are made, for as long as one is.
+struct Place {
+    _lock: File,
+}
+
+impl Place {
+    fn take(backups: &Path) -> io::Result<Self> {
+        let lock = File::create(backups.join("LOCK"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                Err(io::Error::other("another daemon makes a backup there: give each a directory of its own"))
+            }
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// Removes what backups have left that were not finished.
+fn clear(backups: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(backups)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == UNFINISHED) && is_stamp(&path) {
+            tracing::warn!("{} was not finished, and is removed", path.display());
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The name of a new backup, which comes after all others even where the clock was set back within a second.
+fn free_name(backups: &Path) -> PathBuf {
+    let stamp = stamp();
+    let names = std::iter::once(stamp.clone()).chain((1..).map(|number| format!("{stamp}-{number}")));
+    names.map(|name| backups.join(name)).find(|target| !target.exists()).unwrap_or_default()
 }
 
 impl Copier {
-    /// Copies the log into a backup, after an earlier one.
-    fn copy_to(&self, backup: &Path, earlier: Option<&Path>) -> io::Result<()> {
+    /// Copies the log into a backup, after an earlier one. Returns how many bytes were written for it.
+    fn copy_to(&self, backup: &Path, earlier: Option<&Path>) -> io::Result<u64> {
         let target = backup.join(&self.name);
         make_directory(&target)?;
         let earlier = earlier.map(|earlier| earlier.join(&self.name));
+        let mut new_bytes = 0;
         for number in &self.segments {
             for kind in [Kind::Segment(*number), Kind::Index(*number)] {
-                let done = take_over(kind, &self.directory, earlier.as_deref(), &target);
-                // An index is made anew when it is gone.
-                done.or_else(|error| if kind == Kind::Index(*number) { Ok(()) } else { Err(error) })?;
+                match take_over(kind, &self.directory, earlier.as_deref(), &target) {
+                    Ok(bytes) => new_bytes += bytes,
+                    // An index is made anew when it is gone.
+                    Err(_) if kind == Kind::Index(*number) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         let (number, file, bytes) = &self.last;
         let copy = File::create(Kind::Segment(*number).path(&target))?;
         copy_bytes(file, &copy, *bytes)?;
         copy.sync_all()?;
-        sync_directory(&target)
+        sync_directory(&target)?;
+        Ok(new_bytes + bytes)
     }
 }
 
@@ -158,11 +235,12 @@ fn copy_bytes(from: &File, mut to: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a backup a file: a link to the store's own, or to that of an earlier backup, or a copy.
-fn take_over(kind: Kind, store: &Path, earlier: Option<&Path>, target: &Path) -> io::Result<()> {
+/// Gives a backup a file: a link to the store's own, or to that of an earlier backup, or a copy. Returns how many bytes
+/// were written.
+fn take_over(kind: Kind, store: &Path, earlier: Option<&Path>, target: &Path) -> io::Result<u64> {
     let (source, target) = (kind.path(store), kind.path(target));
     if fs::hard_link(&source, &target).is_ok() {
-        return Ok(());
+        return Ok(0);
     }
     let source_file = fs::metadata(&source)?;
     if let Some(earlier) = earlier.map(|earlier| kind.path(earlier)) {
@@ -171,11 +249,12 @@ fn take_over(kind: Kind, store: &Path, earlier: Option<&Path>, target: &Path) ->
             file.len() == source_file.len() && same_content(&earlier, &source).unwrap_or(false)
         });
         if is_same && fs::hard_link(&earlier, &target).is_ok() {
-            return Ok(());
+            return Ok(0);
         }
     }
-    fs::copy(&source, &target)?;
-    File::open(&target)?.sync_all()
+    let bytes = fs::copy(&source, &target)?;
+    File::open(&target)?.sync_all()?;
+    Ok(bytes)
 }
 
 /// Whether two files begin alike: with the checks of the first messages, no two segments do.
@@ -188,11 +267,11 @@ fn same_content(one: &Path, other: &Path) -> io::Result<bool> {
     Ok(beginning(one)? == beginning(other)?)
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// The backups in a directory, the oldest first.
+/// The backups in a directory, the oldest first: whatever has the name of one and is a store.
 ///
 /// # Errors
 /// When the directory cannot be read.
@@ -200,7 +279,7 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let is_backup = path.join("FORMAT").exists() && path.extension().is_none_or(|it| it != UNFINISHED);
+        let is_backup = path.extension().is_none() && is_stamp(&path) && path.join("FORMAT").exists();
         found.extend(is_backup.then_some(path));
     }
     // `20261129T171500Z-2` comes before `20261129T171500Z-10`.
@@ -212,6 +291,19 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Whether something has the name of a backup, finished or not.
+fn is_stamp(path: &Path) -> bool {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let Some((stamp, number)) = name.split_at_checked(STAMP_CHARS) else { return false };
+    let is_stamp = stamp.bytes().enumerate().all(|(at, byte)| match at {
+        8 => byte == b'T',
+        15 => byte == b'Z',
+        _ => byte.is_ascii_digit(),
+    });
+    let is_number = |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_stamp && (number.is_empty() || number.strip_prefix('-').is_some_and(is_number))
+}
+
 /// Removes all backups of a directory but the newest ones. Returns those that are gone.
 ///
 /// # Errors
@@ -219,66 +311,13 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
 pub fn keep(directory: &Path, count: usize) -> io::Result<Vec<PathBuf>> {
     let mut backups = list(directory)?;
     backups.truncate(backups.len().saturating_sub(count));
-    backups.iter().try_for_each(fs::remove_dir_all)?;
+    for backup in &backups {
+        // What is removed in part is no backup any more, and the next one clears it away.
+        let going = backup.with_extension(UNFINISHED);
+        fs::rename(backup, &going)?;
+        fs::remove_dir_all(&going)?;
+    }
     Ok(backups)
-}
-
-/// Puts a backup in the place of a store that is not there, or empty. The backup stays as it is.
-///
-/// # Errors
-/// When the backup is none, or not whole, or when there is a store.
-pub fn restore(backup: &Path, settings: &Settings) -> Result<check::Report, RestoreError> {
-    let store = settings.path.clone().ok_or(OpenError::NoPath)?;
-    let failed = |error| RestoreError::Copy(backup.into(), store.clone(), error);
-    let writers = match format::read_format(backup)? {
-        Some(writers) => writers,
-        None => return Err(RestoreError::NoBackup(backup.into())),
-    };
-    match fs::read_dir(&store) {
-        Ok(mut entries) => {
-            if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lost+found")) {
-                return Err(RestoreError::InTheWay(store));
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_directory(&store).map_err(failed)?,
-        Err(error) => return Err(failed(error)),
-    }
-    let report = check::check(&Settings { path: Some(backup.into()), ..settings.clone() }, false)?;
-    for owner in 0..writers {
-        let (from, to) = (format::log_path(backup, owner), format::log_path(&store, owner));
-        copy_log(&from, &to).map_err(failed)?;
-    }
-    // Last, so that what is not whole is no store.
-    format::write_format(&store, writers).map_err(failed)?;
-    Ok(report)
-}
-
-/// Why a backup is not restored. Each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// It is no backup.
-    #[error("{0} is no backup: name a directory that `fanfare topics backup` has made")]
-    NoBackup(PathBuf),
-    /// There is something already.
-    #[error("{0} is not empty, and nothing is overwritten: move it away first")]
-    InTheWay(PathBuf),
-    /// It cannot be copied.
-    #[error("{0} cannot be restored to {1}: {2}")]
-    Copy(PathBuf, PathBuf, io::Error),
-    /// The backup cannot be read.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-}
-
-fn copy_log(from: &Path, to: &Path) -> io::Result<()> {
-    make_directory(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        fs::copy(entry.path(), &target)?;
-        File::open(&target)?.sync_all()?;
-    }
-    sync_directory(to)
 }
 
 /// The time as a name that sorts: `20261121T171500Z`.
@@ -296,7 +335,7 @@ fn stamp() -> String {
     format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
-fn disk_bytes(path: &Path) -> u64 {
+pub(super) fn disk_bytes(path: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(path) else {
         return fs::metadata(path).map_or(0, |file| file.blocks() * 512);
     };
@@ -312,5 +351,22 @@ mod tests {
         let stamp = stamp();
         assert_eq!(stamp.len(), "20261121T171500Z".len());
         assert!(&*stamp > "20250101T000000Z" && &*stamp < "21000101T000000Z", "{stamp}");
+    }
+
+    #[test]
+    fn a_backup_has_the_time_as_its_name_and_nothing_else_has() {
+        for (name, expected) in [
+            ("20261121T171500Z", true),
+            ("20261121T171500Z-12", true),
+            ("20261121T171500Z.unfinished", true),
+            ("20261121T171500Z-", false),
+            ("20261121T171500Z-x", false),
+            ("20261121T171500Zx", false),
+            ("store.old", false),
+            ("LOCK", false),
+            ("2026-11-21T17150", false),
+        ] {
+            assert_eq!(is_stamp(Path::new(name)), expected, "{name}");
+        }
     }
 }

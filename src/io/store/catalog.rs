@@ -7,7 +7,7 @@
 
 use super::place::{Address, Entry, Gap, Index, Piece, Run};
 use super::record::Record;
-use crate::topic::{Loaded, Number, Position, Saved};
+use crate::topic::{Holding, Loaded, Number, Position, Saved};
 use ahash::{HashMap, HashMapExt as _};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,6 +110,14 @@ impl Topic {
         run.advance(from);
         run.count = run.count.min(count as u32);
         Some(Piece::Indexed(run))
+    }
+
+    /// The position of the first message that is not deleted.
+    pub(super) fn first(&mut self) -> Option<Position> {
+        Some(match self.piece(Position::FIRST, 1)? {
+            Piece::Indexed(run) => run.first,
+            Piece::Newest(entries) => entries.first()?.position,
+        })
     }
 
     /// The position of the last message.
@@ -494,6 +502,20 @@ impl Catalog {
                 (*number, indexed + topic.newest.len() as u64)
             })
             .collect()
+    }
+
+    /// The topics that hold most, so many at most.
+    pub(super) fn largest(&self, count: usize) -> Vec<Holding> {
+        let mut largest = Vec::new();
+        for topic in self.topics.values().filter(|topic| topic.bytes > 0) {
+            let Some(name) = &topic.name else { continue };
+            largest.push(Holding { topic: name[..].into(), bytes: topic.bytes, oldest_ms: None });
+            if largest.len() >= 2 * count {
+                Holding::keep_largest(&mut largest, count);
+            }
+        }
+        Holding::keep_largest(&mut largest, count);
+        largest
     }
 
     /// Messages that are stored.

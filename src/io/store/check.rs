@@ -6,12 +6,17 @@ use super::record::{Found, Scan};
 use super::recovery::{self, Recovered};
 use super::segment::{self, Kind};
 use super::settings::Settings;
+use super::survey;
+use crate::topic::Holding;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
 /// Damaged places that are printed.
 const TOLD_MAX: usize = 16;
+
+/// Topics that are printed because they hold most.
+pub(super) const LARGEST: usize = 3;
 
 /// What a look at a store found.
 #[derive(Debug, Default)]
@@ -20,11 +25,13 @@ pub struct Report {
     pub lines: Vec<String>,
     /// Whether something of it is damaged or missing.
     pub is_damaged: bool,
+    /// Messages in it.
+    pub messages: u64,
 }
 
 impl From<String> for Report {
     fn from(line: String) -> Self {
-        Self { lines: vec![line], is_damaged: false }
+        Self { lines: vec![line], ..Self::default() }
     }
 }
 
@@ -57,7 +64,7 @@ pub fn check(settings: &Settings, all: bool) -> Result<Report, OpenError> {
         return Ok(format!("{head}, in use by a running daemon{unread}").into());
     }
 
-    let mut report = Report::default();
+    let (mut report, mut largest) = (Report::default(), Vec::new());
     let (mut topics, mut messages, mut bytes, mut needed) = (0, 0, 0, 0);
     for owner in 0..writers {
         let path = format::log_path(&directory, owner);
@@ -69,18 +76,28 @@ pub fn check(settings: &Settings, all: bool) -> Result<Report, OpenError> {
         report.tell(&recovered, &path);
         if all {
             report.read_all(&recovered, &path).map_err(unusable)?;
+            largest.extend(recovered.catalog.largest(LARGEST));
         }
     }
+    report.messages = messages;
     let counted =
         format!("{head}, {topics} topics, {messages} messages, {bytes} bytes of files, {needed} needed");
     report.lines.insert(0, counted);
+    Holding::keep_largest(&mut largest, LARGEST);
+    if !largest.is_empty() {
+        report.lines.insert(1, format!("store  most is held by {}", survey::told(&largest)));
+    }
     Ok(report)
 }
 
-/// Bytes that the files of a directory take.
+/// Bytes that the files of a directory take. Some may go meanwhile.
 pub(super) fn files_bytes(path: &Path) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
-    fs::read_dir(path)?.map(|entry| Ok(entry?.metadata()?.blocks() * 512)).sum()
+    let bytes = |entry: io::Result<fs::DirEntry>| match entry?.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        metadata => Ok(metadata?.blocks() * 512),
+    };
+    fs::read_dir(path)?.map(bytes).sum()
 }
 
 impl Report {

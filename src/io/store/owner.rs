@@ -14,7 +14,7 @@ use crate::io::clock;
 use crate::io::gaps::Source;
 use crate::io::handoff::Parcel;
 use crate::io::watchdog::BEAT;
-use crate::topic::{Delivery, Outgoing, Owner, Reply, Request, Topics};
+use crate::topic::{Delivery, Outgoing, Owner, Reply, Request, Rules, Topics};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -35,11 +35,11 @@ const SYNC_MAX: Duration = Duration::from_secs(10);
 /// # Errors
 /// When a thread cannot be had.
 pub(super) fn spawn(shared: &Arc<Shared>, index: usize, topics: Topics<Disk>) -> io::Result<()> {
-    let (journals, taken) = mpsc::channel::<Unsynced>();
+    let (syncer, taken) = mpsc::channel::<Unsynced>();
     let for_syncer = Arc::clone(shared);
     std::thread::Builder::new().name(thread("sync", index)).spawn(move || {
-        for journal in taken {
-            let result = journal.sync();
+        for unsynced in taken {
+            let result = unsynced.sync();
             for_syncer.store.posts[index].put(|inbox| inbox.synced = Some(result));
         }
     })?;
@@ -49,7 +49,7 @@ pub(super) fn spawn(shared: &Arc<Shared>, index: usize, topics: Topics<Disk>) ->
     let spawned = std::thread::Builder::new().name(thread("store", index)).spawn(move || {
         // Whatever ends the thread, nobody is to wait for it.
         let over = Over(for_thread, index);
-        run(&over.0, index, topics, &journals);
+        run(&over.0, index, topics, &syncer);
     });
     spawned.map(|_| ()).inspect_err(|_| running(false))
 }
@@ -65,15 +65,18 @@ impl Drop for Over {
 }
 
 /// Rounds until the daemon is over.
-fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, journals: &mpsc::Sender<Unsynced>) {
-    let (mut waiting, mut surveyor) = (Waiting::default(), Surveyor::default());
+fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, syncer: &mpsc::Sender<Unsynced>) {
+    let (mut waiting, mut surveyor) = (Waiting::default(), Surveyor::new());
     let (mut more, mut syncing) = (false, Syncing::default());
     let mut requests = VecDeque::new();
     // A disk that is full already is told before anybody asks.
     topics.archive().look();
     tell((shared, index), topics.archive(), &mut syncing);
     loop {
-        let taken = next((shared, index), &mut topics, &syncing, more, !requests.is_empty());
+        let busy = (more, !requests.is_empty());
+        // Whether the files are still there is looked at while nobody wants anything, too.
+        let watch = surveyor.due().min(Instant::now() + BEAT);
+        let taken = next((shared, index), &mut topics, &syncing, watch, busy);
         let now = clock::now();
         shared.pulses.store[index].beat(now);
         topics.archive().look();
@@ -102,7 +105,7 @@ fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, journals: &mpsc:
             conclude(&mut topics, &result);
         }
         if syncing.since.is_none() && (topics.has_uncommitted() || topics.archive().wants_commit()) {
-            syncing.since = commit(&mut topics, journals).then(Instant::now);
+            syncing.since = commit(&mut topics, syncer).then(Instant::now);
         }
         topics.archive().settle();
         for sender in waiting.backups.drain(..) {
@@ -110,12 +113,16 @@ fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, journals: &mpsc:
             // Whoever has asked may have gone.
             let _ = sender.send(topics.archive().copier());
         }
+        surveyor.watch(topics.archive(), &shared.store.board, index);
         for sender in waiting.surveys.drain(..) {
             let _ = sender.send(surveyor.survey(&mut topics));
         }
         tell((shared, index), topics.archive(), &mut syncing);
         let has_room = shared.all_have_room();
-        more = has_room && topics.deliver(ROUND_BYTES_MAX, now) || has_work || !requests.is_empty();
+        more = has_room && topics.deliver(ROUND_BYTES_MAX, now)
+            || has_work
+            || surveyor.is_busy()
+            || !requests.is_empty();
         post(shared, topics.take_outgoing(), &mut waiting);
         let census = topics.census();
         topics.archive().metrics().store.census(&census);
@@ -143,13 +150,13 @@ fn finish(shared: &Shared, mut topics: Topics<Disk>, waiting: &mut Waiting) {
 }
 
 /// Begins to make safe what was appended, or makes it safe at once. Returns whether the disk works on it.
-fn commit(topics: &mut Topics<Disk>, journals: &mpsc::Sender<Unsynced>) -> bool {
+fn commit(topics: &mut Topics<Disk>, syncer: &mpsc::Sender<Unsynced>) -> bool {
     topics.seal();
     let result = match topics.archive().commit_begun() {
-        Ok(Some(journal)) => match journals.send(journal) {
+        Ok(Some(unsynced)) => match syncer.send(unsynced) {
             Ok(()) => return true,
-            Err(mpsc::SendError(journal)) => {
-                let result = journal.sync();
+            Err(mpsc::SendError(unsynced)) => {
+                let result = unsynced.sync();
                 topics.archive().commit_ended(result)
             }
         },
@@ -170,8 +177,8 @@ fn next(
     (shared, index): (&Shared, usize),
     topics: &mut Topics<Disk>,
     syncing: &Syncing,
-    more: bool,
-    is_busy: bool,
+    watch: Instant,
+    (more, is_busy): (bool, bool),
 ) -> Inbox {
     let mut inbox = shared.store.posts[index].lock();
     while !more
@@ -186,8 +193,8 @@ fn next(
         shared.pulses.store[index].beat(now);
         let due = topics.next_tick_ns().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
         let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
-        let disk = topics.archive().due().map(|due| due.saturating_duration_since(Instant::now()));
-        let wait = disk.map_or(due, |disk| due.min(disk));
+        let disk = topics.archive().due().map_or(watch, |due| due.min(watch));
+        let wait = due.min(disk.saturating_duration_since(Instant::now()));
         if wait.is_zero() || syncing.is_news() {
             break;
         }
