@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Bytes after which the floor begins its file anew, as a journal does.
+/// Bytes after which the floor begins its file anew, as a log does.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// How often the room of a directory is looked at.

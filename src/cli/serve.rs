@@ -102,7 +102,7 @@ fn status(error: &StartError) -> Status {
 /// What it exits with when the store cannot be opened.
 pub(super) fn status_of_store(error: &OpenError) -> Status {
     match error {
-        OpenError::InUse(_) => Status::TryAgain,
+        OpenError::InUse(_) | OpenError::Full(..) => Status::TryAgain,
         OpenError::Damaged(..) | OpenError::Missing(..) => Status::Failure,
         OpenError::NoPath
         | OpenError::Directory(..)

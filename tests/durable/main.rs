@@ -24,6 +24,7 @@ mod feed;
 mod kill;
 mod kinds;
 mod limits;
+mod operator;
 mod partitions;
 mod power;
 mod producing;

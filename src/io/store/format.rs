@@ -30,6 +30,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 const LEDGERS_MAX: u32 = 1 << 24;
 /// Damaged places and lost messages that are told one by one.
 const TOLD_MAX: usize = 16;
+/// Lost messages that the refusal of a start tells.
+const LOST_TOLD_MAX: usize = 5;
 
 /// Why a store cannot be used. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,12 @@ pub enum OpenError {
     /// The directory cannot be made, read or written.
     #[error("the store {0} cannot be used: {1}; it has to be a directory that the daemon's user can write")]
     Directory(PathBuf, io::Error),
+    /// There is no room for what a start writes.
+    #[error(
+        "the store {0} cannot be opened: {1}; a start needs room for a segment of each writer, 8 MiB: make room on its file \
+         system, and start again"
+    )]
+    Full(PathBuf, io::Error),
     /// Something else is there.
     #[error(
         "{0} is no store, and not empty: name an empty directory, or one that is not there yet, as store.path"
@@ -102,7 +110,12 @@ pub(super) fn log_path(directory: &Path, owner: u32) -> PathBuf {
 /// Opens the store of these settings, or makes it: the log of each owner.
 pub(super) fn open(settings: &Settings) -> Result<Vec<Opened>, OpenError> {
     let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
-    let unusable = |error| OpenError::Directory(directory.clone(), error);
+    let unusable = |error: io::Error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            OpenError::Full(directory.clone(), error)
+        }
+        _ => OpenError::Directory(directory.clone(), error),
+    };
     make_directory(&directory).map_err(unusable)?;
     let format = read_format(&directory)?;
     let lock = Arc::new(lock(&directory)?);
@@ -156,7 +169,10 @@ pub(super) fn read_log(directory: &Path, path: &Path) -> Result<Recovered, OpenE
         io::ErrorKind::NotFound if !path.exists() => {
             OpenError::Missing(directory.into(), format!("{} is", path.display()))
         }
-        _ => OpenError::Directory(directory.into(), error),
+        kind => {
+            let error = io::Error::new(kind, format!("{}: {error}", path.display()));
+            OpenError::Directory(directory.into(), error)
+        }
     })
 }
 
@@ -179,7 +195,14 @@ fn accept(
             more => format!(", and {more} more, are"),
         };
         let is = if missing.len() == 1 { " is" } else { &more };
-        return Err(OpenError::Missing(directory.into(), format!("{first} of {name}{is}")));
+        let lost = &recovered.findings.lost;
+        let told: Vec<String> = lost.iter().take(LOST_TOLD_MAX).map(ToString::to_string).collect();
+        let told = match lost.len().saturating_sub(LOST_TOLD_MAX) {
+            _ if told.is_empty() => String::new(),
+            0 => format!(" (with {})", told.join(", ")),
+            more => format!(" (with {}, and {more} parts more)", told.join(", ")),
+        };
+        return Err(OpenError::Missing(directory.into(), format!("{first} of {name}{told}{is}")));
     }
     for missing in &recovered.findings.missing {
         tracing::error!("{missing} of {name} is missing and given up, as --accept-loss says");
