@@ -31,7 +31,8 @@ struct Subscription {
     delivered: HashSet<Place>,
     in_this_life: HashSet<Place>,
     acknowledged: HashMap<Place, Instant>,
-    settled: HashSet<Place>,
+    /// What was acknowledged so long before a kill that this has to hold.
+    settled: HashMap<Place, Duration>,
 }
 
 impl Account {
@@ -62,8 +63,9 @@ impl Account {
         let subscription = self.subscriptions.entry(subscription).or_default();
         assert!(subscription.in_this_life.insert(place), "{payload} came twice without a reason");
         assert!(
-            !subscription.settled.contains(&place),
-            "{payload} came again long after its acknowledgement"
+            !subscription.settled.contains_key(&place),
+            "{payload} came again, which had been acknowledged {:?} before a kill",
+            subscription.settled[&place]
         );
         subscription.delivered.insert(place);
     }
@@ -74,14 +76,14 @@ impl Account {
         subscription.acknowledged.insert(place(id), Instant::now());
     }
 
-    /// The daemon was killed at this time.
-    pub(crate) fn killed(&mut self, at: Instant) {
+    /// The daemon was killed at this time; what was acknowledged so long before has to hold.
+    pub(crate) fn killed(&mut self, at: Instant, age_min: Duration) {
         for subscription in self.subscriptions.values_mut() {
             subscription.in_this_life.clear();
             let acknowledged = std::mem::take(&mut subscription.acknowledged);
-            let old =
-                acknowledged.into_iter().filter(|(_, then)| at.saturating_duration_since(*then) >= ACK_AGE);
-            subscription.settled.extend(old.map(|(place, _)| place));
+            let ages =
+                acknowledged.into_iter().map(|(place, then)| (place, at.saturating_duration_since(then)));
+            subscription.settled.extend(ages.filter(|(_, age)| *age >= age_min));
         }
     }
 

@@ -168,7 +168,7 @@ fn kill(mut daemon: Daemon, account: &Shared, threads: Vec<JoinHandle<()>>) -> D
     daemon.signal(Signal::KILL);
     daemon.wait();
     threads.into_iter().for_each(|thread| thread.join().expect("a client has found a fault"));
-    account.lock().unwrap().killed(at);
+    account.lock().unwrap().killed(at, ACK_AGE);
     daemon.again()
 }
 
