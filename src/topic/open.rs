@@ -272,9 +272,13 @@ impl<A: Archive> Topics<A> {
             self.archive.save(self.topics[sub.topic].number, Saved::NoSubscription(&sub.name))?;
             self.is_uncommitted = true;
         }
-        let topic = sub.topic;
+        let (topic, is_durable) = (sub.topic, sub.durable);
         self.delete_sub(id);
-        self.arm_tend(topic);
+        if is_durable {
+            self.tend_now(topic);
+        } else {
+            self.arm_tend(topic);
+        }
         Ok(())
     }
 }

@@ -107,7 +107,7 @@ impl<A: Archive> Topics<A> {
             topic.marks.trim(end.position, None);
             topic.forget_read();
         }
-        self.arm_tend(id);
+        self.tend_now(id);
         self.save_topic(id).map_err(broken)?;
         Ok(Progress::Done)
     }
@@ -126,6 +126,7 @@ impl<A: Archive> Topics<A> {
         let topic = sub.topic;
         self.topics[topic].quota_check_bytes = 0;
         self.touch(id);
+        self.tend_now(topic);
         self.ready(id);
     }
 

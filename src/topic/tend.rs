@@ -153,6 +153,11 @@ impl<A: Archive> Topics<A> {
         }
     }
 
+    /// Somebody has decided that messages are needed no more, and may wait for their room.
+    pub(super) fn tend_now(&mut self, id: TopicId) {
+        self.arm_tend_after(id, 0);
+    }
+
     /// So much came to a topic, or was acknowledged, that it is looked at now.
     pub(super) fn hurry(&mut self, id: TopicId) {
         let Some(topic) = self.topics.get_mut(id) else { return };

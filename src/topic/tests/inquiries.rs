@@ -95,6 +95,31 @@ fn a_subscription_or_a_whole_topic_is_purged() {
 }
 
 #[test]
+fn what_an_operator_gives_up_leaves_the_store_at_once() {
+    let subscription = || "s".into();
+    for inquiry in [
+        Inquiry::Purge { topic: name("x"), subscription: None },
+        Inquiry::Purge { topic: name("x"), subscription: Some(subscription()) },
+        Inquiry::Reset { topic: name("x"), subscription: subscription(), to: Moment::Latest },
+        Inquiry::Forget { topic: name("x"), subscription: subscription() },
+    ] {
+        let mut world = World::with(Rules { retention_s: 0, ..Rules::default() });
+        world.consume(1, consuming("x", "s", Kind::Exclusive));
+        world.ask(1, Request::Gone);
+        for _ in 0..4 {
+            world.append("x", "0");
+        }
+        world.pass(10_000);
+        assert_eq!(world.topics.archive().live[name("x").as_str()].messages.len(), 4);
+        world.append("x", "0");
+        let said = format!("{inquiry:?}");
+        assert_eq!(world.inquire(inquiry).0, 200, "{said}");
+        world.pass(1);
+        assert!(world.topics.archive().live[name("x").as_str()].messages.is_empty(), "{said}");
+    }
+}
+
+#[test]
 fn a_subscription_is_moved_back_and_forth() {
     let mut world = World::new();
     world.consume(1, consuming("x", "s", Kind::Exclusive));
