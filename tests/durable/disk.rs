@@ -25,7 +25,9 @@ fn fill(producer: &mut Producer) -> (Vec<(String, String)>, Value) {
     panic!("it is never full");
 }
 
-fn assert_refused_with_a_reason(answer: &Value) {
+/// A producer was refused, and told why.
+#[track_caller]
+pub(crate) fn assert_refused_with_a_reason(answer: &Value) {
     assert_eq!(answer["result"], "send-error:8", "{answer}");
     let reason = answer["errorMsg"].as_str().unwrap();
     assert!(reason.len() > 10, "{reason}");

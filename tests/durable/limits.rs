@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 const MIB: u64 = 1024 * 1024;
 
 /// Feeds so many messages of so many bytes.
-fn feed(daemon: &Daemon, topic: &str, count: usize, bytes: usize) {
+pub(crate) fn feed(daemon: &Daemon, topic: &str, count: usize, bytes: usize) {
     let mut publisher = daemon.publisher();
     let payload = encoded(&"x".repeat(bytes));
     for chunk in 0..count.div_ceil(100) {

@@ -1,8 +1,13 @@
-//! Small file systems.
+//! Room on a disk: small file systems, and what the files of a store take.
 
 use crate::harness::{root, skip};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 use tempfile::TempDir;
 
 pub(crate) const MIB: u64 = 1024 * 1024;
@@ -48,5 +53,59 @@ impl Small {
 impl Drop for Small {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
+/// How often the room of a directory is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Bytes that the files below a directory take on the disk; what goes away meanwhile takes none.
+pub(crate) fn room(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let of = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => room(&entry.path()),
+        // The unit of this field is always 512 bytes.
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.flatten().map(of).sum()
+}
+
+/// Looks at the room of a directory all the time.
+pub(crate) struct Watch {
+    highest: Arc<AtomicU64>,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Watches this directory.
+    pub(crate) fn new(directory: &Path) -> Self {
+        let (highest, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let thread = std::thread::spawn({
+            let (directory, highest, is_over) =
+                (directory.to_owned(), Arc::clone(&highest), Arc::clone(&is_over));
+            move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    highest.fetch_max(room(&directory), Ordering::Relaxed);
+                    std::thread::sleep(LOOK_EVERY);
+                }
+            }
+        });
+        Self { highest, is_over, thread: Some(thread) }
+    }
+
+    /// The most bytes that were seen.
+    pub(crate) fn highest(&self) -> u64 {
+        self.highest.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }

@@ -29,8 +29,9 @@ const COMMITTED_HERE_MAX: usize = 4;
 const DELAYED_MAX: usize = 1_000_000;
 /// Damaged messages at the end of a topic that are passed over in the search for its last good one.
 const LAST_TRIED_MAX: usize = 64;
-/// How often it is looked whether the files are still there.
+/// How often it is looked whether the files are still there, and how often when nobody wants anything of them.
 const PRESENT_EVERY: Duration = Duration::from_millis(100);
+const PRESENT_EVERY_IDLE: Duration = Duration::from_millis(500);
 /// How soon what the keeper has done is looked at.
 const POLL_AFTER: Duration = Duration::from_millis(5);
 
@@ -218,7 +219,8 @@ impl Disk {
         let now = Instant::now();
         let keeper = self.log.keeper.is_busy().then(|| now + POLL_AFTER);
         let reclaim = if self.health.reason().is_none() { self.reclaim_due(now) } else { None };
-        [self.health.due(), self.sync_due(), keeper, reclaim].into_iter().flatten().min()
+        let present = Some(self.seen + PRESENT_EVERY_IDLE);
+        [self.health.due(), self.sync_due(), keeper, reclaim, present].into_iter().flatten().min()
     }
 
     fn sync_due(&self) -> Option<Instant> {
