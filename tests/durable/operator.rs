@@ -241,7 +241,7 @@ fn a_disk_without_room_for_a_segment_ends_a_start_that_may_succeed_later() {
 
 #[test]
 fn a_directory_that_is_deleted_while_running_ends_writing_and_is_told_at_once() {
-    let daemon = setup().start();
+    let daemon = setup().set("store.writers", 1).start();
     let mut producer = Producer::new(&daemon, "t");
     producer.send("1");
     fs::remove_dir_all(daemon.path("store")).unwrap();

@@ -21,7 +21,8 @@ const TOPICS_AT_ONCE: usize = 1024;
 const AT_ONCE: Duration = Duration::from_millis(2);
 /// How often it is looked how full the volume is.
 const WATCH_EVERY: Duration = Duration::from_secs(10);
-/// Of a hundred parts of the volume, as `df` counts them, at how many there is a warning; below how many it may come again.
+/// Of a hundred parts of the volume, as `df` counts them, at how many there is a warning, and below how many it may come
+/// again.
 const FULL_PERCENT: u64 = 80;
 const RELIEVED_PERCENT: u64 = 75;
 
@@ -170,7 +171,8 @@ impl Surveyor {
         self.watched + WATCH_EVERY
     }
 
-    /// Looks how full the volume is, from time to time, and does a piece of the work that there is. `index` is the owner's.
+    /// Looks how full the volume is, from time to time, and does a piece of the work that there is. `index` is that of the
+    /// owner.
     pub(super) fn watch(&mut self, disk: &mut Disk, board: &Board, index: usize) {
         let now = Instant::now();
         if now >= self.due() {
@@ -266,8 +268,8 @@ fn warn(disk: &Disk, largest: &[Holding]) {
     tracing::warn!(
         used,
         free,
-        "the store's file system is {percent} % full, {used} bytes are used and {free} are free: {most}; let consumers catch up, purge or delete \
-         topics, or make room on it"
+        "the store's file system is {percent} % full, {used} bytes are used and {free} are free: {most}; let consumers \
+         catch up, purge or delete topics, or make room on it"
     );
 }
 
