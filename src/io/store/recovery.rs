@@ -298,6 +298,16 @@ impl Reading {
             let topics = topics.collect();
             recovered.findings.missing.push(Missing { segment: number, topics });
         }
+        // One that was given up although messages in it were needed, which a checkpoint from before tells yet.
+        for number in dropped.iter() {
+            if recovered.catalog.segments.get(number).is_some_and(|segment| !segment.is_dead()) {
+                for gap in recovered.catalog.gaps_without(*number) {
+                    let topic = name(&recovered.catalog, gap.topic);
+                    recovered.findings.lost.push(Lost { topic, gap });
+                }
+                recovered.catalog.give_up(*number);
+            }
+        }
         // Positions may be left out without damage: where a write was refused.
         if !recovered.findings.damages.is_empty() || !recovered.findings.missing.is_empty() {
             let gaps = self.gaps.iter().filter_map(|gap| recovered.catalog.still_open(*gap));
