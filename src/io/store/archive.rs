@@ -219,8 +219,12 @@ impl Disk {
         let now = Instant::now();
         let keeper = self.log.keeper.is_busy().then(|| now + POLL_AFTER);
         let reclaim = if self.health.reason().is_none() { self.reclaim_due(now) } else { None };
-        let present = Some(self.seen + PRESENT_EVERY_IDLE);
-        [self.health.due(), self.sync_due(), keeper, reclaim, present].into_iter().flatten().min()
+        [self.health.due(), self.sync_due(), keeper, reclaim].into_iter().flatten().min()
+    }
+
+    /// When [`Disk::look`] is to be called where nothing else waits, to see whether the files are there.
+    pub(super) fn present_due(&self) -> Instant {
+        self.seen + PRESENT_EVERY_IDLE
     }
 
     fn sync_due(&self) -> Option<Instant> {

@@ -74,8 +74,7 @@ fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, syncer: &mpsc::S
     tell((shared, index), topics.archive(), &mut syncing);
     loop {
         let busy = (more, !requests.is_empty());
-        // Whether the files are still there is looked at while nobody wants anything, too.
-        let watch = surveyor.due().min(Instant::now() + BEAT);
+        let watch = surveyor.due().min(topics.archive().present_due());
         let taken = next((shared, index), &mut topics, &syncing, watch, busy);
         let now = clock::now();
         shared.pulses.store[index].beat(now);
