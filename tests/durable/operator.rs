@@ -107,8 +107,13 @@ fn the_room_that_the_store_takes_is_told_by_topic() {
     let daemon = setup().start();
     fill(&daemon, "large", 100);
     fill(&daemon, "larger", 200);
-    let (status, room) = admin(&daemon, "GET", "/topics/room");
-    assert_eq!(status, 200, "{room}");
+    let mut room = Value::Null;
+    eventually("the topics that hold most are found", || {
+        let (status, told) = admin(&daemon, "GET", "/topics/room");
+        assert_eq!(status, 200, "{told}");
+        room = told;
+        room["topics"].as_array().is_some_and(|topics| !topics.is_empty())
+    });
     let number = |name: &str| room[name].as_u64().unwrap();
     assert!(number("sizeBytes") >= 3 * 8 * MIB && number("freeBytes") > 0, "{room}");
     assert!((300 * 32 * 1024..11 * MIB).contains(&number("neededBytes")), "{room}");

@@ -73,6 +73,7 @@ fn prometheus_has_nothing_to_complain_of() {
     let Ok(mut promtool) = command.spawn() else {
         return skip("the metrics by promtool", "promtool is not installed (Debian's package prometheus)");
     };
+    eventually("the topic is told", || page(&daemon, "").contains("\nfanfare_topic_held_bytes{"));
     let page = page(&daemon, "");
     for name in ["topic_held_bytes{", "topic_oldest_message_timestamp_seconds{", "store_written_bytes_total "]
     {

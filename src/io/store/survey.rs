@@ -131,7 +131,11 @@ impl Surveyor {
     pub(super) fn survey(&mut self, topics: &mut Topics<Disk>) -> Survey {
         let now = Instant::now();
         match &self.made {
-            Some((made, survey)) if now - *made < GOOD_FOR => survey.clone(),
+            Some((made, survey)) if now - *made < GOOD_FOR => {
+                // What was being looked for then may have been found.
+                let room = Room { holdings: self.holdings(), ..survey.room.clone() };
+                Survey { room, backlogs: survey.backlogs.clone() }
+            }
             last => {
                 // What cannot be looked up is as it was.
                 let before = last.as_ref().map(|(_, survey)| survey.room.clone()).unwrap_or_default();
@@ -152,13 +156,18 @@ impl Surveyor {
                     volume_bytes,
                     segments: disk.catalog.segments.len() as u64,
                     delayed: disk.catalog.delayed as u64,
-                    holdings: self.largest.iter().map(|found| found.holding.clone()).collect(),
+                    holdings: self.holdings(),
                 };
                 let survey = Survey { room, backlogs };
                 self.made = Some((now, survey.clone()));
                 survey
             }
         }
+    }
+
+    /// The topics that hold most, as they were last.
+    fn holdings(&self) -> Vec<Holding> {
+        self.largest.iter().map(|found| found.holding.clone()).collect()
     }
 
     /// Whether there is more to look for.
@@ -194,7 +203,7 @@ impl Surveyor {
         }
         if self.is_telling && self.ranking.is_none() {
             self.is_telling = false;
-            let largest = self.largest.iter().map(|found| found.holding.clone()).collect();
+            let largest = self.holdings();
             if let Some(largest) = board.put(index, Some(largest)) {
                 warn(disk, &largest);
             }
