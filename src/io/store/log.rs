@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Segments that are ready beside the one that is written. Messages take the first; the last one is for what else is
-/// written, so that a full disk can be emptied.
+/// Segments that are ready beside the one that is written. When there is no room for another, messages leave the last
+/// one to what else is written, so that a full disk can be emptied.
 const PREPARED: usize = 2;
 /// How long a write waits for a segment that is being prepared.
 const PREPARE_MAX: Duration = Duration::from_secs(10);
@@ -220,7 +220,7 @@ impl Log {
         let bytes = record::room(body_bytes) + SEALED_BYTES;
         // One that is larger than a segment has one of its own, which grows.
         if self.active.end() + bytes > self.segment_bytes && self.active.end() > SEALED_BYTES + 64 {
-            let left = usize::from(is_message);
+            let left = usize::from(is_message && self.full.is_some());
             self.await_prepared(1 + left, catalog)?;
             self.roll(catalog)?;
         }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const SEGMENT_BYTES: usize = 4096;
 const STEPS: u64 = 700;
 const RUNS: u64 = 24;
-const RUNS_LONG: u64 = 4000;
+const RUNS_LONG: u64 = 500;
 
 struct Dice(u64);
 
