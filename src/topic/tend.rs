@@ -144,7 +144,7 @@ impl<A: Archive> Topics<A> {
         shortest_s.saturating_mul(1_000_000_000).clamp(TEND_NS_MIN, TEND_NS)
     }
 
-    fn arm_tend_after(&mut self, id: TopicId, after_ns: u64) {
+    pub(super) fn arm_tend_after(&mut self, id: TopicId, after_ns: u64) {
         let due_ns = self.now.monotonic_ns.saturating_add(after_ns);
         if let Some(topic) = self.topics.get_mut(id).filter(|topic| due_ns < topic.tend_due_ns) {
             let old_ns = std::mem::replace(&mut topic.tend_due_ns, due_ns);

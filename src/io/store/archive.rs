@@ -4,7 +4,7 @@
 
 use super::catalog::Head;
 use super::format::{self, OpenError, Opened};
-use super::health::Health;
+use super::health::{Health, Look};
 use super::log::{Log, Unsynced};
 use super::place::Address;
 use super::reclaim::Reclaim;
@@ -242,9 +242,8 @@ impl Disk {
         self.log.poll(&self.catalog);
         self.metrics.store.written.set(self.log.written);
         self.metrics.store.compacted.set(self.reclaim.copied);
-        let is_full = self.log.full.clone();
-        let written = self.metrics.store.bytes.get();
-        if self.health.look(self.settings.free_bytes_min, written, is_full.as_deref()) && is_full.is_some() {
+        let is_full = self.log.full.is_some();
+        if self.look_for_room(None) && is_full {
             self.log.prepare(&self.catalog);
         }
         if self.seen.elapsed() >= PRESENT_EVERY {
@@ -257,6 +256,17 @@ impl Disk {
             self.heal();
         }
         self.metrics.store.failing.set(u64::from(self.refusal().is_some()));
+    }
+
+    /// Looks whether there is room, or for this reason none. Returns whether it has looked.
+    fn look_for_room(&mut self, no_segment: Option<&str>) -> bool {
+        let is_reclaiming = self.health.refusal().is_some() && self.is_reclaiming();
+        self.health.look(&Look {
+            free_bytes_min: self.settings.free_bytes_min,
+            written: self.metrics.store.bytes.get(),
+            no_segment: no_segment.or(self.log.full.as_deref()),
+            is_reclaiming,
+        })
     }
 
     /// Whether a segment is not where it was, and what to say then.
@@ -277,7 +287,7 @@ impl Disk {
         }
         let (there, _) = segment::list(directory).ok()?;
         let is_absent = |number: &&u32| there.binary_search(number).is_err();
-        let number = self.catalog.segments.keys().find(is_absent)?;
+        let number = self.catalog.segments.keys().chain(self.log.prepared()).find(is_absent)?;
         Some(absent(&segment::Kind::Segment(*number).path(directory)))
     }
 
@@ -380,8 +390,7 @@ impl Disk {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 let reason = error.to_string();
                 // From now on, and not only for what is too large for the little that is left.
-                let written = self.metrics.store.bytes.get();
-                self.health.look(self.settings.free_bytes_min, written, Some(&reason));
+                self.look_for_room(Some(&reason));
                 Err(Fault(self.health.refusal().unwrap_or(&reason).into()))
             }
             Err(error) => Err(self.fail(&error)),

@@ -12,6 +12,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_EVERY_FULL: Duration = Duration::from_millis(200);
 /// How often, by what was written meanwhile: a fast writer fills more than the reserve in a second.
 const LOOK_BYTES: u64 = 4 * 1024 * 1024;
+/// How long messages are refused at most although there is room, because more of it is being given back.
+const RECLAIMING_MAX: Duration = Duration::from_secs(1);
+/// Bytes that may be left for messages before room is given back that would else be kept for a while.
+const TIGHT_BYTES: u64 = 128 * 1024 * 1024;
 /// What is written to try the disk, as often as it takes to get half a segment's bytes.
 static TRIAL: [u8; 64 * 1024] = [0x55; 64 * 1024];
 const TRIAL_BYTES: usize = 4 * 1024 * 1024;
@@ -23,8 +27,23 @@ pub(super) struct Health {
     /// Why no messages are taken although writing works.
     full: Option<String>,
     looked: Option<Instant>,
+    /// Since when there is room while messages are still refused.
+    room_since: Option<Instant>,
+    /// Whether there was little room then.
+    is_tight: bool,
     /// Bytes that were written by then.
     written: u64,
+}
+
+/// What a look at the room goes by.
+pub(super) struct Look<'a> {
+    pub(super) free_bytes_min: u64,
+    /// Bytes of messages that were written by now.
+    pub(super) written: u64,
+    /// Why there is no other segment.
+    pub(super) no_segment: Option<&'a str>,
+    /// Whether room is being given back.
+    pub(super) is_reclaiming: bool,
 }
 
 struct Failure {
@@ -36,7 +55,15 @@ struct Failure {
 
 impl Health {
     pub(super) fn new(directory: &Path) -> Self {
-        Self { directory: directory.into(), failure: None, full: None, looked: None, written: 0 }
+        Self {
+            directory: directory.into(),
+            failure: None,
+            full: None,
+            looked: None,
+            room_since: None,
+            is_tight: false,
+            written: 0,
+        }
     }
 
     /// Why nothing can be written.
@@ -47,6 +74,11 @@ impl Health {
     /// Why no messages are taken.
     pub(super) fn refusal(&self) -> Option<&str> {
         self.reason().or(self.full.as_deref())
+    }
+
+    /// Whether there is little room left for messages.
+    pub(super) fn is_tight(&self) -> bool {
+        self.is_tight
     }
 
     /// Keeps that writing has failed.
@@ -68,8 +100,9 @@ impl Health {
         if self.failure.as_ref().is_some_and(|failure| failure.next_try.is_none()) {
             return;
         }
+        let reason = format!("the store cannot be written: {reason}");
         tracing::error!("{reason}; messages are refused until then");
-        self.failure = Some(Failure { reason: reason.into(), since: Instant::now(), next_try: None });
+        self.failure = Some(Failure { reason, since: Instant::now(), next_try: None });
     }
 
     /// When something is to be tried or looked at.
@@ -110,9 +143,9 @@ impl Health {
         }
     }
 
-    /// Looks from time to time whether there is room for messages, of which so many bytes were written by now. Returns
-    /// whether it has looked.
-    pub(super) fn look(&mut self, free_bytes_min: u64, written: u64, no_segment: Option<&str>) -> bool {
+    /// Looks from time to time whether there is room for messages. Returns whether it has looked.
+    pub(super) fn look(&mut self, look: &Look<'_>) -> bool {
+        let Look { free_bytes_min, written, no_segment, .. } = *look;
         let now = Instant::now();
         let is_full = no_segment.is_some();
         let every = if self.full.is_some() { LOOK_EVERY_FULL } else { LOOK_EVERY };
@@ -123,15 +156,14 @@ impl Health {
         (self.looked, self.written) = (Some(now), written);
         let Ok(space) = rustix::fs::statvfs(&self.directory) else { return true };
         let free = space.f_bavail.saturating_mul(space.f_frsize);
+        self.is_tight = free < free_bytes_min.saturating_add(TIGHT_BYTES);
         let reason = match no_segment {
             Some(reason) => format!("the store's file system has no room for another segment: {reason}"),
             None if free < free_bytes_min => format!(
                 "the store's file system is nearly full: {free} bytes are free, store.free_bytes_min is {free_bytes_min}"
             ),
             None => {
-                if self.full.take().is_some() {
-                    tracing::warn!("there is room for the store again: messages are taken");
-                }
+                self.room_again(look.is_reclaiming, now);
                 return true;
             }
         };
@@ -142,6 +174,19 @@ impl Health {
             );
         }
         self.full = Some(reason);
+        self.room_since = None;
         true
+    }
+
+    /// There is room. While more is being given back it is waited for a moment, so that messages are not taken and refused
+    /// by turns.
+    fn room_again(&mut self, is_reclaiming: bool, now: Instant) {
+        let since = *self.room_since.get_or_insert(now);
+        if is_reclaiming && now - since < RECLAIMING_MAX {
+            return;
+        }
+        if self.full.take().is_some() {
+            tracing::warn!("there is room for the store again: messages are taken");
+        }
     }
 }

@@ -37,6 +37,7 @@ pub(super) enum Job {
 pub(super) enum Done {
     Prepared(u32, io::Result<File>),
     IndexWritten(u32),
+    Dropped,
     Read(u32, io::Result<Vec<u8>>),
 }
 
@@ -46,7 +47,7 @@ pub(super) struct Keeper {
     jobs: Option<Sender<Job>>,
     done: Receiver<Done>,
     thread: Option<JoinHandle<()>>,
-    /// Jobs that something comes back from.
+    /// Jobs that are not done.
     outstanding: usize,
 }
 
@@ -62,9 +63,7 @@ impl Keeper {
         let thread = std::thread::Builder::new().name("files".into()).spawn(move || {
             for job in taken {
                 // Without a store there is nobody to tell.
-                if let Some(done) = work.run(job) {
-                    let _ = sender.send(done);
-                }
+                let _ = sender.send(work.run(job));
             }
         })?;
         Ok(Self { jobs: Some(jobs), done, thread: Some(thread), outstanding: 0 })
@@ -72,7 +71,7 @@ impl Keeper {
 
     /// Has something done, after what was asked for before.
     pub(super) fn ask(&mut self, job: Job) {
-        self.outstanding += usize::from(!matches!(job, Job::Drop(_)));
+        self.outstanding += 1;
         if let Some(jobs) = &self.jobs {
             // A thread that has ended is seen by whoever waits for what it was to do.
             let _ = jobs.send(job);
@@ -120,23 +119,21 @@ struct Work {
 }
 
 impl Work {
-    fn run(&mut self, job: Job) -> Option<Done> {
+    fn run(&mut self, job: Job) -> Done {
         match job {
-            Job::Prepare { number, is_filled } => {
-                Some(Done::Prepared(number, self.prepare(number, is_filled)))
-            }
+            Job::Prepare { number, is_filled } => Done::Prepared(number, self.prepare(number, is_filled)),
             Job::WriteIndex(number, index) => {
                 // Without the file it is made anew when it is wanted.
                 let _ = segment::write_index(&self.directory, number, &index);
-                Some(Done::IndexWritten(number))
+                Done::IndexWritten(number)
             }
             Job::Drop(numbers) => {
                 numbers.into_iter().for_each(|number| self.drop(number));
-                None
+                Done::Dropped
             }
             Job::Read(number) => {
                 let file = File::open(Kind::Segment(number).path(&self.directory));
-                Some(Done::Read(number, file.and_then(|file| segment::read_whole(&file))))
+                Done::Read(number, file.and_then(|file| segment::read_whole(&file)))
             }
         }
     }

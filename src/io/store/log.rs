@@ -181,6 +181,11 @@ impl Log {
         }
     }
 
+    /// Segments that are ready.
+    pub(super) fn prepared(&self) -> impl Iterator<Item = &u32> {
+        self.prepared.iter().map(|(number, _)| number)
+    }
+
     /// Takes what the keeper has done.
     pub(super) fn poll(&mut self, catalog: &Catalog) {
         while let Some(done) = self.keeper.poll() {
@@ -201,6 +206,7 @@ impl Log {
                 self.full = Some(error.to_string());
             }
             Done::IndexWritten(number) => self.files.written(number),
+            Done::Dropped => {}
             Done::Read(number, bytes) => self.read = Some((number, bytes)),
         }
     }

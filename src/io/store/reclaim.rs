@@ -3,7 +3,8 @@
 //! *Checkpoints* tell again everything but messages, some topics at a time while others change. After two of them
 //! whatever the segments before have of it is needed no more: one with no message that is needed goes at once.
 //! *Compaction* copies the few messages of a segment that has little else, a piece at a time, so that it goes too.
-//! It begins when more of the log is needless than needed, so a log takes at most about twice the room of its messages.
+//! It begins when more of the log is needless than needed, so a log takes at most about twice the room of its messages;
+//! where the disk has little room left it does not wait for that.
 //!
 //! A segment goes when the disk has the record that says so, and with it everything that was copied before.
 
@@ -29,10 +30,8 @@ const BYTES_AT_ONCE: u64 = 64 * 1024;
 const SEARCHED_AT_ONCE: usize = 512 * 1024;
 /// Segments full of what is not needed, beyond as many bytes as are, before segments are compacted.
 const NEEDLESS_SEGMENTS_MIN: u64 = 8;
-/// How long nothing is written before a checkpoint is made only to give room back.
-const IDLE: Duration = Duration::from_secs(2);
-/// Dead segments for which that is done.
-const DEAD_MIN: usize = 2;
+/// Segments that would go after a checkpoint, for which one is made before its time; one alone when the disk is full.
+const DEAD_MIN: u64 = 2;
 /// How often it is looked whether there is something to do, beside each new segment.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -49,8 +48,6 @@ pub(super) struct Reclaim {
     /// When it was last looked for something to do, and the newest segment then.
     looked: Instant,
     active: u32,
-    /// Bytes that were written when it was last looked, and since when it were no more.
-    quiet: (u64, Instant),
     /// Bytes of messages that were copied since the start.
     pub(super) copied: u64,
     /// Segments that are to go, whose records are written; and those whose records are being synced.
@@ -89,7 +86,6 @@ impl Reclaim {
             took: 0,
             looked: now,
             active: 0,
-            quiet: (0, now),
             copied: 0,
             going: Vec::new(),
             gone: Vec::new(),
@@ -117,10 +113,22 @@ impl Disk {
         if self.reclaim.is_busy() {
             return Some(now);
         }
+        self.is_worth_it().then(|| self.reclaim.looked + LOOK_EVERY)
+    }
+
+    /// Whether a checkpoint would have segments go that are much larger than it is.
+    fn is_worth_it(&self) -> bool {
         let dead = self.dead_segments();
-        (dead >= DEAD_MIN)
-            .then(|| self.reclaim.quiet.1 + IDLE)
-            .map(|due| due.max(self.reclaim.looked + LOOK_EVERY))
+        let least = if self.refusal().is_some() { 1 } else { DEAD_MIN };
+        dead >= least && dead * self.segment_bytes() >= CHECKPOINT_RATIO * self.reclaim.took
+    }
+
+    /// Whether room is being given back.
+    pub(super) fn is_reclaiming(&self) -> bool {
+        let Reclaim { checkpoint, compaction, going, gone, .. } = &self.reclaim;
+        let is_under_way =
+            checkpoint.is_some() || compaction.is_some() || !(going.is_empty() && gone.is_empty());
+        is_under_way || self.is_worth_it() || self.log.keeper.is_busy()
     }
 
     fn segment_bytes(&self) -> u64 {
@@ -128,9 +136,9 @@ impl Disk {
     }
 
     /// Segments with nothing that is needed but what a checkpoint would tell again.
-    fn dead_segments(&self) -> usize {
+    fn dead_segments(&self) -> u64 {
         let window = self.catalog.segments.range(self.log.from..self.log.active.number);
-        window.filter(|(_, segment)| segment.is_dead()).count()
+        window.filter(|(_, segment)| segment.is_dead()).count() as u64
     }
 
     /// Does a piece of the work. What cannot be written is tried again later.
@@ -151,7 +159,7 @@ impl Disk {
         let active = self.log.active.number;
         if now - self.reclaim.looked >= LOOK_EVERY || active != self.reclaim.active {
             (self.reclaim.looked, self.reclaim.active) = (now, active);
-            self.plan(now);
+            self.plan();
         }
         let worked = self.checkpoint_some().and_then(|()| self.compact_some());
         if worked.is_err() {
@@ -161,25 +169,18 @@ impl Disk {
     }
 
     /// Decides what is to be done.
-    fn plan(&mut self, now: Instant) {
-        let written = self.log.written;
-        if self.reclaim.quiet.0 != written {
-            self.reclaim.quiet = (written, now);
-        }
-        let is_quiet = now - self.reclaim.quiet.1 >= IDLE;
+    fn plan(&mut self) {
         if self.reclaim.checkpoint.is_none() {
-            let since = written - self.reclaim.written;
+            let since = self.log.written - self.reclaim.written;
             let is_due = since
                 >= (CHECKPOINT_SEGMENTS * self.segment_bytes()).max(CHECKPOINT_RATIO * self.reclaim.took);
-            let dead = self.dead_segments();
-            let is_worth_it = is_quiet && dead >= DEAD_MIN || dead > 0 && self.refusal().is_some();
-            if is_due || is_worth_it {
+            if is_due || self.is_worth_it() {
                 let from = self.log.active.number;
                 self.reclaim.checkpoint = Some(Checkpoint { from, after: None, bytes: 0 });
             }
         }
         self.give_up_dead();
-        if self.reclaim.compaction.is_none() && !self.reclaim.is_pinned() && self.refusal().is_none() {
+        if self.reclaim.compaction.is_none() && !self.reclaim.is_pinned() {
             self.reclaim.compaction = self.victim().map(|segment| {
                 self.log.keeper.ask(Job::Read(segment));
                 Compaction { segment, bytes: None, next: 0 }
@@ -192,10 +193,15 @@ impl Disk {
         let segments = &self.catalog.segments;
         let total: u64 = segments.values().map(|segment| u64::from(segment.length)).sum();
         let needed: u64 = segments.values().map(Segment::needed).sum();
-        if total < 2 * needed + NEEDLESS_SEGMENTS_MIN * self.segment_bytes() {
+        let is_wasteful = total >= 2 * needed + NEEDLESS_SEGMENTS_MIN * self.segment_bytes();
+        if !is_wasteful && !self.health.is_tight() {
             return None;
         }
-        let old = segments.range(..self.log.from).filter(|(_, segment)| !segment.is_dead());
+        // A full disk has room for so much of it.
+        let left = self.segment_bytes().saturating_sub(self.log.active.end() as u64) / 2;
+        let has_room = |segment: &Segment| self.refusal().is_none() || segment.needed() <= left;
+        let old = segments.range(..self.log.from);
+        let old = old.filter(|(_, segment)| !segment.is_dead() && has_room(segment));
         let part = |segment: &Segment| segment.needed() * 1000 / u64::from(segment.length).max(1);
         let (number, segment) = old.min_by_key(|(_, segment)| part(segment))?;
         (part(segment) <= 500).then_some(*number)
@@ -295,7 +301,9 @@ impl Disk {
             return Ok(());
         };
         let (segment, start) = (compaction.segment, compaction.next);
-        let length = self.catalog.segments.get(&segment).map_or(0, |segment| segment.length as usize);
+        // It may have died and gone meanwhile.
+        let Some(known) = self.catalog.segments.get(&segment) else { return Ok(()) };
+        let length = known.length as usize;
         let mut copied = 0;
         let mut is_over = true;
         for found in Scan::new(&bytes[..length.min(bytes.len())], segment, start) {
