@@ -94,7 +94,7 @@ fn fill_and_purge(bytes: u64, free_bytes_min: Option<u64>, rounds: usize) {
         stays.push(payload);
         let taken = fill(&mut producer);
         let before = *first.get_or_insert(taken);
-        assert!(taken * 2 >= before, "{taken} messages had room in round {round}, {before} at first");
+        assert!(taken * 3 >= before * 2, "{taken} messages had room in round {round}, {before} at first");
         purge(&daemon, "public/default/full");
         await_answer(&mut producer);
         // Everybody else is answered too.
@@ -114,7 +114,7 @@ fn fill_and_purge(bytes: u64, free_bytes_min: Option<u64>, rounds: usize) {
 
 #[test]
 fn a_purge_gives_a_disk_back_that_the_store_has_filled_to_the_last_byte() {
-    fill_and_purge(64 * MIB, Some(0), 2);
+    fill_and_purge(64 * MIB, Some(0), 4);
 }
 
 #[test]
