@@ -122,8 +122,8 @@ pub(super) fn read(directory: &Path) -> io::Result<Recovered> {
         return Ok(reading.recovered);
     };
     let used: Vec<u32> = numbers.iter().copied().filter(|number| *number <= newest).collect();
-    // A segment that is older than the first one there is was needed no more.
-    let from = from.max(used.first().copied().unwrap_or(newest));
+    // A segment that is older than the first one there is was needed no more; one behind the last is damage.
+    let from = from.max(used.first().copied().unwrap_or(newest)).min(newest);
     reading.recovered.from = from;
     reading.recovered.newest = newest;
     let read: Vec<u32> = used.iter().copied().filter(|number| *number >= from).collect();
@@ -264,7 +264,7 @@ impl Reading {
                 self.counted.remove(segment);
             }
             Record::Counts { segments, .. } => self.counted = segments.iter().copied().collect(),
-            Record::Checkpoint { began, .. } => recovered.began = *began,
+            Record::Checkpoint { began, .. } => recovered.began = (*began).min(at.segment),
             Record::Message { position, .. } => {
                 recovered.ledger = recovered.ledger.max(position.ledger() as u32);
             }

@@ -360,3 +360,22 @@ fn records_with_any_contents_end_no_program() {
         let _ = disk.commit();
     }
 }
+
+#[test]
+fn a_checkpoint_that_names_a_segment_that_is_still_to_come_ends_no_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let mut disk = open(&path);
+    let topic = disk.create("t").unwrap();
+    disk.write(&super::record::Record::Checkpoint { from: u32::MAX, began: u32::MAX }).unwrap();
+    disk.commit().unwrap();
+    drop(disk);
+    let mut disk = open(&path);
+    for _ in 0..50 {
+        disk.save(topic, Saved::Topic(&[1; 500])).unwrap();
+        disk.settle();
+    }
+    disk.commit().unwrap();
+    drop(disk);
+    assert_eq!(open(&path).names("", "", 9).unwrap().len(), 1);
+}
