@@ -133,16 +133,15 @@ impl Topic {
         self.runs.insert(at, run);
     }
 
-    /// A message has moved: its run goes on behind it.
+    /// A message has moved: its run ends before it, and another goes on behind it.
     fn detach(&mut self, position: Position, segments: &mut Segments) {
         let at = self.runs.partition_point(|run| run.end() <= position);
         let Some(run) = self.runs.get_mut(at).filter(|run| run.first <= position) else { return };
-        let bytes = run.advance(position.after());
+        let (before, behind, bytes) = run.without(position);
+        let (segment, parts) = (run.segment, [before, behind]);
         self.bytes -= u64::from(bytes);
-        free(segments, run.segment, bytes);
-        if run.count == 0 {
-            self.runs.remove(at);
-        }
+        free(segments, segment, bytes);
+        self.runs.splice(at..=at, parts.into_iter().filter(|run| run.count > 0));
     }
 
     /// What was written at a position and behind it was written anew, because it may have got lost.

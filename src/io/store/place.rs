@@ -65,6 +65,15 @@ impl Run {
         bytes
     }
 
+    /// What is before one of its positions and what is behind it, and how many bytes that one takes, by the average.
+    pub(super) fn without(&self, position: Position) -> (Self, Self, u32) {
+        let mut behind = *self;
+        let bytes = behind.advance(position.after());
+        let mut before = Self { count: self.count - behind.count, bytes, ..*self };
+        let gone = before.cut(position);
+        (before, behind, gone)
+    }
+
     fn share(&self, count: u32) -> u32 {
         (u64::from(self.bytes) * u64::from(count) / u64::from(self.count.max(1))) as u32
     }

@@ -2,6 +2,8 @@
 //! flipped, what was committed is there, in order, once, and nothing else is.
 
 use super::archive::Disk;
+use super::catalog::{Catalog, Head};
+use super::place::Address;
 use super::segment::Kind;
 use super::settings::Settings;
 use crate::topic::{Archive as _, Draft, Message, Number, Position, Saved, Stored};
@@ -88,7 +90,8 @@ struct World {
     model: Model,
     /// What it was after each step since the last commit: after a crash it is one of these.
     possible: Vec<Model>,
-    next: u64,
+    /// The next entry of each topic: messages of one stand in a row, as those of producers do.
+    next: BTreeMap<Number, u64>,
     serial: u64,
 }
 
@@ -98,7 +101,7 @@ impl World {
         disk.commit().unwrap();
         let model = Model::default();
         let (possible, dice) = (vec![model.clone()], Dice(seed));
-        Self { disk, path: path.into(), dice, model, possible, next: 0, serial: 0 }
+        Self { disk, path: path.into(), dice, model, possible, next: BTreeMap::new(), serial: 0 }
     }
 
     fn name(&mut self) -> String {
@@ -112,15 +115,17 @@ impl World {
         Some((name, shelf.number))
     }
 
-    fn message(&mut self) -> (Stored, Vec<u8>) {
-        self.next += 1;
+    fn message(&mut self, number: Number) -> (Stored, Vec<u8>) {
+        let next = self.next.entry(number).or_default();
+        *next += 1;
+        let entry = *next;
         self.serial += 1;
         let length = match self.dice.roll(20) {
             0 => self.dice.roll(9000),
             _ => self.dice.roll(800),
         };
         let payload = format!("{}-{}", self.serial, "x".repeat(length as usize)).into_bytes();
-        let position = Position::new(self.disk.ledger().into(), self.next).unwrap();
+        let position = Position::new(self.disk.ledger().into(), entry).unwrap();
         let draft = Draft::new(&Message { payload: &payload, ..Message::default() });
         (draft.store(position, self.serial, 0), payload)
     }
@@ -136,7 +141,7 @@ impl World {
         };
         match self.dice.roll(100) {
             0..60 => {
-                let (message, payload) = self.message();
+                let (message, payload) = self.message(number);
                 let at = message.position;
                 let deliver_ms = (self.dice.roll(6) == 0).then(|| 1 + self.dice.roll(50));
                 self.disk.append(number, &message, deliver_ms).unwrap();
@@ -251,7 +256,7 @@ impl World {
         assert!(self.possible.contains(&found), "not one of {}: {found:#?}", self.possible.len());
         self.model = found;
         self.possible = vec![self.model.clone()];
-        self.next = 0;
+        self.next.clear();
     }
 }
 
@@ -352,7 +357,7 @@ fn records_with_any_contents_end_no_program() {
             let number = disk.load(&name).unwrap().unwrap().number;
             let _ = disk.read(number, Position::FIRST, 1000, usize::MAX);
             let _ = disk.delayed(number, (0, Position::FIRST), u64::MAX, 1000);
-            let (message, _) = world.message();
+            let (message, _) = world.message(number);
             let _ = disk.append(number, &message, Some(3));
             let _ = disk.trim(number, message.position);
         }
@@ -378,4 +383,34 @@ fn a_checkpoint_that_names_a_segment_that_is_still_to_come_ends_no_program() {
     disk.commit().unwrap();
     drop(disk);
     assert_eq!(open(&path).names("", "", 9).unwrap().len(), 1);
+}
+
+/// A message is written to a segment.
+fn put(catalog: &mut Catalog, segment: u32, offset: u32, entry: u64, is_moved: bool) -> (Address, Head) {
+    catalog.segments.entry(segment).or_default();
+    let at = Address { segment, offset, length: 100 };
+    let head = Head { topic: 1, position: Position::of_number(entry), deliver_ms: None, is_moved };
+    catalog.append(at, head);
+    (at, head)
+}
+
+#[test]
+fn messages_that_stand_in_another_order_than_their_positions_are_all_copied() {
+    let mut catalog = Catalog::default();
+    for entry in [5, 6, 7] {
+        put(&mut catalog, 1, 100 * entry as u32, entry, false);
+    }
+    catalog.seal(1);
+    // While the first segment is compacted another message comes.
+    let mut second = vec![put(&mut catalog, 2, 0, 8, false)];
+    second.extend([5, 6, 7].map(|entry| put(&mut catalog, 2, 100 * entry as u32, entry, true)));
+    catalog.seal(2);
+    assert!(catalog.segments[&1].is_dead());
+    for (place, (at, head)) in second.iter().enumerate() {
+        assert_eq!(catalog.needs(*at, head), (true, false), "message {place}");
+        put(&mut catalog, 3, 100 * place as u32, head.position.number(), true);
+    }
+    assert!(catalog.segments[&2].is_dead());
+    assert_eq!(catalog.messages(), 4);
+    assert_eq!((catalog.segments[&3].live, catalog.topics[&1].bytes), (400, 400));
 }
