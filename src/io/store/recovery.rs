@@ -122,8 +122,8 @@ pub(super) fn read(directory: &Path) -> io::Result<Recovered> {
         return Ok(reading.recovered);
     };
     let used: Vec<u32> = numbers.iter().copied().filter(|number| *number <= newest).collect();
-    // A segment that is older than the first one there is was needed no more; one behind the last is damage.
-    let from = from.max(used.first().copied().unwrap_or(newest)).min(newest);
+    // Where nothing says it, with the first one there is; one behind the last is damage.
+    let from = if from == 0 { used.first().copied().unwrap_or(newest) } else { from.min(newest) };
     reading.recovered.from = from;
     reading.recovered.newest = newest;
     let read: Vec<u32> = used.iter().copied().filter(|number| *number >= from).collect();
