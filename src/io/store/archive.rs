@@ -231,6 +231,8 @@ impl Disk {
         let after = match self.settings.durability {
             Durability::Always => SAVED_AFTER,
             Durability::Interval => self.settings.interval(),
+            // Room is given back only with a sync.
+            Durability::Never if self.reclaim.waits_for_sync() => SAVED_AFTER,
             Durability::Never => return None,
         };
         self.dirty_since.filter(|_| self.health.reason().is_none()).map(|since| since + after)

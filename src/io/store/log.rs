@@ -1,12 +1,12 @@
 //! Writing the log: records are gathered, given to the system as one write, and made safe by one sync. The log goes on
 //! in another segment when one is full.
 
-use super::catalog::{Catalog, Head, Segment};
+use super::catalog::{Catalog, Head};
 use super::keeper::{self, Done, Job, Keeper};
 use super::place::Address;
 use super::record::{self, HEADER_BYTES, Record};
 use super::recovery::Recovered;
-use super::segment::Files;
+use super::segment::{Files, Kind};
 use super::settings::{Durability, Settings};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -58,6 +58,8 @@ pub(super) struct Log {
     pub(super) read: Option<(u32, io::Result<Vec<u8>>)>,
     /// Whether syncs matter.
     is_synced: bool,
+    /// Whether older segments go when the disk has what is in this one, so that it is synced all the same.
+    pub(super) is_relied_on: bool,
     pub(super) segment_bytes: usize,
 }
 
@@ -149,6 +151,7 @@ impl Log {
             written: 0,
             read: None,
             is_synced: settings.durability != Durability::Never,
+            is_relied_on: false,
             segment_bytes,
         };
         log.begin(catalog, recovered.end);
@@ -165,7 +168,8 @@ impl Log {
     /// The first record of a segment.
     fn begin(&mut self, catalog: &mut Catalog, ends_at: u32) {
         let number = self.active.number;
-        catalog.segments.insert(number, Segment::default());
+        // One that begins again has what waits for its time in it yet.
+        catalog.segments.entry(number).or_default();
         self.files.know(number, self.active.file.clone());
         let start = Record::Start { ledger: self.ledger, from: self.from, ends_at };
         self.put(|out| start.write(out));
@@ -270,13 +274,12 @@ impl Log {
     fn roll(&mut self, catalog: &mut Catalog) -> io::Result<()> {
         self.put(|out| Record::Sealed.write(out));
         self.flush()?;
-        if self.is_synced {
+        if self.is_synced || std::mem::take(&mut self.is_relied_on) {
             // Now, so that what may have got lost by a failed sync is always in one segment. It takes as long as any
             // other sync, and there is one for some ten thousand messages.
             self.active.file.sync_data()?;
-            self.active.synced = self.active.written;
         }
-        self.unsynced.clear();
+        self.synced_all();
         self.change(catalog);
         Ok(())
     }
@@ -352,11 +355,21 @@ impl Log {
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
         self.active.file.sync_data()?;
+        self.synced_all();
+        Ok(())
+    }
+
+    /// A sync is over without a failure. While there is another one, everything waits for the end of that: a failure is
+    /// told to one of them only.
+    fn synced_all(&mut self) {
+        if !self.syncing.is_empty() {
+            self.syncing.append(&mut self.unsynced);
+            return;
+        }
         self.active.synced = self.active.written;
         if let Some(last) = std::mem::take(&mut self.unsynced).pop() {
             self.reuse(last.bytes);
         }
-        Ok(())
     }
 
     /// Flushes, and begins a sync that another thread does; nothing when there is nothing to sync.
@@ -393,6 +406,7 @@ impl Log {
     /// # Errors
     /// When it cannot be written; it is kept for the next time.
     pub(super) fn rewrite(&mut self, catalog: &mut Catalog) -> io::Result<()> {
+        self.mend_full(catalog)?;
         let active = &mut self.active;
         let (number, safe) = (active.number, active.synced);
         if self.rescued.is_empty() {
@@ -425,6 +439,20 @@ impl Log {
         is_safe
     }
 
+    /// Writes once more in its place what a sync has failed for that began before its segment was full.
+    fn mend_full(&self, catalog: &Catalog) -> io::Result<()> {
+        let is_full = |chunk: &&Chunk| {
+            chunk.segment < self.active.number && catalog.segments.contains_key(&chunk.segment)
+        };
+        for chunk in self.syncing.iter().chain(&self.unsynced).filter(is_full) {
+            let path = Kind::Segment(chunk.segment).path(&self.directory);
+            let file = File::options().write(true).open(path)?;
+            file.write_all_at(&chunk.bytes, chunk.offset as u64)?;
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+
     fn begin_again(&mut self, catalog: &mut Catalog) {
         let number = self.active.number;
         let before = catalog.segments.range(..number).next_back();
@@ -442,7 +470,16 @@ impl Log {
                 catalog.append(at, Head { topic, position, deliver_ms, is_moved });
                 Ok(())
             }
-            _ => self.append(catalog, body.len(), false, |out| out.extend_from_slice(body)).map(drop),
+            record => {
+                self.append(catalog, body.len(), false, |out| out.extend_from_slice(body))?;
+                // Messages before it are back that it has taken away.
+                match record {
+                    Some(Record::NoTopic { topic }) => catalog.delete(topic),
+                    Some(Record::TrimmedDelayed { topic, below }) => catalog.trim_delayed(topic, below),
+                    _ => {}
+                }
+                Ok(())
+            }
         }
     }
 }

@@ -98,6 +98,11 @@ impl Reclaim {
         self.gone.append(&mut self.going);
     }
 
+    /// Whether segments are to go when the disk has what was written.
+    pub(super) fn waits_for_sync(&self) -> bool {
+        !self.going.is_empty()
+    }
+
     fn is_busy(&self) -> bool {
         self.checkpoint.is_some() || self.compaction.as_ref().is_some_and(|it| it.bytes.is_some())
     }
@@ -219,6 +224,7 @@ impl Disk {
             if self.write(&Record::Dropped { segment }).is_err() {
                 return;
             }
+            self.log.is_relied_on = true;
             self.catalog.segments.remove(&segment);
             self.reclaim.going.push(segment);
         }
@@ -268,6 +274,7 @@ impl Disk {
             for body in bodies {
                 told += body.len() as u64;
                 self.write_body(body.len(), false, |out| out.extend_from_slice(&body))?;
+                self.log.is_relied_on = true;
             }
             after = Some(name);
             if told >= BYTES_AT_ONCE {
@@ -285,6 +292,7 @@ impl Disk {
         self.write(&Record::Counts { next: self.catalog.next, segments })?;
         let from = self.reclaim.began;
         self.write(&Record::Checkpoint { from, began })?;
+        self.log.is_relied_on = true;
         self.log.from = from;
         self.reclaim.began = began;
         self.reclaim.written = self.log.written;
@@ -343,6 +351,7 @@ impl Disk {
         let deliver_ms = deliver_ms.filter(|_| is_delayed);
         let copy = Record::Message { topic, position, deliver_ms, is_moved: true, record };
         let moved = self.write(&copy)?;
+        self.log.is_relied_on = true;
         self.catalog.append(moved, Head { deliver_ms, ..head });
         self.reclaim.copied += u64::from(moved.length);
         Ok(moved.length.into())
