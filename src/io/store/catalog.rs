@@ -582,8 +582,10 @@ impl Catalog {
         let topic = self.topics.entry(number).or_default();
         let mut gone = Vec::new();
         if is_first {
-            topic.delayed.retain(|_, at| {
-                let is_kept = at.segment >= begin;
+            // Those behind its last one are for the next list, which may not have been written.
+            let last = delays.last().map(|(deliver_ms, position, _)| (*deliver_ms, *position));
+            topic.delayed.retain(|key, at| {
+                let is_kept = at.segment >= begin || last.is_some_and(|last| *key > last);
                 gone.extend((!is_kept).then_some(*at));
                 is_kept
             });

@@ -97,7 +97,7 @@ pub(super) enum Record<'a> {
         topic: Number,
         runs: Vec<Run>,
     },
-    /// Delayed messages of a topic, likewise; the first list of a checkpoint begins anew.
+    /// Delayed messages of a topic, likewise; the first list of a checkpoint replaces all up to its last.
     Delays {
         topic: Number,
         is_first: bool,
