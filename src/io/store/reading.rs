@@ -31,9 +31,19 @@ impl Disk {
             let Some(known) = self.catalog.topics.get_mut(&topic) else { break };
             match known.piece(reading.next, count - reading.messages.len()) {
                 None => break,
-                Some(Piece::Newest(entries)) => {
-                    if self.log.is_unflushed() {
-                        self.log.flush().map_err(|error| self.fail(&error))?;
+                Some(Piece::Newest(mut entries)) => {
+                    let written = self.log.active.written;
+                    let waits = entries.iter().position(|entry| entry.offset as usize >= written);
+                    if let Some(waits) = waits
+                        && let Err(fault) = self.flush()
+                    {
+                        // What the system has already is read all the same.
+                        entries.truncate(waits);
+                        if entries.is_empty() && reading.messages.is_empty() {
+                            return Err(fault);
+                        } else if entries.is_empty() {
+                            break;
+                        }
                     }
                     self.read_entries(topic, self.log.active.number, &entries, &mut reading)?;
                 }
@@ -69,7 +79,7 @@ impl Disk {
         at: Address,
     ) -> Result<Option<Stored>, Fault> {
         if at.segment == self.log.active.number && at.offset as usize >= self.log.active.written {
-            self.log.flush().map_err(|error| self.fail(&error))?;
+            self.flush()?;
         }
         let found = match self.log.files.message(at, topic, position) {
             Ok(found) => found,
@@ -83,6 +93,15 @@ impl Disk {
             self.report(Gap { topic, from: position, to: position.after() });
         }
         Ok(message)
+    }
+
+    /// Gives the system what is to be read of it. Where writing has failed that is tried again with all else: not here,
+    /// where it would put that off.
+    fn flush(&mut self) -> Result<(), Fault> {
+        match self.health.reason() {
+            Some(reason) => Err(Fault(reason.into())),
+            None => self.log.flush().map_err(|error| self.fail(&error)),
+        }
     }
 
     /// What could not be read is damaged only if the disk works otherwise: else nothing is left out.

@@ -4,6 +4,7 @@
 use super::archive::Disk;
 use super::catalog::{Catalog, Head};
 use super::place::Address;
+use super::record::Record;
 use super::segment::Kind;
 use super::settings::{Durability, Settings};
 use crate::topic::{Archive as _, Draft, Message, Number, Position, Saved, Stored};
@@ -372,7 +373,7 @@ fn a_checkpoint_that_names_a_segment_that_is_still_to_come_ends_no_program() {
     let path = directory.path().join("store");
     let mut disk = open(&path);
     let topic = disk.create("t").unwrap();
-    disk.write(&super::record::Record::Checkpoint { from: u32::MAX, began: u32::MAX }).unwrap();
+    disk.write(&Record::Checkpoint { from: u32::MAX, began: u32::MAX }).unwrap();
     disk.commit().unwrap();
     drop(disk);
     let mut disk = open(&path);
@@ -559,4 +560,50 @@ fn a_sync_that_fails_when_its_segment_is_full_already_loses_nothing() {
     let found: Vec<_> = found.iter().map(|message| message.message().payload.to_vec()).collect();
     assert_eq!(found.len(), expected.len());
     assert!(found == expected);
+}
+
+#[test]
+fn a_list_of_delayed_messages_that_is_told_in_part_takes_none_away() {
+    let mut catalog = Catalog::default();
+    catalog.name_topic(1, "t", &[]);
+    for entry in 0..25_000 {
+        let at = Address { segment: 1, offset: 100 * entry as u32, length: 100 };
+        let position = Position::of_number(entry);
+        catalog.append(at, Head { topic: 1, position, deliver_ms: Some(entry), is_moved: false });
+    }
+    let mut bodies = Vec::new();
+    catalog.topics[&1].tell(1, 2, |record| {
+        let mut body = Vec::new();
+        record.write(&mut body);
+        bodies.push(body);
+    });
+    let mut again = Catalog::default();
+    let at = Address { segment: 2, ..Address::default() };
+    let mut tell = |body: &Vec<u8>| assert!(again.apply(&Record::read(body).unwrap(), at, 2).is_none());
+    bodies.iter().for_each(&mut tell);
+    // The next checkpoint gets no further than the first list.
+    bodies[..bodies.len() - 2].iter().for_each(&mut tell);
+    assert_eq!((again.delayed, again.topics[&1].delayed.len()), (25_000, 25_000));
+    again.trim_delayed(1, (24_000, Position::FIRST));
+    assert_eq!(again.delayed, 1000);
+}
+
+#[test]
+fn what_the_system_has_is_read_while_nothing_can_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(&directory.path().join("0"), 0x5eed_aaaa);
+    let kept = world.disk.create("kept").unwrap();
+    for entry in 0..4 {
+        if entry == 2 {
+            world.disk.commit().unwrap();
+            let path = Kind::Segment(world.disk.log.active.number).path(&world.path.join("log-0"));
+            world.disk.log.active.file = fs::File::open(path).unwrap().into();
+        }
+        let draft = Draft::new(&Message { payload: b"short", ..Message::default() });
+        let position = Position::new(world.disk.ledger().into(), entry).unwrap();
+        world.disk.append(kept, &draft.store(position, entry, 0), None).unwrap();
+    }
+    world.disk.commit().unwrap_err();
+    let found = world.disk.read(kept, Position::FIRST, 100, usize::MAX).unwrap();
+    assert_eq!(found.len(), 2);
 }
