@@ -348,7 +348,9 @@ impl Disk {
         match if syncs { self.log.sync() } else { self.log.flush() } {
             Ok(()) if syncs => {
                 self.dirty_since = None;
-                self.drop_segments(false);
+                if !self.is_syncing() {
+                    self.drop_segments(false);
+                }
                 Ok(())
             }
             Ok(()) => {

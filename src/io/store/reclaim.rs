@@ -175,6 +175,10 @@ impl Disk {
 
     /// Decides what is to be done.
     fn plan(&mut self) {
+        if !self.is_syncing() {
+            // What a backup has kept.
+            self.drop_segments(false);
+        }
         if self.reclaim.checkpoint.is_none() {
             let since = self.log.written - self.reclaim.written;
             let is_due = since

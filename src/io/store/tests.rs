@@ -607,3 +607,29 @@ fn what_the_system_has_is_read_while_nothing_can_be_written() {
     let found = world.disk.read(kept, Position::FIRST, 100, usize::MAX).unwrap();
     assert_eq!(found.len(), 2);
 }
+
+#[test]
+fn segments_stay_while_a_sync_may_still_fail_for_what_replaces_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(&directory.path().join("0"), 0x5eed_bbbb);
+    let passing = world.disk.create("passing").unwrap();
+    while !world.disk.reclaim.waits_for_sync() {
+        pass(&mut world, passing, 1);
+    }
+    for _ in 0..6 {
+        let (message, _) = world.message(passing);
+        world.disk.append(passing, &message, None).unwrap();
+    }
+    assert!(world.disk.commit_begun().unwrap().is_some());
+    let wait = |disk: &mut Disk| {
+        while disk.log.keeper.is_busy() {
+            disk.log.poll(&disk.catalog);
+        }
+    };
+    wait(&mut world.disk);
+    // As before a backup.
+    world.disk.save_to_disk().unwrap();
+    assert!(!world.disk.log.keeper.is_busy(), "segments are taken away");
+    world.disk.commit_ended(Ok(())).unwrap();
+    assert!(world.disk.log.keeper.is_busy(), "they are taken away now");
+}
