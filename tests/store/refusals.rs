@@ -139,8 +139,8 @@ fn a_look_at_a_store_tells_what_it_holds_and_changes_nothing() {
     let (segment, at) = crate::damage::find(&path, &crate::payload(topic, 700));
     let mut bytes = fs::read(&segment).unwrap();
     bytes[at] ^= 1;
-    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-    fs::write(&segment, &bytes[..end - 5]).unwrap();
+    let (_, last) = crate::damage::find(&path, &crate::payload(topic, 999));
+    fs::write(&segment, &bytes[..last + 5]).unwrap();
     let before = state();
     let report = look();
     assert!(report.contains("1 message of t from 0:700 on"), "{report}");

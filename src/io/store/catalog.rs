@@ -548,7 +548,11 @@ impl Catalog {
                 self.restate_delays(*topic, *is_first, delays, begin);
             }
             Record::Counts { next, .. } => self.next = self.next.max(*next),
-            Record::Start { .. } | Record::Dropped { .. } | Record::Sealed | Record::Checkpoint { .. } => {}
+            Record::Start { .. }
+            | Record::Dropped { .. }
+            | Record::Sealed
+            | Record::Checkpoint { .. }
+            | Record::Padding(_) => {}
         }
         None
     }

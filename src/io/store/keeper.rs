@@ -140,14 +140,15 @@ impl Work {
 
     fn prepare(&mut self, number: u32, is_filled: bool) -> io::Result<File> {
         let path = Kind::Segment(number).path(&self.directory);
-        while let Some(spare) = self.spares.pop() {
-            if fs::rename(Kind::Segment(spare).path(&self.directory), &path).is_ok() {
-                let file = OpenOptions::new().read(true).write(true).open(&path)?;
-                sync_directory(&self.directory)?;
-                return Ok(file);
-            }
+        // Its place may be that of a spare, or of one that an earlier run has prepared.
+        self.spares.retain(|spare| *spare != number);
+        while !path.exists()
+            && let Some(spare) = self.spares.pop()
+        {
+            // Where it cannot be used again, another is made.
+            let _ = fs::rename(Kind::Segment(spare).path(&self.directory), &path);
         }
-        create(&self.directory, number, self.segment_bytes, is_filled)
+        provide(&self.directory, number, self.segment_bytes, is_filled)
     }
 
     fn drop(&mut self, number: u32) {
@@ -174,11 +175,27 @@ pub(super) fn remove(directory: &Path, number: u32) {
     }
 }
 
+/// The file of a segment in which there is nothing: one that is there already if it has all its room, or a new one.
+///
+/// # Errors
+/// As those of making one.
+pub(super) fn provide(directory: &Path, number: u32, bytes: usize, is_filled: bool) -> io::Result<File> {
+    let path = Kind::Segment(number).path(directory);
+    let has_room = fs::metadata(&path).is_ok_and(|file| file.len() == bytes as u64 && file.nlink() == 1);
+    if !has_room {
+        return create(directory, number, bytes, is_filled);
+    }
+    let file = OpenOptions::new().read(true).write(true).open(&path)?;
+    file.sync_all()?;
+    sync_directory(directory)?;
+    Ok(file)
+}
+
 /// Makes the file of a segment, with all its room.
 ///
 /// # Errors
 /// When there is no room, or another reason; then there is no file.
-pub(super) fn create(directory: &Path, number: u32, bytes: usize, is_filled: bool) -> io::Result<File> {
+fn create(directory: &Path, number: u32, bytes: usize, is_filled: bool) -> io::Result<File> {
     let path = Kind::Segment(number).path(directory);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
     let made = if is_filled {

@@ -27,6 +27,9 @@ const FILLED_MAX: usize = 3;
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Memory of a group that is kept for the next.
 const SPARE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a page, by which the system writes, and of a group that is worth ending with one.
+const PAGE_BYTES: usize = 4096;
+const PADDED_MIN: usize = 8 * PAGE_BYTES;
 /// Bytes that end a segment.
 const SEALED_BYTES: usize = record::room(1);
 
@@ -122,10 +125,9 @@ impl Log {
     ) -> io::Result<Self> {
         let segment_bytes = settings.segment_bytes;
         let mut keeper = Keeper::start(directory, segment_bytes)?;
-        for number in &recovered.needless {
-            // Among them are those that were prepared for the numbers that come now.
-            keeper::remove(directory, *number);
-        }
+        // Those behind the last were prepared for the numbers that come now.
+        let needless = recovered.needless.iter().copied();
+        keeper.ask(Job::Drop(needless.filter(|number| *number < recovered.newest).collect()));
         let mut files = Files::new(directory);
         for (number, index) in &recovered.indexes {
             files.keep(*number, index.clone());
@@ -133,7 +135,7 @@ impl Log {
         }
         let number = recovered.newest + 1;
         let is_filled = catalog.segments.len() <= FILLED_MAX;
-        let file = Arc::new(keeper::create(directory, number, segment_bytes, is_filled)?);
+        let file = Arc::new(keeper::provide(directory, number, segment_bytes, is_filled)?);
         let mut log = Self {
             directory: directory.into(),
             files,
@@ -313,6 +315,7 @@ impl Log {
         if self.active.buffer.is_empty() {
             return Ok(());
         }
+        self.pad();
         let Active { number, file, written, buffer, .. } = &mut self.active;
         file.write_all_at(buffer, *written as u64)?;
         self.written += buffer.len() as u64;
@@ -326,6 +329,16 @@ impl Log {
             self.reuse(bytes);
         }
         Ok(())
+    }
+
+    /// Ends a large group with a page, so that the next one does not have the disk write the rest of it again.
+    fn pad(&mut self) {
+        let end = self.active.end();
+        let gap = end.next_multiple_of(PAGE_BYTES) - end;
+        let has_room = end + gap + SEALED_BYTES <= self.segment_bytes;
+        if self.active.buffer.len() >= PADDED_MIN && gap >= SEALED_BYTES && has_room {
+            self.put(|out| Record::Padding(gap - HEADER_BYTES - 1).write(out));
+        }
     }
 
     /// Keeps no more to be written again than may be of use where only a sync from time to time is asked for.
@@ -464,7 +477,7 @@ impl Log {
     fn rewrite_one(&mut self, body: &[u8], catalog: &mut Catalog) -> io::Result<()> {
         match Record::read(body) {
             // A beginning or an end has its own place.
-            Some(Record::Start { .. } | Record::Sealed) => Ok(()),
+            Some(Record::Start { .. } | Record::Sealed | Record::Padding(_)) => Ok(()),
             Some(Record::Message { topic, position, deliver_ms, is_moved, .. }) => {
                 let at = self.append(catalog, body.len(), false, |out| out.extend_from_slice(body))?;
                 catalog.append(at, Head { topic, position, deliver_ms, is_moved });

@@ -39,6 +39,7 @@ const DROPPED: u8 = 16;
 const SEALED: u8 = 17;
 const COUNTS: u8 = 18;
 const CHECKPOINT: u8 = 19;
+const PADDING: u8 = 20;
 
 /// One record. Those of a topic name it by its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +128,8 @@ pub(super) enum Record<'a> {
         from: u32,
         began: u32,
     },
+    /// So many bytes of nothing.
+    Padding(usize),
 }
 
 /// The seed of both checks.
@@ -221,6 +224,10 @@ impl<'a> Record<'a> {
                 put_kind(COUNTS, *next, out);
                 segments.iter().flat_map(|(number, length)| [*number, *length]).for_each(|n| put_u32(n, out));
             }
+            Self::Padding(bytes) => {
+                out.push(PADDING);
+                out.resize(out.len() + bytes, 0);
+            }
             Self::Checkpoint { from, began } => {
                 put_kind(CHECKPOINT, *from, out);
                 put_u32(*began, out);
@@ -231,8 +238,10 @@ impl<'a> Record<'a> {
     /// The record of a body; `None` when it is none of this format.
     pub(super) fn read(body: &'a [u8]) -> Option<Self> {
         let (kind, mut rest) = body.split_first().map(|(kind, rest)| (*kind, Rest(rest)))?;
-        if kind == SEALED {
-            return Some(Self::Sealed);
+        match kind {
+            SEALED => return Some(Self::Sealed),
+            PADDING => return Some(Self::Padding(rest.0.len())),
+            _ => {}
         }
         // A topic's, or whatever number stands in its place.
         let topic = rest.u32()?;
@@ -448,6 +457,7 @@ mod tests {
             Record::Sealed,
             Record::Counts { next: 3, segments: vec![(1, 2), (3, 4)] },
             Record::Checkpoint { from: 5, began: 7 },
+            Record::Padding(100),
         ]
     }
 

@@ -256,7 +256,10 @@ impl Reading {
 
     fn record(&mut self, record: &Record<'_>, at: Address) {
         let recovered = &mut self.recovered;
-        self.is_sealed = matches!(record, Record::Sealed);
+        self.is_sealed = match record {
+            Record::Padding(_) => self.is_sealed,
+            record => matches!(record, Record::Sealed),
+        };
         match record {
             Record::Start { ledger, .. } => recovered.ledger = recovered.ledger.max(*ledger),
             Record::Dropped { segment } => {
