@@ -8,6 +8,7 @@
 //!
 //! Values, which know nothing of the world:
 //!
+//! - [`bytes`]: binary layouts, read from front to back
 //! - [`wheel`]: the time, and the timers of one shard
 //! - [`throttle`]: log lines that outsiders can cause: a few, then a count
 //! - [`wildcard`]: patterns in which a star stands for any text
@@ -59,6 +60,7 @@
 
 pub mod api;
 pub mod bench;
+pub mod bytes;
 pub mod cli;
 pub mod config;
 pub mod courier;

@@ -3,6 +3,7 @@
 //! A client sees base64 of a protobuf message (`MessageIdData` of Pulsar): field 1 is the ledger, 2 the entry, 3 the
 //! partition. Every run of the daemon goes on in a ledger of its own, so no position is ever given twice.
 
+use crate::bytes::{Cursor, put_varint};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
@@ -135,13 +136,12 @@ impl MessageId {
     /// Says what is wrong with it.
     pub fn read(text: &str) -> Result<Self, &'static str> {
         let bytes = LENIENT.decode(text).map_err(|_| "the message id is not base64")?;
-        let (mut rest, mut ledger, mut entry, mut partition) = (&bytes[..], None, None, None);
-        while let Some((&tag, after)) = rest.split_first() {
+        let (mut rest, mut ledger, mut entry, mut partition) = (Cursor(&bytes), None, None, None);
+        while let Some(tag) = rest.byte() {
             if tag & 7 != 0 || tag >= 128 {
                 return Err("the message id is none of Pulsar's");
             }
-            let (value, after) = take_varint(after).ok_or("the message id is cut off")?;
-            rest = after;
+            let value = rest.varint().ok_or("the message id is cut off")?;
             match tag >> 3 {
                 1 => ledger = Some(value),
                 2 => entry = Some(value),
@@ -157,25 +157,6 @@ impl MessageId {
         let position = Position::new(ledger, entry).unwrap_or(Position::END);
         Ok(Self { position, partition })
     }
-}
-
-fn put_varint(mut value: u64, out: &mut SmallVec<[u8; ID_BYTES_MAX]>) {
-    while value >= 128 {
-        out.push(value as u8 | 128);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0u64;
-    for (index, byte) in bytes.iter().take(10).enumerate() {
-        value |= u64::from(byte & 127).checked_shl(7 * index as u32)?;
-        if byte & 128 == 0 {
-            return Some((value, &bytes[index + 1..]));
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! properties are their count (u32) and twice as many texts; the payload is all that is left.
 
 use super::Position;
+use crate::bytes::Cursor;
 use std::convert::Infallible;
 
 /// What the owner of the topic fills in.
@@ -245,66 +246,48 @@ fn number(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// Takes a record apart; `None` when it is damaged.
 fn read(record: &[u8]) -> Option<Message<'_>> {
-    let mut rest = Rest(record.get(OWN_BYTES..)?);
-    let published_ms = rest.number()?;
-    let flags = rest.bytes(1)?[0];
+    let mut rest = Cursor(record.get(OWN_BYTES..)?);
+    let published_ms = rest.u64_le()?;
+    let flags = rest.take(1)?[0];
     let has = |flag| flags & flag != 0;
     Some(Message {
         published_ms,
-        event_ms: if has(EVENT) { Some(rest.number()?) } else { None },
-        deliver_ms: if has(DELIVER) { Some(rest.number()?) } else { None },
-        sequence: if has(SEQUENCE) { Some(rest.number()? as i64) } else { None },
-        producer: if has(PRODUCER) { Some(rest.text()?) } else { None },
-        key: if has(KEY) { Some(rest.text()?) } else { None },
-        context: if has(CONTEXT) { Some(rest.text()?) } else { None },
-        encryption: if has(ENCRYPTION) { Some(rest.text()?) } else { None },
-        properties: if has(PROPERTIES) { rest.properties()? } else { Vec::new() },
+        event_ms: if has(EVENT) { Some(rest.u64_le()?) } else { None },
+        deliver_ms: if has(DELIVER) { Some(rest.u64_le()?) } else { None },
+        sequence: if has(SEQUENCE) { Some(rest.u64_le()? as i64) } else { None },
+        producer: if has(PRODUCER) { Some(text(&mut rest)?) } else { None },
+        key: if has(KEY) { Some(text(&mut rest)?) } else { None },
+        context: if has(CONTEXT) { Some(text(&mut rest)?) } else { None },
+        encryption: if has(ENCRYPTION) { Some(text(&mut rest)?) } else { None },
+        properties: if has(PROPERTIES) { properties(&mut rest)? } else { Vec::new() },
         payload: rest.0,
     })
 }
 
 /// Reads no further than it must; `None` when that is damaged.
 fn read_head(record: &[u8]) -> Option<Head<'_>> {
-    let mut rest = Rest(record.get(FLAGS_AT..)?);
-    let flags = rest.bytes(1)?[0];
+    let mut rest = Cursor(record.get(FLAGS_AT..)?);
+    let flags = rest.take(1)?[0];
     let has = |flag| flags & flag != 0;
-    rest.bytes(if has(EVENT) { 8 } else { 0 } + if has(DELIVER) { 8 } else { 0 })?;
+    rest.take(if has(EVENT) { 8 } else { 0 } + if has(DELIVER) { 8 } else { 0 })?;
     Some(Head {
-        sequence: if has(SEQUENCE) { Some(rest.number()? as i64) } else { None },
-        producer: if has(PRODUCER) { Some(rest.text()?) } else { None },
-        key: if has(KEY) { Some(rest.text()?) } else { None },
+        sequence: if has(SEQUENCE) { Some(rest.u64_le()? as i64) } else { None },
+        producer: if has(PRODUCER) { Some(text(&mut rest)?) } else { None },
+        key: if has(KEY) { Some(text(&mut rest)?) } else { None },
     })
 }
 
-/// What is left of a record.
-struct Rest<'a>(&'a [u8]);
+/// A text behind its length.
+fn text<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
+    let length = rest.u32_le()?;
+    rest.text(length as usize)
+}
 
-impl<'a> Rest<'a> {
-    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.bytes(8)?.try_into().ok()?))
-    }
-
-    fn count(&mut self) -> Option<usize> {
-        Some(u32::from_le_bytes(self.bytes(4)?.try_into().ok()?) as usize)
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let length = self.count()?;
-        std::str::from_utf8(self.bytes(length)?).ok()
-    }
-
-    fn properties(&mut self) -> Option<Vec<(&'a str, &'a str)>> {
-        let count = self.count()?;
-        // Each takes at least its two lengths.
-        (count <= self.0.len() / 8).then_some(())?;
-        (0..count).map(|_| Some((self.text()?, self.text()?))).collect()
-    }
+fn properties<'a>(rest: &mut Cursor<'a>) -> Option<Vec<(&'a str, &'a str)>> {
+    let count = rest.u32_le()? as usize;
+    // Each takes at least its two lengths.
+    (count <= rest.0.len() / 8).then_some(())?;
+    (0..count).map(|_| Some((text(rest)?, text(rest)?))).collect()
 }
 
 #[cfg(test)]

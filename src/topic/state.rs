@@ -9,6 +9,7 @@
 
 use super::pending::{Pending, State};
 use super::{Kind, Position};
+use crate::bytes::{Cursor, put_varint};
 use std::collections::BTreeMap;
 
 /// The version that is written and read.
@@ -63,20 +64,20 @@ impl TopicState {
     pub(super) fn write(&self) -> Vec<u8> {
         let mut out = vec![VERSION, if self.terminated { TERMINATED } else { 0 }];
         put_place(&self.next, &mut out);
-        put(self.first.number(), &mut out);
-        put(self.used_ms, &mut out);
+        put_varint(self.first.number(), &mut out);
+        put_varint(self.used_ms, &mut out);
         out
     }
 
     /// `None` when it is damaged or of another version.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let ([VERSION, flags], rest) = bytes.split_first_chunk()? else { return None };
-        let mut rest = Rest(rest);
+        let mut rest = Cursor(rest);
         Some(Self {
             terminated: flags & TERMINATED != 0,
-            next: rest.place()?,
-            first: Position::of_number(rest.take()?),
-            used_ms: rest.take()?,
+            next: place(&mut rest)?,
+            first: Position::of_number(rest.varint()?),
+            used_ms: rest.varint()?,
         })
     }
 }
@@ -85,18 +86,18 @@ impl SubscriptionState {
     pub(super) fn write(&self, pending: &BTreeMap<Position, Pending>) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + pending.len() * 4);
         out.extend([VERSION, self.kind as u8, if self.by_index { BY_INDEX } else { 0 }]);
-        put(self.used_ms, &mut out);
-        put(self.start.number(), &mut out);
+        put_varint(self.used_ms, &mut out);
+        put_varint(self.start.number(), &mut out);
         put_place(&self.read, &mut out);
-        put(self.skipped.cast_unsigned(), &mut out);
-        put(self.delayed.0, &mut out);
-        put(self.delayed.1.number(), &mut out);
-        put(pending.len() as u64, &mut out);
+        put_varint(self.skipped.cast_unsigned(), &mut out);
+        put_varint(self.delayed.0, &mut out);
+        put_varint(self.delayed.1.number(), &mut out);
+        put_varint(pending.len() as u64, &mut out);
         let mut before = 0;
         for (position, pending) in pending {
-            put(position.number() - before, &mut out);
-            put(pending.bytes.into(), &mut out);
-            put(pending.deliver_ms, &mut out);
+            put_varint(position.number() - before, &mut out);
+            put_varint(pending.bytes.into(), &mut out);
+            put_varint(pending.deliver_ms, &mut out);
             before = position.number();
         }
         out
@@ -106,22 +107,22 @@ impl SubscriptionState {
     pub(super) fn read(bytes: &[u8]) -> Option<(Self, BTreeMap<Position, Pending>)> {
         let ([VERSION, kind, flags], rest) = bytes.split_first_chunk()? else { return None };
         let kinds = [Kind::Exclusive, Kind::Shared, Kind::Failover, Kind::KeyShared];
-        let mut rest = Rest(rest);
+        let mut rest = Cursor(rest);
         let state = Self {
             kind: kinds.into_iter().find(|known| *known as u8 == *kind)?,
             by_index: flags & BY_INDEX != 0,
-            used_ms: rest.take()?,
-            start: Position::of_number(rest.take()?),
-            read: rest.place()?,
-            skipped: rest.take()?.cast_signed(),
-            delayed: (rest.take()?, Position::of_number(rest.take()?)),
+            used_ms: rest.varint()?,
+            start: Position::of_number(rest.varint()?),
+            read: place(&mut rest)?,
+            skipped: rest.varint()?.cast_signed(),
+            delayed: (rest.varint()?, Position::of_number(rest.varint()?)),
         };
         let mut pending = BTreeMap::new();
         let mut position = 0u64;
-        for _ in 0..rest.take()? {
-            position = position.checked_add(rest.take()?)?;
-            let bytes = u32::try_from(rest.take()?).ok()?;
-            let deliver_ms = rest.take()?;
+        for _ in 0..rest.varint()? {
+            position = position.checked_add(rest.varint()?)?;
+            let bytes = u32::try_from(rest.varint()?).ok()?;
+            let deliver_ms = rest.varint()?;
             let waiting = Pending { bytes, deliver_ms, state: State::Waiting, ..Pending::default() };
             pending.insert(Position::of_number(position), waiting);
         }
@@ -129,41 +130,15 @@ impl SubscriptionState {
     }
 }
 
-fn put(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 128 {
-        out.push(value as u8 | 128);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 fn put_place(place: &Place, out: &mut Vec<u8>) {
-    put(place.position.number(), out);
-    put(place.ordinal, out);
-    put(place.bytes, out);
+    put_varint(place.position.number(), out);
+    put_varint(place.ordinal, out);
+    put_varint(place.bytes, out);
 }
 
-/// What is left of some bytes.
-struct Rest<'a>(&'a [u8]);
-
-impl Rest<'_> {
-    fn take(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..u64::BITS).step_by(7) {
-            let (&byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            value |= u64::from(byte & 127) << shift;
-            if byte < 128 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn place(&mut self) -> Option<Place> {
-        let position = Position::of_number(self.take()?);
-        Some(Place { position, ordinal: self.take()?, bytes: self.take()? })
-    }
+fn place(rest: &mut Cursor<'_>) -> Option<Place> {
+    let position = Position::of_number(rest.varint()?);
+    Some(Place { position, ordinal: rest.varint()?, bytes: rest.varint()? })
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 //!
 //! Bytes go in and come out; nothing here knows a socket.
 
+use crate::bytes::Cursor;
+
 /// The content type of a message whose properties could not be read.
 pub const REFUSED: &str = "application/x-fanfare-refused";
 
@@ -137,28 +139,10 @@ fn put_refused(held: &[u8], out: &mut Vec<u8>) {
     out.push(FRAME_END);
 }
 
-/// What is left to be read of some bytes. Nothing is read beyond their end.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        Some(self.take(1)?[0])
-    }
-
-    fn long(&mut self) -> Option<usize> {
-        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?) as usize)
-    }
-
-    fn short_text(&mut self) -> Option<&'a str> {
-        let length = self.byte()?;
-        std::str::from_utf8(self.take(length.into())?).ok()
-    }
+/// A text of at most 255 bytes behind its length.
+fn short_text<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
+    let length = rest.byte()?;
+    rest.text(length.into())
 }
 
 /// Whether the client can read the payload of a content header.
@@ -168,31 +152,31 @@ fn is_readable(payload: &[u8]) -> bool {
 
 /// Reads the properties of the class `basic` in their order; a bit each, from the highest on.
 fn properties(payload: &[u8]) -> Option<()> {
-    let mut reader = Reader(payload.get(CONTENT_BYTES..)?);
-    let flags = u16::from_be_bytes(reader.take(2)?.try_into().ok()?);
+    let mut reader = Cursor(payload.get(CONTENT_BYTES..)?);
+    let flags = reader.u16_be()?;
     for bit in (2..16).rev().filter(|bit| flags & (1 << bit) != 0) {
         match bit {
             13 => table(&mut reader)?,
             12 | 11 => drop(reader.byte()?),
             6 => drop(reader.take(8)?),
-            _ => drop(reader.short_text()?),
+            _ => drop(short_text(&mut reader)?),
         }
     }
     Some(())
 }
 
 /// Reads a table: names and values to its end, with others within.
-fn table(reader: &mut Reader<'_>) -> Option<()> {
-    let length = reader.long()?;
+fn table(reader: &mut Cursor<'_>) -> Option<()> {
+    let length = reader.u32_be()? as usize;
     // What is open: whether its values have names, and what is left of it.
-    let mut open = vec![(true, Reader(reader.take(length)?))];
+    let mut open = vec![(true, Cursor(reader.take(length)?))];
     while let Some((is_table, inner)) = open.last_mut() {
         if inner.0.is_empty() {
             open.pop();
             continue;
         }
         if *is_table {
-            inner.short_text()?;
+            short_text(inner)?;
         }
         let within = match inner.byte()? {
             b'V' => continue,
@@ -202,7 +186,7 @@ fn table(reader: &mut Reader<'_>) -> Option<()> {
             b'D' => (inner.take(5)?, None),
             b'L' | b'l' | b'd' | b'T' => (inner.take(8)?, None),
             kind @ (b'S' | b'x' | b'A' | b'F') => {
-                let length = inner.long()?;
+                let length = inner.u32_be()? as usize;
                 let is_table = match kind {
                     b'A' => Some(false),
                     b'F' => Some(true),
@@ -216,7 +200,7 @@ fn table(reader: &mut Reader<'_>) -> Option<()> {
             if open.len() >= DEPTH_MAX {
                 return None;
             }
-            open.push((is_table, Reader(bytes)));
+            open.push((is_table, Cursor(bytes)));
         }
     }
     Some(())

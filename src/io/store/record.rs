@@ -10,6 +10,7 @@
 //! again passes for a record. A text or a list at the end of a body takes all that is left.
 
 use super::place::{Address, Run};
+use crate::bytes::Cursor;
 use crate::topic::{Number, Position};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -237,41 +238,42 @@ impl<'a> Record<'a> {
 
     /// The record of a body; `None` when it is none of this format.
     pub(super) fn read(body: &'a [u8]) -> Option<Self> {
-        let (kind, mut rest) = body.split_first().map(|(kind, rest)| (*kind, Rest(rest)))?;
+        let (kind, mut rest) = body.split_first().map(|(kind, rest)| (*kind, Cursor(rest)))?;
         match kind {
             SEALED => return Some(Self::Sealed),
             PADDING => return Some(Self::Padding(rest.0.len())),
             _ => {}
         }
         // A topic's, or whatever number stands in its place.
-        let topic = rest.u32()?;
+        let topic = rest.u32_le()?;
         Some(match kind {
             MESSAGE | DELAYED | MOVED | MOVED_DELAYED => {
-                let position = rest.position()?;
+                let position = position(&mut rest)?;
                 let is_delayed = matches!(kind, DELAYED | MOVED_DELAYED);
-                let deliver_ms = if is_delayed { Some(rest.u64()?) } else { None };
+                let deliver_ms = if is_delayed { Some(rest.u64_le()?) } else { None };
                 let is_moved = matches!(kind, MOVED | MOVED_DELAYED);
                 Self::Message { topic, position, deliver_ms, is_moved, record: rest.0 }
             }
-            TOPIC => Self::Topic { topic, name: rest.text()?, state: rest.0 },
+            TOPIC => Self::Topic { topic, name: name(&mut rest)?, state: rest.0 },
             NO_TOPIC => Self::NoTopic { topic },
-            SUBSCRIPTION => Self::Subscription { topic, name: rest.text()?, state: rest.0 },
-            NO_SUBSCRIPTION => Self::NoSubscription { topic, name: rest.text()? },
-            SEQUENCE => Self::Sequence { topic, name: rest.text()?, last: rest.u64()?.cast_signed() },
-            NO_SEQUENCE => Self::NoSequence { topic, name: rest.text()? },
-            TRIMMED => Self::Trimmed { topic, below: rest.position()? },
-            TRIMMED_DELAYED => Self::TrimmedDelayed { topic, below: (rest.u64()?, rest.position()?) },
-            RUNS => Self::Runs { topic, runs: rest.all(Rest::run)? },
+            SUBSCRIPTION => Self::Subscription { topic, name: name(&mut rest)?, state: rest.0 },
+            NO_SUBSCRIPTION => Self::NoSubscription { topic, name: name(&mut rest)? },
+            SEQUENCE => Self::Sequence { topic, name: name(&mut rest)?, last: rest.u64_le()?.cast_signed() },
+            NO_SEQUENCE => Self::NoSequence { topic, name: name(&mut rest)? },
+            TRIMMED => Self::Trimmed { topic, below: position(&mut rest)? },
+            TRIMMED_DELAYED => Self::TrimmedDelayed { topic, below: (rest.u64_le()?, position(&mut rest)?) },
+            RUNS => Self::Runs { topic, runs: all(&mut rest, run)? },
             DELAYS => {
                 let is_first = rest.take(1)?[0] != 0;
-                Self::Delays { topic, is_first, delays: rest.all(Rest::delay)? }
+                Self::Delays { topic, is_first, delays: all(&mut rest, delay)? }
             }
-            START => Self::Start { ledger: topic, from: rest.u32()?, ends_at: rest.u32()? },
+            START => Self::Start { ledger: topic, from: rest.u32_le()?, ends_at: rest.u32_le()? },
             DROPPED => Self::Dropped { segment: topic },
-            COUNTS => {
-                Self::Counts { next: topic, segments: rest.all(|rest| Some((rest.u32()?, rest.u32()?)))? }
-            }
-            CHECKPOINT => Self::Checkpoint { from: topic, began: rest.u32()? },
+            COUNTS => Self::Counts {
+                next: topic,
+                segments: all(&mut rest, |rest| Some((rest.u32_le()?, rest.u32_le()?)))?,
+            },
+            CHECKPOINT => Self::Checkpoint { from: topic, began: rest.u32_le()? },
             _ => return None,
         })
     }
@@ -298,54 +300,36 @@ fn put_named(kind: u8, topic: Number, name: &str, rest: &[u8], out: &mut Vec<u8>
     out.extend_from_slice(rest);
 }
 
-/// What is left of a body.
-struct Rest<'a>(&'a [u8]);
+fn position(rest: &mut Cursor<'_>) -> Option<Position> {
+    rest.u64_le().map(Position::of_number)
+}
 
-impl<'a> Rest<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
+fn name<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
+    let length = rest.u16_le()?;
+    rest.text(length.into())
+}
 
-    fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
-    }
+fn run(rest: &mut Cursor<'_>) -> Option<Run> {
+    let first = position(rest)?;
+    let (segment, entry, count, bytes) = (rest.u32_le()?, rest.u32_le()?, rest.u32_le()?, rest.u32_le()?);
+    // One that would go on behind the last position is none.
+    first.number().checked_add(count.into()).filter(|_| count > 0)?;
+    Some(Run { first, segment, entry, count, bytes })
+}
 
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
+fn delay(rest: &mut Cursor<'_>) -> Option<(u64, Position, Address)> {
+    let (deliver_ms, position) = (rest.u64_le()?, position(rest)?);
+    let at = Address { segment: rest.u32_le()?, offset: rest.u32_le()?, length: rest.u32_le()? };
+    Some((deliver_ms, position, at))
+}
 
-    fn position(&mut self) -> Option<Position> {
-        self.u64().map(Position::of_number)
+/// As many as there are up to the end.
+fn all<'a, T>(rest: &mut Cursor<'a>, mut one: impl FnMut(&mut Cursor<'a>) -> Option<T>) -> Option<Vec<T>> {
+    let mut found = Vec::new();
+    while !rest.0.is_empty() {
+        found.push(one(rest)?);
     }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let length = u16::from_le_bytes(self.take(2)?.try_into().ok()?);
-        std::str::from_utf8(self.take(length.into())?).ok()
-    }
-
-    fn run(&mut self) -> Option<Run> {
-        let first = self.position()?;
-        let (segment, entry, count, bytes) = (self.u32()?, self.u32()?, self.u32()?, self.u32()?);
-        // One that would go on behind the last position is none.
-        first.number().checked_add(count.into()).filter(|_| count > 0)?;
-        Some(Run { first, segment, entry, count, bytes })
-    }
-
-    fn delay(&mut self) -> Option<(u64, Position, Address)> {
-        let (deliver_ms, position) = (self.u64()?, self.position()?);
-        let at = Address { segment: self.u32()?, offset: self.u32()?, length: self.u32()? };
-        Some((deliver_ms, position, at))
-    }
-
-    fn all<T>(&mut self, mut one: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        let mut found = Vec::new();
-        while !self.0.is_empty() {
-            found.push(one(self)?);
-        }
-        Some(found)
-    }
+    Some(found)
 }
 
 /// The body of the record of this length (without padding) that begins a piece of the log; `None` when it is damaged.
