@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 const SEGMENT_BYTES: usize = 4096;
 const STEPS: u64 = 700;
 const RUNS: u64 = 24;
-const RUNS_LONG: u64 = 500;
+const RUNS_LONG: u64 = 150;
 
 struct Dice(u64);
 
