@@ -2,7 +2,7 @@
 //!
 //! What is written stands in memory until [`Disk::commit`] or [`Disk::settle`] gives it to the system.
 
-use super::catalog::Head;
+use super::catalog::{Catalog, Head};
 use super::format::{self, OpenError, Opened};
 use super::health::{Health, Look};
 use super::log::{Log, Unsynced};
@@ -41,7 +41,7 @@ pub struct Disk {
     /// The store's directory.
     pub(super) directory: PathBuf,
     pub(super) log: Log,
-    pub(super) catalog: super::catalog::Catalog,
+    pub(super) catalog: Catalog,
     pub(super) reclaim: Reclaim,
     pub(super) health: Health,
     pub(super) metrics: Arc<Metrics>,
@@ -200,7 +200,7 @@ impl Disk {
             Ok(()) => {
                 let lasted = begun.map_or(0, |begun| begun.elapsed().as_nanos() as u64);
                 self.metrics.store.commit(lasted);
-                self.drop_segments(false);
+                self.drop_segments();
                 Ok(())
             }
             Err(error) => Err(self.fail(&error).0),
@@ -312,7 +312,8 @@ impl Disk {
             Ok(()) => {
                 self.has_healed = true;
                 self.dirty_since = None;
-                self.drop_segments(true);
+                self.reclaim.sync_begun();
+                self.drop_segments();
                 self.health.recover();
             }
             Err(error) => self.health.fail(&error.to_string()),
@@ -349,7 +350,7 @@ impl Disk {
             Ok(()) if syncs => {
                 self.dirty_since = None;
                 if !self.is_syncing() {
-                    self.drop_segments(false);
+                    self.drop_segments();
                 }
                 Ok(())
             }

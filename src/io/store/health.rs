@@ -111,6 +111,14 @@ impl Health {
         self.failure.as_ref().map_or(looking, |failure| failure.next_try)
     }
 
+    /// Has it be time to try again.
+    #[cfg(test)]
+    pub(super) fn retry_now(&mut self) {
+        if let Some(failure) = &mut self.failure {
+            failure.next_try = Some(Instant::now());
+        }
+    }
+
     /// Whether it is time to try again, and a file can be written and synced.
     pub(super) fn may_work_again(&mut self) -> bool {
         let now = Instant::now();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 const READ_BYTES_MAX: usize = 256 * 1024;
 /// Bytes between two messages that are read too, because another read takes longer.
 const READ_GAP_BYTES_MAX: u32 = 4096;
-/// Damaged messages that are told one by one; behind them a whole disk is bad, and the counter says how much.
+/// Damages that are told and counted, each once; behind so many a whole disk is bad.
 const REPORTS_MAX: usize = 256;
 
 impl Disk {

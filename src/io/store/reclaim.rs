@@ -177,7 +177,7 @@ impl Disk {
     fn plan(&mut self) {
         if !self.is_syncing() {
             // What a backup has kept.
-            self.drop_segments(false);
+            self.drop_segments();
         }
         if self.reclaim.checkpoint.is_none() {
             let since = self.log.written - self.reclaim.written;
@@ -238,11 +238,8 @@ impl Disk {
         }
     }
 
-    /// Takes segments away whose records are safe; all of them when everything is.
-    pub(super) fn drop_segments(&mut self, all: bool) {
-        if all {
-            self.reclaim.sync_begun();
-        }
+    /// Takes segments away whose records are safe.
+    pub(super) fn drop_segments(&mut self) {
         if self.reclaim.gone.is_empty() || self.reclaim.is_pinned() {
             return;
         }
