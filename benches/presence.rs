@@ -6,7 +6,7 @@ use fanfare::dialect::{Kind, Settings, Upgrade};
 use fanfare::frame::Publication;
 use fanfare::message::Received;
 use fanfare::outbox::Sent;
-use fanfare::roster::{Newcomer, Roster, Rules, Seat};
+use fanfare::service::presence::{AppPresence, ConnectionRef, Newcomer, Rules};
 use fanfare::shard::{Id, Limits, Outgoing, Shard};
 use fanfare::wheel::Now;
 use hmac::{Hmac, Mac};
@@ -48,16 +48,16 @@ fn come(shard: &mut Shard) -> Id {
     id
 }
 
-/// What is said to the owner of the rosters, and by it: what is for everybody. The answers are told.
+/// What is said to the owner of the presence, and by it: what is for everybody. The answers are told.
 fn exchange(shard: &mut Shard) -> Vec<Arc<Publication>> {
-    for (seat, app, note) in shard.take_notes() {
-        shard.take_note(seat, &app, &note, NOW);
+    for (connection, app, note) in shard.take_notes() {
+        shard.take_note(connection, &app, &note, NOW);
     }
     let mut publications = Vec::new();
     for outgoing in shard.take_outgoing() {
         match outgoing {
             Outgoing::Publication(publication) => publications.push(Arc::new(publication)),
-            Outgoing::Reply(seat, reply) => shard.take_reply(seat, reply, NOW),
+            Outgoing::Reply(connection, reply) => shard.take_reply(connection, reply, NOW),
         }
     }
     publications
@@ -107,24 +107,24 @@ fn channel(criterion: &mut Criterion) {
     });
 }
 
-fn roster(criterion: &mut Criterion) {
-    let seat = |id: u32| Seat { shard: 0, id, serial: id };
+fn presence(criterion: &mut Criterion) {
+    let connection = |id: u32| ConnectionRef { shard: 0, id, serial: id };
     let fill = || {
-        let mut roster = Roster::default();
+        let mut presence = AppPresence::default();
         for id in 0..MEMBERS as u32 {
             let user = id.to_string();
-            roster.join(seat(id), newcomer(&user), Rules::default(), &mut |_| {});
+            presence.join(connection(id), newcomer(&user), Rules::default(), &mut |_| {});
         }
-        roster
+        presence
     };
-    criterion.bench_function("roster: join and leave among 1000", |bencher| {
-        let step = |roster: &mut Roster| {
-            roster.join(seat(5000), newcomer("x"), Rules::default(), &mut |_| {});
-            roster.leave(seat(5000), "presence-a", Rules::default(), 0, &mut |_| {});
+    criterion.bench_function("presence: join and leave among 1000", |bencher| {
+        let step = |presence: &mut AppPresence| {
+            presence.join(connection(5000), newcomer("x"), Rules::default(), &mut |_| {});
+            presence.leave(connection(5000), "presence-a", Rules::default(), 0, &mut |_| {});
         };
         bencher.iter_batched_ref(fill, step, BatchSize::LargeInput);
     });
 }
 
-criterion_group!(benches, channel, roster);
+criterion_group!(benches, channel, presence);
 criterion_main!(benches);

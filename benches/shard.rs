@@ -11,7 +11,7 @@ use fanfare::frame::Publication;
 use fanfare::message::Received;
 use fanfare::outbox::Sent;
 use fanfare::shard::{Limits, Shard};
-use fanfare::token::Judge;
+use fanfare::token::Verifier;
 use fanfare::wheel::Now;
 
 const NOW: Now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 };
@@ -20,8 +20,8 @@ const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket
 fn shard() -> Shard {
     let settings = toml::from_str("static = { file = 'tokens.toml' }").expect("settings are TOML");
     let tokens = b"[[token]]\ntoken = 'a token'\naud = 'john.doe'\nscope = 'event-read'\n";
-    let judge = Judge::new(&settings, Some(tokens)).expect("the list is good");
-    let personium = personium::Settings { judge: Some(judge), ..Default::default() };
+    let verifier = Verifier::new(&settings, Some(tokens)).expect("the list is good");
+    let personium = personium::Settings { verifier: Some(verifier), ..Default::default() };
     Shard::new(
         Arc::new(Settings { personium, ..Settings::default() }),
         Limits::default(),

@@ -1,19 +1,19 @@
-//! What one judgement costs: `cargo bench --bench token`.
+//! What one verification costs: `cargo bench --bench token`.
 //!
 //! The token is of the size issuers make: about 250 bytes under HS256.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use fanfare::token::{Algorithm, Judge, TokenSettings, Verdict, mint};
+use fanfare::token::{Algorithm, TokenSettings, Verdict, Verifier, mint};
 use serde_json::{Map, Value, json};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 const SECRET: &[u8] = b"an example secret that is long enough for HS512, 64 bytes or more";
 
-fn judge(settings: &str, material: &[u8]) -> Judge {
+fn verifier(settings: &str, material: &[u8]) -> Verifier {
     let settings: TokenSettings = toml::from_str(settings).expect("settings are TOML");
-    Judge::new(&settings, Some(material)).expect("the material fits")
+    Verifier::new(&settings, Some(material)).expect("the material fits")
 }
 
 fn claims() -> Map<String, Value> {
@@ -25,7 +25,7 @@ fn claims() -> Map<String, Value> {
     }
 }
 
-fn judging(criterion: &mut Criterion) {
+fn verifying(criterion: &mut Criterion) {
     let secret = "secret_file = 's'";
     let public = "public_key_file = 'p'";
     let cases: [(Algorithm, &str, &[u8], &[u8]); 5] = [
@@ -51,25 +51,25 @@ fn judging(criterion: &mut Criterion) {
         ),
     ];
     for (algorithm, source, private, material) in cases {
-        let judge = judge(&format!("jwt = {{ algorithms = ['{algorithm:?}'], {source} }}"), material);
+        let verifier = verifier(&format!("jwt = {{ algorithms = ['{algorithm:?}'], {source} }}"), material);
         let token = mint(algorithm, private, &claims()).expect("the key fits");
-        assert!(matches!(judge.judge(&token, NOW_MS), Verdict::Granted(_)));
-        criterion.bench_function(&format!("judge {algorithm:?}, {} bytes", token.len()), |bencher| {
-            bencher.iter(|| judge.judge(black_box(&token), NOW_MS));
+        assert!(matches!(verifier.verify(&token, NOW_MS), Verdict::Granted(_)));
+        criterion.bench_function(&format!("verifier {algorithm:?}, {} bytes", token.len()), |bencher| {
+            bencher.iter(|| verifier.verify(black_box(&token), NOW_MS));
         });
     }
 }
 
 fn refusing(criterion: &mut Criterion) {
-    let judge = judge("jwt = { algorithms = ['HS256'], secret_file = 's' }", SECRET);
+    let verifier = verifier("jwt = { algorithms = ['HS256'], secret_file = 's' }", SECRET);
     let token = mint(Algorithm::HS256, SECRET, &claims()).expect("the key fits");
     let forged = format!("{}AAAA", &token[..token.len() - 4]);
     criterion.bench_function("refuse HS256, forged", |bencher| {
-        bencher.iter(|| judge.judge(black_box(&forged), NOW_MS));
+        bencher.iter(|| verifier.verify(black_box(&forged), NOW_MS));
     });
     let longest = format!("{}.{}.{}", &token[..36], "A".repeat(16_000), &token[token.len() - 43..]);
     criterion.bench_function("refuse HS256, forged, 16 KB", |bencher| {
-        bencher.iter(|| judge.judge(black_box(&longest), NOW_MS));
+        bencher.iter(|| verifier.verify(black_box(&longest), NOW_MS));
     });
 }
 
@@ -77,11 +77,11 @@ fn looking_up(criterion: &mut Criterion) {
     let list: String = (0..1000)
         .map(|n| format!("[[token]]\ntoken = 'token number {n}'\nsub = 'alice'\nscope = 'event'\n"))
         .collect();
-    let judge = judge("static = { file = 'f' }", list.as_bytes());
+    let verifier = verifier("static = { file = 'f' }", list.as_bytes());
     criterion.bench_function("look up one of 1000 static tokens", |bencher| {
-        bencher.iter(|| judge.judge(black_box("token number 500"), NOW_MS));
+        bencher.iter(|| verifier.verify(black_box("token number 500"), NOW_MS));
     });
 }
 
-criterion_group!(benches, judging, refusing, looking_up);
+criterion_group!(benches, verifying, refusing, looking_up);
 criterion_main!(benches);

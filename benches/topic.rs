@@ -6,8 +6,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fanfare::roster::Seat;
-use fanfare::topic::{
+use fanfare::service::presence::ConnectionRef;
+use fanfare::service::topic::{
     Archive, Consuming, Draft, Fault, Flow, Kind, Loaded, Message, MessageId, Number, Outgoing, Position,
     Producing, Reply, Request, Rules, Saved, Stored, TopicName, Topics, Wanted,
 };
@@ -101,8 +101,8 @@ fn message(payload: &[u8]) -> Message<'_> {
     Message { published_ms: NOW.unix_ms, key: Some("a key"), payload, ..Message::default() }
 }
 
-fn seat(id: u32) -> Seat {
-    Seat { shard: 0, id, serial: 0 }
+fn connection(id: u32) -> ConnectionRef {
+    ConnectionRef { shard: 0, id, serial: 0 }
 }
 
 /// One producer, and subscriptions with a consumer each.
@@ -116,7 +116,7 @@ fn topics(subscriptions: u32) -> Topics<Memory> {
         hashing: Default::default(),
         remote: "127.0.0.1:1".into(),
     };
-    topics.take(seat(0), Request::Produce(Box::new(producing)), NOW);
+    topics.take(connection(0), Request::Produce(Box::new(producing)), NOW);
     for number in 1..=subscriptions {
         let consuming = Consuming {
             topics: Wanted::One(name()),
@@ -135,7 +135,7 @@ fn topics(subscriptions: u32) -> Topics<Memory> {
             rights: None,
             window: None,
         };
-        topics.take(seat(number), Request::Consume(Box::new(consuming)), NOW);
+        topics.take(connection(number), Request::Consume(Box::new(consuming)), NOW);
     }
     round(&mut topics);
     topics
@@ -155,7 +155,7 @@ fn round(topics: &mut Topics<Memory>) -> Vec<Outgoing> {
 fn exchange(topics: &mut Topics<Memory>, messages: usize, payload: &[u8]) -> usize {
     for _ in 0..messages {
         let draft = Draft::new(&message(payload));
-        topics.take(seat(0), Request::Send { draft, context: None }, NOW);
+        topics.take(connection(0), Request::Send { draft, context: None }, NOW);
     }
     let mut delivered = 0;
     for outgoing in round(topics) {
@@ -163,9 +163,9 @@ fn exchange(topics: &mut Topics<Memory>, messages: usize, payload: &[u8]) -> usi
             Outgoing::Deliver(message, taker) => {
                 delivered += 1;
                 let id = MessageId { position: message.position, partition: taker.partition };
-                topics.take(taker.seat, Request::Ack(id), NOW);
+                topics.take(taker.connection, Request::Ack(id), NOW);
                 if taker.wants_receipt {
-                    topics.take(taker.seat, Request::Took, NOW);
+                    topics.take(taker.connection, Request::Took, NOW);
                 }
             }
             Outgoing::Reply(_, Reply::NotStored { reason, .. }) => panic!("{reason}"),

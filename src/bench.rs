@@ -529,8 +529,8 @@ fn of_all(reports: &[Report], json: bool) -> Result<String, BenchError> {
     if json {
         return in_json(&reports);
     }
-    let judged = reports.iter().flat_map(|report| &report.rows).filter(|row| row.target.is_some());
-    Ok(report::table(&judged.collect::<Vec<_>>()))
+    let verified = reports.iter().flat_map(|report| &report.rows).filter(|row| row.target.is_some());
+    Ok(report::table(&verified.collect::<Vec<_>>()))
 }
 
 fn in_json(value: &impl serde::Serialize) -> Result<String, BenchError> {

@@ -449,12 +449,14 @@ mod tests {
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-evnt\"]\n";
         assert!(problems(listen).contains("did you mean \"personium-event\"?"));
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-event\"]\n";
-        assert!(problems(listen).contains("[personium]: no token judge"));
-        assert!(problems(&listen.replace("personium-event", "wazo")).contains("[wazo]: no token judge"));
-        assert!(problems(&listen.replace("event", "topic")).contains("no token judge"));
-        assert!(problems(&listen.replace("personium-event", "pulsar")).contains("[pulsar]: no token judge"));
+        assert!(problems(listen).contains("[personium]: no token verifier"));
+        assert!(problems(&listen.replace("personium-event", "wazo")).contains("[wazo]: no token verifier"));
+        assert!(problems(&listen.replace("event", "topic")).contains("no token verifier"));
         assert!(
-            problems(&listen.replace("personium-event", "channel")).contains("[channel]: no token judge")
+            problems(&listen.replace("personium-event", "pulsar")).contains("[pulsar]: no token verifier")
+        );
+        assert!(
+            problems(&listen.replace("personium-event", "channel")).contains("[channel]: no token verifier")
         );
         let both = problems(&listen.replace("\"personium-event\"", "\"wazo\", \"channel\""));
         assert!(both.contains("127.0.0.1:1: wazo and channel both take /?token="), "{both}");

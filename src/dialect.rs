@@ -2,7 +2,7 @@
 //!
 //! A dialect is a state machine without I/O: one value per connection, fed with [`Input`], answering with
 //! [`Actions`]. A conversation with it is data, so its tests need no socket and no clock. Whatever is slow
-//! (judging a token at a remote service, one day a store) is an action out and an input back.
+//! (verifying a token at a remote service, one day a store) is an action out and an input back.
 //!
 //! Adding a protocol is one file in `dialect/` and one line in the list at the end of this file, which
 //! makes the closed enum that a shard stores: no allocation and no virtual call per connection.
@@ -21,15 +21,15 @@ pub use self::channel::publish_relayed;
 pub use self::echo::{SocketId, hides_private};
 pub use self::wazo::{Acls, Addressed, RequiredAcl, Scope, name as event_name};
 
-use crate::courier::Notice;
 use crate::event::{Event, Parser};
 use crate::frame::{Draft, Publication, put_text};
 use crate::proxy::Networks;
 use crate::reason::Reason;
 use crate::retained::Retained;
-use crate::roster::{Inquiry, Note, Reply};
-use crate::token::{Judge, Verdict};
-use crate::topic;
+use crate::service::presence::{Inquiry, Note, Reply};
+use crate::service::topic;
+use crate::service::webhook::Webhook;
+use crate::token::{Verdict, Verifier};
 use crate::wheel::Now;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -95,7 +95,7 @@ pub enum Served {
     },
     /// 405: the path takes only these methods.
     NotAllowed(&'static str),
-    /// What the owner of the rosters of the app with this id says: 200 with JSON.
+    /// What the owner of the presence of the app with this id says: 200 with JSON.
     Asked(Arc<str>, Inquiry),
     /// What the owner of the topics says.
     Inquired(Box<topic::Inquiry>),
@@ -112,13 +112,13 @@ pub enum Input<'a> {
     Alive,
     /// The answer to [`Action::Verify`]; never [`Verdict::Ask`].
     Verified(Verdict),
-    /// What the owner of an app's rosters says to an [`Action::Note`].
+    /// What the owner of an app's presence says to an [`Action::Note`].
     Reply(Reply),
     /// What the owner of the topics says to an [`Action::Ask`].
     Told(topic::Reply),
     /// The settings have been replaced.
     Configured,
-    /// A remote judge has taken back the token it granted last.
+    /// A remote verifier has taken back the token it granted last.
     Revoked,
     /// The moment asked for by [`Action::Deadline`] has come.
     Deadline,
@@ -150,16 +150,16 @@ pub enum Action {
     Unsubscribe(Range<u32>, Range<u32>),
     /// Publish to everybody.
     Publish(Box<Publication>),
-    /// Tell the owner of the rosters of the app with this id. A note of something that begins stands before whatever
+    /// Tell the owner of the presence of the app with this id. A note of something that begins stands before whatever
     /// may end the session, which notes the end of it.
     Note(Arc<str>, Box<Note>),
     /// Ask the owner of the topics. [`Input::Gone`] is answered with [`topic::Request::Gone`] by whoever has asked.
     Ask(topic::Request),
     /// Tell another service; nothing comes back.
-    Notify(Box<Notice>),
+    Notify(Box<Webhook>),
     /// Tell the other nodes; nothing comes back. The text is a JSON object, to which the node's name is added.
     Relay(Box<str>),
-    /// Judge a token; answered by [`Input::Verified`], at once or later.
+    /// Verify a token; answered by [`Input::Verified`], at once or later.
     Verify(Range<u32>),
     /// Count this.
     Count(Tally),
@@ -245,7 +245,7 @@ impl Actions {
         self.list.push(Action::Unsubscribe(prefix, facet));
     }
 
-    /// Asks for a token to be judged.
+    /// Asks for a token to be verified.
     pub fn verify(&mut self, token: &str) {
         let token = self.keep(&[token.as_bytes()]);
         self.list.push(Action::Verify(token));
@@ -301,7 +301,7 @@ pub struct Context<'a> {
     /// The last publications of topics, as far as they are kept.
     pub retained: &'a Retained,
     /// Draws numbers that nobody outside can guess.
-    pub lots: &'a mut Lots,
+    pub rng: &'a mut Rng,
 }
 
 /// Seconds between pings where the reference has one a minute. nginx cuts a connection that has carried nothing for
@@ -309,7 +309,7 @@ pub struct Context<'a> {
 pub const PING_INTERVAL_S: u32 = 50;
 
 /// A source of numbers that nobody outside can guess, each drawn once. Tests give one that counts.
-pub type Lots = Box<dyn FnMut() -> u64>;
+pub type Rng = Box<dyn FnMut() -> u64>;
 
 /// What a dialect counts of its own; see [`Action::Count`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -380,7 +380,7 @@ pub trait Dialect: Sized {
     }
 
     /// Answers a request that asks for no WebSocket, at a path that [`Dialect::body_bytes_max`] has taken. Of the
-    /// actions, publications and notices are done.
+    /// actions, publications and webhooks are done.
     fn serve(_request: &Request<'_>, _context: &mut Context<'_>, _out: &mut Actions) -> Served {
         Served::Answer { status: 404, content_type: "text/plain; charset=utf-8", body: Vec::new() }
     }
@@ -553,7 +553,7 @@ dialects! {
     Wazo: wazo::Wazo, "wazo", word "wazo";
 }
 
-/// The settings of every dialect, with the judge of its tokens.
+/// The settings of every dialect, with the verifier of its tokens.
 #[derive(Default)]
 pub struct Settings {
     /// Of both Personium dialects.
@@ -587,15 +587,15 @@ impl Kind {
         Kind::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
-    /// The judge of the dialect's tokens; `None` when it takes none.
+    /// The verifier of the dialect's tokens; `None` when it takes none.
     #[must_use]
-    pub fn judge(self, settings: &Settings) -> Option<&Judge> {
+    pub fn verifier(self, settings: &Settings) -> Option<&Verifier> {
         match self {
-            Kind::PersoniumEvent | Kind::PersoniumTopic => settings.personium.judge.as_ref(),
-            Kind::Channel => settings.channel.judge.as_ref(),
+            Kind::PersoniumEvent | Kind::PersoniumTopic => settings.personium.verifier.as_ref(),
+            Kind::Channel => settings.channel.verifier.as_ref(),
             Kind::Echo => None,
-            Kind::Pulsar => settings.pulsar.judge.as_ref(),
-            Kind::Wazo => settings.wazo.judge.as_ref(),
+            Kind::Pulsar => settings.pulsar.verifier.as_ref(),
+            Kind::Wazo => settings.wazo.verifier.as_ref(),
         }
     }
 }

@@ -5,7 +5,7 @@
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
 
-/// Longest URL. With the longest token in a judge's path, percent-encoded, it stays below the 64 KiB
+/// Longest URL. With the longest token in a verifier's path, percent-encoded, it stays below the 64 KiB
 /// that a request's target can have.
 const URL_BYTES_MAX: usize = 2048;
 

@@ -11,7 +11,7 @@ pub mod unix;
 use crate::dialect::{Kind, Settings, Unusable, publish_relayed, pulsar};
 use crate::event::{EventError, Parser};
 use crate::frame::{Draft, Publication};
-use crate::topic::{self, Domain, TopicName};
+use crate::service::topic::{self, Domain, TopicName};
 use crate::wheel::Now;
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub enum Taken {
     /// Its publications were given away, if it came to any.
     Published,
     /// Nothing: nobody speaks its dialect.
-    Unspoken,
+    NoListener,
     /// It is to be stored, and is good only when it is.
     Append(TopicName, topic::Draft),
 }
@@ -87,7 +87,7 @@ impl Intake {
         let kind = Kind::ALL.iter().find(|kind| kind.word() == word && self.spoken.contains(kind));
         let (settings, draft) = (&self.settings, &mut self.draft);
         let taken = self.parser.parse(json, |event| match kind {
-            None => Ok(Taken::Unspoken),
+            None => Ok(Taken::NoListener),
             Some(Kind::Pulsar) if is_stored(place) => pulsar::append(place, event, settings, now)
                 .map(|(topic, message)| Taken::Append(topic, message)),
             Some(kind) => {

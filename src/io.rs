@@ -15,11 +15,11 @@
 //!   come of one in part
 //! - `publisher`: the unix feed
 //! - `reload`: new settings for a running daemon, and its listeners that come and go
-//! - `bridge`: the thread of what has a good tokio client only: remote judges, notices, RabbitMQ, Redis
+//! - `bridge`: the thread of what has a good tokio client only: remote verifiers, webhooks, RabbitMQ, Redis
 //! - `store`: the threads of the durable topics, usually one
 //! - `admin`: the thread of health and metrics, and of what operators do with topics
 //! - `gaps`, `facts`: what some dialects lack, and what else readiness and metrics tell
-//! - `watchdog`: the thread that notices when another hangs
+//! - `watchdog`: the thread that webhooks when another hangs
 //! - `clock`: the time
 
 mod admin;
@@ -70,11 +70,11 @@ use self::watch::Watched;
 use self::watchdog::Pulses;
 use self::worker::Worker;
 use crate::api::{AdminToken, Status};
-use crate::dialect::{Kind, Lots, Settings};
+use crate::dialect::{Kind, Rng, Settings};
 use crate::feed::unix;
 use crate::frame::Publication;
 use crate::metrics::Metrics;
-use crate::roster::{Note, Seat};
+use crate::service::presence::{ConnectionRef, Note};
 use crate::shard::{Limits, Outgoing, Shard};
 use crate::wheel::TICK_MS;
 use rustix::fd::OwnedFd;
@@ -116,7 +116,7 @@ pub struct Plan {
     pub bus: Option<Bus>,
     /// The Redis feed.
     pub redis: Option<Redis>,
-    /// The dialects' settings, judges included.
+    /// The dialects' settings, verifiers included.
     pub settings: Arc<Settings>,
     /// The store of the durable topics, which is opened when a listener speaks a dialect that has them.
     pub store: Option<store::Settings>,
@@ -289,8 +289,8 @@ impl Shared {
                     let all = parcels.iter_mut();
                     all.for_each(|parcels| parcels.push(Parcel::Publication(Arc::clone(&publication))));
                 }
-                Outgoing::Reply(seat, reply) => {
-                    parcels[usize::from(seat.shard)].push(Parcel::Reply(seat, reply));
+                Outgoing::Reply(connection, reply) => {
+                    parcels[usize::from(connection.shard)].push(Parcel::Reply(connection, reply));
                 }
             }
         }
@@ -300,11 +300,11 @@ impl Shared {
         }
     }
 
-    /// Takes notes to the owners of the rosters: an app's are all on one shard, told by its id.
-    fn note(&self, notes: Vec<(Seat, Arc<str>, Note)>, caller: usize) {
-        for (seat, app, note) in notes {
-            let owner = crate::roster::owner(&app, self.mailboxes.len());
-            self.post(owner, vec![Parcel::Note(seat, app, note)], caller);
+    /// Takes notes to the owners of the presence: an app's are all on one shard, told by its id.
+    fn note(&self, notes: Vec<(ConnectionRef, Arc<str>, Note)>, caller: usize) {
+        for (connection, app, note) in notes {
+            let owner = crate::service::presence::owner(&app, self.mailboxes.len());
+            self.post(owner, vec![Parcel::Note(connection, app, note)], caller);
         }
     }
 
@@ -509,7 +509,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let metrics = Arc::clone(&shared.metrics[number]);
     let mailbox = &shared.mailboxes[number];
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now()).numbered(number as u16);
-    let shard = shard.drawing(lots());
+    let shard = shard.drawing(rng());
     let (connections, mut clients) =
         (Arc::clone(&shared.connections), Clients::new(Arc::clone(&shared.addresses)));
     clients.configure(shard.limits(), &shard.settings().trusted_proxies, std::iter::empty());
@@ -546,7 +546,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
 }
 
 /// Numbers that nobody outside can guess: a keyed hash of 1, 2, 3 and so on, whose key the system has drawn.
-fn lots() -> Lots {
+fn rng() -> Rng {
     let key = RandomState::new();
     let mut drawn = 0u64;
     Box::new(move || {

@@ -9,6 +9,7 @@
 //! Values, which know nothing of the world:
 //!
 //! - [`bytes`]: binary layouts, read from front to back
+//! - [`counter`]: a number that one thread writes and any may read
 //! - [`wheel`]: the time, and the timers of one shard
 //! - [`throttle`]: log lines that outsiders can cause: a few, then a count
 //! - [`wildcard`]: patterns in which a star stands for any text
@@ -21,13 +22,11 @@
 //! - [`outbox`]: what is on its way to each connection, without a queue for each
 //! - [`trust`]: whose certificates a client of ours believes
 //! - [`endpoint`]: where something is asked or told over HTTP
-//! - [`courier`]: what other services are told over HTTP
-//! - [`roster`]: who is in which channel
-//! - [`topic`]: durable topics: subscriptions, cursors, redelivery; decides, and writes nothing itself
 //!
 //! Protocols, as state machines without I/O:
 //!
 //! - [`token`]: what a token grants
+//! - [`service`]: what sessions ask of others: token verification, presence, durable topics, webhooks
 //! - [`reason`]: why a connection is not taken, or a session ends
 //! - [`dialect`]: the trait, its inputs and actions, the list of protocols; `dialect/` has one file for each
 //! - [`feed`]: the other side, where events come from; `feed/` has one file for each
@@ -37,7 +36,6 @@
 //!
 //! - [`api`]: refusals, health, metrics
 //! - [`shard`]: sessions, their subscriptions, timers and outboxes
-//! - [`docket`]: what is asked of a remote judge, and asked again
 //!
 //! The world:
 //!
@@ -63,9 +61,8 @@ pub mod bench;
 pub mod bytes;
 pub mod cli;
 pub mod config;
-pub mod courier;
+pub mod counter;
 pub mod dialect;
-pub mod docket;
 pub mod endpoint;
 pub mod event;
 pub mod feed;
@@ -77,11 +74,10 @@ pub mod outbox;
 pub mod proxy;
 pub mod reason;
 pub mod retained;
-pub mod roster;
+pub mod service;
 pub mod shard;
 pub mod throttle;
 pub mod token;
-pub mod topic;
 pub mod trie;
 pub mod trust;
 pub mod wheel;

@@ -1,59 +1,30 @@
 //! What is counted, and how: one set of counters per shard, written by that shard alone.
 //!
-//! A single writer needs no locked instruction: a counter is loaded and stored relaxed, which costs what an
-//! ordinary addition costs, and whoever reads the metrics adds the shards up. Turning them into text is
-//! [`api`](crate::api)'s business.
+//! Reading adds the shards up. Turning the counters into text is [`api`](crate::api)'s business.
 
-use crate::courier::NoticeKind;
+use crate::counter::Counter;
 use crate::dialect::{Kind, Tally};
 use crate::reason::{Handshake, Reason};
-use crate::topic::Census;
+use crate::service::topic::Census;
+use crate::service::verification::VerificationCounters;
+use crate::service::webhook::WebhookKind;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// A number that its one writer raises, lowers or sets.
-#[derive(Debug, Default)]
-pub struct Number(AtomicU64);
-
-impl Number {
-    /// Adds; the caller is the only writer.
-    #[inline]
-    pub fn add(&self, amount: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
-    }
-
-    /// Subtracts; the caller is the only writer.
-    #[inline]
-    pub fn sub(&self, amount: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_sub(amount), Relaxed);
-    }
-
-    /// Sets; the caller is the only writer.
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Relaxed);
-    }
-
-    /// Reads, from any thread.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
+use std::sync::Arc;
 
 /// A number for each reason.
 #[derive(Debug)]
-pub struct ByReason([Number; Reason::COUNT]);
+pub struct ByReason([Counter; Reason::COUNT]);
 
 impl Default for ByReason {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| Number::default()))
+        Self(std::array::from_fn(|_| Counter::default()))
     }
 }
 
 impl Deref for ByReason {
-    type Target = [Number];
+    type Target = [Counter];
 
-    fn deref(&self) -> &[Number] {
+    fn deref(&self) -> &[Counter] {
         &self.0
     }
 }
@@ -71,7 +42,7 @@ pub enum Outcome {
     /// Handed to every shard.
     Accepted,
     /// Good, but for a dialect that no listener speaks.
-    Unspoken,
+    NoListener,
     /// Answered with an error.
     Rejected,
 }
@@ -79,7 +50,7 @@ pub enum Outcome {
 impl Outcome {
     /// All, with the names that metrics use.
     pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Accepted, "accepted"), (Self::Unspoken, "unspoken"), (Self::Rejected, "rejected")];
+        [(Self::Accepted, "accepted"), (Self::NoListener, "no_listener"), (Self::Rejected, "rejected")];
 }
 
 /// Where events come from.
@@ -137,34 +108,7 @@ impl StatusClass {
     }
 }
 
-/// How a question about a token, for a remote judge, was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Ruling {
-    /// The judge granted it.
-    Granted,
-    /// The judge refused it.
-    Refused,
-    /// The judge could not be asked, or not be understood.
-    Unavailable,
-    /// By what the judge had said a moment before.
-    Cached,
-    /// Not at all: the client had gone, or had sent another token.
-    Forgotten,
-}
-
-impl Ruling {
-    /// All, with the names that metrics use.
-    pub const ALL: [(Self, &'static str); 5] = [
-        (Self::Granted, "granted"),
-        (Self::Refused, "refused"),
-        (Self::Unavailable, "unavailable"),
-        (Self::Cached, "cached"),
-        (Self::Forgotten, "forgotten"),
-    ];
-}
-
-/// What became of a notice to another service; one for two webhooks counts twice.
+/// What became of a webhook to another service; one for two webhooks counts twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Delivery {
@@ -186,56 +130,56 @@ impl Delivery {
 #[derive(Debug, Default)]
 pub struct Broker {
     /// 1 when there is to be one.
-    pub configured: Number,
+    pub configured: Counter,
     /// 1 while events do come from it.
-    pub connected: Number,
+    pub connected: Counter,
     /// Connections that were lost.
-    pub losses: Number,
+    pub losses: Counter,
     /// Attempts to connect again.
-    pub reconnects: Number,
+    pub reconnects: Counter,
 }
 
 /// The store of the durable topics.
 #[derive(Debug, Default)]
 pub struct StoreMetrics {
     /// 1 when there is one.
-    pub configured: Number,
+    pub configured: Counter,
     /// 1 while it cannot be written.
-    pub failing: Number,
+    pub failing: Counter,
     /// Commits by how long they took, the last bucket for the rest.
-    pub commits: [Number; LATENCY_BOUNDS_US.len() + 1],
+    pub commits: [Counter; LATENCY_BOUNDS_US.len() + 1],
     /// The sum of that in nanoseconds.
-    pub commits_sum_ns: Number,
+    pub commits_sum_ns: Counter,
     /// Messages that were appended.
-    pub messages: Number,
+    pub messages: Counter,
     /// Bytes of them.
-    pub bytes: Number,
+    pub bytes: Counter,
     /// Bytes that were written, whatever for.
-    pub written: Number,
+    pub written: Counter,
     /// Bytes of messages that were copied so that old segments could go.
-    pub compacted: Number,
+    pub compacted: Counter,
     /// Places that were damaged.
-    pub damaged: Number,
+    pub damaged: Counter,
     /// Topics that are stored.
-    pub topics: Number,
+    pub topics: Counter,
     /// Those of them that are in memory.
-    pub topics_loaded: Number,
+    pub topics_loaded: Counter,
     /// Producers of them.
-    pub producers: Number,
+    pub producers: Counter,
     /// Consumers and readers of them.
-    pub consumers: Number,
+    pub consumers: Counter,
     /// Messages that were acknowledged, once for each subscription.
-    pub acknowledged: Number,
+    pub acknowledged: Counter,
     /// Messages that were delivered again.
-    pub redelivered: Number,
+    pub redelivered: Counter,
     /// Messages that have gone to the dead letters.
-    pub dead: Number,
+    pub dead: Counter,
     /// Messages that were refused.
-    pub refused: Number,
+    pub refused: Counter,
     /// Topics that were deleted because nobody had any use for them.
-    pub idle: Number,
+    pub idle: Counter,
     /// Subscriptions that were deleted because nobody had come for them.
-    pub expired: Number,
+    pub expired: Counter,
 }
 
 impl StoreMetrics {
@@ -276,87 +220,75 @@ fn bucket(nanoseconds: u64) -> usize {
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// Open sockets, whatever their state.
-    pub connections: Number,
+    pub connections: Counter,
     /// Sessions by dialect.
-    pub sessions: [Number; Kind::ALL.len()],
+    pub sessions: [Counter; Kind::ALL.len()],
     /// Entries of the trie.
-    pub subscriptions: Number,
+    pub subscriptions: Counter,
     /// Bytes of the trie.
-    pub subscription_bytes: Number,
+    pub subscription_bytes: Counter,
     /// Times that an event met a subscription whose session has gone.
-    pub orphaned_subscriptions: Number,
+    pub orphaned_subscriptions: Counter,
     /// Handshakes by end.
-    pub handshakes: [Number; Handshake::ALL.len()],
+    pub handshakes: [Counter; Handshake::ALL.len()],
     /// Requests that dialects have answered, by dialect and status.
-    pub requests: [[Number; StatusClass::ALL.len()]; Kind::ALL.len()],
+    pub requests: [[Counter; StatusClass::ALL.len()]; Kind::ALL.len()],
     /// Events by origin and outcome.
-    pub events: [[Number; Outcome::ALL.len()]; Origin::ALL.len()],
+    pub events: [[Counter; Outcome::ALL.len()]; Origin::ALL.len()],
     /// Frames of events handed to sessions, by dialect.
-    pub deliveries: [Number; Kind::ALL.len()],
+    pub deliveries: [Counter; Kind::ALL.len()],
     /// Events that sessions subscribe to and their tokens do not let them have, by dialect.
-    pub denials: [Number; Kind::ALL.len()],
+    pub acl_denied: [Counter; Kind::ALL.len()],
     /// Messages received, by dialect.
-    pub messages: [Number; Kind::ALL.len()],
+    pub messages: [Counter; Kind::ALL.len()],
     /// What dialects count of their own.
-    pub tallies: [Number; Tally::COUNT],
+    pub tallies: [Counter; Tally::COUNT],
     /// Bytes given to sockets, before TLS.
-    pub bytes_out: Number,
+    pub bytes_out: Counter,
     /// Bytes taken from sockets, after TLS.
-    pub bytes_in: Number,
+    pub bytes_in: Counter,
     /// Bytes of memory for what clients have sent in part.
-    pub partial_bytes: Number,
+    pub partial_bytes: Counter,
     /// Connections that were ended because all together had sent too much in part.
-    pub partial_evictions: Number,
+    pub partial_evictions: Counter,
     /// Bytes waiting for sockets that refused them.
-    pub outbox_bytes: Number,
+    pub outbox_bytes: Counter,
     /// Sessions that have ended, by reason.
     pub ends: ByReason,
     /// Connections and requests that were refused, by reason.
     pub refusals: ByReason,
     /// Accepts that failed for want of descriptors or memory.
-    pub accept_errors: Number,
+    pub accept_errors: Counter,
     /// Unfinished requests to the admin listener that were ended for newcomers.
-    pub admin_displaced: Number,
+    pub admin_displaced: Counter,
     /// Feed lines' replies that were dropped because their publisher does not read.
-    pub replies_dropped: Number,
+    pub replies_dropped: Counter,
     /// Open connections of publishers.
-    pub publishers: Number,
+    pub publishers: Counter,
     /// The RabbitMQ that events come from.
     pub amqp: Broker,
     /// The Redis that events come from.
     pub redis: Broker,
     /// Messages from Redis that were not meant for any dialect.
-    pub messages_ignored: Number,
+    pub messages_ignored: Counter,
     /// Messages from Redis that came while there was no room for them.
-    pub messages_dropped: Number,
+    pub messages_dropped: Counter,
     /// Clients' messages that other daemons were told of.
-    pub relays_sent: Number,
+    pub relays_sent: Counter,
     /// Those that they could not be told of.
-    pub relays_lost: Number,
+    pub relays_lost: Counter,
     /// Publish-to-write latency: counts per bucket, the last one for the rest.
-    pub latency: [Number; LATENCY_BOUNDS_US.len() + 1],
+    pub latency: [Counter; LATENCY_BOUNDS_US.len() + 1],
     /// Sum of the latencies in nanoseconds.
-    pub latency_sum_ns: Number,
-    /// Questions about tokens, by how they were answered.
-    pub judge_rulings: [Number; Ruling::ALL.len()],
-    /// Requests to remote judges.
-    pub judge_requests: Number,
-    /// Those of them that were not answered, or not in a way that can be understood.
-    pub judge_failures: Number,
-    /// Requests under way.
-    pub judge_requests_in_flight: Number,
-    /// Sessions that wait for an answer or live on a grant.
-    pub judge_askers: Number,
-    /// Tokens that are asked about from time to time.
-    pub judge_tokens_watched: Number,
-    /// Sessions whose grant was taken back.
-    pub judge_revocations: Number,
-    /// Notices to other services, by kind and by what became of them.
-    pub notices: [[Number; Delivery::ALL.len()]; NoticeKind::ALL.len()],
-    /// Notices that wait or are under way, by kind.
-    pub notices_waiting: [Number; NoticeKind::ALL.len()],
-    /// Requests with notices that were made again, by kind.
-    pub notice_retries: [Number; NoticeKind::ALL.len()],
+    pub latency_sum_ns: Counter,
+    /// The verification of tokens by remote verifiers.
+    pub verification: Arc<VerificationCounters>,
+    /// Webhooks to other services, by kind and by what became of them.
+    pub webhooks: [[Counter; Delivery::ALL.len()]; WebhookKind::ALL.len()],
+    /// Webhooks that wait or are under way, by kind.
+    pub webhooks_waiting: [Counter; WebhookKind::ALL.len()],
+    /// Requests with webhooks that were made again, by kind.
+    pub webhook_retries: [Counter; WebhookKind::ALL.len()],
     /// The store of the durable topics.
     pub store: StoreMetrics,
 }

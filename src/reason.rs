@@ -84,8 +84,8 @@ reasons! {
     TokenInvalid: "token_invalid", Plain, Refused, "the token is not good";
     /// The token had expired when it was shown, or is not valid yet.
     TokenExpired: "token_expired", Plain, Refused, "the token has expired";
-    /// The judge of tokens cannot be asked.
-    TokenUnjudged: "token_unjudged", Loud, Refused, "the token cannot be checked now";
+    /// The verifier of tokens cannot be asked.
+    TokenUnjudged: "token_unverified", Loud, Refused, "the token cannot be checked now";
     /// The token is good and does not grant what is asked for.
     Scope: "scope", Plain, Refused, "the token does not allow this";
     /// The request for an app is not signed by it.

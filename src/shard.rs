@@ -12,14 +12,13 @@ mod asking;
 mod ending;
 mod opening;
 mod outgoing;
+mod presence;
 mod report;
-mod rosters;
 mod serving;
 mod session;
 mod timing;
 mod topics;
 
-pub use self::asking::{Answer, Question, Ticket};
 pub use self::outgoing::Outgoing;
 pub use self::report::{Report, settle_reports};
 pub use self::session::Limits;
@@ -28,8 +27,7 @@ use self::asking::Outage;
 use self::outgoing::Outbound;
 use self::report::Why;
 use self::session::{Phase, Session};
-use crate::courier::Notice;
-use crate::dialect::{Acls, Action, Actions, Admission, Context, Input, Kind, Lots, Settings};
+use crate::dialect::{Acls, Action, Actions, Admission, Context, Input, Kind, Rng, Settings};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
 use crate::message::{Interest, Received};
@@ -37,8 +35,10 @@ use crate::metrics::{Metrics, Origin, Outcome};
 use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
 use crate::reason::Reason;
 use crate::retained::Retained;
-use crate::roster::{Note, Roster, Seat};
-use crate::topic::Request;
+use crate::service::presence::{AppPresence, ConnectionRef, Note};
+use crate::service::topic::Request;
+use crate::service::verification::TokenQuestion;
+use crate::service::webhook::Webhook;
 use crate::trie::Trie;
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, Wheel, ticks};
 use ahash::AHashMap;
@@ -89,19 +89,19 @@ pub struct Shard {
     outgoing: Outbound,
     /// A response in the making.
     response: Vec<u8>,
-    notes: Vec<(Seat, Arc<str>, Note)>,
+    notes: Vec<(ConnectionRef, Arc<str>, Note)>,
     /// What the owner of the topics is to be asked.
-    requests: Vec<(Seat, Request)>,
-    /// Of the apps whose rosters this shard owns.
-    rosters: AHashMap<Box<str>, Roster>,
+    requests: Vec<(ConnectionRef, Request)>,
+    /// Of the apps whose presence this shard owns.
+    presence: AHashMap<Box<str>, AppPresence>,
     number: u16,
     /// The serial number of the connection that came last.
     accepted: u32,
-    notices: Vec<Notice>,
-    /// The places of notices that are to tell a client's address, and whose.
+    webhooks: Vec<Webhook>,
+    /// The places of webhooks that are to tell a client's address, and whose.
     unaddressed: Vec<(usize, Id)>,
     relays: Vec<Box<str>>,
-    questions: Vec<Question>,
+    questions: Vec<TokenQuestion>,
     /// The last number that was given to a question.
     asked: u32,
     outages: [Option<Outage>; Kind::ALL.len()],
@@ -120,15 +120,15 @@ struct Shared {
     draft: Draft,
     acls: Acls,
     retained: Retained,
-    lots: Lots,
+    rng: Rng,
     actions: Actions,
 }
 
 impl Shared {
     /// What a dialect is lent for a step, and where its answer goes.
     fn lend(&mut self, now: Now) -> (Context<'_>, &mut Actions) {
-        let Self { settings, parser, draft, acls, retained, lots, actions } = self;
-        (Context { now, settings, parser, draft, acls, retained, lots }, actions)
+        let Self { settings, parser, draft, acls, retained, rng, actions } = self;
+        (Context { now, settings, parser, draft, acls, retained, rng }, actions)
     }
 }
 
@@ -151,7 +151,7 @@ impl Shard {
                 draft: Draft::default(),
                 acls: Acls::default(),
                 retained: Retained::default(),
-                lots: counting(),
+                rng: counting(),
                 actions: Actions::default(),
             },
             limits,
@@ -160,10 +160,10 @@ impl Shard {
             response: Vec::new(),
             notes: Vec::new(),
             requests: Vec::new(),
-            rosters: AHashMap::new(),
+            presence: AHashMap::new(),
             number: 0,
             accepted: 0,
-            notices: Vec::new(),
+            webhooks: Vec::new(),
             unaddressed: Vec::new(),
             relays: Vec::new(),
             questions: Vec::new(),
@@ -185,8 +185,8 @@ impl Shard {
 
     /// The same shard, with a source of numbers that nobody can guess. Without one they count.
     #[must_use]
-    pub fn drawing(mut self, lots: Lots) -> Self {
-        self.shared.lots = lots;
+    pub fn drawing(mut self, rng: Rng) -> Self {
+        self.shared.rng = rng;
         self
     }
 
@@ -335,7 +335,7 @@ impl Shard {
         let orphans = self.find_candidates(publication);
         let candidates = std::mem::take(&mut self.candidates);
         let mut frames: [Option<FrameId>; 4] = [None; 4];
-        let (mut deliveries, mut denials) = ([0u64; Kind::ALL.len()], [0u64; Kind::ALL.len()]);
+        let (mut deliveries, mut acl_denied) = ([0u64; Kind::ALL.len()], [0u64; Kind::ALL.len()]);
         for &id in &candidates {
             let session = &mut self.sessions[id as usize];
             let Some(dialect) = &session.dialect else { continue };
@@ -344,7 +344,7 @@ impl Shard {
             }
             match dialect.admits(publication, now) {
                 Admission::No => {}
-                Admission::Denied => denials[dialect.kind() as usize] += 1,
+                Admission::Denied => acl_denied[dialect.kind() as usize] += 1,
                 Admission::Close(code, text, reason) => self.expel(id, (code, text), reason, now),
                 admission @ (Admission::Form(form) | Admission::Last(form, ..)) => {
                     let turn = &mut self.turn;
@@ -363,8 +363,8 @@ impl Shard {
         if let Some(tally) = &publication.tally {
             tally.add(deliveries.iter().sum());
         }
-        let counters = self.metrics.deliveries.iter().chain(&self.metrics.denials);
-        for (counter, count) in counters.zip(deliveries.into_iter().chain(denials)) {
+        let counters = self.metrics.deliveries.iter().chain(&self.metrics.acl_denied);
+        for (counter, count) in counters.zip(deliveries.into_iter().chain(acl_denied)) {
             if count > 0 {
                 counter.add(count);
             }
@@ -488,7 +488,7 @@ impl Shard {
                     self.metrics.events[Origin::Client as usize][Outcome::Accepted as usize].add(1);
                     self.outgoing.push(Outgoing::Publication(*publication));
                 }
-                Action::Notify(notice) => self.notify(id, *notice),
+                Action::Notify(webhook) => self.notify(id, *webhook),
                 Action::Relay(text) => self.relays.push(text),
                 Action::Count(tally) => self.metrics.tallies[tally as usize].add(1),
                 _ if self.sessions[id as usize].dialect.is_none() => {}
@@ -521,7 +521,7 @@ impl Shard {
                 Action::Unsubscribe(prefix, facet) => {
                     self.trie.remove(actions.get(&prefix), actions.get(&facet), id);
                 }
-                Action::Verify(token) => verdict = self.judge(id, actions.get(&token), now),
+                Action::Verify(token) => verdict = self.verify(id, actions.get(&token), now),
                 Action::Deadline(at_ns) => {
                     let tick = Tick::try_from(at_ns.div_ceil(TICK_MS * 1_000_000)).unwrap_or(NEVER);
                     self.sessions[id as usize].deadline = tick;
@@ -581,7 +581,7 @@ impl Shard {
 }
 
 /// Numbers for tests, which may well be guessed.
-fn counting() -> Lots {
+fn counting() -> Rng {
     let mut drawn = 0;
     Box::new(move || {
         drawn += 1;

@@ -1,17 +1,17 @@
-//! What a token grants, and who judges it.
+//! What a token grants, and who verifies it.
 //!
-//! In the order things happen: the configuration names a judge ([`TokenSettings`]); whoever may touch
-//! files reads the one it names ([`TokenSettings::file`]); [`Judge::new`] turns both into a judge, or says
-//! what to change; [`Judge::judge`] turns the text a client sent into a [`Verdict`]. Every judge gives the
+//! In the order things happen: the configuration names a verifier ([`TokenSettings`]); whoever may touch
+//! files reads the one it names ([`TokenSettings::file`]); [`Verifier::new`] turns both into a verifier, or says
+//! what to change; [`Verifier::verifier`] turns the text a client sent into a [`Verdict`]. Every verifier gives the
 //! same [`Grant`]: a set of claims and the moment they end, so that a dialect asks "which topics" and "until
 //! when" without knowing whether a signature, a list or another service answered. Such a service is a
-//! [`Remote`]: [`Judge::judge`] says [`Verdict::Ask`] then, and whoever may touch the network asks.
+//! [`Remote`]: [`Verifier::verifier`] says [`Verdict::Ask`] then, and whoever may touch the network asks.
 //!
 //! What a claim means is not known here: `aud`, `iss` and `scope` are compared where the cell, hub or channel
 //! is known.
 //!
 //! What is absent here: a clock (`now_ms` is an argument), files, threads, the network, and anything kept
-//! from one judgement to the next. Nothing a token says is looked up anywhere before its signature holds:
+//! from one verification to the next. Nothing a token says is looked up anywhere before its signature holds:
 //! `kid` is compared with the names of keys that are already here, and `jku`, `x5u` and `jwk` are not read.
 //! No `Debug` or `Display` of this module shows a token, a secret or the value of a claim.
 
@@ -53,10 +53,10 @@ pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// a claim far from overflow, and it catches the common slip of writing `exp` in milliseconds.
 pub const UNIX_S_MAX: u64 = 253_402_300_799;
 
-/// [`Grant::expires_at_ms`] of a token that never expires: a static one, or a JWT where its judge is lenient.
+/// [`Grant::expires_at_ms`] of a token that never expires: a static one, or a JWT where its verifier is lenient.
 pub const NEVER_MS: u64 = u64::MAX;
 
-/// What a judged token grants: claims in their universal form, whatever judge they came from.
+/// What a verified token grants: claims in their universal form, whatever verifier they came from.
 #[derive(Clone, PartialEq)]
 pub struct Grant {
     /// The first moment, in unix milliseconds, at which the same token is refused as expired; the leeway is
@@ -140,14 +140,14 @@ impl fmt::Debug for Grant {
     }
 }
 
-/// What a judge says about a token.
+/// What a verifier says about a token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// The token is good and grants this.
     Granted(Grant),
     /// The token is not good.
     Refused(Refusal),
-    /// A remote judge has to be asked; the answer comes back later.
+    /// A remote verifier has to be asked; the answer comes back later.
     Ask,
 }
 
@@ -167,7 +167,7 @@ pub enum Refusal {
     /// Longer than [`TOKEN_BYTES_MAX`].
     #[error("the token is longer than {TOKEN_BYTES_MAX} bytes")]
     TooLong,
-    /// Not three parts of base64url, or a part is not the JSON object it has to be; for a remote judge, nothing
+    /// Not three parts of base64url, or a part is not the JSON object it has to be; for a remote verifier, nothing
     /// that it could ever have issued.
     #[error("the token is not well formed")]
     Malformed,
@@ -201,23 +201,23 @@ pub enum Refusal {
     /// Not one of the static tokens.
     #[error("the token is not one of the configured tokens")]
     UnknownToken,
-    /// A remote judge says so.
-    #[error("the judge says that the token is not good")]
+    /// A remote verifier says so.
+    #[error("the verifier says that the token is not good")]
     Inactive,
-    /// A remote judge calls the token good and does not tell what a grant needs.
-    #[error("the judge's answer lacks what a grant needs")]
+    /// A remote verifier calls the token good and does not tell what a grant needs.
+    #[error("the verifier's answer lacks what a grant needs")]
     Incomplete,
     /// A name comes twice, and it is not for us to choose a value.
-    #[error("the token's claims, or the judge's answer about it, have a name twice")]
+    #[error("the token's claims, or the verifier's answer about it, have a name twice")]
     Ambiguous,
-    /// The remote judge does not answer, or not in a way that can be understood. Not the client's fault.
-    #[error("the judge of tokens cannot be asked")]
+    /// The remote verifier does not answer, or not in a way that can be understood. Not the client's fault.
+    #[error("the verifier of tokens cannot be asked")]
     Unavailable,
 }
 
 /// Whoever decides what a token grants. It is `Send + Sync` and never changes: after a reload, build another.
 #[derive(Debug)]
-pub enum Judge {
+pub enum Verifier {
     /// Checks a signature.
     Jwt(Jwt),
     /// Looks the token up in a list.
@@ -226,42 +226,46 @@ pub enum Judge {
     Remote(Arc<Remote>),
 }
 
-impl Judge {
-    /// Builds the judge the settings describe. `material` is the content of [`TokenSettings::file`], and is
+impl Verifier {
+    /// Builds the verifier the settings describe. `material` is the content of [`TokenSettings::file`], and is
     /// not looked at when that is `None`.
     ///
     /// # Errors
     /// What is wrong with the settings or the material, and what to do about it.
     ///
     /// ```
-    /// use fanfare::token::{Judge, Refusal, TokenSettings, Verdict};
+    /// use fanfare::token::{Verifier, Refusal, TokenSettings, Verdict};
     ///
     /// let settings: TokenSettings = toml::from_str("static = { file = '/etc/fanfare/tokens.toml' }")?;
-    /// let judge = Judge::new(&settings, Some(b"[[token]]\ntoken = 'letmein'\nscope = 'event'\n"))?;
-    /// let Verdict::Granted(grant) = judge.judge("letmein", 0) else { panic!("it is in the list") };
+    /// let verifier = Verifier::new(&settings, Some(b"[[token]]\ntoken = 'letmein'\nscope = 'event'\n"))?;
+    /// let Verdict::Granted(grant) = verifier.verify("letmein", 0) else { panic!("it is in the list") };
     /// assert!(grant.words("scope").eq(["event"]));
-    /// assert_eq!(judge.judge("letmeout", 0), Verdict::Refused(Refusal::UnknownToken));
+    /// assert_eq!(verifier.verify("letmeout", 0), Verdict::Refused(Refusal::UnknownToken));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn new(settings: &TokenSettings, material: Option<&[u8]>) -> Result<Self, JudgeError> {
+    pub fn new(settings: &TokenSettings, material: Option<&[u8]>) -> Result<Self, VerifierError> {
         Self::build(settings, material, Rigour::Strict)
     }
 
-    /// As [`Judge::new`], for a protocol whose tokens others have been making all along: a token without `exp`
+    /// As [`Verifier::new`], for a protocol whose tokens others have been making all along: a token without `exp`
     /// never expires, any number is a time, `nbf` is looked at before `exp`, and a secret may be short.
     ///
     /// # Errors
-    /// As [`Judge::new`].
-    pub fn lenient(settings: &TokenSettings, material: Option<&[u8]>) -> Result<Self, JudgeError> {
+    /// As [`Verifier::new`].
+    pub fn lenient(settings: &TokenSettings, material: Option<&[u8]>) -> Result<Self, VerifierError> {
         Self::build(settings, material, Rigour::Lenient)
     }
 
-    fn build(settings: &TokenSettings, material: Option<&[u8]>, rigour: Rigour) -> Result<Self, JudgeError> {
+    fn build(
+        settings: &TokenSettings,
+        material: Option<&[u8]>,
+        rigour: Rigour,
+    ) -> Result<Self, VerifierError> {
         settings.check()?;
         match settings {
             TokenSettings::Jwt(jwt) => Jwt::new(jwt, material, rigour).map(Self::Jwt),
             TokenSettings::Static(_) => {
-                let list = material.ok_or(JudgeError::MaterialMissing)?;
+                let list = material.ok_or(VerifierError::MaterialMissing)?;
                 Ok(Self::Static(Static::new(list)?))
             }
             TokenSettings::Introspection(introspection) => {
@@ -271,19 +275,19 @@ impl Judge {
         }
     }
 
-    /// The same judge, only that a remote one has to be vouched for by an authority in `pem`, the content of
+    /// The same verifier, only that a remote one has to be vouched for by an authority in `pem`, the content of
     /// [`TokenSettings::ca_file`].
     ///
     /// # Errors
     /// When there is no certificate of an authority in it.
-    pub fn trusting(self, pem: &[u8]) -> Result<Self, JudgeError> {
+    pub fn trusting(self, pem: &[u8]) -> Result<Self, VerifierError> {
         match self {
             Self::Remote(remote) => Ok(Self::Remote(Arc::new(remote.trusting(pem)?))),
             local => Ok(local),
         }
     }
 
-    /// The judge if it is one that has to be asked.
+    /// The verifier if it is one that has to be asked.
     pub fn remote(&self) -> Option<&Arc<Remote>> {
         match self {
             Self::Remote(remote) => Some(remote),
@@ -291,30 +295,30 @@ impl Judge {
         }
     }
 
-    /// Judges the token at `now_ms`, unix milliseconds. Costs some microseconds, or some hundreds of them for
+    /// Verifiers the token at `now_ms`, unix milliseconds. Costs some microseconds, or some hundreds of them for
     /// the public-key algorithms.
-    pub fn judge(&self, token: &str, now_ms: u64) -> Verdict {
+    pub fn verify(&self, token: &str, now_ms: u64) -> Verdict {
         if token.len() > TOKEN_BYTES_MAX {
             return Verdict::Refused(Refusal::TooLong);
         }
         match self {
-            Self::Jwt(jwt) => jwt.judge(token, now_ms).into(),
-            Self::Static(list) => list.judge(token, now_ms).into(),
+            Self::Jwt(jwt) => jwt.verify(token, now_ms).into(),
+            Self::Static(list) => list.verify(token, now_ms).into(),
             Self::Remote(_) => Remote::refuse(token).map_or(Verdict::Ask, Verdict::Refused),
         }
     }
 }
 
-/// What a JWT must have beside a signature that holds; see [`Judge::lenient`].
+/// What a JWT must have beside a signature that holds; see [`Verifier::lenient`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rigour {
     Strict,
     Lenient,
 }
 
-/// Why settings and material make no judge. Always the operator's to repair, and the text says how.
+/// Why settings and material make no verifier. Always the operator's to repair, and the text says how.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum JudgeError {
+pub enum VerifierError {
     /// `algorithms` is missing, or an empty list.
     #[error(
         "algorithms is missing or empty; name what the issuer signs with, such as algorithms = [\"HS256\"]"
@@ -338,7 +342,7 @@ pub enum JudgeError {
     /// The settings name a file whose content was not given.
     #[error("the file the settings name was not read")]
     MaterialMissing,
-    /// The URL of a remote judge does not do.
+    /// The URL of a remote verifier does not do.
     #[error(transparent)]
     Url(#[from] UrlError),
     /// A name without a secret, or a secret without a name, or two secrets.

@@ -1,4 +1,4 @@
-//! What a shard promises about judges that answer later, or never, or too late.
+//! What a shard promises about verifiers that answer later, or never, or too late.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,13 +8,16 @@ use fanfare::message::Received;
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
 use fanfare::reason::Reason;
-use fanfare::shard::{Answer, Id, Limits, Question, Shard, Ticket};
-use fanfare::token::{Grant, Judge, Refusal, Verdict};
+use fanfare::service::verification::{Ticket, TokenAnswer, TokenQuestion};
+use fanfare::shard::{Id, Limits, Shard};
+use fanfare::token::{Grant, Refusal, Verdict, Verifier};
 use fanfare::wheel::Now;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A shard whose tokens are judged elsewhere.
+const VERIFIER: u8 = Kind::PersoniumEvent as u8;
+
+/// A shard whose tokens are verified elsewhere.
 struct Stage {
     shard: Shard,
     metrics: Arc<Metrics>,
@@ -27,8 +30,8 @@ impl Stage {
         let now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 };
         let metrics = Arc::new(Metrics::default());
         let token = toml::from_str("introspection = { url = 'http://issuer.example' }").unwrap();
-        let judge = Some(Judge::new(&token, None).unwrap());
-        let personium = personium::Settings { judge, ..Default::default() };
+        let verifier = Some(Verifier::new(&token, None).unwrap());
+        let personium = personium::Settings { verifier, ..Default::default() };
         let settings = Arc::new(Settings { personium, ..Default::default() });
         let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), now);
         Self { shard, metrics, now, wire: HashMap::new() }
@@ -52,23 +55,23 @@ impl Stage {
     fn ask(&mut self, id: Id, token: &str) -> Ticket {
         self.show(id, token);
         match self.shard.take_questions().pop() {
-            Some(Question::Judge(ticket, Kind::PersoniumEvent, asked)) if &*asked == token => ticket,
+            Some(TokenQuestion::Verify(ticket, VERIFIER, asked)) if &*asked == token => ticket,
             _ => panic!("not asked about {token}"),
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+    fn answer(&mut self, ticket: Ticket, answer: TokenAnswer) {
         self.shard.answer(ticket, answer, self.now);
     }
 
     fn grant(&mut self, ticket: Ticket) {
         let claims = serde_json::json!({ "aud": "c", "scope": "event" });
         let grant = Grant::new(self.now.unix_ms + 60_000, claims.as_object().unwrap().clone());
-        self.answer(ticket, Answer::Judged(Verdict::Granted(grant)));
+        self.answer(ticket, TokenAnswer::Verified(Verdict::Granted(grant)));
     }
 
     fn refuse(&mut self, ticket: Ticket) {
-        self.answer(ticket, Answer::Judged(Verdict::Refused(Refusal::Unavailable)));
+        self.answer(ticket, TokenAnswer::Verified(Verdict::Refused(Refusal::Unavailable)));
     }
 
     fn lose(&mut self, id: Id) {
@@ -94,8 +97,8 @@ impl Stage {
     /// The tickets that are to be forgotten; nothing else is asked.
     fn forgotten(&mut self) -> Vec<Ticket> {
         let forgotten = self.shard.take_questions().into_iter().map(|question| match question {
-            Question::Forget(ticket) => ticket,
-            Question::Doubt(_) | Question::Judge(..) => panic!("asked, or doubted"),
+            TokenQuestion::Forget(ticket) => ticket,
+            TokenQuestion::Doubt(_) | TokenQuestion::Verify(..) => panic!("asked, or doubted"),
         });
         forgotten.collect()
     }
@@ -132,7 +135,7 @@ fn an_answer_for_a_session_that_has_gone_reaches_nobody_not_even_the_next_of_its
     let second = stage.open();
     assert_eq!(second, first, "the number is used again");
     stage.grant(late);
-    stage.answer(late, Answer::Revoked);
+    stage.answer(late, TokenAnswer::Revoked);
     assert!(stage.sent(second).is_empty());
     let own = stage.ask(second, "a");
     stage.grant(late);
@@ -151,10 +154,10 @@ fn a_second_token_is_asked_about_when_the_first_is_judged_and_takes_its_place() 
     stage.grant(first);
     assert!(is_greeting(&stage.sent(id)));
     let mut questions = stage.shard.take_questions().into_iter();
-    assert!(matches!(questions.next(), Some(Question::Forget(ticket)) if ticket == first));
-    let Some(Question::Judge(second, _, token)) = questions.next() else { panic!("not asked") };
+    assert!(matches!(questions.next(), Some(TokenQuestion::Forget(ticket)) if ticket == first));
+    let Some(TokenQuestion::Verify(second, _, token)) = questions.next() else { panic!("not asked") };
     assert!(&*token == "b" && second != first && questions.next().is_none());
-    stage.answer(first, Answer::Revoked);
+    stage.answer(first, TokenAnswer::Revoked);
     assert!(stage.sent(id).is_empty(), "the first token matters no more");
     stage.grant(second);
     assert!(is_greeting(&stage.sent(id)));
@@ -168,15 +171,15 @@ fn a_token_that_is_taken_back_ends_the_session_that_lives_on_it_and_no_later_one
     stage.grant(first);
     assert!(is_greeting(&stage.sent(id)));
     let second = stage.ask(id, "b");
-    stage.answer(first, Answer::Revoked);
+    stage.answer(first, TokenAnswer::Revoked);
     stage.grant(second);
     assert!(is_greeting(&stage.sent(id)));
-    stage.answer(first, Answer::Revoked);
+    stage.answer(first, TokenAnswer::Revoked);
     assert!(stage.sent(id).is_empty());
-    stage.answer(second, Answer::Revoked);
+    stage.answer(second, TokenAnswer::Revoked);
     assert_eq!(stage.sent(id), frame::close(1000, ""));
     stage.forgotten();
-    stage.answer(second, Answer::Revoked);
+    stage.answer(second, TokenAnswer::Revoked);
     assert!(stage.sent(id).is_empty());
 }
 

@@ -199,7 +199,7 @@ fn has_long_length(mut bytes: &[u8]) -> bool {
     }
 }
 
-/// The daemon judges a header before its payload has come, and text before the rest of it has, so it may refuse what
+/// The daemon verifiers a header before its payload has come, and text before the rest of it has, so it may refuse what
 /// tungstenite still waits for. It refuses lengths that are longer than they need be, and takes the close code 1014.
 fn agree(bytes: &[u8], pieces: &[usize]) -> Result<(), TestCaseError> {
     let (ours, theirs) = (read(bytes, pieces), oracle(bytes));
@@ -458,7 +458,7 @@ fn messages_without_interest_are_skipped_and_not_kept() {
     }
     assert!(held < 200, "{held} bytes are held");
     assert!(inbox.is_none());
-    // Neither fragments nor text are judged.
+    // Neither fragments nor text are verified.
     let rest = [frame(CONTINUE, b"\xff"), frame(TEXT, b""), frame(FIN | PING, b"?"), frame(FIN | CLOSE, b"")];
     for byte in rest.concat() {
         feed(&mut inbox, vec![byte]);

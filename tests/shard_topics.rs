@@ -8,9 +8,11 @@ use fanfare::message::Received;
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
 use fanfare::reason::Reason;
-use fanfare::roster::Seat;
+use fanfare::service::presence::ConnectionRef;
+use fanfare::service::topic::{
+    Cause, Delivery, Draft, Message, Position, Refusal, Reply, Request, Stored, Taker,
+};
 use fanfare::shard::{Event, Id, Limits, Shard};
-use fanfare::topic::{Cause, Delivery, Draft, Message, Position, Refusal, Reply, Request, Stored, Taker};
 use fanfare::wheel::Now;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,33 +39,33 @@ impl Stage {
     }
 
     /// A connection that has asked to be a consumer, and has not been answered.
-    fn ask(&mut self) -> Seat {
+    fn ask(&mut self) -> ConnectionRef {
         let id = self.shard.accept(self.now);
         let upgrade = Upgrade { path: CONSUMER, remote: "127.0.0.1:5", ..Default::default() };
         assert!(self.shard.upgrade(id, &upgrade, Kind::ALL, b"HTTP/1.1 101\r\n\r\n", self.now));
         let mut requests = self.shard.take_requests();
-        let (seat, request) = requests.pop().unwrap();
-        assert!(requests.is_empty() && (seat.shard, seat.id) == (3, id));
+        let (connection, request) = requests.pop().unwrap();
+        assert!(requests.is_empty() && (connection.shard, connection.id) == (3, id));
         assert!(matches!(request, Request::Consume(consuming) if &*consuming.remote == "127.0.0.1:5"));
-        seat
+        connection
     }
 
     /// A consumer.
-    fn join(&mut self) -> Seat {
-        let seat = self.ask();
-        self.shard.take_told(seat, Reply::Opened, self.now);
+    fn join(&mut self) -> ConnectionRef {
+        let connection = self.ask();
+        self.shard.take_told(connection, Reply::Opened, self.now);
         self.flush();
-        assert!(self.wire.remove(&seat.id).unwrap().starts_with(b"HTTP/1.1 101"));
+        assert!(self.wire.remove(&connection.id).unwrap().starts_with(b"HTTP/1.1 101"));
         assert!(!self.shard.has_requests());
-        seat
+        connection
     }
 
-    fn deliver(&mut self, length: usize, takers: &[(Seat, bool)]) {
+    fn deliver(&mut self, length: usize, takers: &[(ConnectionRef, bool)]) {
         let payload = vec![b'x'; length];
         let draft = Draft::new(&Message { payload: &payload, ..Message::default() });
         let message: Arc<Stored> = Arc::new(draft.store(Position::FIRST, 0, 0));
-        let taker = |(seat, wants_receipt): &(Seat, bool)| Taker {
-            seat: *seat,
+        let taker = |(connection, wants_receipt): &(ConnectionRef, bool)| Taker {
+            connection: *connection,
             redeliveries: 0,
             partition: None,
             wants_receipt: *wants_receipt,
@@ -87,7 +89,7 @@ impl Stage {
     }
 
     /// What was asked since the last call: who and a word for what.
-    fn asked(&mut self) -> Vec<(Seat, &'static str)> {
+    fn asked(&mut self) -> Vec<(ConnectionRef, &'static str)> {
         let word = |request: &Request| match request {
             Request::Gone => "gone",
             Request::Took => "took",
@@ -96,7 +98,7 @@ impl Stage {
             Request::Probed { is_closing: false } => "lives",
             _ => "other",
         };
-        self.shard.take_requests().iter().map(|(seat, request)| (*seat, word(request))).collect()
+        self.shard.take_requests().iter().map(|(connection, request)| (*connection, word(request))).collect()
     }
 }
 
@@ -109,7 +111,7 @@ fn whoever_has_asked_and_goes_is_gone_for_the_owner_too_however_far_it_had_come(
     let refused = stage.ask();
     let refusal = Refusal { cause: Cause::Busy, reason: "there is another".into() };
     stage.shard.take_told(refused, Reply::Refused(refusal), stage.now);
-    assert!(stage.asked().iter().all(|(seat, word)| *seat == refused && *word == "gone"));
+    assert!(stage.asked().iter().all(|(connection, word)| *connection == refused && *word == "gone"));
     stage.flush();
     assert!(stage.wire.remove(&refused.id).unwrap().starts_with(b"HTTP/1.1 409 "));
     let open = stage.join();
@@ -126,21 +128,21 @@ fn whoever_has_asked_and_goes_is_gone_for_the_owner_too_however_far_it_had_come(
 #[test]
 fn whether_a_peer_lives_is_looked_at_where_its_socket_is_and_told_after_its_end() {
     let mut stage = Stage::new();
-    let seat = stage.join();
+    let connection = stage.join();
     for (is_closing, word) in [(false, "lives"), (true, "ends")] {
-        stage.shard.take_told(seat, Reply::Probe, stage.now);
-        assert_eq!(stage.flush(), [Event::Probe(seat.id)]);
-        stage.shard.probed(seat.id, is_closing);
-        assert_eq!(stage.asked(), [(seat, word)]);
+        stage.shard.take_told(connection, Reply::Probe, stage.now);
+        assert_eq!(stage.flush(), [Event::Probe(connection.id)]);
+        stage.shard.probed(connection.id, is_closing);
+        assert_eq!(stage.asked(), [(connection, word)]);
     }
-    stage.shard.take_told(seat, Reply::Probe, stage.now);
-    stage.shard.receive(seat.id, Received::Close(&[]), stage.now);
-    stage.shard.probed(seat.id, false);
-    assert_eq!(stage.asked(), [(seat, "gone")], "its end says all");
+    stage.shard.take_told(connection, Reply::Probe, stage.now);
+    stage.shard.receive(connection.id, Received::Close(&[]), stage.now);
+    stage.shard.probed(connection.id, false);
+    assert_eq!(stage.asked(), [(connection, "gone")], "its end says all");
     stage.flush();
-    stage.shard.lost(seat.id, stage.now);
-    stage.shard.take_told(seat, Reply::Probe, stage.now);
-    assert!(!stage.flush().contains(&Event::Probe(seat.id)));
+    stage.shard.lost(connection.id, stage.now);
+    stage.shard.take_told(connection, Reply::Probe, stage.now);
+    assert!(!stage.flush().contains(&Event::Probe(connection.id)));
 }
 
 #[test]
@@ -207,7 +209,7 @@ fn a_stop_closes_sessions_and_tells_the_owner_that_they_are_gone() {
     let (open, asking) = (stage.join(), stage.ask());
     stage.shard.drain(stage.now);
     let mut gone = stage.asked();
-    gone.sort_by_key(|(seat, _)| seat.id);
+    gone.sort_by_key(|(connection, _)| connection.id);
     assert_eq!(gone, [(open, "gone"), (asking, "gone")]);
     stage.flush();
     assert_eq!(stage.wire[&open.id], fanfare::frame::close(1001, "the server is stopping"));

@@ -5,12 +5,12 @@ mod facts;
 pub use self::facts::{App, Facts, Process, Room};
 
 use super::{Asking, Status, TEXT, response};
-use crate::courier::NoticeKind;
+use crate::counter::Counter;
 use crate::dialect::{Kind, Tally};
-use crate::metrics::{
-    Broker, Delivery, LATENCY_BOUNDS_US, Metrics, Number, Origin, Outcome, Ruling, StatusClass,
-};
+use crate::metrics::{Broker, Delivery, LATENCY_BOUNDS_US, Metrics, Origin, Outcome, StatusClass};
 use crate::reason::{Handshake, Reason};
+use crate::service::verification::CheckOutcome;
+use crate::service::webhook::WebhookKind;
 use crate::throttle::LogLine;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelValue, MetricEncoder, NoLabelSet};
@@ -130,15 +130,15 @@ struct Snapshot {
 type Labels = Vec<(&'static str, &'static str)>;
 
 impl Snapshot {
-    fn sum(&self, number: impl Fn(&Metrics) -> &Number) -> u64 {
+    fn sum(&self, number: impl Fn(&Metrics) -> &Counter) -> u64 {
         self.shards.iter().fold(0, |sum, metrics| sum.wrapping_add(number(metrics).get()))
     }
 
-    fn one(&self, number: impl Fn(&Metrics) -> &Number) -> Vec<(Labels, u64)> {
+    fn one(&self, number: impl Fn(&Metrics) -> &Counter) -> Vec<(Labels, u64)> {
         vec![(vec![], self.sum(number))]
     }
 
-    fn by_broker(&self, number: impl Fn(&Broker) -> &Number) -> Vec<(Labels, u64)> {
+    fn by_broker(&self, number: impl Fn(&Broker) -> &Counter) -> Vec<(Labels, u64)> {
         let of = |origin: Origin, value| (vec![("feed", Origin::ALL[origin as usize].1)], value);
         vec![
             of(Origin::Amqp, self.sum(|metrics| number(&metrics.amqp))),
@@ -146,16 +146,16 @@ impl Snapshot {
         ]
     }
 
-    fn of_redis(&self, number: impl Fn(&Metrics) -> &Number) -> Vec<(Labels, u64)> {
+    fn of_redis(&self, number: impl Fn(&Metrics) -> &Counter) -> Vec<(Labels, u64)> {
         vec![(vec![("feed", Origin::ALL[Origin::Redis as usize].1)], self.sum(number))]
     }
 
-    fn by_dialect(&self, numbers: impl Fn(&Metrics) -> &[Number]) -> Vec<(Labels, u64)> {
+    fn by_dialect(&self, numbers: impl Fn(&Metrics) -> &[Counter]) -> Vec<(Labels, u64)> {
         let value = |kind: Kind| self.sum(|metrics| &numbers(metrics)[kind as usize]);
         Kind::ALL.iter().map(|&kind| (vec![("dialect", kind.name())], value(kind))).collect()
     }
 
-    fn by_reason(&self, numbers: impl Fn(&Metrics) -> &[Number]) -> Vec<(Labels, u64)> {
+    fn by_reason(&self, numbers: impl Fn(&Metrics) -> &[Counter]) -> Vec<(Labels, u64)> {
         let value = |reason: Reason| self.sum(|metrics| &numbers(metrics)[reason as usize]);
         Reason::ALL.iter().map(|&reason| (vec![("reason", reason.name())], value(reason))).collect()
     }
@@ -224,9 +224,9 @@ impl Snapshot {
             out,
             counter,
             None,
-            "denials",
+            "acl_denied",
             "Events that a token kept from a session",
-            self.by_dialect(|m| &m.denials),
+            self.by_dialect(|m| &m.acl_denied),
         )?;
         family(out, counter, None, "messages", "Messages of clients", self.by_dialect(|m| &m.messages))?;
         let handshakes = Handshake::ALL
@@ -325,52 +325,60 @@ impl Snapshot {
         family(out, MetricType::Counter, None, "requests", "HTTP requests that dialects answered", requests)
     }
 
-    fn judges(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+    fn verifiers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
-        let rulings = Ruling::ALL
-            .map(|(ruling, name)| (vec![("outcome", name)], self.sum(|m| &m.judge_rulings[ruling as usize])));
-        let about = "Questions of sessions for remote judges, by outcome";
-        family(out, counter, None, "judge_questions", about, rulings.into())?;
-        let about = "Requests to remote judges";
-        family(out, counter, None, "judge_requests", about, self.one(|m| &m.judge_requests))?;
-        let about = "Requests to remote judges without an answer that can be understood";
-        family(out, counter, None, "judge_failures", about, self.one(|m| &m.judge_failures))?;
-        let about = "Requests to remote judges under way";
+        let outcomes = CheckOutcome::ALL.map(|(outcome, name)| {
+            (vec![("outcome", name)], self.sum(|m| &m.verification.checks[outcome as usize]))
+        });
+        let about = "Questions of sessions for remote verifiers, by outcome";
+        family(out, counter, None, "token_checks", about, outcomes.into())?;
+        let about = "Requests to remote verifiers";
+        family(out, counter, None, "token_check_requests", about, self.one(|m| &m.verification.requests))?;
+        let about = "Requests to remote verifiers without an answer that can be understood";
+        family(out, counter, None, "token_check_failures", about, self.one(|m| &m.verification.failures))?;
+        let about = "Requests to remote verifiers under way";
         family(
             out,
             gauge,
             None,
-            "judge_requests_in_flight",
+            "token_check_requests_in_flight",
             about,
-            self.one(|m| &m.judge_requests_in_flight),
+            self.one(|m| &m.verification.requests_in_flight),
         )?;
-        let about = "Sessions that wait for a remote judge or live on its grant";
-        family(out, gauge, None, "judge_sessions", about, self.one(|m| &m.judge_askers))?;
-        let about = "Tokens that remote judges are asked about from time to time";
-        family(out, gauge, None, "judge_tokens_watched", about, self.one(|m| &m.judge_tokens_watched))?;
-        let about = "Sessions whose grant a remote judge has taken back";
-        family(out, counter, None, "judge_revocations", about, self.one(|m| &m.judge_revocations))
+        let about = "Sessions that wait for a remote verifier or live on its grant";
+        family(out, gauge, None, "token_check_sessions", about, self.one(|m| &m.verification.sessions))?;
+        let about = "Tokens that remote verifiers are asked about from time to time";
+        family(out, gauge, None, "tokens_watched", about, self.one(|m| &m.verification.tokens_watched))?;
+        let about = "Sessions whose grant a remote verifier has taken back";
+        family(out, counter, None, "token_revocations", about, self.one(|m| &m.verification.revocations))
     }
 
     /// Not by app or webhook: there may be very many.
-    fn notices(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let mut notices = Vec::new();
-        for (kind, name) in NoticeKind::ALL {
+    fn webhooks(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut webhooks = Vec::new();
+        for (kind, name) in WebhookKind::ALL {
             for (delivery, outcome) in Delivery::ALL {
-                let value = self.sum(|m| &m.notices[kind as usize][delivery as usize]);
-                notices.push((vec![("kind", name), ("outcome", outcome)], value));
+                let value = self.sum(|m| &m.webhooks[kind as usize][delivery as usize]);
+                webhooks.push((vec![("kind", name), ("outcome", outcome)], value));
             }
         }
-        let by_kind = |numbers: &dyn Fn(&Metrics) -> &[Number]| {
-            let value = |kind: NoticeKind| self.sum(|metrics| &numbers(metrics)[kind as usize]);
-            NoticeKind::ALL.map(|(kind, name)| (vec![("kind", name)], value(kind))).to_vec()
+        let by_kind = |numbers: &dyn Fn(&Metrics) -> &[Counter]| {
+            let value = |kind: WebhookKind| self.sum(|metrics| &numbers(metrics)[kind as usize]);
+            WebhookKind::ALL.map(|(kind, name)| (vec![("kind", name)], value(kind))).to_vec()
         };
         let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
-        family(out, counter, None, "notices", "Notices to other services, by kind and outcome", notices)?;
-        let about = "Requests with notices that were made again";
-        family(out, counter, None, "notice_retries", about, by_kind(&|m| &m.notice_retries))?;
-        let about = "Notices that wait or are under way";
-        family(out, gauge, None, "notices_waiting", about, by_kind(&|m| &m.notices_waiting))
+        family(
+            out,
+            counter,
+            None,
+            "webhooks",
+            "WaitingWebhooks to other services, by kind and outcome",
+            webhooks,
+        )?;
+        let about = "Requests with webhooks that were made again";
+        family(out, counter, None, "webhook_retries", about, by_kind(&|m| &m.webhook_retries))?;
+        let about = "WaitingWebhooks that wait or are under way";
+        family(out, gauge, None, "webhooks_waiting", about, by_kind(&|m| &m.webhooks_waiting))
     }
 
     /// Nothing without a store.
@@ -401,7 +409,7 @@ impl Snapshot {
 
     fn topics(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
-        let of = |name, value, number: &dyn Fn(&Metrics) -> &Number| (vec![(name, value)], self.sum(number));
+        let of = |name, value, number: &dyn Fn(&Metrics) -> &Counter| (vec![(name, value)], self.sum(number));
         let topics = vec![
             of("state", "stored", &|m| &m.store.topics),
             of("state", "loaded", &|m| &m.store.topics_loaded),
@@ -463,8 +471,8 @@ impl Collector for Snapshot {
         self.brokers(&mut encoder)?;
         self.refusals(&mut encoder)?;
         self.requests(&mut encoder)?;
-        self.judges(&mut encoder)?;
-        self.notices(&mut encoder)?;
+        self.verifiers(&mut encoder)?;
+        self.webhooks(&mut encoder)?;
         self.store(&mut encoder)?;
         self.log(&mut encoder)?;
         self.latency(&mut encoder)

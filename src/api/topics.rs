@@ -16,7 +16,7 @@
 //! for pages, so a request that names an `Origin` is refused. Answers are JSON; those of errors are a sentence.
 
 use super::{TEXT, content_type, response};
-use crate::topic::{Inquiry, MessageId, Moment, TopicName};
+use crate::service::topic::{Inquiry, MessageId, Moment, TopicName};
 use std::borrow::Cow;
 use std::fmt;
 use subtle::ConstantTimeEq as _;

@@ -87,7 +87,7 @@ impl Row {
         Self { what: what.into(), unit, measured, floor: None, ratio: None, target: None, ok: None }
     }
 
-    /// Judges the figure.
+    /// Verifiers the figure.
     pub(super) fn against(mut self, target: Target) -> Self {
         self.target = Some(target);
         self.ok = match target {

@@ -27,7 +27,7 @@ pub struct Check {
     /// the configuration file; default: /etc/fanfare/fanfare.toml
     #[argh(option, arg_name = "file")]
     config: Option<PathBuf>,
-    /// judge as this user, which needs root; default: fanfare, the user of the service, where root asks
+    /// verifier as this user, which needs root; default: fanfare, the user of the service, where root asks
     #[argh(option, arg_name = "name")]
     user: Option<String>,
     /// read all segments of the store, which takes a while
@@ -43,14 +43,14 @@ impl Check {
     pub fn run(self) -> Result<ExitCode, CliError> {
         let config = self.config.clone().map_or_else(service_configuration, Ok)?;
         let own = User::own();
-        let user = User::judged(self.user.as_deref())?;
+        let user = User::verified(self.user.as_deref())?;
         user.become_it()?;
-        let (text, is_damaged) = self.judged(&config, &user).map_err(|error| match user == own {
+        let (text, is_damaged) = self.verified(&config, &user).map_err(|error| match user == own {
             true => error,
             false => {
                 let status = error.status();
-                let judged = "without what a unit may grant; --user names another";
-                CliError::new(format!("{error}\nThis is judged as {user}, {judged}.")).with(status)
+                let verified = "without what a unit may grant; --user names another";
+                CliError::new(format!("{error}\nThis is judged as {user}, {verified}.")).with(status)
             }
         })?;
         match print(&text) {
@@ -62,7 +62,7 @@ impl Check {
     }
 
     /// What would run, and whether the store is damaged, as far as was asked for.
-    fn judged(&self, config: &Path, user: &User) -> Result<(String, bool), CliError> {
+    fn verified(&self, config: &Path, user: &User) -> Result<(String, bool), CliError> {
         let Loaded { plan, drain, notes, log, .. } = load::file(config)?;
         let name = config.display();
         let mut text = format!("{name} is good.\njudged as {user}\n{}", describe(&plan));
@@ -237,7 +237,7 @@ pub(super) fn describe(plan: &Plan) -> String {
         }
     }
     let spoken = Kind::ALL.iter().filter(|kind| speaks(plan, **kind));
-    for (kind, remote) in spoken.filter_map(|kind| Some((kind, kind.judge(&plan.settings)?.remote()?))) {
+    for (kind, remote) in spoken.filter_map(|kind| Some((kind, kind.verifier(&plan.settings)?.remote()?))) {
         lines += &format!("tokens {}: {} asks {}\n", kind.name(), remote.protocol(), remote.host());
     }
     lines

@@ -397,7 +397,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     #[allow(dead_code)]
     struct Personium {
-        token: Option<Judge>,
+        token: Option<Verifier>,
         secret: Option<u32>,
         anonymous: Option<bool>,
         secret_kind: Option<Dialect>,
@@ -406,7 +406,7 @@ mod tests {
     #[derive(Deserialize, Debug)]
     #[serde(deny_unknown_fields)]
     #[allow(dead_code)]
-    struct Judge {
+    struct Verifier {
         secret: Option<Mode>,
     }
 

@@ -8,7 +8,7 @@ use crate::dialect::echo::{App, AppSettings, Secret};
 use crate::dialect::{Kind, Settings};
 use crate::io::{Admin, Bus, Listen, Plan, Redis};
 use crate::shard::Limits;
-use crate::token::{Judge, JudgeError, KeyError, TokenSettings};
+use crate::token::{KeyError, TokenSettings, Verifier, VerifierError};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,13 +43,13 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
     let mut notes = Vec::new();
     let Config { personium, channel, pulsar, wazo, .. } = &mut config;
     for (table, token, its) in [
-        ("personium", &personium.token, &mut personium.judge),
-        ("channel", &channel.token, &mut channel.judge),
-        ("pulsar", &pulsar.token, &mut pulsar.judge),
-        ("wazo", &wazo.token, &mut wazo.judge),
+        ("personium", &personium.token, &mut personium.verifier),
+        ("channel", &channel.token, &mut channel.verifier),
+        ("pulsar", &pulsar.token, &mut pulsar.verifier),
+        ("wazo", &wazo.token, &mut wazo.verifier),
     ] {
-        match token.as_ref().map(|token| judge(table, token, &mut notes)).transpose() {
-            Ok(judge) => *its = judge,
+        match token.as_ref().map(|token| verifier(table, token, &mut notes)).transpose() {
+            Ok(verifier) => *its = verifier,
             Err(problem) if problems.contains(&problem) => {}
             Err(problem) => problems.push(problem),
         }
@@ -135,29 +135,29 @@ fn secret(app: &AppSettings) -> Result<Secret, Option<String>> {
     if text.is_empty() { Err(Some(format!("{name}: it is empty"))) } else { Ok(Secret(text.into())) }
 }
 
-/// The judge of one table's tokens, with the files that it needs.
-fn judge(table: &str, settings: &TokenSettings, notes: &mut Vec<String>) -> Result<Judge, String> {
+/// The verifier of one table's tokens, with the files that it needs.
+fn verifier(table: &str, settings: &TokenSettings, notes: &mut Vec<String>) -> Result<Verifier, String> {
     let name = format!("[{table}] token");
     let wrong = |error| format!("{name}: {error}");
     settings.check().map_err(wrong)?;
     let read = |path| paths::read_small(path, &name).map_err(|error| error.to_string());
     let material = settings.file().map(read).transpose()?;
     let authorities = settings.ca_file().map(read).transpose()?;
-    let judge = Judge::new(settings, material.as_deref());
-    let judge = if table == "channel" {
+    let verifier = Verifier::new(settings, material.as_deref());
+    let verifier = if table == "channel" {
         // The application has its secret already.
-        if let Err(error @ JudgeError::Key(KeyError::ShortSecret { .. })) = &judge {
+        if let Err(error @ VerifierError::Key(KeyError::ShortSecret { .. })) = &verifier {
             notes.push(format!("{name}: {error}; it is used all the same, and can be guessed the easier"));
         }
-        Judge::lenient(settings, material.as_deref())
+        Verifier::lenient(settings, material.as_deref())
     } else {
-        judge
+        verifier
     };
-    let judge = judge.and_then(|judge| match &authorities {
-        Some(pem) => judge.trusting(pem),
-        None => Ok(judge),
+    let verifier = verifier.and_then(|verifier| match &authorities {
+        Some(pem) => verifier.trusting(pem),
+        None => Ok(verifier),
     });
-    judge.map_err(wrong)
+    verifier.map_err(wrong)
 }
 
 fn plan(

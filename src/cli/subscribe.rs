@@ -1,6 +1,6 @@
 //! `fanfare subscribe`: follows a WebSocket from a terminal.
 //!
-//! Events go to standard output, a line each and unchanged; answers, notices and the close go to standard
+//! Events go to standard output, a line each and unchanged; answers, webhooks and the close go to standard
 //! error. What is sent when, and what a message is, is decided by [`Conversation`], which sees no socket.
 //! The token is shown nowhere, and neither is the query of the URL, where other dialects carry theirs.
 
@@ -347,8 +347,8 @@ impl Follow {
                 print(&format!("{text}\n"))?;
                 self.send(vec![acknowledgement])
             }
-            Step::Notice(notice, send) => {
-                note(&notice);
+            Step::Webhook(webhook, send) => {
+                note(&webhook);
                 if self.conversation.stage == Stage::Following {
                     self.limit_reads(None);
                 }

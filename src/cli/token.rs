@@ -1,7 +1,7 @@
 //! `fanfare token`: mints a JWT that a daemon accepts, for tests, scripts and first steps.
 //!
 //! Standard output gets the token and nothing else, so that `$(fanfare token …)` works; the key is never
-//! shown. How a claim is judged is not known here.
+//! shown. How a claim is verified is not known here.
 
 mod check;
 
@@ -18,8 +18,8 @@ use serde_json::{Map, Value};
 use super::output::{note, print};
 use super::{CliError, error::Status, explain::explain, locate::Located, paths};
 use crate::dialect::pulsar;
+use crate::service::topic;
 use crate::token::{mint, mint_leniently};
-use crate::topic;
 
 /// Mint a signed token (JWT) and print it.
 #[derive(FromArgs, Debug)]
@@ -129,7 +129,7 @@ struct Key {
     source: String,
     /// A private key in PEM rather than a shared secret.
     pem: bool,
-    /// Whether any secret will do, as its judge takes any.
+    /// Whether any secret will do, as its verifier takes any.
     may_be_short: bool,
     /// The algorithm that its configuration names.
     algorithm: Option<Algorithm>,
@@ -241,7 +241,7 @@ impl Token {
         key.map_err(|error| located.about(&error, INSTEAD))
     }
 
-    /// The table of a configuration that judges such a token.
+    /// The table of a configuration that verifies such a token.
     fn table(&self) -> &'static str {
         match (&self.channel, self.acl.is_empty()) {
             (Some(_), _) => "channel",
@@ -369,7 +369,7 @@ fn secret(bytes: Vec<u8>, source: String) -> Result<Key, CliError> {
     Ok(Key { bytes, source, pem: false, may_be_short: false, algorithm: None })
 }
 
-/// The key that the configuration judges with, if one can sign with it.
+/// The key that the configuration verifies with, if one can sign with it.
 fn key_of_configuration(path: &Path, table: &str) -> Result<Key, CliError> {
     let source = path.display().to_string();
     let jwt = configured_jwt(path, table)?.ok_or_else(|| {

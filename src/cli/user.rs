@@ -36,7 +36,7 @@ impl User {
     ///
     /// # Errors
     /// When there is no such user.
-    pub(super) fn judged(named: Option<&str>) -> Result<Self, CliError> {
+    pub(super) fn verified(named: Option<&str>) -> Result<Self, CliError> {
         let passwd = lines("/etc/passwd");
         match named {
             Some(name) => Self::of(name, &passwd).ok_or_else(|| {
@@ -74,7 +74,7 @@ impl User {
             .and_then(|()| set_thread_res_gid(gid, gid, gid))
             .and_then(|()| set_thread_res_uid(uid, uid, uid))
             .map_err(|_| {
-                CliError::usage(format!("--user {}: only root can judge as another user", self.name))
+                CliError::usage(format!("--user {}: only root can verifier as another user", self.name))
             })
     }
 

@@ -88,7 +88,7 @@ impl Config {
         let mut problems = Vec::new();
         if spoken.contains(&Kind::Wazo) && wazo.token.is_none() && !wazo.anonymous {
             problems.push(
-                "[wazo]: no token judge: add token = { wazo_auth = { … } }, { jwt = { … } } or { static = { … } }, or \
+                "[wazo]: no token verifier: add token = { wazo_auth = { … } }, { jwt = { … } } or { static = { … } }, or \
                  anonymous = true where everybody may see every event"
                     .into(),
             );
@@ -231,7 +231,7 @@ impl Config {
         let is_spoken = spoken.contains(&Kind::PersoniumEvent) || spoken.contains(&Kind::PersoniumTopic);
         if is_spoken && personium.token.is_none() && !personium.anonymous {
             problems.push(
-                "[personium]: no token judge: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, or \
+                "[personium]: no token verifier: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, or \
                  anonymous = true where everybody may read"
                     .into(),
             );

@@ -16,11 +16,11 @@ mod target;
 pub use self::settings::{CHANNEL_BYTES_MAX, Relay, Settings};
 
 use self::shape::Shaped;
-use crate::courier::{self, Notice};
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::{DEPTH_MAX, Event};
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
+use crate::service::webhook::{self, Webhook};
 use crate::token::{Grant, NEVER_MS, Refusal, Verdict};
 use crate::wheel::Now;
 use serde_json::Value;
@@ -48,14 +48,14 @@ pub struct Channel {
     /// The first moment, in unix milliseconds, at which the token is good no more.
     expires_at_ms: u64,
     /// Of an open session: the channel, the id and the name of its user as JSON, and the token if there is a
-    /// callback that is to get it; a NUL between them. While the token is judged it stands here alone.
+    /// callback that is to get it; a NUL between them. While the token is verified it stands here alone.
     texts: Box<str>,
     stage: Stage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The token is being judged.
+    /// The token is being verified.
     Asking,
     Open,
     /// Never, or no more.
@@ -258,8 +258,8 @@ impl Channel {
         let token = self.text(3);
         if !token.is_empty() && settings.calls_back(channel) {
             let (channel, token, body) = (channel.into(), token.into(), told().into());
-            let callback = courier::Callback { channel, token, body, client: None };
-            out.push(Action::Notify(Box::new(Notice::Callback(callback))));
+            let callback = webhook::Callback { channel, token, body, client: None };
+            out.push(Action::Notify(Box::new(Webhook::Callback(callback))));
         }
         if settings.relay == Relay::Redis {
             out.push(Action::Relay(told().into()));

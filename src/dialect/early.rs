@@ -1,7 +1,7 @@
-//! What a client says while its token is being judged: kept in order, and said again afterwards.
+//! What a client says while its token is being verified: kept in order, and said again afterwards.
 //!
-//! The servers whose protocols these are do not read on before they have judged a token. So a client may send what
-//! follows at once, and whether the judge is far away must make no difference to it.
+//! The servers whose protocols these are do not read on before they have verified a token. So a client may send what
+//! follows at once, and whether the verifier is far away must make no difference to it.
 
 /// Most messages that are kept. Few clients send any, but one that subscribes without waiting for an answer may.
 const MESSAGES_MAX: usize = 256;

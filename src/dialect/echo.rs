@@ -2,7 +2,7 @@
 //!
 //! An app's topics begin with its id, so apps never meet. A channel's topic is the id, a NUL, the channel's name
 //! and a NUL. Subscriptions, cached events and the rate of client events are this shard's; who is in which channel
-//! is known to the shard that owns the app's rosters (see [`roster`](crate::roster)), which every subscription is
+//! is known to the shard that owns the app's presence (see [`presence`](crate::service::presence)), which every subscription is
 //! noted to. A presence channel is joined when that shard has answered, any other at once.
 //!
 //! In reading order: `app` and `problems` are the settings, `name` and `socket` what channels and connections are
@@ -45,7 +45,7 @@ use crate::dialect::{
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
-use crate::roster::Rules;
+use crate::service::presence::Rules;
 use crate::wheel::Now;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -88,7 +88,7 @@ struct Live {
 struct Rare {
     /// Who has signed in.
     user: Option<Member>,
-    /// What the owner of the app's rosters has not answered, in order.
+    /// What the owner of the app's presence has not answered, in order.
     joins: VecDeque<Join>,
     /// When the events of the last second were sent to other clients.
     sent_ns: VecDeque<u64>,
@@ -195,7 +195,7 @@ impl Dialect for Echo {
 
 impl Live {
     fn begin(place: Place, context: &mut Context<'_>, out: &mut Actions) -> Self {
-        let socket = SocketId((context.lots)());
+        let socket = SocketId((context.rng)());
         message::established(&socket.to_string(), place.settings.activity_timeout_s, out);
         let heard_ns = context.now.monotonic_ns;
         out.push(Action::Deadline(heard_ns + activity_timeout_ns(&place)));
@@ -303,7 +303,7 @@ pub fn carry_on(before: &Settings, after: &Settings) {
 }
 
 impl Settings {
-    /// What the rosters of an app go by, where so many bytes may wait for a client: no list of members is longer, or
+    /// What the presence of an app go by, where so many bytes may wait for a client: no list of members is longer, or
     /// whoever gets it would be taken for slow.
     #[must_use]
     pub fn rules(&self, app: &str, outbox_bytes_max: usize) -> Rules {
@@ -329,7 +329,7 @@ mod tests {
     use super::*;
 
     /// Measured over 200,000 connections with a channel of its own each: 97 bytes for the session beyond a bare
-    /// connection, and 162 for the channel's name, the trie and the owner's roster.
+    /// connection, and 162 for the channel's name, the trie and the owner's presence.
     #[test]
     fn a_connection_with_one_channel_takes_96_bytes_beside_the_name() {
         assert!(size_of::<Live>() <= 96, "{}", size_of::<Live>());

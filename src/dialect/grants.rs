@@ -6,7 +6,7 @@ use super::wazo::{self, Acl, Who};
 use super::{Kind, Settings, channel, pulsar};
 use crate::token::Grant;
 
-/// What a token that its judge has found good lets its bearer do, or why it opens no session all the same.
+/// What a token that its verifier has found good lets its bearer do, or why it opens no session all the same.
 ///
 /// # Errors
 /// What the dialect misses in it.

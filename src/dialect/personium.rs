@@ -4,7 +4,7 @@
 //! This file knows neither events nor topics.
 
 use crate::dialect::{Action, PING_INTERVAL_S};
-use crate::token::{Grant, Judge, TokenSettings};
+use crate::token::{Grant, TokenSettings, Verifier};
 use crate::wheel::Now;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
@@ -23,7 +23,7 @@ pub(super) const PING: &[u8] = &[1, 2, 3];
 #[derive(Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Who judges tokens.
+    /// Who verifies tokens.
     pub token: Option<TokenSettings>,
     /// Accept any token as one for reading; for closed networks and trials only.
     pub anonymous: bool,
@@ -45,7 +45,7 @@ pub struct Settings {
     pub topics: Option<Vec<String>>,
     /// Made from `token` when the daemon starts.
     #[serde(skip)]
-    pub judge: Option<Judge>,
+    pub verifier: Option<Verifier>,
 }
 
 impl Default for Settings {
@@ -60,7 +60,7 @@ impl Default for Settings {
             text_bytes_max: 64 * 1024,
             subscriptions_max: 1000,
             topics: None,
-            judge: None,
+            verifier: None,
         }
     }
 }

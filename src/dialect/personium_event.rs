@@ -52,7 +52,7 @@ pub struct PersoniumEvent {
     cell_bytes: u8,
     spelling: Spelling,
     /// Whether an answer about a token is awaited.
-    judging: bool,
+    verifying: bool,
     /// What the client has said while it was.
     early: Option<Box<Early>>,
     live: Option<Box<Live>>,
@@ -99,7 +99,7 @@ impl Dialect for PersoniumEvent {
             cell_and_host: format!("{cell}{}", upgrade.host).into(),
             cell_bytes: cell.len() as u8,
             spelling: Spelling::Classic,
-            judging: false,
+            verifying: false,
             early: None,
             live: None,
         })
@@ -111,11 +111,11 @@ impl Dialect for PersoniumEvent {
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
         match input {
-            Input::Text(text) if self.judging => self.wait(text, out),
+            Input::Text(text) if self.verifying => self.wait(text, out),
             Input::Text(text) => self.message(text, context, out),
             Input::Binary(_) | Input::Alive | Input::Reply(_) | Input::Told(_) | Input::Configured => {}
             Input::Verified(Verdict::Granted(grant)) => {
-                self.judging = false;
+                self.verifying = false;
                 self.granted(&grant, context, out);
                 self.catch_up(context, out);
             }
@@ -252,7 +252,7 @@ impl PersoniumEvent {
         if settings.anonymous {
             self.begin(u64::from(settings.session_s_max) * 1000, None, None, settings, now, out);
         } else {
-            self.judging = true;
+            self.verifying = true;
             out.verify(token);
         }
     }
@@ -268,7 +268,7 @@ impl PersoniumEvent {
     fn catch_up(&mut self, context: &mut Context<'_>, out: &mut Actions) {
         let Some(early) = self.early.take() else { return };
         for text in &early.into_messages() {
-            if self.judging {
+            if self.verifying {
                 self.wait(text, out);
             } else {
                 self.message(text, context, out);

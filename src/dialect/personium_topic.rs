@@ -94,9 +94,9 @@ impl Dialect for PersoniumTopic {
             Input::Verified(Verdict::Granted(grant)) => {
                 let end_ms = if grant.expires_at_ms == NEVER_MS { None } else { Some(grant.expires_at_ms) };
                 let opens = self.is_opened_by(&grant);
-                self.judged(opens, end_ms, settings, now, out);
+                self.verified(opens, end_ms, settings, now, out);
             }
-            Input::Verified(_) => self.judged(false, None, settings, now, out),
+            Input::Verified(_) => self.verified(false, None, settings, now, out),
             // Nothing was asked, so nothing is answered.
             Input::Revoked => out.close(CLOSE),
             Input::Deadline if self.term.is_over(now) => {
@@ -165,7 +165,7 @@ impl PersoniumTopic {
             return refuse("Unknown", "Session expired", now, out);
         }
         match Said::read(text) {
-            Said::Token(_) if settings.anonymous => self.judged(true, None, settings, now, out),
+            Said::Token(_) if settings.anonymous => self.verified(true, None, settings, now, out),
             Said::Token(token) => out.verify(&token),
             Said::Invalid => refuse("Unknown", "Invalid message", now, out),
             Said::Choking => out.close(CLOSE),
@@ -173,7 +173,7 @@ impl PersoniumTopic {
     }
 
     /// A token was found to open the topic, until `end_ms` unless for ever, or not to.
-    fn judged(
+    fn verified(
         &mut self,
         opens: bool,
         end_ms: Option<u64>,
@@ -281,7 +281,7 @@ mod tests {
         let settings = crate::dialect::Settings::default();
         let (mut parser, mut draft, mut out) = (Parser::default(), Draft::default(), Actions::default());
         let mut acls = crate::dialect::Acls::default();
-        let mut lots: crate::dialect::Lots = Box::new(|| 0);
+        let mut rng: crate::dialect::Rng = Box::new(|| 0);
         let mut context = Context {
             now: Now::default(),
             settings: &settings,
@@ -289,7 +289,7 @@ mod tests {
             draft: &mut draft,
             acls: &mut acls,
             retained: &Retained::default(),
-            lots: &mut lots,
+            rng: &mut rng,
         };
         let term = Term::until(u64::MAX, true);
         let mut session = PersoniumTopic { place_and_host: "c/b/c.topic.n\0".into(), term };

@@ -1,6 +1,6 @@
 //! The WebSocket API of Pulsar: producers, consumers and readers of topics.
 //!
-//! A request names a topic and what its sender wants to be there. The token is judged first, then the owner of the
+//! A request names a topic and what its sender wants to be there. The token is verified first, then the owner of the
 //! topics is asked; the handshake is answered when it has said whether that can be. Where it cannot, the first version
 //! of the API completes the handshake and says so by a close frame, the later ones by an HTTP status. All that lasts is
 //! decided by the owner: a session reads what its client says, and writes what it is told.
@@ -34,10 +34,10 @@ use super::{Action, Actions, Admission, Context, Dialect, Input, Request, Served
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
-use crate::token::{Grant, Refusal as Judged, Verdict};
-use crate::topic::{
+use crate::service::topic::{
     self, Cause, Domain, Inquiry, MessageId, Position, Reply, Right, Rights, Taker, TopicName, Wanted,
 };
+use crate::token::{Grant, Refusal as Judged, Verdict};
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, ticks};
 use std::cell::Cell;
 
@@ -82,7 +82,7 @@ enum Role {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The token is being judged.
+    /// The token is being verified.
     Judging,
     /// The owner of the topics is being asked.
     Asking,
@@ -184,7 +184,7 @@ impl Dialect for Pulsar {
             }
         };
         let mut session = Self::new(version, role, Part::Wish(Box::new(wish)), context.now);
-        session.judge(upgrade, context, out);
+        session.verify(upgrade, context, out);
         Some(session)
     }
 
@@ -207,12 +207,13 @@ impl Dialect for Pulsar {
         let settings = &context.settings.pulsar;
         let params = Params::read(request.query);
         let token = credentials::token(request.authorization, &params);
-        let judged = |token| settings.judge.as_ref().map(|judge| judge.judge(token, context.now.unix_ms));
-        let rights = match token.and_then(judged) {
+        let verified =
+            |token| settings.verifier.as_ref().map(|verifier| verifier.verify(token, context.now.unix_ms));
+        let rights = match token.and_then(verified) {
             _ if settings.anonymous => Rights::ALL,
             Some(Verdict::Granted(grant)) => rights(&grant, settings),
             Some(Verdict::Ask) => {
-                return answer(403, "Statistics are for tokens that are judged here, not far away.");
+                return answer(403, "Statistics are for tokens that are verified here, not far away.");
             }
             _ => return answer(401, "Failed to authenticate"),
         };
@@ -235,7 +236,7 @@ impl Dialect for Pulsar {
             Input::Text(_) if self.is_over(context.now) => self.expire(out),
             Input::Text(text) if self.stage == Stage::Open => self.message(text, context, out),
             Input::Text(_) | Input::Binary(_) | Input::Alive | Input::Reply(_) | Input::Configured => {}
-            Input::Verified(verdict) => self.judged(verdict, context, out),
+            Input::Verified(verdict) => self.verified(verdict, context, out),
             Input::Revoked if self.stage == Stage::Open => out.push(UNAUTHENTICATED),
             Input::Revoked => self.reject(401, "Failed to authenticate", out),
             Input::Told(reply) => self.told(reply, context, out),
@@ -290,8 +291,8 @@ impl Pulsar {
         Form { redeliveries, partition: taker.partition, is_first }
     }
 
-    /// Has the token judged, where there is a judge.
-    fn judge(&mut self, upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) {
+    /// Has the token judged, where there is a verifier.
+    fn verify(&mut self, upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) {
         if context.settings.pulsar.anonymous {
             return self.ask(Rights::ALL, context.now, out);
         }
@@ -301,8 +302,8 @@ impl Pulsar {
         }
     }
 
-    /// The judge has spoken: of the token of the handshake, of the next one, or once more of the same.
-    fn judged(&mut self, verdict: Verdict, context: &mut Context<'_>, out: &mut Actions) {
+    /// The verifier has spoken: of the token of the handshake, of the next one, or once more of the same.
+    fn verified(&mut self, verdict: Verdict, context: &mut Context<'_>, out: &mut Actions) {
         let settings = &context.settings.pulsar;
         match (verdict, self.stage) {
             (_, Stage::Refused) => {}
@@ -315,7 +316,7 @@ impl Pulsar {
             (Verdict::Granted(grant), Stage::Asking | Stage::Open) => self.renew(&grant, context, out),
             (Verdict::Refused(reason), Stage::Open) => self.deauthenticate(&reason.to_string(), out),
             (Verdict::Refused(Judged::Unavailable), _) => {
-                self.reject(503, "Failed to authenticate: the judge of tokens cannot be asked", out);
+                self.reject(503, "Failed to authenticate: the verifier of tokens cannot be asked", out);
             }
             (Verdict::Refused(_) | Verdict::Ask, _) => self.reject(401, "Failed to authenticate", out),
         }

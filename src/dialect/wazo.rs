@@ -2,7 +2,7 @@
 //! token's access control list and the event's addressing let through.
 //!
 //! Any path is taken. Whatever is wrong with a request is said after the handshake, by a close frame. Nothing
-//! is said before the token is judged; what a client says while a judge is being asked waits, as it would in
+//! is said before the token is verified; what a client says while a verifier is being asked waits, as it would in
 //! the original, which does not read meanwhile. Version 1 of the protocol falls silent with `start`: from
 //! then on a client receives the events' own bytes. Version 2 wraps them.
 //!
@@ -31,7 +31,7 @@ use crate::dialect::{
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
-use crate::token::{Judge, TokenSettings, Verdict};
+use crate::token::{TokenSettings, Verdict, Verifier};
 use crate::wheel::Now;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -62,7 +62,7 @@ const EXPIRED: (u16, &str) = (4003, "authentication expired");
 #[derive(Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Who judges tokens.
+    /// Who verifies tokens.
     pub token: Option<TokenSettings>,
     /// Accept any token as one that may see everything; for closed networks and trials only.
     pub anonymous: bool,
@@ -78,7 +78,7 @@ pub struct Settings {
     pub subscriptions_max: u32,
     /// Made from `token` when the daemon starts.
     #[serde(skip)]
-    pub judge: Option<Judge>,
+    pub verifier: Option<Verifier>,
 }
 
 impl Default for Settings {
@@ -91,7 +91,7 @@ impl Default for Settings {
             ping_misses_max: 2,
             message_bytes_max: 1024 * 1024,
             subscriptions_max: 1000,
-            judge: None,
+            verifier: None,
         }
     }
 }
@@ -102,7 +102,7 @@ pub struct Wazo {
     /// Whether events flow.
     started: bool,
     /// Whether an answer about a token is awaited.
-    judging: bool,
+    verifying: bool,
     /// What the client has said while it was.
     early: Option<Box<Early>>,
     live: Option<Box<Live>>,
@@ -125,7 +125,7 @@ impl Dialect for Wazo {
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
         out.push(Action::Accept);
         let mut session =
-            Self { version: Version::One, started: false, judging: true, early: None, live: None };
+            Self { version: Version::One, started: false, verifying: true, early: None, live: None };
         match parameter(upgrade.query, "version").as_deref() {
             None | Some("1") => {}
             Some("2") => session.version = Version::Two,
@@ -138,7 +138,7 @@ impl Dialect for Wazo {
         if token.is_empty() {
             out.because(Reason::TokenMissing).push(NO_TOKEN);
         } else {
-            session.judge(&token, context, out);
+            session.verify(&token, context, out);
         }
         Some(session)
     }
@@ -154,9 +154,9 @@ impl Dialect for Wazo {
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
         match input {
-            Input::Text(text) if self.judging => self.wait(text, out),
+            Input::Text(text) if self.verifying => self.wait(text, out),
             // No text is as little of a request as any binary message.
-            Input::Binary(_) if self.judging => self.wait("", out),
+            Input::Binary(_) if self.verifying => self.wait("", out),
             Input::Text(text) => self.message(text, context, out),
             Input::Binary(_) => out.push(PROTOCOL_ERROR),
             Input::Verified(Verdict::Granted(grant)) => match Pass::new(&grant, context) {
@@ -214,9 +214,9 @@ impl Dialect for Wazo {
 }
 
 impl Wazo {
-    /// Has a token judged; everything else waits until it is.
-    fn judge(&mut self, token: &str, context: &mut Context<'_>, out: &mut Actions) {
-        self.judging = true;
+    /// Has a token verified; everything else waits until it is.
+    fn verify(&mut self, token: &str, context: &mut Context<'_>, out: &mut Actions) {
+        self.verifying = true;
         if !context.settings.wazo.anonymous {
             return out.verify(token);
         }
@@ -233,10 +233,10 @@ impl Wazo {
         }
     }
 
-    /// The token is good: the first one, one that the client has sent since, or the same one judged again.
+    /// The token is good: the first one, one that the client has sent since, or the same one verified again.
     fn admit(&mut self, pass: Pass, context: &mut Context<'_>, out: &mut Actions) {
         out.push(Action::Deadline(pass.expires_at_ns));
-        let asked = std::mem::take(&mut self.judging);
+        let asked = std::mem::take(&mut self.verifying);
         match &mut self.live {
             Some(live) => {
                 if live.pass.session() != pass.session() {
@@ -266,16 +266,16 @@ impl Wazo {
         self.catch_up(context, out);
     }
 
-    /// The token is not good: one that was sent by the client, or the one in use, judged again.
+    /// The token is not good: one that was sent by the client, or the one in use, verified again.
     fn reject(&self, out: &mut Actions) {
-        out.push(if self.judging { UNAUTHENTICATED } else { Action::Close(EXPIRED.0, EXPIRED.1) });
+        out.push(if self.verifying { UNAUTHENTICATED } else { Action::Close(EXPIRED.0, EXPIRED.1) });
     }
 
     /// Does what the client has said while its token was being judged, as far as the next token.
     fn catch_up(&mut self, context: &mut Context<'_>, out: &mut Actions) {
         let Some(early) = self.early.take() else { return };
         for text in &early.into_messages() {
-            if self.judging {
+            if self.verifying {
                 self.wait(text, out);
             } else {
                 self.message(text, context, out);
@@ -306,7 +306,7 @@ impl Wazo {
         });
         match (read, token) {
             (Ok(Some(())), None) => {}
-            (Ok(Some(())), Some(token)) => self.judge(&token, context, out),
+            (Ok(Some(())), Some(token)) => self.verify(&token, context, out),
             _ => out.push(PROTOCOL_ERROR),
         }
     }

@@ -108,7 +108,7 @@ pub enum Taken {
     /// To be delivered.
     Publication(Publication),
     /// Good, but nobody speaks its dialect.
-    Unspoken,
+    NoListener,
     /// Not for this feed.
     Ignored,
     /// This daemon's own.
@@ -171,7 +171,7 @@ impl Topics {
         } else {
             intake.take("channel", payload, now, publish)?;
         }
-        Ok(taken.map_or(Taken::Unspoken, Taken::Publication))
+        Ok(taken.map_or(Taken::NoListener, Taken::Publication))
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
         let node = Node::new([7; 16]);
         match topics().take(&message, &node, &mut Intake::new(vec![], Arc::default()), Now::default()) {
             Ok(Taken::Publication(_)) => Ok("publication"),
-            Ok(Taken::Unspoken) => Ok("unspoken"),
+            Ok(Taken::NoListener) => Ok("no_listener"),
             Ok(Taken::Ignored) => Ok("ignored"),
             Ok(Taken::Own) => Ok("own"),
             Err(rejection) => Err(rejection.to_string()),
@@ -233,13 +233,13 @@ mod tests {
     #[test]
     fn the_channel_says_whom_a_message_is_for() {
         let (of_channel, of_echo) = (br#"{"channel":"c","data":{}}"#, br#"{"event":"e","data":{}}"#);
-        assert_eq!(take("p-broadcast", false, of_channel), Ok("unspoken"));
+        assert_eq!(take("p-broadcast", false, of_channel), Ok("no_listener"));
         let of_client = br#"{"node":"n","channel":"c","sender":{},"data":{}}"#;
-        assert_eq!(take("p-relay", false, of_client), Ok("unspoken"));
+        assert_eq!(take("p-relay", false, of_client), Ok("no_listener"));
         // Under a pattern the same messages come once more, for whoever they are not.
         assert_eq!(take("p-broadcast", true, of_channel), Ok("ignored"));
         assert_eq!(take("p-relay", true, of_channel), Ok("ignored"));
-        assert_eq!(take("p-orders", true, of_echo), Ok("unspoken"));
+        assert_eq!(take("p-orders", true, of_echo), Ok("no_listener"));
         assert_eq!(take("p-orders", true, b"no JSON"), Ok("ignored"));
         let own = Node::new([7; 16]).sign("{\"channel\":\"c\"}").unwrap();
         assert_eq!(take("p-relay", false, own.as_bytes()), Ok("own"));
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn what_may_be_another_applications_private_event_is_refused() {
         let event = br#"{"event":"e","data":{}}"#;
-        assert_eq!(take("p-private-x", true, event), Ok("unspoken"));
+        assert_eq!(take("p-private-x", true, event), Ok("no_listener"));
         assert!(take("p-staging-private-x", true, event).unwrap_err().contains("longer prefix"));
     }
 
@@ -268,7 +268,7 @@ mod tests {
             let (open, close) = ("[".repeat(levels - 2), "]".repeat(levels - 2));
             format!("{{\"event\":\"e\",\"data\":{{\"x\":{open}{close},\"y\":\"[[\\\"[\"}}}}")
         };
-        assert_eq!(take("p-x", true, nested(DEPTH_MAX).as_bytes()), Ok("unspoken"));
+        assert_eq!(take("p-x", true, nested(DEPTH_MAX).as_bytes()), Ok("no_listener"));
         let deep = nested(DEPTH_MAX + 1);
         assert_eq!(take("p-x", true, deep.as_bytes()), Err("nested deeper than 128".into()));
         for channel in ["p-broadcast", "p-relay"] {

@@ -14,7 +14,7 @@
 
 use super::{Intake, Taken};
 use crate::frame::Publication;
-use crate::topic::{Draft, TopicName};
+use crate::service::topic::{Draft, TopicName};
 use crate::wheel::Now;
 use std::path::PathBuf;
 
@@ -80,7 +80,7 @@ pub struct Counts {
     /// Handed on.
     pub accepted: u64,
     /// Good, but nobody speaks the dialect. Counted as accepted in receipts.
-    pub unspoken: u64,
+    pub no_listener: u64,
     /// Answered with an error.
     pub rejected: u64,
 }
@@ -160,7 +160,7 @@ impl Publisher {
             }
         }
         let counts = self.since(before);
-        let events = counts.accepted + counts.unspoken + self.appends.len() as u64;
+        let events = counts.accepted + counts.no_listener + self.appends.len() as u64;
         self.is_idle_talk = (self.lines - first).saturating_sub(events) > events.max(IDLE_LINES_FEW);
         if memchr::memchr(b'\n', rest).is_some() {
             // Bytes of the socket are copied once; what is kept from before stays where it is.
@@ -228,9 +228,9 @@ impl Publisher {
                     }
                 },
                 Owed::Reply(lines) => replies.extend_from_slice(&lines),
-                Owed::Receipt(Counts { accepted, unspoken, rejected }) => {
+                Owed::Receipt(Counts { accepted, no_listener, rejected }) => {
                     let (accepted, rejected) =
-                        (accepted + unspoken + settled.accepted, rejected + settled.rejected);
+                        (accepted + no_listener + settled.accepted, rejected + settled.rejected);
                     put_receipt(accepted, rejected, self.reached, replies);
                 }
             }
@@ -255,7 +255,7 @@ impl Publisher {
     fn since(&self, before: Counts) -> Counts {
         Counts {
             accepted: self.total.accepted - before.accepted,
-            unspoken: self.total.unspoken - before.unspoken,
+            no_listener: self.total.no_listener - before.no_listener,
             rejected: self.total.rejected - before.rejected,
         }
     }
@@ -274,7 +274,7 @@ impl Publisher {
             let total = self.total;
             self.ends_turn = self.wants_reached();
             if self.owed.is_empty() && !self.wants_reached() {
-                return put_receipt(total.accepted + total.unspoken, total.rejected, None, replies);
+                return put_receipt(total.accepted + total.no_listener, total.rejected, None, replies);
             }
             return self.owed.push(Owed::Receipt(total));
         }
@@ -294,7 +294,7 @@ impl Publisher {
         };
         match intake.take(address, json, now, publish) {
             Ok(Taken::Published) => self.total.accepted += 1,
-            Ok(Taken::Unspoken) => self.total.unspoken += 1,
+            Ok(Taken::NoListener) => self.total.no_listener += 1,
             Ok(Taken::Append(topic, message)) => {
                 self.owed.push(Owed::Append { line: self.lines });
                 self.appends.push((topic, message));
@@ -472,12 +472,12 @@ mod tests {
         let lines = format!("{GOOD}\n\n{STORED}\nbad {{}}\n\n{STORED}\n{STORED}\n\nworse {{}}\n");
         let (counts, replies) = feed_topics(&mut publisher, lines.as_bytes());
         assert_eq!(replies, "{\"accepted\":1,\"rejected\":0}\n", "what came before it is answered at once");
-        assert_eq!(counts, Counts { accepted: 1, unspoken: 0, rejected: 2 });
+        assert_eq!(counts, Counts { accepted: 1, no_listener: 0, rejected: 2 });
         let appends = publisher.take_appends();
         assert_eq!(appends.len(), 3);
         assert!(appends.iter().all(|(topic, _)| topic.as_str() == "persistent://t/n/x"));
         let (counts, replies) = settle(&mut publisher, vec![Ok(()), Err("full".into()), Ok(())]);
-        assert_eq!(counts, Counts { accepted: 2, unspoken: 0, rejected: 1 });
+        assert_eq!(counts, Counts { accepted: 2, no_listener: 0, rejected: 1 });
         let replies: Vec<&str> = replies.lines().collect();
         assert!(replies[0].contains("unknown address") && replies[0].ends_with("\"line\":4}"), "{replies:?}");
         assert_eq!(replies[1], "{\"accepted\":2,\"rejected\":1}");
@@ -494,7 +494,7 @@ mod tests {
         feed_topics(&mut publisher, b"pulsar/persistent/t/n/x {\"payload\":\"\"}\n\n");
         assert_eq!(publisher.take_appends().len(), 1);
         let (counts, replies) = settle(&mut publisher, vec![]);
-        assert_eq!(counts, Counts { accepted: 0, unspoken: 0, rejected: 1 });
+        assert_eq!(counts, Counts { accepted: 0, no_listener: 0, rejected: 1 });
         assert!(
             replies.contains("not known whether") && replies.ends_with("{\"accepted\":0,\"rejected\":1}\n")
         );

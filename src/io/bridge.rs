@@ -1,28 +1,28 @@
 //! The bridge: one thread with a tokio runtime, for what has a good tokio client only.
 //!
-//! It asks remote judges, tells other services what they want to know, and listens to RabbitMQ and Redis. What it
+//! It asks remote verifiers, tells other services what they want to know, and listens to RabbitMQ and Redis. What it
 //! has to say to a shard goes through the shard's mailbox like everything else; what the shards ask, tell or relay,
 //! and what a reload brings, waits in [`Bridge`] until the thread takes it. Nothing of it runs when nothing of it is
 //! configured.
 
 pub(super) mod amqp;
 mod client;
-mod courier;
-mod judges;
 pub(super) mod redis;
 mod upkeep;
+mod verification;
+mod webhook;
 
-pub use self::judges::ask_once;
+pub use self::verification::ask_once;
 
 use self::amqp::Bus;
-use self::courier::{Carrier, Post};
-use self::judges::{Judges, Panel};
 use self::redis::{Redis, Relays};
+use self::verification::{VerifierSet, Verifiers};
+use self::webhook::{Carrier, Post};
 use super::handoff::Parcel;
 use super::{Shared, clock, watchdog};
-use crate::courier::{Notice, NoticeKind};
 use crate::dialect::{Kind, Settings};
-use crate::shard::{Answer, Question};
+use crate::service::verification::{TokenAnswer, TokenQuestion};
+use crate::service::webhook::{Webhook, WebhookKind};
 use crate::token::{Refusal, Verdict};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -34,11 +34,11 @@ use tokio::sync::Notify;
 /// so they wait only while the machine has no time for it.
 const QUESTIONS_MAX: usize = 10_000;
 
-/// Notices that wait for the bridge; more are dropped, because nobody waits for it. It takes them all at once too.
-const NOTICES_MAX: usize = 10_000;
+/// WaitingWebhooks that wait for the bridge; more are dropped, because nobody waits for it. It takes them all at once too.
+const WEBHOOKS_MAX: usize = 10_000;
 
 /// Bytes of them: some messages of clients are long.
-const NOTICES_BYTES_MAX: usize = 64 * 1024 * 1024;
+const WEBHOOKS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How much longer than it may a stop waits for the thread to say what it has not told.
 const STOP_GRACE: Duration = Duration::from_millis(200);
@@ -60,31 +60,31 @@ pub(super) struct Bridge {
 /// What the thread has not taken yet.
 #[derive(Default)]
 struct Inbox {
-    questions: Vec<(usize, Question)>,
-    notices: Notices,
-    panel: Option<(Panel, Post)>,
+    questions: Vec<(usize, TokenQuestion)>,
+    webhooks: WaitingWebhooks,
+    panel: Option<(VerifierSet, Post)>,
     draining: bool,
     /// The thread is to end, at this moment at the latest.
     over: Option<Instant>,
 }
 
-/// Notices of the shards, as many as there is room for.
+/// WaitingWebhooks of the shards, as many as there is room for.
 #[derive(Default)]
-struct Notices {
-    list: Vec<Notice>,
+struct WaitingWebhooks {
+    list: Vec<Webhook>,
     bytes: usize,
     /// Those for which there was none.
-    lost: [u64; NoticeKind::ALL.len()],
+    lost: [u64; WebhookKind::ALL.len()],
 }
 
-impl Notices {
-    fn put(&mut self, notices: Vec<Notice>) {
-        for notice in notices {
-            if self.list.len() < NOTICES_MAX && self.bytes + notice.weight() <= NOTICES_BYTES_MAX {
-                self.bytes += notice.weight();
-                self.list.push(notice);
+impl WaitingWebhooks {
+    fn put(&mut self, webhooks: Vec<Webhook>) {
+        for webhook in webhooks {
+            if self.list.len() < WEBHOOKS_MAX && self.bytes + webhook.weight() <= WEBHOOKS_BYTES_MAX {
+                self.bytes += webhook.weight();
+                self.list.push(webhook);
             } else {
-                self.lost[notice.kind() as usize] += 1;
+                self.lost[webhook.kind() as usize] += 1;
             }
         }
     }
@@ -96,7 +96,7 @@ impl Bridge {
         !self.running.load(Relaxed) || self.lock().questions.len() < QUESTIONS_MAX
     }
 
-    /// Lets the feed finish what it has taken, and the courier wait for nobody's return.
+    /// Lets the feed finish what it has taken, and the webhook wait for nobody's return.
     pub(super) fn drain(&self) {
         self.draining.notify_one();
         self.post(|inbox| inbox.draining = true);
@@ -133,8 +133,8 @@ impl Bridge {
 }
 
 impl Shared {
-    /// Asks the remote judges for a shard. Without a bridge there is nobody to ask.
-    pub(super) fn ask(&self, shard: usize, questions: Vec<Question>) {
+    /// Asks the remote verifiers for a shard. Without a bridge there is nobody to ask.
+    pub(super) fn ask(&self, shard: usize, questions: Vec<TokenQuestion>) {
         if questions.is_empty() {
             return;
         }
@@ -143,19 +143,19 @@ impl Shared {
             return self.bridge.post(|inbox| inbox.questions.extend(questions));
         }
         let refused = questions.into_iter().filter_map(|question| match question {
-            Question::Judge(ticket, ..) => {
+            TokenQuestion::Verify(ticket, ..) => {
                 let verdict = Verdict::Refused(Refusal::Unavailable);
-                Some(Parcel::Answer(ticket, Answer::Judged(verdict)))
+                Some(Parcel::Answer(ticket, TokenAnswer::Verified(verdict)))
             }
-            Question::Doubt(_) | Question::Forget(_) => None,
+            TokenQuestion::Doubt(_) | TokenQuestion::Forget(_) => None,
         });
         self.mailboxes[shard].post(refused);
     }
 
     /// Tells other services what a shard has for them. Without a bridge there is nobody to be told.
-    pub(super) fn notify(&self, notices: Vec<Notice>) {
-        if !notices.is_empty() && self.bridge.running.load(Relaxed) {
-            self.bridge.post(|inbox| inbox.notices.put(notices));
+    pub(super) fn notify(&self, webhooks: Vec<Webhook>) {
+        if !webhooks.is_empty() && self.bridge.running.load(Relaxed) {
+            self.bridge.post(|inbox| inbox.webhooks.put(webhooks));
         }
     }
 
@@ -199,12 +199,12 @@ impl Feeds {
 }
 
 /// Gives the bridge these settings, and starts it when they are the first that need it. The shards are to get
-/// them afterwards, so that nobody asks a judge that the bridge does not know.
+/// them afterwards, so that nobody asks a verifier that the bridge does not know.
 ///
 /// # Errors
 /// When the thread cannot be had, or somebody cannot be reached over TLS for want of certificates.
 pub(super) fn configure(shared: &Arc<Shared>, settings: &Settings, feeds: Feeds) -> io::Result<()> {
-    let (panel, post) = (Panel::new(settings)?, Post::new(courier::recipients(settings))?);
+    let (panel, post) = (VerifierSet::new(settings)?, Post::new(webhook::recipients(settings))?);
     if shared.bridge.running.load(Relaxed) {
         shared.bridge.post(|inbox| inbox.panel = Some((panel, post)));
     } else if !panel.is_empty() || !post.is_empty() || !feeds.is_empty() {
@@ -213,14 +213,14 @@ pub(super) fn configure(shared: &Arc<Shared>, settings: &Settings, feeds: Feeds)
     Ok(())
 }
 
-fn start(shared: &Arc<Shared>, panel: Panel, post: Post, feeds: Feeds) -> io::Result<()> {
+fn start(shared: &Arc<Shared>, panel: VerifierSet, post: Post, feeds: Feeds) -> io::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("lookup").build()?;
-    let judges = Judges::new(Arc::clone(shared), panel);
+    let verifiers = Verifiers::new(Arc::clone(shared), panel);
     let carrier = Carrier::new(post, Arc::clone(&shared.metrics[shared.mailboxes.len()]));
     let for_thread = Arc::clone(shared);
     std::thread::Builder::new().name("bridge".into()).spawn(move || {
-        runtime.block_on(run(&for_thread, judges, carrier, feeds));
+        runtime.block_on(run(&for_thread, verifiers, carrier, feeds));
         for_thread.bridge.running.store(false, Relaxed);
         for_thread.pulses.bridge.end();
         // A host name that is being looked up is not waited for.
@@ -230,7 +230,7 @@ fn start(shared: &Arc<Shared>, panel: Panel, post: Post, feeds: Feeds) -> io::Re
     Ok(())
 }
 
-async fn run(shared: &Arc<Shared>, mut judges: Judges, mut carrier: Carrier, feeds: Feeds) {
+async fn run(shared: &Arc<Shared>, mut verifiers: Verifiers, mut carrier: Carrier, feeds: Feeds) {
     tokio::spawn(watchdog::beat(Arc::clone(shared), |pulses| &pulses.bridge));
     if let Some(feed) = feeds.amqp {
         tokio::spawn(feed.run());
@@ -243,10 +243,10 @@ async fn run(shared: &Arc<Shared>, mut judges: Judges, mut carrier: Carrier, fee
             () = shared.bridge.posted.notified() => {
                 let inbox = std::mem::take(&mut *shared.bridge.lock());
                 if let Some((panel, post)) = inbox.panel {
-                    judges.configure(panel);
+                    verifiers.configure(panel);
                     carrier.configure(post);
                 }
-                carrier.take(inbox.notices);
+                carrier.take(inbox.webhooks);
                 if inbox.draining {
                     carrier.hurry();
                 }
@@ -254,9 +254,9 @@ async fn run(shared: &Arc<Shared>, mut judges: Judges, mut carrier: Carrier, fee
                     carrier.finish(end).await;
                     return shared.bridge.relays.finish(end).await;
                 }
-                judges.take(inbox.questions);
+                verifiers.take(inbox.questions);
             }
-            () = judges.step() => {}
+            () = verifiers.step() => {}
             () = carrier.step() => {}
         }
     }

@@ -344,7 +344,7 @@ mod tests {
         };
         assert_eq!([1, 2, 3].map(|id| contradict(&clients, id)), [true, true, false]);
         assert_eq!(learn(&clients, 4, &socket, &proxies, "192.0.2.1"), "192.0.2.1");
-        assert!(clients.admit_session(4, &proxies, 2), "others notice nothing");
+        assert!(clients.admit_session(4, &proxies, 2), "others webhook nothing");
         assert!(clients.admit(at("127.0.0.1"), &proxies, 2).is_some(), "nor does the proxy itself");
         clients.forget(3);
         assert!(!contradict(&clients, 5));

@@ -445,7 +445,7 @@ impl Sockets {
 
     /// Does to the sockets what the shard has decided about its connections.
     pub(super) fn settle(&mut self, shard: &mut Shard) {
-        shard.address_notices(|id| self.remote(id).map(|remote| remote.ip));
+        shard.address_webhooks(|id| self.remote(id).map(|remote| remote.ip));
         for report in shard.take_reports() {
             report.log(self.remote(report.id));
         }

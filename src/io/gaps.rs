@@ -2,7 +2,7 @@
 
 use crate::api::Gap;
 use crate::dialect::Kind;
-use crate::topic::OWNERS_MAX;
+use crate::service::topic::OWNERS_MAX;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What can be away.

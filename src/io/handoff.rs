@@ -7,9 +7,10 @@
 use super::connection::Listener;
 use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
-use crate::roster::{Note, Reply, Seat};
-use crate::shard::{Answer, Limits, Ticket};
-use crate::topic::{self, Delivery};
+use crate::service::presence::{ConnectionRef, Note, Reply};
+use crate::service::topic::{self, Delivery};
+use crate::service::verification::{Ticket, TokenAnswer};
+use crate::shard::Limits;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustls::ServerConfig;
@@ -49,14 +50,14 @@ pub enum Parcel {
     Configure(Arc<Settings>, Limits),
     /// What becomes of the listener with this number.
     Listener(usize, Change),
-    /// What a remote judge says.
-    Answer(Ticket, Answer),
-    /// What a connection's shard tells this one, which owns the rosters of the app with this id.
-    Note(Seat, Arc<str>, Note),
-    /// What the owner of an app's rosters says to a connection of this shard.
-    Reply(Seat, Reply),
+    /// What a remote verifier says.
+    Answer(Ticket, TokenAnswer),
+    /// What a connection's shard tells this one, which owns the presence of the app with this id.
+    Note(ConnectionRef, Arc<str>, Note),
+    /// What the owner of an app's presence says to a connection of this shard.
+    Reply(ConnectionRef, Reply),
     /// What the owner of the topics says to a connection of this shard.
-    Told(Seat, topic::Reply),
+    Told(ConnectionRef, topic::Reply),
     /// A message of a topic for connections of this shard.
     Delivery(Delivery),
     /// A dialect's feed is lost: its sessions end with this code and reason until it is back.

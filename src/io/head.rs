@@ -93,7 +93,7 @@ impl<'a> Head<'a> {
         Ok(Self { method, is_head, path, query, is_old, authority, fields: headers })
     }
 
-    /// Judges the header fields that decide something.
+    /// Verifiers the header fields that decide something.
     ///
     /// # Errors
     /// When one of them is not as it should be; then nothing of the request may be done.

@@ -43,7 +43,7 @@ const REPLIES_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at whether it has.
 const REPLIES_PAUSE: Duration = Duration::from_millis(10);
 /// Of the shard's time, one part in so many is for all publishers together whose lines come to nothing. The others and
-/// the clients do not notice then how many such there are.
+/// the clients do not webhook then how many such there are.
 const IDLE_TALK_PARTS: u64 = 5;
 /// How soon one that waits for its turn learns that the daemon stops.
 const PAUSE_PART: Duration = Duration::from_millis(20);
@@ -377,7 +377,7 @@ impl Feed {
     fn count(&self, counts: Counts) {
         let events = &self.metrics.events[Origin::Unix as usize];
         events[Outcome::Accepted as usize].add(counts.accepted);
-        events[Outcome::Unspoken as usize].add(counts.unspoken);
+        events[Outcome::NoListener as usize].add(counts.no_listener);
         events[Outcome::Rejected as usize].add(counts.rejected);
     }
 

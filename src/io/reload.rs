@@ -38,7 +38,7 @@ impl Slot {
 
 /// What a reload brings.
 pub struct Renewal {
-    /// The dialects' settings, judges included.
+    /// The dialects' settings, verifiers included.
     pub settings: Arc<Settings>,
     /// The bounds of the whole daemon.
     pub limits: Limits,
@@ -86,7 +86,7 @@ impl Daemon {
     /// is to be said of it.
     ///
     /// # Errors
-    /// When an address cannot be had or a remote judge cannot be asked from here; then everything stays as it was.
+    /// When an address cannot be had or a remote verifier cannot be asked from here; then everything stays as it was.
     pub fn renew(&mut self, renewal: Renewal) -> Result<Vec<String>, RenewError> {
         let Renewal { settings, limits, listen, feed } = renewal;
         let ends = certificates(&listen);

@@ -73,7 +73,7 @@ fn ring() -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
     coop.setup_coop_taskrun();
     let mut refused = io::Error::other("no ring was tried");
     for builder in [coop_single, coop, io_uring::IoUring::builder()] {
-        // A sandbox may let rings be set up and not be entered; a runtime would notice only when it waits.
+        // A sandbox may let rings be set up and not be entered; a runtime would webhook only when it waits.
         if let Err(error) = builder.build(1).and_then(|ring| ring.submit()) {
             refused = error;
             continue;

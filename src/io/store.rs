@@ -40,8 +40,8 @@ use self::survey::{Board, Survey};
 use super::Shared;
 use super::clock;
 use crate::dialect;
-use crate::roster::Seat;
-use crate::topic::{Draft, Inquiry, Merge, Owner, Request, Rules, TopicName, Topics};
+use crate::service::presence::ConnectionRef;
+use crate::service::topic::{Draft, Inquiry, Merge, Owner, Request, Rules, TopicName, Topics};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -81,10 +81,10 @@ struct Post {
 /// What its thread has not taken yet.
 #[derive(Default)]
 struct Inbox {
-    requests: Vec<(Seat, Request)>,
+    requests: Vec<(ConnectionRef, Request)>,
     bytes: usize,
     /// What other owners ask, before the others: they have bounds of their own.
-    owners: Vec<(Seat, Request)>,
+    owners: Vec<(ConnectionRef, Request)>,
     outside: Vec<Outside>,
     rules: Option<Rules>,
     /// What has become of the sync that was under way.
@@ -125,7 +125,7 @@ impl Store {
     }
 
     /// Asks an owner for connections of a shard. Without a store there is nobody to ask, and no dialect that does.
-    pub(super) fn ask(&self, owner: usize, requests: Vec<(Seat, Request)>) {
+    pub(super) fn ask(&self, owner: usize, requests: Vec<(ConnectionRef, Request)>) {
         let post = &self.posts[owner];
         if !requests.is_empty() && post.runs() {
             post.put(|inbox| {
@@ -136,9 +136,9 @@ impl Store {
     }
 
     /// Asks an owner for another one.
-    fn ask_owner(&self, owner: usize, seat: Seat, request: Request) {
+    fn ask_owner(&self, owner: usize, connection: ConnectionRef, request: Request) {
         if self.posts[owner].runs() {
-            self.posts[owner].put(|inbox| inbox.owners.push((seat, request)));
+            self.posts[owner].put(|inbox| inbox.owners.push((connection, request)));
         }
     }
 
@@ -278,7 +278,7 @@ impl Store {
     }
 
     /// What the thread would take.
-    pub(super) fn take(&self) -> Vec<(Seat, Request)> {
+    pub(super) fn take(&self) -> Vec<(ConnectionRef, Request)> {
         let inbox = std::mem::take(&mut *self.posts[0].lock());
         inbox.requests
     }

@@ -1,4 +1,4 @@
-//! The watchdog: a thread that notices when another hangs, and what ends the process when a stop does.
+//! The watchdog: a thread that webhooks when another hangs, and what ends the process when a stop does.
 //!
 //! Every thread that serves anybody notes when it has last turned ([`Pulse`]). The watchdog looks at all of them; while
 //! one has not turned for [`TURN_MAX`], readiness and the log name it, and the service manager is told nothing, so that

@@ -9,10 +9,10 @@ use super::connection::Sockets;
 use super::handoff::Parcel;
 use crate::dialect::Settings;
 use crate::frame::Publication;
-use crate::roster::Seat;
+use crate::service::presence::ConnectionRef;
+use crate::service::topic::{Reply, Routes};
 use crate::shard::{Shard, settle_reports};
 use crate::throttle;
-use crate::topic::{Reply, Routes};
 use crate::wheel::{Now, Tick};
 use rustix::fd::BorrowedFd;
 use std::collections::VecDeque;
@@ -66,7 +66,7 @@ impl Worker {
         self.shard.settings()
     }
 
-    /// Whether everything is over. Each waits for the others, as any may own the rosters that another's last request
+    /// Whether everything is over. Each waits for the others, as any may own the presence that another's last request
     /// asks for. The owner of the topics has heard that every session is gone.
     pub(super) fn is_over(&self) -> bool {
         self.closing && self.shard.is_empty() && !self.has_requests() && self.sockets.total() == 0
@@ -82,7 +82,7 @@ impl Worker {
         self.shared.hand_out(publications, Some(self.number));
     }
 
-    /// Whether something that a client has caused waits for room in some shard or at the judges. Until then
+    /// Whether something that a client has caused waits for room in some shard or at the verifiers. Until then
     /// nothing more is read from this shard's clients, so nothing of theirs is dropped and nothing grows.
     pub(super) fn holds_back(&self) -> bool {
         self.shard.holds_back() || self.sockets.has_waiting()
@@ -91,12 +91,12 @@ impl Worker {
     /// Hands on what clients have published and asked, as far as there is room; returns whether there was.
     fn hand_on(&mut self) -> bool {
         self.shared.relay(self.number, self.shard.take_relays());
-        let judges_have_room = self.ask();
+        let verifiers_have_room = self.ask();
         let shards_have_room = self.all_have_room();
         if shards_have_room {
             self.hand_over();
         }
-        judges_have_room && shards_have_room && self.ask_topics()
+        verifiers_have_room && shards_have_room && self.ask_topics()
     }
 
     /// Asks the owner of the topics what clients want of it; returns whether it has room for it. What the sessions of
@@ -109,8 +109,8 @@ impl Worker {
         if has_room && self.shared.store.owners() == 1 {
             self.shared.store.ask(0, self.shard.take_requests());
         } else if has_room {
-            for (seat, request) in self.shard.take_requests() {
-                self.routes.ask(seat, request);
+            for (connection, request) in self.shard.take_requests() {
+                self.routes.ask(connection, request);
             }
             for (owner, requests) in self.routes.take_asked().enumerate() {
                 self.shared.store.ask(owner, requests);
@@ -125,21 +125,21 @@ impl Worker {
     }
 
     /// Tells a connection what an owner of topics says to it.
-    fn tell(&mut self, seat: Seat, reply: Reply, now: Now) {
+    fn tell(&mut self, connection: ConnectionRef, reply: Reply, now: Now) {
         let is_whole = self.shared.store.owners() == 1;
-        let reply = if is_whole { Some(reply) } else { self.routes.told(seat, reply) };
+        let reply = if is_whole { Some(reply) } else { self.routes.told(connection, reply) };
         if let Some(reply) = reply {
-            self.shard.take_told(seat, reply, now);
+            self.shard.take_told(connection, reply, now);
         }
     }
 
-    /// Asks the judges what clients want to know; returns whether they have room for it.
+    /// Asks the verifiers what clients want to know; returns whether they have room for it.
     fn ask(&mut self) -> bool {
-        let judges_have_room = self.shared.bridge.has_room();
-        if judges_have_room {
+        let verifiers_have_room = self.shared.bridge.has_room();
+        if verifiers_have_room {
             self.shared.ask(self.number, self.shard.take_questions());
         }
-        judges_have_room
+        verifiers_have_room
     }
 
     /// Hands what clients have published to every shard.
@@ -181,7 +181,7 @@ impl Worker {
         // Receipts of what has left.
         self.ask_topics();
         // After the sockets, some of which may have been found dead. Nothing of this waits for anybody.
-        self.shared.notify(self.shard.take_notices());
+        self.shared.notify(self.shard.take_webhooks());
         more || !self.waiting.is_empty() || (has_room && self.sockets.has_waiting())
     }
 
@@ -215,9 +215,9 @@ impl Worker {
                     self.shard.deliver(&publication, now);
                 }
                 Parcel::Answer(ticket, answer) => self.shard.answer(ticket, answer, now),
-                Parcel::Note(seat, app, note) => self.shard.take_note(seat, &app, &note, now),
-                Parcel::Reply(seat, reply) => self.shard.take_reply(seat, reply, now),
-                Parcel::Told(seat, reply) => self.tell(seat, reply, now),
+                Parcel::Note(connection, app, note) => self.shard.take_note(connection, &app, &note, now),
+                Parcel::Reply(connection, reply) => self.shard.take_reply(connection, reply, now),
+                Parcel::Told(connection, reply) => self.tell(connection, reply, now),
                 Parcel::Delivery(_) if self.shared.hurrying.load(Relaxed) => {}
                 Parcel::Delivery(delivery) => {
                     delivered += 1;
@@ -256,9 +256,9 @@ mod tests {
     use super::super::listen;
     use super::*;
     use crate::dialect::{Kind, pulsar};
-    use crate::roster::Seat;
+    use crate::service::presence::ConnectionRef;
+    use crate::service::topic::{Delivery, Draft, Message, Position, Reply, Request, Taker};
     use crate::shard::Limits;
-    use crate::topic::{Delivery, Draft, Message, Position, Reply, Request, Taker};
     use std::io::{ErrorKind, Read as _, Write as _};
     use std::net::TcpStream;
     use std::time::Duration;
@@ -315,7 +315,7 @@ mod tests {
                             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
     /// Takes turns until the owner of the topics has been asked something.
-    fn asked(worker: &mut Worker) -> Vec<(Seat, Request)> {
+    fn asked(worker: &mut Worker) -> Vec<(ConnectionRef, Request)> {
         loop {
             worker.turn();
             let requests = worker.shared.store.take();
@@ -330,8 +330,8 @@ mod tests {
         let (mut worker, _client) = worker(CONSUMER);
         let shared = Arc::clone(&worker.shared);
         shared.store.pretend();
-        let seat = Seat { shard: 1, id: 0, serial: 0 };
-        let many = || (0..50_000).map(|_| (seat, Request::Took)).collect();
+        let connection = ConnectionRef { shard: 1, id: 0, serial: 0 };
+        let many = || (0..50_000).map(|_| (connection, Request::Took)).collect();
         shared.store.ask(0, many());
         assert!(!shared.store.has_room());
         while !worker.holds_back() {
@@ -342,7 +342,7 @@ mod tests {
         }
         assert_eq!(shared.store.take().len(), 50_000, "nothing was put on top");
         let requests = asked(&mut worker);
-        assert!(matches!(&requests[..], [(seat, Request::Consume(_))] if seat.shard == 0));
+        assert!(matches!(&requests[..], [(connection, Request::Consume(_))] if connection.shard == 0));
         assert!(!worker.turn() && !worker.holds_back());
     }
 
@@ -351,14 +351,14 @@ mod tests {
         let (mut worker, mut client) = worker(CONSUMER);
         let shared = Arc::clone(&worker.shared);
         shared.store.pretend();
-        let seat = asked(&mut worker)[0].0;
+        let connection = asked(&mut worker)[0].0;
         // More than a socket of this machine ever holds, in the turn in which the handshake is answered.
         let payload = vec![b'x'; 16 << 20];
         let draft = Draft::new(&Message { payload: &payload, ..Message::default() });
-        let taker = Taker { seat, redeliveries: 0, partition: None, wants_receipt: true };
+        let taker = Taker { connection, redeliveries: 0, partition: None, wants_receipt: true };
         let message = Arc::new(draft.store(Position::FIRST, 0, 0));
         let delivery = Delivery { message, takers: vec![taker] };
-        let parcels = [Parcel::Told(seat, Reply::Opened), Parcel::Delivery(delivery)];
+        let parcels = [Parcel::Told(connection, Reply::Opened), Parcel::Delivery(delivery)];
         shared.mailboxes[0].post(parcels.into_iter());
         while worker.turn() {}
         let (mut chunk, mut turns_in_vain) = (vec![0; 1 << 20], 0);
@@ -381,13 +381,13 @@ mod tests {
         let (mut worker, mut client) = worker(CONSUMER);
         let shared = Arc::clone(&worker.shared);
         shared.store.pretend();
-        let seat = asked(&mut worker)[0].0;
-        shared.mailboxes[0].post([Parcel::Told(seat, Reply::Opened)].into_iter());
+        let connection = asked(&mut worker)[0].0;
+        shared.mailboxes[0].post([Parcel::Told(connection, Reply::Opened)].into_iter());
         worker.turn();
         let mut answer = [0; 1024];
         let count = client.read(&mut answer).unwrap();
         assert!(answer[..count].starts_with(b"HTTP/1.1 101"), "answered in the same turn");
-        shared.store.ask(0, (0..50_000).map(|_| (seat, Request::Took)).collect());
+        shared.store.ask(0, (0..50_000).map(|_| (connection, Request::Took)).collect());
         shared.mailboxes[0].post([Parcel::Close].into_iter());
         worker.turn();
         drop(client);
@@ -400,7 +400,7 @@ mod tests {
         }
         shared.store.take();
         let requests = asked(&mut worker);
-        assert!(matches!(requests[..], [(gone, Request::Gone)] if gone == seat));
+        assert!(matches!(requests[..], [(gone, Request::Gone)] if gone == connection));
         worker.turn();
         assert!(worker.is_over());
     }
@@ -419,11 +419,12 @@ mod tests {
             client.write_all(request.as_bytes()).unwrap();
             clients.push(client);
         }
-        let mut seats = Vec::new();
-        while seats.len() < clients.len() {
-            seats.extend(asked(&mut worker).into_iter().map(|(seat, _)| seat));
+        let mut connections = Vec::new();
+        while connections.len() < clients.len() {
+            connections.extend(asked(&mut worker).into_iter().map(|(connection, _)| connection));
         }
-        shared.mailboxes[0].post(seats.iter().map(|seat| Parcel::Told(*seat, Reply::Opened)));
+        shared.mailboxes[0]
+            .post(connections.iter().map(|connection| Parcel::Told(*connection, Reply::Opened)));
         worker.turn();
         // More of each than is read at once, and more requests in that than one turn takes.
         let message = b"\x81\x8e\0\0\0\0{\"payload\":\"\"}";
@@ -434,7 +435,7 @@ mod tests {
         let mut heard = std::collections::HashSet::new();
         for _ in 0..2 * clients.len() {
             worker.turn();
-            heard.extend(shared.store.take().into_iter().map(|(seat, _)| seat));
+            heard.extend(shared.store.take().into_iter().map(|(connection, _)| connection));
         }
         assert_eq!(heard.len(), clients.len(), "each was read once, though all had more to say");
     }

@@ -1,9 +1,9 @@
 //! What a shard has for others: for the shards, for other services, for other nodes.
 
 use super::{Id, Shard};
-use crate::courier::Notice;
 use crate::frame::Publication;
-use crate::roster::{Reply, Seat};
+use crate::service::presence::{ConnectionRef, Reply};
+use crate::service::webhook::Webhook;
 use core::net::IpAddr;
 
 /// What a shard has for the shards, itself included.
@@ -11,8 +11,8 @@ use core::net::IpAddr;
 pub enum Outgoing {
     /// For all.
     Publication(Publication),
-    /// For the one that has the connection: what the owner of an app's rosters says to it.
-    Reply(Seat, Reply),
+    /// For the one that has the connection: what the owner of an app's presence says to it.
+    Reply(ConnectionRef, Reply),
 }
 
 impl Outgoing {
@@ -46,27 +46,27 @@ impl Shard {
     }
 
     /// What other services are to be told since the last call.
-    pub fn take_notices(&mut self) -> Vec<Notice> {
+    pub fn take_webhooks(&mut self) -> Vec<Webhook> {
         self.unaddressed.clear();
-        std::mem::take(&mut self.notices)
+        std::mem::take(&mut self.webhooks)
     }
 
     /// Gives what other services are to be told the addresses of the clients that it is about. To be called before any
     /// of them is forgotten.
-    pub fn address_notices(&mut self, address: impl Fn(Id) -> Option<IpAddr>) {
+    pub fn address_webhooks(&mut self, address: impl Fn(Id) -> Option<IpAddr>) {
         for (place, id) in self.unaddressed.drain(..) {
-            if let Some(Notice::Callback(callback)) = self.notices.get_mut(place) {
+            if let Some(Webhook::Callback(callback)) = self.webhooks.get_mut(place) {
                 callback.client = address(id);
             }
         }
     }
 
     /// Keeps what a client has another service told.
-    pub(super) fn notify(&mut self, id: Id, notice: Notice) {
-        if matches!(notice, Notice::Callback(_)) {
-            self.unaddressed.push((self.notices.len(), id));
+    pub(super) fn notify(&mut self, id: Id, webhook: Webhook) {
+        if matches!(webhook, Webhook::Callback(_)) {
+            self.unaddressed.push((self.webhooks.len(), id));
         }
-        self.notices.push(notice);
+        self.webhooks.push(webhook);
     }
 
     /// What other nodes are to be told since the last call.

@@ -7,13 +7,13 @@ use crate::api::{self, Persistence, Wanted};
 use crate::dialect::{Action, Kind, Request, Served};
 use crate::metrics::{Origin, Outcome, StatusClass};
 use crate::reason::Reason;
-use crate::roster::Note;
-use crate::topic;
+use crate::service::presence::Note;
+use crate::service::topic;
 use crate::wheel::{Now, ticks};
 
 /// Seconds that a connection may stay without a request. nginx waits as long.
 const KEEP_ALIVE_S: u64 = 75;
-/// Seconds that the owner of an app's rosters has for an answer. It is another shard of this process, so it never
+/// Seconds that the owner of an app's presence has for an answer. It is another shard of this process, so it never
 /// takes so long unless that shard cannot keep up.
 const ANSWER_S: u64 = 10;
 /// Bytes that wait to be handed to the shards before the turn takes no more requests and parcels. A request of 10 KiB
@@ -97,7 +97,7 @@ impl Shard {
                     self.metrics.events[Origin::Http as usize][Outcome::Accepted as usize].add(1);
                     self.outgoing.push(Outgoing::Publication(*publication));
                 }
-                Action::Notify(notice) => self.notices.push(*notice),
+                Action::Notify(webhook) => self.webhooks.push(*webhook),
                 Action::Relay(text) => self.relays.push(text),
                 _ => {}
             }
@@ -158,7 +158,7 @@ impl Shard {
         self.conclude(id, &response, Persistence::Ends, now);
     }
 
-    /// What the owner of an app's rosters, or of the topics, says to the request of a connection.
+    /// What the owner of an app's presence, or of the topics, says to the request of a connection.
     pub(super) fn answer_inquiry(&mut self, id: Id, status: u16, body: &[u8], now: Now) {
         let Phase::Asked(kind, wanted) = self.sessions[id as usize].phase else { return };
         self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);

@@ -78,7 +78,7 @@ pub(super) enum Phase {
     Body,
     /// A request has been answered, another may come.
     Idle,
-    /// The answer to a request is awaited from the owner of an app's rosters.
+    /// The answer to a request is awaited from the owner of an app's presence.
     Asked(Kind, Wanted),
     /// Nothing more is said once the outbox is empty.
     Ending,

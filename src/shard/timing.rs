@@ -21,7 +21,7 @@ impl Shard {
         }
         due.shrink_to(1024);
         self.due = due;
-        self.tick_rosters(now);
+        self.tick_presence(now);
         self.shared.retained.sweep(now);
         self.metrics.subscriptions.set(self.trie.len() as u64);
         self.metrics.subscription_bytes.set(self.trie.bytes() as u64);

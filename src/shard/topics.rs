@@ -2,9 +2,9 @@
 
 use super::{Event, Id, Shard};
 use crate::dialect::{AnyDialect, Input, Kind, pulsar};
-use crate::roster::Seat;
+use crate::service::presence::ConnectionRef;
+use crate::service::topic::{Delivery, Reply, Request};
 use crate::shard::session::Phase;
-use crate::topic::{Delivery, Reply, Request};
 use crate::wheel::Now;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const DELIVERED_BYTES_MAX: usize = 256 * 1024;
 
 impl Shard {
     /// What the owner of the topics is to be asked since the last call.
-    pub fn take_requests(&mut self) -> Vec<(Seat, Request)> {
+    pub fn take_requests(&mut self) -> Vec<(ConnectionRef, Request)> {
         std::mem::take(&mut self.requests)
     }
 
@@ -27,16 +27,20 @@ impl Shard {
     /// Keeps a request of a session for the owner of the topics.
     pub(super) fn request(&mut self, id: Id, request: Request) {
         let serial = self.sessions[id as usize].serial;
-        self.requests.push((Seat { shard: self.number, id, serial }, request));
+        self.requests.push((ConnectionRef { shard: self.number, id, serial }, request));
     }
 
     /// What the owner of the topics says to a connection of this shard, if it is still the same.
-    pub fn take_told(&mut self, seat: Seat, reply: Reply, now: Now) {
-        if self.sessions.get(seat.id as usize).is_some_and(|session| session.serial == seat.serial) {
+    pub fn take_told(&mut self, connection: ConnectionRef, reply: Reply, now: Now) {
+        if self
+            .sessions
+            .get(connection.id as usize)
+            .is_some_and(|session| session.serial == connection.serial)
+        {
             match reply {
-                Reply::Answer(status, body) => self.answer_inquiry(seat.id, status, &body, now),
-                Reply::Probe => self.events.push(Event::Probe(seat.id)),
-                reply => self.tell(seat.id, Input::Told(reply), now),
+                Reply::Answer(status, body) => self.answer_inquiry(connection.id, status, &body, now),
+                Reply::Probe => self.events.push(Event::Probe(connection.id)),
+                reply => self.tell(connection.id, Input::Told(reply), now),
             }
         }
     }
@@ -55,9 +59,11 @@ impl Shard {
         let mut frames: Vec<(pulsar::Form, crate::outbox::FrameId)> = Vec::new();
         let mut delivered = 0;
         for taker in &delivery.takers {
-            let Some(session) = self.sessions.get_mut(taker.seat.id as usize) else { continue };
+            let Some(session) = self.sessions.get_mut(taker.connection.id as usize) else { continue };
             let AnyDialect::Pulsar(dialect) = (match &session.dialect {
-                Some(dialect) if session.serial == taker.seat.serial && session.phase == Phase::Open => {
+                Some(dialect)
+                    if session.serial == taker.connection.serial && session.phase == Phase::Open =>
+                {
                     dialect
                 }
                 _ => continue,
@@ -76,7 +82,7 @@ impl Shard {
                 }
             };
             delivered += 1;
-            self.push(taker.seat.id, frame);
+            self.push(taker.connection.id, frame);
         }
         if delivered > 0 {
             self.metrics.deliveries[Kind::Pulsar as usize].add(delivered);

@@ -1,4 +1,4 @@
-//! The judge that looks tokens up in a list, for development and tests.
+//! The verifier that looks tokens up in a list, for development and tests.
 //!
 //! The list is TOML. Each `[[token]]` has a `token`, perhaps an `expires_at`, and every other key is a
 //! claim:
@@ -11,7 +11,7 @@
 //! scope = "event root"
 //! ```
 //!
-//! A token is found by a hash that is seeded anew for each judge, and then compared in constant time, so
+//! A token is found by a hash that is seeded anew for each verifier, and then compared in constant time, so
 //! that how long a refusal takes says nothing about how much of a guess is right. An empty list is no
 //! error: it is how the last token is revoked.
 //!
@@ -29,7 +29,7 @@ use super::{Grant, NEVER_MS, Refusal, TOKEN_BYTES_MAX, UNIX_S_MAX, moment};
 /// Most tokens of a list. Whoever needs more than a list can sensibly hold needs an issuer.
 const TOKENS_MAX: usize = 65_536;
 
-/// Judges tokens by a list of them.
+/// Verifies tokens by a list of them.
 pub struct Static {
     hasher: RandomState,
     /// Tokens by their hash; nearly always one.
@@ -60,7 +60,7 @@ impl Static {
         Ok(list)
     }
 
-    pub(super) fn judge(&self, token: &str, now_ms: u64) -> Result<Grant, Refusal> {
+    pub(super) fn verify(&self, token: &str, now_ms: u64) -> Result<Grant, Refusal> {
         let listed = self.find(token).ok_or(Refusal::UnknownToken)?;
         if now_ms >= listed.grant.expires_at_ms {
             return Err(Refusal::Expired);

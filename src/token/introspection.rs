@@ -27,7 +27,7 @@ use super::jwt::unix_ms;
 use super::remote::{Finding, Timing, in_range};
 use super::settings::Secret;
 use super::unique::{self, Flaw};
-use super::{Grant, JudgeError, Refusal};
+use super::{Grant, Refusal, VerifierError};
 use crate::endpoint::Endpoint;
 
 /// `token.introspection`: where the issuer is asked, and as whom.
@@ -72,12 +72,12 @@ impl Default for IntrospectionSettings {
 }
 
 impl IntrospectionSettings {
-    pub(super) fn check(&self) -> Result<(), JudgeError> {
+    pub(super) fn check(&self) -> Result<(), VerifierError> {
         Endpoint::new(&self.url)?;
         let secrets =
             usize::from(self.client_secret.is_some()) + usize::from(self.client_secret_file.is_some());
         if secrets != usize::from(self.client_id.is_some()) {
-            return Err(JudgeError::ClientCredentials);
+            return Err(VerifierError::ClientCredentials);
         }
         in_range("recheck_s", self.recheck_s, 1, 86_400)?;
         self.timing().check()
@@ -100,13 +100,16 @@ pub(super) struct Introspection {
 
 impl Introspection {
     /// `material` is the content of `client_secret_file`.
-    pub(super) fn new(settings: &IntrospectionSettings, material: Option<&[u8]>) -> Result<Self, JudgeError> {
+    pub(super) fn new(
+        settings: &IntrospectionSettings,
+        material: Option<&[u8]>,
+    ) -> Result<Self, VerifierError> {
         let authorization = match &settings.client_id {
             None => None,
             Some(id) => {
                 let secret = match &settings.client_secret {
                     Some(secret) => secret.text(),
-                    None => secret_of(material.ok_or(JudgeError::MaterialMissing)?)?,
+                    None => secret_of(material.ok_or(VerifierError::MaterialMissing)?)?,
                 };
                 Some(basic(id, secret))
             }
@@ -125,7 +128,7 @@ impl Introspection {
         let mut request = Request::post(self.endpoint.uri())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(body)
-            .expect("the URL was read as one when the judge was made");
+            .expect("the URL was read as one when the verifier was made");
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
@@ -182,11 +185,11 @@ impl Introspection {
 }
 
 /// The text of a secret's file, without the line ending an editor or `echo` puts behind it.
-fn secret_of(material: &[u8]) -> Result<&str, JudgeError> {
-    let text = std::str::from_utf8(material).map_err(|_| JudgeError::SecretText)?;
+fn secret_of(material: &[u8]) -> Result<&str, VerifierError> {
+    let text = std::str::from_utf8(material).map_err(|_| VerifierError::SecretText)?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
-    if text.is_empty() || text.contains('\n') { Err(JudgeError::SecretText) } else { Ok(text) }
+    if text.is_empty() || text.contains('\n') { Err(VerifierError::SecretText) } else { Ok(text) }
 }
 
 /// The client's name and secret, form-encoded before they are joined (RFC 6749 section 2.3.1).

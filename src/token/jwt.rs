@@ -1,8 +1,8 @@
-//! The judge of JSON Web Tokens (RFC 7519) in their compact form, `header.claims.signature`.
+//! The verifier of JSON Web Tokens (RFC 7519) in their compact form, `header.claims.signature`.
 //!
 //! In order: split, decode the header, hold `alg` against the configured list, pick the keys by `kid` and
 //! `alg`, check the signature, and only then decode the claims, once, and look at `exp` and `nbf`. Keys are
-//! made ready when the judge is built. The checks of times are made here and not by the JWT library, whose
+//! made ready when the verifier is built. The checks of times are made here and not by the JWT library, whose
 //! own read the clock.
 //!
 //! This module does not know what any other claim means.
@@ -20,9 +20,9 @@ use serde_json::{Map, Value};
 use super::key::Key;
 use super::settings::{JwtSettings, KeySource};
 use super::unique::{self, Flaw};
-use super::{Algorithm, Grant, JudgeError, NEVER_MS, Refusal, Rigour, UNIX_S_MAX, jwks};
+use super::{Algorithm, Grant, NEVER_MS, Refusal, Rigour, UNIX_S_MAX, VerifierError, jwks};
 
-/// Judges tokens by their signature and times.
+/// Verifies tokens by their signature and times.
 pub struct Jwt {
     algorithms: Vec<Algorithm>,
     keys: Vec<Key>,
@@ -36,7 +36,7 @@ impl Jwt {
         settings: &JwtSettings,
         material: Option<&[u8]>,
         rigour: Rigour,
-    ) -> Result<Self, JudgeError> {
+    ) -> Result<Self, VerifierError> {
         let algorithms = settings.algorithms.clone();
         let keys = match settings.key_source(material)? {
             KeySource::Secret(secret) => vec![Key::from_secret(secret, &algorithms, rigour)?],
@@ -46,7 +46,7 @@ impl Jwt {
         Ok(Self { algorithms, keys, leeway_ms: settings.leeway_s * 1000, rigour })
     }
 
-    pub(super) fn judge(&self, token: &str, now_ms: u64) -> Result<Grant, Refusal> {
+    pub(super) fn verify(&self, token: &str, now_ms: u64) -> Result<Grant, Refusal> {
         let (message, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
         let (header, payload) = message.split_once('.').ok_or(Refusal::Malformed)?;
         if payload.contains('.') {

@@ -1,6 +1,6 @@
 //! Makes tokens, for whoever tries the daemon out and for tests.
 //!
-//! A key goes through the same checks as the judge's own, so that what is minted here can be judged there.
+//! A key goes through the same checks as the verifier's own, so that what is minted here can be verified there.
 //! The claims are signed as they are: this module does not know which a dialect needs, nor what time it is.
 
 use jsonwebtoken::Header;
@@ -10,10 +10,10 @@ use super::key::{KeyError, signing_key};
 use super::{Algorithm, Rigour, TOKEN_BYTES_MAX};
 
 /// Signs the claims. `key_material` is a secret for the HS algorithms (a line ending behind it does not
-/// count) and a private key in PEM for the others. A judge wants an `exp` in unix seconds among the claims.
+/// count) and a private key in PEM for the others. A verifier wants an `exp` in unix seconds among the claims.
 ///
 /// # Errors
-/// What is wrong with the key, or that the token would be too long to be judged.
+/// What is wrong with the key, or that the token would be too long to be verified.
 ///
 /// ```
 /// use fanfare::token::{Algorithm, mint};
@@ -33,7 +33,7 @@ pub fn mint(
     sign(algorithm, key_material, claims, Rigour::Strict)
 }
 
-/// As [`mint`], for a judge that is lenient: a secret may be short, and `exp` may be missing.
+/// As [`mint`], for a verifier that is lenient: a secret may be short, and `exp` may be missing.
 ///
 /// # Errors
 /// As [`mint`].
@@ -69,8 +69,8 @@ pub enum MintError {
     /// The key looks right and does not sign.
     #[error("the private key does not sign; check it with `openssl pkey -check -noout -in private.pem`")]
     Signing,
-    /// No judge would look at the token.
-    #[error("the token would be {bytes} bytes, and at most {TOKEN_BYTES_MAX} are judged; use fewer claims")]
+    /// No verifier would look at the token.
+    #[error("the token would be {bytes} bytes, and at most {TOKEN_BYTES_MAX} are verified; use fewer claims")]
     TooLong {
         /// Length of the token.
         bytes: usize,

@@ -1,10 +1,10 @@
-//! A judge that is asked over HTTP: what to ask, what its answer means, when to ask again.
+//! A verifier that is asked over HTTP: what to ask, what its answer means, when to ask again.
 //!
-//! A value like every judge: it makes requests and reads answers, and whoever may touch the network carries
+//! A value like every verifier: it makes requests and reads answers, and whoever may touch the network carries
 //! them. Two protocols are known, OAuth 2.0 Token Introspection and wazo-auth, a file for each.
 //!
-//! A grant of a remote judge can be taken back: it is asked again from time to time for as long as a session
-//! lives on the token, and a judge that cannot be asked meanwhile has [`Timing::grace_s`] to come back. Its
+//! A grant of a remote verifier can be taken back: it is asked again from time to time for as long as a session
+//! lives on the token, and a verifier that cannot be asked meanwhile has [`Timing::grace_s`] to come back. Its
 //! expiry needs no asking: sessions end by it themselves.
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::introspection::{Introspection, IntrospectionSettings};
 use super::wazo_auth::{WazoAuth, WazoAuthSettings};
-use super::{Grant, JudgeError, Refusal};
+use super::{Grant, Refusal, VerifierError};
 use crate::endpoint::Endpoint;
 use crate::trust;
 
@@ -54,7 +54,7 @@ const DECISIVE: [&str; 19] = [
 /// are left may round them this way and that way.
 const ENDS_APART_MS: u64 = 2000;
 
-/// How a remote judge is asked, whatever its protocol.
+/// How a remote verifier is asked, whatever its protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timing {
     /// Milliseconds for a whole request, from the connection to the last byte of the answer.
@@ -63,7 +63,7 @@ pub struct Timing {
     pub concurrency_max: usize,
     /// Seconds for which a grant answers others who come with the same token.
     pub cache_s: u64,
-    /// Seconds for which sessions stay while a judge that has granted their token cannot be asked again.
+    /// Seconds for which sessions stay while a verifier that has granted their token cannot be asked again.
     pub grace_s: u64,
 }
 
@@ -73,7 +73,7 @@ impl Timing {
     pub(super) const DEFAULT: Self =
         Self { timeout_ms: 3000, concurrency_max: 32, cache_s: 10, grace_s: 300 };
 
-    pub(super) fn check(self) -> Result<(), JudgeError> {
+    pub(super) fn check(self) -> Result<(), VerifierError> {
         let Self { timeout_ms, concurrency_max, cache_s, grace_s } = self;
         in_range("timeout_ms", timeout_ms, 1, 60_000)?;
         in_range("concurrency_max", concurrency_max as u64, 1, 1024)?;
@@ -83,11 +83,11 @@ impl Timing {
 }
 
 /// Checks a setting against its bounds.
-pub(super) fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), JudgeError> {
-    if (min..=max).contains(&value) { Ok(()) } else { Err(JudgeError::Range { key, value, min, max }) }
+pub(super) fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), VerifierError> {
+    if (min..=max).contains(&value) { Ok(()) } else { Err(VerifierError::Range { key, value, min, max }) }
 }
 
-/// What is wanted of a remote judge.
+/// What is wanted of a remote verifier.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Inquiry {
     /// What the token grants.
@@ -96,7 +96,7 @@ pub enum Inquiry {
     Recheck,
 }
 
-/// What a remote judge has found.
+/// What a remote verifier has found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finding {
     /// The token is good and grants this.
@@ -136,21 +136,21 @@ impl Remote {
     pub(super) fn introspection(
         settings: &IntrospectionSettings,
         material: Option<&[u8]>,
-    ) -> Result<Self, JudgeError> {
+    ) -> Result<Self, VerifierError> {
         let protocol = Protocol::Introspection(Introspection::new(settings, material)?);
         Ok(Self { protocol, timing: settings.timing(), trusted: None })
     }
 
-    pub(super) fn wazo_auth(settings: &WazoAuthSettings) -> Result<Self, JudgeError> {
+    pub(super) fn wazo_auth(settings: &WazoAuthSettings) -> Result<Self, VerifierError> {
         let protocol = Protocol::WazoAuth(WazoAuth::new(settings)?);
         Ok(Self { protocol, timing: settings.timing(), trusted: None })
     }
 
     /// The same, trusting the certificates of this PEM file, and what they have signed, instead of the system's.
-    pub(super) fn trusting(&self, pem: &[u8]) -> Result<Self, JudgeError> {
+    pub(super) fn trusting(&self, pem: &[u8]) -> Result<Self, VerifierError> {
         let named: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        let named = named.map_err(|_| JudgeError::Authorities)?;
-        let config = trust::named(named).map_err(|_| JudgeError::Authorities)?;
+        let named = named.map_err(|_| VerifierError::Authorities)?;
+        let config = trust::named(named).map_err(|_| VerifierError::Authorities)?;
         Ok(Self { trusted: Some(Arc::new(config)), ..self.clone() })
     }
 
@@ -189,7 +189,7 @@ impl Remote {
         }
     }
 
-    /// Refuses what no judge would grant, so that nobody is asked.
+    /// Refuses what no verifier would grant, so that nobody is asked.
     pub(super) fn refuse(token: &str) -> Option<Refusal> {
         let hopeless = matches!(token, "" | "." | "..") || token.chars().any(char::is_control);
         hopeless.then_some(Refusal::Malformed)

@@ -1,7 +1,7 @@
-//! The `token` table of the configuration: which judge, and where its keys are.
+//! The `token` table of the configuration: which verifier, and where its keys are.
 //!
 //! `token = { jwt = { algorithms = ["HS256"], secret_file = "/etc/fanfare/jwt.secret" } }`,
-//! `token = { static = { file = "/etc/fanfare/tokens.toml" } }`, or a judge to be asked over HTTP:
+//! `token = { static = { file = "/etc/fanfare/tokens.toml" } }`, or a verifier to be asked over HTTP:
 //! `token = { introspection = { url = "https://…" } }`, `token = { wazo_auth = { url = "https://…" } }`.
 //!
 //! Rules that span several settings are checked by [`TokenSettings::check`] and not while TOML is read: a
@@ -15,13 +15,13 @@ use serde::Deserialize;
 
 use super::introspection::IntrospectionSettings;
 use super::wazo_auth::WazoAuthSettings;
-use super::{Algorithm, JudgeError};
+use super::{Algorithm, VerifierError};
 
 /// Longest leeway, in seconds: what RFC 7519 section 4.1.4 calls "a few minutes" at most, kept to one minute
 /// because hosts that run NTP differ by far less and a revoked session lives on for this long.
 pub(super) const LEEWAY_S_MAX: u64 = 60;
 
-/// Which judge, and what it needs.
+/// Which verifier, and what it needs.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum TokenSettings {
@@ -37,7 +37,7 @@ pub enum TokenSettings {
 }
 
 impl TokenSettings {
-    /// The file whose content [`Judge::new`](super::Judge::new) needs; `None` when it needs none.
+    /// The file whose content [`Verifier::new`](super::Verifier::new) needs; `None` when it needs none.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Jwt(jwt) => {
@@ -61,7 +61,7 @@ impl TokenSettings {
         self
     }
 
-    /// The file whose content [`Judge::trusting`](super::Judge::trusting) takes, if one is named.
+    /// The file whose content [`Verifier::trusting`](super::Verifier::trusting) takes, if one is named.
     pub fn ca_file(&self) -> Option<&Path> {
         match self {
             Self::Jwt(_) | Self::Static(_) => None,
@@ -70,11 +70,11 @@ impl TokenSettings {
         }
     }
 
-    /// Checks all that can be checked before the file is read. [`Judge::new`](super::Judge::new) does it too.
+    /// Checks all that can be checked before the file is read. [`Verifier::new`](super::Verifier::new) does it too.
     ///
     /// # Errors
     /// The first setting that does not do.
-    pub fn check(&self) -> Result<(), JudgeError> {
+    pub fn check(&self) -> Result<(), VerifierError> {
         match self {
             Self::Jwt(jwt) => jwt.check(),
             Self::Static(_) => Ok(()),
@@ -99,12 +99,12 @@ pub struct JwtSettings {
 }
 
 impl JwtSettings {
-    fn check(&self) -> Result<(), JudgeError> {
+    fn check(&self) -> Result<(), VerifierError> {
         if self.algorithms.is_empty() {
-            return Err(JudgeError::NoAlgorithm);
+            return Err(VerifierError::NoAlgorithm);
         }
         if self.leeway_s > LEEWAY_S_MAX {
-            return Err(JudgeError::Leeway { leeway_s: self.leeway_s });
+            return Err(VerifierError::Leeway { leeway_s: self.leeway_s });
         }
         let sources = [
             self.secret.is_some(),
@@ -114,16 +114,19 @@ impl JwtSettings {
         ];
         match sources.into_iter().filter(|set| *set).count() {
             1 => Ok(()),
-            found => Err(JudgeError::KeySources { found }),
+            found => Err(VerifierError::KeySources { found }),
         }
     }
 
     /// Where the keys come from, with the content of the file if it is one.
-    pub(super) fn key_source<'a>(&'a self, material: Option<&'a [u8]>) -> Result<KeySource<'a>, JudgeError> {
+    pub(super) fn key_source<'a>(
+        &'a self,
+        material: Option<&'a [u8]>,
+    ) -> Result<KeySource<'a>, VerifierError> {
         if let Some(secret) = &self.secret {
             return Ok(KeySource::Secret(secret.text().as_bytes()));
         }
-        let material = material.ok_or(JudgeError::MaterialMissing)?;
+        let material = material.ok_or(VerifierError::MaterialMissing)?;
         Ok(if self.secret_file.is_some() {
             KeySource::Secret(material)
         } else if self.public_key_file.is_some() {

@@ -2,7 +2,7 @@
 //!
 //! `GET {url}/0.1/token/{token}?scope=websocketd` tells what a token grants and refuses one that may not use
 //! the WebSocket service; `HEAD` tells no more than whether it is good. The grant has the claims that other
-//! judges give for the same dialect: `acl`, `sub`, `tenant_uuid`, `session_uuid`, `admin`, `purpose`.
+//! verifiers give for the same dialect: `acl`, `sub`, `tenant_uuid`, `session_uuid`, `admin`, `purpose`.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use toml::value::{Datetime, Offset};
 
 use super::remote::{Finding, Inquiry, Timing, in_range};
-use super::{Grant, JudgeError, Refusal, UNIX_S_MAX, moment};
+use super::{Grant, Refusal, UNIX_S_MAX, VerifierError, moment};
 use crate::endpoint::{Endpoint, UrlError};
 
 /// All but the unreserved characters of RFC 3986 section 2.3.
@@ -63,7 +63,7 @@ impl Default for WazoAuthSettings {
 }
 
 impl WazoAuthSettings {
-    pub(super) fn check(&self) -> Result<(), JudgeError> {
+    pub(super) fn check(&self) -> Result<(), VerifierError> {
         if Endpoint::new(&self.url)?.has_query() {
             return Err(UrlError::Query.into());
         }
@@ -89,7 +89,7 @@ pub(super) struct WazoAuth {
 }
 
 impl WazoAuth {
-    pub(super) fn new(settings: &WazoAuthSettings) -> Result<Self, JudgeError> {
+    pub(super) fn new(settings: &WazoAuthSettings) -> Result<Self, VerifierError> {
         Ok(Self {
             endpoint: Endpoint::new(&settings.url)?,
             auth_check: settings.auth_check,
@@ -105,7 +105,7 @@ impl WazoAuth {
             .uri(self.endpoint.below(&format!("/0.1/token/{token}?scope=websocketd")))
             .body(String::new())
             .expect(
-                "the URL was read as one when the judge was made, and what is added is encoded and bounded",
+                "the URL was read as one when the verifier was made, and what is added is encoded and bounded",
             )
     }
 

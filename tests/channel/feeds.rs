@@ -1,13 +1,13 @@
 //! What the back end and other nodes say to a channel, and what they are told.
 
 use super::*;
-use fanfare::courier::Notice;
 use fanfare::dialect::Kind;
+use fanfare::service::webhook::Webhook;
 
-use fanfare::courier::CallbackSettings;
 use fanfare::dialect::channel::Relay;
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
+use fanfare::service::webhook::CallbackSettings;
 use std::sync::Arc;
 
 /// The broadcast of what the back end says.
@@ -133,11 +133,11 @@ fn what_clients_say_is_told_to_other_nodes_which_shape_and_deliver_it() {
 fn nothing_is_relayed_unless_it_is_asked_for() {
     let mut bus = with(&["ann"]);
     bus.say("ann", r#"{"data":{}}"#);
-    assert!(bus.relays.is_empty() && bus.notices.is_empty());
+    assert!(bus.relays.is_empty() && bus.webhooks.is_empty());
     assert!(intake(|_| ()).take_relay(b"{", bus.now).is_err());
-    let unspoken =
+    let no_listener =
         Intake::new(vec![], Arc::default()).take_relay(br#"{"channel":"c","sender":{},"data":{}}"#, bus.now);
-    assert!(unspoken.unwrap().is_none());
+    assert!(no_listener.unwrap().is_none());
 }
 
 #[test]
@@ -181,10 +181,10 @@ fn the_callback_is_told_what_clients_say_with_their_token_and_before_shaping() {
     bus.say("ann", "{}");
     bus.feed(r#"channel {"channel":"chat:1","data":{}}"#);
     bus.say("bob", r#"{"data":{ "a" : 1e999 }}"#);
-    let told: Vec<_> = std::mem::take(&mut bus.notices)
+    let told: Vec<_> = std::mem::take(&mut bus.webhooks)
         .into_iter()
-        .map(|notice| match notice {
-            Notice::Callback(callback) => callback,
+        .map(|webhook| match webhook {
+            Webhook::Callback(callback) => callback,
             other => panic!("what is {other:?}?"),
         })
         .collect();
@@ -213,28 +213,28 @@ fn a_token_is_kept_for_the_callback_only() {
     let token = "t".repeat(10_000);
     let list = format!("[[token]]\ntoken = {token:?}\nchannel = \"tweet:\"\n");
     let mut bus = bus(|channel| {
-        channel.judge = Some(judge(&list));
+        channel.verifier = Some(verifier(&list));
         channel.callback = Some(callback(&["chat"]));
     });
     join(&mut bus, "a", &token);
     // A reload after which the kind is wanted has no token to send.
     let callback = Some(callback(&["tweet"]));
-    let settings = channel::Settings { judge: Some(judge(&list)), callback, ..Default::default() };
+    let settings = channel::Settings { verifier: Some(verifier(&list)), callback, ..Default::default() };
     let settings = Settings { channel: settings, ..Settings::default() };
     bus.shard.configure(Arc::new(settings), fanfare::shard::Limits::default(), bus.now);
     bus.say("a", r#"{"data":{}}"#);
-    assert_eq!((bus.heard("a").len(), bus.notices.len()), (2, 0));
+    assert_eq!((bus.heard("a").len(), bus.webhooks.len()), (2, 0));
     join(&mut bus, "b", &token);
     bus.say("b", r#"{"data":{}}"#);
-    assert_eq!(bus.notices.len(), 1);
-    assert!(!format!("{:?}", bus.notices).contains("ttt"));
+    assert_eq!(bus.webhooks.len(), 1);
+    assert!(!format!("{:?}", bus.webhooks).contains("ttt"));
 }
 
 #[test]
 fn a_reload_changes_shapes_for_what_is_said_and_fed_from_then_on() {
     let mut bus = with(&["ann"]);
     let shape = [("chat".to_owned(), vec!["text".to_owned()])].into();
-    let settings = channel::Settings { judge: Some(judge(TOKENS)), shape, ..Default::default() };
+    let settings = channel::Settings { verifier: Some(verifier(TOKENS)), shape, ..Default::default() };
     let settings = Arc::new(Settings { channel: settings, ..Settings::default() });
     bus.shard.configure(Arc::clone(&settings), fanfare::shard::Limits::default(), bus.now);
     bus.intake.configure(&settings);

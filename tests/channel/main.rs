@@ -15,7 +15,7 @@ mod session;
 mod shaping;
 mod tokens;
 
-pub(crate) use conversation::{Bus, NOW_S, judge};
+pub(crate) use conversation::{Bus, NOW_S, verifier};
 use fanfare::dialect::{Settings, channel};
 
 /// Where the first client comes: Ann, in the first room of the chat.
@@ -75,7 +75,7 @@ const NOT_OK: &str = r#"{"type":"sended","ok":false}"#;
 
 /// A bus that knows [`TOKENS`], with other settings than the usual.
 fn bus(change: impl FnOnce(&mut channel::Settings)) -> Bus {
-    let mut channel = channel::Settings { judge: Some(judge(TOKENS)), ..Default::default() };
+    let mut channel = channel::Settings { verifier: Some(verifier(TOKENS)), ..Default::default() };
     change(&mut channel);
     Bus::of(Settings { channel, ..Settings::default() })
 }

@@ -116,7 +116,7 @@ fn channels_are_told_apart_by_their_whole_names() {
     let names = ["chat", "chat:", "chat:1", "chat:10", "Chat:1", "chat:1 ", "é", "e\u{301}"];
     let list: String =
         names.iter().map(|name| format!("[[token]]\ntoken = '{name}'\nchannel = '{name}'\n")).collect();
-    let mut bus = bus(|channel| channel.judge = Some(judge(&list)));
+    let mut bus = bus(|channel| channel.verifier = Some(verifier(&list)));
     for name in names {
         let token: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
         join(&mut bus, name, &token);

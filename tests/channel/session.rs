@@ -9,7 +9,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 fn greeting(path: &str) -> Vec<String> {
     let mut bus = bus(|channel| {
         let odd = "[[token]]\ntoken = \"a b&c=é+%\"\nchannel = \"chat:1\"\n";
-        channel.judge = Some(judge(&format!("{TOKENS}{odd}")));
+        channel.verifier = Some(verifier(&format!("{TOKENS}{odd}")));
     });
     bus.connect("", path, HOST);
     bus.heard("")

@@ -1,7 +1,7 @@
 //! Who may connect, as whom, and until when.
 
 use super::*;
-use fanfare::token::{Algorithm, Judge, TokenSettings, mint};
+use fanfare::token::{Algorithm, TokenSettings, Verifier, mint};
 use serde_json::{Map, Value, json};
 
 const SECRET: &str = "a secret that only the tests know, and nobody else";
@@ -10,7 +10,7 @@ const SECRET: &str = "a secret that only the tests know, and nobody else";
 fn laravel(change: impl FnOnce(&mut channel::Settings)) -> Bus {
     let token: TokenSettings = toml::from_str(&format!("jwt = {{ secret = '{SECRET}' }}")).unwrap();
     bus(|channel| {
-        channel.judge = Some(Judge::lenient(&token.or_hs256(), None).unwrap());
+        channel.verifier = Some(Verifier::lenient(&token.or_hs256(), None).unwrap());
         change(channel);
     })
 }

@@ -19,14 +19,14 @@
 #![allow(dead_code)]
 
 use crate::{HOST, KIND, PATH};
-use fanfare::courier::Notice;
 use fanfare::dialect::{Kind, Settings, Upgrade, channel, personium, wazo};
 use fanfare::feed::{Intake, unix::Publisher};
 use fanfare::message::{self, Inbox, Interest};
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
+use fanfare::service::webhook::Webhook;
 use fanfare::shard::{Event, Id, Limits, Outgoing, Shard};
-use fanfare::token::Judge;
+use fanfare::token::Verifier;
 use fanfare::wheel::Now;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub(crate) struct Bus {
     /// Their header `Sec-WebSocket-Protocol`.
     pub(crate) subprotocols: &'static str,
     /// What other services were told.
-    pub(crate) notices: Vec<Notice>,
+    pub(crate) webhooks: Vec<Webhook>,
     /// What other nodes were told.
     pub(crate) relays: Vec<Box<str>>,
 }
@@ -95,18 +95,18 @@ impl Bus {
             authorization: "",
             remote: "",
             subprotocols: "",
-            notices: Vec::new(),
+            webhooks: Vec::new(),
             relays: Vec::new(),
         }
     }
 
     /// A bus where every dialect knows these tokens.
     pub(crate) fn with(tokens: &str) -> Self {
-        let judge = || judge(tokens);
+        let verifier = || verifier(tokens);
         Self::of(Settings {
-            personium: personium::Settings { judge: Some(judge()), ..Default::default() },
-            channel: channel::Settings { judge: Some(judge()), ..Default::default() },
-            wazo: wazo::Settings { judge: Some(judge()), ..Default::default() },
+            personium: personium::Settings { verifier: Some(verifier()), ..Default::default() },
+            channel: channel::Settings { verifier: Some(verifier()), ..Default::default() },
+            wazo: wazo::Settings { verifier: Some(verifier()), ..Default::default() },
             ..Default::default()
         })
     }
@@ -235,14 +235,16 @@ impl Bus {
 
     pub(crate) fn flush(&mut self) {
         let notes = self.shard.take_notes();
-        notes.iter().for_each(|(seat, app, note)| self.shard.take_note(*seat, app, note, self.now));
+        notes
+            .iter()
+            .for_each(|(connection, app, note)| self.shard.take_note(*connection, app, note, self.now));
         for outgoing in self.shard.take_outgoing() {
             match outgoing {
                 Outgoing::Publication(publication) => self.shard.deliver(&Arc::new(publication), self.now),
-                Outgoing::Reply(seat, reply) => self.shard.take_reply(seat, reply, self.now),
+                Outgoing::Reply(connection, reply) => self.shard.take_reply(connection, reply, self.now),
             }
         }
-        self.notices.extend(self.shard.take_notices());
+        self.webhooks.extend(self.shard.take_webhooks());
         self.relays.extend(self.shard.take_relays());
         let clients = &mut self.clients;
         self.shard.flush(self.now, |id, bytes| {
@@ -287,10 +289,10 @@ fn kinds() -> Vec<Kind> {
     Kind::ALL.iter().copied().filter(|kind| *kind == KIND || !takes_root(kind)).collect()
 }
 
-/// The judge of a list of tokens.
-pub(crate) fn judge(tokens: &str) -> Judge {
+/// The verifier of a list of tokens.
+pub(crate) fn verifier(tokens: &str) -> Verifier {
     let settings = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
-    Judge::new(&settings, Some(tokens.as_bytes())).unwrap()
+    Verifier::new(&settings, Some(tokens.as_bytes())).unwrap()
 }
 
 impl Client {

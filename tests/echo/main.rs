@@ -2,7 +2,7 @@
 //!
 //! `opening`: who is let in. `session`: from then to the end. `channels`: subscriptions, byte for byte. `presence`,
 //! `whispers`, `signin`, `cache`: what channels can do. `event`, `rest`: what is
-//! published. `serving`: requests that wait for the owner of the rosters. `whole`: publishers and clients together,
+//! published. `serving`: requests that wait for the owner of the presence. `whole`: publishers and clients together,
 //! over several shards. `storm`: presence over several shards, held against a model.
 
 #![allow(clippy::unwrap_used)]
@@ -23,11 +23,11 @@ mod whispers;
 mod whole;
 
 use conversation::Bus;
-use fanfare::courier::Notice;
-use fanfare::courier::WebhookSettings;
 use fanfare::dialect::Settings;
 use fanfare::dialect::echo::{App, AppSettings, Reach, Secret, Settings as EchoSettings};
 use fanfare::frame::{Draft, Publication};
+use fanfare::service::webhook::Webhook;
+use fanfare::service::webhook::WebhookSettings;
 use fanfare::wheel::Now;
 use hmac::{Hmac, Mac};
 use std::fmt::Write as _;
@@ -104,11 +104,11 @@ fn publish(bus: &mut Bus, channel: &str, data: &str) {
 
 /// What webhooks are told since somebody looked.
 fn told(bus: &mut Bus) -> Vec<String> {
-    let show = |notice| match notice {
-        Notice::Webhook(webhook) => webhook.json.into(),
-        Notice::Callback(callback) => panic!("{callback:?}"),
+    let show = |webhook| match webhook {
+        Webhook::WebhookEvent(webhook) => webhook.json.into(),
+        Webhook::Callback(callback) => panic!("{callback:?}"),
     };
-    std::mem::take(&mut bus.notices).into_iter().map(show).collect()
+    std::mem::take(&mut bus.webhooks).into_iter().map(show).collect()
 }
 
 /// A webhook that wants everything.

@@ -3,7 +3,7 @@
 use fanfare::dialect::echo::{App, AppSettings, Reach, Secret, SocketId, answer};
 use fanfare::dialect::{Action, Actions, Context, Kind, Request, Served, Settings};
 use fanfare::frame::Publication;
-use fanfare::roster::{Change, Inquiry, Newcomer, Roster, Rules, Seat};
+use fanfare::service::presence::{AppPresence, Change, ConnectionRef, Inquiry, Newcomer, Rules};
 use fanfare::wheel::Now;
 use hmac::{Hmac, Mac as _};
 use md5::Digest as _;
@@ -38,7 +38,7 @@ impl Server {
         let now = Now { monotonic_ns: 0, unix_ms: NOW_S * 1000 };
         let settings = &self.settings;
         let retained = Default::default();
-        let mut lots: fanfare::dialect::Lots = Box::new(|| 7);
+        let mut rng: fanfare::dialect::Rng = Box::new(|| 7);
         let mut context = Context {
             now,
             settings,
@@ -46,7 +46,7 @@ impl Server {
             draft: &mut draft,
             acls: &mut acls,
             retained: &retained,
-            lots: &mut lots,
+            rng: &mut rng,
         };
         let mut actions = Actions::default();
         let request = Request { method, path, query, body: body.as_bytes(), ..Request::default() };
@@ -296,29 +296,29 @@ fn a_batch_is_published_in_order_or_not_at_all() {
 }
 
 /// Rosters as they are when these connections have come.
-fn roster() -> Roster {
-    let mut roster = Roster::default();
+fn presence() -> AppPresence {
+    let mut presence = AppPresence::default();
     let tell = &mut |_: Change<'_>| {};
     for (id, user) in [(1, "1"), (2, "1"), (3, "2")] {
-        let seat = Seat { shard: 0, id, serial: 0 };
+        let connection = ConnectionRef { shard: 0, id, serial: 0 };
         let newcomer = Newcomer { channel: "presence-a", user, info: "null", listed_bytes: 0 };
-        roster.join(seat, newcomer, Rules::default(), tell);
+        presence.join(connection, newcomer, Rules::default(), tell);
     }
     for channel in ["room", "room", "#server-to-user-7"] {
-        roster.enter(channel, Rules::default(), 0, tell);
+        presence.enter(channel, Rules::default(), 0, tell);
     }
-    roster
+    presence
 }
 
 #[test]
 fn questions_about_channels_are_answered_as_the_specification_shows() {
-    let (server, roster) = (Server::new(|_| {}), roster());
+    let (server, presence) = (Server::new(|_| {}), presence());
     let kept =
         |channel: &str| (channel != "cache-none").then(|| format!(r#"{{"data":"of {channel}","ttl":9}}"#));
     let get = |target: &str| {
         let (status, text, _, inquiry) = server.signed("GET", &format!("/apps/app-id/{target}"), "");
         match inquiry {
-            Some(inquiry) => String::from_utf8(answer(&inquiry, &roster, &kept).into()).unwrap(),
+            Some(inquiry) => String::from_utf8(answer(&inquiry, &presence, &kept).into()).unwrap(),
             None => format!("{status} {text}"),
         }
     };
@@ -374,10 +374,13 @@ fn questions_about_channels_are_answered_as_the_specification_shows() {
 
 #[test]
 fn an_event_with_info_is_answered_with_the_counts_of_its_channels() {
-    let (server, roster) = (Server::new(|_| {}), roster());
+    let (server, presence) = (Server::new(|_| {}), presence());
     let ask = |path: &str, body: &str| {
         let (_, _, publications, inquiry) = server.signed("POST", path, body);
-        (publications.len(), String::from_utf8(answer(&inquiry.unwrap(), &roster, &|_| None).into()).unwrap())
+        (
+            publications.len(),
+            String::from_utf8(answer(&inquiry.unwrap(), &presence, &|_| None).into()).unwrap(),
+        )
     };
     let event =
         r#"{"name":"e","data":"","channels":["presence-a","room"],"info":"user_count,subscription_count"}"#;

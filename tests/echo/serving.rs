@@ -1,4 +1,4 @@
-//! Requests that wait for what the owner of the rosters says: late answers, answers for others, and a stop meanwhile.
+//! Requests that wait for what the owner of the presence says: late answers, answers for others, and a stop meanwhile.
 
 use super::rest::{Server, sign};
 use super::{APP, SECRET};
@@ -6,7 +6,7 @@ use fanfare::api::Persistence;
 use fanfare::dialect::{Kind, Request};
 use fanfare::metrics::{Metrics, StatusClass};
 use fanfare::outbox::Sent;
-use fanfare::roster::{Note, Reply, Seat};
+use fanfare::service::presence::{ConnectionRef, Note, Reply};
 use fanfare::shard::{Event, Id, Limits, Shard};
 use fanfare::wheel::Now;
 use std::sync::Arc;
@@ -28,24 +28,24 @@ impl Stage {
     }
 
     /// A new connection asks for the channels. Returns where the answer is to go.
-    fn ask(&mut self) -> Seat {
+    fn ask(&mut self) -> ConnectionRef {
         let id = self.shard.accept(self.now);
         self.ask_again(id)
     }
 
-    fn ask_again(&mut self, id: Id) -> Seat {
+    fn ask_again(&mut self, id: Id) -> ConnectionRef {
         let target = sign("GET", &format!("/apps/{APP}/channels"), "", SECRET);
         let (path, query) = target.split_once('?').unwrap();
         let request = Request { method: "GET", path, query, body: b"", ..Request::default() };
         assert!(!self.shard.serve(id, Kind::Echo, &request, Persistence::Stays, self.now));
         assert!(self.shard.is_asked(id) && !self.shard.awaits_request(id));
-        let (seat, app, note) = self.shard.take_notes().pop().unwrap();
+        let (connection, app, note) = self.shard.take_notes().pop().unwrap();
         assert!(&*app == APP && matches!(note, Note::Inquire(_)));
-        seat
+        connection
     }
 
-    fn reply(&mut self, seat: Seat, body: &str) {
-        self.shard.take_reply(seat, Reply::Answer(body.as_bytes().into()), self.now);
+    fn reply(&mut self, connection: ConnectionRef, body: &str) {
+        self.shard.take_reply(connection, Reply::Answer(body.as_bytes().into()), self.now);
     }
 
     /// Lets time pass; returns what is written, and what becomes of connections.
@@ -69,14 +69,17 @@ impl Stage {
 #[test]
 fn an_answer_that_does_not_come_is_a_503_and_too_late_afterwards() {
     let mut stage = Stage::new();
-    let seat = stage.ask();
+    let connection = stage.ask();
     assert_eq!((stage.wait(9), stage.counted()), ((String::new(), vec![]), [0, 0, 0]));
     let (written, events) = stage.wait(1);
     assert!(written.starts_with("HTTP/1.1 503 ") && written.contains("Connection: close\r\n"), "{written}");
-    assert_eq!((events, stage.counted()), (vec![Event::Ready(seat.id), Event::Finished(seat.id)], [0, 0, 1]));
-    stage.reply(seat, "late");
+    assert_eq!(
+        (events, stage.counted()),
+        (vec![Event::Ready(connection.id), Event::Finished(connection.id)], [0, 0, 1])
+    );
+    stage.reply(connection, "late");
     assert_eq!(stage.wait(0), (String::new(), vec![]));
-    assert_eq!(stage.wait(2).1, [Event::Gone(seat.id)]);
+    assert_eq!(stage.wait(2).1, [Event::Gone(connection.id)]);
 }
 
 #[test]
@@ -99,11 +102,11 @@ fn an_answer_for_a_connection_that_has_gone_is_not_the_next_ones() {
 #[test]
 fn a_stop_lets_an_answer_come_and_then_ends_the_connection() {
     let mut stage = Stage::new();
-    let seat = stage.ask();
+    let connection = stage.ask();
     stage.shard.drain(stage.now);
     assert_eq!(stage.wait(1), (String::new(), vec![]));
-    stage.reply(seat, "{}");
+    stage.reply(connection, "{}");
     let (written, events) = stage.wait(0);
     assert!(written.starts_with("HTTP/1.1 200 ") && written.contains("Connection: close\r\n"), "{written}");
-    assert!(events.contains(&Event::Finished(seat.id)), "{events:?}");
+    assert!(events.contains(&Event::Finished(connection.id)), "{events:?}");
 }

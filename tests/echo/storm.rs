@@ -12,7 +12,7 @@ use fanfare::frame::Publication;
 use fanfare::message::Received;
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
-use fanfare::roster::{Inquiry, Note, Reply, Seat, Wanted, owner};
+use fanfare::service::presence::{ConnectionRef, Inquiry, Note, Reply, Wanted, owner};
 use fanfare::shard::{Id, Limits, Outgoing, Shard};
 use fanfare::wheel::Now;
 use proptest::prelude::*;
@@ -30,8 +30,8 @@ type View = BTreeMap<String, Value>;
 
 enum Parcel {
     Publication(Arc<Publication>),
-    Note(Seat, Arc<str>, Note),
-    Reply(Seat, Reply),
+    Note(ConnectionRef, Arc<str>, Note),
+    Reply(ConnectionRef, Reply),
 }
 
 /// One channel of one client, as it may be.
@@ -61,9 +61,9 @@ struct World {
     now: Now,
     members_max: usize,
     /// Who is in a channel by the order in which the owner was told.
-    members: BTreeMap<String, Vec<(Seat, String, Value)>>,
+    members: BTreeMap<String, Vec<(ConnectionRef, String, Value)>>,
     /// What each is to be answered.
-    due: HashMap<Seat, VecDeque<Option<View>>>,
+    due: HashMap<ConnectionRef, VecDeque<Option<View>>>,
     answers: Vec<Value>,
 }
 
@@ -172,13 +172,13 @@ impl World {
             let Some(parcel) = self.mailboxes[at].pop_front() else { break };
             match parcel {
                 Parcel::Publication(publication) => self.shards[at].deliver(&publication, self.now),
-                Parcel::Note(seat, app, note) => {
-                    self.expect(seat, &note);
-                    self.shards[at].take_note(seat, &app, &note, self.now);
+                Parcel::Note(connection, app, note) => {
+                    self.expect(connection, &note);
+                    self.shards[at].take_note(connection, &app, &note, self.now);
                 }
-                Parcel::Reply(seat, reply) => {
-                    self.compare(seat, &reply);
-                    self.shards[at].take_reply(seat, reply, self.now);
+                Parcel::Reply(connection, reply) => {
+                    self.compare(connection, &reply);
+                    self.shards[at].take_reply(connection, reply, self.now);
                 }
             }
         }
@@ -186,40 +186,40 @@ impl World {
     }
 
     /// What a plain list of who is there says to a note.
-    fn expect(&mut self, seat: Seat, note: &Note) {
+    fn expect(&mut self, connection: ConnectionRef, note: &Note) {
         match note {
             Note::Join { channel, user, info } => {
                 let members = self.members.entry(channel.to_string()).or_default();
                 let known =
                     members.iter().find(|(_, other, _)| **other == **user).map(|(_, _, info)| info.clone());
                 let view = view(members);
-                if members.iter().all(|(other, ..)| *other != seat) {
+                if members.iter().all(|(other, ..)| *other != connection) {
                     if known.is_none() && self.members_max > 0 && view.len() >= self.members_max {
-                        return self.due.entry(seat).or_default().push_back(None);
+                        return self.due.entry(connection).or_default().push_back(None);
                     }
                     let info = known.unwrap_or_else(|| serde_json::from_str(info).unwrap());
-                    members.push((seat, user.to_string(), info));
+                    members.push((connection, user.to_string(), info));
                 }
                 let view = self::view(members);
-                self.due.entry(seat).or_default().push_back(Some(view));
+                self.due.entry(connection).or_default().push_back(Some(view));
             }
             Note::Leave(channel) => {
                 if let Some(members) = self.members.get_mut(&**channel) {
-                    members.retain(|(other, ..)| *other != seat);
+                    members.retain(|(other, ..)| *other != connection);
                 }
             }
             Note::Enter(_) | Note::Miss(_) | Note::Inquire(_) => {}
         }
     }
 
-    fn compare(&mut self, seat: Seat, reply: &Reply) {
+    fn compare(&mut self, connection: ConnectionRef, reply: &Reply) {
         let got = match reply {
             Reply::Answer(body) => return self.answers.push(serde_json::from_slice(body).unwrap()),
             Reply::Full(_) => None,
             Reply::Present(_, list) => Some(listed(&frames(list.frame(0))[0])),
             Reply::TooLong(_) | Reply::Dismissed => panic!("{reply:?}"),
         };
-        assert_eq!(self.due.get_mut(&seat).and_then(VecDeque::pop_front), Some(got));
+        assert_eq!(self.due.get_mut(&connection).and_then(VecDeque::pop_front), Some(got));
     }
 
     /// Hands on what a shard has for the others, and hears what it has said to clients.
@@ -231,14 +231,14 @@ impl World {
                     let all = self.mailboxes.iter_mut();
                     all.for_each(|mailbox| mailbox.push_back(Parcel::Publication(Arc::clone(&publication))));
                 }
-                Outgoing::Reply(seat, reply) => {
-                    self.mailboxes[usize::from(seat.shard)].push_back(Parcel::Reply(seat, reply));
+                Outgoing::Reply(connection, reply) => {
+                    self.mailboxes[usize::from(connection.shard)].push_back(Parcel::Reply(connection, reply));
                 }
             }
         }
         let owner = self.owner();
-        for (seat, app, note) in self.shards[at].take_notes() {
-            self.mailboxes[owner].push_back(Parcel::Note(seat, app, note));
+        for (connection, app, note) in self.shards[at].take_notes() {
+            self.mailboxes[owner].push_back(Parcel::Note(connection, app, note));
         }
         let mut wires: Vec<(Id, Vec<u8>)> = Vec::new();
         self.shards[at].flush(self.now, |id, bytes| {
@@ -264,8 +264,8 @@ impl World {
         let wanted = Wanted { users: true, subscriptions: true, kept: false };
         let inquiry = Note::Inquire(Inquiry::Channels { prefix: "".into(), wanted });
         let owner = self.owner();
-        let seat = Seat { shard: 0, id: u32::MAX, serial: 0 };
-        self.mailboxes[owner].push_back(Parcel::Note(seat, APP.into(), inquiry));
+        let connection = ConnectionRef { shard: 0, id: u32::MAX, serial: 0 };
+        self.mailboxes[owner].push_back(Parcel::Note(connection, APP.into(), inquiry));
         self.calm();
         self.answers.pop().unwrap()
     }
@@ -362,7 +362,7 @@ impl Client {
     }
 }
 
-fn view(members: &[(Seat, String, Value)]) -> View {
+fn view(members: &[(ConnectionRef, String, Value)]) -> View {
     members.iter().map(|(_, user, info)| (user.clone(), info.clone())).collect()
 }
 
@@ -494,7 +494,7 @@ fn a_newcomer_costs_a_channel_of_a_thousand_one_publication() {
         let text = json!({"event": "pusher:subscribe", "data": data}).to_string();
         shard.receive(id, Received::Text(&text), now);
         let notes = shard.take_notes();
-        notes.iter().for_each(|(seat, app, note)| shard.take_note(*seat, app, note, now));
+        notes.iter().for_each(|(connection, app, note)| shard.take_note(*connection, app, note, now));
         last.clear();
         for outgoing in shard.take_outgoing() {
             match outgoing {
@@ -504,7 +504,7 @@ fn a_newcomer_costs_a_channel_of_a_thousand_one_publication() {
                     shard.deliver(&publication, now);
                     last.push(publication);
                 }
-                Outgoing::Reply(seat, reply) => shard.take_reply(seat, reply, now),
+                Outgoing::Reply(connection, reply) => shard.take_reply(connection, reply, now),
             }
         }
     }

@@ -12,7 +12,7 @@ use fanfare::frame::Publication;
 use fanfare::message::Received;
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
-use fanfare::roster::{Note, Reply, Seat, owner};
+use fanfare::service::presence::{ConnectionRef, Note, Reply, owner};
 use fanfare::shard::{Id, Limits, Outgoing, Shard};
 use fanfare::wheel::Now;
 use serde_json::json;
@@ -25,8 +25,8 @@ const SOCKET: u64 = 1234 << 32 | 1234;
 
 enum Parcel {
     Publication(Arc<Publication>),
-    Note(Seat, Arc<str>, Note),
-    Reply(Seat, Reply),
+    Note(ConnectionRef, Arc<str>, Note),
+    Reply(ConnectionRef, Reply),
 }
 
 /// Two shards with their mailboxes, as `io` would run them.
@@ -151,13 +151,13 @@ impl Daemon {
                         mailbox.push_back(Parcel::Publication(Arc::clone(&publication)));
                     }
                 }
-                Outgoing::Reply(seat, reply) => {
-                    self.mailboxes[usize::from(seat.shard)].push_back(Parcel::Reply(seat, reply));
+                Outgoing::Reply(connection, reply) => {
+                    self.mailboxes[usize::from(connection.shard)].push_back(Parcel::Reply(connection, reply));
                 }
             }
         }
-        for (seat, app, note) in shard.take_notes() {
-            self.mailboxes[owner(&app, SHARDS)].push_back(Parcel::Note(seat, app, note));
+        for (connection, app, note) in shard.take_notes() {
+            self.mailboxes[owner(&app, SHARDS)].push_back(Parcel::Note(connection, app, note));
         }
         let (clients, pages) = (&mut self.clients, &mut self.pages);
         shard.flush(self.now, |id, bytes| {
@@ -177,10 +177,12 @@ impl Daemon {
                 while let Some(parcel) = self.mailboxes[at].pop_front() {
                     match parcel {
                         Parcel::Publication(publication) => self.shards[at].deliver(&publication, self.now),
-                        Parcel::Note(seat, app, note) => {
-                            self.shards[at].take_note(seat, &app, &note, self.now)
+                        Parcel::Note(connection, app, note) => {
+                            self.shards[at].take_note(connection, &app, &note, self.now)
                         }
-                        Parcel::Reply(seat, reply) => self.shards[at].take_reply(seat, reply, self.now),
+                        Parcel::Reply(connection, reply) => {
+                            self.shards[at].take_reply(connection, reply, self.now)
+                        }
                     }
                 }
                 self.settle(at);
@@ -370,8 +372,8 @@ fn a_webhook_hears_once_of_a_cache_channel_that_is_missed_on_several_shards() {
         assert_eq!(daemon.heard(name)[1..], [miss], "{name}");
     }
     let missed = |daemon: &mut Daemon| {
-        let notices = daemon.shards.iter_mut().flat_map(Shard::take_notices);
-        notices.filter(|notice| format!("{notice:?}").contains("CacheMiss")).count()
+        let webhooks = daemon.shards.iter_mut().flat_map(Shard::take_webhooks);
+        webhooks.filter(|webhook| format!("{webhook:?}").contains("CacheMiss")).count()
     };
     assert_eq!(missed(&mut daemon), 1);
     daemon.post(1, "events", r#"{"name":"e","data":"1","channel":"cache-c"}"#);

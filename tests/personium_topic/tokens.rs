@@ -2,15 +2,15 @@
 
 use super::*;
 use fanfare::dialect::personium;
-use fanfare::token::Judge;
+use fanfare::token::Verifier;
 
 /// What the token `t` with these claims is answered at `path` and `host`, where `known` are the topics.
 fn answer(claims: &str, known: Option<&[&str]>, path: &str, host: &str) -> Vec<String> {
-    let judge = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
+    let verifier = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
     let list = format!("[[token]]\ntoken = 't'\n{claims}\n");
-    let judge = Judge::new(&judge, Some(list.as_bytes())).unwrap();
+    let verifier = Verifier::new(&verifier, Some(list.as_bytes())).unwrap();
     let topics = known.map(|known| known.iter().map(ToString::to_string).collect());
-    let mut topic = Bus::new(personium::Settings { judge: Some(judge), topics, ..Default::default() });
+    let mut topic = Bus::new(personium::Settings { verifier: Some(verifier), topics, ..Default::default() });
     topic.connect("", path, host);
     assert_eq!(topic.next("").as_deref(), Some("101"));
     topic.answers(r#"{"AccessToken":"t"}"#)

@@ -32,10 +32,10 @@ fn the_papers_message_is_delivered_in_the_papers_words_and_in_those_of_later() {
 #[test]
 fn a_receipt_is_given_when_all_has_left() {
     let mut stage = Stage::open();
-    let seat = stage.joins("c", CONSUMER_2);
-    stage.delivers(&paper(), &[taker(seat)]);
+    let connection = stage.joins("c", CONSUMER_2);
+    stage.delivers(&paper(), &[taker(connection)]);
     assert_eq!(stage.asked_in_words(), "");
-    stage.delivers(&paper(), &[Taker { wants_receipt: true, ..taker(seat) }]);
+    stage.delivers(&paper(), &[Taker { wants_receipt: true, ..taker(connection) }]);
     assert_eq!(stage.asked_in_words(), "Took");
 }
 
@@ -70,9 +70,9 @@ fn a_consumers_commands_are_handed_on_without_an_answer() {
 #[test]
 fn the_end_of_a_topic_is_told_as_a_boolean() {
     let mut stage = Stage::open();
-    let seat = stage.joins("c", CONSUMER_2);
-    stage.told(seat, Reply::EndOfTopic(false));
-    stage.told(seat, Reply::EndOfTopic(true));
+    let connection = stage.joins("c", CONSUMER_2);
+    stage.told(connection, Reply::EndOfTopic(false));
+    stage.told(connection, Reply::EndOfTopic(true));
     assert_eq!(stage.bus.heard("c"), [r#"{"endOfTopic":false}"#, r#"{"endOfTopic":true}"#]);
 }
 
@@ -99,8 +99,8 @@ fn what_is_no_command_ends_the_session() {
         assert_eq!(stage.asked_in_words(), "Gone");
     }
     let mut stage = Stage::open();
-    let seat = stage.joins("c", CONSUMER_2);
-    stage.told(seat, Reply::StillSubscribed);
+    let connection = stage.joins("c", CONSUMER_2);
+    stage.told(connection, Reply::StillSubscribed);
     assert_eq!(stage.bus.heard("c"), [json]);
 }
 

@@ -18,10 +18,12 @@ mod statistics;
 mod tokens;
 mod volatile;
 
-pub(crate) use conversation::{Bus, NOW_S, judge};
+pub(crate) use conversation::{Bus, NOW_S, verifier};
 use fanfare::dialect::{Settings, pulsar};
-use fanfare::roster::Seat;
-use fanfare::topic::{Delivery, Draft, Message, MessageId, Position, Refusal, Reply, Request, Stored, Taker};
+use fanfare::service::presence::ConnectionRef;
+use fanfare::service::topic::{
+    Delivery, Draft, Message, MessageId, Position, Refusal, Reply, Request, Stored, Taker,
+};
 use std::sync::Arc;
 
 const PATH: &str = PRODUCER_1;
@@ -57,7 +59,7 @@ impl Stage {
     }
 
     /// Somebody comes; returns what the owner is asked then, and forgets what it was before.
-    pub(crate) fn comes(&mut self, name: &str, path: &str) -> Option<(Seat, Request)> {
+    pub(crate) fn comes(&mut self, name: &str, path: &str) -> Option<(ConnectionRef, Request)> {
         self.bus.shard.take_requests();
         self.bus.connect(name, path, HOST);
         let mut asked = self.bus.shard.take_requests();
@@ -66,12 +68,13 @@ impl Stage {
     }
 
     /// Somebody comes and is let in.
-    pub(crate) fn joins(&mut self, name: &str, path: &str) -> Seat {
-        let (seat, _) = self.comes(name, path).unwrap_or_else(|| panic!("{path}: {}", self.refusal(name)));
+    pub(crate) fn joins(&mut self, name: &str, path: &str) -> ConnectionRef {
+        let (connection, _) =
+            self.comes(name, path).unwrap_or_else(|| panic!("{path}: {}", self.refusal(name)));
         assert_eq!(self.bus.heard(name), Vec::<String>::new(), "not before the owner has spoken");
-        self.told(seat, Reply::Opened);
+        self.told(connection, Reply::Opened);
         assert_eq!(self.bus.heard(name), ["101"], "{path}");
-        seat
+        connection
     }
 
     /// Somebody comes and is let in by nobody: the status and the line that says why.
@@ -100,13 +103,13 @@ impl Stage {
         self.bus.heard(name)
     }
 
-    pub(crate) fn told(&mut self, seat: Seat, reply: Reply) {
-        self.bus.shard.take_told(seat, reply, self.bus.now);
+    pub(crate) fn told(&mut self, connection: ConnectionRef, reply: Reply) {
+        self.bus.shard.take_told(connection, reply, self.bus.now);
         self.bus.flush();
     }
 
-    pub(crate) fn refuses(&mut self, seat: Seat, refusal: &Refusal) {
-        self.told(seat, Reply::Refused(refusal.clone()));
+    pub(crate) fn refuses(&mut self, connection: ConnectionRef, refusal: &Refusal) {
+        self.told(connection, Reply::Refused(refusal.clone()));
     }
 
     /// The owner delivers a message to some.
@@ -138,6 +141,6 @@ pub(crate) fn id(text: &str) -> MessageId {
     MessageId::read(text).unwrap()
 }
 
-pub(crate) fn taker(seat: Seat) -> Taker {
-    Taker { seat, redeliveries: 0, partition: None, wants_receipt: false }
+pub(crate) fn taker(connection: ConnectionRef) -> Taker {
+    Taker { connection, redeliveries: 0, partition: None, wants_receipt: false }
 }

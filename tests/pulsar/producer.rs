@@ -18,10 +18,10 @@ fn sent(stage: &mut Stage) -> (Draft, Option<Box<str>>) {
 
 fn acknowledged(path: &str, says: &str) -> Vec<String> {
     let mut stage = Stage::open();
-    let seat = stage.joins("p", path);
+    let connection = stage.joins("p", path);
     assert!(stage.says("p", says).is_empty(), "an answer comes when the message is stored");
     let (_, context) = sent(&mut stage);
-    stage.told(seat, Reply::Stored { id: id("CAAQAw=="), context });
+    stage.told(connection, Reply::Stored { id: id("CAAQAw=="), context });
     stage.bus.heard("p")
 }
 
@@ -51,7 +51,7 @@ fn the_second_version_adds_its_two_numbers() {
 fn what_cannot_be_sent_is_told_by_number_and_the_producer_goes_on() {
     for (path, end) in [(PRODUCER_1, "}"), (PRODUCER_2, r#","errorCode":0,"schemaVersion":0}"#)] {
         let mut stage = Stage::open();
-        let seat = stage.joins("p", path);
+        let connection = stage.joins("p", path);
         for text in
             ["{'payload':'','context':'1'}", r#"{"context":"1","payload":{}}"#, r#"{"payload":"",}"#, "null"]
         {
@@ -73,7 +73,7 @@ fn what_cannot_be_sent_is_told_by_number_and_the_producer_goes_on() {
         assert_eq!(stage.asked_in_words(), "");
         stage.bus.say("p", HELLO);
         let (_, context) = sent(&mut stage);
-        stage.told(seat, Reply::NotStored { reason: "the disk is full".into(), context });
+        stage.told(connection, Reply::NotStored { reason: "the disk is full".into(), context });
         let said = format!(r#"{{"result":"send-error:8","errorMsg":"the disk is full","context":"1"{end}"#);
         assert_eq!(stage.bus.heard("p"), [said]);
     }
@@ -84,7 +84,7 @@ fn what_cannot_be_sent_is_told_by_number_and_the_producer_goes_on() {
 fn no_message_ends_its_producer_or_loses_the_answers_of_others() {
     for path in [PRODUCER_1, PRODUCER_2, "/ws/v2/producer/non-persistent/t/n/x"] {
         let mut stage = Stage::open();
-        let seat = stage.joins("p", path);
+        let connection = stage.joins("p", path);
         let is_stored = !path.contains("non-persistent");
         for (field, reason) in [
             (r#""properties":{"a":null}"#, r#"Need Non-Null value for key: \"a\""#),
@@ -97,7 +97,7 @@ fn no_message_ends_its_producer_or_loses_the_answers_of_others() {
             assert!(bad.last().unwrap().starts_with(&said), "{path} {field}: {bad:?}");
             if is_stored {
                 let (_, context) = sent(&mut stage);
-                stage.told(seat, Reply::Stored { id: id("CAAQAw=="), context });
+                stage.told(connection, Reply::Stored { id: id("CAAQAw=="), context });
                 assert!(stage.bus.heard("p")[0].starts_with(r#"{"result":"ok""#), "{path} {field}");
             }
         }
@@ -107,11 +107,11 @@ fn no_message_ends_its_producer_or_loses_the_answers_of_others() {
 #[test]
 fn a_named_producers_numbers_are_kept_with_its_messages() {
     let mut stage = Stage::open();
-    let (seat, request) =
+    let (connection, request) =
         stage.comes("p", &format!("{PRODUCER_2}?producerName=ann&initialSequenceId=7")).unwrap();
     let Request::Produce(producing) = request else { panic!() };
     assert_eq!((producing.name.as_deref(), producing.initial_sequence), (Some("ann"), Some(7)));
-    stage.told(seat, Reply::Opened);
+    stage.told(connection, Reply::Opened);
     stage
         .bus
         .say("p", r#"{"payload":"QQ==","sequenceId":8,"key":"k","deliverAfterMs":1000,"schemaVersion":3}"#);

@@ -2,7 +2,7 @@
 
 use super::*;
 use fanfare::message::Violation;
-use fanfare::topic::{Cause, Flow, Hashing, Kind, Start, Wanted};
+use fanfare::service::topic::{Cause, Flow, Hashing, Kind, Start, Wanted};
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 #[test]
@@ -75,22 +75,22 @@ fn what_cannot_be_is_a_close_in_the_first_version_and_a_status_later() {
             (CONSUMER_1, "close 4002 Failed to subscribe"),
             (READER_1, "close 4002 Failed to subscribe"),
         ] {
-            let (seat, _) = stage.comes("x", path).unwrap();
-            stage.refuses(seat, &refusal);
+            let (connection, _) = stage.comes("x", path).unwrap();
+            stage.refuses(connection, &refusal);
             assert_eq!(stage.bus.heard("x"), ["101", close]);
             assert_eq!(stage.asked_in_words(), "Gone");
         }
-        let (seat, _) = stage.comes("x", PRODUCER_2).unwrap();
-        stage.refuses(seat, &refusal);
+        let (connection, _) = stage.comes("x", PRODUCER_2).unwrap();
+        stage.refuses(connection, &refusal);
         assert_eq!(
             (stage.bus.heard("x"), stage.refusal("x")),
             (vec![status.into(), "end".into()], first.into())
         );
-        let (seat, _) = stage.comes("x", CONSUMER_2).unwrap();
-        stage.refuses(seat, &refusal);
+        let (connection, _) = stage.comes("x", CONSUMER_2).unwrap();
+        stage.refuses(connection, &refusal);
         assert_eq!(stage.refusal("x"), said.unwrap_or(&first.replace("producer", "consumer")));
-        let (seat, _) = stage.comes("x", READER_2).unwrap();
-        stage.refuses(seat, &refusal);
+        let (connection, _) = stage.comes("x", READER_2).unwrap();
+        stage.refuses(connection, &refusal);
         assert_eq!(stage.refusal("x"), first.replace("producer", "reader"));
     }
 }
@@ -150,13 +150,13 @@ fn an_owner_who_does_not_answer_is_not_waited_for() {
 #[test]
 fn whoever_goes_is_told_of_once_by_those_who_have_asked() {
     let mut stage = Stage::open();
-    let seat = stage.joins("x", CONSUMER_2);
+    let connection = stage.joins("x", CONSUMER_2);
     let id = stage.bus.clients["x"].id;
     stage.bus.shard.lost(id, stage.bus.now);
     stage.bus.flush();
     assert_eq!(stage.asked_in_words(), "Gone");
-    stage.told(seat, Reply::Opened);
-    stage.delivers(&paper(), &[taker(seat)]);
+    stage.told(connection, Reply::Opened);
+    stage.delivers(&paper(), &[taker(connection)]);
     assert_eq!(stage.bus.heard("x"), ["gone"], "what comes too late does no harm");
 }
 
@@ -172,13 +172,13 @@ fn silence_ends_a_session_and_anything_else_does_not() {
     assert!(stage.bus.heard("x").is_empty());
     stage.bus.wait(2);
     assert_eq!(stage.bus.heard("x"), [idle]);
-    let seat = stage.joins("y", CONSUMER_2);
+    let connection = stage.joins("y", CONSUMER_2);
     for turn in 0..4 {
         stage.bus.wait(200);
         match turn {
             0 => stage.bus.send("y", OpCode::Control(Control::Pong), b""),
             1 => stage.bus.send("y", OpCode::Data(Data::Binary), b"ignored"),
-            2 => stage.delivers(&paper(), &[taker(seat)]),
+            2 => stage.delivers(&paper(), &[taker(connection)]),
             _ => stage.bus.say("y", r#"{"messageId":"CAAQAw=="}"#),
         }
     }
@@ -290,8 +290,8 @@ fn who_is_refused_later_on_is_told_why() {
         (PRODUCER_2, "close 4001 Failed to create producer: x"),
         (CONSUMER_2, "close 4002 Failed to subscribe: x"),
     ] {
-        let seat = stage.joins("x", path);
-        stage.refuses(seat, &refusal);
+        let connection = stage.joins("x", path);
+        stage.refuses(connection, &refusal);
         assert_eq!(stage.bus.heard("x"), [close]);
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use fanfare::api::Persistence;
 use fanfare::dialect;
 use fanfare::outbox::Sent;
-use fanfare::topic::{Inquiry, Rights};
+use fanfare::service::topic::{Inquiry, Rights};
 
 /// The answer to a request, or what the owner is asked first.
 fn ask(
@@ -12,14 +12,14 @@ fn ask(
     method: &str,
     target: &str,
     authorization: &str,
-) -> Result<(Seat, Inquiry), String> {
+) -> Result<(ConnectionRef, Inquiry), String> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     assert!(KIND.body_bytes_max(method, path, stage.bus.shard.settings()).is_some(), "{path}");
     let id = stage.bus.shard.accept(stage.bus.now);
     let request = dialect::Request { method, path, query, authorization, ..Default::default() };
     stage.bus.shard.serve(id, KIND, &request, Persistence::Stays, stage.bus.now);
     match stage.bus.shard.take_requests().pop() {
-        Some((seat, Request::Inquire(inquiry))) => Ok((seat, *inquiry)),
+        Some((connection, Request::Inquire(inquiry))) => Ok((connection, *inquiry)),
         None => Err(written(stage)),
         other => panic!("{other:?}"),
     }
@@ -52,8 +52,8 @@ fn the_owner_is_asked_and_its_answer_handed_on() {
         let (_, inquiry) = ask(&mut stage, "GET", target, "").unwrap();
         assert_eq!(format!("{inquiry:?}"), expected);
     }
-    let (seat, _) = ask(&mut stage, "GET", "/admin/v2/proxy-stats/stats", "").unwrap();
-    stage.bus.shard.take_told(seat, Reply::Answer(200, b"{}"[..].into()), stage.bus.now);
+    let (connection, _) = ask(&mut stage, "GET", "/admin/v2/proxy-stats/stats", "").unwrap();
+    stage.bus.shard.take_told(connection, Reply::Answer(200, b"{}"[..].into()), stage.bus.now);
     let answer = written(&mut stage);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\n{}"), "{answer}");
@@ -84,7 +84,7 @@ fn there_is_nothing_else() {
 
 #[test]
 fn they_are_for_who_has_a_token() {
-    let mut stage = Stage::of(|settings| settings.judge = Some(judge("[[token]]\ntoken = \"good\"")));
+    let mut stage = Stage::of(|settings| settings.verifier = Some(verifier("[[token]]\ntoken = \"good\"")));
     let stats = "/admin/v2/proxy-stats/stats";
     for (target, authorization) in
         [(stats, ""), ("/admin/v2/proxy-stats/stats?token=bad", ""), (stats, "Bearer bad")]
@@ -99,7 +99,7 @@ fn they_are_for_who_has_a_token() {
 #[test]
 fn they_show_what_the_token_may_consume() {
     let tokens = "[[token]]\ntoken = 'narrow'\npulsar_consume = ['t/n/*']\npulsar_produce = ['*/*/*']";
-    let mut stage = Stage::of(|settings| settings.judge = Some(judge(tokens)));
+    let mut stage = Stage::of(|settings| settings.verifier = Some(verifier(tokens)));
     let narrow = Rights::new(["*/*/*"], ["t/n/*"], []);
     for (target, expected) in [
         ("stats", format!("ProxyStats {{ rights: {narrow:?}, after: \"\", count: 1000 }}")),

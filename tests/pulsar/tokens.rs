@@ -1,9 +1,11 @@
 //! Who may come, with a token in the header or in the query; what its claims let it do, and when it ends.
 
 use super::*;
-use fanfare::shard::{Answer, Question, Ticket};
-use fanfare::token::{Grant, Judge, NEVER_MS, Refusal as Refused, Verdict};
-use fanfare::topic::Rights;
+use fanfare::service::topic::Rights;
+use fanfare::service::verification::{Ticket, TokenAnswer, TokenQuestion};
+use fanfare::token::{Grant, NEVER_MS, Refusal as Refused, Verdict, Verifier};
+
+const VERIFIER: u8 = KIND as u8;
 
 const TOKENS: &str = r#"
     [[token]]
@@ -30,7 +32,7 @@ const TOKENS: &str = r#"
 "#;
 
 fn stage() -> Stage {
-    Stage::of(|settings| settings.judge = Some(judge(TOKENS)))
+    Stage::of(|settings| settings.verifier = Some(verifier(TOKENS)))
 }
 
 #[test]
@@ -141,8 +143,8 @@ fn claims_name_topics_and_all_that_a_request_names_are_looked_at() {
     ] {
         let token = if path.contains('?') { "&token=consumer" } else { "?token=consumer" };
         let asked = stage.comes("x", &format!("{path}{token}"));
-        if let Some((seat, _)) = asked {
-            stage.told(seat, Reply::Opened);
+        if let Some((connection, _)) = asked {
+            stage.told(connection, Reply::Opened);
         }
         let heard = stage.bus.heard("x");
         let is_first = path.starts_with("/ws/consumer") && status == "403";
@@ -166,7 +168,7 @@ fn a_pattern_is_narrowed_to_what_may_be_consumed() {
 #[test]
 fn what_a_token_without_claims_is_for_is_configured() {
     let mut stage = Stage::of(|settings| {
-        settings.judge = Some(judge(TOKENS));
+        settings.verifier = Some(verifier(TOKENS));
         settings.default_rights = pulsar::DefaultRights::None;
     });
     for path in [PRODUCER_2, CONSUMER_2, READER_2] {
@@ -235,13 +237,13 @@ fn the_next_token_comes_over_the_connection() {
 #[test]
 fn a_token_that_lets_less_ends_what_it_does_not_let() {
     let mut stage = stage();
-    let seat = stage.joins("x", &format!("{PRODUCER_2}?token=good"));
+    let connection = stage.joins("x", &format!("{PRODUCER_2}?token=good"));
     assert!(stage.says("x", &response("producer")).is_empty());
     assert!(stage.asked_in_words().starts_with("Renew("), "the owner knows what the connection does");
     assert!(stage.says("x", &response("good")).is_empty());
     assert!(stage.asked_in_words().starts_with("Renew("), "it may do more again");
     assert!(stage.says("x", &response("consumer")).is_empty());
-    stage.told(seat, Reply::Forbidden);
+    stage.told(connection, Reply::Forbidden);
     assert_eq!(stage.bus.heard("x"), ["close 4006 Client is not authorized"]);
 }
 
@@ -249,7 +251,7 @@ fn a_token_that_lets_less_ends_what_it_does_not_let() {
 fn clients_are_asked_for_the_next_token_where_that_is_configured() {
     const CHALLENGE: &str = r#"{"type":"AUTH_CHALLENGE","authChallenge":{"challenge":{"authMethodName":"token","authData":"token"},"protocolVersion":0}}"#;
     let mut stage = Stage::of(|settings| {
-        settings.judge = Some(judge(TOKENS));
+        settings.verifier = Some(verifier(TOKENS));
         settings.auth_challenge_s = 20;
         settings.ping_interval_s = 0;
     });
@@ -265,46 +267,46 @@ fn clients_are_asked_for_the_next_token_where_that_is_configured() {
     assert!(stage.bus.heard("x").is_empty() && stage.bus.heard("y").is_empty());
 }
 
-/// Somebody comes with a token that is judged far away.
+/// Somebody comes with a token that is verified far away.
 fn asks_far_away(path: &str) -> (Stage, Ticket) {
     let settings = toml::from_str("introspection = { url = 'http://issuer.example' }").unwrap();
-    let mut stage = Stage::of(|pulsar| pulsar.judge = Some(Judge::new(&settings, None).unwrap()));
+    let mut stage = Stage::of(|pulsar| pulsar.verifier = Some(Verifier::new(&settings, None).unwrap()));
     assert!(stage.comes("x", &format!("{path}?token=far")).is_none());
     assert!(stage.bus.heard("x").is_empty());
     let mut questions = stage.bus.shard.take_questions();
     match questions.pop() {
-        Some(Question::Judge(ticket, KIND, token)) if &*token == "far" => (stage, ticket),
+        Some(TokenQuestion::Verify(ticket, VERIFIER, token)) if &*token == "far" => (stage, ticket),
         _ => panic!("nobody is asked"),
     }
 }
 
-fn answer(stage: &mut Stage, ticket: Ticket, answer: Answer) {
+fn answer(stage: &mut Stage, ticket: Ticket, answer: TokenAnswer) {
     stage.bus.shard.answer(ticket, answer, stage.bus.now);
     stage.bus.flush();
 }
 
 #[test]
 fn a_judge_far_away_is_waited_for() {
-    let granted = || Answer::Judged(Verdict::Granted(Grant::new(NEVER_MS, Default::default())));
+    let granted = || TokenAnswer::Verified(Verdict::Granted(Grant::new(NEVER_MS, Default::default())));
     for path in [PRODUCER_1, CONSUMER_2] {
         let (mut stage, ticket) = asks_far_away(path);
         answer(&mut stage, ticket, granted());
-        let (seat, _) = stage.bus.shard.take_requests().pop().unwrap();
-        stage.told(seat, Reply::Opened);
+        let (connection, _) = stage.bus.shard.take_requests().pop().unwrap();
+        stage.told(connection, Reply::Opened);
         assert_eq!(stage.bus.heard("x"), ["101"]);
         answer(&mut stage, ticket, granted());
-        assert_eq!(stage.asked_in_words(), "", "judged again, it asks for nothing again");
-        answer(&mut stage, ticket, Answer::Revoked);
+        assert_eq!(stage.asked_in_words(), "", "verified again, it asks for nothing again");
+        answer(&mut stage, ticket, TokenAnswer::Revoked);
         assert_eq!(stage.bus.heard("x"), ["close 4005 Failed to authenticate client"]);
         assert_eq!(stage.asked_in_words(), "Gone");
     }
     for (refusal, status) in [(Refused::Inactive, "401"), (Refused::Unavailable, "503")] {
         let (mut stage, ticket) = asks_far_away(PRODUCER_2);
-        answer(&mut stage, ticket, Answer::Judged(Verdict::Refused(refusal)));
+        answer(&mut stage, ticket, TokenAnswer::Verified(Verdict::Refused(refusal)));
         assert_eq!(stage.bus.heard("x"), [status, "end"]);
         assert!(stage.refusal("x").starts_with("Failed to authenticate"));
         let (mut stage, ticket) = asks_far_away(PRODUCER_1);
-        answer(&mut stage, ticket, Answer::Judged(Verdict::Refused(refusal)));
+        answer(&mut stage, ticket, TokenAnswer::Verified(Verdict::Refused(refusal)));
         assert_eq!(stage.bus.heard("x"), ["101", "close 4005 Failed to authenticate client"]);
         assert_eq!(stage.asked_in_words(), "");
     }
@@ -320,11 +322,11 @@ fn a_token_that_is_taken_back_before_the_owner_has_answered_opens_nothing() {
         answer(
             &mut stage,
             ticket,
-            Answer::Judged(Verdict::Granted(Grant::new(NEVER_MS, Default::default()))),
+            TokenAnswer::Verified(Verdict::Granted(Grant::new(NEVER_MS, Default::default()))),
         );
-        let (seat, _) = stage.bus.shard.take_requests().pop().unwrap();
-        answer(&mut stage, ticket, Answer::Revoked);
-        stage.told(seat, Reply::Opened);
+        let (connection, _) = stage.bus.shard.take_requests().pop().unwrap();
+        answer(&mut stage, ticket, TokenAnswer::Revoked);
+        stage.told(connection, Reply::Opened);
         assert_eq!(stage.bus.heard("x"), heard);
         assert_eq!(stage.asked_in_words(), "Gone");
     }

@@ -1,8 +1,8 @@
 //! Topics that are not persistent: what is sent goes to whoever is there, and is kept nowhere.
 
 use super::*;
+use fanfare::service::topic::{Cause, Producing};
 use fanfare::shard::Limits;
-use fanfare::topic::{Cause, Producing};
 
 const PRODUCER: &str = "/ws/v2/producer/non-persistent/t/n/x";
 const CONSUMER: &str = "/ws/v2/consumer/non-persistent/t/n/x/sub";
@@ -49,11 +49,11 @@ fn consumers_share_as_the_owner_says_and_one_who_unsubscribes_gets_nothing() {
     let mut stage = Stage::open();
     stage.joins("p", PRODUCER);
     let shared = format!("{CONSUMER}?subscriptionType=Shared");
-    let seats = ["a", "b"].map(|name| (name, stage.joins(name, &shared)));
+    let connections = ["a", "b"].map(|name| (name, stage.joins(name, &shared)));
     stage.says("p", r#"{"payload":""}"#);
     assert!(stage.bus.heard("a").is_empty() && stage.bus.heard("b").is_empty());
-    for (place, (_, seat)) in (0..).zip(seats) {
-        stage.told(seat, Reply::Share { place, of: 2 });
+    for (place, (_, connection)) in (0..).zip(connections) {
+        stage.told(connection, Reply::Share { place, of: 2 });
     }
     for _ in 0..10 {
         stage.says("p", r#"{"payload":"QQ=="}"#);
@@ -61,8 +61,8 @@ fn consumers_share_as_the_owner_says_and_one_who_unsubscribes_gets_nothing() {
     assert_eq!((stage.bus.heard("a"), stage.bus.heard("b")), (vec![A.to_owned(); 5], vec![A.to_owned(); 5]));
     assert!(stage.says("a", r#"{"type":"unsubscribe"}"#).is_empty());
     assert_eq!(stage.asked_in_words(), "Unsubscribe");
-    stage.told(seats[0].1, Reply::Share { place: 0, of: 1 });
-    stage.told(seats[1].1, Reply::Share { place: 0, of: 0 });
+    stage.told(connections[0].1, Reply::Share { place: 0, of: 1 });
+    stage.told(connections[1].1, Reply::Share { place: 0, of: 0 });
     stage.says("p", r#"{"payload":"QQ=="}"#);
     assert!(stage.bus.heard("a").is_empty() && stage.bus.heard("b").is_empty());
 }
@@ -115,8 +115,8 @@ fn who_finds_no_room_to_listen_is_told_to_come_again() {
     let settings = Arc::clone(stage.bus.shard.settings());
     stage.bus.shard.configure(settings, limits, stage.bus.now);
     stage.joins("first", CONSUMER);
-    let (seat, _) = stage.comes("second", READER).unwrap();
-    stage.told(seat, Reply::Opened);
+    let (connection, _) = stage.comes("second", READER).unwrap();
+    stage.told(connection, Reply::Opened);
     assert_eq!(stage.bus.heard("second"), ["101", "close 1013 too many subscriptions"]);
     assert_eq!(stage.asked_in_words(), "Gone");
 }
@@ -124,8 +124,8 @@ fn who_finds_no_room_to_listen_is_told_to_come_again() {
 #[test]
 fn who_is_refused_later_on_listens_no_more() {
     let mut stage = Stage::open();
-    let seat = stage.joins("c", CONSUMER);
-    stage.refuses(seat, &Refusal { cause: Cause::Broken, reason: "x".into() });
+    let connection = stage.joins("c", CONSUMER);
+    stage.refuses(connection, &Refusal { cause: Cause::Broken, reason: "x".into() });
     assert_eq!(stage.bus.heard("c"), ["close 4002 Failed to subscribe: x"]);
     stage.bus.shard.tick(stage.bus.now);
     assert_eq!(stage.bus.metrics.subscriptions.get(), 0);

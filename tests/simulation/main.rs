@@ -20,7 +20,7 @@ use fanfare::frame::Publication;
 use fanfare::metrics::Metrics;
 use fanfare::reason::Reason;
 use fanfare::shard::{Event, Id, Limits, Outgoing, Shard};
-use fanfare::token::Judge;
+use fanfare::token::Verifier;
 use fanfare::wheel::Now;
 use model::{Occasion, Phase, Say, Session, Tally};
 use network::{Client, Mode};
@@ -97,10 +97,10 @@ fn tokens() -> String {
 }
 
 fn settings() -> Arc<Settings> {
-    let judge = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
-    let judge = Judge::new(&judge, Some(tokens().as_bytes())).unwrap();
+    let verifier = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
+    let verifier = Verifier::new(&verifier, Some(tokens().as_bytes())).unwrap();
     let personium = personium::Settings {
-        judge: Some(judge),
+        verifier: Some(verifier),
         session_s_max: model::SESSION_S,
         token_timeout_s: model::TOKEN_S,
         ping_interval_s: model::PING_S,

@@ -4,7 +4,7 @@ use crate::damage::{Dice, segments};
 use crate::refusals::Mounted;
 use crate::{fill, message, open_small, ordinals, small};
 use fanfare::io::store::{Disk, RestoreError, Settings, keep, restore};
-use fanfare::topic::{Archive as _, Position, Saved};
+use fanfare::service::topic::{Archive as _, Position, Saved};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use crate::{fill, message, open_small, ordinals, small};
 use fanfare::io::store::{Disk, OpenError, Settings, check};
-use fanfare::topic::{Archive as _, Number, Position, Saved};
+use fanfare::service::topic::{Archive as _, Number, Position, Saved};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -334,7 +334,7 @@ fn flipped_bits_and_missing_ends_are_told_and_cost_little() {
             Ok(mut disk) => {
                 let lost = lost(&mut disk, &topics);
                 let loaded: Vec<_> = TOPICS.iter().map(|name| disk.load(name).unwrap()).collect();
-                let is_whole = |loaded: &Option<fanfare::topic::Loaded>| {
+                let is_whole = |loaded: &Option<fanfare::service::topic::Loaded>| {
                     loaded
                         .as_ref()
                         .is_some_and(|loaded| loaded.topic.is_some() && loaded.subscriptions.len() == 1)

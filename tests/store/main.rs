@@ -11,7 +11,7 @@ mod topics;
 mod writing;
 
 use fanfare::io::store::{Disk, Settings};
-use fanfare::topic::{Archive as _, Draft, Message, Number, Position, Stored};
+use fanfare::service::topic::{Archive as _, Draft, Message, Number, Position, Stored};
 use std::path::Path;
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 
 use crate::{fill, open, settings};
 use fanfare::io::store::{Disk, OpenError, check};
-use fanfare::topic::Archive as _;
+use fanfare::service::topic::Archive as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! What is there when the store is opened again.
 
 use crate::{fill, message, open, ordinals};
-use fanfare::topic::{Archive as _, Position, Saved};
+use fanfare::service::topic::{Archive as _, Position, Saved};
 use std::path::Path;
 
 const NAME: &str = "persistent://public/default/t";

@@ -1,7 +1,7 @@
 //! Very many messages: what they take of memory, and how soon they are there again.
 
 use crate::{is_long, open};
-use fanfare::topic::{Archive as _, Draft, Message, Position};
+use fanfare::service::topic::{Archive as _, Draft, Message, Position};
 use std::time::Instant;
 
 const MESSAGES: u64 = 10_000_000;

@@ -2,16 +2,16 @@
 
 use crate::open;
 use fanfare::io::store::Disk;
-use fanfare::roster::Seat;
-use fanfare::topic::{
+use fanfare::service::presence::ConnectionRef;
+use fanfare::service::topic::{
     Consuming, Draft, Flow, Kind, Message, MessageId, Outgoing, Reply, Request, Rules, TopicName, Topics,
     Wanted,
 };
 use fanfare::wheel::Now;
 use std::path::Path;
 
-const CONSUMER: Seat = Seat { shard: 0, id: 1, serial: 1 };
-const FEED: Seat = Seat { shard: u16::MAX, id: 1, serial: 0 };
+const CONSUMER: ConnectionRef = ConnectionRef { shard: 0, id: 1, serial: 1 };
+const FEED: ConnectionRef = ConnectionRef { shard: u16::MAX, id: 1, serial: 0 };
 
 struct Owner {
     topics: Topics<Disk>,
@@ -28,8 +28,8 @@ impl Owner {
         Self { topics, now, stored: 0, refused: 0, delivered: Vec::new() }
     }
 
-    fn ask(&mut self, seat: Seat, request: Request) {
-        self.topics.take(seat, request, self.now);
+    fn ask(&mut self, connection: ConnectionRef, request: Request) {
+        self.topics.take(connection, request, self.now);
     }
 
     fn round(&mut self) {

@@ -3,7 +3,7 @@
 use crate::refusals::Mounted;
 use crate::{eventually, fill, message, open, ordinals, settings};
 use fanfare::io::store::{Disk, Durability, Settings};
-use fanfare::topic::{Archive as _, Position, Saved};
+use fanfare::service::topic::{Archive as _, Position, Saved};
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;

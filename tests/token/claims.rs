@@ -79,24 +79,24 @@ fn a_fraction_of_a_second_counts_to_the_millisecond() {
 fn a_token_ends_at_exp_plus_the_leeway() {
     let token = mint(Algorithm::HS256, SECRET, &object(json!({"exp": NOW_S}))).unwrap();
     let strict = hs256();
-    assert_eq!(granted(strict.judge(&token, NOW_MS - 1)).expires_at_ms, NOW_MS);
-    assert_eq!(refused(strict.judge(&token, NOW_MS)), Refusal::Expired);
-    assert_eq!(refused(strict.judge(&token, u64::MAX)), Refusal::Expired);
+    assert_eq!(granted(strict.verify(&token, NOW_MS - 1)).expires_at_ms, NOW_MS);
+    assert_eq!(refused(strict.verify(&token, NOW_MS)), Refusal::Expired);
+    assert_eq!(refused(strict.verify(&token, u64::MAX)), Refusal::Expired);
 
-    let lenient = judge("algorithms = ['HS256'], secret_file = 's', leeway_s = 60", SECRET);
-    assert_eq!(granted(lenient.judge(&token, NOW_MS + 59_999)).expires_at_ms, NOW_MS + 60_000);
-    assert_eq!(refused(lenient.judge(&token, NOW_MS + 60_000)), Refusal::Expired);
+    let lenient = verifier("algorithms = ['HS256'], secret_file = 's', leeway_s = 60", SECRET);
+    assert_eq!(granted(lenient.verify(&token, NOW_MS + 59_999)).expires_at_ms, NOW_MS + 60_000);
+    assert_eq!(refused(lenient.verify(&token, NOW_MS + 60_000)), Refusal::Expired);
 }
 
 #[test]
 fn nbf_is_respected_when_it_is_there() {
     let token = mint(Algorithm::HS256, SECRET, &object(json!({"exp": NOW_S + 60, "nbf": NOW_S}))).unwrap();
     let strict = hs256();
-    assert_eq!(refused(strict.judge(&token, NOW_MS - 1)), Refusal::NotYetValid);
-    granted(strict.judge(&token, NOW_MS));
-    let lenient = judge("algorithms = ['HS256'], secret_file = 's', leeway_s = 30", SECRET);
-    assert_eq!(refused(lenient.judge(&token, NOW_MS - 30_001)), Refusal::NotYetValid);
-    granted(lenient.judge(&token, NOW_MS - 30_000));
+    assert_eq!(refused(strict.verify(&token, NOW_MS - 1)), Refusal::NotYetValid);
+    granted(strict.verify(&token, NOW_MS));
+    let lenient = verifier("algorithms = ['HS256'], secret_file = 's', leeway_s = 30", SECRET);
+    assert_eq!(refused(lenient.verify(&token, NOW_MS - 30_001)), Refusal::NotYetValid);
+    granted(lenient.verify(&token, NOW_MS - 30_000));
 
     for nbf in [r#""0""#, r#""1800000000""#, "null", "false", "[0]", "-1", "1e300", "18446744073709551615"] {
         let verdict = with_payload(&format!(r#"{{"exp":1800000000,"nbf":{nbf}}}"#));
@@ -131,15 +131,15 @@ fn claims_are_read_as_text_words_and_lists() {
     }
 }
 
-/// A verdict on these claims of the judge that takes what others have been signing all along.
+/// A verdict on these claims of the verifier that takes what others have been signing all along.
 fn leniently(payload: &str, now_ms: u64) -> Verdict {
     let settings = settings("jwt = { secret = 'short' }").or_hs256();
-    let judge = Judge::lenient(&settings, None).unwrap();
+    let verifier = Verifier::lenient(&settings, None).unwrap();
     let message =
         format!("{}.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#), URL_SAFE_NO_PAD.encode(payload));
     let key = EncodingKey::from_secret(b"short");
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
-    judge.judge(&format!("{message}.{signature}"), now_ms)
+    verifier.verify(&format!("{message}.{signature}"), now_ms)
 }
 
 #[test]
@@ -184,10 +184,10 @@ fn a_lenient_judge_looks_at_nbf_first() {
 fn a_lenient_judge_takes_a_short_secret_but_no_empty_one() {
     let empty = settings("jwt = { secret = '' }").or_hs256();
     assert!(matches!(
-        Judge::lenient(&empty, None),
-        Err(JudgeError::Key(KeyError::ShortSecret { bytes: 0, .. }))
+        Verifier::lenient(&empty, None),
+        Err(VerifierError::Key(KeyError::ShortSecret { bytes: 0, .. }))
     ));
     let file = settings("jwt = { secret_file = 's' }").or_hs256();
-    assert!(Judge::lenient(&file, Some(b"s\n")).is_ok());
-    assert!(Judge::lenient(&file, Some(b"\n")).is_err());
+    assert!(Verifier::lenient(&file, Some(b"s\n")).is_ok());
+    assert!(Verifier::lenient(&file, Some(b"\n")).is_err());
 }

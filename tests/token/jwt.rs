@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn every_algorithm_judges_what_it_mints() {
+fn every_algorithm_verifiers_what_it_mints() {
     use Algorithm::*;
     let secret = "secret_file = 's'";
     let public = "public_key_file = 'p'";
@@ -22,9 +22,9 @@ fn every_algorithm_judges_what_it_mints() {
         (EdDSA, ED25519, public, ED25519_PUBLIC),
     ];
     for (algorithm, private, source, material) in cases {
-        let judge = judge(&format!("algorithms = ['{algorithm:?}'], {source}"), material);
+        let verifier = verifier(&format!("algorithms = ['{algorithm:?}'], {source}"), material);
         let token = mint(algorithm, private, &good_claims()).unwrap();
-        let grant = granted(judge.judge(&token, NOW_MS));
+        let grant = granted(verifier.verify(&token, NOW_MS));
         assert_eq!(
             (grant.text("sub"), grant.expires_at_ms),
             (Some("alice"), NOW_MS + 60_000),
@@ -37,7 +37,7 @@ fn every_algorithm_judges_what_it_mints() {
         let (head, _) = other.rsplit_once('.').unwrap();
         let (_, signature) = token.rsplit_once('.').unwrap();
         let forged = format!("{head}.{signature}");
-        assert_eq!(refused(judge.judge(&forged, NOW_MS)), Refusal::Signature, "{algorithm:?}");
+        assert_eq!(refused(verifier.verify(&forged, NOW_MS)), Refusal::Signature, "{algorithm:?}");
     }
 }
 
@@ -53,7 +53,7 @@ fn every_algorithm_works_from_a_key_set() {
     ];
     let all =
         "'HS256','HS384','HS512','RS256','RS384','RS512','PS256','PS384','PS512','ES256','ES384','EdDSA'";
-    let judge = judge(&format!("algorithms = [{all}], jwks_file = 'j'"), &set(&keys));
+    let verifier = verifier(&format!("algorithms = [{all}], jwks_file = 'j'"), &set(&keys));
     let cases = [
         (HS256, SECRET, "hs"),
         (HS512, SECRET, "hs"),
@@ -64,8 +64,8 @@ fn every_algorithm_works_from_a_key_set() {
         (EdDSA, ED25519, "ed"),
     ];
     for (algorithm, material, kid) in cases {
-        granted(judge.judge(&mint(algorithm, material, &good_claims()).unwrap(), NOW_MS));
-        granted(judge.judge(&with_kid(algorithm, material, kid), NOW_MS));
+        granted(verifier.verify(&mint(algorithm, material, &good_claims()).unwrap(), NOW_MS));
+        granted(verifier.verify(&with_kid(algorithm, material, kid), NOW_MS));
     }
 }
 
@@ -79,7 +79,7 @@ fn the_examples_of_rfc_7515_are_granted_until_their_exp() {
         {"kty": "EC", "crv": "P-256",
          "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
          "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]});
-    let judge = judge("algorithms = ['HS256', 'ES256'], jwks_file = 'j'", keys.to_string().as_bytes());
+    let verifier = verifier("algorithms = ['HS256', 'ES256'], jwks_file = 'j'", keys.to_string().as_bytes());
     let payload =
         "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
     let hs256 = format!(
@@ -90,10 +90,10 @@ fn the_examples_of_rfc_7515_are_granted_until_their_exp() {
          DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
     );
     for token in [hs256, es256] {
-        let grant = granted(judge.judge(&token, 1_300_819_379_999));
+        let grant = granted(verifier.verify(&token, 1_300_819_379_999));
         assert_eq!(grant.text("iss"), Some("joe"));
         assert_eq!(grant.claim("http://example.com/is_root"), Some(&json!(true)));
-        assert_eq!(refused(judge.judge(&token, 1_300_819_380_000)), Refusal::Expired);
+        assert_eq!(refused(verifier.verify(&token, 1_300_819_380_000)), Refusal::Expired);
     }
 }
 
@@ -102,12 +102,12 @@ fn the_secret_may_have_a_line_ending_behind_it() {
     let token = mint(Algorithm::HS256, SECRET, &good_claims()).unwrap();
     for ending in ["\n", "\r\n"] {
         let material = [SECRET, ending.as_bytes()].concat();
-        granted(judge("algorithms = ['HS256'], secret_file = 's'", &material).judge(&token, NOW_MS));
+        granted(verifier("algorithms = ['HS256'], secret_file = 's'", &material).verify(&token, NOW_MS));
         assert_eq!(mint(Algorithm::HS256, &material, &good_claims()).unwrap(), token);
     }
     let inline = format!("algorithms = ['HS256'], secret = '{}'", std::str::from_utf8(SECRET).unwrap());
-    let inline = Judge::new(&settings(&format!("jwt = {{ {inline} }}")), None).unwrap();
-    granted(inline.judge(&token, NOW_MS));
+    let inline = Verifier::new(&settings(&format!("jwt = {{ {inline} }}")), None).unwrap();
+    granted(inline.verify(&token, NOW_MS));
 }
 
 #[test]
@@ -117,37 +117,37 @@ fn an_unsigned_token_is_refused() {
     }
     let unsigned = signed_hs256(r#"{"alg":"HS256"}"#, r#"{"exp":1800000000}"#);
     let (message, _) = unsigned.rsplit_once('.').unwrap();
-    assert_eq!(refused(hs256().judge(&format!("{message}."), NOW_MS)), Refusal::Signature);
+    assert_eq!(refused(hs256().verify(&format!("{message}."), NOW_MS)), Refusal::Signature);
 }
 
 #[test]
 fn a_public_key_is_never_taken_for_a_secret() {
-    let judge = judge("algorithms = ['RS256'], public_key_file = 'p'", RSA_PUBLIC);
+    let verifier = verifier("algorithms = ['RS256'], public_key_file = 'p'", RSA_PUBLIC);
     let confused = jsonwebtoken::encode(
         &Header::new(Algorithm::HS256),
         &good_claims(),
         &EncodingKey::from_secret(RSA_PUBLIC),
     )
     .unwrap();
-    assert_eq!(refused(judge.judge(&confused, NOW_MS)), Refusal::Algorithm);
+    assert_eq!(refused(verifier.verify(&confused, NOW_MS)), Refusal::Algorithm);
 
     // Even with HS256 allowed beside it: the set's RSA key serves RSA algorithms only.
     let keys = set(&[
         jwk(Algorithm::RS256, RSA, json!({"kid": "rsa"})),
         json!({"kty": "oct", "kid": "hs", "k": URL_SAFE_NO_PAD.encode(SECRET)}),
     ]);
-    let judge = self::judge("algorithms = ['RS256', 'HS256'], jwks_file = 'j'", &keys);
-    assert_eq!(refused(judge.judge(&confused, NOW_MS)), Refusal::Signature);
+    let verifier = self::verifier("algorithms = ['RS256', 'HS256'], jwks_file = 'j'", &keys);
+    assert_eq!(refused(verifier.verify(&confused, NOW_MS)), Refusal::Signature);
     let named = with_kid(Algorithm::HS256, RSA_PUBLIC, "rsa");
-    assert_eq!(refused(judge.judge(&named, NOW_MS)), Refusal::UnknownKey);
+    assert_eq!(refused(verifier.verify(&named, NOW_MS)), Refusal::UnknownKey);
 }
 
 #[test]
 fn an_algorithm_that_is_not_configured_is_refused() {
-    let judge = judge("algorithms = ['RS256'], public_key_file = 'p'", RSA_PUBLIC);
+    let verifier = verifier("algorithms = ['RS256'], public_key_file = 'p'", RSA_PUBLIC);
     for algorithm in [Algorithm::RS512, Algorithm::PS256] {
         let token = mint(algorithm, RSA, &good_claims()).unwrap();
-        assert_eq!(refused(judge.judge(&token, NOW_MS)), Refusal::Algorithm);
+        assert_eq!(refused(verifier.verify(&token, NOW_MS)), Refusal::Algorithm);
     }
 }
 
@@ -157,12 +157,12 @@ fn a_key_of_a_set_serves_only_the_algorithm_it_names() {
         jwk(Algorithm::RS256, RSA, json!({"kid": "a", "alg": "RS256"})),
         jwk(Algorithm::RS256, RSA_NEXT, json!({"kid": "b", "alg": "PS256"})),
     ]);
-    let judge = judge("algorithms = ['RS256', 'PS256'], jwks_file = 'j'", &keys);
-    granted(judge.judge(&with_kid(Algorithm::RS256, RSA, "a"), NOW_MS));
-    granted(judge.judge(&with_kid(Algorithm::PS256, RSA_NEXT, "b"), NOW_MS));
-    assert_eq!(refused(judge.judge(&with_kid(Algorithm::PS256, RSA, "a"), NOW_MS)), Refusal::UnknownKey);
+    let verifier = verifier("algorithms = ['RS256', 'PS256'], jwks_file = 'j'", &keys);
+    granted(verifier.verify(&with_kid(Algorithm::RS256, RSA, "a"), NOW_MS));
+    granted(verifier.verify(&with_kid(Algorithm::PS256, RSA_NEXT, "b"), NOW_MS));
+    assert_eq!(refused(verifier.verify(&with_kid(Algorithm::PS256, RSA, "a"), NOW_MS)), Refusal::UnknownKey);
     let unnamed = mint(Algorithm::PS256, RSA, &good_claims()).unwrap();
-    assert_eq!(refused(judge.judge(&unnamed, NOW_MS)), Refusal::Signature);
+    assert_eq!(refused(verifier.verify(&unnamed, NOW_MS)), Refusal::Signature);
 }
 
 #[test]
@@ -173,49 +173,49 @@ fn during_a_key_rotation_both_keys_are_good() {
     let by_old = with_kid(Algorithm::RS256, RSA, "2024");
     let by_new = with_kid(Algorithm::RS256, RSA_NEXT, "2025");
 
-    let overlap = judge(jwt, &set(&[old.clone(), new.clone()]));
-    granted(overlap.judge(&by_old, NOW_MS));
-    granted(overlap.judge(&by_new, NOW_MS));
+    let overlap = verifier(jwt, &set(&[old.clone(), new.clone()]));
+    granted(overlap.verify(&by_old, NOW_MS));
+    granted(overlap.verify(&by_new, NOW_MS));
     for unnamed in [RSA, RSA_NEXT] {
-        granted(overlap.judge(&mint(Algorithm::RS256, unnamed, &good_claims()).unwrap(), NOW_MS));
+        granted(overlap.verify(&mint(Algorithm::RS256, unnamed, &good_claims()).unwrap(), NOW_MS));
     }
     let swapped = with_kid(Algorithm::RS256, RSA, "2025");
-    assert_eq!(refused(overlap.judge(&swapped, NOW_MS)), Refusal::Signature);
+    assert_eq!(refused(overlap.verify(&swapped, NOW_MS)), Refusal::Signature);
 
-    let after = judge(jwt, &set(&[new]));
-    assert_eq!(refused(after.judge(&by_old, NOW_MS)), Refusal::UnknownKey);
-    let before = judge(jwt, &set(&[old]));
-    assert_eq!(refused(before.judge(&by_new, NOW_MS)), Refusal::UnknownKey);
+    let after = verifier(jwt, &set(&[new]));
+    assert_eq!(refused(after.verify(&by_old, NOW_MS)), Refusal::UnknownKey);
+    let before = verifier(jwt, &set(&[old]));
+    assert_eq!(refused(before.verify(&by_new, NOW_MS)), Refusal::UnknownKey);
 }
 
 #[test]
 fn a_kid_is_a_name_and_nothing_else() {
     let keys = [jwk(Algorithm::RS256, RSA, json!({"kid": "a"})), jwk(Algorithm::RS256, RSA_NEXT, json!({}))];
-    let judge = judge("algorithms = ['RS256'], jwks_file = 'j'", &set(&keys));
+    let verifier = verifier("algorithms = ['RS256'], jwks_file = 'j'", &set(&keys));
     for kid in ["../../dev/null", "/dev/null", "", "a\0", "A", "a' OR '1'='1", "https://evil.example/jwks"] {
         let token = with_kid(Algorithm::RS256, RSA, kid);
-        assert_eq!(refused(judge.judge(&token, NOW_MS)), Refusal::UnknownKey, "{kid:?}");
+        assert_eq!(refused(verifier.verify(&token, NOW_MS)), Refusal::UnknownKey, "{kid:?}");
     }
     // A key without a name is not picked by any name.
     let token = with_kid(Algorithm::RS256, RSA_NEXT, "b");
-    assert_eq!(refused(judge.judge(&token, NOW_MS)), Refusal::UnknownKey);
-    // The only key of a judge has no name to compare.
+    assert_eq!(refused(verifier.verify(&token, NOW_MS)), Refusal::UnknownKey);
+    // The only key of a verifier has no name to compare.
     granted(
-        self::judge("algorithms = ['RS256'], public_key_file = 'p'", RSA_PUBLIC)
-            .judge(&with_kid(Algorithm::RS256, RSA, "whatever"), NOW_MS),
+        self::verifier("algorithms = ['RS256'], public_key_file = 'p'", RSA_PUBLIC)
+            .verify(&with_kid(Algorithm::RS256, RSA, "whatever"), NOW_MS),
     );
 }
 
 #[test]
 fn a_key_the_token_brings_is_not_looked_at() {
-    let judge = judge("algorithms = ['RS256'], public_key_file = 'p'", RSA_PUBLIC);
+    let verifier = verifier("algorithms = ['RS256'], public_key_file = 'p'", RSA_PUBLIC);
     let mut header = Header::new(Algorithm::RS256);
     header.jwk =
         Some(Jwk::from_encoding_key(&encoding_key(Algorithm::RS256, RSA_NEXT), Algorithm::RS256).unwrap());
     header.jku = Some("https://evil.example/jwks".to_owned());
     let token =
         jsonwebtoken::encode(&header, &good_claims(), &encoding_key(Algorithm::RS256, RSA_NEXT)).unwrap();
-    assert_eq!(refused(judge.judge(&token, NOW_MS)), Refusal::Signature);
+    assert_eq!(refused(verifier.verify(&token, NOW_MS)), Refusal::Signature);
 }
 
 #[test]
@@ -245,9 +245,9 @@ fn a_header_has_to_be_understood() {
 
 #[test]
 fn a_token_has_three_parts_of_base64url() {
-    let judge = hs256();
+    let verifier = hs256();
     let good = signed_hs256(r#"{"alg":"HS256"}"#, r#"{"exp":1800000000}"#);
-    granted(judge.judge(&good, NOW_MS));
+    granted(verifier.verify(&good, NOW_MS));
     let (message, signature) = good.rsplit_once('.').unwrap();
     for token in [
         String::new(),
@@ -265,18 +265,18 @@ fn a_token_has_three_parts_of_base64url() {
         format!("{message}.{signature}+"),
         format!("{message}.ä"),
     ] {
-        assert_eq!(refused(judge.judge(&token, NOW_MS)), Refusal::Malformed, "{token:?}");
+        assert_eq!(refused(verifier.verify(&token, NOW_MS)), Refusal::Malformed, "{token:?}");
     }
 }
 
 #[test]
 fn a_token_longer_than_the_limit_is_refused_undecoded() {
     let longest = "a".repeat(TOKEN_BYTES_MAX);
-    assert_eq!(refused(hs256().judge(&longest, NOW_MS)), Refusal::Malformed);
-    assert_eq!(refused(hs256().judge(&format!("{longest}a"), NOW_MS)), Refusal::TooLong);
-    let list = Judge::new(&settings("static = { file = 'f' }"), Some(b"")).unwrap();
-    assert_eq!(refused(list.judge(&longest, NOW_MS)), Refusal::UnknownToken);
-    assert_eq!(refused(list.judge(&format!("{longest}a"), NOW_MS)), Refusal::TooLong);
+    assert_eq!(refused(hs256().verify(&longest, NOW_MS)), Refusal::Malformed);
+    assert_eq!(refused(hs256().verify(&format!("{longest}a"), NOW_MS)), Refusal::TooLong);
+    let list = Verifier::new(&settings("static = { file = 'f' }"), Some(b"")).unwrap();
+    assert_eq!(refused(list.verify(&longest, NOW_MS)), Refusal::UnknownToken);
+    assert_eq!(refused(list.verify(&format!("{longest}a"), NOW_MS)), Refusal::TooLong);
 
     let big = object(json!({"exp": NOW_S, "pad": longest}));
     assert!(matches!(mint(Algorithm::HS256, SECRET, &big), Err(MintError::TooLong { .. })));

@@ -4,21 +4,21 @@ use super::*;
 
 #[test]
 fn a_listed_token_grants_its_claims() {
-    let judge = list(
+    let verifier = list(
         "[[token]]\ntoken = 'letmein'\naud = ['cell1', 'cell2']\nscope = 'event root'\nlevel = 3\n\
          [[token]]\ntoken = 'other'\nsub = 'bob'\nnested = { a = [1.5, true, 2024-01-01] }\n",
     )
     .unwrap();
-    let grant = granted(judge.judge("letmein", u64::MAX - 1));
+    let grant = granted(verifier.verify("letmein", u64::MAX - 1));
     assert_eq!(grant.expires_at_ms, NEVER_MS);
     assert_eq!(grant.list("aud"), Some(vec!["cell1", "cell2"]));
     assert!(grant.words("scope").eq(["event", "root"]));
     assert_eq!(grant.claim("level"), Some(&json!(3)));
     assert_eq!(grant.claim("token"), None);
-    let other = granted(judge.judge("other", NOW_MS));
+    let other = granted(verifier.verify("other", NOW_MS));
     assert_eq!(other.claim("nested"), Some(&json!({"a": [1.5, true, "2024-01-01"]})));
     for token in ["", "letmei", "letmein ", "LETMEIN", "letmein\0", "cell1"] {
-        assert_eq!(refused(judge.judge(token, NOW_MS)), Refusal::UnknownToken, "{token:?}");
+        assert_eq!(refused(verifier.verify(token, NOW_MS)), Refusal::UnknownToken, "{token:?}");
     }
 }
 
@@ -38,9 +38,9 @@ fn a_listed_token_ends_when_the_list_says() {
         ("9999-12-31T23:59:59Z", UNIX_S_MAX * 1000),
     ];
     for (written, expires_ms) in cases {
-        let judge = list(&format!("[[token]]\ntoken = 'a'\nexpires_at = {written}\n")).unwrap();
-        assert_eq!(granted(judge.judge("a", expires_ms - 1)).expires_at_ms, expires_ms, "{written}");
-        assert_eq!(refused(judge.judge("a", expires_ms)), Refusal::Expired, "{written}");
+        let verifier = list(&format!("[[token]]\ntoken = 'a'\nexpires_at = {written}\n")).unwrap();
+        assert_eq!(granted(verifier.verify("a", expires_ms - 1)).expires_at_ms, expires_ms, "{written}");
+        assert_eq!(refused(verifier.verify("a", expires_ms)), Refusal::Expired, "{written}");
     }
     for written in [
         "'1700000000'",
@@ -64,7 +64,7 @@ fn a_listed_token_ends_when_the_list_says() {
 #[test]
 fn an_empty_list_refuses_everyone() {
     for text in ["", "token = []", "# revoked\n"] {
-        assert_eq!(refused(list(text).unwrap().judge("a", NOW_MS)), Refusal::UnknownToken);
+        assert_eq!(refused(list(text).unwrap().verify("a", NOW_MS)), Refusal::UnknownToken);
     }
 }
 
@@ -89,6 +89,6 @@ fn a_list_that_does_not_do_says_where() {
         assert_eq!(list(shape).unwrap_err(), StaticError::Shape, "{shape}");
     }
     assert_eq!(list("[[token]]\ntoken = letmein\n").unwrap_err(), StaticError::Toml { line: 2 });
-    let bytes = Judge::new(&settings("static = { file = 'f' }"), Some(b"\n\n# \xff"));
-    assert_eq!(bytes.unwrap_err(), JudgeError::Static(StaticError::Toml { line: 3 }));
+    let bytes = Verifier::new(&settings("static = { file = 'f' }"), Some(b"\n\n# \xff"));
+    assert_eq!(bytes.unwrap_err(), VerifierError::Static(StaticError::Toml { line: 3 }));
 }

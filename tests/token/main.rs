@@ -1,7 +1,7 @@
-//! What the token judges promise, seen from outside: data in, verdict out, time as an argument.
+//! What the token verifiers promise, seen from outside: data in, verdict out, time as an argument.
 //!
 //! Here: keys, helpers and what must never happen. `jwt`: keys and headers of tokens. `claims`: times and
-//! claims. `setup`: settings and key files that make no judge. `list`: static tokens. `remote`: judges that are
+//! claims. `setup`: settings and key files that make no verifier. `list`: static tokens. `remote`: verifiers that are
 //! asked over HTTP.
 
 // Helpers outside of `#[test]` functions may unwrap as the tests do.
@@ -16,8 +16,8 @@ mod setup;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanfare::token::{
-    Algorithm, EntryProblem, Grant, Judge, JudgeError, JwksError, KeyError, MintError, NEVER_MS, Refusal,
-    StaticError, TOKEN_BYTES_MAX, TokenSettings, UNIX_S_MAX, Verdict, mint,
+    Algorithm, EntryProblem, Grant, JwksError, KeyError, MintError, NEVER_MS, Refusal, StaticError,
+    TOKEN_BYTES_MAX, TokenSettings, UNIX_S_MAX, Verdict, Verifier, VerifierError, mint,
 };
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{EncodingKey, Header};
@@ -52,16 +52,16 @@ fn settings(text: &str) -> TokenSettings {
     toml::from_str(text).unwrap()
 }
 
-fn build(jwt: &str, material: &[u8]) -> Result<Judge, JudgeError> {
-    Judge::new(&settings(&format!("jwt = {{ {jwt} }}")), Some(material))
+fn build(jwt: &str, material: &[u8]) -> Result<Verifier, VerifierError> {
+    Verifier::new(&settings(&format!("jwt = {{ {jwt} }}")), Some(material))
 }
 
-fn judge(jwt: &str, material: &[u8]) -> Judge {
+fn verifier(jwt: &str, material: &[u8]) -> Verifier {
     build(jwt, material).unwrap()
 }
 
-fn hs256() -> Judge {
-    judge("algorithms = ['HS256'], secret_file = 's'", SECRET)
+fn hs256() -> Verifier {
+    verifier("algorithms = ['HS256'], secret_file = 's'", SECRET)
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -96,11 +96,11 @@ fn signed_hs256(header: &str, payload: &str) -> String {
 }
 
 fn with_payload(payload: &str) -> Verdict {
-    hs256().judge(&signed_hs256(r#"{"alg":"HS256"}"#, payload), NOW_MS)
+    hs256().verify(&signed_hs256(r#"{"alg":"HS256"}"#, payload), NOW_MS)
 }
 
 fn with_header(header: &str) -> Verdict {
-    hs256().judge(&signed_hs256(header, &format!(r#"{{"exp":{}}}"#, NOW_S + 60)), NOW_MS)
+    hs256().verify(&signed_hs256(header, &format!(r#"{{"exp":{}}}"#, NOW_S + 60)), NOW_MS)
 }
 
 fn encoding_key(algorithm: Algorithm, material: &[u8]) -> EncodingKey {
@@ -131,10 +131,10 @@ fn with_kid(algorithm: Algorithm, material: &[u8], kid: &str) -> String {
     jsonwebtoken::encode(&header, &good_claims(), &encoding_key(algorithm, material)).unwrap()
 }
 
-fn list(text: &str) -> Result<Judge, StaticError> {
-    match Judge::new(&settings("static = { file = 'f' }"), Some(text.as_bytes())) {
-        Ok(judge) => Ok(judge),
-        Err(JudgeError::Static(error)) => Err(error),
+fn list(text: &str) -> Result<Verifier, StaticError> {
+    match Verifier::new(&settings("static = { file = 'f' }"), Some(text.as_bytes())) {
+        Ok(verifier) => Ok(verifier),
+        Err(VerifierError::Static(error)) => Err(error),
         Err(other) => panic!("a list error, not {other:?}"),
     }
 }
@@ -144,11 +144,11 @@ fn neither_tokens_nor_secrets_nor_claims_are_shown() {
     let secret = "hushhush-hushhush-hushhush-hushhush";
     let text = format!("jwt = {{ algorithms = ['HS256'], secret = '{secret}' }}");
     let settings = settings(&text);
-    let judge = Judge::new(&settings, None).unwrap();
+    let verifier = Verifier::new(&settings, None).unwrap();
     let claims = object(json!({"exp": NOW_S + 60, "sub": "hushhush"}));
-    let verdict = judge.judge(&mint(Algorithm::HS256, secret.as_bytes(), &claims).unwrap(), NOW_MS);
+    let verdict = verifier.verify(&mint(Algorithm::HS256, secret.as_bytes(), &claims).unwrap(), NOW_MS);
     let listed = list("[[token]]\ntoken = 'hushhush'\nsub = 'hushhush'\n").unwrap();
-    let listed_verdict = listed.judge("hushhush", NOW_MS);
+    let listed_verdict = listed.verify("hushhush", NOW_MS);
     let errors = [
         list("[[token]]\ntoken = hushhush").unwrap_err().to_string(),
         list("hushhush = 1").unwrap_err().to_string(),
@@ -160,14 +160,14 @@ fn neither_tokens_nor_secrets_nor_claims_are_shown() {
             .to_string(),
     ];
     assert!(matches!((&verdict, &listed_verdict), (Verdict::Granted(_), Verdict::Granted(_))));
-    let shown = format!("{settings:?} {judge:?} {verdict:?} {listed:?} {listed_verdict:?} {errors:?}");
+    let shown = format!("{settings:?} {verifier:?} {verdict:?} {listed:?} {listed_verdict:?} {errors:?}");
     assert!(!shown.contains("hush"), "{shown}");
 }
 
 #[test]
 fn a_judge_can_be_shared_between_threads() {
     fn shared<T: Send + Sync + 'static>() {}
-    shared::<Judge>();
+    shared::<Verifier>();
     shared::<TokenSettings>();
     shared::<Verdict>();
 }
@@ -176,16 +176,16 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_text_upsets_a_judge(token in "\\PC{0,80}|[A-Za-z0-9_.-]{0,200}") {
-        prop_assert!(matches!(hs256().judge(&token, NOW_MS), Verdict::Refused(_)));
+    fn no_text_upsets_a_verifier(token in "\\PC{0,80}|[A-Za-z0-9_.-]{0,200}") {
+        prop_assert!(matches!(hs256().verify(&token, NOW_MS), Verdict::Refused(_)));
     }
 
     #[test]
-    fn no_header_or_claims_upset_a_judge(header in "\\PC{0,60}", payload in "\\PC{0,60}") {
+    fn no_header_or_claims_upset_a_verifier(header in "\\PC{0,60}", payload in "\\PC{0,60}") {
         let token = signed_hs256(&header, &payload);
-        prop_assert!(matches!(hs256().judge(&token, NOW_MS), Verdict::Refused(_)));
+        prop_assert!(matches!(hs256().verify(&token, NOW_MS), Verdict::Refused(_)));
         let token = signed_hs256(r#"{"alg":"HS256"}"#, &payload);
-        prop_assert!(matches!(hs256().judge(&token, NOW_MS), Verdict::Refused(_)));
+        prop_assert!(matches!(hs256().verify(&token, NOW_MS), Verdict::Refused(_)));
     }
 
     #[test]
@@ -194,6 +194,6 @@ proptest! {
         let place = place % token.len();
         let changed = format!("{}{byte}{}", &token[..place], &token[place + 1..]);
         prop_assume!(changed != token);
-        prop_assert!(matches!(hs256().judge(&changed, NOW_MS), Verdict::Refused(_)));
+        prop_assert!(matches!(hs256().verify(&changed, NOW_MS), Verdict::Refused(_)));
     }
 }

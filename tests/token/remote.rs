@@ -1,4 +1,4 @@
-//! Remote judges: what they are asked, and what becomes of answers that are right, odd and wrong.
+//! Remote verifiers: what they are asked, and what becomes of answers that are right, odd and wrong.
 
 use super::*;
 use fanfare::endpoint::UrlError;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 const HOUR_S: u64 = 3600;
 
 fn remote(text: &str) -> Arc<Remote> {
-    Arc::clone(Judge::new(&settings(text), None).unwrap().remote().unwrap())
+    Arc::clone(Verifier::new(&settings(text), None).unwrap().remote().unwrap())
 }
 
 fn introspection() -> Arc<Remote> {
@@ -59,24 +59,24 @@ fn wazo_with(path: &str, value: Value) -> Finding {
 #[test]
 fn a_remote_judge_is_asked_and_not_about_what_nobody_has_issued() {
     let settings = settings("introspection = { url = 'http://issuer.example' }");
-    let judge = Judge::new(&settings, None).unwrap();
-    assert_eq!(judge.judge("a token", NOW_MS), Verdict::Ask);
+    let verifier = Verifier::new(&settings, None).unwrap();
+    assert_eq!(verifier.verify("a token", NOW_MS), Verdict::Ask);
     for hopeless in ["", ".", "..", "a\nb", "a\0", "\u{85}"] {
-        assert_eq!(refused(judge.judge(hopeless, NOW_MS)), Refusal::Malformed, "{hopeless:?}");
+        assert_eq!(refused(verifier.verify(hopeless, NOW_MS)), Refusal::Malformed, "{hopeless:?}");
     }
     let long = "x".repeat(TOKEN_BYTES_MAX + 1);
-    assert_eq!(refused(judge.judge(&long, NOW_MS)), Refusal::TooLong);
+    assert_eq!(refused(verifier.verify(&long, NOW_MS)), Refusal::TooLong);
 }
 
 #[test]
 fn a_token_is_posted_to_the_issuer_as_a_form() {
-    let judge = Judge::new(
+    let verifier = Verifier::new(
         &settings(
             "introspection = { url = 'http://i.example:80/a?b=c', client_id = 'me', client_secret_file = '/s' }",
         ),
         Some(b"secret\r\n"),
     );
-    let request = judge.unwrap().remote().unwrap().request(Inquiry::Grant, "a+b&c=d é");
+    let request = verifier.unwrap().remote().unwrap().request(Inquiry::Grant, "a+b&c=d é");
     assert_eq!(
         (request.method().as_str(), request.uri().to_string().as_str()),
         ("POST", "http://i.example:80/a?b=c")
@@ -192,7 +192,7 @@ fn an_issuers_odd_answer_grants_nothing() {
 }
 
 #[test]
-fn wazo_auth_grants_what_other_judges_grant_for_its_dialect() {
+fn wazo_auth_grants_what_other_verifiers_grant_for_its_dialect() {
     let Finding::Granted(grant) = read(&wazo_auth(), &wazo_answer().to_string()) else { panic!("refused") };
     assert_eq!(grant.expires_at_ms, (NOW_S + HOUR_S) * 1000);
     assert_eq!(grant.list("acl"), Some(vec!["events.#", "!events.calls"]));
@@ -347,7 +347,7 @@ fn whatever_wazo_auth_changes_is_a_change() {
 }
 
 #[test]
-fn settings_of_remote_judges_say_what_to_change() {
+fn settings_of_remote_verifiers_say_what_to_change() {
     let error = |text: &str| settings(text).check().unwrap_err();
     let url = |url: &str| error(&format!("introspection = {{ url = '{url}' }}"));
     for (text, problem) in [
@@ -360,18 +360,18 @@ fn settings_of_remote_judges_say_what_to_change() {
         ("https://issuer.example/#x", UrlError::Unreadable),
         ("https://issuer.example:x", UrlError::Unreadable),
     ] {
-        assert_eq!(url(text), JudgeError::Url(problem), "{text}");
+        assert_eq!(url(text), VerifierError::Url(problem), "{text}");
         assert!(!url(text).to_string().contains("hush"));
     }
-    assert_eq!(url(&format!("https://{}", "x".repeat(2041))), JudgeError::Url(UrlError::TooLong));
-    assert_eq!(error("wazo_auth = { url = 'http://p?a' }"), JudgeError::Url(UrlError::Query));
+    assert_eq!(url(&format!("https://{}", "x".repeat(2041))), VerifierError::Url(UrlError::TooLong));
+    assert_eq!(error("wazo_auth = { url = 'http://p?a' }"), VerifierError::Url(UrlError::Query));
     for credentials in [
         "client_id = 'a'",
         "client_secret = 'a'",
         "client_id = 'a', client_secret = 'b', client_secret_file = 'c'",
     ] {
         let text = format!("introspection = {{ url = 'http://i', {credentials} }}");
-        assert_eq!(error(&text), JudgeError::ClientCredentials, "{credentials}");
+        assert_eq!(error(&text), VerifierError::ClientCredentials, "{credentials}");
     }
     assert_eq!(
         error("introspection = { url = 'http://i', timeout_ms = 0 }").to_string(),
@@ -379,13 +379,13 @@ fn settings_of_remote_judges_say_what_to_change() {
     );
     for key in ["concurrency_max = 0", "cache_s = 301", "grace_s = 86401", "recheck_s = 0"] {
         let text = format!("introspection = {{ url = 'http://i', {key} }}");
-        assert!(matches!(error(&text), JudgeError::Range { .. }), "{key}");
+        assert!(matches!(error(&text), VerifierError::Range { .. }), "{key}");
     }
     let with_file =
         settings("introspection = { url = 'http://i', client_id = 'a', client_secret_file = '/s' }");
-    assert_eq!(Judge::new(&with_file, None).unwrap_err(), JudgeError::MaterialMissing);
+    assert_eq!(Verifier::new(&with_file, None).unwrap_err(), VerifierError::MaterialMissing);
     for material in [&b""[..], b"\n", b"two\nlines", b"\xff"] {
-        assert_eq!(Judge::new(&with_file, Some(material)).unwrap_err(), JudgeError::SecretText);
+        assert_eq!(Verifier::new(&with_file, Some(material)).unwrap_err(), VerifierError::SecretText);
     }
     assert_eq!(with_file.file().and_then(|file| file.to_str()), Some("/s"));
 }
@@ -394,11 +394,11 @@ fn settings_of_remote_judges_say_what_to_change() {
 fn a_file_of_authorities_holds_certificates() {
     let settings = settings("introspection = { url = 'https://i', ca_file = '/ca' }");
     assert_eq!(settings.ca_file().and_then(|file| file.to_str()), Some("/ca"));
-    let judge = || Judge::new(&settings, None).unwrap();
-    assert!(judge().trusting(P256_CERTIFICATE).unwrap().remote().unwrap().trusted().is_some());
+    let verifier = || Verifier::new(&settings, None).unwrap();
+    assert!(verifier().trusting(P256_CERTIFICATE).unwrap().remote().unwrap().trusted().is_some());
     let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for pem in [&b""[..], b"\xff", P256_PUBLIC, broken] {
-        assert_eq!(judge().trusting(pem).unwrap_err(), JudgeError::Authorities);
+        assert_eq!(verifier().trusting(pem).unwrap_err(), VerifierError::Authorities);
     }
 }
 
@@ -406,9 +406,9 @@ fn a_file_of_authorities_holds_certificates() {
 fn a_remote_judge_shows_its_host_and_no_secret() {
     let text =
         "introspection = { url = 'https://issuer.example/hush', client_id = 'me', client_secret = 'hush' }";
-    let judge = Judge::new(&settings(text), None).unwrap();
-    assert_eq!(judge.remote().unwrap().host(), "issuer.example");
-    let shown = format!("{judge:?}");
+    let verifier = Verifier::new(&settings(text), None).unwrap();
+    assert_eq!(verifier.remote().unwrap().host(), "issuer.example");
+    let shown = format!("{verifier:?}");
     assert!(shown.contains("issuer.example") && !shown.contains("hush"), "{shown}");
     assert!(!format!("{:?}", settings(text)).contains("\"hush\""));
 }

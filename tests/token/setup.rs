@@ -29,20 +29,20 @@ fn settings_name_the_file_they_need() {
     assert_eq!(file("jwt = { algorithms = ['RS256'], jwks_file = '/j' }").as_deref(), Some("/j"));
     assert_eq!(file("static = { file = '/t' }").as_deref(), Some("/t"));
     for text in ["jwt = { algorithms = ['HS256'], secret_file = '/s' }", "static = { file = '/t' }"] {
-        assert_eq!(Judge::new(&settings(text), None).unwrap_err(), JudgeError::MaterialMissing);
+        assert_eq!(Verifier::new(&settings(text), None).unwrap_err(), VerifierError::MaterialMissing);
     }
 }
 
 #[test]
 fn settings_that_make_no_judge_say_what_to_change() {
     let error = |jwt: &str, material: &[u8]| build(jwt, material).unwrap_err();
-    assert_eq!(error("algorithms = [], secret = 'x'", b""), JudgeError::NoAlgorithm);
-    assert_eq!(error("secret = 'x'", b""), JudgeError::NoAlgorithm);
+    assert_eq!(error("algorithms = [], secret = 'x'", b""), VerifierError::NoAlgorithm);
+    assert_eq!(error("secret = 'x'", b""), VerifierError::NoAlgorithm);
     assert_eq!(
         error("algorithms = ['HS256'], secret = 'x', leeway_s = 61", b"").to_string(),
         "leeway_s is 61; at most 60 is allowed, so set the clocks right instead"
     );
-    assert_eq!(error("algorithms = ['HS256']", b""), JudgeError::KeySources { found: 0 });
+    assert_eq!(error("algorithms = ['HS256']", b""), VerifierError::KeySources { found: 0 });
     assert_eq!(
         error("algorithms = ['HS256'], secret = 'x', jwks_file = 'j'", b"").to_string(),
         "2 of secret, secret_file, public_key_file and jwks_file are set; set exactly one"
@@ -54,7 +54,7 @@ fn settings_that_make_no_judge_say_what_to_change() {
     );
     assert_eq!(
         error("algorithms = ['HS256', 'HS512'], secret_file = 's'", &SECRET[..63]),
-        JudgeError::Key(KeyError::ShortSecret { bytes: 63, algorithm: Algorithm::HS512, bytes_min: 64 })
+        VerifierError::Key(KeyError::ShortSecret { bytes: 63, algorithm: Algorithm::HS512, bytes_min: 64 })
     );
     assert_eq!(
         error("algorithms = ['HS256', 'RS256'], secret_file = 's'", SECRET).to_string(),
@@ -66,7 +66,7 @@ fn settings_that_make_no_judge_say_what_to_change() {
     );
     assert_eq!(
         error("algorithms = ['HS256'], secret_file = 's'", RSA_PUBLIC),
-        JudgeError::Key(KeyError::SecretIsPem)
+        VerifierError::Key(KeyError::SecretIsPem)
     );
 }
 
@@ -76,7 +76,7 @@ fn a_public_key_file_holds_one_public_key_that_fits() {
         &format!("algorithms = [{algorithms}], public_key_file = 'p'"),
         material,
     ) {
-        Err(JudgeError::Key(error)) => error,
+        Err(VerifierError::Key(error)) => error,
         other => panic!("a key error, not {other:?}"),
     };
     let unfit = |algorithm, needs| KeyError::Unfit { algorithm, needs };
@@ -119,11 +119,11 @@ fn a_key_set_skips_what_is_of_no_use() {
         jwk(Algorithm::RS256, RSA_NEXT, json!({"kid": "hs", "alg": "HS256"})),
         rsa,
     ];
-    let judge = judge("algorithms = ['RS256'], jwks_file = 'j'", &set(&keys));
-    granted(judge.judge(&with_kid(Algorithm::RS256, RSA, "a"), NOW_MS));
+    let verifier = verifier("algorithms = ['RS256'], jwks_file = 'j'", &set(&keys));
+    granted(verifier.verify(&with_kid(Algorithm::RS256, RSA, "a"), NOW_MS));
     for kid in ["enc", "oaep", "ops", "hs"] {
         let token = with_kid(Algorithm::RS256, RSA_NEXT, kid);
-        assert_eq!(refused(judge.judge(&token, NOW_MS)), Refusal::UnknownKey, "{kid}");
+        assert_eq!(refused(verifier.verify(&token, NOW_MS)), Refusal::UnknownKey, "{kid}");
     }
 }
 
@@ -133,7 +133,7 @@ fn a_key_set_that_cannot_work_says_what_to_change() {
         &format!("algorithms = [{algorithms}], jwks_file = 'j'"),
         material,
     ) {
-        Err(JudgeError::Jwks(error)) => error,
+        Err(VerifierError::Jwks(error)) => error,
         other => panic!("a key set error, not {other:?}"),
     };
     let with = |key: Value| error("'RS256','ES256','EdDSA','HS256'", &set(&[key]));

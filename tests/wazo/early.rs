@@ -1,9 +1,9 @@
-//! What is said while a remote judge is being asked: nothing is lost and nothing overtakes the token.
+//! What is said while a remote verifier is being asked: nothing is lost and nothing overtakes the token.
 //!
-//! The session is talked to directly, as a shard would, since the judges of the other tests answer at once.
+//! The session is talked to directly, as a shard would, since the verifiers of the other tests answer at once.
 
 use super::*;
-use fanfare::dialect::{Action, Actions, AnyDialect, Context, Input, Kind, Lots, Settings, Upgrade, wazo};
+use fanfare::dialect::{Action, Actions, AnyDialect, Context, Input, Kind, Rng, Settings, Upgrade, wazo};
 use fanfare::event::Parser;
 use fanfare::frame::Draft;
 use fanfare::retained::Retained;
@@ -29,7 +29,7 @@ impl Talk {
         act: impl FnOnce(&mut Option<AnyDialect>, &mut Context<'_>, &mut Actions),
     ) -> Vec<String> {
         let mut out = Actions::default();
-        let mut lots: Lots = Box::new(|| 0);
+        let mut rng: Rng = Box::new(|| 0);
         let mut context = Context {
             now: Now { monotonic_ns: 0, unix_ms: NOW_S * 1000 },
             settings: &self.settings,
@@ -37,7 +37,7 @@ impl Talk {
             draft: &mut Draft::default(),
             acls: &mut self.acls,
             retained: &Retained::default(),
-            lots: &mut lots,
+            rng: &mut rng,
         };
         act(&mut self.session, &mut context, &mut out);
         out.list.iter().map(|action| show(action, &out)).filter(|shown| !shown.is_empty()).collect()
@@ -51,7 +51,7 @@ impl Talk {
         self.tell(Input::Text(text))
     }
 
-    /// The judge's answer: a user with this uuid may do everything.
+    /// The verifier's answer: a user with this uuid may do everything.
     fn grant(&mut self, user: &str) -> Vec<String> {
         self.tell(Input::Verified(Verdict::Granted(grant(user))))
     }

@@ -2,7 +2,7 @@
 //!
 //! Here: the stage. `session`: from the request to the end, in both versions. `messages`: what clients may
 //! say. `tokens`: who may, and until when. `events`: what is delivered to whom. `early`: what is said while a
-//! remote judge is being asked. `acl`: the lists, held against the rule that they come from.
+//! remote verifier is being asked. `acl`: the lists, held against the rule that they come from.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ mod messages;
 mod session;
 mod tokens;
 
-pub(crate) use conversation::{Bus, NOW_S, judge};
+pub(crate) use conversation::{Bus, NOW_S, verifier};
 
 /// Where the first client comes: a user of the tenant `t1`, in the version that is meant when none is named.
 const PATH: &str = "/?token=ann";

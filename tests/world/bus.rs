@@ -2,7 +2,7 @@
 //! side goes.
 
 use crate::harness::{
-    Broker, Client, DEADLINE, Daemon, Frozen, Judge, RawPublisher, Setup, eventually, eventually_within,
+    Broker, Client, DEADLINE, Daemon, Frozen, RawPublisher, Setup, Verifier, eventually, eventually_within,
     head, headers, long, short,
 };
 use lapin::ExchangeKind;
@@ -422,12 +422,12 @@ fn a_shard_that_lags_slows_the_broker(broker: &Broker) {
     }
 }
 
-/// Broker and judges share a thread.
+/// Broker and verifiers share a thread.
 fn tokens_are_judged_in_a_flood_of_events(broker: &Broker) {
-    let judge = Judge::start();
+    let verifier = Verifier::start();
     let setup = Setup::new()
         .set("listen.0.dialects", "[\"wazo\"]")
-        .set("wazo.token.wazo_auth.url", format!("http://{}", judge.address))
+        .set("wazo.token.wazo_auth.url", format!("http://{}", verifier.address))
         .set("wazo.token.wazo_auth.cache_s", 0)
         .set("feed.amqp.url", broker.url())
         .set("feed.amqp.exchange", "flood");
@@ -451,7 +451,7 @@ fn tokens_are_judged_in_a_flood_of_events(broker: &Broker) {
         assert!(daemon.metric(ACCEPTED) > before + 500, "and the flood went on");
         done.store(true, Relaxed);
     });
-    assert_eq!(daemon.metric("judge_failures_total"), 0);
+    assert_eq!(daemon.metric("token_check_failures_total"), 0);
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn pulsar<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
 }
 
 /// Judges a configuration as nobody, with some keys set.
-fn judged(setup: &Setup, keys: &[(&str, &str)]) -> (Option<i32>, String, String) {
+fn verified(setup: &Setup, keys: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let file = setup.path("fanfare.toml");
     let mut check = command(&["check", "--config", file.to_str().unwrap(), "--user", "nobody"]);
     // What the daemon's user may write, unless it is said otherwise.
@@ -41,7 +41,7 @@ fn judged(setup: &Setup, keys: &[(&str, &str)]) -> (Option<i32>, String, String)
 #[test]
 fn what_the_daemons_user_may_not_do_is_told_before_a_start() {
     if !root() {
-        return skip("judging as another user", "only root can");
+        return skip("verifying as another user", "only root can");
     }
     let setup = setup();
     let private = setup.path("private");
@@ -71,12 +71,12 @@ fn what_the_daemons_user_may_not_do_is_told_before_a_start() {
         ),
         (vec![(secret_file, &*path("none"))], "user 65534 may not read"),
     ] {
-        let (code, out, stderr) = judged(&setup, &keys);
+        let (code, out, stderr) = verified(&setup, &keys);
         assert_eq!((code, out.as_str()), (Some(78), ""), "{keys:?}: {stderr}");
         assert!(stderr.contains(said), "{keys:?}: {stderr}");
         assert!(stderr.contains("This is judged as user nobody (65534)"), "{stderr}");
     }
-    let (code, out, said) = judged(&setup, &[]);
+    let (code, out, said) = verified(&setup, &[]);
     assert!(code == Some(0) && out.contains("is good.\njudged as user nobody (65534)\n"), "{out}{said}");
 }
 
@@ -85,7 +85,7 @@ fn what_the_units_directories_will_be_is_not_asked_for_before_they_are_there() {
     if !root() || Path::new("/run/fanfare").exists() || Path::new("/var/lib/fanfare").exists() {
         return skip("the unit's directories", "they are there, or this is not root");
     }
-    let (code, _, said) = judged(
+    let (code, _, said) = verified(
         &setup(),
         &[
             ("feed.unix.path", "/run/fanfare/events.sock"),
@@ -119,7 +119,7 @@ fn a_daemon_that_runs_is_in_nobodys_way_and_another_program_is_noted() {
 }
 
 #[test]
-fn only_root_judges_as_another_user() {
+fn only_root_verifiers_as_another_user() {
     let setup = setup();
     let file = setup.path("fanfare.toml");
     let (code, _, said) =
@@ -135,5 +135,5 @@ fn only_root_judges_as_another_user() {
     check.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups", "--"]);
     check.arg(&program).args(["check", "--user", "root", "--config"]).arg(&file);
     let (code, _, said) = run(&mut check);
-    assert!(code == Some(2) && said.contains("only root can judge as another user"), "{said}");
+    assert!(code == Some(2) && said.contains("only root can verifier as another user"), "{said}");
 }

@@ -71,7 +71,7 @@ fn check_tells_what_is_wrong_where_and_what_was_meant() {
         ("[[listen]]", "[[listen]", "fanfare.toml:4: "),
         ("127.0.0.1:0", "localhost", "fanfare.toml:5: "),
         ("jwt.secret", "no.secret", "there is no file"),
-        ("token = ", "# token = ", "no token judge"),
+        ("token = ", "# token = ", "no token verifier"),
     ] {
         std::fs::write(&file, good.replacen(from, to, 1)).unwrap();
         let (code, _, said) = run(&mut command(&["check", "--config", file.to_str().unwrap()]));
@@ -268,10 +268,10 @@ impl Trial {
     fn follow_and_publish_what(&self, printed: &str, ready: &str, said_as: &str) -> Child {
         let mut follow = self.paste(printed, "follow it");
         let mut follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut notices = BufReader::new(follow.stderr.take().unwrap());
+        let mut webhooks = BufReader::new(follow.stderr.take().unwrap());
         let mut said = String::new();
         while !said.contains(ready) {
-            assert!(notices.read_line(&mut said).unwrap() > 0, "{said}");
+            assert!(webhooks.read_line(&mut said).unwrap() > 0, "{said}");
         }
         let (code, _, said) = run(&mut self.paste(printed, "publish"));
         assert_eq!(code, Some(0), "{said}");

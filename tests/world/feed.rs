@@ -53,7 +53,7 @@ fn receipts_and_errors_come_in_the_order_of_the_lines() {
     assert!(subscriber.text().contains("one"));
     assert!(subscriber.text().contains("two"));
     assert_eq!(daemon.metric("events_total{feed=\"unix\",outcome=\"accepted\"}"), 2);
-    assert_eq!(daemon.metric("events_total{feed=\"unix\",outcome=\"unspoken\"}"), 1);
+    assert_eq!(daemon.metric("events_total{feed=\"unix\",outcome=\"no_listener\"}"), 1);
     assert_eq!(daemon.metric("events_total{feed=\"unix\",outcome=\"rejected\"}"), 8);
 }
 

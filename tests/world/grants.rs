@@ -1,7 +1,7 @@
 //! `fanfare token --check` says of a token what the daemon does with it.
 
 use crate::cli::run;
-use crate::harness::{Daemon, Judge, SECRET, Setup, command, token_with};
+use crate::harness::{Daemon, SECRET, Setup, Verifier, command, token_with};
 use serde_json::json;
 use std::path::Path;
 use std::process::Stdio;
@@ -35,15 +35,17 @@ fn what_a_token_grants_and_why_another_does_not_is_told_for_each_dialect() {
     let setup = Setup::new();
     let file = setup.path("fanfare.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    let judge =
+    let verifier =
         format!("{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {:?} }} }}", setup.path("jwt.secret"));
     let both = "[\"personium-event\", \"personium-topic\", \"channel\", \"pulsar\", \"echo\"]";
     let text = text.replace("[\"personium-event\"]", both)
-        + &format!("[channel]\ntoken = {judge}\n[pulsar]\ntoken = {judge}\ndefault_rights = \"none\"\n")
+        + &format!(
+            "[channel]\ntoken = {verifier}\n[pulsar]\ntoken = {verifier}\ndefault_rights = \"none\"\n"
+        )
         + &format!("[store]\npath = {:?}\n", setup.path("store"))
         + "[[echo.app]]\nid = \"a\"\nkey = \"k\"\nsecret = \"s\"\n"
         + "[[listen]]\naddress = \"127.0.0.1:0\"\ndialects = [\"wazo\"]\n"
-        + &format!("[wazo]\ntoken = {judge}\n");
+        + &format!("[wazo]\ntoken = {verifier}\n");
     std::fs::write(&file, text).unwrap();
     let lines = |words: &[&str]| check(&file, &made(&file, words));
     for (words, expected) in [
@@ -115,15 +117,18 @@ fn what_is_told_is_what_the_daemon_does() {
 
 #[test]
 fn a_remote_judge_is_asked_and_a_dead_one_is_no_refusal() {
-    let judge = Judge::start();
-    judge.set(&json!({ "good": { "aud": "demo", "scope": "event-read" } }));
-    let setup = Setup::new().judged_by(&judge.introspection(""));
+    let verifier = Verifier::start();
+    verifier.set(&json!({ "good": { "aud": "demo", "scope": "event-read" } }));
+    let setup = Setup::new().verified_by(&verifier.introspection(""));
     let file = setup.path("fanfare.toml");
     let (code, out, said) = check(&file, "good");
     assert!(code == Some(0) && out.contains("events of the cell demo; for 3"), "{out}{said}");
     let (code, out, _) = check(&file, "unknown");
-    assert!(code == Some(1) && out.contains("refused: the judge says that the token is not good"), "{out}");
-    drop(judge);
+    assert!(
+        code == Some(1) && out.contains("refused: the verifier says that the token is not good"),
+        "{out}"
+    );
+    drop(verifier);
     let (code, out, _) = check(&file, "good");
     assert!(code == Some(1) && out.contains("refused: asking ") && out.contains(" failed: "), "{out}");
 }

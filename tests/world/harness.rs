@@ -8,9 +8,9 @@ mod daemon;
 mod echo;
 mod frozen;
 mod haproxy;
-mod judge;
 mod nginx;
 mod publisher;
+mod verifier;
 // The tests of the bridge use more of it.
 #[allow(dead_code)]
 mod receiver;
@@ -24,11 +24,11 @@ pub(crate) use daemon::{Daemon, Setup, clean, command};
 pub(crate) use echo::{APP_SECRET, Echo, answer, echo_setup, hmac_of, post, signed};
 pub(crate) use frozen::Frozen;
 pub(crate) use haproxy::Haproxy;
-pub(crate) use judge::Judge;
 pub(crate) use nginx::Nginx;
 pub(crate) use publisher::{Publisher, event};
 pub(crate) use receiver::Receiver;
 pub(crate) use redis::Redis;
+pub(crate) use verifier::Verifier;
 
 use fanfare::token::{Algorithm, mint};
 use serde_json::{Map, Value};

@@ -327,8 +327,9 @@ fn a_check_tells_who_is_told_what_clients_say() {
     let check = |table: &str| {
         let text = std::fs::read_to_string(&file).unwrap();
         let path = setup.path("checked.toml");
-        let judge = format!("[channel]\ntoken = {{ jwt = {{ secret_file = {secret:?} }} }}\n");
-        let text = text.replace("\"personium-event\"", "\"personium-event\", \"channel\"") + &judge + table;
+        let verifier = format!("[channel]\ntoken = {{ jwt = {{ secret_file = {secret:?} }} }}\n");
+        let text =
+            text.replace("\"personium-event\"", "\"personium-event\", \"channel\"") + &verifier + table;
         std::fs::write(&path, text).unwrap();
         let output = command(&["check", "--config", path.to_str().unwrap()]).output().unwrap();
         let (out, err) =

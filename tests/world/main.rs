@@ -8,6 +8,7 @@
 mod harness;
 
 mod bus;
+mod callbacks;
 mod channel;
 mod check;
 mod cli;
@@ -22,12 +23,10 @@ mod grants;
 mod handshake;
 mod hangs;
 mod health;
-mod judges;
 mod laravel;
 mod limits;
 mod locate;
 mod metrics;
-mod notices;
 mod parts;
 mod peers;
 mod proxy;
@@ -41,6 +40,7 @@ mod stop;
 mod tls;
 mod topic;
 mod topics;
+mod verifiers;
 mod wazo;
 mod wazo_auth;
 mod wazo_clients;

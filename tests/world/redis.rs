@@ -16,7 +16,7 @@ const DROPPED: &str = "feed_messages_dropped_total{feed=\"redis\"}";
 /// What good messages come to.
 const TAKEN: &str = "events_total{feed=\"redis\",outcome=\"accepted\"}";
 /// The same in a daemon whose listener speaks neither `channel` nor `echo`.
-const UNSPOKEN: &str = "events_total{feed=\"redis\",outcome=\"unspoken\"}";
+const UNSPOKEN: &str = "events_total{feed=\"redis\",outcome=\"no_listener\"}";
 
 const BROADCAST: &str = "laravel-database-broadcast";
 const GOOD: &str = "{\"channel\":\"progress:7\",\"data\":{\"info\":{}}}";

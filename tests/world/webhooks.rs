@@ -187,7 +187,7 @@ fn a_receiver_that_hangs_holds_up_no_event_and_no_stop() {
         assert_eq!(reader.until("e"), number);
     }
     assert_eq!(receiver.requests().len(), 1, "one request at a time");
-    assert!(daemon.metric("notices_waiting{kind=\"webhook\"}") >= 200);
+    assert!(daemon.metric("webhooks_waiting{kind=\"webhook\"}") >= 200);
     drop((reader, publisher));
     stop(daemon);
 }
@@ -216,7 +216,7 @@ fn a_reload_brings_the_first_webhook_and_takes_it_away() {
     assert!(told(&receiver)[0]["channel"].as_str().unwrap().starts_with("during-"));
     reload("", 2);
     client.join("after", None);
-    let sent = |daemon: &Daemon| daemon.metric("notices_waiting{kind=\"webhook\"}");
+    let sent = |daemon: &Daemon| daemon.metric("webhooks_waiting{kind=\"webhook\"}");
     eventually("nothing waits", || sent(&daemon) == 0);
     assert!(told(&receiver).iter().all(|event| event["channel"] != "after"));
     daemon.assert_works();

@@ -2,7 +2,7 @@
 //! store and its room, and the largest of what has names: backlogs of subscriptions, topics, apps.
 
 use super::family;
-use crate::topic::{Backlog, Holding};
+use crate::service::topic::{Backlog, Holding};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;

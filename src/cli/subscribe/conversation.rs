@@ -84,7 +84,7 @@ pub(super) enum Step {
     /// The same, and send this when it is printed.
     Acknowledge(String),
     /// Tell the person, and send these.
-    Notice(String, Vec<String>),
+    Webhook(String, Vec<String>),
     /// Send these, and tell nobody.
     Reply(Vec<String>),
     /// Nothing more will come of this.
@@ -197,7 +197,7 @@ impl Conversation {
             return self.pulsar_message(text);
         }
         if self.protocol == Protocol::Channel && text.starts_with(r#"{"type":"sended""#) {
-            return Step::Notice(printable(text, NOTICE_CHARS_MAX), vec![]);
+            return Step::Webhook(printable(text, NOTICE_CHARS_MAX), vec![]);
         }
         let known = matches!(self.protocol, Protocol::EventBus | Protocol::Topic);
         let keys = if known { serde_json::from_str::<Keys>(text).ok() } else { None };
@@ -207,7 +207,7 @@ impl Conversation {
                 Step::Event
             }
             Some(keys) if keys.access_token.is_some() => {
-                Step::Notice("(a message with an access token, not shown)".into(), Vec::new())
+                Step::Webhook("(a message with an access token, not shown)".into(), Vec::new())
             }
             Some(Keys { event_type: None, response: Some(response), result, reason, .. }) => {
                 let failed = [Some(&response), result.as_ref()].into_iter().flatten();
@@ -232,13 +232,13 @@ impl Conversation {
             }
             (Stage::Token, "init") => {
                 self.stage = Stage::Subscription;
-                Step::Notice(format!("token accepted: {shown}"), self.subscribe.clone())
+                Step::Webhook(format!("token accepted: {shown}"), self.subscribe.clone())
             }
             (Stage::Subscription, "start") => {
                 self.stage = Stage::Following;
-                Step::Notice(format!("subscribed: {shown}"), std::mem::take(&mut self.send))
+                Step::Webhook(format!("subscribed: {shown}"), std::mem::take(&mut self.send))
             }
-            _ => Step::Notice(shown, vec![]),
+            _ => Step::Webhook(shown, vec![]),
         }
     }
 
@@ -246,7 +246,7 @@ impl Conversation {
     fn answer(&mut self, text: &str, refused: Option<String>) -> Step {
         let shown = printable(text, NOTICE_CHARS_MAX);
         if self.stage == Stage::Following {
-            return Step::Notice(shown, Vec::new());
+            return Step::Webhook(shown, Vec::new());
         }
         if let Some(reason) = refused {
             let reason = printable(&reason, NOTICE_CHARS_MAX);
@@ -266,14 +266,14 @@ impl Conversation {
         }
         if self.protocol == Protocol::Topic {
             self.stage = Stage::Following;
-            return Step::Notice(format!("token accepted: {shown}"), std::mem::take(&mut self.send));
+            return Step::Webhook(format!("token accepted: {shown}"), std::mem::take(&mut self.send));
         }
         if self.stage == Stage::Token {
             self.stage = Stage::Subscription;
-            return Step::Notice(format!("token accepted: {shown}"), self.subscribe.clone());
+            return Step::Webhook(format!("token accepted: {shown}"), self.subscribe.clone());
         }
         self.stage = Stage::Following;
-        Step::Notice(format!("subscribed: {shown}"), std::mem::take(&mut self.send))
+        Step::Webhook(format!("subscribed: {shown}"), std::mem::take(&mut self.send))
     }
 
     /// What a close with this code probably means, and what to do.
@@ -370,9 +370,9 @@ mod tests {
     fn the_event_bus_gets_the_token_then_the_subscription_then_the_rest() {
         let mut talk = bus(Some("a\"b"), &["{\"state\":\"all\"}"], Some(1));
         assert_eq!(talk.open(), [r#"{"access_token":"a\"b"}"#]);
-        let Step::Notice(_, send) = talk.handle(ACCEPTED) else { panic!("no notice") };
+        let Step::Webhook(_, send) = talk.handle(ACCEPTED) else { panic!("no webhook") };
         assert_eq!(send, [r#"{"subscribe":{"Type":"chat\"","Object":"*"}}"#]);
-        let Step::Notice(_, send) = talk.handle(SUBSCRIBED) else { panic!("no notice") };
+        let Step::Webhook(_, send) = talk.handle(SUBSCRIBED) else { panic!("no webhook") };
         assert_eq!(send, [r#"{"state":"all"}"#]);
         assert!(!talk.complete());
         assert_eq!(talk.handle(EVENT), Step::Event);
@@ -383,10 +383,10 @@ mod tests {
     fn answers_of_both_spellings_are_no_events() {
         let mut talk = bus(Some("t"), &[], None);
         let current = r#"{"Response":"AccessToken","ExpiresIn":3600,"Timestamp":1,"Result":"Success"}"#;
-        assert!(matches!(talk.handle(current), Step::Notice(_, send) if send.len() == 1));
-        assert!(matches!(talk.handle(SUBSCRIBED), Step::Notice(..)));
+        assert!(matches!(talk.handle(current), Step::Webhook(_, send) if send.len() == 1));
+        assert!(matches!(talk.handle(SUBSCRIBED), Step::Webhook(..)));
         let error = r#"{"Response":"Subscribe","Timestamp":1,"Reason":"Format error","Result":"Error"}"#;
-        assert!(matches!(talk.handle(error), Step::Notice(..)));
+        assert!(matches!(talk.handle(error), Step::Webhook(..)));
         assert_eq!(talk.handle("{\"Type\":null}"), Step::Event);
         assert_eq!(talk.handle("not JSON"), Step::Event);
         assert_eq!(talk.events, 2);
@@ -410,10 +410,10 @@ mod tests {
         let mut talk = Conversation::topic("a\"b".into(), vec!["{}".into()], Some(1));
         assert_eq!(talk.open(), [r#"{"AccessToken":"a\"b"}"#]);
         let current = r#"{"Response":"AccessToken","ExpiresIn":3600,"Timestamp":1,"Result":"Success"}"#;
-        let Step::Notice(_, send) = talk.handle(current) else { panic!("no notice") };
+        let Step::Webhook(_, send) = talk.handle(current) else { panic!("no webhook") };
         assert_eq!(send, ["{}"]);
         let expired = r#"{"Response":"Unknown","Timestamp":1,"Reason":"Session expired","Result":"Error"}"#;
-        assert!(matches!(talk.handle(expired), Step::Notice(..)));
+        assert!(matches!(talk.handle(expired), Step::Webhook(..)));
         assert!(!talk.complete());
         assert_eq!(talk.handle(r#"{"From":"https://c/","Response":"x","Body":null}"#), Step::Event);
         assert!(talk.complete());
@@ -432,7 +432,7 @@ mod tests {
         let mut talk = Conversation::wazo(&names, vec!["x".into()], Some(2));
         assert_eq!(talk.open(), Vec::<String>::new());
         let init = r#"{"op": "init", "code": 0, "msg": "", "data": {"version": 1}}"#;
-        let Step::Notice(_, send) = talk.handle(init) else { panic!("no notice") };
+        let Step::Webhook(_, send) = talk.handle(init) else { panic!("no webhook") };
         assert_eq!(
             send,
             [
@@ -442,9 +442,11 @@ mod tests {
             ]
         );
         assert!(
-            matches!(talk.handle(r#"{"op": "subscribe", "code": 0}"#), Step::Notice(_, send) if send.is_empty())
+            matches!(talk.handle(r#"{"op": "subscribe", "code": 0}"#), Step::Webhook(_, send) if send.is_empty())
         );
-        let Step::Notice(_, send) = talk.handle(r#"{"op": "start", "code": 0}"#) else { panic!("no notice") };
+        let Step::Webhook(_, send) = talk.handle(r#"{"op": "start", "code": 0}"#) else {
+            panic!("no webhook")
+        };
         assert_eq!(send, ["x"]);
         assert_eq!(talk.handle(r#"{"op": "start"}"#), Step::Event);
         assert_eq!(talk.handle("anything"), Step::Event);
@@ -459,7 +461,7 @@ mod tests {
         let mut talk = Conversation::channel(vec!["{}".into()], Some(1));
         assert_eq!(talk.open(), ["{}"]);
         let answer = r#"{"type":"sended","ok":false}"#;
-        assert_eq!(talk.handle(answer), Step::Notice(answer.into(), vec![]));
+        assert_eq!(talk.handle(answer), Step::Webhook(answer.into(), vec![]));
         assert!(!talk.complete());
         assert_eq!(talk.handle(r#"{"type":"message","sender":{},"data":{}}"#), Step::Event);
         assert!(talk.complete());
@@ -485,8 +487,8 @@ mod tests {
     fn a_token_that_is_echoed_back_is_not_shown() {
         let mut talk = bus(Some("hunter2"), &[], None);
         let echo = talk.open().remove(0);
-        let Step::Notice(notice, _) = talk.handle(&echo) else { panic!("no notice") };
-        assert!(!notice.contains("hunter2"));
+        let Step::Webhook(webhook, _) = talk.handle(&echo) else { panic!("no webhook") };
+        assert!(!webhook.contains("hunter2"));
         assert_eq!(talk.stage, Stage::Token);
     }
 

@@ -77,7 +77,7 @@ impl Conversation {
                     data.as_str().and_then(|data| serde_json::from_str::<serde_json::Value>(data).ok());
                 let socket = data.as_ref().and_then(|data| data["socket_id"].as_str()).unwrap_or_default();
                 self.stage = Stage::Subscription;
-                Step::Notice(format!("connected: {shown}"), self.wish.subscribe(socket))
+                Step::Webhook(format!("connected: {shown}"), self.wish.subscribe(socket))
             }
             "pusher:ping" => Step::Reply(vec![r#"{"event":"pusher:pong","data":{}}"#.into()]),
             "pusher_internal:subscription_succeeded" => {
@@ -87,7 +87,7 @@ impl Conversation {
                     self.stage = Stage::Following;
                     send = std::mem::take(&mut self.send);
                 }
-                Step::Notice(format!("subscribed: {shown}"), send)
+                Step::Webhook(format!("subscribed: {shown}"), send)
             }
             "pusher:subscription_error" => {
                 let advice = match data["type"].as_str() {
@@ -97,7 +97,7 @@ impl Conversation {
                 Step::Fail(format!("the daemon refused the subscription: {shown}{advice}"))
             }
             // What is wrong with the connection is said again by the close.
-            "pusher:error" | "pusher:cache_miss" => Step::Notice(shown, vec![]),
+            "pusher:error" | "pusher:cache_miss" => Step::Webhook(shown, vec![]),
             _ => self.event(),
         }
     }
@@ -133,7 +133,7 @@ mod tests {
         let mut talk = talk(&["room", "private-Chat.1", "presence-r"]);
         assert_eq!(talk.open(), Vec::<String>::new());
         let hello = r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1234.1234\",\"activity_timeout\":120}"}"#;
-        let Step::Notice(_, send) = talk.handle(hello) else { panic!("no notice") };
+        let Step::Webhook(_, send) = talk.handle(hello) else { panic!("no webhook") };
         // The specification's own example.
         assert!(
             send[1].contains("app-key:138cad1ae9a9977bb38b9b4df13c4bc69aeea8db94776e47190df96767284dda"),
@@ -147,7 +147,7 @@ mod tests {
             )
         };
         for (channel, last) in [("room", false), ("private-Chat.1", false), ("presence-r", true)] {
-            let Step::Notice(_, send) = talk.handle(&answer(channel)) else { panic!("no notice") };
+            let Step::Webhook(_, send) = talk.handle(&answer(channel)) else { panic!("no webhook") };
             assert_eq!(send.len(), usize::from(last), "{channel}");
         }
         assert_eq!(

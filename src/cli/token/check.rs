@@ -1,4 +1,4 @@
-//! `fanfare token --check`: what a token grants, asked of the daemon's own judges by its configuration.
+//! `fanfare token --check`: what a token grants, asked of the daemon's own verifiers by its configuration.
 //!
 //! The token itself is never printed, nor is any part of it that no dialect goes by.
 
@@ -35,7 +35,7 @@ pub(super) fn run(
     let mut text = String::new();
     let mut opens = false;
     for kind in spoken {
-        let words = match judged(kind, &token, &settings) {
+        let words = match verified(kind, &token, &settings) {
             Ok(words) => {
                 opens = true;
                 words
@@ -88,23 +88,23 @@ fn loaded(config: Option<&Path>) -> Result<Loaded, CliError> {
         (None, Some(state)) if state.join("jwt.secret").exists() => {
             trial::prepare().and_then(|trial| load::text_of("the development set-up", &trial.configuration))
         }
-        _ => Err(CliError::try_again("there is no daemon whose configuration tells who judges tokens")),
+        _ => Err(CliError::try_again("there is no daemon whose configuration tells who verifies tokens")),
     };
     loaded.map_err(|error| located.about(&error, INSTEAD))
 }
 
 /// What a token lets its bearer do in a dialect, or why not.
-fn judged(kind: Kind, token: &str, settings: &Settings) -> Result<String, String> {
-    let Some(judge) = kind.judge(settings) else {
+fn verified(kind: Kind, token: &str, settings: &Settings) -> Result<String, String> {
+    let Some(verifier) = kind.verifier(settings) else {
         return match kind {
             Kind::Echo => Err("the clients of echo have no tokens: the app's secret signs for them".into()),
             _ => Ok("everything, with a token or without (anonymous = true)".into()),
         };
     };
     let now_ms = io::now().unix_ms;
-    let verdict = match judge.judge(token, now_ms) {
+    let verdict = match verifier.verify(token, now_ms) {
         Verdict::Ask => {
-            let remote = judge.remote().ok_or("nobody judges tokens")?;
+            let remote = verifier.remote().ok_or("nobody verifies tokens")?;
             let host = remote.host();
             io::ask_once(remote, token).map_err(|reason| format!("asking {host} failed: {reason}"))?
         }
@@ -116,7 +116,7 @@ fn judged(kind: Kind, token: &str, settings: &Settings) -> Result<String, String
             Ok(format!("{words}; {}", end(&grant, now_ms)))
         }
         Verdict::Refused(refusal) => Err(refusal.to_string()),
-        Verdict::Ask => Err("nobody judges tokens".into()),
+        Verdict::Ask => Err("nobody verifies tokens".into()),
     }
 }
 

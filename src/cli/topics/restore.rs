@@ -44,7 +44,7 @@ impl Restore {
     /// Restores, and prints what.
     pub(super) fn run(&self) -> Result<(), CliError> {
         let config = self.config.clone().map_or_else(service_configuration, Ok)?;
-        User::judged(self.user.as_deref())?.become_it()?;
+        User::verified(self.user.as_deref())?.become_it()?;
         let plan = load::file(&config)?.plan;
         let speaks = plan.listen.iter().any(|listen| listen.kinds.contains(&Kind::Pulsar));
         let Some(store) = plan.store.as_ref().filter(|store| speaks && store.path.is_some()) else {

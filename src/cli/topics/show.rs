@@ -3,7 +3,7 @@
 //! What a field is called here is what the daemon calls it, so that whatever it comes to tell one day is shown.
 
 use super::super::{CliError, error::printable};
-use crate::topic::MessageId;
+use crate::service::topic::MessageId;
 use base64::Engine as _;
 use serde_json::{Map, Value};
 

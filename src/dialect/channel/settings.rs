@@ -1,7 +1,7 @@
 //! The table `[channel]` of the configuration, with `[channel.shape]` and `[channel.callback]`.
 
-use crate::courier::CallbackSettings;
-use crate::token::{Judge, TokenSettings};
+use crate::service::webhook::CallbackSettings;
+use crate::token::{TokenSettings, Verifier};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub const CHANNEL_BYTES_MAX: usize = 4000;
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Who judges tokens.
+    /// Who verifies tokens.
     #[serde(deserialize_with = "token")]
     pub token: Option<TokenSettings>,
     /// Whether a session ends with its token; the original looks at it once.
@@ -37,7 +37,7 @@ pub struct Settings {
     pub callback: Option<CallbackSettings>,
     /// Made from `token` when the daemon starts.
     #[serde(skip)]
-    pub judge: Option<Judge>,
+    pub verifier: Option<Verifier>,
 }
 
 impl Default for Settings {
@@ -56,7 +56,7 @@ impl Default for Settings {
             channel_bytes_max: 255,
             shape: shape.into_iter().map(|(kind, list)| (kind.to_owned(), keys(list))).collect(),
             callback: None,
-            judge: None,
+            verifier: None,
         }
     }
 }
@@ -68,7 +68,7 @@ impl Settings {
         let mut problems = Vec::new();
         if is_spoken && self.token.is_none() {
             problems.push(
-                "[channel]: no token judge: add token = { jwt = { secret_file = … } } or { static = { … } }"
+                "[channel]: no token verifier: add token = { jwt = { secret_file = … } } or { static = { … } }"
                     .into(),
             );
         }
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(problems(good), "");
         assert_eq!(toml::from_str::<Settings>("").unwrap().problems(false), Vec::<String>::new());
         for (text, about) in [
-            ("", "no token judge"),
+            ("", "no token verifier"),
             ("token = { introspection = { url = 'https://x' } }", "use jwt"),
             ("token = { wazo_auth = { url = 'https://x' } }", "use jwt"),
             ("token = { jwt = {} }", "0 of secret, secret_file"),

@@ -1,15 +1,15 @@
-//! What the owner of an app's rosters says of its changes: frames to subscribers, notices to webhooks, and the
+//! What the owner of an app's presence says of its changes: frames to subscribers, webhooks to webhooks, and the
 //! answers to those who join or ask.
 
 use super::{SECOND_NS, topic, topic_of};
-use crate::courier::{Notice, Webhook, WebhookName};
 use crate::frame::{Draft, Publication};
 use crate::retained::Retained;
-use crate::roster::{Change, Inquiry, Roster, Wanted};
+use crate::service::presence::{AppPresence, Change, Inquiry, Wanted};
+use crate::service::webhook::{Webhook, WebhookEvent, WebhookName};
 use crate::wheel::Now;
 use serde_json::Value;
 
-/// Says what changes in the rosters of one app.
+/// Says what changes in the presence of one app.
 pub struct Announcer<'a> {
     /// The app's id.
     pub app: &'a str,
@@ -19,8 +19,8 @@ pub struct Announcer<'a> {
     pub draft: &'a mut Draft,
     /// Where frames for subscribers go, in order.
     pub publications: &'a mut dyn FnMut(Publication),
-    /// Where notices go; `None` when no webhook wants any.
-    pub notices: Option<&'a mut Vec<Notice>>,
+    /// Where webhooks go; `None` when no webhook wants any.
+    pub webhooks: Option<&'a mut Vec<Webhook>>,
 }
 
 impl Announcer<'_> {
@@ -56,20 +56,20 @@ impl Announcer<'_> {
 
     /// Tells the webhooks. `more` is what stands at the end of the event.
     fn hook(&mut self, name: WebhookName, channel: &str, user: Option<&str>, more: &str) {
-        let Some(notices) = &mut self.notices else { return };
+        let Some(webhooks) = &mut self.webhooks else { return };
         let shown = user.map_or_else(String::new, |user| format!(r#","user_id":{}"#, text(user)));
         let json = format!(r#"{{"name":"{}","channel":{}{shown}{more}}}"#, name_of(name), text(channel));
         let subject = user.map_or_else(|| channel.to_owned(), |user| format!("{channel}\0{user}"));
-        notices.push(webhook(self.app, name, &subject, json));
+        webhooks.push(webhook(self.app, name, &subject, json));
     }
 }
 
-/// A notice for the webhooks of an app.
-pub(super) fn webhook(app: &str, name: WebhookName, subject: &str, json: String) -> Notice {
-    Notice::Webhook(Webhook { app: app.into(), name, subject: subject.into(), json: json.into() })
+/// A webhook for the webhooks of an app.
+pub(super) fn webhook(app: &str, name: WebhookName, subject: &str, json: String) -> Webhook {
+    Webhook::WebhookEvent(WebhookEvent { app: app.into(), name, subject: subject.into(), json: json.into() })
 }
 
-/// What a change of the rosters is called.
+/// What a change of the presence is called.
 fn name_of(name: WebhookName) -> &'static str {
     match name {
         WebhookName::ChannelOccupied => "channel_occupied",
@@ -96,15 +96,21 @@ pub fn listed_bytes(user: &str, info: &str) -> usize {
 
 /// What tells a newcomer who is in a presence channel. It goes to that one alone.
 #[must_use]
-pub fn succeeded(app: &str, channel: &str, roster: &Roster, draft: &mut Draft, now: Now) -> Publication {
-    let members = roster.members(channel);
+pub fn succeeded(
+    app: &str,
+    channel: &str,
+    presence: &AppPresence,
+    draft: &mut Draft,
+    now: Now,
+) -> Publication {
+    let members = presence.members(channel);
     let mut data = format!(r#"{{"presence":{{"count":{},"ids":["#, members.len());
     for (place, (user, _)) in members.enumerate() {
         data.push_str(if place > 0 { "," } else { "" });
         data.push_str(&text(user));
     }
     data.push_str(r#"],"hash":{"#);
-    for (place, (user, info)) in roster.members(channel).enumerate() {
+    for (place, (user, info)) in presence.members(channel).enumerate() {
         data.push_str(if place > 0 { "," } else { "" });
         data.push_str(&text(user));
         data.push(':');
@@ -142,9 +148,9 @@ fn payload(frame: &[u8]) -> &[u8] {
 
 /// The body that answers an inquiry. `kept` knows the last event of a channel, JSON.
 #[must_use]
-pub fn answer(inquiry: &Inquiry, roster: &Roster, kept: &dyn Fn(&str) -> Option<String>) -> Box<[u8]> {
+pub fn answer(inquiry: &Inquiry, presence: &AppPresence, kept: &dyn Fn(&str) -> Option<String>) -> Box<[u8]> {
     let named = |(channel, wanted): &(Box<str>, Wanted)| {
-        let (subscriptions, users) = roster.counts(channel).unwrap_or_default();
+        let (subscriptions, users) = presence.counts(channel).unwrap_or_default();
         (text(channel), format!("{{{}}}", counts(subscriptions, users, *wanted).join(",")))
     };
     let body = match inquiry {
@@ -153,12 +159,12 @@ pub fn answer(inquiry: &Inquiry, roster: &Roster, kept: &dyn Fn(&str) -> Option<
                 format!("{}:{{{}}}", text(name), counts(subscriptions, users, *wanted).join(","))
             };
             // A user's own channel is nobody's to see.
-            let listed = roster.channels(prefix).filter(|(name, ..)| !name.starts_with('#'));
+            let listed = presence.channels(prefix).filter(|(name, ..)| !name.starts_with('#'));
             let channels: Vec<String> = listed.map(entry).collect();
             format!(r#"{{"channels":{{{}}}}}"#, channels.join(","))
         }
         Inquiry::Channel(channel, wanted) => {
-            let found = roster.counts(channel);
+            let found = presence.counts(channel);
             let (subscriptions, users) = found.unwrap_or_default();
             let mut answer = vec![format!(r#""occupied":{}"#, found.is_some())];
             answer.extend(counts(subscriptions, users, *wanted));
@@ -168,7 +174,7 @@ pub fn answer(inquiry: &Inquiry, roster: &Roster, kept: &dyn Fn(&str) -> Option<
         }
         Inquiry::Users(channel) => {
             let user = |(user, _): (&str, &str)| format!(r#"{{"id":{}}}"#, text(user));
-            let users: Vec<String> = roster.members(channel).map(user).collect();
+            let users: Vec<String> = presence.members(channel).map(user).collect();
             format!(r#"{{"users":[{}]}}"#, users.join(","))
         }
         // Its connections have been told.

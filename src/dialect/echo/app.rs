@@ -1,6 +1,6 @@
 //! The apps that `echo` serves, which never see each other: their names, secrets and limits.
 
-use crate::courier::WebhookSettings;
+use crate::service::webhook::WebhookSettings;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -162,7 +162,7 @@ impl Default for AppSettings {
 /// An app at work.
 #[derive(Debug)]
 pub struct App {
-    /// Its id, as notes to the owner of its rosters have it.
+    /// Its id, as notes to the owner of its presence have it.
     pub id: Arc<str>,
     /// Its settings.
     pub settings: AppSettings,

@@ -4,8 +4,8 @@ use super::announce::webhook;
 use super::message::{ClientEvent, channel_error};
 use super::name::{Access, ChannelKind};
 use super::{Live, Reach, SECOND_NS, is_over, topic};
-use crate::courier::WebhookName;
 use crate::dialect::{Action, Actions, Context, Tally};
+use crate::service::webhook::WebhookName;
 use crate::wheel::Now;
 use serde_json::Value as Json;
 use std::sync::atomic::Ordering::Relaxed;
@@ -59,8 +59,8 @@ impl Live {
             json.push_str(&format!(r#","user_id":{}"#, Json::from(user)));
         }
         json.push('}');
-        let notice = webhook(&self.place.id, WebhookName::ClientEvent, &event.channel, json);
-        out.push(Action::Notify(Box::new(notice)));
+        let webhook = webhook(&self.place.id, WebhookName::ClientEvent, &event.channel, json);
+        out.push(Action::Notify(Box::new(webhook)));
     }
 
     /// Why an event is refused; one that is not is counted for the second.

@@ -5,7 +5,7 @@ use super::{App, AppSettings, Reach, SocketId, is_over, topic};
 use crate::dialect::Unusable;
 use crate::event::{Object, TypedScalarValue as _, Value, ValueIntoString as _, entries};
 use crate::frame::{Draft, Publication};
-use crate::roster::Wanted;
+use crate::service::presence::Wanted;
 use crate::wheel::Now;
 use smallvec::SmallVec;
 use std::borrow::Cow;

@@ -1,7 +1,7 @@
 //! What is wrong with the settings of `echo`, each with what to do.
 
 use super::{AppSettings, Settings};
-use crate::courier::WebhookSettings;
+use crate::service::webhook::WebhookSettings;
 use ahash::AHashSet;
 
 /// Seconds that `activity_timeout_s` may be: clients take no others.

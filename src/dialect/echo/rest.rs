@@ -8,7 +8,7 @@ use super::{App, Reach, Settings, TERMINATED, is_over, topic};
 use crate::dialect::{Action, Actions, Context, Request, Served, Unusable};
 use crate::event::{Event, elements};
 use crate::frame::Draft;
-use crate::roster::{Inquiry, Wanted};
+use crate::service::presence::{Inquiry, Wanted};
 use crate::wheel::Now;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
@@ -271,7 +271,7 @@ fn members(name: &str, app: &App) -> Result<Served, Refused> {
     Ok(asked(app, Inquiry::Users(name.into())))
 }
 
-/// Ends every connection of a user: here those that have signed in, and where the rosters are those by which the user is
+/// Ends every connection of a user: here those that have signed in, and where the presence are those by which the user is
 /// a member of some channel.
 fn terminate(
     user: &str,

@@ -1,7 +1,7 @@
 //! The channels of a connection: who may subscribe, and what follows.
 //!
 //! A channel without members is subscribed to at once: its events begin with the next publication that comes to this
-//! shard, and the owner of the app's rosters counts it. A user's own channel is subscribed to by signing in, so that
+//! shard, and the owner of the app's presence counts it. A user's own channel is subscribed to by signing in, so that
 //! its events come once, whether or not the client asks for them.
 
 use super::auth::{Signed, is_good};
@@ -9,7 +9,7 @@ use super::message::{Subscribe, cache_miss, channel_event, subscription_error};
 use super::name::{Access, ChannelKind, channel_of, user_of};
 use super::{Live, is_over, topic};
 use crate::dialect::{Action, Actions, Context, Tally};
-use crate::roster::Note;
+use crate::service::presence::Note;
 use std::sync::Arc;
 
 /// A channel that a connection is in, or has asked to join.
@@ -135,7 +135,7 @@ impl Live {
             return out.push(Action::Forward(Arc::clone(publication), 0));
         }
         cache_miss(name, out);
-        // However many miss it, whoever is to fill it is told once, by the owner of the app's rosters.
+        // However many miss it, whoever is to fill it is told once, by the owner of the app's presence.
         if self.place.has_webhooks() {
             out.push(Action::Note(Arc::clone(&self.place.id), Box::new(Note::Miss(name.into()))));
         }

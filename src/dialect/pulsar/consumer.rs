@@ -2,7 +2,7 @@
 
 use super::credentials;
 use super::json::{self, Wrong};
-use crate::topic::MessageId;
+use crate::service::topic::MessageId;
 
 /// What a consumer wants.
 #[derive(Debug, PartialEq, Eq)]

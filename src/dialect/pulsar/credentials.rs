@@ -8,8 +8,8 @@
 use super::json::{self, Wrong};
 use super::params::Params;
 use super::settings::{DefaultRights, Settings};
+use crate::service::topic::Rights;
 use crate::token::{Grant, NEVER_MS};
-use crate::topic::Rights;
 use crate::wheel::{NEVER, Now, TICK_MS, Tick};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -87,7 +87,7 @@ pub(super) fn end_of(grant: &Grant, now: Now) -> Tick {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topic::{Right, TopicName};
+    use crate::service::topic::{Right, TopicName};
     use serde_json::json;
 
     fn granted(claims: serde_json::Value, settings: &str) -> Rights {

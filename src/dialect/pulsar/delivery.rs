@@ -5,7 +5,7 @@ use super::json::put_string;
 use super::path::Version;
 use super::time;
 use crate::frame::{Draft, Publication};
-use crate::topic::{LENIENT, Message, MessageId, Stored};
+use crate::service::topic::{LENIENT, Message, MessageId, Stored};
 use crate::wheel::Now;
 use base64::Engine as _;
 use std::io::Write as _;
@@ -136,7 +136,7 @@ fn put_base64(bytes: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topic::Position;
+    use crate::service::topic::Position;
 
     fn said(fill: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();

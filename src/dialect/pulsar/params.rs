@@ -2,9 +2,9 @@
 //! twice the first value counts; what is not known is ignored.
 
 use super::json::shown;
-use crate::dialect::Lots;
-use crate::topic::LENIENT;
-use crate::topic::{
+use crate::dialect::Rng;
+use crate::service::topic::LENIENT;
+use crate::service::topic::{
     Consuming, Domain, Flow, Hashing, Kind, MessageId, PAGE_TOPICS_MAX, Producing, Reading, Start, TopicName,
     Wanted,
 };
@@ -150,7 +150,7 @@ pub(super) fn consuming(
     topics: Wanted,
     subscription: &str,
     remote: &str,
-    lots: &mut Lots,
+    rng: &mut Rng,
 ) -> Result<Consuming, Wrong> {
     let kinds = [
         ("Exclusive", Kind::Exclusive),
@@ -199,7 +199,7 @@ pub(super) fn consuming(
         nack_delay_ms: nack_delay.unwrap_or(60_000).unsigned_abs().into(),
         redeliveries_max,
         dead_letters,
-        name: name.unwrap_or_else(|| drawn(lots)),
+        name: name.unwrap_or_else(|| drawn(rng)),
         priority: priority.unwrap_or(0),
         remote: remote.into(),
         rights: None,
@@ -232,7 +232,7 @@ pub(super) fn reading(
     params: &Params<'_>,
     topic: TopicName,
     remote: &str,
-    lots: &mut Lots,
+    rng: &mut Rng,
 ) -> Result<Reading, Wrong> {
     let start = match params.get("messageId").filter(|id| !id.trim().is_empty()) {
         None | Some("latest") => Start::Latest,
@@ -241,7 +241,7 @@ pub(super) fn reading(
         Some(id) => Start::After(MessageId::read(&id.replace(' ', "+"))?),
     };
     let name = params.name("readerName")?;
-    let name = name.unwrap_or_else(|| drawn(lots));
+    let name = name.unwrap_or_else(|| drawn(rng));
     Ok(Reading { topic, start, window: window(params)?, name, remote: remote.into() })
 }
 
@@ -316,8 +316,8 @@ fn window(params: &Params<'_>) -> Result<u32, Wrong> {
 }
 
 /// A name for somebody who has none.
-fn drawn(lots: &mut Lots) -> Box<str> {
-    format!("{:010x}", lots() & 0xff_ffff_ffff).into()
+fn drawn(rng: &mut Rng) -> Box<str> {
+    format!("{:010x}", rng() & 0xff_ffff_ffff).into()
 }
 
 #[cfg(test)]
@@ -326,8 +326,8 @@ mod tests {
 
     fn consumer(query: &str) -> Result<Consuming, Wrong> {
         let topic = TopicName::read("persistent://t/n/x").unwrap();
-        let mut lots: Lots = Box::new(|| 0xabc);
-        consuming(&Params::read(query), Wanted::One(topic), "sub", "127.0.0.1:5", &mut lots)
+        let mut rng: Rng = Box::new(|| 0xabc);
+        consuming(&Params::read(query), Wanted::One(topic), "sub", "127.0.0.1:5", &mut rng)
     }
 
     fn producer(query: &str) -> Result<(Producing, Option<Box<str>>), Wrong> {
@@ -337,8 +337,8 @@ mod tests {
 
     fn reader(query: &str) -> Result<Reading, Wrong> {
         let topic = TopicName::read("persistent://t/n/x").unwrap();
-        let mut lots: Lots = Box::new(|| 0xabc);
-        reading(&Params::read(query), topic, "127.0.0.1:5", &mut lots)
+        let mut rng: Rng = Box::new(|| 0xabc);
+        reading(&Params::read(query), topic, "127.0.0.1:5", &mut rng)
     }
 
     #[test]
@@ -377,8 +377,8 @@ mod tests {
     fn dead_letters_go_only_where_somebody_can_fetch_them() {
         let topic = || TopicName::read("persistent://t/n/x").unwrap();
         let of = |topics: Wanted, subscription: &str, query: &str| {
-            let mut lots: Lots = Box::new(|| 0xabc);
-            consuming(&Params::read(query), topics, subscription, "127.0.0.1:5", &mut lots)
+            let mut rng: Rng = Box::new(|| 0xabc);
+            consuming(&Params::read(query), topics, subscription, "127.0.0.1:5", &mut rng)
         };
         let long = "s".repeat(255);
         for subscription in ["a//b", "a/../b", &*long] {

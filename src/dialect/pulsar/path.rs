@@ -1,6 +1,6 @@
 //! What the paths of the API name: `/ws/…` of the first version, `/ws/v2/…`, `/ws/v3/…`, and those of the statistics.
 
-use crate::topic::{Domain, TopicName};
+use crate::service::topic::{Domain, TopicName};
 use percent_encoding::percent_decode;
 use std::borrow::Cow;
 

@@ -4,7 +4,7 @@ use super::credentials;
 use super::delivery::SendError;
 use super::json::{self, Properties, put_string};
 use super::time;
-use crate::topic::{Draft, LENIENT, Message};
+use crate::service::topic::{Draft, LENIENT, Message};
 use base64::Engine as _;
 use serde_json::value::RawValue;
 use std::borrow::Cow;

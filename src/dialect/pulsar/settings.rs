@@ -1,7 +1,7 @@
 //! The table `[pulsar]` of the configuration.
 
-use crate::token::{Judge, TokenSettings};
-use crate::topic::{Domain, Rules, TopicName};
+use crate::service::topic::{Domain, Rules, TopicName};
+use crate::token::{TokenSettings, Verifier};
 use serde::Deserialize;
 
 /// Partitioned topics that may be configured; each is looked through when a topic is opened.
@@ -13,7 +13,7 @@ const PARTITIONS_MAX: u32 = 1024;
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Who judges tokens.
+    /// Who verifies tokens.
     pub token: Option<TokenSettings>,
     /// Accept everybody; for closed networks and trials only.
     pub anonymous: bool,
@@ -51,9 +51,9 @@ pub struct Settings {
     pub new_topics_max: usize,
     /// Topics with partitions.
     pub partitioned: Vec<Partitioned>,
-    /// The judge that `token` describes, made when the daemon starts.
+    /// The verifier that `token` describes, made when the daemon starts.
     #[serde(skip)]
-    pub judge: Option<Judge>,
+    pub verifier: Option<Verifier>,
 }
 
 /// What a token without claims of the dialect grants.
@@ -109,7 +109,7 @@ impl Default for Settings {
             topics_max: rules.topics_max,
             new_topics_max: rules.new_topics_max,
             partitioned: Vec::new(),
-            judge: None,
+            verifier: None,
         }
     }
 }
@@ -141,7 +141,7 @@ impl Settings {
         let mut problems = Vec::new();
         if is_spoken && self.token.is_none() && !self.anonymous {
             problems.push(
-                "[pulsar]: no token judge: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, \
+                "[pulsar]: no token verifier: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, \
                  or anonymous = true where everybody may produce and consume"
                     .into(),
             );
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(problems(good), "");
         assert_eq!(toml::from_str::<Settings>("").unwrap().problems(false), Vec::<String>::new());
         for (text, about) in [
-            ("", "no token judge"),
+            ("", "no token verifier"),
             ("token = { wazo_auth = { url = 'https://x' } }", "wazo_auth knows no topics"),
             ("token = { jwt = {} }", "[pulsar] token: algorithms is missing"),
             (&format!("{good}idle_timeout_s = 30"), "ping_interval_s = 30"),

@@ -7,7 +7,7 @@ use super::delivery;
 use super::path::Version;
 use crate::dialect::Admission;
 use crate::frame::{Draft, Publication};
-use crate::topic::{self, Flow, Kind, MessageId, Position, TopicName};
+use crate::service::topic::{self, Flow, Kind, MessageId, Position, TopicName};
 use crate::wheel::Now;
 use std::cell::Cell;
 
@@ -119,7 +119,7 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topic::Message;
+    use crate::service::topic::Message;
 
     fn publications(keys: &[Option<&'static str>]) -> Vec<Publication> {
         let topic = TopicName::read("non-persistent://t/n/x").unwrap();

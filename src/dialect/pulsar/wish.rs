@@ -5,7 +5,7 @@ use super::path::Endpoint;
 use super::volatile::Listener;
 use super::{Part, Producer, Role};
 use crate::dialect::{Context, Upgrade};
-use crate::topic::{self, Domain, Flow, Wanted};
+use crate::service::topic::{self, Domain, Flow, Wanted};
 
 /// What is to be asked of the owner of the topics, and what the session has when it has agreed.
 pub(super) struct Wish {
@@ -29,7 +29,7 @@ pub(super) fn wish(endpoint: Endpoint, upgrade: &Upgrade<'_>, context: &mut Cont
         Err(reason) => Wish::none(reason),
     };
     let mut consumer = |topics: Result<Wanted, params::Wrong>, subscription: &str| {
-        let consuming = params::consuming(&params, topics?, subscription, remote, context.lots)?;
+        let consuming = params::consuming(&params, topics?, subscription, remote, context.rng)?;
         let then = match &consuming.topics {
             Wanted::One(topic) if topic.domain() == Domain::NonPersistent => {
                 let listener = Listener::consumer(topic.clone(), consuming.kind, consuming.flow);
@@ -56,7 +56,7 @@ pub(super) fn wish(endpoint: Endpoint, upgrade: &Upgrade<'_>, context: &mut Cont
             (Role::Producer, of(made))
         }
         Endpoint::Reader(topic) => {
-            let made = params::reading(&params, topic, remote, context.lots).map(|reading| {
+            let made = params::reading(&params, topic, remote, context.rng).map(|reading| {
                 let then = match reading.topic.domain() {
                     Domain::NonPersistent => {
                         Part::Listener(Box::new(Listener::reader(reading.topic.clone(), reading.window)))

@@ -1,6 +1,6 @@
 //! What a token lets through: until when, which accesses, and the events of whom.
 //!
-//! A pass is made of a grant, whatever judge gave it, and is asked once for each candidate of an event.
+//! A pass is made of a grant, whatever verifier gave it, and is asked once for each candidate of an event.
 
 use super::ID_BYTES_MAX;
 use super::acl::Acl;
@@ -68,7 +68,7 @@ impl Pass {
         pass.acl.allows(ACCESS, pass.who()).then_some(pass)
     }
 
-    /// What everybody may where tokens are not judged.
+    /// What everybody may where tokens are not verified.
     pub(super) fn of_anyone(context: &mut Context<'_>) -> Option<Self> {
         let acl = context.acls.get(&["#"])?;
         Some(Self {

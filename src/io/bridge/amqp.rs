@@ -135,7 +135,7 @@ impl Feed {
         for delivery in batch.iter() {
             match self.intake.take_message(&message(delivery), exchange, now) {
                 Ok(Some(publication)) => publications.push(publication),
-                Ok(None) => events[Outcome::Unspoken as usize].add(1),
+                Ok(None) => events[Outcome::NoListener as usize].add(1),
                 Err(rejection) => {
                     events[Outcome::Rejected as usize].add(1);
                     LogLine::AmqpRejected.warn(now, || {

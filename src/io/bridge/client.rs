@@ -1,11 +1,11 @@
-//! The HTTP client of the bridge, for remote judges and for the courier: HTTP/1.1, over TLS if the URL says so, connections kept and used again.
+//! The HTTP client of the bridge, for remote verifiers and for the webhook: HTTP/1.1, over TLS if the URL says so, connections kept and used again.
 //!
 //! Redirects are not followed: what is asked or told goes to the host that the configuration names, and nowhere else.
 //! No error quotes a URL or a body, which have tokens in them.
 
+use crate::service::{verification, webhook};
 use crate::token::ANSWER_BYTES_MAX;
 use crate::trust;
-use crate::{courier, docket};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -48,7 +48,7 @@ impl Client {
     }
 
     /// Status and body of the answer, or why there is none in time.
-    pub(super) async fn ask(self, request: Request<String>, timeout: Duration) -> docket::Reply {
+    pub(super) async fn ask(self, request: Request<String>, timeout: Duration) -> verification::Reply {
         let exchange = async {
             let response = self.send(request).await?;
             let status = response.status().as_u16();
@@ -67,7 +67,7 @@ impl Client {
 
     /// Status of the answer, or why there is none in time. Its body is read to its end for the sake of the
     /// connection, which is closed when that is long in coming.
-    pub(super) async fn tell(self, request: Request<String>, timeout: Duration) -> courier::Reply {
+    pub(super) async fn tell(self, request: Request<String>, timeout: Duration) -> webhook::Reply {
         let start = Instant::now();
         let response = within(timeout, self.send(request)).await?;
         let status = response.status().as_u16();
@@ -109,7 +109,7 @@ fn authorities_of_the_system(host: &str) -> io::Result<RootCertStore> {
     if roots.is_empty() {
         return Err(io::Error::other(format!(
             "there are no certificates of authorities on this system, so nobody can vouch for {host}: install \
-             ca-certificates, or name a ca_file if it is a judge"
+             ca-certificates, or name a ca_file if it is a verifier"
         )));
     }
     Ok(roots)

@@ -33,7 +33,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 /// Messages that are handed on without asking the shards for room again, and without a turn for the thread's other
-/// tasks: some milliseconds, where a judge is asked in as many.
+/// tasks: some milliseconds, where a verifier is asked in as many.
 const BATCH_MAX: usize = 256;
 /// Bytes of them, for the same reason.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
@@ -200,7 +200,7 @@ impl Feed {
             let events = &self.metrics.events[Origin::Redis as usize];
             match taken {
                 Ok(Taken::Publication(publication)) => publications.push(publication),
-                Ok(Taken::Unspoken) => events[Outcome::Unspoken as usize].add(1),
+                Ok(Taken::NoListener) => events[Outcome::NoListener as usize].add(1),
                 Ok(Taken::Ignored) => self.metrics.messages_ignored.add(1),
                 Ok(Taken::Own) => {}
                 Err(rejection) => {
@@ -298,12 +298,12 @@ mod tests {
         mailbox.post((0..MAILBOX_EVENTS_MAX).map(|_| Parcel::Close));
         (0..SENT).for_each(|_| feed.backlog.push(message("p-broadcast", "{}")));
         run(feed.hand_on());
-        let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::Unspoken as usize];
+        let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::NoListener as usize];
         let lost = feed.metrics.messages_dropped.get();
         assert!(taken.get() == 0 && (1..SENT).contains(&lost), "{lost}");
         mailbox.take(&mut std::collections::VecDeque::new());
         run(feed.hand_on());
-        let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::Unspoken as usize];
+        let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::NoListener as usize];
         assert_eq!((taken.get() + lost, feed.metrics.messages_dropped.get()), (SENT, lost));
         assert!(feed.backlog.is_empty());
     }
@@ -313,17 +313,17 @@ mod tests {
         let shared = shared();
         let mut feed = feed(&shared);
         let metrics = Arc::clone(&feed.metrics);
-        let taken = || metrics.events[Origin::Redis as usize][Outcome::Unspoken as usize].get();
+        let taken = || metrics.events[Origin::Redis as usize][Outcome::NoListener as usize].get();
         (0..50_000).for_each(|_| feed.backlog.push(message("p-broadcast", "{}")));
         let mut seen = vec![0];
         run(async {
-            let judges = async {
+            let verifiers = async {
                 loop {
                     seen.push(taken());
                     yield_now().await;
                 }
             };
-            tokio::select! { biased; () = feed.hand_on() => {}, () = judges => {} }
+            tokio::select! { biased; () = feed.hand_on() => {}, () = verifiers => {} }
         });
         seen.push(taken());
         assert_eq!(seen.last(), Some(&50_000));

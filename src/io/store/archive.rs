@@ -1,4 +1,4 @@
-//! The archive on disk: [`topic::Archive`](crate::topic::Archive) by a log of segments and a catalog of it in memory.
+//! The archive on disk: [`topic::Archive`](crate::service::topic::Archive) by a log of segments and a catalog of it in memory.
 //!
 //! What is written stands in memory until [`Disk::commit`] or [`Disk::settle`] gives it to the system.
 
@@ -13,7 +13,7 @@ use super::recovery::Findings;
 use super::segment;
 use super::settings::{Durability, Settings};
 use crate::metrics::Metrics;
-use crate::topic::{Archive, Fault, Loaded, Number, Owner, Position, Saved, Stored};
+use crate::service::topic::{Archive, Fault, Loaded, Number, Owner, Position, Saved, Stored};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;

@@ -7,7 +7,7 @@
 
 use super::place::{Address, Entry, Gap, Index, Piece, Run};
 use super::record::Record;
-use crate::topic::{Holding, Loaded, Number, Position, Saved};
+use crate::service::topic::{Holding, Loaded, Number, Position, Saved};
 use ahash::{HashMap, HashMapExt as _};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -189,7 +189,7 @@ impl Topic {
         }
     }
 
-    /// What [`Archive::load`](crate::topic::Archive::load) tells of it, but for the last message.
+    /// What [`Archive::load`](crate::service::topic::Archive::load) tells of it, but for the last message.
     pub(super) fn loaded(&self, number: Number) -> Loaded {
         Loaded {
             number,

@@ -7,7 +7,7 @@ use super::recovery::{self, Recovered};
 use super::segment::{self, Kind};
 use super::settings::Settings;
 use super::survey;
-use crate::topic::Holding;
+use crate::service::topic::Holding;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;

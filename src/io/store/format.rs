@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 pub(super) const FORMAT: u32 = 2;
 /// How long the lock of a store is waited for each time.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
-/// Ledgers that there can be; see [`Position`](crate::topic::Position).
+/// Ledgers that there can be; see [`Position`](crate::service::topic::Position).
 const LEDGERS_MAX: u32 = 1 << 24;
 /// Damaged places and lost messages that are told one by one.
 const TOLD_MAX: usize = 16;

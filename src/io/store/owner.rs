@@ -14,7 +14,7 @@ use crate::io::clock;
 use crate::io::gaps::Source;
 use crate::io::handoff::Parcel;
 use crate::io::watchdog::BEAT;
-use crate::topic::{Delivery, Outgoing, Owner, Reply, Request, Rules, Topics};
+use crate::service::topic::{Delivery, Outgoing, Owner, Reply, Request, Rules, Topics};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -88,12 +88,12 @@ fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, syncer: &mpsc::S
         }
         requests.extend(taken.requests);
         let count = if taken.over { requests.len() } else { requests.len().min(ROUND_REQUESTS_MAX) };
-        for (seat, request) in taken.owners.into_iter().chain(requests.drain(..count)) {
-            topics.take(seat, request, now);
+        for (connection, request) in taken.owners.into_iter().chain(requests.drain(..count)) {
+            topics.take(connection, request, now);
         }
         for outside in taken.outside {
-            for (seat, request) in waiting.requests(outside) {
-                topics.take(seat, request, now);
+            for (connection, request) in waiting.requests(outside) {
+                topics.take(connection, request, now);
             }
         }
         topics.tick(now);
@@ -253,15 +253,19 @@ fn post(shared: &Shared, outgoing: Vec<Outgoing>, waiting: &mut Waiting) {
     let mut parcels: Vec<Vec<Parcel>> = shared.mailboxes.iter().map(|_| Vec::new()).collect();
     for outgoing in outgoing {
         match outgoing {
-            Outgoing::Reply(seat, reply) if seat.shard == NO_SHARD => waiting.answer(seat.id, reply),
-            Outgoing::Reply(seat, reply) if let Some(owner) = Owner::of_seat(seat) => {
-                let is_stored = matches!(reply, Reply::Stored { .. });
-                shared.store.ask_owner(owner, seat, Request::Buried { is_stored });
+            Outgoing::Reply(connection, reply) if connection.shard == NO_SHARD => {
+                waiting.answer(connection.id, reply)
             }
-            Outgoing::Ask(owner, seat, request) => shared.store.ask_owner(owner, seat, request),
-            Outgoing::Reply(seat, reply) => parcels[usize::from(seat.shard)].push(Parcel::Told(seat, reply)),
+            Outgoing::Reply(connection, reply) if let Some(owner) = Owner::of_seat(connection) => {
+                let is_stored = matches!(reply, Reply::Stored { .. });
+                shared.store.ask_owner(owner, connection, Request::Buried { is_stored });
+            }
+            Outgoing::Ask(owner, connection, request) => shared.store.ask_owner(owner, connection, request),
+            Outgoing::Reply(connection, reply) => {
+                parcels[usize::from(connection.shard)].push(Parcel::Told(connection, reply))
+            }
             Outgoing::Deliver(message, taker) => {
-                let parcels = &mut parcels[usize::from(taker.seat.shard)];
+                let parcels = &mut parcels[usize::from(taker.connection.shard)];
                 match parcels.last_mut() {
                     Some(Parcel::Delivery(last)) if Arc::ptr_eq(&last.message, &message) => {
                         last.takers.push(taker);

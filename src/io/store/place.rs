@@ -1,6 +1,6 @@
 //! Where messages are: a record in a segment, many in a row of its index, and positions at which there is none.
 
-use crate::topic::{Number, Position};
+use crate::service::topic::{Number, Position};
 
 /// Where a record is: its segment, its offset there, and its length with the header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

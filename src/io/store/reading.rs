@@ -3,7 +3,7 @@
 use super::archive::Disk;
 use super::place::{Address, Entry, Gap, Piece};
 use super::segment::{self, Entries};
-use crate::topic::{Fault, Number, Position, Stored};
+use crate::service::topic::{Fault, Number, Position, Stored};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const READ_GAP_BYTES_MAX: u32 = 4096;
 const REPORTS_MAX: usize = 256;
 
 impl Disk {
-    /// Messages in order from a position on; see [`Archive::read`](crate::topic::Archive::read).
+    /// Messages in order from a position on; see [`Archive::read`](crate::service::topic::Archive::read).
     pub(super) fn read_messages(
         &mut self,
         topic: Number,

@@ -13,7 +13,7 @@ use super::catalog::{Head, Segment};
 use super::keeper::Job;
 use super::place::Address;
 use super::record::{Found, Record, Scan};
-use crate::topic::Fault;
+use crate::service::topic::Fault;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -11,7 +11,7 @@
 
 use super::place::{Address, Run};
 use crate::bytes::Cursor;
-use crate::topic::{Number, Position};
+use crate::service::topic::{Number, Position};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Bytes before a body.

@@ -4,7 +4,7 @@ use super::catalog::Catalog;
 use super::place::{Address, Gap, Index};
 use super::record::{self, Found, Record, Scan};
 use super::segment::{self, Kind};
-use crate::topic::Number;
+use crate::service::topic::Number;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;

@@ -3,7 +3,7 @@
 use super::catalog::Catalog;
 use super::place::{Address, Entry, Gap, Index, Run};
 use super::record::{self, Found, Record, Scan};
-use crate::topic::{Number, Position};
+use crate::service::topic::{Number, Position};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;

@@ -1,6 +1,6 @@
 //! The table `[store]` of the configuration.
 
-use crate::topic::OWNERS_MAX;
+use crate::service::topic::OWNERS_MAX;
 use std::path::{self, PathBuf};
 use std::time::Duration;
 

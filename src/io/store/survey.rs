@@ -5,7 +5,7 @@
 use super::archive::Disk;
 use super::check::{LARGEST, files_bytes};
 use crate::api::Room;
-use crate::topic::{Archive as _, Backlog, Holding, Number, Position, Topics};
+use crate::service::topic::{Archive as _, Backlog, Holding, Number, Position, Topics};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ use super::place::Address;
 use super::record::Record;
 use super::segment::Kind;
 use super::settings::{Durability, Settings};
-use crate::topic::{Archive as _, Draft, Message, Number, Position, Saved, Stored};
+use crate::service::topic::{Archive as _, Draft, Message, Number, Position, Saved, Stored};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

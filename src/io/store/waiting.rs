@@ -3,8 +3,8 @@
 use super::backup::Copier;
 use super::survey::Survey;
 use super::{Answer, Outside, Receipts};
-use crate::roster::Seat;
-use crate::topic::{Reply, Request};
+use crate::service::presence::ConnectionRef;
+use crate::service::topic::{Reply, Request};
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
@@ -29,20 +29,23 @@ struct Appending {
 }
 
 impl Waiting {
-    /// The requests that somebody outside makes, with the seat to which their answers go.
-    pub(super) fn requests(&mut self, outside: Outside) -> Vec<(Seat, Request)> {
+    /// The requests that somebody outside makes, with the connection to which their answers go.
+    pub(super) fn requests(&mut self, outside: Outside) -> Vec<(ConnectionRef, Request)> {
         self.serial = self.serial.wrapping_add(1);
-        let seat = Seat { shard: NO_SHARD, id: self.serial, serial: 0 };
+        let connection = ConnectionRef { shard: NO_SHARD, id: self.serial, serial: 0 };
         match outside {
             Outside::Append(messages, sender) => {
                 let count = messages.len();
                 self.appends
                     .insert(self.serial, Appending { results: Vec::with_capacity(count), count, sender });
-                messages.into_iter().map(|(topic, draft)| (seat, Request::Append(topic, draft))).collect()
+                messages
+                    .into_iter()
+                    .map(|(topic, draft)| (connection, Request::Append(topic, draft)))
+                    .collect()
             }
             Outside::Inquire(inquiry, sender) => {
                 self.inquiries.insert(self.serial, sender);
-                vec![(seat, Request::Inquire(Box::new(inquiry)))]
+                vec![(connection, Request::Inquire(Box::new(inquiry)))]
             }
             Outside::Survey(sender) => {
                 self.surveys.push(sender);

@@ -67,8 +67,8 @@ impl Setup {
     }
 
     /// Lets tokens be judged by what this line of TOML says.
-    pub(crate) fn judged_by(self, token: &str) -> Self {
-        judged_by(&self.path("fanfare.toml"), token);
+    pub(crate) fn verified_by(self, token: &str) -> Self {
+        verified_by(&self.path("fanfare.toml"), token);
         self
     }
 
@@ -109,8 +109,8 @@ impl Setup {
     }
 }
 
-/// Replaces the judge in a file of [`Setup`].
-fn judged_by(file: &Path, token: &str) {
+/// Replaces the verifier in a file of [`Setup`].
+fn verified_by(file: &Path, token: &str) {
     let text = std::fs::read_to_string(file).unwrap();
     let (before, _) = text.split_once("token = {").unwrap();
     std::fs::write(file, format!("{before}token = {{ {token} }}\n")).unwrap();
@@ -228,8 +228,8 @@ impl Daemon {
     }
 
     /// Lets tokens be judged by what this line of TOML says, from now on.
-    pub(crate) fn reload_judged_by(&self, token: &str) {
-        judged_by(&self.path("fanfare.toml"), token);
+    pub(crate) fn reload_verified_by(&self, token: &str) {
+        verified_by(&self.path("fanfare.toml"), token);
         let before = self.logged("reloaded").len();
         self.signal(Signal::HUP);
         self.await_log("reloaded", before + 1);

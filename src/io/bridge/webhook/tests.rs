@@ -1,0 +1,280 @@
+//! The bridge tells a real HTTP server: what shards hand in comes out as requests, whatever the server does.
+
+// The tests of the whole daemon use more of it.
+#[allow(dead_code)]
+#[path = "../../../../tests/world/harness/receiver.rs"]
+mod receiver;
+
+use self::receiver::Receiver;
+use super::super::verification::VerifierSet;
+use super::super::{Feeds, Shared, WEBHOOKS_BYTES_MAX, WEBHOOKS_MAX, WaitingWebhooks, start};
+use super::*;
+use crate::service::webhook::{App, Callback, Webhook, WebhookEvent, WebhookName};
+use crate::trust;
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[track_caller]
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "still not so after {DEADLINE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Status and the whole text of an answer.
+fn http(address: SocketAddr, request: &[u8]) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(request).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    (text[9..12].parse().unwrap(), text)
+}
+
+/// What a shard sees of a daemon whose bridge tells these.
+struct Daemon(Arc<Shared>);
+
+impl Daemon {
+    fn new(recipients: Recipients) -> Self {
+        Self::with(Post::new(recipients).unwrap())
+    }
+
+    fn with(post: Post) -> Self {
+        let settings = Arc::default();
+        let shared = Arc::new(Shared::new(1, 1, &[], &settings).unwrap());
+        shared.ready.store(true, std::sync::atomic::Ordering::Relaxed);
+        let nobody = VerifierSet::new(&Settings::default()).unwrap();
+        start(&shared, nobody, post, Feeds::default()).unwrap();
+        Self(shared)
+    }
+
+    fn call(&self, channel: &str, body: &str) {
+        let (channel, token, body) = (channel.into(), "a.b.c".into(), body.into());
+        self.0.notify(vec![Webhook::Callback(Callback { channel, token, body, client: None })]);
+    }
+
+    /// Events with this JSON, in one turn of a shard.
+    fn events(&self, name: WebhookName, json: &[&str]) {
+        let event = |json: &&str| {
+            let (app, subject) = ("a".into(), "room".into());
+            Webhook::WebhookEvent(WebhookEvent { app, name, subject, json: (*json).into() })
+        };
+        self.0.notify(json.iter().map(event).collect());
+    }
+
+    #[track_caller]
+    fn await_outcome(&self, kind: WebhookKind, outcome: Delivery, count: u64) {
+        let what = format!("{count} of {kind:?} are {outcome:?}");
+        eventually(&what, || self.0.metrics[1].webhooks[kind as usize][outcome as usize].get() == count);
+    }
+
+    fn retries(&self, kind: WebhookKind) -> u64 {
+        self.0.metrics[1].webhook_retries[kind as usize].get()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.0.bridge.stop(Duration::ZERO);
+    }
+}
+
+fn calling(url: &str, more: &str) -> Recipients {
+    let settings = toml::from_str(&format!("url = \"{url}\"\n{more}")).unwrap();
+    Recipients { callback: Some(settings), webhooks: Vec::new() }
+}
+
+fn hooked(url: &str, more: &str) -> Recipients {
+    let app = App { id: "a".into(), key: "the key".into(), secret: "hush".into() };
+    let settings = toml::from_str(&format!("url = \"{url}\"\n{more}")).unwrap();
+    Recipients { callback: None, webhooks: vec![(app, settings)] }
+}
+
+fn bodies(requests: &[Value]) -> Vec<&str> {
+    requests.iter().map(|request| request["body"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_callback_comes_as_the_protocol_says_and_nothing_else_comes() {
+    let receiver = Receiver::start();
+    let daemon = Daemon::new(calling(&receiver.url("/api/chat?x=1"), ""));
+    daemon.call("chat:1", r#"{"data":"é"}"#);
+    daemon.await_outcome(WebhookKind::Callback, Delivery::Delivered, 1);
+    let headers = json!({
+        "host": receiver.address.to_string(),
+        "authorization": "Bearer a.b.c",
+        "content-type": "application/json",
+        "accept": "application/json",
+        "content-length": "13",
+    });
+    let body = r#"{"data":"é"}"#;
+    let expected = json!({ "method": "POST", "path": "/api/chat?x=1", "headers": headers, "body": body });
+    assert_eq!(receiver.requests(), [expected]);
+}
+
+#[test]
+fn a_webhook_comes_as_the_protocol_says() {
+    let receiver = Receiver::start();
+    let daemon = Daemon::new(hooked(&receiver.url("/hook"), ""));
+    daemon.events(WebhookName::CacheMiss, &["1", "2"]);
+    daemon.await_outcome(WebhookKind::WebhookEvent, Delivery::Delivered, 2);
+    let request = &receiver.requests()[0];
+    let body: Value = serde_json::from_str(request["body"].as_str().unwrap()).unwrap();
+    assert_eq!(body["events"], json!([1, 2]));
+    let headers = request["headers"].as_object().unwrap();
+    let names: Vec<&str> = headers.keys().map(String::as_str).collect();
+    assert_eq!(names, ["content-length", "content-type", "host", "x-pusher-key", "x-pusher-signature"]);
+    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers["x-pusher-key"], "the key");
+    assert_eq!(headers["x-pusher-signature"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn channels_are_called_at_the_same_time_and_one_channel_in_order() {
+    let receiver = Receiver::start();
+    receiver.set(&json!({ "delay_s": 0.3 }));
+    let daemon = Daemon::new(calling(&receiver.url("/"), "concurrency = 4"));
+    (0..8).for_each(|number| daemon.call(&format!("chat:{number}"), "x"));
+    daemon.await_outcome(WebhookKind::Callback, Delivery::Delivered, 8);
+    assert_eq!(receiver.seen()["most_at_once"], 4);
+    let receiver = Receiver::start();
+    receiver.set(&json!({ "delay_s": 0.05 }));
+    let daemon = Daemon::new(calling(&receiver.url("/"), "concurrency = 4"));
+    (0..5).for_each(|number| daemon.call("chat:1", &number.to_string()));
+    daemon.await_outcome(WebhookKind::Callback, Delivery::Delivered, 5);
+    assert_eq!(receiver.seen()["most_at_once"], 1);
+    assert_eq!(bodies(&receiver.requests()), ["0", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_server_that_hangs_up_errs_or_takes_too_long_is_called_once_more() {
+    for answer in [json!("drop"), json!(500), json!("hang")] {
+        let receiver = Receiver::start();
+        receiver.set(&json!({ "answers": [answer], "status": 204 }));
+        let daemon = Daemon::new(calling(&receiver.url("/"), "timeout_s = 2"));
+        daemon.call("chat:1", "first");
+        daemon.call("chat:1", "second");
+        daemon.await_outcome(WebhookKind::Callback, Delivery::Delivered, 2);
+        assert_eq!(bodies(&receiver.requests()), ["first", "first", "second"], "after {answer}");
+        assert_eq!(daemon.retries(WebhookKind::Callback), 1);
+    }
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let receiver = Receiver::start();
+    receiver.set(&json!({ "answers": [302] }));
+    let daemon = Daemon::new(calling(&receiver.url("/"), ""));
+    daemon.call("chat:1", "first");
+    daemon.call("chat:1", "second");
+    daemon.await_outcome(WebhookKind::Callback, Delivery::Failed, 1);
+    daemon.await_outcome(WebhookKind::Callback, Delivery::Delivered, 1);
+    let paths: Vec<Value> = receiver.requests().iter().map(|request| request["path"].clone()).collect();
+    assert_eq!(paths, ["/", "/"]);
+}
+
+#[test]
+fn a_webhook_that_is_down_gets_its_events_in_order_when_it_is_back() {
+    let receiver = Receiver::start();
+    let daemon = Daemon::new(hooked(&receiver.url("/"), ""));
+    let port = receiver.kill();
+    daemon.events(WebhookName::CacheMiss, &["1"]);
+    eventually("it was tried again", || daemon.retries(WebhookKind::WebhookEvent) > 0);
+    daemon.events(WebhookName::CacheMiss, &["2"]);
+    let receiver = Receiver::at(port);
+    daemon.await_outcome(WebhookKind::WebhookEvent, Delivery::Delivered, 2);
+    let requests = receiver.requests();
+    let events: Vec<&str> =
+        bodies(&requests).iter().map(|body| body.split_once("events").unwrap().1).collect();
+    assert_eq!(events, ["\":[1]}", "\":[2]}"]);
+}
+
+#[test]
+fn https_is_spoken_with_whoever_can_be_believed() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let (certificate_file, key_file) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+    std::fs::write(&certificate_file, certificate.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    let receiver = Receiver::over_tls(&certificate_file, &key_file);
+    let recipients = calling(&format!("https://{}/", receiver.address), "timeout_s = 20");
+    let client = Client::new(trust::named(vec![certificate.der().clone()]).unwrap(), KEPT_MAX);
+    let daemon = Daemon::with(Post { recipients: recipients.clone(), client });
+    daemon.call("chat:1", "x");
+    daemon.await_outcome(WebhookKind::Callback, Delivery::Delivered, 1);
+    // No authority of a system has signed it, if there are any.
+    let Ok(post) = Post::new(recipients) else { return };
+    let stranger = Daemon::with(post);
+    stranger.call("chat:1", "x");
+    stranger.await_outcome(WebhookKind::Callback, Delivery::Failed, 1);
+}
+
+/// What the daemons of these tests have logged.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LOG.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stop_tells_what_it_can_and_says_how_much_it_could_not() {
+    tracing_subscriber::fmt().with_ansi(false).with_writer(|| Log).init();
+    let receiver = Receiver::start();
+    receiver.set(&json!({ "delay_s": 0.2 }));
+    let daemon = Daemon::new(hooked(&receiver.url("/"), ""));
+    daemon.events(WebhookName::ChannelVacated, &["1"]);
+    let start = Instant::now();
+    daemon.0.bridge.stop(DEADLINE);
+    assert!(start.elapsed() < DEADLINE, "it ends when nothing is left");
+    assert_eq!(receiver.requests().len(), 1, "the leave did not wait for its return");
+    daemon.await_outcome(WebhookKind::WebhookEvent, Delivery::Delivered, 1);
+    assert!(!daemon.0.bridge.running.load(std::sync::atomic::Ordering::Relaxed));
+
+    receiver.set(&json!({ "status": "hang" }));
+    let daemon = Daemon::new(calling(&receiver.url("/"), ""));
+    (0..7).for_each(|_| daemon.call("chat:1", "x"));
+    receiver.await_requests(2);
+    let start = Instant::now();
+    daemon.0.bridge.stop(Duration::from_millis(100));
+    assert!(start.elapsed() >= Duration::from_millis(100));
+    let lost = || String::from_utf8_lossy(&LOG.lock().unwrap()).contains(" 7 webhooks were not delivered");
+    eventually("it has said so", lost);
+}
+
+#[test]
+fn what_the_bridge_has_no_room_for_is_dropped_and_counted() {
+    let call = |bytes: usize| {
+        let (channel, token) = ("chat:1".into(), "".into());
+        Webhook::Callback(Callback { channel, token, body: "x".repeat(bytes).into(), client: None })
+    };
+    let mut many = WaitingWebhooks::default();
+    many.put((0..WEBHOOKS_MAX + 3).map(|_| call(1)).collect());
+    assert_eq!((many.list.len(), many.lost), (WEBHOOKS_MAX, [3, 0]));
+    let mut long = WaitingWebhooks::default();
+    long.put((0..100).map(|_| call(1024 * 1024)).collect());
+    assert!(long.bytes <= WEBHOOKS_BYTES_MAX && long.list.len() + long.lost[0] as usize == 100);
+    assert_eq!(long.list.len(), 63);
+    let daemon = Daemon::new(calling("http://127.0.0.1:1/", ""));
+    daemon.0.bridge.post(|inbox| inbox.webhooks.lost = [2, 5]);
+    daemon.await_outcome(WebhookKind::Callback, Delivery::Dropped, 2);
+    daemon.await_outcome(WebhookKind::WebhookEvent, Delivery::Dropped, 5);
+}

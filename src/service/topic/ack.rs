@@ -1,0 +1,299 @@
+//! What a consumer says of its messages: acknowledged, not acknowledged, more; and the dead letters.
+
+use super::consumer::ConsumerId;
+use super::one::TopicId;
+use super::pending::State;
+use super::source::Source;
+use super::subscription::SubId;
+use super::tend::TEND_BYTES;
+use super::topics::{Role, Timer, Topics};
+use super::{
+    Archive, Domain, Draft, Message, MessageId, Outgoing, Owner, Position, Reply, Request, TopicName,
+};
+use crate::service::presence::ConnectionRef;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The property of a dead letter that says where it comes from.
+const REAL_TOPIC: &str = "REAL_TOPIC";
+/// The property of a dead letter that says which message it was.
+const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
+/// Messages that may be on their way to the dead letters of another owner; one more comes to its consumer again. Another
+/// owner answers within a round of its own.
+const LETTERS_MAX: usize = 1000;
+/// Bytes of them; one message alone may have more.
+const LETTERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Messages on their way to the dead letters of another owner, by a number that comes back with its answer.
+#[derive(Debug, Default)]
+pub(super) struct Letters {
+    sent: HashMap<u32, Letter, ahash::RandomState>,
+    bytes: usize,
+    serial: u32,
+}
+
+#[derive(Debug)]
+struct Letter {
+    of: (SubId, Position),
+    /// The subscription.
+    name: Arc<str>,
+    bytes: usize,
+}
+
+impl<A: Archive> Topics<A> {
+    /// A request of a consumer or reader; others have nothing to say of this kind.
+    pub(super) fn take_of_consumer(&mut self, connection: ConnectionRef, request: &Request) {
+        let Some(Role::Consumer(id)) = self.connections.get(&connection).copied() else {
+            match request {
+                Request::AskEnd => self.reply(connection, Reply::EndOfTopic(false)),
+                Request::Unsubscribe => self.unsubscribe_transient(connection),
+                _ => {}
+            }
+            return;
+        };
+        match request {
+            Request::Ack(message) => self.ack(id, *message),
+            Request::Nack(message) => self.nack(id, *message),
+            Request::Permit(count) => {
+                if let Some(consumer) = self.consumers.get_mut(id) {
+                    consumer.permit(*count);
+                }
+                self.wake(id);
+            }
+            Request::Turn => self.take_turn(id),
+            Request::Took => {
+                if let Some(consumer) = self.consumers.get_mut(id) {
+                    consumer.took();
+                }
+                self.wake(id);
+            }
+            Request::AskEnd => {
+                let reply = self.end_of_topic(id);
+                self.reply(connection, reply);
+            }
+            Request::Unsubscribe => self.unsubscribe(connection, id),
+            _ => {}
+        }
+    }
+
+    /// Whatever a consumer acknowledges, one more fits into its window.
+    fn ack(&mut self, id: ConsumerId, message: MessageId) {
+        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        consumer.free(1);
+        if let Some(source) = self.source_of(id, message) {
+            if let Some(topic) = self.topics.get(source.topic) {
+                self.counters.acknowledged(topic.namespace);
+            }
+            self.settle(source.sub, message.position, Some(id));
+        }
+        self.wake(id);
+    }
+
+    /// The source of a consumer that a message's id means; none for a message of another topic.
+    fn source_of(&self, id: ConsumerId, message: MessageId) -> Option<Source> {
+        let consumer = self.consumers.get(id)?;
+        let found = consumer.sources.get(message.partition);
+        if found.is_some() || !message.names_topic() || !consumer.is_of_one_topic() {
+            return found;
+        }
+        // It may have come to a consumer of several topics, of which this one's is one.
+        let mut sources = consumer.sources.iter();
+        sources.find(|source| self.is_labelled(source.topic, message.partition))
+    }
+
+    /// Whether a label stands for a topic among several.
+    pub(super) fn is_labelled(&self, topic: TopicId, label: Option<u32>) -> bool {
+        let number = self.topics.get(topic).map(|topic| topic.number);
+        label.is_some() && number.and_then(MessageId::topic_label) == label
+    }
+
+    /// A message is dealt with, by a consumer or otherwise.
+    pub(super) fn settle(&mut self, id: SubId, position: Position, by: Option<ConsumerId>) {
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        // What is on its way to the dead letters is dealt with when it is there.
+        if sub.pending.get(&position).is_none_or(|pending| pending.state == State::Dying) {
+            return;
+        }
+        let Some(pending) = sub.remove(position) else { return };
+        sub.untended_bytes += u64::from(pending.bytes);
+        if sub.untended_bytes >= TEND_BYTES {
+            sub.untended_bytes = 0;
+            let topic = sub.topic;
+            self.hurry(topic);
+        }
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        if pending.due_ns > 0 {
+            self.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
+        }
+        let holder = pending.holder as usize;
+        let sub_is_keyed = !sub.keys.is_empty();
+        if std::mem::take(&mut sub.is_full) || sub_is_keyed {
+            self.ready(id);
+        }
+        self.touch(id);
+        if pending.state == State::Held && pending.due_ns > 0 && by != Some(holder) {
+            // Its time would have made room for another.
+            if let Some(consumer) = self.consumers.get_mut(holder) {
+                consumer.free(1);
+            }
+            self.wake(holder);
+        }
+    }
+
+    fn nack(&mut self, id: ConsumerId, message: MessageId) {
+        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        consumer.free(1);
+        let delay_ns = consumer.nack_delay_ns;
+        if let Some(source) = self.source_of(id, message) {
+            let position = message.position;
+            let sub = self.subs.get(source.sub);
+            let pending = sub.and_then(|sub| sub.pending.get(&position));
+            let its = |pending: &&super::pending::Pending| {
+                pending.state == State::Held && pending.holder as usize == id
+            };
+            if pending.filter(its).is_some() {
+                self.send_back(source.sub, position, delay_ns);
+            }
+        }
+        self.wake(id);
+    }
+
+    /// A consumer has had a message for too long, if this is still its time.
+    pub(super) fn time_out(&mut self, id: SubId, position: Position, at_ns: u64) {
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        let pending = sub.pending.get_mut(&position).filter(|pending| pending.due_ns == at_ns);
+        let Some(pending) = pending else { return };
+        pending.due_ns = 0;
+        match pending.state {
+            State::Held => {
+                let holder = pending.holder as usize;
+                if let Some(consumer) = self.consumers.get_mut(holder) {
+                    consumer.free(1);
+                }
+                self.send_back(id, position, 0);
+                self.wake(holder);
+            }
+            State::Resting => {
+                pending.state = State::Waiting;
+                sub.replay.insert(position);
+                self.ready(id);
+            }
+            State::Waiting | State::Dying => {}
+        }
+    }
+
+    /// Has a message that a consumer holds come again, or go to the dead letters.
+    fn send_back(&mut self, id: SubId, position: Position, delay_ns: u64) {
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        let Some(mut pending) = sub.pending.get(&position).copied() else { return };
+        if pending.due_ns > 0 {
+            self.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
+        }
+        sub.detach(position, &pending);
+        let limit = self.consumers.get(pending.holder as usize).map_or(0, |it| it.redeliveries_max);
+        let is_dead = limit > 0 && pending.redeliveries >= limit;
+        pending.redeliveries = pending.redeliveries.saturating_add(1);
+        pending.due_ns = 0;
+        if is_dead && self.bury(id, position, pending.holder as usize) {
+            pending.state = State::Dying;
+        } else if delay_ns > 0 {
+            pending.state = State::Resting;
+            pending.due_ns = self.now.monotonic_ns.saturating_add(delay_ns);
+            self.timers.insert((pending.due_ns, Timer::Pending(id, position)));
+        } else {
+            pending.state = State::Waiting;
+        }
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        if pending.state == State::Waiting {
+            sub.replay.insert(position);
+        }
+        sub.pending.insert(position, pending);
+        self.ready(id);
+    }
+
+    /// Appends a message to the dead letters. It is acknowledged when that is committed.
+    fn bury(&mut self, id: SubId, position: Position, consumer: ConsumerId) -> bool {
+        let Some(sub) = self.subs.get(id) else { return false };
+        let Some(pending) = sub.pending.get(&position) else { return false };
+        let (name, deliver_ms) = (sub.name.clone(), pending.deliver_ms);
+        let Ok(Some(message)) = self.fetch(sub.topic, position, deliver_ms) else { return false };
+        let Some(consumer) = self.consumers.get(consumer) else { return false };
+        let Some(sub) = self.subs.get(id) else { return false };
+        let real = &self.topics[sub.topic].name;
+        let letters = consumer.dead_letters.clone().unwrap_or_else(|| real.dead_letters(&name));
+        let partition = real.partition_number().map_or(-1, i64::from);
+        let origin = format!("{}:{}:{partition}", position.ledger(), position.entry());
+        let real = real.as_str().to_owned();
+        let old = message.message();
+        let mut properties = old.properties.clone();
+        properties.retain(|(name, _)| ![REAL_TOPIC, ORIGIN_MESSAGE_ID].contains(name));
+        properties.extend([(REAL_TOPIC, &*real), (ORIGIN_MESSAGE_ID, &*origin)]);
+        let draft = Draft::new(&Message {
+            published_ms: self.wall_ms,
+            deliver_ms: None,
+            sequence: None,
+            producer: None,
+            context: None,
+            properties,
+            ..old
+        });
+        let Some((name, _)) = self.expand(&letters).into_iter().next() else { return false };
+        if name.domain() == Domain::NonPersistent {
+            return false;
+        }
+        let owner = Owner::of_topic(&name, self.owner.of());
+        if owner != self.owner.index() {
+            return self.send_letter(owner, (id, position), name, draft);
+        }
+        let is_stored = self.open_topic(&name).is_ok_and(|topic| self.store(topic, draft).is_ok());
+        if is_stored {
+            self.dying.push((id, position));
+        }
+        is_stored
+    }
+
+    /// Has another owner, which has the topic for them, append a message to the dead letters.
+    fn send_letter(&mut self, owner: usize, of: (SubId, Position), name: TopicName, draft: Draft) -> bool {
+        let bytes = draft.len();
+        let Letters { sent, bytes: all_bytes, serial } = &mut self.letters;
+        if sent.len() >= LETTERS_MAX || *all_bytes + bytes > LETTERS_BYTES_MAX.max(bytes) {
+            return false;
+        }
+        *serial = serial.wrapping_add(1);
+        *all_bytes += bytes;
+        let Some(sub) = self.subs.get(of.0) else { return false };
+        sent.insert(*serial, Letter { of, name: sub.name.clone(), bytes });
+        let asked = Outgoing::Ask(owner, self.owner.connection(*serial), Request::Append(name, draft));
+        self.out.push(asked);
+        true
+    }
+
+    /// What has become of a message that another owner was to append.
+    pub(super) fn finish_letter(&mut self, connection: ConnectionRef, is_stored: bool) {
+        let Some(Letter { of, name, bytes }) = self.letters.sent.remove(&connection.id) else { return };
+        self.letters.bytes = self.letters.bytes.saturating_sub(bytes);
+        // The subscription may be gone, and another in its place.
+        if self.subs.get(of.0).is_some_and(|sub| sub.name == name) {
+            self.finish_dying(vec![of], is_stored);
+        }
+    }
+
+    /// What has gone to the dead letters is dealt with, or comes again.
+    pub(super) fn finish_dying(&mut self, dying: Vec<(SubId, Position)>, is_stored: bool) {
+        for (id, position) in dying {
+            let Some(sub) = self.subs.get_mut(id) else { continue };
+            let Some(pending) = sub.pending.get_mut(&position) else { continue };
+            if pending.state != State::Dying {
+                continue;
+            }
+            pending.state = State::Waiting;
+            sub.replay.insert(position);
+            if is_stored {
+                self.counters.total.dead += 1;
+                self.settle(id, position, None);
+            } else {
+                self.ready(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! One consumer or reader: how much it takes, and from which subscriptions.
+
+use super::source::Sources;
+use super::subscription::SubId;
+use super::{Consuming, Flow, Kind, MessageId, Position, Reading, Right, Rights, TopicName, Window};
+use crate::service::presence::ConnectionRef;
+use std::sync::Arc;
+
+/// A consumer among all; given again when it is gone.
+pub(super) type ConsumerId = usize;
+
+/// Bytes that are on their way to one connection before its receipt is waited for: enough to keep a connection
+/// busy while a receipt comes, and little beside what a shard's outbox holds.
+pub(super) const UNRECEIVED_BYTES_MAX: usize = 256 * 1024;
+/// Messages that a pulling consumer may have asked for and not got; Pulsar has no bound, and nobody has more use.
+pub(super) const PERMITS_MAX: u32 = 1_000_000;
+
+/// A consumer or a reader.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub(super) connection: ConnectionRef,
+    pub(super) name: Box<str>,
+    pub(super) subscription: Box<str>,
+    pub(super) remote: Box<str>,
+    pub(super) kind: Kind,
+    pub(super) durable: bool,
+    pub(super) is_reader: bool,
+    pub(super) priority: i32,
+    pub(super) ack_timeout_ns: u64,
+    pub(super) nack_delay_ns: u64,
+    pub(super) redeliveries_max: u32,
+    pub(super) dead_letters: Option<TopicName>,
+    /// What new topics have to match to be among its sources.
+    pub(super) wanted: Option<(Box<str>, regex::Regex)>,
+    /// What those topics are narrowed to.
+    pub(super) rights: Option<Box<Rights>>,
+    /// Topics that are not there yet and are among its sources as soon as they are; only a reader has such.
+    pub(super) awaits: Vec<TopicName>,
+    /// Where its messages come from.
+    pub(super) sources: Sources,
+    /// Subscriptions that wait until it takes more.
+    pub(super) blocked: Vec<SubId>,
+    /// Messages that it has got, ever.
+    pub(super) delivered: u64,
+    flow: Flow,
+    /// What it takes of several owners together, in place of what it has here.
+    window: Option<Arc<Window>>,
+    /// This owner's place among them: a byte where there is room for one.
+    owner: u8,
+    /// Whether it was told that it is a consumer: its connection has no use for messages before.
+    is_told: bool,
+    /// Whether its connection is over, and it has still topics to leave.
+    is_over: bool,
+    /// Messages that fill its window.
+    outstanding: u32,
+    /// Messages that it has asked for.
+    permits: u32,
+    unreceived_bytes: usize,
+    awaits_receipt: bool,
+}
+
+impl Consumer {
+    pub(super) fn new(connection: ConnectionRef, consuming: Consuming, owner: usize) -> Self {
+        Self {
+            connection,
+            name: consuming.name,
+            subscription: consuming.subscription,
+            remote: consuming.remote,
+            kind: consuming.kind,
+            durable: consuming.durable,
+            is_reader: false,
+            priority: consuming.priority,
+            ack_timeout_ns: consuming.ack_timeout_ms.saturating_mul(1_000_000),
+            nack_delay_ns: consuming.nack_delay_ms.saturating_mul(1_000_000),
+            redeliveries_max: consuming.redeliveries_max,
+            dead_letters: consuming.dead_letters,
+            wanted: None,
+            rights: consuming.rights,
+            awaits: Vec::new(),
+            sources: Sources::default(),
+            blocked: Vec::new(),
+            delivered: 0,
+            flow: consuming.flow,
+            window: consuming.window,
+            owner: owner as u8,
+            is_told: false,
+            is_over: false,
+            outstanding: 0,
+            permits: 0,
+            unreceived_bytes: 0,
+            awaits_receipt: false,
+        }
+    }
+
+    /// A reader, whose subscription is its own.
+    pub(super) fn reader(connection: ConnectionRef, reading: Reading, subscription: Box<str>) -> Self {
+        let consuming = Consuming {
+            topics: super::Wanted::One(reading.topic),
+            subscription,
+            kind: Kind::Exclusive,
+            durable: false,
+            earliest: false,
+            flow: Flow::Push(reading.window),
+            ack_timeout_ms: 0,
+            nack_delay_ms: 0,
+            redeliveries_max: 0,
+            dead_letters: None,
+            name: reading.name,
+            priority: 0,
+            remote: reading.remote,
+            rights: None,
+            window: None,
+        };
+        Self { is_reader: true, ..Self::new(connection, consuming, 0) }
+    }
+
+    /// Whether its rights let it have a topic that its pattern matches.
+    pub(super) fn may_have(&self, topic: &TopicName) -> bool {
+        self.rights.as_ref().is_none_or(|rights| rights.allow(Right::Consume, topic))
+    }
+
+    /// Whether it takes a message.
+    pub(super) fn has_room(&self) -> bool {
+        if !self.is_told || self.is_over {
+            return false;
+        }
+        match (&self.window, self.flow) {
+            (Some(window), _) => window.has_room(self.owner.into()),
+            (None, _) if self.awaits_receipt => false,
+            (None, Flow::Push(window)) => self.outstanding < window.max(1),
+            (None, Flow::Pull) => self.permits > 0,
+        }
+    }
+
+    /// What it takes of several owners together, if it has to do with several.
+    pub(super) fn window(&self) -> Option<&Window> {
+        self.window.as_deref()
+    }
+
+    /// It has got a topic.
+    pub(super) fn has_joined(&self) {
+        if let Some(window) = &self.window {
+            window.has_joined();
+        }
+    }
+
+    /// It knows now that it is a consumer.
+    pub(super) fn tell(&mut self) {
+        self.is_told = true;
+    }
+
+    /// It gets a message of so many bytes. Returns whether its receipt is wanted; nothing when another owner has taken the
+    /// room that there was.
+    pub(super) fn give(&mut self, bytes: usize) -> Option<bool> {
+        let wants_receipt = match &self.window {
+            Some(window) => Some(window.take(self.owner.into(), bytes)?),
+            None => None,
+        };
+        self.outstanding = self.outstanding.saturating_add(1);
+        self.permits = self.permits.saturating_sub(1);
+        self.delivered += 1;
+        if wants_receipt.is_some() {
+            return wants_receipt;
+        }
+        self.unreceived_bytes += bytes;
+        self.awaits_receipt = self.unreceived_bytes >= UNRECEIVED_BYTES_MAX;
+        Some(self.awaits_receipt)
+    }
+
+    /// So many messages fill its window no more.
+    pub(super) fn free(&mut self, count: u32) {
+        self.outstanding = self.outstanding.saturating_sub(count);
+        if let Some(window) = &self.window {
+            window.free(count);
+        }
+    }
+
+    /// It asks for more.
+    pub(super) fn permit(&mut self, count: u32) {
+        if self.flow == Flow::Pull {
+            self.permits = self.permits.saturating_add(count).min(PERMITS_MAX);
+        }
+    }
+
+    /// Everything has left for it.
+    pub(super) fn took(&mut self) {
+        self.unreceived_bytes = 0;
+        self.awaits_receipt = false;
+    }
+
+    /// Its connection is over.
+    pub(super) fn part(&mut self) {
+        self.is_over = true;
+    }
+
+    /// Whether its connection is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether its messages' ids tell partitions, or nothing, and not topics.
+    pub(super) fn is_of_one_topic(&self) -> bool {
+        let first = self.sources.next(None);
+        first.is_some_and(|first| {
+            !MessageId { position: Position::FIRST, partition: first.label }.names_topic()
+        })
+    }
+
+    /// What fills its window, and what it has asked for.
+    pub(super) fn fill(&self) -> (u32, u32) {
+        (self.outstanding, self.permits)
+    }
+}

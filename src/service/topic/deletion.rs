@@ -1,0 +1,328 @@
+//! Topics that are deleted, by whoever looks after them or because nobody has any use for them, and subscriptions that
+//! nobody comes for.
+//!
+//! A topic is gone at once: the archive has it no more, and its name means another topic from then on. Who is there yet
+//! is taken out of it in slices, and told after the answers that wait for the same commit.
+
+use super::inquiry::{Trouble, broken, no_topic};
+use super::one::TopicId;
+use super::open::IDLE_NS;
+use super::producer::ProducerId;
+use super::purge::Walk;
+use super::source::Source;
+use super::subscription::{SubId, Subscription};
+use super::topics::{Answer, Topics, refusal};
+use super::work::{AT_ONCE_MAX, Progress, Slice, TOPIC_STEPS, Work};
+use super::{Archive, Cause, Domain, Fault, Position, Refusal, TopicName};
+use crate::service::presence::ConnectionRef;
+
+/// Names of partitions that are read at once.
+const NAMES_AT_ONCE: usize = 256;
+/// Connections and subscriptions that are taken out of a topic as part of the request.
+const PARTS_AT_ONCE: usize = 64;
+
+/// A topic that is being deleted with its partitions.
+pub(super) struct Deleting {
+    connection: ConnectionRef,
+    force: bool,
+    stage: Stage,
+    names: Vec<TopicName>,
+    at: usize,
+    /// How many there were.
+    deleted: usize,
+}
+
+/// How far it is. Who is in the way is found before anything is deleted.
+enum Stage {
+    /// The partitions of this one that come after that one are looked up.
+    Listing(TopicName, Box<str>),
+    Checking,
+    Deleting,
+}
+
+/// A deleted topic that has still connections and subscriptions.
+pub(super) struct Dismantling {
+    topic: TopicId,
+    producers: Vec<ProducerId>,
+}
+
+/// Why a connection ends whose topic is deleted.
+fn gone() -> Refusal {
+    refusal(Cause::NotFound, "the topic was deleted")
+}
+
+impl<A: Archive> Topics<A> {
+    /// Deletes a topic, and answers when it is safe.
+    pub(super) fn delete(
+        &mut self,
+        connection: ConnectionRef,
+        name: TopicName,
+        force: bool,
+    ) -> Result<(), Trouble> {
+        if name.domain() == Domain::NonPersistent {
+            return Err(no_topic());
+        }
+        let stage = match self.partitions(&name) {
+            Some(_) => Stage::Listing(name.clone(), "".into()),
+            None => Stage::Checking,
+        };
+        let is_one = matches!(stage, Stage::Checking);
+        let mut deleting = Deleting { connection, force, stage, names: vec![name], at: 0, deleted: 0 };
+        if is_one {
+            self.go_on_deleting(&mut deleting, &mut Slice::whole());
+            return Ok(());
+        }
+        self.take_on(Work::Delete(Box::new(deleting))).map_err(|refusal| (503, refusal.reason))
+    }
+
+    /// Looks at some partitions of a topic that is to be deleted, or deletes some.
+    pub(super) fn go_on_deleting(&mut self, deleting: &mut Deleting, slice: &mut Slice) -> Progress {
+        let connection = deleting.connection;
+        match self.delete_some(deleting, slice) {
+            Ok(Progress::More) => return Progress::More,
+            Ok(Progress::Done) if deleting.deleted > 0 => self.answers.push(Answer::Done(connection)),
+            Ok(Progress::Done) => self.answer(connection, 404, no_topic().1.as_bytes()),
+            Err((status, reason)) => self.answer(connection, status, reason.as_bytes()),
+        }
+        Progress::Done
+    }
+
+    fn delete_some(&mut self, deleting: &mut Deleting, slice: &mut Slice) -> Result<Progress, Trouble> {
+        if let Some(reason) = &self.broken {
+            return Err((503, reason.clone()));
+        }
+        let Deleting { force, stage, names, at, deleted, .. } = deleting;
+        if let Stage::Listing(whole, after) = stage {
+            let prefix = format!("{}-partition-", whole.as_str());
+            loop {
+                if slice.is_over() {
+                    return Ok(Progress::More);
+                }
+                slice.spend(NAMES_AT_ONCE);
+                let found = self.archive.names(&prefix, after, NAMES_AT_ONCE).map_err(broken)?;
+                let Some(last) = found.last() else { break };
+                *after = last.clone();
+                let found = found.iter().filter_map(|name| TopicName::read(name).ok());
+                names.extend(found.filter(|name| self.whole(name) == Some(whole.as_str())));
+            }
+            *stage = Stage::Checking;
+        }
+        loop {
+            let is_checking = matches!(stage, Stage::Checking);
+            while let Some(name) = names.get(*at) {
+                if slice.is_over() {
+                    return Ok(Progress::More);
+                }
+                slice.spend(TOPIC_STEPS);
+                if let Some(id) = self.find_topic(name).map_err(broken)? {
+                    if !*force {
+                        self.check_unused(id, *deleted)?;
+                    }
+                    if !is_checking {
+                        self.delete_topic(id).map_err(broken)?;
+                        *deleted += 1;
+                    }
+                }
+                *at += 1;
+            }
+            if !is_checking {
+                return Ok(Progress::Done);
+            }
+            (*stage, *at) = (Stage::Deleting, 0);
+        }
+    }
+
+    /// Says who is in the way of deleting a topic.
+    fn check_unused(&mut self, id: TopicId, deleted: usize) -> Result<(), Trouble> {
+        if self.topics[id].users == 0 {
+            return Ok(());
+        }
+        let subs: Vec<SubId> = self.topics[id].subs.values().copied().collect();
+        let there: Vec<SubId> = subs.into_iter().filter(|sub| self.part_leaving(*sub)).collect();
+        let consumers: usize = there.iter().map(|sub| self.subs[*sub].members.len()).sum();
+        let producers = self.topics[id].producers.len();
+        if producers + consumers == 0 {
+            return Ok(());
+        }
+        let name = self.topics[id].name.as_str();
+        let before = if deleted > 0 { "; other partitions are deleted already" } else { "" };
+        let reason = format!(
+            "{name} is in use, by {producers} producers and {consumers} consumers or readers: delete it when they are \
+             gone, or by force, which ends them{before}"
+        );
+        Err((409, reason.into()))
+    }
+
+    /// Deletes a topic, whoever is there.
+    fn delete_topic(&mut self, id: TopicId) -> Result<(), Fault> {
+        self.archive.delete(self.topics[id].number)?;
+        self.is_uncommitted = true;
+        self.forget_uncommitted(id);
+        let topic = &mut self.topics[id];
+        topic.is_gone = true;
+        topic.is_active = false;
+        topic.ready.clear();
+        topic.tail_waiters.clear();
+        // No id of a message of it is to mean one of a topic that gets its name.
+        self.fresh = self.fresh.max(topic.state.next.position);
+        self.names.remove(topic.name.as_str());
+        let producers = topic.producers.values().copied().collect();
+        self.count_one_less();
+        self.active.retain(|active| *active != id);
+        let name = self.topics[id].name.clone();
+        self.forget_created(&name);
+        let mut dismantling = Dismantling { topic: id, producers };
+        if self.go_on_dismantling(&mut dismantling, &mut Slice::of(PARTS_AT_ONCE)) == Progress::More {
+            self.works.push_back(Work::Dismantle(Box::new(dismantling)));
+        }
+        Ok(())
+    }
+
+    /// Takes some connections and subscriptions out of a topic that is gone, and in the end the topic out of memory.
+    pub(super) fn go_on_dismantling(&mut self, dismantling: &mut Dismantling, slice: &mut Slice) -> Progress {
+        let id = dismantling.topic;
+        while let Some(producer) = dismantling.producers.last().copied() {
+            if slice.is_over() {
+                return Progress::More;
+            }
+            slice.spend(1);
+            dismantling.producers.pop();
+            // It may have left meanwhile, and another have its number.
+            let producer = self.producers.get(producer);
+            let its = producer.filter(|it| it.targets.iter().any(|(topic, _)| *topic == id));
+            if let Some(connection) = its.map(|producer| producer.connection) {
+                self.end(connection);
+            }
+        }
+        while let Some(sub) = self.topics.get(id).and_then(|topic| topic.subs.values().next()).copied() {
+            // The first time, so that those who stay have room again.
+            self.give_up_pending(sub);
+            // Its number may be another's as soon as it is gone.
+            let its = |it: &&Subscription| it.topic == id;
+            while let Some(member) = self.subs.get(sub).filter(its).and_then(|sub| sub.members.last()) {
+                if slice.is_over() {
+                    return Progress::More;
+                }
+                slice.spend(1);
+                let (consumer, label) = (member.consumer, member.label);
+                self.part(consumer, Source { topic: id, sub, label });
+                // Who has a pattern goes on with the other topics of it; who is over is told nothing more.
+                let consumer = self.consumers.get(consumer);
+                let ends = consumer.filter(|it| it.wanted.is_none() && !it.is_over());
+                if let Some(connection) = ends.map(|consumer| consumer.connection) {
+                    self.end(connection);
+                }
+            }
+            if slice.is_over() {
+                return Progress::More;
+            }
+            slice.spend(1);
+            if self.subs.get(sub).is_some_and(|it| its(&it)) {
+                self.delete_sub(sub);
+            }
+        }
+        self.topics.try_remove(id);
+        Progress::Done
+    }
+
+    /// A connection's topic is deleted: it holds nothing from now on, and is told so after what it was to be told before.
+    fn end(&mut self, connection: ConnectionRef) {
+        self.answers.push(Answer::Refused(connection, gone()));
+        self.leave(connection);
+    }
+
+    /// Deletes a topic of which nobody has any use, if it was so for long enough. Returns whether it did, or in how many
+    /// nanoseconds it may be.
+    pub(super) fn delete_idle(&mut self, id: TopicId) -> Result<bool, u64> {
+        let idle_ms = self.rules.idle_delete_s.saturating_mul(1000);
+        let Some(topic) = self.topics.get(id) else { return Ok(false) };
+        let is_useless = topic.users == 0
+            && topic.subs.is_empty()
+            && topic.is_empty()
+            && !topic.state.terminated
+            && !topic.is_untrimmed;
+        if idle_ms == 0 || !is_useless || self.broken.is_some() {
+            return Ok(false);
+        }
+        let since_ms = self.now.unix_ms.saturating_sub(self.used_ms(id));
+        if since_ms < idle_ms {
+            return Err((idle_ms - since_ms).saturating_mul(1_000_000));
+        }
+        // A message that waits for its time in the index is one.
+        let delayed = self.archive.delayed(topic.number, (0, Position::FIRST), u64::MAX, 1);
+        let is_deleted = delayed.is_ok_and(|delayed| delayed.is_empty()) && self.delete_topic(id).is_ok();
+        self.counters.total.idle += u64::from(is_deleted);
+        Ok(is_deleted)
+    }
+
+    /// When a topic was used last (unix, ms): in this run of the daemon, or before it was loaded.
+    pub(super) fn used_ms(&self, id: TopicId) -> u64 {
+        let Some(topic) = self.topics.get(id) else { return self.now.unix_ms };
+        if topic.state.used_ms > 0 {
+            return topic.state.used_ms;
+        }
+        let idle_ms = self.now.monotonic_ns.saturating_sub(topic.used_ns) / 1_000_000;
+        self.now.unix_ms.saturating_sub(idle_ms)
+    }
+
+    /// After what time a topic that nobody uses is looked at.
+    pub(super) fn idle_ns(&self) -> u64 {
+        match self.rules.idle_delete_s {
+            0 => IDLE_NS,
+            seconds => seconds.saturating_mul(1_000_000_000).min(IDLE_NS),
+        }
+    }
+
+    /// Deletes the subscriptions of a topic that had no consumer for too long: of many in slices.
+    pub(super) fn expire_subs(&mut self, id: TopicId) {
+        let Some(topic) = self.topics.get(id) else { return };
+        if self.rules.subscription_expiry_s == 0 || topic.subs.is_empty() || self.broken.is_some() {
+            return;
+        }
+        let is_short = topic.subs.len() <= AT_ONCE_MAX;
+        let mut walk = self.walk(id);
+        if is_short {
+            self.go_on_expiring(&mut walk, &mut Slice::whole());
+        } else if !self.works.iter().any(|work| matches!(work, Work::Expire(other) if other.topic == id)) {
+            // What finds no turn now does so the next time.
+            let _ = self.take_on(Work::Expire(walk));
+        }
+    }
+
+    /// Looks at some subscriptions.
+    pub(super) fn go_on_expiring(&mut self, walk: &mut Walk, slice: &mut Slice) -> Progress {
+        let expiry_ms = self.rules.subscription_expiry_s.saturating_mul(1000);
+        while let Ok(Some(id)) = self.next_sub(walk) {
+            slice.spend(1);
+            let sub = &self.subs[id];
+            let used_ms = sub.state.used_ms;
+            let is_unused = sub.durable && sub.members.is_empty() && expiry_ms > 0;
+            if is_unused && used_ms == 0 {
+                // It has been so since before subscriptions expired, or had a consumer when a run of the daemon ended.
+                self.mark_used(id, false);
+            } else if is_unused && self.now.unix_ms.saturating_sub(used_ms) >= expiry_ms {
+                slice.spend(TOPIC_STEPS);
+                if self.erase_sub(id).is_err() {
+                    return Progress::Done;
+                }
+                self.counters.total.expired += 1;
+            }
+            if slice.is_over() {
+                return Progress::More;
+            }
+        }
+        Progress::Done
+    }
+
+    /// A subscription is in use from now on, or until now. It is saved with that: a crash is not to make it look as if
+    /// nobody had come for long. Where none expires it counts as used.
+    pub(super) fn mark_used(&mut self, id: SubId, is_used: bool) {
+        let is_used = is_used || self.rules.subscription_expiry_s == 0;
+        let now_ms = self.now.unix_ms.max(1);
+        let Some(sub) = self.subs.get_mut(id).filter(|sub| sub.durable) else { return };
+        let used_ms = if is_used { 0 } else { now_ms };
+        if std::mem::replace(&mut sub.state.used_ms, used_ms) != used_ms {
+            self.touch(id);
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! Deliveries: who gets which message next.
+//!
+//! Topics with something to deliver take turns, and so do the subscriptions of a topic, each with one message at a
+//! time: then a message goes to all subscriptions at the end of a topic one after the other, and its frame is shared.
+
+use super::consumer::ConsumerId;
+use super::one::{READ_BYTES_MAX, TopicId};
+use super::pending::{Pending, State};
+use super::subscription::SubId;
+use super::topics::{Timer, Topics};
+use super::{Archive, Fault, Kind, Outgoing, Position, Stored, Taker, routing};
+use crate::wheel::Now;
+use std::sync::Arc;
+
+/// Messages that are looked at for a subscription before others have their turn.
+const LOOKS_MAX: usize = 64;
+/// Messages of a subscription that wait because the consumers of their keys take no more or another still has some of
+/// their keys, while those of other keys are delivered. Pulsar looks ahead as far for one consumer.
+const READ_AHEAD_MAX: usize = 2000;
+/// Delayed messages that are read from the archive at once: up to a megabyte each.
+const DUE_AT_ONCE: usize = 8;
+/// Messages that a subscription gets in one turn when it is behind: what was read for it from the archive may have left
+/// the memory at its next turn.
+const BEHIND_AT_ONCE: usize = 16;
+/// What a turn without a delivery counts as.
+const TURN_BYTES: usize = 64;
+/// When what the archive could not read is tried again.
+const RETRY_NS: u64 = 1_000_000_000;
+
+/// What has become of a turn.
+enum Turn {
+    /// So many bytes were delivered, and there may be more.
+    Given(usize),
+    /// Nothing was delivered, and there may be more.
+    Again,
+    /// There is nothing for now; something else makes it ready.
+    Idle,
+}
+
+/// The next message of a subscription.
+enum Next {
+    /// This one, which is pending already.
+    Replay(Arc<Stored>),
+    /// This one, with its time in the index or 0.
+    New(Arc<Stored>, u64),
+    /// As [`Turn`] has it.
+    Again,
+    /// Likewise.
+    Idle,
+}
+
+/// Whether a message had to wait for its time when it was appended.
+pub(super) fn was_delayed(message: &Stored) -> bool {
+    message.deliver_ms().is_some_and(|deliver_ms| deliver_ms > message.published_ms())
+}
+
+impl<A: Archive> Topics<A> {
+    /// Delivers, as far as consumers take more, at most so many bytes. Returns whether there is more to deliver.
+    pub fn deliver(&mut self, bytes_max: usize, now: Now) -> bool {
+        self.set_time(now);
+        // Whoever gets something is told first that it is open.
+        self.tell_certain();
+        let mut bytes = 0;
+        while bytes < bytes_max {
+            let Some(id) = self.active.pop_front() else { break };
+            let Some(topic) = self.topics.get_mut(id) else { continue };
+            for _ in 0..topic.ready.len() {
+                if bytes >= bytes_max {
+                    break;
+                }
+                bytes += self.deliver_next(id);
+                self.cache.shrink(&mut self.topics, self.rules.cache_bytes);
+            }
+            let Some(topic) = self.topics.get_mut(id) else { continue };
+            topic.is_active = !topic.ready.is_empty();
+            if topic.is_active {
+                self.active.push_back(id);
+            }
+        }
+        self.cache.shrink(&mut self.topics, self.rules.cache_bytes);
+        !self.active.is_empty()
+    }
+
+    /// A turn of the next subscription of a topic. Returns what it counts as.
+    fn deliver_next(&mut self, topic: TopicId) -> usize {
+        let Some(id) = self.topics.get_mut(topic).and_then(|topic| topic.ready.pop_front()) else { return 0 };
+        let Some(sub) = self.subs.get_mut(id).filter(|sub| sub.topic == topic && sub.is_ready) else {
+            return 0;
+        };
+        sub.is_ready = false;
+        if sub.members.is_empty() {
+            return 0;
+        }
+        let kind = sub.state.kind;
+        let mut bytes = 0;
+        for _ in 0..BEHIND_AT_ONCE {
+            let turn = match kind {
+                Kind::KeyShared => self.turn_of_keys(id),
+                _ => self.turn(id),
+            };
+            match turn {
+                Ok(Turn::Given(given)) => bytes += given.max(TURN_BYTES),
+                Ok(Turn::Again) => {
+                    bytes += TURN_BYTES;
+                    break;
+                }
+                Ok(Turn::Idle) => return bytes,
+                Err(_) => {
+                    // The archive has told what is wrong.
+                    self.arm_wake(RETRY_NS, id);
+                    return bytes;
+                }
+            }
+            let read = self.subs[id].state.read.position;
+            if bytes >= READ_BYTES_MAX || !self.topics[topic].is_behind(read) {
+                break;
+            }
+        }
+        self.ready(id);
+        bytes
+    }
+
+    fn turn(&mut self, id: SubId) -> Result<Turn, Fault> {
+        let Some(at) = self.choose(id) else {
+            self.block(id);
+            return Ok(Turn::Idle);
+        };
+        let next = self.next(id)?;
+        if matches!(next, Next::Replay(_) | Next::New(..)) {
+            self.subs[id].turn = at + 1;
+        }
+        Ok(match next {
+            Next::Replay(message) => {
+                self.subs[id].replay.remove(&message.position);
+                Turn::Given(self.give(id, at, &message, 0, 0))
+            }
+            Next::New(message, deliver_ms) => Turn::Given(self.give(id, at, &message, deliver_ms, 0)),
+            Next::Again => Turn::Again,
+            Next::Idle => Turn::Idle,
+        })
+    }
+
+    /// The member whose turn it is, of those that take more.
+    fn choose(&mut self, id: SubId) -> Option<usize> {
+        let sub = &mut self.subs[id];
+        let has_room =
+            |consumer: ConsumerId| self.consumers.get(consumer).is_some_and(|consumer| consumer.has_room());
+        if let Some(active) = sub.active() {
+            return has_room(active).then_some(0);
+        }
+        let count = sub.members.len();
+        let first = sub.members.first()?.priority;
+        let mut best: Option<(i32, usize)> = None;
+        for step in 0..count {
+            let at = (sub.turn + step) % count;
+            let member = &sub.members[at];
+            let is_better = best.is_none_or(|(priority, _)| member.priority < priority);
+            if is_better && has_room(member.consumer) {
+                best = Some((member.priority, at));
+                if member.priority == first {
+                    break;
+                }
+            }
+        }
+        best.map(|(_, at)| at)
+    }
+
+    /// A subscription waits until one of its consumers takes more.
+    fn block(&mut self, id: SubId) {
+        let sub = &self.subs[id];
+        let count = if sub.active().is_some() { 1 } else { sub.members.len() };
+        for at in 0..count {
+            self.block_on(id, at);
+        }
+    }
+
+    fn block_on(&mut self, id: SubId, at: usize) {
+        let member = &mut self.subs[id].members[at];
+        if !std::mem::replace(&mut member.is_blocked, true)
+            && let Some(consumer) = self.consumers.get_mut(member.consumer)
+        {
+            consumer.blocked.push(id);
+        }
+    }
+
+    /// The next message of a subscription, which is taken from the log or the index unless it comes again.
+    fn next(&mut self, id: SubId) -> Result<Next, Fault> {
+        for _ in 0..LOOKS_MAX {
+            let sub = &self.subs[id];
+            let Some(position) = sub.replay.first().copied() else { return self.next_new(id) };
+            if let Some(message) = self.fetch_pending(id, position)? {
+                return Ok(Next::Replay(message));
+            }
+        }
+        Ok(Next::Again)
+    }
+
+    /// The message of something pending. One that is not there any more is given up.
+    fn fetch_pending(&mut self, id: SubId, position: Position) -> Result<Option<Arc<Stored>>, Fault> {
+        let sub = &self.subs[id];
+        let deliver_ms = sub.pending.get(&position).map_or(0, |pending| pending.deliver_ms);
+        let found = self.fetch(sub.topic, position, deliver_ms)?;
+        if found.is_none() {
+            let sub = &mut self.subs[id];
+            sub.remove(position);
+            sub.replay.remove(&position);
+            self.touch(id);
+        }
+        Ok(found)
+    }
+
+    /// The message at a position, from the log or the index.
+    pub(super) fn fetch(
+        &mut self,
+        topic: TopicId,
+        position: Position,
+        deliver_ms: u64,
+    ) -> Result<Option<Arc<Stored>>, Fault> {
+        let Self { topics, archive, cache, .. } = self;
+        let Some(loaded) = topics.get_mut(topic).filter(|topic| !topic.is_gone) else { return Ok(None) };
+        let found = match deliver_ms {
+            0 => loaded.at(topic, position, archive, cache)?,
+            _ => {
+                let from = (deliver_ms, position);
+                let found = archive.delayed(loaded.number, from, deliver_ms.saturating_add(1), 1)?;
+                found.into_iter().next().map(|(_, message)| message)
+            }
+        };
+        Ok(found.filter(|message| message.position == position))
+    }
+
+    /// The next message that has not been pending.
+    fn next_new(&mut self, id: SubId) -> Result<Next, Fault> {
+        let sub = &mut self.subs[id];
+        if sub.pending.len() >= self.rules.unacked_max.max(1) {
+            sub.is_full = true;
+            return Ok(Next::Idle);
+        }
+        if sub.state.by_index
+            && sub.due_ms <= self.now.unix_ms
+            && let Some((deliver_ms, message)) = self.next_due(id)?
+        {
+            return Ok(Next::New(message, deliver_ms));
+        }
+        let Self { subs, topics, archive, cache, .. } = self;
+        let sub = &mut subs[id];
+        let topic = &mut topics[sub.topic];
+        for _ in 0..LOOKS_MAX {
+            let Some(message) = topic.at(sub.topic, sub.state.read.position, archive, cache)? else {
+                if topic.visible == topic.state.next {
+                    // What could not be read up to the end is not waited for.
+                    sub.state.read = topic.state.next;
+                }
+                if !std::mem::replace(&mut sub.is_at_tail, true) {
+                    topic.tail_waiters.push(id);
+                }
+                return Ok(Next::Idle);
+            };
+            sub.pass(&message);
+            if sub.state.by_index && was_delayed(&message) {
+                sub.state.skipped += 1;
+            } else {
+                return Ok(Next::New(message, 0));
+            }
+        }
+        Ok(Next::Again)
+    }
+
+    /// The next delayed message whose time has come.
+    fn next_due(&mut self, id: SubId) -> Result<Option<(u64, Arc<Stored>)>, Fault> {
+        let now_ms = self.now.unix_ms;
+        for _ in 0..LOOKS_MAX {
+            let sub = &mut self.subs[id];
+            let topic = &self.topics[sub.topic];
+            if sub.due.is_empty() {
+                let from = sub.state.delayed;
+                let due = self.archive.delayed(topic.number, from, now_ms.saturating_add(1), DUE_AT_ONCE)?;
+                sub.due.extend(due);
+            }
+            let Some((deliver_ms, message)) = sub.due.pop_front() else {
+                let next = self.archive.delayed(topic.number, sub.state.delayed, u64::MAX, 1)?;
+                sub.due_ms = next.first().map_or(u64::MAX, |(deliver_ms, _)| *deliver_ms);
+                if sub.due_ms < u64::MAX {
+                    let after_ns = self.now.ns_until(sub.due_ms);
+                    self.arm_wake(after_ns, id);
+                }
+                return Ok(None);
+            };
+            if message.position >= topic.visible.position {
+                // It waits for its commit as those of the log do. If that fails it may be stored after all, and is not
+                // to be missed.
+                sub.due.push_front((deliver_ms, message));
+                return Ok(None);
+            }
+            sub.state.delayed = (deliver_ms, message.position.after());
+            if message.position >= sub.state.start && !sub.pending.contains_key(&message.position) {
+                sub.state.skipped -= 1;
+                return Ok(Some((deliver_ms, message)));
+            }
+        }
+        // There are many that are not its own; others have their turn.
+        self.arm_wake(0, id);
+        Ok(None)
+    }
+
+    /// Gives a message to a member. Returns its size.
+    fn give(&mut self, id: SubId, at: usize, message: &Arc<Stored>, deliver_ms: u64, key: u32) -> usize {
+        let sub = &mut self.subs[id];
+        let member = &sub.members[at];
+        let (holder, label) = (member.consumer, member.label);
+        let consumer = &mut self.consumers[holder];
+        let bytes = message.len();
+        let Some(wants_receipt) = consumer.give(bytes) else {
+            self.keep_back(id, at, message, deliver_ms, key);
+            return 0;
+        };
+        let mut redeliveries = 0;
+        if !sub.is_reader {
+            let timeout_ns = consumer.ack_timeout_ns;
+            let due_ns = if timeout_ns > 0 { self.now.monotonic_ns.saturating_add(timeout_ns) } else { 0 };
+            if due_ns > 0 {
+                self.timers.insert((due_ns, Timer::Pending(id, message.position)));
+            }
+            let pending = sub.pending.entry(message.position).or_insert_with(|| {
+                sub.pending_bytes += bytes as u64;
+                if deliver_ms > 0 {
+                    sub.pending_delayed.insert((deliver_ms, message.position));
+                }
+                Pending { bytes: bytes as u32, deliver_ms, ..Pending::default() }
+            });
+            pending.state = State::Held;
+            pending.holder = holder as u32;
+            pending.due_ns = due_ns;
+            pending.key = key;
+            redeliveries = pending.redeliveries;
+            if sub.state.kind == Kind::KeyShared {
+                sub.unassign(key);
+                sub.keys.hold(key, holder as u32);
+                sub.assign(key);
+            }
+        }
+        let is_again = redeliveries > 0;
+        let redeliveries = if sub.tells_counts() { redeliveries } else { 0 };
+        let topic = &mut self.topics[sub.topic];
+        topic.delivered.0 += 1;
+        topic.delivered.1 += bytes as u64;
+        self.counters.delivered(topic.namespace, bytes);
+        self.counters.total.redelivered += u64::from(is_again);
+        let taker = Taker { connection: consumer.connection, redeliveries, partition: label, wants_receipt };
+        self.out.push(Outgoing::Deliver(message.clone(), taker));
+        bytes
+    }
+
+    /// A message was to be given to a member when another owner took the room that there was.
+    fn keep_back(&mut self, id: SubId, at: usize, message: &Stored, deliver_ms: u64, key: u32) {
+        let sub = &mut self.subs[id];
+        let (position, bytes) = (message.position, message.len());
+        let is_new = !sub.pending.contains_key(&position);
+        if sub.state.kind == Kind::KeyShared {
+            self.park(id, position, key, is_new.then_some((bytes as u32, deliver_ms)));
+        } else {
+            if is_new {
+                sub.pending
+                    .insert(position, Pending { bytes: bytes as u32, deliver_ms, ..Pending::default() });
+                sub.pending_bytes += bytes as u64;
+            }
+            sub.replay.insert(position);
+        }
+        self.block_on(id, at);
+    }
+
+    /// A turn of a subscription whose keys choose consumers.
+    fn turn_of_keys(&mut self, id: SubId) -> Result<Turn, Fault> {
+        for _ in 0..LOOKS_MAX {
+            let Some(position) = self.subs[id].replay.first().copied() else { break };
+            if let Some(message) = self.fetch_pending(id, position)? {
+                self.subs[id].replay.remove(&position);
+                self.park(id, position, key_of(&message), None);
+            }
+        }
+        if !self.subs[id].replay.is_empty() {
+            return Ok(Turn::Again);
+        }
+        let count = self.subs[id].members.len();
+        let mut any_room = false;
+        for step in 0..count {
+            let sub = &self.subs[id];
+            let at = (sub.turn + step) % count;
+            let member = &sub.members[at];
+            let first = member.keys.first().copied();
+            let has_room = self.consumers.get(member.consumer).is_some_and(|it| it.has_room());
+            any_room |= has_room;
+            match first {
+                Some((position, key)) if has_room => {
+                    self.subs[id].turn = (at + 1) % count;
+                    return self.give_parked(id, at, position, key);
+                }
+                Some(_) => self.block_on(id, at),
+                None => {}
+            }
+        }
+        if !any_room {
+            self.block(id);
+            return Ok(Turn::Idle);
+        }
+        self.new_of_keys(id)
+    }
+
+    fn give_parked(&mut self, id: SubId, at: usize, position: Position, key: u32) -> Result<Turn, Fault> {
+        let Some(message) = self.fetch_pending(id, position)? else { return Ok(Turn::Again) };
+        let sub = &mut self.subs[id];
+        sub.unassign(key);
+        sub.keys.unwait(key, position);
+        Ok(Turn::Given(self.give(id, at, &message, 0, key)))
+    }
+
+    /// New messages go to the consumers of their keys, or wait for those.
+    fn new_of_keys(&mut self, id: SubId) -> Result<Turn, Fault> {
+        for _ in 0..LOOKS_MAX {
+            let sub = &mut self.subs[id];
+            if sub.keys.waiting() >= READ_AHEAD_MAX {
+                sub.is_full = true;
+                return Ok(Turn::Idle);
+            }
+            let (message, deliver_ms) = match self.next_new(id)? {
+                Next::New(message, deliver_ms) => (message, deliver_ms),
+                Next::Again => return Ok(Turn::Again),
+                Next::Replay(_) | Next::Idle => return Ok(Turn::Idle),
+            };
+            let key = key_of(&message);
+            let sub = &self.subs[id];
+            let Some(at) = sub.member_of(key) else { return Ok(Turn::Idle) };
+            let has_room = self.consumers.get(sub.members[at].consumer).is_some_and(|it| it.has_room());
+            let is_next = sub.taker_of(key).is_some() && sub.keys.first_waiting(key).is_none();
+            if has_room && is_next {
+                return Ok(Turn::Given(self.give(id, at, &message, deliver_ms, key)));
+            }
+            let bytes = message.len();
+            self.park(id, message.position, key, Some((bytes as u32, deliver_ms)));
+            if !has_room {
+                self.block_on(id, at);
+            }
+        }
+        Ok(Turn::Again)
+    }
+
+    /// A message waits for the consumer of its key: one that is pending, or a new one with its size and time.
+    fn park(&mut self, id: SubId, position: Position, key: u32, new: Option<(u32, u64)>) {
+        let sub = &mut self.subs[id];
+        if let Some((bytes, deliver_ms)) = new {
+            sub.hold(position, Pending { bytes, deliver_ms, ..Pending::default() });
+        }
+        if let Some(pending) = sub.pending.get_mut(&position) {
+            pending.key = key;
+            sub.unassign(key);
+            sub.keys.wait(key, position);
+            sub.assign(key);
+        }
+    }
+}
+
+/// What stands for a message's key. Without a key any consumer may have it.
+fn key_of(message: &Stored) -> u32 {
+    match message.message().key {
+        Some(key) => routing::murmur3(key.as_bytes()),
+        None => routing::murmur3(&message.position.number().to_le_bytes()),
+    }
+}

@@ -1,0 +1,349 @@
+//! How consumers and readers get into the subscriptions of their topics, and out of them.
+
+use super::consumer::{Consumer, ConsumerId};
+use super::one::TopicId;
+use super::pending::State;
+use super::probe::Hindrance;
+use super::source::{Label, Source};
+use super::state::SubscriptionState;
+use super::subscription::{Member, SubId, Subscription};
+use super::topics::{Role, Timer, Topics, refusal};
+use super::work::{AT_ONCE_MAX, Progress, Slice, TOPIC_STEPS, Work};
+use super::{Archive, Cause, Kind, MessageId, Position, Refusal, Reply, TopicName};
+use crate::service::presence::ConnectionRef;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Where a subscription starts when it is new.
+#[derive(Clone, Copy)]
+pub(super) enum From {
+    Earliest,
+    Latest,
+    /// After this message, or at the first one of a topic that is not the message's.
+    After(MessageId),
+}
+
+/// What the ids of a topic's messages have in their partition for one consumer.
+#[derive(Clone, Copy)]
+pub(super) enum Labelled {
+    /// The number of the partition, or nothing.
+    Partition(Option<u32>),
+    /// What stands for the topic among several.
+    Topic,
+}
+
+/// A consumer that deletes its subscription of many topics.
+pub(super) struct Unsubscribing {
+    connection: ConnectionRef,
+    id: ConsumerId,
+    /// Up to which of its sources nobody else uses them; `None` when that is so of all, and they are deleted.
+    checked: Option<Option<Label>>,
+}
+
+impl<A: Archive> Topics<A> {
+    /// A consumer becomes one of a subscription, which is created if it is not there.
+    pub(super) fn join(
+        &mut self,
+        id: ConsumerId,
+        name: &TopicName,
+        labelled: Labelled,
+        from: From,
+    ) -> Result<(), Refusal> {
+        let topic_id = self.open_topic(name)?;
+        let label = match labelled {
+            Labelled::Partition(number) => number,
+            Labelled::Topic => {
+                let label = MessageId::topic_label(self.topics[topic_id].number);
+                Some(label.ok_or_else(|| refusal(Cause::TooMany, "there were too many topics"))?)
+            }
+        };
+        let consumer = &self.consumers[id];
+        let (kind, durable, priority) = (consumer.kind, consumer.durable, consumer.priority);
+        let sub_name: Arc<str> = consumer.subscription.as_ref().into();
+        let is_reader = consumer.is_reader;
+        let sub_id = match self.topics[topic_id].subs.get(&sub_name).copied() {
+            Some(sub_id) if self.part_leaving(sub_id) => {
+                self.check_member(sub_id, kind, durable).map_err(Hindrance::into_refusal)?;
+                sub_id
+            }
+            _ => self.create_sub(topic_id, sub_name, kind, durable, from)?,
+        };
+        self.enter_topic(topic_id);
+        self.mark_used(sub_id, true);
+        let sub = &mut self.subs[sub_id];
+        sub.is_reader = is_reader;
+        if sub.members.is_empty() && sub.state.kind != kind {
+            sub.state.kind = kind;
+            self.touch(sub_id);
+        }
+        let sub = &mut self.subs[sub_id];
+        let active = sub.active();
+        let at =
+            sub.admit(Member { consumer: id, priority, label, is_blocked: false, keys: BTreeSet::new() });
+        if kind == Kind::KeyShared {
+            sub.assign_all();
+        }
+        if let Some(old) = active.filter(|_| at == 0) {
+            self.take_back(sub_id, old);
+            // It has room for what it gets from elsewhere.
+            self.wake(old);
+        }
+        self.consumers[id].sources.insert(Source { topic: topic_id, sub: sub_id, label });
+        self.consumers[id].has_joined();
+        self.ready(sub_id);
+        Ok(())
+    }
+
+    fn create_sub(
+        &mut self,
+        topic_id: TopicId,
+        name: Arc<str>,
+        kind: Kind,
+        durable: bool,
+        from: From,
+    ) -> Result<SubId, Refusal> {
+        self.check_subscriptions(topic_id)?;
+        if let Some(reason) = self.broken.as_ref().filter(|_| durable) {
+            return Err(refusal(Cause::Broken, reason));
+        }
+        // Whoever comes first, nobody is to miss what a consumer of a pattern was promised.
+        let is_promised = matches!(from, From::Latest) && self.is_promised(topic_id, &name);
+        let from = if is_promised { From::Earliest } else { from };
+        let read = match from {
+            From::Latest => self.topics[topic_id].state.next,
+            From::After(message) if self.is_of(topic_id, message) => {
+                self.place_of(topic_id, message.position.after())?
+            }
+            From::Earliest | From::After(_) => self.place_of(topic_id, Position::FIRST)?,
+        };
+        let by_index = matches!(kind, Kind::Shared | Kind::KeyShared);
+        let delayed = match from {
+            // Whatever comes from now on is later than now.
+            From::Latest => (self.now.unix_ms, Position::END),
+            _ => (0, Position::FIRST),
+        };
+        let start = read.position;
+        let state = SubscriptionState { kind, by_index, start, read, skipped: 0, delayed, used_ms: 0 };
+        let id = self.insert_sub(Subscription::new(topic_id, name, durable, state));
+        if durable {
+            if let Err(fault) = self.save_sub(id) {
+                self.delete_sub(id);
+                return Err(fault.into());
+            }
+            self.is_uncommitted = true;
+        }
+        Ok(id)
+    }
+
+    /// A connection is over.
+    pub(super) fn leave(&mut self, connection: ConnectionRef) {
+        match self.connections.remove(&connection) {
+            Some(Role::Producer(id)) => self.close_producer(id),
+            Some(Role::Consumer(id)) => self.close_consumer(id),
+            Some(Role::Transient(id)) => self.close_transient(id),
+            Some(Role::Opening) => drop(self.parked.remove(&connection)),
+            Some(Role::Waiting(_)) | None => {}
+        }
+        self.succeed(connection);
+    }
+
+    /// A consumer can be none, or none any more, and is told why.
+    pub(super) fn end_consumer(&mut self, id: ConsumerId, refusal: Refusal) {
+        let Some(connection) = self.consumers.get(id).map(|consumer| consumer.connection) else { return };
+        self.leave(connection);
+        self.refuse(connection, refusal);
+    }
+
+    /// A consumer is over: what it has comes again, at once and in order. Of many topics it is taken out in slices, and
+    /// gets nothing more meanwhile.
+    fn close_consumer(&mut self, id: ConsumerId) {
+        self.matching.remove(&id);
+        self.await_none(id);
+        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        consumer.part();
+        self.leaving += 1;
+        if consumer.sources.len() > AT_ONCE_MAX {
+            self.works.push_back(Work::Close(id));
+        } else {
+            self.go_on_closing(id, &mut Slice::whole());
+        }
+    }
+
+    /// Takes a consumer that is over out of some of its topics.
+    pub(super) fn go_on_closing(&mut self, id: ConsumerId, slice: &mut Slice) -> Progress {
+        while let Some(consumer) = self.consumers.get(id) {
+            let Some(source) = consumer.sources.next(None) else {
+                self.consumers.remove(id);
+                self.leaving -= 1;
+                break;
+            };
+            if slice.is_over() {
+                return Progress::More;
+            }
+            self.part(id, source);
+            slice.spend(TOPIC_STEPS);
+        }
+        Progress::Done
+    }
+
+    /// Takes those out of a subscription who are over and have not come so far yet: nobody is to wait for that. Returns
+    /// whether the subscription is there then.
+    pub(super) fn part_leaving(&mut self, id: SubId) -> bool {
+        let Some(sub) = self.subs.get(id) else { return false };
+        if self.leaving == 0 {
+            return true;
+        }
+        let is_over = |member: &&Member| self.consumers.get(member.consumer).is_some_and(Consumer::is_over);
+        let over: Vec<(ConsumerId, Source)> = sub
+            .members
+            .iter()
+            .filter(is_over)
+            .map(|member| (member.consumer, Source { topic: sub.topic, sub: id, label: member.label }))
+            .collect();
+        for (consumer, source) in over {
+            self.part(consumer, source);
+        }
+        self.subs.contains(id)
+    }
+
+    /// A consumer is none of a subscription any more.
+    pub(super) fn part(&mut self, id: ConsumerId, source: Source) {
+        if let Some(consumer) = self.consumers.get_mut(id) {
+            consumer.sources.remove(source.label);
+        }
+        if let Some(sub) = self.subs.get_mut(source.sub) {
+            sub.dismiss(id);
+            let is_last = sub.members.is_empty();
+            self.take_back(source.sub, id);
+            let Some(sub) = self.subs.get_mut(source.sub) else { return };
+            if is_last {
+                sub.due.clear();
+                for pending in sub.pending.values_mut().filter(|pending| pending.state != State::Dying) {
+                    pending.redeliveries = 0;
+                }
+                if sub.durable {
+                    self.mark_used(source.sub, false);
+                } else {
+                    self.delete_sub(source.sub);
+                }
+            } else {
+                if sub.state.kind == Kind::KeyShared {
+                    sub.assign_all();
+                }
+                self.ready(source.sub);
+            }
+        }
+        self.leave_topic(source.topic);
+    }
+
+    /// Takes everything that a consumer has of a subscription back, to be delivered again at once.
+    fn take_back(&mut self, id: SubId, consumer: ConsumerId) {
+        let Some(sub) = self.subs.get_mut(id) else { return };
+        let (mut freed, mut back, mut timers) = (0, Vec::new(), Vec::new());
+        let is_empty = sub.members.is_empty();
+        let keyed = sub.state.kind == Kind::KeyShared;
+        for (position, pending) in &mut sub.pending {
+            let its = pending.holder as usize == consumer;
+            let goes = match pending.state {
+                State::Held | State::Resting => its,
+                // Nobody is left whose keys these could be.
+                State::Waiting => is_empty && keyed,
+                State::Dying => false,
+            };
+            if !goes {
+                continue;
+            }
+            match pending.state {
+                State::Held => {
+                    freed += 1;
+                    if keyed {
+                        sub.keys.release(pending.key);
+                    }
+                }
+                State::Waiting => sub.keys.unwait(pending.key, *position),
+                _ => {}
+            }
+            if pending.due_ns > 0 {
+                timers.push((pending.due_ns, Timer::Pending(id, *position)));
+                pending.due_ns = 0;
+            }
+            pending.state = State::Waiting;
+            back.push(*position);
+        }
+        // There may be tens of thousands, in order.
+        sub.replay.append(&mut BTreeSet::from_iter(back));
+        self.discard(timers);
+        if let Some(consumer) = self.consumers.get_mut(consumer) {
+            consumer.free(freed);
+        }
+    }
+
+    /// Deletes a consumer's subscription, if nobody else uses it. The consumer stays and gets nothing more.
+    pub(super) fn unsubscribe(&mut self, connection: ConnectionRef, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get(id) else { return };
+        let is_short = consumer.sources.len() <= AT_ONCE_MAX;
+        let mut unsubscribing = Unsubscribing { connection, id, checked: Some(None) };
+        if is_short {
+            self.go_on_unsubscribing(&mut unsubscribing, &mut Slice::whole());
+        } else if self.take_on(Work::Unsubscribe(unsubscribing)).is_err() {
+            self.reply(connection, Reply::StillSubscribed);
+        }
+    }
+
+    /// Looks at some of the subscriptions of a consumer that are to be deleted, or deletes some.
+    pub(super) fn go_on_unsubscribing(
+        &mut self,
+        unsubscribing: &mut Unsubscribing,
+        slice: &mut Slice,
+    ) -> Progress {
+        let Unsubscribing { connection, id, .. } = *unsubscribing;
+        while matches!(self.connections.get(&connection), Some(Role::Consumer(known)) if *known == id) {
+            if slice.is_over() {
+                return Progress::More;
+            }
+            slice.spend(TOPIC_STEPS);
+            let after = unsubscribing.checked.flatten();
+            let Some(source) = self.consumers.get(id).and_then(|consumer| consumer.sources.next(after))
+            else {
+                if unsubscribing.checked.take().is_none() {
+                    break;
+                }
+                // All are its own. It gets no new topics from now on.
+                self.matching.remove(&id);
+                continue;
+            };
+            self.part_leaving(source.sub);
+            let is_shared = self.subs.get(source.sub).is_some_and(|sub| sub.members.len() > 1);
+            if is_shared || unsubscribing.checked.is_none() && self.erase_sub(source.sub).is_err() {
+                self.reply(connection, Reply::StillSubscribed);
+                break;
+            }
+            if let Some(checked) = &mut unsubscribing.checked {
+                *checked = Some(source.label);
+                continue;
+            }
+            self.leave_topic(source.topic);
+            if let Some(consumer) = self.consumers.get_mut(id) {
+                consumer.sources.remove(source.label);
+            }
+        }
+        Progress::Done
+    }
+
+    /// The reply to whoever asks whether there will be more.
+    pub(super) fn end_of_topic(&self, consumer: ConsumerId) -> Reply {
+        let is_over = |source: Source| {
+            let (Some(topic), Some(sub)) = (self.topics.get(source.topic), self.subs.get(source.sub)) else {
+                return true;
+            };
+            topic.state.terminated && sub.backlog(&topic.state.next) == 0
+        };
+        let Some(consumer) = self.consumers.get(consumer) else { return Reply::EndOfTopic(false) };
+        // One that has topics of other owners only waits for nothing here.
+        let has_topic = match consumer.window() {
+            Some(window) => window.has_topic(),
+            None => !consumer.sources.is_empty(),
+        };
+        Reply::EndOfTopic(has_topic && consumer.sources.iter().all(is_over))
+    }
+}

@@ -1,0 +1,335 @@
+//! The statistics of Pulsar's WebSocket proxy: who produces and consumes what, told in pages and made in slices, since
+//! there may be very many connections.
+
+use super::merge::PARTIAL;
+use super::source::Label;
+use super::topics::Topics;
+use super::work::{Slice, TOPIC_STEPS, Work};
+use super::{Archive, Kind, Reply, Right, Rights, TopicName};
+use crate::service::presence::ConnectionRef;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Topics in one answer about all, unless fewer are asked for.
+pub const PAGE_TOPICS_MAX: usize = 1000;
+/// Connections in one answer, each some 200 bytes: a page that people and programs take, and that is one message in the
+/// mailbox of a shard. A single topic that has more tells how many are left out.
+const CONNECTIONS_MAX: usize = 5000;
+
+/// What is asked for.
+pub(super) enum Which {
+    /// This topic.
+    Topic(TopicName),
+    /// The first topics behind this one, at most so many.
+    Page { after: Box<str>, count: usize },
+}
+
+/// Statistics that are being told.
+pub(super) struct Telling {
+    connection: ConnectionRef,
+    /// The topics that may be seen.
+    rights: Rights,
+    /// The only topic that is asked for.
+    only: Option<TopicName>,
+    /// The last topic of the page before.
+    after: Box<str>,
+    /// Whether others tell of other topics.
+    is_one_of_several: bool,
+    stage: Stage,
+    /// Where it goes on among the connections of the stage, and within one of them.
+    at: usize,
+    within: Within,
+    page: Page,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Producers,
+    Consumers,
+    Transient,
+}
+
+/// In which list of a topic a connection is told.
+#[derive(Clone, Copy)]
+enum List {
+    Producers,
+    Consumers,
+}
+
+/// Which topics of a connection have been told.
+#[derive(Clone, Copy, Default)]
+struct Within {
+    label: Option<Label>,
+    target: usize,
+}
+
+/// The first topics of those that were found behind the last page.
+struct Page {
+    topics: BTreeMap<Box<str>, Told>,
+    topics_max: usize,
+    /// What comes there or behind it is on the next page.
+    until: Option<Box<str>>,
+    connections: usize,
+}
+
+/// What is told of a topic: lists of JSON.
+#[derive(Default)]
+struct Told {
+    producers: String,
+    consumers: String,
+    connections: usize,
+    omitted: usize,
+    /// The connection that was told last: partitions are told as one topic.
+    last: Option<(Stage, usize)>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProducerStats {
+    remote_connection: String,
+    number_of_msg_published: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConsumerStats<'a> {
+    remote_connection: String,
+    subscription_name: &'a str,
+    subscription_type: &'static str,
+    subscription_mode: &'static str,
+    number_of_msg_delivered: u64,
+}
+
+impl<A: Archive> Topics<A> {
+    /// Begins to tell the statistics of one topic, or of so many behind one.
+    pub(super) fn tell_connections(&mut self, connection: ConnectionRef, rights: Rights, which: Which) {
+        let (only, after, topics_max) = match which {
+            Which::Topic(name) => (Some(name), "".into(), 1),
+            Which::Page { after, count } => (None, after, count.clamp(1, PAGE_TOPICS_MAX)),
+        };
+        let page = Page { topics: BTreeMap::new(), topics_max, until: None, connections: 0 };
+        let (stage, within) = (Stage::Producers, Within::default());
+        let is_one_of_several = self.owner.of() > 1;
+        let telling =
+            Telling { connection, rights, only, after, is_one_of_several, stage, at: 0, within, page };
+        if let Err(refusal) = self.take_on(Work::Tell(Box::new(telling))) {
+            self.reply(connection, Reply::Answer(503, refusal.reason.as_bytes().into()));
+        }
+    }
+
+    /// Looks at some connections, and answers when it has seen all.
+    pub(super) fn go_on_telling(&self, telling: &mut Telling, slice: &mut Slice) -> Option<Reply> {
+        loop {
+            if slice.is_over() {
+                return None;
+            }
+            // Rights are looked through for every topic.
+            slice.spend(if telling.rights.are_all() { 1 } else { TOPIC_STEPS });
+            let has_more = match telling.stage {
+                Stage::Producers => self.tell_producer(telling),
+                Stage::Consumers => self.tell_consumer(telling),
+                Stage::Transient => self.tell_transient(telling, slice),
+            };
+            if has_more {
+                continue;
+            }
+            (telling.at, telling.within) = (0, Within::default());
+            telling.stage = match telling.stage {
+                Stage::Producers => Stage::Consumers,
+                Stage::Consumers => Stage::Transient,
+                Stage::Transient => return Some(telling.answer()),
+            };
+        }
+    }
+
+    /// Tells the next topic of a producer. Returns whether there may be more.
+    fn tell_producer(&self, telling: &mut Telling) -> bool {
+        if telling.at >= self.producers.capacity() {
+            return false;
+        }
+        let producer = self.producers.get(telling.at);
+        let target = producer.and_then(|it| Some((it, it.targets.get(telling.within.target)?.0)));
+        let Some((producer, topic)) = target else {
+            telling.next_connection();
+            return true;
+        };
+        telling.within.target += 1;
+        if let Some(topic) = self.topics.get(topic) {
+            telling.tell(self.told_name(&topic.name), List::Producers, || {
+                json(&ProducerStats {
+                    remote_connection: address(&producer.remote),
+                    number_of_msg_published: producer.published,
+                })
+            });
+        }
+        true
+    }
+
+    /// The same of a consumer or reader.
+    fn tell_consumer(&self, telling: &mut Telling) -> bool {
+        if telling.at >= self.consumers.capacity() {
+            return false;
+        }
+        let consumer = self.consumers.get(telling.at).filter(|consumer| !consumer.is_over());
+        let source = consumer.and_then(|it| Some((it, it.sources.next(telling.within.label)?)));
+        let Some((consumer, source)) = source else {
+            telling.next_connection();
+            return true;
+        };
+        telling.within.label = Some(source.label);
+        if let Some(topic) = self.topics.get(source.topic) {
+            telling.tell(self.told_name(&topic.name), List::Consumers, || {
+                json(&ConsumerStats {
+                    remote_connection: address(&consumer.remote),
+                    subscription_name: &consumer.subscription,
+                    subscription_type: kind_name(consumer.kind),
+                    subscription_mode: if consumer.durable { "Durable" } else { "NonDurable" },
+                    number_of_msg_delivered: consumer.delivered,
+                })
+            });
+        }
+        true
+    }
+
+    /// Tells all topics of a connection of non-persistent ones.
+    fn tell_transient(&self, telling: &mut Telling, slice: &mut Slice) -> bool {
+        if telling.at >= self.transient.all.capacity() {
+            return false;
+        }
+        if let Some(one) = self.transient.all.get(telling.at) {
+            let list = if one.kind.is_none() { List::Producers } else { List::Consumers };
+            for name in one.topics.split(',') {
+                slice.spend(1);
+                telling.tell(name, list, || match one.kind {
+                    None => json(&ProducerStats {
+                        remote_connection: address(&one.remote),
+                        number_of_msg_published: 0,
+                    }),
+                    Some(kind) => json(&ConsumerStats {
+                        remote_connection: address(&one.remote),
+                        subscription_name: &one.name,
+                        subscription_type: kind_name(kind),
+                        subscription_mode: "NonDurable",
+                        number_of_msg_delivered: 0,
+                    }),
+                });
+            }
+        }
+        telling.next_connection();
+        true
+    }
+
+    /// The name under which connections know a topic: a partition is told as the topic that it is of.
+    fn told_name<'a>(&self, name: &'a TopicName) -> &'a str {
+        self.whole(name).unwrap_or(name.as_str())
+    }
+}
+
+impl Telling {
+    pub(super) fn connection(&self) -> ConnectionRef {
+        self.connection
+    }
+
+    fn next_connection(&mut self) {
+        self.at += 1;
+        self.within = Within::default();
+    }
+
+    /// Tells the connection of a topic, if that is on this page.
+    fn tell(&mut self, name: &str, list: List, text: impl FnOnce() -> String) {
+        let is_meant = match &self.only {
+            Some(only) => only.as_str() == name,
+            None => name > &*self.after,
+        };
+        if is_meant && (self.page.topics.contains_key(name) || self.may_see(name)) {
+            self.page.put(name, list, (self.stage, self.at), text);
+        }
+    }
+
+    fn may_see(&self, name: &str) -> bool {
+        let allowed = |name: TopicName| self.rights.allow(Right::Consume, &name);
+        self.rights.are_all() || TopicName::read(name).is_ok_and(allowed)
+    }
+
+    fn answer(&mut self) -> Reply {
+        if let Some(only) = &self.only {
+            return match self.page.topics.remove(only.as_str()) {
+                Some(told) => Reply::Answer(200, told.json().into_bytes().into()),
+                None => Reply::Answer(404, b"Topic does not exist"[..].into()),
+            };
+        }
+        let mut out = String::from("{");
+        for (name, told) in &self.page.topics {
+            let comma = if out.len() > 1 { "," } else { "" };
+            let _ = write!(out, "{comma}{}:{}", json(&**name), told.json());
+        }
+        out.push('}');
+        // Other owners' topics behind the end of a page that is not the last are of the next one too.
+        let is_partial = self.is_one_of_several && self.page.until.is_some();
+        Reply::Answer(if is_partial { PARTIAL } else { 200 }, out.into_bytes().into())
+    }
+}
+
+impl Page {
+    fn put(&mut self, name: &str, list: List, connection: (Stage, usize), text: impl FnOnce() -> String) {
+        if self.until.as_deref().is_some_and(|until| until <= name) {
+            return;
+        }
+        if !self.topics.contains_key(name) {
+            self.topics.insert(name.into(), Told::default());
+        }
+        let is_only = self.topics.len() == 1;
+        let Some(told) = self.topics.get_mut(name) else { return };
+        if told.last.replace(connection) == Some(connection) {
+            return;
+        }
+        if is_only && self.connections >= CONNECTIONS_MAX {
+            told.omitted += 1;
+            return;
+        }
+        let list = match list {
+            List::Producers => &mut told.producers,
+            List::Consumers => &mut told.consumers,
+        };
+        if !list.is_empty() {
+            list.push(',');
+        }
+        list.push_str(&text());
+        told.connections += 1;
+        self.connections += 1;
+        while self.topics.len() > self.topics_max
+            || self.topics.len() > 1 && self.connections > CONNECTIONS_MAX
+        {
+            let Some((name, told)) = self.topics.pop_last() else { break };
+            self.connections -= told.connections;
+            self.until = Some(name);
+        }
+    }
+}
+
+impl Told {
+    fn json(&self) -> String {
+        let Self { producers, consumers, omitted, .. } = self;
+        let left_out = if *omitted > 0 { format!(",\"omitted\":{omitted}") } else { String::new() };
+        format!("{{\"producerStats\":[{producers}],\"consumerStats\":[{consumers}]{left_out}}}")
+    }
+}
+
+fn json(value: &(impl Serialize + ?Sized)) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// An address as Java writes it.
+fn address(remote: &str) -> String {
+    format!("/{}", remote.trim_start_matches('/'))
+}
+
+pub(super) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Exclusive => "Exclusive",
+        Kind::Shared => "Shared",
+        Kind::Failover => "Failover",
+        Kind::KeyShared => "Key_Shared",
+    }
+}

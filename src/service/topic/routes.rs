@@ -1,0 +1,454 @@
+//! What a shard knows of the owners of topics when there are several: which of them a connection has to do with.
+//!
+//! The first request of a connection says by the names of its topics which owner has it; what follows carries only the
+//! connection's connection and goes there too. Producers, readers and consumers of one topic or of its partitions have one owner.
+//!
+//! A consumer of several topics may have several, and one of a pattern has all, since new topics may come to each. It is a
+//! consumer at each of them, of those topics that are there:
+//!
+//! - It becomes one at one after the other, always in the same order, so that two that want the same do not each get a part
+//!   of it; and at none before each has found that nothing is in its way, so that who is refused leaves nothing behind.
+//! - What it may have unacknowledged or has asked for is one count for all of them ([`Window`]).
+//! - An acknowledgement goes to the owner of the topic for which the label in the message's id stands.
+//! - What it is told is told once: that it is there when it is there at each, that a topic has ended when all have.
+//!
+//! What is different for such a consumer: its subscription is deleted at each owner for itself, so that one that cannot be
+//! deleted at one of them may be gone at others; and while it waits for one owner, its place at others may be taken, which
+//! refuses it. The order of messages is that of each topic, as always.
+//!
+//! Questions about all topics go to all owners, and their answers become one ([`Merge`]).
+
+use super::{Consuming, Domain, Inquiry, Merge, MessageId, Owner, Reply, Request, Rights, Wanted, Window};
+use crate::service::presence::ConnectionRef;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Stands for a connection that has to do with several owners.
+const SEVERAL: u8 = u8::MAX;
+
+/// See the module. With one owner it holds nothing.
+#[derive(Debug)]
+pub struct Routes {
+    of: usize,
+    /// The owner of each connection, or [`SEVERAL`], by the number of its connection: a byte each. What is left of one that has
+    /// gone is overwritten by the first request of the next.
+    owners: Vec<u8>,
+    spans: HashMap<u32, Span, ahash::RandomState>,
+    /// Questions of connections to all owners.
+    gathered: HashMap<ConnectionRef, Gathered, ahash::RandomState>,
+    /// What is to be asked of each owner.
+    asked: Box<[Vec<(ConnectionRef, Request)>]>,
+}
+
+/// A consumer that has several owners.
+#[derive(Debug)]
+struct Span {
+    connection: ConnectionRef,
+    window: Arc<Window>,
+    /// Those owners, in order.
+    owners: Vec<u8>,
+    stage: Stage,
+    /// What it wants; nothing when it is there.
+    wanted: Option<Box<Consuming>>,
+    /// What came before it was there.
+    rights: Option<Box<Rights>>,
+    /// How often it asks whether its topics have ended, and which of its owners is being asked.
+    asks: (u32, usize),
+}
+
+/// How far a consumer is: at which of its owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Checking(usize),
+    Joining(usize),
+    Open,
+}
+
+/// Answers of all owners to a question.
+#[derive(Debug)]
+struct Gathered {
+    merge: Merge,
+    left: usize,
+    answers: Vec<(u16, Box<[u8]>)>,
+}
+
+impl Routes {
+    /// Those of a shard that has heard nothing yet, with so many owners.
+    #[must_use]
+    pub fn new(of: usize) -> Self {
+        let of = Owner::all(of).count();
+        Self {
+            of,
+            owners: Vec::new(),
+            spans: HashMap::default(),
+            gathered: HashMap::default(),
+            asked: (0..of).map(|_| Vec::new()).collect(),
+        }
+    }
+
+    /// Whether something is to be asked.
+    #[must_use]
+    pub fn has_asked(&self) -> bool {
+        self.asked.iter().any(|asked| !asked.is_empty())
+    }
+
+    /// What is to be asked of each owner since the last call, in order.
+    pub fn take_asked(&mut self) -> impl Iterator<Item = Vec<(ConnectionRef, Request)>> {
+        self.asked.iter_mut().map(std::mem::take)
+    }
+
+    /// A connection asks something.
+    pub fn ask(&mut self, connection: ConnectionRef, request: Request) {
+        match request {
+            _ if self.of == 1 => self.asked[0].push((connection, request)),
+            Request::Produce(ref producing) => {
+                self.begin(connection, Owner::of_topic(&producing.topic, self.of), request);
+            }
+            Request::Read(ref reading) => {
+                self.begin(connection, Owner::of_topic(&reading.topic, self.of), request)
+            }
+            Request::Consume(consuming) => self.consume(connection, consuming),
+            Request::Append(ref name, _) => {
+                self.asked[Owner::of_topic(name, self.of)].push((connection, request));
+            }
+            Request::Inquire(inquiry) => self.inquire(connection, *inquiry),
+            request => match self.owners.get(connection.id as usize).copied() {
+                Some(SEVERAL) => self.ask_several(connection, request),
+                owner => self.asked[usize::from(owner.unwrap_or(0))].push((connection, request)),
+            },
+        }
+    }
+
+    /// What an owner says to a connection. Returns what that is to be told, if anything.
+    pub fn told(&mut self, connection: ConnectionRef, reply: Reply) -> Option<Reply> {
+        match reply {
+            Reply::Answer(status, body) => self.gather(connection, status, body),
+            reply => {
+                let span = self.spans.get_mut(&connection.id).filter(|span| span.connection == connection);
+                let Some(span) = span else { return Some(reply) };
+                let (told, is_over) = span.told(reply, &mut self.asked, self.of);
+                if is_over {
+                    self.spans.remove(&connection.id);
+                    self.set_owner(connection, 0);
+                }
+                told
+            }
+        }
+    }
+
+    fn set_owner(&mut self, connection: ConnectionRef, owner: u8) {
+        let at = connection.id as usize;
+        if self.owners.len() <= at {
+            self.owners.resize(at + 1, 0);
+        }
+        self.owners[at] = owner;
+    }
+
+    /// The first request of a connection that has one owner.
+    fn begin(&mut self, connection: ConnectionRef, owner: usize, request: Request) {
+        self.set_owner(connection, owner as u8);
+        self.asked[owner].push((connection, request));
+    }
+
+    fn consume(&mut self, connection: ConnectionRef, mut consuming: Box<Consuming>) {
+        let owners = owners_of(&consuming.topics, self.of);
+        if let [owner] = owners[..] {
+            return self.begin(connection, usize::from(owner), Request::Consume(consuming));
+        }
+        let window = Arc::new(Window::new(consuming.flow));
+        consuming.window = Some(Arc::clone(&window));
+        let (stage, wanted) = (Stage::Checking(0), Some(consuming));
+        let mut span = Span { connection, window, owners, stage, wanted, rights: None, asks: (0, 0) };
+        span.check(0, &mut self.asked, self.of);
+        self.spans.insert(connection.id, span);
+        self.set_owner(connection, SEVERAL);
+    }
+
+    fn ask_several(&mut self, connection: ConnectionRef, request: Request) {
+        let Some(span) = self.spans.get_mut(&connection.id).filter(|span| span.connection == connection)
+        else {
+            return;
+        };
+        let is_last = matches!(request, Request::Gone);
+        span.ask(request, &mut self.asked, self.of);
+        if is_last {
+            self.spans.remove(&connection.id);
+            self.set_owner(connection, 0);
+        }
+    }
+
+    fn inquire(&mut self, connection: ConnectionRef, inquiry: Inquiry) {
+        let Some(merge) = Merge::of(&inquiry) else {
+            let owner = inquiry.topic().map_or(0, |topic| Owner::of_topic(topic, self.of));
+            return self.asked[owner].push((connection, Request::Inquire(Box::new(inquiry))));
+        };
+        self.gathered
+            .insert(connection, Gathered { merge, left: self.of, answers: Vec::with_capacity(self.of) });
+        for asked in &mut self.asked {
+            asked.push((connection, Request::Inquire(Box::new(inquiry.clone()))));
+        }
+    }
+
+    /// An owner's answer to a question: the whole answer when it is the last.
+    fn gather(&mut self, connection: ConnectionRef, status: u16, body: Box<[u8]>) -> Option<Reply> {
+        let Some(gathered) = self.gathered.get_mut(&connection) else {
+            return Some(Reply::Answer(status, body));
+        };
+        gathered.answers.push((status, body));
+        gathered.left -= 1;
+        if gathered.left > 0 {
+            return None;
+        }
+        let gathered = self.gathered.remove(&connection)?;
+        let (status, body) = gathered.merge.all(gathered.answers);
+        Some(Reply::Answer(status, body))
+    }
+}
+
+impl Span {
+    /// Its connection asks something.
+    fn ask(&mut self, request: Request, asked: &mut [Vec<(ConnectionRef, Request)>], of: usize) {
+        match request {
+            Request::Ack(id) | Request::Nack(id) => {
+                asked[self.owner_of(id, of)].push((self.connection, request))
+            }
+            Request::Permit(count) => self.turn(self.window.permit(count), asked),
+            Request::Took => self.turn(self.window.took(), asked),
+            Request::AskEnd => {
+                self.asks.0 = self.asks.0.saturating_add(1);
+                if self.asks.0 == 1 {
+                    self.ask_end(0, asked);
+                }
+            }
+            Request::Renew(rights) if self.stage != Stage::Open => self.rights = Some(rights),
+            Request::Renew(rights) => self.renew(&rights, asked),
+            Request::Unsubscribe => self.each(|| Request::Unsubscribe, asked),
+            Request::Probed { is_closing } => self.each(|| Request::Probed { is_closing }, asked),
+            Request::Gone => self.each(|| Request::Gone, asked),
+            // The others are no connection's.
+            _ => {}
+        }
+    }
+
+    /// One of its owners says something. Returns what its connection is to be told, and whether it is over.
+    fn told(
+        &mut self,
+        reply: Reply,
+        asked: &mut [Vec<(ConnectionRef, Request)>],
+        of: usize,
+    ) -> (Option<Reply>, bool) {
+        let is_last = |at: usize| at + 1 == self.owners.len();
+        match (reply, self.stage) {
+            (Reply::Ready, Stage::Checking(at)) if !is_last(at) => self.check(at + 1, asked, of),
+            (Reply::Ready, Stage::Checking(_)) => self.join(0, asked),
+            (Reply::Opened, Stage::Joining(at)) if !is_last(at) => self.join(at + 1, asked),
+            (Reply::Opened, Stage::Joining(_)) => {
+                self.stage = Stage::Open;
+                if let Some(rights) = self.rights.take() {
+                    self.renew(&rights, asked);
+                }
+                self.turn(self.window.open(), asked);
+                return (Some(Reply::Opened), false);
+            }
+            (Reply::EndOfTopic(true), _) if !is_last(self.asks.1) => self.ask_end(self.asks.1 + 1, asked),
+            (Reply::EndOfTopic(has_ended), _) => {
+                self.asks.0 = self.asks.0.saturating_sub(1);
+                if self.asks.0 > 0 {
+                    self.ask_end(0, asked);
+                }
+                return (Some(Reply::EndOfTopic(has_ended)), false);
+            }
+            (Reply::Refused(refusal), _) => {
+                self.each(|| Request::Gone, asked);
+                return (Some(Reply::Refused(refusal)), true);
+            }
+            (reply, _) => return (Some(reply), false),
+        }
+        (None, false)
+    }
+
+    /// The owner of a message, or another that takes note of it.
+    fn owner_of(&self, id: MessageId, of: usize) -> usize {
+        let owner = Owner::of_label(id.partition, of);
+        let owner = owner.filter(|owner| self.owners.contains(&(*owner as u8)));
+        owner.unwrap_or_else(|| usize::from(self.owners[0]))
+    }
+
+    /// Has an owner look whether something is in its way.
+    fn check(&mut self, at: usize, asked: &mut [Vec<(ConnectionRef, Request)>], of: usize) {
+        self.stage = Stage::Checking(at);
+        let owner = usize::from(self.owners[at]);
+        let Some(wanted) = &self.wanted else { return };
+        let mut part = wanted.clone();
+        if let Wanted::Several(topics) = &mut part.topics {
+            topics.retain(|topic| Owner::of_topic(topic, of) == owner);
+        }
+        asked[owner].push((self.connection, Request::Consume(part)));
+        if at + 1 == self.owners.len() {
+            self.wanted = None;
+        }
+    }
+
+    fn join(&mut self, at: usize, asked: &mut [Vec<(ConnectionRef, Request)>]) {
+        self.stage = Stage::Joining(at);
+        asked[usize::from(self.owners[at])].push((self.connection, Request::Join));
+    }
+
+    fn ask_end(&mut self, at: usize, asked: &mut [Vec<(ConnectionRef, Request)>]) {
+        self.asks.1 = at;
+        asked[usize::from(self.owners[at])].push((self.connection, Request::AskEnd));
+    }
+
+    fn renew(&self, rights: &Rights, asked: &mut [Vec<(ConnectionRef, Request)>]) {
+        self.each(|| Request::Renew(Box::new(rights.clone())), asked);
+    }
+
+    /// Tells an owner that it is its turn.
+    fn turn(&self, owner: Option<usize>, asked: &mut [Vec<(ConnectionRef, Request)>]) {
+        if let Some(owner) = owner {
+            asked[owner].push((self.connection, Request::Turn));
+        }
+    }
+
+    fn each(&self, request: impl Fn() -> Request, asked: &mut [Vec<(ConnectionRef, Request)>]) {
+        for owner in &self.owners {
+            asked[usize::from(*owner)].push((self.connection, request()));
+        }
+    }
+}
+
+/// The owners that a consumer has to do with, in order; at least one. A list with topics that are not stored has no others,
+/// or is refused by whoever gets it.
+fn owners_of(topics: &Wanted, of: usize) -> Vec<u8> {
+    match topics {
+        Wanted::One(topic) => vec![Owner::of_topic(topic, of) as u8],
+        Wanted::Several(topics) => {
+            let is_stored = topics.iter().all(|topic| topic.domain() == Domain::Persistent);
+            let count = if is_stored { topics.len() } else { 0 };
+            let topics = topics.iter().take(count);
+            let mut owners: Vec<u8> = topics.map(|topic| Owner::of_topic(topic, of) as u8).collect();
+            owners.sort_unstable();
+            owners.dedup();
+            if owners.is_empty() { vec![0] } else { owners }
+        }
+        Wanted::Matching { namespace, .. } if namespace.starts_with(Domain::NonPersistent.word()) => vec![0],
+        Wanted::Matching { .. } => (0..of as u8).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::topic::{Flow, Hashing, Kind, Position, Producing, Refusal, TopicName};
+
+    fn connection(id: u32) -> ConnectionRef {
+        ConnectionRef { shard: 0, id, serial: 1 }
+    }
+
+    fn topic(name: &str) -> TopicName {
+        TopicName::read(&format!("persistent://t/n/{name}")).unwrap()
+    }
+
+    fn produce(name: &str) -> Request {
+        let (name, initial_sequence) = (topic(name), None);
+        let hashing = Hashing::Java;
+        let remote = "127.0.0.1:1".into();
+        Request::Produce(Box::new(Producing {
+            topic: name,
+            name: None,
+            initial_sequence,
+            round_robin: false,
+            hashing,
+            remote,
+        }))
+    }
+
+    fn consume(topics: Wanted) -> Request {
+        Request::Consume(Box::new(Consuming {
+            topics,
+            subscription: "s".into(),
+            kind: Kind::Shared,
+            durable: true,
+            earliest: false,
+            flow: Flow::Push(10),
+            ack_timeout_ms: 0,
+            nack_delay_ms: 0,
+            redeliveries_max: 0,
+            dead_letters: None,
+            name: "c".into(),
+            priority: 0,
+            remote: "127.0.0.1:1".into(),
+            rights: None,
+            window: None,
+        }))
+    }
+
+    /// What each owner is asked, in short.
+    fn asked(routes: &mut Routes) -> Vec<Vec<String>> {
+        let short = |(_, request): (ConnectionRef, Request)| {
+            let text = format!("{request:?}");
+            text.split(['(', ' ']).next().unwrap_or_default().to_owned()
+        };
+        routes.take_asked().map(|asked| asked.into_iter().map(short).collect()).collect()
+    }
+
+    /// Names of topics of the first owner of two and of the second.
+    const NAMES: [&str; 2] = ["a", "b"];
+
+    #[test]
+    fn all_that_a_connection_says_goes_to_the_owner_of_its_topic() {
+        let mut routes = Routes::new(2);
+        for (id, name) in NAMES.into_iter().enumerate() {
+            assert_eq!(Owner::of_topic(&topic(name), 2), id);
+            routes.ask(connection(id as u32), produce(name));
+        }
+        assert_eq!(asked(&mut routes), [["Produce"], ["Produce"]]);
+        routes.ask(connection(1), Request::Took);
+        routes.ask(connection(1), Request::Gone);
+        assert_eq!(asked(&mut routes), [vec![], vec!["Took", "Gone"]]);
+        // Another connection with its number.
+        routes.ask(
+            ConnectionRef { serial: 2, ..connection(1) },
+            consume(Wanted::One(topic(NAMES[0]).partition(7))),
+        );
+        routes.ask(ConnectionRef { serial: 2, ..connection(1) }, Request::AskEnd);
+        assert_eq!(asked(&mut routes), [vec!["Consume", "AskEnd"], vec![]]);
+        assert!(!routes.has_asked());
+    }
+
+    #[test]
+    fn a_consumer_of_several_owners_goes_from_one_to_the_other_and_ends_at_both() {
+        let mut routes = Routes::new(2);
+        let both = || consume(Wanted::Several(NAMES.map(topic).into()));
+        routes.ask(connection(3), both());
+        assert_eq!(asked(&mut routes), [vec!["Consume"], vec![]]);
+        assert!(routes.told(connection(3), Reply::Ready).is_none());
+        assert_eq!(asked(&mut routes), [vec![], vec!["Consume"]]);
+        assert!(routes.told(connection(3), Reply::Ready).is_none());
+        assert_eq!(asked(&mut routes), [vec!["Join"], vec![]]);
+        assert!(routes.told(connection(3), Reply::Opened).is_none());
+        assert_eq!(asked(&mut routes), [vec![], vec!["Join"]]);
+        assert!(matches!(routes.told(connection(3), Reply::Opened), Some(Reply::Opened)));
+        for (number, owner) in [(2, 0), (3, 1)] {
+            let (position, partition) = (Position::FIRST, MessageId::topic_label(number));
+            routes.ask(connection(3), Request::Ack(MessageId { position, partition }));
+            assert_eq!(asked(&mut routes)[owner], ["Ack"]);
+        }
+        // Of no topic: it makes room all the same.
+        routes.ask(connection(3), Request::Ack(MessageId { position: Position::END, partition: None }));
+        assert_eq!(asked(&mut routes), [vec!["Ack"], vec![]]);
+        let refusal = || Refusal { cause: crate::service::topic::Cause::NotFound, reason: "".into() };
+        assert!(matches!(routes.told(connection(3), Reply::Refused(refusal())), Some(Reply::Refused(_))));
+        assert_eq!(asked(&mut routes), [["Gone"], ["Gone"]]);
+        assert!(routes.spans.is_empty());
+        // One that leaves on its way is heard of by both too, and what an owner still says is for nobody else.
+        routes.ask(connection(4), both());
+        routes.ask(connection(4), Request::Gone);
+        assert_eq!(asked(&mut routes), [vec!["Consume", "Gone"], vec!["Gone"]]);
+        let other = ConnectionRef { serial: 2, ..connection(4) };
+        routes.ask(other, both());
+        asked(&mut routes);
+        routes.told(connection(4), Reply::Ready);
+        assert!(!routes.has_asked());
+    }
+}

@@ -1,0 +1,225 @@
+//! What becomes of what producers send.
+
+use super::world::*;
+use crate::service::topic::*;
+
+fn text(text: &str) -> Message<'_> {
+    Message { payload: text.as_bytes(), ..Message::default() }
+}
+
+fn numbered(producer: &str, sequence: i64) -> Message<'_> {
+    Message { producer: Some(producer), sequence: Some(sequence), payload: b"x", ..Message::default() }
+}
+
+fn named(topic: &str, name: &str) -> Producing {
+    Producing { name: Some(name.into()), ..producing(topic) }
+}
+
+#[test]
+fn a_name_is_one_producers_as_long_as_it_is_there() {
+    let mut world = World::new();
+    world.produce(1, named("x", "p"));
+    world.ask(2, Request::Produce(Box::new(named("x", "p"))));
+    assert_eq!(world.refused(2), Cause::Busy);
+    world.produce(3, producing("x"));
+    world.produce(4, producing("x"));
+    world.ask(1, Request::Gone);
+    world.produce(2, named("x", "p"));
+}
+
+#[test]
+fn a_message_that_is_sent_again_is_answered_and_not_stored_again() {
+    let mut world = World::new();
+    world.produce(1, named("x", "p"));
+    assert_eq!(world.send(1, &numbered("p", 0)), Ok(at(0, 0)));
+    assert_eq!(world.send(1, &numbered("p", 5)), Ok(at(0, 1)));
+    assert_eq!(world.send(1, &numbered("p", 5)), Ok(at(0, 1)), "with its own id");
+    assert_eq!(world.send(1, &numbered("p", 3)), Ok(at(0, 1)));
+    assert_eq!(world.send(1, &text("unnumbered")), Ok(at(0, 2)));
+    assert_eq!(world.send(1, &numbered("p", 6)), Ok(at(0, 3)));
+    world.crash();
+    world.produce(1, named("x", "p"));
+    assert_eq!(world.send(1, &numbered("p", 6)), Ok(at(0, 3)), "even after a crash");
+    assert_eq!(world.send(1, &numbered("p", 7)), Ok(at(1, 0)));
+    assert_eq!(world.send(1, &numbered("other", 7)), Ok(at(1, 1)));
+}
+
+#[test]
+fn a_repeated_message_is_not_answered_before_the_first_is_safe() {
+    let mut world = World::new();
+    world.produce(1, named("x", "p"));
+    for _ in 0..2 {
+        let request = Request::Send { draft: Draft::new(&numbered("p", 0)), context: None };
+        world.topics.take(connection(1), request, world.now);
+    }
+    world.take_out();
+    assert!(world.reply(1).is_none());
+    world.sync_fault = Some("the disk is gone");
+    world.round();
+    for _ in 0..2 {
+        assert!(matches!(world.reply(1), Some(Reply::NotStored { .. })));
+    }
+}
+
+#[test]
+fn a_new_producers_numbers_may_begin_later() {
+    let mut world = World::new();
+    world.produce(1, Producing { initial_sequence: Some(10), ..named("x", "p") });
+    world.send(1, &numbered("p", 10)).unwrap();
+    world.send(1, &numbered("p", 11)).unwrap();
+    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["messages"], 1);
+}
+
+#[test]
+fn only_so_many_producers_are_remembered() {
+    let mut world = World::new();
+    for number in 0..10_001 {
+        let producer = format!("p{number:05}");
+        world.topics.take(
+            connection(9),
+            Request::Append(name("x"), Draft::new(&numbered(&producer, 1))),
+            world.now,
+        );
+    }
+    world.round();
+    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["rememberedProducers"], 9001);
+    let sequences = &world.topics.archive().live[name("x").as_str()].sequences;
+    assert_eq!((sequences.len(), sequences.contains_key("p00000")), (9001, false));
+    assert!(sequences.contains_key("p10000"));
+}
+
+#[test]
+fn keys_choose_partitions_as_pulsars_clients_do_and_the_rest_is_sent_to_one_or_to_all_in_turn() {
+    let mut world = World::with(Rules { partitioned: vec![(name("p"), 4)], ..Rules::default() });
+    world.produce(1, producing("p"));
+    world.produce(2, Producing { round_robin: true, hashing: Hashing::Murmur3, ..producing("p") });
+    let keyed = Message { key: Some("hello"), ..text("x") };
+    assert_eq!(world.send(1, &keyed).unwrap().partition, Some(99_162_322 % 4));
+    assert_eq!(world.send(2, &keyed).unwrap().partition, Some((0x248b_fa47 & 0x7fff_ffff) % 4));
+    let mut partitions =
+        |id| (0..4).map(|_| world.send(id, &text("x")).unwrap().partition.unwrap()).collect::<Vec<u32>>();
+    let (single, mut turns) = (partitions(1), partitions(2));
+    assert!(single.iter().all(|partition| *partition == single[0]));
+    turns.sort();
+    assert_eq!(turns, [0, 1, 2, 3]);
+    world.produce(3, producing("p-partition-2"));
+    assert_eq!(world.send(3, &text("x")).unwrap().partition, Some(2));
+    world.consume(4, Consuming { earliest: true, ..consuming("p", "s", Kind::Exclusive) });
+    let got = world.all(4);
+    assert_eq!(got.len(), 11);
+    got.iter().for_each(|got| world.ack(4, got));
+    for partition in 0..4 {
+        assert_eq!(world.told(&format!("p-partition-{partition}"), "s", "backlog"), 0);
+    }
+}
+
+#[test]
+fn a_repeated_message_goes_to_the_same_partition() {
+    let mut world = World::with(Rules { partitioned: vec![(name("p"), 4)], ..Rules::default() });
+    for round_robin in [false, true] {
+        let producing = || Producing { round_robin, ..named("p", if round_robin { "q" } else { "p" }) };
+        let producer = if round_robin { "q" } else { "p" };
+        world.produce(1, producing());
+        let first = world.send(1, &numbered(producer, 7)).unwrap();
+        world.ask(1, Request::Gone);
+        world.produce(1, producing());
+        assert_eq!(world.send(1, &numbered(producer, 7)), Ok(first));
+        world.ask(1, Request::Gone);
+    }
+}
+
+#[test]
+fn a_terminated_topic_takes_no_producer_and_no_message() {
+    let mut world = World::new();
+    world.produce(1, producing("x"));
+    world.send(1, &text("0")).unwrap();
+    world.inquire(Inquiry::Terminate(name("x")));
+    assert_eq!(world.send(1, &text("1")), Err("Topic was already terminated".into()));
+    world.ask(2, Request::Produce(Box::new(producing("x"))));
+    assert_eq!(world.refused(2), Cause::Terminated);
+    world.crash();
+    world.ask(2, Request::Produce(Box::new(producing("x"))));
+    assert_eq!(world.refused(2), Cause::Terminated);
+}
+
+#[test]
+fn a_full_backlog_refuses_producers_until_something_is_acknowledged() {
+    let mut world = World::with(Rules { backlog_quota_bytes: 1000, ..Rules::default() });
+    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    world.produce(2, producing("x"));
+    let long = "x".repeat(300);
+    let sent = (0..10).take_while(|_| world.send(2, &text(&long)).is_ok()).count();
+    assert_eq!(sent, 4);
+    world.ask(3, Request::Produce(Box::new(producing("x"))));
+    assert_eq!(world.refused(3), Cause::Quota);
+    for got in world.all(1) {
+        world.ack(1, &got);
+    }
+    world.produce(3, producing("x"));
+    world.send(2, &text(&long)).unwrap();
+}
+
+#[test]
+fn or_the_slowest_subscription_loses_its_oldest_messages() {
+    let rules = Rules { backlog_quota_bytes: 1000, backlog_eviction: true, ..Rules::default() };
+    let mut world = World::with(rules);
+    world.consume(1, consuming("x", "slow", Kind::Exclusive));
+    world.ask(1, Request::Gone);
+    world.consume(2, consuming("x", "fast", Kind::Exclusive));
+    for number in 0..20 {
+        world.append("x", &format!("{number:0300}"));
+        for got in world.all(2) {
+            world.ack(2, &got);
+        }
+    }
+    world.consume(1, consuming("x", "slow", Kind::Exclusive));
+    let got = world.texts(1);
+    assert!((2..=4).contains(&got.len()), "{}", got.len());
+    assert_eq!(got.last().map(|text| text.trim_start_matches('0')), Some("19"));
+}
+
+#[test]
+fn who_is_no_producer_is_told_so_and_a_connection_is_one_thing() {
+    let mut world = World::new();
+    assert!(world.send(1, &text("x")).is_err());
+    world.produce(1, producing("x"));
+    world.ask(1, Request::Consume(Box::new(consuming("x", "s", Kind::Exclusive))));
+    assert_eq!(world.refused(1), Cause::Invalid);
+}
+
+#[test]
+fn a_partition_beyond_the_number_is_refused_to_everybody() {
+    let rules = |partitions| Rules { partitioned: vec![(name("p"), partitions)], ..Rules::default() };
+    let mut world = World::with(rules(4));
+    let beyond = || name("p-partition-9");
+    let letters =
+        Consuming { dead_letters: Some(beyond()), redeliveries_max: 1, ..consuming("x", "s", Kind::Shared) };
+    for (request, cause) in [
+        (Request::Produce(Box::new(producing("p-partition-9"))), Cause::NotFound),
+        (Request::Produce(Box::new(producing("p-partition-4"))), Cause::NotFound),
+        (Request::Consume(Box::new(consuming("p-partition-9", "s", Kind::Shared))), Cause::NotFound),
+        (Request::Read(Box::new(reading("p-partition-9", Start::Earliest))), Cause::NotFound),
+        (Request::Consume(Box::new(letters)), Cause::Invalid),
+    ] {
+        world.ask(1, request);
+        assert_eq!(world.refused(1), cause);
+    }
+    let draft = Draft::new(&Message::default());
+    world.ask(2, Request::Append(beyond(), draft));
+    match world.reply(2) {
+        Some(Reply::NotStored { reason, .. }) => {
+            assert_eq!(&*reason, "there is no partition 9: the topic has 4, counted from 0");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.inquire(Inquiry::Stats(beyond())).0, 404, "and it was not created");
+    world.produce(3, producing("p-partition-3"));
+    world.produce(4, producing("q-partition-9"));
+    // What is left of a larger number can be fetched, and takes nothing more.
+    world.send(3, &Message { payload: b"0", ..Message::default() }).unwrap();
+    world.topics.configure(rules(2));
+    world.consume(5, Consuming { earliest: true, ..consuming("p-partition-3", "s", Kind::Shared) });
+    assert_eq!(world.texts(5), ["0"]);
+    world.ask(6, Request::Produce(Box::new(producing("p-partition-3"))));
+    assert_eq!(world.refused(6), Cause::NotFound);
+}

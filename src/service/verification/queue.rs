@@ -1,0 +1,113 @@
+//! Whose turn it is: the questions that wait for a request, and how many requests there may be.
+//!
+//! Clients who wait and re-checks of those who are in take turns, so that a storm of either does not keep the
+//! other from being asked. A verifier that has not answered a few times in a row is *failing*: it gets one request
+//! at a time with a pause after each, until it answers one of them; then all wait no longer. So a storm does not
+//! pile up before a verifier that is down, and whoever comes after its return is asked about at once.
+
+use super::Digest;
+use super::entry::Stage;
+use crate::token::Inquiry;
+use crate::wheel::Now;
+use std::collections::BTreeMap;
+
+/// Requests in a row without an answer that make a verifier a failing one. Answers that say nothing are answers
+/// here: one client's odd token must not slow the others down.
+const FAILURES: u32 = 3;
+/// Pause between requests to a failing verifier.
+const PAUSE_NS: u64 = 250_000_000;
+
+/// See the module.
+pub(super) struct Line {
+    /// By place: first come, first served.
+    waiting: BTreeMap<u64, Digest>,
+    rechecks: BTreeMap<u64, Digest>,
+    last_place: u64,
+    last_was_recheck: bool,
+    pub(super) concurrency_max: usize,
+    pub(super) in_flight: usize,
+    failures: u32,
+    paused_until_ns: u64,
+}
+
+impl Line {
+    pub(super) fn new(concurrency_max: usize) -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            rechecks: BTreeMap::new(),
+            last_place: 0,
+            last_was_recheck: false,
+            concurrency_max,
+            in_flight: 0,
+            failures: 0,
+            paused_until_ns: 0,
+        }
+    }
+
+    /// Queues a case, or moves it from the re-checks to those who wait. One that is being asked stays so.
+    pub(super) fn join(&mut self, stage: &mut Stage, digest: Digest, inquiry: Inquiry) {
+        match (*stage, inquiry) {
+            (Stage::Asked, _) | (Stage::Queued(_), Inquiry::Recheck) => return,
+            (Stage::Queued(place), Inquiry::Grant) if self.waiting.contains_key(&place) => return,
+            _ => self.leave(stage),
+        }
+        self.last_place += 1;
+        let queue = if inquiry == Inquiry::Grant { &mut self.waiting } else { &mut self.rechecks };
+        queue.insert(self.last_place, digest);
+        *stage = Stage::Queued(self.last_place);
+    }
+
+    /// Takes a case out again, if it is queued.
+    pub(super) fn leave(&mut self, stage: &mut Stage) {
+        if let Stage::Queued(place) = *stage {
+            self.waiting.remove(&place);
+            self.rechecks.remove(&place);
+            *stage = Stage::Resting;
+        }
+    }
+
+    /// The next case to ask about, which is in flight from now on.
+    pub(super) fn next(&mut self, now: Now) -> Option<Digest> {
+        let failing = self.is_failing();
+        let room = if failing { 1 } else { self.concurrency_max };
+        if self.in_flight >= room || failing && now.monotonic_ns < self.paused_until_ns {
+            return None;
+        }
+        let recheck = match (self.waiting.is_empty(), self.rechecks.is_empty()) {
+            (false, false) => !self.last_was_recheck,
+            (empty, _) => empty,
+        };
+        let queue = if recheck { &mut self.rechecks } else { &mut self.waiting };
+        let (_, digest) = queue.pop_first()?;
+        self.last_was_recheck = recheck;
+        self.in_flight += 1;
+        Some(digest)
+    }
+
+    /// A request is over.
+    pub(super) fn replied(&mut self, answered: bool, now: Now) {
+        self.in_flight -= 1;
+        if answered {
+            self.failures = 0;
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            self.paused_until_ns = now.monotonic_ns + PAUSE_NS;
+        }
+    }
+
+    /// Whether the verifier has not answered for some time.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures >= FAILURES
+    }
+
+    /// When a pause ends that somebody waits for.
+    pub(super) fn opens_at_ns(&self) -> Option<u64> {
+        let wanted = self.is_failing() && self.in_flight == 0 && !self.is_empty();
+        wanted.then_some(self.paused_until_ns)
+    }
+
+    /// Whether nobody is queued.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.rechecks.is_empty()
+    }
+}

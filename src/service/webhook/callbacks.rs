@@ -1,0 +1,204 @@
+//! The calls to the callback of `channel`: those of one channel one after another, those of different channels at
+//! the same time.
+//!
+//! Each channel that has calls has a line. Its first call is in one of three places: the line is *ready*, the call
+//! is *under way*, or it *rests* before it is made once more. So a call that is made again keeps its place.
+
+use super::news::{Complaints, News, Tally, Trouble, answered};
+use super::settings::CallbackSettings;
+use super::{Callback, QUEUE_BYTES_MAX, Reply};
+use crate::endpoint::Endpoint;
+use crate::wheel::Now;
+use ahash::RandomState;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Request};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Pause before a call is made once more.
+const RETRY_NS: u64 = 1_000_000_000;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Callbacks {
+    to: Option<(CallbackSettings, Endpoint)>,
+    lines: HashMap<Arc<str>, Line, RandomState>,
+    ready: VecDeque<Arc<str>>,
+    resting: BTreeSet<(u64, Arc<str>)>,
+    /// Calls that are queued or under way.
+    held: usize,
+    /// Those that are not under way, and their bytes.
+    queued: usize,
+    queued_bytes: usize,
+    under_way: usize,
+    last_number: u64,
+    pub(super) tally: Tally,
+    complaints: Complaints,
+}
+
+/// The calls of one channel; never empty.
+#[derive(Default)]
+struct Line {
+    calls: VecDeque<Callback>,
+    /// The number under which the first is under way.
+    under_way: Option<u64>,
+    /// Whether the first has failed once.
+    failed: bool,
+}
+
+/// A call that is under way.
+pub(super) struct Call {
+    channel: Arc<str>,
+    number: u64,
+}
+
+impl Callbacks {
+    /// Calls whoever is named here from now on. Without anybody, what waits is dropped.
+    pub(super) fn configure(&mut self, settings: Option<CallbackSettings>) {
+        self.to = settings.and_then(|settings| {
+            let endpoint = settings.url.endpoint().ok()?;
+            Some((settings, endpoint))
+        });
+        if self.to.is_none() {
+            self.tally.dropped += self.held as u64;
+            self.lines.clear();
+            self.ready.clear();
+            self.resting.clear();
+            (self.held, self.queued, self.queued_bytes) = (0, 0, 0);
+        }
+    }
+
+    /// Queues a call, unless there is no room or nobody wants it.
+    pub(super) fn take(&mut self, callback: Callback, now: Now) -> Option<News> {
+        let (settings, endpoint) = self.to.as_ref()?;
+        if !settings.wants(&callback.channel) {
+            return None;
+        }
+        let bytes = callback.bytes();
+        if self.queued >= settings.queue_max || self.queued_bytes + bytes > QUEUE_BYTES_MAX {
+            self.tally.dropped += 1;
+            return self.complaints.hear(Trouble::Full, || name(endpoint), now);
+        }
+        self.held += 1;
+        self.queued += 1;
+        self.queued_bytes += bytes;
+        match self.lines.get_mut(&*callback.channel) {
+            Some(line) => line.calls.push_back(callback),
+            None => {
+                let channel: Arc<str> = callback.channel.as_ref().into();
+                let calls = VecDeque::from([callback]);
+                self.lines.insert(Arc::clone(&channel), Line { calls, ..Line::default() });
+                self.ready.push_back(channel);
+            }
+        }
+        None
+    }
+
+    /// The next call to make, if there is one and room for it, and the seconds it may take.
+    pub(super) fn next(&mut self, now: Now) -> Option<(Call, u64, Request<String>)> {
+        while let Some((at_ns, _)) = self.resting.first()
+            && *at_ns <= now.monotonic_ns
+        {
+            self.ready.extend(self.resting.pop_first().map(|(_, channel)| channel));
+        }
+        let (settings, endpoint) = self.to.as_ref()?;
+        if self.under_way >= settings.concurrency {
+            return None;
+        }
+        let channel = self.ready.pop_front()?;
+        let line = self.lines.get_mut(&channel)?;
+        let callback = line.calls.front()?;
+        self.queued -= 1;
+        self.queued_bytes -= callback.bytes();
+        self.under_way += 1;
+        self.tally.retried += u64::from(line.failed);
+        self.last_number += 1;
+        line.under_way = Some(self.last_number);
+        let request = request(endpoint, callback);
+        Some((Call { channel, number: self.last_number }, settings.timeout_s, request))
+    }
+
+    /// What became of a call.
+    pub(super) fn replied(&mut self, call: Call, reply: Reply, now: Now) -> Option<News> {
+        self.under_way -= 1;
+        let line = self.lines.get_mut(&call.channel)?;
+        // A reload may have dropped the call, and others may have come since.
+        if line.under_way != Some(call.number) {
+            return None;
+        }
+        line.under_way = None;
+        let (again, reason) = match reply {
+            Ok(200..=299) => {
+                self.tally.delivered += 1;
+                self.settled(call.channel);
+                return None;
+            }
+            Ok(status) => ((500..=599).contains(&status), answered(status)),
+            Err(reason) => (true, reason),
+        };
+        let trouble = if again && !line.failed {
+            line.failed = true;
+            self.queued += 1;
+            self.queued_bytes += line.calls.front().map_or(0, Callback::bytes);
+            self.resting.insert((now.monotonic_ns + RETRY_NS, call.channel));
+            Trouble::Retried(reason)
+        } else {
+            self.tally.failed += 1;
+            self.settled(call.channel);
+            Trouble::GivenUp(reason)
+        };
+        let (_, endpoint) = self.to.as_ref()?;
+        self.complaints.hear(trouble, || name(endpoint), now)
+    }
+
+    /// The first call of a channel is over: the next one may go.
+    fn settled(&mut self, channel: Arc<str>) {
+        let Some(line) = self.lines.get_mut(&channel) else { return };
+        line.calls.pop_front();
+        self.held -= 1;
+        line.failed = false;
+        if line.calls.is_empty() {
+            self.lines.remove(&channel);
+        } else {
+            self.ready.push_back(channel);
+        }
+    }
+
+    /// When a call that rests is to be made.
+    pub(super) fn wakes_at_ns(&self) -> Option<u64> {
+        self.resting.first().map(|(at_ns, _)| *at_ns)
+    }
+
+    /// Calls that are queued or under way.
+    pub(super) fn waiting(&self) -> usize {
+        self.held
+    }
+}
+
+fn request(endpoint: &Endpoint, callback: &Callback) -> Request<String> {
+    let mut request = Request::new(callback.body.as_ref().to_owned());
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = endpoint.uri().parse().unwrap_or_default();
+    let headers = request.headers_mut();
+    // A token that cannot stand in a header is none that a verifier has granted; the callback refuses its absence.
+    if let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {}", callback.token)) {
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
+    }
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(ACCEPT, JSON);
+    // As a proxy in front of the application would tell it.
+    if let Some(client) = callback.client
+        && let Ok(client) = HeaderValue::from_str(&client.to_string())
+    {
+        headers.insert(FORWARDED_FOR, client);
+    }
+    request
+}
+
+fn name(endpoint: &Endpoint) -> String {
+    format!("the callback at {}", endpoint.host())
+}
