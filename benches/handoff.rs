@@ -33,8 +33,8 @@ fn take(mailbox: &Mailbox, taken: &mut VecDeque<Parcel>) {
         if mailbox.sleep() {
             let mut wake = [PollFd::from_borrowed_fd(mailbox.wake_fd(), PollFlags::IN)];
             poll(&mut wake, None).expect("polling works");
-            mailbox.rise();
-            mailbox.hush();
+            mailbox.mark_awake();
+            mailbox.clear_wakeups();
         }
         mailbox.take(taken);
     }

@@ -184,12 +184,12 @@ pub struct Daemon {
     socket: Option<PathBuf>,
     /// Whether other daemons can be told what clients say.
     relays: bool,
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     threads: Vec<JoinHandle<()>>,
 }
 
 /// What all threads see.
-struct Shared {
+struct Hub {
     mailboxes: Arc<[Mailbox]>,
     /// Held while publications are handed out.
     order: Mutex<()>,
@@ -222,7 +222,7 @@ struct Shared {
     started_ms: u64,
 }
 
-impl Shared {
+impl Hub {
     fn new(shards: usize, owners: usize, spoken: &[Kind], settings: &Arc<Settings>) -> io::Result<Self> {
         let store = Store::new(owners);
         let owners = store.owners();
@@ -260,7 +260,7 @@ impl Shared {
 
     /// Hands publications to every shard, waking all but the one that calls. Whoever calls at the same time waits
     /// for the other's, so that readers on any shards see what two have published in the same order.
-    fn hand_out(&self, publications: Vec<Publication>, caller: Option<usize>) {
+    fn broadcast(&self, publications: Vec<Publication>, caller: Option<usize>) {
         let publications: Vec<Arc<Publication>> = publications.into_iter().map(Arc::new).collect();
         if publications.is_empty() {
             return;
@@ -277,7 +277,7 @@ impl Shared {
     }
 
     /// Hands on what a shard has for the shards, in order, waking all but that one.
-    fn hand_on(&self, outgoing: Vec<Outgoing>, caller: usize) {
+    fn route(&self, outgoing: Vec<Outgoing>, caller: usize) {
         if outgoing.is_empty() {
             return;
         }
@@ -340,7 +340,7 @@ struct Setup {
     spoken: Vec<Kind>,
     settings: Arc<Settings>,
     limits: Limits,
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
 }
 
 /// Starts the daemon: listens everywhere first, then brings up the shards.
@@ -367,14 +367,14 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let spoken = spoken(&plan.listen);
     let feed_settings = Mutex::new(Arc::new(plan.feed.clone()));
     let owners = plan.store.as_ref().map_or(1, |store| store.writers);
-    let shared = Shared::new(plan.shards, owners, &spoken, &plan.settings)?;
-    let shared = Arc::new(Shared { feed: feed_settings, ..shared });
+    let hub = Hub::new(plan.shards, owners, &spoken, &plan.settings)?;
+    let hub = Arc::new(Hub { feed: feed_settings, ..hub });
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay);
     // Before any shard runs, so that each knows of an outage before it takes anybody.
-    let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &shared)?;
-    bridge::configure(&shared, &plan.settings, feeds)?;
+    let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &hub)?;
+    bridge::configure(&hub, &plan.settings, feeds)?;
     if let Some(settings) = plan.store.filter(|_| spoken.contains(&Kind::Pulsar)) {
-        store::start(&shared, &settings, &plan.settings)?;
+        store::start(&hub, &settings, &plan.settings)?;
     }
     let (report, reports) = mpsc::channel();
     let mut threads = Vec::new();
@@ -388,7 +388,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
             spoken: spoken.clone(),
             settings: Arc::clone(&plan.settings),
             limits: plan.limits.of_one_in(plan.shards),
-            shared: Arc::clone(&shared),
+            hub: Arc::clone(&hub),
         };
         let report = report.clone();
         let thread = std::thread::Builder::new().name(format!("shard-{number}"));
@@ -396,13 +396,13 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     }
     drop(report);
     // Nothing is left behind but shards, which end by themselves.
-    let driver = started(&reports, plan.shards).inspect_err(|_| shared.store.stop(Duration::ZERO))?;
+    let driver = started(&reports, plan.shards).inspect_err(|_| hub.store.stop(Duration::ZERO))?;
     if let Some((listener, token)) = admin {
-        admin::start(&shared, listener, token)?;
+        admin::start(&hub, listener, token)?;
     }
-    shared.configured.taken(plan.limits, certificates(&plan.listen));
-    shared.ready.store(true, Relaxed);
-    Ok(Daemon { admin: admin_address, driver, slots, socket: plan.feed.path, relays, shared, threads })
+    hub.configured.taken(plan.limits, certificates(&plan.listen));
+    hub.ready.store(true, Relaxed);
+    Ok(Daemon { admin: admin_address, driver, slots, socket: plan.feed.path, relays, hub, threads })
 }
 
 /// The ends of the certificates, by listener.
@@ -435,7 +435,7 @@ impl Daemon {
     /// The state that health and metrics tell.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.shared.status()
+        self.hub.status()
     }
 
     /// Has the threads watched from now on: `beat` is called about twice a second while all of them turn.
@@ -443,36 +443,36 @@ impl Daemon {
     /// # Errors
     /// When there is no thread to be had.
     pub fn watch(&self, beat: impl FnMut() + Send + 'static) -> io::Result<()> {
-        watchdog::start(&self.shared, beat)
+        watchdog::start(&self.hub, beat)
     }
 
     /// Stops: accepts nothing more, delivers what was fed for at most half of `drain`, closes every session
     /// and waits for the clients until all of it is over. Returns whether all of them were gone in time.
     pub fn stop(self, drain: Duration) -> bool {
         let start = Instant::now();
-        self.shared.draining.store(true, Relaxed);
+        self.hub.draining.store(true, Relaxed);
         if let Some(path) = &self.socket {
             let _ = std::fs::remove_file(path);
         }
         // What waits in the mailboxes is delivered yet; that no more comes is not to wait behind it.
-        self.shared.mailboxes.iter().for_each(Mailbox::wake);
-        self.shared.bridge.drain();
+        self.hub.mailboxes.iter().for_each(Mailbox::wake);
+        self.hub.bridge.drain();
         let feeding = |metrics: &Arc<Metrics>| {
             metrics.publishers.get() + metrics.amqp.connected.get() + metrics.redis.connected.get() > 0
         };
         let pause = Duration::from_millis(5);
         std::thread::sleep(pause);
-        while self.shared.metrics.iter().any(feeding) && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
+        while self.hub.metrics.iter().any(feeding) && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
             std::thread::sleep(pause);
         }
-        self.shared.mailboxes.iter().for_each(|mailbox| mailbox.post([Parcel::Close].into_iter()));
+        self.hub.mailboxes.iter().for_each(|mailbox| mailbox.post([Parcel::Close].into_iter()));
         while start.elapsed() < drain && !self.threads.iter().all(JoinHandle::is_finished) {
-            self.shared.hurrying.store(start.elapsed() > drain / 2, Relaxed);
+            self.hub.hurrying.store(start.elapsed() > drain / 2, Relaxed);
             std::thread::sleep(pause);
         }
-        self.shared.bridge.stop(drain.saturating_sub(start.elapsed()));
+        self.hub.bridge.stop(drain.saturating_sub(start.elapsed()));
         // When nobody asks it any more.
-        self.shared.store.stop(drain.saturating_sub(start.elapsed()));
+        self.hub.store.stop(drain.saturating_sub(start.elapsed()));
         self.threads.iter().all(JoinHandle::is_finished)
     }
 }
@@ -505,19 +505,18 @@ fn shard_thread(setup: Setup, report: &mpsc::Sender<io::Result<&'static str>>) {
 }
 
 async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
-    let Setup { number, listeners, settings, limits, shared, .. } = setup;
-    let metrics = Arc::clone(&shared.metrics[number]);
-    let mailbox = &shared.mailboxes[number];
+    let Setup { number, listeners, settings, limits, hub, .. } = setup;
+    let metrics = Arc::clone(&hub.metrics[number]);
+    let mailbox = &hub.mailboxes[number];
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now()).numbered(number as u16);
     let shard = shard.drawing(rng());
-    let (connections, mut clients) =
-        (Arc::clone(&shared.connections), Clients::new(Arc::clone(&shared.addresses)));
+    let (connections, mut clients) = (Arc::clone(&hub.connections), Clients::new(Arc::clone(&hub.addresses)));
     clients.configure(shard.limits(), &shard.settings().trusted_proxies, std::iter::empty());
     let sockets = Sockets::new(listeners, mailbox.wake_fd(), connections, clients, Arc::clone(&metrics))?;
-    let worker = Worker::new(shard, sockets, Arc::clone(&shared), number);
+    let worker = Worker::new(shard, sockets, Arc::clone(&hub), number);
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));
-    let common = Arc::clone(&shared);
+    let common = Arc::clone(&hub);
     let listener = setup.feed.map(Watched::new).transpose()?;
     let feed = publisher::Feed::new(setup.spoken, Rc::clone(&worker), common, metrics, listener);
     monoio::spawn(Rc::clone(&feed).accept());
@@ -531,7 +530,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
             feed.stop();
         }
         if worker.borrow().is_over() && !feed.owes() {
-            shared.pulses.shards[number].end();
+            hub.pulses.shards[number].end();
             return Ok(());
         }
         if more || !mailbox.sleep() {

@@ -4,7 +4,7 @@
 //! Whoever may connect may keep connections open. There are never more than [`CONNECTIONS_MAX`]: a newcomer is always
 //! taken, and for it the oldest unfinished request is ended of the address that has most of them.
 
-use super::Shared;
+use super::Hub;
 use super::body::{Fault, Framing};
 use super::head::{self, HEADERS_MAX, Head};
 use super::watchdog;
@@ -46,14 +46,14 @@ const BODY_BYTES_MAX: usize = 8 * 1024;
 ///
 /// # Errors
 /// When there is no thread or runtime to be had.
-pub(super) fn start(shared: &Arc<Shared>, listener: OwnedFd, token: Option<AdminToken>) -> io::Result<()> {
+pub(super) fn start(hub: &Arc<Hub>, listener: OwnedFd, token: Option<AdminToken>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = {
         let _inside = runtime.enter();
         TcpListener::from_std(listener.into())?
     };
     let office = Arc::new(Office {
-        shared: Arc::clone(shared),
+        hub: Arc::clone(hub),
         token,
         calls: AtomicUsize::new(0),
         pages: Default::default(),
@@ -64,7 +64,7 @@ pub(super) fn start(shared: &Arc<Shared>, listener: OwnedFd, token: Option<Admin
 
 /// What the requests share.
 struct Office {
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     token: Option<AdminToken>,
     /// Requests that wait for the store.
     calls: AtomicUsize,
@@ -90,9 +90,9 @@ struct Guest {
 }
 
 async fn serve(listener: &TcpListener, office: &Arc<Office>) {
-    tokio::spawn(watchdog::beat(Arc::clone(&office.shared), |pulses| &pulses.admin));
+    tokio::spawn(watchdog::beat(Arc::clone(&office.hub), |pulses| &pulses.admin));
     let mut guests: Vec<Guest> = Vec::new();
-    let metrics = Arc::clone(office.shared.metrics.last().expect("there is one for this thread"));
+    let metrics = Arc::clone(office.hub.metrics.last().expect("there is one for this thread"));
     for accepted in 1usize.. {
         match listener.accept().await {
             Ok((socket, peer)) => {
@@ -255,7 +255,7 @@ async fn answer(asking: &Asking<'_>, office: &Office, calls: &AtomicBool) -> Arc
     match api::call(asking, office.token.as_ref()) {
         None => match asking.exposition() {
             Some(form) => metrics(form, office).await,
-            None => api::admin(asking, &office.shared.status()).into(),
+            None => api::admin(asking, &office.hub.status()).into(),
         },
         Some(Err(refusal)) => refusal.into(),
         Some(Ok(call)) => {
@@ -264,7 +264,7 @@ async fn answer(asking: &Asking<'_>, office: &Office, calls: &AtomicBool) -> Arc
             }
             calls.store(true, Relaxed);
             let _calling = Calling::new(&office.calls);
-            let answer = ask(call, &office.shared).await;
+            let answer = ask(call, &office.hub).await;
             calls.store(false, Relaxed);
             answer.into()
         }
@@ -297,28 +297,28 @@ async fn metrics(form: Exposition, office: &Office) -> Arc<[u8]> {
     tokio::task::yield_now().await;
     if last.0 < place {
         let asked = page.asked.load(Relaxed);
-        let facts = office.shared.facts().await;
-        *last = (asked, api::metrics(form, &office.shared.status(), &facts).into());
+        let facts = office.hub.facts().await;
+        *last = (asked, api::metrics(form, &office.hub.status(), &facts).into());
     }
     Arc::clone(&last.1)
 }
 
 /// What the store says.
-async fn ask(call: Call, shared: &Shared) -> Vec<u8> {
+async fn ask(call: Call, hub: &Hub) -> Vec<u8> {
     let none = "there are no topics here: no [[listen]] has pulsar among its dialects";
     let late = "the store has not answered yet; what was asked for may still be done";
     match call {
-        Call::Inquire(inquiry) => match timeout(ANSWER_TIMEOUT, shared.store.inquire(inquiry)).await {
+        Call::Inquire(inquiry) => match timeout(ANSWER_TIMEOUT, hub.store.inquire(inquiry)).await {
             Ok(Ok((status, body))) => api::answer(status, &body),
             Ok(Err(_)) => api::answer(501, none.as_bytes()),
             Err(_) => api::answer(503, late.as_bytes()),
         },
-        Call::Room => match timeout(ANSWER_TIMEOUT, shared.store.survey()).await {
+        Call::Room => match timeout(ANSWER_TIMEOUT, hub.store.survey()).await {
             Ok(Ok(survey)) => api::answer(200, survey.room.json().to_string().as_bytes()),
             Ok(Err(_)) => api::answer(501, none.as_bytes()),
             Err(_) => api::answer(503, late.as_bytes()),
         },
-        Call::Backup { keep } => match timeout(BACKUP_TIMEOUT, shared.store.backup(keep)).await {
+        Call::Backup { keep } => match timeout(BACKUP_TIMEOUT, hub.store.backup(keep)).await {
             Ok(Ok(Ok(made))) => {
                 let told = serde_json::json!({
                     "path": made.path, "messages": made.messages, "bytes": made.bytes, "newBytes": made.new_bytes,

@@ -19,7 +19,7 @@ use self::redis::{Redis, Relays};
 use self::verification::{VerifierSet, Verifiers};
 use self::webhook::{Carrier, Post};
 use super::handoff::Parcel;
-use super::{Shared, clock, watchdog};
+use super::{Hub, clock, watchdog};
 use crate::dialect::{Kind, Settings};
 use crate::service::verification::{TokenAnswer, TokenQuestion};
 use crate::service::webhook::{Webhook, WebhookKind};
@@ -132,7 +132,7 @@ impl Bridge {
     }
 }
 
-impl Shared {
+impl Hub {
     /// Asks the remote verifiers for a shard. Without a bridge there is nobody to ask.
     pub(super) fn ask(&self, shard: usize, questions: Vec<TokenQuestion>) {
         if questions.is_empty() {
@@ -184,12 +184,12 @@ impl Feeds {
         bus: Option<Bus>,
         redis: Option<Redis>,
         spoken: &[Kind],
-        shared: &Arc<Shared>,
+        hub: &Arc<Hub>,
     ) -> io::Result<Self> {
-        let metrics = &shared.metrics[shared.mailboxes.len()];
-        let feed = |bus| amqp::Feed::new(bus, spoken.to_vec(), shared, Arc::clone(metrics));
+        let metrics = &hub.metrics[hub.mailboxes.len()];
+        let feed = |bus| amqp::Feed::new(bus, spoken.to_vec(), hub, Arc::clone(metrics));
         let amqp = bus.map(feed);
-        let feed = |redis| redis::Feed::new(redis, spoken.to_vec(), shared, Arc::clone(metrics));
+        let feed = |redis| redis::Feed::new(redis, spoken.to_vec(), hub, Arc::clone(metrics));
         Ok(Self { amqp, redis: redis.map(feed).transpose()? })
     }
 
@@ -203,22 +203,22 @@ impl Feeds {
 ///
 /// # Errors
 /// When the thread cannot be had, or somebody cannot be reached over TLS for want of certificates.
-pub(super) fn configure(shared: &Arc<Shared>, settings: &Settings, feeds: Feeds) -> io::Result<()> {
+pub(super) fn configure(hub: &Arc<Hub>, settings: &Settings, feeds: Feeds) -> io::Result<()> {
     let (panel, post) = (VerifierSet::new(settings)?, Post::new(webhook::recipients(settings))?);
-    if shared.bridge.running.load(Relaxed) {
-        shared.bridge.post(|inbox| inbox.panel = Some((panel, post)));
+    if hub.bridge.running.load(Relaxed) {
+        hub.bridge.post(|inbox| inbox.panel = Some((panel, post)));
     } else if !panel.is_empty() || !post.is_empty() || !feeds.is_empty() {
-        start(shared, panel, post, feeds)?;
+        start(hub, panel, post, feeds)?;
     }
     Ok(())
 }
 
-fn start(shared: &Arc<Shared>, panel: VerifierSet, post: Post, feeds: Feeds) -> io::Result<()> {
+fn start(hub: &Arc<Hub>, panel: VerifierSet, post: Post, feeds: Feeds) -> io::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("lookup").build()?;
-    let verifiers = Verifiers::new(Arc::clone(shared), panel);
-    let carrier = Carrier::new(post, Arc::clone(&shared.metrics[shared.mailboxes.len()]));
-    let for_thread = Arc::clone(shared);
+    let verifiers = Verifiers::new(Arc::clone(hub), panel);
+    let carrier = Carrier::new(post, Arc::clone(&hub.metrics[hub.mailboxes.len()]));
+    let for_thread = Arc::clone(hub);
     std::thread::Builder::new().name("bridge".into()).spawn(move || {
         runtime.block_on(run(&for_thread, verifiers, carrier, feeds));
         for_thread.bridge.running.store(false, Relaxed);
@@ -226,12 +226,12 @@ fn start(shared: &Arc<Shared>, panel: VerifierSet, post: Post, feeds: Feeds) -> 
         // A host name that is being looked up is not waited for.
         runtime.shutdown_background();
     })?;
-    shared.bridge.running.store(true, Relaxed);
+    hub.bridge.running.store(true, Relaxed);
     Ok(())
 }
 
-async fn run(shared: &Arc<Shared>, mut verifiers: Verifiers, mut carrier: Carrier, feeds: Feeds) {
-    tokio::spawn(watchdog::beat(Arc::clone(shared), |pulses| &pulses.bridge));
+async fn run(hub: &Arc<Hub>, mut verifiers: Verifiers, mut carrier: Carrier, feeds: Feeds) {
+    tokio::spawn(watchdog::beat(Arc::clone(hub), |pulses| &pulses.bridge));
     if let Some(feed) = feeds.amqp {
         tokio::spawn(feed.run());
     }
@@ -240,8 +240,8 @@ async fn run(shared: &Arc<Shared>, mut verifiers: Verifiers, mut carrier: Carrie
     }
     loop {
         tokio::select! {
-            () = shared.bridge.posted.notified() => {
-                let inbox = std::mem::take(&mut *shared.bridge.lock());
+            () = hub.bridge.posted.notified() => {
+                let inbox = std::mem::take(&mut *hub.bridge.lock());
                 if let Some((panel, post)) = inbox.panel {
                     verifiers.configure(panel);
                     carrier.configure(post);
@@ -252,7 +252,7 @@ async fn run(shared: &Arc<Shared>, mut verifiers: Verifiers, mut carrier: Carrie
                 }
                 if let Some(end) = inbox.over {
                     carrier.finish(end).await;
-                    return shared.bridge.relays.finish(end).await;
+                    return hub.bridge.relays.finish(end).await;
                 }
                 verifiers.take(inbox.questions);
             }

@@ -1,6 +1,6 @@
 //! What the metrics tell of the process and of what it holds, looked up when somebody asks.
 
-use super::{Shared, clock};
+use super::{Hub, clock};
 use crate::api::{App, Facts, Process};
 use crate::dialect::{Kind, echo};
 use crate::shard::Limits;
@@ -45,7 +45,7 @@ impl Configured {
     }
 }
 
-impl Shared {
+impl Hub {
     /// What is true now.
     pub(super) async fn facts(&self) -> Facts {
         let survey = tokio::time::timeout(STORE_PATIENCE, self.store.survey()).await;

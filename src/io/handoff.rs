@@ -133,12 +133,12 @@ impl Mailbox {
     }
 
     /// The shard is awake, for whatever reason: nobody needs to wake it.
-    pub fn rise(&self) {
+    pub fn mark_awake(&self) {
         self.lock().sleeping = false;
     }
 
     /// Takes back the wake-ups that were written.
-    pub fn hush(&self) {
+    pub fn clear_wakeups(&self) {
         let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
     }
 

@@ -14,7 +14,7 @@ use super::clock;
 use super::groups::{self, Groups};
 use super::watch::Watched;
 use super::worker::Worker;
-use super::{FEEDS_STOP_MAX, ROOM_PAUSE, Shared};
+use super::{FEEDS_STOP_MAX, Hub, ROOM_PAUSE};
 use crate::dialect::Kind;
 use crate::feed::Intake;
 use crate::feed::unix::{Counts, Publisher, Settings, TOO_MANY_PUBLISHERS};
@@ -56,7 +56,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Feed {
     settings: RefCell<Arc<Settings>>,
     worker: Rc<RefCell<Worker>>,
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     intake: RefCell<Intake>,
     scratch: RefCell<Vec<u8>>,
@@ -86,13 +86,13 @@ struct Peer {
 }
 
 /// One of the places that all shards' publishers share.
-struct Place(Arc<Shared>);
+struct Place(Arc<Hub>);
 
 impl Place {
     /// Takes one, if there is one left of so many.
-    fn take(shared: &Arc<Shared>, places: usize) -> Option<Self> {
-        let place = Self(Arc::clone(shared));
-        (shared.publishers.fetch_add(1, Relaxed) < places).then_some(place)
+    fn take(hub: &Arc<Hub>, places: usize) -> Option<Self> {
+        let place = Self(Arc::clone(hub));
+        (hub.publishers.fetch_add(1, Relaxed) < places).then_some(place)
     }
 }
 
@@ -114,15 +114,15 @@ impl Feed {
     pub(super) fn new(
         spoken: Vec<Kind>,
         worker: Rc<RefCell<Worker>>,
-        shared: Arc<Shared>,
+        hub: Arc<Hub>,
         metrics: Arc<Metrics>,
         listener: Option<Watched>,
     ) -> Rc<Self> {
         let intake = Intake::new(spoken, Arc::clone(worker.borrow().settings()));
         Rc::new(Self {
-            settings: RefCell::new(shared.feed()),
+            settings: RefCell::new(hub.feed()),
             worker,
-            shared,
+            hub,
             metrics,
             intake: RefCell::new(intake),
             scratch: RefCell::new(vec![0; READ_BYTES]),
@@ -179,8 +179,7 @@ impl Feed {
     }
 
     fn admit(self: &Rc<Self>, socket: OwnedFd) {
-        let place =
-            Place::take(&self.shared, self.shared.feed().publishers_max * self.shared.mailboxes.len());
+        let place = Place::take(&self.hub, self.hub.feed().publishers_max * self.hub.mailboxes.len());
         let refusal = match &place {
             Some(_) => self.refusal(&socket),
             None => Some(TOO_MANY_PUBLISHERS.into()),
@@ -209,7 +208,7 @@ impl Feed {
     }
 
     fn refusal(&self, socket: &OwnedFd) -> Option<String> {
-        let settings = self.shared.feed();
+        let settings = self.hub.feed();
         if settings.allow_uids.is_empty() && settings.allow_gids.is_empty() {
             return None;
         }
@@ -290,7 +289,7 @@ impl Feed {
         let mut intake = self.intake.borrow_mut();
         if intake.configure(self.worker.borrow().settings()) {
             // They come with the same reload.
-            *self.settings.borrow_mut() = self.shared.feed();
+            *self.settings.borrow_mut() = self.hub.feed();
         }
         let now = clock::now();
         let tally = publisher.wants_reached().then(|| Arc::clone(peer.tally.get_or_init(Arc::default)));
@@ -308,10 +307,10 @@ impl Feed {
         self.count(counts);
         if !publications.is_empty() {
             if let Some(tally) = tally {
-                tally.expect(publications.len() * self.shared.mailboxes.len());
+                tally.expect(publications.len() * self.hub.mailboxes.len());
             }
             let mut worker = self.worker.borrow_mut();
-            worker.hand_out(publications);
+            worker.broadcast(publications);
             worker.turn_aside();
         }
         self.reply(peer, &replies);
@@ -359,7 +358,7 @@ impl Feed {
         // Nothing comes of a store that does not run.
         let results = match appends.is_empty() {
             true => Vec::new(),
-            false => self.shared.store.append(appends).await.unwrap_or_default(),
+            false => self.hub.store.append(appends).await.unwrap_or_default(),
         };
         if let Some(tally) = peer.tally.get() {
             // A stop delivers only what there is time for.

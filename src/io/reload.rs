@@ -6,7 +6,7 @@
 use super::bridge::{self, Feeds};
 use super::connection::Listener;
 use super::handoff::{Change, Parcel};
-use super::{Daemon, Listen, Shared, certificates, listen};
+use super::{Daemon, Hub, Listen, certificates, listen};
 use crate::dialect::channel::Relay;
 use crate::dialect::{Kind, Settings, echo};
 use crate::feed::unix;
@@ -94,16 +94,16 @@ impl Daemon {
         if let Some(path) = &self.socket {
             listen::permit(&feed, path)?;
         }
-        bridge::configure(&self.shared, &settings, Feeds::default())?;
-        let shared = &self.shared;
+        bridge::configure(&self.hub, &settings, Feeds::default())?;
+        let hub = &self.hub;
         let left = [left, self.late_relay(&settings)].concat();
-        echo::carry_on(&shared.settings().echo, &settings.echo);
-        *shared.feed.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(feed);
-        *shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
-        shared.store.configure(&settings);
-        shared.configured.taken(limits, ends);
+        echo::carry_on(&hub.settings().echo, &settings.echo);
+        *hub.feed.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(feed);
+        *hub.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&settings);
+        hub.store.configure(&settings);
+        hub.configured.taken(limits, ends);
         let limits = limits.of_one_in(self.threads.len());
-        for mailbox in shared.mailboxes.iter() {
+        for mailbox in hub.mailboxes.iter() {
             mailbox.post([Parcel::Configure(Arc::clone(&settings), limits)].into_iter());
         }
         self.apply(slots);
@@ -113,7 +113,7 @@ impl Daemon {
     /// That what clients say cannot be told to other daemons before the next start, if it is to be from now on.
     fn late_relay(&self, settings: &Settings) -> Vec<String> {
         let relay = settings.channel.relay;
-        let is_late = relay == Relay::Redis && relay != self.shared.settings().channel.relay && !self.relays;
+        let is_late = relay == Relay::Redis && relay != self.hub.settings().channel.relay && !self.relays;
         if is_late {
             tracing::warn!(
                 "channel.relay = \"redis\" needs a restart: until then what clients say is lost to other daemons, as \
@@ -165,7 +165,7 @@ impl Daemon {
     /// were started for the others only.
     fn spoken_of(&self, listen: &Listen) -> (Arc<[Kind]>, Vec<&'static str>) {
         let (spoken, absent): (Vec<Kind>, Vec<Kind>) =
-            listen.kinds.iter().copied().partition(|kind| self.shared.spoken.contains(kind));
+            listen.kinds.iter().copied().partition(|kind| self.hub.spoken.contains(kind));
         (spoken.into(), absent.iter().map(|kind| kind.name()).collect())
     }
 
@@ -210,7 +210,7 @@ impl Daemon {
                 }
             }
         }
-        for (mailbox, parcels) in self.shared.mailboxes.iter().zip(parcels) {
+        for (mailbox, parcels) in self.hub.mailboxes.iter().zip(parcels) {
             mailbox.post(parcels.into_iter());
         }
     }
@@ -223,11 +223,11 @@ impl Daemon {
 
     /// Takes note for the metrics that a configuration was refused.
     pub fn refuse_configuration(&self) {
-        self.shared.configured.refused();
+        self.hub.configured.refused();
     }
 }
 
-impl Shared {
+impl Hub {
     /// The settings of the unix feed, as the last reload has left them.
     pub(super) fn feed(&self) -> Arc<unix::Settings> {
         Arc::clone(&self.feed.lock().unwrap_or_else(PoisonError::into_inner))

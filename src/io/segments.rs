@@ -1,6 +1,6 @@
 //! One test: whatever is asked, the answer is the same however the request is cut into segments.
 
-use super::Shared;
+use super::Hub;
 use super::clients::Clients;
 use super::clock;
 use super::connection::{Listener, Sockets};
@@ -18,18 +18,18 @@ const NEXT: &str = "GET /up HTTP/1.1\r\nHost: next\r\n\r\n";
 /// A shard of a daemon, and where it listens.
 fn worker() -> (Worker, SocketAddr) {
     let settings: Arc<Settings> = Arc::default();
-    let shared = Arc::new(Shared::new(1, 1, &[], &settings).unwrap());
+    let hub = Arc::new(Hub::new(1, 1, &[], &settings).unwrap());
     let socket = listen::tcp(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
     let address = listen::local_address(&socket).unwrap();
-    let metrics = Arc::clone(&shared.metrics[0]);
+    let metrics = Arc::clone(&hub.metrics[0]);
     let limits = Limits { head_bytes_max: 400, ..Limits::default() };
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now());
     let kinds = [Kind::PersoniumEvent, Kind::Echo, Kind::Pulsar].into();
-    let wake = shared.mailboxes[0].wake_fd();
+    let wake = hub.mailboxes[0].wake_fd();
     let listener = Listener { socket, kinds, tls: None, proxied: false };
     let clients = Clients::new(Arc::default());
     let sockets = Sockets::new(vec![listener], wake, Arc::default(), clients, metrics).unwrap();
-    (Worker::new(shard, sockets, Arc::clone(&shared), 0), address)
+    (Worker::new(shard, sockets, Arc::clone(&hub), 0), address)
 }
 
 /// What is answered to bytes that come in these pieces.

@@ -37,7 +37,7 @@ pub use self::settings::{Durability, Settings};
 
 use self::backup::Copier;
 use self::survey::{Board, Survey};
-use super::Shared;
+use super::Hub;
 use super::clock;
 use crate::dialect;
 use crate::service::presence::ConnectionRef;
@@ -340,17 +340,17 @@ pub(super) fn thread(what: &str, owner: usize) -> String {
 /// # Errors
 /// When the store cannot be used, with what to do, or a thread cannot be had.
 pub(super) fn start(
-    shared: &Arc<Shared>,
+    hub: &Arc<Hub>,
     settings: &Settings,
     dialects: &dialect::Settings,
 ) -> Result<(), super::StartError> {
     let (now, count) = (clock::now(), Arc::default());
-    let owners = Owner::all(shared.store.owners());
+    let owners = Owner::all(hub.store.owners());
     for (owner, disk) in owners.zip(Disk::open_all(settings)?) {
-        let metrics = &shared.metrics[shared.mailboxes.len() + 1 + owner.index()];
+        let metrics = &hub.metrics[hub.mailboxes.len() + 1 + owner.index()];
         let rules = Rules { cache_bytes: settings.cache_share(), ..rules(dialects) };
         let topics = Topics::new(disk.counting(Arc::clone(metrics)), rules, now).of(owner, &count);
-        owner::spawn(shared, owner.index(), topics)?;
+        owner::spawn(hub, owner.index(), topics)?;
     }
     Ok(())
 }

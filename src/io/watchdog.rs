@@ -5,7 +5,7 @@
 //! it ends the process when that lasts. It takes no lock that another thread may hold while it hangs, and whatever may
 //! block (the log, an exit) it leaves to a thread that nobody waits for.
 
-use super::Shared;
+use super::Hub;
 use super::clock;
 use crate::wheel::Now;
 use rustix::process::Signal;
@@ -60,9 +60,9 @@ impl Pulse {
 }
 
 /// A pulse that beats for as long as the tokio runtime turns on which this is awaited.
-pub(super) async fn beat(shared: Arc<Shared>, pulse: fn(&Pulses) -> &Pulse) {
+pub(super) async fn beat(hub: Arc<Hub>, pulse: fn(&Pulses) -> &Pulse) {
     loop {
-        pulse(&shared.pulses).beat(clock::now());
+        pulse(&hub.pulses).beat(clock::now());
         tokio::time::sleep(BEAT).await;
     }
 }
@@ -149,22 +149,22 @@ impl News {
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub(super) fn start(shared: &Arc<Shared>, mut beat: impl FnMut() + Send + 'static) -> io::Result<()> {
-    let shared = Arc::clone(shared);
-    shared.pulses.watchdog.beat(clock::now());
+pub(super) fn start(hub: &Arc<Hub>, mut beat: impl FnMut() + Send + 'static) -> io::Result<()> {
+    let hub = Arc::clone(hub);
+    hub.pulses.watchdog.beat(clock::now());
     let run = move || {
         loop {
             let slept = Instant::now();
             std::thread::sleep(LOOK);
             if slept.elapsed() < LOOK + LOOK_LATE_MAX {
-                let news = shared.pulses.look(clock::now());
+                let news = hub.pulses.look(clock::now());
                 if !news.is_empty() {
                     aside(move || news.iter().for_each(News::tell));
                 }
             } else {
-                shared.pulses.watchdog.beat(clock::now());
+                hub.pulses.watchdog.beat(clock::now());
             }
-            if shared.pulses.named().all(|(_, pulse)| !pulse.hangs.load(Relaxed)) {
+            if hub.pulses.named().all(|(_, pulse)| !pulse.hangs.load(Relaxed)) {
                 beat();
             }
         }

@@ -3,7 +3,7 @@
 //! A turn takes what the mailbox and the sockets have (bounded), lets the shard decide, and writes each
 //! touched connection once. Nothing here waits: the loop around it does.
 
-use super::Shared;
+use super::Hub;
 use super::clock;
 use super::connection::Sockets;
 use super::handoff::Parcel;
@@ -29,7 +29,7 @@ const TURN_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Worker {
     shard: Shard,
     sockets: Sockets,
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     /// Which owner of topics a connection has to do with, when there are several.
     routes: Routes,
     number: usize,
@@ -42,12 +42,12 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(shard: Shard, sockets: Sockets, shared: Arc<Shared>, number: usize) -> Self {
+    pub(super) fn new(shard: Shard, sockets: Sockets, hub: Arc<Hub>, number: usize) -> Self {
         Self {
             shard,
             sockets,
-            routes: Routes::new(shared.store.owners()),
-            shared,
+            routes: Routes::new(hub.store.owners()),
+            hub,
             number,
             waiting: VecDeque::new(),
             ticked: clock::now().tick(),
@@ -74,12 +74,12 @@ impl Worker {
 
     /// Whether every shard takes more publications.
     pub(super) fn all_have_room(&self) -> bool {
-        self.shared.all_have_room()
+        self.hub.all_have_room()
     }
 
     /// Hands publications to every shard in the same order. This shard's own part waits for its next turn.
-    pub(super) fn hand_out(&self, publications: Vec<Publication>) {
-        self.shared.hand_out(publications, Some(self.number));
+    pub(super) fn broadcast(&self, publications: Vec<Publication>) {
+        self.hub.broadcast(publications, Some(self.number));
     }
 
     /// Whether something that a client has caused waits for room in some shard or at the verifiers. Until then
@@ -89,12 +89,12 @@ impl Worker {
     }
 
     /// Hands on what clients have published and asked, as far as there is room; returns whether there was.
-    fn hand_on(&mut self) -> bool {
-        self.shared.relay(self.number, self.shard.take_relays());
+    fn drain(&mut self) -> bool {
+        self.hub.relay(self.number, self.shard.take_relays());
         let verifiers_have_room = self.ask();
         let shards_have_room = self.all_have_room();
         if shards_have_room {
-            self.hand_over();
+            self.route();
         }
         verifiers_have_room && shards_have_room && self.ask_topics()
     }
@@ -105,15 +105,15 @@ impl Worker {
         if !self.has_requests() {
             return true;
         }
-        let has_room = self.shared.store.has_room();
-        if has_room && self.shared.store.owners() == 1 {
-            self.shared.store.ask(0, self.shard.take_requests());
+        let has_room = self.hub.store.has_room();
+        if has_room && self.hub.store.owners() == 1 {
+            self.hub.store.ask(0, self.shard.take_requests());
         } else if has_room {
             for (connection, request) in self.shard.take_requests() {
                 self.routes.ask(connection, request);
             }
             for (owner, requests) in self.routes.take_asked().enumerate() {
-                self.shared.store.ask(owner, requests);
+                self.hub.store.ask(owner, requests);
             }
         }
         has_room
@@ -126,7 +126,7 @@ impl Worker {
 
     /// Tells a connection what an owner of topics says to it.
     fn tell(&mut self, connection: ConnectionRef, reply: Reply, now: Now) {
-        let is_whole = self.shared.store.owners() == 1;
+        let is_whole = self.hub.store.owners() == 1;
         let reply = if is_whole { Some(reply) } else { self.routes.told(connection, reply) };
         if let Some(reply) = reply {
             self.shard.take_told(connection, reply, now);
@@ -135,34 +135,34 @@ impl Worker {
 
     /// Asks the verifiers what clients want to know; returns whether they have room for it.
     fn ask(&mut self) -> bool {
-        let verifiers_have_room = self.shared.bridge.has_room();
+        let verifiers_have_room = self.hub.bridge.has_room();
         if verifiers_have_room {
-            self.shared.ask(self.number, self.shard.take_questions());
+            self.hub.ask(self.number, self.shard.take_questions());
         }
         verifiers_have_room
     }
 
     /// Hands what clients have published to every shard.
-    fn hand_over(&mut self) {
+    fn route(&mut self) {
         let outgoing = self.shard.take_outgoing();
-        self.shared.hand_on(outgoing, self.number);
-        self.shared.note(self.shard.take_notes(), self.number);
+        self.hub.route(outgoing, self.number);
+        self.hub.note(self.shard.take_notes(), self.number);
     }
 
     /// One turn. Returns whether there is more to do at once.
     pub(super) fn turn(&mut self) -> bool {
         let now = clock::now();
-        self.shared.pulses.shards[self.number].beat(now);
-        self.shared.mailboxes[self.number].rise();
-        if !self.draining && self.shared.draining.load(Relaxed) {
+        self.hub.pulses.shards[self.number].beat(now);
+        self.hub.mailboxes[self.number].mark_awake();
+        if !self.draining && self.hub.draining.load(Relaxed) {
             self.draining = true;
             self.sockets.stop_accepting();
         }
         let delivered = self.deliver(now);
-        let has_room = self.hand_on();
+        let has_room = self.drain();
         let (more, woken) = self.sockets.poll(&mut self.shard, has_room, now);
         if woken {
-            self.shared.mailboxes[self.number].hush();
+            self.hub.mailboxes[self.number].clear_wakeups();
         }
         if now.tick() != self.ticked {
             self.ticked = now.tick();
@@ -175,13 +175,13 @@ impl Worker {
             self.ask();
             self.ask_topics();
             // Even if the room is gone meanwhile: a request is answered when every shard has what it has published.
-            self.hand_over();
+            self.route();
         }
         self.flush(now, delivered);
         // Receipts of what has left.
         self.ask_topics();
         // After the sockets, some of which may have been found dead. Nothing of this waits for anybody.
-        self.shared.notify(self.shard.take_webhooks());
+        self.hub.notify(self.shard.take_webhooks());
         more || !self.waiting.is_empty() || (has_room && self.sockets.has_waiting())
     }
 
@@ -189,7 +189,7 @@ impl Worker {
     /// to do, and sleeps on otherwise.
     pub(super) fn turn_aside(&mut self) {
         let more = self.turn() || self.is_over() || self.draining || self.holds_back();
-        let mailbox = &self.shared.mailboxes[self.number];
+        let mailbox = &self.hub.mailboxes[self.number];
         if more || !mailbox.sleep() {
             mailbox.wake();
         }
@@ -198,7 +198,7 @@ impl Worker {
     /// Returns how many publications were delivered.
     fn deliver(&mut self, now: Now) -> usize {
         if self.waiting.is_empty() {
-            self.shared.mailboxes[self.number].take(&mut self.waiting);
+            self.hub.mailboxes[self.number].take(&mut self.waiting);
         }
         let (mut delivered, mut is_first) = (0, true);
         while delivered < TURN_EVENTS_MAX && self.shard.turn_bytes() < TURN_BYTES_MAX {
@@ -209,7 +209,7 @@ impl Worker {
             let Some(parcel) = self.waiting.pop_front() else { break };
             match parcel {
                 // Whoever is told to come again has more of it than whoever is cut off.
-                Parcel::Publication(_) if self.shared.hurrying.load(Relaxed) => {}
+                Parcel::Publication(_) if self.hub.hurrying.load(Relaxed) => {}
                 Parcel::Publication(publication) => {
                     delivered += 1;
                     self.shard.deliver(&publication, now);
@@ -218,7 +218,7 @@ impl Worker {
                 Parcel::Note(connection, app, note) => self.shard.take_note(connection, &app, &note, now),
                 Parcel::Reply(connection, reply) => self.shard.take_reply(connection, reply, now),
                 Parcel::Told(connection, reply) => self.tell(connection, reply, now),
-                Parcel::Delivery(_) if self.shared.hurrying.load(Relaxed) => {}
+                Parcel::Delivery(_) if self.hub.hurrying.load(Relaxed) => {}
                 Parcel::Delivery(delivery) => {
                     delivered += 1;
                     self.shard.take_delivery(&delivery, now);
@@ -269,26 +269,26 @@ mod tests {
     fn worker(sent: &str) -> (Worker, TcpStream) {
         let pulsar = pulsar::Settings { anonymous: true, ..Default::default() };
         let settings = Arc::new(Settings { pulsar, ..Settings::default() });
-        let shared = Arc::new(Shared::new(2, 1, &[], &settings).unwrap());
+        let hub = Arc::new(Hub::new(2, 1, &[], &settings).unwrap());
         let socket = listen::tcp(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
         let mut client = TcpStream::connect(listen::local_address(&socket).unwrap()).unwrap();
         client.set_nonblocking(true).unwrap();
         client.write_all(sent.as_bytes()).unwrap();
-        let metrics = Arc::clone(&shared.metrics[0]);
+        let metrics = Arc::clone(&hub.metrics[0]);
         let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), clock::now());
         let kinds = [Kind::Echo, Kind::Pulsar].into();
         let listener = Listener { socket, kinds, tls: None, proxied: false };
-        let wake = shared.mailboxes[0].wake_fd();
+        let wake = hub.mailboxes[0].wake_fd();
         let clients = Clients::new(Arc::default());
         let sockets = Sockets::new(vec![listener], wake, Arc::default(), clients, metrics).unwrap();
-        (Worker::new(shard, sockets, Arc::clone(&shared), 0), client)
+        (Worker::new(shard, sockets, Arc::clone(&hub), 0), client)
     }
 
     #[test]
     fn a_request_waits_without_work_while_a_shard_has_no_room_and_is_answered_afterwards() {
         let (mut worker, mut client) = worker(&UP.repeat(3));
-        let shared = Arc::clone(&worker.shared);
-        shared.mailboxes[1].post((0..MAILBOX_EVENTS_MAX).map(|_| Parcel::Close));
+        let hub = Arc::clone(&worker.hub);
+        hub.mailboxes[1].post((0..MAILBOX_EVENTS_MAX).map(|_| Parcel::Close));
         while !worker.holds_back() {
             worker.turn();
         }
@@ -298,7 +298,7 @@ mod tests {
             assert_eq!(client.read(&mut answers).unwrap_err().kind(), ErrorKind::WouldBlock);
         }
         client.write_all(UP.as_bytes()).unwrap();
-        shared.mailboxes[1].take(&mut VecDeque::new());
+        hub.mailboxes[1].take(&mut VecDeque::new());
         let mut text = String::new();
         while text.matches("{\"health\":\"OK\"}").count() < 4 {
             worker.turn();
@@ -318,7 +318,7 @@ mod tests {
     fn asked(worker: &mut Worker) -> Vec<(ConnectionRef, Request)> {
         loop {
             worker.turn();
-            let requests = worker.shared.store.take();
+            let requests = worker.hub.store.take();
             if !requests.is_empty() {
                 return requests;
             }
@@ -328,19 +328,19 @@ mod tests {
     #[test]
     fn what_is_asked_of_the_owner_of_the_topics_waits_without_work_while_it_has_no_room() {
         let (mut worker, _client) = worker(CONSUMER);
-        let shared = Arc::clone(&worker.shared);
-        shared.store.pretend();
+        let hub = Arc::clone(&worker.hub);
+        hub.store.pretend();
         let connection = ConnectionRef { shard: 1, id: 0, serial: 0 };
         let many = || (0..50_000).map(|_| (connection, Request::Took)).collect();
-        shared.store.ask(0, many());
-        assert!(!shared.store.has_room());
+        hub.store.ask(0, many());
+        assert!(!hub.store.has_room());
         while !worker.holds_back() {
             worker.turn();
         }
         for _ in 0..10 {
             assert!(!worker.turn() && worker.holds_back(), "there is nothing to be done");
         }
-        assert_eq!(shared.store.take().len(), 50_000, "nothing was put on top");
+        assert_eq!(hub.store.take().len(), 50_000, "nothing was put on top");
         let requests = asked(&mut worker);
         assert!(matches!(&requests[..], [(connection, Request::Consume(_))] if connection.shard == 0));
         assert!(!worker.turn() && !worker.holds_back());
@@ -349,8 +349,8 @@ mod tests {
     #[test]
     fn a_session_that_begins_with_more_than_its_socket_takes_is_told_the_rest() {
         let (mut worker, mut client) = worker(CONSUMER);
-        let shared = Arc::clone(&worker.shared);
-        shared.store.pretend();
+        let hub = Arc::clone(&worker.hub);
+        hub.store.pretend();
         let connection = asked(&mut worker)[0].0;
         // More than a socket of this machine ever holds, in the turn in which the handshake is answered.
         let payload = vec![b'x'; 16 << 20];
@@ -359,10 +359,10 @@ mod tests {
         let message = Arc::new(draft.store(Position::FIRST, 0, 0));
         let delivery = Delivery { message, takers: vec![taker] };
         let parcels = [Parcel::Told(connection, Reply::Opened), Parcel::Delivery(delivery)];
-        shared.mailboxes[0].post(parcels.into_iter());
+        hub.mailboxes[0].post(parcels.into_iter());
         while worker.turn() {}
         let (mut chunk, mut turns_in_vain) = (vec![0; 1 << 20], 0);
-        while shared.store.take().is_empty() {
+        while hub.store.take().is_empty() {
             match client.read(&mut chunk) {
                 Ok(_) => turns_in_vain = 0,
                 Err(error) => {
@@ -379,16 +379,16 @@ mod tests {
     #[test]
     fn a_stop_is_over_only_when_the_owner_of_the_topics_knows_that_everybody_has_gone() {
         let (mut worker, mut client) = worker(CONSUMER);
-        let shared = Arc::clone(&worker.shared);
-        shared.store.pretend();
+        let hub = Arc::clone(&worker.hub);
+        hub.store.pretend();
         let connection = asked(&mut worker)[0].0;
-        shared.mailboxes[0].post([Parcel::Told(connection, Reply::Opened)].into_iter());
+        hub.mailboxes[0].post([Parcel::Told(connection, Reply::Opened)].into_iter());
         worker.turn();
         let mut answer = [0; 1024];
         let count = client.read(&mut answer).unwrap();
         assert!(answer[..count].starts_with(b"HTTP/1.1 101"), "answered in the same turn");
-        shared.store.ask(0, (0..50_000).map(|_| (connection, Request::Took)).collect());
-        shared.mailboxes[0].post([Parcel::Close].into_iter());
+        hub.store.ask(0, (0..50_000).map(|_| (connection, Request::Took)).collect());
+        hub.mailboxes[0].post([Parcel::Close].into_iter());
         worker.turn();
         drop(client);
         while worker.sockets.total() > 0 {
@@ -398,7 +398,7 @@ mod tests {
             worker.turn();
             assert!(!worker.is_over(), "the owner of the topics has not heard of it");
         }
-        shared.store.take();
+        hub.store.take();
         let requests = asked(&mut worker);
         assert!(matches!(requests[..], [(gone, Request::Gone)] if gone == connection));
         worker.turn();
@@ -409,8 +409,8 @@ mod tests {
     fn nobody_keeps_others_from_being_read_by_asking_much() {
         let request = CONSUMER.replace("/consumer/persistent/t/n/x/s", "/producer/persistent/t/n/x");
         let (mut worker, first) = worker(&request);
-        let shared = Arc::clone(&worker.shared);
-        shared.store.pretend();
+        let hub = Arc::clone(&worker.hub);
+        hub.store.pretend();
         let address = first.peer_addr().unwrap();
         let mut clients = vec![first];
         for _ in 1..4 {
@@ -423,8 +423,7 @@ mod tests {
         while connections.len() < clients.len() {
             connections.extend(asked(&mut worker).into_iter().map(|(connection, _)| connection));
         }
-        shared.mailboxes[0]
-            .post(connections.iter().map(|connection| Parcel::Told(*connection, Reply::Opened)));
+        hub.mailboxes[0].post(connections.iter().map(|connection| Parcel::Told(*connection, Reply::Opened)));
         worker.turn();
         // More of each than is read at once, and more requests in that than one turn takes.
         let message = b"\x81\x8e\0\0\0\0{\"payload\":\"\"}";
@@ -435,7 +434,7 @@ mod tests {
         let mut heard = std::collections::HashSet::new();
         for _ in 0..2 * clients.len() {
             worker.turn();
-            heard.extend(shared.store.take().into_iter().map(|(connection, _)| connection));
+            heard.extend(hub.store.take().into_iter().map(|(connection, _)| connection));
         }
         assert_eq!(heard.len(), clients.len(), "each was read once, though all had more to say");
     }

@@ -13,7 +13,7 @@ use self::connection::Connection;
 use self::fault::Fault;
 use super::super::gaps::Source;
 use super::super::handoff::Parcel;
-use super::super::{ROOM_PAUSE, Shared, clock};
+use super::super::{Hub, ROOM_PAUSE, clock};
 use super::upkeep::Pauses;
 use crate::dialect::Kind;
 use crate::feed::Intake;
@@ -46,7 +46,7 @@ pub struct Bus {
 /// The feed.
 pub(in crate::io) struct Feed {
     bus: Bus,
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     intake: Intake,
     pauses: Pauses,
@@ -54,18 +54,13 @@ pub(in crate::io) struct Feed {
 
 impl Feed {
     /// A feed that is not connected, which is what the shards are told from now on.
-    pub(in crate::io) fn new(
-        bus: Bus,
-        spoken: Vec<Kind>,
-        shared: &Arc<Shared>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub(in crate::io) fn new(bus: Bus, spoken: Vec<Kind>, hub: &Arc<Hub>, metrics: Arc<Metrics>) -> Self {
         metrics.amqp.configured.set(1);
-        let shared = Arc::clone(shared);
-        let intake = Intake::new(spoken, shared.settings());
-        let feed = Self { bus, shared, metrics, intake, pauses: Pauses::default() };
+        let hub = Arc::clone(hub);
+        let intake = Intake::new(spoken, hub.settings());
+        let feed = Self { bus, hub, metrics, intake, pauses: Pauses::default() };
         let reason = format!("no events from RabbitMQ: connecting to {}", feed.bus.broker);
-        feed.shared.gaps.begin(Source::Amqp, &FED, &reason);
+        feed.hub.gaps.begin(Source::Amqp, &FED, &reason);
         feed.tell_outage(true);
         feed
     }
@@ -73,7 +68,7 @@ impl Feed {
     /// Reads the bus until the daemon stops.
     pub(super) async fn run(mut self) {
         while let Err(fault) = self.read().await {
-            if self.shared.draining.load(Relaxed) {
+            if self.hub.draining.load(Relaxed) {
                 break;
             }
             if self.metrics.amqp.connected.get() > 0 {
@@ -84,13 +79,13 @@ impl Feed {
             let pause = self.pauses.next();
             let (broker, advice) = (self.bus.broker.to_string(), fault.advice(&self.bus));
             let reason = format!("no events from RabbitMQ at {broker}: {advice}");
-            self.shared.gaps.begin(Source::Amqp, &FED, &reason);
+            self.hub.gaps.begin(Source::Amqp, &FED, &reason);
             tracing::error!(
                 broker,
                 "no events from RabbitMQ at {broker}: {advice}; trying again in {} s",
                 pause.as_secs()
             );
-            if self.shared.bridge.drains_within(pause).await {
+            if self.hub.bridge.drains_within(pause).await {
                 break;
             }
             self.metrics.amqp.reconnects.add(1);
@@ -105,16 +100,16 @@ impl Feed {
         // Before the first event, so that whoever comes from now on gets all that follow.
         self.tell_outage(false);
         self.metrics.amqp.connected.set(1);
-        self.shared.gaps.end(Source::Amqp);
+        self.hub.gaps.end(Source::Amqp);
         let (broker, exchange) = (self.bus.broker.to_string(), &self.bus.settings.exchange);
         tracing::info!(broker, exchange, "events come from RabbitMQ at {broker}, exchange {exchange}");
         let mut batch = Vec::new();
-        while !connection.next(&mut batch, &self.shared.bridge).await? {
-            self.hand_on(&mut batch, &connection).await?;
+        while !connection.next(&mut batch, &self.hub.bridge).await? {
+            self.drain(&mut batch, &connection).await?;
         }
         connection.cancel().await?;
         while connection.rest(&mut batch).await? {
-            self.hand_on(&mut batch, &connection).await?;
+            self.drain(&mut batch, &connection).await?;
         }
         // The stop waits for what was taken, not for the goodbye.
         self.metrics.amqp.connected.set(0);
@@ -123,11 +118,11 @@ impl Feed {
     }
 
     /// Hands a batch to every shard as soon as there is room, then acknowledges it.
-    async fn hand_on(&mut self, batch: &mut Vec<Delivery>, connection: &Connection) -> Result<(), Fault> {
-        while !self.shared.all_have_room() {
+    async fn drain(&mut self, batch: &mut Vec<Delivery>, connection: &Connection) -> Result<(), Fault> {
+        while !self.hub.all_have_room() {
             sleep(ROOM_PAUSE).await;
         }
-        self.intake.configure(&self.shared.settings());
+        self.intake.configure(&self.hub.settings());
         let now = clock::now();
         let exchange = self.bus.settings.exchange_type;
         let events = &self.metrics.events[Origin::Amqp as usize];
@@ -145,7 +140,7 @@ impl Feed {
             }
         }
         events[Outcome::Accepted as usize].add(publications.len() as u64);
-        self.shared.hand_out(publications, None);
+        self.hub.broadcast(publications, None);
         connection.acknowledge(batch).await?;
         // The thread's other tasks have a turn, even when the next batch is there already.
         yield_now().await;
@@ -155,7 +150,7 @@ impl Feed {
     /// Tells every shard whether the broker is away, if that is to be the sessions' business.
     fn tell_outage(&self, away: bool) {
         if self.bus.settings.on_bus_loss == OnBusLoss::Close {
-            for mailbox in self.shared.mailboxes.iter() {
+            for mailbox in self.hub.mailboxes.iter() {
                 mailbox.post([Parcel::Outage(Kind::Wazo, away.then_some(OUTAGE))].into_iter());
             }
         }

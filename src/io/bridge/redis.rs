@@ -17,7 +17,7 @@ use self::backlog::Backlog;
 use self::connection::Connection;
 use self::fault::Fault;
 use super::super::gaps::Source;
-use super::super::{ROOM_PAUSE, Shared, clock};
+use super::super::{Hub, ROOM_PAUSE, clock};
 use super::upkeep::Pauses;
 use crate::dialect::Kind;
 use crate::feed::Intake;
@@ -54,7 +54,7 @@ pub(in crate::io) struct Feed {
     /// The dialects that it feeds.
     kinds: Vec<Kind>,
     node: Node,
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     intake: Intake,
     backlog: Backlog,
@@ -71,7 +71,7 @@ impl Feed {
     pub(in crate::io) fn new(
         redis: Redis,
         spoken: Vec<Kind>,
-        shared: &Arc<Shared>,
+        hub: &Arc<Hub>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let mut random = [0; 16];
@@ -79,14 +79,14 @@ impl Feed {
         metrics.redis.configured.set(1);
         let kinds = fed(&redis.topics);
         let reason = format!("no events from Redis: connecting to {}", redis.server);
-        shared.gaps.begin(Source::Redis, &kinds, &reason);
+        hub.gaps.begin(Source::Redis, &kinds, &reason);
         Ok(Self {
             kinds,
             redis,
             node: Node::new(random),
-            shared: Arc::clone(shared),
+            hub: Arc::clone(hub),
             metrics,
-            intake: Intake::new(spoken, shared.settings()),
+            intake: Intake::new(spoken, hub.settings()),
             backlog: Backlog::default(),
             pauses: Pauses::default(),
             gap: None,
@@ -96,7 +96,7 @@ impl Feed {
     /// Reads what Redis has until the daemon stops.
     pub(super) async fn run(mut self) {
         while let Err(fault) = self.read().await {
-            if self.shared.draining.load(Relaxed) {
+            if self.hub.draining.load(Relaxed) {
                 break;
             }
             self.begin_gap(&fault);
@@ -112,11 +112,11 @@ impl Feed {
     /// Connects, hands on what comes and tells other daemons of clients' messages, until the daemon stops.
     async fn read(&mut self) -> Result<(), Fault> {
         let connection = Connection::open(&self.redis).await?;
-        let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(&self.metrics));
+        let (hub, metrics) = (Arc::clone(&self.hub), Arc::clone(&self.metrics));
         let publisher =
             if self.redis.topics.relay { Some(connection::publisher(&self.redis).await?) } else { None };
         self.end_gap();
-        let (channel, node, relays) = (self.redis.topics.relays(), self.node.clone(), &shared.bridge.relays);
+        let (channel, node, relays) = (self.redis.topics.relays(), self.node.clone(), &hub.bridge.relays);
         let relaying = relay::publish(publisher, channel, node, relays, &metrics);
         let mut relaying = std::pin::pin!(relaying);
         let end = tokio::select! {
@@ -128,28 +128,28 @@ impl Feed {
             self.metrics.redis.connected.set(0);
             relaying.await;
         }
-        metrics.relays_lost.add(shared.bridge.relays.close() as u64);
+        metrics.relays_lost.add(hub.bridge.relays.close() as u64);
         end
     }
 
     /// Hands on what comes, until the daemon stops.
     async fn listen(&mut self, mut connection: Connection) -> Result<(), Fault> {
-        let shared = Arc::clone(&self.shared);
+        let hub = Arc::clone(&self.hub);
         let mut end = Ok(false);
         while let Ok(false) = end {
             end = tokio::select! {
-                () = shared.bridge.drained() => Ok(true),
+                () = hub.bridge.drained() => Ok(true),
                 come = connection.next(&mut self.backlog) => come.map(|()| false),
                 () = sleep(ROOM_PAUSE), if !self.backlog.is_empty() => Ok(false),
             };
             // What comes meanwhile would only find the backlog full.
             let held = connection.hold();
-            self.hand_on().await;
+            self.drain().await;
             drop(held);
         }
         while end.is_ok() && !self.backlog.is_empty() {
             sleep(ROOM_PAUSE).await;
-            self.hand_on().await;
+            self.drain().await;
         }
         end.map(|_| ())
     }
@@ -158,18 +158,18 @@ impl Feed {
     async fn wait(&mut self, pause: Duration) -> bool {
         let start = Instant::now();
         while !self.backlog.is_empty() && start.elapsed() < pause {
-            if self.shared.bridge.drains_within(ROOM_PAUSE).await {
+            if self.hub.bridge.drains_within(ROOM_PAUSE).await {
                 return true;
             }
-            self.hand_on().await;
+            self.drain().await;
         }
-        self.shared.bridge.drains_within(pause.saturating_sub(start.elapsed())).await
+        self.hub.bridge.drains_within(pause.saturating_sub(start.elapsed())).await
     }
 
     /// Hands what waits to every shard, as far as there is room. The thread's other tasks have a turn after each batch.
-    async fn hand_on(&mut self) {
-        while !self.backlog.is_empty() && self.shared.all_have_room() {
-            self.hand_on_batch();
+    async fn drain(&mut self) {
+        while !self.backlog.is_empty() && self.hub.all_have_room() {
+            self.drain_batch();
             if !self.backlog.is_empty() {
                 yield_now().await;
             }
@@ -186,8 +186,8 @@ impl Feed {
         }
     }
 
-    fn hand_on_batch(&mut self) {
-        self.intake.configure(&self.shared.settings());
+    fn drain_batch(&mut self) {
+        self.intake.configure(&self.hub.settings());
         let now = clock::now();
         let mut publications = Vec::with_capacity(BATCH_MAX.min(self.backlog.len()));
         for message in self.backlog.take(BATCH_MAX, BATCH_BYTES_MAX) {
@@ -213,14 +213,14 @@ impl Feed {
         }
         let accepted = &self.metrics.events[Origin::Redis as usize][Outcome::Accepted as usize];
         accepted.add(publications.len() as u64);
-        self.shared.hand_out(publications, None);
+        self.hub.broadcast(publications, None);
     }
 
     /// Says in the log when a gap begins; what becomes of it, in readiness.
     fn begin_gap(&mut self, fault: &Fault) {
         let (server, advice) = (self.redis.server.to_string(), fault.advice(&self.redis));
         let reason = format!("no events from Redis at {server}: {advice}");
-        self.shared.gaps.begin(Source::Redis, &self.kinds, &reason);
+        self.hub.gaps.begin(Source::Redis, &self.kinds, &reason);
         if self.metrics.redis.connected.get() > 0 {
             self.metrics.redis.connected.set(0);
             self.metrics.redis.losses.add(1);
@@ -239,7 +239,7 @@ impl Feed {
     fn end_gap(&mut self) {
         self.pauses = Pauses::default();
         self.metrics.redis.connected.set(1);
-        self.shared.gaps.end(Source::Redis);
+        self.hub.gaps.end(Source::Redis);
         let (server, topics) = (self.redis.server.to_string(), &self.redis.topics);
         let pattern = topics.echo.as_ref().map(|source| source.pattern());
         let channels = topics.channels().into_iter().chain(pattern).collect::<Vec<_>>().join(" ");
@@ -267,17 +267,17 @@ mod tests {
     use super::*;
     use redis::{Msg, Value};
 
-    fn shared() -> Arc<Shared> {
-        let shared = Shared::new(1, 1, &[], &Arc::default()).unwrap();
-        shared.ready.store(true, Relaxed);
-        Arc::new(shared)
+    fn hub() -> Arc<Hub> {
+        let hub = Hub::new(1, 1, &[], &Arc::default()).unwrap();
+        hub.ready.store(true, Relaxed);
+        Arc::new(hub)
     }
 
-    fn feed(shared: &Arc<Shared>) -> Feed {
+    fn feed(hub: &Arc<Hub>) -> Feed {
         let server = Server::read("redis://:hunter2@redis.example").unwrap();
         let topics = Topics { prefix: "p-".into(), broadcast: true, relay: false, echo: None };
-        let metrics = Arc::clone(&shared.metrics[1]);
-        Feed::new(Redis { server, topics, trust: None }, vec![], shared, metrics).unwrap()
+        let metrics = Arc::clone(&hub.metrics[1]);
+        Feed::new(Redis { server, topics, trust: None }, vec![], hub, metrics).unwrap()
     }
 
     fn run<T>(task: impl Future<Output = T>) -> T {
@@ -292,17 +292,17 @@ mod tests {
     #[test]
     fn what_the_shards_have_no_room_for_waits_and_then_is_lost_and_counted() {
         const SENT: u64 = 60_000;
-        let shared = shared();
-        let mut feed = feed(&shared);
-        let mailbox = &shared.mailboxes[0];
+        let hub = hub();
+        let mut feed = feed(&hub);
+        let mailbox = &hub.mailboxes[0];
         mailbox.post((0..MAILBOX_EVENTS_MAX).map(|_| Parcel::Close));
         (0..SENT).for_each(|_| feed.backlog.push(message("p-broadcast", "{}")));
-        run(feed.hand_on());
+        run(feed.drain());
         let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::NoListener as usize];
         let lost = feed.metrics.messages_dropped.get();
         assert!(taken.get() == 0 && (1..SENT).contains(&lost), "{lost}");
         mailbox.take(&mut std::collections::VecDeque::new());
-        run(feed.hand_on());
+        run(feed.drain());
         let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::NoListener as usize];
         assert_eq!((taken.get() + lost, feed.metrics.messages_dropped.get()), (SENT, lost));
         assert!(feed.backlog.is_empty());
@@ -310,8 +310,8 @@ mod tests {
 
     #[test]
     fn tokens_are_judged_between_two_batches_of_a_flood() {
-        let shared = shared();
-        let mut feed = feed(&shared);
+        let hub = hub();
+        let mut feed = feed(&hub);
         let metrics = Arc::clone(&feed.metrics);
         let taken = || metrics.events[Origin::Redis as usize][Outcome::NoListener as usize].get();
         (0..50_000).for_each(|_| feed.backlog.push(message("p-broadcast", "{}")));
@@ -323,7 +323,7 @@ mod tests {
                     yield_now().await;
                 }
             };
-            tokio::select! { biased; () = feed.hand_on() => {}, () = verifiers => {} }
+            tokio::select! { biased; () = feed.drain() => {}, () = verifiers => {} }
         });
         seen.push(taken());
         assert_eq!(seen.last(), Some(&50_000));
@@ -333,19 +333,19 @@ mod tests {
 
     #[test]
     fn few_long_messages_are_a_batch_too() {
-        let shared = shared();
-        let mut feed = feed(&shared);
+        let hub = hub();
+        let mut feed = feed(&hub);
         let long = "x".repeat(BATCH_BYTES_MAX / 2);
         (0..8).for_each(|_| feed.backlog.push(message("p-broadcast", &long)));
-        feed.hand_on_batch();
+        feed.drain_batch();
         assert_eq!(feed.backlog.len(), 6);
     }
 
     #[test]
     fn a_gap_is_told_while_it_lasts_without_the_password() {
-        let shared = shared();
-        let mut feed = feed(&shared);
-        let told = || shared.status().gaps.pop().map(|gap| gap.reason);
+        let hub = hub();
+        let mut feed = feed(&hub);
+        let told = || hub.status().gaps.pop().map(|gap| gap.reason);
         assert!(told().unwrap().contains("connecting to redis://redis.example:6379"));
         feed.end_gap();
         assert_eq!((told(), feed.metrics.redis.connected.get()), (None, 1));

@@ -4,7 +4,7 @@
 //! mailboxes. Each verifier has its own verification and its own connections, so that none waits for another.
 
 use super::super::handoff::Parcel;
-use super::super::{Shared, clock};
+use super::super::{Hub, clock};
 use super::client::{Client, tls_of_the_system};
 use super::moment;
 use crate::dialect::{Kind, Settings};
@@ -63,17 +63,17 @@ struct VerifierAtWork {
 
 /// All of them.
 pub(super) struct Verifiers {
-    shared: Arc<Shared>,
+    hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     at_work: [Option<VerifierAtWork>; KINDS],
     at_work_of: [Option<usize>; KINDS],
 }
 
 impl Verifiers {
-    pub(super) fn new(shared: Arc<Shared>, panel: VerifierSet) -> Self {
-        let metrics = Arc::clone(&shared.metrics[shared.mailboxes.len()]);
+    pub(super) fn new(hub: Arc<Hub>, panel: VerifierSet) -> Self {
+        let metrics = Arc::clone(&hub.metrics[hub.mailboxes.len()]);
         let mut verifiers =
-            Self { shared, metrics, at_work: [const { None }; KINDS], at_work_of: [None; KINDS] };
+            Self { hub, metrics, at_work: [const { None }; KINDS], at_work_of: [None; KINDS] };
         verifiers.configure(panel);
         verifiers
     }
@@ -94,7 +94,7 @@ impl Verifiers {
                 }
                 (Some(former), None) => {
                     former.verification.end(now);
-                    former.tell(&self.shared);
+                    former.tell(&self.hub);
                     *court = None;
                 }
                 (None, None) => {}
@@ -114,7 +114,7 @@ impl Verifiers {
                         // A reload has made it a local one meanwhile.
                         None => {
                             let answer = TokenAnswer::Verified(Verdict::Refused(Refusal::Unavailable));
-                            self.shared.mailboxes[shard].post([Parcel::Answer(ticket, answer)].into_iter());
+                            self.hub.mailboxes[shard].post([Parcel::Answer(ticket, answer)].into_iter());
                         }
                     }
                 }
@@ -156,15 +156,15 @@ impl Verifiers {
                 let timeout = Duration::from_millis(court.verification.remote().timing().timeout_ms);
                 court.requests.spawn(async move { (errand, client.ask(request, timeout).await) });
             }
-            court.tell(&self.shared);
+            court.tell(&self.hub);
         }
     }
 }
 
 impl VerifierAtWork {
-    fn tell(&mut self, shared: &Shared) {
+    fn tell(&mut self, hub: &Hub) {
         for ((shard, ticket), answer) in self.verification.take_answers() {
-            shared.mailboxes[shard].post([Parcel::Answer(ticket, answer)].into_iter());
+            hub.mailboxes[shard].post([Parcel::Answer(ticket, answer)].into_iter());
         }
         let news = self.verification.take_news();
         let host = self.verification.remote().host();

@@ -9,7 +9,7 @@ use super::survey::Surveyor;
 use super::waiting::{NO_SHARD, Waiting};
 use super::{Inbox, thread};
 use crate::dialect::Kind;
-use crate::io::Shared;
+use crate::io::Hub;
 use crate::io::clock;
 use crate::io::gaps::Source;
 use crate::io::handoff::Parcel;
@@ -34,17 +34,17 @@ const SYNC_MAX: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When a thread cannot be had.
-pub(super) fn spawn(shared: &Arc<Shared>, index: usize, topics: Topics<Disk>) -> io::Result<()> {
+pub(super) fn spawn(hub: &Arc<Hub>, index: usize, topics: Topics<Disk>) -> io::Result<()> {
     let (syncer, taken) = mpsc::channel::<Unsynced>();
-    let for_syncer = Arc::clone(shared);
+    let for_syncer = Arc::clone(hub);
     std::thread::Builder::new().name(thread("sync", index)).spawn(move || {
         for unsynced in taken {
             let result = unsynced.sync();
             for_syncer.store.posts[index].put(|inbox| inbox.synced = Some(result));
         }
     })?;
-    let running = |running| shared.store.posts[index].running.store(running, Relaxed);
-    let for_thread = Arc::clone(shared);
+    let running = |running| hub.store.posts[index].running.store(running, Relaxed);
+    let for_thread = Arc::clone(hub);
     running(true);
     let spawned = std::thread::Builder::new().name(thread("store", index)).spawn(move || {
         // Whatever ends the thread, nobody is to wait for it.
@@ -55,7 +55,7 @@ pub(super) fn spawn(shared: &Arc<Shared>, index: usize, topics: Topics<Disk>) ->
 }
 
 /// Says at its end that the thread has ended.
-struct Over(Arc<Shared>, usize);
+struct Over(Arc<Hub>, usize);
 
 impl Drop for Over {
     fn drop(&mut self) {
@@ -65,19 +65,19 @@ impl Drop for Over {
 }
 
 /// Rounds until the daemon is over.
-fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, syncer: &mpsc::Sender<Unsynced>) {
+fn run(hub: &Hub, index: usize, mut topics: Topics<Disk>, syncer: &mpsc::Sender<Unsynced>) {
     let (mut waiting, mut surveyor) = (Waiting::default(), Surveyor::new());
     let (mut more, mut syncing) = (false, Syncing::default());
     let mut requests = VecDeque::new();
     // A disk that is full already is told before anybody asks.
     topics.archive().look();
-    tell((shared, index), topics.archive(), &mut syncing);
+    tell((hub, index), topics.archive(), &mut syncing);
     loop {
         let busy = (more, !requests.is_empty());
         let watch = surveyor.due().min(topics.archive().present_due());
-        let taken = next((shared, index), &mut topics, &syncing, watch, busy);
+        let taken = next((hub, index), &mut topics, &syncing, watch, busy);
         let now = clock::now();
-        shared.pulses.store[index].beat(now);
+        hub.pulses.store[index].beat(now);
         topics.archive().look();
         if topics.archive().has_healed() {
             topics.recovered(now);
@@ -112,21 +112,21 @@ fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, syncer: &mpsc::S
             // Whoever has asked may have gone.
             let _ = sender.send(topics.archive().copier());
         }
-        surveyor.watch(topics.archive(), &shared.store.board, index);
+        surveyor.watch(topics.archive(), &hub.store.board, index);
         for sender in waiting.surveys.drain(..) {
             let _ = sender.send(surveyor.survey(&mut topics));
         }
-        tell((shared, index), topics.archive(), &mut syncing);
-        let has_room = shared.all_have_room();
+        tell((hub, index), topics.archive(), &mut syncing);
+        let has_room = hub.all_have_room();
         more = has_room && topics.deliver(ROUND_BYTES_MAX, now)
             || has_work
             || surveyor.is_busy()
             || !requests.is_empty();
-        post(shared, topics.take_outgoing(), &mut waiting);
+        post(hub, topics.take_outgoing(), &mut waiting);
         let census = topics.census();
         topics.archive().metrics().store.census(&census);
         if taken.over {
-            return finish(shared, topics, &mut waiting);
+            return finish(hub, topics, &mut waiting);
         }
         if !has_room {
             std::thread::sleep(ROOM_PAUSE);
@@ -136,7 +136,7 @@ fn run(shared: &Shared, index: usize, mut topics: Topics<Disk>, syncer: &mpsc::S
 }
 
 /// Saves everything at the end of the daemon, and tells what comes of it.
-fn finish(shared: &Shared, mut topics: Topics<Disk>, waiting: &mut Waiting) {
+fn finish(hub: &Hub, mut topics: Topics<Disk>, waiting: &mut Waiting) {
     topics.save(clock::now());
     let result = topics.archive().save_to_disk();
     if let Err(reason) = &result {
@@ -145,7 +145,7 @@ fn finish(shared: &Shared, mut topics: Topics<Disk>, waiting: &mut Waiting) {
     conclude(&mut topics, &result);
     // And what came while the disk worked.
     conclude(&mut topics, &result);
-    post(shared, topics.take_outgoing(), waiting);
+    post(hub, topics.take_outgoing(), waiting);
 }
 
 /// Begins to make safe what was appended, or makes it safe at once. Returns whether the disk works on it.
@@ -173,13 +173,13 @@ fn conclude(topics: &mut Topics<Disk>, result: &Result<(), Box<str>>) {
 
 /// Waits until there is something to do, and takes it; requests only when there are none of those taken before.
 fn next(
-    (shared, index): (&Shared, usize),
+    (hub, index): (&Hub, usize),
     topics: &mut Topics<Disk>,
     syncing: &Syncing,
     watch: Instant,
     (more, is_busy): (bool, bool),
 ) -> Inbox {
-    let mut inbox = shared.store.posts[index].lock();
+    let mut inbox = hub.store.posts[index].lock();
     while !more
         && inbox.requests.is_empty()
         && inbox.owners.is_empty()
@@ -189,7 +189,7 @@ fn next(
         && !inbox.over
     {
         let now = clock::now();
-        shared.pulses.store[index].beat(now);
+        hub.pulses.store[index].beat(now);
         let due = topics.next_tick_ns().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
         let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
         let disk = topics.archive().due().map_or(watch, |due| due.min(watch));
@@ -197,7 +197,7 @@ fn next(
         if wait.is_zero() || syncing.is_news() {
             break;
         }
-        let waited = shared.store.posts[index].posted.wait_timeout(inbox, wait.min(BEAT));
+        let waited = hub.store.posts[index].posted.wait_timeout(inbox, wait.min(BEAT));
         inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
     // The last time nothing is left behind.
@@ -230,7 +230,7 @@ impl Syncing {
 }
 
 /// Tells readiness whether messages are taken, and stored.
-fn tell((shared, index): (&Shared, usize), disk: &Disk, syncing: &mut Syncing) {
+fn tell((hub, index): (&Hub, usize), disk: &Disk, syncing: &mut Syncing) {
     let late =
         "the disk does not answer: a sync of the store lasts for more than 10 s, and producers wait for it";
     if syncing.is_news() {
@@ -243,14 +243,14 @@ fn tell((shared, index): (&Shared, usize), disk: &Disk, syncing: &mut Syncing) {
     }
 
     match disk.refusal().or(syncing.is_told.then_some(late)) {
-        Some(reason) => shared.gaps.begin(Source::Store(index), &[Kind::Pulsar], reason),
-        None => shared.gaps.end(Source::Store(index)),
+        Some(reason) => hub.gaps.begin(Source::Store(index), &[Kind::Pulsar], reason),
+        None => hub.gaps.end(Source::Store(index)),
     }
 }
 
 /// Hands to the shards what is for them, each in order.
-fn post(shared: &Shared, outgoing: Vec<Outgoing>, waiting: &mut Waiting) {
-    let mut parcels: Vec<Vec<Parcel>> = shared.mailboxes.iter().map(|_| Vec::new()).collect();
+fn post(hub: &Hub, outgoing: Vec<Outgoing>, waiting: &mut Waiting) {
+    let mut parcels: Vec<Vec<Parcel>> = hub.mailboxes.iter().map(|_| Vec::new()).collect();
     for outgoing in outgoing {
         match outgoing {
             Outgoing::Reply(connection, reply) if connection.shard == NO_SHARD => {
@@ -258,9 +258,9 @@ fn post(shared: &Shared, outgoing: Vec<Outgoing>, waiting: &mut Waiting) {
             }
             Outgoing::Reply(connection, reply) if let Some(owner) = Owner::of_seat(connection) => {
                 let is_stored = matches!(reply, Reply::Stored { .. });
-                shared.store.ask_owner(owner, connection, Request::Buried { is_stored });
+                hub.store.ask_owner(owner, connection, Request::Buried { is_stored });
             }
-            Outgoing::Ask(owner, connection, request) => shared.store.ask_owner(owner, connection, request),
+            Outgoing::Ask(owner, connection, request) => hub.store.ask_owner(owner, connection, request),
             Outgoing::Reply(connection, reply) => {
                 parcels[usize::from(connection.shard)].push(Parcel::Told(connection, reply))
             }
@@ -275,7 +275,7 @@ fn post(shared: &Shared, outgoing: Vec<Outgoing>, waiting: &mut Waiting) {
             }
         }
     }
-    for (mailbox, parcels) in shared.mailboxes.iter().zip(parcels) {
+    for (mailbox, parcels) in hub.mailboxes.iter().zip(parcels) {
         if !parcels.is_empty() {
             mailbox.post(parcels.into_iter());
         }

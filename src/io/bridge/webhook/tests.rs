@@ -7,7 +7,7 @@ mod receiver;
 
 use self::receiver::Receiver;
 use super::super::verification::VerifierSet;
-use super::super::{Feeds, Shared, WEBHOOKS_BYTES_MAX, WEBHOOKS_MAX, WaitingWebhooks, start};
+use super::super::{Feeds, Hub, WEBHOOKS_BYTES_MAX, WEBHOOKS_MAX, WaitingWebhooks, start};
 use super::*;
 use crate::service::webhook::{App, Callback, Webhook, WebhookEvent, WebhookName};
 use crate::trust;
@@ -40,7 +40,7 @@ fn http(address: SocketAddr, request: &[u8]) -> (u16, String) {
 }
 
 /// What a shard sees of a daemon whose bridge tells these.
-struct Daemon(Arc<Shared>);
+struct Daemon(Arc<Hub>);
 
 impl Daemon {
     fn new(recipients: Recipients) -> Self {
@@ -49,11 +49,11 @@ impl Daemon {
 
     fn with(post: Post) -> Self {
         let settings = Arc::default();
-        let shared = Arc::new(Shared::new(1, 1, &[], &settings).unwrap());
-        shared.ready.store(true, std::sync::atomic::Ordering::Relaxed);
+        let hub = Arc::new(Hub::new(1, 1, &[], &settings).unwrap());
+        hub.ready.store(true, std::sync::atomic::Ordering::Relaxed);
         let nobody = VerifierSet::new(&Settings::default()).unwrap();
-        start(&shared, nobody, post, Feeds::default()).unwrap();
-        Self(shared)
+        start(&hub, nobody, post, Feeds::default()).unwrap();
+        Self(hub)
     }
 
     fn call(&self, channel: &str, body: &str) {
