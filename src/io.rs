@@ -8,6 +8,7 @@
 //! - `runtime`: monoio on io_uring, or on epoll
 //! - `watch`: waiting for one descriptor in a task
 //! - `handoff`: the mailboxes, the only way between threads
+//! - `hub`: what all threads see
 //! - `worker`: the turn
 //! - `head`, `body`: HTTP/1.1, the same for every listener
 //! - `clients`: where clients are, and how many connections an address has
@@ -34,6 +35,7 @@ mod groups;
 pub mod handoff;
 mod handshake;
 mod head;
+mod hub;
 pub mod listen;
 mod partial;
 mod publisher;
@@ -57,25 +59,20 @@ pub use self::clock::now;
 pub use self::reload::{RenewError, Renewal};
 pub use self::watchdog::end_after;
 
-use self::bridge::{Bridge, Feeds};
-use self::clients::{Addresses, Clients};
+use self::bridge::Feeds;
+use self::clients::Clients;
 use self::connection::{Listener, Sockets};
-use self::facts::Configured;
-use self::gaps::Gaps;
 use self::handoff::{Mailbox, Parcel};
+use self::hub::Hub;
 use self::reload::Slot;
 use self::runtime::{AnyRuntime, Driver};
-use self::store::Store;
 use self::watch::Watched;
-use self::watchdog::Pulses;
 use self::worker::Worker;
 use crate::api::{AdminToken, Status};
 use crate::dialect::{Kind, Rng, Settings};
 use crate::feed::unix;
-use crate::frame::Publication;
 use crate::metrics::Metrics;
-use crate::service::presence::{ConnectionRef, Note};
-use crate::shard::{Limits, Outgoing, Shard};
+use crate::shard::{Limits, Shard};
 use crate::wheel::TICK_MS;
 use rustix::fd::OwnedFd;
 use rustls::ServerConfig;
@@ -85,8 +82,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -188,148 +185,6 @@ pub struct Daemon {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What all threads see.
-struct Hub {
-    mailboxes: Arc<[Mailbox]>,
-    /// Held while publications are handed out.
-    order: Mutex<()>,
-    bridge: Bridge,
-    store: Store,
-    /// The unix feed's own settings, which it looks up for new publishers and after a reload.
-    feed: Mutex<Arc<unix::Settings>>,
-    /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they look at more often.
-    settings: Mutex<Arc<Settings>>,
-    /// One set per shard, the bridge's, one per owner of topics, and the admin listener's.
-    metrics: Vec<Arc<Metrics>>,
-    connections: Arc<AtomicUsize>,
-    /// Publishers of the unix feed on all shards.
-    publishers: AtomicUsize,
-    addresses: Arc<Addresses>,
-    ready: AtomicBool,
-    /// Take no more connections and publishers.
-    draining: AtomicBool,
-    /// Deliver no more: the time of a stop runs out.
-    hurrying: AtomicBool,
-    /// What some dialects lack.
-    gaps: Gaps,
-    /// When each thread has last turned.
-    pulses: Pulses,
-    /// The dialects that some listener speaks.
-    spoken: Vec<Kind>,
-    /// What was configured, and when.
-    configured: Configured,
-    /// When the daemon started (unix, ms).
-    started_ms: u64,
-}
-
-impl Hub {
-    fn new(shards: usize, owners: usize, spoken: &[Kind], settings: &Arc<Settings>) -> io::Result<Self> {
-        let store = Store::new(owners);
-        let owners = store.owners();
-        Ok(Self {
-            mailboxes: (0..shards).map(|_| Mailbox::new()).collect::<io::Result<_>>()?,
-            order: Mutex::default(),
-            bridge: Bridge::default(),
-            store,
-            settings: Mutex::new(Arc::clone(settings)),
-            feed: Mutex::default(),
-            metrics: (0..shards + owners + 2).map(|_| Arc::default()).collect(),
-            connections: Arc::default(),
-            publishers: AtomicUsize::new(0),
-            addresses: Arc::default(),
-            ready: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            hurrying: AtomicBool::new(false),
-            gaps: Gaps::default(),
-            pulses: Pulses::new(shards, owners),
-            spoken: spoken.to_vec(),
-            configured: Configured::default(),
-            started_ms: clock::now().unix_ms,
-        })
-    }
-
-    /// The dialects' settings, as the last reload has left them.
-    fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Whether every shard takes more publications.
-    fn all_have_room(&self) -> bool {
-        self.mailboxes.iter().all(Mailbox::has_room)
-    }
-
-    /// Hands publications to every shard, waking all but the one that calls. Whoever calls at the same time waits
-    /// for the other's, so that readers on any shards see what two have published in the same order.
-    fn broadcast(&self, publications: Vec<Publication>, caller: Option<usize>) {
-        let publications: Vec<Arc<Publication>> = publications.into_iter().map(Arc::new).collect();
-        if publications.is_empty() {
-            return;
-        }
-        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let parcels = || publications.iter().map(|publication| Parcel::Publication(Arc::clone(publication)));
-        for (number, mailbox) in self.mailboxes.iter().enumerate() {
-            if Some(number) == caller {
-                mailbox.post_quietly(parcels());
-            } else {
-                mailbox.post(parcels());
-            }
-        }
-    }
-
-    /// Hands on what a shard has for the shards, in order, waking all but that one.
-    fn route(&self, outgoing: Vec<Outgoing>, caller: usize) {
-        if outgoing.is_empty() {
-            return;
-        }
-        let mut parcels: Vec<Vec<Parcel>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
-        for outgoing in outgoing {
-            match outgoing {
-                Outgoing::Publication(publication) => {
-                    let publication = Arc::new(publication);
-                    let all = parcels.iter_mut();
-                    all.for_each(|parcels| parcels.push(Parcel::Publication(Arc::clone(&publication))));
-                }
-                Outgoing::Reply(connection, reply) => {
-                    parcels[usize::from(connection.shard)].push(Parcel::Reply(connection, reply));
-                }
-            }
-        }
-        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        for (number, parcels) in parcels.into_iter().enumerate().filter(|(_, parcels)| !parcels.is_empty()) {
-            self.post(number, parcels, caller);
-        }
-    }
-
-    /// Takes notes to the owners of the presence: an app's are all on one shard, told by its id.
-    fn note(&self, notes: Vec<(ConnectionRef, Arc<str>, Note)>, caller: usize) {
-        for (connection, app, note) in notes {
-            let owner = crate::service::presence::owner(&app, self.mailboxes.len());
-            self.post(owner, vec![Parcel::Note(connection, app, note)], caller);
-        }
-    }
-
-    fn post(&self, number: usize, parcels: Vec<Parcel>, caller: usize) {
-        let mailbox = &self.mailboxes[number];
-        if number == caller {
-            mailbox.post_quietly(parcels.into_iter());
-        } else {
-            mailbox.post(parcels.into_iter());
-        }
-    }
-
-    fn status(&self) -> Status {
-        Status {
-            shards: self.metrics.clone(),
-            mailboxes: self.mailboxes.iter().map(|mailbox| mailbox.depth() as u64).collect(),
-            ready: self.ready.load(Relaxed),
-            draining: self.draining.load(Relaxed),
-            hung: self.pulses.hung(clock::now()),
-            gaps: self.gaps.all(),
-            spoken: self.spoken.clone(),
-        }
-    }
-}
-
 /// What one shard's thread takes with it.
 struct Setup {
     number: usize,
@@ -367,8 +222,9 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let spoken = spoken(&plan.listen);
     let feed_settings = Mutex::new(Arc::new(plan.feed.clone()));
     let owners = plan.store.as_ref().map_or(1, |store| store.writers);
-    let hub = Hub::new(plan.shards, owners, &spoken, &plan.settings)?;
-    let hub = Arc::new(Hub { feed: feed_settings, ..hub });
+    let mut hub = Hub::new(plan.shards, owners, &spoken, &plan.settings)?;
+    hub.feed = feed_settings;
+    let hub = Arc::new(hub);
     let relays = plan.redis.as_ref().is_some_and(|redis| redis.topics.relay);
     // Before any shard runs, so that each knows of an outage before it takes anybody.
     let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &hub)?;
