@@ -1,0 +1,99 @@
+//! A protocol is known to its own files below `src/dialect/` and to the list in `src/dialect.rs`. Every other
+//! place that names one has to be found again when a protocol is added.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::crate_map::{CrateMap, product_files};
+use super::tokens::{Token, product};
+use crate::none_but;
+
+/// The only file outside of `src/dialect/` that may name them.
+const LIST: &str = "src/dialect.rs";
+
+/// Files that still name a protocol. This list only shrinks.
+const STILL_NAMING: &[&str] = &[
+    "src/api/exposition.rs",
+    "src/cli/bus.rs",
+    "src/cli/check.rs",
+    "src/cli/load.rs",
+    "src/cli/resources.rs",
+    "src/cli/token.rs",
+    "src/cli/token/check.rs",
+    "src/cli/topics/restore.rs",
+    "src/cli/trial.rs",
+    "src/config.rs",
+    "src/config/problems.rs",
+    "src/dialect/grants.rs",
+    "src/feed.rs",
+    "src/feed/amqp/message.rs",
+    "src/feed/redis/echo.rs",
+    "src/io.rs",
+    "src/io/bridge/amqp.rs",
+    "src/io/bridge/redis.rs",
+    "src/io/bridge/webhook.rs",
+    "src/io/facts.rs",
+    "src/io/handshake.rs",
+    "src/io/reload.rs",
+    "src/io/store.rs",
+    "src/io/store/owner.rs",
+    "src/shard.rs",
+    "src/shard/presence.rs",
+    "src/shard/topics.rs",
+];
+
+/// The protocols' modules and their variants of `Kind`, as the list has them: `Variant: module::Type, …`.
+fn protocols(list: &[Token<'_>]) -> (BTreeSet<String>, BTreeSet<String>) {
+    let start = list.windows(3).position(|at| at[0].is("dialects") && at[1].is("!") && at[2].is("{"));
+    let lines = list[start.expect("the list is there") + 3..].split(|token| token.is(";"));
+    lines
+        .map_while(|line| {
+            let colon = line.iter().position(|token| token.is(":"))?;
+            Some((stem(line[colon + 1].text).to_owned(), line[colon - 1].text.to_owned()))
+        })
+        .unzip()
+}
+
+/// Both of `personium_event` and `personium_topic` belong to `personium`.
+fn stem(module: &str) -> &str {
+    module.split('_').next().unwrap_or(module)
+}
+
+#[test]
+fn no_protocol_is_named_outside_of_its_files_and_the_list() {
+    let sources = product_files();
+    let list = sources.iter().find(|source| source.path == LIST).unwrap();
+    let (stems, variants) = protocols(&product(&list.text).tokens);
+    assert!(stems.len() > 4 && variants.len() > 5, "{stems:?} {variants:?}");
+    let is_own = |path: &str| {
+        let inside = path.strip_prefix("src/dialect/").unwrap_or("");
+        stems.contains(stem(inside.split(['/', '.']).next().unwrap()))
+    };
+    let mut naming: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let outside = |path: &str| !is_own(path) && path != LIST;
+    for source in sources.iter().filter(|source| outside(&source.path)) {
+        for at in product(&source.text).tokens.windows(3) {
+            let [before, between, name] = [at[0], at[1], at[2]];
+            let is_variant = ["Kind", "AnyDialect"].iter().any(|list| before.is(list))
+                && between.is("::")
+                && variants.contains(name.text);
+            let holds_settings = ["settings", "dialects"].iter().any(|word| before.text.ends_with(word));
+            let is_settings = holds_settings && between.is(".") && stems.contains(name.text);
+            if is_variant || is_settings {
+                let text = [before.text, between.text, name.text].concat();
+                naming.entry(&source.path).or_default().insert(text);
+            }
+        }
+    }
+    let uses = CrateMap::of(&sources).uses();
+    for (from, of) in uses.iter().filter(|(from, _)| outside(from)) {
+        for (to, names) in of.iter().filter(|(to, _)| is_own(to)) {
+            let named = names.iter().map(|name| format!("{name} of {to}"));
+            naming.entry(from).or_default().extend(named);
+        }
+    }
+    let found: Vec<(String, String)> = naming
+        .into_iter()
+        .map(|(path, named)| (path.to_owned(), named.into_iter().collect::<Vec<_>>().join(", ")))
+        .collect();
+    none_but(STILL_NAMING, &found, "these name a protocol");
+}
