@@ -99,7 +99,7 @@ fn echo(options: &impl Fn(usize) -> TargetOptions, settings: &Settings) -> Resul
     Ok(vec![fed, posted, selective::run(&http, &channels)?, idle::run(&echo, &idle)?])
 }
 
-/// Judges a fan-out against the first one, of the event bus on one shard, instead of against the floor alone.
+/// Compares a fan-out with the first one, of the event bus on one shard, instead of against the floor alone.
 fn against_first(report: &mut Report, reports: &[Report], times_max: f64) {
     if let Some(first) = reports.first().and_then(|report| report.rows.first()?.ratio)
         && let Some(row) = report.rows.first_mut()
