@@ -21,7 +21,7 @@ const CLIENTS: usize = 1000;
 const EVENT: &str = r#"{"Type":"chat","Object":"general","Info":"Hello World","cellId":"5ZKpfNSMSwO6GqAgt0O2Jg","Subject":"https:\/\/demo.example\/"}"#;
 
 fn start(socket: PathBuf) -> Daemon {
-    let personium = personium::Settings { anonymous: true, ..Default::default() };
+    let personium = personium::PersoniumSettings { anonymous: true, ..Default::default() };
     let plan = Plan {
         shards: 1,
         cpus: vec![],
@@ -34,7 +34,7 @@ fn start(socket: PathBuf) -> Daemon {
             proxied: false,
         }],
         admin: None,
-        feed: unix::Settings { path: Some(socket), ..unix::Settings::default() },
+        feed: unix::UnixFeedSettings { path: Some(socket), ..unix::UnixFeedSettings::default() },
         bus: None,
         redis: None,
         store: None,

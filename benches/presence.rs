@@ -26,7 +26,7 @@ fn shard() -> Shard {
     let app =
         AppSettings { id: "1".into(), key: "key".into(), presence_members_max: 0, ..AppSettings::default() };
     let apps = vec![Arc::new(App::new(app, Secret("secret".into())))];
-    let echo = echo::Settings { apps, ..echo::Settings::default() };
+    let echo = echo::EchoSettings { apps, ..echo::EchoSettings::default() };
     Shard::new(Arc::new(Settings { echo, ..Settings::default() }), Limits::default(), Arc::default(), NOW)
 }
 

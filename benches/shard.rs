@@ -21,7 +21,7 @@ fn shard() -> Shard {
     let settings = toml::from_str("static = { file = 'tokens.toml' }").expect("settings are TOML");
     let tokens = b"[[token]]\ntoken = 'a token'\naud = 'john.doe'\nscope = 'event-read'\n";
     let verifier = Verifier::new(&settings, Some(tokens)).expect("the list is good");
-    let personium = personium::Settings { verifier: Some(verifier), ..Default::default() };
+    let personium = personium::PersoniumSettings { verifier: Some(verifier), ..Default::default() };
     Shard::new(
         Arc::new(Settings { personium, ..Settings::default() }),
         Limits::default(),

@@ -47,27 +47,27 @@ pub struct Config {
     /// Seconds that a stop may take.
     pub drain_s: u32,
     /// Where clients connect.
-    pub listen: Vec<Listen>,
+    pub listen: Vec<ListenTable>,
     /// Where health and metrics are told, and topics looked after.
-    pub admin: Option<Admin>,
+    pub admin: Option<AdminTable>,
     /// Where events come from.
-    pub feed: Feed,
+    pub feed: FeedTable,
     /// The shards' bounds.
     pub limits: Limits,
     /// What is logged, and how.
-    pub log: Log,
+    pub log: LogTable,
     /// The dialects `personium-event` and `personium-topic`.
-    pub personium: personium::Settings,
+    pub personium: personium::PersoniumSettings,
     /// The dialect `channel`.
-    pub channel: channel::Settings,
+    pub channel: channel::ChannelSettings,
     /// The dialect `echo`.
-    pub echo: echo::Settings,
+    pub echo: echo::EchoSettings,
     /// The dialect `pulsar`.
-    pub pulsar: pulsar::Settings,
+    pub pulsar: pulsar::PulsarSettings,
     /// Where its messages are stored.
-    pub store: store::Settings,
+    pub store: store::StoreSettings,
     /// The dialect `wazo`.
-    pub wazo: wazo::Settings,
+    pub wazo: wazo::WazoSettings,
 }
 
 impl Default for Config {
@@ -82,15 +82,15 @@ impl Default for Config {
             drain_s: 10,
             listen: vec![],
             admin: None,
-            feed: Feed::default(),
+            feed: FeedTable::default(),
             limits: Limits::default(),
-            log: Log::default(),
-            personium: personium::Settings::default(),
-            channel: channel::Settings::default(),
-            echo: echo::Settings::default(),
-            pulsar: pulsar::Settings::default(),
-            store: store::Settings::default(),
-            wazo: wazo::Settings::default(),
+            log: LogTable::default(),
+            personium: personium::PersoniumSettings::default(),
+            channel: channel::ChannelSettings::default(),
+            echo: echo::EchoSettings::default(),
+            pulsar: pulsar::PulsarSettings::default(),
+            store: store::StoreSettings::default(),
+            wazo: wazo::WazoSettings::default(),
         }
     }
 }
@@ -98,13 +98,13 @@ impl Default for Config {
 /// One `[[listen]]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Listen {
+pub struct ListenTable {
     /// Address and port.
     pub address: SocketAddr,
     /// Names of dialects.
     pub dialects: Vec<String>,
     /// Where TLS is spoken.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsTable>,
     /// Whether every connection is a trusted proxy's, and begins with the PROXY protocol.
     #[serde(default)]
     pub proxy_protocol: bool,
@@ -113,7 +113,7 @@ pub struct Listen {
 /// `tls` of a `[[listen]]`. What these files hold is read by whoever starts the daemon.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Tls {
+pub struct TlsTable {
     /// The certificate and those between it and the root, in PEM.
     pub certificate: PathBuf,
     /// The certificate's private key, in PEM.
@@ -134,7 +134,7 @@ pub enum ClientCertificate {
     Optional,
 }
 
-impl Tls {
+impl TlsTable {
     /// Whether the files are named.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -145,7 +145,7 @@ impl Tls {
 /// `[admin]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Admin {
+pub struct AdminTable {
     /// Address and port.
     pub address: SocketAddr,
     /// What whoever asks about topics has to show; or `token_file`. Nobody may without.
@@ -157,26 +157,26 @@ pub struct Admin {
 /// `[feed]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Feed {
+pub struct FeedTable {
     /// `[feed.unix]`.
-    pub unix: unix::Settings,
+    pub unix: unix::UnixFeedSettings,
     /// `[feed.amqp]`.
-    pub amqp: amqp::Settings,
+    pub amqp: amqp::AmqpFeedSettings,
     /// `[feed.redis]`.
-    pub redis: redis::Settings,
+    pub redis: redis::RedisFeedSettings,
 }
 
 /// `[log]`.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Log {
+pub struct LogTable {
     /// The least severe level that is written.
     pub level: Level,
     /// The shape of a line.
     pub format: Format,
 }
 
-impl Default for Log {
+impl Default for LogTable {
     fn default() -> Self {
         Self { level: Level::Info, format: Format::Auto }
     }
@@ -286,7 +286,7 @@ impl Config {
     ///
     /// # Errors
     /// When a name is not a dialect's.
-    pub fn kinds(listen: &Listen) -> Result<Vec<Kind>, String> {
+    pub fn kinds(listen: &ListenTable) -> Result<Vec<Kind>, String> {
         let kind = |name: &String| {
             Kind::named(name).ok_or_else(|| {
                 let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();

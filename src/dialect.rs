@@ -557,15 +557,15 @@ dialects! {
 #[derive(Default)]
 pub struct Settings {
     /// Of both Personium dialects.
-    pub personium: personium::Settings,
+    pub personium: personium::PersoniumSettings,
     /// Of `channel`.
-    pub channel: channel::Settings,
+    pub channel: channel::ChannelSettings,
     /// Of `echo`.
-    pub echo: echo::Settings,
+    pub echo: echo::EchoSettings,
     /// Of `pulsar`.
-    pub pulsar: pulsar::Settings,
+    pub pulsar: pulsar::PulsarSettings,
     /// Of `wazo`.
-    pub wazo: wazo::Settings,
+    pub wazo: wazo::WazoSettings,
     /// The proxies that are believed when they name their clients.
     pub trusted_proxies: Networks,
 }

@@ -108,7 +108,7 @@ pub struct Plan {
     /// Where health and metrics are told, and topics looked after.
     pub admin: Option<Admin>,
     /// The unix feed.
-    pub feed: unix::Settings,
+    pub feed: unix::UnixFeedSettings,
     /// The RabbitMQ feed.
     pub bus: Option<Bus>,
     /// The Redis feed.
@@ -116,7 +116,7 @@ pub struct Plan {
     /// The dialects' settings, verifiers included.
     pub settings: Arc<Settings>,
     /// The store of the durable topics, which is opened when a listener speaks a dialect that has them.
-    pub store: Option<store::Settings>,
+    pub store: Option<store::StoreSettings>,
     /// The bounds of the whole daemon.
     pub limits: Limits,
 }

@@ -31,7 +31,7 @@ impl Stage {
         let metrics = Arc::new(Metrics::default());
         let token = toml::from_str("introspection = { url = 'http://issuer.example' }").unwrap();
         let verifier = Some(Verifier::new(&token, None).unwrap());
-        let personium = personium::Settings { verifier, ..Default::default() };
+        let personium = personium::PersoniumSettings { verifier, ..Default::default() };
         let settings = Arc::new(Settings { personium, ..Default::default() });
         let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), now);
         Self { shard, metrics, now, wire: HashMap::new() }

@@ -29,7 +29,7 @@ impl Stage {
     fn new(limits: Limits) -> Self {
         let now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 };
         let metrics = Arc::new(Metrics::default());
-        let personium = personium::Settings { anonymous: true, ..Default::default() };
+        let personium = personium::PersoniumSettings { anonymous: true, ..Default::default() };
         let shard = Shard::new(
             Arc::new(Settings { personium, ..Settings::default() }),
             limits,

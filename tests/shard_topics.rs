@@ -32,7 +32,7 @@ impl Stage {
     fn new() -> Self {
         let now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_518_612_600_000 };
         let metrics = Arc::new(Metrics::default());
-        let pulsar = pulsar::Settings { anonymous: true, ..Default::default() };
+        let pulsar = pulsar::PulsarSettings { anonymous: true, ..Default::default() };
         let settings = Arc::new(Settings { pulsar, ..Settings::default() });
         let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), now).numbered(3);
         Self { shard, metrics, now, room: HashMap::new(), wire: HashMap::new() }

@@ -4,7 +4,7 @@ use super::certificates::certificates;
 use super::paths;
 use crate::config::Config;
 use crate::dialect::channel::Relay;
-use crate::feed::amqp::{Broker, Settings};
+use crate::feed::amqp::{AmqpFeedSettings, Broker};
 use crate::feed::redis::{EchoSource, Server, Topics};
 use crate::io::{Bus, Redis};
 use crate::trust;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// What is wrong with a file.
-pub(super) fn bus(settings: &Settings) -> Result<Option<Bus>, String> {
+pub(super) fn bus(settings: &AmqpFeedSettings) -> Result<Option<Bus>, String> {
     let in_file = settings.url_file.as_deref().map(|path| read(path, "feed.amqp.url_file")).transpose()?;
     let Some(text) = settings.url.as_ref().map(|url| url.0.clone()).or(in_file) else { return Ok(None) };
     let broker = Broker::read(&text).map_err(|problem| match &settings.url_file {

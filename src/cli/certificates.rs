@@ -2,7 +2,7 @@
 //! development set-up makes for itself.
 
 use super::{CliError, paths};
-use crate::config::{ClientCertificate, Listen, Tls};
+use crate::config::{ClientCertificate, ListenTable, TlsTable};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -40,7 +40,7 @@ pub(super) struct Identity {
 ///
 /// # Errors
 /// Says which file is wrong, and what to do.
-pub(super) fn identity(listen: &Listen, tls: &Tls) -> Result<Identity, String> {
+pub(super) fn identity(listen: &ListenTable, tls: &TlsTable) -> Result<Identity, String> {
     let place = format!("[[listen]] {}: tls", listen.address);
     let chain = certificates(&tls.certificate, &format!("{place}.certificate"))?;
     let key = private_key(&tls.key, &format!("{place}.key"))?;

@@ -1,7 +1,7 @@
 //! `fanfare check`: what a daemon would do with a configuration.
 
 use super::error::Status;
-use super::load::{self, Loaded};
+use super::load::{self, LoadedConfig};
 use super::locate::SERVICE_CONFIGURATION;
 use super::output::print;
 use super::user::User;
@@ -63,7 +63,7 @@ impl Check {
 
     /// What would run, and whether the store is damaged, as far as was asked for.
     fn verified(&self, config: &Path, user: &User) -> Result<(String, bool), CliError> {
-        let Loaded { plan, drain, notes, log, .. } = load::file(config)?;
+        let LoadedConfig { plan, drain, notes, log, .. } = load::file(config)?;
         let name = config.display();
         let mut text = format!("{name} is good.\njudged as {user}\n{}", describe(&plan));
         let mut start = Start::default();

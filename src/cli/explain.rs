@@ -45,7 +45,7 @@ const SHOWN: [&str; 9] = [
 /// );
 /// ```
 pub fn explain(file_name: &str, text: &str, error: &toml::de::Error) -> String {
-    let scan = Scan::new(text, error.span().map(|span| span.start));
+    let scan = TomlScan::new(text, error.span().map(|span| span.start));
     let Some(span) = error.span() else {
         let message = describe(error.message(), &scan, !scan.hidden.is_empty() && !is_syntax(text));
         return format!("{file_name}: {message}");
@@ -67,7 +67,7 @@ fn is_syntax(text: &str) -> bool {
 }
 
 /// The message in the words of a configuration; with `conceal`, without any value.
-fn describe(message: &str, scan: &Scan<'_>, conceal: bool) -> String {
+fn describe(message: &str, scan: &TomlScan<'_>, conceal: bool) -> String {
     let message = message.trim_end();
     if let Some(name) = scan.single_as_list() {
         return format!(
@@ -131,7 +131,7 @@ fn advice(name: &str, expected: &str, title: &str) -> String {
 /// One pass over the file, for what the parser's error does not tell: the table around a place, and the
 /// bytes that must not be shown. It follows TOML's lines, strings, comments and brackets, and goes on
 /// where the parser stopped; where in doubt it hides more.
-struct Scan<'a> {
+struct TomlScan<'a> {
     text: &'a str,
     at: usize,
     /// The header above the current line, brackets included; empty before the first.
@@ -152,9 +152,9 @@ struct Scan<'a> {
     found: Option<(&'a str, Vec<&'a str>, bool)>,
 }
 
-impl<'a> Scan<'a> {
+impl<'a> TomlScan<'a> {
     fn new(text: &'a str, place: Option<usize>) -> Self {
-        let mut scan = Scan {
+        let mut scan = TomlScan {
             text,
             at: 0,
             section: "",
@@ -525,7 +525,7 @@ mod tests {
     #[test]
     fn what_is_no_secret_is_shown_beside_one() {
         let text = "[wazo.token]\nsecret = 1\nalgorithms = [\"HS257\"]\nleeway_s = \"x\"\n";
-        let scan = Scan::new(text, None);
+        let scan = TomlScan::new(text, None);
         let hidden: Vec<&str> = scan.hidden.iter().map(|hidden| text[hidden.clone()].trim()).collect();
         assert_eq!(hidden, ["1"]);
     }

@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a configuration comes to.
-pub(super) struct Loaded {
+pub(super) struct LoadedConfig {
     pub(super) plan: Plan,
     pub(super) drain: Duration,
-    pub(super) log: crate::config::Log,
+    pub(super) log: crate::config::LogTable,
     /// The keys as they were set.
     pub(super) table: toml::Table,
     /// What runs, but not as it was probably meant.
@@ -25,13 +25,13 @@ pub(super) struct Loaded {
 }
 
 /// Reads a configuration file with the environment's overrides.
-pub(super) fn file(path: &Path) -> Result<Loaded, CliError> {
+pub(super) fn file(path: &Path) -> Result<LoadedConfig, CliError> {
     let name = path.display().to_string();
     text_of(&name, &paths::configuration(path)?)
 }
 
 /// Reads a configuration's text; `name` is what errors call it.
-pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
+pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> {
     let (mut config, table) =
         Config::read_with_table(text, std::env::vars()).map_err(|error| match error {
             ConfigError::Text(error) => CliError::configuration(explain(name, text, &error)),
@@ -55,7 +55,7 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
         }
     }
     let is_echo =
-        |listen: &crate::config::Listen| listen.dialects.iter().any(|name| name == Kind::Echo.name());
+        |listen: &crate::config::ListenTable| listen.dialects.iter().any(|name| name == Kind::Echo.name());
     // The secrets of apps that nobody can connect to are nobody's business.
     if config.listen.iter().any(is_echo) {
         for settings in &config.echo.app {
@@ -85,11 +85,11 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<Loaded, CliError> {
         return Err(CliError::configuration(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
     }
     let feeds = (bus.flatten(), redis.flatten());
-    Ok(Loaded { table, ..plan(config, feeds, listen, admin, notes) })
+    Ok(LoadedConfig { table, ..plan(config, feeds, listen, admin, notes) })
 }
 
 /// The admin listener, with its token; what is wrong with the settings themselves is told already.
-pub(super) fn admin(settings: &config::Admin) -> Result<Admin, Option<String>> {
+pub(super) fn admin(settings: &config::AdminTable) -> Result<Admin, Option<String>> {
     let (address, token) = (settings.address, settings.token.clone());
     let Some(path) = &settings.token_file else {
         return Ok(Admin { address, token });
@@ -166,7 +166,7 @@ fn plan(
     listen: Vec<Listen>,
     admin: Option<Admin>,
     mut notes: Vec<String>,
-) -> Loaded {
+) -> LoadedConfig {
     let (available, shards) = (available_cpus(), shards(&config));
     let cpus = match (config.pin, config.cpus.is_empty()) {
         (false, _) => vec![],
@@ -193,7 +193,7 @@ fn plan(
         ));
     }
     let limits = Limits { connections_max, ..config.limits };
-    Loaded {
+    LoadedConfig {
         drain: Duration::from_secs(config.drain_s.into()),
         plan: Plan {
             shards,

@@ -27,7 +27,7 @@ pub(crate) const FEED_FILE: &str = "feed.address";
 
 /// What a command takes for the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
+enum DaemonKind {
     /// The development daemon, which runs.
     Development,
     /// The system service.
@@ -39,7 +39,7 @@ enum Which {
 /// The daemon that is meant where none is named.
 #[derive(Debug)]
 pub struct Located {
-    kind: Which,
+    kind: DaemonKind,
     /// Whether the other one is there too.
     is_choice: bool,
     state: PathBuf,
@@ -58,9 +58,9 @@ impl Located {
         let runs = UnixStream::connect(development_feed(&state)).is_ok();
         let is_service = is_there(&configuration) || is_there(&socket);
         let kind = match (runs, is_service) {
-            (true, _) => Which::Development,
-            (false, true) => Which::Service,
-            (false, false) => Which::Absent,
+            (true, _) => DaemonKind::Development,
+            (false, true) => DaemonKind::Service,
+            (false, false) => DaemonKind::Absent,
         };
         let is_choice = is_service && (runs || is_there(&state.join(TOKEN_FILE)));
         Self { kind, is_choice, state, configuration, socket }
@@ -69,19 +69,19 @@ impl Located {
     /// The state directory of the development daemon, if that is meant.
     #[must_use]
     pub fn state(&self) -> Option<&Path> {
-        (self.kind != Which::Service).then_some(&self.state)
+        (self.kind != DaemonKind::Service).then_some(&self.state)
     }
 
     /// The configuration of the service, if that is meant and has one.
     #[must_use]
     pub fn configuration(&self) -> Option<&Path> {
-        (self.kind == Which::Service && is_there(&self.configuration)).then_some(&self.configuration)
+        (self.kind == DaemonKind::Service && is_there(&self.configuration)).then_some(&self.configuration)
     }
 
     /// Its unix feed.
     #[must_use]
     pub fn feed(&self) -> PathBuf {
-        if self.kind != Which::Service {
+        if self.kind != DaemonKind::Service {
             return development_feed(&self.state);
         }
         // Who may publish need not be let in to the configuration.
@@ -95,9 +95,11 @@ impl Located {
     pub fn describe(&self) -> String {
         let state = self.state.display();
         match self.kind {
-            Which::Development => format!("the development daemon, which runs with its state in {state}"),
-            Which::Service => format!("the system service with {}", self.configuration.display()),
-            Which::Absent => {
+            DaemonKind::Development => {
+                format!("the development daemon, which runs with its state in {state}")
+            }
+            DaemonKind::Service => format!("the system service with {}", self.configuration.display()),
+            DaemonKind::Absent => {
                 format!("the development daemon, which would have its state in {state} and does not run")
             }
         }
@@ -145,25 +147,25 @@ mod tests {
         let located = || Located::among(path("state"), path("fanfare.toml"), path("service.sock"));
         fs::create_dir(path("state")).unwrap();
         let nothing = located();
-        assert_eq!((nothing.kind, nothing.is_choice), (Which::Absent, false));
+        assert_eq!((nothing.kind, nothing.is_choice), (DaemonKind::Absent, false));
         assert_eq!(nothing.feed(), path("state/events.sock"));
         fs::write(path("fanfare.toml"), "[feed.unix]\npath = \"/elsewhere\"\n").unwrap();
         let service = located();
-        assert_eq!((service.kind, service.is_choice), (Which::Service, false));
+        assert_eq!((service.kind, service.is_choice), (DaemonKind::Service, false));
         assert_eq!(service.feed(), Path::new("/elsewhere"));
         assert_eq!((service.configuration(), service.state()), (Some(&*path("fanfare.toml")), None));
         fs::write(path("state").join(FEED_FILE), format!("{}\n", path("dev.sock").display())).unwrap();
-        assert_eq!(located().kind, Which::Service);
+        assert_eq!(located().kind, DaemonKind::Service);
         let _listener = UnixListener::bind(path("dev.sock")).unwrap();
         let both = located();
-        assert_eq!((both.kind, both.is_choice), (Which::Development, true));
+        assert_eq!((both.kind, both.is_choice), (DaemonKind::Development, true));
         assert_eq!(both.feed(), path("dev.sock"));
         fs::remove_file(path("fanfare.toml")).unwrap();
         assert!(!located().is_choice);
         drop(_listener);
         fs::write(path("service.sock"), "").unwrap();
         let socket = located();
-        assert_eq!((socket.kind, socket.configuration()), (Which::Service, None));
+        assert_eq!((socket.kind, socket.configuration()), (DaemonKind::Service, None));
         assert_eq!(socket.feed(), path("service.sock"));
     }
 }

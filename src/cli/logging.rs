@@ -4,7 +4,7 @@
 //! them out.
 
 use super::CliError;
-use crate::config::{Format, Level, Log};
+use crate::config::{Format, Level, LogTable};
 use std::io::IsTerminal as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::debug_fn;
@@ -34,7 +34,7 @@ fn filter(level: Level) -> Targets {
 }
 
 /// Starts logging for the whole process.
-pub(super) fn start(log: &Log) -> Result<Filter, CliError> {
+pub(super) fn start(log: &LogTable) -> Result<Filter, CliError> {
     let (layer, handle) = reload::Layer::new(filter(log.level));
     let registry = tracing_subscriber::registry().with(layer);
     if is_journal(log) {
@@ -61,12 +61,12 @@ pub(super) fn start(log: &Log) -> Result<Filter, CliError> {
 }
 
 /// Why logging would not start.
-pub(super) fn problem(log: &Log) -> Option<String> {
+pub(super) fn problem(log: &LogTable) -> Option<String> {
     let refused = is_journal(log).then(|| tracing_journald::layer().err()).flatten();
     refused.map(|error| failed(&error).to_string())
 }
 
-fn is_journal(log: &Log) -> bool {
+fn is_journal(log: &LogTable) -> bool {
     match log.format {
         Format::Journald => true,
         Format::Auto => std::env::var_os("JOURNAL_STREAM").is_some(),

@@ -2,7 +2,7 @@
 //! applied or as one that waits for a restart.
 
 use super::CliError;
-use super::load::{self, Loaded};
+use super::load::{self, LoadedConfig};
 use super::logging::Filter;
 use crate::config::Level;
 use crate::config::changes::{changed, needs_restart};
@@ -39,7 +39,7 @@ impl Running {
                 vec![],
             ));
         };
-        let Loaded { plan, drain, log, table, notes } = load::file(file)?;
+        let LoadedConfig { plan, drain, log, table, notes } = load::file(file)?;
         let Plan { settings, limits, listen, feed, .. } = plan;
         let left = daemon.renew(Renewal { settings, limits, listen, feed }).map_err(|error| match error {
             error @ (RenewError::Overlap(..) | RenewError::Slots) => {

@@ -2,7 +2,7 @@
 
 use super::check::describe;
 use super::error::Status;
-use super::load::{self, Loaded};
+use super::load::{self, LoadedConfig};
 use super::output::print;
 use super::reload::Running;
 use super::signals::{Received, Wish};
@@ -51,7 +51,7 @@ impl Serve {
                 (load::text_of("the development set-up", &trial.configuration)?, Some(trial))
             }
         };
-        let Loaded { mut plan, drain, log, notes, table } = loaded;
+        let LoadedConfig { mut plan, drain, log, notes, table } = loaded;
         if let Some(store) = &mut plan.store {
             store.accept_loss = self.accept_loss;
         }

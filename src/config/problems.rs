@@ -1,6 +1,6 @@
 //! What is readable but cannot run, each with what to do.
 
-use super::{Admin, Config, LISTENERS_MAX, Tls};
+use super::{AdminTable, Config, LISTENERS_MAX, TlsTable};
 use crate::api::AdminToken;
 use crate::dialect::channel::Relay;
 use crate::dialect::{Kind, personium_topic};
@@ -61,7 +61,7 @@ impl Config {
         problems.extend(self.store.problems(spoken.contains(&Kind::Pulsar)));
         problems.extend(self.pulsar.problems(spoken.contains(&Kind::Pulsar)));
         problems.extend(self.taken_twice());
-        problems.extend(self.admin.iter().flat_map(Admin::problems));
+        problems.extend(self.admin.iter().flat_map(AdminTable::problems));
         if unix::mode(&self.feed.unix.mode).is_none() {
             problems.push(format!(
                 "feed.unix.mode: \"{}\" is not a file mode: write it in octal, like \"0660\"",
@@ -274,7 +274,7 @@ impl Config {
     }
 }
 
-impl Admin {
+impl AdminTable {
     /// What is wrong with its token.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -288,7 +288,7 @@ impl Admin {
     }
 }
 
-impl Tls {
+impl TlsTable {
     /// What is missing, each with what to do.
     fn problems(&self, listen: SocketAddr) -> Vec<String> {
         let mut problems = Vec::new();

@@ -13,7 +13,7 @@ mod settings;
 mod shape;
 mod target;
 
-pub use self::settings::{CHANNEL_BYTES_MAX, Relay, Settings};
+pub use self::settings::{CHANNEL_BYTES_MAX, ChannelSettings, Relay};
 
 use self::shape::Shaped;
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
@@ -199,7 +199,7 @@ impl Channel {
     }
 
     /// The token is good: opens the session, if its claims are.
-    fn admit(&mut self, grant: &Grant, settings: &Settings, now: Now, out: &mut Actions) {
+    fn admit(&mut self, grant: &Grant, settings: &ChannelSettings, now: Now, out: &mut Actions) {
         let Some(texts) = self.texts_of(grant, settings) else { return out.push(INVALID) };
         self.texts = texts;
         self.stage = Stage::Open;
@@ -210,7 +210,7 @@ impl Channel {
     }
 
     /// What the session is to keep; `None` when a claim is not what it should be.
-    fn texts_of(&self, grant: &Grant, settings: &Settings) -> Option<Box<str>> {
+    fn texts_of(&self, grant: &Grant, settings: &ChannelSettings) -> Option<Box<str>> {
         let channel = grant.text("channel")?;
         if !is_channel(channel) || channel.len() > settings.channel_bytes_max {
             return None;
@@ -305,7 +305,13 @@ fn said(json: &str) -> Option<&RawValue> {
 }
 
 /// Fills `draft` with a message to a channel. `sender` is JSON.
-fn put_broadcast(channel: &str, sender: &str, data: &RawValue, settings: &Settings, draft: &mut Draft) {
+fn put_broadcast(
+    channel: &str,
+    sender: &str,
+    data: &RawValue,
+    settings: &ChannelSettings,
+    draft: &mut Draft,
+) {
     let shaped = Shaped::new(channel, data, settings);
     draft.address(&subscription(channel), b"");
     draft.meta(shaped.target().as_meta());
@@ -319,7 +325,7 @@ fn put_broadcast(channel: &str, sender: &str, data: &RawValue, settings: &Settin
 }
 
 /// Pings begin anew: whatever comes shows that the client is there.
-fn keep_alive(settings: &Settings, out: &mut Actions) {
+fn keep_alive(settings: &ChannelSettings, out: &mut Actions) {
     if settings.ping_interval_s > 0 {
         out.push(Action::Keepalive {
             interval_s: settings.ping_interval_s,
@@ -334,7 +340,7 @@ fn expired() -> Action {
 
 /// Whether a channel can have this name.
 /// Where a grant lets its bearer in and as whom, in words; the claims are those that a session is opened by.
-pub(super) fn place_of(grant: &Grant, settings: &Settings) -> Result<String, String> {
+pub(super) fn place_of(grant: &Grant, settings: &ChannelSettings) -> Result<String, String> {
     let channel = grant.text("channel").ok_or("it names no channel, as a text")?;
     if !is_channel(channel) || channel.len() > settings.channel_bytes_max {
         return Err(format!(

@@ -29,7 +29,7 @@ mod socket;
 mod subscription;
 
 pub use self::announce::{Announcer, answer, kept, listed_bytes, succeeded};
-pub use self::app::{App, AppSettings, Broadcaster, DrainCode, Secret, Settings};
+pub use self::app::{App, AppSettings, Broadcaster, DrainCode, EchoSettings, Secret};
 pub use self::name::hides_private;
 pub use self::socket::{NoSocketId, Reach, SocketId};
 
@@ -245,7 +245,7 @@ impl Live {
     }
 
     /// Goes on under new settings, unless its app is served no more.
-    fn configure(&mut self, settings: &Settings, out: &mut Actions) {
+    fn configure(&mut self, settings: &EchoSettings, out: &mut Actions) {
         match settings.by_id(&self.place.settings.id).filter(|app| app.settings.enabled) {
             Some(app) => self.place.move_to(app),
             None => {
@@ -294,7 +294,7 @@ fn topic<'a>(app: &'a str, channel: &'a str) -> [&'a [u8]; 5] {
 }
 
 /// Lets what is counted of apps go on where these settings take the place of others.
-pub fn carry_on(before: &Settings, after: &Settings) {
+pub fn carry_on(before: &EchoSettings, after: &EchoSettings) {
     for app in &after.apps {
         if let Some(known) = before.by_id(&app.id).filter(|known| !Arc::ptr_eq(known, app)) {
             app.events.store(known.events.load(Relaxed), Relaxed);
@@ -302,7 +302,7 @@ pub fn carry_on(before: &Settings, after: &Settings) {
     }
 }
 
-impl Settings {
+impl EchoSettings {
     /// What the presence of an app go by, where so many bytes may wait for a client: no list of members is longer, or
     /// whoever gets it would be taken for slow.
     #[must_use]

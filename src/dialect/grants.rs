@@ -80,7 +80,7 @@ fn bus(grant: &Grant) -> Result<String, String> {
     Ok(format!("receive events whose required_acl matches {}", of_list(&list)))
 }
 
-fn pulsar(grant: &Grant, settings: &pulsar::Settings) -> Result<String, String> {
+fn pulsar(grant: &Grant, settings: &pulsar::PulsarSettings) -> Result<String, String> {
     let verbs = [("produce", "pulsar_produce"), ("consume", "pulsar_consume"), ("read", "pulsar_read")];
     if verbs.iter().all(|(_, claim)| grant.list(claim).is_none()) {
         return match settings.default_rights {

@@ -22,7 +22,7 @@ pub(super) const PING: &[u8] = &[1, 2, 3];
 /// The table `[personium]` of the configuration.
 #[derive(Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub struct PersoniumSettings {
     /// Who verifies tokens.
     pub token: Option<TokenSettings>,
     /// Accept any token as one for reading; for closed networks and trials only.
@@ -48,7 +48,7 @@ pub struct Settings {
     pub verifier: Option<Verifier>,
 }
 
-impl Default for Settings {
+impl Default for PersoniumSettings {
     fn default() -> Self {
         Self {
             token: None,
@@ -66,7 +66,7 @@ impl Default for Settings {
 }
 
 /// Pings from now on, as the settings want them.
-pub(super) fn keepalive(settings: &Settings) -> Action {
+pub(super) fn keepalive(settings: &PersoniumSettings) -> Action {
     Action::Keepalive { interval_s: settings.ping_interval_s, misses_max: settings.ping_misses_max }
 }
 

@@ -15,7 +15,7 @@ mod text;
 use self::command::{Command, Rule, Spelling};
 use crate::dialect::early::Early;
 use crate::dialect::personium::{
-    self, CELL_BYTES_MAX, CLOSE, Settings, after, cell_of_host, decoded, is_name, keepalive,
+    self, CELL_BYTES_MAX, CLOSE, PersoniumSettings, after, cell_of_host, decoded, is_name, keepalive,
 };
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
@@ -187,7 +187,7 @@ impl PersoniumEvent {
         &mut self,
         spelling: Spelling,
         command: Command<'_>,
-        settings: &Settings,
+        settings: &PersoniumSettings,
         now: Now,
         draft: &mut Draft,
         out: &mut Actions,
@@ -245,7 +245,14 @@ impl PersoniumEvent {
         }
     }
 
-    fn token(&mut self, spelling: Spelling, token: &str, settings: &Settings, now: Now, out: &mut Actions) {
+    fn token(
+        &mut self,
+        spelling: Spelling,
+        token: &str,
+        settings: &PersoniumSettings,
+        now: Now,
+        out: &mut Actions,
+    ) {
         if self.live.is_none() {
             self.spelling = spelling;
         }
@@ -304,7 +311,7 @@ impl PersoniumEvent {
         length_ms: u64,
         narrow: Option<Box<Narrow>>,
         author: Option<Box<Author>>,
-        settings: &Settings,
+        settings: &PersoniumSettings,
         now: Now,
         out: &mut Actions,
     ) {
@@ -353,7 +360,7 @@ impl PersoniumEvent {
 }
 
 impl Live {
-    fn has_room(&self, rule: &Rule, settings: &Settings) -> bool {
+    fn has_room(&self, rule: &Rule, settings: &PersoniumSettings) -> bool {
         let bytes: usize = self.rules.iter().map(Rule::bytes).sum();
         self.rules.len() < settings.subscriptions_max as usize && bytes + rule.bytes() <= RULES_BYTES_MAX
     }

@@ -155,12 +155,12 @@ impl PersoniumTopic {
     }
 
     /// When to look at the session again: with the next heartbeat, or when the grace is over if that is before.
-    fn next_look(&self, now: Now, settings: &personium::Settings) -> u64 {
+    fn next_look(&self, now: Now, settings: &personium::PersoniumSettings) -> u64 {
         let beat = next_beat(now, settings);
         if self.term.is_accepted() { beat } else { beat.min(self.term.end_ns()) }
     }
 
-    fn message(&mut self, text: &str, settings: &personium::Settings, now: Now, out: &mut Actions) {
+    fn message(&mut self, text: &str, settings: &personium::PersoniumSettings, now: Now, out: &mut Actions) {
         if self.term.is_over(now) {
             return refuse("Unknown", "Session expired", now, out);
         }
@@ -177,7 +177,7 @@ impl PersoniumTopic {
         &mut self,
         opens: bool,
         end_ms: Option<u64>,
-        settings: &personium::Settings,
+        settings: &personium::PersoniumSettings,
         now: Now,
         out: &mut Actions,
     ) {
@@ -196,7 +196,7 @@ impl PersoniumTopic {
     }
 
     /// Whether there is such a topic.
-    fn exists(&self, settings: &personium::Settings) -> bool {
+    fn exists(&self, settings: &personium::PersoniumSettings) -> bool {
         let place = self.place();
         let path = place.rsplit_once('/').map_or("", |(_, path)| path);
         let known = settings.topics.as_deref();
@@ -235,7 +235,7 @@ fn subscription(place: &str) -> [&[u8]; 3] {
 }
 
 /// The next heartbeat: on the tick of the shard's ping, so that one visit does both.
-fn next_beat(now: Now, settings: &personium::Settings) -> u64 {
+fn next_beat(now: Now, settings: &personium::PersoniumSettings) -> u64 {
     on_a_tick(now, settings.ping_interval_s.min(BEAT_S_MAX))
 }
 

@@ -21,7 +21,7 @@ mod wish;
 
 pub use self::credentials::{CLAIMS, rights};
 pub use self::delivery::deliver;
-pub use self::settings::{BacklogPolicy, DefaultRights, Partitioned, Settings};
+pub use self::settings::{BacklogPolicy, DefaultRights, Partitioned, PulsarSettings};
 
 use self::consumer::Command;
 use self::delivery::SendError;
@@ -419,7 +419,7 @@ impl Pulsar {
         if let Part::Listener(listener) = &self.part {
             out.subscribe(&volatile::prefix(&listener.topic), b"");
         }
-        let super::pulsar::Settings { ping_interval_s: interval_s, ping_misses_max: misses_max, .. } =
+        let PulsarSettings { ping_interval_s: interval_s, ping_misses_max: misses_max, .. } =
             context.settings.pulsar;
         if interval_s > 0 {
             out.push(Action::Keepalive { interval_s, misses_max });

@@ -61,7 +61,7 @@ const EXPIRED: (u16, &str) = (4003, "authentication expired");
 /// The table `[wazo]` of the configuration.
 #[derive(Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub struct WazoSettings {
     /// Who verifies tokens.
     pub token: Option<TokenSettings>,
     /// Accept any token as one that may see everything; for closed networks and trials only.
@@ -81,7 +81,7 @@ pub struct Settings {
     pub verifier: Option<Verifier>,
 }
 
-impl Default for Settings {
+impl Default for WazoSettings {
     fn default() -> Self {
         Self {
             token: None,

@@ -24,7 +24,7 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// The table `[feed.amqp]` of the configuration.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub struct AmqpFeedSettings {
     /// Where the broker is, and who asks; no feed without it or `url_file`.
     pub url: Option<Url>,
     /// The file that holds it.
@@ -43,7 +43,7 @@ pub struct Settings {
     pub on_bus_loss: OnBusLoss,
 }
 
-impl Default for Settings {
+impl Default for AmqpFeedSettings {
     fn default() -> Self {
         Self {
             url: None,
@@ -58,7 +58,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl AmqpFeedSettings {
     /// What cannot run, each with what to do.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
@@ -135,15 +135,15 @@ mod tests {
 
     #[test]
     fn what_cannot_run_is_told_with_what_to_do() {
-        assert_eq!(Settings::default().problems(), Vec::<String>::new());
-        let all_wrong = Settings {
+        assert_eq!(AmqpFeedSettings::default().problems(), Vec::<String>::new());
+        let all_wrong = AmqpFeedSettings {
             url: Some(Url("amqp://host".into())),
             url_file: Some("file".into()),
             exchange: String::new(),
             exchange_type: ExchangeType::Topic,
             origin_uuid: Some("uuid".into()),
             prefetch: 0,
-            ..Settings::default()
+            ..AmqpFeedSettings::default()
         };
         let problems = all_wrong.problems();
         for (problem, about) in problems.iter().zip(["url_file", "prefetch = 0", "1 to 127", "origin_uuid"]) {
@@ -154,7 +154,10 @@ mod tests {
 
     #[test]
     fn an_address_is_not_shown() {
-        let settings = Settings { url: Some(Url("amqp://wazo:hunter2@host".into())), ..Settings::default() };
+        let settings = AmqpFeedSettings {
+            url: Some(Url("amqp://wazo:hunter2@host".into())),
+            ..AmqpFeedSettings::default()
+        };
         assert!(!format!("{settings:?}").contains("hunter2"));
     }
 }

@@ -29,7 +29,7 @@ pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// The table `[feed.redis]` of the configuration.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub struct RedisFeedSettings {
     /// Where Redis is, and who asks; no feed without it or `url_file`.
     pub url: Option<Url>,
     /// The file that holds it.
@@ -40,13 +40,13 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
 }
 
-impl Default for Settings {
+impl Default for RedisFeedSettings {
     fn default() -> Self {
         Self { url: None, url_file: None, prefix: "laravel-database-".into(), ca_file: None }
     }
 }
 
-impl Settings {
+impl RedisFeedSettings {
     /// What cannot run, each with what to do.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
@@ -278,16 +278,16 @@ mod tests {
 
     #[test]
     fn what_cannot_run_is_told_with_what_to_do() {
-        assert_eq!(Settings::default().problems(), Vec::<String>::new());
+        assert_eq!(RedisFeedSettings::default().problems(), Vec::<String>::new());
         assert_eq!(
-            Settings { prefix: String::new(), ..Settings::default() }.problems(),
+            RedisFeedSettings { prefix: String::new(), ..RedisFeedSettings::default() }.problems(),
             Vec::<String>::new()
         );
-        let both = Settings {
+        let both = RedisFeedSettings {
             url: Some(Url("redis://host".into())),
             url_file: Some("file".into()),
             prefix: "a\nb".into(),
-            ..Settings::default()
+            ..RedisFeedSettings::default()
         };
         let problems = both.problems();
         assert!(problems[0].contains("write one") && problems[1].contains("REDIS_PREFIX"), "{problems:?}");
@@ -295,7 +295,10 @@ mod tests {
 
     #[test]
     fn an_address_is_not_shown() {
-        let settings = Settings { url: Some(Url("redis://:hunter2@host".into())), ..Settings::default() };
+        let settings = RedisFeedSettings {
+            url: Some(Url("redis://:hunter2@host".into())),
+            ..RedisFeedSettings::default()
+        };
         assert!(!format!("{settings:?}").contains("hunter2"));
     }
 }

@@ -24,7 +24,7 @@ pub const TOO_MANY_PUBLISHERS: &str = "too many publishers (feed.unix.publishers
 /// The table `[feed.unix]` of the configuration.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub struct UnixFeedSettings {
     /// Where the socket is made; no feed without it.
     pub path: Option<PathBuf>,
     /// Its permissions, octal.
@@ -41,7 +41,7 @@ pub struct Settings {
     pub publishers_max: usize,
 }
 
-impl Default for Settings {
+impl Default for UnixFeedSettings {
     fn default() -> Self {
         Self {
             path: None,

@@ -74,7 +74,7 @@ impl Hub {
 }
 
 /// The apps that are told apart, and all others as one without an id.
-fn apps(settings: &echo::Settings) -> Vec<App> {
+fn apps(settings: &echo::EchoSettings) -> Vec<App> {
     let told = |app: &Arc<echo::App>| App {
         id: Arc::clone(&app.id),
         connections: app.connections.load(Relaxed) as u64,

@@ -5,7 +5,7 @@
 //! One read of the file is of one process, and one that has not both, user and group, is not believed. What is left is
 //! another process of the same user, over which the publisher has power anyway.
 
-use crate::feed::unix::Settings;
+use crate::feed::unix::UnixFeedSettings;
 use rustix::net::UCred;
 
 /// The groups, or why they cannot be told.
@@ -29,7 +29,7 @@ pub(super) fn of(peer: &UCred) -> Groups {
 }
 
 /// Says at start when a configured `allow_gids` cannot see all that it should.
-pub(super) fn note_hidden(feed: &Settings) {
+pub(super) fn note_hidden(feed: &UnixFeedSettings) {
     if feed.path.is_some() && !feed.allow_gids.is_empty() && !see_others() {
         tracing::warn!(
             "feed.unix.allow_gids knows publishers by their first group only: processes of others are hidden from this \

@@ -27,7 +27,7 @@ pub(super) struct Hub {
     pub(super) bridge: Bridge,
     pub(super) store: Store,
     /// The unix feed's own settings, which it looks up for new publishers and after a reload.
-    pub(super) feed: Mutex<Arc<unix::Settings>>,
+    pub(super) feed: Mutex<Arc<unix::UnixFeedSettings>>,
     /// The dialects' settings for the feeds. Shards have their own copy of the pointer, which they look at more often.
     pub(super) settings: Mutex<Arc<Settings>>,
     /// One set per shard, the bridge's, one per owner of topics, and the admin listener's.

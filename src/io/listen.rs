@@ -113,7 +113,7 @@ fn other(address: SocketAddr, error: impl Into<io::Error>) -> ListenError {
 ///
 /// # Errors
 /// When the path cannot be had, with what to do about it.
-pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenError> {
+pub fn unix(settings: &unix::UnixFeedSettings, path: &Path) -> Result<OwnedFd, ListenError> {
     let failed = |what: &str, error: io::Error| {
         ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error)
     };
@@ -141,7 +141,7 @@ pub fn unix(settings: &unix::Settings, path: &Path) -> Result<OwnedFd, ListenErr
 ///
 /// # Errors
 /// When that is not possible, with what to do about it.
-pub(super) fn permit(settings: &unix::Settings, path: &Path) -> Result<(), ListenError> {
+pub(super) fn permit(settings: &unix::UnixFeedSettings, path: &Path) -> Result<(), ListenError> {
     let failed = |what: &str, error: io::Error| {
         ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error)
     };

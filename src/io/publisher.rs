@@ -17,7 +17,7 @@ use super::worker::Worker;
 use super::{FEEDS_STOP_MAX, Hub, ROOM_PAUSE};
 use crate::dialect::Kind;
 use crate::feed::Intake;
-use crate::feed::unix::{Counts, Publisher, Settings, TOO_MANY_PUBLISHERS};
+use crate::feed::unix::{Counts, Publisher, TOO_MANY_PUBLISHERS, UnixFeedSettings};
 use crate::frame::Tally;
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
@@ -54,7 +54,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// What every publisher of a shard shares.
 pub(super) struct Feed {
-    settings: RefCell<Arc<Settings>>,
+    settings: RefCell<Arc<UnixFeedSettings>>,
     worker: Rc<RefCell<Worker>>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,

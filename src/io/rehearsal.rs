@@ -65,7 +65,7 @@ pub fn overlapping(addresses: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)>
 ///
 /// # Errors
 /// When it cannot, with what to do about it.
-pub fn unix(settings: &unix::Settings, path: &Path) -> Result<(Held, Option<u32>), ListenError> {
+pub fn unix(settings: &unix::UnixFeedSettings, path: &Path) -> Result<(Held, Option<u32>), ListenError> {
     unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(listen::group_number).transpose()?;
     let address = listen::unix_address(path)?;

@@ -45,7 +45,7 @@ pub struct Renewal {
     /// The listeners.
     pub listen: Vec<Listen>,
     /// The unix feed; another path waits for the next start.
-    pub feed: unix::Settings,
+    pub feed: unix::UnixFeedSettings,
 }
 
 /// Why a reload was refused.
@@ -229,7 +229,7 @@ impl Daemon {
 
 impl Hub {
     /// The settings of the unix feed, as the last reload has left them.
-    pub(super) fn feed(&self) -> Arc<unix::Settings> {
+    pub(super) fn feed(&self) -> Arc<unix::UnixFeedSettings> {
         Arc::clone(&self.feed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

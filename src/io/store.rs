@@ -33,7 +33,7 @@ pub use self::format::OpenError;
 pub use self::log::Unsynced;
 pub use self::restore::{RestoreError, Restored, restore};
 pub use self::segment::DESCRIPTORS_MAX;
-pub use self::settings::{Durability, Settings};
+pub use self::settings::{Durability, StoreSettings};
 
 use self::backup::Copier;
 use self::survey::{Board, Survey};
@@ -341,7 +341,7 @@ pub(super) fn thread(what: &str, owner: usize) -> String {
 /// When the store cannot be used, with what to do, or a thread cannot be had.
 pub(super) fn start(
     hub: &Arc<Hub>,
-    settings: &Settings,
+    settings: &StoreSettings,
     dialects: &dialect::Settings,
 ) -> Result<(), super::StartError> {
     let (now, count) = (clock::now(), Arc::default());

@@ -267,7 +267,7 @@ mod tests {
 
     /// The first of two shards, with a connection that has sent something; nobody takes what the other is posted.
     fn worker(sent: &str) -> (Worker, TcpStream) {
-        let pulsar = pulsar::Settings { anonymous: true, ..Default::default() };
+        let pulsar = pulsar::PulsarSettings { anonymous: true, ..Default::default() };
         let settings = Arc::new(Settings { pulsar, ..Settings::default() });
         let hub = Arc::new(Hub::new(2, 1, &[], &settings).unwrap());
         let socket = listen::tcp(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);

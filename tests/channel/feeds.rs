@@ -97,7 +97,7 @@ fn a_channel_that_nobody_can_have_is_no_mistake() {
     assert_eq!(bus.replies, "");
 }
 
-fn intake(change: impl FnOnce(&mut channel::Settings)) -> Intake {
+fn intake(change: impl FnOnce(&mut channel::ChannelSettings)) -> Intake {
     let mut settings = Settings::default();
     change(&mut settings.channel);
     Intake::new(vec![Kind::Channel], Arc::new(settings))
@@ -219,7 +219,8 @@ fn a_token_is_kept_for_the_callback_only() {
     join(&mut bus, "a", &token);
     // A reload after which the kind is wanted has no token to send.
     let callback = Some(callback(&["tweet"]));
-    let settings = channel::Settings { verifier: Some(verifier(&list)), callback, ..Default::default() };
+    let settings =
+        channel::ChannelSettings { verifier: Some(verifier(&list)), callback, ..Default::default() };
     let settings = Settings { channel: settings, ..Settings::default() };
     bus.shard.configure(Arc::new(settings), fanfare::shard::Limits::default(), bus.now);
     bus.say("a", r#"{"data":{}}"#);
@@ -234,7 +235,7 @@ fn a_token_is_kept_for_the_callback_only() {
 fn a_reload_changes_shapes_for_what_is_said_and_fed_from_then_on() {
     let mut bus = with(&["ann"]);
     let shape = [("chat".to_owned(), vec!["text".to_owned()])].into();
-    let settings = channel::Settings { verifier: Some(verifier(TOKENS)), shape, ..Default::default() };
+    let settings = channel::ChannelSettings { verifier: Some(verifier(TOKENS)), shape, ..Default::default() };
     let settings = Arc::new(Settings { channel: settings, ..Settings::default() });
     bus.shard.configure(Arc::clone(&settings), fanfare::shard::Limits::default(), bus.now);
     bus.intake.configure(&settings);

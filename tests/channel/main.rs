@@ -74,8 +74,8 @@ const OK: &str = r#"{"type":"sended","ok":true}"#;
 const NOT_OK: &str = r#"{"type":"sended","ok":false}"#;
 
 /// A bus that knows [`TOKENS`], with other settings than the usual.
-fn bus(change: impl FnOnce(&mut channel::Settings)) -> Bus {
-    let mut channel = channel::Settings { verifier: Some(verifier(TOKENS)), ..Default::default() };
+fn bus(change: impl FnOnce(&mut channel::ChannelSettings)) -> Bus {
+    let mut channel = channel::ChannelSettings { verifier: Some(verifier(TOKENS)), ..Default::default() };
     change(&mut channel);
     Bus::of(Settings { channel, ..Settings::default() })
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 const SECRET: &str = "a secret that only the tests know, and nobody else";
 
 /// A bus that knows Laravel's tokens by their secret.
-fn laravel(change: impl FnOnce(&mut channel::Settings)) -> Bus {
+fn laravel(change: impl FnOnce(&mut channel::ChannelSettings)) -> Bus {
     let token: TokenSettings = toml::from_str(&format!("jwt = {{ secret = '{SECRET}' }}")).unwrap();
     bus(|channel| {
         channel.verifier = Some(Verifier::lenient(&token.or_hs256(), None).unwrap());

@@ -75,7 +75,7 @@ pub(crate) struct Bus {
 
 impl Bus {
     /// A bus with these settings of Personium's dialects.
-    pub(crate) fn new(personium: personium::Settings) -> Self {
+    pub(crate) fn new(personium: personium::PersoniumSettings) -> Self {
         Self::of(Settings { personium, ..Settings::default() })
     }
 
@@ -104,9 +104,9 @@ impl Bus {
     pub(crate) fn with(tokens: &str) -> Self {
         let verifier = || verifier(tokens);
         Self::of(Settings {
-            personium: personium::Settings { verifier: Some(verifier()), ..Default::default() },
-            channel: channel::Settings { verifier: Some(verifier()), ..Default::default() },
-            wazo: wazo::Settings { verifier: Some(verifier()), ..Default::default() },
+            personium: personium::PersoniumSettings { verifier: Some(verifier()), ..Default::default() },
+            channel: channel::ChannelSettings { verifier: Some(verifier()), ..Default::default() },
+            wazo: wazo::WazoSettings { verifier: Some(verifier()), ..Default::default() },
             ..Default::default()
         })
     }
@@ -114,8 +114,8 @@ impl Bus {
     /// A bus that takes any token.
     pub(crate) fn open() -> Self {
         Self::of(Settings {
-            personium: personium::Settings { anonymous: true, ..Default::default() },
-            wazo: wazo::Settings { anonymous: true, ..Default::default() },
+            personium: personium::PersoniumSettings { anonymous: true, ..Default::default() },
+            wazo: wazo::WazoSettings { anonymous: true, ..Default::default() },
             ..Settings::default()
         })
     }

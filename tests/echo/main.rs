@@ -24,7 +24,7 @@ mod whole;
 
 use conversation::Bus;
 use fanfare::dialect::Settings;
-use fanfare::dialect::echo::{App, AppSettings, Reach, Secret, Settings as EchoSettings};
+use fanfare::dialect::echo::{App, AppSettings, EchoSettings, Reach, Secret};
 use fanfare::frame::{Draft, Publication};
 use fanfare::service::webhook::Webhook;
 use fanfare::service::webhook::WebhookSettings;

@@ -2,7 +2,7 @@
 
 use crate::conversation::Bus;
 use crate::{HOST, PATH, SECRET, app_settings, bus, settings};
-use fanfare::dialect::echo::{App, AppSettings, Secret, Settings as EchoSettings};
+use fanfare::dialect::echo::{App, AppSettings, EchoSettings, Secret};
 use fanfare::dialect::{Kind, Settings};
 use fanfare::shard::Limits;
 use std::sync::Arc;

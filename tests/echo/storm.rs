@@ -6,7 +6,7 @@
 //! held against a list of who has come and gone. When everything is quiet, all views are one, and the truth.
 
 use crate::{APP, app_settings, settings, sign};
-use fanfare::dialect::echo::{AppSettings, Settings as EchoSettings};
+use fanfare::dialect::echo::{AppSettings, EchoSettings};
 use fanfare::dialect::{Kind, Settings, Upgrade};
 use fanfare::frame::Publication;
 use fanfare::message::Received;

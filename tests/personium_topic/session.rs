@@ -118,7 +118,7 @@ fn the_grace_is_over_in_time_for_what_came_between_two_ticks() {
 
 #[test]
 fn a_first_token_that_comes_after_the_grace_finds_the_session_expired() {
-    let settings = |token_timeout_s, ping_interval_s| personium::Settings {
+    let settings = |token_timeout_s, ping_interval_s| personium::PersoniumSettings {
         anonymous: true,
         token_timeout_s,
         ping_interval_s,
@@ -202,7 +202,7 @@ fn an_expired_session_is_told_so_whatever_it_says() {
 fn an_expired_session_ends_with_the_next_heartbeat() {
     talk(&format!("{EXPIRED}\nwait 19\nwait 1\n< close 1000\n"));
     // However seldom the pings are.
-    Bus::new(personium::Settings {
+    Bus::new(personium::PersoniumSettings {
         anonymous: true,
         session_s_max: 100,
         ping_interval_s: u32::MAX,

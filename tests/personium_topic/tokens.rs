@@ -10,7 +10,8 @@ fn answer(claims: &str, known: Option<&[&str]>, path: &str, host: &str) -> Vec<S
     let list = format!("[[token]]\ntoken = 't'\n{claims}\n");
     let verifier = Verifier::new(&verifier, Some(list.as_bytes())).unwrap();
     let topics = known.map(|known| known.iter().map(ToString::to_string).collect());
-    let mut topic = Bus::new(personium::Settings { verifier: Some(verifier), topics, ..Default::default() });
+    let mut topic =
+        Bus::new(personium::PersoniumSettings { verifier: Some(verifier), topics, ..Default::default() });
     topic.connect("", path, host);
     assert_eq!(topic.next("").as_deref(), Some("101"));
     topic.answers(r#"{"AccessToken":"t"}"#)
@@ -169,7 +170,7 @@ fn a_path_that_is_no_topics_opens_and_finds_its_token_inactive() {
     {
         let path = format!("/cell1/__topic/box1/{path}");
         assert!(!is_accepted("aud = 'cell1'\nscope = 'all'", None, &path, HOST), "{path}");
-        let open = personium::Settings { anonymous: true, ..Default::default() };
+        let open = personium::PersoniumSettings { anonymous: true, ..Default::default() };
         let mut topic = Bus::new(open);
         topic.connect("", &path, HOST);
         topic.heard("");

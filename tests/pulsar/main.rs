@@ -50,7 +50,7 @@ impl Stage {
         Self::of(|settings| settings.anonymous = true)
     }
 
-    pub(crate) fn of(change: impl FnOnce(&mut pulsar::Settings)) -> Self {
+    pub(crate) fn of(change: impl FnOnce(&mut pulsar::PulsarSettings)) -> Self {
         let mut settings = Settings::default();
         change(&mut settings.pulsar);
         let mut bus = Bus::of(settings);

@@ -99,7 +99,7 @@ fn tokens() -> String {
 fn settings() -> Arc<Settings> {
     let verifier = toml::from_str("static = { file = 'tokens.toml' }").unwrap();
     let verifier = Verifier::new(&verifier, Some(tokens().as_bytes())).unwrap();
-    let personium = personium::Settings {
+    let personium = personium::PersoniumSettings {
         verifier: Some(verifier),
         session_s_max: model::SESSION_S,
         token_timeout_s: model::TOKEN_S,

@@ -3,13 +3,13 @@
 use crate::damage::{Dice, segments};
 use crate::refusals::Mounted;
 use crate::{fill, message, open_small, ordinals, small};
-use fanfare::io::store::{Disk, RestoreError, Settings, keep, restore};
+use fanfare::io::store::{Disk, RestoreError, StoreSettings, keep, restore};
 use fanfare::service::topic::{Archive as _, Position, Saved};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-fn open(settings: &Settings) -> Disk {
+fn open(settings: &StoreSettings) -> Disk {
     Disk::open(settings).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -65,7 +65,7 @@ fn full_segments_are_linked_and_on_another_file_system_copied_once() {
     for backups in [directory.path().join("beside"), elsewhere] {
         let store = directory.path().join("store");
         let _ = fs::remove_dir_all(&store);
-        let settings = Settings { backup_path: Some(backups.clone()), ..small(&store) };
+        let settings = StoreSettings { backup_path: Some(backups.clone()), ..small(&store) };
         let mut disk = open(&settings);
         let topic = disk.create("t").unwrap();
         fill(&mut disk, topic, 0..2000);
@@ -125,12 +125,12 @@ fn what_cannot_be_restored_is_refused_with_what_to_do_and_leaves_nothing() {
     fill(&mut disk, topic, 0..3000);
     let backup = disk.backup().unwrap().path;
     let target = directory.path().join("restored");
-    let refusal = |backup: &Path, settings: &Settings| {
+    let refusal = |backup: &Path, settings: &StoreSettings| {
         let refused = restore(backup, settings, |_, _| {}).unwrap_err();
         assert!(!target.exists(), "{refused}");
         refused.to_string()
     };
-    let said = refusal(&backup, &Settings { writers: 2, ..small(&target) });
+    let said = refusal(&backup, &StoreSettings { writers: 2, ..small(&target) });
     assert!(said.contains("has 1 writers") && said.contains("write writers = 1"), "{said}");
     let format = fs::read(backup.join("FORMAT")).unwrap();
     fs::write(backup.join("FORMAT"), "3 1\n").unwrap();
@@ -140,7 +140,7 @@ fn what_cannot_be_restored_is_refused_with_what_to_do_and_leaves_nothing() {
     fs::remove_file(&segments(&backup)[2]).unwrap();
     let said = refusal(&backup, &small(&target));
     assert!(said.contains("is not whole") && said.contains("segment 3"), "{said}");
-    let accepting = Settings { accept_loss: true, ..small(&target) };
+    let accepting = StoreSettings { accept_loss: true, ..small(&target) };
     restore(&backup, &accepting, |_, _| {}).unwrap();
     fs::remove_file(backup.join("FORMAT")).unwrap();
     fs::remove_dir_all(&target).unwrap();
@@ -172,12 +172,13 @@ fn backups_are_made_beside_the_store_and_never_inside() {
     let beside = fs::canonicalize(directory.path().join("store.backups")).unwrap();
     assert_eq!(made.path.parent(), Some(&*beside));
     assert!(made.new_bytes > 0 && made.new_bytes <= made.bytes, "{made:?}");
-    let inside = Settings { backup_path: Some(store.join("backups")), ..small(&store) };
+    let inside = StoreSettings { backup_path: Some(store.join("backups")), ..small(&store) };
     assert!(inside.problems(true)[0].contains("is inside the store"), "{:?}", inside.problems(true));
     // Also by another name.
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&store, &link).unwrap();
-    let said = open(&Settings { backup_path: Some(link.join("b")), ..small(&store) }).backup().unwrap_err();
+    let said =
+        open(&StoreSettings { backup_path: Some(link.join("b")), ..small(&store) }).backup().unwrap_err();
     assert!(said.contains("is inside the store"), "{said}");
 }
 

@@ -1,7 +1,7 @@
 //! Crashes and bad disks: files that end too early, and bits that have changed.
 
 use crate::{fill, message, open_small, ordinals, small};
-use fanfare::io::store::{Disk, OpenError, Settings, check};
+use fanfare::io::store::{Disk, OpenError, StoreSettings, check};
 use fanfare::service::topic::{Archive as _, Number, Position, Saved};
 use std::collections::BTreeSet;
 use std::fs;
@@ -268,7 +268,7 @@ fn a_missing_segment_is_told_with_what_it_held_and_given_up_only_when_asked() {
         }
         assert_eq!(fs::read_dir(bad.join("log-0")).unwrap().count(), files, "nothing was changed");
         assert!(check(&small(&bad), true).unwrap().is_damaged);
-        let mut disk = Disk::open(&Settings { accept_loss: true, ..small(&bad) }).unwrap();
+        let mut disk = Disk::open(&StoreSettings { accept_loss: true, ..small(&bad) }).unwrap();
         let missing = lost(&mut disk, &topics);
         assert!((1..400).contains(&missing), "{gone}: {missing}");
         for topic in &topics {

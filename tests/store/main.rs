@@ -10,18 +10,18 @@ mod size;
 mod topics;
 mod writing;
 
-use fanfare::io::store::{Disk, Settings};
+use fanfare::io::store::{Disk, StoreSettings};
 use fanfare::service::topic::{Archive as _, Draft, Message, Number, Position, Stored};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub(crate) fn settings(path: &Path) -> Settings {
-    Settings { path: Some(path.into()), free_bytes_min: 0, ..Settings::default() }
+pub(crate) fn settings(path: &Path) -> StoreSettings {
+    StoreSettings { path: Some(path.into()), free_bytes_min: 0, ..StoreSettings::default() }
 }
 
 /// Segments of so few bytes that a test fills some.
-pub(crate) fn small(path: &Path) -> Settings {
-    Settings { segment_bytes: 64 * 1024, ..settings(path) }
+pub(crate) fn small(path: &Path) -> StoreSettings {
+    StoreSettings { segment_bytes: 64 * 1024, ..settings(path) }
 }
 
 pub(crate) fn open_small(path: &Path) -> Disk {

@@ -76,7 +76,7 @@ fn files_that_are_not_of_the_store_are_left_alone() {
 fn another_number_of_owners_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()));
-    let two = fanfare::io::store::Settings { writers: 2, ..settings(directory.path()) };
+    let two = fanfare::io::store::StoreSettings { writers: 2, ..settings(directory.path()) };
     let error = Disk::open_all(&two).err().expect("it is refused");
     assert!(error.to_string().contains("has 1 writers"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use crate::refusals::Mounted;
 use crate::{eventually, fill, message, open, ordinals, settings};
-use fanfare::io::store::{Disk, Durability, Settings};
+use fanfare::io::store::{Disk, Durability, StoreSettings};
 use fanfare::service::topic::{Archive as _, Position, Saved};
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -88,7 +88,7 @@ fn a_disk_that_is_nearly_full_takes_acknowledgements_and_no_messages() {
     let path = directory.path().join("mounted");
     fs::create_dir(&path).unwrap();
     let Some(_mounted) = Mounted::tmpfs(&path, "96m") else { return };
-    let settings = Settings { free_bytes_min: 32 * 1024 * 1024, ..settings(&path.join("store")) };
+    let settings = StoreSettings { free_bytes_min: 32 * 1024 * 1024, ..settings(&path.join("store")) };
     let mut disk = Disk::open(&settings).unwrap();
     let topic = disk.create("t").unwrap();
     fill(&mut disk, topic, 0..10);
@@ -191,7 +191,7 @@ fn without_a_sync_everything_outlasts_the_process_all_the_same() {
     for durability in [Durability::Interval, Durability::Never] {
         let directory = tempfile::tempdir().unwrap();
         let (store, killed) = (directory.path().join("store"), directory.path().join("killed"));
-        let mut disk = Disk::open(&Settings { durability, ..settings(&store) }).unwrap();
+        let mut disk = Disk::open(&StoreSettings { durability, ..settings(&store) }).unwrap();
         let topic = disk.create("t").unwrap();
         fill(&mut disk, topic, 0..100);
         disk.commit().unwrap();

@@ -12,7 +12,7 @@ const EVENT: &str = r#"{"name":"call_created","required_acl":"events.calls.ann-u
 
 /// A bus whose master tenant is `master`, with a started client of every token that follows everything.
 fn crowd() -> Bus {
-    let wazo = wazo::Settings {
+    let wazo = wazo::WazoSettings {
         verifier: Some(verifier(TOKENS)),
         master_tenant_uuid: Some("master".into()),
         ..Default::default()

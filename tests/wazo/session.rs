@@ -195,7 +195,7 @@ fn a_message_may_come_in_fragments() {
 #[test]
 fn subscriptions_are_bounded_and_duplicates_do_not_count() {
     let wazo =
-        wazo::Settings { verifier: Some(verifier(TOKENS)), subscriptions_max: 3, ..Default::default() };
+        wazo::WazoSettings { verifier: Some(verifier(TOKENS)), subscriptions_max: 3, ..Default::default() };
     let mut bus = Bus::of(Settings { wazo, ..Settings::default() });
     bus.talk(&format!("< {INIT}"));
     let subscribe = |name: &str| format!(r#"{{"op":"subscribe","data":{{"event_name":"{name}"}}}}"#);

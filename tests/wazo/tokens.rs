@@ -296,7 +296,7 @@ fn where_tokens_are_not_judged_any_text_is_one_that_sees_everything() {
 
 #[test]
 fn without_a_judge_nobody_is_let_in() {
-    let mut bus = Bus::of(Settings { wazo: wazo::Settings::default(), ..Settings::default() });
+    let mut bus = Bus::of(Settings { wazo: wazo::WazoSettings::default(), ..Settings::default() });
     bus.connect("", PATH, HOST);
     assert_eq!(bus.heard(""), ["101", FAILED]);
 }

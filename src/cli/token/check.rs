@@ -3,7 +3,7 @@
 //! The token itself is never printed, nor is any part of it that no dialect goes by.
 
 use super::super::error::printable;
-use super::super::load::{self, Loaded};
+use super::super::load::{self, LoadedConfig};
 use super::super::locate::Located;
 use super::super::output::print;
 use super::super::{CliError, paths, trial};
@@ -27,7 +27,7 @@ pub(super) fn run(
     config: Option<&Path>,
 ) -> Result<ExitCode, CliError> {
     let token = token(given, file)?;
-    let Loaded { plan, .. } = loaded(config)?;
+    let LoadedConfig { plan, .. } = loaded(config)?;
     let Plan { listen, settings, .. } = plan;
     let mut spoken: Vec<Kind> = listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
     spoken.sort();
@@ -77,7 +77,7 @@ fn token(given: Option<&str>, file: Option<&Path>) -> Result<String, CliError> {
 }
 
 /// The configuration of the daemon that is meant.
-fn loaded(config: Option<&Path>) -> Result<Loaded, CliError> {
+fn loaded(config: Option<&Path>) -> Result<LoadedConfig, CliError> {
     if let Some(path) = config {
         return load::file(path);
     }

@@ -54,7 +54,7 @@ impl Restore {
             )));
         };
         none_runs(&plan)?;
-        let settings = store::Settings { accept_loss: self.accept_loss, ..store.clone() };
+        let settings = store::StoreSettings { accept_loss: self.accept_loss, ..store.clone() };
         let mut told = Instant::now();
         let restored = store::restore(&self.backup, &settings, |copied, all| {
             if told.elapsed() >= TOLD_EVERY {

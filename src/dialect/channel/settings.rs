@@ -11,7 +11,7 @@ pub const CHANNEL_BYTES_MAX: usize = 4000;
 /// The table `[channel]`.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub struct ChannelSettings {
     /// Who verifies tokens.
     #[serde(deserialize_with = "token")]
     pub token: Option<TokenSettings>,
@@ -40,7 +40,7 @@ pub struct Settings {
     pub verifier: Option<Verifier>,
 }
 
-impl Default for Settings {
+impl Default for ChannelSettings {
     fn default() -> Self {
         let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
         let shape = [("chat", &["message", "name"][..]), ("tweet", &["tweet"]), ("progress", &["info"])];
@@ -61,7 +61,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl ChannelSettings {
     /// What cannot run, each with what to do. `is_spoken` tells whether any listener speaks the dialect.
     #[must_use]
     pub fn problems(&self, is_spoken: bool) -> Vec<String> {
@@ -133,14 +133,14 @@ mod tests {
     use super::*;
 
     fn problems(text: &str) -> String {
-        toml::from_str::<Settings>(text).unwrap().problems(true).join("\n")
+        toml::from_str::<ChannelSettings>(text).unwrap().problems(true).join("\n")
     }
 
     #[test]
     fn what_cannot_run_is_told_with_what_to_do() {
         let good = "token = { jwt = { secret = 'short' } }\n";
         assert_eq!(problems(good), "");
-        assert_eq!(toml::from_str::<Settings>("").unwrap().problems(false), Vec::<String>::new());
+        assert_eq!(toml::from_str::<ChannelSettings>("").unwrap().problems(false), Vec::<String>::new());
         for (text, about) in [
             ("", "no token verifier"),
             ("token = { introspection = { url = 'https://x' } }", "use jwt"),
@@ -170,20 +170,20 @@ mod tests {
     #[test]
     fn nobody_comes_in_without_a_token_and_no_token_without_a_signature() {
         for text in ["anonymous = true", "token = { jwt = { algorithms = ['none'], secret = 'x' } }"] {
-            assert!(toml::from_str::<Settings>(text).is_err(), "{text}");
+            assert!(toml::from_str::<ChannelSettings>(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn a_table_of_shapes_replaces_the_usual_one() {
-        let usual = Settings::default();
+        let usual = ChannelSettings::default();
         assert_eq!(usual.shape["chat"], ["message", "name"]);
         assert_eq!(
             (&usual.shape["tweet"][..], &usual.shape["progress"][..]),
             (&["tweet".into()][..], &["info".into()][..])
         );
-        let other: Settings = toml::from_str("shape = { chat = ['text'] }").unwrap();
+        let other: ChannelSettings = toml::from_str("shape = { chat = ['text'] }").unwrap();
         assert_eq!((other.shape.len(), &other.shape["chat"][..]), (1, &["text".to_owned()][..]));
-        assert!(toml::from_str::<Settings>("shape = {}").unwrap().shape.is_empty());
+        assert!(toml::from_str::<ChannelSettings>("shape = {}").unwrap().shape.is_empty());
     }
 }

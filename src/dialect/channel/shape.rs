@@ -2,7 +2,7 @@
 
 use super::fields;
 use super::target::{Target, quoted};
-use super::{Settings, kind};
+use super::{ChannelSettings, kind};
 use serde_json::value::RawValue;
 
 /// The key that says whom a message is for.
@@ -18,7 +18,7 @@ pub(super) struct Shaped<'a> {
 
 impl<'a> Shaped<'a> {
     /// The data of a message in this channel; they are an object.
-    pub(super) fn new(channel: &str, data: &'a RawValue, settings: &'a Settings) -> Self {
+    pub(super) fn new(channel: &str, data: &'a RawValue, settings: &'a ChannelSettings) -> Self {
         let kind = kind(channel);
         let is_targeted = settings.targeted.iter().any(|targeted| targeted == kind);
         let target = || fields::last(data.get(), [TARGET]).and_then(|[value]| value);

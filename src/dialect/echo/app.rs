@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 /// The table `[echo]` of the configuration.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub struct EchoSettings {
     /// What every path begins with; Echo's `wsPath`.
     pub path: String,
     /// The code that sessions end with when the daemon stops.
@@ -216,7 +216,7 @@ impl App {
     }
 }
 
-impl Settings {
+impl EchoSettings {
     /// The app that clients name so.
     #[must_use]
     pub fn by_key(&self, key: &str) -> Option<&Arc<App>> {

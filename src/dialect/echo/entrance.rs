@@ -1,6 +1,6 @@
 //! Who is let in: the app, the version of the protocol, the page that a browser shows, the number of connections.
 
-use super::{App, Settings};
+use super::{App, EchoSettings};
 use crate::dialect::Upgrade;
 use crate::wildcard::matches;
 use std::ops::Deref;
@@ -17,13 +17,13 @@ const VERSIONS: [&str; 3] = ["5", "6", "7"];
 pub(super) struct Place(Arc<App>);
 
 /// The key of the app that a path names; `None` when it is no path of this dialect's.
-pub(super) fn key_of<'a>(path: &'a str, settings: &Settings) -> Option<&'a str> {
+pub(super) fn key_of<'a>(path: &'a str, settings: &EchoSettings) -> Option<&'a str> {
     let key = path.strip_prefix(&*settings.path)?.strip_prefix("/app/")?;
     (!key.is_empty() && !key.contains('/')).then_some(key)
 }
 
 /// Gives a client a place, or says why it gets none.
-pub(super) fn admit(key: &str, upgrade: &Upgrade<'_>, settings: &Settings) -> Result<Place, Refusal> {
+pub(super) fn admit(key: &str, upgrade: &Upgrade<'_>, settings: &EchoSettings) -> Result<Place, Refusal> {
     let app = settings.by_key(key).ok_or_else(|| (4001, format!("App key {key} does not exist.")))?;
     if !app.settings.enabled {
         return Err(not_enabled());

@@ -1,6 +1,6 @@
 //! What is wrong with the settings of `echo`, each with what to do.
 
-use super::{AppSettings, Settings};
+use super::{AppSettings, EchoSettings};
 use crate::service::webhook::WebhookSettings;
 use ahash::AHashSet;
 
@@ -9,7 +9,7 @@ const ACTIVITY_TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=3600;
 /// Longest message and body that may be allowed. A turn takes many, while positions in its tables have 32 bits.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-impl Settings {
+impl EchoSettings {
     /// What is readable but cannot run, when some listener speaks the dialect or none does.
     #[must_use]
     pub fn problems(&self, is_spoken: bool) -> Vec<String> {
@@ -101,14 +101,14 @@ mod tests {
     }
 
     fn problems(app: Vec<AppSettings>) -> String {
-        Settings { app, ..Default::default() }.problems(true).join("\n")
+        EchoSettings { app, ..Default::default() }.problems(true).join("\n")
     }
 
     #[test]
     fn what_cannot_run_is_told_with_what_to_do() {
         assert_eq!(problems(vec![app("one"), app("2")]), "");
         assert!(problems(vec![]).contains("no app"));
-        assert!(Settings::default().problems(false).is_empty());
+        assert!(EchoSettings::default().problems(false).is_empty());
         assert!(problems(vec![app("one"), app("one")]).contains("\"one\": two apps have this id"));
         let same_key = AppSettings { key: "one-key".into(), ..app("two") };
         assert!(problems(vec![app("one"), same_key]).contains("two apps have this key"));
@@ -134,11 +134,11 @@ mod tests {
         for (path, is_good) in
             [("", true), ("/ws", true), ("/a/b", true), ("ws", false), ("/", false), ("/é", false)]
         {
-            let settings = Settings { path: path.into(), app: vec![app("a")], ..Default::default() };
+            let settings = EchoSettings { path: path.into(), app: vec![app("a")], ..Default::default() };
             assert_eq!(settings.problems(true).is_empty(), is_good, "{path}");
         }
         let redis = Some(Broadcaster { app: "other".into(), prefix: String::new() });
-        let settings = Settings { redis, app: vec![app("a")], ..Default::default() };
+        let settings = EchoSettings { redis, app: vec![app("a")], ..Default::default() };
         assert!(settings.problems(true)[0].contains("no [[echo.app]] with this id"));
     }
 }

@@ -4,7 +4,7 @@ use super::event::{Broadcast, Form, bad, kind, of_kind, wanted};
 use super::message::put_error;
 use super::name::{Access, ChannelKind, channel_of, user_of};
 use super::signature::{self, Query};
-use super::{App, Reach, Settings, TERMINATED, is_over, topic};
+use super::{App, EchoSettings, Reach, TERMINATED, is_over, topic};
 use crate::dialect::{Action, Actions, Context, Request, Served, Unusable};
 use crate::event::{Event, elements};
 use crate::frame::Draft;
@@ -23,7 +23,7 @@ const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 const NAMELESS_BYTES_MAX: usize = 1024 * 1024;
 
 /// The longest body of a request, if its path is one of ours.
-pub(super) fn body_bytes_max(path: &str, settings: &Settings) -> Option<usize> {
+pub(super) fn body_bytes_max(path: &str, settings: &EchoSettings) -> Option<usize> {
     let path = own_path(path, settings)?;
     if let Some(rest) = path.strip_prefix("/apps/") {
         let id = rest.split('/').next().and_then(decoded).unwrap_or_default();
@@ -39,7 +39,7 @@ pub(super) fn body_bytes_max(path: &str, settings: &Settings) -> Option<usize> {
 
 /// The path without `[echo] path`, if it is one of ours. Requests are served with that and without: PHP's library loses
 /// it where it resolves the path of a batch, or a `path` without a slash at its end (RFC 3986 section 5.3).
-fn own_path<'a>(path: &'a str, settings: &Settings) -> Option<&'a str> {
+fn own_path<'a>(path: &'a str, settings: &EchoSettings) -> Option<&'a str> {
     let is_ours = |path: &&str| *path == "/up" || path.starts_with("/apps/") || path.starts_with("/users/");
     path.strip_prefix(&*settings.path).filter(is_ours).or(Some(path).filter(is_ours))
 }

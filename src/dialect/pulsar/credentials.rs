@@ -7,7 +7,7 @@
 
 use super::json::{self, Wrong};
 use super::params::Params;
-use super::settings::{DefaultRights, Settings};
+use super::settings::{DefaultRights, PulsarSettings};
 use crate::service::topic::Rights;
 use crate::token::{Grant, NEVER_MS};
 use crate::wheel::{NEVER, Now, TICK_MS, Tick};
@@ -63,7 +63,7 @@ fn bare(token: &str) -> &str {
 /// What a token lets its holder do: what its claims say, of which one that is missing grants nothing; without any of
 /// them what the settings say. A claim that is no list of texts grants nothing.
 #[must_use]
-pub fn rights(grant: &Grant, settings: &Settings) -> Rights {
+pub fn rights(grant: &Grant, settings: &PulsarSettings) -> Rights {
     let [produce, consume, read] = CLAIMS.map(|claim| grant.list(claim));
     if let (None, None, None) = (&produce, &consume, &read) {
         return match settings.default_rights {

@@ -12,7 +12,7 @@ const PARTITIONS_MAX: u32 = 1024;
 /// The table `[pulsar]`.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub struct PulsarSettings {
     /// Who verifies tokens.
     pub token: Option<TokenSettings>,
     /// Accept everybody; for closed networks and trials only.
@@ -87,7 +87,7 @@ pub struct Partitioned {
     pub partitions: u32,
 }
 
-impl Default for Settings {
+impl Default for PulsarSettings {
     fn default() -> Self {
         let rules = Rules::default();
         Self {
@@ -114,7 +114,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl PulsarSettings {
     /// What topics are allowed.
     #[must_use]
     pub fn rules(&self) -> Rules {
@@ -211,14 +211,14 @@ mod tests {
     use super::*;
 
     fn problems(text: &str) -> String {
-        toml::from_str::<Settings>(text).unwrap().problems(true).join("\n")
+        toml::from_str::<PulsarSettings>(text).unwrap().problems(true).join("\n")
     }
 
     #[test]
     fn what_cannot_run_is_told_with_what_to_do() {
         let good = "anonymous = true\n";
         assert_eq!(problems(good), "");
-        assert_eq!(toml::from_str::<Settings>("").unwrap().problems(false), Vec::<String>::new());
+        assert_eq!(toml::from_str::<PulsarSettings>("").unwrap().problems(false), Vec::<String>::new());
         for (text, about) in [
             ("", "no token verifier"),
             ("token = { wazo_auth = { url = 'https://x' } }", "wazo_auth knows no topics"),
@@ -247,13 +247,13 @@ mod tests {
             let problems = problems(text);
             assert!(problems.contains(about) && problems.lines().count() == 1, "{text}: {problems}");
         }
-        assert!(toml::from_str::<Settings>("backlog_quota_policy = 'x'").is_err());
-        assert!(toml::from_str::<Settings>("default_rights = 'some'").is_err());
+        assert!(toml::from_str::<PulsarSettings>("backlog_quota_policy = 'x'").is_err());
+        assert!(toml::from_str::<PulsarSettings>("default_rights = 'some'").is_err());
     }
 
     #[test]
     fn rules_are_what_the_settings_say() {
-        let settings: Settings = toml::from_str(
+        let settings: PulsarSettings = toml::from_str(
             "retention_s = 1\nretention_bytes = 2\nmessage_ttl_s = 3\nbacklog_quota_bytes = 4\nunacked_max = 5\n\
              topics_max = 6\nidle_delete_s = 7\nsubscription_expiry_s = 8\nbacklog_quota_policy = 'consumer_backlog_eviction'\n\
              partitioned = [{ topic = 'persistent://a/b/c', partitions = 2 }]",
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!((rules.retention_s, rules.retention_bytes, rules.message_ttl_s), (1, 2, 3));
         assert_eq!((rules.backlog_quota_bytes, rules.unacked_max, rules.topics_max), (4, 5, 6));
         assert_eq!((rules.idle_delete_s, rules.subscription_expiry_s), (7, 8));
-        assert!(rules.backlog_eviction && !Settings::default().rules().backlog_eviction);
+        assert!(rules.backlog_eviction && !PulsarSettings::default().rules().backlog_eviction);
         assert_eq!(rules.partitioned, [(TopicName::read("persistent://a/b/c").unwrap(), 2)]);
     }
 }

@@ -17,7 +17,7 @@ use super::super::{Hub, ROOM_PAUSE, clock};
 use super::upkeep::Pauses;
 use crate::dialect::Kind;
 use crate::feed::Intake;
-use crate::feed::amqp::{Broker, Header, Message, OnBusLoss, REFUSED, Settings};
+use crate::feed::amqp::{AmqpFeedSettings, Broker, Header, Message, OnBusLoss, REFUSED};
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
 use lapin::message::Delivery;
@@ -38,7 +38,7 @@ pub struct Bus {
     /// Where the broker is.
     pub broker: Broker,
     /// What is read there, and how.
-    pub settings: Settings,
+    pub settings: AmqpFeedSettings,
     /// Whose certificates are trusted; needed where the broker speaks TLS.
     pub trust: Option<Arc<ClientConfig>>,
 }

@@ -11,7 +11,7 @@ use super::reclaim::Reclaim;
 use super::record::Record;
 use super::recovery::Findings;
 use super::segment;
-use super::settings::{Durability, Settings};
+use super::settings::{Durability, StoreSettings};
 use crate::metrics::Metrics;
 use crate::service::topic::{Archive, Fault, Loaded, Number, Owner, Position, Saved, Stored};
 use std::collections::HashSet;
@@ -37,7 +37,7 @@ const POLL_AFTER: Duration = Duration::from_millis(5);
 
 /// The archive of an owner of topics.
 pub struct Disk {
-    pub(super) settings: Settings,
+    pub(super) settings: StoreSettings,
     /// The store's directory.
     pub(super) directory: PathBuf,
     pub(super) log: Log,
@@ -71,8 +71,8 @@ impl Disk {
     ///
     /// # Errors
     /// When it cannot be used, with what to do.
-    pub fn open(settings: &Settings) -> Result<Self, OpenError> {
-        let settings = Settings { writers: 1, ..settings.clone() };
+    pub fn open(settings: &StoreSettings) -> Result<Self, OpenError> {
+        let settings = StoreSettings { writers: 1, ..settings.clone() };
         Self::open_all(&settings)?.pop().ok_or(OpenError::NoPath)
     }
 
@@ -80,7 +80,7 @@ impl Disk {
     ///
     /// # Errors
     /// When the store cannot be used, with what to do.
-    pub fn open_all(settings: &Settings) -> Result<Vec<Self>, OpenError> {
+    pub fn open_all(settings: &StoreSettings) -> Result<Vec<Self>, OpenError> {
         let opened = format::open(settings)?;
         let disks = opened.into_iter().zip(Owner::all(settings.writers)).map(|(opened, owner)| {
             let Opened { directory, lock, log, catalog, findings, began } = opened;

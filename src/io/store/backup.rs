@@ -7,7 +7,7 @@ use super::archive::Disk;
 use super::format;
 use super::keeper::sync_directory;
 use super::segment::Kind;
-use super::settings::Settings;
+use super::settings::StoreSettings;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
@@ -37,7 +37,7 @@ pub struct Backup {
 
 /// An owner's log at one moment: what is needed to copy it beside its thread.
 pub(in crate::io) struct Copier {
-    settings: Settings,
+    settings: StoreSettings,
     directory: PathBuf,
     name: PathBuf,
     /// Segments that are full.

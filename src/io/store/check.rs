@@ -5,7 +5,7 @@ use super::format::{self, OpenError};
 use super::record::{Found, Scan};
 use super::recovery::{self, Recovered};
 use super::segment::{self, Kind};
-use super::settings::Settings;
+use super::settings::StoreSettings;
 use super::survey;
 use crate::service::topic::Holding;
 use std::fs::{self, File};
@@ -39,7 +39,7 @@ impl From<String> for Report {
 ///
 /// # Errors
 /// When it could not be opened, with what to do.
-pub fn check(settings: &Settings, all: bool) -> Result<Report, OpenError> {
+pub fn check(settings: &StoreSettings, all: bool) -> Result<Report, OpenError> {
     let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
     let unusable = |error| OpenError::Directory(directory.clone(), error);
     let name = directory.display();

@@ -14,7 +14,7 @@ use super::log::Log;
 use super::record::Record;
 use super::recovery::{self, Findings, Recovered};
 use super::segment;
-use super::settings::Settings;
+use super::settings::StoreSettings;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -108,7 +108,7 @@ pub(super) fn log_path(directory: &Path, owner: u32) -> PathBuf {
 }
 
 /// Opens the store of these settings, or makes it: the log of each owner.
-pub(super) fn open(settings: &Settings) -> Result<Vec<Opened>, OpenError> {
+pub(super) fn open(settings: &StoreSettings) -> Result<Vec<Opened>, OpenError> {
     let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
     let unusable = |error: io::Error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -7,7 +7,7 @@ use super::place::Address;
 use super::record::{self, HEADER_BYTES, Record};
 use super::recovery::Recovered;
 use super::segment::{Files, Kind};
-use super::settings::{Durability, Settings};
+use super::settings::{Durability, StoreSettings};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -121,7 +121,7 @@ impl Log {
         directory: &Path,
         recovered: &Recovered,
         catalog: &mut Catalog,
-        settings: &Settings,
+        settings: &StoreSettings,
     ) -> io::Result<Self> {
         let segment_bytes = settings.segment_bytes;
         let mut keeper = Keeper::start(directory, segment_bytes)?;

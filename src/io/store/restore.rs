@@ -9,7 +9,7 @@ use super::check::check;
 use super::format::{self, OpenError};
 use super::keeper::sync_directory;
 use super::segment::Kind;
-use super::settings::Settings;
+use super::settings::StoreSettings;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ pub struct Restored {
 /// When the backup is none, or not whole, or when there is a store.
 pub fn restore(
     backup: &Path,
-    settings: &Settings,
+    settings: &StoreSettings,
     copied: impl FnMut(u64, u64),
 ) -> Result<Restored, RestoreError> {
     let store = settings.path.clone().ok_or(OpenError::NoPath)?;
@@ -83,7 +83,7 @@ pub fn restore(
     if format::is_locked(backup).map_err(failed)? {
         return Err(OpenError::InUse(backup.into()).into());
     }
-    let report = check(&Settings { path: Some(backup.into()), ..settings.clone() }, false)?;
+    let report = check(&StoreSettings { path: Some(backup.into()), ..settings.clone() }, false)?;
     if report.is_damaged && !settings.accept_loss {
         return Err(RestoreError::Damaged(backup.into(), report.lines[1..].join("\n")));
     }
@@ -116,7 +116,7 @@ pub fn restore(
 }
 
 /// The backups that there are, for whoever has named none.
-fn known(settings: &Settings) -> String {
+fn known(settings: &StoreSettings) -> String {
     let Some(backups) = settings.backups() else { return String::new() };
     match list(&backups).unwrap_or_default().pop() {
         Some(newest) => format!("; the newest of this store is {}", newest.display()),

@@ -18,7 +18,7 @@ const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// The table `[store]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub struct StoreSettings {
     /// The directory; it is made when it is not there.
     pub path: Option<PathBuf>,
     /// When a message counts as stored.
@@ -53,7 +53,7 @@ pub enum Durability {
     Never,
 }
 
-impl Default for Settings {
+impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             path: None,
@@ -69,7 +69,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl StoreSettings {
     /// What cannot run, each with what to do, when some listener needs a store or none does.
     #[must_use]
     pub fn problems(&self, is_needed: bool) -> Vec<String> {

@@ -6,7 +6,7 @@ use super::catalog::{Catalog, Head};
 use super::place::Address;
 use super::record::Record;
 use super::segment::Kind;
-use super::settings::{Durability, Settings};
+use super::settings::{Durability, StoreSettings};
 use crate::service::topic::{Archive as _, Draft, Message, Number, Position, Saved, Stored};
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,9 +43,9 @@ struct Shelf {
     delayed: BTreeMap<(u64, Position), Vec<u8>>,
 }
 
-fn settings(path: &Path) -> Settings {
+fn settings(path: &Path) -> StoreSettings {
     let segment_bytes = SEGMENT_BYTES;
-    Settings { path: Some(path.into()), free_bytes_min: 0, segment_bytes, ..Settings::default() }
+    StoreSettings { path: Some(path.into()), free_bytes_min: 0, segment_bytes, ..StoreSettings::default() }
 }
 
 fn open(path: &Path) -> Disk {
@@ -352,7 +352,7 @@ fn records_with_any_contents_end_no_program() {
             super::record::put(number, offset, &mut out, |out| out.extend_from_slice(&body));
         }
         fs::write(&path, out).unwrap();
-        let opened = Disk::open(&Settings { accept_loss: dice.roll(2) == 0, ..settings(&bad) });
+        let opened = Disk::open(&StoreSettings { accept_loss: dice.roll(2) == 0, ..settings(&bad) });
         let Ok(mut disk) = opened else { continue };
         for name in disk.names("", "", 100).unwrap() {
             let number = disk.load(&name).unwrap().unwrap().number;
@@ -496,7 +496,7 @@ fn room_is_given_back_however_durable_messages_are() {
         let mut world = World::new(&path, 0x5eed_7777);
         let passing = world.disk.create("passing").unwrap();
         drop(std::mem::replace(&mut world.disk, open(&directory.path().join("other"))));
-        let settings = Settings { durability, interval_ms: 10, ..settings(&path) };
+        let settings = StoreSettings { durability, interval_ms: 10, ..settings(&path) };
         world.disk = Disk::open(&settings).unwrap();
         for _ in 0..400 {
             pass(&mut world, passing, 1);
