@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fanfare::service::presence::ConnectionRef;
+use fanfare::service::ConnectionRef;
 use fanfare::service::topic::{
     Archive, Consuming, Draft, Fault, Flow, Kind, Loaded, Message, MessageId, Number, Outgoing, Position,
     Producing, Reply, Request, Rules, Saved, Stored, TopicName, Topics, Wanted,

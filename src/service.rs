@@ -5,7 +5,10 @@
 //! - [`topic`]: durable topics
 //! - [`webhook`]: what other services are told over HTTP
 
+mod connection;
 pub mod presence;
 pub mod topic;
 pub mod verification;
 pub mod webhook;
+
+pub use self::connection::ConnectionRef;

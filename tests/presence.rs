@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+use fanfare::service::ConnectionRef;
 use fanfare::service::presence::{
-    AppPresence, Change, ConnectionRef, Inquiry, Joined, Newcomer, Note, Rules, Wanted, owner,
+    AppPresence, Change, Inquiry, Joined, Newcomer, Note, Rules, Wanted, owner,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@ use fanfare::message::Received;
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
 use fanfare::reason::Reason;
-use fanfare::service::presence::ConnectionRef;
+use fanfare::service::ConnectionRef;
 use fanfare::service::topic::{
     Cause, Delivery, Draft, Message, Position, Refusal, Reply, Request, Stored, Taker,
 };

@@ -7,7 +7,8 @@
 use super::connection::Listener;
 use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
-use crate::service::presence::{ConnectionRef, Note, Reply};
+use crate::service::ConnectionRef;
+use crate::service::presence::{Note, Reply};
 use crate::service::topic::{self, Delivery};
 use crate::service::verification::{Ticket, TokenAnswer};
 use crate::shard::Limits;

@@ -40,7 +40,7 @@ use self::survey::{Board, Survey};
 use super::Hub;
 use super::clock;
 use crate::dialect;
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use crate::service::topic::{Draft, Inquiry, Merge, Owner, Request, Rules, TopicName, Topics};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -9,7 +9,7 @@ use super::connection::Sockets;
 use super::handoff::Parcel;
 use crate::dialect::Settings;
 use crate::frame::Publication;
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use crate::service::topic::{Reply, Routes};
 use crate::shard::{Shard, settle_reports};
 use crate::throttle;
@@ -256,7 +256,7 @@ mod tests {
     use super::super::listen;
     use super::*;
     use crate::dialect::{Kind, pulsar};
-    use crate::service::presence::ConnectionRef;
+    use crate::service::ConnectionRef;
     use crate::service::topic::{Delivery, Draft, Message, Position, Reply, Request, Taker};
     use crate::shard::Limits;
     use std::io::{ErrorKind, Read as _, Write as _};

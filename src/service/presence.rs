@@ -11,6 +11,7 @@
 //! This file knows neither JSON nor frames; what a member's data are is the dialect's business.
 
 use crate::frame::Publication;
+use crate::service::ConnectionRef;
 use ahash::AHashMap;
 use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::ops::Bound::{Included, Unbounded};
@@ -19,17 +20,6 @@ use std::ops::Bound::{Included, Unbounded};
 const COUNTED_AT_ONCE_MAX: u32 = 100;
 /// Milliseconds between two tellings of such a count.
 const COUNT_INTERVAL_MS: u64 = 5000;
-
-/// A connection among all of the daemon's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionRef {
-    /// The number of its shard.
-    pub shard: u16,
-    /// Its number there.
-    pub id: u32,
-    /// Tells it from those that had the same number before.
-    pub serial: u32,
-}
 
 /// What a shard tells the owner of an app's presence. Notes of one shard come in the order they were written.
 #[derive(Debug)]

@@ -64,7 +64,7 @@ pub use self::stats::Census;
 pub use self::topics::Topics;
 pub use self::window::Window;
 
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use std::sync::Arc;
 
 /// What a connection asks of the owner of the topics. The first request of a connection is one of the first three.

@@ -2,7 +2,8 @@
 
 use super::{Id, Shard};
 use crate::frame::Publication;
-use crate::service::presence::{ConnectionRef, Reply};
+use crate::service::ConnectionRef;
+use crate::service::presence::Reply;
 use crate::service::webhook::Webhook;
 use core::net::IpAddr;
 

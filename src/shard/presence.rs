@@ -3,7 +3,8 @@
 use super::{Id, Outbound, Outgoing, Shard, Shared};
 use crate::dialect::{Input, echo};
 use crate::frame::Publication;
-use crate::service::presence::{Change, ConnectionRef, Inquiry, Joined, Newcomer, Note, Reply};
+use crate::service::ConnectionRef;
+use crate::service::presence::{Change, Inquiry, Joined, Newcomer, Note, Reply};
 use crate::service::webhook::Webhook;
 use crate::wheel::Now;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::{Event, Id, Shard};
 use crate::dialect::{AnyDialect, Input, Kind, pulsar};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use crate::service::topic::{Delivery, Reply, Request};
 use crate::shard::session::Phase;
 use crate::wheel::Now;

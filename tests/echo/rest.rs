@@ -3,7 +3,8 @@
 use fanfare::dialect::echo::{App, AppSettings, Reach, Secret, SocketId, answer};
 use fanfare::dialect::{Action, Actions, Context, Kind, Request, Served, Settings};
 use fanfare::frame::Publication;
-use fanfare::service::presence::{AppPresence, Change, ConnectionRef, Inquiry, Newcomer, Rules};
+use fanfare::service::ConnectionRef;
+use fanfare::service::presence::{AppPresence, Change, Inquiry, Newcomer, Rules};
 use fanfare::wheel::Now;
 use hmac::{Hmac, Mac as _};
 use md5::Digest as _;

@@ -20,7 +20,7 @@ mod volatile;
 
 pub(crate) use conversation::{Bus, NOW_S, verifier};
 use fanfare::dialect::{Settings, pulsar};
-use fanfare::service::presence::ConnectionRef;
+use fanfare::service::ConnectionRef;
 use fanfare::service::topic::{
     Delivery, Draft, Message, MessageId, Position, Refusal, Reply, Request, Stored, Taker,
 };

@@ -2,7 +2,7 @@
 
 use crate::open;
 use fanfare::io::store::Disk;
-use fanfare::service::presence::ConnectionRef;
+use fanfare::service::ConnectionRef;
 use fanfare::service::topic::{
     Consuming, Draft, Flow, Kind, Message, MessageId, Outgoing, Reply, Request, Rules, TopicName, Topics,
     Wanted,

@@ -3,7 +3,7 @@
 use super::backup::Copier;
 use super::survey::Survey;
 use super::{Answer, Outside, Receipts};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use crate::service::topic::{Reply, Request};
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;

@@ -10,7 +10,7 @@ use super::topics::{Role, Timer, Topics};
 use super::{
     Archive, Domain, Draft, Message, MessageId, Outgoing, Owner, Position, Reply, Request, TopicName,
 };
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use std::collections::HashMap;
 use std::sync::Arc;
 

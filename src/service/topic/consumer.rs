@@ -3,7 +3,7 @@
 use super::source::Sources;
 use super::subscription::SubId;
 use super::{Consuming, Flow, Kind, MessageId, Position, Reading, Right, Rights, TopicName, Window};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use std::sync::Arc;
 
 /// A consumer among all; given again when it is gone.

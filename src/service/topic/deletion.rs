@@ -14,7 +14,7 @@ use super::subscription::{SubId, Subscription};
 use super::topics::{Answer, Topics, refusal};
 use super::work::{AT_ONCE_MAX, Progress, Slice, TOPIC_STEPS, Work};
 use super::{Archive, Cause, Domain, Fault, Position, Refusal, TopicName};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 
 /// Names of partitions that are read at once.
 const NAMES_AT_ONCE: usize = 256;

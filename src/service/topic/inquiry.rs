@@ -9,7 +9,7 @@ use super::subscription::SubId;
 use super::topics::{Answer, Topics};
 use super::work::{Progress, Slice, Work};
 use super::{Archive, Domain, Fault, Inquiry, MessageId, Moment, Position, Reply, Rights, Stored, TopicName};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
 

@@ -10,7 +10,7 @@ use super::subscription::{Member, SubId, Subscription};
 use super::topics::{Role, Timer, Topics, refusal};
 use super::work::{AT_ONCE_MAX, Progress, Slice, TOPIC_STEPS, Work};
 use super::{Archive, Cause, Kind, MessageId, Position, Refusal, Reply, TopicName};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

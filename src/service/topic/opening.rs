@@ -10,7 +10,7 @@ use super::work::{AT_ONCE_MAX, Progress, Slice, TOPIC_STEPS, Work};
 use super::{
     Archive, Cause, Consuming, Domain, Producing, Reading, Refusal, Request, Start, TopicName, Wanted,
 };
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use std::collections::BTreeSet;
 
 /// Topics that a consumer may name. The longest request names fewer; those of a pattern are as many as there are.

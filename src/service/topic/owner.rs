@@ -1,7 +1,7 @@
 //! Which owner a topic has, when there are several: its name alone says so, for ever, since each owner stores its own.
 
 use super::{Domain, MessageId, TopicName, routing};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 
 /// Owners that there may be: each is two threads and a log of its own, and a disk has no use for more.
 pub const OWNERS_MAX: usize = 16;

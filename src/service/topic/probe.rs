@@ -5,7 +5,7 @@
 
 use super::topics::{Role, Timer, Topics};
 use super::{Archive, Cause, Fault, Refusal, Reply, Request};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use std::collections::HashMap;
 
 /// How long a newcomer waits for the shard of who is in its way. That shard answers within a turn or two, and within this

@@ -8,7 +8,7 @@ use super::{
     Archive, Cause, Domain, Draft, Fault, Hashing, MessageId, Position, Producing, Reply, Request, Saved,
     Stored, TopicName, routing,
 };
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use std::sync::Arc;
 
 /// A producer among all; given again when it is gone.

@@ -6,7 +6,7 @@ use super::source::Label;
 use super::topics::Topics;
 use super::work::{Slice, TOPIC_STEPS, Work};
 use super::{Archive, Kind, Reply, Right, Rights, TopicName};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

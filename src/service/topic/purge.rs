@@ -12,7 +12,7 @@ use super::subscription::SubId;
 use super::topics::{Answer, Timer, Topics};
 use super::work::{Progress, Slice, TOPIC_STEPS, Work};
 use super::{Archive, Number, Position, TopicName};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use super::source::Label;
 use super::topics::{Role, Topics};
 use super::work::{AT_ONCE_MAX, Progress, Slice, TOPIC_STEPS, Work};
 use super::{Archive, Reply, Request, TopicName, Wanted};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use crate::wildcard;
 
 /// Globs in one list. Statistics try each for every topic there is; whoever needs more names a namespace.

@@ -19,7 +19,7 @@
 //! Questions about all topics go to all owners, and their answers become one ([`Merge`]).
 
 use super::{Consuming, Domain, Inquiry, Merge, MessageId, Owner, Reply, Request, Rights, Wanted, Window};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -20,7 +20,7 @@ use super::subscription::{SubId, Subscription};
 use super::transient::{Transient, TransientId};
 use super::work::Work;
 use super::{Archive, Cause, Fault, MessageId, Outgoing, Position, Refusal, Reply, Request, Rules};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use crate::wheel::Now;
 use slab::Slab;
 use std::collections::{BTreeSet, HashMap, VecDeque};

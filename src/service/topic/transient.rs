@@ -5,7 +5,7 @@ use super::join::Labelled;
 use super::probe::Hindrance;
 use super::topics::{Role, Topics};
 use super::{Archive, Consuming, Kind, Producing, Reading, Reply, TopicName};
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use slab::Slab;
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! Several owners: what a connection of theirs is told and gets is what one owner would have told and given.
 
 use super::world::*;
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use crate::service::topic::memory::Memory;
 use crate::service::topic::*;
 use crate::wheel::Now;

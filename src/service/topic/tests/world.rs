@@ -1,6 +1,6 @@
 //! Topics with a store in memory, a virtual clock, and what every connection was told.
 
-use crate::service::presence::ConnectionRef;
+use crate::service::ConnectionRef;
 use crate::service::topic::memory::Memory;
 use crate::service::topic::*;
 use crate::wheel::Now;
