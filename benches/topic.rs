@@ -8,8 +8,9 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fanfare::service::ConnectionRef;
 use fanfare::service::topic::{
-    Archive, Consuming, Draft, Fault, Flow, Kind, Loaded, Message, MessageId, Number, Outgoing, Position,
-    Producing, Reply, Request, Rules, Saved, Stored, TopicName, Topics, Wanted,
+    Archive, ArchiveError, ConsumerOptions, Flow, MessageDraft, MessageId, Position, ProducerOptions, Saved,
+    StoredMessage, StoredTopic, SubscriptionType, TopicAnswer, TopicMessage, TopicName, TopicNumber,
+    TopicOutgoing, TopicOwner, TopicQuestion, TopicRules, WantedTopics,
 };
 use fanfare::wheel::Now;
 
@@ -20,30 +21,35 @@ const REMEMBERED: usize = 1024;
 
 /// An archive that forgets what is old.
 #[derive(Default)]
-struct Memory(BTreeMap<Position, Arc<Stored>>);
+struct Memory(BTreeMap<Position, Arc<StoredMessage>>);
 
 impl Archive for Memory {
     fn ledger(&self) -> u32 {
         1
     }
 
-    fn load(&mut self, _name: &str) -> Result<Option<Loaded>, Fault> {
+    fn load(&mut self, _name: &str) -> Result<Option<StoredTopic>, ArchiveError> {
         Ok(None)
     }
 
-    fn create(&mut self, _name: &str) -> Result<Number, Fault> {
+    fn create(&mut self, _name: &str) -> Result<TopicNumber, ArchiveError> {
         Ok(0)
     }
 
-    fn names(&mut self, _prefix: &str, _after: &str, _count: usize) -> Result<Vec<Box<str>>, Fault> {
+    fn names(&mut self, _prefix: &str, _after: &str, _count: usize) -> Result<Vec<Box<str>>, ArchiveError> {
         Ok(vec![])
     }
 
-    fn delete(&mut self, _topic: Number) -> Result<(), Fault> {
+    fn delete(&mut self, _topic: TopicNumber) -> Result<(), ArchiveError> {
         Ok(())
     }
 
-    fn append(&mut self, _topic: Number, message: &Stored, _deliver_ms: Option<u64>) -> Result<(), Fault> {
+    fn append(
+        &mut self,
+        _topic: TopicNumber,
+        message: &StoredMessage,
+        _deliver_ms: Option<u64>,
+    ) -> Result<(), ArchiveError> {
         self.0.insert(message.position, Arc::new(message.clone()));
         if self.0.len() > REMEMBERED {
             self.0.pop_first();
@@ -53,42 +59,42 @@ impl Archive for Memory {
 
     fn read(
         &mut self,
-        _topic: Number,
+        _topic: TopicNumber,
         from: Position,
         count: usize,
         _bytes_max: usize,
-    ) -> Result<Vec<Arc<Stored>>, Fault> {
+    ) -> Result<Vec<Arc<StoredMessage>>, ArchiveError> {
         Ok(self.0.range(from..).take(count).map(|(_, message)| Arc::clone(message)).collect())
     }
 
-    fn held(&self, _topic: Number) -> u64 {
+    fn held(&self, _topic: TopicNumber) -> u64 {
         0
     }
 
-    fn trim(&mut self, _topic: Number, _below: Position) -> Result<(), Fault> {
+    fn trim(&mut self, _topic: TopicNumber, _below: Position) -> Result<(), ArchiveError> {
         Ok(())
     }
 
     fn delayed(
         &mut self,
-        _topic: Number,
+        _topic: TopicNumber,
         _from: (u64, Position),
         _until_ms: u64,
         _count: usize,
-    ) -> Result<Vec<(u64, Arc<Stored>)>, Fault> {
+    ) -> Result<Vec<(u64, Arc<StoredMessage>)>, ArchiveError> {
         Ok(vec![])
     }
 
     fn trim_delayed(
         &mut self,
-        _topic: Number,
+        _topic: TopicNumber,
         _below: (u64, Position),
         _count: usize,
-    ) -> Result<usize, Fault> {
+    ) -> Result<usize, ArchiveError> {
         Ok(0)
     }
 
-    fn save(&mut self, _topic: Number, _saved: Saved<'_>) -> Result<(), Fault> {
+    fn save(&mut self, _topic: TopicNumber, _saved: Saved<'_>) -> Result<(), ArchiveError> {
         Ok(())
     }
 }
@@ -97,8 +103,8 @@ fn name() -> TopicName {
     TopicName::read("persistent://tenant/ns/topic").expect("the name is good")
 }
 
-fn message(payload: &[u8]) -> Message<'_> {
-    Message { published_ms: NOW.unix_ms, key: Some("a key"), payload, ..Message::default() }
+fn message(payload: &[u8]) -> TopicMessage<'_> {
+    TopicMessage { published_ms: NOW.unix_ms, key: Some("a key"), payload, ..TopicMessage::default() }
 }
 
 fn connection(id: u32) -> ConnectionRef {
@@ -106,9 +112,9 @@ fn connection(id: u32) -> ConnectionRef {
 }
 
 /// One producer, and subscriptions with a consumer each.
-fn topics(subscriptions: u32) -> Topics<Memory> {
-    let mut topics = Topics::new(Memory::default(), Rules::default(), NOW);
-    let producing = Producing {
+fn topics(subscriptions: u32) -> TopicOwner<Memory> {
+    let mut topics = TopicOwner::new(Memory::default(), TopicRules::default(), NOW);
+    let producing = ProducerOptions {
         topic: name(),
         name: None,
         initial_sequence: None,
@@ -116,12 +122,12 @@ fn topics(subscriptions: u32) -> Topics<Memory> {
         hashing: Default::default(),
         remote: "127.0.0.1:1".into(),
     };
-    topics.take(connection(0), Request::Produce(Box::new(producing)), NOW);
+    topics.take(connection(0), TopicQuestion::Produce(Box::new(producing)), NOW);
     for number in 1..=subscriptions {
-        let consuming = Consuming {
-            topics: Wanted::One(name()),
+        let consuming = ConsumerOptions {
+            topics: WantedTopics::One(name()),
             subscription: format!("subscription-{number}").into(),
-            kind: Kind::Exclusive,
+            kind: SubscriptionType::Exclusive,
             durable: true,
             earliest: false,
             flow: Flow::Push(1000),
@@ -135,14 +141,14 @@ fn topics(subscriptions: u32) -> Topics<Memory> {
             rights: None,
             window: None,
         };
-        topics.take(connection(number), Request::Consume(Box::new(consuming)), NOW);
+        topics.take(connection(number), TopicQuestion::Consume(Box::new(consuming)), NOW);
     }
     round(&mut topics);
     topics
 }
 
 /// One round of the store's thread; what leaves.
-fn round(topics: &mut Topics<Memory>) -> Vec<Outgoing> {
+fn round(topics: &mut TopicOwner<Memory>) -> Vec<TopicOutgoing> {
     topics.tick(NOW);
     if topics.has_uncommitted() {
         topics.committed(Ok(()), NOW);
@@ -152,24 +158,24 @@ fn round(topics: &mut Topics<Memory>) -> Vec<Outgoing> {
 }
 
 /// Sends, and has everything acknowledged that is delivered; returns how much that was.
-fn exchange(topics: &mut Topics<Memory>, messages: usize, payload: &[u8]) -> usize {
+fn exchange(topics: &mut TopicOwner<Memory>, messages: usize, payload: &[u8]) -> usize {
     for _ in 0..messages {
-        let draft = Draft::new(&message(payload));
-        topics.take(connection(0), Request::Send { draft, context: None }, NOW);
+        let draft = MessageDraft::new(&message(payload));
+        topics.take(connection(0), TopicQuestion::Send { draft, context: None }, NOW);
     }
     let mut delivered = 0;
     for outgoing in round(topics) {
         match outgoing {
-            Outgoing::Deliver(message, taker) => {
+            TopicOutgoing::Deliver(message, taker) => {
                 delivered += 1;
                 let id = MessageId { position: message.position, partition: taker.partition };
-                topics.take(taker.connection, Request::Ack(id), NOW);
+                topics.take(taker.connection, TopicQuestion::Ack(id), NOW);
                 if taker.wants_receipt {
-                    topics.take(taker.connection, Request::Took, NOW);
+                    topics.take(taker.connection, TopicQuestion::Took, NOW);
                 }
             }
-            Outgoing::Reply(_, Reply::NotStored { reason, .. }) => panic!("{reason}"),
-            Outgoing::Reply(..) | Outgoing::Ask(..) => {}
+            TopicOutgoing::Reply(_, TopicAnswer::NotStored { reason, .. }) => panic!("{reason}"),
+            TopicOutgoing::Reply(..) | TopicOutgoing::Ask(..) => {}
         }
     }
     delivered
@@ -180,11 +186,11 @@ fn records(criterion: &mut Criterion) {
     let payload = [b'x'; 256];
     group.throughput(Throughput::Elements(1));
     group.bench_function("lay out 256 bytes", |bencher| {
-        bencher.iter(|| Draft::new(black_box(&message(&payload))));
+        bencher.iter(|| MessageDraft::new(black_box(&message(&payload))));
     });
-    let stored = Draft::new(&message(&payload)).store(Position::FIRST, 0, 0);
+    let stored = MessageDraft::new(&message(&payload)).store(Position::FIRST, 0, 0);
     group.bench_function("read 256 bytes", |bencher| {
-        bencher.iter(|| Stored::read(black_box(stored.position), black_box(stored.record())));
+        bencher.iter(|| StoredMessage::read(black_box(stored.position), black_box(stored.record())));
     });
     group.bench_function("take 256 bytes apart", |bencher| {
         bencher.iter(|| black_box(&stored).message().payload.len());

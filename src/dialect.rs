@@ -27,7 +27,7 @@ use crate::proxy::Networks;
 use crate::reason::Reason;
 use crate::retained::Retained;
 use crate::service::presence::{Inquiry, Note, Reply};
-use crate::service::topic;
+use crate::service::topic::{TopicAnswer, TopicInquiry, TopicQuestion};
 use crate::service::webhook::Webhook;
 use crate::token::{Verdict, Verifier};
 use crate::wheel::Now;
@@ -98,7 +98,7 @@ pub enum Served {
     /// What the owner of the presence of the app with this id says: 200 with JSON.
     Asked(Arc<str>, Inquiry),
     /// What the owner of the topics says.
-    Inquired(Box<topic::Inquiry>),
+    Inquired(Box<TopicInquiry>),
 }
 
 /// What a session is told.
@@ -115,7 +115,7 @@ pub enum Input<'a> {
     /// What the owner of an app's presence says to an [`Action::Note`].
     Reply(Reply),
     /// What the owner of the topics says to an [`Action::Ask`].
-    Told(topic::Reply),
+    Told(TopicAnswer),
     /// The settings have been replaced.
     Configured,
     /// A remote verifier has taken back the token it granted last.
@@ -153,8 +153,8 @@ pub enum Action {
     /// Tell the owner of the presence of the app with this id. A note of something that begins stands before whatever
     /// may end the session, which notes the end of it.
     Note(Arc<str>, Box<Note>),
-    /// Ask the owner of the topics. [`Input::Gone`] is answered with [`topic::Request::Gone`] by whoever has asked.
-    Ask(topic::Request),
+    /// Ask the owner of the topics. [`Input::Gone`] is answered with [`TopicQuestion::Gone`] by whoever has asked.
+    Ask(TopicQuestion),
     /// Tell another service; nothing comes back.
     Notify(Box<Webhook>),
     /// Tell the other nodes; nothing comes back. The text is a JSON object, to which the node's name is added.

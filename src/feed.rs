@@ -11,7 +11,7 @@ pub mod unix;
 use crate::dialect::{Kind, Settings, Unusable, publish_relayed, pulsar};
 use crate::event::{EventError, Parser};
 use crate::frame::{Draft, Publication};
-use crate::service::topic::{self, Domain, TopicName};
+use crate::service::topic::{MessageDraft, TopicDomain, TopicName};
 use crate::wheel::Now;
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ pub enum Taken {
     /// Nothing: nobody speaks its dialect.
     NoListener,
     /// It is to be stored, and is good only when it is.
-    Append(TopicName, topic::Draft),
+    Append(TopicName, MessageDraft),
 }
 
 /// Turns addresses and JSON into publications, with buffers of its own. One per feed.
@@ -127,7 +127,7 @@ impl Intake {
 
 /// Whether what is fed for a place of `pulsar` is stored.
 fn is_stored(place: &str) -> bool {
-    place.split('/').next().and_then(Domain::named) == Some(Domain::Persistent)
+    place.split('/').next().and_then(TopicDomain::named) == Some(TopicDomain::Persistent)
 }
 
 /// The first word of an address and the rest, after a check of its shape.

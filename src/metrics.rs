@@ -5,7 +5,7 @@
 use crate::counter::Counter;
 use crate::dialect::{Kind, Tally};
 use crate::reason::{Handshake, Reason};
-use crate::service::topic::Census;
+use crate::service::topic::TopicCensus;
 use crate::service::verification::VerificationCounters;
 use crate::service::webhook::WebhookKind;
 use std::ops::Deref;
@@ -184,9 +184,18 @@ pub struct StoreMetrics {
 
 impl StoreMetrics {
     /// Takes over what the owner of the topics has counted.
-    pub fn census(&self, census: &Census) {
-        let Census { topics, loaded, producers, consumers, acknowledged, redelivered, dead, refused, .. } =
-            *census;
+    pub fn census(&self, census: &TopicCensus) {
+        let TopicCensus {
+            topics,
+            loaded,
+            producers,
+            consumers,
+            acknowledged,
+            redelivered,
+            dead,
+            refused,
+            ..
+        } = *census;
         for (number, value) in [
             (&self.topics, topics),
             (&self.topics_loaded, loaded),

@@ -37,7 +37,7 @@ use crate::reason::Reason;
 use crate::retained::Retained;
 use crate::service::ConnectionRef;
 use crate::service::presence::{AppPresence, Note};
-use crate::service::topic::Request;
+use crate::service::topic::TopicQuestion;
 use crate::service::verification::TokenQuestion;
 use crate::service::webhook::Webhook;
 use crate::trie::Trie;
@@ -92,7 +92,7 @@ pub struct Shard {
     response: Vec<u8>,
     notes: Vec<(ConnectionRef, Arc<str>, Note)>,
     /// What the owner of the topics is to be asked.
-    requests: Vec<(ConnectionRef, Request)>,
+    requests: Vec<(ConnectionRef, TopicQuestion)>,
     /// Of the apps whose presence this shard owns.
     presence: AHashMap<Box<str>, AppPresence>,
     number: u16,
@@ -442,7 +442,7 @@ impl Shard {
                 Flushed::Empty => {}
             }
             if has_taken {
-                self.request(id, Request::Took);
+                self.request(id, TopicQuestion::Took);
             }
         }
         self.dirty = dirty;

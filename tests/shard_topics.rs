@@ -10,7 +10,8 @@ use fanfare::outbox::Sent;
 use fanfare::reason::Reason;
 use fanfare::service::ConnectionRef;
 use fanfare::service::topic::{
-    Cause, Delivery, Draft, Message, Position, Refusal, Reply, Request, Stored, Taker,
+    Cause, MessageDraft, Position, Recipient, StoredMessage, TopicAnswer, TopicDelivery, TopicMessage,
+    TopicQuestion, TopicRefusal,
 };
 use fanfare::shard::{Event, Id, Limits, Shard};
 use fanfare::wheel::Now;
@@ -46,31 +47,31 @@ impl Stage {
         let mut requests = self.shard.take_requests();
         let (connection, request) = requests.pop().unwrap();
         assert!(requests.is_empty() && (connection.shard, connection.id) == (3, id));
-        assert!(matches!(request, Request::Consume(consuming) if &*consuming.remote == "127.0.0.1:5"));
+        assert!(matches!(request, TopicQuestion::Consume(consuming) if &*consuming.remote == "127.0.0.1:5"));
         connection
     }
 
     /// A consumer.
     fn join(&mut self) -> ConnectionRef {
         let connection = self.ask();
-        self.shard.take_told(connection, Reply::Opened, self.now);
+        self.shard.take_told(connection, TopicAnswer::Opened, self.now);
         self.flush();
         assert!(self.wire.remove(&connection.id).unwrap().starts_with(b"HTTP/1.1 101"));
         assert!(!self.shard.has_requests());
         connection
     }
 
-    fn deliver(&mut self, length: usize, takers: &[(ConnectionRef, bool)]) {
+    fn deliver(&mut self, length: usize, recipients: &[(ConnectionRef, bool)]) {
         let payload = vec![b'x'; length];
-        let draft = Draft::new(&Message { payload: &payload, ..Message::default() });
-        let message: Arc<Stored> = Arc::new(draft.store(Position::FIRST, 0, 0));
-        let taker = |(connection, wants_receipt): &(ConnectionRef, bool)| Taker {
+        let draft = MessageDraft::new(&TopicMessage { payload: &payload, ..TopicMessage::default() });
+        let message: Arc<StoredMessage> = Arc::new(draft.store(Position::FIRST, 0, 0));
+        let recipient = |(connection, wants_receipt): &(ConnectionRef, bool)| Recipient {
             connection: *connection,
             redeliveries: 0,
             partition: None,
             wants_receipt: *wants_receipt,
         };
-        let delivery = Delivery { message, takers: takers.iter().map(taker).collect() };
+        let delivery = TopicDelivery { message, recipients: recipients.iter().map(recipient).collect() };
         self.shard.take_delivery(&delivery, self.now);
     }
 
@@ -90,12 +91,12 @@ impl Stage {
 
     /// What was asked since the last call: who and a word for what.
     fn asked(&mut self) -> Vec<(ConnectionRef, &'static str)> {
-        let word = |request: &Request| match request {
-            Request::Gone => "gone",
-            Request::Took => "took",
-            Request::Ack(_) => "ack",
-            Request::Probed { is_closing: true } => "ends",
-            Request::Probed { is_closing: false } => "lives",
+        let word = |request: &TopicQuestion| match request {
+            TopicQuestion::Gone => "gone",
+            TopicQuestion::Took => "took",
+            TopicQuestion::Ack(_) => "ack",
+            TopicQuestion::Probed { is_closing: true } => "ends",
+            TopicQuestion::Probed { is_closing: false } => "lives",
             _ => "other",
         };
         self.shard.take_requests().iter().map(|(connection, request)| (*connection, word(request))).collect()
@@ -109,8 +110,8 @@ fn whoever_has_asked_and_goes_is_gone_for_the_owner_too_however_far_it_had_come(
     stage.shard.lost(asking.id, stage.now);
     assert_eq!(stage.asked(), [(asking, "gone")]);
     let refused = stage.ask();
-    let refusal = Refusal { cause: Cause::Busy, reason: "there is another".into() };
-    stage.shard.take_told(refused, Reply::Refused(refusal), stage.now);
+    let refusal = TopicRefusal { cause: Cause::Busy, reason: "there is another".into() };
+    stage.shard.take_told(refused, TopicAnswer::Refused(refusal), stage.now);
     assert!(stage.asked().iter().all(|(connection, word)| *connection == refused && *word == "gone"));
     stage.flush();
     assert!(stage.wire.remove(&refused.id).unwrap().starts_with(b"HTTP/1.1 409 "));
@@ -130,18 +131,18 @@ fn whether_a_peer_lives_is_looked_at_where_its_socket_is_and_told_after_its_end(
     let mut stage = Stage::new();
     let connection = stage.join();
     for (is_closing, word) in [(false, "lives"), (true, "ends")] {
-        stage.shard.take_told(connection, Reply::Probe, stage.now);
+        stage.shard.take_told(connection, TopicAnswer::Probe, stage.now);
         assert_eq!(stage.flush(), [Event::Probe(connection.id)]);
         stage.shard.probed(connection.id, is_closing);
         assert_eq!(stage.asked(), [(connection, word)]);
     }
-    stage.shard.take_told(connection, Reply::Probe, stage.now);
+    stage.shard.take_told(connection, TopicAnswer::Probe, stage.now);
     stage.shard.receive(connection.id, Received::Close(&[]), stage.now);
     stage.shard.probed(connection.id, false);
     assert_eq!(stage.asked(), [(connection, "gone")], "its end says all");
     stage.flush();
     stage.shard.lost(connection.id, stage.now);
-    stage.shard.take_told(connection, Reply::Probe, stage.now);
+    stage.shard.take_told(connection, TopicAnswer::Probe, stage.now);
     assert!(!stage.flush().contains(&Event::Probe(connection.id)));
 }
 
@@ -154,12 +155,12 @@ fn what_is_for_a_connection_that_has_gone_does_not_reach_the_next_with_its_numbe
     stage.asked();
     let second = stage.ask();
     assert!(second.id == first.id && second.serial != first.serial);
-    stage.shard.take_told(first, Reply::Opened, stage.now);
+    stage.shard.take_told(first, TopicAnswer::Opened, stage.now);
     stage.deliver(1, &[(first, true)]);
     stage.flush();
     assert!(stage.wire.get(&second.id).is_none_or(Vec::is_empty), "neither the answer nor the message");
     assert!(stage.asked().is_empty());
-    stage.shard.take_told(second, Reply::Opened, stage.now);
+    stage.shard.take_told(second, TopicAnswer::Opened, stage.now);
     stage.flush();
     assert!(stage.wire[&second.id].starts_with(b"HTTP/1.1 101"));
 }
@@ -214,7 +215,7 @@ fn a_stop_closes_sessions_and_tells_the_owner_that_they_are_gone() {
     stage.flush();
     assert_eq!(stage.wire[&open.id], fanfare::frame::close(1001, "the server is stopping"));
     assert!(stage.wire[&asking.id].starts_with(b"HTTP/1.1 503 "));
-    stage.shard.take_told(asking, Reply::Opened, stage.now);
+    stage.shard.take_told(asking, TopicAnswer::Opened, stage.now);
     stage.deliver(1, &[(open, true)]);
     stage.flush();
     assert!(stage.asked().is_empty(), "what comes late finds nobody");

@@ -16,7 +16,7 @@
 //! for pages, so a request that names an `Origin` is refused. Answers are JSON; those of errors are a sentence.
 
 use super::{TEXT, content_type, response};
-use crate::service::topic::{Inquiry, MessageId, Moment, TopicName};
+use crate::service::topic::{CursorReset, MessageId, TopicInquiry, TopicName};
 use std::borrow::Cow;
 use std::fmt;
 use subtle::ConstantTimeEq as _;
@@ -104,7 +104,7 @@ pub struct Asking<'a> {
 #[derive(Debug)]
 pub enum Call {
     /// The owner of the topics is asked.
-    Inquire(Inquiry),
+    Inquire(TopicInquiry),
     /// The store is asked for the room that it takes.
     Room,
     /// The store is copied.
@@ -191,29 +191,31 @@ fn refusal(status: u16, headers: &str, reason: &str) -> Vec<u8> {
 /// What a path asks for.
 fn of(name: &str, parameters: &Parameters<'_>) -> Result<Call, String> {
     let inquiry = match name {
-        "" => Inquiry::List {
+        "" => TopicInquiry::List {
             prefix: parameters.get("prefix").unwrap_or_default().into(),
             after: parameters.get("after").unwrap_or_default().into(),
             count: parameters.count(NAMES, NAMES_MAX)?,
         },
-        "delete" => Inquiry::Delete { topic: parameters.topic()?, force: parameters.is_set("force")? },
-        "stats" => Inquiry::Stats(parameters.topic()?),
-        "peek" => Inquiry::Peek {
+        "delete" => TopicInquiry::Delete { topic: parameters.topic()?, force: parameters.is_set("force")? },
+        "stats" => TopicInquiry::Stats(parameters.topic()?),
+        "peek" => TopicInquiry::Peek {
             topic: parameters.topic()?,
             subscription: parameters.filled("subscription").map(Box::from),
             count: parameters.count(MESSAGES, MESSAGES_MAX)?,
         },
-        "purge" => Inquiry::Purge {
+        "purge" => TopicInquiry::Purge {
             topic: parameters.topic()?,
             subscription: parameters.filled("subscription").map(Box::from),
         },
-        "terminate" => Inquiry::Terminate(parameters.topic()?),
-        "reset" => Inquiry::Reset {
+        "terminate" => TopicInquiry::Terminate(parameters.topic()?),
+        "reset" => TopicInquiry::Reset {
             topic: parameters.topic()?,
             subscription: parameters.subscription()?,
             to: moment(&parameters.needed("to")?)?,
         },
-        "forget" => Inquiry::Forget { topic: parameters.topic()?, subscription: parameters.subscription()? },
+        "forget" => {
+            TopicInquiry::Forget { topic: parameters.topic()?, subscription: parameters.subscription()? }
+        }
         "room" => return Ok(Call::Room),
         _ => return Ok(Call::Backup { keep: parameters.keep()? }),
     };
@@ -221,15 +223,15 @@ fn of(name: &str, parameters: &Parameters<'_>) -> Result<Call, String> {
 }
 
 /// Where a subscription is to go on.
-fn moment(text: &str) -> Result<Moment, String> {
+fn moment(text: &str) -> Result<CursorReset, String> {
     match text {
-        "earliest" => Ok(Moment::Earliest),
-        "latest" => Ok(Moment::Latest),
+        "earliest" => Ok(CursorReset::Earliest),
+        "latest" => Ok(CursorReset::Latest),
         _ if text.bytes().all(|byte| byte.is_ascii_digit()) => match text.parse() {
-            Ok(unix_ms) => Ok(Moment::Published(unix_ms)),
+            Ok(unix_ms) => Ok(CursorReset::Published(unix_ms)),
             Err(_) => Err("to: the time is too late for any message".into()),
         },
-        _ => MessageId::read(text).map(Moment::At).map_err(|error| {
+        _ => MessageId::read(text).map(CursorReset::At).map_err(|error| {
             format!("to: write earliest, latest, a unix time in milliseconds or a message id ({error})")
         }),
     }
@@ -312,7 +314,7 @@ mod tests {
         Some(call(&asking, Some(&token))?.map_err(|response| String::from_utf8(response).unwrap()))
     }
 
-    fn inquiry(method: &str, target: &str) -> Inquiry {
+    fn inquiry(method: &str, target: &str) -> TopicInquiry {
         match ask(method, target, "").unwrap() {
             Ok(Call::Inquire(inquiry)) => inquiry,
             other => panic!("{other:?}"),
@@ -322,31 +324,34 @@ mod tests {
     #[test]
     fn each_path_asks_what_it_says() {
         assert!(
-            matches!(inquiry("GET", "/topics"), Inquiry::List { count: NAMES, prefix, .. } if prefix.is_empty())
+            matches!(inquiry("GET", "/topics"), TopicInquiry::List { count: NAMES, prefix, .. } if prefix.is_empty())
         );
         let list = inquiry("GET", "/topics?prefix=persistent%3A%2F%2Fa&after=b+c&count=7");
-        let Inquiry::List { prefix, after, count } = list else { panic!("{list:?}") };
+        let TopicInquiry::List { prefix, after, count } = list else { panic!("{list:?}") };
         assert_eq!((&*prefix, &*after, count), ("persistent://a", "b c", 7));
         let topic = "topic=persistent://t/n/x";
         let named = |name: &TopicName| name.as_str() == "persistent://t/n/x";
         assert!(
-            matches!(inquiry("GET", &format!("/topics/stats?{topic}")), Inquiry::Stats(name) if named(&name))
+            matches!(inquiry("GET", &format!("/topics/stats?{topic}")), TopicInquiry::Stats(name) if named(&name))
         );
         let peek = inquiry("GET", &format!("/topics/peek?{topic}&subscription="));
-        assert!(matches!(peek, Inquiry::Peek { subscription: None, count: MESSAGES, .. }), "{peek:?}");
+        assert!(matches!(peek, TopicInquiry::Peek { subscription: None, count: MESSAGES, .. }), "{peek:?}");
         let purge = inquiry("POST", &format!("/topics/purge?{topic}&subscription=s"));
-        assert!(matches!(&purge, Inquiry::Purge { subscription: Some(s), .. } if &**s == "s"), "{purge:?}");
-        assert!(matches!(inquiry("POST", &format!("/topics/terminate?{topic}")), Inquiry::Terminate(_)));
+        assert!(
+            matches!(&purge, TopicInquiry::Purge { subscription: Some(s), .. } if &**s == "s"),
+            "{purge:?}"
+        );
+        assert!(matches!(inquiry("POST", &format!("/topics/terminate?{topic}")), TopicInquiry::Terminate(_)));
         for (force, expected) in [("", false), ("&force=true", true), ("&force=false", false)] {
             let delete = inquiry("DELETE", &format!("/topics?{topic}{force}"));
             assert!(
-                matches!(&delete, Inquiry::Delete { topic, force } if named(topic) && *force == expected),
+                matches!(&delete, TopicInquiry::Delete { topic, force } if named(topic) && *force == expected),
                 "{delete:?}"
             );
         }
         assert!(matches!(
             inquiry("POST", &format!("/topics/forget?{topic}&subscription=s")),
-            Inquiry::Forget { .. }
+            TopicInquiry::Forget { .. }
         ));
         assert!(matches!(ask("GET", "/topics/room", ""), Some(Ok(Call::Room))));
         assert!(matches!(ask("POST", "/topics/backup", ""), Some(Ok(Call::Backup { keep: None }))));
@@ -356,14 +361,14 @@ mod tests {
     #[test]
     fn a_subscription_is_reset_to_an_end_a_time_or_a_message() {
         for (text, to) in [
-            ("earliest", Moment::Earliest),
-            ("latest", Moment::Latest),
-            ("1472575557785", Moment::Published(1_472_575_557_785)),
-            ("CAAQAw%3D%3D", Moment::At(MessageId::read("CAAQAw==").unwrap())),
+            ("earliest", CursorReset::Earliest),
+            ("latest", CursorReset::Latest),
+            ("1472575557785", CursorReset::Published(1_472_575_557_785)),
+            ("CAAQAw%3D%3D", CursorReset::At(MessageId::read("CAAQAw==").unwrap())),
         ] {
             let form = format!("topic=persistent://t/n/x&subscription=s&to={text}\n");
             match ask("POST", "/topics/reset", &form).unwrap() {
-                Ok(Call::Inquire(Inquiry::Reset { to: found, .. })) => assert_eq!(found, to),
+                Ok(Call::Inquire(TopicInquiry::Reset { to: found, .. })) => assert_eq!(found, to),
                 other => panic!("{other:?}"),
             }
         }

@@ -1,9 +1,8 @@
 //! The WebSocket API of Pulsar: producers, consumers and readers of topics.
 //!
-//! A request names a topic and what its sender wants to be there. The token is verified first, then the owner of the
-//! topics is asked; the handshake is answered when it has said whether that can be. Where it cannot, the first version
-//! of the API completes the handshake and says so by a close frame, the later ones by an HTTP status. All that lasts is
-//! decided by the owner: a session reads what its client says, and writes what it is told.
+//! A request names a topic and a role there. The token is verified first, then the owner of the topics is asked, whose
+//! decision answers the handshake: where it refuses, the first version of the API completes the handshake and closes,
+//! the later ones answer an HTTP status. All that lasts is the owner's: a session passes on what each side says.
 //!
 //! The messages of topics that are not persistent are ordinary publications; see `volatile`.
 
@@ -35,7 +34,8 @@ use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::topic::{
-    self, Cause, Domain, Inquiry, MessageId, Position, Reply, Right, Rights, Taker, TopicName, Wanted,
+    Cause, MessageDraft, MessageId, Position, Recipient, Right, Rights, TopicAnswer, TopicDomain,
+    TopicInquiry, TopicName, TopicQuestion, WantedTopics,
 };
 use crate::token::{Grant, Refusal as Judged, Verdict};
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, ticks};
@@ -132,9 +132,9 @@ pub fn append(
     event: &Event<'_, '_>,
     _settings: &super::Settings,
     now: Now,
-) -> Result<(TopicName, topic::Draft), Unusable> {
+) -> Result<(TopicName, MessageDraft), Unusable> {
     let topic = fed_topic(place)?;
-    if topic.domain() != Domain::Persistent {
+    if topic.domain() != TopicDomain::Persistent {
         return Err(Unusable("the topic is not persistent".into()));
     }
     Ok((topic, fed_message(event, now)?))
@@ -145,7 +145,7 @@ fn fed_topic(place: &str) -> Result<TopicName, Unusable> {
     TopicName::read(&name.unwrap_or_default()).map_err(|error| Unusable(error.to_string()))
 }
 
-fn fed_message(event: &Event<'_, '_>, now: Now) -> Result<topic::Draft, Unusable> {
+fn fed_message(event: &Event<'_, '_>, now: Now) -> Result<MessageDraft, Unusable> {
     let text = std::str::from_utf8(event.json).map_err(|_| Unusable("it is not UTF-8".into()))?;
     match producer::read(text, Sender::default(), now.unix_ms) {
         Ok(Sent::Message(draft, _)) => Ok(draft),
@@ -218,12 +218,12 @@ impl Dialect for Pulsar {
             _ => return answer(401, "Failed to authenticate"),
         };
         Served::Inquired(Box::new(match statistics {
-            Statistics::Metrics => Inquiry::ProxyMetrics(rights),
+            Statistics::Metrics => TopicInquiry::ProxyMetrics(rights),
             Statistics::All => match params::page(&params) {
-                Ok((after, count)) => Inquiry::ProxyStats { rights, after, count },
+                Ok((after, count)) => TopicInquiry::ProxyStats { rights, after, count },
                 Err(wrong) => return answer(400, &wrong),
             },
-            Statistics::Of(topic) if rights.allow(Right::Consume, &topic) => Inquiry::ProxyTopicStats(topic),
+            Statistics::Of(topic) if rights.allow(Right::Consume, &topic) => TopicInquiry::ProxyTopic(topic),
             Statistics::Of(_) => return answer(403, "Not authorized"),
         }))
     }
@@ -263,7 +263,7 @@ impl Dialect for Pulsar {
         publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable> {
         let topic = fed_topic(place)?;
-        if topic.domain() == Domain::Persistent {
+        if topic.domain() == TopicDomain::Persistent {
             return Err(Unusable("a persistent topic is fed where there is a store".into()));
         }
         let message = fed_message(event, now)?;
@@ -283,7 +283,7 @@ impl Pulsar {
 
     /// Which bytes a message has for this connection, which gets it now.
     #[must_use]
-    pub fn form(&self, taker: &Taker, now: Now) -> Form {
+    pub fn form(&self, taker: &Recipient, now: Now) -> Form {
         self.heard.set(now.tick());
         let is_first = self.version == Version::First;
         // Those that are not told how often it came share its bytes.
@@ -330,8 +330,8 @@ impl Pulsar {
                 self.end(403, "Not authorized", UNAUTHORIZED, out);
             }
             Some(Ok(mut request)) => {
-                if let topic::Request::Consume(consuming) = &mut request
-                    && matches!(consuming.topics, Wanted::Matching { .. })
+                if let TopicQuestion::Consume(consuming) = &mut request
+                    && matches!(consuming.topics, WantedTopics::Matching { .. })
                     && !rights.are_all()
                 {
                     consuming.rights = Some(Box::new(rights));
@@ -353,7 +353,7 @@ impl Pulsar {
         let was_narrow = std::mem::replace(&mut self.is_narrow, !rights.are_all());
         // The owner knows what the connection does.
         if was_narrow || self.is_narrow {
-            out.push(Action::Ask(topic::Request::Renew(Box::new(rights))));
+            out.push(Action::Ask(TopicQuestion::Renew(Box::new(rights))));
         }
         if self.stage == Stage::Open {
             out.push(Action::Deadline(self.due_ns(context)));
@@ -478,34 +478,34 @@ impl Pulsar {
     }
 
     /// What the owner of the topics says.
-    fn told(&mut self, reply: Reply, context: &mut Context<'_>, out: &mut Actions) {
+    fn told(&mut self, reply: TopicAnswer, context: &mut Context<'_>, out: &mut Actions) {
         let version = self.version;
         match (reply, self.stage) {
-            (Reply::Opened, Stage::Asking) => self.begin(context, out),
+            (TopicAnswer::Opened, Stage::Asking) => self.begin(context, out),
             // A consumer of a pattern that cannot have a new topic of it.
-            (Reply::Refused(refusal), Stage::Open) => {
+            (TopicAnswer::Refused(refusal), Stage::Open) => {
                 self.silence(out);
                 self.stage = Stage::Refused;
                 let (code, text) = self.role.failed();
                 out.close_saying(code, &format!("{text}: {}", refusal.reason));
             }
-            (Reply::Refused(refusal), Stage::Asking) => {
+            (TopicAnswer::Refused(refusal), Stage::Asking) => {
                 let reason = match refusal.cause {
                     Cause::Invalid => format!("Invalid query params: {}", refusal.reason),
                     _ => self.role.failed_because(&refusal.reason),
                 };
                 self.fail(status_of(refusal.cause), &reason, out);
             }
-            (Reply::Stored { id, context }, Stage::Open) => {
+            (TopicAnswer::Stored { id, context }, Stage::Open) => {
                 out.send(|out| delivery::put_ack(id, context.as_deref(), version, out));
             }
-            (Reply::NotStored { reason, context }, Stage::Open) => out.send(|out| {
+            (TopicAnswer::NotStored { reason, context }, Stage::Open) => out.send(|out| {
                 delivery::put_error(SendError::Unknown, &reason, context.as_deref(), version, out);
             }),
-            (Reply::EndOfTopic(has_ended), Stage::Open) => {
+            (TopicAnswer::EndOfTopic(has_ended), Stage::Open) => {
                 out.send(|out| delivery::put_end_of_topic(has_ended, out));
             }
-            (Reply::Share { place, of }, _) => match &mut self.part {
+            (TopicAnswer::Share { place, of }, _) => match &mut self.part {
                 Part::Listener(listener) => listener.share(place, of),
                 Part::Wish(wish) => {
                     if let Part::Listener(listener) = &mut wish.then {
@@ -514,8 +514,8 @@ impl Pulsar {
                 }
                 _ => {}
             },
-            (Reply::StillSubscribed, Stage::Open) => out.push(BAD_JSON),
-            (Reply::Forbidden, Stage::Asking | Stage::Open) => {
+            (TopicAnswer::StillSubscribed, Stage::Open) => out.push(BAD_JSON),
+            (TopicAnswer::Forbidden, Stage::Asking | Stage::Open) => {
                 self.end(403, "Not authorized", UNAUTHORIZED, out);
             }
             _ => {}
@@ -543,17 +543,17 @@ impl Pulsar {
                 return out.close_saying(1011, reason);
             }
             (Part::Listener(listener), Command::Ack(_) | Command::Nack(_)) => return listener.free(),
-            (_, Command::Ack(Ok(id))) => topic::Request::Ack(id),
-            (_, Command::Nack(Ok(id))) => topic::Request::Nack(id),
+            (_, Command::Ack(Ok(id))) => TopicQuestion::Ack(id),
+            (_, Command::Nack(Ok(id))) => TopicQuestion::Nack(id),
             (Part::Listener(listener), Command::Permit(permits)) => return listener.permit(permits),
-            (Part::Pull, Command::Permit(permits)) if permits > 0 => topic::Request::Permit(permits),
+            (Part::Pull, Command::Permit(permits)) if permits > 0 => TopicQuestion::Permit(permits),
             // Who is pushed to has nothing to ask for.
             (_, Command::Permit(_)) => return,
             (_, Command::Unsubscribe) => {
                 self.silence(out);
-                topic::Request::Unsubscribe
+                TopicQuestion::Unsubscribe
             }
-            (_, Command::AskEnd) => topic::Request::AskEnd,
+            (_, Command::AskEnd) => TopicQuestion::AskEnd,
             (_, Command::Renew(token)) => return self.hand_in(token.as_deref(), context, out),
         };
         out.push(Action::Ask(asked));
@@ -564,10 +564,10 @@ impl Pulsar {
         let asked = match (&self.part, Command::read(text)) {
             (_, Err(_)) => return out.push(BAD_JSON),
             (_, Ok(Command::Renew(token))) => return self.hand_in(token.as_deref(), context, out),
-            (_, Ok(Command::AskEnd)) => topic::Request::AskEnd,
+            (_, Ok(Command::AskEnd)) => TopicQuestion::AskEnd,
             (Part::Listener(listener), Ok(_)) => return listener.free(),
-            (_, Ok(Command::Ack(Ok(id)) | Command::Nack(Ok(id)))) => topic::Request::Ack(id),
-            (_, Ok(_)) => topic::Request::Ack(MessageId { position: Position::END, partition: None }),
+            (_, Ok(Command::Ack(Ok(id)) | Command::Nack(Ok(id)))) => TopicQuestion::Ack(id),
+            (_, Ok(_)) => TopicQuestion::Ack(MessageId { position: Position::END, partition: None }),
         };
         out.push(Action::Ask(asked));
     }
@@ -583,7 +583,7 @@ impl Pulsar {
     fn leave(&mut self, out: &mut Actions) {
         self.silence(out);
         if std::mem::take(&mut self.is_known) {
-            out.push(Action::Ask(topic::Request::Gone));
+            out.push(Action::Ask(TopicQuestion::Gone));
         }
     }
 }
@@ -599,8 +599,8 @@ impl Producer {
     ) -> Option<Option<Box<str>>> {
         let sender = Sender { name: self.name.as_deref(), encryption: self.encryption.as_deref() };
         match producer::read(text, sender, context.now.unix_ms) {
-            Ok(Sent::Message(draft, name)) if self.topic.domain() == Domain::Persistent => {
-                out.push(Action::Ask(topic::Request::Send { draft, context: name }));
+            Ok(Sent::Message(draft, name)) if self.topic.domain() == TopicDomain::Persistent => {
+                out.push(Action::Ask(TopicQuestion::Send { draft, context: name }));
             }
             Ok(Sent::Message(message, name)) => {
                 self.sent += 1;

@@ -14,7 +14,7 @@
 
 use super::{Intake, Taken};
 use crate::frame::Publication;
-use crate::service::topic::{Draft, TopicName};
+use crate::service::topic::{MessageDraft, TopicName};
 use crate::wheel::Now;
 use std::path::PathBuf;
 
@@ -105,7 +105,7 @@ pub struct Publisher {
     total: Counts,
     /// From the first line on that the store has, in order.
     owed: Vec<Owed>,
-    appends: Vec<(TopicName, Draft)>,
+    appends: Vec<(TopicName, MessageDraft)>,
 }
 
 /// What is said when it is known what became of the lines before it.
@@ -205,7 +205,7 @@ impl Publisher {
     }
 
     /// What is to be stored since the last call, in order.
-    pub fn take_appends(&mut self) -> Vec<(TopicName, Draft)> {
+    pub fn take_appends(&mut self) -> Vec<(TopicName, MessageDraft)> {
         std::mem::take(&mut self.appends)
     }
 

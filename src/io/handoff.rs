@@ -9,7 +9,7 @@ use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
 use crate::service::ConnectionRef;
 use crate::service::presence::{Note, Reply};
-use crate::service::topic::{self, Delivery};
+use crate::service::topic::{TopicAnswer, TopicDelivery};
 use crate::service::verification::{Ticket, TokenAnswer};
 use crate::shard::Limits;
 use rustix::event::{EventfdFlags, eventfd};
@@ -58,9 +58,9 @@ pub enum Parcel {
     /// What the owner of an app's presence says to a connection of this shard.
     Reply(ConnectionRef, Reply),
     /// What the owner of the topics says to a connection of this shard.
-    Told(ConnectionRef, topic::Reply),
+    Told(ConnectionRef, TopicAnswer),
     /// A message of a topic for connections of this shard.
-    Delivery(Delivery),
+    Delivery(TopicDelivery),
     /// A dialect's feed is lost: its sessions end with this code and reason until it is back.
     Outage(Kind, Option<(u16, &'static str)>),
     /// Close every session; end when all are gone.

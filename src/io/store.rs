@@ -28,7 +28,7 @@ mod waiting;
 
 pub use self::archive::Disk;
 pub use self::backup::{Backup, keep};
-pub use self::check::{Report, check};
+pub use self::check::{StoreReport, check};
 pub use self::format::OpenError;
 pub use self::log::Unsynced;
 pub use self::restore::{RestoreError, Restored, restore};
@@ -41,7 +41,9 @@ use super::Hub;
 use super::clock;
 use crate::dialect;
 use crate::service::ConnectionRef;
-use crate::service::topic::{Draft, Inquiry, Merge, Owner, Request, Rules, TopicName, Topics};
+use crate::service::topic::{
+    Merge, MessageDraft, OwnerIndex, TopicInquiry, TopicName, TopicOwner, TopicQuestion, TopicRules,
+};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -56,7 +58,7 @@ const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
 /// A status, and JSON or a sentence.
-pub(super) type Answer = (u16, Box<[u8]>);
+pub(super) type InquiryAnswer = (u16, Box<[u8]>);
 /// What has become of each of some messages.
 pub(super) type Receipts = Vec<Result<(), Box<str>>>;
 
@@ -81,12 +83,12 @@ struct Post {
 /// What its thread has not taken yet.
 #[derive(Default)]
 struct Inbox {
-    requests: Vec<(ConnectionRef, Request)>,
+    requests: Vec<(ConnectionRef, TopicQuestion)>,
     bytes: usize,
     /// What other owners ask, before the others: they have bounds of their own.
-    owners: Vec<(ConnectionRef, Request)>,
+    owners: Vec<(ConnectionRef, TopicQuestion)>,
     outside: Vec<Outside>,
-    rules: Option<Rules>,
+    rules: Option<TopicRules>,
     /// What has become of the sync that was under way.
     synced: Option<io::Result<()>>,
     over: bool,
@@ -95,9 +97,9 @@ struct Inbox {
 /// What is asked by somebody who is no connection.
 enum Outside {
     /// A feed's messages; one result for each.
-    Append(Vec<(TopicName, Draft)>, oneshot::Sender<Receipts>),
+    Append(Vec<(TopicName, MessageDraft)>, oneshot::Sender<Receipts>),
     /// The admin listener's question: a status, and JSON or a sentence.
-    Inquire(Inquiry, oneshot::Sender<Answer>),
+    Inquire(TopicInquiry, oneshot::Sender<InquiryAnswer>),
     /// The metrics' question.
     Survey(oneshot::Sender<Survey>),
     /// A backup is to be made.
@@ -108,7 +110,7 @@ impl Store {
     /// One with so many owners, of which none runs.
     pub(super) fn new(owners: usize) -> Self {
         Self {
-            posts: Owner::all(owners).map(|_| Post::default()).collect(),
+            posts: OwnerIndex::all(owners).map(|_| Post::default()).collect(),
             copying: Arc::default(),
             board: Board::new(owners),
         }
@@ -125,7 +127,7 @@ impl Store {
     }
 
     /// Asks an owner for connections of a shard. Without a store there is nobody to ask, and no dialect that does.
-    pub(super) fn ask(&self, owner: usize, requests: Vec<(ConnectionRef, Request)>) {
+    pub(super) fn ask(&self, owner: usize, requests: Vec<(ConnectionRef, TopicQuestion)>) {
         let post = &self.posts[owner];
         if !requests.is_empty() && post.runs() {
             post.put(|inbox| {
@@ -136,14 +138,17 @@ impl Store {
     }
 
     /// Asks an owner for another one.
-    fn ask_owner(&self, owner: usize, connection: ConnectionRef, request: Request) {
+    fn ask_owner(&self, owner: usize, connection: ConnectionRef, request: TopicQuestion) {
         if self.posts[owner].runs() {
             self.posts[owner].put(|inbox| inbox.owners.push((connection, request)));
         }
     }
 
     /// Appends what a feed has. What comes back is in the order of the messages; nothing comes back without a store.
-    pub(super) async fn append(&self, messages: Vec<(TopicName, Draft)>) -> Result<Receipts, RecvError> {
+    pub(super) async fn append(
+        &self,
+        messages: Vec<(TopicName, MessageDraft)>,
+    ) -> Result<Receipts, RecvError> {
         if messages.is_empty() {
             return Ok(Receipts::new());
         }
@@ -151,8 +156,8 @@ impl Store {
             return self.outside(0, |sender| Outside::Append(messages, sender)).await;
         }
         let owners: Vec<usize> =
-            messages.iter().map(|(topic, _)| Owner::of_topic(topic, self.owners())).collect();
-        let mut parts: Vec<Vec<(TopicName, Draft)>> = self.posts.iter().map(|_| Vec::new()).collect();
+            messages.iter().map(|(topic, _)| OwnerIndex::of_topic(topic, self.owners())).collect();
+        let mut parts: Vec<Vec<(TopicName, MessageDraft)>> = self.posts.iter().map(|_| Vec::new()).collect();
         for (owner, message) in owners.iter().zip(messages) {
             parts[*owner].push(message);
         }
@@ -174,10 +179,10 @@ impl Store {
     }
 
     /// Asks for the admin listener; nothing comes back without a store.
-    pub(super) async fn inquire(&self, inquiry: Inquiry) -> Result<Answer, RecvError> {
+    pub(super) async fn inquire(&self, inquiry: TopicInquiry) -> Result<InquiryAnswer, RecvError> {
         let merge = Merge::of(&inquiry).filter(|_| self.owners() > 1);
         let Some(merge) = merge else {
-            let owner = inquiry.topic().map_or(0, |topic| Owner::of_topic(topic, self.owners()));
+            let owner = inquiry.topic().map_or(0, |topic| OwnerIndex::of_topic(topic, self.owners()));
             return self.outside(owner, |sender| Outside::Inquire(inquiry, sender)).await;
         };
         let answers = self.of_each(|sender| Outside::Inquire(inquiry.clone(), sender)).await?;
@@ -278,7 +283,7 @@ impl Store {
     }
 
     /// What the thread would take.
-    pub(super) fn take(&self) -> Vec<(ConnectionRef, Request)> {
+    pub(super) fn take(&self) -> Vec<(ConnectionRef, TopicQuestion)> {
         let inbox = std::mem::take(&mut *self.posts[0].lock());
         inbox.requests
     }
@@ -326,7 +331,7 @@ impl Drop for Copying {
 }
 
 /// The rules of the topics that settings come to.
-fn rules(settings: &dialect::Settings) -> Rules {
+fn rules(settings: &dialect::Settings) -> TopicRules {
     settings.pulsar.rules()
 }
 
@@ -345,11 +350,11 @@ pub(super) fn start(
     dialects: &dialect::Settings,
 ) -> Result<(), super::StartError> {
     let (now, count) = (clock::now(), Arc::default());
-    let owners = Owner::all(hub.store.owners());
+    let owners = OwnerIndex::all(hub.store.owners());
     for (owner, disk) in owners.zip(Disk::open_all(settings)?) {
         let metrics = &hub.metrics[hub.mailboxes.len() + 1 + owner.index()];
-        let rules = Rules { cache_bytes: settings.cache_share(), ..rules(dialects) };
-        let topics = Topics::new(disk.counting(Arc::clone(metrics)), rules, now).of(owner, &count);
+        let rules = TopicRules { cache_bytes: settings.cache_share(), ..rules(dialects) };
+        let topics = TopicOwner::new(disk.counting(Arc::clone(metrics)), rules, now).of(owner, &count);
         owner::spawn(hub, owner.index(), topics)?;
     }
     Ok(())

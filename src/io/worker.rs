@@ -10,7 +10,7 @@ use super::handoff::Parcel;
 use crate::dialect::Settings;
 use crate::frame::Publication;
 use crate::service::ConnectionRef;
-use crate::service::topic::{Reply, Routes};
+use crate::service::topic::{Routes, TopicAnswer};
 use crate::shard::{Shard, settle_reports};
 use crate::throttle;
 use crate::wheel::{Now, Tick};
@@ -125,7 +125,7 @@ impl Worker {
     }
 
     /// Tells a connection what an owner of topics says to it.
-    fn tell(&mut self, connection: ConnectionRef, reply: Reply, now: Now) {
+    fn tell(&mut self, connection: ConnectionRef, reply: TopicAnswer, now: Now) {
         let is_whole = self.hub.store.owners() == 1;
         let reply = if is_whole { Some(reply) } else { self.routes.told(connection, reply) };
         if let Some(reply) = reply {
@@ -257,7 +257,9 @@ mod tests {
     use super::*;
     use crate::dialect::{Kind, pulsar};
     use crate::service::ConnectionRef;
-    use crate::service::topic::{Delivery, Draft, Message, Position, Reply, Request, Taker};
+    use crate::service::topic::{
+        MessageDraft, Position, Recipient, TopicAnswer, TopicDelivery, TopicMessage, TopicQuestion,
+    };
     use crate::shard::Limits;
     use std::io::{ErrorKind, Read as _, Write as _};
     use std::net::TcpStream;
@@ -315,7 +317,7 @@ mod tests {
                             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
     /// Takes turns until the owner of the topics has been asked something.
-    fn asked(worker: &mut Worker) -> Vec<(ConnectionRef, Request)> {
+    fn asked(worker: &mut Worker) -> Vec<(ConnectionRef, TopicQuestion)> {
         loop {
             worker.turn();
             let requests = worker.hub.store.take();
@@ -331,7 +333,7 @@ mod tests {
         let hub = Arc::clone(&worker.hub);
         hub.store.pretend();
         let connection = ConnectionRef { shard: 1, id: 0, serial: 0 };
-        let many = || (0..50_000).map(|_| (connection, Request::Took)).collect();
+        let many = || (0..50_000).map(|_| (connection, TopicQuestion::Took)).collect();
         hub.store.ask(0, many());
         assert!(!hub.store.has_room());
         while !worker.holds_back() {
@@ -342,7 +344,7 @@ mod tests {
         }
         assert_eq!(hub.store.take().len(), 50_000, "nothing was put on top");
         let requests = asked(&mut worker);
-        assert!(matches!(&requests[..], [(connection, Request::Consume(_))] if connection.shard == 0));
+        assert!(matches!(&requests[..], [(connection, TopicQuestion::Consume(_))] if connection.shard == 0));
         assert!(!worker.turn() && !worker.holds_back());
     }
 
@@ -354,11 +356,11 @@ mod tests {
         let connection = asked(&mut worker)[0].0;
         // More than a socket of this machine ever holds, in the turn in which the handshake is answered.
         let payload = vec![b'x'; 16 << 20];
-        let draft = Draft::new(&Message { payload: &payload, ..Message::default() });
-        let taker = Taker { connection, redeliveries: 0, partition: None, wants_receipt: true };
+        let draft = MessageDraft::new(&TopicMessage { payload: &payload, ..TopicMessage::default() });
+        let recipient = Recipient { connection, redeliveries: 0, partition: None, wants_receipt: true };
         let message = Arc::new(draft.store(Position::FIRST, 0, 0));
-        let delivery = Delivery { message, takers: vec![taker] };
-        let parcels = [Parcel::Told(connection, Reply::Opened), Parcel::Delivery(delivery)];
+        let delivery = TopicDelivery { message, recipients: vec![recipient] };
+        let parcels = [Parcel::Told(connection, TopicAnswer::Opened), Parcel::Delivery(delivery)];
         hub.mailboxes[0].post(parcels.into_iter());
         while worker.turn() {}
         let (mut chunk, mut turns_in_vain) = (vec![0; 1 << 20], 0);
@@ -382,12 +384,12 @@ mod tests {
         let hub = Arc::clone(&worker.hub);
         hub.store.pretend();
         let connection = asked(&mut worker)[0].0;
-        hub.mailboxes[0].post([Parcel::Told(connection, Reply::Opened)].into_iter());
+        hub.mailboxes[0].post([Parcel::Told(connection, TopicAnswer::Opened)].into_iter());
         worker.turn();
         let mut answer = [0; 1024];
         let count = client.read(&mut answer).unwrap();
         assert!(answer[..count].starts_with(b"HTTP/1.1 101"), "answered in the same turn");
-        hub.store.ask(0, (0..50_000).map(|_| (connection, Request::Took)).collect());
+        hub.store.ask(0, (0..50_000).map(|_| (connection, TopicQuestion::Took)).collect());
         hub.mailboxes[0].post([Parcel::Close].into_iter());
         worker.turn();
         drop(client);
@@ -400,7 +402,7 @@ mod tests {
         }
         hub.store.take();
         let requests = asked(&mut worker);
-        assert!(matches!(requests[..], [(gone, Request::Gone)] if gone == connection));
+        assert!(matches!(requests[..], [(gone, TopicQuestion::Gone)] if gone == connection));
         worker.turn();
         assert!(worker.is_over());
     }
@@ -423,7 +425,8 @@ mod tests {
         while connections.len() < clients.len() {
             connections.extend(asked(&mut worker).into_iter().map(|(connection, _)| connection));
         }
-        hub.mailboxes[0].post(connections.iter().map(|connection| Parcel::Told(*connection, Reply::Opened)));
+        hub.mailboxes[0]
+            .post(connections.iter().map(|connection| Parcel::Told(*connection, TopicAnswer::Opened)));
         worker.turn();
         // More of each than is read at once, and more requests in that than one turn takes.
         let message = b"\x81\x8e\0\0\0\0{\"payload\":\"\"}";

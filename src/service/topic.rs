@@ -1,12 +1,12 @@
 //! Durable topics: what is asked of their owner, what it says, and the one small interface behind which they are
 //! stored.
 //!
-//! One owner has a topic ([`Topics`]), so its messages have one order whatever shards its producers and consumers sit on.
-//! Usually it has all topics; there may be several, each with some of them ([`Owner`]). Shards ask it ([`Request`]); it answers a connection ([`Reply`]) and delivers ([`Delivery`]).
+//! One owner has a topic ([`TopicOwner`]), so its messages have one order whatever shards its producers and consumers sit on.
+//! Usually it has all topics; there may be several, each with some of them ([`OwnerIndex`]). Shards ask it ([`TopicQuestion`]); it answers a connection ([`TopicAnswer`]) and delivers ([`TopicDelivery`]).
 //! It decides alone and writes nothing itself: whatever has to outlast the process goes through an [`Archive`].
 //!
 //! Nothing of a message is told before it is stored: its producer's receipt and its deliveries leave after
-//! [`Topics::committed`]. What consumers acknowledge is saved within a second; a crash before that delivers it again.
+//! [`TopicOwner::committed`]. What consumers acknowledge is saved within a second; a crash before that delivers it again.
 
 mod ack;
 mod admission;
@@ -18,16 +18,18 @@ mod dispatch;
 mod id;
 mod inquiry;
 mod join;
+mod loaded;
+mod maintenance;
 mod mark;
 mod matching;
 #[cfg(test)]
 mod memory;
 mod merge;
 mod name;
-mod one;
 mod open;
 mod opening;
 mod owner;
+mod owner_index;
 mod pending;
 mod probe;
 mod producer;
@@ -41,50 +43,48 @@ mod source;
 mod state;
 mod stats;
 mod subscription;
-mod tend;
 #[cfg(test)]
 mod tests;
-mod topics;
 mod transient;
 mod window;
 mod work;
 
-pub use self::archive::{Archive, Fault, Holding, Loaded, Number, Saved};
-pub use self::backlog::Backlog;
+pub use self::archive::{Archive, ArchiveError, Holding, Saved, StoredTopic, TopicNumber};
+pub use self::backlog::TopicBacklog;
 pub(crate) use self::id::LENIENT;
 pub use self::id::{MessageId, Position};
 pub use self::merge::Merge;
-pub use self::name::{Domain, NameError, TopicName};
-pub use self::owner::{OWNERS_MAX, Owner};
+pub use self::name::{NameError, TopicDomain, TopicName};
+pub use self::owner::TopicOwner;
+pub use self::owner_index::{OWNERS_MAX, OwnerIndex};
 pub use self::proxy::PAGE_TOPICS_MAX;
-pub use self::record::{Draft, Head, Message, Stored};
+pub use self::record::{MessageDraft, MessageHead, StoredMessage, TopicMessage};
 pub use self::rights::{GLOBS_MAX, Right, Rights, is_glob};
 pub use self::routes::Routes;
-pub use self::stats::Census;
-pub use self::topics::Topics;
-pub use self::window::Window;
+pub use self::stats::TopicCensus;
+pub use self::window::ConsumerWindow;
 
 use crate::service::ConnectionRef;
 use std::sync::Arc;
 
 /// What a connection asks of the owner of the topics. The first request of a connection is one of the first three.
 #[derive(Debug)]
-pub enum Request {
-    /// It wants to produce; answered by [`Reply::Opened`] or [`Reply::Refused`].
-    Produce(Box<Producing>),
+pub enum TopicQuestion {
+    /// It wants to produce; answered by [`TopicAnswer::Opened`] or [`TopicAnswer::Refused`].
+    Produce(Box<ProducerOptions>),
     /// It wants to consume; answered likewise, and then by deliveries.
-    Consume(Box<Consuming>),
+    Consume(Box<ConsumerOptions>),
     /// It wants to read; answered likewise, and then by deliveries.
-    Read(Box<Reading>),
-    /// A producer's message; answered by [`Reply::Stored`] or [`Reply::NotStored`], in the order of the requests.
+    Read(Box<ReaderOptions>),
+    /// A producer's message; answered by [`TopicAnswer::Stored`] or [`TopicAnswer::NotStored`], in the order of the requests.
     Send {
         /// The message.
-        draft: Draft,
+        draft: MessageDraft,
         /// Comes back with the answer.
         context: Option<Box<str>>,
     },
     /// A message of a feed for this topic; answered as a producer's. It needs no request before it.
-    Append(TopicName, Draft),
+    Append(TopicName, MessageDraft),
     /// A message has been dealt with.
     Ack(MessageId),
     /// A message has not been dealt with and is to come again.
@@ -93,14 +93,14 @@ pub enum Request {
     Permit(u32),
     /// The subscription is to be deleted. The connection stays, and gets nothing more.
     Unsubscribe,
-    /// Whether there will be more; answered by [`Reply::EndOfTopic`].
+    /// Whether there will be more; answered by [`TopicAnswer::EndOfTopic`].
     AskEnd,
     /// The connection has taken everything that was delivered to it so far, the delivery included that had
-    /// [`Taker::wants_receipt`].
+    /// [`Recipient::wants_receipt`].
     Took,
-    /// The connection has other rights from now on. Answered by [`Reply::Forbidden`] if what it does is not among them.
+    /// The connection has other rights from now on. Answered by [`TopicAnswer::Forbidden`] if what it does is not among them.
     Renew(Box<Rights>),
-    /// The answer to [`Reply::Probe`]: whether the connection's peer has sent its last, so that [`Request::Gone`] follows.
+    /// The answer to [`TopicAnswer::Probe`]: whether the connection's peer has sent its last, so that [`TopicQuestion::Gone`] follows.
     /// There is none for a connection whose end was told.
     Probed {
         /// Whether it has.
@@ -108,7 +108,7 @@ pub enum Request {
     },
     /// The connection is over. The last request.
     Gone,
-    /// After [`Reply::Ready`]: it is to become a consumer now.
+    /// After [`TopicAnswer::Ready`]: it is to become a consumer now.
     Join,
     /// It is this owner's turn to deliver to a consumer of several.
     Turn,
@@ -117,13 +117,13 @@ pub enum Request {
         /// Whether it is stored there.
         is_stored: bool,
     },
-    /// Somebody wants to know or to change something; answered by [`Reply::Answer`].
-    Inquire(Box<Inquiry>),
+    /// Somebody wants to know or to change something; answered by [`TopicAnswer::PendingAnswer`].
+    Inquire(Box<TopicInquiry>),
 }
 
 /// What a producer is.
 #[derive(Debug)]
-pub struct Producing {
+pub struct ProducerOptions {
     /// Where its messages go: a topic, a partitioned topic or one partition.
     pub topic: TopicName,
     /// Its name, which no other producer of the topic may have; one is given to it without.
@@ -150,13 +150,13 @@ pub enum Hashing {
 
 /// What a consumer is.
 #[derive(Clone, Debug)]
-pub struct Consuming {
+pub struct ConsumerOptions {
     /// The topics of the subscription; a partitioned one stands for its partitions.
-    pub topics: Wanted,
+    pub topics: WantedTopics,
     /// The subscription.
     pub subscription: Box<str>,
     /// How its consumers share the messages.
-    pub kind: Kind,
+    pub kind: SubscriptionType,
     /// Whether it outlasts its consumers.
     pub durable: bool,
     /// Where it starts when it is new.
@@ -180,12 +180,12 @@ pub struct Consuming {
     /// What its pattern of topics is narrowed to; nothing without. Topics that it names are its connection's business.
     pub rights: Option<Box<Rights>>,
     /// What it takes of several owners together; nothing when it has to do with one. See [`Routes`].
-    pub window: Option<Arc<Window>>,
+    pub window: Option<Arc<ConsumerWindow>>,
 }
 
 /// Which topics a consumer wants.
 #[derive(Clone, Debug)]
-pub enum Wanted {
+pub enum WantedTopics {
     /// This one.
     One(TopicName),
     /// All of these.
@@ -202,7 +202,7 @@ pub enum Wanted {
 /// How the consumers of a subscription share its messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum SubscriptionType {
     /// There is one consumer.
     #[default]
     Exclusive = 0,
@@ -225,11 +225,11 @@ pub enum Flow {
 
 /// What a reader is.
 #[derive(Debug)]
-pub struct Reading {
+pub struct ReaderOptions {
     /// What it reads.
     pub topic: TopicName,
     /// Where it begins.
-    pub start: Start,
+    pub start: ReaderStart,
     /// Messages that may be unacknowledged; at least 1.
     pub window: u32,
     /// Its name.
@@ -240,7 +240,7 @@ pub struct Reading {
 
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum ReaderStart {
     /// With the first message that is kept.
     Earliest,
     /// With the next that comes.
@@ -256,7 +256,7 @@ pub enum Start {
 /// that has consumers or a topic that has connections, and 503 when the archive does not work. Times are unix time (ms), ids as clients see them, numbers those of now or, where `published`
 /// and `delivered` are told, since the topic was loaded.
 #[derive(Clone, Debug)]
-pub enum Inquiry {
+pub enum TopicInquiry {
     /// The statistics of producers and consumers as Pulsar's WebSocket proxy tells them: `{"persistent://…":
     /// {"producerStats": […], "consumerStats": […]}}` of the first topics that have one and come after that one, in the
     /// order of their names, at most so many, of 1,000, and of 5,000 connections; a partitioned topic is told as one. A
@@ -270,7 +270,7 @@ pub enum Inquiry {
         count: usize,
     },
     /// The same of one topic; 404 `Topic does not exist` for one that has no producer and no consumer here.
-    ProxyTopicStats(TopicName),
+    ProxyTopic(TopicName),
     /// The metrics of each namespace as Pulsar's WebSocket proxy tells them, with rates per second over about the last
     /// minute: `[{"metrics": {"ns_msg_publish_rate": 1.0, …}, "dimensions": {"namespace": "tenant/ns"}}]`. Namespaces are
     /// those that these rights let consume as a whole.
@@ -336,7 +336,7 @@ pub enum Inquiry {
         /// The subscription.
         subscription: Box<str>,
         /// Where it goes on.
-        to: Moment,
+        to: CursorReset,
     },
     /// Deletes a subscription that has no consumer.
     Forget {
@@ -349,7 +349,7 @@ pub enum Inquiry {
 
 /// Where a subscription is moved to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum CursorReset {
     /// The first message that is kept.
     Earliest,
     /// The next that comes.
@@ -362,12 +362,12 @@ pub enum Moment {
 
 /// What the owner of the topics says to one connection.
 #[derive(Debug)]
-pub enum Reply {
+pub enum TopicAnswer {
     /// It is a producer, consumer or reader now.
     Opened,
     /// It is not, and this is why.
-    Refused(Refusal),
-    /// Nothing is in the way of a consumer of several owners; answered by [`Request::Join`].
+    Refused(TopicRefusal),
+    /// Nothing is in the way of a consumer of several owners; answered by [`TopicQuestion::Join`].
     Ready,
     /// The message is stored.
     Stored {
@@ -398,15 +398,15 @@ pub enum Reply {
     /// What the connection does is not among its new rights.
     Forbidden,
     /// Whether the peer still lives is to be looked at, because somebody else wants what it holds; answered by
-    /// [`Request::Probed`].
+    /// [`TopicQuestion::Probed`].
     Probe,
-    /// The answer to an [`Inquiry`]: an HTTP status, and JSON, or a sentence when the status is an error's.
+    /// The answer to an [`TopicInquiry`]: an HTTP status, and JSON, or a sentence when the status is an error's.
     Answer(u16, Box<[u8]>),
 }
 
 /// Why a connection cannot produce, consume or read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct TopicRefusal {
     /// What kind of reason.
     pub cause: Cause,
     /// The reason, for people.
@@ -434,40 +434,40 @@ pub enum Cause {
 
 /// A message on its way to connections of one shard.
 #[derive(Debug)]
-pub struct Delivery {
+pub struct TopicDelivery {
     /// The message.
-    pub message: Arc<Stored>,
+    pub message: Arc<StoredMessage>,
     /// Who gets it.
-    pub takers: Vec<Taker>,
+    pub recipients: Vec<Recipient>,
 }
 
 /// A connection that gets a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taker {
+pub struct Recipient {
     /// Which it is.
     pub connection: ConnectionRef,
     /// How often it came before.
     pub redeliveries: u32,
-    /// The partition in the message's id, by which the taker's acknowledgement finds it again.
+    /// The partition in the message's id, by which the recipient's acknowledgement finds it again.
     pub partition: Option<u32>,
-    /// Whether [`Request::Took`] is to follow when it has left: until then there comes nothing more.
+    /// Whether [`TopicQuestion::Took`] is to follow when it has left: until then there comes nothing more.
     pub wants_receipt: bool,
 }
 
 /// What leaves the owner of the topics, in order.
 #[derive(Debug)]
-pub enum Outgoing {
+pub enum TopicOutgoing {
     /// An answer.
-    Reply(ConnectionRef, Reply),
+    Reply(ConnectionRef, TopicAnswer),
     /// A message.
-    Deliver(Arc<Stored>, Taker),
+    Deliver(Arc<StoredMessage>, Recipient),
     /// A request to the owner with this index.
-    Ask(usize, ConnectionRef, Request),
+    Ask(usize, ConnectionRef, TopicQuestion),
 }
 
 /// What topics allow.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct TopicRules {
     /// Seconds for which messages that nobody waits for any more are kept.
     pub retention_s: u64,
     /// Bytes of them that are kept.
@@ -495,7 +495,7 @@ pub struct Rules {
     pub partitioned: Vec<(TopicName, u32)>,
 }
 
-impl Default for Rules {
+impl Default for TopicRules {
     fn default() -> Self {
         Self {
             retention_s: 3600,
@@ -514,7 +514,7 @@ impl Default for Rules {
     }
 }
 
-impl Request {
+impl TopicQuestion {
     /// How much memory it holds, for the bounds of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -530,7 +530,7 @@ impl Request {
     }
 }
 
-impl Reply {
+impl TopicAnswer {
     /// How much memory it holds, for the bounds of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -546,10 +546,10 @@ impl Reply {
     }
 }
 
-impl Delivery {
+impl TopicDelivery {
     /// How much memory it holds, for the bounds of queues.
     #[must_use]
     pub fn weight(&self) -> usize {
-        self.message.len() + self.takers.len() * size_of::<Taker>() + size_of::<Self>()
+        self.message.len() + self.recipients.len() * size_of::<Recipient>() + size_of::<Self>()
     }
 }

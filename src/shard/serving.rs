@@ -127,7 +127,7 @@ impl Shard {
         if status.is_none() {
             match served {
                 Served::Asked(app, inquiry) => self.note(id, &app, Note::Inquire(inquiry)),
-                Served::Inquired(inquiry) => self.request(id, topic::Request::Inquire(inquiry)),
+                Served::Inquired(inquiry) => self.request(id, topic::TopicQuestion::Inquire(inquiry)),
                 Served::Answer { .. } | Served::NotAllowed(_) => {}
             }
             let session = &mut self.sessions[id as usize];

@@ -3,7 +3,7 @@
 use super::{Event, Id, Shard};
 use crate::dialect::{AnyDialect, Input, Kind, pulsar};
 use crate::service::ConnectionRef;
-use crate::service::topic::{Delivery, Reply, Request};
+use crate::service::topic::{TopicAnswer, TopicDelivery, TopicQuestion};
 use crate::shard::session::Phase;
 use crate::wheel::Now;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const DELIVERED_BYTES_MAX: usize = 256 * 1024;
 
 impl Shard {
     /// What the owner of the topics is to be asked since the last call.
-    pub fn take_requests(&mut self) -> Vec<(ConnectionRef, Request)> {
+    pub fn take_requests(&mut self) -> Vec<(ConnectionRef, TopicQuestion)> {
         std::mem::take(&mut self.requests)
     }
 
@@ -25,21 +25,21 @@ impl Shard {
     }
 
     /// Keeps a request of a session for the owner of the topics.
-    pub(super) fn request(&mut self, id: Id, request: Request) {
+    pub(super) fn request(&mut self, id: Id, request: TopicQuestion) {
         let serial = self.sessions[id as usize].serial;
         self.requests.push((ConnectionRef { shard: self.number, id, serial }, request));
     }
 
     /// What the owner of the topics says to a connection of this shard, if it is still the same.
-    pub fn take_told(&mut self, connection: ConnectionRef, reply: Reply, now: Now) {
+    pub fn take_told(&mut self, connection: ConnectionRef, reply: TopicAnswer, now: Now) {
         if self
             .sessions
             .get(connection.id as usize)
             .is_some_and(|session| session.serial == connection.serial)
         {
             match reply {
-                Reply::Answer(status, body) => self.answer_inquiry(connection.id, status, &body, now),
-                Reply::Probe => self.events.push(Event::Probe(connection.id)),
+                TopicAnswer::Answer(status, body) => self.answer_inquiry(connection.id, status, &body, now),
+                TopicAnswer::Probe => self.events.push(Event::Probe(connection.id)),
                 reply => self.tell(connection.id, Input::Told(reply), now),
             }
         }
@@ -49,20 +49,20 @@ impl Shard {
     /// [`Event::Probe`]. Of a session that has ended the owner of the topics knows.
     pub fn probed(&mut self, id: Id, is_closing: bool) {
         if self.sessions.get(id as usize).is_some_and(|session| session.dialect.is_some()) {
-            self.request(id, Request::Probed { is_closing });
+            self.request(id, TopicQuestion::Probed { is_closing });
         }
     }
 
     /// Hands a message of a topic to the connections that its owner has chosen. They are not judged by what their
     /// outboxes hold: the owner waits for their receipts.
-    pub fn take_delivery(&mut self, delivery: &Delivery, now: Now) {
+    pub fn take_delivery(&mut self, delivery: &TopicDelivery, now: Now) {
         let mut frames: Vec<(pulsar::Form, crate::outbox::FrameId)> = Vec::new();
         let mut delivered = 0;
-        for taker in &delivery.takers {
-            let Some(session) = self.sessions.get_mut(taker.connection.id as usize) else { continue };
+        for recipient in &delivery.recipients {
+            let Some(session) = self.sessions.get_mut(recipient.connection.id as usize) else { continue };
             let AnyDialect::Pulsar(dialect) = (match &session.dialect {
                 Some(dialect)
-                    if session.serial == taker.connection.serial && session.phase == Phase::Open =>
+                    if session.serial == recipient.connection.serial && session.phase == Phase::Open =>
                 {
                     dialect
                 }
@@ -70,8 +70,8 @@ impl Shard {
             }) else {
                 continue;
             };
-            session.owes_receipt |= taker.wants_receipt;
-            let form = dialect.form(taker, now);
+            session.owes_receipt |= recipient.wants_receipt;
+            let form = dialect.form(recipient, now);
             let frame = match frames.iter().find(|made| made.0 == form) {
                 Some(made) => made.1,
                 None => {
@@ -82,7 +82,7 @@ impl Shard {
                 }
             };
             delivered += 1;
-            self.push(taker.connection.id, frame);
+            self.push(recipient.connection.id, frame);
         }
         if delivered > 0 {
             self.metrics.deliveries[Kind::Pulsar as usize].add(delivered);

@@ -7,8 +7,8 @@ fn the_papers_message_is_delivered_in_the_papers_words_and_in_those_of_later() {
     let mut stage = Stage::open();
     let (first, second) = (stage.joins("a", CONSUMER_1), stage.joins("b", CONSUMER_2));
     let reader = stage.joins("r", READER_2);
-    let again = Taker { redeliveries: 2, partition: Some(4), ..taker(reader) };
-    stage.delivers(&paper(), &[taker(first), Taker { redeliveries: 1, ..taker(second) }, again]);
+    let again = Recipient { redeliveries: 2, partition: Some(4), ..recipient(reader) };
+    stage.delivers(&paper(), &[recipient(first), Recipient { redeliveries: 1, ..recipient(second) }, again]);
     assert_eq!(
         stage.bus.heard("a"),
         [
@@ -33,9 +33,9 @@ fn the_papers_message_is_delivered_in_the_papers_words_and_in_those_of_later() {
 fn a_receipt_is_given_when_all_has_left() {
     let mut stage = Stage::open();
     let connection = stage.joins("c", CONSUMER_2);
-    stage.delivers(&paper(), &[taker(connection)]);
+    stage.delivers(&paper(), &[recipient(connection)]);
     assert_eq!(stage.asked_in_words(), "");
-    stage.delivers(&paper(), &[Taker { wants_receipt: true, ..taker(connection) }]);
+    stage.delivers(&paper(), &[Recipient { wants_receipt: true, ..recipient(connection) }]);
     assert_eq!(stage.asked_in_words(), "Took");
 }
 
@@ -64,15 +64,15 @@ fn a_consumers_commands_are_handed_on_without_an_answer() {
     }
     stage.bus.say("push", r#"{"messageId":"CAcQrAIYAg=="}"#);
     let asked = stage.asked();
-    assert!(matches!(asked[..], [Request::Ack(acked)] if acked == id("CAcQrAIYAg==")), "{asked:?}");
+    assert!(matches!(asked[..], [TopicQuestion::Ack(acked)] if acked == id("CAcQrAIYAg==")), "{asked:?}");
 }
 
 #[test]
 fn the_end_of_a_topic_is_told_as_a_boolean() {
     let mut stage = Stage::open();
     let connection = stage.joins("c", CONSUMER_2);
-    stage.told(connection, Reply::EndOfTopic(false));
-    stage.told(connection, Reply::EndOfTopic(true));
+    stage.told(connection, TopicAnswer::EndOfTopic(false));
+    stage.told(connection, TopicAnswer::EndOfTopic(true));
     assert_eq!(stage.bus.heard("c"), [r#"{"endOfTopic":false}"#, r#"{"endOfTopic":true}"#]);
 }
 
@@ -100,7 +100,7 @@ fn what_is_no_command_ends_the_session() {
     }
     let mut stage = Stage::open();
     let connection = stage.joins("c", CONSUMER_2);
-    stage.told(connection, Reply::StillSubscribed);
+    stage.told(connection, TopicAnswer::StillSubscribed);
     assert_eq!(stage.bus.heard("c"), [json]);
 }
 

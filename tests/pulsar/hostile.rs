@@ -11,13 +11,17 @@ fn huge_properties_are_read_in_one_pass() {
     let text = format!(r#"{{"payload":"","properties":{{{}}}}}"#, properties.join(","));
     assert!(text.len() < 1024 * 1024 && stage.says("p", &text).is_empty());
     match stage.asked().pop() {
-        Some(Request::Send { draft, .. }) => assert_eq!(draft.message().unwrap().properties.len(), 80_000),
+        Some(TopicQuestion::Send { draft, .. }) => {
+            assert_eq!(draft.message().unwrap().properties.len(), 80_000)
+        }
         other => panic!("{other:?}"),
     }
     let same = format!(r#"{{"payload":"","properties":{{{}}}}}"#, vec!["\"a\":1"; 100_000].join(","));
     assert!(stage.says("p", &same).is_empty());
     match stage.asked().pop() {
-        Some(Request::Send { draft, .. }) => assert_eq!(draft.message().unwrap().properties, [("a", "1")]),
+        Some(TopicQuestion::Send { draft, .. }) => {
+            assert_eq!(draft.message().unwrap().properties, [("a", "1")])
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -86,7 +90,7 @@ proptest! {
         let mut stage = Stage::open();
         stage.joins("x", PRODUCER_2);
         let answers = stage.says("x", &format!(r#"{{"payload":"{payload}","{key}":{value}}}"#)).len();
-        let asked = stage.asked().iter().filter(|asked| matches!(asked, Request::Send { .. })).count();
+        let asked = stage.asked().iter().filter(|asked| matches!(asked, TopicQuestion::Send { .. })).count();
         prop_assert_eq!(answers + asked, 1);
     }
 

@@ -22,7 +22,8 @@ pub(crate) use conversation::{Bus, NOW_S, verifier};
 use fanfare::dialect::{Settings, pulsar};
 use fanfare::service::ConnectionRef;
 use fanfare::service::topic::{
-    Delivery, Draft, Message, MessageId, Position, Refusal, Reply, Request, Stored, Taker,
+    MessageDraft, MessageId, Position, Recipient, StoredMessage, TopicAnswer, TopicDelivery, TopicMessage,
+    TopicQuestion, TopicRefusal,
 };
 use std::sync::Arc;
 
@@ -59,7 +60,7 @@ impl Stage {
     }
 
     /// Somebody comes; returns what the owner is asked then, and forgets what it was before.
-    pub(crate) fn comes(&mut self, name: &str, path: &str) -> Option<(ConnectionRef, Request)> {
+    pub(crate) fn comes(&mut self, name: &str, path: &str) -> Option<(ConnectionRef, TopicQuestion)> {
         self.bus.shard.take_requests();
         self.bus.connect(name, path, HOST);
         let mut asked = self.bus.shard.take_requests();
@@ -72,7 +73,7 @@ impl Stage {
         let (connection, _) =
             self.comes(name, path).unwrap_or_else(|| panic!("{path}: {}", self.refusal(name)));
         assert_eq!(self.bus.heard(name), Vec::<String>::new(), "not before the owner has spoken");
-        self.told(connection, Reply::Opened);
+        self.told(connection, TopicAnswer::Opened);
         assert_eq!(self.bus.heard(name), ["101"], "{path}");
         connection
     }
@@ -88,7 +89,7 @@ impl Stage {
     }
 
     /// What the owner is asked since somebody looked.
-    pub(crate) fn asked(&mut self) -> Vec<Request> {
+    pub(crate) fn asked(&mut self) -> Vec<TopicQuestion> {
         self.bus.shard.take_requests().into_iter().map(|(_, request)| request).collect()
     }
 
@@ -103,37 +104,37 @@ impl Stage {
         self.bus.heard(name)
     }
 
-    pub(crate) fn told(&mut self, connection: ConnectionRef, reply: Reply) {
+    pub(crate) fn told(&mut self, connection: ConnectionRef, reply: TopicAnswer) {
         self.bus.shard.take_told(connection, reply, self.bus.now);
         self.bus.flush();
     }
 
-    pub(crate) fn refuses(&mut self, connection: ConnectionRef, refusal: &Refusal) {
-        self.told(connection, Reply::Refused(refusal.clone()));
+    pub(crate) fn refuses(&mut self, connection: ConnectionRef, refusal: &TopicRefusal) {
+        self.told(connection, TopicAnswer::Refused(refusal.clone()));
     }
 
     /// The owner delivers a message to some.
-    pub(crate) fn delivers(&mut self, message: &Message<'_>, takers: &[Taker]) {
+    pub(crate) fn delivers(&mut self, message: &TopicMessage<'_>, recipients: &[Recipient]) {
         let message = Arc::new(stored(message));
-        let delivery = Delivery { message, takers: takers.to_vec() };
+        let delivery = TopicDelivery { message, recipients: recipients.to_vec() };
         self.bus.shard.take_delivery(&delivery, self.bus.now);
         self.bus.flush();
     }
 }
 
 /// The paper's message, at the paper's place.
-pub(crate) fn stored(message: &Message<'_>) -> Stored {
-    Draft::new(message).store(Position::new(0, 3).unwrap(), 3, 100)
+pub(crate) fn stored(message: &TopicMessage<'_>) -> StoredMessage {
+    MessageDraft::new(message).store(Position::new(0, 3).unwrap(), 3, 100)
 }
 
 /// The paper's message.
-pub(crate) fn paper() -> Message<'static> {
-    Message {
+pub(crate) fn paper() -> TopicMessage<'static> {
+    TopicMessage {
         published_ms: 1_472_575_557_785,
         context: Some("1"),
         properties: vec![("key1", "value1"), ("key2", "value2")],
         payload: b"Hello World",
-        ..Message::default()
+        ..TopicMessage::default()
     }
 }
 
@@ -141,6 +142,6 @@ pub(crate) fn id(text: &str) -> MessageId {
     MessageId::read(text).unwrap()
 }
 
-pub(crate) fn taker(connection: ConnectionRef) -> Taker {
-    Taker { connection, redeliveries: 0, partition: None, wants_receipt: false }
+pub(crate) fn recipient(connection: ConnectionRef) -> Recipient {
+    Recipient { connection, redeliveries: 0, partition: None, wants_receipt: false }
 }

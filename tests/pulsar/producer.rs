@@ -7,11 +7,11 @@ const HELLO: &str =
     r#"{"payload":"SGVsbG8gV29ybGQ=","properties":{"key1":"value1","key2":"value2"},"context":"1"}"#;
 
 /// What was asked to be stored: the payload, and what comes back with the answer.
-fn sent(stage: &mut Stage) -> (Draft, Option<Box<str>>) {
+fn sent(stage: &mut Stage) -> (MessageDraft, Option<Box<str>>) {
     let mut asked = stage.asked();
     assert_eq!(asked.len(), 1, "{asked:?}");
     match asked.pop() {
-        Some(Request::Send { draft, context }) => (draft, context),
+        Some(TopicQuestion::Send { draft, context }) => (draft, context),
         other => panic!("{other:?}"),
     }
 }
@@ -21,7 +21,7 @@ fn acknowledged(path: &str, says: &str) -> Vec<String> {
     let connection = stage.joins("p", path);
     assert!(stage.says("p", says).is_empty(), "an answer comes when the message is stored");
     let (_, context) = sent(&mut stage);
-    stage.told(connection, Reply::Stored { id: id("CAAQAw=="), context });
+    stage.told(connection, TopicAnswer::Stored { id: id("CAAQAw=="), context });
     stage.bus.heard("p")
 }
 
@@ -31,7 +31,7 @@ fn the_papers_message_is_stored_and_acknowledged_in_the_papers_words() {
     stage.joins("p", PRODUCER_1);
     stage.bus.say("p", HELLO);
     let (draft, context) = sent(&mut stage);
-    let message = Message { published_ms: NOW_S * 1000, ..paper() };
+    let message = TopicMessage { published_ms: NOW_S * 1000, ..paper() };
     assert_eq!((draft.message().unwrap(), context.as_deref()), (message, Some("1")));
     assert_eq!(acknowledged(PRODUCER_1, HELLO), [r#"{"result":"ok","messageId":"CAAQAw==","context":"1"}"#]);
     let python = r#"{"payload": "SGVsbG8gV29ybGQ=", "properties": {"key1": "value1", "key2": "value2"}, "context": 5}"#;
@@ -73,7 +73,7 @@ fn what_cannot_be_sent_is_told_by_number_and_the_producer_goes_on() {
         assert_eq!(stage.asked_in_words(), "");
         stage.bus.say("p", HELLO);
         let (_, context) = sent(&mut stage);
-        stage.told(connection, Reply::NotStored { reason: "the disk is full".into(), context });
+        stage.told(connection, TopicAnswer::NotStored { reason: "the disk is full".into(), context });
         let said = format!(r#"{{"result":"send-error:8","errorMsg":"the disk is full","context":"1"{end}"#);
         assert_eq!(stage.bus.heard("p"), [said]);
     }
@@ -97,7 +97,7 @@ fn no_message_ends_its_producer_or_loses_the_answers_of_others() {
             assert!(bad.last().unwrap().starts_with(&said), "{path} {field}: {bad:?}");
             if is_stored {
                 let (_, context) = sent(&mut stage);
-                stage.told(connection, Reply::Stored { id: id("CAAQAw=="), context });
+                stage.told(connection, TopicAnswer::Stored { id: id("CAAQAw=="), context });
                 assert!(stage.bus.heard("p")[0].starts_with(r#"{"result":"ok""#), "{path} {field}");
             }
         }
@@ -109,9 +109,9 @@ fn a_named_producers_numbers_are_kept_with_its_messages() {
     let mut stage = Stage::open();
     let (connection, request) =
         stage.comes("p", &format!("{PRODUCER_2}?producerName=ann&initialSequenceId=7")).unwrap();
-    let Request::Produce(producing) = request else { panic!() };
+    let TopicQuestion::Produce(producing) = request else { panic!() };
     assert_eq!((producing.name.as_deref(), producing.initial_sequence), (Some("ann"), Some(7)));
-    stage.told(connection, Reply::Opened);
+    stage.told(connection, TopicAnswer::Opened);
     stage
         .bus
         .say("p", r#"{"payload":"QQ==","sequenceId":8,"key":"k","deliverAfterMs":1000,"schemaVersion":3}"#);

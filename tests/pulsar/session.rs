@@ -2,50 +2,56 @@
 
 use super::*;
 use fanfare::message::Violation;
-use fanfare::service::topic::{Cause, Flow, Hashing, Kind, Start, Wanted};
+use fanfare::service::topic::{Cause, Flow, Hashing, ReaderStart, SubscriptionType, WantedTopics};
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 #[test]
 fn the_paths_of_the_paper_ask_for_the_topic_with_its_cluster() {
     let mut stage = Stage::open();
-    let Some((_, Request::Produce(producing))) = stage.comes("p", PRODUCER_1) else { panic!() };
+    let Some((_, TopicQuestion::Produce(producing))) = stage.comes("p", PRODUCER_1) else { panic!() };
     assert_eq!(producing.topic.as_str(), "persistent://my-property/us-west/my-ns/my-topic1");
     assert_eq!((producing.name, producing.hashing, &*producing.remote), (None, Hashing::Java, "127.0.0.1:5"));
-    let Some((_, Request::Consume(consuming))) = stage.comes("c", CONSUMER_1) else { panic!() };
-    let Wanted::One(topic) = &consuming.topics else { panic!() };
+    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("c", CONSUMER_1) else { panic!() };
+    let WantedTopics::One(topic) = &consuming.topics else { panic!() };
     assert_eq!(topic.as_str(), "persistent://my-property/us-west/my-ns/my-topic1");
-    assert_eq!((&*consuming.subscription, consuming.kind), ("my-sub1", Kind::Exclusive));
+    assert_eq!((&*consuming.subscription, consuming.kind), ("my-sub1", SubscriptionType::Exclusive));
     assert_eq!((consuming.flow, consuming.durable, consuming.earliest), (Flow::Push(1000), true, false));
-    let Some((_, Request::Read(reading))) = stage.comes("r", READER_1) else { panic!() };
-    assert_eq!((reading.start, reading.window), (Start::Latest, 1000));
+    let Some((_, TopicQuestion::Read(reading))) = stage.comes("r", READER_1) else { panic!() };
+    assert_eq!((reading.start, reading.window), (ReaderStart::Latest, 1000));
 }
 
 #[test]
 fn the_query_says_what_a_consumer_wants() {
     let mut stage = Stage::open();
     let query = "?subscriptionType=Shared&ackTimeoutMillis=2000&pullMode=true&maxRedeliverCount=2&deadLetterTopic=dead";
-    let Some((_, Request::Consume(consuming))) = stage.comes("c", &format!("{CONSUMER_2}{query}")) else {
+    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("c", &format!("{CONSUMER_2}{query}"))
+    else {
         panic!()
     };
-    assert_eq!((consuming.kind, consuming.flow, consuming.ack_timeout_ms), (Kind::Shared, Flow::Pull, 2000));
+    assert_eq!(
+        (consuming.kind, consuming.flow, consuming.ack_timeout_ms),
+        (SubscriptionType::Shared, Flow::Pull, 2000)
+    );
     assert_eq!(consuming.dead_letters.unwrap().as_str(), "persistent://public/default/dead");
-    let Some((_, Request::Consume(consuming))) = stage.comes("c", "/ws/v3/consumer/s?topics=a,t/n/b") else {
+    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("c", "/ws/v3/consumer/s?topics=a,t/n/b")
+    else {
         panic!()
     };
-    let Wanted::Several(topics) = consuming.topics else { panic!() };
+    let WantedTopics::Several(topics) = consuming.topics else { panic!() };
     assert_eq!(topics.len(), 2);
-    let Some((_, Request::Consume(consuming))) = stage.comes("c", "/ws/v3/consumer/s?topicsPattern=t/n/b.*")
+    let Some((_, TopicQuestion::Consume(consuming))) =
+        stage.comes("c", "/ws/v3/consumer/s?topicsPattern=t/n/b.*")
     else {
         panic!()
     };
     assert!(
-        matches!(consuming.topics, Wanted::Matching { namespace, .. } if &*namespace == "persistent://t/n/")
+        matches!(consuming.topics, WantedTopics::Matching { namespace, .. } if &*namespace == "persistent://t/n/")
     );
-    let Some((_, Request::Read(reading))) = stage.comes("r", &format!("{READER_2}?messageId=CAAQAw=="))
+    let Some((_, TopicQuestion::Read(reading))) = stage.comes("r", &format!("{READER_2}?messageId=CAAQAw=="))
     else {
         panic!()
     };
-    assert_eq!(reading.start, Start::After(id("CAAQAw==")));
+    assert_eq!(reading.start, ReaderStart::After(id("CAAQAw==")));
 }
 
 #[test]
@@ -68,7 +74,7 @@ fn what_cannot_be_is_a_close_in_the_first_version_and_a_status_later() {
         (Cause::Terminated, "503", "Failed to create producer: x", None),
         (Cause::Broken, "500", "Failed to create producer: x", None),
     ] {
-        let refusal = Refusal { cause, reason: "x".into() };
+        let refusal = TopicRefusal { cause, reason: "x".into() };
         let mut stage = Stage::open();
         for (path, close) in [
             (PRODUCER_1, "close 4001 Failed to create producer"),
@@ -155,8 +161,8 @@ fn whoever_goes_is_told_of_once_by_those_who_have_asked() {
     stage.bus.shard.lost(id, stage.bus.now);
     stage.bus.flush();
     assert_eq!(stage.asked_in_words(), "Gone");
-    stage.told(connection, Reply::Opened);
-    stage.delivers(&paper(), &[taker(connection)]);
+    stage.told(connection, TopicAnswer::Opened);
+    stage.delivers(&paper(), &[recipient(connection)]);
     assert_eq!(stage.bus.heard("x"), ["gone"], "what comes too late does no harm");
 }
 
@@ -178,7 +184,7 @@ fn silence_ends_a_session_and_anything_else_does_not() {
         match turn {
             0 => stage.bus.send("y", OpCode::Control(Control::Pong), b""),
             1 => stage.bus.send("y", OpCode::Data(Data::Binary), b"ignored"),
-            2 => stage.delivers(&paper(), &[taker(connection)]),
+            2 => stage.delivers(&paper(), &[recipient(connection)]),
             _ => stage.bus.say("y", r#"{"messageId":"CAAQAw=="}"#),
         }
     }
@@ -284,7 +290,7 @@ fn the_end_of_the_daemon_is_said_as_elsewhere() {
 #[test]
 fn who_is_refused_later_on_is_told_why() {
     let mut stage = Stage::open();
-    let refusal = Refusal { cause: Cause::Broken, reason: "x".into() };
+    let refusal = TopicRefusal { cause: Cause::Broken, reason: "x".into() };
     for (path, close) in [
         (PRODUCER_1, "close 4001 Failed to create producer: x"),
         (PRODUCER_2, "close 4001 Failed to create producer: x"),

@@ -4,7 +4,7 @@ use super::*;
 use fanfare::api::Persistence;
 use fanfare::dialect;
 use fanfare::outbox::Sent;
-use fanfare::service::topic::{Inquiry, Rights};
+use fanfare::service::topic::{Rights, TopicInquiry};
 
 /// The answer to a request, or what the owner is asked first.
 fn ask(
@@ -12,14 +12,14 @@ fn ask(
     method: &str,
     target: &str,
     authorization: &str,
-) -> Result<(ConnectionRef, Inquiry), String> {
+) -> Result<(ConnectionRef, TopicInquiry), String> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     assert!(KIND.body_bytes_max(method, path, stage.bus.shard.settings()).is_some(), "{path}");
     let id = stage.bus.shard.accept(stage.bus.now);
     let request = dialect::Request { method, path, query, authorization, ..Default::default() };
     stage.bus.shard.serve(id, KIND, &request, Persistence::Stays, stage.bus.now);
     match stage.bus.shard.take_requests().pop() {
-        Some((connection, Request::Inquire(inquiry))) => Ok((connection, *inquiry)),
+        Some((connection, TopicQuestion::Inquire(inquiry))) => Ok((connection, *inquiry)),
         None => Err(written(stage)),
         other => panic!("{other:?}"),
     }
@@ -46,14 +46,14 @@ fn the_owner_is_asked_and_its_answer_handed_on() {
         ("/admin/proxy-stats/metrics", all("ProxyMetrics")),
         ("/admin/v2/proxy-stats/stats", page("", 1000)),
         ("/admin/v2/proxy-stats/stats?after=persistent://t/n/x&count=5", page("persistent://t/n/x", 5)),
-        ("/admin/v2/proxy-stats/persistent/t/n/x/stats", "ProxyTopicStats(\"persistent://t/n/x\")".into()),
-        ("/admin/proxy-stats/persistent/p/c/n/x/stats", "ProxyTopicStats(\"persistent://p/c/n/x\")".into()),
+        ("/admin/v2/proxy-stats/persistent/t/n/x/stats", "ProxyTopic(\"persistent://t/n/x\")".into()),
+        ("/admin/proxy-stats/persistent/p/c/n/x/stats", "ProxyTopic(\"persistent://p/c/n/x\")".into()),
     ] {
         let (_, inquiry) = ask(&mut stage, "GET", target, "").unwrap();
         assert_eq!(format!("{inquiry:?}"), expected);
     }
     let (connection, _) = ask(&mut stage, "GET", "/admin/v2/proxy-stats/stats", "").unwrap();
-    stage.bus.shard.take_told(connection, Reply::Answer(200, b"{}"[..].into()), stage.bus.now);
+    stage.bus.shard.take_told(connection, TopicAnswer::Answer(200, b"{}"[..].into()), stage.bus.now);
     let answer = written(&mut stage);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\n{}"), "{answer}");

@@ -144,7 +144,7 @@ fn claims_name_topics_and_all_that_a_request_names_are_looked_at() {
         let token = if path.contains('?') { "&token=consumer" } else { "?token=consumer" };
         let asked = stage.comes("x", &format!("{path}{token}"));
         if let Some((connection, _)) = asked {
-            stage.told(connection, Reply::Opened);
+            stage.told(connection, TopicAnswer::Opened);
         }
         let heard = stage.bus.heard("x");
         let is_first = path.starts_with("/ws/consumer") && status == "403";
@@ -157,11 +157,13 @@ fn claims_name_topics_and_all_that_a_request_names_are_looked_at() {
 fn a_pattern_is_narrowed_to_what_may_be_consumed() {
     let mut stage = stage();
     let path = "/ws/v3/consumer/s?topicsPattern=t/n/.*&token=";
-    let Some((_, Request::Consume(consuming))) = stage.comes("x", &format!("{path}consumer")) else {
+    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("x", &format!("{path}consumer")) else {
         panic!()
     };
     assert_eq!(consuming.rights, Some(Box::new(Rights::new([], ["t/n/x", "my-property/us-west/*"], []))));
-    let Some((_, Request::Consume(consuming))) = stage.comes("y", &format!("{path}good")) else { panic!() };
+    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("y", &format!("{path}good")) else {
+        panic!()
+    };
     assert_eq!(consuming.rights, None);
 }
 
@@ -243,7 +245,7 @@ fn a_token_that_lets_less_ends_what_it_does_not_let() {
     assert!(stage.says("x", &response("good")).is_empty());
     assert!(stage.asked_in_words().starts_with("Renew("), "it may do more again");
     assert!(stage.says("x", &response("consumer")).is_empty());
-    stage.told(connection, Reply::Forbidden);
+    stage.told(connection, TopicAnswer::Forbidden);
     assert_eq!(stage.bus.heard("x"), ["close 4006 Client is not authorized"]);
 }
 
@@ -292,7 +294,7 @@ fn a_judge_far_away_is_waited_for() {
         let (mut stage, ticket) = asks_far_away(path);
         answer(&mut stage, ticket, granted());
         let (connection, _) = stage.bus.shard.take_requests().pop().unwrap();
-        stage.told(connection, Reply::Opened);
+        stage.told(connection, TopicAnswer::Opened);
         assert_eq!(stage.bus.heard("x"), ["101"]);
         answer(&mut stage, ticket, granted());
         assert_eq!(stage.asked_in_words(), "", "verified again, it asks for nothing again");
@@ -326,7 +328,7 @@ fn a_token_that_is_taken_back_before_the_owner_has_answered_opens_nothing() {
         );
         let (connection, _) = stage.bus.shard.take_requests().pop().unwrap();
         answer(&mut stage, ticket, TokenAnswer::Revoked);
-        stage.told(connection, Reply::Opened);
+        stage.told(connection, TopicAnswer::Opened);
         assert_eq!(stage.bus.heard("x"), heard);
         assert_eq!(stage.asked_in_words(), "Gone");
     }

@@ -1,7 +1,7 @@
 //! Topics that are not persistent: what is sent goes to whoever is there, and is kept nowhere.
 
 use super::*;
-use fanfare::service::topic::{Cause, Producing};
+use fanfare::service::topic::{Cause, ProducerOptions};
 use fanfare::shard::Limits;
 
 const PRODUCER: &str = "/ws/v2/producer/non-persistent/t/n/x";
@@ -15,7 +15,9 @@ const A: &str = r#"{"messageId":"CAAQAA==","payload":"QQ==","properties":{},"pub
 fn messages_go_to_all_who_are_there_and_are_acknowledged_at_once() {
     let mut stage = Stage::open();
     let (_, request) = stage.comes("early", PRODUCER).unwrap();
-    assert!(matches!(request, Request::Produce(it) if matches!(&*it, Producing { name: None, .. })));
+    assert!(
+        matches!(request, TopicQuestion::Produce(it) if matches!(&*it, ProducerOptions { name: None, .. }))
+    );
     stage.joins("p", PRODUCER);
     for (name, path) in [("a", CONSUMER), ("b", "/ws/v2/consumer/non-persistent/t/n/x/other"), ("r", READER)]
     {
@@ -53,7 +55,7 @@ fn consumers_share_as_the_owner_says_and_one_who_unsubscribes_gets_nothing() {
     stage.says("p", r#"{"payload":""}"#);
     assert!(stage.bus.heard("a").is_empty() && stage.bus.heard("b").is_empty());
     for (place, (_, connection)) in (0..).zip(connections) {
-        stage.told(connection, Reply::Share { place, of: 2 });
+        stage.told(connection, TopicAnswer::Share { place, of: 2 });
     }
     for _ in 0..10 {
         stage.says("p", r#"{"payload":"QQ=="}"#);
@@ -61,8 +63,8 @@ fn consumers_share_as_the_owner_says_and_one_who_unsubscribes_gets_nothing() {
     assert_eq!((stage.bus.heard("a"), stage.bus.heard("b")), (vec![A.to_owned(); 5], vec![A.to_owned(); 5]));
     assert!(stage.says("a", r#"{"type":"unsubscribe"}"#).is_empty());
     assert_eq!(stage.asked_in_words(), "Unsubscribe");
-    stage.told(connections[0].1, Reply::Share { place: 0, of: 1 });
-    stage.told(connections[1].1, Reply::Share { place: 0, of: 0 });
+    stage.told(connections[0].1, TopicAnswer::Share { place: 0, of: 1 });
+    stage.told(connections[1].1, TopicAnswer::Share { place: 0, of: 0 });
     stage.says("p", r#"{"payload":"QQ=="}"#);
     assert!(stage.bus.heard("a").is_empty() && stage.bus.heard("b").is_empty());
 }
@@ -116,7 +118,7 @@ fn who_finds_no_room_to_listen_is_told_to_come_again() {
     stage.bus.shard.configure(settings, limits, stage.bus.now);
     stage.joins("first", CONSUMER);
     let (connection, _) = stage.comes("second", READER).unwrap();
-    stage.told(connection, Reply::Opened);
+    stage.told(connection, TopicAnswer::Opened);
     assert_eq!(stage.bus.heard("second"), ["101", "close 1013 too many subscriptions"]);
     assert_eq!(stage.asked_in_words(), "Gone");
 }
@@ -125,7 +127,7 @@ fn who_finds_no_room_to_listen_is_told_to_come_again() {
 fn who_is_refused_later_on_listens_no_more() {
     let mut stage = Stage::open();
     let connection = stage.joins("c", CONSUMER);
-    stage.refuses(connection, &Refusal { cause: Cause::Broken, reason: "x".into() });
+    stage.refuses(connection, &TopicRefusal { cause: Cause::Broken, reason: "x".into() });
     assert_eq!(stage.bus.heard("c"), ["close 4002 Failed to subscribe: x"]);
     stage.bus.shard.tick(stage.bus.now);
     assert_eq!(stage.bus.metrics.subscriptions.get(), 0);

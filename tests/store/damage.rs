@@ -2,7 +2,7 @@
 
 use crate::{fill, message, open_small, ordinals, small};
 use fanfare::io::store::{Disk, OpenError, StoreSettings, check};
-use fanfare::service::topic::{Archive as _, Number, Position, Saved};
+use fanfare::service::topic::{Archive as _, Position, Saved, TopicNumber};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,9 +44,9 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 }
 
 /// Topics whose older messages are in full segments and whose newer ones in the last.
-pub(crate) fn filled(path: &Path) -> (Disk, Vec<Number>) {
+pub(crate) fn filled(path: &Path) -> (Disk, Vec<TopicNumber>) {
     let mut disk = open_small(path);
-    let topics: Vec<Number> = TOPICS.iter().map(|name| disk.create(name).unwrap()).collect();
+    let topics: Vec<TopicNumber> = TOPICS.iter().map(|name| disk.create(name).unwrap()).collect();
     for part in 0..30 {
         for (index, topic) in topics.iter().enumerate() {
             let from = part * MESSAGES / 30;
@@ -107,12 +107,12 @@ fn targets(store: &Path) -> Vec<PathBuf> {
 }
 
 /// What can be read of each topic; none for one that has no entry any more.
-fn contents(disk: &mut Disk, topics: &[Number]) -> Vec<BTreeSet<u64>> {
+fn contents(disk: &mut Disk, topics: &[TopicNumber]) -> Vec<BTreeSet<u64>> {
     topics.iter().map(|topic| ordinals(disk, *topic).into_iter().collect()).collect()
 }
 
 /// How many of the messages are gone.
-fn lost(disk: &mut Disk, topics: &[Number]) -> u64 {
+fn lost(disk: &mut Disk, topics: &[TopicNumber]) -> u64 {
     contents(disk, topics).iter().map(|ordinals| MESSAGES - ordinals.len() as u64).sum()
 }
 
@@ -334,7 +334,7 @@ fn flipped_bits_and_missing_ends_are_told_and_cost_little() {
             Ok(mut disk) => {
                 let lost = lost(&mut disk, &topics);
                 let loaded: Vec<_> = TOPICS.iter().map(|name| disk.load(name).unwrap()).collect();
-                let is_whole = |loaded: &Option<fanfare::service::topic::Loaded>| {
+                let is_whole = |loaded: &Option<fanfare::service::topic::StoredTopic>| {
                     loaded
                         .as_ref()
                         .is_some_and(|loaded| loaded.topic.is_some() && loaded.subscriptions.len() == 1)

@@ -11,7 +11,9 @@ mod topics;
 mod writing;
 
 use fanfare::io::store::{Disk, StoreSettings};
-use fanfare::service::topic::{Archive as _, Draft, Message, Number, Position, Stored};
+use fanfare::service::topic::{
+    Archive as _, MessageDraft, Position, StoredMessage, TopicMessage, TopicNumber,
+};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -48,24 +50,25 @@ pub(crate) fn is_long() -> bool {
 }
 
 /// The text of a message tells which it is, and makes them differ in length.
-pub(crate) fn payload(topic: Number, ordinal: u64) -> Vec<u8> {
+pub(crate) fn payload(topic: TopicNumber, ordinal: u64) -> Vec<u8> {
     format!("{topic}/{ordinal}/{}", "x".repeat((ordinal * 37 % 500) as usize)).into_bytes()
 }
 
-pub(crate) fn message(topic: Number, at: Position, ordinal: u64) -> Stored {
+pub(crate) fn message(topic: TopicNumber, at: Position, ordinal: u64) -> StoredMessage {
     let payload = payload(topic, ordinal);
-    Draft::new(&Message { published_ms: 1, payload: &payload, ..Message::default() }).store(at, ordinal, 0)
+    MessageDraft::new(&TopicMessage { published_ms: 1, payload: &payload, ..TopicMessage::default() })
+        .store(at, ordinal, 0)
 }
 
 /// Appends messages with these ordinals at the entries of the same number of ledger 0.
-pub(crate) fn fill(disk: &mut Disk, topic: Number, ordinals: std::ops::Range<u64>) {
+pub(crate) fn fill(disk: &mut Disk, topic: TopicNumber, ordinals: std::ops::Range<u64>) {
     for ordinal in ordinals {
         disk.append(topic, &message(topic, Position::of_number(ordinal), ordinal), None).unwrap();
     }
 }
 
 /// The ordinals of all messages that can be read, each checked against its text.
-pub(crate) fn ordinals(disk: &mut Disk, topic: Number) -> Vec<u64> {
+pub(crate) fn ordinals(disk: &mut Disk, topic: TopicNumber) -> Vec<u64> {
     let (mut from, mut found) = (Position::FIRST, Vec::new());
     loop {
         let messages = disk.read(topic, from, 1000, usize::MAX).unwrap();

@@ -1,7 +1,7 @@
 //! Very many messages: what they take of memory, and how soon they are there again.
 
 use crate::{is_long, open};
-use fanfare::service::topic::{Archive as _, Draft, Message, Position};
+use fanfare::service::topic::{Archive as _, MessageDraft, Position, TopicMessage};
 use std::time::Instant;
 
 const MESSAGES: u64 = 10_000_000;
@@ -23,7 +23,11 @@ fn ten_million_messages_take_little_memory_and_are_there_again_at_once() {
     let topics: Vec<u32> = (0..100).map(|number| disk.create(&format!("t{number}")).unwrap()).collect();
     let before = memory("VmRSS");
     for number in 0..count {
-        let draft = Draft::new(&Message { published_ms: 1, payload: &MESSAGE, ..Message::default() });
+        let draft = MessageDraft::new(&TopicMessage {
+            published_ms: 1,
+            payload: &MESSAGE,
+            ..TopicMessage::default()
+        });
         let stored = draft.store(Position::of_number(number / 100), number / 100, 0);
         disk.append(topics[(number % 100) as usize], &stored, None).unwrap();
         if number % 1024 == 1023 {

@@ -4,8 +4,8 @@ use crate::open;
 use fanfare::io::store::Disk;
 use fanfare::service::ConnectionRef;
 use fanfare::service::topic::{
-    Consuming, Draft, Flow, Kind, Message, MessageId, Outgoing, Reply, Request, Rules, TopicName, Topics,
-    Wanted,
+    ConsumerOptions, Flow, MessageDraft, MessageId, SubscriptionType, TopicAnswer, TopicMessage, TopicName,
+    TopicOutgoing, TopicOwner, TopicQuestion, TopicRules, WantedTopics,
 };
 use fanfare::wheel::Now;
 use std::path::Path;
@@ -14,7 +14,7 @@ const CONSUMER: ConnectionRef = ConnectionRef { shard: 0, id: 1, serial: 1 };
 const FEED: ConnectionRef = ConnectionRef { shard: u16::MAX, id: 1, serial: 0 };
 
 struct Owner {
-    topics: Topics<Disk>,
+    topics: TopicOwner<Disk>,
     now: Now,
     stored: usize,
     refused: usize,
@@ -24,11 +24,11 @@ struct Owner {
 impl Owner {
     fn new(path: &Path, unix_ms: u64) -> Self {
         let now = Now { monotonic_ns: 1_000_000_000, unix_ms };
-        let topics = Topics::new(open(path), Rules::default(), now);
+        let topics = TopicOwner::new(open(path), TopicRules::default(), now);
         Self { topics, now, stored: 0, refused: 0, delivered: Vec::new() }
     }
 
-    fn ask(&mut self, connection: ConnectionRef, request: Request) {
+    fn ask(&mut self, connection: ConnectionRef, request: TopicQuestion) {
         self.topics.take(connection, request, self.now);
     }
 
@@ -47,12 +47,12 @@ impl Owner {
         while self.topics.deliver(1 << 20, self.now) {}
         for outgoing in self.topics.take_outgoing() {
             match outgoing {
-                Outgoing::Reply(_, Reply::Stored { .. }) => self.stored += 1,
-                Outgoing::Reply(_, Reply::NotStored { .. }) => self.refused += 1,
-                Outgoing::Reply(_, Reply::Opened) => {}
-                Outgoing::Reply(_, reply) => panic!("{reply:?}"),
-                Outgoing::Ask(..) => panic!("there is no other owner"),
-                Outgoing::Deliver(message, _) => {
+                TopicOutgoing::Reply(_, TopicAnswer::Stored { .. }) => self.stored += 1,
+                TopicOutgoing::Reply(_, TopicAnswer::NotStored { .. }) => self.refused += 1,
+                TopicOutgoing::Reply(_, TopicAnswer::Opened) => {}
+                TopicOutgoing::Reply(_, reply) => panic!("{reply:?}"),
+                TopicOutgoing::Ask(..) => panic!("there is no other owner"),
+                TopicOutgoing::Deliver(message, _) => {
                     let text = String::from_utf8_lossy(message.message().payload).into_owned();
                     self.delivered.push((MessageId { position: message.position, partition: None }, text));
                 }
@@ -63,16 +63,17 @@ impl Owner {
     fn append(&mut self, texts: std::ops::Range<u32>) {
         for text in texts {
             let text = text.to_string();
-            let message = Message { published_ms: 1, payload: text.as_bytes(), ..Message::default() };
-            self.ask(FEED, Request::Append(name(), Draft::new(&message)));
+            let message =
+                TopicMessage { published_ms: 1, payload: text.as_bytes(), ..TopicMessage::default() };
+            self.ask(FEED, TopicQuestion::Append(name(), MessageDraft::new(&message)));
         }
     }
 
     fn consume(&mut self) {
-        let consuming = Consuming {
-            topics: Wanted::One(name()),
+        let consuming = ConsumerOptions {
+            topics: WantedTopics::One(name()),
             subscription: "s".into(),
-            kind: Kind::Shared,
+            kind: SubscriptionType::Shared,
             durable: true,
             earliest: true,
             flow: Flow::Push(1000),
@@ -86,7 +87,7 @@ impl Owner {
             rights: None,
             window: None,
         };
-        self.ask(CONSUMER, Request::Consume(Box::new(consuming)));
+        self.ask(CONSUMER, TopicQuestion::Consume(Box::new(consuming)));
     }
 
     fn texts(&self) -> Vec<u32> {
@@ -111,7 +112,7 @@ fn a_kill_loses_nothing_that_was_told_and_brings_back_what_was_not_acknowledged(
     assert_eq!((owner.stored, owner.refused, owner.texts()), (200, 0, (0..200).collect()));
     for index in (0..200).filter(|index| index % 2 == 0) {
         let id = owner.delivered[index].0;
-        owner.ask(CONSUMER, Request::Ack(id));
+        owner.ask(CONSUMER, TopicQuestion::Ack(id));
     }
     owner.round();
     owner.round();
@@ -161,7 +162,7 @@ fn after_a_full_disk_messages_are_taken_and_delivered_again() {
         owner.append(next..next + 1);
         owner.round();
         let ids: Vec<_> = owner.delivered.iter().map(|delivery| delivery.0).collect();
-        ids.into_iter().for_each(|id| owner.ask(CONSUMER, Request::Ack(id)));
+        ids.into_iter().for_each(|id| owner.ask(CONSUMER, TopicQuestion::Ack(id)));
         owner.stored != known
     });
     owner.round();

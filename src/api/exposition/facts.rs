@@ -2,7 +2,7 @@
 //! store and its room, and the largest of what has names: backlogs of subscriptions, topics, apps.
 
 use super::family;
-use crate::service::topic::{Backlog, Holding};
+use crate::service::topic::{Holding, TopicBacklog};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -37,7 +37,7 @@ pub struct Facts {
     /// The room that the store takes.
     pub room: Option<Room>,
     /// The largest backlogs.
-    pub backlogs: Vec<Backlog>,
+    pub backlogs: Vec<TopicBacklog>,
     /// The apps of `echo`, as many as are told apart, and all others together.
     pub apps: Vec<App>,
 }
@@ -179,8 +179,8 @@ impl Facts {
     fn store(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let Some(room) = &self.room else { return Ok(()) };
         room.tell(out)?;
-        let label = |backlog: &Backlog| {
-            let Backlog { topic, subscription, messages } = backlog;
+        let label = |backlog: &TopicBacklog| {
+            let TopicBacklog { topic, subscription, messages } = backlog;
             (vec![("topic", topic.clone()), ("subscription", subscription.clone())], *messages)
         };
         let backlogs: Vec<_> = self.backlogs.iter().map(label).collect();

@@ -5,13 +5,13 @@ use super::json::put_string;
 use super::path::Version;
 use super::time;
 use crate::frame::{Draft, Publication};
-use crate::service::topic::{LENIENT, Message, MessageId, Stored};
+use crate::service::topic::{LENIENT, MessageId, StoredMessage, TopicMessage};
 use crate::wheel::Now;
 use base64::Engine as _;
 use std::io::Write as _;
 
 /// The frame of a stored message, as the one form of a publication.
-pub fn deliver(message: &Stored, form: Form, draft: &mut Draft, now: Now) -> Publication {
+pub fn deliver(message: &StoredMessage, form: Form, draft: &mut Draft, now: Now) -> Publication {
     let id = MessageId { position: message.position, partition: form.partition };
     let version = if form.is_first { Version::First } else { Version::Later };
     draft.address(&[], b"");
@@ -21,7 +21,7 @@ pub fn deliver(message: &Stored, form: Form, draft: &mut Draft, now: Now) -> Pub
 
 /// Appends a message as consumers and readers get it.
 pub(super) fn put_message(
-    message: &Message<'_>,
+    message: &TopicMessage<'_>,
     id: MessageId,
     redeliveries: u32,
     version: Version,
@@ -148,13 +148,13 @@ mod tests {
         MessageId { position: Position::new(0, 3).unwrap(), partition: None }
     }
 
-    fn seed() -> Message<'static> {
-        Message {
+    fn seed() -> TopicMessage<'static> {
+        TopicMessage {
             published_ms: 1_472_575_557_785,
             context: Some("1"),
             properties: vec![("key1", "value1"), ("key2", "value2")],
             payload: b"Hello World",
-            ..Message::default()
+            ..TopicMessage::default()
         }
     }
 
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn later_versions_say_everything_in_the_order_of_the_reference() {
-        let full = Message {
+        let full = TopicMessage {
             event_ms: Some(1_472_575_557_780),
             encryption: Some(r#"{"keys":{}}"#),
             key: Some("k\"é"),
@@ -186,7 +186,7 @@ mod tests {
             said(|out| put_message(&full, third(), 2, Version::Later, out)),
             r#"{"messageId":"CAAQAw==","payload":"SGVsbG8gV29ybGQ=","properties":{"key1":"value1","key2":"value2"},"publishTime":"2016-08-30T16:45:57.785Z","redeliveryCount":2,"eventTime":"2016-08-30T16:45:57.78Z","encryptionContext":{"keys":{}},"key":"k\"é"}"#
         );
-        let bare = Message { published_ms: 1_472_575_557_000, ..Message::default() };
+        let bare = TopicMessage { published_ms: 1_472_575_557_000, ..TopicMessage::default() };
         let id = MessageId { position: Position::new(7, 300).unwrap(), partition: Some(2) };
         assert_eq!(
             said(|out| put_message(&bare, id, 0, Version::Later, out)),

@@ -5,8 +5,8 @@ use super::json::shown;
 use crate::dialect::Rng;
 use crate::service::topic::LENIENT;
 use crate::service::topic::{
-    Consuming, Domain, Flow, Hashing, Kind, MessageId, PAGE_TOPICS_MAX, Producing, Reading, Start, TopicName,
-    Wanted,
+    ConsumerOptions, Flow, Hashing, MessageId, PAGE_TOPICS_MAX, ProducerOptions, ReaderOptions, ReaderStart,
+    SubscriptionType, TopicDomain, TopicName, WantedTopics,
 };
 use base64::Engine as _;
 use regex::RegexBuilder;
@@ -103,7 +103,7 @@ pub(super) fn producing(
     params: &Params<'_>,
     topic: TopicName,
     remote: &str,
-) -> Result<(Producing, Option<Box<str>>), Wrong> {
+) -> Result<(ProducerOptions, Option<Box<str>>), Wrong> {
     let hashing = [("JavaStringHash", Hashing::Java), ("Murmur3_32Hash", Hashing::Murmur3)];
     let routing = [("SinglePartition", false), ("RoundRobinPartition", true), ("CustomPartition", false)];
     let compression = ["NONE", "LZ4", "ZLIB", "ZSTD", "SNAPPY"].map(|word| (word, ()));
@@ -115,7 +115,7 @@ pub(super) fn producing(
         params.at_least("batchingMaxPublishDelay", 1, delay)?;
     }
     params.one_of("compressionType", &compression)?;
-    let producing = Producing {
+    let producing = ProducerOptions {
         topic,
         name: params.name("producerName")?,
         initial_sequence: params.number("initialSequenceId")?,
@@ -147,16 +147,16 @@ fn encryption(params: &Params<'_>) -> Result<Option<Box<str>>, Wrong> {
 /// What a consumer wants to be.
 pub(super) fn consuming(
     params: &Params<'_>,
-    topics: Wanted,
+    topics: WantedTopics,
     subscription: &str,
     remote: &str,
     rng: &mut Rng,
-) -> Result<Consuming, Wrong> {
+) -> Result<ConsumerOptions, Wrong> {
     let kinds = [
-        ("Exclusive", Kind::Exclusive),
-        ("Shared", Kind::Shared),
-        ("Failover", Kind::Failover),
-        ("Key_Shared", Kind::KeyShared),
+        ("Exclusive", SubscriptionType::Exclusive),
+        ("Shared", SubscriptionType::Shared),
+        ("Failover", SubscriptionType::Failover),
+        ("Key_Shared", SubscriptionType::KeyShared),
     ];
     let mut ack_timeout_ms = params.number("ackTimeoutMillis")?.unwrap_or(0);
     if ack_timeout_ms != 0 && ack_timeout_ms < ACK_TIMEOUT_MS_MIN {
@@ -182,13 +182,13 @@ pub(super) fn consuming(
             ack_timeout_ms = DEAD_LETTER_ACK_TIMEOUT_MS;
         }
     }
-    if dead_letters.as_ref().is_some_and(|topic| topic.domain() == Domain::NonPersistent) {
+    if dead_letters.as_ref().is_some_and(|topic| topic.domain() == TopicDomain::NonPersistent) {
         return Err("deadLetterTopic must be persistent".into());
     }
     if redeliveries_max > 0 && dead_letters.is_none() {
         check_dead_letters(&topics, subscription)?;
     }
-    Ok(Consuming {
+    Ok(ConsumerOptions {
         topics,
         subscription: subscription.into(),
         kind,
@@ -215,13 +215,13 @@ fn subscription_type(params: &Params<'_>) -> &'static str {
 }
 
 /// The topics for dead letters that get their names from a subscription have to be topics that somebody can consume.
-fn check_dead_letters(topics: &Wanted, subscription: &str) -> Result<(), Wrong> {
+fn check_dead_letters(topics: &WantedTopics, subscription: &str) -> Result<(), Wrong> {
     let example = |namespace: &str| TopicName::read(&format!("{namespace}x")).ok();
     let known: Vec<TopicName> = match topics {
-        Wanted::One(topic) => vec![topic.clone()],
-        Wanted::Several(topics) => topics.clone(),
+        WantedTopics::One(topic) => vec![topic.clone()],
+        WantedTopics::Several(topics) => topics.clone(),
         // Their names are not known yet.
-        Wanted::Matching { namespace, .. } => example(namespace).into_iter().collect(),
+        WantedTopics::Matching { namespace, .. } => example(namespace).into_iter().collect(),
     };
     let bad = known.iter().find_map(|topic| TopicName::read(topic.dead_letters(subscription).as_str()).err());
     bad.map_or(Ok(()), |error| Err(format!("the topic for dead letters needs a deadLetterTopic: {error}")))
@@ -233,20 +233,20 @@ pub(super) fn reading(
     topic: TopicName,
     remote: &str,
     rng: &mut Rng,
-) -> Result<Reading, Wrong> {
+) -> Result<ReaderOptions, Wrong> {
     let start = match params.get("messageId").filter(|id| !id.trim().is_empty()) {
-        None | Some("latest") => Start::Latest,
-        Some("earliest") => Start::Earliest,
+        None | Some("latest") => ReaderStart::Latest,
+        Some("earliest") => ReaderStart::Earliest,
         // A plus sign of base64 that was not encoded has become a space.
-        Some(id) => Start::After(MessageId::read(&id.replace(' ', "+"))?),
+        Some(id) => ReaderStart::After(MessageId::read(&id.replace(' ', "+"))?),
     };
     let name = params.name("readerName")?;
     let name = name.unwrap_or_else(|| drawn(rng));
-    Ok(Reading { topic, start, window: window(params)?, name, remote: remote.into() })
+    Ok(ReaderOptions { topic, start, window: window(params)?, name, remote: remote.into() })
 }
 
 /// The topics that the query of a consumer of several names.
-pub(super) fn wanted(params: &Params<'_>) -> Result<Wanted, Wrong> {
+pub(super) fn wanted(params: &Params<'_>) -> Result<WantedTopics, Wrong> {
     match (params.get("topics"), params.get("topicsPattern")) {
         (Some(_), Some(_)) => Err("Topics must be null when use topicsPattern".into()),
         (None, None) => Err("Should set topics or topicsPattern".into()),
@@ -260,19 +260,19 @@ pub(super) fn wanted(params: &Params<'_>) -> Result<Wanted, Wrong> {
             // Each once, in the order they are given.
             let mut seen = std::collections::HashSet::new();
             topics.retain(|topic| seen.insert(topic.clone()));
-            if topics.iter().any(|topic| topic.domain() == Domain::NonPersistent) {
+            if topics.iter().any(|topic| topic.domain() == TopicDomain::NonPersistent) {
                 return Err(
                     "topics: each must be persistent; a non-persistent one is consumed by /ws/v2/consumer"
                         .into(),
                 );
             }
-            if topics.is_empty() { Err("topics is empty".into()) } else { Ok(Wanted::Several(topics)) }
+            if topics.is_empty() { Err("topics is empty".into()) } else { Ok(WantedTopics::Several(topics)) }
         }
     }
 }
 
 /// All topics of a namespace whose name matches. Without a namespace it is Pulsar's default.
-fn pattern(text: &str) -> Result<Wanted, Wrong> {
+fn pattern(text: &str) -> Result<WantedTopics, Wrong> {
     if text.len() > PATTERN_BYTES_MAX {
         return Err(format!("topicsPattern has more than {PATTERN_BYTES_MAX} bytes"));
     }
@@ -296,7 +296,7 @@ fn pattern(text: &str) -> Result<Wanted, Wrong> {
         regex::Error::CompiledTooBig(_) => "topicsPattern is too complex".to_owned(),
         _ => format!("topicsPattern {} is no regular expression that is known here", shown(pattern)),
     })?;
-    Ok(Wanted::Matching { namespace: namespace.into(), pattern })
+    Ok(WantedTopics::Matching { namespace: namespace.into(), pattern })
 }
 
 /// A topic by its full name, without its domain, or with nothing but its own name, as Pulsar's clients have it.
@@ -324,18 +324,18 @@ fn drawn(rng: &mut Rng) -> Box<str> {
 mod tests {
     use super::*;
 
-    fn consumer(query: &str) -> Result<Consuming, Wrong> {
+    fn consumer(query: &str) -> Result<ConsumerOptions, Wrong> {
         let topic = TopicName::read("persistent://t/n/x").unwrap();
         let mut rng: Rng = Box::new(|| 0xabc);
-        consuming(&Params::read(query), Wanted::One(topic), "sub", "127.0.0.1:5", &mut rng)
+        consuming(&Params::read(query), WantedTopics::One(topic), "sub", "127.0.0.1:5", &mut rng)
     }
 
-    fn producer(query: &str) -> Result<(Producing, Option<Box<str>>), Wrong> {
+    fn producer(query: &str) -> Result<(ProducerOptions, Option<Box<str>>), Wrong> {
         let topic = TopicName::read("persistent://t/n/x").unwrap();
         producing(&Params::read(query), topic, "127.0.0.1:5")
     }
 
-    fn reader(query: &str) -> Result<Reading, Wrong> {
+    fn reader(query: &str) -> Result<ReaderOptions, Wrong> {
         let topic = TopicName::read("persistent://t/n/x").unwrap();
         let mut rng: Rng = Box::new(|| 0xabc);
         reading(&Params::read(query), topic, "127.0.0.1:5", &mut rng)
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn a_consumer_is_exclusive_durable_and_pushed_to_unless_it_says_else() {
         let plain = consumer("").unwrap();
-        assert_eq!((plain.kind, plain.durable, plain.earliest), (Kind::Exclusive, true, false));
+        assert_eq!((plain.kind, plain.durable, plain.earliest), (SubscriptionType::Exclusive, true, false));
         assert_eq!((plain.flow, plain.ack_timeout_ms, plain.nack_delay_ms), (Flow::Push(1000), 0, 60_000));
         assert_eq!((plain.redeliveries_max, plain.dead_letters, plain.priority), (0, None, 0));
         assert_eq!((&*plain.name, &*plain.remote), ("0000000abc", "127.0.0.1:5"));
@@ -354,7 +354,7 @@ mod tests {
              pullMode=TRUE&cryptoFailureAction=nonsense&unknown=1&consumerName=later",
         )
         .unwrap();
-        assert_eq!((other.kind, other.durable, other.earliest), (Kind::KeyShared, false, true));
+        assert_eq!((other.kind, other.durable, other.earliest), (SubscriptionType::KeyShared, false, true));
         assert_eq!((other.flow, other.ack_timeout_ms, other.nack_delay_ms), (Flow::Pull, 1000, 0));
         assert_eq!((&*other.name, other.priority), ("c 1", 3));
         for (query, window) in [("0", 1), ("1", 1), ("1000", 1000), ("2147483647", 1000)] {
@@ -365,10 +365,10 @@ mod tests {
 
     #[test]
     fn the_type_of_a_subscription_may_be_misspelt_as_in_the_first_daemons() {
-        assert_eq!(consumer("suscriptionType=Shared").unwrap().kind, Kind::Shared);
+        assert_eq!(consumer("suscriptionType=Shared").unwrap().kind, SubscriptionType::Shared);
         assert_eq!(
             consumer("suscriptionType=Shared&subscriptionType=Failover").unwrap().kind,
-            Kind::Failover
+            SubscriptionType::Failover
         );
         assert_eq!(consumer("suscriptionType=x").unwrap_err(), "Invalid suscriptionType \"x\"");
     }
@@ -376,22 +376,22 @@ mod tests {
     #[test]
     fn dead_letters_go_only_where_somebody_can_fetch_them() {
         let topic = || TopicName::read("persistent://t/n/x").unwrap();
-        let of = |topics: Wanted, subscription: &str, query: &str| {
+        let of = |topics: WantedTopics, subscription: &str, query: &str| {
             let mut rng: Rng = Box::new(|| 0xabc);
             consuming(&Params::read(query), topics, subscription, "127.0.0.1:5", &mut rng)
         };
         let long = "s".repeat(255);
         for subscription in ["a//b", "a/../b", &*long] {
-            let several = Wanted::Several(vec![topic()]);
+            let several = WantedTopics::Several(vec![topic()]);
             let matching = wanted(&Params::read("topicsPattern=t/n/.*")).unwrap();
-            for topics in [Wanted::One(topic()), several, matching] {
+            for topics in [WantedTopics::One(topic()), several, matching] {
                 let wrong = of(topics, subscription, "maxRedeliverCount=1").unwrap_err();
                 assert!(wrong.contains("deadLetterTopic"), "{subscription}: {wrong}");
             }
-            let named = of(Wanted::One(topic()), subscription, "maxRedeliverCount=1&deadLetterTopic=d");
-            assert!(named.is_ok() && of(Wanted::One(topic()), subscription, "").is_ok());
+            let named = of(WantedTopics::One(topic()), subscription, "maxRedeliverCount=1&deadLetterTopic=d");
+            assert!(named.is_ok() && of(WantedTopics::One(topic()), subscription, "").is_ok());
         }
-        assert!(of(Wanted::One(topic()), "a/b", "maxRedeliverCount=1").is_ok());
+        assert!(of(WantedTopics::One(topic()), "a/b", "maxRedeliverCount=1").is_ok());
     }
 
     #[test]
@@ -476,12 +476,12 @@ mod tests {
     #[test]
     fn a_reader_begins_after_a_message_or_at_an_end() {
         let plain = reader("").unwrap();
-        assert_eq!((plain.start, plain.window, &*plain.name), (Start::Latest, 1000, "0000000abc"));
+        assert_eq!((plain.start, plain.window, &*plain.name), (ReaderStart::Latest, 1000, "0000000abc"));
         assert_eq!(
             reader("messageId=earliest&receiverQueueSize=3&readerName=r").unwrap().start,
-            Start::Earliest
+            ReaderStart::Earliest
         );
-        let Start::After(id) = reader("messageId=CAAQAw%3D%3D").unwrap().start else { panic!() };
+        let ReaderStart::After(id) = reader("messageId=CAAQAw%3D%3D").unwrap().start else { panic!() };
         assert_eq!(id.text(), "CAAQAw==");
         for bad in ["messageId=nonsense!", "messageId=AAAA", "receiverQueueSize=-1"] {
             assert!(reader(bad).is_err(), "{bad}");
@@ -491,7 +491,7 @@ mod tests {
     #[test]
     fn several_topics_are_a_list_or_a_pattern() {
         let of = |query: &str| wanted(&Params::read(query));
-        let Ok(Wanted::Several(topics)) = of("topics=a,persistent://t/n/b,t/n/c,a,") else { panic!() };
+        let Ok(WantedTopics::Several(topics)) = of("topics=a,persistent://t/n/b,t/n/c,a,") else { panic!() };
         let names: Vec<_> = topics.iter().map(TopicName::as_str).collect();
         assert_eq!(names, ["persistent://public/default/a", "persistent://t/n/b", "persistent://t/n/c"]);
         for (query, name, matches) in [
@@ -501,7 +501,8 @@ mod tests {
             ("t/n/a|b", "persistent://t/n/bb", false),
             ("a.*", "persistent://public/default/ax", true),
         ] {
-            let Ok(Wanted::Matching { namespace, pattern }) = of(&format!("topicsPattern={query}")) else {
+            let Ok(WantedTopics::Matching { namespace, pattern }) = of(&format!("topicsPattern={query}"))
+            else {
                 panic!()
             };
             assert_eq!(pattern.is_match(name), matches, "{query}");

@@ -1,6 +1,6 @@
 //! What the paths of the API name: `/ws/…` of the first version, `/ws/v2/…`, `/ws/v3/…`, and those of the statistics.
 
-use crate::service::topic::{Domain, TopicName};
+use crate::service::topic::{TopicDomain, TopicName};
 use percent_encoding::percent_decode;
 use std::borrow::Cow;
 
@@ -80,7 +80,7 @@ fn endpoint(role: &str, rest: &[&str], spaces: usize) -> Result<Endpoint, PathEr
 /// The topic of a domain, so many spaces and the rest, which may have slashes.
 fn topic_of(parts: &[&str], spaces: usize) -> Result<TopicName, &'static str> {
     let (domain, parts) = parts.split_first().ok_or(SHAPE)?;
-    let domain = Domain::named(domain).ok_or("the domain is persistent or non-persistent")?;
+    let domain = TopicDomain::named(domain).ok_or("the domain is persistent or non-persistent")?;
     let (spaces, own) = parts.split_at_checked(spaces).ok_or(SHAPE)?;
     let mut own = own.iter().enumerate();
     let mut name = String::new();

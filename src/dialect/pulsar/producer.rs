@@ -4,7 +4,7 @@ use super::credentials;
 use super::delivery::SendError;
 use super::json::{self, Properties, put_string};
 use super::time;
-use crate::service::topic::{Draft, LENIENT, Message};
+use crate::service::topic::{LENIENT, MessageDraft, TopicMessage};
 use base64::Engine as _;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -23,7 +23,7 @@ pub(super) struct Sender<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     /// A message that is ready to be stored, with what its producer has called it.
-    Message(Draft, Option<Box<str>>),
+    Message(MessageDraft, Option<Box<str>>),
     /// Its next token; see `credentials`. `None` when there is none in it.
     Token(Option<Box<str>>),
 }
@@ -56,7 +56,7 @@ pub(super) fn read(text: &str, sender: Sender<'_>, now_ms: u64) -> Result<Sent, 
 }
 
 /// Lays out a message that could be read, or says what is wrong with what it holds.
-fn lay_out(said: &Said<'_>, sender: Sender<'_>, now_ms: u64) -> Result<Draft, String> {
+fn lay_out(said: &Said<'_>, sender: Sender<'_>, now_ms: u64) -> Result<MessageDraft, String> {
     let payload = said.payload.as_deref().ok_or("the message has no payload")?;
 
     let mut properties = Vec::with_capacity(said.properties.len());
@@ -69,7 +69,7 @@ fn lay_out(said: &Said<'_>, sender: Sender<'_>, now_ms: u64) -> Result<Draft, St
     let event_ms = said.event_time.as_deref().map(event_ms).transpose()?;
 
     let encryption = sender.encryption.map(|keys| said.encryption(keys));
-    let message = Message {
+    let message = TopicMessage {
         published_ms: now_ms,
         event_ms,
         deliver_ms: said.deliver_ms(now_ms),
@@ -81,8 +81,10 @@ fn lay_out(said: &Said<'_>, sender: Sender<'_>, now_ms: u64) -> Result<Draft, St
         properties,
         payload: &[],
     };
-    Draft::with(&message, base64::decoded_len_estimate(payload.len()), |out| LENIENT.decode_vec(payload, out))
-        .map_err(|error| format!("Invalid Base64 message-payload error={error}"))
+    MessageDraft::with(&message, base64::decoded_len_estimate(payload.len()), |out| {
+        LENIENT.decode_vec(payload, out)
+    })
+    .map_err(|error| format!("Invalid Base64 message-payload error={error}"))
 }
 
 /// The time of an event, which is later than the start of unix time.
@@ -179,11 +181,11 @@ mod tests {
 
     const NOW_MS: u64 = 1_472_575_557_785;
 
-    fn ready(text: &str) -> (Draft, Option<Box<str>>) {
+    fn ready(text: &str) -> (MessageDraft, Option<Box<str>>) {
         ready_of(text, Sender::default())
     }
 
-    fn ready_of(text: &str, sender: Sender<'_>) -> (Draft, Option<Box<str>>) {
+    fn ready_of(text: &str, sender: Sender<'_>) -> (MessageDraft, Option<Box<str>>) {
         match read(text, sender, NOW_MS) {
             Ok(Sent::Message(draft, context)) => (draft, context),
             other => panic!("{text}: {other:?}"),

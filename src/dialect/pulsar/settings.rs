@@ -1,6 +1,6 @@
 //! The table `[pulsar]` of the configuration.
 
-use crate::service::topic::{Domain, Rules, TopicName};
+use crate::service::topic::{TopicDomain, TopicName, TopicRules};
 use crate::token::{TokenSettings, Verifier};
 use serde::Deserialize;
 
@@ -89,7 +89,7 @@ pub struct Partitioned {
 
 impl Default for PulsarSettings {
     fn default() -> Self {
-        let rules = Rules::default();
+        let rules = TopicRules::default();
         Self {
             token: None,
             anonymous: false,
@@ -117,9 +117,9 @@ impl Default for PulsarSettings {
 impl PulsarSettings {
     /// What topics are allowed.
     #[must_use]
-    pub fn rules(&self) -> Rules {
+    pub fn rules(&self) -> TopicRules {
         let read = |entry: &Partitioned| Some((TopicName::read(&entry.topic).ok()?, entry.partitions));
-        Rules {
+        TopicRules {
             retention_s: self.retention_s,
             retention_bytes: self.retention_bytes,
             message_ttl_s: self.message_ttl_s,
@@ -131,7 +131,7 @@ impl PulsarSettings {
             new_topics_max: self.new_topics_max,
             unacked_max: self.unacked_max,
             partitioned: self.partitioned.iter().filter_map(read).collect(),
-            ..Rules::default()
+            ..TopicRules::default()
         }
     }
 
@@ -190,7 +190,7 @@ impl PulsarSettings {
         for Partitioned { topic, partitions } in &self.partitioned {
             let problem = match TopicName::read(topic) {
                 Err(error) => Some(error.to_string()),
-                Ok(name) if name.domain() == Domain::NonPersistent => {
+                Ok(name) if name.domain() == TopicDomain::NonPersistent => {
                     Some("only persistent topics have partitions".into())
                 }
                 Ok(name) if name.partition_number().is_some() => Some("it is a partition itself".into()),

@@ -7,7 +7,7 @@ use super::delivery;
 use super::path::Version;
 use crate::dialect::Admission;
 use crate::frame::{Draft, Publication};
-use crate::service::topic::{self, Flow, Kind, MessageId, Position, TopicName};
+use crate::service::topic::{Flow, MessageDraft, MessageId, Position, SubscriptionType, TopicName};
 use crate::wheel::Now;
 use std::cell::Cell;
 
@@ -22,7 +22,7 @@ pub(super) const ID: MessageId = MessageId { position: Position::FIRST, partitio
 /// Makes a message a publication. `serial` tells it from others of its topic, so that they can be shared out.
 pub(super) fn publication(
     topic: &TopicName,
-    message: &topic::Draft,
+    message: &MessageDraft,
     serial: u64,
     draft: &mut Draft,
     now: Now,
@@ -56,7 +56,7 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
 /// Somebody who listens to such a topic.
 pub(super) struct Listener {
     pub(super) topic: TopicName,
-    kind: Kind,
+    kind: SubscriptionType,
     /// Its place among those who share, and how many they are.
     share: (u32, u32),
     flow: Flow,
@@ -66,8 +66,8 @@ pub(super) struct Listener {
 
 impl Listener {
     /// A consumer. One that is not alone gets nothing before it has its share.
-    pub(super) fn consumer(topic: TopicName, kind: Kind, flow: Flow) -> Self {
-        let share = (0, u32::from(kind == Kind::Exclusive));
+    pub(super) fn consumer(topic: TopicName, kind: SubscriptionType, flow: Flow) -> Self {
+        let share = (0, u32::from(kind == SubscriptionType::Exclusive));
         let room = match flow {
             Flow::Push(window) => window,
             Flow::Pull => 0,
@@ -77,7 +77,7 @@ impl Listener {
 
     /// A reader, which shares with nobody.
     pub(super) fn reader(topic: TopicName, window: u32) -> Self {
-        Self::consumer(topic, Kind::Exclusive, Flow::Push(window))
+        Self::consumer(topic, SubscriptionType::Exclusive, Flow::Push(window))
     }
 
     pub(super) fn share(&mut self, place: u32, of: u32) {
@@ -101,7 +101,7 @@ impl Listener {
     /// Whether it gets a message, in which form.
     pub(super) fn admits(&self, publication: &Publication, version: Version) -> Admission {
         let Some((serial, by_key)) = publication.meta().split_at_checked(8) else { return Admission::No };
-        let number = if self.kind == Kind::KeyShared { by_key } else { serial };
+        let number = if self.kind == SubscriptionType::KeyShared { by_key } else { serial };
         let number = number.try_into().map_or(0, u64::from_le_bytes);
         let (place, of) = self.share;
         let room = self.room.get();
@@ -119,18 +119,19 @@ impl Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::topic::Message;
+    use crate::service::topic::TopicMessage;
 
     fn publications(keys: &[Option<&'static str>]) -> Vec<Publication> {
         let topic = TopicName::read("non-persistent://t/n/x").unwrap();
         let mut draft = Draft::default();
-        let message = |key| topic::Draft::new(&Message { key, payload: b"x", ..Message::default() });
+        let message =
+            |key| MessageDraft::new(&TopicMessage { key, payload: b"x", ..TopicMessage::default() });
         let made = keys.iter().enumerate();
         made.map(|(at, key)| publication(&topic, &message(*key), at as u64, &mut draft, Now::default()))
             .collect()
     }
 
-    fn listener(kind: Kind, flow: Flow) -> Listener {
+    fn listener(kind: SubscriptionType, flow: Flow) -> Listener {
         Listener::consumer(TopicName::read("non-persistent://t/n/x").unwrap(), kind, flow)
     }
 
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn consumers_share_messages_in_turn() {
         let messages = publications(&[None; 6]);
-        let mut consumer = listener(Kind::Shared, Flow::Push(1000));
+        let mut consumer = listener(SubscriptionType::Shared, Flow::Push(1000));
         assert_eq!(taken(&consumer, &messages), [false; 6], "nothing before the share is known");
         consumer.share(1, 3);
         assert_eq!(taken(&consumer, &messages), [false, true, false, false, true, false]);
@@ -158,7 +159,7 @@ mod tests {
         let messages = publications(&[keys, keys].concat());
         let mut all = vec![0; 16];
         for place in 0..3 {
-            let mut consumer = listener(Kind::KeyShared, Flow::Push(1000));
+            let mut consumer = listener(SubscriptionType::KeyShared, Flow::Push(1000));
             consumer.share(place, 3);
             let taken = taken(&consumer, &messages);
             assert_eq!(taken[..8], taken[8..]);
@@ -171,12 +172,12 @@ mod tests {
     #[test]
     fn who_has_no_room_misses_messages() {
         let messages = publications(&[None; 3]);
-        let push = listener(Kind::Exclusive, Flow::Push(2));
+        let push = listener(SubscriptionType::Exclusive, Flow::Push(2));
         assert_eq!(taken(&push, &messages), [true, true, false]);
         (0..5).for_each(|_| push.free());
         push.permit(5);
         assert_eq!(taken(&push, &messages), [true, true, false]);
-        let pull = listener(Kind::Exclusive, Flow::Pull);
+        let pull = listener(SubscriptionType::Exclusive, Flow::Pull);
         pull.free();
         assert_eq!(taken(&pull, &messages), [false; 3]);
         pull.permit(1);

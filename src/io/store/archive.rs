@@ -2,10 +2,10 @@
 //!
 //! What is written stands in memory until [`Disk::commit`] or [`Disk::settle`] gives it to the system.
 
-use super::catalog::{Catalog, Head};
-use super::format::{self, OpenError, Opened};
-use super::health::{Health, Look};
-use super::log::{Log, Unsynced};
+use super::catalog::{Catalog, CatalogHead};
+use super::format::{self, OpenError, OpenedStore};
+use super::health::{Look, StoreHealth};
+use super::log::{StoreLog, Unsynced};
 use super::place::Address;
 use super::reclaim::Reclaim;
 use super::record::Record;
@@ -13,7 +13,9 @@ use super::recovery::Findings;
 use super::segment;
 use super::settings::{Durability, StoreSettings};
 use crate::metrics::Metrics;
-use crate::service::topic::{Archive, Fault, Loaded, Number, Owner, Position, Saved, Stored};
+use crate::service::topic::{
+    Archive, ArchiveError, OwnerIndex, Position, Saved, StoredMessage, StoredTopic, TopicNumber,
+};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
@@ -40,15 +42,15 @@ pub struct Disk {
     pub(super) settings: StoreSettings,
     /// The store's directory.
     pub(super) directory: PathBuf,
-    pub(super) log: Log,
+    pub(super) log: StoreLog,
     pub(super) catalog: Catalog,
     pub(super) reclaim: Reclaim,
-    pub(super) health: Health,
+    pub(super) health: StoreHealth,
     pub(super) metrics: Arc<Metrics>,
     pub(super) findings: Findings,
     /// Whose topics these are; their numbers have its index when they are divided by how many owners there are.
-    owner: Owner,
-    pub(super) reported: HashSet<(Number, Position)>,
+    owner: OwnerIndex,
+    pub(super) reported: HashSet<(TopicNumber, Position)>,
     /// Whether writing works again, and nobody was told yet.
     has_healed: bool,
     /// Whether something was written that nobody may be told of before a commit.
@@ -82,14 +84,14 @@ impl Disk {
     /// When the store cannot be used, with what to do.
     pub fn open_all(settings: &StoreSettings) -> Result<Vec<Self>, OpenError> {
         let opened = format::open(settings)?;
-        let disks = opened.into_iter().zip(Owner::all(settings.writers)).map(|(opened, owner)| {
-            let Opened { directory, lock, log, catalog, findings, began } = opened;
+        let disks = opened.into_iter().zip(OwnerIndex::all(settings.writers)).map(|(opened, owner)| {
+            let OpenedStore { directory, lock, log, catalog, findings, began } = opened;
             let metrics = Arc::<Metrics>::default();
             metrics.store.damaged.add(findings.count());
             let reclaim = Reclaim::new(began);
             let mut disk = Self {
                 settings: settings.clone(),
-                health: Health::new(&directory),
+                health: StoreHealth::new(&directory),
                 directory,
                 log,
                 catalog,
@@ -275,7 +277,7 @@ impl Disk {
     fn absence(&mut self) -> Option<String> {
         use std::os::unix::fs::MetadataExt as _;
         let (directory, active) = (&self.log.directory, &self.log.active);
-        let path = segment::Kind::Segment(active.number).path(directory);
+        let path = segment::SegmentFile::Segment(active.number).path(directory);
         let ours = active.file.metadata().ok()?;
         let is_there = std::fs::metadata(&path)
             .is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
@@ -290,7 +292,7 @@ impl Disk {
         let (there, _) = segment::list(directory).ok()?;
         let is_absent = |number: &&u32| there.binary_search(number).is_err();
         let number = self.catalog.segments.keys().chain(self.log.prepared()).find(is_absent)?;
-        Some(absent(&segment::Kind::Segment(*number).path(directory)))
+        Some(absent(&segment::SegmentFile::Segment(*number).path(directory)))
     }
 
     /// Why no messages are taken, while none are.
@@ -363,14 +365,14 @@ impl Disk {
     }
 
     /// Ends writing until [`Disk::look`] finds that it works again.
-    pub(super) fn fail(&mut self, error: &io::Error) -> Fault {
+    pub(super) fn fail(&mut self, error: &io::Error) -> ArchiveError {
         self.metrics.store.failing.set(1);
         self.health.fail(&error.to_string());
-        Fault(format!("the store cannot be written: {error}").into())
+        ArchiveError(format!("the store cannot be written: {error}").into())
     }
 
     /// Writes a record, if writing is possible.
-    pub(super) fn write(&mut self, record: &Record<'_>) -> Result<Address, Fault> {
+    pub(super) fn write(&mut self, record: &Record<'_>) -> Result<Address, ArchiveError> {
         let mut body = Vec::with_capacity(64);
         record.write(&mut body);
         self.write_body(body.len(), false, |out| out.extend_from_slice(&body))
@@ -382,9 +384,9 @@ impl Disk {
         bytes: usize,
         is_message: bool,
         write: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<Address, Fault> {
+    ) -> Result<Address, ArchiveError> {
         if let Some(reason) = self.health.reason() {
-            return Err(Fault(reason.into()));
+            return Err(ArchiveError(reason.into()));
         }
         match self.log.append(&mut self.catalog, bytes, is_message, write) {
             Ok(at) => {
@@ -396,7 +398,7 @@ impl Disk {
                 let reason = error.to_string();
                 // From now on, and not only for what is too large for the little that is left.
                 self.look_for_room(Some(&reason));
-                Err(Fault(self.health.refusal().unwrap_or(&reason).into()))
+                Err(ArchiveError(self.health.refusal().unwrap_or(&reason).into()))
             }
             Err(error) => Err(self.fail(&error)),
         }
@@ -417,7 +419,7 @@ impl Archive for Disk {
         self.log.ledger
     }
 
-    fn load(&mut self, name: &str) -> Result<Option<Loaded>, Fault> {
+    fn load(&mut self, name: &str) -> Result<Option<StoredTopic>, ArchiveError> {
         let Some(number) = self.catalog.names.get(name).copied() else { return Ok(None) };
         let Some(topic) = self.catalog.topics.get_mut(&number) else { return Ok(None) };
         let mut loaded = topic.loaded(number);
@@ -433,23 +435,23 @@ impl Archive for Disk {
         Ok(Some(loaded))
     }
 
-    fn create(&mut self, name: &str) -> Result<Number, Fault> {
+    fn create(&mut self, name: &str) -> Result<TopicNumber, ArchiveError> {
         let number = self.catalog.next_number(self.owner.of() as u32, self.owner.index() as u32);
-        let topic = number.ok_or_else(|| Fault("there were too many topics".into()))?;
+        let topic = number.ok_or_else(|| ArchiveError("there were too many topics".into()))?;
         self.write(&Record::Topic { topic, name, state: &[] })?;
         self.catalog.name_topic(topic, name, &[]);
         self.wants_commit = true;
         Ok(topic)
     }
 
-    fn delete(&mut self, topic: Number) -> Result<(), Fault> {
+    fn delete(&mut self, topic: TopicNumber) -> Result<(), ArchiveError> {
         self.write(&Record::NoTopic { topic })?;
         self.catalog.delete(topic);
         self.wants_commit = true;
         Ok(())
     }
 
-    fn names(&mut self, prefix: &str, after: &str, count: usize) -> Result<Vec<Box<str>>, Fault> {
+    fn names(&mut self, prefix: &str, after: &str, count: usize) -> Result<Vec<Box<str>>, ArchiveError> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         let from = if after >= prefix { Excluded(after) } else { Included(prefix) };
         let names = self.catalog.names.range::<str, _>((from, Unbounded)).map(|(name, _)| name);
@@ -457,20 +459,25 @@ impl Archive for Disk {
         Ok(names.map(|name| Box::from(&**name)).collect())
     }
 
-    fn append(&mut self, topic: Number, message: &Stored, deliver_ms: Option<u64>) -> Result<(), Fault> {
+    fn append(
+        &mut self,
+        topic: TopicNumber,
+        message: &StoredMessage,
+        deliver_ms: Option<u64>,
+    ) -> Result<(), ArchiveError> {
         if let Some(reason) = self.health.refusal() {
-            return Err(Fault(reason.into()));
+            return Err(ArchiveError(reason.into()));
         }
         if deliver_ms.is_some() && self.catalog.delayed >= DELAYED_MAX {
             let reason =
                 format!("{DELAYED_MAX} messages wait for their time: no more are taken before some are due");
-            return Err(Fault(reason.into()));
+            return Err(ArchiveError(reason.into()));
         }
         let (position, record) = (message.position, message.record());
         let record = Record::Message { topic, position, deliver_ms, is_moved: false, record };
         let bytes = 13 + deliver_ms.map_or(0, |_| 8) + message.len();
         let at = self.write_body(bytes, true, |out| record.write(out))?;
-        self.catalog.append(at, Head { topic, position, deliver_ms, is_moved: false });
+        self.catalog.append(at, CatalogHead { topic, position, deliver_ms, is_moved: false });
         self.appended += 1;
         self.metrics.store.messages.add(1);
         self.metrics.store.bytes.add(message.len() as u64);
@@ -479,19 +486,19 @@ impl Archive for Disk {
 
     fn read(
         &mut self,
-        topic: Number,
+        topic: TopicNumber,
         from: Position,
         count: usize,
         bytes_max: usize,
-    ) -> Result<Vec<Arc<Stored>>, Fault> {
+    ) -> Result<Vec<Arc<StoredMessage>>, ArchiveError> {
         self.read_messages(topic, from, count, bytes_max)
     }
 
-    fn held(&self, topic: Number) -> u64 {
+    fn held(&self, topic: TopicNumber) -> u64 {
         self.catalog.topics.get(&topic).map_or(0, |topic| topic.bytes)
     }
 
-    fn trim(&mut self, topic: Number, below: Position) -> Result<(), Fault> {
+    fn trim(&mut self, topic: TopicNumber, below: Position) -> Result<(), ArchiveError> {
         if self.catalog.topics.get(&topic).is_none_or(|known| known.is_trimmed_to(below)) {
             return Ok(());
         }
@@ -502,11 +509,11 @@ impl Archive for Disk {
 
     fn delayed(
         &mut self,
-        topic: Number,
+        topic: TopicNumber,
         from: (u64, Position),
         until_ms: u64,
         count: usize,
-    ) -> Result<Vec<(u64, Arc<Stored>)>, Fault> {
+    ) -> Result<Vec<(u64, Arc<StoredMessage>)>, ArchiveError> {
         let Some(known) = self.catalog.topics.get(&topic) else { return Ok(Vec::new()) };
         if from >= (until_ms, Position::FIRST) {
             return Ok(Vec::new());
@@ -527,7 +534,12 @@ impl Archive for Disk {
         Ok(messages)
     }
 
-    fn trim_delayed(&mut self, topic: Number, below: (u64, Position), count: usize) -> Result<usize, Fault> {
+    fn trim_delayed(
+        &mut self,
+        topic: TopicNumber,
+        below: (u64, Position),
+        count: usize,
+    ) -> Result<usize, ArchiveError> {
         let Some(known) = self.catalog.topics.get(&topic) else { return Ok(0) };
         // First it is written down, then done: with the bound that so many come to.
         let gone: Vec<(u64, Position)> =
@@ -539,7 +551,7 @@ impl Archive for Disk {
         Ok(gone.len())
     }
 
-    fn save(&mut self, topic: Number, saved: Saved<'_>) -> Result<(), Fault> {
+    fn save(&mut self, topic: TopicNumber, saved: Saved<'_>) -> Result<(), ArchiveError> {
         let name;
         let record = match saved {
             Saved::Topic(state) => {

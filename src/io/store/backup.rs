@@ -6,7 +6,7 @@
 use super::archive::Disk;
 use super::format;
 use super::keeper::sync_directory;
-use super::segment::Kind;
+use super::segment::SegmentFile;
 use super::settings::StoreSettings;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -123,7 +123,7 @@ pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup
             "{backups} is inside the store, and would be lost with it: name another directory as store.backup_path"
         ));
     }
-    let _place = Place::take(&backups).map_err(failed)?;
+    let _place = BackupDirectory::take(&backups).map_err(failed)?;
     clear(&backups).map_err(failed)?;
     let earlier = list(&backups).map_err(failed)?.pop();
 
@@ -160,11 +160,11 @@ pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup
 }
 
 /// Keeps other daemons from the directory where backups are made, for as long as one is.
-struct Place {
+struct BackupDirectory {
     _lock: File,
 }
 
-impl Place {
+impl BackupDirectory {
     fn take(backups: &Path) -> io::Result<Self> {
         let lock = File::create(backups.join("LOCK"))?;
         match lock.try_lock() {
@@ -204,17 +204,17 @@ impl Copier {
         let earlier = earlier.map(|earlier| earlier.join(&self.name));
         let mut new_bytes = 0;
         for number in &self.segments {
-            for kind in [Kind::Segment(*number), Kind::Index(*number)] {
+            for kind in [SegmentFile::Segment(*number), SegmentFile::Index(*number)] {
                 match take_over(kind, &self.directory, earlier.as_deref(), &target) {
                     Ok(bytes) => new_bytes += bytes,
                     // An index is made anew when it is gone.
-                    Err(_) if kind == Kind::Index(*number) => {}
+                    Err(_) if kind == SegmentFile::Index(*number) => {}
                     Err(error) => return Err(error),
                 }
             }
         }
         let (number, file, bytes) = &self.last;
-        let copy = File::create(Kind::Segment(*number).path(&target))?;
+        let copy = File::create(SegmentFile::Segment(*number).path(&target))?;
         copy_bytes(file, &copy, *bytes)?;
         copy.sync_all()?;
         sync_directory(&target)?;
@@ -237,7 +237,7 @@ fn copy_bytes(from: &File, mut to: &File, bytes: u64) -> io::Result<()> {
 
 /// Gives a backup a file: a link to the store's own, or to that of an earlier backup, or a copy. Returns how many bytes
 /// were written.
-fn take_over(kind: Kind, store: &Path, earlier: Option<&Path>, target: &Path) -> io::Result<u64> {
+fn take_over(kind: SegmentFile, store: &Path, earlier: Option<&Path>, target: &Path) -> io::Result<u64> {
     let (source, target) = (kind.path(store), kind.path(target));
     if fs::hard_link(&source, &target).is_ok() {
         return Ok(0);

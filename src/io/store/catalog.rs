@@ -2,19 +2,19 @@
 //! messages are.
 //!
 //! A segment has its messages grouped by topic in an index, so what is kept in memory of a million messages of one
-//! topic in a segment is one [`Run`]. Of the newest segment, whose index is not made yet, there is an [`Entry`] for each
+//! topic in a segment is one [`IndexRun`]. Of the newest segment, whose index is not made yet, there is an [`IndexEntry`] for each
 //! message. Whatever changes here is a [`Record`] of the log too: applying the records again makes the same catalog.
 
-use super::place::{Address, Entry, Gap, Index, Piece, Run};
+use super::place::{Address, Index, IndexEntry, IndexGap, IndexRun, Piece};
 use super::record::Record;
-use crate::service::topic::{Holding, Loaded, Number, Position, Saved};
+use crate::service::topic::{Holding, Position, Saved, StoredTopic, TopicNumber};
 use ahash::{HashMap, HashMapExt as _};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What is known of a topic.
 #[derive(Debug, Default)]
-pub(super) struct Topic {
+pub(super) struct CatalogTopic {
     /// Nothing while its record has not been seen.
     pub(super) name: Option<Arc<str>>,
     state: Box<[u8]>,
@@ -23,8 +23,8 @@ pub(super) struct Topic {
     /// Messages below it are deleted.
     floor: Position,
     /// In order; no two have a position in common, nor with the newest.
-    runs: Vec<Run>,
-    newest: Vec<Entry>,
+    runs: Vec<IndexRun>,
+    newest: Vec<IndexEntry>,
     is_sorted: bool,
     pub(super) delayed: BTreeMap<(u64, Position), Address>,
     /// Bytes of its messages that are not deleted.
@@ -47,8 +47,8 @@ pub(super) type Segments = BTreeMap<u32, Segment>;
 
 /// All of a message but what it says.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
-    pub(super) topic: Number,
+pub(super) struct CatalogHead {
+    pub(super) topic: TopicNumber,
     pub(super) position: Position,
     pub(super) deliver_ms: Option<u64>,
     pub(super) is_moved: bool,
@@ -57,13 +57,13 @@ pub(super) struct Head {
 /// The catalog of a log.
 #[derive(Debug)]
 pub(super) struct Catalog {
-    pub(super) topics: HashMap<Number, Topic>,
-    pub(super) names: BTreeMap<Arc<str>, Number>,
+    pub(super) topics: HashMap<TopicNumber, CatalogTopic>,
+    pub(super) names: BTreeMap<Arc<str>, TopicNumber>,
     pub(super) segments: Segments,
     /// The number of the next topic.
-    pub(super) next: Number,
+    pub(super) next: TopicNumber,
     /// Topics with messages in the newest segment.
-    touched: Vec<Number>,
+    touched: Vec<TopicNumber>,
     /// Messages that wait for their time.
     pub(super) delayed: usize,
 }
@@ -81,7 +81,7 @@ impl Default for Catalog {
     }
 }
 
-impl Topic {
+impl CatalogTopic {
     pub(super) fn is_trimmed_to(&self, below: Position) -> bool {
         below <= self.floor
     }
@@ -128,7 +128,7 @@ impl Topic {
         newest.max(indexed)
     }
 
-    fn insert(&mut self, run: Run) {
+    fn insert(&mut self, run: IndexRun) {
         let at = self.runs.partition_point(|other| other.first < run.first);
         self.runs.insert(at, run);
     }
@@ -190,8 +190,8 @@ impl Topic {
     }
 
     /// What [`Archive::load`](crate::service::topic::Archive::load) tells of it, but for the last message.
-    pub(super) fn loaded(&self, number: Number) -> Loaded {
-        Loaded {
+    pub(super) fn loaded(&self, number: TopicNumber) -> StoredTopic {
+        StoredTopic {
             number,
             topic: (!self.state.is_empty()).then(|| self.state.clone()),
             subscriptions: self
@@ -205,7 +205,7 @@ impl Topic {
     }
 
     /// Everything that is known of it, as records that tell it anew; `runs` are those of segments before this one.
-    pub(super) fn tell(&self, topic: Number, before: u32, mut each: impl FnMut(&Record<'_>)) {
+    pub(super) fn tell(&self, topic: TopicNumber, before: u32, mut each: impl FnMut(&Record<'_>)) {
         let Some(name) = &self.name else { return };
         each(&Record::Topic { topic, name, state: &self.state });
         if self.floor > Position::FIRST {
@@ -217,7 +217,7 @@ impl Topic {
         for (name, last) in &self.sequences {
             each(&Record::Sequence { topic, name, last: *last });
         }
-        let runs: Vec<Run> = self.runs.iter().filter(|run| run.segment < before).copied().collect();
+        let runs: Vec<IndexRun> = self.runs.iter().filter(|run| run.segment < before).copied().collect();
         // Also without any, because there may have been some.
         each(&Record::Runs { topic, runs });
         let mut delays = self.delayed.iter().filter(|(_, at)| at.segment < before).peekable();
@@ -248,13 +248,13 @@ impl Segment {
 
 impl Catalog {
     /// A topic gets the next number that leaves this remainder when divided by `step`.
-    pub(super) fn next_number(&self, step: u32, remainder: u32) -> Option<Number> {
+    pub(super) fn next_number(&self, step: u32, remainder: u32) -> Option<TopicNumber> {
         let up = (remainder + step - self.next % step) % step;
         self.next.checked_add(up)
     }
 
     /// A topic is there, or has another state.
-    pub(super) fn name_topic(&mut self, number: Number, name: &str, state: &[u8]) {
+    pub(super) fn name_topic(&mut self, number: TopicNumber, name: &str, state: &[u8]) {
         let topic = self.topics.entry(number).or_default();
         if topic.name.is_none() {
             let name: Arc<str> = name.into();
@@ -266,7 +266,7 @@ impl Catalog {
     }
 
     /// A topic is no more.
-    pub(super) fn delete(&mut self, number: Number) {
+    pub(super) fn delete(&mut self, number: TopicNumber) {
         let Some(mut topic) = self.topics.remove(&number) else { return };
         topic.trim(Position::END, &mut self.segments);
         for at in topic.delayed.values() {
@@ -285,8 +285,8 @@ impl Catalog {
     }
 
     /// A message is in the newest segment. Returns the gap before it, if it has none of its topic right before it.
-    pub(super) fn append(&mut self, at: Address, head: Head) -> Option<Gap> {
-        let Head { topic: number, position, deliver_ms, is_moved } = head;
+    pub(super) fn append(&mut self, at: Address, head: CatalogHead) -> Option<IndexGap> {
+        let CatalogHead { topic: number, position, deliver_ms, is_moved } = head;
         let Self { topics, segments, delayed, touched, .. } = self;
         let topic = topics.entry(number).or_default();
         let mut gap = None;
@@ -297,7 +297,7 @@ impl Catalog {
             if position < next {
                 topic.cut_from(position, segments);
             } else if position > next && position.ledger() == next.ledger() {
-                gap = Some(Gap { topic: number, from: next, to: position });
+                gap = Some(IndexGap { topic: number, from: next, to: position });
             }
         }
 
@@ -316,7 +316,7 @@ impl Catalog {
             }
             topic.is_sorted =
                 topic.newest.last().is_none_or(|last| topic.is_sorted && last.position < position);
-            topic.newest.push(Entry { position, offset: at.offset, length: at.length });
+            topic.newest.push(IndexEntry { position, offset: at.offset, length: at.length });
             topic.bytes += u64::from(at.length);
             segments.entry(at.segment).or_default().live += u64::from(at.length);
         }
@@ -324,7 +324,7 @@ impl Catalog {
     }
 
     /// Messages below a position are deleted.
-    pub(super) fn trim(&mut self, number: Number, below: Position) {
+    pub(super) fn trim(&mut self, number: TopicNumber, below: Position) {
         if let Some(topic) = self.topics.get_mut(&number) {
             topic.trim(below, &mut self.segments);
         }
@@ -346,7 +346,7 @@ impl Catalog {
     }
 
     /// Delayed messages below a time and position leave the index.
-    pub(super) fn trim_delayed(&mut self, number: Number, below: (u64, Position)) {
+    pub(super) fn trim_delayed(&mut self, number: TopicNumber, below: (u64, Position)) {
         let Some(topic) = self.topics.get_mut(&number) else { return };
         let kept = topic.delayed.split_off(&below);
         let gone = std::mem::replace(&mut topic.delayed, kept);
@@ -354,7 +354,7 @@ impl Catalog {
     }
 
     /// Something of a topic is saved.
-    pub(super) fn save(&mut self, number: Number, saved: Saved<'_>) {
+    pub(super) fn save(&mut self, number: TopicNumber, saved: Saved<'_>) {
         let topic = self.topics.entry(number).or_default();
         match saved {
             Saved::Topic(state) => topic.state = state.into(),
@@ -385,9 +385,9 @@ impl Catalog {
     }
 
     /// The index of a segment was made anew: its runs stand elsewhere in it, and what is damaged has left it.
-    pub(super) fn reindex(&mut self, segment: u32, index: &Index) -> Vec<Gap> {
+    pub(super) fn reindex(&mut self, segment: u32, index: &Index) -> Vec<IndexGap> {
         let mut gaps = Vec::new();
-        let numbers: Vec<Number> = self
+        let numbers: Vec<TopicNumber> = self
             .topics
             .iter()
             .filter(|(_, topic)| topic.runs.iter().any(|run| run.segment == segment))
@@ -395,7 +395,8 @@ impl Catalog {
             .collect();
         for number in numbers {
             let Some(topic) = self.topics.get_mut(&number) else { continue };
-            let (old, kept): (Vec<Run>, Vec<Run>) = topic.runs.iter().partition(|run| run.segment == segment);
+            let (old, kept): (Vec<IndexRun>, Vec<IndexRun>) =
+                topic.runs.iter().partition(|run| run.segment == segment);
             topic.runs = kept;
             let lost: u64 = old.iter().map(|run| u64::from(run.bytes)).sum();
             topic.bytes -= lost;
@@ -417,18 +418,26 @@ impl Catalog {
                 let mut from = known.first;
                 for run in topic.runs.iter().filter(|run| run.segment == segment) {
                     if known.first <= run.first && run.first < known.end() {
-                        gaps.extend((from < run.first).then_some(Gap { topic: number, from, to: run.first }));
+                        gaps.extend((from < run.first).then_some(IndexGap {
+                            topic: number,
+                            from,
+                            to: run.first,
+                        }));
                         from = run.end();
                     }
                 }
-                gaps.extend((from < known.end()).then_some(Gap { topic: number, from, to: known.end() }));
+                gaps.extend((from < known.end()).then_some(IndexGap {
+                    topic: number,
+                    from,
+                    to: known.end(),
+                }));
             }
         }
         gaps
     }
 
     /// Whether the log, and whether the index of delayed messages has a message at this place of a sealed segment.
-    pub(super) fn needs(&self, at: Address, head: &Head) -> (bool, bool) {
+    pub(super) fn needs(&self, at: Address, head: &CatalogHead) -> (bool, bool) {
         let Some(topic) = self.topics.get(&head.topic) else { return (false, false) };
         let run = topic.runs.get(topic.runs.partition_point(|run| run.end() <= head.position));
         let is_live = run.is_some_and(|run| run.segment == at.segment && run.first <= head.position);
@@ -437,8 +446,8 @@ impl Catalog {
     }
 
     /// What would be lost without a segment: by topic, how many messages.
-    pub(super) fn losses(&self, segment: u32) -> Vec<(Number, u64)> {
-        let mut losses: Vec<(Number, u64)> = self
+    pub(super) fn losses(&self, segment: u32) -> Vec<(TopicNumber, u64)> {
+        let mut losses: Vec<(TopicNumber, u64)> = self
             .topics
             .iter()
             .map(|(number, topic)| {
@@ -454,14 +463,14 @@ impl Catalog {
     }
 
     /// The messages that are in a segment, as gaps.
-    pub(super) fn gaps_without(&self, segment: u32) -> Vec<Gap> {
+    pub(super) fn gaps_without(&self, segment: u32) -> Vec<IndexGap> {
         let mut gaps = Vec::new();
         for (number, topic) in &self.topics {
             let runs = topic.runs.iter().filter(|run| run.segment == segment);
-            gaps.extend(runs.map(|run| Gap { topic: *number, from: run.first, to: run.end() }));
+            gaps.extend(runs.map(|run| IndexGap { topic: *number, from: run.first, to: run.end() }));
             let delayed = topic.delayed.iter().filter(|(_, at)| at.segment == segment);
             let delayed = delayed.filter(|((_, position), _)| *position < topic.floor);
-            gaps.extend(delayed.map(|((_, at), _)| Gap { topic: *number, from: *at, to: at.after() }));
+            gaps.extend(delayed.map(|((_, at), _)| IndexGap { topic: *number, from: *at, to: at.after() }));
         }
         gaps
     }
@@ -482,18 +491,18 @@ impl Catalog {
     }
 
     /// What of a gap is one still: not filled by a message that has moved, nor below what is deleted.
-    pub(super) fn still_open(&mut self, gap: Gap) -> Option<Gap> {
+    pub(super) fn still_open(&mut self, gap: IndexGap) -> Option<IndexGap> {
         let topic = self.topics.get_mut(&gap.topic)?;
         let from = gap.from.max(topic.floor);
         let to = match topic.piece(from, 1)? {
             Piece::Indexed(run) => run.first,
             Piece::Newest(entries) => entries.first()?.position,
         };
-        (from < to).then_some(Gap { from, to, ..gap })
+        (from < to).then_some(IndexGap { from, to, ..gap })
     }
 
     /// Topics whose name no record has told, with how many messages each has.
-    pub(super) fn nameless(&self) -> Vec<(Number, u64)> {
+    pub(super) fn nameless(&self) -> Vec<(TopicNumber, u64)> {
         let nameless = self.topics.iter().filter(|(_, topic)| topic.name.is_none());
         nameless
             .map(|(number, topic)| {
@@ -519,7 +528,7 @@ impl Catalog {
 
     /// Messages that are stored.
     pub(super) fn messages(&self) -> u64 {
-        let of = |topic: &Topic| {
+        let of = |topic: &CatalogTopic| {
             topic.newest.len() as u64 + topic.runs.iter().map(|run| u64::from(run.count)).sum::<u64>()
         };
         self.topics.values().map(of).sum()
@@ -527,11 +536,11 @@ impl Catalog {
 
     /// Applies a record that is at this place, while the log is read from the segment `begin` on. What checkpoints tell
     /// of messages counts for the segments before.
-    pub(super) fn apply(&mut self, record: &Record<'_>, at: Address, begin: u32) -> Option<Gap> {
+    pub(super) fn apply(&mut self, record: &Record<'_>, at: Address, begin: u32) -> Option<IndexGap> {
         match record {
             Record::Message { topic, position, deliver_ms, is_moved, .. } => {
                 let (topic, position, deliver_ms, is_moved) = (*topic, *position, *deliver_ms, *is_moved);
-                return self.append(at, Head { topic, position, deliver_ms, is_moved });
+                return self.append(at, CatalogHead { topic, position, deliver_ms, is_moved });
             }
             Record::Topic { topic, name, state } => self.name_topic(*topic, name, state),
             Record::NoTopic { topic } => self.delete(*topic),
@@ -557,7 +566,7 @@ impl Catalog {
         None
     }
 
-    fn restate_runs(&mut self, number: Number, runs: &[Run], begin: u32) {
+    fn restate_runs(&mut self, number: TopicNumber, runs: &[IndexRun], begin: u32) {
         let topic = self.topics.entry(number).or_default();
         topic.runs.retain(|run| {
             let is_kept = run.segment >= begin;
@@ -578,7 +587,7 @@ impl Catalog {
 
     fn restate_delays(
         &mut self,
-        number: Number,
+        number: TopicNumber,
         is_first: bool,
         delays: &[(u64, Position, Address)],
         begin: u32,

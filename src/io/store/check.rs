@@ -2,9 +2,9 @@
 
 use super::catalog::Segment;
 use super::format::{self, OpenError};
-use super::record::{Found, Scan};
+use super::record::{FoundRecord, RecordScan};
 use super::recovery::{self, Recovered};
-use super::segment::{self, Kind};
+use super::segment::{self, SegmentFile};
 use super::settings::StoreSettings;
 use super::survey;
 use crate::service::topic::Holding;
@@ -20,7 +20,7 @@ pub(super) const LARGEST: usize = 3;
 
 /// What a look at a store found.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct StoreReport {
     /// What is printed, a line each.
     pub lines: Vec<String>,
     /// Whether something of it is damaged or missing.
@@ -29,7 +29,7 @@ pub struct Report {
     pub messages: u64,
 }
 
-impl From<String> for Report {
+impl From<String> for StoreReport {
     fn from(line: String) -> Self {
         Self { lines: vec![line], ..Self::default() }
     }
@@ -39,7 +39,7 @@ impl From<String> for Report {
 ///
 /// # Errors
 /// When it could not be opened, with what to do.
-pub fn check(settings: &StoreSettings, all: bool) -> Result<Report, OpenError> {
+pub fn check(settings: &StoreSettings, all: bool) -> Result<StoreReport, OpenError> {
     let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
     let unusable = |error| OpenError::Directory(directory.clone(), error);
     let name = directory.display();
@@ -64,7 +64,7 @@ pub fn check(settings: &StoreSettings, all: bool) -> Result<Report, OpenError> {
         return Ok(format!("{head}, in use by a running daemon{unread}").into());
     }
 
-    let (mut report, mut largest) = (Report::default(), Vec::new());
+    let (mut report, mut largest) = (StoreReport::default(), Vec::new());
     let (mut topics, mut messages, mut bytes, mut needed) = (0, 0, 0, 0);
     for owner in 0..writers {
         let path = format::log_path(&directory, owner);
@@ -100,7 +100,7 @@ pub(super) fn files_bytes(path: &Path) -> io::Result<u64> {
     fs::read_dir(path)?.map(bytes).sum()
 }
 
-impl Report {
+impl StoreReport {
     fn damaged(&mut self, what: &str) {
         self.is_damaged = true;
         if self.lines.len() < TOLD_MAX {
@@ -135,7 +135,7 @@ impl Report {
     /// Reads the segments that a start does not.
     fn read_all(&mut self, recovered: &Recovered, path: &Path) -> io::Result<()> {
         for (number, known) in recovered.catalog.segments.range(..recovered.from) {
-            let file = match File::open(Kind::Segment(*number).path(path)) {
+            let file = match File::open(SegmentFile::Segment(*number).path(path)) {
                 Ok(file) => file,
                 // It is told that it is missing.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -143,10 +143,10 @@ impl Report {
             };
             let mut bytes = segment::read_whole(&file)?;
             bytes.truncate(known.length as usize);
-            for found in Scan::new(&bytes, *number, 0) {
+            for found in RecordScan::new(&bytes, *number, 0) {
                 let (from, to) = match found {
-                    Found::Damage { from, to } => (from, to),
-                    Found::End { offset, .. } if offset < known.length as usize => {
+                    FoundRecord::Damage { from, to } => (from, to),
+                    FoundRecord::End { offset, .. } if offset < known.length as usize => {
                         (offset, known.length as usize)
                     }
                     _ => continue,

@@ -10,7 +10,7 @@
 
 use super::catalog::Catalog;
 use super::keeper::sync_directory;
-use super::log::Log;
+use super::log::StoreLog;
 use super::record::Record;
 use super::recovery::{self, Findings, Recovered};
 use super::segment;
@@ -91,11 +91,11 @@ const RESTORE: &str = "Nothing was changed. Restore the last backup: move the di
                        `fanfare topics restore BACKUP`";
 
 /// A log that is open.
-pub(super) struct Opened {
+pub(super) struct OpenedStore {
     /// The store's.
     pub(super) directory: PathBuf,
     pub(super) lock: Arc<File>,
-    pub(super) log: Log,
+    pub(super) log: StoreLog,
     pub(super) catalog: Catalog,
     pub(super) findings: Findings,
     /// In which segment the last complete checkpoint began.
@@ -108,7 +108,7 @@ pub(super) fn log_path(directory: &Path, owner: u32) -> PathBuf {
 }
 
 /// Opens the store of these settings, or makes it: the log of each owner.
-pub(super) fn open(settings: &StoreSettings) -> Result<Vec<Opened>, OpenError> {
+pub(super) fn open(settings: &StoreSettings) -> Result<Vec<OpenedStore>, OpenError> {
     let directory = settings.path.clone().ok_or(OpenError::NoPath)?;
     let unusable = |error: io::Error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -139,14 +139,14 @@ pub(super) fn open(settings: &StoreSettings) -> Result<Vec<Opened>, OpenError> {
             let reason = "it was opened too often for its message ids";
             return Err(OpenError::Damaged(directory, reason.into()));
         }
-        let mut log = Log::go_on(&path, &recovered, &mut catalog, settings).map_err(unusable)?;
+        let mut log = StoreLog::go_on(&path, &recovered, &mut catalog, settings).map_err(unusable)?;
         for missing in &recovered.findings.missing {
             log.write(&mut catalog, &Record::Dropped { segment: missing.segment }).map_err(unusable)?;
         }
         let Recovered { findings, began, .. } = recovered;
         tell(&findings, &catalog, &path, start.elapsed());
         let began = if is_new { log.active.number } else { began };
-        opened.push(Opened {
+        opened.push(OpenedStore {
             directory: directory.clone(),
             lock: lock.clone(),
             log,

@@ -21,9 +21,9 @@ static TRIAL: [u8; 64 * 1024] = [0x55; 64 * 1024];
 const TRIAL_BYTES: usize = 4 * 1024 * 1024;
 
 /// What is known of the disk.
-pub(super) struct Health {
+pub(super) struct StoreHealth {
     directory: PathBuf,
-    failure: Option<Failure>,
+    failure: Option<StoreFailure>,
     /// Why no messages are taken although writing works.
     full: Option<String>,
     looked: Option<Instant>,
@@ -46,14 +46,14 @@ pub(super) struct Look<'a> {
     pub(super) is_reclaiming: bool,
 }
 
-struct Failure {
+struct StoreFailure {
     reason: String,
     since: Instant,
     /// When it is tried again; never when the files are gone.
     next_try: Option<Instant>,
 }
 
-impl Health {
+impl StoreHealth {
     pub(super) fn new(directory: &Path) -> Self {
         Self {
             directory: directory.into(),
@@ -92,7 +92,7 @@ impl Health {
             "the store cannot be written: {reason}; messages are refused until it can, what is stored is delivered"
         );
         let reason = format!("the store cannot be written: {reason}");
-        self.failure = Some(Failure { reason, since: now, next_try: Some(now + RETRY_AFTER) });
+        self.failure = Some(StoreFailure { reason, since: now, next_try: Some(now + RETRY_AFTER) });
     }
 
     /// Keeps that files of the store are gone, which ends writing until the next start.
@@ -102,7 +102,7 @@ impl Health {
         }
         let reason = format!("the store cannot be written: {reason}");
         tracing::error!("{reason}; messages are refused until then");
-        self.failure = Some(Failure { reason, since: Instant::now(), next_try: None });
+        self.failure = Some(StoreFailure { reason, since: Instant::now(), next_try: None });
     }
 
     /// When something is to be tried or looked at.

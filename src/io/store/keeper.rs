@@ -5,7 +5,7 @@
 //! twice as fast as new blocks do (measured on ext4: 116 instead of 232 µs for 150 KB).
 
 use super::place::Index;
-use super::segment::{self, Kind};
+use super::segment::{self, SegmentFile};
 use rustix::fs::FallocateFlags;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -59,7 +59,7 @@ impl Keeper {
     pub(super) fn start(directory: &Path, segment_bytes: usize) -> io::Result<Self> {
         let (jobs, taken) = mpsc::channel();
         let (sender, done) = mpsc::channel();
-        let mut work = Work { directory: directory.into(), segment_bytes, spares: Vec::new() };
+        let mut work = KeeperWork { directory: directory.into(), segment_bytes, spares: Vec::new() };
         let thread = std::thread::Builder::new().name("files".into()).spawn(move || {
             for job in taken {
                 // Without a store there is nobody to tell.
@@ -111,14 +111,14 @@ impl Drop for Keeper {
     }
 }
 
-struct Work {
+struct KeeperWork {
     directory: PathBuf,
     segment_bytes: usize,
     /// Segments that are needed no more and still have their old names, which no start takes for needed ones.
     spares: Vec<u32>,
 }
 
-impl Work {
+impl KeeperWork {
     fn run(&mut self, job: Job) -> Done {
         match job {
             Job::Prepare { number, is_filled } => Done::Prepared(number, self.prepare(number, is_filled)),
@@ -132,32 +132,32 @@ impl Work {
                 Done::Dropped
             }
             Job::Read(number) => {
-                let file = File::open(Kind::Segment(number).path(&self.directory));
+                let file = File::open(SegmentFile::Segment(number).path(&self.directory));
                 Done::Read(number, file.and_then(|file| segment::read_whole(&file)))
             }
         }
     }
 
     fn prepare(&mut self, number: u32, is_filled: bool) -> io::Result<File> {
-        let path = Kind::Segment(number).path(&self.directory);
+        let path = SegmentFile::Segment(number).path(&self.directory);
         // Its place may be that of a spare, or of one that an earlier run has prepared.
         self.spares.retain(|spare| *spare != number);
         while !path.exists()
             && let Some(spare) = self.spares.pop()
         {
             // Where it cannot be used again, another is made.
-            let _ = fs::rename(Kind::Segment(spare).path(&self.directory), &path);
+            let _ = fs::rename(SegmentFile::Segment(spare).path(&self.directory), &path);
         }
         provide(&self.directory, number, self.segment_bytes, is_filled)
     }
 
     fn drop(&mut self, number: u32) {
-        let path = Kind::Segment(number).path(&self.directory);
+        let path = SegmentFile::Segment(number).path(&self.directory);
         // A backup may have it too, which would change with it.
         let is_ours = fs::metadata(&path)
             .is_ok_and(|file| file.nlink() == 1 && file.len() == self.segment_bytes as u64);
         if is_ours && self.spares.len() < SPARES_MAX {
-            let _ = fs::remove_file(Kind::Index(number).path(&self.directory));
+            let _ = fs::remove_file(SegmentFile::Index(number).path(&self.directory));
             self.spares.push(number);
         } else {
             remove(&self.directory, number);
@@ -168,8 +168,8 @@ impl Work {
 /// Removes a segment that is needed no more, and its index.
 pub(super) fn remove(directory: &Path, number: u32) {
     // There may be none, and one that is left is written over.
-    let _ = fs::remove_file(Kind::Index(number).path(directory));
-    let path = Kind::Segment(number).path(directory);
+    let _ = fs::remove_file(SegmentFile::Index(number).path(directory));
+    let path = SegmentFile::Segment(number).path(directory);
     if let Err(error) = fs::remove_file(&path) {
         tracing::warn!("{} is needed no more and cannot be removed: {error}", path.display());
     }
@@ -180,7 +180,7 @@ pub(super) fn remove(directory: &Path, number: u32) {
 /// # Errors
 /// As those of making one.
 pub(super) fn provide(directory: &Path, number: u32, bytes: usize, is_filled: bool) -> io::Result<File> {
-    let path = Kind::Segment(number).path(directory);
+    let path = SegmentFile::Segment(number).path(directory);
     let has_room = fs::metadata(&path).is_ok_and(|file| file.len() == bytes as u64 && file.nlink() == 1);
     if !has_room {
         return create(directory, number, bytes, is_filled);
@@ -196,7 +196,7 @@ pub(super) fn provide(directory: &Path, number: u32, bytes: usize, is_filled: bo
 /// # Errors
 /// When there is no room, or another reason; then there is no file.
 fn create(directory: &Path, number: u32, bytes: usize, is_filled: bool) -> io::Result<File> {
-    let path = Kind::Segment(number).path(directory);
+    let path = SegmentFile::Segment(number).path(directory);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
     let made = if is_filled {
         fill(&file, bytes)

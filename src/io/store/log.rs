@@ -1,12 +1,12 @@
 //! Writing the log: records are gathered, given to the system as one write, and made safe by one sync. The log goes on
 //! in another segment when one is full.
 
-use super::catalog::{Catalog, Head};
+use super::catalog::{Catalog, CatalogHead};
 use super::keeper::{self, Done, Job, Keeper};
 use super::place::Address;
 use super::record::{self, HEADER_BYTES, Record};
 use super::recovery::Recovered;
-use super::segment::{Files, Kind};
+use super::segment::{Files, SegmentFile};
 use super::settings::{Durability, StoreSettings};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -35,7 +35,7 @@ const SEALED_BYTES: usize = record::room(1);
 
 /// A log that is written.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct StoreLog {
     pub(super) directory: PathBuf,
     pub(super) files: Files,
     pub(super) keeper: Keeper,
@@ -46,8 +46,8 @@ pub(super) struct Log {
     /// Why none could be prepared.
     pub(super) full: Option<String>,
     /// What the system has and the disk may not have, in order.
-    unsynced: Vec<Chunk>,
-    syncing: Vec<Chunk>,
+    unsynced: Vec<LogChunk>,
+    syncing: Vec<LogChunk>,
     /// What is to be written again after a failure.
     rescued: Vec<Box<[u8]>>,
     /// Memory for groups.
@@ -92,7 +92,7 @@ impl Active {
 
 /// A part of the log.
 #[derive(Debug)]
-struct Chunk {
+struct LogChunk {
     segment: u32,
     offset: usize,
     bytes: Vec<u8>,
@@ -112,7 +112,7 @@ impl Unsynced {
     }
 }
 
-impl Log {
+impl StoreLog {
     /// Goes on with a log that was read, in a segment of its own. What it writes first is safe only after a commit.
     ///
     /// # Errors
@@ -242,7 +242,7 @@ impl Log {
     /// Appends a record that is none of a message.
     ///
     /// # Errors
-    /// As [`Log::append`].
+    /// As [`StoreLog::append`].
     pub(super) fn write(&mut self, catalog: &mut Catalog, record: &Record<'_>) -> io::Result<Address> {
         let mut body = Vec::with_capacity(64);
         record.write(&mut body);
@@ -323,7 +323,7 @@ impl Log {
         *written += buffer.len();
         let bytes = std::mem::replace(buffer, std::mem::take(&mut self.spare));
         if self.is_synced {
-            self.unsynced.push(Chunk { segment, offset, bytes });
+            self.unsynced.push(LogChunk { segment, offset, bytes });
         } else {
             self.active.synced = self.active.written;
             self.reuse(bytes);
@@ -423,8 +423,11 @@ impl Log {
         let active = &mut self.active;
         let (number, safe) = (active.number, active.synced);
         if self.rescued.is_empty() {
-            let buffered =
-                Chunk { segment: number, offset: active.written, bytes: std::mem::take(&mut active.buffer) };
+            let buffered = LogChunk {
+                segment: number,
+                offset: active.written,
+                bytes: std::mem::take(&mut active.buffer),
+            };
             let chunks = self.syncing.drain(..).chain(self.unsynced.drain(..)).chain([buffered]);
             for chunk in chunks.filter(|chunk| chunk.segment == number && chunk.offset >= safe) {
                 self.rescued.extend(bodies(&chunk).map(Box::from));
@@ -454,11 +457,11 @@ impl Log {
 
     /// Writes once more in its place what a sync has failed for that began before its segment was full.
     fn mend_full(&self, catalog: &Catalog) -> io::Result<()> {
-        let is_full = |chunk: &&Chunk| {
+        let is_full = |chunk: &&LogChunk| {
             chunk.segment < self.active.number && catalog.segments.contains_key(&chunk.segment)
         };
         for chunk in self.syncing.iter().chain(&self.unsynced).filter(is_full) {
-            let path = Kind::Segment(chunk.segment).path(&self.directory);
+            let path = SegmentFile::Segment(chunk.segment).path(&self.directory);
             let file = File::options().write(true).open(path)?;
             file.write_all_at(&chunk.bytes, chunk.offset as u64)?;
             file.sync_data()?;
@@ -480,7 +483,7 @@ impl Log {
             Some(Record::Start { .. } | Record::Sealed | Record::Padding(_)) => Ok(()),
             Some(Record::Message { topic, position, deliver_ms, is_moved, .. }) => {
                 let at = self.append(catalog, body.len(), false, |out| out.extend_from_slice(body))?;
-                catalog.append(at, Head { topic, position, deliver_ms, is_moved });
+                catalog.append(at, CatalogHead { topic, position, deliver_ms, is_moved });
                 Ok(())
             }
             record => {
@@ -498,7 +501,7 @@ impl Log {
 }
 
 /// The bodies of a part of the log.
-fn bodies(chunk: &Chunk) -> impl Iterator<Item = &[u8]> {
+fn bodies(chunk: &LogChunk) -> impl Iterator<Item = &[u8]> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let body = record::body(chunk.bytes.get(at..)?, chunk.segment, chunk.offset + at)?;

@@ -14,7 +14,9 @@ use crate::io::clock;
 use crate::io::gaps::Source;
 use crate::io::handoff::Parcel;
 use crate::io::watchdog::BEAT;
-use crate::service::topic::{Delivery, Outgoing, Owner, Reply, Request, Rules, Topics};
+use crate::service::topic::{
+    OwnerIndex, TopicAnswer, TopicDelivery, TopicOutgoing, TopicOwner, TopicQuestion, TopicRules,
+};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -34,7 +36,7 @@ const SYNC_MAX: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When a thread cannot be had.
-pub(super) fn spawn(hub: &Arc<Hub>, index: usize, topics: Topics<Disk>) -> io::Result<()> {
+pub(super) fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<()> {
     let (syncer, taken) = mpsc::channel::<Unsynced>();
     let for_syncer = Arc::clone(hub);
     std::thread::Builder::new().name(thread("sync", index)).spawn(move || {
@@ -65,7 +67,7 @@ impl Drop for Over {
 }
 
 /// Rounds until the daemon is over.
-fn run(hub: &Hub, index: usize, mut topics: Topics<Disk>, syncer: &mpsc::Sender<Unsynced>) {
+fn run(hub: &Hub, index: usize, mut topics: TopicOwner<Disk>, syncer: &mpsc::Sender<Unsynced>) {
     let (mut waiting, mut surveyor) = (Waiting::default(), Surveyor::new());
     let (mut more, mut syncing) = (false, Syncing::default());
     let mut requests = VecDeque::new();
@@ -84,7 +86,7 @@ fn run(hub: &Hub, index: usize, mut topics: Topics<Disk>, syncer: &mpsc::Sender<
         }
         if let Some(rules) = taken.rules {
             let cache_bytes = topics.archive().settings.cache_share();
-            topics.configure(Rules { cache_bytes, ..rules });
+            topics.configure(TopicRules { cache_bytes, ..rules });
         }
         requests.extend(taken.requests);
         let count = if taken.over { requests.len() } else { requests.len().min(ROUND_REQUESTS_MAX) };
@@ -136,7 +138,7 @@ fn run(hub: &Hub, index: usize, mut topics: Topics<Disk>, syncer: &mpsc::Sender<
 }
 
 /// Saves everything at the end of the daemon, and tells what comes of it.
-fn finish(hub: &Hub, mut topics: Topics<Disk>, waiting: &mut Waiting) {
+fn finish(hub: &Hub, mut topics: TopicOwner<Disk>, waiting: &mut Waiting) {
     topics.save(clock::now());
     let result = topics.archive().save_to_disk();
     if let Err(reason) = &result {
@@ -149,7 +151,7 @@ fn finish(hub: &Hub, mut topics: Topics<Disk>, waiting: &mut Waiting) {
 }
 
 /// Begins to make safe what was appended, or makes it safe at once. Returns whether the disk works on it.
-fn commit(topics: &mut Topics<Disk>, syncer: &mpsc::Sender<Unsynced>) -> bool {
+fn commit(topics: &mut TopicOwner<Disk>, syncer: &mpsc::Sender<Unsynced>) -> bool {
     topics.seal();
     let result = match topics.archive().commit_begun() {
         Ok(Some(unsynced)) => match syncer.send(unsynced) {
@@ -167,14 +169,14 @@ fn commit(topics: &mut Topics<Disk>, syncer: &mpsc::Sender<Unsynced>) -> bool {
 }
 
 /// Tells the topics what has become of a commit.
-fn conclude(topics: &mut Topics<Disk>, result: &Result<(), Box<str>>) {
+fn conclude(topics: &mut TopicOwner<Disk>, result: &Result<(), Box<str>>) {
     topics.committed(result.as_ref().copied().map_err(|reason| &**reason), clock::now());
 }
 
 /// Waits until there is something to do, and takes it; requests only when there are none of those taken before.
 fn next(
     (hub, index): (&Hub, usize),
-    topics: &mut Topics<Disk>,
+    topics: &mut TopicOwner<Disk>,
     syncing: &Syncing,
     watch: Instant,
     (more, is_busy): (bool, bool),
@@ -249,28 +251,32 @@ fn tell((hub, index): (&Hub, usize), disk: &Disk, syncing: &mut Syncing) {
 }
 
 /// Hands to the shards what is for them, each in order.
-fn post(hub: &Hub, outgoing: Vec<Outgoing>, waiting: &mut Waiting) {
+fn post(hub: &Hub, outgoing: Vec<TopicOutgoing>, waiting: &mut Waiting) {
     let mut parcels: Vec<Vec<Parcel>> = hub.mailboxes.iter().map(|_| Vec::new()).collect();
     for outgoing in outgoing {
         match outgoing {
-            Outgoing::Reply(connection, reply) if connection.shard == NO_SHARD => {
+            TopicOutgoing::Reply(connection, reply) if connection.shard == NO_SHARD => {
                 waiting.answer(connection.id, reply)
             }
-            Outgoing::Reply(connection, reply) if let Some(owner) = Owner::of_seat(connection) => {
-                let is_stored = matches!(reply, Reply::Stored { .. });
-                hub.store.ask_owner(owner, connection, Request::Buried { is_stored });
+            TopicOutgoing::Reply(connection, reply)
+                if let Some(owner) = OwnerIndex::of_connection(connection) =>
+            {
+                let is_stored = matches!(reply, TopicAnswer::Stored { .. });
+                hub.store.ask_owner(owner, connection, TopicQuestion::Buried { is_stored });
             }
-            Outgoing::Ask(owner, connection, request) => hub.store.ask_owner(owner, connection, request),
-            Outgoing::Reply(connection, reply) => {
+            TopicOutgoing::Ask(owner, connection, request) => hub.store.ask_owner(owner, connection, request),
+            TopicOutgoing::Reply(connection, reply) => {
                 parcels[usize::from(connection.shard)].push(Parcel::Told(connection, reply))
             }
-            Outgoing::Deliver(message, taker) => {
-                let parcels = &mut parcels[usize::from(taker.connection.shard)];
+            TopicOutgoing::Deliver(message, recipient) => {
+                let parcels = &mut parcels[usize::from(recipient.connection.shard)];
                 match parcels.last_mut() {
                     Some(Parcel::Delivery(last)) if Arc::ptr_eq(&last.message, &message) => {
-                        last.takers.push(taker);
+                        last.recipients.push(recipient);
                     }
-                    _ => parcels.push(Parcel::Delivery(Delivery { message, takers: vec![taker] })),
+                    _ => {
+                        parcels.push(Parcel::Delivery(TopicDelivery { message, recipients: vec![recipient] }))
+                    }
                 }
             }
         }

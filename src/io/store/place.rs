@@ -1,6 +1,6 @@
 //! Where messages are: a record in a segment, many in a row of its index, and positions at which there is none.
 
-use crate::service::topic::{Number, Position};
+use crate::service::topic::{Position, TopicNumber};
 
 /// Where a record is: its segment, its offset there, and its length with the header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Address {
 
 /// Messages of a topic with positions in a row, in one segment that has an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct IndexRun {
     pub(super) first: Position,
     pub(super) segment: u32,
     /// Where the first one stands in the index.
@@ -33,13 +33,13 @@ pub(super) struct Run {
 
 /// A message in the newest segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct IndexEntry {
     pub(super) position: Position,
     pub(super) offset: u32,
     pub(super) length: u32,
 }
 
-impl Run {
+impl IndexRun {
     /// The position behind the last one.
     pub(super) fn end(&self) -> Position {
         Position::of_number(self.first.number().saturating_add(self.count.into()))
@@ -83,15 +83,15 @@ impl Run {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     /// These of an index.
-    Indexed(Run),
+    Indexed(IndexRun),
     /// These of the newest segment.
-    Newest(Vec<Entry>),
+    Newest(Vec<IndexEntry>),
 }
 
 /// Positions of a topic between two of its messages, where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gap {
-    pub(super) topic: Number,
+pub(super) struct IndexGap {
+    pub(super) topic: TopicNumber,
     pub(super) from: Position,
     pub(super) to: Position,
 }
@@ -99,14 +99,19 @@ pub(super) struct Gap {
 /// Where the messages of a segment are: grouped by topic, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
-    pub(super) runs: Vec<(Number, Run)>,
+    pub(super) runs: Vec<(TopicNumber, IndexRun)>,
     /// Offset and length of each.
     pub(super) entries: Vec<(u32, u32)>,
 }
 
 impl Index {
     /// Adds messages of a topic, which are in order. Returns the runs that they are.
-    pub(super) fn add(&mut self, topic: Number, segment: u32, entries: &[Entry]) -> &[(Number, Run)] {
+    pub(super) fn add(
+        &mut self,
+        topic: TopicNumber,
+        segment: u32,
+        entries: &[IndexEntry],
+    ) -> &[(TopicNumber, IndexRun)] {
         let before = self.runs.len();
         for entry in entries {
             let place = self.entries.len() as u32;
@@ -118,7 +123,7 @@ impl Index {
                 }
                 None => {
                     let (first, bytes) = (entry.position, entry.length);
-                    self.runs.push((topic, Run { first, segment, entry: place, count: 1, bytes }));
+                    self.runs.push((topic, IndexRun { first, segment, entry: place, count: 1, bytes }));
                 }
             }
         }

@@ -1,9 +1,9 @@
 //! Reading messages: those that stand together by one read, around what is damaged.
 
 use super::archive::Disk;
-use super::place::{Address, Entry, Gap, Piece};
+use super::place::{Address, IndexEntry, IndexGap, Piece};
 use super::segment::{self, Entries};
-use crate::service::topic::{Fault, Number, Position, Stored};
+use crate::service::topic::{ArchiveError, Position, StoredMessage, TopicNumber};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ impl Disk {
     /// Messages in order from a position on; see [`Archive::read`](crate::service::topic::Archive::read).
     pub(super) fn read_messages(
         &mut self,
-        topic: Number,
+        topic: TopicNumber,
         from: Position,
         count: usize,
         bytes_max: usize,
-    ) -> Result<Vec<Arc<Stored>>, Fault> {
+    ) -> Result<Vec<Arc<StoredMessage>>, ArchiveError> {
         let bytes_max = bytes_max.max(1);
         let mut reading =
-            Reading { next: from, messages: Vec::new(), count, bytes: 0, bytes_max, buffer: Vec::new() };
+            RunReading { next: from, messages: Vec::new(), count, bytes: 0, bytes_max, buffer: Vec::new() };
         while !reading.is_over() {
             let Some(known) = self.catalog.topics.get_mut(&topic) else { break };
             match known.piece(reading.next, count - reading.messages.len()) {
@@ -50,8 +50,8 @@ impl Disk {
                 Some(Piece::Indexed(run)) => match self.log.files.entries(&run, &mut self.catalog) {
                     Ok(Entries::There(places)) => {
                         let places = places.iter().zip(run.first.number()..);
-                        let entries: Vec<Entry> = places
-                            .map(|((offset, length), position)| Entry {
+                        let entries: Vec<IndexEntry> = places
+                            .map(|((offset, length), position)| IndexEntry {
                                 position: Position::of_number(position),
                                 offset: *offset,
                                 length: *length,
@@ -62,7 +62,7 @@ impl Disk {
                     Ok(Entries::Anew(gaps)) => gaps.into_iter().for_each(|gap| self.report(gap)),
                     Err(error) => {
                         self.doubt(&error)?;
-                        self.report(Gap { topic, from: run.first, to: run.end() });
+                        self.report(IndexGap { topic, from: run.first, to: run.end() });
                         reading.next = run.end();
                     }
                 },
@@ -74,10 +74,10 @@ impl Disk {
     /// The message of a topic at a place; `None` when it is damaged, which is reported.
     pub(super) fn message(
         &mut self,
-        topic: Number,
+        topic: TopicNumber,
         position: Position,
         at: Address,
-    ) -> Result<Option<Stored>, Fault> {
+    ) -> Result<Option<StoredMessage>, ArchiveError> {
         if at.segment == self.log.active.number && at.offset as usize >= self.log.active.written {
             self.flush()?;
         }
@@ -88,25 +88,25 @@ impl Disk {
                 None
             }
         };
-        let message = found.and_then(|record| Stored::read(position, &record));
+        let message = found.and_then(|record| StoredMessage::read(position, &record));
         if message.is_none() {
-            self.report(Gap { topic, from: position, to: position.after() });
+            self.report(IndexGap { topic, from: position, to: position.after() });
         }
         Ok(message)
     }
 
     /// Gives the system what is to be read of it. Where writing has failed that is tried again with all else: not here,
     /// where it would put that off.
-    fn flush(&mut self) -> Result<(), Fault> {
+    fn flush(&mut self) -> Result<(), ArchiveError> {
         match self.health.reason() {
-            Some(reason) => Err(Fault(reason.into())),
+            Some(reason) => Err(ArchiveError(reason.into())),
             None => self.log.flush().map_err(|error| self.fail(&error)),
         }
     }
 
     /// What could not be read is damaged only if the disk works otherwise: else nothing is left out.
-    fn doubt(&mut self, error: &io::Error) -> Result<(), Fault> {
-        let unreadable = || Fault(format!("the store cannot be read: {error}").into());
+    fn doubt(&mut self, error: &io::Error) -> Result<(), ArchiveError> {
+        let unreadable = || ArchiveError(format!("the store cannot be read: {error}").into());
         // Of a segment that is not there the next look tells, and nothing is left out for it.
         if segment::is_transient(error) || error.kind() == io::ErrorKind::NotFound {
             return Err(unreadable());
@@ -120,8 +120,8 @@ impl Disk {
     }
 
     /// Counts and tells of damaged messages, unless that was done already.
-    pub(super) fn report(&mut self, gap: Gap) {
-        let Gap { topic, from, to } = gap;
+    pub(super) fn report(&mut self, gap: IndexGap) {
+        let IndexGap { topic, from, to } = gap;
         if self.reported.len() >= REPORTS_MAX || !self.reported.insert((topic, from)) {
             return;
         }
@@ -140,7 +140,7 @@ impl Disk {
     }
 
     /// A topic's name for people.
-    pub(super) fn name(&self, topic: Number) -> Arc<str> {
+    pub(super) fn name(&self, topic: TopicNumber) -> Arc<str> {
         let name = self.catalog.topics.get(&topic).and_then(|topic| topic.name.clone());
         name.unwrap_or_else(|| format!("topic number {topic}").into())
     }
@@ -148,11 +148,11 @@ impl Disk {
     /// Messages that stand in one segment, until there are enough.
     fn read_entries(
         &mut self,
-        topic: Number,
+        topic: TopicNumber,
         segment: u32,
-        entries: &[Entry],
-        reading: &mut Reading,
-    ) -> Result<(), Fault> {
+        entries: &[IndexEntry],
+        reading: &mut RunReading,
+    ) -> Result<(), ArchiveError> {
         let mut rest = entries;
         while let Some(first) = rest.first().filter(|_| !reading.is_over()) {
             let mut end = first.offset + first.length;
@@ -177,25 +177,25 @@ impl Disk {
     /// Messages that stand together, by one read; where that fails by one for each.
     fn read_group(
         &mut self,
-        topic: Number,
+        topic: TopicNumber,
         segment: u32,
-        group: &[Entry],
-        reading: &mut Reading,
-    ) -> Result<(), Fault> {
+        group: &[IndexEntry],
+        reading: &mut RunReading,
+    ) -> Result<(), ArchiveError> {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
         let mut bytes = std::mem::take(&mut reading.buffer);
         bytes.resize((last.offset + last.length - first.offset) as usize, 0);
         let file = self.log.files.segment(segment);
         let read = file.and_then(|file| file.read_exact_at(&mut bytes, first.offset.into()));
         for entry in group {
-            let Entry { position, offset, length } = *entry;
+            let IndexEntry { position, offset, length } = *entry;
             let at = Address { segment, offset, length };
             let start = (offset - first.offset) as usize;
             let record = match &read {
                 Ok(()) => segment::message(&bytes[start..start + length as usize], at, topic, position),
                 Err(_) => None,
             };
-            let message = match record.and_then(|record| Stored::read(position, record)) {
+            let message = match record.and_then(|record| StoredMessage::read(position, record)) {
                 Some(message) => Some(message),
                 // Alone, so that what is damaged is told, and what only the others' place has spoilt is found.
                 None => self.message(topic, position, at)?,
@@ -214,16 +214,16 @@ impl Disk {
 }
 
 /// Messages that are being read.
-struct Reading {
+struct RunReading {
     next: Position,
-    messages: Vec<Arc<Stored>>,
+    messages: Vec<Arc<StoredMessage>>,
     count: usize,
     bytes: usize,
     bytes_max: usize,
     buffer: Vec<u8>,
 }
 
-impl Reading {
+impl RunReading {
     fn is_over(&self) -> bool {
         self.messages.len() >= self.count || self.bytes >= self.bytes_max
     }
@@ -232,7 +232,7 @@ impl Reading {
         self.bytes_max.saturating_sub(self.bytes)
     }
 
-    fn take(&mut self, message: Stored) {
+    fn take(&mut self, message: StoredMessage) {
         self.bytes += message.len();
         self.messages.push(Arc::new(message));
     }

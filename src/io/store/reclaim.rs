@@ -9,11 +9,11 @@
 //! A segment goes when the disk has the record that says so, and with it everything that was copied before.
 
 use super::archive::Disk;
-use super::catalog::{Head, Segment};
+use super::catalog::{CatalogHead, Segment};
 use super::keeper::Job;
 use super::place::Address;
-use super::record::{Found, Record, Scan};
-use crate::service::topic::Fault;
+use super::record::{FoundRecord, Record, RecordScan};
+use crate::service::topic::ArchiveError;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -253,7 +253,7 @@ impl Disk {
     }
 
     /// Tells some topics again.
-    fn checkpoint_some(&mut self) -> Result<(), Fault> {
+    fn checkpoint_some(&mut self) -> Result<(), ArchiveError> {
         let Some(Checkpoint { from, mut after, mut bytes }) = self.reclaim.checkpoint.take() else {
             return Ok(());
         };
@@ -287,7 +287,7 @@ impl Disk {
         Ok(())
     }
 
-    fn finish_checkpoint(&mut self, began: u32, bytes: u64) -> Result<(), Fault> {
+    fn finish_checkpoint(&mut self, began: u32, bytes: u64) -> Result<(), ArchiveError> {
         let older = self.catalog.segments.range(..began);
         let segments = older.map(|(number, segment)| (*number, segment.length)).collect();
         self.write(&Record::Counts { next: self.catalog.next, segments })?;
@@ -303,7 +303,7 @@ impl Disk {
     }
 
     /// Copies some messages that are needed of the segment that is compacted.
-    fn compact_some(&mut self) -> Result<(), Fault> {
+    fn compact_some(&mut self) -> Result<(), ArchiveError> {
         let Some(mut compaction) = self.reclaim.compaction.take() else { return Ok(()) };
         let Some(bytes) = compaction.bytes.take() else {
             self.reclaim.compaction = Some(compaction);
@@ -315,15 +315,15 @@ impl Disk {
         let length = known.length as usize;
         let mut copied = 0;
         let mut is_over = true;
-        for found in Scan::new(&bytes[..length.min(bytes.len())], segment, start) {
+        for found in RecordScan::new(&bytes[..length.min(bytes.len())], segment, start) {
             match found {
-                Found::Record { body, offset, length } => {
+                FoundRecord::Record { body, offset, length } => {
                     let at = Address { segment, offset: offset as u32, length: length as u32 };
                     copied += self.copy(body, at)?;
                     compaction.next = offset + super::record::room(body.len());
                 }
-                Found::Damage { to, .. } => compaction.next = to,
-                Found::End { .. } => break,
+                FoundRecord::Damage { to, .. } => compaction.next = to,
+                FoundRecord::End { .. } => break,
             }
             if copied >= BYTES_AT_ONCE || compaction.next - start >= SEARCHED_AT_ONCE {
                 is_over = false;
@@ -340,11 +340,11 @@ impl Disk {
     }
 
     /// Copies a record if it is a message that is needed. Returns how many bytes that took.
-    fn copy(&mut self, body: &[u8], at: Address) -> Result<u64, Fault> {
+    fn copy(&mut self, body: &[u8], at: Address) -> Result<u64, ArchiveError> {
         let Some(Record::Message { topic, position, deliver_ms, record, .. }) = Record::read(body) else {
             return Ok(0);
         };
-        let head = Head { topic, position, deliver_ms, is_moved: true };
+        let head = CatalogHead { topic, position, deliver_ms, is_moved: true };
         let (is_live, is_delayed) = self.catalog.needs(at, &head);
         if !is_live && !is_delayed {
             return Ok(0);
@@ -353,7 +353,7 @@ impl Disk {
         let copy = Record::Message { topic, position, deliver_ms, is_moved: true, record };
         let moved = self.write(&copy)?;
         self.log.is_relied_on = true;
-        self.catalog.append(moved, Head { deliver_ms, ..head });
+        self.catalog.append(moved, CatalogHead { deliver_ms, ..head });
         self.reclaim.copied += u64::from(moved.length);
         Ok(moved.length.into())
     }

@@ -9,9 +9,9 @@
 //! number, that of the header also with its offset, so nothing that an earlier segment has left in a file that is used
 //! again passes for a record. A text or a list at the end of a body takes all that is left.
 
-use super::place::{Address, Run};
+use super::place::{Address, IndexRun};
 use crate::bytes::Cursor;
-use crate::service::topic::{Number, Position};
+use crate::service::topic::{Position, TopicNumber};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Bytes before a body.
@@ -47,7 +47,7 @@ const PADDING: u8 = 20;
 pub(super) enum Record<'a> {
     /// A message. One that has a position at which there is another takes the place of that and of all behind it.
     Message {
-        topic: Number,
+        topic: TopicNumber,
         position: Position,
         /// Its time in the index of delayed messages (unix, ms).
         deliver_ms: Option<u64>,
@@ -57,51 +57,51 @@ pub(super) enum Record<'a> {
     },
     /// A topic and its state; empty for none.
     Topic {
-        topic: Number,
+        topic: TopicNumber,
         name: &'a str,
         state: &'a [u8],
     },
     /// A topic was deleted.
     NoTopic {
-        topic: Number,
+        topic: TopicNumber,
     },
     Subscription {
-        topic: Number,
+        topic: TopicNumber,
         name: &'a str,
         state: &'a [u8],
     },
     NoSubscription {
-        topic: Number,
+        topic: TopicNumber,
         name: &'a str,
     },
     /// The last sequence number of a producer.
     Sequence {
-        topic: Number,
+        topic: TopicNumber,
         name: &'a str,
         last: i64,
     },
     NoSequence {
-        topic: Number,
+        topic: TopicNumber,
         name: &'a str,
     },
     /// Messages below a position were deleted.
     Trimmed {
-        topic: Number,
+        topic: TopicNumber,
         below: Position,
     },
     /// Delayed messages below a time and position were taken out of the index.
     TrimmedDelayed {
-        topic: Number,
+        topic: TopicNumber,
         below: (u64, Position),
     },
     /// Where the messages of a topic are in the segments before the last two checkpoints.
     Runs {
-        topic: Number,
-        runs: Vec<Run>,
+        topic: TopicNumber,
+        runs: Vec<IndexRun>,
     },
     /// Delayed messages of a topic, likewise; the first list of a checkpoint replaces all up to its last.
     Delays {
-        topic: Number,
+        topic: TopicNumber,
         is_first: bool,
         delays: Vec<(u64, Position, Address)>,
     },
@@ -120,7 +120,7 @@ pub(super) enum Record<'a> {
     Sealed,
     /// The number of the next topic, and the older segments that there are with their lengths.
     Counts {
-        next: Number,
+        next: TopicNumber,
         segments: Vec<(u32, u32)>,
     },
     /// A checkpoint is complete, which began in segment `began`. The log is to be read from `from` on, so that the
@@ -292,7 +292,7 @@ fn put_kind(kind: u8, number: u32, out: &mut Vec<u8>) {
     put_u32(number, out);
 }
 
-fn put_named(kind: u8, topic: Number, name: &str, rest: &[u8], out: &mut Vec<u8>) {
+fn put_named(kind: u8, topic: TopicNumber, name: &str, rest: &[u8], out: &mut Vec<u8>) {
     put_kind(kind, topic, out);
     // Names come from addresses of at most some thousand bytes.
     out.extend_from_slice(&(name.len() as u16).to_le_bytes());
@@ -309,12 +309,12 @@ fn name<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
     rest.text(length.into())
 }
 
-fn run(rest: &mut Cursor<'_>) -> Option<Run> {
+fn run(rest: &mut Cursor<'_>) -> Option<IndexRun> {
     let first = position(rest)?;
     let (segment, entry, count, bytes) = (rest.u32_le()?, rest.u32_le()?, rest.u32_le()?, rest.u32_le()?);
     // One that would go on behind the last position is none.
     first.number().checked_add(count.into()).filter(|_| count > 0)?;
-    Some(Run { first, segment, entry, count, bytes })
+    Some(IndexRun { first, segment, entry, count, bytes })
 }
 
 fn delay(rest: &mut Cursor<'_>) -> Option<(u64, Position, Address)> {
@@ -349,7 +349,7 @@ fn length(bytes: &[u8], segment: u32, offset: usize) -> Option<usize> {
 
 /// What stands at a place of a segment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub(super) enum FoundRecord<'a> {
     /// A record's body, and its length with the header.
     Record { body: &'a [u8], offset: usize, length: usize },
     /// From here to there something is damaged; behind it there are records.
@@ -359,14 +359,14 @@ pub(super) enum Found<'a> {
 }
 
 /// The records of a segment, in order.
-pub(super) struct Scan<'a> {
+pub(super) struct RecordScan<'a> {
     bytes: &'a [u8],
     segment: u32,
     next: usize,
     is_over: bool,
 }
 
-impl<'a> Scan<'a> {
+impl<'a> RecordScan<'a> {
     /// Scans the bytes of a segment from an offset on.
     pub(super) fn new(bytes: &'a [u8], segment: u32, from: usize) -> Self {
         Self { bytes, segment, next: from, is_over: false }
@@ -383,26 +383,26 @@ impl<'a> Scan<'a> {
     }
 }
 
-impl<'a> Iterator for Scan<'a> {
-    type Item = Found<'a>;
+impl<'a> Iterator for RecordScan<'a> {
+    type Item = FoundRecord<'a>;
 
-    fn next(&mut self) -> Option<Found<'a>> {
+    fn next(&mut self) -> Option<FoundRecord<'a>> {
         if self.is_over {
             return None;
         }
         let offset = self.next;
         if let Some(body) = self.at(offset) {
             self.next = offset + room(body.len());
-            return Some(Found::Record { body, offset, length: HEADER_BYTES + body.len() });
+            return Some(FoundRecord::Record { body, offset, length: HEADER_BYTES + body.len() });
         }
         if let Some(to) = self.resume() {
             self.next = to;
-            return Some(Found::Damage { from: offset, to });
+            return Some(FoundRecord::Damage { from: offset, to });
         }
         self.is_over = true;
         let rest = self.bytes.get(offset..).unwrap_or_default();
         let cut_bytes = length(rest, self.segment, offset).map_or(0, |length| room(length).min(rest.len()));
-        Some(Found::End { offset, cut_bytes })
+        Some(FoundRecord::End { offset, cut_bytes })
     }
 }
 
@@ -411,7 +411,7 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<Record<'static>> {
-        let run = Run { first: Position::of_number(7), segment: 3, entry: 9, count: 2, bytes: 100 };
+        let run = IndexRun { first: Position::of_number(7), segment: 3, entry: 9, count: 2, bytes: 100 };
         let at = Address { segment: 3, offset: 64, length: 50 };
         let position = Position::new(2, 5).unwrap();
         let message = |deliver_ms, is_moved| Record::Message {
@@ -456,9 +456,9 @@ mod tests {
     }
 
     fn records(bytes: &[u8], segment: u32) -> Vec<Record<'_>> {
-        let scan = Scan::new(bytes, segment, 0);
+        let scan = RecordScan::new(bytes, segment, 0);
         scan.filter_map(|found| match found {
-            Found::Record { body, .. } => Record::read(body),
+            FoundRecord::Record { body, .. } => Record::read(body),
             _ => None,
         })
         .collect()
@@ -469,8 +469,8 @@ mod tests {
         let (bytes, offsets) = log(6);
         assert_eq!(records(&bytes, 6), all());
         assert_eq!(records(&bytes, 7), []);
-        let end = Scan::new(&bytes, 6, 0).last();
-        assert_eq!(end, Some(Found::End { offset: bytes.len(), cut_bytes: 0 }));
+        let end = RecordScan::new(&bytes, 6, 0).last();
+        assert_eq!(end, Some(FoundRecord::End { offset: bytes.len(), cut_bytes: 0 }));
         assert!(offsets.iter().all(|offset| offset % ALIGNMENT == 0));
     }
 
@@ -486,9 +486,14 @@ mod tests {
             // Padding may be anything.
             if found.len() < expected.len() {
                 expected.remove(hit);
-                let damage =
-                    Scan::new(&damaged, 6, 0).find(|found| matches!(found, Found::Damage { .. })).unwrap();
-                assert_eq!(damage, Found::Damage { from: offsets[hit], to: offsets[hit + 1] }, "at {at}");
+                let damage = RecordScan::new(&damaged, 6, 0)
+                    .find(|found| matches!(found, FoundRecord::Damage { .. }))
+                    .unwrap();
+                assert_eq!(
+                    damage,
+                    FoundRecord::Damage { from: offsets[hit], to: offsets[hit + 1] },
+                    "at {at}"
+                );
             }
             assert_eq!(found, expected, "at {at}");
         }
@@ -499,8 +504,8 @@ mod tests {
         let (bytes, offsets) = log(6);
         let last = *offsets.last().unwrap();
         for end in last..bytes.len() - ALIGNMENT {
-            let found = Scan::new(&bytes[..end], 6, 0).last().unwrap();
-            let Found::End { offset, cut_bytes } = found else { panic!("{found:?}") };
+            let found = RecordScan::new(&bytes[..end], 6, 0).last().unwrap();
+            let FoundRecord::End { offset, cut_bytes } = found else { panic!("{found:?}") };
             assert_eq!(offset, last);
             assert_eq!(cut_bytes > 0, end >= last + HEADER_BYTES, "{end}");
         }

@@ -1,10 +1,10 @@
 //! Reading a log when it is opened: the catalog is made from its last two checkpoints and what follows them.
 
 use super::catalog::Catalog;
-use super::place::{Address, Gap, Index};
-use super::record::{self, Found, Record, Scan};
-use super::segment::{self, Kind};
-use crate::service::topic::Number;
+use super::place::{Address, Index, IndexGap};
+use super::record::{self, FoundRecord, Record, RecordScan};
+use super::segment::{self, SegmentFile};
+use crate::service::topic::TopicNumber;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -71,7 +71,7 @@ pub(super) struct Missing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lost {
     pub(super) topic: Box<str>,
-    pub(super) gap: Gap,
+    pub(super) gap: IndexGap,
 }
 
 impl std::fmt::Display for Damage {
@@ -83,7 +83,7 @@ impl std::fmt::Display for Damage {
 
 impl std::fmt::Display for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Gap { from, to, .. } = self.gap;
+        let IndexGap { from, to, .. } = self.gap;
         let count = to.number() - from.number();
         let plural = if count == 1 { "" } else { "s" };
         write!(f, "{count} message{plural} of {} from {}:{} on", self.topic, from.ledger(), from.entry())
@@ -114,7 +114,7 @@ impl std::fmt::Display for Missing {
 /// When a file cannot be read.
 pub(super) fn read(directory: &Path) -> io::Result<Recovered> {
     let (numbers, foreign) = segment::list(directory)?;
-    let mut reading = Reading::new();
+    let mut reading = LogReading::new();
     reading.recovered.findings.foreign = foreign;
     let Some((newest, from)) = beginning(directory, &numbers)? else {
         // Prepared ones in which there is nothing yet.
@@ -138,7 +138,7 @@ pub(super) fn read(directory: &Path) -> io::Result<Recovered> {
     reading.finish(&numbers, &used);
     let mut recovered = reading.recovered;
     for number in used {
-        let length = File::open(Kind::Segment(number).path(directory))?.metadata()?.len() as u32;
+        let length = File::open(SegmentFile::Segment(number).path(directory))?.metadata()?.len() as u32;
         if let Some(segment) = recovered.catalog.segments.get_mut(&number)
             && segment.length == 0
         {
@@ -151,7 +151,7 @@ pub(super) fn read(directory: &Path) -> io::Result<Recovered> {
 /// Where the segment before ends, as the first record of a segment says.
 fn end_before(directory: &Path, number: u32) -> io::Result<Option<u32>> {
     let mut bytes = [0; 64];
-    let read = File::open(Kind::Segment(number).path(directory))?.read_at(&mut bytes, 0)?;
+    let read = File::open(SegmentFile::Segment(number).path(directory))?.read_at(&mut bytes, 0)?;
     let body = record::body(&bytes[..read], number, 0);
     Ok(match body.and_then(Record::read) {
         Some(Record::Start { ends_at, .. }) => Some(ends_at),
@@ -163,10 +163,10 @@ fn end_before(directory: &Path, number: u32) -> io::Result<Option<u32>> {
 fn beginning(directory: &Path, numbers: &[u32]) -> io::Result<Option<(u32, u32)>> {
     let mut newest = None;
     for number in numbers.iter().rev() {
-        let bytes = segment::read_whole(&File::open(Kind::Segment(*number).path(directory))?)?;
+        let bytes = segment::read_whole(&File::open(SegmentFile::Segment(*number).path(directory))?)?;
         let mut from = None;
-        for found in Scan::new(&bytes, *number, 0) {
-            let Found::Record { body, .. } = found else { continue };
+        for found in RecordScan::new(&bytes, *number, 0) {
+            let FoundRecord::Record { body, .. } = found else { continue };
             newest.get_or_insert(*number);
             let read = Record::read(body);
             if let Some(Record::Start { from: told, .. } | Record::Checkpoint { from: told, .. }) = read {
@@ -181,17 +181,17 @@ fn beginning(directory: &Path, numbers: &[u32]) -> io::Result<Option<(u32, u32)>
 }
 
 /// What is known while the segments are read one after the other.
-struct Reading {
+struct LogReading {
     recovered: Recovered,
     dropped: BTreeSet<u32>,
     /// Older segments, as the last checkpoint tells them.
     counted: BTreeMap<u32, u32>,
-    gaps: Vec<Gap>,
+    gaps: Vec<IndexGap>,
     /// Whether the last segment that was read says that there is another.
     is_sealed: bool,
 }
 
-impl Reading {
+impl LogReading {
     fn new() -> Self {
         let recovered = Recovered { from: 1, began: 1, ..Recovered::default() };
         Self {
@@ -210,7 +210,7 @@ impl Reading {
         ends_at: Option<u32>,
         is_newest: bool,
     ) -> io::Result<()> {
-        let mut bytes = segment::read_whole(&File::open(Kind::Segment(number).path(directory))?)?;
+        let mut bytes = segment::read_whole(&File::open(SegmentFile::Segment(number).path(directory))?)?;
         if let Some(ends_at) = ends_at {
             bytes.truncate(ends_at as usize);
         }
@@ -218,17 +218,17 @@ impl Reading {
         recovered.catalog.segments.entry(number).or_default();
         self.is_sealed = false;
         let mut end = 0;
-        for found in Scan::new(&bytes, number, 0) {
+        for found in RecordScan::new(&bytes, number, 0) {
             match found {
-                Found::Record { body, offset, length } => {
+                FoundRecord::Record { body, offset, length } => {
                     let at = Address { segment: number, offset: offset as u32, length: length as u32 };
                     match Record::read(body) {
                         Some(record) => self.record(&record, at),
                         None => self.damage(Damage { segment: number, from: offset, to: offset + length }),
                     }
                 }
-                Found::Damage { from, to } => self.damage(Damage { segment: number, from, to }),
-                Found::End { offset, cut_bytes } => {
+                FoundRecord::Damage { from, to } => self.damage(Damage { segment: number, from, to }),
+                FoundRecord::End { offset, cut_bytes } => {
                     end = offset;
                     if ends_at.is_some_and(|ends_at| offset < ends_at as usize) {
                         self.damage(Damage { segment: number, from: offset, to: bytes.len().max(offset) });
@@ -314,7 +314,7 @@ impl Reading {
         // Positions may be left out without damage: where a write was refused.
         if !recovered.findings.damages.is_empty() || !recovered.findings.missing.is_empty() {
             let gaps = self.gaps.iter().filter_map(|gap| recovered.catalog.still_open(*gap));
-            let gaps: Vec<Gap> = gaps.collect();
+            let gaps: Vec<IndexGap> = gaps.collect();
             for gap in gaps {
                 let topic = name(&recovered.catalog, gap.topic);
                 recovered.findings.lost.push(Lost { topic, gap });
@@ -325,7 +325,7 @@ impl Reading {
     }
 }
 
-fn name(catalog: &Catalog, topic: Number) -> Box<str> {
+fn name(catalog: &Catalog, topic: TopicNumber) -> Box<str> {
     let name = catalog.topics.get(&topic).and_then(|topic| topic.name.as_deref());
     name.map_or_else(|| format!("topic number {topic}").into(), Box::from)
 }

@@ -8,7 +8,7 @@ use super::backup::{disk_bytes, list, make_directory};
 use super::check::check;
 use super::format::{self, OpenError};
 use super::keeper::sync_directory;
-use super::segment::Kind;
+use super::segment::SegmentFile;
 use super::settings::StoreSettings;
 use std::fs::{self, File};
 use std::io;
@@ -133,9 +133,9 @@ fn put(backup: &Path, store: &Path, writers: u32, mut copied: impl FnMut(u64, u6
         for entry in fs::read_dir(from)? {
             let entry = entry?;
             let target = to.join(entry.file_name());
-            let kind = Kind::of(&entry.file_name().to_string_lossy());
+            let kind = SegmentFile::of(&entry.file_name().to_string_lossy());
             // An index may be written anew where it is.
-            if matches!(kind, Some(Kind::Segment(_))) && fs::hard_link(entry.path(), &target).is_ok() {
+            if matches!(kind, Some(SegmentFile::Segment(_))) && fs::hard_link(entry.path(), &target).is_ok() {
                 continue;
             }
             bytes += fs::copy(entry.path(), &target)?;

@@ -1,9 +1,9 @@
 //! The files of a log: segments with their indexes, how they are named, read, and indexed anew.
 
 use super::catalog::Catalog;
-use super::place::{Address, Entry, Gap, Index, Run};
-use super::record::{self, Found, Record, Scan};
-use crate::service::topic::{Number, Position};
+use super::place::{Address, Index, IndexEntry, IndexGap, IndexRun};
+use super::record::{self, FoundRecord, Record, RecordScan};
+use crate::service::topic::{Position, TopicNumber};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
@@ -24,12 +24,12 @@ const INDEX_ENTRY_BYTES: usize = 8;
 
 /// What a file of a log's directory is by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SegmentFile {
     Segment(u32),
     Index(u32),
 }
 
-impl Kind {
+impl SegmentFile {
     /// What a name means; `None` for one that the store has not given.
     pub(super) fn of(name: &str) -> Option<Self> {
         let (number, extension) = name.split_once('.')?;
@@ -57,9 +57,9 @@ pub(super) fn list(directory: &Path) -> io::Result<(Vec<u32>, Vec<String>)> {
     let (mut segments, mut others) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        match Kind::of(&name) {
-            Some(Kind::Segment(number)) => segments.push(number),
-            Some(Kind::Index(_)) => {}
+        match SegmentFile::of(&name) {
+            Some(SegmentFile::Segment(number)) => segments.push(number),
+            Some(SegmentFile::Index(_)) => {}
             None => others.push(name),
         }
     }
@@ -83,7 +83,7 @@ pub(super) enum Entries {
     /// Their offsets and lengths.
     There(Vec<(u32, u32)>),
     /// The index was made anew, so the run may be another now. These messages are damaged.
-    Anew(Vec<Gap>),
+    Anew(Vec<IndexGap>),
 }
 
 /// An index that can be read.
@@ -130,7 +130,7 @@ impl Files {
     /// # Errors
     /// When it cannot be opened.
     pub(super) fn segment(&mut self, number: u32) -> io::Result<Arc<File>> {
-        let path = Kind::Segment(number).path(&self.directory);
+        let path = SegmentFile::Segment(number).path(&self.directory);
         self.segments.get(number, || File::open(path).map(Arc::new)).cloned()
     }
 
@@ -138,7 +138,7 @@ impl Files {
     ///
     /// # Errors
     /// When the segment cannot be read.
-    pub(super) fn entries(&mut self, run: &Run, catalog: &mut Catalog) -> io::Result<Entries> {
+    pub(super) fn entries(&mut self, run: &IndexRun, catalog: &mut Catalog) -> io::Result<Entries> {
         if let Some(entries) = self.indexed(run)? {
             return Ok(Entries::There(entries));
         }
@@ -159,12 +159,12 @@ impl Files {
     }
 
     /// The same from an index that is there.
-    fn indexed(&mut self, run: &Run) -> io::Result<Option<Vec<(u32, u32)>>> {
+    fn indexed(&mut self, run: &IndexRun) -> io::Result<Option<Vec<(u32, u32)>>> {
         let (from, count) = (run.entry as usize, run.count as usize);
         if let Some(index) = self.unwritten.get(&run.segment) {
             return Ok(index.entries.get(from..from + count).map(<[_]>::to_vec));
         }
-        let path = Kind::Index(run.segment).path(&self.directory);
+        let path = SegmentFile::Index(run.segment).path(&self.directory);
         let opened = self.indexes.get(run.segment, || open_index(&path, run.segment));
         let index = match opened {
             Ok(index) if u64::from(run.entry) + u64::from(run.count) <= index.count.into() => index,
@@ -189,7 +189,7 @@ impl Files {
     pub(super) fn message(
         &mut self,
         at: Address,
-        topic: Number,
+        topic: TopicNumber,
         position: Position,
     ) -> io::Result<Option<Box<[u8]>>> {
         let mut bytes = vec![0; at.length as usize];
@@ -202,7 +202,7 @@ impl Files {
 }
 
 /// What a message says, of the bytes of its record.
-pub(super) fn message(bytes: &[u8], at: Address, topic: Number, position: Position) -> Option<&[u8]> {
+pub(super) fn message(bytes: &[u8], at: Address, topic: TopicNumber, position: Position) -> Option<&[u8]> {
     match Record::read(record::body(bytes, at.segment, at.offset as usize)?)? {
         Record::Message { topic: of, position: found, record, .. } if (of, found) == (topic, position) => {
             Some(record)
@@ -236,11 +236,11 @@ pub(super) fn read_whole(file: &File) -> io::Result<Vec<u8>> {
 
 /// The index of a segment, of its bytes.
 pub(super) fn index(bytes: &[u8], segment: u32) -> Index {
-    let mut topics: BTreeMap<Number, Vec<Entry>> = BTreeMap::new();
-    for found in Scan::new(bytes, segment, 0) {
-        let Found::Record { body, offset, length } = found else { continue };
+    let mut topics: BTreeMap<TopicNumber, Vec<IndexEntry>> = BTreeMap::new();
+    for found in RecordScan::new(bytes, segment, 0) {
+        let FoundRecord::Record { body, offset, length } = found else { continue };
         if let Some(Record::Message { topic, position, .. }) = Record::read(body) {
-            let entry = Entry { position, offset: offset as u32, length: length as u32 };
+            let entry = IndexEntry { position, offset: offset as u32, length: length as u32 };
             topics.entry(topic).or_default().push(entry);
         }
     }
@@ -267,7 +267,7 @@ pub(super) fn write_index(directory: &Path, segment: u32, index: &Index) -> io::
     bytes[..8].copy_from_slice(INDEX_MAGIC);
     bytes[8..12].copy_from_slice(&(index.entries.len() as u32).to_le_bytes());
     bytes[16..24].copy_from_slice(&check.to_le_bytes());
-    fs::write(Kind::Index(segment).path(directory), bytes)
+    fs::write(SegmentFile::Index(segment).path(directory), bytes)
 }
 
 /// Opens an index that is whole.

@@ -5,7 +5,7 @@
 use super::archive::Disk;
 use super::check::{LARGEST, files_bytes};
 use crate::api::Room;
-use crate::service::topic::{Archive as _, Backlog, Holding, Number, Position, Topics};
+use crate::service::topic::{Archive as _, Holding, Position, TopicBacklog, TopicNumber, TopicOwner};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ pub(in crate::io) struct Survey {
     /// The room that the store takes.
     pub(in crate::io) room: Room,
     /// The largest backlogs.
-    pub(in crate::io) backlogs: Vec<Backlog>,
+    pub(in crate::io) backlogs: Vec<TopicBacklog>,
 }
 
 impl Survey {
@@ -51,7 +51,7 @@ impl Survey {
             all.backlogs.extend(backlogs);
         }
         Holding::keep_largest(&mut all.room.holdings, HOLDINGS_MAX);
-        Backlog::keep_largest(&mut all.backlogs);
+        TopicBacklog::keep_largest(&mut all.backlogs);
         all
     }
 }
@@ -60,7 +60,7 @@ impl Survey {
 pub(super) struct Surveyor {
     made: Option<(Instant, Survey)>,
     /// The topics that hold most, the largest first, as they were last.
-    largest: Vec<Found>,
+    largest: Vec<SurveyResult>,
     ranking: Option<Ranking>,
     watched: Instant,
     /// Whether the log has told, or soon will, that the volume is nearly full.
@@ -71,8 +71,8 @@ pub(super) struct Surveyor {
 
 /// A topic that holds room.
 #[derive(Clone)]
-struct Found {
-    number: Number,
+struct SurveyResult {
+    number: TopicNumber,
     holding: Holding,
     /// Its first message.
     first: Option<Position>,
@@ -84,7 +84,7 @@ struct Ranking {
     /// The last topic that was looked at; nothing more when all were.
     after: Option<Arc<str>>,
     is_ranked: bool,
-    found: Vec<Found>,
+    found: Vec<SurveyResult>,
     /// Of how many of those found it is known when their first message was published.
     dated: usize,
 }
@@ -128,7 +128,7 @@ impl Surveyor {
 
     /// The last survey if it is good enough, else another. The topics that hold most are those that were found last when
     /// there are too many to look at all at once.
-    pub(super) fn survey(&mut self, topics: &mut Topics<Disk>) -> Survey {
+    pub(super) fn survey(&mut self, topics: &mut TopicOwner<Disk>) -> Survey {
         let now = Instant::now();
         match &self.made {
             Some((made, survey)) if now - *made < GOOD_FOR => {
@@ -234,7 +234,7 @@ impl Ranking {
             let bytes = disk.held(*number);
             if bytes > 0 {
                 let holding = Holding { topic: name[..].into(), bytes, oldest_ms: None };
-                self.found.push(Found { number: *number, holding, first: None });
+                self.found.push(SurveyResult { number: *number, holding, first: None });
             }
         }
         self.found.sort_by_key(|found| std::cmp::Reverse(found.holding.bytes));
@@ -244,7 +244,7 @@ impl Ranking {
     }
 }
 
-impl Found {
+impl SurveyResult {
     /// Finds out when its first message was published, unless that is known from before.
     fn date(&mut self, disk: &mut Disk, known: Option<&Self>) {
         let topic = disk.catalog.topics.get_mut(&self.number);
@@ -268,7 +268,7 @@ fn needed_bytes(disk: &Disk) -> u64 {
 
 fn warn(disk: &Disk, largest: &[Holding]) {
     let Some(volume) = disk.volume() else { return };
-    let (percent, Volume { used, free }) = (volume.percent(), volume);
+    let (percent, StoreVolume { used, free }) = (volume.percent(), volume);
     let most = if largest.is_empty() {
         "the store's messages take none of it".to_owned()
     } else {
@@ -284,12 +284,12 @@ fn warn(disk: &Disk, largest: &[Holding]) {
 
 /// The store's file system.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Volume {
+pub(super) struct StoreVolume {
     pub(super) used: u64,
     pub(super) free: u64,
 }
 
-impl Volume {
+impl StoreVolume {
     /// How full it is, as `df` says.
     fn percent(self) -> u64 {
         (u128::from(self.used) * 100).div_ceil(u128::from((self.used + self.free).max(1))) as u64
@@ -298,10 +298,10 @@ impl Volume {
 
 impl Disk {
     /// What is known of the file system, as far as it can be told.
-    pub(super) fn volume(&self) -> Option<Volume> {
+    pub(super) fn volume(&self) -> Option<StoreVolume> {
         let space = rustix::fs::statvfs(&self.directory).ok()?;
         let used = space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize);
-        Some(Volume { used, free: space.f_bavail.saturating_mul(space.f_frsize) })
+        Some(StoreVolume { used, free: space.f_bavail.saturating_mul(space.f_frsize) })
     }
 }
 
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_volume_is_as_full_as_df_says() {
-        let percent = |used, free| Volume { used, free }.percent();
+        let percent = |used, free| StoreVolume { used, free }.percent();
         assert_eq!([percent(0, 0), percent(0, 9), percent(79, 21), percent(1, 999)], [0, 0, 79, 1]);
     }
 

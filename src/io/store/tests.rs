@@ -2,12 +2,14 @@
 //! flipped, what was committed is there, in order, once, and nothing else is.
 
 use super::archive::Disk;
-use super::catalog::{Catalog, Head};
+use super::catalog::{Catalog, CatalogHead};
 use super::place::Address;
 use super::record::Record;
-use super::segment::Kind;
+use super::segment::SegmentFile;
 use super::settings::{Durability, StoreSettings};
-use crate::service::topic::{Archive as _, Draft, Message, Number, Position, Saved, Stored};
+use crate::service::topic::{
+    Archive as _, MessageDraft, Position, Saved, StoredMessage, TopicMessage, TopicNumber,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,7 +37,7 @@ struct Model(BTreeMap<String, Shelf>);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Shelf {
-    number: Number,
+    number: TopicNumber,
     state: Option<Vec<u8>>,
     subscriptions: BTreeMap<String, Vec<u8>>,
     sequences: BTreeMap<String, i64>,
@@ -92,7 +94,7 @@ struct World {
     /// What it was after each step since the last commit: after a crash it is one of these.
     possible: Vec<Model>,
     /// The next entry of each topic: messages of one stand in a row, as those of producers do.
-    next: BTreeMap<Number, u64>,
+    next: BTreeMap<TopicNumber, u64>,
     serial: u64,
 }
 
@@ -110,13 +112,13 @@ impl World {
     }
 
     /// A topic that is there.
-    fn topic(&mut self) -> Option<(String, Number)> {
+    fn topic(&mut self) -> Option<(String, TopicNumber)> {
         let name = self.name();
         let shelf = self.model.0.get(&name)?;
         Some((name, shelf.number))
     }
 
-    fn message(&mut self, number: Number) -> (Stored, Vec<u8>) {
+    fn message(&mut self, number: TopicNumber) -> (StoredMessage, Vec<u8>) {
         let next = self.next.entry(number).or_default();
         *next += 1;
         let entry = *next;
@@ -127,7 +129,7 @@ impl World {
         };
         let payload = format!("{}-{}", self.serial, "x".repeat(length as usize)).into_bytes();
         let position = Position::new(self.disk.ledger().into(), entry).unwrap();
-        let draft = Draft::new(&Message { payload: &payload, ..Message::default() });
+        let draft = MessageDraft::new(&TopicMessage { payload: &payload, ..TopicMessage::default() });
         (draft.store(position, self.serial, 0), payload)
     }
 
@@ -189,7 +191,7 @@ impl World {
         self.remember();
     }
 
-    fn save(&mut self, name: &str, number: Number) {
+    fn save(&mut self, name: &str, number: TopicNumber) {
         let what = self.dice.roll(5);
         let which = format!("n{}", self.dice.roll(3));
         let bytes = vec![self.dice.roll(256) as u8; 1 + self.dice.roll(60) as usize];
@@ -229,7 +231,7 @@ impl World {
     fn copy(&self, to: &Path, spoil: impl FnOnce(&mut Vec<u8>, usize)) {
         let _ = fs::remove_dir_all(to);
         let synced = self.disk.log.synced();
-        let newest = Kind::Segment(self.disk.log.active.number).path(&to.join("log-0"));
+        let newest = SegmentFile::Segment(self.disk.log.active.number).path(&to.join("log-0"));
         copy(&self.path, to);
         let mut bytes = fs::read(&newest).unwrap();
         spoil(&mut bytes, synced);
@@ -342,11 +344,11 @@ fn records_with_any_contents_end_no_program() {
         let _ = fs::remove_dir_all(&bad);
         copy(&whole, &bad);
         let number = numbers[dice.roll(numbers.len() as u64) as usize];
-        let path = Kind::Segment(number).path(&bad.join("log-0"));
+        let path = SegmentFile::Segment(number).path(&bad.join("log-0"));
         let bytes = fs::read(&path).unwrap();
         let mut out = Vec::new();
-        for found in super::record::Scan::new(&bytes, number, 0) {
-            let super::record::Found::Record { body, .. } = found else { continue };
+        for found in super::record::RecordScan::new(&bytes, number, 0) {
+            let super::record::FoundRecord::Record { body, .. } = found else { continue };
             let body = if dice.roll(8) == 0 { crafted(&mut dice, body) } else { body.to_vec() };
             let offset = out.len();
             super::record::put(number, offset, &mut out, |out| out.extend_from_slice(&body));
@@ -387,10 +389,16 @@ fn a_checkpoint_that_names_a_segment_that_is_still_to_come_ends_no_program() {
 }
 
 /// A message is written to a segment.
-fn put(catalog: &mut Catalog, segment: u32, offset: u32, entry: u64, is_moved: bool) -> (Address, Head) {
+fn put(
+    catalog: &mut Catalog,
+    segment: u32,
+    offset: u32,
+    entry: u64,
+    is_moved: bool,
+) -> (Address, CatalogHead) {
     catalog.segments.entry(segment).or_default();
     let at = Address { segment, offset, length: 100 };
-    let head = Head { topic: 1, position: Position::of_number(entry), deliver_ms: None, is_moved };
+    let head = CatalogHead { topic: 1, position: Position::of_number(entry), deliver_ms: None, is_moved };
     catalog.append(at, head);
     (at, head)
 }
@@ -430,7 +438,7 @@ fn heal(disk: &mut Disk) {
 }
 
 /// Lets messages through until this many segments have begun.
-fn pass(world: &mut World, passing: Number, segments: u32) {
+fn pass(world: &mut World, passing: TopicNumber, segments: u32) {
     let end = world.disk.log.active.number + segments;
     while world.disk.log.active.number < end {
         let (message, _) = world.message(passing);
@@ -448,7 +456,7 @@ fn what_is_written_anew_comes_back_only_as_far_as_it_is_needed() {
     world.disk.commit().unwrap();
     for entry in 0..6 {
         for topic in [kept, gone] {
-            let draft = Draft::new(&Message { payload: b"short", ..Message::default() });
+            let draft = MessageDraft::new(&TopicMessage { payload: b"short", ..TopicMessage::default() });
             let position = Position::new(world.disk.ledger().into(), entry).unwrap();
             world.disk.append(topic, &draft.store(position, entry, 0), Some(7)).unwrap();
         }
@@ -472,7 +480,7 @@ fn a_delayed_message_that_is_written_anew_in_its_place_stays_until_it_is_due() {
     pass(&mut world, passing, 1);
     assert_eq!(world.disk.log.synced(), 0, "nothing of the segment is safe");
     for entry in 0..6 {
-        let draft = Draft::new(&Message { payload: b"short", ..Message::default() });
+        let draft = MessageDraft::new(&TopicMessage { payload: b"short", ..TopicMessage::default() });
         let position = Position::new(world.disk.ledger().into(), entry).unwrap();
         world.disk.append(kept, &draft.store(position, entry, 0), Some(7)).unwrap();
         world.disk.trim(kept, position.after()).unwrap();
@@ -526,7 +534,7 @@ fn the_first_segment_of_a_log_without_a_checkpoint_is_missed() {
     }
     world.disk.save_to_disk().unwrap();
     drop(world.disk);
-    fs::remove_file(Kind::Segment(1).path(&path.join("log-0"))).unwrap();
+    fs::remove_file(SegmentFile::Segment(1).path(&path.join("log-0"))).unwrap();
     let refused = Disk::open(&settings(&path)).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(refused.contains("segment 1 ("), "{refused}");
 }
@@ -550,7 +558,7 @@ fn a_sync_that_fails_when_its_segment_is_full_already_loses_nothing() {
     }
     world.disk.commit_ended(Err(std::io::ErrorKind::Other.into())).unwrap_err();
     // What it was to write is not there after all.
-    let segment = Kind::Segment(number).path(&world.path.join("log-0"));
+    let segment = SegmentFile::Segment(number).path(&world.path.join("log-0"));
     let mut bytes = fs::read(&segment).unwrap();
     bytes[safe..].fill(0);
     fs::write(&segment, bytes).unwrap();
@@ -570,7 +578,7 @@ fn a_list_of_delayed_messages_that_is_told_in_part_takes_none_away() {
     for entry in 0..25_000 {
         let at = Address { segment: 1, offset: 100 * entry as u32, length: 100 };
         let position = Position::of_number(entry);
-        catalog.append(at, Head { topic: 1, position, deliver_ms: Some(entry), is_moved: false });
+        catalog.append(at, CatalogHead { topic: 1, position, deliver_ms: Some(entry), is_moved: false });
     }
     let mut bodies = Vec::new();
     catalog.topics[&1].tell(1, 2, |record| {
@@ -597,10 +605,10 @@ fn what_the_system_has_is_read_while_nothing_can_be_written() {
     for entry in 0..4 {
         if entry == 2 {
             world.disk.commit().unwrap();
-            let path = Kind::Segment(world.disk.log.active.number).path(&world.path.join("log-0"));
+            let path = SegmentFile::Segment(world.disk.log.active.number).path(&world.path.join("log-0"));
             world.disk.log.active.file = fs::File::open(path).unwrap().into();
         }
-        let draft = Draft::new(&Message { payload: b"short", ..Message::default() });
+        let draft = MessageDraft::new(&TopicMessage { payload: b"short", ..TopicMessage::default() });
         let position = Position::new(world.disk.ledger().into(), entry).unwrap();
         world.disk.append(kept, &draft.store(position, entry, 0), None).unwrap();
     }

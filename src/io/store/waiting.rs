@@ -2,9 +2,9 @@
 
 use super::backup::Copier;
 use super::survey::Survey;
-use super::{Answer, Outside, Receipts};
+use super::{InquiryAnswer, Outside, Receipts};
 use crate::service::ConnectionRef;
-use crate::service::topic::{Reply, Request};
+use crate::service::topic::{TopicAnswer, TopicQuestion};
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
@@ -16,7 +16,7 @@ pub(super) const NO_SHARD: u16 = u16::MAX;
 pub(super) struct Waiting {
     serial: u32,
     appends: BTreeMap<u32, Appending>,
-    inquiries: BTreeMap<u32, oneshot::Sender<Answer>>,
+    inquiries: BTreeMap<u32, oneshot::Sender<InquiryAnswer>>,
     pub(super) backups: Vec<oneshot::Sender<Result<Copier, String>>>,
     pub(super) surveys: Vec<oneshot::Sender<Survey>>,
 }
@@ -30,7 +30,7 @@ struct Appending {
 
 impl Waiting {
     /// The requests that somebody outside makes, with the connection to which their answers go.
-    pub(super) fn requests(&mut self, outside: Outside) -> Vec<(ConnectionRef, Request)> {
+    pub(super) fn requests(&mut self, outside: Outside) -> Vec<(ConnectionRef, TopicQuestion)> {
         self.serial = self.serial.wrapping_add(1);
         let connection = ConnectionRef { shard: NO_SHARD, id: self.serial, serial: 0 };
         match outside {
@@ -40,12 +40,12 @@ impl Waiting {
                     .insert(self.serial, Appending { results: Vec::with_capacity(count), count, sender });
                 messages
                     .into_iter()
-                    .map(|(topic, draft)| (connection, Request::Append(topic, draft)))
+                    .map(|(topic, draft)| (connection, TopicQuestion::Append(topic, draft)))
                     .collect()
             }
             Outside::Inquire(inquiry, sender) => {
                 self.inquiries.insert(self.serial, sender);
-                vec![(connection, Request::Inquire(Box::new(inquiry)))]
+                vec![(connection, TopicQuestion::Inquire(Box::new(inquiry)))]
             }
             Outside::Survey(sender) => {
                 self.surveys.push(sender);
@@ -59,16 +59,16 @@ impl Waiting {
     }
 
     /// An answer for somebody outside. Whoever has left meanwhile gets none.
-    pub(super) fn answer(&mut self, id: u32, reply: Reply) {
+    pub(super) fn answer(&mut self, id: u32, reply: TopicAnswer) {
         let result = match reply {
-            Reply::Answer(status, body) => {
+            TopicAnswer::Answer(status, body) => {
                 if let Some(sender) = self.inquiries.remove(&id) {
                     let _ = sender.send((status, body));
                 }
                 return;
             }
-            Reply::Stored { .. } => Ok(()),
-            Reply::NotStored { reason, .. } => Err(reason),
+            TopicAnswer::Stored { .. } => Ok(()),
+            TopicAnswer::NotStored { reason, .. } => Err(reason),
             _ => return,
         };
         let Some(appending) = self.appends.get_mut(&id) else { return };

@@ -1,14 +1,15 @@
 //! What a consumer says of its messages: acknowledged, not acknowledged, more; and the dead letters.
 
 use super::consumer::ConsumerId;
-use super::one::TopicId;
-use super::pending::State;
-use super::source::Source;
+use super::loaded::TopicId;
+use super::maintenance::TEND_BYTES;
+use super::owner::{ConnectionRole, Timer, TopicOwner};
+use super::pending::PendingState;
+use super::source::ConsumerSource;
 use super::subscription::SubId;
-use super::tend::TEND_BYTES;
-use super::topics::{Role, Timer, Topics};
 use super::{
-    Archive, Domain, Draft, Message, MessageId, Outgoing, Owner, Position, Reply, Request, TopicName,
+    Archive, MessageDraft, MessageId, OwnerIndex, Position, TopicAnswer, TopicDomain, TopicMessage,
+    TopicName, TopicOutgoing, TopicQuestion,
 };
 use crate::service::ConnectionRef;
 use std::collections::HashMap;
@@ -40,38 +41,38 @@ struct Letter {
     bytes: usize,
 }
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// A request of a consumer or reader; others have nothing to say of this kind.
-    pub(super) fn take_of_consumer(&mut self, connection: ConnectionRef, request: &Request) {
-        let Some(Role::Consumer(id)) = self.connections.get(&connection).copied() else {
+    pub(super) fn take_of_consumer(&mut self, connection: ConnectionRef, request: &TopicQuestion) {
+        let Some(ConnectionRole::Consumer(id)) = self.connections.get(&connection).copied() else {
             match request {
-                Request::AskEnd => self.reply(connection, Reply::EndOfTopic(false)),
-                Request::Unsubscribe => self.unsubscribe_transient(connection),
+                TopicQuestion::AskEnd => self.reply(connection, TopicAnswer::EndOfTopic(false)),
+                TopicQuestion::Unsubscribe => self.unsubscribe_transient(connection),
                 _ => {}
             }
             return;
         };
         match request {
-            Request::Ack(message) => self.ack(id, *message),
-            Request::Nack(message) => self.nack(id, *message),
-            Request::Permit(count) => {
+            TopicQuestion::Ack(message) => self.ack(id, *message),
+            TopicQuestion::Nack(message) => self.nack(id, *message),
+            TopicQuestion::Permit(count) => {
                 if let Some(consumer) = self.consumers.get_mut(id) {
                     consumer.permit(*count);
                 }
                 self.wake(id);
             }
-            Request::Turn => self.take_turn(id),
-            Request::Took => {
+            TopicQuestion::Turn => self.take_turn(id),
+            TopicQuestion::Took => {
                 if let Some(consumer) = self.consumers.get_mut(id) {
                     consumer.took();
                 }
                 self.wake(id);
             }
-            Request::AskEnd => {
+            TopicQuestion::AskEnd => {
                 let reply = self.end_of_topic(id);
                 self.reply(connection, reply);
             }
-            Request::Unsubscribe => self.unsubscribe(connection, id),
+            TopicQuestion::Unsubscribe => self.unsubscribe(connection, id),
             _ => {}
         }
     }
@@ -90,7 +91,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// The source of a consumer that a message's id means; none for a message of another topic.
-    fn source_of(&self, id: ConsumerId, message: MessageId) -> Option<Source> {
+    fn source_of(&self, id: ConsumerId, message: MessageId) -> Option<ConsumerSource> {
         let consumer = self.consumers.get(id)?;
         let found = consumer.sources.get(message.partition);
         if found.is_some() || !message.names_topic() || !consumer.is_of_one_topic() {
@@ -111,7 +112,7 @@ impl<A: Archive> Topics<A> {
     pub(super) fn settle(&mut self, id: SubId, position: Position, by: Option<ConsumerId>) {
         let Some(sub) = self.subs.get_mut(id) else { return };
         // What is on its way to the dead letters is dealt with when it is there.
-        if sub.pending.get(&position).is_none_or(|pending| pending.state == State::Dying) {
+        if sub.pending.get(&position).is_none_or(|pending| pending.state == PendingState::Dying) {
             return;
         }
         let Some(pending) = sub.remove(position) else { return };
@@ -131,7 +132,7 @@ impl<A: Archive> Topics<A> {
             self.ready(id);
         }
         self.touch(id);
-        if pending.state == State::Held && pending.due_ns > 0 && by != Some(holder) {
+        if pending.state == PendingState::Held && pending.due_ns > 0 && by != Some(holder) {
             // Its time would have made room for another.
             if let Some(consumer) = self.consumers.get_mut(holder) {
                 consumer.free(1);
@@ -149,7 +150,7 @@ impl<A: Archive> Topics<A> {
             let sub = self.subs.get(source.sub);
             let pending = sub.and_then(|sub| sub.pending.get(&position));
             let its = |pending: &&super::pending::Pending| {
-                pending.state == State::Held && pending.holder as usize == id
+                pending.state == PendingState::Held && pending.holder as usize == id
             };
             if pending.filter(its).is_some() {
                 self.send_back(source.sub, position, delay_ns);
@@ -165,7 +166,7 @@ impl<A: Archive> Topics<A> {
         let Some(pending) = pending else { return };
         pending.due_ns = 0;
         match pending.state {
-            State::Held => {
+            PendingState::Held => {
                 let holder = pending.holder as usize;
                 if let Some(consumer) = self.consumers.get_mut(holder) {
                     consumer.free(1);
@@ -173,12 +174,12 @@ impl<A: Archive> Topics<A> {
                 self.send_back(id, position, 0);
                 self.wake(holder);
             }
-            State::Resting => {
-                pending.state = State::Waiting;
+            PendingState::Resting => {
+                pending.state = PendingState::Waiting;
                 sub.replay.insert(position);
                 self.ready(id);
             }
-            State::Waiting | State::Dying => {}
+            PendingState::Waiting | PendingState::Dying => {}
         }
     }
 
@@ -195,16 +196,16 @@ impl<A: Archive> Topics<A> {
         pending.redeliveries = pending.redeliveries.saturating_add(1);
         pending.due_ns = 0;
         if is_dead && self.bury(id, position, pending.holder as usize) {
-            pending.state = State::Dying;
+            pending.state = PendingState::Dying;
         } else if delay_ns > 0 {
-            pending.state = State::Resting;
+            pending.state = PendingState::Resting;
             pending.due_ns = self.now.monotonic_ns.saturating_add(delay_ns);
             self.timers.insert((pending.due_ns, Timer::Pending(id, position)));
         } else {
-            pending.state = State::Waiting;
+            pending.state = PendingState::Waiting;
         }
         let Some(sub) = self.subs.get_mut(id) else { return };
-        if pending.state == State::Waiting {
+        if pending.state == PendingState::Waiting {
             sub.replay.insert(position);
         }
         sub.pending.insert(position, pending);
@@ -228,7 +229,7 @@ impl<A: Archive> Topics<A> {
         let mut properties = old.properties.clone();
         properties.retain(|(name, _)| ![REAL_TOPIC, ORIGIN_MESSAGE_ID].contains(name));
         properties.extend([(REAL_TOPIC, &*real), (ORIGIN_MESSAGE_ID, &*origin)]);
-        let draft = Draft::new(&Message {
+        let draft = MessageDraft::new(&TopicMessage {
             published_ms: self.wall_ms,
             deliver_ms: None,
             sequence: None,
@@ -238,10 +239,10 @@ impl<A: Archive> Topics<A> {
             ..old
         });
         let Some((name, _)) = self.expand(&letters).into_iter().next() else { return false };
-        if name.domain() == Domain::NonPersistent {
+        if name.domain() == TopicDomain::NonPersistent {
             return false;
         }
-        let owner = Owner::of_topic(&name, self.owner.of());
+        let owner = OwnerIndex::of_topic(&name, self.owner.of());
         if owner != self.owner.index() {
             return self.send_letter(owner, (id, position), name, draft);
         }
@@ -253,7 +254,13 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Has another owner, which has the topic for them, append a message to the dead letters.
-    fn send_letter(&mut self, owner: usize, of: (SubId, Position), name: TopicName, draft: Draft) -> bool {
+    fn send_letter(
+        &mut self,
+        owner: usize,
+        of: (SubId, Position),
+        name: TopicName,
+        draft: MessageDraft,
+    ) -> bool {
         let bytes = draft.len();
         let Letters { sent, bytes: all_bytes, serial } = &mut self.letters;
         if sent.len() >= LETTERS_MAX || *all_bytes + bytes > LETTERS_BYTES_MAX.max(bytes) {
@@ -263,7 +270,8 @@ impl<A: Archive> Topics<A> {
         *all_bytes += bytes;
         let Some(sub) = self.subs.get(of.0) else { return false };
         sent.insert(*serial, Letter { of, name: sub.name.clone(), bytes });
-        let asked = Outgoing::Ask(owner, self.owner.connection(*serial), Request::Append(name, draft));
+        let asked =
+            TopicOutgoing::Ask(owner, self.owner.connection(*serial), TopicQuestion::Append(name, draft));
         self.out.push(asked);
         true
     }
@@ -283,10 +291,10 @@ impl<A: Archive> Topics<A> {
         for (id, position) in dying {
             let Some(sub) = self.subs.get_mut(id) else { continue };
             let Some(pending) = sub.pending.get_mut(&position) else { continue };
-            if pending.state != State::Dying {
+            if pending.state != PendingState::Dying {
                 continue;
             }
-            pending.state = State::Waiting;
+            pending.state = PendingState::Waiting;
             sub.replay.insert(position);
             if is_stored {
                 self.counters.total.dead += 1;

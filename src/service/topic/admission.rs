@@ -2,11 +2,11 @@
 //! and no subscription. A reader keeps nothing anyway, and waits here for topics that are not there.
 
 use super::consumer::ConsumerId;
-use super::one::TopicId;
+use super::loaded::TopicId;
+use super::owner::{TopicOwner, refusal};
 use super::probe::Hindrance;
 use super::subscription::SubId;
-use super::topics::{Topics, refusal};
-use super::{Archive, Cause, Consuming, Kind, Refusal, TopicName, Window};
+use super::{Archive, Cause, ConsumerOptions, ConsumerWindow, SubscriptionType, TopicName, TopicRefusal};
 
 /// Subscriptions of one topic: all of them are in memory with it.
 const SUBSCRIPTIONS_MAX: usize = 100_000;
@@ -19,12 +19,12 @@ pub(super) struct New {
     others: usize,
 }
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// Finds what is in the way of a consumer in a topic before anything is changed for it, and counts the topic if it is
     /// not there.
     pub(super) fn check_consumer(
         &mut self,
-        consuming: &Consuming,
+        consuming: &ConsumerOptions,
         name: &TopicName,
         new: &mut New,
     ) -> Result<(), Hindrance> {
@@ -40,7 +40,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Whether a request may create so many, with what other owners would create for it.
-    pub(super) fn check_new(&self, new: &New, window: Option<&Window>) -> Result<(), Refusal> {
+    pub(super) fn check_new(&self, new: &New, window: Option<&ConsumerWindow>) -> Result<(), TopicRefusal> {
         let most = self.rules.new_topics_max;
         let others = window.map_or(new.others, |window| window.would_create(new.others));
         if others > most {
@@ -52,7 +52,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Whether so many topics more can be.
-    pub(super) fn check_room(&self, new: usize) -> Result<(), Refusal> {
+    pub(super) fn check_room(&self, new: usize) -> Result<(), TopicRefusal> {
         if new > 0 && self.count_of_all().saturating_add(new) > self.rules.topics_max {
             return Err(refusal(Cause::TooMany, "there are too many topics"));
         }
@@ -62,14 +62,19 @@ impl<A: Archive> Topics<A> {
         }
     }
 
-    pub(super) fn check_subscriptions(&self, topic: TopicId) -> Result<(), Refusal> {
+    pub(super) fn check_subscriptions(&self, topic: TopicId) -> Result<(), TopicRefusal> {
         if self.topics[topic].subs.len() >= SUBSCRIPTIONS_MAX {
             return Err(refusal(Cause::TooMany, "the topic has too many subscriptions"));
         }
         Ok(())
     }
 
-    pub(super) fn check_member(&self, id: SubId, kind: Kind, durable: bool) -> Result<(), Hindrance> {
+    pub(super) fn check_member(
+        &self,
+        id: SubId,
+        kind: SubscriptionType,
+        durable: bool,
+    ) -> Result<(), Hindrance> {
         let sub = &self.subs[id];
         let first = sub.members.first().and_then(|member| self.consumers.get(member.consumer));
         // One that is not durable goes with its last consumer, so there may be none of it in a moment.
@@ -79,7 +84,7 @@ impl<A: Archive> Topics<A> {
             return Ok(());
         } else if sub.state.kind != kind {
             "Subscription is of different type"
-        } else if kind == Kind::Exclusive {
+        } else if kind == SubscriptionType::Exclusive {
             "Exclusive consumer is already connected"
         } else {
             return Ok(());

@@ -1,8 +1,11 @@
 //! One consumer or reader: how much it takes, and from which subscriptions.
 
-use super::source::Sources;
+use super::source::ConsumerSources;
 use super::subscription::SubId;
-use super::{Consuming, Flow, Kind, MessageId, Position, Reading, Right, Rights, TopicName, Window};
+use super::{
+    ConsumerOptions, ConsumerWindow, Flow, MessageId, Position, ReaderOptions, Right, Rights,
+    SubscriptionType, TopicName,
+};
 use crate::service::ConnectionRef;
 use std::sync::Arc;
 
@@ -17,12 +20,12 @@ pub(super) const PERMITS_MAX: u32 = 1_000_000;
 
 /// A consumer or a reader.
 #[derive(Debug)]
-pub(super) struct Consumer {
+pub(super) struct TopicConsumer {
     pub(super) connection: ConnectionRef,
     pub(super) name: Box<str>,
     pub(super) subscription: Box<str>,
     pub(super) remote: Box<str>,
-    pub(super) kind: Kind,
+    pub(super) kind: SubscriptionType,
     pub(super) durable: bool,
     pub(super) is_reader: bool,
     pub(super) priority: i32,
@@ -37,14 +40,14 @@ pub(super) struct Consumer {
     /// Topics that are not there yet and are among its sources as soon as they are; only a reader has such.
     pub(super) awaits: Vec<TopicName>,
     /// Where its messages come from.
-    pub(super) sources: Sources,
+    pub(super) sources: ConsumerSources,
     /// Subscriptions that wait until it takes more.
     pub(super) blocked: Vec<SubId>,
     /// Messages that it has got, ever.
     pub(super) delivered: u64,
     flow: Flow,
     /// What it takes of several owners together, in place of what it has here.
-    window: Option<Arc<Window>>,
+    window: Option<Arc<ConsumerWindow>>,
     /// This owner's place among them: a byte where there is room for one.
     owner: u8,
     /// Whether it was told that it is a consumer: its connection has no use for messages before.
@@ -59,8 +62,8 @@ pub(super) struct Consumer {
     awaits_receipt: bool,
 }
 
-impl Consumer {
-    pub(super) fn new(connection: ConnectionRef, consuming: Consuming, owner: usize) -> Self {
+impl TopicConsumer {
+    pub(super) fn new(connection: ConnectionRef, consuming: ConsumerOptions, owner: usize) -> Self {
         Self {
             connection,
             name: consuming.name,
@@ -77,7 +80,7 @@ impl Consumer {
             wanted: None,
             rights: consuming.rights,
             awaits: Vec::new(),
-            sources: Sources::default(),
+            sources: ConsumerSources::default(),
             blocked: Vec::new(),
             delivered: 0,
             flow: consuming.flow,
@@ -93,11 +96,11 @@ impl Consumer {
     }
 
     /// A reader, whose subscription is its own.
-    pub(super) fn reader(connection: ConnectionRef, reading: Reading, subscription: Box<str>) -> Self {
-        let consuming = Consuming {
-            topics: super::Wanted::One(reading.topic),
+    pub(super) fn reader(connection: ConnectionRef, reading: ReaderOptions, subscription: Box<str>) -> Self {
+        let consuming = ConsumerOptions {
+            topics: super::WantedTopics::One(reading.topic),
             subscription,
-            kind: Kind::Exclusive,
+            kind: SubscriptionType::Exclusive,
             durable: false,
             earliest: false,
             flow: Flow::Push(reading.window),
@@ -133,7 +136,7 @@ impl Consumer {
     }
 
     /// What it takes of several owners together, if it has to do with several.
-    pub(super) fn window(&self) -> Option<&Window> {
+    pub(super) fn window(&self) -> Option<&ConsumerWindow> {
         self.window.as_deref()
     }
 

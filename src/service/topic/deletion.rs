@@ -4,16 +4,16 @@
 //! A topic is gone at once: the archive has it no more, and its name means another topic from then on. Who is there yet
 //! is taken out of it in slices, and told after the answers that wait for the same commit.
 
-use super::inquiry::{Trouble, broken, no_topic};
-use super::one::TopicId;
+use super::inquiry::{InquiryError, broken, no_topic};
+use super::loaded::TopicId;
 use super::open::IDLE_NS;
+use super::owner::{PendingAnswer, TopicOwner, refusal};
 use super::producer::ProducerId;
 use super::purge::Walk;
-use super::source::Source;
+use super::source::ConsumerSource;
 use super::subscription::{SubId, Subscription};
-use super::topics::{Answer, Topics, refusal};
-use super::work::{AT_ONCE_MAX, Progress, Slice, TOPIC_STEPS, Work};
-use super::{Archive, Cause, Domain, Fault, Position, Refusal, TopicName};
+use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, TopicWork, WorkProgress};
+use super::{Archive, ArchiveError, Cause, Position, TopicDomain, TopicName, TopicRefusal};
 use crate::service::ConnectionRef;
 
 /// Names of partitions that are read at once.
@@ -25,7 +25,7 @@ const PARTS_AT_ONCE: usize = 64;
 pub(super) struct Deleting {
     connection: ConnectionRef,
     force: bool,
-    stage: Stage,
+    stage: DeletionStage,
     names: Vec<TopicName>,
     at: usize,
     /// How many there were.
@@ -33,7 +33,7 @@ pub(super) struct Deleting {
 }
 
 /// How far it is. Who is in the way is found before anything is deleted.
-enum Stage {
+enum DeletionStage {
     /// The partitions of this one that come after that one are looked up.
     Listing(TopicName, Box<str>),
     Checking,
@@ -47,56 +47,62 @@ pub(super) struct Dismantling {
 }
 
 /// Why a connection ends whose topic is deleted.
-fn gone() -> Refusal {
+fn gone() -> TopicRefusal {
     refusal(Cause::NotFound, "the topic was deleted")
 }
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// Deletes a topic, and answers when it is safe.
     pub(super) fn delete(
         &mut self,
         connection: ConnectionRef,
         name: TopicName,
         force: bool,
-    ) -> Result<(), Trouble> {
-        if name.domain() == Domain::NonPersistent {
+    ) -> Result<(), InquiryError> {
+        if name.domain() == TopicDomain::NonPersistent {
             return Err(no_topic());
         }
         let stage = match self.partitions(&name) {
-            Some(_) => Stage::Listing(name.clone(), "".into()),
-            None => Stage::Checking,
+            Some(_) => DeletionStage::Listing(name.clone(), "".into()),
+            None => DeletionStage::Checking,
         };
-        let is_one = matches!(stage, Stage::Checking);
+        let is_one = matches!(stage, DeletionStage::Checking);
         let mut deleting = Deleting { connection, force, stage, names: vec![name], at: 0, deleted: 0 };
         if is_one {
             self.go_on_deleting(&mut deleting, &mut Slice::whole());
             return Ok(());
         }
-        self.take_on(Work::Delete(Box::new(deleting))).map_err(|refusal| (503, refusal.reason))
+        self.take_on(TopicWork::Delete(Box::new(deleting))).map_err(|refusal| (503, refusal.reason))
     }
 
     /// Looks at some partitions of a topic that is to be deleted, or deletes some.
-    pub(super) fn go_on_deleting(&mut self, deleting: &mut Deleting, slice: &mut Slice) -> Progress {
+    pub(super) fn go_on_deleting(&mut self, deleting: &mut Deleting, slice: &mut Slice) -> WorkProgress {
         let connection = deleting.connection;
         match self.delete_some(deleting, slice) {
-            Ok(Progress::More) => return Progress::More,
-            Ok(Progress::Done) if deleting.deleted > 0 => self.answers.push(Answer::Done(connection)),
-            Ok(Progress::Done) => self.answer(connection, 404, no_topic().1.as_bytes()),
+            Ok(WorkProgress::More) => return WorkProgress::More,
+            Ok(WorkProgress::Done) if deleting.deleted > 0 => {
+                self.answers.push(PendingAnswer::Done(connection))
+            }
+            Ok(WorkProgress::Done) => self.answer(connection, 404, no_topic().1.as_bytes()),
             Err((status, reason)) => self.answer(connection, status, reason.as_bytes()),
         }
-        Progress::Done
+        WorkProgress::Done
     }
 
-    fn delete_some(&mut self, deleting: &mut Deleting, slice: &mut Slice) -> Result<Progress, Trouble> {
+    fn delete_some(
+        &mut self,
+        deleting: &mut Deleting,
+        slice: &mut Slice,
+    ) -> Result<WorkProgress, InquiryError> {
         if let Some(reason) = &self.broken {
             return Err((503, reason.clone()));
         }
         let Deleting { force, stage, names, at, deleted, .. } = deleting;
-        if let Stage::Listing(whole, after) = stage {
+        if let DeletionStage::Listing(whole, after) = stage {
             let prefix = format!("{}-partition-", whole.as_str());
             loop {
                 if slice.is_over() {
-                    return Ok(Progress::More);
+                    return Ok(WorkProgress::More);
                 }
                 slice.spend(NAMES_AT_ONCE);
                 let found = self.archive.names(&prefix, after, NAMES_AT_ONCE).map_err(broken)?;
@@ -105,13 +111,13 @@ impl<A: Archive> Topics<A> {
                 let found = found.iter().filter_map(|name| TopicName::read(name).ok());
                 names.extend(found.filter(|name| self.whole(name) == Some(whole.as_str())));
             }
-            *stage = Stage::Checking;
+            *stage = DeletionStage::Checking;
         }
         loop {
-            let is_checking = matches!(stage, Stage::Checking);
+            let is_checking = matches!(stage, DeletionStage::Checking);
             while let Some(name) = names.get(*at) {
                 if slice.is_over() {
-                    return Ok(Progress::More);
+                    return Ok(WorkProgress::More);
                 }
                 slice.spend(TOPIC_STEPS);
                 if let Some(id) = self.find_topic(name).map_err(broken)? {
@@ -126,14 +132,14 @@ impl<A: Archive> Topics<A> {
                 *at += 1;
             }
             if !is_checking {
-                return Ok(Progress::Done);
+                return Ok(WorkProgress::Done);
             }
-            (*stage, *at) = (Stage::Deleting, 0);
+            (*stage, *at) = (DeletionStage::Deleting, 0);
         }
     }
 
     /// Says who is in the way of deleting a topic.
-    fn check_unused(&mut self, id: TopicId, deleted: usize) -> Result<(), Trouble> {
+    fn check_unused(&mut self, id: TopicId, deleted: usize) -> Result<(), InquiryError> {
         if self.topics[id].users == 0 {
             return Ok(());
         }
@@ -154,7 +160,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Deletes a topic, whoever is there.
-    fn delete_topic(&mut self, id: TopicId) -> Result<(), Fault> {
+    fn delete_topic(&mut self, id: TopicId) -> Result<(), ArchiveError> {
         self.archive.delete(self.topics[id].number)?;
         self.is_uncommitted = true;
         self.forget_uncommitted(id);
@@ -172,18 +178,22 @@ impl<A: Archive> Topics<A> {
         let name = self.topics[id].name.clone();
         self.forget_created(&name);
         let mut dismantling = Dismantling { topic: id, producers };
-        if self.go_on_dismantling(&mut dismantling, &mut Slice::of(PARTS_AT_ONCE)) == Progress::More {
-            self.works.push_back(Work::Dismantle(Box::new(dismantling)));
+        if self.go_on_dismantling(&mut dismantling, &mut Slice::of(PARTS_AT_ONCE)) == WorkProgress::More {
+            self.works.push_back(TopicWork::Dismantle(Box::new(dismantling)));
         }
         Ok(())
     }
 
     /// Takes some connections and subscriptions out of a topic that is gone, and in the end the topic out of memory.
-    pub(super) fn go_on_dismantling(&mut self, dismantling: &mut Dismantling, slice: &mut Slice) -> Progress {
+    pub(super) fn go_on_dismantling(
+        &mut self,
+        dismantling: &mut Dismantling,
+        slice: &mut Slice,
+    ) -> WorkProgress {
         let id = dismantling.topic;
         while let Some(producer) = dismantling.producers.last().copied() {
             if slice.is_over() {
-                return Progress::More;
+                return WorkProgress::More;
             }
             slice.spend(1);
             dismantling.producers.pop();
@@ -201,11 +211,11 @@ impl<A: Archive> Topics<A> {
             let its = |it: &&Subscription| it.topic == id;
             while let Some(member) = self.subs.get(sub).filter(its).and_then(|sub| sub.members.last()) {
                 if slice.is_over() {
-                    return Progress::More;
+                    return WorkProgress::More;
                 }
                 slice.spend(1);
                 let (consumer, label) = (member.consumer, member.label);
-                self.part(consumer, Source { topic: id, sub, label });
+                self.part(consumer, ConsumerSource { topic: id, sub, label });
                 // Who has a pattern goes on with the other topics of it; who is over is told nothing more.
                 let consumer = self.consumers.get(consumer);
                 let ends = consumer.filter(|it| it.wanted.is_none() && !it.is_over());
@@ -214,7 +224,7 @@ impl<A: Archive> Topics<A> {
                 }
             }
             if slice.is_over() {
-                return Progress::More;
+                return WorkProgress::More;
             }
             slice.spend(1);
             if self.subs.get(sub).is_some_and(|it| its(&it)) {
@@ -222,12 +232,12 @@ impl<A: Archive> Topics<A> {
             }
         }
         self.topics.try_remove(id);
-        Progress::Done
+        WorkProgress::Done
     }
 
     /// A connection's topic is deleted: it holds nothing from now on, and is told so after what it was to be told before.
     fn end(&mut self, connection: ConnectionRef) {
-        self.answers.push(Answer::Refused(connection, gone()));
+        self.answers.push(PendingAnswer::Refused(connection, gone()));
         self.leave(connection);
     }
 
@@ -283,14 +293,15 @@ impl<A: Archive> Topics<A> {
         let mut walk = self.walk(id);
         if is_short {
             self.go_on_expiring(&mut walk, &mut Slice::whole());
-        } else if !self.works.iter().any(|work| matches!(work, Work::Expire(other) if other.topic == id)) {
+        } else if !self.works.iter().any(|work| matches!(work, TopicWork::Expire(other) if other.topic == id))
+        {
             // What finds no turn now does so the next time.
-            let _ = self.take_on(Work::Expire(walk));
+            let _ = self.take_on(TopicWork::Expire(walk));
         }
     }
 
     /// Looks at some subscriptions.
-    pub(super) fn go_on_expiring(&mut self, walk: &mut Walk, slice: &mut Slice) -> Progress {
+    pub(super) fn go_on_expiring(&mut self, walk: &mut Walk, slice: &mut Slice) -> WorkProgress {
         let expiry_ms = self.rules.subscription_expiry_s.saturating_mul(1000);
         while let Ok(Some(id)) = self.next_sub(walk) {
             slice.spend(1);
@@ -303,15 +314,15 @@ impl<A: Archive> Topics<A> {
             } else if is_unused && self.now.unix_ms.saturating_sub(used_ms) >= expiry_ms {
                 slice.spend(TOPIC_STEPS);
                 if self.erase_sub(id).is_err() {
-                    return Progress::Done;
+                    return WorkProgress::Done;
                 }
                 self.counters.total.expired += 1;
             }
             if slice.is_over() {
-                return Progress::More;
+                return WorkProgress::More;
             }
         }
-        Progress::Done
+        WorkProgress::Done
     }
 
     /// A subscription is in use from now on, or until now. It is saved with that: a crash is not to make it look as if

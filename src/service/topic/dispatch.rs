@@ -4,11 +4,13 @@
 //! time: then a message goes to all subscriptions at the end of a topic one after the other, and its frame is shared.
 
 use super::consumer::ConsumerId;
-use super::one::{READ_BYTES_MAX, TopicId};
-use super::pending::{Pending, State};
+use super::loaded::{READ_BYTES_MAX, TopicId};
+use super::owner::{Timer, TopicOwner};
+use super::pending::{Pending, PendingState};
 use super::subscription::SubId;
-use super::topics::{Timer, Topics};
-use super::{Archive, Fault, Kind, Outgoing, Position, Stored, Taker, routing};
+use super::{
+    Archive, ArchiveError, Position, Recipient, StoredMessage, SubscriptionType, TopicOutgoing, routing,
+};
 use crate::wheel::Now;
 use std::sync::Arc;
 
@@ -28,7 +30,7 @@ const TURN_BYTES: usize = 64;
 const RETRY_NS: u64 = 1_000_000_000;
 
 /// What has become of a turn.
-enum Turn {
+enum DispatchTurn {
     /// So many bytes were delivered, and there may be more.
     Given(usize),
     /// Nothing was delivered, and there may be more.
@@ -38,23 +40,23 @@ enum Turn {
 }
 
 /// The next message of a subscription.
-enum Next {
+enum NextMessage {
     /// This one, which is pending already.
-    Replay(Arc<Stored>),
+    Replay(Arc<StoredMessage>),
     /// This one, with its time in the index or 0.
-    New(Arc<Stored>, u64),
-    /// As [`Turn`] has it.
+    New(Arc<StoredMessage>, u64),
+    /// As [`DispatchTurn`] has it.
     Again,
     /// Likewise.
     Idle,
 }
 
 /// Whether a message had to wait for its time when it was appended.
-pub(super) fn was_delayed(message: &Stored) -> bool {
+pub(super) fn was_delayed(message: &StoredMessage) -> bool {
     message.deliver_ms().is_some_and(|deliver_ms| deliver_ms > message.published_ms())
 }
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// Delivers, as far as consumers take more, at most so many bytes. Returns whether there is more to deliver.
     pub fn deliver(&mut self, bytes_max: usize, now: Now) -> bool {
         self.set_time(now);
@@ -95,16 +97,16 @@ impl<A: Archive> Topics<A> {
         let mut bytes = 0;
         for _ in 0..BEHIND_AT_ONCE {
             let turn = match kind {
-                Kind::KeyShared => self.turn_of_keys(id),
+                SubscriptionType::KeyShared => self.turn_of_keys(id),
                 _ => self.turn(id),
             };
             match turn {
-                Ok(Turn::Given(given)) => bytes += given.max(TURN_BYTES),
-                Ok(Turn::Again) => {
+                Ok(DispatchTurn::Given(given)) => bytes += given.max(TURN_BYTES),
+                Ok(DispatchTurn::Again) => {
                     bytes += TURN_BYTES;
                     break;
                 }
-                Ok(Turn::Idle) => return bytes,
+                Ok(DispatchTurn::Idle) => return bytes,
                 Err(_) => {
                     // The archive has told what is wrong.
                     self.arm_wake(RETRY_NS, id);
@@ -120,23 +122,25 @@ impl<A: Archive> Topics<A> {
         bytes
     }
 
-    fn turn(&mut self, id: SubId) -> Result<Turn, Fault> {
+    fn turn(&mut self, id: SubId) -> Result<DispatchTurn, ArchiveError> {
         let Some(at) = self.choose(id) else {
             self.block(id);
-            return Ok(Turn::Idle);
+            return Ok(DispatchTurn::Idle);
         };
         let next = self.next(id)?;
-        if matches!(next, Next::Replay(_) | Next::New(..)) {
+        if matches!(next, NextMessage::Replay(_) | NextMessage::New(..)) {
             self.subs[id].turn = at + 1;
         }
         Ok(match next {
-            Next::Replay(message) => {
+            NextMessage::Replay(message) => {
                 self.subs[id].replay.remove(&message.position);
-                Turn::Given(self.give(id, at, &message, 0, 0))
+                DispatchTurn::Given(self.give(id, at, &message, 0, 0))
             }
-            Next::New(message, deliver_ms) => Turn::Given(self.give(id, at, &message, deliver_ms, 0)),
-            Next::Again => Turn::Again,
-            Next::Idle => Turn::Idle,
+            NextMessage::New(message, deliver_ms) => {
+                DispatchTurn::Given(self.give(id, at, &message, deliver_ms, 0))
+            }
+            NextMessage::Again => DispatchTurn::Again,
+            NextMessage::Idle => DispatchTurn::Idle,
         })
     }
 
@@ -184,19 +188,23 @@ impl<A: Archive> Topics<A> {
     }
 
     /// The next message of a subscription, which is taken from the log or the index unless it comes again.
-    fn next(&mut self, id: SubId) -> Result<Next, Fault> {
+    fn next(&mut self, id: SubId) -> Result<NextMessage, ArchiveError> {
         for _ in 0..LOOKS_MAX {
             let sub = &self.subs[id];
             let Some(position) = sub.replay.first().copied() else { return self.next_new(id) };
             if let Some(message) = self.fetch_pending(id, position)? {
-                return Ok(Next::Replay(message));
+                return Ok(NextMessage::Replay(message));
             }
         }
-        Ok(Next::Again)
+        Ok(NextMessage::Again)
     }
 
     /// The message of something pending. One that is not there any more is given up.
-    fn fetch_pending(&mut self, id: SubId, position: Position) -> Result<Option<Arc<Stored>>, Fault> {
+    fn fetch_pending(
+        &mut self,
+        id: SubId,
+        position: Position,
+    ) -> Result<Option<Arc<StoredMessage>>, ArchiveError> {
         let sub = &self.subs[id];
         let deliver_ms = sub.pending.get(&position).map_or(0, |pending| pending.deliver_ms);
         let found = self.fetch(sub.topic, position, deliver_ms)?;
@@ -215,7 +223,7 @@ impl<A: Archive> Topics<A> {
         topic: TopicId,
         position: Position,
         deliver_ms: u64,
-    ) -> Result<Option<Arc<Stored>>, Fault> {
+    ) -> Result<Option<Arc<StoredMessage>>, ArchiveError> {
         let Self { topics, archive, cache, .. } = self;
         let Some(loaded) = topics.get_mut(topic).filter(|topic| !topic.is_gone) else { return Ok(None) };
         let found = match deliver_ms {
@@ -230,17 +238,17 @@ impl<A: Archive> Topics<A> {
     }
 
     /// The next message that has not been pending.
-    fn next_new(&mut self, id: SubId) -> Result<Next, Fault> {
+    fn next_new(&mut self, id: SubId) -> Result<NextMessage, ArchiveError> {
         let sub = &mut self.subs[id];
         if sub.pending.len() >= self.rules.unacked_max.max(1) {
             sub.is_full = true;
-            return Ok(Next::Idle);
+            return Ok(NextMessage::Idle);
         }
         if sub.state.by_index
             && sub.due_ms <= self.now.unix_ms
             && let Some((deliver_ms, message)) = self.next_due(id)?
         {
-            return Ok(Next::New(message, deliver_ms));
+            return Ok(NextMessage::New(message, deliver_ms));
         }
         let Self { subs, topics, archive, cache, .. } = self;
         let sub = &mut subs[id];
@@ -254,20 +262,20 @@ impl<A: Archive> Topics<A> {
                 if !std::mem::replace(&mut sub.is_at_tail, true) {
                     topic.tail_waiters.push(id);
                 }
-                return Ok(Next::Idle);
+                return Ok(NextMessage::Idle);
             };
             sub.pass(&message);
             if sub.state.by_index && was_delayed(&message) {
                 sub.state.skipped += 1;
             } else {
-                return Ok(Next::New(message, 0));
+                return Ok(NextMessage::New(message, 0));
             }
         }
-        Ok(Next::Again)
+        Ok(NextMessage::Again)
     }
 
     /// The next delayed message whose time has come.
-    fn next_due(&mut self, id: SubId) -> Result<Option<(u64, Arc<Stored>)>, Fault> {
+    fn next_due(&mut self, id: SubId) -> Result<Option<(u64, Arc<StoredMessage>)>, ArchiveError> {
         let now_ms = self.now.unix_ms;
         for _ in 0..LOOKS_MAX {
             let sub = &mut self.subs[id];
@@ -304,7 +312,14 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Gives a message to a member. Returns its size.
-    fn give(&mut self, id: SubId, at: usize, message: &Arc<Stored>, deliver_ms: u64, key: u32) -> usize {
+    fn give(
+        &mut self,
+        id: SubId,
+        at: usize,
+        message: &Arc<StoredMessage>,
+        deliver_ms: u64,
+        key: u32,
+    ) -> usize {
         let sub = &mut self.subs[id];
         let member = &sub.members[at];
         let (holder, label) = (member.consumer, member.label);
@@ -328,12 +343,12 @@ impl<A: Archive> Topics<A> {
                 }
                 Pending { bytes: bytes as u32, deliver_ms, ..Pending::default() }
             });
-            pending.state = State::Held;
+            pending.state = PendingState::Held;
             pending.holder = holder as u32;
             pending.due_ns = due_ns;
             pending.key = key;
             redeliveries = pending.redeliveries;
-            if sub.state.kind == Kind::KeyShared {
+            if sub.state.kind == SubscriptionType::KeyShared {
                 sub.unassign(key);
                 sub.keys.hold(key, holder as u32);
                 sub.assign(key);
@@ -346,17 +361,18 @@ impl<A: Archive> Topics<A> {
         topic.delivered.1 += bytes as u64;
         self.counters.delivered(topic.namespace, bytes);
         self.counters.total.redelivered += u64::from(is_again);
-        let taker = Taker { connection: consumer.connection, redeliveries, partition: label, wants_receipt };
-        self.out.push(Outgoing::Deliver(message.clone(), taker));
+        let recipient =
+            Recipient { connection: consumer.connection, redeliveries, partition: label, wants_receipt };
+        self.out.push(TopicOutgoing::Deliver(message.clone(), recipient));
         bytes
     }
 
     /// A message was to be given to a member when another owner took the room that there was.
-    fn keep_back(&mut self, id: SubId, at: usize, message: &Stored, deliver_ms: u64, key: u32) {
+    fn keep_back(&mut self, id: SubId, at: usize, message: &StoredMessage, deliver_ms: u64, key: u32) {
         let sub = &mut self.subs[id];
         let (position, bytes) = (message.position, message.len());
         let is_new = !sub.pending.contains_key(&position);
-        if sub.state.kind == Kind::KeyShared {
+        if sub.state.kind == SubscriptionType::KeyShared {
             self.park(id, position, key, is_new.then_some((bytes as u32, deliver_ms)));
         } else {
             if is_new {
@@ -370,7 +386,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// A turn of a subscription whose keys choose consumers.
-    fn turn_of_keys(&mut self, id: SubId) -> Result<Turn, Fault> {
+    fn turn_of_keys(&mut self, id: SubId) -> Result<DispatchTurn, ArchiveError> {
         for _ in 0..LOOKS_MAX {
             let Some(position) = self.subs[id].replay.first().copied() else { break };
             if let Some(message) = self.fetch_pending(id, position)? {
@@ -379,7 +395,7 @@ impl<A: Archive> Topics<A> {
             }
         }
         if !self.subs[id].replay.is_empty() {
-            return Ok(Turn::Again);
+            return Ok(DispatchTurn::Again);
         }
         let count = self.subs[id].members.len();
         let mut any_room = false;
@@ -401,39 +417,45 @@ impl<A: Archive> Topics<A> {
         }
         if !any_room {
             self.block(id);
-            return Ok(Turn::Idle);
+            return Ok(DispatchTurn::Idle);
         }
         self.new_of_keys(id)
     }
 
-    fn give_parked(&mut self, id: SubId, at: usize, position: Position, key: u32) -> Result<Turn, Fault> {
-        let Some(message) = self.fetch_pending(id, position)? else { return Ok(Turn::Again) };
+    fn give_parked(
+        &mut self,
+        id: SubId,
+        at: usize,
+        position: Position,
+        key: u32,
+    ) -> Result<DispatchTurn, ArchiveError> {
+        let Some(message) = self.fetch_pending(id, position)? else { return Ok(DispatchTurn::Again) };
         let sub = &mut self.subs[id];
         sub.unassign(key);
         sub.keys.unwait(key, position);
-        Ok(Turn::Given(self.give(id, at, &message, 0, key)))
+        Ok(DispatchTurn::Given(self.give(id, at, &message, 0, key)))
     }
 
     /// New messages go to the consumers of their keys, or wait for those.
-    fn new_of_keys(&mut self, id: SubId) -> Result<Turn, Fault> {
+    fn new_of_keys(&mut self, id: SubId) -> Result<DispatchTurn, ArchiveError> {
         for _ in 0..LOOKS_MAX {
             let sub = &mut self.subs[id];
             if sub.keys.waiting() >= READ_AHEAD_MAX {
                 sub.is_full = true;
-                return Ok(Turn::Idle);
+                return Ok(DispatchTurn::Idle);
             }
             let (message, deliver_ms) = match self.next_new(id)? {
-                Next::New(message, deliver_ms) => (message, deliver_ms),
-                Next::Again => return Ok(Turn::Again),
-                Next::Replay(_) | Next::Idle => return Ok(Turn::Idle),
+                NextMessage::New(message, deliver_ms) => (message, deliver_ms),
+                NextMessage::Again => return Ok(DispatchTurn::Again),
+                NextMessage::Replay(_) | NextMessage::Idle => return Ok(DispatchTurn::Idle),
             };
             let key = key_of(&message);
             let sub = &self.subs[id];
-            let Some(at) = sub.member_of(key) else { return Ok(Turn::Idle) };
+            let Some(at) = sub.member_of(key) else { return Ok(DispatchTurn::Idle) };
             let has_room = self.consumers.get(sub.members[at].consumer).is_some_and(|it| it.has_room());
             let is_next = sub.taker_of(key).is_some() && sub.keys.first_waiting(key).is_none();
             if has_room && is_next {
-                return Ok(Turn::Given(self.give(id, at, &message, deliver_ms, key)));
+                return Ok(DispatchTurn::Given(self.give(id, at, &message, deliver_ms, key)));
             }
             let bytes = message.len();
             self.park(id, message.position, key, Some((bytes as u32, deliver_ms)));
@@ -441,7 +463,7 @@ impl<A: Archive> Topics<A> {
                 self.block_on(id, at);
             }
         }
-        Ok(Turn::Again)
+        Ok(DispatchTurn::Again)
     }
 
     /// A message waits for the consumer of its key: one that is pending, or a new one with its size and time.
@@ -460,7 +482,7 @@ impl<A: Archive> Topics<A> {
 }
 
 /// What stands for a message's key. Without a key any consumer may have it.
-fn key_of(message: &Stored) -> u32 {
+fn key_of(message: &StoredMessage) -> u32 {
     match message.message().key {
         Some(key) => routing::murmur3(key.as_bytes()),
         None => routing::murmur3(&message.position.number().to_le_bytes()),

@@ -1,14 +1,17 @@
 //! Questions about topics, and what is done to them from outside.
 
-use super::one::TopicId;
-use super::proxy::{Which, kind_name};
+use super::loaded::TopicId;
+use super::owner::{PendingAnswer, TopicOwner};
+use super::proxy::{StatsScope, kind_name};
 use super::purge::Walk;
-use super::state::Place;
+use super::state::LogPlace;
 use super::stats::LATENCIES_US;
 use super::subscription::SubId;
-use super::topics::{Answer, Topics};
-use super::work::{Progress, Slice, Work};
-use super::{Archive, Domain, Fault, Inquiry, MessageId, Moment, Position, Reply, Rights, Stored, TopicName};
+use super::work::{Slice, TopicWork, WorkProgress};
+use super::{
+    Archive, ArchiveError, CursorReset, MessageId, Position, Rights, StoredMessage, TopicAnswer, TopicDomain,
+    TopicInquiry, TopicName,
+};
 use crate::service::ConnectionRef;
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
@@ -45,29 +48,31 @@ pub(super) struct Looking {
 }
 
 /// A status other than 200, and a sentence.
-pub(super) type Trouble = (u16, Box<str>);
+pub(super) type InquiryError = (u16, Box<str>);
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// Answers, or does what is asked and answers when it is safe.
-    pub(super) fn inquire(&mut self, connection: ConnectionRef, inquiry: Inquiry) {
+    pub(super) fn inquire(&mut self, connection: ConnectionRef, inquiry: TopicInquiry) {
         let answer = match inquiry {
-            Inquiry::ProxyStats { rights, after, count } => {
-                return self.tell_connections(connection, rights, Which::Page { after, count });
+            TopicInquiry::ProxyStats { rights, after, count } => {
+                return self.tell_connections(connection, rights, StatsScope::Page { after, count });
             }
-            Inquiry::ProxyTopicStats(name) => {
-                return self.tell_connections(connection, Rights::ALL, Which::Topic(name));
+            TopicInquiry::ProxyTopic(name) => {
+                return self.tell_connections(connection, Rights::ALL, StatsScope::Topic(name));
             }
-            Inquiry::ProxyMetrics(rights) => Ok(self.proxy_metrics(&rights)),
-            Inquiry::List { prefix, after, count } => {
+            TopicInquiry::ProxyMetrics(rights) => Ok(self.proxy_metrics(&rights)),
+            TopicInquiry::List { prefix, after, count } => {
                 let left = count.min(NAMES_MAX);
                 let listing = Listing { connection, prefix, after, left, names: String::new() };
                 return self.tell_names(listing);
             }
-            Inquiry::Stats(name) => match self.look(connection, &name) {
+            TopicInquiry::Stats(name) => match self.look(connection, &name) {
                 Ok(()) => return,
                 Err(trouble) => Err(trouble),
             },
-            Inquiry::Peek { topic, subscription, count } => self.peek(&topic, subscription.as_deref(), count),
+            TopicInquiry::Peek { topic, subscription, count } => {
+                self.peek(&topic, subscription.as_deref(), count)
+            }
             change => {
                 return match self.change(connection, change) {
                     Ok(()) => {}
@@ -76,31 +81,31 @@ impl<A: Archive> Topics<A> {
             }
         };
         let reply = match answer {
-            Ok(value) => Reply::Answer(200, value.to_string().into_bytes().into()),
-            Err((status, reason)) => Reply::Answer(status, reason.as_bytes().into()),
+            Ok(value) => TopicAnswer::Answer(200, value.to_string().into_bytes().into()),
+            Err((status, reason)) => TopicAnswer::Answer(status, reason.as_bytes().into()),
         };
         self.reply(connection, reply);
     }
 
     fn tell_names(&mut self, listing: Listing) {
         let connection = listing.connection;
-        if let Err(refusal) = self.take_on(Work::List(Box::new(listing))) {
-            self.reply(connection, Reply::Answer(503, refusal.reason.as_bytes().into()));
+        if let Err(refusal) = self.take_on(TopicWork::List(Box::new(listing))) {
+            self.reply(connection, TopicAnswer::Answer(503, refusal.reason.as_bytes().into()));
         }
     }
 
     /// Reads some names, and answers when there are enough.
-    pub(super) fn go_on_listing(&mut self, listing: &mut Listing, slice: &mut Slice) -> Progress {
+    pub(super) fn go_on_listing(&mut self, listing: &mut Listing, slice: &mut Slice) -> WorkProgress {
         while listing.left > 0 {
             if slice.is_over() {
-                return Progress::More;
+                return WorkProgress::More;
             }
             let count = NAMES_AT_ONCE.min(listing.left);
             let names = match self.archive.names(&listing.prefix, &listing.after, count) {
                 Ok(names) => names,
                 Err(fault) => {
-                    self.reply(listing.connection, Reply::Answer(503, fault.0.as_bytes().into()));
-                    return Progress::Done;
+                    self.reply(listing.connection, TopicAnswer::Answer(503, fault.0.as_bytes().into()));
+                    return WorkProgress::Done;
                 }
             };
             slice.spend(NAMES_AT_ONCE);
@@ -116,38 +121,38 @@ impl<A: Archive> Topics<A> {
             }
         }
         let answer = format!("[{}]", listing.names);
-        self.reply(listing.connection, Reply::Answer(200, answer.into_bytes().into()));
-        Progress::Done
+        self.reply(listing.connection, TopicAnswer::Answer(200, answer.into_bytes().into()));
+        WorkProgress::Done
     }
 
     /// Does what is asked, which is answered when it is safe.
-    fn change(&mut self, connection: ConnectionRef, change: Inquiry) -> Result<(), Trouble> {
+    fn change(&mut self, connection: ConnectionRef, change: TopicInquiry) -> Result<(), InquiryError> {
         if let Some(reason) = &self.broken {
             return Err((503, reason.clone()));
         }
         match change {
-            Inquiry::Purge { topic, subscription } => {
+            TopicInquiry::Purge { topic, subscription } => {
                 return self.purge(connection, &topic, subscription.as_deref());
             }
-            Inquiry::Delete { topic, force } => return self.delete(connection, topic, force),
-            Inquiry::Terminate(name) => {
+            TopicInquiry::Delete { topic, force } => return self.delete(connection, topic, force),
+            TopicInquiry::Terminate(name) => {
                 let id = self.known(&name)?;
                 self.topics[id].state.terminated = true;
                 self.save_topic(id).map_err(broken)?;
             }
-            Inquiry::Reset { topic, subscription, to } => {
+            TopicInquiry::Reset { topic, subscription, to } => {
                 let id = self.known(&topic)?;
                 let sub = self.known_sub(id, &subscription)?;
-                if let Moment::At(message) = to
+                if let CursorReset::At(message) = to
                     && !self.is_of(id, message)
                 {
                     return Err((400, "The message id is of another topic".into()));
                 }
                 let place = self.place_at(id, to).map_err(broken)?;
-                self.reset(sub, place, to != Moment::Latest);
+                self.reset(sub, place, to != CursorReset::Latest);
                 self.save_sub(sub).map_err(broken)?;
             }
-            Inquiry::Forget { topic, subscription } => {
+            TopicInquiry::Forget { topic, subscription } => {
                 let id = self.known(&topic)?;
                 let sub = self.known_sub(id, &subscription)?;
                 if !self.subs[sub].members.is_empty() {
@@ -157,36 +162,41 @@ impl<A: Archive> Topics<A> {
             }
             _ => {}
         }
-        self.answers.push(Answer::Done(connection));
+        self.answers.push(PendingAnswer::Done(connection));
         Ok(())
     }
 
-    pub(super) fn known(&mut self, name: &TopicName) -> Result<TopicId, Trouble> {
+    pub(super) fn known(&mut self, name: &TopicName) -> Result<TopicId, InquiryError> {
         let found = match name.domain() {
-            Domain::Persistent => self.find_topic(name).map_err(broken)?,
-            Domain::NonPersistent => None,
+            TopicDomain::Persistent => self.find_topic(name).map_err(broken)?,
+            TopicDomain::NonPersistent => None,
         };
         found.ok_or_else(no_topic)
     }
 
-    pub(super) fn known_sub(&self, topic: TopicId, name: &str) -> Result<SubId, Trouble> {
+    pub(super) fn known_sub(&self, topic: TopicId, name: &str) -> Result<SubId, InquiryError> {
         let sub = self.topics[topic].subs.get(name).copied();
         sub.ok_or_else(|| (404, "Subscription does not exist".into()))
     }
 
-    fn place_at(&mut self, id: TopicId, to: Moment) -> Result<Place, Fault> {
+    fn place_at(&mut self, id: TopicId, to: CursorReset) -> Result<LogPlace, ArchiveError> {
         match to {
-            Moment::Earliest => self.place_of(id, Position::FIRST),
-            Moment::Latest => Ok(self.topics[id].state.next),
-            Moment::At(message) => self.place_of(id, message.position),
-            Moment::Published(at_ms) => {
+            CursorReset::Earliest => self.place_of(id, Position::FIRST),
+            CursorReset::Latest => Ok(self.topics[id].state.next),
+            CursorReset::At(message) => self.place_of(id, message.position),
+            CursorReset::Published(at_ms) => {
                 let found = self.search(id, Position::FIRST, |mark| mark.published_ms >= at_ms)?;
                 Ok(found.map_or(self.topics[id].visible, |mark| mark.place))
             }
         }
     }
 
-    fn peek(&mut self, name: &TopicName, subscription: Option<&str>, count: usize) -> Result<Value, Trouble> {
+    fn peek(
+        &mut self,
+        name: &TopicName,
+        subscription: Option<&str>,
+        count: usize,
+    ) -> Result<Value, InquiryError> {
         let id = self.known(name)?;
         let (mut shown, mut bytes) = (Vec::new(), 0);
         let count = count.min(PEEK_MAX);
@@ -217,15 +227,15 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Begins to tell everything that is known of a topic.
-    fn look(&mut self, connection: ConnectionRef, name: &TopicName) -> Result<(), Trouble> {
+    fn look(&mut self, connection: ConnectionRef, name: &TopicName) -> Result<(), InquiryError> {
         let id = self.known(name)?;
         let topic = self.topic_stats(id)?;
         let looking = Looking { connection, walk: self.walk(id), topic, subscriptions: String::new() };
-        self.take_on(Work::Look(Box::new(looking))).map_err(|refusal| (503, refusal.reason))
+        self.take_on(TopicWork::Look(Box::new(looking))).map_err(|refusal| (503, refusal.reason))
     }
 
     /// Tells some subscriptions, and answers when all are told.
-    pub(super) fn go_on_looking(&mut self, looking: &mut Looking, slice: &mut Slice) -> Progress {
+    pub(super) fn go_on_looking(&mut self, looking: &mut Looking, slice: &mut Slice) -> WorkProgress {
         let Looking { connection, walk, topic, subscriptions } = looking;
         let next = loop {
             let found = self.next_sub(walk);
@@ -236,7 +246,7 @@ impl<A: Archive> Topics<A> {
             subscriptions.push_str(&format!("{comma}{}:{told}", json!(&*sub.name)));
             slice.spend(1 + sub.members.len().min(CONNECTIONS_MAX));
             if slice.is_over() {
-                return Progress::More;
+                return WorkProgress::More;
             }
         };
         match next {
@@ -251,11 +261,11 @@ impl<A: Archive> Topics<A> {
                 self.answer(*connection, status, reason.as_bytes());
             }
         }
-        Progress::Done
+        WorkProgress::Done
     }
 
     /// Everything that is known of a topic but its subscriptions.
-    fn topic_stats(&mut self, id: TopicId) -> Result<Value, Trouble> {
+    fn topic_stats(&mut self, id: TopicId) -> Result<Value, InquiryError> {
         let first = self.place_of(id, Position::FIRST).map_err(broken)?;
         let Self { topics, archive, cache, .. } = self;
         let oldest = topics[id].at(id, Position::FIRST, archive, cache).map_err(broken)?;
@@ -287,7 +297,7 @@ impl<A: Archive> Topics<A> {
         }))
     }
 
-    fn sub_stats(&self, sub: &super::subscription::Subscription, next: &Place) -> Value {
+    fn sub_stats(&self, sub: &super::subscription::Subscription, next: &LogPlace) -> Value {
         let consumers = sub.members.iter().filter_map(|member| self.consumers.get(member.consumer));
         let consumers: Vec<Value> = consumers
             .take(CONNECTIONS_MAX)
@@ -340,11 +350,11 @@ impl<A: Archive> Topics<A> {
     }
 }
 
-pub(super) fn no_topic() -> Trouble {
+pub(super) fn no_topic() -> InquiryError {
     (404, "Topic does not exist".into())
 }
 
-pub(super) fn broken(fault: Fault) -> Trouble {
+pub(super) fn broken(fault: ArchiveError) -> InquiryError {
     (503, fault.0)
 }
 
@@ -353,7 +363,7 @@ fn id_of(position: Position, name: &TopicName) -> MessageId {
 }
 
 /// A message for people.
-fn show(stored: &Stored, name: &TopicName) -> Value {
+fn show(stored: &StoredMessage, name: &TopicName) -> Value {
     let message = stored.message();
     let properties: Map<String, Value> =
         message.properties.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();

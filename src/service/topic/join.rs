@@ -1,22 +1,22 @@
 //! How consumers and readers get into the subscriptions of their topics, and out of them.
 
-use super::consumer::{Consumer, ConsumerId};
-use super::one::TopicId;
-use super::pending::State;
+use super::consumer::{ConsumerId, TopicConsumer};
+use super::loaded::TopicId;
+use super::owner::{ConnectionRole, Timer, TopicOwner, refusal};
+use super::pending::PendingState;
 use super::probe::Hindrance;
-use super::source::{Label, Source};
+use super::source::{ConsumerSource, Label};
 use super::state::SubscriptionState;
-use super::subscription::{Member, SubId, Subscription};
-use super::topics::{Role, Timer, Topics, refusal};
-use super::work::{AT_ONCE_MAX, Progress, Slice, TOPIC_STEPS, Work};
-use super::{Archive, Cause, Kind, MessageId, Position, Refusal, Reply, TopicName};
+use super::subscription::{SubId, Subscription, SubscriptionMember};
+use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, TopicWork, WorkProgress};
+use super::{Archive, Cause, MessageId, Position, SubscriptionType, TopicAnswer, TopicName, TopicRefusal};
 use crate::service::ConnectionRef;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Where a subscription starts when it is new.
 #[derive(Clone, Copy)]
-pub(super) enum From {
+pub(super) enum StartFrom {
     Earliest,
     Latest,
     /// After this message, or at the first one of a topic that is not the message's.
@@ -40,15 +40,15 @@ pub(super) struct Unsubscribing {
     checked: Option<Option<Label>>,
 }
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// A consumer becomes one of a subscription, which is created if it is not there.
     pub(super) fn join(
         &mut self,
         id: ConsumerId,
         name: &TopicName,
         labelled: Labelled,
-        from: From,
-    ) -> Result<(), Refusal> {
+        from: StartFrom,
+    ) -> Result<(), TopicRefusal> {
         let topic_id = self.open_topic(name)?;
         let label = match labelled {
             Labelled::Partition(number) => number,
@@ -78,9 +78,14 @@ impl<A: Archive> Topics<A> {
         }
         let sub = &mut self.subs[sub_id];
         let active = sub.active();
-        let at =
-            sub.admit(Member { consumer: id, priority, label, is_blocked: false, keys: BTreeSet::new() });
-        if kind == Kind::KeyShared {
+        let at = sub.admit(SubscriptionMember {
+            consumer: id,
+            priority,
+            label,
+            is_blocked: false,
+            keys: BTreeSet::new(),
+        });
+        if kind == SubscriptionType::KeyShared {
             sub.assign_all();
         }
         if let Some(old) = active.filter(|_| at == 0) {
@@ -88,7 +93,7 @@ impl<A: Archive> Topics<A> {
             // It has room for what it gets from elsewhere.
             self.wake(old);
         }
-        self.consumers[id].sources.insert(Source { topic: topic_id, sub: sub_id, label });
+        self.consumers[id].sources.insert(ConsumerSource { topic: topic_id, sub: sub_id, label });
         self.consumers[id].has_joined();
         self.ready(sub_id);
         Ok(())
@@ -98,28 +103,28 @@ impl<A: Archive> Topics<A> {
         &mut self,
         topic_id: TopicId,
         name: Arc<str>,
-        kind: Kind,
+        kind: SubscriptionType,
         durable: bool,
-        from: From,
-    ) -> Result<SubId, Refusal> {
+        from: StartFrom,
+    ) -> Result<SubId, TopicRefusal> {
         self.check_subscriptions(topic_id)?;
         if let Some(reason) = self.broken.as_ref().filter(|_| durable) {
             return Err(refusal(Cause::Broken, reason));
         }
         // Whoever comes first, nobody is to miss what a consumer of a pattern was promised.
-        let is_promised = matches!(from, From::Latest) && self.is_promised(topic_id, &name);
-        let from = if is_promised { From::Earliest } else { from };
+        let is_promised = matches!(from, StartFrom::Latest) && self.is_promised(topic_id, &name);
+        let from = if is_promised { StartFrom::Earliest } else { from };
         let read = match from {
-            From::Latest => self.topics[topic_id].state.next,
-            From::After(message) if self.is_of(topic_id, message) => {
+            StartFrom::Latest => self.topics[topic_id].state.next,
+            StartFrom::After(message) if self.is_of(topic_id, message) => {
                 self.place_of(topic_id, message.position.after())?
             }
-            From::Earliest | From::After(_) => self.place_of(topic_id, Position::FIRST)?,
+            StartFrom::Earliest | StartFrom::After(_) => self.place_of(topic_id, Position::FIRST)?,
         };
-        let by_index = matches!(kind, Kind::Shared | Kind::KeyShared);
+        let by_index = matches!(kind, SubscriptionType::Shared | SubscriptionType::KeyShared);
         let delayed = match from {
             // Whatever comes from now on is later than now.
-            From::Latest => (self.now.unix_ms, Position::END),
+            StartFrom::Latest => (self.now.unix_ms, Position::END),
             _ => (0, Position::FIRST),
         };
         let start = read.position;
@@ -138,17 +143,17 @@ impl<A: Archive> Topics<A> {
     /// A connection is over.
     pub(super) fn leave(&mut self, connection: ConnectionRef) {
         match self.connections.remove(&connection) {
-            Some(Role::Producer(id)) => self.close_producer(id),
-            Some(Role::Consumer(id)) => self.close_consumer(id),
-            Some(Role::Transient(id)) => self.close_transient(id),
-            Some(Role::Opening) => drop(self.parked.remove(&connection)),
-            Some(Role::Waiting(_)) | None => {}
+            Some(ConnectionRole::Producer(id)) => self.close_producer(id),
+            Some(ConnectionRole::Consumer(id)) => self.close_consumer(id),
+            Some(ConnectionRole::Transient(id)) => self.close_transient(id),
+            Some(ConnectionRole::Opening) => drop(self.parked.remove(&connection)),
+            Some(ConnectionRole::Waiting(_)) | None => {}
         }
         self.succeed(connection);
     }
 
     /// A consumer can be none, or none any more, and is told why.
-    pub(super) fn end_consumer(&mut self, id: ConsumerId, refusal: Refusal) {
+    pub(super) fn end_consumer(&mut self, id: ConsumerId, refusal: TopicRefusal) {
         let Some(connection) = self.consumers.get(id).map(|consumer| consumer.connection) else { return };
         self.leave(connection);
         self.refuse(connection, refusal);
@@ -163,14 +168,14 @@ impl<A: Archive> Topics<A> {
         consumer.part();
         self.leaving += 1;
         if consumer.sources.len() > AT_ONCE_MAX {
-            self.works.push_back(Work::Close(id));
+            self.works.push_back(TopicWork::Close(id));
         } else {
             self.go_on_closing(id, &mut Slice::whole());
         }
     }
 
     /// Takes a consumer that is over out of some of its topics.
-    pub(super) fn go_on_closing(&mut self, id: ConsumerId, slice: &mut Slice) -> Progress {
+    pub(super) fn go_on_closing(&mut self, id: ConsumerId, slice: &mut Slice) -> WorkProgress {
         while let Some(consumer) = self.consumers.get(id) {
             let Some(source) = consumer.sources.next(None) else {
                 self.consumers.remove(id);
@@ -178,12 +183,12 @@ impl<A: Archive> Topics<A> {
                 break;
             };
             if slice.is_over() {
-                return Progress::More;
+                return WorkProgress::More;
             }
             self.part(id, source);
             slice.spend(TOPIC_STEPS);
         }
-        Progress::Done
+        WorkProgress::Done
     }
 
     /// Takes those out of a subscription who are over and have not come so far yet: nobody is to wait for that. Returns
@@ -193,12 +198,16 @@ impl<A: Archive> Topics<A> {
         if self.leaving == 0 {
             return true;
         }
-        let is_over = |member: &&Member| self.consumers.get(member.consumer).is_some_and(Consumer::is_over);
-        let over: Vec<(ConsumerId, Source)> = sub
+        let is_over = |member: &&SubscriptionMember| {
+            self.consumers.get(member.consumer).is_some_and(TopicConsumer::is_over)
+        };
+        let over: Vec<(ConsumerId, ConsumerSource)> = sub
             .members
             .iter()
             .filter(is_over)
-            .map(|member| (member.consumer, Source { topic: sub.topic, sub: id, label: member.label }))
+            .map(|member| {
+                (member.consumer, ConsumerSource { topic: sub.topic, sub: id, label: member.label })
+            })
             .collect();
         for (consumer, source) in over {
             self.part(consumer, source);
@@ -207,7 +216,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// A consumer is none of a subscription any more.
-    pub(super) fn part(&mut self, id: ConsumerId, source: Source) {
+    pub(super) fn part(&mut self, id: ConsumerId, source: ConsumerSource) {
         if let Some(consumer) = self.consumers.get_mut(id) {
             consumer.sources.remove(source.label);
         }
@@ -218,7 +227,8 @@ impl<A: Archive> Topics<A> {
             let Some(sub) = self.subs.get_mut(source.sub) else { return };
             if is_last {
                 sub.due.clear();
-                for pending in sub.pending.values_mut().filter(|pending| pending.state != State::Dying) {
+                for pending in sub.pending.values_mut().filter(|pending| pending.state != PendingState::Dying)
+                {
                     pending.redeliveries = 0;
                 }
                 if sub.durable {
@@ -227,7 +237,7 @@ impl<A: Archive> Topics<A> {
                     self.delete_sub(source.sub);
                 }
             } else {
-                if sub.state.kind == Kind::KeyShared {
+                if sub.state.kind == SubscriptionType::KeyShared {
                     sub.assign_all();
                 }
                 self.ready(source.sub);
@@ -241,33 +251,33 @@ impl<A: Archive> Topics<A> {
         let Some(sub) = self.subs.get_mut(id) else { return };
         let (mut freed, mut back, mut timers) = (0, Vec::new(), Vec::new());
         let is_empty = sub.members.is_empty();
-        let keyed = sub.state.kind == Kind::KeyShared;
+        let keyed = sub.state.kind == SubscriptionType::KeyShared;
         for (position, pending) in &mut sub.pending {
             let its = pending.holder as usize == consumer;
             let goes = match pending.state {
-                State::Held | State::Resting => its,
+                PendingState::Held | PendingState::Resting => its,
                 // Nobody is left whose keys these could be.
-                State::Waiting => is_empty && keyed,
-                State::Dying => false,
+                PendingState::Waiting => is_empty && keyed,
+                PendingState::Dying => false,
             };
             if !goes {
                 continue;
             }
             match pending.state {
-                State::Held => {
+                PendingState::Held => {
                     freed += 1;
                     if keyed {
                         sub.keys.release(pending.key);
                     }
                 }
-                State::Waiting => sub.keys.unwait(pending.key, *position),
+                PendingState::Waiting => sub.keys.unwait(pending.key, *position),
                 _ => {}
             }
             if pending.due_ns > 0 {
                 timers.push((pending.due_ns, Timer::Pending(id, *position)));
                 pending.due_ns = 0;
             }
-            pending.state = State::Waiting;
+            pending.state = PendingState::Waiting;
             back.push(*position);
         }
         // There may be tens of thousands, in order.
@@ -285,8 +295,8 @@ impl<A: Archive> Topics<A> {
         let mut unsubscribing = Unsubscribing { connection, id, checked: Some(None) };
         if is_short {
             self.go_on_unsubscribing(&mut unsubscribing, &mut Slice::whole());
-        } else if self.take_on(Work::Unsubscribe(unsubscribing)).is_err() {
-            self.reply(connection, Reply::StillSubscribed);
+        } else if self.take_on(TopicWork::Unsubscribe(unsubscribing)).is_err() {
+            self.reply(connection, TopicAnswer::StillSubscribed);
         }
     }
 
@@ -295,11 +305,12 @@ impl<A: Archive> Topics<A> {
         &mut self,
         unsubscribing: &mut Unsubscribing,
         slice: &mut Slice,
-    ) -> Progress {
+    ) -> WorkProgress {
         let Unsubscribing { connection, id, .. } = *unsubscribing;
-        while matches!(self.connections.get(&connection), Some(Role::Consumer(known)) if *known == id) {
+        while matches!(self.connections.get(&connection), Some(ConnectionRole::Consumer(known)) if *known == id)
+        {
             if slice.is_over() {
-                return Progress::More;
+                return WorkProgress::More;
             }
             slice.spend(TOPIC_STEPS);
             let after = unsubscribing.checked.flatten();
@@ -315,7 +326,7 @@ impl<A: Archive> Topics<A> {
             self.part_leaving(source.sub);
             let is_shared = self.subs.get(source.sub).is_some_and(|sub| sub.members.len() > 1);
             if is_shared || unsubscribing.checked.is_none() && self.erase_sub(source.sub).is_err() {
-                self.reply(connection, Reply::StillSubscribed);
+                self.reply(connection, TopicAnswer::StillSubscribed);
                 break;
             }
             if let Some(checked) = &mut unsubscribing.checked {
@@ -327,23 +338,23 @@ impl<A: Archive> Topics<A> {
                 consumer.sources.remove(source.label);
             }
         }
-        Progress::Done
+        WorkProgress::Done
     }
 
     /// The reply to whoever asks whether there will be more.
-    pub(super) fn end_of_topic(&self, consumer: ConsumerId) -> Reply {
-        let is_over = |source: Source| {
+    pub(super) fn end_of_topic(&self, consumer: ConsumerId) -> TopicAnswer {
+        let is_over = |source: ConsumerSource| {
             let (Some(topic), Some(sub)) = (self.topics.get(source.topic), self.subs.get(source.sub)) else {
                 return true;
             };
             topic.state.terminated && sub.backlog(&topic.state.next) == 0
         };
-        let Some(consumer) = self.consumers.get(consumer) else { return Reply::EndOfTopic(false) };
+        let Some(consumer) = self.consumers.get(consumer) else { return TopicAnswer::EndOfTopic(false) };
         // One that has topics of other owners only waits for nothing here.
         let has_topic = match consumer.window() {
             Some(window) => window.has_topic(),
             None => !consumer.sources.is_empty(),
         };
-        Reply::EndOfTopic(has_topic && consumer.sources.iter().all(is_over))
+        TopicAnswer::EndOfTopic(has_topic && consumer.sources.iter().all(is_over))
     }
 }

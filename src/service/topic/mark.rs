@@ -1,8 +1,8 @@
 //! Where some of a topic's messages stand: the first that is kept, and about one of every megabyte that came since the
 //! topic is in memory. What is to be given up is found by them, with few reads of the archive or none.
 
-use super::state::Place;
-use super::{Position, Stored};
+use super::state::LogPlace;
+use super::{Position, StoredMessage};
 use std::collections::VecDeque;
 
 /// Bytes of messages between two marks: what a look that reads nothing keeps beside what it should.
@@ -14,7 +14,7 @@ const MARKS: u64 = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     /// Where it stands.
-    pub(super) place: Place,
+    pub(super) place: LogPlace,
     /// Bytes that the topic had with it, ever.
     pub(super) end_bytes: u64,
     /// When it was published (unix, ms).
@@ -22,10 +22,10 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    pub(super) fn of(message: &Stored) -> Self {
+    pub(super) fn of(message: &StoredMessage) -> Self {
         let (position, ordinal, bytes) = (message.position, message.ordinal(), message.bytes_before());
         Self {
-            place: Place { position, ordinal, bytes },
+            place: LogPlace { position, ordinal, bytes },
             end_bytes: bytes + message.len() as u64,
             published_ms: message.published_ms(),
         }
@@ -42,7 +42,7 @@ pub(super) struct Marks {
 
 impl Marks {
     /// Takes note of a message that was appended.
-    pub(super) fn extend(&mut self, message: &Stored) {
+    pub(super) fn extend(&mut self, message: &StoredMessage) {
         if message.bytes_before() < self.next_bytes {
             return;
         }
@@ -80,11 +80,11 @@ impl Marks {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Draft, Message};
+    use super::super::{MessageDraft, TopicMessage};
     use super::*;
 
-    fn stored(entry: u64, bytes: u64) -> Stored {
-        let draft = Draft::new(&Message { published_ms: entry, ..Message::default() });
+    fn stored(entry: u64, bytes: u64) -> StoredMessage {
+        let draft = MessageDraft::new(&TopicMessage { published_ms: entry, ..TopicMessage::default() });
         draft.store(Position::new(0, entry).unwrap(), entry, bytes)
     }
 

@@ -1,11 +1,11 @@
 //! Consumers of a pattern: they have all topics whose names match, those included that are still to come.
 
 use super::consumer::ConsumerId;
-use super::join::{From, Labelled};
-use super::one::TopicId;
-use super::topics::Topics;
-use super::work::{Progress, Slice, TOPIC_STEPS, Work};
-use super::{Archive, Fault, MessageId, Refusal, Right, Rights, TopicName};
+use super::join::{Labelled, StartFrom};
+use super::loaded::TopicId;
+use super::owner::TopicOwner;
+use super::work::{Slice, TOPIC_STEPS, TopicWork, WorkProgress};
+use super::{Archive, ArchiveError, MessageId, Right, Rights, TopicName, TopicRefusal};
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
 
@@ -19,23 +19,23 @@ pub(super) struct Created {
     after: Option<ConsumerId>,
 }
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// Does something with some of the topics that match and may be had: those behind a name, which moves on.
-    pub(super) fn each_matching<E: std::convert::From<Fault>>(
+    pub(super) fn each_matching<E: std::convert::From<ArchiveError>>(
         &mut self,
         (namespace, pattern, rights): (&str, &regex::Regex, Option<&Rights>),
         after: &mut Box<str>,
         slice: &mut Slice,
         mut act: impl FnMut(&mut Self, &TopicName) -> Result<(), E>,
-    ) -> Result<Progress, E> {
+    ) -> Result<WorkProgress, E> {
         loop {
             let names = self.archive.names(namespace, after, NAMES_AT_ONCE)?;
             if names.is_empty() {
-                return Ok(Progress::Done);
+                return Ok(WorkProgress::Done);
             }
             for text in names {
                 if slice.is_over() {
-                    return Ok(Progress::More);
+                    return Ok(WorkProgress::More);
                 }
                 slice.spend(1);
                 if let Ok(name) = TopicName::read(&text)
@@ -56,11 +56,11 @@ impl<A: Archive> Topics<A> {
         &mut self,
         id: ConsumerId,
         after: &mut Box<str>,
-        from: From,
+        from: StartFrom,
         slice: &mut Slice,
-    ) -> Result<Progress, Refusal> {
-        let Some(consumer) = self.consumers.get_mut(id) else { return Ok(Progress::Done) };
-        let Some(wanted) = consumer.wanted.take() else { return Ok(Progress::Done) };
+    ) -> Result<WorkProgress, TopicRefusal> {
+        let Some(consumer) = self.consumers.get_mut(id) else { return Ok(WorkProgress::Done) };
+        let Some(wanted) = consumer.wanted.take() else { return Ok(WorkProgress::Done) };
         let rights = consumer.rights.take();
         let joined =
             self.each_matching((&wanted.0, &wanted.1, rights.as_deref()), after, slice, |topics, name| {
@@ -80,7 +80,7 @@ impl<A: Archive> Topics<A> {
             return;
         }
         if self.created.is_empty() {
-            self.works.push_back(Work::Attach);
+            self.works.push_back(TopicWork::Attach);
         }
         self.created.push_back(Created { name: name.clone(), after: None });
     }
@@ -91,10 +91,10 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Takes some readers and some consumers of patterns into new topics.
-    pub(super) fn go_on_attaching(&mut self, slice: &mut Slice) -> Progress {
+    pub(super) fn go_on_attaching(&mut self, slice: &mut Slice) -> WorkProgress {
         while let Some(created) = self.created.front_mut() {
             if slice.is_over() {
-                return Progress::More;
+                return WorkProgress::More;
             }
             let reader = self.awaited.get_mut(created.name.as_str()).and_then(BTreeSet::pop_first);
             if let Some(id) = reader {
@@ -102,7 +102,7 @@ impl<A: Archive> Topics<A> {
                 let name = created.name.clone();
                 // Whatever it wanted to begin with, all that there is came after it.
                 let label = Labelled::Partition(name.partition_number());
-                if let Err(refusal) = self.join(id, &name, label, From::Earliest) {
+                if let Err(refusal) = self.join(id, &name, label, StartFrom::Earliest) {
                     self.end_consumer(id, refusal);
                 }
                 continue;
@@ -119,12 +119,12 @@ impl<A: Archive> Topics<A> {
             if self.is_wanted(id, &name) {
                 slice.spend(TOPIC_STEPS);
                 // Who cannot have all of its topics is not to believe that it has.
-                if let Err(refusal) = self.join(id, &name, Labelled::Topic, From::Earliest) {
+                if let Err(refusal) = self.join(id, &name, Labelled::Topic, StartFrom::Earliest) {
                     self.end_consumer(id, refusal);
                 }
             }
         }
-        Progress::Done
+        WorkProgress::Done
     }
 
     /// Whether a topic was created just now, and is to come from its first message to somebody of a subscription who has

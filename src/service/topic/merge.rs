@@ -1,6 +1,6 @@
 //! One answer of those of all owners, to questions that are about all topics.
 
-use super::Inquiry;
+use super::TopicInquiry;
 use super::inquiry::NAMES_MAX;
 use super::proxy::PAGE_TOPICS_MAX;
 use serde_json::value::RawValue;
@@ -21,12 +21,12 @@ pub enum Merge {
 /// The status of a page that is not the last of its owner.
 pub(super) const PARTIAL: u16 = 206;
 
-impl Inquiry {
+impl TopicInquiry {
     /// The topic that is asked about, if it is one.
     #[must_use]
     pub fn topic(&self) -> Option<&super::TopicName> {
         match self {
-            Self::ProxyTopicStats(topic)
+            Self::ProxyTopic(topic)
             | Self::Stats(topic)
             | Self::Terminate(topic)
             | Self::Delete { topic, .. }
@@ -42,11 +42,11 @@ impl Inquiry {
 impl Merge {
     /// How the answers to a question become one; nothing for one about a single topic, whose owner answers it.
     #[must_use]
-    pub fn of(inquiry: &Inquiry) -> Option<Self> {
+    pub fn of(inquiry: &TopicInquiry) -> Option<Self> {
         match inquiry {
-            Inquiry::List { count, .. } => Some(Self::Names((*count).min(NAMES_MAX))),
-            Inquiry::ProxyStats { count, .. } => Some(Self::Page((*count).clamp(1, PAGE_TOPICS_MAX))),
-            Inquiry::ProxyMetrics(_) => Some(Self::Metrics),
+            TopicInquiry::List { count, .. } => Some(Self::Names((*count).min(NAMES_MAX))),
+            TopicInquiry::ProxyStats { count, .. } => Some(Self::Page((*count).clamp(1, PAGE_TOPICS_MAX))),
+            TopicInquiry::ProxyMetrics(_) => Some(Self::Metrics),
             _ => None,
         }
     }

@@ -11,14 +11,14 @@ const NAME_BYTES_MAX: usize = 1024;
 
 /// Whether a topic's messages are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Domain {
+pub enum TopicDomain {
     /// They are.
     Persistent,
     /// They are not: who is not there misses them.
     NonPersistent,
 }
 
-impl Domain {
+impl TopicDomain {
     /// The word that names begin with.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -49,7 +49,7 @@ impl TopicName {
     ///
     /// # Errors
     /// Says what is wrong with the parts.
-    pub fn of(domain: Domain, parts: &[&str]) -> Result<Self, NameError> {
+    pub fn of(domain: TopicDomain, parts: &[&str]) -> Result<Self, NameError> {
         if !(3..=4).contains(&parts.len()) {
             return Err(NameError("a topic is tenant/namespace/topic, or property/cluster/namespace/topic"));
         }
@@ -79,7 +79,8 @@ impl TopicName {
     pub fn read(text: &str) -> Result<Self, NameError> {
         let (word, rest) =
             text.split_once("://").ok_or(NameError("write persistent://tenant/namespace/topic"))?;
-        let domain = Domain::named(word).ok_or(NameError("a topic is persistent:// or non-persistent://"))?;
+        let domain =
+            TopicDomain::named(word).ok_or(NameError("a topic is persistent:// or non-persistent://"))?;
         let parts: Vec<&str> = rest.splitn(4, '/').collect();
         Self::of(domain, &parts)
     }
@@ -92,8 +93,8 @@ impl TopicName {
 
     /// Whether its messages are stored.
     #[must_use]
-    pub fn domain(&self) -> Domain {
-        if self.0.starts_with("persistent") { Domain::Persistent } else { Domain::NonPersistent }
+    pub fn domain(&self) -> TopicDomain {
+        if self.0.starts_with("persistent") { TopicDomain::Persistent } else { TopicDomain::NonPersistent }
     }
 
     /// What stands between `://` and the topic's own name: `tenant/namespace`.
@@ -176,14 +177,14 @@ mod tests {
     #[test]
     fn names_have_three_parts_or_four_with_a_cluster() {
         let name = TopicName::read("persistent://tenant/ns/topic").unwrap();
-        assert_eq!((name.domain(), name.namespace()), (Domain::Persistent, "tenant/ns"));
+        assert_eq!((name.domain(), name.namespace()), (TopicDomain::Persistent, "tenant/ns"));
         assert_eq!(name.partition(3).partition_number(), Some(3));
         assert_eq!(name.partition_number(), None);
         assert_eq!((name.short(), name.whole()), ("tenant/ns/topic", None));
         assert_eq!(name.partition(3).whole(), Some("tenant/ns/topic"));
         assert_eq!(name.dead_letters("sub").as_str(), "persistent://tenant/ns/topic-sub-DLQ");
         let old = TopicName::read("non-persistent://property/us-west/ns/topic").unwrap();
-        assert_eq!((old.domain(), old.namespace()), (Domain::NonPersistent, "property/us-west/ns"));
+        assert_eq!((old.domain(), old.namespace()), (TopicDomain::NonPersistent, "property/us-west/ns"));
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! How topics and subscriptions come into memory and leave it.
 
-use super::one::{Topic, TopicId};
+use super::loaded::{LoadedTopic, TopicId};
+use super::owner::{Timer, TopicOwner, refusal};
 use super::producer::Sequence;
-use super::state::{Place, SubscriptionState, TopicState};
+use super::state::{LogPlace, SubscriptionState, TopicState};
 use super::subscription::{SubId, Subscription};
-use super::topics::{Timer, Topics, refusal};
-use super::{Archive, Cause, Fault, Loaded, MessageId, Position, Refusal, Saved, TopicName};
+use super::{Archive, ArchiveError, Cause, MessageId, Position, Saved, StoredTopic, TopicName, TopicRefusal};
 
 /// Nanoseconds after which a topic that nobody uses leaves the memory.
 pub(super) const IDLE_NS: u64 = 60_000_000_000;
 /// Names that are read from the archive at once.
 pub(super) const NAMES_AT_ONCE: usize = 10_000;
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// Finds out how many topics there are.
     pub(super) fn begin(&mut self) {
         let mut after: Box<str> = "".into();
@@ -45,7 +45,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Refuses a partition beyond the number that its topic has: no consumer of the topic would ever get its messages.
-    pub(super) fn check_partition(&self, name: &TopicName) -> Result<(), Refusal> {
+    pub(super) fn check_partition(&self, name: &TopicName) -> Result<(), TopicRefusal> {
         let Some(whole) = self.whole(name) else { return Ok(()) };
         let count = self.partitioned.get(whole).copied().unwrap_or(0);
         match name.partition_number().filter(|number| *number >= count) {
@@ -58,7 +58,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// A topic that is there or is created.
-    pub(super) fn open_topic(&mut self, name: &TopicName) -> Result<TopicId, Refusal> {
+    pub(super) fn open_topic(&mut self, name: &TopicName) -> Result<TopicId, TopicRefusal> {
         if let Some(id) = self.find_topic(name)? {
             return Ok(id);
         }
@@ -72,7 +72,7 @@ impl<A: Archive> Topics<A> {
             // There were others, one of which may have had this name: its ids are not to mean new messages.
             state.next.position = self.begin_after_all();
         }
-        let topic = Topic::new(name.clone(), number, state, &mut self.cache);
+        let topic = LoadedTopic::new(name.clone(), number, state, &mut self.cache);
         let id = self.insert_topic(topic);
         self.announce(name);
         Ok(id)
@@ -84,7 +84,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// A topic that is there.
-    pub(super) fn find_topic(&mut self, name: &TopicName) -> Result<Option<TopicId>, Fault> {
+    pub(super) fn find_topic(&mut self, name: &TopicName) -> Result<Option<TopicId>, ArchiveError> {
         if let Some(id) = self.names.get(name.as_str()) {
             return Ok(Some(*id));
         }
@@ -93,7 +93,7 @@ impl<A: Archive> Topics<A> {
         Ok(Some(self.load_topic(name, loaded)))
     }
 
-    fn load_topic(&mut self, name: &TopicName, loaded: Loaded) -> TopicId {
+    fn load_topic(&mut self, name: &TopicName, loaded: StoredTopic) -> TopicId {
         let saved = loaded.topic.and_then(|bytes| TopicState::read(&bytes));
         let begin = match saved {
             // What an earlier run may have told and lost is in a ledger of its own.
@@ -104,14 +104,14 @@ impl<A: Archive> Topics<A> {
         if let Some(last) = &loaded.last
             && last.position >= state.next.position
         {
-            state.next = Place {
+            state.next = LogPlace {
                 position: last.position.after(),
                 ordinal: last.ordinal() + 1,
                 bytes: last.bytes_before() + last.len() as u64,
             };
         }
         state.next.position = state.next.position.max(begin);
-        let mut topic = Topic::new(name.clone(), loaded.number, state, &mut self.cache);
+        let mut topic = LoadedTopic::new(name.clone(), loaded.number, state, &mut self.cache);
         topic.is_untrimmed = topic.state.first > Position::FIRST;
         topic.last = loaded.last.as_ref().map(|last| last.position);
         for (producer, last) in loaded.sequences {
@@ -131,7 +131,7 @@ impl<A: Archive> Topics<A> {
         id
     }
 
-    fn insert_topic(&mut self, mut topic: Topic) -> TopicId {
+    fn insert_topic(&mut self, mut topic: LoadedTopic) -> TopicId {
         topic.namespace = self.counters.namespace(topic.name.namespace());
         (topic.used_ns, topic.tended_ns) = (self.now.monotonic_ns, self.now.monotonic_ns);
         let name: Box<str> = topic.name.as_str().into();
@@ -230,12 +230,12 @@ impl<A: Archive> Topics<A> {
     }
 
     /// The place of the first message at a position or after it.
-    pub(super) fn place_of(&mut self, id: TopicId, position: Position) -> Result<Place, Fault> {
+    pub(super) fn place_of(&mut self, id: TopicId, position: Position) -> Result<LogPlace, ArchiveError> {
         let Self { topics, archive, cache, .. } = self;
         let topic = &mut topics[id];
         let found = topic.at(id, position, archive, cache)?;
         // Without one it is the end of what may be delivered: what is still to be committed comes after it.
-        Ok(found.map_or(topic.visible, |message| Place {
+        Ok(found.map_or(topic.visible, |message| LogPlace {
             position: message.position,
             ordinal: message.ordinal(),
             bytes: message.bytes_before(),
@@ -266,7 +266,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Deletes a subscription for good.
-    pub(super) fn erase_sub(&mut self, id: SubId) -> Result<(), Fault> {
+    pub(super) fn erase_sub(&mut self, id: SubId) -> Result<(), ArchiveError> {
         let Some(sub) = self.subs.get(id) else { return Ok(()) };
         if sub.durable && !self.topics[sub.topic].is_gone {
             self.archive.save(self.topics[sub.topic].number, Saved::NoSubscription(&sub.name))?;

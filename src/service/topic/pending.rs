@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pending {
     /// Where it stands there.
-    pub(super) state: State,
+    pub(super) state: PendingState,
     /// The consumer that has it, or has sent it back.
     pub(super) holder: u32,
     /// How often it has come again.
@@ -24,7 +24,7 @@ pub(super) struct Pending {
 
 /// Where such a message stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum PendingState {
     /// It is to be delivered as soon as may be.
     #[default]
     Waiting,
@@ -38,21 +38,21 @@ pub(super) enum State {
 
 /// The keys of a subscription whose keys choose consumers, as long as something of them is pending.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
-    keys: HashMap<u32, Key, ahash::RandomState>,
+pub(super) struct PendingKeys {
+    keys: HashMap<u32, PendingKey, ahash::RandomState>,
     /// Messages that wait.
     waiting: usize,
 }
 
 /// One of them. One consumer has its messages at a time, and they come in order.
 #[derive(Debug, Default)]
-struct Key {
+struct PendingKey {
     holder: u32,
     held: u32,
     waiting: BTreeSet<Position>,
 }
 
-impl Keys {
+impl PendingKeys {
     /// Whether nothing of them is pending.
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -119,4 +119,4 @@ impl Keys {
 }
 
 /// What is pending in a subscription, by position.
-pub(super) type All = BTreeMap<Position, Pending>;
+pub(super) type PendingMessages = BTreeMap<Position, Pending>;

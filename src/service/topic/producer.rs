@@ -1,12 +1,12 @@
 //! Producers, and how their messages get into topics.
 
-use super::one::{Topic, TopicId};
+use super::loaded::{LoadedTopic, TopicId};
+use super::maintenance::TEND_BYTES;
+use super::owner::{ConnectionRole, PendingAnswer, TopicOwner, refusal};
 use super::probe::Hindrance;
-use super::tend::TEND_BYTES;
-use super::topics::{Answer, Role, Topics, refusal};
 use super::{
-    Archive, Cause, Domain, Draft, Fault, Hashing, MessageId, Position, Producing, Reply, Request, Saved,
-    Stored, TopicName, routing,
+    Archive, ArchiveError, Cause, Hashing, MessageDraft, MessageId, Position, ProducerOptions, Saved,
+    StoredMessage, TopicAnswer, TopicDomain, TopicName, TopicQuestion, routing,
 };
 use crate::service::ConnectionRef;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const CLOCK_SLACK_MS: u64 = 1000;
 
 /// A producer.
 #[derive(Debug)]
-pub(super) struct Producer {
+pub(super) struct TopicProducer {
     pub(super) connection: ConnectionRef,
     pub(super) name: Box<str>,
     pub(super) remote: Box<str>,
@@ -66,20 +66,24 @@ impl Sequence {
     }
 }
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// A connection wants to produce.
-    pub(super) fn produce(&mut self, connection: ConnectionRef, producing: Producing) {
+    pub(super) fn produce(&mut self, connection: ConnectionRef, producing: ProducerOptions) {
         let done = match producing.topic.domain() {
-            Domain::Persistent => self.open_producer(connection, &producing),
-            Domain::NonPersistent => self.open_transient_producer(connection, &producing),
+            TopicDomain::Persistent => self.open_producer(connection, &producing),
+            TopicDomain::NonPersistent => self.open_transient_producer(connection, &producing),
         };
         match done {
-            Ok(()) => self.reply(connection, Reply::Opened),
-            Err(hindrance) => self.hinder(connection, hindrance, Request::Produce(Box::new(producing))),
+            Ok(()) => self.reply(connection, TopicAnswer::Opened),
+            Err(hindrance) => self.hinder(connection, hindrance, TopicQuestion::Produce(Box::new(producing))),
         }
     }
 
-    fn open_producer(&mut self, connection: ConnectionRef, producing: &Producing) -> Result<(), Hindrance> {
+    fn open_producer(
+        &mut self,
+        connection: ConnectionRef,
+        producing: &ProducerOptions,
+    ) -> Result<(), Hindrance> {
         let is_named = producing.name.is_some();
         let name = producing.name.clone().unwrap_or_else(|| self.generated_name());
         let names = self.expand(&producing.topic);
@@ -92,7 +96,7 @@ impl<A: Archive> Topics<A> {
         self.serial += 1;
         // Who comes again under its name goes on with the same partition, so that repeated messages are recognized.
         let turn = if is_named { routing::murmur3(name.as_bytes()) as usize } else { self.serial as usize };
-        let id = self.producers.insert(Producer {
+        let id = self.producers.insert(TopicProducer {
             connection,
             name: name.clone(),
             remote: producing.remote.clone(),
@@ -111,12 +115,12 @@ impl<A: Archive> Topics<A> {
                 topic.sequences.entry(name.clone()).or_insert(first);
             }
         }
-        self.connections.insert(connection, Role::Producer(id));
+        self.connections.insert(connection, ConnectionRole::Producer(id));
         Ok(())
     }
 
     /// Finds what is in the way of a producer of all of its topics.
-    fn check_producing(&mut self, producing: &Producing, name: &str) -> Result<(), Hindrance> {
+    fn check_producing(&mut self, producing: &ProducerOptions, name: &str) -> Result<(), Hindrance> {
         // One that is left of a larger number is there, and takes nothing more.
         self.check_partition(&producing.topic)?;
         let mut new = 0;
@@ -167,11 +171,11 @@ impl<A: Archive> Topics<A> {
     }
 
     /// A message of a producer.
-    pub(super) fn send(&mut self, connection: ConnectionRef, draft: Draft, context: Option<Box<str>>) {
+    pub(super) fn send(&mut self, connection: ConnectionRef, draft: MessageDraft, context: Option<Box<str>>) {
         let mut route = SendRoute { connection, context, label: None, producer: None };
         let role = self.connections.get(&connection).copied();
         let Some((id, producer)) = role.and_then(|role| match role {
-            Role::Producer(id) => Some((id, self.producers.get_mut(id)?)),
+            ConnectionRole::Producer(id) => Some((id, self.producers.get_mut(id)?)),
             _ => None,
         }) else {
             return self.not_stored(route, "the connection is no producer".into());
@@ -184,8 +188,8 @@ impl<A: Archive> Topics<A> {
     }
 
     /// A message for a topic that may not even be there yet.
-    pub(super) fn append(&mut self, mut route: SendRoute, name: &TopicName, draft: Draft) {
-        if name.domain() == Domain::NonPersistent {
+    pub(super) fn append(&mut self, mut route: SendRoute, name: &TopicName, draft: MessageDraft) {
+        if name.domain() == TopicDomain::NonPersistent {
             return self.not_stored(route, "the topic is not persistent".into());
         }
         if let Err(refusal) = self.check_partition(name) {
@@ -208,7 +212,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// A message for a topic; its answer waits for the commit.
-    fn append_to(&mut self, route: SendRoute, id: TopicId, draft: Draft) {
+    fn append_to(&mut self, route: SendRoute, id: TopicId, draft: MessageDraft) {
         match self.store(id, draft) {
             Ok(position) => {
                 if let Some(producer) = route.producer.and_then(|id| self.producers.get_mut(id)) {
@@ -218,7 +222,13 @@ impl<A: Archive> Topics<A> {
                     (route.connection, route.context, self.now.monotonic_ns);
                 let id_told = MessageId { position, partition: route.label };
                 let namespace = self.topics[id].namespace;
-                self.answers.push(Answer::Stored { connection, id: id_told, context, namespace, since_ns });
+                self.answers.push(PendingAnswer::Stored {
+                    connection,
+                    id: id_told,
+                    context,
+                    namespace,
+                    since_ns,
+                });
             }
             Err(reason) => {
                 self.counters.failed(self.topics[id].namespace);
@@ -228,11 +238,15 @@ impl<A: Archive> Topics<A> {
     }
 
     fn not_stored(&mut self, route: SendRoute, reason: Box<str>) {
-        self.answers.push(Answer::NotStored { connection: route.connection, reason, context: route.context });
+        self.answers.push(PendingAnswer::NotStored {
+            connection: route.connection,
+            reason,
+            context: route.context,
+        });
     }
 
     /// Appends a message, unless it was already. Returns where it stands.
-    pub(super) fn store(&mut self, id: TopicId, draft: Draft) -> Result<Position, Box<str>> {
+    pub(super) fn store(&mut self, id: TopicId, draft: MessageDraft) -> Result<Position, Box<str>> {
         if let Some(reason) = &self.broken {
             return Err(reason.clone());
         }
@@ -260,7 +274,7 @@ impl<A: Archive> Topics<A> {
         Ok(message.position)
     }
 
-    fn write(&mut self, id: TopicId, draft: Draft) -> Result<Arc<Stored>, Fault> {
+    fn write(&mut self, id: TopicId, draft: MessageDraft) -> Result<Arc<StoredMessage>, ArchiveError> {
         let topic = &mut self.topics[id];
         let next = topic.state.next;
         let message = Arc::new(draft.store(next.position, next.ordinal, next.bytes));
@@ -308,7 +322,13 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Saves a producer's number beside its message.
-    fn remember(&mut self, id: TopicId, name: &str, last: i64, position: Position) -> Result<(), Fault> {
+    fn remember(
+        &mut self,
+        id: TopicId,
+        name: &str,
+        last: i64,
+        position: Position,
+    ) -> Result<(), ArchiveError> {
         self.serial += 1;
         let topic = &mut self.topics[id];
         let sequence = Sequence { last, id: Some(position), used: self.serial, is_saved: true };
@@ -339,9 +359,9 @@ impl<A: Archive> Topics<A> {
     }
 }
 
-impl Topic {
+impl LoadedTopic {
     /// The last message tells the number of its producer, whether or not that was saved.
-    pub(super) fn know_last(&mut self, stored: &Stored) {
+    pub(super) fn know_last(&mut self, stored: &StoredMessage) {
         let Some((producer, last)) = stored.head().number() else { return };
         if self.sequences.get(producer).is_none_or(|known| known.last <= last) {
             let known = Sequence { last, id: Some(stored.position), used: 0, is_saved: true };
@@ -350,9 +370,9 @@ impl Topic {
     }
 }
 
-impl Producer {
+impl TopicProducer {
     /// Where a message goes.
-    fn choose(&mut self, draft: &Draft) -> Option<(TopicId, Option<u32>)> {
+    fn choose(&mut self, draft: &MessageDraft) -> Option<(TopicId, Option<u32>)> {
         let count = self.targets.len();
         if count <= 1 {
             return self.targets.first().copied();

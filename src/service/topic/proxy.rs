@@ -2,10 +2,10 @@
 //! there may be very many connections.
 
 use super::merge::PARTIAL;
+use super::owner::TopicOwner;
 use super::source::Label;
-use super::topics::Topics;
-use super::work::{Slice, TOPIC_STEPS, Work};
-use super::{Archive, Kind, Reply, Right, Rights, TopicName};
+use super::work::{Slice, TOPIC_STEPS, TopicWork};
+use super::{Archive, Right, Rights, SubscriptionType, TopicAnswer, TopicName};
 use crate::service::ConnectionRef;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub const PAGE_TOPICS_MAX: usize = 1000;
 const CONNECTIONS_MAX: usize = 5000;
 
 /// What is asked for.
-pub(super) enum Which {
+pub(super) enum StatsScope {
     /// This topic.
     Topic(TopicName),
     /// The first topics behind this one, at most so many.
@@ -36,15 +36,15 @@ pub(super) struct Telling {
     after: Box<str>,
     /// Whether others tell of other topics.
     is_one_of_several: bool,
-    stage: Stage,
+    stage: StatsStage,
     /// Where it goes on among the connections of the stage, and within one of them.
     at: usize,
     within: Within,
-    page: Page,
+    page: StatsPage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum StatsStage {
     Producers,
     Consumers,
     Transient,
@@ -52,7 +52,7 @@ enum Stage {
 
 /// In which list of a topic a connection is told.
 #[derive(Clone, Copy)]
-enum List {
+enum StatsList {
     Producers,
     Consumers,
 }
@@ -65,8 +65,8 @@ struct Within {
 }
 
 /// The first topics of those that were found behind the last page.
-struct Page {
-    topics: BTreeMap<Box<str>, Told>,
+struct StatsPage {
+    topics: BTreeMap<Box<str>, TopicStats>,
     topics_max: usize,
     /// What comes there or behind it is on the next page.
     until: Option<Box<str>>,
@@ -75,13 +75,13 @@ struct Page {
 
 /// What is told of a topic: lists of JSON.
 #[derive(Default)]
-struct Told {
+struct TopicStats {
     producers: String,
     consumers: String,
     connections: usize,
     omitted: usize,
     /// The connection that was told last: partitions are told as one topic.
-    last: Option<(Stage, usize)>,
+    last: Option<(StatsStage, usize)>,
 }
 
 #[derive(Serialize)]
@@ -101,25 +101,25 @@ struct ConsumerStats<'a> {
     number_of_msg_delivered: u64,
 }
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// Begins to tell the statistics of one topic, or of so many behind one.
-    pub(super) fn tell_connections(&mut self, connection: ConnectionRef, rights: Rights, which: Which) {
+    pub(super) fn tell_connections(&mut self, connection: ConnectionRef, rights: Rights, which: StatsScope) {
         let (only, after, topics_max) = match which {
-            Which::Topic(name) => (Some(name), "".into(), 1),
-            Which::Page { after, count } => (None, after, count.clamp(1, PAGE_TOPICS_MAX)),
+            StatsScope::Topic(name) => (Some(name), "".into(), 1),
+            StatsScope::Page { after, count } => (None, after, count.clamp(1, PAGE_TOPICS_MAX)),
         };
-        let page = Page { topics: BTreeMap::new(), topics_max, until: None, connections: 0 };
-        let (stage, within) = (Stage::Producers, Within::default());
+        let page = StatsPage { topics: BTreeMap::new(), topics_max, until: None, connections: 0 };
+        let (stage, within) = (StatsStage::Producers, Within::default());
         let is_one_of_several = self.owner.of() > 1;
         let telling =
             Telling { connection, rights, only, after, is_one_of_several, stage, at: 0, within, page };
-        if let Err(refusal) = self.take_on(Work::Tell(Box::new(telling))) {
-            self.reply(connection, Reply::Answer(503, refusal.reason.as_bytes().into()));
+        if let Err(refusal) = self.take_on(TopicWork::Tell(Box::new(telling))) {
+            self.reply(connection, TopicAnswer::Answer(503, refusal.reason.as_bytes().into()));
         }
     }
 
     /// Looks at some connections, and answers when it has seen all.
-    pub(super) fn go_on_telling(&self, telling: &mut Telling, slice: &mut Slice) -> Option<Reply> {
+    pub(super) fn go_on_telling(&self, telling: &mut Telling, slice: &mut Slice) -> Option<TopicAnswer> {
         loop {
             if slice.is_over() {
                 return None;
@@ -127,18 +127,18 @@ impl<A: Archive> Topics<A> {
             // Rights are looked through for every topic.
             slice.spend(if telling.rights.are_all() { 1 } else { TOPIC_STEPS });
             let has_more = match telling.stage {
-                Stage::Producers => self.tell_producer(telling),
-                Stage::Consumers => self.tell_consumer(telling),
-                Stage::Transient => self.tell_transient(telling, slice),
+                StatsStage::Producers => self.tell_producer(telling),
+                StatsStage::Consumers => self.tell_consumer(telling),
+                StatsStage::Transient => self.tell_transient(telling, slice),
             };
             if has_more {
                 continue;
             }
             (telling.at, telling.within) = (0, Within::default());
             telling.stage = match telling.stage {
-                Stage::Producers => Stage::Consumers,
-                Stage::Consumers => Stage::Transient,
-                Stage::Transient => return Some(telling.answer()),
+                StatsStage::Producers => StatsStage::Consumers,
+                StatsStage::Consumers => StatsStage::Transient,
+                StatsStage::Transient => return Some(telling.answer()),
             };
         }
     }
@@ -156,7 +156,7 @@ impl<A: Archive> Topics<A> {
         };
         telling.within.target += 1;
         if let Some(topic) = self.topics.get(topic) {
-            telling.tell(self.told_name(&topic.name), List::Producers, || {
+            telling.tell(self.told_name(&topic.name), StatsList::Producers, || {
                 json(&ProducerStats {
                     remote_connection: address(&producer.remote),
                     number_of_msg_published: producer.published,
@@ -179,7 +179,7 @@ impl<A: Archive> Topics<A> {
         };
         telling.within.label = Some(source.label);
         if let Some(topic) = self.topics.get(source.topic) {
-            telling.tell(self.told_name(&topic.name), List::Consumers, || {
+            telling.tell(self.told_name(&topic.name), StatsList::Consumers, || {
                 json(&ConsumerStats {
                     remote_connection: address(&consumer.remote),
                     subscription_name: &consumer.subscription,
@@ -198,7 +198,7 @@ impl<A: Archive> Topics<A> {
             return false;
         }
         if let Some(one) = self.transient.all.get(telling.at) {
-            let list = if one.kind.is_none() { List::Producers } else { List::Consumers };
+            let list = if one.kind.is_none() { StatsList::Producers } else { StatsList::Consumers };
             for name in one.topics.split(',') {
                 slice.spend(1);
                 telling.tell(name, list, || match one.kind {
@@ -237,7 +237,7 @@ impl Telling {
     }
 
     /// Tells the connection of a topic, if that is on this page.
-    fn tell(&mut self, name: &str, list: List, text: impl FnOnce() -> String) {
+    fn tell(&mut self, name: &str, list: StatsList, text: impl FnOnce() -> String) {
         let is_meant = match &self.only {
             Some(only) => only.as_str() == name,
             None => name > &*self.after,
@@ -252,11 +252,11 @@ impl Telling {
         self.rights.are_all() || TopicName::read(name).is_ok_and(allowed)
     }
 
-    fn answer(&mut self) -> Reply {
+    fn answer(&mut self) -> TopicAnswer {
         if let Some(only) = &self.only {
             return match self.page.topics.remove(only.as_str()) {
-                Some(told) => Reply::Answer(200, told.json().into_bytes().into()),
-                None => Reply::Answer(404, b"Topic does not exist"[..].into()),
+                Some(told) => TopicAnswer::Answer(200, told.json().into_bytes().into()),
+                None => TopicAnswer::Answer(404, b"Topic does not exist"[..].into()),
             };
         }
         let mut out = String::from("{");
@@ -267,17 +267,23 @@ impl Telling {
         out.push('}');
         // Other owners' topics behind the end of a page that is not the last are of the next one too.
         let is_partial = self.is_one_of_several && self.page.until.is_some();
-        Reply::Answer(if is_partial { PARTIAL } else { 200 }, out.into_bytes().into())
+        TopicAnswer::Answer(if is_partial { PARTIAL } else { 200 }, out.into_bytes().into())
     }
 }
 
-impl Page {
-    fn put(&mut self, name: &str, list: List, connection: (Stage, usize), text: impl FnOnce() -> String) {
+impl StatsPage {
+    fn put(
+        &mut self,
+        name: &str,
+        list: StatsList,
+        connection: (StatsStage, usize),
+        text: impl FnOnce() -> String,
+    ) {
         if self.until.as_deref().is_some_and(|until| until <= name) {
             return;
         }
         if !self.topics.contains_key(name) {
-            self.topics.insert(name.into(), Told::default());
+            self.topics.insert(name.into(), TopicStats::default());
         }
         let is_only = self.topics.len() == 1;
         let Some(told) = self.topics.get_mut(name) else { return };
@@ -289,8 +295,8 @@ impl Page {
             return;
         }
         let list = match list {
-            List::Producers => &mut told.producers,
-            List::Consumers => &mut told.consumers,
+            StatsList::Producers => &mut told.producers,
+            StatsList::Consumers => &mut told.consumers,
         };
         if !list.is_empty() {
             list.push(',');
@@ -308,7 +314,7 @@ impl Page {
     }
 }
 
-impl Told {
+impl TopicStats {
     fn json(&self) -> String {
         let Self { producers, consumers, omitted, .. } = self;
         let left_out = if *omitted > 0 { format!(",\"omitted\":{omitted}") } else { String::new() };
@@ -325,11 +331,11 @@ fn address(remote: &str) -> String {
     format!("/{}", remote.trim_start_matches('/'))
 }
 
-pub(super) fn kind_name(kind: Kind) -> &'static str {
+pub(super) fn kind_name(kind: SubscriptionType) -> &'static str {
     match kind {
-        Kind::Exclusive => "Exclusive",
-        Kind::Shared => "Shared",
-        Kind::Failover => "Failover",
-        Kind::KeyShared => "Key_Shared",
+        SubscriptionType::Exclusive => "Exclusive",
+        SubscriptionType::Shared => "Shared",
+        SubscriptionType::Failover => "Failover",
+        SubscriptionType::KeyShared => "Key_Shared",
     }
 }

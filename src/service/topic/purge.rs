@@ -4,14 +4,14 @@
 //! slices.
 
 use super::consumer::ConsumerId;
-use super::inquiry::{Trouble, broken, no_topic};
-use super::one::TopicId;
-use super::pending::State;
-use super::state::Place;
+use super::inquiry::{InquiryError, broken, no_topic};
+use super::loaded::TopicId;
+use super::owner::{PendingAnswer, Timer, TopicOwner};
+use super::pending::PendingState;
+use super::state::LogPlace;
 use super::subscription::SubId;
-use super::topics::{Answer, Timer, Topics};
-use super::work::{Progress, Slice, TOPIC_STEPS, Work};
-use super::{Archive, Number, Position, TopicName};
+use super::work::{Slice, TOPIC_STEPS, TopicWork, WorkProgress};
+use super::{Archive, Position, TopicName, TopicNumber};
 use crate::service::ConnectionRef;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const TIMERS_AT_ONCE: usize = 256;
 /// Subscriptions of a topic, one after the other, as long as it is there.
 pub(super) struct Walk {
     pub(super) topic: TopicId,
-    number: Number,
+    number: TopicNumber,
     after: Option<Arc<str>>,
 }
 
@@ -31,10 +31,10 @@ pub(super) struct Purging {
     connection: ConnectionRef,
     walk: Walk,
     /// Where it ended when it was asked for.
-    end: Place,
+    end: LogPlace,
 }
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// The subscriptions of a topic.
     pub(super) fn walk(&self, topic: TopicId) -> Walk {
         let number = self.topics.get(topic).map_or(0, |topic| topic.number);
@@ -59,32 +59,32 @@ impl<A: Archive> Topics<A> {
         connection: ConnectionRef,
         name: &TopicName,
         subscription: Option<&str>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), InquiryError> {
         let id = self.known(name)?;
         let end = self.topics[id].state.next;
         if let Some(subscription) = subscription {
             let sub = self.known_sub(id, subscription)?;
             self.reset(sub, end, false);
             self.save_sub(sub).map_err(broken)?;
-            self.answers.push(Answer::Done(connection));
+            self.answers.push(PendingAnswer::Done(connection));
             return Ok(());
         }
         let purging = Purging { connection, walk: self.walk(id), end };
-        self.take_on(Work::Purge(Box::new(purging))).map_err(|refusal| (503, refusal.reason))
+        self.take_on(TopicWork::Purge(Box::new(purging))).map_err(|refusal| (503, refusal.reason))
     }
 
     /// Empties some subscriptions of a topic, and after the last the topic.
-    pub(super) fn go_on_purging(&mut self, purging: &mut Purging, slice: &mut Slice) -> Progress {
+    pub(super) fn go_on_purging(&mut self, purging: &mut Purging, slice: &mut Slice) -> WorkProgress {
         let connection = purging.connection;
         match self.purge_some(purging, slice) {
-            Ok(Progress::More) => return Progress::More,
-            Ok(Progress::Done) => self.answers.push(Answer::Done(connection)),
+            Ok(WorkProgress::More) => return WorkProgress::More,
+            Ok(WorkProgress::Done) => self.answers.push(PendingAnswer::Done(connection)),
             Err((status, reason)) => self.answer(connection, status, reason.as_bytes()),
         }
-        Progress::Done
+        WorkProgress::Done
     }
 
-    fn purge_some(&mut self, purging: &mut Purging, slice: &mut Slice) -> Result<Progress, Trouble> {
+    fn purge_some(&mut self, purging: &mut Purging, slice: &mut Slice) -> Result<WorkProgress, InquiryError> {
         let Purging { walk, end, .. } = purging;
         while let Some(sub) = self.next_sub(walk).map_err(|()| no_topic())? {
             slice.spend(TOPIC_STEPS);
@@ -96,7 +96,7 @@ impl<A: Archive> Topics<A> {
             }
             self.save_sub(sub).map_err(broken)?;
             if slice.is_over() {
-                return Ok(Progress::More);
+                return Ok(WorkProgress::More);
             }
         }
         let id = walk.topic;
@@ -109,11 +109,11 @@ impl<A: Archive> Topics<A> {
         }
         self.tend_now(id);
         self.save_topic(id).map_err(broken)?;
-        Ok(Progress::Done)
+        Ok(WorkProgress::Done)
     }
 
     /// A subscription goes on at a place, with nothing pending.
-    pub(super) fn reset(&mut self, id: SubId, place: Place, is_back: bool) {
+    pub(super) fn reset(&mut self, id: SubId, place: LogPlace, is_back: bool) {
         self.give_up_pending(id);
         let now_ms = self.now.unix_ms;
         let sub = &mut self.subs[id];
@@ -137,18 +137,18 @@ impl<A: Archive> Topics<A> {
         sub.pending_bytes = 0;
         sub.pending_delayed.clear();
         sub.replay.clear();
-        sub.keys = super::pending::Keys::default();
+        sub.keys = super::pending::PendingKeys::default();
         sub.members.iter_mut().for_each(|member| member.keys.clear());
         sub.is_full = false;
         let (mut timers, mut freed) = (Vec::new(), Vec::<ConsumerId>::new());
         for (position, pending) in all {
-            if pending.state == State::Dying {
+            if pending.state == PendingState::Dying {
                 sub.hold(position, pending);
                 continue;
             }
             if pending.due_ns > 0 {
                 timers.push((pending.due_ns, Timer::Pending(id, position)));
-                if pending.state == State::Held {
+                if pending.state == PendingState::Held {
                     // Its time would have made room for another.
                     freed.push(pending.holder as usize);
                 }
@@ -169,16 +169,16 @@ impl<A: Archive> Topics<A> {
     pub(super) fn discard(&mut self, mut timers: Vec<(u64, Timer)>) {
         self.discard_some(&mut timers);
         if !timers.is_empty() {
-            self.works.push_back(Work::Discard(timers));
+            self.works.push_back(TopicWork::Discard(timers));
         }
     }
 
     /// Removes some of them.
-    pub(super) fn discard_some(&mut self, timers: &mut Vec<(u64, Timer)>) -> Progress {
+    pub(super) fn discard_some(&mut self, timers: &mut Vec<(u64, Timer)>) -> WorkProgress {
         let from = timers.len().saturating_sub(TIMERS_AT_ONCE);
         for timer in timers.drain(from..) {
             self.timers.remove(&timer);
         }
-        if timers.is_empty() { Progress::Done } else { Progress::More }
+        if timers.is_empty() { WorkProgress::Done } else { WorkProgress::More }
     }
 }

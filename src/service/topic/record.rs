@@ -28,7 +28,7 @@ const PROPERTIES: u8 = 128;
 
 /// A message, as far as its producer knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Message<'a> {
+pub struct TopicMessage<'a> {
     /// When it was published, in unix time (ms).
     pub published_ms: u64,
     /// When what it tells of has happened, in unix time (ms).
@@ -53,16 +53,16 @@ pub struct Message<'a> {
 
 /// What tells where a message goes, and whether it has come before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Head<'a> {
-    /// As of [`Message`].
+pub struct MessageHead<'a> {
+    /// As of [`TopicMessage`].
     pub sequence: Option<i64>,
-    /// As of [`Message`].
+    /// As of [`TopicMessage`].
     pub producer: Option<&'a str>,
-    /// As of [`Message`].
+    /// As of [`TopicMessage`].
     pub key: Option<&'a str>,
 }
 
-impl<'a> Head<'a> {
+impl<'a> MessageHead<'a> {
     /// Its producer and its number, by which it is known when it comes again; without both it is not.
     #[must_use]
     pub fn number(&self) -> Option<(&'a str, i64)> {
@@ -72,12 +72,12 @@ impl<'a> Head<'a> {
 
 /// A message that is to be stored.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Draft(Box<[u8]>);
+pub struct MessageDraft(Box<[u8]>);
 
-impl Draft {
+impl MessageDraft {
     /// Lays a message out.
     #[must_use]
-    pub fn new(message: &Message<'_>) -> Self {
+    pub fn new(message: &TopicMessage<'_>) -> Self {
         let payload = message.payload;
         let Ok(draft) = Self::with(message, payload.len(), |out| {
             out.extend_from_slice(payload);
@@ -92,7 +92,7 @@ impl Draft {
     /// # Errors
     /// That of `fill`.
     pub fn with<E>(
-        message: &Message<'_>,
+        message: &TopicMessage<'_>,
         payload_bytes: usize,
         fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Self, E> {
@@ -108,7 +108,7 @@ impl Draft {
                 bytes.extend_from_slice(&number.to_le_bytes());
             }
         }
-        let Message { producer, key, context, encryption, .. } = message;
+        let TopicMessage { producer, key, context, encryption, .. } = message;
         for (flag, text) in [(PRODUCER, producer), (KEY, key), (CONTEXT, context), (ENCRYPTION, encryption)] {
             if let Some(text) = text {
                 bytes[FLAGS_AT] |= flag;
@@ -129,13 +129,13 @@ impl Draft {
 
     /// What is in it.
     #[must_use]
-    pub fn message(&self) -> Option<Message<'_>> {
+    pub fn message(&self) -> Option<TopicMessage<'_>> {
         read(&self.0)
     }
 
     /// What tells where it goes.
     #[must_use]
-    pub fn head(&self) -> Head<'_> {
+    pub fn head(&self) -> MessageHead<'_> {
         read_head(&self.0).unwrap_or_default()
     }
 
@@ -148,22 +148,22 @@ impl Draft {
 
     /// The message at its place: with so many before it in its topic, which have so many bytes.
     #[must_use]
-    pub fn store(mut self, position: Position, ordinal: u64, bytes_before: u64) -> Stored {
+    pub fn store(mut self, position: Position, ordinal: u64, bytes_before: u64) -> StoredMessage {
         self.0[..8].copy_from_slice(&ordinal.to_le_bytes());
         self.0[8..OWN_BYTES].copy_from_slice(&bytes_before.to_le_bytes());
-        Stored { position, record: self.0 }
+        StoredMessage { position, record: self.0 }
     }
 }
 
 /// A message that has a place in its topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredMessage {
     /// Its place.
     pub position: Position,
     record: Box<[u8]>,
 }
 
-impl Stored {
+impl StoredMessage {
     /// The message of a record that was read at a position; `None` when it is none.
     #[must_use]
     pub fn read(position: Position, record: &[u8]) -> Option<Self> {
@@ -179,13 +179,13 @@ impl Stored {
 
     /// What is in it.
     #[must_use]
-    pub fn message(&self) -> Message<'_> {
+    pub fn message(&self) -> TopicMessage<'_> {
         read(&self.record).unwrap_or_default()
     }
 
     /// What tells where it went.
     #[must_use]
-    pub fn head(&self) -> Head<'_> {
+    pub fn head(&self) -> MessageHead<'_> {
         read_head(&self.record).unwrap_or_default()
     }
 
@@ -224,9 +224,10 @@ impl Stored {
 }
 
 /// Bytes that a record has before its payload.
-fn head_bytes(message: &Message<'_>) -> usize {
-    let Message { event_ms, deliver_ms, sequence, producer, key, context, encryption, properties, .. } =
-        message;
+fn head_bytes(message: &TopicMessage<'_>) -> usize {
+    let TopicMessage {
+        event_ms, deliver_ms, sequence, producer, key, context, encryption, properties, ..
+    } = message;
     let numbers = [event_ms.is_some(), deliver_ms.is_some(), sequence.is_some()];
     let numbers: usize = numbers.into_iter().map(|is_there| if is_there { 8 } else { 0 }).sum();
     let texts = [producer, key, context, encryption].into_iter().flatten();
@@ -245,12 +246,12 @@ fn number(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// Takes a record apart; `None` when it is damaged.
-fn read(record: &[u8]) -> Option<Message<'_>> {
+fn read(record: &[u8]) -> Option<TopicMessage<'_>> {
     let mut rest = Cursor(record.get(OWN_BYTES..)?);
     let published_ms = rest.u64_le()?;
     let flags = rest.take(1)?[0];
     let has = |flag| flags & flag != 0;
-    Some(Message {
+    Some(TopicMessage {
         published_ms,
         event_ms: if has(EVENT) { Some(rest.u64_le()?) } else { None },
         deliver_ms: if has(DELIVER) { Some(rest.u64_le()?) } else { None },
@@ -265,12 +266,12 @@ fn read(record: &[u8]) -> Option<Message<'_>> {
 }
 
 /// Reads no further than it must; `None` when that is damaged.
-fn read_head(record: &[u8]) -> Option<Head<'_>> {
+fn read_head(record: &[u8]) -> Option<MessageHead<'_>> {
     let mut rest = Cursor(record.get(FLAGS_AT..)?);
     let flags = rest.take(1)?[0];
     let has = |flag| flags & flag != 0;
     rest.take(if has(EVENT) { 8 } else { 0 } + if has(DELIVER) { 8 } else { 0 })?;
-    Some(Head {
+    Some(MessageHead {
         sequence: if has(SEQUENCE) { Some(rest.u64_le()? as i64) } else { None },
         producer: if has(PRODUCER) { Some(text(&mut rest)?) } else { None },
         key: if has(KEY) { Some(text(&mut rest)?) } else { None },
@@ -294,8 +295,8 @@ fn properties<'a>(rest: &mut Cursor<'a>) -> Option<Vec<(&'a str, &'a str)>> {
 mod tests {
     use super::*;
 
-    fn full() -> Message<'static> {
-        Message {
+    fn full() -> TopicMessage<'static> {
+        TopicMessage {
             published_ms: 1_472_575_557_785,
             event_ms: Some(5),
             deliver_ms: Some(6),
@@ -311,13 +312,13 @@ mod tests {
 
     #[test]
     fn a_message_comes_out_as_it_went_in() {
-        let bare = Message { published_ms: 7, payload: b"", ..Message::default() };
+        let bare = TopicMessage { published_ms: 7, payload: b"", ..TopicMessage::default() };
         for message in [full(), bare] {
-            let draft = Draft::new(&message);
+            let draft = MessageDraft::new(&message);
             assert_eq!(draft.message(), Some(message.clone()));
             assert_eq!(draft.len(), head_bytes(&message) + message.payload.len());
-            let Message { sequence, producer, key, .. } = message;
-            assert_eq!(draft.head(), Head { sequence, producer, key });
+            let TopicMessage { sequence, producer, key, .. } = message;
+            assert_eq!(draft.head(), MessageHead { sequence, producer, key });
             let stored = draft.store(Position::of_number(9), 4, 1000);
             assert_eq!(stored.message(), message);
             assert_eq!((stored.ordinal(), stored.bytes_before()), (4, 1000));
@@ -325,21 +326,21 @@ mod tests {
                 (stored.published_ms(), stored.deliver_ms()),
                 (message.published_ms, message.deliver_ms)
             );
-            assert_eq!(Stored::read(stored.position, stored.record()), Some(stored));
+            assert_eq!(StoredMessage::read(stored.position, stored.record()), Some(stored));
         }
     }
 
     #[test]
     fn a_record_that_is_cut_off_or_no_record_at_all_is_none_or_another_payload() {
-        let stored = Draft::new(&full()).store(Position::FIRST, 0, 0);
+        let stored = MessageDraft::new(&full()).store(Position::FIRST, 0, 0);
         let record = stored.record();
         for length in 0..record.len() - b"Hello World".len() {
-            assert_eq!(Stored::read(Position::FIRST, &record[..length]), None, "{length}");
+            assert_eq!(StoredMessage::read(Position::FIRST, &record[..length]), None, "{length}");
         }
         for at in 0..record.len() {
             let mut record = record.to_vec();
             record[at] ^= 0xff;
-            let _ = Stored::read(Position::FIRST, &record);
+            let _ = StoredMessage::read(Position::FIRST, &record);
         }
     }
 }

@@ -4,10 +4,10 @@
 //! Where rights come from is not known here.
 
 use super::consumer::ConsumerId;
+use super::owner::{ConnectionRole, TopicOwner};
 use super::source::Label;
-use super::topics::{Role, Topics};
-use super::work::{AT_ONCE_MAX, Progress, Slice, TOPIC_STEPS, Work};
-use super::{Archive, Reply, Request, TopicName, Wanted};
+use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, TopicWork, WorkProgress};
+use super::{Archive, TopicAnswer, TopicName, TopicQuestion, WantedTopics};
 use crate::service::ConnectionRef;
 use crate::wildcard;
 
@@ -83,18 +83,20 @@ impl Rights {
     /// Whether the first request of a connection may be made. A pattern stands for those of its topics that may be
     /// consumed, and wants a namespace where there can be some.
     #[must_use]
-    pub fn allow_request(&self, request: &Request) -> bool {
+    pub fn allow_request(&self, request: &TopicQuestion) -> bool {
         match request {
-            Request::Produce(producing) => self.allow(Right::Produce, &producing.topic),
-            Request::Consume(consuming) => {
+            TopicQuestion::Produce(producing) => self.allow(Right::Produce, &producing.topic),
+            TopicQuestion::Consume(consuming) => {
                 let may = match &consuming.topics {
-                    Wanted::One(topic) => self.allow(Right::Consume, topic),
-                    Wanted::Several(topics) => topics.iter().all(|topic| self.allow(Right::Consume, topic)),
-                    Wanted::Matching { namespace, .. } => self.consume.reach(namespace),
+                    WantedTopics::One(topic) => self.allow(Right::Consume, topic),
+                    WantedTopics::Several(topics) => {
+                        topics.iter().all(|topic| self.allow(Right::Consume, topic))
+                    }
+                    WantedTopics::Matching { namespace, .. } => self.consume.reach(namespace),
                 };
                 may && self.allow_dead_letters(consuming.dead_letters.as_ref())
             }
-            Request::Read(reading) => self.allow(Right::Read, &reading.topic),
+            TopicQuestion::Read(reading) => self.allow(Right::Read, &reading.topic),
             _ => true,
         }
     }
@@ -185,16 +187,16 @@ pub(super) struct Narrowing {
     rights: Option<Box<Rights>>,
 }
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// A connection has other rights from now on: what it does has to be among them.
     pub(super) fn renew_rights(&mut self, connection: ConnectionRef, rights: Box<Rights>) {
         let may = match self.connections.get(&connection).copied() {
-            Some(Role::Producer(id)) => self.producers.get(id).is_none_or(|producer| {
+            Some(ConnectionRole::Producer(id)) => self.producers.get(id).is_none_or(|producer| {
                 let mut topics = producer.targets.iter().filter_map(|(id, _)| self.topics.get(*id));
                 topics.all(|topic| rights.allow(Right::Produce, &topic.name))
             }),
-            Some(Role::Consumer(id)) => return self.narrow(connection, id, rights),
-            Some(Role::Transient(id)) => self.transient.all.get(id).is_none_or(|one| {
+            Some(ConnectionRole::Consumer(id)) => return self.narrow(connection, id, rights),
+            Some(ConnectionRole::Transient(id)) => self.transient.all.get(id).is_none_or(|one| {
                 let right = match one.kind {
                     None => Right::Produce,
                     Some(_) if one.is_reader => Right::Read,
@@ -204,16 +206,16 @@ impl<A: Archive> Topics<A> {
                 topics.into_iter().all(|topic| rights.allow(right, &topic))
             }),
             // What it waits for is as it was when it asked, and is not had with less.
-            Some(Role::Waiting(holder)) => self.probes.get(&holder).is_none_or(|probe| {
+            Some(ConnectionRole::Waiting(holder)) => self.probes.get(&holder).is_none_or(|probe| {
                 probe.request_of(connection).is_none_or(|request| rights.allow_request(request))
             }),
-            Some(Role::Opening) => {
+            Some(ConnectionRole::Opening) => {
                 self.opening_of(connection).is_none_or(|request| rights.allow_request(request))
             }
             None => true,
         };
         if !may {
-            self.reply(connection, Reply::Forbidden);
+            self.reply(connection, TopicAnswer::Forbidden);
         }
     }
 
@@ -222,7 +224,7 @@ impl<A: Archive> Topics<A> {
         let Some(consumer) = self.consumers.get_mut(id) else { return };
         let may_await = consumer.awaits.iter().all(|topic| rights.allow(Right::Read, topic));
         if !may_await || !rights.allow_dead_letters(consumer.dead_letters.as_ref()) {
-            return self.reply(connection, Reply::Forbidden);
+            return self.reply(connection, TopicAnswer::Forbidden);
         }
         let is_short = consumer.sources.len() <= AT_ONCE_MAX;
         let rights = match &consumer.wanted {
@@ -235,20 +237,21 @@ impl<A: Archive> Topics<A> {
         let mut narrowing = Narrowing { connection, id, after: None, rights };
         if is_short {
             self.go_on_narrowing(&mut narrowing, &mut Slice::whole());
-        } else if self.take_on(Work::Narrow(narrowing)).is_err() {
+        } else if self.take_on(TopicWork::Narrow(narrowing)).is_err() {
             // What cannot be looked at is not allowed.
-            self.reply(connection, Reply::Forbidden);
+            self.reply(connection, TopicAnswer::Forbidden);
         }
     }
 
     /// Holds some of a consumer's topics against its new rights.
-    pub(super) fn go_on_narrowing(&mut self, narrowing: &mut Narrowing, slice: &mut Slice) -> Progress {
+    pub(super) fn go_on_narrowing(&mut self, narrowing: &mut Narrowing, slice: &mut Slice) -> WorkProgress {
         let Narrowing { connection, id, .. } = *narrowing;
-        while matches!(self.connections.get(&connection), Some(Role::Consumer(known)) if *known == id) {
+        while matches!(self.connections.get(&connection), Some(ConnectionRole::Consumer(known)) if *known == id)
+        {
             let Some(consumer) = self.consumers.get(id) else { break };
             let Some(source) = consumer.sources.next(narrowing.after) else { break };
             if slice.is_over() {
-                return Progress::More;
+                return WorkProgress::More;
             }
             slice.spend(TOPIC_STEPS);
             narrowing.after = Some(source.label);
@@ -260,12 +263,12 @@ impl<A: Archive> Topics<A> {
                 (true, _) => {}
                 (false, None) => self.part(id, source),
                 (false, Some(_)) => {
-                    self.reply(connection, Reply::Forbidden);
+                    self.reply(connection, TopicAnswer::Forbidden);
                     break;
                 }
             }
         }
-        Progress::Done
+        WorkProgress::Done
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! - It becomes one at one after the other, always in the same order, so that two that want the same do not each get a part
 //!   of it; and at none before each has found that nothing is in its way, so that who is refused leaves nothing behind.
-//! - What it may have unacknowledged or has asked for is one count for all of them ([`Window`]).
+//! - What it may have unacknowledged or has asked for is one count for all of them ([`ConsumerWindow`]).
 //! - An acknowledgement goes to the owner of the topic for which the label in the message's id stands.
 //! - What it is told is told once: that it is there when it is there at each, that a topic has ended when all have.
 //!
@@ -18,7 +18,10 @@
 //!
 //! Questions about all topics go to all owners, and their answers become one ([`Merge`]).
 
-use super::{Consuming, Domain, Inquiry, Merge, MessageId, Owner, Reply, Request, Rights, Wanted, Window};
+use super::{
+    ConsumerOptions, ConsumerWindow, Merge, MessageId, OwnerIndex, Rights, TopicAnswer, TopicDomain,
+    TopicInquiry, TopicQuestion, WantedTopics,
+};
 use crate::service::ConnectionRef;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,23 +36,23 @@ pub struct Routes {
     /// The owner of each connection, or [`SEVERAL`], by the number of its connection: a byte each. What is left of one that has
     /// gone is overwritten by the first request of the next.
     owners: Vec<u8>,
-    spans: HashMap<u32, Span, ahash::RandomState>,
+    spans: HashMap<u32, RouteSpan, ahash::RandomState>,
     /// Questions of connections to all owners.
     gathered: HashMap<ConnectionRef, Gathered, ahash::RandomState>,
     /// What is to be asked of each owner.
-    asked: Box<[Vec<(ConnectionRef, Request)>]>,
+    asked: Box<[Vec<(ConnectionRef, TopicQuestion)>]>,
 }
 
 /// A consumer that has several owners.
 #[derive(Debug)]
-struct Span {
+struct RouteSpan {
     connection: ConnectionRef,
-    window: Arc<Window>,
+    window: Arc<ConsumerWindow>,
     /// Those owners, in order.
     owners: Vec<u8>,
-    stage: Stage,
+    stage: RouteStage,
     /// What it wants; nothing when it is there.
-    wanted: Option<Box<Consuming>>,
+    wanted: Option<Box<ConsumerOptions>>,
     /// What came before it was there.
     rights: Option<Box<Rights>>,
     /// How often it asks whether its topics have ended, and which of its owners is being asked.
@@ -58,7 +61,7 @@ struct Span {
 
 /// How far a consumer is: at which of its owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum RouteStage {
     Checking(usize),
     Joining(usize),
     Open,
@@ -76,7 +79,7 @@ impl Routes {
     /// Those of a shard that has heard nothing yet, with so many owners.
     #[must_use]
     pub fn new(of: usize) -> Self {
-        let of = Owner::all(of).count();
+        let of = OwnerIndex::all(of).count();
         Self {
             of,
             owners: Vec::new(),
@@ -93,25 +96,25 @@ impl Routes {
     }
 
     /// What is to be asked of each owner since the last call, in order.
-    pub fn take_asked(&mut self) -> impl Iterator<Item = Vec<(ConnectionRef, Request)>> {
+    pub fn take_asked(&mut self) -> impl Iterator<Item = Vec<(ConnectionRef, TopicQuestion)>> {
         self.asked.iter_mut().map(std::mem::take)
     }
 
     /// A connection asks something.
-    pub fn ask(&mut self, connection: ConnectionRef, request: Request) {
+    pub fn ask(&mut self, connection: ConnectionRef, request: TopicQuestion) {
         match request {
             _ if self.of == 1 => self.asked[0].push((connection, request)),
-            Request::Produce(ref producing) => {
-                self.begin(connection, Owner::of_topic(&producing.topic, self.of), request);
+            TopicQuestion::Produce(ref producing) => {
+                self.begin(connection, OwnerIndex::of_topic(&producing.topic, self.of), request);
             }
-            Request::Read(ref reading) => {
-                self.begin(connection, Owner::of_topic(&reading.topic, self.of), request)
+            TopicQuestion::Read(ref reading) => {
+                self.begin(connection, OwnerIndex::of_topic(&reading.topic, self.of), request)
             }
-            Request::Consume(consuming) => self.consume(connection, consuming),
-            Request::Append(ref name, _) => {
-                self.asked[Owner::of_topic(name, self.of)].push((connection, request));
+            TopicQuestion::Consume(consuming) => self.consume(connection, consuming),
+            TopicQuestion::Append(ref name, _) => {
+                self.asked[OwnerIndex::of_topic(name, self.of)].push((connection, request));
             }
-            Request::Inquire(inquiry) => self.inquire(connection, *inquiry),
+            TopicQuestion::Inquire(inquiry) => self.inquire(connection, *inquiry),
             request => match self.owners.get(connection.id as usize).copied() {
                 Some(SEVERAL) => self.ask_several(connection, request),
                 owner => self.asked[usize::from(owner.unwrap_or(0))].push((connection, request)),
@@ -120,9 +123,9 @@ impl Routes {
     }
 
     /// What an owner says to a connection. Returns what that is to be told, if anything.
-    pub fn told(&mut self, connection: ConnectionRef, reply: Reply) -> Option<Reply> {
+    pub fn told(&mut self, connection: ConnectionRef, reply: TopicAnswer) -> Option<TopicAnswer> {
         match reply {
-            Reply::Answer(status, body) => self.gather(connection, status, body),
+            TopicAnswer::Answer(status, body) => self.gather(connection, status, body),
             reply => {
                 let span = self.spans.get_mut(&connection.id).filter(|span| span.connection == connection);
                 let Some(span) = span else { return Some(reply) };
@@ -145,31 +148,31 @@ impl Routes {
     }
 
     /// The first request of a connection that has one owner.
-    fn begin(&mut self, connection: ConnectionRef, owner: usize, request: Request) {
+    fn begin(&mut self, connection: ConnectionRef, owner: usize, request: TopicQuestion) {
         self.set_owner(connection, owner as u8);
         self.asked[owner].push((connection, request));
     }
 
-    fn consume(&mut self, connection: ConnectionRef, mut consuming: Box<Consuming>) {
+    fn consume(&mut self, connection: ConnectionRef, mut consuming: Box<ConsumerOptions>) {
         let owners = owners_of(&consuming.topics, self.of);
         if let [owner] = owners[..] {
-            return self.begin(connection, usize::from(owner), Request::Consume(consuming));
+            return self.begin(connection, usize::from(owner), TopicQuestion::Consume(consuming));
         }
-        let window = Arc::new(Window::new(consuming.flow));
+        let window = Arc::new(ConsumerWindow::new(consuming.flow));
         consuming.window = Some(Arc::clone(&window));
-        let (stage, wanted) = (Stage::Checking(0), Some(consuming));
-        let mut span = Span { connection, window, owners, stage, wanted, rights: None, asks: (0, 0) };
+        let (stage, wanted) = (RouteStage::Checking(0), Some(consuming));
+        let mut span = RouteSpan { connection, window, owners, stage, wanted, rights: None, asks: (0, 0) };
         span.check(0, &mut self.asked, self.of);
         self.spans.insert(connection.id, span);
         self.set_owner(connection, SEVERAL);
     }
 
-    fn ask_several(&mut self, connection: ConnectionRef, request: Request) {
+    fn ask_several(&mut self, connection: ConnectionRef, request: TopicQuestion) {
         let Some(span) = self.spans.get_mut(&connection.id).filter(|span| span.connection == connection)
         else {
             return;
         };
-        let is_last = matches!(request, Request::Gone);
+        let is_last = matches!(request, TopicQuestion::Gone);
         span.ask(request, &mut self.asked, self.of);
         if is_last {
             self.spans.remove(&connection.id);
@@ -177,22 +180,22 @@ impl Routes {
         }
     }
 
-    fn inquire(&mut self, connection: ConnectionRef, inquiry: Inquiry) {
+    fn inquire(&mut self, connection: ConnectionRef, inquiry: TopicInquiry) {
         let Some(merge) = Merge::of(&inquiry) else {
-            let owner = inquiry.topic().map_or(0, |topic| Owner::of_topic(topic, self.of));
-            return self.asked[owner].push((connection, Request::Inquire(Box::new(inquiry))));
+            let owner = inquiry.topic().map_or(0, |topic| OwnerIndex::of_topic(topic, self.of));
+            return self.asked[owner].push((connection, TopicQuestion::Inquire(Box::new(inquiry))));
         };
         self.gathered
             .insert(connection, Gathered { merge, left: self.of, answers: Vec::with_capacity(self.of) });
         for asked in &mut self.asked {
-            asked.push((connection, Request::Inquire(Box::new(inquiry.clone()))));
+            asked.push((connection, TopicQuestion::Inquire(Box::new(inquiry.clone()))));
         }
     }
 
     /// An owner's answer to a question: the whole answer when it is the last.
-    fn gather(&mut self, connection: ConnectionRef, status: u16, body: Box<[u8]>) -> Option<Reply> {
+    fn gather(&mut self, connection: ConnectionRef, status: u16, body: Box<[u8]>) -> Option<TopicAnswer> {
         let Some(gathered) = self.gathered.get_mut(&connection) else {
-            return Some(Reply::Answer(status, body));
+            return Some(TopicAnswer::Answer(status, body));
         };
         gathered.answers.push((status, body));
         gathered.left -= 1;
@@ -201,30 +204,30 @@ impl Routes {
         }
         let gathered = self.gathered.remove(&connection)?;
         let (status, body) = gathered.merge.all(gathered.answers);
-        Some(Reply::Answer(status, body))
+        Some(TopicAnswer::Answer(status, body))
     }
 }
 
-impl Span {
+impl RouteSpan {
     /// Its connection asks something.
-    fn ask(&mut self, request: Request, asked: &mut [Vec<(ConnectionRef, Request)>], of: usize) {
+    fn ask(&mut self, request: TopicQuestion, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>], of: usize) {
         match request {
-            Request::Ack(id) | Request::Nack(id) => {
+            TopicQuestion::Ack(id) | TopicQuestion::Nack(id) => {
                 asked[self.owner_of(id, of)].push((self.connection, request))
             }
-            Request::Permit(count) => self.turn(self.window.permit(count), asked),
-            Request::Took => self.turn(self.window.took(), asked),
-            Request::AskEnd => {
+            TopicQuestion::Permit(count) => self.turn(self.window.permit(count), asked),
+            TopicQuestion::Took => self.turn(self.window.took(), asked),
+            TopicQuestion::AskEnd => {
                 self.asks.0 = self.asks.0.saturating_add(1);
                 if self.asks.0 == 1 {
                     self.ask_end(0, asked);
                 }
             }
-            Request::Renew(rights) if self.stage != Stage::Open => self.rights = Some(rights),
-            Request::Renew(rights) => self.renew(&rights, asked),
-            Request::Unsubscribe => self.each(|| Request::Unsubscribe, asked),
-            Request::Probed { is_closing } => self.each(|| Request::Probed { is_closing }, asked),
-            Request::Gone => self.each(|| Request::Gone, asked),
+            TopicQuestion::Renew(rights) if self.stage != RouteStage::Open => self.rights = Some(rights),
+            TopicQuestion::Renew(rights) => self.renew(&rights, asked),
+            TopicQuestion::Unsubscribe => self.each(|| TopicQuestion::Unsubscribe, asked),
+            TopicQuestion::Probed { is_closing } => self.each(|| TopicQuestion::Probed { is_closing }, asked),
+            TopicQuestion::Gone => self.each(|| TopicQuestion::Gone, asked),
             // The others are no connection's.
             _ => {}
         }
@@ -233,34 +236,36 @@ impl Span {
     /// One of its owners says something. Returns what its connection is to be told, and whether it is over.
     fn told(
         &mut self,
-        reply: Reply,
-        asked: &mut [Vec<(ConnectionRef, Request)>],
+        reply: TopicAnswer,
+        asked: &mut [Vec<(ConnectionRef, TopicQuestion)>],
         of: usize,
-    ) -> (Option<Reply>, bool) {
+    ) -> (Option<TopicAnswer>, bool) {
         let is_last = |at: usize| at + 1 == self.owners.len();
         match (reply, self.stage) {
-            (Reply::Ready, Stage::Checking(at)) if !is_last(at) => self.check(at + 1, asked, of),
-            (Reply::Ready, Stage::Checking(_)) => self.join(0, asked),
-            (Reply::Opened, Stage::Joining(at)) if !is_last(at) => self.join(at + 1, asked),
-            (Reply::Opened, Stage::Joining(_)) => {
-                self.stage = Stage::Open;
+            (TopicAnswer::Ready, RouteStage::Checking(at)) if !is_last(at) => self.check(at + 1, asked, of),
+            (TopicAnswer::Ready, RouteStage::Checking(_)) => self.join(0, asked),
+            (TopicAnswer::Opened, RouteStage::Joining(at)) if !is_last(at) => self.join(at + 1, asked),
+            (TopicAnswer::Opened, RouteStage::Joining(_)) => {
+                self.stage = RouteStage::Open;
                 if let Some(rights) = self.rights.take() {
                     self.renew(&rights, asked);
                 }
                 self.turn(self.window.open(), asked);
-                return (Some(Reply::Opened), false);
+                return (Some(TopicAnswer::Opened), false);
             }
-            (Reply::EndOfTopic(true), _) if !is_last(self.asks.1) => self.ask_end(self.asks.1 + 1, asked),
-            (Reply::EndOfTopic(has_ended), _) => {
+            (TopicAnswer::EndOfTopic(true), _) if !is_last(self.asks.1) => {
+                self.ask_end(self.asks.1 + 1, asked)
+            }
+            (TopicAnswer::EndOfTopic(has_ended), _) => {
                 self.asks.0 = self.asks.0.saturating_sub(1);
                 if self.asks.0 > 0 {
                     self.ask_end(0, asked);
                 }
-                return (Some(Reply::EndOfTopic(has_ended)), false);
+                return (Some(TopicAnswer::EndOfTopic(has_ended)), false);
             }
-            (Reply::Refused(refusal), _) => {
-                self.each(|| Request::Gone, asked);
-                return (Some(Reply::Refused(refusal)), true);
+            (TopicAnswer::Refused(refusal), _) => {
+                self.each(|| TopicQuestion::Gone, asked);
+                return (Some(TopicAnswer::Refused(refusal)), true);
             }
             (reply, _) => return (Some(reply), false),
         }
@@ -269,48 +274,48 @@ impl Span {
 
     /// The owner of a message, or another that takes note of it.
     fn owner_of(&self, id: MessageId, of: usize) -> usize {
-        let owner = Owner::of_label(id.partition, of);
+        let owner = OwnerIndex::of_label(id.partition, of);
         let owner = owner.filter(|owner| self.owners.contains(&(*owner as u8)));
         owner.unwrap_or_else(|| usize::from(self.owners[0]))
     }
 
     /// Has an owner look whether something is in its way.
-    fn check(&mut self, at: usize, asked: &mut [Vec<(ConnectionRef, Request)>], of: usize) {
-        self.stage = Stage::Checking(at);
+    fn check(&mut self, at: usize, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>], of: usize) {
+        self.stage = RouteStage::Checking(at);
         let owner = usize::from(self.owners[at]);
         let Some(wanted) = &self.wanted else { return };
         let mut part = wanted.clone();
-        if let Wanted::Several(topics) = &mut part.topics {
-            topics.retain(|topic| Owner::of_topic(topic, of) == owner);
+        if let WantedTopics::Several(topics) = &mut part.topics {
+            topics.retain(|topic| OwnerIndex::of_topic(topic, of) == owner);
         }
-        asked[owner].push((self.connection, Request::Consume(part)));
+        asked[owner].push((self.connection, TopicQuestion::Consume(part)));
         if at + 1 == self.owners.len() {
             self.wanted = None;
         }
     }
 
-    fn join(&mut self, at: usize, asked: &mut [Vec<(ConnectionRef, Request)>]) {
-        self.stage = Stage::Joining(at);
-        asked[usize::from(self.owners[at])].push((self.connection, Request::Join));
+    fn join(&mut self, at: usize, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>]) {
+        self.stage = RouteStage::Joining(at);
+        asked[usize::from(self.owners[at])].push((self.connection, TopicQuestion::Join));
     }
 
-    fn ask_end(&mut self, at: usize, asked: &mut [Vec<(ConnectionRef, Request)>]) {
+    fn ask_end(&mut self, at: usize, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>]) {
         self.asks.1 = at;
-        asked[usize::from(self.owners[at])].push((self.connection, Request::AskEnd));
+        asked[usize::from(self.owners[at])].push((self.connection, TopicQuestion::AskEnd));
     }
 
-    fn renew(&self, rights: &Rights, asked: &mut [Vec<(ConnectionRef, Request)>]) {
-        self.each(|| Request::Renew(Box::new(rights.clone())), asked);
+    fn renew(&self, rights: &Rights, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>]) {
+        self.each(|| TopicQuestion::Renew(Box::new(rights.clone())), asked);
     }
 
     /// Tells an owner that it is its turn.
-    fn turn(&self, owner: Option<usize>, asked: &mut [Vec<(ConnectionRef, Request)>]) {
+    fn turn(&self, owner: Option<usize>, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>]) {
         if let Some(owner) = owner {
-            asked[owner].push((self.connection, Request::Turn));
+            asked[owner].push((self.connection, TopicQuestion::Turn));
         }
     }
 
-    fn each(&self, request: impl Fn() -> Request, asked: &mut [Vec<(ConnectionRef, Request)>]) {
+    fn each(&self, request: impl Fn() -> TopicQuestion, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>]) {
         for owner in &self.owners {
             asked[usize::from(*owner)].push((self.connection, request()));
         }
@@ -319,27 +324,33 @@ impl Span {
 
 /// The owners that a consumer has to do with, in order; at least one. A list with topics that are not stored has no others,
 /// or is refused by whoever gets it.
-fn owners_of(topics: &Wanted, of: usize) -> Vec<u8> {
+fn owners_of(topics: &WantedTopics, of: usize) -> Vec<u8> {
     match topics {
-        Wanted::One(topic) => vec![Owner::of_topic(topic, of) as u8],
-        Wanted::Several(topics) => {
-            let is_stored = topics.iter().all(|topic| topic.domain() == Domain::Persistent);
+        WantedTopics::One(topic) => vec![OwnerIndex::of_topic(topic, of) as u8],
+        WantedTopics::Several(topics) => {
+            let is_stored = topics.iter().all(|topic| topic.domain() == TopicDomain::Persistent);
             let count = if is_stored { topics.len() } else { 0 };
             let topics = topics.iter().take(count);
-            let mut owners: Vec<u8> = topics.map(|topic| Owner::of_topic(topic, of) as u8).collect();
+            let mut owners: Vec<u8> = topics.map(|topic| OwnerIndex::of_topic(topic, of) as u8).collect();
             owners.sort_unstable();
             owners.dedup();
             if owners.is_empty() { vec![0] } else { owners }
         }
-        Wanted::Matching { namespace, .. } if namespace.starts_with(Domain::NonPersistent.word()) => vec![0],
-        Wanted::Matching { .. } => (0..of as u8).collect(),
+        WantedTopics::Matching { namespace, .. }
+            if namespace.starts_with(TopicDomain::NonPersistent.word()) =>
+        {
+            vec![0]
+        }
+        WantedTopics::Matching { .. } => (0..of as u8).collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::topic::{Flow, Hashing, Kind, Position, Producing, Refusal, TopicName};
+    use crate::service::topic::{
+        Flow, Hashing, Position, ProducerOptions, SubscriptionType, TopicName, TopicRefusal,
+    };
 
     fn connection(id: u32) -> ConnectionRef {
         ConnectionRef { shard: 0, id, serial: 1 }
@@ -349,11 +360,11 @@ mod tests {
         TopicName::read(&format!("persistent://t/n/{name}")).unwrap()
     }
 
-    fn produce(name: &str) -> Request {
+    fn produce(name: &str) -> TopicQuestion {
         let (name, initial_sequence) = (topic(name), None);
         let hashing = Hashing::Java;
         let remote = "127.0.0.1:1".into();
-        Request::Produce(Box::new(Producing {
+        TopicQuestion::Produce(Box::new(ProducerOptions {
             topic: name,
             name: None,
             initial_sequence,
@@ -363,11 +374,11 @@ mod tests {
         }))
     }
 
-    fn consume(topics: Wanted) -> Request {
-        Request::Consume(Box::new(Consuming {
+    fn consume(topics: WantedTopics) -> TopicQuestion {
+        TopicQuestion::Consume(Box::new(ConsumerOptions {
             topics,
             subscription: "s".into(),
-            kind: Kind::Shared,
+            kind: SubscriptionType::Shared,
             durable: true,
             earliest: false,
             flow: Flow::Push(10),
@@ -385,7 +396,7 @@ mod tests {
 
     /// What each owner is asked, in short.
     fn asked(routes: &mut Routes) -> Vec<Vec<String>> {
-        let short = |(_, request): (ConnectionRef, Request)| {
+        let short = |(_, request): (ConnectionRef, TopicQuestion)| {
             let text = format!("{request:?}");
             text.split(['(', ' ']).next().unwrap_or_default().to_owned()
         };
@@ -399,19 +410,19 @@ mod tests {
     fn all_that_a_connection_says_goes_to_the_owner_of_its_topic() {
         let mut routes = Routes::new(2);
         for (id, name) in NAMES.into_iter().enumerate() {
-            assert_eq!(Owner::of_topic(&topic(name), 2), id);
+            assert_eq!(OwnerIndex::of_topic(&topic(name), 2), id);
             routes.ask(connection(id as u32), produce(name));
         }
         assert_eq!(asked(&mut routes), [["Produce"], ["Produce"]]);
-        routes.ask(connection(1), Request::Took);
-        routes.ask(connection(1), Request::Gone);
+        routes.ask(connection(1), TopicQuestion::Took);
+        routes.ask(connection(1), TopicQuestion::Gone);
         assert_eq!(asked(&mut routes), [vec![], vec!["Took", "Gone"]]);
         // Another connection with its number.
         routes.ask(
             ConnectionRef { serial: 2, ..connection(1) },
-            consume(Wanted::One(topic(NAMES[0]).partition(7))),
+            consume(WantedTopics::One(topic(NAMES[0]).partition(7))),
         );
-        routes.ask(ConnectionRef { serial: 2, ..connection(1) }, Request::AskEnd);
+        routes.ask(ConnectionRef { serial: 2, ..connection(1) }, TopicQuestion::AskEnd);
         assert_eq!(asked(&mut routes), [vec!["Consume", "AskEnd"], vec![]]);
         assert!(!routes.has_asked());
     }
@@ -419,36 +430,39 @@ mod tests {
     #[test]
     fn a_consumer_of_several_owners_goes_from_one_to_the_other_and_ends_at_both() {
         let mut routes = Routes::new(2);
-        let both = || consume(Wanted::Several(NAMES.map(topic).into()));
+        let both = || consume(WantedTopics::Several(NAMES.map(topic).into()));
         routes.ask(connection(3), both());
         assert_eq!(asked(&mut routes), [vec!["Consume"], vec![]]);
-        assert!(routes.told(connection(3), Reply::Ready).is_none());
+        assert!(routes.told(connection(3), TopicAnswer::Ready).is_none());
         assert_eq!(asked(&mut routes), [vec![], vec!["Consume"]]);
-        assert!(routes.told(connection(3), Reply::Ready).is_none());
+        assert!(routes.told(connection(3), TopicAnswer::Ready).is_none());
         assert_eq!(asked(&mut routes), [vec!["Join"], vec![]]);
-        assert!(routes.told(connection(3), Reply::Opened).is_none());
+        assert!(routes.told(connection(3), TopicAnswer::Opened).is_none());
         assert_eq!(asked(&mut routes), [vec![], vec!["Join"]]);
-        assert!(matches!(routes.told(connection(3), Reply::Opened), Some(Reply::Opened)));
+        assert!(matches!(routes.told(connection(3), TopicAnswer::Opened), Some(TopicAnswer::Opened)));
         for (number, owner) in [(2, 0), (3, 1)] {
             let (position, partition) = (Position::FIRST, MessageId::topic_label(number));
-            routes.ask(connection(3), Request::Ack(MessageId { position, partition }));
+            routes.ask(connection(3), TopicQuestion::Ack(MessageId { position, partition }));
             assert_eq!(asked(&mut routes)[owner], ["Ack"]);
         }
         // Of no topic: it makes room all the same.
-        routes.ask(connection(3), Request::Ack(MessageId { position: Position::END, partition: None }));
+        routes.ask(connection(3), TopicQuestion::Ack(MessageId { position: Position::END, partition: None }));
         assert_eq!(asked(&mut routes), [vec!["Ack"], vec![]]);
-        let refusal = || Refusal { cause: crate::service::topic::Cause::NotFound, reason: "".into() };
-        assert!(matches!(routes.told(connection(3), Reply::Refused(refusal())), Some(Reply::Refused(_))));
+        let refusal = || TopicRefusal { cause: crate::service::topic::Cause::NotFound, reason: "".into() };
+        assert!(matches!(
+            routes.told(connection(3), TopicAnswer::Refused(refusal())),
+            Some(TopicAnswer::Refused(_))
+        ));
         assert_eq!(asked(&mut routes), [["Gone"], ["Gone"]]);
         assert!(routes.spans.is_empty());
         // One that leaves on its way is heard of by both too, and what an owner still says is for nobody else.
         routes.ask(connection(4), both());
-        routes.ask(connection(4), Request::Gone);
+        routes.ask(connection(4), TopicQuestion::Gone);
         assert_eq!(asked(&mut routes), [vec!["Consume", "Gone"], vec!["Gone"]]);
         let other = ConnectionRef { serial: 2, ..connection(4) };
         routes.ask(other, both());
         asked(&mut routes);
-        routes.told(connection(4), Reply::Ready);
+        routes.told(connection(4), TopicAnswer::Ready);
         assert!(!routes.has_asked());
     }
 }

@@ -1,6 +1,6 @@
 //! Where a consumer's messages come from: one subscription for most consumers, very many for those of a pattern.
 
-use super::one::TopicId;
+use super::loaded::TopicId;
 use super::subscription::SubId;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -10,7 +10,7 @@ pub(super) type Label = Option<u32>;
 
 /// A subscription that a consumer is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Source {
+pub(super) struct ConsumerSource {
     pub(super) topic: TopicId,
     pub(super) sub: SubId,
     pub(super) label: Label,
@@ -18,14 +18,14 @@ pub(super) struct Source {
 
 /// All of a consumer, by label. One source takes no memory of its own.
 #[derive(Debug, Default)]
-pub(super) enum Sources {
+pub(super) enum ConsumerSources {
     #[default]
     None,
-    One(Source),
+    One(ConsumerSource),
     Many(BTreeMap<Label, (TopicId, SubId)>),
 }
 
-impl Sources {
+impl ConsumerSources {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::None => 0,
@@ -38,17 +38,17 @@ impl Sources {
         self.len() == 0
     }
 
-    pub(super) fn get(&self, label: Label) -> Option<Source> {
+    pub(super) fn get(&self, label: Label) -> Option<ConsumerSource> {
         match self {
             Self::None => None,
             Self::One(only) => Some(*only).filter(|only| only.label == label),
             Self::Many(many) => {
-                many.get(&label).map(|(topic, sub)| Source { topic: *topic, sub: *sub, label })
+                many.get(&label).map(|(topic, sub)| ConsumerSource { topic: *topic, sub: *sub, label })
             }
         }
     }
 
-    pub(super) fn insert(&mut self, source: Source) {
+    pub(super) fn insert(&mut self, source: ConsumerSource) {
         let added = (source.label, (source.topic, source.sub));
         *self = match std::mem::take(self) {
             Self::None => Self::One(source),
@@ -69,19 +69,19 @@ impl Sources {
     }
 
     /// The first whose label is greater; without a label the first of all.
-    pub(super) fn next(&self, after: Option<Label>) -> Option<Source> {
+    pub(super) fn next(&self, after: Option<Label>) -> Option<ConsumerSource> {
         match self {
             Self::None => None,
             Self::One(only) => Some(*only).filter(|only| after.is_none_or(|after| after < only.label)),
             Self::Many(many) => {
                 let next = many.range((after.map_or(Unbounded, Excluded), Unbounded)).next();
-                next.map(|(label, (topic, sub))| Source { topic: *topic, sub: *sub, label: *label })
+                next.map(|(label, (topic, sub))| ConsumerSource { topic: *topic, sub: *sub, label: *label })
             }
         }
     }
 
     /// All, in the order of their labels.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Source> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = ConsumerSource> {
         let mut last = None;
         std::iter::from_fn(move || {
             let next = self.next(last)?;
@@ -97,8 +97,8 @@ mod tests {
 
     #[test]
     fn sources_are_found_by_label_and_told_in_its_order() {
-        let source = |number: u32| Source { topic: number as usize, sub: 7, label: Some(number) };
-        let mut sources = Sources::default();
+        let source = |number: u32| ConsumerSource { topic: number as usize, sub: 7, label: Some(number) };
+        let mut sources = ConsumerSources::default();
         assert!(sources.is_empty() && sources.next(None).is_none());
         for number in [5, 3, 9] {
             sources.insert(source(number));
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(sources.next(Some(Some(3))), Some(source(5)));
         sources.remove(Some(5));
         assert_eq!((sources.len(), sources.next(Some(Some(3)))), (2, Some(source(9))));
-        let mut one = Sources::One(source(1));
+        let mut one = ConsumerSources::One(source(1));
         one.remove(Some(2));
         assert_eq!((one.len(), one.next(Some(Some(1)))), (1, None));
         one.remove(Some(1));

@@ -7,8 +7,8 @@
 //! ```
 //! All numbers behind the flags are of variable length, 7 bits a byte, the lowest first.
 
-use super::pending::{Pending, State};
-use super::{Kind, Position};
+use super::pending::{Pending, PendingState};
+use super::{Position, SubscriptionType};
 use crate::bytes::{Cursor, put_varint};
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ const BY_INDEX: u8 = 1;
 
 /// A place between two messages, and what the topic had before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct LogPlace {
     /// Where the next message is, or a later one.
     pub(super) position: Position,
     /// How many messages the topic had before it, ever.
@@ -32,7 +32,7 @@ pub(super) struct Place {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct TopicState {
     /// Where the next message goes.
-    pub(super) next: Place,
+    pub(super) next: LogPlace,
     /// Below it nothing is stored.
     pub(super) first: Position,
     /// Whether nothing more is taken.
@@ -45,13 +45,13 @@ pub(super) struct TopicState {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct SubscriptionState {
     /// How its consumers share the messages.
-    pub(super) kind: Kind,
+    pub(super) kind: SubscriptionType,
     /// Whether delayed messages come by the index.
     pub(super) by_index: bool,
     /// What is before it does not come by the index.
     pub(super) start: Position,
     /// Everything before it has been taken from the log.
-    pub(super) read: Place,
+    pub(super) read: LogPlace,
     /// Delayed messages passed over in the log, less those that were taken from the index.
     pub(super) skipped: i64,
     /// Everything before it has been taken from the index.
@@ -106,7 +106,12 @@ impl SubscriptionState {
     /// `None` when it is damaged or of another version.
     pub(super) fn read(bytes: &[u8]) -> Option<(Self, BTreeMap<Position, Pending>)> {
         let ([VERSION, kind, flags], rest) = bytes.split_first_chunk()? else { return None };
-        let kinds = [Kind::Exclusive, Kind::Shared, Kind::Failover, Kind::KeyShared];
+        let kinds = [
+            SubscriptionType::Exclusive,
+            SubscriptionType::Shared,
+            SubscriptionType::Failover,
+            SubscriptionType::KeyShared,
+        ];
         let mut rest = Cursor(rest);
         let state = Self {
             kind: kinds.into_iter().find(|known| *known as u8 == *kind)?,
@@ -123,22 +128,22 @@ impl SubscriptionState {
             position = position.checked_add(rest.varint()?)?;
             let bytes = u32::try_from(rest.varint()?).ok()?;
             let deliver_ms = rest.varint()?;
-            let waiting = Pending { bytes, deliver_ms, state: State::Waiting, ..Pending::default() };
+            let waiting = Pending { bytes, deliver_ms, state: PendingState::Waiting, ..Pending::default() };
             pending.insert(Position::of_number(position), waiting);
         }
         Some((state, pending))
     }
 }
 
-fn put_place(place: &Place, out: &mut Vec<u8>) {
+fn put_place(place: &LogPlace, out: &mut Vec<u8>) {
     put_varint(place.position.number(), out);
     put_varint(place.ordinal, out);
     put_varint(place.bytes, out);
 }
 
-fn place(rest: &mut Cursor<'_>) -> Option<Place> {
+fn place(rest: &mut Cursor<'_>) -> Option<LogPlace> {
     let position = Position::of_number(rest.varint()?);
-    Some(Place { position, ordinal: rest.varint()?, bytes: rest.varint()? })
+    Some(LogPlace { position, ordinal: rest.varint()?, bytes: rest.varint()? })
 }
 
 #[cfg(test)]
@@ -147,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_is_saved_comes_back_and_what_is_cut_off_is_told_apart() {
-        let read = Place { position: Position::new(3, 700).unwrap(), ordinal: 1 << 40, bytes: u64::MAX };
+        let read = LogPlace { position: Position::new(3, 700).unwrap(), ordinal: 1 << 40, bytes: u64::MAX };
         let topic =
             TopicState { next: read, first: Position::new(2, 0).unwrap(), terminated: true, used_ms: 7 };
         let bytes = topic.write();
@@ -157,7 +162,7 @@ mod tests {
 
         let delayed = (5, Position::END);
         let state = SubscriptionState {
-            kind: Kind::KeyShared,
+            kind: SubscriptionType::KeyShared,
             by_index: true,
             start: Position::FIRST,
             read,

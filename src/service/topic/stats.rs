@@ -12,7 +12,7 @@ const OTHERS: &str = "others";
 
 /// What there is, and what has become of messages since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct TopicCensus {
     /// Topics that are stored.
     pub topics: u64,
     /// Those of them that are in memory.
@@ -39,9 +39,9 @@ pub struct Census {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     names: std::collections::HashMap<Box<str>, usize, ahash::RandomState>,
-    spaces: Vec<Counted>,
+    spaces: Vec<CountedNamespace>,
     /// Of all of them, since the start.
-    pub(super) total: Census,
+    pub(super) total: TopicCensus,
     since_ns: u64,
     /// How long the period before was; 0 when there was none.
     before_ns: u64,
@@ -49,15 +49,15 @@ pub(super) struct Counters {
 
 /// A namespace.
 #[derive(Debug)]
-struct Counted {
+struct CountedNamespace {
     name: Box<str>,
-    now: Counts,
-    before: Counts,
+    now: NamespaceCounts,
+    before: NamespaceCounts,
 }
 
 /// What is counted.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct NamespaceCounts {
     pub(super) published: u64,
     pub(super) published_bytes: u64,
     pub(super) failed: u64,
@@ -77,11 +77,15 @@ impl Counters {
         }
         let number = self.spaces.len();
         self.names.insert(name.into(), number);
-        self.spaces.push(Counted { name: name.into(), now: Counts::default(), before: Counts::default() });
+        self.spaces.push(CountedNamespace {
+            name: name.into(),
+            now: NamespaceCounts::default(),
+            before: NamespaceCounts::default(),
+        });
         number
     }
 
-    fn at(&mut self, namespace: usize, count: impl FnOnce(&mut Counts)) {
+    fn at(&mut self, namespace: usize, count: impl FnOnce(&mut NamespaceCounts)) {
         if let Some(space) = self.spaces.get_mut(namespace) {
             count(&mut space.now);
         }
@@ -129,7 +133,7 @@ impl Counters {
     }
 
     /// Each namespace with its counts of about the last minute, and how many seconds these are.
-    pub(super) fn all(&self, now_ns: u64) -> impl Iterator<Item = (&str, &Counts, f64)> {
+    pub(super) fn all(&self, now_ns: u64) -> impl Iterator<Item = (&str, &NamespaceCounts, f64)> {
         let now_s = now_ns.saturating_sub(self.since_ns).max(1_000_000_000) as f64 / 1e9;
         let before_s = self.before_ns as f64 / 1e9;
         self.spaces.iter().map(move |space| match self.before_ns {

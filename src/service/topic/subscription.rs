@@ -1,11 +1,11 @@
 //! One subscription: what of its topic it has taken, what is pending, and who its consumers are.
 
 use super::consumer::ConsumerId;
-use super::one::TopicId;
-use super::pending::{All, Keys, Pending, State};
-use super::state::{Place, SubscriptionState};
-use super::topics::{Timer, Timers};
-use super::{Kind, Position, Stored, routing};
+use super::loaded::TopicId;
+use super::owner::{Timer, Timers};
+use super::pending::{Pending, PendingKeys, PendingMessages, PendingState};
+use super::state::{LogPlace, SubscriptionState};
+use super::{Position, StoredMessage, SubscriptionType, routing};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) struct Subscription {
     /// A reader's: what it has got is not remembered.
     pub(super) is_reader: bool,
     pub(super) state: SubscriptionState,
-    pub(super) pending: All,
+    pub(super) pending: PendingMessages,
     pub(super) pending_bytes: u64,
     /// Those that came by the index of delayed messages, as they stand there.
     pub(super) pending_delayed: BTreeSet<(u64, Position)>,
@@ -30,14 +30,14 @@ pub(super) struct Subscription {
     /// What waits to be delivered first, in order.
     pub(super) replay: BTreeSet<Position>,
     /// What waits for the consumer of its key.
-    pub(super) keys: Keys,
+    pub(super) keys: PendingKeys,
     /// Its consumers: those with low priority numbers first, else in the order they came; where keys choose, in the order
     /// of the parts of all keys that they have.
-    pub(super) members: Vec<Member>,
+    pub(super) members: Vec<SubscriptionMember>,
     /// Which member comes next.
     pub(super) turn: usize,
     /// Delayed messages that are due and were read in advance.
-    pub(super) due: VecDeque<(u64, Arc<Stored>)>,
+    pub(super) due: VecDeque<(u64, Arc<StoredMessage>)>,
     /// When the next delayed message may be due (unix, ms).
     pub(super) due_ms: u64,
     /// When it is woken, by its only timer of that kind (monotonic, ns).
@@ -54,7 +54,7 @@ pub(super) struct Subscription {
 
 /// A consumer of a subscription.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct SubscriptionMember {
     pub(super) consumer: ConsumerId,
     pub(super) priority: i32,
     /// What it knows the topic's messages by.
@@ -73,12 +73,12 @@ impl Subscription {
             durable,
             is_reader: false,
             state,
-            pending: All::new(),
+            pending: PendingMessages::new(),
             pending_bytes: 0,
             pending_delayed: BTreeSet::new(),
             untended_bytes: 0,
             replay: BTreeSet::new(),
-            keys: Keys::default(),
+            keys: PendingKeys::default(),
             members: Vec::new(),
             turn: 0,
             due: VecDeque::new(),
@@ -92,7 +92,7 @@ impl Subscription {
     }
 
     /// With what was pending when it was saved.
-    pub(super) fn with(mut self, pending: All) -> Self {
+    pub(super) fn with(mut self, pending: PendingMessages) -> Self {
         self.replay = pending.keys().copied().collect();
         pending.into_iter().for_each(|(position, pending)| self.hold(position, pending));
         self
@@ -109,17 +109,17 @@ impl Subscription {
 
     /// Whether its consumers are told how often a message came: those of the reference are only where they share.
     pub(super) fn tells_counts(&self) -> bool {
-        matches!(self.state.kind, Kind::Shared | Kind::KeyShared)
+        matches!(self.state.kind, SubscriptionType::Shared | SubscriptionType::KeyShared)
     }
 
     /// Messages that wait or are with consumers, of a topic that goes on there.
-    pub(super) fn backlog(&self, next: &Place) -> u64 {
+    pub(super) fn backlog(&self, next: &LogPlace) -> u64 {
         let unread = next.ordinal.saturating_sub(self.state.read.ordinal) + self.pending.len() as u64;
         unread.saturating_add_signed(self.state.skipped)
     }
 
     /// Bytes of them. Delayed messages are not counted before their time.
-    pub(super) fn backlog_bytes(&self, next: &Place) -> u64 {
+    pub(super) fn backlog_bytes(&self, next: &LogPlace) -> u64 {
         next.bytes.saturating_sub(self.state.read.bytes) + self.pending_bytes
     }
 
@@ -138,8 +138,8 @@ impl Subscription {
     }
 
     /// Takes note that a message was taken from the log.
-    pub(super) fn pass(&mut self, message: &Stored) {
-        self.state.read = Place {
+    pub(super) fn pass(&mut self, message: &StoredMessage) {
+        self.state.read = LogPlace {
             position: message.position.after(),
             ordinal: message.ordinal() + 1,
             bytes: message.bytes_before() + message.len() as u64,
@@ -159,15 +159,15 @@ impl Subscription {
 
     /// Takes a pending message out of the lists of its state.
     pub(super) fn detach(&mut self, position: Position, pending: &Pending) {
-        let keyed = self.state.kind == Kind::KeyShared;
+        let keyed = self.state.kind == SubscriptionType::KeyShared;
         match pending.state {
-            State::Held if keyed => {
+            PendingState::Held if keyed => {
                 // The key may go to another consumer now.
                 self.unassign(pending.key);
                 self.keys.release(pending.key);
                 self.assign(pending.key);
             }
-            State::Waiting if !self.replay.remove(&position) && keyed => {
+            PendingState::Waiting if !self.replay.remove(&position) && keyed => {
                 self.unassign(pending.key);
                 self.keys.unwait(pending.key, position);
                 self.assign(pending.key);
@@ -221,9 +221,9 @@ impl Subscription {
 
     /// Puts a new member in its place: where keys choose at the end, so that it takes some keys of each other and none
     /// moves between those; else behind those who are served before it. Returns the place.
-    pub(super) fn admit(&mut self, member: Member) -> usize {
+    pub(super) fn admit(&mut self, member: SubscriptionMember) -> usize {
         let at = match self.state.kind {
-            Kind::KeyShared => self.members.len(),
+            SubscriptionType::KeyShared => self.members.len(),
             _ => self.members.partition_point(|it| it.priority <= member.priority),
         };
         self.members.insert(at, member);
@@ -234,7 +234,7 @@ impl Subscription {
     pub(super) fn dismiss(&mut self, consumer: ConsumerId) {
         let Some(at) = self.members.iter().position(|member| member.consumer == consumer) else { return };
         match self.state.kind {
-            Kind::KeyShared => drop(self.members.swap_remove(at)),
+            SubscriptionType::KeyShared => drop(self.members.swap_remove(at)),
             _ => drop(self.members.remove(at)),
         }
     }
@@ -252,7 +252,7 @@ impl Subscription {
 
     /// The consumer that gets everything, where one does.
     pub(super) fn active(&self) -> Option<ConsumerId> {
-        let only = matches!(self.state.kind, Kind::Exclusive | Kind::Failover);
+        let only = matches!(self.state.kind, SubscriptionType::Exclusive | SubscriptionType::Failover);
         self.members.first().filter(|_| only).map(|member| member.consumer)
     }
 }

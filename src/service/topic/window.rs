@@ -16,10 +16,10 @@ const SHARED_BYTES_MAX: usize = UNRECEIVED_BYTES_MAX / 2;
 
 /// See the module. There is one for each connection that has to do with several owners; for others there is none.
 #[derive(Debug)]
-pub struct Window(Mutex<State>);
+pub struct ConsumerWindow(Mutex<WindowState>);
 
 #[derive(Debug)]
-struct State {
+struct WindowState {
     /// Messages that may be delivered.
     room: u32,
     /// The most that there may be room for.
@@ -42,7 +42,7 @@ struct State {
     new: usize,
 }
 
-impl Window {
+impl ConsumerWindow {
     /// One of a consumer that is not there yet.
     #[must_use]
     pub fn new(flow: Flow) -> Self {
@@ -50,7 +50,7 @@ impl Window {
             Flow::Push(window) => (window.max(1), window.max(1), true),
             Flow::Pull => (0, PERMITS_MAX, false),
         };
-        Self(Mutex::new(State {
+        Self(Mutex::new(WindowState {
             room,
             most,
             is_push,
@@ -120,7 +120,7 @@ impl Window {
     }
 
     /// An owner takes a message of so many bytes. Returns whether a receipt is wanted; nothing when another has taken what
-    /// there was, and then it is told as with [`Window::has_room`].
+    /// there was, and then it is told as with [`ConsumerWindow::has_room`].
     pub(super) fn take(&self, owner: usize, bytes: usize) -> Option<bool> {
         let mut state = self.lock();
         if !state.may_take(owner) {
@@ -151,12 +151,12 @@ impl Window {
         state.new
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WindowState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl WindowState {
     fn has_room(&self) -> bool {
         self.is_open && !self.awaits_receipt && self.room > 0
     }
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn no_more_is_taken_than_there_is_room_for_whoever_takes_it() {
-        let window = Window::new(Flow::Push(2));
+        let window = ConsumerWindow::new(Flow::Push(2));
         assert!(!window.has_room(0), "it is not open");
         assert_eq!(window.open(), Some(0));
         assert_eq!(window.take(0, 10), Some(false));
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn who_has_no_use_for_its_turn_passes_it_on() {
-        let window = Window::new(Flow::Pull);
+        let window = ConsumerWindow::new(Flow::Pull);
         assert_eq!(window.open(), None);
         assert!(!window.has_room(0) && !window.has_room(2));
         assert_eq!(window.permit(1), Some(2));
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn nobody_takes_more_until_a_receipt_has_come() {
-        let window = Window::new(Flow::Push(1000));
+        let window = ConsumerWindow::new(Flow::Push(1000));
         assert_eq!(window.open(), None);
         assert_eq!(window.take(0, SHARED_BYTES_MAX - 1), Some(false));
         assert_eq!(window.take(3, 1), Some(true));

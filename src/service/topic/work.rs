@@ -1,17 +1,17 @@
 //! Long work: whatever one request would have done for longer than others may wait is done in slices, each between the
 //! requests of others, and the works in turns.
 
-use super::backlog::Surveying;
+use super::backlog::BacklogSurvey;
 use super::consumer::ConsumerId;
 use super::deletion::{Deleting, Dismantling};
 use super::inquiry::{Listing, Looking};
 use super::join::Unsubscribing;
-use super::opening::{Loading, Opening};
+use super::opening::{Loading, TopicOpening};
+use super::owner::{Timer, TopicOwner};
 use super::proxy::Telling;
 use super::purge::{Purging, Walk};
 use super::rights::Narrowing;
-use super::topics::{Timer, Topics};
-use super::{Archive, Cause, Refusal};
+use super::{Archive, Cause, TopicRefusal};
 use crate::wheel::Now;
 
 /// Steps of a slice. A step is about a microsecond, the reading of a name from the archive's memory; a slice is what
@@ -27,9 +27,9 @@ pub(super) const AT_ONCE_MAX: usize = 4;
 const WORKS_MAX: usize = 1000;
 
 /// What is under way.
-pub(super) enum Work {
+pub(super) enum TopicWork {
     /// A consumer or reader is taken into its topics.
-    Open(Box<Opening>),
+    Open(Box<TopicOpening>),
     /// The partitions of a producer are loaded.
     Load(Box<Loading>),
     /// Consumers of patterns are taken into new topics.
@@ -57,12 +57,12 @@ pub(super) enum Work {
     /// Timers are removed of what is gone.
     Discard(Vec<(u64, Timer)>),
     /// The largest backlogs are looked for.
-    Survey(Surveying),
+    Survey(BacklogSurvey),
 }
 
 /// How far a slice has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum WorkProgress {
     /// There is more to do.
     More,
     /// There is not.
@@ -95,7 +95,7 @@ impl Slice {
     }
 }
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// Does a slice of the work that is under way. Returns whether there is more.
     pub fn work(&mut self, now: Now) -> bool {
         self.set_time(now);
@@ -113,40 +113,40 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Takes a work on, unless there are too many.
-    pub(super) fn take_on(&mut self, work: Work) -> Result<(), Refusal> {
+    pub(super) fn take_on(&mut self, work: TopicWork) -> Result<(), TopicRefusal> {
         if self.works.len() >= WORKS_MAX {
             let reason = "the store has too much to do at once: try again in some seconds";
-            return Err(super::topics::refusal(Cause::TooMany, reason));
+            return Err(super::owner::refusal(Cause::TooMany, reason));
         }
         self.works.push_back(work);
         Ok(())
     }
 
     /// A slice of a work. Returns what is left of it.
-    fn go_on(&mut self, mut work: Work, slice: &mut Slice) -> Option<Work> {
+    fn go_on(&mut self, mut work: TopicWork, slice: &mut Slice) -> Option<TopicWork> {
         let progress = match &mut work {
-            Work::Open(opening) => self.go_on_opening(opening, slice),
-            Work::Load(loading) => self.go_on_loading(loading, slice),
-            Work::Attach => self.go_on_attaching(slice),
-            Work::Close(id) => self.go_on_closing(*id, slice),
-            Work::Unsubscribe(unsubscribing) => self.go_on_unsubscribing(unsubscribing, slice),
-            Work::Narrow(narrowing) => self.go_on_narrowing(narrowing, slice),
-            Work::List(listing) => self.go_on_listing(listing, slice),
-            Work::Look(looking) => self.go_on_looking(looking, slice),
-            Work::Delete(deleting) => self.go_on_deleting(deleting, slice),
-            Work::Dismantle(dismantling) => self.go_on_dismantling(dismantling, slice),
-            Work::Purge(purging) => self.go_on_purging(purging, slice),
-            Work::Expire(walk) => self.go_on_expiring(walk, slice),
-            Work::Discard(timers) => self.discard_some(timers),
-            Work::Survey(surveying) => self.go_on_surveying(surveying, slice),
-            Work::Tell(telling) => match self.go_on_telling(telling, slice) {
+            TopicWork::Open(opening) => self.go_on_opening(opening, slice),
+            TopicWork::Load(loading) => self.go_on_loading(loading, slice),
+            TopicWork::Attach => self.go_on_attaching(slice),
+            TopicWork::Close(id) => self.go_on_closing(*id, slice),
+            TopicWork::Unsubscribe(unsubscribing) => self.go_on_unsubscribing(unsubscribing, slice),
+            TopicWork::Narrow(narrowing) => self.go_on_narrowing(narrowing, slice),
+            TopicWork::List(listing) => self.go_on_listing(listing, slice),
+            TopicWork::Look(looking) => self.go_on_looking(looking, slice),
+            TopicWork::Delete(deleting) => self.go_on_deleting(deleting, slice),
+            TopicWork::Dismantle(dismantling) => self.go_on_dismantling(dismantling, slice),
+            TopicWork::Purge(purging) => self.go_on_purging(purging, slice),
+            TopicWork::Expire(walk) => self.go_on_expiring(walk, slice),
+            TopicWork::Discard(timers) => self.discard_some(timers),
+            TopicWork::Survey(surveying) => self.go_on_surveying(surveying, slice),
+            TopicWork::Tell(telling) => match self.go_on_telling(telling, slice) {
                 Some(reply) => {
                     self.reply(telling.connection(), reply);
-                    Progress::Done
+                    WorkProgress::Done
                 }
-                None => Progress::More,
+                None => WorkProgress::More,
             },
         };
-        (progress == Progress::More).then_some(work)
+        (progress == WorkProgress::More).then_some(work)
     }
 }

@@ -6,19 +6,19 @@ use crate::service::topic::*;
 #[test]
 fn an_exclusive_consumer_gets_everything_in_order_and_nothing_again_after_it_was_acknowledged() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     let ids: Vec<MessageId> = (0..5).map(|number| world.append("x", &number.to_string())).collect();
     assert_eq!(ids[3], at(0, 3));
     let got = world.all(1);
     assert_eq!(got.iter().map(|got| got.id).collect::<Vec<_>>(), ids);
     world.ack(1, &got[0]);
     world.ack(1, &got[2]);
-    world.ask(1, Request::Gone);
-    world.consume(2, consuming("x", "s", Kind::Exclusive));
+    world.ask(1, TopicQuestion::Gone);
+    world.consume(2, consuming("x", "s", SubscriptionType::Exclusive));
     assert_eq!(world.texts(2), ["1", "3", "4"]);
     world.pass(1000);
     world.crash();
-    world.consume(3, consuming("x", "s", Kind::Exclusive));
+    world.consume(3, consuming("x", "s", SubscriptionType::Exclusive));
     assert_eq!(world.texts(3), ["1", "3", "4"]);
     assert_eq!(world.append("x", "5"), at(1, 0), "a restart begins a ledger");
     assert_eq!(world.texts(3), ["5"]);
@@ -28,14 +28,17 @@ fn an_exclusive_consumer_gets_everything_in_order_and_nothing_again_after_it_was
 #[test]
 fn what_comes_while_a_topic_has_no_subscription_has_its_place_among_what_came_before_and_after() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "first", Kind::Exclusive));
+    world.consume(1, consuming("x", "first", SubscriptionType::Exclusive));
     world.append("x", "0");
-    world.ask(1, Request::Unsubscribe);
+    world.ask(1, TopicQuestion::Unsubscribe);
     world.append("x", "1");
-    world.consume(2, Consuming { earliest: true, ..consuming("x", "second", Kind::Exclusive) });
+    world.consume(
+        2,
+        ConsumerOptions { earliest: true, ..consuming("x", "second", SubscriptionType::Exclusive) },
+    );
     world.append("x", "2");
     assert_eq!(world.texts(2), ["0", "1", "2"]);
-    world.consume(3, consuming("x", "third", Kind::Exclusive));
+    world.consume(3, consuming("x", "third", SubscriptionType::Exclusive));
     world.append("x", "3");
     assert_eq!((world.texts(2), world.texts(3)), (vec!["3".into()], vec!["3".into()]));
 }
@@ -43,13 +46,13 @@ fn what_comes_while_a_topic_has_no_subscription_has_its_place_among_what_came_be
 #[test]
 fn a_second_exclusive_consumer_and_one_of_another_kind_are_refused() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
-    for kind in [Kind::Exclusive, Kind::Shared] {
-        world.ask(2, Request::Consume(Box::new(consuming("x", "s", kind))));
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
+    for kind in [SubscriptionType::Exclusive, SubscriptionType::Shared] {
+        world.ask(2, TopicQuestion::Consume(Box::new(consuming("x", "s", kind))));
         assert_eq!(world.refused(2), Cause::Busy);
     }
-    world.ask(1, Request::Gone);
-    world.consume(2, consuming("x", "s", Kind::Shared));
+    world.ask(1, TopicQuestion::Gone);
+    world.consume(2, consuming("x", "s", SubscriptionType::Shared));
 }
 
 #[test]
@@ -57,7 +60,7 @@ fn consumers_of_a_shared_subscription_take_turns() {
     for count in 2..=4 {
         let mut world = World::new();
         for id in 1..=count {
-            world.consume(id, consuming("x", "s", Kind::Shared));
+            world.consume(id, consuming("x", "s", SubscriptionType::Shared));
         }
         for number in 0..count * 3 {
             world.append("x", &number.to_string());
@@ -71,8 +74,8 @@ fn consumers_of_a_shared_subscription_take_turns() {
 fn consumers_with_low_priority_numbers_are_served_first_until_they_are_full() {
     let mut world = World::new();
     let flow = Flow::Push(2);
-    world.consume(1, Consuming { priority: 1, flow, ..consuming("x", "s", Kind::Shared) });
-    world.consume(2, Consuming { priority: 0, flow, ..consuming("x", "s", Kind::Shared) });
+    world.consume(1, ConsumerOptions { priority: 1, flow, ..consuming("x", "s", SubscriptionType::Shared) });
+    world.consume(2, ConsumerOptions { priority: 0, flow, ..consuming("x", "s", SubscriptionType::Shared) });
     for number in 0..3 {
         world.append("x", &number.to_string());
     }
@@ -83,19 +86,19 @@ fn consumers_with_low_priority_numbers_are_served_first_until_they_are_full() {
 fn one_of_a_failover_subscription_gets_all_and_its_heir_what_it_had_in_order() {
     let mut world = World::new();
     for id in 1..=2 {
-        world.consume(id, consuming("x", "s", Kind::Failover));
+        world.consume(id, consuming("x", "s", SubscriptionType::Failover));
     }
     for number in 0..3 {
         world.append("x", &number.to_string());
     }
     assert_eq!((world.texts(1).len(), world.texts(2).len()), (3, 0));
-    world.ask(1, Request::Ack(at(0, 1)));
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Ack(at(0, 1)));
+    world.ask(1, TopicQuestion::Gone);
     world.append("x", "3");
     let got = world.all(2);
     assert_eq!(got.iter().map(|got| &*got.text).collect::<Vec<_>>(), ["0", "2", "3"]);
     assert!(got.iter().all(|got| got.redeliveries == 0));
-    world.consume(3, Consuming { priority: -1, ..consuming("x", "s", Kind::Failover) });
+    world.consume(3, ConsumerOptions { priority: -1, ..consuming("x", "s", SubscriptionType::Failover) });
     assert_eq!(world.texts(3), ["0", "2", "3"], "the lowest priority number comes first");
 }
 
@@ -103,7 +106,10 @@ fn one_of_a_failover_subscription_gets_all_and_its_heir_what_it_had_in_order() {
 fn a_key_stays_with_one_consumer_and_a_full_one_does_not_keep_other_keys_back() {
     let mut world = World::new();
     for id in 1..=2 {
-        world.consume(id, Consuming { flow: Flow::Push(2), ..consuming("x", "s", Kind::KeyShared) });
+        world.consume(
+            id,
+            ConsumerOptions { flow: Flow::Push(2), ..consuming("x", "s", SubscriptionType::KeyShared) },
+        );
     }
     for number in 0..40 {
         let key = format!("k{}", number % 4);
@@ -135,33 +141,37 @@ fn a_key_stays_with_one_consumer_and_a_full_one_does_not_keep_other_keys_back() 
 #[test]
 fn a_window_holds_no_more_and_whatever_is_acknowledged_makes_room() {
     let mut world = World::new();
-    world.consume(1, Consuming { flow: Flow::Push(2), ..consuming("x", "s", Kind::Exclusive) });
+    world.consume(
+        1,
+        ConsumerOptions { flow: Flow::Push(2), ..consuming("x", "s", SubscriptionType::Exclusive) },
+    );
     for number in 0..6 {
         world.append("x", &number.to_string());
     }
     assert_eq!(world.texts(1), ["0", "1"]);
-    world.ask(1, Request::Ack(at(77, 7)));
+    world.ask(1, TopicQuestion::Ack(at(77, 7)));
     assert_eq!(world.texts(1), ["2"], "though there is no such message");
-    world.ask(1, Request::Nack(at(77, 8)));
-    world.ask(1, Request::Permit(100));
+    world.ask(1, TopicQuestion::Nack(at(77, 8)));
+    world.ask(1, TopicQuestion::Permit(100));
     assert_eq!(world.texts(1), ["3"], "and permits are for those who pull");
 }
 
 #[test]
 fn who_pulls_gets_what_it_has_asked_for_and_acknowledging_asks_for_nothing() {
     let mut world = World::new();
-    world.consume(1, Consuming { flow: Flow::Pull, ..consuming("x", "s", Kind::Exclusive) });
+    world
+        .consume(1, ConsumerOptions { flow: Flow::Pull, ..consuming("x", "s", SubscriptionType::Exclusive) });
     for number in 0..6 {
         world.append("x", &number.to_string());
     }
     assert!(world.all(1).is_empty());
-    world.ask(1, Request::Permit(1));
-    world.ask(1, Request::Permit(2));
+    world.ask(1, TopicQuestion::Permit(1));
+    world.ask(1, TopicQuestion::Permit(2));
     let got = world.all(1);
     assert_eq!(got.len(), 3);
     world.ack(1, &got[0]);
     assert!(world.all(1).is_empty());
-    world.ask(1, Request::Permit(10));
+    world.ask(1, TopicQuestion::Permit(10));
     assert_eq!(world.all(1).len(), 3);
     world.append("x", "6");
     assert_eq!(world.all(1).len(), 1, "what was asked for in advance is kept in mind");
@@ -170,21 +180,21 @@ fn who_pulls_gets_what_it_has_asked_for_and_acknowledging_asks_for_nothing() {
 #[test]
 fn nothing_more_is_on_its_way_to_a_connection_than_it_takes() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     let large = "x".repeat(100 * 1024);
     for _ in 0..6 {
         world.append("x", &large);
     }
     let wants: Vec<bool> = world.all(1).iter().map(|got| got.wants_receipt).collect();
     assert_eq!(wants, [false, false, true]);
-    world.ask(1, Request::Took);
+    world.ask(1, TopicQuestion::Took);
     assert_eq!(world.all(1).len(), 3);
 }
 
 #[test]
 fn no_more_is_pending_than_the_rules_allow() {
-    let mut world = World::with(Rules { unacked_max: 3, ..Rules::default() });
-    world.consume(1, consuming("x", "s", Kind::Shared));
+    let mut world = World::with(TopicRules { unacked_max: 3, ..TopicRules::default() });
+    world.consume(1, consuming("x", "s", SubscriptionType::Shared));
     for number in 0..6 {
         world.append("x", &number.to_string());
     }
@@ -198,41 +208,41 @@ fn no_more_is_pending_than_the_rules_allow() {
 fn who_unsubscribes_deletes_the_subscription_stays_and_gets_nothing_more() {
     let mut world = World::new();
     for id in 1..=2 {
-        world.consume(id, consuming("x", "s", Kind::Shared));
+        world.consume(id, consuming("x", "s", SubscriptionType::Shared));
     }
-    world.ask(1, Request::Unsubscribe);
-    assert!(matches!(world.reply(1), Some(Reply::StillSubscribed)));
-    world.ask(2, Request::Gone);
+    world.ask(1, TopicQuestion::Unsubscribe);
+    assert!(matches!(world.reply(1), Some(TopicAnswer::StillSubscribed)));
+    world.ask(2, TopicQuestion::Gone);
     world.append("x", "0");
     assert_eq!(world.texts(1), ["0"]);
-    world.ask(1, Request::Unsubscribe);
+    world.ask(1, TopicQuestion::Unsubscribe);
     assert!(world.reply(1).is_none());
     world.append("x", "1");
-    world.ask(1, Request::Ack(at(0, 0)));
+    world.ask(1, TopicQuestion::Ack(at(0, 0)));
     assert!(world.all(1).is_empty());
     assert!(world.told("x", "s", "backlog").is_null());
     world.crash();
     assert!(world.told("x", "s", "backlog").is_null(), "for good");
-    world.consume(3, consuming("x", "s", Kind::Exclusive));
+    world.consume(3, consuming("x", "s", SubscriptionType::Exclusive));
     assert!(world.all(3).is_empty());
 }
 
 #[test]
 fn the_end_of_a_topic_is_told_when_all_was_acknowledged() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     world.append("x", "0");
     let ends = |world: &mut World| {
-        world.ask(1, Request::AskEnd);
+        world.ask(1, TopicQuestion::AskEnd);
         match world.reply(1) {
-            Some(Reply::EndOfTopic(is_over)) => is_over,
+            Some(TopicAnswer::EndOfTopic(is_over)) => is_over,
             other => panic!("{other:?}"),
         }
     };
     assert!(!ends(&mut world));
-    assert_eq!(world.inquire(Inquiry::Terminate(name("x"))).0, 200);
+    assert_eq!(world.inquire(TopicInquiry::Terminate(name("x"))).0, 200);
     assert!(!ends(&mut world));
-    world.ask(1, Request::Ack(at(0, 0)));
+    world.ask(1, TopicQuestion::Ack(at(0, 0)));
     assert!(ends(&mut world));
 }
 
@@ -240,26 +250,29 @@ fn the_end_of_a_topic_is_told_when_all_was_acknowledged() {
 fn a_subscription_that_is_not_durable_goes_with_its_last_consumer() {
     let mut world = World::new();
     world.append("x", "0");
-    let fleeting = || Consuming { durable: false, ..consuming("x", "s", Kind::Shared) };
+    let fleeting = || ConsumerOptions { durable: false, ..consuming("x", "s", SubscriptionType::Shared) };
     world.consume(1, fleeting());
-    world.ask(2, Request::Consume(Box::new(consuming("x", "s", Kind::Shared))));
+    world.ask(2, TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Shared))));
     assert_eq!(world.refused(2), Cause::Busy);
     world.consume(2, fleeting());
     world.append("x", "1");
     assert_eq!(world.texts(1).len() + world.texts(2).len(), 1);
-    world.ask(1, Request::Gone);
-    world.ask(2, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
+    world.ask(2, TopicQuestion::Gone);
     world.append("x", "2");
-    world.consume(3, Consuming { earliest: true, ..fleeting() });
+    world.consume(3, ConsumerOptions { earliest: true, ..fleeting() });
     assert_eq!(world.texts(3), ["0", "1", "2"]);
 }
 
 #[test]
 fn a_consumer_of_several_topics_has_one_window_and_says_whose_message_it_acknowledges() {
     let mut world = World::new();
-    let topics = || Wanted::Several(vec![name("x"), name("y")]);
+    let topics = || WantedTopics::Several(vec![name("x"), name("y")]);
     let flow = Flow::Push(2);
-    world.consume(1, Consuming { topics: topics(), flow, ..consuming("x", "s", Kind::Shared) });
+    world.consume(
+        1,
+        ConsumerOptions { topics: topics(), flow, ..consuming("x", "s", SubscriptionType::Shared) },
+    );
     for text in ["0", "1"] {
         world.append("x", &format!("x{text}"));
         world.append("y", &format!("y{text}"));
@@ -279,8 +292,8 @@ fn a_consumer_of_a_pattern_gets_topics_that_come_later_from_their_first_message(
     world.append("a-1", "before");
     world.append("b-1", "other");
     let pattern = regex::Regex::new("^persistent://t/n/a-.*$").unwrap();
-    let topics = Wanted::Matching { namespace: "persistent://t/n/".into(), pattern };
-    world.consume(1, Consuming { topics, ..consuming("x", "s", Kind::Shared) });
+    let topics = WantedTopics::Matching { namespace: "persistent://t/n/".into(), pattern };
+    world.consume(1, ConsumerOptions { topics, ..consuming("x", "s", SubscriptionType::Shared) });
     world.append("a-1", "after");
     world.append("b-2", "other");
     world.append("a-2", "new");
@@ -288,23 +301,32 @@ fn a_consumer_of_a_pattern_gets_topics_that_come_later_from_their_first_message(
     assert_eq!(got.iter().map(|got| &*got.text).collect::<Vec<_>>(), ["after", "new"]);
     got.iter().for_each(|got| world.ack(1, got));
     assert_eq!(world.told("a-2", "s", "backlog"), 0);
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     world.append("a-3", "nobody");
     assert!(world.told("a-3", "s", "backlog").is_null());
 }
 
 #[test]
 fn a_consumer_gets_nothing_before_it_was_told_that_it_is_one() {
-    for kind in [Kind::Exclusive, Kind::Shared, Kind::Failover, Kind::KeyShared] {
+    for kind in [
+        SubscriptionType::Exclusive,
+        SubscriptionType::Shared,
+        SubscriptionType::Failover,
+        SubscriptionType::KeyShared,
+    ] {
         let mut world = World::new();
         world.consume(1, consuming("x", "s", kind));
         world.append("x", "0");
-        world.ask(1, Request::Gone);
+        world.ask(1, TopicQuestion::Gone);
         // The disk works for somebody else.
-        let draft = Draft::new(&Message { published_ms: START_MS, ..Message::default() });
-        world.topics.take(connection(9), Request::Append(name("y"), draft), world.now);
+        let draft = MessageDraft::new(&TopicMessage { published_ms: START_MS, ..TopicMessage::default() });
+        world.topics.take(connection(9), TopicQuestion::Append(name("y"), draft), world.now);
         world.topics.seal();
-        world.topics.take(connection(2), Request::Consume(Box::new(consuming("x", "s", kind))), world.now);
+        world.topics.take(
+            connection(2),
+            TopicQuestion::Consume(Box::new(consuming("x", "s", kind))),
+            world.now,
+        );
         while world.topics.deliver(1024 * 1024, world.now) {}
         let early = world.topics.take_outgoing();
         assert!(early.is_empty(), "{early:?}");
@@ -315,9 +337,9 @@ fn a_consumer_gets_nothing_before_it_was_told_that_it_is_one() {
             matches!(
                 &told[..],
                 [
-                    Outgoing::Reply(_, Reply::Stored { .. }),
-                    Outgoing::Reply(_, Reply::Opened),
-                    Outgoing::Deliver(..)
+                    TopicOutgoing::Reply(_, TopicAnswer::Stored { .. }),
+                    TopicOutgoing::Reply(_, TopicAnswer::Opened),
+                    TopicOutgoing::Deliver(..)
                 ]
             ),
             "{told:?}"

@@ -3,8 +3,8 @@
 use super::world::*;
 use crate::service::topic::*;
 
-fn delete(topic: &str, force: bool) -> Inquiry {
-    Inquiry::Delete { topic: name(topic), force }
+fn delete(topic: &str, force: bool) -> TopicInquiry {
+    TopicInquiry::Delete { topic: name(topic), force }
 }
 
 /// The topics that are stored.
@@ -13,33 +13,34 @@ fn stored(world: &mut World) -> Vec<String> {
     names.map(|name| name.rsplit('/').next().unwrap().to_owned()).collect()
 }
 
-fn of_pattern(own: &str, subscription: &str) -> Consuming {
-    Consuming { topics: pattern(own), ..consuming("x", subscription, Kind::Shared) }
+fn of_pattern(own: &str, subscription: &str) -> ConsumerOptions {
+    ConsumerOptions { topics: pattern(own), ..consuming("x", subscription, SubscriptionType::Shared) }
 }
 
 #[test]
 fn a_deleted_topic_is_gone_with_everything_and_comes_again_as_another_one() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
-    world.produce(2, Producing { name: Some("p".into()), ..producing("x") });
-    let message = Message { producer: Some("p"), sequence: Some(7), payload: b"old", ..Message::default() };
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
+    world.produce(2, ProducerOptions { name: Some("p".into()), ..producing("x") });
+    let message =
+        TopicMessage { producer: Some("p"), sequence: Some(7), payload: b"old", ..TopicMessage::default() };
     let old = world.send(2, &message).unwrap();
-    world.ask(1, Request::Gone);
-    world.ask(2, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
+    world.ask(2, TopicQuestion::Gone);
     let before = world.label("x");
     assert_eq!(world.inquire(delete("x", false)), (200, serde_json::json!({})));
     assert!(stored(&mut world).is_empty() && world.topics.census().topics == 0);
     assert_eq!(world.inquire(delete("x", false)), (404, "Topic does not exist".into()));
-    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).0, 404);
+    assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).0, 404);
 
     let new = world.append_message("x", &message);
     assert!(new > old, "an id of the old topic means no message of the new one: {old:?} {new:?}");
     assert!(world.label("x") > before);
     assert!(world.told("x", "s", "backlog").is_null());
-    let told = world.inquire(Inquiry::Stats(name("x"))).1;
+    let told = world.inquire(TopicInquiry::Stats(name("x"))).1;
     assert_eq!((&told["messagesEver"], &told["messages"]), (&1.into(), &1.into()));
     // Who goes on after a message of the old topic gets all of the new one.
-    world.read(3, reading("x", Start::After(old)));
+    world.read(3, reading("x", ReaderStart::After(old)));
     assert_eq!(world.texts(3), ["old"]);
 }
 
@@ -50,8 +51,8 @@ fn ids_of_a_deleted_topic_mean_nothing_in_a_later_run_either() {
     for _ in 0..3 {
         assert_eq!(world.inquire(delete("x", false)).0, 200);
         world.restart();
-        world.consume(1, consuming("x", "s", Kind::Exclusive));
-        world.ask(1, Request::Gone);
+        world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
+        world.ask(1, TopicQuestion::Gone);
         // Nothing was saved of the topic that would tell where it begins.
         world.pass(70_000);
         for _ in 0..2 {
@@ -67,17 +68,17 @@ fn ids_of_a_deleted_topic_mean_nothing_in_a_later_run_either() {
 fn a_topic_with_connections_is_deleted_by_force_alone_which_ends_them() {
     let mut world = World::new();
     world.produce(1, producing("x"));
-    world.consume(2, consuming("x", "s", Kind::Shared));
-    world.read(3, reading("x", Start::Earliest));
+    world.consume(2, consuming("x", "s", SubscriptionType::Shared));
+    world.read(3, reading("x", ReaderStart::Earliest));
     world.consume(
         4,
-        Consuming {
-            topics: Wanted::Several(vec![name("x"), name("y")]),
-            ..consuming("x", "t", Kind::Shared)
+        ConsumerOptions {
+            topics: WantedTopics::Several(vec![name("x"), name("y")]),
+            ..consuming("x", "t", SubscriptionType::Shared)
         },
     );
     world.consume(5, of_pattern("[xy]", "u"));
-    world.send(1, &Message { payload: b"0", ..Message::default() }).unwrap();
+    world.send(1, &TopicMessage { payload: b"0", ..TopicMessage::default() }).unwrap();
     let (status, reason) = world.inquire(delete("x", false));
     assert_eq!(status, 409);
     let reason = reason.as_str().unwrap();
@@ -101,7 +102,7 @@ fn a_topic_with_connections_is_deleted_by_force_alone_which_ends_them() {
     world.append("x", "2");
     assert_eq!(world.texts(5), ["1", "2"]);
     assert_eq!(world.topics.topics.len(), 2);
-    assert!(world.send(1, &Message::default()).is_err());
+    assert!(world.send(1, &TopicMessage::default()).is_err());
     world.produce(1, producing("x"));
 }
 
@@ -112,11 +113,11 @@ fn who_is_leaving_is_in_nobodys_way() {
         world.append(&format!("m{number}"), "0");
     }
     world.consume(1, of_pattern("m.*", "s"));
-    world.topics.take(connection(1), Request::Gone, world.now);
+    world.topics.take(connection(1), TopicQuestion::Gone, world.now);
     assert_eq!(world.topics.leaving, 1);
-    world.topics.take(connection(999_998), Request::Inquire(Box::new(delete("m19", false))), world.now);
+    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete("m19", false))), world.now);
     world.round();
-    assert!(matches!(world.reply(999_998), Some(Reply::Answer(200, _))));
+    assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(200, _))));
     assert_eq!((world.topics.consumers.len(), stored(&mut world).len()), (0, 19));
 }
 
@@ -124,31 +125,34 @@ fn who_is_leaving_is_in_nobodys_way() {
 fn what_waits_for_a_commit_is_answered_before_its_producer_is_ended_and_told_once() {
     let mut world = World::new();
     world.produce(1, producing("x"));
-    world.consume(2, consuming("x", "s", Kind::Shared));
-    let draft = |text: &[u8]| Draft::new(&Message { payload: text, ..Message::default() });
-    let send = |text: &[u8]| Request::Send { draft: draft(text), context: None };
+    world.consume(2, consuming("x", "s", SubscriptionType::Shared));
+    let draft = |text: &[u8]| MessageDraft::new(&TopicMessage { payload: text, ..TopicMessage::default() });
+    let send = |text: &[u8]| TopicQuestion::Send { draft: draft(text), context: None };
     world.topics.take(connection(1), send(b"0"), world.now);
     // One commit is under way, and one message waits for the next.
     world.topics.seal();
     world.topics.take(connection(1), send(b"1"), world.now);
-    world.topics.take(connection(999_998), Request::Inquire(Box::new(delete("x", true))), world.now);
+    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete("x", true))), world.now);
     // A feed makes it anew before that is safe.
-    world.topics.take(connection(999_999), Request::Append(name("x"), draft(b"new")), world.now);
+    world.topics.take(connection(999_999), TopicQuestion::Append(name("x"), draft(b"new")), world.now);
     world.topics.take(
         connection(3),
-        Request::Consume(Box::new(Consuming { earliest: true, ..consuming("x", "s", Kind::Shared) })),
+        TopicQuestion::Consume(Box::new(ConsumerOptions {
+            earliest: true,
+            ..consuming("x", "s", SubscriptionType::Shared)
+        })),
         world.now,
     );
     world.topics.committed(Ok(()), world.now);
     world.topics.deliver(1000, world.now);
     world.take_out();
-    assert!(matches!(world.reply(1), Some(Reply::Stored { .. })));
+    assert!(matches!(world.reply(1), Some(TopicAnswer::Stored { .. })));
     assert!(world.reply(1).is_none() && world.reply(999_998).is_none() && world.all(3).is_empty());
     world.round();
-    assert!(matches!(world.reply(1), Some(Reply::Stored { .. })));
+    assert!(matches!(world.reply(1), Some(TopicAnswer::Stored { .. })));
     assert_eq!(world.refused(1), Cause::NotFound);
-    assert!(matches!(world.reply(999_998), Some(Reply::Answer(200, _))));
-    assert!(matches!(world.reply(999_999), Some(Reply::Stored { .. })));
+    assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(200, _))));
+    assert!(matches!(world.reply(999_999), Some(TopicAnswer::Stored { .. })));
     assert_eq!(world.refused(2), Cause::NotFound);
     assert!(world.all(2).is_empty(), "what was deleted is not delivered");
     assert_eq!(world.texts(3), ["new"]);
@@ -163,18 +167,18 @@ fn a_deletion_that_is_not_safe_is_told_and_one_that_was_not_committed_is_undone_
     world.sync_fault = Some("the disk is gone");
     assert_eq!(world.inquire(delete("x", false)), (503, "the disk is gone".into()));
     world.crash();
-    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["messages"], 1);
+    assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["messages"], 1);
     world.topics.archive().fault = Some("No space left on device");
     assert_eq!(world.inquire(delete("x", false)).0, 503);
     world.topics.archive().fault = None;
-    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["messages"], 1);
+    assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["messages"], 1);
 }
 
 #[test]
 fn a_partitioned_topic_is_deleted_with_all_partitions_those_beyond_its_number_too() {
-    let partitions = |count| Rules { partitioned: vec![(name("p"), count)], ..Rules::default() };
+    let partitions = |count| TopicRules { partitioned: vec![(name("p"), count)], ..TopicRules::default() };
     let mut world = World::with(partitions(8));
-    world.consume(1, consuming("p", "s", Kind::Shared));
+    world.consume(1, consuming("p", "s", SubscriptionType::Shared));
     world.append("p-partition-x", "not one");
     world.append("p2", "nor this");
     world.topics.configure(partitions(3));
@@ -186,7 +190,7 @@ fn a_partitioned_topic_is_deleted_with_all_partitions_those_beyond_its_number_to
     assert_eq!(stored(&mut world), ["p-partition-x", "p2"]);
     assert_eq!(world.inquire(delete("p", true)).0, 404);
     let volatile = TopicName::read("non-persistent://t/n/x").unwrap();
-    assert_eq!(world.inquire(Inquiry::Delete { topic: volatile, force: true }).0, 404);
+    assert_eq!(world.inquire(TopicInquiry::Delete { topic: volatile, force: true }).0, 404);
 }
 
 #[test]
@@ -194,8 +198,8 @@ fn who_waits_for_the_place_of_one_that_is_ended_is_the_first_in_the_new_topic() 
     let mut world = World::new();
     world.append("x", "old");
     world.mute.insert(1);
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
-    world.ask(2, Request::Consume(Box::new(consuming("x", "s", Kind::Exclusive))));
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
+    world.ask(2, TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Exclusive))));
     assert!(world.reply(2).is_none());
     assert_eq!(world.inquire(delete("x", true)).0, 200);
     assert_eq!(world.refused(1), Cause::NotFound);
@@ -210,11 +214,11 @@ fn a_reader_that_waits_for_a_topic_gets_it_whenever_it_comes_again() {
     let mut world = World::new();
     world.append("x", "old");
     assert_eq!(world.inquire(delete("x", false)).0, 200);
-    world.read(1, reading("x", Start::Latest));
+    world.read(1, reading("x", ReaderStart::Latest));
     // It is deleted again before the reader was taken into it.
-    let draft = Draft::new(&Message { payload: b"lost", ..Message::default() });
-    world.topics.take(connection(999_999), Request::Append(name("x"), draft), world.now);
-    world.topics.take(connection(999_998), Request::Inquire(Box::new(delete("x", false))), world.now);
+    let draft = MessageDraft::new(&TopicMessage { payload: b"lost", ..TopicMessage::default() });
+    world.topics.take(connection(999_999), TopicQuestion::Append(name("x"), draft), world.now);
+    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete("x", false))), world.now);
     world.round();
     assert!(stored(&mut world).is_empty() && world.reply(1).is_none());
     world.append("x", "new");
@@ -224,15 +228,18 @@ fn a_reader_that_waits_for_a_topic_gets_it_whenever_it_comes_again() {
 #[test]
 fn nothing_of_a_deleted_topic_is_done_for_one_that_takes_its_place_in_memory() {
     let mut world = World::new();
-    world.consume(1, Consuming { ack_timeout_ms: 5000, ..consuming("x", "s", Kind::Shared) });
+    world.consume(
+        1,
+        ConsumerOptions { ack_timeout_ms: 5000, ..consuming("x", "s", SubscriptionType::Shared) },
+    );
     for _ in 0..300 {
         world.append("x", "0");
     }
     assert_eq!(world.all(1).len(), 300);
-    world.topics.take(connection(999_998), Request::Inquire(Box::new(delete("x", true))), world.now);
+    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete("x", true))), world.now);
     world.topics.committed(Ok(()), world.now);
     world.take_out();
-    world.consume(2, consuming("y", "s", Kind::Shared));
+    world.consume(2, consuming("y", "s", SubscriptionType::Shared));
     for _ in 0..300 {
         world.append("y", "0");
     }
@@ -242,18 +249,18 @@ fn nothing_of_a_deleted_topic_is_done_for_one_that_takes_its_place_in_memory() {
     assert!(world.topics.works.is_empty());
     let pending = world.topics.timers.iter();
     let pending =
-        pending.filter(|(_, timer)| matches!(timer, crate::service::topic::topics::Timer::Pending(..)));
+        pending.filter(|(_, timer)| matches!(timer, crate::service::topic::owner::Timer::Pending(..)));
     assert_eq!(pending.count(), 0, "no timer is left of it");
 }
 
 #[test]
 fn a_topic_that_nobody_has_any_use_for_goes_by_itself_and_makes_room() {
-    let mut world = World::with(Rules { topics_max: 3, retention_s: 100, ..Rules::default() });
+    let mut world = World::with(TopicRules { topics_max: 3, retention_s: 100, ..TopicRules::default() });
     world.produce(1, producing("by-a-producer"));
     world.append("with-a-message", "0");
-    world.consume(2, consuming("with-a-subscription", "s", Kind::Exclusive));
-    world.ask(2, Request::Gone);
-    world.ask(3, Request::Produce(Box::new(producing("more"))));
+    world.consume(2, consuming("with-a-subscription", "s", SubscriptionType::Exclusive));
+    world.ask(2, TopicQuestion::Gone);
+    world.ask(3, TopicQuestion::Produce(Box::new(producing("more"))));
     assert_eq!(world.refused(3), Cause::TooMany);
     world.pass(200_000);
     assert_eq!(
@@ -262,7 +269,7 @@ fn a_topic_that_nobody_has_any_use_for_goes_by_itself_and_makes_room() {
         "a producer uses it; the message is too old: {:?}",
         stored(&mut world)
     );
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     world.pass(59_000);
     assert_eq!(stored(&mut world), ["by-a-producer", "with-a-subscription"]);
     world.pass(2000);
@@ -276,11 +283,11 @@ fn a_topic_that_nobody_has_any_use_for_goes_by_itself_and_makes_room() {
 
 #[test]
 fn a_terminated_topic_and_one_with_messages_that_wait_for_their_time_stay() {
-    let mut world = World::with(Rules { retention_s: 0, ..Rules::default() });
+    let mut world = World::with(TopicRules { retention_s: 0, ..TopicRules::default() });
     world.append("ended", "0");
-    assert_eq!(world.inquire(Inquiry::Terminate(name("ended"))).0, 200);
+    assert_eq!(world.inquire(TopicInquiry::Terminate(name("ended"))).0, 200);
     let deliver_ms = Some(world.now.unix_ms + 400_000);
-    world.append_message("later", &Message { deliver_ms, ..Message::default() });
+    world.append_message("later", &TopicMessage { deliver_ms, ..TopicMessage::default() });
     world.pass(300_000);
     assert_eq!(stored(&mut world), ["ended", "later"]);
     world.pass(300_000);
@@ -289,9 +296,9 @@ fn a_terminated_topic_and_one_with_messages_that_wait_for_their_time_stay() {
 
 #[test]
 fn the_sweep_finds_those_of_an_earlier_run_and_knows_how_long_they_were_idle() {
-    let mut world = World::with(Rules { idle_delete_s: 3600, ..Rules::default() });
+    let mut world = World::with(TopicRules { idle_delete_s: 3600, ..TopicRules::default() });
     world.produce(1, producing("x"));
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     for _ in 0..5 {
         world.pass(600_000);
         assert_eq!(stored(&mut world), ["x"]);
@@ -304,27 +311,27 @@ fn the_sweep_finds_those_of_an_earlier_run_and_knows_how_long_they_were_idle() {
     world.rules.idle_delete_s = 0;
     world.topics.configure(world.rules.clone());
     world.produce(1, producing("x"));
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     world.pass(10_000_000);
     assert_eq!(stored(&mut world), ["x"], "0 is never");
 }
 
 #[test]
 fn a_subscription_that_nobody_comes_for_is_deleted_with_what_waits_in_it() {
-    let mut world = World::with(Rules { subscription_expiry_s: 1000, ..Rules::default() });
+    let mut world = World::with(TopicRules { subscription_expiry_s: 1000, ..TopicRules::default() });
     for subscription in ["used", "unused"] {
-        world.consume(1, consuming("x", subscription, Kind::Exclusive));
-        world.ask(1, Request::Gone);
+        world.consume(1, consuming("x", subscription, SubscriptionType::Exclusive));
+        world.ask(1, TopicQuestion::Gone);
     }
     world.append("x", "0");
-    world.consume(1, consuming("x", "used", Kind::Exclusive));
+    world.consume(1, consuming("x", "used", SubscriptionType::Exclusive));
     for part in 0..3 {
         // It is in use for as long as there is a consumer, whatever that does; a restart changes nothing.
         world.pass(300_000);
         assert_eq!(world.told("x", "unused", "backlog"), 1, "{part}");
         if part == 1 {
             world.crash();
-            world.consume(1, consuming("x", "used", Kind::Exclusive));
+            world.consume(1, consuming("x", "used", SubscriptionType::Exclusive));
         }
     }
     world.pass(300_000);
@@ -344,8 +351,11 @@ fn a_subscription_that_nobody_comes_for_is_deleted_with_what_waits_in_it() {
 
 #[test]
 fn the_last_use_of_a_subscription_is_saved_when_it_changes_and_not_by_messages() {
-    let mut world = World::with(Rules { subscription_expiry_s: 1000, ..Rules::default() });
-    world.consume(1, Consuming { flow: Flow::Push(1), ..consuming("x", "s", Kind::Exclusive) });
+    let mut world = World::with(TopicRules { subscription_expiry_s: 1000, ..TopicRules::default() });
+    world.consume(
+        1,
+        ConsumerOptions { flow: Flow::Push(1), ..consuming("x", "s", SubscriptionType::Exclusive) },
+    );
     world.append("x", "first");
     world.pass(2000);
     let calls = world.topics.archive().calls;
@@ -359,19 +369,19 @@ fn the_last_use_of_a_subscription_is_saved_when_it_changes_and_not_by_messages()
 #[test]
 fn where_no_subscription_expires_nothing_is_saved_of_who_comes_and_goes_and_later_it_counts_from_then() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     world.append("x", "0");
     world.pass(2000);
     let saved =
         |world: &mut World| world.topics.archive().live[name("x").as_str()].subscriptions["s"].clone();
     let before = saved(&mut world);
     for _ in 0..3 {
-        world.ask(1, Request::Gone);
+        world.ask(1, TopicQuestion::Gone);
         world.pass(2000);
-        world.consume(1, consuming("x", "s", Kind::Exclusive));
+        world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
         world.pass(2000);
     }
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     assert_eq!(saved(&mut world), before);
     world.pass(5_000_000);
     world.rules.subscription_expiry_s = 1000;
@@ -386,29 +396,29 @@ fn where_no_subscription_expires_nothing_is_saved_of_who_comes_and_goes_and_late
 fn what_the_connections_of_a_deleted_topic_say_before_they_are_ended_comes_to_nothing() {
     let mut world = World::new();
     for id in 1..=400 {
-        let shared = consuming("x", "s", Kind::Shared);
+        let shared = consuming("x", "s", SubscriptionType::Shared);
         let flow = Flow::Push(3);
-        world.consume(id, Consuming { flow, ack_timeout_ms: 5000, redeliveries_max: 1, ..shared });
+        world.consume(id, ConsumerOptions { flow, ack_timeout_ms: 5000, redeliveries_max: 1, ..shared });
         world.produce(1000 + id, producing("x"));
     }
     for _ in 0..1300 {
-        let draft = Draft::new(&Message { payload: b"0", ..Message::default() });
-        world.topics.take(connection(999_999), Request::Append(name("x"), draft), world.now);
+        let draft = MessageDraft::new(&TopicMessage { payload: b"0", ..TopicMessage::default() });
+        world.topics.take(connection(999_999), TopicQuestion::Append(name("x"), draft), world.now);
     }
     world.round();
     let got: Vec<Vec<Got>> = (1..=400).map(|id| world.all(id)).collect();
     assert!(got.iter().all(|got| got.len() == 3));
-    world.topics.take(connection(999_998), Request::Inquire(Box::new(delete("x", true))), world.now);
+    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete("x", true))), world.now);
     for (id, got) in (1..).zip(&got) {
-        world.topics.take(connection(id), Request::Ack(got[0].id), world.now);
-        world.topics.take(connection(id), Request::Nack(got[1].id), world.now);
+        world.topics.take(connection(id), TopicQuestion::Ack(got[0].id), world.now);
+        world.topics.take(connection(id), TopicQuestion::Nack(got[1].id), world.now);
         world.topics.take(
             connection(id),
-            if id % 2 > 0 { Request::Unsubscribe } else { Request::AskEnd },
+            if id % 2 > 0 { TopicQuestion::Unsubscribe } else { TopicQuestion::AskEnd },
             world.now,
         );
-        let draft = Draft::new(&Message { payload: b"late", ..Message::default() });
-        world.topics.take(connection(1000 + id), Request::Send { draft, context: None }, world.now);
+        let draft = MessageDraft::new(&TopicMessage { payload: b"late", ..TopicMessage::default() });
+        world.topics.take(connection(1000 + id), TopicQuestion::Send { draft, context: None }, world.now);
         if id % 50 == 0 {
             world.topics.work(world.now);
             world.topics.save(world.now);
@@ -423,7 +433,7 @@ fn what_the_connections_of_a_deleted_topic_say_before_they_are_ended_comes_to_no
     assert!((1..=400).all(|id| world.all(id).is_empty()));
     assert!(stored(&mut world).is_empty(), "nor are there dead letters: {:?}", stored(&mut world));
     assert_eq!((world.topics.topics.len(), world.topics.subs.len(), world.topics.consumers.len()), (0, 0, 0));
-    let is_late = |reply: &Reply| matches!(reply, Reply::Stored { .. });
+    let is_late = |reply: &TopicAnswer| matches!(reply, TopicAnswer::Stored { .. });
     assert!(
         !world.replies.iter().any(|(id, replies)| *id > 1000 && *id <= 1400 && replies.iter().any(is_late))
     );
@@ -434,16 +444,16 @@ fn who_is_ended_before_it_was_told_that_it_is_open_is_refused() {
     let mut world = World::new();
     world.topics.take(
         connection(1),
-        Request::Consume(Box::new(consuming("x", "s", Kind::Shared))),
+        TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Shared))),
         world.now,
     );
     world.topics.seal();
     world.topics.take(
         connection(2),
-        Request::Consume(Box::new(consuming("x", "s", Kind::Shared))),
+        TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Shared))),
         world.now,
     );
-    world.topics.take(connection(999_998), Request::Inquire(Box::new(delete("x", true))), world.now);
+    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete("x", true))), world.now);
     world.topics.committed(Ok(()), world.now);
     world.round();
     for id in [1, 2] {

@@ -3,13 +3,13 @@
 use super::world::*;
 use crate::service::topic::*;
 
-fn several(topics: &[&str]) -> Consuming {
-    let topics = Wanted::Several(topics.iter().map(|topic| name(topic)).collect());
-    Consuming { topics, ..consuming("a", "s", Kind::Shared) }
+fn several(topics: &[&str]) -> ConsumerOptions {
+    let topics = WantedTopics::Several(topics.iter().map(|topic| name(topic)).collect());
+    ConsumerOptions { topics, ..consuming("a", "s", SubscriptionType::Shared) }
 }
 
-fn matching(own: &str) -> Consuming {
-    Consuming { topics: pattern(own), ..consuming("a", "s", Kind::Shared) }
+fn matching(own: &str) -> ConsumerOptions {
+    ConsumerOptions { topics: pattern(own), ..consuming("a", "s", SubscriptionType::Shared) }
 }
 
 #[test]
@@ -20,13 +20,13 @@ fn an_id_means_its_own_topic_after_its_consumer_has_come_again_with_one_topic_mo
         world.append("b", "b0");
         world.all(1).remove(0)
     };
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     world.consume(2, several(&["a", "b"]));
     world.append("a", "a0");
     assert_eq!(world.texts(2), ["b0", "a0"]);
     world.ack(2, &b0);
     assert_eq!((world.told("a", "s", "backlog"), world.told("b", "s", "backlog")), (1.into(), 0.into()));
-    world.ask(2, Request::Gone);
+    world.ask(2, TopicQuestion::Gone);
     world.consume(3, several(&["a", "b"]));
     assert_eq!(world.texts(3), ["a0"], "what was not acknowledged comes again");
 }
@@ -56,13 +56,13 @@ fn an_id_of_another_topic_acknowledges_nothing_and_one_of_its_own_does_with_what
     world.append("a", "a0");
     world.append("b", "b0");
     let got = world.all(1);
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     // Of one topic, by a list or by its name.
-    for (id, consuming) in [(2, several(&["a"])), (3, consuming("a", "s", Kind::Shared))] {
+    for (id, consuming) in [(2, several(&["a"])), (3, consuming("a", "s", SubscriptionType::Shared))] {
         world.consume(id, consuming);
         world.ack(id, &got[1]);
-        world.ask(id, Request::Nack(got[1].id));
-        world.ask(id, Request::Ack(MessageId { partition: Some(0), ..got[0].id }));
+        world.ask(id, TopicQuestion::Nack(got[1].id));
+        world.ask(id, TopicQuestion::Ack(MessageId { partition: Some(0), ..got[0].id }));
         assert_eq!(world.told("a", "s", "backlog"), 1);
     }
     world.ack(3, &got[0]);
@@ -78,11 +78,12 @@ fn a_reader_and_a_reset_take_no_id_of_another_topic() {
         world.append("b", &format!("b{text}"));
     }
     let got = world.all(1);
-    world.read(2, reading("a", Start::After(got[0].id)));
+    world.read(2, reading("a", ReaderStart::After(got[0].id)));
     assert_eq!(world.texts(2), ["a1"]);
-    world.ask(3, Request::Read(Box::new(reading("a", Start::After(got[1].id)))));
+    world.ask(3, TopicQuestion::Read(Box::new(reading("a", ReaderStart::After(got[1].id)))));
     assert_eq!(world.refused(3), Cause::Invalid);
-    let reset = |to| Inquiry::Reset { topic: name("a"), subscription: "s".into(), to: Moment::At(to) };
+    let reset =
+        |to| TopicInquiry::Reset { topic: name("a"), subscription: "s".into(), to: CursorReset::At(to) };
     assert_eq!(world.inquire(reset(got[1].id)), (400, "The message id is of another topic".into()));
     assert_eq!(world.inquire(reset(got[0].id)).0, 200);
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const KEYS: usize = 20;
 
-fn by_key(window: u32) -> Consuming {
-    Consuming { flow: Flow::Push(window), ..consuming("x", "s", Kind::KeyShared) }
+fn by_key(window: u32) -> ConsumerOptions {
+    ConsumerOptions { flow: Flow::Push(window), ..consuming("x", "s", SubscriptionType::KeyShared) }
 }
 
 fn key_of(text: &str) -> &str {
@@ -98,7 +98,7 @@ fn what_a_consumer_had_that_leaves_goes_on_with_the_others_in_order() {
     append(&mut world, 0..400);
     let mut held: BTreeMap<u32, Vec<Got>> = (1..=3).map(|id| (id, world.all(id))).collect();
     held.remove(&1);
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     let counts = drain(&mut world, &[2, 3], held);
     assert!(counts.values().all(|count| *count > 100), "{counts:?}");
     assert_eq!(world.told("x", "s", "backlog"), 0);

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 const TOPICS: [&str; 2] = ["x", "y"];
-const KINDS: [Kind; 4] = [Kind::Exclusive, Kind::Shared, Kind::Failover, Kind::KeyShared];
+use SubscriptionType::{Exclusive, Failover, KeyShared, Shared};
+
+const KINDS: [SubscriptionType; 4] = [Exclusive, Shared, Failover, KeyShared];
 /// After how many redeliveries consumers give a message up.
 const REDELIVERIES_MAX: u32 = 2;
 /// Who asks.
@@ -48,7 +50,7 @@ struct Sub {
 /// A consumer.
 #[derive(Debug)]
 struct Slot {
-    kind: Kind,
+    kind: SubscriptionType,
     topics: Vec<usize>,
     window: u32,
     pulls: bool,
@@ -83,14 +85,15 @@ struct Model {
     crashes: usize,
 }
 
-fn sub_name(kind: Kind) -> String {
+fn sub_name(kind: SubscriptionType) -> String {
     format!("s{}", kind as u8)
 }
 
 impl Model {
     fn new(idle_delete_s: u64, expiry_s: u64) -> Self {
-        let rules = Rules { retention_s: 2, retention_bytes: 2000, unacked_max: 20, ..Rules::default() };
-        let rules = Rules { idle_delete_s, subscription_expiry_s: expiry_s, ..rules };
+        let rules =
+            TopicRules { retention_s: 2, retention_bytes: 2000, unacked_max: 20, ..TopicRules::default() };
+        let rules = TopicRules { idle_delete_s, subscription_expiry_s: expiry_s, ..rules };
         Self {
             world: World::with(rules),
             serial: 0,
@@ -108,7 +111,7 @@ impl Model {
         }
     }
 
-    fn take(&mut self, slot: u32, request: Request) {
+    fn take(&mut self, slot: u32, request: TopicQuestion) {
         self.world.topics.take(connection(slot), request, self.world.now);
     }
 
@@ -132,12 +135,12 @@ impl Model {
             Step::Permit { slot, count } => {
                 let Some(open) = self.slots.get_mut(&slot).filter(|open| open.is_open) else { return };
                 open.permits += if open.pulls { count } else { 0 };
-                self.take(slot, Request::Permit(count));
+                self.take(slot, TopicQuestion::Permit(count));
             }
             Step::Took(slot) => {
                 let Some(open) = self.slots.get_mut(&slot).filter(|open| open.is_open) else { return };
                 open.awaits = false;
-                self.take(slot, Request::Took);
+                self.take(slot, TopicQuestion::Took);
             }
             Step::Unsubscribe(slot) => self.unsubscribe(slot),
             Step::Round => self.round(),
@@ -152,7 +155,7 @@ impl Model {
             Step::ProducerGone(topic) => {
                 self.round();
                 self.producers[topic] = false;
-                self.take(100 + topic as u32, Request::Gone);
+                self.take(100 + topic as u32, TopicQuestion::Gone);
             }
             Step::Crash { after_commit } => self.crash(after_commit),
             Step::Restart => {
@@ -171,27 +174,31 @@ impl Model {
         let deliver_ms = now_ms + delay_ms;
         self.sent.insert(text.clone(), Sent { topic, key, deliver_ms, is_delayed });
         let key = key.to_string();
-        let draft = Draft::new(&Message {
+        let draft = MessageDraft::new(&TopicMessage {
             published_ms: now_ms,
             deliver_ms: is_delayed.then_some(deliver_ms),
             key: Some(&key),
             payload: text.as_bytes(),
-            ..Message::default()
+            ..TopicMessage::default()
         });
         // Each topic has a producer.
         let producer = 100 + topic as u32;
         let producing = producing(TOPICS[topic]);
         self.producers[topic] = true;
-        self.world.topics.take(connection(producer), Request::Produce(Box::new(producing)), self.world.now);
+        self.world.topics.take(
+            connection(producer),
+            TopicQuestion::Produce(Box::new(producing)),
+            self.world.now,
+        );
         let context = Some(text.into());
-        self.world.topics.take(connection(producer), Request::Send { draft, context }, self.world.now);
+        self.world.topics.take(connection(producer), TopicQuestion::Send { draft, context }, self.world.now);
     }
 
     fn open(
         &mut self,
         slot: u32,
         topics: Vec<usize>,
-        kind: Kind,
+        kind: SubscriptionType,
         flow: (u32, bool),
         timeout_ms: u64,
         earliest: bool,
@@ -203,11 +210,11 @@ impl Model {
         let names: Vec<TopicName> = topics.iter().map(|topic| name(TOPICS[*topic])).collect();
         // A pattern is as a list, if all of its topics are there.
         let matches = is_pattern && TOPICS.iter().all(|topic| self.world.label(topic).is_some());
-        let consuming = Consuming {
+        let consuming = ConsumerOptions {
             topics: match names.len() {
-                1 => Wanted::One(names[0].clone()),
+                1 => WantedTopics::One(names[0].clone()),
                 _ if matches => pattern("[xy]"),
-                _ => Wanted::Several(names),
+                _ => WantedTopics::Several(names),
             },
             earliest,
             flow: if flow.1 { Flow::Pull } else { Flow::Push(flow.0) },
@@ -218,7 +225,7 @@ impl Model {
             ..consuming("x", &sub_name(kind), kind)
         };
         self.move_home(&topics, kind);
-        self.take(slot, Request::Consume(Box::new(consuming)));
+        self.take(slot, TopicQuestion::Consume(Box::new(consuming)));
         self.slots.insert(
             slot,
             Slot {
@@ -241,7 +248,7 @@ impl Model {
     }
 
     /// The consumers change, and keys may move.
-    fn move_home(&mut self, topics: &[usize], kind: Kind) {
+    fn move_home(&mut self, topics: &[usize], kind: SubscriptionType) {
         for topic in topics {
             if let Some(sub) = self.subs.get_mut(&(*topic, kind as usize)) {
                 sub.homes.clear();
@@ -252,7 +259,7 @@ impl Model {
     fn close(&mut self, slot: u32) {
         self.round();
         if self.slots.contains_key(&slot) {
-            self.take(slot, Request::Gone);
+            self.take(slot, TopicQuestion::Gone);
             self.part(slot);
         }
     }
@@ -292,8 +299,8 @@ impl Model {
             (true, true) => 409,
             (true, false) => 200,
         };
-        let deletion = Inquiry::Delete { topic: name(TOPICS[topic]), force };
-        self.take(ASKER, Request::Inquire(Box::new(deletion)));
+        let deletion = TopicInquiry::Delete { topic: name(TOPICS[topic]), force };
+        self.take(ASKER, TopicQuestion::Inquire(Box::new(deletion)));
         let (mut ended, mut stay) = (Vec::new(), Vec::new());
         if expected == 200 {
             self.producers[topic] = false;
@@ -311,13 +318,13 @@ impl Model {
             // Those that have a time were taken from it; the others it acknowledges.
             let is_timed = open.timeout_ns > 0;
             for (_, _, id, _) in held.into_iter().filter(|_| !is_timed) {
-                self.take(slot, Request::Ack(id));
+                self.take(slot, TopicQuestion::Ack(id));
             }
         }
         self.world.replies.clear();
         self.round();
         match self.world.reply(ASKER) {
-            Some(Reply::Answer(status, _)) => assert_eq!(status, expected),
+            Some(TopicAnswer::Answer(status, _)) => assert_eq!(status, expected),
             other => panic!("{other:?}"),
         }
         if expected == 200 {
@@ -358,14 +365,14 @@ impl Model {
         sub.owed.remove(&text);
         sub.limbo.remove(&text);
         sub.acked.insert(text, now_ns);
-        self.take(slot, Request::Ack(id));
+        self.take(slot, TopicQuestion::Ack(id));
     }
 
     fn ack_unknown(&mut self, slot: u32) {
         self.round();
         let Some(open) = self.slots.get_mut(&slot).filter(|open| open.is_open) else { return };
         open.outstanding = open.outstanding.saturating_sub(1);
-        self.take(slot, Request::Ack(at(1 << 20, 1)));
+        self.take(slot, TopicQuestion::Ack(at(1 << 20, 1)));
     }
 
     fn nack(&mut self, slot: u32, nth: usize) {
@@ -375,10 +382,10 @@ impl Model {
         open.outstanding = open.outstanding.saturating_sub(1);
         let kind = open.kind;
         self.send_back(kind, topic, text);
-        self.take(slot, Request::Nack(id));
+        self.take(slot, TopicQuestion::Nack(id));
     }
 
-    fn send_back(&mut self, kind: Kind, topic: usize, text: String) {
+    fn send_back(&mut self, kind: SubscriptionType, topic: usize, text: String) {
         let sub = self.subs.get_mut(&(topic, kind as usize)).unwrap();
         let count = sub.counts.entry(text.clone()).or_default();
         if *count >= REDELIVERIES_MAX {
@@ -403,7 +410,7 @@ impl Model {
                 && other.topics.iter().any(|topic| topics.contains(topic))
         };
         let is_shared = self.slots.iter().any(|(number, other)| *number != slot && shares(other));
-        self.take(slot, Request::Unsubscribe);
+        self.take(slot, TopicQuestion::Unsubscribe);
         if !is_shared {
             for topic in topics {
                 self.subs.remove(&(topic, kind as usize));
@@ -521,19 +528,19 @@ impl Model {
             |held: &(String, usize, MessageId, u64)| held.1 == topic && self.sent[&held.0].key == sent.key;
         let others = self.slots.iter().filter(|(number, it)| **number != id && it.kind == kind);
         let shares_key = others.into_iter().any(|(_, other)| other.held.iter().any(same_key));
-        assert!(kind != Kind::KeyShared || !shares_key, "two consumers have a key: {got:?}");
+        assert!(kind != KeyShared || !shares_key, "two consumers have a key: {got:?}");
         let sub = self.subs.get_mut(&(topic, kind as usize)).unwrap();
         assert!(!sub.acked.contains_key(text), "acknowledged, and comes again: {got:?}");
         assert!(!sub.dead.contains(text), "dead, and comes again: {got:?}");
-        let is_shared = matches!(kind, Kind::Shared | Kind::KeyShared);
+        let is_shared = matches!(kind, Shared | KeyShared);
         let count = sub.counts.get(text).copied().filter(|_| is_shared);
         assert_eq!(got.redeliveries, count.unwrap_or(0), "{got:?}");
         let now_ms = START_MS + (at_ns - 1_000_000_000) / 1_000_000;
         assert!(!is_shared || !sent.is_delayed || now_ms >= sent.deliver_ms, "too early");
-        let key = (kind == Kind::KeyShared).then_some(sent.key);
+        let key = (kind == KeyShared).then_some(sent.key);
         let home = key.map(|key| *sub.homes.entry(key).or_insert(id));
         assert!(home.is_none_or(|home| home == id), "{got:?} goes to {id}, its key to {home:?}");
-        let is_ordered = kind != Kind::Shared && !(is_shared && sent.is_delayed);
+        let is_ordered = kind != Shared && !(is_shared && sent.is_delayed);
         if sub.seen.insert(text.clone()) && is_ordered {
             let last = sub.last.insert(key, got.id.position);
             assert!(last < Some(got.id.position), "out of order: {last:?} {got:?}");
@@ -591,7 +598,7 @@ impl Model {
     fn all_go(&mut self) {
         let open: Vec<u32> = self.slots.keys().copied().collect();
         open.into_iter().for_each(|slot| self.close(slot));
-        (0..2).for_each(|topic| self.take(100 + topic, Request::Gone));
+        (0..2).for_each(|topic| self.take(100 + topic, TopicQuestion::Gone));
         (0..5).for_each(|_| self.world.pass(100_000));
         self.expire();
         assert!(self.subs.is_empty() || self.expiry_s == 0, "{:?}", self.subs);

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::service::ConnectionRef;
-use crate::service::topic::memory::Memory;
+use crate::service::topic::memory::MemoryArchive;
 use crate::service::topic::*;
 use crate::wheel::Now;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,24 +10,24 @@ use std::sync::Arc;
 
 /// Several owners, one shard, and what is on its way between them, which comes in an order that is drawn.
 struct Company {
-    owners: Vec<Topics<Memory>>,
+    owners: Vec<TopicOwner<MemoryArchive>>,
     routes: Routes,
-    inboxes: Vec<VecDeque<(ConnectionRef, Request)>>,
-    mailbox: VecDeque<Outgoing>,
+    inboxes: Vec<VecDeque<(ConnectionRef, TopicQuestion)>>,
+    mailbox: VecDeque<TopicOutgoing>,
     now: Now,
     drawn: u64,
-    replies: BTreeMap<u32, VecDeque<Reply>>,
+    replies: BTreeMap<u32, VecDeque<TopicAnswer>>,
     got: BTreeMap<u32, Vec<Got>>,
     open: BTreeSet<u32>,
 }
 
 impl Company {
-    fn new(count: usize, rules: &Rules) -> Self {
+    fn new(count: usize, rules: &TopicRules) -> Self {
         let now = Now { monotonic_ns: 1_000_000_000, unix_ms: START_MS };
         let total = Arc::default();
-        let topics = |owner| Topics::new(Memory::of(owner), rules.clone(), now).of(owner, &total);
+        let topics = |owner| TopicOwner::new(MemoryArchive::of(owner), rules.clone(), now).of(owner, &total);
         Self {
-            owners: Owner::all(count).map(topics).collect(),
+            owners: OwnerIndex::all(count).map(topics).collect(),
             routes: Routes::new(count),
             inboxes: (0..count).map(|_| VecDeque::new()).collect(),
             mailbox: VecDeque::new(),
@@ -46,12 +46,12 @@ impl Company {
     }
 
     /// A request of a connection; nobody has heard of it yet.
-    fn say(&mut self, id: u32, request: Request) {
+    fn say(&mut self, id: u32, request: TopicQuestion) {
         self.routes.ask(connection(id), request);
     }
 
     /// A request, and all that comes of it.
-    fn ask(&mut self, id: u32, request: Request) {
+    fn ask(&mut self, id: u32, request: TopicQuestion) {
         self.say(id, request);
         self.settle();
     }
@@ -99,47 +99,47 @@ impl Company {
         while topics.deliver(1024 * 1024, self.now) {}
         for outgoing in topics.take_outgoing() {
             match outgoing {
-                Outgoing::Ask(other, connection, request) => {
+                TopicOutgoing::Ask(other, connection, request) => {
                     self.inboxes[other].push_back((connection, request))
                 }
-                Outgoing::Reply(connection, reply) => match Owner::of_seat(connection) {
+                TopicOutgoing::Reply(connection, reply) => match OwnerIndex::of_connection(connection) {
                     Some(other) => {
-                        let is_stored = matches!(reply, Reply::Stored { .. });
-                        self.inboxes[other].push_back((connection, Request::Buried { is_stored }));
+                        let is_stored = matches!(reply, TopicAnswer::Stored { .. });
+                        self.inboxes[other].push_back((connection, TopicQuestion::Buried { is_stored }));
                     }
-                    None => self.mailbox.push_back(Outgoing::Reply(connection, reply)),
+                    None => self.mailbox.push_back(TopicOutgoing::Reply(connection, reply)),
                 },
-                delivered @ Outgoing::Deliver(..) => self.mailbox.push_back(delivered),
+                delivered @ TopicOutgoing::Deliver(..) => self.mailbox.push_back(delivered),
             }
         }
     }
 
     /// What comes to the shard.
-    fn receive(&mut self, outgoing: Outgoing) {
+    fn receive(&mut self, outgoing: TopicOutgoing) {
         match outgoing {
-            Outgoing::Reply(connection, Reply::Probe) => {
-                self.say(connection.id, Request::Probed { is_closing: false })
+            TopicOutgoing::Reply(connection, TopicAnswer::Probe) => {
+                self.say(connection.id, TopicQuestion::Probed { is_closing: false })
             }
-            Outgoing::Reply(connection, reply) => {
+            TopicOutgoing::Reply(connection, reply) => {
                 if let Some(reply) = self.routes.told(connection, reply) {
-                    if matches!(reply, Reply::Opened) {
+                    if matches!(reply, TopicAnswer::Opened) {
                         assert!(self.open.insert(connection.id), "told twice");
                     }
                     self.replies.entry(connection.id).or_default().push_back(reply);
                 }
             }
-            Outgoing::Deliver(message, taker) => {
-                assert!(self.open.contains(&taker.connection.id), "delivered before it is open");
-                let id = MessageId { position: message.position, partition: taker.partition };
+            TopicOutgoing::Deliver(message, recipient) => {
+                assert!(self.open.contains(&recipient.connection.id), "delivered before it is open");
+                let id = MessageId { position: message.position, partition: recipient.partition };
                 let text = String::from_utf8_lossy(message.message().payload).into_owned();
-                let redeliveries = taker.redeliveries;
-                let got = Got { id, text, redeliveries, wants_receipt: taker.wants_receipt };
-                self.got.entry(taker.connection.id).or_default().push(got);
-                if taker.wants_receipt {
-                    self.say(taker.connection.id, Request::Took);
+                let redeliveries = recipient.redeliveries;
+                let got = Got { id, text, redeliveries, wants_receipt: recipient.wants_receipt };
+                self.got.entry(recipient.connection.id).or_default().push(got);
+                if recipient.wants_receipt {
+                    self.say(recipient.connection.id, TopicQuestion::Took);
                 }
             }
-            Outgoing::Ask(..) => {}
+            TopicOutgoing::Ask(..) => {}
         }
     }
 
@@ -152,55 +152,55 @@ impl Company {
         }
     }
 
-    fn reply(&mut self, id: u32) -> Option<Reply> {
+    fn reply(&mut self, id: u32) -> Option<TopicAnswer> {
         self.replies.get_mut(&id)?.pop_front()
     }
 
-    fn consume(&mut self, id: u32, topics: Wanted, flow: Flow, kind: Kind) {
-        let consuming = Consuming { topics, flow, earliest: true, ..consuming("x", "s", kind) };
-        self.ask(id, Request::Consume(Box::new(consuming)));
+    fn consume(&mut self, id: u32, topics: WantedTopics, flow: Flow, kind: SubscriptionType) {
+        let consuming = ConsumerOptions { topics, flow, earliest: true, ..consuming("x", "s", kind) };
+        self.ask(id, TopicQuestion::Consume(Box::new(consuming)));
         let reply = self.reply(id);
-        assert!(matches!(reply, Some(Reply::Opened)), "{reply:?}");
+        assert!(matches!(reply, Some(TopicAnswer::Opened)), "{reply:?}");
     }
 
     fn append(&mut self, topic: &str, text: &str) {
-        let draft = Draft::new(&Message { payload: text.as_bytes(), ..Message::default() });
-        self.ask(999, Request::Append(name(topic), draft));
-        assert!(matches!(self.reply(999), Some(Reply::Stored { .. })));
+        let draft = MessageDraft::new(&TopicMessage { payload: text.as_bytes(), ..TopicMessage::default() });
+        self.ask(999, TopicQuestion::Append(name(topic), draft));
+        assert!(matches!(self.reply(999), Some(TopicAnswer::Stored { .. })));
     }
 
     fn take(&mut self, id: u32) -> Vec<Got> {
         self.got.remove(&id).unwrap_or_default()
     }
 
-    fn inquire(&mut self, inquiry: Inquiry) -> serde_json::Value {
-        self.ask(998, Request::Inquire(Box::new(inquiry)));
+    fn inquire(&mut self, inquiry: TopicInquiry) -> serde_json::Value {
+        self.ask(998, TopicQuestion::Inquire(Box::new(inquiry)));
         match self.reply(998) {
-            Some(Reply::Answer(200, body)) => serde_json::from_slice(&body).unwrap(),
-            Some(Reply::Answer(status, _)) => status.into(),
+            Some(TopicAnswer::Answer(200, body)) => serde_json::from_slice(&body).unwrap(),
+            Some(TopicAnswer::Answer(status, _)) => status.into(),
             other => panic!("{other:?}"),
         }
     }
 
     fn list(&mut self, count: usize) -> Vec<String> {
-        let names = self.inquire(Inquiry::List { prefix: "".into(), after: "".into(), count });
+        let names = self.inquire(TopicInquiry::List { prefix: "".into(), after: "".into(), count });
         let names = names.as_array().unwrap().iter();
         names.map(|name| name.as_str().unwrap().rsplit_once('/').unwrap().1.to_owned()).collect()
     }
 
     fn told(&mut self, topic: &str, what: &str) -> serde_json::Value {
-        self.inquire(Inquiry::Stats(name(topic)))["subscriptions"]["s"][what].clone()
+        self.inquire(TopicInquiry::Stats(name(topic)))["subscriptions"]["s"][what].clone()
     }
 }
 
 const TOPICS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-fn several() -> Wanted {
-    Wanted::Several(TOPICS.iter().map(|topic| name(topic)).collect())
+fn several() -> WantedTopics {
+    WantedTopics::Several(TOPICS.iter().map(|topic| name(topic)).collect())
 }
 
-fn consume_of(topics: Wanted, kind: Kind) -> Request {
-    Request::Consume(Box::new(Consuming { topics, ..consuming("x", "s", kind) }))
+fn consume_of(topics: WantedTopics, kind: SubscriptionType) -> TopicQuestion {
+    TopicQuestion::Consume(Box::new(ConsumerOptions { topics, ..consuming("x", "s", kind) }))
 }
 
 /// How many topics each owner has.
@@ -212,12 +212,12 @@ fn counts(company: &mut Company) -> Vec<usize> {
 fn a_consumer_of_topics_of_several_owners_gets_all_in_the_order_of_each_and_never_more_than_its_window() {
     for owners in [2, 3, 5] {
         for (window, kind, topics) in [
-            (1, Kind::Exclusive, several()),
-            (3, Kind::Shared, several()),
-            (7, Kind::KeyShared, several()),
-            (2, Kind::Failover, pattern("[a-f]")),
+            (1, SubscriptionType::Exclusive, several()),
+            (3, SubscriptionType::Shared, several()),
+            (7, SubscriptionType::KeyShared, several()),
+            (2, SubscriptionType::Failover, pattern("[a-f]")),
         ] {
-            let mut company = Company::new(owners, &Rules::default());
+            let mut company = Company::new(owners, &TopicRules::default());
             company.consume(1, topics, Flow::Push(window), kind);
             for number in 0..30 {
                 TOPICS.iter().for_each(|topic| company.append(topic, &format!("{topic}{number}")));
@@ -231,7 +231,7 @@ fn a_consumer_of_topics_of_several_owners_gets_all_in_the_order_of_each_and_neve
                 let next = had.entry(topic.to_owned()).or_default();
                 assert_eq!(number, next.to_string(), "{kind:?} {topic}");
                 *next += 1;
-                company.ask(1, Request::Ack(got.id));
+                company.ask(1, TopicQuestion::Ack(got.id));
             }
             assert!(TOPICS.iter().all(|topic| had[*topic] == 30), "{had:?}");
             for topic in TOPICS {
@@ -244,10 +244,11 @@ fn a_consumer_of_topics_of_several_owners_gets_all_in_the_order_of_each_and_neve
 
 #[test]
 fn topics_of_no_owner_wait_while_there_is_much_in_those_of_another() {
-    let mut company = Company::new(2, &Rules::default());
-    let owned = |owner| TOPICS.into_iter().find(|topic| Owner::of_topic(&name(topic), 2) == owner).unwrap();
+    let mut company = Company::new(2, &TopicRules::default());
+    let owned =
+        |owner| TOPICS.into_iter().find(|topic| OwnerIndex::of_topic(&name(topic), 2) == owner).unwrap();
     let (one, other) = (owned(0), owned(1));
-    company.consume(1, several(), Flow::Push(1), Kind::Shared);
+    company.consume(1, several(), Flow::Push(1), SubscriptionType::Shared);
     for _ in 0..100 {
         company.append(one, "one");
     }
@@ -259,87 +260,92 @@ fn topics_of_no_owner_wait_while_there_is_much_in_those_of_another() {
             break;
         }
         assert!(turn < 3, "it has its turn after one of the other");
-        company.ask(1, Request::Ack(got[0].id));
+        company.ask(1, TopicQuestion::Ack(got[0].id));
     }
 }
 
 #[test]
 fn what_is_pulled_comes_from_all_owners_and_is_no_more_than_was_asked_for() {
-    let mut company = Company::new(3, &Rules::default());
-    company.consume(1, several(), Flow::Pull, Kind::Shared);
+    let mut company = Company::new(3, &TopicRules::default());
+    company.consume(1, several(), Flow::Pull, SubscriptionType::Shared);
     for topic in TOPICS {
         (0..4).for_each(|_| company.append(topic, topic));
     }
     assert_eq!(company.take(1), []);
     let mut all = Vec::new();
     for permits in [1, 2, 3, 5, 8] {
-        company.ask(1, Request::Permit(permits));
+        company.ask(1, TopicQuestion::Permit(permits));
         let got = company.take(1);
         assert_eq!(got.len(), permits as usize);
         // Acknowledgements are no permits.
-        got.iter().for_each(|got| company.ask(1, Request::Ack(got.id)));
+        got.iter().for_each(|got| company.ask(1, TopicQuestion::Ack(got.id)));
         all.extend(got);
     }
     assert_eq!(company.take(1), []);
-    company.ask(1, Request::Permit(100));
+    company.ask(1, TopicQuestion::Permit(100));
     all.extend(company.take(1));
     assert_eq!(all.len(), 24);
 }
 
 #[test]
 fn who_is_refused_by_one_owner_leaves_nothing_at_others() {
-    let mut company = Company::new(3, &Rules::default());
-    let last = TOPICS.into_iter().find(|topic| Owner::of_topic(&name(topic), 3) == 2).unwrap();
-    company.consume(1, Wanted::One(name(last)), Flow::Push(9), Kind::Exclusive);
-    company.ask(2, consume_of(several(), Kind::Exclusive));
-    assert!(matches!(company.reply(2), Some(Reply::Refused(refusal)) if refusal.cause == Cause::Busy));
+    let mut company = Company::new(3, &TopicRules::default());
+    let last = TOPICS.into_iter().find(|topic| OwnerIndex::of_topic(&name(topic), 3) == 2).unwrap();
+    company.consume(1, WantedTopics::One(name(last)), Flow::Push(9), SubscriptionType::Exclusive);
+    company.ask(2, consume_of(several(), SubscriptionType::Exclusive));
+    assert!(matches!(company.reply(2), Some(TopicAnswer::Refused(refusal)) if refusal.cause == Cause::Busy));
     assert_eq!(company.list(100), [last]);
     // Its place is free again when the other has gone, and its own is.
-    company.ask(1, Request::Gone);
-    company.consume(3, several(), Flow::Push(9), Kind::Exclusive);
+    company.ask(1, TopicQuestion::Gone);
+    company.consume(3, several(), Flow::Push(9), SubscriptionType::Exclusive);
     company.append(last, "x");
     assert_eq!(company.take(3).len(), 1);
-    company.ask(4, consume_of(Wanted::One(name("a")), Kind::Exclusive));
-    assert!(matches!(company.reply(4), Some(Reply::Refused(_))));
-    company.ask(3, Request::Gone);
-    company.consume(5, several(), Flow::Push(9), Kind::Exclusive);
+    company.ask(4, consume_of(WantedTopics::One(name("a")), SubscriptionType::Exclusive));
+    assert!(matches!(company.reply(4), Some(TopicAnswer::Refused(_))));
+    company.ask(3, TopicQuestion::Gone);
+    company.consume(5, several(), Flow::Push(9), SubscriptionType::Exclusive);
     assert_eq!(company.take(5).len(), 1, "what was not acknowledged comes again");
 }
 
 #[test]
 fn of_two_that_want_the_same_topics_for_themselves_one_gets_all() {
     for seed in 0..40 {
-        let mut company = Company::new(3, &Rules::default());
+        let mut company = Company::new(3, &TopicRules::default());
         company.drawn = seed;
-        company.say(1, consume_of(several(), Kind::Exclusive));
-        company.say(2, consume_of(several(), Kind::Exclusive));
+        company.say(1, consume_of(several(), SubscriptionType::Exclusive));
+        company.say(2, consume_of(several(), SubscriptionType::Exclusive));
         company.settle();
         let replies = [company.reply(1), company.reply(2)];
-        let opened = replies.iter().filter(|reply| matches!(reply, Some(Reply::Opened))).count();
-        let refused = replies.iter().filter(|reply| matches!(reply, Some(Reply::Refused(_)))).count();
+        let opened = replies.iter().filter(|reply| matches!(reply, Some(TopicAnswer::Opened))).count();
+        let refused = replies.iter().filter(|reply| matches!(reply, Some(TopicAnswer::Refused(_)))).count();
         assert_eq!((opened, refused), (1, 1), "{replies:?}");
     }
 }
 
 #[test]
 fn one_request_creates_no_more_topics_than_it_may_at_all_owners_together() {
-    let mut company = Company::new(3, &Rules { new_topics_max: 5, ..Rules::default() });
-    company.ask(1, consume_of(several(), Kind::Shared));
-    assert!(matches!(company.reply(1), Some(Reply::Refused(refusal)) if refusal.cause == Cause::TooMany));
+    let mut company = Company::new(3, &TopicRules { new_topics_max: 5, ..TopicRules::default() });
+    company.ask(1, consume_of(several(), SubscriptionType::Shared));
+    assert!(
+        matches!(company.reply(1), Some(TopicAnswer::Refused(refusal)) if refusal.cause == Cause::TooMany)
+    );
     assert_eq!(company.list(100).len(), 0);
-    let mut company = Company::new(3, &Rules { topics_max: 4, ..Rules::default() });
+    let mut company = Company::new(3, &TopicRules { topics_max: 4, ..TopicRules::default() });
     for topic in &TOPICS[..4] {
         company.append(topic, "x");
     }
-    let draft = Draft::new(&Message { payload: b"x", ..Message::default() });
-    company.ask(999, Request::Append(name("e"), draft));
-    assert!(matches!(company.reply(999), Some(Reply::NotStored { .. })), "topics of all owners are counted");
+    let draft = MessageDraft::new(&TopicMessage { payload: b"x", ..TopicMessage::default() });
+    company.ask(999, TopicQuestion::Append(name("e"), draft));
+    assert!(
+        matches!(company.reply(999), Some(TopicAnswer::NotStored { .. })),
+        "topics of all owners are counted"
+    );
 }
 
 #[test]
 fn new_topics_of_any_owner_come_to_the_consumer_of_a_pattern() {
-    let mut company = Company::new(4, &Rules::default());
-    company.consume(1, pattern(".*"), Flow::Push(1000), Kind::Shared);
+    let mut company = Company::new(4, &TopicRules::default());
+    company.consume(1, pattern(".*"), Flow::Push(1000), SubscriptionType::Shared);
     for topic in TOPICS {
         company.append(topic, topic);
     }
@@ -347,9 +353,9 @@ fn new_topics_of_any_owner_come_to_the_consumer_of_a_pattern() {
     got.sort();
     assert_eq!(got, TOPICS);
     assert_eq!(company.list(4), ["a", "b", "c", "d"]);
-    let page = Inquiry::ProxyStats { rights: Rights::ALL, after: "".into(), count: 100 };
+    let page = TopicInquiry::ProxyStats { rights: Rights::ALL, after: "".into(), count: 100 };
     assert_eq!(company.inquire(page).as_object().unwrap().len(), TOPICS.len());
-    company.ask(1, Request::Unsubscribe);
+    company.ask(1, TopicQuestion::Unsubscribe);
     assert!(company.reply(1).is_none());
     for topic in TOPICS {
         assert_eq!(company.told(topic, "backlog"), serde_json::Value::Null);
@@ -358,30 +364,32 @@ fn new_topics_of_any_owner_come_to_the_consumer_of_a_pattern() {
 
 #[test]
 fn topics_have_ended_when_those_of_all_owners_have() {
-    let mut company = Company::new(3, &Rules::default());
-    company.consume(1, several(), Flow::Push(1000), Kind::Shared);
+    let mut company = Company::new(3, &TopicRules::default());
+    company.consume(1, several(), Flow::Push(1000), SubscriptionType::Shared);
     for (count, topic) in TOPICS.iter().enumerate() {
-        company.ask(1, Request::AskEnd);
-        assert!(matches!(company.reply(1), Some(Reply::EndOfTopic(false))), "{count}");
-        company.inquire(Inquiry::Terminate(name(topic)));
+        company.ask(1, TopicQuestion::AskEnd);
+        assert!(matches!(company.reply(1), Some(TopicAnswer::EndOfTopic(false))), "{count}");
+        company.inquire(TopicInquiry::Terminate(name(topic)));
     }
     // Two at once are answered one after the other.
-    company.say(1, Request::AskEnd);
-    company.ask(1, Request::AskEnd);
+    company.say(1, TopicQuestion::AskEnd);
+    company.ask(1, TopicQuestion::AskEnd);
     for _ in 0..2 {
-        assert!(matches!(company.reply(1), Some(Reply::EndOfTopic(true))));
+        assert!(matches!(company.reply(1), Some(TopicAnswer::EndOfTopic(true))));
     }
     assert!(company.reply(1).is_none());
 }
 
 #[test]
 fn a_topic_that_is_deleted_ends_who_has_named_it_at_all_owners_and_not_who_has_a_pattern() {
-    let mut company = Company::new(3, &Rules { topics_max: 6, ..Rules::default() });
-    company.consume(1, several(), Flow::Push(9), Kind::Shared);
-    company.consume(2, pattern(".*"), Flow::Push(9), Kind::Shared);
-    let delete = |company: &mut Company, topic| company.inquire(Inquiry::Delete { topic, force: true });
+    let mut company = Company::new(3, &TopicRules { topics_max: 6, ..TopicRules::default() });
+    company.consume(1, several(), Flow::Push(9), SubscriptionType::Shared);
+    company.consume(2, pattern(".*"), Flow::Push(9), SubscriptionType::Shared);
+    let delete = |company: &mut Company, topic| company.inquire(TopicInquiry::Delete { topic, force: true });
     assert_eq!(delete(&mut company, name("c")), serde_json::json!({}));
-    assert!(matches!(company.reply(1), Some(Reply::Refused(refusal)) if refusal.cause == Cause::NotFound));
+    assert!(
+        matches!(company.reply(1), Some(TopicAnswer::Refused(refusal)) if refusal.cause == Cause::NotFound)
+    );
     assert!(company.reply(1).is_none() && company.reply(2).is_none());
     // The others have room for one more, and go on alone.
     TOPICS.iter().for_each(|topic| company.append(topic, topic));
@@ -391,15 +399,15 @@ fn a_topic_that_is_deleted_ends_who_has_named_it_at_all_owners_and_not_who_has_a
 
 #[test]
 fn rights_that_are_lost_are_lost_at_all_owners() {
-    let mut company = Company::new(3, &Rules::default());
-    company.consume(1, several(), Flow::Push(1000), Kind::Shared);
-    company.ask(1, Request::Renew(Box::new(Rights::new([], ["t/n/*"], []))));
+    let mut company = Company::new(3, &TopicRules::default());
+    company.consume(1, several(), Flow::Push(1000), SubscriptionType::Shared);
+    company.ask(1, TopicQuestion::Renew(Box::new(Rights::new([], ["t/n/*"], []))));
     assert!(company.reply(1).is_none());
-    company.ask(1, Request::Renew(Box::new(Rights::new([], ["t/n/a", "t/n/b"], []))));
-    assert!(matches!(company.reply(1), Some(Reply::Forbidden)));
-    company.ask(1, Request::Gone);
-    company.consume(2, pattern(".*"), Flow::Push(1000), Kind::Failover);
-    company.ask(2, Request::Renew(Box::new(Rights::new([], ["t/n/a", "t/n/b"], []))));
+    company.ask(1, TopicQuestion::Renew(Box::new(Rights::new([], ["t/n/a", "t/n/b"], []))));
+    assert!(matches!(company.reply(1), Some(TopicAnswer::Forbidden)));
+    company.ask(1, TopicQuestion::Gone);
+    company.consume(2, pattern(".*"), Flow::Push(1000), SubscriptionType::Failover);
+    company.ask(2, TopicQuestion::Renew(Box::new(Rights::new([], ["t/n/a", "t/n/b"], []))));
     assert!(company.reply(2).is_none(), "a pattern goes on with what is left of it");
     TOPICS.iter().for_each(|topic| company.append(topic, topic));
     assert_eq!(company.take(2).len(), 2);
@@ -407,24 +415,25 @@ fn rights_that_are_lost_are_lost_at_all_owners() {
 
 #[test]
 fn dead_letters_go_to_the_owner_of_their_topic_and_the_message_is_dealt_with_when_it_has_them() {
-    let mut company = Company::new(3, &Rules::default());
+    let mut company = Company::new(3, &TopicRules::default());
     let mut elsewhere = 0;
     for (number, topic) in TOPICS.iter().enumerate() {
         let (id, letters) = (number as u32, name(topic).dead_letters("s"));
-        elsewhere += usize::from(Owner::of_topic(&letters, 3) != Owner::of_topic(&name(topic), 3));
-        let dying = Consuming { redeliveries_max: 1, ..consuming(topic, "s", Kind::Shared) };
-        company.ask(id, Request::Consume(Box::new(dying)));
-        assert!(matches!(company.reply(id), Some(Reply::Opened)));
+        elsewhere += usize::from(OwnerIndex::of_topic(&letters, 3) != OwnerIndex::of_topic(&name(topic), 3));
+        let dying =
+            ConsumerOptions { redeliveries_max: 1, ..consuming(topic, "s", SubscriptionType::Shared) };
+        company.ask(id, TopicQuestion::Consume(Box::new(dying)));
+        assert!(matches!(company.reply(id), Some(TopicAnswer::Opened)));
         company.append(topic, topic);
         for _ in 0..2 {
             let got = company.take(id);
             assert_eq!(got.len(), 1);
-            company.ask(id, Request::Nack(got[0].id));
+            company.ask(id, TopicQuestion::Nack(got[0].id));
         }
         assert_eq!(company.take(id), []);
         assert_eq!((company.told(topic, "backlog"), company.told(topic, "pending")), (0.into(), 0.into()));
         let (topic, subscription) = (letters, None);
-        let letters = company.inquire(Inquiry::Peek { topic, subscription, count: 10 });
+        let letters = company.inquire(TopicInquiry::Peek { topic, subscription, count: 10 });
         assert_eq!(letters.as_array().unwrap().len(), 1);
         let from = &letters[0]["properties"]["REAL_TOPIC"];
         assert_eq!(from.as_str(), Some(name(TOPICS[number]).as_str()));
@@ -434,63 +443,70 @@ fn dead_letters_go_to_the_owner_of_their_topic_and_the_message_is_dealt_with_whe
 
 #[test]
 fn a_message_that_the_owner_of_its_dead_letters_cannot_store_comes_again() {
-    let mut company = Company::new(2, &Rules::default());
-    let is_elsewhere =
-        |topic: &&str| Owner::of_topic(&name(topic).dead_letters("s"), 2) != Owner::of_topic(&name(topic), 2);
+    let mut company = Company::new(2, &TopicRules::default());
+    let is_elsewhere = |topic: &&str| {
+        OwnerIndex::of_topic(&name(topic).dead_letters("s"), 2) != OwnerIndex::of_topic(&name(topic), 2)
+    };
     let topic = TOPICS.into_iter().find(is_elsewhere).unwrap();
     let letters = name(topic).dead_letters("s");
-    let other = Owner::of_topic(&letters, 2);
+    let other = OwnerIndex::of_topic(&letters, 2);
     company.ask(
         1,
-        Request::Consume(Box::new(Consuming { redeliveries_max: 1, ..consuming(topic, "s", Kind::Shared) })),
+        TopicQuestion::Consume(Box::new(ConsumerOptions {
+            redeliveries_max: 1,
+            ..consuming(topic, "s", SubscriptionType::Shared)
+        })),
     );
     company.append(topic, "x");
     company.owners[other].archive().fault = Some("the disk is full");
     for redeliveries in 0..3 {
         let got = company.take(1);
         assert_eq!((got.len(), got[0].redeliveries), (1, redeliveries));
-        company.ask(1, Request::Nack(got[0].id));
+        company.ask(1, TopicQuestion::Nack(got[0].id));
     }
     company.owners[other].archive().fault = None;
     let got = company.take(1);
-    company.ask(1, Request::Nack(got[0].id));
+    company.ask(1, TopicQuestion::Nack(got[0].id));
     assert_eq!(company.take(1), []);
     assert_eq!(company.told(topic, "backlog"), 0);
 }
 
 #[test]
 fn a_message_for_which_another_owner_has_taken_the_room_comes_when_there_is_some_again() {
-    for kind in [Kind::Exclusive, Kind::Shared, Kind::KeyShared] {
-        let mut company = Company::new(1, &Rules::default());
-        company.consume(2, Wanted::One(name("x")), Flow::Pull, kind);
-        company.ask(2, Request::Gone);
+    for kind in [SubscriptionType::Exclusive, SubscriptionType::Shared, SubscriptionType::KeyShared] {
+        let mut company = Company::new(1, &TopicRules::default());
+        company.consume(2, WantedTopics::One(name("x")), Flow::Pull, kind);
+        company.ask(2, TopicQuestion::Gone);
         (0..3).for_each(|number| company.append("x", &number.to_string()));
         // What is not in memory is read between the look for room and the delivery.
         let mut archive = std::mem::take(company.owners[0].archive());
         archive.crash();
-        company.owners[0] = Topics::new(archive, Rules::default(), company.now);
-        let window = Arc::new(Window::new(Flow::Push(1)));
-        let consuming =
-            Consuming { earliest: true, window: Some(Arc::clone(&window)), ..consuming("x", "s", kind) };
-        company.ask(1, Request::Consume(Box::new(consuming)));
-        assert!(matches!(company.reply(1), Some(Reply::Ready)));
-        company.ask(1, Request::Join);
-        assert!(matches!(company.reply(1), Some(Reply::Opened)));
+        company.owners[0] = TopicOwner::new(archive, TopicRules::default(), company.now);
+        let window = Arc::new(ConsumerWindow::new(Flow::Push(1)));
+        let consuming = ConsumerOptions {
+            earliest: true,
+            window: Some(Arc::clone(&window)),
+            ..consuming("x", "s", kind)
+        };
+        company.ask(1, TopicQuestion::Consume(Box::new(consuming)));
+        assert!(matches!(company.reply(1), Some(TopicAnswer::Ready)));
+        company.ask(1, TopicQuestion::Join);
+        assert!(matches!(company.reply(1), Some(TopicAnswer::Opened)));
         company.open.insert(1);
         // Nobody's turn is waited for.
         assert_eq!((window.open(), window.pass(0)), (Some(0), None));
         company.owners[0].archive().thief = Some(Arc::clone(&window));
-        company.ask(1, Request::Turn);
+        company.ask(1, TopicQuestion::Turn);
         assert_eq!(company.take(1), [], "the room was taken");
         company.owners[0].archive().thief = None;
         window.free(1);
         // The other wanted still more, and has no more use for it.
         assert_eq!((window.next(), window.pass(1)), (Some(1), Some(0)), "it waits for it");
-        company.ask(1, Request::Turn);
+        company.ask(1, TopicQuestion::Turn);
         for number in 0..3 {
             let got = company.take(1);
             assert_eq!((got.len(), &*got[0].text), (1, &*number.to_string()));
-            company.ask(1, Request::Ack(got[0].id));
+            company.ask(1, TopicQuestion::Ack(got[0].id));
         }
         assert_eq!(company.told("x", "backlog"), 0);
     }
@@ -508,7 +524,7 @@ struct Crowd {
 
 impl Crowd {
     fn new(seed: u64) -> Self {
-        let mut company = Company::new(2 + seed as usize % 3, &Rules::default());
+        let mut company = Company::new(2 + seed as usize % 3, &TopicRules::default());
         company.drawn = seed;
         let window = 1 + company.draw(4) as u32;
         let (held, published, done) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
@@ -518,14 +534,14 @@ impl Crowd {
     fn join(&mut self) {
         self.last += 1;
         let id = self.last;
-        let wanted = Consuming {
+        let wanted = ConsumerOptions {
             topics: if id.is_multiple_of(2) { several() } else { pattern("[a-f]") },
             flow: Flow::Push(self.window),
             earliest: true,
             nack_delay_ms: u64::from(id % 3) * 100,
-            ..consuming("x", "s", Kind::Shared)
+            ..consuming("x", "s", SubscriptionType::Shared)
         };
-        self.company.say(id, Request::Consume(Box::new(wanted)));
+        self.company.say(id, TopicQuestion::Consume(Box::new(wanted)));
     }
 
     /// Takes what has come to those that are there. Returns who is.
@@ -542,8 +558,8 @@ impl Crowd {
     fn publish(&mut self, number: usize) {
         let topic = TOPICS[self.company.draw(TOPICS.len())];
         let text = format!("{topic}{number}");
-        let draft = Draft::new(&Message { payload: text.as_bytes(), ..Message::default() });
-        self.company.say(999, Request::Append(name(topic), draft));
+        let draft = MessageDraft::new(&TopicMessage { payload: text.as_bytes(), ..TopicMessage::default() });
+        self.company.say(999, TopicQuestion::Append(name(topic), draft));
         self.published.insert(text);
     }
 
@@ -551,16 +567,16 @@ impl Crowd {
     fn deal(&mut self, id: u32, is_done: bool) -> bool {
         let Some(got) = self.held.entry(id).or_default().pop() else { return false };
         if is_done {
-            self.company.say(id, Request::Ack(got.id));
+            self.company.say(id, TopicQuestion::Ack(got.id));
             self.done.insert(got.text);
         } else {
-            self.company.say(id, Request::Nack(got.id));
+            self.company.say(id, TopicQuestion::Nack(got.id));
         }
         true
     }
 
     fn leave(&mut self, id: u32) {
-        self.company.say(id, Request::Gone);
+        self.company.say(id, TopicQuestion::Gone);
         self.company.open.remove(&id);
         self.held.remove(&id);
         self.company.settle_without(id);
@@ -613,9 +629,9 @@ impl Company {
     /// What was on its way to a connection that has gone comes to nobody.
     fn settle_without(&mut self, gone: u32) {
         self.mailbox.retain(|outgoing| match outgoing {
-            Outgoing::Deliver(_, taker) => taker.connection.id != gone,
-            Outgoing::Reply(connection, _) => connection.id != gone,
-            Outgoing::Ask(..) => true,
+            TopicOutgoing::Deliver(_, recipient) => recipient.connection.id != gone,
+            TopicOutgoing::Reply(connection, _) => connection.id != gone,
+            TopicOutgoing::Ask(..) => true,
         });
         // Nor what an owner has still decided before it hears of it.
         self.open.insert(gone);

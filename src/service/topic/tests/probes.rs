@@ -3,27 +3,30 @@
 use super::world::*;
 use crate::service::topic::*;
 
-fn exclusive() -> Request {
-    Request::Consume(Box::new(consuming("x", "s", Kind::Exclusive)))
+fn exclusive() -> TopicQuestion {
+    TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Exclusive)))
 }
 
-fn named() -> Request {
-    Request::Produce(Box::new(Producing { name: Some("ann".into()), ..producing("x") }))
+fn named() -> TopicQuestion {
+    TopicQuestion::Produce(Box::new(ProducerOptions { name: Some("ann".into()), ..producing("x") }))
 }
 
-fn volatile(request: fn() -> Request) -> Request {
+fn volatile(request: fn() -> TopicQuestion) -> TopicQuestion {
     let topic = TopicName::read("non-persistent://t/n/x").unwrap();
     match request() {
-        Request::Consume(consuming) => {
-            Request::Consume(Box::new(Consuming { topics: Wanted::One(topic), ..*consuming }))
+        TopicQuestion::Consume(consuming) => TopicQuestion::Consume(Box::new(ConsumerOptions {
+            topics: WantedTopics::One(topic),
+            ..*consuming
+        })),
+        TopicQuestion::Produce(producing) => {
+            TopicQuestion::Produce(Box::new(ProducerOptions { topic, ..*producing }))
         }
-        Request::Produce(producing) => Request::Produce(Box::new(Producing { topic, ..*producing })),
         other => panic!("{other:?}"),
     }
 }
 
 /// A world in which the first connection has what may be had once, and nobody knows whether it lives.
-fn held(request: &dyn Fn() -> Request) -> World {
+fn held(request: &dyn Fn() -> TopicQuestion) -> World {
     let mut world = World::new();
     world.ask(1, request());
     world.opened(1);
@@ -32,7 +35,7 @@ fn held(request: &dyn Fn() -> Request) -> World {
     world
 }
 
-fn all() -> [Box<dyn Fn() -> Request>; 4] {
+fn all() -> [Box<dyn Fn() -> TopicQuestion>; 4] {
     [Box::new(exclusive), Box::new(named), Box::new(|| volatile(exclusive)), Box::new(|| volatile(named))]
 }
 
@@ -42,10 +45,10 @@ fn a_newcomer_gets_the_place_of_the_dead_and_not_that_of_the_living() {
         let mut world = held(&*request);
         world.ask(2, request());
         assert!(world.reply(2).is_none(), "nobody knows yet");
-        world.topics.take(connection(1), Request::Probed { is_closing: true }, world.now);
+        world.topics.take(connection(1), TopicQuestion::Probed { is_closing: true }, world.now);
         world.round();
         assert!(world.reply(2).is_none(), "what it has sent before its end comes first");
-        world.ask(1, Request::Gone);
+        world.ask(1, TopicQuestion::Gone);
         world.opened(2);
         world.ask(3, request());
         assert_eq!(world.refused(3), Cause::Busy, "the second lives");
@@ -72,8 +75,8 @@ fn a_newcomer_that_leaves_waits_no_more() {
     let mut world = held(&exclusive);
     world.ask(2, exclusive());
     world.ask(3, exclusive());
-    world.ask(2, Request::Gone);
-    world.ask(1, Request::Gone);
+    world.ask(2, TopicQuestion::Gone);
+    world.ask(1, TopicQuestion::Gone);
     assert!(world.reply(2).is_none());
     world.opened(3);
     world.pass(10_000);
@@ -87,7 +90,7 @@ fn of_many_newcomers_the_first_gets_it_and_no_more_than_some_wait() {
         world.ask(id, exclusive());
     }
     assert_eq!([world.refused(66), world.refused(69)], [Cause::Busy; 2], "64 wait, and no more");
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     world.opened(2);
     for id in 3..66 {
         assert_eq!(world.refused(id), Cause::Busy, "{id}");
@@ -96,21 +99,21 @@ fn of_many_newcomers_the_first_gets_it_and_no_more_than_some_wait() {
 
 #[test]
 fn another_type_or_mode_is_there_until_its_last_consumer_has_gone() {
-    let shared = || Request::Consume(Box::new(consuming("x", "s", Kind::Shared)));
+    let shared = || TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Shared)));
     let mut world = held(&shared);
     world.ask(2, exclusive());
     assert!(world.reply(2).is_none());
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     world.opened(2);
     let fleeting = || {
-        let consuming = consuming("y", "s", Kind::Shared);
-        Request::Consume(Box::new(Consuming { durable: false, ..consuming }))
+        let consuming = consuming("y", "s", SubscriptionType::Shared);
+        TopicQuestion::Consume(Box::new(ConsumerOptions { durable: false, ..consuming }))
     };
-    let durable = || Request::Consume(Box::new(consuming("y", "s", Kind::Shared)));
+    let durable = || TopicQuestion::Consume(Box::new(consuming("y", "s", SubscriptionType::Shared)));
     let mut world = held(&fleeting);
     world.ask(2, durable());
     assert!(world.reply(2).is_none());
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     world.opened(2);
     world.mute.insert(2);
     world.ask(3, fleeting());
@@ -121,8 +124,8 @@ fn another_type_or_mode_is_there_until_its_last_consumer_has_gone() {
 fn who_waits_with_less_rights_than_it_came_with_does_not_get_it() {
     let mut world = held(&exclusive);
     world.ask(2, exclusive());
-    world.ask(2, Request::Renew(Box::new(Rights::new([], ["t/n/x"], []))));
+    world.ask(2, TopicQuestion::Renew(Box::new(Rights::new([], ["t/n/x"], []))));
     assert!(world.reply(2).is_none());
-    world.ask(2, Request::Renew(Box::new(Rights::new([], ["t/n/y"], []))));
-    assert!(matches!(world.reply(2), Some(Reply::Forbidden)));
+    world.ask(2, TopicQuestion::Renew(Box::new(Rights::new([], ["t/n/y"], []))));
+    assert!(matches!(world.reply(2), Some(TopicAnswer::Forbidden)));
 }

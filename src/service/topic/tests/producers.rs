@@ -3,27 +3,32 @@
 use super::world::*;
 use crate::service::topic::*;
 
-fn text(text: &str) -> Message<'_> {
-    Message { payload: text.as_bytes(), ..Message::default() }
+fn text(text: &str) -> TopicMessage<'_> {
+    TopicMessage { payload: text.as_bytes(), ..TopicMessage::default() }
 }
 
-fn numbered(producer: &str, sequence: i64) -> Message<'_> {
-    Message { producer: Some(producer), sequence: Some(sequence), payload: b"x", ..Message::default() }
+fn numbered(producer: &str, sequence: i64) -> TopicMessage<'_> {
+    TopicMessage {
+        producer: Some(producer),
+        sequence: Some(sequence),
+        payload: b"x",
+        ..TopicMessage::default()
+    }
 }
 
-fn named(topic: &str, name: &str) -> Producing {
-    Producing { name: Some(name.into()), ..producing(topic) }
+fn named(topic: &str, name: &str) -> ProducerOptions {
+    ProducerOptions { name: Some(name.into()), ..producing(topic) }
 }
 
 #[test]
 fn a_name_is_one_producers_as_long_as_it_is_there() {
     let mut world = World::new();
     world.produce(1, named("x", "p"));
-    world.ask(2, Request::Produce(Box::new(named("x", "p"))));
+    world.ask(2, TopicQuestion::Produce(Box::new(named("x", "p"))));
     assert_eq!(world.refused(2), Cause::Busy);
     world.produce(3, producing("x"));
     world.produce(4, producing("x"));
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     world.produce(2, named("x", "p"));
 }
 
@@ -49,7 +54,7 @@ fn a_repeated_message_is_not_answered_before_the_first_is_safe() {
     let mut world = World::new();
     world.produce(1, named("x", "p"));
     for _ in 0..2 {
-        let request = Request::Send { draft: Draft::new(&numbered("p", 0)), context: None };
+        let request = TopicQuestion::Send { draft: MessageDraft::new(&numbered("p", 0)), context: None };
         world.topics.take(connection(1), request, world.now);
     }
     world.take_out();
@@ -57,17 +62,17 @@ fn a_repeated_message_is_not_answered_before_the_first_is_safe() {
     world.sync_fault = Some("the disk is gone");
     world.round();
     for _ in 0..2 {
-        assert!(matches!(world.reply(1), Some(Reply::NotStored { .. })));
+        assert!(matches!(world.reply(1), Some(TopicAnswer::NotStored { .. })));
     }
 }
 
 #[test]
 fn a_new_producers_numbers_may_begin_later() {
     let mut world = World::new();
-    world.produce(1, Producing { initial_sequence: Some(10), ..named("x", "p") });
+    world.produce(1, ProducerOptions { initial_sequence: Some(10), ..named("x", "p") });
     world.send(1, &numbered("p", 10)).unwrap();
     world.send(1, &numbered("p", 11)).unwrap();
-    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["messages"], 1);
+    assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["messages"], 1);
 }
 
 #[test]
@@ -77,12 +82,12 @@ fn only_so_many_producers_are_remembered() {
         let producer = format!("p{number:05}");
         world.topics.take(
             connection(9),
-            Request::Append(name("x"), Draft::new(&numbered(&producer, 1))),
+            TopicQuestion::Append(name("x"), MessageDraft::new(&numbered(&producer, 1))),
             world.now,
         );
     }
     world.round();
-    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["rememberedProducers"], 9001);
+    assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["rememberedProducers"], 9001);
     let sequences = &world.topics.archive().live[name("x").as_str()].sequences;
     assert_eq!((sequences.len(), sequences.contains_key("p00000")), (9001, false));
     assert!(sequences.contains_key("p10000"));
@@ -90,10 +95,10 @@ fn only_so_many_producers_are_remembered() {
 
 #[test]
 fn keys_choose_partitions_as_pulsars_clients_do_and_the_rest_is_sent_to_one_or_to_all_in_turn() {
-    let mut world = World::with(Rules { partitioned: vec![(name("p"), 4)], ..Rules::default() });
+    let mut world = World::with(TopicRules { partitioned: vec![(name("p"), 4)], ..TopicRules::default() });
     world.produce(1, producing("p"));
-    world.produce(2, Producing { round_robin: true, hashing: Hashing::Murmur3, ..producing("p") });
-    let keyed = Message { key: Some("hello"), ..text("x") };
+    world.produce(2, ProducerOptions { round_robin: true, hashing: Hashing::Murmur3, ..producing("p") });
+    let keyed = TopicMessage { key: Some("hello"), ..text("x") };
     assert_eq!(world.send(1, &keyed).unwrap().partition, Some(99_162_322 % 4));
     assert_eq!(world.send(2, &keyed).unwrap().partition, Some((0x248b_fa47 & 0x7fff_ffff) % 4));
     let mut partitions =
@@ -104,7 +109,7 @@ fn keys_choose_partitions_as_pulsars_clients_do_and_the_rest_is_sent_to_one_or_t
     assert_eq!(turns, [0, 1, 2, 3]);
     world.produce(3, producing("p-partition-2"));
     assert_eq!(world.send(3, &text("x")).unwrap().partition, Some(2));
-    world.consume(4, Consuming { earliest: true, ..consuming("p", "s", Kind::Exclusive) });
+    world.consume(4, ConsumerOptions { earliest: true, ..consuming("p", "s", SubscriptionType::Exclusive) });
     let got = world.all(4);
     assert_eq!(got.len(), 11);
     got.iter().for_each(|got| world.ack(4, got));
@@ -115,16 +120,16 @@ fn keys_choose_partitions_as_pulsars_clients_do_and_the_rest_is_sent_to_one_or_t
 
 #[test]
 fn a_repeated_message_goes_to_the_same_partition() {
-    let mut world = World::with(Rules { partitioned: vec![(name("p"), 4)], ..Rules::default() });
+    let mut world = World::with(TopicRules { partitioned: vec![(name("p"), 4)], ..TopicRules::default() });
     for round_robin in [false, true] {
-        let producing = || Producing { round_robin, ..named("p", if round_robin { "q" } else { "p" }) };
+        let producing = || ProducerOptions { round_robin, ..named("p", if round_robin { "q" } else { "p" }) };
         let producer = if round_robin { "q" } else { "p" };
         world.produce(1, producing());
         let first = world.send(1, &numbered(producer, 7)).unwrap();
-        world.ask(1, Request::Gone);
+        world.ask(1, TopicQuestion::Gone);
         world.produce(1, producing());
         assert_eq!(world.send(1, &numbered(producer, 7)), Ok(first));
-        world.ask(1, Request::Gone);
+        world.ask(1, TopicQuestion::Gone);
     }
 }
 
@@ -133,24 +138,24 @@ fn a_terminated_topic_takes_no_producer_and_no_message() {
     let mut world = World::new();
     world.produce(1, producing("x"));
     world.send(1, &text("0")).unwrap();
-    world.inquire(Inquiry::Terminate(name("x")));
+    world.inquire(TopicInquiry::Terminate(name("x")));
     assert_eq!(world.send(1, &text("1")), Err("Topic was already terminated".into()));
-    world.ask(2, Request::Produce(Box::new(producing("x"))));
+    world.ask(2, TopicQuestion::Produce(Box::new(producing("x"))));
     assert_eq!(world.refused(2), Cause::Terminated);
     world.crash();
-    world.ask(2, Request::Produce(Box::new(producing("x"))));
+    world.ask(2, TopicQuestion::Produce(Box::new(producing("x"))));
     assert_eq!(world.refused(2), Cause::Terminated);
 }
 
 #[test]
 fn a_full_backlog_refuses_producers_until_something_is_acknowledged() {
-    let mut world = World::with(Rules { backlog_quota_bytes: 1000, ..Rules::default() });
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    let mut world = World::with(TopicRules { backlog_quota_bytes: 1000, ..TopicRules::default() });
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     world.produce(2, producing("x"));
     let long = "x".repeat(300);
     let sent = (0..10).take_while(|_| world.send(2, &text(&long)).is_ok()).count();
     assert_eq!(sent, 4);
-    world.ask(3, Request::Produce(Box::new(producing("x"))));
+    world.ask(3, TopicQuestion::Produce(Box::new(producing("x"))));
     assert_eq!(world.refused(3), Cause::Quota);
     for got in world.all(1) {
         world.ack(1, &got);
@@ -161,18 +166,18 @@ fn a_full_backlog_refuses_producers_until_something_is_acknowledged() {
 
 #[test]
 fn or_the_slowest_subscription_loses_its_oldest_messages() {
-    let rules = Rules { backlog_quota_bytes: 1000, backlog_eviction: true, ..Rules::default() };
+    let rules = TopicRules { backlog_quota_bytes: 1000, backlog_eviction: true, ..TopicRules::default() };
     let mut world = World::with(rules);
-    world.consume(1, consuming("x", "slow", Kind::Exclusive));
-    world.ask(1, Request::Gone);
-    world.consume(2, consuming("x", "fast", Kind::Exclusive));
+    world.consume(1, consuming("x", "slow", SubscriptionType::Exclusive));
+    world.ask(1, TopicQuestion::Gone);
+    world.consume(2, consuming("x", "fast", SubscriptionType::Exclusive));
     for number in 0..20 {
         world.append("x", &format!("{number:0300}"));
         for got in world.all(2) {
             world.ack(2, &got);
         }
     }
-    world.consume(1, consuming("x", "slow", Kind::Exclusive));
+    world.consume(1, consuming("x", "slow", SubscriptionType::Exclusive));
     let got = world.texts(1);
     assert!((2..=4).contains(&got.len()), "{}", got.len());
     assert_eq!(got.last().map(|text| text.trim_start_matches('0')), Some("19"));
@@ -183,43 +188,53 @@ fn who_is_no_producer_is_told_so_and_a_connection_is_one_thing() {
     let mut world = World::new();
     assert!(world.send(1, &text("x")).is_err());
     world.produce(1, producing("x"));
-    world.ask(1, Request::Consume(Box::new(consuming("x", "s", Kind::Exclusive))));
+    world.ask(1, TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Exclusive))));
     assert_eq!(world.refused(1), Cause::Invalid);
 }
 
 #[test]
 fn a_partition_beyond_the_number_is_refused_to_everybody() {
-    let rules = |partitions| Rules { partitioned: vec![(name("p"), partitions)], ..Rules::default() };
+    let rules =
+        |partitions| TopicRules { partitioned: vec![(name("p"), partitions)], ..TopicRules::default() };
     let mut world = World::with(rules(4));
     let beyond = || name("p-partition-9");
-    let letters =
-        Consuming { dead_letters: Some(beyond()), redeliveries_max: 1, ..consuming("x", "s", Kind::Shared) };
+    let letters = ConsumerOptions {
+        dead_letters: Some(beyond()),
+        redeliveries_max: 1,
+        ..consuming("x", "s", SubscriptionType::Shared)
+    };
     for (request, cause) in [
-        (Request::Produce(Box::new(producing("p-partition-9"))), Cause::NotFound),
-        (Request::Produce(Box::new(producing("p-partition-4"))), Cause::NotFound),
-        (Request::Consume(Box::new(consuming("p-partition-9", "s", Kind::Shared))), Cause::NotFound),
-        (Request::Read(Box::new(reading("p-partition-9", Start::Earliest))), Cause::NotFound),
-        (Request::Consume(Box::new(letters)), Cause::Invalid),
+        (TopicQuestion::Produce(Box::new(producing("p-partition-9"))), Cause::NotFound),
+        (TopicQuestion::Produce(Box::new(producing("p-partition-4"))), Cause::NotFound),
+        (
+            TopicQuestion::Consume(Box::new(consuming("p-partition-9", "s", SubscriptionType::Shared))),
+            Cause::NotFound,
+        ),
+        (TopicQuestion::Read(Box::new(reading("p-partition-9", ReaderStart::Earliest))), Cause::NotFound),
+        (TopicQuestion::Consume(Box::new(letters)), Cause::Invalid),
     ] {
         world.ask(1, request);
         assert_eq!(world.refused(1), cause);
     }
-    let draft = Draft::new(&Message::default());
-    world.ask(2, Request::Append(beyond(), draft));
+    let draft = MessageDraft::new(&TopicMessage::default());
+    world.ask(2, TopicQuestion::Append(beyond(), draft));
     match world.reply(2) {
-        Some(Reply::NotStored { reason, .. }) => {
+        Some(TopicAnswer::NotStored { reason, .. }) => {
             assert_eq!(&*reason, "there is no partition 9: the topic has 4, counted from 0");
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(world.inquire(Inquiry::Stats(beyond())).0, 404, "and it was not created");
+    assert_eq!(world.inquire(TopicInquiry::Stats(beyond())).0, 404, "and it was not created");
     world.produce(3, producing("p-partition-3"));
     world.produce(4, producing("q-partition-9"));
     // What is left of a larger number can be fetched, and takes nothing more.
-    world.send(3, &Message { payload: b"0", ..Message::default() }).unwrap();
+    world.send(3, &TopicMessage { payload: b"0", ..TopicMessage::default() }).unwrap();
     world.topics.configure(rules(2));
-    world.consume(5, Consuming { earliest: true, ..consuming("p-partition-3", "s", Kind::Shared) });
+    world.consume(
+        5,
+        ConsumerOptions { earliest: true, ..consuming("p-partition-3", "s", SubscriptionType::Shared) },
+    );
     assert_eq!(world.texts(5), ["0"]);
-    world.ask(6, Request::Produce(Box::new(producing("p-partition-3"))));
+    world.ask(6, TopicQuestion::Produce(Box::new(producing("p-partition-3"))));
     assert_eq!(world.refused(6), Cause::NotFound);
 }

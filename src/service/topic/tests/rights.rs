@@ -10,9 +10,9 @@ fn consumer_of(glob: &str) -> Rights {
 
 /// Whether a connection keeps what it does with these rights.
 fn keeps(world: &mut World, id: u32, rights: Rights) -> bool {
-    world.ask(id, Request::Renew(Box::new(rights)));
+    world.ask(id, TopicQuestion::Renew(Box::new(rights)));
     let replies = world.replies.entry(id).or_default();
-    !matches!(replies.pop_back(), Some(Reply::Forbidden))
+    !matches!(replies.pop_back(), Some(TopicAnswer::Forbidden))
 }
 
 #[test]
@@ -22,9 +22,9 @@ fn a_pattern_gets_only_topics_that_may_be_consumed() {
     world.append("b-1", "before");
     let matching = || {
         let pattern = regex::Regex::new("^persistent://t/n/.*$").unwrap();
-        let topics = Wanted::Matching { namespace: "persistent://t/n/".into(), pattern };
+        let topics = WantedTopics::Matching { namespace: "persistent://t/n/".into(), pattern };
         let rights = Some(Box::new(consumer_of("t/n/a-*")));
-        Consuming { topics, rights, earliest: true, ..consuming("x", "s", Kind::Shared) }
+        ConsumerOptions { topics, rights, earliest: true, ..consuming("x", "s", SubscriptionType::Shared) }
     };
     world.consume(1, matching());
     world.append("a-2", "later");
@@ -45,10 +45,23 @@ fn what_a_connection_does_is_looked_at_again_when_its_rights_change() {
     let mut world = World::new();
     world.produce(1, producing("x"));
     let dead_letters = Some(name("dead"));
-    world.consume(2, Consuming { redeliveries_max: 1, dead_letters, ..consuming("x", "s", Kind::Exclusive) });
-    world.ask(3, Request::Read(Box::new(reading("x", Start::Latest))));
+    world.consume(
+        2,
+        ConsumerOptions {
+            redeliveries_max: 1,
+            dead_letters,
+            ..consuming("x", "s", SubscriptionType::Exclusive)
+        },
+    );
+    world.ask(3, TopicQuestion::Read(Box::new(reading("x", ReaderStart::Latest))));
     let transient = TopicName::read("non-persistent://t/n/x").unwrap();
-    world.ask(4, Request::Read(Box::new(Reading { topic: transient, ..reading("x", Start::Latest) })));
+    world.ask(
+        4,
+        TopicQuestion::Read(Box::new(ReaderOptions {
+            topic: transient,
+            ..reading("x", ReaderStart::Latest)
+        })),
+    );
     for id in 1..=4 {
         assert!(keeps(&mut world, id, Rights::ALL), "{id}");
         assert!(!keeps(&mut world, id, Rights::new(["t/m/*"], ["t/m/*"], ["t/m/*"])), "{id}");
@@ -65,22 +78,27 @@ fn what_a_connection_does_is_looked_at_again_when_its_rights_change() {
 #[test]
 fn statistics_show_what_may_be_consumed() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
-    world.consume(2, consuming("y", "s", Kind::Exclusive));
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
+    world.consume(2, consuming("y", "s", SubscriptionType::Exclusive));
     let names = |shown: &Value| -> Vec<String> { shown.as_object().unwrap().keys().cloned().collect() };
-    let shown =
-        world.inquire(Inquiry::ProxyStats { rights: consumer_of("t/n/x"), after: "".into(), count: 10 }).1;
+    let shown = world
+        .inquire(TopicInquiry::ProxyStats { rights: consumer_of("t/n/x"), after: "".into(), count: 10 })
+        .1;
     assert_eq!(names(&shown), ["persistent://t/n/x"]);
     assert!(
         names(
             &world
-                .inquire(Inquiry::ProxyStats { rights: consumer_of("t/m/*"), after: "".into(), count: 10 })
+                .inquire(TopicInquiry::ProxyStats {
+                    rights: consumer_of("t/m/*"),
+                    after: "".into(),
+                    count: 10
+                })
                 .1
         )
         .is_empty()
     );
     let spaces = |world: &mut World, glob: &str| {
-        let told = world.inquire(Inquiry::ProxyMetrics(consumer_of(glob))).1;
+        let told = world.inquire(TopicInquiry::ProxyMetrics(consumer_of(glob))).1;
         told.as_array().unwrap().len()
     };
     assert_eq!([spaces(&mut world, "t/n/*"), spaces(&mut world, "t/n/x")], [1, 0]);

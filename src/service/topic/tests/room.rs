@@ -14,15 +14,18 @@ fn held(world: &mut World, topic: &str) -> usize {
 /// A message of so many bytes comes, without any time passing.
 fn pass_through(world: &mut World, consumer: u32, bytes: usize) {
     let payload = vec![b'x'; bytes];
-    let draft =
-        Draft::new(&Message { published_ms: world.now.unix_ms, payload: &payload, ..Message::default() });
-    world.topics.take(connection(999_999), Request::Append(name("x"), draft), world.now);
+    let draft = MessageDraft::new(&TopicMessage {
+        published_ms: world.now.unix_ms,
+        payload: &payload,
+        ..TopicMessage::default()
+    });
+    world.topics.take(connection(999_999), TopicQuestion::Append(name("x"), draft), world.now);
     world.round();
     for got in world.all(consumer) {
         if got.wants_receipt {
-            world.topics.take(connection(consumer), Request::Took, world.now);
+            world.topics.take(connection(consumer), TopicQuestion::Took, world.now);
         }
-        world.topics.take(connection(consumer), Request::Ack(got.id), world.now);
+        world.topics.take(connection(consumer), TopicQuestion::Ack(got.id), world.now);
     }
     world.log.clear();
     world.replies.clear();
@@ -30,11 +33,11 @@ fn pass_through(world: &mut World, consumer: u32, bytes: usize) {
 
 #[test]
 fn a_queue_that_is_passed_through_holds_little_more_than_its_retention_however_fast() {
-    for kind in [Kind::Exclusive, Kind::Shared, Kind::KeyShared] {
-        let mut world = World::with(Rules { retention_bytes: 8 * MIB as u64, ..Rules::default() });
+    for kind in [SubscriptionType::Exclusive, SubscriptionType::Shared, SubscriptionType::KeyShared] {
+        let mut world = World::with(TopicRules { retention_bytes: 8 * MIB as u64, ..TopicRules::default() });
         world.consume(1, consuming("x", "s", kind));
-        world.ask(2, Request::Consume(Box::new(consuming("x", "idle", Kind::Shared))));
-        world.ask(2, Request::Unsubscribe);
+        world.ask(2, TopicQuestion::Consume(Box::new(consuming("x", "idle", SubscriptionType::Shared))));
+        world.ask(2, TopicQuestion::Unsubscribe);
         let mut most = 0;
         for _ in 0..2000 {
             pass_through(&mut world, 1, 64 * 1024);
@@ -52,18 +55,24 @@ fn a_queue_that_is_passed_through_holds_little_more_than_its_retention_however_f
 
 #[test]
 fn a_backlog_gives_its_room_back_while_it_is_worked_off() {
-    let mut world = World::with(Rules { retention_bytes: 0, ..Rules::default() });
-    world.consume(1, Consuming { flow: Flow::Push(1), ..consuming("x", "s", Kind::Exclusive) });
+    let mut world = World::with(TopicRules { retention_bytes: 0, ..TopicRules::default() });
+    world.consume(
+        1,
+        ConsumerOptions { flow: Flow::Push(1), ..consuming("x", "s", SubscriptionType::Exclusive) },
+    );
     for _ in 0..1000 {
         let payload = vec![b'x'; 64 * 1024];
-        world.append_message("x", &Message { payload: &payload, ..Message::default() });
+        world.append_message("x", &TopicMessage { payload: &payload, ..TopicMessage::default() });
     }
     world.restart();
-    world.consume(1, Consuming { flow: Flow::Push(1), ..consuming("x", "s", Kind::Exclusive) });
+    world.consume(
+        1,
+        ConsumerOptions { flow: Flow::Push(1), ..consuming("x", "s", SubscriptionType::Exclusive) },
+    );
     let before = held(&mut world, "x");
     for acknowledged in 1..=1000usize {
         let got = world.all(1).remove(0);
-        world.topics.take(connection(1), Request::Took, world.now);
+        world.topics.take(connection(1), TopicQuestion::Took, world.now);
         world.ack(1, &got);
         let most = before - acknowledged * 64 * 1024 + 11 * MIB;
         assert!(held(&mut world, "x") <= most, "{acknowledged}");
@@ -72,8 +81,8 @@ fn a_backlog_gives_its_room_back_while_it_is_worked_off() {
 
 #[test]
 fn looking_for_what_may_go_reads_next_to_nothing() {
-    let mut world = World::with(Rules { retention_bytes: 8 * MIB as u64, ..Rules::default() });
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    let mut world = World::with(TopicRules { retention_bytes: 8 * MIB as u64, ..TopicRules::default() });
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     let before = world.topics.archive().reads;
     for _ in 0..2000 {
         pass_through(&mut world, 1, 64 * 1024);
@@ -93,7 +102,7 @@ fn looking_for_what_may_go_reads_next_to_nothing() {
 
 #[test]
 fn a_look_after_a_restart_finds_its_way_by_few_reads_and_the_next_by_none() {
-    let mut world = World::with(Rules { retention_s: 50, ..Rules::default() });
+    let mut world = World::with(TopicRules { retention_s: 50, ..TopicRules::default() });
     for _ in 0..1000 {
         world.append("x", "0");
         world.now.unix_ms += 100;
@@ -123,7 +132,7 @@ fn what_is_found_is_right_by_time_and_by_bytes_whatever_is_known() {
             let payload = vec![b'x'; 40_000 + number as usize];
             ids.push((
                 world.now.unix_ms,
-                world.append_message("x", &Message { payload: &payload, ..Message::default() }),
+                world.append_message("x", &TopicMessage { payload: &payload, ..TopicMessage::default() }),
             ));
             world.now.unix_ms += 1000;
             world.now.monotonic_ns += 1_000_000;
@@ -131,18 +140,19 @@ fn what_is_found_is_right_by_time_and_by_bytes_whatever_is_known() {
         if is_restarted {
             world.restart();
         }
-        world.read(1, reading("x", Start::Latest));
-        world.consume(2, consuming("x", "s", Kind::Exclusive));
-        world.ask(2, Request::Gone);
+        world.read(1, reading("x", ReaderStart::Latest));
+        world.consume(2, consuming("x", "s", SubscriptionType::Exclusive));
+        world.ask(2, TopicQuestion::Gone);
         for (published_ms, id) in ids {
-            let reset = Inquiry::Reset {
+            let reset = TopicInquiry::Reset {
                 topic: name("x"),
                 subscription: "s".into(),
-                to: Moment::Published(published_ms),
+                to: CursorReset::Published(published_ms),
             };
             assert_eq!(world.inquire(reset).0, 200);
-            let peeked =
-                world.inquire(Inquiry::Peek { topic: name("x"), subscription: Some("s".into()), count: 1 }).1;
+            let peeked = world
+                .inquire(TopicInquiry::Peek { topic: name("x"), subscription: Some("s".into()), count: 1 })
+                .1;
             assert_eq!(peeked[0]["messageId"], id.text());
         }
     }
@@ -150,11 +160,11 @@ fn what_is_found_is_right_by_time_and_by_bytes_whatever_is_known() {
 
 #[test]
 fn what_is_too_old_is_given_up_in_time_where_very_much_comes_too() {
-    let rules = Rules { message_ttl_s: 20, retention_bytes: MIB as u64, ..Rules::default() };
+    let rules = TopicRules { message_ttl_s: 20, retention_bytes: MIB as u64, ..TopicRules::default() };
     let mut world = World::with(rules);
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
-    world.consume(2, consuming("x", "slow", Kind::Exclusive));
-    world.ask(2, Request::Gone);
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
+    world.consume(2, consuming("x", "slow", SubscriptionType::Exclusive));
+    world.ask(2, TopicQuestion::Gone);
     for _ in 0..60 {
         for _ in 0..10 {
             pass_through(&mut world, 1, MIB);
@@ -168,16 +178,19 @@ fn what_is_too_old_is_given_up_in_time_where_very_much_comes_too() {
 #[test]
 fn so_many_bytes_of_messages_stay_in_memory_and_all_others_are_read_again() {
     for (cache_bytes, is_read) in [(MIB, false), (16 * 1024, true)] {
-        let mut world = World::with(Rules { cache_bytes, ..Rules::default() });
-        world.consume(1, Consuming { flow: Flow::Push(1), ..consuming("x", "s", Kind::Exclusive) });
+        let mut world = World::with(TopicRules { cache_bytes, ..TopicRules::default() });
+        world.consume(
+            1,
+            ConsumerOptions { flow: Flow::Push(1), ..consuming("x", "s", SubscriptionType::Exclusive) },
+        );
         for _ in 0..100 {
             let payload = vec![b'x'; 1000];
-            world.append_message("x", &Message { payload: &payload, ..Message::default() });
+            world.append_message("x", &TopicMessage { payload: &payload, ..TopicMessage::default() });
         }
         let before = world.topics.archive().reads;
         for number in 0..100 {
             let got = world.all(1).pop().unwrap_or_else(|| panic!("message {number} has not come"));
-            world.topics.take(connection(1), Request::Took, world.now);
+            world.topics.take(connection(1), TopicQuestion::Took, world.now);
             world.ack(1, &got);
         }
         assert_eq!(world.topics.archive().reads > before, is_read, "{cache_bytes}");

@@ -5,14 +5,17 @@ use crate::service::topic::*;
 
 fn delayed(world: &mut World, text: &str, delay_ms: u64) -> MessageId {
     let deliver_ms = Some(world.now.unix_ms + delay_ms);
-    world.append_message("x", &Message { payload: text.as_bytes(), deliver_ms, ..Message::default() })
+    world.append_message(
+        "x",
+        &TopicMessage { payload: text.as_bytes(), deliver_ms, ..TopicMessage::default() },
+    )
 }
 
 #[test]
 fn a_delayed_message_comes_at_its_time_to_shared_subscriptions_and_at_once_to_others() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "shared", Kind::Shared));
-    world.consume(2, consuming("x", "exclusive", Kind::Exclusive));
+    world.consume(1, consuming("x", "shared", SubscriptionType::Shared));
+    world.consume(2, consuming("x", "exclusive", SubscriptionType::Exclusive));
     delayed(&mut world, "late", 5000);
     delayed(&mut world, "soon", 1000);
     world.append("x", "now");
@@ -22,16 +25,16 @@ fn a_delayed_message_comes_at_its_time_to_shared_subscriptions_and_at_once_to_ot
     assert!(world.all(1).is_empty());
     world.pass(1);
     assert_eq!(world.texts(1), ["soon"]);
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     world.restart();
-    world.consume(1, consuming("x", "shared", Kind::Shared));
+    world.consume(1, consuming("x", "shared", SubscriptionType::Shared));
     assert_eq!(world.texts(1), ["soon", "now"]);
     world.pass(4000);
     let got = world.all(1);
     assert_eq!(got[0].text, "late");
     assert_eq!(world.told("x", "shared", "backlog"), 3);
     for entry in 0..3 {
-        world.ask(1, Request::Ack(at(0, entry)));
+        world.ask(1, TopicQuestion::Ack(at(0, entry)));
     }
     assert_eq!(world.told("x", "shared", "backlog"), 0);
 }
@@ -39,7 +42,7 @@ fn a_delayed_message_comes_at_its_time_to_shared_subscriptions_and_at_once_to_ot
 #[test]
 fn a_message_that_is_delayed_for_ever_keeps_nothing_else_back() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "s", Kind::Shared));
+    world.consume(1, consuming("x", "s", SubscriptionType::Shared));
     delayed(&mut world, "never", i64::MAX.unsigned_abs());
     delayed(&mut world, "late", 1000);
     world.append("x", "now");
@@ -51,21 +54,21 @@ fn a_message_that_is_delayed_for_ever_keeps_nothing_else_back() {
 #[test]
 fn a_delayed_message_that_is_sent_back_comes_again() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "s", Kind::Shared));
+    world.consume(1, consuming("x", "s", SubscriptionType::Shared));
     delayed(&mut world, "late", 1000);
     world.pass(1000);
     let got = world.all(1);
-    world.ask(1, Request::Nack(got[0].id));
+    world.ask(1, TopicQuestion::Nack(got[0].id));
     assert_eq!(world.all(1)[0].redeliveries, 1);
     world.restart();
-    world.consume(1, consuming("x", "s", Kind::Shared));
+    world.consume(1, consuming("x", "s", SubscriptionType::Shared));
     assert_eq!(world.texts(1), ["late"]);
 }
 
 #[test]
 fn a_clock_that_goes_back_brings_nothing_twice_and_holds_nothing_back_for_ever() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "s", Kind::Shared));
+    world.consume(1, consuming("x", "s", SubscriptionType::Shared));
     delayed(&mut world, "0", 1000);
     world.pass(1000);
     assert_eq!(world.texts(1), ["0"]);
@@ -82,54 +85,56 @@ fn a_clock_that_goes_back_brings_nothing_twice_and_holds_nothing_back_for_ever()
 
 #[test]
 fn after_the_clock_went_back_new_messages_do_not_expire_at_once() {
-    let mut world = World::with(Rules { message_ttl_s: 60, retention_s: 60, ..Rules::default() });
-    world.consume(1, Consuming { flow: Flow::Pull, ..consuming("x", "s", Kind::Exclusive) });
+    let mut world = World::with(TopicRules { message_ttl_s: 60, retention_s: 60, ..TopicRules::default() });
+    world
+        .consume(1, ConsumerOptions { flow: Flow::Pull, ..consuming("x", "s", SubscriptionType::Exclusive) });
     world.now.unix_ms -= 3_600_000;
     world.append("x", "0");
     world.pass(30_000);
-    world.ask(1, Request::Permit(1));
+    world.ask(1, TopicQuestion::Permit(1));
     assert_eq!(world.texts(1), ["0"]);
 }
 
 #[test]
 fn what_was_acknowledged_is_saved_within_a_second() {
     let mut world = World::new();
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     world.append("x", "0");
     world.append("x", "1");
-    world.ask(1, Request::Ack(at(0, 0)));
+    world.ask(1, TopicQuestion::Ack(at(0, 0)));
     world.pass(1000);
-    world.ask(1, Request::Ack(at(0, 1)));
+    world.ask(1, TopicQuestion::Ack(at(0, 1)));
     world.crash();
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     assert_eq!(world.texts(1), ["1"], "the second was not yet");
 }
 
 #[test]
 fn messages_that_wait_for_too_long_are_given_up() {
-    let mut world = World::with(Rules { message_ttl_s: 10, ..Rules::default() });
-    world.consume(1, consuming("x", "s", Kind::Shared));
+    let mut world = World::with(TopicRules { message_ttl_s: 10, ..TopicRules::default() });
+    world.consume(1, consuming("x", "s", SubscriptionType::Shared));
     world.append("x", "held");
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     world.append("x", "old");
     world.pass(8000);
     world.append("x", "new");
     world.pass(7000);
-    world.consume(2, consuming("x", "s", Kind::Shared));
+    world.consume(2, consuming("x", "s", SubscriptionType::Shared));
     assert_eq!(world.texts(2), ["new"]);
     world.restart();
     // Also where nobody uses the topic.
     world.pass(300_000);
     assert!(world.topics.archive().live[name("x").as_str()].subscriptions.contains_key("s"));
-    world.consume(2, consuming("x", "s", Kind::Shared));
+    world.consume(2, consuming("x", "s", SubscriptionType::Shared));
     assert!(world.all(2).is_empty());
 }
 
 #[test]
 fn what_nobody_needs_is_kept_for_a_time_or_up_to_a_size() {
-    let mut world = World::with(Rules { retention_s: 100, retention_bytes: 2000, ..Rules::default() });
+    let mut world =
+        World::with(TopicRules { retention_s: 100, retention_bytes: 2000, ..TopicRules::default() });
     let kept = |world: &mut World| world.topics.archive().live[name("x").as_str()].messages.len();
-    world.consume(1, consuming("x", "s", Kind::Exclusive));
+    world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     for number in 0..20 {
         world.append("x", &format!("{number:0300}"));
     }
@@ -140,16 +145,16 @@ fn what_nobody_needs_is_kept_for_a_time_or_up_to_a_size() {
     }
     world.pass(10_000);
     assert!((4..=7).contains(&kept(&mut world)), "{}", kept(&mut world));
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Gone);
     world.pass(400_000);
     assert_eq!(kept(&mut world), 0, "though the topic has left the memory");
     assert_eq!(world.append("x", "next").position.entry(), 20, "and its ids do not come back");
-    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["messagesEver"], 21);
+    assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["messagesEver"], 21);
 }
 
 #[test]
 fn ids_do_not_come_back_after_everything_was_given_up() {
-    let mut world = World::with(Rules { retention_s: 0, ..Rules::default() });
+    let mut world = World::with(TopicRules { retention_s: 0, ..TopicRules::default() });
     let mut last = world.append("x", "0");
     for _ in 0..3 {
         world.pass(130_000);
@@ -166,11 +171,11 @@ fn topics_that_nobody_uses_leave_the_memory_and_come_back_as_they_were() {
     for number in 0..100 {
         world.append(&format!("x{number}"), "0");
     }
-    world.consume(1, consuming("x7", "s", Kind::Exclusive));
+    world.consume(1, consuming("x7", "s", SubscriptionType::Exclusive));
     world.append("x7", "1");
-    world.ask(1, Request::Ack(at(0, 1)));
-    world.consume(2, consuming("x8", "s", Kind::Exclusive));
-    world.ask(1, Request::Gone);
+    world.ask(1, TopicQuestion::Ack(at(0, 1)));
+    world.consume(2, consuming("x8", "s", SubscriptionType::Exclusive));
+    world.ask(1, TopicQuestion::Gone);
     assert_eq!(world.topics.topics.len(), 100);
     world.pass(70_000);
     assert_eq!(world.topics.topics.len(), 1, "one has a consumer");
@@ -185,7 +190,7 @@ fn topics_that_nobody_uses_leave_the_memory_and_come_back_as_they_were() {
 fn consumers_at_the_end_of_a_topic_do_not_read_the_archive() {
     let mut world = World::new();
     for id in 1..=10 {
-        world.consume(id, consuming("x", &id.to_string(), Kind::Exclusive));
+        world.consume(id, consuming("x", &id.to_string(), SubscriptionType::Exclusive));
     }
     let before = world.topics.archive().reads;
     for number in 0..100 {
@@ -203,7 +208,13 @@ fn who_is_behind_reads_the_archive_in_large_pieces_that_others_share() {
     }
     world.restart();
     for id in 1..=10 {
-        world.consume(id, Consuming { earliest: true, ..consuming("x", &id.to_string(), Kind::Exclusive) });
+        world.consume(
+            id,
+            ConsumerOptions {
+                earliest: true,
+                ..consuming("x", &id.to_string(), SubscriptionType::Exclusive)
+            },
+        );
     }
     assert!((1..=10).all(|id| world.all(id).len() == 640));
     let reads = world.topics.archive().reads;
@@ -215,14 +226,18 @@ fn no_topic_and_no_subscription_keeps_others_waiting() {
     let mut world = World::new();
     // What somebody waits for stays in memory.
     for (id, topic) in [(8, "x"), (9, "y")] {
-        world.consume(id, Consuming { flow: Flow::Pull, ..consuming(topic, "slow", Kind::Exclusive) });
+        world.consume(
+            id,
+            ConsumerOptions { flow: Flow::Pull, ..consuming(topic, "slow", SubscriptionType::Exclusive) },
+        );
     }
     for (topic, number) in (0..100).flat_map(|number| [("x", number), ("y", number)]) {
         world.append(topic, &format!("{number:01000}"));
     }
     for (id, (topic, sub)) in (1..).zip([("x", "a"), ("x", "b"), ("y", "a"), ("y", "b")]) {
-        let consuming = Consuming { earliest: true, ..consuming(topic, sub, Kind::Exclusive) };
-        world.topics.take(connection(id), Request::Consume(Box::new(consuming)), world.now);
+        let consuming =
+            ConsumerOptions { earliest: true, ..consuming(topic, sub, SubscriptionType::Exclusive) };
+        world.topics.take(connection(id), TopicQuestion::Consume(Box::new(consuming)), world.now);
     }
     world.topics.archive().commit();
     world.topics.committed(Ok(()), world.now);

@@ -16,25 +16,29 @@ fn topic(number: usize) -> String {
 fn with_topics(count: usize) -> World {
     let mut world = World::new();
     for number in 0..count {
-        let draft = Draft::new(&Message { published_ms: START_MS, ..Message::default() });
-        world.topics.take(connection(999_999), Request::Append(name(&topic(number)), draft), world.now);
+        let draft = MessageDraft::new(&TopicMessage { published_ms: START_MS, ..TopicMessage::default() });
+        world.topics.take(connection(999_999), TopicQuestion::Append(name(&topic(number)), draft), world.now);
     }
     world.round();
     world.replies.clear();
     world
 }
 
-fn of_pattern(subscription: &str, kind: Kind) -> Request {
-    Request::Consume(Box::new(Consuming { topics: pattern("m.*"), ..consuming("x", subscription, kind) }))
+fn of_pattern(subscription: &str, kind: SubscriptionType) -> TopicQuestion {
+    TopicQuestion::Consume(Box::new(ConsumerOptions {
+        topics: pattern("m.*"),
+        ..consuming("x", subscription, kind)
+    }))
 }
 
 /// Somebody's message, and whether its answer leaves without any work being done meanwhile.
 fn is_served(world: &mut World) -> bool {
-    let draft = Draft::new(&Message { published_ms: world.now.unix_ms, ..Message::default() });
-    world.topics.take(connection(888), Request::Append(name("bystander"), draft), world.now);
+    let draft =
+        MessageDraft::new(&TopicMessage { published_ms: world.now.unix_ms, ..TopicMessage::default() });
+    world.topics.take(connection(888), TopicQuestion::Append(name("bystander"), draft), world.now);
     world.topics.committed(Ok(()), world.now);
     world.take_out();
-    matches!(world.reply(888), Some(Reply::Stored { .. }))
+    matches!(world.reply(888), Some(TopicAnswer::Stored { .. }))
 }
 
 /// Works until there is no more, with somebody else's requests in between. Returns how many slices it took.
@@ -56,7 +60,7 @@ fn work(world: &mut World) -> usize {
 #[test]
 fn a_handshake_over_very_many_topics_keeps_nobody_waiting_and_gets_all_of_them() {
     let mut world = with_topics(MANY);
-    world.topics.take(connection(1), of_pattern("s", Kind::Shared), world.now);
+    world.topics.take(connection(1), of_pattern("s", SubscriptionType::Shared), world.now);
     assert!(is_served(&mut world) && world.reply(1).is_none());
     assert!(work(&mut world) > MANY / 64);
     world.opened(1);
@@ -65,7 +69,7 @@ fn a_handshake_over_very_many_topics_keeps_nobody_waiting_and_gets_all_of_them()
         assert_eq!(world.texts(1), [number.to_string()]);
     }
     // What is there already costs as little.
-    world.topics.take(connection(2), of_pattern("s", Kind::Shared), world.now);
+    world.topics.take(connection(2), of_pattern("s", SubscriptionType::Shared), world.now);
     assert!(work(&mut world) > MANY / 64);
     world.opened(2);
 }
@@ -73,14 +77,14 @@ fn a_handshake_over_very_many_topics_keeps_nobody_waiting_and_gets_all_of_them()
 #[test]
 fn who_leaves_very_many_topics_keeps_nobody_waiting_not_even_its_heir() {
     let mut world = with_topics(MANY);
-    world.topics.take(connection(1), of_pattern("s", Kind::Exclusive), world.now);
+    world.topics.take(connection(1), of_pattern("s", SubscriptionType::Exclusive), world.now);
     world.round();
     world.opened(1);
     let last = topic(MANY - 1);
     world.append(&last, "held");
     assert_eq!(world.texts(1), ["held"]);
-    world.topics.take(connection(1), Request::Gone, world.now);
-    let heir = Request::Consume(Box::new(consuming(&last, "s", Kind::Exclusive)));
+    world.topics.take(connection(1), TopicQuestion::Gone, world.now);
+    let heir = TopicQuestion::Consume(Box::new(consuming(&last, "s", SubscriptionType::Exclusive)));
     world.topics.take(connection(2), heir, world.now);
     assert!(is_served(&mut world));
     world.opened(2);
@@ -91,7 +95,7 @@ fn who_leaves_very_many_topics_keeps_nobody_waiting_not_even_its_heir() {
     world.append(&topic(0), "for nobody");
     assert!(world.all(1).is_empty());
     assert_eq!((world.topics.consumers.len(), world.topics.leaving), (1, 0));
-    let forget = Inquiry::Forget { topic: name(&topic(5)), subscription: "s".into() };
+    let forget = TopicInquiry::Forget { topic: name(&topic(5)), subscription: "s".into() };
     assert_eq!(world.inquire(forget).0, 200);
 }
 
@@ -99,11 +103,11 @@ fn who_leaves_very_many_topics_keeps_nobody_waiting_not_even_its_heir() {
 fn who_leaves_while_it_is_taken_into_its_topics_leaves_nothing_behind() {
     let mut world = with_topics(MANY);
     for id in 1..4 {
-        world.topics.take(connection(id), of_pattern("s", Kind::Exclusive), world.now);
+        world.topics.take(connection(id), of_pattern("s", SubscriptionType::Exclusive), world.now);
         world.topics.work(world.now);
-        world.topics.take(connection(id), Request::Gone, world.now);
+        world.topics.take(connection(id), TopicQuestion::Gone, world.now);
     }
-    world.topics.take(connection(4), of_pattern("s", Kind::Exclusive), world.now);
+    world.topics.take(connection(4), of_pattern("s", SubscriptionType::Exclusive), world.now);
     world.round();
     assert!(world.reply(1).is_none());
     world.opened(4);
@@ -116,16 +120,16 @@ fn who_leaves_while_it_is_taken_into_its_topics_leaves_nothing_behind() {
 fn a_subscription_of_very_many_topics_is_deleted_in_slices_or_not_at_all() {
     let mut world = with_topics(MANY);
     for id in [1, 2] {
-        world.topics.take(connection(id), of_pattern("s", Kind::Shared), world.now);
+        world.topics.take(connection(id), of_pattern("s", SubscriptionType::Shared), world.now);
         world.round();
         world.opened(id);
     }
-    world.topics.take(connection(1), Request::Unsubscribe, world.now);
+    world.topics.take(connection(1), TopicQuestion::Unsubscribe, world.now);
     world.round();
-    assert!(matches!(world.reply(1), Some(Reply::StillSubscribed)));
+    assert!(matches!(world.reply(1), Some(TopicAnswer::StillSubscribed)));
     assert_eq!(world.told(&topic(0), "s", "backlog"), 0);
-    world.ask(2, Request::Gone);
-    world.topics.take(connection(1), Request::Unsubscribe, world.now);
+    world.ask(2, TopicQuestion::Gone);
+    world.topics.take(connection(1), TopicQuestion::Unsubscribe, world.now);
     assert!(work(&mut world) > MANY / 64);
     assert!(world.reply(1).is_none());
     for number in [0, MANY - 1] {
@@ -136,11 +140,11 @@ fn a_subscription_of_very_many_topics_is_deleted_in_slices_or_not_at_all() {
 #[test]
 fn new_rights_are_held_against_very_many_topics_in_slices() {
     let mut world = with_topics(MANY);
-    world.topics.take(connection(1), of_pattern("s", Kind::Shared), world.now);
+    world.topics.take(connection(1), of_pattern("s", SubscriptionType::Shared), world.now);
     world.round();
     world.opened(1);
     let rights = Rights::new([], ["t/n/m00*"], []);
-    world.topics.take(connection(1), Request::Renew(Box::new(rights)), world.now);
+    world.topics.take(connection(1), TopicQuestion::Renew(Box::new(rights)), world.now);
     assert!(work(&mut world) > MANY / 64);
     for (number, expected) in [(0, 1), (999, 1), (1000, 0), (MANY - 1, 0)] {
         world.append(&topic(number), "0");
@@ -154,18 +158,18 @@ fn new_rights_are_held_against_very_many_topics_in_slices() {
 #[test]
 fn who_is_in_the_way_in_one_of_very_many_topics_is_looked_at_before_anything_is_changed() {
     let mut world = with_topics(MANY);
-    world.consume(1, consuming(&topic(MANY - 1), "s", Kind::Exclusive));
+    world.consume(1, consuming(&topic(MANY - 1), "s", SubscriptionType::Exclusive));
     for is_dead in [false, true] {
         if is_dead {
             world.mute.insert(1);
         }
-        world.topics.take(connection(2), of_pattern("s", Kind::Exclusive), world.now);
+        world.topics.take(connection(2), of_pattern("s", SubscriptionType::Exclusive), world.now);
         assert!(work(&mut world) > MANY / 64);
         assert!(world.reply(2).is_none(), "it waits for what becomes of the other");
         // Whoever is not mute says now that it lives.
         assert!(world.told(&topic(0), "s", "backlog").is_null(), "nothing is created yet");
         if is_dead {
-            world.ask(1, Request::Gone);
+            world.ask(1, TopicQuestion::Gone);
             world.opened(2);
         } else {
             assert_eq!(world.refused(2), Cause::Busy);
@@ -177,7 +181,7 @@ fn who_is_in_the_way_in_one_of_very_many_topics_is_looked_at_before_anything_is_
 #[test]
 fn a_pattern_has_all_topics_however_many_there_are() {
     let mut world = with_topics(10_005);
-    world.ask(1, of_pattern("s", Kind::Shared));
+    world.ask(1, of_pattern("s", SubscriptionType::Shared));
     world.opened(1);
     for number in [0, 9999, 10_000, 10_004] {
         world.append(&topic(number), "0");
@@ -190,12 +194,12 @@ fn a_pattern_has_all_topics_however_many_there_are() {
 #[test]
 fn who_cannot_have_a_new_topic_of_its_pattern_is_told_why_and_is_no_consumer_any_more() {
     let mut world = with_topics(2);
-    world.ask(1, of_pattern("s", Kind::Exclusive));
+    world.ask(1, of_pattern("s", SubscriptionType::Exclusive));
     world.opened(1);
     // Somebody else is the first in the new topic.
-    world.consume(2, consuming("m-new", "s", Kind::Exclusive));
+    world.consume(2, consuming("m-new", "s", SubscriptionType::Exclusive));
     match world.reply(1) {
-        Some(Reply::Refused(refusal)) => {
+        Some(TopicAnswer::Refused(refusal)) => {
             assert_eq!(
                 (refusal.cause, &*refusal.reason),
                 (Cause::Busy, "Exclusive consumer is already connected")
@@ -205,7 +209,7 @@ fn who_cannot_have_a_new_topic_of_its_pattern_is_told_why_and_is_no_consumer_any
     }
     world.append(&topic(0), "0");
     assert!(world.all(1).is_empty());
-    world.consume(3, consuming(&topic(0), "s", Kind::Exclusive));
+    world.consume(3, consuming(&topic(0), "s", SubscriptionType::Exclusive));
     assert_eq!(world.texts(3), ["0"]);
 }
 
@@ -213,38 +217,38 @@ fn who_cannot_have_a_new_topic_of_its_pattern_is_told_why_and_is_no_consumer_any
 fn consumers_of_patterns_get_new_topics_in_slices() {
     let mut world = with_topics(1);
     for id in 1..=600 {
-        world.topics.take(connection(id), of_pattern("s", Kind::Shared), world.now);
+        world.topics.take(connection(id), of_pattern("s", SubscriptionType::Shared), world.now);
     }
     world.round();
     world.topics.take(
         connection(999_999),
-        Request::Append(name("m-new"), Draft::new(&Message::default())),
+        TopicQuestion::Append(name("m-new"), MessageDraft::new(&TopicMessage::default())),
         world.now,
     );
     assert!(work(&mut world) > 600 / 64);
-    let told = world.inquire(Inquiry::Stats(name("m-new"))).1;
+    let told = world.inquire(TopicInquiry::Stats(name("m-new"))).1;
     assert_eq!(told["subscriptions"]["s"]["consumers"].as_array().unwrap().len(), 600);
 }
 
 #[test]
 fn very_many_partitions_of_a_producer_are_loaded_in_slices() {
-    let rules = Rules { partitioned: vec![(name("p"), 1000)], ..Rules::default() };
+    let rules = TopicRules { partitioned: vec![(name("p"), 1000)], ..TopicRules::default() };
     let mut world = World::with(rules);
-    world.topics.take(connection(1), Request::Produce(Box::new(producing("p"))), world.now);
-    world.topics.take(connection(2), Request::Produce(Box::new(producing("p"))), world.now);
-    world.topics.take(connection(2), Request::Gone, world.now);
+    world.topics.take(connection(1), TopicQuestion::Produce(Box::new(producing("p"))), world.now);
+    world.topics.take(connection(2), TopicQuestion::Produce(Box::new(producing("p"))), world.now);
+    world.topics.take(connection(2), TopicQuestion::Gone, world.now);
     assert!(work(&mut world) > 1000 / 64);
     world.opened(1);
     assert!(world.reply(2).is_none());
     assert_eq!(world.topics.producers.len(), 1);
-    world.send(1, &Message::default()).unwrap();
+    world.send(1, &TopicMessage::default()).unwrap();
 }
 
 #[test]
 fn too_many_works_at_a_time_are_refused_and_told_to_come_again() {
     let mut world = with_topics(1);
     for id in 1..=1001 {
-        world.topics.take(connection(id), of_pattern("s", Kind::Shared), world.now);
+        world.topics.take(connection(id), of_pattern("s", SubscriptionType::Shared), world.now);
     }
     world.take_out();
     assert_eq!(world.refused(1001), Cause::TooMany);
@@ -256,10 +260,10 @@ fn too_many_works_at_a_time_are_refused_and_told_to_come_again() {
 #[test]
 fn very_many_names_are_listed_in_slices() {
     let mut world = with_topics(MANY);
-    let list = Inquiry::List { prefix: "persistent://t/n/m".into(), after: "".into(), count: 10_000 };
-    world.topics.take(connection(999_998), Request::Inquire(Box::new(list)), world.now);
+    let list = TopicInquiry::List { prefix: "persistent://t/n/m".into(), after: "".into(), count: 10_000 };
+    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(list)), world.now);
     assert!(work(&mut world) > MANY / 300);
-    let Some(Reply::Answer(200, body)) = world.reply(999_998) else { panic!() };
+    let Some(TopicAnswer::Answer(200, body)) = world.reply(999_998) else { panic!() };
     let names: Vec<String> = serde_json::from_slice(&body).unwrap();
     assert!(names.len() == MANY && names.is_sorted() && names[7] == name(&topic(7)).as_str());
 }
@@ -268,15 +272,16 @@ fn very_many_names_are_listed_in_slices() {
 fn statistics_of_very_many_connections_are_told_in_pages_and_keep_nobody_waiting() {
     let mut world = with_topics(MANY + 500);
     for id in 1..=3 {
-        world.topics.take(connection(id), of_pattern(&format!("s{id}"), Kind::Shared), world.now);
+        world.topics.take(connection(id), of_pattern(&format!("s{id}"), SubscriptionType::Shared), world.now);
     }
     world.round();
     let (mut after, mut names, mut pages) = (String::new(), BTreeSet::new(), 0);
     loop {
-        let inquiry = Inquiry::ProxyStats { rights: Rights::ALL, after: after.as_str().into(), count: 1000 };
-        world.topics.take(connection(999_998), Request::Inquire(Box::new(inquiry)), world.now);
+        let inquiry =
+            TopicInquiry::ProxyStats { rights: Rights::ALL, after: after.as_str().into(), count: 1000 };
+        world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(inquiry)), world.now);
         assert!(work(&mut world) > 3 * MANY / 300);
-        let Some(Reply::Answer(200, body)) = world.reply(999_998) else { panic!() };
+        let Some(TopicAnswer::Answer(200, body)) = world.reply(999_998) else { panic!() };
         let page: serde_json::Value = serde_json::from_slice(&body).unwrap();
         let page = page.as_object().unwrap();
         let Some(last) = page.keys().max() else { break };
@@ -295,14 +300,14 @@ fn statistics_of_very_many_connections_are_told_in_pages_and_keep_nobody_waiting
 fn a_page_has_no_more_connections_than_it_may_and_one_topic_says_how_many_are_left_out() {
     let mut world = World::new();
     for id in 1..=5010 {
-        world.topics.take(connection(id), Request::Produce(Box::new(producing("b"))), world.now);
+        world.topics.take(connection(id), TopicQuestion::Produce(Box::new(producing("b"))), world.now);
     }
     for id in [6001, 6002] {
-        world.topics.take(connection(id), Request::Produce(Box::new(producing("a"))), world.now);
+        world.topics.take(connection(id), TopicQuestion::Produce(Box::new(producing("a"))), world.now);
     }
     world.round();
     let page = |world: &mut World, after: &str| {
-        world.inquire(Inquiry::ProxyStats { rights: Rights::ALL, after: after.into(), count: 1000 }).1
+        world.inquire(TopicInquiry::ProxyStats { rights: Rights::ALL, after: after.into(), count: 1000 }).1
     };
     let first = page(&mut world, "");
     assert_eq!(first.as_object().unwrap().keys().collect::<Vec<_>>(), ["persistent://t/n/a"]);
@@ -332,11 +337,15 @@ fn what_very_many_topics_have_due_at_a_time_is_done_in_slices() {
 
 /// A topic with very many subscriptions, and nobody in them.
 fn with_subscriptions(count: usize) -> World {
-    let mut world = World::with(Rules { subscription_expiry_s: 1000, ..Rules::default() });
+    let mut world = World::with(TopicRules { subscription_expiry_s: 1000, ..TopicRules::default() });
     for number in 0..count {
-        let sub = Request::Consume(Box::new(consuming("x", &format!("s{number:05}"), Kind::Exclusive)));
+        let sub = TopicQuestion::Consume(Box::new(consuming(
+            "x",
+            &format!("s{number:05}"),
+            SubscriptionType::Exclusive,
+        )));
         world.topics.take(connection(1), sub, world.now);
-        world.topics.take(connection(1), Request::Gone, world.now);
+        world.topics.take(connection(1), TopicQuestion::Gone, world.now);
     }
     world.append("x", "0");
     world.topics.save(world.now);
@@ -348,9 +357,13 @@ fn with_subscriptions(count: usize) -> World {
 #[test]
 fn a_topic_with_very_many_subscriptions_is_told_in_slices() {
     let mut world = with_subscriptions(MANY);
-    world.topics.take(connection(999_998), Request::Inquire(Box::new(Inquiry::Stats(name("x")))), world.now);
+    world.topics.take(
+        connection(999_998),
+        TopicQuestion::Inquire(Box::new(TopicInquiry::Stats(name("x")))),
+        world.now,
+    );
     assert!(work(&mut world) > MANY / 300);
-    let Some(Reply::Answer(200, body)) = world.reply(999_998) else { panic!() };
+    let Some(TopicAnswer::Answer(200, body)) = world.reply(999_998) else { panic!() };
     let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(told["messages"], 1);
     let subscriptions = told["subscriptions"].as_object().unwrap();
@@ -361,11 +374,11 @@ fn a_topic_with_very_many_subscriptions_is_told_in_slices() {
 fn of_very_many_connections_a_topic_tells_some_and_how_many_there_are() {
     let mut world = World::new();
     for id in 1..=1010 {
-        world.topics.take(connection(id), Request::Produce(Box::new(producing("x"))), world.now);
-        let sub = Request::Consume(Box::new(consuming("x", "s", Kind::Shared)));
+        world.topics.take(connection(id), TopicQuestion::Produce(Box::new(producing("x"))), world.now);
+        let sub = TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Shared)));
         world.topics.take(connection(10_000 + id), sub, world.now);
     }
-    let told = world.inquire(Inquiry::Stats(name("x"))).1;
+    let told = world.inquire(TopicInquiry::Stats(name("x"))).1;
     assert_eq!(
         (told["producers"].as_array().unwrap().len(), &told["producersConnected"]),
         (1000, &1010.into())
@@ -380,59 +393,67 @@ fn of_very_many_connections_a_topic_tells_some_and_how_many_there_are() {
 #[test]
 fn a_topic_with_very_many_subscriptions_is_purged_in_slices_up_to_what_it_had() {
     let mut world = with_subscriptions(MANY);
-    world.consume(1, consuming("x", &format!("s{:05}", MANY - 1), Kind::Exclusive));
+    world.consume(1, consuming("x", &format!("s{:05}", MANY - 1), SubscriptionType::Exclusive));
     assert_eq!(world.texts(1), ["0"]);
-    let purge = Inquiry::Purge { topic: name("x"), subscription: None };
-    world.topics.take(connection(999_998), Request::Inquire(Box::new(purge)), world.now);
+    let purge = TopicInquiry::Purge { topic: name("x"), subscription: None };
+    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(purge)), world.now);
     world.topics.work(world.now);
-    let later = Draft::new(&Message { payload: b"later", ..Message::default() });
-    world.topics.take(connection(777), Request::Append(name("x"), later), world.now);
+    let later = MessageDraft::new(&TopicMessage { payload: b"later", ..TopicMessage::default() });
+    world.topics.take(connection(777), TopicQuestion::Append(name("x"), later), world.now);
     assert!(work(&mut world) > MANY / 64);
-    assert!(matches!(world.reply(999_998), Some(Reply::Answer(200, _))));
+    assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(200, _))));
     for subscription in ["s00000", "s01999"] {
         assert_eq!(world.told("x", subscription, "backlog"), 1, "{subscription} keeps what came after");
     }
     assert_eq!(world.texts(1), ["later"]);
-    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["messages"], 1);
+    assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["messages"], 1);
 }
 
 #[test]
 fn a_topic_that_is_deleted_while_it_is_purged_is_not_there() {
     let mut world = with_subscriptions(MANY);
-    let purge = Inquiry::Purge { topic: name("x"), subscription: None };
-    world.topics.take(connection(7), Request::Inquire(Box::new(purge)), world.now);
-    world.topics.take(connection(8), Request::Inquire(Box::new(Inquiry::Stats(name("x")))), world.now);
+    let purge = TopicInquiry::Purge { topic: name("x"), subscription: None };
+    world.topics.take(connection(7), TopicQuestion::Inquire(Box::new(purge)), world.now);
+    world.topics.take(
+        connection(8),
+        TopicQuestion::Inquire(Box::new(TopicInquiry::Stats(name("x")))),
+        world.now,
+    );
     world.topics.work(world.now);
     world.topics.take(
         connection(9),
-        Request::Inquire(Box::new(Inquiry::Delete { topic: name("x"), force: false })),
+        TopicQuestion::Inquire(Box::new(TopicInquiry::Delete { topic: name("x"), force: false })),
         world.now,
     );
     world.append("x", "new");
     world.round();
-    assert!(matches!(world.reply(7), Some(Reply::Answer(404, _))));
-    assert!(matches!(world.reply(8), Some(Reply::Answer(404, _))));
-    assert!(matches!(world.reply(9), Some(Reply::Answer(200, _))));
-    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["messages"], 1);
+    assert!(matches!(world.reply(7), Some(TopicAnswer::Answer(404, _))));
+    assert!(matches!(world.reply(8), Some(TopicAnswer::Answer(404, _))));
+    assert!(matches!(world.reply(9), Some(TopicAnswer::Answer(200, _))));
+    assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["messages"], 1);
 }
 
 #[test]
 fn a_topic_with_very_many_connections_and_subscriptions_is_deleted_in_slices_and_gone_at_once() {
     let mut world = with_subscriptions(MANY);
     for id in 1..=1000 {
-        world.topics.take(connection(2000 + id), Request::Produce(Box::new(producing("x"))), world.now);
-        let sub = Request::Consume(Box::new(consuming("x", "shared", Kind::Shared)));
+        world.topics.take(connection(2000 + id), TopicQuestion::Produce(Box::new(producing("x"))), world.now);
+        let sub = TopicQuestion::Consume(Box::new(consuming("x", "shared", SubscriptionType::Shared)));
         world.topics.take(connection(10_000 + id), sub, world.now);
     }
     world.round();
     world.replies.clear();
     let subs = world.topics.subs.len();
     assert_eq!(subs, MANY + 1);
-    let delete = Inquiry::Delete { topic: name("x"), force: true };
-    world.topics.take(connection(999_998), Request::Inquire(Box::new(delete)), world.now);
-    let new = Draft::new(&Message { payload: b"new", ..Message::default() });
-    world.topics.take(connection(777), Request::Append(name("x"), new), world.now);
-    world.topics.take(connection(888_888), Request::Read(Box::new(reading("x", Start::Earliest))), world.now);
+    let delete = TopicInquiry::Delete { topic: name("x"), force: true };
+    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete)), world.now);
+    let new = MessageDraft::new(&TopicMessage { payload: b"new", ..TopicMessage::default() });
+    world.topics.take(connection(777), TopicQuestion::Append(name("x"), new), world.now);
+    world.topics.take(
+        connection(888_888),
+        TopicQuestion::Read(Box::new(reading("x", ReaderStart::Earliest))),
+        world.now,
+    );
     assert!(work(&mut world) > (1000 + 1000 + MANY) / 300);
     assert_eq!(world.texts(888_888), ["new"]);
     assert!((2001..=3000).all(|id| world.refused(id) == Cause::NotFound));
@@ -443,16 +464,16 @@ fn a_topic_with_very_many_connections_and_subscriptions_is_deleted_in_slices_and
 
 #[test]
 fn very_many_partitions_are_deleted_in_slices() {
-    let rules = Rules { partitioned: vec![(name("p"), 1000)], ..Rules::default() };
+    let rules = TopicRules { partitioned: vec![(name("p"), 1000)], ..TopicRules::default() };
     let mut world = World::with(rules);
     world.produce(1, producing("p"));
-    let delete = |force| Request::Inquire(Box::new(Inquiry::Delete { topic: name("p"), force }));
+    let delete = |force| TopicQuestion::Inquire(Box::new(TopicInquiry::Delete { topic: name("p"), force }));
     world.topics.take(connection(999_998), delete(false), world.now);
     assert!(work(&mut world) >= 1);
-    assert!(matches!(world.reply(999_998), Some(Reply::Answer(409, _))));
+    assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(409, _))));
     world.topics.take(connection(999_998), delete(true), world.now);
     assert!(work(&mut world) > 2 * 1000 / 64);
-    assert!(matches!(world.reply(999_998), Some(Reply::Answer(200, _))));
+    assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(200, _))));
     assert_eq!(world.refused(1), Cause::NotFound);
     assert_eq!((world.topics.topics.len(), world.topics.census().topics), (1, 1), "the bystander");
 }
@@ -464,14 +485,14 @@ fn very_many_subscriptions_that_nobody_comes_for_go_in_slices() {
     world.now.monotonic_ns += 2_000_000_000_000;
     world.topics.expire_subs(world.topics.names[name("x").as_str()]);
     assert!(work(&mut world) > MANY / 64);
-    assert_eq!(world.inquire(Inquiry::Stats(name("x"))).1["subscriptions"], serde_json::json!({}));
+    assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["subscriptions"], serde_json::json!({}));
     assert_eq!(world.topics.census().expired, MANY as u64);
 }
 
 #[test]
 fn the_largest_of_very_many_backlogs_are_looked_for_in_slices() {
     let mut world = with_subscriptions(3 * MANY);
-    world.consume(1, consuming("x", "s00007", Kind::Exclusive));
+    world.consume(1, consuming("x", "s00007", SubscriptionType::Exclusive));
     world.append("x", "1");
     for got in world.all(1) {
         world.ack(1, &got);
@@ -487,17 +508,21 @@ fn the_largest_of_very_many_backlogs_are_looked_for_in_slices() {
 const UNACKNOWLEDGED: usize = 10_000;
 
 /// A subscription with very many unacknowledged messages, of a consumer that waits for so long for each.
-fn with_unacknowledged(kind: Kind) -> World {
-    let mut world = World::with(Rules { message_ttl_s: 100, ..Rules::default() });
+fn with_unacknowledged(kind: SubscriptionType) -> World {
+    let mut world = World::with(TopicRules { message_ttl_s: 100, ..TopicRules::default() });
     let consuming =
-        Consuming { flow: Flow::Push(60_000), ack_timeout_ms: 10_000_000, ..consuming("x", "s", kind) };
+        ConsumerOptions { flow: Flow::Push(60_000), ack_timeout_ms: 10_000_000, ..consuming("x", "s", kind) };
     world.consume(1, consuming);
     for number in 0..UNACKNOWLEDGED {
         let key = (number % 100).to_string();
-        let message = Message { published_ms: START_MS, key: Some(&key), ..Message::default() };
-        world.topics.take(connection(999_999), Request::Append(name("x"), Draft::new(&message)), world.now);
+        let message = TopicMessage { published_ms: START_MS, key: Some(&key), ..TopicMessage::default() };
+        world.topics.take(
+            connection(999_999),
+            TopicQuestion::Append(name("x"), MessageDraft::new(&message)),
+            world.now,
+        );
         if number % 5000 == 4999 {
-            world.topics.take(connection(1), Request::Took, world.now);
+            world.topics.take(connection(1), TopicQuestion::Took, world.now);
             world.round();
         }
     }
@@ -505,7 +530,7 @@ fn with_unacknowledged(kind: Kind) -> World {
         if world.told("x", "s", "pending") == UNACKNOWLEDGED {
             break;
         }
-        world.ask(1, Request::Took);
+        world.ask(1, TopicQuestion::Took);
     }
     assert_eq!(world.told("x", "s", "pending"), UNACKNOWLEDGED);
     (world.log, world.replies) = Default::default();
@@ -514,24 +539,24 @@ fn with_unacknowledged(kind: Kind) -> World {
 
 /// Timers of unacknowledged messages.
 fn timers(world: &World) -> usize {
-    let is_pending = |timer: &&(u64, crate::service::topic::topics::Timer)| {
-        matches!(timer.1, crate::service::topic::topics::Timer::Pending(..))
+    let is_pending = |timer: &&(u64, crate::service::topic::owner::Timer)| {
+        matches!(timer.1, crate::service::topic::owner::Timer::Pending(..))
     };
     world.topics.timers.iter().filter(is_pending).count()
 }
 
 #[test]
 fn very_many_unacknowledged_messages_are_given_up_at_once_and_their_timers_in_slices() {
-    for kind in [Kind::Shared, Kind::KeyShared] {
+    for kind in [SubscriptionType::Shared, SubscriptionType::KeyShared] {
         let mut world = with_unacknowledged(kind);
         assert_eq!(timers(&world), UNACKNOWLEDGED);
-        let purge = Inquiry::Purge { topic: name("x"), subscription: Some("s".into()) };
-        world.topics.take(connection(999_998), Request::Inquire(Box::new(purge)), world.now);
+        let purge = TopicInquiry::Purge { topic: name("x"), subscription: Some("s".into()) };
+        world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(purge)), world.now);
         assert_eq!(world.topics.subs[0].pending.len(), 0);
         assert!(timers(&world) > UNACKNOWLEDGED - 1000);
         assert!(work(&mut world) > 20);
         assert_eq!(timers(&world), 0);
-        assert!(matches!(world.reply(999_998), Some(Reply::Answer(200, _))));
+        assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(200, _))));
         world.append("x", "next");
         assert_eq!(world.texts(1).pop().unwrap(), "next", "its window is as empty");
         assert_eq!(world.told("x", "s", "backlog"), 1);
@@ -540,12 +565,12 @@ fn very_many_unacknowledged_messages_are_given_up_at_once_and_their_timers_in_sl
 
 #[test]
 fn a_timer_that_is_left_of_what_was_given_up_comes_to_nothing() {
-    let mut world = with_unacknowledged(Kind::Shared);
+    let mut world = with_unacknowledged(SubscriptionType::Shared);
     world.now.monotonic_ns += 5_000_000_000_000;
-    let reset = Inquiry::Reset { topic: name("x"), subscription: "s".into(), to: Moment::Earliest };
-    world.topics.take(connection(999_998), Request::Inquire(Box::new(reset)), world.now);
+    let reset = TopicInquiry::Reset { topic: name("x"), subscription: "s".into(), to: CursorReset::Earliest };
+    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(reset)), world.now);
     world.topics.committed(Ok(()), world.now);
-    world.topics.take(connection(1), Request::Took, world.now);
+    world.topics.take(connection(1), TopicQuestion::Took, world.now);
     world.topics.deliver(1024 * 1024, world.now);
     world.take_out();
     let again = world.all(1).len();
@@ -563,17 +588,18 @@ fn a_timer_that_is_left_of_what_was_given_up_comes_to_nothing() {
 
 #[test]
 fn very_many_unacknowledged_messages_of_who_leaves_come_again_and_their_timers_go_in_slices() {
-    let mut world = with_unacknowledged(Kind::Exclusive);
-    world.topics.take(connection(1), Request::Gone, world.now);
+    let mut world = with_unacknowledged(SubscriptionType::Exclusive);
+    world.topics.take(connection(1), TopicQuestion::Gone, world.now);
     let sub = &world.topics.subs[0];
     assert_eq!((sub.replay.len(), sub.pending.len()), (UNACKNOWLEDGED, UNACKNOWLEDGED));
     assert!(timers(&world) > UNACKNOWLEDGED - 1000);
     assert!(work(&mut world) > 20);
     assert_eq!(timers(&world), 0);
-    let all = Consuming { flow: Flow::Push(60_000), ..consuming("x", "s", Kind::Exclusive) };
+    let all =
+        ConsumerOptions { flow: Flow::Push(60_000), ..consuming("x", "s", SubscriptionType::Exclusive) };
     world.consume(2, all);
     for _ in 0..100 {
-        world.ask(2, Request::Took);
+        world.ask(2, TopicQuestion::Took);
     }
     let got = world.all(2);
     assert!(got.len() == UNACKNOWLEDGED && got.is_sorted_by_key(|got| got.id));
@@ -581,7 +607,7 @@ fn very_many_unacknowledged_messages_of_who_leaves_come_again_and_their_timers_g
 
 #[test]
 fn very_many_unacknowledged_messages_expire_some_at_a_time() {
-    let mut world = with_unacknowledged(Kind::Shared);
+    let mut world = with_unacknowledged(SubscriptionType::Shared);
     world.now.unix_ms += 200_000;
     world.now.monotonic_ns += 200_000_000_000;
     let mut before = UNACKNOWLEDGED;
@@ -602,12 +628,12 @@ fn very_many_unacknowledged_messages_expire_some_at_a_time() {
 #[test]
 fn a_pattern_gets_a_new_topic_from_its_first_message_although_another_consumer_of_it_comes_first() {
     let mut world = with_topics(1);
-    world.ask(1, of_pattern("s", Kind::Shared));
+    world.ask(1, of_pattern("s", SubscriptionType::Shared));
     world.opened(1);
-    let draft = Draft::new(&Message { payload: b"first", ..Message::default() });
-    world.topics.take(connection(999_999), Request::Append(name("m-new"), draft), world.now);
-    let latest = Consuming { flow: Flow::Pull, ..consuming("m-new", "s", Kind::Shared) };
-    world.topics.take(connection(2), Request::Consume(Box::new(latest)), world.now);
+    let draft = MessageDraft::new(&TopicMessage { payload: b"first", ..TopicMessage::default() });
+    world.topics.take(connection(999_999), TopicQuestion::Append(name("m-new"), draft), world.now);
+    let latest = ConsumerOptions { flow: Flow::Pull, ..consuming("m-new", "s", SubscriptionType::Shared) };
+    world.topics.take(connection(2), TopicQuestion::Consume(Box::new(latest)), world.now);
     world.round();
     world.opened(2);
     assert_eq!(world.texts(1), ["first"]);

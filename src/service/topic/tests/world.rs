@@ -1,7 +1,7 @@
 //! Topics with a store in memory, a virtual clock, and what every connection was told.
 
 use crate::service::ConnectionRef;
-use crate::service::topic::memory::Memory;
+use crate::service::topic::memory::MemoryArchive;
 use crate::service::topic::*;
 use crate::wheel::Now;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,12 +30,12 @@ pub(super) enum Event {
 
 /// Everything.
 pub(super) struct World {
-    pub(super) topics: Topics<Memory>,
+    pub(super) topics: TopicOwner<MemoryArchive>,
     pub(super) now: Now,
-    pub(super) replies: BTreeMap<u32, VecDeque<Reply>>,
+    pub(super) replies: BTreeMap<u32, VecDeque<TopicAnswer>>,
     pub(super) got: BTreeMap<u32, VecDeque<Got>>,
-    pub(super) messages: BTreeMap<u32, VecDeque<Arc<Stored>>>,
-    pub(super) rules: Rules,
+    pub(super) messages: BTreeMap<u32, VecDeque<Arc<StoredMessage>>>,
+    pub(super) rules: TopicRules,
     /// What was told and delivered, in order and with its time, until somebody takes it.
     pub(super) log: Vec<(u64, u32, Event)>,
     /// Connections that were told that they are open.
@@ -59,9 +59,9 @@ pub(super) fn name(short: &str) -> TopicName {
     TopicName::read(&format!("persistent://t/n/{short}")).unwrap()
 }
 
-pub(super) fn consuming(topic: &str, subscription: &str, kind: Kind) -> Consuming {
-    Consuming {
-        topics: Wanted::One(name(topic)),
+pub(super) fn consuming(topic: &str, subscription: &str, kind: SubscriptionType) -> ConsumerOptions {
+    ConsumerOptions {
+        topics: WantedTopics::One(name(topic)),
         subscription: subscription.into(),
         kind,
         durable: true,
@@ -80,17 +80,17 @@ pub(super) fn consuming(topic: &str, subscription: &str, kind: Kind) -> Consumin
 }
 
 /// All topics of the namespace whose own names match.
-pub(super) fn pattern(own: &str) -> Wanted {
+pub(super) fn pattern(own: &str) -> WantedTopics {
     let pattern = regex::Regex::new(&format!("^persistent://t/n/(?:{own})$")).unwrap();
-    Wanted::Matching { namespace: "persistent://t/n/".into(), pattern }
+    WantedTopics::Matching { namespace: "persistent://t/n/".into(), pattern }
 }
 
-pub(super) fn reading(topic: &str, start: Start) -> Reading {
-    Reading { topic: name(topic), start, window: 1000, name: "r".into(), remote: "127.0.0.1:6".into() }
+pub(super) fn reading(topic: &str, start: ReaderStart) -> ReaderOptions {
+    ReaderOptions { topic: name(topic), start, window: 1000, name: "r".into(), remote: "127.0.0.1:6".into() }
 }
 
-pub(super) fn producing(topic: &str) -> Producing {
-    Producing {
+pub(super) fn producing(topic: &str) -> ProducerOptions {
+    ProducerOptions {
         topic: name(topic),
         name: None,
         initial_sequence: None,
@@ -106,13 +106,13 @@ pub(super) fn at(ledger: u64, entry: u64) -> MessageId {
 
 impl World {
     pub(super) fn new() -> Self {
-        Self::with(Rules::default())
+        Self::with(TopicRules::default())
     }
 
-    pub(super) fn with(rules: Rules) -> Self {
+    pub(super) fn with(rules: TopicRules) -> Self {
         let now = Now { monotonic_ns: 1_000_000_000, unix_ms: START_MS };
         Self {
-            topics: Topics::new(Memory::default(), rules.clone(), now),
+            topics: TopicOwner::new(MemoryArchive::default(), rules.clone(), now),
             now,
             replies: BTreeMap::new(),
             got: BTreeMap::new(),
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// A request, and a round.
-    pub(super) fn ask(&mut self, id: u32, request: Request) {
+    pub(super) fn ask(&mut self, id: u32, request: TopicQuestion) {
         self.topics.take(connection(id), request, self.now);
         self.round();
         self.answer_probes();
@@ -136,7 +136,7 @@ impl World {
     /// Those that are looked at say that they live, unless they are mute.
     pub(super) fn answer_probes(&mut self) {
         while let Some(probed) = self.probed.pop() {
-            self.topics.take(probed, Request::Probed { is_closing: false }, self.now);
+            self.topics.take(probed, TopicQuestion::Probed { is_closing: false }, self.now);
             self.round();
         }
     }
@@ -161,18 +161,18 @@ impl World {
     pub(super) fn take_out(&mut self) {
         for outgoing in self.topics.take_outgoing() {
             match outgoing {
-                Outgoing::Reply(connection, Reply::Probe) => {
+                TopicOutgoing::Reply(connection, TopicAnswer::Probe) => {
                     self.probed
                         .extend(Some(connection).filter(|connection| !self.mute.contains(&connection.id)));
                 }
-                Outgoing::Reply(connection, reply) => {
+                TopicOutgoing::Reply(connection, reply) => {
                     let event = match &reply {
-                        Reply::Opened => Event::Opened,
-                        Reply::Refused(_) => Event::Refused,
-                        Reply::Stored { id, context } => {
+                        TopicAnswer::Opened => Event::Opened,
+                        TopicAnswer::Refused(_) => Event::Refused,
+                        TopicAnswer::Stored { id, context } => {
                             Event::Stored(*id, context.as_deref().unwrap_or_default().into())
                         }
-                        Reply::NotStored { .. } => Event::NotStored,
+                        TopicAnswer::NotStored { .. } => Event::NotStored,
                         _ => Event::Other,
                     };
                     if matches!(event, Event::Opened) {
@@ -181,18 +181,18 @@ impl World {
                     self.log.push((self.now.monotonic_ns, connection.id, event));
                     self.replies.entry(connection.id).or_default().push_back(reply);
                 }
-                Outgoing::Ask(..) => panic!("there is no other owner"),
-                Outgoing::Deliver(message, taker) => {
+                TopicOutgoing::Ask(..) => panic!("there is no other owner"),
+                TopicOutgoing::Deliver(message, recipient) => {
                     let got = Got {
-                        id: MessageId { position: message.position, partition: taker.partition },
+                        id: MessageId { position: message.position, partition: recipient.partition },
                         text: String::from_utf8_lossy(message.message().payload).into_owned(),
-                        redeliveries: taker.redeliveries,
-                        wants_receipt: taker.wants_receipt,
+                        redeliveries: recipient.redeliveries,
+                        wants_receipt: recipient.wants_receipt,
                     };
-                    assert!(self.open.contains(&taker.connection.id), "delivered before it is open");
-                    self.log.push((self.now.monotonic_ns, taker.connection.id, Event::Got(got.clone())));
-                    self.got.entry(taker.connection.id).or_default().push_back(got);
-                    self.messages.entry(taker.connection.id).or_default().push_back(message);
+                    assert!(self.open.contains(&recipient.connection.id), "delivered before it is open");
+                    self.log.push((self.now.monotonic_ns, recipient.connection.id, Event::Got(got.clone())));
+                    self.got.entry(recipient.connection.id).or_default().push_back(got);
+                    self.messages.entry(recipient.connection.id).or_default().push_back(message);
                 }
             }
         }
@@ -217,7 +217,7 @@ impl World {
     pub(super) fn crash(&mut self) {
         let mut archive = std::mem::take(self.topics.archive());
         archive.crash();
-        self.topics = Topics::new(archive, self.rules.clone(), self.now);
+        self.topics = TopicOwner::new(archive, self.rules.clone(), self.now);
         self.replies.clear();
         self.got.clear();
         self.messages.clear();
@@ -238,65 +238,65 @@ impl World {
         MessageId::topic_label(number)
     }
 
-    pub(super) fn reply(&mut self, id: u32) -> Option<Reply> {
+    pub(super) fn reply(&mut self, id: u32) -> Option<TopicAnswer> {
         self.replies.get_mut(&id)?.pop_front()
     }
 
     /// Fails unless the connection was just told that it is what it wants to be.
     pub(super) fn opened(&mut self, id: u32) {
         let reply = self.reply(id);
-        assert!(matches!(reply, Some(Reply::Opened)), "{reply:?}");
+        assert!(matches!(reply, Some(TopicAnswer::Opened)), "{reply:?}");
     }
 
     pub(super) fn refused(&mut self, id: u32) -> Cause {
         match self.reply(id) {
-            Some(Reply::Refused(refusal)) => refusal.cause,
+            Some(TopicAnswer::Refused(refusal)) => refusal.cause,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(super) fn consume(&mut self, id: u32, consuming: Consuming) {
-        self.ask(id, Request::Consume(Box::new(consuming)));
+    pub(super) fn consume(&mut self, id: u32, consuming: ConsumerOptions) {
+        self.ask(id, TopicQuestion::Consume(Box::new(consuming)));
         self.opened(id);
     }
 
-    pub(super) fn read(&mut self, id: u32, reading: Reading) {
-        self.ask(id, Request::Read(Box::new(reading)));
+    pub(super) fn read(&mut self, id: u32, reading: ReaderOptions) {
+        self.ask(id, TopicQuestion::Read(Box::new(reading)));
         self.opened(id);
     }
 
-    pub(super) fn produce(&mut self, id: u32, producing: Producing) {
-        self.ask(id, Request::Produce(Box::new(producing)));
+    pub(super) fn produce(&mut self, id: u32, producing: ProducerOptions) {
+        self.ask(id, TopicQuestion::Produce(Box::new(producing)));
         self.opened(id);
     }
 
     /// A feed's message.
     pub(super) fn append(&mut self, topic: &str, text: &str) -> MessageId {
-        self.append_message(topic, &Message { payload: text.as_bytes(), ..Message::default() })
+        self.append_message(topic, &TopicMessage { payload: text.as_bytes(), ..TopicMessage::default() })
     }
 
     pub(super) fn append_keyed(&mut self, topic: &str, key: &str, text: &str) -> MessageId {
-        let message = Message { payload: text.as_bytes(), key: Some(key), ..Message::default() };
+        let message = TopicMessage { payload: text.as_bytes(), key: Some(key), ..TopicMessage::default() };
         self.append_message(topic, &message)
     }
 
     /// A message of a feed, published now.
-    pub(super) fn append_message(&mut self, topic: &str, message: &Message<'_>) -> MessageId {
-        let draft = Draft::new(&Message { published_ms: self.now.unix_ms, ..message.clone() });
-        self.ask(999_999, Request::Append(name(topic), draft));
+    pub(super) fn append_message(&mut self, topic: &str, message: &TopicMessage<'_>) -> MessageId {
+        let draft = MessageDraft::new(&TopicMessage { published_ms: self.now.unix_ms, ..message.clone() });
+        self.ask(999_999, TopicQuestion::Append(name(topic), draft));
         match self.reply(999_999) {
-            Some(Reply::Stored { id, .. }) => id,
+            Some(TopicAnswer::Stored { id, .. }) => id,
             other => panic!("{other:?}"),
         }
     }
 
     /// A producer's message, and what comes of it.
-    pub(super) fn send(&mut self, id: u32, message: &Message<'_>) -> Result<MessageId, String> {
-        let draft = Draft::new(&Message { published_ms: self.now.unix_ms, ..message.clone() });
-        self.ask(id, Request::Send { draft, context: None });
+    pub(super) fn send(&mut self, id: u32, message: &TopicMessage<'_>) -> Result<MessageId, String> {
+        let draft = MessageDraft::new(&TopicMessage { published_ms: self.now.unix_ms, ..message.clone() });
+        self.ask(id, TopicQuestion::Send { draft, context: None });
         match self.reply(id) {
-            Some(Reply::Stored { id, .. }) => Ok(id),
-            Some(Reply::NotStored { reason, .. }) => Err(reason.into()),
+            Some(TopicAnswer::Stored { id, .. }) => Ok(id),
+            Some(TopicAnswer::NotStored { reason, .. }) => Err(reason.into()),
             other => panic!("{other:?}"),
         }
     }
@@ -313,21 +313,23 @@ impl World {
     }
 
     pub(super) fn ack(&mut self, id: u32, got: &Got) {
-        self.ask(id, Request::Ack(got.id));
+        self.ask(id, TopicQuestion::Ack(got.id));
     }
 
     /// The answer to a question.
-    pub(super) fn inquire(&mut self, inquiry: Inquiry) -> (u16, serde_json::Value) {
-        self.ask(999_998, Request::Inquire(Box::new(inquiry)));
+    pub(super) fn inquire(&mut self, inquiry: TopicInquiry) -> (u16, serde_json::Value) {
+        self.ask(999_998, TopicQuestion::Inquire(Box::new(inquiry)));
         match self.reply(999_998) {
-            Some(Reply::Answer(200, body)) => (200, serde_json::from_slice(&body).unwrap()),
-            Some(Reply::Answer(status, body)) => (status, String::from_utf8(body.into()).unwrap().into()),
+            Some(TopicAnswer::Answer(200, body)) => (200, serde_json::from_slice(&body).unwrap()),
+            Some(TopicAnswer::Answer(status, body)) => {
+                (status, String::from_utf8(body.into()).unwrap().into())
+            }
             other => panic!("{other:?}"),
         }
     }
 
     /// What is told of a subscription.
     pub(super) fn told(&mut self, topic: &str, subscription: &str, what: &str) -> serde_json::Value {
-        self.inquire(Inquiry::Stats(name(topic))).1["subscriptions"][subscription][what].clone()
+        self.inquire(TopicInquiry::Stats(name(topic))).1["subscriptions"][subscription][what].clone()
     }
 }

@@ -1,13 +1,13 @@
 //! What time brings: redeliveries and delayed messages, what is saved, and what is given up.
 
+use super::loaded::TopicId;
 use super::mark::Mark;
-use super::one::TopicId;
 use super::open::IDLE_NS;
-use super::pending::State;
-use super::state::Place;
+use super::owner::{Timer, TopicOwner};
+use super::pending::PendingState;
+use super::state::LogPlace;
 use super::subscription::SubId;
-use super::topics::{Timer, Topics};
-use super::{Archive, Fault, Position, Rules, Saved, TopicName};
+use super::{Archive, ArchiveError, Position, Saved, TopicName, TopicRules};
 use crate::wheel::Now;
 
 /// Steps of timers before something else is done, each about a microsecond; very many topics may be due at a time.
@@ -42,7 +42,7 @@ const TEND_NS_MIN: u64 = 1_000_000_000;
 /// Between two rounds through all topics.
 const SWEEP_REST_NS: u64 = 60_000_000_000;
 
-impl<A: Archive> Topics<A> {
+impl<A: Archive> TopicOwner<A> {
     /// Does what is due by the time: redeliveries, delayed messages, what expires, what is to be saved.
     pub fn tick(&mut self, now: Now) {
         self.set_time(now);
@@ -107,7 +107,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Saves a subscription if it has changed or is new.
-    pub(super) fn save_sub(&mut self, id: SubId) -> Result<(), Fault> {
+    pub(super) fn save_sub(&mut self, id: SubId) -> Result<(), ArchiveError> {
         let Some(sub) = self.subs.get_mut(id).filter(|sub| sub.durable) else { return Ok(()) };
         sub.is_dirty = false;
         let Some(topic) = self.topics.get(sub.topic).filter(|topic| !topic.is_gone) else { return Ok(()) };
@@ -121,7 +121,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Saves a topic's state.
-    pub(super) fn save_topic(&mut self, id: TopicId) -> Result<(), Fault> {
+    pub(super) fn save_topic(&mut self, id: TopicId) -> Result<(), ArchiveError> {
         let Some(topic) = self.topics.get_mut(id).filter(|topic| !topic.is_gone) else { return Ok(()) };
         topic.is_dirty = false;
         if self.broken.is_some() {
@@ -139,7 +139,7 @@ impl<A: Archive> Topics<A> {
 
     /// How long after a change a topic is looked at: sooner where messages are given up sooner.
     fn tend_ns(&self) -> u64 {
-        let Rules { message_ttl_s, retention_s, .. } = self.rules;
+        let TopicRules { message_ttl_s, retention_s, .. } = self.rules;
         let shortest_s = if message_ttl_s > 0 { message_ttl_s.min(retention_s) } else { retention_s };
         shortest_s.saturating_mul(1_000_000_000).clamp(TEND_NS_MIN, TEND_NS)
     }
@@ -193,7 +193,7 @@ impl<A: Archive> Topics<A> {
     }
 
     /// Messages that have waited for too long are given up for their subscriptions. Returns when to look again.
-    fn expire(&mut self, id: TopicId) -> Result<Option<u64>, Fault> {
+    fn expire(&mut self, id: TopicId) -> Result<Option<u64>, ArchiveError> {
         let mut is_more = false;
         if self.rules.message_ttl_s > 0 {
             let cutoff_ms = self.wall_ms.saturating_sub(self.rules.message_ttl_s.saturating_mul(1000));
@@ -213,10 +213,10 @@ impl<A: Archive> Topics<A> {
 
     /// A subscription goes on there; what it has from before is given up, so much at once. Returns whether there may be
     /// more.
-    pub(super) fn give_up(&mut self, id: SubId, place: &Place) -> bool {
+    pub(super) fn give_up(&mut self, id: SubId, place: &LogPlace) -> bool {
         let Some(sub) = self.subs.get_mut(id) else { return false };
         let old = sub.pending.range(..place.position);
-        let old = old.filter(|(_, pending)| pending.deliver_ms == 0 && pending.state != State::Dying);
+        let old = old.filter(|(_, pending)| pending.deliver_ms == 0 && pending.state != PendingState::Dying);
         let old: Vec<Position> = old.map(|(position, _)| *position).take(TRIM_AT_ONCE).collect();
         let is_behind = sub.state.read.position < place.position;
         if old.is_empty() && !is_behind {
@@ -241,7 +241,7 @@ impl<A: Archive> Topics<A> {
         id: TopicId,
         from: Position,
         is_past: impl Fn(&Mark) -> bool,
-    ) -> Result<Option<Mark>, Fault> {
+    ) -> Result<Option<Mark>, ArchiveError> {
         let topic = &self.topics[id];
         let (number, from, end) = (topic.number, from.max(topic.state.first), topic.visible.position);
         let (before, mut found) = topic.marks.around(from, end, &is_past);
@@ -264,7 +264,7 @@ impl<A: Archive> Topics<A> {
 
     /// Deletes what nobody needs and is not kept for its own sake; in a hurry what is found without reads, which is
     /// little less. Returns when to look again.
-    fn trim(&mut self, id: TopicId, is_hurried: bool) -> Result<Option<u64>, Fault> {
+    fn trim(&mut self, id: TopicId, is_hurried: bool) -> Result<Option<u64>, ArchiveError> {
         let topic = &self.topics[id];
         let (number, first, visible) = (topic.number, topic.state.first, topic.visible);
         let (mut bound, mut delayed) = (visible, (u64::MAX, Position::END));

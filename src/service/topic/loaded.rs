@@ -1,11 +1,11 @@
 //! One topic, and the messages of it that are kept in memory.
 
-use super::archive::Number;
+use super::archive::TopicNumber;
 use super::mark::Marks;
 use super::producer::{ProducerId, Sequence};
-use super::state::{Place, TopicState};
+use super::state::{LogPlace, TopicState};
 use super::subscription::SubId;
-use super::{Archive, Fault, Position, Stored, TopicName};
+use super::{Archive, ArchiveError, Position, StoredMessage, TopicName};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ pub(super) const READ_BYTES_MAX: usize = 256 * 1024;
 
 /// A loaded topic.
 #[derive(Debug)]
-pub(super) struct Topic {
+pub(super) struct LoadedTopic {
     pub(super) name: TopicName,
-    pub(super) number: Number,
+    pub(super) number: TopicNumber,
     pub(super) state: TopicState,
     /// Everything before it may be delivered.
-    pub(super) visible: Place,
+    pub(super) visible: LogPlace,
     /// The last message.
     pub(super) last: Option<Position>,
     pub(super) subs: BTreeMap<Arc<str>, SubId>,
@@ -70,30 +70,30 @@ pub(super) struct Topic {
     /// Messages and bytes that were delivered since it was loaded.
     pub(super) delivered: (u64, u64),
     /// The last messages.
-    tail: VecDeque<Arc<Stored>>,
+    tail: VecDeque<Arc<StoredMessage>>,
     /// What was read for those that are behind, by where it was read from.
-    chunks: BTreeMap<Position, Chunk>,
+    chunks: BTreeMap<Position, CachedChunk>,
     /// Tells it from others that had the same number.
     epoch: u64,
 }
 
 /// Everything that a topic has from one position to another.
 #[derive(Debug)]
-struct Chunk {
+struct CachedChunk {
     until: Position,
-    messages: Vec<Arc<Stored>>,
+    messages: Vec<Arc<StoredMessage>>,
 }
 
 /// What is kept in memory of all topics, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Cache {
-    kept: VecDeque<Kept>,
+pub(super) struct MessageCache {
+    kept: VecDeque<CachedItem>,
     bytes: usize,
     epoch: u64,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct CachedItem {
     topic: TopicId,
     epoch: u64,
     bytes: usize,
@@ -101,8 +101,13 @@ struct Kept {
     chunk: Option<Position>,
 }
 
-impl Topic {
-    pub(super) fn new(name: TopicName, number: Number, state: TopicState, cache: &mut Cache) -> Self {
+impl LoadedTopic {
+    pub(super) fn new(
+        name: TopicName,
+        number: TopicNumber,
+        state: TopicState,
+        cache: &mut MessageCache,
+    ) -> Self {
         cache.epoch += 1;
         Self {
             name,
@@ -140,8 +145,8 @@ impl Topic {
     }
 
     /// Counts a message that was stored as its last.
-    pub(super) fn extend(&mut self, message: &Stored) {
-        self.state.next = Place {
+    pub(super) fn extend(&mut self, message: &StoredMessage) {
+        self.state.next = LogPlace {
             position: message.position.after(),
             ordinal: message.ordinal() + 1,
             bytes: message.bytes_before() + message.len() as u64,
@@ -156,8 +161,8 @@ impl Topic {
         id: TopicId,
         from: Position,
         archive: &mut A,
-        cache: &mut Cache,
-    ) -> Result<Option<Arc<Stored>>, Fault> {
+        cache: &mut MessageCache,
+    ) -> Result<Option<Arc<StoredMessage>>, ArchiveError> {
         let from = from.max(self.state.first);
         if from >= self.visible.position {
             return Ok(None);
@@ -193,15 +198,15 @@ impl Topic {
         id: TopicId,
         from: Position,
         archive: &mut A,
-        cache: &mut Cache,
-    ) -> Result<(), Fault> {
+        cache: &mut MessageCache,
+    ) -> Result<(), ArchiveError> {
         let mut messages = archive.read(self.number, from, READ_COUNT_MAX, READ_BYTES_MAX)?;
         messages.retain(|message| message.position < self.visible.position && message.position >= from);
         let until = messages.last().map_or(self.visible.position, |last| last.position.after());
-        let bytes = messages.iter().map(|message| message.len()).sum::<usize>() + size_of::<Chunk>();
+        let bytes = messages.iter().map(|message| message.len()).sum::<usize>() + size_of::<CachedChunk>();
         cache.bytes += bytes;
-        cache.kept.push_back(Kept { topic: id, epoch: self.epoch, bytes, chunk: Some(from) });
-        self.chunks.insert(from, Chunk { until, messages });
+        cache.kept.push_back(CachedItem { topic: id, epoch: self.epoch, bytes, chunk: Some(from) });
+        self.chunks.insert(from, CachedChunk { until, messages });
         Ok(())
     }
 
@@ -217,21 +222,21 @@ impl Topic {
     }
 }
 
-impl Cache {
+impl MessageCache {
     /// Keeps a message that was just appended, if anybody may want it before long. A topic without subscriptions would
     /// only push out what others have, and have every new message stand in memory that no processor has at hand.
-    pub(super) fn keep(&mut self, id: TopicId, topic: &mut Topic, message: Arc<Stored>) {
+    pub(super) fn keep(&mut self, id: TopicId, topic: &mut LoadedTopic, message: Arc<StoredMessage>) {
         if topic.subs.is_empty() {
             return self.forget_tail(topic);
         }
-        let bytes = message.len() + size_of::<Stored>();
+        let bytes = message.len() + size_of::<StoredMessage>();
         self.bytes += bytes;
-        self.kept.push_back(Kept { topic: id, epoch: topic.epoch, bytes, chunk: None });
+        self.kept.push_back(CachedItem { topic: id, epoch: topic.epoch, bytes, chunk: None });
         topic.tail.push_back(message);
     }
 
     /// Forgets the last messages of a topic: what is kept of them has no gap.
-    fn forget_tail(&mut self, topic: &mut Topic) {
+    fn forget_tail(&mut self, topic: &mut LoadedTopic) {
         if !topic.tail.is_empty() {
             topic.tail.clear();
             topic.chunks.clear();
@@ -241,7 +246,7 @@ impl Cache {
     }
 
     /// Gives the oldest up while there is more than so much.
-    pub(super) fn shrink(&mut self, topics: &mut slab::Slab<Topic>, bytes_max: usize) {
+    pub(super) fn shrink(&mut self, topics: &mut slab::Slab<LoadedTopic>, bytes_max: usize) {
         while self.bytes > bytes_max
             && let Some(kept) = self.kept.pop_front()
         {
