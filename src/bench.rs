@@ -43,7 +43,7 @@ use crate::cli::{CliError, output};
 use argh::FromArgs;
 use error::io_error;
 pub use error::{BenchError, EventSize};
-use report::Report;
+use report::BenchReport;
 use speech::Speech;
 use std::path::PathBuf;
 use target::TargetOptions;
@@ -61,21 +61,21 @@ use target::TargetOptions;
 )]
 pub struct Bench {
     #[argh(subcommand)]
-    command: Command,
+    command: BenchCommand,
 }
 
 #[derive(FromArgs, Debug)]
 #[argh(subcommand)]
-enum Command {
-    Fanout(Fanout),
-    Selective(Selective),
-    Idle(Idle),
-    Handshake(Handshake),
-    Floor(FloorArgs),
-    Durable(Durable),
-    Backlog(Backlog),
-    Churn(Churn),
-    All(All),
+enum BenchCommand {
+    Fanout(FanoutCommand),
+    Selective(SelectiveCommand),
+    Idle(IdleCommand),
+    Handshake(HandshakeCommand),
+    Floor(FloorCommand),
+    Durable(DurableCommand),
+    Backlog(BacklogCommand),
+    Churn(ChurnCommand),
+    All(AllCommand),
 }
 
 /// Every event to every subscriber: processor time per delivery, deliveries per second, latency.
@@ -86,7 +86,7 @@ enum Command {
     example = "{command_name} --connections 1000 --in-flight 16\n\n\
                Latency at a fixed rate:\n  {command_name} --connections 1000 --rate 100"
 )]
-struct Fanout {
+struct FanoutCommand {
     /// subscribers (1000)
     #[argh(option, default = "1000")]
     connections: usize,
@@ -141,7 +141,7 @@ struct Fanout {
 /// Every event to one of many subscribers, each with a topic of its own.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "selective", example = "{command_name} --topics 10000 --in-flight 64")]
-struct Selective {
+struct SelectiveCommand {
     /// topics, with a subscriber each (10000)
     #[argh(option, default = "10_000")]
     topics: usize,
@@ -196,7 +196,7 @@ struct Selective {
     note = "A daemon that runs already (--url) is measured once, best soon after its start: memory that earlier \
             connections left behind is used again and does not show."
 )]
-struct Idle {
+struct IdleCommand {
     /// connections (15000)
     #[argh(option, default = "15_000")]
     connections: usize,
@@ -236,7 +236,7 @@ struct Idle {
 /// Connect, upgrade, token and one subscription: processor time per connection, connections per second.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "handshake", example = "{command_name} --connections 5000 --concurrency 64")]
-struct Handshake {
+struct HandshakeCommand {
     /// connections of each run (5000)
     #[argh(option, default = "5_000")]
     connections: usize,
@@ -273,7 +273,7 @@ struct Handshake {
 /// What one send(2) of the same frame to each of so many TCP connections costs on this machine.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "floor", example = "{command_name} --connections 1000 --in-flight 16")]
-struct FloorArgs {
+struct FloorCommand {
     /// connections (1000)
     #[argh(option, default = "1000")]
     connections: usize,
@@ -312,7 +312,7 @@ struct FloorArgs {
     note = "Beside it, one producer with one message in flight: its latency against one write and fdatasync.",
     note = "The fan-out of a durable topic is measured by: fanfare bench fanout --dialect pulsar"
 )]
-struct Durable {
+struct DurableCommand {
     /// producers (64)
     #[argh(option, default = "64")]
     producers: usize,
@@ -351,7 +351,7 @@ struct Durable {
 /// Many messages that wait on disk: the memory they take, and how soon a daemon is ready again with them.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "backlog", example = "{command_name} --messages 1000000")]
-struct Backlog {
+struct BacklogCommand {
     /// messages (10000000)
     #[argh(option, default = "10_000_000")]
     messages: u64,
@@ -377,7 +377,7 @@ struct Backlog {
     example = "{command_name} --messages 3000000\n  {command_name} --messages 250000 --size 10000 --rounds 10",
     note = "The bytes written are those of pages that the daemon made dirty, by /proc/PID/io, whatever the file system adds."
 )]
-struct Churn {
+struct ChurnCommand {
     /// messages of each round, which one consumer acknowledges as they come (300000)
     #[argh(option, default = "300_000")]
     messages: u64,
@@ -401,7 +401,7 @@ struct Churn {
 /// The whole table, each line on a daemon of its own: about nine minutes.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "all", example = "{command_name}\n  {command_name} --seconds 1 --runs 3 --json")]
-struct All {
+struct AllCommand {
     /// length of each measurement in seconds (3)
     #[argh(option, default = "3.0")]
     seconds: f64,
@@ -426,31 +426,31 @@ pub fn run(command: Bench) -> Result<(), CliError> {
 
 /// The result as text.
 fn measured(command: Bench) -> Result<String, BenchError> {
-    if let Command::Floor(args) = &command.command
+    if let BenchCommand::Floor(args) = &command.command
         && args.sender
     {
         return sender::run(args.connections, args.size, args.topics).map(|()| String::new());
     }
     interrupt::watch()?;
     let (report, json) = match command.command {
-        Command::All(args) => {
-            let options = all::Settings { seconds: args.seconds, runs: args.runs, daemon: args.daemon };
+        BenchCommand::All(args) => {
+            let options = all::AllOptions { seconds: args.seconds, runs: args.runs, daemon: args.daemon };
             return of_all(&all::run(&options)?, args.json);
         }
-        Command::Fanout(args) => fanout_report(args)?,
-        Command::Selective(args) => selective_report(args)?,
-        Command::Idle(args) => idle_report(args)?,
-        Command::Handshake(args) => handshake_report(args)?,
-        Command::Floor(args) => floor_report(&args)?,
-        Command::Durable(args) => durable_report(args)?,
-        Command::Backlog(args) => backlog_report(args)?,
-        Command::Churn(args) => churn_report(args)?,
+        BenchCommand::Fanout(args) => fanout_report(args)?,
+        BenchCommand::Selective(args) => selective_report(args)?,
+        BenchCommand::Idle(args) => idle_report(args)?,
+        BenchCommand::Handshake(args) => handshake_report(args)?,
+        BenchCommand::Floor(args) => floor_report(&args)?,
+        BenchCommand::Durable(args) => durable_report(args)?,
+        BenchCommand::Backlog(args) => backlog_report(args)?,
+        BenchCommand::Churn(args) => churn_report(args)?,
     };
     if json { in_json(&report) } else { Ok(report::table(&report.rows.iter().collect::<Vec<_>>())) }
 }
 
-fn fanout_report(args: Fanout) -> Result<(Report, bool), BenchError> {
-    let Fanout { connections, in_flight, rate, size, seconds, runs, .. } = args;
+fn fanout_report(args: FanoutCommand) -> Result<(BenchReport, bool), BenchError> {
+    let FanoutCommand { connections, in_flight, rate, size, seconds, runs, .. } = args;
     let options = TargetOptions {
         speech: args.dialect,
         url: args.url,
@@ -463,12 +463,12 @@ fn fanout_report(args: Fanout) -> Result<(Report, bool), BenchError> {
         http: args.http,
         ..TargetOptions::default()
     };
-    let settings = fanout::Settings { connections, in_flight, rate, size, seconds, runs };
+    let settings = fanout::FanoutOptions { connections, in_flight, rate, size, seconds, runs };
     Ok((fanout::run(&options, &settings)?, args.json))
 }
 
-fn selective_report(args: Selective) -> Result<(Report, bool), BenchError> {
-    let Selective { topics, in_flight, size, seconds, runs, .. } = args;
+fn selective_report(args: SelectiveCommand) -> Result<(BenchReport, bool), BenchError> {
+    let SelectiveCommand { topics, in_flight, size, seconds, runs, .. } = args;
     let options = TargetOptions {
         speech: args.dialect,
         url: args.url,
@@ -480,52 +480,74 @@ fn selective_report(args: Selective) -> Result<(Report, bool), BenchError> {
         http: args.http,
         ..TargetOptions::default()
     };
-    let settings = selective::Settings { topics, in_flight, size, seconds, runs };
+    let settings = selective::SelectiveOptions { topics, in_flight, size, seconds, runs };
     Ok((selective::run(&options, &settings)?, args.json))
 }
 
-fn idle_report(args: Idle) -> Result<(Report, bool), BenchError> {
-    let Idle { connections, topics, runs, dialect: speech, url, token, pid, shards, daemon, tls, json } =
-        args;
+fn idle_report(args: IdleCommand) -> Result<(BenchReport, bool), BenchError> {
+    let IdleCommand {
+        connections,
+        topics,
+        runs,
+        dialect: speech,
+        url,
+        token,
+        pid,
+        shards,
+        daemon,
+        tls,
+        json,
+    } = args;
     let options = TargetOptions { speech, url, token, pid, shards, daemon, tls, ..TargetOptions::default() };
-    Ok((idle::run(&options, &idle::Settings { connections, topics, runs })?, json))
+    Ok((idle::run(&options, &idle::IdleOptions { connections, topics, runs })?, json))
 }
 
-fn handshake_report(args: Handshake) -> Result<(Report, bool), BenchError> {
-    let Handshake { connections, concurrency, runs, dialect: speech, url, token, pid, shards, daemon, json } =
-        args;
+fn handshake_report(args: HandshakeCommand) -> Result<(BenchReport, bool), BenchError> {
+    let HandshakeCommand {
+        connections,
+        concurrency,
+        runs,
+        dialect: speech,
+        url,
+        token,
+        pid,
+        shards,
+        daemon,
+        json,
+    } = args;
     let options = TargetOptions { speech, url, token, pid, shards, daemon, ..TargetOptions::default() };
-    let settings = handshake::Settings { connections, concurrency, runs };
+    let settings = handshake::HandshakeOptions { connections, concurrency, runs };
     Ok((handshake::run(&options, &settings)?, json))
 }
 
-fn floor_report(args: &FloorArgs) -> Result<(Report, bool), BenchError> {
-    let &FloorArgs { connections, in_flight, size, topics, seconds, runs, shards, json, .. } = args;
-    let settings = bare::Settings { connections, in_flight, size, topics, seconds, runs, shards };
+fn floor_report(args: &FloorCommand) -> Result<(BenchReport, bool), BenchError> {
+    let &FloorCommand { connections, in_flight, size, topics, seconds, runs, shards, json, .. } = args;
+    let settings = bare::BareOptions { connections, in_flight, size, topics, seconds, runs, shards };
     Ok((bare::run(&settings)?, json))
 }
 
-fn durable_report(args: Durable) -> Result<(Report, bool), BenchError> {
-    let Durable { producers, topics, in_flight, size, seconds, runs, shards, writers, store, .. } = args;
+fn durable_report(args: DurableCommand) -> Result<(BenchReport, bool), BenchError> {
+    let DurableCommand { producers, topics, in_flight, size, seconds, runs, shards, writers, store, .. } =
+        args;
     let (daemon, json) = (args.daemon, args.json);
     let options = TargetOptions { shards, daemon, store, writers, ..TargetOptions::default() };
-    let settings = durable::Settings { producers, topics, in_flight, size, seconds, runs };
+    let settings = durable::DurableOptions { producers, topics, in_flight, size, seconds, runs };
     Ok((durable::run(&options, &settings)?, json))
 }
 
-fn backlog_report(args: Backlog) -> Result<(Report, bool), BenchError> {
-    let Backlog { messages, size, store, daemon, json } = args;
+fn backlog_report(args: BacklogCommand) -> Result<(BenchReport, bool), BenchError> {
+    let BacklogCommand { messages, size, store, daemon, json } = args;
     let options = TargetOptions { daemon, store, ..TargetOptions::default() };
-    Ok((backlog::run(&options, &backlog::Settings { messages, size })?, json))
+    Ok((backlog::run(&options, &backlog::BacklogOptions { messages, size })?, json))
 }
 
-fn churn_report(args: Churn) -> Result<(Report, bool), BenchError> {
-    let Churn { messages, size, rounds, store, daemon, json } = args;
+fn churn_report(args: ChurnCommand) -> Result<(BenchReport, bool), BenchError> {
+    let ChurnCommand { messages, size, rounds, store, daemon, json } = args;
     let options = TargetOptions { daemon, store, ..TargetOptions::default() };
-    Ok((churn::run(&options, &churn::Settings { messages, size, rounds })?, json))
+    Ok((churn::run(&options, &churn::ChurnOptions { messages, size, rounds })?, json))
 }
 
-fn of_all(reports: &[Report], json: bool) -> Result<String, BenchError> {
+fn of_all(reports: &[BenchReport], json: bool) -> Result<String, BenchError> {
     if json {
         return in_json(&reports);
     }

@@ -1,6 +1,6 @@
 //! `bench all`: every figure that the daemon promises, each on a daemon of its own.
 
-use super::report::{Report, Row, Target as Goal};
+use super::report::{BenchReport, Goal, Row};
 use super::speech::Speech;
 use super::target::{Cpus, TargetOptions};
 use super::{BenchError, backlog, churn, durable, fanout, handshake, idle, selective};
@@ -28,30 +28,33 @@ const EVENT_SIZE: usize = 128;
 
 /// How long and with what.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct AllOptions {
     pub(super) seconds: f64,
     pub(super) runs: usize,
     pub(super) daemon: Option<PathBuf>,
 }
 
 /// Runs the whole table.
-pub(super) fn run(settings: &Settings) -> Result<Vec<Report>, BenchError> {
-    let &Settings { seconds, runs, .. } = settings;
+pub(super) fn run(settings: &AllOptions) -> Result<Vec<BenchReport>, BenchError> {
+    let &AllOptions { seconds, runs, .. } = settings;
     let options =
         |shards| TargetOptions { shards, daemon: settings.daemon.clone(), ..TargetOptions::default() };
     let one = options(1);
     let fanout = |options: &TargetOptions, connections, in_flight| {
         let size = EVENT_SIZE;
-        fanout::run(options, &fanout::Settings { connections, in_flight, rate: None, size, seconds, runs })
+        fanout::run(
+            options,
+            &fanout::FanoutOptions { connections, in_flight, rate: None, size, seconds, runs },
+        )
     };
     let mut reports = vec![fanout(&one, 1_000, 1)?, fanout(&one, 10_000, 1)?, fanout(&one, 1_000, 16)?];
     let size = EVENT_SIZE;
-    let topics = selective::Settings { topics: 10_000, in_flight: 64, size, seconds, runs };
+    let topics = selective::SelectiveOptions { topics: 10_000, in_flight: 64, size, seconds, runs };
     reports.push(selective::run(&one, &topics)?);
     for topics in [false, true] {
-        reports.push(idle::run(&one, &idle::Settings { connections: 15_000, topics, runs })?);
+        reports.push(idle::run(&one, &idle::IdleOptions { connections: 15_000, topics, runs })?);
     }
-    let opened = handshake::Settings { connections: 5_000, concurrency: 64, runs };
+    let opened = handshake::HandshakeOptions { connections: 5_000, concurrency: 64, runs };
     reports.push(handshake::run(&one, &opened)?);
     for speech in [Speech::PersoniumTopic, Speech::Channel, Speech::Wazo] {
         let mut other = fanout(&TargetOptions { speech, ..options(1) }, 1_000, 1)?;
@@ -59,14 +62,15 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Report>, BenchError> {
         reports.push(other);
     }
     reports.extend(echo(&options, settings)?);
-    let durable = durable::Settings { producers: 64, topics: 1, in_flight: 16, size: 256, seconds, runs };
+    let durable =
+        durable::DurableOptions { producers: 64, topics: 1, in_flight: 16, size: 256, seconds, runs };
     reports.push(durable::run(&one, &durable)?);
     reports.push(fanout(&TargetOptions { speech: Speech::Pulsar, ..options(1) }, 1_000, 1)?);
-    reports.push(backlog::run(&one, &backlog::Settings { messages: BACKLOG, size: 256 })?);
-    reports.push(churn::run(&one, &churn::Settings { messages: CHURN, size: 256, rounds: 1 })?);
+    reports.push(backlog::run(&one, &backlog::BacklogOptions { messages: BACKLOG, size: 256 })?);
+    reports.push(churn::run(&one, &churn::ChurnOptions { messages: CHURN, size: 256, rounds: 1 })?);
     let tls = TargetOptions { tls: true, ..options(1) };
     reports.push(fanout(&tls, 10_000, 1)?);
-    reports.push(idle::run(&tls, &idle::Settings { connections: 10_000, topics: false, runs })?);
+    reports.push(idle::run(&tls, &idle::IdleOptions { connections: 10_000, topics: false, runs })?);
     match Cpus::of_this_machine(2) {
         Ok(_) => {
             let mut two = fanout(&options(2), 1_000, 1)?;
@@ -80,12 +84,15 @@ pub(super) fn run(settings: &Settings) -> Result<Vec<Report>, BenchError> {
 }
 
 /// Laravel Echo: what is published over HTTP beside the same over the unix feed, and what an idle client takes.
-fn echo(options: &impl Fn(usize) -> TargetOptions, settings: &Settings) -> Result<Vec<Report>, BenchError> {
-    let &Settings { seconds, runs, .. } = settings;
+fn echo(
+    options: &impl Fn(usize) -> TargetOptions,
+    settings: &AllOptions,
+) -> Result<Vec<BenchReport>, BenchError> {
+    let &AllOptions { seconds, runs, .. } = settings;
     let size = EVENT_SIZE;
     let echo = TargetOptions { speech: Speech::Echo, ..options(1) };
     let http = TargetOptions { http: true, ..echo.clone() };
-    let crowd = fanout::Settings { connections: 1_000, in_flight: 1, rate: None, size, seconds, runs };
+    let crowd = fanout::FanoutOptions { connections: 1_000, in_flight: 1, rate: None, size, seconds, runs };
     let fed = fanout::run(&echo, &crowd)?;
     let mut posted = fanout::run(&http, &crowd)?;
     let deliveries = |row: &&Row| row.what.ends_with(": deliveries");
@@ -94,13 +101,13 @@ fn echo(options: &impl Fn(usize) -> TargetOptions, settings: &Settings) -> Resul
     {
         *row = row.clone().against(Goal::RatioAtLeast(HTTP_RATIO_MIN * ratio));
     }
-    let channels = selective::Settings { topics: 10_000, in_flight: 64, size, seconds, runs };
-    let idle = idle::Settings { connections: 15_000, topics: true, runs };
+    let channels = selective::SelectiveOptions { topics: 10_000, in_flight: 64, size, seconds, runs };
+    let idle = idle::IdleOptions { connections: 15_000, topics: true, runs };
     Ok(vec![fed, posted, selective::run(&http, &channels)?, idle::run(&echo, &idle)?])
 }
 
 /// Compares a fan-out with the first one, of the event bus on one shard, instead of against the floor alone.
-fn against_first(report: &mut Report, reports: &[Report], times_max: f64) {
+fn against_first(report: &mut BenchReport, reports: &[BenchReport], times_max: f64) {
     if let Some(first) = reports.first().and_then(|report| report.rows.first()?.ratio)
         && let Some(row) = report.rows.first_mut()
     {

@@ -1,10 +1,10 @@
 //! `bench backlog`: many messages that nobody takes wait on the disk.
 
-use super::clients::Clients;
-use super::progress::Progress;
-use super::report::{Report, Row, Target as Goal};
+use super::clients::BenchClients;
+use super::progress::BenchProgress;
+use super::report::{BenchReport, Goal, Row};
 use super::speech::Speech;
-use super::target::{Target, TargetOptions};
+use super::target::{BenchTarget, TargetOptions};
 use super::{BenchError, connect, interrupt, proc};
 use rustix::process::Signal;
 use serde_json::json;
@@ -25,21 +25,21 @@ const FIRST_WITHIN: Duration = Duration::from_secs(30);
 
 /// What to measure.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct BacklogOptions {
     pub(super) messages: u64,
     /// Bytes of a message as it is fed.
     pub(super) size: usize,
 }
 
 /// Loads a daemon, looks at its memory, starts it again and waits for the first message.
-pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
-    let &Settings { messages, size } = settings;
+pub(super) fn run(options: &TargetOptions, settings: &BacklogOptions) -> Result<BenchReport, BenchError> {
+    let &BacklogOptions { messages, size } = settings;
     if messages == 0 {
         return Err(BenchError::Argument("--messages must be at least 1".into()));
     }
     let options = TargetOptions { speech: Speech::Pulsar, roams: true, ..options.clone() };
-    let mut target = Target::open(&options)?;
-    let progress = Progress::new(3);
+    let mut target = BenchTarget::open(&options)?;
+    let progress = BenchProgress::new(3);
     // A subscription that nobody uses is what keeps them.
     drop(subscriber(&target)?);
     target.settle()?;
@@ -63,7 +63,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     let again = memory(&target)?;
     let name = format!("backlog of {messages}");
     let growth = highest.saturating_sub(before) as f64;
-    Ok(Report {
+    Ok(BenchReport {
         bench: "backlog",
         settings: json!({ "messages": messages, "size": size }),
         rows: vec![
@@ -80,20 +80,25 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
 }
 
 /// The subscriber of the one topic.
-fn subscriber(target: &Target) -> Result<Clients, BenchError> {
-    let mut clients = Clients::new(false)?;
+fn subscriber(target: &BenchTarget) -> Result<BenchClients, BenchError> {
+    let mut clients = BenchClients::new(false)?;
     connect::open(&mut clients, &target.plan(1, false, 1)?, |_| {})?;
     Ok(clients)
 }
 
-fn memory(target: &Target) -> Result<u64, BenchError> {
+fn memory(target: &BenchTarget) -> Result<u64, BenchError> {
     let pid = target.pid.unwrap_or_default();
     let memory = proc::memory(pid).map_err(|source| BenchError::Process { pid, source })?;
     Ok(memory.rss_anon)
 }
 
 /// Feeds all messages; returns the most memory that was seen meanwhile.
-fn load(target: &Target, messages: u64, size: usize, progress: &Progress) -> Result<u64, BenchError> {
+fn load(
+    target: &BenchTarget,
+    messages: u64,
+    size: usize,
+    progress: &BenchProgress,
+) -> Result<u64, BenchError> {
     let (path, line) = target.feed(size, false)?;
     let unreachable = |source| BenchError::FeedUnreachable { path: path.to_owned(), source };
     let broken = |_| BenchError::FeedEnded;

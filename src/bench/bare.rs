@@ -1,16 +1,16 @@
 //! `bench floor`: the floor alone, without a daemon.
 
 use super::pair::{Spec, floor_side, require_fds};
-use super::progress::Progress;
-use super::report::{Report, Row};
-use super::side::{Measured, Pace, Source};
+use super::progress::BenchProgress;
+use super::report::{BenchReport, Row};
+use super::side::{BenchSource, Measured, Pace};
 use super::target::Cpus;
 use super::{BenchError, check_in_flight, check_positive, check_seconds};
 use serde_json::json;
 
 /// What to measure.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct BareOptions {
     pub(super) connections: usize,
     pub(super) in_flight: u64,
     pub(super) size: usize,
@@ -21,8 +21,8 @@ pub(super) struct Settings {
 }
 
 /// Measures the floor: one frame per send, and with several in flight also all of them in one send.
-pub(super) fn run(settings: &Settings) -> Result<Report, BenchError> {
-    let Settings { connections, in_flight, size, topics, seconds, runs, shards } = *settings;
+pub(super) fn run(settings: &BareOptions) -> Result<BenchReport, BenchError> {
+    let BareOptions { connections, in_flight, size, topics, seconds, runs, shards } = *settings;
     check_positive("--connections", connections)?;
     check_in_flight(in_flight)?;
     check_seconds(seconds)?;
@@ -33,7 +33,7 @@ pub(super) fn run(settings: &Settings) -> Result<Report, BenchError> {
     }
     require_fds(connections)?;
     let bursts = in_flight > 1 && !topics;
-    let progress = Progress::new(runs * if bursts { 2 } else { 1 });
+    let progress = BenchProgress::new(runs * if bursts { 2 } else { 1 });
     let cpus = Cpus::of_this_machine(shards)?;
     let pace = Pace::Closed { window: in_flight };
     let spec = Spec { connections, size, topics, pace, sides: 1 };
@@ -53,7 +53,7 @@ pub(super) fn run(settings: &Settings) -> Result<Report, BenchError> {
     progress.note_contention(singles.iter().map(|run| run.contention));
     let mut rows = rows(&format!("floor {connections}, one frame per send"), &singles);
     rows.extend(self::rows(&format!("floor {connections}, {in_flight} frames in one send"), &all_at_once));
-    Ok(Report {
+    Ok(BenchReport {
         bench: "floor",
         settings: json!({
             "connections": connections, "in_flight": in_flight, "size": size, "topics": topics,
@@ -63,8 +63,8 @@ pub(super) fn run(settings: &Settings) -> Result<Report, BenchError> {
     })
 }
 
-fn set_coalesce(source: &mut Source, coalesce: bool) {
-    if let Source::Floor(floor) = source {
+fn set_coalesce(source: &mut BenchSource, coalesce: bool) {
+    if let BenchSource::Floor(floor) = source {
         floor.coalesce = coalesce;
     }
 }

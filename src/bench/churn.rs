@@ -4,15 +4,15 @@
 //! What is left of it shows in the room on the disk, in the memory round by round, in the start after a SIGKILL and
 //! after a stop, and when the topic is opened again: by itself, and in the latency of a producer of another topic.
 
-use super::clients::{Clients, EXPECT_ANY};
+use super::clients::{BenchClients, EXPECT_ANY};
 use super::disk::Watch;
 use super::inflight::InFlight;
 use super::load::{Load, for_so_long};
-use super::progress::Progress;
-use super::publisher::Feed;
-use super::report::{Report, Row, Target as Goal};
+use super::progress::BenchProgress;
+use super::publisher::UnixFeed;
+use super::report::{BenchReport, Goal, Row};
 use super::speech::Speech;
-use super::target::{Target, TargetOptions};
+use super::target::{BenchTarget, TargetOptions};
 use super::wire::{self, Expectation};
 use super::{BenchError, check_positive, connect, proc, side};
 use hdrhistogram::Histogram;
@@ -56,7 +56,7 @@ const BETWEEN: u64 = 10;
 
 /// What to measure.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct ChurnOptions {
     /// Messages of each round.
     pub(super) messages: u64,
     /// Bytes of a payload.
@@ -91,14 +91,14 @@ struct Again {
 }
 
 /// Passes messages through a daemon, round by round, and starts it again twice.
-pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
-    let &Settings { messages, size, rounds } = settings;
+pub(super) fn run(options: &TargetOptions, settings: &ChurnOptions) -> Result<BenchReport, BenchError> {
+    let &ChurnOptions { messages, size, rounds } = settings;
     check_positive("--messages", messages as usize)?;
     check_positive("--size", size)?;
     check_positive("--rounds", rounds)?;
     let options = TargetOptions { speech: Speech::Pulsar, roams: true, ..options.clone() };
-    let mut target = Target::open(&options)?;
-    let progress = Progress::new(rounds + 2);
+    let mut target = BenchTarget::open(&options)?;
+    let progress = BenchProgress::new(rounds + 2);
     let watch = Watch::new(target.store()?.join("store"), pid(&target))?;
     let mut passed = pass_rounds(&target, settings, &watch, &progress)?;
     let mut restarts = Vec::new();
@@ -116,7 +116,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         passed.wrong += queue.wrong();
     }
     let name = format!("churn {messages} × {size} B");
-    Ok(Report {
+    Ok(BenchReport {
         bench: "churn",
         settings: json!({ "messages": messages, "size": size, "rounds": rounds }),
         rows: rows(&name, &passed, &restarts, watch.highest()),
@@ -160,14 +160,14 @@ fn rows(name: &str, passed: &Passed, restarts: &[Again], highest: u64) -> Vec<Ro
 
 /// All rounds in one life of the daemon, and what they have left behind.
 fn pass_rounds(
-    target: &Target,
-    settings: &Settings,
+    target: &BenchTarget,
+    settings: &ChurnOptions,
     watch: &Watch,
-    progress: &Progress,
+    progress: &BenchProgress,
 ) -> Result<Passed, BenchError> {
-    let &Settings { messages, size, rounds } = settings;
+    let &ChurnOptions { messages, size, rounds } = settings;
     let failed = |source| BenchError::Process { pid: pid(target), source };
-    let mut queue = Queue::open(target, size)?;
+    let mut queue = PassedQueue::open(target, size)?;
     let (mut per_second, mut memory) = (Vec::new(), Vec::new());
     let before = proc::written(pid(target)).map_err(failed)?;
     let logged = target.metric(WRITTEN).ok();
@@ -195,11 +195,11 @@ fn pass_rounds(
 
 /// Connects a consumer and a producer of the topic while a producer of another one goes on.
 fn open_again(
-    target: &Target,
+    target: &BenchTarget,
     size: usize,
     how: &'static str,
     ready: Duration,
-) -> Result<(Queue, Again), BenchError> {
+) -> Result<(PassedQueue, Again), BenchError> {
     let is_over = AtomicBool::new(false);
     let (measured, goes_on) = mpsc::channel();
     let (queue, opened, before, meanwhile) = std::thread::scope(|scope| {
@@ -218,7 +218,7 @@ fn open_again(
 /// A producer of another topic with one message in flight: its latency before it says that it was measured, and from
 /// then until all is over.
 fn stand_by(
-    target: &Target,
+    target: &BenchTarget,
     measured: mpsc::Sender<()>,
     is_over: &AtomicBool,
 ) -> Result<(Histogram<u64>, Histogram<u64>), BenchError> {
@@ -235,10 +235,10 @@ fn stand_by(
 }
 
 /// Connects them, and takes what comes again until the bystander was measured for long enough.
-fn open_both(target: &Target, size: usize) -> Result<(Queue, Duration), BenchError> {
+fn open_both(target: &BenchTarget, size: usize) -> Result<(PassedQueue, Duration), BenchError> {
     let mut more = for_so_long(WINDOW_S);
     let start = Instant::now();
-    let mut queue = Queue::open(target, size)?;
+    let mut queue = PassedQueue::open(target, size)?;
     let producer = Load::connect(target, &[wire::topic_name(None)], 1, 1, size)?;
     let opened = start.elapsed();
     while more() {
@@ -248,26 +248,26 @@ fn open_both(target: &Target, size: usize) -> Result<(Queue, Duration), BenchErr
     Ok((queue, opened))
 }
 
-fn pid(target: &Target) -> u32 {
+fn pid(target: &BenchTarget) -> u32 {
     target.pid.unwrap_or_default()
 }
 
 /// The feed and the one consumer of the topic.
-struct Queue {
-    clients: Clients,
-    feed: Feed,
+struct PassedQueue {
+    clients: BenchClients,
+    feed: UnixFeed,
     in_flight: InFlight,
     expectation: Expectation,
     /// How many messages the feed may be ahead.
     window: u64,
 }
 
-impl Queue {
-    fn open(target: &Target, size: usize) -> Result<Self, BenchError> {
+impl PassedQueue {
+    fn open(target: &BenchTarget, size: usize) -> Result<Self, BenchError> {
         let (path, line) = target.payload_feed(size)?;
         let expectation = line.expectation().wrapped();
-        let feed = Feed::connect(path, line, vec![0])?;
-        let mut clients = Clients::new(false)?;
+        let feed = UnixFeed::connect(path, line, vec![0])?;
+        let mut clients = BenchClients::new(false)?;
         clients.acknowledge = true;
         connect::open(&mut clients, &target.plan(1, false, 1)?, |_| {})?;
         clients.watch_feed(&feed)?;
@@ -277,7 +277,7 @@ impl Queue {
     }
 
     /// Publishes so many, and takes and acknowledges them; returns how long it took.
-    fn pass(&mut self, messages: u64, progress: &Progress) -> Result<Duration, BenchError> {
+    fn pass(&mut self, messages: u64, progress: &BenchProgress) -> Result<Duration, BenchError> {
         // An eighth of what may be outstanding at once spares the generator a write for each message.
         let least = (self.window / 8).max(1);
         let start = Instant::now();

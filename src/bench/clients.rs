@@ -30,7 +30,7 @@ pub(super) const EXPECT_ANY: u64 = 0;
 
 /// One subscriber.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct BenchClient {
     pub(super) socket: OwnedFd,
     tls: Option<Secure>,
     pub(super) partial: Vec<u8>,
@@ -39,8 +39,8 @@ pub(super) struct Client {
 }
 
 /// All subscribers of one side (the daemon's or the floor's).
-pub(super) struct Clients {
-    pub(super) list: Vec<Client>,
+pub(super) struct BenchClients {
+    pub(super) list: Vec<BenchClient>,
     pub(super) epoll: OwnedFd,
     pub(super) events: Vec<epoll::Event>,
     pub(super) scratch: Vec<u8>,
@@ -65,7 +65,7 @@ pub(super) struct Woken {
     pub(super) idle: bool,
 }
 
-impl Clients {
+impl BenchClients {
     /// An empty set; `spin` is for a generator that has its processor to itself.
     pub(super) fn new(spin: bool) -> Result<Self, BenchError> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("create an epoll set"))?;
@@ -133,7 +133,7 @@ impl Clients {
     }
 }
 
-impl Drop for Clients {
+impl Drop for BenchClients {
     /// Resets the connections instead of closing them: thousands of sockets in TIME_WAIT would hold the ports that
     /// the next run needs.
     fn drop(&mut self) {
@@ -143,7 +143,7 @@ impl Drop for Clients {
     }
 }
 
-impl Client {
+impl BenchClient {
     /// A subscriber on a socket that is being connected.
     pub(super) fn new(socket: OwnedFd, tls: Option<Secure>) -> Self {
         Self { socket, tls, partial: Vec::new(), expected: EXPECT_ANY }

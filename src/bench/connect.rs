@@ -1,9 +1,9 @@
-//! Opening many subscribers: connect, upgrade to WebSocket, token, subscription, at most so many at once.
+//! ClientOpening many subscribers: connect, upgrade to WebSocket, token, subscription, at most so many at once.
 //!
 //! Source addresses are spread over 127.0.0.0/8 when the server is on loopback, so that the ports of one address do
 //! not limit the number of connections.
 
-use super::clients::{Client, Clients, Control};
+use super::clients::{BenchClient, BenchClients, Control};
 use super::secure::Secure;
 use super::speech::Speech;
 use super::wire;
@@ -27,7 +27,7 @@ const CONNECTIONS_PER_SOURCE: usize = 4000;
 /// so that a slow one is told as a figure.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Progress is told after so many connections: telling it costs time that the measurement would count.
+/// BenchProgress is told after so many connections: telling it costs time that the measurement would count.
 const PROGRESS_EVERY: usize = 500;
 
 /// The most bytes of an upgrade's answer.
@@ -35,7 +35,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// What to open.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct OpeningPlan {
     /// Where to connect; connection `n` goes to `addresses[n % addresses.len()]`.
     pub(super) addresses: Vec<SocketAddr>,
     /// The upgrade request of each connection, in turn.
@@ -95,7 +95,7 @@ pub(super) fn upgrade_answer() -> Vec<u8> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum OpeningStage {
     Connecting,
     Upgrading,
     Replies(u8),
@@ -104,13 +104,13 @@ enum Stage {
 
 /// Opens all connections of `plan`; returns when the last is subscribed. `progress` is told how many are.
 pub(super) fn open(
-    clients: &mut Clients,
-    plan: &Plan,
+    clients: &mut BenchClients,
+    plan: &OpeningPlan,
     mut progress: impl FnMut(usize),
 ) -> Result<(), BenchError> {
     let total = plan.greetings.len();
     let accept = derive_accept_key(WEBSOCKET_KEY.as_bytes());
-    let mut opening = Opening { clients, plan, accept, stages: Vec::with_capacity(total), ready: 0 };
+    let mut opening = ClientOpening { clients, plan, accept, stages: Vec::with_capacity(total), ready: 0 };
     let mut last_event = Instant::now();
     let mut told = 0;
     while opening.ready < total {
@@ -138,25 +138,25 @@ pub(super) fn open(
     Ok(())
 }
 
-struct Opening<'a> {
-    clients: &'a mut Clients,
-    plan: &'a Plan,
+struct ClientOpening<'a> {
+    clients: &'a mut BenchClients,
+    plan: &'a OpeningPlan,
     accept: String,
-    stages: Vec<Stage>,
+    stages: Vec<OpeningStage>,
     ready: usize,
 }
 
-impl Opening<'_> {
+impl ClientOpening<'_> {
     fn start(&mut self) -> Result<(), BenchError> {
         let index = self.stages.len();
         let address = self.plan.addresses[index % self.plan.addresses.len()];
         let sources = self.plan.greetings.len().div_ceil(CONNECTIONS_PER_SOURCE).min(250);
         let tls = self.plan.tls.as_ref().map(Secure::new).transpose()?;
-        let mut client = Client::new(connecting_socket(address, index % sources)?, tls);
+        let mut client = BenchClient::new(connecting_socket(address, index % sources)?, tls);
         // On loopback the connection stands when connect returns, so the request can mostly leave at once.
         let (stage, interest) = match client.send(self.plan.requests.get(index % self.plan.requests.len())) {
-            Ok(()) => (Stage::Upgrading, EventFlags::IN | EventFlags::ET),
-            Err(BenchError::NotRead) => (Stage::Connecting, EventFlags::OUT),
+            Ok(()) => (OpeningStage::Upgrading, EventFlags::IN | EventFlags::ET),
+            Err(BenchError::NotRead) => (OpeningStage::Connecting, EventFlags::OUT),
             Err(_) => return Err(BenchError::Unreachable { address, reason: "refused".into() }),
         };
         let data = EventData::new_u64(index as u64);
@@ -169,10 +169,10 @@ impl Opening<'_> {
 
     fn advance(&mut self, index: usize) -> Result<(), BenchError> {
         match self.stages[index] {
-            Stage::Connecting => self.connected(index),
-            Stage::Upgrading => self.upgraded(index),
-            Stage::Replies(_) | Stage::Ready => {
-                let Clients { list, scratch, .. } = &mut *self.clients;
+            OpeningStage::Connecting => self.connected(index),
+            OpeningStage::Upgrading => self.upgraded(index),
+            OpeningStage::Replies(_) | OpeningStage::Ready => {
+                let BenchClients { list, scratch, .. } = &mut *self.clients;
                 match list[index].read(scratch)? {
                     None => Ok(()),
                     Some((length, _)) => self.replies(index, length),
@@ -192,12 +192,12 @@ impl Opening<'_> {
         let data = EventData::new_u64(index as u64);
         epoll::modify(&self.clients.epoll, &client.socket, data, EventFlags::IN | EventFlags::ET)
             .map_err(io_error("watch a connection"))?;
-        self.stages[index] = Stage::Upgrading;
+        self.stages[index] = OpeningStage::Upgrading;
         Ok(())
     }
 
     fn upgraded(&mut self, index: usize) -> Result<(), BenchError> {
-        let Clients { list, scratch, .. } = &mut *self.clients;
+        let BenchClients { list, scratch, .. } = &mut *self.clients;
         let client = &mut list[index];
         let Some((length, _)) = client.read(scratch)? else { return Ok(()) };
         client.partial.extend_from_slice(&scratch[..length]);
@@ -212,13 +212,13 @@ impl Opening<'_> {
         let rest = client.partial.split_off(end + 4);
         client.partial = Vec::new();
         client.send(self.plan.greetings.get(index))?;
-        self.stages[index] = Stage::Replies(0);
+        self.stages[index] = OpeningStage::Replies(0);
         scratch[..rest.len()].copy_from_slice(&rest);
         self.replies(index, rest.len())
     }
 
     fn replies(&mut self, index: usize, length: usize) -> Result<(), BenchError> {
-        let Clients { list, scratch, early, .. } = &mut *self.clients;
+        let BenchClients { list, scratch, early, .. } = &mut *self.clients;
         let client = &mut list[index];
         let mut control = Control::default();
         let mut successes = 0;
@@ -238,16 +238,16 @@ impl Opening<'_> {
         if let Some(reply) = refusal {
             return Err(BenchError::CommandRefused { reply });
         }
-        let Stage::Replies(before) = self.stages[index] else { return client.answer(control) };
+        let OpeningStage::Replies(before) = self.stages[index] else { return client.answer(control) };
         match client.answer(control) {
             Err(BenchError::Closed { how }) if before + successes == 0 => {
                 return Err(BenchError::TokenRefused { how });
             }
             other => other?,
         }
-        self.stages[index] = Stage::Replies(before + successes);
+        self.stages[index] = OpeningStage::Replies(before + successes);
         if before + successes >= speech.replies() {
-            self.stages[index] = Stage::Ready;
+            self.stages[index] = OpeningStage::Ready;
             self.ready += 1;
         }
         Ok(())

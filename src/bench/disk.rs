@@ -163,7 +163,7 @@ fn held_open(directory: &Path, pid: u32) -> u64 {
 
 /// A file that is written and synced in a loop.
 #[derive(Debug)]
-pub(super) struct Floor {
+pub(super) struct DiskFloor {
     file: File,
 }
 
@@ -175,7 +175,7 @@ pub(super) struct Writes {
     latency: Histogram<u64>,
 }
 
-impl Floor {
+impl DiskFloor {
     /// A file in this directory.
     pub(super) fn new(directory: &Path) -> Result<Self, BenchError> {
         let file = File::create(directory.join("floor"));
@@ -227,7 +227,7 @@ mod tests {
         let directory =
             Directory::new(Some(&parent), &format!("fanfare-disk-{}", std::process::id())).unwrap();
         let path = directory.path().to_owned();
-        let writes = Floor::new(&path).unwrap().measure(100, 0.01).unwrap();
+        let writes = DiskFloor::new(&path).unwrap().measure(100, 0.01).unwrap();
         assert!(writes.per_second() > 0.0 && writes.latency_us(0.5) > 0.0);
         assert!(path.join("floor").exists());
         drop(directory);

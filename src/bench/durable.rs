@@ -3,12 +3,12 @@
 //! The floor writes and syncs groups as large as the daemon's were in the same run, on the same disk: what no store can
 //! do better that keeps its word.
 
-use super::disk::{Floor, Writes};
+use super::disk::{DiskFloor, Writes};
 use super::load::{Load, for_so_long};
-use super::progress::Progress;
-use super::report::{Report, Row, Target as Goal};
+use super::progress::BenchProgress;
+use super::report::{BenchReport, Goal, Row};
 use super::speech::Speech;
-use super::target::{Target, TargetOptions};
+use super::target::{BenchTarget, TargetOptions};
 use super::{BenchError, check_in_flight, check_positive, check_seconds, side};
 use hdrhistogram::Histogram;
 use serde_json::json;
@@ -33,7 +33,7 @@ const STORED: [&str; 3] = [
 
 /// What to measure.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct DurableOptions {
     pub(super) producers: usize,
     /// Topics of theirs.
     pub(super) topics: usize,
@@ -46,16 +46,16 @@ pub(super) struct Settings {
 
 /// One run.
 #[derive(Debug)]
-struct Run {
-    daemon: Measured,
+struct DurableRun {
+    daemon: DurableFigures,
     floor: Writes,
-    one: Measured,
+    one: DurableFigures,
     one_floor: Writes,
 }
 
 /// What producers have seen.
 #[derive(Debug)]
-struct Measured {
+struct DurableFigures {
     stored: u64,
     elapsed: Duration,
     cpu_ns: u64,
@@ -67,8 +67,8 @@ struct Measured {
 }
 
 /// Measures a daemon against the floor.
-pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
-    let &Settings { producers, topics, in_flight, size, seconds, runs } = settings;
+pub(super) fn run(options: &TargetOptions, settings: &DurableOptions) -> Result<BenchReport, BenchError> {
+    let &DurableOptions { producers, topics, in_flight, size, seconds, runs } = settings;
     check_positive("--producers", producers)?;
     check_positive("--topics", topics)?;
     check_positive("--runs", runs)?;
@@ -76,12 +76,12 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     check_in_flight(in_flight)?;
     super::pair::require_fds(producers)?;
     let options = TargetOptions { speech: Speech::Pulsar, roams: true, ..options.clone() };
-    let target = Target::open(&options)?;
-    let progress = Progress::new(runs * 4);
+    let target = BenchTarget::open(&options)?;
+    let progress = BenchProgress::new(runs * 4);
     let names: Vec<String> = (0..topics).map(|number| format!("{TOPIC}-{number}")).collect();
     let mut many = Load::connect(&target, &names, producers, in_flight, size)?;
     let mut one = Load::connect(&target, &names, 1, 1, size)?;
-    let mut floor = Floor::new(target.store()?)?;
+    let mut floor = DiskFloor::new(target.store()?)?;
     let mut measured = Vec::new();
     for run in 1..=runs {
         let say = |what| progress.step(&format!("durable: run {run}, {what}"));
@@ -93,9 +93,9 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         let single = measure(&mut one, &target, seconds)?;
         say("floor, one message");
         let one_floor = floor.measure(single.group_bytes, seconds)?;
-        measured.push(Run { daemon, floor: groups, one: single, one_floor });
+        measured.push(DurableRun { daemon, floor: groups, one: single, one_floor });
     }
-    Ok(Report {
+    Ok(BenchReport {
         bench: "durable",
         settings: json!({
             "producers": producers, "topics": topics, "writers": options.writers.max(1), "in_flight": in_flight, "size": size, "seconds": seconds, "runs": runs,
@@ -105,11 +105,12 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     })
 }
 
-fn rows(name: &str, runs: &[Run]) -> Vec<Row> {
-    let of = |figure: &dyn Fn(&Run) -> f64| -> Vec<f64> { runs.iter().map(figure).collect() };
+fn rows(name: &str, runs: &[DurableRun]) -> Vec<Row> {
+    let of = |figure: &dyn Fn(&DurableRun) -> f64| -> Vec<f64> { runs.iter().map(figure).collect() };
     let stored = of(&|run| run.daemon.stored as f64 / run.daemon.elapsed.as_secs_f64());
     let written = of(&|run| run.floor.per_second() * run.daemon.group);
-    let cpu = |spent: &dyn Fn(&Run) -> u64| of(&|run| spent(run) as f64 / run.daemon.stored.max(1) as f64);
+    let cpu =
+        |spent: &dyn Fn(&DurableRun) -> u64| of(&|run| spent(run) as f64 / run.daemon.stored.max(1) as f64);
     let latency = |quantile: f64| {
         let daemon = of(&|run| run.one.latency.value_at_quantile(quantile) as f64 / 1000.0);
         (daemon, of(&|run| run.one_floor.latency_us(quantile)))
@@ -138,7 +139,7 @@ fn rows(name: &str, runs: &[Run]) -> Vec<Row> {
 }
 
 /// Sends for so long, after a warm-up, and waits for all that is outstanding.
-fn measure(load: &mut Load, target: &Target, seconds: f64) -> Result<Measured, BenchError> {
+fn measure(load: &mut Load, target: &BenchTarget, seconds: f64) -> Result<DurableFigures, BenchError> {
     let own = [std::process::id()];
     load.send(for_so_long(WARM_UP_S), &mut side::histogram())?;
     let mut latency = side::histogram();
@@ -157,5 +158,5 @@ fn measure(load: &mut Load, target: &Target, seconds: f64) -> Result<Measured, B
     let commits = commits.max(1.0);
     let group_bytes = (bytes / commits).max(1.0) as usize;
     let group = messages / commits;
-    Ok(Measured { stored, elapsed, cpu_ns, generator_cpu_ns, group, group_bytes, latency })
+    Ok(DurableFigures { stored, elapsed, cpu_ns, generator_cpu_ns, group, group_bytes, latency })
 }

@@ -1,6 +1,6 @@
 //! What can go wrong in a measurement, each with what to do next.
 
-use super::wire::TooSmall;
+use super::wire::EventTooSmall;
 use crate::cli::CliError;
 use std::io;
 use std::net::SocketAddr;
@@ -182,7 +182,7 @@ pub enum BenchError {
 /// An event cannot be made as small as asked.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct EventSize(#[from] TooSmall);
+pub struct EventSize(#[from] EventTooSmall);
 
 impl From<BenchError> for CliError {
     fn from(error: BenchError) -> Self {
@@ -200,8 +200,8 @@ impl From<BenchError> for CliError {
     }
 }
 
-impl From<TooSmall> for BenchError {
-    fn from(error: TooSmall) -> Self {
+impl From<EventTooSmall> for BenchError {
+    fn from(error: EventTooSmall) -> Self {
         BenchError::Size(EventSize(error))
     }
 }

@@ -1,11 +1,11 @@
 //! `bench fanout`: every event goes to every subscriber.
 
-use super::pair::{Pair, Spec, require_fds};
-use super::progress::Progress;
-use super::report::{Report, Row, Target as Goal};
+use super::pair::{SidePair, Spec, require_fds};
+use super::progress::BenchProgress;
+use super::report::{BenchReport, Goal, Row};
 use super::side::{Measured, Pace};
 use super::speech::Speech;
-use super::target::{Target, TargetOptions};
+use super::target::{BenchTarget, TargetOptions};
 use super::{BenchError, check_in_flight, check_positive, check_seconds};
 use serde_json::json;
 
@@ -29,7 +29,7 @@ const RATE_MAX: f64 = 10_000_000.0;
 
 /// What to measure.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct FanoutOptions {
     pub(super) connections: usize,
     pub(super) in_flight: u64,
     pub(super) rate: Option<f64>,
@@ -40,7 +40,7 @@ pub(super) struct Settings {
 
 /// One run.
 #[derive(Debug)]
-struct Run {
+struct FanoutRun {
     daemon: Measured,
     floor: Measured,
     burst_floor: Option<Measured>,
@@ -49,13 +49,13 @@ struct Run {
 }
 
 /// Measures a daemon against the floor.
-pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
+pub(super) fn run(options: &TargetOptions, settings: &FanoutOptions) -> Result<BenchReport, BenchError> {
     check_positive("--connections", settings.connections)?;
     check_positive("--runs", settings.runs)?;
     check_seconds(settings.seconds)?;
     check_in_flight(settings.in_flight)?;
     require_fds(settings.connections)?;
-    let Settings { connections, in_flight, size, seconds, .. } = *settings;
+    let FanoutOptions { connections, in_flight, size, seconds, .. } = *settings;
     let pace = match settings.rate {
         Some(per_second) if per_second > 0.0 && per_second <= RATE_MAX => Pace::Rate { per_second },
         Some(_) => {
@@ -67,16 +67,16 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     let is_durable = options.speech == Speech::Pulsar;
     let has_plain = options.tls || is_durable;
     let steps = 2 + usize::from(bursts) + usize::from(has_plain);
-    let progress = Progress::new(settings.runs * steps);
-    let target = Target::open(options)?;
+    let progress = BenchProgress::new(settings.runs * steps);
+    let target = BenchTarget::open(options)?;
     let mut plain_options = TargetOptions { tls: false, ..options.clone() };
     if is_durable {
         plain_options.speech = Speech::default();
     }
     let plain_target =
-        (has_plain && options.url.is_none()).then(|| Target::open(&plain_options)).transpose()?;
+        (has_plain && options.url.is_none()).then(|| BenchTarget::open(&plain_options)).transpose()?;
     let spec = Spec { connections, size, topics: false, pace, sides: if has_plain { 3 } else { 2 } };
-    let mut pair = Pair::new(&target, spec, &progress)?;
+    let mut pair = SidePair::new(&target, spec, &progress)?;
     let mut runs = Vec::new();
     for run in 1..=settings.runs {
         let say = |what| progress.step(&format!("fanout to {connections}: run {run}, {what}"));
@@ -94,10 +94,10 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         if let Some(target) = &plain_target {
             say(if is_durable { "daemon with the event bus" } else { "daemon without TLS" });
             pair.pause()?;
-            plain = Some(Pair::new(target, spec, &progress)?.measure_daemon(pace, seconds)?);
+            plain = Some(SidePair::new(target, spec, &progress)?.measure_daemon(pace, seconds)?);
             target.settle()?;
         }
-        runs.push(Run { daemon, floor, burst_floor, plain });
+        runs.push(FanoutRun { daemon, floor, burst_floor, plain });
     }
     progress.note_contention(runs.iter().map(|run| run.daemon.contention));
     let name = match settings.rate {
@@ -106,7 +106,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     };
     let name = name + &options.suffix();
     let name = if target.cpus.len() > 1 { format!("{name}, {} shards", target.cpus.len()) } else { name };
-    Ok(Report {
+    Ok(BenchReport {
         bench: "fanout",
         settings: json!({
             "connections": connections, "in_flight": in_flight, "rate": settings.rate, "size": size,
@@ -117,7 +117,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     })
 }
 
-fn rows(name: &str, settings: &Settings, is_durable: bool, runs: &[Run]) -> Vec<Row> {
+fn rows(name: &str, settings: &FanoutOptions, is_durable: bool, runs: &[FanoutRun]) -> Vec<Row> {
     let daemon = |figure: &dyn Fn(&Measured) -> Option<f64>| -> Vec<f64> {
         runs.iter().filter_map(|run| figure(&run.daemon)).collect()
     };

@@ -4,8 +4,8 @@
 //! receives from it exactly as from the daemon. Every measurement is also given as a ratio to the floor of the same
 //! run, because two machines, or two minutes on a shared one, differ by more than two servers do.
 
-use super::connect::{Plan, Texts, upgrade_request};
-use super::sender::Command;
+use super::connect::{OpeningPlan, Texts, upgrade_request};
+use super::sender::SenderCommand;
 use super::speech::Speech;
 use super::{BenchError, proc};
 use std::io::{BufRead, BufReader, Write};
@@ -14,8 +14,8 @@ use std::process::{Child, ChildStdin, Stdio};
 
 /// The running senders.
 #[derive(Debug)]
-pub(super) struct Floor {
-    senders: Vec<Sender>,
+pub(super) struct SendFloor {
+    senders: Vec<FloorSender>,
     /// With topics: each event goes to one connection, in turn.
     topics: bool,
     /// Events published together leave in one send per connection.
@@ -23,7 +23,7 @@ pub(super) struct Floor {
 }
 
 #[derive(Debug)]
-struct Sender {
+struct FloorSender {
     child: Child,
     commands: Option<ChildStdin>,
     address: SocketAddr,
@@ -41,13 +41,13 @@ pub(super) struct FloorSpec<'a> {
     pub(super) generator_cpu: usize,
 }
 
-impl Floor {
+impl SendFloor {
     /// Starts one sender per processor of `spec`.
     pub(super) fn start(spec: FloorSpec<'_>) -> Result<Self, BenchError> {
         let count = spec.cpus.len();
         let senders = (0..count).map(|index| {
             let connections = spec.connections / count + usize::from(index < spec.connections % count);
-            Sender::start(connections, spec.cpus[index], spec)
+            FloorSender::start(connections, spec.cpus[index], spec)
         });
         Ok(Self { senders: senders.collect::<Result<_, _>>()?, topics: spec.topics, coalesce: false })
     }
@@ -58,7 +58,7 @@ impl Floor {
     }
 
     /// How to connect to them; connection `n` belongs to sender `n % senders`.
-    pub(super) fn plan(&self, spec: FloorSpec<'_>, concurrency: usize) -> Plan {
+    pub(super) fn plan(&self, spec: FloorSpec<'_>, concurrency: usize) -> OpeningPlan {
         // As long as a real token, so that reading it costs as much.
         let token = "x".repeat(240);
         let speech = Speech::default();
@@ -67,7 +67,7 @@ impl Floor {
         (0..spec.connections)
             .for_each(|index| greetings.push(|out| speech.greeting(&token, Some(index), out)));
         let addresses = self.senders.iter().map(|sender| sender.address).collect();
-        Plan { addresses, requests, greetings, speech, concurrency, tls: None }
+        OpeningPlan { addresses, requests, greetings, speech, concurrency, tls: None }
     }
 
     /// Has `count` events numbered from `first` sent.
@@ -78,12 +78,12 @@ impl Floor {
             if self.topics {
                 let (first, sends) = share(first, count, index as u64, senders);
                 if sends > 0 {
-                    bytes.extend(Command::Walk { first, step: senders as u32, sends }.to_bytes());
+                    bytes.extend(SenderCommand::Walk { first, step: senders as u32, sends }.to_bytes());
                 }
             } else if self.coalesce {
-                bytes.extend(Command::Burst { first, frames: count as u32 }.to_bytes());
+                bytes.extend(SenderCommand::Burst { first, frames: count as u32 }.to_bytes());
             } else {
-                let single = |first| Command::Burst { first, frames: 1 }.to_bytes();
+                let single = |first| SenderCommand::Burst { first, frames: 1 }.to_bytes();
                 (first..first + count).for_each(|first| bytes.extend(single(first)));
             }
             sender.command(&bytes)?;
@@ -92,7 +92,7 @@ impl Floor {
     }
 }
 
-impl Sender {
+impl FloorSender {
     fn start(connections: usize, cpu: usize, spec: FloorSpec<'_>) -> Result<Self, BenchError> {
         let program = std::env::current_exe()
             .map_err(|source| BenchError::Io { what: "find this program's own file", source })?;
@@ -125,7 +125,7 @@ impl Sender {
     }
 }
 
-impl Drop for Sender {
+impl Drop for FloorSender {
     /// The end of its commands ends the sender.
     fn drop(&mut self) {
         drop(self.commands.take());

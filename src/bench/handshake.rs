@@ -2,12 +2,12 @@
 //!
 //! The floor makes the same exchanges with canned bytes: accept, watch, and twice a read and a send.
 
-use super::clients::Clients;
-use super::floor::{Floor, FloorSpec};
+use super::clients::BenchClients;
+use super::floor::{FloorSpec, SendFloor};
 use super::pair::require_fds;
-use super::progress::Progress;
-use super::report::{Report, Row, Target as Goal};
-use super::target::{Target, TargetOptions};
+use super::progress::BenchProgress;
+use super::report::{BenchReport, Goal, Row};
+use super::target::{BenchTarget, TargetOptions};
 use super::{BenchError, check_positive, connect, side};
 use serde_json::json;
 use std::time::Instant;
@@ -26,27 +26,27 @@ const EVENT_SIZE: usize = 128;
 
 /// What to measure.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct HandshakeOptions {
     pub(super) connections: usize,
     pub(super) concurrency: usize,
     pub(super) runs: usize,
 }
 
-struct Opened {
+struct OpenedConnections {
     cpu_us: Option<f64>,
     per_second: f64,
     contention: f64,
 }
 
 /// Measures a daemon against the floor.
-pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
-    let Settings { connections, concurrency, runs } = *settings;
+pub(super) fn run(options: &TargetOptions, settings: &HandshakeOptions) -> Result<BenchReport, BenchError> {
+    let HandshakeOptions { connections, concurrency, runs } = *settings;
     check_positive("--connections", connections)?;
     check_positive("--concurrency", concurrency)?;
     check_positive("--runs", runs)?;
     require_fds(connections)?;
-    let progress = Progress::new(2 * runs);
-    let target = Target::open(options)?;
+    let progress = BenchProgress::new(2 * runs);
+    let target = BenchTarget::open(options)?;
     open(&target, &target.plan(WARM_UP_CONNECTIONS, true, concurrency)?, &target.pids(), &progress)?;
     target.settle()?;
 
@@ -61,8 +61,8 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     }
     progress.note_contention(daemons.iter().map(|run| run.contention));
     let name = format!("handshake {connections}{}", options.suffix());
-    let cpu = |runs: &[Opened]| runs.iter().filter_map(|run| run.cpu_us).collect::<Vec<_>>();
-    let rate = |runs: &[Opened]| runs.iter().map(|run| run.per_second).collect::<Vec<_>>();
+    let cpu = |runs: &[OpenedConnections]| runs.iter().filter_map(|run| run.cpu_us).collect::<Vec<_>>();
+    let rate = |runs: &[OpenedConnections]| runs.iter().map(|run| run.per_second).collect::<Vec<_>>();
     let mut rows = Vec::new();
     rows.extend(
         Row::new(format!("{name}: CPU per connection"), "µs", &cpu(&daemons), &cpu(&floors))
@@ -72,7 +72,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         Row::new(format!("{name}: connections"), "/s", &rate(&daemons), &rate(&floors))
             .map(|row| row.against(Goal::AtLeast(RATE_MIN))),
     );
-    Ok(Report {
+    Ok(BenchReport {
         bench: "handshake",
         settings: json!({
             "connections": connections, "concurrency": concurrency, "runs": runs, "shards": target.cpus.len(), "dialect": options.speech.name(),
@@ -81,7 +81,11 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     })
 }
 
-fn open_floor(target: &Target, settings: &Settings, progress: &Progress) -> Result<Opened, BenchError> {
+fn open_floor(
+    target: &BenchTarget,
+    settings: &HandshakeOptions,
+    progress: &BenchProgress,
+) -> Result<OpenedConnections, BenchError> {
     let spec = FloorSpec {
         connections: settings.connections,
         size: EVENT_SIZE,
@@ -89,19 +93,19 @@ fn open_floor(target: &Target, settings: &Settings, progress: &Progress) -> Resu
         cpus: &target.cpus,
         generator_cpu: target.generator_cpu,
     };
-    let floor = Floor::start(spec)?;
+    let floor = SendFloor::start(spec)?;
     open(target, &floor.plan(spec, settings.concurrency), &floor.pids(), progress)
 }
 
 /// Opens the plan's connections, and closes them when all stand.
 fn open(
-    target: &Target,
-    plan: &connect::Plan,
+    target: &BenchTarget,
+    plan: &connect::OpeningPlan,
     pids: &[u32],
-    progress: &Progress,
-) -> Result<Opened, BenchError> {
+    progress: &BenchProgress,
+) -> Result<OpenedConnections, BenchError> {
     let connections = plan.greetings.len();
-    let mut clients = Clients::new(target.generator_is_alone())?;
+    let mut clients = BenchClients::new(target.generator_is_alone())?;
     let own = [std::process::id()];
     let (before, own_before) = (side::usage(pids)?, side::usage(&own)?);
     let start = Instant::now();
@@ -109,7 +113,7 @@ fn open(
     let elapsed = start.elapsed();
     let (used, own_used) = (side::usage(pids)?.since(before), side::usage(&own)?.since(own_before));
     let cpu_us = used.cpu_ns as f64 / 1000.0;
-    Ok(Opened {
+    Ok(OpenedConnections {
         cpu_us: (!pids.is_empty()).then_some(cpu_us / connections as f64),
         per_second: connections as f64 / elapsed.as_secs_f64(),
         contention: side::contention(used, own_used, elapsed),

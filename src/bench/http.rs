@@ -29,7 +29,7 @@ const EVENTS_MAX: usize = 64;
 pub(super) struct Http {
     /// Of the connections, to be watched as one.
     epoll: OwnedFd,
-    connections: Vec<Connection>,
+    connections: Vec<HttpConnection>,
     host: String,
     body: Template,
     key: Hmac<Sha256>,
@@ -38,7 +38,7 @@ pub(super) struct Http {
 }
 
 #[derive(Debug)]
-struct Connection {
+struct HttpConnection {
     socket: TcpStream,
     unsent: Unsent,
     answers: Vec<u8>,
@@ -67,7 +67,7 @@ impl Http {
             let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
             epoll::add(&epoll, &socket, EventData::new_u64(index as u64), interest)
                 .map_err(io_error("watch a publisher"))?;
-            Ok(Connection { socket, unsent: Unsent::default(), answers: Vec::new() })
+            Ok(HttpConnection { socket, unsent: Unsent::default(), answers: Vec::new() })
         };
         let connections = (0..connections).map(open).collect::<Result<_, BenchError>>()?;
         let key = Hmac::new_from_slice(api.secret.as_bytes())
@@ -130,7 +130,7 @@ impl Http {
     }
 }
 
-impl Connection {
+impl HttpConnection {
     /// Reads answers, each of which has to be a success.
     fn listen(&mut self) -> Result<(), BenchError> {
         let mut chunk = [0; 16 * 1024];

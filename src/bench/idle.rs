@@ -4,13 +4,13 @@
 //! process grew, so a daemon that held as many connections before has room left and seems to need nothing: each run
 //! starts a new one, and a daemon that runs already is measured once, best soon after its start.
 
-use super::clients::Clients;
+use super::clients::BenchClients;
 use super::pair::require_fds;
-use super::proc::Memory;
-use super::progress::Progress;
-use super::report::{Report, Row, Target as Goal};
+use super::proc::ProcessMemory;
+use super::progress::BenchProgress;
+use super::report::{BenchReport, Goal, Row};
 use super::speech::Speech;
-use super::target::{Target, TargetOptions};
+use super::target::{BenchTarget, TargetOptions};
 use super::{BenchError, check_positive, connect, proc};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ const REST: Duration = Duration::from_secs(2);
 
 /// What to measure.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct IdleOptions {
     pub(super) connections: usize,
     /// Each subscribes to a topic of its own, instead of all to one.
     pub(super) topics: bool,
@@ -42,8 +42,8 @@ pub(super) struct Settings {
 }
 
 /// Measures a daemon; one that is started for it is started anew for each run.
-pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
-    let Settings { connections, topics, runs } = *settings;
+pub(super) fn run(options: &TargetOptions, settings: &IdleOptions) -> Result<BenchReport, BenchError> {
+    let IdleOptions { connections, topics, runs } = *settings;
     let runs = if options.url.is_some() { runs.min(1) } else { runs };
     check_positive("--connections", connections)?;
     check_positive("--runs", runs)?;
@@ -52,7 +52,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         let reason = "memory is read from /proc: give the daemon's process with --pid";
         return Err(BenchError::Argument(reason.into()));
     }
-    let progress = Progress::new(runs);
+    let progress = BenchProgress::new(runs);
     let mut readings = Vec::new();
     for run in 1..=runs {
         progress.step(&format!("idle with {connections}: run {run}"));
@@ -67,7 +67,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         (false, Speech::Echo) => Some(Goal::AtMost(ECHO_BYTES_MAX)),
         _ => None,
     };
-    let each = |figure: &dyn Fn(&Reading) -> f64| readings.iter().map(figure).collect::<Vec<_>>();
+    let each = |figure: &dyn Fn(&MemoryReading) -> f64| readings.iter().map(figure).collect::<Vec<_>>();
     let per_connection = |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let rss = each(&|reading| per_connection(reading.after.rss_anon, reading.before.rss_anon));
@@ -81,7 +81,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     rows.extend(row("memory per connection (Pss)", "B", &pss));
     rows.extend(row("RssAnon before", "MiB", &each(&|reading| mib(reading.before.rss_anon))));
     rows.extend(row("RssAnon after", "MiB", &each(&|reading| mib(reading.after.rss_anon))));
-    Ok(Report {
+    Ok(BenchReport {
         bench: "idle",
         settings: json!({
             "connections": connections, "topics": topics, "runs": runs, "shards": options.shards,
@@ -91,14 +91,18 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     })
 }
 
-struct Reading {
-    before: Memory,
-    after: Memory,
+struct MemoryReading {
+    before: ProcessMemory,
+    after: ProcessMemory,
 }
 
-fn read(options: &TargetOptions, settings: &Settings, progress: &Progress) -> Result<Reading, BenchError> {
-    let Settings { connections, topics, .. } = *settings;
-    let target = Target::open(options)?;
+fn read(
+    options: &TargetOptions,
+    settings: &IdleOptions,
+    progress: &BenchProgress,
+) -> Result<MemoryReading, BenchError> {
+    let IdleOptions { connections, topics, .. } = *settings;
+    let target = BenchTarget::open(options)?;
     let memory = || {
         let pid = target.pid.unwrap_or_default();
         proc::memory(pid).map_err(|source| BenchError::Process { pid, source })
@@ -109,25 +113,25 @@ fn read(options: &TargetOptions, settings: &Settings, progress: &Progress) -> Re
     let mut clients = open(&target, connections, topics, progress)?;
     target.settle()?;
     rest(&mut clients)?;
-    let reading = Reading { before, after: memory()? };
+    let reading = MemoryReading { before, after: memory()? };
     drop(clients);
     target.settle()?;
     Ok(reading)
 }
 
 fn open(
-    target: &Target,
+    target: &BenchTarget,
     connections: usize,
     topics: bool,
-    progress: &Progress,
-) -> Result<Clients, BenchError> {
-    let mut clients = Clients::new(false)?;
+    progress: &BenchProgress,
+) -> Result<BenchClients, BenchError> {
+    let mut clients = BenchClients::new(false)?;
     let plan = target.plan(connections, topics, CONCURRENCY)?;
     connect::open(&mut clients, &plan, |ready| progress.within("connecting", ready, connections))?;
     Ok(clients)
 }
 
-fn rest(clients: &mut Clients) -> Result<(), BenchError> {
+fn rest(clients: &mut BenchClients) -> Result<(), BenchError> {
     let end = Instant::now() + REST;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         clients.receive(left, |_, _, _| {})?;

@@ -6,7 +6,7 @@
 
 /// Counts of one measurement.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct DeliveryTally {
     /// Frames received, each of them once.
     pub(super) delivered: u64,
     /// Frames that never came, seen by a gap in a subscriber's numbers or by silence at the end.
@@ -20,16 +20,16 @@ pub(super) struct Tally {
 /// The outstanding events.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    slots: Vec<Slot>,
+    slots: Vec<InFlightSlot>,
     published: u64,
     completed: u64,
     receivers: u32,
     stride: u64,
-    tally: Tally,
+    tally: DeliveryTally,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Slot {
+struct InFlightSlot {
     published_at_ns: u64,
     remaining: u32,
 }
@@ -41,12 +41,12 @@ impl InFlight {
         // Twice the larger: a lost event is noticed at latest `stride` events later and must still have its slot.
         let slots = (2 * outstanding_max.max(stride as usize)).next_power_of_two();
         Self {
-            slots: vec![Slot::default(); slots],
+            slots: vec![InFlightSlot::default(); slots],
             published: 0,
             completed: 0,
             receivers,
             stride,
-            tally: Tally::default(),
+            tally: DeliveryTally::default(),
         }
     }
 
@@ -70,7 +70,7 @@ impl InFlight {
         for _ in 0..count {
             self.published += 1;
             let slot = self.slot(self.published);
-            self.slots[slot] = Slot { published_at_ns: now_ns, remaining: self.receivers };
+            self.slots[slot] = InFlightSlot { published_at_ns: now_ns, remaining: self.receivers };
         }
     }
 
@@ -110,7 +110,7 @@ impl InFlight {
     }
 
     /// The counts since the last call.
-    pub(super) fn take_tally(&mut self) -> Tally {
+    pub(super) fn take_tally(&mut self) -> DeliveryTally {
         std::mem::take(&mut self.tally)
     }
 
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(in_flight.outstanding(), 1);
         assert_eq!(in_flight.delivered(&mut second, 2), Some(100));
         assert_eq!(in_flight.outstanding(), 0);
-        assert_eq!(in_flight.take_tally(), Tally { delivered: 4, ..Tally::default() });
+        assert_eq!(in_flight.take_tally(), DeliveryTally { delivered: 4, ..DeliveryTally::default() });
     }
 
     #[test]
@@ -158,7 +158,10 @@ mod tests {
         for sequence in [1, 2, 2, 5, 4] {
             in_flight.delivered(&mut expected, sequence);
         }
-        assert_eq!(in_flight.take_tally(), Tally { delivered: 3, lost: 2, duplicated: 2, unexpected: 0 });
+        assert_eq!(
+            in_flight.take_tally(),
+            DeliveryTally { delivered: 3, lost: 2, duplicated: 2, unexpected: 0 }
+        );
         assert_eq!(in_flight.outstanding(), 0);
     }
 
@@ -170,7 +173,10 @@ mod tests {
         for sequence in [3, 23] {
             in_flight.delivered(&mut expected, sequence);
         }
-        assert_eq!(in_flight.take_tally(), Tally { delivered: 2, lost: 1, duplicated: 0, unexpected: 0 });
+        assert_eq!(
+            in_flight.take_tally(),
+            DeliveryTally { delivered: 2, lost: 1, duplicated: 0, unexpected: 0 }
+        );
     }
 
     #[test]
@@ -188,6 +194,9 @@ mod tests {
         in_flight.delivered(&mut 1, 1);
         in_flight.abandon();
         assert_eq!(in_flight.outstanding(), 0);
-        assert_eq!(in_flight.take_tally(), Tally { delivered: 1, lost: 5, duplicated: 0, unexpected: 0 });
+        assert_eq!(
+            in_flight.take_tally(),
+            DeliveryTally { delivered: 1, lost: 5, duplicated: 0, unexpected: 0 }
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! Producers of a durable topic in a closed loop: each keeps so many messages outstanding.
 
-use super::clients::Clients;
-use super::connect::{self, Plan};
-use super::target::Target;
+use super::clients::BenchClients;
+use super::connect::{self, OpeningPlan};
+use super::target::BenchTarget;
 use super::{BenchError, wire};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +15,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// Producers that keep so many messages outstanding.
 pub(super) struct Load {
-    clients: Clients,
+    clients: BenchClients,
     in_flight: u64,
     /// A message as a frame.
     frame: Vec<u8>,
@@ -26,14 +26,14 @@ pub(super) struct Load {
 impl Load {
     /// So many producers of durable topics, of each in turn, connected.
     pub(super) fn connect(
-        target: &Target,
+        target: &BenchTarget,
         topics: &[String],
         producers: usize,
         in_flight: u64,
         size: usize,
     ) -> Result<Self, BenchError> {
-        let mut clients = Clients::new(false)?;
-        let plan: Plan = target.producers(topics, producers);
+        let mut clients = BenchClients::new(false)?;
+        let plan: OpeningPlan = target.producers(topics, producers);
         connect::open(&mut clients, &plan, |_| {})?;
         let mut frame = Vec::new();
         let payload = STANDARD.encode(vec![b'x'; size]);

@@ -3,17 +3,17 @@
 //! Both sides stay connected over all runs if the limit of open files allows it; else each is opened anew when its
 //! turn comes.
 
-use super::clients::{Clients, EXPECT_ANY};
+use super::clients::{BenchClients, EXPECT_ANY};
 use super::connect;
-use super::floor::{Floor, FloorSpec};
+use super::floor::{FloorSpec, SendFloor};
 use super::http::Http;
 use super::inflight::InFlight;
-use super::progress::Progress;
-use super::publisher::Feed;
+use super::progress::BenchProgress;
+use super::publisher::UnixFeed;
 use super::sender::shuffle;
-use super::side::{Measured, OPEN_OUTSTANDING_MAX, Pace, Side, Source};
+use super::side::{BenchSource, Measured, OPEN_OUTSTANDING_MAX, Pace, Side};
 use super::speech::Speech;
-use super::target::Target;
+use super::target::BenchTarget;
 use super::{BenchError, proc};
 
 /// Descriptors besides the connections: standard streams, epoll sets, feeds, pipes, with room to spare.
@@ -40,19 +40,23 @@ pub(super) struct Spec {
 }
 
 /// Both sides.
-pub(super) struct Pair<'a> {
-    target: &'a Target,
+pub(super) struct SidePair<'a> {
+    target: &'a BenchTarget,
     spec: Spec,
-    progress: &'a Progress,
+    progress: &'a BenchProgress,
     daemon: Option<Side>,
     floor: Option<Side>,
     /// Not enough descriptors for all sides at once.
     tight: bool,
 }
 
-impl<'a> Pair<'a> {
+impl<'a> SidePair<'a> {
     /// Checks that the limits allow what is asked; connects nothing yet.
-    pub(super) fn new(target: &'a Target, spec: Spec, progress: &'a Progress) -> Result<Self, BenchError> {
+    pub(super) fn new(
+        target: &'a BenchTarget,
+        spec: Spec,
+        progress: &'a BenchProgress,
+    ) -> Result<Self, BenchError> {
         require_fds(spec.connections)?;
         let tight = require_fds(spec.sides * spec.connections).is_err();
         Ok(Self { target, spec, progress, daemon: None, floor: None, tight })
@@ -93,7 +97,7 @@ impl<'a> Pair<'a> {
             self.floor = Some(side);
         }
         let side = self.floor.as_mut().expect("it was just connected");
-        if let Source::Floor(floor) = &mut side.source {
+        if let BenchSource::Floor(floor) = &mut side.source {
             floor.coalesce = coalesce;
         }
         side.measure(pace, seconds)
@@ -106,13 +110,13 @@ impl<'a> Pair<'a> {
         let source = if self.target.http {
             let publishers = if topics { PUBLISHERS } else { 1 };
             let api = self.target.api(size, topics)?;
-            Source::Http(Box::new(Http::connect(api, publishers, order.clone())?))
+            BenchSource::Http(Box::new(Http::connect(api, publishers, order.clone())?))
         } else {
             let (socket, line) = self.target.feed(size, topics)?;
-            Source::Feed(Feed::connect(socket, line, order.clone())?)
+            BenchSource::Feed(UnixFeed::connect(socket, line, order.clone())?)
         };
         let expectation = self.target.expectation(size, topics)?;
-        let mut clients = Clients::new(self.target.generator_is_alone())?;
+        let mut clients = BenchClients::new(self.target.generator_is_alone())?;
         clients.acknowledge = self.target.acknowledges();
         let plan = self.target.plan(connections, topics, CONCURRENCY)?;
         connect::open(&mut clients, &plan, |ready| self.progress.within("connecting", ready, connections))?;
@@ -131,13 +135,13 @@ pub(super) fn floor_side(
     spec: Spec,
     cpus: &[usize],
     generator_cpu: usize,
-    progress: &Progress,
+    progress: &BenchProgress,
 ) -> Result<Side, BenchError> {
     let Spec { connections, size, topics, .. } = spec;
     let expectation = Speech::default().event(size, topics)?.expectation();
     let floor_spec = FloorSpec { connections, size, topics, cpus, generator_cpu };
-    let floor = Floor::start(floor_spec)?;
-    let mut clients = Clients::new(!cpus.contains(&generator_cpu))?;
+    let floor = SendFloor::start(floor_spec)?;
+    let mut clients = BenchClients::new(!cpus.contains(&generator_cpu))?;
     connect::open(&mut clients, &floor.plan(floor_spec, CONCURRENCY), |ready| {
         progress.within("connecting to the floor", ready, connections);
     })?;
@@ -145,7 +149,7 @@ pub(super) fn floor_side(
     let expected = if topics { EXPECT_ANY } else { 1 };
     clients.list.iter_mut().for_each(|client| client.expected = expected);
     let pids = floor.pids();
-    Side::new(clients, Source::Floor(floor), in_flight(spec), expectation, pids)
+    Side::new(clients, BenchSource::Floor(floor), in_flight(spec), expectation, pids)
 }
 
 /// Raises the limit of open files and checks that `connections` fit.

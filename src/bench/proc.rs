@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 
 /// User-space memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Memory {
+pub(super) struct ProcessMemory {
     /// Resident anonymous memory: heap and stacks.
     pub(super) rss_anon: u64,
     /// Proportional set size: all resident pages, shared ones divided among their users.
@@ -46,12 +46,12 @@ pub(super) fn usage(pid: u32) -> io::Result<Usage> {
 }
 
 /// User-space memory of a process.
-pub(super) fn memory(pid: u32) -> io::Result<Memory> {
+pub(super) fn memory(pid: u32) -> io::Result<ProcessMemory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let rss_anon = kib_field(&status, "RssAnon:").ok_or_else(|| unreadable("RssAnon"))?;
     let pss = kib_field(&rollup, "Pss:").ok_or_else(|| unreadable("Pss"))?;
-    Ok(Memory { rss_anon: rss_anon * 1024, pss: pss * 1024 })
+    Ok(ProcessMemory { rss_anon: rss_anon * 1024, pss: pss * 1024 })
 }
 
 /// Bytes that a process has caused to be written to disks, by its account in `/proc`: whole pages, each counted when it

@@ -10,12 +10,12 @@ const CONTENTION_NOTED: f64 = 0.05;
 
 /// The progress of one command.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct BenchProgress {
     bar: Option<ProgressBar>,
 }
 
-impl Progress {
-    /// Progress over `steps` steps.
+impl BenchProgress {
+    /// BenchProgress over `steps` steps.
     pub(super) fn new(steps: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(steps as u64);
@@ -63,7 +63,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for BenchProgress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

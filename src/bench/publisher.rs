@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// A connection to the unix feed.
 #[derive(Debug)]
-pub(super) struct Feed {
+pub(super) struct UnixFeed {
     socket: UnixStream,
     line: Template,
     /// The topic of each event in turn: event `n` goes to `order[(n - 1) % order.len()]`.
@@ -20,7 +20,7 @@ pub(super) struct Feed {
     unsent: Unsent,
 }
 
-impl Feed {
+impl UnixFeed {
     /// Connects to the feed at `path`; `line` is the event, `order` the topics in turn (`[0]` for one).
     pub(super) fn connect(path: &Path, line: Template, order: Vec<u32>) -> Result<Self, BenchError> {
         let unreachable = |source| BenchError::FeedUnreachable { path: path.to_owned(), source };
@@ -80,7 +80,7 @@ impl Unsent {
     }
 }
 
-impl AsFd for Feed {
+impl AsFd for UnixFeed {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 /// What one command measured.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Report {
+pub(super) struct BenchReport {
     /// The command.
     pub(super) bench: &'static str,
     /// Its settings, as it understood them.
@@ -23,7 +23,7 @@ pub(super) struct Row {
     pub(super) floor: Option<Summary>,
     /// The median of the ratios of each run.
     pub(super) ratio: Option<f64>,
-    pub(super) target: Option<Target>,
+    pub(super) target: Option<Goal>,
     /// Whether the target is reached.
     pub(super) ok: Option<bool>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Summary {
 /// What a figure should reach.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Target {
+pub(super) enum Goal {
     /// The ratio to the floor is at most this.
     RatioAtMost(f64),
     /// The ratio to the floor is at least this.
@@ -88,13 +88,13 @@ impl Row {
     }
 
     /// Verifiers the figure.
-    pub(super) fn against(mut self, target: Target) -> Self {
+    pub(super) fn against(mut self, target: Goal) -> Self {
         self.target = Some(target);
         self.ok = match target {
-            Target::RatioAtMost(limit) => self.ratio.map(|ratio| ratio <= limit),
-            Target::RatioAtLeast(limit) => self.ratio.map(|ratio| ratio >= limit),
-            Target::AtMost(limit) => Some(self.measured.median <= limit),
-            Target::AtLeast(limit) => Some(self.measured.median >= limit),
+            Goal::RatioAtMost(limit) => self.ratio.map(|ratio| ratio <= limit),
+            Goal::RatioAtLeast(limit) => self.ratio.map(|ratio| ratio >= limit),
+            Goal::AtMost(limit) => Some(self.measured.median <= limit),
+            Goal::AtLeast(limit) => Some(self.measured.median >= limit),
         };
         self
     }
@@ -102,20 +102,20 @@ impl Row {
     fn verdict(&self) -> &'static str {
         match (self.ok, self.target) {
             (Some(true), _) => "ok",
-            (Some(false), Some(Target::RatioAtLeast(_) | Target::AtLeast(_))) => "under",
+            (Some(false), Some(Goal::RatioAtLeast(_) | Goal::AtLeast(_))) => "under",
             (Some(false), _) => "over",
             (None, _) => "",
         }
     }
 }
 
-impl Target {
+impl Goal {
     fn text(self, unit: &str) -> String {
         match self {
-            Target::RatioAtMost(limit) => format!("≤ {limit:.2} ×"),
-            Target::RatioAtLeast(limit) => format!("≥ {limit:.2} ×"),
-            Target::AtMost(limit) => format!("≤ {}", figure(limit, unit)),
-            Target::AtLeast(limit) => format!("≥ {}", figure(limit, unit)),
+            Goal::RatioAtMost(limit) => format!("≤ {limit:.2} ×"),
+            Goal::RatioAtLeast(limit) => format!("≥ {limit:.2} ×"),
+            Goal::AtMost(limit) => format!("≤ {}", figure(limit, unit)),
+            Goal::AtLeast(limit) => format!("≥ {}", figure(limit, unit)),
         }
     }
 }
@@ -203,10 +203,10 @@ mod tests {
     #[test]
     fn a_target_is_judged_on_the_figure_or_on_the_ratio() {
         let row = || Row::new("x", "ns", &[11.0], &[10.0]).unwrap();
-        assert_eq!(row().against(Target::RatioAtMost(1.1)).ok, Some(true));
-        assert_eq!(row().against(Target::RatioAtLeast(1.2)).ok, Some(false));
-        assert_eq!(row().against(Target::AtMost(10.0)).ok, Some(false));
-        assert_eq!(Row::single("x", "", 3.0).against(Target::RatioAtMost(1.0)).ok, None);
+        assert_eq!(row().against(Goal::RatioAtMost(1.1)).ok, Some(true));
+        assert_eq!(row().against(Goal::RatioAtLeast(1.2)).ok, Some(false));
+        assert_eq!(row().against(Goal::AtMost(10.0)).ok, Some(false));
+        assert_eq!(Row::single("x", "", 3.0).against(Goal::RatioAtMost(1.0)).ok, None);
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn the_table_is_aligned() {
         let first = Row::new("fanout", "ns", &[10.0, 12.0], &[10.0, 10.0]).unwrap();
-        let rows = [first.against(Target::RatioAtMost(1.2)), Row::single("lost", "", 0.0)];
+        let rows = [first.against(Goal::RatioAtMost(1.2)), Row::single("lost", "", 0.0)];
         let text = table(&rows.iter().collect::<Vec<_>>());
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);

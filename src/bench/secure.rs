@@ -48,7 +48,7 @@ impl Secure {
     pub(super) fn send(&mut self, socket: &OwnedFd, bytes: &[u8]) -> Result<(), BenchError> {
         self.0.writer().write_all(bytes).map_err(|error| failed(&error))?;
         while self.0.wants_write() {
-            match self.0.write_tls(&mut Wire(socket)) {
+            match self.0.write_tls(&mut SocketIo(socket)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(BenchError::NotRead),
                 Err(error) => return Err(broken(&error)),
@@ -66,7 +66,7 @@ impl Secure {
     ) -> Result<Option<(usize, bool)>, BenchError> {
         let mut length = 0;
         while scratch.len() - length >= RECORD_BYTES_MAX {
-            match self.0.read_tls(&mut Wire(socket)) {
+            match self.0.read_tls(&mut SocketIo(socket)) {
                 Ok(0) => {
                     return Err(BenchError::Closed {
                         how: "the connection ended without a close frame".into(),
@@ -89,15 +89,15 @@ impl Secure {
 }
 
 /// A socket that is not waited for.
-struct Wire<'a>(&'a OwnedFd);
+struct SocketIo<'a>(&'a OwnedFd);
 
-impl Read for Wire<'_> {
+impl Read for SocketIo<'_> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         Ok(recv(self.0, bytes, RecvFlags::DONTWAIT)?.1)
     }
 }
 
-impl Write for Wire<'_> {
+impl Write for SocketIo<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(send(self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
     }

@@ -3,11 +3,11 @@
 //! The floor is one `send(2)` per event, over the connections in an order that is shuffled as the topics are.
 
 use super::fanout::faults;
-use super::pair::{Pair, Spec, require_fds};
-use super::progress::Progress;
-use super::report::{Report, Row, Target as Goal};
+use super::pair::{SidePair, Spec, require_fds};
+use super::progress::BenchProgress;
+use super::report::{BenchReport, Goal, Row};
 use super::side::{Measured, Pace};
-use super::target::{Target, TargetOptions};
+use super::target::{BenchTarget, TargetOptions};
 use super::wire::TOPICS_MAX;
 use super::{BenchError, check_in_flight, check_positive, check_seconds};
 use serde_json::json;
@@ -20,7 +20,7 @@ const HTTP_RATE_MIN: f64 = 20_000.0;
 
 /// What to measure.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct SelectiveOptions {
     pub(super) topics: usize,
     pub(super) in_flight: u64,
     pub(super) size: usize,
@@ -29,8 +29,8 @@ pub(super) struct Settings {
 }
 
 /// Measures a daemon against the floor.
-pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report, BenchError> {
-    let Settings { topics, in_flight, size, seconds, runs } = *settings;
+pub(super) fn run(options: &TargetOptions, settings: &SelectiveOptions) -> Result<BenchReport, BenchError> {
+    let SelectiveOptions { topics, in_flight, size, seconds, runs } = *settings;
     check_positive("--runs", runs)?;
     check_in_flight(in_flight)?;
     check_seconds(seconds)?;
@@ -40,11 +40,11 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
         )));
     }
     require_fds(topics)?;
-    let progress = Progress::new(2 * runs);
-    let target = Target::open(options)?;
+    let progress = BenchProgress::new(2 * runs);
+    let target = BenchTarget::open(options)?;
     let pace = Pace::Closed { window: in_flight };
     let spec = Spec { connections: topics, size, topics: true, pace, sides: 2 };
-    let mut pair = Pair::new(&target, spec, &progress)?;
+    let mut pair = SidePair::new(&target, spec, &progress)?;
     let mut floors = Vec::new();
     let mut daemons = Vec::new();
     for run in 1..=runs {
@@ -55,7 +55,7 @@ pub(super) fn run(options: &TargetOptions, settings: &Settings) -> Result<Report
     }
     progress.note_contention(daemons.iter().map(|run| run.contention));
     let goal = if options.http { Goal::AtLeast(HTTP_RATE_MIN) } else { Goal::RatioAtLeast(RATE_RATIO_MIN) };
-    Ok(Report {
+    Ok(BenchReport {
         bench: "selective",
         settings: json!({
             "topics": topics, "in_flight": in_flight, "size": size, "seconds": seconds, "runs": runs,

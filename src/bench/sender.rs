@@ -31,19 +31,19 @@ const COMMANDS: u64 = u64::MAX - 1;
 
 /// What to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum SenderCommand {
     /// `frames` events numbered from `first`, all in one send, to every connection.
     Burst { first: u64, frames: u32 },
     /// One event to each of the next `sends` connections, numbered from `first` in steps of `step`.
     Walk { first: u64, step: u32, sends: u32 },
 }
 
-impl Command {
+impl SenderCommand {
     /// The command as it goes through the pipe.
     pub(super) fn to_bytes(self) -> [u8; COMMAND_BYTES] {
         let (kind, first, a, b) = match self {
-            Command::Burst { first, frames } => (0u32, first, frames, 0),
-            Command::Walk { first, step, sends } => (1, first, step, sends),
+            SenderCommand::Burst { first, frames } => (0u32, first, frames, 0),
+            SenderCommand::Walk { first, step, sends } => (1, first, step, sends),
         };
         let mut bytes = [0; COMMAND_BYTES];
         bytes[..4].copy_from_slice(&kind.to_le_bytes());
@@ -58,8 +58,8 @@ impl Command {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let first = u64::from(word(4)) | u64::from(word(8)) << 32;
         match word(0) {
-            0 => Command::Burst { first, frames: word(12) },
-            _ => Command::Walk { first, step: word(12), sends: word(16) },
+            0 => SenderCommand::Burst { first, frames: word(12) },
+            _ => SenderCommand::Walk { first, step: word(12), sends: word(16) },
         }
     }
 }
@@ -174,15 +174,15 @@ fn obey(sockets: &[OwnedFd], frame: &Template) -> Result<(), BenchError> {
         filled += length;
         let (commands, _) = input[..filled].as_chunks::<COMMAND_BYTES>();
         for command in commands {
-            match Command::from_bytes(command) {
-                Command::Burst { first, frames } => {
+            match SenderCommand::from_bytes(command) {
+                SenderCommand::Burst { first, frames } => {
                     bytes.clear();
                     (first..first + u64::from(frames)).for_each(|n| frame.append(0, n, &mut bytes));
                     for socket in sockets {
                         send_all(socket, &bytes)?;
                     }
                 }
-                Command::Walk { first, step, sends } => {
+                SenderCommand::Walk { first, step, sends } => {
                     for n in 0..u64::from(sends) {
                         bytes.clear();
                         frame.append(cursor, first + n * u64::from(step), &mut bytes);
@@ -231,10 +231,11 @@ mod tests {
 
     #[test]
     fn a_command_comes_out_of_the_pipe_as_it_went_in() {
-        for command in
-            [Command::Burst { first: 1 << 40, frames: 16 }, Command::Walk { first: 7, step: 2, sends: 64 }]
-        {
-            assert_eq!(Command::from_bytes(&command.to_bytes()), command);
+        for command in [
+            SenderCommand::Burst { first: 1 << 40, frames: 16 },
+            SenderCommand::Walk { first: 7, step: 2, sends: 64 },
+        ] {
+            assert_eq!(SenderCommand::from_bytes(&command.to_bytes()), command);
         }
     }
 

@@ -5,12 +5,12 @@
 //! Fixed rate: events are published at times fixed beforehand, and latency counts from those times, so that a
 //! stall is seen in all events that it delayed (no coordinated omission).
 
-use super::clients::{Clients, EXPECT_ANY};
-use super::floor::Floor;
+use super::clients::{BenchClients, EXPECT_ANY};
+use super::floor::SendFloor;
 use super::http::Http;
-use super::inflight::{InFlight, Tally};
+use super::inflight::{DeliveryTally, InFlight};
 use super::proc::Usage;
-use super::publisher::Feed;
+use super::publisher::UnixFeed;
 use super::wire::Expectation;
 use super::{BenchError, io_error, proc};
 use hdrhistogram::Histogram;
@@ -41,13 +41,13 @@ pub(super) enum Pace {
 
 /// Where events come from.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum BenchSource {
     /// The daemon's unix feed.
-    Feed(Feed),
+    Feed(UnixFeed),
     /// The daemon's HTTP API.
     Http(Box<Http>),
     /// Commands to the floor's senders.
-    Floor(Floor),
+    Floor(SendFloor),
 }
 
 /// One measurement.
@@ -58,7 +58,7 @@ pub(super) struct Measured {
     pub(super) cpu_ns: Option<u64>,
     /// The share of the time that the server or the generator, whichever had more, waited for a processor.
     pub(super) contention: f64,
-    pub(super) tally: Tally,
+    pub(super) tally: DeliveryTally,
     /// Publish to receive, in nanoseconds.
     pub(super) latency: Histogram<u64>,
 }
@@ -82,8 +82,8 @@ impl Measured {
 
 /// One side of a comparison.
 pub(super) struct Side {
-    clients: Clients,
-    pub(super) source: Source,
+    clients: BenchClients,
+    pub(super) source: BenchSource,
     in_flight: InFlight,
     expectation: Expectation,
     pids: Vec<u32>,
@@ -95,8 +95,8 @@ pub(super) struct Side {
 impl Side {
     /// A side whose subscribers are connected. `pids` are the processes whose time is read;
     pub(super) fn new(
-        clients: Clients,
-        source: Source,
+        clients: BenchClients,
+        source: BenchSource,
         in_flight: InFlight,
         expectation: Expectation,
         pids: Vec<u32>,
@@ -105,9 +105,9 @@ impl Side {
             .map_err(io_error("create a timer"))?;
         clients.watch_timer(&timer)?;
         match &source {
-            Source::Feed(feed) => clients.watch_feed(feed)?,
-            Source::Http(http) => clients.watch_feed(http)?,
-            Source::Floor(_) => {}
+            BenchSource::Feed(feed) => clients.watch_feed(feed)?,
+            BenchSource::Http(http) => clients.watch_feed(http)?,
+            BenchSource::Floor(_) => {}
         }
         Ok(Self { clients, source, in_flight, expectation, pids, timer, warm: false, silent_since: None })
     }
@@ -232,8 +232,8 @@ impl Side {
             self.in_flight.abandon();
         }
         match &mut self.source {
-            Source::Feed(feed) if woken.feed => feed.ready(),
-            Source::Http(http) if woken.feed => http.ready(),
+            BenchSource::Feed(feed) if woken.feed => feed.ready(),
+            BenchSource::Http(http) if woken.feed => http.ready(),
             _ => Ok(()),
         }
     }
@@ -255,12 +255,12 @@ impl Side {
     }
 }
 
-impl Source {
+impl BenchSource {
     fn publish(&mut self, first: u64, count: u64) -> Result<(), BenchError> {
         match self {
-            Source::Feed(feed) => feed.publish(first, count),
-            Source::Http(http) => http.publish(first, count),
-            Source::Floor(floor) => floor.publish(first, count),
+            BenchSource::Feed(feed) => feed.publish(first, count),
+            BenchSource::Http(http) => http.publish(first, count),
+            BenchSource::Floor(floor) => floor.publish(first, count),
         }
     }
 }

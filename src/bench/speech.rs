@@ -5,7 +5,7 @@
 //! its JSON, as the dialect wants it.
 
 use super::http::{APP_ID, APP_KEY};
-use super::wire::{self, Template, TooSmall};
+use super::wire::{self, EventTooSmall, Template};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
@@ -51,12 +51,12 @@ impl FromStr for Speech {
 
 /// Where the events of a running daemon belong: taken from its URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct EventPlace {
     cell: String,
     folder: String,
 }
 
-impl Place {
+impl EventPlace {
     /// The place of our own daemon's events.
     pub(super) fn own() -> Self {
         Self { cell: CELL.into(), folder: BOX.into() }
@@ -105,7 +105,7 @@ impl Speech {
     }
 
     /// The claims of subscriber `index`'s token, without its end. Laravel Echo has no tokens.
-    pub(super) fn claims(self, place: &Place, index: usize, topic: Option<usize>) -> Map<String, Value> {
+    pub(super) fn claims(self, place: &EventPlace, index: usize, topic: Option<usize>) -> Map<String, Value> {
         let claims = match self {
             Self::PersoniumEvent | Self::PersoniumTopic => json!({
                 "sub": format!("https://bench.example/subscribers/#{index:06}"),
@@ -123,7 +123,7 @@ impl Speech {
     pub(super) fn target(
         self,
         path: Option<&str>,
-        place: &Place,
+        place: &EventPlace,
         index: usize,
         topic: Option<usize>,
         token: &str,
@@ -193,7 +193,7 @@ impl Speech {
     }
 
     /// An event as subscribers get it, of exactly `size` bytes; with `topics`, for one of many topics.
-    pub(super) fn event(self, size: usize, topics: bool) -> Result<Template, TooSmall> {
+    pub(super) fn event(self, size: usize, topics: bool) -> Result<Template, EventTooSmall> {
         let topic = topics.then_some(0);
         let (head, tail) = match self {
             Self::PersoniumEvent => (
@@ -223,7 +223,7 @@ impl Speech {
     }
 
     /// The event as it is fed, so that subscribers get it with exactly `size` bytes.
-    pub(super) fn fed(self, size: usize, topics: bool) -> Result<Template, TooSmall> {
+    pub(super) fn fed(self, size: usize, topics: bool) -> Result<Template, EventTooSmall> {
         let event = self.event(size, topics)?;
         let name = wire::topic_name(topics.then_some(0));
         match self {
@@ -238,7 +238,7 @@ impl Speech {
     }
 
     /// The address of the feed's lines, with the number of the topic where the dialect has it there.
-    pub(super) fn address(self, place: &Place, topics: bool) -> String {
+    pub(super) fn address(self, place: &EventPlace, topics: bool) -> String {
         match self {
             Self::PersoniumEvent => format!("event/{}", place.cell),
             Self::PersoniumTopic => {
@@ -258,7 +258,7 @@ pub(super) fn durable_topic(name: &str) -> String {
 }
 
 /// A durable message with a payload of exactly so many bytes, before its encoding; its key is the number.
-pub(super) fn with_payload(bytes: usize) -> Result<Template, TooSmall> {
+pub(super) fn with_payload(bytes: usize) -> Result<Template, EventTooSmall> {
     let (payload, tail) = (STANDARD.encode(vec![b'x'; bytes]), r#""}"#);
     let head = format!(r#"{{"payload":"{payload}","key":""#);
     Template::new(&head, tail, head.len() + wire::SEQUENCE_DIGITS + tail.len())
@@ -346,7 +346,7 @@ mod tests {
     fn a_line_names_the_topic_where_the_dialect_has_it() {
         let line = |speech: Speech, topics| {
             let mut line = Vec::new();
-            let address = speech.address(&Place::own(), topics);
+            let address = speech.address(&EventPlace::own(), topics);
             speech.fed(150, topics).unwrap().feed_line(&address).append(3, 9, &mut line);
             String::from_utf8(line).unwrap()
         };
@@ -400,10 +400,10 @@ mod tests {
 
     #[test]
     fn a_place_is_read_from_a_path() {
-        let place = |cell: &str, folder: &str| Place { cell: cell.into(), folder: folder.into() };
-        assert_eq!(Place::of_path("/c/__topic/b/x.topic.y"), place("c", "b"));
-        assert_eq!(Place::of_path("/c/__event").cell, "c");
-        assert_eq!(Place::of_path("/"), place("", ""));
+        let place = |cell: &str, folder: &str| EventPlace { cell: cell.into(), folder: folder.into() };
+        assert_eq!(EventPlace::of_path("/c/__topic/b/x.topic.y"), place("c", "b"));
+        assert_eq!(EventPlace::of_path("/c/__event").cell, "c");
+        assert_eq!(EventPlace::of_path("/"), place("", ""));
     }
 
     #[test]

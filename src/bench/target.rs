@@ -3,10 +3,10 @@
 //! Our own is this very program with a configuration in a temporary directory, pinned to the processors of its
 //! shards; the generator keeps to the last processor. Dropping the target ends the daemon, also after an error.
 
-use super::connect::{Plan, Texts, upgrade_request};
+use super::connect::{OpeningPlan, Texts, upgrade_request};
 use super::disk::Directory;
 use super::http::Api;
-use super::speech::{Place, Speech};
+use super::speech::{EventPlace, Speech};
 use super::wire::{Expectation, Template};
 use super::{BenchError, interrupt, proc, secure, side, speech};
 use crate::cli::certificates;
@@ -61,13 +61,13 @@ impl TargetOptions {
 
 /// A daemon that answers.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct BenchTarget {
     address: SocketAddr,
     host: String,
     speech: Speech,
     /// The path of a running daemon's URL.
     path: Option<String>,
-    place: Place,
+    place: EventPlace,
     tokens: Tokens,
     socket: Option<PathBuf>,
     tls: Option<Arc<ClientConfig>>,
@@ -80,7 +80,7 @@ pub(super) struct Target {
     /// The processor of the generator.
     pub(super) generator_cpu: usize,
     admin: Option<SocketAddr>,
-    daemon: Option<Daemon>,
+    daemon: Option<StartedDaemon>,
     /// What it stores in; outlasts the daemon.
     store: Option<Directory>,
     roams: bool,
@@ -92,7 +92,7 @@ enum Tokens {
     Given(String),
 }
 
-impl Target {
+impl BenchTarget {
     /// Starts a daemon, or finds the one that the options name.
     pub(super) fn open(options: &TargetOptions) -> Result<Self, BenchError> {
         let cpus = Cpus::of_this_machine(options.shards)?;
@@ -132,13 +132,13 @@ impl Target {
             configuration = configuration.replace("[[listen]]", &line);
             tls = Some(secure::config(&certificate)?);
         }
-        let daemon = Daemon::start(options, &cpus, directory, &configuration)?;
+        let daemon = StartedDaemon::start(options, &cpus, directory, &configuration)?;
         let mut target = Self {
             address,
             host: address.to_string(),
             speech: options.speech,
             path: None,
-            place: Place::own(),
+            place: EventPlace::own(),
             tokens: Tokens::Signed { secret },
             socket: Some(socket),
             tls,
@@ -176,7 +176,7 @@ impl Target {
             host: host.into(),
             speech: options.speech,
             path: Some(path.into()),
-            place: Place::of_path(path),
+            place: EventPlace::of_path(path),
             tokens: Tokens::Given(token),
             socket: options.socket.clone(),
             tls: None,
@@ -212,7 +212,7 @@ impl Target {
     }
 
     /// How to open so many producers of a durable topic.
-    pub(super) fn producers(&self, topics: &[String], count: usize) -> Plan {
+    pub(super) fn producers(&self, topics: &[String], count: usize) -> OpeningPlan {
         let (mut requests, mut greetings) = (Texts::default(), Texts::default());
         for topic in topics.iter().cycle().take(count) {
             let path = format!("/ws/v2/producer/{}", speech::durable_topic(topic));
@@ -220,7 +220,7 @@ impl Target {
             greetings.push(|_| {});
         }
         let (addresses, speech) = (vec![self.address], self.speech);
-        Plan { addresses, requests, greetings, speech, concurrency: 1, tls: None }
+        OpeningPlan { addresses, requests, greetings, speech, concurrency: 1, tls: None }
     }
 
     /// The value of a metric of our own daemon that has no labels.
@@ -255,7 +255,7 @@ impl Target {
         connections: usize,
         topics: bool,
         concurrency: usize,
-    ) -> Result<Plan, BenchError> {
+    ) -> Result<OpeningPlan, BenchError> {
         let (speech, mut requests, mut greetings) = (self.speech, Texts::default(), Texts::default());
         for index in 0..connections {
             let (token, topic) = (self.token(index, topics.then_some(index))?, topics.then_some(index));
@@ -264,7 +264,7 @@ impl Target {
             greetings.push(|out| speech.greeting(&token, topic, out));
         }
         let (addresses, tls) = (vec![self.address], self.tls.clone());
-        Ok(Plan { addresses, requests, greetings, speech, concurrency, tls })
+        Ok(OpeningPlan { addresses, requests, greetings, speech, concurrency, tls })
     }
 
     /// The unix feed, and the event as its line.
@@ -349,7 +349,7 @@ impl Cpus {
 }
 
 #[derive(Debug)]
-struct Daemon {
+struct StartedDaemon {
     child: Child,
     program: PathBuf,
     directory: PathBuf,
@@ -358,7 +358,7 @@ struct Daemon {
     started: Instant,
 }
 
-impl Daemon {
+impl StartedDaemon {
     fn start(
         options: &TargetOptions,
         cpus: &Cpus,
@@ -436,7 +436,7 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for StartedDaemon {
     fn drop(&mut self) {
         self.end(Signal::TERM);
         let _ = fs::remove_dir_all(&self.directory);

@@ -23,7 +23,7 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 /// An event cannot be made as small as asked.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event of {asked} bytes is too small: the smallest is {min}; give --size {min} or more")]
-pub(super) struct TooSmall {
+pub(super) struct EventTooSmall {
     asked: usize,
     min: usize,
 }
@@ -55,11 +55,11 @@ pub(super) struct Template {
 impl Template {
     /// An event that is `head`, the sequence number, padding and `tail`, together exactly `size` bytes. A topic's
     /// number goes where `head` names the first topic.
-    pub(super) fn new(head: &str, tail: &'static str, size: usize) -> Result<Self, TooSmall> {
+    pub(super) fn new(head: &str, tail: &'static str, size: usize) -> Result<Self, EventTooSmall> {
         let sequence_at = head.len();
         let min = head.len() + SEQUENCE_DIGITS + tail.len();
         if size < min {
-            return Err(TooSmall { asked: size, min });
+            return Err(EventTooSmall { asked: size, min });
         }
         let padding = "x".repeat(size - min);
         let json = head.to_owned() + &"0".repeat(SEQUENCE_DIGITS) + &padding + tail;
