@@ -3,11 +3,11 @@
 use argh::FromArgs;
 use fanfare::bench::Bench;
 use fanfare::cli::arguments::{self, Asked};
-use fanfare::cli::error::Status;
+use fanfare::cli::error::CliStatus;
 use fanfare::cli::output::{note, print};
 use fanfare::cli::{
-    CliError, check::Check, publish::Publish, serve::Serve, subscribe::Subscribe, token::Token,
-    topics::Topics,
+    CliError, check::Check, publish::Publish, serve::Serve, subscribe::SubscribeCommand, token::TokenCommand,
+    topics::TopicsCommand,
 };
 use std::process::ExitCode;
 
@@ -27,7 +27,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 )]
 struct Arguments {
     #[argh(subcommand)]
-    command: Option<Command>,
+    command: Option<FanfareCommand>,
     /// print the version
     #[argh(switch, short = 'V')]
     version: bool,
@@ -35,19 +35,19 @@ struct Arguments {
 
 #[derive(FromArgs)]
 #[argh(subcommand)]
-enum Command {
+enum FanfareCommand {
     Serve(Serve),
     Check(Check),
     Publish(Publish),
-    Subscribe(Subscribe),
-    Token(Token),
-    Topics(Topics),
+    Subscribe(SubscribeCommand),
+    Token(TokenCommand),
+    Topics(TopicsCommand),
     Bench(Bench),
 }
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
-        if error.status() != Status::Closed {
+        if error.status() != CliStatus::Closed {
             note(&format!("fanfare: {error}"));
         }
         error.status().into()
@@ -71,13 +71,13 @@ fn run() -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     match arguments.command {
-        Some(Command::Serve(serve)) => serve.run(),
-        Some(Command::Check(check)) => check.run(),
-        Some(Command::Publish(publish)) => publish.run(),
-        Some(Command::Subscribe(subscribe)) => subscribe.run(),
-        Some(Command::Token(token)) => token.run(),
-        Some(Command::Topics(topics)) => topics.run(),
-        Some(Command::Bench(bench)) => fanfare::bench::run(bench).map(|()| ExitCode::SUCCESS),
+        Some(FanfareCommand::Serve(serve)) => serve.run(),
+        Some(FanfareCommand::Check(check)) => check.run(),
+        Some(FanfareCommand::Publish(publish)) => publish.run(),
+        Some(FanfareCommand::Subscribe(subscribe)) => subscribe.run(),
+        Some(FanfareCommand::Token(token)) => token.run(),
+        Some(FanfareCommand::Topics(topics)) => topics.run(),
+        Some(FanfareCommand::Bench(bench)) => fanfare::bench::run(bench).map(|()| ExitCode::SUCCESS),
         None => Err(CliError::usage("there is no command; `fanfare --help` tells what there is")),
     }
 }

@@ -1,6 +1,6 @@
 //! `fanfare check`: what a daemon would do with a configuration.
 
-use super::error::Status;
+use super::error::CliStatus;
 use super::load::{self, LoadedConfig};
 use super::locate::SERVICE_CONFIGURATION;
 use super::output::print;
@@ -54,7 +54,7 @@ impl Check {
             }
         })?;
         match print(&text) {
-            Err(error) if error.status() != Status::Closed => Err(error),
+            Err(error) if error.status() != CliStatus::Closed => Err(error),
             // Whoever has read enough is still told by the status.
             _ if is_damaged => Ok(ExitCode::FAILURE),
             _ => Ok(ExitCode::SUCCESS),

@@ -31,7 +31,7 @@ const HOST_CHARS_MAX: usize = 253;
 
 /// Where to connect.
 #[derive(Debug, PartialEq)]
-pub(super) struct Target {
+pub(super) struct DialTarget {
     uri: Uri,
     host: String,
     port: u16,
@@ -41,7 +41,7 @@ pub(super) struct Target {
     pub(super) shown: String,
 }
 
-impl Target {
+impl DialTarget {
     pub(super) fn parse(url: &str) -> Result<Self, CliError> {
         let unusable = |why: &str| {
             CliError::usage(format!("{why}; a URL looks like ws://localhost:8080/john.doe/__event"))
@@ -61,7 +61,7 @@ impl Target {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let shown = format!("{scheme}://{authority}{}", uri.path());
-        Ok(Target { host, port, is_tls: scheme == "wss", shown, uri })
+        Ok(DialTarget { host, port, is_tls: scheme == "wss", shown, uri })
     }
 
     /// The path of the URL.
@@ -72,7 +72,7 @@ impl Target {
 
 /// Connects, and upgrades the connection to a WebSocket. A token goes into the request's header, as Wazo reads it.
 pub(super) fn connect(
-    target: &Target,
+    target: &DialTarget,
     trust: &Trust,
     token: Option<&str>,
 ) -> Result<WebSocket<MaybeTlsStream<TcpStream>>, CliError> {
@@ -102,7 +102,7 @@ pub(super) fn connect(
     }
 }
 
-fn silence(target: &Target, handshake: &str, advice: &str) -> CliError {
+fn silence(target: &DialTarget, handshake: &str, advice: &str) -> CliError {
     let seconds = HANDSHAKE_TIMEOUT.as_secs();
     CliError::try_again(format!(
         "{} did not answer the {handshake} handshake within {seconds} s; {advice}",
@@ -113,7 +113,7 @@ fn silence(target: &Target, handshake: &str, advice: &str) -> CliError {
 /// Makes the TLS handshake.
 fn secure(
     mut stream: TcpStream,
-    target: &Target,
+    target: &DialTarget,
     trust: &Trust,
 ) -> Result<StreamOwned<ClientConnection, TcpStream>, CliError> {
     let failed = |error: &dyn std::fmt::Display, advice: &str| {
@@ -141,7 +141,7 @@ pub(super) fn socket(stream: &MaybeTlsStream<TcpStream>) -> Option<&TcpStream> {
     }
 }
 
-fn connect_tcp(target: &Target) -> Result<TcpStream, CliError> {
+fn connect_tcp(target: &DialTarget) -> Result<TcpStream, CliError> {
     let (host, port) = (target.host.as_str(), target.port);
     let addresses = (host, port).to_socket_addrs().map_err(|error| {
         CliError::new(format!("the host \"{}\" is not known ({error})", printable(host, HOST_CHARS_MAX)))
@@ -164,7 +164,7 @@ fn connect_tcp(target: &Target) -> Result<TcpStream, CliError> {
 }
 
 /// Why the handshake failed.
-fn refusal(target: &Target, error: &Error) -> CliError {
+fn refusal(target: &DialTarget, error: &Error) -> CliError {
     let shown = &target.shown;
     let Error::Http(response) = error else {
         return CliError::new(format!(
@@ -204,34 +204,34 @@ fn refusal(target: &Target, error: &Error) -> CliError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::error::Status;
+    use super::super::error::CliStatus;
     use super::*;
 
     #[test]
     fn a_refused_handshake_says_whether_the_token_is_bad_or_not_for_this_and_whether_to_come_again() {
-        let target = Target::parse("ws://localhost:8080/ws/v2/consumer/persistent/a/b/c/s").unwrap();
+        let target = DialTarget::parse("ws://localhost:8080/ws/v2/consumer/persistent/a/b/c/s").unwrap();
         let told = |status: StatusCode| {
             let response = tungstenite::http::Response::builder().status(status);
             refusal(&target, &Error::Http(Box::new(response.body(Some(b"Sorry.\n".to_vec())).unwrap())))
         };
         let bad = told(StatusCode::UNAUTHORIZED);
-        assert!(bad.to_string().contains("expired") && bad.status() == Status::Failure, "{bad}");
+        assert!(bad.to_string().contains("expired") && bad.status() == CliStatus::Failure, "{bad}");
         let other = told(StatusCode::FORBIDDEN);
         assert!(other.to_string().contains("does not allow this"), "{other}");
         let many = told(StatusCode::TOO_MANY_REQUESTS);
-        assert!(many.to_string().ends_with(": Sorry.") && many.status() == Status::TryAgain, "{many}");
+        assert!(many.to_string().ends_with(": Sorry.") && many.status() == CliStatus::TryAgain, "{many}");
     }
 
     #[test]
     fn a_url_tells_host_port_and_path_and_is_shown_without_secrets() {
-        let target = Target::parse("ws://ann:pw@localhost:8080/john.doe/__event/?token=t").unwrap();
+        let target = DialTarget::parse("ws://ann:pw@localhost:8080/john.doe/__event/?token=t").unwrap();
         assert_eq!((target.host.as_str(), target.port), ("localhost", 8080));
         assert_eq!(target.path(), "/john.doe/__event/");
         assert_eq!(target.shown, "ws://localhost:8080/john.doe/__event/");
-        let target = Target::parse("ws://[::1]/x__event").unwrap();
+        let target = DialTarget::parse("ws://[::1]/x__event").unwrap();
         assert_eq!((target.host.as_str(), target.port), ("::1", 80));
-        let error = |url| Target::parse(url).unwrap_err().to_string();
-        let target = Target::parse("wss://localhost/").unwrap();
+        let error = |url| DialTarget::parse(url).unwrap_err().to_string();
+        let target = DialTarget::parse("wss://localhost/").unwrap();
         assert_eq!((target.port, target.is_tls, &target.shown[..]), (443, true, "wss://localhost/"));
         assert!(error("https://localhost/").contains("wss://"));
         assert!(error("http://localhost/").contains("ws://"));

@@ -10,12 +10,12 @@ use std::process::ExitCode;
 #[error("{message}")]
 pub struct CliError {
     message: String,
-    status: Status,
+    status: CliStatus,
 }
 
 /// What a command exits with, after `sysexits.h` where that has a number for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum CliStatus {
     /// Nobody reads the output any more, so there is nothing more to do.
     Closed = 0,
     /// Anything that has no number of its own.
@@ -31,45 +31,45 @@ pub enum Status {
 impl CliError {
     /// An error that reads `message`; say what happened, then what to do about it.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), status: Status::Failure }
+        Self { message: message.into(), status: CliStatus::Failure }
     }
 
     /// The command line is wrong.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self::new(message).with(Status::Usage)
+        Self::new(message).with(CliStatus::Usage)
     }
 
     /// The configuration is wrong.
     pub fn configuration(message: impl Into<String>) -> Self {
-        Self::new(message).with(Status::Configuration)
+        Self::new(message).with(CliStatus::Configuration)
     }
 
     /// The same command may succeed later.
     pub fn try_again(message: impl Into<String>) -> Self {
-        Self::new(message).with(Status::TryAgain)
+        Self::new(message).with(CliStatus::TryAgain)
     }
 
     /// Nobody reads standard output any more.
     #[must_use]
     pub fn closed() -> Self {
-        Self::new("standard output is closed").with(Status::Closed)
+        Self::new("standard output is closed").with(CliStatus::Closed)
     }
 
     /// The same message with another status.
     #[must_use]
-    pub fn with(self, status: Status) -> Self {
+    pub fn with(self, status: CliStatus) -> Self {
         Self { status, ..self }
     }
 
     /// What the program exits with.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> CliStatus {
         self.status
     }
 }
 
-impl From<Status> for ExitCode {
-    fn from(status: Status) -> Self {
+impl From<CliStatus> for ExitCode {
+    fn from(status: CliStatus) -> Self {
         Self::from(status as u8)
     }
 }

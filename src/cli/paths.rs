@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CliError, error::Status};
+use super::{CliError, error::CliStatus};
 
 /// The most that [`read_small`] reads: keys, tokens and configurations are a few KiB. The limit is
 /// there for a path that names a device or a log by mistake.
@@ -53,7 +53,7 @@ pub fn read_small(path: &Path, what: &str) -> Result<Vec<u8>, CliError> {
 /// As [`read_small`], or it is not text.
 pub fn configuration(path: &Path) -> Result<String, CliError> {
     let read = read_small(path, "the configuration");
-    let bytes = read.map_err(|error| error.with(Status::Configuration))?;
+    let bytes = read.map_err(|error| error.with(CliStatus::Configuration))?;
     String::from_utf8(bytes)
         .map_err(|_| CliError::configuration(format!("{} is not UTF-8 text", path.display())))
 }

@@ -9,7 +9,7 @@
 
 mod progress;
 
-use self::progress::Progress;
+use self::progress::PublishProgress;
 use std::{
     collections::VecDeque,
     fs::{self, File},
@@ -30,7 +30,7 @@ use argh::FromArgs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Deserialize;
 
-use super::error::{Status, printable};
+use super::error::{CliStatus, printable};
 use super::{CliError, locate::Located, output::note};
 use crate::feed::unix::TOO_MANY_PUBLISHERS;
 
@@ -110,7 +110,7 @@ impl Publish {
             Some(located) => located.about(&error, "--socket"),
             None => error,
         })?;
-        let mut progress = Progress::new(input.as_ref());
+        let mut progress = PublishProgress::new(input.as_ref());
         let outcome =
             Exchange { socket, input, lines, out, replies: Vec::new(), is_old: false, turned_away: None }
                 .run(&mut progress);
@@ -285,7 +285,7 @@ impl Lines {
 /// One answer of the daemon.
 #[derive(Deserialize, Debug, PartialEq)]
 #[serde(untagged)]
-enum Reply {
+enum FeedReply {
     Rejected { error: String, line: Option<u64> },
     Receipt(Receipt),
 }
@@ -318,7 +318,7 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn run(mut self, progress: &mut Progress) -> Result<Receipt, CliError> {
+    fn run(mut self, progress: &mut PublishProgress) -> Result<Receipt, CliError> {
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut heard = Instant::now();
         loop {
@@ -401,7 +401,11 @@ impl Exchange {
     }
 
     /// Takes what the daemon answered: prints rejections, returns the receipt.
-    fn read_replies(&mut self, chunk: &mut [u8], progress: &Progress) -> Result<Option<Receipt>, CliError> {
+    fn read_replies(
+        &mut self,
+        chunk: &mut [u8],
+        progress: &PublishProgress,
+    ) -> Result<Option<Receipt>, CliError> {
         let read = match self.socket.read(chunk) {
             Ok(0) => return Err(self.hung_up()),
             Ok(read) => read,
@@ -416,11 +420,13 @@ impl Exchange {
                 let reply = serde_json::from_slice(&self.replies).map_err(|_| not_a_feed())?;
                 self.replies.clear();
                 match reply {
-                    Reply::Receipt(counts) => receipt = Some(Receipt { stored: self.lines.stored, ..counts }),
+                    FeedReply::Receipt(counts) => {
+                        receipt = Some(Receipt { stored: self.lines.stored, ..counts })
+                    }
                     // A daemon from before an update, which still runs.
-                    Reply::Rejected { line: Some(1), .. } => self.is_old = true,
-                    Reply::Rejected { error, line: None } => self.turned_away = Some(error),
-                    Reply::Rejected { error, line: Some(line) } => {
+                    FeedReply::Rejected { line: Some(1), .. } => self.is_old = true,
+                    FeedReply::Rejected { error, line: None } => self.turned_away = Some(error),
+                    FeedReply::Rejected { error, line: Some(line) } => {
                         // Ours was one more.
                         progress.print(&self.rejection(&error, line.saturating_sub(1)));
                     }
@@ -490,9 +496,9 @@ fn unreachable(path: &Path, error: &io::Error) -> CliError {
     let is_socket = metadata.as_ref().is_ok_and(|metadata| metadata.file_type().is_socket());
     let status = match error.kind() {
         // Whatever else is there will not come to be a socket.
-        _ if metadata.is_ok() && !is_socket => Status::Failure,
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock => Status::TryAgain,
-        _ => Status::Failure,
+        _ if metadata.is_ok() && !is_socket => CliStatus::Failure,
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock => CliStatus::TryAgain,
+        _ => CliStatus::Failure,
     };
     let message = match error.kind() {
         ErrorKind::NotFound => format!(
@@ -626,12 +632,12 @@ mod tests {
 
     #[test]
     fn answers_are_told_apart() {
-        let reply = |text: &str| serde_json::from_str::<Reply>(text);
-        let rejected = Reply::Rejected { error: "no".into(), line: Some(3) };
+        let reply = |text: &str| serde_json::from_str::<FeedReply>(text);
+        let rejected = FeedReply::Rejected { error: "no".into(), line: Some(3) };
         assert_eq!(reply(r#"{"error":"no","line":3}"#).unwrap(), rejected);
-        let receipt = Reply::Receipt(Receipt { accepted: 1, rejected: 2, reached: None, stored: 0 });
+        let receipt = FeedReply::Receipt(Receipt { accepted: 1, rejected: 2, reached: None, stored: 0 });
         assert_eq!(reply(r#"{"accepted":1,"rejected":2}"#).unwrap(), receipt);
-        let Reply::Receipt(receipt) = reply(r#"{"accepted":1,"rejected":2,"reached":3}"#).unwrap() else {
+        let FeedReply::Receipt(receipt) = reply(r#"{"accepted":1,"rejected":2,"reached":3}"#).unwrap() else {
             panic!("no receipt")
         };
         assert_eq!(receipt.reached, Some(3));

@@ -1,11 +1,11 @@
 //! `fanfare serve`: the daemon itself.
 
 use super::check::describe;
-use super::error::Status;
+use super::error::CliStatus;
 use super::load::{self, LoadedConfig};
 use super::output::print;
 use super::reload::Running;
-use super::signals::{Received, Wish};
+use super::signals::{ReceivedSignal, SignalWish};
 use super::{CliError, logging, resources, trial};
 use crate::io::listen::ListenError;
 use crate::io::runtime::Driver;
@@ -43,7 +43,7 @@ impl Serve {
     /// # Errors
     /// When the daemon cannot start, with what to do about it.
     pub fn run(self) -> Result<ExitCode, CliError> {
-        let mut received = Received::start()?;
+        let mut received = ReceivedSignal::start()?;
         let (loaded, trial) = match &self.config {
             Some(path) => (load::file(path)?, None),
             None => {
@@ -87,29 +87,29 @@ impl Serve {
 }
 
 /// What a start that failed exits with: another program may give the port back, a wrong path stays wrong.
-fn status(error: &StartError) -> Status {
+fn status(error: &StartError) -> CliStatus {
     match error {
-        StartError::Listen(ListenError::PortTaken(_) | ListenError::SocketTaken(_)) => Status::TryAgain,
+        StartError::Listen(ListenError::PortTaken(_) | ListenError::SocketTaken(_)) => CliStatus::TryAgain,
         StartError::Listen(ListenError::Other(..)) | StartError::Runtime(_) | StartError::Io(_) => {
-            Status::Failure
+            CliStatus::Failure
         }
-        StartError::Late => Status::TryAgain,
-        StartError::Listen(_) => Status::Configuration,
+        StartError::Late => CliStatus::TryAgain,
+        StartError::Listen(_) => CliStatus::Configuration,
         StartError::Store(error) => status_of_store(error),
     }
 }
 
 /// What it exits with when the store cannot be opened.
-pub(super) fn status_of_store(error: &OpenError) -> Status {
+pub(super) fn status_of_store(error: &OpenError) -> CliStatus {
     match error {
-        OpenError::InUse(_) | OpenError::Full(..) => Status::TryAgain,
-        OpenError::Damaged(..) | OpenError::Missing(..) => Status::Failure,
+        OpenError::InUse(_) | OpenError::Full(..) => CliStatus::TryAgain,
+        OpenError::Damaged(..) | OpenError::Missing(..) => CliStatus::Failure,
         OpenError::NoPath
         | OpenError::Directory(..)
         | OpenError::Foreign(_)
         | OpenError::Newer(..)
         | OpenError::Older(..)
-        | OpenError::Writers(..) => Status::Configuration,
+        | OpenError::Writers(..) => CliStatus::Configuration,
     }
 }
 
@@ -171,9 +171,9 @@ fn announce(daemon: &Daemon, asked: Driver) {
 }
 
 /// Handles reloads until a signal asks to stop.
-fn wait(received: &mut Received, daemon: &mut Daemon, configuration: &mut Running) {
+fn wait(received: &mut ReceivedSignal, daemon: &mut Daemon, configuration: &mut Running) {
     loop {
-        if received.next() == Wish::Stop {
+        if received.next() == SignalWish::Stop {
             let drain = configuration.drain;
             // First: whatever follows may hang, the log included.
             io::end_after(drain);
@@ -213,7 +213,7 @@ fn reload(daemon: &mut Daemon, configuration: &mut Running) {
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
-fn stop(mut received: Received, daemon: Daemon, drain: Duration) -> ExitCode {
+fn stop(mut received: ReceivedSignal, daemon: Daemon, drain: Duration) -> ExitCode {
     let first = Instant::now();
     std::thread::spawn(move || {
         received.second(first);

@@ -20,7 +20,7 @@ const SECOND_AFTER: Duration = Duration::from_secs(1);
 const BEGUN_AFTER_MAX: Duration = Duration::from_secs(1);
 
 /// What has been received and not been taken.
-pub(super) struct Received {
+pub(super) struct ReceivedSignal {
     signals: Signals,
     drain: Arc<Drain>,
 }
@@ -36,14 +36,14 @@ struct Drain {
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum SignalWish {
     /// The configuration is to be read again.
     Reload,
     /// The daemon is to stop.
     Stop,
 }
 
-impl Received {
+impl ReceivedSignal {
     /// Receives signals from now on.
     ///
     /// # Errors
@@ -72,19 +72,19 @@ impl Received {
     }
 
     /// Waits for the next.
-    pub(super) fn next(&mut self) -> Wish {
+    pub(super) fn next(&mut self) -> SignalWish {
         match self.signals.forever().next() {
-            Some(SIGHUP) => Wish::Reload,
+            Some(SIGHUP) => SignalWish::Reload,
             _ => {
                 self.drain.has_begun.store(true, Relaxed);
-                Wish::Stop
+                SignalWish::Stop
             }
         }
     }
 
     /// Waits for a signal to stop that counts as a second one, when the first came then.
     pub(super) fn second(&mut self, first: Instant) {
-        while self.next() != Wish::Stop || first.elapsed() < SECOND_AFTER {}
+        while self.next() != SignalWish::Stop || first.elapsed() < SECOND_AFTER {}
     }
 }
 

@@ -20,10 +20,10 @@ use std::{
 use argh::FromArgs;
 use tungstenite::{Error, Message, WebSocket, protocol::CloseFrame, stream::MaybeTlsStream};
 
-use self::conversation::{Conversation, Protocol, Rule, Stage, Step};
-use self::echo::Wish;
-use super::dial::{Target, connect, socket};
-use super::error::{Status, printable};
+use self::conversation::{Conversation, Spoken, SubscriptionRule, TalkStage, TalkStep};
+use self::echo::EchoWish;
+use super::dial::{DialTarget, connect, socket};
+use super::error::{CliStatus, printable};
 use super::output::{note, print};
 use super::{CliError, paths, trust::Trust};
 
@@ -47,7 +47,7 @@ use super::{CliError, paths, trust::Trust};
     note = "Without --token and --token-file, the token is $FANFARE_TOKEN. A token on the command line can be \
             read by every user of the machine while the command runs."
 )]
-pub struct Subscribe {
+pub struct SubscribeCommand {
     #[argh(
         positional,
         arg_name = "URL",
@@ -116,13 +116,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Characters of an answer or a reason that are shown.
 const NOTICE_CHARS_MAX: usize = 2000;
 
-impl Subscribe {
+impl SubscribeCommand {
     /// Follows until the count is reached, the reader of standard output leaves, or the daemon closes.
     ///
     /// # Errors
     /// The URL is unusable, the connection fails, or it ends before the count is reached.
     pub fn run(mut self) -> Result<ExitCode, CliError> {
-        let target = Target::parse(&self.url)?;
+        let target = DialTarget::parse(&self.url)?;
         let trust = Trust::of(self.ca.take(), self.insecure)?;
         if !target.is_tls && trust != Trust::Machine {
             return Err(CliError::usage("--ca and --insecure are for wss://, and this URL is without TLS"));
@@ -131,8 +131,8 @@ impl Subscribe {
         let url = self.url.clone();
         let (conversation, token) = self.conversation(protocol)?;
         let (target, token) = match token {
-            Some(token) if matches!(protocol, Protocol::Channel | Protocol::Pulsar) => {
-                (Target::parse(&with_token(&url, &token))?, None)
+            Some(token) if matches!(protocol, Spoken::Channel | Spoken::Pulsar) => {
+                (DialTarget::parse(&with_token(&url, &token))?, None)
             }
             token => (target, token),
         };
@@ -148,7 +148,7 @@ impl Subscribe {
     }
 
     /// What the path and the options say.
-    fn protocol(&self, target: &Target) -> Result<Protocol, CliError> {
+    fn protocol(&self, target: &DialTarget) -> Result<Spoken, CliError> {
         if !self.echo.is_empty() {
             return self.echo_protocol(target);
         }
@@ -158,30 +158,30 @@ impl Subscribe {
             ));
         }
         let option = match (self.event.is_empty(), self.channel) {
-            (true, false) => return Ok(Protocol::of_path(target.path())),
+            (true, false) => return Ok(Spoken::of_path(target.path())),
             (false, true) => {
                 return Err(CliError::usage("--event is for Wazo, and --channel for a Laravel application"));
             }
-            (false, false) => ("--event is for Wazo", Protocol::Wazo),
-            (true, true) => ("--channel is for a Laravel application", Protocol::Channel),
+            (false, false) => ("--event is for Wazo", Spoken::Wazo),
+            (true, true) => ("--channel is for a Laravel application", Spoken::Channel),
         };
-        match (Protocol::of_path(target.path()), option) {
-            (Protocol::Other, (_, protocol)) => Ok(protocol),
+        match (Spoken::of_path(target.path()), option) {
+            (Spoken::Other, (_, protocol)) => Ok(protocol),
             (of_path, (option, _)) => {
-                let whose = if of_path == Protocol::Pulsar { "Pulsar" } else { "Personium" };
+                let whose = if of_path == Spoken::Pulsar { "Pulsar" } else { "Personium" };
                 Err(CliError::usage(format!("{option}, and this is a path of {whose}'s")))
             }
         }
     }
 
-    fn echo_protocol(&self, target: &Target) -> Result<Protocol, CliError> {
+    fn echo_protocol(&self, target: &DialTarget) -> Result<Spoken, CliError> {
         if self.channel || !self.event.is_empty() {
             return Err(CliError::usage(
                 "--echo is for Laravel Echo, and goes with neither --channel nor --event",
             ));
         }
-        match Wish::key_of(target.path()) {
-            Some(_) => Ok(Protocol::Echo),
+        match EchoWish::key_of(target.path()) {
+            Some(_) => Ok(Spoken::Echo),
             None => Err(CliError::usage(
                 "the URL of Laravel Echo ends in /app/KEY, as in ws://localhost:8080/app/app-key",
             )),
@@ -189,7 +189,7 @@ impl Subscribe {
     }
 
     /// What is wanted of Laravel Echo.
-    fn wish(&mut self) -> Result<Wish, CliError> {
+    fn wish(&mut self) -> Result<EchoWish, CliError> {
         let file = self.secret_file.take();
         let secret =
             file.map(|path| match String::from_utf8(paths::read_small(&path, "the app's secret")?) {
@@ -197,9 +197,9 @@ impl Subscribe {
                 Err(_) => Err(CliError::new(format!("{} holds no secret: it is not text", path.display()))),
             });
         let channels = std::mem::take(&mut self.echo);
-        let path = Target::parse(&self.url)?;
-        let key = Wish::key_of(path.path()).unwrap_or_default().to_owned();
-        let wish = Wish { channels, key, secret: secret.transpose()? };
+        let path = DialTarget::parse(&self.url)?;
+        let key = EchoWish::key_of(path.path()).unwrap_or_default().to_owned();
+        let wish = EchoWish { channels, key, secret: secret.transpose()? };
         match wish.unsigned() {
             None => Ok(wish),
             Some(channel) => Err(CliError::usage(format!(
@@ -209,25 +209,25 @@ impl Subscribe {
     }
 
     /// The conversation, and the token if it goes into the request.
-    fn conversation(mut self, protocol: Protocol) -> Result<(Conversation, Option<String>), CliError> {
+    fn conversation(mut self, protocol: Spoken) -> Result<(Conversation, Option<String>), CliError> {
         self.check_options(protocol)?;
-        if protocol == Protocol::Other {
+        if protocol == Spoken::Other {
             return Ok((Conversation::plain(self.send, self.count), None));
         }
-        if protocol == Protocol::Echo {
+        if protocol == Spoken::Echo {
             return Ok((Conversation::echo(self.wish()?, self.send, self.count), None));
         }
         let token = token(self.token, self.token_file)?;
-        if protocol == Protocol::Wazo {
+        if protocol == Spoken::Wazo {
             return Ok((Conversation::wazo(&self.event, self.send, self.count), token));
         }
-        if protocol == Protocol::Channel {
+        if protocol == Spoken::Channel {
             return Ok((Conversation::channel(self.send, self.count), token));
         }
-        if protocol == Protocol::Pulsar {
+        if protocol == Spoken::Pulsar {
             return Ok((Conversation::pulsar(self.send, self.count), token));
         }
-        if protocol == Protocol::Topic {
+        if protocol == Spoken::Topic {
             let token = token.ok_or_else(|| {
                 CliError::usage(
                     "no token was given, and a topic begins with one; use --token-file or FANFARE_TOKEN, and \
@@ -237,7 +237,7 @@ impl Subscribe {
             return Ok((Conversation::topic(token, self.send, self.count), None));
         }
         let any = || String::from("*");
-        let rule = Rule {
+        let rule = SubscriptionRule {
             r#type: self.type_prefix.unwrap_or_else(any),
             object: self.object_prefix.unwrap_or_else(any),
         };
@@ -245,11 +245,11 @@ impl Subscribe {
     }
 
     /// Refuses options that the protocol has no use for.
-    fn check_options(&self, protocol: Protocol) -> Result<(), CliError> {
+    fn check_options(&self, protocol: Spoken) -> Result<(), CliError> {
         let (takes_rules, takes_tokens) = match protocol {
-            Protocol::EventBus => (true, true),
-            Protocol::Topic | Protocol::Wazo | Protocol::Channel | Protocol::Pulsar => (false, true),
-            Protocol::Echo | Protocol::Other => (false, false),
+            Spoken::EventBus => (true, true),
+            Spoken::Topic | Spoken::Wazo | Spoken::Channel | Spoken::Pulsar => (false, true),
+            Spoken::Echo | Spoken::Other => (false, false),
         };
         let given = [
             ("--token", takes_tokens, self.token.is_some()),
@@ -303,12 +303,12 @@ fn with_token(url: &str, token: &str) -> String {
 struct Follow {
     socket: WebSocket<MaybeTlsStream<TcpStream>>,
     conversation: Conversation,
-    target: Target,
+    target: DialTarget,
 }
 
 impl Follow {
     fn run(mut self) -> Result<ExitCode, CliError> {
-        let waiting = self.conversation.stage != Stage::Following;
+        let waiting = self.conversation.stage != TalkStage::Following;
         self.limit_reads(waiting.then_some(ANSWER_TIMEOUT));
         let first = self.conversation.open();
         self.send(first)?;
@@ -341,21 +341,21 @@ impl Follow {
     /// Deals with one text message.
     fn text(&mut self, text: &str) -> Result<(), CliError> {
         match self.conversation.handle(text) {
-            Step::Event => print(&format!("{text}\n")),
-            Step::Acknowledge(acknowledgement) => {
+            TalkStep::Event => print(&format!("{text}\n")),
+            TalkStep::Acknowledge(acknowledgement) => {
                 // What nobody has read is not acknowledged.
                 print(&format!("{text}\n"))?;
                 self.send(vec![acknowledgement])
             }
-            Step::Webhook(webhook, send) => {
+            TalkStep::Webhook(webhook, send) => {
                 note(&webhook);
-                if self.conversation.stage == Stage::Following {
+                if self.conversation.stage == TalkStage::Following {
                     self.limit_reads(None);
                 }
                 self.send(send)
             }
-            Step::Reply(send) => self.send(send),
-            Step::Fail(message) => {
+            TalkStep::Reply(send) => self.send(send),
+            TalkStep::Fail(message) => {
                 self.leave();
                 Err(CliError::new(message))
             }
@@ -391,8 +391,8 @@ impl Follow {
         let _ = self.socket.flush();
         let events = self.conversation.events;
         let status = match frame.as_ref().map(|frame| u16::from(frame.code)) {
-            Some(code) if AGAIN.contains(&code) => Status::TryAgain,
-            _ => Status::Failure,
+            Some(code) if AGAIN.contains(&code) => CliStatus::TryAgain,
+            _ => CliStatus::Failure,
         };
         let message = match frame {
             Some(frame) => {
@@ -430,27 +430,26 @@ mod tests {
         assert_eq!(with_token("ws://h/", "a.b-c_d"), "ws://h/?token=a.b-c_d");
         assert_eq!(with_token("ws://h/?a=1", "a b&c"), "ws://h/?a=1&token=a+b%26c");
         let protocol = |arguments: &[&str]| {
-            let command = Subscribe::from_args(&["subscribe"], arguments).unwrap();
-            command.protocol(&Target::parse(arguments[0]).unwrap())
+            let command = SubscribeCommand::from_args(&["subscribe"], arguments).unwrap();
+            command.protocol(&DialTarget::parse(arguments[0]).unwrap())
         };
-        assert_eq!(protocol(&["ws://h/", "--channel"]).unwrap(), Protocol::Channel);
-        assert_eq!(protocol(&["ws://h/", "--event", "*"]).unwrap(), Protocol::Wazo);
-        assert_eq!(protocol(&["ws://h/"]).unwrap(), Protocol::Other);
+        assert_eq!(protocol(&["ws://h/", "--channel"]).unwrap(), Spoken::Channel);
+        assert_eq!(protocol(&["ws://h/", "--event", "*"]).unwrap(), Spoken::Wazo);
+        assert_eq!(protocol(&["ws://h/"]).unwrap(), Spoken::Other);
         assert!(protocol(&["ws://h/", "--channel", "--event", "*"]).is_err());
         assert!(protocol(&["ws://h/c/__event", "--channel"]).is_err());
     }
 
     #[test]
     fn options_of_the_event_bus_are_refused_elsewhere() {
-        let command = Subscribe::from_args(&["subscribe"], &["ws://h/", "--type", "x"]).unwrap();
-        assert!(
-            command.conversation(Protocol::Other).err().unwrap().to_string().starts_with("--type is for")
-        );
+        let command = SubscribeCommand::from_args(&["subscribe"], &["ws://h/", "--type", "x"]).unwrap();
+        assert!(command.conversation(Spoken::Other).err().unwrap().to_string().starts_with("--type is for"));
         let command =
-            Subscribe::from_args(&["subscribe"], &["ws://h/__topic/b/c.topic.n", "--object", "x"]).unwrap();
+            SubscribeCommand::from_args(&["subscribe"], &["ws://h/__topic/b/c.topic.n", "--object", "x"])
+                .unwrap();
         assert!(
             command
-                .conversation(Protocol::Topic)
+                .conversation(Spoken::Topic)
                 .err()
                 .unwrap()
                 .to_string()

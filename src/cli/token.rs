@@ -16,7 +16,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde_json::{Map, Value};
 
 use super::output::{note, print};
-use super::{CliError, error::Status, explain::explain, locate::Located, paths};
+use super::{CliError, error::CliStatus, explain::explain, locate::Located, paths};
 use crate::dialect::pulsar;
 use crate::service::topic;
 use crate::token::{mint, mint_leniently};
@@ -38,7 +38,7 @@ use crate::token::{mint, mint_leniently};
     note = "Without --config, --secret-file or --key-file, the token is for the development daemon if it runs \
             (`fanfare serve` without a configuration), else for the system service (/etc/fanfare/fanfare.toml)."
 )]
-pub struct Token {
+pub struct TokenCommand {
     #[argh(
         option,
         arg_name = "file",
@@ -123,7 +123,7 @@ pub struct Token {
 }
 
 /// What a token is signed with.
-struct Key {
+struct SigningKey {
     bytes: Vec<u8>,
     /// Where it comes from, for messages.
     source: String,
@@ -139,7 +139,7 @@ struct Key {
 const PEM_ALGORITHMS: [Algorithm; 4] =
     [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA, Algorithm::RS256];
 
-impl Token {
+impl TokenCommand {
     /// Prints the token.
     ///
     /// # Errors
@@ -198,7 +198,7 @@ impl Token {
         Ok(claims)
     }
 
-    fn key(&self) -> Result<Key, CliError> {
+    fn key(&self) -> Result<SigningKey, CliError> {
         let mut key = match (&self.secret_file, &self.key_file) {
             (Some(_), Some(_)) => {
                 return Err(CliError::usage("--secret-file and --key-file exclude each other"));
@@ -206,7 +206,7 @@ impl Token {
             (Some(path), None) => secret_in(path)?,
             (None, Some(path)) => {
                 let bytes = paths::read_small(path, "the key")?;
-                Key {
+                SigningKey {
                     bytes,
                     source: path.display().to_string(),
                     pem: true,
@@ -230,7 +230,7 @@ impl Token {
     }
 
     /// The key of the daemon that is meant where none is named.
-    fn key_of_located(&self) -> Result<Key, CliError> {
+    fn key_of_located(&self) -> Result<SigningKey, CliError> {
         const INSTEAD: &str = "--config, --secret-file or --key-file";
         let located = Located::find();
         located.tell(INSTEAD);
@@ -294,7 +294,11 @@ fn further_claim(text: &str) -> Result<(String, Value), CliError> {
 }
 
 /// Signs with the algorithm that was asked for, else the configured one, else one that suits the key.
-fn signed(key: &Key, asked: Option<Algorithm>, claims: &Map<String, Value>) -> Result<String, CliError> {
+fn signed(
+    key: &SigningKey,
+    asked: Option<Algorithm>,
+    claims: &Map<String, Value>,
+) -> Result<String, CliError> {
     let candidates = match asked.or(key.algorithm) {
         Some(algorithm) => {
             let symmetric = algorithm.family() == AlgorithmFamily::Hmac;
@@ -337,7 +341,7 @@ fn is_for_a_cell(claims: &Map<String, Value>) -> bool {
     scope.split(' ').any(|word| matches!(word, "root" | "event" | "event-read" | "stream-receive" | "all"))
 }
 
-fn development_secret() -> Result<Key, CliError> {
+fn development_secret() -> Result<SigningKey, CliError> {
     let path = paths::state_dir().join("jwt.secret");
     if !path.try_exists().unwrap_or(true) {
         return Err(CliError::new(format!(
@@ -349,7 +353,7 @@ fn development_secret() -> Result<Key, CliError> {
 }
 
 /// The secret of a file, without the line end that editors and `echo` leave after it.
-fn secret_in(path: &Path) -> Result<Key, CliError> {
+fn secret_in(path: &Path) -> Result<SigningKey, CliError> {
     let mut bytes = paths::read_small(path, "the secret")?;
     while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
         bytes.pop();
@@ -357,7 +361,7 @@ fn secret_in(path: &Path) -> Result<Key, CliError> {
     secret(bytes, path.display().to_string())
 }
 
-fn secret(bytes: Vec<u8>, source: String) -> Result<Key, CliError> {
+fn secret(bytes: Vec<u8>, source: String) -> Result<SigningKey, CliError> {
     if bytes.is_empty() {
         return Err(CliError::new(format!("the secret of {source} is empty")));
     }
@@ -366,11 +370,11 @@ fn secret(bytes: Vec<u8>, source: String) -> Result<Key, CliError> {
             "{source} holds a PEM key, not a secret; give it with --key-file"
         )));
     }
-    Ok(Key { bytes, source, pem: false, may_be_short: false, algorithm: None })
+    Ok(SigningKey { bytes, source, pem: false, may_be_short: false, algorithm: None })
 }
 
 /// The key that the configuration verifies with, if one can sign with it.
-fn key_of_configuration(path: &Path, table: &str) -> Result<Key, CliError> {
+fn key_of_configuration(path: &Path, table: &str) -> Result<SigningKey, CliError> {
     let source = path.display().to_string();
     let jwt = configured_jwt(path, table)?.ok_or_else(|| {
         CliError::configuration(format!(
@@ -381,7 +385,7 @@ fn key_of_configuration(path: &Path, table: &str) -> Result<Key, CliError> {
     let mut key = match (text("secret"), text("secret_file")) {
         (Some(value), _) => secret(value.into(), source)?,
         (None, Some(file)) => {
-            secret_in(Path::new(file)).map_err(|error| error.with(Status::Configuration))?
+            secret_in(Path::new(file)).map_err(|error| error.with(CliStatus::Configuration))?
         }
         (None, None) => {
             return Err(CliError::configuration(format!(
@@ -413,8 +417,8 @@ mod tests {
 
     use super::*;
 
-    fn parsed(arguments: &[&str]) -> Token {
-        Token::from_args(&["token"], arguments).unwrap()
+    fn parsed(arguments: &[&str]) -> TokenCommand {
+        TokenCommand::from_args(&["token"], arguments).unwrap()
     }
 
     fn decoded(token: &str, secret: &[u8]) -> (Algorithm, Map<String, Value>) {
@@ -542,7 +546,7 @@ mod tests {
                 eprintln!("skipped: openssl is not installed");
                 return;
             };
-            let key = Key {
+            let key = SigningKey {
                 bytes: output.stdout,
                 source: "key.pem".into(),
                 pem: true,

@@ -7,7 +7,7 @@ mod reach;
 mod restore;
 mod show;
 
-use self::reach::{Answer, Reach};
+use self::reach::{AdminAnswer, AdminReach};
 use self::restore::Restore;
 use super::output::{ask, note, print as put};
 use super::{CliError, error::printable, paths};
@@ -41,14 +41,14 @@ const NAME_CHARS_MAX: usize = 1024;
             $FANFARE_ADMIN_TOKEN_FILE, else the development daemon (`fanfare serve`) if it runs, else the system service \
             (/etc/fanfare/fanfare.toml). With --json it prints what the daemon says."
 )]
-pub struct Topics {
+pub struct TopicsCommand {
     #[argh(subcommand)]
-    command: Command,
+    command: TopicsAction,
 }
 
 #[derive(FromArgs, Debug)]
 #[argh(subcommand)]
-enum Command {
+enum TopicsAction {
     List(List),
     Stats(Stats),
     Peek(Peek),
@@ -84,8 +84,8 @@ macro_rules! command {
         }
 
         impl $name {
-            fn reach(&self) -> Result<Reach, CliError> {
-                Reach::find(self.admin.as_deref(), self.token_file.as_deref(), self.config.as_deref())
+            fn reach(&self) -> Result<AdminReach, CliError> {
+                AdminReach::find(self.admin.as_deref(), self.token_file.as_deref(), self.config.as_deref())
             }
         }
     };
@@ -226,25 +226,25 @@ command! {
     }
 }
 
-impl Topics {
+impl TopicsCommand {
     /// Asks, and shows what comes.
     ///
     /// # Errors
     /// When the daemon cannot be asked, or does not do it.
     pub fn run(self) -> Result<ExitCode, CliError> {
         match self.command {
-            Command::List(list) => list.run()?,
-            Command::Stats(stats) => {
+            TopicsAction::List(list) => list.run()?,
+            TopicsAction::Stats(stats) => {
                 let topic = full(&stats.topic);
                 let answer = about(&stats.reach()?, "GET", "stats", &[("topic", &topic)])?;
                 put(&if stats.json { answer.text()? } else { show::record(&answer.json()?) })?;
             }
-            Command::Peek(peek) => peek.run()?,
-            Command::Room(room) => {
+            TopicsAction::Peek(peek) => peek.run()?,
+            TopicsAction::Room(room) => {
                 let answer = room.reach()?.ask("GET", "/topics/room", &[])?.good()?;
                 put(&if room.json { answer.text()? } else { show::record(&answer.json()?) })?;
             }
-            Command::Purge(purge) => {
+            TopicsAction::Purge(purge) => {
                 let (topic, of) = (full(&purge.topic), purge.subscription.as_deref());
                 let what = match of {
                     Some(subscription) => format!("delete what waits in {subscription} of {topic}"),
@@ -254,13 +254,13 @@ impl Topics {
                 let parameters = [("topic", &*topic), ("subscription", of.unwrap_or_default())];
                 done(&about(&purge.reach()?, "POST", "purge", &parameters)?, purge.json)?;
             }
-            Command::Terminate(terminate) => {
+            TopicsAction::Terminate(terminate) => {
                 let topic = full(&terminate.topic);
                 confirm(&format!("let nothing more into {topic}, for ever"), terminate.yes)?;
                 let answer = about(&terminate.reach()?, "POST", "terminate", &[("topic", &topic)])?;
                 done(&answer, terminate.json)?;
             }
-            Command::Delete(delete) => {
+            TopicsAction::Delete(delete) => {
                 let topic = full(&delete.topic);
                 let whom = if delete.force { ", and end whoever is connected to it" } else { "" };
                 confirm(&format!("delete {topic} with everything in it{whom}"), delete.yes)?;
@@ -268,24 +268,24 @@ impl Topics {
                 let parameters = [("topic", &*topic), ("force", force)];
                 done(&about(&delete.reach()?, "DELETE", "", &parameters)?, delete.json)?;
             }
-            Command::Reset(reset) => {
+            TopicsAction::Reset(reset) => {
                 let (topic, to) = (full(&reset.topic), &*reset.to);
                 confirm(&format!("move {} of {topic} to {to}", reset.subscription), reset.yes)?;
                 let parameters = [("topic", &*topic), ("subscription", &reset.subscription), ("to", to)];
                 done(&about(&reset.reach()?, "POST", "reset", &parameters)?, reset.json)?;
             }
-            Command::Forget(forget) => {
+            TopicsAction::Forget(forget) => {
                 let topic = full(&forget.topic);
                 confirm(&format!("delete {} of {topic}", forget.subscription), forget.yes)?;
                 let parameters = [("topic", &*topic), ("subscription", &forget.subscription)];
                 done(&about(&forget.reach()?, "POST", "forget", &parameters)?, forget.json)?;
             }
-            Command::Backup(backup) => {
+            TopicsAction::Backup(backup) => {
                 let keep = backup.keep.map(|keep| keep.to_string()).unwrap_or_default();
                 let answer = backup.reach()?.ask("POST", "/topics/backup", &[("keep", &keep)])?;
                 done(&answer.good()?, backup.json)?;
             }
-            Command::Restore(restore) => restore.run()?,
+            TopicsAction::Restore(restore) => restore.run()?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -354,7 +354,12 @@ fn full(topic: &str) -> String {
 }
 
 /// Asks about a topic. One that there is not is told with those that have similar names.
-fn about(reach: &Reach, method: &str, name: &str, parameters: &[(&str, &str)]) -> Result<Answer, CliError> {
+fn about(
+    reach: &AdminReach,
+    method: &str,
+    name: &str,
+    parameters: &[(&str, &str)],
+) -> Result<AdminAnswer, CliError> {
     let path = format!("/topics/{name}");
     let answer = reach.ask(method, path.trim_end_matches('/'), parameters)?;
     if answer.status == 404
@@ -370,9 +375,9 @@ fn about(reach: &Reach, method: &str, name: &str, parameters: &[(&str, &str)]) -
 }
 
 /// The names of topics that are like this one; of none when they cannot be had or this is one of them.
-fn near(reach: &Reach, topic: &str) -> Vec<String> {
+fn near(reach: &AdminReach, topic: &str) -> Vec<String> {
     let count = NEAR_NAMES.to_string();
-    let list = reach.ask("GET", "/topics", &[("count", &count)]).and_then(Answer::good);
+    let list = reach.ask("GET", "/topics", &[("count", &count)]).and_then(AdminAnswer::good);
     let names = list.and_then(|list| show::names(&list.json()?)).unwrap_or_default();
     let own = topic.rsplit('/').next().unwrap_or(topic);
     let mut near: Vec<(usize, String)> = names
@@ -391,7 +396,7 @@ fn near(reach: &Reach, topic: &str) -> Vec<String> {
 }
 
 /// Shows that something was done.
-fn done(answer: &Answer, json: bool) -> Result<(), CliError> {
+fn done(answer: &AdminAnswer, json: bool) -> Result<(), CliError> {
     if json {
         return put(&answer.text()?);
     }

@@ -11,7 +11,7 @@ const PROGRESS_AFTER: Duration = Duration::from_millis(800);
 
 /// The progress display of a long standard input. Shown only where a person watches standard error and is
 /// not typing the input, and only when it takes a while.
-pub(super) struct Progress {
+pub(super) struct PublishProgress {
     bar: ProgressBar,
     possible: bool,
     bytes_total: Option<u64>,
@@ -19,12 +19,18 @@ pub(super) struct Progress {
     started: Instant,
 }
 
-impl Progress {
+impl PublishProgress {
     pub(super) fn new(input: Option<&File>) -> Self {
         let possible = input.is_some_and(|input| !input.is_terminal()) && io::stderr().is_terminal();
         let metadata = input.and_then(|input| input.metadata().ok());
         let bytes_total = metadata.filter(fs::Metadata::is_file).map(|metadata| metadata.len());
-        Progress { bar: ProgressBar::hidden(), possible, bytes_total, bytes: 0, started: Instant::now() }
+        PublishProgress {
+            bar: ProgressBar::hidden(),
+            possible,
+            bytes_total,
+            bytes: 0,
+            started: Instant::now(),
+        }
     }
 
     pub(super) fn advance(&mut self, bytes: u64, events: u64) {

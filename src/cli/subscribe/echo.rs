@@ -1,6 +1,6 @@
 //! Following channels of Laravel Echo: the socket id first, then subscriptions, then events.
 
-use super::conversation::{Conversation, Protocol, Stage, Step};
+use super::conversation::{Conversation, Spoken, TalkStage, TalkStep};
 use super::{NOTICE_CHARS_MAX, printable};
 use hmac::{Hmac, Mac};
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 /// What is wanted of an app.
 #[derive(Default)]
-pub(super) struct Wish {
+pub(super) struct EchoWish {
     /// The channels.
     pub(super) channels: Vec<String>,
     /// The app's key, as the URL has it.
@@ -21,13 +21,13 @@ pub(super) struct Wish {
 
 /// What a message begins with.
 #[derive(Deserialize)]
-struct Head {
+struct EchoHead {
     event: String,
     #[serde(default)]
     data: serde_json::Value,
 }
 
-impl Wish {
+impl EchoWish {
     /// The app's key in a path that ends in `/app/{key}`.
     pub(super) fn key_of(path: &str) -> Option<&str> {
         let (_, key) = path.rsplit_once("/app/")?;
@@ -62,49 +62,51 @@ impl Wish {
 
 impl Conversation {
     /// Follows channels of an app of Laravel Echo.
-    pub(super) fn echo(wish: Wish, send: Vec<String>, count: Option<u64>) -> Self {
+    pub(super) fn echo(wish: EchoWish, send: Vec<String>, count: Option<u64>) -> Self {
         let waiting = wish.channels.len();
-        let stage = Stage::Token;
-        Conversation { protocol: Protocol::Echo, stage, wish, waiting, ..Self::plain(send, count) }
+        let stage = TalkStage::Token;
+        Conversation { protocol: Spoken::Echo, stage, wish, waiting, ..Self::plain(send, count) }
     }
 
-    pub(super) fn echo_message(&mut self, text: &str) -> Step {
+    pub(super) fn echo_message(&mut self, text: &str) -> TalkStep {
         let shown = printable(text, NOTICE_CHARS_MAX);
-        let Ok(Head { event, data }) = serde_json::from_str::<Head>(text) else { return self.event() };
+        let Ok(EchoHead { event, data }) = serde_json::from_str::<EchoHead>(text) else {
+            return self.event();
+        };
         match event.as_str() {
-            "pusher:connection_established" if self.stage == Stage::Token => {
+            "pusher:connection_established" if self.stage == TalkStage::Token => {
                 let data =
                     data.as_str().and_then(|data| serde_json::from_str::<serde_json::Value>(data).ok());
                 let socket = data.as_ref().and_then(|data| data["socket_id"].as_str()).unwrap_or_default();
-                self.stage = Stage::Subscription;
-                Step::Webhook(format!("connected: {shown}"), self.wish.subscribe(socket))
+                self.stage = TalkStage::Subscription;
+                TalkStep::Webhook(format!("connected: {shown}"), self.wish.subscribe(socket))
             }
-            "pusher:ping" => Step::Reply(vec![r#"{"event":"pusher:pong","data":{}}"#.into()]),
+            "pusher:ping" => TalkStep::Reply(vec![r#"{"event":"pusher:pong","data":{}}"#.into()]),
             "pusher_internal:subscription_succeeded" => {
                 self.waiting = self.waiting.saturating_sub(1);
                 let mut send = vec![];
-                if self.waiting == 0 && self.stage == Stage::Subscription {
-                    self.stage = Stage::Following;
+                if self.waiting == 0 && self.stage == TalkStage::Subscription {
+                    self.stage = TalkStage::Following;
                     send = std::mem::take(&mut self.send);
                 }
-                Step::Webhook(format!("subscribed: {shown}"), send)
+                TalkStep::Webhook(format!("subscribed: {shown}"), send)
             }
             "pusher:subscription_error" => {
                 let advice = match data["type"].as_str() {
                     Some("AuthError") => "; is the secret of --secret-file the app's?",
                     _ => "",
                 };
-                Step::Fail(format!("the daemon refused the subscription: {shown}{advice}"))
+                TalkStep::Fail(format!("the daemon refused the subscription: {shown}{advice}"))
             }
             // What is wrong with the connection is said again by the close.
-            "pusher:error" | "pusher:cache_miss" => Step::Webhook(shown, vec![]),
+            "pusher:error" | "pusher:cache_miss" => TalkStep::Webhook(shown, vec![]),
             _ => self.event(),
         }
     }
 
-    fn event(&mut self) -> Step {
+    fn event(&mut self) -> TalkStep {
         self.events += 1;
-        Step::Event
+        TalkStep::Event
     }
 }
 
@@ -124,7 +126,7 @@ mod tests {
 
     fn talk(channels: &[&str]) -> Conversation {
         let channels = channels.iter().map(|channel| (*channel).to_owned()).collect();
-        let wish = Wish { channels, key: "app-key".into(), secret: Some("app-secret".into()) };
+        let wish = EchoWish { channels, key: "app-key".into(), secret: Some("app-secret".into()) };
         Conversation::echo(wish, vec!["x".into()], Some(1))
     }
 
@@ -133,7 +135,7 @@ mod tests {
         let mut talk = talk(&["room", "private-Chat.1", "presence-r"]);
         assert_eq!(talk.open(), Vec::<String>::new());
         let hello = r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1234.1234\",\"activity_timeout\":120}"}"#;
-        let Step::Webhook(_, send) = talk.handle(hello) else { panic!("no webhook") };
+        let TalkStep::Webhook(_, send) = talk.handle(hello) else { panic!("no webhook") };
         // The specification's own example.
         assert!(
             send[1].contains("app-key:138cad1ae9a9977bb38b9b4df13c4bc69aeea8db94776e47190df96767284dda"),
@@ -147,14 +149,14 @@ mod tests {
             )
         };
         for (channel, last) in [("room", false), ("private-Chat.1", false), ("presence-r", true)] {
-            let Step::Webhook(_, send) = talk.handle(&answer(channel)) else { panic!("no webhook") };
+            let TalkStep::Webhook(_, send) = talk.handle(&answer(channel)) else { panic!("no webhook") };
             assert_eq!(send.len(), usize::from(last), "{channel}");
         }
         assert_eq!(
             talk.handle(r#"{"event":"pusher:ping","data":"{}"}"#),
-            Step::Reply(vec![r#"{"event":"pusher:pong","data":{}}"#.into()])
+            TalkStep::Reply(vec![r#"{"event":"pusher:pong","data":{}}"#.into()])
         );
-        assert_eq!(talk.handle(r#"{"event":"e","channel":"room","data":"1"}"#), Step::Event);
+        assert_eq!(talk.handle(r#"{"event":"e","channel":"room","data":"1"}"#), TalkStep::Event);
         assert!(talk.complete());
         for (code, word) in
             [(4001, "key"), (4003, "enabled"), (4004, "max_connections"), (4100, "too slowly")]
@@ -167,14 +169,14 @@ mod tests {
     fn a_refusal_ends_it_and_a_secret_is_asked_for_where_one_is_needed() {
         let error = r#"{"event":"pusher:subscription_error","channel":"private-x","data":{"type":"AuthError","error":"…","status":401}}"#;
         assert!(
-            matches!(talk(&["private-x"]).handle(error), Step::Fail(why) if why.contains("--secret-file"))
+            matches!(talk(&["private-x"]).handle(error), TalkStep::Fail(why) if why.contains("--secret-file"))
         );
-        let wish = Wish { channels: vec!["room".into(), "private-x".into()], ..Wish::default() };
+        let wish = EchoWish { channels: vec!["room".into(), "private-x".into()], ..EchoWish::default() };
         assert_eq!(wish.unsigned(), Some("private-x"));
         assert_eq!(talk(&["private-x"]).wish.unsigned(), None);
-        assert_eq!(Wish::key_of("/app/app-key"), Some("app-key"));
-        assert_eq!(Wish::key_of("/prefix/app/k"), Some("k"));
-        assert_eq!(Wish::key_of("/app/"), None);
-        assert_eq!(Wish::key_of("/c/__event"), None);
+        assert_eq!(EchoWish::key_of("/app/app-key"), Some("app-key"));
+        assert_eq!(EchoWish::key_of("/prefix/app/k"), Some("k"));
+        assert_eq!(EchoWish::key_of("/app/"), None);
+        assert_eq!(EchoWish::key_of("/c/__event"), None);
     }
 }

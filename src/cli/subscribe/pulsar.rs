@@ -1,6 +1,6 @@
 //! Following a topic of Pulsar as a consumer or a reader: every message is acknowledged when it has been printed.
 
-use super::conversation::{Conversation, Protocol, Step};
+use super::conversation::{Conversation, Spoken, TalkStep};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -21,15 +21,17 @@ pub(super) fn is_path(path: &str) -> bool {
 impl Conversation {
     /// Follows what the path names.
     pub(super) fn pulsar(send: Vec<String>, count: Option<u64>) -> Self {
-        Conversation { protocol: Protocol::Pulsar, ..Self::plain(send, count) }
+        Conversation { protocol: Spoken::Pulsar, ..Self::plain(send, count) }
     }
 
-    pub(super) fn pulsar_message(&mut self, text: &str) -> Step {
+    pub(super) fn pulsar_message(&mut self, text: &str) -> TalkStep {
         self.events += 1;
         match serde_json::from_str::<Delivered>(text) {
-            Ok(Delivered { message_id }) => Step::Acknowledge(json!({ "messageId": message_id }).to_string()),
+            Ok(Delivered { message_id }) => {
+                TalkStep::Acknowledge(json!({ "messageId": message_id }).to_string())
+            }
             // The answer to something of --send.
-            Err(_) => Step::Event,
+            Err(_) => TalkStep::Event,
         }
     }
 }
@@ -56,9 +58,9 @@ mod tests {
         let mut talk = Conversation::pulsar(vec!["x".into()], Some(2));
         assert_eq!(talk.open(), ["x"]);
         let message = r#"{"messageId":"CAAQAw==","payload":"","properties":{}}"#;
-        assert_eq!(talk.handle(message), Step::Acknowledge(r#"{"messageId":"CAAQAw=="}"#.into()));
+        assert_eq!(talk.handle(message), TalkStep::Acknowledge(r#"{"messageId":"CAAQAw=="}"#.into()));
         assert!(!talk.complete());
-        assert_eq!(talk.handle(r#"{"endOfTopic":false}"#), Step::Event);
+        assert_eq!(talk.handle(r#"{"endOfTopic":false}"#), TalkStep::Event);
         assert!(talk.complete());
         assert!(talk.meaning(4005).contains("token") && talk.meaning(1001).contains("stopping"));
     }
@@ -68,10 +70,10 @@ mod tests {
         for path in
             ["/ws/consumer/persistent/p/c/n/t/s", "/ws/v2/reader/persistent/t/n/x", "/ws/v3/consumer/s"]
         {
-            assert_eq!(Protocol::of_path(path), Protocol::Pulsar, "{path}");
+            assert_eq!(Spoken::of_path(path), Spoken::Pulsar, "{path}");
         }
         for path in ["/ws/v2/producer/persistent/t/n/x", "/ws/", "/x/ws/v2/reader/persistent/t/n/x"] {
-            assert_eq!(Protocol::of_path(path), Protocol::Other, "{path}");
+            assert_eq!(Spoken::of_path(path), Spoken::Other, "{path}");
         }
     }
 }

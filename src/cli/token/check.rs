@@ -45,7 +45,7 @@ pub(super) fn run(
         text += &format!("{:<16} {}\n", kind.name(), printable(&words, WORDS_CHARS_MAX));
     }
     match print(&text) {
-        Err(error) if error.status() == super::super::error::Status::Closed => {}
+        Err(error) if error.status() == super::super::error::CliStatus::Closed => {}
         printed => printed?,
     }
     Ok(if opens { ExitCode::SUCCESS } else { ExitCode::FAILURE })

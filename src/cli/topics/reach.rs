@@ -1,6 +1,6 @@
 //! Where the admin listener is and what it wants to see, and one request to it.
 
-use super::super::error::{Status, printable};
+use super::super::error::{CliStatus, printable};
 use super::super::locate::{ADDRESS_FILE, Located, TOKEN_FILE};
 use super::super::{CliError, explain::explain, paths};
 use super::token_in;
@@ -25,12 +25,12 @@ const SENTENCE_CHARS_MAX: usize = 4000;
 
 /// A daemon's admin listener.
 #[derive(Debug)]
-pub(super) struct Reach {
+pub(super) struct AdminReach {
     address: String,
     token: Option<AdminToken>,
 }
 
-impl Reach {
+impl AdminReach {
     /// What the options say; what they do not is taken from the configuration, the environment, or the daemon that is
     /// meant where none is named.
     pub(super) fn find(
@@ -71,7 +71,7 @@ impl Reach {
         method: &str,
         path: &str,
         parameters: &[(&str, &str)],
-    ) -> Result<Answer, CliError> {
+    ) -> Result<AdminAnswer, CliError> {
         let mut target = path.to_owned();
         let given = parameters.iter().filter(|(_, value)| !value.is_empty());
         for (index, (name, value)) in given.enumerate() {
@@ -125,7 +125,7 @@ impl Reach {
         }))
     }
 
-    fn read(&self, bytes: &[u8]) -> Result<Answer, CliError> {
+    fn read(&self, bytes: &[u8]) -> Result<AdminAnswer, CliError> {
         let other =
             || CliError::new(format!("what answers on {} is not fanfare's admin listener", self.address));
         let mut headers = [httparse::EMPTY_HEADER; 32];
@@ -139,7 +139,7 @@ impl Reach {
         if length.is_some_and(|length| body.len() < length) {
             return Err(CliError::try_again(format!("the answer of {} is cut off", self.address)));
         }
-        Ok(Answer {
+        Ok(AdminAnswer {
             status: response.code.ok_or_else(other)?,
             body: body.to_vec(),
             address: self.address.clone(),
@@ -149,13 +149,13 @@ impl Reach {
 
 /// What the daemon has said.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct AdminAnswer {
     pub(super) status: u16,
     body: Vec<u8>,
     address: String,
 }
 
-impl Answer {
+impl AdminAnswer {
     /// Itself, unless it is an error's.
     pub(super) fn good(self) -> Result<Self, CliError> {
         match self.status {
@@ -207,7 +207,7 @@ fn configured(path: &Path) -> Result<(Option<String>, Option<String>), CliError>
         )));
     };
     let in_file = admin.token_file.as_deref().map(token_in).transpose();
-    let in_file = in_file.map_err(|error| error.with(Status::Configuration))?;
+    let in_file = in_file.map_err(|error| error.with(CliStatus::Configuration))?;
     let token = admin.token.map(|token| token.reveal().to_owned()).or(in_file);
     Ok((Some(admin.address.to_string()), token))
 }

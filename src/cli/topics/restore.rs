@@ -5,7 +5,7 @@ use super::super::load;
 use super::super::output::{note, print};
 use super::super::serve::status_of_store;
 use super::super::user::User;
-use super::super::{CliError, error::Status};
+use super::super::{CliError, error::CliStatus};
 use super::show;
 use crate::dialect::Kind;
 use crate::io::rehearsal::{self, Held};
@@ -86,10 +86,10 @@ fn none_runs(plan: &Plan) -> Result<(), CliError> {
     Ok(())
 }
 
-fn status(error: &RestoreError) -> Status {
+fn status(error: &RestoreError) -> CliStatus {
     match error {
-        RestoreError::Writers(..) => Status::Configuration,
+        RestoreError::Writers(..) => CliStatus::Configuration,
         RestoreError::Open(error) => status_of_store(error),
-        _ => Status::Failure,
+        _ => CliStatus::Failure,
     }
 }
