@@ -35,7 +35,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// What to open.
 #[derive(Debug)]
-pub(super) struct OpeningPlan {
+pub(super) struct ConnectPlan {
     /// Where to connect; connection `n` goes to `addresses[n % addresses.len()]`.
     pub(super) addresses: Vec<SocketAddr>,
     /// The upgrade request of each connection, in turn.
@@ -95,7 +95,7 @@ pub(super) fn upgrade_answer() -> Vec<u8> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OpeningStage {
+enum ConnectStage {
     Connecting,
     Upgrading,
     Replies(u8),
@@ -105,7 +105,7 @@ enum OpeningStage {
 /// Opens all connections of `plan`; returns when the last is subscribed. `progress` is told how many are.
 pub(super) fn open(
     clients: &mut BenchClients,
-    plan: &OpeningPlan,
+    plan: &ConnectPlan,
     mut progress: impl FnMut(usize),
 ) -> Result<(), BenchError> {
     let total = plan.greetings.len();
@@ -140,9 +140,9 @@ pub(super) fn open(
 
 struct ClientOpening<'a> {
     clients: &'a mut BenchClients,
-    plan: &'a OpeningPlan,
+    plan: &'a ConnectPlan,
     accept: String,
-    stages: Vec<OpeningStage>,
+    stages: Vec<ConnectStage>,
     ready: usize,
 }
 
@@ -155,8 +155,8 @@ impl ClientOpening<'_> {
         let mut client = BenchClient::new(connecting_socket(address, index % sources)?, tls);
         // On loopback the connection stands when connect returns, so the request can mostly leave at once.
         let (stage, interest) = match client.send(self.plan.requests.get(index % self.plan.requests.len())) {
-            Ok(()) => (OpeningStage::Upgrading, EventFlags::IN | EventFlags::ET),
-            Err(BenchError::NotRead) => (OpeningStage::Connecting, EventFlags::OUT),
+            Ok(()) => (ConnectStage::Upgrading, EventFlags::IN | EventFlags::ET),
+            Err(BenchError::NotRead) => (ConnectStage::Connecting, EventFlags::OUT),
             Err(_) => return Err(BenchError::Unreachable { address, reason: "refused".into() }),
         };
         let data = EventData::new_u64(index as u64);
@@ -169,9 +169,9 @@ impl ClientOpening<'_> {
 
     fn advance(&mut self, index: usize) -> Result<(), BenchError> {
         match self.stages[index] {
-            OpeningStage::Connecting => self.connected(index),
-            OpeningStage::Upgrading => self.upgraded(index),
-            OpeningStage::Replies(_) | OpeningStage::Ready => {
+            ConnectStage::Connecting => self.connected(index),
+            ConnectStage::Upgrading => self.upgraded(index),
+            ConnectStage::Replies(_) | ConnectStage::Ready => {
                 let BenchClients { list, scratch, .. } = &mut *self.clients;
                 match list[index].read(scratch)? {
                     None => Ok(()),
@@ -192,7 +192,7 @@ impl ClientOpening<'_> {
         let data = EventData::new_u64(index as u64);
         epoll::modify(&self.clients.epoll, &client.socket, data, EventFlags::IN | EventFlags::ET)
             .map_err(io_error("watch a connection"))?;
-        self.stages[index] = OpeningStage::Upgrading;
+        self.stages[index] = ConnectStage::Upgrading;
         Ok(())
     }
 
@@ -212,7 +212,7 @@ impl ClientOpening<'_> {
         let rest = client.partial.split_off(end + 4);
         client.partial = Vec::new();
         client.send(self.plan.greetings.get(index))?;
-        self.stages[index] = OpeningStage::Replies(0);
+        self.stages[index] = ConnectStage::Replies(0);
         scratch[..rest.len()].copy_from_slice(&rest);
         self.replies(index, rest.len())
     }
@@ -238,16 +238,16 @@ impl ClientOpening<'_> {
         if let Some(reply) = refusal {
             return Err(BenchError::CommandRefused { reply });
         }
-        let OpeningStage::Replies(before) = self.stages[index] else { return client.answer(control) };
+        let ConnectStage::Replies(before) = self.stages[index] else { return client.answer(control) };
         match client.answer(control) {
             Err(BenchError::Closed { how }) if before + successes == 0 => {
                 return Err(BenchError::TokenRefused { how });
             }
             other => other?,
         }
-        self.stages[index] = OpeningStage::Replies(before + successes);
+        self.stages[index] = ConnectStage::Replies(before + successes);
         if before + successes >= speech.replies() {
-            self.stages[index] = OpeningStage::Ready;
+            self.stages[index] = ConnectStage::Ready;
             self.ready += 1;
         }
         Ok(())

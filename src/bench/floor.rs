@@ -4,7 +4,7 @@
 //! receives from it exactly as from the daemon. Every measurement is also given as a ratio to the floor of the same
 //! run, because two machines, or two minutes on a shared one, differ by more than two servers do.
 
-use super::connect::{OpeningPlan, Texts, upgrade_request};
+use super::connect::{ConnectPlan, Texts, upgrade_request};
 use super::sender::SenderCommand;
 use super::speech::Speech;
 use super::{BenchError, proc};
@@ -58,7 +58,7 @@ impl SendFloor {
     }
 
     /// How to connect to them; connection `n` belongs to sender `n % senders`.
-    pub(super) fn plan(&self, spec: FloorSpec<'_>, concurrency: usize) -> OpeningPlan {
+    pub(super) fn plan(&self, spec: FloorSpec<'_>, concurrency: usize) -> ConnectPlan {
         // As long as a real token, so that reading it costs as much.
         let token = "x".repeat(240);
         let speech = Speech::default();
@@ -67,7 +67,7 @@ impl SendFloor {
         (0..spec.connections)
             .for_each(|index| greetings.push(|out| speech.greeting(&token, Some(index), out)));
         let addresses = self.senders.iter().map(|sender| sender.address).collect();
-        OpeningPlan { addresses, requests, greetings, speech, concurrency, tls: None }
+        ConnectPlan { addresses, requests, greetings, speech, concurrency, tls: None }
     }
 
     /// Has `count` events numbered from `first` sent.

@@ -100,7 +100,7 @@ fn open_floor(
 /// Opens the plan's connections, and closes them when all stand.
 fn open(
     target: &BenchTarget,
-    plan: &connect::OpeningPlan,
+    plan: &connect::ConnectPlan,
     pids: &[u32],
     progress: &BenchProgress,
 ) -> Result<OpenedConnections, BenchError> {

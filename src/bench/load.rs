@@ -1,7 +1,7 @@
 //! Producers of a durable topic in a closed loop: each keeps so many messages outstanding.
 
 use super::clients::BenchClients;
-use super::connect::{self, OpeningPlan};
+use super::connect::{self, ConnectPlan};
 use super::target::BenchTarget;
 use super::{BenchError, wire};
 use base64::Engine as _;
@@ -33,7 +33,7 @@ impl Load {
         size: usize,
     ) -> Result<Self, BenchError> {
         let mut clients = BenchClients::new(false)?;
-        let plan: OpeningPlan = target.producers(topics, producers);
+        let plan: ConnectPlan = target.producers(topics, producers);
         connect::open(&mut clients, &plan, |_| {})?;
         let mut frame = Vec::new();
         let payload = STANDARD.encode(vec![b'x'; size]);

@@ -3,7 +3,7 @@
 //! Our own is this very program with a configuration in a temporary directory, pinned to the processors of its
 //! shards; the generator keeps to the last processor. Dropping the target ends the daemon, also after an error.
 
-use super::connect::{OpeningPlan, Texts, upgrade_request};
+use super::connect::{ConnectPlan, Texts, upgrade_request};
 use super::disk::Directory;
 use super::http::Api;
 use super::speech::{EventPlace, Speech};
@@ -212,7 +212,7 @@ impl BenchTarget {
     }
 
     /// How to open so many producers of a durable topic.
-    pub(super) fn producers(&self, topics: &[String], count: usize) -> OpeningPlan {
+    pub(super) fn producers(&self, topics: &[String], count: usize) -> ConnectPlan {
         let (mut requests, mut greetings) = (Texts::default(), Texts::default());
         for topic in topics.iter().cycle().take(count) {
             let path = format!("/ws/v2/producer/{}", speech::durable_topic(topic));
@@ -220,7 +220,7 @@ impl BenchTarget {
             greetings.push(|_| {});
         }
         let (addresses, speech) = (vec![self.address], self.speech);
-        OpeningPlan { addresses, requests, greetings, speech, concurrency: 1, tls: None }
+        ConnectPlan { addresses, requests, greetings, speech, concurrency: 1, tls: None }
     }
 
     /// The value of a metric of our own daemon that has no labels.
@@ -255,7 +255,7 @@ impl BenchTarget {
         connections: usize,
         topics: bool,
         concurrency: usize,
-    ) -> Result<OpeningPlan, BenchError> {
+    ) -> Result<ConnectPlan, BenchError> {
         let (speech, mut requests, mut greetings) = (self.speech, Texts::default(), Texts::default());
         for index in 0..connections {
             let (token, topic) = (self.token(index, topics.then_some(index))?, topics.then_some(index));
@@ -264,7 +264,7 @@ impl BenchTarget {
             greetings.push(|out| speech.greeting(&token, topic, out));
         }
         let (addresses, tls) = (vec![self.address], self.tls.clone());
-        Ok(OpeningPlan { addresses, requests, greetings, speech, concurrency, tls })
+        Ok(ConnectPlan { addresses, requests, greetings, speech, concurrency, tls })
     }
 
     /// The unix feed, and the event as its line.
