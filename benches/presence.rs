@@ -1,7 +1,7 @@
 //! A presence channel of a thousand members: what it costs when one comes and goes, for itself and for the others.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use fanfare::dialect::echo::{self, App, AppSettings, Secret};
+use fanfare::dialect::echo::{self, App, AppSecret, AppSettings};
 use fanfare::dialect::{Kind, Settings, Upgrade};
 use fanfare::frame::Publication;
 use fanfare::message::Received;
@@ -26,7 +26,7 @@ fn newcomer(user: &str) -> Newcomer<'_> {
 fn shard() -> Shard {
     let app =
         AppSettings { id: "1".into(), key: "key".into(), presence_members_max: 0, ..AppSettings::default() };
-    let apps = vec![Arc::new(App::new(app, Secret("secret".into())))];
+    let apps = vec![Arc::new(App::new(app, AppSecret("secret".into())))];
     let echo = echo::EchoSettings { apps, ..echo::EchoSettings::default() };
     Shard::new(Arc::new(Settings { echo, ..Settings::default() }), Limits::default(), Arc::default(), NOW)
 }

@@ -6,8 +6,8 @@ mod exposition;
 mod readiness;
 mod topics;
 
-pub use self::exposition::{App, Exposition, Facts, Process, Room, metrics};
-pub use self::topics::{AdminToken, Asking, Call, answer, call};
+pub use self::exposition::{AppFacts, Exposition, Facts, Process, Room, metrics};
+pub use self::topics::{AdminToken, Asking, TopicCall, answer, call};
 
 use crate::dialect::Kind;
 use crate::metrics::Metrics;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// The state of the daemon that health and metrics tell.
 #[derive(Debug, Default)]
-pub struct Status {
+pub struct DaemonStatus {
     /// One set of counters per shard.
     pub shards: Vec<Arc<Metrics>>,
     /// Publications waiting in each shard's mailbox.
@@ -69,7 +69,7 @@ pub enum Persistence {
 
 /// How a request wants its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct AnswerForm {
     /// What becomes of the connection.
     pub persistence: Persistence,
     /// Whether the body is left out, and its length told nevertheless (RFC 9110 section 9.3.2).
@@ -81,7 +81,7 @@ pub fn put_answer(
     status: u16,
     headers: &str,
     content_type: &str,
-    wanted: Wanted,
+    wanted: AnswerForm,
     body: &[u8],
     out: &mut Vec<u8>,
 ) {
@@ -121,7 +121,7 @@ pub fn unserved() -> Vec<u8> {
 }
 
 /// The answer to a request that takes only other methods.
-pub fn put_not_allowed(allowed: &str, wanted: Wanted, out: &mut Vec<u8>) {
+pub fn put_not_allowed(allowed: &str, wanted: AnswerForm, out: &mut Vec<u8>) {
     let allowed = if allowed == "GET" { "GET, HEAD" } else { allowed };
     let body = format!("Only {allowed} is answered here.\n");
     put_answer(405, &format!("Allow: {allowed}\r\n"), TEXT, wanted, body.as_bytes(), out);
@@ -178,7 +178,7 @@ pub fn content_type(status: u16) -> &'static str {
 
 /// Answers a request to the admin listener, but for the metrics; HEAD asks as GET.
 #[must_use]
-pub fn admin(asking: &Asking<'_>, status: &Status) -> Vec<u8> {
+pub fn admin(asking: &Asking<'_>, status: &DaemonStatus) -> Vec<u8> {
     let (code, body) = match asking.path {
         _ if asking.method != "GET" => {
             return response(405, "Allow: GET, HEAD\r\n", TEXT, "Only GET and HEAD are answered here.\n");

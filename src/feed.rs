@@ -113,7 +113,7 @@ impl Intake {
     /// When it is no event; the reason is for the log.
     pub fn take_message(
         &mut self,
-        message: &amqp::Message<'_>,
+        message: &amqp::AmqpMessage<'_>,
         exchange: amqp::ExchangeType,
         now: Now,
     ) -> Result<Option<Publication>, Rejection> {

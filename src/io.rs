@@ -68,7 +68,7 @@ use self::reload::Slot;
 use self::runtime::{AnyRuntime, Driver};
 use self::watch::Watched;
 use self::worker::Worker;
-use crate::api::{AdminToken, Status};
+use crate::api::{AdminToken, DaemonStatus};
 use crate::dialect::{Kind, Rng, Settings};
 use crate::feed::unix;
 use crate::metrics::Metrics;
@@ -290,7 +290,7 @@ fn spoken(listen: &[Listen]) -> Vec<Kind> {
 impl Daemon {
     /// The state that health and metrics tell.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> DaemonStatus {
         self.hub.status()
     }
 

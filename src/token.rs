@@ -5,7 +5,7 @@
 //! what to change; [`Verifier::verifier`] turns the text a client sent into a [`Verdict`]. Every verifier gives the
 //! same [`Grant`]: a set of claims and the moment they end, so that a dialect asks "which topics" and "until
 //! when" without knowing whether a signature, a list or another service answered. Such a service is a
-//! [`Remote`]: [`Verifier::verifier`] says [`Verdict::Ask`] then, and whoever may touch the network asks.
+//! [`RemoteVerifier`]: [`Verifier::verifier`] says [`Verdict::Ask`] then, and whoever may touch the network asks.
 //!
 //! What a claim means is not known here: `aud`, `iss` and `scope` are compared where the cell, hub or channel
 //! is known.
@@ -41,7 +41,7 @@ pub use jwks::JwksError;
 pub use jwt::Jwt;
 pub use key::KeyError;
 pub use mint::{MintError, mint, mint_leniently};
-pub use remote::{ANSWER_BYTES_MAX, Finding, Inquiry, Remote, Timing, grants_the_same};
+pub use remote::{ANSWER_BYTES_MAX, Finding, RemoteVerifier, Timing, TokenInquiry, grants_the_same};
 pub use settings::{JwtSettings, StaticSettings, TokenSettings};
 pub use wazo_auth::WazoAuthSettings;
 
@@ -223,7 +223,7 @@ pub enum Verifier {
     /// Looks the token up in a list.
     Static(Static),
     /// Has to be asked.
-    Remote(Arc<Remote>),
+    Remote(Arc<RemoteVerifier>),
 }
 
 impl Verifier {
@@ -269,9 +269,11 @@ impl Verifier {
                 Ok(Self::Static(Static::new(list)?))
             }
             TokenSettings::Introspection(introspection) => {
-                Ok(Self::Remote(Arc::new(Remote::introspection(introspection, material)?)))
+                Ok(Self::Remote(Arc::new(RemoteVerifier::introspection(introspection, material)?)))
             }
-            TokenSettings::WazoAuth(wazo_auth) => Ok(Self::Remote(Arc::new(Remote::wazo_auth(wazo_auth)?))),
+            TokenSettings::WazoAuth(wazo_auth) => {
+                Ok(Self::Remote(Arc::new(RemoteVerifier::wazo_auth(wazo_auth)?)))
+            }
         }
     }
 
@@ -288,7 +290,7 @@ impl Verifier {
     }
 
     /// The verifier if it is one that has to be asked.
-    pub fn remote(&self) -> Option<&Arc<Remote>> {
+    pub fn remote(&self) -> Option<&Arc<RemoteVerifier>> {
         match self {
             Self::Remote(remote) => Some(remote),
             Self::Jwt(_) | Self::Static(_) => None,
@@ -304,7 +306,7 @@ impl Verifier {
         match self {
             Self::Jwt(jwt) => jwt.verify(token, now_ms).into(),
             Self::Static(list) => list.verify(token, now_ms).into(),
-            Self::Remote(_) => Remote::refuse(token).map_or(Verdict::Ask, Verdict::Refused),
+            Self::Remote(_) => RemoteVerifier::refuse(token).map_or(Verdict::Ask, Verdict::Refused),
         }
     }
 }

@@ -28,7 +28,7 @@ pub fn named(named: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error>
         .build()
         .map_err(|error| Error::General(error.to_string()))?;
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let verifier = Arc::new(Verifier { named, signed });
+    let verifier = Arc::new(ServerVerifier { named, signed });
     Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
@@ -43,12 +43,12 @@ pub fn signed_by(authorities: RootCertStore) -> Result<ClientConfig, Error> {
 }
 
 #[derive(Debug)]
-struct Verifier {
+struct ServerVerifier {
     named: Vec<CertificateDer<'static>>,
     signed: Arc<WebPkiServerVerifier>,
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -120,7 +120,7 @@ mod tests {
             named.iter().for_each(|certificate| roots.add(certificate.clone()).unwrap());
             let provider = Arc::new(ring::default_provider());
             let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-            Verifier { named, signed: signed.build().unwrap() }
+            ServerVerifier { named, signed: signed.build().unwrap() }
         };
         let verify = |certificate: &CertificateDer<'_>, name: &'static str, year: u64| {
             let now = UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * YEAR_S + YEAR_S / 2));

@@ -2,9 +2,9 @@
 
 mod facts;
 
-pub use self::facts::{App, Facts, Process, Room};
+pub use self::facts::{AppFacts, Facts, Process, Room};
 
-use super::{Asking, Status, TEXT, response};
+use super::{Asking, DaemonStatus, TEXT, response};
 use crate::counter::Counter;
 use crate::dialect::{Kind, Tally};
 use crate::metrics::{Broker, Delivery, LATENCY_BOUNDS_US, Metrics, Origin, Outcome, StatusClass};
@@ -64,7 +64,7 @@ impl Asking<'_> {
 
 /// The page of metrics.
 #[must_use]
-pub fn metrics(form: Exposition, status: &Status, facts: &Facts) -> Vec<u8> {
+pub fn metrics(form: Exposition, status: &DaemonStatus, facts: &Facts) -> Vec<u8> {
     let text = match form {
         Exposition::OpenMetrics => text(status, facts),
         Exposition::Prometheus => text(status, facts).map(|text| classic(&text)),
@@ -76,7 +76,7 @@ pub fn metrics(form: Exposition, status: &Status, facts: &Facts) -> Vec<u8> {
 }
 
 /// The whole text, in OpenMetrics.
-fn text(status: &Status, facts: &Facts) -> Result<String, Error> {
+fn text(status: &DaemonStatus, facts: &Facts) -> Result<String, Error> {
     use prometheus_client::encoding::text::{encode_eof, encode_registry};
     let mut registry = Registry::with_prefix("fanfare");
     let (shards, mailboxes) = (status.shards.clone(), status.mailboxes.clone());
@@ -514,7 +514,7 @@ mod tests {
         let shards = vec![std::sync::Arc::new(Metrics::default())];
         shards[0].latency(3_000_000);
         shards[0].latency(u64::MAX / 2);
-        let status = Status { shards, ..Status::default() };
+        let status = DaemonStatus { shards, ..DaemonStatus::default() };
         let text = text(&status, &Facts::default()).unwrap();
         let all = "fanfare_publish_to_write_seconds_bucket{le=\"+Inf\"} 2";
         assert!(text.lines().any(|line| line == all), "{text}");

@@ -3,11 +3,11 @@
 //! Without a question it is ready unless something concerns all; with `?dialect=NAME`, once or several times, it is ready
 //! when each of these dialects is.
 
-use super::{Gap, Status};
+use super::{DaemonStatus, Gap};
 use crate::dialect::Kind;
 
 /// The answer to `/healthz`.
-pub(super) fn health(status: &Status) -> (u16, String) {
+pub(super) fn health(status: &DaemonStatus) -> (u16, String) {
     match hung(status) {
         Some(hung) => (503, hung),
         None => (200, "ok\n".into()),
@@ -15,7 +15,7 @@ pub(super) fn health(status: &Status) -> (u16, String) {
 }
 
 /// The answer to `/readyz`, asked with this query.
-pub(super) fn readiness(query: &str, status: &Status) -> (u16, String) {
+pub(super) fn readiness(query: &str, status: &DaemonStatus) -> (u16, String) {
     let asked = match asked(query, status) {
         Ok(asked) => asked,
         Err(refusal) => return (404, refusal),
@@ -41,7 +41,7 @@ pub(super) fn readiness(query: &str, status: &Status) -> (u16, String) {
 }
 
 /// The dialects that are asked about, or what to ask instead.
-fn asked(query: &str, status: &Status) -> Result<Vec<Kind>, String> {
+fn asked(query: &str, status: &DaemonStatus) -> Result<Vec<Kind>, String> {
     let asked = form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "dialect");
     asked
         .map(|(_, name)| {
@@ -55,7 +55,7 @@ fn asked(query: &str, status: &Status) -> Result<Vec<Kind>, String> {
 }
 
 /// The threads that hang, if any does.
-fn hung(status: &Status) -> Option<String> {
+fn hung(status: &DaemonStatus) -> Option<String> {
     let line = |(name, seconds): &(String, u64)| {
         format!("the thread {name} hangs: it has not turned for {seconds} s\n")
     };
@@ -80,19 +80,19 @@ fn ready<'a>(gaps: impl Iterator<Item = &'a Gap>) -> String {
 mod tests {
     use super::*;
 
-    fn status(gaps: &[(&[Kind], &str)]) -> Status {
+    fn status(gaps: &[(&[Kind], &str)]) -> DaemonStatus {
         let gap = |(kinds, reason): &(&[Kind], &str)| Gap { kinds: kinds.to_vec(), reason: (*reason).into() };
-        Status {
+        DaemonStatus {
             ready: true,
             gaps: gaps.iter().map(gap).collect(),
             spoken: vec![Kind::PersoniumEvent, Kind::Channel, Kind::Wazo],
-            ..Status::default()
+            ..DaemonStatus::default()
         }
     }
 
     #[test]
     fn each_dialect_is_ready_by_itself_and_all_are_not_when_none_is() {
-        let is_ready = |query, status: &Status| readiness(query, status).0 == 200;
+        let is_ready = |query, status: &DaemonStatus| readiness(query, status).0 == 200;
         let away = status(&[(&[Kind::Channel, Kind::Echo], "no Redis")]);
         assert_eq!(readiness("", &away), (200, "ready\nbut not channel, echo: no Redis\n".into()));
         assert!(is_ready("dialect=personium-event", &away) && is_ready("dialect=wazo&_=1", &away));

@@ -102,7 +102,7 @@ pub struct Asking<'a> {
 
 /// What is to be done.
 #[derive(Debug)]
-pub enum Call {
+pub enum TopicCall {
     /// The owner of the topics is asked.
     Inquire(TopicInquiry),
     /// The store is asked for the room that it takes.
@@ -118,7 +118,7 @@ pub enum Call {
 ///
 /// # Errors
 /// With the whole response that refuses it.
-pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<Call, Vec<u8>>> {
+pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<TopicCall, Vec<u8>>> {
     let name = asking.path.strip_prefix("/topics")?;
     let name = name.strip_prefix('/').or(name.is_empty().then_some(name))?;
     if let Err(refusal) = admit(asking, token) {
@@ -146,7 +146,7 @@ pub fn call(asking: &Asking<'_>, token: Option<&AdminToken>) -> Option<Result<Ca
         };
         return Some(Err(refusal(405, &format!("Allow: {allowed}{also}\r\n"), &reason)));
     }
-    let parameters = Parameters { query: asking.query, body: asking.body };
+    let parameters = CallParameters { query: asking.query, body: asking.body };
     let name = if asking.method == "DELETE" { "delete" } else { name };
     Some(of(name, &parameters).map_err(|reason| refusal(400, "", &reason)))
 }
@@ -189,7 +189,7 @@ fn refusal(status: u16, headers: &str, reason: &str) -> Vec<u8> {
 }
 
 /// What a path asks for.
-fn of(name: &str, parameters: &Parameters<'_>) -> Result<Call, String> {
+fn of(name: &str, parameters: &CallParameters<'_>) -> Result<TopicCall, String> {
     let inquiry = match name {
         "" => TopicInquiry::List {
             prefix: parameters.get("prefix").unwrap_or_default().into(),
@@ -216,10 +216,10 @@ fn of(name: &str, parameters: &Parameters<'_>) -> Result<Call, String> {
         "forget" => {
             TopicInquiry::Forget { topic: parameters.topic()?, subscription: parameters.subscription()? }
         }
-        "room" => return Ok(Call::Room),
-        _ => return Ok(Call::Backup { keep: parameters.keep()? }),
+        "room" => return Ok(TopicCall::Room),
+        _ => return Ok(TopicCall::Backup { keep: parameters.keep()? }),
     };
-    Ok(Call::Inquire(inquiry))
+    Ok(TopicCall::Inquire(inquiry))
 }
 
 /// Where a subscription is to go on.
@@ -238,12 +238,12 @@ fn moment(text: &str) -> Result<CursorReset, String> {
 }
 
 /// Names and values, of a query and of a form.
-struct Parameters<'a> {
+struct CallParameters<'a> {
     query: &'a str,
     body: &'a [u8],
 }
 
-impl Parameters<'_> {
+impl CallParameters<'_> {
     fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         let query = form_urlencoded::parse(self.query.as_bytes());
         let mut all = query.chain(form_urlencoded::parse(self.body.trim_ascii_end()));
@@ -299,7 +299,7 @@ mod tests {
 
     const TOKEN: &str = "a token of sixteen";
 
-    fn ask(method: &str, target: &str, body: &str) -> Option<Result<Call, String>> {
+    fn ask(method: &str, target: &str, body: &str) -> Option<Result<TopicCall, String>> {
         let token = AdminToken::new(&TOKEN.replace(' ', "-")).unwrap();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let authorization = format!("bearer {}", token.reveal());
@@ -316,7 +316,7 @@ mod tests {
 
     fn inquiry(method: &str, target: &str) -> TopicInquiry {
         match ask(method, target, "").unwrap() {
-            Ok(Call::Inquire(inquiry)) => inquiry,
+            Ok(TopicCall::Inquire(inquiry)) => inquiry,
             other => panic!("{other:?}"),
         }
     }
@@ -353,9 +353,12 @@ mod tests {
             inquiry("POST", &format!("/topics/forget?{topic}&subscription=s")),
             TopicInquiry::Forget { .. }
         ));
-        assert!(matches!(ask("GET", "/topics/room", ""), Some(Ok(Call::Room))));
-        assert!(matches!(ask("POST", "/topics/backup", ""), Some(Ok(Call::Backup { keep: None }))));
-        assert!(matches!(ask("POST", "/topics/backup?keep=7", ""), Some(Ok(Call::Backup { keep: Some(7) }))));
+        assert!(matches!(ask("GET", "/topics/room", ""), Some(Ok(TopicCall::Room))));
+        assert!(matches!(ask("POST", "/topics/backup", ""), Some(Ok(TopicCall::Backup { keep: None }))));
+        assert!(matches!(
+            ask("POST", "/topics/backup?keep=7", ""),
+            Some(Ok(TopicCall::Backup { keep: Some(7) }))
+        ));
     }
 
     #[test]
@@ -368,7 +371,7 @@ mod tests {
         ] {
             let form = format!("topic=persistent://t/n/x&subscription=s&to={text}\n");
             match ask("POST", "/topics/reset", &form).unwrap() {
-                Ok(Call::Inquire(TopicInquiry::Reset { to: found, .. })) => assert_eq!(found, to),
+                Ok(TopicCall::Inquire(TopicInquiry::Reset { to: found, .. })) => assert_eq!(found, to),
                 other => panic!("{other:?}"),
             }
         }

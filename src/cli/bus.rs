@@ -4,8 +4,8 @@ use super::certificates::certificates;
 use super::paths;
 use crate::config::Config;
 use crate::dialect::channel::Relay;
-use crate::feed::amqp::{AmqpFeedSettings, Broker};
-use crate::feed::redis::{EchoSource, Server, Topics};
+use crate::feed::amqp::{AmqpBroker, AmqpFeedSettings};
+use crate::feed::redis::{EchoSource, RedisTopics, Server};
 use crate::io::{Bus, Redis};
 use crate::trust;
 use rustls::{ClientConfig, RootCertStore};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub(super) fn bus(settings: &AmqpFeedSettings) -> Result<Option<Bus>, String> {
     let in_file = settings.url_file.as_deref().map(|path| read(path, "feed.amqp.url_file")).transpose()?;
     let Some(text) = settings.url.as_ref().map(|url| url.0.clone()).or(in_file) else { return Ok(None) };
-    let broker = Broker::read(&text).map_err(|problem| match &settings.url_file {
+    let broker = AmqpBroker::read(&text).map_err(|problem| match &settings.url_file {
         Some(path) => format!("feed.amqp.url_file: {}: {problem}", path.display()),
         None => format!("feed.amqp.url: {problem}"),
     })?;
@@ -41,7 +41,7 @@ pub(super) fn redis(config: &Config) -> Result<Option<Redis>, String> {
     })?;
     let trust = trust("feed.redis", "rediss", server.is_encrypted(), settings.ca_file.as_deref())?;
     let echo = config.echo.redis.as_ref();
-    let topics = Topics {
+    let topics = RedisTopics {
         prefix: settings.prefix.clone(),
         broadcast: true,
         relay: config.channel.relay == Relay::Redis,

@@ -4,7 +4,7 @@
 use super::{CliError, bus, certificates, explain::explain, paths, resources};
 use crate::api::AdminToken;
 use crate::config::{self, Config, ConfigError};
-use crate::dialect::echo::{App, AppSettings, Secret};
+use crate::dialect::echo::{App, AppSecret, AppSettings};
 use crate::dialect::{Kind, Settings};
 use crate::io::{Admin, Bus, Listen, Plan, Redis};
 use crate::shard::Limits;
@@ -125,14 +125,14 @@ fn listen(config: &Config, problems: &mut Vec<String>, notes: &mut Vec<String>) 
 }
 
 /// The secret of an app of `echo`; what is wrong with the settings themselves is told already.
-fn secret(app: &AppSettings) -> Result<Secret, Option<String>> {
+fn secret(app: &AppSettings) -> Result<AppSecret, Option<String>> {
     let Some(path) = &app.secret_file else { return app.secret.clone().ok_or(None) };
     let name = format!("[[echo.app]] {:?} secret_file", app.id);
     let bytes = paths::read_small(path, &name).map_err(|error| Some(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| Some(format!("{name}: it is not UTF-8 text")))?;
     // Editors and `echo` leave the end of a line after it.
     let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() { Err(Some(format!("{name}: it is empty"))) } else { Ok(Secret(text.into())) }
+    if text.is_empty() { Err(Some(format!("{name}: it is empty"))) } else { Ok(AppSecret(text.into())) }
 }
 
 /// The verifier of one table's tokens, with the files that it needs.

@@ -50,11 +50,11 @@ pub struct Channel {
     /// Of an open session: the channel, the id and the name of its user as JSON, and the token if there is a
     /// callback that is to get it; a NUL between them. While the token is verified it stands here alone.
     texts: Box<str>,
-    stage: Stage,
+    stage: ChannelStage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ChannelStage {
     /// The token is being verified.
     Asking,
     Open,
@@ -76,7 +76,7 @@ impl Dialect for Channel {
             return None;
         }
         let settings = &context.settings.channel;
-        let mut session = Self { expires_at_ms: 0, texts: Box::default(), stage: Stage::Refused };
+        let mut session = Self { expires_at_ms: 0, texts: Box::default(), stage: ChannelStage::Refused };
         if !settings.lets_in(upgrade.origin) {
             out.because(Reason::Origin).push(Action::Refuse(403));
             return Some(session);
@@ -86,7 +86,7 @@ impl Dialect for Channel {
         match parameters.find(|(key, _)| key == "token").filter(|(_, token)| !token.is_empty()) {
             None => out.because(Reason::TokenMissing).push(MISSING),
             Some((_, token)) => {
-                session.stage = Stage::Asking;
+                session.stage = ChannelStage::Asking;
                 if settings.callback.is_some() {
                     session.texts = (&*token).into();
                 }
@@ -101,7 +101,7 @@ impl Dialect for Channel {
     }
 
     fn subject(&self) -> Option<Cow<'_, str>> {
-        (self.stage == Stage::Open).then(|| Cow::Owned(self.sender()))
+        (self.stage == ChannelStage::Open).then(|| Cow::Owned(self.sender()))
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
@@ -109,15 +109,15 @@ impl Dialect for Channel {
         match input {
             Input::Text(text) => self.message(Some(text), context, out),
             Input::Binary(bytes) => self.message(std::str::from_utf8(bytes).ok(), context, out),
-            Input::Alive if self.stage == Stage::Open => keep_alive(settings, out),
+            Input::Alive if self.stage == ChannelStage::Open => keep_alive(settings, out),
             Input::Alive | Input::Reply(_) | Input::Told(_) | Input::Configured => {}
             Input::Verified(Verdict::Granted(grant)) => self.admit(&grant, settings, context.now, out),
             Input::Verified(Verdict::Refused(Refusal::Expired)) => out.push(expired()),
             Input::Verified(_) | Input::Revoked => out.push(INVALID),
             Input::Deadline if self.has_expired(context.now) => out.push(expired()),
             Input::Deadline => self.wait_for_expiry(context.now, out),
-            Input::Gone if self.stage == Stage::Open => {
-                self.stage = Stage::Refused;
+            Input::Gone if self.stage == ChannelStage::Open => {
+                self.stage = ChannelStage::Refused;
                 out.unsubscribe(&subscription(self.channel()), b"");
             }
             Input::Gone => {}
@@ -125,7 +125,7 @@ impl Dialect for Channel {
     }
 
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
-        if self.stage != Stage::Open {
+        if self.stage != ChannelStage::Open {
             return Admission::No;
         }
         if self.has_expired(now) {
@@ -202,7 +202,7 @@ impl Channel {
     fn admit(&mut self, grant: &Grant, settings: &ChannelSettings, now: Now, out: &mut Actions) {
         let Some(texts) = self.texts_of(grant, settings) else { return out.push(INVALID) };
         self.texts = texts;
-        self.stage = Stage::Open;
+        self.stage = ChannelStage::Open;
         self.expires_at_ms = if settings.close_on_expiry { grant.expires_at_ms } else { NEVER_MS };
         out.subscribe(&subscription(self.channel()), b"");
         keep_alive(settings, out);
@@ -228,7 +228,7 @@ impl Channel {
     }
 
     fn wait_for_expiry(&self, now: Now, out: &mut Actions) {
-        if self.stage == Stage::Open && self.expires_at_ms != NEVER_MS {
+        if self.stage == ChannelStage::Open && self.expires_at_ms != NEVER_MS {
             let left_ms = self.expires_at_ms.saturating_sub(now.unix_ms);
             let at_ns = now.monotonic_ns.saturating_add(left_ms.saturating_mul(1_000_000));
             out.push(Action::Deadline(at_ns));
@@ -238,7 +238,7 @@ impl Channel {
     /// A message of the client; `None` when it is not even text.
     fn message(&mut self, json: Option<&str>, context: &mut Context<'_>, out: &mut Actions) {
         let (settings, now) = (&context.settings.channel, context.now);
-        if self.stage != Stage::Open {
+        if self.stage != ChannelStage::Open {
             return;
         }
         if self.has_expired(now) {

@@ -29,16 +29,16 @@ mod socket;
 mod subscription;
 
 pub use self::announce::{Announcer, answer, kept, listed_bytes, succeeded};
-pub use self::app::{App, AppSettings, Broadcaster, DrainCode, EchoSettings, Secret};
+pub use self::app::{App, AppSecret, AppSettings, Broadcaster, DrainCode, EchoSettings};
 pub use self::name::hides_private;
-pub use self::socket::{NoSocketId, Reach, SocketId};
+pub use self::socket::{EchoReach, NoSocketId, SocketId};
 
-use self::entrance::Place;
-use self::event::{Broadcast, Form};
-use self::member::Member;
-use self::message::Said;
+use self::entrance::AppPlace;
+use self::event::{Broadcast, BroadcastForm};
+use self::member::EchoMember;
+use self::message::EchoMessage;
 use self::presence::Join;
-use self::subscription::Channel;
+use self::subscription::EchoChannel;
 use crate::dialect::{
     Action, Actions, Admission, Context, Dialect, Input, Request, Served, Tally, Unusable, Upgrade,
 };
@@ -66,12 +66,12 @@ const SECOND_NS: u64 = 1_000_000_000;
 
 /// One connection of Laravel Echo. One that was not let in has nothing but its end before it.
 pub struct Echo {
-    live: Option<Box<Live>>,
+    live: Option<Box<EchoLive>>,
 }
 
 /// A connection that was let in.
-struct Live {
-    place: Place,
+struct EchoLive {
+    place: AppPlace,
     socket: SocketId,
     /// When the client was heard last.
     heard_ns: u64,
@@ -79,7 +79,7 @@ struct Live {
     is_asked: bool,
     /// Counts the presence channels that were asked for.
     asked: u32,
-    channels: SmallVec<[Channel; 1]>,
+    channels: SmallVec<[EchoChannel; 1]>,
     rare: Option<Box<Rare>>,
 }
 
@@ -87,7 +87,7 @@ struct Live {
 #[derive(Default)]
 struct Rare {
     /// Who has signed in.
-    user: Option<Member>,
+    user: Option<EchoMember>,
     /// What the owner of the app's presence has not answered, in order.
     joins: VecDeque<Join>,
     /// When the events of the last second were sent to other clients.
@@ -119,7 +119,7 @@ impl Dialect for Echo {
         let key = entrance::key_of(upgrade.path, settings)?;
         out.push(Action::Accept);
         match entrance::admit(key, upgrade, settings) {
-            Ok(place) => Some(Self { live: Some(Box::new(Live::begin(place, context, out))) }),
+            Ok(place) => Some(Self { live: Some(Box::new(EchoLive::begin(place, context, out))) }),
             Err((code, message)) => {
                 send_away(code, &message, out);
                 Some(Self { live: None })
@@ -156,10 +156,10 @@ impl Dialect for Echo {
 
     fn admits(&self, publication: &Publication, _: Now) -> Admission {
         let Some(live) = &self.live else { return Admission::No };
-        match Reach::of(publication.meta()) {
-            Reach::AllBut(socket) if socket == live.socket => Admission::No,
-            Reach::All | Reach::AllBut(_) => Admission::Form(0),
-            Reach::Last => Admission::Last(0, TERMINATED.0, TERMINATED.1),
+        match EchoReach::of(publication.meta()) {
+            EchoReach::AllBut(socket) if socket == live.socket => Admission::No,
+            EchoReach::All | EchoReach::AllBut(_) => Admission::Form(0),
+            EchoReach::Last => Admission::Last(0, TERMINATED.0, TERMINATED.1),
         }
     }
 
@@ -184,7 +184,7 @@ impl Dialect for Echo {
         if !app.settings.enabled {
             return Err(Unusable(format!("the app \"{place}\" is not enabled")));
         }
-        let broadcast = Broadcast::read(event.object(), event.json, Form::Feed, &app.settings)?;
+        let broadcast = Broadcast::read(event.object(), event.json, BroadcastForm::Feed, &app.settings)?;
         if broadcast.is_too_long(&app.settings) {
             return Err(Unusable(format!("the data is longer than {} bytes", app.settings.data_bytes_max)));
         }
@@ -193,8 +193,8 @@ impl Dialect for Echo {
     }
 }
 
-impl Live {
-    fn begin(place: Place, context: &mut Context<'_>, out: &mut Actions) -> Self {
+impl EchoLive {
+    fn begin(place: AppPlace, context: &mut Context<'_>, out: &mut Actions) -> Self {
         let socket = SocketId((context.rng)());
         message::established(&socket.to_string(), place.settings.activity_timeout_s, out);
         let heard_ns = context.now.monotonic_ns;
@@ -205,15 +205,15 @@ impl Live {
 
     fn message(&mut self, json: &[u8], context: &mut Context<'_>, out: &mut Actions) {
         self.hear(context.now, out);
-        match Said::read(json, context.parser) {
-            Ok(Said::Ping) => message::event("pusher:pong", "{}", out),
-            Ok(Said::Pong) => {}
-            Ok(Said::Subscribe(wish)) => self.subscribe(&wish, context, out),
-            Ok(Said::Unsubscribe(channel)) => self.unsubscribe(&channel, out),
-            Ok(Said::SignIn(wish)) => self.sign_in(&wish, context, out),
-            Ok(Said::Client(event)) => self.client_event(&event, context, out),
-            Ok(Said::Unknown) => out.push(Action::Count(Tally::Ignored)),
-            Err(message::Malformed) => message::error(MALFORMED, "Invalid message format", out),
+        match EchoMessage::read(json, context.parser) {
+            Ok(EchoMessage::Ping) => message::event("pusher:pong", "{}", out),
+            Ok(EchoMessage::Pong) => {}
+            Ok(EchoMessage::Subscribe(wish)) => self.subscribe(&wish, context, out),
+            Ok(EchoMessage::Unsubscribe(channel)) => self.unsubscribe(&channel, out),
+            Ok(EchoMessage::SignIn(wish)) => self.sign_in(&wish, context, out),
+            Ok(EchoMessage::Client(event)) => self.client_event(&event, context, out),
+            Ok(EchoMessage::Unknown) => out.push(Action::Count(Tally::Ignored)),
+            Err(message::MalformedMessage) => message::error(MALFORMED, "Invalid message format", out),
         }
     }
 
@@ -332,6 +332,6 @@ mod tests {
     /// connection, and 162 for the channel's name, the trie and the owner's presence.
     #[test]
     fn a_connection_with_one_channel_takes_96_bytes_beside_the_name() {
-        assert!(size_of::<Live>() <= 96, "{}", size_of::<Live>());
+        assert!(size_of::<EchoLive>() <= 96, "{}", size_of::<EchoLive>());
     }
 }

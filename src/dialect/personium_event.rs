@@ -12,7 +12,7 @@
 mod command;
 mod text;
 
-use self::command::{Command, Rule, Spelling};
+use self::command::{EventCommand, EventRule, Spelling};
 use crate::dialect::early::Early;
 use crate::dialect::personium::{
     self, CELL_BYTES_MAX, CLOSE, PersoniumSettings, after, cell_of_host, decoded, is_name, keepalive,
@@ -55,14 +55,14 @@ pub struct PersoniumEvent {
     verifying: bool,
     /// What the client has said while it was.
     early: Option<Box<Early>>,
-    live: Option<Box<Live>>,
+    live: Option<Box<EventLive>>,
 }
 
 /// What an accepted token has brought.
-struct Live {
+struct EventLive {
     expires_at_ns: u64,
     expired: bool,
-    rules: SmallVec<[Rule; 1]>,
+    rules: SmallVec<[EventRule; 1]>,
     /// Prefixes that the token narrows Types and Objects to.
     narrow: Option<Box<Narrow>>,
     /// Subject and schema of what the client may publish; `None` when the token allows reading only.
@@ -152,7 +152,7 @@ impl Dialect for PersoniumEvent {
                 "the address is event/CELL, and a cell has 1 to {CELL_BYTES_MAX} visible characters without a slash"
             )));
         }
-        let fields = text::Fields::read(event)?;
+        let fields = text::EventFields::read(event)?;
         fields.address(place, draft);
         draft.text(|payload| payload.extend_from_slice(event.json));
         draft.text(|payload| fields.current(now, payload));
@@ -175,30 +175,30 @@ impl PersoniumEvent {
         let (now, settings) = (*now, &settings.personium);
         let own = self.live.as_ref().map(|_| self.spelling);
         let parsed = parser.parse(text.as_bytes(), |event| {
-            let (spelling, command) = Command::read(event, own);
+            let (spelling, command) = EventCommand::read(event, own);
             self.command(spelling, command, settings, now, draft, out);
         });
         if parsed.is_err() {
-            self.command(self.spelling, Command::Unreadable, settings, now, draft, out);
+            self.command(self.spelling, EventCommand::Unreadable, settings, now, draft, out);
         }
     }
 
     fn command(
         &mut self,
         spelling: Spelling,
-        command: Command<'_>,
+        command: EventCommand<'_>,
         settings: &PersoniumSettings,
         now: Now,
         draft: &mut Draft,
         out: &mut Actions,
     ) {
-        if let Command::Token(token) = command {
+        if let EventCommand::Token(token) = command {
             return self.token(spelling, token, settings, now, out);
         }
         let cell = &self.cell_and_host[..usize::from(self.cell_bytes)];
         let Some(live) = &mut self.live else {
-            if !matches!(command, Command::BadToken | Command::Unreadable) {
-                text::error(spelling, Some("AccessToken"), text::Reason::Unauthorized, now, out);
+            if !matches!(command, EventCommand::BadToken | EventCommand::Unreadable) {
+                text::error(spelling, Some("AccessToken"), text::ErrorReason::Unauthorized, now, out);
             }
             return;
         };
@@ -207,16 +207,16 @@ impl PersoniumEvent {
         }
         let spelling = self.spelling;
         match command {
-            Command::Subscribe(rule) if live.has_room(&rule, settings) => {
+            EventCommand::Subscribe(rule) if live.has_room(&rule, settings) => {
                 if !live.rules.iter().any(|other| other.selects_the_same(&rule)) {
                     out.subscribe(&rule.prefix(cell), rule.facet());
                 }
                 live.rules.push(rule);
                 text::done(spelling, "Subscribe", now, out);
             }
-            Command::Unsubscribe(rule) => {
+            EventCommand::Unsubscribe(rule) => {
                 let Some(index) = live.rules.iter().position(|other| *other == rule) else {
-                    return text::error(spelling, Some("Unsubscribe"), text::Reason::NotFound, now, out);
+                    return text::error(spelling, Some("Unsubscribe"), text::ErrorReason::NotFound, now, out);
                 };
                 live.rules.remove(index);
                 if !live.rules.iter().any(|other| other.selects_the_same(&rule)) {
@@ -224,11 +224,11 @@ impl PersoniumEvent {
                 }
                 text::done(spelling, "Unsubscribe", now, out);
             }
-            Command::State(wanted) => {
+            EventCommand::State(wanted) => {
                 let expires_in_s = (live.expires_at_ns - now.monotonic_ns) / 1_000_000_000;
                 text::state(spelling, wanted, cell, expires_in_s, &live.rules, now, out);
             }
-            Command::Publish(external) => {
+            EventCommand::Publish(external) => {
                 // Whatever is wrong with it, a client's event is never answered.
                 if let (Some(author), Some(external)) = (&live.author, external)
                     && let Some(publication) = external.publication(cell, author, now, draft)
@@ -236,12 +236,14 @@ impl PersoniumEvent {
                     out.push(Action::Publish(Box::new(publication)));
                 }
             }
-            Command::Subscribe(_) => text::error(spelling, Some("Subscribe"), text::Reason::Format, now, out),
-            Command::Malformed(name) => text::error(spelling, name, text::Reason::Format, now, out),
-            Command::Token(_) | Command::BadToken => {
-                text::error(spelling, Some("AccessToken"), text::Reason::Format, now, out);
+            EventCommand::Subscribe(_) => {
+                text::error(spelling, Some("Subscribe"), text::ErrorReason::Format, now, out)
             }
-            Command::Unreadable => text::error(spelling, None, text::Reason::Format, now, out),
+            EventCommand::Malformed(name) => text::error(spelling, name, text::ErrorReason::Format, now, out),
+            EventCommand::Token(_) | EventCommand::BadToken => {
+                text::error(spelling, Some("AccessToken"), text::ErrorReason::Format, now, out);
+            }
+            EventCommand::Unreadable => text::error(spelling, None, text::ErrorReason::Format, now, out),
         }
     }
 
@@ -324,7 +326,7 @@ impl PersoniumEvent {
                 rules.iter().for_each(|rule| out.subscribe(&rule.prefix(self.cell()), rule.facet()));
             }
         }
-        self.live = Some(Box::new(Live { expires_at_ns, expired: false, rules, narrow, author }));
+        self.live = Some(Box::new(EventLive { expires_at_ns, expired: false, rules, narrow, author }));
         text::session(self.spelling, length_ms / 1000, now, out);
         out.push(Action::Deadline(expires_at_ns));
         out.push(keepalive(settings));
@@ -359,9 +361,9 @@ impl PersoniumEvent {
     }
 }
 
-impl Live {
-    fn has_room(&self, rule: &Rule, settings: &PersoniumSettings) -> bool {
-        let bytes: usize = self.rules.iter().map(Rule::bytes).sum();
+impl EventLive {
+    fn has_room(&self, rule: &EventRule, settings: &PersoniumSettings) -> bool {
+        let bytes: usize = self.rules.iter().map(EventRule::bytes).sum();
         self.rules.len() < settings.subscriptions_max as usize && bytes + rule.bytes() <= RULES_BYTES_MAX
     }
 }

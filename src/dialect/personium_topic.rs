@@ -12,7 +12,7 @@ mod message;
 
 pub use self::glob::{GLOBS_MAX, is_glob};
 
-use self::message::Said;
+use self::message::TokenMessage;
 use crate::dialect::personium::{
     self, CELL_BYTES_MAX, CLOSE, cell_of_host, decoded, is_name, is_segment, put_error, put_session,
 };
@@ -164,11 +164,11 @@ impl PersoniumTopic {
         if self.term.is_over(now) {
             return refuse("Unknown", "Session expired", now, out);
         }
-        match Said::read(text) {
-            Said::Token(_) if settings.anonymous => self.verified(true, None, settings, now, out),
-            Said::Token(token) => out.verify(&token),
-            Said::Invalid => refuse("Unknown", "Invalid message", now, out),
-            Said::Choking => out.close(CLOSE),
+        match TokenMessage::read(text) {
+            TokenMessage::Token(_) if settings.anonymous => self.verified(true, None, settings, now, out),
+            TokenMessage::Token(token) => out.verify(&token),
+            TokenMessage::Invalid => refuse("Unknown", "Invalid message", now, out),
+            TokenMessage::Choking => out.close(CLOSE),
         }
     }
 

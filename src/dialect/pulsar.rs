@@ -9,6 +9,7 @@
 mod consumer;
 mod credentials;
 mod delivery;
+mod fed;
 mod json;
 mod params;
 mod path;
@@ -19,23 +20,24 @@ mod volatile;
 mod wish;
 
 pub use self::credentials::{CLAIMS, rights};
-pub use self::delivery::deliver;
+pub use self::delivery::{DeliveryForm, deliver};
+pub use self::fed::append;
 pub use self::settings::{BacklogPolicy, DefaultRights, Partitioned, PulsarSettings};
 
-use self::consumer::Command;
+use self::consumer::ConsumerCommand;
 use self::delivery::SendError;
 use self::params::Params;
-use self::path::{Endpoint, PathError, Statistics, Version};
-use self::producer::{Sender, Sent, Unsendable};
-use self::volatile::Listener;
-use self::wish::{Wish, wish};
+use self::path::{ApiVersion, PathError, PulsarEndpoint, Statistics};
+use self::producer::{ProducerMessage, SenderDefaults, Unsendable};
+use self::volatile::VolatileListener;
+use self::wish::{PulsarWish, wish};
 use super::{Action, Actions, Admission, Context, Dialect, Input, Request, Served, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::topic::{
-    Cause, MessageDraft, MessageId, Position, Recipient, Right, Rights, TopicAnswer, TopicDomain,
-    TopicInquiry, TopicName, TopicQuestion, WantedTopics,
+    Cause, MessageId, Position, Recipient, Right, Rights, TopicAnswer, TopicDomain, TopicInquiry, TopicName,
+    TopicQuestion, WantedTopics,
 };
 use crate::token::{Grant, Refusal as Judged, Verdict};
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, ticks};
@@ -64,16 +66,16 @@ pub struct Pulsar {
     is_challenged: bool,
     /// Whether its token lets it do less than everything.
     is_narrow: bool,
-    version: Version,
-    role: Role,
-    stage: Stage,
+    version: ApiVersion,
+    role: PulsarRole,
+    stage: PulsarStage,
     /// Whether the owner of the topics knows the connection.
     is_known: bool,
-    part: Part,
+    part: RoleState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum PulsarRole {
     PingPong,
     Producer,
     Consumer,
@@ -81,7 +83,7 @@ enum Role {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum PulsarStage {
     /// The token is being verified.
     Judging,
     /// The owner of the topics is being asked.
@@ -92,17 +94,17 @@ enum Stage {
 }
 
 /// What belongs to a role. A consumer or reader of a persistent topic has nothing to keep.
-enum Part {
+enum RoleState {
     None,
     /// It pulls.
     Pull,
     /// What is to be asked, or what is wrong with it, and what comes of it. Until the owner has answered.
-    Wish(Box<Wish>),
-    Producer(Box<Producer>),
-    Listener(Box<Listener>),
+    Wish(Box<PulsarWish>),
+    Producer(Box<ProducerState>),
+    Listener(Box<VolatileListener>),
 }
 
-struct Producer {
+struct ProducerState {
     topic: TopicName,
     /// The name that it has given itself.
     name: Option<Box<str>>,
@@ -110,48 +112,6 @@ struct Producer {
     encryption: Option<Box<str>>,
     /// Messages that were sent to a topic that is not persistent.
     sent: u64,
-}
-
-/// Which bytes a message has for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Form {
-    /// How often it came before.
-    pub redeliveries: u32,
-    /// The partition in its id.
-    pub partition: Option<u32>,
-    /// Whether it is told as the first version of the API does.
-    pub is_first: bool,
-}
-
-/// Lays out a fed event for its topic, whose place is `persistent/…`: the event is as a producer's message.
-///
-/// # Errors
-/// When the place is no such topic, or the event no message.
-pub fn append(
-    place: &str,
-    event: &Event<'_, '_>,
-    _settings: &super::Settings,
-    now: Now,
-) -> Result<(TopicName, MessageDraft), Unusable> {
-    let topic = fed_topic(place)?;
-    if topic.domain() != TopicDomain::Persistent {
-        return Err(Unusable("the topic is not persistent".into()));
-    }
-    Ok((topic, fed_message(event, now)?))
-}
-
-fn fed_topic(place: &str) -> Result<TopicName, Unusable> {
-    let name = place.split_once('/').map(|(domain, rest)| format!("{domain}://{rest}"));
-    TopicName::read(&name.unwrap_or_default()).map_err(|error| Unusable(error.to_string()))
-}
-
-fn fed_message(event: &Event<'_, '_>, now: Now) -> Result<MessageDraft, Unusable> {
-    let text = std::str::from_utf8(event.json).map_err(|_| Unusable("it is not UTF-8".into()))?;
-    match producer::read(text, Sender::default(), now.unix_ms) {
-        Ok(Sent::Message(draft, _)) => Ok(draft),
-        Ok(Sent::Token(_)) => Err(Unusable("a line of a feed has no token".into())),
-        Err(Unsendable { reason, .. }) => Err(Unusable(reason)),
-    }
 }
 
 impl Dialect for Pulsar {
@@ -169,21 +129,21 @@ impl Dialect for Pulsar {
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
         let (version, endpoint) = path::read(upgrade.path)?;
         let (role, wish) = match endpoint {
-            Ok(Endpoint::PingPong) => {
-                let mut session = Self::new(version, Role::PingPong, Part::None, context.now);
+            Ok(PulsarEndpoint::PingPong) => {
+                let mut session = Self::new(version, PulsarRole::PingPong, RoleState::None, context.now);
                 session.begin(context, out);
                 return Some(session);
             }
             Ok(endpoint) => wish(endpoint, upgrade, context),
-            Err(PathError::Subscription(reason)) => (Role::Consumer, Wish::none(reason.into())),
+            Err(PathError::Subscription(reason)) => (PulsarRole::Consumer, PulsarWish::none(reason.into())),
             Err(PathError::Malformed(reason)) => {
                 out.refuse_saying(404, reason);
-                let mut session = Self::new(version, Role::PingPong, Part::None, context.now);
-                session.stage = Stage::Refused;
+                let mut session = Self::new(version, PulsarRole::PingPong, RoleState::None, context.now);
+                session.stage = PulsarStage::Refused;
                 return Some(session);
             }
         };
-        let mut session = Self::new(version, role, Part::Wish(Box::new(wish)), context.now);
+        let mut session = Self::new(version, role, RoleState::Wish(Box::new(wish)), context.now);
         session.verify(upgrade, context, out);
         Some(session)
     }
@@ -234,10 +194,10 @@ impl Dialect for Pulsar {
         }
         match input {
             Input::Text(_) if self.is_over(context.now) => self.expire(out),
-            Input::Text(text) if self.stage == Stage::Open => self.message(text, context, out),
+            Input::Text(text) if self.stage == PulsarStage::Open => self.message(text, context, out),
             Input::Text(_) | Input::Binary(_) | Input::Alive | Input::Reply(_) | Input::Configured => {}
             Input::Verified(verdict) => self.verified(verdict, context, out),
-            Input::Revoked if self.stage == Stage::Open => out.push(UNAUTHENTICATED),
+            Input::Revoked if self.stage == PulsarStage::Open => out.push(UNAUTHENTICATED),
             Input::Revoked => self.reject(401, "Failed to authenticate", out),
             Input::Told(reply) => self.told(reply, context, out),
             Input::Deadline => self.deadline(context, out),
@@ -246,7 +206,7 @@ impl Dialect for Pulsar {
     }
 
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
-        let Part::Listener(listener) = &self.part else { return Admission::No };
+        let RoleState::Listener(listener) = &self.part else { return Admission::No };
         let admission = listener.admits(publication, self.version);
         if admission != Admission::No {
             self.heard.set(now.tick());
@@ -262,11 +222,11 @@ impl Dialect for Pulsar {
         draft: &mut Draft,
         publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable> {
-        let topic = fed_topic(place)?;
+        let topic = fed::topic_of(place)?;
         if topic.domain() == TopicDomain::Persistent {
             return Err(Unusable("a persistent topic is fed where there is a store".into()));
         }
-        let message = fed_message(event, now)?;
+        let message = fed::message(event, now)?;
         // Nobody counts what is fed.
         let serial = volatile::hash(event.json) ^ now.monotonic_ns;
         publish(volatile::publication(&topic, &message, serial, draft, now));
@@ -275,20 +235,20 @@ impl Dialect for Pulsar {
 }
 
 impl Pulsar {
-    fn new(version: Version, role: Role, part: Part, now: Now) -> Self {
-        let (heard, stage) = (Cell::new(now.tick()), Stage::Judging);
+    fn new(version: ApiVersion, role: PulsarRole, part: RoleState, now: Now) -> Self {
+        let (heard, stage) = (Cell::new(now.tick()), PulsarStage::Judging);
         let (ends_at, is_challenged, is_narrow, is_known) = (NEVER, false, false, false);
         Self { heard, ends_at, is_challenged, is_narrow, version, role, stage, is_known, part }
     }
 
     /// Which bytes a message has for this connection, which gets it now.
     #[must_use]
-    pub fn form(&self, taker: &Recipient, now: Now) -> Form {
+    pub fn form(&self, taker: &Recipient, now: Now) -> DeliveryForm {
         self.heard.set(now.tick());
-        let is_first = self.version == Version::First;
+        let is_first = self.version == ApiVersion::First;
         // Those that are not told how often it came share its bytes.
         let redeliveries = if is_first { 0 } else { taker.redeliveries };
-        Form { redeliveries, partition: taker.partition, is_first }
+        DeliveryForm { redeliveries, partition: taker.partition, is_first }
     }
 
     /// Has the token judged, where there is a verifier.
@@ -306,15 +266,17 @@ impl Pulsar {
     fn verified(&mut self, verdict: Verdict, context: &mut Context<'_>, out: &mut Actions) {
         let settings = &context.settings.pulsar;
         match (verdict, self.stage) {
-            (_, Stage::Refused) => {}
-            (Verdict::Granted(grant), Stage::Judging) => {
+            (_, PulsarStage::Refused) => {}
+            (Verdict::Granted(grant), PulsarStage::Judging) => {
                 let rights = rights(&grant, settings);
                 self.ends_at = credentials::end_of(&grant, context.now);
                 self.is_narrow = !rights.are_all();
                 self.ask(rights, context.now, out);
             }
-            (Verdict::Granted(grant), Stage::Asking | Stage::Open) => self.renew(&grant, context, out),
-            (Verdict::Refused(reason), Stage::Open) => self.deauthenticate(&reason.to_string(), out),
+            (Verdict::Granted(grant), PulsarStage::Asking | PulsarStage::Open) => {
+                self.renew(&grant, context, out)
+            }
+            (Verdict::Refused(reason), PulsarStage::Open) => self.deauthenticate(&reason.to_string(), out),
             (Verdict::Refused(Judged::Unavailable), _) => {
                 self.reject(503, "Failed to authenticate: the verifier of tokens cannot be asked", out);
             }
@@ -324,7 +286,7 @@ impl Pulsar {
 
     /// Asks the owner of the topics, if that is among the rights.
     fn ask(&mut self, rights: Rights, now: Now, out: &mut Actions) {
-        let Part::Wish(wish) = &mut self.part else { return };
+        let RoleState::Wish(wish) = &mut self.part else { return };
         match wish.request.take() {
             Some(Ok(request)) if !rights.allow_request(&request) => {
                 self.end(403, "Not authorized", UNAUTHORIZED, out);
@@ -336,7 +298,7 @@ impl Pulsar {
                 {
                     consuming.rights = Some(Box::new(rights));
                 }
-                (self.stage, self.is_known) = (Stage::Asking, true);
+                (self.stage, self.is_known) = (PulsarStage::Asking, true);
                 out.push(Action::Ask(request));
                 out.push(Action::Deadline(now.monotonic_ns.saturating_add(ANSWER_S * 1_000_000_000)));
             }
@@ -355,7 +317,7 @@ impl Pulsar {
         if was_narrow || self.is_narrow {
             out.push(Action::Ask(TopicQuestion::Renew(Box::new(rights))));
         }
-        if self.stage == Stage::Open {
+        if self.stage == PulsarStage::Open {
             out.push(Action::Deadline(self.due_ns(context)));
         }
     }
@@ -377,12 +339,12 @@ impl Pulsar {
 
     fn deauthenticate(&mut self, reason: &str, out: &mut Actions) {
         self.silence(out);
-        self.stage = Stage::Refused;
+        self.stage = PulsarStage::Refused;
         out.close_saying(4005, &format!("Failed to authenticate client: {reason}"));
     }
 
     fn is_over(&self, now: Now) -> bool {
-        self.stage == Stage::Open && self.ends_at <= now.tick()
+        self.stage == PulsarStage::Open && self.ends_at <= now.tick()
     }
 
     /// The token is not good.
@@ -399,10 +361,10 @@ impl Pulsar {
     /// Ends by a status, or where the handshake is over, and in the first version always, by a close.
     fn end(&mut self, status: u16, reason: &str, close: Action, out: &mut Actions) {
         self.silence(out);
-        let was_open = std::mem::replace(&mut self.stage, Stage::Refused) == Stage::Open;
+        let was_open = std::mem::replace(&mut self.stage, PulsarStage::Refused) == PulsarStage::Open;
         match self.version {
-            Version::Later if !was_open => return out.refuse_saying(status, reason),
-            Version::First if !was_open => out.push(Action::Accept),
+            ApiVersion::Later if !was_open => return out.refuse_saying(status, reason),
+            ApiVersion::First if !was_open => out.push(Action::Accept),
             _ => {}
         }
         out.push(close);
@@ -410,13 +372,13 @@ impl Pulsar {
 
     /// Takes part from now on.
     fn begin(&mut self, context: &Context<'_>, out: &mut Actions) {
-        self.stage = Stage::Open;
-        if let Part::Wish(wish) = &mut self.part {
-            self.part = std::mem::replace(&mut wish.then, Part::None);
+        self.stage = PulsarStage::Open;
+        if let RoleState::Wish(wish) = &mut self.part {
+            self.part = std::mem::replace(&mut wish.then, RoleState::None);
         }
         // First, so that who finds no room for a subscription is told so.
         out.push(Action::Accept);
-        if let Part::Listener(listener) = &self.part {
+        if let RoleState::Listener(listener) = &self.part {
             out.subscribe(&volatile::prefix(&listener.topic), b"");
         }
         let PulsarSettings { ping_interval_s: interval_s, ping_misses_max: misses_max, .. } =
@@ -458,22 +420,22 @@ impl Pulsar {
 
     fn deadline(&mut self, context: &mut Context<'_>, out: &mut Actions) {
         match self.stage {
-            Stage::Asking => self.fail(500, &self.role.failed_because("there is no answer now"), out),
-            Stage::Open if self.is_over(context.now) => self.expire(out),
-            Stage::Open if self.idle_until_ns(context) > context.now.monotonic_ns => {
+            PulsarStage::Asking => self.fail(500, &self.role.failed_because("there is no answer now"), out),
+            PulsarStage::Open if self.is_over(context.now) => self.expire(out),
+            PulsarStage::Open if self.idle_until_ns(context) > context.now.monotonic_ns => {
                 if self.challenge_at(context) <= context.now.tick() {
                     self.is_challenged = true;
                     out.send(|out| out.extend_from_slice(credentials::CHALLENGE));
                 }
                 out.push(Action::Deadline(self.due_ns(context)));
             }
-            Stage::Open => {
+            PulsarStage::Open => {
                 let ms = u64::from(context.settings.pulsar.idle_timeout_s) * 1000;
                 let reason =
                     format!("java.util.concurrent.TimeoutException: Idle timeout expired: {ms}/{ms} ms");
                 out.because(Reason::Idle).close_saying(1001, &reason);
             }
-            Stage::Judging | Stage::Refused => {}
+            PulsarStage::Judging | PulsarStage::Refused => {}
         }
     }
 
@@ -481,41 +443,41 @@ impl Pulsar {
     fn told(&mut self, reply: TopicAnswer, context: &mut Context<'_>, out: &mut Actions) {
         let version = self.version;
         match (reply, self.stage) {
-            (TopicAnswer::Opened, Stage::Asking) => self.begin(context, out),
+            (TopicAnswer::Opened, PulsarStage::Asking) => self.begin(context, out),
             // A consumer of a pattern that cannot have a new topic of it.
-            (TopicAnswer::Refused(refusal), Stage::Open) => {
+            (TopicAnswer::Refused(refusal), PulsarStage::Open) => {
                 self.silence(out);
-                self.stage = Stage::Refused;
+                self.stage = PulsarStage::Refused;
                 let (code, text) = self.role.failed();
                 out.close_saying(code, &format!("{text}: {}", refusal.reason));
             }
-            (TopicAnswer::Refused(refusal), Stage::Asking) => {
+            (TopicAnswer::Refused(refusal), PulsarStage::Asking) => {
                 let reason = match refusal.cause {
                     Cause::Invalid => format!("Invalid query params: {}", refusal.reason),
                     _ => self.role.failed_because(&refusal.reason),
                 };
                 self.fail(status_of(refusal.cause), &reason, out);
             }
-            (TopicAnswer::Stored { id, context }, Stage::Open) => {
+            (TopicAnswer::Stored { id, context }, PulsarStage::Open) => {
                 out.send(|out| delivery::put_ack(id, context.as_deref(), version, out));
             }
-            (TopicAnswer::NotStored { reason, context }, Stage::Open) => out.send(|out| {
+            (TopicAnswer::NotStored { reason, context }, PulsarStage::Open) => out.send(|out| {
                 delivery::put_error(SendError::Unknown, &reason, context.as_deref(), version, out);
             }),
-            (TopicAnswer::EndOfTopic(has_ended), Stage::Open) => {
+            (TopicAnswer::EndOfTopic(has_ended), PulsarStage::Open) => {
                 out.send(|out| delivery::put_end_of_topic(has_ended, out));
             }
             (TopicAnswer::Share { place, of }, _) => match &mut self.part {
-                Part::Listener(listener) => listener.share(place, of),
-                Part::Wish(wish) => {
-                    if let Part::Listener(listener) = &mut wish.then {
+                RoleState::Listener(listener) => listener.share(place, of),
+                RoleState::Wish(wish) => {
+                    if let RoleState::Listener(listener) = &mut wish.then {
                         listener.share(place, of);
                     }
                 }
                 _ => {}
             },
-            (TopicAnswer::StillSubscribed, Stage::Open) => out.push(BAD_JSON),
-            (TopicAnswer::Forbidden, Stage::Asking | Stage::Open) => {
+            (TopicAnswer::StillSubscribed, PulsarStage::Open) => out.push(BAD_JSON),
+            (TopicAnswer::Forbidden, PulsarStage::Asking | PulsarStage::Open) => {
                 self.end(403, "Not authorized", UNAUTHORIZED, out);
             }
             _ => {}
@@ -524,49 +486,55 @@ impl Pulsar {
 
     fn message(&mut self, text: &str, context: &mut Context<'_>, out: &mut Actions) {
         match (self.role, &mut self.part) {
-            (Role::Producer, Part::Producer(producer)) => {
+            (PulsarRole::Producer, RoleState::Producer(producer)) => {
                 if let Some(token) = producer.send(text, self.version, context, out) {
                     self.hand_in(token.as_deref(), context, out);
                 }
             }
-            (Role::Consumer, _) => self.command(text, context, out),
-            (Role::Reader, _) => self.read_on(text, context, out),
+            (PulsarRole::Consumer, _) => self.command(text, context, out),
+            (PulsarRole::Reader, _) => self.read_on(text, context, out),
             _ => {}
         }
     }
 
     /// A consumer says something.
     fn command(&mut self, text: &str, context: &Context<'_>, out: &mut Actions) {
-        let Ok(command) = Command::read(text) else { return out.push(BAD_JSON) };
+        let Ok(command) = ConsumerCommand::read(text) else { return out.push(BAD_JSON) };
         let asked = match (&self.part, command) {
-            (_, Command::Ack(Err(reason)) | Command::Nack(Err(reason))) => {
+            (_, ConsumerCommand::Ack(Err(reason)) | ConsumerCommand::Nack(Err(reason))) => {
                 return out.close_saying(1011, reason);
             }
-            (Part::Listener(listener), Command::Ack(_) | Command::Nack(_)) => return listener.free(),
-            (_, Command::Ack(Ok(id))) => TopicQuestion::Ack(id),
-            (_, Command::Nack(Ok(id))) => TopicQuestion::Nack(id),
-            (Part::Listener(listener), Command::Permit(permits)) => return listener.permit(permits),
-            (Part::Pull, Command::Permit(permits)) if permits > 0 => TopicQuestion::Permit(permits),
+            (RoleState::Listener(listener), ConsumerCommand::Ack(_) | ConsumerCommand::Nack(_)) => {
+                return listener.free();
+            }
+            (_, ConsumerCommand::Ack(Ok(id))) => TopicQuestion::Ack(id),
+            (_, ConsumerCommand::Nack(Ok(id))) => TopicQuestion::Nack(id),
+            (RoleState::Listener(listener), ConsumerCommand::Permit(permits)) => {
+                return listener.permit(permits);
+            }
+            (RoleState::Pull, ConsumerCommand::Permit(permits)) if permits > 0 => {
+                TopicQuestion::Permit(permits)
+            }
             // Who is pushed to has nothing to ask for.
-            (_, Command::Permit(_)) => return,
-            (_, Command::Unsubscribe) => {
+            (_, ConsumerCommand::Permit(_)) => return,
+            (_, ConsumerCommand::Unsubscribe) => {
                 self.silence(out);
                 TopicQuestion::Unsubscribe
             }
-            (_, Command::AskEnd) => TopicQuestion::AskEnd,
-            (_, Command::Renew(token)) => return self.hand_in(token.as_deref(), context, out),
+            (_, ConsumerCommand::AskEnd) => TopicQuestion::AskEnd,
+            (_, ConsumerCommand::Renew(token)) => return self.hand_in(token.as_deref(), context, out),
         };
         out.push(Action::Ask(asked));
     }
 
     /// A reader says something: whatever it is makes room for another message.
     fn read_on(&mut self, text: &str, context: &Context<'_>, out: &mut Actions) {
-        let asked = match (&self.part, Command::read(text)) {
+        let asked = match (&self.part, ConsumerCommand::read(text)) {
             (_, Err(_)) => return out.push(BAD_JSON),
-            (_, Ok(Command::Renew(token))) => return self.hand_in(token.as_deref(), context, out),
-            (_, Ok(Command::AskEnd)) => TopicQuestion::AskEnd,
-            (Part::Listener(listener), Ok(_)) => return listener.free(),
-            (_, Ok(Command::Ack(Ok(id)) | Command::Nack(Ok(id)))) => TopicQuestion::Ack(id),
+            (_, Ok(ConsumerCommand::Renew(token))) => return self.hand_in(token.as_deref(), context, out),
+            (_, Ok(ConsumerCommand::AskEnd)) => TopicQuestion::AskEnd,
+            (RoleState::Listener(listener), Ok(_)) => return listener.free(),
+            (_, Ok(ConsumerCommand::Ack(Ok(id)) | ConsumerCommand::Nack(Ok(id)))) => TopicQuestion::Ack(id),
             (_, Ok(_)) => TopicQuestion::Ack(MessageId { position: Position::END, partition: None }),
         };
         out.push(Action::Ask(asked));
@@ -574,9 +542,9 @@ impl Pulsar {
 
     /// Listens to nothing more.
     fn silence(&mut self, out: &mut Actions) {
-        if let (Part::Listener(listener), Stage::Open) = (&self.part, self.stage) {
+        if let (RoleState::Listener(listener), PulsarStage::Open) = (&self.part, self.stage) {
             out.unsubscribe(&volatile::prefix(&listener.topic), b"");
-            self.part = Part::None;
+            self.part = RoleState::None;
         }
     }
 
@@ -588,28 +556,28 @@ impl Pulsar {
     }
 }
 
-impl Producer {
+impl ProducerState {
     /// Sends a message, or returns the token that there is in the place of one.
     fn send(
         &mut self,
         text: &str,
-        version: Version,
+        version: ApiVersion,
         context: &mut Context<'_>,
         out: &mut Actions,
     ) -> Option<Option<Box<str>>> {
-        let sender = Sender { name: self.name.as_deref(), encryption: self.encryption.as_deref() };
+        let sender = SenderDefaults { name: self.name.as_deref(), encryption: self.encryption.as_deref() };
         match producer::read(text, sender, context.now.unix_ms) {
-            Ok(Sent::Message(draft, name)) if self.topic.domain() == TopicDomain::Persistent => {
+            Ok(ProducerMessage::Message(draft, name)) if self.topic.domain() == TopicDomain::Persistent => {
                 out.push(Action::Ask(TopicQuestion::Send { draft, context: name }));
             }
-            Ok(Sent::Message(message, name)) => {
+            Ok(ProducerMessage::Message(message, name)) => {
                 self.sent += 1;
                 let (draft, now) = (&mut *context.draft, context.now);
                 let publication = volatile::publication(&self.topic, &message, self.sent, draft, now);
                 out.push(Action::Publish(Box::new(publication)));
                 out.send(|out| delivery::put_ack(volatile::ID, name.as_deref(), version, out));
             }
-            Ok(Sent::Token(token)) => return Some(token),
+            Ok(ProducerMessage::Token(token)) => return Some(token),
             Err(Unsendable { error, reason, context: name }) => {
                 out.send(|out| delivery::put_error(error, &reason, name.as_deref(), version, out));
             }
@@ -618,7 +586,7 @@ impl Producer {
     }
 }
 
-impl Role {
+impl PulsarRole {
     /// What the first version says when there can be none, and all say, with a reason, when there can be none any more.
     fn failed(self) -> (u16, &'static str) {
         match self {

@@ -21,8 +21,8 @@ pub use self::event::{Addressed, RequiredAcl, Scope, name};
 pub(super) use self::pass::ACCESS;
 pub use self::pattern::Who;
 
-use self::event::Target;
-use self::message::{Request, Version};
+use self::event::EventTarget;
+use self::message::{WazoRequest, WazoVersion};
 use self::pass::Pass;
 use crate::dialect::early::Early;
 use crate::dialect::{
@@ -98,18 +98,18 @@ impl Default for WazoSettings {
 
 /// One connection to websocketd.
 pub struct Wazo {
-    version: Version,
+    version: WazoVersion,
     /// Whether events flow.
     started: bool,
     /// Whether an answer about a token is awaited.
     verifying: bool,
     /// What the client has said while it was.
     early: Option<Box<Early>>,
-    live: Option<Box<Live>>,
+    live: Option<Box<WazoLive>>,
 }
 
 /// What an accepted token has brought, and what the client has subscribed to with it.
-struct Live {
+struct WazoLive {
     pass: Pass,
     names: SmallVec<[Box<str>; 1]>,
 }
@@ -125,10 +125,10 @@ impl Dialect for Wazo {
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
         out.push(Action::Accept);
         let mut session =
-            Self { version: Version::One, started: false, verifying: true, early: None, live: None };
+            Self { version: WazoVersion::One, started: false, verifying: true, early: None, live: None };
         match parameter(upgrade.query, "version").as_deref() {
             None | Some("1") => {}
-            Some("2") => session.version = Version::Two,
+            Some("2") => session.version = WazoVersion::Two,
             Some(_) => {
                 out.because(Reason::Protocol).push(PROTOCOL_ERROR);
                 return Some(session);
@@ -182,7 +182,7 @@ impl Dialect for Wazo {
         if pass.is_of(publication.facet()) {
             return Admission::Close(EXPIRED.0, EXPIRED.1, Reason::Revoked);
         }
-        match Target::of(publication) {
+        match EventTarget::of(publication) {
             Some(target) if self.started && pass.reaches(&target) => {
                 if pass.allows(&target) {
                     Admission::Form(self.version as u8)
@@ -250,15 +250,15 @@ impl Wazo {
             }
             None => {
                 watch(pass.session(), Actions::subscribe, out);
-                self.live = Some(Box::new(Live { pass, names: SmallVec::new() }));
+                self.live = Some(Box::new(WazoLive { pass, names: SmallVec::new() }));
                 let settings = &context.settings.wazo;
                 out.push(Action::Keepalive {
                     interval_s: settings.ping_interval_s,
                     misses_max: settings.ping_misses_max,
                 });
                 let data = match self.version {
-                    Version::One => r#"{"version": 1}"#,
-                    Version::Two => r#"{"version": 2}"#,
+                    WazoVersion::One => r#"{"version": 1}"#,
+                    WazoVersion::Two => r#"{"version": 2}"#,
                 };
                 self.answer("init", data, out);
             }
@@ -286,19 +286,19 @@ impl Wazo {
     fn message(&mut self, text: &str, context: &mut Context<'_>, out: &mut Actions) {
         let mut token = None;
         let subscriptions_max = context.settings.wazo.subscriptions_max as usize;
-        let read = context.parser.parse(text.as_bytes(), |event| match Request::read(event)? {
-            Request::Subscribe(name) => self.subscribe(name, subscriptions_max, out),
-            Request::Start => {
+        let read = context.parser.parse(text.as_bytes(), |event| match WazoRequest::read(event)? {
+            WazoRequest::Subscribe(name) => self.subscribe(name, subscriptions_max, out),
+            WazoRequest::Start => {
                 self.answer("start", "null", out);
                 self.started = true;
                 Some(())
             }
-            Request::Token(text) => {
+            WazoRequest::Token(text) => {
                 token = Some(text.to_owned());
                 Some(())
             }
-            Request::Ping(payload) => {
-                if self.version == Version::Two {
+            WazoRequest::Ping(payload) => {
+                if self.version == WazoVersion::Two {
                     message::pong(payload, out);
                 }
                 Some(())
@@ -331,7 +331,7 @@ impl Wazo {
 
     /// Answers, unless the client listens to events alone.
     fn answer(&self, op: &str, data: &str, out: &mut Actions) {
-        if self.version == Version::Two || !self.started {
+        if self.version == WazoVersion::Two || !self.started {
             message::answer(self.version, op, data, out);
         }
     }

@@ -11,8 +11,8 @@ mod broker;
 mod message;
 mod screen;
 
-pub use self::broker::Broker;
-pub use self::message::{Header, Message};
+pub use self::broker::AmqpBroker;
+pub use self::message::{AmqpHeader, AmqpMessage};
 pub use self::screen::{REFUSED, Screen};
 
 use std::fmt;

@@ -12,8 +12,8 @@ mod node;
 mod server;
 
 pub use self::echo::EchoSource;
-pub use self::node::Node;
-pub use self::server::{Place, Server};
+pub use self::node::RelayNode;
+pub use self::server::{RedisPlace, Server};
 
 use super::{Intake, Rejection};
 use crate::dialect::Unusable;
@@ -80,7 +80,7 @@ impl fmt::Debug for Url {
 
 /// What is listened to.
 #[derive(Clone, Debug)]
-pub struct Topics {
+pub struct RedisTopics {
     /// What Laravel puts before the names of its channels.
     pub prefix: String,
     /// Whether there may be messages for the dialect `channel`.
@@ -93,7 +93,7 @@ pub struct Topics {
 
 /// A message as Redis delivers it.
 #[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
+pub struct RedisMessage<'a> {
     /// The Redis channel that it was published on.
     pub channel: &'a str,
     /// Whether it comes because of a pattern. What is under both comes twice.
@@ -104,7 +104,7 @@ pub struct Message<'a> {
 
 /// What a message comes to.
 #[derive(Debug)]
-pub enum Taken {
+pub enum RedisTaken {
     /// To be delivered.
     Publication(Publication),
     /// Good, but nobody speaks its dialect.
@@ -115,7 +115,7 @@ pub enum Taken {
     Own,
 }
 
-impl Topics {
+impl RedisTopics {
     /// The Redis channel of Laravel's broadcasts.
     #[must_use]
     pub fn broadcasts(&self) -> String {
@@ -141,16 +141,16 @@ impl Topics {
     /// When it is for this feed, and cannot be used; the reason is for the log.
     pub fn take(
         &self,
-        message: &Message<'_>,
-        node: &Node,
+        message: &RedisMessage<'_>,
+        node: &RelayNode,
         intake: &mut Intake,
         now: Now,
-    ) -> Result<Taken, Rejection> {
-        let Message { channel, by_pattern, payload } = *message;
+    ) -> Result<RedisTaken, Rejection> {
+        let RedisMessage { channel, by_pattern, payload } = *message;
         let name = channel.strip_prefix(&self.prefix).unwrap_or_default();
         let is_relay = !by_pattern && name == "relay";
         if is_relay && node.is_own(payload) {
-            return Ok(Taken::Own);
+            return Ok(RedisTaken::Own);
         }
         if payload.len() > PAYLOAD_BYTES_MAX {
             let bytes = payload.len();
@@ -160,8 +160,8 @@ impl Topics {
         let mut taken = None;
         let publish = &mut |publication| taken = Some(publication);
         if by_pattern {
-            let Some(source) = &self.echo else { return Ok(Taken::Ignored) };
-            let Some(event) = source.event(channel, payload)? else { return Ok(Taken::Ignored) };
+            let Some(source) = &self.echo else { return Ok(RedisTaken::Ignored) };
+            let Some(event) = source.event(channel, payload)? else { return Ok(RedisTaken::Ignored) };
             if depth(payload) > DEPTH_MAX {
                 return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")).into());
             }
@@ -171,7 +171,7 @@ impl Topics {
         } else {
             intake.take("channel", payload, now, publish)?;
         }
-        Ok(taken.map_or(Taken::NoListener, Taken::Publication))
+        Ok(taken.map_or(RedisTaken::NoListener, RedisTaken::Publication))
     }
 }
 
@@ -205,20 +205,20 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    fn topics() -> Topics {
+    fn topics() -> RedisTopics {
         let echo = EchoSource { app: "app".into(), prefix: "p-".into() };
-        Topics { prefix: "p-".into(), broadcast: true, relay: true, echo: Some(echo) }
+        RedisTopics { prefix: "p-".into(), broadcast: true, relay: true, echo: Some(echo) }
     }
 
     /// What a message comes to when nobody speaks anything.
     fn take(channel: &str, by_pattern: bool, payload: &[u8]) -> Result<&'static str, String> {
-        let message = Message { channel, by_pattern, payload };
-        let node = Node::new([7; 16]);
+        let message = RedisMessage { channel, by_pattern, payload };
+        let node = RelayNode::new([7; 16]);
         match topics().take(&message, &node, &mut Intake::new(vec![], Arc::default()), Now::default()) {
-            Ok(Taken::Publication(_)) => Ok("publication"),
-            Ok(Taken::NoListener) => Ok("no_listener"),
-            Ok(Taken::Ignored) => Ok("ignored"),
-            Ok(Taken::Own) => Ok("own"),
+            Ok(RedisTaken::Publication(_)) => Ok("publication"),
+            Ok(RedisTaken::NoListener) => Ok("no_listener"),
+            Ok(RedisTaken::Ignored) => Ok("ignored"),
+            Ok(RedisTaken::Own) => Ok("own"),
             Err(rejection) => Err(rejection.to_string()),
         }
     }
@@ -226,8 +226,11 @@ mod tests {
     #[test]
     fn only_what_is_wanted_is_subscribed_to() {
         assert_eq!(topics().channels(), ["p-broadcast", "p-relay"]);
-        assert_eq!(Topics { relay: false, ..topics() }.channels(), ["p-broadcast"]);
-        assert_eq!(Topics { broadcast: false, relay: false, ..topics() }.channels(), Vec::<String>::new());
+        assert_eq!(RedisTopics { relay: false, ..topics() }.channels(), ["p-broadcast"]);
+        assert_eq!(
+            RedisTopics { broadcast: false, relay: false, ..topics() }.channels(),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
@@ -241,7 +244,7 @@ mod tests {
         assert_eq!(take("p-relay", true, of_channel), Ok("ignored"));
         assert_eq!(take("p-orders", true, of_echo), Ok("no_listener"));
         assert_eq!(take("p-orders", true, b"no JSON"), Ok("ignored"));
-        let own = Node::new([7; 16]).sign("{\"channel\":\"c\"}").unwrap();
+        let own = RelayNode::new([7; 16]).sign("{\"channel\":\"c\"}").unwrap();
         assert_eq!(take("p-relay", false, own.as_bytes()), Ok("own"));
     }
 

@@ -76,7 +76,7 @@ const UNKNOWN: &str = "the store has ended: it is not known whether this was sto
 
 /// What reading found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct UnixCounts {
     /// Handed on.
     pub accepted: u64,
     /// Good, but nobody speaks the dialect. Counted as accepted in receipts.
@@ -102,7 +102,7 @@ pub struct Publisher {
     ends_turn: bool,
     lines: u64,
     /// Of the lines whose outcome is known.
-    total: Counts,
+    total: UnixCounts,
     /// From the first line on that the store has, in order.
     owed: Vec<Owed>,
     appends: Vec<(TopicName, MessageDraft)>,
@@ -115,7 +115,7 @@ enum Owed {
     /// Ready lines.
     Reply(Vec<u8>),
     /// A receipt: what was known when it was asked for.
-    Receipt(Counts),
+    Receipt(UnixCounts),
 }
 
 impl Publisher {
@@ -131,7 +131,7 @@ impl Publisher {
         now: Now,
         mut publish: impl FnMut(Publication),
         replies: &mut Vec<u8>,
-    ) -> Counts {
+    ) -> UnixCounts {
         let (before, first) = (self.total, self.lines);
         let held = std::mem::take(&mut self.unread);
         debug_assert!(held.is_empty() || bytes.is_empty(), "what is kept comes first");
@@ -211,9 +211,9 @@ impl Publisher {
 
     /// What became of each message of the last [`Publisher::take_appends`], in order; one without a result was not
     /// stored. Says what was owed, and returns what became of these lines.
-    pub fn settle(&mut self, results: Vec<Result<(), Box<str>>>, replies: &mut Vec<u8>) -> Counts {
+    pub fn settle(&mut self, results: Vec<Result<(), Box<str>>>, replies: &mut Vec<u8>) -> UnixCounts {
         let mut results = results.into_iter();
-        let mut settled = Counts::default();
+        let mut settled = UnixCounts::default();
         for owed in std::mem::take(&mut self.owed) {
             match owed {
                 Owed::Append { line } => match results.next() {
@@ -228,7 +228,7 @@ impl Publisher {
                     }
                 },
                 Owed::Reply(lines) => replies.extend_from_slice(&lines),
-                Owed::Receipt(Counts { accepted, no_listener, rejected }) => {
+                Owed::Receipt(UnixCounts { accepted, no_listener, rejected }) => {
                     let (accepted, rejected) =
                         (accepted + no_listener + settled.accepted, rejected + settled.rejected);
                     put_receipt(accepted, rejected, self.reached, replies);
@@ -241,7 +241,7 @@ impl Publisher {
     }
 
     /// The publisher has gone: a line that it did not finish is refused.
-    pub fn end(&mut self, replies: &mut Vec<u8>) -> Counts {
+    pub fn end(&mut self, replies: &mut Vec<u8>) -> UnixCounts {
         let before = self.total;
         if self.skipping || !self.partial.is_empty() {
             self.lines += 1;
@@ -252,8 +252,8 @@ impl Publisher {
         self.since(before)
     }
 
-    fn since(&self, before: Counts) -> Counts {
-        Counts {
+    fn since(&self, before: UnixCounts) -> UnixCounts {
+        UnixCounts {
             accepted: self.total.accepted - before.accepted,
             no_listener: self.total.no_listener - before.no_listener,
             rejected: self.total.rejected - before.rejected,
@@ -452,14 +452,14 @@ mod tests {
     }
 
     /// Feeds bytes to a publisher while somebody speaks `pulsar`.
-    fn feed_topics(publisher: &mut Publisher, bytes: &[u8]) -> (Counts, String) {
+    fn feed_topics(publisher: &mut Publisher, bytes: &[u8]) -> (UnixCounts, String) {
         let spoken = vec![Kind::PersoniumEvent, Kind::Pulsar];
         let (mut intake, mut replies) = (Intake::new(spoken, std::sync::Arc::default()), Vec::new());
         let counts = publisher.read(bytes, 1000, &mut intake, Now::default(), drop, &mut replies);
         (counts, String::from_utf8(replies).unwrap())
     }
 
-    fn settle(publisher: &mut Publisher, results: Vec<Result<(), Box<str>>>) -> (Counts, String) {
+    fn settle(publisher: &mut Publisher, results: Vec<Result<(), Box<str>>>) -> (UnixCounts, String) {
         let mut replies = Vec::new();
         let counts = publisher.settle(results, &mut replies);
         (counts, String::from_utf8(replies).unwrap())
@@ -472,12 +472,12 @@ mod tests {
         let lines = format!("{GOOD}\n\n{STORED}\nbad {{}}\n\n{STORED}\n{STORED}\n\nworse {{}}\n");
         let (counts, replies) = feed_topics(&mut publisher, lines.as_bytes());
         assert_eq!(replies, "{\"accepted\":1,\"rejected\":0}\n", "what came before it is answered at once");
-        assert_eq!(counts, Counts { accepted: 1, no_listener: 0, rejected: 2 });
+        assert_eq!(counts, UnixCounts { accepted: 1, no_listener: 0, rejected: 2 });
         let appends = publisher.take_appends();
         assert_eq!(appends.len(), 3);
         assert!(appends.iter().all(|(topic, _)| topic.as_str() == "persistent://t/n/x"));
         let (counts, replies) = settle(&mut publisher, vec![Ok(()), Err("full".into()), Ok(())]);
-        assert_eq!(counts, Counts { accepted: 2, no_listener: 0, rejected: 1 });
+        assert_eq!(counts, UnixCounts { accepted: 2, no_listener: 0, rejected: 1 });
         let replies: Vec<&str> = replies.lines().collect();
         assert!(replies[0].contains("unknown address") && replies[0].ends_with("\"line\":4}"), "{replies:?}");
         assert_eq!(replies[1], "{\"accepted\":2,\"rejected\":1}");
@@ -494,7 +494,7 @@ mod tests {
         feed_topics(&mut publisher, b"pulsar/persistent/t/n/x {\"payload\":\"\"}\n\n");
         assert_eq!(publisher.take_appends().len(), 1);
         let (counts, replies) = settle(&mut publisher, vec![]);
-        assert_eq!(counts, Counts { accepted: 0, no_listener: 0, rejected: 1 });
+        assert_eq!(counts, UnixCounts { accepted: 0, no_listener: 0, rejected: 1 });
         assert!(
             replies.contains("not known whether") && replies.ends_with("{\"accepted\":0,\"rejected\":1}\n")
         );
@@ -522,6 +522,6 @@ mod tests {
         let mut replies = Vec::new();
         assert_eq!(publisher.end(&mut replies).rejected, 1);
         assert!(String::from_utf8(replies).unwrap().contains("no end"));
-        assert_eq!(publisher.end(&mut Vec::new()), Counts::default());
+        assert_eq!(publisher.end(&mut Vec::new()), UnixCounts::default());
     }
 }

@@ -8,7 +8,7 @@ use super::Hub;
 use super::body::{Fault, Framing};
 use super::head::{self, HEADERS_MAX, Head};
 use super::watchdog;
-use crate::api::{self, AdminToken, Asking, Call, Exposition};
+use crate::api::{self, AdminToken, Asking, Exposition, TopicCall};
 use rustix::fd::OwnedFd;
 use std::cmp::Reverse;
 use std::io;
@@ -151,16 +151,16 @@ async fn converse(socket: TcpStream, office: Arc<Office>, calls: Arc<AtomicBool>
     let response = match timeout(REQUEST_TIMEOUT, read(&socket)).await {
         Err(_) => api::refusal(408).into(),
         Ok(request) => match request? {
-            Request::None => return Ok(()),
-            Request::Refused(response) => response.into(),
-            Request::Whole(bytes, head, body) => respond(&bytes, (head, body), &office, &calls).await,
+            AdminRequest::None => return Ok(()),
+            AdminRequest::Refused(response) => response.into(),
+            AdminRequest::Whole(bytes, head, body) => respond(&bytes, (head, body), &office, &calls).await,
         },
     };
     timeout(REQUEST_TIMEOUT, send(&socket, &response)).await?
 }
 
 /// What a connection has sent.
-enum Request {
+enum AdminRequest {
     /// Nothing that is whole.
     None,
     /// Something that is refused with this.
@@ -169,17 +169,17 @@ enum Request {
     Whole(Vec<u8>, usize, usize),
 }
 
-async fn read(socket: &TcpStream) -> io::Result<Request> {
+async fn read(socket: &TcpStream) -> io::Result<AdminRequest> {
     let (mut bytes, mut chunk, mut incoming) = (Vec::new(), [0; 2048], Incoming::default());
     loop {
         match incoming.read(&mut bytes) {
-            Ok(Some((head, body))) => return Ok(Request::Whole(bytes, head, body)),
+            Ok(Some((head, body))) => return Ok(AdminRequest::Whole(bytes, head, body)),
             Ok(None) => {}
-            Err(fault) => return Ok(Request::Refused(api::refusal_saying(fault.status, fault.reason))),
+            Err(fault) => return Ok(AdminRequest::Refused(api::refusal_saying(fault.status, fault.reason))),
         }
         socket.readable().await?;
         match socket.try_read(&mut chunk) {
-            Ok(0) => return Ok(Request::None),
+            Ok(0) => return Ok(AdminRequest::None),
             Ok(count) => bytes.extend_from_slice(&chunk[..count]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
@@ -304,21 +304,21 @@ async fn metrics(form: Exposition, office: &Office) -> Arc<[u8]> {
 }
 
 /// What the store says.
-async fn ask(call: Call, hub: &Hub) -> Vec<u8> {
+async fn ask(call: TopicCall, hub: &Hub) -> Vec<u8> {
     let none = "there are no topics here: no [[listen]] has pulsar among its dialects";
     let late = "the store has not answered yet; what was asked for may still be done";
     match call {
-        Call::Inquire(inquiry) => match timeout(ANSWER_TIMEOUT, hub.store.inquire(inquiry)).await {
+        TopicCall::Inquire(inquiry) => match timeout(ANSWER_TIMEOUT, hub.store.inquire(inquiry)).await {
             Ok(Ok((status, body))) => api::answer(status, &body),
             Ok(Err(_)) => api::answer(501, none.as_bytes()),
             Err(_) => api::answer(503, late.as_bytes()),
         },
-        Call::Room => match timeout(ANSWER_TIMEOUT, hub.store.survey()).await {
+        TopicCall::Room => match timeout(ANSWER_TIMEOUT, hub.store.survey()).await {
             Ok(Ok(survey)) => api::answer(200, survey.room.json().to_string().as_bytes()),
             Ok(Err(_)) => api::answer(501, none.as_bytes()),
             Err(_) => api::answer(503, late.as_bytes()),
         },
-        Call::Backup { keep } => match timeout(BACKUP_TIMEOUT, hub.store.backup(keep)).await {
+        TopicCall::Backup { keep } => match timeout(BACKUP_TIMEOUT, hub.store.backup(keep)).await {
             Ok(Ok(Ok(made))) => {
                 let told = serde_json::json!({
                     "path": made.path, "messages": made.messages, "bytes": made.bytes, "newBytes": made.new_bytes,

@@ -4,8 +4,8 @@
 //! bytes is kept while addresses are counted (`limits.connections_per_address_max`), and for the clients of proxies,
 //! whose sockets know the proxy only.
 
-use crate::proxy::forwarded::{self, Client};
-use crate::proxy::preamble::{self, Malformed, Preamble};
+use crate::proxy::forwarded::{self, ForwardedClient};
+use crate::proxy::preamble::{self, MalformedPreamble, Preamble};
 use crate::proxy::{Networks, Remote};
 use crate::shard::{Id, Limits};
 use ahash::AHashMap;
@@ -144,7 +144,7 @@ impl Clients {
     ///
     /// # Errors
     /// When it is none.
-    pub(super) fn preamble(&mut self, id: Id, bytes: &[u8]) -> Result<Option<Preamble>, Malformed> {
+    pub(super) fn preamble(&mut self, id: Id, bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
         let read = preamble::read(bytes)?;
         match read {
             Some(_) => drop(self.preambles.remove(&id)),
@@ -178,9 +178,9 @@ impl Clients {
             return Told::Fine;
         }
         let (remote, told) = match forwarded::client(headers, trusted) {
-            Client::At(remote) => (Some(remote), Told::Fine),
-            Client::Unnamed => return Told::Fine,
-            Client::Contradicted => (self.remote(id, socket), Told::Contradicted),
+            ForwardedClient::At(remote) => (Some(remote), Told::Fine),
+            ForwardedClient::Unnamed => return Told::Fine,
+            ForwardedClient::Contradicted => (self.remote(id, socket), Told::Contradicted),
         };
         if let Some(remote) = remote {
             let is_contradicted = told == Told::Contradicted;

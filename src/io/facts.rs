@@ -1,7 +1,7 @@
 //! What the metrics tell of the process and of what it holds, looked up when somebody asks.
 
 use super::{Hub, clock};
-use crate::api::{App, Facts, Process};
+use crate::api::{AppFacts, Facts, Process};
 use crate::dialect::{Kind, echo};
 use crate::shard::Limits;
 use rustix::param::{clock_ticks_per_second, page_size};
@@ -74,19 +74,19 @@ impl Hub {
 }
 
 /// The apps that are told apart, and all others as one without an id.
-fn apps(settings: &echo::EchoSettings) -> Vec<App> {
-    let told = |app: &Arc<echo::App>| App {
+fn apps(settings: &echo::EchoSettings) -> Vec<AppFacts> {
+    let told = |app: &Arc<echo::App>| AppFacts {
         id: Arc::clone(&app.id),
         connections: app.connections.load(Relaxed) as u64,
         events: app.events.load(Relaxed),
     };
-    let mut apps: Vec<App> = settings.apps.iter().take(APPS_MAX).map(told).collect();
-    let others = settings.apps.iter().skip(APPS_MAX).map(told).reduce(|all, app| App {
+    let mut apps: Vec<AppFacts> = settings.apps.iter().take(APPS_MAX).map(told).collect();
+    let others = settings.apps.iter().skip(APPS_MAX).map(told).reduce(|all, app| AppFacts {
         connections: all.connections + app.connections,
         events: all.events + app.events,
         ..all
     });
-    apps.extend(others.map(|others| App { id: "".into(), ..others }));
+    apps.extend(others.map(|others| AppFacts { id: "".into(), ..others }));
     apps
 }
 

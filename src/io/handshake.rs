@@ -3,7 +3,7 @@
 use super::body::Fault;
 use super::clients::Told;
 use super::connection::full;
-use super::head::{self, Fields, HEADERS_MAX, Head};
+use super::head::{self, HEADERS_MAX, Head, HeadFields};
 use super::request::{self, Body, Talk};
 use crate::api;
 use crate::dialect::{Kind, Upgrade};
@@ -46,7 +46,7 @@ pub(super) enum Found {
 }
 
 /// What is said to a request that comes to nothing, why, and what the log says beside.
-type Refusal = (Vec<u8>, Reason, String);
+type HandshakeRefusal = (Vec<u8>, Reason, String);
 
 /// One whole head.
 pub(super) fn read(bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
@@ -68,12 +68,17 @@ pub(super) fn refuse_long(talk: &Talk<'_>, shard: &mut Shard) {
     shard.respond(talk.id, &api::refusal(431), Reason::HeadLimit, talk.now);
 }
 
-fn malformed(fault: Fault) -> Refusal {
+fn malformed(fault: Fault) -> HandshakeRefusal {
     (api::refusal_saying(fault.status, fault.reason), Reason::BadRequest, fault.reason.into())
 }
 
 /// Finds who is asked.
-fn route(head: &Head<'_>, bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Result<Found, Refusal> {
+fn route(
+    head: &Head<'_>,
+    bytes: &[u8],
+    talk: &Talk<'_>,
+    shard: &mut Shard,
+) -> Result<Found, HandshakeRefusal> {
     let wants_websocket = head.method == "GET" && !head.is_head && head.lists("upgrade", b"websocket");
     let fields = head.fields();
     if !wants_websocket && let Some(server) = shard.server(talk.kinds, head.method, head.path) {
@@ -128,11 +133,11 @@ fn route(head: &Head<'_>, bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> R
     }
 }
 
-fn refusal(status: u16, reason: Reason) -> Refusal {
+fn refusal(status: u16, reason: Reason) -> HandshakeRefusal {
     (api::refusal(status), reason, String::new())
 }
 
-fn not_found() -> Refusal {
+fn not_found() -> HandshakeRefusal {
     refusal(404, Reason::NotFound)
 }
 
@@ -152,7 +157,7 @@ fn learn(head: &Head<'_>, talk: &Talk<'_>, shard: &Shard) {
 }
 
 /// Counts a session of the client that a proxy has named.
-fn admit(talk: &Talk<'_>, shard: &Shard) -> Result<(), Refusal> {
+fn admit(talk: &Talk<'_>, shard: &Shard) -> Result<(), HandshakeRefusal> {
     let most = shard.limits().connections_per_address_max;
     if talk.clients.admit_session(talk.id, &shard.settings().trusted_proxies, most) {
         return Ok(());
@@ -170,7 +175,7 @@ fn is_handshake(head: &Head<'_>) -> bool {
 }
 
 /// The client's key, or what is wrong with its handshake (RFC 6455 section 4.2.1).
-fn key<'a>(head: &Head<'a>, fields: &Fields<'_>) -> Result<&'a [u8], Fault> {
+fn key<'a>(head: &Head<'a>, fields: &HeadFields<'_>) -> Result<&'a [u8], Fault> {
     if head.is_old || !head.lists("upgrade", b"websocket") {
         return Err(NOT_PASSED_ON);
     }

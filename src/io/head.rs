@@ -52,7 +52,7 @@ pub(super) struct Head<'a> {
 }
 
 /// The header fields that decide something on any listener.
-pub(super) struct Fields<'a> {
+pub(super) struct HeadFields<'a> {
     /// Whom the request is for; nothing when it does not say.
     pub(super) host: &'a str,
     /// `Authorization`, or nothing.
@@ -97,9 +97,9 @@ impl<'a> Head<'a> {
     ///
     /// # Errors
     /// When one of them is not as it should be; then nothing of the request may be done.
-    pub(super) fn fields(&self) -> Result<Fields<'a>, Fault> {
+    pub(super) fn fields(&self) -> Result<HeadFields<'a>, Fault> {
         let text = |name| self.text(name).ok_or(BAD_CREDENTIALS);
-        Ok(Fields {
+        Ok(HeadFields {
             host: self.host()?,
             authorization: text("authorization")?,
             auth_token: text("x-auth-token")?,
@@ -220,7 +220,7 @@ mod tests {
     }
 
     /// The fields of a head with these lines, or the status that refuses it.
-    fn fields<R>(head: &str, read: impl FnOnce(&Head<'_>, &Fields<'_>) -> R) -> Result<R, u16> {
+    fn fields<R>(head: &str, read: impl FnOnce(&Head<'_>, &HeadFields<'_>) -> R) -> Result<R, u16> {
         let bytes = format!("{head}\r\n\r\n").into_bytes();
         let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let head = Head::read(&bytes, &mut fields).map_err(|fault| fault.status)?;

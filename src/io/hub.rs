@@ -8,7 +8,7 @@ use super::gaps::Gaps;
 use super::handoff::{Mailbox, Parcel};
 use super::store::Store;
 use super::watchdog::Pulses;
-use crate::api::Status;
+use crate::api::DaemonStatus;
 use crate::dialect::{Kind, Settings};
 use crate::feed::unix;
 use crate::frame::Publication;
@@ -154,8 +154,8 @@ impl Hub {
         }
     }
 
-    pub(super) fn status(&self) -> Status {
-        Status {
+    pub(super) fn status(&self) -> DaemonStatus {
+        DaemonStatus {
             shards: self.metrics.clone(),
             mailboxes: self.mailboxes.iter().map(|mailbox| mailbox.depth() as u64).collect(),
             ready: self.ready.load(Relaxed),

@@ -17,7 +17,7 @@ use super::worker::Worker;
 use super::{FEEDS_STOP_MAX, Hub, ROOM_PAUSE};
 use crate::dialect::Kind;
 use crate::feed::Intake;
-use crate::feed::unix::{Counts, Publisher, TOO_MANY_PUBLISHERS, UnixFeedSettings};
+use crate::feed::unix::{Publisher, TOO_MANY_PUBLISHERS, UnixCounts, UnixFeedSettings};
 use crate::frame::Tally;
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
@@ -373,7 +373,7 @@ impl Feed {
         self.settling.set(self.settling.get() - 1);
     }
 
-    fn count(&self, counts: Counts) {
+    fn count(&self, counts: UnixCounts) {
         let events = &self.metrics.events[Origin::Unix as usize];
         events[Outcome::Accepted as usize].add(counts.accepted);
         events[Outcome::NoListener as usize].add(counts.no_listener);

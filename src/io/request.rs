@@ -7,7 +7,7 @@
 use super::body::{Fault, Framing};
 use super::clients::Clients;
 use super::handshake::{self, Found};
-use super::head::{self, Fields, Head};
+use super::head::{self, Head, HeadFields};
 use crate::api::{self, Persistence};
 use crate::dialect::{Kind, Request};
 use crate::shard::{Id, Shard};
@@ -184,7 +184,7 @@ impl Body {
     /// With what refuses the request.
     pub(super) fn of(
         head: &Head<'_>,
-        fields: &Fields<'_>,
+        fields: &HeadFields<'_>,
         bytes: &[u8],
         (kind, limit): (Kind, usize),
     ) -> Result<Self, Fault> {

@@ -15,7 +15,7 @@ const HOPS_MAX: usize = 32;
 
 /// What the headers of a request from a trusted proxy come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Client {
+pub enum ForwardedClient {
     /// They name nobody, or nothing that can be read: the client is the last that was believed.
     Unnamed,
     /// This one.
@@ -28,7 +28,7 @@ pub enum Client {
 pub fn client<'a>(
     headers: impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + Clone,
     trusted: &Networks,
-) -> Client {
+) -> ForwardedClient {
     let named = |name: &'static str| {
         let lines = headers.clone().filter(move |(other, _)| other.eq_ignore_ascii_case(name));
         lines.map(|(_, value)| value).rev()
@@ -39,10 +39,10 @@ pub fn client<'a>(
     let second = last_untrusted(named("forwarded").flat_map(elements), trusted);
 
     match (first, second) {
-        (Some(first), Some(second)) if first.ip != second.ip => Client::Contradicted,
-        (Some(first), Some(second)) => Client::At(if first.port.is_some() { first } else { second }),
-        (Some(one), None) | (None, Some(one)) => Client::At(one),
-        (None, None) => Client::Unnamed,
+        (Some(first), Some(second)) if first.ip != second.ip => ForwardedClient::Contradicted,
+        (Some(first), Some(second)) => ForwardedClient::At(if first.port.is_some() { first } else { second }),
+        (Some(one), None) | (None, Some(one)) => ForwardedClient::At(one),
+        (None, None) => ForwardedClient::Unnamed,
     }
 }
 
@@ -161,9 +161,9 @@ mod tests {
     fn read(headers: &[(&str, &str)]) -> String {
         let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
         match client(headers, &trusted()) {
-            Client::At(remote) => remote.to_string(),
-            Client::Unnamed => "unnamed".into(),
-            Client::Contradicted => "contradicted".into(),
+            ForwardedClient::At(remote) => remote.to_string(),
+            ForwardedClient::Unnamed => "unnamed".into(),
+            ForwardedClient::Contradicted => "contradicted".into(),
         }
     }
 

@@ -30,7 +30,7 @@ pub struct Preamble {
 
 /// Why bytes are no preamble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
+pub enum MalformedPreamble {
     /// They begin like neither version.
     #[error(
         "no PROXY protocol: let the proxy send it (HAProxy: send-proxy-v2, nginx: proxy_protocol on), or set proxy_protocol = false"
@@ -51,14 +51,14 @@ pub enum Malformed {
 ///
 /// # Errors
 /// At the first byte that shows that it is none.
-pub fn read(bytes: &[u8]) -> Result<Option<Preamble>, Malformed> {
+pub fn read(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
     if begins(bytes, SIGNATURE) {
         return binary(bytes);
     }
     if begins(bytes, WORD) {
         return line(bytes);
     }
-    Err(Malformed::Absent)
+    Err(MalformedPreamble::Absent)
 }
 
 /// Whether bytes begin like `start`, as far as they have come.
@@ -67,13 +67,13 @@ fn begins(bytes: &[u8], start: &[u8]) -> bool {
     bytes[..length] == start[..length]
 }
 
-fn line(bytes: &[u8]) -> Result<Option<Preamble>, Malformed> {
+fn line(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
     let looked_at = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
     let Some(end) = memchr::memchr(b'\n', looked_at) else {
-        return if looked_at.len() == LINE_BYTES_MAX { Err(Malformed::Line) } else { Ok(None) };
+        return if looked_at.len() == LINE_BYTES_MAX { Err(MalformedPreamble::Line) } else { Ok(None) };
     };
     let text = looked_at[..end].strip_suffix(b"\r").and_then(|text| text.strip_prefix(WORD));
-    let text = text.and_then(|text| std::str::from_utf8(text).ok()).ok_or(Malformed::Line)?;
+    let text = text.and_then(|text| std::str::from_utf8(text).ok()).ok_or(MalformedPreamble::Line)?;
 
     let words: Vec<&str> = text.split(' ').collect();
     let client = match words[..] {
@@ -85,7 +85,7 @@ fn line(bytes: &[u8]) -> Result<Option<Preamble>, Malformed> {
         ["TCP6", source, target, port, target_port] => {
             Some(source_of::<Ipv6Addr>(source, target, port, target_port)?)
         }
-        _ => return Err(Malformed::Line),
+        _ => return Err(MalformedPreamble::Line),
     };
     Ok(Some(Preamble { length: end + 1, client }))
 }
@@ -96,30 +96,30 @@ fn source_of<A: std::str::FromStr + Into<IpAddr>>(
     target: &str,
     port: &str,
     target_port: &str,
-) -> Result<Remote, Malformed> {
-    let source: A = source.parse().map_err(|_| Malformed::Line)?;
-    let _: A = target.parse().map_err(|_| Malformed::Line)?;
+) -> Result<Remote, MalformedPreamble> {
+    let source: A = source.parse().map_err(|_| MalformedPreamble::Line)?;
+    let _: A = target.parse().map_err(|_| MalformedPreamble::Line)?;
     let number = |text: &str| {
         let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let is_plain = is_number && (text == "0" || !text.starts_with('0'));
-        text.parse().ok().filter(|_| is_plain).ok_or(Malformed::Line)
+        text.parse().ok().filter(|_| is_plain).ok_or(MalformedPreamble::Line)
     };
     number(target_port)?;
     Ok(SocketAddr::new(source.into(), number(port)?).into())
 }
 
-fn binary(bytes: &[u8]) -> Result<Option<Preamble>, Malformed> {
+fn binary(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
     let Some(version_and_command) = bytes.get(12) else { return Ok(None) };
     let is_local = match version_and_command {
         0x20 => true,
         0x21 => false,
-        _ => return Err(Malformed::Binary),
+        _ => return Err(MalformedPreamble::Binary),
     };
     let Some(&[family, high, low]) = bytes.get(13..FIXED_BYTES) else { return Ok(None) };
     let rest = usize::from(u16::from_be_bytes([high, low]));
     let length = FIXED_BYTES + rest;
     if length > PREAMBLE_BYTES_MAX {
-        return Err(Malformed::Long);
+        return Err(MalformedPreamble::Long);
     }
 
     // Unspecified, TCP over IPv4 and IPv6, and streams of unix sockets, which have no address of use.
@@ -130,10 +130,10 @@ fn binary(bytes: &[u8]) -> Result<Option<Preamble>, Malformed> {
         0x31 => 216,
         // What a proxy says of itself is skipped.
         _ if is_local => 0,
-        _ => return Err(Malformed::Binary),
+        _ => return Err(MalformedPreamble::Binary),
     };
     if !is_local && rest < addresses {
-        return Err(Malformed::Binary);
+        return Err(MalformedPreamble::Binary);
     }
 
     let Some(body) = bytes.get(FIXED_BYTES..length) else { return Ok(None) };
@@ -168,7 +168,7 @@ mod tests {
     }
 
     /// What whole bytes come to, after it was seen that no part of them comes to anything.
-    fn whole(bytes: &[u8]) -> Result<(usize, String), Malformed> {
+    fn whole(bytes: &[u8]) -> Result<(usize, String), MalformedPreamble> {
         let read_whole = read(bytes);
         for length in 0..bytes.len() {
             match (read(&bytes[..length]), read_whole) {
@@ -183,7 +183,7 @@ mod tests {
         Ok((preamble.length, client))
     }
 
-    fn told(length: usize, client: &str) -> Result<(usize, String), Malformed> {
+    fn told(length: usize, client: &str) -> Result<(usize, String), MalformedPreamble> {
         Ok((length, client.to_owned()))
     }
 
@@ -218,10 +218,10 @@ mod tests {
             "PROXY \r\n",
             "PROXY \u{e4}\r\n",
         ] {
-            assert_eq!(whole(wrong.as_bytes()), Err(Malformed::Line), "{wrong:?}");
+            assert_eq!(whole(wrong.as_bytes()), Err(MalformedPreamble::Line), "{wrong:?}");
         }
         let endless = format!("PROXY UNKNOWN {}", "x".repeat(200));
-        assert_eq!(whole(endless.as_bytes()), Err(Malformed::Line));
+        assert_eq!(whole(endless.as_bytes()), Err(MalformedPreamble::Line));
         assert_eq!(read(&endless.as_bytes()[..LINE_BYTES_MAX - 1]), Ok(None));
     }
 
@@ -255,17 +255,18 @@ mod tests {
             (0x21, 0x21, 35),
         ] {
             let bytes = version_2(command, family, &vec![0; body]);
-            assert_eq!(whole(&bytes), Err(Malformed::Binary), "{command:x} {family:x} {body}");
+            assert_eq!(whole(&bytes), Err(MalformedPreamble::Binary), "{command:x} {family:x} {body}");
         }
         let long = version_2(0x21, 0x11, &vec![0; PREAMBLE_BYTES_MAX - FIXED_BYTES + 1]);
-        assert_eq!(whole(&long), Err(Malformed::Long));
+        assert_eq!(whole(&long), Err(MalformedPreamble::Long));
         assert!(whole(&version_2(0x21, 0x11, &vec![0; PREAMBLE_BYTES_MAX - FIXED_BYTES])).is_ok());
     }
 
     #[test]
     fn what_begins_like_neither_version_is_refused_at_once() {
         for wrong in ["GET / HTTP/1.1\r\n", "P", "PROXY", "PROXYTCP4", "\r\n\r\nX", "\x16\x03\x01"] {
-            let expected = if "PROXY ".starts_with(wrong) { Ok(None) } else { Err(Malformed::Absent) };
+            let expected =
+                if "PROXY ".starts_with(wrong) { Ok(None) } else { Err(MalformedPreamble::Absent) };
             assert_eq!(read(wrong.as_bytes()), expected, "{wrong:?}");
         }
         assert_eq!(read(b""), Ok(None));

@@ -22,7 +22,7 @@ pub use self::question::{Ticket, TokenAnswer, TokenQuestion, VerifierId};
 use self::entry::{Case, Stage};
 use self::news::Health;
 use self::queue::Line;
-use crate::token::{Finding, Grant, Inquiry, Refusal, Remote, Verdict, grants_the_same};
+use crate::token::{Finding, Grant, Refusal, RemoteVerifier, TokenInquiry, Verdict, grants_the_same};
 use crate::wheel::Now;
 use ahash::RandomState;
 use http::Request;
@@ -54,9 +54,9 @@ type Digest = [u8; 32];
 /// A request that is under way.
 pub struct Errand {
     digest: Digest,
-    inquiry: Inquiry,
+    inquiry: TokenInquiry,
     /// The verifier by whose rules the answer is read, whatever a reload brings meanwhile.
-    remote: Arc<Remote>,
+    remote: Arc<RemoteVerifier>,
 }
 
 /// Status and body of an answer, or why there is none.
@@ -64,7 +64,7 @@ pub type Reply = Result<(u16, Vec<u8>), String>;
 
 /// See the module.
 pub struct TokenVerification {
-    remote: Arc<Remote>,
+    remote: Arc<RemoteVerifier>,
     counters: Arc<VerificationCounters>,
     cases: HashMap<Digest, Case, RandomState>,
     /// The case that each asker holds.
@@ -80,7 +80,7 @@ pub struct TokenVerification {
 impl TokenVerification {
     /// A verification without cases. `counters` are those of the thread that it lives on.
     #[must_use]
-    pub fn new(remote: Arc<Remote>, counters: Arc<VerificationCounters>) -> Self {
+    pub fn new(remote: Arc<RemoteVerifier>, counters: Arc<VerificationCounters>) -> Self {
         Self {
             line: Line::new(remote.timing().concurrency_max),
             remote,
@@ -96,13 +96,13 @@ impl TokenVerification {
 
     /// The verifier.
     #[must_use]
-    pub fn remote(&self) -> &Arc<Remote> {
+    pub fn remote(&self) -> &Arc<RemoteVerifier> {
         &self.remote
     }
 
     /// Asks another verifier, or the same in another way, from now on. What was said before serves no newcomer, and
     /// whoever lives on it is looked at again when the new verifier would have it.
-    pub fn configure(&mut self, remote: Arc<Remote>, now: Now) {
+    pub fn configure(&mut self, remote: Arc<RemoteVerifier>, now: Now) {
         self.line.concurrency_max = remote.timing().concurrency_max;
         self.remote = remote;
         let digests: Vec<Digest> = self.cases.keys().copied().collect();
@@ -145,7 +145,7 @@ impl TokenVerification {
                     case.give_up_at_ns = now.monotonic_ns + self.remote.timing().timeout_ms * 1_000_000;
                 }
                 case.waiting.insert(asker);
-                self.line.join(&mut case.stage, digest, Inquiry::Grant);
+                self.line.join(&mut case.stage, digest, TokenInquiry::Grant);
             }
         }
         self.settle(digest, now);
@@ -178,7 +178,7 @@ impl TokenVerification {
         let digest = self.line.next(now)?;
         let case = self.cases.get_mut(&digest)?;
         case.stage = Stage::Asked;
-        let inquiry = if case.waiting.is_empty() { Inquiry::Recheck } else { Inquiry::Grant };
+        let inquiry = if case.waiting.is_empty() { TokenInquiry::Recheck } else { TokenInquiry::Grant };
         let request = self.remote.request(inquiry, &case.token);
         self.counters.requests.add(1);
         self.counters.requests_in_flight.add(1);
@@ -333,7 +333,7 @@ impl TokenVerification {
                 case.grace_ends_at_ns = at_ns + timeout_ns + timing.grace_s * 1_000_000_000;
                 case.missed = false;
             }
-            self.line.join(&mut case.stage, digest, Inquiry::Recheck);
+            self.line.join(&mut case.stage, digest, TokenInquiry::Recheck);
         }
         if grace_is_over {
             self.revoke(digest, now);
@@ -423,7 +423,7 @@ impl TokenVerification {
 }
 
 /// When a token that was granted now is to be looked at again; not when it has expired by then.
-fn recheck_at_ns(remote: &Remote, grant: &Grant, now: Now) -> u64 {
+fn recheck_at_ns(remote: &RemoteVerifier, grant: &Grant, now: Now) -> u64 {
     let left_ms = grant.expires_at_ms.saturating_sub(now.unix_ms);
     let recheck_ms = remote.recheck_in_s(left_ms / 1000).saturating_mul(1000);
     if recheck_ms < left_ms { after_ms(now, recheck_ms) } else { NEVER }

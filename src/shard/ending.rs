@@ -3,7 +3,7 @@
 use super::report::Told;
 use super::session::Phase;
 use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, Event, Id, Shard};
-use crate::api::{Persistence, Wanted};
+use crate::api::{AnswerForm, Persistence};
 use crate::dialect::{Action, Actions, AnyDialect, Input, Kind};
 use crate::frame;
 use crate::message::Violation;
@@ -62,7 +62,7 @@ impl Shard {
                 // What was begun is answered; the deadline holds.
                 Phase::Body => {}
                 Phase::Asked(kind, wanted) => {
-                    let wanted = Wanted { persistence: Persistence::Ends, ..wanted };
+                    let wanted = AnswerForm { persistence: Persistence::Ends, ..wanted };
                     self.sessions[id as usize].phase = Phase::Asked(kind, wanted);
                 }
                 Phase::Closing | Phase::Ending | Phase::Over => {}

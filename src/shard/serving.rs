@@ -3,7 +3,7 @@
 use super::report::Told;
 use super::session::Phase;
 use super::{Event, Id, Outgoing, Shard};
-use crate::api::{self, Persistence, Wanted};
+use crate::api::{self, AnswerForm, Persistence};
 use crate::dialect::{Action, Kind, Request, Served};
 use crate::metrics::{Origin, Outcome, StatusClass};
 use crate::reason::Reason;
@@ -88,7 +88,7 @@ impl Shard {
     ) -> bool {
         let (mut context, actions) = self.shared.lend(now);
         actions.clear();
-        let wanted = Wanted { persistence, is_head: request.is_head };
+        let wanted = AnswerForm { persistence, is_head: request.is_head };
         let served = kind.serve(request, &mut context, actions);
         let mut list = std::mem::take(&mut actions.list);
         for action in list.drain(..) {

@@ -1,6 +1,6 @@
 //! What a shard keeps of each connection, and the bounds of all of them.
 
-use crate::api::Wanted;
+use crate::api::AnswerForm;
 use crate::dialect::{AnyDialect, Kind};
 use crate::outbox::Outbox;
 use crate::wheel::Tick;
@@ -79,7 +79,7 @@ pub(super) enum Phase {
     /// A request has been answered, another may come.
     Idle,
     /// The answer to a request is awaited from the owner of an app's presence.
-    Asked(Kind, Wanted),
+    Asked(Kind, AnswerForm),
     /// Nothing more is said once the outbox is empty.
     Ending,
     /// The outbox is empty and our side is shut; the peer may have more to say that nobody reads.

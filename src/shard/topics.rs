@@ -56,7 +56,7 @@ impl Shard {
     /// Hands a message of a topic to the connections that its owner has chosen. They are not judged by what their
     /// outboxes hold: the owner waits for their receipts.
     pub fn take_delivery(&mut self, delivery: &TopicDelivery, now: Now) {
-        let mut frames: Vec<(pulsar::Form, crate::outbox::FrameId)> = Vec::new();
+        let mut frames: Vec<(pulsar::DeliveryForm, crate::outbox::FrameId)> = Vec::new();
         let mut delivered = 0;
         for recipient in &delivery.recipients {
             let Some(session) = self.sessions.get_mut(recipient.connection.id as usize) else { continue };

@@ -25,7 +25,7 @@ use serde_json::{Map, Value};
 
 use super::jwt::unix_ms;
 use super::remote::{Finding, Timing, in_range};
-use super::settings::Secret;
+use super::settings::JwtSecret;
 use super::unique::{self, Flaw};
 use super::{Grant, Refusal, VerifierError};
 use crate::endpoint::Endpoint;
@@ -38,7 +38,7 @@ pub struct IntrospectionSettings {
     url: String,
     /// The name by which the daemon shows itself to the issuer (HTTP Basic); without it nothing is shown.
     client_id: Option<String>,
-    client_secret: Option<Secret>,
+    client_secret: Option<JwtSecret>,
     pub(super) client_secret_file: Option<PathBuf>,
     /// What a role of `p_roles` may: words of a scope.
     roles: BTreeMap<String, Vec<String>>,

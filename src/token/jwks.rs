@@ -14,14 +14,14 @@ use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 
 use super::Algorithm;
-use super::key::{Key, KeyError, KeyName, check_secret_length};
+use super::key::{JwtKey, KeyError, KeyName, check_secret_length};
 
 /// Most keys of a set that fit the configured algorithms. A token without a `kid` tries them all, so this
 /// bounds what one hostile token costs. Issuers publish two or three.
 const KEYS_MAX: usize = 16;
 
 /// The keys of the set that fit any of the algorithms; at least one for each algorithm.
-pub(super) fn keys(material: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, JwksError> {
+pub(super) fn keys(material: &[u8], algorithms: &[Algorithm]) -> Result<Vec<JwtKey>, JwksError> {
     let set: Value = serde_json::from_slice(material)
         .map_err(|error| JwksError::Json { line: error.line(), column: error.column() })?;
     let written = set.get("keys").and_then(Value::as_array).ok_or(JwksError::Shape)?;
@@ -44,7 +44,11 @@ pub(super) fn keys(material: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>
 }
 
 /// The key, or `None` when it is of no use with these algorithms.
-fn key(jwk: &Map<String, Value>, algorithms: &[Algorithm], number: usize) -> Result<Option<Key>, JwksError> {
+fn key(
+    jwk: &Map<String, Value>,
+    algorithms: &[Algorithm],
+    number: usize,
+) -> Result<Option<JwtKey>, JwksError> {
     let mut usable: Vec<Algorithm> =
         kind_algorithms(jwk).iter().copied().filter(|algorithm| algorithms.contains(algorithm)).collect();
     if let Some(own) = jwk.get("alg") {
@@ -62,7 +66,7 @@ fn key(jwk: &Map<String, Value>, algorithms: &[Algorithm], number: usize) -> Res
         Some(_) => return Err(JwksError::Member { number, member: "kid" }),
     };
     let key = decoding_key(jwk, &usable, number)?;
-    Key::new(name, usable, key).map(Some).map_err(|problem| JwksError::Key { number, problem })
+    JwtKey::new(name, usable, key).map(Some).map_err(|problem| JwksError::Key { number, problem })
 }
 
 /// The algorithms a key of this kind can serve, whatever it says about itself.

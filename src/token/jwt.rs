@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 use serde_json::{Map, Value};
 
-use super::key::Key;
+use super::key::JwtKey;
 use super::settings::{JwtSettings, KeySource};
 use super::unique::{self, Flaw};
 use super::{Algorithm, Grant, NEVER_MS, Refusal, Rigour, UNIX_S_MAX, VerifierError, jwks};
@@ -25,7 +25,7 @@ use super::{Algorithm, Grant, NEVER_MS, Refusal, Rigour, UNIX_S_MAX, VerifierErr
 /// Verifies tokens by their signature and times.
 pub struct Jwt {
     algorithms: Vec<Algorithm>,
-    keys: Vec<Key>,
+    keys: Vec<JwtKey>,
     leeway_ms: u64,
     rigour: Rigour,
 }
@@ -39,8 +39,8 @@ impl Jwt {
     ) -> Result<Self, VerifierError> {
         let algorithms = settings.algorithms.clone();
         let keys = match settings.key_source(material)? {
-            KeySource::Secret(secret) => vec![Key::from_secret(secret, &algorithms, rigour)?],
-            KeySource::PublicKey(pem) => vec![Key::from_public_pem(pem, &algorithms)?],
+            KeySource::Secret(secret) => vec![JwtKey::from_secret(secret, &algorithms, rigour)?],
+            KeySource::PublicKey(pem) => vec![JwtKey::from_public_pem(pem, &algorithms)?],
             KeySource::Jwks(set) => jwks::keys(set, &algorithms)?,
         };
         Ok(Self { algorithms, keys, leeway_ms: settings.leeway_s * 1000, rigour })
@@ -66,7 +66,7 @@ impl Jwt {
     }
 
     fn check_signature(&self, header: &[u8], message: &str, signature: &str) -> Result<(), Refusal> {
-        let header: Header<'_> = serde_json::from_slice(header).map_err(|_| Refusal::Malformed)?;
+        let header: JwtHeader<'_> = serde_json::from_slice(header).map_err(|_| Refusal::Malformed)?;
         if header.crit {
             return Err(Refusal::Extension);
         }
@@ -127,7 +127,7 @@ impl fmt::Debug for Jwt {
 /// What is read of a JOSE header (RFC 7515 section 4.1). The rest is skipped, in particular the parameters
 /// by which a token would bring its own key or say where to fetch one.
 #[derive(Deserialize)]
-struct Header<'a> {
+struct JwtHeader<'a> {
     #[serde(borrow)]
     alg: Cow<'a, str>,
     #[serde(default)]

@@ -21,7 +21,7 @@ use super::{Algorithm, Refusal, Rigour};
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
 /// One key that checks signatures.
-pub(super) struct Key {
+pub(super) struct JwtKey {
     name: KeyName,
     /// The configured algorithms this key may be used with; never empty.
     algorithms: Vec<Algorithm>,
@@ -38,7 +38,7 @@ pub(super) enum KeyName {
     Named(String),
 }
 
-impl Key {
+impl JwtKey {
     /// A secret, for the HMAC algorithms.
     pub(super) fn from_secret(
         material: &[u8],

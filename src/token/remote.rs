@@ -89,7 +89,7 @@ pub(super) fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Res
 
 /// What is wanted of a remote verifier.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Inquiry {
+pub enum TokenInquiry {
     /// What the token grants.
     Grant,
     /// Whether a token that it has granted is still good.
@@ -120,29 +120,29 @@ impl From<Result<Grant, Refusal>> for Finding {
 
 /// Asks over HTTP.
 #[derive(Clone)]
-pub struct Remote {
-    protocol: Protocol,
+pub struct RemoteVerifier {
+    protocol: RemoteProtocol,
     timing: Timing,
     trusted: Option<Arc<ClientConfig>>,
 }
 
 #[derive(Clone)]
-enum Protocol {
+enum RemoteProtocol {
     Introspection(Introspection),
     WazoAuth(WazoAuth),
 }
 
-impl Remote {
+impl RemoteVerifier {
     pub(super) fn introspection(
         settings: &IntrospectionSettings,
         material: Option<&[u8]>,
     ) -> Result<Self, VerifierError> {
-        let protocol = Protocol::Introspection(Introspection::new(settings, material)?);
+        let protocol = RemoteProtocol::Introspection(Introspection::new(settings, material)?);
         Ok(Self { protocol, timing: settings.timing(), trusted: None })
     }
 
     pub(super) fn wazo_auth(settings: &WazoAuthSettings) -> Result<Self, VerifierError> {
-        let protocol = Protocol::WazoAuth(WazoAuth::new(settings)?);
+        let protocol = RemoteProtocol::WazoAuth(WazoAuth::new(settings)?);
         Ok(Self { protocol, timing: settings.timing(), trusted: None })
     }
 
@@ -177,15 +177,15 @@ impl Remote {
     /// What is asked there, for people.
     pub fn protocol(&self) -> &'static str {
         match &self.protocol {
-            Protocol::Introspection(_) => "token introspection (RFC 7662)",
-            Protocol::WazoAuth(_) => "wazo-auth",
+            RemoteProtocol::Introspection(_) => "token introspection (RFC 7662)",
+            RemoteProtocol::WazoAuth(_) => "wazo-auth",
         }
     }
 
     fn endpoint(&self) -> &Endpoint {
         match &self.protocol {
-            Protocol::Introspection(introspection) => &introspection.endpoint,
-            Protocol::WazoAuth(wazo_auth) => &wazo_auth.endpoint,
+            RemoteProtocol::Introspection(introspection) => &introspection.endpoint,
+            RemoteProtocol::WazoAuth(wazo_auth) => &wazo_auth.endpoint,
         }
     }
 
@@ -196,10 +196,10 @@ impl Remote {
     }
 
     /// The request that asks. It has the token in it, so neither its URL nor its body is fit for a log.
-    pub fn request(&self, inquiry: Inquiry, token: &str) -> Request<String> {
+    pub fn request(&self, inquiry: TokenInquiry, token: &str) -> Request<String> {
         let mut request = match &self.protocol {
-            Protocol::Introspection(introspection) => introspection.request(token),
-            Protocol::WazoAuth(wazo_auth) => wazo_auth.request(inquiry, token),
+            RemoteProtocol::Introspection(introspection) => introspection.request(token),
+            RemoteProtocol::WazoAuth(wazo_auth) => wazo_auth.request(inquiry, token),
         };
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -208,18 +208,18 @@ impl Remote {
     }
 
     /// What an answer means that has come at `now_ms`, unix milliseconds.
-    pub fn read(&self, inquiry: Inquiry, status: u16, body: &[u8], now_ms: u64) -> Finding {
+    pub fn read(&self, inquiry: TokenInquiry, status: u16, body: &[u8], now_ms: u64) -> Finding {
         match &self.protocol {
-            Protocol::Introspection(introspection) => introspection.read(status, body, now_ms),
-            Protocol::WazoAuth(wazo_auth) => wazo_auth.read(inquiry, status, body, now_ms),
+            RemoteProtocol::Introspection(introspection) => introspection.read(status, body, now_ms),
+            RemoteProtocol::WazoAuth(wazo_auth) => wazo_auth.read(inquiry, status, body, now_ms),
         }
     }
 
     /// In how many seconds to ask again about a token that has `left_s` to live.
     pub fn recheck_in_s(&self, left_s: u64) -> u64 {
         match &self.protocol {
-            Protocol::Introspection(introspection) => introspection.recheck_s,
-            Protocol::WazoAuth(wazo_auth) => wazo_auth.recheck_in_s(left_s),
+            RemoteProtocol::Introspection(introspection) => introspection.recheck_s,
+            RemoteProtocol::WazoAuth(wazo_auth) => wazo_auth.recheck_in_s(left_s),
         }
     }
 }
@@ -241,7 +241,7 @@ fn means_the_same(earlier: &Grant, later: &Grant, claim: &str) -> bool {
         || is_list(earlier) && is_list(later) && items(earlier) == items(later)
 }
 
-impl fmt::Debug for Remote {
+impl fmt::Debug for RemoteVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote")
             .field("protocol", &self.protocol())

@@ -90,7 +90,7 @@ impl TokenSettings {
 pub struct JwtSettings {
     #[serde(default)]
     pub(super) algorithms: Vec<Algorithm>,
-    secret: Option<Secret>,
+    secret: Option<JwtSecret>,
     secret_file: Option<PathBuf>,
     public_key_file: Option<PathBuf>,
     jwks_file: Option<PathBuf>,
@@ -154,15 +154,15 @@ pub struct StaticSettings {
 /// A secret that stands in the configuration itself.
 #[derive(Clone, Deserialize, Eq, PartialEq)]
 #[serde(transparent)]
-pub(super) struct Secret(String);
+pub(super) struct JwtSecret(String);
 
-impl Secret {
+impl JwtSecret {
     pub(super) fn text(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for JwtSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::value::{Datetime, Offset};
 
-use super::remote::{Finding, Inquiry, Timing, in_range};
+use super::remote::{Finding, Timing, TokenInquiry, in_range};
 use super::{Grant, Refusal, UNIX_S_MAX, VerifierError, moment};
 use crate::endpoint::{Endpoint, UrlError};
 
@@ -97,7 +97,7 @@ impl WazoAuth {
         })
     }
 
-    pub(super) fn request(&self, inquiry: Inquiry, token: &str) -> Request<String> {
+    pub(super) fn request(&self, inquiry: TokenInquiry, token: &str) -> Request<String> {
         let method = if self.asks_by_head(inquiry) { Method::HEAD } else { Method::GET };
         let token = utf8_percent_encode(token, SEGMENT);
         Request::builder()
@@ -109,7 +109,7 @@ impl WazoAuth {
             )
     }
 
-    pub(super) fn read(&self, inquiry: Inquiry, status: u16, body: &[u8], now_ms: u64) -> Finding {
+    pub(super) fn read(&self, inquiry: TokenInquiry, status: u16, body: &[u8], now_ms: u64) -> Finding {
         match status {
             200..=299 if self.asks_by_head(inquiry) => Finding::Confirmed,
             200 => read(body, now_ms),
@@ -121,8 +121,8 @@ impl WazoAuth {
         }
     }
 
-    fn asks_by_head(&self, inquiry: Inquiry) -> bool {
-        inquiry == Inquiry::Recheck && self.auth_check == AuthCheck::Static
+    fn asks_by_head(&self, inquiry: TokenInquiry) -> bool {
+        inquiry == TokenInquiry::Recheck && self.auth_check == AuthCheck::Static
     }
 
     pub(super) fn recheck_in_s(&self, left_s: u64) -> u64 {
@@ -145,20 +145,20 @@ fn dynamic_s(left_s: u64) -> u64 {
 
 /// What is read of an answer.
 #[derive(Deserialize)]
-struct Answer {
-    data: Data,
+struct WazoAuthAnswer {
+    data: WazoAuthData,
 }
 
 #[derive(Deserialize)]
-struct Data {
+struct WazoAuthData {
     acl: Vec<String>,
     session_uuid: String,
     utc_expires_at: String,
-    metadata: Metadata,
+    metadata: WazoAuthMetadata,
 }
 
 #[derive(Deserialize)]
-struct Metadata {
+struct WazoAuthMetadata {
     uuid: String,
     tenant_uuid: String,
     #[serde(default)]
@@ -168,19 +168,19 @@ struct Metadata {
 }
 
 fn read(body: &[u8], now_ms: u64) -> Finding {
-    match serde_json::from_slice::<Answer>(body) {
-        Ok(Answer { data }) => grant(data, now_ms).into(),
+    match serde_json::from_slice::<WazoAuthAnswer>(body) {
+        Ok(WazoAuthAnswer { data }) => grant(data, now_ms).into(),
         Err(error) if error.is_data() => Finding::Refused(Refusal::Incomplete),
         Err(_) => Finding::Unclear("its answer is not JSON".into()),
     }
 }
 
-fn grant(data: Data, now_ms: u64) -> Result<Grant, Refusal> {
+fn grant(data: WazoAuthData, now_ms: u64) -> Result<Grant, Refusal> {
     let expires_at_ms = expires_at_ms(&data.utc_expires_at).ok_or(Refusal::BadExpiry)?;
     if now_ms >= expires_at_ms {
         return Err(Refusal::Expired);
     }
-    let Metadata { uuid, tenant_uuid, admin, purpose } = data.metadata;
+    let WazoAuthMetadata { uuid, tenant_uuid, admin, purpose } = data.metadata;
     let claims: Map<String, Value> = [
         ("acl", data.acl.into()),
         ("sub", uuid.into()),

@@ -3,7 +3,7 @@
 use crate::conversation::Bus;
 use crate::{app_settings, bus, come, publication, publish, settings, subscription, told, webhook};
 use fanfare::dialect::Settings;
-use fanfare::dialect::echo::{AppSettings, Reach, SocketId};
+use fanfare::dialect::echo::{AppSettings, EchoReach, SocketId};
 use fanfare::shard::Limits;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ fn succeeded(channel: &str) -> String {
     format!(r#"{{"event":"pusher_internal:subscription_succeeded","channel":"{channel}","data":"{{}}"}}"#)
 }
 
-fn keep(bus: &mut Bus, channel: &str, data: &str, reach: Reach) {
+fn keep(bus: &mut Bus, channel: &str, data: &str, reach: EchoReach) {
     let publication = publication(channel, data, reach, 1800, bus.now);
     bus.shard.deliver(&publication, bus.now);
     bus.flush();
@@ -35,17 +35,17 @@ fn the_last_event_follows_the_answer_for_as_long_as_it_is_kept() {
             r#"{"name":"cache_miss","channel":"cache-c"}"#
         ]
     );
-    keep(&mut bus, "cache-c", "one", Reach::All);
-    keep(&mut bus, "cache-c", "two", Reach::All);
+    keep(&mut bus, "cache-c", "one", EchoReach::All);
+    keep(&mut bus, "cache-c", "two", EchoReach::All);
     publish(&mut bus, "cache-c", "not kept");
     assert_eq!(bus.heard("a"), ["one", "two", "not kept"]);
     come(&mut bus, "b");
     assert_eq!(subscribe(&mut bus, "b", "cache-c"), [&succeeded("cache-c"), "two"]);
     assert_eq!(subscribe(&mut bus, "a", "cache-c"), [&succeeded("cache-c"), "two"], "whoever asks again");
-    keep(&mut bus, "private-cache-c", "three", Reach::All);
+    keep(&mut bus, "private-cache-c", "three", EchoReach::All);
     bus.say("a", &subscription(&socket, "private-cache-c", None));
     assert_eq!(bus.heard("a"), [&succeeded("private-cache-c"), "three"], "also while it was vacant");
-    keep(&mut bus, "presence-cache-c", "four", Reach::All);
+    keep(&mut bus, "presence-cache-c", "four", EchoReach::All);
     bus.say("a", &subscription(&socket, "presence-cache-c", Some(r#"{"user_id":"7"}"#)));
     let heard = bus.heard("a");
     assert!(heard.len() == 2 && heard[0].contains("succeeded") && heard[1] == "four", "{heard:?}");
@@ -69,7 +69,7 @@ fn webhooks_are_told_once_of_a_channel_that_has_nothing_until_it_is_filled() {
     }
     subscribe(&mut bus, "a", "cache-c");
     assert_eq!(missed(&mut bus), 0, "also when all have gone and somebody comes again");
-    keep(&mut bus, "cache-c", "one", Reach::All);
+    keep(&mut bus, "cache-c", "one", EchoReach::All);
     bus.heard("a");
     assert_eq!(subscribe(&mut bus, "a", "cache-c")[1], "one");
     assert_eq!(missed(&mut bus), 0);
@@ -86,7 +86,7 @@ fn a_sender_that_is_left_out_does_not_keep_its_event_out() {
     come(&mut bus, "a");
     come(&mut bus, "b");
     subscribe(&mut bus, "a", "cache-c");
-    keep(&mut bus, "cache-c", "one", Reach::AllBut(SocketId(1)));
+    keep(&mut bus, "cache-c", "one", EchoReach::AllBut(SocketId(1)));
     assert!(bus.heard("a").is_empty());
     assert_eq!(subscribe(&mut bus, "b", "cache-c"), [&succeeded("cache-c"), "one"]);
 }
@@ -105,7 +105,7 @@ fn client_events_and_changes_of_members_are_not_kept() {
 #[test]
 fn an_app_keeps_as_many_as_it_may_and_the_oldest_go_first() {
     let mut bus = bus(|app| app.cache_entries_max = 2);
-    ["cache-1", "cache-2", "cache-3"].iter().for_each(|channel| keep(&mut bus, channel, "x", Reach::All));
+    ["cache-1", "cache-2", "cache-3"].iter().for_each(|channel| keep(&mut bus, channel, "x", EchoReach::All));
     come(&mut bus, "a");
     for (channel, is_kept) in [("cache-1", false), ("cache-2", true), ("cache-3", true)] {
         assert_eq!(subscribe(&mut bus, "a", channel)[1] == "x", is_kept, "{channel}");
@@ -119,14 +119,14 @@ fn a_reload_holds_for_what_was_kept_before_it() {
         bus.shard.configure(Arc::new(settings), Limits::default(), bus.now);
         bus.flush();
     };
-    ["cache-1", "cache-2", "cache-3"].iter().for_each(|channel| keep(&mut bus, channel, "x", Reach::All));
+    ["cache-1", "cache-2", "cache-3"].iter().for_each(|channel| keep(&mut bus, channel, "x", EchoReach::All));
     come(&mut bus, "a");
     reload(&mut bus, settings(AppSettings { cache_entries_max: 1, ..app_settings() }));
     for (channel, is_kept) in [("cache-1", false), ("cache-2", false), ("cache-3", true)] {
         assert_eq!(subscribe(&mut bus, "a", channel)[1] == "x", is_kept, "{channel}");
     }
     reload(&mut bus, Settings::default());
-    keep(&mut bus, "cache-1", "late", Reach::All);
+    keep(&mut bus, "cache-1", "late", EchoReach::All);
     reload(&mut bus, settings(app_settings()));
     come(&mut bus, "b");
     for channel in ["cache-1", "cache-3"] {

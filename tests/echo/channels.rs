@@ -2,7 +2,7 @@
 
 use crate::conversation::Bus;
 use crate::{app_settings, bus, come, publication, publish, settings, sign, subscription, told, webhook};
-use fanfare::dialect::echo::{App, AppSettings, Reach, Secret, SocketId};
+use fanfare::dialect::echo::{App, AppSecret, AppSettings, EchoReach, SocketId};
 use fanfare::dialect::{Settings, Tally};
 use fanfare::shard::Limits;
 use serde_json::json;
@@ -33,7 +33,8 @@ fn the_worked_examples_are_as_they_are_written() {
     ] {
         publish(&mut bus, channel, event);
         assert_eq!(bus.heard(""), [event]);
-        let to_others = publication(channel, event, Reach::AllBut(SocketId(1234 << 32 | 1234)), 0, bus.now);
+        let to_others =
+            publication(channel, event, EchoReach::AllBut(SocketId(1234 << 32 | 1234)), 0, bus.now);
         bus.shard.deliver(&to_others, bus.now);
         bus.flush();
         assert!(bus.heard("").is_empty(), "toOthers() leaves the sender out");
@@ -197,7 +198,7 @@ fn a_new_secret_holds_for_later_signatures() {
     let socket = come(&mut bus, "a");
     bus.say("a", &subscription(&socket, "private-x", None));
     let mut after = settings(app_settings());
-    after.echo.apps = vec![Arc::new(App::new(app_settings(), Secret("another".into())))];
+    after.echo.apps = vec![Arc::new(App::new(app_settings(), AppSecret("another".into())))];
     bus.shard.configure(Arc::new(after), Limits::default(), bus.now);
     bus.say("a", &subscription(&socket, "private-y", None));
     publish(&mut bus, "private-x", "still here");
@@ -264,7 +265,7 @@ fn a_large_channel_is_counted_every_five_seconds() {
 fn apps_never_see_each_other() {
     let mut settings = settings(app_settings());
     let other = AppSettings { id: "app-id2".into(), key: "other".into(), ..AppSettings::default() };
-    settings.echo.apps.push(Arc::new(App::new(other, Secret("app-secret".into()))));
+    settings.echo.apps.push(Arc::new(App::new(other, AppSecret("app-secret".into()))));
     let mut bus = Bus::of(Settings { ..settings });
     come(&mut bus, "a");
     bus.connect("b", "/app/other", crate::HOST);

@@ -2,7 +2,7 @@
 
 use crate::rest::{Server, payload};
 use fanfare::dialect::Kind;
-use fanfare::dialect::echo::{Reach, SocketId};
+use fanfare::dialect::echo::{EchoReach, SocketId};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
 use fanfare::wheel::Now;
@@ -43,13 +43,13 @@ fn an_event_goes_to_each_of_its_channels_once_and_in_order() {
 fn an_event_reaches_all_but_its_socket() {
     let server = Server::new(|_| {});
     for (socket_id, reach) in [
-        ("\"1.2\"", Reach::AllBut(SocketId(1 << 32 | 2))),
-        ("null", Reach::All),
-        ("\"1394211398.6599677993\"", Reach::All),
+        ("\"1.2\"", EchoReach::AllBut(SocketId(1 << 32 | 2))),
+        ("null", EchoReach::All),
+        ("\"1394211398.6599677993\"", EchoReach::All),
     ] {
         let body = event(&format!(r#""socket_id":{socket_id}"#));
         let publications = server.signed("POST", EVENTS, &body).2;
-        assert_eq!(Reach::of(publications[0].meta()), reach, "{socket_id}");
+        assert_eq!(EchoReach::of(publications[0].meta()), reach, "{socket_id}");
     }
 }
 

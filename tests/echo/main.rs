@@ -24,7 +24,7 @@ mod whole;
 
 use conversation::Bus;
 use fanfare::dialect::Settings;
-use fanfare::dialect::echo::{App, AppSettings, EchoSettings, Reach, Secret};
+use fanfare::dialect::echo::{App, AppSecret, AppSettings, EchoReach, EchoSettings};
 use fanfare::frame::{Draft, Publication};
 use fanfare::service::webhook::Webhook;
 use fanfare::service::webhook::WebhookSettings;
@@ -47,7 +47,7 @@ fn app_settings() -> AppSettings {
 
 /// Settings of one app.
 fn settings(app: AppSettings) -> Settings {
-    let apps = vec![Arc::new(App::new(app, Secret(SECRET.into())))];
+    let apps = vec![Arc::new(App::new(app, AppSecret(SECRET.into())))];
     Settings { echo: EchoSettings { apps, ..EchoSettings::default() }, ..Settings::default() }
 }
 
@@ -85,7 +85,7 @@ fn subscription(socket: &str, channel: &str, data: Option<&str>) -> String {
 }
 
 /// An event as a publisher's side drafts it.
-fn publication(channel: &str, data: &str, reach: Reach, retain_s: u32, now: Now) -> Arc<Publication> {
+fn publication(channel: &str, data: &str, reach: EchoReach, retain_s: u32, now: Now) -> Arc<Publication> {
     let mut draft = Draft::default();
     draft.address(&[b"e", APP.as_bytes(), b"\0", channel.as_bytes(), b"\0"], b"");
     let (meta, length) = reach.meta();
@@ -97,7 +97,7 @@ fn publication(channel: &str, data: &str, reach: Reach, retain_s: u32, now: Now)
 
 /// An event of a server, for all subscribers of a channel.
 fn publish(bus: &mut Bus, channel: &str, data: &str) {
-    let publication = publication(channel, data, Reach::All, 0, bus.now);
+    let publication = publication(channel, data, EchoReach::All, 0, bus.now);
     bus.shard.deliver(&publication, bus.now);
     bus.flush();
 }

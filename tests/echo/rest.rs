@@ -1,6 +1,6 @@
 //! The HTTP API: every route with its answers, and the errors in their order.
 
-use fanfare::dialect::echo::{App, AppSettings, Reach, Secret, SocketId, answer};
+use fanfare::dialect::echo::{App, AppSecret, AppSettings, EchoReach, SocketId, answer};
 use fanfare::dialect::{Action, Actions, Context, Kind, Request, Served, Settings};
 use fanfare::frame::Publication;
 use fanfare::service::ConnectionRef;
@@ -23,7 +23,7 @@ impl Server {
         let mut app = AppSettings { id: "app-id".into(), key: "app-key".into(), ..Default::default() };
         change(&mut app);
         let mut settings = Settings::default();
-        settings.echo.apps = vec![Arc::new(App::new(app, Secret("app-secret".into())))];
+        settings.echo.apps = vec![Arc::new(App::new(app, AppSecret("app-secret".into())))];
         Self { settings }
     }
 
@@ -404,7 +404,7 @@ fn a_users_connections_are_told_to_end_with_and_without_the_apps_id() {
         assert_eq!((status, publications.len()), (200, 1));
         assert!(matches!(inquiry, Some(Inquiry::Dismiss(user)) if &*user == "a b"));
         assert!(publications[0].topic().ends_with(b"app-id\0#server-to-user-a b\0"));
-        assert_eq!(Reach::of(publications[0].meta()), Reach::Last);
+        assert_eq!(EchoReach::of(publications[0].meta()), EchoReach::Last);
         assert_eq!(
             payload(&publications[0]),
             r#"{"event":"pusher:error","data":{"code":4009,"message":"Connection terminated by the app."}}"#

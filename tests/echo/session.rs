@@ -2,9 +2,9 @@
 
 use crate::conversation::Bus;
 use crate::{HOST, PATH, app_settings, bus, come, settings};
-use fanfare::api::{self, Exposition, Facts, Status};
+use fanfare::api::{self, DaemonStatus, Exposition, Facts};
 use fanfare::dialect::Tally;
-use fanfare::dialect::echo::{App, AppSettings, DrainCode, Secret};
+use fanfare::dialect::echo::{App, AppSecret, AppSettings, DrainCode};
 use fanfare::message::Received;
 use fanfare::shard::Limits;
 use std::sync::Arc;
@@ -152,7 +152,7 @@ fn each_app_limits_the_messages_of_its_own_clients() {
     let mut settings = settings(AppSettings { message_bytes_max: 100, ..app_settings() });
     let other =
         AppSettings { id: "2".into(), key: "2".into(), message_bytes_max: 0, ..AppSettings::default() };
-    settings.echo.apps.push(Arc::new(App::new(other, Secret::default())));
+    settings.echo.apps.push(Arc::new(App::new(other, AppSecret::default())));
     let mut bus = Bus::of(settings);
     bus.connect("small", PATH, HOST);
     bus.connect("large", "/app/2", HOST);
@@ -174,7 +174,7 @@ fn what_is_refused_is_shown_to_the_operator() {
     }
     bus.say("a", r#"{"event":"client-x","channel":"room"}"#);
     bus.say("a", r#"{"event":"no such"}"#);
-    let status = Status { shards: vec![Arc::clone(&bus.metrics)], ..Status::default() };
+    let status = DaemonStatus { shards: vec![Arc::clone(&bus.metrics)], ..DaemonStatus::default() };
     let page = api::metrics(Exposition::Prometheus, &status, &Facts::default());
     let page = String::from_utf8(page).unwrap();
     for line in [

@@ -2,7 +2,7 @@
 
 use crate::conversation::Bus;
 use crate::{bus, come, publication, publish, sign};
-use fanfare::dialect::echo::Reach;
+use fanfare::dialect::echo::EchoReach;
 use serde_json::json;
 
 fn sign_in(bus: &mut Bus, name: &str, socket: &str, user_data: &str) -> Vec<String> {
@@ -91,7 +91,7 @@ fn an_app_may_end_all_connections_of_a_user() {
     }
     let error =
         r#"{"event":"pusher:error","data":{"code":4009,"message":"Connection terminated by the app."}}"#;
-    let end = publication("#server-to-user-7", error, Reach::Last, 0, bus.now);
+    let end = publication("#server-to-user-7", error, EchoReach::Last, 0, bus.now);
     bus.shard.deliver(&end, bus.now);
     bus.flush();
     for name in ["a", "b"] {

@@ -1,28 +1,28 @@
-//! Remote verifiers: what they are asked, and what becomes of answers that are right, odd and wrong.
+//! RemoteVerifier verifiers: what they are asked, and what becomes of answers that are right, odd and wrong.
 
 use super::*;
 use fanfare::endpoint::UrlError;
-use fanfare::token::{Finding, Inquiry, Remote, grants_the_same};
+use fanfare::token::{Finding, RemoteVerifier, TokenInquiry, grants_the_same};
 use std::sync::Arc;
 
 const HOUR_S: u64 = 3600;
 
-fn remote(text: &str) -> Arc<Remote> {
+fn remote(text: &str) -> Arc<RemoteVerifier> {
     Arc::clone(Verifier::new(&settings(text), None).unwrap().remote().unwrap())
 }
 
-fn introspection() -> Arc<Remote> {
+fn introspection() -> Arc<RemoteVerifier> {
     remote(
         "introspection = { url = 'https://issuer.example/introspect', roles = { 'r1' = ['b', 'a'], 'r2' = ['a', 'c'] } }",
     )
 }
 
-fn wazo_auth() -> Arc<Remote> {
+fn wazo_auth() -> Arc<RemoteVerifier> {
     remote("wazo_auth = { url = 'https://pbx.example:9497/' }")
 }
 
-fn read(remote: &Remote, body: &str) -> Finding {
-    remote.read(Inquiry::Grant, 200, body.as_bytes(), NOW_MS)
+fn read(remote: &RemoteVerifier, body: &str) -> Finding {
+    remote.read(TokenInquiry::Grant, 200, body.as_bytes(), NOW_MS)
 }
 
 /// The grant for an answer of the issuer with these members beside `active` and `exp`.
@@ -76,7 +76,7 @@ fn a_token_is_posted_to_the_issuer_as_a_form() {
         ),
         Some(b"secret\r\n"),
     );
-    let request = verifier.unwrap().remote().unwrap().request(Inquiry::Grant, "a+b&c=d é");
+    let request = verifier.unwrap().remote().unwrap().request(TokenInquiry::Grant, "a+b&c=d é");
     assert_eq!(
         (request.method().as_str(), request.uri().to_string().as_str()),
         ("POST", "http://i.example:80/a?b=c")
@@ -85,12 +85,12 @@ fn a_token_is_posted_to_the_issuer_as_a_form() {
     assert_eq!(request.headers()["content-type"], "application/x-www-form-urlencoded");
     assert_eq!(request.headers()["authorization"], "Basic bWU6c2VjcmV0");
     assert!(!format!("{:?}", request.headers()).contains("bWU6"), "it is marked as sensitive");
-    assert!(introspection().request(Inquiry::Grant, "t").headers().get("authorization").is_none());
+    assert!(introspection().request(TokenInquiry::Grant, "t").headers().get("authorization").is_none());
 }
 
 #[test]
 fn wazo_auth_gets_the_token_in_the_path_and_nothing_of_it_gets_out_of_there() {
-    let uri = |token: &str| wazo_auth().request(Inquiry::Grant, token).uri().to_string();
+    let uri = |token: &str| wazo_auth().request(TokenInquiry::Grant, token).uri().to_string();
     assert_eq!(uri("0-a.b_c~"), "https://pbx.example:9497/0.1/token/0-a.b_c~?scope=websocketd");
     assert_eq!(
         uri("/../?#%é"),
@@ -98,13 +98,13 @@ fn wazo_auth_gets_the_token_in_the_path_and_nothing_of_it_gets_out_of_there() {
     );
     let longest = "é".repeat(TOKEN_BYTES_MAX / 2);
     let path = format!("https://pbx.example/{}", "p".repeat(2000));
-    let request = remote(&format!("wazo_auth = {{ url = '{path}' }}")).request(Inquiry::Grant, &longest);
+    let request = remote(&format!("wazo_auth = {{ url = '{path}' }}")).request(TokenInquiry::Grant, &longest);
     assert!(request.uri().to_string().len() > 3 * TOKEN_BYTES_MAX);
     assert_eq!(request.method(), "GET");
     let fixed = remote("wazo_auth = { url = 'http://pbx.example', auth_check = 'static' }");
-    assert_eq!(fixed.request(Inquiry::Recheck, "t").method(), "HEAD");
-    assert_eq!(fixed.request(Inquiry::Grant, "t").method(), "GET");
-    assert_eq!(wazo_auth().request(Inquiry::Recheck, "t").method(), "GET");
+    assert_eq!(fixed.request(TokenInquiry::Recheck, "t").method(), "HEAD");
+    assert_eq!(fixed.request(TokenInquiry::Grant, "t").method(), "GET");
+    assert_eq!(wazo_auth().request(TokenInquiry::Recheck, "t").method(), "GET");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn an_answer_in_which_a_name_comes_twice_grants_nothing() {
         format!(r#"{{"active":true,"exp":{0},"active":true}}"#, NOW_S + HOUR_S),
         format!(r#"{{"active":true,"exp":{},"scope":"a","\u0073cope":"root"}}"#, NOW_S + HOUR_S),
     ] {
-        let found = introspection().read(Inquiry::Grant, 200, answer.as_bytes(), NOW_S * 1000);
+        let found = introspection().read(TokenInquiry::Grant, 200, answer.as_bytes(), NOW_S * 1000);
         assert_eq!(found, Finding::Refused(Refusal::Ambiguous), "{answer}");
     }
     let body = |more: &str| {
@@ -137,14 +137,14 @@ fn an_answer_in_which_a_name_comes_twice_grants_nothing() {
                 "metadata":{{"uuid":"u","tenant_uuid":"t"}}}}}}"#
         )
     };
-    let read = |more| wazo_auth().read(Inquiry::Grant, 200, body(more).as_bytes(), NOW_S * 1000);
+    let read = |more| wazo_auth().read(TokenInquiry::Grant, 200, body(more).as_bytes(), NOW_S * 1000);
     assert!(matches!(read(""), Finding::Granted(_)));
     for twice in [r##","acl":["#"]"##, r#","utc_expires_at":"2033-11-14T23:13:20""#, r#","session_uuid":"x""#]
     {
         assert!(matches!(read(twice), Finding::Refused(_)), "{twice}");
     }
     let twice = body("").replace(r#""uuid":"u""#, r#""uuid":"u","admin":false,"admin":true"#);
-    let found = wazo_auth().read(Inquiry::Grant, 200, twice.as_bytes(), NOW_S * 1000);
+    let found = wazo_auth().read(TokenInquiry::Grant, 200, twice.as_bytes(), NOW_S * 1000);
     assert!(matches!(found, Finding::Refused(_)));
 }
 
@@ -174,7 +174,7 @@ fn an_issuers_odd_answer_grants_nothing() {
     }
     refused(&format!(r#"{{"active":true,"exp":{NOW_S}}}"#), Refusal::Expired);
     let unclear = |status: u16, body: &[u8]| {
-        let finding = issuer.read(Inquiry::Grant, status, body, NOW_MS);
+        let finding = issuer.read(TokenInquiry::Grant, status, body, NOW_MS);
         assert!(matches!(finding, Finding::Unclear(_)), "{status}: {finding:?}");
     };
     let good = format!(r#"{{"active":true,"exp":{}}}"#, NOW_S + 1);
@@ -244,7 +244,7 @@ fn wazo_auths_odd_answer_grants_nothing() {
         }
     }
     let good = wazo_answer().to_string();
-    let status = |status| wazo_auth().read(Inquiry::Grant, status, good.as_bytes(), NOW_MS);
+    let status = |status| wazo_auth().read(TokenInquiry::Grant, status, good.as_bytes(), NOW_MS);
     for dead in [400, 401, 403, 404, 410] {
         assert_eq!(status(dead), Finding::Refused(Refusal::Inactive), "{dead}");
     }
@@ -254,7 +254,7 @@ fn wazo_auths_odd_answer_grants_nothing() {
     assert!(matches!(read(&wazo_auth(), "<html>"), Finding::Unclear(_)));
     assert_eq!(read(&wazo_auth(), "[]"), Finding::Refused(Refusal::Incomplete));
     let fixed = remote("wazo_auth = { url = 'http://pbx.example', auth_check = 'static' }");
-    let head = |status| fixed.read(Inquiry::Recheck, status, b"", NOW_MS);
+    let head = |status| fixed.read(TokenInquiry::Recheck, status, b"", NOW_MS);
     assert_eq!((head(200), head(204)), (Finding::Confirmed, Finding::Confirmed));
     assert_eq!(head(404), Finding::Refused(Refusal::Inactive));
     assert!(matches!(head(500), Finding::Unclear(_)));
@@ -419,7 +419,7 @@ proptest! {
     #[test]
     fn no_answer_upsets_the_reading(status in 100u16..1000, body in "\\PC{0,60}") {
         for remote in [introspection(), wazo_auth()] {
-            for inquiry in [Inquiry::Grant, Inquiry::Recheck] {
+            for inquiry in [TokenInquiry::Grant, TokenInquiry::Recheck] {
                 prop_assert!(!matches!(remote.read(inquiry, status, body.as_bytes(), NOW_MS), Finding::Granted(_)));
             }
         }
@@ -428,7 +428,7 @@ proptest! {
     #[test]
     fn no_token_upsets_the_asking(token in "\\PC{1,80}") {
         for remote in [introspection(), wazo_auth()] {
-            let request = remote.request(Inquiry::Grant, &token);
+            let request = remote.request(TokenInquiry::Grant, &token);
             prop_assert!(request.uri().to_string().is_ascii() && request.body().is_ascii());
         }
     }

@@ -9,7 +9,7 @@ use fanfare::metrics::Metrics;
 use fanfare::service::verification::CheckOutcome;
 use fanfare::service::verification::{Asker, Errand, News, Reply, TokenVerification};
 use fanfare::service::verification::{Ticket, TokenAnswer};
-use fanfare::token::{Remote, Verdict, Verifier};
+use fanfare::token::{RemoteVerifier, Verdict, Verifier};
 use fanfare::wheel::Now;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};
@@ -25,7 +25,7 @@ struct Stage {
     requests: Vec<(String, Errand)>,
 }
 
-fn remote(text: &str) -> Arc<Remote> {
+fn remote(text: &str) -> Arc<RemoteVerifier> {
     let verifier = Verifier::new(&toml::from_str(text).unwrap(), None).unwrap();
     Arc::clone(verifier.remote().unwrap())
 }

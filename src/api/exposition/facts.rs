@@ -39,7 +39,7 @@ pub struct Facts {
     /// The largest backlogs.
     pub backlogs: Vec<TopicBacklog>,
     /// The apps of `echo`, as many as are told apart, and all others together.
-    pub apps: Vec<App>,
+    pub apps: Vec<AppFacts>,
 }
 
 /// The room that the store takes and has.
@@ -108,7 +108,7 @@ impl Room {
 
 /// An app of `echo`.
 #[derive(Clone, Debug)]
-pub struct App {
+pub struct AppFacts {
     /// Its id.
     pub id: Arc<str>,
     /// Its connections.
@@ -195,7 +195,7 @@ impl Facts {
         if self.apps.is_empty() {
             return Ok(());
         }
-        let values = |value: fn(&App) -> u64| {
+        let values = |value: fn(&AppFacts) -> u64| {
             self.apps.iter().map(|app| (vec![("app", Arc::clone(&app.id))], value(app))).collect()
         };
         let about = "Connections of an app of echo";

@@ -1,7 +1,7 @@
 //! What of a message's data goes on to the others, and to whom.
 
 use super::fields;
-use super::target::{Target, quoted};
+use super::target::{MessageTarget, quoted};
 use super::{ChannelSettings, kind};
 use serde_json::value::RawValue;
 
@@ -13,7 +13,7 @@ pub(super) struct Shaped<'a> {
     data: &'a RawValue,
     keys: Option<&'a [String]>,
     /// Whom they are for, where messages of this kind can be for one user.
-    target: Option<Target<'a>>,
+    target: Option<MessageTarget<'a>>,
 }
 
 impl<'a> Shaped<'a> {
@@ -25,13 +25,13 @@ impl<'a> Shaped<'a> {
         Self {
             data,
             keys: settings.shape.get(kind).map(Vec::as_slice),
-            target: is_targeted.then(|| Target::read(target())),
+            target: is_targeted.then(|| MessageTarget::read(target())),
         }
     }
 
     /// Whom they are for.
-    pub(super) fn target(&self) -> &Target<'a> {
-        self.target.as_ref().unwrap_or(&Target::Everyone)
+    pub(super) fn target(&self) -> &MessageTarget<'a> {
+        self.target.as_ref().unwrap_or(&MessageTarget::Everyone)
     }
 
     /// Appends them as JSON, the values as they were written.

@@ -13,7 +13,7 @@ const DIGITS_MAX: usize = 20;
 
 /// Whom a message is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Target<'a> {
+pub(super) enum MessageTarget<'a> {
     /// All of the channel.
     Everyone,
     /// A value that no user's id can have.
@@ -22,7 +22,7 @@ pub(super) enum Target<'a> {
     User(Cow<'a, str>),
 }
 
-impl<'a> Target<'a> {
+impl<'a> MessageTarget<'a> {
     /// Reads the value of the key, or its absence.
     pub(super) fn read(value: Option<&'a RawValue>) -> Self {
         let Some(value) = value else { return Self::Everyone };
@@ -95,15 +95,15 @@ fn integer(number: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn target(json: &str) -> Target<'_> {
-        Target::read(Some(serde_json::from_str(json).unwrap()))
+    fn target(json: &str) -> MessageTarget<'_> {
+        MessageTarget::read(Some(serde_json::from_str(json).unwrap()))
     }
 
     #[test]
     fn what_is_false_in_the_original_is_for_everyone() {
-        assert_eq!(Target::read(None), Target::Everyone);
+        assert_eq!(MessageTarget::read(None), MessageTarget::Everyone);
         for json in ["null", "false", "0", "\"\"", "0.0", "-0", "-0.0", "0e5", "0E-5", "0.000e999"] {
-            assert_eq!(target(json), Target::Everyone, "{json}");
+            assert_eq!(target(json), MessageTarget::Everyone, "{json}");
         }
     }
 
@@ -124,7 +124,7 @@ mod tests {
             ("18446744073709551615", "18446744073709551615"),
             ("1e19", "10000000000000000000"),
         ] {
-            assert_eq!(target(json), Target::User(integer.into()), "{json}");
+            assert_eq!(target(json), MessageTarget::User(integer.into()), "{json}");
             assert!(is_for(target(json).as_meta(), &id(&serde_json::from_str(integer).unwrap()).unwrap()));
         }
     }
@@ -143,7 +143,7 @@ mod tests {
             "1e-1",
             "123456789012345678901",
         ] {
-            assert_eq!(target(json), Target::Nobody, "{json}");
+            assert_eq!(target(json), MessageTarget::Nobody, "{json}");
             assert!(!is_for(target(json).as_meta(), ""), "{json}");
         }
     }
@@ -154,7 +154,7 @@ mod tests {
         assert!(is_for(target("2").as_meta(), &number) && !is_for(target("2").as_meta(), &text));
         assert!(is_for(target("\"2\"").as_meta(), &text) && !is_for(target("\"2\"").as_meta(), &number));
         assert!(is_for(target(r#""\u0032""#).as_meta(), &text));
-        assert_eq!(target(r#""\ud800""#), Target::Nobody);
+        assert_eq!(target(r#""\ud800""#), MessageTarget::Nobody);
         assert_eq!(target("\"null\"").as_meta(), b"\"null\"");
     }
 

@@ -59,9 +59,9 @@ pub struct Broadcaster {
 /// A secret as it was written.
 #[derive(Clone, Default, serde::Deserialize)]
 #[serde(transparent)]
-pub struct Secret(pub String);
+pub struct AppSecret(pub String);
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for AppSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }
@@ -76,7 +76,7 @@ pub struct AppSettings {
     /// Names the app to clients.
     pub key: String,
     /// What signatures are made with; or `secret_file`.
-    pub secret: Option<Secret>,
+    pub secret: Option<AppSecret>,
     /// The file that holds it.
     pub secret_file: Option<PathBuf>,
     /// Whether anybody is served.
@@ -167,7 +167,7 @@ pub struct App {
     /// Its settings.
     pub settings: AppSettings,
     /// What signatures are made with.
-    pub secret: Secret,
+    pub secret: AppSecret,
     /// Sessions of the whole daemon that have been let in under these settings. A reload makes new settings, and
     /// each session moves on to them.
     pub connections: AtomicUsize,
@@ -195,7 +195,7 @@ impl AppSettings {
 impl App {
     /// An app with its secret at hand.
     #[must_use]
-    pub fn new(settings: AppSettings, secret: Secret) -> Self {
+    pub fn new(settings: AppSettings, secret: AppSecret) -> Self {
         let id = settings.id.as_str().into();
         Self { id, settings, secret, connections: AtomicUsize::new(0), events: AtomicU64::new(0) }
     }

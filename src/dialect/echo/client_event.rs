@@ -3,7 +3,7 @@
 use super::announce::webhook;
 use super::message::{ClientEvent, channel_error};
 use super::name::{Access, ChannelKind};
-use super::{Live, Reach, SECOND_NS, is_over, topic};
+use super::{EchoLive, EchoReach, SECOND_NS, is_over, topic};
 use crate::dialect::{Action, Actions, Context, Tally};
 use crate::service::webhook::WebhookName;
 use crate::wheel::Now;
@@ -15,7 +15,7 @@ const NOT_ALLOWED: u16 = 4009;
 /// The code of an event that the client may not send at all.
 const REJECTED: u16 = 4301;
 
-impl Live {
+impl EchoLive {
     /// Hands a client's event to the others of its channel.
     pub(super) fn client_event(&mut self, event: &ClientEvent, context: &mut Context<'_>, out: &mut Actions) {
         if let Err((code, message)) = self.may_send(event, context.now) {
@@ -35,7 +35,7 @@ impl Live {
             text.push_str(&format!(r#","user_id":{}"#, Json::from(user)));
         }
         text.push('}');
-        let (meta, length) = Reach::AllBut(self.socket).meta();
+        let (meta, length) = EchoReach::AllBut(self.socket).meta();
         context.draft.address(&topic(&self.place.id, channel), b"");
         context.draft.meta(&meta[..length]);
         context.draft.text(|payload| payload.extend_from_slice(text.as_bytes()));

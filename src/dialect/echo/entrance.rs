@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Why a client is not let in, or has to go: the code, and the message that is the reason too.
-pub(super) type Refusal = (u16, String);
+pub(super) type AppRefusal = (u16, String);
 
 /// The versions that are served as the one that this is, as sent. Without a version it is that one too.
 const VERSIONS: [&str; 3] = ["5", "6", "7"];
 
 /// A session's place among the connections of an app. It is given back when it is dropped.
-pub(super) struct Place(Arc<App>);
+pub(super) struct AppPlace(Arc<App>);
 
 /// The key of the app that a path names; `None` when it is no path of this dialect's.
 pub(super) fn key_of<'a>(path: &'a str, settings: &EchoSettings) -> Option<&'a str> {
@@ -23,7 +23,11 @@ pub(super) fn key_of<'a>(path: &'a str, settings: &EchoSettings) -> Option<&'a s
 }
 
 /// Gives a client a place, or says why it gets none.
-pub(super) fn admit(key: &str, upgrade: &Upgrade<'_>, settings: &EchoSettings) -> Result<Place, Refusal> {
+pub(super) fn admit(
+    key: &str,
+    upgrade: &Upgrade<'_>,
+    settings: &EchoSettings,
+) -> Result<AppPlace, AppRefusal> {
     let app = settings.by_key(key).ok_or_else(|| (4001, format!("App key {key} does not exist.")))?;
     if !app.settings.enabled {
         return Err(not_enabled());
@@ -35,15 +39,15 @@ pub(super) fn admit(key: &str, upgrade: &Upgrade<'_>, settings: &EchoSettings) -
     if !app.settings.allowed_origins.iter().any(|allowed| allows(allowed, upgrade.origin)) {
         return Err((4009, "Origin not allowed.".into()));
     }
-    Place::take(app).ok_or_else(|| (4004, "Over connection limit.".into()))
+    AppPlace::take(app).ok_or_else(|| (4004, "Over connection limit.".into()))
 }
 
 /// What the clients of a disabled or removed app are told.
-pub(super) fn not_enabled() -> Refusal {
+pub(super) fn not_enabled() -> AppRefusal {
     (4003, "The app is not enabled.".into())
 }
 
-impl Place {
+impl AppPlace {
     /// A place, unless all are taken.
     fn take(app: &Arc<App>) -> Option<Self> {
         let max = app.settings.max_connections;
@@ -59,7 +63,7 @@ impl Place {
     }
 }
 
-impl Deref for Place {
+impl Deref for AppPlace {
     type Target = Arc<App>;
 
     fn deref(&self) -> &Arc<App> {
@@ -67,7 +71,7 @@ impl Deref for Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for AppPlace {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Relaxed);
     }

@@ -1,7 +1,7 @@
 //! Events of publishers, whatever way they come: what a good one is, and the publications that it comes to.
 
 use super::name::{Access, ChannelKind};
-use super::{App, AppSettings, Reach, SocketId, is_over, topic};
+use super::{App, AppSettings, EchoReach, SocketId, is_over, topic};
 use crate::dialect::Unusable;
 use crate::event::{Object, TypedScalarValue as _, Value, ValueIntoString as _, entries};
 use crate::frame::{Draft, Publication};
@@ -16,7 +16,7 @@ const OURS: [&str; 2] = ["pusher:", "pusher_internal:"];
 
 /// How an event is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum BroadcastForm {
     /// As the body of a request.
     Request,
     /// As one of a batch, for one channel.
@@ -35,26 +35,26 @@ pub(super) struct Broadcast<'a> {
     data_bytes: usize,
     /// Each name once.
     pub(super) channels: SmallVec<[(&'a str, ChannelKind); 1]>,
-    reach: Reach,
+    reach: EchoReach,
     /// What is to be told of its channels, if anything.
     pub(super) info: Option<Wanted>,
 }
 
 /// The fields of an event, the last of each name.
 #[derive(Default)]
-struct Fields<'a> {
-    name: Field<'a>,
-    data: Field<'a>,
-    channels: Field<'a>,
-    channel: Field<'a>,
-    socket_id: Field<'a>,
-    info: Field<'a>,
+struct BroadcastFields<'a> {
+    name: BroadcastField<'a>,
+    data: BroadcastField<'a>,
+    channels: BroadcastField<'a>,
+    channel: BroadcastField<'a>,
+    socket_id: BroadcastField<'a>,
+    info: BroadcastField<'a>,
 }
 
 /// A value with its text; nothing when it is absent, or null and not data.
-type Field<'a> = Option<(Value<'a, 'a>, &'a [u8])>;
+type BroadcastField<'a> = Option<(Value<'a, 'a>, &'a [u8])>;
 
-impl<'a> Fields<'a> {
+impl<'a> BroadcastFields<'a> {
     fn read(object: &Object<'a, 'a>, text: &'a [u8]) -> Self {
         let mut fields = Self::default();
         for (key, value, written) in entries(object, text) {
@@ -85,10 +85,10 @@ impl<'a> Broadcast<'a> {
     pub(super) fn read(
         object: &Object<'a, 'a>,
         text: &'a [u8],
-        form: Form,
+        form: BroadcastForm,
         app: &AppSettings,
     ) -> Result<Self, Unusable> {
-        let fields = Fields::read(object, text);
+        let fields = BroadcastFields::read(object, text);
         let name = string(fields.name.as_ref()).filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| bad("\"name\" must be a string that is not empty"))?;
         if OURS.iter().any(|ours| name.starts_with(ours)) {
@@ -101,18 +101,18 @@ impl<'a> Broadcast<'a> {
         }
         let (data, data_bytes) = data(fields.data.as_ref(), form)?;
         let channels = match &fields.channels {
-            Some((list, _)) if form != Form::Batch => channels(*list, app)?,
+            Some((list, _)) if form != BroadcastForm::Batch => channels(*list, app)?,
             _ => {
                 let name = string(fields.channel.as_ref()).ok_or_else(|| bad("no channel"))?;
                 SmallVec::from_iter([(name, kind(name)?)])
             }
         };
         let reach = match &fields.socket_id {
-            None => Reach::All,
+            None => EchoReach::All,
             Some((id, _)) => {
                 let id = id.into_string().and_then(|id| SocketId::read(id).ok());
                 let id = id.ok_or_else(|| bad("\"socket_id\" must be two numbers with a dot"))?;
-                id.map_or(Reach::All, Reach::AllBut)
+                id.map_or(EchoReach::All, EchoReach::AllBut)
             }
         };
         let info = match &fields.info {
@@ -199,18 +199,18 @@ fn written<'a>(field: Option<&(Value<'a, 'a>, &'a [u8])>) -> &'a [u8] {
 /// The data as a JSON string, and how long it is decoded.
 fn data<'a>(
     field: Option<&(Value<'a, 'a>, &'a [u8])>,
-    form: Form,
+    form: BroadcastForm,
 ) -> Result<(Cow<'a, [u8]>, usize), Unusable> {
     if let Some(data) = string(field) {
         return Ok((Cow::Borrowed(written(field)), data.len()));
     }
     match field {
-        Some((_, written)) if form == Form::Feed => {
+        Some((_, written)) if form == BroadcastForm::Feed => {
             let text = String::from_utf8_lossy(written);
             let string = serde_json::to_vec(&text).map_err(|error| Unusable(error.to_string()))?;
             Ok((Cow::Owned(string), text.len()))
         }
-        _ if form == Form::Feed => Err(bad("\"data\" is missing")),
+        _ if form == BroadcastForm::Feed => Err(bad("\"data\" is missing")),
         _ => Err(bad("\"data\" must be a string")),
     }
 }

@@ -7,13 +7,13 @@ use crate::event::{Event, Parser, ValueIntoString as _};
 
 /// A user, and what is shown of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct EchoMember {
     pub(super) user: Box<str>,
     /// JSON.
     pub(super) info: Box<str>,
 }
 
-impl Member {
+impl EchoMember {
     /// Reads `channel_data`. The user's id may be a number, which is its text then.
     pub(super) fn of_channel_data(data: &str, app: &AppSettings, parser: &mut Parser) -> Option<Self> {
         let read = |event: &Event<'_, '_>| Self::new(text_of(event, "user_id")?, event, app);
@@ -60,7 +60,7 @@ mod tests {
 
     fn read(data: &str) -> Option<(String, String)> {
         let app = AppSettings::default();
-        let member = Member::of_channel_data(data, &app, &mut Parser::default())?;
+        let member = EchoMember::of_channel_data(data, &app, &mut Parser::default())?;
         Some((member.user.into(), member.info.into()))
     }
 
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn whoever_signs_in_is_a_text_that_can_name_a_channel() {
         let app = AppSettings { user_id_chars_max: 0, ..AppSettings::default() };
-        let read = |data: &str| Member::of_user_data(data, &app, &mut Parser::default());
+        let read = |data: &str| EchoMember::of_user_data(data, &app, &mut Parser::default());
         let member = read(r#"{"id":"7","user_info":{"name":"Ann"},"watchlist":["8"]}"#).unwrap();
         assert_eq!((&*member.user, &*member.info), ("7", r#"{"name":"Ann"}"#));
         let too_long = format!(r#"{{"id":"{}"}}"#, "x".repeat(129));

@@ -14,17 +14,17 @@ const CLIENT: &str = "client-";
 
 /// One thing that a client says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum EchoMessage {
     /// Answer.
     Ping,
     /// An answer.
     Pong,
     /// Receive what is published to a channel.
-    Subscribe(Subscribe),
+    Subscribe(SubscribeMessage),
     /// The opposite.
     Unsubscribe(String),
     /// Know who I am.
-    SignIn(SignIn),
+    SignIn(SignInMessage),
     /// Tell the others of a channel.
     Client(ClientEvent),
     /// Something that is not known.
@@ -33,7 +33,7 @@ pub(super) enum Said {
 
 /// A wish to subscribe.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Subscribe {
+pub(super) struct SubscribeMessage {
     pub(super) channel: String,
     /// The signature; empty when there is none.
     pub(super) auth: String,
@@ -43,7 +43,7 @@ pub(super) struct Subscribe {
 
 /// A wish to be known as a user. What is missing or no text is empty.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct SignIn {
+pub(super) struct SignInMessage {
     pub(super) auth: String,
     /// Who it is, JSON as it was signed.
     pub(super) user_data: String,
@@ -62,16 +62,16 @@ pub(super) struct ClientEvent {
 
 /// No message of this protocol.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(super) struct MalformedMessage;
 
-impl Said {
+impl EchoMessage {
     /// Reads a message.
-    pub(super) fn read(json: &[u8], parser: &mut Parser) -> Result<Self, Malformed> {
-        match parser.parse(json, read).map_err(|_| Malformed)?? {
+    pub(super) fn read(json: &[u8], parser: &mut Parser) -> Result<Self, MalformedMessage> {
+        match parser.parse(json, read).map_err(|_| MalformedMessage)?? {
             Read::Whole(request) => Ok(request),
             Read::Inside(verb, data) => {
                 let fields = |event: &Event<'_, '_>| verb.read(|key| event.last(key));
-                parser.parse(data.as_bytes(), fields).map_err(|_| Malformed)?
+                parser.parse(data.as_bytes(), fields).map_err(|_| MalformedMessage)?
             }
         }
     }
@@ -79,7 +79,7 @@ impl Said {
 
 /// How far a message was read at once.
 enum Read {
-    Whole(Said),
+    Whole(EchoMessage),
     /// The data are JSON in a string.
     Inside(Verb, String),
 }
@@ -91,40 +91,47 @@ enum Verb {
     SignIn,
 }
 
-fn read(event: &Event<'_, '_>) -> Result<Read, Malformed> {
-    let name = event.last("event").and_then(Value::into_string).ok_or(Malformed)?;
+fn read(event: &Event<'_, '_>) -> Result<Read, MalformedMessage> {
+    let name = event.last("event").and_then(Value::into_string).ok_or(MalformedMessage)?;
     let verb = match name {
-        "pusher:ping" => return Ok(Read::Whole(Said::Ping)),
-        "pusher:pong" => return Ok(Read::Whole(Said::Pong)),
+        "pusher:ping" => return Ok(Read::Whole(EchoMessage::Ping)),
+        "pusher:pong" => return Ok(Read::Whole(EchoMessage::Pong)),
         "pusher:subscribe" => Verb::Subscribe,
         "pusher:unsubscribe" => Verb::Unsubscribe,
         "pusher:signin" => Verb::SignIn,
         client if client.starts_with(CLIENT) => return client_event(client, event).map(Read::Whole),
-        _ => return Ok(Read::Whole(Said::Unknown)),
+        _ => return Ok(Read::Whole(EchoMessage::Unknown)),
     };
-    let data = event.last("data").ok_or(Malformed)?;
+    let data = event.last("data").ok_or(MalformedMessage)?;
     match data.into_string() {
         Some(inside) => Ok(Read::Inside(verb, inside.to_owned())),
         None => {
-            let object: Object<'_, '_> = data.as_object().ok_or(Malformed)?;
+            let object: Object<'_, '_> = data.as_object().ok_or(MalformedMessage)?;
             verb.read(|key| last(&object, key)).map(Read::Whole)
         }
     }
 }
 
 impl Verb {
-    fn read<'t, 'i: 't>(&self, get: impl Fn(&str) -> Option<Value<'t, 'i>>) -> Result<Said, Malformed> {
+    fn read<'t, 'i: 't>(
+        &self,
+        get: impl Fn(&str) -> Option<Value<'t, 'i>>,
+    ) -> Result<EchoMessage, MalformedMessage> {
         let text = |key| get(key).and_then(Value::into_string).map(str::to_owned);
         let is_there = |key| get(key).is_some_and(|value| value.encode() != "null");
-        let channel = || text("channel").ok_or(Malformed);
+        let channel = || text("channel").ok_or(MalformedMessage);
         Ok(match self {
             Self::Subscribe => {
                 let auth = text("auth").or_else(|| (!is_there("auth")).then(String::new));
                 let data = is_there("channel_data").then(|| text("channel_data").unwrap_or_default());
-                Said::Subscribe(Subscribe { channel: channel()?, auth: auth.ok_or(Malformed)?, data })
+                EchoMessage::Subscribe(SubscribeMessage {
+                    channel: channel()?,
+                    auth: auth.ok_or(MalformedMessage)?,
+                    data,
+                })
             }
-            Self::Unsubscribe => Said::Unsubscribe(channel()?),
-            Self::SignIn => Said::SignIn(SignIn {
+            Self::Unsubscribe => EchoMessage::Unsubscribe(channel()?),
+            Self::SignIn => EchoMessage::SignIn(SignInMessage {
                 auth: text("auth").unwrap_or_default(),
                 user_data: text("user_data").unwrap_or_default(),
             }),
@@ -132,14 +139,14 @@ impl Verb {
     }
 }
 
-fn client_event(name: &str, event: &Event<'_, '_>) -> Result<Said, Malformed> {
-    let channel = event.last("channel").and_then(Value::into_string).ok_or(Malformed)?;
+fn client_event(name: &str, event: &Event<'_, '_>) -> Result<EchoMessage, MalformedMessage> {
+    let channel = event.last("channel").and_then(Value::into_string).ok_or(MalformedMessage)?;
     let data = event.written("data").unwrap_or(b"null");
     let text = event.last("data").and_then(Value::into_string);
-    Ok(Said::Client(ClientEvent {
+    Ok(EchoMessage::Client(ClientEvent {
         channel: channel.to_owned(),
         name: name.to_owned(),
-        data: std::str::from_utf8(data).map_err(|_| Malformed)?.to_owned(),
+        data: std::str::from_utf8(data).map_err(|_| MalformedMessage)?.to_owned(),
         data_bytes: text.map_or(data.len(), str::len),
     }))
 }
@@ -202,13 +209,13 @@ pub(super) fn subscription_error(channel: &str, kind: &str, error: &str, status:
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<Said, Malformed> {
-        Said::read(json.as_bytes(), &mut Parser::default())
+    fn read(json: &str) -> Result<EchoMessage, MalformedMessage> {
+        EchoMessage::read(json.as_bytes(), &mut Parser::default())
     }
 
-    fn subscribe(channel: &str, auth: &str, data: Option<&str>) -> Result<Said, Malformed> {
+    fn subscribe(channel: &str, auth: &str, data: Option<&str>) -> Result<EchoMessage, MalformedMessage> {
         let (channel, auth) = (channel.to_owned(), auth.to_owned());
-        Ok(Said::Subscribe(Subscribe { channel, auth, data: data.map(str::to_owned) }))
+        Ok(EchoMessage::Subscribe(SubscribeMessage { channel, auth, data: data.map(str::to_owned) }))
     }
 
     #[test]
@@ -255,13 +262,13 @@ mod tests {
             r#"{"event":"client-x"}"#,
             r#"{"event":"client-x","channel":1}"#,
         ] {
-            assert_eq!(read(json), Err(Malformed), "{json}");
+            assert_eq!(read(json), Err(MalformedMessage), "{json}");
         }
         for json in [r#"{"event":""}"#, r#"{"event":"pusher:x","data":7}"#, r#"{"event":"Client-x"}"#] {
-            assert_eq!(read(json), Ok(Said::Unknown), "{json}");
+            assert_eq!(read(json), Ok(EchoMessage::Unknown), "{json}");
         }
         for data in ["", r#","data":{}"#, r#","data":"{}""#, r#","data":[7]"#] {
-            assert_eq!(read(&format!(r#"{{"event":"pusher:ping"{data}}}"#)), Ok(Said::Ping));
+            assert_eq!(read(&format!(r#"{{"event":"pusher:ping"{data}}}"#)), Ok(EchoMessage::Ping));
         }
     }
 
@@ -280,7 +287,7 @@ mod tests {
                 data_bytes,
             };
             let json = format!(r#"{{"event":"client-t","channel":"private-x"{written}}}"#);
-            assert_eq!(read(&json), Ok(Said::Client(expected)));
+            assert_eq!(read(&json), Ok(EchoMessage::Client(expected)));
         }
     }
 
@@ -289,7 +296,7 @@ mod tests {
         // What is passed on as it was written has to be JSON for every reader.
         for bad in ["{\"a\":\"\n\"}", "\"\u{1}\"", "{\"a\":\"\\x\"}", "[1,]", "01", "{\"a\" 1}", "\"\t\""] {
             let json = format!("{{\"event\":\"client-t\",\"channel\":\"private-x\",\"data\":{bad}}}");
-            assert_eq!(read(&json), Err(Malformed), "{bad:?}");
+            assert_eq!(read(&json), Err(MalformedMessage), "{bad:?}");
         }
     }
 }

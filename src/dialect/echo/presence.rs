@@ -6,9 +6,9 @@
 //! answered, and whether the client still wants it: the channel that a wish was for bears the wish's number, and is
 //! gone when the client has unsubscribed.
 
-use super::message::Subscribe;
-use super::subscription::{Channel, Refused, refuse};
-use super::{Live, Member, TERMINATED, is_over, send_away, topic};
+use super::message::SubscribeMessage;
+use super::subscription::{EchoChannel, SubscriptionRefused, refuse};
+use super::{EchoLive, EchoMember, TERMINATED, is_over, send_away, topic};
 use crate::dialect::{Action, Actions, Context};
 use crate::service::presence::{Note, Reply};
 use std::sync::Arc;
@@ -24,21 +24,21 @@ pub(super) struct Join {
     user: Box<str>,
 }
 
-impl Live {
+impl EchoLive {
     /// Asks to join a presence channel, for which the signature is good.
     pub(super) fn join(
         &mut self,
-        wish: &Subscribe,
+        wish: &SubscribeMessage,
         context: &mut Context<'_>,
         out: &mut Actions,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), SubscriptionRefused> {
         let member = self.member(wish.data.as_deref(), context)?;
         let joins_max = match self.place.settings.subscriptions_max {
             0 => JOINS_MAX,
             max => max,
         };
         if self.rare().joins.len() >= joins_max {
-            return Err(Refused::Subscriptions);
+            return Err(SubscriptionRefused::Subscriptions);
         }
         let known = self.channels.iter().find(|channel| *channel.name == *wish.channel);
         let number = match known {
@@ -46,7 +46,7 @@ impl Live {
             None => {
                 self.asked = self.asked.wrapping_add(1).max(1);
                 let (name, wish) = (wish.channel.as_str().into(), self.asked);
-                self.add(Channel { name, user: None, wish, is_in: false })?;
+                self.add(EchoChannel { name, user: None, wish, is_in: false })?;
                 wish
             }
         };
@@ -58,14 +58,24 @@ impl Live {
     }
 
     /// Who the client is in a channel: what was signed with its wish, or whoever has signed in.
-    fn member(&self, data: Option<&str>, context: &mut Context<'_>) -> Result<Member, Refused> {
+    fn member(
+        &self,
+        data: Option<&str>,
+        context: &mut Context<'_>,
+    ) -> Result<EchoMember, SubscriptionRefused> {
         let app = &self.place.settings;
         match data {
-            Some(data) => Member::of_channel_data(data, app, context.parser).ok_or(Refused::Member),
+            Some(data) => {
+                EchoMember::of_channel_data(data, app, context.parser).ok_or(SubscriptionRefused::Member)
+            }
             None => {
-                let user = self.rare.as_ref().and_then(|rare| rare.user.as_ref()).ok_or(Refused::Member)?;
+                let user = self
+                    .rare
+                    .as_ref()
+                    .and_then(|rare| rare.user.as_ref())
+                    .ok_or(SubscriptionRefused::Member)?;
                 if is_over(user.info.len(), app.member_bytes_max) {
-                    return Err(Refused::MemberBytes);
+                    return Err(SubscriptionRefused::MemberBytes);
                 }
                 Ok(user.clone())
             }
@@ -76,13 +86,13 @@ impl Live {
     pub(super) fn reply(&mut self, reply: Reply, context: &Context<'_>, out: &mut Actions) {
         let (name, joined) = match reply {
             Reply::Present(name, list) => (name, Ok(list)),
-            Reply::Full(name) => (name, Err(Refused::Full)),
-            Reply::TooLong(name) => (name, Err(Refused::List)),
+            Reply::Full(name) => (name, Err(SubscriptionRefused::Full)),
+            Reply::TooLong(name) => (name, Err(SubscriptionRefused::List)),
             Reply::Dismissed => return send_away(TERMINATED.0, TERMINATED.1, out),
             Reply::Answer(_) => return,
         };
         let Some(Join { wish, user }) = self.answered() else { return };
-        let is_wanted = |channel: &Channel| channel.wish == wish && channel.name == name;
+        let is_wanted = |channel: &EchoChannel| channel.wish == wish && channel.name == name;
         let Some(at) = self.channels.iter().position(is_wanted) else { return };
         let list = match joined {
             Ok(list) => list,

@@ -92,11 +92,11 @@ impl AppSettings {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Broadcaster, Secret};
+    use super::super::{AppSecret, Broadcaster};
     use super::*;
 
     fn app(id: &str) -> AppSettings {
-        let secret = Some(Secret("secret".into()));
+        let secret = Some(AppSecret("secret".into()));
         AppSettings { id: id.into(), key: format!("{id}-key"), secret, ..Default::default() }
     }
 
@@ -119,7 +119,7 @@ mod tests {
             (AppSettings { key: "a/b".into(), ..app("a") }, "key has letters"),
             (AppSettings { secret: None, ..app("a") }, "no secret"),
             (AppSettings { secret_file: Some("x".into()), ..app("a") }, "both secret"),
-            (AppSettings { secret: Some(Secret(String::new())), ..app("a") }, "secret is empty"),
+            (AppSettings { secret: Some(AppSecret(String::new())), ..app("a") }, "secret is empty"),
             (AppSettings { activity_timeout_s: 0, ..app("a") }, "1 to 3600"),
             (AppSettings { activity_timeout_s: 3601, ..app("a") }, "1 to 3600"),
             (AppSettings { pong_timeout_s: 0, ..app("a") }, "pong_timeout_s"),

@@ -1,10 +1,10 @@
 //! The HTTP API of publishers, Pusher's: who asks for what, and the answer.
 
-use super::event::{Broadcast, Form, bad, kind, of_kind, wanted};
+use super::event::{Broadcast, BroadcastForm, bad, kind, of_kind, wanted};
 use super::message::put_error;
 use super::name::{Access, ChannelKind, channel_of, user_of};
 use super::signature::{self, Query};
-use super::{App, EchoSettings, Reach, TERMINATED, is_over, topic};
+use super::{App, EchoReach, EchoSettings, TERMINATED, is_over, topic};
 use crate::dialect::{Action, Actions, Context, Request, Served, Unusable};
 use crate::event::{Event, elements};
 use crate::frame::Draft;
@@ -81,7 +81,7 @@ pub(super) fn serve(request: &Request<'_>, context: &mut Context<'_>, out: &mut 
         Route::Connections(_) => Ok(connections(app)),
         Route::Terminate(_, user) => terminate(user, request.body, app, context, out),
     };
-    served.unwrap_or_else(|Refused(status, reason)| refusal(status, &reason))
+    served.unwrap_or_else(|RequestRefused(status, reason)| refusal(status, &reason))
 }
 
 /// What a path asks for; the first part is the app's id.
@@ -152,9 +152,9 @@ fn decoded(part: &str) -> Option<Cow<'_, str>> {
 }
 
 /// A status and the reason for it.
-struct Refused(u16, String);
+struct RequestRefused(u16, String);
 
-impl From<Unusable> for Refused {
+impl From<Unusable> for RequestRefused {
     fn from(Unusable(reason): Unusable) -> Self {
         Self(400, format!("The request cannot be used: {reason}."))
     }
@@ -166,10 +166,10 @@ fn publish(
     app: &Arc<App>,
     context: &mut Context<'_>,
     out: &mut Actions,
-) -> Result<Served, Refused> {
+) -> Result<Served, RequestRefused> {
     let (now, draft) = (context.now, &mut *context.draft);
     read(context.parser.parse(body, |event| {
-        let broadcast = Broadcast::read(event.object(), event.json, Form::Request, &app.settings)?;
+        let broadcast = Broadcast::read(event.object(), event.json, BroadcastForm::Request, &app.settings)?;
         send(std::slice::from_ref(&broadcast), app, now, draft, out)?;
         let Some(info) = broadcast.info else { return Ok(json(b"{}")) };
         let channels = broadcast.channels.iter();
@@ -184,7 +184,7 @@ fn publish_batch(
     app: &Arc<App>,
     context: &mut Context<'_>,
     out: &mut Actions,
-) -> Result<Served, Refused> {
+) -> Result<Served, RequestRefused> {
     let (now, draft) = (context.now, &mut *context.draft);
     read(context.parser.parse(body, |event| {
         let broadcasts = batch(event, app)?;
@@ -200,7 +200,7 @@ fn publish_batch(
     }))
 }
 
-fn batch<'a>(event: &Event<'a, 'a>, app: &App) -> Result<Vec<Broadcast<'a>>, Refused> {
+fn batch<'a>(event: &Event<'a, 'a>, app: &App) -> Result<Vec<Broadcast<'a>>, RequestRefused> {
     let list = event.last("batch").and_then(|list| list.as_array());
     let list = list.ok_or_else(|| bad("\"batch\" must be a list of events"))?;
     if is_over(list.len(), app.settings.batch_events_max) {
@@ -210,7 +210,7 @@ fn batch<'a>(event: &Event<'a, 'a>, app: &App) -> Result<Vec<Broadcast<'a>>, Ref
     let texts = elements(event.written("batch").unwrap_or_default());
     let read = |(one, text): (crate::event::Value<'a, 'a>, &'a [u8])| {
         let object = one.as_object().ok_or_else(|| bad("an event must be an object"))?;
-        Ok(Broadcast::read(&object, text, Form::Batch, &app.settings)?)
+        Ok(Broadcast::read(&object, text, BroadcastForm::Batch, &app.settings)?)
     };
     list.iter().zip(texts).map(read).collect()
 }
@@ -222,13 +222,13 @@ fn send(
     now: Now,
     draft: &mut Draft,
     out: &mut Actions,
-) -> Result<(), Refused> {
+) -> Result<(), RequestRefused> {
     if broadcasts.iter().any(|broadcast| broadcast.is_too_long(&app.settings)) {
         // Clients of the reference look for its first words.
         let bytes_max = app.settings.data_bytes_max;
         let reason =
             format!("The data content of this event exceeds the allowed maximum ({bytes_max} bytes).");
-        return Err(Refused(413, reason));
+        return Err(RequestRefused(413, reason));
     }
     let publish = &mut |publication| out.push(Action::Publish(Box::new(publication)));
     broadcasts.iter().for_each(|broadcast| broadcast.publish(app, now, draft, publish));
@@ -236,7 +236,7 @@ fn send(
 }
 
 /// The channels that somebody is in.
-fn channels(query: &Query<'_>, app: &App) -> Result<Served, Refused> {
+fn channels(query: &Query<'_>, app: &App) -> Result<Served, RequestRefused> {
     let (prefix, wanted) = (query.text("filter_by_prefix"), wanted(query.text("info")));
     if wanted.users && !prefix.starts_with("presence-") {
         return Err(bad("user_count needs a filter_by_prefix that begins with presence-").into());
@@ -247,7 +247,7 @@ fn channels(query: &Query<'_>, app: &App) -> Result<Served, Refused> {
 }
 
 /// One channel.
-fn channel(name: &str, query: &Query<'_>, app: &App) -> Result<Served, Refused> {
+fn channel(name: &str, query: &Query<'_>, app: &App) -> Result<Served, RequestRefused> {
     let (kind, wanted): (ChannelKind, Wanted) = (kind(name)?, wanted(query.text("info")));
     if wanted.users && kind.access != Access::Presence {
         return Err(bad("only presence channels have a user_count").into());
@@ -264,7 +264,7 @@ fn connections(app: &App) -> Served {
 }
 
 /// The users of a presence channel.
-fn members(name: &str, app: &App) -> Result<Served, Refused> {
+fn members(name: &str, app: &App) -> Result<Served, RequestRefused> {
     if kind(name)?.access != Access::Presence {
         return Err(bad("only presence channels have users").into());
     }
@@ -279,7 +279,7 @@ fn terminate(
     app: &App,
     context: &mut Context<'_>,
     out: &mut Actions,
-) -> Result<Served, Refused> {
+) -> Result<Served, RequestRefused> {
     let channel = channel_of(user);
     if user_of(&channel).is_none() {
         return Err(bad("a user's id has 1 to 128 characters, none of them a NUL").into());
@@ -289,14 +289,16 @@ fn terminate(
     }
     let draft = &mut *context.draft;
     draft.address(&topic(&app.settings.id, &channel), b"");
-    let (meta, length) = Reach::Last.meta();
+    let (meta, length) = EchoReach::Last.meta();
     draft.meta(&meta[..length]);
     draft.text(|out| put_error(None, TERMINATED.0, TERMINATED.1, out));
     out.push(Action::Publish(Box::new(draft.finish(context.now))));
     Ok(asked(app, Inquiry::Dismiss(user.into())))
 }
 
-fn read(parsed: Result<Result<Served, Refused>, crate::event::EventError>) -> Result<Served, Refused> {
+fn read(
+    parsed: Result<Result<Served, RequestRefused>, crate::event::EventError>,
+) -> Result<Served, RequestRefused> {
     parsed.unwrap_or_else(|error| Err(Unusable(error.to_string()).into()))
 }
 

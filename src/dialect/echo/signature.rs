@@ -25,12 +25,12 @@ pub(super) fn is_signed<'a>(app: &App, text: impl Iterator<Item = &'a [u8]>, sig
 
 /// The parameters of a query, decoded, in the order in which they are signed.
 pub(super) struct Query<'a> {
-    sent: Parameters<'a>,
+    sent: QueryParameters<'a>,
     /// The same with each list as one parameter; nothing when there is none.
-    joined: Option<Parameters<'a>>,
+    joined: Option<QueryParameters<'a>>,
 }
 
-type Parameters<'a> = SmallVec<[Parameter<'a>; 8]>;
+type QueryParameters<'a> = SmallVec<[Parameter<'a>; 8]>;
 
 /// A name and a value.
 type Parameter<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
@@ -85,7 +85,7 @@ impl<'a> Query<'a> {
 
 /// The parameters with those of a list, which PHP sends as `key[0]=a&key[1]=b`, made one, in the order in which they
 /// come: `key=a,b`. `None` when there is no list.
-fn join_lists<'a>(sent: &[Parameter<'a>]) -> Option<Parameters<'a>> {
+fn join_lists<'a>(sent: &[Parameter<'a>]) -> Option<QueryParameters<'a>> {
     let list = |key: &[u8]| {
         let start = key.strip_suffix(b"]").and_then(|key| memchr::memrchr(b'[', key))?;
         let index = &key[start + 1..key.len() - 1];
@@ -94,7 +94,7 @@ fn join_lists<'a>(sent: &[Parameter<'a>]) -> Option<Parameters<'a>> {
     if !sent.iter().any(|(key, _)| list(key).is_some()) {
         return None;
     }
-    let mut joined = Parameters::new();
+    let mut joined = QueryParameters::new();
     // Where in `joined` each list stands; a query of the longest head has some thousand.
     let mut places = AHashMap::new();
     for (key, value) in sent {
@@ -203,11 +203,11 @@ fn hexadecimal<const LENGTH: usize>(bytes: &[u8]) -> [u8; LENGTH] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AppSettings, Secret};
+    use super::super::{AppSecret, AppSettings};
     use super::*;
 
     fn app(key: &str, secret: &str) -> App {
-        App::new(AppSettings { key: key.into(), ..Default::default() }, Secret(secret.into()))
+        App::new(AppSettings { key: key.into(), ..Default::default() }, AppSecret(secret.into()))
     }
 
     const SIGNATURE: &str = "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c";

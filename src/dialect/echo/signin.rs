@@ -1,17 +1,17 @@
 //! Signing in: from then on the connection is its user's, and gets what is published to the user.
 
 use super::auth::{Signed, is_good};
-use super::message::{SignIn, error, event};
+use super::message::{SignInMessage, error, event};
 use super::name::channel_of;
-use super::{Live, Member, topic};
+use super::{EchoLive, EchoMember, topic};
 use crate::dialect::{Actions, Context};
 use serde_json::Value as Json;
 
 /// The code of a sign-in that is refused.
 const REFUSED: u16 = 4009;
 
-impl Live {
-    pub(super) fn sign_in(&mut self, wish: &SignIn, context: &mut Context<'_>, out: &mut Actions) {
+impl EchoLive {
+    pub(super) fn sign_in(&mut self, wish: &SignInMessage, context: &mut Context<'_>, out: &mut Actions) {
         if let Err(message) = self.try_sign_in(wish, context, out) {
             error(REFUSED, message, out);
         }
@@ -19,14 +19,14 @@ impl Live {
 
     fn try_sign_in(
         &mut self,
-        wish: &SignIn,
+        wish: &SignInMessage,
         context: &mut Context<'_>,
         out: &mut Actions,
     ) -> Result<(), &'static str> {
         if !is_good(&self.place, self.socket, Signed::User(&wish.user_data), &wish.auth) {
             return Err("The signature of the user data is missing or invalid.");
         }
-        let member = Member::of_user_data(&wish.user_data, &self.place.settings, context.parser)
+        let member = EchoMember::of_user_data(&wish.user_data, &self.place.settings, context.parser)
             .ok_or("The user data are invalid.")?;
         let known = self.rare.as_ref().and_then(|rare| rare.user.as_ref());
         match known {

@@ -38,7 +38,7 @@ impl fmt::Display for SocketId {
 /// For whom a channel's publication is not, or what it does beside being delivered; its
 /// [`meta`](crate::frame::Publication::meta).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum EchoReach {
     /// For all subscribers.
     All,
     /// For all but this connection.
@@ -47,7 +47,7 @@ pub enum Reach {
     Last,
 }
 
-impl Reach {
+impl EchoReach {
     /// The bytes that say so.
     #[must_use]
     pub fn meta(self) -> ([u8; 9], usize) {
@@ -92,9 +92,9 @@ mod tests {
 
     #[test]
     fn a_reach_is_read_as_it_is_written() {
-        for reach in [Reach::All, Reach::Last, Reach::AllBut(SocketId(7))] {
+        for reach in [EchoReach::All, EchoReach::Last, EchoReach::AllBut(SocketId(7))] {
             let (bytes, length) = reach.meta();
-            assert_eq!(Reach::of(&bytes[..length]), reach);
+            assert_eq!(EchoReach::of(&bytes[..length]), reach);
         }
     }
 }

@@ -5,15 +5,15 @@
 //! its events come once, whether or not the client asks for them.
 
 use super::auth::{Signed, is_good};
-use super::message::{Subscribe, cache_miss, channel_event, subscription_error};
+use super::message::{SubscribeMessage, cache_miss, channel_event, subscription_error};
 use super::name::{Access, ChannelKind, channel_of, user_of};
-use super::{Live, is_over, topic};
+use super::{EchoLive, is_over, topic};
 use crate::dialect::{Action, Actions, Context, Tally};
 use crate::service::presence::Note;
 use std::sync::Arc;
 
 /// A channel that a connection is in, or has asked to join.
-pub(super) struct Channel {
+pub(super) struct EchoChannel {
     pub(super) name: Box<str>,
     /// On a presence channel, who the connection is there.
     pub(super) user: Option<Box<str>>,
@@ -25,7 +25,7 @@ pub(super) struct Channel {
 
 /// Why a subscription is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum SubscriptionRefused {
     Name,
     Signature,
     Member,
@@ -36,7 +36,7 @@ pub(super) enum Refused {
     List,
 }
 
-impl Refused {
+impl SubscriptionRefused {
     /// The type, the text and the status that the client is told, and what is counted.
     fn told(self) -> (&'static str, &'static str, u16, Tally) {
         let (text, tally) = match self {
@@ -59,8 +59,13 @@ impl Refused {
     }
 }
 
-impl Live {
-    pub(super) fn subscribe(&mut self, wish: &Subscribe, context: &mut Context<'_>, out: &mut Actions) {
+impl EchoLive {
+    pub(super) fn subscribe(
+        &mut self,
+        wish: &SubscribeMessage,
+        context: &mut Context<'_>,
+        out: &mut Actions,
+    ) {
         if let Err(refused) = self.try_subscribe(wish, context, out) {
             refuse(&wish.channel, refused, out);
         }
@@ -68,11 +73,11 @@ impl Live {
 
     fn try_subscribe(
         &mut self,
-        wish: &Subscribe,
+        wish: &SubscribeMessage,
         context: &mut Context<'_>,
         out: &mut Actions,
-    ) -> Result<(), Refused> {
-        let kind = ChannelKind::of(&wish.channel).ok_or(Refused::Name)?;
+    ) -> Result<(), SubscriptionRefused> {
+        let kind = ChannelKind::of(&wish.channel).ok_or(SubscriptionRefused::Name)?;
         match kind.access {
             Access::Public => self.enter(&wish.channel, context, out),
             Access::Private => {
@@ -86,7 +91,7 @@ impl Live {
             Access::User => {
                 let user = self.rare.as_ref().and_then(|rare| rare.user.as_ref());
                 if user.is_none_or(|member| user_of(&wish.channel) != Some(&member.user)) {
-                    return Err(Refused::User);
+                    return Err(SubscriptionRefused::User);
                 }
                 channel_event("pusher_internal:subscription_succeeded", &wish.channel, "{}", out);
                 Ok(())
@@ -95,19 +100,26 @@ impl Live {
     }
 
     /// Looks at a signature.
-    fn verify(&self, wish: &Subscribe) -> Result<(), Refused> {
+    fn verify(&self, wish: &SubscribeMessage) -> Result<(), SubscriptionRefused> {
         let data = wish.data.as_deref();
         if is_over(data.map_or(0, str::len), self.place.settings.member_bytes_max) {
-            return Err(Refused::MemberBytes);
+            return Err(SubscriptionRefused::MemberBytes);
         }
         let signed = Signed::Subscription(&wish.channel, data);
-        is_good(&self.place, self.socket, signed, &wish.auth).then_some(()).ok_or(Refused::Signature)
+        is_good(&self.place, self.socket, signed, &wish.auth)
+            .then_some(())
+            .ok_or(SubscriptionRefused::Signature)
     }
 
     /// Subscribes to a channel without members.
-    fn enter(&mut self, name: &str, context: &Context<'_>, out: &mut Actions) -> Result<(), Refused> {
+    fn enter(
+        &mut self,
+        name: &str,
+        context: &Context<'_>,
+        out: &mut Actions,
+    ) -> Result<(), SubscriptionRefused> {
         if !self.channels.iter().any(|channel| *channel.name == *name) {
-            self.add(Channel { name: name.into(), user: None, wish: 0, is_in: true })?;
+            self.add(EchoChannel { name: name.into(), user: None, wish: 0, is_in: true })?;
             out.push(Action::Note(Arc::clone(&self.place.id), Box::new(Note::Enter(name.into()))));
             out.subscribe(&topic(&self.place.id, name), b"");
         }
@@ -117,9 +129,9 @@ impl Live {
     }
 
     /// Adds a channel, if there is room for one more.
-    pub(super) fn add(&mut self, channel: Channel) -> Result<(), Refused> {
+    pub(super) fn add(&mut self, channel: EchoChannel) -> Result<(), SubscriptionRefused> {
         if is_over(self.channels.len() + 1, self.place.settings.subscriptions_max) {
-            return Err(Refused::Subscriptions);
+            return Err(SubscriptionRefused::Subscriptions);
         }
         self.channels.push(channel);
         Ok(())
@@ -158,7 +170,7 @@ impl Live {
         }
     }
 
-    fn give_back(&self, channel: &Channel, out: &mut Actions) {
+    fn give_back(&self, channel: &EchoChannel, out: &mut Actions) {
         if channel.is_in {
             out.unsubscribe(&topic(&self.place.id, &channel.name), b"");
         }
@@ -169,7 +181,7 @@ impl Live {
 }
 
 /// Tells a client why it does not get a channel.
-pub(super) fn refuse(channel: &str, refused: Refused, out: &mut Actions) {
+pub(super) fn refuse(channel: &str, refused: SubscriptionRefused, out: &mut Actions) {
     let (kind, text, status, tally) = refused.told();
     subscription_error(channel, kind, text, status, out);
     out.push(Action::Count(tally));

@@ -20,12 +20,12 @@ pub(super) enum Spelling {
 
 /// A subscription as the client wrote it: two prefixes, where `*` alone is the empty one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rule {
+pub(super) struct EventRule {
     pub(super) kind: Box<str>,
     pub(super) object: Box<str>,
 }
 
-impl Rule {
+impl EventRule {
     /// The prefix of the topics it selects, in parts.
     pub(super) fn prefix<'a>(&'a self, cell: &'a str) -> [&'a [u8]; 5] {
         [&[TOPIC], cell.as_bytes(), b"\0", &[NAMED], prefix(&self.object)]
@@ -42,7 +42,7 @@ impl Rule {
     }
 
     /// Whether two rules are one subscription, if not one text: `*` and the empty prefix.
-    pub(super) fn selects_the_same(&self, other: &Rule) -> bool {
+    pub(super) fn selects_the_same(&self, other: &EventRule) -> bool {
         prefix(&self.object) == prefix(&other.object) && self.facet() == other.facet()
     }
 }
@@ -60,12 +60,12 @@ pub(super) struct External<'a> {
 }
 
 /// One message.
-pub(super) enum Command<'a> {
+pub(super) enum EventCommand<'a> {
     Token(&'a str),
     /// The token's key with a value that is no string.
     BadToken,
-    Subscribe(Rule),
-    Unsubscribe(Rule),
+    Subscribe(EventRule),
+    Unsubscribe(EventRule),
     /// What of the state is wanted, as the client wrote it.
     State(&'a str),
     /// `None` when a part of the event is no text, which has no answer.
@@ -84,7 +84,7 @@ const KEYS: [(&str, &str); 4] = [
     ("state", "State"),
 ];
 
-impl<'a> Command<'a> {
+impl<'a> EventCommand<'a> {
     /// Reads a message and tells how its key is written. Once a session has a spelling, its `own`, only the
     /// token may be written in the other.
     pub(super) fn read(event: &Event<'_, 'a>, own: Option<Spelling>) -> (Spelling, Self) {
@@ -115,11 +115,11 @@ impl<'a> Command<'a> {
     }
 }
 
-fn rule(value: Value<'_, '_>) -> Option<Rule> {
+fn rule(value: Value<'_, '_>) -> Option<EventRule> {
     let object = value.as_object()?;
     let fits = |text: &&str| text.len() <= RULE_BYTES_MAX;
     let text = |key: &str| object.get(key)?.into_string().filter(fits).map(Box::from);
-    Some(Rule { kind: text("Type")?, object: text("Object")? })
+    Some(EventRule { kind: text("Type")?, object: text("Object")? })
 }
 
 impl<'a> External<'a> {
@@ -150,15 +150,15 @@ impl<'a> External<'a> {
             return None;
         }
         let made_key = format!("PCS-{}", now.unix_ms);
-        let fields = text::Fields {
-            kind: text::Field::Text(self.kind),
-            request_key: text::Field::Text(self.request_key.unwrap_or(&made_key)),
-            schema: text::Field::Text(author.schema.as_deref().unwrap_or("")),
+        let fields = text::EventFields {
+            kind: text::EventField::Text(self.kind),
+            request_key: text::EventField::Text(self.request_key.unwrap_or(&made_key)),
+            schema: text::EventField::Text(author.schema.as_deref().unwrap_or("")),
             external: true,
-            object: text::Field::Text(self.object),
-            info: text::Field::Text(self.info),
+            object: text::EventField::Text(self.object),
+            info: text::EventField::Text(self.info),
             timestamp_ms: None,
-            subject: text::Field::of(author.subject.as_deref()),
+            subject: text::EventField::of(author.subject.as_deref()),
         };
         fields.address(cell, draft);
         draft.text(|out| fields.classic(author.cell_id.as_deref().unwrap_or(cell), out));

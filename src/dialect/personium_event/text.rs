@@ -4,7 +4,7 @@
 //! but stable, and the escaping is json-simple's: `/` is escaped, and so are all control characters and
 //! U+2000–20FF. Both are kept, as clients in the field may have been written against the exact text.
 
-use super::command::{Rule, Spelling};
+use super::command::{EventRule, Spelling};
 use super::{NAMED, TOPIC, UNNAMED};
 use crate::dialect::personium::{put, put_error, put_session};
 use crate::dialect::{Actions, Unusable};
@@ -17,14 +17,14 @@ use std::io::Write as _;
 
 /// Why a command failed.
 #[derive(Clone, Copy)]
-pub(super) enum Reason {
+pub(super) enum ErrorReason {
     Unauthorized,
     Format,
     NotFound,
     State,
 }
 
-impl Reason {
+impl ErrorReason {
     fn text(self, spelling: Spelling) -> &'static str {
         match (self, spelling) {
             (Self::Unauthorized, Spelling::Classic) => "unauthorized",
@@ -66,7 +66,13 @@ pub(super) fn done(spelling: Spelling, command: &str, now: Now, out: &mut Action
 }
 
 /// A command was not done. `command` is `None` when it cannot be told which one was meant.
-pub(super) fn error(spelling: Spelling, command: Option<&str>, reason: Reason, now: Now, out: &mut Actions) {
+pub(super) fn error(
+    spelling: Spelling,
+    command: Option<&str>,
+    reason: ErrorReason,
+    now: Now,
+    out: &mut Actions,
+) {
     let reason = reason.text(spelling);
     out.send(|out| match spelling {
         Spelling::Classic => {
@@ -82,14 +88,14 @@ pub(super) fn state(
     wanted: &str,
     cell: &str,
     expires_in_s: u64,
-    rules: &[Rule],
+    rules: &[EventRule],
     now: Now,
     out: &mut Actions,
 ) {
     let all = match (spelling, wanted) {
         (Spelling::Classic, "all") | (Spelling::Current, "All") => true,
         (Spelling::Classic, "subscriptions") | (Spelling::Current, "Subscriptions") => false,
-        _ => return error(spelling, Some("State"), Reason::State, now, out),
+        _ => return error(spelling, Some("State"), ErrorReason::State, now, out),
     };
     out.send(|out| match spelling {
         Spelling::Classic => {
@@ -120,7 +126,7 @@ pub(super) fn state(
     });
 }
 
-fn put_rules(rules: &[Rule], [kind, object]: [&str; 2], out: &mut Vec<u8>) {
+fn put_rules(rules: &[EventRule], [kind, object]: [&str; 2], out: &mut Vec<u8>) {
     out.push(b'[');
     for (index, rule) in rules.iter().enumerate() {
         put!(out, r#"{}{{"{kind}":"#, if index == 0 { "" } else { "," });
@@ -133,27 +139,27 @@ fn put_rules(rules: &[Rule], [kind, object]: [&str; 2], out: &mut Vec<u8>) {
 }
 
 /// The fields of an event that a dialect's forms are made of.
-pub(super) struct Fields<'t, 'i> {
-    pub(super) kind: Field<'t, 'i>,
-    pub(super) request_key: Field<'t, 'i>,
-    pub(super) schema: Field<'t, 'i>,
+pub(super) struct EventFields<'t, 'i> {
+    pub(super) kind: EventField<'t, 'i>,
+    pub(super) request_key: EventField<'t, 'i>,
+    pub(super) schema: EventField<'t, 'i>,
     pub(super) external: bool,
-    pub(super) object: Field<'t, 'i>,
-    pub(super) info: Field<'t, 'i>,
+    pub(super) object: EventField<'t, 'i>,
+    pub(super) info: EventField<'t, 'i>,
     /// As fed; `None` means the moment it came.
     pub(super) timestamp_ms: Option<u64>,
-    pub(super) subject: Field<'t, 'i>,
+    pub(super) subject: EventField<'t, 'i>,
 }
 
 /// A field's value: mostly text or null, and whatever else a publisher wrote.
 #[derive(Clone, Copy)]
-pub(super) enum Field<'t, 'i> {
+pub(super) enum EventField<'t, 'i> {
     Null,
     Text(&'i str),
     Other(Value<'t, 'i>),
 }
 
-impl<'t, 'i> Fields<'t, 'i> {
+impl<'t, 'i> EventFields<'t, 'i> {
     /// Reads a fed event in one walk over its keys.
     pub(super) fn read(event: &Event<'t, 'i>) -> Result<Self, Unusable> {
         let mut found: [Option<Value<'t, 'i>>; 8] = [None; 8];
@@ -173,7 +179,7 @@ impl<'t, 'i> Fields<'t, 'i> {
                 return Err(Unusable(format!("the key \"{key}\" is written twice")));
             }
         }
-        let field = |index: usize| found[index].map_or(Field::Null, Field::of_value);
+        let field = |index: usize| found[index].map_or(EventField::Null, EventField::of_value);
         let fields = Self {
             kind: field(0),
             request_key: field(1),
@@ -185,7 +191,7 @@ impl<'t, 'i> Fields<'t, 'i> {
             subject: field(7),
         };
         for (name, field) in [("Type", fields.kind), ("Object", fields.object)] {
-            if matches!(field, Field::Other(_)) {
+            if matches!(field, EventField::Other(_)) {
                 return Err(Unusable(format!("\"{name}\" must be a string or null")));
             }
         }
@@ -195,7 +201,7 @@ impl<'t, 'i> Fields<'t, 'i> {
     /// Starts `draft` with the event's topic and facet.
     pub(super) fn address(&self, cell: &str, draft: &mut Draft) {
         match (self.kind, self.object) {
-            (Field::Text(kind), Field::Text(object)) => {
+            (EventField::Text(kind), EventField::Text(object)) => {
                 draft.address(
                     &[&[TOPIC], cell.as_bytes(), b"\0", &[NAMED], object.as_bytes()],
                     kind.as_bytes(),
@@ -217,7 +223,7 @@ impl<'t, 'i> Fields<'t, 'i> {
 
     /// Appends the current form.
     pub(super) fn current(&self, now: Now, out: &mut Vec<u8>) {
-        let schema = if matches!(self.schema, Field::Text("")) { Field::Null } else { self.schema };
+        let schema = if matches!(self.schema, EventField::Text("")) { EventField::Null } else { self.schema };
         self.put_common(schema, out);
         out.extend_from_slice(br#","Timestamp":"#);
         put!(out, "{}", self.timestamp_ms.unwrap_or(now.unix_ms));
@@ -226,7 +232,7 @@ impl<'t, 'i> Fields<'t, 'i> {
         out.push(b'}');
     }
 
-    fn put_common(&self, schema: Field<'_, '_>, out: &mut Vec<u8>) {
+    fn put_common(&self, schema: EventField<'_, '_>, out: &mut Vec<u8>) {
         out.extend_from_slice(br#"{"Type":"#);
         self.kind.put(out);
         out.extend_from_slice(br#","RequestKey":"#);
@@ -241,7 +247,7 @@ impl<'t, 'i> Fields<'t, 'i> {
     }
 }
 
-impl<'t, 'i> Field<'t, 'i> {
+impl<'t, 'i> EventField<'t, 'i> {
     pub(super) fn of(text: Option<&'i str>) -> Self {
         text.map_or(Self::Null, Self::Text)
     }

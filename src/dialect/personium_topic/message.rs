@@ -8,7 +8,7 @@ use std::fmt;
 
 /// One message.
 #[derive(PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum TokenMessage {
     Token(String),
     /// No object with a token.
     Invalid,
@@ -16,14 +16,14 @@ pub(super) enum Said {
     Choking,
 }
 
-impl Said {
+impl TokenMessage {
     pub(super) fn read(text: &str) -> Self {
         let mut values = serde_json::Deserializer::from_str(text).into_iter::<Self>();
         values.next().and_then(Result::ok).unwrap_or(Self::Invalid)
     }
 }
 
-impl<'de> Deserialize<'de> for Said {
+impl<'de> Deserialize<'de> for TokenMessage {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Message)
     }
@@ -33,18 +33,18 @@ impl<'de> Deserialize<'de> for Said {
 struct Message;
 
 impl<'de> Visitor<'de> for Message {
-    type Value = Said;
+    type Value = TokenMessage;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Said, E> {
-        Ok(Said::Choking)
+    fn visit_unit<E: Error>(self) -> Result<TokenMessage, E> {
+        Ok(TokenMessage::Choking)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
-        let mut said = Said::Invalid;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TokenMessage, A::Error> {
+        let mut said = TokenMessage::Invalid;
         while let Some(key) = map.next_key::<String>()? {
             if key == "AccessToken" {
                 // Of several the last counts.
@@ -58,7 +58,7 @@ impl<'de> Visitor<'de> for Message {
 }
 
 /// Reads the value of `AccessToken`, likewise.
-struct Token(Said);
+struct Token(TokenMessage);
 
 impl<'de> Deserialize<'de> for Token {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -69,25 +69,25 @@ impl<'de> Deserialize<'de> for Token {
 struct TokenVisitor;
 
 impl Visitor<'_> for TokenVisitor {
-    type Value = Said;
+    type Value = TokenMessage;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string")
     }
 
-    fn visit_str<E: Error>(self, token: &str) -> Result<Said, E> {
-        Ok(Said::Token(token.to_owned()))
+    fn visit_str<E: Error>(self, token: &str) -> Result<TokenMessage, E> {
+        Ok(TokenMessage::Token(token.to_owned()))
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Said, E> {
-        Ok(Said::Choking)
+    fn visit_u64<E: Error>(self, _: u64) -> Result<TokenMessage, E> {
+        Ok(TokenMessage::Choking)
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Said, E> {
-        Ok(Said::Choking)
+    fn visit_i64<E: Error>(self, _: i64) -> Result<TokenMessage, E> {
+        Ok(TokenMessage::Choking)
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Said, E> {
-        Ok(Said::Choking)
+    fn visit_f64<E: Error>(self, _: f64) -> Result<TokenMessage, E> {
+        Ok(TokenMessage::Choking)
     }
 }

@@ -6,7 +6,7 @@ use crate::service::topic::MessageId;
 
 /// What a consumer wants.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum ConsumerCommand {
     /// A message has been dealt with; or this is no message's id, and why.
     Ack(Result<MessageId, &'static str>),
     /// A message is to come again; likewise.
@@ -21,7 +21,7 @@ pub(super) enum Command {
     Renew(Option<Box<str>>),
 }
 
-impl Command {
+impl ConsumerCommand {
     /// Reads a command.
     pub(super) fn read(text: &str) -> Result<Self, Wrong> {
         let (mut kind, mut id, mut permits, mut auth_response) = (None, None, None, None);
@@ -62,24 +62,24 @@ mod tests {
     fn whatever_has_no_known_type_is_an_acknowledgement() {
         let id = || Ok(MessageId::read("CAAQAw==").unwrap());
         for (text, expected) in [
-            (r#"{"messageId" : "CAAQAw=="}"#, Command::Ack(id())),
-            (r#"{"type":"ack","messageId":"CAAQAzAA"}"#, Command::Ack(id())),
-            (r#"{"type":5,"messageId":"CAAQAw","x":{}}"#, Command::Ack(id())),
-            (r#"{"type":"negativeAcknowledge","messageId":"CAAQAw=="}"#, Command::Nack(id())),
-            (r#"{"type":"permit","permitMessages":100}"#, Command::Permit(100)),
-            (r#"{"type":"permit","permitMessages":"5"}"#, Command::Permit(5)),
-            (r#"{"type":"permit","permitMessages":-5}"#, Command::Permit(0)),
-            (r#"{"type":"permit","permitMessages":2147483647}"#, Command::Permit(i32::MAX as u32)),
-            (r#"{"type":"unsubscribe"}"#, Command::Unsubscribe),
-            (r#"{"type":"isEndOfTopic"}"#, Command::AskEnd),
+            (r#"{"messageId" : "CAAQAw=="}"#, ConsumerCommand::Ack(id())),
+            (r#"{"type":"ack","messageId":"CAAQAzAA"}"#, ConsumerCommand::Ack(id())),
+            (r#"{"type":5,"messageId":"CAAQAw","x":{}}"#, ConsumerCommand::Ack(id())),
+            (r#"{"type":"negativeAcknowledge","messageId":"CAAQAw=="}"#, ConsumerCommand::Nack(id())),
+            (r#"{"type":"permit","permitMessages":100}"#, ConsumerCommand::Permit(100)),
+            (r#"{"type":"permit","permitMessages":"5"}"#, ConsumerCommand::Permit(5)),
+            (r#"{"type":"permit","permitMessages":-5}"#, ConsumerCommand::Permit(0)),
+            (r#"{"type":"permit","permitMessages":2147483647}"#, ConsumerCommand::Permit(i32::MAX as u32)),
+            (r#"{"type":"unsubscribe"}"#, ConsumerCommand::Unsubscribe),
+            (r#"{"type":"isEndOfTopic"}"#, ConsumerCommand::AskEnd),
             (
                 r#"{"type":"AUTH_RESPONSE","authResponse":{"response":{"authData":"a"}}}"#,
-                Command::Renew(Some("a".into())),
+                ConsumerCommand::Renew(Some("a".into())),
             ),
-            (r#"{"type":"AUTH_RESPONSE"}"#, Command::Renew(None)),
-            (r#"{"messageId":"CAAQAw==","authResponse":5}"#, Command::Ack(id())),
+            (r#"{"type":"AUTH_RESPONSE"}"#, ConsumerCommand::Renew(None)),
+            (r#"{"messageId":"CAAQAw==","authResponse":5}"#, ConsumerCommand::Ack(id())),
         ] {
-            assert_eq!(Command::read(text), Ok(expected), "{text}");
+            assert_eq!(ConsumerCommand::read(text), Ok(expected), "{text}");
         }
     }
 
@@ -96,7 +96,7 @@ mod tests {
             r#"{"type":"permit","permitMessages":2147483648}"#,
             r#"{"type":"AUTH_RESPONSE","authResponse":5}"#,
         ] {
-            assert!(Command::read(text).is_err(), "{text}");
+            assert!(ConsumerCommand::read(text).is_err(), "{text}");
         }
         for text in [
             r"{}",
@@ -105,7 +105,7 @@ mod tests {
             r#"{"messageId":5}"#,
             r#"{"messageId":""}"#,
         ] {
-            assert!(matches!(Command::read(text), Ok(Command::Ack(Err(_)))), "{text}");
+            assert!(matches!(ConsumerCommand::read(text), Ok(ConsumerCommand::Ack(Err(_)))), "{text}");
         }
     }
 }

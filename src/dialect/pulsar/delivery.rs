@@ -1,8 +1,7 @@
 //! What is said to clients: messages, acknowledgements and errors, byte for byte.
 
-use super::Form;
 use super::json::put_string;
-use super::path::Version;
+use super::path::ApiVersion;
 use super::time;
 use crate::frame::{Draft, Publication};
 use crate::service::topic::{LENIENT, MessageId, StoredMessage, TopicMessage};
@@ -10,10 +9,21 @@ use crate::wheel::Now;
 use base64::Engine as _;
 use std::io::Write as _;
 
+/// Which bytes a message has for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveryForm {
+    /// How often it came before.
+    pub redeliveries: u32,
+    /// The partition in its id.
+    pub partition: Option<u32>,
+    /// Whether it is told as the first version of the API does.
+    pub is_first: bool,
+}
+
 /// The frame of a stored message, as the one form of a publication.
-pub fn deliver(message: &StoredMessage, form: Form, draft: &mut Draft, now: Now) -> Publication {
+pub fn deliver(message: &StoredMessage, form: DeliveryForm, draft: &mut Draft, now: Now) -> Publication {
     let id = MessageId { position: message.position, partition: form.partition };
-    let version = if form.is_first { Version::First } else { Version::Later };
+    let version = if form.is_first { ApiVersion::First } else { ApiVersion::Later };
     draft.address(&[], b"");
     draft.text(|out| put_message(&message.message(), id, form.redeliveries, version, out));
     draft.finish(now)
@@ -24,7 +34,7 @@ pub(super) fn put_message(
     message: &TopicMessage<'_>,
     id: MessageId,
     redeliveries: u32,
-    version: Version,
+    version: ApiVersion,
     out: &mut Vec<u8>,
 ) {
     // Most of it is the payload; around it stand some 130 bytes.
@@ -44,13 +54,13 @@ pub(super) fn put_message(
     }
     out.extend_from_slice(br#"},"publishTime":""#);
     match version {
-        Version::First => time::put_plain(message.published_ms, out),
-        Version::Later => time::put_iso(message.published_ms, out),
+        ApiVersion::First => time::put_plain(message.published_ms, out),
+        ApiVersion::Later => time::put_iso(message.published_ms, out),
     }
     out.push(b'"');
     match version {
-        Version::First => put_field("context", message.context, out),
-        Version::Later => {
+        ApiVersion::First => put_field("context", message.context, out),
+        ApiVersion::Later => {
             let written = write!(out, ",\"redeliveryCount\":{redeliveries}");
             written.expect("writing to a Vec cannot fail");
         }
@@ -69,7 +79,7 @@ pub(super) fn put_message(
 }
 
 /// Appends what a producer is told whose message is stored.
-pub(super) fn put_ack(id: MessageId, context: Option<&str>, version: Version, out: &mut Vec<u8>) {
+pub(super) fn put_ack(id: MessageId, context: Option<&str>, version: ApiVersion, out: &mut Vec<u8>) {
     out.extend_from_slice(br#"{"result":"ok","messageId":""#);
     id.write(out);
     out.push(b'"');
@@ -93,7 +103,7 @@ pub(super) fn put_error(
     error: SendError,
     reason: &str,
     context: Option<&str>,
-    version: Version,
+    version: ApiVersion,
     out: &mut Vec<u8>,
 ) {
     let written = write!(out, "{{\"result\":\"send-error:{}\",\"errorMsg\":", error as u8);
@@ -118,10 +128,10 @@ fn put_field(name: &str, value: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
-fn put_end(version: Version, out: &mut Vec<u8>) {
+fn put_end(version: ApiVersion, out: &mut Vec<u8>) {
     out.extend_from_slice(match version {
-        Version::First => b"}",
-        Version::Later => br#","errorCode":0,"schemaVersion":0}"#,
+        ApiVersion::First => b"}",
+        ApiVersion::Later => br#","errorCode":0,"schemaVersion":0}"#,
     });
 }
 
@@ -161,15 +171,15 @@ mod tests {
     #[test]
     fn the_first_version_says_what_its_paper_says() {
         assert_eq!(
-            said(|out| put_message(&seed(), third(), 0, Version::First, out)),
+            said(|out| put_message(&seed(), third(), 0, ApiVersion::First, out)),
             r#"{"messageId":"CAAQAw==","payload":"SGVsbG8gV29ybGQ=","properties":{"key1":"value1","key2":"value2"},"publishTime":"2016-08-30 16:45:57.785","context":"1"}"#
         );
         assert_eq!(
-            said(|out| put_ack(third(), Some("1"), Version::First, out)),
+            said(|out| put_ack(third(), Some("1"), ApiVersion::First, out)),
             r#"{"result":"ok","messageId":"CAAQAw==","context":"1"}"#
         );
         assert_eq!(
-            said(|out| put_error(SendError::Unknown, "no \"room\"", Some("1"), Version::First, out)),
+            said(|out| put_error(SendError::Unknown, "no \"room\"", Some("1"), ApiVersion::First, out)),
             r#"{"result":"send-error:8","errorMsg":"no \"room\"","context":"1"}"#
         );
     }
@@ -183,21 +193,21 @@ mod tests {
             ..seed()
         };
         assert_eq!(
-            said(|out| put_message(&full, third(), 2, Version::Later, out)),
+            said(|out| put_message(&full, third(), 2, ApiVersion::Later, out)),
             r#"{"messageId":"CAAQAw==","payload":"SGVsbG8gV29ybGQ=","properties":{"key1":"value1","key2":"value2"},"publishTime":"2016-08-30T16:45:57.785Z","redeliveryCount":2,"eventTime":"2016-08-30T16:45:57.78Z","encryptionContext":{"keys":{}},"key":"k\"é"}"#
         );
         let bare = TopicMessage { published_ms: 1_472_575_557_000, ..TopicMessage::default() };
         let id = MessageId { position: Position::new(7, 300).unwrap(), partition: Some(2) };
         assert_eq!(
-            said(|out| put_message(&bare, id, 0, Version::Later, out)),
+            said(|out| put_message(&bare, id, 0, ApiVersion::Later, out)),
             r#"{"messageId":"CAcQrAIYAg==","payload":"","properties":{},"publishTime":"2016-08-30T16:45:57Z","redeliveryCount":0}"#
         );
         assert_eq!(
-            said(|out| put_ack(third(), None, Version::Later, out)),
+            said(|out| put_ack(third(), None, ApiVersion::Later, out)),
             r#"{"result":"ok","messageId":"CAAQAw==","errorCode":0,"schemaVersion":0}"#
         );
         assert_eq!(
-            said(|out| put_error(SendError::Encoding, "x", Some("1"), Version::Later, out)),
+            said(|out| put_error(SendError::Encoding, "x", Some("1"), ApiVersion::Later, out)),
             r#"{"result":"send-error:7","errorMsg":"x","context":"1","errorCode":0,"schemaVersion":0}"#
         );
     }

@@ -9,7 +9,7 @@ const SUBSCRIPTION_BYTES_MAX: usize = 255;
 
 /// Which version of the API a path is of; it decides about the shapes of what is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum ApiVersion {
     /// That of 2016.
     First,
     /// All since.
@@ -18,7 +18,7 @@ pub(super) enum Version {
 
 /// What somebody wants to be.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub(super) enum PulsarEndpoint {
     /// A connection that only answers pings.
     PingPong,
     /// A producer of this topic.
@@ -41,18 +41,20 @@ pub(super) enum PathError {
 }
 
 /// Reads the path of a WebSocket; `None` for one that is not of this API.
-pub(super) fn read(path: &str) -> Option<(Version, Result<Endpoint, PathError>)> {
+pub(super) fn read(path: &str) -> Option<(ApiVersion, Result<PulsarEndpoint, PathError>)> {
     let parts: Vec<&str> = path.strip_prefix("/ws/")?.split('/').collect();
     Some(match parts[..] {
-        ["pingpong"] => (Version::First, Ok(Endpoint::PingPong)),
-        ["v2", "pingpong"] => (Version::Later, Ok(Endpoint::PingPong)),
-        ["v2", role, ref rest @ ..] => (Version::Later, endpoint(role, rest, 2)),
+        ["pingpong"] => (ApiVersion::First, Ok(PulsarEndpoint::PingPong)),
+        ["v2", "pingpong"] => (ApiVersion::Later, Ok(PulsarEndpoint::PingPong)),
+        ["v2", role, ref rest @ ..] => (ApiVersion::Later, endpoint(role, rest, 2)),
         ["v3", "consumer", subscription] => {
-            (Version::Later, subscription_of(subscription).map(Endpoint::Several))
+            (ApiVersion::Later, subscription_of(subscription).map(PulsarEndpoint::Several))
         }
-        ["v3", ..] => (Version::Later, Err(PathError::Malformed("the path is /ws/v3/consumer/SUBSCRIPTION"))),
+        ["v3", ..] => {
+            (ApiVersion::Later, Err(PathError::Malformed("the path is /ws/v3/consumer/SUBSCRIPTION")))
+        }
         [role @ ("producer" | "consumer" | "reader"), ref rest @ ..] => {
-            (Version::First, endpoint(role, rest, 3))
+            (ApiVersion::First, endpoint(role, rest, 3))
         }
         // It may be somebody else's.
         _ => return None,
@@ -62,7 +64,7 @@ pub(super) fn read(path: &str) -> Option<(Version, Result<Endpoint, PathError>)>
 const SHAPE: &str = "the path is /ws/v2/producer, consumer or reader, then /persistent/TENANT/NAMESPACE/TOPIC, and /SUBSCRIPTION";
 
 /// What a role and the rest of a path name, with so many parts before the topic's own name.
-fn endpoint(role: &str, rest: &[&str], spaces: usize) -> Result<Endpoint, PathError> {
+fn endpoint(role: &str, rest: &[&str], spaces: usize) -> Result<PulsarEndpoint, PathError> {
     let (topic, subscription) = match (role, rest) {
         // No slash may be in the topic then.
         ("consumer", [topic @ .., subscription]) if topic.len() == spaces + 2 => (topic, Some(subscription)),
@@ -71,9 +73,9 @@ fn endpoint(role: &str, rest: &[&str], spaces: usize) -> Result<Endpoint, PathEr
     };
     let topic = topic_of(topic, spaces).map_err(PathError::Malformed)?;
     Ok(match (role, subscription) {
-        (_, Some(subscription)) => Endpoint::Consumer(topic, subscription_of(subscription)?),
-        ("producer", _) => Endpoint::Producer(topic),
-        _ => Endpoint::Reader(topic),
+        (_, Some(subscription)) => PulsarEndpoint::Consumer(topic, subscription_of(subscription)?),
+        ("producer", _) => PulsarEndpoint::Producer(topic),
+        _ => PulsarEndpoint::Reader(topic),
     })
 }
 
@@ -163,43 +165,43 @@ mod tests {
         for (path, version, endpoint) in [
             (
                 "/ws/producer/persistent/my-property/us-west/my-ns/my-topic1",
-                Version::First,
-                Endpoint::Producer(old()),
+                ApiVersion::First,
+                PulsarEndpoint::Producer(old()),
             ),
             (
                 "/ws/reader/persistent/my-property/us-west/my-ns/my-topic1/",
-                Version::First,
-                Endpoint::Reader(old()),
+                ApiVersion::First,
+                PulsarEndpoint::Reader(old()),
             ),
             (
                 "/ws/consumer/persistent/my-property/us-west/my-ns/my-topic1/my-sub1",
-                Version::First,
-                Endpoint::Consumer(old(), "my-sub1".into()),
+                ApiVersion::First,
+                PulsarEndpoint::Consumer(old(), "my-sub1".into()),
             ),
-            ("/ws/v2/producer/persistent/t/n/x", Version::Later, Endpoint::Producer(new())),
+            ("/ws/v2/producer/persistent/t/n/x", ApiVersion::Later, PulsarEndpoint::Producer(new())),
             (
                 "/ws/v2/producer/persistent/t/n/a//b/",
-                Version::Later,
-                Endpoint::Producer(topic("persistent://t/n/a/b")),
+                ApiVersion::Later,
+                PulsarEndpoint::Producer(topic("persistent://t/n/a/b")),
             ),
             (
                 "/ws/v2/reader/persistent/t/n/a%2Fb+c",
-                Version::Later,
-                Endpoint::Reader(topic("persistent://t/n/a/b c")),
+                ApiVersion::Later,
+                PulsarEndpoint::Reader(topic("persistent://t/n/a/b c")),
             ),
             (
                 "/ws/v2/reader/non-persistent/t/n/x",
-                Version::Later,
-                Endpoint::Reader(topic("non-persistent://t/n/x")),
+                ApiVersion::Later,
+                PulsarEndpoint::Reader(topic("non-persistent://t/n/x")),
             ),
             (
                 "/ws/v2/consumer/persistent/t/n/x/a%20b",
-                Version::Later,
-                Endpoint::Consumer(new(), "a b".into()),
+                ApiVersion::Later,
+                PulsarEndpoint::Consumer(new(), "a b".into()),
             ),
-            ("/ws/v3/consumer/sub", Version::Later, Endpoint::Several("sub".into())),
-            ("/ws/pingpong", Version::First, Endpoint::PingPong),
-            ("/ws/v2/pingpong", Version::Later, Endpoint::PingPong),
+            ("/ws/v3/consumer/sub", ApiVersion::Later, PulsarEndpoint::Several("sub".into())),
+            ("/ws/pingpong", ApiVersion::First, PulsarEndpoint::PingPong),
+            ("/ws/v2/pingpong", ApiVersion::Later, PulsarEndpoint::PingPong),
         ] {
             assert_eq!(read(path), Some((version, Ok(endpoint))), "{path}");
         }

@@ -12,7 +12,7 @@ use std::io::Write as _;
 
 /// What all messages of a producer have in common.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sender<'a> {
+pub(super) struct SenderDefaults<'a> {
     /// The name that the producer has given itself.
     pub(super) name: Option<&'a str>,
     /// The keys with which its clients encrypt, as JSON.
@@ -21,7 +21,7 @@ pub(super) struct Sender<'a> {
 
 /// What a producer has sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(super) enum ProducerMessage {
     /// A message that is ready to be stored, with what its producer has called it.
     Message(MessageDraft, Option<Box<str>>),
     /// Its next token; see `credentials`. `None` when there is none in it.
@@ -41,22 +41,30 @@ pub(super) struct Unsendable {
 }
 
 /// Reads a message.
-pub(super) fn read(text: &str, sender: Sender<'_>, now_ms: u64) -> Result<Sent, Unsendable> {
+pub(super) fn read(
+    text: &str,
+    sender: SenderDefaults<'_>,
+    now_ms: u64,
+) -> Result<ProducerMessage, Unsendable> {
     let json_error = |reason| Unsendable { error: SendError::Json, reason, context: None };
-    let said = Said::read(text).map_err(json_error)?;
+    let said = ProducerFields::read(text).map_err(json_error)?;
     if said.is_renewal() {
         let token = said.auth_response.map(credentials::renewal).transpose().map_err(json_error)?;
-        return Ok(Sent::Token(token.flatten()));
+        return Ok(ProducerMessage::Token(token.flatten()));
     }
     let context: Option<Box<str>> = said.context.as_deref().map(Box::from);
     match lay_out(&said, sender, now_ms) {
-        Ok(draft) => Ok(Sent::Message(draft, context)),
+        Ok(draft) => Ok(ProducerMessage::Message(draft, context)),
         Err(reason) => Err(Unsendable { error: SendError::Encoding, reason, context }),
     }
 }
 
 /// Lays out a message that could be read, or says what is wrong with what it holds.
-fn lay_out(said: &Said<'_>, sender: Sender<'_>, now_ms: u64) -> Result<MessageDraft, String> {
+fn lay_out(
+    said: &ProducerFields<'_>,
+    sender: SenderDefaults<'_>,
+    now_ms: u64,
+) -> Result<MessageDraft, String> {
     let payload = said.payload.as_deref().ok_or("the message has no payload")?;
 
     let mut properties = Vec::with_capacity(said.properties.len());
@@ -98,7 +106,7 @@ fn event_ms(text: &str) -> Result<u64, String> {
 
 /// What is read of a message. Schemas and clusters mean nothing here.
 #[derive(Default)]
-struct Said<'a> {
+struct ProducerFields<'a> {
     payload: Option<Cow<'a, str>>,
     properties: Properties<'a>,
     context: Option<Cow<'a, str>>,
@@ -114,7 +122,7 @@ struct Said<'a> {
     auth_response: Option<&'a RawValue>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> ProducerFields<'a> {
     fn read(text: &'a str) -> Result<Self, json::Wrong> {
         let mut said = Self::default();
         json::each(text, |key, value| said.take(&key, value))?;
@@ -182,18 +190,18 @@ mod tests {
     const NOW_MS: u64 = 1_472_575_557_785;
 
     fn ready(text: &str) -> (MessageDraft, Option<Box<str>>) {
-        ready_of(text, Sender::default())
+        ready_of(text, SenderDefaults::default())
     }
 
-    fn ready_of(text: &str, sender: Sender<'_>) -> (MessageDraft, Option<Box<str>>) {
+    fn ready_of(text: &str, sender: SenderDefaults<'_>) -> (MessageDraft, Option<Box<str>>) {
         match read(text, sender, NOW_MS) {
-            Ok(Sent::Message(draft, context)) => (draft, context),
+            Ok(ProducerMessage::Message(draft, context)) => (draft, context),
             other => panic!("{text}: {other:?}"),
         }
     }
 
     fn told(text: &str) -> (u8, String, Option<Box<str>>) {
-        match read(text, Sender::default(), NOW_MS) {
+        match read(text, SenderDefaults::default(), NOW_MS) {
             Err(Unsendable { error, reason, context }) => (error as u8, reason, context),
             other => panic!("{text}: {other:?}"),
         }
@@ -219,7 +227,7 @@ mod tests {
         let (draft, _) = ready_of(
             r#"{"payload":"","key":"k","eventTime":"2016-08-30T16:45:57.785+09:00","sequenceId":"7","deliverAt":1472575557786,
                 "replicationClusters":["a"],"schemaVersion":{},"keySchema":[],"disableReplication":"x","payload":"QQ"}"#,
-            Sender { name: Some("p"), encryption: None },
+            SenderDefaults { name: Some("p"), encryption: None },
         );
         let message = draft.message().unwrap();
         assert_eq!((message.payload, message.key, message.producer), (&b"A"[..], Some("k"), Some("p")));
@@ -279,8 +287,8 @@ mod tests {
 
     #[test]
     fn a_token_is_told_from_a_message_by_its_type_alone() {
-        let token = |text: &str| match read(text, Sender::default(), NOW_MS) {
-            Ok(Sent::Token(token)) => token,
+        let token = |text: &str| match read(text, SenderDefaults::default(), NOW_MS) {
+            Ok(ProducerMessage::Token(token)) => token,
             other => panic!("{text}: {other:?}"),
         };
         let text = r#"{"type": "AUTH_RESPONSE", "authResponse": {"response": {"authData": "a.b.c"}}}"#;
@@ -294,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_clients_have_encrypted_is_passed_on_with_their_keys() {
-        let sender = Sender { name: None, encryption: Some(r#"{"k":{}}"#) };
+        let sender = SenderDefaults { name: None, encryption: Some(r#"{"k":{}}"#) };
         let (draft, _) = ready_of(
             r#"{"payload":"","encryptionParam":"IV==","compressionType":"NONE","uncompressedMessageSize":5}"#,
             sender,

@@ -4,7 +4,7 @@
 //! that has no room for a message misses it, as with Pulsar.
 
 use super::delivery;
-use super::path::Version;
+use super::path::ApiVersion;
 use crate::dialect::Admission;
 use crate::frame::{Draft, Publication};
 use crate::service::topic::{Flow, MessageDraft, MessageId, Position, SubscriptionType, TopicName};
@@ -32,7 +32,7 @@ pub(super) fn publication(
     let by_key = message.key.map_or(serial, |key| hash(key.as_bytes()));
     draft.meta(&serial.to_le_bytes());
     draft.meta(&by_key.to_le_bytes());
-    for version in [Version::First, Version::Later] {
+    for version in [ApiVersion::First, ApiVersion::Later] {
         draft.text(|out| delivery::put_message(&message, ID, 0, version, out));
     }
     draft.finish(now)
@@ -54,7 +54,7 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
 }
 
 /// Somebody who listens to such a topic.
-pub(super) struct Listener {
+pub(super) struct VolatileListener {
     pub(super) topic: TopicName,
     kind: SubscriptionType,
     /// Its place among those who share, and how many they are.
@@ -64,7 +64,7 @@ pub(super) struct Listener {
     room: Cell<u32>,
 }
 
-impl Listener {
+impl VolatileListener {
     /// A consumer. One that is not alone gets nothing before it has its share.
     pub(super) fn consumer(topic: TopicName, kind: SubscriptionType, flow: Flow) -> Self {
         let share = (0, u32::from(kind == SubscriptionType::Exclusive));
@@ -99,7 +99,7 @@ impl Listener {
     }
 
     /// Whether it gets a message, in which form.
-    pub(super) fn admits(&self, publication: &Publication, version: Version) -> Admission {
+    pub(super) fn admits(&self, publication: &Publication, version: ApiVersion) -> Admission {
         let Some((serial, by_key)) = publication.meta().split_at_checked(8) else { return Admission::No };
         let number = if self.kind == SubscriptionType::KeyShared { by_key } else { serial };
         let number = number.try_into().map_or(0, u64::from_le_bytes);
@@ -110,8 +110,8 @@ impl Listener {
         }
         self.room.set(room - 1);
         Admission::Form(match version {
-            Version::First => 0,
-            Version::Later => 1,
+            ApiVersion::First => 0,
+            ApiVersion::Later => 1,
         })
     }
 }
@@ -131,12 +131,12 @@ mod tests {
             .collect()
     }
 
-    fn listener(kind: SubscriptionType, flow: Flow) -> Listener {
-        Listener::consumer(TopicName::read("non-persistent://t/n/x").unwrap(), kind, flow)
+    fn listener(kind: SubscriptionType, flow: Flow) -> VolatileListener {
+        VolatileListener::consumer(TopicName::read("non-persistent://t/n/x").unwrap(), kind, flow)
     }
 
-    fn taken(listener: &Listener, publications: &[Publication]) -> Vec<bool> {
-        let admits = |publication| listener.admits(publication, Version::Later) == Admission::Form(1);
+    fn taken(listener: &VolatileListener, publications: &[Publication]) -> Vec<bool> {
+        let admits = |publication| listener.admits(publication, ApiVersion::Later) == Admission::Form(1);
         publications.iter().map(admits).collect()
     }
 

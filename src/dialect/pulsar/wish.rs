@@ -1,72 +1,77 @@
 //! What somebody wants to be, from the path and the query of a handshake.
 
 use super::params::{self, Params};
-use super::path::Endpoint;
-use super::volatile::Listener;
-use super::{Part, Producer, Role};
+use super::path::PulsarEndpoint;
+use super::volatile::VolatileListener;
+use super::{ProducerState, PulsarRole, RoleState};
 use crate::dialect::{Context, Upgrade};
 use crate::service::topic::{Flow, TopicDomain, TopicQuestion, WantedTopics};
 
 /// What is to be asked of the owner of the topics, and what the session has when it has agreed.
-pub(super) struct Wish {
+pub(super) struct PulsarWish {
     /// What is to be asked, or what is wrong with it. Until it was asked.
     pub(super) request: Option<Result<TopicQuestion, params::Wrong>>,
     /// What belongs to the role then.
-    pub(super) then: Part,
+    pub(super) then: RoleState,
 }
 
-impl Wish {
+impl PulsarWish {
     pub(super) fn none(reason: params::Wrong) -> Self {
-        Self { request: Some(Err(reason)), then: Part::None }
+        Self { request: Some(Err(reason)), then: RoleState::None }
     }
 }
 
 /// What somebody wants to be, from the path and the query.
-pub(super) fn wish(endpoint: Endpoint, upgrade: &Upgrade<'_>, context: &mut Context<'_>) -> (Role, Wish) {
+pub(super) fn wish(
+    endpoint: PulsarEndpoint,
+    upgrade: &Upgrade<'_>,
+    context: &mut Context<'_>,
+) -> (PulsarRole, PulsarWish) {
     let (params, remote) = (Params::read(upgrade.query), upgrade.remote);
-    let of = |made: Result<(TopicQuestion, Part), params::Wrong>| match made {
-        Ok((request, then)) => Wish { request: Some(Ok(request)), then },
-        Err(reason) => Wish::none(reason),
+    let of = |made: Result<(TopicQuestion, RoleState), params::Wrong>| match made {
+        Ok((request, then)) => PulsarWish { request: Some(Ok(request)), then },
+        Err(reason) => PulsarWish::none(reason),
     };
     let mut consumer = |topics: Result<WantedTopics, params::Wrong>, subscription: &str| {
         let consuming = params::consuming(&params, topics?, subscription, remote, context.rng)?;
         let then = match &consuming.topics {
             WantedTopics::One(topic) if topic.domain() == TopicDomain::NonPersistent => {
-                let listener = Listener::consumer(topic.clone(), consuming.kind, consuming.flow);
-                Part::Listener(Box::new(listener))
+                let listener = VolatileListener::consumer(topic.clone(), consuming.kind, consuming.flow);
+                RoleState::Listener(Box::new(listener))
             }
-            _ if consuming.flow == Flow::Pull => Part::Pull,
-            _ => Part::None,
+            _ if consuming.flow == Flow::Pull => RoleState::Pull,
+            _ => RoleState::None,
         };
         Ok((TopicQuestion::Consume(Box::new(consuming)), then))
     };
     match endpoint {
-        Endpoint::Consumer(topic, subscription) => {
-            (Role::Consumer, of(consumer(Ok(WantedTopics::One(topic)), &subscription)))
+        PulsarEndpoint::Consumer(topic, subscription) => {
+            (PulsarRole::Consumer, of(consumer(Ok(WantedTopics::One(topic)), &subscription)))
         }
-        Endpoint::Several(subscription) => {
-            (Role::Consumer, of(consumer(params::wanted(&params), &subscription)))
+        PulsarEndpoint::Several(subscription) => {
+            (PulsarRole::Consumer, of(consumer(params::wanted(&params), &subscription)))
         }
-        Endpoint::Producer(topic) => {
+        PulsarEndpoint::Producer(topic) => {
             let made = params::producing(&params, topic, remote).map(|(producing, encryption)| {
                 let (topic, name) = (producing.topic.clone(), producing.name.clone());
-                let producer = Producer { topic, name, encryption, sent: 0 };
-                (TopicQuestion::Produce(Box::new(producing)), Part::Producer(Box::new(producer)))
+                let producer = ProducerState { topic, name, encryption, sent: 0 };
+                (TopicQuestion::Produce(Box::new(producing)), RoleState::Producer(Box::new(producer)))
             });
-            (Role::Producer, of(made))
+            (PulsarRole::Producer, of(made))
         }
-        Endpoint::Reader(topic) => {
+        PulsarEndpoint::Reader(topic) => {
             let made = params::reading(&params, topic, remote, context.rng).map(|reading| {
                 let then = match reading.topic.domain() {
-                    TopicDomain::NonPersistent => {
-                        Part::Listener(Box::new(Listener::reader(reading.topic.clone(), reading.window)))
-                    }
-                    TopicDomain::Persistent => Part::None,
+                    TopicDomain::NonPersistent => RoleState::Listener(Box::new(VolatileListener::reader(
+                        reading.topic.clone(),
+                        reading.window,
+                    ))),
+                    TopicDomain::Persistent => RoleState::None,
                 };
                 (TopicQuestion::Read(Box::new(reading)), then)
             });
-            (Role::Reader, of(made))
+            (PulsarRole::Reader, of(made))
         }
-        Endpoint::PingPong => (Role::PingPong, Wish::none(String::new())),
+        PulsarEndpoint::PingPong => (PulsarRole::PingPong, PulsarWish::none(String::new())),
     }
 }

@@ -97,7 +97,7 @@ impl<'a> Addressed<'a> {
         Ok(())
     }
 
-    /// Lays out what [`Target::of`] reads: the flags, then texts, each behind its length.
+    /// Lays out what [`EventTarget::of`] reads: the flags, then texts, each behind its length.
     fn describe(&self, draft: &mut Draft) -> Result<(), Unusable> {
         let scope = self.scope.unwrap_or_default();
         let (acl, acl_flag) = match self.required_acl {
@@ -152,14 +152,14 @@ fn put(what: &str, text: &str, bytes_max: usize, draft: &mut Draft) -> Result<()
 
 /// What the filter sees of a publication.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target<'p> {
+pub(super) struct EventTarget<'p> {
     flags: u8,
     required_acl: &'p [u8],
     tenant: &'p [u8],
     users: &'p [u8],
 }
 
-impl<'p> Target<'p> {
+impl<'p> EventTarget<'p> {
     /// Reads what [`Addressed::publish`] has laid out.
     pub(super) fn of(publication: &'p Publication) -> Option<Self> {
         let (flags, rest) = publication.meta().split_first()?;

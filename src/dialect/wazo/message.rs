@@ -10,7 +10,7 @@ use crate::event::{Event, ValueIntoString as _, last};
 /// The version of the protocol that a client asked for. The number is that of the events' form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Version {
+pub(super) enum WazoVersion {
     /// Events as they were fed, and silence once they flow.
     One = 0,
     /// Everything in an envelope.
@@ -19,7 +19,7 @@ pub(super) enum Version {
 
 /// One operation of a client.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Request<'a> {
+pub(super) enum WazoRequest<'a> {
     /// Receive events of this name; `*` is every name.
     Subscribe(&'a str),
     /// Let events flow.
@@ -30,7 +30,7 @@ pub(super) enum Request<'a> {
     Ping(&'a str),
 }
 
-impl<'a> Request<'a> {
+impl<'a> WazoRequest<'a> {
     /// Reads a message; `None` is a protocol error.
     pub(super) fn read(event: &Event<'_, 'a>) -> Option<Self> {
         let text = |key| last(&event.last("data")?.as_object()?, key)?.into_string();
@@ -45,10 +45,10 @@ impl<'a> Request<'a> {
 }
 
 /// Answers an operation. `data` is JSON.
-pub(super) fn answer(version: Version, op: &str, data: &str, out: &mut Actions) {
+pub(super) fn answer(version: WazoVersion, op: &str, data: &str, out: &mut Actions) {
     let message = match version {
-        Version::One => r#""msg": "", "#,
-        Version::Two => "",
+        WazoVersion::One => r#""msg": "", "#,
+        WazoVersion::Two => "",
     };
     let parts = [r#"{"op": ""#, op, r#"", "code": 0, "#, message, r#""data": "#, data, "}"];
     out.send(|payload| parts.iter().for_each(|part| payload.extend_from_slice(part.as_bytes())));
@@ -58,5 +58,5 @@ pub(super) fn answer(version: Version, op: &str, data: &str, out: &mut Actions) 
 pub(super) fn pong(payload: &str, out: &mut Actions) {
     // Only what cannot be written fails, and text can.
     let payload = serde_json::to_string(payload).unwrap_or_default();
-    answer(Version::Two, "pong", &format!(r#"{{"payload": {payload}}}"#), out);
+    answer(WazoVersion::Two, "pong", &format!(r#"{{"payload": {payload}}}"#), out);
 }

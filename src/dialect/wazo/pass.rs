@@ -4,7 +4,7 @@
 
 use super::ID_BYTES_MAX;
 use super::acl::Acl;
-use super::event::Target;
+use super::event::EventTarget;
 use super::pattern::Who;
 use crate::dialect::Context;
 use crate::token::{Grant, NEVER_MS};
@@ -18,7 +18,7 @@ pub(in crate::dialect) const ACCESS: &[u8] = b"websocketd";
 pub(super) struct Pass {
     pub(super) expires_at_ns: u64,
     acl: Arc<Acl>,
-    reach: Reach,
+    reach: WazoReach,
     /// The uuids of user, session and tenant, one after the other; behind them that of the list's user if `is_lent`.
     ids: Box<str>,
     user_bytes: u8,
@@ -30,7 +30,7 @@ pub(super) struct Pass {
 
 /// Which addressed events a token gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
+enum WazoReach {
     /// Those for its user.
     User,
     /// Those of its tenant.
@@ -48,9 +48,9 @@ impl Pass {
         let is_admin = grant.claim("admin").and_then(|admin| admin.as_bool()).unwrap_or(false)
             || grant.text("purpose").is_some_and(|purpose| matches!(purpose, "external_api" | "internal"));
         let reach = match context.settings.wazo.master_tenant_uuid.as_deref() {
-            Some(master) if !master.is_empty() && master == tenant => Reach::Everything,
-            _ if is_admin => Reach::Tenant,
-            _ => Reach::User,
+            Some(master) if !master.is_empty() && master == tenant => WazoReach::Everything,
+            _ if is_admin => WazoReach::Tenant,
+            _ => WazoReach::User,
         };
         if ids.iter().any(|id| id.len() > ID_BYTES_MAX) {
             return None;
@@ -74,7 +74,7 @@ impl Pass {
         Some(Self {
             expires_at_ns: u64::MAX,
             acl,
-            reach: Reach::Everything,
+            reach: WazoReach::Everything,
             ids: Box::default(),
             user_bytes: 0,
             session_bytes: 0,
@@ -124,17 +124,17 @@ impl Pass {
     }
 
     /// Whether the event is for such a token, by tenant and user.
-    pub(super) fn reaches(&self, target: &Target<'_>) -> bool {
+    pub(super) fn reaches(&self, target: &EventTarget<'_>) -> bool {
         !target.is_scoped()
             || match self.reach {
-                Reach::Everything => true,
-                Reach::Tenant => target.is_of_tenant(self.tenant()),
-                Reach::User => target.is_of_tenant(self.tenant()) && target.is_for_user(self.user()),
+                WazoReach::Everything => true,
+                WazoReach::Tenant => target.is_of_tenant(self.tenant()),
+                WazoReach::User => target.is_of_tenant(self.tenant()) && target.is_for_user(self.user()),
             }
     }
 
     /// Whether the token has what the event requires.
-    pub(super) fn allows(&self, target: &Target<'_>) -> bool {
+    pub(super) fn allows(&self, target: &EventTarget<'_>) -> bool {
         let matches = |required| self.acl.allows(required, self.who());
         target.is_open() || target.required_acl().is_some_and(matches)
     }

@@ -21,7 +21,7 @@ pub struct Who<'a> {
 }
 
 /// A text that patterns are matched against.
-pub(super) struct Subject<'a> {
+pub(super) struct AclSubject<'a> {
     /// At most [`TEXT_BYTES_MAX`] bytes.
     text: &'a [u8],
     who: Who<'a>,
@@ -30,7 +30,7 @@ pub(super) struct Subject<'a> {
     run: (usize, usize),
 }
 
-impl<'a> Subject<'a> {
+impl<'a> AclSubject<'a> {
     pub(super) fn new(text: &'a [u8], who: Who<'a>) -> Self {
         Self { text, who, run: (usize::MAX, 0) }
     }
@@ -48,13 +48,13 @@ impl<'a> Subject<'a> {
 /// What follows the text that a pattern begins with.
 #[derive(Debug)]
 pub(super) struct Pattern {
-    parts: Box<[Part]>,
+    parts: Box<[PatternPart]>,
     /// The byte that every match ends with, if the pattern ends with a text. Most patterns can be told from it.
     last: Option<u8>,
 }
 
 #[derive(Debug, PartialEq)]
-enum Part {
+enum PatternPart {
     Text(Vec<u8>),
     Reserved(Reserved),
     /// `*`
@@ -102,30 +102,30 @@ impl Pattern {
                 put_text(&mut parts, b".");
             }
             match Reserved::of(word) {
-                Some(reserved) => parts.push(Part::Reserved(reserved)),
+                Some(reserved) => parts.push(PatternPart::Reserved(reserved)),
                 None => put_word(&mut parts, word.as_bytes()),
             }
         }
         for at in 0..parts.len() {
-            if parts[at] == Part::Run && stands_before_a_dot(&parts[at + 1..]) {
-                parts[at] = Part::Word;
+            if parts[at] == PatternPart::Run && stands_before_a_dot(&parts[at + 1..]) {
+                parts[at] = PatternPart::Word;
             }
         }
         let mut prefix = Vec::new();
-        if let Some(Part::Text(text)) = parts.first_mut() {
+        if let Some(PatternPart::Text(text)) = parts.first_mut() {
             prefix = std::mem::take(text);
             parts.remove(0);
         }
         let last = match parts.last() {
-            Some(Part::Text(text)) => text.last().copied(),
+            Some(PatternPart::Text(text)) => text.last().copied(),
             _ => None,
         };
         (prefix, Self { parts: parts.into(), last })
     }
 
     /// Whether the subject's text from `at` on matches.
-    pub(super) fn matches(&self, subject: &mut Subject<'_>, mut at: usize) -> bool {
-        let Subject { text, who, .. } = *subject;
+    pub(super) fn matches(&self, subject: &mut AclSubject<'_>, mut at: usize) -> bool {
+        let AclSubject { text, who, .. } = *subject;
         if self.last.is_some() && self.last.as_ref() != text.last() {
             return false;
         }
@@ -133,9 +133,9 @@ impl Pattern {
         while let [part, rest @ ..] = parts {
             let tail = &text[at..];
             match part {
-                Part::Text(own) if begins(tail, own) => at += own.len(),
-                Part::Text(_) => return false,
-                Part::Reserved(reserved) => {
+                PatternPart::Text(own) if begins(tail, own) => at += own.len(),
+                PatternPart::Text(_) => return false,
+                PatternPart::Reserved(reserved) => {
                     let [own, other] = reserved.texts(who);
                     match (begins(tail, own), begins(tail, other)) {
                         (true, false) => at += own.len(),
@@ -144,9 +144,11 @@ impl Pattern {
                         (true, true) => return matches_from(Places::one(at), parts, text, who),
                     }
                 }
-                Part::Rest if rest.is_empty() => return memchr(b'\n', tail).is_none(),
-                Part::Word => at = subject.run_end(at),
-                Part::Run | Part::Rest => return matches_from(Places::one(at), parts, text, who),
+                PatternPart::Rest if rest.is_empty() => return memchr(b'\n', tail).is_none(),
+                PatternPart::Word => at = subject.run_end(at),
+                PatternPart::Run | PatternPart::Rest => {
+                    return matches_from(Places::one(at), parts, text, who);
+                }
             }
             parts = rest;
         }
@@ -161,18 +163,18 @@ fn begins(text: &[u8], with: &[u8]) -> bool {
     matches!((text, with), ([one, ..], [other, ..]) if one == other) && text.starts_with(with)
 }
 
-fn put_text(parts: &mut Vec<Part>, bytes: &[u8]) {
+fn put_text(parts: &mut Vec<PatternPart>, bytes: &[u8]) {
     match parts.last_mut() {
-        Some(Part::Text(text)) => text.extend_from_slice(bytes),
-        _ => parts.push(Part::Text(bytes.to_vec())),
+        Some(PatternPart::Text(text)) => text.extend_from_slice(bytes),
+        _ => parts.push(PatternPart::Text(bytes.to_vec())),
     }
 }
 
-fn put_word(parts: &mut Vec<Part>, word: &[u8]) {
+fn put_word(parts: &mut Vec<PatternPart>, word: &[u8]) {
     for piece in word.split_inclusive(|byte| matches!(byte, b'*' | b'#')) {
         let (text, wildcard) = match piece {
-            [text @ .., b'*'] => (text, Some(Part::Run)),
-            [text @ .., b'#'] => (text, Some(Part::Rest)),
+            [text @ .., b'*'] => (text, Some(PatternPart::Run)),
+            [text @ .., b'#'] => (text, Some(PatternPart::Rest)),
             text => (text, None),
         };
         if !text.is_empty() {
@@ -183,16 +185,16 @@ fn put_word(parts: &mut Vec<Part>, word: &[u8]) {
     }
 }
 
-fn stands_before_a_dot(rest: &[Part]) -> bool {
+fn stands_before_a_dot(rest: &[PatternPart]) -> bool {
     match rest.first() {
         None => true,
-        Some(Part::Text(text)) => text.starts_with(b"."),
+        Some(PatternPart::Text(text)) => text.starts_with(b"."),
         Some(_) => false,
     }
 }
 
 /// Whether some place of the set is one from which the parts match the text to its end.
-fn matches_from(mut places: Places, parts: &[Part], text: &[u8], who: Who<'_>) -> bool {
+fn matches_from(mut places: Places, parts: &[PatternPart], text: &[u8], who: Who<'_>) -> bool {
     for part in parts {
         let mut next = Places::default();
         let mut follow = |place: usize, own: &[u8]| {
@@ -201,16 +203,18 @@ fn matches_from(mut places: Places, parts: &[Part], text: &[u8], who: Who<'_>) -
             }
         };
         match part {
-            Part::Text(own) => places.each(|place| follow(place, own)),
-            Part::Reserved(reserved) => {
+            PatternPart::Text(own) => places.each(|place| follow(place, own)),
+            PatternPart::Reserved(reserved) => {
                 let [own, other] = reserved.texts(who);
                 places.each(|place| {
                     follow(place, own);
                     follow(place, other);
                 });
             }
-            Part::Run | Part::Word => places.flood(text, |byte| matches!(byte, b'.' | b'#'), &mut next),
-            Part::Rest => places.flood(text, |byte| byte == b'\n', &mut next),
+            PatternPart::Run | PatternPart::Word => {
+                places.flood(text, |byte| matches!(byte, b'.' | b'#'), &mut next)
+            }
+            PatternPart::Rest => places.flood(text, |byte| byte == b'\n', &mut next),
         }
         places = next;
     }

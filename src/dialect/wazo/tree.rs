@@ -3,41 +3,41 @@
 //! One walk along a text meets every pattern that can match it, negative ones among the positive. The nodes
 //! of one level are neighbours, so a tree is three allocations, whatever its size.
 
-use super::pattern::{Pattern, Subject, Who};
+use super::pattern::{AclSubject, Pattern, Who};
 use std::ops::Range;
 
 #[derive(Debug)]
 pub(super) struct Tree {
-    nodes: Box<[Node]>,
-    entries: Box<[Entry]>,
+    nodes: Box<[AclNode]>,
+    entries: Box<[AclEntry]>,
     labels: Box<[u8]>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct AclEntry {
     is_negative: bool,
     pattern: Pattern,
 }
 
 /// A text that patterns begin with. Ranges are of places in the tree's lists.
 #[derive(Debug, Default)]
-struct Node {
+struct AclNode {
     /// The first byte of the label, or anything at the root.
     first: u8,
     /// Whether a negative pattern is here or below.
     denies: bool,
     /// What the text goes on with after the parent's.
-    label: Span,
+    label: AclSpan,
     /// Patterns that begin with exactly this text, negative ones first.
-    entries: Span,
-    children: Span,
+    entries: AclSpan,
+    children: AclSpan,
 }
 
 /// A range; the lists are short enough for 32 bits.
 #[derive(Clone, Copy, Debug, Default)]
-struct Span(u32, u32);
+struct AclSpan(u32, u32);
 
-impl Span {
+impl AclSpan {
     fn of(range: Range<usize>) -> Self {
         Self(range.start as u32, range.end as u32)
     }
@@ -48,9 +48,9 @@ impl Span {
 }
 
 /// A pattern on its way into the tree.
-struct Source {
+struct AclSource {
     prefix: Vec<u8>,
-    entry: Entry,
+    entry: AclEntry,
 }
 
 impl Tree {
@@ -59,9 +59,9 @@ impl Tree {
         let source = |pattern: &&str| {
             let negative = pattern.strip_prefix('!');
             let (prefix, pattern) = Pattern::new(negative.unwrap_or(pattern));
-            Source { prefix, entry: Entry { is_negative: negative.is_some(), pattern } }
+            AclSource { prefix, entry: AclEntry { is_negative: negative.is_some(), pattern } }
         };
-        let mut sources: Vec<Source> = patterns.iter().map(source).collect();
+        let mut sources: Vec<AclSource> = patterns.iter().map(source).collect();
         sources.sort_by(|one, other| {
             one.prefix.cmp(&other.prefix).then(other.entry.is_negative.cmp(&one.entry.is_negative))
         });
@@ -79,7 +79,7 @@ impl Tree {
 
     /// Whether a positive pattern matches the text and no negative one does.
     pub(super) fn allows(&self, text: &[u8], who: Who<'_>) -> bool {
-        let mut subject = Subject::new(text, who);
+        let mut subject = AclSubject::new(text, who);
         let mut allowed = false;
         let mut at = 0;
         let mut next = self.nodes.first();
@@ -90,7 +90,7 @@ impl Tree {
                 break;
             }
             at += label.len();
-            for Entry { is_negative, pattern } in &self.entries[node.entries.range()] {
+            for AclEntry { is_negative, pattern } in &self.entries[node.entries.range()] {
                 if (*is_negative || !allowed) && pattern.matches(&mut subject, at) {
                     if *is_negative {
                         return false;
@@ -109,8 +109,8 @@ impl Tree {
 }
 
 /// The nodes for sorted patterns, level by level, and their labels.
-fn grow(sources: &[Source]) -> (Vec<Node>, Vec<u8>) {
-    let mut nodes = vec![Node::default()];
+fn grow(sources: &[AclSource]) -> (Vec<AclNode>, Vec<u8>) {
+    let mut nodes = vec![AclNode::default()];
     let mut labels = Vec::new();
     // Of each node: its patterns with those below, and the length of its parent's text.
     let mut spans = vec![(0..sources.len(), 0)];
@@ -124,16 +124,16 @@ fn grow(sources: &[Source]) -> (Vec<Node>, Vec<u8>) {
         let label = labels.len();
         labels.extend_from_slice(&first.prefix[start..end]);
         nodes[at].first = first.prefix.get(start).copied().unwrap_or(0);
-        nodes[at].label = Span::of(label..labels.len());
-        nodes[at].entries = Span::of(span.start..span.start + exact);
+        nodes[at].label = AclSpan::of(label..labels.len());
+        nodes[at].entries = AclSpan::of(span.start..span.start + exact);
         let children = nodes.len();
         let mut from = span.start + exact;
         for group in of_node[exact..].chunk_by(|one, other| one.prefix[end] == other.prefix[end]) {
-            nodes.push(Node::default());
+            nodes.push(AclNode::default());
             spans.push((from..from + group.len(), end));
             from += group.len();
         }
-        nodes[at].children = Span::of(children..nodes.len());
+        nodes[at].children = AclSpan::of(children..nodes.len());
         at += 1;
     }
     (nodes, labels)

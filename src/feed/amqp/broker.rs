@@ -14,9 +14,9 @@ const FRAME_BYTES_MAX: u32 = 1024 * 1024;
 
 /// A broker's address. It is displayed without the user and the password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Broker(AMQPUri);
+pub struct AmqpBroker(AMQPUri);
 
-impl Broker {
+impl AmqpBroker {
     /// Reads an address.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Broker {
     }
 }
 
-impl fmt::Display for Broker {
+impl fmt::Display for AmqpBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, host, vhost) = (&self.0.scheme, self.host(), self.vhost().trim_start_matches('/'));
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
@@ -96,7 +96,7 @@ impl fmt::Display for Broker {
     }
 }
 
-impl fmt::Debug for Broker {
+impl fmt::Debug for AmqpBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -116,18 +116,19 @@ mod tests {
             ("amqp://wazo:hunter2@bus.example/%2f\n", "amqp://bus.example:5672/", "/"),
             ("amqps://wazo:hunter2@[::1]/", "amqps://[::1]:5671/", "/"),
         ] {
-            let broker = Broker::read(text).unwrap();
+            let broker = AmqpBroker::read(text).unwrap();
             assert_eq!(broker.to_string(), shown);
             assert_eq!(broker.vhost(), vhost);
             assert!(!format!("{broker:?}").contains("hunter2"));
             assert_eq!(broker.uri().authority.userinfo.password, "hunter2");
         }
-        assert_eq!(Broker::read("amqps://[::1]/").unwrap().host(), "::1");
+        assert_eq!(AmqpBroker::read("amqps://[::1]/").unwrap().host(), "::1");
     }
 
     #[test]
     fn frames_are_as_long_as_a_brokers_unless_the_address_wants_longer_ones() {
-        let frame_max = |text: &str| Broker::read(text).map(|broker| broker.uri().query.frame_max.unwrap());
+        let frame_max =
+            |text: &str| AmqpBroker::read(text).map(|broker| broker.uri().query.frame_max.unwrap());
         assert_eq!(frame_max("amqp://host"), Ok(131_072));
         assert_eq!(frame_max("amqp://host/?frame_max=1048576"), Ok(1_048_576));
         for bad in ["0", "32768", "1048577", "4294967295"] {
@@ -144,7 +145,7 @@ mod tests {
         for text in
             ["", "hunter2", "http://hunter2@host/", "amqp:hunter2", "amqp://hunter2@/x", "amqp:///hunter2"]
         {
-            let problem = Broker::read(text).unwrap_err();
+            let problem = AmqpBroker::read(text).unwrap_err();
             assert!(problem.contains("amqp://user:password@host:5672/vhost") && !problem.contains("hunter2"));
         }
     }

@@ -13,7 +13,7 @@ const EVERYONE: &str = "*";
 
 /// What a header says, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Header<'a> {
+pub enum AmqpHeader<'a> {
     /// UTF-8.
     Text(&'a str),
     /// Yes or no.
@@ -26,16 +26,16 @@ pub enum Header<'a> {
 
 /// A message as the broker delivers it.
 #[derive(Clone, Debug, Default)]
-pub struct Message<'a> {
+pub struct AmqpMessage<'a> {
     /// Names and values; a name comes once.
-    pub headers: SmallVec<[(&'a str, Header<'a>); 12]>,
+    pub headers: SmallVec<[(&'a str, AmqpHeader<'a>); 12]>,
     /// What clients get, byte for byte.
     pub body: &'a [u8],
     /// Whether its headers could not be read, so that there are none.
     pub is_refused: bool,
 }
 
-impl<'a> Message<'a> {
+impl<'a> AmqpMessage<'a> {
     /// Refuses headers that could not be read, and a body that is too long to be passed on.
     pub(in crate::feed) fn check(&self) -> Result<(), Unusable> {
         if self.is_refused {
@@ -77,26 +77,26 @@ impl<'a> Message<'a> {
     fn required_acl(&self) -> Result<RequiredAcl<'a>, Unusable> {
         match self.get("required_acl") {
             None => Ok(RequiredAcl::Missing),
-            Some(Header::Null) => Ok(RequiredAcl::Nothing),
-            Some(Header::Text(text)) => Ok(RequiredAcl::Text(text)),
+            Some(AmqpHeader::Null) => Ok(RequiredAcl::Nothing),
+            Some(AmqpHeader::Text(text)) => Ok(RequiredAcl::Text(text)),
             Some(_) => Err(Unusable("the header \"required_acl\" must be a string or null".into())),
         }
     }
 
     /// The users for whom a header says that the event is for them.
     fn users(&self) -> impl Iterator<Item = &'a str> {
-        let named = self.headers.iter().filter(|(_, value)| *value == Header::Bool(true));
+        let named = self.headers.iter().filter(|(_, value)| *value == AmqpHeader::Bool(true));
         named.filter_map(|(name, _)| name.strip_prefix(USER))
     }
 
     fn text(&self, name: &str) -> Option<&'a str> {
         match self.get(name) {
-            Some(Header::Text(text)) => Some(text),
+            Some(AmqpHeader::Text(text)) => Some(text),
             _ => None,
         }
     }
 
-    fn get(&self, name: &str) -> Option<Header<'a>> {
+    fn get(&self, name: &str) -> Option<AmqpHeader<'a>> {
         self.headers.iter().find(|(found, _)| *found == name).map(|(_, value)| *value)
     }
 }
@@ -110,8 +110,12 @@ mod tests {
     use std::sync::Arc;
 
     /// What a message comes to: the topic that it is published under, or the reason why not.
-    fn take(exchange: ExchangeType, headers: &[(&str, Header<'_>)], body: &[u8]) -> Result<String, String> {
-        let message = Message { headers: headers.iter().copied().collect(), body, is_refused: false };
+    fn take(
+        exchange: ExchangeType,
+        headers: &[(&str, AmqpHeader<'_>)],
+        body: &[u8],
+    ) -> Result<String, String> {
+        let message = AmqpMessage { headers: headers.iter().copied().collect(), body, is_refused: false };
         let taken =
             Intake::new(vec![Kind::Wazo], Arc::default()).take_message(&message, exchange, Now::default());
         let publication = taken.map_err(|rejection| rejection.to_string())?.expect("wazo is spoken");
@@ -121,24 +125,24 @@ mod tests {
 
     #[test]
     fn the_name_is_the_headers_else_the_bodys() {
-        let name = [("name", Header::Text("of header"))];
+        let name = [("name", AmqpHeader::Text("of header"))];
         let body = br#"{"name": "of body"}"#;
         assert_eq!(take(ExchangeType::Headers, &name, body).unwrap(), "of header\0");
-        assert_eq!(take(ExchangeType::Headers, &[("name", Header::Other)], body).unwrap(), "of body\0");
+        assert_eq!(take(ExchangeType::Headers, &[("name", AmqpHeader::Other)], body).unwrap(), "of body\0");
         assert_eq!(take(ExchangeType::Topic, &name, body).unwrap(), "of body\0");
     }
 
     #[test]
     fn what_is_no_event_is_refused_with_the_reason() {
-        let name = [("name", Header::Text("x"))];
+        let name = [("name", AmqpHeader::Text("x"))];
         let long = [b"{\"x\":\"", &vec![b'x'; BODY_BYTES_MAX][..], b"\"}"].concat();
         for (headers, body, reason) in [
             (&name[..], &b"no JSON"[..], "not valid JSON"),
             (&name, b"[]", "not an object"),
             (&name, &long, "at most 1048576 are taken"),
             (&[], b"{}", "has no name, neither as a header nor in its body"),
-            (&[name[0], ("required_acl", Header::Other)], b"{}", "must be a string or null"),
-            (&[name[0], ("required_acl", Header::Bool(true))], b"{}", "must be a string or null"),
+            (&[name[0], ("required_acl", AmqpHeader::Other)], b"{}", "must be a string or null"),
+            (&[name[0], ("required_acl", AmqpHeader::Bool(true))], b"{}", "must be a string or null"),
         ] {
             let refused = take(ExchangeType::Headers, headers, body).unwrap_err();
             assert!(refused.contains(reason), "{refused}");
@@ -148,8 +152,8 @@ mod tests {
 
     #[test]
     fn a_good_message_that_nobody_is_there_for_is_no_mistake() {
-        let message = Message {
-            headers: [("name", Header::Text("x"))].into_iter().collect(),
+        let message = AmqpMessage {
+            headers: [("name", AmqpHeader::Text("x"))].into_iter().collect(),
             body: b"{}",
             is_refused: false,
         };

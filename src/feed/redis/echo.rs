@@ -56,7 +56,7 @@ impl EchoSource {
 
 /// What the broadcaster has published in a channel, as a publisher of the unix feed would write it.
 fn written(channel: &str, payload: &[u8]) -> Option<String> {
-    let broadcast: Broadcast<'_> = serde_json::from_slice(payload).ok()?;
+    let broadcast: LaravelBroadcast<'_> = serde_json::from_slice(payload).ok()?;
     let name = broadcast.event.get();
     if !name.starts_with('"') {
         return None;
@@ -79,7 +79,7 @@ fn written(channel: &str, payload: &[u8]) -> Option<String> {
 
 /// What the broadcaster writes; other keys are not its own, and left aside.
 #[derive(serde::Deserialize)]
-struct Broadcast<'a> {
+struct LaravelBroadcast<'a> {
     #[serde(borrow)]
     event: &'a RawValue,
     #[serde(borrow)]

@@ -2,12 +2,12 @@
 
 /// A daemon, by an id that it has made for itself.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub struct RelayNode {
     /// How everything that it relays begins.
     start: String,
 }
 
-impl Node {
+impl RelayNode {
     /// Names a daemon by random bytes, as RFC 9562 makes an id of them (version 4).
     #[must_use]
     pub fn new(mut random: [u8; 16]) -> Self {
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn a_daemon_signs_and_knows_its_own_words() {
-        let (this, other) = (Node::new([0xff; 16]), Node::new([0; 16]));
+        let (this, other) = (RelayNode::new([0xff; 16]), RelayNode::new([0; 16]));
         let said = this.sign("{\"channel\":\"chat:1\",\"data\":{}}").unwrap();
         assert_eq!(said, r#"{"node":"ffffffff-ffff-4fff-bfff-ffffffffffff","channel":"chat:1","data":{}}"#);
         assert!(this.is_own(said.as_bytes()) && !other.is_own(said.as_bytes()));

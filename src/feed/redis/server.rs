@@ -12,13 +12,13 @@ const FORM: &str = "write redis://user:password@host:6379, rediss:// for TLS, or
 /// A Redis. It is displayed without the user and the password.
 #[derive(Clone)]
 pub struct Server {
-    place: Place,
+    place: RedisPlace,
     login: RedisConnectionInfo,
 }
 
 /// Where it listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum RedisPlace {
     /// Name or address, and port.
     Tcp(String, u16),
     /// The same, over TLS.
@@ -44,9 +44,9 @@ impl Server {
         let plain = encrypted.map_or_else(|| text.to_owned(), |rest| format!("redis://{rest}"));
         let info = plain.as_str().into_connection_info().map_err(|_| wrong())?;
         let place = match info.addr() {
-            ConnectionAddr::Tcp(host, port) if encrypted.is_some() => Place::Tls(host.clone(), *port),
-            ConnectionAddr::Tcp(host, port) => Place::Tcp(host.clone(), *port),
-            ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
+            ConnectionAddr::Tcp(host, port) if encrypted.is_some() => RedisPlace::Tls(host.clone(), *port),
+            ConnectionAddr::Tcp(host, port) => RedisPlace::Tcp(host.clone(), *port),
+            ConnectionAddr::Unix(path) => RedisPlace::Unix(path.clone()),
             _ => return Err(wrong()),
         };
         let login = info.redis_settings().clone();
@@ -62,7 +62,7 @@ impl Server {
 
     /// Where it listens.
     #[must_use]
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &RedisPlace {
         &self.place
     }
 
@@ -75,16 +75,16 @@ impl Server {
     /// Whether TLS is spoken.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
-        matches!(self.place, Place::Tls(..))
+        matches!(self.place, RedisPlace::Tls(..))
     }
 }
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, host, port) = match &self.place {
-            Place::Unix(path) => return write!(f, "redis+unix://{}", path.display()),
-            Place::Tcp(host, port) => ("redis", host, port),
-            Place::Tls(host, port) => ("rediss", host, port),
+            RedisPlace::Unix(path) => return write!(f, "redis+unix://{}", path.display()),
+            RedisPlace::Tcp(host, port) => ("redis", host, port),
+            RedisPlace::Tls(host, port) => ("rediss", host, port),
         };
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         write!(f, "{scheme}://{host}:{port}")

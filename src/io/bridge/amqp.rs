@@ -17,7 +17,7 @@ use super::super::{Hub, ROOM_PAUSE, clock};
 use super::upkeep::Pauses;
 use crate::dialect::Kind;
 use crate::feed::Intake;
-use crate::feed::amqp::{AmqpFeedSettings, Broker, Header, Message, OnBusLoss, REFUSED};
+use crate::feed::amqp::{AmqpBroker, AmqpFeedSettings, AmqpHeader, AmqpMessage, OnBusLoss, REFUSED};
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
 use lapin::message::Delivery;
@@ -36,7 +36,7 @@ const OUTAGE: (u16, &str) = (1011, "bus connection lost");
 /// What the RabbitMQ feed needs.
 pub struct Bus {
     /// Where the broker is.
-    pub broker: Broker,
+    pub broker: AmqpBroker,
     /// What is read there, and how.
     pub settings: AmqpFeedSettings,
     /// Whose certificates are trusted; needed where the broker speaks TLS.
@@ -158,20 +158,20 @@ impl Feed {
 }
 
 /// A delivery in the words of the feed.
-fn message(delivery: &Delivery) -> Message<'_> {
+fn message(delivery: &Delivery) -> AmqpMessage<'_> {
     let table = delivery.properties.headers().as_ref();
     let headers = table.into_iter().flat_map(|table| table.inner()).map(|(name, value)| {
         let header = match value {
             AMQPValue::LongString(text) => {
-                std::str::from_utf8(text.as_bytes()).map_or(Header::Other, Header::Text)
+                std::str::from_utf8(text.as_bytes()).map_or(AmqpHeader::Other, AmqpHeader::Text)
             }
-            AMQPValue::ShortString(text) => Header::Text(text.as_str()),
-            AMQPValue::Boolean(yes) => Header::Bool(*yes),
-            AMQPValue::Void => Header::Null,
-            _ => Header::Other,
+            AMQPValue::ShortString(text) => AmqpHeader::Text(text.as_str()),
+            AMQPValue::Boolean(yes) => AmqpHeader::Bool(*yes),
+            AMQPValue::Void => AmqpHeader::Null,
+            _ => AmqpHeader::Other,
         };
         (name.as_str(), header)
     });
     let is_refused = delivery.properties.content_type().as_ref().is_some_and(|kind| kind.as_str() == REFUSED);
-    Message { headers: headers.collect(), body: &delivery.data, is_refused }
+    AmqpMessage { headers: headers.collect(), body: &delivery.data, is_refused }
 }

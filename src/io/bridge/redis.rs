@@ -21,7 +21,7 @@ use super::super::{Hub, ROOM_PAUSE, clock};
 use super::upkeep::Pauses;
 use crate::dialect::Kind;
 use crate::feed::Intake;
-use crate::feed::redis::{Message, Node, Server, Taken, Topics};
+use crate::feed::redis::{RedisMessage, RedisTaken, RedisTopics, RelayNode, Server};
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
 use rustls::ClientConfig;
@@ -43,7 +43,7 @@ pub struct Redis {
     /// Where Redis is.
     pub server: Server,
     /// What is listened to there.
-    pub topics: Topics,
+    pub topics: RedisTopics,
     /// Whose certificates are trusted; needed where Redis speaks TLS.
     pub trust: Option<Arc<ClientConfig>>,
 }
@@ -53,7 +53,7 @@ pub(in crate::io) struct Feed {
     redis: Redis,
     /// The dialects that it feeds.
     kinds: Vec<Kind>,
-    node: Node,
+    node: RelayNode,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     intake: Intake,
@@ -83,7 +83,7 @@ impl Feed {
         Ok(Self {
             kinds,
             redis,
-            node: Node::new(random),
+            node: RelayNode::new(random),
             hub: Arc::clone(hub),
             metrics,
             intake: Intake::new(spoken, hub.settings()),
@@ -191,7 +191,7 @@ impl Feed {
         let now = clock::now();
         let mut publications = Vec::with_capacity(BATCH_MAX.min(self.backlog.len()));
         for message in self.backlog.take(BATCH_MAX, BATCH_BYTES_MAX) {
-            let message = Message {
+            let message = RedisMessage {
                 channel: message.get_channel_name(),
                 by_pattern: message.from_pattern(),
                 payload: message.get_payload_bytes(),
@@ -199,10 +199,10 @@ impl Feed {
             let taken = self.redis.topics.take(&message, &self.node, &mut self.intake, now);
             let events = &self.metrics.events[Origin::Redis as usize];
             match taken {
-                Ok(Taken::Publication(publication)) => publications.push(publication),
-                Ok(Taken::NoListener) => events[Outcome::NoListener as usize].add(1),
-                Ok(Taken::Ignored) => self.metrics.messages_ignored.add(1),
-                Ok(Taken::Own) => {}
+                Ok(RedisTaken::Publication(publication)) => publications.push(publication),
+                Ok(RedisTaken::NoListener) => events[Outcome::NoListener as usize].add(1),
+                Ok(RedisTaken::Ignored) => self.metrics.messages_ignored.add(1),
+                Ok(RedisTaken::Own) => {}
                 Err(rejection) => {
                     events[Outcome::Rejected as usize].add(1);
                     LogLine::RedisRejected.warn(now, || {
@@ -256,7 +256,7 @@ impl Feed {
 }
 
 /// The dialects that are fed from there.
-fn fed(topics: &Topics) -> Vec<Kind> {
+fn fed(topics: &RedisTopics) -> Vec<Kind> {
     let channel = (topics.broadcast || topics.relay).then_some(Kind::Channel);
     channel.into_iter().chain(topics.echo.as_ref().map(|_| Kind::Echo)).collect()
 }
@@ -275,7 +275,7 @@ mod tests {
 
     fn feed(hub: &Arc<Hub>) -> Feed {
         let server = Server::read("redis://:hunter2@redis.example").unwrap();
-        let topics = Topics { prefix: "p-".into(), broadcast: true, relay: false, echo: None };
+        let topics = RedisTopics { prefix: "p-".into(), broadcast: true, relay: false, echo: None };
         let metrics = Arc::clone(&hub.metrics[1]);
         Feed::new(Redis { server, topics, trust: None }, vec![], hub, metrics).unwrap()
     }

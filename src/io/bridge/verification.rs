@@ -11,7 +11,7 @@ use crate::dialect::{Kind, Settings};
 use crate::metrics::Metrics;
 use crate::service::verification::{Errand, News, Reply, TokenVerification};
 use crate::service::verification::{TokenAnswer, TokenQuestion};
-use crate::token::{Finding, Inquiry, Refusal, Remote, Verdict, Verifier};
+use crate::token::{Finding, Refusal, RemoteVerifier, TokenInquiry, Verdict, Verifier};
 use crate::wheel::Now;
 use rustls::ClientConfig;
 use std::io;
@@ -26,7 +26,7 @@ const KINDS: usize = Kind::ALL.len();
 /// The remote verifiers of a configuration, each with the client that asks it. A verifier that several dialects
 /// share sits once, under the first of them.
 pub(super) struct VerifierSet {
-    connections: [Option<(Arc<Remote>, Client)>; KINDS],
+    connections: [Option<(Arc<RemoteVerifier>, Client)>; KINDS],
     seat_of: [Option<usize>; KINDS],
 }
 
@@ -200,14 +200,14 @@ fn poll_reply(
 ///
 /// # Errors
 /// Why there is no answer, or none that can be understood; without the token.
-pub fn ask_once(remote: &Remote, token: &str) -> Result<Verdict, String> {
+pub fn ask_once(remote: &RemoteVerifier, token: &str) -> Result<Verdict, String> {
     let client = client(remote).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let timeout = Duration::from_millis(remote.timing().timeout_ms);
-    let request = remote.request(Inquiry::Grant, token);
+    let request = remote.request(TokenInquiry::Grant, token);
     let (status, body) = runtime.block_on(async { client.ask(request, timeout).await })?;
-    match remote.read(Inquiry::Grant, status, &body, clock::now().unix_ms) {
+    match remote.read(TokenInquiry::Grant, status, &body, clock::now().unix_ms) {
         Finding::Granted(grant) => Ok(Verdict::Granted(grant)),
         Finding::Refused(refusal) => Ok(Verdict::Refused(refusal)),
         Finding::Confirmed => Err("it confirms what it has not granted".into()),
@@ -216,7 +216,7 @@ pub fn ask_once(remote: &Remote, token: &str) -> Result<Verdict, String> {
 }
 
 /// The client that asks a verifier: by its own certificates, or else the authorities of the system.
-fn client(remote: &Remote) -> io::Result<Client> {
+fn client(remote: &RemoteVerifier) -> io::Result<Client> {
     let tls = match remote.trusted() {
         Some(config) => ClientConfig::clone(config),
         None => tls_of_the_system(remote.is_https().then(|| remote.host()))?,

@@ -7,7 +7,7 @@
 
 use super::Digest;
 use super::entry::Stage;
-use crate::token::Inquiry;
+use crate::token::TokenInquiry;
 use crate::wheel::Now;
 use std::collections::BTreeMap;
 
@@ -45,14 +45,14 @@ impl Line {
     }
 
     /// Queues a case, or moves it from the re-checks to those who wait. One that is being asked stays so.
-    pub(super) fn join(&mut self, stage: &mut Stage, digest: Digest, inquiry: Inquiry) {
+    pub(super) fn join(&mut self, stage: &mut Stage, digest: Digest, inquiry: TokenInquiry) {
         match (*stage, inquiry) {
-            (Stage::Asked, _) | (Stage::Queued(_), Inquiry::Recheck) => return,
-            (Stage::Queued(place), Inquiry::Grant) if self.waiting.contains_key(&place) => return,
+            (Stage::Asked, _) | (Stage::Queued(_), TokenInquiry::Recheck) => return,
+            (Stage::Queued(place), TokenInquiry::Grant) if self.waiting.contains_key(&place) => return,
             _ => self.leave(stage),
         }
         self.last_place += 1;
-        let queue = if inquiry == Inquiry::Grant { &mut self.waiting } else { &mut self.rechecks };
+        let queue = if inquiry == TokenInquiry::Grant { &mut self.waiting } else { &mut self.rechecks };
         queue.insert(self.last_place, digest);
         *stage = Stage::Queued(self.last_place);
     }

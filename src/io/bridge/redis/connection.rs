@@ -6,7 +6,7 @@ use super::Redis;
 use super::backlog::Backlog;
 use super::fault::{Fault, Step};
 use super::wire::{Gauge, Hold, Socket, Wire};
-use crate::feed::redis::Place;
+use crate::feed::redis::RedisPlace;
 use futures_core::Stream;
 use redis::aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream};
 use redis::{AsyncConnectionConfig, Value};
@@ -147,10 +147,10 @@ pub(super) async fn publisher(redis: &Redis) -> Result<MultiplexedConnection, Fa
 
 async fn dial(redis: &Redis) -> Result<Box<dyn Socket>, Fault> {
     let (host, port) = match redis.server.place() {
-        Place::Unix(path) => {
+        RedisPlace::Unix(path) => {
             return Ok(Box::new(in_time(UnixStream::connect(path)).await.map_err(Fault::Connect)?));
         }
-        Place::Tcp(host, port) | Place::Tls(host, port) => (host.as_str(), *port),
+        RedisPlace::Tcp(host, port) | RedisPlace::Tls(host, port) => (host.as_str(), *port),
     };
     let socket = in_time(TcpStream::connect((host, port))).await.map_err(Fault::Connect)?;
     socket.set_nodelay(true).map_err(Fault::Connect)?;
@@ -170,7 +170,7 @@ async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feed::redis::{Server, Topics};
+    use crate::feed::redis::{RedisTopics, Server};
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixListener;
 
@@ -200,7 +200,7 @@ mod tests {
         let path = directory.path().join("redis.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let server = Server::read(&format!("redis+unix://{}", path.display())).unwrap();
-        let topics = Topics { prefix: "p-".into(), broadcast: true, relay: false, echo: None };
+        let topics = RedisTopics { prefix: "p-".into(), broadcast: true, relay: false, echo: None };
         let redis = Redis { server, topics, trust: None };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         std::thread::scope(|scope| {

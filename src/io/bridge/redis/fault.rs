@@ -4,7 +4,7 @@
 
 use super::Redis;
 use super::connection::SILENCE_MAX;
-use crate::feed::redis::Place;
+use crate::feed::redis::RedisPlace;
 use redis::{ErrorKind, RedisError};
 use std::io;
 
@@ -77,16 +77,16 @@ impl Fault {
     }
 }
 
-fn unreachable(error: &io::Error, place: &Place) -> String {
+fn unreachable(error: &io::Error, place: &RedisPlace) -> String {
     let words = shown(&error.to_string());
     match (error.kind(), place) {
         (io::ErrorKind::ConnectionRefused, _) => {
             "nobody listens there: start Redis, or correct feed.redis.url".into()
         }
-        (io::ErrorKind::NotFound, Place::Unix(_)) => {
+        (io::ErrorKind::NotFound, RedisPlace::Unix(_)) => {
             "there is no such socket: start Redis with `unixsocket`, or correct feed.redis.url".into()
         }
-        (io::ErrorKind::PermissionDenied, Place::Unix(_)) => {
+        (io::ErrorKind::PermissionDenied, RedisPlace::Unix(_)) => {
             "this daemon may not use the socket: make its user a member of the socket's group (for Debian's Redis, \
              `usermod -aG redis fanfare`) and let `unixsocketperm` be 770"
                 .into()

@@ -5,7 +5,7 @@
 
 use super::connection::PING_INTERVAL;
 use super::fault::{Fault, Step};
-use crate::feed::redis::Node;
+use crate::feed::redis::RelayNode;
 use crate::io::clock;
 use crate::metrics::Metrics;
 use crate::throttle::LogLine;
@@ -115,7 +115,7 @@ impl Relays {
 pub(super) async fn publish(
     connection: Option<MultiplexedConnection>,
     channel: String,
-    node: Node,
+    node: RelayNode,
     relays: &Relays,
     metrics: &Metrics,
 ) -> Fault {
@@ -165,7 +165,7 @@ mod tests {
     use super::super::backlog::Backlog;
     use super::super::connection::{Connection, publisher};
     use super::*;
-    use crate::feed::redis::{Server, Topics};
+    use crate::feed::redis::{RedisTopics, Server};
     use std::path::Path;
     use std::process::{Child, Command, Stdio};
 
@@ -205,7 +205,7 @@ mod tests {
         command.args(["--pdeathsig", "KILL", "redis-server", "--port", "0", "--save", "", "--unixsocket"]);
         let child = command.arg(&socket).current_dir(directory).stdout(Stdio::null()).spawn().ok()?;
         let server = Server::read(&format!("redis+unix://{}", socket.display())).unwrap();
-        let topics = Topics { prefix: "p-".into(), broadcast: false, relay: true, echo: None };
+        let topics = RedisTopics { prefix: "p-".into(), broadcast: false, relay: true, echo: None };
         Some((child, Redis { server, topics, trust: None }))
     }
 
@@ -232,7 +232,7 @@ mod tests {
             let Some((mut subscriber, publisher)) = connections else {
                 return eprintln!("skipped: no Redis here");
             };
-            let (relays, metrics, node) = (Relays::default(), Metrics::default(), Node::new([1; 16]));
+            let (relays, metrics, node) = (Relays::default(), Metrics::default(), RelayNode::new([1; 16]));
             let channel = redis.topics.relays();
             let mut publishing =
                 std::pin::pin!(publish(Some(publisher), channel, node.clone(), &relays, &metrics));

@@ -1,0 +1,38 @@
+//! Events that a feed has for a topic: each is as a producer's message.
+
+use super::producer::{self, ProducerMessage, SenderDefaults, Unsendable};
+use crate::dialect::Unusable;
+use crate::event::Event;
+use crate::service::topic::{MessageDraft, TopicDomain, TopicName};
+use crate::wheel::Now;
+
+/// Lays out a fed event for its topic, whose place is `persistent/…`: the event is as a producer's message.
+///
+/// # Errors
+/// When the place is no such topic, or the event no message.
+pub fn append(
+    place: &str,
+    event: &Event<'_, '_>,
+    _settings: &crate::dialect::Settings,
+    now: Now,
+) -> Result<(TopicName, MessageDraft), Unusable> {
+    let topic = topic_of(place)?;
+    if topic.domain() != TopicDomain::Persistent {
+        return Err(Unusable("the topic is not persistent".into()));
+    }
+    Ok((topic, message(event, now)?))
+}
+
+pub(super) fn topic_of(place: &str) -> Result<TopicName, Unusable> {
+    let name = place.split_once('/').map(|(domain, rest)| format!("{domain}://{rest}"));
+    TopicName::read(&name.unwrap_or_default()).map_err(|error| Unusable(error.to_string()))
+}
+
+pub(super) fn message(event: &Event<'_, '_>, now: Now) -> Result<MessageDraft, Unusable> {
+    let text = std::str::from_utf8(event.json).map_err(|_| Unusable("it is not UTF-8".into()))?;
+    match producer::read(text, SenderDefaults::default(), now.unix_ms) {
+        Ok(ProducerMessage::Message(draft, _)) => Ok(draft),
+        Ok(ProducerMessage::Token(_)) => Err(Unusable("a line of a feed has no token".into())),
+        Err(Unsendable { reason, .. }) => Err(Unusable(reason)),
+    }
+}
