@@ -8,6 +8,7 @@
 //! makes the closed enum that a shard stores: no allocation and no virtual call per connection.
 
 pub mod channel;
+pub mod client;
 mod early;
 pub mod echo;
 pub mod grants;
@@ -334,6 +335,8 @@ impl Tally {
 
 /// One protocol: the state of one connection and the rules for events.
 pub trait Dialect: Sized {
+    /// Its clients' end.
+    const CLIENT: &'static dyn client::DialectClient;
     /// Payload of its pings.
     const PING: &'static [u8];
     /// The code and reason that end a session whose pings stay unanswered.
@@ -489,6 +492,12 @@ macro_rules! dialects {
             #[must_use]
             pub fn close_stopping(self, settings: &Settings) -> (u16, &'static str) {
                 match self { $(Kind::$variant => <$type as Dialect>::close_stopping(settings),)+ }
+            }
+
+            /// The clients' end of the protocol.
+            #[must_use]
+            pub const fn client(self) -> &'static dyn client::DialectClient {
+                match self { $(Kind::$variant => <$type as Dialect>::CLIENT,)+ }
             }
 
             /// Payload of the pings.

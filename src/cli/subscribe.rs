@@ -1,18 +1,14 @@
 //! `fanfare subscribe`: follows a WebSocket from a terminal.
 //!
-//! Events go to standard output, a line each and unchanged; answers, webhooks and the close go to standard
-//! error. What is sent when, and what a message is, is decided by [`Conversation`], which sees no socket.
-//! The token is shown nowhere, and neither is the query of the URL, where other dialects carry theirs.
-
-mod conversation;
-mod echo;
-mod pulsar;
+//! Events go to standard output, a line each and unchanged; answers and the close go to standard error. What is said
+//! when, and what a message is, is known to the protocol's client (see [`client`](crate::dialect::client)). The token
+//! is shown nowhere, and neither is the query of the URL, where some protocols carry theirs.
 
 use std::{
     env,
     io::{self, ErrorKind},
     net::TcpStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -20,12 +16,14 @@ use std::{
 use argh::FromArgs;
 use tungstenite::{Error, Message, WebSocket, protocol::CloseFrame, stream::MaybeTlsStream};
 
-use self::conversation::{Conversation, Spoken, SubscriptionRule, TalkStage, TalkStep};
-use self::echo::EchoWish;
 use super::dial::{DialTarget, connect, socket};
 use super::error::{CliStatus, printable};
 use super::output::{note, print};
 use super::{CliError, paths, trust::Trust};
+use crate::dialect::Kind;
+use crate::dialect::client::{
+    ClientHeard, ClientStage, ClientTalk, ClientWish, DialectClient, TokenPlace, usual_meaning, with_token,
+};
 
 /// Follow a WebSocket: print what a daemon sends, one message a line.
 #[derive(FromArgs, Debug)]
@@ -122,140 +120,79 @@ impl SubscribeCommand {
     /// # Errors
     /// The URL is unusable, the connection fails, or it ends before the count is reached.
     pub fn run(mut self) -> Result<ExitCode, CliError> {
-        let target = DialTarget::parse(&self.url)?;
+        let mut target = DialTarget::parse(&self.url)?;
         let trust = Trust::of(self.ca.take(), self.insecure)?;
         if !target.is_tls && trust != Trust::Machine {
             return Err(CliError::usage("--ca and --insecure are for wss://, and this URL is without TLS"));
         }
-        let protocol = self.protocol(&target)?;
-        let url = self.url.clone();
-        let (conversation, token) = self.conversation(protocol)?;
-        let (target, token) = match token {
-            Some(token) if matches!(protocol, Spoken::Channel | Spoken::Pulsar) => {
-                (DialTarget::parse(&with_token(&url, &token))?, None)
+        let client = self.client(target.path())?;
+        self.check_options(client)?;
+        let wish = self.wish(client, target.path())?;
+
+        let mut header = None;
+        match (client.map(|client| client.profile().token), &wish.token) {
+            (Some(TokenPlace::Query), Some(token)) => {
+                target = DialTarget::parse(&with_token(&self.url, token))?
             }
-            token => (target, token),
-        };
+            (Some(TokenPlace::Header), Some(token)) => header = Some(token.clone()),
+            _ => {}
+        }
         if trust == Trust::Anybody {
             note(
                 "warning: --insecure: whoever answers is taken for the daemon, and can read the token and every \
                  event; give its certificate with --ca FILE instead",
             );
         }
-        let socket = connect(&target, &trust, token.as_deref())?;
+        let socket = connect(&target, &trust, header.as_deref())?;
         note(&format!("connected to {}", target.shown));
-        Follow { socket, conversation, target }.run()
+        let talk = client.map(|client| ClientTalk::new(client, wish));
+        Follow { socket, talk, send: self.send, count: self.count, events: 0, target }.run()
     }
 
-    /// What the path and the options say.
-    fn protocol(&self, target: &DialTarget) -> Result<Spoken, CliError> {
-        if !self.echo.is_empty() {
-            return self.echo_protocol(target);
+    /// The protocol that an option or the path chooses; `None` where neither does.
+    fn client(&self, path: &str) -> Result<Option<&'static dyn DialectClient>, CliError> {
+        let clients = || Kind::ALL.iter().map(|kind| kind.client());
+        let given = [
+            ("--event", !self.event.is_empty()),
+            ("--channel", self.channel),
+            ("--echo", !self.echo.is_empty()),
+        ];
+        let mut chosen = clients().filter_map(|client| {
+            let option = client.profile().option?;
+            given.contains(&(option, true)).then_some((option, client))
+        });
+        let of_path = clients().find(|client| (client.profile().owns)(path));
+        let Some((option, client)) = chosen.next() else { return Ok(of_path) };
+        let whose = client.profile().whose;
+
+        if let Some((other, client)) = chosen.next() {
+            let others = client.profile().whose;
+            return Err(CliError::usage(format!("{option} is for {whose}, and {other} is for {others}")));
         }
-        if self.secret_file.is_some() {
+        match of_path {
+            None => Ok(Some(client)),
+            Some(owner) => {
+                let owner = owner.profile().whose;
+                Err(CliError::usage(format!("{option} is for {whose}, and this is a path of {owner}'s")))
+            }
+        }
+    }
+
+    /// Refuses options that the protocol has no use for.
+    fn check_options(&self, client: Option<&'static dyn DialectClient>) -> Result<(), CliError> {
+        let profile = client.map(DialectClient::profile);
+        let takes_tokens = profile.is_some_and(|profile| profile.token != TokenPlace::Nowhere);
+        let has_rules = profile.is_some_and(|profile| profile.has_rules);
+        if self.secret_file.is_some() && !profile.is_some_and(|profile| profile.has_secret) {
             return Err(CliError::usage(
                 "--secret-file is for Laravel Echo, whose channels are named with --echo",
             ));
         }
-        let option = match (self.event.is_empty(), self.channel) {
-            (true, false) => return Ok(Spoken::of_path(target.path())),
-            (false, true) => {
-                return Err(CliError::usage("--event is for Wazo, and --channel for a Laravel application"));
-            }
-            (false, false) => ("--event is for Wazo", Spoken::Wazo),
-            (true, true) => ("--channel is for a Laravel application", Spoken::Channel),
-        };
-        match (Spoken::of_path(target.path()), option) {
-            (Spoken::Other, (_, protocol)) => Ok(protocol),
-            (of_path, (option, _)) => {
-                let whose = if of_path == Spoken::Pulsar { "Pulsar" } else { "Personium" };
-                Err(CliError::usage(format!("{option}, and this is a path of {whose}'s")))
-            }
-        }
-    }
-
-    fn echo_protocol(&self, target: &DialTarget) -> Result<Spoken, CliError> {
-        if self.channel || !self.event.is_empty() {
-            return Err(CliError::usage(
-                "--echo is for Laravel Echo, and goes with neither --channel nor --event",
-            ));
-        }
-        match EchoWish::key_of(target.path()) {
-            Some(_) => Ok(Spoken::Echo),
-            None => Err(CliError::usage(
-                "the URL of Laravel Echo ends in /app/KEY, as in ws://localhost:8080/app/app-key",
-            )),
-        }
-    }
-
-    /// What is wanted of Laravel Echo.
-    fn wish(&mut self) -> Result<EchoWish, CliError> {
-        let file = self.secret_file.take();
-        let secret =
-            file.map(|path| match String::from_utf8(paths::read_small(&path, "the app's secret")?) {
-                Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-                Err(_) => Err(CliError::new(format!("{} holds no secret: it is not text", path.display()))),
-            });
-        let channels = std::mem::take(&mut self.echo);
-        let path = DialTarget::parse(&self.url)?;
-        let key = EchoWish::key_of(path.path()).unwrap_or_default().to_owned();
-        let wish = EchoWish { channels, key, secret: secret.transpose()? };
-        match wish.unsigned() {
-            None => Ok(wish),
-            Some(channel) => Err(CliError::usage(format!(
-                "{channel} is for those who are let in: give the app's secret with --secret-file, which signs for it"
-            ))),
-        }
-    }
-
-    /// The conversation, and the token if it goes into the request.
-    fn conversation(mut self, protocol: Spoken) -> Result<(Conversation, Option<String>), CliError> {
-        self.check_options(protocol)?;
-        if protocol == Spoken::Other {
-            return Ok((Conversation::plain(self.send, self.count), None));
-        }
-        if protocol == Spoken::Echo {
-            return Ok((Conversation::echo(self.wish()?, self.send, self.count), None));
-        }
-        let token = token(self.token, self.token_file)?;
-        if protocol == Spoken::Wazo {
-            return Ok((Conversation::wazo(&self.event, self.send, self.count), token));
-        }
-        if protocol == Spoken::Channel {
-            return Ok((Conversation::channel(self.send, self.count), token));
-        }
-        if protocol == Spoken::Pulsar {
-            return Ok((Conversation::pulsar(self.send, self.count), token));
-        }
-        if protocol == Spoken::Topic {
-            let token = token.ok_or_else(|| {
-                CliError::usage(
-                    "no token was given, and a topic begins with one; use --token-file or FANFARE_TOKEN, and \
-                     `fanfare token --cell NAME --scope 'read stream-receive'` to make one",
-                )
-            })?;
-            return Ok((Conversation::topic(token, self.send, self.count), None));
-        }
-        let any = || String::from("*");
-        let rule = SubscriptionRule {
-            r#type: self.type_prefix.unwrap_or_else(any),
-            object: self.object_prefix.unwrap_or_else(any),
-        };
-        Ok((Conversation::event_bus(token, &rule, self.send, self.count), None))
-    }
-
-    /// Refuses options that the protocol has no use for.
-    fn check_options(&self, protocol: Spoken) -> Result<(), CliError> {
-        let (takes_rules, takes_tokens) = match protocol {
-            Spoken::EventBus => (true, true),
-            Spoken::Topic | Spoken::Wazo | Spoken::Channel | Spoken::Pulsar => (false, true),
-            Spoken::Echo | Spoken::Other => (false, false),
-        };
         let given = [
             ("--token", takes_tokens, self.token.is_some()),
             ("--token-file", takes_tokens, self.token_file.is_some()),
-            ("--type", takes_rules, self.type_prefix.is_some()),
-            ("--object", takes_rules, self.object_prefix.is_some()),
+            ("--type", has_rules, self.type_prefix.is_some()),
+            ("--object", has_rules, self.object_prefix.is_some()),
         ];
         match given.iter().find(|(_, taken, given)| *given && !taken) {
             None => Ok(()),
@@ -269,15 +206,39 @@ impl SubscribeCommand {
             ))),
         }
     }
+
+    /// What the options ask for, completed by the protocol from the path.
+    fn wish(
+        &mut self,
+        client: Option<&'static dyn DialectClient>,
+        path: &str,
+    ) -> Result<ClientWish, CliError> {
+        let Some(client) = client else { return Ok(ClientWish::default()) };
+        let token = match client.profile().token {
+            TokenPlace::Nowhere => None,
+            _ => token(self.token.take(), self.token_file.as_deref())?,
+        };
+        let secret = self.secret_file.as_deref().map(|path| text_in(path, "the app's secret", "secret"));
+        let secret = secret.transpose()?.map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
+        let mut wish = ClientWish {
+            token,
+            names: [std::mem::take(&mut self.event), std::mem::take(&mut self.echo)].concat(),
+            type_prefix: self.type_prefix.take(),
+            object_prefix: self.object_prefix.take(),
+            key: String::new(),
+            secret,
+        };
+        client.prepare(path, &mut wish).map_err(CliError::usage)?;
+        Ok(wish)
+    }
 }
 
 /// The token: from the arguments, else from the environment; none is allowed, for anonymous listeners.
-fn token(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>, CliError> {
+fn token(given: Option<String>, file: Option<&Path>) -> Result<Option<String>, CliError> {
     let token = match (given, file) {
         (Some(_), Some(_)) => return Err(CliError::usage("--token and --token-file exclude each other")),
         (Some(token), None) => token,
-        (None, Some(path)) => String::from_utf8(paths::read_small(&path, "the token")?)
-            .map_err(|_| CliError::new(format!("{} holds no token: it is not text", path.display())))?,
+        (None, Some(path)) => text_in(path, "the token", "token")?,
         (None, None) => match env::var("FANFARE_TOKEN") {
             Ok(token) => token,
             Err(env::VarError::NotPresent) => return Ok(None),
@@ -291,28 +252,34 @@ fn token(given: Option<String>, file: Option<PathBuf>) -> Result<Option<String>,
     Ok(Some(token.into()))
 }
 
-/// The URL with the token in its query, after what is there.
-fn with_token(url: &str, token: &str) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    let query = query.append_pair("token", token).finish();
-    let joint = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{joint}{query}")
+/// The text of a small file that holds one thing.
+fn text_in(path: &Path, what: &str, held: &str) -> Result<String, CliError> {
+    String::from_utf8(paths::read_small(path, what)?)
+        .map_err(|_| CliError::new(format!("{} holds no {held}: it is not text", path.display())))
 }
 
 /// A conversation with its socket.
 struct Follow {
     socket: WebSocket<MaybeTlsStream<TcpStream>>,
-    conversation: Conversation,
+    /// What is said and heard; `None` where the protocol is not known.
+    talk: Option<ClientTalk>,
+    /// Messages to send once subscribed.
+    send: Vec<String>,
+    /// Events after which to stop.
+    count: Option<u64>,
+    events: u64,
     target: DialTarget,
 }
 
 impl Follow {
     fn run(mut self) -> Result<ExitCode, CliError> {
-        let waiting = self.conversation.stage != TalkStage::Following;
-        self.limit_reads(waiting.then_some(ANSWER_TIMEOUT));
-        let first = self.conversation.open();
+        let first = self.talk.as_mut().map(ClientTalk::open).unwrap_or_default();
+        if !self.is_following() {
+            self.limit_reads(Some(ANSWER_TIMEOUT));
+        }
         self.send(first)?;
-        while !self.conversation.complete() {
+        self.greet()?;
+        while !(self.is_following() && self.count.is_some_and(|count| self.events >= count)) {
             let message = match self.socket.read() {
                 Ok(message) => message,
                 Err(Error::Io(error)) if timed_out(&error) => {
@@ -323,11 +290,9 @@ impl Follow {
                 Err(error) => return Err(self.lost(&error)),
             };
             match message {
-                Message::Text(text) => {
-                    self.text(&text)?;
-                }
+                Message::Text(text) => self.text(&text)?,
                 Message::Binary(bytes) => {
-                    self.conversation.events += 1;
+                    self.events += 1;
                     note(&format!("(a binary message of {} bytes, not shown)", bytes.len()));
                 }
                 Message::Close(frame) => return Err(self.closed(frame)),
@@ -338,28 +303,48 @@ impl Follow {
         Ok(ExitCode::SUCCESS)
     }
 
+    fn is_following(&self) -> bool {
+        self.talk.as_ref().is_none_or(|talk| talk.stage() == ClientStage::Following)
+    }
+
     /// Deals with one text message.
     fn text(&mut self, text: &str) -> Result<(), CliError> {
-        match self.conversation.handle(text) {
-            TalkStep::Event => print(&format!("{text}\n")),
-            TalkStep::Acknowledge(acknowledgement) => {
-                // What nobody has read is not acknowledged.
-                print(&format!("{text}\n"))?;
-                self.send(vec![acknowledgement])
+        let Some(talk) = &mut self.talk else { return self.event(text, None) };
+        let (heard, say) = talk.hear(text);
+        match heard {
+            ClientHeard::Event => {
+                let acknowledgement = talk.client().acknowledgement(text);
+                return self.event(text, acknowledgement);
             }
-            TalkStep::Webhook(webhook, send) => {
-                note(&webhook);
-                if self.conversation.stage == TalkStage::Following {
-                    self.limit_reads(None);
-                }
-                self.send(send)
-            }
-            TalkStep::Reply(send) => self.send(send),
-            TalkStep::Fail(message) => {
+            ClientHeard::Success("") | ClientHeard::Note => note(&printable(text, NOTICE_CHARS_MAX)),
+            ClientHeard::Success(word) => note(&format!("{word}: {}", printable(text, NOTICE_CHARS_MAX))),
+            ClientHeard::Secret => note("(a message with an access token, not shown)"),
+            ClientHeard::Question(_) => {}
+            ClientHeard::Refusal(reason) => {
+                let refusal = talk.refusal(&printable(&reason, NOTICE_CHARS_MAX));
                 self.leave();
-                Err(CliError::new(message))
+                return Err(CliError::new(refusal));
             }
         }
+        self.send(say)?;
+        self.greet()
+    }
+
+    fn event(&mut self, text: &str, acknowledgement: Option<String>) -> Result<(), CliError> {
+        self.events += 1;
+        print(&format!("{text}\n"))?;
+        // What nobody has read is not acknowledged.
+        self.send(acknowledgement.into_iter().collect())
+    }
+
+    /// Once subscribed, sends what was asked for, and waits for events as long as they take.
+    fn greet(&mut self) -> Result<(), CliError> {
+        if !self.is_following() {
+            return Ok(());
+        }
+        self.limit_reads(None);
+        let send = std::mem::take(&mut self.send);
+        self.send(send)
     }
 
     fn send(&mut self, messages: Vec<String>) -> Result<(), CliError> {
@@ -389,7 +374,7 @@ impl Follow {
     /// The error for a close that came before the end of what was asked for.
     fn closed(&mut self, frame: Option<CloseFrame>) -> CliError {
         let _ = self.socket.flush();
-        let events = self.conversation.events;
+        let events = self.events;
         let status = match frame.as_ref().map(|frame| u16::from(frame.code)) {
             Some(code) if AGAIN.contains(&code) => CliStatus::TryAgain,
             _ => CliStatus::Failure,
@@ -400,7 +385,8 @@ impl Follow {
                 let reason = printable(&frame.reason, NOTICE_CHARS_MAX);
                 let reason =
                     if reason.is_empty() { "no reason".into() } else { format!("reason \"{reason}\"") };
-                let meaning = self.conversation.meaning(code);
+                let meaning =
+                    self.talk.as_ref().map_or_else(|| usual_meaning(code), |talk| talk.meaning(code));
                 format!("closed by the daemon after {events} events: code {code}, {reason} ({meaning})")
             }
             None => format!("closed by the daemon after {events} events: no code, no reason"),
@@ -412,7 +398,7 @@ impl Follow {
         CliError::try_again(format!(
             "the connection to {} was lost without a close, after {} events ({error}): \
              did the daemon die, or a proxy lose patience?",
-            self.target.shown, self.conversation.events
+            self.target.shown, self.events
         ))
     }
 }
@@ -429,31 +415,35 @@ mod tests {
     fn a_channels_token_goes_into_the_url() {
         assert_eq!(with_token("ws://h/", "a.b-c_d"), "ws://h/?token=a.b-c_d");
         assert_eq!(with_token("ws://h/?a=1", "a b&c"), "ws://h/?a=1&token=a+b%26c");
-        let protocol = |arguments: &[&str]| {
-            let command = SubscribeCommand::from_args(&["subscribe"], arguments).unwrap();
-            command.protocol(&DialTarget::parse(arguments[0]).unwrap())
-        };
-        assert_eq!(protocol(&["ws://h/", "--channel"]).unwrap(), Spoken::Channel);
-        assert_eq!(protocol(&["ws://h/", "--event", "*"]).unwrap(), Spoken::Wazo);
-        assert_eq!(protocol(&["ws://h/"]).unwrap(), Spoken::Other);
-        assert!(protocol(&["ws://h/", "--channel", "--event", "*"]).is_err());
-        assert!(protocol(&["ws://h/c/__event", "--channel"]).is_err());
     }
 
     #[test]
-    fn options_of_the_event_bus_are_refused_elsewhere() {
-        let command = SubscribeCommand::from_args(&["subscribe"], &["ws://h/", "--type", "x"]).unwrap();
-        assert!(command.conversation(Spoken::Other).err().unwrap().to_string().starts_with("--type is for"));
-        let command =
-            SubscribeCommand::from_args(&["subscribe"], &["ws://h/__topic/b/c.topic.n", "--object", "x"])
-                .unwrap();
-        assert!(
-            command
-                .conversation(Spoken::Topic)
-                .err()
-                .unwrap()
-                .to_string()
-                .contains("a topic has no subscriptions")
-        );
+    fn an_option_or_the_path_chooses_the_protocol() {
+        let whose = |arguments: &[&str]| {
+            let command = SubscribeCommand::from_args(&["subscribe"], arguments).unwrap();
+            let client = command.client(DialTarget::parse(arguments[0]).unwrap().path())?;
+            command.check_options(client)?;
+            Ok::<_, CliError>(client.map_or("nobody", |client| client.profile().whose))
+        };
+        for (path, owner) in [
+            ("john.doe/__event", "Personium"),
+            ("__event/", "Personium"),
+            ("x__event", "nobody"),
+            ("cell/__topic/box/c.topic.n", "Personium"),
+            ("__topic/box/c.topic.n", "Personium"),
+            ("__topic", "nobody"),
+            ("ws/v2/reader/persistent/t/n/x", "Pulsar"),
+            ("", "nobody"),
+        ] {
+            assert_eq!(whose(&[&format!("ws://h/{path}")]).unwrap(), owner, "{path}");
+        }
+        assert_eq!(whose(&["ws://h/", "--channel"]).unwrap(), "a Laravel application");
+        assert_eq!(whose(&["ws://h/", "--event", "*"]).unwrap(), "Wazo");
+        let refused = |arguments: &[&str]| whose(arguments).unwrap_err().to_string();
+        assert!(refused(&["ws://h/", "--channel", "--event", "*"]).contains("--event is for Wazo"));
+        assert!(refused(&["ws://h/c/__event", "--channel"]).contains("a path of Personium's"));
+        assert!(refused(&["ws://h/", "--type", "x"]).starts_with("--type is for"));
+        assert!(refused(&["ws://h/__topic/b/c", "--object", "x"]).contains("a topic has no subscriptions"));
+        assert!(refused(&["ws://h/", "--secret-file", "x"]).contains("--echo"));
     }
 }

@@ -8,6 +8,7 @@
 //! A channel's topic is its name and a NUL, so it matches no other. A publication carries whom it is for, if that
 //! is one user, and the filter of each session compares that with its own id.
 
+mod client;
 mod fields;
 mod settings;
 mod shape;
@@ -63,6 +64,7 @@ enum ChannelStage {
 }
 
 impl Dialect for Channel {
+    const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::ChannelClient;
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1001, "ping timeout");
     const ECHOES_SUBPROTOCOL: bool = true;

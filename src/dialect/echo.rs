@@ -14,6 +14,7 @@
 mod announce;
 mod app;
 mod auth;
+pub mod client;
 mod client_event;
 mod entrance;
 mod event;
@@ -95,6 +96,7 @@ struct Rare {
 }
 
 impl Dialect for Echo {
+    const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EchoClient;
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (4201, "Pong reply not received.");
     const CLOSE_SLOW: (u16, &'static str) = (4100, "Slow consumer.");

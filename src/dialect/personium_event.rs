@@ -9,6 +9,7 @@
 //! An event's topic is its cell and its Object, its facet is its Type. A session that has expired gives up
 //! its subscriptions and watches its whole cell instead: whatever happens there first ends it.
 
+pub(super) mod client;
 mod command;
 mod text;
 
@@ -81,6 +82,7 @@ struct Author {
 }
 
 impl Dialect for PersoniumEvent {
+    const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EventBusClient;
     const PING: &'static [u8] = personium::PING;
     const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
 

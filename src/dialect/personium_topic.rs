@@ -7,6 +7,7 @@
 //!
 //! A topic's address is `cell/box/path`, and a subscription is that and a NUL, so it matches no other.
 
+mod client;
 mod glob;
 mod message;
 
@@ -67,6 +68,7 @@ impl Term {
 }
 
 impl Dialect for PersoniumTopic {
+    const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::TopicClient;
     const PING: &'static [u8] = personium::PING;
     const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
 

@@ -6,6 +6,7 @@
 //!
 //! The messages of topics that are not persistent are ordinary publications; see `volatile`.
 
+mod client;
 mod consumer;
 mod credentials;
 mod delivery;
@@ -115,6 +116,7 @@ struct ProducerState {
 }
 
 impl Dialect for Pulsar {
+    const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::PulsarClient;
     const PING: &'static [u8] = b"PING";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1001, "pings were not answered");
 

@@ -10,6 +10,7 @@
 //! and every session watches for its own, beside what its client subscribes to.
 
 mod acl;
+mod client;
 mod event;
 mod message;
 mod pass;
@@ -115,6 +116,7 @@ struct WazoLive {
 }
 
 impl Dialect for Wazo {
+    const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::WazoClient;
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1011, "keepalive ping timeout");
 

@@ -1,0 +1,401 @@
+//! The client's end of every protocol: what it says and when, and what it makes of the answers. It sees no socket.
+//!
+//! Each dialect brings its own, as `Dialect::CLIENT`, in the file `client.rs` of its folder.
+//! It serves three: `fanfare subscribe`, which follows what a person wants; `fanfare bench`, which makes very many
+//! subscribers and the events for them; and the tests of the whole daemon. A [`ClientTalk`] is one conversation; who
+//! does not want to wait for the answers says everything [`at_once`](ClientWish::at_once).
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Width of the number of an event that a load generator makes: enough for 10¹² events, far beyond any run.
+pub const NUMBER_DIGITS: usize = 12;
+
+/// A protocol as its clients speak it.
+pub trait DialectClient: Sync {
+    /// What a person has to know to choose it, and what it can use.
+    fn profile(&self) -> ClientProfile;
+
+    /// Completes what is wanted from the path of the URL.
+    ///
+    /// # Errors
+    /// When it cannot be had: what to give instead, for a person at a terminal.
+    fn prepare(&self, _path: &str, _wish: &mut ClientWish) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// What is said at a stage; `answer` is the one that ended the stage before. `None` when there is no such stage.
+    fn step(&self, _stage: ClientStage, _wish: &ClientWish, _answer: &str) -> Option<ClientStep> {
+        None
+    }
+
+    /// What a message of the daemon is.
+    fn read(&self, _stage: ClientStage, _text: &str) -> ClientHeard {
+        ClientHeard::Event
+    }
+
+    /// What acknowledges an event, where that is owed.
+    fn acknowledgement(&self, _event: &str) -> Option<String> {
+        None
+    }
+
+    /// A sentence about a refusal with this reason, which says what to do.
+    fn refusal(&self, _wish: &ClientWish, reason: &str) -> String {
+        format!("the daemon refused: {reason}")
+    }
+
+    /// What a close with this code probably means, and what to do, where the protocol has a meaning of its own.
+    fn meaning(&self, _code: u16, _stage: ClientStage) -> Option<&'static str> {
+        None
+    }
+
+    /// The table of a configuration that sets up the dialect, with tokens or requests signed by `secret`.
+    fn table(&self, secret: &str) -> String;
+
+    /// The claims of a subscriber's token, without its end; `None` where no token is needed.
+    fn claims(&self, _subscriber: &Subscriber<'_>) -> Option<Map<String, Value>> {
+        None
+    }
+
+    /// Path and query that a subscriber connects to, without its token.
+    fn path(&self, subscriber: &Subscriber<'_>) -> String;
+
+    /// An event for the subscribers of a topic, of `size` bytes where they get it.
+    fn sample(&self, site: &Site, topic: &str, size: usize) -> Sample;
+
+    /// What signs requests that publish events, where the protocol has such.
+    fn request_signer(&self, _secret: &str) -> Option<RequestSigner> {
+        None
+    }
+
+    /// How to produce messages of a topic that are stored, where the protocol has such.
+    fn producer(&self, _site: &Site, _topic: &str) -> Option<DurableProducer> {
+        None
+    }
+}
+
+/// What a person has to know of a protocol to choose it, and what it can use.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientProfile {
+    /// Whose protocol it is, for sentences.
+    pub whose: &'static str,
+    /// The option of `fanfare subscribe` that chooses it, where no path does.
+    pub option: Option<&'static str>,
+    /// Whether a path is one of this protocol alone.
+    pub owns: fn(&str) -> bool,
+    /// Where the token goes.
+    pub token: TokenPlace,
+    /// Whether prefixes of types and objects choose the events.
+    pub has_rules: bool,
+    /// Whether a secret can sign for what is not public.
+    pub has_secret: bool,
+}
+
+impl ClientProfile {
+    /// One without any options.
+    #[must_use]
+    pub const fn new(whose: &'static str, token: TokenPlace) -> Self {
+        Self { whose, option: None, owns: |_| false, token, has_rules: false, has_secret: false }
+    }
+}
+
+/// Where a client's token goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenPlace {
+    /// There is none.
+    Nowhere,
+    /// Into a message.
+    Message,
+    /// Into the query, as `token`.
+    Query,
+    /// Into the header `X-Auth-Token`.
+    Header,
+}
+
+/// What is wanted of one connection.
+#[derive(Clone, Default)]
+pub struct ClientWish {
+    /// The token; never shown.
+    pub token: Option<String>,
+    /// Events or channels, by name.
+    pub names: Vec<String>,
+    /// What the types of events begin with; `None` for all.
+    pub type_prefix: Option<String>,
+    /// What the objects of events begin with; `None` for all.
+    pub object_prefix: Option<String>,
+    /// The key of an app.
+    pub key: String,
+    /// Its secret, which signs what is not public; never shown.
+    pub secret: Option<String>,
+}
+
+impl ClientWish {
+    /// Everything that can be said without waiting for an answer, and how many successes make a subscriber of it.
+    #[must_use]
+    pub fn at_once(&self, client: &dyn DialectClient) -> ClientStep {
+        let mut all = ClientStep { say: Vec::new(), answers: 0 };
+        let steps = ClientStage::BEFORE.into_iter().filter_map(|stage| client.step(stage, self, ""));
+        for step in steps {
+            all.say.extend(step.say);
+            all.answers += step.answers;
+        }
+        all
+    }
+}
+
+/// How far a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientStage {
+    /// It is being let in.
+    Token,
+    /// It is subscribing.
+    Subscription,
+    /// Events may come.
+    Following,
+}
+
+impl ClientStage {
+    /// The stages before events may come, in order.
+    const BEFORE: [Self; 2] = [Self::Token, Self::Subscription];
+}
+
+/// What is said at a stage.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ClientStep {
+    /// The messages.
+    pub say: Vec<String>,
+    /// Successes that end the stage.
+    pub answers: usize,
+}
+
+impl ClientStep {
+    /// One message, which is answered once.
+    #[must_use]
+    pub fn ask(message: String) -> Option<Self> {
+        Some(Self { say: vec![message], answers: 1 })
+    }
+}
+
+/// What a message of the daemon is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ClientHeard {
+    /// An event.
+    Event,
+    /// Something that was asked for has succeeded; a word for it, or nothing.
+    Success(&'static str),
+    /// Something that a person may want to see.
+    Note,
+    /// Something with a token in it, which is not to be shown.
+    Secret,
+    /// A question, and its answer.
+    Question(&'static str),
+    /// What was asked for is refused, for this reason.
+    Refusal(String),
+}
+
+/// One conversation.
+pub struct ClientTalk {
+    client: &'static dyn DialectClient,
+    wish: ClientWish,
+    stage: ClientStage,
+    /// Successes that the stage still waits for.
+    left: usize,
+}
+
+impl ClientTalk {
+    /// One that has not begun.
+    #[must_use]
+    pub fn new(client: &'static dyn DialectClient, wish: ClientWish) -> Self {
+        Self { client, wish, stage: ClientStage::Token, left: 0 }
+    }
+
+    /// The protocol.
+    #[must_use]
+    pub fn client(&self) -> &'static dyn DialectClient {
+        self.client
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn stage(&self) -> ClientStage {
+        self.stage
+    }
+
+    /// What is said first.
+    pub fn open(&mut self) -> Vec<String> {
+        self.advance(&ClientStage::BEFORE, "")
+    }
+
+    /// Reads a message of the daemon: what it is, and what is said to it.
+    pub fn hear(&mut self, text: &str) -> (ClientHeard, Vec<String>) {
+        let told = self.client.read(self.stage, text);
+        let say = match told {
+            ClientHeard::Success(_) if self.stage != ClientStage::Following => {
+                self.left = self.left.saturating_sub(1);
+                let is_first = self.stage == ClientStage::Token;
+                match (self.left, is_first) {
+                    (0, true) => self.advance(&ClientStage::BEFORE[1..], text),
+                    (0, false) => self.advance(&[], text),
+                    _ => Vec::new(),
+                }
+            }
+            ClientHeard::Question(answer) => vec![answer.to_owned()],
+            _ => Vec::new(),
+        };
+        (told, say)
+    }
+
+    /// A sentence about a refusal.
+    #[must_use]
+    pub fn refusal(&self, reason: &str) -> String {
+        self.client.refusal(&self.wish, reason)
+    }
+
+    /// What a close with this code probably means, and what to do.
+    #[must_use]
+    pub fn meaning(&self, code: u16) -> &'static str {
+        self.client.meaning(code, self.stage).unwrap_or_else(|| usual_meaning(code))
+    }
+
+    /// Enters the first of these stages that the protocol has, or else follows.
+    fn advance(&mut self, stages: &[ClientStage], answer: &str) -> Vec<String> {
+        let found =
+            stages.iter().find_map(|&stage| Some((stage, self.client.step(stage, &self.wish, answer)?)));
+        let Some((stage, step)) = found else {
+            self.stage = ClientStage::Following;
+            return Vec::new();
+        };
+        (self.stage, self.left) = (stage, step.answers);
+        step.say
+    }
+}
+
+/// What a close with this code probably means, and what to do, in any protocol.
+#[must_use]
+pub fn usual_meaning(code: u16) -> &'static str {
+    match code {
+        1000 => "the daemon ended the session; nothing is wrong with the connection",
+        1001 => "the daemon is stopping; connect again later",
+        1002 | 1007 => "the daemon found our WebSocket frames faulty; is there a proxy between?",
+        1008 => {
+            "the daemon's policy does not allow this session; check the token, and that it is for the protocol \
+                 of this listener"
+        }
+        1009 => "a message that we sent is longer than the daemon takes; see --send",
+        1011 => "the daemon met an error of its own; see its log",
+        1013 => "we read too slowly or the daemon is overloaded; connect again",
+        4000.. => "a code of the dialect's own; see its documentation, and check the token first",
+        _ => "no usual code; see the daemon's log",
+    }
+}
+
+/// Where the events of a daemon belong whose URL has such a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The cell.
+    pub cell: String,
+    /// The box in it.
+    pub folder: String,
+}
+
+impl Site {
+    /// What a URL's path means: `/{cell}/…` or `/{cell}/__topic/{box}/…`.
+    #[must_use]
+    pub fn of_path(path: &str) -> Self {
+        let mut parts = path.split('/').skip(1).map(str::to_owned);
+        let cell = parts.next().unwrap_or_default();
+        Self { cell, folder: parts.nth(1).unwrap_or_default() }
+    }
+}
+
+/// One of many subscribers that a load generator makes.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscriber<'a> {
+    /// Path and query of the URL that was given, if one was.
+    pub given: Option<&'a str>,
+    /// Where the events belong.
+    pub site: &'a Site,
+    /// Which of them it is.
+    pub index: usize,
+    /// What it follows.
+    pub topic: &'a str,
+}
+
+impl Subscriber<'_> {
+    /// What it wants.
+    #[must_use]
+    pub fn wish(&self, token: Option<String>) -> ClientWish {
+        ClientWish {
+            token,
+            names: vec![self.topic.to_owned()],
+            type_prefix: Some("t".into()),
+            object_prefix: Some(self.topic.to_owned()),
+            ..ClientWish::default()
+        }
+    }
+}
+
+/// An event of a load generator. Its number of [`NUMBER_DIGITS`] digits, and padding, go between head and tail.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The address of its line in a feed.
+    pub address: String,
+    /// Head and tail as it is fed.
+    pub fed: (String, &'static str),
+    /// Head and tail as subscribers get it.
+    pub delivered: (String, &'static str),
+    /// Whether the head is longer where it is delivered, as subscribers are told more of it.
+    pub is_wrapped: bool,
+}
+
+impl Sample {
+    /// One that is delivered as it is fed.
+    #[must_use]
+    pub fn unchanged(address: String, head: String, tail: &'static str) -> Self {
+        let text = (head, tail);
+        Self { address, fed: text.clone(), delivered: text, is_wrapped: false }
+    }
+}
+
+/// A string, or something else that has one, as JSON.
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings become JSON without fail")
+}
+
+/// A table of a configuration that verifies tokens signed by `secret`.
+pub(super) fn token_table(name: &str, secret: &str) -> String {
+    format!("[{name}]\ntoken = {{ jwt = {{ algorithms = [\"HS256\"], secret = \"{secret}\" }} }}")
+}
+
+/// Path and query of a request with this body that is made now (unix time in s).
+pub type RequestSigner = Box<dyn Fn(&[u8], u64) -> String>;
+
+/// A producer of stored messages.
+#[derive(Clone, Debug)]
+pub struct DurableProducer {
+    /// The path that it connects to.
+    pub path: String,
+    /// A message with this payload.
+    pub message: fn(&[u8]) -> String,
+    /// Head and tail of the same in a feed's line; between them goes the number.
+    pub numbered: fn(&[u8]) -> (String, &'static str),
+    /// What the answer to a message that was stored begins with.
+    pub stored: &'static str,
+}
+
+/// A path or URL with the token in its query, after what is there.
+#[must_use]
+pub fn with_token(target: &str, token: &str) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let query = query.append_pair("token", token).finish();
+    let joint = if target.contains('?') { '&' } else { '?' };
+    format!("{target}{joint}{query}")
+}
+
+/// Claims written as JSON.
+pub(super) fn claims(value: Value) -> Option<Map<String, Value>> {
+    match value {
+        Value::Object(claims) => Some(claims),
+        _ => None,
+    }
+}
