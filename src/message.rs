@@ -30,6 +30,8 @@ pub struct Inbox {
     valid: usize,
     /// Whether the unfinished message is text; `None` when there is none.
     text: Option<bool>,
+    /// What the peer did wrong; nothing is read any more.
+    violation: Option<Violation>,
 }
 
 /// A data frame whose payload is incomplete.
@@ -42,6 +44,18 @@ struct Partial {
 }
 
 impl Inbox {
+    /// Holds a violation until it is dealt with: the next reading finds it again.
+    #[must_use]
+    pub fn broken(violation: Violation) -> Self {
+        Self { violation: Some(violation), ..Self::default() }
+    }
+
+    /// Whether a violation is held.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.violation.is_some()
+    }
+
     /// Bytes of memory held for a connection.
     #[must_use]
     pub fn bytes(inbox: Option<&Self>) -> usize {
@@ -130,6 +144,7 @@ pub fn read(
 ) -> Result<(), Violation> {
     let mut joined;
     let bytes = match inbox {
+        Some(held) if let Some(violation) = held.violation => return Err(violation),
         Some(held) if !held.pending.is_empty() => {
             joined = std::mem::take(&mut held.pending);
             joined.extend_from_slice(input);

@@ -170,6 +170,20 @@ fn everybody_sees_the_messages_of_a_channel_in_one_order() {
 }
 
 #[test]
+fn what_a_client_said_before_it_broke_the_protocol_comes_back_before_its_end() {
+    let daemon = setup().set("threads", 2).start();
+    let mut client = join(&daemon, &ann());
+    let said = br#"{"data":{"message":"last words"}}"#;
+    let unmasked = b"\x81\x00";
+    let length = 0x80 | said.len() as u8;
+    client.bytes(&[&[0x81, length, 0, 0, 0, 0], &said[..], unmasked, &[0x81, length]].concat());
+    assert_eq!(client.text(), OK);
+    assert!(client.text().contains("last words"));
+    assert_eq!(client.close_code(), 1002);
+    assert!(client.ends_within(DEADLINE), "nothing is read after it");
+}
+
+#[test]
 fn who_does_not_read_is_closed_and_the_others_talk_on() {
     let daemon = setup().set("limits.close_timeout_s", 1).start();
     let mut sleeper = join(&daemon, &ann());

@@ -62,7 +62,7 @@ impl Sockets {
             None => (bytes, Progress::default()),
         };
         if !shard.awaits_request(id) {
-            return receive(socket, bytes, id, &mut self.partials, shard, now);
+            return receive(socket, bytes, id, &mut self.partials, &mut self.waiting, shard, now);
         }
         let Some(kinds) = self.kinds.get(usize::from(socket.listener)) else { return };
         let (is_draining, fd) = (self.listeners.is_empty(), socket.fd.as_fd());
@@ -70,7 +70,10 @@ impl Sockets {
         let (used, next) = request::read(bytes, &mut progress, &talk, shard);
         match next {
             Next::Over => return,
-            Next::Session => return receive(socket, &mut bytes[used..], id, &mut self.partials, shard, now),
+            Next::Session => {
+                let (rest, parts) = (&mut bytes[used..], &mut self.partials);
+                return receive(socket, rest, id, parts, &mut self.waiting, shard, now);
+            }
             Next::More | Next::Wait | Next::Asked | Next::Opening => {}
         }
         if used < bytes.len() {
@@ -146,17 +149,27 @@ fn receive(
     bytes: &mut [u8],
     id: Id,
     partials: &mut Partials,
+    waiting: &mut Vec<Id>,
     shard: &mut Shard,
     now: Now,
 ) {
     let before = Inbox::bytes(socket.inbox.as_deref());
+    let has_waited = socket.inbox.as_ref().is_some_and(|inbox| inbox.is_broken());
     let read = message::read(&mut socket.inbox, bytes, shard.interest(id), |received| {
         shard.receive(id, received, now);
         shard.interest(id)
     });
+
     if let Err(violation) = read {
         socket.inbox = None;
-        shard.violate(id, violation, now);
+        if shard.holds_back() && !has_waited {
+            // What the client has published may be for itself too: that comes in the next turn, the end after it.
+            socket.inbox = Some(Box::new(Inbox::broken(violation)));
+            socket.reading = Reading::Waits;
+            waiting.push(id);
+        } else {
+            shard.violate(id, violation, now);
+        }
     }
     partials.change(before, Inbox::bytes(socket.inbox.as_deref()));
 }
