@@ -12,6 +12,8 @@ pub mod client;
 mod early;
 pub mod echo;
 pub mod grants;
+#[cfg(feature = "conformance")]
+pub mod mirror;
 pub mod personium;
 pub mod personium_event;
 pub mod personium_topic;
@@ -413,22 +415,22 @@ pub trait Dialect: Sized {
 /// Makes the closed set of dialects from the list below: the names that configuration uses, the words that
 /// start a feed's address, and the enum that holds any session.
 macro_rules! dialects {
-    ($($variant:ident: $type:ty, $name:literal, word $word:literal;)+) => {
+    ($($(#[$attribute:meta])* $variant:ident: $type:ty, $name:literal, word $word:literal;)+) => {
         /// Which protocol.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Kind { $(#[doc = $name] $variant,)+ }
+        pub enum Kind { $($(#[$attribute])* #[doc = $name] $variant,)+ }
 
         impl Kind {
             /// All, in the order a listener asks them.
-            pub const ALL: &'static [Kind] = &[$(Kind::$variant,)+];
+            pub const ALL: &'static [Kind] = &[$($(#[$attribute])* Kind::$variant,)+];
 
             /// The name that configuration and metrics use.
             #[must_use]
-            pub const fn name(self) -> &'static str { match self { $(Kind::$variant => $name,)+ } }
+            pub const fn name(self) -> &'static str { match self { $($(#[$attribute])* Kind::$variant => $name,)+ } }
 
             /// The word that starts a feed's address.
             #[must_use]
-            pub const fn word(self) -> &'static str { match self { $(Kind::$variant => $word,)+ } }
+            pub const fn word(self) -> &'static str { match self { $($(#[$attribute])* Kind::$variant => $word,)+ } }
 
             /// Publishes an event fed for `place`; see [`Dialect::publish`].
             ///
@@ -444,109 +446,109 @@ macro_rules! dialects {
                 publish: &mut dyn FnMut(Publication),
             ) -> Result<(), Unusable> {
                 match self {
-                    $(Kind::$variant => <$type as Dialect>::publish(place, event, settings, now, draft, publish),)+
+                    $($(#[$attribute])* Kind::$variant => <$type as Dialect>::publish(place, event, settings, now, draft, publish),)+
                 }
             }
 
             /// Claims a request; see [`Dialect::open`].
             pub fn open(self, upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<AnyDialect> {
-                match self { $(Kind::$variant => <$type as Dialect>::open(upgrade, context, out).map(AnyDialect::$variant),)+ }
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::open(upgrade, context, out).map(AnyDialect::$variant),)+ }
             }
 
             /// The status for a request without a WebSocket; see [`Dialect::plain`].
             #[must_use]
             pub fn plain(self, method: &str, path: &str) -> u16 {
-                match self { $(Kind::$variant => <$type as Dialect>::plain(method, path),)+ }
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::plain(method, path),)+ }
             }
 
             /// See [`Dialect::body_bytes_max`].
             #[must_use]
             pub fn body_bytes_max(self, method: &str, path: &str, settings: &Settings) -> Option<usize> {
-                match self { $(Kind::$variant => <$type as Dialect>::body_bytes_max(method, path, settings),)+ }
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::body_bytes_max(method, path, settings),)+ }
             }
 
             /// See [`Dialect::serve`].
             pub fn serve(self, request: &Request<'_>, context: &mut Context<'_>, out: &mut Actions) -> Served {
-                match self { $(Kind::$variant => <$type as Dialect>::serve(request, context, out),)+ }
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::serve(request, context, out),)+ }
             }
 
             /// The longest message of a client.
             #[must_use]
             pub fn message_bytes_max(self, settings: &Settings) -> usize {
-                match self { $(Kind::$variant => <$type as Dialect>::message_bytes_max(settings),)+ }
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::message_bytes_max(settings),)+ }
             }
 
             /// See [`Dialect::too_long`].
             #[must_use]
             pub fn too_long(self, bytes: u64, bytes_max: usize) -> String {
-                match self { $(Kind::$variant => <$type as Dialect>::too_long(bytes, bytes_max),)+ }
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::too_long(bytes, bytes_max),)+ }
             }
 
             /// See [`Dialect::CLOSE_SLOW`].
             #[must_use]
             pub const fn close_slow(self) -> (u16, &'static str) {
-                match self { $(Kind::$variant => <$type as Dialect>::CLOSE_SLOW,)+ }
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::CLOSE_SLOW,)+ }
             }
 
             /// See [`Dialect::close_stopping`].
             #[must_use]
             pub fn close_stopping(self, settings: &Settings) -> (u16, &'static str) {
-                match self { $(Kind::$variant => <$type as Dialect>::close_stopping(settings),)+ }
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::close_stopping(settings),)+ }
             }
 
             /// The clients' end of the protocol.
             #[must_use]
             pub const fn client(self) -> &'static dyn client::DialectClient {
-                match self { $(Kind::$variant => <$type as Dialect>::CLIENT,)+ }
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::CLIENT,)+ }
             }
 
             /// Payload of the pings.
             #[must_use]
-            pub const fn ping(self) -> &'static [u8] { match self { $(Kind::$variant => <$type as Dialect>::PING,)+ } }
+            pub const fn ping(self) -> &'static [u8] { match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::PING,)+ } }
 
             /// Whether the first subprotocol that is offered is agreed to.
             #[must_use]
             pub const fn echoes_subprotocol(self) -> bool {
-                match self { $(Kind::$variant => <$type as Dialect>::ECHOES_SUBPROTOCOL,)+ }
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::ECHOES_SUBPROTOCOL,)+ }
             }
 
             /// The code and reason for unanswered pings.
             #[must_use]
             pub const fn close_unanswered(self) -> (u16, &'static str) {
-                match self { $(Kind::$variant => <$type as Dialect>::CLOSE_UNANSWERED,)+ }
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::CLOSE_UNANSWERED,)+ }
             }
         }
 
         /// A session of any protocol.
-        pub enum AnyDialect { $(#[doc = $name] $variant($type),)+ }
+        pub enum AnyDialect { $($(#[$attribute])* #[doc = $name] $variant($type),)+ }
 
         impl AnyDialect {
             /// Which protocol it is.
             #[must_use]
-            pub const fn kind(&self) -> Kind { match self { $(AnyDialect::$variant(_) => Kind::$variant,)+ } }
+            pub const fn kind(&self) -> Kind { match self { $($(#[$attribute])* AnyDialect::$variant(_) => Kind::$variant,)+ } }
 
             /// See [`Dialect::handle`].
             pub fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
-                match self { $(AnyDialect::$variant(session) => session.handle(input, context, out),)+ }
+                match self { $($(#[$attribute])* AnyDialect::$variant(session) => session.handle(input, context, out),)+ }
             }
 
             /// See [`Dialect::own_message_bytes_max`].
             #[must_use]
             pub fn message_bytes_max(&self, settings: &Settings) -> usize {
-                match self { $(AnyDialect::$variant(session) => session.own_message_bytes_max(settings),)+ }
+                match self { $($(#[$attribute])* AnyDialect::$variant(session) => session.own_message_bytes_max(settings),)+ }
             }
 
             /// See [`Dialect::subject`].
             #[must_use]
             pub fn subject(&self) -> Option<Cow<'_, str>> {
-                match self { $(AnyDialect::$variant(session) => session.subject(),)+ }
+                match self { $($(#[$attribute])* AnyDialect::$variant(session) => session.subject(),)+ }
             }
 
             /// See [`Dialect::admits`].
             #[inline]
             #[must_use]
             pub fn admits(&self, publication: &Publication, now: Now) -> Admission {
-                match self { $(AnyDialect::$variant(session) => session.admits(publication, now),)+ }
+                match self { $($(#[$attribute])* AnyDialect::$variant(session) => session.admits(publication, now),)+ }
             }
         }
     };
@@ -558,6 +560,8 @@ dialects! {
     Channel: channel::Channel, "channel", word "channel";
     Echo: echo::Echo, "echo", word "echo";
     Pulsar: pulsar::Pulsar, "pulsar", word "pulsar";
+    #[cfg(feature = "conformance")]
+    Mirror: mirror::Mirror, "mirror", word "mirror";
     // Takes any path, so it is asked last.
     Wazo: wazo::Wazo, "wazo", word "wazo";
 }
@@ -605,6 +609,8 @@ impl Kind {
             Kind::Echo => None,
             Kind::Pulsar => settings.pulsar.verifier.as_ref(),
             Kind::Wazo => settings.wazo.verifier.as_ref(),
+            #[cfg(feature = "conformance")]
+            Kind::Mirror => None,
         }
     }
 }

@@ -186,6 +186,13 @@ impl Draft {
         self.frames.push((range.start, range.end));
     }
 
+    /// Adds the next form: a frame of any kind.
+    pub fn frame(&mut self, opcode: OpCode, payload: &[u8]) {
+        let start = self.bytes.len() as u32;
+        put_frame(opcode, payload, &mut self.bytes);
+        self.frames.push((start, self.bytes.len() as u32));
+    }
+
     /// The finished publication.
     #[must_use]
     pub fn finish(&self, accepted: Now) -> Publication {

@@ -276,6 +276,14 @@ fn example(kind: Kind) -> Example {
             place: "wazo",
             event: r#"{"name":"endpoint_status_update","required_acl":"events.endpoints","data":{"id":1,"status":"Hello World"}}"#,
         },
+        #[cfg(feature = "conformance")]
+        Kind::Mirror => Example {
+            path: "/mirror",
+            claims: serde_json::json!({}),
+            options: "",
+            place: "mirror",
+            event: "{}",
+        },
     }
 }
 
