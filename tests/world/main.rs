@@ -7,6 +7,8 @@
 
 mod harness;
 
+#[cfg(feature = "conformance")]
+mod autobahn;
 mod bus;
 mod callbacks;
 mod channel;
