@@ -14,7 +14,7 @@ const STILL_IN_A_CIRCLE: &[(&str, usize)] = &[
     ("bench", 9),
     ("cli", 8),
     ("config", 2),
-    ("dialect", 36),
+    ("dialect", 37),
     ("io", 35),
     ("service", 39),
     ("shard", 4),
