@@ -339,6 +339,8 @@ impl Tally {
 pub trait Dialect: Sized {
     /// Its clients' end.
     const CLIENT: &'static dyn client::DialectClient;
+    /// The first byte of its topics, which no other dialect has.
+    const TOPIC: u8;
     /// Payload of its pings.
     const PING: &'static [u8];
     /// The code and reason that end a session whose pings stay unanswered.
@@ -431,6 +433,15 @@ macro_rules! dialects {
             /// The word that starts a feed's address.
             #[must_use]
             pub const fn word(self) -> &'static str { match self { $($(#[$attribute])* Kind::$variant => $word,)+ } }
+
+            /// The dialect that a topic belongs to.
+            #[must_use]
+            pub fn of_topic(topic: &[u8]) -> Option<Self> {
+                match *topic.first()? {
+                    $($(#[$attribute])* <$type as Dialect>::TOPIC => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
 
             /// Publishes an event fed for `place`; see [`Dialect::publish`].
             ///

@@ -65,6 +65,7 @@ enum ChannelStage {
 
 impl Dialect for Channel {
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::ChannelClient;
+    const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1001, "ping timeout");
     const ECHOES_SUBPROTOCOL: bool = true;

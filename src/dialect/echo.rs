@@ -97,6 +97,7 @@ struct Rare {
 
 impl Dialect for Echo {
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EchoClient;
+    const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (4201, "Pong reply not received.");
     const CLOSE_SLOW: (u16, &'static str) = (4100, "Slow consumer.");

@@ -40,6 +40,7 @@ impl Mirror {
 }
 
 impl Dialect for Mirror {
+    const TOPIC: u8 = TOPIC;
     const CLIENT: &'static dyn DialectClient = &MirrorClient;
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1001, "ping timeout");

@@ -83,6 +83,7 @@ struct Author {
 
 impl Dialect for PersoniumEvent {
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EventBusClient;
+    const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = personium::PING;
     const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
 

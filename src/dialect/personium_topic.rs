@@ -69,6 +69,7 @@ impl Term {
 
 impl Dialect for PersoniumTopic {
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::TopicClient;
+    const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = personium::PING;
     const CLOSE_UNANSWERED: (u16, &'static str) = (CLOSE, "");
 

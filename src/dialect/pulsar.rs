@@ -117,6 +117,7 @@ struct ProducerState {
 
 impl Dialect for Pulsar {
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::PulsarClient;
+    const TOPIC: u8 = volatile::TOPIC;
     const PING: &'static [u8] = b"PING";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1001, "pings were not answered");
 

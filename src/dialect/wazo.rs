@@ -117,6 +117,7 @@ struct WazoLive {
 
 impl Dialect for Wazo {
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::WazoClient;
+    const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = b"";
     const CLOSE_UNANSWERED: (u16, &'static str) = (1011, "keepalive ping timeout");
 

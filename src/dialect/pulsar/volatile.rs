@@ -12,7 +12,7 @@ use crate::wheel::Now;
 use std::cell::Cell;
 
 /// The byte that starts this dialect's topics.
-const TOPIC: u8 = b'P';
+pub(super) const TOPIC: u8 = b'P';
 /// Messages that a consumer may have asked for and not got. Permits beyond are as good as these.
 const PERMITS_MAX: u32 = i32::MAX as u32;
 
