@@ -1,104 +1,124 @@
-//! Between two threads: how long a publication takes to a sleeping shard and back, and how many go through
-//! when the reader keeps up.
+//! What one event costs the whole daemon by the number of its shards: followed by no client, by one, and by one client
+//! of each shard. In CPU time, with every shard asleep before, as a quiet feed finds them; no clock on a wall is read,
+//! so other work on the machine does not count.
 
-use std::collections::VecDeque;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fanfare::frame::{Draft, Publication};
-use fanfare::io::handoff::{Mailbox, Parcel};
-use fanfare::wheel::Now;
-use rustix::event::{PollFd, PollFlags, poll};
+use fanfare::dialect::{Kind, Settings, pulsar};
+use fanfare::feed::unix;
+use fanfare::io::runtime::Driver;
+use fanfare::io::{Daemon, Listen, Plan, start};
+use fanfare::shard::Limits;
+use rustix::time::{ClockId, clock_gettime};
 
-/// Publications of one post, as a feed that reads 64 KiB at a time has them.
-const BATCH: usize = 64;
+/// An event of a topic that is not stored.
+const LINE: &[u8] = b"pulsar/non-persistent/t/n/x {\"payload\":\"eA==\"}\n";
+/// A client that follows it.
+const REQUEST: &[u8] =
+    b"GET /ws/v2/reader/non-persistent/t/n/x HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
+                         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// Events of one figure, of which the median is told.
+const EVENTS: usize = 301;
+/// How long an event has to be done with: all that it causes is over long before.
+const QUIET: Duration = Duration::from_millis(3);
 
-fn publication() -> Arc<Publication> {
-    let mut draft = Draft::default();
-    draft.address(&[b"topic"], b"");
-    draft.text(|out| out.extend_from_slice(&[b'x'; 128]));
-    Arc::new(draft.finish(Now::default()))
-}
-
-fn mailbox() -> Arc<Mailbox> {
-    Arc::new(Mailbox::new().expect("the system has descriptors"))
-}
-
-/// Waits as a shard does and takes what has come.
-fn take(mailbox: &Mailbox, taken: &mut VecDeque<Parcel>) {
-    taken.clear();
-    while taken.is_empty() {
-        if mailbox.sleep() {
-            let mut wake = [PollFd::from_borrowed_fd(mailbox.wake_fd(), PollFlags::IN)];
-            poll(&mut wake, None).expect("polling works");
-            mailbox.mark_awake();
-            mailbox.clear_wakeups();
-        }
-        mailbox.take(taken);
+fn main() {
+    println!("CPU of one event, µs (median of {EVENTS}): followed by none, one, one client of each shard");
+    for shards in [1, 2, 8, 16, 64] {
+        let directory = tempfile::tempdir().expect("there is a place for a socket");
+        let socket = directory.path().join("feed.sock");
+        let daemon = daemon(shards, &socket);
+        let mut publisher = UnixStream::connect(&socket).expect("the feed listens");
+        let idle = median(|| {});
+        let none = median(|| publish(&mut publisher)) - idle;
+        let address = daemon.addresses()[0];
+        let mut clients = vec![follow(address)];
+        let one = median(|| publish(&mut publisher)) - idle;
+        follow_everywhere(&daemon, &mut clients);
+        let all = median(|| publish(&mut publisher)) - idle;
+        println!("{shards:3} shards: {none:6.1} {one:6.1} {all:6.1}   ({} followers)", clients.len());
+        drop(publisher);
+        drop(clients);
+        daemon.stop(Duration::from_secs(2));
     }
 }
 
-fn round_trip(criterion: &mut Criterion) {
-    let (there, back) = (mailbox(), mailbox());
-    let echo = {
-        let (there, back) = (Arc::clone(&there), Arc::clone(&back));
-        thread::spawn(move || {
-            let mut taken = VecDeque::new();
-            loop {
-                take(&there, &mut taken);
-                if taken.iter().any(|parcel| matches!(parcel, Parcel::Close)) {
-                    return;
-                }
-                back.post(taken.drain(..));
-            }
-        })
+fn daemon(shards: usize, socket: &Path) -> Daemon {
+    let pulsar = pulsar::PulsarSettings { anonymous: true, ..Default::default() };
+    let listen = Listen {
+        address: ([127, 0, 0, 1], 0).into(),
+        kinds: vec![Kind::Pulsar],
+        tls: None,
+        expiry_s: None,
+        proxied: false,
     };
-    let publication = publication();
-    let mut taken = VecDeque::new();
-    criterion.bench_function("hand-off: there and back", |bencher| {
-        bencher.iter(|| {
-            there.post([Parcel::Publication(Arc::clone(&publication))].into_iter());
-            take(&back, &mut taken);
-        });
-    });
-    there.post([Parcel::Close].into_iter());
-    echo.join().expect("the echo ends");
+    let plan = Plan {
+        shards,
+        cpus: Vec::new(),
+        driver: Driver::Auto,
+        listen: vec![listen],
+        admin: None,
+        feed: unix::UnixFeedSettings { path: Some(socket.to_owned()), ..Default::default() },
+        bus: None,
+        redis: None,
+        settings: Arc::new(Settings { pulsar, ..Settings::default() }),
+        store: None,
+        limits: Limits::default(),
+    };
+    start(plan).expect("the daemon starts")
 }
 
-fn throughput(criterion: &mut Criterion) {
-    let publication = publication();
-    let mut group = criterion.benchmark_group("hand-off");
-    group.throughput(Throughput::Elements(BATCH as u64));
-    group.bench_function(format!("post {BATCH} to a reader that keeps up"), |bencher| {
-        bencher.iter_custom(|iterations| through(&publication, iterations));
-    });
+/// The median CPU time of this process, in µs, for what an act causes, with the quiet after it.
+fn median(mut act: impl FnMut()) -> f64 {
+    let mut costs: Vec<f64> = (0..EVENTS)
+        .map(|_| {
+            let before = cpu_us();
+            act();
+            std::thread::sleep(QUIET);
+            cpu_us() - before
+        })
+        .collect();
+    costs.sort_by(f64::total_cmp);
+    costs[EVENTS / 2]
 }
 
-/// Posts so many batches and waits until all were taken.
-fn through(publication: &Arc<Publication>, batches: u64) -> Duration {
-    let mailbox = mailbox();
-    let reader = {
-        let mailbox = Arc::clone(&mailbox);
-        thread::spawn(move || {
-            let (mut taken, mut count) = (VecDeque::new(), 0);
-            while count < batches as usize * BATCH {
-                take(&mailbox, &mut taken);
-                count += taken.len();
-            }
-        })
+fn cpu_us() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+}
+
+fn publish(publisher: &mut UnixStream) {
+    publisher.write_all(LINE).expect("the feed reads");
+}
+
+/// A client that has been taken.
+fn follow(address: SocketAddr) -> TcpStream {
+    let mut client = TcpStream::connect(address).expect("the daemon listens");
+    client.write_all(REQUEST).expect("the daemon reads");
+    let mut answer = [0; 1024];
+    let count = client.read(&mut answer).expect("the daemon answers");
+    assert!(answer[..count].starts_with(b"HTTP/1.1 101"), "{}", answer[..count].escape_ascii());
+    client
+}
+
+/// Adds a client of each shard that has none: which shard takes a connection, the kernel decides.
+fn follow_everywhere(daemon: &Daemon, clients: &mut Vec<TcpStream>) {
+    let followed = || {
+        let shards = daemon.status().shards;
+        shards.iter().filter(|shard| shard.sessions[Kind::Pulsar as usize].get() > 0).count()
     };
-    let started = Instant::now();
-    for _ in 0..batches {
-        while !mailbox.has_room() {
-            thread::yield_now();
+    let shards = daemon.status().shards.len() - 3;
+    while followed() < shards {
+        let before = followed();
+        let client = follow(daemon.addresses()[0]);
+        if followed() > before {
+            clients.push(client);
         }
-        mailbox.post((0..BATCH).map(|_| Parcel::Publication(Arc::clone(publication))));
     }
-    reader.join().expect("the reader ends");
-    started.elapsed()
 }
-
-criterion_group!(benches, round_trip, throughput);
-criterion_main!(benches);

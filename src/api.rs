@@ -18,8 +18,8 @@ use std::sync::Arc;
 pub struct DaemonStatus {
     /// One set of counters per shard.
     pub shards: Vec<Arc<Metrics>>,
-    /// Publications waiting in each shard's mailbox.
-    pub mailboxes: Vec<u64>,
+    /// What waits for shards: publications that the slowest has not read, and what is in their mailboxes.
+    pub waiting: u64,
     /// Whether new connections are welcome.
     pub ready: bool,
     /// Whether the daemon is stopping.

@@ -7,7 +7,7 @@
 //! - `rehearsal`: what of that a start would meet, for a check
 //! - `runtime`: monoio on io_uring, or on epoll
 //! - `watch`: waiting for one descriptor in a task
-//! - `handoff`: the mailboxes, the only way between threads
+//! - `handoff`: the log of publications and the inboxes, the only ways between threads
 //! - `hub`: what all threads see
 //! - `worker`: the turn
 //! - `head`, `body`: HTTP/1.1, the same for every listener
@@ -62,7 +62,8 @@ pub use self::watchdog::end_after;
 use self::bridge::Feeds;
 use self::clients::Clients;
 use self::connection::{Listener, Sockets};
-use self::handoff::{Mailbox, Parcel};
+use self::handoff::Parcel;
+use self::handoff::inbox::Wake;
 use self::hub::Hub;
 use self::reload::Slot;
 use self::runtime::{AnyRuntime, Driver};
@@ -74,7 +75,7 @@ use crate::feed::unix;
 use crate::metrics::Metrics;
 use crate::shard::{Limits, Shard};
 use crate::wheel::TICK_MS;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustls::ServerConfig;
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
@@ -311,7 +312,7 @@ impl Daemon {
             let _ = std::fs::remove_file(path);
         }
         // What waits in the mailboxes is delivered yet; that no more comes is not to wait behind it.
-        self.hub.mailboxes.iter().for_each(Mailbox::wake);
+        self.hub.mailboxes.iter().for_each(|mailbox| mailbox.waker().wake());
         self.hub.bridge.drain();
         let feeding = |metrics: &Arc<Metrics>| {
             metrics.publishers.get() + metrics.amqp.connected.get() + metrics.redis.connected.get() > 0
@@ -321,7 +322,7 @@ impl Daemon {
         while self.hub.metrics.iter().any(feeding) && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
             std::thread::sleep(pause);
         }
-        self.hub.mailboxes.iter().for_each(|mailbox| mailbox.post([Parcel::Close].into_iter()));
+        self.hub.post_to_all(|| Parcel::Close);
         while start.elapsed() < drain && !self.threads.iter().all(JoinHandle::is_finished) {
             self.hub.hurrying.store(start.elapsed() > drain / 2, Relaxed);
             std::thread::sleep(pause);
@@ -368,7 +369,8 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let shard = shard.drawing(rng());
     let (connections, mut clients) = (Arc::clone(&hub.connections), Clients::new(Arc::clone(&hub.addresses)));
     clients.configure(shard.limits(), &shard.settings().trusted_proxies, std::iter::empty());
-    let sockets = Sockets::new(listeners, mailbox.wake_fd(), connections, clients, Arc::clone(&metrics))?;
+    let sockets =
+        Sockets::new(listeners, mailbox.waker().as_fd(), connections, clients, Arc::clone(&metrics))?;
     let worker = Worker::new(shard, sockets, Arc::clone(&hub), number);
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));
@@ -389,7 +391,7 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
             hub.pulses.shards[number].end();
             return Ok(());
         }
-        if more || !mailbox.sleep() {
+        if more || !worker.borrow_mut().sleep() {
             // Lets the other tasks of this thread have their turn.
             monoio::spawn(async {}).await;
         } else if worker.borrow().holds_back() {

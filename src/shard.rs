@@ -218,6 +218,12 @@ impl Shard {
         self.sessions.is_empty()
     }
 
+    /// Whether there are sessions of a dialect, those whose handshake is not answered yet included.
+    #[must_use]
+    pub fn has_sessions(&self, kind: Kind) -> bool {
+        self.metrics.sessions[kind as usize].get() > 0
+    }
+
     /// A new connection, whose request is awaited.
     pub fn accept(&mut self, now: Now) -> Id {
         let deadline = now.tick().saturating_add(ticks(self.limits.handshake_timeout_s.into()));

@@ -79,9 +79,9 @@ pub fn metrics(form: Exposition, status: &DaemonStatus, facts: &Facts) -> Vec<u8
 fn text(status: &DaemonStatus, facts: &Facts) -> Result<String, Error> {
     use prometheus_client::encoding::text::{encode_eof, encode_registry};
     let mut registry = Registry::with_prefix("fanfare");
-    let (shards, mailboxes) = (status.shards.clone(), status.mailboxes.clone());
+    let (shards, waiting) = (status.shards.clone(), status.waiting);
     let hung = status.hung.len() as u64;
-    registry.register_collector(Box::new(Snapshot { shards, mailboxes, hung }));
+    registry.register_collector(Box::new(Snapshot { shards, waiting, hung }));
     registry.register_collector(Box::new(facts.clone()));
     // What every process tells has the same name everywhere.
     let mut everywhere = Registry::default();
@@ -123,7 +123,7 @@ fn classic(open: &str) -> String {
 #[derive(Debug)]
 struct Snapshot {
     shards: Vec<Arc<Metrics>>,
-    mailboxes: Vec<u64>,
+    waiting: u64,
     hung: u64,
 }
 
@@ -198,8 +198,7 @@ impl Snapshot {
         family(out, gauge, None, "feed_connected", "Whether events come from the broker", connected)?;
         let about = "Threads that have not turned for seconds";
         family(out, gauge, None, "hung_threads", about, facts::one(self.hung))?;
-        let waiting = self.mailboxes.iter().sum();
-        family(out, gauge, None, "mailbox_depth", "Events waiting for shards", facts::one(waiting))
+        family(out, gauge, None, "mailbox_depth", "Events waiting for shards", facts::one(self.waiting))
     }
 
     fn counters(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {

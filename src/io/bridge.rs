@@ -149,7 +149,7 @@ impl Hub {
             }
             TokenQuestion::Doubt(_) | TokenQuestion::Forget(_) => None,
         });
-        self.mailboxes[shard].post(refused);
+        self.post(shard, refused);
     }
 
     /// Tells other services what a shard has for them. Without a bridge there is nobody to be told.

@@ -1,9 +1,13 @@
-//! The one way between threads: a bounded mailbox per shard, and a wake-up that is written only when the
-//! shard sleeps.
-//!
-//! Whether the reader sleeps is part of what the mutex guards, so there is no moment in which a parcel is
-//! posted and nobody is woken. The lock is held for a push or a swap of two vectors, never for work.
+//! The hand-off between threads: the log of publications, which shards read at their own pace, and an inbox for what is
+//! for one thread only.
 
+pub mod inbox;
+pub mod log;
+pub mod merge;
+mod sync;
+
+use self::inbox::{Bounds, Fill, Inbox, Wake, Weigh};
+use self::log::Stamped;
 use super::connection::Listener;
 use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
@@ -15,16 +19,12 @@ use crate::shard::Limits;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustls::ServerConfig;
-use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
-/// Publications that wait for one shard before feeds are made to wait. A shard takes 64 a turn; this is
-/// half a second of them at a hundred thousand a second.
-pub(crate) const MAILBOX_EVENTS_MAX: usize = 50_000;
-/// Bytes that wait for one shard before feeds are made to wait.
-pub(crate) const MAILBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What waits for one shard, beside publications, before others are made to wait: half a second of deliveries at a
+/// hundred thousand a second.
+pub(crate) const MAILBOX: Bounds = Bounds { count: 50_000, bytes: 64 * 1024 * 1024 };
 
 /// What becomes of a listener.
 pub enum Change {
@@ -45,7 +45,7 @@ pub enum Change {
 
 /// What a shard can be sent.
 pub enum Parcel {
-    /// To be delivered.
+    /// One that each shard keeps, for a shard that does not follow its lane.
     Publication(Arc<Publication>),
     /// New settings.
     Configure(Arc<Settings>, Limits),
@@ -67,111 +67,59 @@ pub enum Parcel {
     Close,
 }
 
-/// A shard's mailbox.
-pub struct Mailbox {
-    state: Mutex<State>,
-    wake: OwnedFd,
-    /// Parcels posted and not yet taken, for those who only want to know.
-    depth: AtomicUsize,
+/// A shard's inbox.
+pub type Mailbox = Inbox<Stamped<Parcel>, EventFd>;
+
+/// An empty mailbox, which counts in `fill` while it is full.
+///
+/// # Errors
+/// When the system gives no event descriptor.
+pub fn mailbox(fill: &Fill) -> io::Result<Mailbox> {
+    Ok(Inbox::new(EventFd::new()?, MAILBOX, fill))
 }
 
-#[derive(Default)]
-struct State {
-    parcels: VecDeque<Parcel>,
-    bytes: usize,
-    sleeping: bool,
-}
-
-impl Mailbox {
-    /// An empty mailbox.
-    ///
-    /// # Errors
-    /// When the system gives no event descriptor.
-    pub fn new() -> io::Result<Self> {
-        let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { state: Mutex::default(), wake, depth: AtomicUsize::new(0) })
-    }
-
-    /// The descriptor that becomes readable when the shard is to wake up.
-    pub fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
-    }
-
-    /// Posts from another thread: wakes the shard if it sleeps.
-    pub fn post(&self, parcels: impl Iterator<Item = Parcel>) {
-        let mut state = self.lock();
-        self.put(&mut state, parcels);
-        if std::mem::take(&mut state.sleeping) {
-            drop(state);
-            self.wake();
+impl Weigh for Stamped<Parcel> {
+    fn weight(&self) -> usize {
+        match &self.message {
+            Parcel::Publication(publication) => publication.weight(),
+            Parcel::Note(_, _, note) => note.weight(),
+            Parcel::Reply(_, reply) => reply.weight(),
+            Parcel::Told(_, reply) => reply.weight(),
+            Parcel::Delivery(delivery) => delivery.weight(),
+            _ => 0,
         }
     }
+}
 
-    /// Posts from the shard's own thread, which looks by itself afterwards.
-    pub fn post_quietly(&self, parcels: impl Iterator<Item = Parcel>) {
-        self.put(&mut self.lock(), parcels);
+impl Weigh for Arc<Publication> {
+    fn weight(&self) -> usize {
+        Publication::weight(self)
     }
+}
 
-    /// Wakes the shard.
-    pub fn wake(&self) {
-        // The counter can only be full if 2^64 - 2 wake-ups were never read: then it is readable anyway.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
-    }
+/// What wakes a shard: a descriptor that its set of sockets waits for too.
+pub struct EventFd(OwnedFd);
 
-    /// Takes everything; `into` must be empty and lends its memory to the next parcels.
-    pub fn take(&self, into: &mut VecDeque<Parcel>) {
-        let mut state = self.lock();
-        std::mem::swap(&mut state.parcels, into);
-        state.bytes = 0;
-        self.depth.store(0, Relaxed);
-    }
-
-    /// Goes to sleep unless something waits. Returns whether the shard may sleep.
-    pub fn sleep(&self) -> bool {
-        let mut state = self.lock();
-        state.sleeping = state.parcels.is_empty();
-        state.sleeping
-    }
-
-    /// The shard is awake, for whatever reason: nobody needs to wake it.
-    pub fn mark_awake(&self) {
-        self.lock().sleeping = false;
+impl EventFd {
+    fn new() -> io::Result<Self> {
+        Ok(Self(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
     }
 
     /// Takes back the wake-ups that were written.
     pub fn clear_wakeups(&self) {
-        let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+        let _ = rustix::io::read(&self.0, &mut [0u8; 8]);
     }
+}
 
-    /// Whether feeds may post more. A feed asks before it reads, so the bound is passed by what the feeds'
-    /// buffers hold at most.
-    pub fn has_room(&self) -> bool {
-        let state = self.lock();
-        state.parcels.len() < MAILBOX_EVENTS_MAX && state.bytes < MAILBOX_BYTES_MAX
+impl Wake for EventFd {
+    fn wake(&self) {
+        // The counter can only be full if 2^64 - 2 wake-ups were never read: then it is readable anyway.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
+}
 
-    /// Parcels that wait.
-    pub fn depth(&self) -> usize {
-        self.depth.load(Relaxed)
-    }
-
-    fn put(&self, state: &mut State, parcels: impl Iterator<Item = Parcel>) {
-        for parcel in parcels {
-            state.bytes += match &parcel {
-                Parcel::Publication(publication) => publication.weight(),
-                Parcel::Note(_, _, note) => note.weight(),
-                Parcel::Reply(_, reply) => reply.weight(),
-                Parcel::Told(_, reply) => reply.weight(),
-                Parcel::Delivery(delivery) => delivery.weight(),
-                _ => 0,
-            };
-            state.parcels.push_back(parcel);
-        }
-        self.depth.store(state.parcels.len(), Relaxed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic while the lock is held would have ended the process.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

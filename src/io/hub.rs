@@ -5,7 +5,9 @@ use super::clients::Addresses;
 use super::clock;
 use super::facts::Configured;
 use super::gaps::Gaps;
-use super::handoff::{Mailbox, Parcel};
+use super::handoff::inbox::Fill;
+use super::handoff::log::{Log, Readers};
+use super::handoff::{self, Mailbox, Parcel};
 use super::store::Store;
 use super::watchdog::Pulses;
 use crate::api::DaemonStatus;
@@ -22,9 +24,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// What all threads see.
 pub(super) struct Hub {
-    pub(super) mailboxes: Arc<[Mailbox]>,
-    /// Held while publications are handed out.
-    order: Mutex<()>,
+    pub(super) mailboxes: Box<[Mailbox]>,
+    /// How many mailboxes are full.
+    fill: Fill,
+    /// What was published, in a lane for each dialect, for the shards that follow.
+    pub(super) log: Log<Arc<Publication>>,
     pub(super) bridge: Bridge,
     pub(super) store: Store,
     /// The unix feed's own settings, which it looks up for new publishers and after a reload.
@@ -62,10 +66,11 @@ impl Hub {
         settings: &Arc<Settings>,
     ) -> io::Result<Self> {
         let store = Store::new(owners);
-        let owners = store.owners();
+        let (owners, fill) = (store.owners(), Fill::default());
         Ok(Self {
-            mailboxes: (0..shards).map(|_| Mailbox::new()).collect::<io::Result<_>>()?,
-            order: Mutex::default(),
+            mailboxes: (0..shards).map(|_| handoff::mailbox(&fill)).collect::<io::Result<_>>()?,
+            fill,
+            log: Log::new(Kind::ALL.len()),
             bridge: Bridge::default(),
             store,
             settings: Mutex::new(Arc::clone(settings)),
@@ -90,79 +95,121 @@ impl Hub {
         Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether every shard takes more publications.
+    /// Whether every shard takes more.
     pub(super) fn all_have_room(&self) -> bool {
-        self.mailboxes.iter().all(Mailbox::has_room)
+        self.log.has_room() && self.fill.has_room()
     }
 
-    /// Hands publications to every shard, waking all but the one that calls. Whoever calls at the same time waits
-    /// for the other's, so that readers on any shards see what two have published in the same order.
+    /// Hands publications to every shard that has sessions of their dialects, waking all but the one that calls. Readers
+    /// on any shards see what two have published in the same order.
     pub(super) fn broadcast(&self, publications: Vec<Publication>, caller: Option<usize>) {
-        let publications: Vec<Arc<Publication>> = publications.into_iter().map(Arc::new).collect();
-        if publications.is_empty() {
-            return;
-        }
-        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let parcels = || publications.iter().map(|publication| Parcel::Publication(Arc::clone(publication)));
-        for (number, mailbox) in self.mailboxes.iter().enumerate() {
-            if Some(number) == caller {
-                mailbox.post_quietly(parcels());
-            } else {
-                mailbox.post(parcels());
-            }
-        }
+        let mut lanes = Lanes::default();
+        publications.into_iter().for_each(|publication| lanes.add(publication));
+        let mut readers = Readers::default();
+        self.push(&mut lanes, &mut readers);
+        self.nudge(&readers, caller);
     }
 
-    /// Hands on what a shard has for the shards, in order, waking all but that one.
+    /// Hands to the shards what one of them has for them, in order, waking all but that one.
     pub(super) fn route(&self, outgoing: Vec<Outgoing>, caller: usize) {
-        if outgoing.is_empty() {
-            return;
-        }
-        let mut parcels: Vec<Vec<Parcel>> = self.mailboxes.iter().map(|_| Vec::new()).collect();
+        let (mut lanes, mut readers) = (Lanes::default(), Readers::default());
         for outgoing in outgoing {
             match outgoing {
-                Outgoing::Publication(publication) => {
-                    let publication = Arc::new(publication);
-                    let all = parcels.iter_mut();
-                    all.for_each(|parcels| parcels.push(Parcel::Publication(Arc::clone(&publication))));
-                }
+                Outgoing::Publication(publication) => lanes.add(publication),
                 Outgoing::Reply(connection, reply) => {
-                    parcels[usize::from(connection.shard)].push(Parcel::Reply(connection, reply));
+                    // What was published before stands before the reply for everyone who sees it.
+                    self.push(&mut lanes, &mut readers);
+                    let shard = usize::from(connection.shard);
+                    self.post_quietly(shard, [Parcel::Reply(connection, reply)]);
+                    readers.insert(shard);
                 }
             }
         }
-        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        for (number, parcels) in parcels.into_iter().enumerate().filter(|(_, parcels)| !parcels.is_empty()) {
-            self.post(number, parcels, caller);
-        }
+        self.push(&mut lanes, &mut readers);
+        self.nudge(&readers, Some(caller));
     }
 
     /// Takes notes to the owners of the presence: an app's are all on one shard, told by its id.
     pub(super) fn note(&self, notes: Vec<(ConnectionRef, Arc<str>, Note)>, caller: usize) {
         for (connection, app, note) in notes {
             let owner = crate::service::presence::owner(&app, self.mailboxes.len());
-            self.post(owner, vec![Parcel::Note(connection, app, note)], caller);
+            let parcel = [Parcel::Note(connection, app, note)];
+            if owner == caller { self.post_quietly(owner, parcel) } else { self.post(owner, parcel) }
         }
     }
 
-    fn post(&self, number: usize, parcels: Vec<Parcel>, caller: usize) {
-        let mailbox = &self.mailboxes[number];
-        if number == caller {
-            mailbox.post_quietly(parcels.into_iter());
-        } else {
-            mailbox.post(parcels.into_iter());
+    /// Posts to one shard, behind what was broadcast before.
+    pub(super) fn post(&self, shard: usize, parcels: impl IntoIterator<Item = Parcel>) {
+        self.mailboxes[shard].post(self.log.stamped(parcels));
+    }
+
+    fn post_quietly(&self, shard: usize, parcels: impl IntoIterator<Item = Parcel>) {
+        self.mailboxes[shard].post_quietly(self.log.stamped(parcels));
+    }
+
+    /// Posts the same to every shard.
+    pub(super) fn post_to_all(&self, parcel: impl Fn() -> Parcel) {
+        (0..self.mailboxes.len()).for_each(|shard| self.post(shard, [parcel()]));
+    }
+
+    /// Pushes what was gathered, and adds to `readers` whom it concerns.
+    fn push(&self, lanes: &mut Lanes, readers: &mut Readers) {
+        for (lane, publications) in lanes.0.iter_mut().enumerate().filter(|(_, lane)| !lane.is_empty()) {
+            let publications = std::mem::take(publications);
+            let following = self.log.push(lane, publications, |publications, following| {
+                self.announce(publications, following, readers);
+            });
+            readers.extend(&following);
         }
+    }
+
+    /// Prepares for publications that are about to be seen by those who follow: their publishers wait for so many parts,
+    /// and those that every shard keeps are posted to the shards that do not follow.
+    fn announce(&self, publications: &[Arc<Publication>], following: &Readers, readers: &mut Readers) {
+        for publication in publications {
+            let is_kept = publication.retain_s > 0;
+            if let Some(tally) = &publication.tally {
+                tally.expect(if is_kept { self.mailboxes.len() } else { following.len() });
+            }
+            if is_kept {
+                let others = (0..self.mailboxes.len()).filter(|shard| !following.contains(*shard));
+                for shard in others {
+                    self.post_quietly(shard, [Parcel::Publication(Arc::clone(publication))]);
+                    readers.insert(shard);
+                }
+            }
+        }
+    }
+
+    fn nudge(&self, readers: &Readers, caller: Option<usize>) {
+        let others = readers.iter().filter(|shard| Some(*shard) != caller);
+        others.for_each(|shard| self.mailboxes[shard].nudge());
     }
 
     pub(super) fn status(&self) -> DaemonStatus {
         DaemonStatus {
             shards: self.metrics.clone(),
-            mailboxes: self.mailboxes.iter().map(|mailbox| mailbox.depth() as u64).collect(),
+            waiting: self.log.depth()
+                + self.mailboxes.iter().map(|mailbox| mailbox.depth() as u64).sum::<u64>(),
             ready: self.ready.load(Relaxed),
             draining: self.draining.load(Relaxed),
             hung: self.pulses.hung(clock::now()),
             gaps: self.gaps.all(),
             spoken: self.spoken.clone(),
+        }
+    }
+}
+
+/// Publications by the lane that they go to, each lane's in order.
+#[derive(Default)]
+struct Lanes([Vec<Arc<Publication>>; Kind::ALL.len()]);
+
+impl Lanes {
+    fn add(&mut self, publication: Publication) {
+        let kind = Kind::of_topic(publication.topic());
+        debug_assert!(kind.is_some(), "a topic begins with its dialect's byte");
+        if let Some(kind) = kind {
+            self.0[kind as usize].push(Arc::new(publication));
         }
     }
 }

@@ -306,9 +306,6 @@ impl Feed {
         );
         self.count(counts);
         if !publications.is_empty() {
-            if let Some(tally) = tally {
-                tally.expect(publications.len() * self.hub.mailboxes.len());
-            }
             let mut worker = self.worker.borrow_mut();
             worker.broadcast(publications);
             worker.turn_aside();

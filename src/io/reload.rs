@@ -103,9 +103,7 @@ impl Daemon {
         hub.store.configure(&settings);
         hub.configured.taken(limits, ends);
         let limits = limits.of_one_in(self.threads.len());
-        for mailbox in hub.mailboxes.iter() {
-            mailbox.post([Parcel::Configure(Arc::clone(&settings), limits)].into_iter());
-        }
+        hub.post_to_all(|| Parcel::Configure(Arc::clone(&settings), limits));
         self.apply(slots);
         Ok(left)
     }
@@ -210,8 +208,8 @@ impl Daemon {
                 }
             }
         }
-        for (mailbox, parcels) in self.hub.mailboxes.iter().zip(parcels) {
-            mailbox.post(parcels.into_iter());
+        for (shard, parcels) in parcels.into_iter().enumerate() {
+            self.hub.post(shard, parcels);
         }
     }
 

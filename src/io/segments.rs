@@ -8,6 +8,7 @@ use super::listen;
 use super::worker::Worker;
 use crate::dialect::{Kind, Settings};
 use crate::shard::{Limits, Shard};
+use rustix::fd::AsFd;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ fn worker() -> (Worker, SocketAddr) {
     let limits = Limits { head_bytes_max: 400, ..Limits::default() };
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now());
     let kinds = [Kind::PersoniumEvent, Kind::Echo, Kind::Pulsar].into();
-    let wake = hub.mailboxes[0].wake_fd();
+    let wake = hub.mailboxes[0].waker().as_fd();
     let listener = Listener { socket, kinds, tls: None, proxied: false };
     let clients = Clients::new(Arc::default());
     let sockets = Sockets::new(vec![listener], wake, Arc::default(), clients, metrics).unwrap();

@@ -7,7 +7,9 @@ use super::Hub;
 use super::clock;
 use super::connection::Sockets;
 use super::handoff::Parcel;
-use crate::dialect::Settings;
+use super::handoff::inbox::Wake;
+use super::handoff::merge::{MergedReader, NextRead};
+use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
 use crate::service::ConnectionRef;
 use crate::service::topic::{Routes, TopicAnswer};
@@ -15,7 +17,6 @@ use crate::shard::{Shard, settle_reports};
 use crate::throttle;
 use crate::wheel::{Now, Tick};
 use rustix::fd::BorrowedFd;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -33,7 +34,8 @@ pub(super) struct Worker {
     /// Which owner of topics a connection has to do with, when there are several.
     routes: Routes,
     number: usize,
-    waiting: VecDeque<Parcel>,
+    /// What others publish and post.
+    merge: MergedReader<Arc<Publication>, Parcel>,
     ticked: Tick,
     /// Takes no more connections and publishers.
     pub(super) draining: bool,
@@ -49,7 +51,7 @@ impl Worker {
             routes: Routes::new(hub.store.owners()),
             hub,
             number,
-            waiting: VecDeque::new(),
+            merge: MergedReader::new(number, Kind::ALL.len()),
             ticked: clock::now().tick(),
             draining: false,
             closing: false,
@@ -159,11 +161,14 @@ impl Worker {
             self.sockets.stop_accepting();
         }
         let delivered = self.deliver(now);
+        self.follow();
         let has_room = self.drain();
         let (more, woken) = self.sockets.poll(&mut self.shard, has_room, now);
         if woken {
-            self.hub.mailboxes[self.number].clear_wakeups();
+            self.hub.mailboxes[self.number].waker().clear_wakeups();
         }
+        // Before anything of what new sessions want leaves this shard: what others publish from then on is for them.
+        self.follow();
         if now.tick() != self.ticked {
             self.ticked = now.tick();
             self.shard.tick(now);
@@ -182,62 +187,85 @@ impl Worker {
         self.ask_topics();
         // After the sockets, some of which may have been found dead. Nothing of this waits for anybody.
         self.hub.notify(self.shard.take_webhooks());
-        more || !self.waiting.is_empty() || (has_room && self.sockets.has_waiting())
+        more || self.merge.has_messages() || (has_room && self.sockets.has_waiting())
     }
 
     /// A turn taken by another task than the one that waits for the set; that one is woken if there is more
     /// to do, and sleeps on otherwise.
     pub(super) fn turn_aside(&mut self) {
         let more = self.turn() || self.is_over() || self.draining || self.holds_back();
-        let mailbox = &self.hub.mailboxes[self.number];
-        if more || !mailbox.sleep() {
-            mailbox.wake();
+        if more || !self.sleep() {
+            self.hub.mailboxes[self.number].waker().wake();
+        }
+    }
+
+    /// Goes to sleep, unless something waits for this shard. Returns whether it may.
+    pub(super) fn sleep(&mut self) -> bool {
+        self.merge.sleep(&self.hub.mailboxes[self.number])
+    }
+
+    /// Follows what is published in the dialects that this shard has sessions of, and leaves the others, once it has
+    /// read what was published before it lost the last.
+    fn follow(&mut self) {
+        for &kind in Kind::ALL {
+            self.merge.follow(&self.hub.log, kind as usize, self.shard.has_sessions(kind));
         }
     }
 
     /// Returns how many publications were delivered.
     fn deliver(&mut self, now: Now) -> usize {
-        if self.waiting.is_empty() {
-            self.hub.mailboxes[self.number].take(&mut self.waiting);
-        }
+        self.merge.take(&self.hub.log, &self.hub.mailboxes[self.number]);
         let (mut delivered, mut is_first) = (0, true);
         while delivered < TURN_EVENTS_MAX && self.shard.turn_bytes() < TURN_BYTES_MAX {
-            // The first is taken even while nothing can be handed on: else shards could wait for each other for ever.
+            // The first is taken even while nothing can be routed: else shards could wait for each other for ever.
             if !std::mem::take(&mut is_first) && !self.shard.takes_more() {
                 break;
             }
-            let Some(parcel) = self.waiting.pop_front() else { break };
-            match parcel {
-                // Whoever is told to come again has more of it than whoever is cut off.
-                Parcel::Publication(_) if self.hub.hurrying.load(Relaxed) => {}
-                Parcel::Publication(publication) => {
+
+            match self.merge.pop() {
+                // A session that is told to come again has more of it than one that is cut off.
+                Some(NextRead::Item(_)) if self.hub.hurrying.load(Relaxed) => {}
+                Some(NextRead::Item(publication)) => {
                     delivered += 1;
-                    self.shard.deliver(&publication, now);
+                    self.shard.deliver(publication, now);
                 }
-                Parcel::Answer(ticket, answer) => self.shard.answer(ticket, answer, now),
-                Parcel::Note(connection, app, note) => self.shard.take_note(connection, &app, &note, now),
-                Parcel::Reply(connection, reply) => self.shard.take_reply(connection, reply, now),
-                Parcel::Told(connection, reply) => self.tell(connection, reply, now),
-                Parcel::Delivery(_) if self.hub.hurrying.load(Relaxed) => {}
-                Parcel::Delivery(delivery) => {
-                    delivered += 1;
-                    self.shard.take_delivery(&delivery, now);
-                }
-                Parcel::Outage(kind, outage) => self.shard.outage(kind, outage, now),
-                Parcel::Configure(settings, limits) => {
-                    self.shard.configure(settings, limits, now);
-                    self.sockets.configure(&self.shard);
-                }
-                // Whoever takes no more connections wants no more listeners.
-                Parcel::Listener(..) if self.draining => {}
-                Parcel::Listener(number, change) => self.sockets.change(number, change, &mut self.shard, now),
-                Parcel::Close => {
-                    self.closing = true;
-                    self.shard.drain(now);
-                }
+                Some(NextRead::Message(parcel)) => delivered += self.open(parcel, now),
+                None => break,
             }
         }
         delivered
+    }
+
+    /// Does what a parcel says. Returns how many publications were delivered.
+    fn open(&mut self, parcel: Parcel, now: Now) -> usize {
+        match parcel {
+            Parcel::Publication(_) | Parcel::Delivery(_) if self.hub.hurrying.load(Relaxed) => {}
+            Parcel::Publication(publication) => {
+                self.shard.deliver(&publication, now);
+                return 1;
+            }
+            Parcel::Delivery(delivery) => {
+                self.shard.take_delivery(&delivery, now);
+                return 1;
+            }
+            Parcel::Answer(ticket, answer) => self.shard.answer(ticket, answer, now),
+            Parcel::Note(connection, app, note) => self.shard.take_note(connection, &app, &note, now),
+            Parcel::Reply(connection, reply) => self.shard.take_reply(connection, reply, now),
+            Parcel::Told(connection, reply) => self.tell(connection, reply, now),
+            Parcel::Outage(kind, outage) => self.shard.outage(kind, outage, now),
+            Parcel::Configure(settings, limits) => {
+                self.shard.configure(settings, limits, now);
+                self.sockets.configure(&self.shard);
+            }
+            // A shard that takes no more connections wants no more listeners.
+            Parcel::Listener(..) if self.draining => {}
+            Parcel::Listener(number, change) => self.sockets.change(number, change, &mut self.shard, now),
+            Parcel::Close => {
+                self.closing = true;
+                self.shard.drain(now);
+            }
+        }
+        0
     }
 
     fn flush(&mut self, now: Now, delivered: usize) {
@@ -252,7 +280,7 @@ impl Worker {
 mod tests {
     use super::super::clients::Clients;
     use super::super::connection::Listener;
-    use super::super::handoff::MAILBOX_EVENTS_MAX;
+    use super::super::handoff::MAILBOX;
     use super::super::listen;
     use super::*;
     use crate::dialect::{Kind, pulsar};
@@ -261,6 +289,8 @@ mod tests {
         MessageDraft, Position, Recipient, TopicAnswer, TopicDelivery, TopicMessage, TopicQuestion,
     };
     use crate::shard::Limits;
+    use rustix::fd::AsFd as _;
+    use std::collections::VecDeque;
     use std::io::{ErrorKind, Read as _, Write as _};
     use std::net::TcpStream;
     use std::time::Duration;
@@ -280,7 +310,7 @@ mod tests {
         let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), clock::now());
         let kinds = [Kind::Echo, Kind::Pulsar].into();
         let listener = Listener { socket, kinds, tls: None, proxied: false };
-        let wake = hub.mailboxes[0].wake_fd();
+        let wake = hub.mailboxes[0].waker().as_fd();
         let clients = Clients::new(Arc::default());
         let sockets = Sockets::new(vec![listener], wake, Arc::default(), clients, metrics).unwrap();
         (Worker::new(shard, sockets, Arc::clone(&hub), 0), client)
@@ -290,7 +320,7 @@ mod tests {
     fn a_request_waits_without_work_while_a_shard_has_no_room_and_is_answered_afterwards() {
         let (mut worker, mut client) = worker(&UP.repeat(3));
         let hub = Arc::clone(&worker.hub);
-        hub.mailboxes[1].post((0..MAILBOX_EVENTS_MAX).map(|_| Parcel::Close));
+        hub.post(1, (0..MAILBOX.count).map(|_| Parcel::Close));
         while !worker.holds_back() {
             worker.turn();
         }
@@ -361,7 +391,7 @@ mod tests {
         let message = Arc::new(draft.store(Position::FIRST, 0, 0));
         let delivery = TopicDelivery { message, recipients: vec![recipient] };
         let parcels = [Parcel::Told(connection, TopicAnswer::Opened), Parcel::Delivery(delivery)];
-        hub.mailboxes[0].post(parcels.into_iter());
+        hub.post(0, parcels);
         while worker.turn() {}
         let (mut chunk, mut turns_in_vain) = (vec![0; 1 << 20], 0);
         while hub.store.take().is_empty() {
@@ -384,13 +414,13 @@ mod tests {
         let hub = Arc::clone(&worker.hub);
         hub.store.pretend();
         let connection = asked(&mut worker)[0].0;
-        hub.mailboxes[0].post([Parcel::Told(connection, TopicAnswer::Opened)].into_iter());
+        hub.post(0, [Parcel::Told(connection, TopicAnswer::Opened)]);
         worker.turn();
         let mut answer = [0; 1024];
         let count = client.read(&mut answer).unwrap();
         assert!(answer[..count].starts_with(b"HTTP/1.1 101"), "answered in the same turn");
         hub.store.ask(0, (0..50_000).map(|_| (connection, TopicQuestion::Took)).collect());
-        hub.mailboxes[0].post([Parcel::Close].into_iter());
+        hub.post(0, [Parcel::Close]);
         worker.turn();
         drop(client);
         while worker.sockets.total() > 0 {
@@ -425,8 +455,7 @@ mod tests {
         while connections.len() < clients.len() {
             connections.extend(asked(&mut worker).into_iter().map(|(connection, _)| connection));
         }
-        hub.mailboxes[0]
-            .post(connections.iter().map(|connection| Parcel::Told(*connection, TopicAnswer::Opened)));
+        hub.post(0, connections.iter().map(|connection| Parcel::Told(*connection, TopicAnswer::Opened)));
         worker.turn();
         // More of each than is read at once, and more requests in that than one turn takes.
         let message = b"\x81\x8e\0\0\0\0{\"payload\":\"\"}";

@@ -150,9 +150,7 @@ impl Feed {
     /// Tells every shard whether the broker is away, if that is to be the sessions' business.
     fn tell_outage(&self, away: bool) {
         if self.bus.settings.on_bus_loss == OnBusLoss::Close {
-            for mailbox in self.hub.mailboxes.iter() {
-                mailbox.post([Parcel::Outage(Kind::Wazo, away.then_some(OUTAGE))].into_iter());
-            }
+            self.hub.post_to_all(|| Parcel::Outage(Kind::Wazo, away.then_some(OUTAGE)));
         }
     }
 }

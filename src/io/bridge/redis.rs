@@ -263,7 +263,7 @@ fn fed(topics: &RedisTopics) -> Vec<Kind> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::handoff::{MAILBOX_EVENTS_MAX, Parcel};
+    use super::super::super::handoff::{MAILBOX, Parcel};
     use super::*;
     use redis::{Msg, Value};
 
@@ -295,7 +295,7 @@ mod tests {
         let hub = hub();
         let mut feed = feed(&hub);
         let mailbox = &hub.mailboxes[0];
-        mailbox.post((0..MAILBOX_EVENTS_MAX).map(|_| Parcel::Close));
+        hub.post(0, (0..MAILBOX.count).map(|_| Parcel::Close));
         (0..SENT).for_each(|_| feed.backlog.push(message("p-broadcast", "{}")));
         run(feed.drain());
         let taken = &feed.metrics.events[Origin::Redis as usize][Outcome::NoListener as usize];

@@ -114,7 +114,7 @@ impl Verifiers {
                         // A reload has made it a local one meanwhile.
                         None => {
                             let answer = TokenAnswer::Verified(Verdict::Refused(Refusal::Unavailable));
-                            self.hub.mailboxes[shard].post([Parcel::Answer(ticket, answer)].into_iter());
+                            self.hub.post(shard, [Parcel::Answer(ticket, answer)]);
                         }
                     }
                 }
@@ -164,7 +164,7 @@ impl Verifiers {
 impl VerifierAtWork {
     fn tell(&mut self, hub: &Hub) {
         for ((shard, ticket), answer) in self.verification.take_answers() {
-            hub.mailboxes[shard].post([Parcel::Answer(ticket, answer)].into_iter());
+            hub.post(shard, [Parcel::Answer(ticket, answer)]);
         }
         let news = self.verification.take_news();
         let host = self.verification.remote().host();

@@ -281,9 +281,7 @@ fn post(hub: &Hub, outgoing: Vec<TopicOutgoing>, waiting: &mut Waiting) {
             }
         }
     }
-    for (mailbox, parcels) in hub.mailboxes.iter().zip(parcels) {
-        if !parcels.is_empty() {
-            mailbox.post(parcels.into_iter());
-        }
+    for (shard, parcels) in parcels.into_iter().enumerate().filter(|(_, parcels)| !parcels.is_empty()) {
+        hub.post(shard, parcels);
     }
 }
