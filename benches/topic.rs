@@ -122,7 +122,7 @@ fn topics(subscriptions: u32) -> TopicOwner<Memory> {
         hashing: Default::default(),
         remote: "127.0.0.1:1".into(),
     };
-    topics.take(connection(0), TopicQuestion::Produce(Box::new(producing)), NOW);
+    topics.ask(connection(0), TopicQuestion::Produce(Box::new(producing)), NOW, &mut Vec::new());
     for number in 1..=subscriptions {
         let consuming = ConsumerOptions {
             topics: WantedTopics::One(name()),
@@ -141,7 +141,7 @@ fn topics(subscriptions: u32) -> TopicOwner<Memory> {
             rights: None,
             window: None,
         };
-        topics.take(connection(number), TopicQuestion::Consume(Box::new(consuming)), NOW);
+        topics.ask(connection(number), TopicQuestion::Consume(Box::new(consuming)), NOW, &mut Vec::new());
     }
     round(&mut topics);
     topics
@@ -149,29 +149,31 @@ fn topics(subscriptions: u32) -> TopicOwner<Memory> {
 
 /// One round of the store's thread; what leaves.
 fn round(topics: &mut TopicOwner<Memory>) -> Vec<TopicOutgoing> {
-    topics.tick(NOW);
+    let mut out = Vec::new();
+    topics.tick(NOW, &mut out);
     if topics.has_uncommitted() {
-        topics.committed(Ok(()), NOW);
+        topics.committed(Ok(()), NOW, &mut out);
     }
-    while topics.deliver(usize::MAX, NOW) {}
-    topics.take_outgoing()
+    while topics.deliver(usize::MAX, NOW, &mut out) {}
+    out
 }
 
 /// Sends, and has everything acknowledged that is delivered; returns how much that was.
 fn exchange(topics: &mut TopicOwner<Memory>, messages: usize, payload: &[u8]) -> usize {
+    let mut out = Vec::new();
     for _ in 0..messages {
         let draft = MessageDraft::new(&message(payload));
-        topics.take(connection(0), TopicQuestion::Send { draft, context: None }, NOW);
+        topics.ask(connection(0), TopicQuestion::Send { draft, context: None }, NOW, &mut out);
     }
     let mut delivered = 0;
     for outgoing in round(topics) {
         match outgoing {
-            TopicOutgoing::Deliver(message, taker) => {
+            TopicOutgoing::Deliver(message, recipient) => {
                 delivered += 1;
-                let id = MessageId { position: message.position, partition: taker.partition };
-                topics.take(taker.connection, TopicQuestion::Ack(id), NOW);
-                if taker.wants_receipt {
-                    topics.take(taker.connection, TopicQuestion::Took, NOW);
+                let id = MessageId { position: message.position, partition: recipient.partition };
+                topics.ask(recipient.connection, TopicQuestion::Ack(id), NOW, &mut out);
+                if recipient.wants_receipt {
+                    topics.ask(recipient.connection, TopicQuestion::Took, NOW, &mut out);
                 }
             }
             TopicOutgoing::Reply(_, TopicAnswer::NotStored { reason, .. }) => panic!("{reason}"),

@@ -291,7 +291,7 @@ impl Pulsar {
     fn ask(&mut self, rights: Rights, now: Now, out: &mut Actions) {
         let RoleState::Wish(wish) = &mut self.part else { return };
         match wish.request.take() {
-            Some(Ok(request)) if !rights.allow_request(&request) => {
+            Some(Ok(request)) if !request.is_allowed(&rights) => {
                 self.end(403, "Not authorized", UNAUTHORIZED, out);
             }
             Some(Ok(mut request)) => {

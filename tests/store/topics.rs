@@ -16,6 +16,7 @@ const FEED: ConnectionRef = ConnectionRef { shard: u16::MAX, id: 1, serial: 0 };
 struct Owner {
     topics: TopicOwner<Disk>,
     now: Now,
+    out: Vec<TopicOutgoing>,
     stored: usize,
     refused: usize,
     delivered: Vec<(MessageId, String)>,
@@ -25,11 +26,11 @@ impl Owner {
     fn new(path: &Path, unix_ms: u64) -> Self {
         let now = Now { monotonic_ns: 1_000_000_000, unix_ms };
         let topics = TopicOwner::new(open(path), TopicRules::default(), now);
-        Self { topics, now, stored: 0, refused: 0, delivered: Vec::new() }
+        Self { topics, now, out: Vec::new(), stored: 0, refused: 0, delivered: Vec::new() }
     }
 
     fn ask(&mut self, connection: ConnectionRef, request: TopicQuestion) {
-        self.topics.take(connection, request, self.now);
+        self.topics.ask(connection, request, self.now, &mut self.out);
     }
 
     fn round(&mut self) {
@@ -38,14 +39,15 @@ impl Owner {
         if self.topics.archive().has_healed() {
             self.topics.recovered(self.now);
         }
-        self.topics.tick(self.now);
+        self.topics.tick(self.now, &mut self.out);
         if self.topics.has_uncommitted() {
             let result = self.topics.archive().commit();
-            self.topics.committed(result.as_ref().copied().map_err(|reason| &**reason), self.now);
+            let result = result.as_ref().copied().map_err(|reason| &**reason);
+            self.topics.committed(result, self.now, &mut self.out);
         }
         self.topics.archive().settle();
-        while self.topics.deliver(1 << 20, self.now) {}
-        for outgoing in self.topics.take_outgoing() {
+        while self.topics.deliver(1 << 20, self.now, &mut self.out) {}
+        for outgoing in self.out.drain(..) {
             match outgoing {
                 TopicOutgoing::Reply(_, TopicAnswer::Stored { .. }) => self.stored += 1,
                 TopicOutgoing::Reply(_, TopicAnswer::NotStored { .. }) => self.refused += 1,

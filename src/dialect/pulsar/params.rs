@@ -6,10 +6,9 @@ use crate::dialect::Rng;
 use crate::service::topic::LENIENT;
 use crate::service::topic::{
     ConsumerOptions, Flow, Hashing, MessageId, PAGE_TOPICS_MAX, ProducerOptions, ReaderOptions, ReaderStart,
-    SubscriptionType, TopicDomain, TopicName, WantedTopics,
+    SubscriptionType, TopicDomain, TopicName, TopicPattern, WantedTopics,
 };
 use base64::Engine as _;
-use regex::RegexBuilder;
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
@@ -24,8 +23,6 @@ const DEAD_LETTER_ACK_TIMEOUT_MS: i32 = 30_000;
 const NAME_BYTES_MAX: usize = 255;
 /// Longest pattern of topics; longer ones are no patterns but lists.
 const PATTERN_BYTES_MAX: usize = 1024;
-/// Memory of a compiled pattern and of what it keeps to be fast: a consumer's pattern lives as long as its consumer.
-const PATTERN_SIZE_MAX: usize = 256 * 1024;
 /// Longest map of encryption keys; each is what RSA makes of 32 bytes, some hundred characters.
 const ENCRYPTION_BYTES_MAX: usize = 8 * 1024;
 
@@ -290,9 +287,7 @@ fn pattern(text: &str) -> Result<WantedTopics, Wrong> {
     // Its parts are as those of any topic.
     TopicName::read(&format!("{namespace}x")).map_err(|error| error.0)?;
     let whole = format!("^{}(?:{pattern})$", regex::escape(&namespace));
-    let built =
-        RegexBuilder::new(&whole).size_limit(PATTERN_SIZE_MAX).dfa_size_limit(PATTERN_SIZE_MAX).build();
-    let pattern = built.map_err(|error| match error {
+    let pattern = TopicPattern::new(&whole).map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => "topicsPattern is too complex".to_owned(),
         _ => format!("topicsPattern {} is no regular expression that is known here", shown(pattern)),
     })?;
@@ -505,7 +500,7 @@ mod tests {
             else {
                 panic!()
             };
-            assert_eq!(pattern.is_match(name), matches, "{query}");
+            assert_eq!(pattern.matches(name), matches, "{query}");
             assert!(!matches || name.starts_with(&*namespace), "{namespace}");
         }
         let long = "x".repeat(2000);

@@ -70,7 +70,7 @@ impl Drop for Over {
 fn run(hub: &Hub, index: usize, mut topics: TopicOwner<Disk>, syncer: &mpsc::Sender<Unsynced>) {
     let (mut waiting, mut surveyor) = (Waiting::default(), Surveyor::new());
     let (mut more, mut syncing) = (false, Syncing::default());
-    let mut requests = VecDeque::new();
+    let (mut requests, mut out) = (VecDeque::new(), Vec::new());
     // A disk that is full already is told before anybody asks.
     topics.archive().look();
     tell((hub, index), topics.archive(), &mut syncing);
@@ -91,22 +91,22 @@ fn run(hub: &Hub, index: usize, mut topics: TopicOwner<Disk>, syncer: &mpsc::Sen
         requests.extend(taken.requests);
         let count = if taken.over { requests.len() } else { requests.len().min(ROUND_REQUESTS_MAX) };
         for (connection, request) in taken.owners.into_iter().chain(requests.drain(..count)) {
-            topics.take(connection, request, now);
+            topics.ask(connection, request, now, &mut out);
         }
         for outside in taken.outside {
             for (connection, request) in waiting.requests(outside) {
-                topics.take(connection, request, now);
+                topics.ask(connection, request, now, &mut out);
             }
         }
-        topics.tick(now);
-        let has_work = topics.work(now);
+        topics.tick(now, &mut out);
+        let has_work = topics.work(now, &mut out);
         if let Some(result) = taken.synced {
             syncing.since = None;
             let result = topics.archive().commit_ended(result);
-            conclude(&mut topics, &result);
+            conclude(&mut topics, &result, &mut out);
         }
         if syncing.since.is_none() && (topics.has_uncommitted() || topics.archive().wants_commit()) {
-            syncing.since = commit(&mut topics, syncer).then(Instant::now);
+            syncing.since = commit(&mut topics, syncer, &mut out).then(Instant::now);
         }
         topics.archive().settle();
         for sender in waiting.backups.drain(..) {
@@ -120,11 +120,11 @@ fn run(hub: &Hub, index: usize, mut topics: TopicOwner<Disk>, syncer: &mpsc::Sen
         }
         tell((hub, index), topics.archive(), &mut syncing);
         let has_room = hub.all_have_room();
-        more = has_room && topics.deliver(ROUND_BYTES_MAX, now)
+        more = has_room && topics.deliver(ROUND_BYTES_MAX, now, &mut out)
             || has_work
             || surveyor.is_busy()
             || !requests.is_empty();
-        post(hub, topics.take_outgoing(), &mut waiting);
+        post(hub, &mut out, &mut waiting);
         let census = topics.census();
         topics.archive().metrics().store.census(&census);
         if taken.over {
@@ -144,14 +144,19 @@ fn finish(hub: &Hub, mut topics: TopicOwner<Disk>, waiting: &mut Waiting) {
     if let Err(reason) = &result {
         tracing::error!("the store could not be saved at the stop: {reason}");
     }
-    conclude(&mut topics, &result);
+    let mut out = Vec::new();
+    conclude(&mut topics, &result, &mut out);
     // And what came while the disk worked.
-    conclude(&mut topics, &result);
-    post(hub, topics.take_outgoing(), waiting);
+    conclude(&mut topics, &result, &mut out);
+    post(hub, &mut out, waiting);
 }
 
 /// Begins to make safe what was appended, or makes it safe at once. Returns whether the disk works on it.
-fn commit(topics: &mut TopicOwner<Disk>, syncer: &mpsc::Sender<Unsynced>) -> bool {
+fn commit(
+    topics: &mut TopicOwner<Disk>,
+    syncer: &mpsc::Sender<Unsynced>,
+    out: &mut Vec<TopicOutgoing>,
+) -> bool {
     topics.seal();
     let result = match topics.archive().commit_begun() {
         Ok(Some(unsynced)) => match syncer.send(unsynced) {
@@ -164,13 +169,13 @@ fn commit(topics: &mut TopicOwner<Disk>, syncer: &mpsc::Sender<Unsynced>) -> boo
         Ok(None) => Ok(()),
         Err(reason) => Err(reason),
     };
-    conclude(topics, &result);
+    conclude(topics, &result, out);
     false
 }
 
 /// Tells the topics what has become of a commit.
-fn conclude(topics: &mut TopicOwner<Disk>, result: &Result<(), Box<str>>) {
-    topics.committed(result.as_ref().copied().map_err(|reason| &**reason), clock::now());
+fn conclude(topics: &mut TopicOwner<Disk>, result: &Result<(), Box<str>>, out: &mut Vec<TopicOutgoing>) {
+    topics.committed(result.as_ref().copied().map_err(|reason| &**reason), clock::now(), out);
 }
 
 /// Waits until there is something to do, and takes it; requests only when there are none of those taken before.
@@ -192,7 +197,7 @@ fn next(
     {
         let now = clock::now();
         hub.pulses.store[index].beat(now);
-        let due = topics.next_tick_ns().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
+        let due = topics.next_at().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
         let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
         let disk = topics.archive().due().map_or(watch, |due| due.min(watch));
         let wait = due.min(disk.saturating_duration_since(Instant::now()));
@@ -251,9 +256,9 @@ fn tell((hub, index): (&Hub, usize), disk: &Disk, syncing: &mut Syncing) {
 }
 
 /// Hands to the shards what is for them, each in order.
-fn post(hub: &Hub, outgoing: Vec<TopicOutgoing>, waiting: &mut Waiting) {
+fn post(hub: &Hub, out: &mut Vec<TopicOutgoing>, waiting: &mut Waiting) {
     let mut parcels: Vec<Vec<Parcel>> = hub.mailboxes.iter().map(|_| Vec::new()).collect();
-    for outgoing in outgoing {
+    for outgoing in out.drain(..) {
         match outgoing {
             TopicOutgoing::Reply(connection, reply) if connection.shard == NO_SHARD => {
                 waiting.answer(connection.id, reply)

@@ -1,50 +1,26 @@
 //! What a consumer says of its messages: acknowledged, not acknowledged, more; and the dead letters.
 
-use super::consumer::ConsumerId;
-use super::loaded::TopicId;
+use super::handles::{ConsumerId, Label, SubId, TopicId};
 use super::maintenance::TEND_BYTES;
-use super::owner::{ConnectionRole, Timer, TopicOwner};
-use super::pending::PendingState;
+use super::owner::TopicOwner;
+use super::peers::ConnectionRole;
+use super::pending::{Pending, PendingState};
 use super::source::ConsumerSource;
-use super::subscription::SubId;
+use super::timers::Timer;
 use super::{
     Archive, MessageDraft, MessageId, OwnerIndex, Position, TopicAnswer, TopicDomain, TopicMessage,
     TopicName, TopicOutgoing, TopicQuestion,
 };
 use crate::service::ConnectionRef;
-use std::collections::HashMap;
-use std::sync::Arc;
 
 /// The property of a dead letter that says where it comes from.
 const REAL_TOPIC: &str = "REAL_TOPIC";
 /// The property of a dead letter that says which message it was.
 const ORIGIN_MESSAGE_ID: &str = "ORIGIN_MESSAGE_ID";
-/// Messages that may be on their way to the dead letters of another owner; one more comes to its consumer again. Another
-/// owner answers within a round of its own.
-const LETTERS_MAX: usize = 1000;
-/// Bytes of them; one message alone may have more.
-const LETTERS_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Messages on their way to the dead letters of another owner, by a number that comes back with its answer.
-#[derive(Debug, Default)]
-pub(super) struct Letters {
-    sent: HashMap<u32, Letter, ahash::RandomState>,
-    bytes: usize,
-    serial: u32,
-}
-
-#[derive(Debug)]
-struct Letter {
-    of: (SubId, Position),
-    /// The subscription.
-    name: Arc<str>,
-    bytes: usize,
-}
-
 impl<A: Archive> TopicOwner<A> {
     /// A request of a consumer or reader; others have nothing to say of this kind.
     pub(super) fn take_of_consumer(&mut self, connection: ConnectionRef, request: &TopicQuestion) {
-        let Some(ConnectionRole::Consumer(id)) = self.connections.get(&connection).copied() else {
+        let Some(ConnectionRole::Consumer(id)) = self.peers.roles.get(&connection).copied() else {
             match request {
                 TopicQuestion::AskEnd => self.reply(connection, TopicAnswer::EndOfTopic(false)),
                 TopicQuestion::Unsubscribe => self.unsubscribe_transient(connection),
@@ -56,14 +32,14 @@ impl<A: Archive> TopicOwner<A> {
             TopicQuestion::Ack(message) => self.ack(id, *message),
             TopicQuestion::Nack(message) => self.nack(id, *message),
             TopicQuestion::Permit(count) => {
-                if let Some(consumer) = self.consumers.get_mut(id) {
+                if let Some(consumer) = self.peers.consumers.get_mut(id) {
                     consumer.permit(*count);
                 }
                 self.wake(id);
             }
             TopicQuestion::Turn => self.take_turn(id),
             TopicQuestion::Took => {
-                if let Some(consumer) = self.consumers.get_mut(id) {
+                if let Some(consumer) = self.peers.consumers.get_mut(id) {
                     consumer.took();
                 }
                 self.wake(id);
@@ -77,12 +53,22 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
+    /// A consumer of non-persistent topics listens no more, unless others share its subscription: they would lack its
+    /// share.
+    fn unsubscribe_transient(&mut self, connection: ConnectionRef) {
+        let Some(ConnectionRole::Transient(id)) = self.peers.roles.get(&connection).copied() else { return };
+        if self.peers.transient.is_shared(id) {
+            return self.reply(connection, TopicAnswer::StillSubscribed);
+        }
+        self.leave(connection);
+    }
+
     /// Whatever a consumer acknowledges, one more fits into its window.
     fn ack(&mut self, id: ConsumerId, message: MessageId) {
-        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        let Some(consumer) = self.peers.consumers.get_mut(id) else { return };
         consumer.free(1);
         if let Some(source) = self.source_of(id, message) {
-            if let Some(topic) = self.topics.get(source.topic) {
+            if let Some(topic) = self.loaded.topics.get(source.topic) {
                 self.counters.acknowledged(topic.namespace);
             }
             self.settle(source.sub, message.position, Some(id));
@@ -92,7 +78,7 @@ impl<A: Archive> TopicOwner<A> {
 
     /// The source of a consumer that a message's id means; none for a message of another topic.
     fn source_of(&self, id: ConsumerId, message: MessageId) -> Option<ConsumerSource> {
-        let consumer = self.consumers.get(id)?;
+        let consumer = self.peers.consumers.get(id)?;
         let found = consumer.sources.get(message.partition);
         if found.is_some() || !message.names_topic() || !consumer.is_of_one_topic() {
             return found;
@@ -103,14 +89,14 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// Whether a label stands for a topic among several.
-    pub(super) fn is_labelled(&self, topic: TopicId, label: Option<u32>) -> bool {
-        let number = self.topics.get(topic).map(|topic| topic.number);
+    pub(super) fn is_labelled(&self, topic: TopicId, label: Label) -> bool {
+        let number = self.loaded.topics.get(topic).map(|topic| topic.number);
         label.is_some() && number.and_then(MessageId::topic_label) == label
     }
 
     /// A message is dealt with, by a consumer or otherwise.
     pub(super) fn settle(&mut self, id: SubId, position: Position, by: Option<ConsumerId>) {
-        let Some(sub) = self.subs.get_mut(id) else { return };
+        let Some(sub) = self.loaded.subs.get_mut(id) else { return };
         // What is on its way to the dead letters is dealt with when it is there.
         if sub.pending.get(&position).is_none_or(|pending| pending.state == PendingState::Dying) {
             return;
@@ -122,19 +108,19 @@ impl<A: Archive> TopicOwner<A> {
             let topic = sub.topic;
             self.hurry(topic);
         }
-        let Some(sub) = self.subs.get_mut(id) else { return };
+        let Some(sub) = self.loaded.subs.get_mut(id) else { return };
         if pending.due_ns > 0 {
-            self.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
+            self.loaded.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
         }
         let holder = pending.holder as usize;
         let sub_is_keyed = !sub.keys.is_empty();
         if std::mem::take(&mut sub.is_full) || sub_is_keyed {
-            self.ready(id);
+            self.loaded.ready(id);
         }
         self.touch(id);
         if pending.state == PendingState::Held && pending.due_ns > 0 && by != Some(holder) {
             // Its time would have made room for another.
-            if let Some(consumer) = self.consumers.get_mut(holder) {
+            if let Some(consumer) = self.peers.consumers.get_mut(holder) {
                 consumer.free(1);
             }
             self.wake(holder);
@@ -142,16 +128,15 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     fn nack(&mut self, id: ConsumerId, message: MessageId) {
-        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        let Some(consumer) = self.peers.consumers.get_mut(id) else { return };
         consumer.free(1);
         let delay_ns = consumer.nack_delay_ns;
         if let Some(source) = self.source_of(id, message) {
             let position = message.position;
-            let sub = self.subs.get(source.sub);
+            let sub = self.loaded.subs.get(source.sub);
             let pending = sub.and_then(|sub| sub.pending.get(&position));
-            let its = |pending: &&super::pending::Pending| {
-                pending.state == PendingState::Held && pending.holder as usize == id
-            };
+            let its =
+                |pending: &&Pending| pending.state == PendingState::Held && pending.holder as usize == id;
             if pending.filter(its).is_some() {
                 self.send_back(source.sub, position, delay_ns);
             }
@@ -161,14 +146,14 @@ impl<A: Archive> TopicOwner<A> {
 
     /// A consumer has had a message for too long, if this is still its time.
     pub(super) fn time_out(&mut self, id: SubId, position: Position, at_ns: u64) {
-        let Some(sub) = self.subs.get_mut(id) else { return };
+        let Some(sub) = self.loaded.subs.get_mut(id) else { return };
         let pending = sub.pending.get_mut(&position).filter(|pending| pending.due_ns == at_ns);
         let Some(pending) = pending else { return };
         pending.due_ns = 0;
         match pending.state {
             PendingState::Held => {
                 let holder = pending.holder as usize;
-                if let Some(consumer) = self.consumers.get_mut(holder) {
+                if let Some(consumer) = self.peers.consumers.get_mut(holder) {
                     consumer.free(1);
                 }
                 self.send_back(id, position, 0);
@@ -177,7 +162,7 @@ impl<A: Archive> TopicOwner<A> {
             PendingState::Resting => {
                 pending.state = PendingState::Waiting;
                 sub.replay.insert(position);
-                self.ready(id);
+                self.loaded.ready(id);
             }
             PendingState::Waiting | PendingState::Dying => {}
         }
@@ -185,13 +170,13 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Has a message that a consumer holds come again, or go to the dead letters.
     fn send_back(&mut self, id: SubId, position: Position, delay_ns: u64) {
-        let Some(sub) = self.subs.get_mut(id) else { return };
+        let Some(sub) = self.loaded.subs.get_mut(id) else { return };
         let Some(mut pending) = sub.pending.get(&position).copied() else { return };
         if pending.due_ns > 0 {
-            self.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
+            self.loaded.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
         }
         sub.detach(position, &pending);
-        let limit = self.consumers.get(pending.holder as usize).map_or(0, |it| it.redeliveries_max);
+        let limit = self.peers.consumers.get(pending.holder as usize).map_or(0, |it| it.redeliveries_max);
         let is_dead = limit > 0 && pending.redeliveries >= limit;
         pending.redeliveries = pending.redeliveries.saturating_add(1);
         pending.due_ns = 0;
@@ -200,27 +185,27 @@ impl<A: Archive> TopicOwner<A> {
         } else if delay_ns > 0 {
             pending.state = PendingState::Resting;
             pending.due_ns = self.now.monotonic_ns.saturating_add(delay_ns);
-            self.timers.insert((pending.due_ns, Timer::Pending(id, position)));
+            self.loaded.timers.insert((pending.due_ns, Timer::Pending(id, position)));
         } else {
             pending.state = PendingState::Waiting;
         }
-        let Some(sub) = self.subs.get_mut(id) else { return };
+        let Some(sub) = self.loaded.subs.get_mut(id) else { return };
         if pending.state == PendingState::Waiting {
             sub.replay.insert(position);
         }
         sub.pending.insert(position, pending);
-        self.ready(id);
+        self.loaded.ready(id);
     }
 
     /// Appends a message to the dead letters. It is acknowledged when that is committed.
     fn bury(&mut self, id: SubId, position: Position, consumer: ConsumerId) -> bool {
-        let Some(sub) = self.subs.get(id) else { return false };
+        let Some(sub) = self.loaded.subs.get(id) else { return false };
         let Some(pending) = sub.pending.get(&position) else { return false };
         let (name, deliver_ms) = (sub.name.clone(), pending.deliver_ms);
         let Ok(Some(message)) = self.fetch(sub.topic, position, deliver_ms) else { return false };
-        let Some(consumer) = self.consumers.get(consumer) else { return false };
-        let Some(sub) = self.subs.get(id) else { return false };
-        let real = &self.topics[sub.topic].name;
+        let Some(consumer) = self.peers.consumers.get(consumer) else { return false };
+        let Some(sub) = self.loaded.subs.get(id) else { return false };
+        let real = &self.loaded.topics[sub.topic].name;
         let letters = consumer.dead_letters.clone().unwrap_or_else(|| real.dead_letters(&name));
         let partition = real.partition_number().map_or(-1, i64::from);
         let origin = format!("{}:{}:{partition}", position.ledger(), position.entry());
@@ -238,7 +223,7 @@ impl<A: Archive> TopicOwner<A> {
             properties,
             ..old
         });
-        let Some((name, _)) = self.expand(&letters).into_iter().next() else { return false };
+        let Some((name, _)) = self.catalog.expand(&letters).into_iter().next() else { return false };
         if name.domain() == TopicDomain::NonPersistent {
             return false;
         }
@@ -248,7 +233,7 @@ impl<A: Archive> TopicOwner<A> {
         }
         let is_stored = self.open_topic(&name).is_ok_and(|topic| self.store(topic, draft).is_ok());
         if is_stored {
-            self.dying.push((id, position));
+            self.commits.dying.push((id, position));
         }
         is_stored
     }
@@ -261,27 +246,18 @@ impl<A: Archive> TopicOwner<A> {
         name: TopicName,
         draft: MessageDraft,
     ) -> bool {
-        let bytes = draft.len();
-        let Letters { sent, bytes: all_bytes, serial } = &mut self.letters;
-        if sent.len() >= LETTERS_MAX || *all_bytes + bytes > LETTERS_BYTES_MAX.max(bytes) {
-            return false;
-        }
-        *serial = serial.wrapping_add(1);
-        *all_bytes += bytes;
-        let Some(sub) = self.subs.get(of.0) else { return false };
-        sent.insert(*serial, Letter { of, name: sub.name.clone(), bytes });
-        let asked =
-            TopicOutgoing::Ask(owner, self.owner.connection(*serial), TopicQuestion::Append(name, draft));
-        self.out.push(asked);
+        let Some(sub) = self.loaded.subs.get(of.0) else { return false };
+        let Some(number) = self.letters.add(of, sub.name.clone(), draft.len()) else { return false };
+        let question = TopicQuestion::Append(name, draft);
+        self.send_out(TopicOutgoing::Ask(owner, self.owner.connection(number), question));
         true
     }
 
     /// What has become of a message that another owner was to append.
     pub(super) fn finish_letter(&mut self, connection: ConnectionRef, is_stored: bool) {
-        let Some(Letter { of, name, bytes }) = self.letters.sent.remove(&connection.id) else { return };
-        self.letters.bytes = self.letters.bytes.saturating_sub(bytes);
+        let Some((of, name)) = self.letters.take(connection.id) else { return };
         // The subscription may be gone, and another in its place.
-        if self.subs.get(of.0).is_some_and(|sub| sub.name == name) {
+        if self.loaded.subs.get(of.0).is_some_and(|sub| sub.name == name) {
             self.finish_dying(vec![of], is_stored);
         }
     }
@@ -289,7 +265,7 @@ impl<A: Archive> TopicOwner<A> {
     /// What has gone to the dead letters is dealt with, or comes again.
     pub(super) fn finish_dying(&mut self, dying: Vec<(SubId, Position)>, is_stored: bool) {
         for (id, position) in dying {
-            let Some(sub) = self.subs.get_mut(id) else { continue };
+            let Some(sub) = self.loaded.subs.get_mut(id) else { continue };
             let Some(pending) = sub.pending.get_mut(&position) else { continue };
             if pending.state != PendingState::Dying {
                 continue;
@@ -300,7 +276,7 @@ impl<A: Archive> TopicOwner<A> {
                 self.counters.total.dead += 1;
                 self.settle(id, position, None);
             } else {
-                self.ready(id);
+                self.loaded.ready(id);
             }
         }
     }

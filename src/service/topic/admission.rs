@@ -1,70 +1,496 @@
-//! What is looked at before a connection becomes a consumer, so that one that is refused leaves nothing behind: no topic
-//! and no subscription. A reader keeps nothing anyway, and waits here for topics that are not there.
+//! How connections become producers, consumers and readers: what is in their way is found before anything is changed for
+//! them, and very many topics are looked at and entered in slices. A reader keeps nothing, and so creates nothing: it
+//! waits for topics that are not there.
 
-use super::consumer::ConsumerId;
-use super::loaded::TopicId;
-use super::owner::{TopicOwner, refusal};
+use super::commits::PendingAnswer;
+use super::consumer::TopicConsumer;
+use super::handles::{ConsumerId, SubId, TopicId};
+use super::opening::{Labelled, NewTopics, OpeningStage, StartFrom, TopicOpening, WantedNames};
+use super::owner::TopicOwner;
+use super::peers::ConnectionRole;
 use super::probe::Hindrance;
-use super::subscription::SubId;
-use super::{Archive, Cause, ConsumerOptions, ConsumerWindow, SubscriptionType, TopicName, TopicRefusal};
+use super::producer::TopicProducer;
+use super::transient::{TransientConnection, joined};
+use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, WorkProgress};
+use super::{
+    Archive, Cause, ConsumerOptions, ConsumerWindow, ProducerOptions, ReaderOptions, ReaderStart,
+    SubscriptionType, TopicAnswer, TopicDomain, TopicName, TopicQuestion, TopicRefusal, WantedTopics,
+};
+use crate::service::ConnectionRef;
+use std::collections::BTreeSet;
 
+/// Topics that a consumer may name. The longest request names fewer; those of a pattern are as many as there are.
+const NAMED_MAX: usize = 10_000;
 /// Subscriptions of one topic: all of them are in memory with it.
 const SUBSCRIPTIONS_MAX: usize = 100_000;
 
-/// Topics that a request would create.
-#[derive(Debug, Default)]
-pub(super) struct New {
-    /// Partitions of configured topics, of which there are as many as that says.
-    partitions: usize,
-    others: usize,
-}
-
 impl<A: Archive> TopicOwner<A> {
+    /// A connection asks to be a producer, consumer or reader.
+    pub(super) fn open(&mut self, connection: ConnectionRef, question: TopicQuestion) {
+        let opened = match question {
+            TopicQuestion::Produce(options) => self.produce(connection, options),
+            TopicQuestion::Consume(options) => self.consume(connection, options),
+            TopicQuestion::Read(options) => self.read(connection, *options),
+            _ => Ok(()),
+        };
+        if let Err(refusal) = opened {
+            self.refuse(connection, refusal);
+        }
+    }
+
+    fn produce(
+        &mut self,
+        connection: ConnectionRef,
+        options: Box<ProducerOptions>,
+    ) -> Result<(), TopicRefusal> {
+        if options.topic.domain() == TopicDomain::NonPersistent {
+            let producer = TransientConnection {
+                connection,
+                topics: options.topic.as_str().into(),
+                name: options.name.clone().unwrap_or_else(|| self.generated_name()),
+                remote: options.remote.clone(),
+                kind: None,
+                is_reader: false,
+                priority: 0,
+            };
+            match self.peers.transient.add_producer(producer) {
+                Ok(id) => {
+                    self.peers.roles.insert(connection, ConnectionRole::Transient(id));
+                    self.reply(connection, TopicAnswer::Opened);
+                }
+                Err(hindrance) => self.hinder(connection, hindrance, TopicQuestion::Produce(options)),
+            }
+            return Ok(());
+        }
+        // A partition that is left of a larger number is there, and takes nothing more.
+        self.catalog.check_partition(&options.topic)?;
+        let names = WantedNames::Of(self.partitions_of(&options.topic), 0);
+        let stage = OpeningStage::Checking(TopicQuestion::Produce(options));
+        self.begin_opening(connection, TopicOpening::new(stage, StartFrom::Latest, names))
+    }
+
+    fn consume(
+        &mut self,
+        connection: ConnectionRef,
+        options: Box<ConsumerOptions>,
+    ) -> Result<(), TopicRefusal> {
+        let names = self.names_of(&options)?;
+        if let WantedNames::Of(names, _) = &names
+            && names.iter().all(|(name, _)| name.domain() == TopicDomain::NonPersistent)
+        {
+            let topics = joined(names);
+            match self.peers.transient.check_consumer(&options, &topics) {
+                Ok(()) => self.enter_transient(TransientConnection {
+                    connection,
+                    topics,
+                    name: options.subscription,
+                    remote: options.remote,
+                    kind: Some(options.kind),
+                    is_reader: false,
+                    priority: options.priority,
+                }),
+                Err(hindrance) => self.hinder(connection, hindrance, TopicQuestion::Consume(options)),
+            }
+            return Ok(());
+        }
+        let start = if options.earliest { StartFrom::Earliest } else { StartFrom::Latest };
+        let stage = OpeningStage::Checking(TopicQuestion::Consume(options));
+        self.begin_opening(connection, TopicOpening::new(stage, start, names))
+    }
+
+    fn read(&mut self, connection: ConnectionRef, options: ReaderOptions) -> Result<(), TopicRefusal> {
+        self.serial += 1;
+        let subscription = format!("reader-{:010x}", self.serial).into();
+        if options.topic.domain() == TopicDomain::NonPersistent {
+            self.enter_transient(TransientConnection {
+                connection,
+                topics: options.topic.as_str().into(),
+                name: subscription,
+                remote: options.remote,
+                kind: Some(SubscriptionType::Exclusive),
+                is_reader: true,
+                priority: 0,
+            });
+            return Ok(());
+        }
+        let names = WantedNames::Of(self.partitions_of(&options.topic), 0);
+        let start = match options.start {
+            ReaderStart::Earliest => StartFrom::Earliest,
+            ReaderStart::Latest => StartFrom::Latest,
+            ReaderStart::After(message) => StartFrom::After(message),
+        };
+        // Nothing is in the way of its subscription, which is its own.
+        let id = self.peers.consumers.insert(TopicConsumer::reader(connection, options, subscription));
+        self.peers.roles.insert(connection, ConnectionRole::Consumer(id));
+        self.begin_opening(connection, TopicOpening::new(OpeningStage::Joining(id), start, names))
+    }
+
+    /// A consumer or reader of non-persistent topics.
+    fn enter_transient(&mut self, consumer: TransientConnection) {
+        let connection = consumer.connection;
+        let (id, shares) = self.peers.transient.add_consumer(consumer);
+        self.peers.roles.insert(connection, ConnectionRole::Transient(id));
+        self.reply(connection, TopicAnswer::Opened);
+        self.reply_all(shares);
+    }
+
+    /// The topics that a consumer wants.
+    fn names_of(&self, options: &ConsumerOptions) -> Result<WantedNames, TopicRefusal> {
+        if let Some(letters) = &options.dead_letters {
+            self.catalog.check_partition(letters).map_err(|refused| {
+                TopicRefusal::new(Cause::Invalid, &format!("deadLetterTopic: {}", refused.reason))
+            })?;
+        }
+        let names = match &options.topics {
+            WantedTopics::Matching { namespace, .. }
+                if namespace.starts_with(TopicDomain::NonPersistent.word()) =>
+            {
+                return Err(TopicRefusal::new(Cause::Invalid, "a pattern is of persistent topics"));
+            }
+            WantedTopics::Matching { .. } => return Ok(WantedNames::Matching("".into())),
+            WantedTopics::One(name) => self.partitions_of(name),
+            WantedTopics::Several(names) => self.named(names)?,
+        };
+        let persistent = names.iter().filter(|(name, _)| name.domain() == TopicDomain::Persistent).count();
+        if persistent > 0 && persistent < names.len() {
+            let reason = "a consumer's topics are all persistent, or none is";
+            return Err(TopicRefusal::new(Cause::Invalid, reason));
+        }
+        Ok(WantedNames::Of(names, 0))
+    }
+
+    fn partitions_of(&self, name: &TopicName) -> Vec<(TopicName, Labelled)> {
+        let names = self.catalog.expand(name).into_iter();
+        names.map(|(name, number)| (name, Labelled::Partition(number))).collect()
+    }
+
+    /// The topics that a list stands for, each once.
+    fn named(&self, given: &[TopicName]) -> Result<Vec<(TopicName, Labelled)>, TopicRefusal> {
+        let (mut names, mut known) = (Vec::new(), BTreeSet::new());
+        for (name, _) in given.iter().flat_map(|name| self.catalog.expand(name)) {
+            if known.insert(name.clone()) {
+                names.push((name, Labelled::Topic));
+            }
+            if names.len() > NAMED_MAX {
+                let reason = "there are too many topics for one consumer";
+                return Err(TopicRefusal::new(Cause::TooMany, reason));
+            }
+        }
+        if names.is_empty() {
+            return Err(TopicRefusal::new(Cause::Invalid, "there is no topic to subscribe to"));
+        }
+        Ok(names)
+    }
+
+    /// Begins to take a connection into its topics, and ends it too if they are few.
+    fn begin_opening(
+        &mut self,
+        connection: ConnectionRef,
+        opening: TopicOpening,
+    ) -> Result<(), TopicRefusal> {
+        let is_short = matches!(&opening.names, WantedNames::Of(names, _) if names.len() <= AT_ONCE_MAX);
+        if opening.question().is_some() {
+            self.peers.roles.insert(connection, ConnectionRole::Opening);
+        }
+        self.peers.openings.insert(connection, opening);
+        let begun = self.run(is_short, move |owner, slice| owner.go_on_opening(connection, slice));
+        if begun.is_err() {
+            self.leave(connection);
+        }
+        begun
+    }
+
+    /// Looks at some topics of a connection, or takes it into some.
+    fn go_on_opening(&mut self, connection: ConnectionRef, slice: &mut Slice) -> WorkProgress {
+        // A connection that has left meanwhile has none.
+        let Some(mut opening) = self.peers.openings.remove(&connection) else { return WorkProgress::Done };
+        let progress = match std::mem::replace(&mut opening.stage, OpeningStage::Over) {
+            OpeningStage::Joining(id) => self.go_on_joining(id, connection, &mut opening, slice),
+            OpeningStage::Checking(question) => {
+                self.go_on_checking(connection, question, &mut opening, slice)
+            }
+            OpeningStage::Creating(question) => {
+                self.go_on_creating(connection, question, &mut opening, slice)
+            }
+            stage @ (OpeningStage::Admitted(_) | OpeningStage::Over) => {
+                opening.stage = stage;
+                WorkProgress::Done
+            }
+        };
+        if !matches!(opening.stage, OpeningStage::Over) {
+            self.peers.openings.insert(connection, opening);
+        }
+        progress
+    }
+
+    fn go_on_checking(
+        &mut self,
+        connection: ConnectionRef,
+        question: TopicQuestion,
+        opening: &mut TopicOpening,
+        slice: &mut Slice,
+    ) -> WorkProgress {
+        let checked = self.check_some(&question, opening, slice);
+        let window = match &question {
+            TopicQuestion::Consume(options) => options.window.clone(),
+            _ => None,
+        };
+        let checked = match checked {
+            Ok(WorkProgress::Done) => {
+                let room = self.check_new(&opening.new, window.as_deref());
+                room.map(|()| WorkProgress::Done).map_err(Hindrance::from)
+            }
+            other => other,
+        };
+        match checked {
+            Ok(WorkProgress::More) => opening.stage = OpeningStage::Checking(question),
+            Ok(WorkProgress::Done) if window.is_some() => {
+                // There may be something in its way at other owners: it waits for them.
+                opening.stage = OpeningStage::Admitted(question);
+                self.reply(connection, TopicAnswer::Ready);
+                return WorkProgress::Done;
+            }
+            Ok(WorkProgress::Done) => self.begin_joining(connection, question, opening),
+            Err(hindrance) => {
+                self.peers.roles.remove(&connection);
+                self.hinder(connection, hindrance, question);
+                return WorkProgress::Done;
+            }
+        }
+        WorkProgress::More
+    }
+
+    fn check_some(
+        &mut self,
+        question: &TopicQuestion,
+        opening: &mut TopicOpening,
+        slice: &mut Slice,
+    ) -> Result<WorkProgress, Hindrance> {
+        let new = &mut opening.new;
+        match (&mut opening.names, question) {
+            (WantedNames::Matching(after), TopicQuestion::Consume(options)) => {
+                let WantedTopics::Matching { namespace, pattern } = &options.topics else {
+                    return Ok(WorkProgress::Done);
+                };
+                let wanted = (&**namespace, pattern, options.rights.as_deref());
+                self.each_matching(wanted, after, slice, |owner, name| {
+                    owner.check_consumer(options, name, new)
+                })
+            }
+            (WantedNames::Of(names, at), TopicQuestion::Consume(options)) => {
+                each_named(names, at, slice, |name, _| self.check_consumer(options, name, new))
+            }
+            (WantedNames::Of(names, at), TopicQuestion::Produce(options)) => {
+                let own = options.name.as_deref().unwrap_or_default();
+                each_named(names, at, slice, |name, _| match self.find_topic(name)? {
+                    Some(id) => self.check_producer(id, own),
+                    None => {
+                        new.partitions += 1;
+                        Ok(())
+                    }
+                })
+            }
+            _ => Ok(WorkProgress::Done),
+        }
+    }
+
+    /// Its other owners admit it too.
+    pub(super) fn join_admitted(&mut self, connection: ConnectionRef) {
+        let Some(mut opening) = self.peers.openings.remove(&connection) else { return };
+        match std::mem::replace(&mut opening.stage, OpeningStage::Over) {
+            OpeningStage::Admitted(question) => self.begin_joining(connection, question, &mut opening),
+            stage => opening.stage = stage,
+        }
+        if let Err(refusal) = self.begin_opening(connection, opening) {
+            self.refuse(connection, refusal);
+        }
+    }
+
+    /// Nothing is in its way: it becomes what it wants to be.
+    fn begin_joining(
+        &mut self,
+        connection: ConnectionRef,
+        question: TopicQuestion,
+        opening: &mut TopicOpening,
+    ) {
+        let TopicQuestion::Consume(mut options) = question else {
+            return opening.enter(OpeningStage::Creating(question));
+        };
+        let topics = std::mem::replace(&mut options.topics, WantedTopics::Several(Vec::new()));
+        let mut consumer = TopicConsumer::new(connection, *options, self.owner.index());
+        if let WantedTopics::Matching { namespace, pattern } = topics {
+            consumer.wanted = Some((namespace, pattern));
+        }
+        let is_matching = consumer.wanted.is_some();
+        let id = self.peers.consumers.insert(consumer);
+        if is_matching {
+            // From now on, so that no topic is missed that is created meanwhile.
+            self.peers.matching.insert(id);
+        }
+        self.peers.roles.insert(connection, ConnectionRole::Consumer(id));
+        opening.enter(OpeningStage::Joining(id));
+    }
+
+    fn go_on_creating(
+        &mut self,
+        connection: ConnectionRef,
+        question: TopicQuestion,
+        opening: &mut TopicOpening,
+        slice: &mut Slice,
+    ) -> WorkProgress {
+        let (WantedNames::Of(names, at), TopicQuestion::Produce(options)) = (&mut opening.names, &question)
+        else {
+            return WorkProgress::Done;
+        };
+        let created = each_named(names, at, slice, |name, _| self.open_topic(name).map(drop));
+        let opened = match created {
+            Ok(WorkProgress::More) => {
+                opening.stage = OpeningStage::Creating(question);
+                return WorkProgress::More;
+            }
+            Ok(WorkProgress::Done) => self.add_producer(connection, options, names),
+            Err(refusal) => Err(refusal.into()),
+        };
+        match opened {
+            Ok(()) => self.reply(connection, TopicAnswer::Opened),
+            Err(hindrance) => {
+                self.peers.roles.remove(&connection);
+                self.hinder(connection, hindrance, question);
+            }
+        }
+        WorkProgress::Done
+    }
+
+    /// A producer of topics that are there; others may have come in its way meanwhile.
+    fn add_producer(
+        &mut self,
+        connection: ConnectionRef,
+        options: &ProducerOptions,
+        names: &[(TopicName, Labelled)],
+    ) -> Result<(), Hindrance> {
+        let name = options.name.clone().unwrap_or_else(|| self.generated_name());
+        let mut targets = Vec::with_capacity(names.len());
+        for (topic, labelled) in names {
+            let id = self.open_topic(topic)?;
+            self.check_producer(id, &name)?;
+            let Labelled::Partition(label) = labelled else { continue };
+            targets.push((id, *label));
+        }
+        self.serial += 1;
+        let producer = TopicProducer::new(connection, name.clone(), options, targets.clone(), self.serial);
+        let id = self.peers.producers.insert(producer);
+        for (topic, _) in targets {
+            self.enter_topic(topic);
+            let last = options.initial_sequence.filter(|_| options.name.is_some());
+            self.loaded.topics[topic].add_producer(name.clone(), id, last, self.serial);
+        }
+        self.peers.roles.insert(connection, ConnectionRole::Producer(id));
+        Ok(())
+    }
+
+    fn go_on_joining(
+        &mut self,
+        id: ConsumerId,
+        connection: ConnectionRef,
+        opening: &mut TopicOpening,
+        slice: &mut Slice,
+    ) -> WorkProgress {
+        let start = opening.start;
+        let joined = match &mut opening.names {
+            WantedNames::Of(names, at) => {
+                each_named(names, at, slice, |name, labelled| self.join_or_await(id, name, labelled, start))
+            }
+            WantedNames::Matching(after) => self.join_matching(id, after, start, slice),
+        };
+        match joined {
+            Ok(WorkProgress::More) => {
+                opening.stage = OpeningStage::Joining(id);
+                return WorkProgress::More;
+            }
+            Ok(WorkProgress::Done) if self.starts_elsewhere(id, start) => {
+                self.end_consumer(id, TopicRefusal::new(Cause::Invalid, "messageId is of another topic"));
+            }
+            Ok(WorkProgress::Done) => self.commits.answers.push(PendingAnswer::Opened(connection)),
+            Err(refusal) => self.end_consumer(id, refusal),
+        }
+        WorkProgress::Done
+    }
+
+    /// A reader waits for a topic that is not there.
+    fn join_or_await(
+        &mut self,
+        id: ConsumerId,
+        name: &TopicName,
+        labelled: Labelled,
+        start: StartFrom,
+    ) -> Result<(), TopicRefusal> {
+        if self.peers.consumers.get(id).is_some_and(|consumer| consumer.is_reader)
+            && self.find_topic(name)?.is_none()
+        {
+            self.catalog.check_partition(name)?;
+            self.peers.await_topic(id, name);
+            return Ok(());
+        }
+        self.join(id, name, labelled, start)
+    }
+
+    /// Whether a reader is to begin after a message of another topic.
+    fn starts_elsewhere(&self, id: ConsumerId, start: StartFrom) -> bool {
+        let (StartFrom::After(message), Some(reader)) = (start, self.peers.consumers.get(id)) else {
+            return false;
+        };
+        let is_to_come =
+            |name: &TopicName| message.partition.is_none() || message.partition == name.partition_number();
+        !reader.sources.iter().any(|source| self.is_of(source.topic, message))
+            && !reader.awaits.iter().any(is_to_come)
+    }
+
     /// Finds what is in the way of a consumer in a topic before anything is changed for it, and counts the topic if it is
     /// not there.
-    pub(super) fn check_consumer(
+    fn check_consumer(
         &mut self,
-        consuming: &ConsumerOptions,
+        options: &ConsumerOptions,
         name: &TopicName,
-        new: &mut New,
+        new: &mut NewTopics,
     ) -> Result<(), Hindrance> {
         let Some(topic) = self.find_topic(name)? else {
-            self.check_partition(name)?;
-            *(if self.whole(name).is_some() { &mut new.partitions } else { &mut new.others }) += 1;
+            self.catalog.check_partition(name)?;
+            let is_partition = self.catalog.whole(name).is_some();
+            *(if is_partition { &mut new.partitions } else { &mut new.others }) += 1;
             return Ok(());
         };
-        match self.topics[topic].subs.get(&*consuming.subscription).copied() {
-            Some(sub) if self.part_leaving(sub) => self.check_member(sub, consuming.kind, consuming.durable),
+        match self.loaded.topics[topic].subs.get(&*options.subscription).copied() {
+            Some(sub) if self.part_leaving(sub) => self.check_member(sub, options.kind, options.durable),
             _ => Ok(self.check_subscriptions(topic)?),
         }
     }
 
-    /// Whether a request may create so many, with what other owners would create for it.
-    pub(super) fn check_new(&self, new: &New, window: Option<&ConsumerWindow>) -> Result<(), TopicRefusal> {
+    /// Whether a question may create so many, with what other owners would create for it.
+    fn check_new(&self, new: &NewTopics, window: Option<&ConsumerWindow>) -> Result<(), TopicRefusal> {
         let most = self.rules.new_topics_max;
         let others = window.map_or(new.others, |window| window.would_create(new.others));
         if others > most {
             let reason =
                 format!("one request creates at most {most} topics, and names {others} that are not there");
-            return Err(refusal(Cause::TooMany, &reason));
+            return Err(TopicRefusal::new(Cause::TooMany, &reason));
         }
         self.check_room(new.others + new.partitions)
     }
 
     /// Whether so many topics more can be.
     pub(super) fn check_room(&self, new: usize) -> Result<(), TopicRefusal> {
-        if new > 0 && self.count_of_all().saturating_add(new) > self.rules.topics_max {
-            return Err(refusal(Cause::TooMany, "there are too many topics"));
+        if new > 0 && self.catalog.count_of_all().saturating_add(new) > self.rules.topics_max {
+            return Err(TopicRefusal::new(Cause::TooMany, "there are too many topics"));
         }
-        match self.broken.as_ref().filter(|_| new > 0) {
-            Some(reason) => Err(refusal(Cause::Broken, reason)),
+        match self.commits.broken.as_ref().filter(|_| new > 0) {
+            Some(reason) => Err(TopicRefusal::new(Cause::Broken, reason)),
             None => Ok(()),
         }
     }
 
     pub(super) fn check_subscriptions(&self, topic: TopicId) -> Result<(), TopicRefusal> {
-        if self.topics[topic].subs.len() >= SUBSCRIPTIONS_MAX {
-            return Err(refusal(Cause::TooMany, "the topic has too many subscriptions"));
+        if self.loaded.topics[topic].subs.len() >= SUBSCRIPTIONS_MAX {
+            return Err(TopicRefusal::new(Cause::TooMany, "the topic has too many subscriptions"));
         }
         Ok(())
     }
@@ -75,8 +501,8 @@ impl<A: Archive> TopicOwner<A> {
         kind: SubscriptionType,
         durable: bool,
     ) -> Result<(), Hindrance> {
-        let sub = &self.subs[id];
-        let first = sub.members.first().and_then(|member| self.consumers.get(member.consumer));
+        let sub = &self.loaded.subs[id];
+        let first = sub.members.first().and_then(|member| self.peers.consumers.get(member.consumer));
         // One that is not durable goes with its last consumer, so there may be none of it in a moment.
         let reason = if sub.durable != durable {
             "Subscription with the same name already exists in another mode"
@@ -91,26 +517,25 @@ impl<A: Archive> TopicOwner<A> {
         };
         Err(match first {
             Some(holder) if durable || !sub.durable => Hindrance::busy(holder.connection, reason),
-            _ => refusal(Cause::Busy, reason).into(),
+            _ => TopicRefusal::new(Cause::Busy, reason).into(),
         })
     }
+}
 
-    /// A reader gets a topic as soon as it is there.
-    pub(super) fn await_topic(&mut self, id: ConsumerId, name: &TopicName) {
-        self.awaited.entry(name.as_str().into()).or_default().insert(id);
-        if let Some(consumer) = self.consumers.get_mut(id) {
-            consumer.awaits.push(name.clone());
+/// Does something with some of a list's topics, from one on, which moves on.
+fn each_named<E>(
+    names: &[(TopicName, Labelled)],
+    at: &mut usize,
+    slice: &mut Slice,
+    mut act: impl FnMut(&TopicName, Labelled) -> Result<(), E>,
+) -> Result<WorkProgress, E> {
+    while let Some((name, labelled)) = names.get(*at) {
+        if slice.is_over() {
+            return Ok(WorkProgress::More);
         }
+        act(name, *labelled)?;
+        *at += 1;
+        slice.spend(TOPIC_STEPS);
     }
-
-    /// A reader waits no more.
-    pub(super) fn await_none(&mut self, id: ConsumerId) {
-        let awaits = self.consumers.get_mut(id).map(|consumer| std::mem::take(&mut consumer.awaits));
-        for name in awaits.unwrap_or_default() {
-            let readers = self.awaited.get_mut(name.as_str());
-            if readers.is_some_and(|readers| readers.remove(&id) && readers.is_empty()) {
-                self.awaited.remove(name.as_str());
-            }
-        }
-    }
+    Ok(WorkProgress::Done)
 }

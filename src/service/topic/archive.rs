@@ -64,7 +64,7 @@ pub enum Saved<'a> {
 }
 
 /// Where topics are stored.
-pub trait Archive {
+pub trait Archive: 'static {
     /// The ledger that topics of an earlier run of the daemon go on in: higher than any before. A topic that is
     /// created while none was ever deleted begins in ledger 0, any other in this one or later.
     fn ledger(&self) -> u32;

@@ -1,22 +1,14 @@
 //! One consumer or reader: how much it takes, and from which subscriptions.
 
+use super::flow::{PERMITS_MAX, UNRECEIVED_BYTES_MAX};
+use super::handles::SubId;
 use super::source::ConsumerSources;
-use super::subscription::SubId;
 use super::{
     ConsumerOptions, ConsumerWindow, Flow, MessageId, Position, ReaderOptions, Right, Rights,
-    SubscriptionType, TopicName,
+    SubscriptionType, TopicName, TopicPattern,
 };
 use crate::service::ConnectionRef;
 use std::sync::Arc;
-
-/// A consumer among all; given again when it is gone.
-pub(super) type ConsumerId = usize;
-
-/// Bytes that are on their way to one connection before its receipt is waited for: enough to keep a connection
-/// busy while a receipt comes, and little beside what a shard's outbox holds.
-pub(super) const UNRECEIVED_BYTES_MAX: usize = 256 * 1024;
-/// Messages that a pulling consumer may have asked for and not got; Pulsar has no bound, and nobody has more use.
-pub(super) const PERMITS_MAX: u32 = 1_000_000;
 
 /// A consumer or a reader.
 #[derive(Debug)]
@@ -34,7 +26,7 @@ pub(super) struct TopicConsumer {
     pub(super) redeliveries_max: u32,
     pub(super) dead_letters: Option<TopicName>,
     /// What new topics have to match to be among its sources.
-    pub(super) wanted: Option<(Box<str>, regex::Regex)>,
+    pub(super) wanted: Option<(Box<str>, TopicPattern)>,
     /// What those topics are narrowed to.
     pub(super) rights: Option<Box<Rights>>,
     /// Topics that are not there yet and are among its sources as soon as they are; only a reader has such.

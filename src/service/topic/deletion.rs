@@ -4,15 +4,15 @@
 //! A topic is gone at once: the archive has it no more, and its name means another topic from then on. Who is there yet
 //! is taken out of it in slices, and told after the answers that wait for the same commit.
 
-use super::inquiry::{InquiryError, broken, no_topic};
-use super::loaded::TopicId;
-use super::open::IDLE_NS;
-use super::owner::{PendingAnswer, TopicOwner, refusal};
-use super::producer::ProducerId;
+use super::commits::PendingAnswer;
+use super::handles::{ProducerId, SubId, TopicId};
+use super::inquiry::{InquiryError, InquiryOutcome, InquiryProgress};
+use super::owner::TopicOwner;
 use super::purge::Walk;
 use super::source::ConsumerSource;
-use super::subscription::{SubId, Subscription};
-use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, TopicWork, WorkProgress};
+use super::subscription::Subscription;
+use super::timers::IDLE_NS;
+use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, WorkProgress};
 use super::{Archive, ArchiveError, Cause, Position, TopicDomain, TopicName, TopicRefusal};
 use crate::service::ConnectionRef;
 
@@ -22,8 +22,7 @@ const NAMES_AT_ONCE: usize = 256;
 const PARTS_AT_ONCE: usize = 64;
 
 /// A topic that is being deleted with its partitions.
-pub(super) struct Deleting {
-    connection: ConnectionRef,
+struct Deleting {
     force: bool,
     stage: DeletionStage,
     names: Vec<TopicName>,
@@ -41,14 +40,14 @@ enum DeletionStage {
 }
 
 /// A deleted topic that has still connections and subscriptions.
-pub(super) struct Dismantling {
+struct Dismantling {
     topic: TopicId,
     producers: Vec<ProducerId>,
 }
 
 /// Why a connection ends whose topic is deleted.
 fn gone() -> TopicRefusal {
-    refusal(Cause::NotFound, "the topic was deleted")
+    TopicRefusal::new(Cause::NotFound, "the topic was deleted")
 }
 
 impl<A: Archive> TopicOwner<A> {
@@ -58,58 +57,40 @@ impl<A: Archive> TopicOwner<A> {
         connection: ConnectionRef,
         name: TopicName,
         force: bool,
-    ) -> Result<(), InquiryError> {
+    ) -> InquiryProgress {
         if name.domain() == TopicDomain::NonPersistent {
-            return Err(no_topic());
+            return Err(InquiryError::no_topic());
         }
-        let stage = match self.partitions(&name) {
+        let stage = match self.catalog.partitions(&name) {
             Some(_) => DeletionStage::Listing(name.clone(), "".into()),
             None => DeletionStage::Checking,
         };
         let is_one = matches!(stage, DeletionStage::Checking);
-        let mut deleting = Deleting { connection, force, stage, names: vec![name], at: 0, deleted: 0 };
+        let mut deleting = Deleting { force, stage, names: vec![name], at: 0, deleted: 0 };
         if is_one {
-            self.go_on_deleting(&mut deleting, &mut Slice::whole());
-            return Ok(());
+            return self.delete_some(&mut deleting, &mut Slice::whole());
         }
-        self.take_on(TopicWork::Delete(Box::new(deleting))).map_err(|refusal| (503, refusal.reason))
+        self.answer_in_slices(connection, move |owner, slice| owner.delete_some(&mut deleting, slice))
     }
 
     /// Looks at some partitions of a topic that is to be deleted, or deletes some.
-    pub(super) fn go_on_deleting(&mut self, deleting: &mut Deleting, slice: &mut Slice) -> WorkProgress {
-        let connection = deleting.connection;
-        match self.delete_some(deleting, slice) {
-            Ok(WorkProgress::More) => return WorkProgress::More,
-            Ok(WorkProgress::Done) if deleting.deleted > 0 => {
-                self.answers.push(PendingAnswer::Done(connection))
-            }
-            Ok(WorkProgress::Done) => self.answer(connection, 404, no_topic().1.as_bytes()),
-            Err((status, reason)) => self.answer(connection, status, reason.as_bytes()),
-        }
-        WorkProgress::Done
-    }
-
-    fn delete_some(
-        &mut self,
-        deleting: &mut Deleting,
-        slice: &mut Slice,
-    ) -> Result<WorkProgress, InquiryError> {
-        if let Some(reason) = &self.broken {
-            return Err((503, reason.clone()));
+    fn delete_some(&mut self, deleting: &mut Deleting, slice: &mut Slice) -> InquiryProgress {
+        if let Some(reason) = &self.commits.broken {
+            return Err(InquiryError(503, reason.clone()));
         }
         let Deleting { force, stage, names, at, deleted, .. } = deleting;
         if let DeletionStage::Listing(whole, after) = stage {
             let prefix = format!("{}-partition-", whole.as_str());
             loop {
                 if slice.is_over() {
-                    return Ok(WorkProgress::More);
+                    return Ok(None);
                 }
                 slice.spend(NAMES_AT_ONCE);
-                let found = self.archive.names(&prefix, after, NAMES_AT_ONCE).map_err(broken)?;
+                let found = self.archive.names(&prefix, after, NAMES_AT_ONCE)?;
                 let Some(last) = found.last() else { break };
                 *after = last.clone();
                 let found = found.iter().filter_map(|name| TopicName::read(name).ok());
-                names.extend(found.filter(|name| self.whole(name) == Some(whole.as_str())));
+                names.extend(found.filter(|name| self.catalog.whole(name) == Some(whole.as_str())));
             }
             *stage = DeletionStage::Checking;
         }
@@ -117,22 +98,26 @@ impl<A: Archive> TopicOwner<A> {
             let is_checking = matches!(stage, DeletionStage::Checking);
             while let Some(name) = names.get(*at) {
                 if slice.is_over() {
-                    return Ok(WorkProgress::More);
+                    return Ok(None);
                 }
                 slice.spend(TOPIC_STEPS);
-                if let Some(id) = self.find_topic(name).map_err(broken)? {
+                if let Some(id) = self.find_topic(name)? {
                     if !*force {
                         self.check_unused(id, *deleted)?;
                     }
                     if !is_checking {
-                        self.delete_topic(id).map_err(broken)?;
+                        self.delete_topic(id)?;
                         *deleted += 1;
                     }
                 }
                 *at += 1;
             }
             if !is_checking {
-                return Ok(WorkProgress::Done);
+                return if *deleted > 0 {
+                    Ok(Some(InquiryOutcome::Changed))
+                } else {
+                    Err(InquiryError::no_topic())
+                };
             }
             (*stage, *at) = (DeletionStage::Deleting, 0);
         }
@@ -140,56 +125,51 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Says who is in the way of deleting a topic.
     fn check_unused(&mut self, id: TopicId, deleted: usize) -> Result<(), InquiryError> {
-        if self.topics[id].users == 0 {
+        if self.loaded.topics[id].users == 0 {
             return Ok(());
         }
-        let subs: Vec<SubId> = self.topics[id].subs.values().copied().collect();
+        let subs: Vec<SubId> = self.loaded.topics[id].subs.values().copied().collect();
         let there: Vec<SubId> = subs.into_iter().filter(|sub| self.part_leaving(*sub)).collect();
-        let consumers: usize = there.iter().map(|sub| self.subs[*sub].members.len()).sum();
-        let producers = self.topics[id].producers.len();
+        let consumers: usize = there.iter().map(|sub| self.loaded.subs[*sub].members.len()).sum();
+        let producers = self.loaded.topics[id].producers.len();
         if producers + consumers == 0 {
             return Ok(());
         }
-        let name = self.topics[id].name.as_str();
+        let name = self.loaded.topics[id].name.as_str();
         let before = if deleted > 0 { "; other partitions are deleted already" } else { "" };
         let reason = format!(
             "{name} is in use, by {producers} producers and {consumers} consumers or readers: delete it when they are \
              gone, or by force, which ends them{before}"
         );
-        Err((409, reason.into()))
+        Err(InquiryError(409, reason.into()))
     }
 
     /// Deletes a topic, whoever is there.
     fn delete_topic(&mut self, id: TopicId) -> Result<(), ArchiveError> {
-        self.archive.delete(self.topics[id].number)?;
-        self.is_uncommitted = true;
-        self.forget_uncommitted(id);
-        let topic = &mut self.topics[id];
+        self.archive.delete(self.loaded.topics[id].number)?;
+        self.commits.is_uncommitted = true;
+        self.commits.forget_topic(id);
+        let topic = &mut self.loaded.topics[id];
         topic.is_gone = true;
         topic.is_active = false;
         topic.ready.clear();
         topic.tail_waiters.clear();
         // No id of a message of it is to mean one of a topic that gets its name.
-        self.fresh = self.fresh.max(topic.state.next.position);
-        self.names.remove(topic.name.as_str());
+        self.catalog.fresh = self.catalog.fresh.max(topic.state.next.position);
+        self.catalog.remove(&topic.name);
         let producers = topic.producers.values().copied().collect();
-        self.count_one_less();
-        self.active.retain(|active| *active != id);
-        let name = self.topics[id].name.clone();
-        self.forget_created(&name);
+        self.loaded.active.retain(|active| *active != id);
+        // No consumer of a pattern is taken into it any more.
+        self.peers.created.retain(|created| created.name != topic.name);
         let mut dismantling = Dismantling { topic: id, producers };
         if self.go_on_dismantling(&mut dismantling, &mut Slice::of(PARTS_AT_ONCE)) == WorkProgress::More {
-            self.works.push_back(TopicWork::Dismantle(Box::new(dismantling)));
+            self.run_always(false, move |owner, slice| owner.go_on_dismantling(&mut dismantling, slice));
         }
         Ok(())
     }
 
     /// Takes some connections and subscriptions out of a topic that is gone, and in the end the topic out of memory.
-    pub(super) fn go_on_dismantling(
-        &mut self,
-        dismantling: &mut Dismantling,
-        slice: &mut Slice,
-    ) -> WorkProgress {
+    fn go_on_dismantling(&mut self, dismantling: &mut Dismantling, slice: &mut Slice) -> WorkProgress {
         let id = dismantling.topic;
         while let Some(producer) = dismantling.producers.last().copied() {
             if slice.is_over() {
@@ -198,18 +178,20 @@ impl<A: Archive> TopicOwner<A> {
             slice.spend(1);
             dismantling.producers.pop();
             // It may have left meanwhile, and another have its number.
-            let producer = self.producers.get(producer);
+            let producer = self.peers.producers.get(producer);
             let its = producer.filter(|it| it.targets.iter().any(|(topic, _)| *topic == id));
             if let Some(connection) = its.map(|producer| producer.connection) {
                 self.end(connection);
             }
         }
-        while let Some(sub) = self.topics.get(id).and_then(|topic| topic.subs.values().next()).copied() {
+        while let Some(sub) = self.loaded.topics.get(id).and_then(|topic| topic.subs.values().next()).copied()
+        {
             // The first time, so that those who stay have room again.
             self.give_up_pending(sub);
             // Its number may be another's as soon as it is gone.
             let its = |it: &&Subscription| it.topic == id;
-            while let Some(member) = self.subs.get(sub).filter(its).and_then(|sub| sub.members.last()) {
+            while let Some(member) = self.loaded.subs.get(sub).filter(its).and_then(|sub| sub.members.last())
+            {
                 if slice.is_over() {
                     return WorkProgress::More;
                 }
@@ -217,7 +199,7 @@ impl<A: Archive> TopicOwner<A> {
                 let (consumer, label) = (member.consumer, member.label);
                 self.part(consumer, ConsumerSource { topic: id, sub, label });
                 // Who has a pattern goes on with the other topics of it; who is over is told nothing more.
-                let consumer = self.consumers.get(consumer);
+                let consumer = self.peers.consumers.get(consumer);
                 let ends = consumer.filter(|it| it.wanted.is_none() && !it.is_over());
                 if let Some(connection) = ends.map(|consumer| consumer.connection) {
                     self.end(connection);
@@ -227,17 +209,17 @@ impl<A: Archive> TopicOwner<A> {
                 return WorkProgress::More;
             }
             slice.spend(1);
-            if self.subs.get(sub).is_some_and(|it| its(&it)) {
+            if self.loaded.subs.get(sub).is_some_and(|it| its(&it)) {
                 self.delete_sub(sub);
             }
         }
-        self.topics.try_remove(id);
+        self.loaded.topics.try_remove(id);
         WorkProgress::Done
     }
 
     /// A connection's topic is deleted: it holds nothing from now on, and is told so after what it was to be told before.
     fn end(&mut self, connection: ConnectionRef) {
-        self.answers.push(PendingAnswer::Refused(connection, gone()));
+        self.commits.answers.push(PendingAnswer::Refused(connection, gone()));
         self.leave(connection);
     }
 
@@ -245,13 +227,13 @@ impl<A: Archive> TopicOwner<A> {
     /// nanoseconds it may be.
     pub(super) fn delete_idle(&mut self, id: TopicId) -> Result<bool, u64> {
         let idle_ms = self.rules.idle_delete_s.saturating_mul(1000);
-        let Some(topic) = self.topics.get(id) else { return Ok(false) };
+        let Some(topic) = self.loaded.topics.get(id) else { return Ok(false) };
         let is_useless = topic.users == 0
             && topic.subs.is_empty()
             && topic.is_empty()
             && !topic.state.terminated
             && !topic.is_untrimmed;
-        if idle_ms == 0 || !is_useless || self.broken.is_some() {
+        if idle_ms == 0 || !is_useless || self.commits.broken.is_some() {
             return Ok(false);
         }
         let since_ms = self.now.unix_ms.saturating_sub(self.used_ms(id));
@@ -267,7 +249,7 @@ impl<A: Archive> TopicOwner<A> {
 
     /// When a topic was used last (unix, ms): in this run of the daemon, or before it was loaded.
     pub(super) fn used_ms(&self, id: TopicId) -> u64 {
-        let Some(topic) = self.topics.get(id) else { return self.now.unix_ms };
+        let Some(topic) = self.loaded.topics.get(id) else { return self.now.unix_ms };
         if topic.state.used_ms > 0 {
             return topic.state.used_ms;
         }
@@ -285,27 +267,36 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Deletes the subscriptions of a topic that had no consumer for too long: of many in slices.
     pub(super) fn expire_subs(&mut self, id: TopicId) {
-        let Some(topic) = self.topics.get(id) else { return };
-        if self.rules.subscription_expiry_s == 0 || topic.subs.is_empty() || self.broken.is_some() {
+        let Some(topic) = self.loaded.topics.get_mut(id) else { return };
+        if self.rules.subscription_expiry_s == 0 || topic.subs.is_empty() || self.commits.broken.is_some() {
             return;
         }
         let is_short = topic.subs.len() <= AT_ONCE_MAX;
+        if std::mem::replace(&mut topic.is_expiring, true) {
+            return;
+        }
         let mut walk = self.walk(id);
-        if is_short {
-            self.go_on_expiring(&mut walk, &mut Slice::whole());
-        } else if !self.works.iter().any(|work| matches!(work, TopicWork::Expire(other) if other.topic == id))
-        {
-            // What finds no turn now does so the next time.
-            let _ = self.take_on(TopicWork::Expire(walk));
+        let begun = self.run(is_short, move |owner, slice| {
+            let progress = owner.go_on_expiring(&mut walk, slice);
+            if progress == WorkProgress::Done
+                && let Some(topic) = owner.loaded.topics.get_mut(id)
+            {
+                topic.is_expiring = false;
+            }
+            progress
+        });
+        if begun.is_err() {
+            // It gets a turn the next time.
+            self.loaded.topics[id].is_expiring = false;
         }
     }
 
     /// Looks at some subscriptions.
-    pub(super) fn go_on_expiring(&mut self, walk: &mut Walk, slice: &mut Slice) -> WorkProgress {
+    fn go_on_expiring(&mut self, walk: &mut Walk, slice: &mut Slice) -> WorkProgress {
         let expiry_ms = self.rules.subscription_expiry_s.saturating_mul(1000);
         while let Ok(Some(id)) = self.next_sub(walk) {
             slice.spend(1);
-            let sub = &self.subs[id];
+            let sub = &self.loaded.subs[id];
             let used_ms = sub.state.used_ms;
             let is_unused = sub.durable && sub.members.is_empty() && expiry_ms > 0;
             if is_unused && used_ms == 0 {
@@ -330,7 +321,7 @@ impl<A: Archive> TopicOwner<A> {
     pub(super) fn mark_used(&mut self, id: SubId, is_used: bool) {
         let is_used = is_used || self.rules.subscription_expiry_s == 0;
         let now_ms = self.now.unix_ms.max(1);
-        let Some(sub) = self.subs.get_mut(id).filter(|sub| sub.durable) else { return };
+        let Some(sub) = self.loaded.subs.get_mut(id).filter(|sub| sub.durable) else { return };
         let used_ms = if is_used { 0 } else { now_ms };
         if std::mem::replace(&mut sub.state.used_ms, used_ms) != used_ms {
             self.touch(id);

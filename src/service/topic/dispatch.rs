@@ -3,15 +3,13 @@
 //! Topics with something to deliver take turns, and so do the subscriptions of a topic, each with one message at a
 //! time: then a message goes to all subscriptions at the end of a topic one after the other, and its frame is shared.
 
-use super::consumer::ConsumerId;
-use super::loaded::{READ_BYTES_MAX, TopicId};
-use super::owner::{Timer, TopicOwner};
+use super::handles::{ConsumerId, SubId, TopicId};
+use super::loaded::LoadedTopics;
+use super::loaded_topic::READ_BYTES_MAX;
+use super::owner::TopicOwner;
 use super::pending::{Pending, PendingState};
-use super::subscription::SubId;
-use super::{
-    Archive, ArchiveError, Position, Recipient, StoredMessage, SubscriptionType, TopicOutgoing, routing,
-};
-use crate::wheel::Now;
+use super::timers::Timer;
+use super::{Archive, ArchiveError, Position, Recipient, StoredMessage, SubscriptionType, TopicOutgoing};
 use std::sync::Arc;
 
 /// Messages that are looked at for a subscription before others have their turn.
@@ -51,42 +49,36 @@ enum NextMessage {
     Idle,
 }
 
-/// Whether a message had to wait for its time when it was appended.
-pub(super) fn was_delayed(message: &StoredMessage) -> bool {
-    message.deliver_ms().is_some_and(|deliver_ms| deliver_ms > message.published_ms())
-}
-
 impl<A: Archive> TopicOwner<A> {
-    /// Delivers, as far as consumers take more, at most so many bytes. Returns whether there is more to deliver.
-    pub fn deliver(&mut self, bytes_max: usize, now: Now) -> bool {
-        self.set_time(now);
-        // Whoever gets something is told first that it is open.
-        self.tell_certain();
+    /// Delivers at most so many bytes. Returns whether there is more to deliver.
+    pub(super) fn dispatch(&mut self, bytes_max: usize) -> bool {
         let mut bytes = 0;
         while bytes < bytes_max {
-            let Some(id) = self.active.pop_front() else { break };
-            let Some(topic) = self.topics.get_mut(id) else { continue };
+            let Some(id) = self.loaded.active.pop_front() else { break };
+            let Some(topic) = self.loaded.topics.get_mut(id) else { continue };
             for _ in 0..topic.ready.len() {
                 if bytes >= bytes_max {
                     break;
                 }
                 bytes += self.deliver_next(id);
-                self.cache.shrink(&mut self.topics, self.rules.cache_bytes);
+                self.loaded.shrink_cache(self.rules.cache_bytes);
             }
-            let Some(topic) = self.topics.get_mut(id) else { continue };
+            let Some(topic) = self.loaded.topics.get_mut(id) else { continue };
             topic.is_active = !topic.ready.is_empty();
             if topic.is_active {
-                self.active.push_back(id);
+                self.loaded.active.push_back(id);
             }
         }
-        self.cache.shrink(&mut self.topics, self.rules.cache_bytes);
-        !self.active.is_empty()
+        self.loaded.shrink_cache(self.rules.cache_bytes);
+        !self.loaded.active.is_empty()
     }
 
     /// A turn of the next subscription of a topic. Returns what it counts as.
     fn deliver_next(&mut self, topic: TopicId) -> usize {
-        let Some(id) = self.topics.get_mut(topic).and_then(|topic| topic.ready.pop_front()) else { return 0 };
-        let Some(sub) = self.subs.get_mut(id).filter(|sub| sub.topic == topic && sub.is_ready) else {
+        let Some(id) = self.loaded.topics.get_mut(topic).and_then(|topic| topic.ready.pop_front()) else {
+            return 0;
+        };
+        let Some(sub) = self.loaded.subs.get_mut(id).filter(|sub| sub.topic == topic && sub.is_ready) else {
             return 0;
         };
         sub.is_ready = false;
@@ -109,16 +101,16 @@ impl<A: Archive> TopicOwner<A> {
                 Ok(DispatchTurn::Idle) => return bytes,
                 Err(_) => {
                     // The archive has told what is wrong.
-                    self.arm_wake(RETRY_NS, id);
+                    self.loaded.wake_at(self.after(RETRY_NS), id);
                     return bytes;
                 }
             }
-            let read = self.subs[id].state.read.position;
-            if bytes >= READ_BYTES_MAX || !self.topics[topic].is_behind(read) {
+            let read = self.loaded.subs[id].state.read.position;
+            if bytes >= READ_BYTES_MAX || !self.loaded.topics[topic].is_behind(read) {
                 break;
             }
         }
-        self.ready(id);
+        self.loaded.ready(id);
         bytes
     }
 
@@ -129,11 +121,11 @@ impl<A: Archive> TopicOwner<A> {
         };
         let next = self.next(id)?;
         if matches!(next, NextMessage::Replay(_) | NextMessage::New(..)) {
-            self.subs[id].turn = at + 1;
+            self.loaded.subs[id].turn = at + 1;
         }
         Ok(match next {
             NextMessage::Replay(message) => {
-                self.subs[id].replay.remove(&message.position);
+                self.loaded.subs[id].replay.remove(&message.position);
                 DispatchTurn::Given(self.give(id, at, &message, 0, 0))
             }
             NextMessage::New(message, deliver_ms) => {
@@ -146,9 +138,10 @@ impl<A: Archive> TopicOwner<A> {
 
     /// The member whose turn it is, of those that take more.
     fn choose(&mut self, id: SubId) -> Option<usize> {
-        let sub = &mut self.subs[id];
-        let has_room =
-            |consumer: ConsumerId| self.consumers.get(consumer).is_some_and(|consumer| consumer.has_room());
+        let sub = &mut self.loaded.subs[id];
+        let has_room = |consumer: ConsumerId| {
+            self.peers.consumers.get(consumer).is_some_and(|consumer| consumer.has_room())
+        };
         if let Some(active) = sub.active() {
             return has_room(active).then_some(0);
         }
@@ -171,7 +164,7 @@ impl<A: Archive> TopicOwner<A> {
 
     /// A subscription waits until one of its consumers takes more.
     fn block(&mut self, id: SubId) {
-        let sub = &self.subs[id];
+        let sub = &self.loaded.subs[id];
         let count = if sub.active().is_some() { 1 } else { sub.members.len() };
         for at in 0..count {
             self.block_on(id, at);
@@ -179,9 +172,9 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     fn block_on(&mut self, id: SubId, at: usize) {
-        let member = &mut self.subs[id].members[at];
+        let member = &mut self.loaded.subs[id].members[at];
         if !std::mem::replace(&mut member.is_blocked, true)
-            && let Some(consumer) = self.consumers.get_mut(member.consumer)
+            && let Some(consumer) = self.peers.consumers.get_mut(member.consumer)
         {
             consumer.blocked.push(id);
         }
@@ -190,7 +183,7 @@ impl<A: Archive> TopicOwner<A> {
     /// The next message of a subscription, which is taken from the log or the index unless it comes again.
     fn next(&mut self, id: SubId) -> Result<NextMessage, ArchiveError> {
         for _ in 0..LOOKS_MAX {
-            let sub = &self.subs[id];
+            let sub = &self.loaded.subs[id];
             let Some(position) = sub.replay.first().copied() else { return self.next_new(id) };
             if let Some(message) = self.fetch_pending(id, position)? {
                 return Ok(NextMessage::Replay(message));
@@ -205,11 +198,11 @@ impl<A: Archive> TopicOwner<A> {
         id: SubId,
         position: Position,
     ) -> Result<Option<Arc<StoredMessage>>, ArchiveError> {
-        let sub = &self.subs[id];
+        let sub = &self.loaded.subs[id];
         let deliver_ms = sub.pending.get(&position).map_or(0, |pending| pending.deliver_ms);
         let found = self.fetch(sub.topic, position, deliver_ms)?;
         if found.is_none() {
-            let sub = &mut self.subs[id];
+            let sub = &mut self.loaded.subs[id];
             sub.remove(position);
             sub.replay.remove(&position);
             self.touch(id);
@@ -224,13 +217,14 @@ impl<A: Archive> TopicOwner<A> {
         position: Position,
         deliver_ms: u64,
     ) -> Result<Option<Arc<StoredMessage>>, ArchiveError> {
-        let Self { topics, archive, cache, .. } = self;
-        let Some(loaded) = topics.get_mut(topic).filter(|topic| !topic.is_gone) else { return Ok(None) };
+        let Some(loaded) = self.loaded.topics.get(topic).filter(|topic| !topic.is_gone) else {
+            return Ok(None);
+        };
         let found = match deliver_ms {
-            0 => loaded.at(topic, position, archive, cache)?,
+            0 => self.loaded.message_at(topic, position, &mut self.archive)?,
             _ => {
                 let from = (deliver_ms, position);
-                let found = archive.delayed(loaded.number, from, deliver_ms.saturating_add(1), 1)?;
+                let found = self.archive.delayed(loaded.number, from, deliver_ms.saturating_add(1), 1)?;
                 found.into_iter().next().map(|(_, message)| message)
             }
         };
@@ -239,7 +233,7 @@ impl<A: Archive> TopicOwner<A> {
 
     /// The next message that has not been pending.
     fn next_new(&mut self, id: SubId) -> Result<NextMessage, ArchiveError> {
-        let sub = &mut self.subs[id];
+        let sub = &mut self.loaded.subs[id];
         if sub.pending.len() >= self.rules.unacked_max.max(1) {
             sub.is_full = true;
             return Ok(NextMessage::Idle);
@@ -250,11 +244,12 @@ impl<A: Archive> TopicOwner<A> {
         {
             return Ok(NextMessage::New(message, deliver_ms));
         }
-        let Self { subs, topics, archive, cache, .. } = self;
+        let LoadedTopics { subs, topics, cache, .. } = &mut self.loaded;
         let sub = &mut subs[id];
         let topic = &mut topics[sub.topic];
         for _ in 0..LOOKS_MAX {
-            let Some(message) = topic.at(sub.topic, sub.state.read.position, archive, cache)? else {
+            let Some(message) = topic.at(sub.topic, sub.state.read.position, &mut self.archive, cache)?
+            else {
                 if topic.visible == topic.state.next {
                     // What could not be read up to the end is not waited for.
                     sub.state.read = topic.state.next;
@@ -265,7 +260,7 @@ impl<A: Archive> TopicOwner<A> {
                 return Ok(NextMessage::Idle);
             };
             sub.pass(&message);
-            if sub.state.by_index && was_delayed(&message) {
+            if sub.state.by_index && message.was_delayed() {
                 sub.state.skipped += 1;
             } else {
                 return Ok(NextMessage::New(message, 0));
@@ -278,8 +273,8 @@ impl<A: Archive> TopicOwner<A> {
     fn next_due(&mut self, id: SubId) -> Result<Option<(u64, Arc<StoredMessage>)>, ArchiveError> {
         let now_ms = self.now.unix_ms;
         for _ in 0..LOOKS_MAX {
-            let sub = &mut self.subs[id];
-            let topic = &self.topics[sub.topic];
+            let sub = &mut self.loaded.subs[id];
+            let topic = &self.loaded.topics[sub.topic];
             if sub.due.is_empty() {
                 let from = sub.state.delayed;
                 let due = self.archive.delayed(topic.number, from, now_ms.saturating_add(1), DUE_AT_ONCE)?;
@@ -290,7 +285,7 @@ impl<A: Archive> TopicOwner<A> {
                 sub.due_ms = next.first().map_or(u64::MAX, |(deliver_ms, _)| *deliver_ms);
                 if sub.due_ms < u64::MAX {
                     let after_ns = self.now.ns_until(sub.due_ms);
-                    self.arm_wake(after_ns, id);
+                    self.loaded.wake_at(self.after(after_ns), id);
                 }
                 return Ok(None);
             };
@@ -307,7 +302,7 @@ impl<A: Archive> TopicOwner<A> {
             }
         }
         // There are many that are not its own; others have their turn.
-        self.arm_wake(0, id);
+        self.loaded.wake_at(self.after(0), id);
         Ok(None)
     }
 
@@ -320,10 +315,10 @@ impl<A: Archive> TopicOwner<A> {
         deliver_ms: u64,
         key: u32,
     ) -> usize {
-        let sub = &mut self.subs[id];
+        let sub = &mut self.loaded.subs[id];
         let member = &sub.members[at];
         let (holder, label) = (member.consumer, member.label);
-        let consumer = &mut self.consumers[holder];
+        let consumer = &mut self.peers.consumers[holder];
         let bytes = message.len();
         let Some(wants_receipt) = consumer.give(bytes) else {
             self.keep_back(id, at, message, deliver_ms, key);
@@ -334,7 +329,7 @@ impl<A: Archive> TopicOwner<A> {
             let timeout_ns = consumer.ack_timeout_ns;
             let due_ns = if timeout_ns > 0 { self.now.monotonic_ns.saturating_add(timeout_ns) } else { 0 };
             if due_ns > 0 {
-                self.timers.insert((due_ns, Timer::Pending(id, message.position)));
+                self.loaded.timers.insert((due_ns, Timer::Pending(id, message.position)));
             }
             let pending = sub.pending.entry(message.position).or_insert_with(|| {
                 sub.pending_bytes += bytes as u64;
@@ -356,20 +351,20 @@ impl<A: Archive> TopicOwner<A> {
         }
         let is_again = redeliveries > 0;
         let redeliveries = if sub.tells_counts() { redeliveries } else { 0 };
-        let topic = &mut self.topics[sub.topic];
+        let topic = &mut self.loaded.topics[sub.topic];
         topic.delivered.0 += 1;
         topic.delivered.1 += bytes as u64;
         self.counters.delivered(topic.namespace, bytes);
         self.counters.total.redelivered += u64::from(is_again);
         let recipient =
             Recipient { connection: consumer.connection, redeliveries, partition: label, wants_receipt };
-        self.out.push(TopicOutgoing::Deliver(message.clone(), recipient));
+        self.send_out(TopicOutgoing::Deliver(message.clone(), recipient));
         bytes
     }
 
     /// A message was to be given to a member when another owner took the room that there was.
     fn keep_back(&mut self, id: SubId, at: usize, message: &StoredMessage, deliver_ms: u64, key: u32) {
-        let sub = &mut self.subs[id];
+        let sub = &mut self.loaded.subs[id];
         let (position, bytes) = (message.position, message.len());
         let is_new = !sub.pending.contains_key(&position);
         if sub.state.kind == SubscriptionType::KeyShared {
@@ -388,27 +383,27 @@ impl<A: Archive> TopicOwner<A> {
     /// A turn of a subscription whose keys choose consumers.
     fn turn_of_keys(&mut self, id: SubId) -> Result<DispatchTurn, ArchiveError> {
         for _ in 0..LOOKS_MAX {
-            let Some(position) = self.subs[id].replay.first().copied() else { break };
+            let Some(position) = self.loaded.subs[id].replay.first().copied() else { break };
             if let Some(message) = self.fetch_pending(id, position)? {
-                self.subs[id].replay.remove(&position);
-                self.park(id, position, key_of(&message), None);
+                self.loaded.subs[id].replay.remove(&position);
+                self.park(id, position, message.key_hash(), None);
             }
         }
-        if !self.subs[id].replay.is_empty() {
+        if !self.loaded.subs[id].replay.is_empty() {
             return Ok(DispatchTurn::Again);
         }
-        let count = self.subs[id].members.len();
+        let count = self.loaded.subs[id].members.len();
         let mut any_room = false;
         for step in 0..count {
-            let sub = &self.subs[id];
+            let sub = &self.loaded.subs[id];
             let at = (sub.turn + step) % count;
             let member = &sub.members[at];
             let first = member.keys.first().copied();
-            let has_room = self.consumers.get(member.consumer).is_some_and(|it| it.has_room());
+            let has_room = self.peers.consumers.get(member.consumer).is_some_and(|it| it.has_room());
             any_room |= has_room;
             match first {
                 Some((position, key)) if has_room => {
-                    self.subs[id].turn = (at + 1) % count;
+                    self.loaded.subs[id].turn = (at + 1) % count;
                     return self.give_parked(id, at, position, key);
                 }
                 Some(_) => self.block_on(id, at),
@@ -430,7 +425,7 @@ impl<A: Archive> TopicOwner<A> {
         key: u32,
     ) -> Result<DispatchTurn, ArchiveError> {
         let Some(message) = self.fetch_pending(id, position)? else { return Ok(DispatchTurn::Again) };
-        let sub = &mut self.subs[id];
+        let sub = &mut self.loaded.subs[id];
         sub.unassign(key);
         sub.keys.unwait(key, position);
         Ok(DispatchTurn::Given(self.give(id, at, &message, 0, key)))
@@ -439,7 +434,7 @@ impl<A: Archive> TopicOwner<A> {
     /// New messages go to the consumers of their keys, or wait for those.
     fn new_of_keys(&mut self, id: SubId) -> Result<DispatchTurn, ArchiveError> {
         for _ in 0..LOOKS_MAX {
-            let sub = &mut self.subs[id];
+            let sub = &mut self.loaded.subs[id];
             if sub.keys.waiting() >= READ_AHEAD_MAX {
                 sub.is_full = true;
                 return Ok(DispatchTurn::Idle);
@@ -449,10 +444,10 @@ impl<A: Archive> TopicOwner<A> {
                 NextMessage::Again => return Ok(DispatchTurn::Again),
                 NextMessage::Replay(_) | NextMessage::Idle => return Ok(DispatchTurn::Idle),
             };
-            let key = key_of(&message);
-            let sub = &self.subs[id];
+            let key = message.key_hash();
+            let sub = &self.loaded.subs[id];
             let Some(at) = sub.member_of(key) else { return Ok(DispatchTurn::Idle) };
-            let has_room = self.consumers.get(sub.members[at].consumer).is_some_and(|it| it.has_room());
+            let has_room = self.peers.consumers.get(sub.members[at].consumer).is_some_and(|it| it.has_room());
             let is_next = sub.taker_of(key).is_some() && sub.keys.first_waiting(key).is_none();
             if has_room && is_next {
                 return Ok(DispatchTurn::Given(self.give(id, at, &message, deliver_ms, key)));
@@ -468,7 +463,7 @@ impl<A: Archive> TopicOwner<A> {
 
     /// A message waits for the consumer of its key: one that is pending, or a new one with its size and time.
     fn park(&mut self, id: SubId, position: Position, key: u32, new: Option<(u32, u64)>) {
-        let sub = &mut self.subs[id];
+        let sub = &mut self.loaded.subs[id];
         if let Some((bytes, deliver_ms)) = new {
             sub.hold(position, Pending { bytes, deliver_ms, ..Pending::default() });
         }
@@ -478,13 +473,5 @@ impl<A: Archive> TopicOwner<A> {
             sub.keys.wait(key, position);
             sub.assign(key);
         }
-    }
-}
-
-/// What stands for a message's key. Without a key any consumer may have it.
-fn key_of(message: &StoredMessage) -> u32 {
-    match message.message().key {
-        Some(key) => routing::murmur3(key.as_bytes()),
-        None => routing::murmur3(&message.position.number().to_le_bytes()),
     }
 }

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 /// Bits of a position that count entries; the others tell the ledger.
@@ -27,7 +28,7 @@ pub(crate) const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Where a message stands in its topic: the ledger first, then the entry. In the order of the messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position(u64);
 
 impl Position {
@@ -75,7 +76,7 @@ impl Position {
 }
 
 /// How clients name a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MessageId {
     /// Where it stands.
     pub position: Position,

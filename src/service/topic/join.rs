@@ -1,39 +1,24 @@
 //! How consumers and readers get into the subscriptions of their topics, and out of them.
 
-use super::consumer::{ConsumerId, TopicConsumer};
-use super::loaded::TopicId;
-use super::owner::{ConnectionRole, Timer, TopicOwner, refusal};
+use super::consumer::TopicConsumer;
+use super::handles::{ConsumerId, Label, SubId, TopicId};
+use super::opening::{Labelled, StartFrom};
+use super::owner::TopicOwner;
+use super::peers::ConnectionRole;
 use super::pending::PendingState;
 use super::probe::Hindrance;
-use super::source::{ConsumerSource, Label};
+use super::source::ConsumerSource;
 use super::state::SubscriptionState;
-use super::subscription::{SubId, Subscription, SubscriptionMember};
-use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, TopicWork, WorkProgress};
+use super::subscription::{Subscription, SubscriptionMember};
+use super::timers::Timer;
+use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, WorkProgress};
 use super::{Archive, Cause, MessageId, Position, SubscriptionType, TopicAnswer, TopicName, TopicRefusal};
 use crate::service::ConnectionRef;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Where a subscription starts when it is new.
-#[derive(Clone, Copy)]
-pub(super) enum StartFrom {
-    Earliest,
-    Latest,
-    /// After this message, or at the first one of a topic that is not the message's.
-    After(MessageId),
-}
-
-/// What the ids of a topic's messages have in their partition for one consumer.
-#[derive(Clone, Copy)]
-pub(super) enum Labelled {
-    /// The number of the partition, or nothing.
-    Partition(Option<u32>),
-    /// What stands for the topic among several.
-    Topic,
-}
-
 /// A consumer that deletes its subscription of many topics.
-pub(super) struct Unsubscribing {
+struct Unsubscribing {
     connection: ConnectionRef,
     id: ConsumerId,
     /// Up to which of its sources nobody else uses them; `None` when that is so of all, and they are deleted.
@@ -53,15 +38,15 @@ impl<A: Archive> TopicOwner<A> {
         let label = match labelled {
             Labelled::Partition(number) => number,
             Labelled::Topic => {
-                let label = MessageId::topic_label(self.topics[topic_id].number);
-                Some(label.ok_or_else(|| refusal(Cause::TooMany, "there were too many topics"))?)
+                let label = MessageId::topic_label(self.loaded.topics[topic_id].number);
+                Some(label.ok_or_else(|| TopicRefusal::new(Cause::TooMany, "there were too many topics"))?)
             }
         };
-        let consumer = &self.consumers[id];
+        let consumer = &self.peers.consumers[id];
         let (kind, durable, priority) = (consumer.kind, consumer.durable, consumer.priority);
         let sub_name: Arc<str> = consumer.subscription.as_ref().into();
         let is_reader = consumer.is_reader;
-        let sub_id = match self.topics[topic_id].subs.get(&sub_name).copied() {
+        let sub_id = match self.loaded.topics[topic_id].subs.get(&sub_name).copied() {
             Some(sub_id) if self.part_leaving(sub_id) => {
                 self.check_member(sub_id, kind, durable).map_err(Hindrance::into_refusal)?;
                 sub_id
@@ -70,13 +55,13 @@ impl<A: Archive> TopicOwner<A> {
         };
         self.enter_topic(topic_id);
         self.mark_used(sub_id, true);
-        let sub = &mut self.subs[sub_id];
+        let sub = &mut self.loaded.subs[sub_id];
         sub.is_reader = is_reader;
         if sub.members.is_empty() && sub.state.kind != kind {
             sub.state.kind = kind;
             self.touch(sub_id);
         }
-        let sub = &mut self.subs[sub_id];
+        let sub = &mut self.loaded.subs[sub_id];
         let active = sub.active();
         let at = sub.admit(SubscriptionMember {
             consumer: id,
@@ -93,9 +78,9 @@ impl<A: Archive> TopicOwner<A> {
             // It has room for what it gets from elsewhere.
             self.wake(old);
         }
-        self.consumers[id].sources.insert(ConsumerSource { topic: topic_id, sub: sub_id, label });
-        self.consumers[id].has_joined();
-        self.ready(sub_id);
+        self.peers.consumers[id].sources.insert(ConsumerSource { topic: topic_id, sub: sub_id, label });
+        self.peers.consumers[id].has_joined();
+        self.loaded.ready(sub_id);
         Ok(())
     }
 
@@ -108,14 +93,14 @@ impl<A: Archive> TopicOwner<A> {
         from: StartFrom,
     ) -> Result<SubId, TopicRefusal> {
         self.check_subscriptions(topic_id)?;
-        if let Some(reason) = self.broken.as_ref().filter(|_| durable) {
-            return Err(refusal(Cause::Broken, reason));
+        if let Some(reason) = self.commits.broken.as_ref().filter(|_| durable) {
+            return Err(TopicRefusal::new(Cause::Broken, reason));
         }
-        // Whoever comes first, nobody is to miss what a consumer of a pattern was promised.
+        // A consumer of a pattern was promised the first message, even if another comes first.
         let is_promised = matches!(from, StartFrom::Latest) && self.is_promised(topic_id, &name);
         let from = if is_promised { StartFrom::Earliest } else { from };
         let read = match from {
-            StartFrom::Latest => self.topics[topic_id].state.next,
+            StartFrom::Latest => self.loaded.topics[topic_id].state.next,
             StartFrom::After(message) if self.is_of(topic_id, message) => {
                 self.place_of(topic_id, message.position.after())?
             }
@@ -129,32 +114,37 @@ impl<A: Archive> TopicOwner<A> {
         };
         let start = read.position;
         let state = SubscriptionState { kind, by_index, start, read, skipped: 0, delayed, used_ms: 0 };
-        let id = self.insert_sub(Subscription::new(topic_id, name, durable, state));
+        let id = self.loaded.insert_sub(Subscription::new(topic_id, name, durable, state));
         if durable {
             if let Err(fault) = self.save_sub(id) {
                 self.delete_sub(id);
                 return Err(fault.into());
             }
-            self.is_uncommitted = true;
+            self.commits.is_uncommitted = true;
         }
         Ok(id)
     }
 
     /// A connection is over.
     pub(super) fn leave(&mut self, connection: ConnectionRef) {
-        match self.connections.remove(&connection) {
+        match self.peers.roles.remove(&connection) {
             Some(ConnectionRole::Producer(id)) => self.close_producer(id),
             Some(ConnectionRole::Consumer(id)) => self.close_consumer(id),
-            Some(ConnectionRole::Transient(id)) => self.close_transient(id),
-            Some(ConnectionRole::Opening) => drop(self.parked.remove(&connection)),
-            Some(ConnectionRole::Waiting(_)) | None => {}
+            Some(ConnectionRole::Transient(id)) => {
+                let shares = self.peers.transient.remove(id);
+                self.reply_all(shares);
+            }
+            Some(ConnectionRole::Waiting(_) | ConnectionRole::Opening) | None => {}
         }
+        self.peers.openings.remove(&connection);
         self.succeed(connection);
     }
 
     /// A consumer can be none, or none any more, and is told why.
     pub(super) fn end_consumer(&mut self, id: ConsumerId, refusal: TopicRefusal) {
-        let Some(connection) = self.consumers.get(id).map(|consumer| consumer.connection) else { return };
+        let Some(connection) = self.peers.consumers.get(id).map(|consumer| consumer.connection) else {
+            return;
+        };
         self.leave(connection);
         self.refuse(connection, refusal);
     }
@@ -162,24 +152,21 @@ impl<A: Archive> TopicOwner<A> {
     /// A consumer is over: what it has comes again, at once and in order. Of many topics it is taken out in slices, and
     /// gets nothing more meanwhile.
     fn close_consumer(&mut self, id: ConsumerId) {
-        self.matching.remove(&id);
-        self.await_none(id);
-        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        self.peers.matching.remove(&id);
+        self.peers.await_none(id);
+        let Some(consumer) = self.peers.consumers.get_mut(id) else { return };
         consumer.part();
-        self.leaving += 1;
-        if consumer.sources.len() > AT_ONCE_MAX {
-            self.works.push_back(TopicWork::Close(id));
-        } else {
-            self.go_on_closing(id, &mut Slice::whole());
-        }
+        self.peers.leaving += 1;
+        let is_short = consumer.sources.len() <= AT_ONCE_MAX;
+        self.run_always(is_short, move |owner, slice| owner.go_on_closing(id, slice));
     }
 
     /// Takes a consumer that is over out of some of its topics.
-    pub(super) fn go_on_closing(&mut self, id: ConsumerId, slice: &mut Slice) -> WorkProgress {
-        while let Some(consumer) = self.consumers.get(id) {
+    fn go_on_closing(&mut self, id: ConsumerId, slice: &mut Slice) -> WorkProgress {
+        while let Some(consumer) = self.peers.consumers.get(id) {
             let Some(source) = consumer.sources.next(None) else {
-                self.consumers.remove(id);
-                self.leaving -= 1;
+                self.peers.consumers.remove(id);
+                self.peers.leaving -= 1;
                 break;
             };
             if slice.is_over() {
@@ -194,12 +181,12 @@ impl<A: Archive> TopicOwner<A> {
     /// Takes those out of a subscription who are over and have not come so far yet: nobody is to wait for that. Returns
     /// whether the subscription is there then.
     pub(super) fn part_leaving(&mut self, id: SubId) -> bool {
-        let Some(sub) = self.subs.get(id) else { return false };
-        if self.leaving == 0 {
+        let Some(sub) = self.loaded.subs.get(id) else { return false };
+        if self.peers.leaving == 0 {
             return true;
         }
         let is_over = |member: &&SubscriptionMember| {
-            self.consumers.get(member.consumer).is_some_and(TopicConsumer::is_over)
+            self.peers.consumers.get(member.consumer).is_some_and(TopicConsumer::is_over)
         };
         let over: Vec<(ConsumerId, ConsumerSource)> = sub
             .members
@@ -212,19 +199,19 @@ impl<A: Archive> TopicOwner<A> {
         for (consumer, source) in over {
             self.part(consumer, source);
         }
-        self.subs.contains(id)
+        self.loaded.subs.contains(id)
     }
 
     /// A consumer is none of a subscription any more.
     pub(super) fn part(&mut self, id: ConsumerId, source: ConsumerSource) {
-        if let Some(consumer) = self.consumers.get_mut(id) {
+        if let Some(consumer) = self.peers.consumers.get_mut(id) {
             consumer.sources.remove(source.label);
         }
-        if let Some(sub) = self.subs.get_mut(source.sub) {
+        if let Some(sub) = self.loaded.subs.get_mut(source.sub) {
             sub.dismiss(id);
             let is_last = sub.members.is_empty();
             self.take_back(source.sub, id);
-            let Some(sub) = self.subs.get_mut(source.sub) else { return };
+            let Some(sub) = self.loaded.subs.get_mut(source.sub) else { return };
             if is_last {
                 sub.due.clear();
                 for pending in sub.pending.values_mut().filter(|pending| pending.state != PendingState::Dying)
@@ -240,7 +227,7 @@ impl<A: Archive> TopicOwner<A> {
                 if sub.state.kind == SubscriptionType::KeyShared {
                     sub.assign_all();
                 }
-                self.ready(source.sub);
+                self.loaded.ready(source.sub);
             }
         }
         self.leave_topic(source.topic);
@@ -248,7 +235,7 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Takes everything that a consumer has of a subscription back, to be delivered again at once.
     fn take_back(&mut self, id: SubId, consumer: ConsumerId) {
-        let Some(sub) = self.subs.get_mut(id) else { return };
+        let Some(sub) = self.loaded.subs.get_mut(id) else { return };
         let (mut freed, mut back, mut timers) = (0, Vec::new(), Vec::new());
         let is_empty = sub.members.is_empty();
         let keyed = sub.state.kind == SubscriptionType::KeyShared;
@@ -283,48 +270,43 @@ impl<A: Archive> TopicOwner<A> {
         // There may be tens of thousands, in order.
         sub.replay.append(&mut BTreeSet::from_iter(back));
         self.discard(timers);
-        if let Some(consumer) = self.consumers.get_mut(consumer) {
+        if let Some(consumer) = self.peers.consumers.get_mut(consumer) {
             consumer.free(freed);
         }
     }
 
     /// Deletes a consumer's subscription, if nobody else uses it. The consumer stays and gets nothing more.
     pub(super) fn unsubscribe(&mut self, connection: ConnectionRef, id: ConsumerId) {
-        let Some(consumer) = self.consumers.get(id) else { return };
+        let Some(consumer) = self.peers.consumers.get(id) else { return };
         let is_short = consumer.sources.len() <= AT_ONCE_MAX;
         let mut unsubscribing = Unsubscribing { connection, id, checked: Some(None) };
-        if is_short {
-            self.go_on_unsubscribing(&mut unsubscribing, &mut Slice::whole());
-        } else if self.take_on(TopicWork::Unsubscribe(unsubscribing)).is_err() {
+        let begun =
+            self.run(is_short, move |owner, slice| owner.go_on_unsubscribing(&mut unsubscribing, slice));
+        if begun.is_err() {
             self.reply(connection, TopicAnswer::StillSubscribed);
         }
     }
 
     /// Looks at some of the subscriptions of a consumer that are to be deleted, or deletes some.
-    pub(super) fn go_on_unsubscribing(
-        &mut self,
-        unsubscribing: &mut Unsubscribing,
-        slice: &mut Slice,
-    ) -> WorkProgress {
+    fn go_on_unsubscribing(&mut self, unsubscribing: &mut Unsubscribing, slice: &mut Slice) -> WorkProgress {
         let Unsubscribing { connection, id, .. } = *unsubscribing;
-        while matches!(self.connections.get(&connection), Some(ConnectionRole::Consumer(known)) if *known == id)
-        {
+        while self.peers.is_consumer(connection, id) {
             if slice.is_over() {
                 return WorkProgress::More;
             }
             slice.spend(TOPIC_STEPS);
             let after = unsubscribing.checked.flatten();
-            let Some(source) = self.consumers.get(id).and_then(|consumer| consumer.sources.next(after))
+            let Some(source) = self.peers.consumers.get(id).and_then(|consumer| consumer.sources.next(after))
             else {
                 if unsubscribing.checked.take().is_none() {
                     break;
                 }
                 // All are its own. It gets no new topics from now on.
-                self.matching.remove(&id);
+                self.peers.matching.remove(&id);
                 continue;
             };
             self.part_leaving(source.sub);
-            let is_shared = self.subs.get(source.sub).is_some_and(|sub| sub.members.len() > 1);
+            let is_shared = self.loaded.subs.get(source.sub).is_some_and(|sub| sub.members.len() > 1);
             if is_shared || unsubscribing.checked.is_none() && self.erase_sub(source.sub).is_err() {
                 self.reply(connection, TopicAnswer::StillSubscribed);
                 break;
@@ -334,7 +316,7 @@ impl<A: Archive> TopicOwner<A> {
                 continue;
             }
             self.leave_topic(source.topic);
-            if let Some(consumer) = self.consumers.get_mut(id) {
+            if let Some(consumer) = self.peers.consumers.get_mut(id) {
                 consumer.sources.remove(source.label);
             }
         }
@@ -344,12 +326,16 @@ impl<A: Archive> TopicOwner<A> {
     /// The reply to whoever asks whether there will be more.
     pub(super) fn end_of_topic(&self, consumer: ConsumerId) -> TopicAnswer {
         let is_over = |source: ConsumerSource| {
-            let (Some(topic), Some(sub)) = (self.topics.get(source.topic), self.subs.get(source.sub)) else {
+            let (Some(topic), Some(sub)) =
+                (self.loaded.topics.get(source.topic), self.loaded.subs.get(source.sub))
+            else {
                 return true;
             };
             topic.state.terminated && sub.backlog(&topic.state.next) == 0
         };
-        let Some(consumer) = self.consumers.get(consumer) else { return TopicAnswer::EndOfTopic(false) };
+        let Some(consumer) = self.peers.consumers.get(consumer) else {
+            return TopicAnswer::EndOfTopic(false);
+        };
         // One that has topics of other owners only waits for nothing here.
         let has_topic = match consumer.window() {
             Some(window) => window.has_topic(),

@@ -1,14 +1,12 @@
 //! What time brings: redeliveries and delayed messages, what is saved, and what is given up.
 
-use super::loaded::TopicId;
+use super::handles::{SubId, TopicId};
 use super::mark::Mark;
-use super::open::IDLE_NS;
-use super::owner::{Timer, TopicOwner};
+use super::owner::TopicOwner;
 use super::pending::PendingState;
 use super::state::LogPlace;
-use super::subscription::SubId;
+use super::timers::{IDLE_NS, Timer};
 use super::{Archive, ArchiveError, Position, Saved, TopicName, TopicRules};
-use crate::wheel::Now;
 
 /// Steps of timers before something else is done, each about a microsecond; very many topics may be due at a time.
 const TICK_STEPS: usize = 256;
@@ -43,16 +41,15 @@ const TEND_NS_MIN: u64 = 1_000_000_000;
 const SWEEP_REST_NS: u64 = 60_000_000_000;
 
 impl<A: Archive> TopicOwner<A> {
-    /// Does what is due by the time: redeliveries, delayed messages, what expires, what is to be saved.
-    pub fn tick(&mut self, now: Now) {
-        self.set_time(now);
+    /// Does what is due by the time.
+    pub(super) fn fire_timers(&mut self) {
         let mut steps = 0;
         while steps < TICK_STEPS {
-            let Some((at_ns, timer)) = self.timers.first().copied() else { break };
+            let Some((at_ns, timer)) = self.loaded.timers.first().copied() else { break };
             if at_ns > self.now.monotonic_ns {
                 break;
             }
-            self.timers.remove(&(at_ns, timer));
+            self.loaded.timers.remove(&(at_ns, timer));
             steps += match timer {
                 Timer::Pending(..) | Timer::Wake(_) | Timer::Probe(_) => 1,
                 Timer::Idle(_) => UNLOAD_STEPS,
@@ -62,73 +59,81 @@ impl<A: Archive> TopicOwner<A> {
             match timer {
                 Timer::Pending(sub, position) => self.time_out(sub, position, at_ns),
                 Timer::Wake(id) => {
-                    if let Some(sub) = self.subs.get_mut(id) {
+                    if let Some(sub) = self.loaded.subs.get_mut(id) {
                         // Looked up again, because the clock of the world may have gone back.
                         (sub.due_ms, sub.wake_ns) = (0, None);
                     }
-                    self.ready(id);
+                    self.loaded.ready(id);
                 }
                 Timer::Idle(topic) => self.unload_idle(topic, IDLE_NS),
                 // What was brought forward is over by now.
-                Timer::Tend(id) if self.topics.get(id).is_some_and(|topic| topic.tend_due_ns > at_ns) => {}
+                Timer::Tend(id)
+                    if self.loaded.topics.get(id).is_some_and(|topic| topic.tend_due_ns > at_ns) => {}
                 Timer::Tend(topic) => self.tend(topic),
                 Timer::Sweep => self.sweep(),
                 Timer::Probe(holder) => self.confirm(holder),
             }
         }
-        self.counters.roll(self.now.monotonic_ns);
-        if self.save_due_ns.is_some_and(|due_ns| due_ns <= self.now.monotonic_ns) {
+    }
+
+    /// Saves some of what has changed, when it is time.
+    pub(super) fn save_due(&mut self) {
+        if self.commits.save_due_ns.is_some_and(|due_ns| due_ns <= self.now.monotonic_ns) {
             self.save_some(SAVES_AT_ONCE);
         }
     }
 
     /// Saves all that has changed and is not saved yet.
-    pub fn save(&mut self, now: Now) {
+    pub fn save(&mut self, now: crate::wheel::Now) {
         self.set_time(now);
         self.save_some(usize::MAX);
     }
 
     fn save_some(&mut self, count: usize) {
         for _ in 0..count {
-            let saved = if let Some(sub) = self.dirty_subs.pop_front() {
+            let saved = if let Some(sub) = self.commits.dirty_subs.pop_front() {
                 self.save_sub(sub).inspect_err(|_| self.touch(sub))
-            } else if let Some(topic) = self.dirty_topics.pop_front() {
+            } else if let Some(topic) = self.commits.dirty_topics.pop_front() {
                 self.save_topic(topic).inspect_err(|_| self.touch_topic(topic))
             } else {
-                self.save_due_ns = None;
+                self.commits.save_due_ns = None;
                 return;
             };
             if saved.is_err() {
                 // What cannot be written now is tried again later.
-                self.save_due_ns = None;
-                return self.save_soon();
+                self.commits.save_due_ns = None;
+                return self.commits.save_soon(self.now.monotonic_ns);
             }
         }
     }
 
     /// Saves a subscription if it has changed or is new.
     pub(super) fn save_sub(&mut self, id: SubId) -> Result<(), ArchiveError> {
-        let Some(sub) = self.subs.get_mut(id).filter(|sub| sub.durable) else { return Ok(()) };
+        let Some(sub) = self.loaded.subs.get_mut(id).filter(|sub| sub.durable) else { return Ok(()) };
         sub.is_dirty = false;
-        let Some(topic) = self.topics.get(sub.topic).filter(|topic| !topic.is_gone) else { return Ok(()) };
-        if self.broken.is_some() {
+        let Some(topic) = self.loaded.topics.get(sub.topic).filter(|topic| !topic.is_gone) else {
+            return Ok(());
+        };
+        if self.commits.broken.is_some() {
             return Ok(());
         }
         let bytes = sub.state.write(&sub.pending);
         self.archive.save(topic.number, Saved::Subscription(&sub.name, &bytes))?;
-        self.is_uncommitted = true;
+        self.commits.is_uncommitted = true;
         Ok(())
     }
 
     /// Saves a topic's state.
     pub(super) fn save_topic(&mut self, id: TopicId) -> Result<(), ArchiveError> {
-        let Some(topic) = self.topics.get_mut(id).filter(|topic| !topic.is_gone) else { return Ok(()) };
+        let Some(topic) = self.loaded.topics.get_mut(id).filter(|topic| !topic.is_gone) else {
+            return Ok(());
+        };
         topic.is_dirty = false;
-        if self.broken.is_some() {
+        if self.commits.broken.is_some() {
             return Ok(());
         }
         self.archive.save(topic.number, Saved::Topic(&topic.state.write()))?;
-        self.is_uncommitted = true;
+        self.commits.is_uncommitted = true;
         Ok(())
     }
 
@@ -146,9 +151,9 @@ impl<A: Archive> TopicOwner<A> {
 
     pub(super) fn arm_tend_after(&mut self, id: TopicId, after_ns: u64) {
         let due_ns = self.now.monotonic_ns.saturating_add(after_ns);
-        if let Some(topic) = self.topics.get_mut(id).filter(|topic| due_ns < topic.tend_due_ns) {
+        if let Some(topic) = self.loaded.topics.get_mut(id).filter(|topic| due_ns < topic.tend_due_ns) {
             let old_ns = std::mem::replace(&mut topic.tend_due_ns, due_ns);
-            self.timers.remove(&(old_ns, Timer::Tend(id)));
+            self.loaded.timers.remove(&(old_ns, Timer::Tend(id)));
             self.arm(after_ns, Timer::Tend(id));
         }
     }
@@ -160,7 +165,7 @@ impl<A: Archive> TopicOwner<A> {
 
     /// So much came to a topic, or was acknowledged, that it is looked at now.
     pub(super) fn hurry(&mut self, id: TopicId) {
-        let Some(topic) = self.topics.get_mut(id) else { return };
+        let Some(topic) = self.loaded.topics.get_mut(id) else { return };
         let most = TEND_BYTES + topic.subs.len() as u64 * TEND_SUBSCRIPTION_BYTES;
         let is_acknowledged = topic.untended_bytes < TEND_BYTES;
         if is_acknowledged || topic.untended_bytes >= most {
@@ -172,14 +177,14 @@ impl<A: Archive> TopicOwner<A> {
     /// Gives up what is too old or too much.
     fn tend(&mut self, id: TopicId) {
         let (now_ns, tend_ns) = (self.now.monotonic_ns, self.tend_ns());
-        let Some(topic) = self.topics.get_mut(id).filter(|topic| !topic.is_gone) else { return };
+        let Some(topic) = self.loaded.topics.get_mut(id).filter(|topic| !topic.is_gone) else { return };
         topic.tend_due_ns = u64::MAX;
         topic.untended_bytes = 0;
         // However much comes, it is looked at in time without hurry.
         let is_due = now_ns.saturating_sub(topic.tended_ns) >= tend_ns;
         let is_hurried = std::mem::take(&mut topic.is_hurried) && !is_due;
         topic.tended_ns = if is_hurried { topic.tended_ns } else { now_ns };
-        if self.broken.is_some() {
+        if self.commits.broken.is_some() {
             return;
         }
         // What is too old has waited for long, and waits for the look that is not in a hurry.
@@ -197,11 +202,12 @@ impl<A: Archive> TopicOwner<A> {
         let mut is_more = false;
         if self.rules.message_ttl_s > 0 {
             let cutoff_ms = self.wall_ms.saturating_sub(self.rules.message_ttl_s.saturating_mul(1000));
-            let subs: Vec<SubId> = self.topics[id].subs.values().copied().collect();
-            let needed = subs.iter().filter_map(|sub| self.subs.get(*sub)).map(|sub| sub.needs_from()).min();
+            let subs: Vec<SubId> = self.loaded.topics[id].subs.values().copied().collect();
+            let needed =
+                subs.iter().filter_map(|sub| self.loaded.subs.get(*sub)).map(|sub| sub.needs_from()).min();
             if let Some(from) = needed {
                 let place = self.search(id, from, |mark| mark.published_ms >= cutoff_ms)?;
-                let place = place.map_or(self.topics[id].visible, |mark| mark.place);
+                let place = place.map_or(self.loaded.topics[id].visible, |mark| mark.place);
                 for sub in subs {
                     is_more |= self.give_up(sub, &place);
                 }
@@ -214,7 +220,7 @@ impl<A: Archive> TopicOwner<A> {
     /// A subscription goes on there; what it has from before is given up, so much at once. Returns whether there may be
     /// more.
     pub(super) fn give_up(&mut self, id: SubId, place: &LogPlace) -> bool {
-        let Some(sub) = self.subs.get_mut(id) else { return false };
+        let Some(sub) = self.loaded.subs.get_mut(id) else { return false };
         let old = sub.pending.range(..place.position);
         let old = old.filter(|(_, pending)| pending.deliver_ms == 0 && pending.state != PendingState::Dying);
         let old: Vec<Position> = old.map(|(position, _)| *position).take(TRIM_AT_ONCE).collect();
@@ -230,7 +236,7 @@ impl<A: Archive> TopicOwner<A> {
             self.settle(id, position, None);
         }
         self.touch(id);
-        self.ready(id);
+        self.loaded.ready(id);
         is_more
     }
 
@@ -242,7 +248,7 @@ impl<A: Archive> TopicOwner<A> {
         from: Position,
         is_past: impl Fn(&Mark) -> bool,
     ) -> Result<Option<Mark>, ArchiveError> {
-        let topic = &self.topics[id];
+        let topic = &self.loaded.topics[id];
         let (number, from, end) = (topic.number, from.max(topic.state.first), topic.visible.position);
         let (before, mut found) = topic.marks.around(from, end, &is_past);
         let mut low = before.map_or(from, |before| before.place.position.after()).number();
@@ -265,11 +271,11 @@ impl<A: Archive> TopicOwner<A> {
     /// Deletes what nobody needs and is not kept for its own sake; in a hurry what is found without reads, which is
     /// little less. Returns when to look again.
     fn trim(&mut self, id: TopicId, is_hurried: bool) -> Result<Option<u64>, ArchiveError> {
-        let topic = &self.topics[id];
+        let topic = &self.loaded.topics[id];
         let (number, first, visible) = (topic.number, topic.state.first, topic.visible);
         let (mut bound, mut delayed) = (visible, (u64::MAX, Position::END));
         for sub in topic.subs.values() {
-            let Some(sub) = self.subs.get_mut(*sub).filter(|sub| sub.durable) else { continue };
+            let Some(sub) = self.loaded.subs.get_mut(*sub).filter(|sub| sub.durable) else { continue };
             sub.untended_bytes = 0;
             bound.position = bound.position.min(sub.needs_from());
             bound.bytes = bound.bytes.min(sub.state.read.bytes);
@@ -292,12 +298,12 @@ impl<A: Archive> TopicOwner<A> {
             None => self.search(id, first, is_kept)?,
         };
         let to = kept.map_or(visible.position, |kept| kept.place.position).min(bound.position);
-        self.topics[id].marks.trim(to, kept);
+        self.loaded.topics[id].marks.trim(to, kept);
         // A delayed message was published before its time: those of a time before the first that is kept are not kept.
         let kept_from_ms = kept.map_or(self.wall_ms, |kept| kept.published_ms);
         let delayed = delayed.min((kept_from_ms, Position::FIRST));
         let is_delayed_untrimmed = self.archive.trim_delayed(number, delayed, TRIM_AT_ONCE)? >= TRIM_AT_ONCE;
-        let topic = &mut self.topics[id];
+        let topic = &mut self.loaded.topics[id];
         if to > first {
             topic.state.first = to;
             topic.is_untrimmed = true;
@@ -305,7 +311,7 @@ impl<A: Archive> TopicOwner<A> {
             // Before the messages go, because without them nothing else tells how many there were.
             self.save_topic(id)?;
         }
-        let topic = &mut self.topics[id];
+        let topic = &mut self.loaded.topics[id];
         if topic.is_untrimmed {
             self.archive.trim(number, to)?;
             topic.is_untrimmed = false;
@@ -323,20 +329,20 @@ impl<A: Archive> TopicOwner<A> {
     /// something instead, they do so now.
     pub(super) fn over_quota(&mut self, id: TopicId) -> Option<Box<str>> {
         let quota = self.rules.backlog_quota_bytes;
-        let topic = &self.topics[id];
+        let topic = &self.loaded.topics[id];
         let next = topic.state.next;
         if quota == 0 || next.bytes < topic.quota_check_bytes {
             return None;
         }
         let subs: Vec<SubId> = topic.subs.values().copied().collect();
         let backlog = |sub: &SubId| {
-            self.subs.get(*sub).filter(|sub| sub.durable).map_or(0, |sub| sub.backlog_bytes(&next))
+            self.loaded.subs.get(*sub).filter(|sub| sub.durable).map_or(0, |sub| sub.backlog_bytes(&next))
         };
         let over: Vec<SubId> = subs.iter().filter(|sub| backlog(sub) >= quota).copied().collect();
         if over.is_empty() {
             let slowest = subs.iter().map(backlog).max().unwrap_or(0);
             // No backlog grows by more than the topic does.
-            self.topics[id].quota_check_bytes = next.bytes + (quota - slowest);
+            self.loaded.topics[id].quota_check_bytes = next.bytes + (quota - slowest);
             return None;
         }
         if !self.rules.backlog_eviction {
@@ -345,10 +351,10 @@ impl<A: Archive> TopicOwner<A> {
         // A tenth more, so that it is not done for every message.
         let kept = quota - quota / 10;
         for sub in over {
-            let from = self.subs[sub].needs_from();
+            let from = self.loaded.subs[sub].needs_from();
             let is_past = |mark: &Mark| mark.place.bytes.saturating_add(kept) >= next.bytes;
             if let Ok(found) = self.search(id, from, is_past) {
-                let place = found.map_or(self.topics[id].visible, |mark| mark.place);
+                let place = found.map_or(self.loaded.topics[id].visible, |mark| mark.place);
                 self.give_up(sub, &place);
             }
         }
@@ -358,25 +364,25 @@ impl<A: Archive> TopicOwner<A> {
     /// Looks after some topics: after those that are not loaded in every way, after others for subscriptions that
     /// nobody comes for.
     fn sweep(&mut self) {
-        let swept = std::mem::take(&mut self.swept);
-        let names = if self.broken.is_some() {
+        let swept = std::mem::take(&mut self.catalog.swept);
+        let names = if self.commits.broken.is_some() {
             Vec::new()
         } else {
             self.archive.names("", &swept, SWEEP_AT_ONCE).unwrap_or_default()
         };
         for name in names.iter().filter_map(|name| TopicName::read(name).ok()) {
-            if let Some(id) = self.names.get(name.as_str()).copied() {
+            if let Some(id) = self.catalog.names.get(name.as_str()).copied() {
                 self.expire_subs(id);
             } else if let Ok(Some(id)) = self.find_topic(&name) {
                 self.expire_subs(id);
                 self.tend(id);
-                if self.topics.get(id).is_some_and(|topic| !topic.is_untrimmed) {
+                if self.loaded.topics.get(id).is_some_and(|topic| !topic.is_untrimmed) {
                     self.unload_idle(id, 0);
                 }
             }
         }
         let is_full = names.len() >= SWEEP_AT_ONCE;
-        self.swept = names.into_iter().next_back().filter(|_| is_full).unwrap_or_default();
+        self.catalog.swept = names.into_iter().next_back().filter(|_| is_full).unwrap_or_default();
         self.arm(if is_full { SWEEP_PAUSE_NS } else { SWEEP_REST_NS }, Timer::Sweep);
     }
 }

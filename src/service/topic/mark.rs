@@ -23,10 +23,9 @@ pub(super) struct Mark {
 
 impl Mark {
     pub(super) fn of(message: &StoredMessage) -> Self {
-        let (position, ordinal, bytes) = (message.position, message.ordinal(), message.bytes_before());
         Self {
-            place: LogPlace { position, ordinal, bytes },
-            end_bytes: bytes + message.len() as u64,
+            place: LogPlace::before(message),
+            end_bytes: message.bytes_before() + message.len() as u64,
             published_ms: message.published_ms(),
         }
     }

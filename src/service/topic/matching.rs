@@ -1,29 +1,22 @@
 //! Consumers of a pattern: they have all topics whose names match, those included that are still to come.
 
-use super::consumer::ConsumerId;
-use super::join::{Labelled, StartFrom};
-use super::loaded::TopicId;
+use super::handles::{ConsumerId, TopicId};
+use super::opening::{Labelled, StartFrom};
 use super::owner::TopicOwner;
-use super::work::{Slice, TOPIC_STEPS, TopicWork, WorkProgress};
-use super::{Archive, ArchiveError, MessageId, Right, Rights, TopicName, TopicRefusal};
+use super::peers::Created;
+use super::work::{Slice, TOPIC_STEPS, WorkProgress};
+use super::{Archive, ArchiveError, MessageId, Right, Rights, TopicName, TopicPattern, TopicRefusal};
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
 
 /// Names that are read from the archive at once.
 const NAMES_AT_ONCE: usize = 32;
 
-/// A topic that was created, and which consumers of patterns have been looked at for it.
-pub(super) struct Created {
-    name: TopicName,
-    /// The last of them.
-    after: Option<ConsumerId>,
-}
-
 impl<A: Archive> TopicOwner<A> {
     /// Does something with some of the topics that match and may be had: those behind a name, which moves on.
     pub(super) fn each_matching<E: std::convert::From<ArchiveError>>(
         &mut self,
-        (namespace, pattern, rights): (&str, &regex::Regex, Option<&Rights>),
+        (namespace, pattern, rights): (&str, &TopicPattern, Option<&Rights>),
         after: &mut Box<str>,
         slice: &mut Slice,
         mut act: impl FnMut(&mut Self, &TopicName) -> Result<(), E>,
@@ -59,7 +52,7 @@ impl<A: Archive> TopicOwner<A> {
         from: StartFrom,
         slice: &mut Slice,
     ) -> Result<WorkProgress, TopicRefusal> {
-        let Some(consumer) = self.consumers.get_mut(id) else { return Ok(WorkProgress::Done) };
+        let Some(consumer) = self.peers.consumers.get_mut(id) else { return Ok(WorkProgress::Done) };
         let Some(wanted) = consumer.wanted.take() else { return Ok(WorkProgress::Done) };
         let rights = consumer.rights.take();
         let joined =
@@ -67,7 +60,7 @@ impl<A: Archive> TopicOwner<A> {
                 // It may have come to it as a new one.
                 if topics.has(id, name) { Ok(()) } else { topics.join(id, name, Labelled::Topic, from) }
             });
-        if let Some(consumer) = self.consumers.get_mut(id) {
+        if let Some(consumer) = self.peers.consumers.get_mut(id) {
             (consumer.wanted, consumer.rights) = (Some(wanted), rights);
         }
         joined
@@ -76,27 +69,22 @@ impl<A: Archive> TopicOwner<A> {
     /// A topic was created: readers that wait for it, and consumers whose patterns its name matches, get it before long, from
     /// its first message.
     pub(super) fn announce(&mut self, name: &TopicName) {
-        if self.matching.is_empty() && !self.awaited.contains_key(name.as_str()) {
+        if self.peers.matching.is_empty() && !self.peers.awaited.contains_key(name.as_str()) {
             return;
         }
-        if self.created.is_empty() {
-            self.works.push_back(TopicWork::Attach);
+        if self.peers.created.is_empty() {
+            self.run_always(false, |owner, slice| owner.go_on_attaching(slice));
         }
-        self.created.push_back(Created { name: name.clone(), after: None });
-    }
-
-    /// A topic that was created is deleted, and nobody is to be taken into it any more.
-    pub(super) fn forget_created(&mut self, name: &TopicName) {
-        self.created.retain(|created| created.name != *name);
+        self.peers.created.push_back(Created { name: name.clone(), after: None });
     }
 
     /// Takes some readers and some consumers of patterns into new topics.
-    pub(super) fn go_on_attaching(&mut self, slice: &mut Slice) -> WorkProgress {
-        while let Some(created) = self.created.front_mut() {
+    fn go_on_attaching(&mut self, slice: &mut Slice) -> WorkProgress {
+        while let Some(created) = self.peers.created.front_mut() {
             if slice.is_over() {
                 return WorkProgress::More;
             }
-            let reader = self.awaited.get_mut(created.name.as_str()).and_then(BTreeSet::pop_first);
+            let reader = self.peers.awaited.get_mut(created.name.as_str()).and_then(BTreeSet::pop_first);
             if let Some(id) = reader {
                 slice.spend(TOPIC_STEPS);
                 let name = created.name.clone();
@@ -107,10 +95,10 @@ impl<A: Archive> TopicOwner<A> {
                 }
                 continue;
             }
-            self.awaited.remove(created.name.as_str());
+            self.peers.awaited.remove(created.name.as_str());
             let after = created.after.map_or(Unbounded, Excluded);
-            let Some(id) = self.matching.range((after, Unbounded)).next().copied() else {
-                self.created.pop_front();
+            let Some(id) = self.peers.matching.range((after, Unbounded)).next().copied() else {
+                self.peers.created.pop_front();
                 continue;
             };
             created.after = Some(id);
@@ -130,31 +118,31 @@ impl<A: Archive> TopicOwner<A> {
     /// Whether a topic was created just now, and is to come from its first message to somebody of a subscription who has
     /// not been taken into it yet.
     pub(super) fn is_promised(&self, topic: TopicId, subscription: &str) -> bool {
-        let name = &self.topics[topic].name;
-        let is_of =
-            |id: &ConsumerId| self.consumers.get(*id).is_some_and(|it| &*it.subscription == subscription);
-        self.created.iter().any(|created| created.name == *name)
-            && self.matching.iter().any(|id| is_of(id) && self.is_wanted(*id, name))
+        let name = &self.loaded.topics[topic].name;
+        let is_of = |id: &ConsumerId| {
+            self.peers.consumers.get(*id).is_some_and(|it| &*it.subscription == subscription)
+        };
+        self.peers.created.iter().any(|created| created.name == *name)
+            && self.peers.matching.iter().any(|id| is_of(id) && self.is_wanted(*id, name))
     }
 
     /// Whether a topic is one that a consumer of a pattern should have and does not have yet.
     fn is_wanted(&self, id: ConsumerId, name: &TopicName) -> bool {
-        let Some(consumer) = self.consumers.get(id) else { return false };
+        let Some(consumer) = self.peers.consumers.get(id) else { return false };
         let Some((namespace, pattern)) = &consumer.wanted else { return false };
         !self.has(id, name) && self.matches(name, namespace, pattern) && consumer.may_have(name)
     }
 
     /// Whether a consumer of a pattern has a topic.
     fn has(&self, id: ConsumerId, name: &TopicName) -> bool {
-        let topic = self.names.get(name.as_str()).and_then(|topic| self.topics.get(*topic));
+        let topic = self.catalog.names.get(name.as_str()).and_then(|topic| self.loaded.topics.get(*topic));
         let label = topic.and_then(|topic| MessageId::topic_label(topic.number));
-        let consumer = self.consumers.get(id).filter(|_| label.is_some());
+        let consumer = self.peers.consumers.get(id).filter(|_| label.is_some());
         consumer.is_some_and(|consumer| consumer.sources.get(label).is_some())
     }
 
     /// Whether a topic is among those of a pattern. A partition is as its topic is called.
-    fn matches(&self, name: &TopicName, namespace: &str, pattern: &regex::Regex) -> bool {
-        let text = self.whole(name).unwrap_or(name.as_str());
-        name.as_str().starts_with(namespace) && pattern.is_match(text)
+    fn matches(&self, name: &TopicName, namespace: &str, pattern: &TopicPattern) -> bool {
+        name.as_str().starts_with(namespace) && pattern.matches(self.catalog.known_name(name))
     }
 }

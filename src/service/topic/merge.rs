@@ -1,8 +1,7 @@
 //! One answer of those of all owners, to questions that are about all topics.
 
 use super::TopicInquiry;
-use super::inquiry::NAMES_MAX;
-use super::proxy::PAGE_TOPICS_MAX;
+use super::inquiry::{NAMES_MAX, PAGE_TOPICS_MAX};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -20,24 +19,6 @@ pub enum Merge {
 
 /// The status of a page that is not the last of its owner.
 pub(super) const PARTIAL: u16 = 206;
-
-impl TopicInquiry {
-    /// The topic that is asked about, if it is one.
-    #[must_use]
-    pub fn topic(&self) -> Option<&super::TopicName> {
-        match self {
-            Self::ProxyTopic(topic)
-            | Self::Stats(topic)
-            | Self::Terminate(topic)
-            | Self::Delete { topic, .. }
-            | Self::Peek { topic, .. }
-            | Self::Purge { topic, .. }
-            | Self::Reset { topic, .. }
-            | Self::Forget { topic, .. } => Some(topic),
-            Self::ProxyStats { .. } | Self::ProxyMetrics(_) | Self::List { .. } => None,
-        }
-    }
-}
 
 impl Merge {
     /// How the answers to a question become one; nothing for one about a single topic, whose owner answers it.

@@ -1,6 +1,7 @@
 //! The full name of a topic: `persistent://tenant/namespace/topic`, or with the cluster of old
 //! `persistent://property/cluster/namespace/topic`.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
@@ -41,8 +42,23 @@ impl TopicDomain {
 pub struct NameError(pub &'static str);
 
 /// A topic's full name, checked.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TopicName(Arc<str>);
+
+impl TryFrom<String> for TopicName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        Self::read(&text)
+    }
+}
+
+impl From<TopicName> for String {
+    fn from(name: TopicName) -> Self {
+        name.as_str().into()
+    }
+}
 
 impl TopicName {
     /// The topic of a domain and the parts behind it, already decoded: three, or four with a cluster.

@@ -1,41 +1,29 @@
 //! The statistics of Pulsar's WebSocket proxy: who produces and consumes what, told in pages and made in slices, since
 //! there may be very many connections.
 
+use super::handles::Label;
+use super::inquiry::{InquiryError, InquiryOutcome, InquiryProgress, PAGE_TOPICS_MAX};
 use super::merge::PARTIAL;
 use super::owner::TopicOwner;
-use super::source::Label;
-use super::work::{Slice, TOPIC_STEPS, TopicWork};
-use super::{Archive, Right, Rights, SubscriptionType, TopicAnswer, TopicName};
+use super::work::{Slice, TOPIC_STEPS};
+use super::{Archive, Right, Rights, TopicName};
 use crate::service::ConnectionRef;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Topics in one answer about all, unless fewer are asked for.
-pub const PAGE_TOPICS_MAX: usize = 1000;
 /// Connections in one answer, each some 200 bytes: a page that people and programs take, and that is one message in the
 /// mailbox of a shard. A single topic that has more tells how many are left out.
 const CONNECTIONS_MAX: usize = 5000;
 
-/// What is asked for.
-pub(super) enum StatsScope {
-    /// This topic.
-    Topic(TopicName),
-    /// The first topics behind this one, at most so many.
-    Page { after: Box<str>, count: usize },
-}
-
 /// Statistics that are being told.
-pub(super) struct Telling {
-    connection: ConnectionRef,
+struct Telling {
     /// The topics that may be seen.
     rights: Rights,
     /// The only topic that is asked for.
     only: Option<TopicName>,
     /// The last topic of the page before.
     after: Box<str>,
-    /// Whether others tell of other topics.
-    is_one_of_several: bool,
     stage: StatsStage,
     /// Where it goes on among the connections of the stage, and within one of them.
     at: usize,
@@ -102,27 +90,32 @@ struct ConsumerStats<'a> {
 }
 
 impl<A: Archive> TopicOwner<A> {
-    /// Begins to tell the statistics of one topic, or of so many behind one.
-    pub(super) fn tell_connections(&mut self, connection: ConnectionRef, rights: Rights, which: StatsScope) {
-        let (only, after, topics_max) = match which {
-            StatsScope::Topic(name) => (Some(name), "".into(), 1),
-            StatsScope::Page { after, count } => (None, after, count.clamp(1, PAGE_TOPICS_MAX)),
-        };
-        let page = StatsPage { topics: BTreeMap::new(), topics_max, until: None, connections: 0 };
-        let (stage, within) = (StatsStage::Producers, Within::default());
-        let is_one_of_several = self.owner.of() > 1;
-        let telling =
-            Telling { connection, rights, only, after, is_one_of_several, stage, at: 0, within, page };
-        if let Err(refusal) = self.take_on(TopicWork::Tell(Box::new(telling))) {
-            self.reply(connection, TopicAnswer::Answer(503, refusal.reason.as_bytes().into()));
-        }
+    /// Tells the connections of one topic.
+    pub(super) fn tell_topic(&mut self, connection: ConnectionRef, name: TopicName) -> InquiryProgress {
+        self.tell_connections(connection, Telling::new(Rights::ALL, Some(name), "".into(), 1))
+    }
+
+    /// Tells the connections of the first topics behind one, at most so many.
+    pub(super) fn tell_page(
+        &mut self,
+        connection: ConnectionRef,
+        rights: Rights,
+        after: Box<str>,
+        count: usize,
+    ) -> InquiryProgress {
+        let telling = Telling::new(rights, None, after, count.clamp(1, PAGE_TOPICS_MAX));
+        self.tell_connections(connection, telling)
+    }
+
+    fn tell_connections(&mut self, connection: ConnectionRef, mut telling: Telling) -> InquiryProgress {
+        self.answer_in_slices(connection, move |owner, slice| owner.go_on_telling(&mut telling, slice))
     }
 
     /// Looks at some connections, and answers when it has seen all.
-    pub(super) fn go_on_telling(&self, telling: &mut Telling, slice: &mut Slice) -> Option<TopicAnswer> {
+    fn go_on_telling(&self, telling: &mut Telling, slice: &mut Slice) -> InquiryProgress {
         loop {
             if slice.is_over() {
-                return None;
+                return Ok(None);
             }
             // Rights are looked through for every topic.
             slice.spend(if telling.rights.are_all() { 1 } else { TOPIC_STEPS });
@@ -138,25 +131,25 @@ impl<A: Archive> TopicOwner<A> {
             telling.stage = match telling.stage {
                 StatsStage::Producers => StatsStage::Consumers,
                 StatsStage::Consumers => StatsStage::Transient,
-                StatsStage::Transient => return Some(telling.answer()),
+                StatsStage::Transient => return telling.answer(self.owner.of() > 1).map(Some),
             };
         }
     }
 
     /// Tells the next topic of a producer. Returns whether there may be more.
     fn tell_producer(&self, telling: &mut Telling) -> bool {
-        if telling.at >= self.producers.capacity() {
+        if telling.at >= self.peers.producers.capacity() {
             return false;
         }
-        let producer = self.producers.get(telling.at);
+        let producer = self.peers.producers.get(telling.at);
         let target = producer.and_then(|it| Some((it, it.targets.get(telling.within.target)?.0)));
         let Some((producer, topic)) = target else {
             telling.next_connection();
             return true;
         };
         telling.within.target += 1;
-        if let Some(topic) = self.topics.get(topic) {
-            telling.tell(self.told_name(&topic.name), StatsList::Producers, || {
+        if let Some(topic) = self.loaded.topics.get(topic) {
+            telling.tell(self.catalog.known_name(&topic.name), StatsList::Producers, || {
                 json(&ProducerStats {
                     remote_connection: address(&producer.remote),
                     number_of_msg_published: producer.published,
@@ -168,22 +161,22 @@ impl<A: Archive> TopicOwner<A> {
 
     /// The same of a consumer or reader.
     fn tell_consumer(&self, telling: &mut Telling) -> bool {
-        if telling.at >= self.consumers.capacity() {
+        if telling.at >= self.peers.consumers.capacity() {
             return false;
         }
-        let consumer = self.consumers.get(telling.at).filter(|consumer| !consumer.is_over());
+        let consumer = self.peers.consumers.get(telling.at).filter(|consumer| !consumer.is_over());
         let source = consumer.and_then(|it| Some((it, it.sources.next(telling.within.label)?)));
         let Some((consumer, source)) = source else {
             telling.next_connection();
             return true;
         };
         telling.within.label = Some(source.label);
-        if let Some(topic) = self.topics.get(source.topic) {
-            telling.tell(self.told_name(&topic.name), StatsList::Consumers, || {
+        if let Some(topic) = self.loaded.topics.get(source.topic) {
+            telling.tell(self.catalog.known_name(&topic.name), StatsList::Consumers, || {
                 json(&ConsumerStats {
                     remote_connection: address(&consumer.remote),
                     subscription_name: &consumer.subscription,
-                    subscription_type: kind_name(consumer.kind),
+                    subscription_type: consumer.kind.name(),
                     subscription_mode: if consumer.durable { "Durable" } else { "NonDurable" },
                     number_of_msg_delivered: consumer.delivered,
                 })
@@ -194,10 +187,10 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Tells all topics of a connection of non-persistent ones.
     fn tell_transient(&self, telling: &mut Telling, slice: &mut Slice) -> bool {
-        if telling.at >= self.transient.all.capacity() {
+        if telling.at >= self.peers.transient.all.capacity() {
             return false;
         }
-        if let Some(one) = self.transient.all.get(telling.at) {
+        if let Some(one) = self.peers.transient.all.get(telling.at) {
             let list = if one.kind.is_none() { StatsList::Producers } else { StatsList::Consumers };
             for name in one.topics.split(',') {
                 slice.spend(1);
@@ -209,7 +202,7 @@ impl<A: Archive> TopicOwner<A> {
                     Some(kind) => json(&ConsumerStats {
                         remote_connection: address(&one.remote),
                         subscription_name: &one.name,
-                        subscription_type: kind_name(kind),
+                        subscription_type: kind.name(),
                         subscription_mode: "NonDurable",
                         number_of_msg_delivered: 0,
                     }),
@@ -219,16 +212,12 @@ impl<A: Archive> TopicOwner<A> {
         telling.next_connection();
         true
     }
-
-    /// The name under which connections know a topic: a partition is told as the topic that it is of.
-    fn told_name<'a>(&self, name: &'a TopicName) -> &'a str {
-        self.whole(name).unwrap_or(name.as_str())
-    }
 }
 
 impl Telling {
-    pub(super) fn connection(&self) -> ConnectionRef {
-        self.connection
+    fn new(rights: Rights, only: Option<TopicName>, after: Box<str>, topics_max: usize) -> Self {
+        let page = StatsPage { topics: BTreeMap::new(), topics_max, until: None, connections: 0 };
+        Self { rights, only, after, stage: StatsStage::Producers, at: 0, within: Within::default(), page }
     }
 
     fn next_connection(&mut self) {
@@ -252,12 +241,11 @@ impl Telling {
         self.rights.are_all() || TopicName::read(name).is_ok_and(allowed)
     }
 
-    fn answer(&mut self) -> TopicAnswer {
+    /// What was found. Topics of other owners may stand between those of a page and the next.
+    fn answer(&mut self, is_one_of_several: bool) -> Result<InquiryOutcome, InquiryError> {
         if let Some(only) = &self.only {
-            return match self.page.topics.remove(only.as_str()) {
-                Some(told) => TopicAnswer::Answer(200, told.json().into_bytes().into()),
-                None => TopicAnswer::Answer(404, b"Topic does not exist"[..].into()),
-            };
+            let told = self.page.topics.remove(only.as_str()).ok_or_else(InquiryError::no_topic)?;
+            return Ok(InquiryOutcome::Told(200, told.json()));
         }
         let mut out = String::from("{");
         for (name, told) in &self.page.topics {
@@ -266,8 +254,8 @@ impl Telling {
         }
         out.push('}');
         // Other owners' topics behind the end of a page that is not the last are of the next one too.
-        let is_partial = self.is_one_of_several && self.page.until.is_some();
-        TopicAnswer::Answer(if is_partial { PARTIAL } else { 200 }, out.into_bytes().into())
+        let is_partial = is_one_of_several && self.page.until.is_some();
+        Ok(InquiryOutcome::Told(if is_partial { PARTIAL } else { 200 }, out))
     }
 }
 
@@ -329,13 +317,4 @@ fn json(value: &(impl Serialize + ?Sized)) -> String {
 /// An address as Java writes it.
 fn address(remote: &str) -> String {
     format!("/{}", remote.trim_start_matches('/'))
-}
-
-pub(super) fn kind_name(kind: SubscriptionType) -> &'static str {
-    match kind {
-        SubscriptionType::Exclusive => "Exclusive",
-        SubscriptionType::Shared => "Shared",
-        SubscriptionType::Failover => "Failover",
-        SubscriptionType::KeyShared => "Key_Shared",
-    }
 }

@@ -3,14 +3,13 @@
 //! There may be tens of thousands of messages pending, and as many subscriptions of a topic: what can wait is done in
 //! slices.
 
-use super::consumer::ConsumerId;
-use super::inquiry::{InquiryError, broken, no_topic};
-use super::loaded::TopicId;
-use super::owner::{PendingAnswer, Timer, TopicOwner};
-use super::pending::PendingState;
+use super::handles::{ConsumerId, SubId, TopicId};
+use super::inquiry::{InquiryError, InquiryOutcome, InquiryProgress};
+use super::owner::TopicOwner;
+use super::pending::{PendingKeys, PendingState};
 use super::state::LogPlace;
-use super::subscription::SubId;
-use super::work::{Slice, TOPIC_STEPS, TopicWork, WorkProgress};
+use super::timers::Timer;
+use super::work::{Slice, TOPIC_STEPS, WorkProgress};
 use super::{Archive, Position, TopicName, TopicNumber};
 use crate::service::ConnectionRef;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -26,25 +25,18 @@ pub(super) struct Walk {
     after: Option<Arc<str>>,
 }
 
-/// A topic that is being purged.
-pub(super) struct Purging {
-    connection: ConnectionRef,
-    walk: Walk,
-    /// Where it ended when it was asked for.
-    end: LogPlace,
-}
-
 impl<A: Archive> TopicOwner<A> {
     /// The subscriptions of a topic.
     pub(super) fn walk(&self, topic: TopicId) -> Walk {
-        let number = self.topics.get(topic).map_or(0, |topic| topic.number);
+        let number = self.loaded.topics.get(topic).map_or(0, |topic| topic.number);
         Walk { topic, number, after: None }
     }
 
     /// The next of them; an error when the topic is not there any more.
-    pub(super) fn next_sub(&self, walk: &mut Walk) -> Result<Option<SubId>, ()> {
-        let topic = self.topics.get(walk.topic).filter(|topic| topic.number == walk.number && !topic.is_gone);
-        let Some(topic) = topic else { return Err(()) };
+    pub(super) fn next_sub(&self, walk: &mut Walk) -> Result<Option<SubId>, InquiryError> {
+        let topic =
+            self.loaded.topics.get(walk.topic).filter(|topic| topic.number == walk.number && !topic.is_gone);
+        let Some(topic) = topic else { return Err(InquiryError::no_topic()) };
         let after = walk.after.take().map_or(Unbounded, Excluded);
         let next = topic.subs.range::<Arc<str>, _>((after, Unbounded)).next();
         Ok(next.map(|(name, sub)| {
@@ -59,48 +51,36 @@ impl<A: Archive> TopicOwner<A> {
         connection: ConnectionRef,
         name: &TopicName,
         subscription: Option<&str>,
-    ) -> Result<(), InquiryError> {
+    ) -> InquiryProgress {
         let id = self.known(name)?;
-        let end = self.topics[id].state.next;
+        let end = self.loaded.topics[id].state.next;
         if let Some(subscription) = subscription {
             let sub = self.known_sub(id, subscription)?;
             self.reset(sub, end, false);
-            self.save_sub(sub).map_err(broken)?;
-            self.answers.push(PendingAnswer::Done(connection));
-            return Ok(());
+            self.save_sub(sub)?;
+            return Ok(Some(InquiryOutcome::Changed));
         }
-        let purging = Purging { connection, walk: self.walk(id), end };
-        self.take_on(TopicWork::Purge(Box::new(purging))).map_err(|refusal| (503, refusal.reason))
+        let mut walk = self.walk(id);
+        self.answer_in_slices(connection, move |owner, slice| owner.purge_some(&mut walk, end, slice))
     }
 
     /// Empties some subscriptions of a topic, and after the last the topic.
-    pub(super) fn go_on_purging(&mut self, purging: &mut Purging, slice: &mut Slice) -> WorkProgress {
-        let connection = purging.connection;
-        match self.purge_some(purging, slice) {
-            Ok(WorkProgress::More) => return WorkProgress::More,
-            Ok(WorkProgress::Done) => self.answers.push(PendingAnswer::Done(connection)),
-            Err((status, reason)) => self.answer(connection, status, reason.as_bytes()),
-        }
-        WorkProgress::Done
-    }
-
-    fn purge_some(&mut self, purging: &mut Purging, slice: &mut Slice) -> Result<WorkProgress, InquiryError> {
-        let Purging { walk, end, .. } = purging;
-        while let Some(sub) = self.next_sub(walk).map_err(|()| no_topic())? {
+    fn purge_some(&mut self, walk: &mut Walk, end: LogPlace, slice: &mut Slice) -> InquiryProgress {
+        while let Some(sub) = self.next_sub(walk)? {
             slice.spend(TOPIC_STEPS);
-            if self.subs[sub].state.read.position <= end.position {
-                self.reset(sub, *end, false);
+            if self.loaded.subs[sub].state.read.position <= end.position {
+                self.reset(sub, end, false);
             } else {
                 // It has gone on meanwhile, and keeps what came after.
-                while self.give_up(sub, end) {}
+                while self.give_up(sub, &end) {}
             }
-            self.save_sub(sub).map_err(broken)?;
+            self.save_sub(sub)?;
             if slice.is_over() {
-                return Ok(WorkProgress::More);
+                return Ok(None);
             }
         }
         let id = walk.topic;
-        let topic = &mut self.topics[id];
+        let topic = &mut self.loaded.topics[id];
         if topic.state.first < end.position {
             topic.state.first = end.position;
             topic.is_untrimmed = true;
@@ -108,15 +88,15 @@ impl<A: Archive> TopicOwner<A> {
             topic.forget_read();
         }
         self.tend_now(id);
-        self.save_topic(id).map_err(broken)?;
-        Ok(WorkProgress::Done)
+        self.save_topic(id)?;
+        Ok(Some(InquiryOutcome::Changed))
     }
 
     /// A subscription goes on at a place, with nothing pending.
     pub(super) fn reset(&mut self, id: SubId, place: LogPlace, is_back: bool) {
         self.give_up_pending(id);
         let now_ms = self.now.unix_ms;
-        let sub = &mut self.subs[id];
+        let sub = &mut self.loaded.subs[id];
         sub.state.read = place;
         sub.state.start = place.position;
         sub.state.skipped = 0;
@@ -124,20 +104,20 @@ impl<A: Archive> TopicOwner<A> {
         sub.due.clear();
         sub.due_ms = 0;
         let topic = sub.topic;
-        self.topics[topic].quota_check_bytes = 0;
+        self.loaded.topics[topic].quota_check_bytes = 0;
         self.touch(id);
         self.tend_now(topic);
-        self.ready(id);
+        self.loaded.ready(id);
     }
 
     /// Everything that is pending is dealt with, but for what is on its way to the dead letters: that is when it is there.
     pub(super) fn give_up_pending(&mut self, id: SubId) {
-        let Some(sub) = self.subs.get_mut(id) else { return };
+        let Some(sub) = self.loaded.subs.get_mut(id) else { return };
         let all = std::mem::take(&mut sub.pending);
         sub.pending_bytes = 0;
         sub.pending_delayed.clear();
         sub.replay.clear();
-        sub.keys = super::pending::PendingKeys::default();
+        sub.keys = PendingKeys::default();
         sub.members.iter_mut().for_each(|member| member.keys.clear());
         sub.is_full = false;
         let (mut timers, mut freed) = (Vec::new(), Vec::<ConsumerId>::new());
@@ -155,7 +135,7 @@ impl<A: Archive> TopicOwner<A> {
             }
         }
         for holder in &freed {
-            if let Some(consumer) = self.consumers.get_mut(*holder) {
+            if let Some(consumer) = self.peers.consumers.get_mut(*holder) {
                 consumer.free(1);
             }
         }
@@ -167,18 +147,12 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Removes timers: some at once, others in slices. What is left of them meanwhile comes to nothing.
     pub(super) fn discard(&mut self, mut timers: Vec<(u64, Timer)>) {
-        self.discard_some(&mut timers);
-        if !timers.is_empty() {
-            self.works.push_back(TopicWork::Discard(timers));
-        }
-    }
-
-    /// Removes some of them.
-    pub(super) fn discard_some(&mut self, timers: &mut Vec<(u64, Timer)>) -> WorkProgress {
-        let from = timers.len().saturating_sub(TIMERS_AT_ONCE);
-        for timer in timers.drain(from..) {
-            self.timers.remove(&timer);
-        }
-        if timers.is_empty() { WorkProgress::Done } else { WorkProgress::More }
+        self.run_always(true, move |owner, _| {
+            let from = timers.len().saturating_sub(TIMERS_AT_ONCE);
+            for timer in timers.drain(from..) {
+                owner.loaded.timers.remove(&timer);
+            }
+            if timers.is_empty() { WorkProgress::Done } else { WorkProgress::More }
+        });
     }
 }

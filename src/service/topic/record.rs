@@ -8,8 +8,9 @@
 //! Numbers are little-endian; `?` stands there when its flag is set; a text is its length (u32) and its bytes;
 //! properties are their count (u32) and twice as many texts; the payload is all that is left.
 
-use super::Position;
+use super::{Position, routing};
 use crate::bytes::Cursor;
+use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 
 /// What the owner of the topic fills in.
@@ -71,8 +72,18 @@ impl<'a> MessageHead<'a> {
 }
 
 /// A message that is to be stored.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Box<[u8]>")]
 pub struct MessageDraft(Box<[u8]>);
+
+impl TryFrom<Box<[u8]>> for MessageDraft {
+    type Error = &'static str;
+
+    fn try_from(record: Box<[u8]>) -> Result<Self, &'static str> {
+        read(&record).ok_or("the record of a message is damaged")?;
+        Ok(Self(record))
+    }
+}
 
 impl MessageDraft {
     /// Lays a message out.
@@ -213,6 +224,19 @@ impl StoredMessage {
         let flags = *self.record.get(FLAGS_AT)?;
         let at = FLAGS_AT + 1 + if flags & EVENT != 0 { 8 } else { 0 };
         if flags & DELIVER != 0 { number(&self.record, at) } else { None }
+    }
+
+    /// Whether it had to wait for its time when it was appended.
+    pub(super) fn was_delayed(&self) -> bool {
+        self.deliver_ms().is_some_and(|deliver_ms| deliver_ms > self.published_ms())
+    }
+
+    /// What stands for its key; without one any consumer may have it.
+    pub(super) fn key_hash(&self) -> u32 {
+        match self.head().key {
+            Some(key) => routing::murmur3(key.as_bytes()),
+            None => routing::murmur3(&self.position.number().to_le_bytes()),
+        }
     }
 
     /// Its size in bytes.

@@ -1,15 +1,10 @@
-//! What a connection may do with topics: three lists of globs of `TENANT/NAMESPACE/TOPIC`, and what they mean for a
-//! request, for a connection that gets other rights while it is open, and for statistics.
+//! What a connection may do with topics: three lists of globs of `TENANT/NAMESPACE/TOPIC`.
 //!
 //! Where rights come from is not known here.
 
-use super::consumer::ConsumerId;
-use super::owner::{ConnectionRole, TopicOwner};
-use super::source::Label;
-use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, TopicWork, WorkProgress};
-use super::{Archive, TopicAnswer, TopicName, TopicQuestion, WantedTopics};
-use crate::service::ConnectionRef;
+use super::TopicName;
 use crate::wildcard;
+use serde::{Deserialize, Serialize};
 
 /// Globs in one list. Statistics try each for every topic there is; whoever needs more names a namespace.
 pub const GLOBS_MAX: usize = 100;
@@ -28,7 +23,7 @@ pub enum Right {
 }
 
 /// What a connection may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rights {
     produce: Globs,
     consume: Globs,
@@ -36,7 +31,7 @@ pub struct Rights {
 }
 
 /// Which topics.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Globs {
     All,
     Matching(Box<[Box<str>]>),
@@ -80,30 +75,14 @@ impl Rights {
         globs.match_name(topic.short()) || topic.whole().is_some_and(|whole| globs.match_name(whole))
     }
 
-    /// Whether the first request of a connection may be made. A pattern stands for those of its topics that may be
-    /// consumed, and wants a namespace where there can be some.
-    #[must_use]
-    pub fn allow_request(&self, request: &TopicQuestion) -> bool {
-        match request {
-            TopicQuestion::Produce(producing) => self.allow(Right::Produce, &producing.topic),
-            TopicQuestion::Consume(consuming) => {
-                let may = match &consuming.topics {
-                    WantedTopics::One(topic) => self.allow(Right::Consume, topic),
-                    WantedTopics::Several(topics) => {
-                        topics.iter().all(|topic| self.allow(Right::Consume, topic))
-                    }
-                    WantedTopics::Matching { namespace, .. } => self.consume.reach(namespace),
-                };
-                may && self.allow_dead_letters(consuming.dead_letters.as_ref())
-            }
-            TopicQuestion::Read(reading) => self.allow(Right::Read, &reading.topic),
-            _ => true,
-        }
+    /// Whether there can be topics of a namespace, told as `persistent://tenant/ns/`, that may be consumed.
+    pub(super) fn reach(&self, namespace: &str) -> bool {
+        self.consume.reach(namespace)
     }
 
     /// Whether messages may be given up into this topic: it is written then. The one that a subscription has of its own
     /// stands beside what may be consumed.
-    fn allow_dead_letters(&self, topic: Option<&TopicName>) -> bool {
+    pub(super) fn allow_dead_letters(&self, topic: Option<&TopicName>) -> bool {
         topic.is_none_or(|topic| self.allow(Right::Produce, topic))
     }
 
@@ -175,101 +154,6 @@ fn matches(glob: &str, name: &str) -> bool {
         && parts(glob).is_some_and(|parts| {
             parts.iter().all(|part| names.next().is_some_and(|name| wildcard::matches(part, name)))
         })
-}
-
-/// A consumer whose topics are being held against its new rights.
-pub(super) struct Narrowing {
-    connection: ConnectionRef,
-    id: ConsumerId,
-    /// The last one that was.
-    after: Option<Label>,
-    /// Its rights, unless it has a pattern, which keeps them.
-    rights: Option<Box<Rights>>,
-}
-
-impl<A: Archive> TopicOwner<A> {
-    /// A connection has other rights from now on: what it does has to be among them.
-    pub(super) fn renew_rights(&mut self, connection: ConnectionRef, rights: Box<Rights>) {
-        let may = match self.connections.get(&connection).copied() {
-            Some(ConnectionRole::Producer(id)) => self.producers.get(id).is_none_or(|producer| {
-                let mut topics = producer.targets.iter().filter_map(|(id, _)| self.topics.get(*id));
-                topics.all(|topic| rights.allow(Right::Produce, &topic.name))
-            }),
-            Some(ConnectionRole::Consumer(id)) => return self.narrow(connection, id, rights),
-            Some(ConnectionRole::Transient(id)) => self.transient.all.get(id).is_none_or(|one| {
-                let right = match one.kind {
-                    None => Right::Produce,
-                    Some(_) if one.is_reader => Right::Read,
-                    Some(_) => Right::Consume,
-                };
-                let topics = one.topics.split(',').filter_map(|name| TopicName::read(name).ok());
-                topics.into_iter().all(|topic| rights.allow(right, &topic))
-            }),
-            // What it waits for is as it was when it asked, and is not had with less.
-            Some(ConnectionRole::Waiting(holder)) => self.probes.get(&holder).is_none_or(|probe| {
-                probe.request_of(connection).is_none_or(|request| rights.allow_request(request))
-            }),
-            Some(ConnectionRole::Opening) => {
-                self.opening_of(connection).is_none_or(|request| rights.allow_request(request))
-            }
-            None => true,
-        };
-        if !may {
-            self.reply(connection, TopicAnswer::Forbidden);
-        }
-    }
-
-    /// A consumer or reader has other rights from now on. A pattern goes on with what is left of it.
-    fn narrow(&mut self, connection: ConnectionRef, id: ConsumerId, rights: Box<Rights>) {
-        let Some(consumer) = self.consumers.get_mut(id) else { return };
-        let may_await = consumer.awaits.iter().all(|topic| rights.allow(Right::Read, topic));
-        if !may_await || !rights.allow_dead_letters(consumer.dead_letters.as_ref()) {
-            return self.reply(connection, TopicAnswer::Forbidden);
-        }
-        let is_short = consumer.sources.len() <= AT_ONCE_MAX;
-        let rights = match &consumer.wanted {
-            Some(_) => {
-                consumer.rights = Some(rights);
-                None
-            }
-            None => Some(rights),
-        };
-        let mut narrowing = Narrowing { connection, id, after: None, rights };
-        if is_short {
-            self.go_on_narrowing(&mut narrowing, &mut Slice::whole());
-        } else if self.take_on(TopicWork::Narrow(narrowing)).is_err() {
-            // What cannot be looked at is not allowed.
-            self.reply(connection, TopicAnswer::Forbidden);
-        }
-    }
-
-    /// Holds some of a consumer's topics against its new rights.
-    pub(super) fn go_on_narrowing(&mut self, narrowing: &mut Narrowing, slice: &mut Slice) -> WorkProgress {
-        let Narrowing { connection, id, .. } = *narrowing;
-        while matches!(self.connections.get(&connection), Some(ConnectionRole::Consumer(known)) if *known == id)
-        {
-            let Some(consumer) = self.consumers.get(id) else { break };
-            let Some(source) = consumer.sources.next(narrowing.after) else { break };
-            if slice.is_over() {
-                return WorkProgress::More;
-            }
-            slice.spend(TOPIC_STEPS);
-            narrowing.after = Some(source.label);
-            let rights = narrowing.rights.as_deref().or(consumer.rights.as_deref());
-            let right = if consumer.is_reader { Right::Read } else { Right::Consume };
-            let topic = self.topics.get(source.topic);
-            let may = topic.zip(rights).is_none_or(|(topic, rights)| rights.allow(right, &topic.name));
-            match (may, &narrowing.rights) {
-                (true, _) => {}
-                (false, None) => self.part(id, source),
-                (false, Some(_)) => {
-                    self.reply(connection, TopicAnswer::Forbidden);
-                    break;
-                }
-            }
-        }
-        WorkProgress::Done
-    }
 }
 
 #[cfg(test)]

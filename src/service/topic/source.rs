@@ -1,12 +1,8 @@
 //! Where a consumer's messages come from: one subscription for most consumers, very many for those of a pattern.
 
-use super::loaded::TopicId;
-use super::subscription::SubId;
+use super::handles::{Label, SubId, TopicId};
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
-
-/// What stands in the partition of the ids of a source's messages.
-pub(super) type Label = Option<u32>;
 
 /// A subscription that a consumer is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

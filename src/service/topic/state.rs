@@ -8,7 +8,7 @@
 //! All numbers behind the flags are of variable length, 7 bits a byte, the lowest first.
 
 use super::pending::{Pending, PendingState};
-use super::{Position, SubscriptionType};
+use super::{Position, StoredMessage, SubscriptionType};
 use crate::bytes::{Cursor, put_varint};
 use std::collections::BTreeMap;
 
@@ -26,6 +26,31 @@ pub(super) struct LogPlace {
     pub(super) ordinal: u64,
     /// How many bytes they had.
     pub(super) bytes: u64,
+}
+
+impl LogPlace {
+    /// Right before a message.
+    pub(super) fn before(message: &StoredMessage) -> Self {
+        Self { position: message.position, ordinal: message.ordinal(), bytes: message.bytes_before() }
+    }
+
+    /// Right behind a message.
+    pub(super) fn behind(message: &StoredMessage) -> Self {
+        Self {
+            position: message.position.after(),
+            ordinal: message.ordinal() + 1,
+            bytes: message.bytes_before() + message.len() as u64,
+        }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        [self.position.number(), self.ordinal, self.bytes].into_iter().for_each(|it| put_varint(it, out));
+    }
+
+    fn read(rest: &mut Cursor<'_>) -> Option<Self> {
+        let position = Position::of_number(rest.varint()?);
+        Some(Self { position, ordinal: rest.varint()?, bytes: rest.varint()? })
+    }
 }
 
 /// What is saved of a topic.
@@ -63,7 +88,7 @@ pub(super) struct SubscriptionState {
 impl TopicState {
     pub(super) fn write(&self) -> Vec<u8> {
         let mut out = vec![VERSION, if self.terminated { TERMINATED } else { 0 }];
-        put_place(&self.next, &mut out);
+        self.next.put(&mut out);
         put_varint(self.first.number(), &mut out);
         put_varint(self.used_ms, &mut out);
         out
@@ -75,7 +100,7 @@ impl TopicState {
         let mut rest = Cursor(rest);
         Some(Self {
             terminated: flags & TERMINATED != 0,
-            next: place(&mut rest)?,
+            next: LogPlace::read(&mut rest)?,
             first: Position::of_number(rest.varint()?),
             used_ms: rest.varint()?,
         })
@@ -88,7 +113,7 @@ impl SubscriptionState {
         out.extend([VERSION, self.kind as u8, if self.by_index { BY_INDEX } else { 0 }]);
         put_varint(self.used_ms, &mut out);
         put_varint(self.start.number(), &mut out);
-        put_place(&self.read, &mut out);
+        self.read.put(&mut out);
         put_varint(self.skipped.cast_unsigned(), &mut out);
         put_varint(self.delayed.0, &mut out);
         put_varint(self.delayed.1.number(), &mut out);
@@ -118,7 +143,7 @@ impl SubscriptionState {
             by_index: flags & BY_INDEX != 0,
             used_ms: rest.varint()?,
             start: Position::of_number(rest.varint()?),
-            read: place(&mut rest)?,
+            read: LogPlace::read(&mut rest)?,
             skipped: rest.varint()?.cast_signed(),
             delayed: (rest.varint()?, Position::of_number(rest.varint()?)),
         };
@@ -133,17 +158,6 @@ impl SubscriptionState {
         }
         Some((state, pending))
     }
-}
-
-fn put_place(place: &LogPlace, out: &mut Vec<u8>) {
-    put_varint(place.position.number(), out);
-    put_varint(place.ordinal, out);
-    put_varint(place.bytes, out);
-}
-
-fn place(rest: &mut Cursor<'_>) -> Option<LogPlace> {
-    let position = Position::of_number(rest.varint()?);
-    Some(LogPlace { position, ordinal: rest.varint()?, bytes: rest.varint()? })
 }
 
 #[cfg(test)]

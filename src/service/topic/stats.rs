@@ -1,5 +1,7 @@
 //! What is counted of each namespace, for the metrics of Pulsar's WebSocket proxy, and of all together, for ours.
 
+use super::backlog::KnownBacklogs;
+
 /// Namespaces that are counted apart; all others are counted together.
 const NAMESPACES_MAX: usize = 10_000;
 /// Seconds over which rates are taken.
@@ -40,6 +42,7 @@ pub struct TopicCensus {
 pub(super) struct Counters {
     names: std::collections::HashMap<Box<str>, usize, ahash::RandomState>,
     spaces: Vec<CountedNamespace>,
+    pub(super) backlogs: KnownBacklogs,
     /// Of all of them, since the start.
     pub(super) total: TopicCensus,
     since_ns: u64,

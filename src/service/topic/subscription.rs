@@ -1,16 +1,12 @@
 //! One subscription: what of its topic it has taken, what is pending, and who its consumers are.
 
-use super::consumer::ConsumerId;
-use super::loaded::TopicId;
-use super::owner::{Timer, Timers};
+use super::handles::{ConsumerId, SubId, TopicId};
 use super::pending::{Pending, PendingKeys, PendingMessages, PendingState};
 use super::state::{LogPlace, SubscriptionState};
+use super::timers::{Timer, Timers};
 use super::{Position, StoredMessage, SubscriptionType, routing};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-
-/// A subscription among all; given again when it is gone.
-pub(super) type SubId = usize;
 
 /// A subscription of a topic.
 #[derive(Debug)]
@@ -139,11 +135,7 @@ impl Subscription {
 
     /// Takes note that a message was taken from the log.
     pub(super) fn pass(&mut self, message: &StoredMessage) {
-        self.state.read = LogPlace {
-            position: message.position.after(),
-            ordinal: message.ordinal() + 1,
-            bytes: message.bytes_before() + message.len() as u64,
-        };
+        self.state.read = LogPlace::behind(message);
     }
 
     /// Takes a message out of what is pending, wherever it stands there.

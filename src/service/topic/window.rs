@@ -7,7 +7,7 @@
 //! time, and the topics of the others would wait for as long as it has messages.
 
 use super::Flow;
-use super::consumer::{PERMITS_MAX, UNRECEIVED_BYTES_MAX};
+use super::flow::{PERMITS_MAX, UNRECEIVED_BYTES_MAX};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes that are on their way before a receipt is waited for: half as many as from one owner, since another may have

@@ -291,8 +291,7 @@ fn a_consumer_of_a_pattern_gets_topics_that_come_later_from_their_first_message(
     let mut world = World::new();
     world.append("a-1", "before");
     world.append("b-1", "other");
-    let pattern = regex::Regex::new("^persistent://t/n/a-.*$").unwrap();
-    let topics = WantedTopics::Matching { namespace: "persistent://t/n/".into(), pattern };
+    let topics = pattern("a-.*");
     world.consume(1, ConsumerOptions { topics, ..consuming("x", "s", SubscriptionType::Shared) });
     world.append("a-1", "after");
     world.append("b-2", "other");
@@ -320,19 +319,15 @@ fn a_consumer_gets_nothing_before_it_was_told_that_it_is_one() {
         world.ask(1, TopicQuestion::Gone);
         // The disk works for somebody else.
         let draft = MessageDraft::new(&TopicMessage { published_ms: START_MS, ..TopicMessage::default() });
-        world.topics.take(connection(9), TopicQuestion::Append(name("y"), draft), world.now);
+        world.take(9, TopicQuestion::Append(name("y"), draft));
         world.topics.seal();
-        world.topics.take(
-            connection(2),
-            TopicQuestion::Consume(Box::new(consuming("x", "s", kind))),
-            world.now,
-        );
-        while world.topics.deliver(1024 * 1024, world.now) {}
-        let early = world.topics.take_outgoing();
+        world.take(2, TopicQuestion::Consume(Box::new(consuming("x", "s", kind))));
+        while world.deliver(1024 * 1024) {}
+        let early = std::mem::take(&mut world.out);
         assert!(early.is_empty(), "{early:?}");
-        world.topics.committed(Ok(()), world.now);
-        while world.topics.deliver(1024 * 1024, world.now) {}
-        let told = world.topics.take_outgoing();
+        world.committed(Ok(()));
+        while world.deliver(1024 * 1024) {}
+        let told = std::mem::take(&mut world.out);
         assert!(
             matches!(
                 &told[..],

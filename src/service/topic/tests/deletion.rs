@@ -94,14 +94,14 @@ fn a_topic_with_connections_is_deleted_by_force_alone_which_ends_them() {
         assert_eq!(world.refused(id), Cause::NotFound, "{id}");
     }
     assert_eq!(stored(&mut world), ["y"]);
-    assert_eq!((world.topics.producers.len(), world.topics.consumers.len()), (0, 1));
+    assert_eq!((world.topics.peers.producers.len(), world.topics.peers.consumers.len()), (0, 1));
     // Who has a pattern goes on with it, and gets the topic when it comes again.
     assert!(world.reply(5).is_none());
     assert_eq!(world.texts(5), ["0"]);
     world.append("y", "1");
     world.append("x", "2");
     assert_eq!(world.texts(5), ["1", "2"]);
-    assert_eq!(world.topics.topics.len(), 2);
+    assert_eq!(world.topics.loaded.topics.len(), 2);
     assert!(world.send(1, &TopicMessage::default()).is_err());
     world.produce(1, producing("x"));
 }
@@ -113,12 +113,12 @@ fn who_is_leaving_is_in_nobodys_way() {
         world.append(&format!("m{number}"), "0");
     }
     world.consume(1, of_pattern("m.*", "s"));
-    world.topics.take(connection(1), TopicQuestion::Gone, world.now);
-    assert_eq!(world.topics.leaving, 1);
-    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete("m19", false))), world.now);
+    world.take(1, TopicQuestion::Gone);
+    assert_eq!(world.topics.peers.leaving, 1);
+    world.take(999_998, TopicQuestion::Inquire(Box::new(delete("m19", false))));
     world.round();
     assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(200, _))));
-    assert_eq!((world.topics.consumers.len(), stored(&mut world).len()), (0, 19));
+    assert_eq!((world.topics.peers.consumers.len(), stored(&mut world).len()), (0, 19));
 }
 
 #[test]
@@ -128,23 +128,22 @@ fn what_waits_for_a_commit_is_answered_before_its_producer_is_ended_and_told_onc
     world.consume(2, consuming("x", "s", SubscriptionType::Shared));
     let draft = |text: &[u8]| MessageDraft::new(&TopicMessage { payload: text, ..TopicMessage::default() });
     let send = |text: &[u8]| TopicQuestion::Send { draft: draft(text), context: None };
-    world.topics.take(connection(1), send(b"0"), world.now);
+    world.take(1, send(b"0"));
     // One commit is under way, and one message waits for the next.
     world.topics.seal();
-    world.topics.take(connection(1), send(b"1"), world.now);
-    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete("x", true))), world.now);
+    world.take(1, send(b"1"));
+    world.take(999_998, TopicQuestion::Inquire(Box::new(delete("x", true))));
     // A feed makes it anew before that is safe.
-    world.topics.take(connection(999_999), TopicQuestion::Append(name("x"), draft(b"new")), world.now);
-    world.topics.take(
-        connection(3),
+    world.take(999_999, TopicQuestion::Append(name("x"), draft(b"new")));
+    world.take(
+        3,
         TopicQuestion::Consume(Box::new(ConsumerOptions {
             earliest: true,
             ..consuming("x", "s", SubscriptionType::Shared)
         })),
-        world.now,
     );
-    world.topics.committed(Ok(()), world.now);
-    world.topics.deliver(1000, world.now);
+    world.committed(Ok(()));
+    world.deliver(1000);
     world.take_out();
     assert!(matches!(world.reply(1), Some(TopicAnswer::Stored { .. })));
     assert!(world.reply(1).is_none() && world.reply(999_998).is_none() && world.all(3).is_empty());
@@ -206,7 +205,7 @@ fn who_waits_for_the_place_of_one_that_is_ended_is_the_first_in_the_new_topic() 
     world.opened(2);
     world.append("x", "new");
     assert_eq!(world.texts(2), ["new"]);
-    assert_eq!((world.topics.topics.len(), world.topics.subs.len()), (1, 1));
+    assert_eq!((world.topics.loaded.topics.len(), world.topics.loaded.subs.len()), (1, 1));
 }
 
 #[test]
@@ -217,8 +216,8 @@ fn a_reader_that_waits_for_a_topic_gets_it_whenever_it_comes_again() {
     world.read(1, reading("x", ReaderStart::Latest));
     // It is deleted again before the reader was taken into it.
     let draft = MessageDraft::new(&TopicMessage { payload: b"lost", ..TopicMessage::default() });
-    world.topics.take(connection(999_999), TopicQuestion::Append(name("x"), draft), world.now);
-    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete("x", false))), world.now);
+    world.take(999_999, TopicQuestion::Append(name("x"), draft));
+    world.take(999_998, TopicQuestion::Inquire(Box::new(delete("x", false))));
     world.round();
     assert!(stored(&mut world).is_empty() && world.reply(1).is_none());
     world.append("x", "new");
@@ -236,8 +235,8 @@ fn nothing_of_a_deleted_topic_is_done_for_one_that_takes_its_place_in_memory() {
         world.append("x", "0");
     }
     assert_eq!(world.all(1).len(), 300);
-    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete("x", true))), world.now);
-    world.topics.committed(Ok(()), world.now);
+    world.take(999_998, TopicQuestion::Inquire(Box::new(delete("x", true))));
+    world.committed(Ok(()));
     world.take_out();
     world.consume(2, consuming("y", "s", SubscriptionType::Shared));
     for _ in 0..300 {
@@ -246,10 +245,10 @@ fn nothing_of_a_deleted_topic_is_done_for_one_that_takes_its_place_in_memory() {
     world.pass(10_000);
     let got = world.all(2);
     assert!(got.len() == 300 && got.iter().all(|got| got.redeliveries == 0));
-    assert!(world.topics.works.is_empty());
-    let pending = world.topics.timers.iter();
+    assert!(world.topics.works.queue.is_empty());
+    let pending = world.topics.loaded.timers.iter();
     let pending =
-        pending.filter(|(_, timer)| matches!(timer, crate::service::topic::owner::Timer::Pending(..)));
+        pending.filter(|(_, timer)| matches!(timer, crate::service::topic::timers::Timer::Pending(..)));
     assert_eq!(pending.count(), 0, "no timer is left of it");
 }
 
@@ -403,36 +402,39 @@ fn what_the_connections_of_a_deleted_topic_say_before_they_are_ended_comes_to_no
     }
     for _ in 0..1300 {
         let draft = MessageDraft::new(&TopicMessage { payload: b"0", ..TopicMessage::default() });
-        world.topics.take(connection(999_999), TopicQuestion::Append(name("x"), draft), world.now);
+        world.take(999_999, TopicQuestion::Append(name("x"), draft));
     }
     world.round();
     let got: Vec<Vec<Got>> = (1..=400).map(|id| world.all(id)).collect();
     assert!(got.iter().all(|got| got.len() == 3));
-    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete("x", true))), world.now);
+    world.take(999_998, TopicQuestion::Inquire(Box::new(delete("x", true))));
     for (id, got) in (1..).zip(&got) {
-        world.topics.take(connection(id), TopicQuestion::Ack(got[0].id), world.now);
-        world.topics.take(connection(id), TopicQuestion::Nack(got[1].id), world.now);
-        world.topics.take(
-            connection(id),
-            if id % 2 > 0 { TopicQuestion::Unsubscribe } else { TopicQuestion::AskEnd },
-            world.now,
-        );
+        world.take(id, TopicQuestion::Ack(got[0].id));
+        world.take(id, TopicQuestion::Nack(got[1].id));
+        world.take(id, if id % 2 > 0 { TopicQuestion::Unsubscribe } else { TopicQuestion::AskEnd });
         let draft = MessageDraft::new(&TopicMessage { payload: b"late", ..TopicMessage::default() });
-        world.topics.take(connection(1000 + id), TopicQuestion::Send { draft, context: None }, world.now);
+        world.take(1000 + id, TopicQuestion::Send { draft, context: None });
         if id % 50 == 0 {
-            world.topics.work(world.now);
+            world.work();
             world.topics.save(world.now);
-            world.topics.deliver(1024, world.now);
+            world.deliver(1024);
         }
         if id == 300 {
             world.now.monotonic_ns += 6_000_000_000;
-            world.topics.tick(world.now);
+            world.tick();
         }
     }
     world.pass(100_000);
     assert!((1..=400).all(|id| world.all(id).is_empty()));
     assert!(stored(&mut world).is_empty(), "nor are there dead letters: {:?}", stored(&mut world));
-    assert_eq!((world.topics.topics.len(), world.topics.subs.len(), world.topics.consumers.len()), (0, 0, 0));
+    assert_eq!(
+        (
+            world.topics.loaded.topics.len(),
+            world.topics.loaded.subs.len(),
+            world.topics.peers.consumers.len()
+        ),
+        (0, 0, 0)
+    );
     let is_late = |reply: &TopicAnswer| matches!(reply, TopicAnswer::Stored { .. });
     assert!(
         !world.replies.iter().any(|(id, replies)| *id > 1000 && *id <= 1400 && replies.iter().any(is_late))
@@ -442,19 +444,11 @@ fn what_the_connections_of_a_deleted_topic_say_before_they_are_ended_comes_to_no
 #[test]
 fn who_is_ended_before_it_was_told_that_it_is_open_is_refused() {
     let mut world = World::new();
-    world.topics.take(
-        connection(1),
-        TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Shared))),
-        world.now,
-    );
+    world.take(1, TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Shared))));
     world.topics.seal();
-    world.topics.take(
-        connection(2),
-        TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Shared))),
-        world.now,
-    );
-    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete("x", true))), world.now);
-    world.topics.committed(Ok(()), world.now);
+    world.take(2, TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Shared))));
+    world.take(999_998, TopicQuestion::Inquire(Box::new(delete("x", true))));
+    world.committed(Ok(()));
     world.round();
     for id in [1, 2] {
         assert_eq!(world.refused(id), Cause::NotFound);

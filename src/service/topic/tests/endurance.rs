@@ -13,7 +13,7 @@ fn delayed(world: &mut World, delay_ms: u64) {
 /// Appends without a round of its own.
 fn append(world: &mut World, topic: &str, message: &TopicMessage<'_>) {
     let draft = MessageDraft::new(&TopicMessage { published_ms: world.now.unix_ms, ..message.clone() });
-    world.topics.take(connection(999_999), TopicQuestion::Append(name(topic), draft), world.now);
+    world.take(999_999, TopicQuestion::Append(name(topic), draft));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_delayed_message_whose_sync_has_failed_is_delivered_if_it_is_stored_after_al
 fn a_subscription_has_one_timer_for_all_that_is_delayed_and_leaves_none() {
     let mut world = World::new();
     delayed(&mut world, YEAR_MS);
-    let before = world.topics.timers.len();
+    let before = world.topics.loaded.timers.len();
     for id in 10..60 {
         world.consume(
             id,
@@ -76,7 +76,7 @@ fn a_subscription_has_one_timer_for_all_that_is_delayed_and_leaves_none() {
     for before_ms in 0..50 {
         delayed(&mut world, YEAR_MS - before_ms);
     }
-    assert!(world.topics.timers.len() <= before + 3, "{:?}", world.topics.timers);
+    assert!(world.topics.loaded.timers.len() <= before + 3, "{:?}", world.topics.loaded.timers);
     world.pass(100);
     delayed(&mut world, 100);
     world.pass(100);
@@ -101,7 +101,7 @@ fn no_position_is_given_twice_when_the_last_message_cannot_be_read_any_more() {
     let number = world.topics.archive().live[name("x").as_str()].number;
     world.topics.archive().damaged.insert((number, at(0, 1).position));
     world.pass(180_000);
-    assert!(world.topics.names.is_empty(), "the topic has left the memory");
+    assert!(world.topics.catalog.names.is_empty(), "the topic has left the memory");
     assert!(world.append("x", "2") > at(0, 1));
 }
 
@@ -128,7 +128,7 @@ fn many_delayed_messages_are_deleted_when_nobody_needs_them() {
     let got = world.all(1);
     assert_eq!(got.len(), 7000);
     for got in got {
-        world.topics.take(connection(1), TopicQuestion::Ack(got.id), world.now);
+        world.take(1, TopicQuestion::Ack(got.id));
     }
     world.pass(30_000);
     let left = world.topics.archive().live[name("x").as_str()].delayed.len();
@@ -164,12 +164,12 @@ fn many_that_are_behind_do_not_read_everything_again_for_each_message() {
     for (topic, id) in topics.iter().zip(1..) {
         let consuming = consuming(topic, "s", SubscriptionType::Exclusive);
         let request = TopicQuestion::Consume(Box::new(ConsumerOptions { earliest: true, ..consuming }));
-        world.topics.take(connection(id), request, world.now);
+        world.take(id, request);
     }
     world.round();
     for id in 1..=150 {
         for _ in 0..3 {
-            world.topics.take(connection(id), TopicQuestion::Took, world.now);
+            world.take(id, TopicQuestion::Took);
         }
     }
     world.round();
@@ -191,19 +191,19 @@ fn what_comes_while_the_disk_works_waits_for_the_next_commit() {
     append(&mut world, "x", &TopicMessage { payload: b"late", deliver_ms, ..TopicMessage::default() });
     world.now.unix_ms += 10;
     world.now.monotonic_ns += 10_000_000;
-    world.topics.tick(world.now);
-    world.topics.deliver(1000, world.now);
+    world.tick();
+    world.deliver(1000);
     world.take_out();
     assert!(world.reply(999_999).is_none() && world.all(1).is_empty());
-    world.topics.committed(Ok(()), world.now);
-    world.topics.deliver(1000, world.now);
+    world.committed(Ok(()));
+    world.deliver(1000);
     world.take_out();
     assert_eq!(world.texts(1), ["0"]);
     assert_eq!(world.replies.remove(&999_999).map(|replies| replies.len()), Some(1));
     assert!(world.topics.has_uncommitted());
     world.topics.seal();
-    world.topics.committed(Ok(()), world.now);
-    world.topics.deliver(1000, world.now);
+    world.committed(Ok(()));
+    world.deliver(1000);
     world.take_out();
     assert_eq!(world.texts(1), ["late", "1"]);
     assert_eq!(world.replies.remove(&999_999).map(|replies| replies.len()), Some(2));

@@ -112,7 +112,7 @@ impl Model {
     }
 
     fn take(&mut self, slot: u32, request: TopicQuestion) {
-        self.world.topics.take(connection(slot), request, self.world.now);
+        self.world.take(slot, request);
     }
 
     fn round(&mut self) {
@@ -185,13 +185,9 @@ impl Model {
         let producer = 100 + topic as u32;
         let producing = producing(TOPICS[topic]);
         self.producers[topic] = true;
-        self.world.topics.take(
-            connection(producer),
-            TopicQuestion::Produce(Box::new(producing)),
-            self.world.now,
-        );
+        self.world.take(producer, TopicQuestion::Produce(Box::new(producing)));
         let context = Some(text.into());
-        self.world.topics.take(connection(producer), TopicQuestion::Send { draft, context }, self.world.now);
+        self.world.take(producer, TopicQuestion::Send { draft, context });
     }
 
     fn open(
@@ -424,7 +420,7 @@ impl Model {
 
     fn crash(&mut self, after_commit: bool) {
         if after_commit {
-            self.world.topics.tick(self.world.now);
+            self.world.tick();
             self.world.topics.archive().commit();
         }
         self.world.crash();

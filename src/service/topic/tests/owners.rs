@@ -1,8 +1,8 @@
 //! Several owners: what a connection of theirs is told and gets is what one owner would have told and given.
 
+use super::memory::MemoryArchive;
 use super::world::*;
 use crate::service::ConnectionRef;
-use crate::service::topic::memory::MemoryArchive;
 use crate::service::topic::*;
 use crate::wheel::Now;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -88,16 +88,16 @@ impl Company {
         let count = self.draw(self.inboxes[owner].len().max(1)) + 1;
         let count = count.min(self.inboxes[owner].len());
         let requests: Vec<_> = self.inboxes[owner].drain(..count).collect();
-        let topics = &mut self.owners[owner];
-        requests.into_iter().for_each(|(connection, request)| topics.take(connection, request, self.now));
-        topics.tick(self.now);
-        while topics.work(self.now) {}
+        let (topics, now, mut out) = (&mut self.owners[owner], self.now, Vec::new());
+        requests.into_iter().for_each(|(connection, request)| topics.ask(connection, request, now, &mut out));
+        topics.tick(now, &mut out);
+        while topics.work(now, &mut out) {}
         if topics.has_uncommitted() {
             topics.archive().commit();
-            topics.committed(Ok(()), self.now);
+            topics.committed(Ok(()), now, &mut out);
         }
-        while topics.deliver(1024 * 1024, self.now) {}
-        for outgoing in topics.take_outgoing() {
+        while topics.deliver(1024 * 1024, now, &mut out) {}
+        for outgoing in out {
             match outgoing {
                 TopicOutgoing::Ask(other, connection, request) => {
                     self.inboxes[other].push_back((connection, request))

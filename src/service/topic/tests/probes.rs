@@ -45,7 +45,7 @@ fn a_newcomer_gets_the_place_of_the_dead_and_not_that_of_the_living() {
         let mut world = held(&*request);
         world.ask(2, request());
         assert!(world.reply(2).is_none(), "nobody knows yet");
-        world.topics.take(connection(1), TopicQuestion::Probed { is_closing: true }, world.now);
+        world.take(1, TopicQuestion::Probed { is_closing: true });
         world.round();
         assert!(world.reply(2).is_none(), "what it has sent before its end comes first");
         world.ask(1, TopicQuestion::Gone);

@@ -55,7 +55,7 @@ fn a_repeated_message_is_not_answered_before_the_first_is_safe() {
     world.produce(1, named("x", "p"));
     for _ in 0..2 {
         let request = TopicQuestion::Send { draft: MessageDraft::new(&numbered("p", 0)), context: None };
-        world.topics.take(connection(1), request, world.now);
+        world.take(1, request);
     }
     world.take_out();
     assert!(world.reply(1).is_none());
@@ -80,11 +80,7 @@ fn only_so_many_producers_are_remembered() {
     let mut world = World::new();
     for number in 0..10_001 {
         let producer = format!("p{number:05}");
-        world.topics.take(
-            connection(9),
-            TopicQuestion::Append(name("x"), MessageDraft::new(&numbered(&producer, 1))),
-            world.now,
-        );
+        world.take(9, TopicQuestion::Append(name("x"), MessageDraft::new(&numbered(&producer, 1))));
     }
     world.round();
     assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["rememberedProducers"], 9001);

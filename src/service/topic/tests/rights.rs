@@ -21,8 +21,7 @@ fn a_pattern_gets_only_topics_that_may_be_consumed() {
     world.append("a-1", "before");
     world.append("b-1", "before");
     let matching = || {
-        let pattern = regex::Regex::new("^persistent://t/n/.*$").unwrap();
-        let topics = WantedTopics::Matching { namespace: "persistent://t/n/".into(), pattern };
+        let topics = pattern(".*");
         let rights = Some(Box::new(consumer_of("t/n/a-*")));
         ConsumerOptions { topics, rights, earliest: true, ..consuming("x", "s", SubscriptionType::Shared) }
     };

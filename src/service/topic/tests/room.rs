@@ -19,13 +19,13 @@ fn pass_through(world: &mut World, consumer: u32, bytes: usize) {
         payload: &payload,
         ..TopicMessage::default()
     });
-    world.topics.take(connection(999_999), TopicQuestion::Append(name("x"), draft), world.now);
+    world.take(999_999, TopicQuestion::Append(name("x"), draft));
     world.round();
     for got in world.all(consumer) {
         if got.wants_receipt {
-            world.topics.take(connection(consumer), TopicQuestion::Took, world.now);
+            world.take(consumer, TopicQuestion::Took);
         }
-        world.topics.take(connection(consumer), TopicQuestion::Ack(got.id), world.now);
+        world.take(consumer, TopicQuestion::Ack(got.id));
     }
     world.log.clear();
     world.replies.clear();
@@ -72,7 +72,7 @@ fn a_backlog_gives_its_room_back_while_it_is_worked_off() {
     let before = held(&mut world, "x");
     for acknowledged in 1..=1000usize {
         let got = world.all(1).remove(0);
-        world.topics.take(connection(1), TopicQuestion::Took, world.now);
+        world.take(1, TopicQuestion::Took);
         world.ack(1, &got);
         let most = before - acknowledged * 64 * 1024 + 11 * MIB;
         assert!(held(&mut world, "x") <= most, "{acknowledged}");
@@ -190,7 +190,7 @@ fn so_many_bytes_of_messages_stay_in_memory_and_all_others_are_read_again() {
         let before = world.topics.archive().reads;
         for number in 0..100 {
             let got = world.all(1).pop().unwrap_or_else(|| panic!("message {number} has not come"));
-            world.topics.take(connection(1), TopicQuestion::Took, world.now);
+            world.take(1, TopicQuestion::Took);
             world.ack(1, &got);
         }
         assert_eq!(world.topics.archive().reads > before, is_read, "{cache_bytes}");

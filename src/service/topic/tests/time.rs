@@ -176,10 +176,10 @@ fn topics_that_nobody_uses_leave_the_memory_and_come_back_as_they_were() {
     world.ask(1, TopicQuestion::Ack(at(0, 1)));
     world.consume(2, consuming("x8", "s", SubscriptionType::Exclusive));
     world.ask(1, TopicQuestion::Gone);
-    assert_eq!(world.topics.topics.len(), 100);
+    assert_eq!(world.topics.loaded.topics.len(), 100);
     world.pass(70_000);
-    assert_eq!(world.topics.topics.len(), 1, "one has a consumer");
-    assert_eq!(world.topics.subs.len(), 1);
+    assert_eq!(world.topics.loaded.topics.len(), 1, "one has a consumer");
+    assert_eq!(world.topics.loaded.subs.len(), 1);
     assert_eq!(world.told("x7", "s", "backlog"), 0);
     world.append("x8", "2");
     assert_eq!(world.texts(2), ["2"]);
@@ -237,11 +237,11 @@ fn no_topic_and_no_subscription_keeps_others_waiting() {
     for (id, (topic, sub)) in (1..).zip([("x", "a"), ("x", "b"), ("y", "a"), ("y", "b")]) {
         let consuming =
             ConsumerOptions { earliest: true, ..consuming(topic, sub, SubscriptionType::Exclusive) };
-        world.topics.take(connection(id), TopicQuestion::Consume(Box::new(consuming)), world.now);
+        world.take(id, TopicQuestion::Consume(Box::new(consuming)));
     }
     world.topics.archive().commit();
-    world.topics.committed(Ok(()), world.now);
-    assert!(world.topics.deliver(20_000, world.now), "there is more");
+    world.committed(Ok(()));
+    assert!(world.deliver(20_000), "there is more");
     world.take_out();
     let counts: Vec<usize> = (1..=4).map(|id| world.all(id).len()).collect();
     assert!(counts.iter().all(|count| (4..=6).contains(count)), "{counts:?}");

@@ -17,7 +17,7 @@ fn with_topics(count: usize) -> World {
     let mut world = World::new();
     for number in 0..count {
         let draft = MessageDraft::new(&TopicMessage { published_ms: START_MS, ..TopicMessage::default() });
-        world.topics.take(connection(999_999), TopicQuestion::Append(name(&topic(number)), draft), world.now);
+        world.take(999_999, TopicQuestion::Append(name(&topic(number)), draft));
     }
     world.round();
     world.replies.clear();
@@ -35,8 +35,8 @@ fn of_pattern(subscription: &str, kind: SubscriptionType) -> TopicQuestion {
 fn is_served(world: &mut World) -> bool {
     let draft =
         MessageDraft::new(&TopicMessage { published_ms: world.now.unix_ms, ..TopicMessage::default() });
-    world.topics.take(connection(888), TopicQuestion::Append(name("bystander"), draft), world.now);
-    world.topics.committed(Ok(()), world.now);
+    world.take(888, TopicQuestion::Append(name("bystander"), draft));
+    world.committed(Ok(()));
     world.take_out();
     matches!(world.reply(888), Some(TopicAnswer::Stored { .. }))
 }
@@ -45,7 +45,7 @@ fn is_served(world: &mut World) -> bool {
 fn work(world: &mut World) -> usize {
     for slices in 1.. {
         world.topics.archive().calls = 0;
-        let has_more = world.topics.work(world.now);
+        let has_more = world.work();
         let calls = world.topics.archive().calls;
         assert!(calls <= CALLS_MAX, "{calls} calls in one slice");
         assert!(is_served(world));
@@ -60,7 +60,7 @@ fn work(world: &mut World) -> usize {
 #[test]
 fn a_handshake_over_very_many_topics_keeps_nobody_waiting_and_gets_all_of_them() {
     let mut world = with_topics(MANY);
-    world.topics.take(connection(1), of_pattern("s", SubscriptionType::Shared), world.now);
+    world.take(1, of_pattern("s", SubscriptionType::Shared));
     assert!(is_served(&mut world) && world.reply(1).is_none());
     assert!(work(&mut world) > MANY / 64);
     world.opened(1);
@@ -69,7 +69,7 @@ fn a_handshake_over_very_many_topics_keeps_nobody_waiting_and_gets_all_of_them()
         assert_eq!(world.texts(1), [number.to_string()]);
     }
     // What is there already costs as little.
-    world.topics.take(connection(2), of_pattern("s", SubscriptionType::Shared), world.now);
+    world.take(2, of_pattern("s", SubscriptionType::Shared));
     assert!(work(&mut world) > MANY / 64);
     world.opened(2);
 }
@@ -77,24 +77,24 @@ fn a_handshake_over_very_many_topics_keeps_nobody_waiting_and_gets_all_of_them()
 #[test]
 fn who_leaves_very_many_topics_keeps_nobody_waiting_not_even_its_heir() {
     let mut world = with_topics(MANY);
-    world.topics.take(connection(1), of_pattern("s", SubscriptionType::Exclusive), world.now);
+    world.take(1, of_pattern("s", SubscriptionType::Exclusive));
     world.round();
     world.opened(1);
     let last = topic(MANY - 1);
     world.append(&last, "held");
     assert_eq!(world.texts(1), ["held"]);
-    world.topics.take(connection(1), TopicQuestion::Gone, world.now);
+    world.take(1, TopicQuestion::Gone);
     let heir = TopicQuestion::Consume(Box::new(consuming(&last, "s", SubscriptionType::Exclusive)));
-    world.topics.take(connection(2), heir, world.now);
+    world.take(2, heir);
     assert!(is_served(&mut world));
     world.opened(2);
-    world.topics.deliver(1024 * 1024, world.now);
+    world.deliver(1024 * 1024);
     world.take_out();
     assert_eq!(world.texts(2), ["held"], "although the other has not left all of its topics yet");
     assert!(work(&mut world) > MANY / 64);
     world.append(&topic(0), "for nobody");
     assert!(world.all(1).is_empty());
-    assert_eq!((world.topics.consumers.len(), world.topics.leaving), (1, 0));
+    assert_eq!((world.topics.peers.consumers.len(), world.topics.peers.leaving), (1, 0));
     let forget = TopicInquiry::Forget { topic: name(&topic(5)), subscription: "s".into() };
     assert_eq!(world.inquire(forget).0, 200);
 }
@@ -103,15 +103,15 @@ fn who_leaves_very_many_topics_keeps_nobody_waiting_not_even_its_heir() {
 fn who_leaves_while_it_is_taken_into_its_topics_leaves_nothing_behind() {
     let mut world = with_topics(MANY);
     for id in 1..4 {
-        world.topics.take(connection(id), of_pattern("s", SubscriptionType::Exclusive), world.now);
-        world.topics.work(world.now);
-        world.topics.take(connection(id), TopicQuestion::Gone, world.now);
+        world.take(id, of_pattern("s", SubscriptionType::Exclusive));
+        world.work();
+        world.take(id, TopicQuestion::Gone);
     }
-    world.topics.take(connection(4), of_pattern("s", SubscriptionType::Exclusive), world.now);
+    world.take(4, of_pattern("s", SubscriptionType::Exclusive));
     world.round();
     assert!(world.reply(1).is_none());
     world.opened(4);
-    assert_eq!((world.topics.consumers.len(), world.topics.matching.len()), (1, 1));
+    assert_eq!((world.topics.peers.consumers.len(), world.topics.peers.matching.len()), (1, 1));
     world.append(&topic(7), "7");
     assert_eq!(world.texts(4), ["7"]);
 }
@@ -120,16 +120,16 @@ fn who_leaves_while_it_is_taken_into_its_topics_leaves_nothing_behind() {
 fn a_subscription_of_very_many_topics_is_deleted_in_slices_or_not_at_all() {
     let mut world = with_topics(MANY);
     for id in [1, 2] {
-        world.topics.take(connection(id), of_pattern("s", SubscriptionType::Shared), world.now);
+        world.take(id, of_pattern("s", SubscriptionType::Shared));
         world.round();
         world.opened(id);
     }
-    world.topics.take(connection(1), TopicQuestion::Unsubscribe, world.now);
+    world.take(1, TopicQuestion::Unsubscribe);
     world.round();
     assert!(matches!(world.reply(1), Some(TopicAnswer::StillSubscribed)));
     assert_eq!(world.told(&topic(0), "s", "backlog"), 0);
     world.ask(2, TopicQuestion::Gone);
-    world.topics.take(connection(1), TopicQuestion::Unsubscribe, world.now);
+    world.take(1, TopicQuestion::Unsubscribe);
     assert!(work(&mut world) > MANY / 64);
     assert!(world.reply(1).is_none());
     for number in [0, MANY - 1] {
@@ -140,11 +140,11 @@ fn a_subscription_of_very_many_topics_is_deleted_in_slices_or_not_at_all() {
 #[test]
 fn new_rights_are_held_against_very_many_topics_in_slices() {
     let mut world = with_topics(MANY);
-    world.topics.take(connection(1), of_pattern("s", SubscriptionType::Shared), world.now);
+    world.take(1, of_pattern("s", SubscriptionType::Shared));
     world.round();
     world.opened(1);
     let rights = Rights::new([], ["t/n/m00*"], []);
-    world.topics.take(connection(1), TopicQuestion::Renew(Box::new(rights)), world.now);
+    world.take(1, TopicQuestion::Renew(Box::new(rights)));
     assert!(work(&mut world) > MANY / 64);
     for (number, expected) in [(0, 1), (999, 1), (1000, 0), (MANY - 1, 0)] {
         world.append(&topic(number), "0");
@@ -163,7 +163,7 @@ fn who_is_in_the_way_in_one_of_very_many_topics_is_looked_at_before_anything_is_
         if is_dead {
             world.mute.insert(1);
         }
-        world.topics.take(connection(2), of_pattern("s", SubscriptionType::Exclusive), world.now);
+        world.take(2, of_pattern("s", SubscriptionType::Exclusive));
         assert!(work(&mut world) > MANY / 64);
         assert!(world.reply(2).is_none(), "it waits for what becomes of the other");
         // Whoever is not mute says now that it lives.
@@ -217,14 +217,10 @@ fn who_cannot_have_a_new_topic_of_its_pattern_is_told_why_and_is_no_consumer_any
 fn consumers_of_patterns_get_new_topics_in_slices() {
     let mut world = with_topics(1);
     for id in 1..=600 {
-        world.topics.take(connection(id), of_pattern("s", SubscriptionType::Shared), world.now);
+        world.take(id, of_pattern("s", SubscriptionType::Shared));
     }
     world.round();
-    world.topics.take(
-        connection(999_999),
-        TopicQuestion::Append(name("m-new"), MessageDraft::new(&TopicMessage::default())),
-        world.now,
-    );
+    world.take(999_999, TopicQuestion::Append(name("m-new"), MessageDraft::new(&TopicMessage::default())));
     assert!(work(&mut world) > 600 / 64);
     let told = world.inquire(TopicInquiry::Stats(name("m-new"))).1;
     assert_eq!(told["subscriptions"]["s"]["consumers"].as_array().unwrap().len(), 600);
@@ -234,13 +230,13 @@ fn consumers_of_patterns_get_new_topics_in_slices() {
 fn very_many_partitions_of_a_producer_are_loaded_in_slices() {
     let rules = TopicRules { partitioned: vec![(name("p"), 1000)], ..TopicRules::default() };
     let mut world = World::with(rules);
-    world.topics.take(connection(1), TopicQuestion::Produce(Box::new(producing("p"))), world.now);
-    world.topics.take(connection(2), TopicQuestion::Produce(Box::new(producing("p"))), world.now);
-    world.topics.take(connection(2), TopicQuestion::Gone, world.now);
+    world.take(1, TopicQuestion::Produce(Box::new(producing("p"))));
+    world.take(2, TopicQuestion::Produce(Box::new(producing("p"))));
+    world.take(2, TopicQuestion::Gone);
     assert!(work(&mut world) > 1000 / 64);
     world.opened(1);
     assert!(world.reply(2).is_none());
-    assert_eq!(world.topics.producers.len(), 1);
+    assert_eq!(world.topics.peers.producers.len(), 1);
     world.send(1, &TopicMessage::default()).unwrap();
 }
 
@@ -248,20 +244,20 @@ fn very_many_partitions_of_a_producer_are_loaded_in_slices() {
 fn too_many_works_at_a_time_are_refused_and_told_to_come_again() {
     let mut world = with_topics(1);
     for id in 1..=1001 {
-        world.topics.take(connection(id), of_pattern("s", SubscriptionType::Shared), world.now);
+        world.take(id, of_pattern("s", SubscriptionType::Shared));
     }
     world.take_out();
     assert_eq!(world.refused(1001), Cause::TooMany);
     world.round();
     world.opened(1000);
-    assert_eq!(world.topics.consumers.len(), 1000);
+    assert_eq!(world.topics.peers.consumers.len(), 1000);
 }
 
 #[test]
 fn very_many_names_are_listed_in_slices() {
     let mut world = with_topics(MANY);
     let list = TopicInquiry::List { prefix: "persistent://t/n/m".into(), after: "".into(), count: 10_000 };
-    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(list)), world.now);
+    world.take(999_998, TopicQuestion::Inquire(Box::new(list)));
     assert!(work(&mut world) > MANY / 300);
     let Some(TopicAnswer::Answer(200, body)) = world.reply(999_998) else { panic!() };
     let names: Vec<String> = serde_json::from_slice(&body).unwrap();
@@ -272,14 +268,14 @@ fn very_many_names_are_listed_in_slices() {
 fn statistics_of_very_many_connections_are_told_in_pages_and_keep_nobody_waiting() {
     let mut world = with_topics(MANY + 500);
     for id in 1..=3 {
-        world.topics.take(connection(id), of_pattern(&format!("s{id}"), SubscriptionType::Shared), world.now);
+        world.take(id, of_pattern(&format!("s{id}"), SubscriptionType::Shared));
     }
     world.round();
     let (mut after, mut names, mut pages) = (String::new(), BTreeSet::new(), 0);
     loop {
         let inquiry =
             TopicInquiry::ProxyStats { rights: Rights::ALL, after: after.as_str().into(), count: 1000 };
-        world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(inquiry)), world.now);
+        world.take(999_998, TopicQuestion::Inquire(Box::new(inquiry)));
         assert!(work(&mut world) > 3 * MANY / 300);
         let Some(TopicAnswer::Answer(200, body)) = world.reply(999_998) else { panic!() };
         let page: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -300,10 +296,10 @@ fn statistics_of_very_many_connections_are_told_in_pages_and_keep_nobody_waiting
 fn a_page_has_no_more_connections_than_it_may_and_one_topic_says_how_many_are_left_out() {
     let mut world = World::new();
     for id in 1..=5010 {
-        world.topics.take(connection(id), TopicQuestion::Produce(Box::new(producing("b"))), world.now);
+        world.take(id, TopicQuestion::Produce(Box::new(producing("b"))));
     }
     for id in [6001, 6002] {
-        world.topics.take(connection(id), TopicQuestion::Produce(Box::new(producing("a"))), world.now);
+        world.take(id, TopicQuestion::Produce(Box::new(producing("a"))));
     }
     world.round();
     let page = |world: &mut World, after: &str| {
@@ -325,11 +321,13 @@ fn what_very_many_topics_have_due_at_a_time_is_done_in_slices() {
     world.now.monotonic_ns += 100_000_000_000;
     world.now.unix_ms += 100_000;
     let mut ticks = 0;
-    while world.topics.next_tick_ns().is_some_and(|at_ns| at_ns <= world.now.monotonic_ns) {
-        let before = world.topics.topics.len();
+    while world.topics.next_at().is_some_and(|at_ns| at_ns <= world.now.monotonic_ns) {
+        let before = world.topics.loaded.topics.len();
         world.topics.archive().calls = 0;
-        world.topics.tick(world.now);
-        assert!(before - world.topics.topics.len() <= 130 && world.topics.archive().calls <= CALLS_MAX);
+        world.tick();
+        assert!(
+            before - world.topics.loaded.topics.len() <= 130 && world.topics.archive().calls <= CALLS_MAX
+        );
         ticks += 1;
     }
     assert!(ticks > MANY / 130, "{ticks}");
@@ -344,8 +342,8 @@ fn with_subscriptions(count: usize) -> World {
             &format!("s{number:05}"),
             SubscriptionType::Exclusive,
         )));
-        world.topics.take(connection(1), sub, world.now);
-        world.topics.take(connection(1), TopicQuestion::Gone, world.now);
+        world.take(1, sub);
+        world.take(1, TopicQuestion::Gone);
     }
     world.append("x", "0");
     world.topics.save(world.now);
@@ -357,11 +355,7 @@ fn with_subscriptions(count: usize) -> World {
 #[test]
 fn a_topic_with_very_many_subscriptions_is_told_in_slices() {
     let mut world = with_subscriptions(MANY);
-    world.topics.take(
-        connection(999_998),
-        TopicQuestion::Inquire(Box::new(TopicInquiry::Stats(name("x")))),
-        world.now,
-    );
+    world.take(999_998, TopicQuestion::Inquire(Box::new(TopicInquiry::Stats(name("x")))));
     assert!(work(&mut world) > MANY / 300);
     let Some(TopicAnswer::Answer(200, body)) = world.reply(999_998) else { panic!() };
     let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -374,9 +368,9 @@ fn a_topic_with_very_many_subscriptions_is_told_in_slices() {
 fn of_very_many_connections_a_topic_tells_some_and_how_many_there_are() {
     let mut world = World::new();
     for id in 1..=1010 {
-        world.topics.take(connection(id), TopicQuestion::Produce(Box::new(producing("x"))), world.now);
+        world.take(id, TopicQuestion::Produce(Box::new(producing("x"))));
         let sub = TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Shared)));
-        world.topics.take(connection(10_000 + id), sub, world.now);
+        world.take(10_000 + id, sub);
     }
     let told = world.inquire(TopicInquiry::Stats(name("x"))).1;
     assert_eq!(
@@ -396,10 +390,10 @@ fn a_topic_with_very_many_subscriptions_is_purged_in_slices_up_to_what_it_had() 
     world.consume(1, consuming("x", &format!("s{:05}", MANY - 1), SubscriptionType::Exclusive));
     assert_eq!(world.texts(1), ["0"]);
     let purge = TopicInquiry::Purge { topic: name("x"), subscription: None };
-    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(purge)), world.now);
-    world.topics.work(world.now);
+    world.take(999_998, TopicQuestion::Inquire(Box::new(purge)));
+    world.work();
     let later = MessageDraft::new(&TopicMessage { payload: b"later", ..TopicMessage::default() });
-    world.topics.take(connection(777), TopicQuestion::Append(name("x"), later), world.now);
+    world.take(777, TopicQuestion::Append(name("x"), later));
     assert!(work(&mut world) > MANY / 64);
     assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(200, _))));
     for subscription in ["s00000", "s01999"] {
@@ -413,18 +407,10 @@ fn a_topic_with_very_many_subscriptions_is_purged_in_slices_up_to_what_it_had() 
 fn a_topic_that_is_deleted_while_it_is_purged_is_not_there() {
     let mut world = with_subscriptions(MANY);
     let purge = TopicInquiry::Purge { topic: name("x"), subscription: None };
-    world.topics.take(connection(7), TopicQuestion::Inquire(Box::new(purge)), world.now);
-    world.topics.take(
-        connection(8),
-        TopicQuestion::Inquire(Box::new(TopicInquiry::Stats(name("x")))),
-        world.now,
-    );
-    world.topics.work(world.now);
-    world.topics.take(
-        connection(9),
-        TopicQuestion::Inquire(Box::new(TopicInquiry::Delete { topic: name("x"), force: false })),
-        world.now,
-    );
+    world.take(7, TopicQuestion::Inquire(Box::new(purge)));
+    world.take(8, TopicQuestion::Inquire(Box::new(TopicInquiry::Stats(name("x")))));
+    world.work();
+    world.take(9, TopicQuestion::Inquire(Box::new(TopicInquiry::Delete { topic: name("x"), force: false })));
     world.append("x", "new");
     world.round();
     assert!(matches!(world.reply(7), Some(TopicAnswer::Answer(404, _))));
@@ -437,29 +423,29 @@ fn a_topic_that_is_deleted_while_it_is_purged_is_not_there() {
 fn a_topic_with_very_many_connections_and_subscriptions_is_deleted_in_slices_and_gone_at_once() {
     let mut world = with_subscriptions(MANY);
     for id in 1..=1000 {
-        world.topics.take(connection(2000 + id), TopicQuestion::Produce(Box::new(producing("x"))), world.now);
+        world.take(2000 + id, TopicQuestion::Produce(Box::new(producing("x"))));
         let sub = TopicQuestion::Consume(Box::new(consuming("x", "shared", SubscriptionType::Shared)));
-        world.topics.take(connection(10_000 + id), sub, world.now);
+        world.take(10_000 + id, sub);
     }
     world.round();
     world.replies.clear();
-    let subs = world.topics.subs.len();
+    let subs = world.topics.loaded.subs.len();
     assert_eq!(subs, MANY + 1);
     let delete = TopicInquiry::Delete { topic: name("x"), force: true };
-    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(delete)), world.now);
+    world.take(999_998, TopicQuestion::Inquire(Box::new(delete)));
     let new = MessageDraft::new(&TopicMessage { payload: b"new", ..TopicMessage::default() });
-    world.topics.take(connection(777), TopicQuestion::Append(name("x"), new), world.now);
-    world.topics.take(
-        connection(888_888),
-        TopicQuestion::Read(Box::new(reading("x", ReaderStart::Earliest))),
-        world.now,
-    );
+    world.take(777, TopicQuestion::Append(name("x"), new));
+    world.take(888_888, TopicQuestion::Read(Box::new(reading("x", ReaderStart::Earliest))));
     assert!(work(&mut world) > (1000 + 1000 + MANY) / 300);
     assert_eq!(world.texts(888_888), ["new"]);
     assert!((2001..=3000).all(|id| world.refused(id) == Cause::NotFound));
     assert!((10_001..=11_000).all(|id| world.refused(id) == Cause::NotFound));
-    assert_eq!((world.topics.producers.len(), world.topics.consumers.len()), (0, 1));
-    assert_eq!((world.topics.subs.len(), world.topics.topics.len()), (1, 2), "and the bystander");
+    assert_eq!((world.topics.peers.producers.len(), world.topics.peers.consumers.len()), (0, 1));
+    assert_eq!(
+        (world.topics.loaded.subs.len(), world.topics.loaded.topics.len()),
+        (1, 2),
+        "and the bystander"
+    );
 }
 
 #[test]
@@ -468,14 +454,14 @@ fn very_many_partitions_are_deleted_in_slices() {
     let mut world = World::with(rules);
     world.produce(1, producing("p"));
     let delete = |force| TopicQuestion::Inquire(Box::new(TopicInquiry::Delete { topic: name("p"), force }));
-    world.topics.take(connection(999_998), delete(false), world.now);
+    world.take(999_998, delete(false));
     assert!(work(&mut world) >= 1);
     assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(409, _))));
-    world.topics.take(connection(999_998), delete(true), world.now);
+    world.take(999_998, delete(true));
     assert!(work(&mut world) > 2 * 1000 / 64);
     assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(200, _))));
     assert_eq!(world.refused(1), Cause::NotFound);
-    assert_eq!((world.topics.topics.len(), world.topics.census().topics), (1, 1), "the bystander");
+    assert_eq!((world.topics.loaded.topics.len(), world.topics.census().topics), (1, 1), "the bystander");
 }
 
 #[test]
@@ -483,7 +469,7 @@ fn very_many_subscriptions_that_nobody_comes_for_go_in_slices() {
     let mut world = with_subscriptions(MANY);
     world.now.unix_ms += 2_000_000;
     world.now.monotonic_ns += 2_000_000_000_000;
-    world.topics.expire_subs(world.topics.names[name("x").as_str()]);
+    world.topics.expire_subs(world.topics.catalog.names[name("x").as_str()]);
     assert!(work(&mut world) > MANY / 64);
     assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["subscriptions"], serde_json::json!({}));
     assert_eq!(world.topics.census().expired, MANY as u64);
@@ -516,13 +502,9 @@ fn with_unacknowledged(kind: SubscriptionType) -> World {
     for number in 0..UNACKNOWLEDGED {
         let key = (number % 100).to_string();
         let message = TopicMessage { published_ms: START_MS, key: Some(&key), ..TopicMessage::default() };
-        world.topics.take(
-            connection(999_999),
-            TopicQuestion::Append(name("x"), MessageDraft::new(&message)),
-            world.now,
-        );
+        world.take(999_999, TopicQuestion::Append(name("x"), MessageDraft::new(&message)));
         if number % 5000 == 4999 {
-            world.topics.take(connection(1), TopicQuestion::Took, world.now);
+            world.take(1, TopicQuestion::Took);
             world.round();
         }
     }
@@ -539,10 +521,10 @@ fn with_unacknowledged(kind: SubscriptionType) -> World {
 
 /// Timers of unacknowledged messages.
 fn timers(world: &World) -> usize {
-    let is_pending = |timer: &&(u64, crate::service::topic::owner::Timer)| {
-        matches!(timer.1, crate::service::topic::owner::Timer::Pending(..))
+    let is_pending = |timer: &&(u64, crate::service::topic::timers::Timer)| {
+        matches!(timer.1, crate::service::topic::timers::Timer::Pending(..))
     };
-    world.topics.timers.iter().filter(is_pending).count()
+    world.topics.loaded.timers.iter().filter(is_pending).count()
 }
 
 #[test]
@@ -551,8 +533,8 @@ fn very_many_unacknowledged_messages_are_given_up_at_once_and_their_timers_in_sl
         let mut world = with_unacknowledged(kind);
         assert_eq!(timers(&world), UNACKNOWLEDGED);
         let purge = TopicInquiry::Purge { topic: name("x"), subscription: Some("s".into()) };
-        world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(purge)), world.now);
-        assert_eq!(world.topics.subs[0].pending.len(), 0);
+        world.take(999_998, TopicQuestion::Inquire(Box::new(purge)));
+        assert_eq!(world.topics.loaded.subs[0].pending.len(), 0);
         assert!(timers(&world) > UNACKNOWLEDGED - 1000);
         assert!(work(&mut world) > 20);
         assert_eq!(timers(&world), 0);
@@ -568,29 +550,29 @@ fn a_timer_that_is_left_of_what_was_given_up_comes_to_nothing() {
     let mut world = with_unacknowledged(SubscriptionType::Shared);
     world.now.monotonic_ns += 5_000_000_000_000;
     let reset = TopicInquiry::Reset { topic: name("x"), subscription: "s".into(), to: CursorReset::Earliest };
-    world.topics.take(connection(999_998), TopicQuestion::Inquire(Box::new(reset)), world.now);
-    world.topics.committed(Ok(()), world.now);
-    world.topics.take(connection(1), TopicQuestion::Took, world.now);
-    world.topics.deliver(1024 * 1024, world.now);
+    world.take(999_998, TopicQuestion::Inquire(Box::new(reset)));
+    world.committed(Ok(()));
+    world.take(1, TopicQuestion::Took);
+    world.deliver(1024 * 1024);
     world.take_out();
     let again = world.all(1).len();
     assert!(again > 100);
     world.now.monotonic_ns += 5_100_000_000_000;
     for _ in 0..100 {
-        world.topics.tick(world.now);
+        world.tick();
     }
-    world.topics.deliver(1024 * 1024, world.now);
+    world.deliver(1024 * 1024);
     world.take_out();
     assert!(world.all(1).iter().all(|got| got.redeliveries == 0), "they wait for half of their time");
-    let held = world.topics.subs[0].pending.values().filter(|it| it.redeliveries > 0).count();
+    let held = world.topics.loaded.subs[0].pending.values().filter(|it| it.redeliveries > 0).count();
     assert_eq!(held, 0);
 }
 
 #[test]
 fn very_many_unacknowledged_messages_of_who_leaves_come_again_and_their_timers_go_in_slices() {
     let mut world = with_unacknowledged(SubscriptionType::Exclusive);
-    world.topics.take(connection(1), TopicQuestion::Gone, world.now);
-    let sub = &world.topics.subs[0];
+    world.take(1, TopicQuestion::Gone);
+    let sub = &world.topics.loaded.subs[0];
     assert_eq!((sub.replay.len(), sub.pending.len()), (UNACKNOWLEDGED, UNACKNOWLEDGED));
     assert!(timers(&world) > UNACKNOWLEDGED - 1000);
     assert!(work(&mut world) > 20);
@@ -612,8 +594,8 @@ fn very_many_unacknowledged_messages_expire_some_at_a_time() {
     world.now.monotonic_ns += 200_000_000_000;
     let mut before = UNACKNOWLEDGED;
     for _ in 0..1000 {
-        world.topics.tick(world.now);
-        let left = world.topics.subs[0].pending.len();
+        world.tick();
+        let left = world.topics.loaded.subs[0].pending.len();
         assert!(before - left <= 2000, "{before} {left}");
         before = left;
         if left == 0 {
@@ -631,9 +613,9 @@ fn a_pattern_gets_a_new_topic_from_its_first_message_although_another_consumer_o
     world.ask(1, of_pattern("s", SubscriptionType::Shared));
     world.opened(1);
     let draft = MessageDraft::new(&TopicMessage { payload: b"first", ..TopicMessage::default() });
-    world.topics.take(connection(999_999), TopicQuestion::Append(name("m-new"), draft), world.now);
+    world.take(999_999, TopicQuestion::Append(name("m-new"), draft));
     let latest = ConsumerOptions { flow: Flow::Pull, ..consuming("m-new", "s", SubscriptionType::Shared) };
-    world.topics.take(connection(2), TopicQuestion::Consume(Box::new(latest)), world.now);
+    world.take(2, TopicQuestion::Consume(Box::new(latest)));
     world.round();
     world.opened(2);
     assert_eq!(world.texts(1), ["first"]);

@@ -1,7 +1,7 @@
 //! Topics with a store in memory, a virtual clock, and what every connection was told.
 
+use super::memory::MemoryArchive;
 use crate::service::ConnectionRef;
-use crate::service::topic::memory::MemoryArchive;
 use crate::service::topic::*;
 use crate::wheel::Now;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -44,6 +44,8 @@ pub(super) struct World {
     pub(super) mute: BTreeSet<u32>,
     /// Connections that are to be looked at.
     probed: Vec<ConnectionRef>,
+    /// What has left and was not looked at yet.
+    pub(super) out: Vec<TopicOutgoing>,
     /// Why the disk does not sync.
     pub(super) sync_fault: Option<&'static str>,
 }
@@ -81,7 +83,7 @@ pub(super) fn consuming(topic: &str, subscription: &str, kind: SubscriptionType)
 
 /// All topics of the namespace whose own names match.
 pub(super) fn pattern(own: &str) -> WantedTopics {
-    let pattern = regex::Regex::new(&format!("^persistent://t/n/(?:{own})$")).unwrap();
+    let pattern = TopicPattern::new(&format!("^persistent://t/n/(?:{own})$")).unwrap();
     WantedTopics::Matching { namespace: "persistent://t/n/".into(), pattern }
 }
 
@@ -122,13 +124,35 @@ impl World {
             open: BTreeSet::new(),
             mute: BTreeSet::new(),
             probed: Vec::new(),
+            out: Vec::new(),
             sync_fault: None,
         }
     }
 
-    /// A request, and a round.
+    /// A question, without a round.
+    pub(super) fn take(&mut self, id: u32, question: TopicQuestion) {
+        self.topics.ask(connection(id), question, self.now, &mut self.out);
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.topics.tick(self.now, &mut self.out);
+    }
+
+    pub(super) fn work(&mut self) -> bool {
+        self.topics.work(self.now, &mut self.out)
+    }
+
+    pub(super) fn deliver(&mut self, bytes_max: usize) -> bool {
+        self.topics.deliver(bytes_max, self.now, &mut self.out)
+    }
+
+    pub(super) fn committed(&mut self, result: Result<(), &str>) {
+        self.topics.committed(result, self.now, &mut self.out);
+    }
+
+    /// A question, and a round.
     pub(super) fn ask(&mut self, id: u32, request: TopicQuestion) {
-        self.topics.take(connection(id), request, self.now);
+        self.take(id, request);
         self.round();
         self.answer_probes();
     }
@@ -136,30 +160,30 @@ impl World {
     /// Those that are looked at say that they live, unless they are mute.
     pub(super) fn answer_probes(&mut self) {
         while let Some(probed) = self.probed.pop() {
-            self.topics.take(probed, TopicQuestion::Probed { is_closing: false }, self.now);
+            self.take(probed.id, TopicQuestion::Probed { is_closing: false });
             self.round();
         }
     }
 
     /// What the store's thread does in a round.
     pub(super) fn round(&mut self) {
-        self.topics.tick(self.now);
-        while self.topics.work(self.now) {}
+        self.tick();
+        while self.work() {}
         if self.topics.has_uncommitted() {
             let result = self.sync_fault.map_or(Ok(()), Err);
             if result.is_ok() {
                 self.topics.archive().commit();
             }
-            self.topics.committed(result, self.now);
+            self.committed(result);
         }
-        while self.topics.deliver(1024 * 1024, self.now) {
+        while self.deliver(1024 * 1024) {
             self.take_out();
         }
         self.take_out();
     }
 
     pub(super) fn take_out(&mut self) {
-        for outgoing in self.topics.take_outgoing() {
+        for outgoing in std::mem::take(&mut self.out) {
             match outgoing {
                 TopicOutgoing::Reply(connection, TopicAnswer::Probe) => {
                     self.probed
@@ -201,7 +225,7 @@ impl World {
     /// Time passes, in steps in which the store's thread wakes up.
     pub(super) fn pass(&mut self, ms: u64) {
         let end_ns = self.now.monotonic_ns + ms * 1_000_000;
-        while let Some(next_ns) = self.topics.next_tick_ns().filter(|next_ns| *next_ns <= end_ns) {
+        while let Some(next_ns) = self.topics.next_at().filter(|next_ns| *next_ns <= end_ns) {
             let step_ms = next_ns.saturating_sub(self.now.monotonic_ns).div_ceil(1_000_000);
             self.now.monotonic_ns += step_ms * 1_000_000;
             self.now.unix_ms += step_ms;

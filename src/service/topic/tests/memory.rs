@@ -1,7 +1,7 @@
 //! An archive in memory, for tests: it can crash, which loses what was not committed; it can fail, and damage
 //! messages.
 
-use super::{
+use crate::service::topic::{
     Archive, ArchiveError, ConsumerWindow, OwnerIndex, Position, Saved, StoredMessage, StoredTopic,
     TopicNumber,
 };

@@ -1,78 +1,31 @@
 //! How topics and subscriptions come into memory and leave it.
 
-use super::loaded::{LoadedTopic, TopicId};
-use super::owner::{Timer, TopicOwner, refusal};
+use super::handles::{SubId, TopicId};
+use super::loaded_topic::LoadedTopic;
+use super::owner::TopicOwner;
 use super::producer::Sequence;
 use super::state::{LogPlace, SubscriptionState, TopicState};
-use super::subscription::{SubId, Subscription};
-use super::{Archive, ArchiveError, Cause, MessageId, Position, Saved, StoredTopic, TopicName, TopicRefusal};
+use super::subscription::Subscription;
+use super::timers::{IDLE_NS, Timer};
+use super::{Archive, ArchiveError, MessageId, Position, Saved, StoredTopic, TopicName, TopicRefusal};
 
-/// Nanoseconds after which a topic that nobody uses leaves the memory.
-pub(super) const IDLE_NS: u64 = 60_000_000_000;
-/// Names that are read from the archive at once.
-pub(super) const NAMES_AT_ONCE: usize = 10_000;
 impl<A: Archive> TopicOwner<A> {
-    /// Finds out how many topics there are.
-    pub(super) fn begin(&mut self) {
-        let mut after: Box<str> = "".into();
-        while let Ok(names) = self.archive.names("", &after, NAMES_AT_ONCE) {
-            self.count += names.len();
-            match names.into_iter().next_back() {
-                Some(last) => after = last,
-                None => break,
-            }
-        }
-        self.arm(IDLE_NS, Timer::Sweep);
-    }
-
-    /// The topics that a name stands for, with the partitions in their messages' ids.
-    pub(super) fn expand(&self, name: &TopicName) -> Vec<(TopicName, Option<u32>)> {
-        match self.partitions(name) {
-            Some(count) => (0..count).map(|number| (name.partition(number), Some(number))).collect(),
-            None => vec![(name.clone(), name.partition_number())],
-        }
-    }
-
-    /// How many partitions a topic has, if it is partitioned.
-    pub(super) fn partitions(&self, name: &TopicName) -> Option<u32> {
-        self.partitioned.get(name.as_str()).copied()
-    }
-
-    /// The name of the partitioned topic of which this is a partition.
-    pub(super) fn whole<'a>(&self, name: &'a TopicName) -> Option<&'a str> {
-        let (base, _) = name.as_str().rsplit_once("-partition-")?;
-        (name.partition_number().is_some() && self.partitioned.contains_key(base)).then_some(base)
-    }
-
-    /// Refuses a partition beyond the number that its topic has: no consumer of the topic would ever get its messages.
-    pub(super) fn check_partition(&self, name: &TopicName) -> Result<(), TopicRefusal> {
-        let Some(whole) = self.whole(name) else { return Ok(()) };
-        let count = self.partitioned.get(whole).copied().unwrap_or(0);
-        match name.partition_number().filter(|number| *number >= count) {
-            Some(number) => {
-                let reason = format!("there is no partition {number}: the topic has {count}, counted from 0");
-                Err(refusal(Cause::NotFound, &reason))
-            }
-            None => Ok(()),
-        }
-    }
-
     /// A topic that is there or is created.
     pub(super) fn open_topic(&mut self, name: &TopicName) -> Result<TopicId, TopicRefusal> {
         if let Some(id) = self.find_topic(name)? {
             return Ok(id);
         }
-        self.check_partition(name)?;
+        self.catalog.check_partition(name)?;
         self.check_room(1)?;
         let number = self.archive.create(name.as_str())?;
-        let expected = self.owner.number(self.count);
-        self.count_one();
+        let expected = self.owner.number(self.catalog.count);
+        self.catalog.add();
         let mut state = TopicState::default();
         if usize::try_from(number) != Ok(expected) {
             // There were others, one of which may have had this name: its ids are not to mean new messages.
             state.next.position = self.begin_after_all();
         }
-        let topic = LoadedTopic::new(name.clone(), number, state, &mut self.cache);
+        let topic = LoadedTopic::new(name.clone(), number, state, &mut self.loaded.cache);
         let id = self.insert_topic(topic);
         self.announce(name);
         Ok(id)
@@ -80,16 +33,16 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Where a topic begins that has nothing: after all that topics have had which are deleted.
     fn begin_after_all(&self) -> Position {
-        self.fresh.max(Position::new(self.archive.ledger().into(), 0).unwrap_or(Position::END))
+        self.catalog.fresh.max(Position::new(self.archive.ledger().into(), 0).unwrap_or(Position::END))
     }
 
     /// A topic that is there.
     pub(super) fn find_topic(&mut self, name: &TopicName) -> Result<Option<TopicId>, ArchiveError> {
-        if let Some(id) = self.names.get(name.as_str()) {
+        if let Some(id) = self.catalog.names.get(name.as_str()) {
             return Ok(Some(*id));
         }
         let Some(loaded) = self.archive.load(name.as_str())? else { return Ok(None) };
-        self.asleep.wake(name.as_str());
+        self.counters.backlogs.wake(name.as_str());
         Ok(Some(self.load_topic(name, loaded)))
     }
 
@@ -104,14 +57,10 @@ impl<A: Archive> TopicOwner<A> {
         if let Some(last) = &loaded.last
             && last.position >= state.next.position
         {
-            state.next = LogPlace {
-                position: last.position.after(),
-                ordinal: last.ordinal() + 1,
-                bytes: last.bytes_before() + last.len() as u64,
-            };
+            state.next = LogPlace::behind(last);
         }
         state.next.position = state.next.position.max(begin);
-        let mut topic = LoadedTopic::new(name.clone(), loaded.number, state, &mut self.cache);
+        let mut topic = LoadedTopic::new(name.clone(), loaded.number, state, &mut self.loaded.cache);
         topic.is_untrimmed = topic.state.first > Position::FIRST;
         topic.last = loaded.last.as_ref().map(|last| last.position);
         for (producer, last) in loaded.sequences {
@@ -126,7 +75,7 @@ impl<A: Archive> TopicOwner<A> {
             let (state, pending) = SubscriptionState::read(&bytes).unwrap_or_default();
             self.now.unix_ms = self.now.unix_ms.max(state.delayed.0);
             let sub = Subscription::new(id, (&*name).into(), true, state).with(pending);
-            self.insert_sub(sub);
+            self.loaded.insert_sub(sub);
         }
         id
     }
@@ -135,37 +84,28 @@ impl<A: Archive> TopicOwner<A> {
         topic.namespace = self.counters.namespace(topic.name.namespace());
         (topic.used_ns, topic.tended_ns) = (self.now.monotonic_ns, self.now.monotonic_ns);
         let name: Box<str> = topic.name.as_str().into();
-        let id = self.topics.insert(topic);
-        self.names.insert(name, id);
+        let id = self.loaded.topics.insert(topic);
+        self.catalog.names.insert(name, id);
         self.arm_idle(id, self.idle_ns());
         id
     }
 
-    pub(super) fn insert_sub(&mut self, sub: Subscription) -> SubId {
-        let (topic, name) = (sub.topic, sub.name.clone());
-        let id = self.subs.insert(sub);
-        let topic = &mut self.topics[topic];
-        topic.subs.insert(name, id);
-        topic.quota_check_bytes = 0;
-        id
-    }
-
     fn arm_idle(&mut self, id: TopicId, after_ns: u64) {
-        let Some(topic) = self.topics.get_mut(id) else { return };
+        let Some(topic) = self.loaded.topics.get_mut(id) else { return };
         if topic.users == 0 && !topic.is_gone && !std::mem::replace(&mut topic.idle_is_armed, true) {
             self.arm(after_ns, Timer::Idle(id));
         }
     }
 
     pub(super) fn enter_topic(&mut self, id: TopicId) {
-        if let Some(topic) = self.topics.get_mut(id) {
+        if let Some(topic) = self.loaded.topics.get_mut(id) {
             topic.users += 1;
             topic.state.used_ms = 0;
         }
     }
 
     pub(super) fn leave_topic(&mut self, id: TopicId) {
-        if let Some(topic) = self.topics.get_mut(id) {
+        if let Some(topic) = self.loaded.topics.get_mut(id) {
             topic.users = topic.users.saturating_sub(1);
             topic.used_ns = self.now.monotonic_ns;
             self.arm_idle(id, self.idle_ns());
@@ -174,14 +114,14 @@ impl<A: Archive> TopicOwner<A> {
 
     /// A topic leaves the memory if nobody has used it for long enough, or goes for good if nobody has any use for it.
     pub(super) fn unload_idle(&mut self, id: TopicId, idle_ns: u64) {
-        let Some(topic) = self.topics.get_mut(id) else { return };
+        let Some(topic) = self.loaded.topics.get_mut(id) else { return };
         topic.idle_is_armed = false;
         let mut idle_until_ns = topic.used_ns.saturating_add(idle_ns);
         if topic.users > 0 || topic.is_gone {
             return;
         }
         // After a failed sync the archive may have messages that must not come up.
-        let is_uncertain = topic.is_appended || topic.seals > 0 || self.broken.is_some();
+        let is_uncertain = topic.is_appended || topic.seals > 0 || self.commits.broken.is_some();
         let deleted = if is_uncertain { Ok(false) } else { self.delete_idle(id) };
         match deleted {
             Ok(true) => return,
@@ -195,14 +135,14 @@ impl<A: Archive> TopicOwner<A> {
             return self.arm_idle(id, after_ns);
         }
         let used_ms = self.used_ms(id);
-        let Some(topic) = self.topics.get_mut(id) else { return };
+        let Some(topic) = self.loaded.topics.get_mut(id) else { return };
         // Of one that nobody has a use for it is to be known how long that is so.
         let is_news = std::mem::replace(&mut topic.state.used_ms, used_ms) != used_ms;
         let is_news = is_news && deleted.is_err();
         let subs: Vec<SubId> = topic.subs.values().copied().collect();
         // The last message, which tells where the next one goes, may not be readable when the topic comes back.
         let is_dirty = topic.is_dirty || topic.published.0 > 0 || is_news;
-        let dirty = |sub: &&SubId| self.subs.get(**sub).is_some_and(|sub| sub.is_dirty);
+        let dirty = |sub: &&SubId| self.loaded.subs.get(**sub).is_some_and(|sub| sub.is_dirty);
         let dirty: Vec<SubId> = subs.iter().filter(dirty).copied().collect();
         let saved = if is_dirty { self.save_topic(id) } else { Ok(()) };
         if saved.is_err() || dirty.iter().any(|sub| self.save_sub(*sub).is_err()) {
@@ -210,20 +150,20 @@ impl<A: Archive> TopicOwner<A> {
         }
         self.remember_backlogs(id);
         for id in subs {
-            if let Some(mut sub) = self.subs.try_remove(id) {
-                sub.sleep(id, &mut self.timers);
+            if let Some(mut sub) = self.loaded.subs.try_remove(id) {
+                sub.sleep(id, &mut self.loaded.timers);
             }
         }
-        if let Some(topic) = self.topics.try_remove(id) {
-            self.names.remove(topic.name.as_str());
+        if let Some(topic) = self.loaded.topics.try_remove(id) {
+            self.catalog.names.remove(topic.name.as_str());
         }
-        self.active.retain(|active| *active != id);
+        self.loaded.active.retain(|active| *active != id);
     }
 
     /// Whether a message's id means a message of a topic: without a partition, with the topic's own, or with what stands
     /// for the topic among several.
     pub(super) fn is_of(&self, topic: TopicId, message: MessageId) -> bool {
-        let Some(loaded) = self.topics.get(topic) else { return false };
+        let Some(loaded) = self.loaded.topics.get(topic) else { return false };
         message.partition.is_none()
             || message.partition == loaded.name.partition_number()
             || self.is_labelled(topic, message.partition)
@@ -231,32 +171,26 @@ impl<A: Archive> TopicOwner<A> {
 
     /// The place of the first message at a position or after it.
     pub(super) fn place_of(&mut self, id: TopicId, position: Position) -> Result<LogPlace, ArchiveError> {
-        let Self { topics, archive, cache, .. } = self;
-        let topic = &mut topics[id];
-        let found = topic.at(id, position, archive, cache)?;
+        let found = self.loaded.message_at(id, position, &mut self.archive)?;
         // Without one it is the end of what may be delivered: what is still to be committed comes after it.
-        Ok(found.map_or(topic.visible, |message| LogPlace {
-            position: message.position,
-            ordinal: message.ordinal(),
-            bytes: message.bytes_before(),
-        }))
+        Ok(found.map_or(self.loaded.topics[id].visible, |message| LogPlace::before(&message)))
     }
 
     /// A subscription is no more.
     pub(super) fn delete_sub(&mut self, id: SubId) {
-        let Some(mut sub) = self.subs.try_remove(id) else { return };
-        sub.sleep(id, &mut self.timers);
+        let Some(mut sub) = self.loaded.subs.try_remove(id) else { return };
+        sub.sleep(id, &mut self.loaded.timers);
         let due = sub.pending.iter().filter(|(_, pending)| pending.due_ns > 0);
         let due = due.map(|(position, pending)| (pending.due_ns, Timer::Pending(id, *position)));
         self.discard(due.collect());
-        self.forget_dying(id);
-        if let Some(topic) = self.topics.get_mut(sub.topic) {
+        self.commits.forget_sub(id);
+        if let Some(topic) = self.loaded.topics.get_mut(sub.topic) {
             topic.subs.remove(&sub.name);
             if topic.tail_waiters.len() > 2 * topic.subs.len() + 64 {
                 // Of those that come and go where nothing is published.
                 topic.tail_waiters.sort_unstable();
                 topic.tail_waiters.dedup();
-                let subs = &self.subs;
+                let subs = &self.loaded.subs;
                 let waits = |id: &SubId| {
                     subs.get(*id).is_some_and(|waiter| waiter.topic == sub.topic && waiter.is_at_tail)
                 };
@@ -267,10 +201,10 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Deletes a subscription for good.
     pub(super) fn erase_sub(&mut self, id: SubId) -> Result<(), ArchiveError> {
-        let Some(sub) = self.subs.get(id) else { return Ok(()) };
-        if sub.durable && !self.topics[sub.topic].is_gone {
-            self.archive.save(self.topics[sub.topic].number, Saved::NoSubscription(&sub.name))?;
-            self.is_uncommitted = true;
+        let Some(sub) = self.loaded.subs.get(id) else { return Ok(()) };
+        if sub.durable && !self.loaded.topics[sub.topic].is_gone {
+            self.archive.save(self.loaded.topics[sub.topic].number, Saved::NoSubscription(&sub.name))?;
+            self.commits.is_uncommitted = true;
         }
         let (topic, is_durable) = (sub.topic, sub.durable);
         self.delete_sub(id);

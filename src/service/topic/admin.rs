@@ -1,0 +1,353 @@
+//! What operators ask of topics, and what they do to them.
+
+use super::commits::PendingAnswer;
+use super::handles::{SubId, TopicId};
+use super::inquiry::{InquiryError, InquiryOutcome, InquiryProgress, NAMES_MAX};
+use super::owner::TopicOwner;
+use super::purge::Walk;
+use super::state::LogPlace;
+use super::stats::LATENCIES_US;
+use super::subscription::Subscription;
+use super::work::{Slice, WorkProgress};
+use super::{
+    Archive, ArchiveError, CursorReset, MessageId, Position, Rights, StoredMessage, TopicAnswer, TopicDomain,
+    TopicInquiry, TopicName,
+};
+use crate::service::ConnectionRef;
+use base64::Engine as _;
+use serde_json::{Map, Value, json};
+
+/// Messages that are shown at once; they go through memory and one answer.
+const PEEK_MAX: usize = 100;
+/// Producers of a topic, and consumers of each of its subscriptions, that are told with it: those beyond are counted.
+const CONNECTIONS_MAX: usize = 1000;
+/// Names that are read at once.
+const NAMES_AT_ONCE: usize = 256;
+/// Bytes of messages after which no more are shown at once: they are read, encoded and sent while others wait.
+const PEEK_BYTES_MAX: usize = 1024 * 1024;
+
+/// Names of topics that are being told.
+struct Listing {
+    prefix: Box<str>,
+    after: Box<str>,
+    left: usize,
+    /// Those that were found, as JSON.
+    names: String,
+}
+
+/// A topic that is being told with its subscriptions.
+struct Looking {
+    walk: Walk,
+    /// What is told of the topic itself, and the subscriptions that were found, as JSON.
+    topic: Value,
+    subscriptions: String,
+}
+
+impl<A: Archive> TopicOwner<A> {
+    /// Answers, or does what is asked and answers when it is safe.
+    pub(super) fn inquire(&mut self, connection: ConnectionRef, inquiry: TopicInquiry) {
+        let outcome = self.begin_inquiry(connection, inquiry);
+        self.conclude(connection, outcome);
+    }
+
+    fn begin_inquiry(&mut self, connection: ConnectionRef, inquiry: TopicInquiry) -> InquiryProgress {
+        match inquiry {
+            TopicInquiry::ProxyStats { rights, after, count } => {
+                self.tell_page(connection, rights, after, count)
+            }
+            TopicInquiry::ProxyTopic(name) => self.tell_topic(connection, name),
+            TopicInquiry::ProxyMetrics(rights) => told(&self.proxy_metrics(&rights)),
+            TopicInquiry::List { prefix, after, count } => {
+                let mut listing = Listing { prefix, after, left: count.min(NAMES_MAX), names: String::new() };
+                self.answer_in_slices(connection, move |owner, slice| owner.list(&mut listing, slice))
+            }
+            TopicInquiry::Stats(name) => {
+                let id = self.known(&name)?;
+                let topic = self.topic_stats(id)?;
+                let mut looking = Looking { walk: self.walk(id), topic, subscriptions: String::new() };
+                self.answer_in_slices(connection, move |owner, slice| owner.look(&mut looking, slice))
+            }
+            TopicInquiry::Peek { topic, subscription, count } => {
+                told(&self.peek(&topic, subscription.as_deref(), count)?)
+            }
+            change => self.change(connection, change),
+        }
+    }
+
+    /// Has an answer made in slices.
+    pub(super) fn answer_in_slices(
+        &mut self,
+        connection: ConnectionRef,
+        mut step: impl FnMut(&mut Self, &mut Slice) -> InquiryProgress + Send + 'static,
+    ) -> InquiryProgress {
+        self.run(false, move |owner, slice| {
+            let outcome = step(owner, slice);
+            owner.conclude(connection, outcome)
+        })?;
+        Ok(None)
+    }
+
+    /// Answers, if there is no more to do.
+    fn conclude(&mut self, connection: ConnectionRef, outcome: InquiryProgress) -> WorkProgress {
+        let (status, body) = match outcome {
+            Ok(None) => return WorkProgress::More,
+            Ok(Some(InquiryOutcome::Changed)) => {
+                self.commits.answers.push(PendingAnswer::Done(connection));
+                return WorkProgress::Done;
+            }
+            Ok(Some(InquiryOutcome::Told(status, json))) => (status, json.into_boxed_str()),
+            Err(InquiryError(status, reason)) => (status, reason),
+        };
+        self.reply(connection, TopicAnswer::Answer(status, body.into_boxed_bytes()));
+        WorkProgress::Done
+    }
+
+    /// Reads some names; tells them when there are enough.
+    fn list(&mut self, listing: &mut Listing, slice: &mut Slice) -> InquiryProgress {
+        while listing.left > 0 {
+            if slice.is_over() {
+                return Ok(None);
+            }
+            let count = NAMES_AT_ONCE.min(listing.left);
+            let names = self.archive.names(&listing.prefix, &listing.after, count)?;
+            slice.spend(NAMES_AT_ONCE);
+            if names.is_empty() {
+                break;
+            }
+            for name in names {
+                let comma = if listing.names.is_empty() { "" } else { "," };
+                listing.names.push_str(comma);
+                listing.names.push_str(&json!(&*name).to_string());
+                listing.left -= 1;
+                listing.after = name;
+            }
+        }
+        Ok(Some(InquiryOutcome::Told(200, format!("[{}]", listing.names))))
+    }
+
+    /// Changes something, which is answered when it is safe.
+    fn change(&mut self, connection: ConnectionRef, change: TopicInquiry) -> InquiryProgress {
+        if let Some(reason) = &self.commits.broken {
+            return Err(InquiryError(503, reason.clone()));
+        }
+        match change {
+            TopicInquiry::Purge { topic, subscription } => {
+                return self.purge(connection, &topic, subscription.as_deref());
+            }
+            TopicInquiry::Delete { topic, force } => return self.delete(connection, topic, force),
+            TopicInquiry::Terminate(name) => {
+                let id = self.known(&name)?;
+                self.loaded.topics[id].state.terminated = true;
+                self.save_topic(id)?;
+            }
+            TopicInquiry::Reset { topic, subscription, to } => {
+                let id = self.known(&topic)?;
+                let sub = self.known_sub(id, &subscription)?;
+                if let CursorReset::At(message) = to
+                    && !self.is_of(id, message)
+                {
+                    return Err(InquiryError(400, "The message id is of another topic".into()));
+                }
+                let place = self.place_at(id, to)?;
+                self.reset(sub, place, to != CursorReset::Latest);
+                self.save_sub(sub)?;
+            }
+            TopicInquiry::Forget { topic, subscription } => {
+                let id = self.known(&topic)?;
+                let sub = self.known_sub(id, &subscription)?;
+                if !self.loaded.subs[sub].members.is_empty() {
+                    return Err(InquiryError(409, "Subscription has active connected consumers".into()));
+                }
+                self.erase_sub(sub)?;
+            }
+            _ => {}
+        }
+        Ok(Some(InquiryOutcome::Changed))
+    }
+
+    pub(super) fn known(&mut self, name: &TopicName) -> Result<TopicId, InquiryError> {
+        let found = match name.domain() {
+            TopicDomain::Persistent => self.find_topic(name)?,
+            TopicDomain::NonPersistent => None,
+        };
+        found.ok_or_else(InquiryError::no_topic)
+    }
+
+    pub(super) fn known_sub(&self, topic: TopicId, name: &str) -> Result<SubId, InquiryError> {
+        let sub = self.loaded.topics[topic].subs.get(name).copied();
+        sub.ok_or_else(|| InquiryError(404, "Subscription does not exist".into()))
+    }
+
+    fn place_at(&mut self, id: TopicId, to: CursorReset) -> Result<LogPlace, ArchiveError> {
+        match to {
+            CursorReset::Earliest => self.place_of(id, Position::FIRST),
+            CursorReset::Latest => Ok(self.loaded.topics[id].state.next),
+            CursorReset::At(message) => self.place_of(id, message.position),
+            CursorReset::Published(at_ms) => {
+                let found = self.search(id, Position::FIRST, |mark| mark.published_ms >= at_ms)?;
+                Ok(found.map_or(self.loaded.topics[id].visible, |mark| mark.place))
+            }
+        }
+    }
+
+    fn peek(
+        &mut self,
+        name: &TopicName,
+        subscription: Option<&str>,
+        count: usize,
+    ) -> Result<Value, InquiryError> {
+        let id = self.known(name)?;
+        let (mut shown, mut bytes) = (Vec::new(), 0);
+        let count = count.min(PEEK_MAX);
+        let mut from = Position::FIRST;
+        if let Some(subscription) = subscription {
+            let sub = &self.loaded.subs[self.known_sub(id, subscription)?];
+            from = sub.state.read.position;
+            let pending = sub.pending.iter().take(count);
+            let pending: Vec<_> = pending.map(|(position, it)| (*position, it.deliver_ms)).collect();
+            for (position, deliver_ms) in pending {
+                if bytes >= PEEK_BYTES_MAX {
+                    break;
+                }
+                let found = self.fetch(id, position, deliver_ms)?;
+                bytes += found.as_ref().map_or(0, |message| message.len());
+                shown.extend(found.map(|message| show(&message, name)));
+            }
+        }
+        while shown.len() < count && bytes < PEEK_BYTES_MAX {
+            let Some(message) = self.loaded.message_at(id, from, &mut self.archive)? else { break };
+            from = message.position.after();
+            bytes += message.len();
+            shown.push(show(&message, name));
+        }
+        Ok(Value::Array(shown))
+    }
+
+    /// Adds some subscriptions to what is known of a topic; tells it when all are there.
+    fn look(&mut self, looking: &mut Looking, slice: &mut Slice) -> InquiryProgress {
+        let Looking { walk, topic, subscriptions } = looking;
+        while let Some(id) = self.next_sub(walk)? {
+            let sub = &self.loaded.subs[id];
+            let comma = if subscriptions.is_empty() { "" } else { "," };
+            let told = self.sub_stats(sub, &self.loaded.topics[walk.topic].state.next);
+            subscriptions.push_str(&format!("{comma}{}:{told}", json!(&*sub.name)));
+            slice.spend(1 + sub.members.len().min(CONNECTIONS_MAX));
+            if slice.is_over() {
+                return Ok(None);
+            }
+        }
+        let topic = topic.to_string();
+        let topic = topic.trim_end_matches('}');
+        Ok(Some(InquiryOutcome::Told(200, format!("{topic},\"subscriptions\":{{{subscriptions}}}}}"))))
+    }
+
+    /// Everything that is known of a topic but its subscriptions.
+    fn topic_stats(&mut self, id: TopicId) -> Result<Value, InquiryError> {
+        let first = self.place_of(id, Position::FIRST)?;
+        let oldest = self.loaded.message_at(id, Position::FIRST, &mut self.archive)?;
+        let topic = &self.loaded.topics[id];
+        let (name, next) = (&topic.name, topic.state.next);
+        let producers = topic.producers.values().filter_map(|id| self.peers.producers.get(*id));
+        let producers: Vec<Value> = producers
+            .take(CONNECTIONS_MAX)
+            .map(|it| json!({"name": it.name, "address": it.remote, "messages": it.published}))
+            .collect();
+        Ok(json!({
+            "name": name.as_str(),
+            "terminated": topic.state.terminated,
+            "messages": next.ordinal.saturating_sub(first.ordinal),
+            "bytes": next.bytes.saturating_sub(first.bytes),
+            "heldBytes": self.archive.held(topic.number),
+            "oldestPublishTime": oldest.map(|message| message.message().published_ms),
+            "messagesEver": next.ordinal,
+            "bytesEver": next.bytes,
+            "firstMessageId": (first.ordinal < next.ordinal).then(|| id_of(first.position, name).text()),
+            "lastMessageId": topic.last.map(|last| id_of(last, name).text()),
+            "published": topic.published.0,
+            "publishedBytes": topic.published.1,
+            "delivered": topic.delivered.0,
+            "deliveredBytes": topic.delivered.1,
+            "rememberedProducers": topic.sequences.len(),
+            "producersConnected": topic.producers.len(),
+            "producers": producers,
+        }))
+    }
+
+    fn sub_stats(&self, sub: &Subscription, next: &LogPlace) -> Value {
+        let consumers = sub.members.iter().filter_map(|member| self.peers.consumers.get(member.consumer));
+        let consumers: Vec<Value> = consumers
+            .take(CONNECTIONS_MAX)
+            .map(|it| {
+                let (unacknowledged, permits) = it.fill();
+                json!({
+                    "name": it.name,
+                    "address": it.remote,
+                    "priority": it.priority,
+                    "messages": it.delivered,
+                    "unacknowledged": unacknowledged,
+                    "permits": permits,
+                })
+            })
+            .collect();
+        json!({
+            "type": sub.state.kind.name(),
+            "durable": sub.durable,
+            "backlog": sub.backlog(next),
+            "backlogBytes": sub.backlog_bytes(next),
+            "pending": sub.pending.len(),
+            "delayed": sub.state.skipped.max(0),
+            "consumersConnected": sub.members.len(),
+            "consumers": consumers,
+        })
+    }
+
+    fn proxy_metrics(&self, rights: &Rights) -> Value {
+        let now_ns = self.now.monotonic_ns;
+        let seen = self.counters.all(now_ns).filter(|(name, ..)| rights.allow_namespace(name));
+        let spaces = seen.map(|(name, counts, seconds)| {
+            let mut metrics = Map::new();
+            for (metric, count) in [
+                ("ns_msg_publish_rate", counts.published),
+                ("ns_byte_publish_rate", counts.published_bytes),
+                ("ns_msg_failure_rate", counts.failed),
+                ("ns_msg_deliver_rate", counts.delivered),
+                ("ns_byte_deliver_rate", counts.delivered_bytes),
+                ("ns_msg_ack_rate", counts.acknowledged),
+            ] {
+                metrics.insert(metric.into(), json!(count as f64 / seconds));
+            }
+            let ends = LATENCIES_US.iter().map(|end_us| end_us.to_string());
+            for (end, count) in ends.chain(["1000000_higher".to_owned()]).zip(counts.latencies) {
+                metrics.insert(format!("ns_msg_publish_latency_{end}"), json!(count));
+            }
+            json!({"metrics": metrics, "dimensions": {"namespace": name}})
+        });
+        Value::Array(spaces.collect())
+    }
+}
+
+fn told(value: &Value) -> InquiryProgress {
+    Ok(Some(InquiryOutcome::Told(200, value.to_string())))
+}
+
+fn id_of(position: Position, name: &TopicName) -> MessageId {
+    MessageId { position, partition: name.partition_number() }
+}
+
+/// A message for people.
+fn show(stored: &StoredMessage, name: &TopicName) -> Value {
+    let message = stored.message();
+    let properties: Map<String, Value> =
+        message.properties.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    json!({
+        "messageId": id_of(stored.position, name).text(),
+        "publishTime": message.published_ms,
+        "eventTime": message.event_ms,
+        "deliverAt": message.deliver_ms,
+        "producerName": message.producer,
+        "sequenceId": message.sequence,
+        "key": message.key,
+        "properties": properties,
+        "payload": base64::engine::general_purpose::STANDARD.encode(message.payload),
+    })
+}

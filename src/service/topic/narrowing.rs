@@ -1,0 +1,102 @@
+//! A connection that gets other rights while it is open.
+
+use super::handles::{ConsumerId, Label};
+use super::opening::TopicOpening;
+use super::owner::TopicOwner;
+use super::peers::ConnectionRole;
+use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, WorkProgress};
+use super::{Archive, Right, Rights, TopicAnswer, TopicName};
+use crate::service::ConnectionRef;
+
+/// A consumer whose topics are being held against its new rights.
+struct Narrowing {
+    connection: ConnectionRef,
+    id: ConsumerId,
+    /// The last one that was.
+    after: Option<Label>,
+    /// Its rights, unless it has a pattern, which keeps them.
+    rights: Option<Box<Rights>>,
+}
+
+impl<A: Archive> TopicOwner<A> {
+    /// A connection has other rights from now on: what it does has to be among them.
+    pub(super) fn renew_rights(&mut self, connection: ConnectionRef, rights: Box<Rights>) {
+        let may = match self.peers.roles.get(&connection).copied() {
+            Some(ConnectionRole::Producer(id)) => self.peers.producers.get(id).is_none_or(|producer| {
+                let mut topics = producer.targets.iter().filter_map(|(id, _)| self.loaded.topics.get(*id));
+                topics.all(|topic| rights.allow(Right::Produce, &topic.name))
+            }),
+            Some(ConnectionRole::Consumer(id)) => return self.narrow(connection, id, rights),
+            Some(ConnectionRole::Transient(id)) => self.peers.transient.all.get(id).is_none_or(|one| {
+                let right = match one.kind {
+                    None => Right::Produce,
+                    Some(_) if one.is_reader => Right::Read,
+                    Some(_) => Right::Consume,
+                };
+                let topics = one.topics.split(',').filter_map(|name| TopicName::read(name).ok());
+                topics.into_iter().all(|topic| rights.allow(right, &topic))
+            }),
+            // What it waits for is as it was when it asked, and is not had with less.
+            Some(ConnectionRole::Waiting(holder)) => self.peers.probes.get(&holder).is_none_or(|probe| {
+                probe.request_of(connection).is_none_or(|request| request.is_allowed(&rights))
+            }),
+            Some(ConnectionRole::Opening) => {
+                let opening = self.peers.openings.get(&connection);
+                opening.and_then(TopicOpening::question).is_none_or(|question| question.is_allowed(&rights))
+            }
+            None => true,
+        };
+        if !may {
+            self.reply(connection, TopicAnswer::Forbidden);
+        }
+    }
+
+    /// A consumer or reader has other rights from now on. A pattern goes on with what is left of it.
+    fn narrow(&mut self, connection: ConnectionRef, id: ConsumerId, rights: Box<Rights>) {
+        let Some(consumer) = self.peers.consumers.get_mut(id) else { return };
+        let may_await = consumer.awaits.iter().all(|topic| rights.allow(Right::Read, topic));
+        if !may_await || !rights.allow_dead_letters(consumer.dead_letters.as_ref()) {
+            return self.reply(connection, TopicAnswer::Forbidden);
+        }
+        let is_short = consumer.sources.len() <= AT_ONCE_MAX;
+        let rights = match &consumer.wanted {
+            Some(_) => {
+                consumer.rights = Some(rights);
+                None
+            }
+            None => Some(rights),
+        };
+        let mut narrowing = Narrowing { connection, id, after: None, rights };
+        if self.run(is_short, move |owner, slice| owner.go_on_narrowing(&mut narrowing, slice)).is_err() {
+            // What cannot be looked at is not allowed.
+            self.reply(connection, TopicAnswer::Forbidden);
+        }
+    }
+
+    /// Holds some of a consumer's topics against its new rights.
+    fn go_on_narrowing(&mut self, narrowing: &mut Narrowing, slice: &mut Slice) -> WorkProgress {
+        let Narrowing { connection, id, .. } = *narrowing;
+        while self.peers.is_consumer(connection, id) {
+            let Some(consumer) = self.peers.consumers.get(id) else { break };
+            let Some(source) = consumer.sources.next(narrowing.after) else { break };
+            if slice.is_over() {
+                return WorkProgress::More;
+            }
+            slice.spend(TOPIC_STEPS);
+            narrowing.after = Some(source.label);
+            let rights = narrowing.rights.as_deref().or(consumer.rights.as_deref());
+            let right = if consumer.is_reader { Right::Read } else { Right::Consume };
+            let topic = self.loaded.topics.get(source.topic);
+            let may = topic.zip(rights).is_none_or(|(topic, rights)| rights.allow(right, &topic.name));
+            match (may, &narrowing.rights) {
+                (true, _) => {}
+                (false, None) => self.part(id, source),
+                (false, Some(_)) => {
+                    self.reply(connection, TopicAnswer::Forbidden);
+                    break;
+                }
+            }
+        }
+        WorkProgress::Done
+    }
+}
