@@ -1,6 +1,6 @@
 //! `fanfare bench`: a load generator that measures a daemon from outside, as its clients and publishers see it.
 //!
-//! In reading order: `wire` (bytes), `speech` (what a dialect's subscribers say), `inflight` (what is outstanding),
+//! In reading order: `options` (what can be asked), `wire` (bytes), `inflight` (what is outstanding),
 //! `secure`, `clients` and `connect` (subscribers),
 //! `disk` (a store's directory, and its floor), `load` (producers of a durable topic), `publisher` (the unix feed), `http` (Pusher's API), `sender` and `floor` (the bare `send(2)` that everything is compared with), `target`
 //! (the daemon), `side` (the measuring loop), `pair` (daemon and floor in turn), then a file per command, `report`
@@ -26,27 +26,25 @@ mod idle;
 mod inflight;
 mod interrupt;
 mod load;
+mod options;
 mod pair;
 mod proc;
 mod progress;
 mod publisher;
 mod report;
 mod secure;
-mod selective;
 mod sender;
 mod side;
-mod speech;
 mod target;
 mod wire;
 
 use crate::cli::{CliError, output};
+use crate::dialect::Kind;
 use argh::FromArgs;
-use error::io_error;
 pub use error::{BenchError, EventSize};
+use options::{BenchOptions, USUAL};
 use report::BenchReport;
-use speech::Speech;
 use std::path::PathBuf;
-use target::TargetOptions;
 
 /// Measure a daemon: speed, latency, loss, memory, each beside the floor of this machine.
 #[derive(FromArgs, Debug)]
@@ -78,342 +76,260 @@ enum BenchCommand {
     All(AllCommand),
 }
 
-/// Every event to every subscriber: processor time per delivery, deliveries per second, latency.
-#[derive(FromArgs, Debug)]
-#[argh(
-    subcommand,
-    name = "fanout",
-    example = "{command_name} --connections 1000 --in-flight 16\n\n\
-               Latency at a fixed rate:\n  {command_name} --connections 1000 --rate 100"
-)]
-struct FanoutCommand {
-    /// subscribers (1000)
-    #[argh(option, default = "1000")]
-    connections: usize,
-    /// events outstanding at most (1)
-    #[argh(option, default = "1")]
-    in_flight: u64,
-    /// publish so many events per second instead, and measure latency from the intended times
-    #[argh(option)]
-    rate: Option<f64>,
-    /// bytes of an event's JSON (128)
-    #[argh(option, default = "128")]
-    size: usize,
-    /// length of each measurement in seconds (3)
-    #[argh(option, default = "3.0")]
-    seconds: f64,
-    /// measurements of each side (5)
-    #[argh(option, default = "5")]
-    runs: usize,
-    /// shards of the daemon, and senders of the floor (1)
-    #[argh(option, default = "1")]
-    shards: usize,
-    /// the subscribers' dialect: personium-event, personium-topic, channel, echo, pulsar or wazo
-    /// (personium-event)
-    #[argh(option, default = "Speech::default()")]
-    dialect: Speech,
-    /// over TLS, with a daemon that has made its own certificate
-    #[argh(switch)]
-    tls: bool,
-    /// publish over HTTP instead of the unix feed, with the dialect echo and a daemon that is started for it
-    #[argh(switch)]
-    http: bool,
-    /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
-    #[argh(option)]
-    url: Option<String>,
-    /// its unix feed
-    #[argh(option)]
-    socket: Option<PathBuf>,
-    /// a token that it accepts
-    #[argh(option)]
-    token: Option<String>,
-    /// its process, for processor time
-    #[argh(option)]
-    pid: Option<u32>,
-    /// the program to start as daemon (this one)
-    #[argh(option)]
-    daemon: Option<PathBuf>,
-    /// print one JSON object
-    #[argh(switch)]
-    json: bool,
+/// A command with options of its own, and with groups of those that others have too.
+macro_rules! command {
+    (@ $head:tt [event $($more:ident)*] { $($fields:tt)* }) => {
+        command! { @ $head [$($more)*] { $($fields)*
+            /// bytes of an event's JSON (128)
+            #[argh(option, default = "128")]
+            size: usize,
+        } }
+    };
+    (@ $head:tt [payload $($more:ident)*] { $($fields:tt)* }) => {
+        command! { @ $head [$($more)*] { $($fields)*
+            /// bytes of a payload (256)
+            #[argh(option, default = "256")]
+            size: usize,
+            /// where the store is made and removed again (the directory of this program, or else that for temporary files)
+            #[argh(option)]
+            store: Option<PathBuf>,
+        } }
+    };
+    (@ $head:tt [seconds $($more:ident)*] { $($fields:tt)* }) => {
+        command! { @ $head [$($more)*] { $($fields)*
+            /// length of each measurement in seconds (3)
+            #[argh(option, default = "3.0")]
+            seconds: f64,
+        } }
+    };
+    (@ $head:tt [runs $($more:ident)*] { $($fields:tt)* }) => {
+        command! { @ $head [$($more)*] { $($fields)*
+            /// measurements of each side (5)
+            #[argh(option, default = "5")]
+            runs: usize,
+        } }
+    };
+    (@ $head:tt [shards $($more:ident)*] { $($fields:tt)* }) => {
+        command! { @ $head [$($more)*] { $($fields)*
+            /// shards of the daemon, and senders of the floor (1)
+            #[argh(option, default = "1")]
+            shards: usize,
+        } }
+    };
+    (@ $head:tt [tls $($more:ident)*] { $($fields:tt)* }) => {
+        command! { @ $head [$($more)*] { $($fields)*
+            /// over TLS, with a daemon that has made its own certificate
+            #[argh(switch)]
+            tls: bool,
+        } }
+    };
+    (@ $head:tt [feed $($more:ident)*] { $($fields:tt)* }) => {
+        command! { @ $head [$($more)*] { $($fields)*
+            /// publish over HTTP instead of the unix feed, with the dialect echo and a daemon that is started for it
+            #[argh(switch)]
+            http: bool,
+            /// the unix feed of a running daemon
+            #[argh(option)]
+            socket: Option<PathBuf>,
+        } }
+    };
+    (@ $head:tt [running $($more:ident)*] { $($fields:tt)* }) => {
+        command! { @ $head [shards $($more)*] { $($fields)*
+            /// the subscribers' dialect: personium-event, personium-topic, channel, echo, pulsar or wazo
+            /// (personium-event)
+            #[argh(option, from_str_fn(dialect), default = "USUAL")]
+            dialect: Kind,
+            /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
+            #[argh(option)]
+            url: Option<String>,
+            /// a token that it accepts
+            #[argh(option)]
+            token: Option<String>,
+            /// its process, for processor time and memory
+            #[argh(option)]
+            pid: Option<u32>,
+        } }
+    };
+    (@ $head:tt [daemon $($more:ident)*] { $($fields:tt)* }) => {
+        command! { @ $head [$($more)*] { $($fields)*
+            /// the program to start as daemon (this one)
+            #[argh(option)]
+            daemon: Option<PathBuf>,
+        } }
+    };
+    (@ [$($head:tt)*] [] { $($(#[$about:meta])* $field:ident: $type:ident $(<$inner:ident>)?,)* }) => {
+        command! { = [$($head)*] { $($(#[$about])* $field: $type $(<$inner>)?,)*
+            /// print JSON
+            #[argh(switch)]
+            json: bool,
+        } }
+    };
+    (= [$(#[$about:meta])* $name:ident] { $($(#[$attribute:meta])* $field:ident: $type:ident $(<$inner:ident>)?,)* }) => {
+        #[derive(FromArgs, Debug)]
+        $(#[$about])*
+        struct $name {
+            $($(#[$attribute])* $field: $type $(<$inner>)?,)*
+        }
+
+        impl From<$name> for BenchOptions {
+            fn from(command: $name) -> Self {
+                Self { $($field: command.$field,)* ..Self::default() }
+            }
+        }
+    };
+    ($(#[$about:meta])* $name:ident [$($group:ident)*] { $($own:tt)* }) => {
+        command! { @ [$(#[$about])* $name] [$($group)*] { $($own)* } }
+    };
 }
 
-/// Every event to one of many subscribers, each with a topic of its own.
-#[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "selective", example = "{command_name} --topics 10000 --in-flight 64")]
-struct SelectiveCommand {
-    /// topics, with a subscriber each (10000)
-    #[argh(option, default = "10_000")]
-    topics: usize,
-    /// events outstanding at most (64)
-    #[argh(option, default = "64")]
-    in_flight: u64,
-    /// bytes of an event's JSON (128)
-    #[argh(option, default = "128")]
-    size: usize,
-    /// length of each measurement in seconds (3)
-    #[argh(option, default = "3.0")]
-    seconds: f64,
-    /// measurements of each side (5)
-    #[argh(option, default = "5")]
-    runs: usize,
-    /// shards of the daemon, and senders of the floor (1)
-    #[argh(option, default = "1")]
-    shards: usize,
-    /// the subscribers' dialect: personium-event, personium-topic, channel, echo, pulsar or wazo
-    /// (personium-event)
-    #[argh(option, default = "Speech::default()")]
-    dialect: Speech,
-    /// publish over HTTP instead of the unix feed, with the dialect echo and a daemon that is started for it
-    #[argh(switch)]
-    http: bool,
-    /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
-    #[argh(option)]
-    url: Option<String>,
-    /// its unix feed
-    #[argh(option)]
-    socket: Option<PathBuf>,
-    /// a token that it accepts
-    #[argh(option)]
-    token: Option<String>,
-    /// its process, for processor time
-    #[argh(option)]
-    pid: Option<u32>,
-    /// the program to start as daemon (this one)
-    #[argh(option)]
-    daemon: Option<PathBuf>,
-    /// print one JSON object
-    #[argh(switch)]
-    json: bool,
+command! {
+    /// Every event to every subscriber: processor time per delivery, deliveries per second, latency.
+    #[argh(
+        subcommand,
+        name = "fanout",
+        example = "{command_name} --connections 1000 --in-flight 16\n\n\
+                   Latency at a fixed rate:\n  {command_name} --connections 1000 --rate 100"
+    )]
+    FanoutCommand [event seconds runs running tls feed daemon] {
+        /// subscribers (1000)
+        #[argh(option, default = "1000")]
+        connections: usize,
+        /// events outstanding at most (1)
+        #[argh(option, default = "1")]
+        in_flight: u64,
+        /// publish so many events per second instead, and measure latency from the intended times
+        #[argh(option)]
+        rate: Option<f64>,
+    }
 }
 
-/// Memory per connection that is authenticated, subscribed and idle.
-#[derive(FromArgs, Debug)]
-#[argh(
-    subcommand,
-    name = "idle",
-    example = "{command_name} --connections 15000",
-    note = "A daemon that runs already (--url) is measured once, best soon after its start: memory that earlier \
-            connections left behind is used again and does not show."
-)]
-struct IdleCommand {
-    /// connections (15000)
-    #[argh(option, default = "15_000")]
-    connections: usize,
-    /// a topic of its own for each, instead of one for all
-    #[argh(switch)]
-    topics: bool,
-    /// measurements, each on a new daemon (5)
-    #[argh(option, default = "5")]
-    runs: usize,
-    /// shards of the daemon (1)
-    #[argh(option, default = "1")]
-    shards: usize,
-    /// the subscribers' dialect: personium-event, personium-topic, channel, echo, pulsar or wazo
-    /// (personium-event)
-    #[argh(option, default = "Speech::default()")]
-    dialect: Speech,
-    /// over TLS, with a daemon that has made its own certificate
-    #[argh(switch)]
-    tls: bool,
-    /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
-    #[argh(option)]
-    url: Option<String>,
-    /// a token that it accepts
-    #[argh(option)]
-    token: Option<String>,
-    /// its process, for memory
-    #[argh(option)]
-    pid: Option<u32>,
-    /// the program to start as daemon (this one)
-    #[argh(option)]
-    daemon: Option<PathBuf>,
-    /// print one JSON object
-    #[argh(switch)]
-    json: bool,
+command! {
+    /// Every event to one of many subscribers, each with a topic of its own.
+    #[argh(subcommand, name = "selective", example = "{command_name} --topics 10000 --in-flight 64")]
+    SelectiveCommand [event seconds runs running feed daemon] {
+        /// topics, with a subscriber each (10000)
+        #[argh(option, long = "topics", default = "10_000")]
+        connections: usize,
+        /// events outstanding at most (64)
+        #[argh(option, default = "64")]
+        in_flight: u64,
+    }
 }
 
-/// Connect, upgrade, token and one subscription: processor time per connection, connections per second.
-#[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "handshake", example = "{command_name} --connections 5000 --concurrency 64")]
-struct HandshakeCommand {
-    /// connections of each run (5000)
-    #[argh(option, default = "5_000")]
-    connections: usize,
-    /// connections opened at the same time (64)
-    #[argh(option, default = "64")]
-    concurrency: usize,
-    /// measurements of each side (5)
-    #[argh(option, default = "5")]
-    runs: usize,
-    /// shards of the daemon (1)
-    #[argh(option, default = "1")]
-    shards: usize,
-    /// the subscribers' dialect: personium-event, personium-topic, channel, echo, pulsar or wazo
-    /// (personium-event)
-    #[argh(option, default = "Speech::default()")]
-    dialect: Speech,
-    /// a running daemon's endpoint, such as ws://HOST:PORT/CELL/__event
-    #[argh(option)]
-    url: Option<String>,
-    /// a token that it accepts
-    #[argh(option)]
-    token: Option<String>,
-    /// its process, for processor time
-    #[argh(option)]
-    pid: Option<u32>,
-    /// the program to start as daemon (this one)
-    #[argh(option)]
-    daemon: Option<PathBuf>,
-    /// print one JSON object
-    #[argh(switch)]
-    json: bool,
+command! {
+    /// Memory per connection that is authenticated, subscribed and idle.
+    #[argh(
+        subcommand,
+        name = "idle",
+        example = "{command_name} --connections 15000",
+        note = "A daemon that runs already (--url) is measured once, best soon after its start: memory that earlier \
+                connections left behind is used again and does not show."
+    )]
+    IdleCommand [runs running tls daemon] {
+        /// connections (15000)
+        #[argh(option, default = "15_000")]
+        connections: usize,
+        /// a topic of its own for each, instead of one for all
+        #[argh(switch, long = "topics")]
+        own_topics: bool,
+    }
 }
 
-/// What one send(2) of the same frame to each of so many TCP connections costs on this machine.
-#[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "floor", example = "{command_name} --connections 1000 --in-flight 16")]
-struct FloorCommand {
-    /// connections (1000)
-    #[argh(option, default = "1000")]
-    connections: usize,
-    /// frames outstanding at most; more than one are also sent all at once (1)
-    #[argh(option, default = "1")]
-    in_flight: u64,
-    /// bytes of an event's JSON (128)
-    #[argh(option, default = "128")]
-    size: usize,
-    /// each frame to one connection in turn, instead of to all
-    #[argh(switch)]
-    topics: bool,
-    /// length of each measurement in seconds (3)
-    #[argh(option, default = "3.0")]
-    seconds: f64,
-    /// measurements (5)
-    #[argh(option, default = "5")]
-    runs: usize,
-    /// senders, on a processor each (1)
-    #[argh(option, default = "1")]
-    shards: usize,
-    /// be the sender (the generator starts it so)
-    #[argh(switch, hidden_help)]
-    sender: bool,
-    /// print one JSON object
-    #[argh(switch)]
-    json: bool,
+command! {
+    /// Connect, upgrade, token and one subscription: processor time per connection, connections per second.
+    #[argh(subcommand, name = "handshake", example = "{command_name} --connections 5000 --concurrency 64")]
+    HandshakeCommand [runs running daemon] {
+        /// connections of each run (5000)
+        #[argh(option, default = "5_000")]
+        connections: usize,
+        /// connections opened at the same time (64)
+        #[argh(option, default = "64")]
+        concurrency: usize,
+    }
 }
 
-/// Messages of durable topics that are acknowledged, beside a plain loop of write(2) and fdatasync(2) of the same groups.
-#[derive(FromArgs, Debug)]
-#[argh(
-    subcommand,
-    name = "durable",
-    example = "{command_name} --producers 64 --in-flight 16",
-    note = "Beside it, one producer with one message in flight: its latency against one write and fdatasync.",
-    note = "The fan-out of a durable topic is measured by: fanfare bench fanout --dialect pulsar"
-)]
-struct DurableCommand {
-    /// producers (64)
-    #[argh(option, default = "64")]
-    producers: usize,
-    /// topics among which they are divided (1)
-    #[argh(option, default = "1")]
-    topics: usize,
-    /// messages of each outstanding at most (16)
-    #[argh(option, default = "16")]
-    in_flight: u64,
-    /// bytes of a payload (256)
-    #[argh(option, default = "256")]
-    size: usize,
-    /// length of each measurement in seconds (3)
-    #[argh(option, default = "3.0")]
-    seconds: f64,
-    /// measurements of each side (5)
-    #[argh(option, default = "5")]
-    runs: usize,
-    /// shards of the daemon (1)
-    #[argh(option, default = "1")]
-    shards: usize,
-    /// writers of the store (1)
-    #[argh(option, default = "1")]
-    writers: usize,
-    /// where the store is made and removed again (the directory of this program, or else that for temporary files)
-    #[argh(option)]
-    store: Option<PathBuf>,
-    /// the program to start as daemon (this one)
-    #[argh(option)]
-    daemon: Option<PathBuf>,
-    /// print one JSON object
-    #[argh(switch)]
-    json: bool,
+command! {
+    /// What one send(2) of the same frame to each of so many TCP connections costs on this machine.
+    #[argh(subcommand, name = "floor", example = "{command_name} --connections 1000 --in-flight 16")]
+    FloorCommand [event seconds runs shards] {
+        /// connections (1000)
+        #[argh(option, default = "1000")]
+        connections: usize,
+        /// frames outstanding at most; more than one are also sent all at once (1)
+        #[argh(option, default = "1")]
+        in_flight: u64,
+        /// each frame to one connection in turn, instead of to all
+        #[argh(switch, long = "topics")]
+        own_topics: bool,
+        /// be the sender (the generator starts it so)
+        #[argh(switch, hidden_help)]
+        sender: bool,
+    }
 }
 
-/// Many messages that wait on disk: the memory they take, and how soon a daemon is ready again with them.
-#[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "backlog", example = "{command_name} --messages 1000000")]
-struct BacklogCommand {
-    /// messages (10000000)
-    #[argh(option, default = "10_000_000")]
-    messages: u64,
-    /// bytes of a payload (256)
-    #[argh(option, default = "256")]
-    size: usize,
-    /// where the store is made and removed again (the directory of this program, or else that for temporary files)
-    #[argh(option)]
-    store: Option<PathBuf>,
-    /// the program to start as daemon (this one)
-    #[argh(option)]
-    daemon: Option<PathBuf>,
-    /// print one JSON object
-    #[argh(switch)]
-    json: bool,
+command! {
+    /// Messages of durable topics that are acknowledged, beside a plain loop of write(2) and fdatasync(2) of the same groups.
+    #[argh(
+        subcommand,
+        name = "durable",
+        example = "{command_name} --producers 64 --in-flight 16",
+        note = "Beside it, one producer with one message in flight: its latency against one write and fdatasync.",
+        note = "The fan-out of a durable topic is measured by: fanfare bench fanout --dialect pulsar"
+    )]
+    DurableCommand [payload seconds runs shards daemon] {
+        /// producers (64)
+        #[argh(option, default = "64")]
+        producers: usize,
+        /// topics among which they are divided (1)
+        #[argh(option, default = "1")]
+        topics: usize,
+        /// messages of each outstanding at most (16)
+        #[argh(option, default = "16")]
+        in_flight: u64,
+        /// writers of the store (1)
+        #[argh(option, default = "1")]
+        writers: usize,
+    }
 }
 
-/// A durable queue that is only passed through: what is left of it on the disk, in memory, at a start and when its topic is opened again.
-#[derive(FromArgs, Debug)]
-#[argh(
-    subcommand,
-    name = "churn",
-    example = "{command_name} --messages 3000000\n  {command_name} --messages 250000 --size 10000 --rounds 10",
-    note = "The bytes written are those of pages that the daemon made dirty, by /proc/PID/io, whatever the file system adds."
-)]
-struct ChurnCommand {
-    /// messages of each round, which one consumer acknowledges as they come (300000)
-    #[argh(option, default = "300_000")]
-    messages: u64,
-    /// bytes of a payload (256)
-    #[argh(option, default = "256")]
-    size: usize,
-    /// rounds in one life of the daemon, which its memory is compared over (1)
-    #[argh(option, default = "1")]
-    rounds: usize,
-    /// where the store is made and removed again (the directory of this program, or else that for temporary files)
-    #[argh(option)]
-    store: Option<PathBuf>,
-    /// the program to start as daemon (this one)
-    #[argh(option)]
-    daemon: Option<PathBuf>,
-    /// print one JSON object
-    #[argh(switch)]
-    json: bool,
+command! {
+    /// Many messages that wait on disk: the memory they take, and how soon a daemon is ready again with them.
+    #[argh(subcommand, name = "backlog", example = "{command_name} --messages 1000000")]
+    BacklogCommand [payload daemon] {
+        /// messages (10000000)
+        #[argh(option, default = "10_000_000")]
+        messages: u64,
+    }
 }
 
-/// The whole table, each line on a daemon of its own: about nine minutes.
-#[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "all", example = "{command_name}\n  {command_name} --seconds 1 --runs 3 --json")]
-struct AllCommand {
-    /// length of each measurement in seconds (3)
-    #[argh(option, default = "3.0")]
-    seconds: f64,
-    /// measurements of each side (5)
-    #[argh(option, default = "5")]
-    runs: usize,
-    /// the program to start as daemon (this one)
-    #[argh(option)]
-    daemon: Option<PathBuf>,
-    /// print one JSON array
-    #[argh(switch)]
-    json: bool,
+command! {
+    /// A durable queue that is only passed through: what is left of it on the disk, in memory, at a start and when its topic is opened again.
+    #[argh(
+        subcommand,
+        name = "churn",
+        example = "{command_name} --messages 3000000\n  {command_name} --messages 250000 --size 10000 --rounds 10",
+        note = "The bytes written are those of pages that the daemon made dirty, by /proc/PID/io, whatever the file system adds."
+    )]
+    ChurnCommand [payload daemon] {
+        /// messages of each round, which one consumer acknowledges as they come (300000)
+        #[argh(option, default = "300_000")]
+        messages: u64,
+        /// rounds in one life of the daemon, which its memory is compared over (1)
+        #[argh(option, default = "1")]
+        rounds: usize,
+    }
+}
+
+command! {
+    /// The whole table, each line on a daemon of its own: about nine minutes.
+    #[argh(subcommand, name = "all", example = "{command_name}\n  {command_name} --seconds 1 --runs 3 --json")]
+    AllCommand [seconds runs daemon] {}
+}
+
+/// The dialect of a name.
+fn dialect(name: &str) -> Result<Kind, String> {
+    let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+    Kind::named(name).ok_or_else(|| format!("it is one of {}", names.join(", ")))
 }
 
 /// Runs the command and prints its result on standard output.
@@ -424,127 +340,37 @@ pub fn run(command: Bench) -> Result<(), CliError> {
     output::print(&measured(command)?)
 }
 
+/// What measures for a command.
+type Measure = fn(&BenchOptions) -> Result<BenchReport, BenchError>;
+
 /// The result as text.
 fn measured(command: Bench) -> Result<String, BenchError> {
-    if let BenchCommand::Floor(args) = &command.command
-        && args.sender
-    {
-        return sender::run(args.connections, args.size, args.topics).map(|()| String::new());
+    let (measure, options): (Measure, BenchOptions) = match command.command {
+        BenchCommand::Fanout(command) => (fanout::run, command.into()),
+        BenchCommand::Selective(command) => {
+            (fanout::run, BenchOptions { own_topics: true, ..command.into() })
+        }
+        BenchCommand::Idle(command) => (idle::run, command.into()),
+        BenchCommand::Handshake(command) => (handshake::run, command.into()),
+        BenchCommand::Floor(command) => (bare::run, command.into()),
+        BenchCommand::Durable(command) => (durable::run, command.into()),
+        BenchCommand::Backlog(command) => (backlog::run, command.into()),
+        BenchCommand::Churn(command) => (churn::run, command.into()),
+        BenchCommand::All(command) => {
+            interrupt::watch()?;
+            let options = command.into();
+            return of_all(&all::run(&options)?, options.json);
+        }
+    };
+    if options.sender {
+        return sender::run(&options).map(|()| String::new());
     }
     interrupt::watch()?;
-    let (report, json) = match command.command {
-        BenchCommand::All(args) => {
-            let options = all::AllOptions { seconds: args.seconds, runs: args.runs, daemon: args.daemon };
-            return of_all(&all::run(&options)?, args.json);
-        }
-        BenchCommand::Fanout(args) => fanout_report(args)?,
-        BenchCommand::Selective(args) => selective_report(args)?,
-        BenchCommand::Idle(args) => idle_report(args)?,
-        BenchCommand::Handshake(args) => handshake_report(args)?,
-        BenchCommand::Floor(args) => floor_report(&args)?,
-        BenchCommand::Durable(args) => durable_report(args)?,
-        BenchCommand::Backlog(args) => backlog_report(args)?,
-        BenchCommand::Churn(args) => churn_report(args)?,
-    };
-    if json { in_json(&report) } else { Ok(report::table(&report.rows.iter().collect::<Vec<_>>())) }
-}
-
-fn fanout_report(args: FanoutCommand) -> Result<(BenchReport, bool), BenchError> {
-    let FanoutCommand { connections, in_flight, rate, size, seconds, runs, .. } = args;
-    let options = TargetOptions {
-        speech: args.dialect,
-        url: args.url,
-        socket: args.socket,
-        token: args.token,
-        pid: args.pid,
-        shards: args.shards,
-        daemon: args.daemon,
-        tls: args.tls,
-        http: args.http,
-        ..TargetOptions::default()
-    };
-    let settings = fanout::FanoutOptions { connections, in_flight, rate, size, seconds, runs };
-    Ok((fanout::run(&options, &settings)?, args.json))
-}
-
-fn selective_report(args: SelectiveCommand) -> Result<(BenchReport, bool), BenchError> {
-    let SelectiveCommand { topics, in_flight, size, seconds, runs, .. } = args;
-    let options = TargetOptions {
-        speech: args.dialect,
-        url: args.url,
-        socket: args.socket,
-        token: args.token,
-        pid: args.pid,
-        shards: args.shards,
-        daemon: args.daemon,
-        http: args.http,
-        ..TargetOptions::default()
-    };
-    let settings = selective::SelectiveOptions { topics, in_flight, size, seconds, runs };
-    Ok((selective::run(&options, &settings)?, args.json))
-}
-
-fn idle_report(args: IdleCommand) -> Result<(BenchReport, bool), BenchError> {
-    let IdleCommand {
-        connections,
-        topics,
-        runs,
-        dialect: speech,
-        url,
-        token,
-        pid,
-        shards,
-        daemon,
-        tls,
-        json,
-    } = args;
-    let options = TargetOptions { speech, url, token, pid, shards, daemon, tls, ..TargetOptions::default() };
-    Ok((idle::run(&options, &idle::IdleOptions { connections, topics, runs })?, json))
-}
-
-fn handshake_report(args: HandshakeCommand) -> Result<(BenchReport, bool), BenchError> {
-    let HandshakeCommand {
-        connections,
-        concurrency,
-        runs,
-        dialect: speech,
-        url,
-        token,
-        pid,
-        shards,
-        daemon,
-        json,
-    } = args;
-    let options = TargetOptions { speech, url, token, pid, shards, daemon, ..TargetOptions::default() };
-    let settings = handshake::HandshakeOptions { connections, concurrency, runs };
-    Ok((handshake::run(&options, &settings)?, json))
-}
-
-fn floor_report(args: &FloorCommand) -> Result<(BenchReport, bool), BenchError> {
-    let &FloorCommand { connections, in_flight, size, topics, seconds, runs, shards, json, .. } = args;
-    let settings = bare::BareOptions { connections, in_flight, size, topics, seconds, runs, shards };
-    Ok((bare::run(&settings)?, json))
-}
-
-fn durable_report(args: DurableCommand) -> Result<(BenchReport, bool), BenchError> {
-    let DurableCommand { producers, topics, in_flight, size, seconds, runs, shards, writers, store, .. } =
-        args;
-    let (daemon, json) = (args.daemon, args.json);
-    let options = TargetOptions { shards, daemon, store, writers, ..TargetOptions::default() };
-    let settings = durable::DurableOptions { producers, topics, in_flight, size, seconds, runs };
-    Ok((durable::run(&options, &settings)?, json))
-}
-
-fn backlog_report(args: BacklogCommand) -> Result<(BenchReport, bool), BenchError> {
-    let BacklogCommand { messages, size, store, daemon, json } = args;
-    let options = TargetOptions { daemon, store, ..TargetOptions::default() };
-    Ok((backlog::run(&options, &backlog::BacklogOptions { messages, size })?, json))
-}
-
-fn churn_report(args: ChurnCommand) -> Result<(BenchReport, bool), BenchError> {
-    let ChurnCommand { messages, size, rounds, store, daemon, json } = args;
-    let options = TargetOptions { daemon, store, ..TargetOptions::default() };
-    Ok((churn::run(&options, &churn::ChurnOptions { messages, size, rounds })?, json))
+    let report = measure(&options)?;
+    if options.json {
+        return in_json(&report);
+    }
+    Ok(report::table(&report.rows.iter().collect::<Vec<_>>()))
 }
 
 fn of_all(reports: &[BenchReport], json: bool) -> Result<String, BenchError> {
@@ -559,24 +385,4 @@ fn in_json(value: &impl serde::Serialize) -> Result<String, BenchError> {
     let text = serde_json::to_string(value)
         .map_err(|error| BenchError::Io { what: "write the result as JSON", source: error.into() })?;
     Ok(text + "\n")
-}
-
-fn check_positive(option: &str, value: usize) -> Result<(), BenchError> {
-    if value > 0 { Ok(()) } else { Err(BenchError::Argument(format!("{option} must be at least 1"))) }
-}
-
-fn check_in_flight(in_flight: u64) -> Result<(), BenchError> {
-    const IN_FLIGHT_MAX: u64 = 65_536;
-    if (1..=IN_FLIGHT_MAX).contains(&in_flight) {
-        return Ok(());
-    }
-    Err(BenchError::Argument(format!("--in-flight must be at least 1 and at most {IN_FLIGHT_MAX}")))
-}
-
-fn check_seconds(seconds: f64) -> Result<(), BenchError> {
-    const SECONDS_MAX: f64 = 86_400.0;
-    if seconds > 0.0 && seconds <= SECONDS_MAX {
-        return Ok(());
-    }
-    Err(BenchError::Argument(format!("--seconds must be above 0 and at most {SECONDS_MAX}")))
 }

@@ -1,11 +1,12 @@
 //! `bench all`: every figure that the daemon promises, each on a daemon of its own.
 
+use super::error::BenchError;
+use super::options::BenchOptions;
 use super::report::{BenchReport, Goal, Row};
-use super::speech::Speech;
-use super::target::{Cpus, TargetOptions};
-use super::{BenchError, backlog, churn, durable, fanout, handshake, idle, selective};
+use super::target::Cpus;
+use super::{backlog, churn, durable, fanout, handshake, idle};
 use crate::cli::output::note;
-use std::path::PathBuf;
+use crate::dialect::Kind;
 
 /// Two shards may cost so many times what one costs per delivery, each as a ratio to its own floor.
 const SHARDS_RATIO_MAX: f64 = 1.1;
@@ -23,57 +24,55 @@ const BACKLOG: u64 = 1_000_000;
 /// Messages that are only passed through: enough to show what each of them leaves behind. `bench churn` takes more.
 const CHURN: u64 = 100_000;
 
-/// The event size of the whole table.
-const EVENT_SIZE: usize = 128;
+/// Bytes of a durable message.
+const PAYLOAD: usize = 256;
 
-/// How long and with what.
-#[derive(Debug, Clone)]
-pub(super) struct AllOptions {
-    pub(super) seconds: f64,
-    pub(super) runs: usize,
-    pub(super) daemon: Option<PathBuf>,
-}
+/// Dialects whose fan-out is compared with the event bus.
+const DIALECTS: [&str; 3] = ["personium-topic", "channel", "wazo"];
+
+/// The dialect whose events are published over HTTP too.
+const BY_REQUEST: &str = "echo";
 
 /// Runs the whole table.
-pub(super) fn run(settings: &AllOptions) -> Result<Vec<BenchReport>, BenchError> {
-    let &AllOptions { seconds, runs, .. } = settings;
-    let options =
-        |shards| TargetOptions { shards, daemon: settings.daemon.clone(), ..TargetOptions::default() };
-    let one = options(1);
-    let fanout = |options: &TargetOptions, connections, in_flight| {
-        let size = EVENT_SIZE;
-        fanout::run(
-            options,
-            &fanout::FanoutOptions { connections, in_flight, rate: None, size, seconds, runs },
-        )
-    };
-    let mut reports = vec![fanout(&one, 1_000, 1)?, fanout(&one, 10_000, 1)?, fanout(&one, 1_000, 16)?];
-    let size = EVENT_SIZE;
-    let topics = selective::SelectiveOptions { topics: 10_000, in_flight: 64, size, seconds, runs };
-    reports.push(selective::run(&one, &topics)?);
-    for topics in [false, true] {
-        reports.push(idle::run(&one, &idle::IdleOptions { connections: 15_000, topics, runs })?);
-    }
-    let opened = handshake::HandshakeOptions { connections: 5_000, concurrency: 64, runs };
-    reports.push(handshake::run(&one, &opened)?);
-    for speech in [Speech::PersoniumTopic, Speech::Channel, Speech::Wazo] {
-        let mut other = fanout(&TargetOptions { speech, ..options(1) }, 1_000, 1)?;
+pub(super) fn run(base: &BenchOptions) -> Result<Vec<BenchReport>, BenchError> {
+    let thousand = BenchOptions { connections: 1_000, ..base.clone() };
+    let ten_thousand = BenchOptions { connections: 10_000, ..base.clone() };
+    let selective = BenchOptions { own_topics: true, in_flight: 64, ..ten_thousand.clone() };
+    let crowd = BenchOptions { connections: 15_000, ..base.clone() };
+    let mut reports = vec![
+        fanout::run(&thousand)?,
+        fanout::run(&ten_thousand)?,
+        fanout::run(&BenchOptions { in_flight: 16, ..thousand.clone() })?,
+        fanout::run(&selective)?,
+        idle::run(&crowd)?,
+        idle::run(&BenchOptions { own_topics: true, ..crowd.clone() })?,
+        handshake::run(&BenchOptions { connections: 5_000, concurrency: 64, ..base.clone() })?,
+    ];
+    for dialect in DIALECTS.into_iter().filter_map(Kind::named) {
+        let mut other = fanout::run(&BenchOptions { dialect, ..thousand.clone() })?;
         against_first(&mut other, &reports, DIALECTS_RATIO_MAX);
         reports.push(other);
     }
-    reports.extend(echo(&options, settings)?);
-    let durable =
-        durable::DurableOptions { producers: 64, topics: 1, in_flight: 16, size: 256, seconds, runs };
-    reports.push(durable::run(&one, &durable)?);
-    reports.push(fanout(&TargetOptions { speech: Speech::Pulsar, ..options(1) }, 1_000, 1)?);
-    reports.push(backlog::run(&one, &backlog::BacklogOptions { messages: BACKLOG, size: 256 })?);
-    reports.push(churn::run(&one, &churn::ChurnOptions { messages: CHURN, size: 256, rounds: 1 })?);
-    let tls = TargetOptions { tls: true, ..options(1) };
-    reports.push(fanout(&tls, 10_000, 1)?);
-    reports.push(idle::run(&tls, &idle::IdleOptions { connections: 10_000, topics: false, runs })?);
+    if let Some(dialect) = Kind::named(BY_REQUEST) {
+        let fed = fanout::run(&BenchOptions { dialect, ..thousand.clone() })?;
+        let mut posted = fanout::run(&BenchOptions { dialect, http: true, ..thousand.clone() })?;
+        against_feed(&mut posted, &fed);
+        reports.extend([fed, posted]);
+        reports.push(fanout::run(&BenchOptions { dialect, http: true, ..selective })?);
+        reports.push(idle::run(&BenchOptions { dialect, own_topics: true, ..crowd })?);
+    }
+    let stored = BenchOptions { size: PAYLOAD, ..base.clone() };
+    let producers = BenchOptions { producers: 64, in_flight: 16, ..stored.clone() };
+    reports.push(durable::run(&producers)?);
+    let dialect = base.durable()?.dialect;
+    reports.push(fanout::run(&BenchOptions { dialect, ..thousand.clone() })?);
+    reports.push(backlog::run(&BenchOptions { messages: BACKLOG, ..stored.clone() })?);
+    reports.push(churn::run(&BenchOptions { messages: CHURN, ..stored })?);
+    let tls = BenchOptions { tls: true, ..ten_thousand };
+    reports.extend([fanout::run(&tls)?, idle::run(&tls)?]);
     match Cpus::of_this_machine(2) {
         Ok(_) => {
-            let mut two = fanout(&options(2), 1_000, 1)?;
+            let mut two = fanout::run(&BenchOptions { shards: 2, ..thousand })?;
             against_first(&mut two, &reports, SHARDS_RATIO_MAX);
             reports.push(two);
         }
@@ -83,27 +82,14 @@ pub(super) fn run(settings: &AllOptions) -> Result<Vec<BenchReport>, BenchError>
     Ok(reports)
 }
 
-/// Laravel Echo: what is published over HTTP beside the same over the unix feed, and what an idle client takes.
-fn echo(
-    options: &impl Fn(usize) -> TargetOptions,
-    settings: &AllOptions,
-) -> Result<Vec<BenchReport>, BenchError> {
-    let &AllOptions { seconds, runs, .. } = settings;
-    let size = EVENT_SIZE;
-    let echo = TargetOptions { speech: Speech::Echo, ..options(1) };
-    let http = TargetOptions { http: true, ..echo.clone() };
-    let crowd = fanout::FanoutOptions { connections: 1_000, in_flight: 1, rate: None, size, seconds, runs };
-    let fed = fanout::run(&echo, &crowd)?;
-    let mut posted = fanout::run(&http, &crowd)?;
-    let deliveries = |row: &&Row| row.what.ends_with(": deliveries");
-    if let Some(ratio) = fed.rows.iter().find(deliveries).and_then(|row| row.ratio)
-        && let Some(row) = posted.rows.iter_mut().find(|row| row.what.ends_with(": deliveries"))
-    {
+/// Compares deliveries by requests with those by the unix feed, each as a ratio to its own floor.
+fn against_feed(posted: &mut BenchReport, fed: &BenchReport) {
+    let is_rate = |row: &Row| row.what.ends_with(": deliveries");
+    let fed = fed.rows.iter().find(|row| is_rate(row)).and_then(|row| row.ratio);
+    let posted = posted.rows.iter_mut().find(|row| is_rate(row));
+    if let (Some(ratio), Some(row)) = (fed, posted) {
         *row = row.clone().against(Goal::RatioAtLeast(HTTP_RATIO_MIN * ratio));
     }
-    let channels = selective::SelectiveOptions { topics: 10_000, in_flight: 64, size, seconds, runs };
-    let idle = idle::IdleOptions { connections: 15_000, topics: true, runs };
-    Ok(vec![fed, posted, selective::run(&http, &channels)?, idle::run(&echo, &idle)?])
 }
 
 /// Compares a fan-out with the first one, of the event bus on one shard, instead of against the floor alone.

@@ -1,11 +1,11 @@
 //! `bench backlog`: many messages that nobody takes wait on the disk.
 
-use super::clients::BenchClients;
+use super::error::BenchError;
+use super::interrupt;
+use super::options::BenchOptions;
 use super::progress::BenchProgress;
 use super::report::{BenchReport, Goal, Row};
-use super::speech::Speech;
-use super::target::{BenchTarget, TargetOptions};
-use super::{BenchError, connect, interrupt, proc};
+use super::target::BenchTarget;
 use rustix::process::Signal;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Write};
@@ -23,27 +23,17 @@ const LOOK_EVERY: u64 = 100_000;
 /// How long the first message may take.
 const FIRST_WITHIN: Duration = Duration::from_secs(30);
 
-/// What to measure.
-#[derive(Debug, Clone)]
-pub(super) struct BacklogOptions {
-    pub(super) messages: u64,
-    /// Bytes of a message as it is fed.
-    pub(super) size: usize,
-}
-
 /// Loads a daemon, looks at its memory, starts it again and waits for the first message.
-pub(super) fn run(options: &TargetOptions, settings: &BacklogOptions) -> Result<BenchReport, BenchError> {
-    let &BacklogOptions { messages, size } = settings;
-    if messages == 0 {
-        return Err(BenchError::Argument("--messages must be at least 1".into()));
-    }
-    let options = TargetOptions { speech: Speech::Pulsar, roams: true, ..options.clone() };
+pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
+    options.check()?;
+    let options = options.durable()?;
+    let BenchOptions { messages, size, .. } = options;
     let mut target = BenchTarget::open(&options)?;
     let progress = BenchProgress::new(3);
     // A subscription that nobody uses is what keeps them.
-    drop(subscriber(&target)?);
+    drop(target.subscribers(1, false, 1, |_| {})?);
     target.settle()?;
-    let before = memory(&target)?;
+    let before = target.memory()?.rss_anon;
     progress.step(&format!("loading {messages} messages"));
     let start = Instant::now();
     let highest = load(&target, messages, size, &progress)?;
@@ -51,7 +41,7 @@ pub(super) fn run(options: &TargetOptions, settings: &BacklogOptions) -> Result<
     progress.step("starting the daemon again");
     let start = Instant::now();
     let ready = target.restart(Signal::TERM)?;
-    let mut clients = subscriber(&target)?;
+    let mut clients = target.subscribers(1, false, 1, |_| {})?;
     let mut delivered = clients.early;
     while delivered == 0 {
         clients.receive(FIRST_WITHIN, |_, _, _| delivered += 1)?;
@@ -60,7 +50,7 @@ pub(super) fn run(options: &TargetOptions, settings: &BacklogOptions) -> Result<
         }
     }
     let first = target.since_restart();
-    let again = memory(&target)?;
+    let again = target.memory()?.rss_anon;
     let name = format!("backlog of {messages}");
     let growth = highest.saturating_sub(before) as f64;
     Ok(BenchReport {
@@ -79,19 +69,6 @@ pub(super) fn run(options: &TargetOptions, settings: &BacklogOptions) -> Result<
     })
 }
 
-/// The subscriber of the one topic.
-fn subscriber(target: &BenchTarget) -> Result<BenchClients, BenchError> {
-    let mut clients = BenchClients::new(false)?;
-    connect::open(&mut clients, &target.plan(1, false, 1)?, |_| {})?;
-    Ok(clients)
-}
-
-fn memory(target: &BenchTarget) -> Result<u64, BenchError> {
-    let pid = target.pid.unwrap_or_default();
-    let memory = proc::memory(pid).map_err(|source| BenchError::Process { pid, source })?;
-    Ok(memory.rss_anon)
-}
-
 /// Feeds all messages; returns the most memory that was seen meanwhile.
 fn load(
     target: &BenchTarget,
@@ -99,7 +76,7 @@ fn load(
     size: usize,
     progress: &BenchProgress,
 ) -> Result<u64, BenchError> {
-    let (path, line) = target.feed(size, false)?;
+    let (path, line) = (target.socket()?, target.sample(size, false)?.line);
     let unreachable = |source| BenchError::FeedUnreachable { path: path.to_owned(), source };
     let broken = |_| BenchError::FeedEnded;
     let mut feed = UnixStream::connect(path).map_err(unreachable)?;
@@ -124,7 +101,7 @@ fn load(
         fed = last;
         if fed % LOOK_EVERY == 0 || fed == messages {
             receipt(&mut feed, fed)?;
-            highest = highest.max(memory(target)?);
+            highest = highest.max(target.memory()?.rss_anon);
             progress.within("loading", fed as usize, messages as usize);
         }
     }

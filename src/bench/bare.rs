@@ -1,32 +1,19 @@
 //! `bench floor`: the floor alone, without a daemon.
 
+use super::error::BenchError;
+use super::options::BenchOptions;
 use super::pair::{Spec, floor_side, require_fds};
 use super::progress::BenchProgress;
 use super::report::{BenchReport, Row};
 use super::side::{BenchSource, Measured, Pace};
 use super::target::Cpus;
-use super::{BenchError, check_in_flight, check_positive, check_seconds};
 use serde_json::json;
 
-/// What to measure.
-#[derive(Debug, Clone)]
-pub(super) struct BareOptions {
-    pub(super) connections: usize,
-    pub(super) in_flight: u64,
-    pub(super) size: usize,
-    pub(super) topics: bool,
-    pub(super) seconds: f64,
-    pub(super) runs: usize,
-    pub(super) shards: usize,
-}
-
 /// Measures the floor: one frame per send, and with several in flight also all of them in one send.
-pub(super) fn run(settings: &BareOptions) -> Result<BenchReport, BenchError> {
-    let BareOptions { connections, in_flight, size, topics, seconds, runs, shards } = *settings;
-    check_positive("--connections", connections)?;
-    check_in_flight(in_flight)?;
-    check_seconds(seconds)?;
-    check_positive("--runs", runs)?;
+pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
+    options.check()?;
+    let &BenchOptions { connections, in_flight, size, own_topics: topics, seconds, runs, shards, .. } =
+        options;
     if topics && (!connections.is_multiple_of(shards.max(1)) || (connections as u64) < in_flight) {
         let reason = "--connections must be a multiple of --shards and at least --in-flight";
         return Err(BenchError::Argument(reason.into()));

@@ -6,15 +6,16 @@
 
 use super::clients::{BenchClients, EXPECT_ANY};
 use super::disk::Watch;
+use super::error::BenchError;
 use super::inflight::InFlight;
 use super::load::{Load, for_so_long};
+use super::options::BenchOptions;
 use super::progress::BenchProgress;
 use super::publisher::UnixFeed;
 use super::report::{BenchReport, Goal, Row};
-use super::speech::Speech;
-use super::target::{BenchTarget, TargetOptions};
+use super::target::BenchTarget;
 use super::wire::{self, Expectation};
-use super::{BenchError, check_positive, connect, proc, side};
+use super::{proc, side};
 use hdrhistogram::Histogram;
 use rustix::process::Signal;
 use serde_json::json;
@@ -54,16 +55,6 @@ const BYSTANDER: (&str, usize) = ("bystander", 256);
 /// The part of a round that passes between the two restarts.
 const BETWEEN: u64 = 10;
 
-/// What to measure.
-#[derive(Debug, Clone)]
-pub(super) struct ChurnOptions {
-    /// Messages of each round.
-    pub(super) messages: u64,
-    /// Bytes of a payload.
-    pub(super) size: usize,
-    pub(super) rounds: usize,
-}
-
 /// What all rounds have come to.
 #[derive(Debug)]
 struct Passed {
@@ -91,16 +82,14 @@ struct Again {
 }
 
 /// Passes messages through a daemon, round by round, and starts it again twice.
-pub(super) fn run(options: &TargetOptions, settings: &ChurnOptions) -> Result<BenchReport, BenchError> {
-    let &ChurnOptions { messages, size, rounds } = settings;
-    check_positive("--messages", messages as usize)?;
-    check_positive("--size", size)?;
-    check_positive("--rounds", rounds)?;
-    let options = TargetOptions { speech: Speech::Pulsar, roams: true, ..options.clone() };
+pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
+    options.check()?;
+    let options = options.durable()?;
+    let BenchOptions { messages, size, rounds, .. } = options;
     let mut target = BenchTarget::open(&options)?;
     let progress = BenchProgress::new(rounds + 2);
     let watch = Watch::new(target.store()?.join("store"), pid(&target))?;
-    let mut passed = pass_rounds(&target, settings, &watch, &progress)?;
+    let mut passed = pass_rounds(&target, &options, &watch, &progress)?;
     let mut restarts = Vec::new();
     for (by, how) in [(Signal::KILL, "SIGKILL"), (Signal::TERM, "a stop")] {
         progress.step(&format!("churn: starting the daemon again after {how}"));
@@ -161,11 +150,11 @@ fn rows(name: &str, passed: &Passed, restarts: &[Again], highest: u64) -> Vec<Ro
 /// All rounds in one life of the daemon, and what they have left behind.
 fn pass_rounds(
     target: &BenchTarget,
-    settings: &ChurnOptions,
+    options: &BenchOptions,
     watch: &Watch,
     progress: &BenchProgress,
 ) -> Result<Passed, BenchError> {
-    let &ChurnOptions { messages, size, rounds } = settings;
+    let &BenchOptions { messages, size, rounds, .. } = options;
     let failed = |source| BenchError::Process { pid: pid(target), source };
     let mut queue = PassedQueue::open(target, size)?;
     let (mut per_second, mut memory) = (Vec::new(), Vec::new());
@@ -177,7 +166,7 @@ fn pass_rounds(
         per_second.push(messages as f64 / elapsed.as_secs_f64());
         std::thread::sleep(ACKNOWLEDGED_WITHIN);
         target.settle()?;
-        memory.push(proc::memory(pid(target)).map_err(failed)?.rss_anon as f64);
+        memory.push(target.memory()?.rss_anon as f64);
     }
     let dirtied = proc::written(pid(target)).map_err(failed)?.saturating_sub(before);
     let written = logged.zip(target.metric(WRITTEN).ok()).map(|(before, after)| after - before);
@@ -264,12 +253,11 @@ struct PassedQueue {
 
 impl PassedQueue {
     fn open(target: &BenchTarget, size: usize) -> Result<Self, BenchError> {
-        let (path, line) = target.payload_feed(size)?;
+        let line = target.payload_line(size)?;
         let expectation = line.expectation().wrapped();
-        let feed = UnixFeed::connect(path, line, vec![0])?;
-        let mut clients = BenchClients::new(false)?;
-        clients.acknowledge = true;
-        connect::open(&mut clients, &target.plan(1, false, 1)?, |_| {})?;
+        let feed = UnixFeed::connect(target.socket()?, line, vec![0])?;
+        let mut clients = target.subscribers(1, false, 1, |_| {})?;
+        clients.acknowledge = target.acknowledges();
         clients.watch_feed(&feed)?;
         let window = (AHEAD_BYTES_MAX / size).clamp(1, AHEAD_MAX);
         let in_flight = InFlight::new(window, 1, 1);

@@ -3,10 +3,11 @@
 //! One large read buffer serves all connections; a connection itself owns a socket, the number that it expects next
 //! and, rarely, a frame of which only a part has come. How a connection is opened stands in `connect.rs`.
 
+use super::error::{BenchError, io_error};
 use super::interrupt;
 use super::secure::Secure;
 use super::wire::{self, WireError};
-use super::{BenchError, io_error};
+use crate::dialect::client::DialectClient;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -47,8 +48,8 @@ pub(super) struct BenchClients {
     /// Look for frames without sleeping. A server that wakes its receivers pays for that on loopback only, and only
     /// when they happen to sleep, which makes its processor time depend on the generator's.
     pub(super) spin: bool,
-    /// Acknowledge each text, as subscribers of durable topics do.
-    pub(super) acknowledge: bool,
+    /// What subscribers speak, where they acknowledge each event.
+    pub(super) acknowledge: Option<&'static dyn DialectClient>,
     /// Messages that had waited for their subscribers and came while these were being opened.
     pub(super) early: u64,
     epoch: Instant,
@@ -75,7 +76,7 @@ impl BenchClients {
             events: Vec::with_capacity(EVENTS_MAX),
             scratch: vec![0; READ_BYTES],
             spin,
-            acknowledge: false,
+            acknowledge: None,
             early: 0,
             epoch: Instant::now(),
         })
@@ -171,7 +172,7 @@ impl BenchClient {
         &mut self,
         scratch: &mut [u8],
         epoch: Instant,
-        acknowledge: bool,
+        acknowledge: Option<&'static dyn DialectClient>,
         each: &mut impl FnMut(&mut u64, &[u8], u64),
     ) -> Result<(), BenchError> {
         let mut more = true;
@@ -184,8 +185,10 @@ impl BenchClient {
             wire::split_frames(&mut self.partial, &scratch[..length], |opcode, payload| {
                 if wire::is_text(opcode) {
                     each(expected, payload, now_ns);
-                    if acknowledge {
-                        wire::client_acknowledgement(payload, &mut acknowledgements);
+                    let acknowledgement = acknowledge
+                        .and_then(|client| client.acknowledgement(std::str::from_utf8(payload).ok()?));
+                    if let Some(text) = acknowledgement {
+                        wire::client_text(&text, &mut acknowledgements);
                     }
                 } else {
                     control.note(opcode, payload);

@@ -4,10 +4,10 @@
 //! not limit the number of connections.
 
 use super::clients::{BenchClient, BenchClients, Control};
+use super::error::{BenchError, io_error};
 use super::secure::Secure;
-use super::speech::Speech;
 use super::wire;
-use super::{BenchError, io_error};
+use crate::dialect::client::{ClientHeard, ClientStage, ClientStep, DialectClient, Subscriber};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
@@ -34,7 +34,6 @@ const PROGRESS_EVERY: usize = 500;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// What to open.
-#[derive(Debug)]
 pub(super) struct ConnectPlan {
     /// Where to connect; connection `n` goes to `addresses[n % addresses.len()]`.
     pub(super) addresses: Vec<SocketAddr>,
@@ -42,8 +41,10 @@ pub(super) struct ConnectPlan {
     pub(super) requests: Texts,
     /// What each connection says after the upgrade: token and subscription, as frames.
     pub(super) greetings: Texts,
-    /// Which answers to it make a subscriber.
-    pub(super) speech: Speech,
+    /// What is spoken: which answers are successes.
+    pub(super) client: &'static dyn DialectClient,
+    /// Successes that make a subscriber.
+    pub(super) answers: usize,
     /// Connections opened at the same time.
     pub(super) concurrency: usize,
     /// How TLS is spoken, if it is.
@@ -64,6 +65,18 @@ impl Texts {
         self.ends.push(self.bytes.len());
     }
 
+    /// Adds what a subscriber of a topic says after the upgrade; returns how many successes make it one.
+    pub(super) fn greet(
+        &mut self,
+        subscriber: &Subscriber<'_>,
+        client: &dyn DialectClient,
+        token: Option<String>,
+    ) -> usize {
+        let ClientStep { say, answers } = subscriber.wish(token).at_once(client);
+        self.push(|out| say.iter().for_each(|text| wire::client_text(text, out)));
+        answers
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
@@ -75,11 +88,11 @@ impl Texts {
     }
 }
 
-/// The upgrade request for `path` on `host`.
-pub(super) fn upgrade_request(host: &str, path: &str) -> Vec<u8> {
+/// The upgrade request for `path` on `host`, with more headers.
+pub(super) fn upgrade_request(host: &str, path: &str, headers: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {WEBSOCKET_KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+         Sec-WebSocket-Key: {WEBSOCKET_KEY}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
     )
     .into_bytes()
 }
@@ -98,7 +111,7 @@ pub(super) fn upgrade_answer() -> Vec<u8> {
 enum ConnectStage {
     Connecting,
     Upgrading,
-    Replies(u8),
+    Replies(usize),
     Ready,
 }
 
@@ -223,16 +236,17 @@ impl ClientOpening<'_> {
         let mut control = Control::default();
         let mut successes = 0;
         let mut refusal = None;
-        let speech = self.plan.speech;
+        let protocol = self.plan.client;
         wire::split_frames(&mut client.partial, &scratch[..length], |opcode, payload| {
             if !wire::is_text(opcode) {
-                control.note(opcode, payload);
-            } else if speech.is_success(payload) {
-                successes += 1;
-            } else if speech.acknowledges() {
-                *early += 1;
-            } else {
-                refusal = Some(String::from_utf8_lossy(payload).into_owned());
+                return control.note(opcode, payload);
+            }
+            let text = String::from_utf8_lossy(payload);
+            match protocol.read(ClientStage::Subscription, &text) {
+                ClientHeard::Success(_) => successes += 1,
+                // What is stored may have waited for its subscriber.
+                ClientHeard::Event if protocol.stores() => *early += 1,
+                _ => refusal = Some(text.into_owned()),
             }
         })?;
         if let Some(reply) = refusal {
@@ -246,7 +260,7 @@ impl ClientOpening<'_> {
             other => other?,
         }
         self.stages[index] = ConnectStage::Replies(before + successes);
-        if before + successes >= speech.replies() {
+        if before + successes >= self.plan.answers {
             self.stages[index] = ConnectStage::Ready;
             self.ready += 1;
         }
@@ -291,7 +305,7 @@ mod tests {
 
     #[test]
     fn the_upgrade_carries_the_key_that_its_answer_accepts() {
-        let request = upgrade_request("127.0.0.1:8080", "/bench/__event");
+        let request = upgrade_request("127.0.0.1:8080", "/bench/__event", "");
         assert!(request.starts_with(b"GET /bench/__event HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"));
         let answer = String::from_utf8(upgrade_answer()).unwrap();
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));

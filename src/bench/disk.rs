@@ -1,7 +1,8 @@
 //! The disk that a store is on: a directory for it, the room that it takes there, and the floor of all that is durable, a plain loop of write(2) and
 //! fdatasync(2).
 
-use super::{BenchError, interrupt};
+use super::error::BenchError;
+use super::interrupt;
 use hdrhistogram::Histogram;
 use rustix::fs::fdatasync;
 use std::fs::{self, File};

@@ -4,12 +4,13 @@
 //! do better that keeps its word.
 
 use super::disk::{DiskFloor, Writes};
+use super::error::BenchError;
 use super::load::{Load, for_so_long};
+use super::options::BenchOptions;
 use super::progress::BenchProgress;
 use super::report::{BenchReport, Goal, Row};
-use super::speech::Speech;
-use super::target::{BenchTarget, TargetOptions};
-use super::{BenchError, check_in_flight, check_positive, check_seconds, side};
+use super::side;
+use super::target::BenchTarget;
 use hdrhistogram::Histogram;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -30,19 +31,6 @@ const STORED: [&str; 3] = [
     "fanfare_store_appended_bytes_total",
     "fanfare_store_commit_seconds_count",
 ];
-
-/// What to measure.
-#[derive(Debug, Clone)]
-pub(super) struct DurableOptions {
-    pub(super) producers: usize,
-    /// Topics of theirs.
-    pub(super) topics: usize,
-    pub(super) in_flight: u64,
-    /// Bytes of a payload.
-    pub(super) size: usize,
-    pub(super) seconds: f64,
-    pub(super) runs: usize,
-}
 
 /// One run.
 #[derive(Debug)]
@@ -67,15 +55,11 @@ struct DurableFigures {
 }
 
 /// Measures a daemon against the floor.
-pub(super) fn run(options: &TargetOptions, settings: &DurableOptions) -> Result<BenchReport, BenchError> {
-    let &DurableOptions { producers, topics, in_flight, size, seconds, runs } = settings;
-    check_positive("--producers", producers)?;
-    check_positive("--topics", topics)?;
-    check_positive("--runs", runs)?;
-    check_seconds(seconds)?;
-    check_in_flight(in_flight)?;
+pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
+    options.check()?;
+    let options = options.durable()?;
+    let BenchOptions { producers, topics, in_flight, size, seconds, runs, .. } = options;
     super::pair::require_fds(producers)?;
-    let options = TargetOptions { speech: Speech::Pulsar, roams: true, ..options.clone() };
     let target = BenchTarget::open(&options)?;
     let progress = BenchProgress::new(runs * 4);
     let names: Vec<String> = (0..topics).map(|number| format!("{TOPIC}-{number}")).collect();

@@ -1,12 +1,16 @@
-//! `bench fanout`: every event goes to every subscriber.
+//! `bench fanout` and `bench selective`: every event goes to every subscriber, or to the one whose topic it is.
+//!
+//! The floor of the second is one `send(2)` per event, over the connections in an order that is shuffled as the topics
+//! are.
 
+use super::error::BenchError;
+use super::options::{BenchOptions, USUAL};
 use super::pair::{SidePair, Spec, require_fds};
 use super::progress::BenchProgress;
 use super::report::{BenchReport, Goal, Row};
 use super::side::{Measured, Pace};
-use super::speech::Speech;
-use super::target::{BenchTarget, TargetOptions};
-use super::{BenchError, check_in_flight, check_positive, check_seconds};
+use super::target::BenchTarget;
+use super::wire::TOPICS_MAX;
 use serde_json::json;
 
 /// The ratio to the floor to reach, one event at a time.
@@ -24,19 +28,14 @@ const TLS_RATIO_MAX: f64 = 1.5;
 /// cursor, and an acknowledgement comes back for each delivery.
 const DURABLE_RATIO_MAX: f64 = 2.0;
 
+/// The ratio to the floor's sends per second to reach where each event goes to one subscriber.
+const RATE_RATIO_MIN: f64 = 0.75;
+
+/// The same where events are published over HTTP, one a request: events per second.
+const HTTP_RATE_MIN: f64 = 20_000.0;
+
 /// The most events per second that make sense: more than one publisher can write.
 const RATE_MAX: f64 = 10_000_000.0;
-
-/// What to measure.
-#[derive(Debug, Clone)]
-pub(super) struct FanoutOptions {
-    pub(super) connections: usize,
-    pub(super) in_flight: u64,
-    pub(super) rate: Option<f64>,
-    pub(super) size: usize,
-    pub(super) seconds: f64,
-    pub(super) runs: usize,
-}
 
 /// One run.
 #[derive(Debug)]
@@ -49,50 +48,43 @@ struct FanoutRun {
 }
 
 /// Measures a daemon against the floor.
-pub(super) fn run(options: &TargetOptions, settings: &FanoutOptions) -> Result<BenchReport, BenchError> {
-    check_positive("--connections", settings.connections)?;
-    check_positive("--runs", settings.runs)?;
-    check_seconds(settings.seconds)?;
-    check_in_flight(settings.in_flight)?;
-    require_fds(settings.connections)?;
-    let FanoutOptions { connections, in_flight, size, seconds, .. } = *settings;
-    let pace = match settings.rate {
-        Some(per_second) if per_second > 0.0 && per_second <= RATE_MAX => Pace::Rate { per_second },
-        Some(_) => {
-            return Err(BenchError::Argument(format!("--rate must be above 0 and at most {RATE_MAX}")));
-        }
+pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
+    let &BenchOptions { connections, in_flight, seconds, own_topics, .. } = options;
+    check(options)?;
+    let pace = match options.rate {
+        Some(per_second) => Pace::Rate { per_second },
         None => Pace::Closed { window: in_flight },
     };
-    let bursts = settings.rate.is_none() && in_flight > 1;
-    let is_durable = options.speech == Speech::Pulsar;
-    let has_plain = options.tls || is_durable;
-    let steps = 2 + usize::from(bursts) + usize::from(has_plain);
-    let progress = BenchProgress::new(settings.runs * steps);
+    let bursts = options.rate.is_none() && in_flight > 1 && !own_topics;
+    let beside = beside(options);
     let target = BenchTarget::open(options)?;
-    let mut plain_options = TargetOptions { tls: false, ..options.clone() };
-    if is_durable {
-        plain_options.speech = Speech::default();
-    }
-    let plain_target =
-        (has_plain && options.url.is_none()).then(|| BenchTarget::open(&plain_options)).transpose()?;
-    let spec = Spec { connections, size, topics: false, pace, sides: if has_plain { 3 } else { 2 } };
+    let plain_target = match &beside {
+        Some((_, plain)) if options.url.is_none() => Some(BenchTarget::open(plain)?),
+        _ => None,
+    };
+    let progress =
+        BenchProgress::new(options.runs * (2 + usize::from(bursts) + usize::from(plain_target.is_some())));
+    let sides = if beside.is_some() { 3 } else { 2 };
+    let spec = Spec { connections, size: options.size, topics: own_topics, pace, sides };
     let mut pair = SidePair::new(&target, spec, &progress)?;
+
+    let bench = if own_topics { "selective" } else { "fanout" };
     let mut runs = Vec::new();
-    for run in 1..=settings.runs {
-        let say = |what| progress.step(&format!("fanout to {connections}: run {run}, {what}"));
-        say("daemon");
+    for run in 1..=options.runs {
+        let step = |what: &str| progress.step(&format!("{bench} {connections}: run {run}, {what}"));
+        step("daemon");
         let daemon = pair.measure_daemon(pace, seconds)?;
-        say("floor, one frame per send");
+        step("floor, one frame per send");
         let floor_pace = if bursts { Pace::Closed { window: 1 } } else { pace };
         let floor = pair.measure_floor(floor_pace, false, seconds)?;
         let mut burst_floor = None;
         if bursts {
-            say("floor, all frames in one send");
+            step("floor, all frames in one send");
             burst_floor = Some(pair.measure_floor(pace, true, seconds)?);
         }
         let mut plain = None;
         if let Some(target) = &plain_target {
-            say(if is_durable { "daemon with the event bus" } else { "daemon without TLS" });
+            step("the daemon beside it");
             pair.pause()?;
             plain = Some(SidePair::new(target, spec, &progress)?.measure_daemon(pace, seconds)?);
             target.settle()?;
@@ -100,74 +92,103 @@ pub(super) fn run(options: &TargetOptions, settings: &FanoutOptions) -> Result<B
         runs.push(FanoutRun { daemon, floor, burst_floor, plain });
     }
     progress.note_contention(runs.iter().map(|run| run.daemon.contention));
-    let name = match settings.rate {
-        Some(rate) => format!("fanout {connections} at {rate}/s"),
-        None => format!("fanout {connections} × {in_flight}"),
-    };
-    let name = name + &options.suffix();
-    let name = if target.cpus.len() > 1 { format!("{name}, {} shards", target.cpus.len()) } else { name };
+
+    let shards = target.cpus.len();
+    let pace = options.rate.map_or_else(|| format!("× {in_flight}"), |rate| format!("at {rate}/s"));
+    let mut name = format!("{bench} {connections} {pace}{}", options.suffix());
+    if shards > 1 {
+        name += &format!(", {shards} shards");
+    }
+    let count = if own_topics { "topics" } else { "connections" };
     Ok(BenchReport {
-        bench: "fanout",
+        bench,
         settings: json!({
-            "connections": connections, "in_flight": in_flight, "rate": settings.rate, "size": size,
-            "seconds": seconds, "runs": settings.runs, "shards": target.cpus.len(),
-            "dialect": options.speech.name(), "tls": options.tls,
+            count: connections, "in_flight": in_flight, "rate": options.rate, "size": options.size,
+            "seconds": seconds, "runs": options.runs, "shards": shards,
+            "dialect": options.dialect.name(), "tls": options.tls,
         }),
-        rows: rows(&name, settings, is_durable, &runs),
+        rows: rows(&name, options, beside.map(|(other, _)| other), &runs),
     })
 }
 
-fn rows(name: &str, settings: &FanoutOptions, is_durable: bool, runs: &[FanoutRun]) -> Vec<Row> {
-    let daemon = |figure: &dyn Fn(&Measured) -> Option<f64>| -> Vec<f64> {
-        runs.iter().filter_map(|run| figure(&run.daemon)).collect()
+fn check(options: &BenchOptions) -> Result<(), BenchError> {
+    let &BenchOptions { connections, in_flight, shards, own_topics, .. } = options;
+    let is_range = (in_flight as usize..=TOPICS_MAX).contains(&connections);
+    if own_topics && !(is_range && connections.is_multiple_of(shards.max(1))) {
+        return Err(BenchError::Argument(format!(
+            "--topics must be at least --in-flight ({in_flight}), at most {TOPICS_MAX} and a multiple of --shards"
+        )));
+    }
+    if options.rate.is_some_and(|rate| !(rate > 0.0 && rate <= RATE_MAX)) {
+        return Err(BenchError::Argument(format!("--rate must be above 0 and at most {RATE_MAX}")));
+    }
+    options.check()?;
+    require_fds(connections)
+}
+
+/// What the daemon is compared with beside the floor, and how that is started: the event bus where topics are durable,
+/// and the same without TLS.
+fn beside(options: &BenchOptions) -> Option<((&'static str, f64), BenchOptions)> {
+    let plain = BenchOptions { tls: false, ..options.clone() };
+    if options.own_topics {
+        None
+    } else if options.dialect.client().stores() {
+        Some((("the event bus", DURABLE_RATIO_MAX), BenchOptions { dialect: USUAL, ..plain }))
+    } else {
+        options.tls.then_some((("the same without", TLS_RATIO_MAX), plain))
+    }
+}
+
+fn rows(
+    name: &str,
+    options: &BenchOptions,
+    beside: Option<(&'static str, f64)>,
+    runs: &[FanoutRun],
+) -> Vec<Row> {
+    let row = |what: &str, unit, figure: &dyn Fn(&Measured) -> Option<f64>| {
+        let daemon: Vec<f64> = runs.iter().filter_map(|run| figure(&run.daemon)).collect();
+        let floor: Vec<f64> = runs.iter().filter_map(|run| figure(&run.floor)).collect();
+        Row::new(format!("{name}: {what}"), unit, &daemon, &floor)
     };
-    let floor = |figure: &dyn Fn(&Measured) -> Option<f64>| -> Vec<f64> {
-        runs.iter().filter_map(|run| figure(&run.floor)).collect()
-    };
-    let cpu: &dyn Fn(&Measured) -> Option<f64> = &Measured::cpu_per_delivery;
-    let rate: &dyn Fn(&Measured) -> Option<f64> = &|measured| Some(measured.per_second());
-    let plain: Vec<f64> = runs.iter().filter_map(|run| run.plain.as_ref()?.cpu_per_delivery()).collect();
-    let goal = match (settings.rate, settings.in_flight) {
-        _ if !plain.is_empty() => None,
+    let cpu = |run: Option<&Measured>| run.and_then(Measured::cpu_per_delivery);
+    let daemon: Vec<f64> = runs.iter().filter_map(|run| cpu(Some(&run.daemon))).collect();
+    let floor: Vec<f64> = runs.iter().filter_map(|run| cpu(Some(&run.floor))).collect();
+    let plain: Vec<f64> = runs.iter().filter_map(|run| cpu(run.plain.as_ref())).collect();
+    let burst: Vec<f64> = runs.iter().filter_map(|run| cpu(run.burst_floor.as_ref())).collect();
+    let cpu_goal = match (options.rate, options.in_flight) {
+        _ if options.own_topics || !plain.is_empty() => None,
         (None, 1) => Some(Goal::RatioAtMost(SINGLE_RATIO_MAX)),
         (None, BURST..) => Some(Goal::RatioAtMost(BURST_RATIO_MAX)),
         _ => None,
     };
-    let mut rows = Vec::new();
-    let per_delivery = Row::new(format!("{name}: CPU per delivery"), "ns", &daemon(cpu), &floor(cpu));
-    rows.extend(per_delivery.map(|row| match goal {
-        Some(goal) => row.against(goal),
-        None => row,
-    }));
-    if !plain.is_empty() {
-        let (other, ratio_max) = match is_durable {
-            true => ("the event bus", DURABLE_RATIO_MAX),
-            false => ("the same without", TLS_RATIO_MAX),
-        };
-        let beside = Row::new(format!("{name}: beside {other}"), "ns", &daemon(cpu), &plain);
-        rows.extend(beside.map(|row| row.against(Goal::RatioAtMost(ratio_max))));
-    }
-    let burst: Vec<f64> =
-        runs.iter().filter_map(|run| run.burst_floor.as_ref()?.cpu_per_delivery()).collect();
-    let what = format!("{name}: bare send of {} frames at once", settings.in_flight);
-    rows.extend(Row::new(what, "ns", &burst, &floor(cpu)));
-    rows.extend(Row::new(format!("{name}: deliveries"), "/s", &daemon(rate), &floor(rate)));
+    let rate_goal = match options.http {
+        true => Goal::AtLeast(HTTP_RATE_MIN),
+        false => Goal::RatioAtLeast(RATE_RATIO_MIN),
+    };
+    let burst_name = format!("{name}: bare send of {} frames at once", options.in_flight);
+    let mut rows = vec![
+        row("CPU per delivery", "ns", &Measured::cpu_per_delivery).map(|row| row.maybe_against(cpu_goal)),
+        beside.and_then(|(other, ratio_max)| {
+            let row = Row::new(format!("{name}: beside {other}"), "ns", &daemon, &plain);
+            row.filter(|_| !plain.is_empty()).map(|row| row.against(Goal::RatioAtMost(ratio_max)))
+        }),
+        Row::new(burst_name, "ns", &burst, &floor),
+        row("deliveries", "/s", &|run| Some(run.per_second()))
+            .map(|row| row.maybe_against(options.own_topics.then_some(rate_goal))),
+    ];
     for (label, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-        let latency: &dyn Fn(&Measured) -> Option<f64> = &|measured| Some(measured.latency_us(quantile));
-        rows.extend(Row::new(format!("{name}: latency {label}"), "µs", &daemon(latency), &floor(latency)));
+        rows.push(row(&format!("latency {label}"), "µs", &|run| Some(run.latency_us(quantile))));
     }
-    rows.extend(faults(name, runs.iter().map(|run| &run.daemon)));
-    rows
-}
-
-/// Lost, repeated and foreign frames: none may be.
-pub(super) fn faults<'a>(name: &str, runs: impl Iterator<Item = &'a Measured> + Clone) -> Vec<Row> {
-    let total = |count: fn(&Measured) -> u64| runs.clone().map(count).sum::<u64>() as f64;
-    [
-        ("lost frames", total(|run| run.tally.lost)),
-        ("duplicated frames", total(|run| run.tally.duplicated)),
-        ("altered frames", total(|run| run.tally.unexpected)),
-    ]
-    .map(|(what, count)| Row::single(format!("{name}: {what}"), "", count).against(Goal::AtMost(0.0)))
-    .to_vec()
+    let (mut lost, mut duplicated, mut altered) = (0, 0, 0);
+    for FanoutRun { daemon: Measured { tally, .. }, .. } in runs {
+        lost += tally.lost;
+        duplicated += tally.duplicated;
+        altered += tally.unexpected;
+    }
+    for (what, count) in [("lost", lost), ("duplicated", duplicated), ("altered", altered)] {
+        let row = Row::single(format!("{name}: {what} frames"), "", count as f64);
+        // None may be.
+        rows.push(Some(row.against(Goal::AtMost(0.0))));
+    }
+    rows.into_iter().flatten().collect()
 }

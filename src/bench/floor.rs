@@ -5,9 +5,12 @@
 //! run, because two machines, or two minutes on a shared one, differ by more than two servers do.
 
 use super::connect::{ConnectPlan, Texts, upgrade_request};
+use super::error::BenchError;
+use super::options::USUAL;
+use super::proc;
 use super::sender::SenderCommand;
-use super::speech::Speech;
-use super::{BenchError, proc};
+use super::wire::{own_site, topic_name};
+use crate::dialect::client::Subscriber;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, ChildStdin, Stdio};
@@ -60,14 +63,17 @@ impl SendFloor {
     /// How to connect to them; connection `n` belongs to sender `n % senders`.
     pub(super) fn plan(&self, spec: FloorSpec<'_>, concurrency: usize) -> ConnectPlan {
         // As long as a real token, so that reading it costs as much.
-        let token = "x".repeat(240);
-        let speech = Speech::default();
+        let (token, site) = ("x".repeat(240), own_site());
         let (mut requests, mut greetings) = (Texts::default(), Texts::default());
-        requests.push(|out| out.extend(upgrade_request("127.0.0.1", "/bench/__event")));
-        (0..spec.connections)
-            .for_each(|index| greetings.push(|out| speech.greeting(&token, Some(index), out)));
+        requests.push(|out| out.extend(upgrade_request("127.0.0.1", "/bench/__event", "")));
+        let (client, mut answers) = (USUAL.client(), 0);
+        for index in 0..spec.connections {
+            let topic = topic_name(Some(index));
+            let subscriber = Subscriber { given: None, site: &site, index, topic: &topic };
+            answers = greetings.greet(&subscriber, client, Some(token.clone()));
+        }
         let addresses = self.senders.iter().map(|sender| sender.address).collect();
-        ConnectPlan { addresses, requests, greetings, speech, concurrency, tls: None }
+        ConnectPlan { addresses, requests, greetings, client, answers, concurrency, tls: None }
     }
 
     /// Has `count` events numbered from `first` sent.

@@ -3,12 +3,14 @@
 //! The floor makes the same exchanges with canned bytes: accept, watch, and twice a read and a send.
 
 use super::clients::BenchClients;
+use super::error::BenchError;
 use super::floor::{FloorSpec, SendFloor};
+use super::options::BenchOptions;
 use super::pair::require_fds;
 use super::progress::BenchProgress;
 use super::report::{BenchReport, Goal, Row};
-use super::target::{BenchTarget, TargetOptions};
-use super::{BenchError, check_positive, connect, side};
+use super::target::BenchTarget;
+use super::{connect, side};
 use serde_json::json;
 use std::time::Instant;
 
@@ -24,14 +26,6 @@ const WARM_UP_CONNECTIONS: usize = 200;
 /// The event size that the floor's sender is told; it sends none.
 const EVENT_SIZE: usize = 128;
 
-/// What to measure.
-#[derive(Debug, Clone)]
-pub(super) struct HandshakeOptions {
-    pub(super) connections: usize,
-    pub(super) concurrency: usize,
-    pub(super) runs: usize,
-}
-
 struct OpenedConnections {
     cpu_us: Option<f64>,
     per_second: f64,
@@ -39,11 +33,9 @@ struct OpenedConnections {
 }
 
 /// Measures a daemon against the floor.
-pub(super) fn run(options: &TargetOptions, settings: &HandshakeOptions) -> Result<BenchReport, BenchError> {
-    let HandshakeOptions { connections, concurrency, runs } = *settings;
-    check_positive("--connections", connections)?;
-    check_positive("--concurrency", concurrency)?;
-    check_positive("--runs", runs)?;
+pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
+    options.check()?;
+    let &BenchOptions { connections, concurrency, runs, .. } = options;
     require_fds(connections)?;
     let progress = BenchProgress::new(2 * runs);
     let target = BenchTarget::open(options)?;
@@ -57,7 +49,7 @@ pub(super) fn run(options: &TargetOptions, settings: &HandshakeOptions) -> Resul
         daemons.push(open(&target, &plan, &target.pids(), &progress)?);
         target.settle()?;
         progress.step(&format!("handshake of {connections}: run {run}, floor"));
-        floors.push(open_floor(&target, settings, &progress)?);
+        floors.push(open_floor(&target, options, &progress)?);
     }
     progress.note_contention(daemons.iter().map(|run| run.contention));
     let name = format!("handshake {connections}{}", options.suffix());
@@ -75,7 +67,7 @@ pub(super) fn run(options: &TargetOptions, settings: &HandshakeOptions) -> Resul
     Ok(BenchReport {
         bench: "handshake",
         settings: json!({
-            "connections": connections, "concurrency": concurrency, "runs": runs, "shards": target.cpus.len(), "dialect": options.speech.name(),
+            "connections": connections, "concurrency": concurrency, "runs": runs, "shards": target.cpus.len(), "dialect": options.dialect.name(),
         }),
         rows,
     })
@@ -83,18 +75,18 @@ pub(super) fn run(options: &TargetOptions, settings: &HandshakeOptions) -> Resul
 
 fn open_floor(
     target: &BenchTarget,
-    settings: &HandshakeOptions,
+    options: &BenchOptions,
     progress: &BenchProgress,
 ) -> Result<OpenedConnections, BenchError> {
     let spec = FloorSpec {
-        connections: settings.connections,
+        connections: options.connections,
         size: EVENT_SIZE,
         topics: false,
         cpus: &target.cpus,
         generator_cpu: target.generator_cpu,
     };
     let floor = SendFloor::start(spec)?;
-    open(target, &floor.plan(spec, settings.concurrency), &floor.pids(), progress)
+    open(target, &floor.plan(spec, options.concurrency), &floor.pids(), progress)
 }
 
 /// Opens the plan's connections, and closes them when all stand.

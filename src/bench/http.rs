@@ -3,24 +3,16 @@
 //! A connection may have several requests under way, answered in order; events are dealt to the connections in turn.
 //! With one connection they keep their order, which subscribers that get all of them are held to.
 
+use super::error::{BenchError, io_error};
 use super::publisher::Unsent;
 use super::wire::Template;
-use super::{BenchError, io_error};
-use hmac::{Hmac, Mac};
-use md5::{Digest, Md5};
+use crate::dialect::client::RequestSigner;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use sha2::Sha256;
-use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The app of a daemon that is started for a measurement.
-pub(super) const APP_ID: &str = "bench";
-/// What its clients and publishers name it by.
-pub(super) const APP_KEY: &str = "bench-key";
 
 /// Connections reported by one look.
 const EVENTS_MAX: usize = 64;
@@ -32,7 +24,7 @@ pub(super) struct Http {
     connections: Vec<HttpConnection>,
     host: String,
     body: Template,
-    key: Hmac<Sha256>,
+    signer: RequestSigner,
     /// The topic of each event in turn.
     order: Vec<u32>,
 }
@@ -45,16 +37,15 @@ struct HttpConnection {
 }
 
 /// Where and with what to publish.
-#[derive(Debug)]
-pub(super) struct Api<'a> {
+pub(super) struct Api {
     pub(super) address: SocketAddr,
-    pub(super) secret: &'a str,
+    pub(super) signer: RequestSigner,
     pub(super) body: Template,
 }
 
 impl Http {
     /// Opens so many connections; `order` are the topics in turn (`[0]` for one).
-    pub(super) fn connect(api: Api<'_>, connections: usize, order: Vec<u32>) -> Result<Self, BenchError> {
+    pub(super) fn connect(api: Api, connections: usize, order: Vec<u32>) -> Result<Self, BenchError> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("create an epoll set"))?;
         let open = |index: usize| {
             let unreachable = |error: std::io::Error| BenchError::Unreachable {
@@ -70,9 +61,8 @@ impl Http {
             Ok(HttpConnection { socket, unsent: Unsent::default(), answers: Vec::new() })
         };
         let connections = (0..connections).map(open).collect::<Result<_, BenchError>>()?;
-        let key = Hmac::new_from_slice(api.secret.as_bytes())
-            .map_err(|error| BenchError::Sign { reason: error.to_string() })?;
-        Ok(Self { epoll, connections, host: api.address.to_string(), body: api.body, key, order })
+        let Api { address, signer, body } = api;
+        Ok(Self { epoll, connections, host: address.to_string(), body, signer, order })
     }
 
     /// Queues a request for each of `count` events numbered from `first` and writes what the daemon takes now.
@@ -115,15 +105,9 @@ impl Http {
     /// The head of the request for a body.
     fn request(&self, body: &[u8]) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let path = format!("/apps/{APP_ID}/events");
-        let mut query = format!("auth_key={APP_KEY}&auth_timestamp={now}&auth_version=1.0&body_md5=");
-        put_hex(&Md5::digest(body), &mut query);
-        let mut signature = self.key.clone();
-        signature.update(format!("POST\n{path}\n{query}").as_bytes());
-        query.push_str("&auth_signature=");
-        put_hex(&signature.finalize().into_bytes(), &mut query);
+        let target = (self.signer)(body, now);
         format!(
-            "POST {path}?{query} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "POST {target} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             self.host,
             body.len()
         )
@@ -178,12 +162,6 @@ fn answer(bytes: &[u8]) -> Result<Option<usize>, BenchError> {
         return Err(refused());
     }
     Ok((bytes.len() >= whole).then_some(whole))
-}
-
-fn put_hex(bytes: &[u8], out: &mut String) {
-    bytes.iter().for_each(|byte| {
-        let _ = write!(out, "{byte:02x}");
-    });
 }
 
 #[cfg(test)]

@@ -5,24 +5,21 @@
 //! starts a new one, and a daemon that runs already is measured once, best soon after its start.
 
 use super::clients::BenchClients;
+use super::error::BenchError;
+use super::options::BenchOptions;
 use super::pair::require_fds;
 use super::proc::ProcessMemory;
 use super::progress::BenchProgress;
 use super::report::{BenchReport, Goal, Row};
-use super::speech::Speech;
-use super::target::{BenchTarget, TargetOptions};
-use super::{BenchError, check_positive, connect, proc};
+use super::target::BenchTarget;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// Connections opened and closed before the first reading, so that what a server allocates once is not counted.
 const WARM_UP_CONNECTIONS: usize = 200;
 
-/// Bytes per connection of the event bus to stay below.
-const BYTES_MAX: f64 = 469.0;
-
-/// The same of Laravel Echo, where a connection has an id, an app and a channel's name.
-const ECHO_BYTES_MAX: f64 = 700.0;
+/// Bytes per connection to stay below; those of Laravel Echo have an id, an app and a channel's name.
+const BYTES_MAX: [(&str, f64); 2] = [("personium-event", 469.0), ("echo", 700.0)];
 
 /// The same over TLS, whose keys and state are 7.5 KB by themselves.
 const TLS_BYTES_MAX: f64 = 12_000.0;
@@ -32,21 +29,11 @@ const CONCURRENCY: usize = 128;
 /// Time for the daemon to put away what opening left behind, before it is read.
 const REST: Duration = Duration::from_secs(2);
 
-/// What to measure.
-#[derive(Debug, Clone)]
-pub(super) struct IdleOptions {
-    pub(super) connections: usize,
-    /// Each subscribes to a topic of its own, instead of all to one.
-    pub(super) topics: bool,
-    pub(super) runs: usize,
-}
-
 /// Measures a daemon; one that is started for it is started anew for each run.
-pub(super) fn run(options: &TargetOptions, settings: &IdleOptions) -> Result<BenchReport, BenchError> {
-    let IdleOptions { connections, topics, runs } = *settings;
+pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
+    options.check()?;
+    let &BenchOptions { connections, own_topics: topics, runs, .. } = options;
     let runs = if options.url.is_some() { runs.min(1) } else { runs };
-    check_positive("--connections", connections)?;
-    check_positive("--runs", runs)?;
     require_fds(connections)?;
     if options.url.is_some() && options.pid.is_none() {
         let reason = "memory is read from /proc: give the daemon's process with --pid";
@@ -56,17 +43,13 @@ pub(super) fn run(options: &TargetOptions, settings: &IdleOptions) -> Result<Ben
     let mut readings = Vec::new();
     for run in 1..=runs {
         progress.step(&format!("idle with {connections}: run {run}"));
-        readings.push(read(options, settings, &progress)?);
+        readings.push(read(options, &progress)?);
     }
 
     let topic = if topics { "a topic each" } else { "one topic" };
     let name = format!("idle {connections}, {topic}{}", options.suffix());
-    let goal = match (options.tls, options.speech) {
-        (true, _) => Some(Goal::AtMost(TLS_BYTES_MAX)),
-        (false, Speech::PersoniumEvent) => Some(Goal::AtMost(BYTES_MAX)),
-        (false, Speech::Echo) => Some(Goal::AtMost(ECHO_BYTES_MAX)),
-        _ => None,
-    };
+    let goal = BYTES_MAX.into_iter().find(|(name, _)| *name == options.dialect.name());
+    let goal = if options.tls { Some(TLS_BYTES_MAX) } else { goal.map(|(_, bytes_max)| bytes_max) };
     let each = |figure: &dyn Fn(&MemoryReading) -> f64| readings.iter().map(figure).collect::<Vec<_>>();
     let per_connection = |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
@@ -74,10 +57,8 @@ pub(super) fn run(options: &TargetOptions, settings: &IdleOptions) -> Result<Ben
     let pss = each(&|reading| per_connection(reading.after.pss, reading.before.pss));
     let row = |what: &str, unit, figures: &[f64]| Row::new(format!("{name}: {what}"), unit, figures, &[]);
     let mut rows = Vec::new();
-    rows.extend(row("memory per connection (RssAnon)", "B", &rss).map(|row| match goal {
-        Some(goal) => row.against(goal),
-        None => row,
-    }));
+    let rss = row("memory per connection (RssAnon)", "B", &rss);
+    rows.extend(rss.map(|row| row.maybe_against(goal.map(Goal::AtMost))));
     rows.extend(row("memory per connection (Pss)", "B", &pss));
     rows.extend(row("RssAnon before", "MiB", &each(&|reading| mib(reading.before.rss_anon))));
     rows.extend(row("RssAnon after", "MiB", &each(&|reading| mib(reading.after.rss_anon))));
@@ -85,7 +66,7 @@ pub(super) fn run(options: &TargetOptions, settings: &IdleOptions) -> Result<Ben
         bench: "idle",
         settings: json!({
             "connections": connections, "topics": topics, "runs": runs, "shards": options.shards,
-            "dialect": options.speech.name(), "tls": options.tls,
+            "dialect": options.dialect.name(), "tls": options.tls,
         }),
         rows,
     })
@@ -96,39 +77,21 @@ struct MemoryReading {
     after: ProcessMemory,
 }
 
-fn read(
-    options: &TargetOptions,
-    settings: &IdleOptions,
-    progress: &BenchProgress,
-) -> Result<MemoryReading, BenchError> {
-    let IdleOptions { connections, topics, .. } = *settings;
+fn read(options: &BenchOptions, progress: &BenchProgress) -> Result<MemoryReading, BenchError> {
+    let &BenchOptions { connections, own_topics: topics, .. } = options;
     let target = BenchTarget::open(options)?;
-    let memory = || {
-        let pid = target.pid.unwrap_or_default();
-        proc::memory(pid).map_err(|source| BenchError::Process { pid, source })
-    };
-    drop(open(&target, WARM_UP_CONNECTIONS.min(connections), topics, progress)?);
+    drop(target.subscribers(WARM_UP_CONNECTIONS.min(connections), topics, CONCURRENCY, |_| {})?);
     target.settle()?;
-    let before = memory()?;
-    let mut clients = open(&target, connections, topics, progress)?;
+    let before = target.memory()?;
+    let mut clients = target.subscribers(connections, topics, CONCURRENCY, |ready| {
+        progress.within("connecting", ready, connections);
+    })?;
     target.settle()?;
     rest(&mut clients)?;
-    let reading = MemoryReading { before, after: memory()? };
+    let reading = MemoryReading { before, after: target.memory()? };
     drop(clients);
     target.settle()?;
     Ok(reading)
-}
-
-fn open(
-    target: &BenchTarget,
-    connections: usize,
-    topics: bool,
-    progress: &BenchProgress,
-) -> Result<BenchClients, BenchError> {
-    let mut clients = BenchClients::new(false)?;
-    let plan = target.plan(connections, topics, CONCURRENCY)?;
-    connect::open(&mut clients, &plan, |ready| progress.within("connecting", ready, connections))?;
-    Ok(clients)
 }
 
 fn rest(clients: &mut BenchClients) -> Result<(), BenchError> {

@@ -1,7 +1,7 @@
 //! Being stopped: the first SIGINT or SIGTERM ends the measurement in order, so that the daemon started for it ends
 //! too; a second one ends this process at once.
 
-use super::BenchError;
+use super::error::BenchError;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::sync::atomic::{AtomicBool, Ordering};

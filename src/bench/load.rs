@@ -1,11 +1,10 @@
 //! Producers of a durable topic in a closed loop: each keeps so many messages outstanding.
 
 use super::clients::BenchClients;
-use super::connect::{self, ConnectPlan};
+use super::connect;
+use super::error::BenchError;
 use super::target::BenchTarget;
-use super::{BenchError, wire};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use super::wire;
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,8 @@ pub(super) struct Load {
     in_flight: u64,
     /// A message as a frame.
     frame: Vec<u8>,
+    /// What the answer to a message begins with that was stored.
+    stored: &'static str,
     /// How many each has sent; what it was told of is counted in `expected`.
     sent: Vec<u64>,
 }
@@ -33,12 +34,12 @@ impl Load {
         size: usize,
     ) -> Result<Self, BenchError> {
         let mut clients = BenchClients::new(false)?;
-        let plan: ConnectPlan = target.producers(topics, producers);
+        let producer = target.producer(&topics[0])?;
+        let plan = target.producers(topics, producers)?;
         connect::open(&mut clients, &plan, |_| {})?;
         let mut frame = Vec::new();
-        let payload = STANDARD.encode(vec![b'x'; size]);
-        wire::client_text(&format!(r#"{{"payload":"{payload}"}}"#), &mut frame);
-        Ok(Self { clients, in_flight, frame, sent: vec![0; producers] })
+        wire::client_text(&(producer.message)(&vec![b'x'; size]), &mut frame);
+        Ok(Self { clients, in_flight, frame, stored: producer.stored, sent: vec![0; producers] })
     }
 
     /// Sends as long as there is to be `more` and waits for all that is outstanding; returns how many were stored.
@@ -48,7 +49,7 @@ impl Load {
         mut more: impl FnMut() -> bool,
         latency: &mut Histogram<u64>,
     ) -> Result<u64, BenchError> {
-        let Self { clients, in_flight, frame, sent } = self;
+        let Self { clients, in_flight, frame, stored: success, sent } = self;
         let mut stored = 0;
         let mut sent_ns = 0;
         loop {
@@ -70,7 +71,7 @@ impl Load {
             }
             let mut refused = None;
             let woken = clients.receive(SILENCE, |answered, payload, now_ns| {
-                if !payload.starts_with(br#"{"result":"ok""#) {
+                if !payload.starts_with(success.as_bytes()) {
                     refused = Some(String::from_utf8_lossy(payload).into_owned());
                 }
                 *answered += 1;

@@ -5,16 +5,18 @@
 
 use super::clients::{BenchClients, EXPECT_ANY};
 use super::connect;
+use super::error::BenchError;
 use super::floor::{FloorSpec, SendFloor};
 use super::http::Http;
 use super::inflight::InFlight;
+use super::options::USUAL;
+use super::proc;
 use super::progress::BenchProgress;
 use super::publisher::UnixFeed;
 use super::sender::shuffle;
 use super::side::{BenchSource, Measured, OPEN_OUTSTANDING_MAX, Pace, Side};
-use super::speech::Speech;
 use super::target::BenchTarget;
-use super::{BenchError, proc};
+use super::wire::{Sampled, own_site};
 
 /// Descriptors besides the connections: standard streams, epoll sets, feeds, pipes, with room to spare.
 const SPARE_FDS: u64 = 64;
@@ -107,26 +109,26 @@ impl<'a> SidePair<'a> {
         let Spec { connections, size, topics, .. } = self.spec;
         let mut order: Vec<u32> = if topics { (0..connections as u32).collect() } else { vec![0] };
         shuffle(&mut order);
+        let sampled = self.target.sample(size, topics)?;
         let source = if self.target.http {
             let publishers = if topics { PUBLISHERS } else { 1 };
-            let api = self.target.api(size, topics)?;
+            let api = self.target.api(sampled.body)?;
             BenchSource::Http(Box::new(Http::connect(api, publishers, order.clone())?))
         } else {
-            let (socket, line) = self.target.feed(size, topics)?;
-            BenchSource::Feed(UnixFeed::connect(socket, line, order.clone())?)
+            BenchSource::Feed(UnixFeed::connect(self.target.socket()?, sampled.line, order.clone())?)
         };
-        let expectation = self.target.expectation(size, topics)?;
-        let mut clients = BenchClients::new(self.target.generator_is_alone())?;
+        let mut clients = self.target.subscribers(connections, topics, CONCURRENCY, |ready| {
+            self.progress.within("connecting", ready, connections);
+        })?;
+        clients.spin = self.target.generator_is_alone();
         clients.acknowledge = self.target.acknowledges();
-        let plan = self.target.plan(connections, topics, CONCURRENCY)?;
-        connect::open(&mut clients, &plan, |ready| self.progress.within("connecting", ready, connections))?;
         clients.list.iter_mut().for_each(|client| client.expected = 1);
         if topics {
             for (position, &topic) in order.iter().enumerate() {
                 clients.list[topic as usize].expected = position as u64 + 1;
             }
         }
-        Side::new(clients, source, in_flight(self.spec), expectation, self.target.pids())
+        Side::new(clients, source, in_flight(self.spec), sampled.expectation, self.target.pids())
     }
 }
 
@@ -138,7 +140,7 @@ pub(super) fn floor_side(
     progress: &BenchProgress,
 ) -> Result<Side, BenchError> {
     let Spec { connections, size, topics, .. } = spec;
-    let expectation = Speech::default().event(size, topics)?.expectation();
+    let expectation = Sampled::new(USUAL.client(), &own_site(), size, topics)?.expectation;
     let floor_spec = FloorSpec { connections, size, topics, cpus, generator_cpu };
     let floor = SendFloor::start(floor_spec)?;
     let mut clients = BenchClients::new(!cpus.contains(&generator_cpu))?;

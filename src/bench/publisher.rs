@@ -2,8 +2,8 @@
 //!
 //! The socket never blocks the generator, which must go on receiving while the daemon slows a feed down.
 
+use super::error::{BenchError, io_error};
 use super::wire::Template;
-use super::{BenchError, io_error};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};

@@ -99,6 +99,14 @@ impl Row {
         self
     }
 
+    /// The same where there is a goal.
+    pub(super) fn maybe_against(self, goal: Option<Goal>) -> Self {
+        match goal {
+            Some(goal) => self.against(goal),
+            None => self,
+        }
+    }
+
     fn verdict(&self) -> &'static str {
         match (self.ok, self.target) {
             (Some(true), _) => "ok",

@@ -1,6 +1,6 @@
 //! TLS of a subscriber. The generator's own time is not measured, so the simplest way of rustls does.
 
-use super::BenchError;
+use super::error::BenchError;
 use rustix::fd::OwnedFd;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustls::client::Resumption;

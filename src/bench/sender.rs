@@ -5,9 +5,9 @@
 //! frames per connection. Its processor time is the least that any server of this kind can need.
 
 use super::connect::upgrade_answer;
-use super::speech::Speech;
-use super::wire::{self, Template};
-use super::{BenchError, io_error};
+use super::error::{BenchError, io_error};
+use super::options::{BenchOptions, USUAL};
+use super::wire::{self, Sampled, Template, own_site};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -64,10 +64,9 @@ impl SenderCommand {
     }
 }
 
-/// Serves `connections` subscribers with events of `size` bytes until the standard input ends.
-///
-/// With `topics` the connections are visited in a shuffled order, as the events of many topics would.
-pub(super) fn run(connections: usize, size: usize, topics: bool) -> Result<(), BenchError> {
+/// Serves so many subscribers with events until the standard input ends. With topics of their own the connections are visited in a shuffled order, as the events of many topics would.
+pub(super) fn run(options: &BenchOptions) -> Result<(), BenchError> {
+    let &BenchOptions { connections, size, own_topics: topics, .. } = options;
     let listener =
         socket(AddressFamily::INET, SocketType::STREAM, None).map_err(io_error("open a socket"))?;
     rustix::io::ioctl_fionbio(&listener, true).map_err(io_error("set up a listener"))?;
@@ -83,7 +82,7 @@ pub(super) fn run(connections: usize, size: usize, topics: bool) -> Result<(), B
     if topics {
         shuffle(&mut sockets);
     }
-    let frame = Speech::default().event(size, topics)?.frame();
+    let frame = Sampled::new(USUAL.client(), &own_site(), size, topics)?.event.frame();
     obey(&sockets, &frame)
 }
 

@@ -6,13 +6,14 @@
 //! stall is seen in all events that it delayed (no coordinated omission).
 
 use super::clients::{BenchClients, EXPECT_ANY};
+use super::error::{BenchError, io_error};
 use super::floor::SendFloor;
 use super::http::Http;
 use super::inflight::{DeliveryTally, InFlight};
+use super::proc;
 use super::proc::Usage;
 use super::publisher::UnixFeed;
 use super::wire::Expectation;
-use super::{BenchError, io_error, proc};
 use hdrhistogram::Histogram;
 use rustix::event::Timespec;
 use rustix::fd::OwnedFd;

@@ -3,13 +3,20 @@
 //! Our own is this very program with a configuration in a temporary directory, pinned to the processors of its
 //! shards; the generator keeps to the last processor. Dropping the target ends the daemon, also after an error.
 
-use super::connect::{ConnectPlan, Texts, upgrade_request};
+use super::clients::BenchClients;
+use super::connect::{self, ConnectPlan, Texts, upgrade_request};
 use super::disk::Directory;
+use super::error::BenchError;
 use super::http::Api;
-use super::speech::{EventPlace, Speech};
-use super::wire::{Expectation, Template};
-use super::{BenchError, interrupt, proc, secure, side, speech};
+use super::options::BenchOptions;
+use super::proc::ProcessMemory;
+use super::wire::{Sampled, Template, own_site, topic_name};
+use super::{interrupt, proc, secure, side};
 use crate::cli::certificates;
+use crate::dialect::Kind;
+use crate::dialect::client::{
+    DialectClient, DurableProducer, NUMBER_DIGITS, Site, Subscriber, TokenPlace, with_token,
+};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustix::process::{Signal, kill_process};
 use rustls::ClientConfig;
@@ -28,46 +35,14 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long a daemon may take to stop before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// Which daemon to measure, as the command line says it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct TargetOptions {
-    pub(super) speech: Speech,
-    pub(super) url: Option<String>,
-    pub(super) socket: Option<PathBuf>,
-    pub(super) token: Option<String>,
-    pub(super) pid: Option<u32>,
-    pub(super) shards: usize,
-    pub(super) daemon: Option<PathBuf>,
-    /// Whether the daemon that is started speaks TLS, with a certificate of its own.
-    pub(super) tls: bool,
-    /// Whether events are published over HTTP.
-    pub(super) http: bool,
-    /// Where the store of durable topics is made.
-    pub(super) store: Option<PathBuf>,
-    /// Writers of that store; one without.
-    pub(super) writers: usize,
-    /// Whether the daemon may use the generator's processor too, which then never spins: its store has a thread of
-    /// its own.
-    pub(super) roams: bool,
-}
-
-impl TargetOptions {
-    /// What the names of figures end with, where it is not the usual daemon.
-    pub(super) fn suffix(&self) -> String {
-        let ways = [(self.tls, ", over TLS"), (self.http, ", published over HTTP")];
-        self.speech.suffix() + &ways.into_iter().filter(|way| way.0).map(|way| way.1).collect::<String>()
-    }
-}
-
 /// A daemon that answers.
-#[derive(Debug)]
 pub(super) struct BenchTarget {
     address: SocketAddr,
     host: String,
-    speech: Speech,
+    client: &'static dyn DialectClient,
     /// The path of a running daemon's URL.
     path: Option<String>,
-    place: EventPlace,
+    site: Site,
     tokens: Tokens,
     socket: Option<PathBuf>,
     tls: Option<Arc<ClientConfig>>,
@@ -94,9 +69,10 @@ enum Tokens {
 
 impl BenchTarget {
     /// Starts a daemon, or finds the one that the options name.
-    pub(super) fn open(options: &TargetOptions) -> Result<Self, BenchError> {
+    pub(super) fn open(options: &BenchOptions) -> Result<Self, BenchError> {
         let cpus = Cpus::of_this_machine(options.shards)?;
-        if options.http && (options.speech != Speech::Echo || options.url.is_some() || options.tls) {
+        let takes_requests = options.dialect.client().request_signer("").is_some();
+        if options.http && (!takes_requests || options.url.is_some() || options.tls) {
             return Err(BenchError::Argument(
                 "--http is for --dialect echo and a daemon that is started for the measurement, without --tls".into(),
             ));
@@ -110,16 +86,16 @@ impl BenchTarget {
         }
     }
 
-    fn start(options: &TargetOptions, cpus: Cpus) -> Result<Self, BenchError> {
+    fn start(options: &BenchOptions, cpus: Cpus) -> Result<Self, BenchError> {
         let (address, admin) = (free_address()?, free_address()?);
         let secret = random_hex()?;
         let directory = temporary_directory()?;
         let socket = directory.join("events.sock");
-        let mut configuration = configuration(options.speech, &cpus.shards, address, admin, &socket, &secret);
-        let store = match options.speech {
-            Speech::Pulsar => Some(Directory::new(options.store.as_deref(), &temporary_name()?)?),
-            _ => None,
-        };
+        let mut configuration =
+            configuration(options.dialect, &cpus.shards, address, admin, &socket, &secret);
+        let client = options.dialect.client();
+        let store = client.stores().then(|| Directory::new(options.store.as_deref(), &temporary_name()?));
+        let store = store.transpose()?;
         if let Some(store) = &store {
             let (path, writers) = (store.path().join("store"), options.writers.max(1));
             configuration += &format!("[store]\npath = {path:?}\nwriters = {writers}\n");
@@ -136,9 +112,9 @@ impl BenchTarget {
         let mut target = Self {
             address,
             host: address.to_string(),
-            speech: options.speech,
+            client,
             path: None,
-            place: EventPlace::own(),
+            site: own_site(),
             tokens: Tokens::Signed { secret },
             socket: Some(socket),
             tls,
@@ -155,7 +131,7 @@ impl BenchTarget {
         Ok(target)
     }
 
-    fn attach(url: &str, options: &TargetOptions, cpus: Cpus) -> Result<Self, BenchError> {
+    fn attach(url: &str, options: &BenchOptions, cpus: Cpus) -> Result<Self, BenchError> {
         let (host, path) = split_url(url).ok_or_else(|| BenchError::Url { url: url.into() })?;
         let token = options.token.clone().ok_or(BenchError::NoToken)?;
         let resolved = host.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
@@ -174,9 +150,9 @@ impl BenchTarget {
         Ok(Self {
             address,
             host: host.into(),
-            speech: options.speech,
+            client: options.dialect.client(),
             path: Some(path.into()),
-            place: EventPlace::of_path(path),
+            site: Site::of_path(path),
             tokens: Tokens::Given(token),
             socket: options.socket.clone(),
             tls: None,
@@ -201,9 +177,15 @@ impl BenchTarget {
         !self.roams && !self.cpus.contains(&self.generator_cpu)
     }
 
-    /// Whether subscribers acknowledge what they get.
-    pub(super) fn acknowledges(&self) -> bool {
-        self.speech.acknowledges()
+    /// What subscribers speak, where they acknowledge what they get.
+    pub(super) fn acknowledges(&self) -> Option<&'static dyn DialectClient> {
+        Some(self.client).filter(|client| client.stores())
+    }
+
+    /// The memory of its process.
+    pub(super) fn memory(&self) -> Result<ProcessMemory, BenchError> {
+        let pid = self.pid.unwrap_or_default();
+        proc::memory(pid).map_err(|source| BenchError::Process { pid, source })
     }
 
     /// The directory of our own daemon's store, with room for files beside it.
@@ -211,16 +193,21 @@ impl BenchTarget {
         self.store.as_ref().map(Directory::path).ok_or(BenchError::NoSocket)
     }
 
-    /// How to open so many producers of a durable topic.
-    pub(super) fn producers(&self, topics: &[String], count: usize) -> ConnectPlan {
+    /// A producer of a durable topic.
+    pub(super) fn producer(&self, topic: &str) -> Result<DurableProducer, BenchError> {
+        self.client.producer(&self.site, topic).ok_or(BenchError::NoSocket)
+    }
+
+    /// How to open so many producers, of each of these topics in turn.
+    pub(super) fn producers(&self, topics: &[String], count: usize) -> Result<ConnectPlan, BenchError> {
         let (mut requests, mut greetings) = (Texts::default(), Texts::default());
         for topic in topics.iter().cycle().take(count) {
-            let path = format!("/ws/v2/producer/{}", speech::durable_topic(topic));
-            requests.push(|out| out.extend(upgrade_request(&self.host, &path)));
+            let path = self.producer(topic)?.path;
+            requests.push(|out| out.extend(upgrade_request(&self.host, &path, "")));
             greetings.push(|_| {});
         }
-        let (addresses, speech) = (vec![self.address], self.speech);
-        ConnectPlan { addresses, requests, greetings, speech, concurrency: 1, tls: None }
+        let (addresses, client) = (vec![self.address], self.client);
+        Ok(ConnectPlan { addresses, requests, greetings, client, answers: 0, concurrency: 1, tls: None })
     }
 
     /// The value of a metric of our own daemon that has no labels.
@@ -256,41 +243,64 @@ impl BenchTarget {
         topics: bool,
         concurrency: usize,
     ) -> Result<ConnectPlan, BenchError> {
-        let (speech, mut requests, mut greetings) = (self.speech, Texts::default(), Texts::default());
+        let (client, mut answers) = (self.client, 0);
+        let (mut requests, mut greetings) = (Texts::default(), Texts::default());
         for index in 0..connections {
-            let (token, topic) = (self.token(index, topics.then_some(index))?, topics.then_some(index));
-            let target = speech.target(self.path.as_deref(), &self.place, index, topic, &token);
-            requests.push(|out| out.extend(upgrade_request(&self.host, &target)));
-            greetings.push(|out| speech.greeting(&token, topic, out));
+            let topic = topic_name(topics.then_some(index));
+            let given = self.path.as_deref();
+            let subscriber = Subscriber { given, site: &self.site, index, topic: &topic };
+            let token = self.token(&subscriber)?;
+            let (mut path, mut header) = (client.path(&subscriber), String::new());
+            match (client.profile().token, &token) {
+                (TokenPlace::Query, Some(token)) => path = with_token(&path, token),
+                (TokenPlace::Header, Some(token)) => header = format!("X-Auth-Token: {token}\r\n"),
+                _ => {}
+            }
+            requests.push(|out| out.extend(upgrade_request(&self.host, &path, &header)));
+            answers = greetings.greet(&subscriber, client, token);
         }
         let (addresses, tls) = (vec![self.address], self.tls.clone());
-        Ok(ConnectPlan { addresses, requests, greetings, speech, concurrency, tls })
+        Ok(ConnectPlan { addresses, requests, greetings, client, answers, concurrency, tls })
     }
 
-    /// The unix feed, and the event as its line.
-    pub(super) fn feed(&self, size: usize, topics: bool) -> Result<(&Path, Template), BenchError> {
-        let socket = self.socket.as_deref().ok_or(BenchError::NoSocket)?;
-        let line = self.speech.fed(size, topics)?.feed_line(&self.speech.address(&self.place, topics));
-        Ok((socket, line))
+    /// Opens `connections` subscribers; with `topics` each has its own topic, else all have one. `progress` is told how
+    /// many stand.
+    pub(super) fn subscribers(
+        &self,
+        connections: usize,
+        topics: bool,
+        concurrency: usize,
+        progress: impl FnMut(usize),
+    ) -> Result<BenchClients, BenchError> {
+        let mut clients = BenchClients::new(false)?;
+        connect::open(&mut clients, &self.plan(connections, topics, concurrency)?, progress)?;
+        Ok(clients)
     }
 
-    /// The unix feed, and a line for the topic of all durable subscribers with a payload of so many bytes.
-    pub(super) fn payload_feed(&self, bytes: usize) -> Result<(&Path, Template), BenchError> {
-        let socket = self.socket.as_deref().ok_or(BenchError::NoSocket)?;
-        let line = speech::with_payload(bytes)?.feed_line(&self.speech.address(&self.place, false));
-        Ok((socket, line))
+    /// The unix feed.
+    pub(super) fn socket(&self) -> Result<&Path, BenchError> {
+        self.socket.as_deref().ok_or(BenchError::NoSocket)
     }
 
-    /// The API of our own daemon, with the event as the body of a request.
-    pub(super) fn api(&self, size: usize, topics: bool) -> Result<Api<'_>, BenchError> {
+    /// An event for subscribers, who get it with exactly `size` bytes.
+    pub(super) fn sample(&self, size: usize, topics: bool) -> Result<Sampled, BenchError> {
+        Ok(Sampled::new(self.client, &self.site, size, topics)?)
+    }
+
+    /// A line of the feed for the topic of all durable subscribers, with a payload of so many bytes.
+    pub(super) fn payload_line(&self, bytes: usize) -> Result<Template, BenchError> {
+        let topic = topic_name(None);
+        let (head, tail) = (self.producer(&topic)?.numbered)(&vec![b'x'; bytes]);
+        let size = head.len() + NUMBER_DIGITS + tail.len();
+        let address = self.client.sample(&self.site, &topic, size).address;
+        Ok(Template::new(&head, tail, size)?.feed_line(&address))
+    }
+
+    /// Where our own daemon takes requests that publish events with such a body.
+    pub(super) fn api(&self, body: Template) -> Result<Api, BenchError> {
         let Tokens::Signed { secret } = &self.tokens else { return Err(BenchError::NoSocket) };
-        Ok(Api { address: self.address, secret, body: self.speech.fed(size, topics)? })
-    }
-
-    /// What subscribers are to receive.
-    pub(super) fn expectation(&self, size: usize, topics: bool) -> Result<Expectation, BenchError> {
-        let expectation = self.speech.event(size, topics)?.expectation();
-        Ok(if self.speech.acknowledges() { expectation.wrapped() } else { expectation })
+        let signer = self.client.request_signer(secret).ok_or(BenchError::NoSocket)?;
+        Ok(Api { address: self.address, signer, body })
     }
 
     /// Waits until the daemon has nothing to do, so that the clean-up of one step is not measured in the next.
@@ -310,18 +320,18 @@ impl BenchTarget {
         Ok(())
     }
 
-    fn token(&self, index: usize, topic: Option<usize>) -> Result<String, BenchError> {
+    fn token(&self, subscriber: &Subscriber<'_>) -> Result<Option<String>, BenchError> {
+        const DAY_S: u64 = 86_400;
         let secret = match &self.tokens {
-            Tokens::Given(token) => return Ok(token.clone()),
+            Tokens::Given(token) => return Ok(Some(token.clone())),
             Tokens::Signed { secret } => secret,
         };
-        const DAY_S: u64 = 86_400;
+        let Some(mut claims) = self.client.claims(subscriber) else { return Ok(None) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut claims = self.speech.claims(&self.place, index, topic);
         claims.insert("exp".into(), (now.as_secs() + DAY_S).into());
         let key = EncodingKey::from_secret(secret.as_bytes());
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key)
-            .map_err(|error| BenchError::Sign { reason: error.to_string() })
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key);
+        token.map(Some).map_err(|error| BenchError::Sign { reason: error.to_string() })
     }
 }
 
@@ -360,7 +370,7 @@ struct StartedDaemon {
 
 impl StartedDaemon {
     fn start(
-        options: &TargetOptions,
+        options: &BenchOptions,
         cpus: &Cpus,
         directory: PathBuf,
         configuration: &str,
@@ -444,14 +454,14 @@ impl Drop for StartedDaemon {
 }
 
 fn configuration(
-    speech: Speech,
+    dialect: Kind,
     cpus: &[usize],
     address: SocketAddr,
     admin: SocketAddr,
     socket: &Path,
     secret: &str,
 ) -> String {
-    let (threads, dialect, table) = (cpus.len(), speech.name(), speech.table(secret));
+    let (threads, table, dialect) = (cpus.len(), dialect.client().table(secret), dialect.name());
     format!(
         r#"threads = {threads}
 cpus = {cpus:?}
@@ -541,14 +551,8 @@ mod tests {
     #[test]
     fn the_configuration_is_toml() {
         let address: SocketAddr = "127.0.0.1:8080".parse().unwrap();
-        let text = configuration(
-            Speech::default(),
-            &[0, 1],
-            address,
-            address,
-            Path::new("/tmp/a b/events.sock"),
-            "00ff",
-        );
+        let text =
+            configuration(Kind::ALL[0], &[0, 1], address, address, Path::new("/tmp/a b/events.sock"), "00ff");
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["cpus"].as_array().unwrap().len(), 2);
         assert_eq!(table["feed"]["unix"]["path"].as_str(), Some("/tmp/a b/events.sock"));

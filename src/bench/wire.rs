@@ -4,12 +4,10 @@
 //! An event carries its sequence number as fixed-width digits at a known offset, so that publishing patches a
 //! template and receiving reads twelve bytes; neither parses JSON or allocates. It knows no sockets and no clock.
 
+use crate::dialect::client::{DialectClient, NUMBER_DIGITS as SEQUENCE_DIGITS, Site};
 use std::io::Cursor;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
-
-/// Width of the sequence number in an event: enough for 10¹² events, far beyond any run.
-pub(super) const SEQUENCE_DIGITS: usize = 12;
 
 /// Width of the topic number in an object name: fixed, so that no name is a prefix of another.
 const TOPIC_DIGITS: usize = 6;
@@ -143,6 +141,43 @@ impl Expectation {
     }
 }
 
+/// An event in all its forms.
+#[derive(Debug)]
+pub(super) struct Sampled {
+    /// As a line of the unix feed.
+    pub(super) line: Template,
+    /// As the body of a request.
+    pub(super) body: Template,
+    /// As subscribers get it.
+    pub(super) event: Template,
+    /// How they recognise it.
+    pub(super) expectation: Expectation,
+}
+
+impl Sampled {
+    /// The event of a dialect that its subscribers get with exactly `size` bytes; with `topics`, for one of many.
+    pub(super) fn new(
+        client: &dyn DialectClient,
+        site: &Site,
+        size: usize,
+        topics: bool,
+    ) -> Result<Self, EventTooSmall> {
+        let sample = client.sample(site, &topic_name(topics.then_some(0)), size);
+        let (head, tail) = &sample.delivered;
+        let event = Template::new(head, tail, size)?;
+        let (head, tail) = &sample.fed;
+        let body = event.around(head, tail);
+        let expectation = event.expectation();
+        let expectation = if sample.is_wrapped { expectation.wrapped() } else { expectation };
+        Ok(Self { line: body.clone().feed_line(&sample.address), body, event, expectation })
+    }
+}
+
+/// Where the events of our own daemon belong.
+pub(super) fn own_site() -> Site {
+    Site { cell: "bench".into(), folder: "box".into() }
+}
+
 /// The name of a topic, or of the one that all share.
 pub(super) fn topic_name(topic: Option<usize>) -> String {
     topic.map_or_else(|| "o".to_owned(), |topic| format!("o{topic:0TOPIC_DIGITS$}"))
@@ -164,19 +199,6 @@ fn client_frame(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
     let header = FrameHeader { opcode, mask: Some(MASK), ..FrameHeader::default() };
     header.format(payload.len() as u64, out).expect("writing to a Vec cannot fail");
     out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-}
-
-/// The id of a durable message that was delivered.
-pub(super) fn message_id(payload: &[u8]) -> Option<&str> {
-    let rest = payload.strip_prefix(br#"{"messageId":""#)?;
-    std::str::from_utf8(&rest[..rest.iter().position(|&byte| byte == b'"')?]).ok()
-}
-
-/// Appends the frame that acknowledges a durable message.
-pub(super) fn client_acknowledgement(payload: &[u8], out: &mut Vec<u8>) {
-    if let Some(id) = message_id(payload) {
-        client_text(&format!(r#"{{"messageId":"{id}"}}"#), out);
-    }
 }
 
 /// Appends a masked client text frame.
@@ -278,6 +300,7 @@ fn read_digits(digits: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Kind;
 
     fn frames_of(count: u64) -> (Vec<u8>, Expectation) {
         let template = Template::new(r#"{"n":""#, r#""}"#, 128).unwrap();
@@ -339,6 +362,59 @@ mod tests {
         let mut other = payload.to_vec();
         *other.last_mut().unwrap() = b']';
         assert_eq!(expectation.sequence(&other), None);
+    }
+
+    fn sampled(kind: Kind, size: usize, topics: bool) -> Sampled {
+        Sampled::new(kind.client(), &own_site(), size, topics).unwrap()
+    }
+
+    fn text(template: &Template, topic: usize, sequence: u64) -> String {
+        let mut bytes = Vec::new();
+        template.append(topic, sequence, &mut bytes);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn an_event_has_exactly_the_size_that_was_asked_for_and_is_json() {
+        for &kind in Kind::ALL {
+            for (size, topics) in [(128, false), (128, true), (200, false), (70_000, true)] {
+                let sampled = sampled(kind, size, topics);
+                let event = text(&sampled.event, 42, 7);
+                assert_eq!(event.len(), size, "{kind:?}");
+                assert!(event.contains("\"000000000007"), "{kind:?}: {event}");
+                for json in [&event, &text(&sampled.body, 42, 7)] {
+                    serde_json::from_str::<serde_json::Value>(json).unwrap();
+                }
+                assert_eq!(sampled.expectation.sequence(event.as_bytes()), Some(7));
+            }
+        }
+        let error = Sampled::new(Kind::ALL[0].client(), &own_site(), 50, false).unwrap_err();
+        assert!(error.to_string().contains("give --size 120"), "{error}");
+    }
+
+    #[test]
+    fn a_line_names_the_topic_in_its_address_or_in_its_event() {
+        for &kind in Kind::ALL {
+            let sampled = sampled(kind, 150, true);
+            let (line, body) = (text(&sampled.line, 3, 9), text(&sampled.body, 3, 9));
+            let (address, fed) = line.split_once(' ').unwrap();
+            assert!(address.split('/').next() == Some(kind.word()) && fed == body + "\n", "{line}");
+            assert!(line.contains("o000003") && !line.contains("o000000"), "{line}");
+            let padding = |text: &str| text.matches('x').count();
+            let delivered = text(&sampled.event, 3, 9);
+            let differ = padding(fed).abs_diff(padding(&delivered));
+            assert!(differ <= 1, "{kind:?}: {line} {delivered}");
+        }
+    }
+
+    #[test]
+    fn a_wrapped_event_is_found_by_what_it_ends_with() {
+        let durable = Kind::ALL.iter().copied().find(|kind| kind.client().stores()).unwrap();
+        let sampled = sampled(durable, 101, true);
+        let event = text(&sampled.event, 3, 9);
+        let delivered = format!(r#"{{"messageId":"CAAQAw==",{}"#, &event[1..]);
+        assert_eq!(sampled.expectation.sequence(delivered.as_bytes()), Some(9));
+        assert_eq!(sampled.expectation.sequence(b"\"}"), None);
     }
 
     #[test]

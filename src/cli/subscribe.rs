@@ -412,12 +412,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_channels_token_goes_into_the_url() {
-        assert_eq!(with_token("ws://h/", "a.b-c_d"), "ws://h/?token=a.b-c_d");
-        assert_eq!(with_token("ws://h/?a=1", "a b&c"), "ws://h/?a=1&token=a+b%26c");
-    }
-
-    #[test]
     fn an_option_or_the_path_chooses_the_protocol() {
         let whose = |arguments: &[&str]| {
             let command = SubscribeCommand::from_args(&["subscribe"], arguments).unwrap();

@@ -68,6 +68,11 @@ pub trait DialectClient: Sync {
         None
     }
 
+    /// Whether messages are stored, and subscribers acknowledge them.
+    fn stores(&self) -> bool {
+        false
+    }
+
     /// How to produce messages of a topic that are stored, where the protocol has such.
     fn producer(&self, _site: &Site, _topic: &str) -> Option<DurableProducer> {
         None
@@ -397,5 +402,24 @@ pub(super) fn claims(value: Value) -> Option<Map<String, Value>> {
     match value {
         Value::Object(claims) => Some(claims),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_goes_into_the_query_after_what_is_there() {
+        assert_eq!(with_token("ws://h/", "a.b-c_d"), "ws://h/?token=a.b-c_d");
+        assert_eq!(with_token("ws://h/?a=1", "a b&c"), "ws://h/?a=1&token=a+b%26c");
+    }
+
+    #[test]
+    fn a_site_is_read_from_a_path() {
+        let site = |cell: &str, folder: &str| Site { cell: cell.into(), folder: folder.into() };
+        assert_eq!(Site::of_path("/c/__topic/b/x.topic.y"), site("c", "b"));
+        assert_eq!(Site::of_path("/c/__event").cell, "c");
+        assert_eq!(Site::of_path("/"), site("", ""));
     }
 }
