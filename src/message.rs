@@ -1,7 +1,7 @@
 //! The inbound half of RFC 6455: bytes of a client become messages.
 //!
 //! Reads arrive in a buffer that all connections of a shard share. Whole frames are unmasked and handed on
-//! where they lie; only a frame or message that is not complete yet is copied into an [`Inbox`] of its own,
+//! where they lie; only a frame or message that is not complete yet is copied into a [`MessageInbox`] of its own,
 //! which is gone again as soon as it is. Headers are tungstenite's to parse; what it leaves to its caller is
 //! judged here: lengths (before anything is reserved for them), masks, reserved bits, the rules of
 //! fragments and control frames, close codes, and UTF-8, as far as it has come.
@@ -19,7 +19,7 @@ use crate::frame::CONTROL_BYTES_MAX;
 
 /// What a connection has sent in part.
 #[derive(Default)]
-pub struct Inbox {
+pub struct MessageInbox {
     /// An incomplete header or control frame, from the header on.
     pending: Vec<u8>,
     /// The data frame whose payload is incomplete.
@@ -43,7 +43,7 @@ struct Partial {
     is_final: bool,
 }
 
-impl Inbox {
+impl MessageInbox {
     /// Holds a violation until it is dealt with: the next reading finds it again.
     #[must_use]
     pub fn broken(violation: Violation) -> Self {
@@ -137,7 +137,7 @@ impl Violation {
 /// # Errors
 /// At the first violation; nothing more may be read from the connection then.
 pub fn read(
-    inbox: &mut Option<Box<Inbox>>,
+    inbox: &mut Option<Box<MessageInbox>>,
     input: &mut [u8],
     mut interest: Interest,
     mut sink: impl FnMut(Received<'_>) -> Interest,
@@ -163,13 +163,13 @@ pub fn read(
             }
         }
         match step(inbox, &mut bytes[at..], interest)? {
-            Step::Pending => break,
-            Step::Used(count) => at += count,
-            Step::Whole(count, received) => {
+            FrameStep::Pending => break,
+            FrameStep::Used(count) => at += count,
+            FrameStep::Whole(count, received) => {
                 at += count;
                 interest = sink(received);
             }
-            Step::Assembled(count) => {
+            FrameStep::Assembled(count) => {
                 at += count;
                 // The inbox holds nothing else, so its memory goes with the message.
                 let held = inbox.take().unwrap_or_default();
@@ -186,7 +186,7 @@ pub fn read(
 }
 
 /// What the bytes at hand begin with; each count says how many of them it took.
-enum Step<'a> {
+enum FrameStep<'a> {
     /// An incomplete header or control frame.
     Pending,
     /// Something that completes no message.
@@ -198,37 +198,37 @@ enum Step<'a> {
 }
 
 fn step<'a>(
-    inbox: &mut Option<Box<Inbox>>,
+    inbox: &mut Option<Box<MessageInbox>>,
     bytes: &'a mut [u8],
     interest: Interest,
-) -> Result<Step<'a>, Violation> {
+) -> Result<FrameStep<'a>, Violation> {
     if let Some(held) = inbox
         && let Some(frame) = held.frame.take()
     {
         return continued(held, frame, bytes, interest);
     }
     let Some((header, start, length)) = header(bytes, inbox.as_deref(), interest)? else {
-        return Ok(Step::Pending);
+        return Ok(FrameStep::Pending);
     };
     let mask = header.mask.ok_or(Violation::Protocol)?;
     let whole_end = usize::try_from(length).ok().and_then(|length| start.checked_add(length));
     let whole_end = whole_end.filter(|end| *end <= bytes.len());
     let wants_messages = matches!(interest, Interest::Messages(_));
     match (header.opcode, whole_end) {
-        (OpCode::Control(_), None) => Ok(Step::Pending),
+        (OpCode::Control(_), None) => Ok(FrameStep::Pending),
         (OpCode::Control(control), Some(end)) => {
             let payload = &mut bytes[start..end];
             unmask(payload, mask);
-            Ok(Step::Whole(end, controlled(control, payload)?))
+            Ok(FrameStep::Whole(end, controlled(control, payload)?))
         }
         (OpCode::Data(data @ (Data::Text | Data::Binary)), Some(end))
             if header.is_final && wants_messages =>
         {
             let payload = &mut bytes[start..end];
             unmask(payload, mask);
-            Ok(Step::Whole(end, whole(data == Data::Text, payload)?))
+            Ok(FrameStep::Whole(end, whole(data == Data::Text, payload)?))
         }
-        (OpCode::Data(_), Some(end)) if !wants_messages => Ok(Step::Used(end)),
+        (OpCode::Data(_), Some(end)) if !wants_messages => Ok(FrameStep::Used(end)),
         (OpCode::Data(data), _) => {
             let held = inbox.get_or_insert_default();
             if data != Data::Continue && wants_messages {
@@ -236,8 +236,8 @@ fn step<'a>(
             }
             let frame = Partial { left: length, mask, is_final: header.is_final };
             Ok(match continued(held, frame, &mut bytes[start..], interest)? {
-                Step::Assembled(count) => Step::Assembled(start + count),
-                Step::Used(count) => Step::Used(start + count),
+                FrameStep::Assembled(count) => FrameStep::Assembled(start + count),
+                FrameStep::Used(count) => FrameStep::Used(start + count),
                 other => other,
             })
         }
@@ -246,11 +246,11 @@ fn step<'a>(
 
 /// Takes what has come of a data frame that is part of a message or incomplete.
 fn continued<'a>(
-    held: &mut Inbox,
+    held: &mut MessageInbox,
     mut frame: Partial,
     bytes: &mut [u8],
     interest: Interest,
-) -> Result<Step<'a>, Violation> {
+) -> Result<FrameStep<'a>, Violation> {
     let count = usize::try_from(frame.left).map_or(bytes.len(), |left| left.min(bytes.len()));
     let payload = &mut bytes[..count];
     let wants_messages = matches!(interest, Interest::Messages(_));
@@ -265,12 +265,12 @@ fn continued<'a>(
     frame.left -= count as u64;
     if frame.left > 0 {
         held.frame = Some(frame);
-        return Ok(Step::Used(count));
+        return Ok(FrameStep::Used(count));
     }
-    Ok(if frame.is_final && wants_messages { Step::Assembled(count) } else { Step::Used(count) })
+    Ok(if frame.is_final && wants_messages { FrameStep::Assembled(count) } else { FrameStep::Used(count) })
 }
 
-impl Inbox {
+impl MessageInbox {
     /// Bad text is refused where it is, not when its sender chooses to finish.
     fn check_text(&mut self) -> Result<(), Violation> {
         match std::str::from_utf8(&self.message[self.valid..]) {
@@ -286,7 +286,7 @@ impl Inbox {
 /// `None` when the header itself is incomplete.
 fn header(
     bytes: &[u8],
-    inbox: Option<&Inbox>,
+    inbox: Option<&MessageInbox>,
     interest: Interest,
 ) -> Result<Option<(FrameHeader, usize, u64)>, Violation> {
     let mut cursor = Cursor::new(bytes);

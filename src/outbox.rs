@@ -37,7 +37,7 @@ pub struct FrameId(u32);
 #[derive(Default)]
 pub struct Outbox {
     list: u32,
-    backlog: Option<Box<Backlog>>,
+    backlog: Option<Box<OutboxBacklog>>,
 }
 
 impl Outbox {
@@ -61,7 +61,7 @@ impl Outbox {
     }
 }
 
-struct Backlog {
+struct OutboxBacklog {
     chunks: VecDeque<Chunk>,
     /// How much of the first chunk has left.
     offset: usize,
@@ -70,7 +70,7 @@ struct Backlog {
     blocked: bool,
 }
 
-impl Backlog {
+impl OutboxBacklog {
     /// Keeps a chunk, unless it is among the bytes that have left, of which `skip` are still to come.
     fn take(&mut self, chunk: Chunk, skip: &mut usize) {
         let length = chunk.bytes().len();
@@ -100,7 +100,7 @@ impl Chunk {
     }
 }
 
-enum Source {
+enum ChunkSource {
     Shared(Arc<Publication>, u8),
     /// The same bytes may be for several connections.
     Own(Range<u32>),
@@ -108,7 +108,7 @@ enum Source {
     Alone(Range<u32>),
 }
 
-impl Source {
+impl ChunkSource {
     fn bytes<'a>(&'a self, own: &'a [u8]) -> &'a [u8] {
         match self {
             Self::Shared(publication, form) => publication.frame(*form),
@@ -118,7 +118,7 @@ impl Source {
 }
 
 struct Frame {
-    source: Source,
+    source: ChunkSource,
     /// The steps from list to list that this frame has made, the last one first.
     steps: (u32, u32),
     more_steps: Vec<(u32, u32)>,
@@ -203,13 +203,13 @@ impl Turn {
     /// Adds a publication's frame, to be handed to many.
     pub fn share(&mut self, publication: &Arc<Publication>, form: u8) -> FrameId {
         self.shared_bytes += publication.frame(form).len();
-        self.add(Source::Shared(Arc::clone(publication), form))
+        self.add(ChunkSource::Shared(Arc::clone(publication), form))
     }
 
     /// Adds bytes that are no publication's.
     pub fn own(&mut self, bytes: &[u8]) -> FrameId {
         let range = self.put(bytes);
-        self.add(Source::Own(range))
+        self.add(ChunkSource::Own(range))
     }
 
     /// Appends bytes for this connection alone to its outbox; returns what [`Turn::push`] does. Several in a row, such
@@ -218,7 +218,7 @@ impl Turn {
         let range = self.put(bytes);
         let list = &mut self.lists[outbox.list as usize];
         if outbox.list != EMPTY
-            && let Source::Alone(last) = &mut self.frames[list.frame as usize].source
+            && let ChunkSource::Alone(last) = &mut self.frames[list.frame as usize].source
             && last.end == range.start
         {
             last.end = range.end;
@@ -226,7 +226,7 @@ impl Turn {
             list.own_bytes += bytes.len() as u32;
             return list.held(outbox);
         }
-        let frame = self.add(Source::Alone(range));
+        let frame = self.add(ChunkSource::Alone(range));
         self.push(outbox, frame)
     }
 
@@ -238,7 +238,7 @@ impl Turn {
         start..end
     }
 
-    fn add(&mut self, source: Source) -> FrameId {
+    fn add(&mut self, source: ChunkSource) -> FrameId {
         self.frames.push(Frame { source, steps: (u32::MAX, 0), more_steps: Vec::new() });
         FrameId(self.frames.len() as u32 - 1)
     }
@@ -273,7 +273,7 @@ impl Turn {
             known.more_steps.push(before);
         }
         let length = self.frame(frame).len() as u32;
-        let is_own = !matches!(self.frames[frame as usize].source, Source::Shared(..));
+        let is_own = !matches!(self.frames[frame as usize].source, ChunkSource::Shared(..));
         let List { depth, bytes, own_bytes, .. } = self.lists[from as usize];
         self.lists.push(List {
             before: from,
@@ -387,15 +387,15 @@ impl Turn {
         }
         self.collect(outbox.list);
         let backlog = outbox.backlog.get_or_insert_with(|| {
-            Box::new(Backlog { chunks: VecDeque::new(), offset: 0, bytes: 0, blocked: true })
+            Box::new(OutboxBacklog { chunks: VecDeque::new(), offset: 0, bytes: 0, blocked: true })
         });
         let mut skip = taken;
         for frame in self.order.drain(..) {
             match &self.frames[frame as usize].source {
-                Source::Shared(publication, form) => {
+                ChunkSource::Shared(publication, form) => {
                     backlog.take(Chunk::Shared(Arc::clone(publication), *form), &mut skip);
                 }
-                Source::Own(range) | Source::Alone(range) => {
+                ChunkSource::Own(range) | ChunkSource::Alone(range) => {
                     let mut start = range.start;
                     let first = self.ends.partition_point(|end| *end <= start);
                     for &end in self.ends[first..].iter().take_while(|end| **end <= range.end) {

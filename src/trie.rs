@@ -26,7 +26,7 @@ use slab::Slab;
 
 use arena::{Arena, CHUNKS_MAX};
 use node::{LABEL_BYTES_MAX, LIST_MAX, Node, Stored, Values, View, insert_value, remove_value};
-use radix::{Found, Radix};
+use radix::{Radix, RadixValues};
 
 /// Longest topic prefix and longest facet prefix, in bytes. A prefix may become one node's label, whose
 /// length has 13 bits. Object names are URLs, for which servers commonly take 8 KB as a whole request line
@@ -183,7 +183,7 @@ fn entry(facet: u32, subscriber: u32) -> u64 {
 }
 
 /// Visits a node's subscribers of matching facets: the shorter side is gone through, the longer one searched.
-fn visit_matching(found: &Found<'_>, matching: &[u32], visit: &mut impl FnMut(u32)) {
+fn visit_matching(found: &RadixValues<'_>, matching: &[u32], visit: &mut impl FnMut(u32)) {
     if found.len() <= 2 * matching.len() {
         return found.each(|entry| {
             if matching.binary_search(&((entry >> 32) as u32)).is_ok() {

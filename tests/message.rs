@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use fanfare::message::{self, Inbox, Interest, Received, Violation};
+use fanfare::message::{self, Interest, MessageInbox, Received, Violation};
 use proptest::prelude::*;
 use std::io::{self, Read, Write};
 use tungstenite::error::CapacityError;
@@ -67,7 +67,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 /// Reads with the daemon's codec, in pieces of these sizes and the rest at once.
 fn read(bytes: &[u8], pieces: &[usize]) -> Outcome {
-    let mut inbox: Option<Box<Inbox>> = None;
+    let mut inbox: Option<Box<MessageInbox>> = None;
     let mut said = Vec::new();
     let mut rest = bytes.to_vec();
     for size in pieces.iter().copied().chain([usize::MAX]) {
@@ -443,13 +443,13 @@ fn nothing_is_kept_when_everything_was_whole() {
 fn messages_without_interest_are_skipped_and_not_kept() {
     let mut inbox = None;
     let mut said = Vec::new();
-    let mut feed = |inbox: &mut Option<Box<Inbox>>, mut bytes: Vec<u8>| {
+    let mut feed = |inbox: &mut Option<Box<MessageInbox>>, mut bytes: Vec<u8>| {
         message::read(inbox, &mut bytes, Interest::Controls, |received| {
             said.push(Said::of(received));
             Interest::Controls
         })
         .unwrap();
-        Inbox::bytes(inbox.as_deref())
+        MessageInbox::bytes(inbox.as_deref())
     };
     let header = [&[FIN | TEXT, 0xFF][..], &1_000_000_000_u64.to_be_bytes(), &[1; 4]].concat();
     let mut held = feed(&mut inbox, header);
@@ -477,9 +477,9 @@ fn a_message_in_part_is_let_go_of_when_the_interest_in_it_ends() {
         let mut inbox = None;
         let none = |_: Received<'_>| -> Interest { panic!("something came") };
         message::read(&mut inbox, &mut first.clone(), ALL, none).unwrap();
-        assert!(Inbox::bytes(inbox.as_deref()) > 150);
+        assert!(MessageInbox::bytes(inbox.as_deref()) > 150);
         inbox.as_mut().unwrap().forget_message();
-        assert!(Inbox::bytes(inbox.as_deref()) < 150);
+        assert!(MessageInbox::bytes(inbox.as_deref()) < 150);
         let mut said = 0;
         message::read(&mut inbox, &mut [rest, frame(FIN | CLOSE, b"")].concat(), Interest::Controls, |_| {
             said += 1;

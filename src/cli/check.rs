@@ -7,7 +7,7 @@ use super::output::print;
 use super::user::User;
 use super::{CliError, logging, serve};
 use crate::dialect::Kind;
-use crate::io::rehearsal::{self, Held};
+use crate::io::rehearsal::{self, Occupancy};
 use crate::io::runtime::{AnyRuntime, Driver};
 use crate::io::{self, Bus, Listen, Plan, Redis, StartError};
 use argh::FromArgs;
@@ -102,8 +102,8 @@ impl Start {
         addresses.extend(plan.admin.as_ref().map(|admin| admin.address));
         for address in &addresses {
             match rehearsal::tcp(*address) {
-                Ok(Held::Free | Held::ByOwn) => {}
-                Ok(Held::ByAnother) => self.notes.push(format!(
+                Ok(Occupancy::Free | Occupancy::ByOwn) => {}
+                Ok(Occupancy::ByAnother) => self.notes.push(format!(
                     "{address} is taken, by another program or by a daemon of another user (who has it: ss -ltnp)"
                 )),
                 Err(error) => self.problems.push(error.to_string()),

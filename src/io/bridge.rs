@@ -171,8 +171,8 @@ impl Hub {
 /// The feeds that run on the bridge.
 #[derive(Default)]
 pub(super) struct Feeds {
-    amqp: Option<amqp::Feed>,
-    redis: Option<redis::Feed>,
+    amqp: Option<amqp::AmqpFeed>,
+    redis: Option<redis::RedisFeed>,
 }
 
 impl Feeds {
@@ -187,9 +187,9 @@ impl Feeds {
         hub: &Arc<Hub>,
     ) -> io::Result<Self> {
         let metrics = &hub.metrics[hub.mailboxes.len()];
-        let feed = |bus| amqp::Feed::new(bus, spoken.to_vec(), hub, Arc::clone(metrics));
+        let feed = |bus| amqp::AmqpFeed::new(bus, spoken.to_vec(), hub, Arc::clone(metrics));
         let amqp = bus.map(feed);
-        let feed = |redis| redis::Feed::new(redis, spoken.to_vec(), hub, Arc::clone(metrics));
+        let feed = |redis| redis::RedisFeed::new(redis, spoken.to_vec(), hub, Arc::clone(metrics));
         Ok(Self { amqp, redis: redis.map(feed).transpose()? })
     }
 

@@ -82,7 +82,7 @@ pub(super) struct Admitted {
 
 /// What came of a request's headers that tell the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum ForwardedOutcome {
     /// The client is known, or nobody says anything.
     Fine,
     /// The headers contradict each other, so the proxy is taken for the client.
@@ -173,17 +173,17 @@ impl Clients {
         socket: BorrowedFd<'_>,
         trusted: &Networks,
         headers: impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + Clone,
-    ) -> Told {
+    ) -> ForwardedOutcome {
         if trusted.is_empty() || !self.is_proxy(id, socket, trusted) {
-            return Told::Fine;
+            return ForwardedOutcome::Fine;
         }
         let (remote, told) = match forwarded::client(headers, trusted) {
-            ForwardedClient::At(remote) => (Some(remote), Told::Fine),
-            ForwardedClient::Unnamed => return Told::Fine,
-            ForwardedClient::Contradicted => (self.remote(id, socket), Told::Contradicted),
+            ForwardedClient::At(remote) => (Some(remote), ForwardedOutcome::Fine),
+            ForwardedClient::Unnamed => return ForwardedOutcome::Fine,
+            ForwardedClient::Contradicted => (self.remote(id, socket), ForwardedOutcome::Contradicted),
         };
         if let Some(remote) = remote {
-            let is_contradicted = told == Told::Contradicted;
+            let is_contradicted = told == ForwardedOutcome::Contradicted;
             let known = Known { remote, is_counted: false, is_told: true, is_contradicted };
             self.known.borrow_mut().insert(id, known);
         }
@@ -279,7 +279,7 @@ mod tests {
     fn learn(clients: &Clients, id: Id, socket: &TcpStream, networks: &Networks, address: &str) -> String {
         let headers = for_client(address);
         let headers = headers.iter().map(|(name, value)| (*name, &value[..]));
-        assert_eq!(clients.learn(id, socket.as_fd(), networks, headers), Told::Fine);
+        assert_eq!(clients.learn(id, socket.as_fd(), networks, headers), ForwardedOutcome::Fine);
         clients.remote(id, socket.as_fd()).unwrap().ip.to_string()
     }
 
@@ -338,13 +338,13 @@ mod tests {
             let forged = format!("for=203.0.113.{id}");
             let headers = [("X-Forwarded-For", &b"192.0.2.1"[..]), ("Forwarded", forged.as_bytes())];
             let told = clients.learn(id, socket.as_fd(), &proxies, headers.into_iter());
-            assert_eq!(told, Told::Contradicted);
+            assert_eq!(told, ForwardedOutcome::Contradicted);
             assert_eq!(clients.remote(id, socket.as_fd()).unwrap().ip.to_string(), "127.0.0.1");
             clients.admit_session(id, &proxies, 2)
         };
         assert_eq!([1, 2, 3].map(|id| contradict(&clients, id)), [true, true, false]);
         assert_eq!(learn(&clients, 4, &socket, &proxies, "192.0.2.1"), "192.0.2.1");
-        assert!(clients.admit_session(4, &proxies, 2), "others webhook nothing");
+        assert!(clients.admit_session(4, &proxies, 2), "others note nothing");
         assert!(clients.admit(at("127.0.0.1"), &proxies, 2).is_some(), "nor does the proxy itself");
         clients.forget(3);
         assert!(!contradict(&clients, 5));

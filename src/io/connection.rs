@@ -17,7 +17,7 @@ use super::partial::Partials;
 use super::tls::{Failure, Heard, Scratch, Tls};
 use crate::api;
 use crate::dialect::Kind;
-use crate::message::Inbox;
+use crate::message::MessageInbox;
 use crate::metrics::Metrics;
 use crate::outbox::Sent;
 use crate::proxy::Remote;
@@ -83,14 +83,14 @@ struct Socket {
     holds: bool,
     /// Whether its preamble of the PROXY protocol has not come in full.
     awaits_preamble: bool,
-    inbox: Option<Box<Inbox>>,
+    inbox: Option<Box<MessageInbox>>,
     tls: Option<Box<Tls>>,
 }
 
 impl Socket {
     /// Bytes of memory for what has come in part of a message, and of a record of TLS.
     fn part_bytes(&self) -> usize {
-        Inbox::bytes(self.inbox.as_deref()) + self.tls.as_ref().map_or(0, |tls| tls.part_bytes())
+        MessageInbox::bytes(self.inbox.as_deref()) + self.tls.as_ref().map_or(0, |tls| tls.part_bytes())
     }
 
     /// Offers bytes to the kernel as they are.

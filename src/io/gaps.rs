@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What can be away.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Source {
+pub(super) enum GapSource {
     Amqp,
     Redis,
     /// What the owner of topics with this index stores.
@@ -20,7 +20,7 @@ pub(super) struct Gaps([Mutex<Option<Gap>>; 2 + OWNERS_MAX]);
 
 impl Gaps {
     /// From now on these dialects lack something, for this reason.
-    pub(super) fn begin(&self, source: Source, kinds: &[Kind], reason: &str) {
+    pub(super) fn begin(&self, source: GapSource, kinds: &[Kind], reason: &str) {
         let mut gap = self.lock(source);
         if gap.as_ref().is_none_or(|gap| gap.reason != reason) {
             *gap = Some(Gap { kinds: kinds.to_vec(), reason: reason.to_owned() });
@@ -28,7 +28,7 @@ impl Gaps {
     }
 
     /// Nothing is lacking any more.
-    pub(super) fn end(&self, source: Source) {
+    pub(super) fn end(&self, source: GapSource) {
         *self.lock(source) = None;
     }
 
@@ -44,11 +44,11 @@ impl Gaps {
         gaps
     }
 
-    fn lock(&self, source: Source) -> MutexGuard<'_, Option<Gap>> {
+    fn lock(&self, source: GapSource) -> MutexGuard<'_, Option<Gap>> {
         lock(match source {
-            Source::Amqp => &self.0[0],
-            Source::Redis => &self.0[1],
-            Source::Store(owner) => &self.0[2 + owner],
+            GapSource::Amqp => &self.0[0],
+            GapSource::Redis => &self.0[1],
+            GapSource::Store(owner) => &self.0[2 + owner],
         })
     }
 }

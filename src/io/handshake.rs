@@ -1,7 +1,7 @@
 //! What a whole head asks for: a session, which is a WebSocket handshake, or something that a dialect answers.
 
 use super::body::Fault;
-use super::clients::Told;
+use super::clients::ForwardedOutcome;
 use super::connection::full;
 use super::head::{self, HEADERS_MAX, Head, HeadFields};
 use super::request::{self, Body, Talk};
@@ -144,7 +144,7 @@ fn not_found() -> HandshakeRefusal {
 /// Learns whose request it is that a trusted proxy passes on.
 fn learn(head: &Head<'_>, talk: &Talk<'_>, shard: &Shard) {
     let told = talk.clients.learn(talk.id, talk.socket, &shard.settings().trusted_proxies, head.all());
-    if told == Told::Contradicted {
+    if told == ForwardedOutcome::Contradicted {
         LogLine::ProxyContradicted.warn(talk.now, || {
             let proxy = talk.clients.remote(talk.id, talk.socket);
             format!(

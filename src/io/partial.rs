@@ -11,12 +11,12 @@ use ahash::AHashMap;
 const PLACES_KEPT: usize = 64;
 
 /// The bytes of a connection that wait: for the rest of a request, or for a turn.
-pub(super) struct Held {
+pub(super) struct PartialRequest {
     pub(super) bytes: Vec<u8>,
     pub(super) progress: Progress,
 }
 
-impl Held {
+impl PartialRequest {
     /// Keeps bytes. What a body's chunks were framed in is left out.
     pub(super) fn new(mut bytes: Vec<u8>, mut progress: Progress) -> Self {
         progress.leave_out_framing(&mut bytes);
@@ -27,7 +27,7 @@ impl Held {
 /// The parts of requests, and the memory of all parts. Those of messages and records are held by their sockets.
 #[derive(Default)]
 pub(super) struct Partials {
-    held: AHashMap<Id, Held>,
+    held: AHashMap<Id, PartialRequest>,
     bytes: usize,
 }
 
@@ -38,13 +38,13 @@ impl Partials {
     }
 
     /// Holds something for a connection that holds nothing here.
-    pub(super) fn put(&mut self, id: Id, held: Held) {
+    pub(super) fn put(&mut self, id: Id, held: PartialRequest) {
         self.bytes += held.bytes.capacity();
         self.held.insert(id, held);
     }
 
     /// Takes back what is held for a connection.
-    pub(super) fn take(&mut self, id: Id) -> Option<Held> {
+    pub(super) fn take(&mut self, id: Id) -> Option<PartialRequest> {
         let held = self.held.remove(&id)?;
         self.bytes -= held.bytes.capacity();
         if self.held.is_empty() {
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn it_is_memory_that_counts_and_all_of_it_is_given_back() {
         let mut partials = Partials::default();
-        let held = |capacity: usize| Held::new(Vec::with_capacity(capacity), Progress::default());
+        let held = |capacity: usize| PartialRequest::new(Vec::with_capacity(capacity), Progress::default());
         partials.put(1, held(100));
         partials.put(2, held(50));
         partials.change(0, 70);

@@ -18,7 +18,7 @@ const OF_THE_UNIT: [&str; 2] = ["/run/fanfare", "/var/lib/fanfare"];
 
 /// Whether a start would have something to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum Occupancy {
     /// It would.
     Free,
     /// A daemon of the same user has it.
@@ -31,12 +31,12 @@ pub enum Held {
 ///
 /// # Errors
 /// When it cannot, whoever has it at the moment.
-pub fn tcp(address: SocketAddr) -> Result<Held, ListenError> {
+pub fn tcp(address: SocketAddr) -> Result<Occupancy, ListenError> {
     match listen::tcp_socket(address, false) {
-        Ok(_) => Ok(Held::Free),
+        Ok(_) => Ok(Occupancy::Free),
         Err(ListenError::PortTaken(_)) => match listen::tcp_socket(address, true) {
-            Ok(_) => Ok(Held::ByOwn),
-            Err(ListenError::PortTaken(_)) => Ok(Held::ByAnother),
+            Ok(_) => Ok(Occupancy::ByOwn),
+            Err(ListenError::PortTaken(_)) => Ok(Occupancy::ByAnother),
             Err(error) => Err(error),
         },
         Err(error) => Err(error),
@@ -65,18 +65,18 @@ pub fn overlapping(addresses: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)>
 ///
 /// # Errors
 /// When it cannot, with what to do about it.
-pub fn unix(settings: &unix::UnixFeedSettings, path: &Path) -> Result<(Held, Option<u32>), ListenError> {
+pub fn unix(settings: &unix::UnixFeedSettings, path: &Path) -> Result<(Occupancy, Option<u32>), ListenError> {
     unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(listen::group_number).transpose()?;
     let address = listen::unix_address(path)?;
     let unusable =
         |error| ListenError::Other(format!("feed.unix.path: cannot make {}", path.display()), error);
     let held = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Held::Free,
+        Err(error) if error.kind() == ErrorKind::NotFound => Occupancy::Free,
         Err(error) => return Err(unusable(error)),
         Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.into())),
-        Ok(_) if is_left_over(&address) => Held::Free,
-        Ok(_) => Held::ByOwn,
+        Ok(_) if is_left_over(&address) => Occupancy::Free,
+        Ok(_) => Occupancy::ByOwn,
     };
     writable(path.parent().unwrap_or(Path::new("."))).map_err(unusable)?;
     Ok((held, group))
@@ -148,10 +148,10 @@ mod tests {
     fn a_port_is_told_to_be_free_or_whose_it_is() {
         let own = listen::tcp(([127, 0, 0, 1], 0).into(), 1).unwrap();
         let address = listen::local_address(&own[0]).unwrap();
-        assert_eq!(tcp(address).unwrap(), Held::ByOwn);
+        assert_eq!(tcp(address).unwrap(), Occupancy::ByOwn);
         drop(own);
-        assert_eq!(tcp(address).unwrap(), Held::Free);
+        assert_eq!(tcp(address).unwrap(), Occupancy::Free);
         let another = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        assert_eq!(tcp(another.local_addr().unwrap()).unwrap(), Held::ByAnother);
+        assert_eq!(tcp(another.local_addr().unwrap()).unwrap(), Occupancy::ByAnother);
     }
 }

@@ -83,7 +83,7 @@ pub(super) enum Failure {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-enum Stage {
+enum TlsStage {
     /// Nothing has come.
     Silent,
     /// The handshake is under way.
@@ -106,7 +106,7 @@ pub(super) struct Tls {
     outbound: Vec<u8>,
     /// Whether the first byte of the next write is in `outbound` or has left; see [`Tls::write`].
     ahead: bool,
-    stage: Stage,
+    stage: TlsStage,
 }
 
 impl Tls {
@@ -120,7 +120,7 @@ impl Tls {
             inbound: Vec::new(),
             outbound: Vec::new(),
             ahead: false,
-            stage: Stage::Silent,
+            stage: TlsStage::Silent,
         })
     }
 
@@ -136,12 +136,12 @@ impl Tls {
 
     /// Whether the handshake is under way.
     pub(super) fn shakes_hands(&self) -> bool {
-        self.stage < Stage::Open
+        self.stage < TlsStage::Open
     }
 
     /// Whether nothing more is said.
     pub(super) fn is_over(&self) -> bool {
-        self.stage == Stage::Over
+        self.stage == TlsStage::Over
     }
 
     /// Reads what the socket has brought. What it says is in the scratch's plaintext then, and what TLS has to
@@ -157,22 +157,22 @@ impl Tls {
     ) -> Result<Heard, Failure> {
         scratch.plaintext.clear();
         // rustls looks at nothing behind a goodbye, and would have it kept.
-        if self.stage >= Stage::Answering {
+        if self.stage >= TlsStage::Answering {
             return Ok(Heard::More);
         }
         // A handshake's record starts with 0x16, a request with its method.
-        if self.stage == Stage::Silent && bytes.first().is_some_and(u8::is_ascii_uppercase) {
-            self.stage = Stage::Over;
+        if self.stage == TlsStage::Silent && bytes.first().is_some_and(u8::is_ascii_uppercase) {
+            self.stage = TlsStage::Over;
             return Err(Failure::Http);
         }
         scratch.records.clear();
         let done = self.take(bytes, scratch);
         self.stage = match &done {
             Ok((stage, Heard::More)) => *stage,
-            Ok((Stage::Open, Heard::Close)) => Stage::Answering,
-            Ok(_) | Err(_) => Stage::Over,
+            Ok((TlsStage::Open, Heard::Close)) => TlsStage::Answering,
+            Ok(_) | Err(_) => TlsStage::Over,
         };
-        if self.stage >= Stage::Answering {
+        if self.stage >= TlsStage::Answering {
             self.inbound = Vec::new();
         }
         if self.transmit(scratch.records.bytes(), &mut send) == Sent::Broken {
@@ -198,7 +198,7 @@ impl Tls {
             refused => return refused,
         }
         // Before the handshake there is nobody to tell, and afterwards nobody listens.
-        if !(Stage::Open..Stage::Over).contains(&self.stage) {
+        if !(TlsStage::Open..TlsStage::Over).contains(&self.stage) {
             return Sent::Bytes(plaintext.len());
         }
         let mut taken = usize::from(std::mem::take(&mut self.ahead)).min(plaintext.len());
@@ -233,9 +233,9 @@ impl Tls {
 
     /// Says that nothing more will come from here, once what waits has left.
     pub(super) fn close(&mut self, scratch: &mut Scratch, mut send: impl FnMut(&[u8]) -> Sent) -> Sent {
-        let was = std::mem::replace(&mut self.stage, Stage::Over);
+        let was = std::mem::replace(&mut self.stage, TlsStage::Over);
         scratch.records.clear();
-        if (Stage::Open..Stage::Over).contains(&was)
+        if (TlsStage::Open..TlsStage::Over).contains(&was)
             && let Ok(ConnectionState::WriteTraffic(mut traffic)) =
                 self.connection.process_tls_records(&mut self.inbound).state
         {
@@ -245,7 +245,7 @@ impl Tls {
     }
 
     /// Decrypts what is whole and keeps the rest.
-    fn take(&mut self, bytes: &mut [u8], scratch: &mut Scratch) -> Result<(Stage, Heard), Error> {
+    fn take(&mut self, bytes: &mut [u8], scratch: &mut Scratch) -> Result<(TlsStage, Heard), Error> {
         if self.inbound.is_empty() {
             let (used, done) = process(&mut self.connection, bytes, scratch);
             self.inbound = bytes[used..].to_vec();
@@ -293,7 +293,7 @@ fn process(
     connection: &mut UnbufferedServerConnection,
     bytes: &mut [u8],
     scratch: &mut Scratch,
-) -> (usize, Result<(Stage, Heard), Error>) {
+) -> (usize, Result<(TlsStage, Heard), Error>) {
     let Scratch { plaintext, records } = scratch;
     let mut heard = Heard::More;
     let mut used = 0;
@@ -320,10 +320,10 @@ fn process(
                 heard = Heard::Close;
                 None
             }
-            Ok(ConnectionState::BlockedHandshake) => Some(Ok(Stage::Handshake)),
-            Ok(ConnectionState::WriteTraffic(_)) => Some(Ok(Stage::Open)),
+            Ok(ConnectionState::BlockedHandshake) => Some(Ok(TlsStage::Handshake)),
+            Ok(ConnectionState::WriteTraffic(_)) => Some(Ok(TlsStage::Open)),
             // Early data is never allowed, so all that is left is that both sides have closed.
-            Ok(_) => Some(Ok(Stage::Over)),
+            Ok(_) => Some(Ok(TlsStage::Over)),
             Err(error) => Some(Err(error)),
         };
         used += discard;

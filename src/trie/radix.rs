@@ -28,18 +28,18 @@ pub(super) struct Radix {
 
 /// A node, and the link that leads to it: its parent and the key there. The root has none.
 #[derive(Clone, Copy)]
-struct Place {
+struct RadixPlace {
     at: u32,
     link: Option<(u32, u8)>,
 }
 
 /// The values of one node, ascending.
-pub(super) enum Found<'a> {
+pub(super) enum RadixValues<'a> {
     List(&'a [[u8; 8]]),
     Set(&'a BTreeSet<u64>),
 }
 
-impl Found<'_> {
+impl RadixValues<'_> {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::List(list) => list.len(),
@@ -94,15 +94,15 @@ impl Radix {
 
     /// Visits the values of every key that is a prefix of `key`, shortest first.
     #[inline]
-    pub(super) fn walk(&self, key: &[u8], mut visit: impl FnMut(Found<'_>)) {
+    pub(super) fn walk(&self, key: &[u8], mut visit: impl FnMut(RadixValues<'_>)) {
         let (mut at, mut rest) = (self.root, key);
         loop {
             let node = self.view(at);
             let Some(below) = rest.strip_prefix(node.label()) else { return };
             match node.stored() {
                 Stored::List([]) => {}
-                Stored::List(list) => visit(Found::List(list)),
-                Stored::Set(set) => visit(Found::Set(&self.sets[set as usize])),
+                Stored::List(list) => visit(RadixValues::List(list)),
+                Stored::Set(set) => visit(RadixValues::Set(&self.sets[set as usize])),
             }
             let Some((&byte, below)) = below.split_first() else { return };
             let Some(child) = node.child(byte) else { return };
@@ -122,7 +122,7 @@ impl Radix {
     /// Adds a value to a key of at most `LABEL_BYTES_MAX` bytes. False: it was there.
     /// The caller asks [`Radix::has_room`] before.
     pub(super) fn insert(&mut self, key: &[u8], value: u64) -> bool {
-        let (mut place, mut rest) = (Place { at: self.root, link: None }, key);
+        let (mut place, mut rest) = (RadixPlace { at: self.root, link: None }, key);
         loop {
             let node = self.view(place.at);
             let Some(below) = rest.strip_prefix(node.label()) else {
@@ -137,7 +137,7 @@ impl Radix {
                 self.rewrite(place, &node);
                 return true;
             };
-            (place, rest) = (Place { at: child, link: Some((place.at, byte)) }, below);
+            (place, rest) = (RadixPlace { at: child, link: Some((place.at, byte)) }, below);
         }
     }
 
@@ -172,8 +172,8 @@ impl Radix {
     }
 
     /// The node of exactly this key, and its parent (for the root, itself).
-    fn locate(&self, key: &[u8]) -> Option<(Place, Place)> {
-        let mut place = Place { at: self.root, link: None };
+    fn locate(&self, key: &[u8]) -> Option<(RadixPlace, RadixPlace)> {
+        let mut place = RadixPlace { at: self.root, link: None };
         let (mut parent, mut rest) = (place, key);
         loop {
             let node = self.view(place.at);
@@ -181,12 +181,12 @@ impl Radix {
             let Some((&byte, below)) = below.split_first() else { return Some((place, parent)) };
             let child = node.child(byte)?;
             (parent, rest) = (place, below);
-            place = Place { at: child, link: Some((parent.at, byte)) };
+            place = RadixPlace { at: child, link: Some((parent.at, byte)) };
         }
     }
 
     /// Cuts a label after `common` bytes; the key ends there or goes on with `below`, into a leaf.
-    fn split(&mut self, place: Place, below: &[u8], common: usize, value: u64) {
+    fn split(&mut self, place: RadixPlace, below: &[u8], common: usize, value: u64) {
         let mut lower = Node::read(self.view(place.at));
         let mut upper = Node::new(&lower.label[..common]);
         let key = lower.label[common];
@@ -199,7 +199,7 @@ impl Radix {
         self.rewrite(place, &upper);
     }
 
-    fn add_value(&mut self, place: Place, value: u64) -> bool {
+    fn add_value(&mut self, place: RadixPlace, value: u64) -> bool {
         let node = self.view(place.at);
         let list = match node.stored() {
             Stored::List(list) => list,
@@ -229,7 +229,7 @@ impl Radix {
     }
 
     /// A set shrinks back to a list at half of what made it one, so that it does not change to and fro.
-    fn remove_from_set(&mut self, place: Place, index: u32, value: u64) -> bool {
+    fn remove_from_set(&mut self, place: RadixPlace, index: u32, value: u64) -> bool {
         let set = &mut self.sets[index as usize];
         if !set.remove(&value) {
             return false;
@@ -249,7 +249,7 @@ impl Radix {
     }
 
     /// Writes back a node that lost a value or a child, merged with its only child if it has no other use.
-    fn settle(&mut self, place: Place, node: Node) {
+    fn settle(&mut self, place: RadixPlace, node: Node) {
         let &[(byte, child)] = node.children.as_slice() else { return self.rewrite(place, &node) };
         if node.has_values() || place.link.is_none() {
             return self.rewrite(place, &node);
@@ -260,11 +260,11 @@ impl Radix {
         label.extend_from_slice(&lower.label);
         lower.label = label;
         self.free(place.at);
-        self.rewrite(Place { at: child, link: place.link }, &lower);
+        self.rewrite(RadixPlace { at: child, link: place.link }, &lower);
     }
 
     /// Writes a node in the place of its old record, and makes the link lead to it.
-    fn rewrite(&mut self, place: Place, node: &Node) {
+    fn rewrite(&mut self, place: RadixPlace, node: &Node) {
         node.encode(&mut self.record);
         let old_len = self.view(place.at).len();
         let at = self.arena.replace(place.at, old_len, &self.record);

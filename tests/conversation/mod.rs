@@ -21,7 +21,7 @@
 use crate::{HOST, KIND, PATH};
 use fanfare::dialect::{Kind, Settings, Upgrade, channel, personium, wazo};
 use fanfare::feed::{Intake, unix::Publisher};
-use fanfare::message::{self, Inbox, Interest};
+use fanfare::message::{self, Interest, MessageInbox};
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
 use fanfare::service::webhook::Webhook;
@@ -39,7 +39,7 @@ pub(crate) const NOW_S: u64 = 1_518_612_600;
 #[derive(Default)]
 pub(crate) struct Client {
     pub(crate) id: Id,
-    inbox: Option<Box<Inbox>>,
+    inbox: Option<Box<MessageInbox>>,
     heard: VecDeque<String>,
     /// The answer to the request.
     pub(crate) head: String,

@@ -2,7 +2,7 @@
 
 use crate::model::{Occasion, Phase, Say, Session, Tally};
 use fanfare::frame;
-use fanfare::message::{self, Inbox, Interest};
+use fanfare::message::{self, Interest, MessageInbox};
 use fanfare::outbox::Sent;
 use fanfare::shard::{Id, Shard};
 use fanfare::wheel::Now;
@@ -35,7 +35,7 @@ pub(crate) struct Client {
     outgoing: Vec<u8>,
     says: VecDeque<(usize, Say)>,
     arrived: usize,
-    inbox: Option<Box<Inbox>>,
+    inbox: Option<Box<MessageInbox>>,
 }
 
 impl Client {

@@ -8,7 +8,7 @@ use super::super::user::User;
 use super::super::{CliError, error::CliStatus};
 use super::show;
 use crate::dialect::Kind;
-use crate::io::rehearsal::{self, Held};
+use crate::io::rehearsal::{self, Occupancy};
 use crate::io::store::{self, RestoreError, Restored};
 use crate::io::{Listen, Plan};
 use argh::FromArgs;
@@ -77,7 +77,7 @@ fn none_runs(plan: &Plan) -> Result<(), CliError> {
     let admin = plan.admin.as_ref().map(|admin| admin.address);
     let addresses = admin.into_iter().chain(plan.listen.iter().map(|Listen { address, .. }| *address));
     for address in addresses {
-        if let Ok(Held::ByOwn | Held::ByAnother) = rehearsal::tcp(address) {
+        if let Ok(Occupancy::ByOwn | Occupancy::ByAnother) = rehearsal::tcp(address) {
             return Err(CliError::try_again(format!(
                 "{address} is taken: the daemon of this configuration seems to run. Stop it first (systemctl stop fanfare)"
             )));

@@ -9,9 +9,9 @@ mod connection;
 mod fault;
 mod wire;
 
-use self::connection::Connection;
-use self::fault::Fault;
-use super::super::gaps::Source;
+use self::connection::AmqpConnection;
+use self::fault::AmqpFault;
+use super::super::gaps::GapSource;
 use super::super::handoff::Parcel;
 use super::super::{Hub, ROOM_PAUSE, clock};
 use super::upkeep::Pauses;
@@ -44,7 +44,7 @@ pub struct Bus {
 }
 
 /// The feed.
-pub(in crate::io) struct Feed {
+pub(in crate::io) struct AmqpFeed {
     bus: Bus,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
@@ -52,7 +52,7 @@ pub(in crate::io) struct Feed {
     pauses: Pauses,
 }
 
-impl Feed {
+impl AmqpFeed {
     /// A feed that is not connected, which is what the shards are told from now on.
     pub(in crate::io) fn new(bus: Bus, spoken: Vec<Kind>, hub: &Arc<Hub>, metrics: Arc<Metrics>) -> Self {
         metrics.amqp.configured.set(1);
@@ -60,7 +60,7 @@ impl Feed {
         let intake = Intake::new(spoken, hub.settings());
         let feed = Self { bus, hub, metrics, intake, pauses: Pauses::default() };
         let reason = format!("no events from RabbitMQ: connecting to {}", feed.bus.broker);
-        feed.hub.gaps.begin(Source::Amqp, &FED, &reason);
+        feed.hub.gaps.begin(GapSource::Amqp, &FED, &reason);
         feed.tell_outage(true);
         feed
     }
@@ -79,7 +79,7 @@ impl Feed {
             let pause = self.pauses.next();
             let (broker, advice) = (self.bus.broker.to_string(), fault.advice(&self.bus));
             let reason = format!("no events from RabbitMQ at {broker}: {advice}");
-            self.hub.gaps.begin(Source::Amqp, &FED, &reason);
+            self.hub.gaps.begin(GapSource::Amqp, &FED, &reason);
             tracing::error!(
                 broker,
                 "no events from RabbitMQ at {broker}: {advice}; trying again in {} s",
@@ -94,13 +94,13 @@ impl Feed {
     }
 
     /// Connects and hands on what comes, until the daemon stops.
-    async fn read(&mut self) -> Result<(), Fault> {
-        let mut connection = Connection::open(&self.bus).await?;
+    async fn read(&mut self) -> Result<(), AmqpFault> {
+        let mut connection = AmqpConnection::open(&self.bus).await?;
         self.pauses = Pauses::default();
         // Before the first event, so that whoever comes from now on gets all that follow.
         self.tell_outage(false);
         self.metrics.amqp.connected.set(1);
-        self.hub.gaps.end(Source::Amqp);
+        self.hub.gaps.end(GapSource::Amqp);
         let (broker, exchange) = (self.bus.broker.to_string(), &self.bus.settings.exchange);
         tracing::info!(broker, exchange, "events come from RabbitMQ at {broker}, exchange {exchange}");
         let mut batch = Vec::new();
@@ -118,7 +118,11 @@ impl Feed {
     }
 
     /// Hands a batch to every shard as soon as there is room, then acknowledges it.
-    async fn drain(&mut self, batch: &mut Vec<Delivery>, connection: &Connection) -> Result<(), Fault> {
+    async fn drain(
+        &mut self,
+        batch: &mut Vec<Delivery>,
+        connection: &AmqpConnection,
+    ) -> Result<(), AmqpFault> {
         while !self.hub.all_have_room() {
             sleep(ROOM_PAUSE).await;
         }

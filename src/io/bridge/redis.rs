@@ -13,10 +13,10 @@ mod wire;
 
 pub(super) use self::relay::Relays;
 
-use self::backlog::Backlog;
-use self::connection::Connection;
-use self::fault::Fault;
-use super::super::gaps::Source;
+use self::backlog::RedisBacklog;
+use self::connection::RedisConnection;
+use self::fault::RedisFault;
+use super::super::gaps::GapSource;
 use super::super::{Hub, ROOM_PAUSE, clock};
 use super::upkeep::Pauses;
 use crate::dialect::Kind;
@@ -49,7 +49,7 @@ pub struct Redis {
 }
 
 /// The feed.
-pub(in crate::io) struct Feed {
+pub(in crate::io) struct RedisFeed {
     redis: Redis,
     /// The dialects that it feeds.
     kinds: Vec<Kind>,
@@ -57,13 +57,13 @@ pub(in crate::io) struct Feed {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     intake: Intake,
-    backlog: Backlog,
+    backlog: RedisBacklog,
     pauses: Pauses,
     /// Since when no events come; nothing before the first attempt, and while they do.
     gap: Option<Instant>,
 }
 
-impl Feed {
+impl RedisFeed {
     /// A feed that is not connected, which readiness tells from now on.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Feed {
         metrics.redis.configured.set(1);
         let kinds = fed(&redis.topics);
         let reason = format!("no events from Redis: connecting to {}", redis.server);
-        hub.gaps.begin(Source::Redis, &kinds, &reason);
+        hub.gaps.begin(GapSource::Redis, &kinds, &reason);
         Ok(Self {
             kinds,
             redis,
@@ -87,7 +87,7 @@ impl Feed {
             hub: Arc::clone(hub),
             metrics,
             intake: Intake::new(spoken, hub.settings()),
-            backlog: Backlog::default(),
+            backlog: RedisBacklog::default(),
             pauses: Pauses::default(),
             gap: None,
         })
@@ -110,8 +110,8 @@ impl Feed {
     }
 
     /// Connects, hands on what comes and tells other daemons of clients' messages, until the daemon stops.
-    async fn read(&mut self) -> Result<(), Fault> {
-        let connection = Connection::open(&self.redis).await?;
+    async fn read(&mut self) -> Result<(), RedisFault> {
+        let connection = RedisConnection::open(&self.redis).await?;
         let (hub, metrics) = (Arc::clone(&self.hub), Arc::clone(&self.metrics));
         let publisher =
             if self.redis.topics.relay { Some(connection::publisher(&self.redis).await?) } else { None };
@@ -133,7 +133,7 @@ impl Feed {
     }
 
     /// Hands on what comes, until the daemon stops.
-    async fn listen(&mut self, mut connection: Connection) -> Result<(), Fault> {
+    async fn listen(&mut self, mut connection: RedisConnection) -> Result<(), RedisFault> {
         let hub = Arc::clone(&self.hub);
         let mut end = Ok(false);
         while let Ok(false) = end {
@@ -217,10 +217,10 @@ impl Feed {
     }
 
     /// Says in the log when a gap begins; what becomes of it, in readiness.
-    fn begin_gap(&mut self, fault: &Fault) {
+    fn begin_gap(&mut self, fault: &RedisFault) {
         let (server, advice) = (self.redis.server.to_string(), fault.advice(&self.redis));
         let reason = format!("no events from Redis at {server}: {advice}");
-        self.hub.gaps.begin(Source::Redis, &self.kinds, &reason);
+        self.hub.gaps.begin(GapSource::Redis, &self.kinds, &reason);
         if self.metrics.redis.connected.get() > 0 {
             self.metrics.redis.connected.set(0);
             self.metrics.redis.losses.add(1);
@@ -239,7 +239,7 @@ impl Feed {
     fn end_gap(&mut self) {
         self.pauses = Pauses::default();
         self.metrics.redis.connected.set(1);
-        self.hub.gaps.end(Source::Redis);
+        self.hub.gaps.end(GapSource::Redis);
         let (server, topics) = (self.redis.server.to_string(), &self.redis.topics);
         let pattern = topics.echo.as_ref().map(|source| source.pattern());
         let channels = topics.channels().into_iter().chain(pattern).collect::<Vec<_>>().join(" ");
@@ -273,11 +273,11 @@ mod tests {
         Arc::new(hub)
     }
 
-    fn feed(hub: &Arc<Hub>) -> Feed {
+    fn feed(hub: &Arc<Hub>) -> RedisFeed {
         let server = Server::read("redis://:hunter2@redis.example").unwrap();
         let topics = RedisTopics { prefix: "p-".into(), broadcast: true, relay: false, echo: None };
         let metrics = Arc::clone(&hub.metrics[1]);
-        Feed::new(Redis { server, topics, trust: None }, vec![], hub, metrics).unwrap()
+        RedisFeed::new(Redis { server, topics, trust: None }, vec![], hub, metrics).unwrap()
     }
 
     fn run<T>(task: impl Future<Output = T>) -> T {
@@ -349,9 +349,9 @@ mod tests {
         assert!(told().unwrap().contains("connecting to redis://redis.example:6379"));
         feed.end_gap();
         assert_eq!((told(), feed.metrics.redis.connected.get()), (None, 1));
-        feed.begin_gap(&Fault::Lost);
+        feed.begin_gap(&RedisFault::Lost);
         assert!(told().unwrap().contains("it has ended the connection"));
-        feed.begin_gap(&Fault::Connect(io::ErrorKind::ConnectionRefused.into()));
+        feed.begin_gap(&RedisFault::Connect(io::ErrorKind::ConnectionRefused.into()));
         let now = told().unwrap();
         assert!(now.contains("nobody listens there") && !now.contains("hunter2"), "{now}");
         assert_eq!((feed.metrics.redis.connected.get(), feed.metrics.redis.losses.get()), (0, 1));

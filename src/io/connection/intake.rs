@@ -1,9 +1,9 @@
 //! What clients have said: requests, one after another, or messages; and what is kept of them until the rest comes.
 
-use super::super::partial::{Held, Partials};
+use super::super::partial::{PartialRequest, Partials};
 use super::super::request::{self, Next, Progress, Talk};
 use super::{Reading, Socket, Sockets};
-use crate::message::{self, Inbox};
+use crate::message::{self, MessageInbox};
 use crate::shard::{Id, Shard};
 use crate::wheel::Now;
 use rustix::event::epoll::EventFlags;
@@ -58,7 +58,7 @@ impl Sockets {
         });
         let is_fresh = held.is_none();
         let (bytes, mut progress) = match &mut held {
-            Some(Held { bytes, progress }) => (&mut bytes[..], std::mem::take(progress)),
+            Some(PartialRequest { bytes, progress }) => (&mut bytes[..], std::mem::take(progress)),
             None => (bytes, Progress::default()),
         };
         if !shard.awaits_request(id) {
@@ -86,7 +86,7 @@ impl Sockets {
                 }
                 held.bytes
             });
-            self.partials.put(id, Held::new(bytes, progress));
+            self.partials.put(id, PartialRequest::new(bytes, progress));
             socket.holds = true;
         }
         match next {
@@ -127,9 +127,9 @@ impl Sockets {
                 self.partials.take(id);
             }
             if let Some(inbox) = &mut socket.inbox {
-                let before = Inbox::bytes(Some(inbox));
+                let before = MessageInbox::bytes(Some(inbox));
                 inbox.forget_message();
-                self.partials.change(before, Inbox::bytes(Some(inbox)));
+                self.partials.change(before, MessageInbox::bytes(Some(inbox)));
             }
             let tls = socket.tls.as_ref().map_or(0, |tls| tls.part_bytes());
             shard.evict(id, now);
@@ -153,7 +153,7 @@ fn receive(
     shard: &mut Shard,
     now: Now,
 ) {
-    let before = Inbox::bytes(socket.inbox.as_deref());
+    let before = MessageInbox::bytes(socket.inbox.as_deref());
     let has_waited = socket.inbox.as_ref().is_some_and(|inbox| inbox.is_broken());
     let read = message::read(&mut socket.inbox, bytes, shard.interest(id), |received| {
         shard.receive(id, received, now);
@@ -164,12 +164,12 @@ fn receive(
         socket.inbox = None;
         if shard.holds_back() && !has_waited {
             // What the client has published may be for itself too: that comes in the next turn, the end after it.
-            socket.inbox = Some(Box::new(Inbox::broken(violation)));
+            socket.inbox = Some(Box::new(MessageInbox::broken(violation)));
             socket.reading = Reading::Waits;
             waiting.push(id);
         } else {
             shard.violate(id, violation, now);
         }
     }
-    partials.change(before, Inbox::bytes(socket.inbox.as_deref()));
+    partials.change(before, MessageInbox::bytes(socket.inbox.as_deref()));
 }

@@ -11,7 +11,7 @@ use super::{Inbox, thread};
 use crate::dialect::Kind;
 use crate::io::Hub;
 use crate::io::clock;
-use crate::io::gaps::Source;
+use crate::io::gaps::GapSource;
 use crate::io::handoff::Parcel;
 use crate::io::watchdog::BEAT;
 use crate::service::topic::{
@@ -250,8 +250,8 @@ fn tell((hub, index): (&Hub, usize), disk: &Disk, syncing: &mut Syncing) {
     }
 
     match disk.refusal().or(syncing.is_told.then_some(late)) {
-        Some(reason) => hub.gaps.begin(Source::Store(index), &[Kind::Pulsar], reason),
-        None => hub.gaps.end(Source::Store(index)),
+        Some(reason) => hub.gaps.begin(GapSource::Store(index), &[Kind::Pulsar], reason),
+        None => hub.gaps.end(GapSource::Store(index)),
     }
 }
 

@@ -96,7 +96,7 @@ impl Pair {
     }
 
     fn greet(&mut self, cut: usize) {
-        while self.client.is_handshaking() || self.tls.stage != Stage::Open {
+        while self.client.is_handshaking() || self.tls.stage != TlsStage::Open {
             self.turn(cut).unwrap();
         }
     }

@@ -5,8 +5,8 @@
 
 use super::super::Bridge;
 use super::Bus;
-use super::fault::{Fault, Step};
-use super::wire::Line;
+use super::fault::{AmqpFault, AmqpStep};
+use super::wire::AmqpLine;
 use crate::feed::amqp::ExchangeType;
 use futures_core::Stream;
 use lapin::message::Delivery;
@@ -40,68 +40,72 @@ const BATCH_MAX: usize = 1000;
 const BATCHES_AHEAD: usize = 4;
 
 /// A consumer at work.
-pub(super) struct Connection {
+pub(super) struct AmqpConnection {
     amqp: lapin::Connection,
     channel: Channel,
     consumer: Consumer,
     batch_max: usize,
     /// Why nothing more comes, until that is told.
-    end: Option<Fault>,
-    wire: Wire,
+    end: Option<AmqpFault>,
+    wire: AmqpSocketSlot,
 }
 
-impl Connection {
+impl AmqpConnection {
     /// Connects, declares what is needed and asks for messages.
-    pub(super) async fn open(bus: &Bus) -> Result<Self, Fault> {
-        let wire = Wire::default();
+    pub(super) async fn open(bus: &Bus) -> Result<Self, AmqpFault> {
+        let wire = AmqpSocketSlot::default();
         match timeout(OPEN_TIMEOUT, Self::consume(bus, wire.clone())).await {
             Ok(opened) => opened.inspect_err(|_| wire.cut()),
             Err(_) => {
                 wire.cut();
-                Err(Fault::Mute)
+                Err(AmqpFault::Mute)
             }
         }
     }
 
-    async fn consume(bus: &Bus, wire: Wire) -> Result<Self, Fault> {
+    async fn consume(bus: &Bus, wire: AmqpSocketSlot) -> Result<Self, AmqpFault> {
         let settings = &bus.settings;
         let (kind, arguments, key) = match settings.exchange_type {
             ExchangeType::Headers => (ExchangeKind::Headers, of_origin(settings.origin_uuid.as_deref()), ""),
             ExchangeType::Topic => (ExchangeKind::Topic, FieldTable::default(), "#"),
         };
         let exchange = settings.exchange.as_str();
-        let amqp = connect(bus, wire.clone()).await.map_err(Fault::at(Step::Connect))?;
-        let channel = amqp.create_channel().await.map_err(Fault::at(Step::Connect))?;
+        let amqp = connect(bus, wire.clone()).await.map_err(AmqpFault::at(AmqpStep::Connect))?;
+        let channel = amqp.create_channel().await.map_err(AmqpFault::at(AmqpStep::Connect))?;
         channel
             .basic_qos(settings.prefetch, BasicQosOptions::default())
             .await
-            .map_err(Fault::at(Step::Connect))?;
+            .map_err(AmqpFault::at(AmqpStep::Connect))?;
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
         channel
             .exchange_declare(exchange.into(), kind, durable, FieldTable::default())
             .await
-            .map_err(Fault::at(Step::Exchange))?;
+            .map_err(AmqpFault::at(AmqpStep::Exchange))?;
         let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let queue = channel
             .queue_declare("".into(), own, FieldTable::default())
             .await
-            .map_err(Fault::at(Step::Queue))?;
+            .map_err(AmqpFault::at(AmqpStep::Queue))?;
         let name = queue.name().clone();
         channel
             .queue_bind(name.clone(), exchange.into(), key.into(), QueueBindOptions::default(), arguments)
             .await
-            .map_err(Fault::at(Step::Queue))?;
+            .map_err(AmqpFault::at(AmqpStep::Queue))?;
         let consumer = channel
             .basic_consume(name, "fanfare".into(), BasicConsumeOptions::default(), FieldTable::default())
             .await
-            .map_err(Fault::at(Step::Queue))?;
+            .map_err(AmqpFault::at(AmqpStep::Queue))?;
         let batch_max = usize::from(settings.prefetch).div_ceil(BATCHES_AHEAD).min(BATCH_MAX);
         Ok(Self { amqp, channel, consumer, batch_max, end: None, wire })
     }
 
     /// Waits for messages and adds all that are there, up to a batch, to `batch`. Returns whether the daemon
     /// stops instead.
-    pub(super) async fn next(&mut self, batch: &mut Vec<Delivery>, bridge: &Bridge) -> Result<bool, Fault> {
+    pub(super) async fn next(
+        &mut self,
+        batch: &mut Vec<Delivery>,
+        bridge: &Bridge,
+    ) -> Result<bool, AmqpFault> {
         let mut draining = std::pin::pin!(bridge.drained());
         poll_fn(|cx| match draining.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Ok(true)),
@@ -110,15 +114,15 @@ impl Connection {
         .await
     }
 
-    /// The same after [`Connection::cancel`]. Returns whether there was anything.
-    pub(super) async fn rest(&mut self, batch: &mut Vec<Delivery>) -> Result<bool, Fault> {
+    /// The same after [`AmqpConnection::cancel`]. Returns whether there was anything.
+    pub(super) async fn rest(&mut self, batch: &mut Vec<Delivery>) -> Result<bool, AmqpFault> {
         match poll_fn(|cx| self.poll_batch(cx, batch)).await {
-            Err(Fault::Cancelled) => Ok(false),
+            Err(AmqpFault::Cancelled) => Ok(false),
             end => end.map(|()| true),
         }
     }
 
-    fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut Vec<Delivery>) -> Poll<Result<(), Fault>> {
+    fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut Vec<Delivery>) -> Poll<Result<(), AmqpFault>> {
         let mut bytes = 0;
         while self.end.is_none() && batch.len() < self.batch_max && bytes < BATCH_BYTES_MAX {
             match Pin::new(&mut self.consumer).poll_next(cx) {
@@ -126,8 +130,8 @@ impl Connection {
                     bytes += delivery.data.len();
                     batch.push(delivery);
                 }
-                Poll::Ready(Some(Err(error))) => self.end = Some(Fault::Amqp(Step::Consume, error)),
-                Poll::Ready(None) => self.end = Some(Fault::Cancelled),
+                Poll::Ready(Some(Err(error))) => self.end = Some(AmqpFault::Amqp(AmqpStep::Consume, error)),
+                Poll::Ready(None) => self.end = Some(AmqpFault::Cancelled),
                 Poll::Pending if batch.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
             }
@@ -140,18 +144,21 @@ impl Connection {
     }
 
     /// Acknowledges all of a batch, and empties it.
-    pub(super) async fn acknowledge(&self, batch: &mut Vec<Delivery>) -> Result<(), Fault> {
+    pub(super) async fn acknowledge(&self, batch: &mut Vec<Delivery>) -> Result<(), AmqpFault> {
         if let Some(last) = batch.pop() {
-            last.ack(BasicAckOptions { multiple: true }).await.map_err(Fault::at(Step::Consume))?;
+            last.ack(BasicAckOptions { multiple: true }).await.map_err(AmqpFault::at(AmqpStep::Consume))?;
         }
         batch.clear();
         Ok(())
     }
 
     /// Asks for no more messages.
-    pub(super) async fn cancel(&self) -> Result<(), Fault> {
+    pub(super) async fn cancel(&self) -> Result<(), AmqpFault> {
         let options = BasicCancelOptions::default();
-        self.channel.basic_cancel(self.consumer.tag(), options).await.map_err(Fault::at(Step::Consume))
+        self.channel
+            .basic_cancel(self.consumer.tag(), options)
+            .await
+            .map_err(AmqpFault::at(AmqpStep::Consume))
     }
 
     /// Ends it; the broker may know or not.
@@ -160,7 +167,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for AmqpConnection {
     fn drop(&mut self) {
         self.wire.cut();
     }
@@ -176,11 +183,11 @@ fn of_origin(origin_uuid: Option<&str>) -> FieldTable {
     arguments
 }
 
-async fn connect(bus: &Bus, wire: Wire) -> lapin::Result<lapin::Connection> {
+async fn connect(bus: &Bus, wire: AmqpSocketSlot) -> lapin::Result<lapin::Connection> {
     let runtime = lapin::runtime::default_runtime()?;
     let properties = ConnectionProperties::default().with_connection_name("fanfare".into());
     // Before the client starts its thread, which would try for ever.
-    let opened = timeout(CONNECT_TIMEOUT, Line::open(bus)).await;
+    let opened = timeout(CONNECT_TIMEOUT, AmqpLine::open(bus)).await;
     let line = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     let (line, reactor) = (Mutex::new(Some(line)), runtime.clone());
     // Runs in the client's own thread.
@@ -200,9 +207,9 @@ async fn connect(bus: &Bus, wire: Wire) -> lapin::Result<lapin::Connection> {
 
 /// The socket of a connection, if there is one by now.
 #[derive(Clone, Default)]
-struct Wire(Arc<Mutex<Option<OwnedFd>>>);
+struct AmqpSocketSlot(Arc<Mutex<Option<OwnedFd>>>);
 
-impl Wire {
+impl AmqpSocketSlot {
     fn hold(&self, socket: OwnedFd) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
     }

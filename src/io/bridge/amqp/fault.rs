@@ -12,7 +12,7 @@ const WORDS_MAX: usize = 300;
 
 /// What was being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum AmqpStep {
     /// Connecting, and telling who we are.
     Connect,
     /// Declaring the exchange.
@@ -25,17 +25,17 @@ pub(super) enum Step {
 
 /// Why no messages come.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum AmqpFault {
     /// The broker says nothing.
     Mute,
     /// The broker has ended the consumer.
     Cancelled,
     /// Anything that the client reports.
-    Amqp(Step, Error),
+    Amqp(AmqpStep, Error),
 }
 
-impl Fault {
-    pub(super) fn at(step: Step) -> impl FnOnce(Error) -> Self {
+impl AmqpFault {
+    pub(super) fn at(step: AmqpStep) -> impl FnOnce(Error) -> Self {
         move |error| Self::Amqp(step, error)
     }
 
@@ -59,7 +59,7 @@ impl Fault {
         };
         let words = shown(&error.to_string());
         match error.kind() {
-            ErrorKind::IOError(error) if step == Step::Connect => unreachable(error, &place, &words),
+            ErrorKind::IOError(error) if step == AmqpStep::Connect => unreachable(error, &place, &words),
             ErrorKind::IOError(_) => format!("the connection to {place} was lost ({words})"),
             ErrorKind::MissingHeartbeatError => format!("the broker at {place} has been silent for 20 s"),
             ErrorKind::ProtocolError(error) => refused(step, error.kind(), bus, &words),
@@ -90,15 +90,15 @@ fn unreachable(error: &io::Error, place: &str, words: &str) -> String {
     }
 }
 
-fn refused(step: Step, kind: &AMQPErrorKind, bus: &Bus, words: &str) -> String {
+fn refused(step: AmqpStep, kind: &AMQPErrorKind, bus: &Bus, words: &str) -> String {
     let exchange = &bus.settings.exchange;
     match (step, kind) {
-        (Step::Connect, AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => {
+        (AmqpStep::Connect, AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => {
             "the broker refuses the user or the password: correct feed.amqp.url, or the user by `rabbitmqctl \
              add_user` or `change_password`"
                 .into()
         }
-        (Step::Connect, AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => format!(
+        (AmqpStep::Connect, AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => format!(
             "the broker has no virtual host {vhost:?}, or none for this user: correct feed.amqp.url, or see \
              `rabbitmqctl add_vhost` and `set_permissions`",
             vhost = bus.broker.vhost()
@@ -108,7 +108,7 @@ fn refused(step: Step, kind: &AMQPErrorKind, bus: &Bus, words: &str) -> String {
              {exchange:?} and \"amq.gen.*\", write \"amq.gen.*\" and read both ({words})",
             bus.broker.vhost()
         ),
-        (Step::Exchange, AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)) => format!(
+        (AmqpStep::Exchange, AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)) => format!(
             "the exchange {exchange:?} is of another kind: set feed.amqp.exchange and exchange_type to those that \
              Wazo publishes on ({words})"
         ),

@@ -21,23 +21,23 @@ use tokio_rustls::TlsConnector;
 /// Bytes read at once in either direction.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+trait AmqpSocket: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> AmqpSocket for T {}
 
 /// A connection to the broker, and the place on loopback where the client is to connect.
-pub(super) struct Line {
-    broker: Box<dyn Socket>,
+pub(super) struct AmqpLine {
+    broker: Box<dyn AmqpSocket>,
     listener: TcpListener,
     frame_bytes_max: usize,
 }
 
-impl Line {
+impl AmqpLine {
     /// Connects to the broker.
     pub(super) async fn open(bus: &Bus) -> io::Result<Self> {
         let socket = TcpStream::connect((bus.broker.host(), bus.broker.port())).await?;
         socket.set_nodelay(true)?;
-        let broker: Box<dyn Socket> = match &bus.trust {
+        let broker: Box<dyn AmqpSocket> = match &bus.trust {
             None => Box::new(socket),
             Some(trust) => {
                 let name = ServerName::try_from(bus.broker.host().to_owned()).map_err(io::Error::other)?;

@@ -12,13 +12,13 @@ const MESSAGE_BYTES: usize = 128;
 
 /// Messages in the order in which they came.
 #[derive(Default)]
-pub(super) struct Backlog {
+pub(super) struct RedisBacklog {
     messages: VecDeque<Msg>,
     bytes: usize,
     dropped: u64,
 }
 
-impl Backlog {
+impl RedisBacklog {
     /// Adds a message, or drops it when there is no room.
     pub(super) fn push(&mut self, message: Msg) {
         if self.messages.len() >= MESSAGES_MAX || self.bytes + weight(&message) > BYTES_MAX {
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_oldest_are_kept_and_what_has_no_room_is_counted() {
-        let mut backlog = Backlog::default();
+        let mut backlog = RedisBacklog::default();
         for number in 0..MESSAGES_MAX + 3 {
             backlog.push(message(number.to_string().as_bytes()));
         }
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn bytes_have_a_limit_too() {
-        let mut backlog = Backlog::default();
+        let mut backlog = RedisBacklog::default();
         let large = vec![b'x'; BYTES_MAX / 4];
         (0..5).for_each(|_| backlog.push(message(&large)));
         backlog.push(message(b"small"));

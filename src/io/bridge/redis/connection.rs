@@ -3,9 +3,9 @@
 //! The sockets are made here, so that TLS trusts whom the daemon's other clients trust.
 
 use super::Redis;
-use super::backlog::Backlog;
-use super::fault::{Fault, Step};
-use super::wire::{Gauge, Hold, Socket, Wire};
+use super::backlog::RedisBacklog;
+use super::fault::{RedisFault, RedisStep};
+use super::wire::{Gauge, GaugedSocket, Hold, RedisSocket};
 use crate::feed::redis::RedisPlace;
 use futures_core::Stream;
 use redis::aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream};
@@ -32,7 +32,7 @@ pub(super) const PING_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// A subscriber at work.
-pub(super) struct Connection {
+pub(super) struct RedisConnection {
     sink: PubSubSink,
     stream: PubSubStream,
     gauge: Gauge,
@@ -42,24 +42,25 @@ pub(super) struct Connection {
 
 type Ping = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl Connection {
+impl RedisConnection {
     /// Connects and subscribes.
-    pub(super) async fn open(redis: &Redis) -> Result<Self, Fault> {
-        timeout(OPEN_TIMEOUT, Self::subscribe(redis)).await.unwrap_or(Err(Fault::Mute))
+    pub(super) async fn open(redis: &Redis) -> Result<Self, RedisFault> {
+        timeout(OPEN_TIMEOUT, Self::subscribe(redis)).await.unwrap_or(Err(RedisFault::Mute))
     }
 
-    async fn subscribe(redis: &Redis) -> Result<Self, Fault> {
+    async fn subscribe(redis: &Redis) -> Result<Self, RedisFault> {
         let gauge = Gauge::default();
-        let wire = Wire::new(dial(redis).await?, gauge.clone());
-        let pubsub = PubSub::new(redis.server.login(), wire).await.map_err(Fault::at(Step::Login))?;
+        let wire = GaugedSocket::new(dial(redis).await?, gauge.clone());
+        let pubsub =
+            PubSub::new(redis.server.login(), wire).await.map_err(RedisFault::at(RedisStep::Login))?;
         let (mut sink, stream) = pubsub.split();
         // One by one, so that a refusal tells which.
         for channel in redis.topics.channels() {
-            let refused = Fault::at(Step::Subscribe(channel.clone()));
+            let refused = RedisFault::at(RedisStep::Subscribe(channel.clone()));
             sink.subscribe(channel).await.map_err(refused)?;
         }
         if let Some(source) = &redis.topics.echo {
-            let refused = Fault::at(Step::Subscribe(source.pattern()));
+            let refused = RedisFault::at(RedisStep::Subscribe(source.pattern()));
             sink.psubscribe(source.pattern()).await.map_err(refused)?;
         }
         let ping = ping(&sink);
@@ -72,7 +73,7 @@ impl Connection {
     }
 
     /// Waits for messages and adds all that are there to `backlog`.
-    pub(super) async fn next(&mut self, backlog: &mut Backlog) -> Result<(), Fault> {
+    pub(super) async fn next(&mut self, backlog: &mut RedisBacklog) -> Result<(), RedisFault> {
         let Self { sink, stream, gauge, heard, ping: answer } = self;
         loop {
             tokio::select! {
@@ -87,7 +88,7 @@ impl Connection {
                     *heard = Instant::now();
                     *answer = ping(sink);
                 }
-                () = sleep_until(*heard + SILENCE_MAX) => return Err(Fault::Silent),
+                () = sleep_until(*heard + SILENCE_MAX) => return Err(RedisFault::Silent),
             }
         }
     }
@@ -97,7 +98,7 @@ impl Connection {
 fn poll_messages(
     stream: &mut PubSubStream,
     gauge: &Gauge,
-    backlog: &mut Backlog,
+    backlog: &mut RedisBacklog,
     cx: &mut Context<'_>,
 ) -> Poll<bool> {
     let mut some = false;
@@ -128,39 +129,42 @@ fn ping(sink: &PubSubSink) -> Ping {
 }
 
 /// Why no more messages come.
-fn end(gauge: &Gauge) -> Fault {
-    if gauge.is_over() { Fault::Flooded } else { Fault::Lost }
+fn end(gauge: &Gauge) -> RedisFault {
+    if gauge.is_over() { RedisFault::Flooded } else { RedisFault::Lost }
 }
 
 /// A connection to publish with.
-pub(super) async fn publisher(redis: &Redis) -> Result<MultiplexedConnection, Fault> {
+pub(super) async fn publisher(redis: &Redis) -> Result<MultiplexedConnection, RedisFault> {
     let opened = timeout(OPEN_TIMEOUT, async {
-        let wire = Wire::new(dial(redis).await?, Gauge::default());
+        let wire = GaugedSocket::new(dial(redis).await?, Gauge::default());
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(SILENCE_MAX));
         let opened = MultiplexedConnection::new_with_config(redis.server.login(), wire, config).await;
-        let (connection, driver) = opened.map_err(Fault::at(Step::Login))?;
+        let (connection, driver) = opened.map_err(RedisFault::at(RedisStep::Login))?;
         tokio::spawn(driver);
         Ok(connection)
     });
-    opened.await.unwrap_or(Err(Fault::Mute))
+    opened.await.unwrap_or(Err(RedisFault::Mute))
 }
 
-async fn dial(redis: &Redis) -> Result<Box<dyn Socket>, Fault> {
+async fn dial(redis: &Redis) -> Result<Box<dyn RedisSocket>, RedisFault> {
     let (host, port) = match redis.server.place() {
         RedisPlace::Unix(path) => {
-            return Ok(Box::new(in_time(UnixStream::connect(path)).await.map_err(Fault::Connect)?));
+            return Ok(Box::new(in_time(UnixStream::connect(path)).await.map_err(RedisFault::Connect)?));
         }
         RedisPlace::Tcp(host, port) | RedisPlace::Tls(host, port) => (host.as_str(), *port),
     };
-    let socket = in_time(TcpStream::connect((host, port))).await.map_err(Fault::Connect)?;
-    socket.set_nodelay(true).map_err(Fault::Connect)?;
+    let socket = in_time(TcpStream::connect((host, port))).await.map_err(RedisFault::Connect)?;
+    socket.set_nodelay(true).map_err(RedisFault::Connect)?;
     if !redis.server.is_encrypted() {
         return Ok(Box::new(socket));
     }
-    let Some(trust) = &redis.trust else { return Err(Fault::Tls(io::Error::other("nobody is trusted"))) };
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| Fault::Tls(io::Error::other(error)))?;
+    let Some(trust) = &redis.trust else {
+        return Err(RedisFault::Tls(io::Error::other("nobody is trusted")));
+    };
+    let name =
+        ServerName::try_from(host.to_owned()).map_err(|error| RedisFault::Tls(io::Error::other(error)))?;
     let secured = in_time(TlsConnector::from(Arc::clone(trust)).connect(name, socket)).await;
-    Ok(Box::new(secured.map_err(Fault::Tls)?))
+    Ok(Box::new(secured.map_err(RedisFault::Tls)?))
 }
 
 async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -206,11 +210,11 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| flood(&listener));
             runtime.block_on(async {
-                let mut connection = Connection::open(&redis).await.unwrap();
+                let mut connection = RedisConnection::open(&redis).await.unwrap();
                 while connection.gauge.bytes() < COUNT * MESSAGE.len() {
                     sleep(Duration::from_millis(1)).await;
                 }
-                let mut backlog = Backlog::default();
+                let mut backlog = RedisBacklog::default();
                 connection.next(&mut backlog).await.unwrap();
                 assert_eq!((backlog.len(), connection.gauge.bytes()), (COUNT, 0));
             });

@@ -13,7 +13,7 @@ const WORDS_MAX: usize = 300;
 
 /// What was being done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum RedisStep {
     /// Telling who we are.
     Login,
     /// Subscribing to a channel or a pattern.
@@ -24,7 +24,7 @@ pub(super) enum Step {
 
 /// Why no messages come.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum RedisFault {
     /// The server takes connections and says nothing.
     Mute,
     /// The server has said nothing for a long time.
@@ -38,11 +38,11 @@ pub(super) enum Fault {
     /// There is one, and no TLS.
     Tls(io::Error),
     /// Anything that the client reports.
-    Redis(Step, RedisError),
+    Redis(RedisStep, RedisError),
 }
 
-impl Fault {
-    pub(super) fn at(step: Step) -> impl FnOnce(RedisError) -> Self {
+impl RedisFault {
+    pub(super) fn at(step: RedisStep) -> impl FnOnce(RedisError) -> Self {
         move |error| Self::Redis(step, error)
     }
 
@@ -98,7 +98,7 @@ fn unreachable(error: &io::Error, place: &RedisPlace) -> String {
     }
 }
 
-fn refused(step: &Step, error: &RedisError, redis: &Redis) -> String {
+fn refused(step: &RedisStep, error: &RedisError, redis: &Redis) -> String {
     let mut words = shown(&error.to_string());
     // A server could say anything.
     if redis.server.login().password().is_some_and(|password| words.contains(password)) {
@@ -114,12 +114,12 @@ fn refused(step: &Step, error: &RedisError, redis: &Redis) -> String {
             "it wants a password (NOAUTH): write it in feed.redis.url, or better in the file of feed.redis.url_file"
                 .into()
         }
-        (Step::Subscribe(channel), _) if code == "NOPERM" => format!(
+        (RedisStep::Subscribe(channel), _) if code == "NOPERM" => format!(
             "the user may not subscribe to {channel:?}: `ACL SETUSER … +subscribe +psubscribe +ping &{channel}` \
              ({words})"
         ),
         _ if code == "LOADING" => "it still loads its data".into(),
-        (Step::Publish, _) => format!("it does not take what clients say any more ({words})"),
+        (RedisStep::Publish, _) => format!("it does not take what clients say any more ({words})"),
         (_, ErrorKind::Parse) => not_redis(&words),
         _ if error.is_io_error() => not_redis(&words),
         _ => format!("it refuses: {words}"),

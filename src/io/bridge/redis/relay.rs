@@ -4,7 +4,7 @@
 //! Redis is not there for, is lost and counted: the clients of this daemon have had it.
 
 use super::connection::PING_INTERVAL;
-use super::fault::{Fault, Step};
+use super::fault::{RedisFault, RedisStep};
 use crate::feed::redis::RelayNode;
 use crate::io::clock;
 use crate::metrics::Metrics;
@@ -118,7 +118,7 @@ pub(super) async fn publish(
     node: RelayNode,
     relays: &Relays,
     metrics: &Metrics,
-) -> Fault {
+) -> RedisFault {
     let Some(mut connection) = connection else { return std::future::pending().await };
     relays.open();
     loop {
@@ -128,7 +128,7 @@ pub(super) async fn publish(
                 && let Err(error) = cmd("PING").query_async::<Value>(&mut connection).await
                 && is_end(&error)
             {
-                return Fault::Redis(Step::Publish, error);
+                return RedisFault::Redis(RedisStep::Publish, error);
             }
             continue;
         }
@@ -138,7 +138,7 @@ pub(super) async fn publish(
         }
         match pipeline.query_async::<()>(&mut connection).await {
             Ok(()) => metrics.relays_sent.add(texts.len() as u64),
-            Err(error) if is_end(&error) => return Fault::Redis(Step::Publish, error),
+            Err(error) if is_end(&error) => return RedisFault::Redis(RedisStep::Publish, error),
             Err(error) => {
                 metrics.relays_lost.add(texts.len() as u64);
                 LogLine::RelayRefused.warn(clock::now(), || {
@@ -162,8 +162,8 @@ fn is_end(error: &RedisError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::Redis;
-    use super::super::backlog::Backlog;
-    use super::super::connection::{Connection, publisher};
+    use super::super::backlog::RedisBacklog;
+    use super::super::connection::{RedisConnection, publisher};
     use super::*;
     use crate::feed::redis::{RedisTopics, Server};
     use std::path::Path;
@@ -210,9 +210,9 @@ mod tests {
     }
 
     /// Connects as soon as there is somebody to connect to.
-    async fn connect(child: &mut Child, redis: &Redis) -> Option<(Connection, MultiplexedConnection)> {
+    async fn connect(child: &mut Child, redis: &Redis) -> Option<(RedisConnection, MultiplexedConnection)> {
         while child.try_wait().unwrap().is_none() {
-            if let Ok(subscriber) = Connection::open(redis).await {
+            if let Ok(subscriber) = RedisConnection::open(redis).await {
                 return Some((subscriber, publisher(redis).await.unwrap()));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -239,7 +239,7 @@ mod tests {
             relays.open();
             let said = |number: usize| format!("{{\"channel\":\"chat:1\",\"n\":{number}}}");
             assert_eq!(relays.post((0..COUNT).map(|number| said(number).into()).collect()), 0);
-            let mut backlog = Backlog::default();
+            let mut backlog = RedisBacklog::default();
             let mut heard = 0;
             while heard < COUNT || metrics.relays_sent.get() < COUNT as u64 {
                 tokio::select! {
@@ -255,7 +255,7 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
             assert_eq!(relays.post(texts(3, "{}")), 0, "nobody knows yet");
-            assert!(matches!(publishing.await, Fault::Redis(Step::Publish, _)));
+            assert!(matches!(publishing.await, RedisFault::Redis(RedisStep::Publish, _)));
             assert_eq!((relays.close(), metrics.relays_lost.get()), (3, 0));
         });
     }

@@ -15,16 +15,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const UNTAKEN_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A connected socket, encrypted or not.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait RedisSocket: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> RedisSocket for T {}
 
 /// How many bytes were read and not taken, and whether to read on.
 #[derive(Clone, Default)]
-pub(super) struct Gauge(Arc<State>);
+pub(super) struct Gauge(Arc<GaugeState>);
 
 #[derive(Default)]
-struct State {
+struct GaugeState {
     bytes: AtomicUsize,
     held: AtomicBool,
     /// The reader that has come while reading was held.
@@ -80,18 +80,18 @@ impl Drop for Hold {
 }
 
 /// A socket that is gauged.
-pub(super) struct Wire {
-    socket: Box<dyn Socket>,
+pub(super) struct GaugedSocket {
+    socket: Box<dyn RedisSocket>,
     gauge: Gauge,
 }
 
-impl Wire {
-    pub(super) fn new(socket: Box<dyn Socket>, gauge: Gauge) -> Self {
+impl GaugedSocket {
+    pub(super) fn new(socket: Box<dyn RedisSocket>, gauge: Gauge) -> Self {
         Self { socket, gauge }
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for GaugedSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -110,7 +110,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for GaugedSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
@@ -139,7 +139,7 @@ mod tests {
             ours.set_nonblocking(true).unwrap();
             let gauge = Gauge::default();
             let mut wire =
-                Wire::new(Box::new(tokio::net::UnixStream::from_std(ours).unwrap()), gauge.clone());
+                GaugedSocket::new(Box::new(tokio::net::UnixStream::from_std(ours).unwrap()), gauge.clone());
             let reader = tokio::spawn(async move {
                 let mut bytes = [0; 16];
                 let mut into = ReadBuf::new(&mut bytes);
