@@ -11,11 +11,11 @@ use crate::{Source, none};
 /// How many files of a module are still in a circle. These numbers only shrink.
 const STILL_IN_A_CIRCLE: &[(&str, usize)] = &[
     ("api", 5),
-    ("cli", 8),
+    ("cli", 4),
     ("config", 2),
     ("dialect", 37),
     ("io", 35),
-    ("service", 39),
+    ("service", 9),
     ("shard", 4),
     ("token", 10),
 ];
