@@ -378,11 +378,14 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let listener = setup.feed.map(Watched::new).transpose()?;
     let feed = publisher::Feed::new(setup.spoken, Rc::clone(&worker), common, metrics, listener);
     monoio::spawn(Rc::clone(&feed).accept());
-    monoio::spawn(tick(Rc::clone(&worker)));
+    monoio::spawn(beat(Rc::clone(&worker)));
     ready();
     let mut feeding = true;
     loop {
         let more = worker.borrow_mut().turn();
+        if worker.borrow_mut().begins_ticking() {
+            monoio::spawn(tick(Rc::clone(&worker)));
+        }
         if feeding && worker.borrow().draining {
             feeding = false;
             feed.stop();
@@ -412,10 +415,21 @@ fn rng() -> Rng {
     })
 }
 
-/// Takes a turn at every tick of the wheel.
-async fn tick(worker: Rc<RefCell<Worker>>) {
+/// Says now and then that this thread lives, also while nothing asks it for a turn.
+async fn beat(worker: Rc<RefCell<Worker>>) {
     loop {
+        monoio::time::sleep(watchdog::IDLE_BEAT).await;
+        worker.borrow().beat();
+    }
+}
+
+/// Takes a turn at every tick of the wheel, until there was nothing for a whole one that time could ask for.
+async fn tick(worker: Rc<RefCell<Worker>>) {
+    let mut was_idle = false;
+    while !was_idle {
+        was_idle = worker.borrow().is_idle();
         monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
         worker.borrow_mut().turn_aside();
     }
+    worker.borrow_mut().end_ticking();
 }

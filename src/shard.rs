@@ -224,6 +224,12 @@ impl Shard {
         self.metrics.sessions[kind as usize].get() > 0
     }
 
+    /// Whether there is nothing for which a moment may come: no connection, no presence, nothing that is kept.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.sessions.is_empty() && self.presence.is_empty() && self.shared.retained.is_empty()
+    }
+
     /// A new connection, whose request is awaited.
     pub fn accept(&mut self, now: Now) -> Id {
         let deadline = now.tick().saturating_add(ticks(self.limits.handshake_timeout_s.into()));

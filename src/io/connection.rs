@@ -177,6 +177,11 @@ impl Sockets {
         self.total.load(Relaxed)
     }
 
+    /// Whether there is no socket, and no listener that is to be looked at again later.
+    pub(super) fn is_idle(&self) -> bool {
+        self.total() == 0 && self.paused_until.is_none()
+    }
+
     /// The set, to be waited for.
     pub(super) fn set(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()

@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 pub(super) const TURN_MAX: Duration = Duration::from_secs(5);
 /// How long a thread waits at most before it turns although nothing has come.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
+/// How long a shard waits that has no connection: each wake-up costs, and 64 shards have many. Less than half of
+/// [`TURN_MAX`], so that a machine under load raises no false alarm.
+pub(super) const IDLE_BEAT: Duration = Duration::from_secs(2);
 /// How often the threads are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// How much later than it wanted a look may come and still count: one that comes later was held up itself, as all the

@@ -37,6 +37,8 @@ pub(super) struct Worker {
     /// What others publish and post.
     merge: MergedReader<Arc<Publication>, Parcel>,
     ticked: Tick,
+    /// Whether a task has this shard turn at every tick.
+    ticking: bool,
     /// Takes no more connections and publishers.
     pub(super) draining: bool,
     /// Has told every session to end.
@@ -53,6 +55,7 @@ impl Worker {
             number,
             merge: MergedReader::new(number, Kind::ALL.len()),
             ticked: clock::now().tick(),
+            ticking: false,
             draining: false,
             closing: false,
         }
@@ -194,9 +197,39 @@ impl Worker {
     /// to do, and sleeps on otherwise.
     pub(super) fn turn_aside(&mut self) {
         let more = self.turn() || self.is_over() || self.draining || self.holds_back();
-        if more || !self.sleep() {
+        // The other task starts what turns at every tick.
+        let is_to_tick = !self.ticking && !self.is_idle();
+        if more || is_to_tick || !self.sleep() {
             self.hub.mailboxes[self.number].waker().wake();
         }
+    }
+
+    /// Whether there is nothing that time alone could ask for. Such a shard need not turn at every tick.
+    pub(super) fn is_idle(&self) -> bool {
+        self.shard.is_idle() && self.sockets.is_idle() && !self.draining && !self.holds_back()
+    }
+
+    /// Whether this shard is to turn at every tick from now on.
+    pub(super) fn begins_ticking(&mut self) -> bool {
+        let begins = !self.ticking && !self.is_idle();
+        self.ticking |= begins;
+        begins
+    }
+
+    /// No task has this shard turn any more. What has come meanwhile is seen at the next turn.
+    pub(super) fn end_ticking(&mut self) {
+        self.ticking = false;
+        if !self.is_idle() {
+            self.hub.mailboxes[self.number].waker().wake();
+        }
+    }
+
+    /// Says that this thread lives, and what was left out of the log meanwhile.
+    pub(super) fn beat(&self) {
+        let now = clock::now();
+        self.hub.pulses.shards[self.number].beat(now);
+        throttle::settle(now);
+        settle_reports(now);
     }
 
     /// Goes to sleep, unless something waits for this shard. Returns whether it may.
