@@ -10,13 +10,10 @@
 
 mod source;
 
+use crate::json::DEPTH_MAX;
 pub use simd_json::prelude::{TypedScalarValue, ValueAsScalar, ValueIntoString, Writable};
 pub use simd_json::tape::{Object, Value};
 use simd_json::{Buffers, Tape};
-
-/// Deepest nesting of arrays and objects that is read. serde_json stops at 128 too; no protocol here nests
-/// deeper than 4.
-pub const DEPTH_MAX: usize = 128;
 
 /// Scratch kept between events; what one large event grew beyond this is given back.
 const SCRATCH_BYTES_KEPT: usize = 256 * 1024;

@@ -12,11 +12,15 @@ use crate::dialect::{Kind, Settings, Unusable, publish_relayed, pulsar};
 use crate::event::{EventError, Parser};
 use crate::frame::{Draft, Publication};
 use crate::service::topic::{MessageDraft, TopicDomain, TopicName};
+use crate::text::excerpt;
 use crate::wheel::Now;
 use std::sync::Arc;
 
 /// Longest address; the longest legal one is a Pulsar topic name.
 pub const ADDRESS_BYTES_MAX: usize = 1024;
+
+/// Characters of a wrong address that its publisher is shown: enough to know it again.
+const SHOWN_CHARS_MAX: usize = 64;
 
 /// The words that may start an address, with the least and the most parts that follow each.
 const WORDS: [(&str, usize, usize); 6] =
@@ -137,13 +141,17 @@ fn split(address: &str) -> Result<(&str, &str), Rejection> {
         let words = WORDS.map(|known| known.0).join(", ");
         return Err(Rejection::Address(format!(
             "unknown address \"{}\": its first word is one of {words}",
-            shown(address)
+            excerpt(address, SHOWN_CHARS_MAX)
         )));
     };
     let parts = if address.contains('/') { place.split('/').count() } else { 0 };
     let empty = place.split('/').any(str::is_empty) && parts > 0;
     if parts < least || parts > most || empty || address.len() > ADDRESS_BYTES_MAX {
-        return Err(Rejection::Address(format!("malformed address \"{}\": {}", shown(address), shape(word))));
+        return Err(Rejection::Address(format!(
+            "malformed address \"{}\": {}",
+            excerpt(address, SHOWN_CHARS_MAX),
+            shape(word)
+        )));
     }
     Ok((word, place))
 }
@@ -157,9 +165,4 @@ fn shape(word: &str) -> &'static str {
         "echo" => "write echo/APP-ID",
         _ => "write pulsar/persistent/TENANT/NAMESPACE/TOPIC, or non-persistent",
     }
-}
-
-/// At most 64 characters of what a publisher wrote.
-fn shown(text: &str) -> String {
-    text.chars().take(64).flat_map(char::escape_debug).collect()
 }

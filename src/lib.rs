@@ -9,6 +9,8 @@
 //! Values, which know nothing of the world:
 //!
 //! - [`bytes`]: binary layouts, read from front to back
+//! - [`text`]: texts of others: shortened for a log, and out of their codings
+//! - [`json`]: JSON objects member by member, and strings as references write them
 //! - [`counter`]: a number that one thread writes and any may read
 //! - [`wheel`]: the time, and the timers of one shard
 //! - [`throttle`]: log lines that outsiders can cause: a few, then a count
@@ -68,6 +70,7 @@ pub mod event;
 pub mod feed;
 pub mod frame;
 pub mod io;
+pub mod json;
 pub mod message;
 pub mod metrics;
 pub mod outbox;
@@ -76,6 +79,7 @@ pub mod reason;
 pub mod retained;
 pub mod service;
 pub mod shard;
+pub mod text;
 pub mod throttle;
 pub mod token;
 pub mod trie;

@@ -9,6 +9,7 @@
 pub mod forwarded;
 pub mod preamble;
 
+use crate::text::start;
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::fmt;
 
@@ -87,7 +88,7 @@ pub enum NetworkError {
 
 impl Network {
     fn read(text: &str) -> Result<Self, NetworkError> {
-        let wrong = || NetworkError::Text(text.chars().take(64).collect());
+        let wrong = || NetworkError::Text(start(text, 64).into());
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),
@@ -109,7 +110,7 @@ impl Network {
         let begin = masked(first, bits);
         if begin != first {
             let begin = IpAddr::V6(begin).to_canonical();
-            return Err(NetworkError::Beyond(text.chars().take(64).collect(), given, begin));
+            return Err(NetworkError::Beyond(start(text, 64).into(), given, begin));
         }
         Ok(Self { first, bits })
     }

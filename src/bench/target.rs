@@ -17,6 +17,7 @@ use crate::dialect::Kind;
 use crate::dialect::client::{
     DialectClient, DurableProducer, NUMBER_DIGITS, Site, Subscriber, TokenPlace, with_token,
 };
+use crate::text::hex;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustix::process::{Signal, kill_process};
 use rustls::ClientConfig;
@@ -510,7 +511,7 @@ fn free_address() -> Result<SocketAddr, BenchError> {
 fn random_hex() -> Result<String, BenchError> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| BenchError::Sign { reason: error.to_string() })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }
 
 fn temporary_directory() -> Result<PathBuf, BenchError> {

@@ -9,6 +9,7 @@ use super::output::note;
 use super::{CliError, certificates, paths};
 use crate::dialect::Kind;
 use crate::io::Daemon;
+use crate::text::hex;
 use crate::token::{Algorithm, mint};
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -360,14 +361,13 @@ fn secret_in(path: &Path) -> Result<Vec<u8>, CliError> {
     if !path.exists() {
         let mut bytes = [0; SECRET_BYTES];
         getrandom::fill(&mut bytes).map_err(|error| failed(&error))?;
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(path)
             .map_err(|error| failed(&error))?;
-        writeln!(file, "{hex}").map_err(|error| failed(&error))?;
+        writeln!(file, "{}", hex(&bytes)).map_err(|error| failed(&error))?;
     }
     paths::read_small(path, "the development secret")
 }

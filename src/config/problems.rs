@@ -6,6 +6,7 @@ use crate::dialect::channel::Relay;
 use crate::dialect::{Kind, personium_topic};
 use crate::feed::redis::PAYLOAD_BYTES_MAX;
 use crate::feed::unix;
+use crate::text::start;
 use crate::token::TokenSettings;
 use std::net::SocketAddr;
 
@@ -256,7 +257,7 @@ impl Config {
             problems.push(format!(
                 "[personium] topics: {:?} matches no topic: write CELL/BOX/PATH, where * stands for any text \
                  without a slash",
-                glob.chars().take(64).collect::<String>()
+                start(glob, 64)
             ));
         }
         problems

@@ -9,7 +9,6 @@
 //! is one user, and the filter of each session compares that with its own id.
 
 mod client;
-mod fields;
 mod settings;
 mod shape;
 mod target;
@@ -18,14 +17,14 @@ pub use self::settings::{CHANNEL_BYTES_MAX, ChannelSettings, Relay};
 
 use self::shape::Shaped;
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
-use crate::event::{DEPTH_MAX, Event};
+use crate::event::Event;
 use crate::frame::{Draft, Publication};
+use crate::json::{self, DEPTH_MAX, RawValue};
 use crate::reason::Reason;
 use crate::service::webhook::{self, Webhook};
 use crate::token::{Grant, NEVER_MS, Refusal, Verdict};
 use crate::wheel::Now;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// The byte that starts this dialect's topics.
@@ -165,7 +164,7 @@ pub fn publish_relayed(
 ) -> Result<(), Unusable> {
     let settings = &settings.channel;
     let Fed { channel, sender, data } = Fed::read(json, PAYLOAD_BYTES_MAX + settings.message_bytes_max)?;
-    let sender = sender.filter(|sender| fields::is_object(sender));
+    let sender = sender.filter(|sender| json::is_object(sender));
     let sender = sender.ok_or_else(|| Unusable("\"sender\" must be an object".into()))?;
     put_broadcast(&channel, sender.get(), data, settings, draft);
     Ok(())
@@ -223,7 +222,7 @@ impl Channel {
         let id = grant.claim("id").filter(is_said).map_or(Some(String::new()), target::id)?;
         let name = match grant.claim("name").filter(is_said) {
             None => String::new(),
-            Some(Value::String(name)) => target::quoted(name),
+            Some(Value::String(name)) => json::quoted(name),
             Some(_) => return None,
         };
         let token = if settings.calls_back(channel) { &*self.texts } else { "" };
@@ -255,9 +254,8 @@ impl Channel {
         let (channel, sender) = (self.channel(), self.sender());
         put_broadcast(channel, &sender, data, settings, context.draft);
         out.push(Action::Publish(Box::new(context.draft.finish(now))));
-        let told = || {
-            format!(r#"{{"channel":{},"sender":{sender},"data":{}}}"#, target::quoted(channel), data.get())
-        };
+        let told =
+            || format!(r#"{{"channel":{},"sender":{sender},"data":{}}}"#, json::quoted(channel), data.get());
         let token = self.text(3);
         if !token.is_empty() && settings.calls_back(channel) {
             let (channel, token, body) = (channel.into(), token.into(), told().into());
@@ -283,16 +281,16 @@ impl<'a> Fed<'a> {
             return Err(Unusable(format!("a message has at most {bytes_max} bytes")));
         }
         let json = std::str::from_utf8(json).map_err(|_| Unusable("it is not UTF-8".into()))?;
-        if !fields::is_shallow(json) {
+        if !json::is_shallow(json) {
             return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")));
         }
-        let [channel, sender, data] = fields::last(json, ["channel", "sender", "data"])
+        let [channel, sender, data] = json::last(json, ["channel", "sender", "data"])
             .ok_or_else(|| Unusable("not a JSON object: write {\"channel\":\"…\",\"data\":{…}}".into()))?;
-        let channel = channel.and_then(fields::text).filter(|channel| is_channel(channel));
+        let channel = channel.and_then(json::text).filter(|channel| is_channel(channel));
         let channel = channel.ok_or_else(|| {
             Unusable("\"channel\" must be the name of a channel: a string, not empty, without NUL".into())
         })?;
-        let data = data.filter(|data| fields::is_object(data));
+        let data = data.filter(|data| json::is_object(data));
         let data = data.ok_or_else(|| Unusable("\"data\" must be an object".into()))?;
         Ok(Self { channel, sender, data })
     }
@@ -300,11 +298,11 @@ impl<'a> Fed<'a> {
 
 /// The data of what a client has said; `None` when it is not worth `ok`.
 fn said(json: &str) -> Option<&RawValue> {
-    if !fields::is_shallow(json) {
+    if !json::is_shallow(json) {
         return None;
     }
-    let [data] = fields::last(json, ["data"])?;
-    data.filter(|data| fields::is_object(data))
+    let [data] = json::last(json, ["data"])?;
+    data.filter(|data| json::is_object(data))
 }
 
 /// Fills `draft` with a message to a channel. `sender` is JSON.

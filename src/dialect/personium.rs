@@ -6,8 +6,6 @@
 use crate::dialect::{Action, PING_INTERVAL_S};
 use crate::token::{Grant, TokenSettings, Verifier};
 use crate::wheel::Now;
-use percent_encoding::percent_decode_str;
-use std::borrow::Cow;
 use std::io::Write as _;
 
 /// Longest cell name; Personium's own limit is 128 characters.
@@ -78,12 +76,6 @@ pub(super) fn is_name(name: &str) -> bool {
 /// Whether a text can stand between two slashes of an address.
 pub(super) fn is_segment(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c == '/' || c == ' ' || c.is_control())
-}
-
-/// A segment of a URL as text: browsers write whatever is not ASCII as `%` and two digits a byte, and may write anything
-/// so. `None` when it is not UTF-8.
-pub(super) fn decoded(segment: &str) -> Option<Cow<'_, str>> {
-    percent_decode_str(segment).decode_utf8().ok()
 }
 
 /// The cell of a request whose path names none: before the first dot of the host.

@@ -16,12 +16,13 @@ mod text;
 use self::command::{EventCommand, EventRule, Spelling};
 use crate::dialect::early::Early;
 use crate::dialect::personium::{
-    self, CELL_BYTES_MAX, CLOSE, PersoniumSettings, after, cell_of_host, decoded, is_name, keepalive,
+    self, CELL_BYTES_MAX, CLOSE, PersoniumSettings, after, cell_of_host, is_name, keepalive,
 };
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
+use crate::text::percent_decoded;
 use crate::token::{Grant, Verdict};
 use crate::trie::PREFIX_BYTES_MAX;
 use crate::wheel::Now;
@@ -396,7 +397,7 @@ fn cell_of<'a>(upgrade: &Upgrade<'a>) -> Option<Cow<'a, str>> {
     let path = upgrade.path.strip_suffix('/').unwrap_or(upgrade.path);
     let before = path.strip_suffix("/__event")?;
     match before.strip_prefix('/') {
-        Some(cell) => decoded(cell).filter(|cell| is_name(cell)),
+        Some(cell) => percent_decoded(cell).filter(|cell| is_name(cell)),
         None if before.is_empty() => cell_of_host(upgrade.host).map(Cow::Borrowed),
         None => None,
     }

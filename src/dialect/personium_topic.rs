@@ -15,12 +15,13 @@ pub use self::glob::{GLOBS_MAX, is_glob};
 
 use self::message::TokenMessage;
 use crate::dialect::personium::{
-    self, CELL_BYTES_MAX, CLOSE, cell_of_host, decoded, is_name, is_segment, put_error, put_session,
+    self, CELL_BYTES_MAX, CLOSE, cell_of_host, is_name, is_segment, put_error, put_session,
 };
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusable, Upgrade};
 use crate::event::{Event, Value, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
+use crate::text::percent_decoded;
 use crate::token::{Grant, NEVER_MS, Verdict};
 use crate::wheel::{Now, TICK_MS, ticks};
 
@@ -254,9 +255,9 @@ fn place_of(upgrade: &Upgrade<'_>) -> Option<String> {
     let mut segments = upgrade.path.strip_prefix('/')?.split('/');
     let cell = match segments.next()? {
         "__topic" => cell_of_host(upgrade.host)?.into(),
-        cell => (segments.next()? == "__topic").then(|| decoded(cell))??,
+        cell => (segments.next()? == "__topic").then(|| percent_decoded(cell))??,
     };
-    let (inbox, path) = (decoded(segments.next()?)?, decoded(segments.next()?)?);
+    let (inbox, path) = (percent_decoded(segments.next()?)?, percent_decoded(segments.next()?)?);
     let well_formed = is_name(&cell) && is_name(&inbox) && is_segment(&path) && segments.next().is_none();
     let place = format!("{cell}/{inbox}/{path}");
     (well_formed && place.len() <= PLACE_BYTES_MAX).then_some(place)

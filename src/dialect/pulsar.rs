@@ -11,7 +11,7 @@ mod consumer;
 mod credentials;
 mod delivery;
 mod fed;
-mod json;
+mod jackson;
 mod params;
 mod path;
 mod producer;

@@ -17,8 +17,8 @@ pub use self::server::{RedisPlace, Server};
 
 use super::{Intake, Rejection};
 use crate::dialect::Unusable;
-use crate::event::DEPTH_MAX;
 use crate::frame::Publication;
+use crate::json::DEPTH_MAX;
 use crate::wheel::Now;
 use std::fmt;
 use std::path::PathBuf;

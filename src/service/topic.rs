@@ -71,7 +71,6 @@ pub use self::archive::{Archive, ArchiveError, Holding, Saved, StoredTopic, Topi
 pub use self::backlog::TopicBacklog;
 pub use self::delivery::{Recipient, TopicDelivery, TopicOutgoing};
 pub use self::flow::Flow;
-pub(crate) use self::id::LENIENT;
 pub use self::id::{MessageId, Position};
 pub use self::inquiry::{CursorReset, PAGE_TOPICS_MAX, TopicInquiry};
 pub use self::merge::Merge;

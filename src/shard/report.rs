@@ -8,6 +8,7 @@ use super::{Id, Shard};
 use crate::dialect::{AnyDialect, Input, Kind};
 use crate::proxy::Remote;
 use crate::reason::{Reason, Volume};
+use crate::text::start;
 use crate::throttle::{LINES_MAX, More, Throttle};
 use crate::token::{Refusal, Verdict};
 use crate::wheel::{Now, TICK_MS};
@@ -188,7 +189,7 @@ impl Shard {
         let known = dialect.and_then(AnyDialect::subject);
         let subject = known.as_deref().or(self.why.subject.as_deref()).filter(|subject| !subject.is_empty());
         if let Some(subject) = subject {
-            let _ = write!(rest, ", {:?}", shown(subject));
+            let _ = write!(rest, ", {:?}", start(subject, SHOWN_CHARS_MAX));
         }
     }
 
@@ -216,13 +217,8 @@ fn put_told(rest: &mut String, told: Option<Told<'_>>) {
     let Some(Told { code, text }) = told else { return };
     let _ = write!(rest, ", told {code}");
     if !text.is_empty() {
-        let _ = write!(rest, " {:?}", shown(text));
+        let _ = write!(rest, " {:?}", start(text, SHOWN_CHARS_MAX));
     }
-}
-
-/// A text of somebody else's, as far as a line has room for it.
-fn shown(text: &str) -> &str {
-    text.char_indices().nth(SHOWN_CHARS_MAX).map_or(text, |(end, _)| &text[..end])
 }
 
 /// Whether a line is to be written. What nobody sees is not counted among the lines.
@@ -271,8 +267,6 @@ mod tests {
         let mut rest = String::new();
         put_told(&mut rest, Some(Told { code: 4000, text: "bye\n2026 refused: \u{1b}[31m" }));
         assert_eq!(rest, ", told 4000 \"bye\\n2026 refused: \\u{1b}[31m\"");
-        assert_eq!(shown(&"\u{e4}".repeat(1000)).chars().count(), SHOWN_CHARS_MAX);
-        assert_eq!(shown("short"), "short");
     }
 
     #[test]

@@ -3,10 +3,9 @@
 //! Of two values one would decide what a token grants, and another reader would take the other (RFC 8259 section 4). RFC
 //! 7519 section 4 has such claims refused. What stands deeper decides nothing, and is read as usual.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
+
+use crate::json;
 
 /// Why there is no object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,38 +18,16 @@ pub(super) enum Flaw {
 
 /// Reads an object.
 pub(super) fn object(json: &[u8]) -> Result<Map<String, Value>, Flaw> {
-    let Members { members, is_repeated } = serde_json::from_slice(json).map_err(|_| Flaw::NoObject)?;
-    if is_repeated { Err(Flaw::Repeated) } else { Ok(members) }
-}
-
-/// The members of an object, and whether one of them has come more than once.
-#[derive(Default)]
-struct Members {
-    members: Map<String, Value>,
-    is_repeated: bool,
-}
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Collect)
-    }
-}
-
-struct Collect;
-
-impl<'de> Visitor<'de> for Collect {
-    type Value = Members;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Members, A::Error> {
-        let mut found = Members::default();
-        while let Some((name, value)) = access.next_entry::<String, Value>()? {
-            found.is_repeated |= found.members.insert(name, value).is_some();
-        }
-        Ok(found)
+    let json = std::str::from_utf8(json).map_err(|_| Flaw::NoObject)?;
+    let (mut members, mut is_repeated) = (Map::new(), false);
+    let read = json::members(json, |name: String, value: Value| {
+        is_repeated |= members.insert(name, value).is_some();
+        Ok(())
+    });
+    match read {
+        Err(_) => Err(Flaw::NoObject),
+        Ok(()) if is_repeated => Err(Flaw::Repeated),
+        Ok(()) => Ok(members),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What clients say, what they are answered, and who gets it.
 
 use super::*;
-use fanfare::event::DEPTH_MAX;
+use fanfare::json::DEPTH_MAX;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 #[test]

@@ -1,9 +1,8 @@
 //! What of a message's data goes on to the others, and to whom.
 
-use super::fields;
-use super::target::{MessageTarget, quoted};
+use super::target::MessageTarget;
 use super::{ChannelSettings, kind};
-use serde_json::value::RawValue;
+use crate::json::{self, RawValue, quoted};
 
 /// The key that says whom a message is for.
 const TARGET: &str = "target_user_id";
@@ -21,7 +20,7 @@ impl<'a> Shaped<'a> {
     pub(super) fn new(channel: &str, data: &'a RawValue, settings: &'a ChannelSettings) -> Self {
         let kind = kind(channel);
         let is_targeted = settings.targeted.iter().any(|targeted| targeted == kind);
-        let target = || fields::last(data.get(), [TARGET]).and_then(|[value]| value);
+        let target = || json::last(data.get(), [TARGET]).and_then(|[value]| value);
         Self {
             data,
             keys: settings.shape.get(kind).map(Vec::as_slice),
@@ -44,39 +43,21 @@ impl<'a> Shaped<'a> {
     }
 
     fn put_keys(&self, keys: &[String], out: &mut Vec<u8>) {
-        let mut found = vec![None; keys.len()];
-        fields::each(self.data.get(), |key, value| {
-            for (place, wanted) in found.iter_mut().zip(keys) {
-                if fields::is(key, wanted) && !self.hides(wanted) {
-                    *place = Some(value);
-                }
-            }
+        let members = json::all(self.data.get()).unwrap_or_default();
+        let shown = keys.iter().filter(|key| !self.hides(key)).filter_map(|key| {
+            let (_, value) = members.iter().rev().find(|(name, _)| json::is(name, key))?;
+            Some((quoted(key), *value))
         });
-        let fields = keys.iter().zip(&found).filter_map(|(key, value)| Some((quoted(key), (*value)?)));
-        put_object(fields, out);
+        json::put_object(shown, out);
     }
 
     fn put_all_but_the_target(&self, out: &mut Vec<u8>) {
-        let mut fields = Vec::new();
-        fields::each(self.data.get(), |key, value| fields.push((key, value)));
-        let passed = fields.iter().filter(|(key, _)| !fields::is(key, TARGET));
-        put_object(passed.map(|(key, value)| (key.get(), *value)), out);
+        let members = json::all(self.data.get()).unwrap_or_default();
+        let passed = members.iter().filter(|(name, _)| !json::is(name, TARGET));
+        json::put_object(passed.map(|(name, value)| (name.get(), *value)), out);
     }
 
     fn hides(&self, key: &str) -> bool {
         self.target.is_some() && key == TARGET
     }
-}
-
-fn put_object<'v, K: AsRef<str>>(fields: impl Iterator<Item = (K, &'v RawValue)>, out: &mut Vec<u8>) {
-    out.push(b'{');
-    for (index, (key, value)) in fields.enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(key.as_ref().as_bytes());
-        out.push(b':');
-        out.extend_from_slice(value.get().as_bytes());
-    }
-    out.push(b'}');
 }

@@ -3,9 +3,8 @@
 //! Both come down to one spelling, so that whether they are the same is a comparison of bytes: an integer without
 //! point and exponent, however it was written, or a string in quotes.
 
-use super::fields;
+use crate::json::{self, RawValue, quoted};
 use serde_json::Value;
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// Digits of the longest integer that an id can be.
@@ -29,7 +28,7 @@ impl<'a> MessageTarget<'a> {
         match value.get() {
             "null" | "false" | "\"\"" => Self::Everyone,
             text if text.starts_with('"') => {
-                fields::text(value).map_or(Self::Nobody, |text| Self::User(Cow::Owned(quoted(&text))))
+                json::text(value).map_or(Self::Nobody, |text| Self::User(Cow::Owned(quoted(&text))))
             }
             number if number.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
                 match integer(number).as_deref() {
@@ -64,12 +63,6 @@ pub(super) fn id(claim: &Value) -> Option<String> {
         Value::String(text) => Some(quoted(text)),
         _ => None,
     }
-}
-
-/// The text as a JSON string.
-pub(super) fn quoted(text: &str) -> String {
-    // Only what cannot be written fails, and text can.
-    serde_json::to_string(text).unwrap_or_default()
 }
 
 /// A JSON number as an integer without point and exponent; `None` when it is none, or longer than any id. No

@@ -3,11 +3,11 @@
 
 use super::{SECOND_NS, topic, topic_of};
 use crate::frame::{Draft, Publication};
+use crate::json::quoted;
 use crate::retained::Retained;
 use crate::service::presence::{AppPresence, Change, Inquiry, Wanted};
 use crate::service::webhook::{Webhook, WebhookEvent, WebhookName};
 use crate::wheel::Now;
-use serde_json::Value;
 
 /// Says what changes in the presence of one app.
 pub struct Announcer<'a> {
@@ -30,12 +30,12 @@ impl Announcer<'_> {
             Change::Occupied(channel) => self.hook(WebhookName::ChannelOccupied, channel, None, ""),
             Change::Vacated(channel) => self.hook(WebhookName::ChannelVacated, channel, None, ""),
             Change::Added(channel, user, info) => {
-                let data = format!(r#"{{"user_id":{},"user_info":{info}}}"#, text(user));
+                let data = format!(r#"{{"user_id":{},"user_info":{info}}}"#, quoted(user));
                 self.publish("pusher_internal:member_added", channel, &data);
                 self.hook(WebhookName::MemberAdded, channel, Some(user), "");
             }
             Change::Removed(channel, user) => {
-                let data = format!(r#"{{"user_id":{}}}"#, text(user));
+                let data = format!(r#"{{"user_id":{}}}"#, quoted(user));
                 self.publish("pusher_internal:member_removed", channel, &data);
                 self.hook(WebhookName::MemberRemoved, channel, Some(user), "");
             }
@@ -57,8 +57,8 @@ impl Announcer<'_> {
     /// Tells the webhooks. `more` is what stands at the end of the event.
     fn hook(&mut self, name: WebhookName, channel: &str, user: Option<&str>, more: &str) {
         let Some(webhooks) = &mut self.webhooks else { return };
-        let shown = user.map_or_else(String::new, |user| format!(r#","user_id":{}"#, text(user)));
-        let json = format!(r#"{{"name":"{}","channel":{}{shown}{more}}}"#, name_of(name), text(channel));
+        let shown = user.map_or_else(String::new, |user| format!(r#","user_id":{}"#, quoted(user)));
+        let json = format!(r#"{{"name":"{}","channel":{}{shown}{more}}}"#, name_of(name), quoted(channel));
         let subject = user.map_or_else(|| channel.to_owned(), |user| format!("{channel}\0{user}"));
         webhooks.push(webhook(self.app, name, &subject, json));
     }
@@ -90,8 +90,8 @@ pub(super) const LIST_BYTES: usize = 512;
 #[must_use]
 pub fn listed_bytes(user: &str, info: &str) -> usize {
     // The quotes of the string are not each member's; a colon and two commas are.
-    let inside = |json: &str| text(json).len() - 2;
-    2 * inside(&text(user)) + inside(info) + 3
+    let inside = |json: &str| quoted(json).len() - 2;
+    2 * inside(&quoted(user)) + inside(info) + 3
 }
 
 /// What tells a newcomer who is in a presence channel. It goes to that one alone.
@@ -107,12 +107,12 @@ pub fn succeeded(
     let mut data = format!(r#"{{"presence":{{"count":{},"ids":["#, members.len());
     for (place, (user, _)) in members.enumerate() {
         data.push_str(if place > 0 { "," } else { "" });
-        data.push_str(&text(user));
+        data.push_str(&quoted(user));
     }
     data.push_str(r#"],"hash":{"#);
     for (place, (user, info)) in presence.members(channel).enumerate() {
         data.push_str(if place > 0 { "," } else { "" });
-        data.push_str(&text(user));
+        data.push_str(&quoted(user));
         data.push(':');
         data.push_str(info);
     }
@@ -151,12 +151,12 @@ fn payload(frame: &[u8]) -> &[u8] {
 pub fn answer(inquiry: &Inquiry, presence: &AppPresence, kept: &dyn Fn(&str) -> Option<String>) -> Box<[u8]> {
     let named = |(channel, wanted): &(Box<str>, Wanted)| {
         let (subscriptions, users) = presence.counts(channel).unwrap_or_default();
-        (text(channel), format!("{{{}}}", counts(subscriptions, users, *wanted).join(",")))
+        (quoted(channel), format!("{{{}}}", counts(subscriptions, users, *wanted).join(",")))
     };
     let body = match inquiry {
         Inquiry::Channels { prefix, wanted } => {
             let entry = |(name, subscriptions, users): (&str, u32, Option<usize>)| {
-                format!("{}:{{{}}}", text(name), counts(subscriptions, users, *wanted).join(","))
+                format!("{}:{{{}}}", quoted(name), counts(subscriptions, users, *wanted).join(","))
             };
             // A user's own channel is nobody's to see.
             let listed = presence.channels(prefix).filter(|(name, ..)| !name.starts_with('#'));
@@ -173,7 +173,7 @@ pub fn answer(inquiry: &Inquiry, presence: &AppPresence, kept: &dyn Fn(&str) -> 
             format!("{{{}}}", answer.join(","))
         }
         Inquiry::Users(channel) => {
-            let user = |(user, _): (&str, &str)| format!(r#"{{"id":{}}}"#, text(user));
+            let user = |(user, _): (&str, &str)| format!(r#"{{"id":{}}}"#, quoted(user));
             let users: Vec<String> = presence.members(channel).map(user).collect();
             format!(r#"{{"users":[{}]}}"#, users.join(","))
         }
@@ -207,9 +207,4 @@ pub(super) fn put_frame(event: &str, channel: &str, data: &str, out: &mut Vec<u8
         serde_json::to_writer(&mut *out, value).expect("writing to a Vec cannot fail");
     }
     out.push(b'}');
-}
-
-/// A text as JSON writes it.
-fn text(text: &str) -> String {
-    Value::from(text).to_string()
 }

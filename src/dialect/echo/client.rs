@@ -5,12 +5,12 @@ use crate::dialect::client::{
     ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient, RequestSigner, Sample,
     Site, Subscriber, TokenPlace,
 };
+use crate::text::hex;
 use hmac::{Hmac, Mac as _};
 use md5::{Digest as _, Md5};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use std::fmt::Write as _;
 
 /// Id and key of the app of a daemon that is started for a measurement.
 const APP: (&str, &str) = ("bench", "bench-key");
@@ -121,14 +121,6 @@ impl DialectClient for EchoClient {
         let signer = Signer::new(APP.0, APP.1, secret);
         Some(Box::new(move |body, now_s| signer.publish(body, now_s)))
     }
-}
-
-/// Bytes in hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    })
 }
 
 /// The id that the daemon's greeting gives the connection.

@@ -5,9 +5,9 @@ use super::message::{ClientEvent, channel_error};
 use super::name::{Access, ChannelKind};
 use super::{EchoLive, EchoReach, SECOND_NS, is_over, topic};
 use crate::dialect::{Action, Actions, Context, Tally};
+use crate::json::quoted;
 use crate::service::webhook::WebhookName;
 use crate::wheel::Now;
-use serde_json::Value as Json;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The code of an event that the client may not send to that channel.
@@ -27,12 +27,12 @@ impl EchoLive {
         let user = sender.and_then(|known| known.user.as_deref());
         let mut text = format!(
             r#"{{"event":{},"channel":{},"data":{}"#,
-            Json::from(&*event.name),
-            Json::from(&**channel),
+            quoted(&event.name),
+            quoted(&channel),
             event.data
         );
         if let Some(user) = user {
-            text.push_str(&format!(r#","user_id":{}"#, Json::from(user)));
+            text.push_str(&format!(r#","user_id":{}"#, quoted(user)));
         }
         text.push('}');
         let (meta, length) = EchoReach::AllBut(self.socket).meta();
@@ -50,13 +50,13 @@ impl EchoLive {
     fn tell(&self, event: &ClientEvent, user: Option<&str>, out: &mut Actions) {
         let mut json = format!(
             r#"{{"name":"client_event","channel":{},"event":{},"data":{},"socket_id":"{}""#,
-            Json::from(&*event.channel),
-            Json::from(&*event.name),
+            quoted(&event.channel),
+            quoted(&event.name),
             event.data,
             self.socket
         );
         if let Some(user) = user {
-            json.push_str(&format!(r#","user_id":{}"#, Json::from(user)));
+            json.push_str(&format!(r#","user_id":{}"#, quoted(user)));
         }
         json.push('}');
         let webhook = webhook(&self.place.id, WebhookName::ClientEvent, &event.channel, json);

@@ -7,7 +7,7 @@
 use super::announce::put_frame;
 use crate::dialect::Actions;
 use crate::event::{Event, Object, Parser, Value, ValueIntoString as _, Writable as _, last};
-use serde_json::Value as Json;
+use crate::json::quoted;
 
 /// What the names of the events begin with that clients send to each other.
 const CLIENT: &str = "client-";
@@ -159,7 +159,7 @@ pub(super) fn established(socket: &str, activity_timeout_s: u32, out: &mut Actio
 
 /// An event of the protocol that is no channel's. `data` is JSON.
 pub(super) fn event(name: &str, data: &str, out: &mut Actions) {
-    let data = Json::from(data);
+    let data = quoted(data);
     out.send(|payload| {
         payload.extend_from_slice(format!(r#"{{"event":"{name}","data":{data}}}"#).as_bytes());
     });
@@ -172,7 +172,7 @@ pub(super) fn channel_event(name: &str, channel: &str, data: &str, out: &mut Act
 
 /// Nothing is kept in a cache channel. The only event of the protocol without data.
 pub(super) fn cache_miss(channel: &str, out: &mut Actions) {
-    let text = format!(r#"{{"event":"pusher:cache_miss","channel":{}}}"#, Json::from(channel));
+    let text = format!(r#"{{"event":"pusher:cache_miss","channel":{}}}"#, quoted(channel));
     out.send(|payload| payload.extend_from_slice(text.as_bytes()));
 }
 
@@ -188,15 +188,15 @@ pub(super) fn channel_error(channel: &str, code: u16, message: &str, out: &mut A
 
 /// The payload of the frame that tells an error.
 pub(super) fn put_error(channel: Option<&str>, code: u16, message: &str, payload: &mut Vec<u8>) {
-    let channel = channel.map_or_else(String::new, |name| format!(r#""channel":{},"#, Json::from(name)));
-    let message = Json::from(message);
+    let channel = channel.map_or_else(String::new, |name| format!(r#""channel":{},"#, quoted(name)));
+    let message = quoted(message);
     let text = format!(r#"{{"event":"pusher:error",{channel}"data":{{"code":{code},"message":{message}}}}}"#);
     payload.extend_from_slice(text.as_bytes());
 }
 
 /// Why a subscription was refused.
 pub(super) fn subscription_error(channel: &str, kind: &str, error: &str, status: u16, out: &mut Actions) {
-    let (channel, error) = (Json::from(channel), Json::from(error));
+    let (channel, error) = (quoted(channel), quoted(error));
     out.send(|payload| {
         let head = format!(r#"{{"event":"pusher:subscription_error","channel":{channel},"#);
         let data = format!(r#""data":{{"type":"{kind}","error":{error},"status":{status}}}}}"#);

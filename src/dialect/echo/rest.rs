@@ -9,8 +9,8 @@ use crate::dialect::{Action, Actions, Context, Request, Served, Unusable};
 use crate::event::{Event, elements};
 use crate::frame::Draft;
 use crate::service::presence::{Inquiry, Wanted};
+use crate::text::percent_decoded;
 use crate::wheel::Now;
-use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -26,7 +26,7 @@ const NAMELESS_BYTES_MAX: usize = 1024 * 1024;
 pub(super) fn body_bytes_max(path: &str, settings: &EchoSettings) -> Option<usize> {
     let path = own_path(path, settings)?;
     if let Some(rest) = path.strip_prefix("/apps/") {
-        let id = rest.split('/').next().and_then(decoded).unwrap_or_default();
+        let id = rest.split('/').next().and_then(percent_decoded).unwrap_or_default();
         let limit = settings.by_id(&id).map(|app| app.settings.request_bytes_max);
         return Some(match limit {
             Some(0) => BODY_BYTES_MAX,
@@ -106,20 +106,20 @@ impl<'a> Route<'a> {
         let parts: [Option<&str>; 6] = [(); 6].map(|()| parts.next());
         match parts.map(Option::unwrap_or_default) {
             ["users", user, "terminate_connections", ..] if parts[3].is_none() => {
-                Some(Self::Terminate(None, decoded(user)?))
+                Some(Self::Terminate(None, percent_decoded(user)?))
             }
             ["apps", id, rest @ ..] => {
-                let id = decoded(id)?;
+                let id = percent_decoded(id)?;
                 let count = parts.iter().flatten().count() - 2;
                 match (count, rest) {
                     (1, ["events", ..]) => Some(Self::Events(id)),
                     (1, ["batch_events", ..]) => Some(Self::Batch(id)),
                     (1, ["channels", ..]) => Some(Self::Channels(id)),
                     (1, ["connections", ..]) => Some(Self::Connections(id)),
-                    (2, ["channels", name, ..]) => Some(Self::Channel(id, decoded(name)?)),
-                    (3, ["channels", name, "users", ..]) => Some(Self::Members(id, decoded(name)?)),
+                    (2, ["channels", name, ..]) => Some(Self::Channel(id, percent_decoded(name)?)),
+                    (3, ["channels", name, "users", ..]) => Some(Self::Members(id, percent_decoded(name)?)),
                     (3, ["users", user, "terminate_connections", ..]) => {
-                        Some(Self::Terminate(Some(id), decoded(user)?))
+                        Some(Self::Terminate(Some(id), percent_decoded(user)?))
                     }
                     _ => None,
                 }
@@ -145,10 +145,6 @@ impl<'a> Route<'a> {
             Self::Terminate(id, _) => id.as_deref(),
         }
     }
-}
-
-fn decoded(part: &str) -> Option<Cow<'_, str>> {
-    percent_decode_str(part).decode_utf8().ok()
 }
 
 /// A status and the reason for it.

@@ -2,6 +2,7 @@
 
 use super::App;
 use crate::dialect::Request;
+use crate::text::hex;
 use crate::wheel::Now;
 use ahash::AHashMap;
 use hmac::{Hmac, Mac as _};
@@ -19,8 +20,8 @@ const CLOCK_DIFFERENCE_S_MAX: u64 = 600;
 pub(super) fn is_signed<'a>(app: &App, text: impl Iterator<Item = &'a [u8]>, signature: &str) -> bool {
     let mut mac = Hmac::<Sha256>::new_from_slice(app.secret.0.as_bytes()).expect("any key will do");
     text.for_each(|part| mac.update(part));
-    let ours: [u8; 64] = hexadecimal(&mac.finalize().into_bytes());
-    ours.ct_eq(signature.as_bytes()).into()
+    let ours = hex(&mac.finalize().into_bytes());
+    ours.as_bytes().ct_eq(signature.as_bytes()).into()
 }
 
 /// The parameters of a query, decoded, in the order in which they are signed.
@@ -173,8 +174,7 @@ pub(super) fn check(
     }
     let body_md5 = query.bytes("body_md5");
     if !(request.body.is_empty() && body_md5.is_none()) {
-        let ours: [u8; 32] = hexadecimal(&Md5::digest(request.body));
-        if body_md5 != Some(&ours) {
+        if body_md5 != Some(hex(&Md5::digest(request.body)).as_bytes()) {
             return Err("body_md5 is not the MD5 of the body");
         }
     }
@@ -189,16 +189,6 @@ pub(super) fn check(
         query.signed().any(|parameters| methods().any(|method| is_of(method, &path, &parameters)))
     });
     if is_good { Ok(()) } else { Err("auth_signature is not right") }
-}
-
-/// Bytes in lower case.
-fn hexadecimal<const LENGTH: usize>(bytes: &[u8]) -> [u8; LENGTH] {
-    let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
-    let mut text = [0; LENGTH];
-    for (place, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        place.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
-    text
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::message::{SignInMessage, error, event};
 use super::name::channel_of;
 use super::{EchoLive, EchoMember, topic};
 use crate::dialect::{Actions, Context};
-use serde_json::Value as Json;
+use crate::json::quoted;
 
 /// The code of a sign-in that is refused.
 const REFUSED: u16 = 4009;
@@ -39,7 +39,7 @@ impl EchoLive {
                 self.rare().user = Some(member);
             }
         }
-        let data = format!(r#"{{"user_data":{}}}"#, Json::from(&*wish.user_data));
+        let data = format!(r#"{{"user_data":{}}}"#, quoted(&wish.user_data));
         event("pusher:signin_success", &data, out);
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::event::{
     Event, TypedScalarValue as _, Value, ValueAsScalar as _, ValueIntoString as _, Writable as _,
 };
 use crate::frame::Draft;
+use crate::json::{self, Escapes};
 use crate::wheel::Now;
 use std::io::Write as _;
 
@@ -271,71 +272,5 @@ impl<'t, 'i> EventField<'t, 'i> {
 
 /// Appends a JSON string with json-simple's escapes.
 fn put_string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut copied = 0;
-    let mut index = 0;
-    while let Some(&byte) = bytes.get(index) {
-        if !needs_a_look(byte) {
-            index += 1;
-            continue;
-        }
-        let character = text[index..].chars().next().expect("a leading byte starts a character");
-        let next = index + character.len_utf8();
-        if is_escaped(character) {
-            out.extend_from_slice(&bytes[copied..index]);
-            put_escape(character, out);
-            copied = next;
-        }
-        index = next;
-    }
-    out.extend_from_slice(&bytes[copied..]);
-    out.push(b'"');
-}
-
-/// Whether a byte may start a character that is escaped: ASCII ones, U+0080–009F (C2) and U+2000–20FF (E2).
-/// Bytes inside a character never get here: the loop steps over whole ones.
-fn needs_a_look(byte: u8) -> bool {
-    byte < 0x20 || matches!(byte, b'"' | b'\\' | b'/' | 0x7F | 0xC2 | 0xE2)
-}
-
-fn is_escaped(character: char) -> bool {
-    matches!(character, '"' | '\\' | '/' | '\0'..='\x1F' | '\x7F'..='\u{9F}' | '\u{2000}'..='\u{20FF}')
-}
-
-fn put_escape(character: char, out: &mut Vec<u8>) {
-    match character {
-        '"' => out.extend_from_slice(b"\\\""),
-        '\\' => out.extend_from_slice(b"\\\\"),
-        '/' => out.extend_from_slice(b"\\/"),
-        '\x08' => out.extend_from_slice(b"\\b"),
-        '\x0C' => out.extend_from_slice(b"\\f"),
-        '\n' => out.extend_from_slice(b"\\n"),
-        '\r' => out.extend_from_slice(b"\\r"),
-        '\t' => out.extend_from_slice(b"\\t"),
-        other => put!(out, "\\u{:04X}", u32::from(other)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_are_escaped_as_json_simple_does() {
-        let escaped = |text: &str| {
-            let mut out = Vec::new();
-            put_string(text, &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(escaped("plain"), r#""plain""#);
-        assert_eq!(escaped("a/b\"c\\d"), r#""a\/b\"c\\d""#);
-        assert_eq!(escaped("\x08\x0C\n\r\t\0\x1F\x7F"), r#""\b\f\n\r\t\u0000\u001F\u007F""#);
-        assert_eq!(escaped("\u{80}\u{9F}\u{A0}é"), "\"\\u0080\\u009F\u{A0}é\"");
-        assert_eq!(
-            escaped("\u{1FFF}\u{2000}\u{2028}\u{20FF}\u{2100}"),
-            "\"\u{1FFF}\\u2000\\u2028\\u20FF\u{2100}\""
-        );
-        assert_eq!(escaped("日本語😀/"), r#""日本語😀\/""#);
-    }
+    json::put_string(text, Escapes::JsonSimple, out);
 }

@@ -1,7 +1,7 @@
 //! What consumers and readers say: acknowledgements, mostly.
 
 use super::credentials;
-use super::json::{self, Wrong};
+use super::jackson::{self, Wrong};
 use crate::service::topic::MessageId;
 
 /// What a consumer wants.
@@ -25,11 +25,11 @@ impl ConsumerCommand {
     /// Reads a command.
     pub(super) fn read(text: &str) -> Result<Self, Wrong> {
         let (mut kind, mut id, mut permits, mut auth_response) = (None, None, None, None);
-        json::each(text, |key, value| {
+        jackson::each(text, |key, value| {
             match &*key {
-                "type" => kind = json::text(&key, value)?,
-                "messageId" => id = json::text(&key, value)?,
-                "permitMessages" => permits = json::integer(&key, value)?,
+                "type" => kind = jackson::text(&key, value)?,
+                "messageId" => id = jackson::text(&key, value)?,
+                "permitMessages" => permits = jackson::integer(&key, value)?,
                 "authResponse" => auth_response = Some(value),
                 _ => {}
             }

@@ -5,13 +5,13 @@
 //! `{"type":"AUTH_RESPONSE","authResponse":{"response":{"authMethodName":"token","authData":"TOKEN"}}}`. A good token is
 //! not answered, any other ends the session.
 
-use super::json::{self, Wrong};
+use super::jackson::{self, Wrong};
 use super::params::Params;
 use super::settings::{DefaultRights, PulsarSettings};
+use crate::json::RawValue;
 use crate::service::topic::Rights;
 use crate::token::{Grant, NEVER_MS};
 use crate::wheel::{NEVER, Now, TICK_MS, Tick};
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// The claims that narrow a grant: lists of globs of `TENANT/NAMESPACE/TOPIC`.
@@ -35,7 +35,7 @@ pub(super) fn token<'a>(authorization: &'a str, params: &'a Params<'_>) -> Optio
 /// The token of the object `authResponse`, if it has one.
 pub(super) fn renewal(response: &RawValue) -> Result<Option<Box<str>>, Wrong> {
     let mut token = None;
-    json::each(response.get(), |key, value| {
+    jackson::each(response.get(), |key, value| {
         if &*key == "response" {
             token = auth_data(value)?;
         }
@@ -47,9 +47,9 @@ pub(super) fn renewal(response: &RawValue) -> Result<Option<Box<str>>, Wrong> {
 
 fn auth_data(response: &RawValue) -> Result<Option<Cow<'_, str>>, Wrong> {
     let mut data = None;
-    json::each(response.get(), |key, value| {
+    jackson::each(response.get(), |key, value| {
         if &*key == "authData" {
-            data = json::text(&key, value)?;
+            data = jackson::text(&key, value)?;
         }
         Ok(())
     })?;

@@ -1,12 +1,12 @@
 //! What is said to clients: messages, acknowledgements and errors, byte for byte.
 
-use super::json::put_string;
+use super::jackson::put_string;
 use super::path::ApiVersion;
 use super::time;
 use crate::frame::{Draft, Publication};
-use crate::service::topic::{LENIENT, MessageId, StoredMessage, TopicMessage};
+use crate::service::topic::{MessageId, StoredMessage, TopicMessage};
+use crate::text::put_base64;
 use crate::wheel::Now;
-use base64::Engine as _;
 use std::io::Write as _;
 
 /// Which bytes a message has for a connection.
@@ -133,14 +133,6 @@ fn put_end(version: ApiVersion, out: &mut Vec<u8>) {
         ApiVersion::First => b"}",
         ApiVersion::Later => br#","errorCode":0,"schemaVersion":0}"#,
     });
-}
-
-fn put_base64(bytes: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    // The room is exactly what base64 takes.
-    let written = LENIENT.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
-    out.truncate(start + written);
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! The parameters of a request, with the checks of the reference and what it says about them. Of a key that is written
 //! twice the first value counts; what is not known is ignored.
 
-use super::json::shown;
+use super::jackson::shown;
 use crate::dialect::Rng;
-use crate::service::topic::LENIENT;
 use crate::service::topic::{
     ConsumerOptions, Flow, Hashing, MessageId, PAGE_TOPICS_MAX, ProducerOptions, ReaderOptions, ReaderStart,
     SubscriptionType, TopicDomain, TopicName, TopicPattern, WantedTopics,
 };
+use crate::text::LENIENT_BASE64;
 use base64::Engine as _;
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -129,7 +129,7 @@ fn encryption(params: &Params<'_>) -> Result<Option<Box<str>>, Wrong> {
         return Ok(None);
     };
     // A plus sign of base64 that was not encoded has become a space.
-    let map = LENIENT.decode(given.replace(' ', "+")).ok();
+    let map = LENIENT_BASE64.decode(given.replace(' ', "+")).ok();
     let map = map.and_then(|map| serde_json::from_slice::<serde_json::Map<String, _>>(&map).ok());
     match map {
         Some(map) if !map.is_empty() && given.len() <= ENCRYPTION_BYTES_MAX => {
@@ -463,7 +463,7 @@ mod tests {
             producer("encryptionKeys=a,b").unwrap_err().starts_with("encryptionKeys: the daemon has no keys")
         );
         let map = r#"{"k": {"keyValue":"QQ==","metadata":{}}}"#;
-        let encoded = LENIENT.encode(map).replace('+', "%2B");
+        let encoded = LENIENT_BASE64.encode(map).replace('+', "%2B");
         let (_, keys) = producer(&format!("encryptionKeys={encoded}")).unwrap();
         assert_eq!(keys.as_deref(), Some(r#"{"k":{"keyValue":"QQ==","metadata":{}}}"#));
     }

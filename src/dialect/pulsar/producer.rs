@@ -2,11 +2,12 @@
 
 use super::credentials;
 use super::delivery::SendError;
-use super::json::{self, Properties, put_string};
+use super::jackson::{self, Properties, put_string};
 use super::time;
-use crate::service::topic::{LENIENT, MessageDraft, TopicMessage};
+use crate::json::RawValue;
+use crate::service::topic::{MessageDraft, TopicMessage};
+use crate::text::LENIENT_BASE64;
 use base64::Engine as _;
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::io::Write as _;
 
@@ -71,7 +72,7 @@ fn lay_out(
     for (name, value) in &said.properties {
         // The reference's own words, though it closes the connection with them (apache/pulsar issue 2751).
         let value =
-            value.as_ref().ok_or_else(|| format!("Need Non-Null value for key: {}", json::shown(name)))?;
+            value.as_ref().ok_or_else(|| format!("Need Non-Null value for key: {}", jackson::shown(name)))?;
         properties.push((&**name, &**value));
     }
     let event_ms = said.event_time.as_deref().map(event_ms).transpose()?;
@@ -90,7 +91,7 @@ fn lay_out(
         payload: &[],
     };
     MessageDraft::with(&message, base64::decoded_len_estimate(payload.len()), |out| {
-        LENIENT.decode_vec(payload, out)
+        LENIENT_BASE64.decode_vec(payload, out)
     })
     .map_err(|error| format!("Invalid Base64 message-payload error={error}"))
 }
@@ -100,7 +101,7 @@ fn event_ms(text: &str) -> Result<u64, String> {
     match time::read(text) {
         Some(event_ms) if event_ms > 0 => Ok(event_ms.unsigned_abs()),
         Some(event_ms) => Err(format!("Invalid timestamp : '{event_ms}'")),
-        None => Err(format!("Text {} could not be parsed as an event time", json::shown(text))),
+        None => Err(format!("Text {} could not be parsed as an event time", jackson::shown(text))),
     }
 }
 
@@ -123,25 +124,25 @@ struct ProducerFields<'a> {
 }
 
 impl<'a> ProducerFields<'a> {
-    fn read(text: &'a str) -> Result<Self, json::Wrong> {
+    fn read(text: &'a str) -> Result<Self, jackson::Wrong> {
         let mut said = Self::default();
-        json::each(text, |key, value| said.take(&key, value))?;
+        jackson::each(text, |key, value| said.take(&key, value))?;
         Ok(said)
     }
 
-    fn take(&mut self, key: &str, value: &'a RawValue) -> Result<(), json::Wrong> {
-        let number = || Ok::<_, json::Wrong>(json::integer(key, value)?.unwrap_or(0));
+    fn take(&mut self, key: &str, value: &'a RawValue) -> Result<(), jackson::Wrong> {
+        let number = || Ok::<_, jackson::Wrong>(jackson::integer(key, value)?.unwrap_or(0));
         match key {
-            "payload" => self.payload = json::text(key, value)?,
-            "properties" => self.properties = json::properties(key, value)?,
-            "context" => self.context = json::text(key, value)?,
-            "key" => self.key = json::text(key, value)?,
-            "eventTime" => self.event_time = json::text(key, value)?,
+            "payload" => self.payload = jackson::text(key, value)?,
+            "properties" => self.properties = jackson::properties(key, value)?,
+            "context" => self.context = jackson::text(key, value)?,
+            "key" => self.key = jackson::text(key, value)?,
+            "eventTime" => self.event_time = jackson::text(key, value)?,
             "deliverAt" => self.deliver_at_ms = number()?,
             "deliverAfterMs" => self.deliver_after_ms = number()?,
-            "sequenceId" => self.sequence = json::integer(key, value)?,
-            "encryptionParam" => self.encryption_param = json::text(key, value)?,
-            "compressionType" => self.compression = json::text(key, value)?,
+            "sequenceId" => self.sequence = jackson::integer(key, value)?,
+            "encryptionParam" => self.encryption_param = jackson::text(key, value)?,
+            "compressionType" => self.compression = jackson::text(key, value)?,
             "uncompressedMessageSize" => self.uncompressed_bytes = number()?,
             "type" => self.kind = Some(value),
             "authResponse" => self.auth_response = Some(value),
@@ -152,7 +153,7 @@ impl<'a> ProducerFields<'a> {
 
     /// Whether it is no message but a token.
     fn is_renewal(&self) -> bool {
-        let kind = self.kind.and_then(|kind| json::text("type", kind).ok().flatten());
+        let kind = self.kind.and_then(|kind| jackson::text("type", kind).ok().flatten());
         kind.is_some_and(|kind| kind == credentials::RESPONSE)
     }
 

@@ -5,10 +5,7 @@
 //! nothing is read as a number and written anew, and no key changes its place.
 
 use crate::dialect::{SocketId, Unusable, hides_private};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-use std::borrow::Cow;
-use std::fmt;
+use crate::json::{self, RawValue, quoted};
 
 /// Whose events they are, and where they are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,18 +59,12 @@ fn written(channel: &str, payload: &[u8]) -> Option<String> {
         return None;
     }
     // Whatever else a page has sent as its id, such as the "undefined" of one without a connection, leaves nobody out.
-    let is_id = |raw: &&str| {
-        serde_json::from_str::<Cow<'_, str>>(raw).is_ok_and(|text| SocketId::read(&text).is_ok())
-    };
-    let socket = broadcast.socket.map(RawValue::get).filter(is_id).unwrap_or("null");
+    let is_id = |raw: &&RawValue| json::text(raw).is_some_and(|text| SocketId::read(&text).is_ok());
+    let socket = broadcast.socket.filter(is_id).map_or("null", RawValue::get);
     let data = broadcast.data.get();
     // An event without data has an empty list, as PHP writes it.
-    let data = if data.starts_with('[') {
-        serde_json::to_string(data).ok()?
-    } else {
-        serde_json::to_string(&serde_json::from_str::<Members<'_>>(data).ok()?.without("socket")).ok()?
-    };
-    let channel = serde_json::to_string(channel).ok()?;
+    let data = if data.starts_with('[') { quoted(data) } else { quoted(&without(data, "socket")?) };
+    let channel = quoted(channel);
     Some(format!("{{\"name\":{name},\"channels\":[{channel}],\"data\":{data},\"socket_id\":{socket}}}"))
 }
 
@@ -88,43 +79,13 @@ struct LaravelBroadcast<'a> {
     socket: Option<&'a RawValue>,
 }
 
-/// The members of an object in their order, as they were written.
-struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
-
-impl Members<'_> {
-    /// The text of the object without one of its keys.
-    fn without(&self, unwanted: &str) -> String {
-        let is_wanted = |key: &RawValue| {
-            // A key may be written with escapes.
-            serde_json::from_str::<Cow<'_, str>>(key.get()).is_ok_and(|key| key != unwanted)
-        };
-        let members = self.0.iter().filter(|(key, _)| is_wanted(key));
-        let members: Vec<String> =
-            members.map(|(key, value)| format!("{}:{}", key.get(), value.get())).collect();
-        format!("{{{}}}", members.join(","))
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Reader)
-    }
+/// The text of an object without one of its members, whose name may be written with escapes.
+fn without(object: &str, unwanted: &str) -> Option<String> {
+    let members = json::all(object)?;
+    let wanted = members.iter().filter(|(name, _)| json::text(name).is_some_and(|name| name != unwanted));
+    let mut text = Vec::with_capacity(object.len());
+    json::put_object(wanted.map(|(name, value)| (name.get(), *value)), &mut text);
+    String::from_utf8(text).ok()
 }
 
 #[cfg(test)]

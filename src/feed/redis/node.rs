@@ -1,5 +1,7 @@
 //! One of several daemons that share a Redis, and how it knows its own words again.
 
+use crate::text::hex;
+
 /// A daemon, by an id that it has made for itself.
 #[derive(Clone, Debug)]
 pub struct RelayNode {
@@ -13,7 +15,7 @@ impl RelayNode {
     pub fn new(mut random: [u8; 16]) -> Self {
         random[6] = random[6] & 0x0f | 0x40;
         random[8] = random[8] & 0x3f | 0x80;
-        let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = hex(&random);
         let [a, b, c, d, e] = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
         Self { start: format!("{{\"node\":\"{a}-{b}-{c}-{d}-{e}\"") }
     }

@@ -4,10 +4,8 @@
 //! partition. Every run of the daemon goes on in a ledger of its own, so no position is ever given twice.
 
 use crate::bytes::{Cursor, put_varint};
+use crate::text::{LENIENT_BASE64, put_base64};
 use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -18,14 +16,6 @@ const ID_BYTES_MAX: usize = 28;
 /// Where the numbers of topics begin in the partition of an id: above every number of a partition, and above the places
 /// in a list of topics that stood there once, which clients may still hold.
 const TOPICS_FROM: u32 = 1 << 20;
-
-/// Reads base64 as Java's basic decoder does: padding may be missing, the last bits may be anything.
-pub(crate) const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
 
 /// Where a message stands in its topic: the ledger first, then the entry. In the order of the messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -116,11 +106,7 @@ impl MessageId {
             bytes.push(24);
             put_varint(partition.into(), &mut bytes);
         }
-        let start = out.len();
-        out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-        // The room is exactly what base64 takes.
-        let written = LENIENT.encode_slice(&bytes, &mut out[start..]).unwrap_or(0);
-        out.truncate(start + written);
+        put_base64(&bytes, out);
     }
 
     /// The base64 text.
@@ -136,7 +122,7 @@ impl MessageId {
     /// # Errors
     /// Says what is wrong with it.
     pub fn read(text: &str) -> Result<Self, &'static str> {
-        let bytes = LENIENT.decode(text).map_err(|_| "the message id is not base64")?;
+        let bytes = LENIENT_BASE64.decode(text).map_err(|_| "the message id is not base64")?;
         let (mut rest, mut ledger, mut entry, mut partition) = (Cursor(&bytes), None, None, None);
         while let Some(tag) = rest.byte() {
             if tag & 7 != 0 || tag >= 128 {

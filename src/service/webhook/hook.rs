@@ -9,13 +9,13 @@ use super::news::{Complaints, News, Tally, Trouble, answered};
 use super::settings::{App, WebhookSettings};
 use super::{QUEUE_BYTES_MAX, Reply, WebhookName};
 use crate::endpoint::Endpoint;
+use crate::text::hex;
 use crate::wheel::Now;
 use hmac::{Hmac, Mac as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Request};
 use sha2::Sha256;
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// For how long events are gathered.
@@ -242,10 +242,5 @@ fn signature(secret: &str, body: &str) -> String {
     let mut mac =
         <Hmac<Sha256> as hmac::Mac>::new_from_slice(secret.as_bytes()).expect("any key is long enough");
     mac.update(body.as_bytes());
-    let mut hex = String::with_capacity(64);
-    for byte in mac.finalize().into_bytes() {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
+    hex(&mac.finalize().into_bytes())
 }

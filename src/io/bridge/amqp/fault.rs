@@ -3,6 +3,7 @@
 //! What is said ends in logs, so the password is not in it.
 
 use super::Bus;
+use crate::text::excerpt;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Error, ErrorKind};
 use std::io;
@@ -57,7 +58,7 @@ impl AmqpFault {
             }
             Self::Amqp(step, error) => (*step, error),
         };
-        let words = shown(&error.to_string());
+        let words = excerpt(&error.to_string(), WORDS_MAX);
         match error.kind() {
             ErrorKind::IOError(error) if step == AmqpStep::Connect => unreachable(error, &place, &words),
             ErrorKind::IOError(_) => format!("the connection to {place} was lost ({words})"),
@@ -117,9 +118,4 @@ fn refused(step: AmqpStep, kind: &AMQPErrorKind, bus: &Bus, words: &str) -> Stri
         }
         _ => format!("the broker refuses: {words}"),
     }
-}
-
-/// Somebody else's words, in one line.
-fn shown(text: &str) -> String {
-    text.chars().take(WORDS_MAX).flat_map(char::escape_debug).collect()
 }

@@ -5,11 +5,12 @@
 use super::Redis;
 use super::connection::SILENCE_MAX;
 use crate::feed::redis::RedisPlace;
+use crate::text::excerpt;
 use redis::{ErrorKind, RedisError};
 use std::io;
 
 /// Characters of a server's or a library's own words that are passed on.
-const WORDS_MAX: usize = 300;
+pub(super) const WORDS_MAX: usize = 300;
 
 /// What was being done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ impl RedisFault {
             Self::Tls(error) => format!(
                 "no TLS ({}): correct the host and port in feed.redis.url, or name whoever has signed the server's \
                  certificate in feed.redis.ca_file",
-                shown(&error.to_string())
+                excerpt(&error.to_string(), WORDS_MAX)
             ),
             Self::Redis(step, error) => refused(step, error, redis),
         }
@@ -78,7 +79,7 @@ impl RedisFault {
 }
 
 fn unreachable(error: &io::Error, place: &RedisPlace) -> String {
-    let words = shown(&error.to_string());
+    let words = excerpt(&error.to_string(), WORDS_MAX);
     match (error.kind(), place) {
         (io::ErrorKind::ConnectionRefused, _) => {
             "nobody listens there: start Redis, or correct feed.redis.url".into()
@@ -99,7 +100,7 @@ fn unreachable(error: &io::Error, place: &RedisPlace) -> String {
 }
 
 fn refused(step: &RedisStep, error: &RedisError, redis: &Redis) -> String {
-    let mut words = shown(&error.to_string());
+    let mut words = excerpt(&error.to_string(), WORDS_MAX);
     // A server could say anything.
     if redis.server.login().password().is_some_and(|password| words.contains(password)) {
         words.clear();
@@ -131,9 +132,4 @@ fn not_redis(words: &str) -> String {
         "whoever listens there does not speak as Redis does, or ended the connection at once ({words}): is it \
          Redis, and is its port for TLS another one (feed.redis.url)?"
     )
-}
-
-/// Somebody else's words, in one line.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().take(WORDS_MAX).flat_map(char::escape_debug).collect()
 }

@@ -8,6 +8,7 @@ use super::fault::{RedisFault, RedisStep};
 use crate::feed::redis::RelayNode;
 use crate::io::clock;
 use crate::metrics::Metrics;
+use crate::text::excerpt;
 use crate::throttle::LogLine;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value, cmd, pipe};
@@ -142,7 +143,7 @@ pub(super) async fn publish(
             Err(error) => {
                 metrics.relays_lost.add(texts.len() as u64);
                 LogLine::RelayRefused.warn(clock::now(), || {
-                    let words = super::fault::shown(&error.to_string());
+                    let words = excerpt(&error.to_string(), super::fault::WORDS_MAX);
                     format!(
                         "Redis does not pass on what clients say: let its user publish by `ACL SETUSER … +publish \
                          &{channel}` ({words})"

@@ -1,11 +1,9 @@
 //! JSON as Jackson reads it for Pulsar: what stands where a text should is made one, of keys that are written twice the
 //! last counts, and nobody looks at what follows the object.
 
-use memchr::memchr;
-use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use crate::json::{self, Escapes, RawValue};
+use crate::text::excerpt;
 use std::borrow::Cow;
-use std::fmt;
 
 /// Why a text is not what it should be.
 pub(super) type Wrong = String;
@@ -13,31 +11,12 @@ pub(super) type Wrong = String;
 /// Shows each field of the object that a text begins with to `each`: the key, and the value as it is written.
 pub(super) fn each<'a>(
     text: &'a str,
-    each: impl FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), Wrong>,
+    mut each: impl FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), Wrong>,
 ) -> Result<(), Wrong> {
     if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
         return Err("this is not a JSON object".into());
     }
-    let mut reader = serde_json::Deserializer::from_str(text);
-    reader.deserialize_map(Fields(each)).map_err(|error| error.to_string())
-}
-
-struct Fields<F>(F);
-
-impl<'de, F: FnMut(Cow<'de, str>, &'de RawValue) -> Result<(), Wrong>> Visitor<'de> for Fields<F> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut object: A) -> Result<(), A::Error> {
-        while let Some((key, value)) = object.next_entry::<&RawValue, &RawValue>()? {
-            let key = string(key).map_err(A::Error::custom)?;
-            (self.0)(key, value).map_err(A::Error::custom)?;
-        }
-        Ok(())
-    }
+    json::leading_members(text, |name, value| each(string(name)?, value))
 }
 
 /// The text that a value stands for; `None` for null.
@@ -73,6 +52,8 @@ pub(super) fn integer(key: &str, value: &RawValue) -> Result<Option<i64>, Wrong>
 /// Names and values as texts; null for a value is `None`.
 pub(super) type Properties<'a> = Vec<(Cow<'a, str>, Option<Cow<'a, str>>)>;
 
+/// Characters of a wrong value that its client is shown: enough to know it again.
+const SHOWN_CHARS_MAX: usize = 64;
 /// From how many properties on names are looked up in a table rather than one by one.
 const FEW_PROPERTIES: usize = 16;
 
@@ -109,48 +90,19 @@ pub(super) fn properties<'a>(key: &str, value: &'a RawValue) -> Result<Propertie
     Ok(found)
 }
 
-/// Appends a string with its quotes, escaped as Jackson does: what need not be, is not.
+/// Appends a string with its quotes, escaped as Jackson does.
 pub(super) fn put_string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut written = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        let short = match byte {
-            b'"' | b'\\' => *byte,
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            8 => b'b',
-            12 => b'f',
-            0..=31 => 0,
-            _ => continue,
-        };
-        out.extend_from_slice(&bytes[written..at]);
-        written = at + 1;
-        if short == 0 {
-            let digit = |nibble: u8| b"0123456789ABCDEF"[usize::from(nibble)];
-            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
-        } else {
-            out.extend_from_slice(&[b'\\', short]);
-        }
-    }
-    out.extend_from_slice(&bytes[written..]);
-    out.push(b'"');
+    json::put_string(text, Escapes::Needed, out);
 }
 
-/// At most 64 characters of what a client has written, quoted.
+/// The first characters of what a client has written, quoted.
 pub(super) fn shown(text: &str) -> String {
-    let start: String = text.chars().take(64).flat_map(char::escape_debug).collect();
-    format!("\"{start}\"")
+    format!("\"{}\"", excerpt(text, SHOWN_CHARS_MAX))
 }
 
 /// The text of a string as it is written.
 fn string(value: &RawValue) -> Result<Cow<'_, str>, Wrong> {
-    let written = value.get();
-    match memchr(b'\\', written.as_bytes()) {
-        None => Ok(Cow::Borrowed(&written[1..written.len() - 1])),
-        Some(_) => serde_json::from_str(written).map(Cow::Owned).map_err(|error| error.to_string()),
-    }
+    json::text(value).ok_or_else(|| "a string has half of a surrogate pair".into())
 }
 
 #[cfg(test)]
@@ -234,12 +186,5 @@ mod tests {
         let read = properties("p", value(&many)).unwrap();
         assert_eq!((read.len(), &read[7]), (50_000, &("7".into(), Some("150007".into()))));
         assert!(properties("p", value("[]")).is_err() && properties("p", value("null")).unwrap().is_empty());
-    }
-
-    #[test]
-    fn strings_are_escaped_only_where_they_must_be() {
-        let mut out = Vec::new();
-        put_string("é\"\\/\n\r\t\u{8}\u{c}\u{1f}\u{7f}", &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), "\"é\\\"\\\\/\\n\\r\\t\\b\\f\\u001F\u{7f}\"");
     }
 }

@@ -1,0 +1,74 @@
+//! Texts of others: as far as a line has room for them, and out of the codings that they come in.
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
+
+/// The first characters of a text.
+///
+/// ```
+/// assert_eq!(fanfare::text::start("häuser", 3), "häu");
+/// ```
+#[must_use]
+pub fn start(text: &str, chars_max: usize) -> &str {
+    text.char_indices().nth(chars_max).map_or(text, |(end, _)| &text[..end])
+}
+
+/// The first characters of a text in one line, for a log or an error: control characters, quotes and backslashes are
+/// escaped.
+///
+/// ```
+/// assert_eq!(fanfare::text::excerpt("a\n\"b\" and more", 4), r#"a\n\"b"#);
+/// ```
+#[must_use]
+pub fn excerpt(text: &str, chars_max: usize) -> String {
+    start(text, chars_max).chars().flat_map(char::escape_debug).collect()
+}
+
+/// Bytes as lower-case hexadecimal digits.
+///
+/// ```
+/// assert_eq!(fanfare::text::hex(&[0, 0xaf]), "00af");
+/// ```
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// The text of a part of a URL; `None` when it is not UTF-8.
+///
+/// ```
+/// assert_eq!(fanfare::text::percent_decoded("a%2Fb").as_deref(), Some("a/b"));
+/// assert_eq!(fanfare::text::percent_decoded("%ff"), None);
+/// ```
+#[must_use]
+pub fn percent_decoded(part: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(part).decode_utf8().ok()
+}
+
+/// Reads base64 as Java's basic decoder does: padding may be missing, the last bits may be anything.
+pub const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// Appends bytes as padded base64.
+///
+/// ```
+/// let mut out = b"x:".to_vec();
+/// fanfare::text::put_base64(b"hi", &mut out);
+/// assert_eq!(out, b"x:aGk=");
+/// ```
+pub fn put_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    // The room is exactly what base64 takes.
+    let written = LENIENT_BASE64.encode_slice(bytes, &mut out[start..]).unwrap_or(0);
+    out.truncate(start + written);
+}
