@@ -11,6 +11,7 @@
 //! - [`bytes`]: binary layouts, read from front to back
 //! - [`text`]: texts of others: shortened for a log, and out of their codings
 //! - [`json`]: JSON objects member by member, and strings as references write them
+//! - [`calendar`]: dates and times in UTC
 //! - [`counter`]: a number that one thread writes and any may read
 //! - [`wheel`]: the time, and the timers of one shard
 //! - [`throttle`]: log lines that outsiders can cause: a few, then a count
@@ -61,6 +62,7 @@
 pub mod api;
 pub mod bench;
 pub mod bytes;
+pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod counter;

@@ -3,6 +3,7 @@
 //! What a field is called here is what the daemon calls it, so that whatever it comes to tell one day is shown.
 
 use super::super::{CliError, error::printable};
+use crate::calendar::Utc;
 use crate::service::topic::MessageId;
 use base64::Engine as _;
 use serde_json::{Map, Value};
@@ -158,7 +159,7 @@ fn cell(name: &str, value: &Value) -> String {
         Value::Bool(yes) => (if *yes { "yes" } else { "no" }).into(),
         Value::Number(number) => match number.as_u64() {
             Some(count) if name.to_ascii_lowercase().ends_with("bytes") => size(count),
-            Some(unix_ms) if TIMES.contains(&name) => moment(unix_ms),
+            Some(unix_ms) if TIMES.contains(&name) => Utc::of(unix_ms).to_string(),
             Some(count) => grouped(count),
             None => number.to_string(),
         },
@@ -173,21 +174,6 @@ fn cell(name: &str, value: &Value) -> String {
         Value::Object(fields) if fields.is_empty() => "-".into(),
         Value::Object(_) => whole(&value.to_string()),
     }
-}
-
-/// A time in UTC, as `2016-08-30 16:45:57.785`.
-fn moment(unix_ms: u64) -> String {
-    // Days of the Gregorian calendar, counted from the first of March of the year 0: leap days come last in a year.
-    let days = unix_ms / 86_400_000 + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = (era * 400 + year + month / 10, (month + 2) % 12 + 1);
-    let (seconds, ms) = (unix_ms / 1000 % 86_400, unix_ms % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}")
 }
 
 /// A size as people say it.
@@ -312,9 +298,9 @@ mod tests {
     #[test]
     fn counts_and_sizes_can_be_taken_in() {
         assert_eq!(cell("publishTime", &json!(1_472_575_557_785u64)), "2016-08-30 16:45:57.785");
-        assert_eq!(moment(951_782_400_000), "2000-02-29 00:00:00.000");
-        assert_eq!(moment(4_107_542_399_999), "2100-02-28 23:59:59.999");
-        assert_eq!(moment(4_107_542_400_000), "2100-03-01 00:00:00.000");
+        assert_eq!(Utc::of(951_782_400_000).to_string(), "2000-02-29 00:00:00.000");
+        assert_eq!(Utc::of(4_107_542_399_999).to_string(), "2100-02-28 23:59:59.999");
+        assert_eq!(Utc::of(4_107_542_400_000).to_string(), "2100-03-01 00:00:00.000");
         assert_eq!([0, 999, 1000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"]);
         assert_eq!([0, 1023, 1024, 10 * 1024 * 1024].map(size), ["0 B", "1023 B", "1.0 KiB", "10.0 MiB"]);
     }

@@ -8,6 +8,7 @@ use super::format;
 use super::keeper::sync_directory;
 use super::segment::SegmentFile;
 use super::settings::StoreSettings;
+use crate::calendar::Utc;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
@@ -323,16 +324,7 @@ pub fn keep(directory: &Path, count: usize) -> io::Result<Vec<PathBuf>> {
 /// The time as a name that sorts: `20261121T171500Z`.
 fn stamp() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, second) = (now / 86_400, now % 86_400);
-    // The civil calendar from days since 1970, by eras of 400 years that begin in March.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    let year = year + era * 400 + u64::from(month <= 2);
-    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", second / 3600, second / 60 % 60, second % 60)
+    Utc::of(now * 1000).seconds('T').to_string().replace(['-', ':'], "") + "Z"
 }
 
 pub(super) fn disk_bytes(path: &Path) -> u64 {
