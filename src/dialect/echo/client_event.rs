@@ -28,7 +28,7 @@ impl EchoLive {
         let mut text = format!(
             r#"{{"event":{},"channel":{},"data":{}"#,
             quoted(&event.name),
-            quoted(&channel),
+            quoted(channel),
             event.data
         );
         if let Some(user) = user {
