@@ -1,10 +1,14 @@
 //! The counters of all shards, added up, in the OpenMetrics text format or in the older one of Prometheus.
 
 mod facts;
+mod family;
 
 pub use self::facts::{AppFacts, Facts, Process, Room};
 
-use super::{Asking, DaemonStatus, TEXT, response};
+use self::family::family;
+use super::response::{TEXT, response};
+use super::status::DaemonStatus;
+use super::topics::Asking;
 use crate::counter::Counter;
 use crate::dialect::{Kind, Tally};
 use crate::metrics::{Broker, Delivery, LATENCY_BOUNDS_US, Metrics, Origin, Outcome, StatusClass};
@@ -13,7 +17,7 @@ use crate::service::verification::CheckOutcome;
 use crate::service::webhook::WebhookKind;
 use crate::throttle::LogLine;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelValue, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt::Error;
@@ -475,32 +479,6 @@ impl Collector for Snapshot {
         self.store(&mut encoder)?;
         self.log(&mut encoder)?;
         self.latency(&mut encoder)
-    }
-}
-
-fn family<V: EncodeLabelValue>(
-    out: &mut DescriptorEncoder<'_>,
-    kind: MetricType,
-    unit: Option<&Unit>,
-    name: &str,
-    help: &str,
-    values: Vec<(Vec<(&'static str, V)>, u64)>,
-) -> Result<(), Error> {
-    let mut metric = out.encode_descriptor(name, help, unit, kind)?;
-    for (labels, value) in values {
-        if labels.is_empty() {
-            put(&mut metric, kind, value)?;
-        } else {
-            put(&mut metric.encode_family(&labels)?, kind, value)?;
-        }
-    }
-    Ok(())
-}
-
-fn put(metric: &mut MetricEncoder<'_>, kind: MetricType, value: u64) -> Result<(), Error> {
-    match kind {
-        MetricType::Counter => metric.encode_counter::<NoLabelSet, _, u64>(&value, None),
-        _ => metric.encode_gauge(&(value as i64)),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Without a question it is ready unless something concerns all; with `?dialect=NAME`, once or several times, it is ready
 //! when each of these dialects is.
 
-use super::{DaemonStatus, Gap};
+use super::status::{DaemonStatus, Gap};
 use crate::dialect::Kind;
 
 /// The answer to `/healthz`.

@@ -5,7 +5,7 @@ use super::load::{self, LoadedConfig};
 use super::locate::SERVICE_CONFIGURATION;
 use super::output::print;
 use super::user::User;
-use super::{CliError, logging, serve};
+use super::{CliError, logging};
 use crate::dialect::Kind;
 use crate::io::rehearsal::{self, Occupancy};
 use crate::io::runtime::{AnyRuntime, Driver};
@@ -76,8 +76,7 @@ impl Check {
         let mut is_damaged = false;
         if let Some(store) = plan.store.as_ref().filter(|_| speaks(&plan, Kind::Pulsar)) {
             let report = io::store::check(store, self.whole_store);
-            let report = report
-                .map_err(|error| CliError::new(error.to_string()).with(serve::status_of_store(&error)))?;
+            let report = report.map_err(|error| CliError::new(error.to_string()).with((&error).into()))?;
             report.lines.iter().for_each(|line| text += &format!("{line}\n"));
             // A start mends what it can, so only who asks for everything is told of damage by the status.
             is_damaged = self.whole_store && report.is_damaged;

@@ -3,6 +3,7 @@
 //!
 //! A command's errors end at a person's eyes, never in another function's `match`, so they are text.
 
+use crate::io::store::OpenError;
 use std::process::ExitCode;
 
 /// A command's failure, told to the person who typed it.
@@ -26,6 +27,21 @@ pub enum CliStatus {
     TryAgain = 75,
     /// The configuration, or a file that it names, is wrong (`EX_CONFIG`).
     Configuration = 78,
+}
+
+impl From<&OpenError> for CliStatus {
+    fn from(error: &OpenError) -> Self {
+        match error {
+            OpenError::InUse(_) | OpenError::Full(..) => Self::TryAgain,
+            OpenError::Damaged(..) | OpenError::Missing(..) => Self::Failure,
+            OpenError::NoPath
+            | OpenError::Directory(..)
+            | OpenError::Foreign(_)
+            | OpenError::Newer(..)
+            | OpenError::Older(..)
+            | OpenError::Writers(..) => Self::Configuration,
+        }
+    }
 }
 
 impl CliError {

@@ -9,7 +9,6 @@ use super::signals::{ReceivedSignal, SignalWish};
 use super::{CliError, logging, resources, trial};
 use crate::io::listen::ListenError;
 use crate::io::runtime::Driver;
-use crate::io::store::OpenError;
 use crate::io::{self, Daemon, Plan, StartError};
 use argh::FromArgs;
 use sd_notify::NotifyState;
@@ -95,21 +94,7 @@ fn status(error: &StartError) -> CliStatus {
         }
         StartError::Late => CliStatus::TryAgain,
         StartError::Listen(_) => CliStatus::Configuration,
-        StartError::Store(error) => status_of_store(error),
-    }
-}
-
-/// What it exits with when the store cannot be opened.
-pub(super) fn status_of_store(error: &OpenError) -> CliStatus {
-    match error {
-        OpenError::InUse(_) | OpenError::Full(..) => CliStatus::TryAgain,
-        OpenError::Damaged(..) | OpenError::Missing(..) => CliStatus::Failure,
-        OpenError::NoPath
-        | OpenError::Directory(..)
-        | OpenError::Foreign(_)
-        | OpenError::Newer(..)
-        | OpenError::Older(..)
-        | OpenError::Writers(..) => CliStatus::Configuration,
+        StartError::Store(error) => error.into(),
     }
 }
 

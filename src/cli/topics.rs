@@ -10,11 +10,11 @@ mod show;
 use self::reach::{AdminAnswer, AdminReach};
 use self::restore::Restore;
 use super::output::{ask, note, print as put};
-use super::{CliError, error::printable, paths};
+use super::{CliError, error::printable};
 use argh::FromArgs;
 use serde_json::Value;
 use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Names that one page of a list has.
@@ -421,12 +421,6 @@ fn confirm(what: &str, yes: bool) -> Result<(), CliError> {
     let read = io::stdin().read_line(&mut line);
     read.map_err(|error| CliError::new(format!("cannot read the answer: {error}")))?;
     if matches!(line.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(CliError::new("nothing was changed")) }
-}
-
-/// The token in a file, as an editor has left it.
-fn token_in(path: &Path) -> Result<String, CliError> {
-    let bytes = paths::read_small(path, "the token of [admin]")?;
-    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What the metrics tell beside the counters: the build, the process, the limits, the last reload, certificates, the
 //! store and its room, and the largest of what has names: backlogs of subscriptions, topics, apps.
 
-use super::family;
+use super::family::family;
 use crate::service::topic::{Holding, TopicBacklog};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};

@@ -3,7 +3,6 @@
 use super::super::error::{CliStatus, printable};
 use super::super::locate::{ADDRESS_FILE, Located, TOKEN_FILE};
 use super::super::{CliError, explain::explain, paths};
-use super::token_in;
 use crate::api::AdminToken;
 use crate::config::{Config, ConfigError};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -240,4 +239,10 @@ fn address_variable() -> Option<String> {
 
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The token in a file, as an editor has left it.
+fn token_in(path: &Path) -> Result<String, CliError> {
+    let bytes = paths::read_small(path, "the token of [admin]")?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }

@@ -3,7 +3,6 @@
 use super::super::check::service_configuration;
 use super::super::load;
 use super::super::output::{note, print};
-use super::super::serve::status_of_store;
 use super::super::user::User;
 use super::super::{CliError, error::CliStatus};
 use super::show;
@@ -89,7 +88,7 @@ fn none_runs(plan: &Plan) -> Result<(), CliError> {
 fn status(error: &RestoreError) -> CliStatus {
     match error {
         RestoreError::Writers(..) => CliStatus::Configuration,
-        RestoreError::Open(error) => status_of_store(error),
+        RestoreError::Open(error) => error.into(),
         _ => CliStatus::Failure,
     }
 }
