@@ -1,13 +1,14 @@
 //! A presence channel of a thousand members: what it costs when one comes and goes, for itself and for the others.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use fanfare::dialect::echo::{self, App, AppSecret, AppSettings};
+use fanfare::dialect::echo::{self, App, AppSettings};
 use fanfare::dialect::{Kind, Settings, Upgrade};
 use fanfare::frame::Publication;
 use fanfare::message::Received;
 use fanfare::outbox::Sent;
 use fanfare::service::ConnectionRef;
 use fanfare::service::presence::{AppPresence, Newcomer, Rules};
+use fanfare::setting::Secret;
 use fanfare::shard::{Id, Limits, Outgoing, Shard};
 use fanfare::wheel::Now;
 use hmac::{Hmac, Mac};
@@ -26,7 +27,7 @@ fn newcomer(user: &str) -> Newcomer<'_> {
 fn shard() -> Shard {
     let app =
         AppSettings { id: "1".into(), key: "key".into(), presence_members_max: 0, ..AppSettings::default() };
-    let apps = vec![Arc::new(App::new(app, AppSecret("secret".into())))];
+    let apps = vec![Arc::new(App::new(app, Secret("secret".into())))];
     let echo = echo::EchoSettings { apps, ..echo::EchoSettings::default() };
     Shard::new(Arc::new(Settings { echo, ..Settings::default() }), Limits::default(), Arc::default(), NOW)
 }

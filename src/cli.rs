@@ -5,6 +5,7 @@ pub mod arguments;
 mod bus;
 pub(crate) mod certificates;
 pub mod check;
+pub mod configuration;
 mod dial;
 pub mod error;
 pub mod explain;

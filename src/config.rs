@@ -7,217 +7,21 @@
 pub mod changes;
 mod environment;
 mod problems;
+pub mod sample;
+pub mod schema;
+pub mod tables;
 pub mod words;
 
-pub use self::environment::{ENVIRONMENT_PREFIX, KEYS};
+pub use self::environment::ENVIRONMENT_PREFIX;
+pub use self::tables::{
+    AdminTable, ClientCertificate, Config, FeedTable, Format, Level, ListenTable, LogTable, TlsTable,
+};
+pub use self::words::ConfigError;
 
 use self::environment::{overrides, path_of, put, typed};
 use self::words::Mismatch;
-use crate::api::AdminToken;
-use crate::dialect::{Kind, channel, echo, personium, pulsar, wazo};
-use crate::feed::{amqp, redis, unix};
-use crate::io::runtime::Driver;
-use crate::io::store;
-use crate::proxy::Networks;
-use crate::shard::Limits;
 use serde::Deserialize;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use toml::{Table, Value};
-
-/// Listeners that may be asked for.
-const LISTENERS_MAX: usize = 64;
-
-/// The whole file.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Shards; one per available CPU when 0.
-    pub threads: usize,
-    /// The CPUs that shards are pinned to, in order; those that the process may use when empty.
-    pub cpus: Vec<usize>,
-    /// Whether shards are pinned at all.
-    pub pin: bool,
-    /// How the shards wait.
-    pub driver: Driver,
-    /// Connections of the whole daemon; as many as there are descriptors when 0.
-    pub max_connections: usize,
-    /// The proxies that are believed when they name their clients.
-    pub trusted_proxies: Networks,
-    /// Seconds that a stop may take.
-    pub drain_s: u32,
-    /// Where clients connect.
-    pub listen: Vec<ListenTable>,
-    /// Where health and metrics are told, and topics looked after.
-    pub admin: Option<AdminTable>,
-    /// Where events come from.
-    pub feed: FeedTable,
-    /// The shards' bounds.
-    pub limits: Limits,
-    /// What is logged, and how.
-    pub log: LogTable,
-    /// The dialects `personium-event` and `personium-topic`.
-    pub personium: personium::PersoniumSettings,
-    /// The dialect `channel`.
-    pub channel: channel::ChannelSettings,
-    /// The dialect `echo`.
-    pub echo: echo::EchoSettings,
-    /// The dialect `pulsar`.
-    pub pulsar: pulsar::PulsarSettings,
-    /// Where its messages are stored.
-    pub store: store::StoreSettings,
-    /// The dialect `wazo`.
-    pub wazo: wazo::WazoSettings,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            threads: 0,
-            cpus: vec![],
-            pin: true,
-            driver: Driver::Auto,
-            max_connections: 0,
-            trusted_proxies: Networks::default(),
-            drain_s: 10,
-            listen: vec![],
-            admin: None,
-            feed: FeedTable::default(),
-            limits: Limits::default(),
-            log: LogTable::default(),
-            personium: personium::PersoniumSettings::default(),
-            channel: channel::ChannelSettings::default(),
-            echo: echo::EchoSettings::default(),
-            pulsar: pulsar::PulsarSettings::default(),
-            store: store::StoreSettings::default(),
-            wazo: wazo::WazoSettings::default(),
-        }
-    }
-}
-
-/// One `[[listen]]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListenTable {
-    /// Address and port.
-    pub address: SocketAddr,
-    /// Names of dialects.
-    pub dialects: Vec<String>,
-    /// Where TLS is spoken.
-    pub tls: Option<TlsTable>,
-    /// Whether every connection is a trusted proxy's, and begins with the PROXY protocol.
-    #[serde(default)]
-    pub proxy_protocol: bool,
-}
-
-/// `tls` of a `[[listen]]`. What these files hold is read by whoever starts the daemon.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TlsTable {
-    /// The certificate and those between it and the root, in PEM.
-    pub certificate: PathBuf,
-    /// The certificate's private key, in PEM.
-    pub key: PathBuf,
-    /// Whoever has signed the certificates of clients, in PEM; without it no client is asked for one.
-    pub client_ca: Option<PathBuf>,
-    /// Whether a client may do without.
-    pub client_certificate: Option<ClientCertificate>,
-}
-
-/// Whether clients must have a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ClientCertificate {
-    /// No handshake without.
-    Required,
-    /// One that is shown must be good.
-    Optional,
-}
-
-impl TlsTable {
-    /// Whether the files are named.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        [&self.certificate, &self.key].iter().all(|path| !path.as_os_str().is_empty())
-    }
-}
-
-/// `[admin]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AdminTable {
-    /// Address and port.
-    pub address: SocketAddr,
-    /// What whoever asks about topics has to show; or `token_file`. Nobody may without.
-    pub token: Option<AdminToken>,
-    /// The file that holds it.
-    pub token_file: Option<PathBuf>,
-}
-
-/// `[feed]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FeedTable {
-    /// `[feed.unix]`.
-    pub unix: unix::UnixFeedSettings,
-    /// `[feed.amqp]`.
-    pub amqp: amqp::AmqpFeedSettings,
-    /// `[feed.redis]`.
-    pub redis: redis::RedisFeedSettings,
-}
-
-/// `[log]`.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogTable {
-    /// The least severe level that is written.
-    pub level: Level,
-    /// The shape of a line.
-    pub format: Format,
-}
-
-impl Default for LogTable {
-    fn default() -> Self {
-        Self { level: Level::Info, format: Format::Auto }
-    }
-}
-
-/// A level of severity, the most severe first.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Something failed.
-    Error,
-    /// Something needs attention.
-    Warn,
-    /// What an operator wants to know.
-    Info,
-    /// What a developer wants to know.
-    Debug,
-}
-
-/// Where log lines go.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// The journal under systemd, else text.
-    Auto,
-    /// Lines on standard error.
-    Text,
-    /// JSON lines on standard error.
-    Json,
-    /// systemd's journal, with fields.
-    Journald,
-}
-
-/// Why a configuration was not read.
-#[derive(Debug)]
-pub enum ConfigError {
-    /// The file's text is wrong.
-    Text(Box<toml::de::Error>),
-    /// An environment variable is wrong; the message says which and why, without its value.
-    Environment(String),
-}
 
 impl Config {
     /// Reads the text of a file with the overrides of an environment.
@@ -269,7 +73,12 @@ impl Config {
                 },
             }
         }
-        lacking.map_or(Ok((config, table)), Err)
+        if let Some(lacking) = lacking {
+            return Err(lacking);
+        }
+
+        config.out_of_range = schema::out_of_range(&table);
+        Ok((config, table))
     }
 
     /// A variable whose value is not one of its key; without the value, which may be a secret.
@@ -281,42 +90,12 @@ impl Config {
         };
         ConfigError::Environment(format!("{name}: {why}; see the sample configuration for its form"))
     }
-
-    /// The dialects of a listener, in the order they are asked.
-    ///
-    /// # Errors
-    /// When a name is not a dialect's.
-    pub fn kinds(listen: &ListenTable) -> Result<Vec<Kind>, String> {
-        let kind = |name: &String| {
-            Kind::named(name).ok_or_else(|| {
-                let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-                format!(
-                    "[[listen]] {}: there is no dialect \"{name}\"{}; this build has: {}",
-                    listen.address,
-                    nearest(name, known.iter().copied()),
-                    known.join(", ")
-                )
-            })
-        };
-        let mut kinds = listen.dialects.iter().map(kind).collect::<Result<Vec<_>, _>>()?;
-        kinds.sort();
-        kinds.dedup();
-        Ok(kinds)
-    }
-}
-
-/// `; did you mean "…"?`, or nothing when nothing is near.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
-    match near {
-        Some((distance, known)) if distance <= 1 + name.len() / 3 => format!("; did you mean \"{known}\"?"),
-        _ => String::new(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::runtime::Driver;
 
     const MINIMAL: &str = r#"
         [[listen]]
@@ -427,22 +206,6 @@ mod tests {
     }
 
     #[test]
-    fn every_key_of_the_list_is_a_key() {
-        let known_only_with_their_table =
-            ["personium.token.jwt", "channel.token.jwt", "pulsar.token.jwt", "wazo.token.jwt", "admin"];
-        for key in
-            KEYS.iter().filter(|key| !known_only_with_their_table.iter().any(|start| key.starts_with(start)))
-        {
-            let mut table: Table = toml::from_str(MINIMAL).unwrap();
-            let path: Vec<String> = key.split('.').map(str::to_owned).collect();
-            put(&mut table, &path, Value::String("no value of any key but a text's".into()));
-            if let Err(error) = Config::deserialize(Value::Table(table)) {
-                assert!(!error.to_string().contains("unknown field"), "{key}: {error}");
-            }
-        }
-    }
-
-    #[test]
     fn what_cannot_run_is_told_with_what_to_do() {
         let problems = |text: &str| Config::read(text, std::iter::empty()).unwrap().problems().join("\n");
         assert!(problems("").contains("nothing to listen on"));
@@ -494,10 +257,52 @@ mod tests {
         assert!(
             admin("token = \"0123456789abcdef\"\ntoken_file = \"/f\"").contains("both token and token_file")
         );
-        let none = problems(&format!("{MINIMAL}[limits]\nhead_bytes_max = 0"));
-        assert!(none.contains("limits.head_bytes_max = 0"), "{none}");
         let parts = problems(&format!("{MINIMAL}[limits]\npartial_bytes_max = 65535"));
         assert!(parts.contains("less than personium.text_bytes_max (65536)"), "{parts}");
+    }
+
+    #[test]
+    fn a_number_out_of_its_range_is_told_with_the_range_and_never_a_secret() {
+        let app = "[[echo.app]]\nid = \"a\"\nkey = \"k\"\nsecret = \"s\"";
+        for (text, problem) in [
+            ("[limits]\nhead_bytes_max = 0", "limits.head_bytes_max = 0: write at least 1"),
+            ("[channel]\nchannel_bytes_max = 0", "channel.channel_bytes_max = 0: write 1 to 4000"),
+            ("[channel]\nchannel_bytes_max = 4001", "channel.channel_bytes_max = 4001: write 1 to 4000"),
+            ("[feed.amqp]\nprefetch = 0", "feed.amqp.prefetch = 0: write 1 to 65535"),
+            ("[store]\ninterval_ms = 5", "store.interval_ms = 5: write 10 to 60000"),
+            ("[store]\nwriters = 17\ncache_bytes = 17825792", "store.writers = 17: write 1 to 16"),
+            ("[pulsar]\ntopics_max = 0", "pulsar.topics_max = 0: write at least 1"),
+            (
+                "[pulsar]\npartitioned = [{ topic = \"persistent://a/b/c\", partitions = 1025 }]",
+                "pulsar.partitioned.0.partitions = 1025: write 1 to 1024",
+            ),
+            (
+                "[channel]\ncallback = { url = \"http://x\", timeout_s = 61 }",
+                "channel.callback.timeout_s = 61: write 1 to 60",
+            ),
+            (
+                "[wazo.token.wazo_auth]\nurl = \"http://x\"\ncache_s = 301",
+                "wazo.token.wazo_auth.cache_s = 301: write at most 300",
+            ),
+            (
+                "[pulsar.token.jwt]\nalgorithms = [\"HS256\"]\nsecret = \"s\"\nleeway_s = 61",
+                "pulsar.token.jwt.leeway_s = 61: write at most 60",
+            ),
+            (
+                &format!("{app}\nactivity_timeout_s = 3601"),
+                "echo.app.0.activity_timeout_s = 3601: write 1 to 3600",
+            ),
+            (
+                "[wazo]\nmessage_bytes_max = 67108865\n[limits]\npartial_bytes_max = 67108865",
+                "wazo.message_bytes_max = 67108865: write at most 67108864",
+            ),
+        ] {
+            let config = Config::read(&format!("{MINIMAL}{text}"), std::iter::empty()).unwrap();
+            assert_eq!(config.problems(), [problem], "{text}");
+        }
+        let config =
+            with(&[("FANFARE_STORE_WRITERS", "0"), ("FANFARE_STORE_CACHE_BYTES", "1048576")]).unwrap();
+        assert_eq!(config.problems(), ["store.writers = 0: write 1 to 16"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! - [`calendar`]: dates and times in UTC
 //! - [`counter`]: a number that one thread writes and any may read
 //! - [`wheel`]: the time, and the timers of one shard
+//! - [`setting`]: what settings of several modules have in common
 //! - [`throttle`]: log lines that outsiders can cause: a few, then a count
 //! - [`wildcard`]: patterns in which a star stands for any text
 //! - [`proxy`]: what proxies say of the clients behind them, and which are believed
@@ -80,6 +81,7 @@ pub mod proxy;
 pub mod reason;
 pub mod retained;
 pub mod service;
+pub mod setting;
 pub mod shard;
 pub mod text;
 pub mod throttle;

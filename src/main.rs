@@ -6,8 +6,8 @@ use fanfare::cli::arguments::{self, Asked};
 use fanfare::cli::error::CliStatus;
 use fanfare::cli::output::{note, print};
 use fanfare::cli::{
-    CliError, check::Check, publish::Publish, serve::Serve, subscribe::SubscribeCommand, token::TokenCommand,
-    topics::TopicsCommand,
+    CliError, check::Check, configuration::ConfigCommand, publish::Publish, serve::Serve,
+    subscribe::SubscribeCommand, token::TokenCommand, topics::TopicsCommand,
 };
 use std::process::ExitCode;
 
@@ -38,6 +38,7 @@ struct Arguments {
 enum FanfareCommand {
     Serve(Serve),
     Check(Check),
+    Config(ConfigCommand),
     Publish(Publish),
     Subscribe(SubscribeCommand),
     Token(TokenCommand),
@@ -73,6 +74,7 @@ fn run() -> Result<ExitCode, CliError> {
     match arguments.command {
         Some(FanfareCommand::Serve(serve)) => serve.run(),
         Some(FanfareCommand::Check(check)) => check.run(),
+        Some(FanfareCommand::Config(config)) => config.run(),
         Some(FanfareCommand::Publish(publish)) => publish.run(),
         Some(FanfareCommand::Subscribe(subscribe)) => subscribe.run(),
         Some(FanfareCommand::Token(token)) => token.run(),

@@ -326,15 +326,6 @@ pub enum VerifierError {
         "algorithms is missing or empty; name what the issuer signs with, such as algorithms = [\"HS256\"]"
     )]
     NoAlgorithm,
-    /// `leeway_s` is above its limit.
-    #[error(
-        "leeway_s is {leeway_s}; at most {} is allowed, so set the clocks right instead",
-        settings::LEEWAY_S_MAX
-    )]
-    Leeway {
-        /// The configured value.
-        leeway_s: u64,
-    },
     /// Not exactly one of the four key settings is there.
     #[error("{found} of secret, secret_file, public_key_file and jwks_file are set; set exactly one")]
     KeySources {
@@ -358,18 +349,6 @@ pub enum VerifierError {
         "ca_file is not PEM with the certificates of authorities; each begins with -----BEGIN CERTIFICATE-----"
     )]
     Authorities,
-    /// A number outside of its bounds.
-    #[error("{key} is {value}; write {min} to {max}")]
-    Range {
-        /// The setting.
-        key: &'static str,
-        /// Its value.
-        value: u64,
-        /// The least that is allowed.
-        min: u64,
-        /// The most.
-        max: u64,
-    },
     /// The secret or the PEM file does not do.
     #[error(transparent)]
     Key(#[from] KeyError),

@@ -1,110 +1,45 @@
-//! Holds the files of `systemd/` against the program: the sample configuration has every key with its
-//! default, and the unit fits them.
+//! Holds the files of `systemd/` against the program: the sample configuration is made from the schema of the
+//! configuration and can run, the README's figures are its defaults, and the unit fits them.
+//!
+//! `REWRITE=1 cargo test --test sample` writes the sample and the README's figures anew.
 
-use fanfare::config::{Config, KEYS};
+use fanfare::config::Config;
+use fanfare::config::sample::{sample, waiting};
+use fanfare::config::schema::{Key, keys};
+use std::path::Path;
 use std::process::Command;
 
 const SAMPLE: &str = include_str!("../systemd/fanfare.toml");
 const UNIT: &str = include_str!("../systemd/fanfare.service");
 const README: &str = include_str!("../README.md");
 
-/// Keys that have no default; behind `#` stands an example.
-const EXAMPLES: [&str; 50] = [
-    "listen.0.tls.certificate",
-    "listen.0.tls.key",
-    "listen.0.tls.client_ca",
-    "listen.0.tls.client_certificate",
-    "admin.token",
-    "admin.token_file",
-    "feed.unix.group",
-    "feed.amqp.url",
-    "feed.amqp.url_file",
-    "feed.amqp.origin_uuid",
-    "feed.amqp.ca_file",
-    "feed.redis.url",
-    "feed.redis.url_file",
-    "feed.redis.ca_file",
-    "personium.topics",
-    "personium.token.jwt.secret",
-    "personium.token.jwt.public_key_file",
-    "personium.token.jwt.jwks_file",
-    "personium.token.static.file",
-    "personium.token.introspection.url",
-    "personium.token.introspection.client_id",
-    "personium.token.introspection.client_secret",
-    "personium.token.introspection.client_secret_file",
-    "personium.token.introspection.ca_file",
-    "channel.token.jwt.secret",
-    "channel.token.jwt.public_key_file",
-    "channel.token.jwt.jwks_file",
-    "channel.token.static.file",
-    "echo.redis.app",
-    "echo.redis.prefix",
-    "echo.app.0.secret",
-    "echo.app.0.webhook",
-    "store.backup_path",
-    "pulsar.partitioned",
-    "pulsar.token.jwt.secret",
-    "pulsar.token.jwt.public_key_file",
-    "pulsar.token.jwt.jwks_file",
-    "pulsar.token.static.file",
-    "pulsar.token.introspection.url",
-    "pulsar.token.introspection.client_id",
-    "pulsar.token.introspection.client_secret",
-    "pulsar.token.introspection.client_secret_file",
-    "pulsar.token.introspection.ca_file",
-    "wazo.master_tenant_uuid",
-    "wazo.token.jwt.secret",
-    "wazo.token.jwt.public_key_file",
-    "wazo.token.jwt.jwks_file",
-    "wazo.token.static.file",
-    "wazo.token.wazo_auth.url",
-    "wazo.token.wazo_auth.ca_file",
-];
-
-/// The tables that stand behind `#`, each to take the place of the dialect's `token.jwt`.
-const OTHER_JUDGES: [&str; 7] = [
-    "personium.token.introspection",
-    "personium.token.static",
-    "channel.token.static",
-    "pulsar.token.introspection",
-    "pulsar.token.static",
-    "wazo.token.wazo_auth",
-    "wazo.token.static",
-];
-
-/// The table behind `#` that is nothing without its one key that has no default.
-const OPTIONAL: (&str, &str) = ("channel.callback", "url");
-
-/// One `key = value` of the sample.
-struct Entry {
-    /// Its place among the lines.
-    line: usize,
-    /// As in [`KEYS`].
-    key: String,
-    commented: bool,
-}
-
-fn entries() -> Vec<Entry> {
-    let mut entries = Vec::new();
-    let mut section = String::new();
-    for (line, text) in SAMPLE.lines().enumerate() {
-        let (commented, text) = text.strip_prefix('#').map_or((false, text), |text| (true, text));
-        if let Some(header) = text.strip_prefix('[') {
-            let list = header.starts_with('[');
-            let name = header.trim_matches(['[', ']']);
-            section = format!("{name}.{}", if list { "0." } else { "" });
-        } else if let Some((key, _)) = text.split_once(" = ")
-            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte == b'.')
-        {
-            entries.push(Entry { line, key: format!("{section}{key}"), commented });
-        }
+/// Compares a file with what it should be, or writes it.
+fn hold(file: &str, now: &str, expected: &str) {
+    if now == expected {
+        return;
     }
-    entries
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("REWRITE").is_some() {
+        std::fs::write(path, expected).expect("the file can be written");
+        return;
+    }
+    let differs = now.lines().zip(expected.lines()).find(|(now, expected)| now != expected);
+    panic!(
+        "{file} is not what the settings say: run `REWRITE=1 cargo test --test sample`, which writes it. First:\n{differs:#?}"
+    );
 }
 
 fn read(text: &str) -> Config {
     Config::read(text, std::iter::empty()).unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+fn key(path: &str) -> &'static Key {
+    keys().iter().find(|key| key.path == path).unwrap_or_else(|| panic!("{path}"))
+}
+
+#[test]
+fn the_sample_is_made_from_the_settings() {
+    hold("systemd/fanfare.toml", SAMPLE, &sample());
 }
 
 #[test]
@@ -112,116 +47,160 @@ fn the_sample_can_run() {
     assert_eq!(read(SAMPLE).problems(), Vec::<String>::new());
 }
 
-#[test]
-fn every_key_stands_in_the_sample_once_and_no_other() {
-    let mut found: Vec<String> = entries().into_iter().map(|entry| entry.key).collect();
-    let mut known: Vec<String> = KEYS.iter().map(|key| (*key).to_owned()).collect();
-    found.sort();
-    known.sort();
-    assert_eq!(found, known);
+/// A table of the sample that stands behind `#`.
+struct Dormant {
+    name: String,
+    /// Its lines, comments left out, without the `#`.
+    keys: Vec<String>,
+}
+
+/// The sample in two parts: what it sets, with every default that stands behind `#`, and the tables that do.
+fn parts() -> (String, Vec<Dormant>) {
+    let (mut awake, mut dormant): (String, Vec<Dormant>) = (String::new(), Vec::new());
+    let (mut section, mut is_dormant) = (String::new(), false);
+    for line in SAMPLE.lines().filter(|line| !line.starts_with("# ")) {
+        let (is_commented, text) = line.strip_prefix('#').map_or((false, line), |text| (true, text));
+        if text.starts_with('[') {
+            let name = text.trim_matches(['[', ']']);
+            (section, is_dormant) =
+                (name.replace("echo.app", "echo.app.0").replace("listen", "listen.0"), is_commented);
+            match is_commented {
+                true => dormant.push(Dormant { name: name.into(), keys: vec![] }),
+                false => awake += &format!("{text}\n"),
+            }
+        } else if let Some((name, _)) = text.split_once(" = ") {
+            let path = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
+            let is_default = key(&path).example().is_none() && key(&path).default().is_some();
+            match dormant.last_mut().filter(|_| is_dormant) {
+                Some(table) => table.keys.push(text.into()),
+                None if !is_commented || is_default => awake += &format!("{text}\n"),
+                None => {}
+            }
+        }
+    }
+    (awake, dormant)
 }
 
 #[test]
 fn a_key_behind_a_hash_shows_its_default() {
-    let as_shipped = format!("{:?}", read(SAMPLE));
-    let of_another_table = |entry: &Entry| {
-        let tables = OTHER_JUDGES.into_iter().chain([OPTIONAL.0]);
-        tables.into_iter().any(|table| entry.key.starts_with(&format!("{table}.")))
-    };
-    for entry in entries().iter().filter(|entry| entry.commented && !of_another_table(entry)) {
-        let with: Vec<&str> = SAMPLE
-            .lines()
-            .enumerate()
-            .map(|(line, text)| if line == entry.line { &text[1..] } else { text })
-            .collect();
-        if !EXAMPLES.contains(&entry.key.as_str()) {
-            assert_eq!(format!("{:?}", read(&with.join("\n"))), as_shipped, "{}", entry.key);
-        } else {
-            read(&with.join("\n"));
-        }
-    }
-}
-
-/// The number that a cell of a table begins with, in the unit of a key.
-fn told(cell: &str, key: &str) -> Option<i64> {
-    let mut words =
-        cell.split_whitespace().skip_while(|word| !word.starts_with(|c: char| c.is_ascii_digit()));
-    let digits: String = words.next()?.chars().filter(char::is_ascii_digit).collect();
-    let unit = match words.next() {
-        Some("KiB") => 1024,
-        Some("MiB") => 1024 * 1024,
-        Some("million") => 1_000_000,
-        Some("s") if key.ends_with("_ms") => 1000,
-        _ => 1,
-    };
-    digits.parse::<i64>().ok().map(|number| number * unit)
-}
-
-/// A row of the README's tables says ``| … | 1 MiB (`limits.outbox_bytes_max`) | … |``: the first key's default.
-#[test]
-fn the_limits_that_the_readme_tells_are_those_of_the_sample() {
-    let value = |key: &str| {
-        let entry = entries().into_iter().find(|entry| entry.key.replace(".0.", ".") == key)?;
-        let (_, value) = SAMPLE.lines().nth(entry.line)?.split_once(" = ")?;
-        value.parse::<i64>().ok().filter(|value| *value > 0)
-    };
-    let mut looked_at = 0;
-    for row in README.lines().filter(|line| line.starts_with("| ")) {
-        let limit = row.split('|').nth(2).unwrap_or_default();
-        let Some((cell, keys)) = limit.split_once("(`") else { continue };
-        let key = keys.split('`').next().unwrap_or_default();
-        if let (Some(default), Some(told)) = (value(key), told(cell, key)) {
-            assert_eq!(told, default, "{row}");
-            looked_at += 1;
-        }
-    }
-    assert!(looked_at > 30, "only {looked_at} rows have a key");
+    assert_eq!(format!("{:?}", read(&parts().0)), format!("{:?}", read(SAMPLE)));
 }
 
 #[test]
-fn each_other_judge_of_the_sample_can_take_the_place_of_the_first() {
-    for table in OTHER_JUDGES {
-        let first = format!("[{}.token.jwt]", table.split('.').next().unwrap());
-        let (before, _) = SAMPLE.split_once(&first).unwrap();
-        let header = format!("#[{table}]\n");
-        let (_, rest) = SAMPLE.split_once(&header).unwrap();
-        let block = rest.split("\n\n").next().unwrap();
-        // One of two ways to give the secret.
-        let lines = block.lines().filter_map(|line| line.strip_prefix('#'));
-        let lines: Vec<&str> =
-            lines.filter(|line| !line.starts_with(' ') && !line.starts_with("client_secret =")).collect();
-        let with = |lines: &[&str]| read(&format!("{before}{}{}", &header[1..], lines.join("\n")));
+fn each_table_behind_a_hash_can_be_used_and_shows_its_defaults() {
+    for table in parts().1 {
+        // Another verifier takes the place of the first.
+        let rest = match table.name.split_once(".token.") {
+            Some((dialect, _)) => {
+                let first = format!("[{dialect}.token.jwt]\n");
+                let (before, after) = SAMPLE.split_once(&first).unwrap();
+                format!("{before}{}", after.split_once("\n\n").unwrap().1)
+            }
+            None => SAMPLE.to_owned(),
+        };
+        // Of two ways to give a secret, one; and TLS of the sample's listener stands with it.
+        let lines: Vec<&String> =
+            table.keys.iter().filter(|line| !line.starts_with("client_secret =")).collect();
+        let (start, end) = match rest.split_once("\n[admin]").filter(|_| table.name == "listen.tls") {
+            Some((start, end)) => (start.to_owned(), format!("[admin]{end}")),
+            None => (rest, String::new()),
+        };
+        let with = |lines: &[&String]| {
+            let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            read(&format!("{start}\n[{}]\n{lines}{end}", table.name))
+        };
         let whole = with(&lines);
-        assert_eq!(whole.problems(), Vec::<String>::new());
+        let problems = whole.problems();
+        let problems = problems.iter().filter(|problem| !problem.starts_with("[echo.redis] needs a Redis"));
+        assert_eq!(problems.collect::<Vec<_>>(), Vec::<&String>::new(), "{}", table.name);
         for (place, line) in lines.iter().enumerate() {
-            let key = format!("{table}.{}", line.split(" = ").next().unwrap());
-            if KEYS.contains(&&*key) && !EXAMPLES.contains(&&*key) {
+            let path =
+                format!("{}.{}", table.name.replace("listen", "listen.0"), line.split_once(" = ").unwrap().0);
+            if key(&path).example().is_none() && key(&path).default().is_some() {
                 let without = [&lines[..place], &lines[place + 1..]].concat();
-                assert_eq!(format!("{:?}", with(&without)), format!("{whole:?}"), "{key}");
+                assert_eq!(format!("{:?}", with(&without)), format!("{whole:?}"), "{path}");
             }
         }
     }
 }
 
-#[test]
-fn the_optional_table_of_the_sample_shows_its_defaults() {
-    let (table, needed) = OPTIONAL;
-    let (before, rest) = SAMPLE.split_once(&format!("#[{table}]\n")).unwrap();
-    let (block, after) = rest.split_once("\n\n").unwrap();
-    let lines: Vec<&str> = block
-        .lines()
-        .filter_map(|line| line.strip_prefix('#'))
-        .filter(|line| !line.starts_with(' '))
-        .collect();
-    let with = |lines: &[&str]| read(&format!("{before}[{table}]\n{}\n\n{after}", lines.join("\n")));
-    let whole = with(&lines);
-    assert_eq!(whole.problems(), Vec::<String>::new());
-    assert!(lines.len() > 1 && whole.channel.callback.is_some());
-    for (place, line) in lines.iter().enumerate() {
-        let without = with(&[&lines[..place], &lines[place + 1..]].concat());
-        let same = format!("{without:?}") == format!("{whole:?}");
-        assert_eq!(same, !line.starts_with(&format!("{needed} = ")), "{line}");
+/// The number that a cell of a table begins with, in the unit of a key, and where it stands.
+fn told(cell: &str, key: &str) -> Option<(i64, std::ops::Range<usize>)> {
+    let start = cell.find(|c: char| c.is_ascii_digit())?;
+    let number = cell[start..].find(' ').map_or(cell.len(), |end| start + end);
+    let digits: String = cell[start..number].chars().filter(char::is_ascii_digit).collect();
+    let (unit, word) =
+        match cell[number..].split_whitespace().next().unwrap_or_default().trim_end_matches(',') {
+            "KiB" => (1024, " KiB"),
+            "MiB" => (1024 * 1024, " MiB"),
+            "million" => (1_000_000, " million"),
+            "s" if key.ends_with("_ms") => (1000, " s"),
+            _ => (1, ""),
+        };
+    let end =
+        if digits.len() < number - start && cell[..number].ends_with(',') { number - 1 } else { number };
+    Some((digits.parse::<i64>().ok()? * unit, start..end + word.len()))
+}
+
+/// A number in the unit that suits it.
+fn figure(value: i64, key: &str) -> String {
+    let units = [("MiB", 1024 * 1024), ("KiB", 1024)];
+    match units.into_iter().find(|(_, unit)| key.contains("bytes") && value % unit == 0) {
+        Some((name, unit)) => format!("{} {name}", value / unit),
+        None if key.ends_with("_ms") && value % 1000 == 0 => format!("{} s", value / 1000),
+        None => value.to_string(),
     }
+}
+
+/// A row of the README's tables says ``| … | 1 MiB (`limits.outbox_bytes_max`) | … |``: the first key's default.
+#[test]
+fn the_limits_that_the_readme_tells_are_the_defaults() {
+    let default = |path: &str| {
+        let key = keys().iter().find(|key| key.path.replace(".0.", ".") == path)?;
+        key.default()?.as_i64().filter(|value| *value > 0)
+    };
+    let (mut looked_at, mut readme) = (0, String::new());
+    for row in README.split_inclusive('\n') {
+        let limit = row.split('|').nth(2).filter(|_| row.starts_with("| ")).unwrap_or_default();
+        let found = limit.split_once("(`").and_then(|(cell, keys)| {
+            let key = keys.split('`').next()?;
+            Some((cell, key, default(key)?, told(cell, key)?))
+        });
+        let Some((cell, key, default, (told, place))) = found else {
+            readme += row;
+            continue;
+        };
+        looked_at += 1;
+        let right = if told == default {
+            cell.into()
+        } else {
+            [&cell[..place.start], &figure(default, key), &cell[place.end..]].concat()
+        };
+        readme += &row.replacen(cell, &right, 1);
+    }
+    assert!(looked_at > 30, "only {looked_at} rows have a key");
+    hold("README.md", README, &readme);
+}
+
+#[test]
+fn the_readme_tells_what_waits_for_a_restart() {
+    let readme = README.split_whitespace().collect::<Vec<_>>().join(" ").replace('`', "");
+    assert!(readme.contains(&waiting()), "README.md, Configuration: {}", waiting());
+}
+
+#[test]
+fn the_schema_is_what_editors_take() {
+    let output = Command::new(env!("CARGO_BIN_EXE_fanfare")).args(["config", "schema"]).output().unwrap();
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    let address = &schema["properties"]["listen"]["items"];
+    assert_eq!(address["required"], serde_json::json!(["address", "dialects"]));
+    let writers = &schema["properties"]["store"]["properties"]["writers"];
+    assert_eq!(
+        (&writers["minimum"], &writers["maximum"], &writers["default"]),
+        (&1.into(), &16.into(), &1.into())
+    );
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("\"x-"));
 }
 
 #[test]

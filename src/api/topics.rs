@@ -33,7 +33,7 @@ const MESSAGES_MAX: usize = 100;
 const TOKEN_BYTES_MIN: usize = 16;
 
 /// The token of `[admin]`. It never shows in logs or errors.
-#[derive(Clone, serde::Deserialize)]
+#[derive(Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct AdminToken(String);
 

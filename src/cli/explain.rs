@@ -9,27 +9,14 @@
 use std::ops::Range;
 
 use super::error::printable;
-use crate::config::words::{self, LISTS, Mismatch};
+use crate::config::schema::{is_list, is_plain};
+use crate::config::words::{self, Mismatch};
 
 /// Characters of a line of the file that are shown.
 const SOURCE_CHARS_MAX: usize = 120;
 
 /// What stands in the place of a secret.
 const HIDDEN: &str = "[hidden]";
-
-/// Keys beside secrets, in tables whose names are hidden, that hold none themselves: whoever mistypes an algorithm has to
-/// see which.
-const SHOWN: [&str; 9] = [
-    "algorithms",
-    "leeway_s",
-    "recheck_s",
-    "grace_s",
-    "cache_s",
-    "timeout_ms",
-    "concurrency_max",
-    "auth_check",
-    "auth_check_interval_s",
-];
 
 /// The message for `error`, which came from reading `text`, the content of `file_name`.
 ///
@@ -204,14 +191,14 @@ impl<'a> TomlScan<'a> {
     fn single_as_list(&self) -> Option<&'a str> {
         let (section, ..) = self.found.as_ref()?;
         let name = section.strip_prefix("[[")?.strip_suffix("]]")?.trim();
-        (!LISTS.contains(&name)).then_some(name)
+        (!is_list(name)).then_some(name)
     }
 
     /// A list that is written as a table: its right head, and why.
     fn brackets(&self, mismatch: &Mismatch<'_>) -> Option<(String, &'static str)> {
         let (section, _, in_value) = self.found.as_ref()?;
         let name = section.strip_prefix('[')?.strip_suffix(']')?.trim();
-        let is_head = !in_value && mismatch.is_single_of_list() && LISTS.contains(&name);
+        let is_head = !in_value && mismatch.is_single_of_list() && is_list(name);
         is_head.then(|| (format!("[[{name}]]"), "there may be several, each with two brackets"))
     }
 
@@ -296,7 +283,7 @@ impl<'a> TomlScan<'a> {
 
     /// Whether the value of the key is to be hidden.
     fn is_secret(&self) -> bool {
-        is_secret(self.key) || is_secret(self.section) && !SHOWN.contains(&self.key)
+        is_secret(self.key) || is_secret(self.section) && !is_plain(self.key)
     }
 
     fn header(&mut self) {

@@ -4,9 +4,10 @@
 use super::{CliError, bus, certificates, explain::explain, paths, resources};
 use crate::api::AdminToken;
 use crate::config::{self, Config, ConfigError};
-use crate::dialect::echo::{App, AppSecret, AppSettings};
+use crate::dialect::echo::{App, AppSettings};
 use crate::dialect::{Kind, Settings};
 use crate::io::{Admin, Bus, Listen, Plan, Redis};
+use crate::setting::Secret;
 use crate::shard::Limits;
 use crate::token::{KeyError, TokenSettings, Verifier, VerifierError};
 use std::path::Path;
@@ -106,7 +107,7 @@ fn listen(config: &Config, problems: &mut Vec<String>, notes: &mut Vec<String>) 
     let mut listeners = Vec::new();
     for listen in &config.listen {
         // What is wrong with the settings themselves is told already.
-        let Ok(kinds) = Config::kinds(listen) else { continue };
+        let Ok(kinds) = listen.kinds() else { continue };
         let tls = listen.tls.as_ref().filter(|tls| tls.is_complete());
         let tls = match tls.map(|tls| certificates::identity(listen, tls)).transpose() {
             Ok(identity) => identity,
@@ -125,14 +126,14 @@ fn listen(config: &Config, problems: &mut Vec<String>, notes: &mut Vec<String>) 
 }
 
 /// The secret of an app of `echo`; what is wrong with the settings themselves is told already.
-fn secret(app: &AppSettings) -> Result<AppSecret, Option<String>> {
+fn secret(app: &AppSettings) -> Result<Secret, Option<String>> {
     let Some(path) = &app.secret_file else { return app.secret.clone().ok_or(None) };
     let name = format!("[[echo.app]] {:?} secret_file", app.id);
     let bytes = paths::read_small(path, &name).map_err(|error| Some(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| Some(format!("{name}: it is not UTF-8 text")))?;
     // Editors and `echo` leave the end of a line after it.
     let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() { Err(Some(format!("{name}: it is empty"))) } else { Ok(AppSecret(text.into())) }
+    if text.is_empty() { Err(Some(format!("{name}: it is empty"))) } else { Ok(Secret(text.into())) }
 }
 
 /// The verifier of one table's tokens, with the files that it needs.

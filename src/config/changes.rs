@@ -1,22 +1,7 @@
 //! What has changed between two configurations, and what of that a running daemon can take.
 
+use super::schema::at_start;
 use toml::{Table, Value};
-
-/// Keys that are read at a start only, by the beginning of their names. A thread, a connection to a broker or the store
-/// was made with them, and others rely on it.
-const AT_START: [&str; 11] = [
-    "threads",
-    "cpus",
-    "pin",
-    "driver",
-    "admin",
-    "feed.unix.path",
-    "feed.amqp",
-    "feed.redis",
-    "log.format",
-    "store",
-    "echo.redis",
-];
 
 /// The keys whose values differ, in order, without the values: some are secrets. A list of tables counts its own from 0,
 /// as the environment does.
@@ -32,7 +17,7 @@ pub fn changed(before: &Table, after: &Table) -> Vec<String> {
 pub fn needs_restart(key: &str) -> bool {
     let is_under =
         |start: &str| key.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    AT_START.into_iter().any(is_under)
+    at_start().iter().any(|start| is_under(start))
 }
 
 fn compare(above: &str, before: &Table, after: &Table, keys: &mut Vec<String>) {

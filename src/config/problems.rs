@@ -1,20 +1,15 @@
 //! What is readable but cannot run, each with what to do.
 
-use super::{AdminTable, Config, LISTENERS_MAX, TlsTable};
+use super::tables::{AdminTable, Config, TlsTable};
 use crate::api::AdminToken;
+use crate::dialect::Kind;
 use crate::dialect::channel::Relay;
-use crate::dialect::{Kind, personium_topic};
 use crate::feed::redis::PAYLOAD_BYTES_MAX;
 use crate::feed::unix;
-use crate::text::start;
-use crate::token::TokenSettings;
 use std::net::SocketAddr;
 
-/// Threads that may be asked for; more than any machine's CPUs is a slip of the pen.
-const THREADS_MAX: usize = 1024;
-/// Largest event and message that may be allowed. Escaping can make six bytes of one and a turn takes many,
-/// while positions in a turn's tables have 32 bits.
-const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Maximum number of listeners.
+const LISTENERS_MAX: usize = 64;
 /// Longest message of a client that is relayed: around it stand the channel's and the sender's name, and a token is
 /// hardly longer than what is left for them.
 const RELAYED_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - 128 * 1024;
@@ -32,7 +27,7 @@ impl Config {
         }
         let mut spoken = Vec::new();
         for listen in &self.listen {
-            match Self::kinds(listen) {
+            match listen.kinds() {
                 Err(problem) => problems.push(problem),
                 Ok(kinds) if kinds.is_empty() => {
                     problems.push(format!("[[listen]] {}: no dialects: name at least one", listen.address))
@@ -55,8 +50,10 @@ impl Config {
                 ));
             }
         }
-        problems.extend(self.personium_problems(&spoken));
-        problems.extend(self.wazo_problems(&spoken));
+        let is_personium =
+            [Kind::PersoniumEvent, Kind::PersoniumTopic].iter().any(|kind| spoken.contains(kind));
+        problems.extend(self.personium.problems(is_personium));
+        problems.extend(self.wazo.problems(spoken.contains(&Kind::Wazo)));
         problems.extend(self.channel.problems(spoken.contains(&Kind::Channel)));
         problems.extend(self.echo.problems(spoken.contains(&Kind::Echo)));
         problems.extend(self.store.problems(spoken.contains(&Kind::Pulsar)));
@@ -75,37 +72,12 @@ impl Config {
         problems.extend(self.entangled_prefixes(&spoken));
         problems.extend(self.unsendable());
         problems.extend(self.senseless_sizes());
-        if self.threads > THREADS_MAX {
-            problems.push(format!("threads = {}: at most {THREADS_MAX}", self.threads));
-        }
+        problems.extend(self.out_of_range.iter().cloned());
         problems
     }
 }
 
 impl Config {
-    /// What is wrong with `[wazo]`, when the listeners speak these dialects.
-    fn wazo_problems(&self, spoken: &[Kind]) -> Vec<String> {
-        let wazo = &self.wazo;
-        let mut problems = Vec::new();
-        if spoken.contains(&Kind::Wazo) && wazo.token.is_none() && !wazo.anonymous {
-            problems.push(
-                "[wazo]: no token verifier: add token = { wazo_auth = { … } }, { jwt = { … } } or { static = { … } }, or \
-                 anonymous = true where everybody may see every event"
-                    .into(),
-            );
-        }
-        if let Some(Err(error)) = wazo.token.as_ref().map(|token| token.check()) {
-            problems.push(format!("[wazo] token: {error}"));
-        }
-        if let Some(TokenSettings::Introspection(_)) = wazo.token {
-            problems.push("[wazo] token: introspection tells no access list: use wazo_auth".into());
-        }
-        if wazo.ping_interval_s == 0 {
-            problems.push("[wazo]: ping_interval_s must be at least 1".into());
-        }
-        problems
-    }
-
     /// What is to go over Redis and has none, or is more than goes over it.
     fn without_redis(&self) -> Vec<String> {
         let (channel, redis) = (&self.channel, &self.feed.redis);
@@ -190,27 +162,6 @@ impl Config {
                  come whole; raise it"
             ));
         }
-        for (key, value) in [
-            ("limits.subscriptions_max", self.limits.subscriptions_max),
-            ("limits.head_bytes_max", self.limits.head_bytes_max),
-            ("limits.handshake_timeout_s", self.limits.handshake_timeout_s as usize),
-            ("feed.unix.line_bytes_max", self.feed.unix.line_bytes_max),
-            ("feed.unix.publishers_max", self.feed.unix.publishers_max),
-        ] {
-            if value == 0 {
-                problems.push(format!("{key} = 0 lets nothing in: write at least 1"));
-            }
-        }
-        for (key, value) in [
-            ("feed.unix.line_bytes_max", self.feed.unix.line_bytes_max),
-            ("personium.text_bytes_max", self.personium.text_bytes_max),
-            ("wazo.message_bytes_max", self.wazo.message_bytes_max),
-            ("channel.message_bytes_max", self.channel.message_bytes_max),
-        ] {
-            if value > MESSAGE_BYTES_MAX {
-                problems.push(format!("{key} = {value}: at most {MESSAGE_BYTES_MAX}"));
-            }
-        }
         let outbox = self.limits.outbox_bytes_max;
         for (key, value) in [
             ("feed.unix.line_bytes_max", self.feed.unix.line_bytes_max),
@@ -221,44 +172,6 @@ impl Config {
                     "limits.outbox_bytes_max ({outbox}) is less than {key} ({value}): one event could close every client"
                 ));
             }
-        }
-        problems
-    }
-
-    /// What is wrong with `[personium]`, when the listeners speak these dialects.
-    fn personium_problems(&self, spoken: &[Kind]) -> Vec<String> {
-        let personium = &self.personium;
-        let mut problems = Vec::new();
-        let is_spoken = spoken.contains(&Kind::PersoniumEvent) || spoken.contains(&Kind::PersoniumTopic);
-        if is_spoken && personium.token.is_none() && !personium.anonymous {
-            problems.push(
-                "[personium]: no token verifier: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, or \
-                 anonymous = true where everybody may read"
-                    .into(),
-            );
-        }
-        if let Some(Err(error)) = personium.token.as_ref().map(|token| token.check()) {
-            problems.push(format!("[personium] token: {error}"));
-        }
-        if let Some(TokenSettings::WazoAuth(_)) = personium.token {
-            problems.push("[personium] token: wazo_auth knows no cells: use introspection".into());
-        }
-        if personium.ping_interval_s == 0 || personium.session_s_max == 0 {
-            problems.push("[personium]: ping_interval_s and session_s_max must be at least 1".into());
-        }
-        let globs = personium.topics.as_deref().unwrap_or_default();
-        if globs.len() > personium_topic::GLOBS_MAX {
-            problems.push(format!(
-                "[personium] topics: more than {}; say more with a *, as in \"cell1/box1/*\"",
-                personium_topic::GLOBS_MAX
-            ));
-        }
-        if let Some(glob) = globs.iter().find(|glob| !personium_topic::is_glob(glob)) {
-            problems.push(format!(
-                "[personium] topics: {:?} matches no topic: write CELL/BOX/PATH, where * stands for any text \
-                 without a slash",
-                start(glob, 64)
-            ));
         }
         problems
     }

@@ -1,8 +1,5 @@
 //! What a value should have been, in the words of somebody who writes a configuration and has never seen Rust.
 
-/// Tables that are written with two brackets, as there may be several.
-pub const LISTS: &[&str] = &["listen", "echo.app", "echo.app.webhook", "pulsar.partitioned"];
-
 /// What `serde` says of a value of the wrong kind, taken apart.
 pub struct Mismatch<'a> {
     found: &'a str,
@@ -103,6 +100,24 @@ pub fn plain(message: &str) -> Option<&'static str> {
 /// The key of serde's "missing field" message.
 pub fn missing(message: &str) -> Option<&str> {
     message.trim_end().strip_prefix("missing field `")?.strip_suffix('`')
+}
+
+/// Why a configuration was not read.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file's text is wrong.
+    Text(Box<toml::de::Error>),
+    /// An environment variable is wrong; the message says which and why, without its value.
+    Environment(String),
+}
+
+/// `; did you mean "…"?`, or nothing when nothing is near.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
+    match near {
+        Some((distance, known)) if distance <= 1 + name.len() / 3 => format!("; did you mean \"{known}\"?"),
+        _ => String::new(),
+    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ mod socket;
 mod subscription;
 
 pub use self::announce::{Announcer, answer, kept, listed_bytes, succeeded};
-pub use self::app::{App, AppSecret, AppSettings, Broadcaster, DrainCode, EchoSettings};
+pub use self::app::{App, AppSettings, Broadcaster, DrainCode, EchoSettings};
 pub use self::name::hides_private;
 pub use self::socket::{EchoReach, NoSocketId, SocketId};
 

@@ -3,9 +3,13 @@
 //!
 //! This file knows neither events nor topics.
 
+use crate::dialect::personium_topic::{GLOBS_MAX, is_glob};
 use crate::dialect::{Action, PING_INTERVAL_S};
+use crate::setting::LONGEST_MESSAGE_BYTES;
+use crate::text::start;
 use crate::token::{Grant, TokenSettings, Verifier};
 use crate::wheel::Now;
+use schemars::JsonSchema;
 use std::io::Write as _;
 
 /// Longest cell name; Personium's own limit is 128 characters.
@@ -17,30 +21,37 @@ pub(super) const CLOSE: u16 = 1000;
 /// Payload of the pings.
 pub(super) const PING: &[u8] = &[1, 2, 3];
 
-/// The table `[personium]` of the configuration.
-#[derive(Debug, serde::Deserialize)]
+/// The dialects personium-event and personium-topic.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PersoniumSettings {
-    /// Who verifies tokens.
-    pub token: Option<TokenSettings>,
-    /// Accept any token as one for reading; for closed networks and trials only.
+    /// true accepts any token, for reading; for closed networks and trials. Then [personium.token.…] is not asked.
     pub anonymous: bool,
-    /// Longest session on one token; Personium's constant is an hour. A topic's session lasts as long as its
-    /// token, and so long if that has no end.
+    /// Longest session of personium-event on one token, in seconds; Personium's own is an hour. Sessions of
+    /// personium-topic last as long as their tokens, or so long when these have no end.
+    #[schemars(range(min = 1))]
     pub session_s_max: u32,
-    /// How long a connection may stay without an accepted token, or expired.
+    /// Seconds that a connection may stay without an accepted token, or with an expired one. personium-topic ends such
+    /// connections with the first ping if that is later.
     pub token_timeout_s: u32,
-    /// Seconds between pings.
+    /// Seconds between pings. Keep it below the read timeout of every proxy on the way; nginx's is 60 unless changed.
+    #[schemars(range(min = 1))]
     pub ping_interval_s: u32,
     /// Unanswered pings in a row that end a session.
     pub ping_misses_max: u8,
-    /// Longest text message of a client. Personium's is 8,192 characters, which its own tokens can exceed.
+    /// Longest message of a client. Over it the client is closed with code 1009. Personium's own is 8,192 characters,
+    /// which its own tokens can exceed.
+    #[schemars(range(max = LONGEST_MESSAGE_BYTES))]
     pub text_bytes_max: usize,
-    /// Rules of one session; a session lists them all on request.
+    /// Subscriptions of one client of personium-event.
     pub subscriptions_max: u32,
-    /// The topics that there are, as globs of `cell/box/path`, where `*` is any text without a slash; every
-    /// well-formed one when absent.
+    /// The topics that exist, as CELL/BOX/PATH, where * stands for any text without a slash; every well-formed one
+    /// without this key.
+    #[schemars(example = &["cell1/box1/*"])]
     pub topics: Option<Vec<String>>,
+    /// What verifies tokens.
+    #[schemars(extend("x-verifiers" = ["jwt", "introspection", "static"]))]
+    pub token: Option<TokenSettings>,
     /// Made from `token` when the daemon starts.
     #[serde(skip)]
     pub verifier: Option<Verifier>,
@@ -60,6 +71,38 @@ impl Default for PersoniumSettings {
             topics: None,
             verifier: None,
         }
+    }
+}
+
+impl PersoniumSettings {
+    /// What cannot run, each with what to do. `is_spoken` tells whether any listener speaks one of the dialects.
+    #[must_use]
+    pub fn problems(&self, is_spoken: bool) -> Vec<String> {
+        let mut problems = Vec::new();
+        if is_spoken && self.token.is_none() && !self.anonymous {
+            problems.push(
+                "[personium]: no token verifier: add token = { jwt = { … } }, { introspection = { … } } or { static = { … } }, or \
+                 anonymous = true where everybody may read"
+                    .into(),
+            );
+        }
+        problems.extend(self.token.as_ref().and_then(|token| {
+            token.problem("personium", &[("wazo_auth", "wazo_auth knows no cells: use introspection")])
+        }));
+        let globs = self.topics.as_deref().unwrap_or_default();
+        if globs.len() > GLOBS_MAX {
+            problems.push(format!(
+                "[personium] topics: more than {GLOBS_MAX}; say more with a *, as in \"cell1/box1/*\""
+            ));
+        }
+        if let Some(glob) = globs.iter().find(|glob| !is_glob(glob)) {
+            problems.push(format!(
+                "[personium] topics: {:?} matches no topic: write CELL/BOX/PATH, where * stands for any text without a \
+                 slash",
+                start(glob, 64)
+            ));
+        }
+        problems
     }
 }
 

@@ -32,8 +32,10 @@ use crate::dialect::{
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
+use crate::setting::LONGEST_MESSAGE_BYTES;
 use crate::token::{TokenSettings, Verdict, Verifier};
 use crate::wheel::Now;
+use schemars::JsonSchema;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
@@ -59,24 +61,28 @@ const PROTOCOL_ERROR: Action = Action::Close(4004, "");
 /// Code and reason of a token that expired or was deleted.
 const EXPIRED: (u16, &str) = (4003, "authentication expired");
 
-/// The table `[wazo]` of the configuration.
-#[derive(Debug, serde::Deserialize)]
+/// The dialect wazo.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct WazoSettings {
-    /// Who verifies tokens.
-    pub token: Option<TokenSettings>,
-    /// Accept any token as one that may see everything; for closed networks and trials only.
+    /// true accepts any token as one that may see every event of every tenant; for closed networks and trials.
     pub anonymous: bool,
-    /// The tenant whose tokens get the events of every tenant.
+    /// The tenant whose tokens get the events of all tenants.
+    #[schemars(example = &"00000000-0000-4000-8000-000000000000")]
     pub master_tenant_uuid: Option<String>,
-    /// Seconds between pings; the original's `ping_interval`, which is 60.
+    /// Seconds between pings. Keep it below the read timeout of every proxy on the way.
+    #[schemars(range(min = 1))]
     pub ping_interval_s: u32,
-    /// Unanswered pings in a row that end a session.
+    /// Unanswered pings in a row that end a session, with code 1011.
     pub ping_misses_max: u8,
-    /// Longest message of a client, which is also the limit of the original's library.
+    /// Longest message of a client. Over it the client is closed with code 1009.
+    #[schemars(range(max = LONGEST_MESSAGE_BYTES))]
     pub message_bytes_max: usize,
-    /// Event names of one session. Wazo has some three hundred.
+    /// Event names that one client may subscribe to; Wazo has some three hundred. One more closes it with code 4004.
     pub subscriptions_max: u32,
+    /// What verifies tokens. The claim acl is the list of access patterns; "websocketd" must be among what they allow.
+    #[schemars(extend("x-verifiers" = ["jwt", "wazo_auth", "static"]))]
+    pub token: Option<TokenSettings>,
     /// Made from `token` when the daemon starts.
     #[serde(skip)]
     pub verifier: Option<Verifier>,
@@ -94,6 +100,25 @@ impl Default for WazoSettings {
             subscriptions_max: 1000,
             verifier: None,
         }
+    }
+}
+
+impl WazoSettings {
+    /// What cannot run, each with what to do. `is_spoken` tells whether any listener speaks the dialect.
+    #[must_use]
+    pub fn problems(&self, is_spoken: bool) -> Vec<String> {
+        let mut problems = Vec::new();
+        if is_spoken && self.token.is_none() && !self.anonymous {
+            problems.push(
+                "[wazo]: no token verifier: add token = { wazo_auth = { … } }, { jwt = { … } } or { static = { … } }, or \
+                 anonymous = true where everybody may see every event"
+                    .into(),
+            );
+        }
+        problems.extend(self.token.as_ref().and_then(|token| {
+            token.problem("wazo", &[("introspection", "introspection tells no access list: use wazo_auth")])
+        }));
+        problems
     }
 }
 

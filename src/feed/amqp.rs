@@ -15,31 +15,46 @@ pub use self::broker::AmqpBroker;
 pub use self::message::{AmqpHeader, AmqpMessage};
 pub use self::screen::{REFUSED, Screen};
 
-use std::fmt;
+use crate::setting::Secret;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Longest body, in bytes: as long as a line of the unix feed may be.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// The table `[feed.amqp]` of the configuration.
-#[derive(Clone, Debug, serde::Deserialize)]
+/// The RabbitMQ of a Wazo, whose events go to the clients of the dialect wazo. Messages are acknowledged when every
+/// shard has them; while one lags, the broker keeps them.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AmqpFeedSettings {
-    /// Where the broker is, and who asks; no feed without it or `url_file`.
-    pub url: Option<Url>,
-    /// The file that holds it.
+    /// Where it is; no feed without it. TLS is amqps://. Users and rights: rabbitmqctl set_permissions has to let this
+    /// one configure the exchange and "amq.gen.*", write "amq.gen.*" and read both. A broker with a frame_max of its own
+    /// beyond RabbitMQ's 131072 wants ?frame_max= with that number (at most 1048576) at the end: a message with longer
+    /// headers is dropped.
+    #[schemars(example = &"amqp://fanfare:password@127.0.0.1:5672/")]
+    pub url: Option<Secret>,
+    /// The same in a file, because of the password.
+    #[schemars(example = &"/etc/fanfare/amqp.url")]
     pub url_file: Option<PathBuf>,
-    /// The exchange that events are published on. It is declared if it does not exist.
+    /// The exchange that Wazo publishes on. It is declared if it does not exist.
     pub exchange: String,
-    /// What is read where.
+    /// Its type. On "headers" the name, the required ACL and the users of an event are in the headers of a message, on
+    /// "topic" (an old Wazo's exchange "xivo") in its body.
     pub exchange_type: ExchangeType,
-    /// Only events of this Wazo; all that the exchange has without it.
+    /// Take only the events of this Wazo, where several share a bus.
+    #[schemars(example = &"2b1a8f5c-3e0f-4f5e-9a3c-5b7d0b6f0f11")]
     pub origin_uuid: Option<String>,
-    /// Messages that the broker sends ahead of their acknowledgement.
+    /// Messages that the broker sends before it has heard of the earlier ones; 0 would be without limit to a broker.
+    /// They are held in memory: bodies over 1 MiB are dropped only when they are here, so let max_message_size of the
+    /// broker be no more than needed.
+    #[schemars(range(min = 1))]
     pub prefetch: u16,
-    /// Whoever has signed the broker's certificate, in PEM; whom the system trusts without it.
+    /// What has signed the broker's certificate, in PEM; the system's authorities without it.
+    #[schemars(example = &"/etc/fanfare/broker.pem")]
     pub ca_file: Option<PathBuf>,
-    /// What becomes of sessions while the broker is away.
+    /// "close" ends the sessions of wazo with code 1011 while the broker is away, so that clients ask anew for what they
+    /// have missed; "keep" keeps them.
     pub on_bus_loss: OnBusLoss,
 }
 
@@ -66,10 +81,6 @@ impl AmqpFeedSettings {
         if self.url.is_some() && self.url_file.is_some() {
             problems.push("feed.amqp: url and url_file are two addresses: write one".into());
         }
-        // An unlimited number of messages ahead would be held in memory.
-        if self.prefetch == 0 {
-            problems.push("feed.amqp.prefetch = 0 means without limit to a broker: write at least 1".into());
-        }
         if !(1..=NAME_BYTES_MAX).contains(&self.exchange.len()) {
             problems.push(format!("feed.amqp.exchange: a name has 1 to {NAME_BYTES_MAX} bytes"));
         }
@@ -88,7 +99,7 @@ impl AmqpFeedSettings {
 const NAME_BYTES_MAX: usize = 127;
 
 /// How the exchange routes, and so where an event's name and rights are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ExchangeType {
     /// In the headers.
@@ -109,24 +120,13 @@ impl ExchangeType {
 }
 
 /// What becomes of sessions while the broker is away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBusLoss {
     /// They are closed, so that clients know that they have missed something, and new ones too.
     Close,
     /// They stay, and miss what was published meanwhile.
     Keep,
-}
-
-/// A broker's address as it was written, which has a password in it.
-#[derive(Clone, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Url(pub String);
-
-impl fmt::Debug for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
 }
 
 #[cfg(test)]
@@ -137,25 +137,24 @@ mod tests {
     fn what_cannot_run_is_told_with_what_to_do() {
         assert_eq!(AmqpFeedSettings::default().problems(), Vec::<String>::new());
         let all_wrong = AmqpFeedSettings {
-            url: Some(Url("amqp://host".into())),
+            url: Some(Secret("amqp://host".into())),
             url_file: Some("file".into()),
             exchange: String::new(),
             exchange_type: ExchangeType::Topic,
             origin_uuid: Some("uuid".into()),
-            prefetch: 0,
             ..AmqpFeedSettings::default()
         };
         let problems = all_wrong.problems();
-        for (problem, about) in problems.iter().zip(["url_file", "prefetch = 0", "1 to 127", "origin_uuid"]) {
+        for (problem, about) in problems.iter().zip(["url_file", "1 to 127", "origin_uuid"]) {
             assert!(problem.contains(about), "{problem}");
         }
-        assert_eq!(problems.len(), 4);
+        assert_eq!(problems.len(), 3);
     }
 
     #[test]
     fn an_address_is_not_shown() {
         let settings = AmqpFeedSettings {
-            url: Some(Url("amqp://wazo:hunter2@host".into())),
+            url: Some(Secret("amqp://wazo:hunter2@host".into())),
             ..AmqpFeedSettings::default()
         };
         assert!(!format!("{settings:?}").contains("hunter2"));

@@ -19,24 +19,32 @@ use super::{Intake, Rejection};
 use crate::dialect::Unusable;
 use crate::frame::Publication;
 use crate::json::DEPTH_MAX;
+use crate::setting::Secret;
 use crate::wheel::Now;
-use std::fmt;
+use schemars::JsonSchema;
 use std::path::PathBuf;
 
 /// Longest message, in bytes: as long as a line of the unix feed may be.
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
-/// The table `[feed.redis]` of the configuration.
-#[derive(Clone, Debug, serde::Deserialize)]
+/// The Redis that Laravel publishes on. Redis keeps nothing: what is published while it is away is missed, and clients
+/// stay; meanwhile /readyz?dialect=channel (or echo) answers 503 and says why.
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisFeedSettings {
-    /// Where Redis is, and who asks; no feed without it or `url_file`.
-    pub url: Option<Url>,
-    /// The file that holds it.
+    /// Where it is; no feed without it. TLS is rediss://, a unix socket redis+unix:///run/redis/redis-server.sock, with
+    /// a user in ?user=…&pass=… and the daemon's user in the socket's group. The user needs +subscribe, +psubscribe,
+    /// +ping and &laravel-database-* of its ACL, and +publish for channel.relay.
+    #[schemars(example = &"redis://fanfare:password@127.0.0.1:6379")]
+    pub url: Option<Secret>,
+    /// The same in a file, because of the password.
+    #[schemars(example = &"/etc/fanfare/redis.url")]
     pub url_file: Option<PathBuf>,
-    /// What Laravel puts before the names of its channels.
+    /// What Laravel puts before the names of its channels: REDIS_PREFIX, or the slug of APP_NAME and "-database-" (in
+    /// older releases "_database_").
     pub prefix: String,
-    /// Whoever has signed the server's certificate, in PEM; whom the system trusts without it.
+    /// What has signed its certificate, in PEM; the system's authorities without it.
+    #[schemars(example = &"/etc/fanfare/redis.pem")]
     pub ca_file: Option<PathBuf>,
 }
 
@@ -66,17 +74,6 @@ impl RedisFeedSettings {
 
 /// Longest prefix: Redis sets none, and nobody's is near.
 const PREFIX_BYTES_MAX: usize = 256;
-
-/// A server's address as it was written, which has a password in it.
-#[derive(Clone, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Url(pub String);
-
-impl fmt::Debug for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
 
 /// What is listened to.
 #[derive(Clone, Debug)]
@@ -287,7 +284,7 @@ mod tests {
             Vec::<String>::new()
         );
         let both = RedisFeedSettings {
-            url: Some(Url("redis://host".into())),
+            url: Some(Secret("redis://host".into())),
             url_file: Some("file".into()),
             prefix: "a\nb".into(),
             ..RedisFeedSettings::default()
@@ -299,7 +296,7 @@ mod tests {
     #[test]
     fn an_address_is_not_shown() {
         let settings = RedisFeedSettings {
-            url: Some(Url("redis://:hunter2@host".into())),
+            url: Some(Secret("redis://:hunter2@host".into())),
             ..RedisFeedSettings::default()
         };
         assert!(!format!("{settings:?}").contains("hunter2"));

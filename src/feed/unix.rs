@@ -15,29 +15,38 @@
 use super::{Intake, Taken};
 use crate::frame::Publication;
 use crate::service::topic::{MessageDraft, TopicName};
+use crate::setting::LONGEST_MESSAGE_BYTES;
 use crate::wheel::Now;
+use schemars::JsonSchema;
 use std::path::PathBuf;
 
 /// What a publisher is told for whom there is no place; it may come again.
 pub const TOO_MANY_PUBLISHERS: &str = "too many publishers (feed.unix.publishers_max)";
 
-/// The table `[feed.unix]` of the configuration.
-#[derive(Clone, Debug, serde::Deserialize)]
+/// The socket that publishers write events to.
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UnixFeedSettings {
-    /// Where the socket is made; no feed without it.
+    /// Where it is made; no feed without it.
+    #[schemars(extend("x-sample" = "/run/fanfare/events.sock", "x-restart" = true))]
     pub path: Option<PathBuf>,
-    /// Its permissions, octal.
+    /// Its permissions in octal. 0660 lets in the daemon's user and the socket's group.
     pub mode: String,
-    /// The group that owns it, by name or number.
+    /// Its group, by name or number; without it the daemon's own, under systemd `fanfare`.
+    #[schemars(example = &"fanfare")]
     pub group: Option<String>,
-    /// The user numbers that may publish; everyone whom the mode lets in when empty.
+    /// User numbers that may publish, beside what the mode says: a publisher passes by this list or the next. Both empty
+    /// lets in every publisher that the mode lets in.
     pub allow_uids: Vec<u32>,
-    /// The group numbers that may publish; a peer passes by user or by any of its groups.
+    /// Group numbers that may publish. Of a publisher's groups, all count where /proc shows them; see ProtectProc= in
+    /// fanfare.service.
     pub allow_gids: Vec<u32>,
-    /// Longest line, in bytes.
+    /// Longest line. A longer one is rejected and the next is read.
+    #[schemars(range(min = 1, max = LONGEST_MESSAGE_BYTES))]
     pub line_bytes_max: usize,
-    /// Publishers connected at once, for each shard. They share their places: any may have all of them.
+    /// Publishers connected at once, for each shard; any of the shards may have all of them. One more gets an error and
+    /// is closed.
+    #[schemars(range(min = 1))]
     pub publishers_max: usize,
 }
 

@@ -5,7 +5,9 @@ use std::future::Future;
 use std::io;
 
 /// Which driver monoio is to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Driver {
     /// io_uring, and epoll where it is refused.

@@ -115,7 +115,7 @@ pub struct WebhookEvent {
 }
 
 /// What webhooks tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WebhookName {
     /// A channel has its first subscription.

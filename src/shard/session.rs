@@ -4,31 +4,38 @@ use crate::api::AnswerForm;
 use crate::dialect::{AnyDialect, Kind};
 use crate::outbox::Outbox;
 use crate::wheel::Tick;
+use schemars::JsonSchema;
 
 /// The least that a shard may hold of what its clients have sent in part, so that with very many shards each still takes
 /// several of the longest messages and requests, which are of 1 MiB by default.
 const PARTIAL_SHARE_BYTES_MIN: usize = 8 * 1024 * 1024;
 
-/// Bounds of a shard; the configuration's table `[limits]`.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
+/// Limits of the whole daemon.
+#[derive(Clone, Copy, Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes waiting for one client before it counts as too slow. Centrifugo's default is 1 MiB too; NATS
-    /// allows 64 MiB, Redis 32 MiB.
+    /// Bytes that wait for one slow client. Over it the client is closed with code 1013, so it must hold the longest
+    /// event; it is also what one client that stopped reading can cost. Centrifugo's default is 1 MiB too; NATS allows
+    /// 64 MiB, Redis 32 MiB.
     pub outbox_bytes_max: usize,
-    /// Subscriptions of all sessions together; each costs about 100 bytes.
+    /// Subscriptions of all clients together, about 100 bytes each.
+    #[schemars(range(min = 1))]
     pub subscriptions_max: usize,
-    /// Seconds for the whole head of a request, and again for its body.
+    /// Seconds that a client has to send its request, and again for its body.
+    #[schemars(range(min = 1))]
     pub handshake_timeout_s: u32,
-    /// Bytes of the head of a request; nginx allows 8 KiB per line, Tomcat 8 KiB in all.
+    /// Bytes of a request; cookies and long tokens in the query count. nginx allows 8 KiB per line, Tomcat 8 KiB in all.
+    #[schemars(range(min = 1))]
     pub head_bytes_max: usize,
-    /// Bytes of memory for what clients have sent in part, of requests and of messages. Anybody may begin one, so this is
-    /// what strangers can have the daemon hold.
+    /// Bytes of memory for what all clients have sent in part, of requests and of messages: as much as strangers can have
+    /// the daemon hold. Each thread has its share, and at least 8 MiB; over it those with the longest parts are told to
+    /// come again, with code 1013 or status 503. So nothing that is longer than a share comes whole.
     pub partial_bytes_max: usize,
-    /// Seconds a peer has to answer a close frame.
+    /// Seconds that a client has to answer a close frame.
     pub close_timeout_s: u32,
-    /// Connections of one client in the whole daemon: of an IPv4 address, or of a /64 of IPv6; 0 is any number. HAProxy
-    /// and nginx have no limit by default either, as an office or a mobile network may share one address.
+    /// Connections of one client: of an IPv4 address, or of a /64 of IPv6. 0 is any number: HAProxy and nginx have no
+    /// limit by default either, as an office or a mobile network may share one address. Behind a proxy it needs
+    /// trusted_proxies, or all clients are one. More get a 429.
     pub connections_per_address_max: usize,
     /// Connections of the whole daemon; the configuration's `max_connections`.
     #[serde(skip)]

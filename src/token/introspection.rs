@@ -20,36 +20,53 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::jwt::unix_ms;
-use super::remote::{Finding, Timing, in_range};
-use super::settings::JwtSecret;
+use super::remote::{CACHE_S_MAX, CONCURRENCY_MAX, Finding, GRACE_S_MAX, TIMEOUT_MS_MAX, Timing};
 use super::unique::{self, Flaw};
 use super::{Grant, Refusal, VerifierError};
 use crate::endpoint::Endpoint;
+use crate::setting::Secret;
 
 /// `token.introspection`: where the issuer is asked, and as whom.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct IntrospectionSettings {
     /// The introspection endpoint.
+    #[schemars(example = &"https://issuer.example/introspect")]
     url: String,
-    /// The name by which the daemon shows itself to the issuer (HTTP Basic); without it nothing is shown.
+    /// The name with which the daemon identifies itself, by HTTP Basic; without it, it does not.
+    #[schemars(example = &"fanfare")]
     client_id: Option<String>,
-    client_secret: Option<JwtSecret>,
+    /// The file with the secret for it.
+    #[schemars(example = &"/etc/fanfare/client.secret")]
     pub(super) client_secret_file: Option<PathBuf>,
-    /// What a role of `p_roles` may: words of a scope.
-    roles: BTreeMap<String, Vec<String>>,
-    /// Seconds after which a token that is in use is asked about again.
+    /// The same in this file, which then must be kept as secret.
+    client_secret: Option<Secret>,
+    /// Seconds after which a token in use is asked about again. One that is dead then ends its sessions.
+    #[schemars(range(min = 1, max = 86_400))]
     recheck_s: u64,
-    timeout_ms: u64,
-    concurrency_max: usize,
-    cache_s: u64,
+    /// Seconds for which they stay when the issuer cannot be asked again.
+    #[schemars(range(max = GRACE_S_MAX))]
     grace_s: u64,
-    /// The authorities that may vouch for the issuer, in PEM, instead of the system's.
+    /// Seconds for which an answer serves other clients with the same token; 0 to ask each time.
+    #[schemars(range(max = CACHE_S_MAX))]
+    cache_s: u64,
+    /// Milliseconds for a whole request. Clients are refused when there is no answer until then.
+    #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
+    timeout_ms: u64,
+    /// Requests at the same time.
+    #[schemars(range(min = 1, max = CONCURRENCY_MAX))]
+    concurrency_max: usize,
+    /// The authorities that may vouch for the issuer's certificate, in PEM, instead of the system's.
+    #[schemars(example = &"/etc/fanfare/ca.pem")]
     pub(super) ca_file: Option<PathBuf>,
+    /// An issuer that tells no scope tells the user's roles as p_roles; this says what each of them may.
+    #[schemars(example = &serde_json::json!({ "https://cell.example/__role/__/reader": ["event-read"] }))]
+    roles: BTreeMap<String, Vec<String>>,
 }
 
 impl Default for IntrospectionSettings {
@@ -79,8 +96,7 @@ impl IntrospectionSettings {
         if secrets != usize::from(self.client_id.is_some()) {
             return Err(VerifierError::ClientCredentials);
         }
-        in_range("recheck_s", self.recheck_s, 1, 86_400)?;
-        self.timing().check()
+        Ok(())
     }
 
     pub(super) fn timing(&self) -> Timing {
@@ -108,7 +124,7 @@ impl Introspection {
             None => None,
             Some(id) => {
                 let secret = match &settings.client_secret {
-                    Some(secret) => secret.text(),
+                    Some(secret) => &secret.0,
                     None => secret_of(material.ok_or(VerifierError::MaterialMissing)?)?,
                 };
                 Some(basic(id, secret))

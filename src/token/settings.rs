@@ -8,32 +8,41 @@
 //! TOML error quotes the line it is about, and that line may have the secret in it. This module does not
 //! open the files it names and does not know what is in them.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::introspection::IntrospectionSettings;
 use super::wazo_auth::WazoAuthSettings;
 use super::{Algorithm, VerifierError};
+use crate::setting::Secret;
 
 /// Longest leeway, in seconds: what RFC 7519 section 4.1.4 calls "a few minutes" at most, kept to one minute
 /// because hosts that run NTP differ by far less and a revoked session lives on for this long.
-pub(super) const LEEWAY_S_MAX: u64 = 60;
+const LEEWAY_S_MAX: u64 = 60;
 
-/// Which verifier, and what it needs.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+/// The algorithms that a configuration can name.
+const NAMES: [&str; 12] = [
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",
+    "EdDSA",
+];
+
+/// What verifies tokens.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum TokenSettings {
     /// JSON Web Tokens (RFC 7519), signed by an issuer.
     Jwt(JwtSettings),
-    /// A file that lists the tokens, for development and tests.
-    Static(StaticSettings),
-    /// The issuer, asked about each token (RFC 7662).
+    /// Ask the issuer about each token (RFC 7662), once for all clients that bring it, and again from time to time for
+    /// as long as one of them stays.
     Introspection(IntrospectionSettings),
-    /// The token service of a Wazo PBX.
+    /// Ask wazo-auth about each token, once for all clients that bring it, and again from time to time for as long as
+    /// one of them stays.
     #[serde(rename = "wazo_auth")]
     WazoAuth(WazoAuthSettings),
+    /// A list of tokens, for development and tests.
+    Static(StaticSettings),
 }
 
 impl TokenSettings {
@@ -70,6 +79,23 @@ impl TokenSettings {
         }
     }
 
+    /// What is wrong with the `token` of a table, with what to do. `unfit` names verifiers that are of no use to the table,
+    /// each with advice.
+    #[must_use]
+    pub fn problem(&self, table: &str, unfit: &[(&str, &str)]) -> Option<String> {
+        let name = match self {
+            Self::Jwt(_) => "jwt",
+            Self::Introspection(_) => "introspection",
+            Self::WazoAuth(_) => "wazo_auth",
+            Self::Static(_) => "static",
+        };
+        let problem = match unfit.iter().find(|(unfit, _)| *unfit == name) {
+            Some((_, advice)) => (*advice).to_owned(),
+            None => self.check().err()?.to_string(),
+        };
+        Some(format!("[{table}] token: {problem}"))
+    }
+
     /// Checks all that can be checked before the file is read. [`Verifier::new`](super::Verifier::new) does it too.
     ///
     /// # Errors
@@ -85,16 +111,29 @@ impl TokenSettings {
 }
 
 /// `token.jwt`: what tokens are signed with.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct JwtSettings {
+    /// HS256, HS384, HS512 with a secret; RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA with a public
+    /// key.
     #[serde(default)]
+    #[schemars(with = "Vec<String>", extend("items" = { "enum": NAMES }, "x-sample" = ["HS256"]))]
     pub(super) algorithms: Vec<Algorithm>,
-    secret: Option<JwtSecret>,
+    /// The file with the secret: at least 32 bytes for HS256, 48 for HS384, 64 for HS512. Let the file belong to the
+    /// daemon's user with mode 0400: a program that reads it can make tokens.
+    #[schemars(extend("x-sample" = "/etc/fanfare/jwt.secret"))]
     secret_file: Option<PathBuf>,
+    /// The same in this file, which then must be kept as secret.
+    secret: Option<Secret>,
+    /// Instead of a secret: the issuer's public key in PEM.
+    #[schemars(example = &"/etc/fanfare/jwt.pem")]
     public_key_file: Option<PathBuf>,
+    /// Or its keys as a JSON Web Key Set, of which several may be good at once.
+    #[schemars(example = &"/etc/fanfare/jwks.json")]
     jwks_file: Option<PathBuf>,
+    /// Seconds by which clocks may differ; where they differ by more, set them right instead.
     #[serde(default)]
+    #[schemars(range(max = LEEWAY_S_MAX))]
     pub(super) leeway_s: u64,
 }
 
@@ -102,9 +141,6 @@ impl JwtSettings {
     fn check(&self) -> Result<(), VerifierError> {
         if self.algorithms.is_empty() {
             return Err(VerifierError::NoAlgorithm);
-        }
-        if self.leeway_s > LEEWAY_S_MAX {
-            return Err(VerifierError::Leeway { leeway_s: self.leeway_s });
         }
         let sources = [
             self.secret.is_some(),
@@ -124,7 +160,7 @@ impl JwtSettings {
         material: Option<&'a [u8]>,
     ) -> Result<KeySource<'a>, VerifierError> {
         if let Some(secret) = &self.secret {
-            return Ok(KeySource::Secret(secret.text().as_bytes()));
+            return Ok(KeySource::Secret(secret.0.as_bytes()));
         }
         let material = material.ok_or(VerifierError::MaterialMissing)?;
         Ok(if self.secret_file.is_some() {
@@ -145,25 +181,10 @@ pub(super) enum KeySource<'a> {
 }
 
 /// `token.static`: where the tokens are listed.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct StaticSettings {
+    /// The list.
+    #[schemars(example = &"/etc/fanfare/tokens.toml")]
     file: PathBuf,
-}
-
-/// A secret that stands in the configuration itself.
-#[derive(Clone, Deserialize, Eq, PartialEq)]
-#[serde(transparent)]
-pub(super) struct JwtSecret(String);
-
-impl JwtSecret {
-    pub(super) fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for JwtSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
 }

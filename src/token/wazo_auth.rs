@@ -8,11 +8,14 @@ use std::path::PathBuf;
 
 use http::{Method, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use toml::value::{Datetime, Offset};
 
-use super::remote::{Finding, Timing, TokenInquiry, in_range};
+use super::remote::{
+    CACHE_S_MAX, CONCURRENCY_MAX, Finding, GRACE_S_MAX, TIMEOUT_MS_MAX, Timing, TokenInquiry,
+};
 use super::{Grant, Refusal, UNIX_S_MAX, VerifierError, moment};
 use crate::endpoint::{Endpoint, UrlError};
 
@@ -20,7 +23,7 @@ use crate::endpoint::{Endpoint, UrlError};
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// When tokens in use are asked about again.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum AuthCheck {
     /// The sooner, the less they have to live.
@@ -30,19 +33,32 @@ enum AuthCheck {
 }
 
 /// `token.wazo_auth`: where wazo-auth is.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct WazoAuthSettings {
-    /// Its address, such as `https://127.0.0.1:9497`; the version and the rest of the path are added.
+    /// Its address; the version and the rest of the path are added.
+    #[schemars(example = &"https://127.0.0.1:9497")]
     url: String,
+    /// When a token in use is asked about again: "dynamic" is the sooner the less it has to live, "static" every
+    /// auth_check_interval_s. One that is dead then ends its sessions.
     auth_check: AuthCheck,
-    /// Seconds; the reference's default too.
+    /// Seconds between two questions about a token with "static"; the default is the original's.
+    #[schemars(range(min = 1, max = 86_400))]
     auth_check_interval_s: u64,
-    timeout_ms: u64,
-    concurrency_max: usize,
-    cache_s: u64,
+    /// Seconds for which they stay when wazo-auth cannot be asked again.
+    #[schemars(range(max = GRACE_S_MAX))]
     grace_s: u64,
-    /// The authorities that may vouch for it, in PEM, instead of the system's.
+    /// Seconds for which an answer serves other clients with the same token; 0 to ask each time.
+    #[schemars(range(max = CACHE_S_MAX))]
+    cache_s: u64,
+    /// Milliseconds for a whole request. Clients are refused when there is no answer until then.
+    #[schemars(range(min = 1, max = TIMEOUT_MS_MAX))]
+    timeout_ms: u64,
+    /// Requests at the same time.
+    #[schemars(range(min = 1, max = CONCURRENCY_MAX))]
+    concurrency_max: usize,
+    /// The authorities that may vouch for its certificate, in PEM, instead of the system's.
+    #[schemars(example = &"/usr/share/xivo-certs/server.crt")]
     pub(super) ca_file: Option<PathBuf>,
 }
 
@@ -70,8 +86,7 @@ impl WazoAuthSettings {
         if self.url.trim_end_matches('/').ends_with("/0.1") {
             return Err(UrlError::Version.into());
         }
-        in_range("auth_check_interval_s", self.auth_check_interval_s, 1, 86_400)?;
-        self.timing().check()
+        Ok(())
     }
 
     pub(super) fn timing(&self) -> Timing {

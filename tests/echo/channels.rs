@@ -2,8 +2,9 @@
 
 use crate::conversation::Bus;
 use crate::{app_settings, bus, come, publication, publish, settings, sign, subscription, told, webhook};
-use fanfare::dialect::echo::{App, AppSecret, AppSettings, EchoReach, SocketId};
+use fanfare::dialect::echo::{App, AppSettings, EchoReach, SocketId};
 use fanfare::dialect::{Settings, Tally};
+use fanfare::setting::Secret;
 use fanfare::shard::Limits;
 use serde_json::json;
 use std::sync::Arc;
@@ -198,7 +199,7 @@ fn a_new_secret_holds_for_later_signatures() {
     let socket = come(&mut bus, "a");
     bus.say("a", &subscription(&socket, "private-x", None));
     let mut after = settings(app_settings());
-    after.echo.apps = vec![Arc::new(App::new(app_settings(), AppSecret("another".into())))];
+    after.echo.apps = vec![Arc::new(App::new(app_settings(), Secret("another".into())))];
     bus.shard.configure(Arc::new(after), Limits::default(), bus.now);
     bus.say("a", &subscription(&socket, "private-y", None));
     publish(&mut bus, "private-x", "still here");
@@ -265,7 +266,7 @@ fn a_large_channel_is_counted_every_five_seconds() {
 fn apps_never_see_each_other() {
     let mut settings = settings(app_settings());
     let other = AppSettings { id: "app-id2".into(), key: "other".into(), ..AppSettings::default() };
-    settings.echo.apps.push(Arc::new(App::new(other, AppSecret("app-secret".into()))));
+    settings.echo.apps.push(Arc::new(App::new(other, Secret("app-secret".into()))));
     let mut bus = Bus::of(Settings { ..settings });
     come(&mut bus, "a");
     bus.connect("b", "/app/other", crate::HOST);

@@ -24,10 +24,11 @@ mod whole;
 
 use conversation::Bus;
 use fanfare::dialect::Settings;
-use fanfare::dialect::echo::{App, AppSecret, AppSettings, EchoReach, EchoSettings};
+use fanfare::dialect::echo::{App, AppSettings, EchoReach, EchoSettings};
 use fanfare::frame::{Draft, Publication};
 use fanfare::service::webhook::Webhook;
 use fanfare::service::webhook::WebhookSettings;
+use fanfare::setting::Secret;
 use fanfare::wheel::Now;
 use hmac::{Hmac, Mac};
 use std::fmt::Write as _;
@@ -47,7 +48,7 @@ fn app_settings() -> AppSettings {
 
 /// Settings of one app.
 fn settings(app: AppSettings) -> Settings {
-    let apps = vec![Arc::new(App::new(app, AppSecret(SECRET.into())))];
+    let apps = vec![Arc::new(App::new(app, Secret(SECRET.into())))];
     Settings { echo: EchoSettings { apps, ..EchoSettings::default() }, ..Settings::default() }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::conversation::Bus;
 use crate::{HOST, PATH, SECRET, app_settings, bus, settings};
-use fanfare::dialect::echo::{App, AppSecret, AppSettings, EchoSettings};
+use fanfare::dialect::echo::{App, AppSettings, EchoSettings};
 use fanfare::dialect::{Kind, Settings};
+use fanfare::setting::Secret;
 use fanfare::shard::Limits;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -112,7 +113,7 @@ fn the_connections_of_an_app_are_limited_and_a_place_is_free_again() {
 
 #[test]
 fn after_a_reload_each_stays_whose_app_is_still_served() {
-    let other = |app: AppSettings| Arc::new(App::new(app, AppSecret(SECRET.into())));
+    let other = |app: AppSettings| Arc::new(App::new(app, Secret(SECRET.into())));
     let named = |id: &str| AppSettings { id: id.into(), key: format!("{id}-key"), ..app_settings() };
     let all = |apps: Vec<Arc<App>>| {
         let echo = EchoSettings { apps, ..EchoSettings::default() };

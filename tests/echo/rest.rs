@@ -1,10 +1,11 @@
 //! The HTTP API: every route with its answers, and the errors in their order.
 
-use fanfare::dialect::echo::{App, AppSecret, AppSettings, EchoReach, SocketId, answer};
+use fanfare::dialect::echo::{App, AppSettings, EchoReach, SocketId, answer};
 use fanfare::dialect::{Action, Actions, Context, Kind, Request, Served, Settings};
 use fanfare::frame::Publication;
 use fanfare::service::ConnectionRef;
 use fanfare::service::presence::{AppPresence, Change, Inquiry, Newcomer, Rules};
+use fanfare::setting::Secret;
 use fanfare::wheel::Now;
 use hmac::{Hmac, Mac as _};
 use md5::Digest as _;
@@ -23,7 +24,7 @@ impl Server {
         let mut app = AppSettings { id: "app-id".into(), key: "app-key".into(), ..Default::default() };
         change(&mut app);
         let mut settings = Settings::default();
-        settings.echo.apps = vec![Arc::new(App::new(app, AppSecret("app-secret".into())))];
+        settings.echo.apps = vec![Arc::new(App::new(app, Secret("app-secret".into())))];
         Self { settings }
     }
 

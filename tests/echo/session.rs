@@ -4,8 +4,9 @@ use crate::conversation::Bus;
 use crate::{HOST, PATH, app_settings, bus, come, settings};
 use fanfare::api::{self, DaemonStatus, Exposition, Facts};
 use fanfare::dialect::Tally;
-use fanfare::dialect::echo::{App, AppSecret, AppSettings, DrainCode};
+use fanfare::dialect::echo::{App, AppSettings, DrainCode};
 use fanfare::message::Received;
+use fanfare::setting::Secret;
 use fanfare::shard::Limits;
 use std::sync::Arc;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -152,7 +153,7 @@ fn each_app_limits_the_messages_of_its_own_clients() {
     let mut settings = settings(AppSettings { message_bytes_max: 100, ..app_settings() });
     let other =
         AppSettings { id: "2".into(), key: "2".into(), message_bytes_max: 0, ..AppSettings::default() };
-    settings.echo.apps.push(Arc::new(App::new(other, AppSecret::default())));
+    settings.echo.apps.push(Arc::new(App::new(other, Secret::default())));
     let mut bus = Bus::of(settings);
     bus.connect("small", PATH, HOST);
     bus.connect("large", "/app/2", HOST);

@@ -1,40 +1,52 @@
 //! The table `[channel]` of the configuration, with `[channel.shape]` and `[channel.callback]`.
 
 use crate::service::webhook::CallbackSettings;
+use crate::setting::LONGEST_MESSAGE_BYTES;
 use crate::token::{TokenSettings, Verifier};
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
 /// Longest name of a channel that may be allowed: what a subscription can be, less what stands around it.
 pub const CHANNEL_BYTES_MAX: usize = 4000;
 
-/// The table `[channel]`.
-#[derive(Debug, Deserialize)]
+/// The dialect channel: what pages of a Laravel application speak.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChannelSettings {
-    /// Who verifies tokens.
-    #[serde(deserialize_with = "token")]
-    pub token: Option<TokenSettings>,
-    /// Whether a session ends with its token; the original looks at it once.
+    /// true ends a session with its token; false looks at the token once, as the original does.
     pub close_on_expiry: bool,
-    /// The kinds whose messages can be for one user.
+    /// The kinds of channels, the part of the name before the colon, where target_user_id sends a message to one user.
     pub targeted: Vec<String>,
-    /// Who else is told what clients say.
+    /// Of the data of a message, the keys that go on, in this order; a kind that is not here passes them whole. What is
+    /// written here replaces all of it.
+    pub shape: BTreeMap<String, Vec<String>>,
+    /// "redis" tells the other daemons at the Redis of [feed.redis] what clients say here, so that several can serve one
+    /// application. Its user needs +publish there too. Switched on, it needs a restart.
     pub relay: Relay,
-    /// The origins of pages that may connect; any when empty.
+    /// The pages that may connect, as in "https://app.example"; empty is any. A client that is no page sends no origin,
+    /// and may.
     pub origins: Vec<String>,
-    /// Seconds between pings; none when 0.
+    /// Seconds between pings, counted from the last message of the client; 0 sends none.
     pub ping_interval_s: u32,
-    /// Unanswered pings in a row that end a session.
+    /// Unanswered pings in a row that end a session, with code 1001.
     pub ping_misses_max: u8,
-    /// Longest message of a client.
+    /// Longest message of a client. Over it the client is closed with code 1009.
+    #[schemars(range(max = LONGEST_MESSAGE_BYTES))]
     pub message_bytes_max: usize,
     /// Longest name of a channel in a token.
+    #[schemars(range(min = 1, max = CHANNEL_BYTES_MAX))]
     pub channel_bytes_max: usize,
-    /// What of the data goes on, in this order, for the kinds that are here.
-    pub shape: BTreeMap<String, Vec<String>>,
-    /// Who is told over HTTP what clients say; nobody without it.
+    /// Where the messages of clients are posted to as well, each with the token of its client; nowhere without this
+    /// table. No client waits for it. A session that is older than the callback is not told of.
     pub callback: Option<CallbackSettings>,
+    /// What verifies tokens: the claim channel names the one channel of a connection, id and name its user. Here exp may
+    /// be missing. The secret is the application's own, as it is: no base64. So it is hardly that of another dialect, and
+    /// has a file of its own, as /etc/fanfare/channel.secret. A short one is taken, with a warning. Without algorithms it
+    /// is HS256.
+    #[serde(deserialize_with = "token")]
+    #[schemars(extend("x-verifiers" = ["jwt", "static"]))]
+    pub token: Option<TokenSettings>,
     /// Made from `token` when the daemon starts.
     #[serde(skip)]
     pub verifier: Option<Verifier>,
@@ -72,26 +84,15 @@ impl ChannelSettings {
                     .into(),
             );
         }
-        match &self.token {
-            Some(TokenSettings::Introspection(_) | TokenSettings::WazoAuth(_)) => problems.push(
-                "[channel] token: it is the token that names the channel: use jwt with the application's secret, or \
-                 static"
-                    .into(),
-            ),
-            Some(token) => problems.extend(token.check().err().map(|error| format!("[channel] token: {error}"))),
-            None => {}
-        }
+        let unfit =
+            "it is the token that names the channel: use jwt with the application's secret, or static";
+        let unfit = [("introspection", unfit), ("wazo_auth", unfit)];
+        problems.extend(self.token.as_ref().and_then(|token| token.problem("channel", &unfit)));
         if self.ping_interval_s > 0 && self.ping_misses_max == 0 {
             problems.push(
                 "[channel]: ping_misses_max = 0 closes everybody: write at least 1, or ping_interval_s = 0"
                     .into(),
             );
-        }
-        if !(1..=CHANNEL_BYTES_MAX).contains(&self.channel_bytes_max) {
-            problems.push(format!(
-                "channel.channel_bytes_max = {}: write 1 to {CHANNEL_BYTES_MAX}",
-                self.channel_bytes_max
-            ));
         }
         if let Some(origin) = self.origins.iter().find(|origin| origin.ends_with('/')) {
             problems.push(format!("[channel] origins: {origin:?} ends with a slash, and browsers send none"));
@@ -113,13 +114,13 @@ impl ChannelSettings {
     }
 }
 
-/// Who else is told what clients say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// Where else the messages of clients are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Relay {
-    /// Nobody.
+    /// Nowhere.
     None,
-    /// The daemons that listen to the same Redis.
+    /// To the daemons that listen to the same Redis.
     Redis,
 }
 
@@ -147,8 +148,6 @@ mod tests {
             ("token = { wazo_auth = { url = 'https://x' } }", "use jwt"),
             ("token = { jwt = {} }", "0 of secret, secret_file"),
             (&format!("{good}ping_misses_max = 0"), "ping_misses_max = 0"),
-            (&format!("{good}channel_bytes_max = 0"), "write 1 to 4000"),
-            (&format!("{good}channel_bytes_max = 4001"), "write 1 to 4000"),
             (&format!("{good}origins = ['https://a.example/']"), "ends with a slash"),
             (
                 &format!("{good}callback = {{ url = 'ftp://x' }}"),
@@ -156,9 +155,6 @@ mod tests {
             ),
             (&format!("{good}callback = {{ url = '/api/chat' }}"), "[channel.callback] url"),
             (&format!("{good}callback = {{ url = 'http://u:hunter2@x/' }}"), "has credentials in it"),
-            (&format!("{good}callback = {{ url = 'http://x', queue_max = 0 }}"), "queue_max = 0"),
-            (&format!("{good}callback = {{ url = 'http://x', concurrency = 0 }}"), "concurrency = 0"),
-            (&format!("{good}callback = {{ url = 'http://x', timeout_s = 0 }}"), "timeout_s = 0"),
         ] {
             let problems = problems(text);
             assert!(problems.contains(about) && problems.lines().count() == 1, "{text}: {problems}");

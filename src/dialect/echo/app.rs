@@ -1,22 +1,30 @@
 //! The apps that `echo` serves, which never see each other: their names, secrets and limits.
 
 use crate::service::webhook::WebhookSettings;
-use std::fmt;
+use crate::setting::{LONGEST_MESSAGE_BYTES, Secret};
+use schemars::JsonSchema;
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
-/// The table `[echo]` of the configuration.
-#[derive(Debug, Default, serde::Deserialize)]
+/// The dialect echo: Laravel Echo by the protocol of Pusher Channels, with its HTTP API for publishers on the same port.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EchoSettings {
-    /// What every path begins with; Echo's `wsPath`.
+    /// What every path begins with; Echo's wsPath. In config/broadcasting.php it has a slash at its end: 'path' =>
+    /// '/ws/'.
     pub path: String,
-    /// The code that sessions end with when the daemon stops.
+    /// The code that sessions end with when the daemon stops: 1001, or 4100.
+    #[schemars(with = "u16", extend("default" = 1001, "enum" = [1001, 4100]))]
     pub drain_code: DrainCode,
-    /// Laravel's `redis` broadcaster.
+    /// Laravel's `redis` broadcaster: the app whose channels get what is published in the Redis of [feed.redis] on
+    /// channels with this prefix, which is that of the application's Redis connection. No other application's prefix on
+    /// that Redis may begin like it.
+    #[schemars(extend("x-restart" = true))]
     pub redis: Option<Broadcaster>,
-    /// The apps, `[[echo.app]]`.
+    /// As many [[echo.app]] as there are applications; they never see each other. Their files are read where some
+    /// [[listen]] has echo among its dialects. A limit of 0 is none.
     pub app: Vec<AppSettings>,
     /// Made from `app` when the daemon starts.
     #[serde(skip)]
@@ -47,82 +55,83 @@ impl TryFrom<u16> for DrainCode {
 }
 
 /// Where the events of Laravel's `redis` broadcaster go: `[echo.redis]`.
-#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[derive(Clone, Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Broadcaster {
     /// The app's id.
+    #[schemars(example = &"app-id")]
     pub app: String,
     /// The prefix of the Laravel Redis connection.
+    #[schemars(example = &"laravel-database-")]
     pub prefix: String,
 }
 
-/// A secret as it was written.
-#[derive(Clone, Default, serde::Deserialize)]
-#[serde(transparent)]
-pub struct AppSecret(pub String);
-
-impl fmt::Debug for AppSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
 /// One `[[echo.app]]`. A limit of 0 is none.
-#[derive(Clone, Debug, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AppSettings {
-    /// Names the app to publishers, and in feeds.
+    /// How publishers name it: letters, digits, "-", "_" and ".". Some publishers want digits alone as the id.
+    #[schemars(extend("x-sample" = "app-id"))]
     pub id: String,
-    /// Names the app to clients.
+    /// How clients name it, with the same characters.
+    #[schemars(extend("x-sample" = "app-key"))]
     pub key: String,
-    /// What signatures are made with; or `secret_file`.
-    pub secret: Option<AppSecret>,
-    /// The file that holds it.
+    /// The file with what signatures are made with; the application has the same. Let the file belong to the daemon's
+    /// user with mode 0400.
+    #[schemars(extend("x-sample" = "/etc/fanfare/echo.secret"))]
     pub secret_file: Option<PathBuf>,
-    /// Whether anybody is served.
+    /// The same in this file, which then must be kept as secret.
+    pub secret: Option<Secret>,
+    /// false ends its sessions and serves no client.
     pub enabled: bool,
-    /// Whether clients may send events to each other.
+    /// Whether clients may send events to each other (whisper).
     pub client_events: bool,
-    /// Whether they may do so on public channels too, where nobody has signed who they are.
+    /// Whether they may on public channels too, which any client with the key can join.
     pub public_client_events: bool,
     /// Whether subscribers are told how many they are.
     pub subscription_count: bool,
-    /// The pages that may connect; `*` stands for any text.
+    /// The origins of pages that may connect, where * stands for any text.
     pub allowed_origins: Vec<String>,
-    /// Connections.
+    /// Maximum number of connections.
     pub max_connections: usize,
     /// Channels of one connection.
     pub subscriptions_max: usize,
-    /// Longest message of a client, in bytes.
+    /// Bytes of a client's message.
+    #[schemars(range(max = LONGEST_MESSAGE_BYTES))]
     pub message_bytes_max: usize,
-    /// Longest body of a request, in bytes.
+    /// Bytes of the body of a publisher's request.
+    #[schemars(range(max = LONGEST_MESSAGE_BYTES))]
     pub request_bytes_max: usize,
-    /// Longest data of an event, decoded, in bytes.
+    /// Bytes of an event's data when decoded.
     pub data_bytes_max: usize,
-    /// Longest name of an event, in characters.
+    /// Characters of an event's name.
     pub event_name_chars_max: usize,
     /// Channels of one event.
     pub channels_per_event_max: usize,
     /// Events of one batch.
     pub batch_events_max: usize,
-    /// Users of one presence channel.
+    /// Users of one presence channel. The list of all of them goes out as one message, which must fit into
+    /// limits.outbox_bytes_max.
     pub presence_members_max: u32,
-    /// Longest `channel_data`, in bytes.
+    /// Bytes of what each user shows, its channel_data.
     pub member_bytes_max: usize,
-    /// Longest `user_id`, in characters.
+    /// Characters of a user's id.
     pub user_id_chars_max: usize,
-    /// Client events of one connection within a second.
+    /// Events that one client may send within a second.
     pub client_events_per_s_max: u32,
     /// Seconds for which a cache channel keeps its last event.
     pub cache_ttl_s: u32,
-    /// Cache channels that keep one.
+    /// Maximum number of cache channels that keep one.
     pub cache_entries_max: usize,
-    /// Seconds of silence after which a client is asked whether it is there, and after which it asks by itself.
-    /// Reverb's default, below what proxies wait; Pusher's is 120.
+    /// Seconds of silence after which a client is asked whether it is there, and after which it asks by itself. Reverb's
+    /// default, below what proxies wait; Pusher's is 120.
+    #[schemars(range(min = 1, max = 3600))]
     pub activity_timeout_s: u32,
     /// Seconds that it has for the answer.
+    #[schemars(range(min = 1))]
     pub pong_timeout_s: u32,
-    /// Who is told of what happens, `[[echo.app.webhook]]`.
+    /// Where the events of its channels are posted to; all of them without `events`.
+    #[schemars(example = &json!([{ "url": "http://127.0.0.1:8000/pusher/webhooks", "events": ["channel_occupied", "channel_vacated"] }]))]
     pub webhook: Vec<WebhookSettings>,
 }
 
@@ -167,7 +176,7 @@ pub struct App {
     /// Its settings.
     pub settings: AppSettings,
     /// What signatures are made with.
-    pub secret: AppSecret,
+    pub secret: Secret,
     /// Sessions of the whole daemon that have been let in under these settings. A reload makes new settings, and
     /// each session moves on to them.
     pub connections: AtomicUsize,
@@ -195,7 +204,7 @@ impl AppSettings {
 impl App {
     /// An app with its secret at hand.
     #[must_use]
-    pub fn new(settings: AppSettings, secret: AppSecret) -> Self {
+    pub fn new(settings: AppSettings, secret: Secret) -> Self {
         let id = settings.id.as_str().into();
         Self { id, settings, secret, connections: AtomicUsize::new(0), events: AtomicU64::new(0) }
     }

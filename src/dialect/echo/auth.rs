@@ -28,13 +28,14 @@ pub(super) fn is_good(app: &App, socket: SocketId, signed: Signed<'_>, auth: &st
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AppSecret, AppSettings};
+    use super::super::AppSettings;
     use super::*;
+    use crate::setting::Secret;
 
     const SOCKET: SocketId = SocketId(1234 << 32 | 1234);
 
     fn app(key: &str, secret: &str) -> App {
-        App::new(AppSettings { key: key.into(), ..AppSettings::default() }, AppSecret(secret.into()))
+        App::new(AppSettings { key: key.into(), ..AppSettings::default() }, Secret(secret.into()))
     }
 
     #[test]

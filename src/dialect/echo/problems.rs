@@ -4,11 +4,6 @@ use super::{AppSettings, EchoSettings};
 use crate::service::webhook::WebhookSettings;
 use ahash::AHashSet;
 
-/// Seconds that `activity_timeout_s` may be: clients take no others.
-const ACTIVITY_TIMEOUT_S: std::ops::RangeInclusive<u32> = 1..=3600;
-/// Longest message and body that may be allowed. A turn takes many, while positions in its tables have 32 bits.
-const BYTES_MAX: usize = 64 * 1024 * 1024;
-
 impl EchoSettings {
     /// What is readable but cannot run, when some listener speaks the dialect or none does.
     #[must_use]
@@ -64,19 +59,6 @@ impl AppSettings {
             (Some(secret), None) if secret.0.is_empty() => problems.push("secret is empty".into()),
             _ => {}
         }
-        if !ACTIVITY_TIMEOUT_S.contains(&self.activity_timeout_s) {
-            problems.push(format!("activity_timeout_s = {}: 1 to 3600", self.activity_timeout_s));
-        }
-        if self.pong_timeout_s == 0 {
-            problems.push("pong_timeout_s must be at least 1".into());
-        }
-        for (name, value) in
-            [("message_bytes_max", self.message_bytes_max), ("request_bytes_max", self.request_bytes_max)]
-        {
-            if value > BYTES_MAX {
-                problems.push(format!("{name} = {value}: at most {BYTES_MAX}"));
-            }
-        }
         let (member, message) = (self.member_bytes_max, self.message_bytes_max);
         if message > 0 && member >= message {
             problems.push(format!(
@@ -92,11 +74,12 @@ impl AppSettings {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AppSecret, Broadcaster};
+    use super::super::Broadcaster;
     use super::*;
+    use crate::setting::Secret;
 
     fn app(id: &str) -> AppSettings {
-        let secret = Some(AppSecret("secret".into()));
+        let secret = Some(Secret("secret".into()));
         AppSettings { id: id.into(), key: format!("{id}-key"), secret, ..Default::default() }
     }
 
@@ -119,11 +102,7 @@ mod tests {
             (AppSettings { key: "a/b".into(), ..app("a") }, "key has letters"),
             (AppSettings { secret: None, ..app("a") }, "no secret"),
             (AppSettings { secret_file: Some("x".into()), ..app("a") }, "both secret"),
-            (AppSettings { secret: Some(AppSecret(String::new())), ..app("a") }, "secret is empty"),
-            (AppSettings { activity_timeout_s: 0, ..app("a") }, "1 to 3600"),
-            (AppSettings { activity_timeout_s: 3601, ..app("a") }, "1 to 3600"),
-            (AppSettings { pong_timeout_s: 0, ..app("a") }, "pong_timeout_s"),
-            (AppSettings { message_bytes_max: BYTES_MAX + 1, ..app("a") }, "message_bytes_max"),
+            (AppSettings { secret: Some(Secret(String::new())), ..app("a") }, "secret is empty"),
             (AppSettings { message_bytes_max: 1024, ..app("a") }, "member_bytes_max = 1024 does not fit"),
             (AppSettings { member_bytes_max: 70_000, ..app("a") }, "does not fit into message_bytes_max"),
             (AppSettings { webhook: url("ftp://x"), ..app("a") }, "webhook url"),

@@ -192,11 +192,12 @@ pub(super) fn check(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AppSecret, AppSettings};
+    use super::super::AppSettings;
     use super::*;
+    use crate::setting::Secret;
 
     fn app(key: &str, secret: &str) -> App {
-        App::new(AppSettings { key: key.into(), ..Default::default() }, AppSecret(secret.into()))
+        App::new(AppSettings { key: key.into(), ..Default::default() }, Secret(secret.into()))
     }
 
     const SIGNATURE: &str = "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c";

@@ -2,62 +2,74 @@
 
 use crate::service::topic::{TopicDomain, TopicName, TopicRules};
 use crate::token::{TokenSettings, Verifier};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Partitioned topics that may be configured; each is looked through when a topic is opened.
 const PARTITIONED_MAX: usize = 10_000;
 /// Partitions that a topic may have: each is a topic of its own, and a consumer may want all of them.
 const PARTITIONS_MAX: u32 = 1024;
 
-/// The table `[pulsar]`.
-#[derive(Debug, Deserialize)]
+/// The dialect pulsar: the WebSocket API of Pulsar, with topics that are stored.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PulsarSettings {
-    /// Who verifies tokens.
-    pub token: Option<TokenSettings>,
-    /// Accept everybody; for closed networks and trials only.
+    /// true lets any client produce and consume, as Pulsar does by default; for closed networks and trials.
     pub anonymous: bool,
-    /// What tokens grant that have none of the claims `pulsar_produce`, `pulsar_consume` and `pulsar_read`.
+    /// What tokens are for that have none of the claims pulsar_produce, pulsar_consume and pulsar_read: "all" or "none".
     pub default_rights: DefaultRights,
-    /// Seconds before the end of its token at which a client is asked for the next one by an `AUTH_CHALLENGE`; never
-    /// when 0, because clients that do not know it take it for a message. The proxy of the original has it off as well.
+    /// Seconds before the end of its token at which a client is asked for the next one by an AUTH_CHALLENGE; 0 asks for
+    /// none, as most clients take the question for a message. The proxy of the original has it off as well.
     pub auth_challenge_s: u32,
-    /// Seconds between pings; none when 0.
+    /// Seconds between pings; 0 sends none.
     pub ping_interval_s: u32,
-    /// Unanswered pings in a row that end a session: until then a client whose network has died keeps its subscription,
-    /// or its name as a producer, from its successor.
+    /// Pings that a client may leave unanswered, while it says nothing else, before its session ends with code 1001.
+    /// Until then one whose network has died keeps its subscription from its successor; one that works on a message for
+    /// minutes without reading needs more.
     pub ping_misses_max: u8,
-    /// Seconds of silence, pings and pongs included, after which a session ends; never when 0.
+    /// Seconds without a message, ping or pong after which a session ends with code 1001; 0 is never.
     pub idle_timeout_s: u32,
-    /// Seconds for which messages that no subscription waits for are kept.
+    /// Seconds for which messages are kept that no subscription waits for.
     pub retention_s: u64,
-    /// Bytes of them that a topic keeps.
+    /// Bytes of a topic up to which they are kept.
     pub retention_bytes: u64,
-    /// Seconds after which messages that wait for consumers are given up; never when 0.
+    /// Seconds after which messages are given up that wait for consumers; 0 is never.
     pub message_ttl_s: u64,
-    /// Bytes that may wait for the slowest subscription of a topic; any number when 0.
+    /// Bytes that may wait for the slowest subscription of a topic; 0 is any number.
     pub backlog_quota_bytes: u64,
-    /// What happens at that many.
+    /// What happens then: "producer_exception" refuses what producers send, "consumer_backlog_eviction" drops the oldest
+    /// that waits.
     pub backlog_quota_policy: BacklogPolicy,
-    /// Messages of one subscription that may be unacknowledged.
+    /// Messages of one subscription that may be with its consumers, or wait to come again.
+    #[schemars(range(min = 1))]
     pub unacked_max: usize,
-    /// Seconds after which a topic goes by itself that has no message, no subscription and no connection; never when 0.
+    /// Seconds after which a topic goes by itself that has no message (see retention_s), no subscription and no
+    /// connection; 0 is never.
     pub idle_delete_s: u64,
-    /// Seconds after which a subscription goes by itself that had no consumer meanwhile; never when 0.
+    /// Seconds after which a subscription goes by itself, with what waits in it, that had no consumer meanwhile; 0 is
+    /// never.
     pub subscription_expiry_s: u64,
-    /// Topics that may be.
+    /// Maximum number of topics; each partition is one.
+    #[schemars(range(min = 1))]
     pub topics_max: usize,
-    /// Topics that one request may create: a list in its URL has room for thousands of names.
+    /// Topics that one request may create, beside partitions of those below: a consumer names thousands in one URL.
+    #[schemars(range(min = 1))]
     pub new_topics_max: usize,
-    /// Topics with partitions.
+    /// Topics with partitions; all others have none.
+    #[schemars(example = &json!([{ "topic": "persistent://public/default/orders", "partitions": 4 }]))]
     pub partitioned: Vec<Partitioned>,
-    /// The verifier that `token` describes, made when the daemon starts.
+    /// What verifies tokens. Their claims pulsar_produce, pulsar_consume and pulsar_read are lists of globs of
+    /// TENANT/NAMESPACE/TOPIC.
+    #[schemars(extend("x-verifiers" = ["jwt", "introspection", "static"]))]
+    pub token: Option<TokenSettings>,
+    /// Made from `token` when the daemon starts.
     #[serde(skip)]
     pub verifier: Option<Verifier>,
 }
 
 /// What a token without claims of the dialect grants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DefaultRights {
     /// Everything with all topics.
@@ -68,7 +80,7 @@ pub enum DefaultRights {
 }
 
 /// What happens when too much waits for a subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BacklogPolicy {
     /// Producers are refused.
@@ -78,12 +90,13 @@ pub enum BacklogPolicy {
 }
 
 /// One `[[pulsar.partitioned]]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Partitioned {
     /// The topic's full name.
     pub topic: String,
     /// How many partitions it has.
+    #[schemars(range(min = 1, max = PARTITIONS_MAX))]
     pub partitions: u32,
 }
 
@@ -146,15 +159,9 @@ impl PulsarSettings {
                     .into(),
             );
         }
-        match &self.token {
-            Some(TokenSettings::WazoAuth(_)) => {
-                problems.push("[pulsar] token: wazo_auth knows no topics: use introspection".into());
-            }
-            Some(token) => {
-                problems.extend(token.check().err().map(|error| format!("[pulsar] token: {error}")))
-            }
-            None => {}
-        }
+        problems.extend(self.token.as_ref().and_then(|token| {
+            token.problem("pulsar", &[("wazo_auth", "wazo_auth knows no topics: use introspection")])
+        }));
         if self.idle_timeout_s > 0 && self.ping_interval_s >= self.idle_timeout_s {
             problems.push(format!(
                 "[pulsar]: ping_interval_s = {} is no less than idle_timeout_s = {}, so quiet consumers would be closed",
@@ -167,16 +174,6 @@ impl PulsarSettings {
                     .into(),
             );
         }
-        let limits = [
-            ("unacked_max", self.unacked_max),
-            ("topics_max", self.topics_max),
-            ("new_topics_max", self.new_topics_max),
-        ];
-        for (key, value) in limits {
-            if value == 0 {
-                problems.push(format!("pulsar.{key} = 0 lets nothing in: write at least 1"));
-            }
-        }
         problems.extend(self.partitioned_problems());
         problems
     }
@@ -187,16 +184,13 @@ impl PulsarSettings {
             problems.push(format!("[[pulsar.partitioned]]: more than {PARTITIONED_MAX}"));
         }
         let mut names = std::collections::BTreeSet::new();
-        for Partitioned { topic, partitions } in &self.partitioned {
+        for Partitioned { topic, .. } in &self.partitioned {
             let problem = match TopicName::read(topic) {
                 Err(error) => Some(error.to_string()),
                 Ok(name) if name.domain() == TopicDomain::NonPersistent => {
                     Some("only persistent topics have partitions".into())
                 }
                 Ok(name) if name.partition_number().is_some() => Some("it is a partition itself".into()),
-                Ok(_) if !(1..=PARTITIONS_MAX).contains(partitions) => {
-                    Some(format!("partitions = {partitions}: write 1 to {PARTITIONS_MAX}"))
-                }
                 Ok(_) if !names.insert(topic) => Some("it stands there twice".into()),
                 Ok(_) => None,
             };
@@ -225,14 +219,7 @@ mod tests {
             ("token = { jwt = {} }", "[pulsar] token: algorithms is missing"),
             (&format!("{good}idle_timeout_s = 30"), "ping_interval_s = 30"),
             (&format!("{good}ping_misses_max = 0"), "ping_misses_max = 0"),
-            (&format!("{good}unacked_max = 0"), "pulsar.unacked_max = 0"),
-            (&format!("{good}topics_max = 0"), "pulsar.topics_max = 0"),
-            (&format!("{good}new_topics_max = 0"), "pulsar.new_topics_max = 0"),
             (&format!("{good}partitioned = [{{ topic = 'x', partitions = 2 }}]"), "write persistent://"),
-            (
-                &format!("{good}partitioned = [{{ topic = 'persistent://a/b/c', partitions = 0 }}]"),
-                "write 1 to 1024",
-            ),
             (
                 &format!("{good}partitioned = [{{ topic = 'non-persistent://a/b/c', partitions = 2 }}]"),
                 "only persistent",

@@ -1,6 +1,7 @@
 //! The table `[store]` of the configuration.
 
 use crate::service::topic::OWNERS_MAX;
+use schemars::JsonSchema;
 use std::path::{self, PathBuf};
 use std::time::Duration;
 
@@ -15,23 +16,35 @@ const CACHE_BYTES_MIN: u64 = 1024 * 1024;
 /// little on any disk, large enough that their files and indexes are few.
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
-/// The table `[store]` of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+/// Where the messages of the dialect pulsar are stored; needed by a [[listen]] that speaks it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreSettings {
-    /// The directory; it is made when it is not there.
+    /// The directory, made with mode 0700 when it is not there. A local disk: network file systems promise other things.
+    #[schemars(extend("x-sample" = "/var/lib/fanfare/store"))]
     pub path: Option<PathBuf>,
-    /// When a message counts as stored.
+    /// When a producer is told that its message is stored: "always" when the disk has it, so that it outlasts a loss of
+    /// power; "interval" when the system has it, so that it outlasts the daemon, and the disk has it soon; "never"
+    /// likewise, and the disk has it when the system likes.
     pub durability: Durability,
-    /// Milliseconds between two syncs with `interval`.
+    /// Milliseconds between two syncs of the disk with "interval".
+    #[schemars(range(min = INTERVAL_MS_MIN, max = INTERVAL_MS_MAX))]
     pub interval_ms: u64,
-    /// Owners of topics, each with a thread and a log of its own.
+    /// Topics are divided by their names among so many writers, each with a thread and a log of its own; more than one
+    /// where one thread or one log is what limits many busy topics. It is fixed when the store is made.
+    #[schemars(range(min = 1, max = OWNERS_MAX))]
     pub writers: usize,
-    /// Bytes that have to be free on the file system, or no more messages are taken.
+    /// Bytes that have to be free on the file system; below, messages are refused, and what is stored is still
+    /// delivered.
     pub free_bytes_min: u64,
-    /// Bytes of messages that all topics together keep in memory.
+    /// Bytes of messages that topics keep in memory: the last ones, and what was read for consumers that are behind. The
+    /// writers have equal parts of it.
+    #[schemars(range(min = CACHE_BYTES_MIN))]
     pub cache_bytes: u64,
-    /// Where backups are made; without, in the directory beside the store that has its name and `.backups` behind that.
+    /// Where `fanfare topics backup` makes its copies, for this daemon alone and outside the store; without it, beside
+    /// the store in a directory with its name and ".backups" behind it. On the store's file system they take no room of
+    /// their own at first. The unit lets the daemon write in /var/lib/fanfare: give it ReadWritePaths= for another place.
+    #[schemars(example = &"/var/backups/fanfare")]
     pub backup_path: Option<PathBuf>,
     /// Whether to go on without what is missing; said on the command line.
     #[serde(skip)]
@@ -42,7 +55,7 @@ pub struct StoreSettings {
 }
 
 /// When a message counts as stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// When the disk has it: it outlasts a loss of power.
@@ -80,19 +93,6 @@ impl StoreSettings {
                  \"/var/lib/fanfare/store\""
                     .into(),
             );
-        }
-        if !(INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&self.interval_ms) {
-            problems.push(format!(
-                "store.interval_ms = {}: write {INTERVAL_MS_MIN} to {INTERVAL_MS_MAX}; durability = \"always\" syncs \
-                 each time, \"never\" not at all",
-                self.interval_ms
-            ));
-        }
-        if !(1..=OWNERS_MAX).contains(&self.writers) {
-            problems.push(format!(
-                "store.writers = {}: write 1 to {OWNERS_MAX}; 1 is enough unless its thread is what limits you",
-                self.writers
-            ));
         }
         let least = CACHE_BYTES_MIN * self.writers as u64;
         if self.cache_bytes < least {

@@ -5,9 +5,9 @@
 
 use super::WebhookName;
 use crate::endpoint::{Endpoint, UrlError};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::fmt;
-use std::ops::RangeInclusive;
 
 /// Longest time for one request, in seconds. What takes longer holds up whatever is told after it.
 const TIMEOUT_S_MAX: u64 = 60;
@@ -16,9 +16,14 @@ const CONCURRENCY_MAX: usize = 1024;
 /// Longest queue that may be asked for; at a KiB each it is a GiB.
 const QUEUE_MAX: usize = 1_000_000;
 
+/// Seconds for one request, where no others are set.
+const TIMEOUT_S: u64 = 5;
+/// Places in a queue, where no others are set: a burst of ten seconds at a thousand calls a second.
+const QUEUE_DEFAULT: usize = 10_000;
+
 /// A URL as it is configured; what is wrong with it is told by the `problems` of the settings around it, because an
 /// error while TOML is read quotes its line.
-#[derive(Clone, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(transparent)]
 pub struct Url(String);
 
@@ -62,24 +67,35 @@ impl fmt::Debug for Url {
 }
 
 /// `[channel.callback]`: where the messages of clients are told.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
 pub struct CallbackSettings {
-    /// Where; there is no default.
-    #[serde(default)]
+    /// An http or https URL without a password.
+    #[schemars(example = &"http://127.0.0.1/api/chat")]
     pub url: Url,
-    /// Of which kinds of channel: the part of the name before the first `:`.
-    #[serde(default = "chat")]
+    /// The kinds of channels whose messages are posted: the part of a channel's name before the first colon.
     pub kinds: Vec<String>,
-    /// Seconds for a whole request.
-    #[serde(default = "timeout_s")]
+    /// Seconds for one call. When there is no answer, or one of 5xx, it is made once more.
+    #[schemars(range(min = 1, max = TIMEOUT_S_MAX))]
     pub timeout_s: u64,
-    /// Requests at the same time, each for another channel.
-    #[serde(default = "concurrency")]
+    /// Calls at the same time; those of one channel go one after another.
+    #[schemars(range(min = 1, max = CONCURRENCY_MAX))]
     pub concurrency: usize,
-    /// Calls that wait; more are dropped.
-    #[serde(default = "queue_max")]
+    /// Calls that wait. One more is dropped, of which no client learns.
+    #[schemars(range(min = 1, max = QUEUE_MAX))]
     pub queue_max: usize,
+}
+
+impl Default for CallbackSettings {
+    fn default() -> Self {
+        Self {
+            url: Url::default(),
+            kinds: vec!["chat".into()],
+            timeout_s: TIMEOUT_S,
+            concurrency: 16,
+            queue_max: QUEUE_DEFAULT,
+        }
+    }
 }
 
 impl CallbackSettings {
@@ -107,28 +123,30 @@ impl CallbackSettings {
                 "kinds: no kind has a colon; write the part before it, \"{part}\", instead of \"{kind}\""
             ));
         }
-        problems.extend(out_of_range("timeout_s", self.timeout_s, 1..=TIMEOUT_S_MAX));
-        problems.extend(out_of_range("concurrency", self.concurrency as u64, 1..=CONCURRENCY_MAX as u64));
-        problems.extend(out_of_range("queue_max", self.queue_max as u64, 1..=QUEUE_MAX as u64));
         problems
     }
 }
 
 /// `[[echo.app.webhook]]`: where the events of an app are told.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
 pub struct WebhookSettings {
-    /// Where; there is no default.
-    #[serde(default)]
+    /// An http or https URL without a password.
     pub url: Url,
     /// Which; all when absent.
     pub events: Option<Vec<WebhookName>>,
     /// Seconds for a whole request.
-    #[serde(default = "timeout_s")]
+    #[schemars(range(min = 1, max = TIMEOUT_S_MAX))]
     pub timeout_s: u64,
     /// Events that wait; more push the oldest out.
-    #[serde(default = "queue_max")]
+    #[schemars(range(min = 1, max = QUEUE_MAX))]
     pub queue_max: usize,
+}
+
+impl Default for WebhookSettings {
+    fn default() -> Self {
+        Self { url: Url::default(), events: None, timeout_s: TIMEOUT_S, queue_max: QUEUE_DEFAULT }
+    }
 }
 
 impl WebhookSettings {
@@ -148,31 +166,8 @@ impl WebhookSettings {
                     .into(),
             );
         }
-        problems.extend(out_of_range("timeout_s", self.timeout_s, 1..=TIMEOUT_S_MAX));
-        problems.extend(out_of_range("queue_max", self.queue_max as u64, 1..=QUEUE_MAX as u64));
         problems
     }
-}
-
-fn out_of_range(key: &str, value: u64, range: RangeInclusive<u64>) -> Option<String> {
-    let (least, most) = (range.start(), range.end());
-    (!range.contains(&value)).then(|| format!("{key} = {value}: write a number from {least} to {most}"))
-}
-
-fn chat() -> Vec<String> {
-    vec!["chat".to_owned()]
-}
-
-const fn timeout_s() -> u64 {
-    5
-}
-
-const fn concurrency() -> usize {
-    16
-}
-
-const fn queue_max() -> usize {
-    10_000
 }
 
 /// The app that a webhook belongs to.

@@ -1,0 +1,273 @@
+//! What is known of each key, in one place: the settings of every module, as `schemars` derives a JSON Schema from them.
+//!
+//! Documentation comments become descriptions, `Default` gives defaults, and attributes beside a field add what neither
+//! says: `range` its bounds (held by [`out_of_range`]), `example` a value where there is no default, and three extensions:
+//! `x-sample`, what the sample configuration sets; `x-restart`, that a change waits for the next start; `x-verifiers`,
+//! those that suit a dialect's tokens. Names of environment variables, nearest names, the sample configuration and the
+//! schema for editors are made from it.
+
+use super::tables::Config;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value};
+use std::sync::LazyLock;
+
+/// The names of a table's keys in the order of their declaration.
+const ORDER: &str = "x-order";
+/// Whether a table may be absent.
+pub(super) const OPTIONAL: &str = "x-optional";
+/// What the sample configuration sets.
+pub(super) const SAMPLE: &str = "x-sample";
+const RESTART: &str = "x-restart";
+const VERIFIERS: &str = "x-verifiers";
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+    let settings = SchemaSettings::draft07().with(|settings| settings.inline_subschemas = true);
+    let read = settings.clone().into_generator().into_root_schema_for::<Config>();
+    // What is written has every key: the schema of that requires them all, and so tells their order.
+    let written = settings.for_serialize().into_generator().into_root_schema_for::<Config>();
+    let mut schema = Value::from(read);
+    complete(&mut schema, &Value::from(written));
+    schema
+});
+
+static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let mut keys = Vec::new();
+    collect(String::new(), &SCHEMA, &mut keys);
+    keys
+});
+
+/// A key of the configuration.
+#[derive(Debug)]
+pub struct Key {
+    /// With dots; a 0 stands for the place in a list: `listen.0.address`.
+    pub path: String,
+    schema: &'static Value,
+}
+
+/// Every key, in the order of the file.
+#[must_use]
+pub fn keys() -> &'static [Key] {
+    &KEYS
+}
+
+/// The JSON Schema for editors, draft 7.
+#[must_use]
+pub fn for_editors() -> String {
+    fn publish(schema: &mut Value) {
+        match schema {
+            Value::Object(members) => {
+                members.retain(|name, _| !name.starts_with("x-"));
+                members.values_mut().for_each(publish);
+            }
+            Value::Array(members) => members.iter_mut().for_each(publish),
+            _ => {}
+        }
+    }
+    let mut schema = SCHEMA.clone();
+    publish(&mut schema);
+    format!("{schema:#}\n")
+}
+
+impl Key {
+    /// The default as TOML; `None` where there is none.
+    #[must_use]
+    pub fn default(&self) -> Option<&Value> {
+        self.schema.get("default")
+    }
+
+    /// A value for a key without a default of use.
+    #[must_use]
+    pub fn example(&self) -> Option<&Value> {
+        self.schema.get("examples")?.get(0)
+    }
+
+    /// Whether no value of it can be a secret: a number, yes or no, or one of a few words.
+    fn is_plain(&self) -> bool {
+        let kind = self.schema.get("type").and_then(Value::as_str);
+        let has_choices = |schema: &Value| schema.get("oneOf").or(schema.get("enum")).is_some();
+        matches!(kind, Some("integer" | "boolean"))
+            || has_choices(self.schema)
+            || self.schema.get("items").is_some_and(has_choices)
+    }
+}
+
+/// Whether keys of this name never hold a secret, even in a table that does.
+#[must_use]
+pub fn is_plain(name: &str) -> bool {
+    let mut named = KEYS.iter().filter(|key| key.path.rsplit('.').next() == Some(name)).peekable();
+    named.peek().is_some() && named.all(Key::is_plain)
+}
+
+/// Whether a table is written with two brackets, as there may be several.
+#[must_use]
+pub fn is_list(table: &str) -> bool {
+    at(table).is_some_and(|schema| elements(schema).is_some())
+}
+
+/// The keys and tables whose change waits for the next start: threads, connections to brokers or the store were made
+/// with them, and others rely on it.
+#[must_use]
+pub fn at_start() -> Vec<String> {
+    fn collect(above: &str, schema: &Value, found: &mut Vec<String>) {
+        for (name, schema) in members(schema) {
+            let path = format!("{above}{name}");
+            if schema.get(RESTART).is_some() {
+                found.push(path);
+            } else {
+                collect(&format!("{path}."), schema, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect("", &SCHEMA, &mut found);
+    found
+}
+
+/// The numbers of a configuration that are out of their range, each with what to write.
+pub(super) fn out_of_range(table: &toml::Table) -> Vec<String> {
+    fn check(path: &str, schema: &Value, value: &toml::Value, problems: &mut Vec<String>) {
+        match value {
+            toml::Value::Integer(value) => problems.extend(range_problem(path, schema, *value)),
+            toml::Value::Table(table) => {
+                for (name, schema) in members(schema) {
+                    if let Some(value) = table.get(name) {
+                        check(&format!("{path}.{name}"), schema, value, problems);
+                    }
+                }
+            }
+            toml::Value::Array(values) => {
+                let Some(schema) = elements(schema) else { return };
+                for (place, value) in values.iter().enumerate() {
+                    check(&format!("{path}.{place}"), schema, value, problems);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut problems = Vec::new();
+    for (name, schema) in members(&SCHEMA) {
+        if let Some(value) = table.get(name) {
+            check(name, schema, value, &mut problems);
+        }
+    }
+    problems
+}
+
+fn range_problem(path: &str, schema: &Value, value: i64) -> Option<String> {
+    let bound = |name| schema.get(name).and_then(Value::as_i64);
+    let (min, max) = (bound("minimum").unwrap_or(i64::MIN), bound("maximum").unwrap_or(i64::MAX));
+    let what = match (min, max) {
+        _ if (min..=max).contains(&value) => return None,
+        (_, i64::MAX) => format!("at least {min}"),
+        (i64::MIN | 0, _) => format!("at most {max}"),
+        _ => format!("{min} to {max}"),
+    };
+    Some(format!("{path} = {value}: write {what}"))
+}
+
+/// The root of the schema.
+pub(super) fn root() -> &'static Value {
+    &SCHEMA
+}
+
+/// The keys and tables of a table, or the kinds of one that is of several kinds, in order.
+pub(super) fn members(schema: &Value) -> Vec<(&str, &Value)> {
+    if let Some(kinds) = schema.get("oneOf").and_then(Value::as_array) {
+        return kinds.iter().flat_map(members).collect();
+    }
+    let Some(properties) = schema.get("properties") else { return vec![] };
+    let order = schema.get(ORDER).and_then(Value::as_array).into_iter().flatten();
+    order.filter_map(|name| Some((name.as_str()?, properties.get(name.as_str()?)?))).collect()
+}
+
+/// The table of a list of tables.
+pub(super) fn elements(schema: &Value) -> Option<&Value> {
+    schema.get("items").filter(|items| items.get("properties").is_some())
+}
+
+/// A list of tables that has an example is short enough for one line, and for one variable.
+pub(super) fn is_one_key(schema: &Value) -> bool {
+    schema.get("examples").is_some() || (members(schema).is_empty() && elements(schema).is_none())
+}
+
+/// The schema of a table, by its name as it stands in brackets.
+fn at(table: &str) -> Option<&'static Value> {
+    let mut schema: &Value = &SCHEMA;
+    for part in table.split('.') {
+        let inner = elements(schema).unwrap_or(schema);
+        schema = members(inner).into_iter().find(|(name, _)| *name == part)?.1;
+    }
+    Some(schema)
+}
+
+fn collect(path: String, schema: &'static Value, keys: &mut Vec<Key>) {
+    if is_one_key(schema) {
+        keys.push(Key { path, schema });
+        return;
+    }
+    let (path, schema) = match elements(schema) {
+        Some(table) => (format!("{path}.0"), table),
+        None => (path, schema),
+    };
+    for (name, schema) in members(schema) {
+        let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        collect(path, schema, keys);
+    }
+}
+
+/// Adds what the schema of a written configuration tells, and makes plain what is only absent in TOML and never null.
+fn complete(schema: &mut Value, written: &Value) {
+    match schema {
+        Value::Object(members) => {
+            for (name, schema) in members.iter_mut() {
+                complete(schema, &written[name]);
+            }
+            if members.contains_key("properties") {
+                members.insert(ORDER.into(), written["required"].clone());
+            }
+            if let Some(Value::String(text)) = members.get_mut("description") {
+                let paragraphs = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
+                *text = paragraphs.collect::<Vec<_>>().join("\n\n");
+            }
+            without_null(members);
+            if let Some(Value::Array(suitable)) = members.get(VERIFIERS).cloned()
+                && let Some(Value::Array(kinds)) = members.get_mut("oneOf")
+            {
+                kinds.retain(|kind| {
+                    kind["required"][0].as_str().is_some_and(|name| suitable.iter().any(|it| it == name))
+                });
+            }
+        }
+        Value::Array(members) => {
+            for (place, schema) in members.iter_mut().enumerate() {
+                complete(schema, &written[place]);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn without_null(members: &mut Map<String, Value>) {
+    if members.get("default").is_some_and(Value::is_null) {
+        members.remove("default");
+    }
+    if let Some(Value::Array(types)) = members.get_mut("type") {
+        types.retain(|kind| kind != "null");
+        if let [kind] = &types[..] {
+            let kind = kind.clone();
+            members.insert("type".into(), kind);
+            members.insert(OPTIONAL.into(), true.into());
+        }
+    }
+    if let Some(Value::Array(kinds)) = members.get("anyOf")
+        && let [Value::Object(kind), null] = &kinds[..]
+        && null["type"] == "null"
+    {
+        let kind = kind.clone();
+        members.remove("anyOf");
+        for (name, value) in kind {
+            members.entry(name).or_insert(value);
+        }
+        members.insert(OPTIONAL.into(), true.into());
+    }
+}

@@ -1,0 +1,249 @@
+//! The tables of the configuration file. What a module or a dialect is told stands beside its own code.
+
+use super::words::nearest;
+use crate::api::AdminToken;
+use crate::dialect::Kind;
+use crate::dialect::channel::ChannelSettings;
+use crate::dialect::echo::EchoSettings;
+use crate::dialect::personium::PersoniumSettings;
+use crate::dialect::pulsar::PulsarSettings;
+use crate::dialect::wazo::WazoSettings;
+use crate::feed::amqp::AmqpFeedSettings;
+use crate::feed::redis::RedisFeedSettings;
+use crate::feed::unix::UnixFeedSettings;
+use crate::io::runtime::Driver;
+use crate::io::store;
+use crate::proxy::Networks;
+use crate::shard::Limits;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Threads that may be asked for; more than any machine's CPUs is a slip of the pen.
+const THREADS_MAX: usize = 1024;
+
+/// The configuration of fanfare.
+// Tables are documented where they are declared.
+#[allow(missing_docs)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Shards, one thread each; 0 is one per CPU that the daemon may use.
+    #[schemars(range(max = THREADS_MAX), extend("x-restart" = true))]
+    pub threads: usize,
+    /// The CPUs of the shards, in order, as in [2, 3]; empty is all that the daemon may use.
+    #[schemars(extend("x-restart" = true))]
+    pub cpus: Vec<usize>,
+    /// Whether each shard stays on its CPU; false where other busy programs share the machine's CPUs.
+    #[schemars(extend("x-restart" = true))]
+    pub pin: bool,
+    /// "io_uring", "epoll", or "auto": io_uring, and epoll where the kernel or a sandbox refuses it.
+    #[schemars(extend("x-restart" = true))]
+    pub driver: Driver,
+    /// Clients of the whole daemon; 0 is the descriptor limit less what the daemon itself needs. More get a 503.
+    pub max_connections: usize,
+    /// The proxies in front: addresses and networks, like ["127.0.0.1", "10.0.0.0/8", "2001:db8::/32"]. What they say of
+    /// their clients is believed: X-Forwarded-For, Forwarded, and the PROXY protocol. From any other client it is not.
+    #[schemars(with = "Vec<String>", extend("default" = []))]
+    pub trusted_proxies: Networks,
+    /// Seconds that clients have to close when the daemon stops. Keep TimeoutStopSec= of the unit above it.
+    pub drain_s: u32,
+    pub listen: Vec<ListenTable>,
+    #[schemars(extend("x-restart" = true))]
+    pub admin: Option<AdminTable>,
+    pub feed: FeedTable,
+    pub limits: Limits,
+    pub log: LogTable,
+    pub personium: PersoniumSettings,
+    pub channel: ChannelSettings,
+    pub echo: EchoSettings,
+    #[schemars(extend("x-restart" = true))]
+    pub store: store::StoreSettings,
+    pub pulsar: PulsarSettings,
+    pub wazo: WazoSettings,
+    /// What is out of its range.
+    #[serde(skip)]
+    pub(super) out_of_range: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            cpus: vec![],
+            pin: true,
+            driver: Driver::Auto,
+            max_connections: 0,
+            trusted_proxies: Networks::default(),
+            drain_s: 10,
+            listen: vec![],
+            admin: None,
+            feed: FeedTable::default(),
+            limits: Limits::default(),
+            log: LogTable::default(),
+            personium: PersoniumSettings::default(),
+            channel: ChannelSettings::default(),
+            echo: EchoSettings::default(),
+            pulsar: PulsarSettings::default(),
+            store: store::StoreSettings::default(),
+            wazo: WazoSettings::default(),
+            out_of_range: vec![],
+        }
+    }
+}
+
+/// Where clients connect; as many [[listen]] as there are addresses.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenTable {
+    /// "[::]:8080" takes IPv6 and, where the system allows it (net.ipv6.bindv6only = 0), IPv4.
+    #[schemars(extend("x-sample" = "0.0.0.0:8080"))]
+    pub address: SocketAddr,
+    /// The protocols spoken there. Wazo takes any path that no other wants, so it had better have a port of its own; its
+    /// clients look for 9502. With channel it cannot share one.
+    #[schemars(extend("items" = { "enum": dialect_names() }, "x-sample" = ["personium-event", "personium-topic"]))]
+    pub dialects: Vec<String>,
+    /// Whether every connection is one of trusted_proxies and begins with the PROXY protocol, version 1 or 2.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// With a certificate the listener speaks TLS and nothing else.
+    pub tls: Option<TlsTable>,
+}
+
+/// `tls` of a `[[listen]]`. The files are read by the program that starts the daemon.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsTable {
+    /// Its certificate, and those between it and the root, in PEM. A renewed one is taken at a reload.
+    #[schemars(example = &"/etc/fanfare/tls.pem")]
+    pub certificate: PathBuf,
+    /// The certificate's private key in PEM. Let the file belong to the daemon's user with mode 0400.
+    #[schemars(example = &"/etc/fanfare/tls.key")]
+    pub key: PathBuf,
+    /// The authority that signs the certificates of clients, in PEM; without it no client is asked for one.
+    #[schemars(example = &"/etc/fanfare/clients.pem")]
+    pub client_ca: Option<PathBuf>,
+    /// "required", or "optional": a client may do without, but one that it shows must be good.
+    #[schemars(example = &"required")]
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// Whether clients must have a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificate {
+    /// No handshake without.
+    Required,
+    /// One that is shown must be good.
+    Optional,
+}
+
+impl TlsTable {
+    /// Whether the files are named.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        [&self.certificate, &self.key].iter().all(|path| !path.as_os_str().is_empty())
+    }
+}
+
+/// Health and metrics, without a password: keep them on loopback. No [admin], no listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdminTable {
+    /// /healthz, /readyz and /metrics, and what `fanfare topics` asks.
+    #[schemars(extend("x-sample" = "127.0.0.1:9500"))]
+    pub address: SocketAddr,
+    /// The file with what `fanfare topics` has to show: at least 16 characters, as `openssl rand -hex 32` makes them.
+    /// Without it no one looks at or changes topics here. Let the file belong to the daemon's user with mode 0400.
+    #[schemars(example = &"/etc/fanfare/admin.token")]
+    pub token_file: Option<PathBuf>,
+    /// The same in this file, which then must be kept as secret.
+    pub token: Option<AdminToken>,
+}
+
+/// The table `[feed]`: where events come from.
+// As in the whole file.
+#[allow(missing_docs)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FeedTable {
+    pub unix: UnixFeedSettings,
+    #[schemars(extend("x-restart" = true))]
+    pub amqp: AmqpFeedSettings,
+    #[schemars(extend("x-restart" = true))]
+    pub redis: RedisFeedSettings,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogTable {
+    /// "error", "warn", "info" or "debug".
+    pub level: Level,
+    /// "text" or "json" on standard error, "journald", or "auto": journald under systemd, else text.
+    #[schemars(extend("x-restart" = true))]
+    pub format: Format,
+}
+
+impl Default for LogTable {
+    fn default() -> Self {
+        Self { level: Level::Info, format: Format::Auto }
+    }
+}
+
+/// A level of severity, the most severe first.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something needs attention.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+}
+
+/// Where log lines go.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// The journal under systemd, else text.
+    Auto,
+    /// Lines on standard error.
+    Text,
+    /// JSON lines on standard error.
+    Json,
+    /// systemd's journal, with fields.
+    Journald,
+}
+
+impl ListenTable {
+    /// The dialects, in the order they are asked.
+    ///
+    /// # Errors
+    /// When a name is not a dialect's.
+    pub fn kinds(&self) -> Result<Vec<Kind>, String> {
+        let kind = |name: &String| {
+            Kind::named(name).ok_or_else(|| {
+                let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+                format!(
+                    "[[listen]] {}: there is no dialect \"{name}\"{}; this build has: {}",
+                    self.address,
+                    nearest(name, known.iter().copied()),
+                    known.join(", ")
+                )
+            })
+        };
+        let mut kinds = self.dialects.iter().map(kind).collect::<Result<Vec<_>, _>>()?;
+        kinds.sort();
+        kinds.dedup();
+        Ok(kinds)
+    }
+}
+
+fn dialect_names() -> Vec<&'static str> {
+    Kind::ALL.iter().map(|kind| kind.name()).collect()
+}
