@@ -53,7 +53,7 @@ class Verifier(http.server.BaseHTTPRequestHandler):
         token = urllib.parse.unquote(self.path.split("?")[0].rsplit("/", 1)[-1])
         self.verify(token, self.wazo_auth, "")
 
-    def verifier(self, token, say, body):
+    def verify(self, token, say, body):
         with LOCK:
             setup = dict(SETUP)
             SEEN["requests"] += 1
