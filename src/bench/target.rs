@@ -12,11 +12,10 @@ use super::options::BenchOptions;
 use super::proc::ProcessMemory;
 use super::wire::{Sampled, Template, own_site, topic_name};
 use super::{interrupt, proc, secure, side};
+use crate::cli::answer::HttpAnswer;
 use crate::cli::certificates;
 use crate::dialect::Kind;
-use crate::dialect::client::{
-    DialectClient, DurableProducer, NUMBER_DIGITS, Site, Subscriber, TokenPlace, with_token,
-};
+use crate::dialect::client::{DialectClient, DurableProducer, NUMBER_DIGITS, Site, Subscriber};
 use crate::text::hex;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustix::process::{Signal, kill_process};
@@ -251,12 +250,8 @@ impl BenchTarget {
             let given = self.path.as_deref();
             let subscriber = Subscriber { given, site: &self.site, index, topic: &topic };
             let token = self.token(&subscriber)?;
-            let (mut path, mut header) = (client.path(&subscriber), String::new());
-            match (client.profile().token, &token) {
-                (TokenPlace::Query, Some(token)) => path = with_token(&path, token),
-                (TokenPlace::Header, Some(token)) => header = format!("X-Auth-Token: {token}\r\n"),
-                _ => {}
-            }
+            let (path, header) = client.profile().request(&client.path(&subscriber), token.as_deref());
+            let header = header.map_or_else(String::new, |token| format!("X-Auth-Token: {token}\r\n"));
             requests.push(|out| out.extend(upgrade_request(&self.host, &path, &header)));
             answers = greetings.greet(&subscriber, client, token);
         }
@@ -480,7 +475,9 @@ path = {socket:?}
 }
 
 fn is_ready(admin: SocketAddr) -> bool {
-    get(admin, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    let status =
+        |answer: String| HttpAnswer::read(answer.as_bytes()).ok().flatten().map(|answer| answer.status);
+    get(admin, "/readyz").is_ok_and(|answer| status(answer) == Some(200))
 }
 
 /// The whole answer of a page.

@@ -22,7 +22,7 @@ use super::output::{note, print};
 use super::{CliError, paths, trust::Trust};
 use crate::dialect::Kind;
 use crate::dialect::client::{
-    ClientHeard, ClientStage, ClientTalk, ClientWish, DialectClient, TokenPlace, usual_meaning, with_token,
+    ClientHeard, ClientStage, ClientTalk, ClientWish, DialectClient, TokenPlace, usual_meaning,
 };
 
 /// Follow a WebSocket: print what a daemon sends, one message a line.
@@ -120,7 +120,7 @@ impl SubscribeCommand {
     /// # Errors
     /// The URL is unusable, the connection fails, or it ends before the count is reached.
     pub fn run(mut self) -> Result<ExitCode, CliError> {
-        let mut target = DialTarget::parse(&self.url)?;
+        let target = DialTarget::parse(&self.url)?;
         let trust = Trust::of(self.ca.take(), self.insecure)?;
         if !target.is_tls && trust != Trust::Machine {
             return Err(CliError::usage("--ca and --insecure are for wss://, and this URL is without TLS"));
@@ -129,21 +129,19 @@ impl SubscribeCommand {
         self.check_options(client)?;
         let wish = self.wish(client, target.path())?;
 
-        let mut header = None;
-        match (client.map(|client| client.profile().token), &wish.token) {
-            (Some(TokenPlace::Query), Some(token)) => {
-                target = DialTarget::parse(&with_token(&self.url, token))?
-            }
-            (Some(TokenPlace::Header), Some(token)) => header = Some(token.clone()),
-            _ => {}
-        }
+        let profile = client.map(DialectClient::profile);
+        let (url, header) = match &profile {
+            Some(profile) => profile.request(&self.url, wish.token.as_deref()),
+            None => (self.url.clone(), None),
+        };
+        let target = DialTarget::parse(&url)?;
         if trust == Trust::Anybody {
             note(
                 "warning: --insecure: whoever answers is taken for the daemon, and can read the token and every \
                  event; give its certificate with --ca FILE instead",
             );
         }
-        let socket = connect(&target, &trust, header.as_deref())?;
+        let socket = connect(&target, &trust, header)?;
         note(&format!("connected to {}", target.shown));
         let talk = client.map(|client| ClientTalk::new(client, wish));
         Follow { socket, talk, send: self.send, count: self.count, events: 0, target }.run()

@@ -102,6 +102,16 @@ impl ClientProfile {
     pub const fn new(whose: &'static str, token: TokenPlace) -> Self {
         Self { whose, option: None, owns: |_| false, token, has_rules: false, has_secret: false }
     }
+
+    /// Path and query, or a URL, with the token where it belongs there; or the token for the header `X-Auth-Token`.
+    #[must_use]
+    pub fn request<'t>(&self, target: &str, token: Option<&'t str>) -> (String, Option<&'t str>) {
+        match (self.token, token) {
+            (TokenPlace::Query, Some(token)) => (with_token(target, token), None),
+            (TokenPlace::Header, token) => (target.to_owned(), token),
+            _ => (target.to_owned(), None),
+        }
+    }
 }
 
 /// Where a client's token goes.
@@ -389,8 +399,7 @@ pub struct DurableProducer {
 }
 
 /// A path or URL with the token in its query, after what is there.
-#[must_use]
-pub fn with_token(target: &str, token: &str) -> String {
+fn with_token(target: &str, token: &str) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     let query = query.append_pair("token", token).finish();
     let joint = if target.contains('?') { '&' } else { '?' };

@@ -5,6 +5,7 @@ use crate::harness::{
     Broker, Client, DEADLINE, Daemon, Frozen, RawPublisher, Setup, Verifier, eventually, eventually_within,
     head, headers, long, short,
 };
+use crate::wazo::follower;
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 use rustix::process::Signal;
@@ -68,17 +69,6 @@ fn connected(setup: Setup) -> Daemon {
     daemon
 }
 
-/// A client that gets every event that its token lets through.
-fn listener(daemon: &Daemon, token: &str) -> Client {
-    let mut client = Client::raw(daemon.address);
-    client.bytes(head(&format!("/?token={token}")).as_bytes());
-    assert_eq!(client.answer(), 101);
-    assert!(client.text().contains("\"init\""));
-    client.ask("{\"op\":\"subscribe\",\"data\":{\"event_name\":\"*\"}}");
-    client.ask("{\"op\":\"start\"}");
-    client
-}
-
 /// Asserts that the daemon closes the session because the broker is away, whatever it had said before.
 #[track_caller]
 fn assert_told_of_loss(client: &mut Client) {
@@ -135,7 +125,7 @@ fn a_broker_that_runs() {
 fn headers_say_who_gets_an_event(broker: &Broker) {
     let daemon = connected(wazo(&broker.url(), "wazo-headers").set("threads", 2));
     let names = ["ann", "bob", "admin", "master"];
-    let mut clients = names.map(|token| listener(&daemon, token));
+    let mut clients = names.map(|token| follower(&daemon, token));
     let bus = broker.publisher("wazo-headers", ExchangeKind::Headers);
     let acl = ("required_acl", Some("events.calls.me"));
     let (t1, t2) = (("tenant_uuid", Some("t1")), ("tenant_uuid", Some("t2")));
@@ -168,7 +158,7 @@ fn headers_say_who_gets_an_event(broker: &Broker) {
 
 fn bodies_say_it_on_a_topic_exchange(broker: &Broker) {
     let daemon = connected(wazo(&broker.url(), "xivo").set("feed.amqp.exchange_type", "topic"));
-    let mut client = listener(&daemon, "bob");
+    let mut client = follower(&daemon, "bob");
     let bus = broker.publisher("xivo", ExchangeKind::Topic);
     let seen = [
         "{\"name\":\"x\", \"required_acl\":\"events.calls.bob-uuid\"}",
@@ -182,7 +172,7 @@ fn bodies_say_it_on_a_topic_exchange(broker: &Broker) {
 /// What an event for very many users comes to: a header for each.
 fn long_headers_end_no_session(broker: &Broker) {
     let daemon = connected(wazo(&broker.url(), "long").set("threads", 2));
-    let mut clients = ["ann", "admin"].map(|token| listener(&daemon, token));
+    let mut clients = ["ann", "admin"].map(|token| follower(&daemon, token));
     let bus = broker.publisher("long", ExchangeKind::Headers);
     let for_users = |count: usize| {
         let mut headers = common("x");
@@ -213,7 +203,7 @@ fn long_headers_end_no_session(broker: &Broker) {
 /// The AMQP client would end the process for the first and the connection for the others.
 fn headers_that_no_client_can_read_end_nothing(broker: &Broker) {
     let daemon = connected(wazo(&broker.url(), "odd").set("threads", 2));
-    let mut client = listener(&daemon, "ann");
+    let mut client = follower(&daemon, "ann");
     let mut bus = RawPublisher::connect(broker.port());
     let text =
         |name: &str, value: &str| [&short(name.as_bytes())[..], b"S", &long(value.as_bytes())].concat();
@@ -237,7 +227,7 @@ fn headers_that_no_client_can_read_end_nothing(broker: &Broker) {
 
 fn events_of_another_origin_stay_away(broker: &Broker) {
     let daemon = connected(wazo(&broker.url(), "origins").set("feed.amqp.origin_uuid", "this"));
-    let mut client = listener(&daemon, "master");
+    let mut client = follower(&daemon, "master");
     let bus = broker.publisher("origins", ExchangeKind::Headers);
     let other = headers(&[("name", Some("x")), ("required_acl", None), ("origin_uuid", Some("other"))]);
     bus.publish([(other, "{\"other\":1}"), (common("x"), "{\"this\":1}")]);
@@ -248,7 +238,7 @@ fn events_of_another_origin_stay_away(broker: &Broker) {
 fn thousands_of_events_come_once_and_in_order(broker: &Broker) {
     const EVENTS: usize = 20_000;
     let daemon = connected(wazo(&broker.url(), "many").set("threads", 2));
-    let mut clients = [listener(&daemon, "ann"), listener(&daemon, "admin")];
+    let mut clients = [follower(&daemon, "ann"), follower(&daemon, "admin")];
     let bus = broker.publisher("many", ExchangeKind::Headers);
     std::thread::scope(|scope| {
         for client in &mut clients {
@@ -272,7 +262,7 @@ fn numbered(place: usize) -> String {
 
 fn what_is_no_event_is_counted(broker: &Broker) {
     let daemon = connected(wazo(&broker.url(), "bad"));
-    let mut client = listener(&daemon, "ann");
+    let mut client = follower(&daemon, "ann");
     let bus = broker.publisher("bad", ExchangeKind::Headers);
     let long = format!("{{\"name\":\"{}\"}}", "x".repeat(1024 * 1024));
     let nameless = headers(&[("required_acl", None), ("tenant_uuid", Some("t1"))]);
@@ -340,7 +330,7 @@ fn a_broker_that_refuses_is_explained(broker: &Broker) {
 fn a_certificate_is_trusted_by_name(broker: &Broker) {
     let authority = broker.authority().display().to_string();
     let daemon = connected(wazo(&broker.url_with_tls(), "encrypted").set("feed.amqp.ca_file", authority));
-    let mut client = listener(&daemon, "ann");
+    let mut client = follower(&daemon, "ann");
     broker.publisher("encrypted", ExchangeKind::Headers).publish([(common("x"), "{\"secret\":1}")]);
     assert_eq!(client.text(), "{\"secret\":1}");
     let stranger = wazo(&broker.url_with_tls(), "encrypted").start();
@@ -349,7 +339,7 @@ fn a_certificate_is_trusted_by_name(broker: &Broker) {
 
 fn a_deleted_queue_is_replaced(broker: &Broker) {
     let daemon = connected(wazo(&broker.url(), "fleeting"));
-    let mut client = listener(&daemon, "ann");
+    let mut client = follower(&daemon, "ann");
     let queue = queue(broker, "fleeting");
     let erlang = format!(
         "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>)), \
@@ -360,14 +350,14 @@ fn a_deleted_queue_is_replaced(broker: &Broker) {
     daemon.await_log("somebody has deleted our queue", 1);
     daemon.await_metric(CONNECTED, 1);
     assert_eq!(daemon.metric(LOSSES), 1);
-    let mut client = listener(&daemon, "ann");
+    let mut client = follower(&daemon, "ann");
     broker.publisher("fleeting", ExchangeKind::Headers).publish([(common("x"), "{\"again\":1}")]);
     assert_eq!(client.text(), "{\"again\":1}");
 }
 
 fn a_stop_delivers_what_was_taken(broker: &Broker) {
     let mut daemon = connected(wazo(&broker.url(), "stopping").set("threads", 2));
-    let mut clients = [listener(&daemon, "ann"), listener(&daemon, "admin")];
+    let mut clients = [follower(&daemon, "ann"), follower(&daemon, "admin")];
     let stopped = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -407,7 +397,7 @@ fn a_shard_that_lags_slows_the_broker(broker: &Broker) {
     const EVENTS: usize = 3000;
     const BODY_BYTES: usize = 64 * 1024;
     let daemon = connected(wazo(&broker.url(), "lagging").set("limits.outbox_bytes_max", 64 * 1024 * 1024));
-    let mut client = listener(&daemon, "ann");
+    let mut client = follower(&daemon, "ann");
     let bus = broker.publisher("lagging", ExchangeKind::Headers);
     let body = |place: usize| format!("{{\"place\":{place},\"pad\":\"{}\"}}", "x".repeat(BODY_BYTES));
     let Some(frozen) = Frozen::thread(&daemon, "shard-0") else { return };
@@ -445,7 +435,7 @@ fn tokens_are_judged_in_a_flood_of_events(broker: &Broker) {
         let before = daemon.metric(ACCEPTED);
         for number in 0..100 {
             let start = Instant::now();
-            drop(listener(&daemon, &format!("good{number}")));
+            drop(follower(&daemon, &format!("good{number}")));
             assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
         }
         assert!(daemon.metric(ACCEPTED) > before + 500, "and the flood went on");
@@ -463,7 +453,7 @@ fn a_broker_that_comes_and_goes() {
     early.bytes(head("/?token=ann").as_bytes());
     assert_eq!(early.answer(), 101);
     assert_told_of_loss(&mut early);
-    let mut kept = listener(&keeping, "ann");
+    let mut kept = follower(&keeping, "ann");
     broker.start();
     await_connected(&[&closing, &keeping]);
     assert_eq!(closing.page("/readyz?dialect=wazo").0, 200);
@@ -476,7 +466,7 @@ fn a_broker_that_comes_and_goes() {
     let expected = ["1", "2", "4", "8", "16", "32"];
     let before = pauses(&closing);
     assert_eq!(before, expected[..before.len()]);
-    let mut closed = listener(&closing, "ann");
+    let mut closed = follower(&closing, "ann");
     let bus = broker.publisher("wazo-headers", ExchangeKind::Headers);
     bus.publish([(common("x"), "{\"first\":1}")]);
     assert_eq!([closed.text(), kept.text()], ["{\"first\":1}"; 2]);
@@ -496,7 +486,7 @@ fn a_broker_that_comes_and_goes() {
     await_connected(&[&closing, &keeping]);
     let after = &pauses(&closing)[before.len()..];
     assert_eq!(after, &expected[..after.len()], "after a success they start from the first");
-    let mut again = listener(&closing, "ann");
+    let mut again = follower(&closing, "ann");
     let bus = broker.publisher("wazo-headers", ExchangeKind::Headers);
     bus.publish([(common("x"), "{\"second\":1}")]);
     assert_eq!([again.text(), kept.text()], ["{\"second\":1}"; 2]);

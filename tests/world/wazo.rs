@@ -1,6 +1,7 @@
 //! Wazo's websocketd over real sockets, alone on a listener and beside the event bus.
 
 use crate::harness::{Client, DEADLINE, Daemon, SECRET, Setup, command, head, http, skip, tools};
+use fanfare::dialect::client::ClientWish;
 use fanfare::token::{Algorithm, mint};
 use rustix::process::Signal;
 use std::process::{Command, Stdio};
@@ -29,16 +30,10 @@ fn token(expires_in_s: u64) -> String {
     mint(Algorithm::HS256, SECRET.as_bytes(), claims.as_object().unwrap()).unwrap()
 }
 
-/// A client that follows everything, with the token in the query.
-fn follower(daemon: &Daemon, token: &str) -> Client {
-    let mut client = Client::raw(daemon.address);
-    client.bytes(head(&format!("/?token={token}")).as_bytes());
-    assert_eq!(client.answer(), 101);
-    assert_eq!(client.text(), r#"{"op": "init", "code": 0, "msg": "", "data": {"version": 1}}"#);
-    let subscribed = client.ask(r#"{"op":"subscribe","data":{"event_name":"*"}}"#);
-    assert_eq!(subscribed, r#"{"op": "subscribe", "code": 0, "msg": "", "data": null}"#);
-    assert_eq!(client.ask(r#"{"op":"start"}"#), r#"{"op": "start", "code": 0, "msg": "", "data": null}"#);
-    client
+/// A client that follows everything.
+pub(crate) fn follower(daemon: &Daemon, token: &str) -> Client {
+    let (token, names) = (Some(token.to_owned()), vec!["*".to_owned()]);
+    Client::following(daemon.address, "wazo", "/", ClientWish { token, names, ..ClientWish::default() })
 }
 
 #[test]

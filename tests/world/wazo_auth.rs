@@ -1,6 +1,7 @@
 //! Wazo with tokens that a real HTTP server verifiers as wazo-auth does: in time, late, oddly, or not at all.
 
 use crate::harness::{Client, Daemon, Setup, Verifier, event, head};
+use fanfare::dialect::client::ClientWish;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -24,9 +25,7 @@ fn connect(daemon: &Daemon, query: &str) -> Client {
 }
 
 fn subscribe(client: &mut Client) {
-    assert_eq!(client.text(), INIT);
-    client.ask(r#"{"op":"subscribe","data":{"event_name":"*"}}"#);
-    client.ask(r#"{"op":"start"}"#);
+    client.speak("wazo", ClientWish { names: vec!["*".into()], ..ClientWish::default() });
 }
 
 #[track_caller]

@@ -1,6 +1,8 @@
 //! A WebSocket client that does exactly what it is told, right or wrong, over TCP or TLS.
 
 use super::{DEADLINE, PATH, token};
+use fanfare::dialect::Kind;
+use fanfare::dialect::client::{ClientHeard, ClientStage, ClientTalk, ClientWish};
 use rustix::net::{AddressFamily, SocketType};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
@@ -197,11 +199,40 @@ impl Client {
     /// The same with a token of one's own.
     #[track_caller]
     pub(crate) fn follow_with(&mut self, token: &str) {
-        self.show(token);
-        let answer = self.text();
-        assert!(answer.contains("expires_in"), "{answer}");
-        let answer = self.ask("{\"subscribe\":{\"Type\":\"*\",\"Object\":\"*\"}}");
-        assert!(answer.contains("success"), "{answer}");
+        self.speak("personium-event", ClientWish { token: Some(token.into()), ..ClientWish::default() });
+    }
+
+    /// Connects and follows what is wanted, in the words of a dialect's own client.
+    #[track_caller]
+    pub(crate) fn following(address: SocketAddr, dialect: &str, path: &str, wish: ClientWish) -> Self {
+        let mut client = Self::raw(address);
+        let profile = Kind::named(dialect).unwrap().client().profile();
+        let (path, token) = profile.request(path, wish.token.as_deref());
+        let mut request = head(&path);
+        if let Some(token) = token {
+            request.insert_str(request.len() - 2, &format!("X-Auth-Token: {token}\r\n"));
+        }
+        client.bytes(request.as_bytes());
+        assert_eq!(client.answer(), 101, "{path}");
+        client.speak(dialect, wish);
+        client
+    }
+
+    /// Follows what is wanted, in the words of a dialect's own client.
+    #[track_caller]
+    pub(crate) fn speak(&mut self, dialect: &str, wish: ClientWish) {
+        let mut talk = ClientTalk::new(Kind::named(dialect).unwrap().client(), wish);
+        let mut say = talk.open();
+        loop {
+            say.iter().for_each(|text| self.say(text));
+            if talk.stage() == ClientStage::Following {
+                return;
+            }
+            let text = self.text();
+            let (heard, next) = talk.hear(&text);
+            assert!(matches!(heard, ClientHeard::Success(_)), "{text}");
+            say = next;
+        }
     }
 
     /// Sends a token.

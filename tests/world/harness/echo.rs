@@ -1,8 +1,7 @@
 //! Clients and publishers of the dialect `echo`, for one app.
 
 use super::{Client, Daemon, Setup, head};
-use hmac::{Hmac, Mac as _};
-use md5::Digest as _;
+use fanfare::dialect::echo::client::Signer;
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,32 +18,19 @@ pub(crate) fn echo_setup() -> Setup {
         .set("echo.app.0.secret", APP_SECRET)
 }
 
-/// HMAC-SHA256 with the app's secret, in hexadecimal digits.
-pub(crate) fn hmac_of(text: &str) -> String {
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(APP_SECRET.as_bytes()).unwrap();
-    mac.update(text.as_bytes());
-    hex(&mac.finalize().into_bytes())
+fn signer() -> Signer {
+    Signer::new("7", "app-key", APP_SECRET)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// HMAC-SHA256 with the app's secret, in hexadecimal digits.
+pub(crate) fn hmac_of(text: &str) -> String {
+    signer().sign(text)
 }
 
 /// The target of a request, signed.
 pub(crate) fn signed(method: &str, target: &str, body: &str) -> String {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let mut parameters = vec![
-        "auth_key=app-key".to_owned(),
-        format!("auth_timestamp={now_s}"),
-        "auth_version=1.0".to_owned(),
-        format!("body_md5={}", hex(&md5::Md5::digest(body))),
-    ];
-    parameters.extend(query.split('&').filter(|pair| !pair.is_empty()).map(str::to_owned));
-    parameters.sort();
-    let query = parameters.join("&");
-    let signature = hmac_of(&format!("{method}\n{path}\n{query}"));
-    format!("{path}?{query}&auth_signature={signature}")
+    signer().request(method, target, body.as_bytes(), now_s)
 }
 
 /// A signed POST with these lines among its headers.
@@ -121,9 +107,7 @@ impl Echo {
         let mut data = json!({"channel": channel});
         if channel.starts_with("presence-") || channel.starts_with("private-") {
             let shown = user.map(|user| json!({"user_id": user, "user_info": {"name": user}}).to_string());
-            let more = shown.as_ref().map_or(String::new(), |shown| format!(":{shown}"));
-            let signature = hmac_of(&format!("{}:{channel}{more}", self.socket_id));
-            data["auth"] = format!("app-key:{signature}").into();
+            data["auth"] = signer().channel(&self.socket_id, channel, shown.as_deref()).into();
             data["channel_data"] = shown.into();
         }
         self.send("pusher:subscribe", json!({"data": data}));
