@@ -1,6 +1,7 @@
 //! The commands of a person at a terminal, one file each: they speak to a daemon that runs elsewhere
 //! over the same socket and the same WebSocket as anybody else, and know nothing of its insides.
 
+pub(crate) mod answer;
 pub mod arguments;
 mod bus;
 pub(crate) mod certificates;

@@ -9,11 +9,10 @@ use super::load::{Load, for_so_long};
 use super::options::BenchOptions;
 use super::progress::BenchProgress;
 use super::report::{BenchReport, Goal, Row};
-use super::side;
+use super::side::{self, Spent};
 use super::target::BenchTarget;
 use hdrhistogram::Histogram;
 use serde_json::json;
-use std::time::{Duration, Instant};
 
 /// The part of the floor's messages per second to reach.
 const RATIO_MIN: f64 = 0.5;
@@ -33,7 +32,6 @@ const STORED: [&str; 3] = [
 ];
 
 /// One run.
-#[derive(Debug)]
 struct DurableRun {
     daemon: DurableFigures,
     floor: Writes,
@@ -42,12 +40,9 @@ struct DurableRun {
 }
 
 /// What producers have seen.
-#[derive(Debug)]
 struct DurableFigures {
     stored: u64,
-    elapsed: Duration,
-    cpu_ns: u64,
-    generator_cpu_ns: u64,
+    spent: Spent,
     /// Messages of each sync, and their bytes.
     group: f64,
     group_bytes: usize,
@@ -91,7 +86,7 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
 
 fn rows(name: &str, runs: &[DurableRun]) -> Vec<Row> {
     let of = |figure: &dyn Fn(&DurableRun) -> f64| -> Vec<f64> { runs.iter().map(figure).collect() };
-    let stored = of(&|run| run.daemon.stored as f64 / run.daemon.elapsed.as_secs_f64());
+    let stored = of(&|run| run.daemon.stored as f64 / run.daemon.spent.elapsed.as_secs_f64());
     let written = of(&|run| run.floor.per_second() * run.daemon.group);
     let cpu =
         |spent: &dyn Fn(&DurableRun) -> u64| of(&|run| spent(run) as f64 / run.daemon.stored.max(1) as f64);
@@ -106,12 +101,17 @@ fn rows(name: &str, runs: &[DurableRun]) -> Vec<Row> {
     [
         first.map(|row| row.against(Goal::RatioAtLeast(RATIO_MIN))),
         Row::new(format!("{name}: messages of a sync"), "", &of(&|run| run.daemon.group), &[]),
-        Row::new(format!("{name}: CPU per message"), "ns", &cpu(&|run| run.daemon.cpu_ns), &[])
-            .map(|row| row.against(Goal::AtMost(CPU_NS_MAX))),
+        Row::new(
+            format!("{name}: CPU per message"),
+            "ns",
+            &cpu(&|run| run.daemon.spent.cpu_ns.unwrap_or_default()),
+            &[],
+        )
+        .map(|row| row.against(Goal::AtMost(CPU_NS_MAX))),
         Row::new(
             format!("{name}: generator's CPU per message"),
             "ns",
-            &cpu(&|run| run.daemon.generator_cpu_ns),
+            &cpu(&|run| run.daemon.spent.own_cpu_ns),
             &[],
         ),
         second.map(|row| row.against(Goal::RatioAtMost(LATENCY_RATIO_MAX))),
@@ -124,16 +124,12 @@ fn rows(name: &str, runs: &[DurableRun]) -> Vec<Row> {
 
 /// Sends for so long, after a warm-up, and waits for all that is outstanding.
 fn measure(load: &mut Load, target: &BenchTarget, seconds: f64) -> Result<DurableFigures, BenchError> {
-    let own = [std::process::id()];
     load.send(for_so_long(WARM_UP_S), &mut side::histogram())?;
     let mut latency = side::histogram();
-    let (usage, own_usage) = (side::usage(&target.pids())?, side::usage(&own)?);
     let before = STORED.map(|name| target.metric(name));
-    let start = Instant::now();
+    let meter = side::Meter::start(target.pids())?;
     let stored = load.send(for_so_long(seconds), &mut latency)?;
-    let elapsed = start.elapsed();
-    let cpu_ns = side::usage(&target.pids())?.since(usage).cpu_ns;
-    let generator_cpu_ns = side::usage(&own)?.since(own_usage).cpu_ns;
+    let spent = meter.stop()?;
     let mut more = [0.0; STORED.len()];
     for ((more, name), before) in more.iter_mut().zip(STORED).zip(before) {
         *more = target.metric(name)? - before?;
@@ -142,5 +138,5 @@ fn measure(load: &mut Load, target: &BenchTarget, seconds: f64) -> Result<Durabl
     let commits = commits.max(1.0);
     let group_bytes = (bytes / commits).max(1.0) as usize;
     let group = messages / commits;
-    Ok(DurableFigures { stored, elapsed, cpu_ns, generator_cpu_ns, group, group_bytes, latency })
+    Ok(DurableFigures { stored, spent, group, group_bytes, latency })
 }

@@ -3,16 +3,16 @@
 //! The floor makes the same exchanges with canned bytes: accept, watch, and twice a read and a send.
 
 use super::clients::BenchClients;
+use super::connect;
 use super::error::BenchError;
 use super::floor::{FloorSpec, SendFloor};
 use super::options::BenchOptions;
 use super::pair::require_fds;
 use super::progress::BenchProgress;
 use super::report::{BenchReport, Goal, Row};
+use super::side::{self, Spent};
 use super::target::BenchTarget;
-use super::{connect, side};
 use serde_json::json;
-use std::time::Instant;
 
 /// Processor time per connection to stay below.
 const CPU_US_MAX: f64 = 35.0;
@@ -25,12 +25,6 @@ const WARM_UP_CONNECTIONS: usize = 200;
 
 /// The event size that the floor's sender is told; it sends none.
 const EVENT_SIZE: usize = 128;
-
-struct OpenedConnections {
-    cpu_us: Option<f64>,
-    per_second: f64,
-    contention: f64,
-}
 
 /// Measures a daemon against the floor.
 pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
@@ -53,23 +47,25 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
     }
     progress.note_contention(daemons.iter().map(|run| run.contention));
     let name = format!("handshake {connections}{}", options.suffix());
-    let cpu = |runs: &[OpenedConnections]| runs.iter().filter_map(|run| run.cpu_us).collect::<Vec<_>>();
-    let rate = |runs: &[OpenedConnections]| runs.iter().map(|run| run.per_second).collect::<Vec<_>>();
-    let mut rows = Vec::new();
-    rows.extend(
-        Row::new(format!("{name}: CPU per connection"), "µs", &cpu(&daemons), &cpu(&floors))
-            .map(|row| row.against(Goal::AtMost(CPU_US_MAX))),
-    );
-    rows.extend(
-        Row::new(format!("{name}: connections"), "/s", &rate(&daemons), &rate(&floors))
-            .map(|row| row.against(Goal::AtLeast(RATE_MIN))),
-    );
+    let figures = |figure: &dyn Fn(&Spent) -> Option<f64>| {
+        let of = |runs: &[Spent]| runs.iter().filter_map(figure).collect::<Vec<_>>();
+        (of(&daemons), of(&floors))
+    };
+    let count = connections as f64;
+    let (cpu, floor_cpu) = figures(&|run| Some(run.cpu_ns? as f64 / 1000.0 / count));
+    let (rate, floor_rate) = figures(&|run| Some(count / run.elapsed.as_secs_f64()));
+    let cpu = Row::new(format!("{name}: CPU per connection"), "µs", &cpu, &floor_cpu);
+    let rate = Row::new(format!("{name}: connections"), "/s", &rate, &floor_rate);
+    let rows = [
+        cpu.map(|row| row.against(Goal::AtMost(CPU_US_MAX))),
+        rate.map(|row| row.against(Goal::AtLeast(RATE_MIN))),
+    ];
     Ok(BenchReport {
         bench: "handshake",
         settings: json!({
             "connections": connections, "concurrency": concurrency, "runs": runs, "shards": target.cpus.len(), "dialect": options.dialect.name(),
         }),
-        rows,
+        rows: rows.into_iter().flatten().collect(),
     })
 }
 
@@ -77,7 +73,7 @@ fn open_floor(
     target: &BenchTarget,
     options: &BenchOptions,
     progress: &BenchProgress,
-) -> Result<OpenedConnections, BenchError> {
+) -> Result<Spent, BenchError> {
     let spec = FloorSpec {
         connections: options.connections,
         size: EVENT_SIZE,
@@ -95,19 +91,10 @@ fn open(
     plan: &connect::ConnectPlan,
     pids: &[u32],
     progress: &BenchProgress,
-) -> Result<OpenedConnections, BenchError> {
+) -> Result<Spent, BenchError> {
     let connections = plan.greetings.len();
     let mut clients = BenchClients::new(target.generator_is_alone())?;
-    let own = [std::process::id()];
-    let (before, own_before) = (side::usage(pids)?, side::usage(&own)?);
-    let start = Instant::now();
+    let meter = side::Meter::start(pids.to_vec())?;
     connect::open(&mut clients, plan, |ready| progress.within("connecting", ready, connections))?;
-    let elapsed = start.elapsed();
-    let (used, own_used) = (side::usage(pids)?.since(before), side::usage(&own)?.since(own_before));
-    let cpu_us = used.cpu_ns as f64 / 1000.0;
-    Ok(OpenedConnections {
-        cpu_us: (!pids.is_empty()).then_some(cpu_us / connections as f64),
-        per_second: connections as f64 / elapsed.as_secs_f64(),
-        contention: side::contention(used, own_used, elapsed),
-    })
+    meter.stop()
 }

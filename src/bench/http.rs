@@ -6,6 +6,7 @@
 use super::error::{BenchError, io_error};
 use super::publisher::Unsent;
 use super::wire::Template;
+use crate::cli::answer::HttpAnswer;
 use crate::dialect::client::RequestSigner;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -149,18 +150,9 @@ impl std::fmt::Debug for Http {
 
 /// Bytes of the first answer, if all of it is there.
 fn answer(bytes: &[u8]) -> Result<Option<usize>, BenchError> {
-    let mut headers = [httparse::EMPTY_HEADER; 16];
-    let mut response = httparse::Response::new(&mut headers);
     let refused = || BenchError::FeedRejected { reply: String::from_utf8_lossy(bytes).trim().to_owned() };
-    let httparse::Status::Complete(head) = response.parse(bytes).map_err(|_| refused())? else {
-        return Ok(None);
-    };
-    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let length = length.and_then(|header| std::str::from_utf8(header.value).ok()?.parse::<usize>().ok());
-    let whole = head + length.ok_or_else(refused)?;
-    if response.code != Some(200) {
-        return Err(refused());
-    }
+    let Some(answer) = HttpAnswer::read(bytes).map_err(|_| refused())? else { return Ok(None) };
+    let whole = answer.head_bytes + answer.body_bytes.filter(|_| answer.status == 200).ok_or_else(refused)?;
     Ok((bytes.len() >= whole).then_some(whole))
 }
 

@@ -1,5 +1,6 @@
 //! Results as people and machines read them: one aligned table, or JSON.
 
+use crate::cli::output::grouped;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -170,15 +171,8 @@ fn number(value: f64) -> String {
     if value != 0.0 && value.abs() < 100.0 && value.fract() != 0.0 {
         return if value.abs() < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") };
     }
-    let digits = format!("{:.0}", value.abs());
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    if value < 0.0 { format!("-{out}") } else { out }
+    let sign = if value < 0.0 { "-" } else { "" };
+    sign.to_owned() + &grouped(value.abs().round_ties_even() as u64)
 }
 
 fn median(sorted: &[f64]) -> Option<f64> {

@@ -125,22 +125,19 @@ impl Side {
         }
         self.in_flight.take_tally();
         let mut latency = histogram();
-        let own = [std::process::id()];
-        let (before, own_before) = (usage(&self.pids)?, usage(&own)?);
-        let start = Instant::now();
+        let meter = Meter::start(self.pids.clone())?;
         match pace {
             Pace::Closed { window } => {
-                let end = start + Duration::from_secs_f64(seconds);
+                let end = Instant::now() + Duration::from_secs_f64(seconds);
                 self.closed(window, Until::Time(end), &mut latency)?;
             }
             Pace::Rate { per_second } => self.at_rate(per_second, seconds, &mut latency)?,
         }
-        let elapsed = start.elapsed();
-        let (used, own_used) = (usage(&self.pids)?.since(before), usage(&own)?.since(own_before));
+        let spent = meter.stop()?;
         Ok(Measured {
-            elapsed,
-            cpu_ns: (!self.pids.is_empty()).then_some(used.cpu_ns),
-            contention: contention(used, own_used, elapsed),
+            elapsed: spent.elapsed,
+            cpu_ns: spent.cpu_ns,
+            contention: spent.contention,
             tally: self.in_flight.take_tally(),
             latency,
         })
@@ -280,9 +277,45 @@ pub(super) fn usage(pids: &[u32]) -> Result<Usage, BenchError> {
     })
 }
 
-/// The share of the time that the server or the generator, whichever had more, waited for a processor.
-pub(super) fn contention(server: Usage, generator: Usage, elapsed: Duration) -> f64 {
-    server.waiting_ns.max(generator.waiting_ns) as f64 / elapsed.as_nanos() as f64
+/// Reads what the server's processes and the generator have of the processors while something is measured.
+pub(super) struct Meter {
+    pids: Vec<u32>,
+    before: Usage,
+    own_before: Usage,
+    start: Instant,
+}
+
+/// What a meter has read.
+pub(super) struct Spent {
+    pub(super) elapsed: Duration,
+    /// Processor time of the server's processes, if they are known.
+    pub(super) cpu_ns: Option<u64>,
+    /// That of the generator.
+    pub(super) own_cpu_ns: u64,
+    /// The share of the time that the server or the generator, whichever had more, waited for a processor.
+    pub(super) contention: f64,
+}
+
+impl Meter {
+    /// Begins.
+    pub(super) fn start(pids: Vec<u32>) -> Result<Self, BenchError> {
+        let own_before = usage(&[std::process::id()])?;
+        let before = usage(&pids)?;
+        Ok(Self { pids, before, own_before, start: Instant::now() })
+    }
+
+    /// Ends.
+    pub(super) fn stop(self) -> Result<Spent, BenchError> {
+        let elapsed = self.start.elapsed();
+        let used = usage(&self.pids)?.since(self.before);
+        let own = usage(&[std::process::id()])?.since(self.own_before);
+        Ok(Spent {
+            elapsed,
+            cpu_ns: (!self.pids.is_empty()).then_some(used.cpu_ns),
+            own_cpu_ns: own.cpu_ns,
+            contention: used.waiting_ns.max(own.waiting_ns) as f64 / elapsed.as_nanos() as f64,
+        })
+    }
 }
 
 fn window_of(pace: Pace) -> u64 {

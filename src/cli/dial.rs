@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind},
-    net::{TcpStream, ToSocketAddrs},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
     time::Duration,
 };
 
@@ -146,6 +146,18 @@ fn connect_tcp(target: &DialTarget) -> Result<TcpStream, CliError> {
     let addresses = (host, port).to_socket_addrs().map_err(|error| {
         CliError::new(format!("the host \"{}\" is not known ({error})", printable(host, HOST_CHARS_MAX)))
     })?;
+    connect_to(addresses).map_err(|error| match error.kind() {
+        ErrorKind::ConnectionRefused => CliError::try_again(format!(
+            "nothing listens on {host} port {port}: is the daemon running? start it with `fanfare serve`, \
+             or check the port against [[listen]]"
+        )),
+        ErrorKind::TimedOut => CliError::try_again(format!("{host} port {port} does not answer: {error}")),
+        _ => CliError::new(format!("cannot connect to {host} port {port}: {error}")),
+    })
+}
+
+/// Connects to the first of a host's addresses that takes the connection; of none the last one's error.
+pub(super) fn connect_to(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::AddrNotAvailable, "the host has no address");
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
@@ -153,14 +165,7 @@ fn connect_tcp(target: &DialTarget) -> Result<TcpStream, CliError> {
             Err(error) => last = error,
         }
     }
-    Err(match last.kind() {
-        ErrorKind::ConnectionRefused => CliError::try_again(format!(
-            "nothing listens on {host} port {port}: is the daemon running? start it with `fanfare serve`, \
-             or check the port against [[listen]]"
-        )),
-        ErrorKind::TimedOut => CliError::try_again(format!("{host} port {port} does not answer: {last}")),
-        _ => CliError::new(format!("cannot connect to {host} port {port}: {last}")),
-    })
+    Err(last)
 }
 
 /// Why the handshake failed.

@@ -1,5 +1,7 @@
 //! Where the admin listener is and what it wants to see, and one request to it.
 
+use super::super::answer::HttpAnswer;
+use super::super::dial::connect_to;
 use super::super::error::{CliStatus, printable};
 use super::super::locate::{ADDRESS_FILE, Located, TOKEN_FILE};
 use super::super::{CliError, explain::explain, paths};
@@ -13,8 +15,6 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long one address may take to answer the connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the daemon may be silent. A backup takes as long as the disk does, and the daemon gives up after an hour.
 const SILENCE: Duration = Duration::from_secs(3700);
 /// The longest answer: a hundred messages of a MiB each, as JSON.
@@ -106,43 +106,26 @@ impl AdminReach {
                 printable(address, 300)
             ))
         })?;
-        let mut last = None;
-        for address in addresses {
-            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-                Ok(socket) => return Ok(socket),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(CliError::try_again(match last {
-            Some(error) if error.kind() != ErrorKind::ConnectionRefused => {
-                format!("cannot connect to {address}: {error}")
-            }
-            _ => format!(
-                "nobody listens on {address}: is the daemon running, and is this the address of its [admin]? Give \
-                 --admin, or --config with its configuration"
-            ),
-        }))
+        connect_to(addresses).map_err(|error| {
+            CliError::try_again(match error.kind() {
+                ErrorKind::ConnectionRefused => format!(
+                    "nobody listens on {address}: is the daemon running, and is this the address of its [admin]? Give \
+                     --admin, or --config with its configuration"
+                ),
+                _ => format!("cannot connect to {address}: {error}"),
+            })
+        })
     }
 
     fn read(&self, bytes: &[u8]) -> Result<AdminAnswer, CliError> {
         let other =
             || CliError::new(format!("what answers on {} is not fanfare's admin listener", self.address));
-        let mut headers = [httparse::EMPTY_HEADER; 32];
-        let mut response = httparse::Response::new(&mut headers);
-        let Ok(httparse::Status::Complete(head)) = response.parse(bytes) else { return Err(other()) };
-        let length =
-            response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-        let length =
-            length.and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse::<usize>().ok());
-        let body = &bytes[head..];
-        if length.is_some_and(|length| body.len() < length) {
+        let answer = HttpAnswer::read(bytes).ok().flatten().ok_or_else(other)?;
+        let body = &bytes[answer.head_bytes..];
+        if answer.body_bytes.is_some_and(|length| body.len() < length) {
             return Err(CliError::try_again(format!("the answer of {} is cut off", self.address)));
         }
-        Ok(AdminAnswer {
-            status: response.code.ok_or_else(other)?,
-            body: body.to_vec(),
-            address: self.address.clone(),
-        })
+        Ok(AdminAnswer { status: answer.status, body: body.to_vec(), address: self.address.clone() })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What a field is called here is what the daemon calls it, so that whatever it comes to tell one day is shown.
 
-use super::super::{CliError, error::printable};
+use super::super::{CliError, error::printable, output::grouped};
 use crate::calendar::Utc;
 use crate::service::topic::MessageId;
 use base64::Engine as _;
@@ -188,19 +188,6 @@ pub(super) fn size(bytes: u64) -> String {
     String::new()
 }
 
-/// A count with its thousands apart.
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// The name of a field as words: `backlog_bytes` and `backlogBytes` are "backlog bytes".
 fn words(name: &str) -> String {
     let mut text = String::new();
@@ -301,7 +288,6 @@ mod tests {
         assert_eq!(Utc::of(951_782_400_000).to_string(), "2000-02-29 00:00:00.000");
         assert_eq!(Utc::of(4_107_542_399_999).to_string(), "2100-02-28 23:59:59.999");
         assert_eq!(Utc::of(4_107_542_400_000).to_string(), "2100-03-01 00:00:00.000");
-        assert_eq!([0, 999, 1000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"]);
         assert_eq!([0, 1023, 1024, 10 * 1024 * 1024].map(size), ["0 B", "1023 B", "1.0 KiB", "10.0 MiB"]);
     }
 }
