@@ -28,6 +28,7 @@ mod body;
 mod bridge;
 mod clients;
 mod clock;
+mod configured;
 mod connection;
 mod facts;
 mod gaps;
@@ -45,6 +46,7 @@ mod request;
 pub mod runtime;
 #[cfg(test)]
 mod segments;
+mod slot;
 pub mod store;
 mod tls;
 mod watch;
@@ -61,12 +63,14 @@ pub use self::watchdog::end_after;
 
 use self::bridge::Feeds;
 use self::clients::Clients;
-use self::connection::{Listener, Sockets};
+use self::connection::Sockets;
 use self::handoff::Parcel;
 use self::handoff::inbox::Wake;
-use self::hub::Hub;
-use self::reload::Slot;
+use self::hub::{Hub, ROOM_PAUSE};
+use self::listen::Listener;
+use self::publisher::FEEDS_STOP_MAX;
 use self::runtime::{AnyRuntime, Driver};
+use self::slot::Slot;
 use self::watch::Watched;
 use self::worker::Worker;
 use crate::api::{AdminToken, DaemonStatus};
@@ -87,11 +91,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// How long publishers have, at a stop, for what they have already sent.
-const FEEDS_STOP_MAX: Duration = Duration::from_secs(1);
-/// How long whoever publishes waits before it looks again whether the shards have room.
-const ROOM_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long a shard may take to start, which is to set up its runtime and no more.
 const SHARD_START_MAX: Duration = Duration::from_secs(20);

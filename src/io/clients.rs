@@ -246,6 +246,11 @@ impl Clients {
     }
 }
 
+/// What is said of a client that has as many connections as it may have.
+pub(super) fn full(remote: Remote, most: usize) -> String {
+    format!("{} has {most} already (limits.connections_per_address_max)", remote.subscriber())
+}
+
 /// The address of an internet socket.
 pub(super) fn address(address: Option<SocketAddrAny>) -> Option<Remote> {
     SocketAddr::try_from(address?).ok().map(Remote::from)

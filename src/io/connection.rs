@@ -7,12 +7,9 @@
 mod accept;
 mod intake;
 
-pub(super) use self::accept::full;
-
-use self::accept::spare;
-use self::intake::Came;
 use super::clients::Clients;
 use super::handoff::Change;
+use super::listen::Listener;
 use super::partial::Partials;
 use super::tls::{Failure, Heard, Scratch, Tls};
 use crate::api;
@@ -29,7 +26,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
-use rustls::ServerConfig;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -52,18 +48,6 @@ const TLS_ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
 const WAKE: u64 = u64::MAX;
 const LISTENERS: u64 = 1 << 32;
 
-/// A listener of this shard.
-pub struct Listener {
-    /// The socket, one of several on its port.
-    pub(super) socket: OwnedFd,
-    /// The dialects that it speaks.
-    pub(super) kinds: Arc<[Kind]>,
-    /// What its handshakes are made with, if it speaks TLS.
-    pub(super) tls: Option<Arc<ServerConfig>>,
-    /// Whether every connection begins with the PROXY protocol.
-    pub(super) proxied: bool,
-}
-
 /// Whether a socket is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
@@ -73,6 +57,16 @@ enum Reading {
     Waits,
     /// Not before the shard says that the connection is ready, and nothing is heard of it until then.
     Off,
+}
+
+/// Where what has come of a connection lies.
+enum Came {
+    /// So many bytes, as they were received.
+    Plain(usize),
+    /// Decrypted.
+    Encrypted,
+    /// Earlier: it is held.
+    Before,
 }
 
 struct Socket {
@@ -101,6 +95,11 @@ impl Socket {
             Err(_) => Sent::Broken,
         }
     }
+}
+
+/// Keeps a descriptor back.
+fn spare() -> Option<OwnedFd> {
+    rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()
 }
 
 /// The sockets of one shard and the set they are in.

@@ -1,14 +1,14 @@
 //! What the metrics tell of the process and of what it holds, looked up when somebody asks.
 
-use super::{Hub, clock};
+use super::Hub;
+use super::configured::LastConfiguration;
 use crate::api::{AppFacts, Facts, Process};
 use crate::dialect::{Kind, echo};
-use crate::shard::Limits;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Apps of `echo` that are told apart, in the order of the configuration: each is two lines of every scrape.
@@ -16,42 +16,13 @@ const APPS_MAX: usize = 100;
 /// How long whoever asks for metrics waits for the store; it may be busy, and the rest is worth telling.
 const STORE_PATIENCE: Duration = Duration::from_millis(200);
 
-/// What the last start or reload has left.
-#[derive(Default)]
-pub(super) struct Configured(Mutex<Last>);
-
-#[derive(Clone, Default)]
-struct Last {
-    is_good: bool,
-    taken_s: u64,
-    limits: Limits,
-    certificates: Vec<(String, u64)>,
-}
-
-impl Configured {
-    /// A configuration was taken, with these limits, and certificates that end then (unix time, s).
-    pub(super) fn taken(&self, limits: Limits, certificates: Vec<(String, u64)>) {
-        let taken_s = clock::now().unix_ms / 1000;
-        *self.lock() = Last { is_good: true, taken_s, limits, certificates };
-    }
-
-    /// One was refused, and everything stays as it was.
-    pub(super) fn refused(&self) {
-        self.lock().is_good = false;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Last> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Hub {
     /// What is true now.
     pub(super) async fn facts(&self) -> Facts {
         let survey = tokio::time::timeout(STORE_PATIENCE, self.store.survey()).await;
         let survey = survey.ok().and_then(Result::ok);
         let (room, backlogs) = survey.map(|survey| (survey.room, survey.backlogs)).unzip();
-        let Last { is_good, taken_s, limits, certificates } = self.configured.lock().clone();
+        let LastConfiguration { is_good, taken_s, limits, certificates } = self.configured.lock().clone();
         let settings = self.settings();
         let speaks = |kind| self.spoken.contains(&kind);
         Facts {

@@ -8,7 +8,7 @@ mod sync;
 
 use self::inbox::{Bounds, Fill, Inbox, Wake, Weigh};
 use self::log::Stamped;
-use super::connection::Listener;
+use super::listen::Listener;
 use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
 use crate::service::ConnectionRef;

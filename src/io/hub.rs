@@ -3,7 +3,7 @@
 use super::bridge::Bridge;
 use super::clients::Addresses;
 use super::clock;
-use super::facts::Configured;
+use super::configured::Configured;
 use super::gaps::Gaps;
 use super::handoff::inbox::Fill;
 use super::handoff::log::{Log, Readers};
@@ -21,6 +21,10 @@ use crate::shard::Outgoing;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long a publisher waits before it looks again whether the shards have room.
+pub(super) const ROOM_PAUSE: Duration = Duration::from_millis(1);
 
 /// What all threads see.
 pub(super) struct Hub {

@@ -2,16 +2,19 @@
 //!
 //! Errors say what to do next: they are the first thing an operator sees.
 
+use crate::dialect::Kind;
 use crate::feed::unix;
 use rustix::fd::OwnedFd;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
 };
+use rustls::ServerConfig;
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Connections that wait to be accepted; the kernel lowers it to net.core.somaxconn.
@@ -21,6 +24,18 @@ const BACKLOG: i32 = 65_535;
 const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two tries; each is a connection to a daemon that may be alive.
 const TAKEN_PAUSE: Duration = Duration::from_millis(50);
+
+/// A listener of this shard.
+pub struct Listener {
+    /// The socket, one of several on its port.
+    pub(super) socket: OwnedFd,
+    /// The dialects that it speaks.
+    pub(super) kinds: Arc<[Kind]>,
+    /// What its handshakes are made with, if it speaks TLS.
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    /// Whether every connection begins with the PROXY protocol.
+    pub(super) proxied: bool,
+}
 
 /// Why listening failed, and what to do.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use super::clock;
 use super::groups::{self, Groups};
 use super::watch::Watched;
 use super::worker::Worker;
-use super::{FEEDS_STOP_MAX, Hub, ROOM_PAUSE};
+use super::{Hub, ROOM_PAUSE};
 use crate::dialect::Kind;
 use crate::feed::Intake;
 use crate::feed::unix::{Publisher, TOO_MANY_PUBLISHERS, UnixCounts, UnixFeedSettings};
@@ -31,6 +31,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+/// How long publishers have, at a stop, for what they have already sent.
+pub(super) const FEEDS_STOP_MAX: Duration = Duration::from_secs(1);
 /// Bytes read at once, and so the most that is handed on without asking for room again.
 const READ_BYTES: usize = 64 * 1024;
 /// Replies kept for a publisher before it is waited for. Those of one turn may come on top.

@@ -4,8 +4,9 @@
 //! of their listener.
 
 use super::bridge::{self, Feeds};
-use super::connection::Listener;
 use super::handoff::{Change, Parcel};
+use super::listen::Listener;
+use super::slot::Slot;
 use super::{Daemon, Hub, Listen, certificates, listen};
 use crate::dialect::channel::Relay;
 use crate::dialect::{Kind, Settings, echo};
@@ -18,23 +19,6 @@ use std::sync::{Arc, PoisonError};
 
 /// Listeners over a daemon's life, those that are gone included: a connection remembers its own in one byte.
 const SLOTS_MAX: usize = 256;
-
-/// A listener of a running daemon.
-pub(super) struct Slot {
-    /// The address as it was configured, by which a reload knows it.
-    pub(super) asked: SocketAddr,
-    /// The address with the port that was chosen for port 0.
-    pub(super) actual: SocketAddr,
-    kinds: Arc<[Kind]>,
-    is_open: bool,
-}
-
-impl Slot {
-    /// A listener that listens.
-    pub(super) fn new(asked: SocketAddr, actual: SocketAddr, kinds: Arc<[Kind]>) -> Self {
-        Self { asked, actual, kinds, is_open: true }
-    }
-}
 
 /// What a reload brings.
 pub struct Renewal {

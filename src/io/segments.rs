@@ -3,8 +3,9 @@
 use super::Hub;
 use super::clients::Clients;
 use super::clock;
-use super::connection::{Listener, Sockets};
+use super::connection::Sockets;
 use super::listen;
+use super::listen::Listener;
 use super::worker::Worker;
 use crate::dialect::{Kind, Settings};
 use crate::shard::{Limits, Shard};

@@ -312,9 +312,9 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::super::clients::Clients;
-    use super::super::connection::Listener;
     use super::super::handoff::MAILBOX;
     use super::super::listen;
+    use super::super::listen::Listener;
     use super::*;
     use crate::dialect::{Kind, pulsar};
     use crate::service::ConnectionRef;

@@ -5,9 +5,12 @@
 //! connection's own: when that is lost, so is what was published meanwhile, and clients are told by the close
 //! of their sessions, unless the configuration says otherwise. A broker that is away is tried again for ever.
 
+mod bus;
 mod connection;
 mod fault;
 mod wire;
+
+pub use self::bus::Bus;
 
 use self::connection::AmqpConnection;
 use self::fault::AmqpFault;
@@ -17,12 +20,11 @@ use super::super::{Hub, ROOM_PAUSE, clock};
 use super::upkeep::Pauses;
 use crate::dialect::Kind;
 use crate::feed::Intake;
-use crate::feed::amqp::{AmqpBroker, AmqpFeedSettings, AmqpHeader, AmqpMessage, OnBusLoss, REFUSED};
+use crate::feed::amqp::{AmqpHeader, AmqpMessage, OnBusLoss, REFUSED};
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
-use rustls::ClientConfig;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tokio::task::yield_now;
@@ -32,16 +34,6 @@ use tokio::time::sleep;
 const FED: [Kind; 1] = [Kind::Wazo];
 /// Code and reason of sessions that end because the broker is away.
 const OUTAGE: (u16, &str) = (1011, "bus connection lost");
-
-/// What the RabbitMQ feed needs.
-pub struct Bus {
-    /// Where the broker is.
-    pub broker: AmqpBroker,
-    /// What is read there, and how.
-    pub settings: AmqpFeedSettings,
-    /// Whose certificates are trusted; needed where the broker speaks TLS.
-    pub trust: Option<Arc<ClientConfig>>,
-}
 
 /// The feed.
 pub(in crate::io) struct AmqpFeed {

@@ -8,9 +8,11 @@
 mod backlog;
 mod connection;
 mod fault;
+mod place;
 mod relay;
 mod wire;
 
+pub use self::place::Redis;
 pub(super) use self::relay::Relays;
 
 use self::backlog::RedisBacklog;
@@ -21,10 +23,9 @@ use super::super::{Hub, ROOM_PAUSE, clock};
 use super::upkeep::Pauses;
 use crate::dialect::Kind;
 use crate::feed::Intake;
-use crate::feed::redis::{RedisMessage, RedisTaken, RedisTopics, RelayNode, Server};
+use crate::feed::redis::{RedisMessage, RedisTaken, RedisTopics, RelayNode};
 use crate::metrics::{Metrics, Origin, Outcome};
 use crate::throttle::LogLine;
-use rustls::ClientConfig;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -37,16 +38,6 @@ use tokio::time::sleep;
 const BATCH_MAX: usize = 256;
 /// Bytes of them, for the same reason.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
-
-/// What the Redis feed needs.
-pub struct Redis {
-    /// Where Redis is.
-    pub server: Server,
-    /// What is listened to there.
-    pub topics: RedisTopics,
-    /// Whose certificates are trusted; needed where Redis speaks TLS.
-    pub trust: Option<Arc<ClientConfig>>,
-}
 
 /// The feed.
 pub(in crate::io) struct RedisFeed {
@@ -274,7 +265,7 @@ mod tests {
     }
 
     fn feed(hub: &Arc<Hub>) -> RedisFeed {
-        let server = Server::read("redis://:hunter2@redis.example").unwrap();
+        let server = crate::feed::redis::Server::read("redis://:hunter2@redis.example").unwrap();
         let topics = RedisTopics { prefix: "p-".into(), broadcast: true, relay: false, echo: None };
         let metrics = Arc::clone(&hub.metrics[1]);
         RedisFeed::new(Redis { server, topics, trust: None }, vec![], hub, metrics).unwrap()

@@ -1,8 +1,9 @@
 //! Who is let in: accepting, the bounds of connections, and the preamble of proxies.
 
-use super::{Listener, Reading, Socket, Sockets};
+use super::{Reading, Socket, Sockets, spare};
 use crate::api;
 use crate::io::clients;
+use crate::io::listen::Listener;
 use crate::io::tls::Tls;
 use crate::proxy::Remote;
 use crate::reason::Reason;
@@ -62,7 +63,7 @@ impl Sockets {
         let most = shard.limits().connections_per_address_max;
         let admitted = match remote.map(|remote| self.clients.admit(remote, trusted, most)) {
             Some(None) => {
-                let full = || remote.map_or_else(String::new, |remote| full(remote, most));
+                let full = || remote.map_or_else(String::new, |remote| clients::full(remote, most));
                 shard.turn_away(remote, Reason::AddressLimit, full, now);
                 return self.turn_away(&fd, is_plain, &api::refusal(429));
             }
@@ -146,7 +147,7 @@ impl Sockets {
         if let Some(client) = preamble.client
             && !self.clients.adopt(id, client, trusted, most)
         {
-            let full = full(client, most);
+            let full = clients::full(client, most);
             shard.respond_saying(id, &api::refusal(429), (Reason::AddressLimit, &full), now);
             return None;
         }
@@ -159,13 +160,4 @@ fn untrusted(remote: Remote) -> String {
         "it came to a listener with proxy_protocol = true, and trusted_proxies does not have {}",
         remote.ip
     )
-}
-
-/// What is said of a client that has as many connections as it may have.
-pub(in crate::io) fn full(remote: Remote, most: usize) -> String {
-    format!("{} has {most} already (limits.connections_per_address_max)", remote.subscriber())
-}
-
-pub(super) fn spare() -> Option<OwnedFd> {
-    rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()
 }

@@ -2,7 +2,7 @@
 
 use super::super::partial::{PartialRequest, Partials};
 use super::super::request::{self, Next, Progress, Talk};
-use super::{Reading, Socket, Sockets};
+use super::{Came, Reading, Socket, Sockets};
 use crate::message::{self, MessageInbox};
 use crate::shard::{Id, Shard};
 use crate::wheel::Now;
@@ -14,16 +14,6 @@ const PARTIAL_ROOM_PART: usize = 16;
 
 /// What a handshake of TLS begins with, and no request (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
-
-/// Where what has come of a connection lies.
-pub(super) enum Came {
-    /// So many bytes, as they were received.
-    Plain(usize),
-    /// Decrypted.
-    Encrypted,
-    /// Earlier: it is held.
-    Before,
-}
 
 impl Sockets {
     /// Takes what a client has said, be it requests or messages.

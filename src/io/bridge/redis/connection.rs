@@ -4,7 +4,7 @@
 
 use super::Redis;
 use super::backlog::RedisBacklog;
-use super::fault::{RedisFault, RedisStep};
+use super::fault::{RedisFault, RedisStep, SILENCE_MAX};
 use super::wire::{Gauge, GaugedSocket, Hold, RedisSocket};
 use crate::feed::redis::RedisPlace;
 use futures_core::Stream;
@@ -28,9 +28,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two questions whether Redis is still there.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// Redis is given up when it has said nothing for so long, twice the interval.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(20);
-
 /// A subscriber at work.
 pub(super) struct RedisConnection {
     sink: PubSubSink,

@@ -3,14 +3,17 @@
 //! What is said ends in logs, so the password is not in it.
 
 use super::Redis;
-use super::connection::SILENCE_MAX;
 use crate::feed::redis::RedisPlace;
 use crate::text::excerpt;
 use redis::{ErrorKind, RedisError};
 use std::io;
+use std::time::Duration;
 
 /// Characters of a server's or a library's own words that are passed on.
 pub(super) const WORDS_MAX: usize = 300;
+
+/// Redis is given up when it has said nothing for so long, twice the interval.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// What was being done.
 #[derive(Clone, Debug, PartialEq, Eq)]
