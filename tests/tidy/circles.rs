@@ -10,7 +10,7 @@ use crate::{Source, none};
 
 /// How many files of a module are still in a circle. These numbers only shrink.
 const STILL_IN_A_CIRCLE: &[(&str, usize)] =
-    &[("dialect", 37), ("io", 35), ("service", 9), ("shard", 4), ("token", 10)];
+    &[("dialect", 37), ("io", 21), ("service", 9), ("shard", 4), ("token", 10)];
 
 /// Every file that can be reached from a file by what it uses.
 fn reached<'a>(uses: &'a Uses, from: &str) -> BTreeSet<&'a str> {
