@@ -230,7 +230,8 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &hub)?;
     bridge::configure(&hub, &plan.settings, feeds)?;
     if let Some(settings) = plan.store.filter(|_| spoken.contains(&Kind::Pulsar)) {
-        store::start(&hub, &settings, &plan.settings)?;
+        let disks = store::Disk::open_all(&settings)?;
+        store::start(&hub, &settings, &plan.settings, disks)?;
     }
     let (report, reports) = mpsc::channel();
     let mut threads = Vec::new();

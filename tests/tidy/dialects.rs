@@ -34,7 +34,7 @@ const STILL_NAMING: &[&str] = &[
     "src/io/facts.rs",
     "src/io/handshake.rs",
     "src/io/reload.rs",
-    "src/io/store.rs",
+    "src/io/store/handle.rs",
     "src/io/store/owner.rs",
     "src/shard.rs",
     "src/shard/presence.rs",

@@ -2,12 +2,12 @@
 //!
 //! What is written stands in memory until [`Disk::commit`] or [`Disk::settle`] gives it to the system.
 
-use super::catalog::{Catalog, CatalogHead};
+use super::catalog::Catalog;
 use super::format::{self, OpenError, OpenedStore};
 use super::health::{Look, StoreHealth};
 use super::log::{StoreLog, Unsynced};
 use super::place::Address;
-use super::reclaim::Reclaim;
+use super::reclaiming::Reclaim;
 use super::record::Record;
 use super::recovery::Findings;
 use super::segment;
@@ -31,10 +31,10 @@ const COMMITTED_HERE_MAX: usize = 4;
 const DELAYED_MAX: usize = 1_000_000;
 /// Damaged messages at the end of a topic that are passed over in the search for its last good one.
 const LAST_TRIED_MAX: usize = 64;
-/// How often it is looked whether the files are still there, and how often when nobody wants anything of them.
+/// How often to check whether the files are still there, and how often while the store is idle.
 const PRESENT_EVERY: Duration = Duration::from_millis(100);
 const PRESENT_EVERY_IDLE: Duration = Duration::from_millis(500);
-/// How soon what the keeper has done is looked at.
+/// How soon to poll what the keeper has done.
 const POLL_AFTER: Duration = Duration::from_millis(5);
 
 /// The archive of an owner of topics.
@@ -51,9 +51,9 @@ pub struct Disk {
     /// Whose topics these are; their numbers have its index when they are divided by how many owners there are.
     owner: OwnerIndex,
     pub(super) reported: HashSet<(TopicNumber, Position)>,
-    /// Whether writing works again, and nobody was told yet.
+    /// Whether writing works again, which is not told yet.
     has_healed: bool,
-    /// Whether something was written that nobody may be told of before a commit.
+    /// Whether something was written whose answer waits for a commit.
     wants_commit: bool,
     /// When the first was written of what the disk may not have yet.
     dirty_since: Option<Instant>,
@@ -209,7 +209,7 @@ impl Disk {
         }
     }
 
-    /// Whether something was created of which nobody may be told before the next commit.
+    /// Whether something was created whose answer waits for the next commit.
     #[must_use]
     pub fn wants_commit(&self) -> bool {
         self.wants_commit
@@ -331,7 +331,7 @@ impl Disk {
         let is_due = self.sync_due().is_some_and(|due| due <= Instant::now());
         // While a sync is under way the next commit does it, so that it is known what a failure may have lost.
         if (is_due || self.log.is_unflushed()) && self.begun.is_none() {
-            // A failure is kept for whoever writes next.
+            // A failure is told at the next write.
             let _ = self.persist(is_due);
         }
     }
@@ -378,7 +378,15 @@ impl Disk {
         self.write_body(body.len(), false, |out| out.extend_from_slice(&body))
     }
 
-    /// The same of a body of so many bytes.
+    /// Writes a record down, and then does what it says.
+    fn record(&mut self, record: &Record<'_>) -> Result<(), ArchiveError> {
+        let at = self.write(record)?;
+        // No gap comes of what is no message.
+        self.catalog.apply(record, at, 0);
+        Ok(())
+    }
+
+    /// Writes the record of a body of so many bytes.
     pub(super) fn write_body(
         &mut self,
         bytes: usize,
@@ -438,15 +446,13 @@ impl Archive for Disk {
     fn create(&mut self, name: &str) -> Result<TopicNumber, ArchiveError> {
         let number = self.catalog.next_number(self.owner.of() as u32, self.owner.index() as u32);
         let topic = number.ok_or_else(|| ArchiveError("there were too many topics".into()))?;
-        self.write(&Record::Topic { topic, name, state: &[] })?;
-        self.catalog.name_topic(topic, name, &[]);
+        self.record(&Record::Topic { topic, name, state: &[] })?;
         self.wants_commit = true;
         Ok(topic)
     }
 
     fn delete(&mut self, topic: TopicNumber) -> Result<(), ArchiveError> {
-        self.write(&Record::NoTopic { topic })?;
-        self.catalog.delete(topic);
+        self.record(&Record::NoTopic { topic })?;
         self.wants_commit = true;
         Ok(())
     }
@@ -477,7 +483,7 @@ impl Archive for Disk {
         let record = Record::Message { topic, position, deliver_ms, is_moved: false, record };
         let bytes = 13 + deliver_ms.map_or(0, |_| 8) + message.len();
         let at = self.write_body(bytes, true, |out| record.write(out))?;
-        self.catalog.append(at, CatalogHead { topic, position, deliver_ms, is_moved: false });
+        self.catalog.apply(&record, at, 0);
         self.appended += 1;
         self.metrics.store.messages.add(1);
         self.metrics.store.bytes.add(message.len() as u64);
@@ -502,9 +508,7 @@ impl Archive for Disk {
         if self.catalog.topics.get(&topic).is_none_or(|known| known.is_trimmed_to(below)) {
             return Ok(());
         }
-        self.write(&Record::Trimmed { topic, below })?;
-        self.catalog.trim(topic, below);
-        Ok(())
+        self.record(&Record::Trimmed { topic, below })
     }
 
     fn delayed(
@@ -541,13 +545,11 @@ impl Archive for Disk {
         count: usize,
     ) -> Result<usize, ArchiveError> {
         let Some(known) = self.catalog.topics.get(&topic) else { return Ok(0) };
-        // First it is written down, then done: with the bound that so many come to.
         let gone: Vec<(u64, Position)> =
             known.delayed.range(..below).take(count).map(|(key, _)| *key).collect();
         let Some((deliver_ms, position)) = gone.last().copied() else { return Ok(0) };
         let below = (deliver_ms, position.after());
-        self.write(&Record::TrimmedDelayed { topic, below })?;
-        self.catalog.trim_delayed(topic, below);
+        self.record(&Record::TrimmedDelayed { topic, below })?;
         Ok(gone.len())
     }
 
@@ -563,8 +565,6 @@ impl Archive for Disk {
             Saved::Sequence(name, last) => Record::Sequence { topic, name, last },
             Saved::NoSequence(name) => Record::NoSequence { topic, name },
         };
-        self.write(&record)?;
-        self.catalog.save(topic, saved);
-        Ok(())
+        self.record(&record)
     }
 }

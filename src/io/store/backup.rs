@@ -4,14 +4,14 @@
 //! same place links to the copy of an earlier one. Only the end of the log is copied each time.
 
 use super::archive::Disk;
-use super::format;
+use super::format::{self, make_directory};
 use super::keeper::sync_directory;
 use super::segment::SegmentFile;
 use super::settings::StoreSettings;
 use crate::calendar::Utc;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -266,10 +266,6 @@ fn same_content(one: &Path, other: &Path) -> io::Result<bool> {
         Ok(bytes)
     };
     Ok(beginning(one)? == beginning(other)?)
-}
-
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// The backups in a directory, the oldest first: whatever has the name of one and is a store.

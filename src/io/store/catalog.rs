@@ -7,7 +7,7 @@
 
 use super::place::{Address, Index, IndexEntry, IndexGap, IndexRun, Piece};
 use super::record::Record;
-use crate::service::topic::{Holding, Position, Saved, StoredTopic, TopicNumber};
+use crate::service::topic::{Holding, Position, StoredTopic, TopicNumber};
 use ahash::{HashMap, HashMapExt as _};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,15 +44,6 @@ pub(super) struct Segment {
 
 /// The segments by number; the last is the newest.
 pub(super) type Segments = BTreeMap<u32, Segment>;
-
-/// All of a message but what it says.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CatalogHead {
-    pub(super) topic: TopicNumber,
-    pub(super) position: Position,
-    pub(super) deliver_ms: Option<u64>,
-    pub(super) is_moved: bool,
-}
 
 /// The catalog of a log.
 #[derive(Debug)]
@@ -254,7 +245,7 @@ impl Catalog {
     }
 
     /// A topic is there, or has another state.
-    pub(super) fn name_topic(&mut self, number: TopicNumber, name: &str, state: &[u8]) {
+    fn name_topic(&mut self, number: TopicNumber, name: &str, state: &[u8]) {
         let topic = self.topics.entry(number).or_default();
         if topic.name.is_none() {
             let name: Arc<str> = name.into();
@@ -279,14 +270,23 @@ impl Catalog {
         }
     }
 
+    fn topic(&mut self, number: TopicNumber) -> &mut CatalogTopic {
+        self.topics.entry(number).or_default()
+    }
+
     fn undelay(&mut self, at: Address) {
         self.delayed -= 1;
         free_delayed(&mut self.segments, at);
     }
 
     /// A message is in the newest segment. Returns the gap before it, if it has none of its topic right before it.
-    pub(super) fn append(&mut self, at: Address, head: CatalogHead) -> Option<IndexGap> {
-        let CatalogHead { topic: number, position, deliver_ms, is_moved } = head;
+    fn append(
+        &mut self,
+        at: Address,
+        (number, position): (TopicNumber, Position),
+        deliver_ms: Option<u64>,
+        is_moved: bool,
+    ) -> Option<IndexGap> {
         let Self { topics, segments, delayed, touched, .. } = self;
         let topic = topics.entry(number).or_default();
         let mut gap = None;
@@ -351,21 +351,6 @@ impl Catalog {
         let kept = topic.delayed.split_off(&below);
         let gone = std::mem::replace(&mut topic.delayed, kept);
         gone.values().for_each(|at| self.undelay(*at));
-    }
-
-    /// Something of a topic is saved.
-    pub(super) fn save(&mut self, number: TopicNumber, saved: Saved<'_>) {
-        let topic = self.topics.entry(number).or_default();
-        match saved {
-            Saved::Topic(state) => topic.state = state.into(),
-            Saved::Subscription(name, state) => drop(topic.subscriptions.insert(name.into(), state.into())),
-            Saved::NoSubscription(name) => drop(topic.subscriptions.remove(name)),
-            Saved::Sequence(name, last) => match topic.sequences.get_mut(name) {
-                Some(known) => *known = last,
-                None => drop(topic.sequences.insert(name.into(), last)),
-            },
-            Saved::NoSequence(name) => drop(topic.sequences.remove(name)),
-        }
     }
 
     /// The newest segment gets no more: its messages become runs of this index.
@@ -437,12 +422,18 @@ impl Catalog {
     }
 
     /// Whether the log, and whether the index of delayed messages has a message at this place of a sealed segment.
-    pub(super) fn needs(&self, at: Address, head: &CatalogHead) -> (bool, bool) {
-        let Some(topic) = self.topics.get(&head.topic) else { return (false, false) };
-        let run = topic.runs.get(topic.runs.partition_point(|run| run.end() <= head.position));
-        let is_live = run.is_some_and(|run| run.segment == at.segment && run.first <= head.position);
-        let delayed = head.deliver_ms.and_then(|time| topic.delayed.get(&(time, head.position)));
-        (is_live && head.position >= topic.floor, delayed == Some(&at))
+    pub(super) fn needs(
+        &self,
+        at: Address,
+        topic: TopicNumber,
+        position: Position,
+        deliver_ms: Option<u64>,
+    ) -> (bool, bool) {
+        let Some(topic) = self.topics.get(&topic) else { return (false, false) };
+        let run = topic.runs.get(topic.runs.partition_point(|run| run.end() <= position));
+        let is_live = run.is_some_and(|run| run.segment == at.segment && run.first <= position);
+        let delayed = deliver_ms.and_then(|time| topic.delayed.get(&(time, position)));
+        (is_live && position >= topic.floor, delayed == Some(&at))
     }
 
     /// What would be lost without a segment: by topic, how many messages.
@@ -539,17 +530,19 @@ impl Catalog {
     pub(super) fn apply(&mut self, record: &Record<'_>, at: Address, begin: u32) -> Option<IndexGap> {
         match record {
             Record::Message { topic, position, deliver_ms, is_moved, .. } => {
-                let (topic, position, deliver_ms, is_moved) = (*topic, *position, *deliver_ms, *is_moved);
-                return self.append(at, CatalogHead { topic, position, deliver_ms, is_moved });
+                return self.append(at, (*topic, *position), *deliver_ms, *is_moved);
             }
             Record::Topic { topic, name, state } => self.name_topic(*topic, name, state),
             Record::NoTopic { topic } => self.delete(*topic),
             Record::Subscription { topic, name, state } => {
-                self.save(*topic, Saved::Subscription(name, state))
+                drop(self.topic(*topic).subscriptions.insert((*name).into(), (*state).into()));
             }
-            Record::NoSubscription { topic, name } => self.save(*topic, Saved::NoSubscription(name)),
-            Record::Sequence { topic, name, last } => self.save(*topic, Saved::Sequence(name, *last)),
-            Record::NoSequence { topic, name } => self.save(*topic, Saved::NoSequence(name)),
+            Record::NoSubscription { topic, name } => drop(self.topic(*topic).subscriptions.remove(*name)),
+            Record::Sequence { topic, name, last } => match self.topic(*topic).sequences.get_mut(*name) {
+                Some(known) => *known = *last,
+                None => drop(self.topic(*topic).sequences.insert((*name).into(), *last)),
+            },
+            Record::NoSequence { topic, name } => drop(self.topic(*topic).sequences.remove(*name)),
             Record::Trimmed { topic, below } => self.trim(*topic, *below),
             Record::TrimmedDelayed { topic, below } => self.trim_delayed(*topic, *below),
             Record::Runs { topic, runs } => self.restate_runs(*topic, runs, begin),

@@ -4,9 +4,9 @@ use super::catalog::Segment;
 use super::format::{self, OpenError};
 use super::record::{FoundRecord, RecordScan};
 use super::recovery::{self, Recovered};
-use super::segment::{self, SegmentFile};
+use super::segment::{self, SegmentFile, files_bytes};
 use super::settings::StoreSettings;
-use super::survey;
+use super::survey::{self, LARGEST};
 use crate::service::topic::Holding;
 use std::fs::{self, File};
 use std::io;
@@ -14,9 +14,6 @@ use std::path::Path;
 
 /// Damaged places that are printed.
 const TOLD_MAX: usize = 16;
-
-/// Topics that are printed because they hold most.
-pub(super) const LARGEST: usize = 3;
 
 /// What a look at a store found.
 #[derive(Debug, Default)]
@@ -88,16 +85,6 @@ pub fn check(settings: &StoreSettings, all: bool) -> Result<StoreReport, OpenErr
         report.lines.insert(1, format!("store  most is held by {}", survey::told(&largest)));
     }
     Ok(report)
-}
-
-/// Bytes that the files of a directory take. Some may go meanwhile.
-pub(super) fn files_bytes(path: &Path) -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    let bytes = |entry: io::Result<fs::DirEntry>| match entry?.metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        metadata => Ok(metadata?.blocks() * 512),
-    };
-    fs::read_dir(path)?.map(bytes).sum()
 }
 
 impl StoreReport {

@@ -252,7 +252,7 @@ impl Findings {
     }
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
@@ -300,7 +300,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     let unusable = |error| OpenError::Directory(directory.into(), error);
     let path = directory.join("LOCK");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(unusable)?;
-    // Whoever looks at the store locks it for a moment, and another daemon may be ending.
+    // `fanfare check` locks the store for a moment, and another daemon may be ending.
     for is_last in [false, false, false, false, true] {
         match file.try_lock() {
             Ok(()) => return Ok(file),

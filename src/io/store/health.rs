@@ -20,6 +20,27 @@ const TIGHT_BYTES: u64 = 128 * 1024 * 1024;
 static TRIAL: [u8; 64 * 1024] = [0x55; 64 * 1024];
 const TRIAL_BYTES: usize = 4 * 1024 * 1024;
 
+/// The store's file system.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoreVolume {
+    pub(super) used: u64,
+    pub(super) free: u64,
+}
+
+impl StoreVolume {
+    /// How full it is, as `df` says.
+    pub(super) fn percent(self) -> u64 {
+        (u128::from(self.used) * 100).div_ceil(u128::from((self.used + self.free).max(1))) as u64
+    }
+
+    /// What is known of the file system of a directory, as far as it can be told.
+    pub(super) fn of(directory: &Path) -> Option<Self> {
+        let space = rustix::fs::statvfs(directory).ok()?;
+        let used = space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize);
+        Some(Self { used, free: space.f_bavail.saturating_mul(space.f_frsize) })
+    }
+}
+
 /// What is known of the disk.
 pub(super) struct StoreHealth {
     directory: PathBuf,
@@ -162,8 +183,7 @@ impl StoreHealth {
             return false;
         }
         (self.looked, self.written) = (Some(now), written);
-        let Ok(space) = rustix::fs::statvfs(&self.directory) else { return true };
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        let Some(StoreVolume { free, .. }) = StoreVolume::of(&self.directory) else { return true };
         self.is_tight = free < free_bytes_min.saturating_add(TIGHT_BYTES);
         let reason = match no_segment {
             Some(reason) => format!("the store's file system has no room for another segment: {reason}"),

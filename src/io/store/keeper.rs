@@ -1,4 +1,4 @@
-//! A thread for what the store does with whole files, and nobody is to wait for: segments are prepared before they are
+//! A thread for work on whole files that nothing waits for: segments are prepared before they are
 //! wanted, indexes are written, and what is needed no more is taken away or used again.
 //!
 //! A segment that is needed no more becomes the next one: writing over blocks that a file has already lets the disk sync
@@ -62,7 +62,7 @@ impl Keeper {
         let mut work = KeeperWork { directory: directory.into(), segment_bytes, spares: Vec::new() };
         let thread = std::thread::Builder::new().name("files".into()).spawn(move || {
             for job in taken {
-                // Without a store there is nobody to tell.
+                // The store may have ended.
                 let _ = sender.send(work.run(job));
             }
         })?;
@@ -73,7 +73,7 @@ impl Keeper {
     pub(super) fn ask(&mut self, job: Job) {
         self.outstanding += 1;
         if let Some(jobs) = &self.jobs {
-            // A thread that has ended is seen by whoever waits for what it was to do.
+            // A thread that has ended is noticed when its work is awaited.
             let _ = jobs.send(job);
         }
     }

@@ -1,7 +1,7 @@
 //! Writing the log: records are gathered, given to the system as one write, and made safe by one sync. The log goes on
 //! in another segment when one is full.
 
-use super::catalog::{Catalog, CatalogHead};
+use super::catalog::Catalog;
 use super::keeper::{self, Done, Job, Keeper};
 use super::place::Address;
 use super::record::{self, HEADER_BYTES, Record};
@@ -48,7 +48,7 @@ pub(super) struct StoreLog {
     /// What the system has and the disk may not have, in order.
     unsynced: Vec<LogChunk>,
     syncing: Vec<LogChunk>,
-    /// What is to be written again after a failure.
+    /// Records to write again after a failure.
     rescued: Vec<Box<[u8]>>,
     /// Memory for groups.
     spare: Vec<u8>,
@@ -478,25 +478,17 @@ impl StoreLog {
     }
 
     fn rewrite_one(&mut self, body: &[u8], catalog: &mut Catalog) -> io::Result<()> {
-        match Record::read(body) {
-            // A beginning or an end has its own place.
-            Some(Record::Start { .. } | Record::Sealed | Record::Padding(_)) => Ok(()),
-            Some(Record::Message { topic, position, deliver_ms, is_moved, .. }) => {
-                let at = self.append(catalog, body.len(), false, |out| out.extend_from_slice(body))?;
-                catalog.append(at, CatalogHead { topic, position, deliver_ms, is_moved });
-                Ok(())
-            }
-            record => {
-                self.append(catalog, body.len(), false, |out| out.extend_from_slice(body))?;
-                // Messages before it are back that it has taken away.
-                match record {
-                    Some(Record::NoTopic { topic }) => catalog.delete(topic),
-                    Some(Record::TrimmedDelayed { topic, below }) => catalog.trim_delayed(topic, below),
-                    _ => {}
-                }
-                Ok(())
-            }
+        let record = Record::read(body);
+        // A beginning or an end has its own place.
+        if matches!(record, Some(Record::Start { .. } | Record::Sealed | Record::Padding(_))) {
+            return Ok(());
         }
+        let at = self.append(catalog, body.len(), false, |out| out.extend_from_slice(body))?;
+        if let Some(record) = record {
+            // Messages before it are back that it has taken away.
+            catalog.apply(&record, at, 0);
+        }
+        Ok(())
     }
 }
 

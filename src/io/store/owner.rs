@@ -4,11 +4,12 @@
 //! then tells the producers and delivers. While the disk works, more comes in: that is the next group.
 
 use super::archive::Disk;
+use super::handle::{Inbox, thread};
 use super::log::Unsynced;
+use super::settings::StoreSettings;
 use super::survey::Surveyor;
 use super::waiting::{NO_SHARD, Waiting};
-use super::{Inbox, thread};
-use crate::dialect::Kind;
+use crate::dialect::{self, Kind};
 use crate::io::Hub;
 use crate::io::clock;
 use crate::io::gaps::GapSource;
@@ -32,11 +33,32 @@ const ROOM_PAUSE: Duration = Duration::from_millis(1);
 /// How long a sync of the disk may last before readiness tells of it: a disk that is only slow takes less than a second.
 const SYNC_MAX: Duration = Duration::from_secs(10);
 
+/// Starts the threads of the owners of an open store.
+///
+/// # Errors
+/// When a thread cannot be had.
+pub(in crate::io) fn start(
+    hub: &Arc<Hub>,
+    settings: &StoreSettings,
+    dialects: &dialect::Settings,
+    disks: Vec<Disk>,
+) -> io::Result<()> {
+    let (now, count) = (clock::now(), Arc::default());
+    let owners = OwnerIndex::all(hub.store.owners());
+    for (owner, disk) in owners.zip(disks) {
+        let metrics = &hub.metrics[hub.mailboxes.len() + 1 + owner.index()];
+        let rules = TopicRules { cache_bytes: settings.cache_share(), ..dialects.pulsar.rules() };
+        let topics = TopicOwner::new(disk.counting(Arc::clone(metrics)), rules, now).of(owner, &count);
+        spawn(hub, owner.index(), topics)?;
+    }
+    Ok(())
+}
+
 /// Starts the thread of the owner with this index, and the one that syncs for it.
 ///
 /// # Errors
 /// When a thread cannot be had.
-pub(super) fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<()> {
+fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<()> {
     let (syncer, taken) = mpsc::channel::<Unsynced>();
     let for_syncer = Arc::clone(hub);
     std::thread::Builder::new().name(thread("sync", index)).spawn(move || {
@@ -49,7 +71,7 @@ pub(super) fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> i
     let for_thread = Arc::clone(hub);
     running(true);
     let spawned = std::thread::Builder::new().name(thread("store", index)).spawn(move || {
-        // Whatever ends the thread, nobody is to wait for it.
+        // Whatever ends the thread, the others notice it.
         let over = Over(for_thread, index);
         run(&over.0, index, topics, &syncer);
     });
@@ -111,7 +133,7 @@ fn run(hub: &Hub, index: usize, mut topics: TopicOwner<Disk>, syncer: &mpsc::Sen
         topics.archive().settle();
         for sender in waiting.backups.drain(..) {
             topics.save(clock::now());
-            // Whoever has asked may have gone.
+            // The asker may have gone.
             let _ = sender.send(topics.archive().copier());
         }
         surveyor.watch(topics.archive(), &hub.store.board, index);

@@ -9,13 +9,13 @@
 //! A segment goes when the disk has the record that says so, and with it everything that was copied before.
 
 use super::archive::Disk;
-use super::catalog::{CatalogHead, Segment};
+use super::catalog::Segment;
 use super::keeper::Job;
 use super::place::Address;
+use super::reclaiming::{Checkpoint, Compaction, Reclaim};
 use super::record::{FoundRecord, Record, RecordScan};
 use crate::service::topic::ArchiveError;
 use std::ops::Bound::{Excluded, Unbounded};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Segments of log after which there is another checkpoint: what a start has to read is at most some twice this.
@@ -34,83 +34,6 @@ const NEEDLESS_SEGMENTS_MIN: u64 = 8;
 const DEAD_MIN: u64 = 2;
 /// How often it is looked whether there is something to do, beside each new segment.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// How far the work is.
-#[derive(Debug)]
-pub(super) struct Reclaim {
-    checkpoint: Option<Checkpoint>,
-    compaction: Option<Compaction>,
-    /// In which segment the last complete checkpoint began.
-    began: u32,
-    /// Bytes that were written by its end, and that it took.
-    written: u64,
-    took: u64,
-    /// When it was last looked for something to do, and the newest segment then.
-    looked: Instant,
-    active: u32,
-    /// Bytes of messages that were copied since the start.
-    pub(super) copied: u64,
-    /// Segments that are to go, whose records are written; and those whose records are being synced.
-    going: Vec<u32>,
-    gone: Vec<u32>,
-    /// Segments that a backup reads, with how many do.
-    pub(super) pinned: Arc<std::sync::Mutex<usize>>,
-}
-
-/// A checkpoint that is being made.
-#[derive(Debug)]
-struct Checkpoint {
-    from: u32,
-    /// The last topic that was told.
-    after: Option<Arc<str>>,
-    bytes: u64,
-}
-
-/// A segment that is being compacted.
-#[derive(Debug)]
-struct Compaction {
-    segment: u32,
-    /// Its bytes, once they are read.
-    bytes: Option<Vec<u8>>,
-    next: usize,
-}
-
-impl Reclaim {
-    pub(super) fn new(began: u32) -> Self {
-        let now = Instant::now();
-        Self {
-            checkpoint: None,
-            compaction: None,
-            began,
-            written: 0,
-            took: 0,
-            looked: now,
-            active: 0,
-            copied: 0,
-            going: Vec::new(),
-            gone: Vec::new(),
-            pinned: Arc::default(),
-        }
-    }
-
-    /// What was written so far is being made safe.
-    pub(super) fn sync_begun(&mut self) {
-        self.gone.append(&mut self.going);
-    }
-
-    /// Whether segments are to go when the disk has what was written.
-    pub(super) fn waits_for_sync(&self) -> bool {
-        !self.going.is_empty()
-    }
-
-    fn is_busy(&self) -> bool {
-        self.checkpoint.is_some() || self.compaction.as_ref().is_some_and(|it| it.bytes.is_some())
-    }
-
-    fn is_pinned(&self) -> bool {
-        self.pinned.lock().is_ok_and(|pinned| *pinned > 0)
-    }
-}
 
 impl Disk {
     /// When [`Disk::settle`] has more to do.
@@ -173,7 +96,7 @@ impl Disk {
         }
     }
 
-    /// Decides what is to be done.
+    /// Plans checkpoints and compactions.
     fn plan(&mut self) {
         if !self.is_syncing() {
             // What a backup has kept.
@@ -233,7 +156,7 @@ impl Disk {
             self.reclaim.going.push(segment);
         }
         if self.refusal().is_some() && !self.reclaim.going.is_empty() && !self.is_syncing() {
-            // Producers wait for the room. A failure is kept for whoever writes next.
+            // Producers wait for the room. A failure is told at the next write.
             let _ = self.persist(true);
         }
     }
@@ -344,8 +267,7 @@ impl Disk {
         let Some(Record::Message { topic, position, deliver_ms, record, .. }) = Record::read(body) else {
             return Ok(0);
         };
-        let head = CatalogHead { topic, position, deliver_ms, is_moved: true };
-        let (is_live, is_delayed) = self.catalog.needs(at, &head);
+        let (is_live, is_delayed) = self.catalog.needs(at, topic, position, deliver_ms);
         if !is_live && !is_delayed {
             return Ok(0);
         }
@@ -353,7 +275,7 @@ impl Disk {
         let copy = Record::Message { topic, position, deliver_ms, is_moved: true, record };
         let moved = self.write(&copy)?;
         self.log.is_relied_on = true;
-        self.catalog.append(moved, CatalogHead { deliver_ms, ..head });
+        self.catalog.apply(&copy, moved, 0);
         self.reclaim.copied += u64::from(moved.length);
         Ok(moved.length.into())
     }

@@ -4,9 +4,9 @@
 //! only for what is new. A segment that something else has too is never used again for another (see `keeper`), so the
 //! backup stays as it is. Everything else is copied.
 
-use super::backup::{disk_bytes, list, make_directory};
+use super::backup::{disk_bytes, list};
 use super::check::check;
-use super::format::{self, OpenError};
+use super::format::{self, OpenError, make_directory};
 use super::keeper::sync_directory;
 use super::segment::SegmentFile;
 use super::settings::StoreSettings;
@@ -115,7 +115,7 @@ pub fn restore(
     Ok(Restored { path, bytes, copied_bytes, messages: report.messages, lines: report.lines })
 }
 
-/// The backups that there are, for whoever has named none.
+/// The backups that there are, where none was named.
 fn known(settings: &StoreSettings) -> String {
     let Some(backups) = settings.backups() else { return String::new() };
     match list(&backups).unwrap_or_default().pop() {
@@ -151,7 +151,7 @@ fn put(backup: &Path, store: &Path, writers: u32, mut copied: impl FnMut(u64, u6
 
 /// Takes away what was restored in part, where nothing was before.
 fn remove(store: &Path, writers: u32, is_made: bool) {
-    // What stays is told by whoever uses the directory next.
+    // What stays is told when the directory is used next.
     for owner in 0..writers {
         let _ = fs::remove_dir_all(format::log_path(store, owner));
     }

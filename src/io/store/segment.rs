@@ -67,6 +67,16 @@ pub(super) fn list(directory: &Path) -> io::Result<(Vec<u32>, Vec<String>)> {
     Ok((segments, others))
 }
 
+/// Bytes that the files of a directory take. Some may go meanwhile.
+pub(super) fn files_bytes(path: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let bytes = |entry: io::Result<fs::DirEntry>| match entry?.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        metadata => Ok(metadata?.blocks() * 512),
+    };
+    fs::read_dir(path)?.map(bytes).sum()
+}
+
 /// Files that are open for reading, those that were used last.
 #[derive(Debug)]
 pub(super) struct Files {

@@ -1,9 +1,10 @@
 //! What is told of the store beside its counters: its room, and the topics that hold most of it. Looking that up takes
-//! longer than counting, so it is done a piece at a time when somebody asks, and not again for a while; and before the
+//! longer than counting, so it is done a piece at a time when it is asked for, and not again for a while; and before the
 //! volume is full it is done once to be said in the log.
 
 use super::archive::Disk;
-use super::check::{LARGEST, files_bytes};
+use super::health::StoreVolume;
+use super::segment::files_bytes;
 use crate::api::Room;
 use crate::service::topic::{Archive as _, Holding, Position, TopicBacklog, TopicNumber, TopicOwner};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -11,13 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// For how long a survey is good: looking at the files and at thousands of subscriptions takes the store's thread a
-/// fraction of a millisecond, and nobody scrapes more often.
+/// fraction of a millisecond, and scrapes are rarer.
 const GOOD_FOR: Duration = Duration::from_secs(2);
 /// Topics that are told because they hold most: each is two lines of every scrape.
 const HOLDINGS_MAX: usize = 20;
+/// Topics that are printed because they hold most.
+pub(super) const LARGEST: usize = 3;
 /// Topics that are looked at at once.
 const TOPICS_AT_ONCE: usize = 1024;
-/// How long whoever asks keeps the store's thread for the topics that hold most; longer work goes on in later rounds.
+/// How long a survey keeps the store's thread for the topics that hold most; longer work goes on in later rounds.
 const AT_ONCE: Duration = Duration::from_millis(2);
 /// How often it is looked how full the volume is.
 const WATCH_EVERY: Duration = Duration::from_secs(10);
@@ -145,8 +148,8 @@ impl Surveyor {
                 }
                 let backlogs = topics.backlogs();
                 let disk = topics.archive();
-                let (free_bytes, volume_bytes) =
-                    disk.volume().map_or((before.free_bytes, before.volume_bytes), |volume| {
+                let (free_bytes, volume_bytes) = StoreVolume::of(&disk.directory)
+                    .map_or((before.free_bytes, before.volume_bytes), |volume| {
                         (volume.free, volume.used + volume.free)
                     });
                 let room = Room {
@@ -186,7 +189,7 @@ impl Surveyor {
         let now = Instant::now();
         if now >= self.due() {
             self.watched = now;
-            match disk.volume().map(|volume| volume.percent()) {
+            match StoreVolume::of(&disk.directory).map(|volume| volume.percent()) {
                 Some(FULL_PERCENT..) if !self.is_alarmed => {
                     (self.is_alarmed, self.is_telling) = (true, true);
                     self.ranking = Some(Ranking::default());
@@ -267,7 +270,7 @@ fn needed_bytes(disk: &Disk) -> u64 {
 }
 
 fn warn(disk: &Disk, largest: &[Holding]) {
-    let Some(volume) = disk.volume() else { return };
+    let Some(volume) = StoreVolume::of(&disk.directory) else { return };
     let (percent, StoreVolume { used, free }) = (volume.percent(), volume);
     let most = if largest.is_empty() {
         "the store's messages take none of it".to_owned()
@@ -280,29 +283,6 @@ fn warn(disk: &Disk, largest: &[Holding]) {
         "the store's file system is {percent} % full, {used} bytes are used and {free} are free: {most}; let consumers \
          catch up, purge or delete topics, or make room on it"
     );
-}
-
-/// The store's file system.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StoreVolume {
-    pub(super) used: u64,
-    pub(super) free: u64,
-}
-
-impl StoreVolume {
-    /// How full it is, as `df` says.
-    fn percent(self) -> u64 {
-        (u128::from(self.used) * 100).div_ceil(u128::from((self.used + self.free).max(1))) as u64
-    }
-}
-
-impl Disk {
-    /// What is known of the file system, as far as it can be told.
-    pub(super) fn volume(&self) -> Option<StoreVolume> {
-        let space = rustix::fs::statvfs(&self.directory).ok()?;
-        let used = space.f_blocks.saturating_sub(space.f_bfree).saturating_mul(space.f_frsize);
-        Some(StoreVolume { used, free: space.f_bavail.saturating_mul(space.f_frsize) })
-    }
 }
 
 #[cfg(test)]

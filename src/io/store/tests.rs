@@ -2,7 +2,7 @@
 //! flipped, what was committed is there, in order, once, and nothing else is.
 
 use super::archive::Disk;
-use super::catalog::{Catalog, CatalogHead};
+use super::catalog::Catalog;
 use super::place::Address;
 use super::record::Record;
 use super::segment::SegmentFile;
@@ -389,18 +389,12 @@ fn a_checkpoint_that_names_a_segment_that_is_still_to_come_ends_no_program() {
 }
 
 /// A message is written to a segment.
-fn put(
-    catalog: &mut Catalog,
-    segment: u32,
-    offset: u32,
-    entry: u64,
-    is_moved: bool,
-) -> (Address, CatalogHead) {
+fn put(catalog: &mut Catalog, segment: u32, offset: u32, entry: u64, is_moved: bool) -> (Address, Position) {
     catalog.segments.entry(segment).or_default();
-    let at = Address { segment, offset, length: 100 };
-    let head = CatalogHead { topic: 1, position: Position::of_number(entry), deliver_ms: None, is_moved };
-    catalog.append(at, head);
-    (at, head)
+    let (at, position) = (Address { segment, offset, length: 100 }, Position::of_number(entry));
+    let message = Record::Message { topic: 1, position, deliver_ms: None, is_moved, record: b"" };
+    catalog.apply(&message, at, 0);
+    (at, position)
 }
 
 #[test]
@@ -415,9 +409,9 @@ fn messages_that_stand_in_another_order_than_their_positions_are_all_copied() {
     second.extend([5, 6, 7].map(|entry| put(&mut catalog, 2, 100 * entry as u32, entry, true)));
     catalog.seal(2);
     assert!(catalog.segments[&1].is_dead());
-    for (place, (at, head)) in second.iter().enumerate() {
-        assert_eq!(catalog.needs(*at, head), (true, false), "message {place}");
-        put(&mut catalog, 3, 100 * place as u32, head.position.number(), true);
+    for (place, (at, position)) in second.iter().enumerate() {
+        assert_eq!(catalog.needs(*at, 1, *position, None), (true, false), "message {place}");
+        put(&mut catalog, 3, 100 * place as u32, position.number(), true);
     }
     assert!(catalog.segments[&2].is_dead());
     assert_eq!(catalog.messages(), 4);
@@ -574,11 +568,13 @@ fn a_sync_that_fails_when_its_segment_is_full_already_loses_nothing() {
 #[test]
 fn a_list_of_delayed_messages_that_is_told_in_part_takes_none_away() {
     let mut catalog = Catalog::default();
-    catalog.name_topic(1, "t", &[]);
+    catalog.apply(&Record::Topic { topic: 1, name: "t", state: &[] }, Address::default(), 0);
     for entry in 0..25_000 {
         let at = Address { segment: 1, offset: 100 * entry as u32, length: 100 };
         let position = Position::of_number(entry);
-        catalog.append(at, CatalogHead { topic: 1, position, deliver_ms: Some(entry), is_moved: false });
+        let deliver_ms = Some(entry);
+        let message = Record::Message { topic: 1, position, deliver_ms, is_moved: false, record: b"" };
+        catalog.apply(&message, at, 0);
     }
     let mut bodies = Vec::new();
     catalog.topics[&1].tell(1, 2, |record| {

@@ -1,8 +1,8 @@
-//! Who waits for answers of the store and is no connection: feeds, the admin listener, the metrics.
+//! Askers that are no connections, and await answers of the store: feeds, the admin listener, the metrics.
 
 use super::backup::Copier;
+use super::handle::{InquiryAnswer, Outside, Receipts};
 use super::survey::Survey;
-use super::{InquiryAnswer, Outside, Receipts};
 use crate::service::ConnectionRef;
 use crate::service::topic::{TopicAnswer, TopicQuestion};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 /// The shard that stands for askers that are no connections.
 pub(super) const NO_SHARD: u16 = u16::MAX;
 
-/// Whoever outside waits for answers.
+/// Askers outside of any connection.
 #[derive(Default)]
 pub(super) struct Waiting {
     serial: u32,
@@ -29,7 +29,7 @@ struct Appending {
 }
 
 impl Waiting {
-    /// The requests that somebody outside makes, with the connection to which their answers go.
+    /// The questions of an asker outside, with the connection to which their answers go.
     pub(super) fn requests(&mut self, outside: Outside) -> Vec<(ConnectionRef, TopicQuestion)> {
         self.serial = self.serial.wrapping_add(1);
         let connection = ConnectionRef { shard: NO_SHARD, id: self.serial, serial: 0 };
@@ -58,7 +58,7 @@ impl Waiting {
         }
     }
 
-    /// An answer for somebody outside. Whoever has left meanwhile gets none.
+    /// Passes on an answer. An asker that has left meanwhile gets none.
     pub(super) fn answer(&mut self, id: u32, reply: TopicAnswer) {
         let result = match reply {
             TopicAnswer::Answer(status, body) => {

@@ -1,4 +1,4 @@
-//! What a consumer says of its messages: acknowledged, not acknowledged, more; and the dead letters.
+//! Acknowledgements, negative acknowledgements, redelivery, and dead letters.
 
 use super::handles::{ConsumerId, Label, SubId, TopicId};
 use super::maintenance::TEND_BYTES;

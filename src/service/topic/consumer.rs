@@ -1,4 +1,4 @@
-//! One consumer or reader: how much it takes, and from which subscriptions.
+//! A consumer or reader: its subscriptions and its flow control.
 
 use super::flow::{PERMITS_MAX, UNRECEIVED_BYTES_MAX};
 use super::handles::SubId;

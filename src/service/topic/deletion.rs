@@ -1,8 +1,8 @@
-//! Topics that are deleted, by whoever looks after them or because nobody has any use for them, and subscriptions that
-//! nobody comes for.
+//! Deletion of topics, by operators or after they were idle for too long, and of subscriptions that had no consumer for
+//! too long.
 //!
-//! A topic is gone at once: the archive has it no more, and its name means another topic from then on. Who is there yet
-//! is taken out of it in slices, and told after the answers that wait for the same commit.
+//! A topic is gone at once: the archive has it no more, and its name means another topic from then on. Its connections
+//! are removed in slices, and told after the answers that wait for the same commit.
 
 use super::commits::PendingAnswer;
 use super::handles::{ProducerId, SubId, TopicId};
@@ -31,7 +31,7 @@ struct Deleting {
     deleted: usize,
 }
 
-/// How far it is. Who is in the way is found before anything is deleted.
+/// How far it is. Connections in the way are found before anything is deleted.
 enum DeletionStage {
     /// The partitions of this one that come after that one are looked up.
     Listing(TopicName, Box<str>),
@@ -123,7 +123,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Says who is in the way of deleting a topic.
+    /// Refuses to delete a topic that has connections.
     fn check_unused(&mut self, id: TopicId, deleted: usize) -> Result<(), InquiryError> {
         if self.loaded.topics[id].users == 0 {
             return Ok(());
@@ -144,7 +144,7 @@ impl<A: Archive> TopicOwner<A> {
         Err(InquiryError(409, reason.into()))
     }
 
-    /// Deletes a topic, whoever is there.
+    /// Deletes a topic, and ends its connections.
     fn delete_topic(&mut self, id: TopicId) -> Result<(), ArchiveError> {
         self.archive.delete(self.loaded.topics[id].number)?;
         self.commits.is_uncommitted = true;
@@ -223,7 +223,7 @@ impl<A: Archive> TopicOwner<A> {
         self.leave(connection);
     }
 
-    /// Deletes a topic of which nobody has any use, if it was so for long enough. Returns whether it did, or in how many
+    /// Deletes an unused topic, if it was unused for long enough. Returns whether it did, or in how many
     /// nanoseconds it may be.
     pub(super) fn delete_idle(&mut self, id: TopicId) -> Result<bool, u64> {
         let idle_ms = self.rules.idle_delete_s.saturating_mul(1000);
@@ -257,7 +257,7 @@ impl<A: Archive> TopicOwner<A> {
         self.now.unix_ms.saturating_sub(idle_ms)
     }
 
-    /// After what time a topic that nobody uses is looked at.
+    /// After what time an unused topic is looked at.
     pub(super) fn idle_ns(&self) -> u64 {
         match self.rules.idle_delete_s {
             0 => IDLE_NS,
@@ -317,7 +317,7 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// A subscription is in use from now on, or until now. It is saved with that: a crash is not to make it look as if
-    /// nobody had come for long. Where none expires it counts as used.
+    /// it had long had no consumer. Where none expires it counts as used.
     pub(super) fn mark_used(&mut self, id: SubId, is_used: bool) {
         let is_used = is_used || self.rules.subscription_expiry_s == 0;
         let now_ms = self.now.unix_ms.max(1);

@@ -1,4 +1,4 @@
-//! Deliveries: who gets which message next.
+//! Dispatch: which consumer gets which message next.
 //!
 //! Topics with something to deliver take turns, and so do the subscriptions of a topic, each with one message at a
 //! time: then a message goes to all subscriptions at the end of a topic one after the other, and its frame is shared.

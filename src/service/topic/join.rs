@@ -21,7 +21,7 @@ use std::sync::Arc;
 struct Unsubscribing {
     connection: ConnectionRef,
     id: ConsumerId,
-    /// Up to which of its sources nobody else uses them; `None` when that is so of all, and they are deleted.
+    /// Up to which of its sources no other consumer uses them; `None` when that is so of all, and they are deleted.
     checked: Option<Option<Label>>,
 }
 
@@ -178,7 +178,7 @@ impl<A: Archive> TopicOwner<A> {
         WorkProgress::Done
     }
 
-    /// Takes those out of a subscription who are over and have not come so far yet: nobody is to wait for that. Returns
+    /// Removes the members of a subscription whose connections are over, which nothing waits for. Returns
     /// whether the subscription is there then.
     pub(super) fn part_leaving(&mut self, id: SubId) -> bool {
         let Some(sub) = self.loaded.subs.get(id) else { return false };
@@ -243,7 +243,7 @@ impl<A: Archive> TopicOwner<A> {
             let its = pending.holder as usize == consumer;
             let goes = match pending.state {
                 PendingState::Held | PendingState::Resting => its,
-                // Nobody is left whose keys these could be.
+                // No consumer is left that these keys could be assigned to.
                 PendingState::Waiting => is_empty && keyed,
                 PendingState::Dying => false,
             };
@@ -275,7 +275,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Deletes a consumer's subscription, if nobody else uses it. The consumer stays and gets nothing more.
+    /// Deletes a consumer's subscription, if no other consumer uses it. The consumer stays and gets nothing more.
     pub(super) fn unsubscribe(&mut self, connection: ConnectionRef, id: ConsumerId) {
         let Some(consumer) = self.peers.consumers.get(id) else { return };
         let is_short = consumer.sources.len() <= AT_ONCE_MAX;
@@ -323,7 +323,7 @@ impl<A: Archive> TopicOwner<A> {
         WorkProgress::Done
     }
 
-    /// The reply to whoever asks whether there will be more.
+    /// Whether there will be more messages for a consumer.
     pub(super) fn end_of_topic(&self, consumer: ConsumerId) -> TopicAnswer {
         let is_over = |source: ConsumerSource| {
             let (Some(topic), Some(sub)) =

@@ -1,4 +1,4 @@
-//! How topics and subscriptions come into memory and leave it.
+//! Loading topics with their subscriptions into memory, and unloading them.
 
 use super::handles::{SubId, TopicId};
 use super::loaded_topic::LoadedTopic;
@@ -112,7 +112,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// A topic leaves the memory if nobody has used it for long enough, or goes for good if nobody has any use for it.
+    /// Unloads a topic that was idle for long enough, or deletes it for good if it is empty.
     pub(super) fn unload_idle(&mut self, id: TopicId, idle_ns: u64) {
         let Some(topic) = self.loaded.topics.get_mut(id) else { return };
         topic.idle_is_armed = false;
@@ -136,7 +136,7 @@ impl<A: Archive> TopicOwner<A> {
         }
         let used_ms = self.used_ms(id);
         let Some(topic) = self.loaded.topics.get_mut(id) else { return };
-        // Of one that nobody has a use for it is to be known how long that is so.
+        // How long an empty topic has been unused outlasts its unloading.
         let is_news = std::mem::replace(&mut topic.state.used_ms, used_ms) != used_ms;
         let is_news = is_news && deleted.is_err();
         let subs: Vec<SubId> = topic.subs.values().copied().collect();

@@ -1,4 +1,4 @@
-//! One topic, and the messages of it that are kept in memory.
+//! A topic in memory, and the cache of messages.
 
 use super::archive::TopicNumber;
 use super::handles::{ProducerId, SubId, TopicId};

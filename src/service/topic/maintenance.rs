@@ -1,4 +1,4 @@
-//! What time brings: redeliveries and delayed messages, what is saved, and what is given up.
+//! Maintenance: timers of redeliveries and delayed messages, saving, expiry, retention and quotas.
 
 use super::handles::{SubId, TopicId};
 use super::mark::Mark;
@@ -158,7 +158,7 @@ impl<A: Archive> TopicOwner<A> {
         }
     }
 
-    /// Somebody has decided that messages are needed no more, and may wait for their room.
+    /// Looks at a topic now: messages were purged, and their room may be awaited.
     pub(super) fn tend_now(&mut self, id: TopicId) {
         self.arm_tend_after(id, 0);
     }
@@ -268,7 +268,7 @@ impl<A: Archive> TopicOwner<A> {
         Ok(found)
     }
 
-    /// Deletes what nobody needs and is not kept for its own sake; in a hurry what is found without reads, which is
+    /// Deletes messages that neither a subscription nor the retention needs; in a hurry what is found without reads, which is
     /// little less. Returns when to look again.
     fn trim(&mut self, id: TopicId, is_hurried: bool) -> Result<Option<u64>, ArchiveError> {
         let topic = &self.loaded.topics[id];
@@ -362,7 +362,7 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// Looks after some topics: after those that are not loaded in every way, after others for subscriptions that
-    /// nobody comes for.
+    /// had no consumer for too long.
     fn sweep(&mut self) {
         let swept = std::mem::take(&mut self.catalog.swept);
         let names = if self.commits.broken.is_some() {

@@ -1,5 +1,5 @@
 //! Where some of a topic's messages stand: the first that is kept, and about one of every megabyte that came since the
-//! topic is in memory. What is to be given up is found by them, with few reads of the archive or none.
+//! topic is in memory. Messages to drop are found by them, with few reads of the archive or none.
 
 use super::state::LogPlace;
 use super::{Position, StoredMessage};

@@ -115,7 +115,7 @@ impl<A: Archive> TopicOwner<A> {
         WorkProgress::Done
     }
 
-    /// Whether a topic was created just now, and is to come from its first message to somebody of a subscription who has
+    /// Whether a topic was created just now, and comes from its first message to a consumer of a subscription that has
     /// not been taken into it yet.
     pub(super) fn is_promised(&self, topic: TopicId, subscription: &str) -> bool {
         let name = &self.loaded.topics[topic].name;

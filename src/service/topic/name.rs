@@ -36,7 +36,7 @@ impl TopicDomain {
     }
 }
 
-/// Why something is no name of a topic. The text is for whoever wrote it.
+/// Why something is no name of a topic. The text is for its author.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NameError(pub &'static str);

@@ -142,7 +142,7 @@ impl<A: Archive> TopicOwner<A> {
         self.drain(out);
     }
 
-    /// Does what is due by the time: redeliveries, delayed messages, what expires, what is to be saved.
+    /// Does what is due by the time: redeliveries, delayed messages, expiry, saving.
     pub fn tick(&mut self, now: Now, out: &mut Vec<TopicOutgoing>) {
         self.set_time(now);
         self.fire_timers();

@@ -44,8 +44,8 @@ impl OwnerIndex {
         self.of
     }
 
-    /// Which of so many has a topic. All partitions are where their topic is, so that whoever produces to it or consumes
-    /// it has to do with one owner. What is not stored is no work for an owner, and the first has all of it.
+    /// Which of so many has a topic. All partitions are where their topic is, so that a producer or consumer
+    /// of it has to do with one owner. What is not stored is no work for an owner, and the first has all of it.
     ///
     /// ```
     /// use fanfare::service::topic::{OwnerIndex, TopicName};

@@ -1,4 +1,4 @@
-//! What has left the log for a subscription and is not acknowledged: with a consumer, or waiting to come again.
+//! Pending messages of a subscription: read from the log and not acknowledged.
 
 use super::Position;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,13 +1,15 @@
-//! Who is in a newcomer's way may be dead already: its last packet lies in the socket of a shard that has not come to it,
-//! while its successor's request came through another shard. So nobody is refused because of somebody else before that
-//! one's shard has looked ([`TopicAnswer::Probe`]). If the peer lives, the newcomer is refused; else it waits until its shard
-//! says that it is gone, and is then let in as if there had been nobody.
+//! Probes of connections that hold what another wants, such as a producer's name.
+//!
+//! The holder may be dead already: its last packet lies in the socket of a shard that has not come to it, while its
+//! successor's question came through another shard. So no connection is refused before the holder's shard has looked
+//! ([`TopicAnswer::Probe`](super::TopicAnswer::Probe)). If the peer lives, the newcomer is refused; else it waits until
+//! the holder is gone, and is then admitted.
 
 use super::{ArchiveError, Cause, TopicQuestion, TopicRefusal};
 use crate::service::ConnectionRef;
 use std::collections::HashMap;
 
-/// What there is against an opening.
+/// Why a connection cannot be opened.
 #[derive(Debug)]
 pub(super) enum Hindrance {
     /// It cannot be.
@@ -17,7 +19,7 @@ pub(super) enum Hindrance {
 }
 
 impl Hindrance {
-    /// What is told where nobody is looked at.
+    /// The refusal, where the holder is not probed.
     pub(super) fn into_refusal(self) -> TopicRefusal {
         match self {
             Self::Refused(refusal) | Self::Held(_, refusal) => refusal,

@@ -14,8 +14,8 @@ use super::{
 use crate::service::ConnectionRef;
 use std::sync::Arc;
 
-/// Producers of one topic whose last sequence numbers are remembered. Names are meant to be kept; whoever makes a new
-/// one for every start has the oldest forgotten.
+/// Producers of one topic whose last sequence numbers are remembered. Names are meant to be kept; a producer that
+/// makes a new one for every start has the oldest forgotten.
 const SEQUENCES_MAX: usize = 10_000;
 
 /// How long a message may take from its shard to its topic. If it took longer, the clock of the world has gone back,

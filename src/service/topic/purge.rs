@@ -1,4 +1,4 @@
-//! What is pending in a subscription is given up as a whole, and subscriptions are moved and emptied.
+//! Resetting and purging subscriptions: all of their pending messages are dropped.
 //!
 //! There may be tens of thousands of messages pending, and as many subscriptions of a topic: what can wait is done in
 //! slices.

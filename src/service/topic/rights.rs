@@ -6,7 +6,7 @@ use super::TopicName;
 use crate::wildcard;
 use serde::{Deserialize, Serialize};
 
-/// Globs in one list. Statistics try each for every topic there is; whoever needs more names a namespace.
+/// Globs in one list. Statistics try each for every topic there is; a token that needs more names a namespace.
 pub const GLOBS_MAX: usize = 100;
 /// Longest glob, which is as long as the longest name of a topic.
 const GLOB_BYTES_MAX: usize = 1024;

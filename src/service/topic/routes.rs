@@ -1,4 +1,4 @@
-//! What a shard knows of the owners of topics when there are several: which of them a connection has to do with.
+//! A shard's routing to several owners of topics: which of them a connection has to do with.
 //!
 //! The first request of a connection says by the names of its topics which owner has it; what follows carries only the
 //! connection's connection and goes there too. Producers, readers and consumers of one topic or of its partitions have one owner.
@@ -39,7 +39,7 @@ pub struct Routes {
     spans: HashMap<u32, RouteSpan, ahash::RandomState>,
     /// Questions of connections to all owners.
     gathered: HashMap<ConnectionRef, Gathered, ahash::RandomState>,
-    /// What is to be asked of each owner.
+    /// Questions for each owner.
     asked: Box<[Vec<(ConnectionRef, TopicQuestion)>]>,
 }
 
@@ -95,7 +95,7 @@ impl Routes {
         self.asked.iter().any(|asked| !asked.is_empty())
     }
 
-    /// What is to be asked of each owner since the last call, in order.
+    /// The questions for each owner since the last call, in order.
     pub fn take_asked(&mut self) -> impl Iterator<Item = Vec<(ConnectionRef, TopicQuestion)>> {
         self.asked.iter_mut().map(std::mem::take)
     }
@@ -323,7 +323,7 @@ impl RouteSpan {
 }
 
 /// The owners that a consumer has to do with, in order; at least one. A list with topics that are not stored has no others,
-/// or is refused by whoever gets it.
+/// or is refused by its owner.
 fn owners_of(topics: &WantedTopics, of: usize) -> Vec<u8> {
     match topics {
         WantedTopics::One(topic) => vec![OwnerIndex::of_topic(topic, of) as u8],

@@ -62,7 +62,7 @@ pub(super) struct TopicState {
     pub(super) first: Position,
     /// Whether nothing more is taken.
     pub(super) terminated: bool,
-    /// When somebody used it last (unix, ms), as it was known when it left the memory; 0 before that.
+    /// When a connection used it last (unix, ms), as it was known when it left the memory; 0 before that.
     pub(super) used_ms: u64,
 }
 

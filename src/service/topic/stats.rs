@@ -12,7 +12,7 @@ pub(super) const LATENCIES_US: [u64; 9] =
 /// Where those are counted that do not fit.
 const OTHERS: &str = "others";
 
-/// What there is, and what has become of messages since the start.
+/// Totals: what there is, and what has become of messages since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TopicCensus {
     /// Topics that are stored.
@@ -31,9 +31,9 @@ pub struct TopicCensus {
     pub dead: u64,
     /// Messages that were not stored.
     pub refused: u64,
-    /// Subscriptions that were deleted because nobody had come for them.
+    /// Subscriptions that were deleted after they had no consumer for too long.
     pub expired: u64,
-    /// Topics that were deleted because nobody had any use for them.
+    /// Topics that were deleted after nothing used them for too long.
     pub idle: u64,
 }
 

@@ -1,4 +1,4 @@
-//! One subscription: what of its topic it has taken, what is pending, and who its consumers are.
+//! A subscription: its cursor, its pending messages and its consumers.
 
 use super::handles::{ConsumerId, SubId, TopicId};
 use super::pending::{Pending, PendingKeys, PendingMessages, PendingState};
@@ -168,7 +168,7 @@ impl Subscription {
         }
     }
 
-    /// Has it woken at a time, or sooner.
+    /// Sets the wake-up timer to a time, unless it is earlier.
     pub(super) fn wake_at(&mut self, id: SubId, at_ns: u64, timers: &mut Timers) {
         if self.wake_ns.is_none_or(|wake_ns| at_ns < wake_ns) {
             self.sleep(id, timers);
@@ -177,7 +177,7 @@ impl Subscription {
         }
     }
 
-    /// Has it not woken any more.
+    /// Cancels the wake-up timer.
     pub(super) fn sleep(&mut self, id: SubId, timers: &mut Timers) {
         if let Some(wake_ns) = self.wake_ns.take() {
             timers.remove(&(wake_ns, Timer::Wake(id)));
@@ -197,7 +197,7 @@ impl Subscription {
         holder.is_none_or(|holder| self.members[at].consumer == holder as usize).then_some(at)
     }
 
-    /// A key's messages wait for nobody, before what waits is changed.
+    /// Takes a key from its consumer, before what waits is changed.
     pub(super) fn unassign(&mut self, key: u32) {
         if let (Some(first), Some(member)) = (self.keys.first_waiting(key), self.member_of(key)) {
             self.members[member].keys.remove(&(first, key));

@@ -3,7 +3,7 @@
 //!
 //! An owner asks whether there is room before it looks for a message and takes it when it has one; who finds none is on
 //! the list of those that wait. When there is room again, it is the turn of one of these, in order, and until that one has
-//! taken some of it or passed nobody else may: else the owner whose message was acknowledged would take the room each
+//! taken some of it or passed no other may: else the owner whose message was acknowledged would take the room each
 //! time, and the topics of the others would wait for as long as it has messages.
 
 use super::Flow;
@@ -165,7 +165,7 @@ impl WindowState {
         self.has_room() && self.turn.is_none_or(|turn| turn == owner)
     }
 
-    /// Gives the turn to the next one that waits, if there is room and it is nobody's turn.
+    /// Gives the turn to the next one that waits, if there is room and no owner has the turn.
     fn next(&mut self) -> Option<usize> {
         if !self.has_room() || self.turn.is_some() || self.waiting == 0 {
             return None;
