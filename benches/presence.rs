@@ -6,8 +6,8 @@ use fanfare::dialect::{Kind, Settings, Upgrade};
 use fanfare::frame::Publication;
 use fanfare::message::Received;
 use fanfare::outbox::Sent;
-use fanfare::service::ConnectionRef;
-use fanfare::service::presence::{AppPresence, Newcomer, Rules};
+use fanfare::service::presence::{AppPresence, Newcomer, PresenceRules};
+use fanfare::service::{ConnectionRef, Question};
 use fanfare::setting::Secret;
 use fanfare::shard::{Id, Limits, Outgoing, Shard};
 use fanfare::wheel::Now;
@@ -52,14 +52,16 @@ fn come(shard: &mut Shard) -> Id {
 
 /// What is said to the owner of the presence, and by it: what is for everybody. The answers are told.
 fn exchange(shard: &mut Shard) -> Vec<Arc<Publication>> {
-    for (connection, app, note) in shard.take_notes() {
-        shard.take_note(connection, &app, &note, NOW);
+    for (from, question) in shard.take_questions() {
+        if let Question::Presence(question) = question {
+            shard.ask_presence(from, *question, NOW);
+        }
     }
     let mut publications = Vec::new();
     for outgoing in shard.take_outgoing() {
         match outgoing {
             Outgoing::Publication(publication) => publications.push(Arc::new(publication)),
-            Outgoing::Reply(connection, reply) => shard.take_reply(connection, reply, NOW),
+            Outgoing::Answer(connection, answer) => shard.answer(connection, answer, NOW),
         }
     }
     publications
@@ -115,14 +117,14 @@ fn presence(criterion: &mut Criterion) {
         let mut presence = AppPresence::default();
         for id in 0..MEMBERS as u32 {
             let user = id.to_string();
-            presence.join(connection(id), newcomer(&user), Rules::default(), &mut |_| {});
+            presence.join(connection(id), newcomer(&user), PresenceRules::default(), &mut |_| {});
         }
         presence
     };
     criterion.bench_function("presence: join and leave among 1000", |bencher| {
         let step = |presence: &mut AppPresence| {
-            presence.join(connection(5000), newcomer("x"), Rules::default(), &mut |_| {});
-            presence.leave(connection(5000), "presence-a", Rules::default(), 0, &mut |_| {});
+            presence.join(connection(5000), newcomer("x"), PresenceRules::default(), &mut |_| {});
+            presence.leave(connection(5000), "presence-a", PresenceRules::default(), 0, &mut |_| {});
         };
         bencher.iter_batched_ref(fill, step, BatchSize::LargeInput);
     });

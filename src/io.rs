@@ -365,7 +365,8 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let Setup { number, listeners, settings, limits, hub, .. } = setup;
     let metrics = Arc::clone(&hub.metrics[number]);
     let mailbox = &hub.mailboxes[number];
-    let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now()).numbered(number as u16);
+    let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now())
+        .numbered(number as u16, hub.mailboxes.len());
     let shard = shard.drawing(rng());
     let (connections, mut clients) = (Arc::clone(&hub.connections), Clients::new(Arc::clone(&hub.addresses)));
     clients.configure(shard.limits(), &shard.settings().trusted_proxies, std::iter::empty());

@@ -7,7 +7,7 @@ use crate::dialect::{Kind, Tally};
 use crate::reason::{Handshake, Reason};
 use crate::service::topic::TopicCensus;
 use crate::service::verification::VerificationCounters;
-use crate::service::webhook::WebhookKind;
+use crate::service::webhook::WebhookCounters;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -106,24 +106,6 @@ impl StatusClass {
             _ => Self::Failed,
         }
     }
-}
-
-/// What became of a webhook to another service; one for two webhooks counts twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Delivery {
-    /// Answered with 2xx.
-    Delivered,
-    /// Given up after it was told in vain.
-    Failed,
-    /// Not told for want of room, or of the recipient.
-    Dropped,
-}
-
-impl Delivery {
-    /// All, with the names that metrics use.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Delivered, "delivered"), (Self::Failed, "failed"), (Self::Dropped, "dropped")];
 }
 
 /// A server that events come from.
@@ -292,12 +274,8 @@ pub struct Metrics {
     pub latency_sum_ns: Counter,
     /// The verification of tokens by remote verifiers.
     pub verification: Arc<VerificationCounters>,
-    /// Webhooks to other services, by kind and by what became of them.
-    pub webhooks: [[Counter; Delivery::ALL.len()]; WebhookKind::ALL.len()],
-    /// Webhooks that wait or are under way, by kind.
-    pub webhooks_waiting: [Counter; WebhookKind::ALL.len()],
-    /// Requests with webhooks that were made again, by kind.
-    pub webhook_retries: [Counter; WebhookKind::ALL.len()],
+    /// Webhooks to other services.
+    pub webhooks: Arc<WebhookCounters>,
     /// The store of the durable topics.
     pub store: StoreMetrics,
 }

@@ -9,6 +9,7 @@
 //! the dirty list once a turn, whatever it gets.
 
 mod asking;
+mod delivering;
 mod ending;
 mod opening;
 mod outgoing;
@@ -17,7 +18,6 @@ mod report;
 mod serving;
 mod session;
 mod timing;
-mod topics;
 
 pub use self::outgoing::Outgoing;
 pub use self::report::{Report, settle_reports};
@@ -27,7 +27,7 @@ use self::asking::Outage;
 use self::outgoing::Outbound;
 use self::report::Why;
 use self::session::{Phase, Session};
-use crate::dialect::{Acls, Action, Actions, Admission, Context, Input, Kind, Rng, Settings};
+use crate::dialect::{Action, Actions, Admission, Context, Input, Kind, PerShard, Rng, Settings};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
 use crate::message::{Interest, Received};
@@ -35,14 +35,11 @@ use crate::metrics::{Metrics, Origin, Outcome};
 use crate::outbox::{Flushed, FrameId, Outbox, Sent, Turn};
 use crate::reason::Reason;
 use crate::retained::Retained;
-use crate::service::ConnectionRef;
-use crate::service::presence::{AppPresence, Note};
+use crate::service::presence::Presence;
 use crate::service::topic::TopicQuestion;
-use crate::service::verification::TokenQuestion;
-use crate::service::webhook::Webhook;
+use crate::service::{Answer, ConnectionRef, Question};
 use crate::trie::Trie;
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, Wheel, ticks};
-use ahash::AHashMap;
 use slab::Slab;
 use std::sync::Arc;
 use tungstenite::protocol::frame::coding::{Control, OpCode};
@@ -90,20 +87,20 @@ pub struct Shard {
     outgoing: Outbound,
     /// A response in the making.
     response: Vec<u8>,
-    notes: Vec<(ConnectionRef, Arc<str>, Note)>,
-    /// What the owner of the topics is to be asked.
-    requests: Vec<(ConnectionRef, TopicQuestion)>,
-    /// Of the apps whose presence this shard owns.
-    presence: AHashMap<Box<str>, AppPresence>,
+    /// What services are to be asked, in order.
+    questions: Vec<(ConnectionRef, Question)>,
+    /// How many of them are for the owner of the topics.
+    topic_questions: usize,
+    /// The places of those that are to tell a client's address.
+    unaddressed: Vec<usize>,
+    /// Of the channels that this shard owns, by dialect.
+    presence: [Presence; Kind::ALL.len()],
     number: u16,
+    /// How many shards there are.
+    shards: usize,
     /// The serial number of the connection that came last.
     accepted: u32,
-    webhooks: Vec<Webhook>,
-    /// The places of webhooks that are to tell a client's address, and whose.
-    unaddressed: Vec<(usize, Id)>,
-    relays: Vec<Box<str>>,
-    questions: Vec<TokenQuestion>,
-    /// The last number that was given to a question.
+    /// The last number that was given to a question about a token.
     asked: u32,
     outages: [Option<Outage>; Kind::ALL.len()],
     events: Vec<Event>,
@@ -119,7 +116,7 @@ struct Shared {
     settings: Arc<Settings>,
     parser: Parser,
     draft: Draft,
-    acls: Acls,
+    of_dialects: PerShard,
     retained: Retained,
     rng: Rng,
     actions: Actions,
@@ -128,8 +125,8 @@ struct Shared {
 impl Shared {
     /// What a dialect is lent for a step, and where its answer goes.
     fn lend(&mut self, now: Now) -> (Context<'_>, &mut Actions) {
-        let Self { settings, parser, draft, acls, retained, rng, actions } = self;
-        (Context { now, settings, parser, draft, acls, retained, rng }, actions)
+        let Self { settings, parser, draft, of_dialects, retained, rng, actions } = self;
+        (Context { now, settings, parser, draft, shared: of_dialects, retained, rng }, actions)
     }
 }
 
@@ -150,7 +147,7 @@ impl Shard {
                 settings,
                 parser: Parser::default(),
                 draft: Draft::default(),
-                acls: Acls::default(),
+                of_dialects: PerShard::default(),
                 retained: Retained::default(),
                 rng: counting(),
                 actions: Actions::default(),
@@ -159,15 +156,13 @@ impl Shard {
             metrics,
             outgoing: Outbound::default(),
             response: Vec::new(),
-            notes: Vec::new(),
-            requests: Vec::new(),
-            presence: AHashMap::new(),
-            number: 0,
-            accepted: 0,
-            webhooks: Vec::new(),
-            unaddressed: Vec::new(),
-            relays: Vec::new(),
             questions: Vec::new(),
+            topic_questions: 0,
+            unaddressed: Vec::new(),
+            presence: Default::default(),
+            number: 0,
+            shards: 1,
+            accepted: 0,
             asked: 0,
             outages: [None; Kind::ALL.len()],
             events: Vec::new(),
@@ -178,10 +173,10 @@ impl Shard {
         }
     }
 
-    /// The same shard, as the one with this number of the daemon's.
+    /// The same shard, as the one with this number of so many.
     #[must_use]
-    pub fn numbered(self, number: u16) -> Self {
-        Self { number, ..self }
+    pub fn numbered(self, number: u16, shards: usize) -> Self {
+        Self { number, shards, ..self }
     }
 
     /// The same shard, with a source of numbers that nobody can guess. Without one they count.
@@ -236,7 +231,7 @@ impl Shard {
         self.accepted = self.accepted.wrapping_add(1);
         let id = self.sessions.insert(Session {
             dialect: None,
-            opening: None,
+            pending: None,
             outbox: Outbox::default(),
             serial: self.accepted,
             stamp: self.sequence,
@@ -250,6 +245,7 @@ impl Shard {
             dirty: false,
             asked: 0,
             owes_receipt: false,
+            asks_topics: false,
         }) as Id;
         self.wheel.schedule(id, deadline);
         self.metrics.connections.set(self.sessions.len() as u64);
@@ -454,7 +450,8 @@ impl Shard {
                 Flushed::Empty => {}
             }
             if has_taken {
-                self.request(id, TopicQuestion::Took);
+                let took = Question::Topic(TopicQuestion::Took);
+                self.questions.push((self.reference(id), took));
             }
         }
         self.dirty = dirty;
@@ -483,17 +480,21 @@ impl Shard {
             self.metrics.messages[dialect.kind() as usize].add(1);
         }
         self.why = Why::from(&input);
+        let kind = dialect.kind();
         let (mut context, actions) = self.shared.lend(now);
         actions.clear();
         dialect.handle(input, &mut context, actions);
-        self.perform(id, now);
+        self.perform(id, kind, now);
     }
 
     /// Does what the dialect has asked for, in order. An answer that comes at once is told at the end.
-    fn perform(&mut self, id: Id, now: Now) {
+    fn perform(&mut self, id: Id, kind: Kind, now: Now) {
         let mut actions = std::mem::take(&mut self.shared.actions);
         let mut list = std::mem::take(&mut actions.list);
-        let (mut verdict, because) = (None, actions.reason);
+        let (mut answer, because) = (None, actions.reason);
+        for tally in actions.tallies.drain(..) {
+            self.metrics.tallies[tally as usize].add(1);
+        }
         for action in list.drain(..) {
             match action {
                 // What was said to others stands, even if the session has ended since.
@@ -501,28 +502,19 @@ impl Shard {
                     self.metrics.events[Origin::Client as usize][Outcome::Accepted as usize].add(1);
                     self.outgoing.push(Outgoing::Publication(*publication));
                 }
-                Action::Notify(webhook) => self.notify(id, *webhook),
-                Action::Relay(text) => self.relays.push(text),
-                Action::Count(tally) => self.metrics.tallies[tally as usize].add(1),
-                _ if self.sessions[id as usize].dialect.is_none() => {}
-                Action::Note(app, note) => self.note(id, &app, *note),
-                Action::Ask(request) => self.request(id, request),
-                Action::Accept => self.answer_upgrade(id, now),
-                Action::Refuse(status) => self.refuse(id, status, "", because, now),
-                Action::RefuseSaying(status, text) => {
-                    let text = String::from_utf8_lossy(actions.get(&text));
-                    self.refuse(id, status, &text, because, now);
+                Action::Ask(question @ (Question::Webhook(_) | Question::Relay(_))) => {
+                    let _ = self.ask(id, kind, question, now);
                 }
+                _ if self.sessions[id as usize].dialect.is_none() => {}
+                Action::Ask(question) => answer = self.ask(id, kind, question, now).or(answer),
+                Action::Accept => self.answer_upgrade(id, now),
+                Action::Refuse(status, text) => self.refuse(id, status, &text, because, now),
                 Action::Send(range) => self.queue(id, actions.get(&range), now),
                 Action::Forward(publication, form) => {
                     let frame = self.turn.share(&publication, form);
                     self.put(id, frame, now);
                 }
                 Action::Close(code, text) => {
-                    self.close(id, code, text, because.unwrap_or(self.why.reason), now)
-                }
-                Action::CloseSaying(code, text) => {
-                    let text = String::from_utf8_lossy(actions.get(&text));
                     self.close(id, code, &text, because.unwrap_or(self.why.reason), now);
                 }
                 Action::Subscribe(prefix, facet) => {
@@ -534,7 +526,6 @@ impl Shard {
                 Action::Unsubscribe(prefix, facet) => {
                     self.trie.remove(actions.get(&prefix), actions.get(&facet), id);
                 }
-                Action::Verify(token) => verdict = self.verify(id, actions.get(&token), now),
                 Action::Deadline(at_ns) => {
                     let tick = Tick::try_from(at_ns.div_ceil(TICK_MS * 1_000_000)).unwrap_or(NEVER);
                     self.sessions[id as usize].deadline = tick;
@@ -552,8 +543,8 @@ impl Shard {
         // What follows may be about somebody else.
         self.why = Why::default();
         self.reschedule(id);
-        if let Some(verdict) = verdict {
-            self.tell(id, Input::Verified(verdict), now);
+        if let Some(answer) = answer {
+            self.tell(id, Input::Answer(Answer::Token(0, answer)), now);
         }
     }
 

@@ -31,6 +31,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use jsonwebtoken::Algorithm;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::endpoint::UrlError;
@@ -57,7 +58,7 @@ pub const UNIX_S_MAX: u64 = 253_402_300_799;
 pub const NEVER_MS: u64 = u64::MAX;
 
 /// What a verified token grants: claims in their universal form, whatever verifier they came from.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Grant {
     /// The first moment, in unix milliseconds, at which the same token is refused as expired; the leeway is
     /// included. [`NEVER_MS`] when it never is, so add to it with `saturating_add` only.
@@ -141,7 +142,7 @@ impl fmt::Debug for Grant {
 }
 
 /// What a verifier says about a token.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Verdict {
     /// The token is good and grants this.
     Granted(Grant),
@@ -162,7 +163,7 @@ impl From<Result<Grant, Refusal>> for Verdict {
 
 /// Why a token is refused. Nearly always the client's fault, or its issuer's; the text is fit for a log, as it has
 /// no part of the token in it.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// Longer than [`TOKEN_BYTES_MAX`].
     #[error("the token is longer than {TOKEN_BYTES_MAX} bytes")]

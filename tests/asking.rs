@@ -8,14 +8,15 @@ use fanfare::message::Received;
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
 use fanfare::reason::Reason;
-use fanfare::service::verification::{Ticket, TokenAnswer, TokenQuestion};
+use fanfare::service::verification::{Asker, TokenAnswer, TokenQuestion};
+use fanfare::service::{Answer, DialectId, Question};
 use fanfare::shard::{Id, Limits, Shard};
-use fanfare::token::{Grant, Refusal, Verdict, Verifier};
+use fanfare::token::{Grant, Refusal, Verifier};
 use fanfare::wheel::Now;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-const VERIFIER: u8 = Kind::PersoniumEvent as u8;
+const VERIFIER: DialectId = Kind::PersoniumEvent.id();
 
 /// A shard whose tokens are verified elsewhere.
 struct Stage {
@@ -52,26 +53,29 @@ impl Stage {
     }
 
     /// Shows a token; returns the ticket of the one question about it.
-    fn ask(&mut self, id: Id, token: &str) -> Ticket {
+    fn ask(&mut self, id: Id, token: &str) -> Asker {
         self.show(id, token);
         match self.shard.take_questions().pop() {
-            Some(TokenQuestion::Verify(ticket, VERIFIER, asked)) if &*asked == token => ticket,
+            Some((
+                connection,
+                Question::Token(TokenQuestion::Verify { dialect: VERIFIER, attempt, token: asked }),
+            )) if &*asked == token => Asker { connection, attempt },
             _ => panic!("not asked about {token}"),
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, answer: TokenAnswer) {
-        self.shard.answer(ticket, answer, self.now);
+    fn answer(&mut self, ticket: Asker, answer: TokenAnswer) {
+        self.shard.answer(ticket.connection, Answer::Token(ticket.attempt, answer), self.now);
     }
 
-    fn grant(&mut self, ticket: Ticket) {
+    fn grant(&mut self, ticket: Asker) {
         let claims = serde_json::json!({ "aud": "c", "scope": "event" });
         let grant = Grant::new(self.now.unix_ms + 60_000, claims.as_object().unwrap().clone());
-        self.answer(ticket, TokenAnswer::Verified(Verdict::Granted(grant)));
+        self.answer(ticket, TokenAnswer::Granted(grant));
     }
 
-    fn refuse(&mut self, ticket: Ticket) {
-        self.answer(ticket, TokenAnswer::Verified(Verdict::Refused(Refusal::Unavailable)));
+    fn refuse(&mut self, ticket: Asker) {
+        self.answer(ticket, TokenAnswer::Refused(Refusal::Unavailable));
     }
 
     fn lose(&mut self, id: Id) {
@@ -95,10 +99,11 @@ impl Stage {
     }
 
     /// The tickets that are to be forgotten; nothing else is asked.
-    fn forgotten(&mut self) -> Vec<Ticket> {
-        let forgotten = self.shard.take_questions().into_iter().map(|question| match question {
-            TokenQuestion::Forget(ticket) => ticket,
-            TokenQuestion::Doubt(_) | TokenQuestion::Verify(..) => panic!("asked, or doubted"),
+    fn forgotten(&mut self) -> Vec<Asker> {
+        let questions = self.shard.take_questions().into_iter();
+        let forgotten = questions.map(|(connection, question)| match question {
+            Question::Token(TokenQuestion::Forget { attempt }) => Asker { connection, attempt },
+            question => panic!("{question:?}"),
         });
         forgotten.collect()
     }
@@ -154,8 +159,15 @@ fn a_second_token_is_asked_about_when_the_first_is_judged_and_takes_its_place() 
     stage.grant(first);
     assert!(is_greeting(&stage.sent(id)));
     let mut questions = stage.shard.take_questions().into_iter();
-    assert!(matches!(questions.next(), Some(TokenQuestion::Forget(ticket)) if ticket == first));
-    let Some(TokenQuestion::Verify(second, _, token)) = questions.next() else { panic!("not asked") };
+    let forgotten = questions.next().unwrap();
+    assert!(
+        matches!(forgotten.1, Question::Token(TokenQuestion::Forget { attempt }) if attempt == first.attempt)
+    );
+    let Some((connection, Question::Token(TokenQuestion::Verify { attempt, token, .. }))) = questions.next()
+    else {
+        panic!("not asked")
+    };
+    let second = Asker { connection, attempt };
     assert!(&*token == "b" && second != first && questions.next().is_none());
     stage.answer(first, TokenAnswer::Revoked);
     assert!(stage.sent(id).is_empty(), "the first token matters no more");

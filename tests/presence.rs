@@ -3,14 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use fanfare::service::ConnectionRef;
 use fanfare::service::presence::{
-    AppPresence, Change, Inquiry, Joined, Newcomer, Note, Rules, Wanted, owner,
+    AppPresence, ChannelInquiry, Joined, Newcomer, PresenceChange, PresenceQuestion, PresenceRequest,
+    PresenceRules, WantedCounts,
 };
+use fanfare::service::{ConnectionRef, DialectId};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-const FREE: Rules = Rules { members_max: 0, counts: false, list_bytes_max: None };
+const FREE: PresenceRules = PresenceRules { members_max: 0, counts: false, list_bytes_max: None };
 
 fn connection(id: u32) -> ConnectionRef {
     ConnectionRef { shard: 0, id, serial: id }
@@ -19,28 +20,28 @@ fn connection(id: u32) -> ConnectionRef {
 /// A presence, and in words what it says.
 struct Stage {
     presence: AppPresence,
-    rules: Rules,
+    rules: PresenceRules,
     now_ms: u64,
 }
 
 impl Stage {
-    fn new(rules: Rules) -> Self {
+    fn new(rules: PresenceRules) -> Self {
         Self { presence: AppPresence::default(), rules, now_ms: 10_000 }
     }
 
     fn said(
         &mut self,
-        act: impl FnOnce(&mut AppPresence, Rules, u64, &mut dyn FnMut(Change<'_>)),
+        act: impl FnOnce(&mut AppPresence, PresenceRules, u64, &mut dyn FnMut(PresenceChange<'_>)),
     ) -> Vec<String> {
         let mut said = Vec::new();
         act(&mut self.presence, self.rules, self.now_ms, &mut |change| {
             said.push(match change {
-                Change::Occupied(channel) => format!("{channel} occupied"),
-                Change::Vacated(channel) => format!("{channel} vacated"),
-                Change::Added(channel, user, info) => format!("{channel} +{user} {info}"),
-                Change::Removed(channel, user) => format!("{channel} -{user}"),
-                Change::Count(channel, count) => format!("{channel} {count}"),
-                Change::Missed(channel) => format!("{channel} missed"),
+                PresenceChange::Occupied(channel) => format!("{channel} occupied"),
+                PresenceChange::Vacated(channel) => format!("{channel} vacated"),
+                PresenceChange::Added(channel, user, info) => format!("{channel} +{user} {info}"),
+                PresenceChange::Removed(channel, user) => format!("{channel} -{user}"),
+                PresenceChange::Count(channel, count) => format!("{channel} {count}"),
+                PresenceChange::Missed(channel) => format!("{channel} missed"),
             });
         });
         said
@@ -88,7 +89,7 @@ fn a_user_is_added_with_the_first_connection_and_removed_with_the_last() {
 
 #[test]
 fn the_limit_is_of_users_and_a_connection_more_of_one_always_fits() {
-    let mut stage = Stage::new(Rules { members_max: 2, ..FREE });
+    let mut stage = Stage::new(PresenceRules { members_max: 2, ..FREE });
     stage.join(1, "c", "a", "");
     stage.join(2, "c", "b", "");
     assert_eq!(stage.join(3, "c", "x", ""), (Joined::Full, vec![]));
@@ -114,7 +115,7 @@ fn a_connection_is_not_taken_for_one_that_had_its_number_before() {
 
 #[test]
 fn a_count_is_told_at_each_change_and_of_a_large_channel_every_five_seconds() {
-    let mut stage = Stage::new(Rules { counts: true, ..FREE });
+    let mut stage = Stage::new(PresenceRules { counts: true, ..FREE });
     assert_eq!(stage.enter("c"), ["c occupied", "c 1"]);
     (2..100).for_each(|_| drop(stage.enter("c")));
     assert_eq!(stage.enter("c"), ["c 100"]);
@@ -134,7 +135,7 @@ fn a_count_is_told_at_each_change_and_of_a_large_channel_every_five_seconds() {
 
 #[test]
 fn a_count_that_waits_is_told_at_once_when_the_channel_is_small_again() {
-    let mut stage = Stage::new(Rules { counts: true, ..FREE });
+    let mut stage = Stage::new(PresenceRules { counts: true, ..FREE });
     (0..101).for_each(|_| drop(stage.enter("c")));
     stage.now_ms += 3000;
     assert_eq!(stage.leave(0, "c"), ["c 100"]);
@@ -178,16 +179,6 @@ fn channels_are_listed_by_the_start_of_their_names() {
     assert!(listed("presence-c").is_empty());
 }
 
-#[test]
-fn every_app_has_an_owner_among_the_shards() {
-    for shards in 1..9 {
-        let mut owners: Vec<usize> = (0..1000).map(|app| owner(&format!("app-{app}"), shards)).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        assert_eq!(owners, (0..shards).collect::<Vec<_>>());
-    }
-}
-
 /// One thing that happens in a channel.
 #[derive(Clone, Debug)]
 enum Step {
@@ -209,7 +200,7 @@ proptest! {
     fn whoever_follows_the_changes_knows_who_is_there(
         steps in proptest::collection::vec(step(), 0..300), members_max in 0u32..4
     ) {
-        let mut stage = Stage::new(Rules { members_max, counts: true, ..FREE });
+        let mut stage = Stage::new(PresenceRules { members_max, counts: true, ..FREE });
         let mut connections: BTreeMap<(u8, u32), String> = BTreeMap::new();
         let mut entered: BTreeMap<u8, u32> = BTreeMap::new();
         let mut view: BTreeMap<String, u32> = BTreeMap::new();
@@ -277,7 +268,7 @@ proptest! {
 
 #[test]
 fn a_list_of_members_is_never_longer_than_can_be_sent() {
-    let mut stage = Stage::new(Rules { list_bytes_max: Some(10), ..FREE });
+    let mut stage = Stage::new(PresenceRules { list_bytes_max: Some(10), ..FREE });
     assert_eq!(stage.join(1, "c", "a", "1234").0, Joined::Present);
     assert_eq!(stage.join(2, "c", "b", "1234567"), (Joined::TooLong, vec![]), "and nobody is told of it");
     assert_eq!(stage.join(2, "d", "b", "1234567").0, Joined::Present, "each channel has a list of its own");
@@ -310,16 +301,17 @@ fn the_connections_of_a_user_are_found_in_all_channels() {
 #[test]
 fn what_waits_for_an_owner_weighs_at_least_what_was_written() {
     let name = || Box::<str>::from("x".repeat(100));
-    let wish = || (name(), Wanted::default());
+    let wish = || (name(), WantedCounts::default());
     for (inquiry, bytes) in [
-        (Inquiry::Users(name()), 100),
-        (Inquiry::Dismiss(name()), 100),
-        (Inquiry::Channels { prefix: name(), wanted: Wanted::default() }, 100),
-        (Inquiry::Channel(name(), Wanted::default()), 100),
-        (Inquiry::Counts((0..50).map(|_| wish()).collect()), 5000),
-        (Inquiry::Batch((0..50).map(|_| Some(wish())).collect()), 5000),
+        (ChannelInquiry::Users(name()), 100),
+        (ChannelInquiry::Dismiss(name()), 100),
+        (ChannelInquiry::Channels { prefix: name(), wanted: WantedCounts::default() }, 100),
+        (ChannelInquiry::Channel(name(), WantedCounts::default()), 100),
+        (ChannelInquiry::Counts((0..50).map(|_| wish()).collect()), 5000),
+        (ChannelInquiry::Batch((0..50).map(|_| Some(wish())).collect()), 5000),
     ] {
-        let note = Note::Inquire(inquiry);
-        assert!(note.weight() > bytes, "{note:?}");
+        let request = PresenceRequest::Inquire(inquiry);
+        let question = PresenceQuestion { dialect: DialectId(0), app: "1".into(), request };
+        assert!(question.weight() > bytes, "{question:?}");
     }
 }

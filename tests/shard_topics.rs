@@ -8,11 +8,11 @@ use fanfare::message::Received;
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
 use fanfare::reason::Reason;
-use fanfare::service::ConnectionRef;
 use fanfare::service::topic::{
     Cause, MessageDraft, Position, Recipient, StoredMessage, TopicAnswer, TopicDelivery, TopicMessage,
     TopicQuestion, TopicRefusal,
 };
+use fanfare::service::{Answer, ConnectionRef, Question};
 use fanfare::shard::{Event, Id, Limits, Shard};
 use fanfare::wheel::Now;
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ impl Stage {
         let metrics = Arc::new(Metrics::default());
         let pulsar = pulsar::PulsarSettings { anonymous: true, ..Default::default() };
         let settings = Arc::new(Settings { pulsar, ..Settings::default() });
-        let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), now).numbered(3);
+        let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), now).numbered(3, 4);
         Self { shard, metrics, now, room: HashMap::new(), wire: HashMap::new() }
     }
 
@@ -44,20 +44,22 @@ impl Stage {
         let id = self.shard.accept(self.now);
         let upgrade = Upgrade { path: CONSUMER, remote: "127.0.0.1:5", ..Default::default() };
         assert!(self.shard.upgrade(id, &upgrade, Kind::ALL, b"HTTP/1.1 101\r\n\r\n", self.now));
-        let mut requests = self.shard.take_requests();
+        let mut requests = self.shard.take_questions();
         let (connection, request) = requests.pop().unwrap();
         assert!(requests.is_empty() && (connection.shard, connection.id) == (3, id));
-        assert!(matches!(request, TopicQuestion::Consume(consuming) if &*consuming.remote == "127.0.0.1:5"));
+        assert!(
+            matches!(request, Question::Topic(TopicQuestion::Consume(consuming)) if &*consuming.remote == "127.0.0.1:5")
+        );
         connection
     }
 
     /// A consumer.
     fn join(&mut self) -> ConnectionRef {
         let connection = self.ask();
-        self.shard.take_told(connection, TopicAnswer::Opened, self.now);
+        self.shard.answer(connection, Answer::Topic(TopicAnswer::Opened), self.now);
         self.flush();
         assert!(self.wire.remove(&connection.id).unwrap().starts_with(b"HTTP/1.1 101"));
-        assert!(!self.shard.has_requests());
+        assert!(!self.shard.has_questions());
         connection
     }
 
@@ -99,7 +101,12 @@ impl Stage {
             TopicQuestion::Probed { is_closing: false } => "lives",
             _ => "other",
         };
-        self.shard.take_requests().iter().map(|(connection, request)| (*connection, word(request))).collect()
+        let questions = self.shard.take_questions();
+        let worded = questions.iter().map(|(connection, question)| match question {
+            Question::Topic(question) => (*connection, word(question)),
+            question => panic!("{question:?}"),
+        });
+        worded.collect()
     }
 }
 
@@ -111,7 +118,7 @@ fn whoever_has_asked_and_goes_is_gone_for_the_owner_too_however_far_it_had_come(
     assert_eq!(stage.asked(), [(asking, "gone")]);
     let refused = stage.ask();
     let refusal = TopicRefusal { cause: Cause::Busy, reason: "there is another".into() };
-    stage.shard.take_told(refused, TopicAnswer::Refused(refusal), stage.now);
+    stage.shard.answer(refused, Answer::Topic(TopicAnswer::Refused(refusal)), stage.now);
     assert!(stage.asked().iter().all(|(connection, word)| *connection == refused && *word == "gone"));
     stage.flush();
     assert!(stage.wire.remove(&refused.id).unwrap().starts_with(b"HTTP/1.1 409 "));
@@ -131,18 +138,18 @@ fn whether_a_peer_lives_is_looked_at_where_its_socket_is_and_told_after_its_end(
     let mut stage = Stage::new();
     let connection = stage.join();
     for (is_closing, word) in [(false, "lives"), (true, "ends")] {
-        stage.shard.take_told(connection, TopicAnswer::Probe, stage.now);
+        stage.shard.answer(connection, Answer::Topic(TopicAnswer::Probe), stage.now);
         assert_eq!(stage.flush(), [Event::Probe(connection.id)]);
-        stage.shard.probed(connection.id, is_closing);
+        stage.shard.probed(connection.id, is_closing, stage.now);
         assert_eq!(stage.asked(), [(connection, word)]);
     }
-    stage.shard.take_told(connection, TopicAnswer::Probe, stage.now);
+    stage.shard.answer(connection, Answer::Topic(TopicAnswer::Probe), stage.now);
     stage.shard.receive(connection.id, Received::Close(&[]), stage.now);
-    stage.shard.probed(connection.id, false);
+    stage.shard.probed(connection.id, false, stage.now);
     assert_eq!(stage.asked(), [(connection, "gone")], "its end says all");
     stage.flush();
     stage.shard.lost(connection.id, stage.now);
-    stage.shard.take_told(connection, TopicAnswer::Probe, stage.now);
+    stage.shard.answer(connection, Answer::Topic(TopicAnswer::Probe), stage.now);
     assert!(!stage.flush().contains(&Event::Probe(connection.id)));
 }
 
@@ -155,12 +162,12 @@ fn what_is_for_a_connection_that_has_gone_does_not_reach_the_next_with_its_numbe
     stage.asked();
     let second = stage.ask();
     assert!(second.id == first.id && second.serial != first.serial);
-    stage.shard.take_told(first, TopicAnswer::Opened, stage.now);
+    stage.shard.answer(first, Answer::Topic(TopicAnswer::Opened), stage.now);
     stage.deliver(1, &[(first, true)]);
     stage.flush();
     assert!(stage.wire.get(&second.id).is_none_or(Vec::is_empty), "neither the answer nor the message");
     assert!(stage.asked().is_empty());
-    stage.shard.take_told(second, TopicAnswer::Opened, stage.now);
+    stage.shard.answer(second, Answer::Topic(TopicAnswer::Opened), stage.now);
     stage.flush();
     assert!(stage.wire[&second.id].starts_with(b"HTTP/1.1 101"));
 }
@@ -215,7 +222,7 @@ fn a_stop_closes_sessions_and_tells_the_owner_that_they_are_gone() {
     stage.flush();
     assert_eq!(stage.wire[&open.id], fanfare::frame::close(1001, "the server is stopping"));
     assert!(stage.wire[&asking.id].starts_with(b"HTTP/1.1 503 "));
-    stage.shard.take_told(asking, TopicAnswer::Opened, stage.now);
+    stage.shard.answer(asking, Answer::Topic(TopicAnswer::Opened), stage.now);
     stage.deliver(1, &[(open, true)]);
     stage.flush();
     assert!(stage.asked().is_empty(), "what comes late finds nobody");

@@ -11,10 +11,10 @@ use super::status::DaemonStatus;
 use super::topics::Asking;
 use crate::counter::Counter;
 use crate::dialect::{Kind, Tally};
-use crate::metrics::{Broker, Delivery, LATENCY_BOUNDS_US, Metrics, Origin, Outcome, StatusClass};
+use crate::metrics::{Broker, LATENCY_BOUNDS_US, Metrics, Origin, Outcome, StatusClass};
 use crate::reason::{Handshake, Reason};
 use crate::service::verification::CheckOutcome;
-use crate::service::webhook::WebhookKind;
+use crate::service::webhook::{WebhookKind, WebhookOutcome};
 use crate::throttle::LogLine;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -360,8 +360,8 @@ impl Snapshot {
     fn webhooks(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let mut webhooks = Vec::new();
         for (kind, name) in WebhookKind::ALL {
-            for (delivery, outcome) in Delivery::ALL {
-                let value = self.sum(|m| &m.webhooks[kind as usize][delivery as usize]);
+            for (delivery, outcome) in WebhookOutcome::ALL {
+                let value = self.sum(|m| &m.webhooks.outcomes[kind as usize][delivery as usize]);
                 webhooks.push((vec![("kind", name), ("outcome", outcome)], value));
             }
         }
@@ -379,9 +379,9 @@ impl Snapshot {
             webhooks,
         )?;
         let about = "Requests with webhooks that were made again";
-        family(out, counter, None, "webhook_retries", about, by_kind(&|m| &m.webhook_retries))?;
+        family(out, counter, None, "webhook_retries", about, by_kind(&|m| &m.webhooks.retries))?;
         let about = "WaitingWebhooks that wait or are under way";
-        family(out, gauge, None, "webhooks_waiting", about, by_kind(&|m| &m.webhooks_waiting))
+        family(out, gauge, None, "webhooks_waiting", about, by_kind(&|m| &m.webhooks.waiting))
     }
 
     /// Nothing without a store.

@@ -21,8 +21,13 @@ use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::json::{self, DEPTH_MAX, RawValue};
 use crate::reason::Reason;
+use crate::service::Answer;
+use crate::service::Question;
+use crate::service::verification::TokenAnswer;
+use crate::service::webhook::Recipients;
 use crate::service::webhook::{self, Webhook};
-use crate::token::{Grant, NEVER_MS, Refusal, Verdict};
+use crate::token::Verifier;
+use crate::token::{Grant, NEVER_MS, Refusal};
 use crate::wheel::Now;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -36,8 +41,8 @@ const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 /// Who sends what is fed.
 const SYSTEM: &str = r#"{"name":"System","id":0}"#;
 
-const MISSING: Action = Action::Close(1008, "token missing");
-const INVALID: Action = Action::Close(1008, "token invalid");
+const MISSING: Action = Action::close(1008, "token missing");
+const INVALID: Action = Action::close(1008, "token invalid");
 /// Code and reason of a token whose time is over.
 const EXPIRED: (u16, &str) = (1008, "token expired");
 
@@ -80,7 +85,7 @@ impl Dialect for Channel {
         let settings = &context.settings.channel;
         let mut session = Self { expires_at_ms: 0, texts: Box::default(), stage: ChannelStage::Refused };
         if !settings.lets_in(upgrade.origin) {
-            out.because(Reason::Origin).push(Action::Refuse(403));
+            out.because(Reason::Origin).push(Action::Refuse(403, Cow::Borrowed("")));
             return Some(session);
         }
         out.push(Action::Accept);
@@ -112,10 +117,12 @@ impl Dialect for Channel {
             Input::Text(text) => self.message(Some(text), context, out),
             Input::Binary(bytes) => self.message(std::str::from_utf8(bytes).ok(), context, out),
             Input::Alive if self.stage == ChannelStage::Open => keep_alive(settings, out),
-            Input::Alive | Input::Reply(_) | Input::Told(_) | Input::Configured => {}
-            Input::Verified(Verdict::Granted(grant)) => self.admit(&grant, settings, context.now, out),
-            Input::Verified(Verdict::Refused(Refusal::Expired)) => out.push(expired()),
-            Input::Verified(_) | Input::Revoked => out.push(INVALID),
+            Input::Answer(Answer::Token(_, answer)) => match answer {
+                TokenAnswer::Granted(grant) => self.admit(&grant, settings, context.now, out),
+                TokenAnswer::Refused(Refusal::Expired) => out.push(expired()),
+                TokenAnswer::Refused(_) | TokenAnswer::Revoked => out.push(INVALID),
+            },
+            Input::Alive | Input::Answer(_) | Input::Configured => {}
             Input::Deadline if self.has_expired(context.now) => out.push(expired()),
             Input::Deadline => self.wait_for_expiry(context.now, out),
             Input::Gone if self.stage == ChannelStage::Open => {
@@ -124,6 +131,14 @@ impl Dialect for Channel {
             }
             Input::Gone => {}
         }
+    }
+
+    fn verifier(settings: &super::Settings) -> Option<&Verifier> {
+        settings.channel.verifier.as_ref()
+    }
+
+    fn add_recipients(settings: &super::Settings, recipients: &mut Recipients) {
+        recipients.callback.clone_from(&settings.channel.callback);
     }
 
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
@@ -260,10 +275,10 @@ impl Channel {
         if !token.is_empty() && settings.calls_back(channel) {
             let (channel, token, body) = (channel.into(), token.into(), told().into());
             let callback = webhook::Callback { channel, token, body, client: None };
-            out.push(Action::Notify(Box::new(Webhook::Callback(callback))));
+            out.ask(Question::Webhook(Box::new(Webhook::Callback(callback))));
         }
         if settings.relay == Relay::Redis {
-            out.push(Action::Relay(told().into()));
+            out.ask(Question::Relay(told().into()));
         }
     }
 }
@@ -336,7 +351,7 @@ fn keep_alive(settings: &ChannelSettings, out: &mut Actions) {
 }
 
 fn expired() -> Action {
-    Action::Close(EXPIRED.0, EXPIRED.1)
+    Action::close(EXPIRED.0, EXPIRED.1)
 }
 
 /// Whether a channel can have this name.

@@ -29,7 +29,7 @@ mod signin;
 mod socket;
 mod subscription;
 
-pub use self::announce::{Announcer, answer, kept, listed_bytes, succeeded};
+pub use self::announce::listed_bytes;
 pub use self::app::{App, AppSettings, Broadcaster, DrainCode, EchoSettings};
 pub use self::name::hides_private;
 pub use self::socket::{EchoReach, NoSocketId, SocketId};
@@ -46,7 +46,9 @@ use crate::dialect::{
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
-use crate::service::presence::Rules;
+use crate::service::Answer;
+use crate::service::presence::{PresenceAnswer, PresenceQuestion, PresenceVoice};
+use crate::service::webhook::{Recipients, WebhookApp, WebhookSettings};
 use crate::wheel::Now;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -146,10 +148,10 @@ impl Dialect for Echo {
             Input::Text(text) => live.message(text.as_bytes(), context, out),
             Input::Binary(bytes) => live.message(bytes, context, out),
             Input::Alive => live.hear(context.now, out),
-            Input::Reply(reply) => live.reply(reply, context, out),
+            Input::Answer(Answer::Presence(answer)) => live.answer(answer, context, out),
             Input::Configured => live.configure(&context.settings.echo, out),
             Input::Deadline => live.deadline(context.now, out),
-            Input::Told(_) | Input::Verified(_) | Input::Revoked => {}
+            Input::Answer(_) => {}
             Input::Gone => {
                 live.leave_all(out);
                 self.live = None;
@@ -164,6 +166,18 @@ impl Dialect for Echo {
             EchoReach::All | EchoReach::AllBut(_) => Admission::Form(0),
             EchoReach::Last => Admission::Last(0, TERMINATED.0, TERMINATED.1),
         }
+    }
+
+    fn presence(settings: &crate::dialect::Settings) -> Option<&dyn PresenceVoice> {
+        Some(&settings.echo)
+    }
+
+    fn add_recipients(settings: &crate::dialect::Settings, recipients: &mut Recipients) {
+        recipients.webhooks.extend(settings.echo.webhooks());
+    }
+
+    fn answer(asked: &PresenceQuestion, answer: &PresenceAnswer, context: &Context<'_>) -> Vec<u8> {
+        rest::answer(asked, answer, context)
     }
 
     fn body_bytes_max(_: &str, path: &str, settings: &crate::dialect::Settings) -> Option<usize> {
@@ -215,7 +229,7 @@ impl EchoLive {
             Ok(EchoMessage::Unsubscribe(channel)) => self.unsubscribe(&channel, out),
             Ok(EchoMessage::SignIn(wish)) => self.sign_in(&wish, context, out),
             Ok(EchoMessage::Client(event)) => self.client_event(&event, context, out),
-            Ok(EchoMessage::Unknown) => out.push(Action::Count(Tally::Ignored)),
+            Ok(EchoMessage::Unknown) => out.count(Tally::Ignored),
             Err(message::MalformedMessage) => message::error(MALFORMED, "Invalid message format", out),
         }
     }
@@ -233,7 +247,7 @@ impl EchoLive {
     fn deadline(&mut self, now: Now, out: &mut Actions) {
         if self.is_asked {
             let (code, reason) = Echo::CLOSE_UNANSWERED;
-            return out.because(Reason::Unanswered).push(Action::Close(code, reason));
+            return out.because(Reason::Unanswered).push(Action::close(code, reason));
         }
         let silent_ns = activity_timeout_ns(&self.place);
         let due_ns = self.heard_ns + silent_ns;
@@ -273,7 +287,7 @@ fn send_away(code: u16, message: &str, out: &mut Actions) {
         4009 => Reason::Origin,
         _ => Reason::Protocol,
     };
-    out.because(reason).close_saying(code, message);
+    out.because(reason).close_saying(code, message.to_owned());
 }
 
 fn activity_timeout_ns(app: &App) -> u64 {
@@ -306,16 +320,17 @@ pub fn carry_on(before: &EchoSettings, after: &EchoSettings) {
 }
 
 impl EchoSettings {
-    /// What the presence of an app go by, where so many bytes may wait for a client: no list of members is longer, or
-    /// whoever gets it would be taken for slow.
-    #[must_use]
-    pub fn rules(&self, app: &str, outbox_bytes_max: usize) -> Rules {
-        let settings = self.by_id(app).map(|app| &app.settings);
-        Rules {
-            members_max: settings.map_or(0, |app| app.presence_members_max),
-            counts: settings.is_some_and(|app| app.subscription_count),
-            list_bytes_max: Some(outbox_bytes_max.saturating_sub(announce::LIST_BYTES)),
-        }
+    /// The webhooks of the apps that are served.
+    pub(super) fn webhooks(&self) -> impl Iterator<Item = (WebhookApp, WebhookSettings)> {
+        self.apps.iter().filter(|app| app.settings.enabled).flat_map(|app| {
+            let AppSettings { id, key, webhook, .. } = &app.settings;
+            let of = WebhookApp {
+                id: id.as_str().into(),
+                key: key.as_str().into(),
+                secret: app.secret.0.as_str().into(),
+            };
+            webhook.iter().map(move |hook| (of.clone(), hook.clone()))
+        })
     }
 
     /// How many events the cache channels keep of the app that a topic is of, any number when 0; nothing when there

@@ -22,8 +22,11 @@ use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusab
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
+use crate::service::Answer;
+use crate::service::verification::TokenAnswer;
 use crate::text::percent_decoded;
-use crate::token::{Grant, Verdict};
+use crate::token::Grant;
+use crate::token::Verifier;
 use crate::trie::PREFIX_BYTES_MAX;
 use crate::wheel::Now;
 use smallvec::SmallVec;
@@ -117,16 +120,20 @@ impl Dialect for PersoniumEvent {
         match input {
             Input::Text(text) if self.verifying => self.wait(text, out),
             Input::Text(text) => self.message(text, context, out),
-            Input::Binary(_) | Input::Alive | Input::Reply(_) | Input::Told(_) | Input::Configured => {}
-            Input::Verified(Verdict::Granted(grant)) => {
+            Input::Binary(_) | Input::Alive | Input::Configured => {}
+            Input::Answer(Answer::Token(_, TokenAnswer::Granted(grant))) => {
                 self.verifying = false;
                 self.granted(&grant, context, out);
                 self.catch_up(context, out);
             }
-            Input::Verified(_) | Input::Revoked => out.close(CLOSE),
+            Input::Answer(_) => out.close(CLOSE),
             Input::Deadline => self.deadline(context, out),
             Input::Gone => self.unsubscribe_all(out),
         }
+    }
+
+    fn verifier(settings: &super::Settings) -> Option<&Verifier> {
+        settings.personium.verifier.as_ref()
     }
 
     fn admits(&self, publication: &Publication, now: Now) -> Admission {

@@ -21,8 +21,11 @@ use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Unusab
 use crate::event::{Event, Value, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
+use crate::service::Answer;
+use crate::service::verification::TokenAnswer;
 use crate::text::percent_decoded;
-use crate::token::{Grant, NEVER_MS, Verdict};
+use crate::token::Verifier;
+use crate::token::{Grant, NEVER_MS};
 use crate::wheel::{Now, TICK_MS, ticks};
 
 /// The byte that starts this dialect's topics.
@@ -94,15 +97,17 @@ impl Dialect for PersoniumTopic {
         let (now, settings) = (context.now, &context.settings.personium);
         match input {
             Input::Text(text) => self.message(text, settings, now, out),
-            Input::Binary(_) | Input::Alive | Input::Reply(_) | Input::Told(_) | Input::Configured => {}
-            Input::Verified(Verdict::Granted(grant)) => {
+            Input::Binary(_) | Input::Alive | Input::Configured => {}
+            Input::Answer(Answer::Token(_, TokenAnswer::Granted(grant))) => {
                 let end_ms = if grant.expires_at_ms == NEVER_MS { None } else { Some(grant.expires_at_ms) };
                 let opens = self.is_opened_by(&grant);
                 self.verified(opens, end_ms, settings, now, out);
             }
-            Input::Verified(_) => self.verified(false, None, settings, now, out),
+            Input::Answer(Answer::Token(_, TokenAnswer::Refused(_))) => {
+                self.verified(false, None, settings, now, out);
+            }
             // Nothing was asked, so nothing is answered.
-            Input::Revoked => out.close(CLOSE),
+            Input::Answer(_) => out.close(CLOSE),
             Input::Deadline if self.term.is_over(now) => {
                 let has_expired = self.term.is_accepted();
                 out.because(if has_expired { Reason::Expired } else { Reason::TokenTimeout }).close(CLOSE);
@@ -111,6 +116,10 @@ impl Dialect for PersoniumTopic {
             Input::Gone if self.term.is_accepted() => out.unsubscribe(&subscription(self.place()), b""),
             Input::Gone => {}
         }
+    }
+
+    fn verifier(settings: &super::Settings) -> Option<&Verifier> {
+        settings.personium.verifier.as_ref()
     }
 
     fn admits(&self, _: &Publication, now: Now) -> Admission {
@@ -284,21 +293,21 @@ mod tests {
     fn a_token_that_is_taken_back_ends_the_session_without_a_word() {
         let settings = crate::dialect::Settings::default();
         let (mut parser, mut draft, mut out) = (Parser::default(), Draft::default(), Actions::default());
-        let mut acls = crate::dialect::Acls::default();
+        let mut shared = crate::dialect::PerShard::default();
         let mut rng: crate::dialect::Rng = Box::new(|| 0);
         let mut context = Context {
             now: Now::default(),
             settings: &settings,
             parser: &mut parser,
             draft: &mut draft,
-            acls: &mut acls,
+            shared: &mut shared,
             retained: &Retained::default(),
             rng: &mut rng,
         };
         let term = Term::until(u64::MAX, true);
         let mut session = PersoniumTopic { place_and_host: "c/b/c.topic.n\0".into(), term };
-        session.handle(Input::Revoked, &mut context, &mut out);
-        assert!(matches!(out.list[..], [Action::Close(1000, "")]), "{:?}", out.list);
+        session.handle(Input::Answer(Answer::Token(0, TokenAnswer::Revoked)), &mut context, &mut out);
+        assert!(matches!(&out.list[..], [Action::Close(1000, text)] if text.is_empty()), "{:?}", out.list);
     }
 
     #[test]

@@ -15,13 +15,13 @@ mod jackson;
 mod params;
 mod path;
 mod producer;
+mod role;
 mod settings;
 mod time;
 mod volatile;
 mod wish;
 
 pub use self::credentials::{CLAIMS, rights};
-pub use self::delivery::{DeliveryForm, deliver};
 pub use self::fed::append;
 pub use self::settings::{BacklogPolicy, DefaultRights, Partitioned, PulsarSettings};
 
@@ -30,17 +30,22 @@ use self::delivery::SendError;
 use self::params::Params;
 use self::path::{ApiVersion, PathError, PulsarEndpoint, Statistics};
 use self::producer::{ProducerMessage, SenderDefaults, Unsendable};
+use self::role::{PulsarRole, status_of};
 use self::volatile::VolatileListener;
 use self::wish::{PulsarWish, wish};
-use super::{Action, Actions, Admission, Context, Dialect, Input, Request, Served, Unusable, Upgrade};
+use super::{
+    Action, Actions, Admission, Context, DeliveryForm, Dialect, Input, Request, Served, Unusable, Upgrade,
+};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
 use crate::service::topic::{
-    Cause, MessageId, Position, Recipient, Right, Rights, TopicAnswer, TopicDomain, TopicInquiry, TopicName,
-    TopicQuestion, WantedTopics,
+    Cause, MessageId, Position, Recipient, Right, Rights, StoredMessage, TopicAnswer, TopicDomain,
+    TopicInquiry, TopicName, TopicQuestion, WantedTopics,
 };
-use crate::token::{Grant, Refusal as Judged, Verdict};
+use crate::service::verification::TokenAnswer;
+use crate::service::{Answer, Question};
+use crate::token::{Grant, Refusal as Judged, Verdict, Verifier};
 use crate::wheel::{NEVER, Now, TICK_MS, Tick, ticks};
 use std::cell::Cell;
 
@@ -53,9 +58,9 @@ const BODY_BYTES_MAX: usize = 1024;
 const ANSWER_S: u64 = 30;
 
 /// Close codes are those of the reference and 4000: codes below 1000 break clients.
-const BAD_JSON: Action = Action::Close(4003, "Failed to de-serialize from JSON");
-const UNAUTHENTICATED: Action = Action::Close(4005, "Failed to authenticate client");
-const UNAUTHORIZED: Action = Action::Close(4006, "Client is not authorized");
+const BAD_JSON: Action = Action::close(4003, "Failed to de-serialize from JSON");
+const UNAUTHENTICATED: Action = Action::close(4005, "Failed to authenticate client");
+const UNAUTHORIZED: Action = Action::close(4006, "Client is not authorized");
 
 /// One connection.
 pub struct Pulsar {
@@ -73,14 +78,6 @@ pub struct Pulsar {
     /// Whether the owner of the topics knows the connection.
     is_known: bool,
     part: RoleState,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PulsarRole {
-    PingPong,
-    Producer,
-    Consumer,
-    Reader,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -180,7 +177,7 @@ impl Dialect for Pulsar {
             }
             _ => return answer(401, "Failed to authenticate"),
         };
-        Served::Inquired(Box::new(match statistics {
+        Served::Asked(Question::Topic(TopicQuestion::Inquire(Box::new(match statistics {
             Statistics::Metrics => TopicInquiry::ProxyMetrics(rights),
             Statistics::All => match params::page(&params) {
                 Ok((after, count)) => TopicInquiry::ProxyStats { rights, after, count },
@@ -188,7 +185,7 @@ impl Dialect for Pulsar {
             },
             Statistics::Of(topic) if rights.allow(Right::Consume, &topic) => TopicInquiry::ProxyTopic(topic),
             Statistics::Of(_) => return answer(403, "Not authorized"),
-        }))
+        }))))
     }
 
     fn handle(&mut self, input: Input<'_>, context: &mut Context<'_>, out: &mut Actions) {
@@ -198,14 +195,28 @@ impl Dialect for Pulsar {
         match input {
             Input::Text(_) if self.is_over(context.now) => self.expire(out),
             Input::Text(text) if self.stage == PulsarStage::Open => self.message(text, context, out),
-            Input::Text(_) | Input::Binary(_) | Input::Alive | Input::Reply(_) | Input::Configured => {}
-            Input::Verified(verdict) => self.verified(verdict, context, out),
-            Input::Revoked if self.stage == PulsarStage::Open => out.push(UNAUTHENTICATED),
-            Input::Revoked => self.reject(401, "Failed to authenticate", out),
-            Input::Told(reply) => self.told(reply, context, out),
+            Input::Text(_) | Input::Binary(_) | Input::Alive | Input::Configured => {}
+            Input::Answer(Answer::Token(_, answer)) => self.verified(answer, context, out),
+            Input::Answer(Answer::Topic(answer)) => self.told(answer, context, out),
+            Input::Answer(Answer::Presence(_)) => {}
             Input::Deadline => self.deadline(context, out),
             Input::Gone => self.leave(out),
         }
+    }
+
+    fn delivery_form(&self, recipient: &Recipient, now: Now) -> DeliveryForm {
+        self.heard.set(now.tick());
+        // Those that are not told how often it came share its bytes.
+        let redeliveries = if self.version == ApiVersion::First { 0 } else { recipient.redeliveries };
+        DeliveryForm { redeliveries, partition: recipient.partition, variant: self.version as u8 }
+    }
+
+    fn deliver(message: &StoredMessage, form: DeliveryForm, draft: &mut Draft, now: Now) -> Publication {
+        delivery::deliver(message, form, draft, now)
+    }
+
+    fn verifier(settings: &super::Settings) -> Option<&Verifier> {
+        settings.pulsar.verifier.as_ref()
     }
 
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
@@ -244,16 +255,6 @@ impl Pulsar {
         Self { heard, ends_at, is_challenged, is_narrow, version, role, stage, is_known, part }
     }
 
-    /// Which bytes a message has for this connection, which gets it now.
-    #[must_use]
-    pub fn form(&self, taker: &Recipient, now: Now) -> DeliveryForm {
-        self.heard.set(now.tick());
-        let is_first = self.version == ApiVersion::First;
-        // Those that are not told how often it came share its bytes.
-        let redeliveries = if is_first { 0 } else { taker.redeliveries };
-        DeliveryForm { redeliveries, partition: taker.partition, is_first }
-    }
-
     /// Has the token judged, where there is a verifier.
     fn verify(&mut self, upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) {
         if context.settings.pulsar.anonymous {
@@ -266,24 +267,29 @@ impl Pulsar {
     }
 
     /// The verifier has spoken: of the token of the handshake, of the next one, or once more of the same.
-    fn verified(&mut self, verdict: Verdict, context: &mut Context<'_>, out: &mut Actions) {
+    fn verified(&mut self, answer: TokenAnswer, context: &mut Context<'_>, out: &mut Actions) {
         let settings = &context.settings.pulsar;
-        match (verdict, self.stage) {
+        match (answer, self.stage) {
             (_, PulsarStage::Refused) => {}
-            (Verdict::Granted(grant), PulsarStage::Judging) => {
+            (TokenAnswer::Revoked, PulsarStage::Open) => out.push(UNAUTHENTICATED),
+            (TokenAnswer::Granted(grant), PulsarStage::Judging) => {
                 let rights = rights(&grant, settings);
                 self.ends_at = credentials::end_of(&grant, context.now);
                 self.is_narrow = !rights.are_all();
                 self.ask(rights, context.now, out);
             }
-            (Verdict::Granted(grant), PulsarStage::Asking | PulsarStage::Open) => {
+            (TokenAnswer::Granted(grant), PulsarStage::Asking | PulsarStage::Open) => {
                 self.renew(&grant, context, out)
             }
-            (Verdict::Refused(reason), PulsarStage::Open) => self.deauthenticate(&reason.to_string(), out),
-            (Verdict::Refused(Judged::Unavailable), _) => {
+            (TokenAnswer::Refused(reason), PulsarStage::Open) => {
+                self.deauthenticate(&reason.to_string(), out)
+            }
+            (TokenAnswer::Refused(Judged::Unavailable), _) => {
                 self.reject(503, "Failed to authenticate: the verifier of tokens cannot be asked", out);
             }
-            (Verdict::Refused(_) | Verdict::Ask, _) => self.reject(401, "Failed to authenticate", out),
+            (TokenAnswer::Refused(_) | TokenAnswer::Revoked, _) => {
+                self.reject(401, "Failed to authenticate", out)
+            }
         }
     }
 
@@ -302,7 +308,7 @@ impl Pulsar {
                     consuming.rights = Some(Box::new(rights));
                 }
                 (self.stage, self.is_known) = (PulsarStage::Asking, true);
-                out.push(Action::Ask(request));
+                out.ask(Question::Topic(request));
                 out.push(Action::Deadline(now.monotonic_ns.saturating_add(ANSWER_S * 1_000_000_000)));
             }
             Some(Err(reason)) => self.fail(400, &format!("Invalid query params: {reason}"), out),
@@ -318,7 +324,7 @@ impl Pulsar {
         let was_narrow = std::mem::replace(&mut self.is_narrow, !rights.are_all());
         // The owner knows what the connection does.
         if was_narrow || self.is_narrow {
-            out.push(Action::Ask(TopicQuestion::Renew(Box::new(rights))));
+            out.ask(Question::Topic(TopicQuestion::Renew(Box::new(rights))));
         }
         if self.stage == PulsarStage::Open {
             out.push(Action::Deadline(self.due_ns(context)));
@@ -343,7 +349,7 @@ impl Pulsar {
     fn deauthenticate(&mut self, reason: &str, out: &mut Actions) {
         self.silence(out);
         self.stage = PulsarStage::Refused;
-        out.close_saying(4005, &format!("Failed to authenticate client: {reason}"));
+        out.close_saying(4005, format!("Failed to authenticate client: {reason}"));
     }
 
     fn is_over(&self, now: Now) -> bool {
@@ -358,7 +364,7 @@ impl Pulsar {
     /// It cannot be what it wants to be.
     fn fail(&mut self, status: u16, reason: &str, out: &mut Actions) {
         let (code, text) = self.role.failed();
-        self.end(status, reason, Action::Close(code, text), out);
+        self.end(status, reason, Action::close(code, text), out);
     }
 
     /// Ends by a status, or where the handshake is over, and in the first version always, by a close.
@@ -366,7 +372,7 @@ impl Pulsar {
         self.silence(out);
         let was_open = std::mem::replace(&mut self.stage, PulsarStage::Refused) == PulsarStage::Open;
         match self.version {
-            ApiVersion::Later if !was_open => return out.refuse_saying(status, reason),
+            ApiVersion::Later if !was_open => return out.refuse_saying(status, reason.to_owned()),
             ApiVersion::First if !was_open => out.push(Action::Accept),
             _ => {}
         }
@@ -436,7 +442,7 @@ impl Pulsar {
                 let ms = u64::from(context.settings.pulsar.idle_timeout_s) * 1000;
                 let reason =
                     format!("java.util.concurrent.TimeoutException: Idle timeout expired: {ms}/{ms} ms");
-                out.because(Reason::Idle).close_saying(1001, &reason);
+                out.because(Reason::Idle).close_saying(1001, reason);
             }
             PulsarStage::Judging | PulsarStage::Refused => {}
         }
@@ -452,7 +458,7 @@ impl Pulsar {
                 self.silence(out);
                 self.stage = PulsarStage::Refused;
                 let (code, text) = self.role.failed();
-                out.close_saying(code, &format!("{text}: {}", refusal.reason));
+                out.close_saying(code, format!("{text}: {}", refusal.reason));
             }
             (TopicAnswer::Refused(refusal), PulsarStage::Asking) => {
                 let reason = match refusal.cause {
@@ -527,7 +533,7 @@ impl Pulsar {
             (_, ConsumerCommand::AskEnd) => TopicQuestion::AskEnd,
             (_, ConsumerCommand::Renew(token)) => return self.hand_in(token.as_deref(), context, out),
         };
-        out.push(Action::Ask(asked));
+        out.ask(Question::Topic(asked));
     }
 
     /// A reader says something: whatever it is makes room for another message.
@@ -540,7 +546,7 @@ impl Pulsar {
             (_, Ok(ConsumerCommand::Ack(Ok(id)) | ConsumerCommand::Nack(Ok(id)))) => TopicQuestion::Ack(id),
             (_, Ok(_)) => TopicQuestion::Ack(MessageId { position: Position::END, partition: None }),
         };
-        out.push(Action::Ask(asked));
+        out.ask(Question::Topic(asked));
     }
 
     /// Listens to nothing more.
@@ -554,7 +560,7 @@ impl Pulsar {
     fn leave(&mut self, out: &mut Actions) {
         self.silence(out);
         if std::mem::take(&mut self.is_known) {
-            out.push(Action::Ask(TopicQuestion::Gone));
+            out.ask(Question::Topic(TopicQuestion::Gone));
         }
     }
 }
@@ -571,7 +577,7 @@ impl ProducerState {
         let sender = SenderDefaults { name: self.name.as_deref(), encryption: self.encryption.as_deref() };
         match producer::read(text, sender, context.now.unix_ms) {
             Ok(ProducerMessage::Message(draft, name)) if self.topic.domain() == TopicDomain::Persistent => {
-                out.push(Action::Ask(TopicQuestion::Send { draft, context: name }));
+                out.ask(Question::Topic(TopicQuestion::Send { draft, context: name }));
             }
             Ok(ProducerMessage::Message(message, name)) => {
                 self.sent += 1;
@@ -586,36 +592,5 @@ impl ProducerState {
             }
         }
         None
-    }
-}
-
-impl PulsarRole {
-    /// What the first version says when there can be none, and all say, with a reason, when there can be none any more.
-    fn failed(self) -> (u16, &'static str) {
-        match self {
-            Self::Producer => (4001, "Failed to create producer"),
-            _ => (4002, "Failed to subscribe"),
-        }
-    }
-
-    fn failed_because(self, reason: &str) -> String {
-        let what = match self {
-            Self::Producer => "producer",
-            Self::Reader => "reader",
-            Self::Consumer | Self::PingPong => "consumer",
-        };
-        format!("Failed to create {what}: {reason}")
-    }
-}
-
-/// The HTTP status for what stands in the way.
-fn status_of(cause: Cause) -> u16 {
-    match cause {
-        Cause::Invalid => 400,
-        Cause::NotFound => 404,
-        Cause::Busy => 409,
-        Cause::TooMany => 429,
-        Cause::Quota | Cause::Terminated => 503,
-        Cause::Broken => 500,
     }
 }

@@ -32,8 +32,10 @@ use crate::dialect::{
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::reason::Reason;
+use crate::service::Answer;
+use crate::service::verification::TokenAnswer;
 use crate::setting::LONGEST_MESSAGE_BYTES;
-use crate::token::{TokenSettings, Verdict, Verifier};
+use crate::token::{TokenSettings, Verifier};
 use crate::wheel::Now;
 use schemars::JsonSchema;
 use smallvec::SmallVec;
@@ -55,9 +57,9 @@ const NAME_BYTES_MAX: usize = 1024;
 /// All event names of one session together: a thousand long ones.
 const NAMES_BYTES_MAX: usize = 64 * 1024;
 
-const NO_TOKEN: Action = Action::Close(4001, "no token");
-const UNAUTHENTICATED: Action = Action::Close(4002, "authentication failed");
-const PROTOCOL_ERROR: Action = Action::Close(4004, "");
+const NO_TOKEN: Action = Action::close(4001, "no token");
+const UNAUTHENTICATED: Action = Action::close(4002, "authentication failed");
+const PROTOCOL_ERROR: Action = Action::close(4004, "");
 /// Code and reason of a token that expired or was deleted.
 const EXPIRED: (u16, &str) = (4003, "authentication expired");
 
@@ -187,16 +189,24 @@ impl Dialect for Wazo {
             Input::Binary(_) if self.verifying => self.wait("", out),
             Input::Text(text) => self.message(text, context, out),
             Input::Binary(_) => out.push(PROTOCOL_ERROR),
-            Input::Verified(Verdict::Granted(grant)) => match Pass::new(&grant, context) {
-                Some(pass) => self.admit(pass, context, out),
-                None => self.reject(out),
-            },
-            Input::Verified(_) => self.reject(out),
-            Input::Revoked => out.push(Action::Close(EXPIRED.0, EXPIRED.1)),
-            Input::Alive | Input::Reply(_) | Input::Told(_) | Input::Configured => {}
+            Input::Answer(Answer::Token(_, TokenAnswer::Granted(grant))) => {
+                match Pass::new(&grant, context) {
+                    Some(pass) => self.admit(pass, context, out),
+                    None => self.reject(out),
+                }
+            }
+            Input::Answer(Answer::Token(_, TokenAnswer::Refused(_))) => self.reject(out),
+            Input::Answer(Answer::Token(_, TokenAnswer::Revoked)) => {
+                out.push(Action::close(EXPIRED.0, EXPIRED.1))
+            }
+            Input::Alive | Input::Answer(_) | Input::Configured => {}
             Input::Deadline => self.deadline(context.now, out),
             Input::Gone => self.unsubscribe_all(out),
         }
+    }
+
+    fn verifier(settings: &super::Settings) -> Option<&Verifier> {
+        settings.wazo.verifier.as_ref()
     }
 
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
@@ -296,7 +306,7 @@ impl Wazo {
 
     /// The token is not good: one that was sent by the client, or the one in use, verified again.
     fn reject(&self, out: &mut Actions) {
-        out.push(if self.verifying { UNAUTHENTICATED } else { Action::Close(EXPIRED.0, EXPIRED.1) });
+        out.push(if self.verifying { UNAUTHENTICATED } else { Action::close(EXPIRED.0, EXPIRED.1) });
     }
 
     /// Does what the client has said while its token was being judged, as far as the next token.
@@ -367,7 +377,7 @@ impl Wazo {
     fn deadline(&self, now: Now, out: &mut Actions) {
         match &self.live {
             Some(live) if !live.pass.has_expired(now) => out.push(Action::Deadline(live.pass.expires_at_ns)),
-            _ => out.push(Action::Close(EXPIRED.0, EXPIRED.1)),
+            _ => out.push(Action::close(EXPIRED.0, EXPIRED.1)),
         }
     }
 

@@ -6,6 +6,7 @@
 //! configured.
 
 pub(super) mod amqp;
+mod calls;
 mod client;
 pub(super) mod redis;
 mod upkeep;
@@ -15,15 +16,15 @@ mod webhook;
 pub use self::verification::ask_once;
 
 use self::amqp::Bus;
+use self::calls::Caller;
 use self::redis::{Redis, Relays};
-use self::verification::{VerifierSet, Verifiers};
-use self::webhook::{Carrier, Post};
-use super::handoff::Parcel;
+use self::verification::Verifiers;
+use self::webhook::WebhookClient;
 use super::{Hub, clock, watchdog};
-use crate::dialect::{Kind, Settings};
-use crate::service::verification::{TokenAnswer, TokenQuestion};
-use crate::service::webhook::{Webhook, WebhookKind};
-use crate::token::{Refusal, Verdict};
+use crate::dialect::{Kind, Settings, webhook_recipients};
+use crate::service::ConnectionRef;
+use crate::service::verification::{self as verification_service, TokenQuestion, Verification};
+use crate::service::webhook::{Webhook, WebhookKind, WebhookService};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -60,9 +61,9 @@ pub(super) struct Bridge {
 /// What the thread has not taken yet.
 #[derive(Default)]
 struct Inbox {
-    questions: Vec<(usize, TokenQuestion)>,
+    questions: Vec<(ConnectionRef, TokenQuestion)>,
     webhooks: WaitingWebhooks,
-    panel: Option<(VerifierSet, Post)>,
+    configured: Option<(Verifiers, WebhookClient)>,
     draining: bool,
     /// The thread is to end, at this moment at the latest.
     over: Option<Instant>,
@@ -71,18 +72,18 @@ struct Inbox {
 /// WaitingWebhooks of the shards, as many as there is room for.
 #[derive(Default)]
 struct WaitingWebhooks {
-    list: Vec<Webhook>,
+    list: Vec<(ConnectionRef, Webhook)>,
     bytes: usize,
     /// Those for which there was none.
     lost: [u64; WebhookKind::ALL.len()],
 }
 
 impl WaitingWebhooks {
-    fn put(&mut self, webhooks: Vec<Webhook>) {
-        for webhook in webhooks {
+    fn put(&mut self, webhooks: Vec<(ConnectionRef, Webhook)>) {
+        for (from, webhook) in webhooks {
             if self.list.len() < WEBHOOKS_MAX && self.bytes + webhook.weight() <= WEBHOOKS_BYTES_MAX {
                 self.bytes += webhook.weight();
-                self.list.push(webhook);
+                self.list.push((from, webhook));
             } else {
                 self.lost[webhook.kind() as usize] += 1;
             }
@@ -133,33 +134,29 @@ impl Bridge {
 }
 
 impl Hub {
-    /// Asks the remote verifiers for a shard. Without a bridge there is nobody to ask.
-    pub(super) fn ask(&self, shard: usize, questions: Vec<TokenQuestion>) {
+    /// Asks the remote verifiers. Without a bridge there is none to ask.
+    pub(super) fn ask_verifiers(&self, questions: Vec<(ConnectionRef, TokenQuestion)>) {
         if questions.is_empty() {
             return;
         }
         if self.bridge.running.load(Relaxed) {
-            let questions = questions.into_iter().map(|question| (shard, question));
             return self.bridge.post(|inbox| inbox.questions.extend(questions));
         }
-        let refused = questions.into_iter().filter_map(|question| match question {
-            TokenQuestion::Verify(ticket, ..) => {
-                let verdict = Verdict::Refused(Refusal::Unavailable);
-                Some(Parcel::Answer(ticket, TokenAnswer::Verified(verdict)))
-            }
-            TokenQuestion::Doubt(_) | TokenQuestion::Forget(_) => None,
+        let refused = questions.into_iter().filter_map(|(from, question)| match question {
+            TokenQuestion::Verify { attempt, .. } => Some((from, verification_service::unavailable(attempt))),
+            TokenQuestion::Doubt { .. } | TokenQuestion::Forget { .. } => None,
         });
-        self.post(shard, refused);
+        self.answer(refused.collect());
     }
 
-    /// Tells other services what a shard has for them. Without a bridge there is nobody to be told.
-    pub(super) fn notify(&self, webhooks: Vec<Webhook>) {
+    /// Tells other services what a shard has for them. Without a bridge there is none to be told.
+    pub(super) fn notify(&self, webhooks: Vec<(ConnectionRef, Webhook)>) {
         if !webhooks.is_empty() && self.bridge.running.load(Relaxed) {
             self.bridge.post(|inbox| inbox.webhooks.put(webhooks));
         }
     }
 
-    /// Tells other daemons of what clients of a shard have said. Nobody waits for it.
+    /// Tells other daemons what clients of a shard have said. Fire and forget.
     pub(super) fn relay(&self, shard: usize, texts: Vec<Box<str>>) {
         if !texts.is_empty() {
             let lost = self.bridge.relays.post(texts);
@@ -204,23 +201,22 @@ impl Feeds {
 /// # Errors
 /// When the thread cannot be had, or somebody cannot be reached over TLS for want of certificates.
 pub(super) fn configure(hub: &Arc<Hub>, settings: &Settings, feeds: Feeds) -> io::Result<()> {
-    let (panel, post) = (VerifierSet::new(settings)?, Post::new(webhook::recipients(settings))?);
+    let verifiers = Verifiers::new(settings)?;
+    let webhooks = WebhookClient::new(webhook_recipients(settings))?;
     if hub.bridge.running.load(Relaxed) {
-        hub.bridge.post(|inbox| inbox.panel = Some((panel, post)));
-    } else if !panel.is_empty() || !post.is_empty() || !feeds.is_empty() {
-        start(hub, panel, post, feeds)?;
+        hub.bridge.post(|inbox| inbox.configured = Some((verifiers, webhooks)));
+    } else if !verifiers.is_empty() || !webhooks.is_empty() || !feeds.is_empty() {
+        start(hub, verifiers, webhooks, feeds)?;
     }
     Ok(())
 }
 
-fn start(hub: &Arc<Hub>, panel: VerifierSet, post: Post, feeds: Feeds) -> io::Result<()> {
+fn start(hub: &Arc<Hub>, verifiers: Verifiers, webhooks: WebhookClient, feeds: Feeds) -> io::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("lookup").build()?;
-    let verifiers = Verifiers::new(Arc::clone(hub), panel);
-    let carrier = Carrier::new(post, Arc::clone(&hub.metrics[hub.mailboxes.len()]));
     let for_thread = Arc::clone(hub);
     std::thread::Builder::new().name("bridge".into()).spawn(move || {
-        runtime.block_on(run(&for_thread, verifiers, carrier, feeds));
+        runtime.block_on(run(&for_thread, verifiers, webhooks, feeds));
         for_thread.bridge.running.store(false, Relaxed);
         for_thread.pulses.bridge.end();
         // A host name that is being looked up is not waited for.
@@ -230,7 +226,7 @@ fn start(hub: &Arc<Hub>, panel: VerifierSet, post: Post, feeds: Feeds) -> io::Re
     Ok(())
 }
 
-async fn run(hub: &Arc<Hub>, mut verifiers: Verifiers, mut carrier: Carrier, feeds: Feeds) {
+async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds: Feeds) {
     tokio::spawn(watchdog::beat(Arc::clone(hub), |pulses| &pulses.bridge));
     if let Some(feed) = feeds.amqp {
         tokio::spawn(feed.run());
@@ -238,28 +234,51 @@ async fn run(hub: &Arc<Hub>, mut verifiers: Verifiers, mut carrier: Carrier, fee
     if let Some(feed) = feeds.redis {
         tokio::spawn(feed.run());
     }
+
+    let metrics = &hub.metrics[hub.mailboxes.len()];
+    let verification = Verification::new(Arc::clone(&metrics.verification));
+    let mut verification = Caller::new(verification, Arc::clone(hub));
+    let mut webhooks = Caller::new(WebhookService::new(Arc::clone(&metrics.webhooks)), Arc::clone(hub));
+    configure_services(&mut verification, &mut webhooks, verifiers, client);
     loop {
         tokio::select! {
             () = hub.bridge.posted.notified() => {
                 let inbox = std::mem::take(&mut *hub.bridge.lock());
-                if let Some((panel, post)) = inbox.panel {
-                    verifiers.configure(panel);
-                    carrier.configure(post);
+                if let Some((verifiers, client)) = inbox.configured {
+                    configure_services(&mut verification, &mut webhooks, verifiers, client);
                 }
-                carrier.take(inbox.webhooks);
+                webhooks.change(|service, _, _| {
+                    for (kind, _) in WebhookKind::ALL {
+                        service.lost(kind, inbox.webhooks.lost[kind as usize]);
+                    }
+                });
+                webhooks.ask(inbox.webhooks.list);
                 if inbox.draining {
-                    carrier.hurry();
+                    webhooks.change(|service, now, _| service.hurry(now));
                 }
                 if let Some(end) = inbox.over {
-                    carrier.finish(end).await;
+                    webhook::finish(&mut webhooks, end).await;
                     return hub.bridge.relays.finish(end).await;
                 }
-                verifiers.take(inbox.questions);
+                verification.ask(inbox.questions);
             }
-            () = verifiers.step() => {}
-            () = carrier.step() => {}
+            () = verification.step() => {}
+            () = webhooks.step() => {}
         }
     }
+}
+
+/// Gives the services new settings, with the clients that go with them.
+fn configure_services(
+    verification: &mut Caller<Verification>,
+    webhooks: &mut Caller<WebhookService>,
+    verifiers: Verifiers,
+    client: WebhookClient,
+) {
+    let Verifiers { remotes, clients } = verifiers;
+    verification.configure(clients, |service, now, answers| service.configure(&remotes, now, answers));
+    let WebhookClient { recipients, client } = client;
+    webhooks.configure(vec![Some(client)], |service, now, _| service.configure(recipients, now));
 }
 
 /// Waits for a moment of the monotonic clock, or for ever.

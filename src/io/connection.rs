@@ -245,7 +245,7 @@ impl Sockets {
         }
         // What has come of them until now has been read, a close frame perhaps; or it could not be, and they wait.
         if has_room || !shard.holds_back() {
-            probed.iter().for_each(|id| shard.probed(*id, self.has_ended(*id)));
+            probed.iter().for_each(|id| shard.probed(*id, self.has_ended(*id), now));
         } else {
             self.probed = probed;
         }
@@ -449,7 +449,7 @@ impl Sockets {
 
     /// Does to the sockets what the shard has decided about its connections.
     pub(super) fn settle(&mut self, shard: &mut Shard) {
-        shard.address_webhooks(|id| self.remote(id).map(|remote| remote.ip));
+        shard.address_callbacks(|id| self.remote(id).map(|remote| remote.ip));
         for report in shard.take_reports() {
             report.log(self.remote(report.id));
         }

@@ -11,10 +11,9 @@ use self::log::Stamped;
 use super::listen::Listener;
 use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
-use crate::service::ConnectionRef;
-use crate::service::presence::{Note, Reply};
-use crate::service::topic::{TopicAnswer, TopicDelivery};
-use crate::service::verification::{Ticket, TokenAnswer};
+use crate::service::presence::PresenceQuestion;
+use crate::service::topic::TopicDelivery;
+use crate::service::{Answer, ConnectionRef};
 use crate::shard::Limits;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -51,14 +50,10 @@ pub enum Parcel {
     Configure(Arc<Settings>, Limits),
     /// What becomes of the listener with this number.
     Listener(usize, Change),
-    /// What a remote verifier says.
-    Answer(Ticket, TokenAnswer),
-    /// What a connection's shard tells this one, which owns the presence of the app with this id.
-    Note(ConnectionRef, Arc<str>, Note),
-    /// What the owner of an app's presence says to a connection of this shard.
-    Reply(ConnectionRef, Reply),
-    /// What the owner of the topics says to a connection of this shard.
-    Told(ConnectionRef, TopicAnswer),
+    /// What a service says to a connection of this shard.
+    Answer(ConnectionRef, Answer),
+    /// What a connection asks this shard, which owns the channel.
+    Presence(ConnectionRef, Box<PresenceQuestion>),
     /// A message of a topic for connections of this shard.
     Delivery(TopicDelivery),
     /// A dialect's feed is lost: its sessions end with this code and reason until it is back.
@@ -82,9 +77,8 @@ impl Weigh for Stamped<Parcel> {
     fn weight(&self) -> usize {
         match &self.message {
             Parcel::Publication(publication) => publication.weight(),
-            Parcel::Note(_, _, note) => note.weight(),
-            Parcel::Reply(_, reply) => reply.weight(),
-            Parcel::Told(_, reply) => reply.weight(),
+            Parcel::Answer(_, answer) => answer.weight(),
+            Parcel::Presence(_, question) => question.weight(),
             Parcel::Delivery(delivery) => delivery.weight(),
             _ => 0,
         }

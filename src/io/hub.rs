@@ -15,8 +15,8 @@ use crate::dialect::{Kind, Settings};
 use crate::feed::unix;
 use crate::frame::Publication;
 use crate::metrics::Metrics;
-use crate::service::ConnectionRef;
-use crate::service::presence::Note;
+use crate::service::presence::PresenceQuestion;
+use crate::service::{Answers, ConnectionRef};
 use crate::shard::Outgoing;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -120,11 +120,11 @@ impl Hub {
         for outgoing in outgoing {
             match outgoing {
                 Outgoing::Publication(publication) => lanes.add(publication),
-                Outgoing::Reply(connection, reply) => {
-                    // What was published before stands before the reply for everyone who sees it.
+                Outgoing::Answer(connection, answer) => {
+                    // What was published before stands before the answer for everyone who sees it.
                     self.push(&mut lanes, &mut readers);
                     let shard = usize::from(connection.shard);
-                    self.post_quietly(shard, [Parcel::Reply(connection, reply)]);
+                    self.post_quietly(shard, [Parcel::Answer(connection, answer)]);
                     readers.insert(shard);
                 }
             }
@@ -133,13 +133,27 @@ impl Hub {
         self.nudge(&readers, Some(caller));
     }
 
-    /// Takes notes to the owners of the presence: an app's are all on one shard, told by its id.
-    pub(super) fn note(&self, notes: Vec<(ConnectionRef, Arc<str>, Note)>, caller: usize) {
-        for (connection, app, note) in notes {
-            let owner = crate::service::presence::owner(&app, self.mailboxes.len());
-            let parcel = [Parcel::Note(connection, app, note)];
-            if owner == caller { self.post_quietly(owner, parcel) } else { self.post(owner, parcel) }
+    /// Takes a question to the owner of its channel, or to all owners.
+    pub(super) fn ask_presence(&self, from: ConnectionRef, question: Box<PresenceQuestion>, caller: usize) {
+        let shards = self.mailboxes.len();
+        if let Some(owner) = question.owner(shards) {
+            return self.post_from(caller, owner, Parcel::Presence(from, question));
         }
+        for owner in 0..shards {
+            self.post_from(caller, owner, Parcel::Presence(from, question.clone()));
+        }
+    }
+
+    /// Takes answers of a service to the connections.
+    pub(super) fn answer(&self, answers: Answers) {
+        for (connection, answer) in answers {
+            self.post(usize::from(connection.shard), [Parcel::Answer(connection, answer)]);
+        }
+    }
+
+    /// Posts from one shard to another, or to itself, which looks by itself afterwards.
+    fn post_from(&self, caller: usize, shard: usize, parcel: Parcel) {
+        if shard == caller { self.post_quietly(shard, [parcel]) } else { self.post(shard, [parcel]) }
     }
 
     /// Posts to one shard, behind what was broadcast before.

@@ -11,8 +11,8 @@ use super::handoff::inbox::Wake;
 use super::handoff::merge::{MergedReader, NextRead};
 use crate::dialect::{Kind, Settings};
 use crate::frame::Publication;
-use crate::service::ConnectionRef;
 use crate::service::topic::{Routes, TopicAnswer};
+use crate::service::{Answer, ConnectionRef, Question};
 use crate::shard::{Shard, settle_reports};
 use crate::throttle;
 use crate::wheel::{Now, Tick};
@@ -74,7 +74,7 @@ impl Worker {
     /// Whether everything is over. Each waits for the others, as any may own the presence that another's last request
     /// asks for. The owner of the topics has heard that every session is gone.
     pub(super) fn is_over(&self) -> bool {
-        self.closing && self.shard.is_empty() && !self.has_requests() && self.sockets.total() == 0
+        self.closing && self.shard.is_empty() && !self.has_questions() && self.sockets.total() == 0
     }
 
     /// Whether every shard takes more publications.
@@ -95,38 +95,53 @@ impl Worker {
 
     /// Hands on what clients have published and asked, as far as there is room; returns whether there was.
     fn drain(&mut self) -> bool {
-        self.hub.relay(self.number, self.shard.take_relays());
-        let verifiers_have_room = self.ask();
         let shards_have_room = self.all_have_room();
         if shards_have_room {
             self.route();
         }
-        verifiers_have_room && shards_have_room && self.ask_topics()
+        self.ask() && shards_have_room
     }
 
-    /// Asks the owner of the topics what clients want of it; returns whether it has room for it. What the sessions of
-    /// one turn want may go beyond that, and waits here.
-    fn ask_topics(&mut self) -> bool {
-        if !self.has_requests() {
+    /// Asks services what clients want of them; returns whether all had room. What the sessions of one turn want may go
+    /// beyond that, and waits here.
+    fn ask(&mut self) -> bool {
+        if !self.has_questions() {
             return true;
         }
-        let has_room = self.hub.store.has_room();
-        if has_room && self.hub.store.owners() == 1 {
-            self.hub.store.ask(0, self.shard.take_requests());
-        } else if has_room {
-            for (connection, request) in self.shard.take_requests() {
-                self.routes.ask(connection, request);
-            }
-            for (owner, requests) in self.routes.take_asked().enumerate() {
-                self.hub.store.ask(owner, requests);
+        let mut kept = Vec::new();
+        let (mut tokens, mut webhooks, mut relays) = (Vec::new(), Vec::new(), Vec::new());
+        let verifiers_have_room = self.hub.bridge.has_room();
+        let shards_have_room = self.all_have_room();
+        let topics_have_room = self.hub.store.has_room();
+        for (from, question) in self.shard.take_questions() {
+            match question {
+                Question::Token(question) if verifiers_have_room => tokens.push((from, question)),
+                Question::Presence(question) if shards_have_room => {
+                    self.hub.ask_presence(from, question, self.number);
+                }
+                Question::Topic(question) if topics_have_room => self.routes.ask(from, question),
+                Question::Webhook(webhook) => webhooks.push((from, *webhook)),
+                Question::Relay(text) => relays.push(text),
+                question => kept.push((from, question)),
             }
         }
-        has_room
+        let had_room = kept.is_empty();
+        self.shard.keep_questions(kept);
+
+        if topics_have_room {
+            for (owner, questions) in self.routes.take_asked().enumerate() {
+                self.hub.store.ask(owner, questions);
+            }
+        }
+        self.hub.ask_verifiers(tokens);
+        self.hub.notify(webhooks);
+        self.hub.relay(self.number, relays);
+        had_room
     }
 
-    /// Whether the owners of topics are to be asked something.
-    fn has_requests(&self) -> bool {
-        self.shard.has_requests() || self.routes.has_asked()
+    /// Whether a service is to be asked something.
+    fn has_questions(&self) -> bool {
+        self.shard.has_questions() || self.routes.has_asked()
     }
 
     /// Tells a connection what an owner of topics says to it.
@@ -134,24 +149,14 @@ impl Worker {
         let is_whole = self.hub.store.owners() == 1;
         let reply = if is_whole { Some(reply) } else { self.routes.told(connection, reply) };
         if let Some(reply) = reply {
-            self.shard.take_told(connection, reply, now);
+            self.shard.answer(connection, Answer::Topic(reply), now);
         }
-    }
-
-    /// Asks the verifiers what clients want to know; returns whether they have room for it.
-    fn ask(&mut self) -> bool {
-        let verifiers_have_room = self.hub.bridge.has_room();
-        if verifiers_have_room {
-            self.hub.ask(self.number, self.shard.take_questions());
-        }
-        verifiers_have_room
     }
 
     /// Hands what clients have published to every shard.
     fn route(&mut self) {
         let outgoing = self.shard.take_outgoing();
         self.hub.route(outgoing, self.number);
-        self.hub.note(self.shard.take_notes(), self.number);
     }
 
     /// One turn. Returns whether there is more to do at once.
@@ -180,16 +185,13 @@ impl Worker {
             settle_reports(now);
         }
         if has_room {
-            self.ask();
-            self.ask_topics();
             // Even if the room is gone meanwhile: a request is answered when every shard has what it has published.
             self.route();
+            self.ask();
         }
         self.flush(now, delivered);
-        // Receipts of what has left.
-        self.ask_topics();
-        // After the sockets, some of which may have been found dead. Nothing of this waits for anybody.
-        self.hub.notify(self.shard.take_webhooks());
+        // Receipts of what has left, and what the sessions of dead sockets have left to be told.
+        self.ask();
         more || self.merge.has_messages() || (has_room && self.sockets.has_waiting())
     }
 
@@ -281,10 +283,9 @@ impl Worker {
                 self.shard.take_delivery(&delivery, now);
                 return 1;
             }
-            Parcel::Answer(ticket, answer) => self.shard.answer(ticket, answer, now),
-            Parcel::Note(connection, app, note) => self.shard.take_note(connection, &app, &note, now),
-            Parcel::Reply(connection, reply) => self.shard.take_reply(connection, reply, now),
-            Parcel::Told(connection, reply) => self.tell(connection, reply, now),
+            Parcel::Answer(connection, Answer::Topic(answer)) => self.tell(connection, answer, now),
+            Parcel::Answer(connection, answer) => self.shard.answer(connection, answer, now),
+            Parcel::Presence(from, question) => self.shard.ask_presence(from, *question, now),
             Parcel::Outage(kind, outage) => self.shard.outage(kind, outage, now),
             Parcel::Configure(settings, limits) => {
                 self.shard.configure(settings, limits, now);
@@ -423,7 +424,8 @@ mod tests {
         let recipient = Recipient { connection, redeliveries: 0, partition: None, wants_receipt: true };
         let message = Arc::new(draft.store(Position::FIRST, 0, 0));
         let delivery = TopicDelivery { message, recipients: vec![recipient] };
-        let parcels = [Parcel::Told(connection, TopicAnswer::Opened), Parcel::Delivery(delivery)];
+        let parcels =
+            [Parcel::Answer(connection, Answer::Topic(TopicAnswer::Opened)), Parcel::Delivery(delivery)];
         hub.post(0, parcels);
         while worker.turn() {}
         let (mut chunk, mut turns_in_vain) = (vec![0; 1 << 20], 0);
@@ -447,7 +449,7 @@ mod tests {
         let hub = Arc::clone(&worker.hub);
         hub.store.pretend();
         let connection = asked(&mut worker)[0].0;
-        hub.post(0, [Parcel::Told(connection, TopicAnswer::Opened)]);
+        hub.post(0, [Parcel::Answer(connection, Answer::Topic(TopicAnswer::Opened))]);
         worker.turn();
         let mut answer = [0; 1024];
         let count = client.read(&mut answer).unwrap();
@@ -488,7 +490,12 @@ mod tests {
         while connections.len() < clients.len() {
             connections.extend(asked(&mut worker).into_iter().map(|(connection, _)| connection));
         }
-        hub.post(0, connections.iter().map(|connection| Parcel::Told(*connection, TopicAnswer::Opened)));
+        hub.post(
+            0,
+            connections
+                .iter()
+                .map(|connection| Parcel::Answer(*connection, Answer::Topic(TopicAnswer::Opened))),
+        );
         worker.turn();
         // More of each than is read at once, and more requests in that than one turn takes.
         let message = b"\x81\x8e\0\0\0\0{\"payload\":\"\"}";

@@ -13,3 +13,7 @@ pub struct ConnectionRef {
     /// Tells it from those that had the same number before.
     pub serial: u32,
 }
+
+/// A dialect by its place in the list of dialects, which services do not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DialectId(pub u8);

@@ -1,46 +1,122 @@
-//! What a shard asks of verifiers that are far away, and what becomes of the answers.
+//! What the sessions of a shard ask of services, and what becomes of the answers.
 //!
-//! A session has one question at most. Whoever answers keeps it after the answer: a token that was granted
-//! can be taken back for as long as nobody has said that it may be forgotten. An answer that comes after the
-//! session has gone, or has asked about another token, finds nobody.
+//! An answer is for one connection, and one that comes after it has gone finds no one: the serial tells. Of the
+//! verification of tokens a session has one question at most that counts, and it is kept after the answer: a token that
+//! was granted can be taken back until the session says that it may be forgotten.
 
-use super::{Id, Shard};
-use crate::dialect::{Input, Kind};
+use super::session::Phase;
+use super::{Event, Id, Shard};
+use crate::dialect::{AnyDialect, Input, Kind};
 use crate::reason::Reason;
-use crate::service::verification::{Ticket, TokenAnswer, TokenQuestion};
+use crate::service::topic::{TopicAnswer, TopicQuestion};
+use crate::service::verification::{TokenAnswer, TokenQuestion};
+use crate::service::webhook::Webhook;
+use crate::service::{Answer, ConnectionRef, Question};
 use crate::token::{Refusal, Verdict};
 use crate::wheel::Now;
+use core::net::IpAddr;
 
 /// Code and reason that end the sessions of a dialect for as long as its feed is away.
 pub(super) type Outage = (u16, &'static str);
 
 impl Shard {
-    /// What is to be asked since the last call.
-    pub fn take_questions(&mut self) -> Vec<TokenQuestion> {
+    /// What is to be asked since the last call, in order.
+    pub fn take_questions(&mut self) -> Vec<(ConnectionRef, Question)> {
+        self.unaddressed.clear();
+        self.topic_questions = 0;
         std::mem::take(&mut self.questions)
     }
 
-    /// An answer has come.
-    pub fn answer(&mut self, ticket: Ticket, answer: TokenAnswer, now: Now) {
-        let Some(session) = self.sessions.get_mut(ticket.id as usize) else { return };
-        if session.asked != ticket.number {
-            return;
+    /// Gives back what its service has no room for, before anything else is asked.
+    pub fn keep_questions(&mut self, questions: Vec<(ConnectionRef, Question)>) {
+        debug_assert!(self.questions.is_empty(), "they would change their order");
+        self.questions = questions;
+    }
+
+    /// Whether there is something to be asked.
+    #[must_use]
+    pub fn has_questions(&self) -> bool {
+        !self.questions.is_empty()
+    }
+
+    /// Gives callbacks the addresses of the clients that they are about. To be called before any of them is forgotten.
+    pub fn address_callbacks(&mut self, address: impl Fn(Id) -> Option<IpAddr>) {
+        for place in self.unaddressed.drain(..) {
+            let Some((from, Question::Webhook(webhook))) = self.questions.get_mut(place) else { continue };
+            if let Webhook::Callback(callback) = &mut **webhook {
+                callback.client = address(from.id);
+            }
         }
-        let granted = matches!(answer, TokenAnswer::Verified(Verdict::Granted(_)));
-        if !granted {
-            // Whoever answered so has forgotten the question.
-            session.asked = 0;
+    }
+
+    /// The connection as services know it.
+    pub(super) fn reference(&self, id: Id) -> ConnectionRef {
+        ConnectionRef { shard: self.number, id, serial: self.sessions[id as usize].serial }
+    }
+
+    /// Keeps a question of a connection that speaks this dialect. Returns the answer to one about a token that is
+    /// verified here.
+    pub(super) fn ask(&mut self, id: Id, kind: Kind, question: Question, now: Now) -> Option<TokenAnswer> {
+        match question {
+            Question::Token(TokenQuestion::Verify { token, .. }) => return self.verify(id, kind, token, now),
+            Question::Webhook(webhook) => {
+                if matches!(*webhook, Webhook::Callback(_)) {
+                    self.unaddressed.push(self.questions.len());
+                }
+                self.questions.push((self.reference(id), Question::Webhook(webhook)));
+            }
+            Question::Presence(mut question) => {
+                question.dialect = kind.id();
+                self.questions.push((self.reference(id), Question::Presence(question)));
+            }
+            question => {
+                if matches!(question, Question::Topic(_)) {
+                    self.sessions[id as usize].asks_topics = true;
+                    self.topic_questions += 1;
+                }
+                self.questions.push((self.reference(id), question));
+            }
         }
+        None
+    }
+
+    /// An answer has come for a connection of this shard.
+    pub fn answer(&mut self, to: ConnectionRef, answer: Answer, now: Now) {
+        let id = to.id;
+        // The connection may have gone, and its number be another's by now.
+        let session = self.sessions.get_mut(id as usize).filter(|session| session.serial == to.serial);
+        let Some(session) = session else { return };
         match answer {
-            TokenAnswer::Verified(verdict) => self.tell(ticket.id, Input::Verified(verdict), now),
-            TokenAnswer::Revoked => self.tell(ticket.id, Input::Revoked, now),
+            Answer::Token(attempt, _) if session.asked != attempt => {}
+            Answer::Token(attempt, answer) => {
+                if !matches!(answer, TokenAnswer::Granted(_)) {
+                    // The verification has forgotten the question with this answer.
+                    session.asked = 0;
+                }
+                self.tell(id, Input::Answer(Answer::Token(attempt, answer)), now);
+            }
+            Answer::Topic(TopicAnswer::Answer(status, body)) => self.answer_request(id, status, &body, now),
+            Answer::Topic(TopicAnswer::Probe) => self.events.push(Event::Probe(id)),
+            Answer::Presence(answer) if matches!(session.phase, Phase::Asked(..)) => {
+                self.answer_inquiry(id, answer, now);
+            }
+            answer => self.tell(id, Input::Answer(answer), now),
+        }
+    }
+
+    /// Whether the peer of a connection has sent its last, which is then still to be read. The answer to
+    /// [`Event::Probe`]. Of a session that has ended the owner of the topics knows.
+    pub fn probed(&mut self, id: Id, is_closing: bool, now: Now) {
+        let dialect = self.sessions.get(id as usize).and_then(|session| session.dialect.as_ref());
+        if let Some(kind) = dialect.map(AnyDialect::kind) {
+            self.ask(id, kind, Question::Topic(TopicQuestion::Probed { is_closing }), now);
         }
     }
 
     /// The feed of a dialect is lost, or back: its sessions end, and new ones at once, until it is.
     pub fn outage(&mut self, kind: Kind, outage: Option<(u16, &'static str)>, now: Now) {
         self.outages[kind as usize] = outage;
-        let of_kind = |dialect: &crate::dialect::AnyDialect| dialect.kind() == kind;
+        let of_kind = |dialect: &AnyDialect| dialect.kind() == kind;
         let hit: Vec<Id> = self
             .sessions
             .iter()
@@ -59,40 +135,40 @@ impl Shard {
     }
 
     /// Verifies a token here, or asks; an answer that has to be waited for is none yet.
-    pub(super) fn verify(&mut self, id: Id, token: &[u8], now: Now) -> Option<Verdict> {
+    fn verify(&mut self, id: Id, kind: Kind, token: Box<str>, now: Now) -> Option<TokenAnswer> {
         self.forget(id);
-        let session = &mut self.sessions[id as usize];
-        let kind = session.dialect.as_ref()?.kind();
-        let verifier = kind.verifier(&self.shared.settings);
-        let (Some(verifier), Ok(token)) = (verifier, std::str::from_utf8(token)) else {
-            return Some(Verdict::Refused(Refusal::Malformed));
+        let Some(verifier) = kind.verifier(&self.shared.settings) else {
+            return Some(TokenAnswer::Refused(Refusal::Malformed));
         };
-        match verifier.verify(token, now.unix_ms) {
+        match verifier.verify(&token, now.unix_ms) {
+            Verdict::Granted(grant) => Some(TokenAnswer::Granted(grant)),
+            Verdict::Refused(refusal) => Some(TokenAnswer::Refused(refusal)),
             Verdict::Ask => {
                 self.asked = self.asked.wrapping_add(1).max(1);
-                session.asked = self.asked;
-                let ticket = Ticket { id, number: self.asked };
-                self.questions.push(TokenQuestion::Verify(ticket, kind as u8, token.into()));
+                self.sessions[id as usize].asked = self.asked;
+                let question = TokenQuestion::Verify { dialect: kind.id(), attempt: self.asked, token };
+                self.questions.push((self.reference(id), Question::Token(question)));
                 None
             }
-            verdict => Some(verdict),
         }
     }
 
     /// Ends a session whose token is good no more, by the time or by what its feed has said.
     pub(super) fn expel(&mut self, id: Id, (code, text): (u16, &str), reason: Reason, now: Now) {
-        let number = self.sessions[id as usize].asked;
-        if number != 0 {
-            self.questions.push(TokenQuestion::Doubt(Ticket { id, number }));
+        let attempt = self.sessions[id as usize].asked;
+        if attempt != 0 {
+            let doubt = Question::Token(TokenQuestion::Doubt { attempt });
+            self.questions.push((self.reference(id), doubt));
         }
         self.close(id, code, text, reason, now);
     }
 
-    /// The session's question, if there is one, matters no more.
+    /// The session's question about a token, if there is one, matters no more.
     pub(super) fn forget(&mut self, id: Id) {
-        let number = std::mem::take(&mut self.sessions[id as usize].asked);
-        if number != 0 {
-            self.questions.push(TokenQuestion::Forget(Ticket { id, number }));
+        let attempt = std::mem::take(&mut self.sessions[id as usize].asked);
+        if attempt != 0 {
+            let forget = Question::Token(TokenQuestion::Forget { attempt });
+            self.questions.push((self.reference(id), forget));
         }
     }
 }

@@ -88,7 +88,7 @@ impl Shard {
 
     /// The client reads too slowly: what it has not begun to get is dropped and it is told to come again.
     pub(super) fn slow(&mut self, id: Id, now: Now) {
-        if self.sessions[id as usize].phase != Phase::Open || self.is_delivered_to(id) {
+        if self.sessions[id as usize].phase != Phase::Open || self.has_only_deliveries(id) {
             return;
         }
         let session = &mut self.sessions[id as usize];
@@ -163,8 +163,10 @@ impl Shard {
                 Action::Unsubscribe(prefix, facet) => {
                     self.trie.remove(actions.get(&prefix), actions.get(&facet), id);
                 }
-                Action::Note(app, note) => self.note(id, &app, *note),
-                Action::Ask(request) => self.request(id, request),
+                Action::Ask(question) => {
+                    // There is no session any more that an answer could be told.
+                    let _ = self.ask(id, dialect.kind(), question, now);
+                }
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! How a connection becomes a session: who claims its request, and what it is answered.
 
 use super::report::{Told, Why, by_status};
-use super::session::{Opening, Phase};
+use super::session::{AwaitedAnswer, Phase};
 use super::{Event, Id, Shard};
 use crate::api;
 use crate::dialect::{Actions, Kind, Upgrade};
@@ -37,10 +37,10 @@ impl Shard {
         let session = &mut self.sessions[id as usize];
         session.dialect = Some(dialect);
         let response = agreed(response, upgrade, dialect_kind);
-        session.opening = Some(Box::new(Opening { response }));
+        session.pending = Some(Box::new(AwaitedAnswer::Response(response)));
         session.phase = Phase::Opening;
         session.deadline = NEVER;
-        self.perform(id, now);
+        self.perform(id, dialect_kind, now);
         self.tell_of_outage(id, now);
         if self.events.last() == Some(&Event::Opened(id)) {
             // Answered at once: what the client has sent behind it is at hand, and needs no event to be read.
@@ -76,9 +76,9 @@ impl Shard {
         let session = &mut self.sessions[id as usize];
         session.phase = Phase::Open;
         self.events.push(Event::Opened(id));
-        if let Some(opening) = session.opening.take() {
+        if let Some(AwaitedAnswer::Response(response)) = session.pending.take().map(|pending| *pending) {
             self.metrics.handshakes[Handshake::Accepted as usize].add(1);
-            self.queue(id, &opening.response, now);
+            self.queue(id, &response, now);
         }
     }
 }

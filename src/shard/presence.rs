@@ -1,140 +1,53 @@
-//! The presence: what the sessions of this shard note for their owners, and what this shard says as an owner.
+//! The presence of the channels that this shard owns: what their owner is asked, and what it says.
 
-use super::{Id, Outbound, Outgoing, Shard, Shared};
-use crate::dialect::{Input, echo};
-use crate::frame::Publication;
-use crate::service::ConnectionRef;
-use crate::service::presence::{Change, Inquiry, Joined, Newcomer, Note, Reply};
-use crate::service::webhook::Webhook;
+use super::{Id, Outgoing, Shard};
+use crate::dialect::Kind;
+use crate::service::presence::{Presence, PresenceHost, PresenceQuestion};
+use crate::service::{ConnectionRef, Effect, Service as _};
 use crate::wheel::Now;
-use std::sync::Arc;
 
 impl Shard {
-    /// What the owners of presence are to be told since the last call: the connection, the app's id, the note.
-    pub fn take_notes(&mut self) -> Vec<(ConnectionRef, Arc<str>, Note)> {
-        std::mem::take(&mut self.notes)
-    }
-
-    /// Keeps a note of a session for the owner of its app's presence.
-    pub(super) fn note(&mut self, id: Id, app: &Arc<str>, note: Note) {
-        let serial = self.sessions[id as usize].serial;
-        self.notes.push((ConnectionRef { shard: self.number, id, serial }, Arc::clone(app), note));
-    }
-
-    /// As the owner of an app's presence, takes a note of some shard's.
-    pub fn take_note(&mut self, connection: ConnectionRef, app: &str, note: &Note, now: Now) {
-        if let Note::Miss(channel) = note {
-            return self.take_miss(app, channel, now);
-        }
-        let Self { shared, presence, outgoing, webhooks, limits, .. } = self;
-        let rules = shared.settings.echo.rules(app, limits.outbox_bytes_max);
-        let now_ms = now.monotonic_ns / 1_000_000;
-        let of_app = match presence.get_mut(app) {
-            Some(of_app) => of_app,
-            None => presence.entry(app.into()).or_default(),
-        };
-        let joined = announcing(shared, outgoing, webhooks, app, now, |tell| match note {
-            Note::Enter(channel) => {
-                of_app.enter(channel, rules, now_ms, tell);
-                None
-            }
-            Note::Leave(channel) => {
-                of_app.leave(connection, channel, rules, now_ms, tell);
-                None
-            }
-            Note::Join { channel, user, info } => {
-                let listed_bytes = echo::listed_bytes(user, info);
-                Some((
-                    channel,
-                    of_app.join(connection, Newcomer { channel, user, info, listed_bytes }, rules, tell),
-                ))
-            }
-            Note::Miss(_) | Note::Inquire(_) => None,
-        });
-        if let Note::Inquire(Inquiry::Dismiss(user)) = note {
-            // A connection that hears of it twice has gone by then.
-            of_app
-                .connections(user)
-                .for_each(|connection| outgoing.push(Outgoing::Reply(connection, Reply::Dismissed)));
-        }
-        let reply = match (note, joined) {
-            (_, Some((channel, Joined::Present))) => {
-                let list = echo::succeeded(app, channel, of_app, &mut shared.draft, now);
-                Some(Reply::Present(channel.clone(), Box::new(list)))
-            }
-            (_, Some((channel, Joined::Full))) => Some(Reply::Full(channel.clone())),
-            (_, Some((channel, Joined::TooLong))) => Some(Reply::TooLong(channel.clone())),
-            (Note::Inquire(inquiry), None) => {
-                let kept = |channel: &str| echo::kept(app, channel, &shared.retained, now);
-                Some(Reply::Answer(echo::answer(inquiry, of_app, &kept)))
-            }
-            _ => None,
-        };
-        if of_app.is_empty() {
-            presence.remove(app);
-        }
-        if let Some(reply) = reply {
-            outgoing.push(Outgoing::Reply(connection, reply));
-        }
-    }
-
-    /// A connection of some shard has found nothing kept in a channel. It is told once, until something is: what has
-    /// come here meanwhile is on its way to that connection too.
-    fn take_miss(&mut self, app: &str, channel: &str, now: Now) {
-        let Self { shared, outgoing, webhooks, .. } = self;
-        let topic = echo::topic_of(app, channel);
-        let entries_max = shared.settings.retained_max(&topic);
-        if entries_max.is_some_and(|max| shared.retained.miss(&topic, max, now)) {
-            announcing(shared, outgoing, webhooks, app, now, |tell| tell(Change::Missed(channel)));
-        }
-    }
-
-    /// What the owner of an app's presence says to a connection of this shard, if it is still the same.
-    pub fn take_reply(&mut self, connection: ConnectionRef, reply: Reply, now: Now) {
-        if self
-            .sessions
-            .get(connection.id as usize)
-            .is_some_and(|session| session.serial == connection.serial)
-        {
-            match reply {
-                Reply::Answer(body) => self.answer_inquiry(connection.id, 200, &body, now),
-                reply => self.tell(connection.id, Input::Reply(reply), now),
-            }
-        }
+    /// As the owner of a channel, takes a question of some shard's connection.
+    pub fn ask_presence(&mut self, from: ConnectionRef, question: PresenceQuestion, now: Now) {
+        let Some(dialect) = Kind::of(question.dialect) else { return };
+        self.with_presence(dialect, |presence, host| presence.ask(from, question, now, host));
     }
 
     /// Tells the counts whose moment has come.
     pub(super) fn tick_presence(&mut self, now: Now) {
-        let Self { shared, presence, outgoing, webhooks, .. } = self;
-        let now_ms = now.monotonic_ns / 1_000_000;
-        for (app, presence) in presence.iter_mut().filter(|(_, presence)| presence.is_due(now_ms)) {
-            announcing(shared, outgoing, webhooks, app, now, |tell| presence.tick(now_ms, tell));
+        for &kind in Kind::ALL {
+            self.with_presence(kind, |presence, host| presence.tick(now, host));
         }
     }
-}
 
-/// Runs something that changes the presence of an app, and says what it has changed.
-fn announcing<R>(
-    shared: &mut Shared,
-    outgoing: &mut Outbound,
-    webhooks: &mut Vec<Webhook>,
-    app: &str,
-    now: Now,
-    change: impl FnOnce(&mut dyn FnMut(Change<'_>)) -> R,
-) -> R {
-    let is_told = shared.settings.echo.by_id(app).is_some_and(|app| app.has_webhooks());
-    let publications = &mut |publication: Publication| outgoing.push(Outgoing::Publication(publication));
-    let webhooks = is_told.then_some(webhooks);
-    let mut announcer = echo::Announcer { app, now, draft: &mut shared.draft, publications, webhooks };
-    change(&mut |change| announcer.tell(&change))
+    /// Has the presence of a dialect do something, and does what it says.
+    fn with_presence(&mut self, kind: Kind, step: impl FnOnce(&mut Presence, &mut PresenceHost<'_>)) {
+        let Self { shared, presence, outgoing, questions, limits, number, .. } = self;
+        // What an owner asks for has no connection of its own.
+        let from = ConnectionRef { shard: *number, id: Id::MAX, serial: 0 };
+        let mut say = |effect| match effect {
+            Effect::Publication(publication) => outgoing.push(Outgoing::Publication(publication)),
+            Effect::Answer(connection, answer) => outgoing.push(Outgoing::Answer(connection, answer)),
+            Effect::Ask(question) => questions.push((from, question)),
+        };
+        let mut host = PresenceHost {
+            voice: kind.presence(&shared.settings),
+            retained: &mut shared.retained,
+            draft: &mut shared.draft,
+            outbox_bytes_max: limits.outbox_bytes_max,
+            say: &mut say,
+        };
+        step(&mut presence[kind as usize], &mut host);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
-    use crate::service::presence::Wanted;
+    use crate::service::presence::{ChannelInquiry, PresenceRequest, WantedCounts};
     use crate::shard::Limits;
+    use std::sync::Arc;
 
     const NOW: Now = Now { monotonic_ns: 0, unix_ms: 0 };
 
@@ -142,42 +55,49 @@ mod tests {
         Shard::new(Arc::default(), Limits::default(), Arc::new(Metrics::default()), NOW)
     }
 
-    fn connection(id: u32) -> ConnectionRef {
-        ConnectionRef { shard: 0, id, serial: 0 }
+    /// Something that the connection with this number asks about an app.
+    fn ask(shard: &mut Shard, id: u32, app: &str, request: PresenceRequest) {
+        let dialect = *Kind::ALL.iter().find(|kind| kind.presence(shard.settings()).is_some()).unwrap();
+        let question = PresenceQuestion { dialect: dialect.id(), app: app.into(), request };
+        shard.ask_presence(ConnectionRef { shard: 0, id, serial: 0 }, question, NOW);
     }
 
-    fn join(user: &str, info: &str) -> Note {
-        Note::Join { channel: "presence-a".into(), user: user.into(), info: info.into() }
+    fn join(user: &str, info: &str) -> PresenceRequest {
+        PresenceRequest::Join { channel: "presence-a".into(), user: user.into(), info: info.into() }
     }
 
     #[test]
-    fn nothing_is_kept_of_an_app_in_which_nobody_is() {
+    fn nothing_is_kept_of_an_app_without_subscriptions() {
         let mut shard = shard();
-        let inquiry = || Note::Inquire(Inquiry::Channel("room".into(), Wanted::default()));
+        let inquiry = || {
+            let channel = ChannelInquiry::Channel("room".into(), WantedCounts::default());
+            PresenceRequest::Inquire(channel)
+        };
         for app in ["1", "2"] {
-            shard.take_note(connection(0), app, &inquiry(), NOW);
-            shard.take_note(connection(1), app, &Note::Enter("room".into()), NOW);
-            shard.take_note(connection(1), app, &join("7", "null"), NOW);
-            shard.take_note(connection(0), app, &inquiry(), NOW);
+            ask(&mut shard, 0, app, inquiry());
+            ask(&mut shard, 1, app, PresenceRequest::Enter("room".into()));
+            ask(&mut shard, 1, app, join("7", "null"));
+            ask(&mut shard, 0, app, inquiry());
         }
-        assert_eq!(shard.presence.len(), 2);
+        let apps = |shard: &Shard| shard.presence.iter().flat_map(Presence::apps).count();
+        assert_eq!(apps(&shard), 2);
         for channel in ["room", "presence-a", "presence-a"] {
-            shard.take_note(connection(1), "1", &Note::Leave(channel.into()), NOW);
+            ask(&mut shard, 1, "1", PresenceRequest::Leave(channel.into()));
         }
-        assert_eq!(shard.presence.keys().map(|app| &**app).collect::<Vec<_>>(), ["2"]);
+        assert_eq!(shard.presence.iter().flat_map(Presence::apps).collect::<Vec<_>>(), ["2"]);
     }
 
     #[test]
-    fn an_owner_that_has_much_to_say_hands_it_on_before_it_takes_more_notes() {
+    fn an_owner_that_has_much_to_say_hands_it_on_before_it_takes_more_questions() {
         let mut shard = shard();
         let info = format!("\"{}\"", "x".repeat(1000));
         let mut taken = 0;
         while shard.takes_more() {
-            shard.take_note(connection(taken), "1", &join(&(taken % 100).to_string(), &info), NOW);
+            ask(&mut shard, taken, "1", join(&(taken % 100).to_string(), &info));
             taken += 1;
         }
         let told: usize = shard.take_outgoing().iter().map(Outgoing::weight).sum();
-        assert!((4 << 20..5 << 20).contains(&told), "{taken} notes come to {told} bytes");
+        assert!((4 << 20..5 << 20).contains(&told), "{taken} questions come to {told} bytes");
         assert!(shard.takes_more());
     }
 }

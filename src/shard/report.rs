@@ -8,9 +8,11 @@ use super::{Id, Shard};
 use crate::dialect::{AnyDialect, Input, Kind};
 use crate::proxy::Remote;
 use crate::reason::{Reason, Volume};
+use crate::service::Answer;
+use crate::service::verification::TokenAnswer;
 use crate::text::start;
 use crate::throttle::{LINES_MAX, More, Throttle};
-use crate::token::{Refusal, Verdict};
+use crate::token::Refusal;
 use crate::wheel::{Now, TICK_MS};
 use std::fmt::{self, Write as _};
 
@@ -86,20 +88,20 @@ impl From<&Input<'_>> for Why {
     fn from(input: &Input<'_>) -> Self {
         match input {
             Input::Text(_) | Input::Binary(_) => Reason::Protocol.into(),
-            // A good token that is refused all the same does not grant what is asked for.
-            Input::Verified(Verdict::Granted(grant)) => {
-                Self { subject: grant.text("sub").map(Into::into), ..Reason::Scope.into() }
-            }
-            Input::Verified(Verdict::Refused(refusal)) => {
-                Self { refusal: Some(*refusal), ..Reason::of(*refusal).into() }
-            }
-            Input::Revoked => Reason::Revoked.into(),
+            Input::Answer(Answer::Token(_, answer)) => match answer {
+                // A good token that is refused all the same does not grant what is asked for.
+                TokenAnswer::Granted(grant) => {
+                    Self { subject: grant.text("sub").map(Into::into), ..Reason::Scope.into() }
+                }
+                TokenAnswer::Refused(refusal) => {
+                    Self { refusal: Some(*refusal), ..Reason::of(*refusal).into() }
+                }
+                TokenAnswer::Revoked => Reason::Revoked.into(),
+            },
+            Input::Answer(Answer::Topic(_)) => Reason::Topic.into(),
             Input::Deadline => Reason::Expired.into(),
             Input::Configured => Reason::App.into(),
-            Input::Told(_) => Reason::Topic.into(),
-            Input::Reply(_) | Input::Alive | Input::Verified(Verdict::Ask) | Input::Gone => {
-                Reason::Dialect.into()
-            }
+            Input::Answer(Answer::Presence(_)) | Input::Alive | Input::Gone => Reason::Dialect.into(),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! HTTP requests that dialects answer: the connection stays what it is, and another request may follow.
 
 use super::report::Told;
-use super::session::Phase;
+use super::session::{AwaitedAnswer, PendingInquiry, Phase};
 use super::{Event, Id, Outgoing, Shard};
 use crate::api::{self, AnswerForm, Persistence};
 use crate::dialect::{Action, Kind, Request, Served};
 use crate::metrics::{Origin, Outcome, StatusClass};
 use crate::reason::Reason;
-use crate::service::presence::Note;
-use crate::service::topic;
+use crate::service::Question;
+use crate::service::presence::PresenceAnswer;
 use crate::wheel::{Now, ticks};
 
 /// Seconds that a connection may stay without a request. nginx waits as long.
@@ -37,7 +37,7 @@ impl Shard {
     /// Whether there may be more for the shards and the owner of the topics before what there is is handed on.
     #[must_use]
     pub fn takes_more(&self) -> bool {
-        self.outgoing.bytes < TURN_OUTGOING_BYTES_MAX && self.requests.len() < TURN_REQUESTS_MAX
+        self.outgoing.bytes < TURN_OUTGOING_BYTES_MAX && self.topic_questions < TURN_REQUESTS_MAX
     }
 
     /// Whether the client has taken every answer so far. Until then its next request can wait, or one that reads
@@ -97,49 +97,62 @@ impl Shard {
                     self.metrics.events[Origin::Http as usize][Outcome::Accepted as usize].add(1);
                     self.outgoing.push(Outgoing::Publication(*publication));
                 }
-                Action::Notify(webhook) => self.webhooks.push(*webhook),
-                Action::Relay(text) => self.relays.push(text),
+                Action::Ask(question) => {
+                    // Nothing that has an answer is asked so.
+                    let _ = self.ask(id, kind, question, now);
+                }
                 _ => {}
             }
         }
         self.shared.actions.list = list;
+
         let mut response = std::mem::take(&mut self.response);
         response.clear();
-        let status = match &served {
+        match served {
             Served::Answer { status, content_type, body } => {
-                api::put_answer(*status, "", content_type, wanted, body, &mut response);
-                Some(*status)
+                api::put_answer(status, "", content_type, wanted, &body, &mut response);
+                self.answer_at_once(id, kind, status, &response, persistence, now);
             }
             Served::NotAllowed(methods) => {
                 api::put_not_allowed(methods, wanted, &mut response);
-                Some(405)
+                self.answer_at_once(id, kind, 405, &response, persistence, now);
             }
-            // It counts when its answer is there, or has not come.
-            Served::Asked(..) | Served::Inquired(_) => None,
-        };
-        if let Some(status) = status {
-            self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
-            if matches!(status, 401 | 403) {
-                let told = Some(Told { code: status, text: "" });
-                self.report_refusal(id, Reason::Signature, "", told, now);
-            }
-        }
-        if status.is_none() {
-            match served {
-                Served::Asked(app, inquiry) => self.note(id, &app, Note::Inquire(inquiry)),
-                Served::Inquired(inquiry) => self.request(id, topic::TopicQuestion::Inquire(inquiry)),
-                Served::Answer { .. } | Served::NotAllowed(_) => {}
-            }
-            let session = &mut self.sessions[id as usize];
-            session.phase = Phase::Asked(kind, wanted);
-            session.deadline = now.tick().saturating_add(ticks(ANSWER_S));
-            self.reschedule(id);
-        } else {
-            self.conclude(id, &response, persistence, now);
+            Served::Asked(question) => self.await_answer(id, (kind, wanted), question, now),
         }
         response.shrink_to(RESPONSE_BYTES_KEPT);
         self.response = response;
         self.sessions[id as usize].phase == Phase::Idle
+    }
+
+    fn answer_at_once(
+        &mut self,
+        id: Id,
+        kind: Kind,
+        status: u16,
+        response: &[u8],
+        persistence: Persistence,
+        now: Now,
+    ) {
+        self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
+        if matches!(status, 401 | 403) {
+            let told = Some(Told { code: status, text: "" });
+            self.report_refusal(id, Reason::Signature, "", told, now);
+        }
+        self.conclude(id, response, persistence, now);
+    }
+
+    /// Asks a service for a request, which counts when its answer is there, or has not come.
+    fn await_answer(&mut self, id: Id, (kind, wanted): (Kind, AnswerForm), question: Question, now: Now) {
+        if let Question::Presence(question) = &question {
+            let left = if question.owner(self.shards).is_some() { 1 } else { self.shards };
+            let inquiry = PendingInquiry { question: question.clone(), left, answer: None };
+            self.sessions[id as usize].pending = Some(Box::new(AwaitedAnswer::Inquiry(inquiry)));
+        }
+        let session = &mut self.sessions[id as usize];
+        session.phase = Phase::Asked(kind, wanted);
+        session.deadline = now.tick().saturating_add(ticks(ANSWER_S));
+        self.reschedule(id);
+        let _ = self.ask(id, kind, question, now);
     }
 
     /// Answers a request that cannot be read or served with a status and ready bytes, and ends the connection.
@@ -158,8 +171,30 @@ impl Shard {
         self.conclude(id, &response, Persistence::Ends, now);
     }
 
-    /// What the owner of an app's presence, or of the topics, says to the request of a connection.
-    pub(super) fn answer_inquiry(&mut self, id: Id, status: u16, body: &[u8], now: Now) {
+    /// An owner of channels answers the question of a request: all of them make the answer.
+    pub(super) fn answer_inquiry(&mut self, id: Id, answer: PresenceAnswer, now: Now) {
+        let session = &mut self.sessions[id as usize];
+        let (Phase::Asked(kind, _), Some(pending)) = (session.phase, session.pending.take()) else { return };
+        let AwaitedAnswer::Inquiry(mut inquiry) = *pending else { return };
+        match &mut inquiry.answer {
+            Some(known) => known.merge(answer),
+            None => inquiry.answer = Some(answer),
+        }
+        inquiry.left -= 1;
+        if inquiry.left > 0 {
+            session.pending = Some(Box::new(AwaitedAnswer::Inquiry(inquiry)));
+            return;
+        }
+
+        if let Some(answer) = &inquiry.answer {
+            let (context, _) = self.shared.lend(now);
+            let body = kind.answer(&inquiry.question, answer, &context);
+            self.answer_request(id, 200, &body, now);
+        }
+    }
+
+    /// Answers a request whose answer was awaited.
+    pub(super) fn answer_request(&mut self, id: Id, status: u16, body: &[u8], now: Now) {
         let Phase::Asked(kind, wanted) = self.sessions[id as usize].phase else { return };
         self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
         let mut response = Vec::with_capacity(body.len() + 128);
@@ -170,6 +205,7 @@ impl Shard {
 
     /// The answer that a request waits for has not come in time.
     pub(super) fn give_up(&mut self, id: Id, kind: Kind, is_head: bool, now: Now) {
+        self.sessions[id as usize].pending = None;
         self.refuse_request(id, kind, (503, api::unserved()), is_head, now);
         // What has come meanwhile is read and dropped: unread, it would have the answer lost (RFC 9112 section 9.6).
         self.events.push(Event::Ready(id));

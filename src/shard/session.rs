@@ -3,6 +3,7 @@
 use crate::api::AnswerForm;
 use crate::dialect::{AnyDialect, Kind};
 use crate::outbox::Outbox;
+use crate::service::presence::{PresenceAnswer, PresenceQuestion};
 use crate::wheel::Tick;
 use schemars::JsonSchema;
 
@@ -100,17 +101,27 @@ impl Phase {
     }
 }
 
-/// What only a connection needs that is about to become a session.
-pub(super) struct Opening {
-    /// The 101 response.
-    pub(super) response: Box<[u8]>,
+/// What only a connection needs that waits.
+pub(super) enum AwaitedAnswer {
+    /// For its dialect to accept: the 101 response.
+    Response(Box<[u8]>),
+    /// For the answers of the owners of channels to a request.
+    Inquiry(PendingInquiry),
+}
+
+/// A question of a request, to one or several owners of channels.
+pub(super) struct PendingInquiry {
+    pub(super) question: Box<PresenceQuestion>,
+    /// Owners that have not answered.
+    pub(super) left: usize,
+    /// What the others have answered.
+    pub(super) answer: Option<PresenceAnswer>,
 }
 
 /// One connection.
 pub(super) struct Session {
     pub(super) dialect: Option<AnyDialect>,
-    /// While the dialect has not accepted.
-    pub(super) opening: Option<Box<Opening>>,
+    pub(super) pending: Option<Box<AwaitedAnswer>>,
     pub(super) outbox: Outbox,
     /// Tells the connection from those that had its number before.
     pub(super) serial: u32,
@@ -125,10 +136,12 @@ pub(super) struct Session {
     pub(super) misses_max: u8,
     pub(super) phase: Phase,
     pub(super) dirty: bool,
-    /// The number of the question whose answer counts; 0 when there is none.
+    /// The number of the question about a token whose answer counts; 0 when there is none.
     pub(super) asked: u32,
     /// Whether the owner of the topics waits until the outbox is empty.
     pub(super) owes_receipt: bool,
+    /// Whether it has asked the owner of the topics anything.
+    pub(super) asks_topics: bool,
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use fanfare::message::{self, Interest, MessageInbox};
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
 use fanfare::service::webhook::Webhook;
+use fanfare::service::{ConnectionRef, Question};
 use fanfare::shard::{Event, Id, Limits, Outgoing, Shard};
 use fanfare::token::Verifier;
 use fanfare::wheel::Now;
@@ -71,6 +72,8 @@ pub(crate) struct Bus {
     pub(crate) webhooks: Vec<Webhook>,
     /// What other nodes were told.
     pub(crate) relays: Vec<Box<str>>,
+    /// Questions to services that are not here.
+    pub(crate) questions: Vec<(ConnectionRef, Question)>,
 }
 
 impl Bus {
@@ -97,6 +100,7 @@ impl Bus {
             subprotocols: "",
             webhooks: Vec::new(),
             relays: Vec::new(),
+            questions: Vec::new(),
         }
     }
 
@@ -234,18 +238,23 @@ impl Bus {
     }
 
     pub(crate) fn flush(&mut self) {
-        let notes = self.shard.take_notes();
-        notes
-            .iter()
-            .for_each(|(connection, app, note)| self.shard.take_note(*connection, app, note, self.now));
+        // What presence is asked may have it ask for webhooks.
+        while self.shard.has_questions() {
+            for (from, question) in self.shard.take_questions() {
+                match question {
+                    Question::Presence(question) => self.shard.ask_presence(from, *question, self.now),
+                    Question::Webhook(webhook) => self.webhooks.push(*webhook),
+                    Question::Relay(text) => self.relays.push(text),
+                    question => self.questions.push((from, question)),
+                }
+            }
+        }
         for outgoing in self.shard.take_outgoing() {
             match outgoing {
                 Outgoing::Publication(publication) => self.shard.deliver(&Arc::new(publication), self.now),
-                Outgoing::Reply(connection, reply) => self.shard.take_reply(connection, reply, self.now),
+                Outgoing::Answer(connection, answer) => self.shard.answer(connection, answer, self.now),
             }
         }
-        self.webhooks.extend(self.shard.take_webhooks());
-        self.relays.extend(self.shard.take_relays());
         let clients = &mut self.clients;
         self.shard.flush(self.now, |id, bytes| {
             let client = clients.values_mut().find(|client| client.id == id).unwrap();

@@ -106,7 +106,7 @@ fn publish(bus: &mut Bus, channel: &str, data: &str) {
 /// What webhooks are told since somebody looked.
 fn told(bus: &mut Bus) -> Vec<String> {
     let show = |webhook| match webhook {
-        Webhook::WebhookEvent(webhook) => webhook.json.into(),
+        Webhook::Event(webhook) => webhook.json.into(),
         Webhook::Callback(callback) => panic!("{callback:?}"),
     };
     std::mem::take(&mut bus.webhooks).into_iter().map(show).collect()

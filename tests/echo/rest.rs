@@ -1,10 +1,14 @@
 //! The HTTP API: every route with its answers, and the errors in their order.
 
-use fanfare::dialect::echo::{App, AppSettings, EchoReach, SocketId, answer};
+use fanfare::dialect::echo::{App, AppSettings, EchoReach, SocketId};
 use fanfare::dialect::{Action, Actions, Context, Kind, Request, Served, Settings};
-use fanfare::frame::Publication;
+use fanfare::frame::{Draft, Publication};
+use fanfare::retained::Retained;
 use fanfare::service::ConnectionRef;
-use fanfare::service::presence::{AppPresence, Change, Inquiry, Newcomer, Rules};
+use fanfare::service::Question;
+use fanfare::service::presence::{
+    AppPresence, ChannelInquiry, Newcomer, PresenceChange, PresenceQuestion, PresenceRequest, PresenceRules,
+};
 use fanfare::setting::Secret;
 use fanfare::wheel::Now;
 use hmac::{Hmac, Mac as _};
@@ -13,6 +17,7 @@ use std::sync::Arc;
 
 /// When everybody's clock says so.
 pub(crate) const NOW_S: u64 = 1_700_000_000;
+const NOW: Now = Now { monotonic_ns: 0, unix_ms: NOW_S * 1000 };
 
 /// A server with one app, which the test may have other than usual.
 pub(crate) struct Server {
@@ -34,10 +39,10 @@ impl Server {
         method: &str,
         target: &str,
         body: &str,
-    ) -> (u16, String, Vec<Publication>, Option<Inquiry>) {
+    ) -> (u16, String, Vec<Publication>, Option<ChannelInquiry>) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let (mut parser, mut draft, mut acls) = Default::default();
-        let now = Now { monotonic_ns: 0, unix_ms: NOW_S * 1000 };
+        let (mut parser, mut draft, mut shared) = Default::default();
+        let now = NOW;
         let settings = &self.settings;
         let retained = Default::default();
         let mut rng: fanfare::dialect::Rng = Box::new(|| 7);
@@ -46,7 +51,7 @@ impl Server {
             settings,
             parser: &mut parser,
             draft: &mut draft,
-            acls: &mut acls,
+            shared: &mut shared,
             retained: &retained,
             rng: &mut rng,
         };
@@ -64,12 +69,32 @@ impl Server {
                 (status, String::from_utf8(body).unwrap(), publications, None)
             }
             Served::NotAllowed(methods) => (405, methods.into(), publications, None),
-            Served::Asked(app, inquiry) => {
-                assert_eq!(&*app, "app-id");
+            Served::Asked(Question::Presence(question)) => {
+                assert_eq!(&*question.app, "app-id");
+                let PresenceRequest::Inquire(inquiry) = question.request else { panic!("{question:?}") };
                 (200, String::new(), publications, Some(inquiry))
             }
-            Served::Inquired(inquiry) => panic!("{inquiry:?}"),
+            Served::Asked(question) => panic!("{question:?}"),
         }
+    }
+
+    /// The body that answers an inquiry.
+    fn answer(&self, inquiry: ChannelInquiry, presence: &AppPresence, retained: &Retained) -> String {
+        let answer = presence.answer(&inquiry);
+        let request = PresenceRequest::Inquire(inquiry);
+        let question = PresenceQuestion { dialect: Kind::Echo.id(), app: "app-id".into(), request };
+        let (mut parser, mut draft, mut shared) = Default::default();
+        let mut rng: fanfare::dialect::Rng = Box::new(|| 7);
+        let context = Context {
+            now: NOW,
+            settings: &self.settings,
+            parser: &mut parser,
+            draft: &mut draft,
+            shared: &mut shared,
+            retained,
+            rng: &mut rng,
+        };
+        String::from_utf8(Kind::Echo.answer(&question, &answer, &context)).unwrap()
     }
 
     /// The same, signed.
@@ -78,7 +103,7 @@ impl Server {
         method: &str,
         target: &str,
         body: &str,
-    ) -> (u16, String, Vec<Publication>, Option<Inquiry>) {
+    ) -> (u16, String, Vec<Publication>, Option<ChannelInquiry>) {
         self.ask(method, &sign(method, target, body, "app-secret"), body)
     }
 
@@ -297,17 +322,29 @@ fn a_batch_is_published_in_order_or_not_at_all() {
     assert_eq!(server.signed("POST", path, r#"{"batch":[]}"#).0, 200);
 }
 
-/// Rosters as they are when these connections have come.
+/// An event that a channel keeps for nine seconds more.
+fn kept(channel: &str, json: &str) -> Retained {
+    let mut draft = Draft::default();
+    draft.address(&[b"e", b"app-id", b"\0", channel.as_bytes(), b"\0"], b"");
+    draft.text(|out| out.extend_from_slice(json.as_bytes()));
+    draft.retain(9);
+    let publication = draft.finish(NOW);
+    let mut retained = Retained::default();
+    retained.keep(&Arc::new(publication), 0, NOW);
+    retained
+}
+
+/// Presence as it is when these connections have come.
 fn presence() -> AppPresence {
     let mut presence = AppPresence::default();
-    let tell = &mut |_: Change<'_>| {};
+    let tell = &mut |_: PresenceChange<'_>| {};
     for (id, user) in [(1, "1"), (2, "1"), (3, "2")] {
         let connection = ConnectionRef { shard: 0, id, serial: 0 };
         let newcomer = Newcomer { channel: "presence-a", user, info: "null", listed_bytes: 0 };
-        presence.join(connection, newcomer, Rules::default(), tell);
+        presence.join(connection, newcomer, PresenceRules::default(), tell);
     }
     for channel in ["room", "room", "#server-to-user-7"] {
-        presence.enter(channel, Rules::default(), 0, tell);
+        presence.enter(channel, PresenceRules::default(), 0, tell);
     }
     presence
 }
@@ -315,12 +352,11 @@ fn presence() -> AppPresence {
 #[test]
 fn questions_about_channels_are_answered_as_the_specification_shows() {
     let (server, presence) = (Server::new(|_| {}), presence());
-    let kept =
-        |channel: &str| (channel != "cache-none").then(|| format!(r#"{{"data":"of {channel}","ttl":9}}"#));
+    let kept = kept("cache-c", r#"{"data":"of cache-c"}"#);
     let get = |target: &str| {
         let (status, text, _, inquiry) = server.signed("GET", &format!("/apps/app-id/{target}"), "");
         match inquiry {
-            Some(inquiry) => String::from_utf8(answer(&inquiry, &presence, &kept).into()).unwrap(),
+            Some(inquiry) => server.answer(inquiry, &presence, &kept),
             None => format!("{status} {text}"),
         }
     };
@@ -379,10 +415,7 @@ fn an_event_with_info_is_answered_with_the_counts_of_its_channels() {
     let (server, presence) = (Server::new(|_| {}), presence());
     let ask = |path: &str, body: &str| {
         let (_, _, publications, inquiry) = server.signed("POST", path, body);
-        (
-            publications.len(),
-            String::from_utf8(answer(&inquiry.unwrap(), &presence, &|_| None).into()).unwrap(),
-        )
+        (publications.len(), server.answer(inquiry.unwrap(), &presence, &Retained::default()))
     };
     let event =
         r#"{"name":"e","data":"","channels":["presence-a","room"],"info":"user_count,subscription_count"}"#;
@@ -403,7 +436,7 @@ fn a_users_connections_are_told_to_end_with_and_without_the_apps_id() {
     for path in ["/apps/app-id/users/a%20b/terminate_connections", "/users/a%20b/terminate_connections"] {
         let (status, _, publications, inquiry) = server.signed("POST", path, "{}");
         assert_eq!((status, publications.len()), (200, 1));
-        assert!(matches!(inquiry, Some(Inquiry::Dismiss(user)) if &*user == "a b"));
+        assert!(matches!(inquiry, Some(ChannelInquiry::Dismiss(user)) if &*user == "a b"));
         assert!(publications[0].topic().ends_with(b"app-id\0#server-to-user-a b\0"));
         assert_eq!(EchoReach::of(publications[0].meta()), EchoReach::Last);
         assert_eq!(

@@ -6,8 +6,8 @@ use fanfare::api::Persistence;
 use fanfare::dialect::{Kind, Request};
 use fanfare::metrics::{Metrics, StatusClass};
 use fanfare::outbox::Sent;
-use fanfare::service::ConnectionRef;
-use fanfare::service::presence::{Note, Reply};
+use fanfare::service::presence::{ChannelCounts, PresenceAnswer, PresenceRequest};
+use fanfare::service::{Answer, ConnectionRef, Question};
 use fanfare::shard::{Event, Id, Limits, Shard};
 use fanfare::wheel::Now;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ impl Stage {
         let now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_700_000_000_000 };
         let metrics = Arc::<Metrics>::default();
         let settings = Arc::new(Server::new(|_| {}).settings);
-        let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), now).numbered(3);
+        let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), now).numbered(3, 1);
         Self { shard, metrics, now }
     }
 
@@ -40,13 +40,17 @@ impl Stage {
         let request = Request { method: "GET", path, query, body: b"", ..Request::default() };
         assert!(!self.shard.serve(id, Kind::Echo, &request, Persistence::Stays, self.now));
         assert!(self.shard.is_asked(id) && !self.shard.awaits_request(id));
-        let (connection, app, note) = self.shard.take_notes().pop().unwrap();
-        assert!(&*app == APP && matches!(note, Note::Inquire(_)));
+        let (connection, question) = self.shard.take_questions().pop().unwrap();
+        let Question::Presence(question) = question else { panic!("{question:?}") };
+        assert!(&*question.app == APP && matches!(question.request, PresenceRequest::Inquire(_)));
         connection
     }
 
-    fn reply(&mut self, connection: ConnectionRef, body: &str) {
-        self.shard.take_reply(connection, Reply::Answer(body.as_bytes().into()), self.now);
+    /// Answers that this channel is occupied.
+    fn reply(&mut self, connection: ConnectionRef, channel: &str) {
+        let channel = ChannelCounts { name: channel.into(), subscriptions: 1, users: None };
+        let answer = PresenceAnswer::Channels(vec![channel]);
+        self.shard.answer(connection, Answer::Presence(answer), self.now);
     }
 
     /// Lets time pass; returns what is written, and what becomes of connections.
@@ -90,11 +94,14 @@ fn an_answer_for_a_connection_that_has_gone_is_not_the_next_ones() {
     stage.shard.lost(gone.id, stage.now);
     let next = stage.ask();
     assert_eq!((gone.id, gone.shard), (next.id, next.shard), "the number is used again");
-    stage.reply(gone, "the first one's");
+    stage.reply(gone, "the-first-ones");
     assert_eq!(stage.wait(0), (String::new(), vec![Event::Gone(gone.id)]));
-    stage.reply(next, "its own");
+    stage.reply(next, "its-own");
     let (written, events) = stage.wait(0);
-    assert!(written.starts_with("HTTP/1.1 200 ") && written.ends_with("\r\n\r\nits own"), "{written}");
+    assert!(
+        written.starts_with("HTTP/1.1 200 ") && written.ends_with("\r\n\r\n{\"channels\":{\"its-own\":{}}}"),
+        "{written}"
+    );
     assert!(!written.contains("Connection:"), "{written}");
     assert_eq!((events, stage.counted()), (vec![Event::Ready(next.id)], [1, 0, 0]));
     assert_eq!(stage.ask_again(next.id), next);
@@ -106,8 +113,21 @@ fn a_stop_lets_an_answer_come_and_then_ends_the_connection() {
     let connection = stage.ask();
     stage.shard.drain(stage.now);
     assert_eq!(stage.wait(1), (String::new(), vec![]));
-    stage.reply(connection, "{}");
+    stage.reply(connection, "room");
     let (written, events) = stage.wait(0);
     assert!(written.starts_with("HTTP/1.1 200 ") && written.contains("Connection: close\r\n"), "{written}");
     assert!(events.contains(&Event::Finished(connection.id)), "{events:?}");
+}
+
+#[test]
+fn an_answer_of_several_owners_is_whole_and_in_the_order_of_the_names() {
+    let mut stage = Stage::new();
+    stage.shard = stage.shard.numbered(0, 3);
+    let connection = stage.ask();
+    for (channel, written) in [("b", ""), ("c", ""), ("a", r#"{"channels":{"a":{},"b":{},"c":{}}}"#)] {
+        stage.reply(connection, channel);
+        let text = stage.wait(0).0;
+        assert_eq!(text.split_once("\r\n\r\n").map_or("", |(_, body)| body), written);
+    }
+    assert_eq!(stage.counted(), [1, 0, 0]);
 }

@@ -12,8 +12,10 @@ use fanfare::frame::Publication;
 use fanfare::message::Received;
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
-use fanfare::service::ConnectionRef;
-use fanfare::service::presence::{Inquiry, Note, Reply, Wanted, owner};
+use fanfare::service::presence::{
+    ChannelCounts, ChannelInquiry, PresenceAnswer, PresenceQuestion, PresenceRequest, WantedCounts,
+};
+use fanfare::service::{Answer, ConnectionRef, Question};
 use fanfare::shard::{Id, Limits, Outgoing, Shard};
 use fanfare::wheel::Now;
 use proptest::prelude::*;
@@ -31,8 +33,8 @@ type View = BTreeMap<String, Value>;
 
 enum Parcel {
     Publication(Arc<Publication>),
-    Note(ConnectionRef, Arc<str>, Note),
-    Reply(ConnectionRef, Reply),
+    Presence(ConnectionRef, PresenceQuestion),
+    Answer(ConnectionRef, Answer),
 }
 
 /// One channel of one client, as it may be.
@@ -63,9 +65,9 @@ struct World {
     members_max: usize,
     /// Who is in a channel by the order in which the owner was told.
     members: BTreeMap<String, Vec<(ConnectionRef, String, Value)>>,
-    /// What each is to be answered.
-    due: HashMap<ConnectionRef, VecDeque<Option<View>>>,
-    answers: Vec<Value>,
+    /// What each is to be answered, by channel: each has an owner of its own.
+    due: HashMap<(ConnectionRef, String), VecDeque<Option<View>>>,
+    answers: Vec<ChannelCounts>,
 }
 
 impl World {
@@ -79,7 +81,7 @@ impl World {
             let mut drawn = (number as u64) << 40;
             let shard =
                 Shard::new(Arc::clone(&settings), Limits::default(), Arc::clone(&metrics[number]), now);
-            shard.numbered(number as u16).drawing(Box::new(move || {
+            shard.numbered(number as u16, shards).drawing(Box::new(move || {
                 drawn += 1;
                 drawn
             }))
@@ -104,10 +106,6 @@ impl World {
             due: HashMap::new(),
             answers: Vec::new(),
         }
-    }
-
-    fn owner(&self) -> usize {
-        owner(APP, self.shards.len())
     }
 
     fn connect(&mut self, number: usize) {
@@ -173,13 +171,13 @@ impl World {
             let Some(parcel) = self.mailboxes[at].pop_front() else { break };
             match parcel {
                 Parcel::Publication(publication) => self.shards[at].deliver(&publication, self.now),
-                Parcel::Note(connection, app, note) => {
-                    self.expect(connection, &note);
-                    self.shards[at].take_note(connection, &app, &note, self.now);
+                Parcel::Presence(connection, question) => {
+                    self.expect(connection, &question.request);
+                    self.shards[at].ask_presence(connection, question, self.now);
                 }
-                Parcel::Reply(connection, reply) => {
-                    self.compare(connection, &reply);
-                    self.shards[at].take_reply(connection, reply, self.now);
+                Parcel::Answer(connection, answer) => {
+                    self.compare(connection, &answer);
+                    self.shards[at].answer(connection, answer, self.now);
                 }
             }
         }
@@ -187,40 +185,47 @@ impl World {
     }
 
     /// What a plain list of who is there says to a note.
-    fn expect(&mut self, connection: ConnectionRef, note: &Note) {
-        match note {
-            Note::Join { channel, user, info } => {
+    fn expect(&mut self, connection: ConnectionRef, request: &PresenceRequest) {
+        match request {
+            PresenceRequest::Join { channel, user, info } => {
                 let members = self.members.entry(channel.to_string()).or_default();
                 let known =
                     members.iter().find(|(_, other, _)| **other == **user).map(|(_, _, info)| info.clone());
                 let view = view(members);
                 if members.iter().all(|(other, ..)| *other != connection) {
                     if known.is_none() && self.members_max > 0 && view.len() >= self.members_max {
-                        return self.due.entry(connection).or_default().push_back(None);
+                        return self
+                            .due
+                            .entry((connection, channel.to_string()))
+                            .or_default()
+                            .push_back(None);
                     }
                     let info = known.unwrap_or_else(|| serde_json::from_str(info).unwrap());
                     members.push((connection, user.to_string(), info));
                 }
                 let view = self::view(members);
-                self.due.entry(connection).or_default().push_back(Some(view));
+                self.due.entry((connection, channel.to_string())).or_default().push_back(Some(view));
             }
-            Note::Leave(channel) => {
+            PresenceRequest::Leave(channel) => {
                 if let Some(members) = self.members.get_mut(&**channel) {
                     members.retain(|(other, ..)| *other != connection);
                 }
             }
-            Note::Enter(_) | Note::Miss(_) | Note::Inquire(_) => {}
+            PresenceRequest::Enter(_) | PresenceRequest::Miss(_) | PresenceRequest::Inquire(_) => {}
         }
     }
 
-    fn compare(&mut self, connection: ConnectionRef, reply: &Reply) {
-        let got = match reply {
-            Reply::Answer(body) => return self.answers.push(serde_json::from_slice(body).unwrap()),
-            Reply::Full(_) => None,
-            Reply::Present(_, list) => Some(listed(&frames(list.frame(0))[0])),
-            Reply::TooLong(_) | Reply::Dismissed => panic!("{reply:?}"),
+    fn compare(&mut self, connection: ConnectionRef, answer: &Answer) {
+        let (channel, got) = match answer {
+            Answer::Presence(PresenceAnswer::Full(channel)) => (channel, None),
+            Answer::Presence(PresenceAnswer::Present { channel, list }) => (channel, Some(listed(list))),
+            Answer::Presence(PresenceAnswer::Channels(channels)) => {
+                return self.answers.extend(channels.iter().cloned());
+            }
+            answer => panic!("{answer:?}"),
         };
-        assert_eq!(self.due.get_mut(&connection).and_then(VecDeque::pop_front), Some(got));
+        let due = self.due.get_mut(&(connection, channel.to_string()));
+        assert_eq!(due.and_then(VecDeque::pop_front), Some(got));
     }
 
     /// Hands on what a shard has for the others, and hears what it has said to clients.
@@ -232,14 +237,25 @@ impl World {
                     let all = self.mailboxes.iter_mut();
                     all.for_each(|mailbox| mailbox.push_back(Parcel::Publication(Arc::clone(&publication))));
                 }
-                Outgoing::Reply(connection, reply) => {
-                    self.mailboxes[usize::from(connection.shard)].push_back(Parcel::Reply(connection, reply));
+                Outgoing::Answer(connection, answer) => {
+                    self.mailboxes[usize::from(connection.shard)]
+                        .push_back(Parcel::Answer(connection, answer));
                 }
             }
         }
-        let owner = self.owner();
-        for (connection, app, note) in self.shards[at].take_notes() {
-            self.mailboxes[owner].push_back(Parcel::Note(connection, app, note));
+        let shards = self.shards.len();
+        for (from, question) in self.shards[at].take_questions() {
+            match question {
+                Question::Presence(question) => {
+                    let owner = question.owner(shards);
+                    for (number, mailbox) in self.mailboxes.iter_mut().enumerate() {
+                        if owner.is_none_or(|owner| owner == number) {
+                            mailbox.push_back(Parcel::Presence(from, (*question).clone()));
+                        }
+                    }
+                }
+                question => panic!("{question:?}"),
+            }
         }
         let mut wires: Vec<(Id, Vec<u8>)> = Vec::new();
         self.shards[at].flush(self.now, |id, bytes| {
@@ -260,20 +276,24 @@ impl World {
         }
     }
 
-    /// What the owner says of all channels.
-    fn inquire(&mut self) -> Value {
-        let wanted = Wanted { users: true, subscriptions: true, kept: false };
-        let inquiry = Note::Inquire(Inquiry::Channels { prefix: "".into(), wanted });
-        let owner = self.owner();
+    /// What the owners say of all channels: users and subscriptions of each.
+    fn inquire(&mut self) -> BTreeMap<String, (Option<u32>, u32)> {
+        let wanted = WantedCounts { users: true, subscriptions: true, kept: false };
+        let inquiry = ChannelInquiry::Channels { prefix: "".into(), wanted };
+        let request = PresenceRequest::Inquire(inquiry);
+        let question = PresenceQuestion { dialect: Kind::Echo.id(), app: APP.into(), request };
         let connection = ConnectionRef { shard: 0, id: u32::MAX, serial: 0 };
-        self.mailboxes[owner].push_back(Parcel::Note(connection, APP.into(), inquiry));
+        for mailbox in &mut self.mailboxes {
+            mailbox.push_back(Parcel::Presence(connection, question.clone()));
+        }
         self.calm();
-        self.answers.pop().unwrap()
+        let answers = self.answers.drain(..);
+        answers.map(|channel| (channel.name.into(), (channel.users, channel.subscriptions))).collect()
     }
 
     fn check(&mut self) {
         self.calm();
-        let mut expected = serde_json::Map::new();
+        let mut expected = BTreeMap::new();
         for channel in CHANNELS {
             let mine = self.clients.iter().map(|client| &client.mine[channel]);
             assert!(mine.clone().all(|mine| mine.wishes.is_empty()), "every wish is answered");
@@ -285,8 +305,7 @@ impl World {
             }
             assert!(self.members_max == 0 || truth.len() <= self.members_max);
             if !joined.is_empty() {
-                let counts = json!({"user_count": truth.len(), "subscription_count": joined.len()});
-                expected.insert(channel.into(), counts);
+                expected.insert(channel.into(), (Some(truth.len() as u32), joined.len() as u32));
             }
         }
         let in_room: Vec<_> = self.clients.iter().filter(|client| client.in_room).collect();
@@ -294,16 +313,16 @@ impl World {
             assert_eq!(client.count, Some(in_room.len() as u64), "the room's count is exact");
         }
         if !in_room.is_empty() {
-            expected.insert(ROOM.into(), json!({"user_count": 0, "subscription_count": in_room.len()}));
+            expected.insert(ROOM.into(), (None, in_room.len() as u32));
         }
-        assert_eq!(self.inquire(), json!({"channels": expected}));
+        assert_eq!(self.inquire(), expected);
     }
 
     /// Everybody goes; nothing is to be left.
     fn end(&mut self) {
         (0..CLIENTS).for_each(|number| self.disconnect(number));
         self.calm();
-        assert_eq!(self.inquire(), json!({"channels": {}}));
+        assert_eq!(self.inquire(), BTreeMap::new());
         assert!(self.members.values().all(Vec::is_empty));
         for (shard, metrics) in self.shards.iter_mut().zip(&self.metrics) {
             shard.tick(self.now);
@@ -335,7 +354,7 @@ impl Client {
         match event {
             "pusher_internal:subscription_succeeded" => {
                 let wish = mine.wishes.pop_front().expect("an answer to a wish that stands");
-                let view = listed(frame);
+                let view = listed(frame["data"].as_str().unwrap());
                 match &mut mine.joined {
                     Some((_, known)) => assert_eq!(*known, view, "a second list says what is known"),
                     joined => *joined = Some((wish, view)),
@@ -368,8 +387,8 @@ fn view(members: &[(ConnectionRef, String, Value)]) -> View {
 }
 
 /// The members that a list names, which has to agree with itself.
-fn listed(frame: &Value) -> View {
-    let data: Value = serde_json::from_str(frame["data"].as_str().unwrap()).unwrap();
+fn listed(data: &str) -> View {
+    let data: Value = serde_json::from_str(data).unwrap();
     let presence = &data["presence"];
     let view: View = serde_json::from_value(presence["hash"].clone()).unwrap();
     assert_eq!(presence["count"], view.len());
@@ -494,8 +513,10 @@ fn a_newcomer_costs_a_channel_of_a_thousand_one_publication() {
         let data = json!({"channel": "presence-a", "auth": auth, "channel_data": data});
         let text = json!({"event": "pusher:subscribe", "data": data}).to_string();
         shard.receive(id, Received::Text(&text), now);
-        let notes = shard.take_notes();
-        notes.iter().for_each(|(connection, app, note)| shard.take_note(*connection, app, note, now));
+        for (from, question) in shard.take_questions() {
+            let Question::Presence(question) = question else { panic!("{question:?}") };
+            shard.ask_presence(from, *question, now);
+        }
         last.clear();
         for outgoing in shard.take_outgoing() {
             match outgoing {
@@ -505,7 +526,7 @@ fn a_newcomer_costs_a_channel_of_a_thousand_one_publication() {
                     shard.deliver(&publication, now);
                     last.push(publication);
                 }
-                Outgoing::Reply(connection, reply) => shard.take_reply(connection, reply, now),
+                Outgoing::Answer(connection, answer) => shard.answer(connection, answer, now),
             }
         }
     }

@@ -12,8 +12,9 @@ use fanfare::frame::Publication;
 use fanfare::message::Received;
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
-use fanfare::service::ConnectionRef;
-use fanfare::service::presence::{Note, Reply, owner};
+use fanfare::service::presence::PresenceQuestion;
+use fanfare::service::webhook::Webhook;
+use fanfare::service::{Answer, ConnectionRef, Question};
 use fanfare::shard::{Id, Limits, Outgoing, Shard};
 use fanfare::wheel::Now;
 use serde_json::json;
@@ -26,8 +27,8 @@ const SOCKET: u64 = 1234 << 32 | 1234;
 
 enum Parcel {
     Publication(Arc<Publication>),
-    Note(ConnectionRef, Arc<str>, Note),
-    Reply(ConnectionRef, Reply),
+    Presence(ConnectionRef, PresenceQuestion),
+    Answer(ConnectionRef, Answer),
 }
 
 /// Two shards with their mailboxes, as `io` would run them.
@@ -40,6 +41,7 @@ struct Daemon {
     clients: BTreeMap<&'static str, (usize, Client)>,
     /// What came for connections that ask, by shard and number.
     pages: BTreeMap<(usize, Id), String>,
+    webhooks: Vec<Webhook>,
 }
 
 impl Daemon {
@@ -52,7 +54,7 @@ impl Daemon {
             let mut drawn = SOCKET + ((number as u64) << 20);
             let shard =
                 Shard::new(Arc::clone(&settings), Limits::default(), Arc::new(Metrics::default()), now);
-            shard.numbered(number as u16).drawing(Box::new(move || {
+            shard.numbered(number as u16, SHARDS).drawing(Box::new(move || {
                 drawn += 1;
                 drawn - 1
             }))
@@ -64,6 +66,7 @@ impl Daemon {
             now,
             clients: BTreeMap::new(),
             pages: BTreeMap::new(),
+            webhooks: Vec::new(),
         }
     }
 
@@ -152,13 +155,25 @@ impl Daemon {
                         mailbox.push_back(Parcel::Publication(Arc::clone(&publication)));
                     }
                 }
-                Outgoing::Reply(connection, reply) => {
-                    self.mailboxes[usize::from(connection.shard)].push_back(Parcel::Reply(connection, reply));
+                Outgoing::Answer(connection, answer) => {
+                    self.mailboxes[usize::from(connection.shard)]
+                        .push_back(Parcel::Answer(connection, answer));
                 }
             }
         }
-        for (connection, app, note) in shard.take_notes() {
-            self.mailboxes[owner(&app, SHARDS)].push_back(Parcel::Note(connection, app, note));
+        for (from, question) in shard.take_questions() {
+            match question {
+                Question::Presence(question) => {
+                    let owner = question.owner(SHARDS);
+                    for (number, mailbox) in self.mailboxes.iter_mut().enumerate() {
+                        if owner.is_none_or(|owner| owner == number) {
+                            mailbox.push_back(Parcel::Presence(from, (*question).clone()));
+                        }
+                    }
+                }
+                Question::Webhook(webhook) => self.webhooks.push(*webhook),
+                question => panic!("{question:?}"),
+            }
         }
         let (clients, pages) = (&mut self.clients, &mut self.pages);
         shard.flush(self.now, |id, bytes| {
@@ -178,11 +193,11 @@ impl Daemon {
                 while let Some(parcel) = self.mailboxes[at].pop_front() {
                     match parcel {
                         Parcel::Publication(publication) => self.shards[at].deliver(&publication, self.now),
-                        Parcel::Note(connection, app, note) => {
-                            self.shards[at].take_note(connection, &app, &note, self.now)
+                        Parcel::Presence(from, question) => {
+                            self.shards[at].ask_presence(from, question, self.now);
                         }
-                        Parcel::Reply(connection, reply) => {
-                            self.shards[at].take_reply(connection, reply, self.now)
+                        Parcel::Answer(connection, answer) => {
+                            self.shards[at].answer(connection, answer, self.now);
                         }
                     }
                 }
@@ -373,7 +388,7 @@ fn a_webhook_hears_once_of_a_cache_channel_that_is_missed_on_several_shards() {
         assert_eq!(daemon.heard(name)[1..], [miss], "{name}");
     }
     let missed = |daemon: &mut Daemon| {
-        let webhooks = daemon.shards.iter_mut().flat_map(Shard::take_webhooks);
+        let webhooks = std::mem::take(&mut daemon.webhooks).into_iter();
         webhooks.filter(|webhook| format!("{webhook:?}").contains("CacheMiss")).count()
     };
     assert_eq!(missed(&mut daemon), 1);

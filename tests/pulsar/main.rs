@@ -20,11 +20,11 @@ mod volatile;
 
 pub(crate) use conversation::{Bus, NOW_S, verifier};
 use fanfare::dialect::{Settings, pulsar};
-use fanfare::service::ConnectionRef;
 use fanfare::service::topic::{
     MessageDraft, MessageId, Position, Recipient, StoredMessage, TopicAnswer, TopicDelivery, TopicMessage,
     TopicQuestion, TopicRefusal,
 };
+use fanfare::service::{Answer, ConnectionRef, Question};
 use std::sync::Arc;
 
 const PATH: &str = PRODUCER_1;
@@ -61,9 +61,9 @@ impl Stage {
 
     /// Somebody comes; returns what the owner is asked then, and forgets what it was before.
     pub(crate) fn comes(&mut self, name: &str, path: &str) -> Option<(ConnectionRef, TopicQuestion)> {
-        self.bus.shard.take_requests();
+        self.take_questions();
         self.bus.connect(name, path, HOST);
-        let mut asked = self.bus.shard.take_requests();
+        let mut asked = self.take_questions();
         assert!(asked.len() <= 1, "{asked:?}");
         asked.pop()
     }
@@ -90,7 +90,19 @@ impl Stage {
 
     /// What the owner is asked since somebody looked.
     pub(crate) fn asked(&mut self) -> Vec<TopicQuestion> {
-        self.bus.shard.take_requests().into_iter().map(|(_, request)| request).collect()
+        self.take_questions().into_iter().map(|(_, question)| question).collect()
+    }
+
+    pub(crate) fn take_questions(&mut self) -> Vec<(ConnectionRef, TopicQuestion)> {
+        self.bus.flush();
+        let mut topics = Vec::new();
+        for (from, question) in std::mem::take(&mut self.bus.questions) {
+            match question {
+                Question::Topic(question) => topics.push((from, question)),
+                question => self.bus.questions.push((from, question)),
+            }
+        }
+        topics
     }
 
     /// The same, to be read.
@@ -105,7 +117,7 @@ impl Stage {
     }
 
     pub(crate) fn told(&mut self, connection: ConnectionRef, reply: TopicAnswer) {
-        self.bus.shard.take_told(connection, reply, self.bus.now);
+        self.bus.shard.answer(connection, Answer::Topic(reply), self.bus.now);
         self.bus.flush();
     }
 

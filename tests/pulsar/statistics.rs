@@ -18,8 +18,8 @@ fn ask(
     let id = stage.bus.shard.accept(stage.bus.now);
     let request = dialect::Request { method, path, query, authorization, ..Default::default() };
     stage.bus.shard.serve(id, KIND, &request, Persistence::Stays, stage.bus.now);
-    match stage.bus.shard.take_requests().pop() {
-        Some((connection, TopicQuestion::Inquire(inquiry))) => Ok((connection, *inquiry)),
+    match stage.bus.shard.take_questions().pop() {
+        Some((connection, Question::Topic(TopicQuestion::Inquire(inquiry)))) => Ok((connection, *inquiry)),
         None => Err(written(stage)),
         other => panic!("{other:?}"),
     }
@@ -53,7 +53,8 @@ fn the_owner_is_asked_and_its_answer_handed_on() {
         assert_eq!(format!("{inquiry:?}"), expected);
     }
     let (connection, _) = ask(&mut stage, "GET", "/admin/v2/proxy-stats/stats", "").unwrap();
-    stage.bus.shard.take_told(connection, TopicAnswer::Answer(200, b"{}"[..].into()), stage.bus.now);
+    let answer = TopicAnswer::Answer(200, b"{}"[..].into());
+    stage.bus.shard.answer(connection, Answer::Topic(answer), stage.bus.now);
     let answer = written(&mut stage);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\n{}"), "{answer}");

@@ -2,10 +2,11 @@
 
 use super::*;
 use fanfare::service::topic::Rights;
-use fanfare::service::verification::{Ticket, TokenAnswer, TokenQuestion};
-use fanfare::token::{Grant, NEVER_MS, Refusal as Refused, Verdict, Verifier};
+use fanfare::service::verification::{Asker, TokenAnswer, TokenQuestion};
+use fanfare::service::{Answer, DialectId, Question};
+use fanfare::token::{Grant, NEVER_MS, Refusal as Refused, Verifier};
 
-const VERIFIER: u8 = KIND as u8;
+const VERIFIER: DialectId = KIND.id();
 
 const TOKENS: &str = r#"
     [[token]]
@@ -270,30 +271,34 @@ fn clients_are_asked_for_the_next_token_where_that_is_configured() {
 }
 
 /// Somebody comes with a token that is verified far away.
-fn asks_far_away(path: &str) -> (Stage, Ticket) {
+fn asks_far_away(path: &str) -> (Stage, Asker) {
     let settings = toml::from_str("introspection = { url = 'http://issuer.example' }").unwrap();
     let mut stage = Stage::of(|pulsar| pulsar.verifier = Some(Verifier::new(&settings, None).unwrap()));
     assert!(stage.comes("x", &format!("{path}?token=far")).is_none());
     assert!(stage.bus.heard("x").is_empty());
-    let mut questions = stage.bus.shard.take_questions();
+    let mut questions = std::mem::take(&mut stage.bus.questions);
     match questions.pop() {
-        Some(TokenQuestion::Verify(ticket, VERIFIER, token)) if &*token == "far" => (stage, ticket),
+        Some((connection, Question::Token(TokenQuestion::Verify { dialect: VERIFIER, attempt, token })))
+            if &*token == "far" =>
+        {
+            (stage, Asker { connection, attempt })
+        }
         _ => panic!("nobody is asked"),
     }
 }
 
-fn answer(stage: &mut Stage, ticket: Ticket, answer: TokenAnswer) {
-    stage.bus.shard.answer(ticket, answer, stage.bus.now);
+fn answer(stage: &mut Stage, ticket: Asker, answer: TokenAnswer) {
+    stage.bus.shard.answer(ticket.connection, Answer::Token(ticket.attempt, answer), stage.bus.now);
     stage.bus.flush();
 }
 
 #[test]
 fn a_judge_far_away_is_waited_for() {
-    let granted = || TokenAnswer::Verified(Verdict::Granted(Grant::new(NEVER_MS, Default::default())));
+    let granted = || TokenAnswer::Granted(Grant::new(NEVER_MS, Default::default()));
     for path in [PRODUCER_1, CONSUMER_2] {
         let (mut stage, ticket) = asks_far_away(path);
         answer(&mut stage, ticket, granted());
-        let (connection, _) = stage.bus.shard.take_requests().pop().unwrap();
+        let (connection, _) = stage.take_questions().pop().unwrap();
         stage.told(connection, TopicAnswer::Opened);
         assert_eq!(stage.bus.heard("x"), ["101"]);
         answer(&mut stage, ticket, granted());
@@ -304,11 +309,11 @@ fn a_judge_far_away_is_waited_for() {
     }
     for (refusal, status) in [(Refused::Inactive, "401"), (Refused::Unavailable, "503")] {
         let (mut stage, ticket) = asks_far_away(PRODUCER_2);
-        answer(&mut stage, ticket, TokenAnswer::Verified(Verdict::Refused(refusal)));
+        answer(&mut stage, ticket, TokenAnswer::Refused(refusal));
         assert_eq!(stage.bus.heard("x"), [status, "end"]);
         assert!(stage.refusal("x").starts_with("Failed to authenticate"));
         let (mut stage, ticket) = asks_far_away(PRODUCER_1);
-        answer(&mut stage, ticket, TokenAnswer::Verified(Verdict::Refused(refusal)));
+        answer(&mut stage, ticket, TokenAnswer::Refused(refusal));
         assert_eq!(stage.bus.heard("x"), ["101", "close 4005 Failed to authenticate client"]);
         assert_eq!(stage.asked_in_words(), "");
     }
@@ -321,12 +326,8 @@ fn a_token_that_is_taken_back_before_the_owner_has_answered_opens_nothing() {
         (PRODUCER_1, vec!["101", "close 4005 Failed to authenticate client"]),
     ] {
         let (mut stage, ticket) = asks_far_away(path);
-        answer(
-            &mut stage,
-            ticket,
-            TokenAnswer::Verified(Verdict::Granted(Grant::new(NEVER_MS, Default::default()))),
-        );
-        let (connection, _) = stage.bus.shard.take_requests().pop().unwrap();
+        answer(&mut stage, ticket, TokenAnswer::Granted(Grant::new(NEVER_MS, Default::default())));
+        let (connection, _) = stage.take_questions().pop().unwrap();
         answer(&mut stage, ticket, TokenAnswer::Revoked);
         stage.told(connection, TopicAnswer::Opened);
         assert_eq!(stage.bus.heard("x"), heard);

@@ -459,6 +459,6 @@ fn a_thousand_sessions_of_two_shards_are_told_what_the_model_says() {
 fn publication(outgoing: Outgoing) -> Publication {
     match outgoing {
         Outgoing::Publication(publication) => publication,
-        Outgoing::Reply(..) => panic!("nobody asked"),
+        Outgoing::Answer(..) => panic!("nobody asked"),
     }
 }

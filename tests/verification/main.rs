@@ -6,10 +6,11 @@
 mod reload;
 
 use fanfare::metrics::Metrics;
-use fanfare::service::verification::CheckOutcome;
-use fanfare::service::verification::{Asker, Errand, News, Reply, TokenVerification};
-use fanfare::service::verification::{Ticket, TokenAnswer};
-use fanfare::token::{RemoteVerifier, Verdict, Verifier};
+use fanfare::service::verification::{
+    Asker, CheckOutcome, TokenAnswer, TokenCheck, TokenChecks, VerifierChange,
+};
+use fanfare::service::{ConnectionRef, HttpReply};
+use fanfare::token::{RemoteVerifier, Verifier};
 use fanfare::wheel::Now;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap};
@@ -19,10 +20,10 @@ const START_S: u64 = 1_700_000_000;
 
 /// A verification whose requests wait for the test to reply.
 struct Stage {
-    verification: TokenVerification,
+    verification: TokenChecks,
     metrics: Arc<Metrics>,
     now: Now,
-    requests: Vec<(String, Errand)>,
+    requests: Vec<(String, TokenCheck)>,
 }
 
 fn remote(text: &str) -> Arc<RemoteVerifier> {
@@ -31,18 +32,18 @@ fn remote(text: &str) -> Arc<RemoteVerifier> {
 }
 
 fn asker(number: u32) -> Asker {
-    (number as usize % 3, Ticket { id: number, number })
+    Asker { connection: ConnectionRef { shard: number as u16 % 3, id: number, serial: 0 }, attempt: number }
 }
 
-fn alive(left_s: u64) -> Reply {
+fn alive(left_s: u64) -> HttpReply {
     Ok((200, format!(r#"{{"active":true,"exp":{}}}"#, START_S + left_s).into_bytes()))
 }
 
-fn dead() -> Reply {
+fn dead() -> HttpReply {
     Ok((200, br#"{"active":false}"#.to_vec()))
 }
 
-fn down() -> Reply {
+fn down() -> HttpReply {
     Err("nobody is there".into())
 }
 
@@ -54,7 +55,7 @@ impl Stage {
 
     fn before(verifier: &str) -> Self {
         let metrics = Arc::new(Metrics::default());
-        let verification = TokenVerification::new(remote(verifier), Arc::clone(&metrics.verification));
+        let verification = TokenChecks::new(remote(verifier), Arc::clone(&metrics.verification));
         let now = Now { monotonic_ns: 5_000_000_000, unix_ms: START_S * 1000 };
         Self { verification, metrics, now, requests: Vec::new() }
     }
@@ -70,7 +71,7 @@ impl Stage {
     }
 
     fn send(&mut self) {
-        while let Some((errand, request)) = self.verification.next_errand(self.now) {
+        while let Some((errand, request)) = self.verification.next_check(self.now) {
             let token = match request.body().strip_prefix("token=") {
                 Some(form) => form.split('&').next().unwrap().to_owned(),
                 None => format!("{} {}", request.method(), request.uri().path()),
@@ -80,7 +81,7 @@ impl Stage {
     }
 
     /// Replies to the oldest request; returns its token.
-    fn reply(&mut self, reply: Reply) -> String {
+    fn reply(&mut self, reply: HttpReply) -> String {
         let (token, errand) = self.requests.remove(0);
         self.verification.replied(errand, reply, self.now);
         self.send();
@@ -137,12 +138,11 @@ impl Stage {
 
 fn describe((asker, answer): (Asker, TokenAnswer)) -> (u32, String) {
     let what = match answer {
-        TokenAnswer::Verified(Verdict::Granted(_)) => "granted".into(),
-        TokenAnswer::Verified(Verdict::Refused(refusal)) => format!("{refusal:?}"),
-        TokenAnswer::Verified(Verdict::Ask) => panic!("asked back"),
+        TokenAnswer::Granted(_) => "granted".into(),
+        TokenAnswer::Refused(refusal) => format!("{refusal:?}"),
         TokenAnswer::Revoked => "revoked".into(),
     };
-    (asker.1.number, what)
+    (asker.attempt, what)
 }
 
 fn all(numbers: &[u32], what: &str) -> Vec<(u32, String)> {
@@ -393,8 +393,8 @@ fn a_failing_judge_gets_one_request_at_a_time_until_it_answers() {
     (0..18).for_each(|_| drop(stage.reply(alive(3600))));
     assert_eq!(stage.told().len(), 19);
     assert_eq!(
-        stage.verification.take_news(),
-        [News::Fails("nobody is there".into()), News::Works],
+        stage.verification.take_changes(),
+        [VerifierChange::Fails("nobody is there".into()), VerifierChange::Works],
         "two lines in the log for 24 requests"
     );
 }
@@ -452,8 +452,8 @@ fn a_judge_that_answers_every_other_time_does_not_fill_the_log() {
         stage.reply(if number % 2 == 0 { dead() } else { Ok((500, vec![])) });
         stage.wait_ms(50);
     }
-    let news = stage.verification.take_news();
-    assert_eq!(news, [News::Fails("it answered with status 500".into()), News::Works]);
+    let news = stage.verification.take_changes();
+    assert_eq!(news, [VerifierChange::Fails("it answered with status 500".into()), VerifierChange::Works]);
 }
 
 #[test]
@@ -526,7 +526,7 @@ fn a_judge_that_is_only_slow_costs_nobody_the_session() {
 enum Step {
     Ask(u8),
     Forget(usize),
-    Reply(u8),
+    HttpReply(u8),
     Wait(u64),
     Reload,
 }
@@ -535,7 +535,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0u8..6).prop_map(Step::Ask),
         3 => any::<usize>().prop_map(Step::Forget),
-        4 => (0u8..4).prop_map(Step::Reply),
+        4 => (0u8..4).prop_map(Step::HttpReply),
         2 => (0u64..90_000).prop_map(Step::Wait),
         1 => Just(Step::Reload),
     ]
@@ -567,7 +567,7 @@ proptest! {
                     open.remove(&number);
                     stage.forget(number);
                 }
-                Step::Reply(kind) if !stage.requests.is_empty() => {
+                Step::HttpReply(kind) if !stage.requests.is_empty() => {
                     let reply = [alive(100_000), dead(), down(), Ok((500, vec![]))];
                     stage.reply(reply.into_iter().nth(kind.into()).unwrap());
                 }
@@ -576,7 +576,7 @@ proptest! {
                     let again = format!("introspection = {{ url = 'http://issuer.example'{rules} }}");
                     stage.verification.configure(remote(&again), stage.now);
                 }
-                Step::Forget(_) | Step::Reply(_) => {}
+                Step::Forget(_) | Step::HttpReply(_) => {}
             }
             let under_way: BTreeSet<&String> = stage.requests.iter().map(|(token, _)| token).collect();
             prop_assert!(stage.requests.len() <= 3 && under_way.len() == stage.requests.len());

@@ -3,22 +3,24 @@
 //! The session is talked to directly, as a shard would, since the verifiers of the other tests answer at once.
 
 use super::*;
-use fanfare::dialect::{Action, Actions, AnyDialect, Context, Input, Kind, Rng, Settings, Upgrade, wazo};
+use fanfare::dialect::{Action, Actions, AnyDialect, Context, Input, Kind, PerShard, Rng, Settings, Upgrade};
 use fanfare::event::Parser;
 use fanfare::frame::Draft;
 use fanfare::retained::Retained;
-use fanfare::token::{Grant, Refusal, Verdict};
+use fanfare::service::verification::{TokenAnswer, TokenQuestion};
+use fanfare::service::{Answer, Question};
+use fanfare::token::{Grant, Refusal};
 use fanfare::wheel::Now;
 
 struct Talk {
     session: Option<AnyDialect>,
     settings: Settings,
-    acls: wazo::Acls,
+    shared: PerShard,
 }
 
 impl Talk {
     fn open(query: &str) -> (Self, Vec<String>) {
-        let mut talk = Self { session: None, settings: Settings::default(), acls: wazo::Acls::default() };
+        let mut talk = Self { session: None, settings: Settings::default(), shared: PerShard::default() };
         let upgrade = Upgrade { path: "/", query, ..Upgrade::default() };
         let done = talk.act(|session, context, out| *session = Kind::Wazo.open(&upgrade, context, out));
         (talk, done)
@@ -35,7 +37,7 @@ impl Talk {
             settings: &self.settings,
             parser: &mut Parser::default(),
             draft: &mut Draft::default(),
-            acls: &mut self.acls,
+            shared: &mut self.shared,
             retained: &Retained::default(),
             rng: &mut rng,
         };
@@ -53,11 +55,11 @@ impl Talk {
 
     /// The verifier's answer: a user with this uuid may do everything.
     fn grant(&mut self, user: &str) -> Vec<String> {
-        self.tell(Input::Verified(Verdict::Granted(grant(user))))
+        self.tell(Input::Answer(Answer::Token(0, TokenAnswer::Granted(grant(user)))))
     }
 
     fn refuse(&mut self) -> Vec<String> {
-        self.tell(Input::Verified(Verdict::Refused(Refusal::UnknownToken)))
+        self.tell(Input::Answer(Answer::Token(0, TokenAnswer::Refused(Refusal::UnknownToken))))
     }
 }
 
@@ -73,7 +75,7 @@ fn show(action: &Action, out: &Actions) -> String {
         // The header of these frames has two bytes.
         Action::Send(range) => text(&(range.start + 2..range.end)),
         Action::Close(code, reason) => format!("close {code} {reason}").trim_end().to_owned(),
-        Action::Verify(token) => format!("verify {}", text(token)),
+        Action::Ask(Question::Token(TokenQuestion::Verify { token, .. })) => format!("verify {token}"),
         Action::Subscribe(prefix, _) => format!("subscribe {:?}", text(prefix)),
         _ => String::new(),
     }
@@ -153,7 +155,7 @@ fn a_judge_that_is_asked_again_may_change_the_grant_or_take_it_back() {
     assert_eq!(talk.refuse(), [EXPIRED]);
     let (mut talk, _) = Talk::open("token=t&version=2");
     talk.grant("u");
-    assert_eq!(talk.tell(Input::Revoked), [EXPIRED]);
+    assert_eq!(talk.tell(Input::Answer(Answer::Token(0, TokenAnswer::Revoked))), [EXPIRED]);
 }
 
 #[test]
@@ -161,8 +163,8 @@ fn a_grant_that_has_ended_when_it_comes_is_none() {
     let (mut talk, _) = Talk::open("token=t");
     let mut late = grant("u");
     late.expires_at_ms = NOW_S * 1000;
-    assert_eq!(talk.tell(Input::Verified(Verdict::Granted(late.clone()))), [FAILED]);
+    assert_eq!(talk.tell(Input::Answer(Answer::Token(0, TokenAnswer::Granted(late.clone())))), [FAILED]);
     let (mut talk, _) = Talk::open("token=t");
     talk.grant("u");
-    assert_eq!(talk.tell(Input::Verified(Verdict::Granted(late))), [EXPIRED]);
+    assert_eq!(talk.tell(Input::Answer(Answer::Token(0, TokenAnswer::Granted(late)))), [EXPIRED]);
 }

@@ -7,8 +7,8 @@ use fanfare::service::webhook::WebhookKind::Callback as CALLBACK;
 fn a_message_is_posted_with_the_token_of_its_sender() {
     let mut stage = Stage::calling("");
     stage.call("chat:1", r#"{"channel":"chat:1"}"#);
-    let (errand, request) = stage.requests.pop_front().unwrap();
-    assert_eq!(errand.timeout().as_secs(), 5);
+    let HttpCall { request, timeout, .. } = stage.requests.pop_front().unwrap();
+    assert_eq!(timeout.as_secs(), 5);
     assert_eq!(
         (request.method().as_str(), request.uri().to_string().as_str()),
         ("POST", "http://app.example/api/chat?x=1")
@@ -45,7 +45,7 @@ fn calls_of_one_channel_go_one_after_another_and_those_of_others_at_the_same_tim
     }
     assert!(stage.requests.is_empty());
     stage.assert_tally(CALLBACK, [5, 0, 0, 0]);
-    assert_eq!((stage.webhook.waiting(CALLBACK), stage.webhook.wakes_at_ns()), (0, None));
+    assert_eq!((stage.webhook.waiting(CALLBACK), stage.webhook.next_at_ns()), (0, None));
     assert_eq!(stage.news(), [""; 0]);
 }
 

@@ -1,7 +1,7 @@
 //! Those who leave and come back: what the receiver of a webhook hears of it.
 
 use super::*;
-use fanfare::service::webhook::WebhookKind::WebhookEvent as WEBHOOK;
+use fanfare::service::webhook::WebhookKind::Event as WEBHOOK;
 use fanfare::service::webhook::WebhookName::{
     CacheMiss, ChannelOccupied, ChannelVacated, MemberAdded, MemberRemoved,
 };
@@ -15,7 +15,7 @@ fn told(stage: &mut Stage) -> Vec<String> {
         while !stage.requests.is_empty() {
             told.extend(names(&stage.reply(Ok(200))));
         }
-        if stage.webhook.waiting(WEBHOOK) == 0 && stage.webhook.wakes_at_ns().is_none() {
+        if stage.webhook.waiting(WEBHOOK) == 0 && stage.webhook.next_at_ns().is_none() {
             return told;
         }
         stage.wait_ms(10);
@@ -110,7 +110,7 @@ fn at_a_stop_leaves_are_told_at_once() {
     assert_eq!(names(&stage.reply(Ok(200))), ["miss", "-a"]);
     vacated(&mut stage, "b");
     assert_eq!(names(&stage.reply(Ok(200))), ["-b"]);
-    assert_eq!((stage.webhook.waiting(WEBHOOK), stage.webhook.wakes_at_ns()), (0, None));
+    assert_eq!((stage.webhook.waiting(WEBHOOK), stage.webhook.next_at_ns()), (0, None));
 }
 
 #[test]

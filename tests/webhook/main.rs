@@ -10,11 +10,11 @@ mod settings;
 mod webhooks;
 
 use fanfare::service::webhook::{
-    App, Callback, CallbackSettings, Errand, Recipients, Reply, Tally, Webhook, WebhookEvent, WebhookKind,
-    WebhookName, WebhookService, WebhookSettings,
+    Callback, CallbackSettings, Recipients, Webhook, WebhookApp, WebhookCall, WebhookEvent, WebhookKind,
+    WebhookName, WebhookService, WebhookSettings, WebhookTally,
 };
+use fanfare::service::{Answers, ConnectionRef, HttpCall, HttpService as _, Service as _};
 use fanfare::wheel::Now;
-use http::Request;
 use std::collections::VecDeque;
 
 /// The unix time of a test's beginning, in milliseconds.
@@ -24,7 +24,7 @@ const START_MS: u64 = 1_700_000_000_000;
 struct Stage {
     webhook: WebhookService,
     now: Now,
-    requests: VecDeque<(Errand, Request<String>)>,
+    requests: VecDeque<HttpCall<WebhookCall>>,
 }
 
 fn callback(more: &str) -> CallbackSettings {
@@ -32,12 +32,12 @@ fn callback(more: &str) -> CallbackSettings {
 }
 
 /// The settings of a webhook of the app `a`, at this path.
-fn webhook(path: &str, more: &str) -> (App, WebhookSettings) {
-    let app = App { id: "a".into(), key: "the key".into(), secret: "hush".into() };
+fn webhook(path: &str, more: &str) -> (WebhookApp, WebhookSettings) {
+    let app = WebhookApp { id: "a".into(), key: "the key".into(), secret: "hush".into() };
     (app, toml::from_str(&format!("url = 'http://app.example/{path}'\n{more}")).unwrap())
 }
 
-fn refused() -> Reply {
+fn refused() -> Result<u16, String> {
     Err("connection refused".into())
 }
 
@@ -71,25 +71,26 @@ impl Stage {
     /// An event of the app `a`.
     fn event(&mut self, name: WebhookName, subject: &str, json: &str) {
         let (app, subject, json) = ("a".into(), subject.into(), json.into());
-        self.take(Webhook::WebhookEvent(WebhookEvent { app, name, subject, json }));
+        self.take(Webhook::Event(WebhookEvent { app, name, subject, json }));
     }
 
     fn take(&mut self, webhook: Webhook) {
-        self.webhook.take(webhook, self.now);
+        let from = ConnectionRef { shard: 0, id: 0, serial: 0 };
+        self.webhook.ask(from, webhook, self.now, &mut Answers::new());
         self.send();
     }
 
     fn send(&mut self) {
-        while let Some(errand) = self.webhook.next_errand(self.now) {
-            self.requests.push_back(errand);
+        while let Some(call) = self.webhook.next_call(self.now) {
+            self.requests.push_back(call);
         }
     }
 
     /// Replies to the oldest request; returns its body.
     #[track_caller]
-    fn reply(&mut self, reply: Reply) -> String {
-        let (errand, request) = self.requests.pop_front().expect("there is a request");
-        self.webhook.replied(errand, reply, self.now);
+    fn reply(&mut self, reply: Result<u16, String>) -> String {
+        let HttpCall { call, request, .. } = self.requests.pop_front().expect("there is a request");
+        self.webhook.replied(call, reply.map(|status| (status, Vec::new())), self.now, &mut Answers::new());
         self.send();
         request.into_body()
     }
@@ -98,7 +99,7 @@ impl Stage {
     fn wait_ms(&mut self, milliseconds: u64) {
         let end_ns = self.now.monotonic_ns + milliseconds * 1_000_000;
         while self.now.monotonic_ns < end_ns {
-            let wakes_at_ns = self.webhook.wakes_at_ns().map_or(end_ns, |at_ns| at_ns.min(end_ns));
+            let wakes_at_ns = self.webhook.next_at_ns().map_or(end_ns, |at_ns| at_ns.min(end_ns));
             assert!(wakes_at_ns > self.now.monotonic_ns, "it would not let the thread sleep");
             self.pass_ns(wakes_at_ns - self.now.monotonic_ns);
             self.send();
@@ -112,16 +113,16 @@ impl Stage {
 
     /// The bodies of the requests under way.
     fn bodies(&self) -> Vec<&str> {
-        self.requests.iter().map(|(_, request)| request.body().as_str()).collect()
+        self.requests.iter().map(|call| call.request.body().as_str()).collect()
     }
 
     /// What the log would have.
     fn news(&mut self) -> Vec<String> {
-        self.webhook.take_news().iter().map(ToString::to_string).collect()
+        self.webhook.take_news().into_iter().map(|news| news.text).collect()
     }
 
     #[track_caller]
     fn assert_tally(&self, kind: WebhookKind, [delivered, failed, dropped, retried]: [u64; 4]) {
-        assert_eq!(self.webhook.tally(kind), Tally { delivered, failed, dropped, retried });
+        assert_eq!(self.webhook.tally(kind), WebhookTally { delivered, failed, dropped, retried });
     }
 }

@@ -1,10 +1,10 @@
 //! What a reload changes, and what it leaves alone.
 
 use super::*;
-use fanfare::service::webhook::WebhookKind::{Callback as CALLBACK, WebhookEvent as WEBHOOK};
+use fanfare::service::webhook::WebhookKind::{Callback as CALLBACK, Event as WEBHOOK};
 use fanfare::service::webhook::WebhookName::{CacheMiss, ChannelOccupied, ChannelVacated};
 
-fn hooks(webhooks: Vec<(App, WebhookSettings)>) -> Recipients {
+fn hooks(webhooks: Vec<(WebhookApp, WebhookSettings)>) -> Recipients {
     Recipients { callback: None, webhooks }
 }
 
@@ -13,7 +13,7 @@ fn calls(more: &str) -> Recipients {
 }
 
 fn paths(stage: &Stage) -> Vec<&str> {
-    stage.requests.iter().map(|(_, request)| request.uri().path()).collect()
+    stage.requests.iter().map(|call| call.request.uri().path()).collect()
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn a_webhook_that_stays_keeps_what_waits_for_it() {
     stage.assert_tally(WEBHOOK, [0, 0, 2, 0]);
     stage.wait_ms(100);
     assert_eq!(paths(&stage), ["/2"]);
-    assert_eq!(stage.requests[0].0.timeout().as_secs(), 9);
+    assert_eq!(stage.requests[0].timeout.as_secs(), 9);
     assert!(stage.reply(Ok(200)).contains("[2]"));
     stage.event(ChannelOccupied, "room", "3");
     stage.wait_ms(4000);
@@ -37,7 +37,7 @@ fn a_new_secret_holds_from_the_next_request_on_also_for_a_batch_that_is_told_aga
     let mut stage = Stage::hooked("");
     stage.event(CacheMiss, "", "1");
     stage.wait_ms(100);
-    let signature = |stage: &Stage| stage.requests[0].1.headers()["x-pusher-signature"].clone();
+    let signature = |stage: &Stage| stage.requests[0].request.headers()["x-pusher-signature"].clone();
     let before = signature(&stage);
     let (mut app, settings) = webhook("hook", "");
     app.secret = "another".into();
@@ -73,7 +73,7 @@ fn a_callback_that_moves_takes_its_queue_along() {
     recipients.callback.as_mut().unwrap().url = "https://other.example/".into();
     stage.configure(recipients);
     stage.reply(Ok(200));
-    assert_eq!(stage.requests[0].1.uri(), "https://other.example/");
+    assert_eq!(stage.requests[0].request.uri(), "https://other.example/");
     assert_eq!(stage.reply(Ok(200)), "2");
     stage.assert_tally(CALLBACK, [2, 0, 0, 0]);
 }
@@ -93,7 +93,7 @@ fn without_a_callback_what_waits_is_dropped_and_late_replies_are_nobodys() {
     stage.reply(refused());
     assert_eq!(stage.reply(Ok(200)), "4");
     stage.assert_tally(CALLBACK, [1, 0, 2, 0]);
-    assert_eq!((stage.webhook.waiting(CALLBACK), stage.webhook.wakes_at_ns()), (0, None));
+    assert_eq!((stage.webhook.waiting(CALLBACK), stage.webhook.next_at_ns()), (0, None));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The webhooks of `echo`, but for what has to do with leaves.
 
 use super::*;
-use fanfare::service::webhook::WebhookKind::WebhookEvent as WEBHOOK;
+use fanfare::service::webhook::WebhookKind::Event as WEBHOOK;
 use fanfare::service::webhook::WebhookName::{CacheMiss, ChannelOccupied, ClientEvent};
 use hmac::{Hmac, Mac as _};
 use serde_json::Value;
@@ -20,8 +20,8 @@ fn a_batch_is_signed_by_its_app_and_says_when_it_was_made() {
     let mut stage = Stage::hooked("timeout_s = 7");
     stage.event(ChannelOccupied, "room", r#"{"name":"channel_occupied","channel":"room"}"#);
     stage.wait_ms(100);
-    let (errand, request) = stage.requests.pop_front().unwrap();
-    assert_eq!(errand.timeout().as_secs(), 7);
+    let HttpCall { request, timeout, .. } = stage.requests.pop_front().unwrap();
+    assert_eq!(timeout.as_secs(), 7);
     assert_eq!(
         (request.method().as_str(), request.uri().to_string().as_str()),
         ("POST", "http://app.example/hook")
@@ -52,7 +52,7 @@ fn the_signature_is_what_other_implementations_make() {
     let mut stage = Stage::hooked("");
     miss(&mut stage, 1);
     stage.wait_ms(100);
-    let request = &stage.requests[0].1;
+    let request = &stage.requests[0].request;
     assert_eq!(request.body(), r#"{"time_ms":1700000000100,"events":[1]}"#);
     assert_eq!(
         request.headers()["x-pusher-signature"],
@@ -77,7 +77,7 @@ fn what_comes_within_100_ms_of_the_first_event_goes_with_it() {
     assert!(stage.requests.is_empty());
     stage.wait_ms(1);
     assert_eq!(events(&stage.reply(Ok(200))), ["4"]);
-    assert_eq!((stage.webhook.waiting(WEBHOOK), stage.webhook.wakes_at_ns()), (0, None));
+    assert_eq!((stage.webhook.waiting(WEBHOOK), stage.webhook.next_at_ns()), (0, None));
     stage.assert_tally(WEBHOOK, [4, 0, 0, 0]);
 }
 
@@ -118,12 +118,7 @@ fn only_events_that_are_wanted_are_told() {
     stage.event(CacheMiss, "", "2");
     stage.event(ChannelOccupied, "room", "3");
     let app = "another".into();
-    stage.take(Webhook::WebhookEvent(WebhookEvent {
-        app,
-        name: CacheMiss,
-        subject: "".into(),
-        json: "4".into(),
-    }));
+    stage.take(Webhook::Event(WebhookEvent { app, name: CacheMiss, subject: "".into(), json: "4".into() }));
     stage.wait_ms(100);
     assert_eq!(events(&stage.reply(Ok(200))), ["2", "3"]);
     assert_eq!(stage.webhook.waiting(WEBHOOK), 0);
@@ -135,7 +130,7 @@ fn webhooks_of_one_app_do_not_wait_for_each_other() {
     let mut stage = Stage::new(Recipients { callback: None, webhooks: hooks });
     miss(&mut stage, 1);
     stage.wait_ms(100);
-    let mut paths: Vec<&str> = stage.requests.iter().map(|(_, request)| request.uri().path()).collect();
+    let mut paths: Vec<&str> = stage.requests.iter().map(|call| call.request.uri().path()).collect();
     paths.sort_unstable();
     assert_eq!(paths, ["/1", "/2"]);
     stage.reply(refused());

@@ -1,72 +1,102 @@
-//! What the owner of an app's presence says of its changes: frames to subscribers, webhooks to webhooks, and the
-//! answers to those who join or ask.
+//! How presence is told: changes as frames for subscribers and as webhooks, and the answers to those who join or ask.
 
-use super::{SECOND_NS, topic, topic_of};
+use super::{EchoSettings, SECOND_NS, topic, topic_of};
+use crate::dialect::Context;
 use crate::frame::{Draft, Publication};
 use crate::json::quoted;
 use crate::retained::Retained;
-use crate::service::presence::{AppPresence, Change, Inquiry, Wanted};
+use crate::service::Question;
+use crate::service::presence::{
+    AppPresence, ChannelCounts, ChannelInquiry, PresenceAnswer, PresenceChange, PresenceQuestion,
+    PresenceRequest, PresenceRules, PresenceVoice, WantedCounts,
+};
 use crate::service::webhook::{Webhook, WebhookEvent, WebhookName};
 use crate::wheel::Now;
+use std::sync::Arc;
 
-/// Says what changes in the presence of one app.
-pub struct Announcer<'a> {
-    /// The app's id.
-    pub app: &'a str,
-    /// The moment of the turn.
-    pub now: Now,
-    /// Builds publications.
-    pub draft: &'a mut Draft,
-    /// Where frames for subscribers go, in order.
-    pub publications: &'a mut dyn FnMut(Publication),
-    /// Where webhooks go; `None` when no webhook wants any.
-    pub webhooks: Option<&'a mut Vec<Webhook>>,
-}
-
-impl Announcer<'_> {
-    /// Says it to whoever is to know.
-    pub fn tell(&mut self, change: &Change<'_>) {
-        match *change {
-            Change::Occupied(channel) => self.hook(WebhookName::ChannelOccupied, channel, None, ""),
-            Change::Vacated(channel) => self.hook(WebhookName::ChannelVacated, channel, None, ""),
-            Change::Added(channel, user, info) => {
-                let data = format!(r#"{{"user_id":{},"user_info":{info}}}"#, quoted(user));
-                self.publish("pusher_internal:member_added", channel, &data);
-                self.hook(WebhookName::MemberAdded, channel, Some(user), "");
-            }
-            Change::Removed(channel, user) => {
-                let data = format!(r#"{{"user_id":{}}}"#, quoted(user));
-                self.publish("pusher_internal:member_removed", channel, &data);
-                self.hook(WebhookName::MemberRemoved, channel, Some(user), "");
-            }
-            Change::Missed(channel) => self.hook(WebhookName::CacheMiss, channel, None, ""),
-            Change::Count(channel, count) => {
-                let count = format!(r#""subscription_count":{count}"#);
-                self.publish("pusher_internal:subscription_count", channel, &format!("{{{count}}}"));
-                self.hook(WebhookName::SubscriptionCount, channel, None, &format!(",{count}"));
-            }
+impl PresenceVoice for EchoSettings {
+    fn rules(&self, app: &str, outbox_bytes_max: usize) -> PresenceRules {
+        let settings = self.by_id(app).map(|app| &app.settings);
+        PresenceRules {
+            members_max: settings.map_or(0, |app| app.presence_members_max),
+            counts: settings.is_some_and(|app| app.subscription_count),
+            // No list of members is longer, or a client that gets it would be taken for slow.
+            list_bytes_max: Some(outbox_bytes_max.saturating_sub(LIST_BYTES)),
         }
     }
 
-    fn publish(&mut self, event: &str, channel: &str, data: &str) {
-        self.draft.address(&topic(self.app, channel), b"");
-        self.draft.text(|out| put_frame(event, channel, data, out));
-        (self.publications)(self.draft.finish(self.now));
+    fn listed_bytes(&self, user: &str, info: &str) -> usize {
+        listed_bytes(user, info)
     }
 
-    /// Tells the webhooks. `more` is what stands at the end of the event.
-    fn hook(&mut self, name: WebhookName, channel: &str, user: Option<&str>, more: &str) {
-        let Some(webhooks) = &mut self.webhooks else { return };
-        let shown = user.map_or_else(String::new, |user| format!(r#","user_id":{}"#, quoted(user)));
-        let json = format!(r#"{{"name":"{}","channel":{}{shown}{more}}}"#, name_of(name), quoted(channel));
+    fn list(&self, channel: &str, presence: &AppPresence) -> Box<str> {
+        list(channel, presence).into()
+    }
+
+    fn publication(
+        &self,
+        app: &str,
+        change: &PresenceChange<'_>,
+        draft: &mut Draft,
+        now: Now,
+    ) -> Option<Publication> {
+        let (event, channel, data) = match *change {
+            PresenceChange::Added(channel, user, info) => {
+                let data = format!(r#"{{"user_id":{},"user_info":{info}}}"#, quoted(user));
+                ("pusher_internal:member_added", channel, data)
+            }
+            PresenceChange::Removed(channel, user) => {
+                let data = format!(r#"{{"user_id":{}}}"#, quoted(user));
+                ("pusher_internal:member_removed", channel, data)
+            }
+            PresenceChange::Count(channel, count) => {
+                let data = format!(r#"{{"subscription_count":{count}}}"#);
+                ("pusher_internal:subscription_count", channel, data)
+            }
+            PresenceChange::Occupied(_) | PresenceChange::Vacated(_) | PresenceChange::Missed(_) => {
+                return None;
+            }
+        };
+        draft.address(&topic(app, channel), b"");
+        draft.text(|out| put_frame(event, channel, &data, out));
+        Some(draft.finish(now))
+    }
+
+    fn webhook(&self, app: &str, change: &PresenceChange<'_>) -> Option<Webhook> {
+        if !self.by_id(app)?.has_webhooks() {
+            return None;
+        }
+        let (name, channel, user) = match *change {
+            PresenceChange::Occupied(channel) => (WebhookName::ChannelOccupied, channel, None),
+            PresenceChange::Vacated(channel) => (WebhookName::ChannelVacated, channel, None),
+            PresenceChange::Added(channel, user, _) => (WebhookName::MemberAdded, channel, Some(user)),
+            PresenceChange::Removed(channel, user) => (WebhookName::MemberRemoved, channel, Some(user)),
+            PresenceChange::Missed(channel) => (WebhookName::CacheMiss, channel, None),
+            PresenceChange::Count(channel, _) => (WebhookName::SubscriptionCount, channel, None),
+        };
+        let more = match *change {
+            PresenceChange::Count(_, count) => format!(r#","subscription_count":{count}"#),
+            _ => user.map_or_else(String::new, |user| format!(r#","user_id":{}"#, quoted(user))),
+        };
+        let json = format!(r#"{{"name":"{}","channel":{}{more}}}"#, name_of(name), quoted(channel));
         let subject = user.map_or_else(|| channel.to_owned(), |user| format!("{channel}\0{user}"));
-        webhooks.push(webhook(self.app, name, &subject, json));
+        Some(webhook(app, name, &subject, json))
+    }
+
+    fn retained(&self, app: &str, channel: &str) -> Option<(Vec<u8>, usize)> {
+        let entries_max = self.by_id(app)?.settings.cache_entries_max;
+        Some((topic(app, channel).concat(), entries_max))
     }
 }
 
 /// A webhook for the webhooks of an app.
 pub(super) fn webhook(app: &str, name: WebhookName, subject: &str, json: String) -> Webhook {
-    Webhook::WebhookEvent(WebhookEvent { app: app.into(), name, subject: subject.into(), json: json.into() })
+    Webhook::Event(WebhookEvent { app: app.into(), name, subject: subject.into(), json: json.into() })
+}
+
+/// Something for the owner of a channel of an app.
+pub(super) fn question(app: &Arc<str>, request: PresenceRequest) -> Question {
+    Question::Presence(Box::new(PresenceQuestion::new(Arc::clone(app), request)))
 }
 
 /// What a change of the presence is called.
@@ -94,15 +124,8 @@ pub fn listed_bytes(user: &str, info: &str) -> usize {
     2 * inside(&quoted(user)) + inside(info) + 3
 }
 
-/// What tells a newcomer who is in a presence channel. It goes to that one alone.
-#[must_use]
-pub fn succeeded(
-    app: &str,
-    channel: &str,
-    presence: &AppPresence,
-    draft: &mut Draft,
-    now: Now,
-) -> Publication {
+/// Who is in a presence channel, for a member who joins: JSON.
+fn list(channel: &str, presence: &AppPresence) -> String {
     let members = presence.members(channel);
     let mut data = format!(r#"{{"presence":{{"count":{},"ids":["#, members.len());
     for (place, (user, _)) in members.enumerate() {
@@ -117,15 +140,21 @@ pub fn succeeded(
         data.push_str(info);
     }
     data.push_str("}}}");
+    data
+}
+
+/// What tells one who joins who is in a presence channel. It goes to that one alone.
+pub(super) fn succeeded(app: &str, channel: &str, list: &str, context: &mut Context<'_>) -> Publication {
+    let draft = &mut *context.draft;
     draft.address(&topic(app, channel), b"");
-    draft.text(|out| put_frame("pusher_internal:subscription_succeeded", channel, &data, out));
-    draft.finish(now)
+    draft.text(|out| put_frame("pusher_internal:subscription_succeeded", channel, list, out));
+    draft.finish(context.now)
 }
 
 /// The last event of a cache channel as its subscribers got it, JSON, with the seconds for which it is kept yet. `None`
 /// when there is none.
 #[must_use]
-pub fn kept(app: &str, channel: &str, retained: &Retained, now: Now) -> Option<String> {
+fn kept(app: &str, channel: &str, retained: &Retained, now: Now) -> Option<String> {
     let publication = retained.last(&topic_of(app, channel), now)?;
     let event = std::str::from_utf8(payload(publication.frame(0))).ok()?;
     let event = event.strip_suffix('}')?;
@@ -146,58 +175,69 @@ fn payload(frame: &[u8]) -> &[u8] {
     frame.get(header..).unwrap_or_default()
 }
 
-/// The body that answers an inquiry. `kept` knows the last event of a channel, JSON.
-#[must_use]
-pub fn answer(inquiry: &Inquiry, presence: &AppPresence, kept: &dyn Fn(&str) -> Option<String>) -> Box<[u8]> {
-    let named = |(channel, wanted): &(Box<str>, Wanted)| {
-        let (subscriptions, users) = presence.counts(channel).unwrap_or_default();
-        (quoted(channel), format!("{{{}}}", counts(subscriptions, users, *wanted).join(",")))
+/// The body that answers an inquiry about channels of an app.
+pub(super) fn answer(
+    app: &str,
+    inquiry: &ChannelInquiry,
+    answer: &PresenceAnswer,
+    retained: &Retained,
+    now: Now,
+) -> String {
+    let (channels, users): (&[ChannelCounts], &[Box<str>]) = match answer {
+        PresenceAnswer::Channels(channels) => (channels, &[]),
+        PresenceAnswer::Users(users) => (&[], users),
+        _ => (&[], &[]),
     };
-    let body = match inquiry {
-        Inquiry::Channels { prefix, wanted } => {
-            let entry = |(name, subscriptions, users): (&str, u32, Option<usize>)| {
-                format!("{}:{{{}}}", quoted(name), counts(subscriptions, users, *wanted).join(","))
-            };
-            // A user's own channel is nobody's to see.
-            let listed = presence.channels(prefix).filter(|(name, ..)| !name.starts_with('#'));
-            let channels: Vec<String> = listed.map(entry).collect();
-            format!(r#"{{"channels":{{{}}}}}"#, channels.join(","))
+    let found = |name: &str| channels.iter().find(|channel| &*channel.name == name);
+    match inquiry {
+        ChannelInquiry::Channels { wanted, .. } => {
+            // A user's own channel is the app's alone to see.
+            let listed = channels.iter().filter(|channel| !channel.name.starts_with('#'));
+            let entries = listed
+                .map(|channel| format!("{}:{{{}}}", quoted(&channel.name), counts(Some(channel), *wanted)));
+            format!(r#"{{"channels":{{{}}}}}"#, joined(entries))
         }
-        Inquiry::Channel(channel, wanted) => {
-            let found = presence.counts(channel);
-            let (subscriptions, users) = found.unwrap_or_default();
-            let mut answer = vec![format!(r#""occupied":{}"#, found.is_some())];
-            answer.extend(counts(subscriptions, users, *wanted));
-            let kept = if wanted.kept { kept(channel) } else { None };
-            answer.extend(kept.map(|event| format!(r#""cache":{event}"#)));
-            format!("{{{}}}", answer.join(","))
+        ChannelInquiry::Channel(name, wanted) => {
+            let occupied = found(name).is_some();
+            let counts = counts(found(name), *wanted);
+            let comma = if counts.is_empty() { "" } else { "," };
+            let kept = if wanted.kept { kept(app, name, retained, now) } else { None };
+            let kept = kept.map_or_else(String::new, |event| format!(r#","cache":{event}"#));
+            format!(r#"{{"occupied":{occupied}{comma}{counts}{kept}}}"#)
         }
-        Inquiry::Users(channel) => {
-            let user = |(user, _): (&str, &str)| format!(r#"{{"id":{}}}"#, quoted(user));
-            let users: Vec<String> = presence.members(channel).map(user).collect();
-            format!(r#"{{"users":[{}]}}"#, users.join(","))
+        ChannelInquiry::Users(_) => {
+            let users = users.iter().map(|user| format!(r#"{{"id":{}}}"#, quoted(user)));
+            format!(r#"{{"users":[{}]}}"#, joined(users))
         }
         // Its connections have been told.
-        Inquiry::Dismiss(_) => "{}".to_owned(),
-        Inquiry::Counts(wishes) => {
-            let entries = wishes.iter().map(named).map(|(name, counts)| format!("{name}:{counts}"));
-            format!(r#"{{"channels":{{{}}}}}"#, entries.collect::<Vec<_>>().join(","))
+        ChannelInquiry::Dismiss(_) => "{}".to_owned(),
+        ChannelInquiry::Counts(named) => {
+            let entries = named
+                .iter()
+                .map(|(name, wanted)| format!("{}:{{{}}}", quoted(name), counts(found(name), *wanted)));
+            format!(r#"{{"channels":{{{}}}}}"#, joined(entries))
         }
-        Inquiry::Batch(wishes) => {
-            let entry = |wish: &Option<(Box<str>, Wanted)>| {
-                wish.as_ref().map_or_else(|| "{}".to_owned(), |wish| named(wish).1)
-            };
-            format!(r#"{{"batch":[{}]}}"#, wishes.iter().map(entry).collect::<Vec<_>>().join(","))
+        ChannelInquiry::Batch(named) => {
+            let entries = named.iter().map(|named| match named {
+                Some((name, wanted)) => format!("{{{}}}", counts(found(name), *wanted)),
+                None => "{}".to_owned(),
+            });
+            format!(r#"{{"batch":[{}]}}"#, joined(entries))
         }
-    };
-    body.into_bytes().into()
+    }
 }
 
-/// The counts that are wanted, as members of an object.
-fn counts(subscriptions: u32, users: Option<usize>, wanted: Wanted) -> Vec<String> {
-    let users = wanted.users.then(|| format!(r#""user_count":{}"#, users.unwrap_or(0)));
+fn joined(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(",")
+}
+
+/// The counts that are wanted of a channel, which may not be occupied, as members of an object.
+fn counts(channel: Option<&ChannelCounts>, wanted: WantedCounts) -> String {
+    let users = channel.and_then(|channel| channel.users).unwrap_or(0);
+    let users = wanted.users.then(|| format!(r#""user_count":{users}"#));
+    let subscriptions = channel.map_or(0, |channel| channel.subscriptions);
     let subscriptions = wanted.subscriptions.then(|| format!(r#""subscription_count":{subscriptions}"#));
-    users.into_iter().chain(subscriptions).collect()
+    joined(users.into_iter().chain(subscriptions))
 }
 
 /// A server's event: `data` is JSON, and is sent as a string that holds it.

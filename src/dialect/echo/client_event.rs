@@ -6,6 +6,7 @@ use super::name::{Access, ChannelKind};
 use super::{EchoLive, EchoReach, SECOND_NS, is_over, topic};
 use crate::dialect::{Action, Actions, Context, Tally};
 use crate::json::quoted;
+use crate::service::Question;
 use crate::service::webhook::WebhookName;
 use crate::wheel::Now;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,7 +20,7 @@ impl EchoLive {
     /// Hands a client's event to the others of its channel.
     pub(super) fn client_event(&mut self, event: &ClientEvent, context: &mut Context<'_>, out: &mut Actions) {
         if let Err((code, message)) = self.may_send(event, context.now) {
-            out.push(Action::Count(Tally::ClientEvent));
+            out.count(Tally::ClientEvent);
             return channel_error(&event.channel, code, message, out);
         }
         let channel = &event.channel;
@@ -60,7 +61,7 @@ impl EchoLive {
         }
         json.push('}');
         let webhook = webhook(&self.place.id, WebhookName::ClientEvent, &event.channel, json);
-        out.push(Action::Notify(Box::new(webhook)));
+        out.ask(Question::Webhook(Box::new(webhook)));
     }
 
     /// Why an event is refused; one that is not is counted for the second.

@@ -5,7 +5,7 @@ use super::{App, AppSettings, EchoReach, SocketId, is_over, topic};
 use crate::dialect::Unusable;
 use crate::event::{Object, TypedScalarValue as _, Value, ValueIntoString as _, entries};
 use crate::frame::{Draft, Publication};
-use crate::service::presence::Wanted;
+use crate::service::presence::WantedCounts;
 use crate::wheel::Now;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -37,7 +37,7 @@ pub(super) struct Broadcast<'a> {
     pub(super) channels: SmallVec<[(&'a str, ChannelKind); 1]>,
     reach: EchoReach,
     /// What is to be told of its channels, if anything.
-    pub(super) info: Option<Wanted>,
+    pub(super) info: Option<WantedCounts>,
 }
 
 /// The fields of an event, the last of each name.
@@ -159,9 +159,9 @@ impl<'a> Broadcast<'a> {
 }
 
 /// The counts that a list of them asks for.
-pub(super) fn wanted(info: &str) -> Wanted {
+pub(super) fn wanted(info: &str) -> WantedCounts {
     let has = |name| info.split(',').any(|word| word.trim() == name);
-    Wanted { users: has("user_count"), subscriptions: has("subscription_count"), kept: has("cache") }
+    WantedCounts { users: has("user_count"), subscriptions: has("subscription_count"), kept: has("cache") }
 }
 
 /// The words of `info`: a string with commas, or a list, as PHP's library passes it on.
@@ -175,8 +175,8 @@ fn words<'a>(info: Value<'a, 'a>) -> Result<Cow<'a, str>, Unusable> {
 }
 
 /// What of it a publisher is told of such a channel: only presence channels have users, and it knows what it publishes.
-pub(super) fn of_kind(wanted: Wanted, kind: ChannelKind) -> Wanted {
-    Wanted { users: wanted.users && kind.access == Access::Presence, kept: false, ..wanted }
+pub(super) fn of_kind(wanted: WantedCounts, kind: ChannelKind) -> WantedCounts {
+    WantedCounts { users: wanted.users && kind.access == Access::Presence, kept: false, ..wanted }
 }
 
 /// What a channel's name says.

@@ -2,15 +2,17 @@
 //!
 //! The owner of the app's presence decides who joins, and is asked each time a client subscribes. Until its answer
 //! comes nothing of the channel is received; the answer is the list of who is there, and the changes after it follow
-//! in the same mailbox. Answers come in the order of the wishes, so a list of these is enough to know which is
-//! answered, and whether the client still wants it: the channel that a wish was for bears the wish's number, and is
-//! gone when the client has unsubscribed.
+//! in the same mailbox. Answers for one channel come in the order of the wishes, so a list of these is enough to know
+//! which is answered, and whether the client still wants it: the channel that a wish was for bears the wish's number,
+//! and is gone when the client has unsubscribed. Different channels may have different owners, which answer in any
+//! order.
 
+use super::announce::succeeded;
 use super::message::SubscribeMessage;
 use super::subscription::{EchoChannel, SubscriptionRefused, refuse};
 use super::{EchoLive, EchoMember, TERMINATED, is_over, send_away, topic};
 use crate::dialect::{Action, Actions, Context};
-use crate::service::presence::{Note, Reply};
+use crate::service::presence::{PresenceAnswer, PresenceRequest};
 use std::sync::Arc;
 
 /// Wishes of one connection that wait for an answer, where the app does not limit subscriptions. A client that
@@ -19,6 +21,7 @@ const JOINS_MAX: usize = 1000;
 
 /// A wish to join that has not been answered.
 pub(super) struct Join {
+    channel: Box<str>,
     /// The number of the channel's first wish.
     wish: u32,
     user: Box<str>,
@@ -50,10 +53,11 @@ impl EchoLive {
                 wish
             }
         };
-        self.rare().joins.push_back(Join { wish: number, user: member.user.clone() });
-        let channel = wish.channel.as_str().into();
-        let note = Note::Join { channel, user: member.user, info: member.info };
-        out.push(Action::Note(Arc::clone(&self.place.id), Box::new(note)));
+        let channel: Box<str> = wish.channel.as_str().into();
+        let join = Join { channel: channel.clone(), wish: number, user: member.user.clone() };
+        self.rare().joins.push_back(join);
+        let join = PresenceRequest::Join { channel, user: member.user, info: member.info };
+        self.tell_presence(join, out);
         Ok(())
     }
 
@@ -83,15 +87,15 @@ impl EchoLive {
     }
 
     /// Hears what the owner says to the oldest wish.
-    pub(super) fn reply(&mut self, reply: Reply, context: &Context<'_>, out: &mut Actions) {
-        let (name, joined) = match reply {
-            Reply::Present(name, list) => (name, Ok(list)),
-            Reply::Full(name) => (name, Err(SubscriptionRefused::Full)),
-            Reply::TooLong(name) => (name, Err(SubscriptionRefused::List)),
-            Reply::Dismissed => return send_away(TERMINATED.0, TERMINATED.1, out),
-            Reply::Answer(_) => return,
+    pub(super) fn answer(&mut self, answer: PresenceAnswer, context: &mut Context<'_>, out: &mut Actions) {
+        let (name, joined) = match answer {
+            PresenceAnswer::Present { channel, list } => (channel, Ok(list)),
+            PresenceAnswer::Full(channel) => (channel, Err(SubscriptionRefused::Full)),
+            PresenceAnswer::TooLong(channel) => (channel, Err(SubscriptionRefused::List)),
+            PresenceAnswer::Dismissed => return send_away(TERMINATED.0, TERMINATED.1, out),
+            PresenceAnswer::Channels(_) | PresenceAnswer::Users(_) => return,
         };
-        let Some(Join { wish, user }) = self.answered() else { return };
+        let Some(Join { wish, user, .. }) = self.answered(&name) else { return };
         let is_wanted = |channel: &EchoChannel| channel.wish == wish && channel.name == name;
         let Some(at) = self.channels.iter().position(is_wanted) else { return };
         let list = match joined {
@@ -113,14 +117,16 @@ impl EchoLive {
         }
         // As what is published, it is offered to the client before it counts against it: a page that comes to many
         // channels at once gets the lists of all.
-        out.push(Action::Forward(Arc::from(list), 0));
+        let list = succeeded(&self.place.id, &name, &list, context);
+        out.push(Action::Forward(Arc::new(list), 0));
         self.show_last(&name, context, out);
     }
 
-    /// Takes the oldest wish, and lets go of what held it if nothing else is there.
-    fn answered(&mut self) -> Option<Join> {
+    /// Takes the oldest wish for a channel, and lets go of what held it if nothing else is there.
+    fn answered(&mut self, channel: &str) -> Option<Join> {
         let rare = self.rare.as_mut()?;
-        let join = rare.joins.pop_front();
+        let place = rare.joins.iter().position(|join| *join.channel == *channel)?;
+        let join = rare.joins.remove(place);
         if rare.joins.is_empty() {
             rare.joins.shrink_to_fit();
             if rare.user.is_none() && rare.sent_ns.is_empty() {

@@ -1,5 +1,6 @@
 //! The HTTP API of publishers, Pusher's: who asks for what, and the answer.
 
+use super::announce::{self, question};
 use super::event::{Broadcast, BroadcastForm, bad, kind, of_kind, wanted};
 use super::message::put_error;
 use super::name::{Access, ChannelKind, channel_of, user_of};
@@ -8,7 +9,9 @@ use super::{App, EchoReach, EchoSettings, TERMINATED, is_over, topic};
 use crate::dialect::{Action, Actions, Context, Request, Served, Unusable};
 use crate::event::{Event, elements};
 use crate::frame::Draft;
-use crate::service::presence::{Inquiry, Wanted};
+use crate::service::presence::{
+    ChannelInquiry, PresenceAnswer, PresenceQuestion, PresenceRequest, WantedCounts,
+};
 use crate::text::percent_decoded;
 use crate::wheel::Now;
 use std::borrow::Cow;
@@ -170,7 +173,7 @@ fn publish(
         let Some(info) = broadcast.info else { return Ok(json(b"{}")) };
         let channels = broadcast.channels.iter();
         let counts = channels.map(|(name, kind)| ((*name).into(), of_kind(info, *kind))).collect();
-        Ok(asked(app, Inquiry::Counts(counts)))
+        Ok(asked(app, ChannelInquiry::Counts(counts)))
     }))
 }
 
@@ -192,7 +195,7 @@ fn publish_batch(
             let (name, kind) = broadcast.channels.first()?;
             Some(((*name).into(), of_kind(broadcast.info?, *kind)))
         };
-        Ok(asked(app, Inquiry::Batch(broadcasts.iter().map(wish).collect())))
+        Ok(asked(app, ChannelInquiry::Batch(broadcasts.iter().map(wish).collect())))
     }))
 }
 
@@ -238,20 +241,20 @@ fn channels(query: &Query<'_>, app: &App) -> Result<Served, RequestRefused> {
         return Err(bad("user_count needs a filter_by_prefix that begins with presence-").into());
     }
     // The kept events of all channels would make an answer without bound.
-    let wanted = Wanted { kept: false, ..wanted };
-    Ok(asked(app, Inquiry::Channels { prefix: prefix.into(), wanted }))
+    let wanted = WantedCounts { kept: false, ..wanted };
+    Ok(asked(app, ChannelInquiry::Channels { prefix: prefix.into(), wanted }))
 }
 
 /// One channel.
 fn channel(name: &str, query: &Query<'_>, app: &App) -> Result<Served, RequestRefused> {
-    let (kind, wanted): (ChannelKind, Wanted) = (kind(name)?, wanted(query.text("info")));
+    let (kind, wanted): (ChannelKind, WantedCounts) = (kind(name)?, wanted(query.text("info")));
     if wanted.users && kind.access != Access::Presence {
         return Err(bad("only presence channels have a user_count").into());
     }
     if wanted.kept && !kind.is_cache {
         return Err(bad("only cache channels keep an event").into());
     }
-    Ok(asked(app, Inquiry::Channel(name.into(), wanted)))
+    Ok(asked(app, ChannelInquiry::Channel(name.into(), wanted)))
 }
 
 /// How many connections the app has.
@@ -264,7 +267,7 @@ fn members(name: &str, app: &App) -> Result<Served, RequestRefused> {
     if kind(name)?.access != Access::Presence {
         return Err(bad("only presence channels have users").into());
     }
-    Ok(asked(app, Inquiry::Users(name.into())))
+    Ok(asked(app, ChannelInquiry::Users(name.into())))
 }
 
 /// Ends every connection of a user: here those that have signed in, and where the presence are those by which the user is
@@ -289,7 +292,7 @@ fn terminate(
     draft.meta(&meta[..length]);
     draft.text(|out| put_error(None, TERMINATED.0, TERMINATED.1, out));
     out.push(Action::Publish(Box::new(draft.finish(context.now))));
-    Ok(asked(app, Inquiry::Dismiss(user.into())))
+    Ok(asked(app, ChannelInquiry::Dismiss(user.into())))
 }
 
 fn read(
@@ -298,8 +301,8 @@ fn read(
     parsed.unwrap_or_else(|error| Err(Unusable(error.to_string()).into()))
 }
 
-fn asked(app: &App, inquiry: Inquiry) -> Served {
-    Served::Asked(app.settings.id.as_str().into(), inquiry)
+fn asked(app: &App, inquiry: ChannelInquiry) -> Served {
+    Served::Asked(question(&app.id, PresenceRequest::Inquire(inquiry)))
 }
 
 fn json(body: &[u8]) -> Served {
@@ -308,4 +311,10 @@ fn json(body: &[u8]) -> Served {
 
 fn refusal(status: u16, reason: &str) -> Served {
     Served::Answer { status, content_type: TEXT, body: format!("{reason}\n").into_bytes() }
+}
+
+/// The body that answers what a request has asked of presence.
+pub(super) fn answer(asked: &PresenceQuestion, answer: &PresenceAnswer, context: &Context<'_>) -> Vec<u8> {
+    let PresenceRequest::Inquire(inquiry) = &asked.request else { return Vec::new() };
+    announce::answer(&asked.app, inquiry, answer, context.retained, context.now).into_bytes()
 }

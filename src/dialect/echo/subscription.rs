@@ -4,12 +4,13 @@
 //! shard, and the owner of the app's presence counts it. A user's own channel is subscribed to by signing in, so that
 //! its events come once, whether or not the client asks for them.
 
+use super::announce::question;
 use super::auth::{Signed, is_good};
 use super::message::{SubscribeMessage, cache_miss, channel_event, subscription_error};
 use super::name::{Access, ChannelKind, channel_of, user_of};
 use super::{EchoLive, is_over, topic};
 use crate::dialect::{Action, Actions, Context, Tally};
-use crate::service::presence::Note;
+use crate::service::presence::PresenceRequest;
 use std::sync::Arc;
 
 /// A channel that a connection is in, or has asked to join.
@@ -120,7 +121,7 @@ impl EchoLive {
     ) -> Result<(), SubscriptionRefused> {
         if !self.channels.iter().any(|channel| *channel.name == *name) {
             self.add(EchoChannel { name: name.into(), user: None, wish: 0, is_in: true })?;
-            out.push(Action::Note(Arc::clone(&self.place.id), Box::new(Note::Enter(name.into()))));
+            self.tell_presence(PresenceRequest::Enter(name.into()), out);
             out.subscribe(&topic(&self.place.id, name), b"");
         }
         channel_event("pusher_internal:subscription_succeeded", name, "{}", out);
@@ -149,7 +150,7 @@ impl EchoLive {
         cache_miss(name, out);
         // However many miss it, whoever is to fill it is told once, by the owner of the app's presence.
         if self.place.has_webhooks() {
-            out.push(Action::Note(Arc::clone(&self.place.id), Box::new(Note::Miss(name.into()))));
+            self.tell_presence(PresenceRequest::Miss(name.into()), out);
         }
     }
 
@@ -175,8 +176,12 @@ impl EchoLive {
             out.unsubscribe(&topic(&self.place.id, &channel.name), b"");
         }
         // One that has only asked to join is known to the owner by now, or will be before this note.
-        let note = Note::Leave(channel.name.clone());
-        out.push(Action::Note(Arc::clone(&self.place.id), Box::new(note)));
+        self.tell_presence(PresenceRequest::Leave(channel.name.clone()), out);
+    }
+
+    /// Tells the owner of a channel.
+    pub(super) fn tell_presence(&self, request: PresenceRequest, out: &mut Actions) {
+        out.ask(question(&self.place.id, request));
     }
 }
 
@@ -184,5 +189,5 @@ impl EchoLive {
 pub(super) fn refuse(channel: &str, refused: SubscriptionRefused, out: &mut Actions) {
     let (kind, text, status, tally) = refused.told();
     subscription_error(channel, kind, text, status, out);
-    out.push(Action::Count(tally));
+    out.count(tally);
 }

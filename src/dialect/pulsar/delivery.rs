@@ -3,27 +3,22 @@
 use super::jackson::put_string;
 use super::path::ApiVersion;
 use super::time;
+use crate::dialect::DeliveryForm;
 use crate::frame::{Draft, Publication};
 use crate::service::topic::{MessageId, StoredMessage, TopicMessage};
 use crate::text::put_base64;
 use crate::wheel::Now;
 use std::io::Write as _;
 
-/// Which bytes a message has for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeliveryForm {
-    /// How often it came before.
-    pub redeliveries: u32,
-    /// The partition in its id.
-    pub partition: Option<u32>,
-    /// Whether it is told as the first version of the API does.
-    pub is_first: bool,
-}
-
 /// The frame of a stored message, as the one form of a publication.
-pub fn deliver(message: &StoredMessage, form: DeliveryForm, draft: &mut Draft, now: Now) -> Publication {
+pub(super) fn deliver(
+    message: &StoredMessage,
+    form: DeliveryForm,
+    draft: &mut Draft,
+    now: Now,
+) -> Publication {
     let id = MessageId { position: message.position, partition: form.partition };
-    let version = if form.is_first { ApiVersion::First } else { ApiVersion::Later };
+    let version = if form.variant == ApiVersion::First as u8 { ApiVersion::First } else { ApiVersion::Later };
     draft.address(&[], b"");
     draft.text(|out| put_message(&message.message(), id, form.redeliveries, version, out));
     draft.finish(now)

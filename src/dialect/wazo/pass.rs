@@ -3,7 +3,7 @@
 //! A pass is made of a grant, whatever verifier gave it, and is asked once for each candidate of an event.
 
 use super::ID_BYTES_MAX;
-use super::acl::Acl;
+use super::acl::{Acl, Acls};
 use super::event::EventTarget;
 use super::pattern::Who;
 use crate::dialect::Context;
@@ -44,7 +44,7 @@ impl Pass {
     pub(super) fn new(grant: &Grant, context: &mut Context<'_>) -> Option<Self> {
         let ids = ["sub", "session_uuid", "tenant_uuid"].map(|claim| grant.text(claim).unwrap_or(""));
         let [user, session, tenant] = ids;
-        let acl = context.acls.get(&grant.list("acl")?)?;
+        let acl = context.shared.get::<Acls>().get(&grant.list("acl")?)?;
         let is_admin = grant.claim("admin").and_then(|admin| admin.as_bool()).unwrap_or(false)
             || grant.text("purpose").is_some_and(|purpose| matches!(purpose, "external_api" | "internal"));
         let reach = match context.settings.wazo.master_tenant_uuid.as_deref() {
@@ -70,7 +70,7 @@ impl Pass {
 
     /// What everybody may where tokens are not verified.
     pub(super) fn of_anyone(context: &mut Context<'_>) -> Option<Self> {
-        let acl = context.acls.get(&["#"])?;
+        let acl = context.shared.get::<Acls>().get(&["#"])?;
         Some(Self {
             expires_at_ns: u64::MAX,
             acl,

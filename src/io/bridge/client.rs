@@ -3,7 +3,7 @@
 //! Redirects are not followed: what is asked or told goes to the host that the configuration names, and nowhere else.
 //! No error quotes a URL or a body, which have tokens in them.
 
-use crate::service::{verification, webhook};
+use crate::service::HttpReply;
 use crate::token::ANSWER_BYTES_MAX;
 use crate::trust;
 use http::{Request, Response};
@@ -47,45 +47,47 @@ impl Client {
         Self { inner }
     }
 
-    /// Status and body of the answer, or why there is none in time.
-    pub(super) async fn ask(self, request: Request<String>, timeout: Duration) -> verification::Reply {
-        let exchange = async {
-            let response = self.send(request).await?;
-            let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| {
-                if error.is::<LengthLimitError>() {
-                    format!("its answer is longer than {ANSWER_BYTES_MAX} bytes")
-                } else {
-                    cause(&*error)
-                }
-            })?;
-            Ok((status, body.to_bytes().into()))
-        };
-        within(timeout, exchange).await
-    }
-
-    /// Status of the answer, or why there is none in time. Its body is read to its end for the sake of the
-    /// connection, which is closed when that is long in coming.
-    pub(super) async fn tell(self, request: Request<String>, timeout: Duration) -> webhook::Reply {
-        let start = Instant::now();
-        let response = within(timeout, self.send(request)).await?;
+    /// Status and body of the answer, or why there is none in time. Where no body is wanted it is read to its end for
+    /// the sake of the connection, which is closed when that is long in coming.
+    pub(super) async fn send(
+        self,
+        request: Request<String>,
+        timeout: Duration,
+        wants_body: bool,
+    ) -> HttpReply {
+        let deadline = Instant::now() + timeout;
+        let response = until(deadline, timeout, self.head(request)).await?;
         let status = response.status().as_u16();
-        let rest = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
-        let _ = tokio::time::timeout(timeout.saturating_sub(start.elapsed()), rest).await;
-        Ok(status)
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+        if !wants_body {
+            let _ = tokio::time::timeout_at(deadline.into(), body).await;
+            return Ok((status, Vec::new()));
+        }
+        let body = async { body.await.map_err(|error| of_body(&*error)) };
+        let body = until(deadline, timeout, body).await?;
+        Ok((status, body.to_bytes().into()))
     }
 
-    async fn send(&self, request: Request<String>) -> Result<Response<Incoming>, String> {
+    async fn head(&self, request: Request<String>) -> Result<Response<Incoming>, String> {
         self.inner.request(request.map(Full::from)).await.map_err(|error| cause(&error))
     }
 }
 
-async fn within<T>(
+/// Why a body has not come.
+fn of_body(error: &(dyn Error + Send + Sync + 'static)) -> String {
+    if error.is::<LengthLimitError>() {
+        return format!("its answer is longer than {ANSWER_BYTES_MAX} bytes");
+    }
+    cause(error)
+}
+
+/// What an exchange comes to that began so long before the deadline.
+async fn until<T>(
+    deadline: Instant,
     timeout: Duration,
     exchange: impl Future<Output = Result<T, String>>,
 ) -> Result<T, String> {
-    match tokio::time::timeout(timeout, exchange).await {
+    match tokio::time::timeout_at(deadline.into(), exchange).await {
         Ok(reply) => reply,
         Err(_) => Err(format!("no answer within {} ms", timeout.as_millis())),
     }

@@ -15,6 +15,7 @@ use crate::io::clock;
 use crate::io::gaps::GapSource;
 use crate::io::handoff::Parcel;
 use crate::io::watchdog::BEAT;
+use crate::service::Answer;
 use crate::service::topic::{
     OwnerIndex, TopicAnswer, TopicDelivery, TopicOutgoing, TopicOwner, TopicQuestion, TopicRules,
 };
@@ -293,7 +294,7 @@ fn post(hub: &Hub, out: &mut Vec<TopicOutgoing>, waiting: &mut Waiting) {
             }
             TopicOutgoing::Ask(owner, connection, request) => hub.store.ask_owner(owner, connection, request),
             TopicOutgoing::Reply(connection, reply) => {
-                parcels[usize::from(connection.shard)].push(Parcel::Told(connection, reply))
+                parcels[usize::from(connection.shard)].push(Parcel::Answer(connection, Answer::Topic(reply)))
             }
             TopicOutgoing::Deliver(message, recipient) => {
                 let parcels = &mut parcels[usize::from(recipient.connection.shard)];

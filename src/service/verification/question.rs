@@ -1,33 +1,58 @@
 //! What sessions ask about tokens, and what they are answered.
 
-use crate::token::Verdict;
+use crate::service::DialectId;
+use crate::token::{Grant, Refusal};
+use serde::{Deserialize, Serialize};
 
-/// Which question of which connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket {
-    /// The connection.
-    pub id: u32,
-    /// Tells its questions, and those of connections that had the same number before, apart.
-    pub number: u32,
-}
-
-/// Which of the configured verifiers.
-pub type VerifierId = u8;
-
-/// What a shard has to say to the remote verifiers.
+/// A question about a token, for a remote verifier. A connection has one at most that counts; `attempt` tells it from
+/// the ones before.
+#[derive(Debug, Serialize, Deserialize)]
 pub enum TokenQuestion {
-    /// Verify this token by this verifier.
-    Verify(Ticket, VerifierId, Box<str>),
+    /// Verify this token; answered by a [`TokenAnswer`], and perhaps by [`TokenAnswer::Revoked`] later.
+    Verify {
+        /// The dialect whose verifier is asked.
+        dialect: DialectId,
+        /// Which question of the connection it is.
+        attempt: u32,
+        /// The token; never shown.
+        token: Box<str>,
+    },
     /// The token is good no more, whatever the verifier has said of it; a [`TokenQuestion::Forget`] follows.
-    Doubt(Ticket),
-    /// Nothing waits for the answer any more, and the token may be taken back.
-    Forget(Ticket),
+    Doubt {
+        /// Which question of the connection was answered by that.
+        attempt: u32,
+    },
+    /// The answer is not waited for any more, and the token may be taken back.
+    Forget {
+        /// Which question of the connection it was.
+        attempt: u32,
+    },
 }
 
-/// What the remote verifiers have to say to a shard.
+impl TokenQuestion {
+    /// A token to be verified, as a session asks for it: the rest is its shard's to say.
+    #[must_use]
+    pub fn verify(token: &str) -> Self {
+        Self::Verify { dialect: DialectId(0), attempt: 0, token: token.into() }
+    }
+}
+
+/// What a verifier says of a connection's token.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum TokenAnswer {
-    /// What they think of the token; never [`Verdict::Ask`].
-    Verified(Verdict),
-    /// The token that they granted is good no more.
+    /// It is good and grants this.
+    Granted(Grant),
+    /// It is not good.
+    Refused(Refusal),
+    /// A remote verifier has taken back the token that it granted last.
     Revoked,
+}
+
+impl From<Result<Grant, Refusal>> for TokenAnswer {
+    fn from(result: Result<Grant, Refusal>) -> Self {
+        match result {
+            Ok(grant) => Self::Granted(grant),
+            Err(refusal) => Self::Refused(refusal),
+        }
+    }
 }

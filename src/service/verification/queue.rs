@@ -5,8 +5,7 @@
 //! at a time with a pause after each, until it answers one of them; then all wait no longer. So a storm does not
 //! pile up before a verifier that is down, and whoever comes after its return is asked about at once.
 
-use super::Digest;
-use super::entry::Stage;
+use super::entry::{CheckStage, Digest};
 use crate::token::TokenInquiry;
 use crate::wheel::Now;
 use std::collections::BTreeMap;
@@ -18,7 +17,7 @@ const FAILURES: u32 = 3;
 const PAUSE_NS: u64 = 250_000_000;
 
 /// See the module.
-pub(super) struct Line {
+pub(super) struct CheckQueue {
     /// By place: first come, first served.
     waiting: BTreeMap<u64, Digest>,
     rechecks: BTreeMap<u64, Digest>,
@@ -30,7 +29,7 @@ pub(super) struct Line {
     paused_until_ns: u64,
 }
 
-impl Line {
+impl CheckQueue {
     pub(super) fn new(concurrency_max: usize) -> Self {
         Self {
             waiting: BTreeMap::new(),
@@ -44,29 +43,29 @@ impl Line {
         }
     }
 
-    /// Queues a case, or moves it from the re-checks to those who wait. One that is being asked stays so.
-    pub(super) fn join(&mut self, stage: &mut Stage, digest: Digest, inquiry: TokenInquiry) {
+    /// Queues a entry, or moves it from the re-checks to those who wait. One that is being asked stays so.
+    pub(super) fn join(&mut self, stage: &mut CheckStage, digest: Digest, inquiry: TokenInquiry) {
         match (*stage, inquiry) {
-            (Stage::Asked, _) | (Stage::Queued(_), TokenInquiry::Recheck) => return,
-            (Stage::Queued(place), TokenInquiry::Grant) if self.waiting.contains_key(&place) => return,
+            (CheckStage::Asked, _) | (CheckStage::Queued(_), TokenInquiry::Recheck) => return,
+            (CheckStage::Queued(place), TokenInquiry::Grant) if self.waiting.contains_key(&place) => return,
             _ => self.leave(stage),
         }
         self.last_place += 1;
         let queue = if inquiry == TokenInquiry::Grant { &mut self.waiting } else { &mut self.rechecks };
         queue.insert(self.last_place, digest);
-        *stage = Stage::Queued(self.last_place);
+        *stage = CheckStage::Queued(self.last_place);
     }
 
-    /// Takes a case out again, if it is queued.
-    pub(super) fn leave(&mut self, stage: &mut Stage) {
-        if let Stage::Queued(place) = *stage {
+    /// Takes a entry out again, if it is queued.
+    pub(super) fn leave(&mut self, stage: &mut CheckStage) {
+        if let CheckStage::Queued(place) = *stage {
             self.waiting.remove(&place);
             self.rechecks.remove(&place);
-            *stage = Stage::Resting;
+            *stage = CheckStage::Resting;
         }
     }
 
-    /// The next case to ask about, which is in flight from now on.
+    /// The next entry to ask about, which is in flight from now on.
     pub(super) fn next(&mut self, now: Now) -> Option<Digest> {
         let failing = self.is_failing();
         let room = if failing { 1 } else { self.concurrency_max };

@@ -4,9 +4,9 @@
 //! Each channel that has calls has a line. Its first call is in one of three places: the line is *ready*, the call
 //! is *under way*, or it *rests* before it is made once more. So a call that is made again keeps its place.
 
-use super::news::{Complaints, News, Tally, Trouble, answered};
+use super::news::{Complaints, WebhookNews, WebhookTally, WebhookTrouble, answered};
+use super::question::{Callback, QUEUE_BYTES_MAX, StatusReply};
 use super::settings::CallbackSettings;
-use super::{Callback, QUEUE_BYTES_MAX, Reply};
 use crate::endpoint::Endpoint;
 use crate::wheel::Now;
 use ahash::RandomState;
@@ -25,7 +25,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 #[derive(Default)]
 pub(super) struct Callbacks {
     to: Option<(CallbackSettings, Endpoint)>,
-    lines: HashMap<Arc<str>, Line, RandomState>,
+    lines: HashMap<Arc<str>, ChannelCalls, RandomState>,
     ready: VecDeque<Arc<str>>,
     resting: BTreeSet<(u64, Arc<str>)>,
     /// Calls that are queued or under way.
@@ -35,13 +35,13 @@ pub(super) struct Callbacks {
     queued_bytes: usize,
     under_way: usize,
     last_number: u64,
-    pub(super) tally: Tally,
+    pub(super) tally: WebhookTally,
     complaints: Complaints,
 }
 
 /// The calls of one channel; never empty.
 #[derive(Default)]
-struct Line {
+struct ChannelCalls {
     calls: VecDeque<Callback>,
     /// The number under which the first is under way.
     under_way: Option<u64>,
@@ -50,7 +50,7 @@ struct Line {
 }
 
 /// A call that is under way.
-pub(super) struct Call {
+pub struct CallbackCall {
     channel: Arc<str>,
     number: u64,
 }
@@ -72,7 +72,7 @@ impl Callbacks {
     }
 
     /// Queues a call, unless there is no room or nobody wants it.
-    pub(super) fn take(&mut self, callback: Callback, now: Now) -> Option<News> {
+    pub(super) fn take(&mut self, callback: Callback, now: Now) -> Option<WebhookNews> {
         let (settings, endpoint) = self.to.as_ref()?;
         if !settings.wants(&callback.channel) {
             return None;
@@ -80,7 +80,7 @@ impl Callbacks {
         let bytes = callback.bytes();
         if self.queued >= settings.queue_max || self.queued_bytes + bytes > QUEUE_BYTES_MAX {
             self.tally.dropped += 1;
-            return self.complaints.hear(Trouble::Full, || name(endpoint), now);
+            return self.complaints.hear(WebhookTrouble::Full, || name(endpoint), now);
         }
         self.held += 1;
         self.queued += 1;
@@ -90,7 +90,7 @@ impl Callbacks {
             None => {
                 let channel: Arc<str> = callback.channel.as_ref().into();
                 let calls = VecDeque::from([callback]);
-                self.lines.insert(Arc::clone(&channel), Line { calls, ..Line::default() });
+                self.lines.insert(Arc::clone(&channel), ChannelCalls { calls, ..ChannelCalls::default() });
                 self.ready.push_back(channel);
             }
         }
@@ -98,7 +98,7 @@ impl Callbacks {
     }
 
     /// The next call to make, if there is one and room for it, and the seconds it may take.
-    pub(super) fn next(&mut self, now: Now) -> Option<(Call, u64, Request<String>)> {
+    pub(super) fn next(&mut self, now: Now) -> Option<(CallbackCall, u64, Request<String>)> {
         while let Some((at_ns, _)) = self.resting.first()
             && *at_ns <= now.monotonic_ns
         {
@@ -118,11 +118,16 @@ impl Callbacks {
         self.last_number += 1;
         line.under_way = Some(self.last_number);
         let request = request(endpoint, callback);
-        Some((Call { channel, number: self.last_number }, settings.timeout_s, request))
+        Some((CallbackCall { channel, number: self.last_number }, settings.timeout_s, request))
     }
 
     /// What became of a call.
-    pub(super) fn replied(&mut self, call: Call, reply: Reply, now: Now) -> Option<News> {
+    pub(super) fn replied(
+        &mut self,
+        call: CallbackCall,
+        reply: StatusReply,
+        now: Now,
+    ) -> Option<WebhookNews> {
         self.under_way -= 1;
         let line = self.lines.get_mut(&call.channel)?;
         // A reload may have dropped the call, and others may have come since.
@@ -144,11 +149,11 @@ impl Callbacks {
             self.queued += 1;
             self.queued_bytes += line.calls.front().map_or(0, Callback::bytes);
             self.resting.insert((now.monotonic_ns + RETRY_NS, call.channel));
-            Trouble::Retried(reason)
+            WebhookTrouble::Retried(reason)
         } else {
             self.tally.failed += 1;
             self.settled(call.channel);
-            Trouble::GivenUp(reason)
+            WebhookTrouble::GivenUp(reason)
         };
         let (_, endpoint) = self.to.as_ref()?;
         self.complaints.hear(trouble, || name(endpoint), now)

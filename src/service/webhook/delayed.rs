@@ -1,47 +1,47 @@
 //! Leaves that are not told yet, because whoever has left may come back within the delay.
 
-use super::WebhookName;
+use super::question::WebhookName;
 use ahash::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What comes and goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Pair {
+pub(super) enum LeavePair {
     Channel,
     Member,
 }
 
 /// Which half of a pair an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Half {
+pub(super) enum LeaveHalf {
     Arrival,
     Leave,
 }
 
 impl WebhookName {
     /// The pair that the event belongs to, if it belongs to one.
-    pub(super) fn half(self) -> Option<(Pair, Half)> {
+    pub(super) fn half(self) -> Option<(LeavePair, LeaveHalf)> {
         match self {
-            Self::ChannelOccupied => Some((Pair::Channel, Half::Arrival)),
-            Self::ChannelVacated => Some((Pair::Channel, Half::Leave)),
-            Self::MemberAdded => Some((Pair::Member, Half::Arrival)),
-            Self::MemberRemoved => Some((Pair::Member, Half::Leave)),
+            Self::ChannelOccupied => Some((LeavePair::Channel, LeaveHalf::Arrival)),
+            Self::ChannelVacated => Some((LeavePair::Channel, LeaveHalf::Leave)),
+            Self::MemberAdded => Some((LeavePair::Member, LeaveHalf::Arrival)),
+            Self::MemberRemoved => Some((LeavePair::Member, LeaveHalf::Leave)),
             Self::ClientEvent | Self::CacheMiss | Self::SubscriptionCount => None,
         }
     }
 }
 
-type Subject = (Pair, Arc<str>);
+type LeaveSubject = (LeavePair, Arc<str>);
 
 /// The moment until which a leave waits, and a number that keeps those of one moment in order.
-type Place = (u64, u64);
+type LeavePlace = (u64, u64);
 
 /// See the module. Leaves are found by their subject and by their moment; of one subject there is one at most.
 #[derive(Default)]
 pub(super) struct Delayed {
-    leaves: BTreeMap<Place, (Subject, Option<Arc<str>>)>,
-    by_subject: HashMap<Subject, Place, RandomState>,
+    leaves: BTreeMap<LeavePlace, (LeaveSubject, Option<Arc<str>>)>,
+    by_subject: HashMap<LeaveSubject, LeavePlace, RandomState>,
     last_number: u64,
     bytes: usize,
     /// Those that are to be told.
@@ -51,7 +51,13 @@ pub(super) struct Delayed {
 impl Delayed {
     /// Holds a leave back until a moment. It has no JSON where it is not to be told, and only its return is not to
     /// be told either.
-    pub(super) fn hold(&mut self, pair: Pair, subject: &Arc<str>, json: Option<Arc<str>>, until_ns: u64) {
+    pub(super) fn hold(
+        &mut self,
+        pair: LeavePair,
+        subject: &Arc<str>,
+        json: Option<Arc<str>>,
+        until_ns: u64,
+    ) {
         let subject = (pair, Arc::clone(subject));
         if self.by_subject.contains_key(&subject) {
             return;
@@ -65,7 +71,7 @@ impl Delayed {
     }
 
     /// Forgets the leave of a subject that has come back. Returns whether there was one.
-    pub(super) fn cancel(&mut self, pair: Pair, subject: &Arc<str>) -> bool {
+    pub(super) fn cancel(&mut self, pair: LeavePair, subject: &Arc<str>) -> bool {
         let Some(place) = self.by_subject.remove(&(pair, Arc::clone(subject))) else { return false };
         if let Some((subject, json)) = self.leaves.remove(&place) {
             self.gone(&subject, json.as_ref());
@@ -87,7 +93,7 @@ impl Delayed {
         Some(json)
     }
 
-    fn gone(&mut self, subject: &Subject, json: Option<&Arc<str>>) {
+    fn gone(&mut self, subject: &LeaveSubject, json: Option<&Arc<str>>) {
         self.bytes -= bytes(subject, json);
         self.told -= usize::from(json.is_some());
     }
@@ -110,6 +116,6 @@ impl Delayed {
     }
 }
 
-fn bytes(subject: &Subject, json: Option<&Arc<str>>) -> usize {
+fn bytes(subject: &LeaveSubject, json: Option<&Arc<str>>) -> usize {
     subject.1.len() + json.map_or(0, |json| json.len())
 }

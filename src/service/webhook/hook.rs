@@ -4,10 +4,10 @@
 //! event opens a window when it comes to an empty queue, and what comes until the window closes goes with it. Leaves
 //! come to the queue when their delay is over: what happens meanwhile overtakes them.
 
-use super::delayed::{Delayed, Half};
-use super::news::{Complaints, News, Tally, Trouble, answered};
-use super::settings::{App, WebhookSettings};
-use super::{QUEUE_BYTES_MAX, Reply, WebhookName};
+use super::delayed::{Delayed, LeaveHalf};
+use super::news::{Complaints, WebhookNews, WebhookTally, WebhookTrouble, answered};
+use super::question::{QUEUE_BYTES_MAX, StatusReply, WebhookName};
+use super::settings::{WebhookApp, WebhookSettings};
 use crate::endpoint::Endpoint;
 use crate::text::hex;
 use crate::wheel::Now;
@@ -39,10 +39,10 @@ const SIGNATURE: HeaderName = HeaderName::from_static("x-pusher-signature");
 /// See the module.
 pub(super) struct Hook {
     pub(super) number: u64,
-    pub(super) app: App,
+    pub(super) app: WebhookApp,
     pub(super) settings: WebhookSettings,
     endpoint: Endpoint,
-    queue: VecDeque<Event>,
+    queue: VecDeque<QueuedEvent>,
     queue_bytes: usize,
     delayed: Delayed,
     batch: Option<Batch>,
@@ -52,7 +52,7 @@ pub(super) struct Hook {
 }
 
 /// An event in the queue, with when it came there.
-struct Event {
+struct QueuedEvent {
     at_ns: u64,
     json: Arc<str>,
 }
@@ -67,7 +67,7 @@ struct Batch {
 }
 
 /// What is about to be told to the webhooks of an app.
-pub(super) struct Told {
+pub(super) struct ToldEvent {
     pub(super) name: WebhookName,
     pub(super) subject: Arc<str>,
     pub(super) json: Arc<str>,
@@ -75,7 +75,7 @@ pub(super) struct Told {
 
 impl Hook {
     /// `None` when nobody can be told anything there.
-    pub(super) fn new(number: u64, app: App, settings: WebhookSettings) -> Option<Self> {
+    pub(super) fn new(number: u64, app: WebhookApp, settings: WebhookSettings) -> Option<Self> {
         Some(Self {
             number,
             endpoint: settings.url.endpoint().ok()?,
@@ -91,12 +91,17 @@ impl Hook {
     }
 
     /// An event of its app.
-    pub(super) fn take(&mut self, told: &Told, tally: &mut Tally, now: Now) -> Option<News> {
+    pub(super) fn take(
+        &mut self,
+        told: &ToldEvent,
+        tally: &mut WebhookTally,
+        now: Now,
+    ) -> Option<WebhookNews> {
         self.release(now);
         let wanted = self.settings.wants(told.name);
         match told.name.half() {
-            Some((pair, Half::Arrival)) if self.delayed.cancel(pair, &told.subject) => return None,
-            Some((pair, Half::Leave)) if !self.hurried => {
+            Some((pair, LeaveHalf::Arrival)) if self.delayed.cancel(pair, &told.subject) => return None,
+            Some((pair, LeaveHalf::Leave)) if !self.hurried => {
                 let json = wanted.then(|| Arc::clone(&told.json));
                 self.delayed.hold(pair, &told.subject, json, now.monotonic_ns + DELAY_NS);
             }
@@ -123,17 +128,17 @@ impl Hook {
 
     fn push(&mut self, at_ns: u64, json: Arc<str>) {
         self.queue_bytes += json.len();
-        self.queue.push_back(Event { at_ns, json });
+        self.queue.push_back(QueuedEvent { at_ns, json });
     }
 
-    fn pop(&mut self) -> Option<Event> {
+    fn pop(&mut self) -> Option<QueuedEvent> {
         let event = self.queue.pop_front()?;
         self.queue_bytes -= event.json.len();
         Some(event)
     }
 
     /// Drops what would be told first while there is too much.
-    fn make_room(&mut self, tally: &mut Tally, now: Now) -> Option<News> {
+    fn make_room(&mut self, tally: &mut WebhookTally, now: Now) -> Option<WebhookNews> {
         let mut dropped = 0;
         while self.queue.len() + self.delayed.len() > self.settings.queue_max
             || self.queue_bytes + self.delayed.bytes() > QUEUE_BYTES_MAX
@@ -145,11 +150,11 @@ impl Hook {
             dropped += u64::from(told);
         }
         tally.dropped += dropped;
-        if dropped == 0 { None } else { self.hear(Trouble::Full, now) }
+        if dropped == 0 { None } else { self.hear(WebhookTrouble::Full, now) }
     }
 
     /// The next request, if it is time for one.
-    pub(super) fn next(&mut self, tally: &mut Tally, now: Now) -> Option<Request<String>> {
+    pub(super) fn next(&mut self, tally: &mut WebhookTally, now: Now) -> Option<Request<String>> {
         self.release(now);
         if self.batch.is_none() {
             self.queue.front().filter(|event| self.closes_at_ns(event) <= now.monotonic_ns)?;
@@ -188,7 +193,12 @@ impl Hook {
     }
 
     /// What became of a request.
-    pub(super) fn replied(&mut self, reply: Reply, tally: &mut Tally, now: Now) -> Option<News> {
+    pub(super) fn replied(
+        &mut self,
+        reply: StatusReply,
+        tally: &mut WebhookTally,
+        now: Now,
+    ) -> Option<WebhookNews> {
         let batch = self.batch.as_mut()?;
         let reason = match reply {
             Ok(200..=299) => {
@@ -204,11 +214,11 @@ impl Hook {
         if due_at_ns <= batch.since_ns + PATIENCE_NS {
             batch.failures += 1;
             batch.due_at_ns = Some(due_at_ns);
-            return self.hear(Trouble::Retried(reason), now);
+            return self.hear(WebhookTrouble::Retried(reason), now);
         }
         tally.failed += batch.events as u64;
         self.batch = None;
-        self.hear(Trouble::GivenUp(reason), now)
+        self.hear(WebhookTrouble::GivenUp(reason), now)
     }
 
     /// When there is something to do; nothing while a request is under way and no leave waits.
@@ -227,11 +237,11 @@ impl Hook {
     }
 
     /// When the window closes that an event has opened.
-    fn closes_at_ns(&self, event: &Event) -> u64 {
+    fn closes_at_ns(&self, event: &QueuedEvent) -> u64 {
         event.at_ns + if self.hurried { 0 } else { WINDOW_NS }
     }
 
-    fn hear(&mut self, trouble: Trouble, now: Now) -> Option<News> {
+    fn hear(&mut self, trouble: WebhookTrouble, now: Now) -> Option<WebhookNews> {
         let name = || format!("the webhook of app {} at {}", self.app.id, self.endpoint.host());
         self.complaints.hear(trouble, name, now)
     }

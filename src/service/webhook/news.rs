@@ -9,18 +9,18 @@ const LINES_MAX: u32 = 1;
 
 /// A trouble that an operator wants to know of. No text of it has a token, a secret or more of a URL than its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
+pub struct WebhookNews {
     /// Who could not be told, for people.
     pub recipient: String,
     /// Why, or what has become of it.
-    pub trouble: Trouble,
+    pub trouble: WebhookTrouble,
     /// How often it has happened since it was told last.
     pub more: More,
 }
 
 /// What has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum WebhookTrouble {
     /// A request has failed, and is made again.
     Retried(String),
     /// What was to be told has been given up.
@@ -29,13 +29,15 @@ pub enum Trouble {
     Full,
 }
 
-impl fmt::Display for News {
+impl fmt::Display for WebhookNews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let recipient = &self.recipient;
         match &self.trouble {
-            Trouble::Retried(reason) => write!(f, "telling {recipient} failed: {reason}; trying again")?,
-            Trouble::GivenUp(reason) => write!(f, "telling {recipient} failed: {reason}; given up")?,
-            Trouble::Full => write!(f, "the queue to {recipient} is full; webhooks are dropped")?,
+            WebhookTrouble::Retried(reason) => {
+                write!(f, "telling {recipient} failed: {reason}; trying again")?
+            }
+            WebhookTrouble::GivenUp(reason) => write!(f, "telling {recipient} failed: {reason}; given up")?,
+            WebhookTrouble::Full => write!(f, "the queue to {recipient} is full; webhooks are dropped")?,
         }
         write!(f, "{}", self.more)
     }
@@ -54,22 +56,22 @@ impl Complaints {
     /// A trouble has come up. Returns what to say of it, unless that was said a moment ago.
     pub(super) fn hear(
         &mut self,
-        trouble: Trouble,
+        trouble: WebhookTrouble,
         recipient: impl FnOnce() -> String,
         now: Now,
-    ) -> Option<News> {
+    ) -> Option<WebhookNews> {
         let throttle = &self.0[match trouble {
-            Trouble::Retried(_) => 0,
-            Trouble::GivenUp(_) => 1,
-            Trouble::Full => 2,
+            WebhookTrouble::Retried(_) => 0,
+            WebhookTrouble::GivenUp(_) => 1,
+            WebhookTrouble::Full => 2,
         }];
-        throttle.admit(now).map(|more| News { recipient: recipient(), trouble, more })
+        throttle.admit(now).map(|more| WebhookNews { recipient: recipient(), trouble, more })
     }
 }
 
 /// What has become of webhooks of one kind; an event for two webhooks counts twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct WebhookTally {
     /// Told, and taken.
     pub delivered: u64,
     /// Told in vain, and given up.

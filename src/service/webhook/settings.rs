@@ -3,7 +3,7 @@
 //! No `Debug` of this file shows a secret, or more of a URL than its host: whoever calls may have put a password
 //! into the query.
 
-use super::WebhookName;
+use super::question::WebhookName;
 use crate::endpoint::{Endpoint, UrlError};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,9 +25,9 @@ const QUEUE_DEFAULT: usize = 10_000;
 /// error while TOML is read quotes its line.
 #[derive(Clone, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(transparent)]
-pub struct Url(String);
+pub struct WebhookUrl(String);
 
-impl Url {
+impl WebhookUrl {
     /// It, taken apart.
     ///
     /// # Errors
@@ -51,13 +51,13 @@ impl Url {
     }
 }
 
-impl From<&str> for Url {
+impl From<&str> for WebhookUrl {
     fn from(url: &str) -> Self {
         Self(url.to_owned())
     }
 }
 
-impl fmt::Debug for Url {
+impl fmt::Debug for WebhookUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.endpoint() {
             Ok(endpoint) => f.write_str(endpoint.host()),
@@ -72,7 +72,7 @@ impl fmt::Debug for Url {
 pub struct CallbackSettings {
     /// An http or https URL without a password.
     #[schemars(example = &"http://127.0.0.1/api/chat")]
-    pub url: Url,
+    pub url: WebhookUrl,
     /// The kinds of channels whose messages are posted: the part of a channel's name before the first colon.
     pub kinds: Vec<String>,
     /// Seconds for one call. When there is no answer, or one of 5xx, it is made once more.
@@ -89,7 +89,7 @@ pub struct CallbackSettings {
 impl Default for CallbackSettings {
     fn default() -> Self {
         Self {
-            url: Url::default(),
+            url: WebhookUrl::default(),
             kinds: vec!["chat".into()],
             timeout_s: TIMEOUT_S,
             concurrency: 16,
@@ -132,7 +132,7 @@ impl CallbackSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookSettings {
     /// An http or https URL without a password.
-    pub url: Url,
+    pub url: WebhookUrl,
     /// Which; all when absent.
     pub events: Option<Vec<WebhookName>>,
     /// Seconds for a whole request.
@@ -145,7 +145,7 @@ pub struct WebhookSettings {
 
 impl Default for WebhookSettings {
     fn default() -> Self {
-        Self { url: Url::default(), events: None, timeout_s: TIMEOUT_S, queue_max: QUEUE_DEFAULT }
+        Self { url: WebhookUrl::default(), events: None, timeout_s: TIMEOUT_S, queue_max: QUEUE_DEFAULT }
     }
 }
 
@@ -172,7 +172,7 @@ impl WebhookSettings {
 
 /// The app that a webhook belongs to.
 #[derive(Clone, PartialEq, Eq)]
-pub struct App {
+pub struct WebhookApp {
     /// What its webhooks name it by.
     pub id: Box<str>,
     /// What it calls itself in `X-Pusher-Key`.
@@ -181,9 +181,9 @@ pub struct App {
     pub secret: Box<str>,
 }
 
-impl fmt::Debug for App {
+impl fmt::Debug for WebhookApp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("App").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("WebhookApp").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -193,7 +193,7 @@ pub struct Recipients {
     /// The callback of `channel`.
     pub callback: Option<CallbackSettings>,
     /// The webhooks of the apps of `echo`.
-    pub webhooks: Vec<(App, WebhookSettings)>,
+    pub webhooks: Vec<(WebhookApp, WebhookSettings)>,
 }
 
 impl Recipients {

@@ -1,9 +1,9 @@
 //! All webhooks of all apps of `echo`: each tells its own, so that none waits for another that fails.
 
-use super::hook::{Hook, Told};
-use super::news::{News, Tally};
-use super::settings::{App, WebhookSettings};
-use super::{Reply, WebhookEvent};
+use super::hook::{Hook, ToldEvent};
+use super::news::{WebhookNews, WebhookTally};
+use super::question::{StatusReply, WebhookEvent};
+use super::settings::{WebhookApp, WebhookSettings};
 use crate::wheel::Now;
 use ahash::RandomState;
 use http::Request;
@@ -24,16 +24,16 @@ pub(super) struct AppWebhooks {
     under_way: usize,
     last_number: u64,
     hurried: bool,
-    pub(super) tally: Tally,
+    pub(super) tally: WebhookTally,
 }
 
 /// A request that is under way: the number of its hook.
-pub(super) struct Call(u64);
+pub struct HookCall(u64);
 
 impl AppWebhooks {
     /// Tells those who are named here from now on. Whoever stays, by app and URL, keeps what waits for it; what waits
     /// for others is dropped.
-    pub(super) fn configure(&mut self, webhooks: Vec<(App, WebhookSettings)>, now: Now) {
+    pub(super) fn configure(&mut self, webhooks: Vec<(WebhookApp, WebhookSettings)>, now: Now) {
         let mut former = std::mem::take(&mut self.hooks);
         for (app, settings) in webhooks {
             let same = |hook: &Hook| hook.app.id == app.id && hook.settings.url == settings.url;
@@ -60,16 +60,16 @@ impl AppWebhooks {
     }
 
     /// Queues an event for those webhooks of its app that want it.
-    pub(super) fn take(&mut self, webhook: WebhookEvent, now: Now) -> Vec<News> {
+    pub(super) fn take(&mut self, webhook: WebhookEvent, now: Now) -> Vec<WebhookNews> {
         let Some(places) = self.of_app.get(&webhook.app) else { return Vec::new() };
         let WebhookEvent { name, subject, json, .. } = webhook;
-        let told = Told { name, subject: subject.into(), json: json.into() };
+        let told = ToldEvent { name, subject: subject.into(), json: json.into() };
         let (hooks, tally) = (&mut self.hooks, &mut self.tally);
         places.iter().filter_map(|place| hooks[*place].take(&told, tally, now)).collect()
     }
 
     /// The next request to send, if there is one and room for it, and the seconds it may take.
-    pub(super) fn next(&mut self, now: Now) -> Option<(Call, u64, Request<String>)> {
+    pub(super) fn next(&mut self, now: Now) -> Option<(HookCall, u64, Request<String>)> {
         if self.under_way >= CONCURRENCY_MAX {
             return None;
         }
@@ -79,14 +79,14 @@ impl AppWebhooks {
             let hook = &mut self.hooks[self.turn];
             if let Some(request) = hook.next(&mut self.tally, now) {
                 self.under_way += 1;
-                return Some((Call(hook.number), hook.settings.timeout_s, request));
+                return Some((HookCall(hook.number), hook.settings.timeout_s, request));
             }
         }
         None
     }
 
     /// What became of a request.
-    pub(super) fn replied(&mut self, call: Call, reply: Reply, now: Now) -> Option<News> {
+    pub(super) fn replied(&mut self, call: HookCall, reply: StatusReply, now: Now) -> Option<WebhookNews> {
         self.under_way -= 1;
         // A reload may have taken the hook away.
         let hook = self.hooks.iter_mut().find(|hook| hook.number == call.0)?;

@@ -6,17 +6,22 @@
 mod receiver;
 
 use self::receiver::Receiver;
-use super::super::verification::VerifierSet;
+use super::super::verification::Verifiers;
 use super::super::{Feeds, Hub, WEBHOOKS_BYTES_MAX, WEBHOOKS_MAX, WaitingWebhooks, start};
 use super::*;
-use crate::service::webhook::{App, Callback, Webhook, WebhookEvent, WebhookName};
+use crate::dialect::Settings;
+use crate::service::ConnectionRef;
+use crate::service::webhook::{Callback, Webhook, WebhookApp, WebhookEvent, WebhookName, WebhookOutcome};
 use crate::trust;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// Who asks: no answer comes back.
+const NOBODY: ConnectionRef = ConnectionRef { shard: 0, id: 0, serial: 0 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -44,40 +49,42 @@ struct Daemon(Arc<Hub>);
 
 impl Daemon {
     fn new(recipients: Recipients) -> Self {
-        Self::with(Post::new(recipients).unwrap())
+        Self::with(WebhookClient::new(recipients).unwrap())
     }
 
-    fn with(post: Post) -> Self {
+    fn with(post: WebhookClient) -> Self {
         let settings = Arc::default();
         let hub = Arc::new(Hub::new(1, 1, &[], &settings).unwrap());
         hub.ready.store(true, std::sync::atomic::Ordering::Relaxed);
-        let nobody = VerifierSet::new(&Settings::default()).unwrap();
-        start(&hub, nobody, post, Feeds::default()).unwrap();
+        let none = Verifiers::new(&Settings::default()).unwrap();
+        start(&hub, none, post, Feeds::default()).unwrap();
         Self(hub)
     }
 
     fn call(&self, channel: &str, body: &str) {
         let (channel, token, body) = (channel.into(), "a.b.c".into(), body.into());
-        self.0.notify(vec![Webhook::Callback(Callback { channel, token, body, client: None })]);
+        self.0.notify(vec![(NOBODY, Webhook::Callback(Callback { channel, token, body, client: None }))]);
     }
 
     /// Events with this JSON, in one turn of a shard.
     fn events(&self, name: WebhookName, json: &[&str]) {
         let event = |json: &&str| {
             let (app, subject) = ("a".into(), "room".into());
-            Webhook::WebhookEvent(WebhookEvent { app, name, subject, json: (*json).into() })
+            (NOBODY, Webhook::Event(WebhookEvent { app, name, subject, json: (*json).into() }))
         };
         self.0.notify(json.iter().map(event).collect());
     }
 
     #[track_caller]
-    fn await_outcome(&self, kind: WebhookKind, outcome: Delivery, count: u64) {
+    fn await_outcome(&self, kind: WebhookKind, outcome: WebhookOutcome, count: u64) {
         let what = format!("{count} of {kind:?} are {outcome:?}");
-        eventually(&what, || self.0.metrics[1].webhooks[kind as usize][outcome as usize].get() == count);
+        eventually(&what, || {
+            self.0.metrics[1].webhooks.outcomes[kind as usize][outcome as usize].get() == count
+        });
     }
 
     fn retries(&self, kind: WebhookKind) -> u64 {
-        self.0.metrics[1].webhook_retries[kind as usize].get()
+        self.0.metrics[1].webhooks.retries[kind as usize].get()
     }
 }
 
@@ -93,7 +100,7 @@ fn calling(url: &str, more: &str) -> Recipients {
 }
 
 fn hooked(url: &str, more: &str) -> Recipients {
-    let app = App { id: "a".into(), key: "the key".into(), secret: "hush".into() };
+    let app = WebhookApp { id: "a".into(), key: "the key".into(), secret: "hush".into() };
     let settings = toml::from_str(&format!("url = \"{url}\"\n{more}")).unwrap();
     Recipients { callback: None, webhooks: vec![(app, settings)] }
 }
@@ -107,7 +114,7 @@ fn a_callback_comes_as_the_protocol_says_and_nothing_else_comes() {
     let receiver = Receiver::start();
     let daemon = Daemon::new(calling(&receiver.url("/api/chat?x=1"), ""));
     daemon.call("chat:1", r#"{"data":"é"}"#);
-    daemon.await_outcome(WebhookKind::Callback, Delivery::Delivered, 1);
+    daemon.await_outcome(WebhookKind::Callback, WebhookOutcome::Delivered, 1);
     let headers = json!({
         "host": receiver.address.to_string(),
         "authorization": "Bearer a.b.c",
@@ -125,7 +132,7 @@ fn a_webhook_comes_as_the_protocol_says() {
     let receiver = Receiver::start();
     let daemon = Daemon::new(hooked(&receiver.url("/hook"), ""));
     daemon.events(WebhookName::CacheMiss, &["1", "2"]);
-    daemon.await_outcome(WebhookKind::WebhookEvent, Delivery::Delivered, 2);
+    daemon.await_outcome(WebhookKind::Event, WebhookOutcome::Delivered, 2);
     let request = &receiver.requests()[0];
     let body: Value = serde_json::from_str(request["body"].as_str().unwrap()).unwrap();
     assert_eq!(body["events"], json!([1, 2]));
@@ -143,13 +150,13 @@ fn channels_are_called_at_the_same_time_and_one_channel_in_order() {
     receiver.set(&json!({ "delay_s": 0.3 }));
     let daemon = Daemon::new(calling(&receiver.url("/"), "concurrency = 4"));
     (0..8).for_each(|number| daemon.call(&format!("chat:{number}"), "x"));
-    daemon.await_outcome(WebhookKind::Callback, Delivery::Delivered, 8);
+    daemon.await_outcome(WebhookKind::Callback, WebhookOutcome::Delivered, 8);
     assert_eq!(receiver.seen()["most_at_once"], 4);
     let receiver = Receiver::start();
     receiver.set(&json!({ "delay_s": 0.05 }));
     let daemon = Daemon::new(calling(&receiver.url("/"), "concurrency = 4"));
     (0..5).for_each(|number| daemon.call("chat:1", &number.to_string()));
-    daemon.await_outcome(WebhookKind::Callback, Delivery::Delivered, 5);
+    daemon.await_outcome(WebhookKind::Callback, WebhookOutcome::Delivered, 5);
     assert_eq!(receiver.seen()["most_at_once"], 1);
     assert_eq!(bodies(&receiver.requests()), ["0", "1", "2", "3", "4"]);
 }
@@ -162,7 +169,7 @@ fn a_server_that_hangs_up_errs_or_takes_too_long_is_called_once_more() {
         let daemon = Daemon::new(calling(&receiver.url("/"), "timeout_s = 2"));
         daemon.call("chat:1", "first");
         daemon.call("chat:1", "second");
-        daemon.await_outcome(WebhookKind::Callback, Delivery::Delivered, 2);
+        daemon.await_outcome(WebhookKind::Callback, WebhookOutcome::Delivered, 2);
         assert_eq!(bodies(&receiver.requests()), ["first", "first", "second"], "after {answer}");
         assert_eq!(daemon.retries(WebhookKind::Callback), 1);
     }
@@ -175,8 +182,8 @@ fn a_redirect_is_not_followed() {
     let daemon = Daemon::new(calling(&receiver.url("/"), ""));
     daemon.call("chat:1", "first");
     daemon.call("chat:1", "second");
-    daemon.await_outcome(WebhookKind::Callback, Delivery::Failed, 1);
-    daemon.await_outcome(WebhookKind::Callback, Delivery::Delivered, 1);
+    daemon.await_outcome(WebhookKind::Callback, WebhookOutcome::Failed, 1);
+    daemon.await_outcome(WebhookKind::Callback, WebhookOutcome::Delivered, 1);
     let paths: Vec<Value> = receiver.requests().iter().map(|request| request["path"].clone()).collect();
     assert_eq!(paths, ["/", "/"]);
 }
@@ -187,10 +194,10 @@ fn a_webhook_that_is_down_gets_its_events_in_order_when_it_is_back() {
     let daemon = Daemon::new(hooked(&receiver.url("/"), ""));
     let port = receiver.kill();
     daemon.events(WebhookName::CacheMiss, &["1"]);
-    eventually("it was tried again", || daemon.retries(WebhookKind::WebhookEvent) > 0);
+    eventually("it was tried again", || daemon.retries(WebhookKind::Event) > 0);
     daemon.events(WebhookName::CacheMiss, &["2"]);
     let receiver = Receiver::at(port);
-    daemon.await_outcome(WebhookKind::WebhookEvent, Delivery::Delivered, 2);
+    daemon.await_outcome(WebhookKind::Event, WebhookOutcome::Delivered, 2);
     let requests = receiver.requests();
     let events: Vec<&str> =
         bodies(&requests).iter().map(|body| body.split_once("events").unwrap().1).collect();
@@ -209,14 +216,14 @@ fn https_is_spoken_with_whoever_can_be_believed() {
     let receiver = Receiver::over_tls(&certificate_file, &key_file);
     let recipients = calling(&format!("https://{}/", receiver.address), "timeout_s = 20");
     let client = Client::new(trust::named(vec![certificate.der().clone()]).unwrap(), KEPT_MAX);
-    let daemon = Daemon::with(Post { recipients: recipients.clone(), client });
+    let daemon = Daemon::with(WebhookClient { recipients: recipients.clone(), client });
     daemon.call("chat:1", "x");
-    daemon.await_outcome(WebhookKind::Callback, Delivery::Delivered, 1);
+    daemon.await_outcome(WebhookKind::Callback, WebhookOutcome::Delivered, 1);
     // No authority of a system has signed it, if there are any.
-    let Ok(post) = Post::new(recipients) else { return };
+    let Ok(post) = WebhookClient::new(recipients) else { return };
     let stranger = Daemon::with(post);
     stranger.call("chat:1", "x");
-    stranger.await_outcome(WebhookKind::Callback, Delivery::Failed, 1);
+    stranger.await_outcome(WebhookKind::Callback, WebhookOutcome::Failed, 1);
 }
 
 /// What the daemons of these tests have logged.
@@ -246,7 +253,7 @@ fn a_stop_tells_what_it_can_and_says_how_much_it_could_not() {
     daemon.0.bridge.stop(DEADLINE);
     assert!(start.elapsed() < DEADLINE, "it ends when nothing is left");
     assert_eq!(receiver.requests().len(), 1, "the leave did not wait for its return");
-    daemon.await_outcome(WebhookKind::WebhookEvent, Delivery::Delivered, 1);
+    daemon.await_outcome(WebhookKind::Event, WebhookOutcome::Delivered, 1);
     assert!(!daemon.0.bridge.running.load(std::sync::atomic::Ordering::Relaxed));
 
     receiver.set(&json!({ "status": "hang" }));
@@ -264,7 +271,7 @@ fn a_stop_tells_what_it_can_and_says_how_much_it_could_not() {
 fn what_the_bridge_has_no_room_for_is_dropped_and_counted() {
     let call = |bytes: usize| {
         let (channel, token) = ("chat:1".into(), "".into());
-        Webhook::Callback(Callback { channel, token, body: "x".repeat(bytes).into(), client: None })
+        (NOBODY, Webhook::Callback(Callback { channel, token, body: "x".repeat(bytes).into(), client: None }))
     };
     let mut many = WaitingWebhooks::default();
     many.put((0..WEBHOOKS_MAX + 3).map(|_| call(1)).collect());
@@ -275,6 +282,6 @@ fn what_the_bridge_has_no_room_for_is_dropped_and_counted() {
     assert_eq!(long.list.len(), 63);
     let daemon = Daemon::new(calling("http://127.0.0.1:1/", ""));
     daemon.0.bridge.post(|inbox| inbox.webhooks.lost = [2, 5]);
-    daemon.await_outcome(WebhookKind::Callback, Delivery::Dropped, 2);
-    daemon.await_outcome(WebhookKind::WebhookEvent, Delivery::Dropped, 5);
+    daemon.await_outcome(WebhookKind::Callback, WebhookOutcome::Dropped, 2);
+    daemon.await_outcome(WebhookKind::Event, WebhookOutcome::Dropped, 5);
 }

@@ -8,7 +8,7 @@ const QUIET_NS: u64 = 10_000_000_000;
 
 /// A change that an operator wants to know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum VerifierChange {
     /// Asking has failed, for this reason.
     Fails(String),
     /// The verifier answers again.
@@ -17,22 +17,22 @@ pub enum News {
 
 /// Whether the verifier works, as far as has been told.
 #[derive(Default)]
-pub(super) struct Health {
+pub(super) struct VerifierHealth {
     told: bool,
     quiet_until_ns: u64,
 }
 
-impl Health {
-    pub(super) fn fails(&mut self, reason: String, now: Now) -> Option<News> {
+impl VerifierHealth {
+    pub(super) fn fails(&mut self, reason: String, now: Now) -> Option<VerifierChange> {
         if self.told || now.monotonic_ns < self.quiet_until_ns {
             return None;
         }
         self.told = true;
         self.quiet_until_ns = now.monotonic_ns + QUIET_NS;
-        Some(News::Fails(reason))
+        Some(VerifierChange::Fails(reason))
     }
 
-    pub(super) fn works(&mut self) -> Option<News> {
-        std::mem::take(&mut self.told).then_some(News::Works)
+    pub(super) fn works(&mut self) -> Option<VerifierChange> {
+        std::mem::take(&mut self.told).then_some(VerifierChange::Works)
     }
 }

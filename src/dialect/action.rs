@@ -1,0 +1,173 @@
+//! What comes out of a session: what it wants done, in order.
+
+use crate::frame::{Publication, put_text};
+use crate::reason::Reason;
+use crate::service::Question;
+use crate::service::verification::TokenQuestion;
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What a session asks for. Ranges point into [`Actions::bytes`].
+#[derive(Debug)]
+pub enum Action {
+    /// Answer the handshake with 101.
+    Accept,
+    /// Answer the handshake with this HTTP status, and with a line that says why if there is one, and end.
+    Refuse(u16, Cow<'static, str>),
+    /// Queue this ready frame.
+    Send(Range<u32>),
+    /// Queue this form of a publication.
+    Forward(Arc<Publication>, u8),
+    /// Queue a close frame, end when the peer has answered it.
+    Close(u16, Cow<'static, str>),
+    /// Receive what is published under this prefix and facet prefix.
+    Subscribe(Range<u32>, Range<u32>),
+    /// The opposite; exactly what was subscribed.
+    Unsubscribe(Range<u32>, Range<u32>),
+    /// Publish to everybody.
+    Publish(Box<Publication>),
+    /// Ask a service; answered by [`Input::Answer`](super::Input::Answer), at once or later, if the question has an answer. What is asked for
+    /// something that begins stands before whatever may end the session, which asks for the end of it.
+    Ask(Question),
+    /// Send [`Input::Deadline`](super::Input::Deadline) at this monotonic moment (ns); replaces the one before.
+    Deadline(u64),
+    /// Ping every `interval_s` from now on; end when `misses_max` in a row stay unanswered.
+    Keepalive {
+        /// Seconds between pings.
+        interval_s: u32,
+        /// Unanswered pings in a row that end the session.
+        misses_max: u8,
+    },
+}
+
+impl Action {
+    /// Queues a close frame with a fixed text.
+    #[must_use]
+    pub const fn close(code: u16, text: &'static str) -> Self {
+        Self::Close(code, Cow::Borrowed(text))
+    }
+}
+
+/// The actions of one input, in order, with the bytes they refer to. A shard keeps one and reuses it.
+#[derive(Default)]
+pub struct Actions {
+    /// In the order they are to be done.
+    pub list: Vec<Action>,
+    /// What their ranges point into.
+    pub bytes: Vec<u8>,
+    /// Why they refuse or close, where the input does not tell that by itself.
+    pub reason: Option<Reason>,
+    /// What is to be counted.
+    pub tallies: Vec<Tally>,
+}
+
+impl Actions {
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.bytes.clear();
+        self.reason = None;
+        self.tallies.clear();
+    }
+
+    /// Adds an action that needs no bytes.
+    pub fn push(&mut self, action: Action) {
+        self.list.push(action);
+    }
+
+    /// Queues a text message whose payload `fill` appends.
+    pub fn send(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
+        let range = put_text(&mut self.bytes, fill);
+        self.list.push(Action::Send(range));
+    }
+
+    /// Queues a frame that is ready.
+    pub fn send_ready(&mut self, frame: &[u8]) {
+        let range = self.keep(&[frame]);
+        self.list.push(Action::Send(range));
+    }
+
+    /// Says why what follows refuses or closes.
+    pub fn because(&mut self, reason: Reason) -> &mut Self {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Counts this.
+    pub fn count(&mut self, tally: Tally) {
+        self.tallies.push(tally);
+    }
+
+    /// Refuses the handshake with a status and a line that says why, if there is one.
+    pub fn refuse_saying(&mut self, status: u16, reason: impl Into<Cow<'static, str>>) {
+        self.list.push(Action::Refuse(status, reason.into()));
+    }
+
+    /// Closes with a code and no reason.
+    pub fn close(&mut self, code: u16) {
+        self.list.push(Action::close(code, ""));
+    }
+
+    /// Closes with a code and a reason of its own.
+    pub fn close_saying(&mut self, code: u16, reason: impl Into<Cow<'static, str>>) {
+        self.list.push(Action::Close(code, reason.into()));
+    }
+
+    /// Asks a service.
+    pub fn ask(&mut self, question: Question) {
+        self.list.push(Action::Ask(question));
+    }
+
+    /// Subscribes to a prefix, given in parts, and a facet prefix.
+    pub fn subscribe(&mut self, prefix: &[&[u8]], facet: &[u8]) {
+        let (prefix, facet) = (self.keep(prefix), self.keep(&[facet]));
+        self.list.push(Action::Subscribe(prefix, facet));
+    }
+
+    /// Unsubscribes what [`Actions::subscribe`] subscribed.
+    pub fn unsubscribe(&mut self, prefix: &[&[u8]], facet: &[u8]) {
+        let (prefix, facet) = (self.keep(prefix), self.keep(&[facet]));
+        self.list.push(Action::Unsubscribe(prefix, facet));
+    }
+
+    /// Asks for a token to be verified.
+    pub fn verify(&mut self, token: &str) {
+        self.ask(Question::Token(TokenQuestion::verify(token)));
+    }
+
+    /// The bytes of a range.
+    #[must_use]
+    pub fn get(&self, range: &Range<u32>) -> &[u8] {
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+
+    fn keep(&mut self, parts: &[&[u8]]) -> Range<u32> {
+        let start = self.bytes.len() as u32;
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        start..self.bytes.len() as u32
+    }
+}
+
+/// What a dialect counts of its own; see [`Actions::count`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Tally {
+    /// A message of a kind that is not known, which was ignored.
+    Ignored,
+    /// A subscription that was refused for want of a good signature.
+    Unauthorized,
+    /// A subscription to a name that no channel can have.
+    BadName,
+    /// A subscription beyond a limit.
+    OverLimit,
+    /// A client's event for other clients that was refused.
+    ClientEvent,
+}
+
+impl Tally {
+    /// How many there are.
+    pub const COUNT: usize = Tally::ClientEvent as usize + 1;
+}

@@ -1,0 +1,67 @@
+//! What comes over HTTP: requests to switch to WebSocket, and those that a dialect answers itself.
+
+use crate::service::Question;
+
+/// A request to switch to WebSocket, as far as a dialect looks at it.
+#[derive(Clone, Copy, Default)]
+pub struct Upgrade<'a> {
+    /// The path without the query, as sent.
+    pub path: &'a str,
+    /// The query without `?`; it may hold a token, so it is never logged.
+    pub query: &'a str,
+    /// The `Host` header, or nothing.
+    pub host: &'a str,
+    /// The `X-Auth-Token` header, or nothing; it is never logged either.
+    pub auth_token: &'a str,
+    /// The `Authorization` header, or nothing; it is never logged either.
+    pub authorization: &'a str,
+    /// The client's address and port, as the log would show it.
+    pub remote: &'a str,
+    /// The `Origin` header, if there is one: it may be empty, and it need not be text.
+    pub origin: Option<&'a [u8]>,
+    /// The `Sec-WebSocket-Protocol` header, or nothing: what the client offers, separated by commas.
+    pub subprotocols: &'a str,
+}
+
+impl<'a> Upgrade<'a> {
+    /// The first subprotocol that is offered.
+    #[must_use]
+    pub fn first_subprotocol(&self) -> Option<&'a str> {
+        self.subprotocols.split(',').map(str::trim).next().filter(|first| !first.is_empty())
+    }
+}
+
+/// A whole HTTP request that asks for no WebSocket.
+#[derive(Clone, Copy, Default)]
+pub struct Request<'a> {
+    /// The method; `GET` for `HEAD` too.
+    pub method: &'a str,
+    /// Whether the method was `HEAD`, whose answer is that of `GET` without the body.
+    pub is_head: bool,
+    /// The path without the query, as sent.
+    pub path: &'a str,
+    /// The query without `?`; it may hold a signature, so it is never logged.
+    pub query: &'a str,
+    /// The `Authorization` header, or nothing; it is never logged either.
+    pub authorization: &'a str,
+    /// The body, whatever way it came.
+    pub body: &'a [u8],
+}
+
+/// What a dialect says to a request.
+#[derive(Debug)]
+pub enum Served {
+    /// This.
+    Answer {
+        /// The HTTP status.
+        status: u16,
+        /// What the body is.
+        content_type: &'static str,
+        /// The body.
+        body: Vec<u8>,
+    },
+    /// 405: the path takes only these methods.
+    NotAllowed(&'static str),
+    /// What a service says; see [`Dialect::answer`](super::Dialect::answer).
+    Asked(Question),
+}

@@ -1,0 +1,111 @@
+//! A service at work that makes HTTP requests: carries them between the service and the network.
+//!
+//! What to ask when, what to ask again and whom to answer is the service's to decide; here are the clock and the
+//! connections.
+
+use super::super::{Hub, clock};
+use super::client::Client;
+use super::moment;
+use crate::service::{Answers, ConnectionRef, HttpCall, HttpReply, HttpService};
+use crate::wheel::Now;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::task::JoinSet;
+
+/// See the module.
+pub(super) struct Caller<S: HttpService> {
+    service: S,
+    hub: Arc<Hub>,
+    /// By the numbers that the service gives them.
+    clients: Vec<Option<Client>>,
+    /// Those under way.
+    requests: JoinSet<(S::Call, HttpReply)>,
+}
+
+impl<S: HttpService> Caller<S> {
+    pub(super) fn new(service: S, hub: Arc<Hub>) -> Self {
+        Self { service, hub, clients: Vec::new(), requests: JoinSet::new() }
+    }
+
+    pub(super) fn service(&self) -> &S {
+        &self.service
+    }
+
+    /// A reload: other clients, and other settings of the service.
+    pub(super) fn configure(
+        &mut self,
+        clients: Vec<Option<Client>>,
+        configure: impl FnOnce(&mut S, Now, &mut Answers),
+    ) {
+        self.clients = clients;
+        self.change(configure);
+    }
+
+    /// Takes what connections ask.
+    pub(super) fn ask(&mut self, questions: impl IntoIterator<Item = (ConnectionRef, S::Question)>) {
+        self.change(|service, now, answers| {
+            for (from, question) in questions {
+                service.ask(from, question, now, answers);
+            }
+        });
+    }
+
+    /// Changes the service, and does what it wants then.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut S, Now, &mut Answers)) {
+        let (now, mut answers) = (clock::now(), Answers::new());
+        change(&mut self.service, now, &mut answers);
+        self.proceed(now, answers);
+    }
+
+    /// Waits for the next reply or moment, and does what it asks for. May be dropped while it waits.
+    pub(super) async fn step(&mut self) {
+        let next_at_ns = self.service.next_at_ns();
+        let reply = tokio::select! {
+            Some(reply) = self.requests.join_next() => Some(reply),
+            () = moment(next_at_ns) => None,
+        };
+        self.change(|service, now, answers| match reply {
+            Some(Ok((call, reply))) => service.replied(call, reply, now, answers),
+            // It has panicked; that is ours to know of, not the other side's.
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            None => {}
+        });
+    }
+
+    /// Waits for the replies to what is asked at once, until `end` at the latest.
+    pub(super) async fn finish(&mut self, end: Instant) {
+        let all = async {
+            while !self.requests.is_empty() {
+                self.step().await;
+            }
+        };
+        let _ = tokio::time::timeout_at(end.into(), all).await;
+    }
+
+    /// Does what is due, makes requests, hands out answers, says what is worth it.
+    fn proceed(&mut self, now: Now, mut answers: Answers) {
+        self.service.tick(now, &mut answers);
+        while let Some(HttpCall { call, client, request, timeout, wants_body }) = self.service.next_call(now)
+        {
+            match self.clients.get(client).cloned().flatten() {
+                Some(client) => {
+                    let exchange = client.send(request, timeout, wants_body);
+                    self.requests.spawn(async move { (call, exchange.await) });
+                }
+                // Clients and settings come together, so there is one for each recipient.
+                None => self.service.replied(call, Err("it has no client".into()), now, &mut answers),
+            }
+        }
+
+        self.hub.answer(answers);
+        for news in self.service.take_news() {
+            let text = news.text;
+            if news.is_good {
+                tracing::info!("{text}");
+            } else {
+                tracing::warn!("{text}");
+            }
+        }
+        self.service.count();
+    }
+}

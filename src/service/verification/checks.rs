@@ -1,0 +1,415 @@
+//! What is asked of one remote verifier: each token once at a time, remembered briefly, and asked about again for
+//! as long as a session lives on it.
+//!
+//! A verification is a value. It is told who asks about which token, who cares no more, what the verifier replied and
+//! what time it is; it says which requests to send, whom to answer and when it wants to be woken. However many
+//! sessions share a token, it is one entry: one request when they come, one when it is looked at again.
+//!
+//! What bounds it: a entry has at least one session that holds it, or it is one of at most [`KEPT_MAX`] whose
+//! answer may serve somebody else yet. The token itself is kept only while a session holds the entry; what it
+//! is found by is a digest.
+
+use super::counters::{CheckOutcome, VerificationCounters};
+use super::entry::{Asker, CheckStage, Digest, NEVER, TokenEntry};
+use super::health::{VerifierChange, VerifierHealth};
+use super::question::TokenAnswer;
+use super::queue::CheckQueue;
+use crate::service::HttpReply;
+use crate::token::{Finding, Grant, Refusal, RemoteVerifier, TokenInquiry, grants_the_same};
+use crate::wheel::Now;
+use ahash::RandomState;
+use http::Request;
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Answers that are kept though no session holds them, for clients that come back. A restart of a proxy sends
+/// many at once; one costs about a KiB.
+const KEPT_MAX: usize = 10_000;
+/// How long a refusal answers others who come with the same token: long enough for a client that tries again
+/// without a pause, short enough for a token that is issued a moment after it was tried.
+const REFUSED_NS: u64 = 2_000_000_000;
+/// Pause before a token is asked about again, when the verifier could not be asked.
+const RETRY_NS: u64 = 5_000_000_000;
+/// Times the timeout that a question waits for its turn while the verifier answers others. Somebody who is sent
+/// away comes back and asks again, so that waiting is cheaper for a verifier that is only slow.
+const PATIENCE: u64 = 10;
+
+/// A request that is under way.
+pub struct TokenCheck {
+    digest: Digest,
+    inquiry: TokenInquiry,
+    /// The verifier by whose rules the answer is read, whatever a reload brings meanwhile.
+    remote: Arc<RemoteVerifier>,
+}
+
+/// See the module.
+pub struct TokenChecks {
+    remote: Arc<RemoteVerifier>,
+    counters: Arc<VerificationCounters>,
+    entries: HashMap<Digest, TokenEntry, RandomState>,
+    /// The entry that each asker holds.
+    askers: HashMap<Asker, Digest, RandomState>,
+    /// When to look at which entry: one entry for each that waits for a moment.
+    timers: BTreeSet<(u64, Digest)>,
+    queue: CheckQueue,
+    health: VerifierHealth,
+    answers: Vec<(Asker, TokenAnswer)>,
+    changes: Vec<VerifierChange>,
+}
+
+impl TokenChecks {
+    /// A verification without entries. `counters` are those of the thread that it lives on.
+    #[must_use]
+    pub fn new(remote: Arc<RemoteVerifier>, counters: Arc<VerificationCounters>) -> Self {
+        Self {
+            queue: CheckQueue::new(remote.timing().concurrency_max),
+            remote,
+            counters,
+            entries: HashMap::default(),
+            askers: HashMap::default(),
+            timers: BTreeSet::new(),
+            health: VerifierHealth::default(),
+            answers: Vec::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// The verifier.
+    #[must_use]
+    pub fn remote(&self) -> &Arc<RemoteVerifier> {
+        &self.remote
+    }
+
+    /// Asks another verifier, or the same in another way, from now on. What was said before serves no newcomer, and
+    /// whoever lives on it is looked at again when the new verifier would have it.
+    pub fn configure(&mut self, remote: Arc<RemoteVerifier>, now: Now) {
+        self.queue.concurrency_max = remote.timing().concurrency_max;
+        self.remote = remote;
+        let digests: Vec<Digest> = self.entries.keys().copied().collect();
+        for digest in digests {
+            if let Some(entry) = self.entries.get_mut(&digest) {
+                entry.fresh_until_ns = entry.fresh_until_ns.min(now.monotonic_ns);
+                if let Some(Ok(grant)) = &entry.verdict {
+                    entry.recheck_at_ns = entry.recheck_at_ns.min(recheck_at_ns(&self.remote, grant, now));
+                }
+            }
+            self.settle(digest, now);
+        }
+    }
+
+    /// Somebody asks about a token. The answer may be there at once.
+    pub fn ask(&mut self, asker: Asker, token: &str, now: Now) {
+        let digest = Sha256::digest(token).into();
+        let entry = self.entries.entry(digest).or_default();
+        if entry.token.is_empty() {
+            entry.token = token.into();
+        }
+        if self.askers.insert(asker, digest).is_none() {
+            self.counters.sessions.add(1);
+        }
+        match entry.fresh(now) {
+            Some(verdict) => {
+                let verdict = verdict.clone();
+                if let Ok(grant) = &verdict {
+                    entry.watching.insert(asker);
+                    // It may have been taken back since it was said, while nobody cared.
+                    if now.ns_until(grant.expires_at_ms) > entry.fresh_until_ns - now.monotonic_ns {
+                        entry.recheck_at_ns = entry.recheck_at_ns.min(entry.fresh_until_ns);
+                    }
+                }
+                self.answer(asker, verdict, CheckOutcome::Cached);
+            }
+            None => {
+                if entry.waiting.is_empty() {
+                    entry.asked_at_ns = now.monotonic_ns;
+                    entry.give_up_at_ns = now.monotonic_ns + self.remote.timing().timeout_ms * 1_000_000;
+                }
+                entry.waiting.insert(asker);
+                self.queue.join(&mut entry.stage, digest, TokenInquiry::Grant);
+            }
+        }
+        self.settle(digest, now);
+    }
+
+    /// Somebody has heard that the token they asked about is good no more: what the verifier has said of it
+    /// answers nobody else.
+    pub fn doubt(&mut self, asker: Asker) {
+        let entry = self.askers.get(&asker).and_then(|digest| self.entries.get_mut(digest));
+        if let Some(entry) = entry {
+            entry.fresh_until_ns = 0;
+        }
+    }
+
+    /// Somebody cares no more about the token they asked about.
+    pub fn forget(&mut self, asker: Asker, now: Now) {
+        let Some(digest) = self.askers.remove(&asker) else { return };
+        self.counters.sessions.sub(1);
+        if let Some(entry) = self.entries.get_mut(&digest) {
+            if entry.waiting.remove(&asker) {
+                self.counters.checks[CheckOutcome::Forgotten as usize].add(1);
+            }
+            entry.watching.remove(&asker);
+        }
+        self.settle(digest, now);
+    }
+
+    /// The next request to send, if there is one and room for it.
+    pub fn next_check(&mut self, now: Now) -> Option<(TokenCheck, Request<String>)> {
+        let digest = self.queue.next(now)?;
+        let entry = self.entries.get_mut(&digest)?;
+        entry.stage = CheckStage::Asked;
+        let inquiry = if entry.waiting.is_empty() { TokenInquiry::Recheck } else { TokenInquiry::Grant };
+        let request = self.remote.request(inquiry, &entry.token);
+        self.counters.requests.add(1);
+        self.counters.requests_in_flight.add(1);
+        self.settle(digest, now);
+        Some((TokenCheck { digest, inquiry, remote: Arc::clone(&self.remote) }, request))
+    }
+
+    /// What became of a request.
+    pub fn replied(&mut self, check: TokenCheck, reply: HttpReply, now: Now) {
+        self.counters.requests_in_flight.sub(1);
+        self.queue.replied(reply.is_ok(), now);
+        let finding = match reply {
+            Ok((status, body)) => check.remote.read(check.inquiry, status, &body, now.unix_ms),
+            Err(reason) => Finding::Unclear(reason),
+        };
+        let Some(entry) = self.entries.get_mut(&check.digest) else { return };
+        entry.stage = CheckStage::Resting;
+        let verdict = match (finding, &entry.verdict) {
+            (Finding::Granted(grant), _) => Ok(Ok(grant)),
+            (Finding::Confirmed, Some(Ok(_))) if !entry.is_live(now) => Ok(Err(Refusal::Expired)),
+            (Finding::Confirmed, Some(Ok(grant))) => Ok(Ok(grant.clone())),
+            (Finding::Confirmed, _) => Err("it confirms what it has not granted".to_owned()),
+            (Finding::Refused(refusal), _) => Ok(Err(refusal)),
+            (Finding::Unclear(reason), _) => Err(reason),
+        };
+        match verdict {
+            Ok(verdict) => {
+                self.changes.extend(self.health.works());
+                self.verified(check.digest, verdict, now);
+                let is_former = !Arc::ptr_eq(&check.remote, &self.remote);
+                if let Some(entry) = self.entries.get_mut(&check.digest).filter(|_| is_former) {
+                    entry.fresh_until_ns = 0;
+                }
+            }
+            Err(reason) => {
+                self.counters.failures.add(1);
+                self.changes.extend(self.health.fails(reason, now));
+                self.unanswered(check.digest, now);
+            }
+        }
+        self.settle(check.digest, now);
+    }
+
+    /// Does what the time asks for.
+    pub fn tick(&mut self, now: Now) {
+        while let Some(&(at_ns, digest)) = self.timers.first()
+            && at_ns <= now.monotonic_ns
+        {
+            self.visit(digest, now);
+        }
+    }
+
+    /// The moment of the monotonic clock at which there is something to do; `None` when nothing waits for one.
+    #[must_use]
+    pub fn wakes_at_ns(&self) -> Option<u64> {
+        let timer = self.timers.first().map(|(at_ns, _)| *at_ns);
+        timer.into_iter().chain(self.queue.opens_at_ns()).min()
+    }
+
+    /// Whom to tell what, since the last call.
+    pub fn take_answers(&mut self) -> Vec<(Asker, TokenAnswer)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// What is to be logged, since the last call.
+    pub fn take_changes(&mut self) -> Vec<VerifierChange> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Cases, held by sessions or kept for others to come.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing at all is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.askers.is_empty() && self.timers.is_empty() && self.queue.is_empty()
+    }
+
+    /// The verifier is asked no more: whoever waits is told so, and what was granted is not looked at again.
+    pub fn end(&mut self, now: Now) {
+        self.counters.requests_in_flight.sub(self.queue.in_flight as u64);
+        let digests: Vec<Digest> = self.entries.keys().copied().collect();
+        for digest in digests {
+            self.refuse_waiting(digest, Refusal::Unavailable, CheckOutcome::Unavailable);
+        }
+        let askers: Vec<Asker> = self.askers.keys().copied().collect();
+        askers.into_iter().for_each(|asker| self.forget(asker, now));
+    }
+
+    /// The verifier has decided.
+    fn verified(&mut self, digest: Digest, verdict: Result<Grant, Refusal>, now: Now) {
+        let Some(entry) = self.entries.get(&digest) else { return };
+        let same = match (&entry.verdict, &verdict) {
+            (Some(Ok(earlier)), Ok(later)) => grants_the_same(earlier, later),
+            _ => false,
+        };
+        if !same {
+            self.revoke(digest, now);
+        }
+        let Some(entry) = self.entries.get_mut(&digest) else { return };
+        entry.verdict = Some(verdict.clone());
+        entry.grace_ends_at_ns = NEVER;
+        entry.recheck_at_ns = NEVER;
+        entry.fresh_until_ns = now.monotonic_ns + REFUSED_NS;
+        if let Ok(grant) = &verdict {
+            let left_ms = grant.expires_at_ms.saturating_sub(now.unix_ms);
+            entry.recheck_at_ns = recheck_at_ns(&self.remote, grant, now);
+            entry.fresh_until_ns = after_ms(now, left_ms.min(self.remote.timing().cache_s * 1000));
+        }
+        match verdict {
+            Ok(grant) => self.grant_waiting(digest, &grant),
+            Err(refusal) => self.refuse_waiting(digest, refusal, CheckOutcome::Refused),
+        }
+    }
+
+    /// The verifier could not be asked, or not be understood.
+    fn unanswered(&mut self, digest: Digest, now: Now) {
+        if let Some(entry) = self.entries.get_mut(&digest)
+            && entry.grace_ends_at_ns != NEVER
+        {
+            entry.recheck_at_ns = now.monotonic_ns + RETRY_NS;
+            entry.missed = true;
+        }
+        self.refuse_waiting(digest, Refusal::Unavailable, CheckOutcome::Unavailable);
+    }
+
+    /// The time of a entry has come.
+    fn visit(&mut self, digest: Digest, now: Now) {
+        let at_ns = now.monotonic_ns;
+        let timing = self.remote.timing();
+        let timeout_ns = timing.timeout_ms * 1_000_000;
+        let Some(entry) = self.entries.get_mut(&digest) else { return };
+        let mut grace_is_over = entry.grace_ends_at_ns <= at_ns;
+        if grace_is_over && entry.awaits_its_turn() && !self.queue.is_failing() {
+            // The verifier answers, and has not been asked: that is not the session's fault.
+            entry.grace_ends_at_ns = at_ns + timeout_ns;
+            grace_is_over = false;
+        }
+        if grace_is_over {
+            (entry.grace_ends_at_ns, entry.recheck_at_ns) = (NEVER, NEVER);
+        }
+        let mut gives_up = false;
+        if entry.give_up_at_ns <= at_ns {
+            gives_up = self.queue.is_failing() || at_ns >= entry.asked_at_ns + PATIENCE * timeout_ns;
+            entry.give_up_at_ns = at_ns + timeout_ns;
+        }
+        if entry.stage == CheckStage::Resting && entry.recheck_at_ns <= at_ns && !entry.watching.is_empty() {
+            if entry.grace_ends_at_ns == NEVER {
+                entry.grace_ends_at_ns = at_ns + timeout_ns + timing.grace_s * 1_000_000_000;
+                entry.missed = false;
+            }
+            self.queue.join(&mut entry.stage, digest, TokenInquiry::Recheck);
+        }
+        if grace_is_over {
+            self.revoke(digest, now);
+        }
+        if gives_up {
+            self.refuse_waiting(digest, Refusal::Unavailable, CheckOutcome::Unavailable);
+        }
+        self.settle(digest, now);
+    }
+
+    /// Whoever waits gets the grant, and is told when it is taken back.
+    fn grant_waiting(&mut self, digest: Digest, grant: &Grant) {
+        let Some(entry) = self.entries.get_mut(&digest) else { return };
+        let waiting = std::mem::take(&mut entry.waiting);
+        entry.watching.extend(&waiting);
+        waiting.into_iter().for_each(|asker| self.answer(asker, Ok(grant.clone()), CheckOutcome::Granted));
+    }
+
+    fn refuse_waiting(&mut self, digest: Digest, refusal: Refusal, outcome: CheckOutcome) {
+        let Some(entry) = self.entries.get_mut(&digest) else { return };
+        let waiting = std::mem::take(&mut entry.waiting);
+        waiting.into_iter().for_each(|asker| self.answer(asker, Err(refusal), outcome));
+    }
+
+    /// Answers a question; after a refusal the asker is forgotten.
+    fn answer(&mut self, asker: Asker, verdict: Result<Grant, Refusal>, outcome: CheckOutcome) {
+        self.counters.checks[outcome as usize].add(1);
+        if verdict.is_err() && self.askers.remove(&asker).is_some() {
+            self.counters.sessions.sub(1);
+        }
+        self.answers.push((asker, verdict.into()));
+    }
+
+    /// Takes the grant back from everybody who lives on it. One that has expired is not: sessions know its end,
+    /// and may be waiting for a newer token.
+    fn revoke(&mut self, digest: Digest, now: Now) {
+        let Some(entry) = self.entries.get_mut(&digest) else { return };
+        if !entry.is_live(now) {
+            return;
+        }
+        for asker in std::mem::take(&mut entry.watching) {
+            self.askers.remove(&asker);
+            self.counters.sessions.sub(1);
+            self.counters.revocations.add(1);
+            self.answers.push((asker, TokenAnswer::Revoked));
+        }
+    }
+
+    /// Puts everything about a entry in order after a change: what nobody holds leaves the queue and, unless its
+    /// answer is worth keeping, the verification; what waits for a moment has its timer.
+    fn settle(&mut self, digest: Digest, now: Now) {
+        let kept_max = self.askers.len() + KEPT_MAX;
+        let count = self.entries.len();
+        let Some(entry) = self.entries.get_mut(&digest) else { return };
+        if entry.waiting.is_empty() {
+            entry.give_up_at_ns = NEVER;
+        }
+        if entry.watching.is_empty() {
+            entry.grace_ends_at_ns = NEVER;
+        }
+        if entry.waiting.is_empty() && entry.grace_ends_at_ns == NEVER {
+            // Nobody waits, and no re-check is due: one that will be has to be seen, and its grace to run.
+            self.queue.leave(&mut entry.stage);
+        }
+        if entry.counted == entry.watching.is_empty() {
+            entry.counted = !entry.counted;
+            let gauge = &self.counters.tokens_watched;
+            if entry.counted { gauge.add(1) } else { gauge.sub(1) }
+        }
+        let mut gone = false;
+        if !entry.is_held() {
+            entry.token = "".into();
+            gone = entry.stage == CheckStage::Resting && (entry.fresh(now).is_none() || count > kept_max);
+        }
+        let at_ns = if gone { NEVER } else { entry.due_at_ns() };
+        if at_ns != entry.timer_ns {
+            self.timers.remove(&(entry.timer_ns, digest));
+            if at_ns != NEVER {
+                self.timers.insert((at_ns, digest));
+            }
+            entry.timer_ns = at_ns;
+        }
+        if gone {
+            self.entries.remove(&digest);
+        }
+    }
+}
+
+/// When a token that was granted now is to be looked at again; not when it has expired by then.
+fn recheck_at_ns(remote: &RemoteVerifier, grant: &Grant, now: Now) -> u64 {
+    let left_ms = grant.expires_at_ms.saturating_sub(now.unix_ms);
+    let recheck_ms = remote.recheck_in_s(left_ms / 1000).saturating_mul(1000);
+    if recheck_ms < left_ms { after_ms(now, recheck_ms) } else { NEVER }
+}
+
+fn after_ms(now: Now, ms: u64) -> u64 {
+    now.monotonic_ns.saturating_add(ms.saturating_mul(1_000_000))
+}
