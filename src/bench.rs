@@ -41,7 +41,7 @@ mod wire;
 use crate::cli::{CliError, output};
 use crate::dialect::Kind;
 use argh::FromArgs;
-pub use error::{BenchError, EventSize};
+pub use error::BenchError;
 use options::{BenchOptions, USUAL};
 use report::BenchReport;
 use std::path::PathBuf;

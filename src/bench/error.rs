@@ -174,15 +174,7 @@ pub enum BenchError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The event cannot be so small.
-    #[error(transparent)]
-    Size(#[from] EventSize),
 }
-
-/// An event cannot be made as small as asked.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct EventSize(#[from] EventTooSmall);
 
 impl From<BenchError> for CliError {
     fn from(error: BenchError) -> Self {
@@ -192,8 +184,7 @@ impl From<BenchError> for CliError {
             | BenchError::Url { .. }
             | BenchError::NoToken
             | BenchError::NoSocket
-            | BenchError::TooFewCpus { .. }
-            | BenchError::Size(_) => Self::usage(text),
+            | BenchError::TooFewCpus { .. } => Self::usage(text),
             BenchError::Unreachable { .. } => Self::try_again(text),
             _ => Self::new(text),
         }
@@ -202,7 +193,7 @@ impl From<BenchError> for CliError {
 
 impl From<EventTooSmall> for BenchError {
     fn from(error: EventTooSmall) -> Self {
-        BenchError::Size(EventSize(error))
+        BenchError::Argument(error.to_string())
     }
 }
 
