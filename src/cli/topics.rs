@@ -62,8 +62,47 @@ enum TopicsAction {
     Restore(Restore),
 }
 
-/// A command with the options that all have, which can only stand behind its name if it has them itself.
+/// A command with the options that all have, which can only stand behind its name if it has them itself; one `of` a
+/// topic names it, and one that `changes` it asks first.
 macro_rules! command {
+    ($(#[$about:meta])* $name:ident changes topic { $($fields:tt)* }) => {
+        command! {
+            $(#[$about])*
+            $name of topic {
+                $($fields)*
+                /// do not ask first
+                #[argh(switch)]
+                yes: bool,
+            }
+        }
+
+        impl $name {
+            /// Asks a person, then the daemon.
+            fn change(
+                &self,
+                question: &str,
+                method: &str,
+                name: &str,
+                more: &[(&str, &str)],
+            ) -> Result<(), CliError> {
+                confirm(question, self.yes)?;
+                let topic = full(&self.topic);
+                let parameters = [&[("topic", &*topic)], more].concat();
+                done(&about(&self.reach()?, method, name, &parameters)?, self.json)
+            }
+        }
+    };
+    ($(#[$about:meta])* $name:ident of topic { $($fields:tt)* }) => {
+        command! {
+            $(#[$about])*
+            $name {
+                /// the topic
+                #[argh(positional, arg_name = "TOPIC")]
+                topic: String,
+                $($fields)*
+            }
+        }
+    };
     ($(#[$about:meta])* $name:ident { $($fields:tt)* }) => {
         #[derive(FromArgs, Debug)]
         $(#[$about])*
@@ -107,20 +146,13 @@ command! {
 command! {
     /// Tell everything that is known of a topic.
     #[argh(subcommand, name = "stats")]
-    Stats {
-        /// the topic
-        #[argh(positional, arg_name = "TOPIC")]
-        topic: String,
-    }
+    Stats of topic {}
 }
 
 command! {
     /// Show the first messages of a topic, or the next of a subscription; nothing changes.
     #[argh(subcommand, name = "peek")]
-    Peek {
-        /// the topic
-        #[argh(positional, arg_name = "TOPIC")]
-        topic: String,
+    Peek of topic {
         /// the subscription
         #[argh(option, arg_name = "name")]
         subscription: Option<String>,
@@ -139,80 +171,49 @@ command! {
 command! {
     /// Delete the messages that wait in a subscription; or, without one, in all, and what the topic has stored.
     #[argh(subcommand, name = "purge")]
-    Purge {
-        /// the topic
-        #[argh(positional, arg_name = "TOPIC")]
-        topic: String,
+    Purge changes topic {
         /// the subscription
         #[argh(option, arg_name = "name")]
         subscription: Option<String>,
-        /// do not ask first
-        #[argh(switch)]
-        yes: bool,
     }
 }
 
 command! {
     /// End a topic: nothing more is taken; what is there is delivered yet.
     #[argh(subcommand, name = "terminate")]
-    Terminate {
-        /// the topic
-        #[argh(positional, arg_name = "TOPIC")]
-        topic: String,
-        /// do not ask first
-        #[argh(switch)]
-        yes: bool,
-    }
+    Terminate changes topic {}
 }
 
 command! {
     /// Delete a topic with everything in it; of a partitioned one all partitions.
     #[argh(subcommand, name = "delete")]
-    Delete {
-        /// the topic
-        #[argh(positional, arg_name = "TOPIC")]
-        topic: String,
+    Delete changes topic {
         /// end whoever produces, consumes or reads there; without it such a topic stays
         #[argh(switch)]
         force: bool,
-        /// do not ask first
-        #[argh(switch)]
-        yes: bool,
     }
 }
 
 command! {
     /// Move a subscription to another message, from which it goes on.
     #[argh(subcommand, name = "reset")]
-    Reset {
-        /// the topic
-        #[argh(positional, arg_name = "TOPIC")]
-        topic: String,
+    Reset changes topic {
         /// the subscription
         #[argh(positional, arg_name = "SUBSCRIPTION")]
         subscription: String,
         /// earliest, latest, a unix time in milliseconds or a message id
         #[argh(positional, arg_name = "TO")]
         to: String,
-        /// do not ask first
-        #[argh(switch)]
-        yes: bool,
     }
 }
 
 command! {
     /// Delete a subscription that has no consumer.
     #[argh(subcommand, name = "forget")]
-    Forget {
-        /// the topic
-        #[argh(positional, arg_name = "TOPIC")]
-        topic: String,
+    Forget changes topic {
         /// the subscription
         #[argh(positional, arg_name = "SUBSCRIPTION")]
         subscription: String,
-        /// do not ask first
-        #[argh(switch)]
-        yes: bool,
     }
 }
 
@@ -246,39 +247,32 @@ impl TopicsCommand {
             }
             TopicsAction::Purge(purge) => {
                 let (topic, of) = (full(&purge.topic), purge.subscription.as_deref());
-                let what = match of {
+                let question = match of {
                     Some(subscription) => format!("delete what waits in {subscription} of {topic}"),
                     None => format!("delete every message of {topic}, for all subscriptions"),
                 };
-                confirm(&what, purge.yes)?;
-                let parameters = [("topic", &*topic), ("subscription", of.unwrap_or_default())];
-                done(&about(&purge.reach()?, "POST", "purge", &parameters)?, purge.json)?;
+                let more = [("subscription", of.unwrap_or_default())];
+                purge.change(&question, "POST", "purge", &more)?;
             }
             TopicsAction::Terminate(terminate) => {
-                let topic = full(&terminate.topic);
-                confirm(&format!("let nothing more into {topic}, for ever"), terminate.yes)?;
-                let answer = about(&terminate.reach()?, "POST", "terminate", &[("topic", &topic)])?;
-                done(&answer, terminate.json)?;
+                let question = format!("let nothing more into {}, for ever", full(&terminate.topic));
+                terminate.change(&question, "POST", "terminate", &[])?;
             }
             TopicsAction::Delete(delete) => {
-                let topic = full(&delete.topic);
                 let whom = if delete.force { ", and end whoever is connected to it" } else { "" };
-                confirm(&format!("delete {topic} with everything in it{whom}"), delete.yes)?;
+                let question = format!("delete {} with everything in it{whom}", full(&delete.topic));
                 let force = if delete.force { "true" } else { "" };
-                let parameters = [("topic", &*topic), ("force", force)];
-                done(&about(&delete.reach()?, "DELETE", "", &parameters)?, delete.json)?;
+                delete.change(&question, "DELETE", "", &[("force", force)])?;
             }
             TopicsAction::Reset(reset) => {
-                let (topic, to) = (full(&reset.topic), &*reset.to);
-                confirm(&format!("move {} of {topic} to {to}", reset.subscription), reset.yes)?;
-                let parameters = [("topic", &*topic), ("subscription", &reset.subscription), ("to", to)];
-                done(&about(&reset.reach()?, "POST", "reset", &parameters)?, reset.json)?;
+                let (subscription, to) = (&*reset.subscription, &*reset.to);
+                let question = format!("move {subscription} of {} to {to}", full(&reset.topic));
+                reset.change(&question, "POST", "reset", &[("subscription", subscription), ("to", to)])?;
             }
             TopicsAction::Forget(forget) => {
-                let topic = full(&forget.topic);
-                confirm(&format!("delete {} of {topic}", forget.subscription), forget.yes)?;
-                let parameters = [("topic", &*topic), ("subscription", &forget.subscription)];
-                done(&about(&forget.reach()?, "POST", "forget", &parameters)?, forget.json)?;
+                let subscription = &*forget.subscription;
+                let question = format!("delete {subscription} of {}", full(&forget.topic));
+                forget.change(&question, "POST", "forget", &[("subscription", subscription)])?;
             }
             TopicsAction::Backup(backup) => {
                 let keep = backup.keep.map(|keep| keep.to_string()).unwrap_or_default();
