@@ -22,6 +22,7 @@ pub mod personium_topic;
 mod protocol;
 pub mod pulsar;
 mod settings;
+pub mod table;
 mod upgrade;
 pub mod wazo;
 

@@ -27,7 +27,7 @@ pub struct Check {
     /// the configuration file; default: /etc/fanfare/fanfare.toml
     #[argh(option, arg_name = "file")]
     config: Option<PathBuf>,
-    /// verifier as this user, which needs root; default: fanfare, the user of the service, where root asks
+    /// check as this user, which needs root; default: fanfare, the user of the service, where root asks
     #[argh(option, arg_name = "name")]
     user: Option<String>,
     /// read all segments of the store, which takes a while

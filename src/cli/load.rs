@@ -4,8 +4,8 @@
 use super::{CliError, bus, certificates, explain::explain, paths, resources};
 use crate::api::AdminToken;
 use crate::config::{self, Config, ConfigError};
+use crate::dialect::Kind;
 use crate::dialect::echo::{App, AppSettings};
-use crate::dialect::{Kind, Settings};
 use crate::io::{Admin, Bus, Listen, Plan, Redis};
 use crate::setting::Secret;
 use crate::shard::Limits;
@@ -42,15 +42,11 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
     problems.extend(absent_cpus(&config));
     problems.extend(resources::problems(&config, shards(&config)));
     let mut notes = Vec::new();
-    let Config { personium, channel, pulsar, wazo, .. } = &mut config;
-    for (table, token, its) in [
-        ("personium", &personium.token, &mut personium.verifier),
-        ("channel", &channel.token, &mut channel.verifier),
-        ("pulsar", &pulsar.token, &mut pulsar.verifier),
-        ("wazo", &wazo.token, &mut wazo.verifier),
-    ] {
-        match token.as_ref().map(|token| verifier(table, token, &mut notes)).transpose() {
-            Ok(verifier) => *its = verifier,
+    for table in config.dialects_mut() {
+        let (name, is_lenient) = (table.name(), table.takes_short_secrets());
+        let Some((Some(token), place)) = table.token() else { continue };
+        match verifier(name, token, is_lenient, &mut notes) {
+            Ok(verifier) => *place = Some(verifier),
             Err(problem) if problems.contains(&problem) => {}
             Err(problem) => problems.push(problem),
         }
@@ -137,7 +133,12 @@ fn secret(app: &AppSettings) -> Result<Secret, Option<String>> {
 }
 
 /// The verifier of one table's tokens, with the files that it needs.
-fn verifier(table: &str, settings: &TokenSettings, notes: &mut Vec<String>) -> Result<Verifier, String> {
+fn verifier(
+    table: &str,
+    settings: &TokenSettings,
+    is_lenient: bool,
+    notes: &mut Vec<String>,
+) -> Result<Verifier, String> {
     let name = format!("[{table}] token");
     let wrong = |error| format!("{name}: {error}");
     settings.check().map_err(wrong)?;
@@ -145,7 +146,7 @@ fn verifier(table: &str, settings: &TokenSettings, notes: &mut Vec<String>) -> R
     let material = settings.file().map(read).transpose()?;
     let authorities = settings.ca_file().map(read).transpose()?;
     let verifier = Verifier::new(settings, material.as_deref());
-    let verifier = if table == "channel" {
+    let verifier = if is_lenient {
         // The application has its secret already.
         if let Err(error @ VerifierError::Key(KeyError::ShortSecret { .. })) = &verifier {
             notes.push(format!("{name}: {error}; it is used all the same, and can be guessed the easier"));
@@ -162,7 +163,7 @@ fn verifier(table: &str, settings: &TokenSettings, notes: &mut Vec<String>) -> R
 }
 
 fn plan(
-    config: Config,
+    mut config: Config,
     (bus, mut redis): (Option<Bus>, Option<Redis>),
     listen: Vec<Listen>,
     admin: Option<Admin>,
@@ -194,6 +195,7 @@ fn plan(
         ));
     }
     let limits = Limits { connections_max, ..config.limits };
+    let settings = Arc::new(config.take_settings());
     LoadedConfig {
         drain: Duration::from_secs(config.drain_s.into()),
         plan: Plan {
@@ -207,14 +209,7 @@ fn plan(
             redis,
             store: config.store.path.is_some().then_some(config.store),
             limits,
-            settings: Arc::new(Settings {
-                personium: config.personium,
-                channel: config.channel,
-                echo: config.echo,
-                pulsar: config.pulsar,
-                wazo: config.wazo,
-                trusted_proxies: config.trusted_proxies,
-            }),
+            settings,
         },
         log: config.log,
         table: toml::Table::new(),

@@ -7,7 +7,9 @@
 use super::locate::{ADDRESS_FILE, FEED_FILE, TOKEN_FILE};
 use super::output::note;
 use super::{CliError, certificates, paths};
+use crate::config::Config;
 use crate::dialect::Kind;
+use crate::dialect::client::ClientExample;
 use crate::io::Daemon;
 use crate::text::hex;
 use crate::token::{Algorithm, mint};
@@ -78,15 +80,17 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
         listeners.map(|(index, address)| listen(address, &|kind| listener_of(kind) == index)).collect();
     // A JSON string is a TOML string.
     let string = |path: &Path| serde_json::Value::String(path.display().to_string()).to_string();
+    let token = format!("{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}", string(&secret_file));
+    let mut usual = Config::default();
+    let with_tokens =
+        usual.dialects_mut().into_iter().filter_map(|table| table.token().is_some().then(|| table.name()));
+    let tables: String = with_tokens.map(|name| format!("[{name}]\ntoken = {token}\n")).collect();
     let configuration = format!(
         "{listeners}\
          {over_tls}tls = {{ certificate = {certificate}, key = {key} }}\n\
          [admin]\naddress = \"127.0.0.1:9500\"\ntoken_file = {admin_token}\n\
          [feed.unix]\npath = {socket}\nmode = \"0600\"\n\
-         [personium]\ntoken = {token}\n\
-         [channel]\ntoken = {token}\n\
-         [pulsar]\ntoken = {token}\n\
-         [wazo]\ntoken = {token}\n\
+         {tables}\
          [store]\npath = {store}\n\
          [[echo.app]]\nid = \"{APP_ID}\"\nkey = \"{APP_KEY}\"\nsecret_file = {app_secret}\n",
         over_tls = listen(OVER_TLS, &is_over_tls),
@@ -96,10 +100,6 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
         store = string(&directory.join("store")),
         app_secret = string(&app_secret_file),
         admin_token = string(&admin_token_file),
-        token = format_args!(
-            "{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}",
-            string(&secret_file)
-        ),
     );
     Ok(Trial { configuration, secret, app_secret, directory, socket, certificate })
 }
@@ -159,9 +159,8 @@ impl Trial {
                 text += &self.pulsar(*address, *over_tls, &program, &socket);
                 continue;
             }
-            let Example { path, claims, options, place, event } = example(*kind);
-            let claims = claims.as_object().cloned().unwrap_or_default();
-            let token = mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default();
+            let ClientExample { path, options, place, event, .. } = kind.client().example();
+            let token = self.token(*kind);
             let name = kind.name();
             let with_tls = format!("  with TLS   wss://{over_tls}{path}\n");
             let with_tls = if is_over_tls(*kind) { &*with_tls } else { "" };
@@ -174,11 +173,18 @@ impl Trial {
         text + "\nCtrl-C stops it.\n"
     }
 
+    /// A token for the example of a dialect.
+    fn token(&self, kind: Kind) -> String {
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut claims = kind.client().example().claims.as_object().cloned().unwrap_or_default();
+        claims.insert("exp".into(), (now_s + TOKEN_S).into());
+        mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default()
+    }
+
     /// What to paste into producers and consumers.
     fn pulsar(&self, address: SocketAddr, over_tls: SocketAddr, program: &str, socket: &str) -> String {
-        let Example { path, claims, place, event, .. } = example(Kind::Pulsar);
-        let claims = claims.as_object().cloned().unwrap_or_default();
-        let token = mint(Algorithm::HS256, &self.secret, &claims).unwrap_or_default();
+        let ClientExample { path, place, event, .. } = Kind::Pulsar.client().example();
+        let token = self.token(Kind::Pulsar);
         let topic = place.trim_start_matches("pulsar/persistent/");
         let producer = format!("/ws/v2/producer/persistent/{topic}");
         format!(
@@ -194,7 +200,7 @@ impl Trial {
     /// What to paste into a Laravel application and its page.
     fn echo(&self, address: SocketAddr, over_tls: SocketAddr, program: &str, socket: &str) -> String {
         let (host, port, tls_port) = (address.ip(), address.port(), over_tls.port());
-        let Example { path, place, event, .. } = example(Kind::Echo);
+        let ClientExample { path, place, event, .. } = Kind::Echo.client().example();
         format!(
             "\necho\n  url        ws://{address}{path}\n  with TLS   wss://{over_tls}{path}\n\
              \n  Laravel    its .env, then `php artisan config:clear`\n\
@@ -218,74 +224,6 @@ fn listener_of(kind: Kind) -> usize {
 /// Both `wazo` and `channel` take `/?token=`, so they have no port in common.
 fn is_over_tls(kind: Kind) -> bool {
     kind != Kind::Channel
-}
-
-/// What to try a dialect with.
-struct Example {
-    path: &'static str,
-    /// Of the token.
-    claims: serde_json::Value,
-    /// Of `fanfare subscribe`, with a space behind each.
-    options: &'static str,
-    /// The feed's address.
-    place: &'static str,
-    event: &'static str,
-}
-
-fn example(kind: Kind) -> Example {
-    let expires = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) + TOKEN_S;
-    match kind {
-        Kind::PersoniumEvent => Example {
-            path: "/demo/__event",
-            claims: serde_json::json!({ "aud": "demo", "scope": "event", "sub": "https://demo.example/#me", "exp": expires }),
-            options: "",
-            place: "event/demo",
-            event: r#"{"Type":"chat","RequestKey":null,"Schema":"","External":true,"Object":"general","Info":"Hello World","cellId":"demo","Subject":"https:\/\/demo.example\/#me"}"#,
-        },
-        Kind::PersoniumTopic => Example {
-            path: "/demo/__topic/box/stream.topic.chat",
-            claims: serde_json::json!({ "aud": "demo", "scope": "read stream-receive", "exp": expires }),
-            options: "",
-            place: "topic/demo/box/stream.topic.chat",
-            event: r#"{"From":"https://demo.example/","Body":{"text":"Hello World"}}"#,
-        },
-        Kind::Pulsar => Example {
-            path: "/ws/v2/consumer/persistent/public/default/demo/my-sub",
-            claims: serde_json::json!({ "sub": "demo", "exp": expires }),
-            options: "",
-            place: "pulsar/persistent/public/default/demo",
-            event: r#"{"payload":"SGVsbG8gV29ybGQ=","properties":{"key1":"value1"}}"#,
-        },
-        Kind::Channel => Example {
-            path: "/",
-            claims: serde_json::json!({ "channel": "chat:1", "id": 1, "name": "Ann", "exp": expires }),
-            options: "--channel ",
-            place: "channel",
-            event: r#"{"channel":"chat:1","data":{"message":"Hello World","name":"System"}}"#,
-        },
-        Kind::Echo => Example {
-            path: "/app/app-key",
-            claims: serde_json::json!({}),
-            options: "",
-            place: "echo/app-id",
-            event: r#"{"name":"App\\Events\\MessageSent","channels":["room"],"data":"{\"message\":\"Hello World\"}"}"#,
-        },
-        Kind::Wazo => Example {
-            path: "/",
-            claims: serde_json::json!({ "acl": ["websocketd", "events.#"], "exp": expires }),
-            options: "--event '*' ",
-            place: "wazo",
-            event: r#"{"name":"endpoint_status_update","required_acl":"events.endpoints","data":{"id":1,"status":"Hello World"}}"#,
-        },
-        #[cfg(feature = "conformance")]
-        Kind::Mirror => Example {
-            path: "/mirror",
-            claims: serde_json::json!({}),
-            options: "",
-            place: "mirror",
-            event: "{}",
-        },
-    }
 }
 
 /// The way to call this program from where the user is.

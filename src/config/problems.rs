@@ -4,6 +4,7 @@ use super::tables::{AdminTable, Config, TlsTable};
 use crate::api::AdminToken;
 use crate::dialect::Kind;
 use crate::dialect::channel::Relay;
+use crate::dialect::table::DialectTable;
 use crate::feed::redis::PAYLOAD_BYTES_MAX;
 use crate::feed::unix;
 use std::net::SocketAddr;
@@ -50,14 +51,11 @@ impl Config {
                 ));
             }
         }
-        let is_personium =
-            [Kind::PersoniumEvent, Kind::PersoniumTopic].iter().any(|kind| spoken.contains(kind));
-        problems.extend(self.personium.problems(is_personium));
-        problems.extend(self.wazo.problems(spoken.contains(&Kind::Wazo)));
-        problems.extend(self.channel.problems(spoken.contains(&Kind::Channel)));
-        problems.extend(self.echo.problems(spoken.contains(&Kind::Echo)));
+        for table in self.dialects() {
+            problems
+                .extend(table.problems(spoken.iter().any(|kind| table.dialects().contains(&kind.name()))));
+        }
         problems.extend(self.store.problems(spoken.contains(&Kind::Pulsar)));
-        problems.extend(self.pulsar.problems(spoken.contains(&Kind::Pulsar)));
         problems.extend(self.taken_twice());
         problems.extend(self.admin.iter().flat_map(AdminTable::problems));
         if unix::mode(&self.feed.unix.mode).is_none() {
@@ -140,23 +138,14 @@ impl Config {
         problems
     }
 
-    /// Limits that let nothing in, or too much.
+    /// Limits that contradict each other.
     fn senseless_sizes(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let partial_bytes_max = self.limits.partial_bytes_max;
-        let of_apps = self.echo.app.iter().flat_map(|app| {
-            [
-                ("echo.app.message_bytes_max", app.message_bytes_max),
-                ("echo.app.request_bytes_max", app.request_bytes_max),
-            ]
-        });
-        let longest = [
-            ("limits.head_bytes_max", self.limits.head_bytes_max),
-            ("personium.text_bytes_max", self.personium.text_bytes_max),
-            ("wazo.message_bytes_max", self.wazo.message_bytes_max),
-            ("channel.message_bytes_max", self.channel.message_bytes_max),
-        ];
-        if let Some((key, value)) = longest.into_iter().chain(of_apps).find(|it| it.1 > partial_bytes_max) {
+        let head = ("limits.head_bytes_max", self.limits.head_bytes_max);
+        let of_dialects = self.dialects().into_iter().flat_map(DialectTable::longest_messages);
+        let longest = std::iter::once(head).chain(of_dialects);
+        if let Some((key, value)) = longest.into_iter().find(|it| it.1 > partial_bytes_max) {
             problems.push(format!(
                 "limits.partial_bytes_max ({partial_bytes_max}) is less than {key} ({value}): nothing so long could \
                  come whole; raise it"

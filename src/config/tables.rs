@@ -2,12 +2,13 @@
 
 use super::words::nearest;
 use crate::api::AdminToken;
-use crate::dialect::Kind;
 use crate::dialect::channel::ChannelSettings;
 use crate::dialect::echo::EchoSettings;
 use crate::dialect::personium::PersoniumSettings;
 use crate::dialect::pulsar::PulsarSettings;
+use crate::dialect::table::DialectTable;
 use crate::dialect::wazo::WazoSettings;
+use crate::dialect::{Kind, Settings};
 use crate::feed::amqp::AmqpFeedSettings;
 use crate::feed::redis::RedisFeedSettings;
 use crate::feed::unix::UnixFeedSettings;
@@ -17,6 +18,7 @@ use crate::proxy::Networks;
 use crate::shard::Limits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::mem::take;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -89,6 +91,32 @@ impl Default for Config {
             store: store::StoreSettings::default(),
             wazo: WazoSettings::default(),
             out_of_range: vec![],
+        }
+    }
+}
+
+impl Config {
+    /// The tables of dialects.
+    #[must_use]
+    pub fn dialects(&self) -> [&dyn DialectTable; 5] {
+        [&self.personium, &self.channel, &self.echo, &self.pulsar, &self.wazo]
+    }
+
+    /// The tables of dialects, to be completed with what their files hold.
+    pub fn dialects_mut(&mut self) -> [&mut dyn DialectTable; 5] {
+        [&mut self.personium, &mut self.channel, &mut self.echo, &mut self.pulsar, &mut self.wazo]
+    }
+
+    /// Takes out what sessions are told.
+    #[must_use]
+    pub fn take_settings(&mut self) -> Settings {
+        Settings {
+            personium: take(&mut self.personium),
+            channel: take(&mut self.channel),
+            echo: take(&mut self.echo),
+            pulsar: take(&mut self.pulsar),
+            wazo: take(&mut self.wazo),
+            trusted_proxies: take(&mut self.trusted_proxies),
         }
     }
 }

@@ -49,6 +49,9 @@ pub trait DialectClient: Sync {
         None
     }
 
+    /// What to try the dialect with in the development set-up.
+    fn example(&self) -> ClientExample;
+
     /// The table of a configuration that sets up the dialect, with tokens or requests signed by `secret`.
     fn table(&self, secret: &str) -> String;
 
@@ -77,6 +80,21 @@ pub trait DialectClient: Sync {
     fn producer(&self, _site: &Site, _topic: &str) -> Option<DurableProducer> {
         None
     }
+}
+
+/// What to try a dialect with in the development set-up.
+#[derive(Debug)]
+pub struct ClientExample {
+    /// The path that a client connects to.
+    pub path: &'static str,
+    /// The claims of its token, without its end; null where no token is needed.
+    pub claims: Value,
+    /// Options of `fanfare subscribe`, with a space behind each.
+    pub options: &'static str,
+    /// The address of an event for it in a feed.
+    pub place: &'static str,
+    /// The event, JSON.
+    pub event: &'static str,
 }
 
 /// What a person has to know of a protocol to choose it, and what it can use.

@@ -3,7 +3,9 @@
 //! A message is published under a topic that its connection alone subscribes to. So it goes the way of every event:
 //! handshake, reader, trie, outbox and writer are those of the other protocols, and so are the frames.
 
-use crate::dialect::client::{ClientProfile, DialectClient, Sample, Site, Subscriber, TokenPlace};
+use crate::dialect::client::{
+    ClientExample, ClientProfile, DialectClient, Sample, Site, Subscriber, TokenPlace,
+};
 use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Settings, Unusable, Upgrade};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -96,6 +98,16 @@ impl DialectClient for MirrorClient {
     fn profile(&self) -> ClientProfile {
         let profile = ClientProfile::new("a test of WebSocket", TokenPlace::Nowhere);
         ClientProfile { owns: |path| path == PATH, ..profile }
+    }
+
+    fn example(&self) -> ClientExample {
+        ClientExample {
+            path: "/mirror",
+            claims: serde_json::Value::Null,
+            options: "",
+            place: "mirror",
+            event: "{}",
+        }
     }
 
     fn table(&self, _: &str) -> String {

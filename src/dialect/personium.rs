@@ -4,6 +4,7 @@
 //! This file knows neither events nor topics.
 
 use crate::dialect::personium_topic::{GLOBS_MAX, is_glob};
+use crate::dialect::table::DialectTable;
 use crate::dialect::{Action, PING_INTERVAL_S};
 use crate::setting::LONGEST_MESSAGE_BYTES;
 use crate::text::start;
@@ -71,6 +72,28 @@ impl Default for PersoniumSettings {
             topics: None,
             verifier: None,
         }
+    }
+}
+
+impl DialectTable for PersoniumSettings {
+    fn name(&self) -> &'static str {
+        "personium"
+    }
+
+    fn dialects(&self) -> &'static [&'static str] {
+        &["personium-event", "personium-topic"]
+    }
+
+    fn problems(&self, is_spoken: bool) -> Vec<String> {
+        self.problems(is_spoken)
+    }
+
+    fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
+        Some((self.token.as_ref(), &mut self.verifier))
+    }
+
+    fn longest_messages(&self) -> Vec<(&'static str, usize)> {
+        vec![("personium.text_bytes_max", self.text_bytes_max)]
     }
 }
 

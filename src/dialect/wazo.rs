@@ -26,6 +26,7 @@ use self::event::EventTarget;
 use self::message::{WazoRequest, WazoVersion};
 use self::pass::Pass;
 use crate::dialect::early::Early;
+use crate::dialect::table::DialectTable;
 use crate::dialect::{
     Action, Actions, Admission, Context, Dialect, Input, PING_INTERVAL_S, Unusable, Upgrade,
 };
@@ -102,6 +103,28 @@ impl Default for WazoSettings {
             subscriptions_max: 1000,
             verifier: None,
         }
+    }
+}
+
+impl DialectTable for WazoSettings {
+    fn name(&self) -> &'static str {
+        "wazo"
+    }
+
+    fn dialects(&self) -> &'static [&'static str] {
+        &["wazo"]
+    }
+
+    fn problems(&self, is_spoken: bool) -> Vec<String> {
+        self.problems(is_spoken)
+    }
+
+    fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
+        Some((self.token.as_ref(), &mut self.verifier))
+    }
+
+    fn longest_messages(&self) -> Vec<(&'static str, usize)> {
+        vec![("wazo.message_bytes_max", self.message_bytes_max)]
     }
 }
 

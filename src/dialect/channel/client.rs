@@ -2,8 +2,8 @@
 //! and answers to ours.
 
 use crate::dialect::client::{
-    ClientHeard, ClientProfile, ClientStage, DialectClient, Sample, Site, Subscriber, TokenPlace, claims,
-    token_table,
+    ClientExample, ClientHeard, ClientProfile, ClientStage, DialectClient, Sample, Site, Subscriber,
+    TokenPlace, claims, token_table,
 };
 use serde_json::{Map, Value, json};
 
@@ -27,6 +27,16 @@ impl DialectClient for ChannelClient {
             "give a token that names a channel, with --token-file or FANFARE_TOKEN; `fanfare token --channel NAME` \
              makes one",
         )
+    }
+
+    fn example(&self) -> ClientExample {
+        ClientExample {
+            path: "/",
+            claims: json!({ "channel": "chat:1", "id": 1, "name": "Ann" }),
+            options: "--channel ",
+            place: "channel",
+            event: r#"{"channel":"chat:1","data":{"message":"Hello World","name":"System"}}"#,
+        }
     }
 
     fn table(&self, secret: &str) -> String {

@@ -1,5 +1,6 @@
 //! The table `[channel]` of the configuration, with `[channel.shape]` and `[channel.callback]`.
 
+use crate::dialect::table::DialectTable;
 use crate::service::webhook::CallbackSettings;
 use crate::setting::LONGEST_MESSAGE_BYTES;
 use crate::token::{TokenSettings, Verifier};
@@ -70,6 +71,32 @@ impl Default for ChannelSettings {
             callback: None,
             verifier: None,
         }
+    }
+}
+
+impl DialectTable for ChannelSettings {
+    fn name(&self) -> &'static str {
+        "channel"
+    }
+
+    fn dialects(&self) -> &'static [&'static str] {
+        &["channel"]
+    }
+
+    fn problems(&self, is_spoken: bool) -> Vec<String> {
+        self.problems(is_spoken)
+    }
+
+    fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
+        Some((self.token.as_ref(), &mut self.verifier))
+    }
+
+    fn takes_short_secrets(&self) -> bool {
+        true
+    }
+
+    fn longest_messages(&self) -> Vec<(&'static str, usize)> {
+        vec![("channel.message_bytes_max", self.message_bytes_max)]
     }
 }
 

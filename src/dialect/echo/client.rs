@@ -2,8 +2,8 @@
 //! not public, then events; and the requests that publish events, signed with the same secret.
 
 use crate::dialect::client::{
-    ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient, RequestSigner, Sample,
-    Site, Subscriber, TokenPlace,
+    ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
+    RequestSigner, Sample, Site, Subscriber, TokenPlace,
 };
 use crate::text::hex;
 use hmac::{Hmac, Mac as _};
@@ -96,6 +96,16 @@ impl DialectClient for EchoClient {
             4100 => "we read too slowly, or the daemon stops; connect again",
             _ => return None,
         })
+    }
+
+    fn example(&self) -> ClientExample {
+        ClientExample {
+            path: "/app/app-key",
+            claims: Value::Null,
+            options: "",
+            place: "echo/app-id",
+            event: r#"{"name":"App\\Events\\MessageSent","channels":["room"],"data":"{\"message\":\"Hello World\"}"}"#,
+        }
     }
 
     fn table(&self, secret: &str) -> String {

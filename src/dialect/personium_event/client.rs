@@ -1,8 +1,8 @@
 //! The client's end of the Personium event bus: the token, then the subscription, then events.
 
 use crate::dialect::client::{
-    ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient, Sample, Site, Subscriber,
-    TokenPlace, claims, json, token_table,
+    ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient, Sample,
+    Site, Subscriber, TokenPlace, claims, json, token_table,
 };
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, json as value};
@@ -94,6 +94,16 @@ impl DialectClient for EventBusClient {
             ),
             1000 => Some(SESSION_ENDED),
             _ => None,
+        }
+    }
+
+    fn example(&self) -> ClientExample {
+        ClientExample {
+            path: "/demo/__event",
+            claims: value!({ "aud": "demo", "scope": "event", "sub": "https://demo.example/#me" }),
+            options: "",
+            place: "event/demo",
+            event: r#"{"Type":"chat","RequestKey":null,"Schema":"","External":true,"Object":"general","Info":"Hello World","cellId":"demo","Subject":"https:\/\/demo.example\/#me"}"#,
         }
     }
 

@@ -1,8 +1,8 @@
 //! The client's end of a Personium topic: the token, then data.
 
 use crate::dialect::client::{
-    ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient, Sample, Site, Subscriber,
-    TokenPlace, json, token_table,
+    ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient, Sample,
+    Site, Subscriber, TokenPlace, json, token_table,
 };
 use crate::dialect::personium_event::client::{AnswerKeys, SESSION_ENDED, personium_claims};
 use serde_json::{Map, Value};
@@ -57,6 +57,16 @@ impl DialectClient for TopicClient {
             ),
             1000 => Some(SESSION_ENDED),
             _ => None,
+        }
+    }
+
+    fn example(&self) -> ClientExample {
+        ClientExample {
+            path: "/demo/__topic/box/stream.topic.chat",
+            claims: serde_json::json!({ "aud": "demo", "scope": "read stream-receive" }),
+            options: "",
+            place: "topic/demo/box/stream.topic.chat",
+            event: r#"{"From":"https://demo.example/","Body":{"text":"Hello World"}}"#,
         }
     }
 

@@ -2,8 +2,8 @@
 //! producer sends messages, each of which is answered.
 
 use crate::dialect::client::{
-    ClientProfile, ClientStage, DialectClient, DurableProducer, NUMBER_DIGITS, Sample, Site, Subscriber,
-    TokenPlace,
+    ClientExample, ClientProfile, ClientStage, DialectClient, DurableProducer, NUMBER_DIGITS, Sample, Site,
+    Subscriber, TokenPlace,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -51,6 +51,16 @@ impl DialectClient for PulsarClient {
             4006 => "the token does not let its bearer consume from this topic",
             _ => return None,
         })
+    }
+
+    fn example(&self) -> ClientExample {
+        ClientExample {
+            path: "/ws/v2/consumer/persistent/public/default/demo/my-sub",
+            claims: json!({ "sub": "demo" }),
+            options: "",
+            place: "pulsar/persistent/public/default/demo",
+            event: r#"{"payload":"SGVsbG8gV29ybGQ=","properties":{"key1":"value1"}}"#,
+        }
     }
 
     fn table(&self, _: &str) -> String {

@@ -1,5 +1,6 @@
 //! The table `[pulsar]` of the configuration.
 
+use crate::dialect::table::DialectTable;
 use crate::service::topic::{TopicDomain, TopicName, TopicRules};
 use crate::token::{TokenSettings, Verifier};
 use schemars::JsonSchema;
@@ -124,6 +125,24 @@ impl Default for PulsarSettings {
             partitioned: Vec::new(),
             verifier: None,
         }
+    }
+}
+
+impl DialectTable for PulsarSettings {
+    fn name(&self) -> &'static str {
+        "pulsar"
+    }
+
+    fn dialects(&self) -> &'static [&'static str] {
+        &["pulsar"]
+    }
+
+    fn problems(&self, is_spoken: bool) -> Vec<String> {
+        self.problems(is_spoken)
+    }
+
+    fn token(&mut self) -> Option<(Option<&TokenSettings>, &mut Option<Verifier>)> {
+        Some((self.token.as_ref(), &mut self.verifier))
     }
 }
 

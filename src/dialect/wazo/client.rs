@@ -2,8 +2,8 @@
 //! `start`, and answers each. In version 1 of the protocol, which is spoken here, nothing but events comes after that.
 
 use crate::dialect::client::{
-    ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient, Sample, Site, Subscriber,
-    TokenPlace, claims, json, token_table,
+    ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient, Sample,
+    Site, Subscriber, TokenPlace, claims, json, token_table,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json as value};
@@ -80,6 +80,16 @@ impl DialectClient for WazoClient {
             }
             _ => return None,
         })
+    }
+
+    fn example(&self) -> ClientExample {
+        ClientExample {
+            path: "/",
+            claims: value!({ "acl": ["websocketd", "events.#"] }),
+            options: "--event '*' ",
+            place: "wazo",
+            event: r#"{"name":"endpoint_status_update","required_acl":"events.endpoints","data":{"id":1,"status":"Hello World"}}"#,
+        }
     }
 
     fn table(&self, secret: &str) -> String {
