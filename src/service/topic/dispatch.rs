@@ -371,9 +371,7 @@ impl<A: Archive> TopicOwner<A> {
             self.park(id, position, key, is_new.then_some((bytes as u32, deliver_ms)));
         } else {
             if is_new {
-                sub.pending
-                    .insert(position, Pending { bytes: bytes as u32, deliver_ms, ..Pending::default() });
-                sub.pending_bytes += bytes as u64;
+                sub.hold(position, Pending { bytes: bytes as u32, deliver_ms, ..Pending::default() });
             }
             sub.replay.insert(position);
         }

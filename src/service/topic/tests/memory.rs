@@ -70,6 +70,10 @@ impl MemoryArchive {
         shelf.expect("the topic is there")
     }
 
+    fn rob(&self) {
+        while self.thief.as_ref().is_some_and(|window| window.take(1, 0).is_some()) {}
+    }
+
     fn check(&self) -> Result<(), ArchiveError> {
         self.fault.map_or(Ok(()), |fault| Err(ArchiveError(fault.into())))
     }
@@ -148,7 +152,7 @@ impl Archive for MemoryArchive {
         bytes_max: usize,
     ) -> Result<Vec<Arc<StoredMessage>>, ArchiveError> {
         self.reads += 1;
-        while self.thief.as_ref().is_some_and(|window| window.take(1, 0).is_some()) {}
+        self.rob();
         let damaged = self.damaged.clone();
         let mut bytes = 0;
         let messages = self.shelf(topic).messages.range(from..).map(|(_, message)| message);
@@ -179,6 +183,7 @@ impl Archive for MemoryArchive {
         until_ms: u64,
         count: usize,
     ) -> Result<Vec<(u64, Arc<StoredMessage>)>, ArchiveError> {
+        self.rob();
         let delayed = self.shelf(topic).delayed.range(from..).take_while(|((at_ms, _), _)| *at_ms < until_ms);
         Ok(delayed.take(count).map(|((at_ms, _), message)| (*at_ms, message.clone())).collect())
     }

@@ -2,6 +2,7 @@
 
 use super::world::*;
 use crate::service::topic::*;
+use std::sync::Arc;
 
 fn delayed(world: &mut World, text: &str, delay_ms: u64) -> MessageId {
     let deliver_ms = Some(world.now.unix_ms + delay_ms);
@@ -245,4 +246,29 @@ fn no_topic_and_no_subscription_keeps_others_waiting() {
     world.take_out();
     let counts: Vec<usize> = (1..=4).map(|id| world.all(id).len()).collect();
     assert!(counts.iter().all(|count| (4..=6).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn a_delayed_message_whose_room_another_owner_has_taken_stays_in_the_index() {
+    let mut world = World::new();
+    let shared = || consuming("x", "s", SubscriptionType::Shared);
+    world.consume(2, ConsumerOptions { flow: Flow::Pull, ..shared() });
+    world.ask(2, TopicQuestion::Gone);
+    let deliver_ms = Some(world.now.unix_ms + 1000);
+    world.append_message("x", &TopicMessage { deliver_ms, payload: b"1", ..TopicMessage::default() });
+    world.pass(2000);
+    let window = Arc::new(ConsumerWindow::new(Flow::Push(1)));
+    let consumer = ConsumerOptions { window: Some(Arc::clone(&window)), ..shared() };
+    world.ask(1, TopicQuestion::Consume(Box::new(consumer)));
+    assert!(matches!(world.reply(1), Some(TopicAnswer::Ready)));
+    world.ask(1, TopicQuestion::Join);
+    world.opened(1);
+    assert_eq!((window.open(), window.pass(0)), (Some(0), None));
+    // It is read between the look for room and the delivery.
+    world.topics.archive().thief = Some(window);
+    world.ask(1, TopicQuestion::Turn);
+    assert!(world.all(1).is_empty(), "the room was taken");
+    let sub = &world.topics.loaded.subs[0];
+    assert_eq!(sub.pending.len(), 1);
+    assert!(sub.needs_delayed_from() < sub.state.delayed, "it is needed");
 }
