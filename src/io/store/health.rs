@@ -42,6 +42,7 @@ impl StoreVolume {
 }
 
 /// What is known of the disk.
+#[derive(Default)]
 pub(super) struct StoreHealth {
     directory: PathBuf,
     failure: Option<StoreFailure>,
@@ -76,15 +77,7 @@ struct StoreFailure {
 
 impl StoreHealth {
     pub(super) fn new(directory: &Path) -> Self {
-        Self {
-            directory: directory.into(),
-            failure: None,
-            full: None,
-            looked: None,
-            room_since: None,
-            is_tight: false,
-            written: 0,
-        }
+        Self { directory: directory.into(), ..Self::default() }
     }
 
     /// Why nothing can be written.

@@ -120,9 +120,7 @@ impl<A: Archive> TopicOwner<A> {
         self.touch(id);
         if pending.state == PendingState::Held && pending.due_ns > 0 && by != Some(holder) {
             // Its time would have made room for another.
-            if let Some(consumer) = self.peers.consumers.get_mut(holder) {
-                consumer.free(1);
-            }
+            self.peers.free_one(holder);
             self.wake(holder);
         }
     }
@@ -153,9 +151,7 @@ impl<A: Archive> TopicOwner<A> {
         match pending.state {
             PendingState::Held => {
                 let holder = pending.holder as usize;
-                if let Some(consumer) = self.peers.consumers.get_mut(holder) {
-                    consumer.free(1);
-                }
+                self.peers.free_one(holder);
                 self.send_back(id, position, 0);
                 self.wake(holder);
             }

@@ -137,15 +137,15 @@ impl<A: Archive> TopicOwner<A> {
     /// The topics that a consumer wants.
     fn names_of(&self, options: &ConsumerOptions) -> Result<WantedNames, TopicRefusal> {
         if let Some(letters) = &options.dead_letters {
-            self.catalog.check_partition(letters).map_err(|refused| {
-                TopicRefusal::new(Cause::Invalid, &format!("deadLetterTopic: {}", refused.reason))
-            })?;
+            self.catalog
+                .check_partition(letters)
+                .map_err(|refused| Cause::Invalid.because(&format!("deadLetterTopic: {}", refused.reason)))?;
         }
         let names = match &options.topics {
             WantedTopics::Matching { namespace, .. }
                 if namespace.starts_with(TopicDomain::NonPersistent.word()) =>
             {
-                return Err(TopicRefusal::new(Cause::Invalid, "a pattern is of persistent topics"));
+                return Err(Cause::Invalid.because("a pattern is of persistent topics"));
             }
             WantedTopics::Matching { .. } => return Ok(WantedNames::Matching("".into())),
             WantedTopics::One(name) => self.partitions_of(name),
@@ -154,7 +154,7 @@ impl<A: Archive> TopicOwner<A> {
         let persistent = names.iter().filter(|(name, _)| name.domain() == TopicDomain::Persistent).count();
         if persistent > 0 && persistent < names.len() {
             let reason = "a consumer's topics are all persistent, or none is";
-            return Err(TopicRefusal::new(Cause::Invalid, reason));
+            return Err(Cause::Invalid.because(reason));
         }
         Ok(WantedNames::Of(names, 0))
     }
@@ -173,11 +173,11 @@ impl<A: Archive> TopicOwner<A> {
             }
             if names.len() > NAMED_MAX {
                 let reason = "there are too many topics for one consumer";
-                return Err(TopicRefusal::new(Cause::TooMany, reason));
+                return Err(Cause::TooMany.because(reason));
             }
         }
         if names.is_empty() {
-            return Err(TopicRefusal::new(Cause::Invalid, "there is no topic to subscribe to"));
+            return Err(Cause::Invalid.because("there is no topic to subscribe to"));
         }
         Ok(names)
     }
@@ -408,7 +408,7 @@ impl<A: Archive> TopicOwner<A> {
                 return WorkProgress::More;
             }
             Ok(WorkProgress::Done) if self.starts_elsewhere(id, start) => {
-                self.end_consumer(id, TopicRefusal::new(Cause::Invalid, "messageId is of another topic"));
+                self.end_consumer(id, Cause::Invalid.because("messageId is of another topic"));
             }
             Ok(WorkProgress::Done) => self.commits.answers.push(PendingAnswer::Opened(connection)),
             Err(refusal) => self.end_consumer(id, refusal),
@@ -472,7 +472,7 @@ impl<A: Archive> TopicOwner<A> {
         if others > most {
             let reason =
                 format!("one request creates at most {most} topics, and names {others} that are not there");
-            return Err(TopicRefusal::new(Cause::TooMany, &reason));
+            return Err(Cause::TooMany.because(&reason));
         }
         self.check_room(new.others + new.partitions)
     }
@@ -480,17 +480,17 @@ impl<A: Archive> TopicOwner<A> {
     /// Whether so many topics more can be.
     pub(super) fn check_room(&self, new: usize) -> Result<(), TopicRefusal> {
         if new > 0 && self.catalog.count_of_all().saturating_add(new) > self.rules.topics_max {
-            return Err(TopicRefusal::new(Cause::TooMany, "there are too many topics"));
+            return Err(Cause::TooMany.because("there are too many topics"));
         }
         match self.commits.broken.as_ref().filter(|_| new > 0) {
-            Some(reason) => Err(TopicRefusal::new(Cause::Broken, reason)),
+            Some(reason) => Err(Cause::Broken.because(reason)),
             None => Ok(()),
         }
     }
 
     pub(super) fn check_subscriptions(&self, topic: TopicId) -> Result<(), TopicRefusal> {
         if self.loaded.topics[topic].subs.len() >= SUBSCRIPTIONS_MAX {
-            return Err(TopicRefusal::new(Cause::TooMany, "the topic has too many subscriptions"));
+            return Err(Cause::TooMany.because("the topic has too many subscriptions"));
         }
         Ok(())
     }
@@ -517,7 +517,7 @@ impl<A: Archive> TopicOwner<A> {
         };
         Err(match first {
             Some(holder) if durable || !sub.durable => Hindrance::busy(holder.connection, reason),
-            _ => TopicRefusal::new(Cause::Busy, reason).into(),
+            _ => Cause::Busy.because(reason).into(),
         })
     }
 }

@@ -76,9 +76,10 @@ pub enum Cause {
     Broken,
 }
 
-impl TopicRefusal {
-    pub(super) fn new(cause: Cause, reason: &str) -> Self {
-        Self { cause, reason: reason.into() }
+impl Cause {
+    /// A refusal for this cause.
+    pub(super) fn because(self, reason: &str) -> TopicRefusal {
+        TopicRefusal { cause: self, reason: reason.into() }
     }
 }
 

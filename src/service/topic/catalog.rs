@@ -110,7 +110,7 @@ impl TopicCatalog {
         match name.partition_number().filter(|number| *number >= count) {
             Some(number) => {
                 let reason = format!("there is no partition {number}: the topic has {count}, counted from 0");
-                Err(TopicRefusal::new(Cause::NotFound, &reason))
+                Err(Cause::NotFound.because(&reason))
             }
             None => Ok(()),
         }

@@ -2,7 +2,7 @@
 
 use super::handles::{SubId, TopicId};
 use super::state::LogPlace;
-use super::{MessageId, Position, TopicRefusal};
+use super::{MessageId, Position, TopicAnswer};
 use crate::service::ConnectionRef;
 use std::collections::VecDeque;
 
@@ -43,12 +43,10 @@ pub(super) enum PendingAnswer {
         namespace: usize,
         since_ns: u64,
     },
-    /// A message is not stored; only its place in the order of answers is kept.
-    NotStored { connection: ConnectionRef, reason: Box<str>, context: Option<Box<str>> },
     /// A consumer is there, and its new subscription is to be safe.
     Opened(ConnectionRef),
-    /// A connection's role ends; it is told in the order of its other answers.
-    Refused(ConnectionRef, TopicRefusal),
+    /// What the commit does not change; it only keeps its place in the order of answers.
+    Certain(ConnectionRef, TopicAnswer),
     /// Something was changed.
     Done(ConnectionRef),
 }

@@ -13,7 +13,7 @@ use super::source::ConsumerSource;
 use super::subscription::Subscription;
 use super::timers::IDLE_NS;
 use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, WorkProgress};
-use super::{Archive, ArchiveError, Cause, Position, TopicDomain, TopicName, TopicRefusal};
+use super::{Archive, ArchiveError, Cause, Position, TopicAnswer, TopicDomain, TopicName, TopicRefusal};
 use crate::service::ConnectionRef;
 
 /// Names of partitions that are read at once.
@@ -47,7 +47,7 @@ struct Dismantling {
 
 /// Why a connection ends whose topic is deleted.
 fn gone() -> TopicRefusal {
-    TopicRefusal::new(Cause::NotFound, "the topic was deleted")
+    Cause::NotFound.because("the topic was deleted")
 }
 
 impl<A: Archive> TopicOwner<A> {
@@ -219,7 +219,7 @@ impl<A: Archive> TopicOwner<A> {
 
     /// A connection's topic is deleted: it holds nothing from now on, and is told so after what it was to be told before.
     fn end(&mut self, connection: ConnectionRef) {
-        self.commits.answers.push(PendingAnswer::Refused(connection, gone()));
+        self.commits.answers.push(PendingAnswer::Certain(connection, TopicAnswer::Refused(gone())));
         self.leave(connection);
     }
 

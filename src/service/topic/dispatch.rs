@@ -3,7 +3,7 @@
 //! Topics with something to deliver take turns, and so do the subscriptions of a topic, each with one message at a
 //! time: then a message goes to all subscriptions at the end of a topic one after the other, and its frame is shared.
 
-use super::handles::{ConsumerId, SubId, TopicId};
+use super::handles::{SubId, TopicId};
 use super::loaded::LoadedTopics;
 use super::loaded_topic::READ_BYTES_MAX;
 use super::owner::TopicOwner;
@@ -139,11 +139,8 @@ impl<A: Archive> TopicOwner<A> {
     /// The member whose turn it is, of those that take more.
     fn choose(&mut self, id: SubId) -> Option<usize> {
         let sub = &mut self.loaded.subs[id];
-        let has_room = |consumer: ConsumerId| {
-            self.peers.consumers.get(consumer).is_some_and(|consumer| consumer.has_room())
-        };
         if let Some(active) = sub.active() {
-            return has_room(active).then_some(0);
+            return self.peers.has_room(active).then_some(0);
         }
         let count = sub.members.len();
         let first = sub.members.first()?.priority;
@@ -152,7 +149,7 @@ impl<A: Archive> TopicOwner<A> {
             let at = (sub.turn + step) % count;
             let member = &sub.members[at];
             let is_better = best.is_none_or(|(priority, _)| member.priority < priority);
-            if is_better && has_room(member.consumer) {
+            if is_better && self.peers.has_room(member.consumer) {
                 best = Some((member.priority, at));
                 if member.priority == first {
                     break;
@@ -397,7 +394,7 @@ impl<A: Archive> TopicOwner<A> {
             let at = (sub.turn + step) % count;
             let member = &sub.members[at];
             let first = member.keys.first().copied();
-            let has_room = self.peers.consumers.get(member.consumer).is_some_and(|it| it.has_room());
+            let has_room = self.peers.has_room(member.consumer);
             any_room |= has_room;
             match first {
                 Some((position, key)) if has_room => {
@@ -445,7 +442,7 @@ impl<A: Archive> TopicOwner<A> {
             let key = message.key_hash();
             let sub = &self.loaded.subs[id];
             let Some(at) = sub.member_of(key) else { return Ok(DispatchTurn::Idle) };
-            let has_room = self.peers.consumers.get(sub.members[at].consumer).is_some_and(|it| it.has_room());
+            let has_room = self.peers.has_room(sub.members[at].consumer);
             let is_next = sub.taker_of(key).is_some() && sub.keys.first_waiting(key).is_none();
             if has_room && is_next {
                 return Ok(DispatchTurn::Given(self.give(id, at, &message, deliver_ms, key)));

@@ -39,7 +39,7 @@ impl<A: Archive> TopicOwner<A> {
             Labelled::Partition(number) => number,
             Labelled::Topic => {
                 let label = MessageId::topic_label(self.loaded.topics[topic_id].number);
-                Some(label.ok_or_else(|| TopicRefusal::new(Cause::TooMany, "there were too many topics"))?)
+                Some(label.ok_or_else(|| Cause::TooMany.because("there were too many topics"))?)
             }
         };
         let consumer = &self.peers.consumers[id];
@@ -94,7 +94,7 @@ impl<A: Archive> TopicOwner<A> {
     ) -> Result<SubId, TopicRefusal> {
         self.check_subscriptions(topic_id)?;
         if let Some(reason) = self.commits.broken.as_ref().filter(|_| durable) {
-            return Err(TopicRefusal::new(Cause::Broken, reason));
+            return Err(Cause::Broken.because(reason));
         }
         // A consumer of a pattern was promised the first message, even if another comes first.
         let is_promised = matches!(from, StartFrom::Latest) && self.is_promised(topic_id, &name);

@@ -116,7 +116,7 @@ impl<A: Archive> TopicOwner<A> {
                 if self.peers.roles.contains_key(&from) =>
             {
                 let reason = "the connection is a producer, consumer or reader already";
-                self.refuse(from, TopicRefusal::new(Cause::Invalid, reason));
+                self.refuse(from, Cause::Invalid.because(reason));
             }
             TopicQuestion::Produce(_) | TopicQuestion::Consume(_) | TopicQuestion::Read(_) => {
                 self.open(from, question);
@@ -250,10 +250,7 @@ impl<A: Archive> TopicOwner<A> {
             (PendingAnswer::Stored { connection, context, .. }, Err(reason)) => {
                 (connection, TopicAnswer::NotStored { reason: reason.into(), context })
             }
-            (PendingAnswer::NotStored { connection, reason, context }, _) => {
-                (connection, TopicAnswer::NotStored { reason, context })
-            }
-            (PendingAnswer::Refused(connection, refusal), _) => (connection, TopicAnswer::Refused(refusal)),
+            (PendingAnswer::Certain(connection, answer), _) => (connection, answer),
             // It has been ended meanwhile, and is told so.
             (PendingAnswer::Opened(connection), _) if !self.peers.roles.contains_key(&connection) => return,
             (PendingAnswer::Opened(connection), Ok(())) => {
@@ -268,7 +265,7 @@ impl<A: Archive> TopicOwner<A> {
             }
             (PendingAnswer::Opened(connection), Err(reason)) => {
                 self.leave(connection);
-                (connection, TopicAnswer::Refused(TopicRefusal::new(Cause::Broken, reason)))
+                (connection, TopicAnswer::Refused(Cause::Broken.because(reason)))
             }
             (PendingAnswer::Done(connection), Ok(())) => {
                 (connection, TopicAnswer::Answer(200, b"{}"[..].into()))
@@ -350,7 +347,7 @@ impl<A: Archive> TopicOwner<A> {
             while work(self, &mut Slice::whole()) == WorkProgress::More {}
         } else if self.works.queue.len() >= WORKS_MAX {
             let reason = "the store has too much to do at once: try again in some seconds";
-            return Err(TopicRefusal::new(Cause::TooMany, reason));
+            return Err(Cause::TooMany.because(reason));
         } else {
             self.works.queue.push_back(Box::new(work));
         }

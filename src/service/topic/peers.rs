@@ -60,6 +60,18 @@ impl Peers {
         matches!(self.roles.get(&connection), Some(ConnectionRole::Consumer(known)) if *known == id)
     }
 
+    /// Whether a consumer takes a message.
+    pub(super) fn has_room(&self, id: ConsumerId) -> bool {
+        self.consumers.get(id).is_some_and(TopicConsumer::has_room)
+    }
+
+    /// One message fills the window of a consumer no more.
+    pub(super) fn free_one(&mut self, id: ConsumerId) {
+        if let Some(consumer) = self.consumers.get_mut(id) {
+            consumer.free(1);
+        }
+    }
+
     /// Has a reader get a topic as soon as it is there.
     pub(super) fn await_topic(&mut self, id: ConsumerId, name: &TopicName) {
         self.awaited.entry(name.as_str().into()).or_default().insert(id);

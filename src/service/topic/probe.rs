@@ -33,7 +33,7 @@ impl Hindrance {
 
     /// A connection has what may be had once.
     pub(super) fn busy(holder: ConnectionRef, reason: &str) -> Self {
-        Self::Held(holder, TopicRefusal::new(Cause::Busy, reason))
+        Self::Held(holder, Cause::Busy.because(reason))
     }
 }
 

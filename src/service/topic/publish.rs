@@ -9,7 +9,7 @@ use super::probe::Hindrance;
 use super::producer::Sequence;
 use super::{
     Archive, ArchiveError, Cause, Hashing, MessageDraft, MessageId, Position, Saved, StoredMessage,
-    TopicDomain, TopicName, TopicRefusal, routing,
+    TopicAnswer, TopicDomain, TopicName, routing,
 };
 use crate::service::ConnectionRef;
 use std::sync::Arc;
@@ -38,10 +38,10 @@ impl<A: Archive> TopicOwner<A> {
             return Err(Hindrance::same_name(holder.connection, name));
         }
         if topic.state.terminated {
-            return Err(TopicRefusal::new(Cause::Terminated, "Topic was already terminated").into());
+            return Err(Cause::Terminated.because("Topic was already terminated").into());
         }
         match self.over_quota(id) {
-            Some(reason) => Err(TopicRefusal::new(Cause::Quota, &reason).into()),
+            Some(reason) => Err(Cause::Quota.because(&reason).into()),
             None => Ok(()),
         }
     }
@@ -132,11 +132,8 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     fn not_stored(&mut self, route: SendRoute, reason: Box<str>) {
-        self.commits.answers.push(PendingAnswer::NotStored {
-            connection: route.connection,
-            reason,
-            context: route.context,
-        });
+        let answer = TopicAnswer::NotStored { reason, context: route.context };
+        self.commits.answers.push(PendingAnswer::Certain(route.connection, answer));
     }
 
     /// Appends a message, unless it was already. Returns where it stands.

@@ -134,11 +134,7 @@ impl<A: Archive> TopicOwner<A> {
                 }
             }
         }
-        for holder in &freed {
-            if let Some(consumer) = self.peers.consumers.get_mut(*holder) {
-                consumer.free(1);
-            }
-        }
+        freed.iter().for_each(|holder| self.peers.free_one(*holder));
         freed.sort_unstable();
         freed.dedup();
         freed.into_iter().for_each(|holder| self.wake(holder));

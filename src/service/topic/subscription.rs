@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// A subscription of a topic.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Subscription {
     pub(super) topic: TopicId,
     pub(super) name: Arc<str>,
@@ -63,28 +63,7 @@ pub(super) struct SubscriptionMember {
 
 impl Subscription {
     pub(super) fn new(topic: TopicId, name: Arc<str>, durable: bool, state: SubscriptionState) -> Self {
-        Self {
-            topic,
-            name,
-            durable,
-            is_reader: false,
-            state,
-            pending: PendingMessages::new(),
-            pending_bytes: 0,
-            pending_delayed: BTreeSet::new(),
-            untended_bytes: 0,
-            replay: BTreeSet::new(),
-            keys: PendingKeys::default(),
-            members: Vec::new(),
-            turn: 0,
-            due: VecDeque::new(),
-            due_ms: 0,
-            wake_ns: None,
-            is_ready: false,
-            is_at_tail: false,
-            is_full: false,
-            is_dirty: false,
-        }
+        Self { topic, name, durable, state, ..Self::default() }
     }
 
     /// With what was pending when it was saved.
