@@ -48,10 +48,10 @@ use std::borrow::Cow;
 /// Makes the closed set of dialects from the list below: the names that configuration uses, the words that
 /// start a feed's address, and the enum that holds any session.
 macro_rules! dialects {
-    ($($(#[$attribute:meta])* $variant:ident: $type:ty, $name:literal, word $word:literal;)+) => {
+    ($($(#[$attribute:meta])* $variant:ident: $type:ty;)+) => {
         /// Which protocol.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Kind { $($(#[$attribute])* #[doc = $name] $variant,)+ }
+        pub enum Kind { $($(#[$attribute])* #[doc = concat!("See [`", stringify!($type), "`].")] $variant,)+ }
 
         impl Kind {
             /// All, in the order a listener asks them.
@@ -59,11 +59,11 @@ macro_rules! dialects {
 
             /// The name that configuration and metrics use.
             #[must_use]
-            pub const fn name(self) -> &'static str { match self { $($(#[$attribute])* Kind::$variant => $name,)+ } }
+            pub const fn name(self) -> &'static str { match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::NAME,)+ } }
 
             /// The word that starts a feed's address.
             #[must_use]
-            pub const fn word(self) -> &'static str { match self { $($(#[$attribute])* Kind::$variant => $word,)+ } }
+            pub const fn word(self) -> &'static str { match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::WORD,)+ } }
 
             /// The dialect that a topic belongs to.
             #[must_use]
@@ -72,6 +72,12 @@ macro_rules! dialects {
                     $($(#[$attribute])* <$type as Dialect>::TOPIC => Some(Self::$variant),)+
                     _ => None,
                 }
+            }
+
+            /// See [`Dialect::HAS_TOPICS`].
+            #[must_use]
+            pub const fn has_topics(self) -> bool {
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::HAS_TOPICS,)+ }
             }
 
             /// Publishes an event fed for `place`; see [`Dialect::publish`].
@@ -191,7 +197,7 @@ macro_rules! dialects {
         }
 
         /// A session of any protocol.
-        pub enum AnyDialect { $($(#[$attribute])* #[doc = $name] $variant($type),)+ }
+        pub enum AnyDialect { $($(#[$attribute])* #[doc = concat!("See [`", stringify!($type), "`].")] $variant($type),)+ }
 
         impl AnyDialect {
             /// Which protocol it is.
@@ -233,15 +239,15 @@ macro_rules! dialects {
 }
 
 dialects! {
-    PersoniumEvent: personium_event::PersoniumEvent, "personium-event", word "event";
-    PersoniumTopic: personium_topic::PersoniumTopic, "personium-topic", word "topic";
-    Channel: channel::Channel, "channel", word "channel";
-    Echo: echo::Echo, "echo", word "echo";
-    Pulsar: pulsar::Pulsar, "pulsar", word "pulsar";
+    PersoniumEvent: personium_event::PersoniumEvent;
+    PersoniumTopic: personium_topic::PersoniumTopic;
+    Channel: channel::Channel;
+    Echo: echo::Echo;
+    Pulsar: pulsar::Pulsar;
     #[cfg(feature = "conformance")]
-    Mirror: mirror::Mirror, "mirror", word "mirror";
+    Mirror: mirror::Mirror;
     // Takes any path, so it is asked last.
-    Wazo: wazo::Wazo, "wazo", word "wazo";
+    Wazo: wazo::Wazo;
 }
 
 /// Everybody whom these settings have told by webhooks.

@@ -229,7 +229,7 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
     // Before any shard runs, so that each knows of an outage before it takes anybody.
     let feeds = Feeds::new(plan.bus, plan.redis, &spoken, &hub)?;
     bridge::configure(&hub, &plan.settings, feeds)?;
-    if let Some(settings) = plan.store.filter(|_| spoken.contains(&Kind::Pulsar)) {
+    if let Some(settings) = plan.store.filter(|_| spoken.iter().any(|kind| kind.has_topics())) {
         let disks = store::Disk::open_all(&settings)?;
         store::start(&hub, &settings, &plan.settings, disks)?;
     }

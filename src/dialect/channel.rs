@@ -68,6 +68,8 @@ enum ChannelStage {
 }
 
 impl Dialect for Channel {
+    const NAME: &'static str = "channel";
+    const WORD: &'static str = "channel";
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::ChannelClient;
     const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = b"";

@@ -98,6 +98,8 @@ struct Rare {
 }
 
 impl Dialect for Echo {
+    const NAME: &'static str = "echo";
+    const WORD: &'static str = "echo";
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EchoClient;
     const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = b"";

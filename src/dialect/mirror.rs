@@ -42,6 +42,8 @@ impl Mirror {
 }
 
 impl Dialect for Mirror {
+    const NAME: &'static str = "mirror";
+    const WORD: &'static str = "mirror";
     const TOPIC: u8 = TOPIC;
     const CLIENT: &'static dyn DialectClient = &MirrorClient;
     const PING: &'static [u8] = b"";

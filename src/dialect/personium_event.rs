@@ -86,6 +86,8 @@ struct Author {
 }
 
 impl Dialect for PersoniumEvent {
+    const NAME: &'static str = "personium-event";
+    const WORD: &'static str = "event";
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EventBusClient;
     const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = personium::PING;

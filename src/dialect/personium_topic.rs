@@ -72,6 +72,8 @@ impl Term {
 }
 
 impl Dialect for PersoniumTopic {
+    const NAME: &'static str = "personium-topic";
+    const WORD: &'static str = "topic";
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::TopicClient;
     const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = personium::PING;

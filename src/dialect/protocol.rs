@@ -49,6 +49,12 @@ pub struct DeliveryForm {
 
 /// One protocol: the state of one connection and the rules for events.
 pub trait Dialect: Sized {
+    /// The name that configuration and metrics use.
+    const NAME: &'static str;
+    /// The word that starts a feed's address.
+    const WORD: &'static str;
+    /// Whether its sessions ask for durable topics, so that a store is opened; they are told where the client is.
+    const HAS_TOPICS: bool = false;
     /// Its clients' end.
     const CLIENT: &'static dyn DialectClient;
     /// The first byte of its topics, which no other dialect has.

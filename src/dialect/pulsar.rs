@@ -113,6 +113,9 @@ struct ProducerState {
 }
 
 impl Dialect for Pulsar {
+    const NAME: &'static str = "pulsar";
+    const WORD: &'static str = "pulsar";
+    const HAS_TOPICS: bool = true;
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::PulsarClient;
     const TOPIC: u8 = volatile::TOPIC;
     const PING: &'static [u8] = b"PING";

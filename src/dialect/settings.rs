@@ -2,6 +2,7 @@
 
 use super::{channel, echo, personium, pulsar, wazo};
 use crate::proxy::Networks;
+use crate::service::topic::TopicRules;
 
 /// The settings of every dialect, with the verifier of its tokens.
 #[derive(Default)]
@@ -27,5 +28,11 @@ impl Settings {
     pub fn retained_max(&self, topic: &[u8]) -> Option<usize> {
         // Echo's are the only ones that are kept.
         self.echo.retained_max(topic)
+    }
+
+    /// The rules of the durable topics.
+    #[must_use]
+    pub fn topic_rules(&self) -> TopicRules {
+        self.pulsar.rules()
     }
 }

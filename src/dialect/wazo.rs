@@ -166,6 +166,8 @@ struct WazoLive {
 }
 
 impl Dialect for Wazo {
+    const NAME: &'static str = "wazo";
+    const WORD: &'static str = "wazo";
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::WazoClient;
     const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = b"";

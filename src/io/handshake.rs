@@ -5,7 +5,7 @@ use super::clients::{ForwardedOutcome, full};
 use super::head::{self, HEADERS_MAX, Head, HeadFields};
 use super::request::{self, Body, Talk};
 use crate::api;
-use crate::dialect::{Kind, Upgrade};
+use crate::dialect::Upgrade;
 use crate::reason::Reason;
 use crate::shard::Shard;
 use crate::throttle::LogLine;
@@ -95,8 +95,8 @@ fn route(
     }
     learn(head, talk, shard);
     let fields = fields.map_err(malformed)?;
-    // The one dialect that tells it.
-    let tells_remote = talk.kinds.contains(&Kind::Pulsar);
+    // Only those dialects tell it that have topics.
+    let tells_remote = talk.kinds.iter().any(|kind| kind.has_topics());
     let remote = tells_remote.then(|| talk.clients.remote(talk.id, talk.socket)).flatten();
     let remote = remote.map_or_else(String::new, |remote| remote.to_string());
     let subprotocols = head.list("sec-websocket-protocol");

@@ -176,7 +176,7 @@ impl Store {
     /// Replaces the rules of the topics by those of new settings.
     pub(in crate::io) fn configure(&self, settings: &dialect::Settings) {
         for post in self.posts.iter().filter(|post| post.runs()) {
-            post.put(|inbox| inbox.rules = Some(settings.pulsar.rules()));
+            post.put(|inbox| inbox.rules = Some(settings.topic_rules()));
         }
     }
 

@@ -48,7 +48,7 @@ pub(in crate::io) fn start(
     let owners = OwnerIndex::all(hub.store.owners());
     for (owner, disk) in owners.zip(disks) {
         let metrics = &hub.metrics[hub.mailboxes.len() + 1 + owner.index()];
-        let rules = TopicRules { cache_bytes: settings.cache_share(), ..dialects.pulsar.rules() };
+        let rules = TopicRules { cache_bytes: settings.cache_share(), ..dialects.topic_rules() };
         let topics = TopicOwner::new(disk.counting(Arc::clone(metrics)), rules, now).of(owner, &count);
         spawn(hub, owner.index(), topics)?;
     }
@@ -273,7 +273,10 @@ fn tell((hub, index): (&Hub, usize), disk: &Disk, syncing: &mut Syncing) {
     }
 
     match disk.refusal().or(syncing.is_told.then_some(late)) {
-        Some(reason) => hub.gaps.begin(GapSource::Store(index), &[Kind::Pulsar], reason),
+        Some(reason) => {
+            let kinds: Vec<Kind> = Kind::ALL.iter().copied().filter(|kind| kind.has_topics()).collect();
+            hub.gaps.begin(GapSource::Store(index), &kinds, reason);
+        }
         None => hub.gaps.end(GapSource::Store(index)),
     }
 }
