@@ -196,7 +196,7 @@ fn a_token_that_is_taken_back_ends_the_session_that_lives_on_it_and_no_later_one
 }
 
 #[test]
-fn what_no_judge_would_grant_is_refused_without_asking() {
+fn what_no_verifier_would_grant_is_refused_without_asking() {
     let mut stage = Stage::new();
     let id = stage.open();
     stage.show(id, "");

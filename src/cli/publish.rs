@@ -5,7 +5,7 @@
 //! stands against a publisher that does not listen. At the end an empty line asks for the receipt, which tells
 //! how many sessions were reached, because a first line has asked for that.
 //!
-//! Deliberately not here: whether an address or its JSON is good. The daemon is the one verifier of that.
+//! Deliberately not here: whether an address or its JSON is good. The daemon alone decides that.
 
 mod progress;
 

@@ -74,7 +74,7 @@ impl User {
             .and_then(|()| set_thread_res_gid(gid, gid, gid))
             .and_then(|()| set_thread_res_uid(uid, uid, uid))
             .map_err(|_| {
-                CliError::usage(format!("--user {}: only root can verifier as another user", self.name))
+                CliError::usage(format!("--user {}: only root can check as another user", self.name))
             })
     }
 

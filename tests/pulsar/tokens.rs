@@ -293,7 +293,7 @@ fn answer(stage: &mut Stage, ticket: Asker, answer: TokenAnswer) {
 }
 
 #[test]
-fn a_judge_far_away_is_waited_for() {
+fn a_verifier_far_away_is_waited_for() {
     let granted = || TokenAnswer::Granted(Grant::new(NEVER_MS, Default::default()));
     for path in [PRODUCER_1, CONSUMER_2] {
         let (mut stage, ticket) = asks_far_away(path);

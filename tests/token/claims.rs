@@ -143,7 +143,7 @@ fn leniently(payload: &str, now_ms: u64) -> Verdict {
 }
 
 #[test]
-fn a_lenient_judge_takes_a_token_without_an_end_and_any_number_as_a_time() {
+fn a_lenient_verifier_takes_a_token_without_an_end_and_any_number_as_a_time() {
     assert_eq!(granted(leniently("{}", NOW_MS)).expires_at_ms, NEVER_MS);
     for (exp, ends_ms) in [
         ("1700000001", NOW_MS + 1000),
@@ -165,7 +165,7 @@ fn a_lenient_judge_takes_a_token_without_an_end_and_any_number_as_a_time() {
 }
 
 #[test]
-fn a_lenient_judge_looks_at_nbf_first() {
+fn a_lenient_verifier_looks_at_nbf_first() {
     for (claims, refusal) in [
         (r#"{"nbf":1700000001,"exp":1600000000}"#, Refusal::NotYetValid),
         (r#"{"nbf":1700000000.001}"#, Refusal::NotYetValid),
@@ -181,7 +181,7 @@ fn a_lenient_judge_looks_at_nbf_first() {
 }
 
 #[test]
-fn a_lenient_judge_takes_a_short_secret_but_no_empty_one() {
+fn a_lenient_verifier_takes_a_short_secret_but_no_empty_one() {
     let empty = settings("jwt = { secret = '' }").or_hs256();
     assert!(matches!(
         Verifier::lenient(&empty, None),

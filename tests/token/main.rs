@@ -165,7 +165,7 @@ fn neither_tokens_nor_secrets_nor_claims_are_shown() {
 }
 
 #[test]
-fn a_judge_can_be_shared_between_threads() {
+fn a_verifier_can_be_shared_between_threads() {
     fn shared<T: Send + Sync + 'static>() {}
     shared::<Verifier>();
     shared::<TokenSettings>();

@@ -57,7 +57,7 @@ fn wazo_with(path: &str, value: Value) -> Finding {
 }
 
 #[test]
-fn a_remote_judge_is_asked_and_not_about_what_nobody_has_issued() {
+fn a_remote_verifier_is_asked_and_not_about_what_nobody_has_issued() {
     let settings = settings("introspection = { url = 'http://issuer.example' }");
     let verifier = Verifier::new(&settings, None).unwrap();
     assert_eq!(verifier.verify("a token", NOW_MS), Verdict::Ask);
@@ -395,7 +395,7 @@ fn a_file_of_authorities_holds_certificates() {
 }
 
 #[test]
-fn a_remote_judge_shows_its_host_and_no_secret() {
+fn a_remote_verifier_shows_its_host_and_no_secret() {
     let text =
         "introspection = { url = 'https://issuer.example/hush', client_id = 'me', client_secret = 'hush' }";
     let verifier = Verifier::new(&settings(text), None).unwrap();

@@ -34,7 +34,7 @@ fn settings_name_the_file_they_need() {
 }
 
 #[test]
-fn settings_that_make_no_judge_say_what_to_change() {
+fn settings_that_make_no_verifier_say_what_to_change() {
     let error = |jwt: &str, material: &[u8]| build(jwt, material).unwrap_err();
     assert_eq!(error("algorithms = [], secret = 'x'", b""), VerifierError::NoAlgorithm);
     assert_eq!(error("secret = 'x'", b""), VerifierError::NoAlgorithm);

@@ -331,7 +331,7 @@ fn a_grant_that_has_changed_is_taken_back_and_given_anew() {
 }
 
 #[test]
-fn a_judge_that_cannot_be_asked_again_has_a_grace() {
+fn a_verifier_that_cannot_be_asked_again_has_a_grace() {
     let mut stage = Stage::new(", recheck_s = 60, grace_s = 20, timeout_ms = 1000");
     (1..=2).for_each(|number| stage.ask(number, "a"));
     stage.reply(alive(3600));
@@ -377,7 +377,7 @@ fn a_newcomer_who_cannot_be_answered_does_not_cost_the_others_their_session() {
 }
 
 #[test]
-fn a_failing_judge_gets_one_request_at_a_time_until_it_answers() {
+fn a_failing_verifier_gets_one_request_at_a_time_until_it_answers() {
     let mut stage = Stage::new(", timeout_ms = 1000");
     (1..=3).for_each(|number| stage.ask(number, &format!("t{number}")));
     (1..=3).for_each(|_| drop(stage.reply(down())));
@@ -400,7 +400,7 @@ fn a_failing_judge_gets_one_request_at_a_time_until_it_answers() {
 }
 
 #[test]
-fn who_waits_for_a_failing_judge_is_refused_within_the_timeout() {
+fn who_waits_for_a_failing_verifier_is_refused_within_the_timeout() {
     let mut stage = Stage::new(", timeout_ms = 1000, concurrency_max = 4");
     (1..=100).for_each(|number| stage.ask(number, &format!("t{number}")));
     assert_eq!(stage.requests.len(), 4);
@@ -418,7 +418,7 @@ fn who_waits_for_a_failing_judge_is_refused_within_the_timeout() {
 }
 
 #[test]
-fn who_waits_for_a_slow_judge_waits_longer() {
+fn who_waits_for_a_slow_verifier_waits_longer() {
     let mut stage = Stage::new(", timeout_ms = 1000, concurrency_max = 1");
     (1..=20).for_each(|number| stage.ask(number, &format!("t{number}")));
     for _ in 0..12 {
@@ -445,7 +445,7 @@ fn clients_and_rechecks_take_turns() {
 }
 
 #[test]
-fn a_judge_that_answers_every_other_time_does_not_fill_the_log() {
+fn a_verifier_that_answers_every_other_time_does_not_fill_the_log() {
     let mut stage = Stage::new("");
     for number in 1..=100 {
         stage.ask(number, &format!("t{number}"));
@@ -506,7 +506,7 @@ fn a_newcomer_who_gives_up_does_not_keep_the_grace_of_the_others_from_running() 
 }
 
 #[test]
-fn a_judge_that_is_only_slow_costs_nobody_the_session() {
+fn a_verifier_that_is_only_slow_costs_nobody_the_session() {
     let mut stage = Stage::new(", recheck_s = 60, grace_s = 5, timeout_ms = 1000, concurrency_max = 1");
     for number in 1..=20 {
         stage.ask(number, &format!("t{number}"));

@@ -4,7 +4,7 @@ use super::{Stage, alive, all, dead, remote};
 use std::collections::HashMap;
 
 #[test]
-fn a_reload_asks_the_new_judge_and_still_understands_the_old() {
+fn a_reload_asks_the_new_verifier_and_still_understands_the_old() {
     let mut stage = Stage::new(", concurrency_max = 1");
     stage.ask(1, "a");
     stage.ask(2, "b");
@@ -15,7 +15,7 @@ fn a_reload_asks_the_new_judge_and_still_understands_the_old() {
 }
 
 #[test]
-fn what_the_former_judge_said_serves_nobody_who_comes_after_a_reload() {
+fn what_the_former_verifier_said_serves_nobody_who_comes_after_a_reload() {
     let mut stage = Stage::new(", cache_s = 300");
     for (number, token) in (1..).zip(["held", "kept", "asked"]) {
         stage.ask(number, token);
@@ -56,7 +56,7 @@ fn a_reload_that_looks_more_often_looks_at_whoever_is_in_too() {
 }
 
 #[test]
-fn the_end_of_a_judge_answers_all_who_wait() {
+fn the_end_of_a_verifier_answers_all_who_wait() {
     let mut stage = Stage::new(", concurrency_max = 1");
     stage.ask(1, "a");
     stage.reply(alive(3600));

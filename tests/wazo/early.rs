@@ -148,7 +148,7 @@ fn early_messages_are_bounded_in_number_and_size() {
 }
 
 #[test]
-fn a_judge_that_is_asked_again_may_change_the_grant_or_take_it_back() {
+fn a_verifier_that_is_asked_again_may_change_the_grant_or_take_it_back() {
     let (mut talk, _) = Talk::open("token=t&version=2");
     assert_eq!(talk.grant("u"), [INIT_2]);
     assert_eq!(talk.grant("v"), [""; 0]);

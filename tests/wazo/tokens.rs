@@ -295,7 +295,7 @@ fn where_tokens_are_not_judged_any_text_is_one_that_sees_everything() {
 }
 
 #[test]
-fn without_a_judge_nobody_is_let_in() {
+fn without_a_verifier_nobody_is_let_in() {
     let mut bus = Bus::of(Settings { wazo: wazo::WazoSettings::default(), ..Settings::default() });
     bus.connect("", PATH, HOST);
     assert_eq!(bus.heard(""), ["101", FAILED]);

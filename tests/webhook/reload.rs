@@ -111,7 +111,7 @@ fn a_late_reply_does_not_settle_a_call_that_was_made_since() {
 }
 
 #[test]
-fn notices_that_nobody_wants_are_not_counted() {
+fn webhooks_that_nobody_wants_are_not_counted() {
     let mut stage = Stage::new(Recipients::default());
     stage.call("chat:1", "1");
     stage.event(CacheMiss, "", "2");

@@ -31,11 +31,11 @@ fn reconfigure(daemon: &Daemon, table: &str) {
 }
 
 fn count(outcome: &str) -> String {
-    format!("notices_total{{kind=\"callback\",outcome=\"{outcome}\"}}")
+    format!("webhooks_total{{kind=\"callback\",outcome=\"{outcome}\"}}")
 }
 
 fn retries() -> &'static str {
-    "notice_retries_total{kind=\"callback\"}"
+    "webhook_retries_total{kind=\"callback\"}"
 }
 
 /// Says something and hears it: whoever is told of it, the channel has it.
@@ -54,14 +54,14 @@ fn messages(requests: &[Value]) -> Vec<Value> {
 }
 
 #[test]
-fn metrics_tell_what_has_become_of_notices_of_either_kind() {
+fn metrics_tell_what_has_become_of_webhooks_of_either_kind() {
     let daemon = Setup::new().start();
     for kind in ["callback", "webhook"] {
         for outcome in ["delivered", "failed", "dropped"] {
-            let name = format!("notices_total{{kind=\"{kind}\",outcome=\"{outcome}\"}}");
+            let name = format!("webhooks_total{{kind=\"{kind}\",outcome=\"{outcome}\"}}");
             assert_eq!(daemon.metric(&name), 0);
         }
-        assert_eq!(daemon.metric(&format!("notice_retries_total{{kind=\"{kind}\"}}")), 0);
+        assert_eq!(daemon.metric(&format!("webhook_retries_total{{kind=\"{kind}\"}}")), 0);
         assert_eq!(daemon.metric(&format!("webhooks_waiting{{kind=\"{kind}\"}}")), 0);
     }
 }

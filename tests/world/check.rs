@@ -135,5 +135,5 @@ fn only_root_verifiers_as_another_user() {
     check.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups", "--"]);
     check.arg(&program).args(["check", "--user", "root", "--config"]).arg(&file);
     let (code, _, said) = run(&mut check);
-    assert!(code == Some(2) && said.contains("only root can verifier as another user"), "{said}");
+    assert!(code == Some(2) && said.contains("only root can check as another user"), "{said}");
 }

@@ -116,7 +116,7 @@ fn what_is_told_is_what_the_daemon_does() {
 }
 
 #[test]
-fn a_remote_judge_is_asked_and_a_dead_one_is_no_refusal() {
+fn a_remote_verifier_is_asked_and_a_dead_one_is_no_refusal() {
     let verifier = Verifier::start();
     verifier.set(&json!({ "good": { "aud": "demo", "scope": "event-read" } }));
     let setup = Setup::new().verified_by(&verifier.introspection(""));

@@ -32,7 +32,7 @@ fn assert_refused(mut client: Client) {
 }
 
 #[test]
-fn a_token_that_the_judge_knows_opens_a_session_and_another_does_not() {
+fn a_token_that_the_verifier_knows_opens_a_session_and_another_does_not() {
     let verifier = Verifier::start();
     let secret = ", client_id = \"a client\", client_secret = \"p:w\"";
     let daemon = daemon(&verifier, secret);
@@ -88,7 +88,7 @@ fn what_follows_a_token_at_once_waits_for_the_verifier() {
 }
 
 #[test]
-fn a_judge_gets_no_more_requests_at_once_than_it_may() {
+fn a_verifier_gets_no_more_requests_at_once_than_it_may() {
     let verifier = Verifier::start();
     verifier.set(&json!({ "delay_s": 0.1 }));
     let daemon = daemon(&verifier, ", concurrency_max = 4");
@@ -114,7 +114,7 @@ fn a_token_that_is_taken_back_ends_its_sessions_and_no_others() {
 }
 
 #[test]
-fn a_judge_that_is_down_refuses_newcomers_and_stops_nothing_else() {
+fn a_verifier_that_is_down_refuses_newcomers_and_stops_nothing_else() {
     let verifier = Verifier::start();
     let mut daemon = daemon(&verifier, ", recheck_s = 1, timeout_ms = 1000");
     let mut inside = follow(&daemon, "good");
@@ -146,7 +146,7 @@ fn a_judge_that_is_down_refuses_newcomers_and_stops_nothing_else() {
 }
 
 #[test]
-fn a_judge_that_stays_away_ends_its_sessions_after_the_grace() {
+fn a_verifier_that_stays_away_ends_its_sessions_after_the_grace() {
     let verifier = Verifier::start();
     let daemon = daemon(&verifier, ", recheck_s = 1, timeout_ms = 500, grace_s = 2");
     let inside = follow(&daemon, "good");
@@ -159,7 +159,7 @@ fn a_judge_that_stays_away_ends_its_sessions_after_the_grace() {
 }
 
 #[test]
-fn whatever_a_judge_answers_only_that_token_is_refused() {
+fn whatever_a_verifier_answers_only_that_token_is_refused() {
     let verifier = Verifier::start();
     let daemon = daemon(&verifier, ", timeout_ms = 700");
     let mut inside = follow(&daemon, "good");
@@ -195,7 +195,7 @@ fn a_client_that_leaves_while_its_token_is_judged_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_reload_brings_the_first_remote_judge_and_takes_it_away() {
+fn a_reload_brings_the_first_remote_verifier_and_takes_it_away() {
     let verifier = Verifier::start();
     let daemon = Setup::new().start();
     drop(daemon.subscriber());
@@ -215,7 +215,7 @@ fn a_reload_brings_the_first_remote_judge_and_takes_it_away() {
 }
 
 #[test]
-fn a_judge_that_does_not_answer_does_not_hold_up_a_stop() {
+fn a_verifier_that_does_not_answer_does_not_hold_up_a_stop() {
     let verifier = Verifier::start();
     let setup = Setup::new().set("limits.close_timeout_s", 1);
     let mut daemon = setup.verified_by(&verifier.introspection(", timeout_ms = 60000")).start();
@@ -246,7 +246,7 @@ fn certificates(directory: &Path) -> bool {
 }
 
 #[test]
-fn a_judge_over_tls_is_trusted_by_its_authority_alone() {
+fn a_verifier_over_tls_is_trusted_by_its_authority_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     if !certificates(directory.path()) {

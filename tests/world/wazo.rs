@@ -89,7 +89,7 @@ fn it_is_asked_last_whatever_the_order_of_the_listener() {
     assert_eq!([wazo.text(), wazo.text()], [EVENT, EVENT]);
     assert_eq!(bus.text(), "{\"Type\":\"t\",\"Object\":\"o\"}");
     daemon.await_metric("deliveries_total{dialect=\"wazo\"}", 2);
-    assert_eq!(daemon.metric("denials_total{dialect=\"wazo\"}"), 1);
+    assert_eq!(daemon.metric("acl_denied_total{dialect=\"wazo\"}"), 1);
     publisher.send("wazo {\"name\":\"auth_session_deleted\",\"data\":{\"uuid\":\"session\"}}\n");
     assert_eq!(wazo.close_code(), 4003);
     wazo.frame(0x88, b"\x0f\xa3");

@@ -141,7 +141,7 @@ fn what_happens_at_once_is_told_in_few_requests_in_order() {
         assert_eq!(*event, json!({"name": "channel_occupied", "channel": format!("room-{number}")}));
     }
     assert!(receiver.requests().len() < CHANNELS / 2);
-    daemon.await_metric("notices_total{kind=\"webhook\",outcome=\"delivered\"}", CHANNELS as u64);
+    daemon.await_metric("webhooks_total{kind=\"webhook\",outcome=\"delivered\"}", CHANNELS as u64);
     drop(client);
     stop(daemon);
 }
@@ -161,8 +161,8 @@ fn what_was_not_taken_is_told_again_before_anything_else() {
     let bodies: HashSet<String> =
         receiver.requests()[..3].iter().map(|request| request["body"].to_string()).collect();
     assert_eq!(bodies.len(), 1, "the same request three times");
-    daemon.await_metric("notices_total{kind=\"webhook\",outcome=\"delivered\"}", 2);
-    assert_eq!(daemon.metric("notice_retries_total{kind=\"webhook\"}"), 2);
+    daemon.await_metric("webhooks_total{kind=\"webhook\",outcome=\"delivered\"}", 2);
+    assert_eq!(daemon.metric("webhook_retries_total{kind=\"webhook\"}"), 2);
     assert_eq!(daemon.logged("telling the webhook of app 7").len(), 1, "one line for one trouble");
     drop(client);
     stop(daemon);
