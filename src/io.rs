@@ -20,7 +20,8 @@
 //! - `store`: the threads of the durable topics, usually one
 //! - `admin`: the thread of health and metrics, and of what operators do with topics
 //! - `gaps`, `facts`: what some dialects lack, and what else readiness and metrics tell
-//! - `watchdog`: the thread that webhooks when another hangs
+//! - `pulse`: when each thread has last turned
+//! - `watchdog`: the thread that notices when another hangs
 //! - `clock`: the time
 
 mod admin;
@@ -40,6 +41,7 @@ mod hub;
 pub mod listen;
 mod partial;
 mod publisher;
+mod pulse;
 pub mod rehearsal;
 mod reload;
 mod request;
@@ -419,7 +421,7 @@ fn rng() -> Rng {
 /// Says now and then that this thread lives, also while nothing asks it for a turn.
 async fn beat(worker: Rc<RefCell<Worker>>) {
     loop {
-        monoio::time::sleep(watchdog::IDLE_BEAT).await;
+        monoio::time::sleep(pulse::IDLE_BEAT).await;
         worker.borrow().beat();
     }
 }

@@ -5,9 +5,9 @@
 //! taken, and for it the oldest unfinished request is ended of the address that has most of them.
 
 use super::Hub;
-use super::body::{Fault, Framing};
-use super::head::{self, HEADERS_MAX, Head};
-use super::watchdog;
+use super::body::Framing;
+use super::head::{self, Fault, HEADERS_MAX, Head};
+use super::pulse;
 use crate::api::{self, AdminToken, Asking, Exposition, TopicCall};
 use rustix::fd::OwnedFd;
 use std::cmp::Reverse;
@@ -90,7 +90,7 @@ struct Guest {
 }
 
 async fn serve(listener: &TcpListener, office: &Arc<Office>) {
-    tokio::spawn(watchdog::beat(Arc::clone(&office.hub), |pulses| &pulses.admin));
+    tokio::spawn(pulse::beat(Arc::clone(&office.hub), |hub| &hub.pulses.admin));
     let mut guests: Vec<Guest> = Vec::new();
     let metrics = Arc::clone(office.hub.metrics.last().expect("there is one for this thread"));
     for accepted in 1usize.. {

@@ -4,7 +4,7 @@
 //! because a proxy may be one of them (section 11.2). What is refused, and with what, is the same however the bytes are
 //! cut: every bound counts what the line or the trailer has, and never what happens to be there already.
 
-use super::head::{Head, TwoLines};
+use super::head::{Coding, Fault};
 
 /// Longest line that tells a chunk's size, with its end: 16 digits, and extensions that nobody sends.
 const CHUNK_LINE_BYTES_MAX: usize = 256;
@@ -15,65 +15,9 @@ const TRAILER_BYTES_MAX: usize = 4096;
 /// See [`TRAILER_BYTES_MAX`].
 const TRAILERS_MAX: usize = 32;
 
-/// What is wrong with a request: the status that refuses it, and a sentence for whoever has sent it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) status: u16,
-    pub(super) reason: &'static str,
-}
-
-const BAD_LENGTH: Fault = Fault {
-    status: 400,
-    reason: "The length of the body is not told as it should be: one Content-Length of digits alone, or \
-             Transfer-Encoding: chunked (RFC 9112 section 6.3).",
-};
 const BAD_CHUNKS: Fault =
     Fault { status: 400, reason: "The body is not in chunks as it should be (RFC 9112 section 7.1)." };
 const TOO_LARGE: Fault = Fault { status: 413, reason: "The body of the request is too large." };
-const OTHER_CODING: Fault = Fault { status: 501, reason: "The one transfer coding that is read is chunked." };
-
-/// How a body comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
-    /// At once, so many bytes; none when the head says nothing of a body.
-    Length(u64),
-    /// In chunks.
-    Chunked,
-}
-
-impl Coding {
-    /// What a head says.
-    ///
-    /// # Errors
-    /// When it can be taken for more than one thing.
-    pub(super) fn of(head: &Head<'_>) -> Result<Self, Fault> {
-        let single = |name| head.single(name).map_err(|TwoLines| BAD_LENGTH);
-        match (single("transfer-encoding")?, single("content-length")?) {
-            (None, None) => Ok(Self::Length(0)),
-            (None, Some(length)) => digits(length).map(Self::Length).ok_or(BAD_LENGTH),
-            (Some(coding), None) if !head.is_old => {
-                let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
-                if is_chunked { Ok(Self::Chunked) } else { Err(OTHER_CODING) }
-            }
-            _ => Err(BAD_LENGTH),
-        }
-    }
-
-    /// Whether there is none.
-    pub(super) fn is_none(self) -> bool {
-        self == Self::Length(0)
-    }
-}
-
-/// The number that digits alone make, so that nobody reads another; the greatest for one that is greater.
-fn digits(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let number = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
-    Some(number.unwrap_or(u64::MAX))
-}
-
 /// How much of a body has come.
 pub(super) enum Framing {
     /// It has so many bytes.
@@ -306,7 +250,7 @@ mod tests {
     #[test]
     fn a_length_has_digits_alone() {
         let length = |value: &str, limit| {
-            let length = digits(value.as_bytes()).ok_or(400_u16)?;
+            let length = crate::io::head::digits(value.as_bytes()).ok_or(400_u16)?;
             Framing::of(Coding::Length(length), limit).map(|it| it.len()).map_err(|fault| fault.status)
         };
         assert_eq!(length("0", 0), Ok(0));

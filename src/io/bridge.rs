@@ -20,7 +20,7 @@ use self::calls::Caller;
 use self::redis::{Redis, Relays};
 use self::verification::Verifiers;
 use self::webhook::WebhookClient;
-use super::{Hub, clock, watchdog};
+use super::{Hub, clock, pulse};
 use crate::dialect::{Kind, Settings, webhook_recipients};
 use crate::service::ConnectionRef;
 use crate::service::verification::{self as verification_service, TokenQuestion, Verification};
@@ -227,7 +227,7 @@ fn start(hub: &Arc<Hub>, verifiers: Verifiers, webhooks: WebhookClient, feeds: F
 }
 
 async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds: Feeds) {
-    tokio::spawn(watchdog::beat(Arc::clone(hub), |pulses| &pulses.bridge));
+    tokio::spawn(pulse::beat(Arc::clone(hub), |hub| &hub.pulses.bridge));
     if let Some(feed) = feeds.amqp {
         tokio::spawn(feed.run());
     }

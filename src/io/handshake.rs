@@ -1,8 +1,7 @@
 //! What a whole head asks for: a session, which is a WebSocket handshake, or something that a dialect answers.
 
-use super::body::Fault;
 use super::clients::{ForwardedOutcome, full};
-use super::head::{self, HEADERS_MAX, Head, HeadFields};
+use super::head::{self, Fault, HEADERS_MAX, Head, HeadFields};
 use super::request::{self, Body, Talk};
 use crate::api;
 use crate::dialect::Upgrade;

@@ -6,7 +6,6 @@
 //!
 //! This file does not know what is asked for, nor who answers.
 
-use super::body::{Coding, Fault};
 use std::borrow::Cow;
 
 /// Most header fields of a request. Browsers send about 15, proxies add some; nginx and Apache allow 100.
@@ -16,6 +15,13 @@ const HOST_BYTES_MAX: usize = 253 + 1 + 5;
 /// The schemes of a target that is a whole URL.
 const SCHEMES: [&str; 4] = ["http", "https", "ws", "wss"];
 
+/// What is wrong with a request: the status that refuses it, and a sentence for whoever has sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) status: u16,
+    pub(super) reason: &'static str,
+}
+
 const NO_REQUEST: Fault = Fault { status: 400, reason: "This is not a correct HTTP request." };
 /// A head that is longer than allowed, or has too many fields.
 pub(super) const TOO_LARGE: Fault = Fault { status: 431, reason: "The head of the request is too large." };
@@ -23,6 +29,12 @@ const BARE_LINE_FEED: Fault = Fault {
     status: 400,
     reason: "A line of the request does not end with CR and LF (RFC 9112 section 2.2).",
 };
+const BAD_LENGTH: Fault = Fault {
+    status: 400,
+    reason: "The length of the body is not told as it should be: one Content-Length of digits alone, or \
+             Transfer-Encoding: chunked (RFC 9112 section 6.3).",
+};
+const OTHER_CODING: Fault = Fault { status: 501, reason: "The one transfer coding that is read is chunked." };
 const BAD_TARGET: Fault = Fault {
     status: 400,
     reason: "The URL of the request names no host, or names it wrongly (RFC 9112 section 3.2.2).",
@@ -164,6 +176,48 @@ impl<'a> Head<'a> {
         let named = std::str::from_utf8(named.unwrap_or_default()).ok().filter(|host| is_host(host));
         Ok(self.authority.unwrap_or(named.ok_or(BAD_HOST)?))
     }
+}
+
+/// How a body comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// At once, so many bytes; none when the head says nothing of a body.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+}
+
+impl Coding {
+    /// What a head says.
+    ///
+    /// # Errors
+    /// When it can be taken for more than one thing.
+    pub(super) fn of(head: &Head<'_>) -> Result<Self, Fault> {
+        let single = |name| head.single(name).map_err(|TwoLines| BAD_LENGTH);
+        match (single("transfer-encoding")?, single("content-length")?) {
+            (None, None) => Ok(Self::Length(0)),
+            (None, Some(length)) => digits(length).map(Self::Length).ok_or(BAD_LENGTH),
+            (Some(coding), None) if !head.is_old => {
+                let is_chunked = coding.eq_ignore_ascii_case(b"chunked");
+                if is_chunked { Ok(Self::Chunked) } else { Err(OTHER_CODING) }
+            }
+            _ => Err(BAD_LENGTH),
+        }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_none(self) -> bool {
+        self == Self::Length(0)
+    }
+}
+
+/// The number that digits alone make, so that nobody reads another; the greatest for one that is greater.
+pub(super) fn digits(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
+    Some(number.unwrap_or(u64::MAX))
 }
 
 /// A header stands there twice that may not.

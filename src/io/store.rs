@@ -32,7 +32,7 @@ pub use self::archive::Disk;
 pub use self::backup::{Backup, keep};
 pub use self::check::{StoreReport, check};
 pub use self::format::OpenError;
-pub(super) use self::handle::{Store, thread};
+pub(super) use self::handle::Store;
 pub use self::log::Unsynced;
 pub(super) use self::owner::start;
 pub use self::restore::{RestoreError, Restored, restore};

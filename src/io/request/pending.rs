@@ -2,9 +2,9 @@
 
 use crate::api::{self, Persistence};
 use crate::dialect::{Kind, Request};
-use crate::io::body::{Fault, Framing};
+use crate::io::body::Framing;
 use crate::io::clients::Clients;
-use crate::io::head::{Head, HeadFields};
+use crate::io::head::{Fault, Head, HeadFields};
 use crate::shard::{Id, Shard};
 use crate::wheel::Now;
 use rustix::fd::BorrowedFd;

@@ -295,8 +295,3 @@ impl Drop for Copying {
         self.0.store(false, Relaxed);
     }
 }
-
-/// The name of a thread of the owner with this index.
-pub(in crate::io) fn thread(what: &str, owner: usize) -> String {
-    if owner == 0 { what.into() } else { format!("{what}-{owner}") }
-}

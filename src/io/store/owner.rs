@@ -4,7 +4,7 @@
 //! then tells the producers and delivers. While the disk works, more comes in: that is the next group.
 
 use super::archive::Disk;
-use super::handle::{Inbox, thread};
+use super::handle::Inbox;
 use super::log::Unsynced;
 use super::settings::StoreSettings;
 use super::survey::Surveyor;
@@ -14,7 +14,7 @@ use crate::io::Hub;
 use crate::io::clock;
 use crate::io::gaps::GapSource;
 use crate::io::handoff::Parcel;
-use crate::io::watchdog::BEAT;
+use crate::io::pulse::{BEAT, owner_thread};
 use crate::service::Answer;
 use crate::service::topic::{
     OwnerIndex, TopicAnswer, TopicDelivery, TopicOutgoing, TopicOwner, TopicQuestion, TopicRules,
@@ -62,7 +62,7 @@ pub(in crate::io) fn start(
 fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<()> {
     let (syncer, taken) = mpsc::channel::<Unsynced>();
     let for_syncer = Arc::clone(hub);
-    std::thread::Builder::new().name(thread("sync", index)).spawn(move || {
+    std::thread::Builder::new().name(owner_thread("sync", index)).spawn(move || {
         for unsynced in taken {
             let result = unsynced.sync();
             for_syncer.store.posts[index].put(|inbox| inbox.synced = Some(result));
@@ -71,7 +71,7 @@ fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<(
     let running = |running| hub.store.posts[index].running.store(running, Relaxed);
     let for_thread = Arc::clone(hub);
     running(true);
-    let spawned = std::thread::Builder::new().name(thread("store", index)).spawn(move || {
+    let spawned = std::thread::Builder::new().name(owner_thread("store", index)).spawn(move || {
         // Whatever ends the thread, the others notice it.
         let over = Over(for_thread, index);
         run(&over.0, index, topics, &syncer);
