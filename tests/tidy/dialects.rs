@@ -32,15 +32,11 @@ const STILL_NAMING: &[&str] = &[
     "src/io.rs",
     "src/io/bridge/amqp.rs",
     "src/io/bridge/redis.rs",
-    "src/io/bridge/webhook.rs",
     "src/io/facts.rs",
     "src/io/handshake.rs",
     "src/io/reload.rs",
     "src/io/store/handle.rs",
     "src/io/store/owner.rs",
-    "src/shard.rs",
-    "src/shard/presence.rs",
-    "src/shard/topics.rs",
 ];
 
 /// The protocols' modules and their variants of `Kind`, as the list has them: `Variant: module::Type, …`.
