@@ -12,7 +12,7 @@ pub mod channel;
 pub mod client;
 mod early;
 pub mod echo;
-pub mod grants;
+mod grants;
 mod input;
 #[cfg(feature = "conformance")]
 pub mod mirror;
@@ -41,7 +41,7 @@ use crate::service::DialectId;
 use crate::service::presence::{PresenceAnswer, PresenceQuestion, PresenceVoice};
 use crate::service::topic::{Recipient, StoredMessage};
 use crate::service::webhook::Recipients;
-use crate::token::Verifier;
+use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
 use std::borrow::Cow;
 
@@ -130,6 +130,20 @@ macro_rules! dialects {
             #[must_use]
             pub fn verifier(self, settings: &Settings) -> Option<&Verifier> {
                 match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::verifier(settings),)+ }
+            }
+
+            /// See [`Dialect::granted`].
+            ///
+            /// # Errors
+            /// As [`Dialect::granted`].
+            pub fn granted(self, grant: &Grant, settings: &Settings) -> Result<String, String> {
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::granted(grant, settings),)+ }
+            }
+
+            /// See [`Dialect::WITHOUT_TOKENS`].
+            #[must_use]
+            pub const fn without_tokens(self) -> &'static str {
+                match self { $($(#[$attribute])* Kind::$variant => <$type as Dialect>::WITHOUT_TOKENS,)+ }
             }
 
             /// See [`Dialect::presence`].

@@ -74,7 +74,7 @@ impl Check {
             return Err(CliError::configuration(format!("{name}: {problems}")));
         }
         let mut is_damaged = false;
-        if let Some(store) = plan.store.as_ref().filter(|_| speaks(&plan, Kind::Pulsar)) {
+        if let Some(store) = plan.store.as_ref().filter(|_| has_topics(&plan)) {
             let report = io::store::check(store, self.whole_store);
             let report = report.map_err(|error| CliError::new(error.to_string()).with((&error).into()))?;
             report.lines.iter().for_each(|line| text += &format!("{line}\n"));
@@ -139,7 +139,7 @@ impl Start {
     }
 
     fn store(&mut self, plan: &Plan) {
-        let Some(store) = plan.store.as_ref().filter(|_| speaks(plan, Kind::Pulsar)) else { return };
+        let Some(store) = plan.store.as_ref().filter(|_| has_topics(plan)) else { return };
         for (key, path) in [("store.path", &store.path), ("store.backup_path", &store.backup_path)] {
             if let Some(Err(error)) = path.as_deref().map(rehearsal::writable) {
                 self.problems.push(format!(
@@ -240,6 +240,11 @@ pub(super) fn describe(plan: &Plan) -> String {
         lines += &format!("tokens {}: {} asks {}\n", kind.name(), remote.protocol(), remote.host());
     }
     lines
+}
+
+/// Whether any listener speaks a dialect with durable topics.
+fn has_topics(plan: &Plan) -> bool {
+    plan.listen.iter().flat_map(|listen| &listen.kinds).any(|kind| kind.has_topics())
 }
 
 /// Whether any listener speaks a dialect.

@@ -68,7 +68,7 @@ pub(super) fn descriptor_limit() -> usize {
 
 fn needs_store(config: &Config) -> bool {
     let mut dialects = config.listen.iter().flat_map(|listen| &listen.dialects);
-    dialects.any(|name| *name == Kind::Pulsar.name())
+    dialects.any(|name| Kind::named(name).is_some_and(Kind::has_topics))
 }
 
 /// Raises a limit as far as allowed; returns what it is then, if there is one.

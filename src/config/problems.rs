@@ -55,7 +55,7 @@ impl Config {
             problems
                 .extend(table.problems(spoken.iter().any(|kind| table.dialects().contains(&kind.name()))));
         }
-        problems.extend(self.store.problems(spoken.contains(&Kind::Pulsar)));
+        problems.extend(self.store.problems(spoken.iter().any(|kind| kind.has_topics())));
         problems.extend(self.taken_twice());
         problems.extend(self.admin.iter().flat_map(AdminTable::problems));
         if unix::mode(&self.feed.unix.mode).is_none() {

@@ -143,6 +143,10 @@ impl Dialect for Channel {
         recipients.callback.clone_from(&settings.channel.callback);
     }
 
+    fn granted(grant: &Grant, settings: &crate::dialect::Settings) -> Result<String, String> {
+        place_of(grant, &settings.channel)
+    }
+
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
         if self.stage != ChannelStage::Open {
             return Admission::No;
@@ -358,7 +362,7 @@ fn expired() -> Action {
 
 /// Whether a channel can have this name.
 /// Where a grant lets its bearer in and as whom, in words; the claims are those that a session is opened by.
-pub(super) fn place_of(grant: &Grant, settings: &ChannelSettings) -> Result<String, String> {
+fn place_of(grant: &Grant, settings: &ChannelSettings) -> Result<String, String> {
     let channel = grant.text("channel").ok_or("it names no channel, as a text")?;
     if !is_channel(channel) || channel.len() > settings.channel_bytes_max {
         return Err(format!(

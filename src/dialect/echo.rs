@@ -100,6 +100,7 @@ struct Rare {
 impl Dialect for Echo {
     const NAME: &'static str = "echo";
     const WORD: &'static str = "echo";
+    const WITHOUT_TOKENS: &'static str = ": the app's secret signs for them";
     const CLIENT: &'static dyn crate::dialect::client::DialectClient = &client::EchoClient;
     const TOPIC: u8 = TOPIC;
     const PING: &'static [u8] = b"";

@@ -15,6 +15,7 @@ mod text;
 
 use self::command::{EventCommand, EventRule, Spelling};
 use crate::dialect::early::Early;
+use crate::dialect::grants::{cells, may, of_list};
 use crate::dialect::personium::{
     self, CELL_BYTES_MAX, CLOSE, PersoniumSettings, after, cell_of_host, is_name, keepalive,
 };
@@ -136,6 +137,10 @@ impl Dialect for PersoniumEvent {
 
     fn verifier(settings: &super::Settings) -> Option<&Verifier> {
         settings.personium.verifier.as_ref()
+    }
+
+    fn granted(grant: &Grant, _: &crate::dialect::Settings) -> Result<String, String> {
+        granted(grant)
     }
 
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
@@ -410,4 +415,19 @@ fn cell_of<'a>(upgrade: &Upgrade<'a>) -> Option<Cow<'a, str>> {
         None if before.is_empty() => cell_of_host(upgrade.host).map(Cow::Borrowed),
         None => None,
     }
+}
+
+/// What a token grants, in words.
+fn granted(grant: &Grant) -> Result<String, String> {
+    if !may(grant, &["root", "event", "event-read"]) {
+        return Err("its scope has neither event-read nor event nor root".into());
+    }
+    let cells = cells(grant)?;
+    let publishes = if may(grant, &["root", "event"]) { "receive and publish" } else { "receive" };
+    let narrow: Vec<String> = [("event_types", "types"), ("event_objects", "objects")]
+        .into_iter()
+        .filter_map(|(claim, of)| Some(format!("{of} that begin with {}", of_list(&grant.list(claim)?))))
+        .collect();
+    let narrow = if narrow.is_empty() { String::new() } else { format!(", only {}", narrow.join(" and ")) };
+    Ok(format!("{publishes} events of the cell {cells}{narrow}"))
 }

@@ -14,6 +14,7 @@ mod message;
 pub use self::glob::{GLOBS_MAX, is_glob};
 
 use self::message::TokenMessage;
+use crate::dialect::grants::{cells, may, of_list};
 use crate::dialect::personium::{
     self, CELL_BYTES_MAX, CLOSE, cell_of_host, is_name, is_segment, put_error, put_session,
 };
@@ -122,6 +123,10 @@ impl Dialect for PersoniumTopic {
 
     fn verifier(settings: &super::Settings) -> Option<&Verifier> {
         settings.personium.verifier.as_ref()
+    }
+
+    fn granted(grant: &Grant, _: &crate::dialect::Settings) -> Result<String, String> {
+        granted(grant)
     }
 
     fn admits(&self, _: &Publication, now: Now) -> Admission {
@@ -283,6 +288,16 @@ fn is_topic(path: &str) -> bool {
         && word == Some("topic")
         && collection.peek().is_some()
         && collection.all(|part| !part.is_empty())
+}
+
+/// What a token grants, in words.
+fn granted(grant: &Grant) -> Result<String, String> {
+    if !(may(grant, &["all"]) || (may(grant, &["read"]) && may(grant, &["stream-receive"]))) {
+        return Err("its scope has neither read with stream-receive nor all".into());
+    }
+    let cells = cells(grant)?;
+    let narrow = grant.list("topics").map(|globs| format!(" that match {}", of_list(&globs)));
+    Ok(format!("follow topics of the cell {cells}{}", narrow.unwrap_or_default()))
 }
 
 #[cfg(test)]

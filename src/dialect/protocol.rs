@@ -8,7 +8,7 @@ use crate::reason::Reason;
 use crate::service::presence::{PresenceAnswer, PresenceQuestion, PresenceVoice};
 use crate::service::topic::{Recipient, StoredMessage};
 use crate::service::webhook::Recipients;
-use crate::token::Verifier;
+use crate::token::{Grant, Verifier};
 use crate::wheel::Now;
 use std::borrow::Cow;
 
@@ -55,6 +55,8 @@ pub trait Dialect: Sized {
     const WORD: &'static str;
     /// Whether its sessions ask for durable topics, so that a store is opened; they are told where the client is.
     const HAS_TOPICS: bool = false;
+    /// Why its clients have no tokens, behind that they have none; empty where they have.
+    const WITHOUT_TOKENS: &'static str = "";
     /// Its clients' end.
     const CLIENT: &'static dyn DialectClient;
     /// The first byte of its topics, which no other dialect has.
@@ -118,6 +120,15 @@ pub trait Dialect: Sized {
     /// The verifier of its tokens; `None` when it takes none.
     fn verifier(_settings: &Settings) -> Option<&Verifier> {
         None
+    }
+
+    /// What a token that its verifier has found good lets its bearer do, in words, or why it opens no session all the
+    /// same.
+    ///
+    /// # Errors
+    /// What is missing in it.
+    fn granted(_grant: &Grant, _settings: &Settings) -> Result<String, String> {
+        Ok("everything: its clients have no tokens".into())
     }
 
     /// How it tells of presence; `None` when it has none.

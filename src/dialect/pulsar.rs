@@ -222,6 +222,10 @@ impl Dialect for Pulsar {
         settings.pulsar.verifier.as_ref()
     }
 
+    fn granted(grant: &Grant, settings: &crate::dialect::Settings) -> Result<String, String> {
+        credentials::granted(grant, &settings.pulsar)
+    }
+
     fn admits(&self, publication: &Publication, now: Now) -> Admission {
         let RoleState::Listener(listener) = &self.part else { return Admission::No };
         let admission = listener.admits(publication, self.version);

@@ -36,7 +36,7 @@ use crate::reason::Reason;
 use crate::service::Answer;
 use crate::service::verification::TokenAnswer;
 use crate::setting::LONGEST_MESSAGE_BYTES;
-use crate::token::{TokenSettings, Verifier};
+use crate::token::{Grant, TokenSettings, Verifier};
 use crate::wheel::Now;
 use schemars::JsonSchema;
 use smallvec::SmallVec;
@@ -232,6 +232,10 @@ impl Dialect for Wazo {
 
     fn verifier(settings: &super::Settings) -> Option<&Verifier> {
         settings.wazo.verifier.as_ref()
+    }
+
+    fn granted(grant: &Grant, _: &crate::dialect::Settings) -> Result<String, String> {
+        pass::granted(grant)
     }
 
     fn admits(&self, publication: &Publication, now: Now) -> Admission {

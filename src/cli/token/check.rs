@@ -7,7 +7,7 @@ use super::super::load::{self, LoadedConfig};
 use super::super::locate::Located;
 use super::super::output::print;
 use super::super::{CliError, paths, trial};
-use crate::dialect::{Kind, Settings, grants};
+use crate::dialect::{Kind, Settings};
 use crate::io::{self, Plan};
 use crate::token::{Grant, NEVER_MS, TOKEN_BYTES_MAX, Verdict};
 use std::io::Read as _;
@@ -96,9 +96,9 @@ fn loaded(config: Option<&Path>) -> Result<LoadedConfig, CliError> {
 /// What a token lets its bearer do in a dialect, or why not.
 fn verified(kind: Kind, token: &str, settings: &Settings) -> Result<String, String> {
     let Some(verifier) = kind.verifier(settings) else {
-        return match kind {
-            Kind::Echo => Err("the clients of echo have no tokens: the app's secret signs for them".into()),
-            _ => Ok("everything, with a token or without (anonymous = true)".into()),
+        return match kind.without_tokens() {
+            "" => Ok("everything, with a token or without (anonymous = true)".into()),
+            why => Err(format!("the clients of {} have no tokens{why}", kind.name())),
         };
     };
     let now_ms = io::now().unix_ms;
@@ -112,7 +112,7 @@ fn verified(kind: Kind, token: &str, settings: &Settings) -> Result<String, Stri
     };
     match verdict {
         Verdict::Granted(grant) => {
-            let words = grants::granted(kind, &grant, settings)?;
+            let words = kind.granted(&grant, settings)?;
             Ok(format!("{words}; {}", end(&grant, now_ms)))
         }
         Verdict::Refused(refusal) => Err(refusal.to_string()),

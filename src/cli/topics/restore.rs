@@ -6,7 +6,6 @@ use super::super::output::{note, print};
 use super::super::user::User;
 use super::super::{CliError, error::CliStatus};
 use super::show;
-use crate::dialect::Kind;
 use crate::io::rehearsal::{self, Occupancy};
 use crate::io::store::{self, RestoreError, Restored};
 use crate::io::{Listen, Plan};
@@ -45,7 +44,7 @@ impl Restore {
         let config = self.config.clone().map_or_else(service_configuration, Ok)?;
         User::verified(self.user.as_deref())?.become_it()?;
         let plan = load::file(&config)?.plan;
-        let speaks = plan.listen.iter().any(|listen| listen.kinds.contains(&Kind::Pulsar));
+        let speaks = plan.listen.iter().any(|listen| listen.kinds.iter().any(|kind| kind.has_topics()));
         let Some(store) = plan.store.as_ref().filter(|store| speaks && store.path.is_some()) else {
             let name = config.display();
             return Err(CliError::configuration(format!(

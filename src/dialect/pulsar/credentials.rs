@@ -8,6 +8,7 @@
 use super::jackson::{self, Wrong};
 use super::params::Params;
 use super::settings::{DefaultRights, PulsarSettings};
+use crate::dialect::grants::of_list;
 use crate::json::RawValue;
 use crate::service::topic::Rights;
 use crate::token::{Grant, NEVER_MS};
@@ -82,6 +83,22 @@ pub(super) fn end_of(grant: &Grant, now: Now) -> Tick {
     }
     let end_ns = now.monotonic_ns.saturating_add(now.ns_until(grant.expires_at_ms));
     Tick::try_from(end_ns.div_ceil(TICK_MS * 1_000_000)).unwrap_or(NEVER)
+}
+
+/// What a token grants, in words.
+pub(super) fn granted(grant: &Grant, settings: &PulsarSettings) -> Result<String, String> {
+    let verbs = [("produce", "pulsar_produce"), ("consume", "pulsar_consume"), ("read", "pulsar_read")];
+    if verbs.iter().all(|(_, claim)| grant.list(claim).is_none()) {
+        return match settings.default_rights {
+            DefaultRights::All => Ok("produce, consume and read, all topics (pulsar.default_rights)".into()),
+            DefaultRights::None => {
+                Err("it has none of pulsar_produce, pulsar_consume and pulsar_read, and pulsar.default_rights is none".into())
+            }
+        };
+    }
+    let each = verbs.iter().filter_map(|(verb, claim)| Some((verb, grant.list(claim)?)));
+    let each: Vec<String> = each.map(|(verb, globs)| format!("{verb} {}", of_list(&globs))).collect();
+    Ok(each.join("; "))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::acl::{Acl, Acls};
 use super::event::EventTarget;
 use super::pattern::Who;
 use crate::dialect::Context;
+use crate::dialect::grants::of_list;
 use crate::token::{Grant, NEVER_MS};
 use crate::wheel::Now;
 use std::sync::Arc;
@@ -147,4 +148,22 @@ fn expiry(at_ms: u64, now: Now) -> Option<u64> {
     }
     let left_ms = at_ms.checked_sub(now.unix_ms).filter(|left_ms| *left_ms > 0)?;
     Some(now.monotonic_ns.saturating_add(left_ms.saturating_mul(1_000_000)))
+}
+
+/// What a token grants, in words.
+pub(super) fn granted(grant: &Grant) -> Result<String, String> {
+    let list = grant.list("acl").ok_or("it has no acl")?;
+    let acl = Acl::new(&list).ok_or("its acl has a pattern that cannot be read, or too many")?;
+    let text = |claim: &str| grant.text(claim).unwrap_or("");
+    if ["sub", "session_uuid", "tenant_uuid"].iter().any(|claim| text(claim).len() > super::ID_BYTES_MAX) {
+        return Err(format!(
+            "its sub, session_uuid or tenant_uuid is longer than {} bytes",
+            super::ID_BYTES_MAX
+        ));
+    }
+    let who = Who { user: text("sub"), session: text("session_uuid") };
+    if !acl.allows(super::ACCESS, who) {
+        return Err("its acl does not allow websocketd".into());
+    }
+    Ok(format!("receive events whose required_acl matches {}", of_list(&list)))
 }
