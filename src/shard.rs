@@ -11,22 +11,24 @@
 mod asking;
 mod delivering;
 mod ending;
+mod event;
 mod opening;
 mod outgoing;
 mod presence;
 mod report;
+mod reporting;
 mod serving;
 mod session;
 mod timing;
 
+pub use self::event::{ConnectionEvent, Id};
 pub use self::outgoing::Outgoing;
 pub use self::report::{Report, settle_reports};
 pub use self::session::Limits;
 
-use self::asking::Outage;
 use self::outgoing::Outbound;
 use self::report::Why;
-use self::session::{Phase, Session};
+use self::session::{Outage, Phase, Session};
 use crate::dialect::{Action, Actions, Admission, Context, Input, Kind, PerShard, Rng, Settings};
 use crate::event::Parser;
 use crate::frame::{self, Draft, Publication};
@@ -44,32 +46,12 @@ use slab::Slab;
 use std::sync::Arc;
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 
-/// A connection of this shard. Reused after the connection is gone.
-pub type Id = u32;
-
 /// Close code of a client that reads too slowly, or for which there is no room: try again later.
 const CLOSE_TRY_LATER: u16 = 1013;
 /// Close code of a session whose dialect has left.
 const CLOSE_GOING_AWAY: u16 = 1001;
 /// Seconds that a peer has to close its side after everything was said.
 const LINGER_S: u64 = 2;
-
-/// What flushing found out about a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Everything has been said: shut the sending side.
-    Finished(Id),
-    /// The socket refuses bytes: call [`Shard::writable`] when it takes them again.
-    Blocked(Id),
-    /// The connection no longer exists here: close the socket.
-    Gone(Id),
-    /// The connection takes requests again: what it has sent meanwhile is to be read.
-    Ready(Id),
-    /// Whether the peer still lives is to be looked at; answered by [`Shard::probed`].
-    Probe(Id),
-    /// The handshake has been answered: what the client has sent behind it is to be read.
-    Opened(Id),
-}
 
 /// See the module.
 pub struct Shard {
@@ -81,7 +63,7 @@ pub struct Shard {
     candidates: Vec<u32>,
     sequence: u32,
     pings: [Option<FrameId>; Kind::ALL.len()],
-    shared: Shared,
+    shared: Lent,
     limits: Limits,
     metrics: Arc<Metrics>,
     outgoing: Outbound,
@@ -103,7 +85,7 @@ pub struct Shard {
     /// The last number that was given to a question about a token.
     asked: u32,
     outages: [Option<Outage>; Kind::ALL.len()],
-    events: Vec<Event>,
+    events: Vec<ConnectionEvent>,
     reports: Vec<Report>,
     /// What a dialect is told just now.
     why: Why,
@@ -112,7 +94,7 @@ pub struct Shard {
 }
 
 /// What dialects are lent.
-struct Shared {
+struct Lent {
     settings: Arc<Settings>,
     parser: Parser,
     draft: Draft,
@@ -122,7 +104,7 @@ struct Shared {
     actions: Actions,
 }
 
-impl Shared {
+impl Lent {
     /// What a dialect is lent for a step, and where its answer goes.
     fn lend(&mut self, now: Now) -> (Context<'_>, &mut Actions) {
         let Self { settings, parser, draft, of_dialects, retained, rng, actions } = self;
@@ -143,7 +125,7 @@ impl Shard {
             candidates: Vec::new(),
             sequence: 0,
             pings: [None; Kind::ALL.len()],
-            shared: Shared {
+            shared: Lent {
                 settings,
                 parser: Parser::default(),
                 draft: Draft::default(),
@@ -271,7 +253,7 @@ impl Shard {
     }
 
     /// Whether the dialect has the connection's handshake and has not answered it. What the client sends meanwhile is to
-    /// be read later; see [`Event::Opened`].
+    /// be read later; see [`ConnectionEvent::Opened`].
     #[must_use]
     pub fn is_opening(&self, id: Id) -> bool {
         self.sessions.get(id as usize).is_some_and(|session| session.phase == Phase::Opening)
@@ -407,7 +389,7 @@ impl Shard {
     }
 
     /// What is to be done to connections since the last call.
-    pub fn take_events(&mut self) -> impl Iterator<Item = Event> + use<> {
+    pub fn take_events(&mut self) -> impl Iterator<Item = ConnectionEvent> + use<> {
         std::mem::take(&mut self.events).into_iter()
     }
 
@@ -436,16 +418,16 @@ impl Shard {
             let has_taken = flushed == Flushed::Empty && std::mem::take(&mut session.owes_receipt);
             match flushed {
                 Flushed::Broken => self.remove(id, Reason::Gone, now),
-                Flushed::Blocked => self.events.push(Event::Blocked(id)),
+                Flushed::Blocked => self.events.push(ConnectionEvent::Blocked(id)),
                 Flushed::Waiting => {}
                 Flushed::Empty if session.phase == Phase::Ending => {
                     session.phase = Phase::Over;
                     session.deadline = now.tick() + ticks(LINGER_S);
                     self.wheel.schedule(id, session.deadline);
-                    self.events.push(Event::Finished(id));
+                    self.events.push(ConnectionEvent::Finished(id));
                 }
                 Flushed::Empty if before > 0 && session.phase.awaits_request() => {
-                    self.events.push(Event::Ready(id))
+                    self.events.push(ConnectionEvent::Ready(id))
                 }
                 Flushed::Empty => {}
             }

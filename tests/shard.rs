@@ -9,7 +9,7 @@ use fanfare::message::{Interest, Received};
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
 use fanfare::reason::Reason;
-use fanfare::shard::{Event, Id, Limits, Shard};
+use fanfare::shard::{ConnectionEvent, Id, Limits, Shard};
 use fanfare::wheel::Now;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Stage {
         self.shard.deliver(publication, self.now);
     }
 
-    fn flush(&mut self) -> Vec<Event> {
+    fn flush(&mut self) -> Vec<ConnectionEvent> {
         let Self { shard, room, wire, .. } = self;
         shard.flush(self.now, |id, bytes| {
             let room = room.get_mut(&id);
@@ -74,7 +74,7 @@ impl Stage {
     }
 
     /// Lets time pass, and returns what became of connections meanwhile.
-    fn wait(&mut self, seconds: u64) -> Vec<Event> {
+    fn wait(&mut self, seconds: u64) -> Vec<ConnectionEvent> {
         self.now.monotonic_ns += seconds * 1_000_000_000;
         self.now.unix_ms += seconds * 1000;
         self.shard.tick(self.now);
@@ -162,7 +162,7 @@ fn the_subscriptions_of_all_sessions_together_are_limited() {
     assert_eq!(stage.ends(Reason::Limit), 1);
     assert_eq!(stage.shard.interest(first), stage.shard.interest(second));
     stage.shard.receive(third, Received::Close(b""), stage.now);
-    assert_eq!(stage.flush(), [Event::Finished(third)]);
+    assert_eq!(stage.flush(), [ConnectionEvent::Finished(third)]);
     stage.shard.lost(first, stage.now);
     let fourth = stage.join();
     stage.deliver(&event(1));
@@ -176,9 +176,9 @@ fn a_request_that_does_not_come_is_answered_408_and_ended() {
     let mut stage = Stage::new(Limits::default());
     let id = stage.shard.accept(stage.now);
     assert!(stage.wait(9).is_empty());
-    assert_eq!(stage.wait(1), [Event::Finished(id)]);
+    assert_eq!(stage.wait(1), [ConnectionEvent::Finished(id)]);
     assert!(stage.wire[&id].starts_with(b"HTTP/1.1 408 "));
-    assert_eq!(stage.wait(2), [Event::Gone(id)]);
+    assert_eq!(stage.wait(2), [ConnectionEvent::Gone(id)]);
     assert!(stage.shard.is_empty());
 }
 
@@ -193,9 +193,9 @@ fn a_close_is_over_when_the_peer_has_answered_or_after_its_time() {
     assert_eq!(stage.shard.interest(polite), Interest::Controls, "its answer is read");
     stage.shard.receive(polite, Received::Text("what was on its way"), stage.now);
     stage.shard.receive(polite, Received::Close(&[3, 233]), stage.now);
-    assert_eq!(stage.flush(), [Event::Finished(polite)]);
+    assert_eq!(stage.flush(), [ConnectionEvent::Finished(polite)]);
     assert_eq!(stage.shard.interest(polite), Interest::Nothing);
     stage.shard.lost(polite, stage.now);
-    assert_eq!(stage.flush(), [Event::Gone(polite)]);
-    assert_eq!(stage.wait(5), [Event::Gone(rude)]);
+    assert_eq!(stage.flush(), [ConnectionEvent::Gone(polite)]);
+    assert_eq!(stage.wait(5), [ConnectionEvent::Gone(rude)]);
 }

@@ -13,7 +13,7 @@ use fanfare::service::topic::{
     TopicQuestion, TopicRefusal,
 };
 use fanfare::service::{Answer, ConnectionRef, Question};
-use fanfare::shard::{Event, Id, Limits, Shard};
+use fanfare::shard::{ConnectionEvent, Id, Limits, Shard};
 use fanfare::wheel::Now;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl Stage {
         self.shard.take_delivery(&delivery, self.now);
     }
 
-    fn flush(&mut self) -> Vec<Event> {
+    fn flush(&mut self) -> Vec<ConnectionEvent> {
         let Self { shard, room, wire, .. } = self;
         shard.flush(self.now, |id, bytes| {
             let room = room.get_mut(&id);
@@ -139,7 +139,7 @@ fn whether_a_peer_lives_is_looked_at_where_its_socket_is_and_told_after_its_end(
     let connection = stage.join();
     for (is_closing, word) in [(false, "lives"), (true, "ends")] {
         stage.shard.answer(connection, Answer::Topic(TopicAnswer::Probe), stage.now);
-        assert_eq!(stage.flush(), [Event::Probe(connection.id)]);
+        assert_eq!(stage.flush(), [ConnectionEvent::Probe(connection.id)]);
         stage.shard.probed(connection.id, is_closing, stage.now);
         assert_eq!(stage.asked(), [(connection, word)]);
     }
@@ -150,7 +150,7 @@ fn whether_a_peer_lives_is_looked_at_where_its_socket_is_and_told_after_its_end(
     stage.flush();
     stage.shard.lost(connection.id, stage.now);
     stage.shard.answer(connection, Answer::Topic(TopicAnswer::Probe), stage.now);
-    assert!(!stage.flush().contains(&Event::Probe(connection.id)));
+    assert!(!stage.flush().contains(&ConnectionEvent::Probe(connection.id)));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::outbox::Sent;
 use crate::proxy::Remote;
 use crate::reason::Reason;
-use crate::shard::{Event, Id, Shard};
+use crate::shard::{ConnectionEvent, Id, Shard};
 use crate::wheel::{Now, Tick};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -455,7 +455,7 @@ impl Sockets {
         }
         for event in shard.take_events() {
             match event {
-                Event::Blocked(id) => {
+                ConnectionEvent::Blocked(id) => {
                     if let Some(Some(socket)) = self.sockets.get_mut(id as usize)
                         && shard.awaits_request(id)
                     {
@@ -463,12 +463,12 @@ impl Sockets {
                     }
                     self.interest(id, EventFlags::OUT);
                 }
-                Event::Ready(id) => self.waiting.push(id),
-                Event::Probe(id) => self.probed.push(id),
-                Event::Opened(id) if self.is_off(id) => self.waiting.push(id),
-                Event::Opened(_) => {}
-                Event::Finished(id) => self.finish(id),
-                Event::Gone(id) => {
+                ConnectionEvent::Ready(id) => self.waiting.push(id),
+                ConnectionEvent::Probe(id) => self.probed.push(id),
+                ConnectionEvent::Opened(id) if self.is_off(id) => self.waiting.push(id),
+                ConnectionEvent::Opened(_) => {}
+                ConnectionEvent::Finished(id) => self.finish(id),
+                ConnectionEvent::Gone(id) => {
                     if let Some(socket) = self.sockets.get_mut(id as usize).and_then(Option::take) {
                         self.total.fetch_sub(1, Relaxed);
                         self.clients.forget(id);

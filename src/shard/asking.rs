@@ -5,7 +5,7 @@
 //! was granted can be taken back until the session says that it may be forgotten.
 
 use super::session::Phase;
-use super::{Event, Id, Shard};
+use super::{ConnectionEvent, Id, Outgoing, Shard};
 use crate::dialect::{AnyDialect, Input, Kind};
 use crate::reason::Reason;
 use crate::service::topic::{TopicAnswer, TopicQuestion};
@@ -16,10 +16,18 @@ use crate::token::{Refusal, Verdict};
 use crate::wheel::Now;
 use core::net::IpAddr;
 
-/// Code and reason that end the sessions of a dialect for as long as its feed is away.
-pub(super) type Outage = (u16, &'static str);
-
 impl Shard {
+    /// What is to be handed to the shards since the last call, this one included, in this order.
+    pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.outgoing).list
+    }
+
+    /// Whether something that clients have caused waits for room elsewhere.
+    #[must_use]
+    pub fn holds_back(&self) -> bool {
+        !(self.outgoing.list.is_empty() && self.questions.is_empty())
+    }
+
     /// What is to be asked since the last call, in order.
     pub fn take_questions(&mut self) -> Vec<(ConnectionRef, Question)> {
         self.unaddressed.clear();
@@ -96,7 +104,7 @@ impl Shard {
                 self.tell(id, Input::Answer(Answer::Token(attempt, answer)), now);
             }
             Answer::Topic(TopicAnswer::Answer(status, body)) => self.answer_request(id, status, &body, now),
-            Answer::Topic(TopicAnswer::Probe) => self.events.push(Event::Probe(id)),
+            Answer::Topic(TopicAnswer::Probe) => self.events.push(ConnectionEvent::Probe(id)),
             Answer::Presence(answer) if matches!(session.phase, Phase::Asked(..)) => {
                 self.answer_inquiry(id, answer, now);
             }
@@ -105,7 +113,7 @@ impl Shard {
     }
 
     /// Whether the peer of a connection has sent its last, which is then still to be read. The answer to
-    /// [`Event::Probe`]. Of a session that has ended the owner of the topics knows.
+    /// [`ConnectionEvent::Probe`]. Of a session that has ended the owner of the topics knows.
     pub fn probed(&mut self, id: Id, is_closing: bool, now: Now) {
         let dialect = self.sessions.get(id as usize).and_then(|session| session.dialect.as_ref());
         if let Some(kind) = dialect.map(AnyDialect::kind) {

@@ -2,7 +2,7 @@
 
 use super::report::Told;
 use super::session::Phase;
-use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, Event, Id, Shard};
+use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, ConnectionEvent, Id, Shard};
 use crate::api::{AnswerForm, Persistence};
 use crate::dialect::{Action, Actions, AnyDialect, Input, Kind};
 use crate::frame;
@@ -131,7 +131,7 @@ impl Shard {
         match session.phase {
             Phase::Ending | Phase::Over => return,
             // It is read on, or unread bytes would reset the connection and lose the answer.
-            Phase::Opening => self.events.push(Event::Opened(id)),
+            Phase::Opening => self.events.push(ConnectionEvent::Opened(id)),
             _ => {}
         }
         session.phase = Phase::Ending;
@@ -179,6 +179,6 @@ impl Shard {
         self.metrics.outbox_bytes.sub(session.outbox.backlog_bytes() as u64);
         self.turn.discard(&mut session.outbox);
         self.metrics.connections.set(self.sessions.len() as u64);
-        self.events.push(Event::Gone(id));
+        self.events.push(ConnectionEvent::Gone(id));
     }
 }

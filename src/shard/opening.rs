@@ -2,7 +2,7 @@
 
 use super::report::{Told, Why, by_status};
 use super::session::{AwaitedAnswer, Phase};
-use super::{Event, Id, Shard};
+use super::{ConnectionEvent, Id, Shard};
 use crate::api;
 use crate::dialect::{Actions, Kind, Upgrade};
 use crate::reason::{Handshake, Reason};
@@ -42,7 +42,7 @@ impl Shard {
         session.deadline = NEVER;
         self.perform(id, dialect_kind, now);
         self.tell_of_outage(id, now);
-        if self.events.last() == Some(&Event::Opened(id)) {
+        if self.events.last() == Some(&ConnectionEvent::Opened(id)) {
             // Answered at once: what the client has sent behind it is at hand, and needs no event to be read.
             self.events.pop();
         }
@@ -75,7 +75,7 @@ impl Shard {
     pub(super) fn answer_upgrade(&mut self, id: Id, now: Now) {
         let session = &mut self.sessions[id as usize];
         session.phase = Phase::Open;
-        self.events.push(Event::Opened(id));
+        self.events.push(ConnectionEvent::Opened(id));
         if let Some(AwaitedAnswer::Response(response)) = session.pending.take().map(|pending| *pending) {
             self.metrics.handshakes[Handshake::Accepted as usize].add(1);
             self.queue(id, &response, now);

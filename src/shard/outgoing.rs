@@ -1,6 +1,5 @@
 //! What a shard has for the shards, itself included, in order.
 
-use super::Shard;
 use crate::frame::Publication;
 use crate::service::{Answer, ConnectionRef};
 
@@ -34,18 +33,5 @@ impl Outbound {
     pub(super) fn push(&mut self, outgoing: Outgoing) {
         self.bytes += outgoing.weight();
         self.list.push(outgoing);
-    }
-}
-
-impl Shard {
-    /// What is to be handed to the shards since the last call, this one included, in this order.
-    pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
-        std::mem::take(&mut self.outgoing).list
-    }
-
-    /// Whether something that clients have caused waits for room elsewhere.
-    #[must_use]
-    pub fn holds_back(&self) -> bool {
-        !(self.outgoing.list.is_empty() && self.questions.is_empty())
     }
 }

@@ -4,8 +4,8 @@
 //! the subject of the token, the age), what has happened and what the client was told. Sockets are not known here, so
 //! whoever has them completes the line with the address ([`Report::log`]).
 
-use super::{Id, Shard};
-use crate::dialect::{AnyDialect, Input, Kind};
+use super::event::Id;
+use crate::dialect::{Input, Kind};
 use crate::proxy::Remote;
 use crate::reason::{Reason, Volume};
 use crate::service::Answer;
@@ -13,13 +13,13 @@ use crate::service::verification::TokenAnswer;
 use crate::text::start;
 use crate::throttle::{LINES_MAX, More, Throttle};
 use crate::token::Refusal;
-use crate::wheel::{Now, TICK_MS};
+use crate::wheel::Now;
 use std::fmt::{self, Write as _};
 
 /// A line is limited together with those of its reason and its dialect, or of no dialect.
 const PLACES: usize = Kind::ALL.len() + 1;
 /// Longest text of somebody else's in a line, in characters.
-const SHOWN_CHARS_MAX: usize = 80;
+pub(super) const SHOWN_CHARS_MAX: usize = 80;
 
 static THROTTLES: [[Throttle; PLACES]; Reason::COUNT] =
     [const { [const { Throttle::new(LINES_MAX) }; PLACES] }; Reason::COUNT];
@@ -31,14 +31,15 @@ pub struct Report {
     pub id: Id,
     /// Why.
     pub reason: Reason,
-    line: Line,
+    pub(super) line: ReportLine,
 }
 
+/// A line without its connection.
 #[derive(Debug)]
-struct Line {
-    what: &'static str,
-    rest: String,
-    more: More,
+pub(super) struct ReportLine {
+    pub(super) what: &'static str,
+    pub(super) rest: String,
+    pub(super) more: More,
 }
 
 impl Report {
@@ -48,8 +49,8 @@ impl Report {
     }
 }
 
-impl Line {
-    fn log(&self, reason: Reason, remote: Option<Remote>) {
+impl ReportLine {
+    pub(super) fn log(&self, reason: Reason, remote: Option<Remote>) {
         let Self { what, rest, more } = self;
         let who: &dyn fmt::Display = match &remote {
             Some(remote) => remote,
@@ -67,9 +68,9 @@ impl Line {
 pub(super) struct Why {
     pub(super) reason: Reason,
     /// Why the token is not good.
-    refusal: Option<Refusal>,
+    pub(super) refusal: Option<Refusal>,
     /// Whose the token is.
-    subject: Option<Box<str>>,
+    pub(super) subject: Option<Box<str>>,
 }
 
 impl Default for Why {
@@ -121,101 +122,18 @@ impl Told<'_> {
     }
 }
 
-impl Shard {
-    /// The lines since the last call. To be logged before any of their connections is forgotten.
-    pub fn take_reports(&mut self) -> Vec<Report> {
-        std::mem::take(&mut self.reports)
-    }
-
-    /// Counts a connection that is turned away before it is one of this shard's, and logs it.
-    pub fn turn_away(
-        &self,
-        remote: Option<Remote>,
-        reason: Reason,
-        detail: impl FnOnce() -> String,
-        now: Now,
-    ) {
-        self.metrics.handshakes[reason.outcome() as usize].add(1);
-        self.metrics.refusals[reason as usize].add(1);
-        if let Some(more) = admit(reason, None, now) {
-            let mut rest = String::new();
-            put_why(&mut rest, reason, &detail());
-            Line { what: "refused", rest, more }.log(reason, remote);
-        }
-    }
-
-    /// Counts a request that comes to nothing.
-    pub(super) fn report_refusal(
-        &mut self,
-        id: Id,
-        reason: Reason,
-        detail: &str,
-        told: Option<Told<'_>>,
-        now: Now,
-    ) {
-        self.metrics.refusals[reason as usize].add(1);
-        let kind = self.sessions[id as usize].dialect.as_ref().map(AnyDialect::kind);
-        let Some(more) = admit(reason, kind, now) else { return };
-
-        let mut rest = String::new();
-        put_place(&mut rest, kind);
-        self.put_subject(&mut rest, None);
-        self.put_reason(&mut rest, reason, detail);
-        put_told(&mut rest, told);
-        self.reports.push(Report { id, reason, line: Line { what: "refused", rest, more } });
-    }
-
-    /// Counts the end of an open session, whose dialect has just been taken from it.
-    pub(super) fn report_end(
-        &mut self,
-        id: Id,
-        dialect: &AnyDialect,
-        reason: Reason,
-        told: Option<Told<'_>>,
-        now: Now,
-    ) {
-        self.metrics.ends[reason as usize].add(1);
-        let Some(more) = admit(reason, Some(dialect.kind()), now) else { return };
-
-        let mut rest = String::new();
-        put_place(&mut rest, Some(dialect.kind()));
-        self.put_subject(&mut rest, Some(dialect));
-        let ticks = now.tick().saturating_sub(self.sessions[id as usize].since);
-        let _ = write!(rest, ", after {} s", u64::from(ticks) * TICK_MS / 1000);
-        self.put_reason(&mut rest, reason, "");
-        put_told(&mut rest, told);
-        self.reports.push(Report { id, reason, line: Line { what: "session ended", rest, more } });
-    }
-
-    fn put_subject(&self, rest: &mut String, dialect: Option<&AnyDialect>) {
-        let known = dialect.and_then(AnyDialect::subject);
-        let subject = known.as_deref().or(self.why.subject.as_deref()).filter(|subject| !subject.is_empty());
-        if let Some(subject) = subject {
-            let _ = write!(rest, ", {:?}", start(subject, SHOWN_CHARS_MAX));
-        }
-    }
-
-    /// The reason, and what is known of it beside.
-    fn put_reason(&self, rest: &mut String, reason: Reason, detail: &str) {
-        match self.why.refusal.filter(|_| self.why.reason == reason && detail.is_empty()) {
-            Some(refusal) => put_why(rest, reason, &refusal.to_string()),
-            None => put_why(rest, reason, detail),
-        }
-    }
-}
-
-fn put_place(rest: &mut String, kind: Option<Kind>) {
+pub(super) fn put_place(rest: &mut String, kind: Option<Kind>) {
     if let Some(kind) = kind {
         let _ = write!(rest, ", {}", kind.name());
     }
 }
 
-fn put_why(rest: &mut String, reason: Reason, detail: &str) {
+pub(super) fn put_why(rest: &mut String, reason: Reason, detail: &str) {
     let detail = if detail.is_empty() { reason.words() } else { detail };
     let _ = write!(rest, ": {} ({detail})", reason.name());
 }
 
-fn put_told(rest: &mut String, told: Option<Told<'_>>) {
+pub(super) fn put_told(rest: &mut String, told: Option<Told<'_>>) {
     let Some(Told { code, text }) = told else { return };
     let _ = write!(rest, ", told {code}");
     if !text.is_empty() {
@@ -224,7 +142,7 @@ fn put_told(rest: &mut String, told: Option<Told<'_>>) {
 }
 
 /// Whether a line is to be written. What nobody sees is not counted among the lines.
-fn admit(reason: Reason, kind: Option<Kind>, now: Now) -> Option<More> {
+pub(super) fn admit(reason: Reason, kind: Option<Kind>, now: Now) -> Option<More> {
     if reason.volume() == Volume::Quiet && !tracing::enabled!(tracing::Level::DEBUG) {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use super::report::Told;
 use super::session::{AwaitedAnswer, PendingInquiry, Phase};
-use super::{Event, Id, Outgoing, Shard};
+use super::{ConnectionEvent, Id, Outgoing, Shard};
 use crate::api::{self, AnswerForm, Persistence};
 use crate::dialect::{Action, Kind, Request, Served};
 use crate::metrics::{Origin, Outcome, StatusClass};
@@ -200,7 +200,7 @@ impl Shard {
         let mut response = Vec::with_capacity(body.len() + 128);
         api::put_answer(status, "", api::content_type(status), wanted, body, &mut response);
         self.conclude(id, &response, wanted.persistence, now);
-        self.events.push(Event::Ready(id));
+        self.events.push(ConnectionEvent::Ready(id));
     }
 
     /// The answer that a request waits for has not come in time.
@@ -208,7 +208,7 @@ impl Shard {
         self.sessions[id as usize].pending = None;
         self.refuse_request(id, kind, (503, api::unserved()), is_head, now);
         // What has come meanwhile is read and dropped: unread, it would have the answer lost (RFC 9112 section 9.6).
-        self.events.push(Event::Ready(id));
+        self.events.push(ConnectionEvent::Ready(id));
     }
 
     fn conclude(&mut self, id: Id, response: &[u8], persistence: Persistence, now: Now) {

@@ -72,6 +72,9 @@ impl Default for Limits {
     }
 }
 
+/// Code and reason that end the sessions of a dialect for as long as its feed is away.
+pub(super) type Outage = (u16, &'static str);
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {

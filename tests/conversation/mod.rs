@@ -26,7 +26,7 @@ use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
 use fanfare::service::webhook::Webhook;
 use fanfare::service::{ConnectionRef, Question};
-use fanfare::shard::{Event, Id, Limits, Outgoing, Shard};
+use fanfare::shard::{ConnectionEvent, Id, Limits, Outgoing, Shard};
 use fanfare::token::Verifier;
 use fanfare::wheel::Now;
 use std::collections::{HashMap, VecDeque};
@@ -263,12 +263,12 @@ impl Bus {
         });
         for event in self.shard.take_events() {
             let (id, word) = match event {
-                Event::Gone(id) => (id, "gone"),
-                Event::Finished(id) => (id, "end"),
-                Event::Blocked(id) => (id, "blocked"),
-                Event::Ready(id) => (id, "ready"),
-                Event::Probe(id) => (id, "probe"),
-                Event::Opened(_) => continue,
+                ConnectionEvent::Gone(id) => (id, "gone"),
+                ConnectionEvent::Finished(id) => (id, "end"),
+                ConnectionEvent::Blocked(id) => (id, "blocked"),
+                ConnectionEvent::Ready(id) => (id, "ready"),
+                ConnectionEvent::Probe(id) => (id, "probe"),
+                ConnectionEvent::Opened(_) => continue,
             };
             let client = self.clients.values_mut().find(|client| client.id == id).unwrap();
             client.heard.push_back(word.to_owned());

@@ -8,7 +8,7 @@ use fanfare::metrics::{Metrics, StatusClass};
 use fanfare::outbox::Sent;
 use fanfare::service::presence::{ChannelCounts, PresenceAnswer, PresenceRequest};
 use fanfare::service::{Answer, ConnectionRef, Question};
-use fanfare::shard::{Event, Id, Limits, Shard};
+use fanfare::shard::{ConnectionEvent, Id, Limits, Shard};
 use fanfare::wheel::Now;
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ impl Stage {
     }
 
     /// Lets time pass; returns what is written, and what becomes of connections.
-    fn wait(&mut self, seconds: u64) -> (String, Vec<Event>) {
+    fn wait(&mut self, seconds: u64) -> (String, Vec<ConnectionEvent>) {
         self.now.monotonic_ns += seconds * 1_000_000_000;
         self.shard.tick(self.now);
         let mut written = Vec::new();
@@ -80,11 +80,11 @@ fn an_answer_that_does_not_come_is_a_503_and_too_late_afterwards() {
     assert!(written.starts_with("HTTP/1.1 503 ") && written.contains("Connection: close\r\n"), "{written}");
     assert_eq!(
         (events, stage.counted()),
-        (vec![Event::Ready(connection.id), Event::Finished(connection.id)], [0, 0, 1])
+        (vec![ConnectionEvent::Ready(connection.id), ConnectionEvent::Finished(connection.id)], [0, 0, 1])
     );
     stage.reply(connection, "late");
     assert_eq!(stage.wait(0), (String::new(), vec![]));
-    assert_eq!(stage.wait(2).1, [Event::Gone(connection.id)]);
+    assert_eq!(stage.wait(2).1, [ConnectionEvent::Gone(connection.id)]);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn an_answer_for_a_connection_that_has_gone_is_not_the_next_ones() {
     let next = stage.ask();
     assert_eq!((gone.id, gone.shard), (next.id, next.shard), "the number is used again");
     stage.reply(gone, "the-first-ones");
-    assert_eq!(stage.wait(0), (String::new(), vec![Event::Gone(gone.id)]));
+    assert_eq!(stage.wait(0), (String::new(), vec![ConnectionEvent::Gone(gone.id)]));
     stage.reply(next, "its-own");
     let (written, events) = stage.wait(0);
     assert!(
@@ -103,7 +103,7 @@ fn an_answer_for_a_connection_that_has_gone_is_not_the_next_ones() {
         "{written}"
     );
     assert!(!written.contains("Connection:"), "{written}");
-    assert_eq!((events, stage.counted()), (vec![Event::Ready(next.id)], [1, 0, 0]));
+    assert_eq!((events, stage.counted()), (vec![ConnectionEvent::Ready(next.id)], [1, 0, 0]));
     assert_eq!(stage.ask_again(next.id), next);
 }
 
@@ -116,7 +116,7 @@ fn a_stop_lets_an_answer_come_and_then_ends_the_connection() {
     stage.reply(connection, "room");
     let (written, events) = stage.wait(0);
     assert!(written.starts_with("HTTP/1.1 200 ") && written.contains("Connection: close\r\n"), "{written}");
-    assert!(events.contains(&Event::Finished(connection.id)), "{events:?}");
+    assert!(events.contains(&ConnectionEvent::Finished(connection.id)), "{events:?}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use fanfare::feed::Intake;
 use fanfare::frame::Publication;
 use fanfare::metrics::Metrics;
 use fanfare::reason::Reason;
-use fanfare::shard::{Event, Id, Limits, Outgoing, Shard};
+use fanfare::shard::{ConnectionEvent, Id, Limits, Outgoing, Shard};
 use fanfare::token::Verifier;
 use fanfare::wheel::Now;
 use model::{Occasion, Phase, Say, Session, Tally};
@@ -350,11 +350,17 @@ impl Node {
         let mut finished = BTreeSet::new();
         for event in self.shard.take_events() {
             match event {
-                Event::Blocked(id) => assert!(self.clients[&id].session.blocked, "{id} is not blocked"),
-                Event::Finished(id) => assert!(finished.insert(id), "{id} finished twice"),
-                Event::Ready(id) | Event::Probe(id) => panic!("{id} has asked for nothing"),
-                Event::Opened(id) => assert!(self.clients.contains_key(&id), "{id} has been answered"),
-                Event::Gone(id) => {
+                ConnectionEvent::Blocked(id) => {
+                    assert!(self.clients[&id].session.blocked, "{id} is not blocked")
+                }
+                ConnectionEvent::Finished(id) => assert!(finished.insert(id), "{id} finished twice"),
+                ConnectionEvent::Ready(id) | ConnectionEvent::Probe(id) => {
+                    panic!("{id} has asked for nothing")
+                }
+                ConnectionEvent::Opened(id) => {
+                    assert!(self.clients.contains_key(&id), "{id} has been answered")
+                }
+                ConnectionEvent::Gone(id) => {
                     let client = self.clients.remove(&id).expect("it is connected");
                     assert_eq!(client.session.phase, Phase::Gone, "{id} has gone");
                 }

@@ -1,0 +1,93 @@
+//! How a shard counts and reports those who are not let in, and sessions that end.
+
+use super::report::{Report, ReportLine, SHOWN_CHARS_MAX, Told, admit, put_place, put_told, put_why};
+use super::{Id, Shard};
+use crate::dialect::AnyDialect;
+use crate::proxy::Remote;
+use crate::reason::Reason;
+use crate::text::start;
+use crate::wheel::{Now, TICK_MS};
+use std::fmt::Write as _;
+
+impl Shard {
+    /// The lines since the last call. To be logged before any of their connections is forgotten.
+    pub fn take_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Counts a connection that is turned away before it is one of this shard's, and logs it.
+    pub fn turn_away(
+        &self,
+        remote: Option<Remote>,
+        reason: Reason,
+        detail: impl FnOnce() -> String,
+        now: Now,
+    ) {
+        self.metrics.handshakes[reason.outcome() as usize].add(1);
+        self.metrics.refusals[reason as usize].add(1);
+        if let Some(more) = admit(reason, None, now) {
+            let mut rest = String::new();
+            put_why(&mut rest, reason, &detail());
+            ReportLine { what: "refused", rest, more }.log(reason, remote);
+        }
+    }
+
+    /// Counts a request that comes to nothing.
+    pub(super) fn report_refusal(
+        &mut self,
+        id: Id,
+        reason: Reason,
+        detail: &str,
+        told: Option<Told<'_>>,
+        now: Now,
+    ) {
+        self.metrics.refusals[reason as usize].add(1);
+        let kind = self.sessions[id as usize].dialect.as_ref().map(AnyDialect::kind);
+        let Some(more) = admit(reason, kind, now) else { return };
+
+        let mut rest = String::new();
+        put_place(&mut rest, kind);
+        self.put_subject(&mut rest, None);
+        self.put_reason(&mut rest, reason, detail);
+        put_told(&mut rest, told);
+        self.reports.push(Report { id, reason, line: ReportLine { what: "refused", rest, more } });
+    }
+
+    /// Counts the end of an open session, whose dialect has just been taken from it.
+    pub(super) fn report_end(
+        &mut self,
+        id: Id,
+        dialect: &AnyDialect,
+        reason: Reason,
+        told: Option<Told<'_>>,
+        now: Now,
+    ) {
+        self.metrics.ends[reason as usize].add(1);
+        let Some(more) = admit(reason, Some(dialect.kind()), now) else { return };
+
+        let mut rest = String::new();
+        put_place(&mut rest, Some(dialect.kind()));
+        self.put_subject(&mut rest, Some(dialect));
+        let ticks = now.tick().saturating_sub(self.sessions[id as usize].since);
+        let _ = write!(rest, ", after {} s", u64::from(ticks) * TICK_MS / 1000);
+        self.put_reason(&mut rest, reason, "");
+        put_told(&mut rest, told);
+        self.reports.push(Report { id, reason, line: ReportLine { what: "session ended", rest, more } });
+    }
+
+    fn put_subject(&self, rest: &mut String, dialect: Option<&AnyDialect>) {
+        let known = dialect.and_then(AnyDialect::subject);
+        let subject = known.as_deref().or(self.why.subject.as_deref()).filter(|subject| !subject.is_empty());
+        if let Some(subject) = subject {
+            let _ = write!(rest, ", {:?}", start(subject, SHOWN_CHARS_MAX));
+        }
+    }
+
+    /// The reason, and what is known of it beside.
+    fn put_reason(&self, rest: &mut String, reason: Reason, detail: &str) {
+        match self.why.refusal.filter(|_| self.why.reason == reason && detail.is_empty()) {
+            Some(refusal) => put_why(rest, reason, &refusal.to_string()),
+            None => put_why(rest, reason, detail),
+        }
+    }
+}
