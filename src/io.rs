@@ -10,7 +10,6 @@
 //! - `handoff`: the log of publications and the inboxes, the only ways between threads
 //! - `hub`: what all threads see
 //! - `worker`: the turn
-//! - `head`, `body`: HTTP/1.1, the same for every listener
 //! - `clients`: where clients are, and how many connections an address has
 //! - `connection`, `tls`, `request`, `handshake`, `partial`: their sockets, their encryption, their requests and what has
 //!   come of one in part
@@ -25,7 +24,6 @@
 //! - `clock`: the time
 
 mod admin;
-mod body;
 mod bridge;
 mod clients;
 mod clock;
@@ -36,7 +34,6 @@ mod gaps;
 mod groups;
 pub mod handoff;
 mod handshake;
-mod head;
 mod hub;
 pub mod listen;
 mod partial;
@@ -75,9 +72,9 @@ use self::runtime::{AnyRuntime, Driver};
 use self::slot::Slot;
 use self::watch::Watched;
 use self::worker::Worker;
-use crate::api::{AdminToken, DaemonStatus};
 use crate::dialect::{Kind, Rng, Settings};
 use crate::feed::unix;
+use crate::http::{AdminToken, DaemonStatus};
 use crate::metrics::Metrics;
 use crate::shard::{Limits, Shard};
 use crate::wheel::TICK_MS;

@@ -38,7 +38,7 @@
 //!
 //! One shard, and what is said over HTTP:
 //!
-//! - [`api`]: refusals, health, metrics
+//! - [`http`](mod@http): requests as they are read, responses, health, metrics
 //! - [`shard`]: sessions, their subscriptions, timers and outboxes
 //!
 //! The world:
@@ -60,7 +60,6 @@
 //!
 //! [`bench`]: mod@bench
 
-pub mod api;
 pub mod bench;
 pub mod bytes;
 pub mod calendar;
@@ -72,6 +71,7 @@ pub mod endpoint;
 pub mod event;
 pub mod feed;
 pub mod frame;
+pub mod http;
 pub mod io;
 pub mod json;
 pub mod message;

@@ -1,6 +1,6 @@
 //! What is counted, and how: one set of counters per shard, written by that shard alone.
 //!
-//! Reading adds the shards up. Turning the counters into text is [`api`](crate::api)'s business.
+//! Reading adds the shards up. Turning the counters into text is [`http`](mod@crate::http)'s business.
 
 use crate::counter::Counter;
 use crate::dialect::{Kind, Tally};

@@ -2,10 +2,10 @@
 //! says everything that is wrong at once.
 
 use super::{CliError, bus, certificates, explain::explain, paths, resources};
-use crate::api::AdminToken;
 use crate::config::{self, Config, ConfigError};
 use crate::dialect::Kind;
 use crate::dialect::echo::{App, AppSettings};
+use crate::http::AdminToken;
 use crate::io::{Admin, Bus, Listen, Plan, Redis};
 use crate::setting::Secret;
 use crate::shard::Limits;

@@ -1,12 +1,12 @@
 //! What is readable but cannot run, each with what to do.
 
 use super::tables::{AdminTable, Config, TlsTable};
-use crate::api::AdminToken;
 use crate::dialect::Kind;
 use crate::dialect::channel::Relay;
 use crate::dialect::table::DialectTable;
 use crate::feed::redis::PAYLOAD_BYTES_MAX;
 use crate::feed::unix;
+use crate::http::AdminToken;
 use std::net::SocketAddr;
 
 /// Maximum number of listeners.

@@ -1,7 +1,6 @@
 //! The tables of the configuration file. What a module or a dialect is told stands beside its own code.
 
 use super::words::nearest;
-use crate::api::AdminToken;
 use crate::dialect::channel::ChannelSettings;
 use crate::dialect::echo::EchoSettings;
 use crate::dialect::personium::PersoniumSettings;
@@ -12,6 +11,7 @@ use crate::dialect::{Kind, Settings};
 use crate::feed::amqp::AmqpFeedSettings;
 use crate::feed::redis::RedisFeedSettings;
 use crate::feed::unix::UnixFeedSettings;
+use crate::http::AdminToken;
 use crate::io::runtime::Driver;
 use crate::io::store;
 use crate::proxy::Networks;

@@ -5,10 +5,10 @@
 //! taken, and for it the oldest unfinished request is ended of the address that has most of them.
 
 use super::Hub;
-use super::body::Framing;
-use super::head::{self, Fault, HEADERS_MAX, Head};
 use super::pulse;
-use crate::api::{self, AdminToken, Asking, Exposition, TopicCall};
+use crate::http::body::Framing;
+use crate::http::head::{self, Fault, HEADERS_MAX, Head, HeadEnd};
+use crate::http::{self, AdminToken, Asking, Exposition, TopicCall};
 use rustix::fd::OwnedFd;
 use std::cmp::Reverse;
 use std::io;
@@ -149,7 +149,7 @@ fn oldest(guests: impl Iterator<Item = (IpAddr, bool)>) -> Option<usize> {
 /// One request and its answer.
 async fn converse(socket: TcpStream, office: Arc<Office>, calls: Arc<AtomicBool>) -> io::Result<()> {
     let response = match timeout(REQUEST_TIMEOUT, read(&socket)).await {
-        Err(_) => api::refusal(408).into(),
+        Err(_) => http::refusal(408).into(),
         Ok(request) => match request? {
             AdminRequest::None => return Ok(()),
             AdminRequest::Refused(response) => response.into(),
@@ -175,7 +175,7 @@ async fn read(socket: &TcpStream) -> io::Result<AdminRequest> {
         match incoming.read(&mut bytes) {
             Ok(Some((head, body))) => return Ok(AdminRequest::Whole(bytes, head, body)),
             Ok(None) => {}
-            Err(fault) => return Ok(AdminRequest::Refused(api::refusal_saying(fault.status, fault.reason))),
+            Err(fault) => return Ok(AdminRequest::Refused(http::refusal_saying(fault.status, fault.reason))),
         }
         socket.readable().await?;
         match socket.try_read(&mut chunk) {
@@ -201,13 +201,10 @@ impl Incoming {
     fn read(&mut self, bytes: &mut [u8]) -> Result<Option<(usize, usize)>, Fault> {
         let (head, mut framing) = match self.body.take() {
             Some(body) => body,
-            None => match head::end(bytes, self.searched) {
-                Some(end) if end <= HEAD_BYTES_MAX => (end, framing(&bytes[..end])?),
-                None if bytes.len() < HEAD_BYTES_MAX => {
-                    self.searched = bytes.len();
-                    return Ok(None);
-                }
-                _ => return Err(head::TOO_LARGE),
+            None => match head::end(bytes, &mut self.searched, HEAD_BYTES_MAX) {
+                HeadEnd::At(end) => (end, framing(&bytes[..end])?),
+                HeadEnd::Part => return Ok(None),
+                HeadEnd::TooLong => return Err(head::TOO_LARGE),
             },
         };
         let end = framing.read(&mut bytes[head..], BODY_BYTES_MAX)?;
@@ -236,7 +233,7 @@ async fn respond(
     let head = Head::read(head_bytes, &mut fields).and_then(|head| Ok((head.fields()?, head)));
     let (fields, head) = match head {
         Ok(read) => read,
-        Err(fault) => return api::refusal_saying(fault.status, fault.reason).into(),
+        Err(fault) => return http::refusal_saying(fault.status, fault.reason).into(),
     };
     let asking = Asking {
         method: head.method,
@@ -248,19 +245,19 @@ async fn respond(
         has_origin: fields.origin.is_some(),
     };
     let response = answer(&asking, office, calls).await;
-    if head.is_head { api::without_body(response.to_vec()).into() } else { response }
+    if head.is_head { http::without_body(response.to_vec()).into() } else { response }
 }
 
 async fn answer(asking: &Asking<'_>, office: &Office, calls: &AtomicBool) -> Arc<[u8]> {
-    match api::call(asking, office.token.as_ref()) {
+    match http::call(asking, office.token.as_ref()) {
         None => match asking.exposition() {
             Some(form) => metrics(form, office).await,
-            None => api::admin(asking, &office.hub.status()).into(),
+            None => http::admin(asking, &office.hub.status()).into(),
         },
         Some(Err(refusal)) => refusal.into(),
         Some(Ok(call)) => {
             if office.calls.load(Relaxed) >= CALLS_MAX {
-                return api::answer(503, b"too many requests wait for the store; try again").into();
+                return http::answer(503, b"too many requests wait for the store; try again").into();
             }
             calls.store(true, Relaxed);
             let _calling = Calling::new(&office.calls);
@@ -298,7 +295,7 @@ async fn metrics(form: Exposition, office: &Office) -> Arc<[u8]> {
     if last.0 < place {
         let asked = page.asked.load(Relaxed);
         let facts = office.hub.facts().await;
-        *last = (asked, api::metrics(form, &office.hub.status(), &facts).into());
+        *last = (asked, http::metrics(form, &office.hub.status(), &facts).into());
     }
     Arc::clone(&last.1)
 }
@@ -309,14 +306,14 @@ async fn ask(call: TopicCall, hub: &Hub) -> Vec<u8> {
     let late = "the store has not answered yet; what was asked for may still be done";
     match call {
         TopicCall::Inquire(inquiry) => match timeout(ANSWER_TIMEOUT, hub.store.inquire(inquiry)).await {
-            Ok(Ok((status, body))) => api::answer(status, &body),
-            Ok(Err(_)) => api::answer(501, none.as_bytes()),
-            Err(_) => api::answer(503, late.as_bytes()),
+            Ok(Ok((status, body))) => http::answer(status, &body),
+            Ok(Err(_)) => http::answer(501, none.as_bytes()),
+            Err(_) => http::answer(503, late.as_bytes()),
         },
         TopicCall::Room => match timeout(ANSWER_TIMEOUT, hub.store.survey()).await {
-            Ok(Ok(survey)) => api::answer(200, survey.room.json().to_string().as_bytes()),
-            Ok(Err(_)) => api::answer(501, none.as_bytes()),
-            Err(_) => api::answer(503, late.as_bytes()),
+            Ok(Ok(survey)) => http::answer(200, survey.room.json().to_string().as_bytes()),
+            Ok(Err(_)) => http::answer(501, none.as_bytes()),
+            Err(_) => http::answer(503, late.as_bytes()),
         },
         TopicCall::Backup { keep } => match timeout(BACKUP_TIMEOUT, hub.store.backup(keep)).await {
             Ok(Ok(Ok(made))) => {
@@ -324,11 +321,11 @@ async fn ask(call: TopicCall, hub: &Hub) -> Vec<u8> {
                     "path": made.path, "messages": made.messages, "bytes": made.bytes, "newBytes": made.new_bytes,
                     "removed": made.removed,
                 });
-                api::answer(200, told.to_string().as_bytes())
+                http::answer(200, told.to_string().as_bytes())
             }
-            Ok(Ok(Err(reason))) => api::answer(503, reason.as_bytes()),
-            Ok(Err(_)) => api::answer(501, none.as_bytes()),
-            Err(_) => api::answer(503, late.as_bytes()),
+            Ok(Ok(Err(reason))) => http::answer(503, reason.as_bytes()),
+            Ok(Err(_)) => http::answer(501, none.as_bytes()),
+            Err(_) => http::answer(503, late.as_bytes()),
         },
     }
 }

@@ -12,8 +12,8 @@ use super::handoff::Change;
 use super::listen::Listener;
 use super::partial::Partials;
 use super::tls::{Failure, Heard, Scratch, Tls};
-use crate::api;
 use crate::dialect::Kind;
+use crate::http;
 use crate::message::MessageInbox;
 use crate::metrics::Metrics;
 use crate::outbox::Sent;
@@ -404,7 +404,7 @@ impl Sockets {
         let mut answer = vec![];
         if let (Failure::Http, Some(Some(socket))) = (failure, self.sockets.get_mut(id as usize)) {
             self.partials.change(socket.tls.take().map_or(0, |tls| tls.part_bytes()), 0);
-            answer = api::speaks_tls();
+            answer = http::speaks_tls();
         }
         shard.respond_saying(id, &answer, (Reason::Tls, &failure.to_string()), now);
     }

@@ -2,8 +2,8 @@
 
 use super::Hub;
 use super::configured::LastConfiguration;
-use crate::api::{AppFacts, Facts, Process};
 use crate::dialect::{Kind, echo};
+use crate::http::{AppFacts, Facts, Process};
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 use std::fs;

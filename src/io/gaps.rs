@@ -1,7 +1,7 @@
 //! What some dialects lack: a feed that is away, a store that cannot be written.
 
-use crate::api::Gap;
 use crate::dialect::Kind;
+use crate::http::Gap;
 use crate::service::topic::OWNERS_MAX;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,10 +1,10 @@
 //! What a whole head asks for: a session, which is a WebSocket handshake, or something that a dialect answers.
 
 use super::clients::{ForwardedOutcome, full};
-use super::head::{self, Fault, HEADERS_MAX, Head, HeadFields};
 use super::request::{self, Body, Talk};
-use crate::api;
 use crate::dialect::Upgrade;
+use crate::http;
+use crate::http::head::{self, Fault, HEADERS_MAX, Head, HeadFields};
 use crate::reason::Reason;
 use crate::shard::Shard;
 use crate::throttle::LogLine;
@@ -55,7 +55,7 @@ pub(super) fn read(bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
         Err(fault) => (false, Err(malformed(fault))),
     };
     found.unwrap_or_else(|(response, reason, detail)| {
-        let response = if is_head { api::without_body(response) } else { response };
+        let response = if is_head { http::without_body(response) } else { response };
         shard.respond_saying(talk.id, &response, (reason, &detail), talk.now);
         Found::Refused
     })
@@ -63,11 +63,11 @@ pub(super) fn read(bytes: &[u8], talk: &Talk<'_>, shard: &mut Shard) -> Found {
 
 /// The head is longer than allowed.
 pub(super) fn refuse_long(talk: &Talk<'_>, shard: &mut Shard) {
-    shard.respond(talk.id, &api::refusal(431), Reason::HeadLimit, talk.now);
+    shard.respond(talk.id, &http::refusal(431), Reason::HeadLimit, talk.now);
 }
 
 fn malformed(fault: Fault) -> HandshakeRefusal {
-    (api::refusal_saying(fault.status, fault.reason), Reason::BadRequest, fault.reason.into())
+    (http::refusal_saying(fault.status, fault.reason), Reason::BadRequest, fault.reason.into())
 }
 
 /// Finds who is asked.
@@ -132,7 +132,7 @@ fn route(
 }
 
 fn refusal(status: u16, reason: Reason) -> HandshakeRefusal {
-    (api::refusal(status), reason, String::new())
+    (http::refusal(status), reason, String::new())
 }
 
 fn not_found() -> HandshakeRefusal {
@@ -162,7 +162,7 @@ fn admit(talk: &Talk<'_>, shard: &Shard) -> Result<(), HandshakeRefusal> {
     }
     let client = talk.clients.remote(talk.id, talk.socket);
     let detail = client.map_or_else(String::new, |client| full(client, most));
-    Err((api::refusal(429), Reason::AddressLimit, detail))
+    Err((http::refusal(429), Reason::AddressLimit, detail))
 }
 
 /// Whether a request was a handshake when it was sent. A proxy that does not pass it on as one leaves `Upgrade` and

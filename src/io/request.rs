@@ -9,8 +9,9 @@ mod pending;
 pub(super) use self::pending::{Body, Progress, Talk, refuse};
 
 use super::handshake::{self, Found};
-use super::head;
-use crate::api::Persistence;
+
+use crate::http::Persistence;
+use crate::http::head::{self, HeadEnd};
 use crate::shard::Shard;
 
 /// Most requests of one connection that are answered in one turn, so that a client that sends thousands at once does
@@ -94,17 +95,15 @@ enum Begun {
 }
 
 fn begin(bytes: &[u8], progress: &mut Progress, talk: &Talk<'_>, shard: &mut Shard) -> Begun {
-    let limit = shard.limits().head_bytes_max;
-    match head::end(bytes, std::mem::take(&mut progress.searched)) {
-        Some(end) if end <= limit => Begun::Whole(end, handshake::read(&bytes[..end], talk, shard)),
-        None if bytes.len() < limit => {
-            progress.searched = bytes.len();
+    match head::end(bytes, &mut progress.searched, shard.limits().head_bytes_max) {
+        HeadEnd::At(end) => Begun::Whole(end, handshake::read(&bytes[..end], talk, shard)),
+        HeadEnd::Part => {
             if !bytes.is_empty() {
                 shard.await_head(talk.id, talk.now);
             }
             Begun::Part
         }
-        _ => {
+        HeadEnd::TooLong => {
             handshake::refuse_long(talk, shard);
             Begun::Whole(0, Found::Refused)
         }

@@ -3,9 +3,9 @@
 use super::report::Told;
 use super::session::Phase;
 use super::{CLOSE_GOING_AWAY, CLOSE_TRY_LATER, ConnectionEvent, Id, Shard};
-use crate::api::{AnswerForm, Persistence};
 use crate::dialect::{Action, Actions, AnyDialect, Input, Kind};
 use crate::frame;
+use crate::http::{AnswerForm, Persistence};
 use crate::message::Violation;
 use crate::reason::Reason;
 use crate::wheel::{NEVER, Now, ticks};
@@ -50,7 +50,7 @@ impl Shard {
         for id in ids {
             match self.sessions[id as usize].phase {
                 Phase::Head | Phase::Opening => {
-                    self.respond(id, &crate::api::refusal(503), Reason::Drain, now);
+                    self.respond(id, &crate::http::refusal(503), Reason::Drain, now);
                 }
                 Phase::Open => {
                     let kind = self.sessions[id as usize].dialect.as_ref().map(AnyDialect::kind);
@@ -80,7 +80,7 @@ impl Shard {
                 self.close(id, CLOSE_TRY_LATER, "too many long messages at once", Reason::PartialLimit, now);
             }
             Phase::Head | Phase::Body | Phase::Idle | Phase::Asked(..) | Phase::Opening => {
-                self.respond(id, &crate::api::unserved(), Reason::PartialLimit, now);
+                self.respond(id, &crate::http::unserved(), Reason::PartialLimit, now);
             }
             Phase::Closing | Phase::Ending | Phase::Over => {}
         }

@@ -3,8 +3,8 @@
 use super::report::{Told, Why, by_status};
 use super::session::{AwaitedAnswer, Phase};
 use super::{ConnectionEvent, Id, Shard};
-use crate::api;
 use crate::dialect::{Actions, Kind, Upgrade};
+use crate::http;
 use crate::reason::{Handshake, Reason};
 use crate::wheel::{NEVER, Now};
 
@@ -64,7 +64,8 @@ impl Shard {
 
     /// Refuses a handshake as its dialect wants.
     pub(super) fn refuse(&mut self, id: Id, status: u16, text: &str, because: Option<Reason>, now: Now) {
-        let response = if text.is_empty() { api::refusal(status) } else { api::refusal_saying(status, text) };
+        let response =
+            if text.is_empty() { http::refusal(status) } else { http::refusal_saying(status, text) };
         let reason = because.unwrap_or_else(|| by_status(status, self.why.reason));
         self.metrics.handshakes[Handshake::Refused as usize].add(1);
         self.report_refusal(id, reason, "", Some(Told { code: status, text }), now);

@@ -3,8 +3,8 @@
 use super::report::Told;
 use super::session::{AwaitedAnswer, PendingInquiry, Phase};
 use super::{ConnectionEvent, Id, Outgoing, Shard};
-use crate::api::{self, AnswerForm, Persistence};
 use crate::dialect::{Action, Kind, Request, Served};
+use crate::http::{self, AnswerForm, Persistence};
 use crate::metrics::{Origin, Outcome, StatusClass};
 use crate::reason::Reason;
 use crate::service::Question;
@@ -65,7 +65,7 @@ impl Shard {
     pub fn await_body(&mut self, id: Id, is_waiting: bool, now: Now) {
         self.await_rest(id, Phase::Body, now);
         if is_waiting {
-            self.queue(id, api::CONTINUE, now);
+            self.queue(id, http::CONTINUE, now);
         }
     }
 
@@ -110,11 +110,11 @@ impl Shard {
         response.clear();
         match served {
             Served::Answer { status, content_type, body } => {
-                api::put_answer(status, "", content_type, wanted, &body, &mut response);
+                http::put_answer(status, "", content_type, wanted, &body, &mut response);
                 self.answer_at_once(id, kind, status, &response, persistence, now);
             }
             Served::NotAllowed(methods) => {
-                api::put_not_allowed(methods, wanted, &mut response);
+                http::put_not_allowed(methods, wanted, &mut response);
                 self.answer_at_once(id, kind, 405, &response, persistence, now);
             }
             Served::Asked(question) => self.await_answer(id, (kind, wanted), question, now),
@@ -165,7 +165,7 @@ impl Shard {
         now: Now,
     ) {
         self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
-        let response = if is_head { api::without_body(response) } else { response };
+        let response = if is_head { http::without_body(response) } else { response };
         let reason = if status == 503 { Reason::Outage } else { Reason::BadRequest };
         self.report_refusal(id, reason, "", Some(Told { code: status, text: "" }), now);
         self.conclude(id, &response, Persistence::Ends, now);
@@ -198,7 +198,7 @@ impl Shard {
         let Phase::Asked(kind, wanted) = self.sessions[id as usize].phase else { return };
         self.metrics.requests[kind as usize][StatusClass::of(status) as usize].add(1);
         let mut response = Vec::with_capacity(body.len() + 128);
-        api::put_answer(status, "", api::content_type(status), wanted, body, &mut response);
+        http::put_answer(status, "", http::content_type(status), wanted, body, &mut response);
         self.conclude(id, &response, wanted.persistence, now);
         self.events.push(ConnectionEvent::Ready(id));
     }
@@ -206,7 +206,7 @@ impl Shard {
     /// The answer that a request waits for has not come in time.
     pub(super) fn give_up(&mut self, id: Id, kind: Kind, is_head: bool, now: Now) {
         self.sessions[id as usize].pending = None;
-        self.refuse_request(id, kind, (503, api::unserved()), is_head, now);
+        self.refuse_request(id, kind, (503, http::unserved()), is_head, now);
         // What has come meanwhile is read and dropped: unread, it would have the answer lost (RFC 9112 section 9.6).
         self.events.push(ConnectionEvent::Ready(id));
     }

@@ -1,7 +1,7 @@
 //! What a shard keeps of each connection, and the bounds of all of them.
 
-use crate::api::AnswerForm;
 use crate::dialect::{AnyDialect, Kind};
+use crate::http::AnswerForm;
 use crate::outbox::Outbox;
 use crate::service::presence::{PresenceAnswer, PresenceQuestion};
 use crate::wheel::Tick;

@@ -40,7 +40,7 @@ impl Shard {
             session.deadline = NEVER;
             match session.phase {
                 Phase::Head | Phase::Body => {
-                    self.respond(id, &crate::api::refusal(408), Reason::RequestTimeout, now);
+                    self.respond(id, &crate::http::refusal(408), Reason::RequestTimeout, now);
                 }
                 Phase::Idle => self.finish(id, Reason::Dialect, now),
                 Phase::Asked(kind, wanted) => self.give_up(id, kind, wanted.is_head, now),

@@ -2,8 +2,8 @@
 
 use super::rest::{Server, sign};
 use super::{APP, SECRET};
-use fanfare::api::Persistence;
 use fanfare::dialect::{Kind, Request};
+use fanfare::http::Persistence;
 use fanfare::metrics::{Metrics, StatusClass};
 use fanfare::outbox::Sent;
 use fanfare::service::presence::{ChannelCounts, PresenceAnswer, PresenceRequest};

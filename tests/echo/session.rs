@@ -2,9 +2,9 @@
 
 use crate::conversation::Bus;
 use crate::{HOST, PATH, app_settings, bus, come, settings};
-use fanfare::api::{self, DaemonStatus, Exposition, Facts};
 use fanfare::dialect::Tally;
 use fanfare::dialect::echo::{App, AppSettings, DrainCode};
+use fanfare::http::{self, DaemonStatus, Exposition, Facts};
 use fanfare::message::Received;
 use fanfare::setting::Secret;
 use fanfare::shard::Limits;
@@ -176,7 +176,7 @@ fn what_is_refused_is_shown_to_the_operator() {
     bus.say("a", r#"{"event":"client-x","channel":"room"}"#);
     bus.say("a", r#"{"event":"no such"}"#);
     let status = DaemonStatus { shards: vec![Arc::clone(&bus.metrics)], ..DaemonStatus::default() };
-    let page = api::metrics(Exposition::Prometheus, &status, &Facts::default());
+    let page = http::metrics(Exposition::Prometheus, &status, &Facts::default());
     let page = String::from_utf8(page).unwrap();
     for line in [
         r#"fanfare_messages_ignored_total{dialect="echo"} 1"#,

@@ -4,11 +4,11 @@
 use crate::conversation::Client;
 use crate::rest::{NOW_S, sign as sign_request};
 use crate::{APP, HOST, PATH, app_settings, settings, sign, subscription};
-use fanfare::api::Persistence;
 use fanfare::dialect::echo::AppSettings;
 use fanfare::dialect::{Kind, Request, Settings, Upgrade};
 use fanfare::feed::Intake;
 use fanfare::frame::Publication;
+use fanfare::http::Persistence;
 use fanfare::message::Received;
 use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;

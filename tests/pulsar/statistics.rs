@@ -1,8 +1,8 @@
 //! The statistics of the reference's proxy, over HTTP.
 
 use super::*;
-use fanfare::api::Persistence;
 use fanfare::dialect;
+use fanfare::http::Persistence;
 use fanfare::outbox::Sent;
 use fanfare::service::topic::{Rights, TopicInquiry};
 

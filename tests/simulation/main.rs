@@ -257,7 +257,7 @@ impl Node {
         if self.shard.upgrade(id, &upgrade, &[Kind::PersoniumEvent], RESPONSE, now) {
             session.upgraded(RESPONSE, now, &mut self.tally);
         } else {
-            self.shard.respond(id, &fanfare::api::refusal(404), Reason::NotFound, now);
+            self.shard.respond(id, &fanfare::http::refusal(404), Reason::NotFound, now);
             session.refused(404, now, &mut self.tally);
         }
     }

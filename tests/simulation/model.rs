@@ -194,7 +194,7 @@ impl Session {
     }
 
     pub(crate) fn refused(&mut self, status: u16, now: Now, tally: &mut Tally) {
-        self.push(fanfare::api::refusal(status).into(), true, now, tally);
+        self.push(fanfare::http::refusal(status).into(), true, now, tally);
         self.finish(now);
     }
 

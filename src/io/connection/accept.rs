@@ -1,7 +1,7 @@
 //! Who is let in: accepting, the bounds of connections, and the preamble of proxies.
 
 use super::{Reading, Socket, Sockets, spare};
-use crate::api;
+use crate::http;
 use crate::io::clients;
 use crate::io::listen::Listener;
 use crate::io::tls::Tls;
@@ -51,13 +51,13 @@ impl Sockets {
         if !shard.has_room(self.total.load(Relaxed)) {
             let all = || format!("max_connections = {} are here", shard.limits().connections_max);
             shard.turn_away(remote, Reason::ConnectionLimit, all, now);
-            return self.turn_away(&fd, is_plain, &api::refusal(503));
+            return self.turn_away(&fd, is_plain, &http::refusal(503));
         }
         let trusted = &shard.settings().trusted_proxies;
         // One that has gone already has no address, and is found to be gone when it is read.
         if let Some(remote) = remote.filter(|remote| awaits_preamble && !trusted.contains(remote.ip)) {
             shard.turn_away(Some(remote), Reason::ProxyUntrusted, || untrusted(remote), now);
-            let response = api::wants_proxy("trusted_proxies does not have your address");
+            let response = http::wants_proxy("trusted_proxies does not have your address");
             return self.turn_away(&fd, is_plain, &response);
         }
         let most = shard.limits().connections_per_address_max;
@@ -65,7 +65,7 @@ impl Sockets {
             Some(None) => {
                 let full = || remote.map_or_else(String::new, |remote| clients::full(remote, most));
                 shard.turn_away(remote, Reason::AddressLimit, full, now);
-                return self.turn_away(&fd, is_plain, &api::refusal(429));
+                return self.turn_away(&fd, is_plain, &http::refusal(429));
             }
             admitted => admitted.flatten(),
         };
@@ -113,7 +113,7 @@ impl Sockets {
             let advice = || format!("{error}: raise LimitNOFILE= (or ulimit -n), or lower max_connections");
             shard.turn_away(clients::address(address), Reason::Descriptors, advice, now);
             let is_plain = listener.tls.is_none();
-            self.turn_away(&fd, is_plain, &api::refusal(503));
+            self.turn_away(&fd, is_plain, &http::refusal(503));
         }
         self.spare = spare();
         self.paused_until = Some(now.tick() + ACCEPT_PAUSE_TICKS);
@@ -138,7 +138,7 @@ impl Sockets {
             Ok(preamble) => preamble?,
             Err(reason) => {
                 let reason = reason.to_string();
-                shard.respond_saying(id, &api::wants_proxy(&reason), (Reason::ProxyHeader, &reason), now);
+                shard.respond_saying(id, &http::wants_proxy(&reason), (Reason::ProxyHeader, &reason), now);
                 return None;
             }
         };
@@ -148,7 +148,7 @@ impl Sockets {
             && !self.clients.adopt(id, client, trusted, most)
         {
             let full = clients::full(client, most);
-            shard.respond_saying(id, &api::refusal(429), (Reason::AddressLimit, &full), now);
+            shard.respond_saying(id, &http::refusal(429), (Reason::AddressLimit, &full), now);
             return None;
         }
         Some(preamble.length)

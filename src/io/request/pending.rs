@@ -1,10 +1,10 @@
 //! A request that is being read: its circumstances, how far it is, and what its head says of its body.
 
-use crate::api::{self, Persistence};
 use crate::dialect::{Kind, Request};
-use crate::io::body::Framing;
+use crate::http::body::Framing;
+use crate::http::head::{Fault, Head, HeadFields};
+use crate::http::{self, Persistence};
 use crate::io::clients::Clients;
-use crate::io::head::{Fault, Head, HeadFields};
 use crate::shard::{Id, Shard};
 use crate::wheel::Now;
 use rustix::fd::BorrowedFd;
@@ -50,7 +50,7 @@ impl Progress {
 
 /// Refuses a request that a dialect would answer, were it a correct one.
 pub(in crate::io) fn refuse(kind: Kind, is_head: bool, fault: Fault, talk: &Talk<'_>, shard: &mut Shard) {
-    let response = api::refusal_saying(fault.status, fault.reason);
+    let response = http::refusal_saying(fault.status, fault.reason);
     shard.refuse_request(talk.id, kind, (fault.status, response), is_head, talk.now);
 }
 

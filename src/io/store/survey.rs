@@ -5,7 +5,7 @@
 use super::archive::Disk;
 use super::health::StoreVolume;
 use super::segment::files_bytes;
-use crate::api::Room;
+use crate::http::Room;
 use crate::service::topic::{Archive as _, Holding, Position, TopicBacklog, TopicNumber, TopicOwner};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -19,7 +19,7 @@ const BAD_CHUNKS: Fault =
     Fault { status: 400, reason: "The body is not in chunks as it should be (RFC 9112 section 7.1)." };
 const TOO_LARGE: Fault = Fault { status: 413, reason: "The body of the request is too large." };
 /// How much of a body has come.
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// It has so many bytes.
     Length(usize),
     /// See [`Chunks`].
@@ -31,7 +31,7 @@ impl Framing {
     ///
     /// # Errors
     /// When it is longer.
-    pub(super) fn of(coding: Coding, limit: usize) -> Result<Self, Fault> {
+    pub(crate) fn of(coding: Coding, limit: usize) -> Result<Self, Fault> {
         match coding {
             Coding::Chunked => Ok(Self::Chunked(Chunks::default())),
             Coding::Length(length) => match usize::try_from(length) {
@@ -42,7 +42,7 @@ impl Framing {
     }
 
     /// Looks whether the body is whole that bytes begin with; returns where it ends then.
-    pub(super) fn read(&mut self, bytes: &mut [u8], limit: usize) -> Result<Option<usize>, Fault> {
+    pub(crate) fn read(&mut self, bytes: &mut [u8], limit: usize) -> Result<Option<usize>, Fault> {
         match self {
             Self::Length(length) => Ok(Some(*length).filter(|end| *end <= bytes.len())),
             Self::Chunked(chunks) => chunks.read(bytes, limit),
@@ -50,7 +50,7 @@ impl Framing {
     }
 
     /// The bytes that a whole body has; it begins with what bytes begin with.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Length(length) => *length,
             Self::Chunked(chunks) => chunks.written,
@@ -58,7 +58,7 @@ impl Framing {
     }
 
     /// Leaves out what chunks were framed in, as far as it has been read. The body begins at `start`.
-    pub(super) fn leave_out(&mut self, bytes: &mut Vec<u8>, start: usize) {
+    pub(crate) fn leave_out(&mut self, bytes: &mut Vec<u8>, start: usize) {
         if let Self::Chunked(chunks) = self {
             bytes.drain(start + chunks.written..start + chunks.at);
             chunks.at = chunks.written;
@@ -68,7 +68,7 @@ impl Framing {
 
 /// A chunked body (RFC 9112 section 7.1), which is moved together to where it begins.
 #[derive(Default)]
-pub(super) struct Chunks {
+pub(crate) struct Chunks {
     step: Step,
     /// How much of it is together.
     written: usize,
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_length_has_digits_alone() {
         let length = |value: &str, limit| {
-            let length = crate::io::head::digits(value.as_bytes()).ok_or(400_u16)?;
+            let length = crate::http::head::digits(value.as_bytes()).ok_or(400_u16)?;
             Framing::of(Coding::Length(length), limit).map(|it| it.len()).map_err(|fault| fault.status)
         };
         assert_eq!(length("0", 0), Ok(0));

@@ -1,22 +1,12 @@
-//! What the daemon says over HTTP: refusals of handshakes, health, readiness, metrics, and what operators may ask.
-//!
-//! Requests in, responses out; who listens and who writes is `io`'s business.
+//! What the admin listener answers: health, readiness, and what operators ask about topics.
 
-mod exposition;
 mod readiness;
-mod response;
-mod status;
 mod topics;
 
-pub use self::exposition::{AppFacts, Exposition, Facts, Process, Room, metrics};
-pub use self::response::{
-    AnswerForm, CONTINUE, Persistence, content_type, put_answer, put_not_allowed, refusal, refusal_saying,
-    response, speaks_tls, unserved, wants_proxy, without_body,
-};
-pub use self::status::{DaemonStatus, Gap};
 pub use self::topics::{AdminToken, Asking, TopicCall, answer, call};
 
-use self::response::TEXT;
+use super::response::{TEXT, response};
+use super::status::DaemonStatus;
 
 /// Answers a request to the admin listener, but for the metrics; HEAD asks as GET.
 #[must_use]

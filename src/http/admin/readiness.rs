@@ -3,8 +3,8 @@
 //! Without a question it is ready unless something concerns all; with `?dialect=NAME`, once or several times, it is ready
 //! when each of these dialects is.
 
-use super::status::{DaemonStatus, Gap};
 use crate::dialect::Kind;
+use crate::http::status::{DaemonStatus, Gap};
 
 /// The answer to `/healthz`.
 pub(super) fn health(status: &DaemonStatus) -> (u16, String) {

@@ -15,7 +15,7 @@
 //! of a POST as a form has them. All of it needs `Authorization: Bearer` and the token of `[admin]`; nothing of it is
 //! for pages, so a request that names an `Origin` is refused. Answers are JSON; those of errors are a sentence.
 
-use super::response::{TEXT, content_type, response};
+use crate::http::response::{TEXT, content_type, response};
 use crate::service::topic::{CursorReset, MessageId, TopicInquiry, TopicName};
 use std::borrow::Cow;
 use std::fmt;

@@ -6,9 +6,9 @@ mod family;
 pub use self::facts::{AppFacts, Facts, Process, Room};
 
 use self::family::family;
+use super::admin::Asking;
 use super::response::{TEXT, response};
 use super::status::DaemonStatus;
-use super::topics::Asking;
 use crate::counter::Counter;
 use crate::dialect::{Kind, Tally};
 use crate::metrics::{Broker, LATENCY_BOUNDS_US, Metrics, Origin, Outcome, StatusClass};

@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 
 /// Most header fields of a request. Browsers send about 15, proxies add some; nginx and Apache allow 100.
-pub(super) const HEADERS_MAX: usize = 100;
+pub(crate) const HEADERS_MAX: usize = 100;
 /// Longest `Host`: a name of the DNS has 253 characters, a port five. A session may keep it.
 const HOST_BYTES_MAX: usize = 253 + 1 + 5;
 /// The schemes of a target that is a whole URL.
@@ -17,14 +17,14 @@ const SCHEMES: [&str; 4] = ["http", "https", "ws", "wss"];
 
 /// What is wrong with a request: the status that refuses it, and a sentence for whoever has sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) status: u16,
-    pub(super) reason: &'static str,
+pub(crate) struct Fault {
+    pub(crate) status: u16,
+    pub(crate) reason: &'static str,
 }
 
 const NO_REQUEST: Fault = Fault { status: 400, reason: "This is not a correct HTTP request." };
 /// A head that is longer than allowed, or has too many fields.
-pub(super) const TOO_LARGE: Fault = Fault { status: 431, reason: "The head of the request is too large." };
+pub(crate) const TOO_LARGE: Fault = Fault { status: 431, reason: "The head of the request is too large." };
 const BARE_LINE_FEED: Fault = Fault {
     status: 400,
     reason: "A line of the request does not end with CR and LF (RFC 9112 section 2.2).",
@@ -47,42 +47,59 @@ const BAD_CREDENTIALS: Fault =
     Fault { status: 400, reason: "A header with a token cannot be read, or stands there twice." };
 
 /// A whole head.
-pub(super) struct Head<'a> {
+pub(crate) struct Head<'a> {
     /// The method; `GET` for `HEAD`, which asks for the same (RFC 9110 section 9.3.2).
-    pub(super) method: &'a str,
+    pub(crate) method: &'a str,
     /// Whether the answer is to have no body.
-    pub(super) is_head: bool,
+    pub(crate) is_head: bool,
     /// The path, without the query.
-    pub(super) path: &'a str,
+    pub(crate) path: &'a str,
     /// The query without `?`.
-    pub(super) query: &'a str,
+    pub(crate) query: &'a str,
     /// Whether it is of HTTP/1.0, or a version before.
-    pub(super) is_old: bool,
+    pub(crate) is_old: bool,
     /// The host of a target that is a whole URL.
     authority: Option<&'a str>,
     fields: &'a [httparse::Header<'a>],
 }
 
 /// The header fields that decide something on any listener.
-pub(super) struct HeadFields<'a> {
+pub(crate) struct HeadFields<'a> {
     /// Whom the request is for; nothing when it does not say.
-    pub(super) host: &'a str,
+    pub(crate) host: &'a str,
     /// `Authorization`, or nothing.
-    pub(super) authorization: &'a str,
+    pub(crate) authorization: &'a str,
     /// `X-Auth-Token`, or nothing.
-    pub(super) auth_token: &'a str,
+    pub(crate) auth_token: &'a str,
     /// `Origin`, if it is there; it need not be text, and is empty where two lines contradict each other.
-    pub(super) origin: Option<&'a [u8]>,
+    pub(crate) origin: Option<&'a [u8]>,
     /// How the body comes.
-    pub(super) coding: Coding,
+    pub(crate) coding: Coding,
 }
 
-/// Where a head ends that bytes begin with, if its end has come. `searched` counts the bytes of it that have been looked
-/// through before.
-pub(super) fn end(bytes: &[u8], searched: usize) -> Option<usize> {
+/// How far a head has come.
+pub(crate) enum HeadEnd {
+    /// Its end is still to come.
+    Part,
+    /// It has so many bytes.
+    At(usize),
+    /// It is longer than allowed.
+    TooLong,
+}
+
+/// Looks for the end of the head that bytes begin with. `searched` counts the bytes of it that have been looked through
+/// before.
+pub(crate) fn end(bytes: &[u8], searched: &mut usize, bytes_max: usize) -> HeadEnd {
     // The end may lie across the seam.
-    let from = searched.saturating_sub(3).min(bytes.len());
-    memchr::memmem::find(&bytes[from..], b"\r\n\r\n").map(|at| from + at + 4)
+    let from = std::mem::take(searched).saturating_sub(3).min(bytes.len());
+    match memchr::memmem::find(&bytes[from..], b"\r\n\r\n").map(|at| from + at + 4) {
+        Some(end) if end <= bytes_max => HeadEnd::At(end),
+        None if bytes.len() < bytes_max => {
+            *searched = bytes.len();
+            HeadEnd::Part
+        }
+        _ => HeadEnd::TooLong,
+    }
 }
 
 impl<'a> Head<'a> {
@@ -90,7 +107,7 @@ impl<'a> Head<'a> {
     ///
     /// # Errors
     /// When it is none.
-    pub(super) fn read(bytes: &'a [u8], fields: &'a mut [httparse::Header<'a>]) -> Result<Self, Fault> {
+    pub(crate) fn read(bytes: &'a [u8], fields: &'a mut [httparse::Header<'a>]) -> Result<Self, Fault> {
         let mut request = httparse::Request::new(fields);
         match request.parse(bytes) {
             Err(httparse::Error::TooManyHeaders) => return Err(TOO_LARGE),
@@ -109,7 +126,7 @@ impl<'a> Head<'a> {
     ///
     /// # Errors
     /// When one of them is not as it should be; then nothing of the request may be done.
-    pub(super) fn fields(&self) -> Result<HeadFields<'a>, Fault> {
+    pub(crate) fn fields(&self) -> Result<HeadFields<'a>, Fault> {
         let text = |name| self.text(name).ok_or(BAD_CREDENTIALS);
         Ok(HeadFields {
             host: self.host()?,
@@ -122,12 +139,12 @@ impl<'a> Head<'a> {
     }
 
     /// The name and value of every line, in order.
-    pub(super) fn all(&self) -> impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + Clone + use<'a> {
+    pub(crate) fn all(&self) -> impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + Clone + use<'a> {
         self.fields.iter().map(|field| (field.name, field.value))
     }
 
     /// Every line of a header.
-    pub(super) fn lines(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub(crate) fn lines(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let named = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
         named.map(|field| field.value.trim_ascii())
     }
@@ -136,20 +153,20 @@ impl<'a> Head<'a> {
     ///
     /// # Errors
     /// When there are more.
-    pub(super) fn single(&self, name: &'static str) -> Result<Option<&'a [u8]>, TwoLines> {
+    pub(crate) fn single(&self, name: &'static str) -> Result<Option<&'a [u8]>, TwoLines> {
         let mut lines = self.lines(name);
         let first = lines.next();
         if lines.next().is_some() { Err(TwoLines) } else { Ok(first) }
     }
 
     /// Whether a header that is a list has a word in it.
-    pub(super) fn lists(&self, name: &'static str, word: &[u8]) -> bool {
+    pub(crate) fn lists(&self, name: &'static str, word: &[u8]) -> bool {
         let mut items = self.lines(name).flat_map(|line| line.split(|byte| *byte == b','));
         items.any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
     }
 
     /// A header that is a list, as one line. What is no text is left out.
-    pub(super) fn list(&self, name: &'static str) -> Cow<'a, str> {
+    pub(crate) fn list(&self, name: &'static str) -> Cow<'a, str> {
         let mut lines = self.lines(name).filter_map(|line| std::str::from_utf8(line).ok());
         let first = Cow::Borrowed(lines.next().unwrap_or_default());
         lines.fold(first, |list, line| Cow::Owned(format!("{list},{line}")))
@@ -180,7 +197,7 @@ impl<'a> Head<'a> {
 
 /// How a body comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(crate) enum Coding {
     /// At once, so many bytes; none when the head says nothing of a body.
     Length(u64),
     /// In chunks.
@@ -192,7 +209,7 @@ impl Coding {
     ///
     /// # Errors
     /// When it can be taken for more than one thing.
-    pub(super) fn of(head: &Head<'_>) -> Result<Self, Fault> {
+    pub(crate) fn of(head: &Head<'_>) -> Result<Self, Fault> {
         let single = |name| head.single(name).map_err(|TwoLines| BAD_LENGTH);
         match (single("transfer-encoding")?, single("content-length")?) {
             (None, None) => Ok(Self::Length(0)),
@@ -206,13 +223,13 @@ impl Coding {
     }
 
     /// Whether there is none.
-    pub(super) fn is_none(self) -> bool {
+    pub(crate) fn is_none(self) -> bool {
         self == Self::Length(0)
     }
 }
 
 /// The number that digits alone make, so that nobody reads another; the greatest for one that is greater.
-pub(super) fn digits(value: &[u8]) -> Option<u64> {
+pub(crate) fn digits(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -222,7 +239,7 @@ pub(super) fn digits(value: &[u8]) -> Option<u64> {
 
 /// A header stands there twice that may not.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TwoLines;
+pub(crate) struct TwoLines;
 
 /// Whether a line ends with a line feed alone. The parser takes that for an end, of the head too, and a proxy in front
 /// may not: what follows would be a header to one and another request to the other (RFC 9112 section 11.2).
