@@ -20,6 +20,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustls::ServerConfig;
 use std::io;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// What waits for one shard, beside publications, before others are made to wait: half a second of deliveries at a
 /// hundred thousand a second.
@@ -88,6 +89,27 @@ impl Weigh for Stamped<Parcel> {
 impl Weigh for Arc<Publication> {
     fn weight(&self) -> usize {
         Publication::weight(self)
+    }
+}
+
+impl Weigh for Box<str> {
+    fn weight(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Wake for Notify {
+    fn wake(&self) {
+        self.notify_one();
+    }
+}
+
+impl<T: Weigh> Inbox<T, Notify> {
+    /// Waits until something waits here. May be dropped while it does.
+    pub async fn posted(&self) {
+        while self.sleep(|| true) {
+            self.waker().notified().await;
+        }
     }
 }
 

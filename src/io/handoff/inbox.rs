@@ -55,13 +55,21 @@ struct InboxState<T> {
     items: VecDeque<T>,
     bytes: usize,
     is_full: bool,
+    /// Nothing more is taken in.
+    is_closed: bool,
     sleeping: bool,
 }
 
 impl<T: Weigh, W: Wake> Inbox<T, W> {
     /// An empty inbox, which counts in `fill` while it is full.
     pub fn new(waker: W, bounds: Bounds, fill: &Fill) -> Self {
-        let state = InboxState { items: VecDeque::new(), bytes: 0, is_full: false, sleeping: false };
+        let state = InboxState {
+            items: VecDeque::new(),
+            bytes: 0,
+            is_full: false,
+            is_closed: false,
+            sleeping: false,
+        };
         Self { state: Mutex::new(state), waker, bounds, fill: fill.clone(), depth: AtomicUsize::new(0) }
     }
 
@@ -85,7 +93,8 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         let mut state = self.lock();
         for item in items {
             let weight = item.weight();
-            if state.items.len() < self.bounds.count && state.bytes + weight <= self.bounds.bytes {
+            let is_full = state.is_closed || state.items.len() >= self.bounds.count;
+            if !is_full && state.bytes + weight <= self.bounds.bytes {
                 state.bytes += weight;
                 state.items.push_back(item);
             } else {
@@ -121,6 +130,21 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         state.bytes -= taken.iter().map(Weigh::weight).sum::<usize>();
         self.settle(&mut state);
         taken
+    }
+
+    /// Opens it again.
+    pub fn open(&self) {
+        self.lock().is_closed = false;
+    }
+
+    /// Closes it: what is offered from now on is lost. Returns how many items are lost that were waiting.
+    pub fn close(&self) -> usize {
+        let mut state = self.lock();
+        state.is_closed = true;
+        let lost = std::mem::take(&mut state.items);
+        state.bytes = 0;
+        self.settle(&mut state);
+        lost.len()
     }
 
     /// Falls asleep, unless something waits here, or elsewhere by `is_idle`, which is asked under the lock: whoever

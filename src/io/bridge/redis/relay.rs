@@ -7,12 +7,13 @@ use super::connection::PING_INTERVAL;
 use super::fault::{RedisFault, RedisStep};
 use crate::feed::redis::RelayNode;
 use crate::io::clock;
+use crate::io::handoff::inbox::{Bounds, Fill, Inbox};
 use crate::metrics::Metrics;
 use crate::text::excerpt;
 use crate::throttle::LogLine;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value, cmd, pipe};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -27,56 +28,40 @@ const PIPELINE_MAX: usize = 1_000;
 /// Between two looks at what is left when the daemon stops.
 const STOP_PAUSE: Duration = Duration::from_millis(1);
 
-/// What waits to be published.
-#[derive(Default)]
+/// What waits to be published. Closed while Redis is not there.
 pub(in super::super) struct Relays {
-    queue: Mutex<Queue>,
-    posted: Notify,
+    inbox: Inbox<Box<str>, Notify>,
+    /// Messages that are with Redis and not answered.
+    under_way: AtomicUsize,
 }
 
-#[derive(Default)]
-struct Queue {
-    /// Whether somebody publishes.
-    open: bool,
-    texts: Vec<Box<str>>,
-    bytes: usize,
-    /// Those that are with Redis and not answered.
-    under_way: usize,
+impl Default for Relays {
+    fn default() -> Self {
+        let bounds = Bounds { count: RELAYS_MAX, bytes: RELAY_BYTES_MAX };
+        let inbox = Inbox::new(Notify::new(), bounds, &Fill::default());
+        inbox.close();
+        Self { inbox, under_way: AtomicUsize::new(0) }
+    }
 }
 
 impl Relays {
     /// Adds messages as far as there is room. Returns how many are lost.
     pub(in super::super) fn post(&self, texts: Vec<Box<str>>) -> usize {
-        let mut queue = self.lock();
         let mut lost = 0;
-        for text in texts {
-            let has_room = queue.texts.len() < RELAYS_MAX && queue.bytes + text.len() <= RELAY_BYTES_MAX;
-            if queue.open && has_room {
-                queue.bytes += text.len();
-                queue.texts.push(text);
-            } else {
-                lost += 1;
-            }
-        }
-        drop(queue);
-        self.posted.notify_one();
+        self.inbox.offer(texts, |_| lost += 1);
         lost
     }
 
-    /// Nobody publishes any more. Returns how many messages are lost by that.
+    /// Takes no more. Returns how many messages are lost by that.
     pub(super) fn close(&self) -> usize {
-        let queue = std::mem::take(&mut *self.lock());
-        queue.texts.len() + queue.under_way
+        self.inbox.close() + self.under_way.swap(0, Relaxed)
     }
 
     /// Waits until everything is published, until `end` at the latest. What clients have said last comes in after
     /// the feed has stopped listening.
     pub(in super::super) async fn finish(&self, end: Instant) {
         loop {
-            let left = {
-                let queue = self.lock();
-                queue.texts.len() + queue.under_way
-            };
+            let left = self.inbox.depth() + self.under_way.load(Relaxed);
             if left == 0 {
                 return;
             }
@@ -91,24 +76,19 @@ impl Relays {
     }
 
     fn open(&self) {
-        self.lock().open = true;
+        self.inbox.open();
     }
 
+    /// The next messages. Between the two counts of [`Relays::finish`] none is lost sight of: both change here, on the
+    /// thread that it runs on.
     fn take(&self) -> Vec<Box<str>> {
-        let mut queue = self.lock();
-        let count = queue.texts.len().min(PIPELINE_MAX);
-        let taken: Vec<Box<str>> = queue.texts.drain(..count).collect();
-        queue.bytes -= taken.iter().map(|text| text.len()).sum::<usize>();
-        queue.under_way = count;
+        let taken = self.inbox.take_up_to(PIPELINE_MAX);
+        self.under_way.store(taken.len(), Relaxed);
         taken
     }
 
     fn answered(&self) {
-        self.lock().under_way = 0;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way.store(0, Relaxed);
     }
 }
 
@@ -125,7 +105,7 @@ pub(super) async fn publish(
     loop {
         let texts = relays.take();
         if texts.is_empty() {
-            if timeout(PING_INTERVAL, relays.posted.notified()).await.is_err()
+            if timeout(PING_INTERVAL, relays.inbox.posted()).await.is_err()
                 && let Err(error) = cmd("PING").query_async::<Value>(&mut connection).await
                 && is_end(&error)
             {
@@ -195,8 +175,8 @@ mod tests {
         let taken = relays.take();
         assert_eq!((&*taken[0], &*taken[2], taken.len()), ("first", "last", 3));
         relays.answered();
-        assert_eq!(relays.lock().bytes, 0);
-        assert_eq!(relays.close(), 0);
+        assert_eq!(relays.post(vec!["x".repeat(RELAY_BYTES_MAX).into()]), 0, "all room is there again");
+        assert_eq!(relays.close(), 1);
     }
 
     /// A Redis that listens on a socket in a directory, and ends with this thread.
