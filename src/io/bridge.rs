@@ -20,14 +20,16 @@ use self::calls::Caller;
 use self::redis::{Redis, Relays};
 use self::verification::Verifiers;
 use self::webhook::WebhookClient;
+use super::handoff::inbox::{Bounds, Fill, Inbox, Weigh};
 use super::{Hub, clock, pulse};
 use crate::dialect::{Kind, Settings, webhook_recipients};
 use crate::service::ConnectionRef;
 use crate::service::verification::{self as verification_service, TokenQuestion, Verification};
 use crate::service::webhook::{Webhook, WebhookKind, WebhookService};
+use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -35,7 +37,7 @@ use tokio::sync::Notify;
 /// so they wait only while the machine has no time for it.
 const QUESTIONS_MAX: usize = 10_000;
 
-/// WaitingWebhooks that wait for the bridge; more are dropped, because nobody waits for it. It takes them all at once too.
+/// Webhooks that wait for the bridge; more are dropped, as they are fire and forget. It takes them all at once too.
 const WEBHOOKS_MAX: usize = 10_000;
 
 /// Bytes of them: some messages of clients are long.
@@ -48,45 +50,56 @@ const STOP_GRACE: Duration = Duration::from_millis(200);
 const LOOKUPS_MAX: usize = 16;
 
 /// The other threads' end of the bridge.
-#[derive(Default)]
 pub(super) struct Bridge {
-    inbox: Mutex<Inbox>,
-    posted: Notify,
+    /// What the thread is told.
+    inbox: Inbox<BridgeMessage, Notify>,
+    fill: Fill,
+    /// Webhooks of the shards.
+    webhooks: Inbox<(ConnectionRef, Webhook), Notify>,
+    /// Those for which there was no room.
+    lost: [AtomicU64; WebhookKind::ALL.len()],
     running: AtomicBool,
     /// The daemon stops: whatever is fed from here comes to its end.
     draining: Notify,
     relays: Relays,
 }
 
-/// What the thread has not taken yet.
-#[derive(Default)]
-struct Inbox {
-    questions: Vec<(ConnectionRef, TokenQuestion)>,
-    webhooks: WaitingWebhooks,
-    configured: Option<(Verifiers, WebhookClient)>,
-    draining: bool,
-    /// The thread is to end, at this moment at the latest.
-    over: Option<Instant>,
+/// What the bridge is told. Questions alone may be many.
+enum BridgeMessage {
+    Question(ConnectionRef, TokenQuestion),
+    Configure(Box<(Verifiers, WebhookClient)>),
+    /// Wait for no other side's return.
+    Drain,
+    /// End, at this moment at the latest.
+    Stop(Instant),
 }
 
-/// WaitingWebhooks of the shards, as many as there is room for.
-#[derive(Default)]
-struct WaitingWebhooks {
-    list: Vec<(ConnectionRef, Webhook)>,
-    bytes: usize,
-    /// Those for which there was none.
-    lost: [u64; WebhookKind::ALL.len()],
+impl Weigh for BridgeMessage {
+    /// Nothing: a handshake's head bounds the token in a question, and their number is bounded.
+    fn weight(&self) -> usize {
+        0
+    }
 }
 
-impl WaitingWebhooks {
-    fn put(&mut self, webhooks: Vec<(ConnectionRef, Webhook)>) {
-        for (from, webhook) in webhooks {
-            if self.list.len() < WEBHOOKS_MAX && self.bytes + webhook.weight() <= WEBHOOKS_BYTES_MAX {
-                self.bytes += webhook.weight();
-                self.list.push((from, webhook));
-            } else {
-                self.lost[webhook.kind() as usize] += 1;
-            }
+impl Weigh for (ConnectionRef, Webhook) {
+    fn weight(&self) -> usize {
+        self.1.weight()
+    }
+}
+
+impl Default for Bridge {
+    fn default() -> Self {
+        let fill = Fill::default();
+        let questions = Bounds { count: QUESTIONS_MAX, bytes: usize::MAX };
+        let webhooks = Bounds { count: WEBHOOKS_MAX, bytes: WEBHOOKS_BYTES_MAX };
+        Self {
+            inbox: Inbox::new(Notify::new(), questions, &fill),
+            fill,
+            webhooks: Inbox::new(Notify::new(), webhooks, &Fill::default()),
+            lost: Default::default(),
+            running: AtomicBool::new(false),
+            draining: Notify::new(),
+            relays: Relays::default(),
         }
     }
 }
@@ -94,13 +107,13 @@ impl WaitingWebhooks {
 impl Bridge {
     /// Whether shards may ask more.
     pub(super) fn has_room(&self) -> bool {
-        !self.running.load(Relaxed) || self.lock().questions.len() < QUESTIONS_MAX
+        !self.running.load(Relaxed) || self.fill.has_room()
     }
 
     /// Lets the feed finish what it has taken, and the webhook wait for nobody's return.
     pub(super) fn drain(&self) {
         self.draining.notify_one();
-        self.post(|inbox| inbox.draining = true);
+        self.inbox.post([BridgeMessage::Drain]);
     }
 
     /// Waits until the daemon is told to stop, for which there may be several feeds.
@@ -117,19 +130,29 @@ impl Bridge {
     /// Ends the thread, which has this time to tell what can be told yet.
     pub(super) fn stop(&self, time: Duration) {
         let start = Instant::now();
-        self.post(|inbox| inbox.over = Some(start + time));
+        self.inbox.post([BridgeMessage::Stop(start + time)]);
         while self.running.load(Relaxed) && start.elapsed() < time + STOP_GRACE {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    fn post(&self, put: impl FnOnce(&mut Inbox)) {
-        put(&mut self.lock());
-        self.posted.notify_one();
+    /// Takes webhooks as far as there is room.
+    fn offer(&self, webhooks: Vec<(ConnectionRef, Webhook)>) {
+        self.webhooks.offer(webhooks, |(_, webhook)| {
+            self.lost[webhook.kind() as usize].fetch_add(1, Relaxed);
+        });
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Gives the service the webhooks that wait, and the number of those that were lost.
+    fn pass_webhooks(&self, service: &mut Caller<WebhookService>) {
+        let mut waiting = VecDeque::new();
+        self.webhooks.take(&mut waiting);
+        service.change(|service, _, _| {
+            for (kind, _) in WebhookKind::ALL {
+                service.lost(kind, self.lost[kind as usize].swap(0, Relaxed));
+            }
+        });
+        service.ask(waiting);
     }
 }
 
@@ -140,7 +163,9 @@ impl Hub {
             return;
         }
         if self.bridge.running.load(Relaxed) {
-            return self.bridge.post(|inbox| inbox.questions.extend(questions));
+            let questions = questions.into_iter();
+            let messages = questions.map(|(from, question)| BridgeMessage::Question(from, question));
+            return self.bridge.inbox.post(messages);
         }
         let refused = questions.into_iter().filter_map(|(from, question)| match question {
             TokenQuestion::Verify { attempt, .. } => Some((from, verification_service::unavailable(attempt))),
@@ -152,7 +177,7 @@ impl Hub {
     /// Tells other services what a shard has for them. Without a bridge there is none to be told.
     pub(super) fn notify(&self, webhooks: Vec<(ConnectionRef, Webhook)>) {
         if !webhooks.is_empty() && self.bridge.running.load(Relaxed) {
-            self.bridge.post(|inbox| inbox.webhooks.put(webhooks));
+            self.bridge.offer(webhooks);
         }
     }
 
@@ -204,7 +229,7 @@ pub(super) fn configure(hub: &Arc<Hub>, settings: &Settings, feeds: Feeds) -> io
     let verifiers = Verifiers::new(settings)?;
     let webhooks = WebhookClient::new(webhook_recipients(settings))?;
     if hub.bridge.running.load(Relaxed) {
-        hub.bridge.post(|inbox| inbox.configured = Some((verifiers, webhooks)));
+        hub.bridge.inbox.post([BridgeMessage::Configure(Box::new((verifiers, webhooks)))]);
     } else if !verifiers.is_empty() || !webhooks.is_empty() || !feeds.is_empty() {
         start(hub, verifiers, webhooks, feeds)?;
     }
@@ -242,26 +267,28 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
     configure_services(&mut verification, &mut webhooks, verifiers, client);
     loop {
         tokio::select! {
-            () = hub.bridge.posted.notified() => {
-                let inbox = std::mem::take(&mut *hub.bridge.lock());
-                if let Some((verifiers, client)) = inbox.configured {
-                    configure_services(&mut verification, &mut webhooks, verifiers, client);
-                }
-                webhooks.change(|service, _, _| {
-                    for (kind, _) in WebhookKind::ALL {
-                        service.lost(kind, inbox.webhooks.lost[kind as usize]);
+            () = hub.bridge.inbox.posted() => {
+                // What was said before a stop is told before it.
+                hub.bridge.pass_webhooks(&mut webhooks);
+                let (mut messages, mut questions) = (VecDeque::new(), Vec::new());
+                hub.bridge.inbox.take(&mut messages);
+                for message in messages {
+                    match message {
+                        BridgeMessage::Question(from, question) => questions.push((from, question)),
+                        BridgeMessage::Configure(configured) => {
+                            let (verifiers, client) = *configured;
+                            configure_services(&mut verification, &mut webhooks, verifiers, client);
+                        }
+                        BridgeMessage::Drain => webhooks.change(|service, now, _| service.hurry(now)),
+                        BridgeMessage::Stop(end) => {
+                            webhook::finish(&mut webhooks, end).await;
+                            return hub.bridge.relays.finish(end).await;
+                        }
                     }
-                });
-                webhooks.ask(inbox.webhooks.list);
-                if inbox.draining {
-                    webhooks.change(|service, now, _| service.hurry(now));
                 }
-                if let Some(end) = inbox.over {
-                    webhook::finish(&mut webhooks, end).await;
-                    return hub.bridge.relays.finish(end).await;
-                }
-                verification.ask(inbox.questions);
+                verification.ask(questions);
             }
+            () = hub.bridge.webhooks.posted() => hub.bridge.pass_webhooks(&mut webhooks),
             () = verification.step() => {}
             () = webhooks.step() => {}
         }

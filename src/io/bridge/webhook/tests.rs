@@ -7,7 +7,7 @@ mod receiver;
 
 use self::receiver::Receiver;
 use super::super::verification::Verifiers;
-use super::super::{Feeds, Hub, WEBHOOKS_BYTES_MAX, WEBHOOKS_MAX, WaitingWebhooks, start};
+use super::super::{Bridge, BridgeMessage, Feeds, Hub, WEBHOOKS_MAX, start};
 use super::*;
 use crate::dialect::Settings;
 use crate::service::ConnectionRef;
@@ -17,6 +17,7 @@ use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -273,15 +274,17 @@ fn what_the_bridge_has_no_room_for_is_dropped_and_counted() {
         let (channel, token) = ("chat:1".into(), "".into());
         (NOBODY, Webhook::Callback(Callback { channel, token, body: "x".repeat(bytes).into(), client: None }))
     };
-    let mut many = WaitingWebhooks::default();
-    many.put((0..WEBHOOKS_MAX + 3).map(|_| call(1)).collect());
-    assert_eq!((many.list.len(), many.lost), (WEBHOOKS_MAX, [3, 0]));
-    let mut long = WaitingWebhooks::default();
-    long.put((0..100).map(|_| call(1024 * 1024)).collect());
-    assert!(long.bytes <= WEBHOOKS_BYTES_MAX && long.list.len() + long.lost[0] as usize == 100);
-    assert_eq!(long.list.len(), 63);
+    let lost = |bridge: &Bridge| bridge.lost.each_ref().map(|lost| lost.load(Relaxed));
+    let many = Bridge::default();
+    many.offer((0..WEBHOOKS_MAX + 3).map(|_| call(1)).collect());
+    assert_eq!((many.webhooks.depth(), lost(&many)), (WEBHOOKS_MAX, [3, 0]));
+    let long = Bridge::default();
+    long.offer((0..100).map(|_| call(1024 * 1024)).collect());
+    assert_eq!((long.webhooks.depth(), lost(&long)), (63, [37, 0]));
     let daemon = Daemon::new(calling("http://127.0.0.1:1/", ""));
-    daemon.0.bridge.post(|inbox| inbox.webhooks.lost = [2, 5]);
+    let bridge = &daemon.0.bridge;
+    bridge.lost.iter().zip([2, 5]).for_each(|(lost, count)| lost.store(count, Relaxed));
+    bridge.inbox.post([BridgeMessage::Drain]);
     daemon.await_outcome(WebhookKind::Callback, WebhookOutcome::Dropped, 2);
     daemon.await_outcome(WebhookKind::Event, WebhookOutcome::Dropped, 5);
 }
