@@ -137,7 +137,7 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
         self.lock().is_closed = false;
     }
 
-    /// Closes it: what is offered from now on is lost. Returns how many items are lost that were waiting.
+    /// Closes it: what comes from now on is lost. Returns how many items are lost that were waiting.
     pub fn close(&self) -> usize {
         let mut state = self.lock();
         state.is_closed = true;
@@ -167,11 +167,13 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
 
     fn put(&self, items: impl IntoIterator<Item = T>) -> MutexGuard<'_, InboxState<T>> {
         let mut state = self.lock();
-        for item in items {
-            state.bytes += item.weight();
-            state.items.push_back(item);
+        if !state.is_closed {
+            for item in items {
+                state.bytes += item.weight();
+                state.items.push_back(item);
+            }
+            self.settle(&mut state);
         }
-        self.settle(&mut state);
         state
     }
 

@@ -3,13 +3,15 @@
 use super::backup::{self, Backup, Copier};
 use super::survey::{Board, Survey};
 use crate::dialect;
+use crate::io::handoff::inbox::{Bounds, Fill, Inbox, Wake, Weigh};
 use crate::service::ConnectionRef;
 use crate::service::topic::{
     Merge, MessageDraft, OwnerIndex, TopicInquiry, TopicName, TopicQuestion, TopicRules,
 };
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot::{self, error::RecvError};
 
@@ -29,6 +31,8 @@ pub(in crate::io) type Receipts = Vec<Result<(), Box<str>>>;
 pub(in crate::io) struct Store {
     /// One for each owner of topics.
     pub(super) posts: Box<[Post]>,
+    /// How many of them have more requests than they take.
+    fill: Fill,
     /// Whether a backup is being made.
     copying: Arc<AtomicBool>,
     /// What the owners say when the volume is nearly full.
@@ -36,25 +40,59 @@ pub(in crate::io) struct Store {
 }
 
 /// Where one owner is asked.
-#[derive(Default)]
 pub(super) struct Post {
-    inbox: Mutex<Inbox>,
-    pub(super) posted: Condvar,
+    /// What connections ask. Closed while no thread runs.
+    pub(super) requests: Inbox<StoreRequest, Unpark>,
+    /// What others want, before the connections: they are few, and wait for their answers.
+    pub(super) control: Inbox<StoreMessage, Unpark>,
     pub(super) running: AtomicBool,
 }
 
-/// What its thread has not taken yet.
-#[derive(Default)]
-pub(super) struct Inbox {
-    pub(super) requests: Vec<(ConnectionRef, TopicQuestion)>,
-    pub(super) bytes: usize,
-    /// What other owners ask, before the others: they have bounds of their own.
-    pub(super) owners: Vec<(ConnectionRef, TopicQuestion)>,
-    pub(super) outside: Vec<Outside>,
-    pub(super) rules: Option<TopicRules>,
+/// What a connection asks.
+pub(super) type StoreRequest = (ConnectionRef, TopicQuestion);
+
+/// What an owner is told beside the requests of connections.
+pub(super) enum StoreMessage {
+    /// Another owner's request for a connection.
+    Owner(ConnectionRef, TopicQuestion),
+    Outside(Outside),
+    Rules(TopicRules),
     /// What has become of the sync that was under way.
-    pub(super) synced: Option<io::Result<()>>,
-    pub(super) over: bool,
+    Synced(io::Result<()>),
+    /// Save everything, and end.
+    Stop,
+}
+
+impl Weigh for StoreRequest {
+    fn weight(&self) -> usize {
+        self.1.weight()
+    }
+}
+
+impl Weigh for StoreMessage {
+    /// Nothing: each of those who send them has a bound of its own.
+    fn weight(&self) -> usize {
+        0
+    }
+}
+
+/// What wakes an owner's thread, once it runs.
+#[derive(Default)]
+pub(super) struct Unpark(OnceLock<Thread>);
+
+impl Unpark {
+    /// Wakes the thread that calls from now on.
+    fn bind(&self) {
+        self.0.get_or_init(std::thread::current);
+    }
+}
+
+impl Wake for Unpark {
+    fn wake(&self) {
+        if let Some(thread) = self.0.get() {
+            thread.unpark();
+        }
+    }
 }
 
 /// A question from outside of any connection.
@@ -72,8 +110,10 @@ pub(super) enum Outside {
 impl Store {
     /// One with so many owners, of which none runs.
     pub(in crate::io) fn new(owners: usize) -> Self {
+        let fill = Fill::default();
         Self {
-            posts: OwnerIndex::all(owners).map(|_| Post::default()).collect(),
+            posts: OwnerIndex::all(owners).map(|_| Post::new(&fill)).collect(),
+            fill,
             copying: Arc::default(),
             board: Board::new(owners),
         }
@@ -86,24 +126,21 @@ impl Store {
 
     /// Whether shards may ask more.
     pub(in crate::io) fn has_room(&self) -> bool {
-        self.posts.iter().all(Post::has_room)
+        self.fill.has_room()
     }
 
     /// Asks an owner for connections of a shard. Without a store nothing is asked: no dialect of it is spoken.
     pub(in crate::io) fn ask(&self, owner: usize, requests: Vec<(ConnectionRef, TopicQuestion)>) {
         let post = &self.posts[owner];
         if !requests.is_empty() && post.runs() {
-            post.put(|inbox| {
-                inbox.bytes += requests.iter().map(|(_, request)| request.weight()).sum::<usize>();
-                inbox.requests.extend(requests);
-            });
+            post.requests.post(requests);
         }
     }
 
     /// Asks an owner for another one.
     pub(super) fn ask_owner(&self, owner: usize, connection: ConnectionRef, request: TopicQuestion) {
         if self.posts[owner].runs() {
-            self.posts[owner].put(|inbox| inbox.owners.push((connection, request)));
+            self.posts[owner].control.post([StoreMessage::Owner(connection, request)]);
         }
     }
 
@@ -176,14 +213,14 @@ impl Store {
     /// Replaces the rules of the topics by those of new settings.
     pub(in crate::io) fn configure(&self, settings: &dialect::Settings) {
         for post in self.posts.iter().filter(|post| post.runs()) {
-            post.put(|inbox| inbox.rules = Some(settings.topic_rules()));
+            post.control.post([StoreMessage::Rules(settings.topic_rules())]);
         }
     }
 
     /// Ends the threads, which save everything before; waits for them, but not much longer than this.
     pub(in crate::io) fn stop(&self, time: Duration) {
         let start = Instant::now();
-        self.posts.iter().for_each(|post| post.put(|inbox| inbox.over = true));
+        self.posts.iter().for_each(|post| post.control.post([StoreMessage::Stop]));
         while self.posts.iter().any(Post::runs) {
             if start.elapsed() > time.max(STOP_GRACE) {
                 tracing::warn!("the store could not be saved in time; the next start goes on from its log");
@@ -201,8 +238,7 @@ impl Store {
     ) -> oneshot::Receiver<T> {
         let (sender, receiver) = oneshot::channel();
         if self.posts[owner].runs() {
-            let asked = ask(sender);
-            self.posts[owner].put(|inbox| inbox.outside.push(asked));
+            self.posts[owner].control.post([StoreMessage::Outside(ask(sender))]);
         }
         receiver
     }
@@ -219,25 +255,45 @@ impl Store {
 }
 
 impl Post {
+    fn new(fill: &Fill) -> Self {
+        let bounds = Bounds { count: REQUESTS_MAX, bytes: REQUESTS_BYTES_MAX };
+        let unbounded = Bounds { count: usize::MAX, bytes: usize::MAX };
+        let post = Self {
+            requests: Inbox::new(Unpark::default(), bounds, fill),
+            control: Inbox::new(Unpark::default(), unbounded, &Fill::default()),
+            running: AtomicBool::new(false),
+        };
+        post.end();
+        post
+    }
+
     fn runs(&self) -> bool {
         self.running.load(Relaxed)
     }
 
-    fn has_room(&self) -> bool {
-        if !self.runs() {
-            return true;
-        }
-        let inbox = self.lock();
-        inbox.requests.len() < REQUESTS_MAX && inbox.bytes < REQUESTS_BYTES_MAX
+    /// A thread is about to take what is posted.
+    pub(super) fn start(&self) {
+        self.requests.open();
+        self.control.open();
+        self.running.store(true, Relaxed);
     }
 
-    pub(super) fn put(&self, put: impl FnOnce(&mut Inbox)) {
-        put(&mut self.lock());
-        self.posted.notify_one();
+    /// No thread takes anything any more: what waits is lost, and with it the askers' ends of their channels.
+    pub(super) fn end(&self) {
+        self.running.store(false, Relaxed);
+        self.requests.close();
+        self.control.close();
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has this thread woken by what is posted.
+    pub(super) fn bind(&self) {
+        self.requests.waker().bind();
+        self.control.waker().bind();
+    }
+
+    /// Goes to sleep, unless something waits. Returns whether this thread may park.
+    pub(super) fn sleep(&self) -> bool {
+        self.requests.sleep(|| true) && self.control.sleep(|| true)
     }
 }
 
@@ -245,13 +301,12 @@ impl Post {
 impl Store {
     /// Takes requests from now on, although no thread runs.
     pub(in crate::io) fn pretend(&self) {
-        self.posts[0].running.store(true, Relaxed);
+        self.posts[0].start();
     }
 
     /// What the thread would take.
     pub(in crate::io) fn take(&self) -> Vec<(ConnectionRef, TopicQuestion)> {
-        let inbox = std::mem::take(&mut *self.posts[0].lock());
-        inbox.requests
+        self.posts[0].requests.take_up_to(usize::MAX)
     }
 }
 

@@ -4,7 +4,7 @@
 //! then tells the producers and delivers. While the disk works, more comes in: that is the next group.
 
 use super::archive::Disk;
-use super::handle::Inbox;
+use super::handle::{Outside, StoreMessage, StoreRequest};
 use super::log::Unsynced;
 use super::settings::StoreSettings;
 use super::survey::Surveyor;
@@ -21,8 +21,7 @@ use crate::service::topic::{
 };
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// Requests that are decided on before the thread looks whether the disk is ready for the next group.
@@ -65,18 +64,18 @@ fn spawn(hub: &Arc<Hub>, index: usize, topics: TopicOwner<Disk>) -> io::Result<(
     std::thread::Builder::new().name(owner_thread("sync", index)).spawn(move || {
         for unsynced in taken {
             let result = unsynced.sync();
-            for_syncer.store.posts[index].put(|inbox| inbox.synced = Some(result));
+            for_syncer.store.posts[index].control.post([StoreMessage::Synced(result)]);
         }
     })?;
-    let running = |running| hub.store.posts[index].running.store(running, Relaxed);
     let for_thread = Arc::clone(hub);
-    running(true);
+    hub.store.posts[index].start();
     let spawned = std::thread::Builder::new().name(owner_thread("store", index)).spawn(move || {
         // Whatever ends the thread, the others notice it.
         let over = Over(for_thread, index);
+        over.0.store.posts[index].bind();
         run(&over.0, index, topics, &syncer);
     });
-    spawned.map(|_| ()).inspect_err(|_| running(false))
+    spawned.map(|_| ()).inspect_err(|_| hub.store.posts[index].end())
 }
 
 /// Says at its end that the thread has ended.
@@ -84,7 +83,7 @@ struct Over(Arc<Hub>, usize);
 
 impl Drop for Over {
     fn drop(&mut self) {
-        self.0.store.posts[self.1].running.store(false, Relaxed);
+        self.0.store.posts[self.1].end();
         self.0.pulses.store[self.1].end();
     }
 }
@@ -208,16 +207,9 @@ fn next(
     syncing: &Syncing,
     watch: Instant,
     (more, is_busy): (bool, bool),
-) -> Inbox {
-    let mut inbox = hub.store.posts[index].lock();
-    while !more
-        && inbox.requests.is_empty()
-        && inbox.owners.is_empty()
-        && inbox.outside.is_empty()
-        && inbox.rules.is_none()
-        && inbox.synced.is_none()
-        && !inbox.over
-    {
+) -> Taken {
+    let post = &hub.store.posts[index];
+    while !more && post.sleep() {
         let now = clock::now();
         hub.pulses.store[index].beat(now);
         let due = topics.next_at().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
@@ -227,17 +219,41 @@ fn next(
         if wait.is_zero() || syncing.is_news() {
             break;
         }
-        let waited = hub.store.posts[index].posted.wait_timeout(inbox, wait.min(BEAT));
-        inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
+        std::thread::park_timeout(wait.min(BEAT));
     }
+
+    let (mut taken, mut messages) = (Taken::default(), VecDeque::new());
+    post.control.take(&mut messages);
+    messages.into_iter().for_each(|message| taken.add(message));
     // The last time nothing is left behind.
-    let waits = is_busy && !inbox.over;
-    let waiting = waits.then(|| (std::mem::take(&mut inbox.requests), inbox.bytes));
-    let taken = std::mem::take(&mut *inbox);
-    if let Some((requests, bytes)) = waiting {
-        (inbox.requests, inbox.bytes) = (requests, bytes);
+    if !is_busy || taken.over {
+        post.requests.take(&mut taken.requests);
     }
     taken
+}
+
+/// What a round takes.
+#[derive(Default)]
+struct Taken {
+    requests: VecDeque<StoreRequest>,
+    /// What other owners ask, before the others: they have bounds of their own.
+    owners: Vec<StoreRequest>,
+    outside: Vec<Outside>,
+    rules: Option<TopicRules>,
+    synced: Option<io::Result<()>>,
+    over: bool,
+}
+
+impl Taken {
+    fn add(&mut self, message: StoreMessage) {
+        match message {
+            StoreMessage::Owner(connection, request) => self.owners.push((connection, request)),
+            StoreMessage::Outside(asked) => self.outside.push(asked),
+            StoreMessage::Rules(rules) => self.rules = Some(rules),
+            StoreMessage::Synced(result) => self.synced = Some(result),
+            StoreMessage::Stop => self.over = true,
+        }
+    }
 }
 
 /// The sync of the disk that is under way.
