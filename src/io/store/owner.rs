@@ -207,7 +207,7 @@ fn next(
     syncing: &Syncing,
     watch: Instant,
     (more, is_busy): (bool, bool),
-) -> Taken {
+) -> TakenInboxes {
     let post = &hub.store.posts[index];
     while !more && post.sleep() {
         let now = clock::now();
@@ -222,7 +222,7 @@ fn next(
         std::thread::park_timeout(wait.min(BEAT));
     }
 
-    let (mut taken, mut messages) = (Taken::default(), VecDeque::new());
+    let (mut taken, mut messages) = (TakenInboxes::default(), VecDeque::new());
     post.control.take(&mut messages);
     messages.into_iter().for_each(|message| taken.add(message));
     // The last time nothing is left behind.
@@ -234,7 +234,7 @@ fn next(
 
 /// What a round takes.
 #[derive(Default)]
-struct Taken {
+struct TakenInboxes {
     requests: VecDeque<StoreRequest>,
     /// What other owners ask, before the others: they have bounds of their own.
     owners: Vec<StoreRequest>,
@@ -244,7 +244,7 @@ struct Taken {
     over: bool,
 }
 
-impl Taken {
+impl TakenInboxes {
     fn add(&mut self, message: StoreMessage) {
         match message {
             StoreMessage::Owner(connection, request) => self.owners.push((connection, request)),
