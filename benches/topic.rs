@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fanfare::service::ConnectionRef;
+use fanfare::service::Service as _;
 use fanfare::service::topic::{
     Archive, ArchiveError, ConsumerOptions, Flow, MessageDraft, MessageId, Position, ProducerOptions, Saved,
     StoredMessage, StoredTopic, SubscriptionType, TopicAnswer, TopicMessage, TopicName, TopicNumber,

@@ -3,6 +3,7 @@
 use crate::open;
 use fanfare::io::store::Disk;
 use fanfare::service::ConnectionRef;
+use fanfare::service::Service as _;
 use fanfare::service::topic::{
     ConsumerOptions, Flow, MessageDraft, MessageId, SubscriptionType, TopicAnswer, TopicMessage, TopicName,
     TopicOutgoing, TopicOwner, TopicQuestion, TopicRules, WantedTopics,

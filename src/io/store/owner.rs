@@ -16,6 +16,7 @@ use crate::io::gaps::GapSource;
 use crate::io::handoff::Parcel;
 use crate::io::pulse::{BEAT, owner_thread};
 use crate::service::Answer;
+use crate::service::Service as _;
 use crate::service::topic::{
     OwnerIndex, TopicAnswer, TopicDelivery, TopicOutgoing, TopicOwner, TopicQuestion, TopicRules,
 };
@@ -212,7 +213,7 @@ fn next(
     while !more && post.sleep() {
         let now = clock::now();
         hub.pulses.store[index].beat(now);
-        let due = topics.next_at().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
+        let due = topics.next_at_ns().map(|at_ns| at_ns.saturating_sub(now.monotonic_ns));
         let due = due.map_or(Duration::from_secs(3600), Duration::from_nanos);
         let disk = topics.archive().due().map_or(watch, |due| due.min(watch));
         let wait = due.min(disk.saturating_duration_since(Instant::now()));

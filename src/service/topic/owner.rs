@@ -16,7 +16,7 @@ use super::stats::{Counters, TopicCensus};
 use super::timers::{IDLE_NS, Timer};
 use super::work::{SLICE_STEPS, Slice, WORKS_MAX, WorkProgress};
 use super::{Archive, Cause, TopicAnswer, TopicOutgoing, TopicQuestion, TopicRefusal, TopicRules};
-use crate::service::ConnectionRef;
+use crate::service::{ConnectionRef, Service};
 use crate::wheel::Now;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -54,6 +54,60 @@ pub(super) struct Works<A> {
 
 /// Does a slice of a work that takes longer than others may wait.
 pub(super) type TopicWork<A> = Box<dyn FnMut(&mut TopicOwner<A>, &mut Slice) -> WorkProgress + Send>;
+
+impl<A: Archive> Service for TopicOwner<A> {
+    type Question = TopicQuestion;
+    type Out<'a> = Vec<TopicOutgoing>;
+
+    /// Takes a question of a connection. What it appends is in the archive afterwards, and is answered and delivered
+    /// after [`TopicOwner::committed`].
+    fn ask(&mut self, from: ConnectionRef, question: TopicQuestion, now: Now, out: &mut Vec<TopicOutgoing>) {
+        self.set_time(now);
+        match question {
+            TopicQuestion::Produce(_) | TopicQuestion::Consume(_) | TopicQuestion::Read(_)
+                if self.peers.roles.contains_key(&from) =>
+            {
+                let reason = "the connection is a producer, consumer or reader already";
+                self.refuse(from, Cause::Invalid.because(reason));
+            }
+            TopicQuestion::Produce(_) | TopicQuestion::Consume(_) | TopicQuestion::Read(_) => {
+                self.open(from, question);
+            }
+            TopicQuestion::Send { draft, context } => self.send(from, draft, context),
+            TopicQuestion::Append(name, draft) => self.append(from, &name, draft),
+            TopicQuestion::Inquire(inquiry) => self.inquire(from, *inquiry),
+            TopicQuestion::Renew(rights) => self.renew_rights(from, rights),
+            // That it has gone is told in its time, or has been.
+            TopicQuestion::Probed { is_closing: true } => {}
+            TopicQuestion::Probed { is_closing: false } => self.confirm(from),
+            TopicQuestion::Gone => self.leave(from),
+            TopicQuestion::Join => self.join_admitted(from),
+            TopicQuestion::Buried { is_stored } => self.finish_letter(from, is_stored),
+            TopicQuestion::Turn
+            | TopicQuestion::Ack(_)
+            | TopicQuestion::Nack(_)
+            | TopicQuestion::Permit(_)
+            | TopicQuestion::Unsubscribe
+            | TopicQuestion::AskEnd
+            | TopicQuestion::Took => self.take_of_consumer(from, &question),
+        }
+        self.drain(out);
+    }
+
+    /// Does what is due by the time: redeliveries, delayed messages, expiry, saving.
+    fn tick(&mut self, now: Now, out: &mut Vec<TopicOutgoing>) {
+        self.set_time(now);
+        self.fire_timers();
+        self.counters.roll(self.now.monotonic_ns);
+        self.save_due();
+        self.drain(out);
+    }
+
+    fn next_at_ns(&self) -> Option<u64> {
+        let timer = self.loaded.timers.first().map(|(at_ns, _)| *at_ns);
+        [timer, self.commits.save_due_ns].into_iter().flatten().min()
+    }
+}
 
 impl<A: Archive> TopicOwner<A> {
     /// The topics of an archive.
@@ -99,63 +153,6 @@ impl<A: Archive> TopicOwner<A> {
     /// The archive.
     pub fn archive(&mut self) -> &mut A {
         &mut self.archive
-    }
-
-    /// Takes a question of a connection. What it appends is in the archive afterwards, and is answered and delivered
-    /// after [`TopicOwner::committed`].
-    pub fn ask(
-        &mut self,
-        from: ConnectionRef,
-        question: TopicQuestion,
-        now: Now,
-        out: &mut Vec<TopicOutgoing>,
-    ) {
-        self.set_time(now);
-        match question {
-            TopicQuestion::Produce(_) | TopicQuestion::Consume(_) | TopicQuestion::Read(_)
-                if self.peers.roles.contains_key(&from) =>
-            {
-                let reason = "the connection is a producer, consumer or reader already";
-                self.refuse(from, Cause::Invalid.because(reason));
-            }
-            TopicQuestion::Produce(_) | TopicQuestion::Consume(_) | TopicQuestion::Read(_) => {
-                self.open(from, question);
-            }
-            TopicQuestion::Send { draft, context } => self.send(from, draft, context),
-            TopicQuestion::Append(name, draft) => self.append(from, &name, draft),
-            TopicQuestion::Inquire(inquiry) => self.inquire(from, *inquiry),
-            TopicQuestion::Renew(rights) => self.renew_rights(from, rights),
-            // That it has gone is told in its time, or has been.
-            TopicQuestion::Probed { is_closing: true } => {}
-            TopicQuestion::Probed { is_closing: false } => self.confirm(from),
-            TopicQuestion::Gone => self.leave(from),
-            TopicQuestion::Join => self.join_admitted(from),
-            TopicQuestion::Buried { is_stored } => self.finish_letter(from, is_stored),
-            TopicQuestion::Turn
-            | TopicQuestion::Ack(_)
-            | TopicQuestion::Nack(_)
-            | TopicQuestion::Permit(_)
-            | TopicQuestion::Unsubscribe
-            | TopicQuestion::AskEnd
-            | TopicQuestion::Took => self.take_of_consumer(from, &question),
-        }
-        self.drain(out);
-    }
-
-    /// Does what is due by the time: redeliveries, delayed messages, expiry, saving.
-    pub fn tick(&mut self, now: Now, out: &mut Vec<TopicOutgoing>) {
-        self.set_time(now);
-        self.fire_timers();
-        self.counters.roll(self.now.monotonic_ns);
-        self.save_due();
-        self.drain(out);
-    }
-
-    /// When [`TopicOwner::tick`] is to be called next, on the monotonic clock (ns).
-    #[must_use]
-    pub fn next_at(&self) -> Option<u64> {
-        let timer = self.loaded.timers.first().map(|(at_ns, _)| *at_ns);
-        [timer, self.commits.save_due_ns].into_iter().flatten().min()
     }
 
     /// Does a slice of the work in progress. Returns whether there is more.

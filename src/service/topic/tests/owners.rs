@@ -3,6 +3,7 @@
 use super::memory::MemoryArchive;
 use super::world::*;
 use crate::service::ConnectionRef;
+use crate::service::Service as _;
 use crate::service::topic::*;
 use crate::wheel::Now;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

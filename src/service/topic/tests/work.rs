@@ -1,6 +1,7 @@
 //! What takes long is done in slices, and nobody else waits for it.
 
 use super::world::*;
+use crate::service::Service as _;
 use crate::service::topic::*;
 use std::collections::BTreeSet;
 
@@ -321,7 +322,7 @@ fn what_very_many_topics_have_due_at_a_time_is_done_in_slices() {
     world.now.monotonic_ns += 100_000_000_000;
     world.now.unix_ms += 100_000;
     let mut ticks = 0;
-    while world.topics.next_at().is_some_and(|at_ns| at_ns <= world.now.monotonic_ns) {
+    while world.topics.next_at_ns().is_some_and(|at_ns| at_ns <= world.now.monotonic_ns) {
         let before = world.topics.loaded.topics.len();
         world.topics.archive().calls = 0;
         world.tick();

@@ -2,6 +2,7 @@
 
 use super::memory::MemoryArchive;
 use crate::service::ConnectionRef;
+use crate::service::Service as _;
 use crate::service::topic::*;
 use crate::wheel::Now;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -225,7 +226,7 @@ impl World {
     /// Time passes, in steps in which the store's thread wakes up.
     pub(super) fn pass(&mut self, ms: u64) {
         let end_ns = self.now.monotonic_ns + ms * 1_000_000;
-        while let Some(next_ns) = self.topics.next_at().filter(|next_ns| *next_ns <= end_ns) {
+        while let Some(next_ns) = self.topics.next_at_ns().filter(|next_ns| *next_ns <= end_ns) {
             let step_ms = next_ns.saturating_sub(self.now.monotonic_ns).div_ceil(1_000_000);
             self.now.monotonic_ns += step_ms * 1_000_000;
             self.now.unix_ms += step_ms;
