@@ -2,10 +2,10 @@
 //!
 //! In the order things happen: the configuration names a verifier ([`TokenSettings`]); whoever may touch
 //! files reads the one it names ([`TokenSettings::file`]); [`Verifier::new`] turns both into a verifier, or says
-//! what to change; [`Verifier::verifier`] turns the text a client sent into a [`Verdict`]. Every verifier gives the
+//! what to change; [`Verifier::verify`] turns the text a client sent into a [`Verdict`]. Every verifier gives the
 //! same [`Grant`]: a set of claims and the moment they end, so that a dialect asks "which topics" and "until
 //! when" without knowing whether a signature, a list or another service answered. Such a service is a
-//! [`RemoteVerifier`]: [`Verifier::verifier`] says [`Verdict::Ask`] then, and whoever may touch the network asks.
+//! [`RemoteVerifier`]: [`Verifier::verify`] says [`Verdict::Ask`] then, and whoever may touch the network asks.
 //!
 //! What a claim means is not known here: `aud`, `iss` and `scope` are compared where the cell, hub or channel
 //! is known.

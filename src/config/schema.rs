@@ -1,7 +1,7 @@
 //! What is known of each key, in one place: the settings of every module, as `schemars` derives a JSON Schema from them.
 //!
 //! Documentation comments become descriptions, `Default` gives defaults, and attributes beside a field add what neither
-//! says: `range` its bounds (held by [`out_of_range`]), `example` a value where there is no default, and three extensions:
+//! says: `range` its bounds (held by `out_of_range`), `example` a value where there is no default, and three extensions:
 //! `x-sample`, what the sample configuration sets; `x-restart`, that a change waits for the next start; `x-verifiers`,
 //! those that suit a dialect's tokens. Names of environment variables, nearest names, the sample configuration and the
 //! schema for editors are made from it.

@@ -122,6 +122,7 @@ impl Config {
 }
 
 /// Where clients connect; as many [[listen]] as there are addresses.
+#[allow(rustdoc::broken_intra_doc_links)] // The sample has this text, where brackets are those of TOML.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenTable {
@@ -176,6 +177,7 @@ impl TlsTable {
 }
 
 /// Health and metrics, without a password: keep them on loopback. No [admin], no listener.
+#[allow(rustdoc::broken_intra_doc_links)] // The sample has this text, where brackets are those of TOML.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminTable {

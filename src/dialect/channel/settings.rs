@@ -27,6 +27,7 @@ pub struct ChannelSettings {
     pub relay: Relay,
     /// The pages that may connect, as in "https://app.example"; empty is any. A client that is no page sends no origin,
     /// and may.
+    #[allow(rustdoc::bare_urls)] // The sample has this text.
     pub origins: Vec<String>,
     /// Seconds between pings, counted from the last message of the client; 0 sends none.
     pub ping_interval_s: u32,

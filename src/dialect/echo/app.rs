@@ -25,6 +25,8 @@ pub struct EchoSettings {
     pub redis: Option<Broadcaster>,
     /// As many [[echo.app]] as there are applications; they never see each other. Their files are read where some
     /// [[listen]] has echo among its dialects. A limit of 0 is none.
+    #[allow(rustdoc::broken_intra_doc_links)]
+    // The sample has this text, where brackets are those of TOML.
     pub app: Vec<AppSettings>,
     /// Made from `app` when the daemon starts.
     #[serde(skip)]

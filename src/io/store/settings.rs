@@ -17,6 +17,7 @@ const CACHE_BYTES_MIN: u64 = 1024 * 1024;
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Where the messages of the dialect pulsar are stored; needed by a [[listen]] that speaks it.
+#[allow(rustdoc::broken_intra_doc_links)] // The sample has this text, where brackets are those of TOML.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreSettings {
