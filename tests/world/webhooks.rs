@@ -130,15 +130,17 @@ fn counts_are_told_where_they_are_wanted_and_nothing_else() {
 }
 
 #[test]
-fn what_happens_at_once_is_told_in_few_requests_in_order() {
+fn what_happens_at_once_is_told_in_few_requests() {
     const CHANNELS: usize = 100;
     let receiver = Receiver::start();
     let daemon = setup(&receiver).start();
     let mut client = Echo::connect(&daemon);
     (0..CHANNELS).for_each(|number| client.ask_for(&format!("room-{number}")));
+    // Each channel has an owner of its own, so those of different channels come in any order.
     let events = await_told(&receiver, CHANNELS);
-    for (number, event) in events.iter().enumerate() {
-        assert_eq!(*event, json!({"name": "channel_occupied", "channel": format!("room-{number}")}));
+    for number in 0..CHANNELS {
+        let event = json!({"name": "channel_occupied", "channel": format!("room-{number}")});
+        assert_eq!(events.iter().filter(|told| **told == event).count(), 1, "{event}");
     }
     assert!(receiver.requests().len() < CHANNELS / 2);
     daemon.await_metric("webhooks_total{kind=\"webhook\",outcome=\"delivered\"}", CHANNELS as u64);
