@@ -113,7 +113,8 @@ impl Worker {
         let verifiers_have_room = self.hub.bridge.has_room();
         let shards_have_room = self.all_have_room();
         let topics_have_room = self.hub.store.has_room();
-        for (from, question) in self.shard.take_questions() {
+        let mut questions = self.shard.take_questions();
+        for (from, question) in questions.drain(..) {
             match question {
                 Question::Token(question) if verifiers_have_room => tokens.push((from, question)),
                 Question::Presence(question) if shards_have_room => {
@@ -126,7 +127,8 @@ impl Worker {
             }
         }
         let had_room = kept.is_empty();
-        self.shard.keep_questions(kept);
+        questions.append(&mut kept);
+        self.shard.keep_questions(questions);
 
         if topics_have_room {
             for (owner, questions) in self.routes.take_asked().enumerate() {

@@ -16,6 +16,10 @@ use crate::token::{Refusal, Verdict};
 use crate::wheel::Now;
 use core::net::IpAddr;
 
+/// Places in the list of questions that are kept for the next turn: as many as a turn asks of the topics, and as many
+/// again for the others.
+const QUESTIONS_KEPT: usize = 512;
+
 impl Shard {
     /// What is to be handed to the shards since the last call, this one included, in this order.
     pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
@@ -35,9 +39,13 @@ impl Shard {
         std::mem::take(&mut self.questions)
     }
 
-    /// Gives back what its service has no room for, before anything else is asked.
-    pub fn keep_questions(&mut self, questions: Vec<(ConnectionRef, Question)>) {
+    /// Gives back the list of [`Shard::take_questions`], with what its service has no room for, before anything else is
+    /// asked. Its memory serves the next turn.
+    pub fn keep_questions(&mut self, mut questions: Vec<(ConnectionRef, Question)>) {
         debug_assert!(self.questions.is_empty(), "they would change their order");
+        questions.shrink_to(QUESTIONS_KEPT);
+        let is_of_topic = |(_, question): &&(ConnectionRef, Question)| matches!(question, Question::Topic(_));
+        self.topic_questions = questions.iter().filter(is_of_topic).count();
         self.questions = questions;
     }
 
