@@ -15,6 +15,7 @@ mod verifier;
 #[allow(dead_code)]
 mod receiver;
 mod redis;
+mod script;
 
 pub(crate) use amqp::{RawPublisher, long, short};
 pub(crate) use authority::{Authority, Signed, certificate};

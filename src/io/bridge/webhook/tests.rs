@@ -4,6 +4,9 @@
 #[allow(dead_code)]
 #[path = "../../../../tests/world/harness/receiver.rs"]
 mod receiver;
+#[allow(dead_code)]
+#[path = "../../../../tests/world/harness/script.rs"]
+mod script;
 
 use self::receiver::Receiver;
 use super::super::verification::Verifiers;
