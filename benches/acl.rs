@@ -32,7 +32,8 @@ const USER: [&str; 20] = [
 
 /// Lists that differ: the one above, parts of it, and one for everything but an exception.
 fn lists() -> Vec<Acl> {
-    let wide: Vec<&str> = ["#", "!events.users.*.secret"].into_iter().chain(USER).take(20).collect();
+    let wide: Vec<&str> =
+        ["#", "!events.users.*.secret"].into_iter().chain(USER).take(20).collect();
     let mut reversed = USER.to_vec();
     reversed.reverse();
     reversed[0] = "!events.agents.#";
@@ -45,7 +46,8 @@ fn lists() -> Vec<Acl> {
 }
 
 fn candidates(criterion: &mut Criterion) {
-    let uuids: Vec<String> = (0..64).map(|n| format!("{n:08x}-7d3a-4b1e-9c55-0242ac120{n:03}")).collect();
+    let uuids: Vec<String> =
+        (0..64).map(|n| format!("{n:08x}-7d3a-4b1e-9c55-0242ac120{n:03}")).collect();
     let lists = lists();
     let mut group = criterion.benchmark_group("acl");
     for (name, required) in [
@@ -63,8 +65,9 @@ fn candidates(criterion: &mut Criterion) {
                 for (n, uuid) in uuids.iter().enumerate() {
                     let who = Who { user: uuid, session: uuid };
                     // Not in the order of the lists, which would be learnt.
-                    allowed +=
-                        u32::from(lists[n * 7 / 3 % lists.len()].allows(black_box(required.as_bytes()), who));
+                    allowed += u32::from(
+                        lists[n * 7 / 3 % lists.len()].allows(black_box(required.as_bytes()), who),
+                    );
                 }
                 allowed
             });

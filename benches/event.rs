@@ -27,13 +27,19 @@ fn events(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(bytes as u64));
         let mut parser = Parser::default();
         group.bench_function("parse", |bencher| {
-            bencher.iter(|| parser.parse(black_box(json.as_bytes()), |event| event.fields().count()));
+            bencher
+                .iter(|| parser.parse(black_box(json.as_bytes()), |event| event.fields().count()));
         });
         let mut intake = Intake::new(Kind::ALL.to_vec(), std::sync::Arc::default());
         group.bench_function("take: address, parse, two frames", |bencher| {
             bencher.iter(|| {
                 let publish = &mut |publication| drop(black_box(publication));
-                intake.take(black_box("event/john.doe"), black_box(json.as_bytes()), Now::default(), publish)
+                intake.take(
+                    black_box("event/john.doe"),
+                    black_box(json.as_bytes()),
+                    Now::default(),
+                    publish,
+                )
             });
         });
     }

@@ -17,14 +17,17 @@ fn building(criterion: &mut Criterion) {
             });
         });
         let mut draft = Draft::default();
-        criterion.bench_function(&format!("frame of {bytes} bytes/publication of two forms"), |bencher| {
-            bencher.iter(|| {
-                draft.address(&[b"p", b"john.doe", b"\0\x01", b"general"], b"chat");
-                draft.text(|out| out.extend_from_slice(black_box(&payload)));
-                draft.text(|out| out.extend_from_slice(black_box(&payload)));
-                draft.finish(Now::default())
-            });
-        });
+        criterion.bench_function(
+            &format!("frame of {bytes} bytes/publication of two forms"),
+            |bencher| {
+                bencher.iter(|| {
+                    draft.address(&[b"p", b"john.doe", b"\0\x01", b"general"], b"chat");
+                    draft.text(|out| out.extend_from_slice(black_box(&payload)));
+                    draft.text(|out| out.extend_from_slice(black_box(&payload)));
+                    draft.finish(Now::default())
+                });
+            },
+        );
     }
 }
 

@@ -29,7 +29,9 @@ const EVENTS: usize = 301;
 const QUIET: Duration = Duration::from_millis(3);
 
 fn main() {
-    println!("CPU of one event, µs (median of {EVENTS}): followed by none, one, one client of each shard");
+    println!(
+        "CPU of one event, µs (median of {EVENTS}): followed by none, one, one client of each shard"
+    );
     for shards in [1, 2, 8, 16, 64] {
         let directory = tempfile::tempdir().expect("there is a place for a socket");
         let socket = directory.path().join("feed.sock");
@@ -42,7 +44,10 @@ fn main() {
         let one = median(|| publish(&mut publisher)) - idle;
         follow_everywhere(&daemon, &mut clients);
         let all = median(|| publish(&mut publisher)) - idle;
-        println!("{shards:3} shards: {none:6.1} {one:6.1} {all:6.1}   ({} followers)", clients.len());
+        println!(
+            "{shards:3} shards: {none:6.1} {one:6.1} {all:6.1}   ({} followers)",
+            clients.len()
+        );
         drop(publisher);
         drop(clients);
         daemon.stop(Duration::from_secs(2));

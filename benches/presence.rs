@@ -21,15 +21,29 @@ const INFO: &str = r#"{"name":"Taro Yamada","avatar":"https://example.com/7.png"
 const LEAVE: &str = r#"{"event":"pusher:unsubscribe","data":{"channel":"presence-a"}}"#;
 
 fn newcomer(user: &str) -> Newcomer<'_> {
-    Newcomer { channel: "presence-a", user, info: INFO, listed_bytes: echo::listed_bytes(user, INFO) }
+    Newcomer {
+        channel: "presence-a",
+        user,
+        info: INFO,
+        listed_bytes: echo::listed_bytes(user, INFO),
+    }
 }
 
 fn shard() -> Shard {
-    let app =
-        AppSettings { id: "1".into(), key: "key".into(), presence_members_max: 0, ..AppSettings::default() };
+    let app = AppSettings {
+        id: "1".into(),
+        key: "key".into(),
+        presence_members_max: 0,
+        ..AppSettings::default()
+    };
     let apps = vec![Arc::new(App::new(app, Secret("secret".into())))];
     let echo = echo::EchoSettings { apps, ..echo::EchoSettings::default() };
-    Shard::new(Arc::new(Settings { echo, ..Settings::default() }), Limits::default(), Arc::default(), NOW)
+    Shard::new(
+        Arc::new(Settings { echo, ..Settings::default() }),
+        Limits::default(),
+        Arc::default(),
+        NOW,
+    )
 }
 
 /// The message that joins the channel as a user; sockets are numbered from 1 here.
@@ -37,9 +51,9 @@ fn wish(user: u64) -> String {
     let data = format!(r#"{{"user_id":{user},"user_info":{INFO}}}"#);
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"secret").expect("any key will do");
     mac.update(format!("0.{user}:presence-a:{data}").as_bytes());
-    let digits: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    let data =
-        serde_json::json!({"auth": format!("key:{digits}"), "channel": "presence-a", "channel_data": data});
+    let digits: String =
+        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let data = serde_json::json!({"auth": format!("key:{digits}"), "channel": "presence-a", "channel_data": data});
     serde_json::json!({"event": "pusher:subscribe", "data": data}).to_string()
 }
 
@@ -124,7 +138,13 @@ fn presence(criterion: &mut Criterion) {
     criterion.bench_function("presence: join and leave among 1000", |bencher| {
         let step = |presence: &mut AppPresence| {
             presence.join(connection(5000), newcomer("x"), PresenceRules::default(), &mut |_| {});
-            presence.leave(connection(5000), "presence-a", PresenceRules::default(), 0, &mut |_| {});
+            presence.leave(
+                connection(5000),
+                "presence-a",
+                PresenceRules::default(),
+                0,
+                &mut |_| {},
+            );
         };
         bencher.iter_batched_ref(fill, step, BatchSize::LargeInput);
     });

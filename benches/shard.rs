@@ -33,7 +33,8 @@ fn shard() -> Shard {
 /// Handshake, token and one subscription.
 fn join(shard: &mut Shard) {
     let id = shard.accept(NOW);
-    let upgrade = Upgrade { path: "/john.doe/__event", host: "demo.personium.io", ..Default::default() };
+    let upgrade =
+        Upgrade { path: "/john.doe/__event", host: "demo.personium.io", ..Default::default() };
     assert!(shard.upgrade(id, &upgrade, Kind::ALL, RESPONSE, NOW));
     for text in [r#"{"access_token":"a token"}"#, r#"{"subscribe":{"Type":"chat","Object":"*"}}"#] {
         shard.receive(id, Received::Text(text), NOW);
@@ -54,7 +55,8 @@ fn publication() -> Arc<Publication> {
     let json = br#"{"Type":"chat","Object":"general","Info":"Hello World","cellId":"5ZKpfNSMSwO6GqAgt0O2Jg","Subject":"https:\/\/demo.example\/"}"#;
     let mut publication = None;
     let mut intake = Intake::new(Kind::ALL.to_vec(), Arc::default());
-    let taken = intake.take("event/john.doe", json, NOW, &mut |published| publication = Some(published));
+    let taken =
+        intake.take("event/john.doe", json, NOW, &mut |published| publication = Some(published));
     taken.expect("the event is good");
     Arc::new(publication.expect("the dialect is spoken"))
 }
@@ -72,7 +74,10 @@ fn delivering(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     (0..events).for_each(|_| shard.deliver(black_box(&publication), NOW));
                     let written = flush(&mut shard);
-                    assert_eq!(written as u64, sessions * events * publication.frame(0).len() as u64);
+                    assert_eq!(
+                        written as u64,
+                        sessions * events * publication.frame(0).len() as u64
+                    );
                 });
             });
         }

@@ -51,12 +51,16 @@ fn verifying(criterion: &mut Criterion) {
         ),
     ];
     for (algorithm, source, private, material) in cases {
-        let verifier = verifier(&format!("jwt = {{ algorithms = ['{algorithm:?}'], {source} }}"), material);
+        let verifier =
+            verifier(&format!("jwt = {{ algorithms = ['{algorithm:?}'], {source} }}"), material);
         let token = mint(algorithm, private, &claims()).expect("the key fits");
         assert!(matches!(verifier.verify(&token, NOW_MS), Verdict::Granted(_)));
-        criterion.bench_function(&format!("verifier {algorithm:?}, {} bytes", token.len()), |bencher| {
-            bencher.iter(|| verifier.verify(black_box(&token), NOW_MS));
-        });
+        criterion.bench_function(
+            &format!("verifier {algorithm:?}, {} bytes", token.len()),
+            |bencher| {
+                bencher.iter(|| verifier.verify(black_box(&token), NOW_MS));
+            },
+        );
     }
 }
 

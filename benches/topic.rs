@@ -9,9 +9,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fanfare::service::ConnectionRef;
 use fanfare::service::Service as _;
 use fanfare::service::topic::{
-    Archive, ArchiveError, ConsumerOptions, Flow, MessageDraft, MessageId, Position, ProducerOptions, Saved,
-    StoredMessage, StoredTopic, SubscriptionType, TopicAnswer, TopicMessage, TopicName, TopicNumber,
-    TopicOutgoing, TopicOwner, TopicQuestion, TopicRules, WantedTopics,
+    Archive, ArchiveError, ConsumerOptions, Flow, MessageDraft, MessageId, Position,
+    ProducerOptions, Saved, StoredMessage, StoredTopic, SubscriptionType, TopicAnswer,
+    TopicMessage, TopicName, TopicNumber, TopicOutgoing, TopicOwner, TopicQuestion, TopicRules,
+    WantedTopics,
 };
 use fanfare::wheel::Now;
 
@@ -37,7 +38,12 @@ impl Archive for Memory {
         Ok(0)
     }
 
-    fn names(&mut self, _prefix: &str, _after: &str, _count: usize) -> Result<Vec<Box<str>>, ArchiveError> {
+    fn names(
+        &mut self,
+        _prefix: &str,
+        _after: &str,
+        _count: usize,
+    ) -> Result<Vec<Box<str>>, ArchiveError> {
         Ok(vec![])
     }
 
@@ -105,7 +111,12 @@ fn name() -> TopicName {
 }
 
 fn message(payload: &[u8]) -> TopicMessage<'_> {
-    TopicMessage { published_ms: NOW.unix_ms, key: Some("a key"), payload, ..TopicMessage::default() }
+    TopicMessage {
+        published_ms: NOW.unix_ms,
+        key: Some("a key"),
+        payload,
+        ..TopicMessage::default()
+    }
 }
 
 fn connection(id: u32) -> ConnectionRef {
@@ -142,7 +153,12 @@ fn topics(subscriptions: u32) -> TopicOwner<Memory> {
             rights: None,
             window: None,
         };
-        topics.ask(connection(number), TopicQuestion::Consume(Box::new(consuming)), NOW, &mut Vec::new());
+        topics.ask(
+            connection(number),
+            TopicQuestion::Consume(Box::new(consuming)),
+            NOW,
+            &mut Vec::new(),
+        );
     }
     round(&mut topics);
     topics
@@ -193,7 +209,8 @@ fn records(criterion: &mut Criterion) {
     });
     let stored = MessageDraft::new(&message(&payload)).store(Position::FIRST, 0, 0);
     group.bench_function("read 256 bytes", |bencher| {
-        bencher.iter(|| StoredMessage::read(black_box(stored.position), black_box(stored.record())));
+        bencher
+            .iter(|| StoredMessage::read(black_box(stored.position), black_box(stored.record())));
     });
     group.bench_function("take 256 bytes apart", |bencher| {
         bencher.iter(|| black_box(&stored).message().payload.len());

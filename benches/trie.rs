@@ -52,7 +52,8 @@ fn facet(family: u32, depth: u32) -> Vec<u8> {
 
 impl World {
     fn cell(&self, cell: u32) -> Vec<u8> {
-        if self.long { format!("pcell-{cell:02}\0\x01") } else { format!("p{cell:02}\0\x01") }.into_bytes()
+        if self.long { format!("pcell-{cell:02}\0\x01") } else { format!("p{cell:02}\0\x01") }
+            .into_bytes()
     }
 
     fn column(&self, cell: u32, column: u32) -> Vec<u8> {
@@ -99,7 +100,10 @@ impl World {
                 0..7500 => (self.item(cell, k / 6), Self::watch(of_item(k / 6), k % 6)),
                 7500..9750 => {
                     let (column, watch) = ((k - 7500) / 90, (k - 7500) % 90);
-                    (self.column(cell, column), facet((self.family(column) + watch / 3) % 33, watch % 3))
+                    (
+                        self.column(cell, column),
+                        facet((self.family(column) + watch / 3) % 33, watch % 3),
+                    )
                 }
                 _ => (self.cell(cell), facet((k - 9750) / 2 % 125, k % 2)),
             },
@@ -185,8 +189,12 @@ fn memory(case: usize) {
         3 => report("spread/short", |n| world(Shape::Spread, false).rule(n)),
         4 => report("distinct/12 random", |n| rule(hex(n)[..12].to_owned(), String::new(), n)),
         5 => report("distinct/32 random", |n| rule(hex(n), String::new(), n)),
-        6 => report("distinct/96 random", |n| rule(hex(n) + &hex(!n) + &hex(n / 2), String::new(), n)),
-        7 => report("one topic/one facet each", |n| rule("*".into(), format!("type-{}.", &hex(n)[..8]), n)),
+        6 => report("distinct/96 random", |n| {
+            rule(hex(n) + &hex(!n) + &hex(n / 2), String::new(), n)
+        }),
+        7 => report("one topic/one facet each", |n| {
+            rule("*".into(), format!("type-{}.", &hex(n)[..8]), n)
+        }),
         _ => report("one topic/no facet", |n| rule("*".into(), String::new(), n)),
     }
 }
@@ -237,14 +245,19 @@ fn changes(criterion: &mut Criterion) {
                 batch.iter().for_each(|rule| assert!(trie.remove(&rule.0, &rule.1, rule.2)));
                 spent[0] += started.elapsed();
                 let started = Instant::now();
-                batch.iter().for_each(|rule| assert_eq!(trie.insert(&rule.0, &rule.1, rule.2), Ok(true)));
+                batch
+                    .iter()
+                    .for_each(|rule| assert_eq!(trie.insert(&rule.0, &rule.1, rule.2), Ok(true)));
                 spent[1] += started.elapsed();
                 done += batch.len() as u64;
             }
             spent[timed]
         };
-        group.bench_function(format!("unsubscribe/{shape}"), |b| b.iter_custom(|iters| run(iters, 0)));
-        group.bench_function(format!("subscribe/{shape}"), |b| b.iter_custom(|iters| run(iters, 1)));
+        group.bench_function(format!("unsubscribe/{shape}"), |b| {
+            b.iter_custom(|iters| run(iters, 0))
+        });
+        group
+            .bench_function(format!("subscribe/{shape}"), |b| b.iter_custom(|iters| run(iters, 1)));
     }
 }
 
@@ -252,10 +265,13 @@ fn main() {
     if let Some(case) = env::var("FANFARE_MEMORY_CASE").ok().and_then(|case| case.parse().ok()) {
         return memory(case);
     }
-    if env::args().all(|arg| arg.starts_with('-') || !arg.contains("match") && !arg.contains("change")) {
+    if env::args()
+        .all(|arg| arg.starts_with('-') || !arg.contains("match") && !arg.contains("change"))
+    {
         for case in 0..9 {
             let program = env::current_exe().expect("a running program has a path");
-            let status = Command::new(program).env("FANFARE_MEMORY_CASE", case.to_string()).status();
+            let status =
+                Command::new(program).env("FANFARE_MEMORY_CASE", case.to_string()).status();
             assert!(status.is_ok_and(|status| status.success()), "memory case {case}");
         }
     }

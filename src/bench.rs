@@ -377,12 +377,15 @@ fn of_all(reports: &[BenchReport], json: bool) -> Result<String, BenchError> {
     if json {
         return in_json(&reports);
     }
-    let verified = reports.iter().flat_map(|report| &report.rows).filter(|row| row.target.is_some());
+    let verified =
+        reports.iter().flat_map(|report| &report.rows).filter(|row| row.target.is_some());
     Ok(report::table(&verified.collect::<Vec<_>>()))
 }
 
 fn in_json(value: &impl serde::Serialize) -> Result<String, BenchError> {
-    let text = serde_json::to_string(value)
-        .map_err(|error| BenchError::Io { what: "write the result as JSON", source: error.into() })?;
+    let text = serde_json::to_string(value).map_err(|error| BenchError::Io {
+        what: "write the result as JSON",
+        source: error.into(),
+    })?;
     Ok(text + "\n")
 }

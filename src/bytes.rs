@@ -90,7 +90,11 @@ mod tests {
             let mut cursor = Cursor(&bytes);
             assert_eq!((cursor.varint(), cursor.0.len()), (Some(value), 0));
             let mut short = Cursor(&bytes[..bytes.len() - 1]);
-            assert_eq!((short.varint(), short.0.len()), (None, bytes.len() - 1), "it stays where it is");
+            assert_eq!(
+                (short.varint(), short.0.len()),
+                (None, bytes.len() - 1),
+                "it stays where it is"
+            );
         }
         assert_eq!(Cursor(&[0xff; 11]).varint(), None, "no number is that long");
     }

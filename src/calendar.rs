@@ -49,7 +49,11 @@ impl fmt::Display for Utc {
 /// The moment (unix time, ms) of a date and time at an offset from UTC; negative before 1970. `None` when there is no
 /// such date or time.
 #[must_use]
-pub fn unix_ms([year, month, day]: [i64; 3], [hour, minute, second]: [i64; 3], offset_s: i64) -> Option<i64> {
+pub fn unix_ms(
+    [year, month, day]: [i64; 3],
+    [hour, minute, second]: [i64; 3],
+    offset_s: i64,
+) -> Option<i64> {
     let year = i16::try_from(year).ok()?;
     let [month, day, hour, minute, second] =
         [month, day, hour, minute, second].map(|part| i8::try_from(part).unwrap_or(-1));

@@ -14,7 +14,8 @@ pub mod words;
 
 pub use self::environment::ENVIRONMENT_PREFIX;
 pub use self::tables::{
-    AdminTable, ClientCertificate, Config, FeedTable, Format, Level, ListenTable, LogTable, TlsTable,
+    AdminTable, ClientCertificate, Config, FeedTable, Format, Level, ListenTable, LogTable,
+    TlsTable,
 };
 pub use self::words::ConfigError;
 
@@ -43,9 +44,11 @@ impl Config {
         text: &str,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<(Self, Table), ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Text(Box::new(error)))?;
+        let config: Self =
+            toml::from_str(text).map_err(|error| ConfigError::Text(Box::new(error)))?;
         let overrides = overrides(environment);
-        let mut table: Table = toml::from_str(text).map_err(|error| ConfigError::Text(Box::new(error)))?;
+        let mut table: Table =
+            toml::from_str(text).map_err(|error| ConfigError::Text(Box::new(error)))?;
         let mut config = config;
         // A table that the environment alone has gets its keys one after another.
         let mut lacking = None;
@@ -57,7 +60,9 @@ impl Config {
             };
             // What looks like a number may be a name or a secret.
             let read = match with(typed(&value)) {
-                Err(error) if words::missing(error.message()).is_none() => with(Value::String(value)),
+                Err(error) if words::missing(error.message()).is_none() => {
+                    with(Value::String(value))
+                }
                 read => read,
             };
             match read {
@@ -88,7 +93,9 @@ impl Config {
             Some(mismatch) => format!("the key takes {}", mismatch.expected()),
             None => words::plain(message).unwrap_or("the value does not fit the key").to_owned(),
         };
-        ConfigError::Environment(format!("{name}: {why}; see the sample configuration for its form"))
+        ConfigError::Environment(format!(
+            "{name}: {why}; see the sample configuration for its form"
+        ))
     }
 }
 
@@ -106,7 +113,8 @@ mod tests {
     "#;
 
     fn with(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Config::read(MINIMAL, variables)
     }
 
@@ -150,11 +158,17 @@ mod tests {
         );
         assert_eq!(tls.client_ca.as_ref().unwrap().to_str(), Some("/ca.pem"));
         assert_eq!(tls.client_certificate, Some(ClientCertificate::Optional));
-        assert!(config.listen[0].proxy_protocol && config.trusted_proxies.contains([10, 1, 1, 1].into()));
+        assert!(
+            config.listen[0].proxy_protocol
+                && config.trusted_proxies.contains([10, 1, 1, 1].into())
+        );
         assert_eq!(config.limits.outbox_bytes_max, 2_097_152);
         assert_eq!(config.feed.unix.allow_uids, [1, 2]);
         assert!(!config.pin);
-        assert_eq!((config.feed.unix.group.as_deref(), &config.feed.unix.mode[..]), (Some("1000"), "660"));
+        assert_eq!(
+            (config.feed.unix.group.as_deref(), &config.feed.unix.mode[..]),
+            (Some("1000"), "660")
+        );
         assert_eq!(config.driver, Driver::IoUring);
         assert_eq!(config.echo.app.len(), 2);
         assert_eq!((&config.echo.app[1].key[..], config.echo.app[1].max_connections), ("a-key", 7));
@@ -185,13 +199,17 @@ mod tests {
             let Err(ConfigError::Environment(message)) = with(&[(name, "127.0.0.1:9")]) else {
                 panic!("accepted");
             };
-            assert!(message.starts_with(&format!("{name}: its table has no \"{lacks}\"")), "{message}");
+            assert!(
+                message.starts_with(&format!("{name}: its table has no \"{lacks}\"")),
+                "{message}"
+            );
         }
     }
 
     #[test]
     fn a_wrong_variable_is_named_with_the_nearest_and_without_its_value() {
-        let Err(ConfigError::Environment(message)) = with(&[("FANFARE_FEED_UNIX_PAHT", "/run/x.sock")])
+        let Err(ConfigError::Environment(message)) =
+            with(&[("FANFARE_FEED_UNIX_PAHT", "/run/x.sock")])
         else {
             panic!("accepted");
         };
@@ -207,19 +225,25 @@ mod tests {
 
     #[test]
     fn what_cannot_run_is_told_with_what_to_do() {
-        let problems = |text: &str| Config::read(text, std::iter::empty()).unwrap().problems().join("\n");
+        let problems =
+            |text: &str| Config::read(text, std::iter::empty()).unwrap().problems().join("\n");
         assert!(problems("").contains("nothing to listen on"));
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-evnt\"]\n";
         assert!(problems(listen).contains("did you mean \"personium-event\"?"));
         let listen = "[[listen]]\naddress = \"127.0.0.1:1\"\ndialects = [\"personium-event\"]\n";
         assert!(problems(listen).contains("[personium]: no token verifier"));
-        assert!(problems(&listen.replace("personium-event", "wazo")).contains("[wazo]: no token verifier"));
+        assert!(
+            problems(&listen.replace("personium-event", "wazo"))
+                .contains("[wazo]: no token verifier")
+        );
         assert!(problems(&listen.replace("event", "topic")).contains("no token verifier"));
         assert!(
-            problems(&listen.replace("personium-event", "pulsar")).contains("[pulsar]: no token verifier")
+            problems(&listen.replace("personium-event", "pulsar"))
+                .contains("[pulsar]: no token verifier")
         );
         assert!(
-            problems(&listen.replace("personium-event", "channel")).contains("[channel]: no token verifier")
+            problems(&listen.replace("personium-event", "channel"))
+                .contains("[channel]: no token verifier")
         );
         let both = problems(&listen.replace("\"personium-event\"", "\"wazo\", \"channel\""));
         assert!(both.contains("127.0.0.1:1: wazo and channel both take /?token="), "{both}");
@@ -229,16 +253,23 @@ mod tests {
         assert_eq!(problems(&topics("c/*/*.topic.*")), "");
         assert!(problems(&topics("c/*")).contains("[personium] topics: \"c/*\" matches no topic"));
         let url = "[personium]\ntoken = { introspection = { url = 'issuer.example' } }";
-        assert!(problems(&format!("{listen}{url}")).contains("[personium] token: url begins with neither"));
+        assert!(
+            problems(&format!("{listen}{url}"))
+                .contains("[personium] token: url begins with neither")
+        );
         assert!(problems(&format!("{MINIMAL}[feed.unix]\nmode = \"0999\"")).contains("in octal"));
         let twice = problems(&format!("{MINIMAL}[admin]\naddress = \"127.0.0.1:8080\""));
         assert!(twice.contains("127.0.0.1:8080 stands in two"), "{twice}");
         let tls = "tls = { certificate = \"c\", client_certificate = \"optional\" }";
         let tls = problems(&format!("{listen}{tls}"));
-        assert!(tls.contains("tls.key is missing") && tls.contains("without tls.client_ca"), "{tls}");
+        assert!(
+            tls.contains("tls.key is missing") && tls.contains("without tls.client_ca"),
+            "{tls}"
+        );
         let proxied = problems(&format!("{listen}proxy_protocol = true"));
         assert!(proxied.contains("127.0.0.1:1: proxy_protocol needs trusted_proxies"), "{proxied}");
-        let proxied = format!("trusted_proxies = ['::1', '10.0.0.0/8']\n{listen}proxy_protocol = true");
+        let proxied =
+            format!("trusted_proxies = ['::1', '10.0.0.0/8']\n{listen}proxy_protocol = true");
         assert!(!problems(&proxied).contains("proxy"));
         let relay = format!("{MINIMAL}[channel]\nrelay = \"redis\"\n");
         let echo = "[echo.redis]\napp = \"app\"\nprefix = \"p-\"\n";
@@ -248,14 +279,17 @@ mod tests {
                 && neither.contains("[echo.redis] needs a Redis: write feed.redis.url"),
             "{neither}"
         );
-        let relayed = |more: &str| problems(&format!("{relay}{more}[feed.redis]\nurl_file = \"/f\""));
+        let relayed =
+            |more: &str| problems(&format!("{relay}{more}[feed.redis]\nurl_file = \"/f\""));
         assert_eq!(relayed("message_bytes_max = 917504\n"), "");
         assert!(relayed("message_bytes_max = 917505\n").contains("at most 917504"));
-        let admin = |more: &str| problems(&format!("{MINIMAL}[admin]\naddress = \"127.0.0.1:1\"\n{more}"));
+        let admin =
+            |more: &str| problems(&format!("{MINIMAL}[admin]\naddress = \"127.0.0.1:1\"\n{more}"));
         assert_eq!(admin("token = \"0123456789abcdef\""), "");
         assert!(admin("token = \"0123\"").contains("[admin] token has fewer than 16 characters"));
         assert!(
-            admin("token = \"0123456789abcdef\"\ntoken_file = \"/f\"").contains("both token and token_file")
+            admin("token = \"0123456789abcdef\"\ntoken_file = \"/f\"")
+                .contains("both token and token_file")
         );
         let parts = problems(&format!("{MINIMAL}[limits]\npartial_bytes_max = 65535"));
         assert!(parts.contains("less than personium.text_bytes_max (65536)"), "{parts}");
@@ -267,7 +301,10 @@ mod tests {
         for (text, problem) in [
             ("[limits]\nhead_bytes_max = 0", "limits.head_bytes_max = 0: write at least 1"),
             ("[channel]\nchannel_bytes_max = 0", "channel.channel_bytes_max = 0: write 1 to 4000"),
-            ("[channel]\nchannel_bytes_max = 4001", "channel.channel_bytes_max = 4001: write 1 to 4000"),
+            (
+                "[channel]\nchannel_bytes_max = 4001",
+                "channel.channel_bytes_max = 4001: write 1 to 4000",
+            ),
             ("[feed.amqp]\nprefetch = 0", "feed.amqp.prefetch = 0: write 1 to 65535"),
             ("[store]\ninterval_ms = 5", "store.interval_ms = 5: write 10 to 60000"),
             ("[store]\nwriters = 17\ncache_bytes = 17825792", "store.writers = 17: write 1 to 16"),
@@ -301,7 +338,8 @@ mod tests {
             assert_eq!(config.problems(), [problem], "{text}");
         }
         let config =
-            with(&[("FANFARE_STORE_WRITERS", "0"), ("FANFARE_STORE_CACHE_BYTES", "1048576")]).unwrap();
+            with(&[("FANFARE_STORE_WRITERS", "0"), ("FANFARE_STORE_CACHE_BYTES", "1048576")])
+                .unwrap();
         assert_eq!(config.problems(), ["store.writers = 0: write 1 to 16"]);
     }
 
@@ -317,12 +355,16 @@ mod tests {
             Config::read(&text, std::iter::empty()).unwrap().problems().join("\n")
         };
         let relay = "[channel]\nrelay = \"redis\"\n";
-        for (channel, echo) in [("myapp_staging_", "myapp_"), ("myapp_", "myapp_staging_"), ("myapp_", "")] {
+        for (channel, echo) in
+            [("myapp_staging_", "myapp_"), ("myapp_", "myapp_staging_"), ("myapp_", "")]
+        {
             let told = problems(channel, echo, relay);
             assert!(told.contains("one begins like the other"), "{channel} {echo}: {told}");
             assert_eq!(problems(channel, echo, ""), "", "nobody listens under the first");
         }
-        for (channel, echo) in [("myapp_", "myapp_"), ("myapp_", "other_"), ("myapp_a_", "myapp_b_")] {
+        for (channel, echo) in
+            [("myapp_", "myapp_"), ("myapp_", "other_"), ("myapp_a_", "myapp_b_")]
+        {
             assert_eq!(problems(channel, echo, relay), "", "{channel} {echo}");
         }
     }
@@ -330,9 +372,11 @@ mod tests {
     #[test]
     fn limits_of_an_app_that_promise_what_no_client_can_be_sent_are_refused() {
         let problems = |app: &str, outbox: usize| {
-            let app = format!("[[echo.app]]\nid = \"app\"\nkey = \"key\"\nsecret = \"secret\"\n{app}\n");
-            let limits =
-                format!("[limits]\noutbox_bytes_max = {outbox}\n[feed.unix]\nline_bytes_max = 1000\n");
+            let app =
+                format!("[[echo.app]]\nid = \"app\"\nkey = \"key\"\nsecret = \"secret\"\n{app}\n");
+            let limits = format!(
+                "[limits]\noutbox_bytes_max = {outbox}\n[feed.unix]\nline_bytes_max = 1000\n"
+            );
             let text = format!("{MINIMAL}{app}{limits}");
             Config::read(&text, std::iter::empty()).unwrap().problems().join("\n")
         };
@@ -347,10 +391,15 @@ mod tests {
             many.contains("[[echo.app]] \"app\"") && many.contains("lower presence_members_max"),
             "{many}"
         );
-        assert_eq!(problems("presence_members_max = 0", 1 << 20), "", "without a limit nothing is promised");
+        assert_eq!(
+            problems("presence_members_max = 0", 1 << 20),
+            "",
+            "without a limit nothing is promised"
+        );
         let long = problems("data_bytes_max = 300000", 1_000_000);
         assert!(
-            long.contains("an event may come to 1048576 bytes") && long.contains("lower data_bytes_max"),
+            long.contains("an event may come to 1048576 bytes")
+                && long.contains("lower data_bytes_max"),
             "{long}"
         );
         assert_eq!(problems("data_bytes_max = 300000\nrequest_bytes_max = 1000000", 1_000_000), "");

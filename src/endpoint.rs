@@ -38,7 +38,8 @@ impl Endpoint {
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
             return Err(UrlError::Unreadable);
         };
-        let port_is_odd = authority.port_u16().is_none() && !authority.as_str().ends_with(authority.host());
+        let port_is_odd =
+            authority.port_u16().is_none() && !authority.as_str().ends_with(authority.host());
         if authority.host().is_empty() || port_is_odd || url.contains('#') || !url.is_ascii() {
             return Err(UrlError::Unreadable);
         }
@@ -88,7 +89,9 @@ impl Endpoint {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum UrlError {
     /// Neither `http` nor `https`.
-    #[error("url begins with neither https:// nor http://; write it like \"https://auth.example:9497\"")]
+    #[error(
+        "url begins with neither https:// nor http://; write it like \"https://auth.example:9497\""
+    )]
     Scheme,
     /// `user:password@`.
     #[error("url has credentials in it; give them by keys of their own, and secrets by a file")]

@@ -48,12 +48,21 @@ impl Parser {
     ///
     /// # Errors
     /// When `json` is not one JSON object nested at most [`DEPTH_MAX`] deep.
-    pub fn parse<R>(&mut self, json: &[u8], read: impl FnOnce(&Event<'_, '_>) -> R) -> Result<R, EventError> {
+    pub fn parse<R>(
+        &mut self,
+        json: &[u8],
+        read: impl FnOnce(&Event<'_, '_>) -> R,
+    ) -> Result<R, EventError> {
         self.scratch.clear();
         self.scratch.extend_from_slice(json);
         self.scratch.resize(json.len() + simd_json::INPUT_PADDING, 0);
         let mut tape = std::mem::replace(&mut self.nodes, Tape(Vec::new())).reset();
-        let parsed = simd_json::fill_tape_padded(&mut self.scratch, json.len(), &mut self.buffers, &mut tape);
+        let parsed = simd_json::fill_tape_padded(
+            &mut self.scratch,
+            json.len(),
+            &mut self.buffers,
+            &mut tape,
+        );
         let result = match parsed {
             Err(error) => Err(EventError::NotJson(describe(&error))),
             Ok(()) => match tape.as_value().as_object() {
@@ -196,8 +205,18 @@ mod tests {
     fn what_is_no_object_is_refused_with_a_reason() {
         assert_eq!(read("[1]"), Err(EventError::NotAnObject));
         assert_eq!(read("null"), Err(EventError::NotAnObject));
-        for bad in ["", " ", "{", "{}}", "{} {}", "{\"a\":}", "nul", "{\"a\":1e999}", "{'a':1}", "\u{feff}{}"]
-        {
+        for bad in [
+            "",
+            " ",
+            "{",
+            "{}}",
+            "{} {}",
+            "{\"a\":}",
+            "nul",
+            "{\"a\":1e999}",
+            "{'a':1}",
+            "\u{feff}{}",
+        ] {
             assert!(matches!(read(bad), Err(EventError::NotJson(_))), "{bad:?}");
         }
         assert!(Parser::default().parse(b"{\"a\":\"\xff\"}", |_| ()).is_err());
@@ -225,8 +244,11 @@ mod tests {
         // As long as a double can be as great.
         assert!(read(&format!("{{\"a\":1{}}}", "0".repeat(308))).is_ok());
         assert!(read(&format!("{{\"a\":1{}}}", "0".repeat(309))).is_err());
-        for bad in ["{\"a\":123456789012345678901234567890x}", "{\"a\":-}", "{\"a\":01234567890123456789012}"]
-        {
+        for bad in [
+            "{\"a\":123456789012345678901234567890x}",
+            "{\"a\":-}",
+            "{\"a\":01234567890123456789012}",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }
@@ -236,10 +258,15 @@ mod tests {
         let json = br#" { "a" : "x\\" , "b":[1,{"c":"]}\",\"d"}],"d\u0061ta":12345678901234567890123 , "e":{},"a":-1.50e+2 } "#;
         Parser::default()
             .parse(json, |event| {
-                let written = |key| event.written(key).map(|value| std::str::from_utf8(value).unwrap());
+                let written =
+                    |key| event.written(key).map(|value| std::str::from_utf8(value).unwrap());
                 assert_eq!(written("a"), Some("-1.50e+2"), "the last counts");
                 assert_eq!(written("b"), Some(r#"[1,{"c":"]}\",\"d"}]"#));
-                assert_eq!(written("data"), Some("12345678901234567890123"), "a key may be escaped");
+                assert_eq!(
+                    written("data"),
+                    Some("12345678901234567890123"),
+                    "a key may be escaped"
+                );
                 assert_eq!(written("e"), Some("{}"));
                 assert_eq!(written("c"), None);
                 let first: Vec<_> = source::values(event.json).take(1).collect();
@@ -255,7 +282,8 @@ mod tests {
 
     #[test]
     fn nesting_is_bounded() {
-        let nested = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
+        let nested =
+            |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
         assert!(read(&nested(DEPTH_MAX - 2)).is_ok());
         let error = read(&nested(100_000)).unwrap_err().to_string();
         assert!(error.contains("nested deeper than 128"), "{error}");
@@ -266,8 +294,9 @@ mod tests {
         let mut parser = Parser::default();
         for turn in 0..1000 {
             let json = format!("{{\"n\":\"{turn}\",\"pad\":\"{}\"}}", "x".repeat(turn * 7 % 900));
-            let seen = parser
-                .parse(json.as_bytes(), |event| event.get("n").unwrap().into_string().map(str::to_owned));
+            let seen = parser.parse(json.as_bytes(), |event| {
+                event.get("n").unwrap().into_string().map(str::to_owned)
+            });
             assert_eq!(seen.unwrap(), Some(turn.to_string()));
             assert!(parser.parse(b"{broken", |_| ()).is_err());
         }

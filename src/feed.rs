@@ -23,8 +23,14 @@ pub const ADDRESS_BYTES_MAX: usize = 1024;
 const SHOWN_CHARS_MAX: usize = 64;
 
 /// The words that may start an address, with the least and the most parts that follow each.
-const WORDS: [(&str, usize, usize); 6] =
-    [("event", 1, 1), ("topic", 3, 3), ("wazo", 0, 2), ("channel", 0, 0), ("echo", 1, 1), ("pulsar", 4, 5)];
+const WORDS: [(&str, usize, usize); 6] = [
+    ("event", 1, 1),
+    ("topic", 3, 3),
+    ("wazo", 0, 2),
+    ("channel", 0, 0),
+    ("echo", 1, 1),
+    ("pulsar", 4, 5),
+];
 
 /// Why a publisher's line is refused. The text is what the publisher reads.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -247,6 +247,10 @@ mod tests {
         assert_eq!(close(1000, ""), b"\x88\x02\x03\xe8");
         assert_eq!(close(1001, "bye"), b"\x88\x05\x03\xe9bye");
         assert_eq!(close(1001, &"x".repeat(500)).len(), 127);
-        assert_eq!(close(1001, &"é".repeat(100))[4..], *"é".repeat(61).as_bytes(), "whole characters");
+        assert_eq!(
+            close(1001, &"é".repeat(100))[4..],
+            *"é".repeat(61).as_bytes(),
+            "whole characters"
+        );
     }
 }

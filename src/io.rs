@@ -209,13 +209,19 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
         let kinds: Arc<[Kind]> = kinds.as_slice().into();
         slots.push(Slot::new(*address, listen::local_address(&sockets[0])?, Arc::clone(&kinds)));
         for (shard, socket) in listeners.iter_mut().zip(sockets) {
-            shard.push(Listener { socket, kinds: Arc::clone(&kinds), tls: tls.clone(), proxied: *proxied });
+            shard.push(Listener {
+                socket,
+                kinds: Arc::clone(&kinds),
+                tls: tls.clone(),
+                proxied: *proxied,
+            });
         }
     }
     let admin = plan.admin.map(|admin| Ok((listen::tcp(admin.address, 1)?.pop(), admin.token)));
     let admin = admin.transpose().map_err(|error: listen::ListenError| error)?;
     let admin = admin.and_then(|(socket, token)| Some((socket?, token)));
-    let admin_address = admin.as_ref().map(|(socket, _)| listen::local_address(socket)).transpose()?;
+    let admin_address =
+        admin.as_ref().map(|(socket, _)| listen::local_address(socket)).transpose()?;
     let feed = plan.feed.path.as_deref().map(|path| listen::unix(&plan.feed, path)).transpose()?;
     groups::note_hidden(&plan.feed);
     let spoken = spoken(&plan.listen);
@@ -263,7 +269,10 @@ pub fn start(plan: Plan) -> Result<Daemon, StartError> {
 
 /// The ends of the certificates, by listener.
 fn certificates(listen: &[Listen]) -> Vec<(String, u64)> {
-    listen.iter().filter_map(|listen| Some((listen.address.to_string(), listen.expiry_s?))).collect()
+    listen
+        .iter()
+        .filter_map(|listen| Some((listen.address.to_string(), listen.expiry_s?)))
+        .collect()
 }
 
 /// Waits until all shards have started. Returns the driver that they run on.
@@ -281,7 +290,8 @@ fn started(
 
 /// The dialects that some listener speaks.
 fn spoken(listen: &[Listen]) -> Vec<Kind> {
-    let mut spoken: Vec<Kind> = listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
+    let mut spoken: Vec<Kind> =
+        listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
     spoken.sort_unstable();
     spoken.dedup();
     spoken
@@ -314,11 +324,14 @@ impl Daemon {
         self.hub.mailboxes.iter().for_each(|mailbox| mailbox.waker().wake());
         self.hub.bridge.drain();
         let feeding = |metrics: &Arc<Metrics>| {
-            metrics.publishers.get() + metrics.amqp.connected.get() + metrics.redis.connected.get() > 0
+            metrics.publishers.get() + metrics.amqp.connected.get() + metrics.redis.connected.get()
+                > 0
         };
         let pause = Duration::from_millis(5);
         std::thread::sleep(pause);
-        while self.hub.metrics.iter().any(feeding) && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2) {
+        while self.hub.metrics.iter().any(feeding)
+            && start.elapsed() < FEEDS_STOP_MAX.min(drain / 2)
+        {
             std::thread::sleep(pause);
         }
         self.hub.post_to_all(|| Parcel::Close);
@@ -367,10 +380,16 @@ async fn run_shard(setup: Setup, ready: impl FnOnce()) -> io::Result<()> {
     let shard = Shard::new(settings, limits, Arc::clone(&metrics), clock::now())
         .numbered(number as u16, hub.mailboxes.len());
     let shard = shard.drawing(rng());
-    let (connections, mut clients) = (Arc::clone(&hub.connections), Clients::new(Arc::clone(&hub.addresses)));
+    let (connections, mut clients) =
+        (Arc::clone(&hub.connections), Clients::new(Arc::clone(&hub.addresses)));
     clients.configure(shard.limits(), &shard.settings().trusted_proxies, std::iter::empty());
-    let sockets =
-        Sockets::new(listeners, mailbox.waker().as_fd(), connections, clients, Arc::clone(&metrics))?;
+    let sockets = Sockets::new(
+        listeners,
+        mailbox.waker().as_fd(),
+        connections,
+        clients,
+        Arc::clone(&metrics),
+    )?;
     let worker = Worker::new(shard, sockets, Arc::clone(&hub), number);
     let set = Watched::new(worker.set().try_clone_to_owned()?)?;
     let worker = Rc::new(RefCell::new(worker));

@@ -78,7 +78,10 @@ where
 
 /// The values of these names; of a name that comes twice the last counts. `None` when `json` is no object.
 #[must_use]
-pub fn last<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Option<[Option<&'a RawValue>; N]> {
+pub fn last<'a, const N: usize>(
+    json: &'a str,
+    names: [&str; N],
+) -> Option<[Option<&'a RawValue>; N]> {
     let mut found = [None; N];
     members(json, |name, value| {
         if let Some(at) = names.iter().position(|wanted| is(name, wanted)) {
@@ -194,7 +197,8 @@ impl Escapes {
         match self {
             Self::Needed => true,
             Self::JsonSimple => {
-                character.is_ascii() || matches!(character, '\u{80}'..='\u{9F}' | '\u{2000}'..='\u{20FF}')
+                character.is_ascii()
+                    || matches!(character, '\u{80}'..='\u{9F}' | '\u{2000}'..='\u{20FF}')
             }
         }
     }
@@ -243,8 +247,10 @@ mod tests {
 
     #[test]
     fn members_come_as_they_are_written() {
-        let json = r#" {"a" : [1, 2] ,"\u0061":1e999,"big":12345678901234567890123,"\ud800":"\ud800"}"#;
-        let seen: Vec<_> = all(json).unwrap().iter().map(|(name, value)| (name.get(), value.get())).collect();
+        let json =
+            r#" {"a" : [1, 2] ,"\u0061":1e999,"big":12345678901234567890123,"\ud800":"\ud800"}"#;
+        let seen: Vec<_> =
+            all(json).unwrap().iter().map(|(name, value)| (name.get(), value.get())).collect();
         assert_eq!(
             seen,
             [
@@ -323,7 +329,10 @@ mod tests {
             ("a/b\"c\\d", r#""a\/b\"c\\d""#),
             ("\x08\x0C\n\r\t\0\x1F\x7F", r#""\b\f\n\r\t\u0000\u001F\u007F""#),
             ("\u{80}\u{9F}\u{A0}é", "\"\\u0080\\u009F\u{A0}é\""),
-            ("\u{1FFF}\u{2000}\u{2028}\u{20FF}\u{2100}", "\"\u{1FFF}\\u2000\\u2028\\u20FF\u{2100}\""),
+            (
+                "\u{1FFF}\u{2000}\u{2028}\u{20FF}\u{2100}",
+                "\"\u{1FFF}\\u2000\\u2028\\u20FF\u{2100}\"",
+            ),
             ("日本語😀/", r#""日本語😀\/""#),
         ] {
             assert_eq!(string(text, Escapes::JsonSimple), expected);

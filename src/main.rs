@@ -22,7 +22,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     error_code(0, "done"),
     error_code(1, "it failed, and says why"),
     error_code(2, "the command line is wrong"),
-    error_code(75, "the daemon does not run, is full or is stopping: the same command may succeed later"),
+    error_code(
+        75,
+        "the daemon does not run, is full or is stopping: the same command may succeed later"
+    ),
     error_code(78, "the configuration, or a file that it names, is wrong")
 )]
 struct Arguments {
@@ -56,7 +59,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, CliError> {
-    let words: Result<Vec<String>, _> = std::env::args_os().skip(1).map(|word| word.into_string()).collect();
+    let words: Result<Vec<String>, _> =
+        std::env::args_os().skip(1).map(|word| word.into_string()).collect();
     let words = words.map_err(|word| CliError::usage(format!("{word:?} is not text in UTF-8")))?;
     // Whoever types nothing wants to know what there is.
     let words = if words.is_empty() { vec!["--help".to_owned()] } else { words };
@@ -79,7 +83,9 @@ fn run() -> Result<ExitCode, CliError> {
         Some(FanfareCommand::Subscribe(subscribe)) => subscribe.run(),
         Some(FanfareCommand::Token(token)) => token.run(),
         Some(FanfareCommand::Topics(topics)) => topics.run(),
-        Some(FanfareCommand::Bench(bench)) => fanfare::bench::run(bench).map(|()| ExitCode::SUCCESS),
+        Some(FanfareCommand::Bench(bench)) => {
+            fanfare::bench::run(bench).map(|()| ExitCode::SUCCESS)
+        }
         None => Err(CliError::usage("there is no command; `fanfare --help` tells what there is")),
     }
 }

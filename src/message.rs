@@ -59,7 +59,8 @@ impl MessageInbox {
     /// Bytes of memory held for a connection.
     #[must_use]
     pub fn bytes(inbox: Option<&Self>) -> usize {
-        inbox.map_or(0, |held| size_of::<Self>() + held.pending.capacity() + held.message.capacity())
+        inbox
+            .map_or(0, |held| size_of::<Self>() + held.pending.capacity() + held.message.capacity())
     }
 
     /// Forgets what has come of a message. The rest of it can only be skipped.
@@ -267,7 +268,11 @@ fn continued<'a>(
         held.frame = Some(frame);
         return Ok(FrameStep::Used(count));
     }
-    Ok(if frame.is_final && wants_messages { FrameStep::Assembled(count) } else { FrameStep::Used(count) })
+    Ok(if frame.is_final && wants_messages {
+        FrameStep::Assembled(count)
+    } else {
+        FrameStep::Used(count)
+    })
 }
 
 impl MessageInbox {
@@ -292,7 +297,12 @@ fn header(
     let mut cursor = Cursor::new(bytes);
     let parsed = FrameHeader::parse(&mut cursor).map_err(|_| Violation::Protocol)?;
     let Some((header, length)) = parsed else { return Ok(None) };
-    if header.rsv1 || header.rsv2 || header.rsv3 || header.mask.is_none() || !is_shortest(bytes[1], length) {
+    if header.rsv1
+        || header.rsv2
+        || header.rsv3
+        || header.mask.is_none()
+        || !is_shortest(bytes[1], length)
+    {
         return Err(Violation::Protocol);
     }
     let unfinished = inbox.and_then(|inbox| inbox.text).is_some();
@@ -307,7 +317,9 @@ fn header(
         (OpCode::Data(Data::Text | Data::Binary), Interest::Messages(_)) if unfinished => {
             return Err(Violation::Protocol);
         }
-        (OpCode::Data(_), Interest::Messages(limit)) if length > limit.saturating_sub(held) as u64 => {
+        (OpCode::Data(_), Interest::Messages(limit))
+            if length > limit.saturating_sub(held) as u64 =>
+        {
             return Err(Violation::TooLong(length.saturating_add(held as u64)));
         }
         _ => {}
@@ -362,7 +374,9 @@ fn whole(text: bool, payload: &[u8]) -> Result<Received<'_>, Violation> {
 
 /// Applies a mask in place.
 pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
-    let wide = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
+    let wide = u64::from_ne_bytes([
+        mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3],
+    ]);
     let mut chunks = payload.chunks_exact_mut(8);
     for chunk in &mut chunks {
         let word = u64::from_ne_bytes((&*chunk).try_into().expect("chunks are of 8 bytes"));

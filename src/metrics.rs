@@ -31,8 +31,8 @@ impl Deref for ByReason {
 
 /// Upper bounds of the latency buckets, in microseconds: from one loopback send to a stuck shard.
 pub const LATENCY_BOUNDS_US: [u64; 16] = [
-    25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
-    5_000_000,
+    25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 5_000_000,
 ];
 
 /// What became of a fed event.
@@ -49,8 +49,11 @@ pub enum Outcome {
 
 impl Outcome {
     /// All, with the names that metrics use.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Accepted, "accepted"), (Self::NoListener, "no_listener"), (Self::Rejected, "rejected")];
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::Accepted, "accepted"),
+        (Self::NoListener, "no_listener"),
+        (Self::Rejected, "rejected"),
+    ];
 }
 
 /// Where events come from.

@@ -409,7 +409,11 @@ impl Turn {
         self.leave(outbox);
     }
 
-    fn flush_backlog(&mut self, outbox: &mut Outbox, mut write: impl FnMut(&[u8]) -> Sent) -> Flushed {
+    fn flush_backlog(
+        &mut self,
+        outbox: &mut Outbox,
+        mut write: impl FnMut(&[u8]) -> Sent,
+    ) -> Flushed {
         let Some(backlog) = &mut outbox.backlog else { return Flushed::Empty };
         if backlog.blocked {
             return Flushed::Waiting;
@@ -417,7 +421,8 @@ impl Turn {
         backlog.blocked = true;
         let start = self.joined.len();
         for (index, chunk) in backlog.chunks.iter().enumerate() {
-            self.joined.extend_from_slice(&chunk.bytes()[if index == 0 { backlog.offset } else { 0 }..]);
+            self.joined
+                .extend_from_slice(&chunk.bytes()[if index == 0 { backlog.offset } else { 0 }..]);
             if self.joined.len() - start >= WRITE_BYTES_MAX {
                 break;
             }

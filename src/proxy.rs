@@ -175,12 +175,18 @@ mod tests {
     #[test]
     fn a_network_has_the_addresses_that_begin_like_it() {
         let trusted = networks(&["10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1"]).unwrap();
-        for inside in
-            ["10.0.0.0", "10.255.255.255", "192.0.2.7", "2001:db8:ffff::1", "::1", "::ffff:10.1.2.3"]
-        {
+        for inside in [
+            "10.0.0.0",
+            "10.255.255.255",
+            "192.0.2.7",
+            "2001:db8:ffff::1",
+            "::1",
+            "::ffff:10.1.2.3",
+        ] {
             assert!(trusted.contains(ip(inside)), "{inside}");
         }
-        for outside in ["9.255.255.255", "11.0.0.0", "192.0.2.8", "2001:db9::", "::2", "::10.1.2.3"] {
+        for outside in ["9.255.255.255", "11.0.0.0", "192.0.2.8", "2001:db9::", "::2", "::10.1.2.3"]
+        {
             assert!(!trusted.contains(ip(outside)), "{outside}");
         }
         assert!(!Networks::default().contains(ip("::")));
@@ -191,7 +197,8 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_told_with_what_to_write() {
-        for wrong in ["", "x", "10.0.0.0/33", "10.0.0.0/+8", "10.0.0.0/", "10.0.0/8", "::/129", "1.2.3.4:80"]
+        for wrong in
+            ["", "x", "10.0.0.0/33", "10.0.0.0/+8", "10.0.0.0/", "10.0.0/8", "::/129", "1.2.3.4:80"]
         {
             assert_eq!(networks(&[wrong]), Err(NetworkError::Text(wrong.into())), "{wrong}");
         }

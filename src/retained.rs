@@ -113,7 +113,8 @@ impl Retained {
     /// Lets go of those whose time is over. One that was kept for less long than an older one waits for that.
     pub fn sweep(&mut self, now: Now) {
         self.groups.retain(|_, group| {
-            while group.order.first_key_value().is_some_and(|(_, oldest)| has_expired(oldest, now)) {
+            while group.order.first_key_value().is_some_and(|(_, oldest)| has_expired(oldest, now))
+            {
                 group.forget_oldest();
             }
             !(group.order.is_empty() && group.missed.is_empty())
@@ -194,8 +195,13 @@ mod tests {
         retained.keep(&publication(b"a\0x\0", "one", 10, 0), 5, at(0));
         retained.keep(&publication(b"a\0x\0", "two", 10, 5), 5, at(5));
         retained.keep(&publication(b"a\0y\0", "never", 0, 5), 5, at(5));
-        assert_eq!(retained.last(b"a\0x\0", at(14)).map(|kept| kept.frame(0)), Some(&b"\x81\x03two"[..]));
-        assert!(retained.last(b"a\0y\0", at(5)).is_none() && retained.last(b"a\0", at(5)).is_none());
+        assert_eq!(
+            retained.last(b"a\0x\0", at(14)).map(|kept| kept.frame(0)),
+            Some(&b"\x81\x03two"[..])
+        );
+        assert!(
+            retained.last(b"a\0y\0", at(5)).is_none() && retained.last(b"a\0", at(5)).is_none()
+        );
         assert!(retained.last(b"a\0x\0", at(15)).is_none());
         assert_eq!(retained.len(), 1);
         retained.sweep(at(15));
@@ -205,7 +211,8 @@ mod tests {
     #[test]
     fn a_topic_is_missed_once_until_something_is_kept_of_it() {
         let mut retained = Retained::default();
-        let miss = |retained: &mut Retained, topic: &[u8], second| retained.miss(topic, 2, at(second));
+        let miss =
+            |retained: &mut Retained, topic: &[u8], second| retained.miss(topic, 2, at(second));
         assert!(miss(&mut retained, b"a\0x\0", 0) && !miss(&mut retained, b"a\0x\0", 1));
         retained.sweep(at(2));
         assert!(!miss(&mut retained, b"a\0x\0", 2) && retained.is_empty());
@@ -221,7 +228,10 @@ mod tests {
         assert!(!miss(&mut retained, b"b\0x\0", 14));
         assert_eq!(retained.groups.values().map(|group| group.missed.len()).sum::<usize>(), 3);
         retained.trim(|group| (group == b"b").then_some(2));
-        assert!(miss(&mut retained, b"a\0z\0", 15), "nothing is remembered of a group that is gone");
+        assert!(
+            miss(&mut retained, b"a\0z\0", 15),
+            "nothing is remembered of a group that is gone"
+        );
     }
 
     #[test]

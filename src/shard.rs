@@ -339,7 +339,8 @@ impl Shard {
                 Admission::Close(code, text, reason) => self.expel(id, (code, text), reason, now),
                 admission @ (Admission::Form(form) | Admission::Last(form, ..)) => {
                     let turn = &mut self.turn;
-                    let frame = *frames[form as usize].get_or_insert_with(|| turn.share(publication, form));
+                    let frame =
+                        *frames[form as usize].get_or_insert_with(|| turn.share(publication, form));
                     deliveries[dialect.kind() as usize] += 1;
                     if self.push(id, frame) {
                         self.slow(id, now);
@@ -501,8 +502,16 @@ impl Shard {
                 }
                 Action::Subscribe(prefix, facet) => {
                     let full = self.trie.len() >= self.limits.subscriptions_max;
-                    if full || self.trie.insert(actions.get(&prefix), actions.get(&facet), id).is_err() {
-                        self.close(id, CLOSE_TRY_LATER, "too many subscriptions", Reason::Limit, now);
+                    if full
+                        || self.trie.insert(actions.get(&prefix), actions.get(&facet), id).is_err()
+                    {
+                        self.close(
+                            id,
+                            CLOSE_TRY_LATER,
+                            "too many subscriptions",
+                            Reason::Limit,
+                            now,
+                        );
                     }
                 }
                 Action::Unsubscribe(prefix, facet) => {
@@ -593,7 +602,11 @@ mod tests {
         let delivered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             shard.deliver(&publication, NOW);
         }));
-        assert_eq!(delivered.is_err(), cfg!(debug_assertions), "a fault of ours, which tests are to find");
+        assert_eq!(
+            delivered.is_err(),
+            cfg!(debug_assertions),
+            "a fault of ours, which tests are to find"
+        );
         assert_eq!(metrics.orphaned_subscriptions.get(), 1);
     }
 }

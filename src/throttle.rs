@@ -118,7 +118,8 @@ lines! {
     RelayRefused: "relay_refused", "messages of clients that Redis does not pass on";
 }
 
-static THROTTLES: [Throttle; LogLine::ALL.len()] = [const { Throttle::new(LINES_MAX) }; LogLine::ALL.len()];
+static THROTTLES: [Throttle; LogLine::ALL.len()] =
+    [const { Throttle::new(LINES_MAX) }; LogLine::ALL.len()];
 static COUNTS: [AtomicU64; LogLine::ALL.len()] = [const { AtomicU64::new(0) }; LogLine::ALL.len()];
 
 impl LogLine {

@@ -42,7 +42,9 @@ pub use jwks::JwksError;
 pub use jwt::Jwt;
 pub use key::KeyError;
 pub use mint::{MintError, mint, mint_leniently};
-pub use remote::{ANSWER_BYTES_MAX, Finding, RemoteVerifier, Timing, TokenInquiry, grants_the_same};
+pub use remote::{
+    ANSWER_BYTES_MAX, Finding, RemoteVerifier, Timing, TokenInquiry, grants_the_same,
+};
 pub use settings::{JwtSettings, StaticSettings, TokenSettings};
 pub use wazo_auth::WazoAuthSettings;
 
@@ -103,10 +105,14 @@ impl Grant {
     pub fn words<'a>(&'a self, claim: &str) -> impl Iterator<Item = &'a str> + use<'a> {
         let (text, items) = match self.claims.get(claim) {
             Some(Value::String(text)) => (text.as_str(), [].as_slice()),
-            Some(Value::Array(items)) if items.iter().all(Value::is_string) => ("", items.as_slice()),
+            Some(Value::Array(items)) if items.iter().all(Value::is_string) => {
+                ("", items.as_slice())
+            }
             _ => ("", [].as_slice()),
         };
-        text.split(' ').filter(|word| !word.is_empty()).chain(items.iter().filter_map(Value::as_str))
+        text.split(' ')
+            .filter(|word| !word.is_empty())
+            .chain(items.iter().filter_map(Value::as_str))
     }
 
     /// The strings of a claim that is one string or an array of strings (as `aud` is, RFC 7519 section
@@ -126,7 +132,9 @@ impl Grant {
     pub fn list(&self, claim: &str) -> Option<Vec<&str>> {
         Some(match self.claims.get(claim)? {
             Value::String(text) => vec![text],
-            Value::Array(items) => items.iter().map(Value::as_str).collect::<Option<_>>().unwrap_or_default(),
+            Value::Array(items) => {
+                items.iter().map(Value::as_str).collect::<Option<_>>().unwrap_or_default()
+            }
             _ => Vec::new(),
         })
     }
@@ -253,7 +261,10 @@ impl Verifier {
     ///
     /// # Errors
     /// As [`Verifier::new`].
-    pub fn lenient(settings: &TokenSettings, material: Option<&[u8]>) -> Result<Self, VerifierError> {
+    pub fn lenient(
+        settings: &TokenSettings,
+        material: Option<&[u8]>,
+    ) -> Result<Self, VerifierError> {
         Self::build(settings, material, Rigour::Lenient)
     }
 
@@ -328,7 +339,9 @@ pub enum VerifierError {
     )]
     NoAlgorithm,
     /// Not exactly one of the four key settings is there.
-    #[error("{found} of secret, secret_file, public_key_file and jwks_file are set; set exactly one")]
+    #[error(
+        "{found} of secret, secret_file, public_key_file and jwks_file are set; set exactly one"
+    )]
     KeySources {
         /// How many are.
         found: usize,

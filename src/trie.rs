@@ -90,7 +90,12 @@ impl Trie {
     }
 
     /// Adds a subscription. `Ok(false)`: it was there already. An empty prefix matches everything.
-    pub fn insert(&mut self, prefix: &[u8], facet: &[u8], subscriber: u32) -> Result<bool, TrieFull> {
+    pub fn insert(
+        &mut self,
+        prefix: &[u8],
+        facet: &[u8],
+        subscriber: u32,
+    ) -> Result<bool, TrieFull> {
         if prefix.len().max(facet.len()) > PREFIX_BYTES_MAX {
             return Err(TrieFull::Prefix);
         }
@@ -155,7 +160,10 @@ impl Trie {
     /// Exact but for nodes with more than 256 subscriptions, whose B-trees are estimated.
     pub fn bytes(&self) -> usize {
         let uses = self.uses.capacity() * size_of::<(usize, u32)>();
-        self.topics.bytes() + self.facets.bytes() + uses + self.matching.capacity() * size_of::<u32>()
+        self.topics.bytes()
+            + self.facets.bytes()
+            + uses
+            + self.matching.capacity() * size_of::<u32>()
     }
 
     /// Gives a facet prefix a number; the caller adds its first use.
@@ -210,9 +218,14 @@ mod tests {
     #[test]
     fn both_prefixes_must_match() {
         let mut trie = Trie::new();
-        for (prefix, facet, subscriber) in
-            [("", "", 1), ("a", "x", 2), ("ab", "", 3), ("ab", "xy", 4), ("ac", "", 5), ("abcd", "x", 6)]
-        {
+        for (prefix, facet, subscriber) in [
+            ("", "", 1),
+            ("a", "x", 2),
+            ("ab", "", 3),
+            ("ab", "xy", 4),
+            ("ac", "", 5),
+            ("abcd", "x", 6),
+        ] {
             assert_eq!(trie.insert(prefix.as_bytes(), facet.as_bytes(), subscriber), Ok(true));
         }
         assert_eq!(seen(&mut trie, b"abc", b"x"), [1, 2, 3]);
@@ -228,7 +241,9 @@ mod tests {
         assert_eq!(trie.insert(b"t", b"f", 1), Ok(true));
         assert_eq!(trie.insert(b"t", b"f", 1), Ok(false));
         assert_eq!(trie.len(), 1);
-        assert!(!trie.remove(b"t", b"f", 2) && !trie.remove(b"t", b"", 1) && !trie.remove(b"", b"f", 1));
+        assert!(
+            !trie.remove(b"t", b"f", 2) && !trie.remove(b"t", b"", 1) && !trie.remove(b"", b"f", 1)
+        );
         assert!(trie.remove(b"t", b"f", 1) && !trie.remove(b"t", b"f", 1));
         assert!(trie.is_empty());
     }
@@ -258,12 +273,14 @@ mod tests {
         let empty = trie.bytes();
         for round in 0..50 {
             for n in 0..1000_u32 {
-                let (topic, facet) = (format!("topic-{:x}", n * 7919 % 1000 + round), format!("facet-{n}"));
+                let (topic, facet) =
+                    (format!("topic-{:x}", n * 7919 % 1000 + round), format!("facet-{n}"));
                 trie.insert(topic.as_bytes(), facet.as_bytes(), n).unwrap();
             }
             assert!(trie.bytes() < 130_000, "{} bytes in round {round}", trie.bytes());
             for n in 0..1000_u32 {
-                let (topic, facet) = (format!("topic-{:x}", n * 7919 % 1000 + round), format!("facet-{n}"));
+                let (topic, facet) =
+                    (format!("topic-{:x}", n * 7919 % 1000 + round), format!("facet-{n}"));
                 assert!(trie.remove(topic.as_bytes(), facet.as_bytes(), n));
             }
             assert!(trie.uses.is_empty() && trie.facets.first(b"facet-1").is_none());
@@ -281,7 +298,10 @@ mod tests {
         assert_eq!(seen(&mut trie, b"*", b"1234.more").len(), 5001);
         for n in 0..5000_u32 {
             assert!(trie.remove(b"*", b"", n));
-            assert_eq!(seen(&mut trie, b"*", format!("{n:04}").as_bytes()).len(), 5000 - n as usize);
+            assert_eq!(
+                seen(&mut trie, b"*", format!("{n:04}").as_bytes()).len(),
+                5000 - n as usize
+            );
             if n == 200 {
                 break;
             }

@@ -10,7 +10,9 @@ use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 use std::sync::Arc;
 use x509_cert::der::Decode as _;
 
@@ -24,10 +26,12 @@ pub fn named(named: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error>
     for certificate in &named {
         roots.add(certificate.clone())?;
     }
-    let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(|error| Error::General(error.to_string()))?;
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let signed =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| Error::General(error.to_string()))?;
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let verifier = Arc::new(ServerVerifier { named, signed });
     Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
@@ -38,7 +42,8 @@ pub fn named(named: Vec<CertificateDer<'static>>) -> Result<ClientConfig, Error>
 /// When TLS is not possible at all.
 pub fn signed_by(authorities: RootCertStore) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(config.with_root_certificates(authorities).with_no_client_auth())
 }
 
@@ -123,14 +128,22 @@ mod tests {
             ServerVerifier { named, signed: signed.build().unwrap() }
         };
         let verify = |certificate: &CertificateDer<'_>, name: &'static str, year: u64| {
-            let now = UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * YEAR_S + YEAR_S / 2));
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(
+                (year - 1970) * YEAR_S + YEAR_S / 2,
+            ));
             let name = ServerName::try_from(name).unwrap();
             verifier(vec![named.clone()]).verify_server_cert(certificate, &[], &name, &[], now)
         };
         assert!(verify(&named, "localhost", 2026).is_ok());
         assert!(verify(&named, "elsewhere", 2026).is_err());
-        assert_eq!(verify(&named, "localhost", 2019).unwrap_err(), CertificateError::NotValidYet.into());
-        assert_eq!(verify(&named, "localhost", 2031).unwrap_err(), CertificateError::Expired.into());
+        assert_eq!(
+            verify(&named, "localhost", 2019).unwrap_err(),
+            CertificateError::NotValidYet.into()
+        );
+        assert_eq!(
+            verify(&named, "localhost", 2031).unwrap_err(),
+            CertificateError::Expired.into()
+        );
         assert!(verify(&both(), "localhost", 2026).is_err());
         assert!(super::named(Vec::new()).is_err());
     }

@@ -70,7 +70,12 @@ impl Wheel {
     /// A wheel whose first visit is of the moment after `now`.
     #[must_use]
     pub fn new(now: Tick) -> Self {
-        Self { slots: vec![Vec::new(); SLOTS as usize], place: Vec::new(), visited: now, due: Vec::new() }
+        Self {
+            slots: vec![Vec::new(); SLOTS as usize],
+            place: Vec::new(),
+            visited: now,
+            due: Vec::new(),
+        }
     }
 
     /// Looks at `id` at `at` or at some moment before: a visit that is already scheduled earlier stands, so

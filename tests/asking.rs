@@ -163,7 +163,8 @@ fn a_second_token_is_asked_about_when_the_first_is_judged_and_takes_its_place() 
     assert!(
         matches!(forgotten.1, Question::Token(TokenQuestion::Forget { attempt }) if attempt == first.attempt)
     );
-    let Some((connection, Question::Token(TokenQuestion::Verify { attempt, token, .. }))) = questions.next()
+    let Some((connection, Question::Token(TokenQuestion::Verify { attempt, token, .. }))) =
+        questions.next()
     else {
         panic!("not asked")
     };

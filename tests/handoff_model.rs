@@ -199,7 +199,10 @@ fn every_follower_sees_everything_in_one_order_and_a_reply_stands_where_it_was_s
         let lane: Vec<_> = first.iter().filter(|text| !text.starts_with("list")).collect();
         let seen: Vec<_> = second.iter().filter(|text| *text != "elsewhere").collect();
         assert_eq!(lane, seen);
-        assert!(hub.log.depth() == 0 && hub.log.has_room() && hub.fill.has_room(), "everything is read");
+        assert!(
+            hub.log.depth() == 0 && hub.log.has_room() && hub.fill.has_room(),
+            "everything is read"
+        );
     });
 }
 
@@ -270,7 +273,9 @@ fn room_comes_back_when_the_slowest_has_passed_and_an_inbox_is_emptied() {
         let (posting, taking) = (Arc::clone(&inbox), Arc::clone(&inbox));
         let poster = thread::spawn(move || {
             let mut lost = 0;
-            ["1", "2"].into_iter().for_each(|text| posting.offer([Text::from(text)], |_| lost += 1));
+            ["1", "2"]
+                .into_iter()
+                .for_each(|text| posting.offer([Text::from(text)], |_| lost += 1));
             lost
         });
         let reader = thread::spawn(move || {

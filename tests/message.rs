@@ -107,7 +107,8 @@ impl Write for Wire<'_> {
 
 /// Reads with tungstenite's.
 fn oracle(bytes: &[u8]) -> Outcome {
-    let config = WebSocketConfig::default().max_message_size(Some(LIMIT)).max_frame_size(Some(LIMIT));
+    let config =
+        WebSocketConfig::default().max_message_size(Some(LIMIT)).max_frame_size(Some(LIMIT));
     let mut context = WebSocketContext::new(Role::Server, Some(config));
     let mut wire = Wire(bytes);
     let mut said = Vec::new();
@@ -131,7 +132,9 @@ fn oracle(bytes: &[u8]) -> Outcome {
                 return (said, Ok(()));
             }
             Ok(Message::Frame(_)) => panic!("tungstenite does not read raw frames"),
-            Err(Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => {
+            Err(Error::Protocol(
+                tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+            )) => {
                 return (said, Ok(()));
             }
             Err(Error::Protocol(_)) => return (said, Err(Violation::Protocol)),
@@ -170,8 +173,9 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
         1 => Just(FIN | CLOSE),
         1 => any::<u8>(),
     ];
-    prop::collection::vec((first, payload()), 0..12)
-        .prop_map(|frames| frames.iter().flat_map(|(first, payload)| frame(*first, payload)).collect())
+    prop::collection::vec((first, payload()), 0..12).prop_map(|frames| {
+        frames.iter().flat_map(|(first, payload)| frame(*first, payload)).collect()
+    })
 }
 
 fn pieces() -> impl Strategy<Value = Vec<usize>> {
@@ -182,7 +186,9 @@ fn pieces() -> impl Strategy<Value = Vec<usize>> {
 fn has_long_length(mut bytes: &[u8]) -> bool {
     loop {
         let (length, header, min) = match *bytes {
-            [_, second, a, b, ..] if second & 0x7f == 126 => (u64::from(u16::from_be_bytes([a, b])), 4, 126),
+            [_, second, a, b, ..] if second & 0x7f == 126 => {
+                (u64::from(u16::from_be_bytes([a, b])), 4, 126)
+            }
             [_, second, a, b, c, d, e, f, g, h, ..] if second & 0x7f == 127 => {
                 (u64::from_be_bytes([a, b, c, d, e, f, g, h]), 10, 0x1_0000)
             }
@@ -207,7 +213,8 @@ fn agree(bytes: &[u8], pieces: &[usize]) -> Result<(), TestCaseError> {
         prop_assert!(theirs.0.starts_with(&ours.0));
         return Ok(());
     }
-    if matches!(ours.0.last(), Some(Said::Close(payload)) if payload.starts_with(&1014u16.to_be_bytes())) {
+    if matches!(ours.0.last(), Some(Said::Close(payload)) if payload.starts_with(&1014u16.to_be_bytes()))
+    {
         return Ok(());
     }
     prop_assert_eq!(&ours.0, &theirs.0);
@@ -302,9 +309,11 @@ fn a_message_over_the_limit_closes_1009_by_its_header_alone() {
 #[test]
 fn a_length_that_is_longer_than_it_needs_to_be_closes_1002() {
     let payload = |length: usize| [&[0; 4][..], &vec![b'x'; length]].concat();
-    let two =
-        |length: u16| [&[FIN | TEXT, 0xFE][..], &length.to_be_bytes(), &payload(length.into())].concat();
-    let eight = |length: u64| [&[FIN | TEXT, 0xFF][..], &length.to_be_bytes(), &payload(200)].concat();
+    let two = |length: u16| {
+        [&[FIN | TEXT, 0xFE][..], &length.to_be_bytes(), &payload(length.into())].concat()
+    };
+    let eight =
+        |length: u64| [&[FIN | TEXT, 0xFF][..], &length.to_be_bytes(), &payload(200)].concat();
     assert_eq!(heard(&two(126)).len(), 1);
     for length in [0, 1, 125] {
         assert_eq!(refused(&two(length)), (0, 1002), "{length}");
@@ -355,7 +364,10 @@ fn bad_text_closes_1007_at_the_fragment_that_has_it() {
     assert_eq!(refused(&frame(FIN | TEXT, b"ab\xff")), (0, 1007));
     assert_eq!(refused(&frame(TEXT, b"ab\xff")), (0, 1007));
     assert_eq!(refused(&[frame(TEXT, b"ab\xE6"), frame(CONTINUE, b"x")].concat()), (0, 1007));
-    assert_eq!(refused(&[frame(TEXT, b"ab\xE6\x97"), frame(FIN | CONTINUE, b"")].concat()), (0, 1007));
+    assert_eq!(
+        refused(&[frame(TEXT, b"ab\xE6\x97"), frame(FIN | CONTINUE, b"")].concat()),
+        (0, 1007)
+    );
     assert_eq!(refused(&frame(FIN | TEXT, b"\xed\xa0\x80")), (0, 1007), "a surrogate");
 }
 
@@ -378,7 +390,9 @@ fn a_character_may_be_cut_by_fragments() {
     let bytes: Vec<u8> = [&b"\xF0"[..], b"\x9F", b"\x98", b"\x80ab\xE6", b"\x97\xA5"]
         .iter()
         .enumerate()
-        .flat_map(|(index, part)| frame([TEXT, CONTINUE, CONTINUE, CONTINUE, FIN | CONTINUE][index], part))
+        .flat_map(|(index, part)| {
+            frame([TEXT, CONTINUE, CONTINUE, CONTINUE, FIN | CONTINUE][index], part)
+        })
         .collect();
     assert_eq!(heard(&bytes), [Said::Text("😀ab日".to_owned())]);
 }
@@ -394,7 +408,11 @@ fn a_close_frame_has_no_payload_or_a_code_and_text() {
 #[test]
 fn a_close_code_that_may_not_be_sent_closes_1002() {
     let echoed = Said::Close(1014u16.to_be_bytes().to_vec());
-    assert_eq!(read(&frame(FIN | CLOSE, &1014u16.to_be_bytes()), &[]), (vec![echoed], Ok(())), "Bad Gateway");
+    assert_eq!(
+        read(&frame(FIN | CLOSE, &1014u16.to_be_bytes()), &[]),
+        (vec![echoed], Ok(())),
+        "Bad Gateway"
+    );
     for code in (0..=5001_u16).filter(|code| *code != 1014) {
         let bytes = frame(FIN | CLOSE, &code.to_be_bytes());
         if CloseCode::from(code).is_allowed() {
@@ -421,14 +439,21 @@ fn control_frames_may_come_between_fragments() {
     ]
     .concat();
     let ping = Said::Ping(b"?".to_vec());
-    assert_eq!(heard(&bytes), [ping, Said::Pong, Said::Text("one two three".into()), Said::Close(vec![])]);
+    assert_eq!(
+        heard(&bytes),
+        [ping, Said::Pong, Said::Text("one two three".into()), Said::Close(vec![])]
+    );
 }
 
 #[test]
 fn nothing_is_kept_when_everything_was_whole() {
     let mut inbox = None;
-    let whole =
-        [frame(FIN | TEXT, b"a"), frame(TEXT, b"b"), frame(FIN | CONTINUE, b"c"), frame(FIN | PING, b"")];
+    let whole = [
+        frame(FIN | TEXT, b"a"),
+        frame(TEXT, b"b"),
+        frame(FIN | CONTINUE, b"c"),
+        frame(FIN | PING, b""),
+    ];
     message::read(&mut inbox, &mut whole.concat(), ALL, |_| ALL).unwrap();
     assert!(inbox.is_none());
     message::read(&mut inbox, &mut frame(FIN | TEXT, b"half")[..7], ALL, |_| ALL).unwrap();
@@ -459,7 +484,12 @@ fn messages_without_interest_are_skipped_and_not_kept() {
     assert!(held < 200, "{held} bytes are held");
     assert!(inbox.is_none());
     // Neither fragments nor text are verified.
-    let rest = [frame(CONTINUE, b"\xff"), frame(TEXT, b""), frame(FIN | PING, b"?"), frame(FIN | CLOSE, b"")];
+    let rest = [
+        frame(CONTINUE, b"\xff"),
+        frame(TEXT, b""),
+        frame(FIN | PING, b"?"),
+        frame(FIN | CLOSE, b""),
+    ];
     for byte in rest.concat() {
         feed(&mut inbox, vec![byte]);
     }
@@ -481,10 +511,15 @@ fn a_message_in_part_is_let_go_of_when_the_interest_in_it_ends() {
         inbox.as_mut().unwrap().forget_message();
         assert!(MessageInbox::bytes(inbox.as_deref()) < 150);
         let mut said = 0;
-        message::read(&mut inbox, &mut [rest, frame(FIN | CLOSE, b"")].concat(), Interest::Controls, |_| {
-            said += 1;
-            Interest::Nothing
-        })
+        message::read(
+            &mut inbox,
+            &mut [rest, frame(FIN | CLOSE, b"")].concat(),
+            Interest::Controls,
+            |_| {
+                said += 1;
+                Interest::Nothing
+            },
+        )
         .unwrap();
         assert!(said == 1 && inbox.is_none());
     }

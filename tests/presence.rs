@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use fanfare::service::presence::{
-    AppPresence, ChannelInquiry, Joined, Newcomer, PresenceChange, PresenceQuestion, PresenceRequest,
-    PresenceRules, WantedCounts,
+    AppPresence, ChannelInquiry, Joined, Newcomer, PresenceChange, PresenceQuestion,
+    PresenceRequest, PresenceRules, WantedCounts,
 };
 use fanfare::service::{ConnectionRef, DialectId};
 use proptest::prelude::*;
@@ -270,10 +270,22 @@ proptest! {
 fn a_list_of_members_is_never_longer_than_can_be_sent() {
     let mut stage = Stage::new(PresenceRules { list_bytes_max: Some(10), ..FREE });
     assert_eq!(stage.join(1, "c", "a", "1234").0, Joined::Present);
-    assert_eq!(stage.join(2, "c", "b", "1234567"), (Joined::TooLong, vec![]), "and nobody is told of it");
-    assert_eq!(stage.join(2, "d", "b", "1234567").0, Joined::Present, "each channel has a list of its own");
+    assert_eq!(
+        stage.join(2, "c", "b", "1234567"),
+        (Joined::TooLong, vec![]),
+        "and nobody is told of it"
+    );
+    assert_eq!(
+        stage.join(2, "d", "b", "1234567").0,
+        Joined::Present,
+        "each channel has a list of its own"
+    );
     assert_eq!(stage.join(3, "c", "c", "123456").0, Joined::Present);
-    assert_eq!(stage.join(4, "c", "a", "whatever"), (Joined::Present, vec![]), "another tab adds nothing");
+    assert_eq!(
+        stage.join(4, "c", "a", "whatever"),
+        (Joined::Present, vec![]),
+        "another tab adds nothing"
+    );
     assert_eq!(stage.join(5, "c", "d", "1").0, Joined::TooLong);
     stage.leave(1, "c");
     assert_eq!(stage.join(5, "c", "d", "1").0, Joined::TooLong, "the other tab is there yet");
@@ -288,11 +300,14 @@ fn a_list_of_members_is_never_longer_than_can_be_sent() {
 #[test]
 fn the_connections_of_a_user_are_found_in_all_channels() {
     let mut stage = Stage::new(FREE);
-    for (id, channel, user) in [(1, "c", "a"), (2, "c", "a"), (3, "c", "b"), (1, "d", "a"), (4, "e", "ab")] {
+    for (id, channel, user) in
+        [(1, "c", "a"), (2, "c", "a"), (3, "c", "b"), (1, "d", "a"), (4, "e", "ab")]
+    {
         stage.join(id, channel, user, "");
     }
     stage.enter("a");
-    let mut ids: Vec<u32> = stage.presence.connections("a").map(|connection| connection.id).collect();
+    let mut ids: Vec<u32> =
+        stage.presence.connections("a").map(|connection| connection.id).collect();
     ids.sort_unstable();
     assert_eq!(ids, [1, 1, 2]);
     assert_eq!(stage.presence.connections("none").count(), 0);

@@ -63,8 +63,9 @@ fn fenced(document: Document, language: &str) -> Vec<(usize, &'static str, Vec<&
 
 fn blocks(document: Document) -> Vec<Block> {
     let block = |(line, attributes, body): (usize, &'static str, Vec<&'static str>)| {
-        let attribute =
-            |name: &str| attributes.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let attribute = |name: &str| {
+            attributes.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        };
         let mut steps = vec![Step::default()];
         for text in body {
             let current = steps.last_mut().expect("there is at least one step");
@@ -134,7 +135,8 @@ impl Place {
 
     /// A line of output as README.md shows it.
     fn output(&self, line: &str) -> String {
-        let relative = PROGRAM.strip_prefix(HERE).map_or(PROGRAM, |path| path.trim_start_matches('/'));
+        let relative =
+            PROGRAM.strip_prefix(HERE).map_or(PROGRAM, |path| path.trim_start_matches('/'));
         line.replace(&self.clients, "127.0.0.1:8080")
             .replace(&self.wazo, "127.0.0.1:9502")
             .replace(&self.over_tls, "127.0.0.1:8443")
@@ -174,19 +176,25 @@ impl Terminal {
             shell
                 .env("FANFARE_LISTEN_0_ADDRESS", &place.clients)
                 .env("FANFARE_LISTEN_1_ADDRESS", &place.wazo);
-            shell.env("FANFARE_LISTEN_2_ADDRESS", &place.over_tls).env("FANFARE_ADMIN_ADDRESS", &place.admin);
+            shell
+                .env("FANFARE_LISTEN_2_ADDRESS", &place.over_tls)
+                .env("FANFARE_ADMIN_ADDRESS", &place.admin);
         }
-        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("there is a shell");
+        let mut shell =
+            shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("there is a shell");
         let output = BufReader::new(shell.stdout.take().expect("it is piped"));
         let (send, lines) = channel();
-        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| send.send(line))
+        });
         let mut terminal = Self { input: shell.stdin.take(), shell, lines, seen: vec![] };
         terminal.type_in("exec 2>&1");
         terminal
     }
 
     fn type_in(&mut self, text: &str) {
-        let input = self.input.as_mut().expect("the shell has not been replaced by a command that stays");
+        let input =
+            self.input.as_mut().expect("the shell has not been replaced by a command that stays");
         writeln!(input, "{text}").expect("the shell reads");
     }
 
@@ -287,13 +295,21 @@ fn what_the_readme_shows_is_what_happens() {
         eprintln!("skipped: a fanfare service runs here, and the commands would publish to it");
         return;
     }
-    assert!(blocks(README).len() >= 10, "README.md has only {} console blocks", blocks(README).len());
+    assert!(
+        blocks(README).len() >= 10,
+        "README.md has only {} console blocks",
+        blocks(README).len()
+    );
     perform(README);
 }
 
 #[test]
 fn what_the_page_on_tuning_shows_of_fanfare_is_what_it_prints() {
-    assert!(blocks(TUNING).len() >= 3, "tuning.md has only {} console blocks", blocks(TUNING).len());
+    assert!(
+        blocks(TUNING).len() >= 3,
+        "tuning.md has only {} console blocks",
+        blocks(TUNING).len()
+    );
     perform(TUNING);
 }
 
@@ -339,7 +355,8 @@ fn perform(document: Document) {
             }
             continue;
         };
-        let terminal = terminals.entry(name).or_insert_with(|| Terminal::open(&place, name == "daemon"));
+        let terminal =
+            terminals.entry(name).or_insert_with(|| Terminal::open(&place, name == "daemon"));
         let last = steps.len() - 1;
         for (index, step) in steps.iter().enumerate() {
             match step.command.as_str() {

@@ -59,17 +59,21 @@ fn parts() -> (String, Vec<Dormant>) {
     let (mut awake, mut dormant): (String, Vec<Dormant>) = (String::new(), Vec::new());
     let (mut section, mut is_dormant) = (String::new(), false);
     for line in SAMPLE.lines().filter(|line| !line.starts_with("# ")) {
-        let (is_commented, text) = line.strip_prefix('#').map_or((false, line), |text| (true, text));
+        let (is_commented, text) =
+            line.strip_prefix('#').map_or((false, line), |text| (true, text));
         if text.starts_with('[') {
             let name = text.trim_matches(['[', ']']);
-            (section, is_dormant) =
-                (name.replace("echo.app", "echo.app.0").replace("listen", "listen.0"), is_commented);
+            (section, is_dormant) = (
+                name.replace("echo.app", "echo.app.0").replace("listen", "listen.0"),
+                is_commented,
+            );
             match is_commented {
                 true => dormant.push(Dormant { name: name.into(), keys: vec![] }),
                 false => awake += &format!("{text}\n"),
             }
         } else if let Some((name, _)) = text.split_once(" = ") {
-            let path = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
+            let path =
+                if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
             let is_default = key(&path).example().is_none() && key(&path).default().is_some();
             match dormant.last_mut().filter(|_| is_dormant) {
                 Some(table) => table.keys.push(text.into()),
@@ -101,7 +105,8 @@ fn each_table_behind_a_hash_can_be_used_and_shows_its_defaults() {
         // Of two ways to give a secret, one; and TLS of the sample's listener stands with it.
         let lines: Vec<&String> =
             table.keys.iter().filter(|line| !line.starts_with("client_secret =")).collect();
-        let (start, end) = match rest.split_once("\n[admin]").filter(|_| table.name == "listen.tls") {
+        let (start, end) = match rest.split_once("\n[admin]").filter(|_| table.name == "listen.tls")
+        {
             Some((start, end)) => (start.to_owned(), format!("[admin]{end}")),
             None => (rest, String::new()),
         };
@@ -111,11 +116,15 @@ fn each_table_behind_a_hash_can_be_used_and_shows_its_defaults() {
         };
         let whole = with(&lines);
         let problems = whole.problems();
-        let problems = problems.iter().filter(|problem| !problem.starts_with("[echo.redis] needs a Redis"));
+        let problems =
+            problems.iter().filter(|problem| !problem.starts_with("[echo.redis] needs a Redis"));
         assert_eq!(problems.collect::<Vec<_>>(), Vec::<&String>::new(), "{}", table.name);
         for (place, line) in lines.iter().enumerate() {
-            let path =
-                format!("{}.{}", table.name.replace("listen", "listen.0"), line.split_once(" = ").unwrap().0);
+            let path = format!(
+                "{}.{}",
+                table.name.replace("listen", "listen.0"),
+                line.split_once(" = ").unwrap().0
+            );
             if key(&path).example().is_none() && key(&path).default().is_some() {
                 let without = [&lines[..place], &lines[place + 1..]].concat();
                 assert_eq!(format!("{:?}", with(&without)), format!("{whole:?}"), "{path}");
@@ -137,8 +146,11 @@ fn told(cell: &str, key: &str) -> Option<(i64, std::ops::Range<usize>)> {
             "s" if key.ends_with("_ms") => (1000, " s"),
             _ => (1, ""),
         };
-    let end =
-        if digits.len() < number - start && cell[..number].ends_with(',') { number - 1 } else { number };
+    let end = if digits.len() < number - start && cell[..number].ends_with(',') {
+        number - 1
+    } else {
+        number
+    };
     Some((digits.parse::<i64>().ok()? * unit, start..end + word.len()))
 }
 
@@ -190,7 +202,8 @@ fn the_readme_tells_what_waits_for_a_restart() {
 
 #[test]
 fn the_schema_is_what_editors_take() {
-    let output = Command::new(env!("CARGO_BIN_EXE_fanfare")).args(["config", "schema"]).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_fanfare")).args(["config", "schema"]).output().unwrap();
     let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
     let address = &schema["properties"]["listen"]["items"];
@@ -243,7 +256,8 @@ fn the_unit_is_well_formed_and_sandboxed() {
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .output()
     };
-    let Ok(security) = analyze(&["security", "--offline=true", "--threshold=15", "--no-pager"]) else {
+    let Ok(security) = analyze(&["security", "--offline=true", "--threshold=15", "--no-pager"])
+    else {
         eprintln!("skipped: there is no systemd-analyze here");
         return;
     };
@@ -252,7 +266,8 @@ fn the_unit_is_well_formed_and_sandboxed() {
     let wrong: Vec<&str> = verify
         .lines()
         .filter(|line| {
-            line.contains("fanfare.service") && !line.contains("/usr/local/bin/fanfare is not executable")
+            line.contains("fanfare.service")
+                && !line.contains("/usr/local/bin/fanfare is not executable")
         })
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");

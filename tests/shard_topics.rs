@@ -9,8 +9,8 @@ use fanfare::metrics::Metrics;
 use fanfare::outbox::Sent;
 use fanfare::reason::Reason;
 use fanfare::service::topic::{
-    Cause, MessageDraft, Position, Recipient, StoredMessage, TopicAnswer, TopicDelivery, TopicMessage,
-    TopicQuestion, TopicRefusal,
+    Cause, MessageDraft, Position, Recipient, StoredMessage, TopicAnswer, TopicDelivery,
+    TopicMessage, TopicQuestion, TopicRefusal,
 };
 use fanfare::service::{Answer, ConnectionRef, Question};
 use fanfare::shard::{ConnectionEvent, Id, Limits, Shard};
@@ -35,7 +35,8 @@ impl Stage {
         let metrics = Arc::new(Metrics::default());
         let pulsar = pulsar::PulsarSettings { anonymous: true, ..Default::default() };
         let settings = Arc::new(Settings { pulsar, ..Settings::default() });
-        let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), now).numbered(3, 4);
+        let shard =
+            Shard::new(settings, Limits::default(), Arc::clone(&metrics), now).numbered(3, 4);
         Self { shard, metrics, now, room: HashMap::new(), wire: HashMap::new() }
     }
 
@@ -65,7 +66,8 @@ impl Stage {
 
     fn deliver(&mut self, length: usize, recipients: &[(ConnectionRef, bool)]) {
         let payload = vec![b'x'; length];
-        let draft = MessageDraft::new(&TopicMessage { payload: &payload, ..TopicMessage::default() });
+        let draft =
+            MessageDraft::new(&TopicMessage { payload: &payload, ..TopicMessage::default() });
         let message: Arc<StoredMessage> = Arc::new(draft.store(Position::FIRST, 0, 0));
         let recipient = |(connection, wants_receipt): &(ConnectionRef, bool)| Recipient {
             connection: *connection,
@@ -73,7 +75,8 @@ impl Stage {
             partition: None,
             wants_receipt: *wants_receipt,
         };
-        let delivery = TopicDelivery { message, recipients: recipients.iter().map(recipient).collect() };
+        let delivery =
+            TopicDelivery { message, recipients: recipients.iter().map(recipient).collect() };
         self.shard.take_delivery(&delivery, self.now);
     }
 
@@ -119,7 +122,9 @@ fn whoever_has_asked_and_goes_is_gone_for_the_owner_too_however_far_it_had_come(
     let refused = stage.ask();
     let refusal = TopicRefusal { cause: Cause::Busy, reason: "there is another".into() };
     stage.shard.answer(refused, Answer::Topic(TopicAnswer::Refused(refusal)), stage.now);
-    assert!(stage.asked().iter().all(|(connection, word)| *connection == refused && *word == "gone"));
+    assert!(
+        stage.asked().iter().all(|(connection, word)| *connection == refused && *word == "gone")
+    );
     stage.flush();
     assert!(stage.wire.remove(&refused.id).unwrap().starts_with(b"HTTP/1.1 409 "));
     let open = stage.join();
@@ -127,7 +132,11 @@ fn whoever_has_asked_and_goes_is_gone_for_the_owner_too_however_far_it_had_come(
     assert_eq!(stage.asked(), [(open, "gone")]);
     let closing = stage.join();
     stage.shard.receive(closing.id, Received::Close(&[]), stage.now);
-    assert_eq!(stage.asked(), [(closing, "gone")], "when the peer says so, not when the socket is closed");
+    assert_eq!(
+        stage.asked(),
+        [(closing, "gone")],
+        "when the peer says so, not when the socket is closed"
+    );
     stage.flush();
     stage.shard.lost(closing.id, stage.now);
     assert!(stage.asked().is_empty(), "and once");
@@ -165,7 +174,10 @@ fn what_is_for_a_connection_that_has_gone_does_not_reach_the_next_with_its_numbe
     stage.shard.answer(first, Answer::Topic(TopicAnswer::Opened), stage.now);
     stage.deliver(1, &[(first, true)]);
     stage.flush();
-    assert!(stage.wire.get(&second.id).is_none_or(Vec::is_empty), "neither the answer nor the message");
+    assert!(
+        stage.wire.get(&second.id).is_none_or(Vec::is_empty),
+        "neither the answer nor the message"
+    );
     assert!(stage.asked().is_empty());
     stage.shard.answer(second, Answer::Topic(TopicAnswer::Opened), stage.now);
     stage.flush();

@@ -36,7 +36,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn expected(model: &[Rule], topic: &[u8], facet: &[u8]) -> Vec<u32> {
-    let matching = model.iter().filter(|rule| topic.starts_with(&rule.0) && facet.starts_with(&rule.1));
+    let matching =
+        model.iter().filter(|rule| topic.starts_with(&rule.0) && facet.starts_with(&rule.1));
     let mut subscribers: Vec<u32> = matching.map(|rule| rule.2).collect();
     subscribers.sort_unstable();
     subscribers
@@ -108,8 +109,9 @@ proptest! {
 fn a_million_subscriptions_match_as_constructed_and_leave_nothing_behind() {
     const ITEMS: u32 = 250_000;
     const COLUMN: u32 = 50;
-    let item =
-        |n: u32| format!("p\x01https://unit.example/box/col-{:04}/item-{:05}\0", n / COLUMN, n % COLUMN);
+    let item = |n: u32| {
+        format!("p\x01https://unit.example/box/col-{:04}/item-{:05}\0", n / COLUMN, n % COLUMN)
+    };
     let column = |n: u32| format!("p\x01https://unit.example/box/col-{:04}/", n / COLUMN);
     let rule = |n: u32| -> (String, &str, u32) {
         // Strides that are prime to a million put neighbours far apart in time.

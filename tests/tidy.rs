@@ -119,7 +119,9 @@ fn tour() -> Vec<String> {
 }
 
 fn place(tour: &[String], module: &str) -> usize {
-    tour.iter().position(|name| name == module).unwrap_or_else(|| panic!("{module} is not in the tour"))
+    tour.iter()
+        .position(|name| name == module)
+        .unwrap_or_else(|| panic!("{module} is not in the tour"))
 }
 
 /// Fails with all that was found, so that one run tells everything.
@@ -151,12 +153,18 @@ fn named(source: &Source) -> Vec<(usize, String)> {
         let line = code[..at].lines().count();
         let rest = &code[at + word.len()..];
         let path = |text: &str| {
-            text.trim().split(|c: char| !(c.is_alphanumeric() || "_:".contains(c))).next().map(str::to_owned)
+            text.trim()
+                .split(|c: char| !(c.is_alphanumeric() || "_:".contains(c)))
+                .next()
+                .map(str::to_owned)
         };
         let list = rest.strip_prefix('{').and_then(|list| list.split("};").next());
         match list {
             Some(list) => names.extend(
-                list.split(',').filter_map(path).filter(|name| !name.is_empty()).map(|name| (line, name)),
+                list.split(',')
+                    .filter_map(path)
+                    .filter(|name| !name.is_empty())
+                    .map(|name| (line, name)),
             ),
             None => names.extend(path(rest).map(|name| (line, name))),
         }
@@ -169,7 +177,8 @@ fn the_tour_names_every_module_once_and_nothing_else() {
     let tour = tour();
     let mut sorted = tour.clone();
     sorted.sort();
-    let mut modules: Vec<String> = rust("src").iter().filter_map(Source::module).map(str::to_owned).collect();
+    let mut modules: Vec<String> =
+        rust("src").iter().filter_map(Source::module).map(str::to_owned).collect();
     modules.sort();
     modules.dedup();
     assert_eq!(sorted, modules);
@@ -205,7 +214,9 @@ fn below_io_nobody_reaches_into_another_modules_parts() {
         }
         for (line, name) in named(&source) {
             // Each service is a module of its own.
-            let name = name.strip_prefix("service::").map_or(name.clone(), |name| format!("service/{name}"));
+            let name = name
+                .strip_prefix("service::")
+                .map_or(name.clone(), |name| format!("service/{name}"));
             let (other, rest) = name.split_once("::").unwrap_or((&name, ""));
             let part = rest.split("::").next().unwrap();
             let is_own = other == own || own == "service" && other.starts_with("service/");
@@ -276,13 +287,15 @@ fn files_and_functions_are_short() {
             found.push(format!("{} has {lines} lines", source.path));
         }
         found.extend(
-            functions(&source)
-                .into_iter()
-                .filter(|function| function.2 > FUNCTION_LINES_MAX)
-                .map(|(name, line, lines)| format!("{}:{line}: {name} has {lines} lines", source.path)),
+            functions(&source).into_iter().filter(|function| function.2 > FUNCTION_LINES_MAX).map(
+                |(name, line, lines)| format!("{}:{line}: {name} has {lines} lines", source.path),
+            ),
         );
     }
-    none(&found, &format!("at most {FILE_LINES_MAX} lines a file, {FUNCTION_LINES_MAX} a function"));
+    none(
+        &found,
+        &format!("at most {FILE_LINES_MAX} lines a file, {FUNCTION_LINES_MAX} a function"),
+    );
 }
 
 /// The functions of a file: name, first line, lines. A function ends at the first line that closes a brace
@@ -293,8 +306,13 @@ fn functions(source: &Source) -> Vec<(String, usize, usize)> {
     for (start, line) in lines.iter().enumerate() {
         let Some(rest) = unqualified(line).strip_prefix("fn ") else { continue };
         let indent = line.len() - line.trim_start().len();
-        let ends = |at: &usize| lines[*at].len() > indent && !lines[*at][indent..].starts_with([' ', ')']);
-        let end = if line.ends_with(['}', ';']) { Some(start) } else { (start + 1..lines.len()).find(ends) };
+        let ends =
+            |at: &usize| lines[*at].len() > indent && !lines[*at][indent..].starts_with([' ', ')']);
+        let end = if line.ends_with(['}', ';']) {
+            Some(start)
+        } else {
+            (start + 1..lines.len()).find(ends)
+        };
         let name = rest.split(['(', '<']).next().unwrap();
         functions.push((name.to_owned(), start + 1, end.unwrap_or(lines.len()) - start + 1));
     }
@@ -337,8 +355,12 @@ fn nothing_unfinished_or_unsafe_is_left_lying_about() {
 
 #[test]
 fn no_file_names_a_path_of_somebodys_machine() {
-    let forbidden =
-        [word(&["/wo", "rk/"]), word(&["/ho", "me/"]), word(&["/Us", "ers/"]), word(&["/ro", "ot/"])];
+    let forbidden = [
+        word(&["/wo", "rk/"]),
+        word(&["/ho", "me/"]),
+        word(&["/Us", "ers/"]),
+        word(&["/ro", "ot/"]),
+    ];
     let mut found = Vec::new();
     for path in files(root()) {
         let Ok(text) = fs::read_to_string(&path) else { continue };
@@ -367,10 +389,12 @@ fn every_limit_says_why_it_is_what_it_is() {
         let lines: Vec<&str> = source.text.lines().collect();
         for (index, line) in lines.iter().enumerate() {
             let code = unqualified(line);
-            let limit = line.trim_start().strip_prefix("pub").is_some() || line.starts_with("const ");
+            let limit =
+                line.trim_start().strip_prefix("pub").is_some() || line.starts_with("const ");
             let name = code.split(':').next().unwrap();
             if limit && name.ends_with("_MAX") && line.contains("const ") && line.contains('=') {
-                let above = lines[..index].iter().rev().find(|line| !line.trim_start().starts_with("#["));
+                let above =
+                    lines[..index].iter().rev().find(|line| !line.trim_start().starts_with("#["));
                 if !above.is_some_and(|line| line.trim_start().starts_with("///")) {
                     found.push(format!("{}:{}: {name}", source.path, index + 1));
                 }
@@ -387,7 +411,9 @@ fn a_line_of_the_log_says_in_its_message_what_its_fields_say() {
     for source in rust("src") {
         for (at, call) in source.text.match_indices("tracing::") {
             let arguments = source.text[at + call.len()..].split_once("!(");
-            let Some((level, arguments)) = arguments.filter(|(level, _)| level.len() <= 5) else { continue };
+            let Some((level, arguments)) = arguments.filter(|(level, _)| level.len() <= 5) else {
+                continue;
+            };
             // The message is the first string, or what stands before it is told in it.
             let Some((fields, message)) = arguments.split_once('"') else { continue };
             let message = message.split("\");").next().unwrap();

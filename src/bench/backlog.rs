@@ -85,9 +85,13 @@ fn load(
         feed.write_all(b"\n").map_err(broken)?;
         let mut reply = String::new();
         replies.read_line(&mut reply).map_err(broken)?;
-        let is_good =
-            reply.contains(&format!("\"accepted\":{messages},")) && reply.contains("\"rejected\":0");
-        if is_good { Ok(()) } else { Err(BenchError::FeedRejected { reply: reply.trim().to_owned() }) }
+        let is_good = reply.contains(&format!("\"accepted\":{messages},"))
+            && reply.contains("\"rejected\":0");
+        if is_good {
+            Ok(())
+        } else {
+            Err(BenchError::FeedRejected { reply: reply.trim().to_owned() })
+        }
     };
     let mut highest = 0;
     let mut lines = Vec::new();

@@ -12,8 +12,16 @@ use serde_json::json;
 /// Measures the floor: one frame per send, and with several in flight also all of them in one send.
 pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
     options.check()?;
-    let &BenchOptions { connections, in_flight, size, own_topics: topics, seconds, runs, shards, .. } =
-        options;
+    let &BenchOptions {
+        connections,
+        in_flight,
+        size,
+        own_topics: topics,
+        seconds,
+        runs,
+        shards,
+        ..
+    } = options;
     if topics && (!connections.is_multiple_of(shards.max(1)) || (connections as u64) < in_flight) {
         let reason = "--connections must be a multiple of --shards and at least --in-flight";
         return Err(BenchError::Argument(reason.into()));
@@ -31,7 +39,9 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
         let single = if topics { pace } else { Pace::Closed { window: 1 } };
         singles.push(side.measure(single, seconds)?);
         if bursts {
-            progress.step(&format!("floor of {connections}: run {run}, {in_flight} frames in one send"));
+            progress.step(&format!(
+                "floor of {connections}: run {run}, {in_flight} frames in one send"
+            ));
             set_coalesce(&mut side.source, true);
             all_at_once.push(side.measure(pace, seconds)?);
             set_coalesce(&mut side.source, false);
@@ -39,7 +49,10 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
     }
     progress.note_contention(singles.iter().map(|run| run.contention));
     let mut rows = rows(&format!("floor {connections}, one frame per send"), &singles);
-    rows.extend(self::rows(&format!("floor {connections}, {in_flight} frames in one send"), &all_at_once));
+    rows.extend(self::rows(
+        &format!("floor {connections}, {in_flight} frames in one send"),
+        &all_at_once,
+    ));
     Ok(BenchReport {
         bench: "floor",
         settings: json!({

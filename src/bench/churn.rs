@@ -114,7 +114,8 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
 
 fn rows(name: &str, passed: &Passed, restarts: &[Again], highest: u64) -> Vec<Row> {
     let single = |what: &str, unit, value| Row::single(format!("{name}: {what}"), unit, value);
-    let series = |what: &str, unit, values: &[f64]| Row::new(format!("{name}: {what}"), unit, values, &[]);
+    let series =
+        |what: &str, unit, values: &[f64]| Row::new(format!("{name}: {what}"), unit, values, &[]);
     let mut rows = vec![
         series("passed", "/s", &passed.per_second),
         Some(single("disk at most", "B", highest as f64).against(Goal::AtMost(DISK_BYTES_MAX))),
@@ -137,13 +138,18 @@ fn rows(name: &str, passed: &Passed, restarts: &[Again], highest: u64) -> Vec<Ro
     }
     for (quantile, which) in [(0.5, "p50"), (0.99, "p99")] {
         let of = |figure: &dyn Fn(&Again) -> &Histogram<u64>| -> Vec<f64> {
-            restarts.iter().map(|again| figure(again).value_at_quantile(quantile) as f64 / 1000.0).collect()
+            restarts
+                .iter()
+                .map(|again| figure(again).value_at_quantile(quantile) as f64 / 1000.0)
+                .collect()
         };
         let what = format!("{name}: bystander meanwhile, against before, {which}");
         let row = Row::new(what, "µs", &of(&|again| &again.meanwhile), &of(&|again| &again.before));
         rows.push(row.map(|row| row.against(Goal::RatioAtMost(BYSTANDER_RATIO_MAX))));
     }
-    rows.push(Some(single("lost, repeated or altered", "", passed.wrong as f64).against(Goal::AtMost(0.0))));
+    rows.push(Some(
+        single("lost, repeated or altered", "", passed.wrong as f64).against(Goal::AtMost(0.0)),
+    ));
     rows.into_iter().flatten().collect()
 }
 
@@ -292,7 +298,9 @@ impl PassedQueue {
     fn receive(&mut self, timeout: Duration) -> Result<bool, BenchError> {
         let Self { clients, feed, in_flight, expectation, .. } = self;
         let woken = clients.receive(timeout, |expected, payload, _| {
-            let Some(sequence) = expectation.sequence(payload) else { return in_flight.unexpected() };
+            let Some(sequence) = expectation.sequence(payload) else {
+                return in_flight.unexpected();
+            };
             if *expected == EXPECT_ANY {
                 *expected = 1;
             }

@@ -90,7 +90,8 @@ impl BenchClients {
     /// Watches the publisher's socket; its changes are reported once each (edge-triggered).
     pub(super) fn watch_feed(&self, feed: impl AsFd) -> Result<(), BenchError> {
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-        epoll::add(&self.epoll, feed, EventData::new_u64(FEED), interest).map_err(io_error("watch the feed"))
+        epoll::add(&self.epoll, feed, EventData::new_u64(FEED), interest)
+            .map_err(io_error("watch the feed"))
     }
 
     /// Watches a timer.
@@ -101,8 +102,10 @@ impl BenchClients {
 
     /// Waits for sockets and fills `events`.
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<(), BenchError> {
-        let timeout =
-            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        let timeout = Timespec {
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        };
         interrupt::check()?;
         self.events.clear();
         match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&timeout)) {
@@ -185,8 +188,9 @@ impl BenchClient {
             wire::split_frames(&mut self.partial, &scratch[..length], |opcode, payload| {
                 if wire::is_text(opcode) {
                     each(expected, payload, now_ns);
-                    let acknowledgement = acknowledge
-                        .and_then(|client| client.acknowledgement(std::str::from_utf8(payload).ok()?));
+                    let acknowledgement = acknowledge.and_then(|client| {
+                        client.acknowledgement(std::str::from_utf8(payload).ok()?)
+                    });
                     if let Some(text) = acknowledgement {
                         wire::client_text(&text, &mut acknowledgements);
                     }
@@ -242,7 +246,11 @@ pub(super) struct Control {
 
 impl Control {
     /// Notes a frame that is not text.
-    pub(super) fn note(&mut self, opcode: tungstenite::protocol::frame::coding::OpCode, payload: &[u8]) {
+    pub(super) fn note(
+        &mut self,
+        opcode: tungstenite::protocol::frame::coding::OpCode,
+        payload: &[u8],
+    ) {
         if wire::is_ping(opcode) {
             let mut pong = Vec::new();
             wire::client_pong(payload, &mut pong);

@@ -123,11 +123,14 @@ pub(super) fn open(
 ) -> Result<(), BenchError> {
     let total = plan.greetings.len();
     let accept = derive_accept_key(WEBSOCKET_KEY.as_bytes());
-    let mut opening = ClientOpening { clients, plan, accept, stages: Vec::with_capacity(total), ready: 0 };
+    let mut opening =
+        ClientOpening { clients, plan, accept, stages: Vec::with_capacity(total), ready: 0 };
     let mut last_event = Instant::now();
     let mut told = 0;
     while opening.ready < total {
-        while opening.stages.len() < total && opening.stages.len() - opening.ready < plan.concurrency.max(1) {
+        while opening.stages.len() < total
+            && opening.stages.len() - opening.ready < plan.concurrency.max(1)
+        {
             opening.start()?;
         }
         let spin = opening.clients.spin;
@@ -167,7 +170,9 @@ impl ClientOpening<'_> {
         let tls = self.plan.tls.as_ref().map(Secure::new).transpose()?;
         let mut client = BenchClient::new(connecting_socket(address, index % sources)?, tls);
         // On loopback the connection stands when connect returns, so the request can mostly leave at once.
-        let (stage, interest) = match client.send(self.plan.requests.get(index % self.plan.requests.len())) {
+        let (stage, interest) = match client
+            .send(self.plan.requests.get(index % self.plan.requests.len()))
+        {
             Ok(()) => (ConnectStage::Upgrading, EventFlags::IN | EventFlags::ET),
             Err(BenchError::NotRead) => (ConnectStage::Connecting, EventFlags::OUT),
             Err(_) => return Err(BenchError::Unreachable { address, reason: "refused".into() }),
@@ -197,7 +202,8 @@ impl ClientOpening<'_> {
     fn connected(&mut self, index: usize) -> Result<(), BenchError> {
         let client = &mut self.clients.list[index];
         let address = self.plan.addresses[index % self.plan.addresses.len()];
-        let failed = sockopt::socket_error(&client.socket).map_err(io_error("read a socket's error"))?;
+        let failed =
+            sockopt::socket_error(&client.socket).map_err(io_error("read a socket's error"))?;
         if let Err(error) = failed {
             return Err(BenchError::Unreachable { address, reason: error.to_string() });
         }
@@ -252,7 +258,9 @@ impl ClientOpening<'_> {
         if let Some(reply) = refusal {
             return Err(BenchError::CommandRefused { reply });
         }
-        let ConnectStage::Replies(before) = self.stages[index] else { return client.answer(control) };
+        let ConnectStage::Replies(before) = self.stages[index] else {
+            return client.answer(control);
+        };
         match client.answer(control) {
             Err(BenchError::Closed { how }) if before + successes == 0 => {
                 return Err(BenchError::TokenRefused { how });
@@ -268,10 +276,14 @@ impl ClientOpening<'_> {
     }
 }
 
-fn connecting_socket(address: SocketAddr, source: usize) -> Result<rustix::fd::OwnedFd, BenchError> {
+fn connecting_socket(
+    address: SocketAddr,
+    source: usize,
+) -> Result<rustix::fd::OwnedFd, BenchError> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(family, SocketType::STREAM, flags, None).map_err(io_error("open a socket"))?;
+    let socket =
+        socket_with(family, SocketType::STREAM, flags, None).map_err(io_error("open a socket"))?;
     if let IpAddr::V4(server) = address.ip()
         && server.is_loopback()
     {

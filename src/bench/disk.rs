@@ -33,7 +33,8 @@ pub(super) struct Directory(PathBuf);
 impl Directory {
     /// One below `parent`, or else beside this program, or where temporary files are.
     pub(super) fn new(parent: Option<&Path>, name: &str) -> Result<Self, BenchError> {
-        let beside = std::env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
+        let beside =
+            std::env::current_exe().ok().and_then(|program| Some(program.parent()?.to_owned()));
         let tried = match parent {
             Some(parent) => vec![parent.to_owned()],
             None => beside.into_iter().chain([std::env::temp_dir()]).collect(),
@@ -97,8 +98,10 @@ impl Watch {
                 std::thread::sleep(LOOK_EVERY);
             }
         });
-        let thread = thread
-            .map_err(|source| BenchError::Io { what: "start the thread that watches the disk", source })?;
+        let thread = thread.map_err(|source| BenchError::Io {
+            what: "start the thread that watches the disk",
+            source,
+        })?;
         Ok(Self { seen, thread: Some(thread) })
     }
 
@@ -151,7 +154,8 @@ fn blocks_below(directory: &Path) -> u64 {
 /// The room of files of this directory that are deleted, which the disk does not get back before they are closed.
 fn held_open(directory: &Path, pid: u32) -> u64 {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
-    let is_deleted = |path: PathBuf| path.starts_with(directory) && path.to_string_lossy().ends_with(DELETED);
+    let is_deleted =
+        |path: PathBuf| path.starts_with(directory) && path.to_string_lossy().ends_with(DELETED);
     let room = |entry: fs::DirEntry| {
         let deleted = fs::read_link(entry.path()).is_ok_and(is_deleted);
         let metadata = if deleted { fs::metadata(entry.path()).ok() } else { None };
@@ -180,7 +184,10 @@ impl DiskFloor {
     /// A file in this directory.
     pub(super) fn new(directory: &Path) -> Result<Self, BenchError> {
         let file = File::create(directory.join("floor"));
-        Ok(Self { file: file.map_err(|source| BenchError::Io { what: "make the floor's file", source })? })
+        Ok(Self {
+            file: file
+                .map_err(|source| BenchError::Io { what: "make the floor's file", source })?,
+        })
     }
 
     /// Writes and syncs so many bytes, again and again, for `seconds`.
@@ -241,7 +248,8 @@ mod tests {
         const MIB: usize = 1024 * 1024;
         let parent = std::env::temp_dir();
         let directory =
-            Directory::new(Some(&parent), &format!("fanfare-watch-{}", std::process::id())).unwrap();
+            Directory::new(Some(&parent), &format!("fanfare-watch-{}", std::process::id()))
+                .unwrap();
         let below = directory.path().join("below");
         fs::create_dir(&below).unwrap();
         let watch = Watch::new(directory.path().to_owned(), std::process::id()).unwrap();

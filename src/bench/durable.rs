@@ -85,11 +85,13 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
 }
 
 fn rows(name: &str, runs: &[DurableRun]) -> Vec<Row> {
-    let of = |figure: &dyn Fn(&DurableRun) -> f64| -> Vec<f64> { runs.iter().map(figure).collect() };
+    let of =
+        |figure: &dyn Fn(&DurableRun) -> f64| -> Vec<f64> { runs.iter().map(figure).collect() };
     let stored = of(&|run| run.daemon.stored as f64 / run.daemon.spent.elapsed.as_secs_f64());
     let written = of(&|run| run.floor.per_second() * run.daemon.group);
-    let cpu =
-        |spent: &dyn Fn(&DurableRun) -> u64| of(&|run| spent(run) as f64 / run.daemon.stored.max(1) as f64);
+    let cpu = |spent: &dyn Fn(&DurableRun) -> u64| {
+        of(&|run| spent(run) as f64 / run.daemon.stored.max(1) as f64)
+    };
     let latency = |quantile: f64| {
         let daemon = of(&|run| run.one.latency.value_at_quantile(quantile) as f64 / 1000.0);
         (daemon, of(&|run| run.one_floor.latency_us(quantile)))
@@ -123,7 +125,11 @@ fn rows(name: &str, runs: &[DurableRun]) -> Vec<Row> {
 }
 
 /// Sends for so long, after a warm-up, and waits for all that is outstanding.
-fn measure(load: &mut Load, target: &BenchTarget, seconds: f64) -> Result<DurableFigures, BenchError> {
+fn measure(
+    load: &mut Load,
+    target: &BenchTarget,
+    seconds: f64,
+) -> Result<DurableFigures, BenchError> {
     load.send(for_so_long(WARM_UP_S), &mut side::histogram())?;
     let mut latency = side::histogram();
     let before = STORED.map(|name| target.metric(name));

@@ -58,7 +58,9 @@ pub enum BenchError {
         url: String,
     },
     /// A running daemon is measured and no token was given.
-    #[error("a running daemon is measured with a token of its own: give --token, `fanfare token` mints one")]
+    #[error(
+        "a running daemon is measured with a token of its own: give --token, `fanfare token` mints one"
+    )]
     NoToken,
     /// A running daemon is measured and its feed was not given.
     #[error(
@@ -86,7 +88,9 @@ pub enum BenchError {
         log: String,
     },
     /// Nobody answers at the daemon's address.
-    #[error("nobody answers at {address} ({reason}): is the daemon running, and does it listen there?")]
+    #[error(
+        "nobody answers at {address} ({reason}): is the daemon running, and does it listen there?"
+    )]
     Unreachable {
         /// The address.
         address: SocketAddr,

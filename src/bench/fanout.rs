@@ -62,8 +62,9 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
         Some((_, plain)) if options.url.is_none() => Some(BenchTarget::open(plain)?),
         _ => None,
     };
-    let progress =
-        BenchProgress::new(options.runs * (2 + usize::from(bursts) + usize::from(plain_target.is_some())));
+    let progress = BenchProgress::new(
+        options.runs * (2 + usize::from(bursts) + usize::from(plain_target.is_some())),
+    );
     let sides = if beside.is_some() { 3 } else { 2 };
     let spec = Spec { connections, size: options.size, topics: own_topics, pace, sides };
     let mut pair = SidePair::new(&target, spec, &progress)?;
@@ -167,7 +168,8 @@ fn rows(
     };
     let burst_name = format!("{name}: bare send of {} frames at once", options.in_flight);
     let mut rows = vec![
-        row("CPU per delivery", "ns", &Measured::cpu_per_delivery).map(|row| row.maybe_against(cpu_goal)),
+        row("CPU per delivery", "ns", &Measured::cpu_per_delivery)
+            .map(|row| row.maybe_against(cpu_goal)),
         beside.and_then(|(other, ratio_max)| {
             let row = Row::new(format!("{name}: beside {other}"), "ns", &daemon, &plain);
             row.filter(|_| !plain.is_empty()).map(|row| row.against(Goal::RatioAtMost(ratio_max)))

@@ -49,10 +49,15 @@ impl SendFloor {
     pub(super) fn start(spec: FloorSpec<'_>) -> Result<Self, BenchError> {
         let count = spec.cpus.len();
         let senders = (0..count).map(|index| {
-            let connections = spec.connections / count + usize::from(index < spec.connections % count);
+            let connections =
+                spec.connections / count + usize::from(index < spec.connections % count);
             FloorSender::start(connections, spec.cpus[index], spec)
         });
-        Ok(Self { senders: senders.collect::<Result<_, _>>()?, topics: spec.topics, coalesce: false })
+        Ok(Self {
+            senders: senders.collect::<Result<_, _>>()?,
+            topics: spec.topics,
+            coalesce: false,
+        })
     }
 
     /// The process numbers of the senders.
@@ -84,7 +89,9 @@ impl SendFloor {
             if self.topics {
                 let (first, sends) = share(first, count, index as u64, senders);
                 if sends > 0 {
-                    bytes.extend(SenderCommand::Walk { first, step: senders as u32, sends }.to_bytes());
+                    bytes.extend(
+                        SenderCommand::Walk { first, step: senders as u32, sends }.to_bytes(),
+                    );
                 }
             } else if self.coalesce {
                 bytes.extend(SenderCommand::Burst { first, frames: count as u32 }.to_bytes());

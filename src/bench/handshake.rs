@@ -33,7 +33,12 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
     require_fds(connections)?;
     let progress = BenchProgress::new(2 * runs);
     let target = BenchTarget::open(options)?;
-    open(&target, &target.plan(WARM_UP_CONNECTIONS, true, concurrency)?, &target.pids(), &progress)?;
+    open(
+        &target,
+        &target.plan(WARM_UP_CONNECTIONS, true, concurrency)?,
+        &target.pids(),
+        &progress,
+    )?;
     target.settle()?;
 
     let (mut floors, mut daemons) = (Vec::new(), Vec::new());

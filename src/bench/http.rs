@@ -46,7 +46,11 @@ pub(super) struct Api {
 
 impl Http {
     /// Opens so many connections; `order` are the topics in turn (`[0]` for one).
-    pub(super) fn connect(api: Api, connections: usize, order: Vec<u32>) -> Result<Self, BenchError> {
+    pub(super) fn connect(
+        api: Api,
+        connections: usize,
+        order: Vec<u32>,
+    ) -> Result<Self, BenchError> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("create an epoll set"))?;
         let open = |index: usize| {
             let unreachable = |error: std::io::Error| BenchError::Unreachable {
@@ -80,7 +84,9 @@ impl Http {
             connection.unsent.bytes.extend_from_slice(request.as_bytes());
             connection.unsent.bytes.extend_from_slice(&body);
         }
-        self.connections.iter_mut().try_for_each(|connection| connection.unsent.flush(&connection.socket))
+        self.connections
+            .iter_mut()
+            .try_for_each(|connection| connection.unsent.flush(&connection.socket))
     }
 
     /// Some connection is ready: goes on writing, and reads the answers.
@@ -150,9 +156,11 @@ impl std::fmt::Debug for Http {
 
 /// Bytes of the first answer, if all of it is there.
 fn answer(bytes: &[u8]) -> Result<Option<usize>, BenchError> {
-    let refused = || BenchError::FeedRejected { reply: String::from_utf8_lossy(bytes).trim().to_owned() };
+    let refused =
+        || BenchError::FeedRejected { reply: String::from_utf8_lossy(bytes).trim().to_owned() };
     let Some(answer) = HttpAnswer::read(bytes).map_err(|_| refused())? else { return Ok(None) };
-    let whole = answer.head_bytes + answer.body_bytes.filter(|_| answer.status == 200).ok_or_else(refused)?;
+    let whole = answer.head_bytes
+        + answer.body_bytes.filter(|_| answer.status == 200).ok_or_else(refused)?;
     Ok((bytes.len() >= whole).then_some(whole))
 }
 
@@ -166,7 +174,8 @@ mod tests {
         assert_eq!(answer(good).unwrap(), Some(good.len()));
         assert_eq!(answer(&good[..good.len() - 1]).unwrap(), None);
         assert_eq!(answer(&good[..20]).unwrap(), None);
-        let error = answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 3\r\n\r\nbad").unwrap_err();
+        let error =
+            answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 3\r\n\r\nbad").unwrap_err();
         assert!(error.to_string().contains("401"), "{error}");
     }
 }

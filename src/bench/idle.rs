@@ -50,12 +50,15 @@ pub(super) fn run(options: &BenchOptions) -> Result<BenchReport, BenchError> {
     let name = format!("idle {connections}, {topic}{}", options.suffix());
     let goal = BYTES_MAX.into_iter().find(|(name, _)| *name == options.dialect.name());
     let goal = if options.tls { Some(TLS_BYTES_MAX) } else { goal.map(|(_, bytes_max)| bytes_max) };
-    let each = |figure: &dyn Fn(&MemoryReading) -> f64| readings.iter().map(figure).collect::<Vec<_>>();
-    let per_connection = |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
+    let each =
+        |figure: &dyn Fn(&MemoryReading) -> f64| readings.iter().map(figure).collect::<Vec<_>>();
+    let per_connection =
+        |after: u64, before: u64| (after as f64 - before as f64) / connections as f64;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let rss = each(&|reading| per_connection(reading.after.rss_anon, reading.before.rss_anon));
     let pss = each(&|reading| per_connection(reading.after.pss, reading.before.pss));
-    let row = |what: &str, unit, figures: &[f64]| Row::new(format!("{name}: {what}"), unit, figures, &[]);
+    let row =
+        |what: &str, unit, figures: &[f64]| Row::new(format!("{name}: {what}"), unit, figures, &[]);
     let mut rows = Vec::new();
     let rss = row("memory per connection (RssAnon)", "B", &rss);
     rows.extend(rss.map(|row| row.maybe_against(goal.map(Goal::AtMost))));

@@ -147,7 +147,10 @@ mod tests {
         assert_eq!(in_flight.outstanding(), 1);
         assert_eq!(in_flight.delivered(&mut second, 2), Some(100));
         assert_eq!(in_flight.outstanding(), 0);
-        assert_eq!(in_flight.take_tally(), DeliveryTally { delivered: 4, ..DeliveryTally::default() });
+        assert_eq!(
+            in_flight.take_tally(),
+            DeliveryTally { delivered: 4, ..DeliveryTally::default() }
+        );
     }
 
     #[test]

@@ -73,7 +73,11 @@ impl<'a> SidePair<'a> {
     }
 
     /// Measures the daemon.
-    pub(super) fn measure_daemon(&mut self, pace: Pace, seconds: f64) -> Result<Measured, BenchError> {
+    pub(super) fn measure_daemon(
+        &mut self,
+        pace: Pace,
+        seconds: f64,
+    ) -> Result<Measured, BenchError> {
         if self.daemon.is_none() {
             if self.tight {
                 self.floor = None;
@@ -95,7 +99,8 @@ impl<'a> SidePair<'a> {
             if self.tight && self.daemon.take().is_some() {
                 self.target.settle()?;
             }
-            let side = floor_side(self.spec, &self.target.cpus, self.target.generator_cpu, self.progress)?;
+            let side =
+                floor_side(self.spec, &self.target.cpus, self.target.generator_cpu, self.progress)?;
             self.floor = Some(side);
         }
         let side = self.floor.as_mut().expect("it was just connected");
@@ -115,7 +120,11 @@ impl<'a> SidePair<'a> {
             let api = self.target.api(sampled.body)?;
             BenchSource::Http(Box::new(Http::connect(api, publishers, order.clone())?))
         } else {
-            BenchSource::Feed(UnixFeed::connect(self.target.socket()?, sampled.line, order.clone())?)
+            BenchSource::Feed(UnixFeed::connect(
+                self.target.socket()?,
+                sampled.line,
+                order.clone(),
+            )?)
         };
         let mut clients = self.target.subscribers(connections, topics, CONCURRENCY, |ready| {
             self.progress.within("connecting", ready, connections);

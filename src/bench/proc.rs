@@ -135,7 +135,8 @@ fn schedstat(text: &str) -> Option<Usage> {
 }
 
 fn written_in(text: &str) -> Option<u64> {
-    let field = |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    let field =
+        |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
     Some(field("write_bytes:")?.saturating_sub(field("cancelled_write_bytes:")?))
 }
 

@@ -22,7 +22,11 @@ pub(super) struct UnixFeed {
 
 impl UnixFeed {
     /// Connects to the feed at `path`; `line` is the event, `order` the topics in turn (`[0]` for one).
-    pub(super) fn connect(path: &Path, line: Template, order: Vec<u32>) -> Result<Self, BenchError> {
+    pub(super) fn connect(
+        path: &Path,
+        line: Template,
+        order: Vec<u32>,
+    ) -> Result<Self, BenchError> {
         let unreachable = |source| BenchError::FeedUnreachable { path: path.to_owned(), source };
         let socket = UnixStream::connect(path).map_err(unreachable)?;
         socket.set_nonblocking(true).map_err(unreachable)?;
@@ -66,7 +70,8 @@ impl Unsent {
     /// Writes what the socket takes now.
     pub(super) fn flush(&mut self, socket: impl AsFd) -> Result<(), BenchError> {
         while self.sent < self.bytes.len() {
-            match send(&socket, &self.bytes[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match send(&socket, &self.bytes[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            {
                 Ok(length) => self.sent += length,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => {}

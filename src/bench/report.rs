@@ -143,7 +143,8 @@ pub(super) fn table(rows: &[&Row]) -> String {
             row.verdict().to_owned(),
         ]);
     }
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let mut out = String::new();
     for line in &lines {
@@ -225,7 +226,8 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
         assert!(lines[1].contains("1.100 ×") && lines[1].ends_with("ok"), "{text}");
-        let end = |line: &str, word: &str| line.split(word).next().unwrap().chars().count() + word.len();
+        let end =
+            |line: &str, word: &str| line.split(word).next().unwrap().chars().count() + word.len();
         assert_eq!(end(lines[0], "measured (min)"), end(lines[1], "11 ns (10)"));
     }
 }

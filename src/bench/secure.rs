@@ -39,7 +39,8 @@ impl Secure {
     /// Says nothing yet.
     pub(super) fn new(config: &Arc<ClientConfig>) -> Result<Self, BenchError> {
         let name = ServerName::try_from("localhost").map_err(|error| failed(&error))?;
-        let connection = ClientConnection::new(Arc::clone(config), name).map_err(|error| failed(&error))?;
+        let connection =
+            ClientConnection::new(Arc::clone(config), name).map_err(|error| failed(&error))?;
         Ok(Self(Box::new(connection)))
     }
 
@@ -50,7 +51,9 @@ impl Secure {
         while self.0.wants_write() {
             match self.0.write_tls(&mut SocketIo(socket)) {
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(BenchError::NotRead),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Err(BenchError::NotRead);
+                }
                 Err(error) => return Err(broken(&error)),
             }
         }

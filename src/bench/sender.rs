@@ -14,8 +14,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, Ipv4Addr, RecvFlags, SendFlags, SocketAddrV4, SocketFlags, SocketType, accept_with, bind,
-    getsockname, listen, recv, send, socket,
+    AddressFamily, Ipv4Addr, RecvFlags, SendFlags, SocketAddrV4, SocketFlags, SocketType,
+    accept_with, bind, getsockname, listen, recv, send, socket,
 };
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -55,7 +55,9 @@ impl SenderCommand {
 
     /// The command in `bytes`.
     pub(super) fn from_bytes(bytes: &[u8; COMMAND_BYTES]) -> Self {
-        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         let first = u64::from(word(4)) | u64::from(word(8)) << 32;
         match word(0) {
             0 => SenderCommand::Burst { first, frames: word(12) },
@@ -90,7 +92,8 @@ pub(super) fn run(options: &BenchOptions) -> Result<(), BenchError> {
 fn accept_all(listener: &OwnedFd, connections: usize) -> Result<Option<Vec<OwnedFd>>, BenchError> {
     let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(io_error("create an epoll set"))?;
     let watch = |fd: rustix::fd::BorrowedFd<'_>, data: u64| {
-        epoll::add(&epoll, fd, EventData::new_u64(data), EventFlags::IN).map_err(io_error("watch a socket"))
+        epoll::add(&epoll, fd, EventData::new_u64(data), EventFlags::IN)
+            .map_err(io_error("watch a socket"))
     };
     watch(listener.as_fd(), LISTENER)?;
     watch(std::io::stdin().as_fd(), COMMANDS)?;

@@ -102,15 +102,27 @@ impl Side {
         expectation: Expectation,
         pids: Vec<u32>,
     ) -> Result<Self, BenchError> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
-            .map_err(io_error("create a timer"))?;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )
+        .map_err(io_error("create a timer"))?;
         clients.watch_timer(&timer)?;
         match &source {
             BenchSource::Feed(feed) => clients.watch_feed(feed)?,
             BenchSource::Http(http) => clients.watch_feed(http)?,
             BenchSource::Floor(_) => {}
         }
-        Ok(Self { clients, source, in_flight, expectation, pids, timer, warm: false, silent_since: None })
+        Ok(Self {
+            clients,
+            source,
+            in_flight,
+            expectation,
+            pids,
+            timer,
+            warm: false,
+            silent_since: None,
+        })
     }
 
     /// Measures for `seconds`, after a warm-up the first time.
@@ -143,7 +155,12 @@ impl Side {
         })
     }
 
-    fn closed(&mut self, window: u64, until: Until, latency: &mut Histogram<u64>) -> Result<(), BenchError> {
+    fn closed(
+        &mut self,
+        window: u64,
+        until: Until,
+        latency: &mut Histogram<u64>,
+    ) -> Result<(), BenchError> {
         // Publishing an eighth of the window at once spares the generator a write per event.
         let least = (window / 8).max(1);
         let mut published = 0;

@@ -94,7 +94,8 @@ impl BenchTarget {
         let mut configuration =
             configuration(options.dialect, &cpus.shards, address, admin, &socket, &secret);
         let client = options.dialect.client();
-        let store = client.stores().then(|| Directory::new(options.store.as_deref(), &temporary_name()?));
+        let store =
+            client.stores().then(|| Directory::new(options.store.as_deref(), &temporary_name()?));
         let store = store.transpose()?;
         if let Some(store) = &store {
             let (path, writers) = (store.path().join("store"), options.writers.max(1));
@@ -103,8 +104,10 @@ impl BenchTarget {
         let mut tls = None;
         if options.tls {
             let made = certificates::self_signed(&directory);
-            let (certificate, key) = made.map_err(|error| BenchError::Tls { reason: error.to_string() })?;
-            let line = format!("[[listen]]\ntls = {{ certificate = {certificate:?}, key = {key:?} }}");
+            let (certificate, key) =
+                made.map_err(|error| BenchError::Tls { reason: error.to_string() })?;
+            let line =
+                format!("[[listen]]\ntls = {{ certificate = {certificate:?}, key = {key:?} }}");
             configuration = configuration.replace("[[listen]]", &line);
             tls = Some(secure::config(&certificate)?);
         }
@@ -136,7 +139,8 @@ impl BenchTarget {
         let token = options.token.clone().ok_or(BenchError::NoToken)?;
         let resolved = host.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
         let address = resolved.ok_or_else(|| BenchError::Url { url: url.into() })?;
-        proc::pin(&[cpus.generator]).map_err(|source| BenchError::Io { what: "pin this process", source })?;
+        proc::pin(&[cpus.generator])
+            .map_err(|source| BenchError::Io { what: "pin this process", source })?;
         // The floor stands where the daemon stands, as far as that can be seen.
         let shards = match options.pid {
             Some(pid) => {
@@ -199,7 +203,11 @@ impl BenchTarget {
     }
 
     /// How to open so many producers, of each of these topics in turn.
-    pub(super) fn producers(&self, topics: &[String], count: usize) -> Result<ConnectPlan, BenchError> {
+    pub(super) fn producers(
+        &self,
+        topics: &[String],
+        count: usize,
+    ) -> Result<ConnectPlan, BenchError> {
         let (mut requests, mut greetings) = (Texts::default(), Texts::default());
         for topic in topics.iter().cycle().take(count) {
             let path = self.producer(topic)?.path;
@@ -207,7 +215,15 @@ impl BenchTarget {
             greetings.push(|_| {});
         }
         let (addresses, client) = (vec![self.address], self.client);
-        Ok(ConnectPlan { addresses, requests, greetings, client, answers: 0, concurrency: 1, tls: None })
+        Ok(ConnectPlan {
+            addresses,
+            requests,
+            greetings,
+            client,
+            answers: 0,
+            concurrency: 1,
+            tls: None,
+        })
     }
 
     /// The value of a metric of our own daemon that has no labels.
@@ -215,8 +231,11 @@ impl BenchTarget {
         let read = |source| BenchError::Io { what: "read the daemon's metrics", source };
         let admin = self.admin.ok_or(BenchError::NoSocket)?;
         let text = get(admin, "/metrics").map_err(read)?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        value.ok_or_else(|| read(std::io::Error::new(std::io::ErrorKind::NotFound, format!("no {name}"))))
+        let value =
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.ok_or_else(|| {
+            read(std::io::Error::new(std::io::ErrorKind::NotFound, format!("no {name}")))
+        })
     }
 
     /// Ends our own daemon by this signal and starts it again; returns how long it took from its start to be ready.
@@ -250,8 +269,10 @@ impl BenchTarget {
             let given = self.path.as_deref();
             let subscriber = Subscriber { given, site: &self.site, index, topic: &topic };
             let token = self.token(&subscriber)?;
-            let (path, header) = client.profile().request(&client.path(&subscriber), token.as_deref());
-            let header = header.map_or_else(String::new, |token| format!("X-Auth-Token: {token}\r\n"));
+            let (path, header) =
+                client.profile().request(&client.path(&subscriber), token.as_deref());
+            let header =
+                header.map_or_else(String::new, |token| format!("X-Auth-Token: {token}\r\n"));
             requests.push(|out| out.extend(upgrade_request(&self.host, &path, &header)));
             answers = greetings.greet(&subscriber, client, token);
         }
@@ -389,12 +410,19 @@ impl StartedDaemon {
             Err(source) => {
                 // It has a secret in it.
                 let _ = fs::remove_dir_all(&directory);
-                Err(BenchError::Io { what: "start the daemon (give its program with --daemon FILE)", source })
+                Err(BenchError::Io {
+                    what: "start the daemon (give its program with --daemon FILE)",
+                    source,
+                })
             }
         }
     }
 
-    fn spawn(program: &Path, directory: &Path, cpus: &(Vec<usize>, usize)) -> std::io::Result<Child> {
+    fn spawn(
+        program: &Path,
+        directory: &Path,
+        cpus: &(Vec<usize>, usize),
+    ) -> std::io::Result<Child> {
         let log = fs::File::create(directory.join("log"))?;
         let mut command = Command::new(program);
         command.arg("serve").arg("--config").arg(directory.join("fanfare.toml"));
@@ -475,8 +503,9 @@ path = {socket:?}
 }
 
 fn is_ready(admin: SocketAddr) -> bool {
-    let status =
-        |answer: String| HttpAnswer::read(answer.as_bytes()).ok().flatten().map(|answer| answer.status);
+    let status = |answer: String| {
+        HttpAnswer::read(answer.as_bytes()).ok().flatten().map(|answer| answer.status)
+    };
     get(admin, "/readyz").is_ok_and(|answer| status(answer) == Some(200))
 }
 
@@ -549,8 +578,14 @@ mod tests {
     #[test]
     fn the_configuration_is_toml() {
         let address: SocketAddr = "127.0.0.1:8080".parse().unwrap();
-        let text =
-            configuration(Kind::ALL[0], &[0, 1], address, address, Path::new("/tmp/a b/events.sock"), "00ff");
+        let text = configuration(
+            Kind::ALL[0],
+            &[0, 1],
+            address,
+            address,
+            Path::new("/tmp/a b/events.sock"),
+            "00ff",
+        );
         let table: toml::Table = text.parse().unwrap();
         assert_eq!(table["cpus"].as_array().unwrap().len(), 2);
         assert_eq!(table["feed"]["unix"]["path"].as_str(), Some("/tmp/a b/events.sock"));

@@ -125,8 +125,9 @@ impl Expectation {
     /// The sequence number of a payload, or `None` when it is not the event that was published.
     pub(super) fn sequence(&self, payload: &[u8]) -> Option<u64> {
         let Some(size) = self.size else {
-            let (_, digits) =
-                payload.strip_suffix(self.tail.as_bytes())?.split_last_chunk::<SEQUENCE_DIGITS>()?;
+            let (_, digits) = payload
+                .strip_suffix(self.tail.as_bytes())?
+                .split_last_chunk::<SEQUENCE_DIGITS>()?;
             return read_digits(digits);
         };
         if payload.len() != size || !payload.ends_with(self.tail.as_bytes()) {
@@ -247,7 +248,9 @@ fn whole_frames(bytes: &[u8], each: &mut impl FnMut(OpCode, &[u8])) -> Result<us
     let mut used = 0;
     while used < bytes.len() {
         let mut cursor = Cursor::new(&bytes[used..]);
-        let Some((header, length)) = FrameHeader::parse(&mut cursor).map_err(|_| WireError::Header)? else {
+        let Some((header, length)) =
+            FrameHeader::parse(&mut cursor).map_err(|_| WireError::Header)?
+        else {
             break;
         };
         if header.mask.is_some() {
@@ -292,9 +295,9 @@ fn write_digits(out: &mut [u8], mut value: u64) {
 }
 
 fn read_digits(digits: &[u8]) -> Option<u64> {
-    digits
-        .iter()
-        .try_fold(0u64, |value, &digit| digit.is_ascii_digit().then(|| value * 10 + u64::from(digit - b'0')))
+    digits.iter().try_fold(0u64, |value, &digit| {
+        digit.is_ascii_digit().then(|| value * 10 + u64::from(digit - b'0'))
+    })
 }
 
 #[cfg(test)]
@@ -318,8 +321,10 @@ mod tests {
             let mut partial = Vec::new();
             let mut seen = Vec::new();
             for chunk in [&bytes[..cut], &bytes[cut..]] {
-                split_frames(&mut partial, chunk, |_, payload| seen.push(expectation.sequence(payload)))
-                    .unwrap();
+                split_frames(&mut partial, chunk, |_, payload| {
+                    seen.push(expectation.sequence(payload))
+                })
+                .unwrap();
             }
             assert_eq!(seen, (1..=5).map(Some).collect::<Vec<_>>(), "cut at {cut}");
             assert!(partial.is_empty());

@@ -23,7 +23,9 @@ impl HttpAnswer {
     pub(crate) fn read(bytes: &[u8]) -> Result<Option<Self>, NoHttpAnswer> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut response = httparse::Response::new(&mut headers);
-        let httparse::Status::Complete(head_bytes) = response.parse(bytes).map_err(|_| NoHttpAnswer)? else {
+        let httparse::Status::Complete(head_bytes) =
+            response.parse(bytes).map_err(|_| NoHttpAnswer)?
+        else {
             return Ok(None);
         };
         let mut headers = response.headers.iter();

@@ -74,7 +74,8 @@ fn innermost<T: TopLevelCommand>(program: &str, words: &[&str]) -> (String, Stri
 
 /// The first words of the lines under a head.
 fn listed<'a>(help: &'a str, head: &str) -> Vec<&'a str> {
-    let lines = help.lines().skip_while(|line| *line != head).skip(1).take_while(|line| !line.is_empty());
+    let lines =
+        help.lines().skip_while(|line| *line != head).skip(1).take_while(|line| !line.is_empty());
     // Descriptions that go on stand further to the right.
     let entries = lines.filter(|line| line.len() - line.trim_start().len() == 2);
     entries.flat_map(spellings).collect()

@@ -17,8 +17,11 @@ use std::sync::Arc;
 /// # Errors
 /// What is wrong with a file.
 pub(super) fn bus(settings: &AmqpFeedSettings) -> Result<Option<Bus>, String> {
-    let in_file = settings.url_file.as_deref().map(|path| read(path, "feed.amqp.url_file")).transpose()?;
-    let Some(text) = settings.url.as_ref().map(|url| url.0.clone()).or(in_file) else { return Ok(None) };
+    let in_file =
+        settings.url_file.as_deref().map(|path| read(path, "feed.amqp.url_file")).transpose()?;
+    let Some(text) = settings.url.as_ref().map(|url| url.0.clone()).or(in_file) else {
+        return Ok(None);
+    };
     let broker = AmqpBroker::read(&text).map_err(|problem| match &settings.url_file {
         Some(path) => format!("feed.amqp.url_file: {}: {problem}", path.display()),
         None => format!("feed.amqp.url: {problem}"),
@@ -33,8 +36,11 @@ pub(super) fn bus(settings: &AmqpFeedSettings) -> Result<Option<Bus>, String> {
 /// What is wrong with a file.
 pub(super) fn redis(config: &Config) -> Result<Option<Redis>, String> {
     let settings = &config.feed.redis;
-    let in_file = settings.url_file.as_deref().map(|path| read(path, "feed.redis.url_file")).transpose()?;
-    let Some(text) = settings.url.as_ref().map(|url| url.0.clone()).or(in_file) else { return Ok(None) };
+    let in_file =
+        settings.url_file.as_deref().map(|path| read(path, "feed.redis.url_file")).transpose()?;
+    let Some(text) = settings.url.as_ref().map(|url| url.0.clone()).or(in_file) else {
+        return Ok(None);
+    };
     let server = Server::read(&text).map_err(|problem| match &settings.url_file {
         Some(path) => format!("feed.redis.url_file: {}: {problem}", path.display()),
         None => format!("feed.redis.url: {problem}"),
@@ -45,7 +51,8 @@ pub(super) fn redis(config: &Config) -> Result<Option<Redis>, String> {
         prefix: settings.prefix.clone(),
         broadcast: true,
         relay: config.channel.relay == Relay::Redis,
-        echo: echo.map(|source| EchoSource { app: source.app.clone(), prefix: source.prefix.clone() }),
+        echo: echo
+            .map(|source| EchoSource { app: source.app.clone(), prefix: source.prefix.clone() }),
     };
     Ok(Some(Redis { server, topics, trust }))
 }
@@ -65,9 +72,9 @@ fn trust(
 ) -> Result<Option<Arc<ClientConfig>>, String> {
     let key = format!("{table}.ca_file");
     match ca_file {
-        Some(_) if !is_encrypted => {
-            Err(format!("{key} is of use with TLS only: write {scheme}:// in the url, or leave it out"))
-        }
+        Some(_) if !is_encrypted => Err(format!(
+            "{key} is of use with TLS only: write {scheme}:// in the url, or leave it out"
+        )),
         None if !is_encrypted => Ok(None),
         Some(path) => {
             let named = certificates(path, &key)?;

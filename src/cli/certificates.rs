@@ -48,7 +48,9 @@ pub(super) fn identity(listen: &ListenTable, tls: &TlsTable) -> Result<Identity,
     let verifier = tls
         .client_ca
         .as_deref()
-        .map(|path| verifier(path, tls.client_certificate, &provider, &format!("{place}.client_ca")))
+        .map(|path| {
+            verifier(path, tls.client_certificate, &provider, &format!("{place}.client_ca"))
+        })
         .transpose()?;
     let end = chain.first().and_then(expiry);
     let note = end.and_then(|end| note(end, &tls.certificate, &place));
@@ -70,7 +72,8 @@ fn config(
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     provider: Arc<CryptoProvider>,
 ) -> Result<ServerConfig, Error> {
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
@@ -91,7 +94,10 @@ fn verifier(
     place: &str,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let unusable = |error: &dyn Display| {
-        format!("{place}: {} cannot be trusted: {error}; give the certificate of a CA", path.display())
+        format!(
+            "{place}: {} cannot be trusted: {error}; give the certificate of a CA",
+            path.display()
+        )
     };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path, place)? {
@@ -106,7 +112,10 @@ fn verifier(
 }
 
 /// The certificates in a file, at least one.
-pub(super) fn certificates(path: &Path, place: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(
+    path: &Path,
+    place: &str,
+) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = paths::read_small(path, place).map_err(|error| error.to_string())?;
     let read: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&bytes).collect();
     match read {
@@ -123,7 +132,9 @@ fn private_key(path: &Path, place: &str) -> Result<PrivateKeyDer<'static>, Strin
     let bytes = paths::read_small(path, place).map_err(|error| error.to_string())?;
     let shown = path.display();
     if String::from_utf8_lossy(&bytes).contains("-----BEGIN ENCRYPTED") {
-        return Err(format!("{place}: {shown} is encrypted: decrypt it with `openssl pkey -in {shown}`"));
+        return Err(format!(
+            "{place}: {shown} is encrypted: decrypt it with `openssl pkey -in {shown}`"
+        ));
     }
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
         pem::Error::NoItemsFound => {

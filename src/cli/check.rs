@@ -45,14 +45,16 @@ impl Check {
         let own = User::own();
         let user = User::verified(self.user.as_deref())?;
         user.become_it()?;
-        let (text, is_damaged) = self.verified(&config, &user).map_err(|error| match user == own {
-            true => error,
-            false => {
-                let status = error.status();
-                let verified = "without what a unit may grant; --user names another";
-                CliError::new(format!("{error}\nThis is judged as {user}, {verified}.")).with(status)
-            }
-        })?;
+        let (text, is_damaged) =
+            self.verified(&config, &user).map_err(|error| match user == own {
+                true => error,
+                false => {
+                    let status = error.status();
+                    let verified = "without what a unit may grant; --user names another";
+                    CliError::new(format!("{error}\nThis is judged as {user}, {verified}."))
+                        .with(status)
+                }
+            })?;
         match print(&text) {
             Err(error) if error.status() != CliStatus::Closed => Err(error),
             // Whoever has read enough is still told by the status.
@@ -76,7 +78,8 @@ impl Check {
         let mut is_damaged = false;
         if let Some(store) = plan.store.as_ref().filter(|_| has_topics(&plan)) {
             let report = io::store::check(store, self.whole_store);
-            let report = report.map_err(|error| CliError::new(error.to_string()).with((&error).into()))?;
+            let report =
+                report.map_err(|error| CliError::new(error.to_string()).with((&error).into()))?;
             report.lines.iter().for_each(|line| text += &format!("{line}\n"));
             // A start mends what it can, so only who asks for everything is told of damage by the status.
             is_damaged = self.whole_store && report.is_damaged;
@@ -97,7 +100,8 @@ struct Start {
 impl Start {
     /// Does what a start does, up to listening.
     fn rehearse(&mut self, plan: &Plan, user: &User) {
-        let mut addresses: Vec<SocketAddr> = plan.listen.iter().map(|listen| listen.address).collect();
+        let mut addresses: Vec<SocketAddr> =
+            plan.listen.iter().map(|listen| listen.address).collect();
         addresses.extend(plan.admin.as_ref().map(|admin| admin.address));
         for address in &addresses {
             match rehearsal::tcp(*address) {
@@ -140,7 +144,8 @@ impl Start {
 
     fn store(&mut self, plan: &Plan) {
         let Some(store) = plan.store.as_ref().filter(|_| has_topics(plan)) else { return };
-        for (key, path) in [("store.path", &store.path), ("store.backup_path", &store.backup_path)] {
+        for (key, path) in [("store.path", &store.path), ("store.backup_path", &store.backup_path)]
+        {
             if let Some(Err(error)) = path.as_deref().map(rehearsal::writable) {
                 self.problems.push(format!(
                     "{key}: {error}; it has to be a directory that the daemon's user can write, or can make"
@@ -149,7 +154,9 @@ impl Start {
         }
         let beside = store.backup_path.is_none().then(|| store.backups());
         let cannot = match beside {
-            Some(Some(backups)) => rehearsal::writable(&backups).err().map(|error| error.to_string()),
+            Some(Some(backups)) => {
+                rehearsal::writable(&backups).err().map(|error| error.to_string())
+            }
             Some(None) => Some("there is no place beside the store".into()),
             None => None,
         };
@@ -186,7 +193,8 @@ pub(super) fn describe(plan: &Plan) -> String {
         Driver::IoUring => "io_uring",
         Driver::Epoll => "epoll",
     };
-    lines += &format!(", waiting with {driver}, at most {} connections\n", plan.limits.connections_max);
+    lines +=
+        &format!(", waiting with {driver}, at most {} connections\n", plan.limits.connections_max);
     for Listen { address, kinds, tls, proxied, .. } in &plan.listen {
         let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
         let over = if tls.is_some() { " over TLS" } else { "" };
@@ -217,7 +225,8 @@ pub(super) fn describe(plan: &Plan) -> String {
             lines += &format!("relay  channel: what clients say, on {server} channel {channel}\n");
         }
     }
-    if let Some(callback) = plan.settings.channel.callback.as_ref().filter(|_| speaks(plan, Kind::Channel))
+    if let Some(callback) =
+        plan.settings.channel.callback.as_ref().filter(|_| speaks(plan, Kind::Channel))
         && let Ok(endpoint) = callback.url.endpoint()
     {
         let kinds = callback.kinds.join(", ");
@@ -232,11 +241,16 @@ pub(super) fn describe(plan: &Plan) -> String {
                 .url
                 .endpoint()
                 .map_or_else(|_| "nobody".to_owned(), |endpoint| endpoint.host().to_owned());
-            lines += &format!("tells  echo: {host}, what happens in the channels of {}\n", app.settings.id);
+            lines += &format!(
+                "tells  echo: {host}, what happens in the channels of {}\n",
+                app.settings.id
+            );
         }
     }
     let spoken = Kind::ALL.iter().filter(|kind| speaks(plan, **kind));
-    for (kind, remote) in spoken.filter_map(|kind| Some((kind, kind.verifier(&plan.settings)?.remote()?))) {
+    for (kind, remote) in
+        spoken.filter_map(|kind| Some((kind, kind.verifier(&plan.settings)?.remote()?)))
+    {
         lines += &format!("tokens {}: {} asks {}\n", kind.name(), remote.protocol(), remote.host());
     }
     lines

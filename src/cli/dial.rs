@@ -46,7 +46,8 @@ impl DialTarget {
         let unusable = |why: &str| {
             CliError::usage(format!("{why}; a URL looks like ws://localhost:8080/john.doe/__event"))
         };
-        let uri: Uri = url.parse().map_err(|error| unusable(&format!("this is no URL ({error})")))?;
+        let uri: Uri =
+            url.parse().map_err(|error| unusable(&format!("this is no URL ({error})")))?;
         let (scheme, port) = match uri.scheme_str() {
             Some("ws") => ("ws", 80),
             Some("wss") => ("wss", 443),
@@ -54,8 +55,10 @@ impl DialTarget {
             Some("https") => return Err(unusable("write wss:// instead of https://")),
             _ => return Err(unusable("the URL must begin with ws:// or wss://")),
         };
-        let host =
-            uri.host().filter(|host| !host.is_empty()).ok_or_else(|| unusable("the URL has no host"))?;
+        let host = uri
+            .host()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| unusable("the URL has no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = uri.port_u16().unwrap_or(port);
         let authority = uri.authority().map_or("", |authority| authority.as_str());
@@ -91,14 +94,16 @@ pub(super) fn connect(
     let mut request = target.uri.clone().into_client_request().map_err(refused)?;
     if let Some(token) = token {
         let value = HeaderValue::from_str(token);
-        let value =
-            value.map_err(|_| CliError::usage("the token has characters that no request can carry"))?;
+        let value = value
+            .map_err(|_| CliError::usage("the token has characters that no request can carry"))?;
         request.headers_mut().insert("X-Auth-Token", value);
     }
     match tungstenite::client(request, stream) {
         Ok((socket, _)) => Ok(socket),
         Err(HandshakeError::Failure(error)) => Err(refused(error)),
-        Err(HandshakeError::Interrupted(_)) => Err(silence(target, "WebSocket", "is it a WebSocket server?")),
+        Err(HandshakeError::Interrupted(_)) => {
+            Err(silence(target, "WebSocket", "is it a WebSocket server?"))
+        }
     }
 }
 
@@ -144,7 +149,10 @@ pub(super) fn socket(stream: &MaybeTlsStream<TcpStream>) -> Option<&TcpStream> {
 fn connect_tcp(target: &DialTarget) -> Result<TcpStream, CliError> {
     let (host, port) = (target.host.as_str(), target.port);
     let addresses = (host, port).to_socket_addrs().map_err(|error| {
-        CliError::new(format!("the host \"{}\" is not known ({error})", printable(host, HOST_CHARS_MAX)))
+        CliError::new(format!(
+            "the host \"{}\" is not known ({error})",
+            printable(host, HOST_CHARS_MAX)
+        ))
     })?;
     connect_to(addresses).map_err(|error| match error.kind() {
         ErrorKind::ConnectionRefused => CliError::try_again(format!(
@@ -190,7 +198,9 @@ fn refusal(target: &DialTarget, error: &Error) -> CliError {
         }
         StatusCode::UPGRADE_REQUIRED => "it speaks another version of WebSocket",
         StatusCode::SERVICE_UNAVAILABLE => "it is full or stopping; try again",
-        status if status.is_redirection() => "it points elsewhere, and redirections are not followed",
+        status if status.is_redirection() => {
+            "it points elsewhere, and redirections are not followed"
+        }
         // The daemon says it in a line; a page of another server is no advice.
         _ => match response.body().as_deref().map(str::from_utf8) {
             Some(Ok(said)) if said.lines().count() == 1 => said.trim_end(),
@@ -200,9 +210,9 @@ fn refusal(target: &DialTarget, error: &Error) -> CliError {
     let advice = printable(advice, ADVICE_CHARS_MAX);
     let message = format!("{shown} refused the WebSocket with HTTP status {status}: {advice}");
     match status {
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::TOO_MANY_REQUESTS => {
-            CliError::try_again(message)
-        }
+        StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::TOO_MANY_REQUESTS => CliError::try_again(message),
         _ => CliError::new(message),
     }
 }
@@ -213,23 +223,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_handshake_says_whether_the_token_is_bad_or_not_for_this_and_whether_to_come_again() {
-        let target = DialTarget::parse("ws://localhost:8080/ws/v2/consumer/persistent/a/b/c/s").unwrap();
+    fn a_refused_handshake_says_whether_the_token_is_bad_or_not_for_this_and_whether_to_come_again()
+    {
+        let target =
+            DialTarget::parse("ws://localhost:8080/ws/v2/consumer/persistent/a/b/c/s").unwrap();
         let told = |status: StatusCode| {
             let response = tungstenite::http::Response::builder().status(status);
-            refusal(&target, &Error::Http(Box::new(response.body(Some(b"Sorry.\n".to_vec())).unwrap())))
+            refusal(
+                &target,
+                &Error::Http(Box::new(response.body(Some(b"Sorry.\n".to_vec())).unwrap())),
+            )
         };
         let bad = told(StatusCode::UNAUTHORIZED);
         assert!(bad.to_string().contains("expired") && bad.status() == CliStatus::Failure, "{bad}");
         let other = told(StatusCode::FORBIDDEN);
         assert!(other.to_string().contains("does not allow this"), "{other}");
         let many = told(StatusCode::TOO_MANY_REQUESTS);
-        assert!(many.to_string().ends_with(": Sorry.") && many.status() == CliStatus::TryAgain, "{many}");
+        assert!(
+            many.to_string().ends_with(": Sorry.") && many.status() == CliStatus::TryAgain,
+            "{many}"
+        );
     }
 
     #[test]
     fn a_url_tells_host_port_and_path_and_is_shown_without_secrets() {
-        let target = DialTarget::parse("ws://ann:pw@localhost:8080/john.doe/__event/?token=t").unwrap();
+        let target =
+            DialTarget::parse("ws://ann:pw@localhost:8080/john.doe/__event/?token=t").unwrap();
         assert_eq!((target.host.as_str(), target.port), ("localhost", 8080));
         assert_eq!(target.path(), "/john.doe/__event/");
         assert_eq!(target.shown, "ws://localhost:8080/john.doe/__event/");
@@ -237,7 +256,10 @@ mod tests {
         assert_eq!((target.host.as_str(), target.port), ("::1", 80));
         let error = |url| DialTarget::parse(url).unwrap_err().to_string();
         let target = DialTarget::parse("wss://localhost/").unwrap();
-        assert_eq!((target.port, target.is_tls, &target.shown[..]), (443, true, "wss://localhost/"));
+        assert_eq!(
+            (target.port, target.is_tls, &target.shown[..]),
+            (443, true, "wss://localhost/")
+        );
         assert!(error("https://localhost/").contains("wss://"));
         assert!(error("http://localhost/").contains("ws://"));
         assert!(error("localhost:8080/a").contains("ws://"));

@@ -37,7 +37,8 @@ pub fn explain(file_name: &str, text: &str, error: &toml::de::Error) -> String {
         let message = describe(error.message(), &scan, !scan.hidden.is_empty() && !is_syntax(text));
         return format!("{file_name}: {message}");
     };
-    let start = (0..=span.start.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let start =
+        (0..=span.start.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let line = 1 + text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count();
     let conceal = scan.conceals(&span) && !is_syntax(text);
     let message = describe(error.message(), &scan, conceal);
@@ -63,14 +64,21 @@ fn describe(message: &str, scan: &TomlScan<'_>, conceal: bool) -> String {
     }
     if let Some((name, expected)) = unknown_key(message) {
         let name = printable(name, SOURCE_CHARS_MAX);
-        return format!("unknown key \"{name}\" {}{}", scan.place(), advice(&name, expected, "valid keys"));
+        return format!(
+            "unknown key \"{name}\" {}{}",
+            scan.place(),
+            advice(&name, expected, "valid keys")
+        );
     }
     if let Some(name) = words::missing(message) {
         return format!("missing key \"{name}\" {}", scan.place());
     }
     if let Some((name, expected)) = quoted_name(message, "unknown variant `") {
-        let shown =
-            if conceal { HIDDEN.into() } else { format!("\"{}\"", printable(name, SOURCE_CHARS_MAX)) };
+        let shown = if conceal {
+            HIDDEN.into()
+        } else {
+            format!("\"{}\"", printable(name, SOURCE_CHARS_MAX))
+        };
         return format!("unknown value {shown}{}", advice(name, expected, "valid values"));
     }
     if let Some(message) = words::plain(message) {
@@ -80,7 +88,8 @@ fn describe(message: &str, scan: &TomlScan<'_>, conceal: bool) -> String {
         if let Some((right, why)) = scan.brackets(&mismatch) {
             return format!("write {right}: {why}");
         }
-        let found = if conceal { format!("{} {HIDDEN}", mismatch.kind()) } else { mismatch.found() };
+        let found =
+            if conceal { format!("{} {HIDDEN}", mismatch.kind()) } else { mismatch.found() };
         let found = printable(&found, 4 * SOURCE_CHARS_MAX);
         return format!("expected {}, found {found}", mismatch.expected());
     }
@@ -176,7 +185,8 @@ impl<'a> TomlScan<'a> {
 
     /// Where the found place is, in words.
     fn place(&self) -> String {
-        let (section, keys) = self.found.as_ref().map_or(("", &[][..]), |found| (found.0, &found.1[..]));
+        let (section, keys) =
+            self.found.as_ref().map_or(("", &[][..]), |found| (found.0, &found.1[..]));
         let keys: Vec<&str> = keys.iter().copied().filter(|key| !key.is_empty()).collect();
         let section = printable(section, SOURCE_CHARS_MAX);
         match (keys.is_empty(), section.is_empty()) {
@@ -206,8 +216,9 @@ impl<'a> TomlScan<'a> {
     /// value is about that value; one that points at a key or a header may be about any below it.
     fn conceals(&self, span: &Range<usize>) -> bool {
         let in_value = self.found.as_ref().is_some_and(|found| found.2);
-        let overlaps =
-            |hidden: &Range<usize>| hidden.start < span.end.max(span.start + 1) && span.start <= hidden.end;
+        let overlaps = |hidden: &Range<usize>| {
+            hidden.start < span.end.max(span.start + 1) && span.start <= hidden.end
+        };
         if in_value { self.hidden.iter().any(overlaps) } else { !self.hidden.is_empty() }
     }
 
@@ -237,7 +248,9 @@ impl<'a> TomlScan<'a> {
             '\n' => self.end_line(),
             '#' => self.at += rest.find('\n').unwrap_or(rest.len()),
             '"' | '\'' => self.string(first),
-            '[' if !self.in_value && self.text[self.key_start..self.at].trim().is_empty() => self.header(),
+            '[' if !self.in_value && self.text[self.key_start..self.at].trim().is_empty() => {
+                self.header()
+            }
             '[' | '{' => {
                 self.keys.push(self.key);
                 self.key = "";
@@ -429,32 +442,39 @@ mod tests {
     fn an_unknown_key_gets_the_nearest_name_and_its_table() {
         let expected = "f.toml:3: unknown key \"adress\" in [[listen]]; did you mean \"address\"?";
         assert_eq!(explained("threads = 1\n[[listen]]\nadress = \"a\""), expected);
-        let expected =
-            "f.toml:4: unknown key \"certificat\" in \"tls\" of [[listen]]; did you mean \"certificate\"?";
-        assert_eq!(explained("\n[[listen]]\naddress = \"a\"\ntls = { certificat = \"x\" }"), expected);
+        let expected = "f.toml:4: unknown key \"certificat\" in \"tls\" of [[listen]]; did you mean \"certificate\"?";
+        assert_eq!(
+            explained("\n[[listen]]\naddress = \"a\"\ntls = { certificat = \"x\" }"),
+            expected
+        );
         let expected = "f.toml:1: unknown key \"feed\" at the top level; valid keys: threads, listen, personium, mode, wazo";
         assert_eq!(explained("feed = 1"), expected);
         let expected = "f.toml:2: unknown key \"store\" at the top level; valid keys: threads, listen, personium, mode, wazo";
         assert_eq!(explained("[personium]\n[store]\npath = \"x\""), expected);
         let expected = "f.toml:2: unknown key \"tokens\" in \"personium\"; did you mean \"token\"?";
         assert_eq!(explained("threads = 1\n[personium.tokens]\nx = 1"), expected);
-        let expected =
-            "f.toml:2: unknown key \"secert\" in \"token\" of [personium]; did you mean \"secret\"?";
+        let expected = "f.toml:2: unknown key \"secert\" in \"token\" of [personium]; did you mean \"secret\"?";
         assert_eq!(explained("[personium]\ntoken = { secert = \"hunter2\" }"), expected);
     }
 
     #[test]
     fn other_errors_quote_the_line() {
-        let expected = "f.toml:1: expected a whole number, found \"four\"\n  1 | threads = \"four\"";
+        let expected =
+            "f.toml:1: expected a whole number, found \"four\"\n  1 | threads = \"four\"";
         assert_eq!(explained("threads = \"four\""), expected);
         let expected = "f.toml:2: missing key \"address\" in [[listen]]\n  2 | [[listen]]";
         assert_eq!(explained("\n[[listen]] "), expected);
         let text = "[[listen]]\naddress = \"a\"\ndialects = [\n  \"wazoo\",\n]";
-        let expected = "f.toml:4: unknown value \"wazoo\"; did you mean \"wazo\"?\n  4 |   \"wazoo\",";
+        let expected =
+            "f.toml:4: unknown value \"wazoo\"; did you mean \"wazo\"?\n  4 |   \"wazoo\",";
         assert_eq!(explained(text), expected);
         assert_eq!(explained("mode = \"x\""), "f.toml:1: x is no file mode\n  1 | mode = \"x\"");
-        assert!(explained("threads = 1\nthreads = 2").starts_with("f.toml:2: duplicate key\n  2 | threads"));
-        let expected = "f.toml:4: missing key \"certificate\" in \"tls\" of [[listen]]\n  4 | tls = {}";
+        assert!(
+            explained("threads = 1\nthreads = 2")
+                .starts_with("f.toml:2: duplicate key\n  2 | threads")
+        );
+        let expected =
+            "f.toml:4: missing key \"certificate\" in \"tls\" of [[listen]]\n  4 | tls = {}";
         assert_eq!(explained("\n[[listen]]\naddress = \"a\"\ntls = {}"), expected);
         assert_eq!(
             explained("[[listen]]\n[[listen]]"),
@@ -468,8 +488,7 @@ mod tests {
 
     #[test]
     fn brackets_that_are_too_few_or_too_many_are_told() {
-        let expected =
-            "f.toml:1: write [[listen]]: there may be several, each with two brackets\n  1 | [listen]";
+        let expected = "f.toml:1: write [[listen]]: there may be several, each with two brackets\n  1 | [listen]";
         assert_eq!(explained("[listen]\naddress = \"a\""), expected);
         let one = explained("threads = 1\n[[personium]]\nanonymous = true");
         assert!(one.contains("write [personium]: there is only one"), "{one}");
@@ -505,7 +524,8 @@ mod tests {
             assert!(!message.contains("hunter"), "{text}\n→ {message}");
             assert!(message.starts_with("f.toml:"), "{message}");
         }
-        let expected = "f.toml:2: expected a whole number, found text [hidden]\n  2 | secret = [hidden]";
+        let expected =
+            "f.toml:2: expected a whole number, found text [hidden]\n  2 | secret = [hidden]";
         assert_eq!(explained("[personium]\nsecret = \"hunter2\""), expected);
     }
 
@@ -513,7 +533,8 @@ mod tests {
     fn what_is_no_secret_is_shown_beside_one() {
         let text = "[wazo.token]\nsecret = 1\nalgorithms = [\"HS257\"]\nleeway_s = \"x\"\n";
         let scan = TomlScan::new(text, None);
-        let hidden: Vec<&str> = scan.hidden.iter().map(|hidden| text[hidden.clone()].trim()).collect();
+        let hidden: Vec<&str> =
+            scan.hidden.iter().map(|hidden| text[hidden.clone()].trim()).collect();
         assert_eq!(hidden, ["1"]);
     }
 

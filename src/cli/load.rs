@@ -51,8 +51,9 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
             Err(problem) => problems.push(problem),
         }
     }
-    let is_echo =
-        |listen: &crate::config::ListenTable| listen.dialects.iter().any(|name| name == Kind::Echo.name());
+    let is_echo = |listen: &crate::config::ListenTable| {
+        listen.dialects.iter().any(|name| name == Kind::Echo.name())
+    };
     // The secrets of apps that nobody can connect to are nobody's business.
     if config.listen.iter().any(is_echo) {
         for settings in &config.echo.app {
@@ -79,7 +80,10 @@ pub(super) fn text_of(name: &str, text: &str) -> Result<LoadedConfig, CliError> 
     });
     let listen = listen(&config, &mut problems, &mut notes);
     if !problems.is_empty() {
-        return Err(CliError::configuration(format!("{name}: {}", problems.join(&format!("\n{name}: ")))));
+        return Err(CliError::configuration(format!(
+            "{name}: {}",
+            problems.join(&format!("\n{name}: "))
+        )));
     }
     let feeds = (bus.flatten(), redis.flatten());
     Ok(LoadedConfig { table, ..plan(config, feeds, listen, admin, notes) })
@@ -126,10 +130,15 @@ fn secret(app: &AppSettings) -> Result<Secret, Option<String>> {
     let Some(path) = &app.secret_file else { return app.secret.clone().ok_or(None) };
     let name = format!("[[echo.app]] {:?} secret_file", app.id);
     let bytes = paths::read_small(path, &name).map_err(|error| Some(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|_| Some(format!("{name}: it is not UTF-8 text")))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| Some(format!("{name}: it is not UTF-8 text")))?;
     // Editors and `echo` leave the end of a line after it.
     let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() { Err(Some(format!("{name}: it is empty"))) } else { Ok(Secret(text.into())) }
+    if text.is_empty() {
+        Err(Some(format!("{name}: it is empty")))
+    } else {
+        Ok(Secret(text.into()))
+    }
 }
 
 /// The verifier of one table's tokens, with the files that it needs.
@@ -149,7 +158,9 @@ fn verifier(
     let verifier = if is_lenient {
         // The application has its secret already.
         if let Err(error @ VerifierError::Key(KeyError::ShortSecret { .. })) = &verifier {
-            notes.push(format!("{name}: {error}; it is used all the same, and can be guessed the easier"));
+            notes.push(format!(
+                "{name}: {error}; it is used all the same, and can be guessed the easier"
+            ));
         }
         Verifier::lenient(settings, material.as_deref())
     } else {
@@ -219,7 +230,8 @@ fn plan(
 
 /// Leaves out what no listener's dialect wants of Redis. Returns what is odd about the rest.
 fn wanted(redis: &mut Redis, listen: &[Listen]) -> Option<String> {
-    let speaks = |word| listen.iter().flat_map(|listen| &listen.kinds).any(|kind| kind.word() == word);
+    let speaks =
+        |word| listen.iter().flat_map(|listen| &listen.kinds).any(|kind| kind.word() == word);
     let topics = &mut redis.topics;
     if speaks("channel") || (speaks("echo") && topics.echo.is_some()) {
         topics.broadcast = speaks("channel");
@@ -242,7 +254,8 @@ fn shards(config: &Config) -> usize {
 
 fn absent_cpus(config: &Config) -> Option<String> {
     let available = available_cpus();
-    let absent = config.cpus.iter().find(|cpu| !available.is_empty() && !available.contains(cpu))?;
+    let absent =
+        config.cpus.iter().find(|cpu| !available.is_empty() && !available.contains(cpu))?;
     Some(format!("cpus: this process may not use CPU {absent}; it may use {available:?}"))
 }
 

@@ -75,7 +75,8 @@ impl Located {
     /// The configuration of the service, if that is meant and has one.
     #[must_use]
     pub fn configuration(&self) -> Option<&Path> {
-        (self.kind == DaemonKind::Service && is_there(&self.configuration)).then_some(&self.configuration)
+        (self.kind == DaemonKind::Service && is_there(&self.configuration))
+            .then_some(&self.configuration)
     }
 
     /// Its unix feed.
@@ -98,9 +99,13 @@ impl Located {
             DaemonKind::Development => {
                 format!("the development daemon, which runs with its state in {state}")
             }
-            DaemonKind::Service => format!("the system service with {}", self.configuration.display()),
+            DaemonKind::Service => {
+                format!("the system service with {}", self.configuration.display())
+            }
             DaemonKind::Absent => {
-                format!("the development daemon, which would have its state in {state} and does not run")
+                format!(
+                    "the development daemon, which would have its state in {state} and does not run"
+                )
             }
         }
     }
@@ -116,15 +121,20 @@ impl Located {
     #[must_use]
     pub fn about(&self, error: &CliError, instead: &str) -> CliError {
         let status = error.status();
-        CliError::new(format!("{error}\nThis was for {}; {instead} names another.", self.describe()))
-            .with(status)
+        CliError::new(format!(
+            "{error}\nThis was for {}; {instead} names another.",
+            self.describe()
+        ))
+        .with(status)
     }
 }
 
 /// The unix feed of the development daemon.
 fn development_feed(state: &Path) -> PathBuf {
     match paths::read_small(&state.join(FEED_FILE), "the feed's path") {
-        Ok(bytes) if !bytes.is_empty() => String::from_utf8_lossy(&bytes).trim_end_matches('\n').into(),
+        Ok(bytes) if !bytes.is_empty() => {
+            String::from_utf8_lossy(&bytes).trim_end_matches('\n').into()
+        }
         _ => state.join("events.sock"),
     }
 }
@@ -153,8 +163,12 @@ mod tests {
         let service = located();
         assert_eq!((service.kind, service.is_choice), (DaemonKind::Service, false));
         assert_eq!(service.feed(), Path::new("/elsewhere"));
-        assert_eq!((service.configuration(), service.state()), (Some(&*path("fanfare.toml")), None));
-        fs::write(path("state").join(FEED_FILE), format!("{}\n", path("dev.sock").display())).unwrap();
+        assert_eq!(
+            (service.configuration(), service.state()),
+            (Some(&*path("fanfare.toml")), None)
+        );
+        fs::write(path("state").join(FEED_FILE), format!("{}\n", path("dev.sock").display()))
+            .unwrap();
         assert_eq!(located().kind, DaemonKind::Service);
         let _listener = UnixListener::bind(path("dev.sock")).unwrap();
         let both = located();

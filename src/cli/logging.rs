@@ -55,7 +55,9 @@ pub(super) fn start(log: &LogTable) -> Result<Filter, CliError> {
             "message" => write!(out, "{value:?}"),
             _ => Ok(()),
         });
-        tracing::subscriber::set_global_default(registry.with(layer.with_ansi(colours).fmt_fields(message)))
+        tracing::subscriber::set_global_default(
+            registry.with(layer.with_ansi(colours).fmt_fields(message)),
+        )
     };
     set.map(|()| Filter(handle)).map_err(|error| failed(&error))
 }
@@ -75,5 +77,7 @@ fn is_journal(log: &LogTable) -> bool {
 }
 
 fn failed(error: &dyn std::fmt::Display) -> CliError {
-    CliError::configuration(format!("log.format: logging cannot start: {error}; use \"text\" or \"json\""))
+    CliError::configuration(format!(
+        "log.format: logging cannot start: {error}; use \"text\" or \"json\""
+    ))
 }

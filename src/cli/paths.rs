@@ -42,7 +42,9 @@ pub fn read_small(path: &Path, what: &str) -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::new();
     file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(explain)?;
     if bytes.len() as u64 > SMALL_FILE_BYTES_MAX {
-        return Err(CliError::new(format!("{what}: {shown} is larger than {SMALL_FILE_BYTES_MAX} bytes")));
+        return Err(CliError::new(format!(
+            "{what}: {shown} is larger than {SMALL_FILE_BYTES_MAX} bytes"
+        )));
     }
     Ok(bytes)
 }

@@ -111,9 +111,16 @@ impl Publish {
             None => error,
         })?;
         let mut progress = PublishProgress::new(input.as_ref());
-        let outcome =
-            Exchange { socket, input, lines, out, replies: Vec::new(), is_old: false, turned_away: None }
-                .run(&mut progress);
+        let outcome = Exchange {
+            socket,
+            input,
+            lines,
+            out,
+            replies: Vec::new(),
+            is_old: false,
+            turned_away: None,
+        }
+        .run(&mut progress);
         progress.finish();
         let receipt = outcome?;
         if from_stdin {
@@ -151,7 +158,9 @@ fn event_line(words: &[String]) -> Result<String, CliError> {
         ));
     }
     let json = one_line(json).ok_or_else(|| {
-        CliError::usage("the JSON has a line end inside a string; JSON spells it \\n (or \\r) there")
+        CliError::usage(
+            "the JSON has a line end inside a string; JSON spells it \\n (or \\r) there",
+        )
     })?;
     if json.trim().is_empty() {
         return Err(CliError::usage("the JSON is empty; give an object such as '{}'"));
@@ -342,7 +351,8 @@ impl Exchange {
 
     /// Waits until something can be done: (read standard input, read the socket, write to it).
     fn wait(&self, heard: Instant) -> Result<(bool, bool, bool), CliError> {
-        let wanted = if self.out.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        let wanted =
+            if self.out.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
         let input = self.input.as_ref().filter(|_| self.out.is_empty());
         let mut watched = vec![PollFd::new(&self.socket, wanted)];
         watched.extend(input.map(|input| PollFd::new(input, PollFlags::IN)));
@@ -350,7 +360,9 @@ impl Exchange {
         let limit = Some(&limit).filter(|_| self.input.is_none());
         match poll(&mut watched, limit) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(CliError::new(format!("cannot wait for the socket: {error}"))),
+            Err(error) => {
+                return Err(CliError::new(format!("cannot wait for the socket: {error}")));
+            }
         }
         if self.input.is_none() && heard.elapsed() >= Duration::from_secs(SILENCE_S_MAX) {
             return Err(CliError::try_again(format!(
@@ -378,7 +390,9 @@ impl Exchange {
                 self.input = None;
                 Ok(true)
             }
-            Err(error) => Err(CliError::new(format!("cannot write to the daemon's socket: {error}"))),
+            Err(error) => {
+                Err(CliError::new(format!("cannot write to the daemon's socket: {error}")))
+            }
         }
     }
 
@@ -411,7 +425,9 @@ impl Exchange {
             Ok(read) => read,
             Err(error) if again(&error) => return Ok(None),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(self.hung_up()),
-            Err(error) => return Err(CliError::new(format!("cannot read the daemon's socket: {error}"))),
+            Err(error) => {
+                return Err(CliError::new(format!("cannot read the daemon's socket: {error}")));
+            }
         };
         let mut receipt = None;
         for part in chunk[..read].split_inclusive(|&byte| byte == b'\n') {
@@ -462,9 +478,10 @@ impl Exchange {
             Some(reason) if reason == TOO_MANY_PUBLISHERS => {
                 CliError::try_again(format!("the daemon took nothing: {reason}"))
             }
-            Some(reason) => {
-                CliError::new(format!("the daemon took nothing: {}", printable(reason, REASON_CHARS_MAX)))
-            }
+            Some(reason) => CliError::new(format!(
+                "the daemon took nothing: {}",
+                printable(reason, REASON_CHARS_MAX)
+            )),
             None => CliError::try_again(format!(
                 "no receipt: the daemon closed the connection; how many of the {} events it took is unknown. \
                  Did it stop (see its log)?",
@@ -479,7 +496,9 @@ fn again(error: &io::Error) -> bool {
 }
 
 fn not_a_feed() -> CliError {
-    CliError::new("what answered is not fanfare's unix feed; check --socket against [feed.unix] path")
+    CliError::new(
+        "what answered is not fanfare's unix feed; check --socket against [feed.unix] path",
+    )
 }
 
 fn connect(path: &Path) -> Result<UnixStream, CliError> {
@@ -497,7 +516,9 @@ fn unreachable(path: &Path, error: &io::Error) -> CliError {
     let status = match error.kind() {
         // Whatever else is there will not come to be a socket.
         _ if metadata.is_ok() && !is_socket => CliStatus::Failure,
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock => CliStatus::TryAgain,
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock => {
+            CliStatus::TryAgain
+        }
         _ => CliStatus::Failure,
     };
     let message = match error.kind() {
@@ -597,8 +618,9 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_told_from_what_somebody_has_to_be_there_for() {
-        let (lines, _) =
-            sent(&["pulsar/persistent/a/b/c {}\npulsar/non-persistent/a/b/c {}\nevent/x {}\npulsar/persis"]);
+        let (lines, _) = sent(&[
+            "pulsar/persistent/a/b/c {}\npulsar/non-persistent/a/b/c {}\nevent/x {}\npulsar/persis",
+        ]);
         assert_eq!((lines.sent, lines.stored), (4, 1));
     }
 
@@ -614,7 +636,8 @@ mod tests {
 
     #[test]
     fn json_over_several_lines_becomes_one_without_changing_a_string() {
-        let line = event_line(&words(&["event/a", "{\r\n  \"a\": \"x\\\"y\\\\\",\n  \"b\": \"\\n\"\n}"]));
+        let line =
+            event_line(&words(&["event/a", "{\r\n  \"a\": \"x\\\"y\\\\\",\n  \"b\": \"\\n\"\n}"]));
         assert_eq!(line.unwrap(), "event/a {    \"a\": \"x\\\"y\\\\\",   \"b\": \"\\n\" }\n");
         assert!(event_line(&words(&["event/a", "{\"a\":\"x\ny\"}"])).is_err());
         assert!(event_line(&words(&["event/a", "{\"a\":\"\\\\\",\n\"b\":1}"])).is_ok());
@@ -635,9 +658,12 @@ mod tests {
         let reply = |text: &str| serde_json::from_str::<FeedReply>(text);
         let rejected = FeedReply::Rejected { error: "no".into(), line: Some(3) };
         assert_eq!(reply(r#"{"error":"no","line":3}"#).unwrap(), rejected);
-        let receipt = FeedReply::Receipt(Receipt { accepted: 1, rejected: 2, reached: None, stored: 0 });
+        let receipt =
+            FeedReply::Receipt(Receipt { accepted: 1, rejected: 2, reached: None, stored: 0 });
         assert_eq!(reply(r#"{"accepted":1,"rejected":2}"#).unwrap(), receipt);
-        let FeedReply::Receipt(receipt) = reply(r#"{"accepted":1,"rejected":2,"reached":3}"#).unwrap() else {
+        let FeedReply::Receipt(receipt) =
+            reply(r#"{"accepted":1,"rejected":2,"reached":3}"#).unwrap()
+        else {
             panic!("no receipt")
         };
         assert_eq!(receipt.reached, Some(3));

@@ -32,7 +32,10 @@ impl Running {
     ///
     /// # Errors
     /// What is wrong; then everything stays as it was.
-    pub(super) fn reload(&mut self, daemon: &mut Daemon) -> Result<(String, Vec<String>), CliError> {
+    pub(super) fn reload(
+        &mut self,
+        daemon: &mut Daemon,
+    ) -> Result<(String, Vec<String>), CliError> {
         let Some(file) = &self.file else {
             return Ok((
                 "nothing to reload: the development set-up has no configuration file".into(),
@@ -41,12 +44,15 @@ impl Running {
         };
         let LoadedConfig { plan, drain, log, table, notes } = load::file(file)?;
         let Plan { settings, limits, listen, feed, .. } = plan;
-        let left = daemon.renew(Renewal { settings, limits, listen, feed }).map_err(|error| match error {
-            error @ (RenewError::Overlap(..) | RenewError::Slots) => {
-                CliError::new(format!("[[listen]]: {error}"))
-            }
-            error => CliError::new(error.to_string()),
-        })?;
+        let left =
+            daemon.renew(Renewal { settings, limits, listen, feed }).map_err(
+                |error| match error {
+                    error @ (RenewError::Overlap(..) | RenewError::Slots) => {
+                        CliError::new(format!("[[listen]]: {error}"))
+                    }
+                    error => CliError::new(error.to_string()),
+                },
+            )?;
         // What is said of the reload is to be read on either side of a change.
         self.filter.set(self.level.max(log.level));
         self.level = log.level;
@@ -80,9 +86,10 @@ fn with_old(old: &Table, mut new: Table, above: &str) -> Table {
                 Some(value) => new.insert(name, value.clone()),
                 None => new.remove(&name),
             };
-        } else if let (Some(before), Some(after)) =
-            (old.get(&name).and_then(toml::Value::as_table), new.get(&name).and_then(toml::Value::as_table))
-        {
+        } else if let (Some(before), Some(after)) = (
+            old.get(&name).and_then(toml::Value::as_table),
+            new.get(&name).and_then(toml::Value::as_table),
+        ) {
             let kept = with_old(before, after.clone(), &key);
             new.insert(name, toml::Value::Table(kept));
         }
@@ -100,7 +107,8 @@ fn told(keys: &[String], left: &[String]) -> String {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         shown.join(", ") + &more
     };
-    let mut said = String::from("reloaded: keys of tokens, secrets and certificates were read anew");
+    let mut said =
+        String::from("reloaded: keys of tokens, secrets and certificates were read anew");
     if applied.is_empty() && waiting.is_empty() && left.is_empty() {
         return said + "; the configuration is as it was";
     }
@@ -123,7 +131,8 @@ mod tests {
     #[test]
     fn each_changed_key_is_named_as_applied_or_as_waiting() {
         let keys = ["drain_s", "feed.redis.url", "log.level", "threads"].map(String::from);
-        let left = ["pulsar of the listener 127.0.0.1:1, as no listener spoke it at the start".to_owned()];
+        let left =
+            ["pulsar of the listener 127.0.0.1:1, as no listener spoke it at the start".to_owned()];
         assert_eq!(
             told(&keys, &left),
             "reloaded: keys of tokens, secrets and certificates were read anew; applied: drain_s, log.level; needs a \
@@ -138,12 +147,16 @@ mod tests {
     #[test]
     fn what_waits_for_a_restart_is_named_until_then() {
         let table = |text: &str| toml::from_str::<Table>(text).unwrap();
-        let old =
-            table("threads = 1\ndrain_s = 1\n[feed.unix]\npath = \"a\"\nmode = \"1\"\n[store]\npath = \"s\"");
+        let old = table(
+            "threads = 1\ndrain_s = 1\n[feed.unix]\npath = \"a\"\nmode = \"1\"\n[store]\npath = \"s\"",
+        );
         let new = table(
             "threads = 2\ndrain_s = 2\n[feed.unix]\npath = \"b\"\nmode = \"2\"\n[feed.redis]\nurl = \"u\"",
         );
         let kept = with_old(&old, new.clone(), "");
-        assert_eq!(changed(&kept, &new), ["feed.redis.url", "feed.unix.path", "store.path", "threads"]);
+        assert_eq!(
+            changed(&kept, &new),
+            ["feed.redis.url", "feed.unix.path", "store.path", "threads"]
+        );
     }
 }

@@ -55,8 +55,10 @@ impl Serve {
             store.accept_loss = self.accept_loss;
         }
         let filter = logging::start(&log)?;
-        let source =
-            self.config.as_deref().map_or_else(|| "the development set-up".into(), Path::to_string_lossy);
+        let source = self
+            .config
+            .as_deref()
+            .map_or_else(|| "the development set-up".into(), Path::to_string_lossy);
         tracing::info!("{}", introduction(&plan, &source));
         tracing::debug!("{}", describe(&plan));
         notes.iter().for_each(|note| tracing::warn!("{note}"));
@@ -76,7 +78,8 @@ impl Serve {
         watch(&daemon)?;
         received.drain_takes(drain);
         notify(&[NotifyState::Ready, NotifyState::Status(&running(&daemon))]);
-        let mut configuration = Running { file: self.config.clone(), table, drain, filter, level: log.level };
+        let mut configuration =
+            Running { file: self.config.clone(), table, drain, filter, level: log.level };
         wait(&mut received, &mut daemon, &mut configuration);
         if let Some(trial) = &trial {
             trial.remove_addresses();
@@ -88,7 +91,9 @@ impl Serve {
 /// What a start that failed exits with: another program may give the port back, a wrong path stays wrong.
 fn status(error: &StartError) -> CliStatus {
     match error {
-        StartError::Listen(ListenError::PortTaken(_) | ListenError::SocketTaken(_)) => CliStatus::TryAgain,
+        StartError::Listen(ListenError::PortTaken(_) | ListenError::SocketTaken(_)) => {
+            CliStatus::TryAgain
+        }
         StartError::Listen(ListenError::Other(..)) | StartError::Runtime(_) | StartError::Io(_) => {
             CliStatus::Failure
         }
@@ -125,7 +130,9 @@ fn watch(daemon: &Daemon) -> Result<(), CliError> {
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
         }
     };
-    daemon.watch(beat).map_err(|error| CliError::new(format!("the threads cannot be watched: {error}")))
+    daemon
+        .watch(beat)
+        .map_err(|error| CliError::new(format!("the threads cannot be watched: {error}")))
 }
 
 /// The state, for the log and for `systemctl status`.
@@ -208,7 +215,10 @@ fn stop(mut received: ReceivedSignal, daemon: Daemon, drain: Duration) -> ExitCo
     if daemon.stop(drain) {
         tracing::info!("stopped");
     } else {
-        tracing::warn!("stopped with clients that had not closed within drain_s = {}", drain.as_secs());
+        tracing::warn!(
+            "stopped with clients that had not closed within drain_s = {}",
+            drain.as_secs()
+        );
     }
     ExitCode::SUCCESS
 }

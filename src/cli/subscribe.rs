@@ -123,7 +123,9 @@ impl SubscribeCommand {
         let target = DialTarget::parse(&self.url)?;
         let trust = Trust::of(self.ca.take(), self.insecure)?;
         if !target.is_tls && trust != Trust::Machine {
-            return Err(CliError::usage("--ca and --insecure are for wss://, and this URL is without TLS"));
+            return Err(CliError::usage(
+                "--ca and --insecure are for wss://, and this URL is without TLS",
+            ));
         }
         let client = self.client(target.path())?;
         self.check_options(client)?;
@@ -165,13 +167,17 @@ impl SubscribeCommand {
 
         if let Some((other, client)) = chosen.next() {
             let others = client.profile().whose;
-            return Err(CliError::usage(format!("{option} is for {whose}, and {other} is for {others}")));
+            return Err(CliError::usage(format!(
+                "{option} is for {whose}, and {other} is for {others}"
+            )));
         }
         match of_path {
             None => Ok(Some(client)),
             Some(owner) => {
                 let owner = owner.profile().whose;
-                Err(CliError::usage(format!("{option} is for {whose}, and this is a path of {owner}'s")))
+                Err(CliError::usage(format!(
+                    "{option} is for {whose}, and this is a path of {owner}'s"
+                )))
             }
         }
     }
@@ -216,7 +222,8 @@ impl SubscribeCommand {
             TokenPlace::Nowhere => None,
             _ => token(self.token.take(), self.token_file.as_deref())?,
         };
-        let secret = self.secret_file.as_deref().map(|path| text_in(path, "the app's secret", "secret"));
+        let secret =
+            self.secret_file.as_deref().map(|path| text_in(path, "the app's secret", "secret"));
         let secret = secret.transpose()?.map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
         let mut wish = ClientWish {
             token,
@@ -234,13 +241,17 @@ impl SubscribeCommand {
 /// The token: from the arguments, else from the environment; none is allowed, for anonymous listeners.
 fn token(given: Option<String>, file: Option<&Path>) -> Result<Option<String>, CliError> {
     let token = match (given, file) {
-        (Some(_), Some(_)) => return Err(CliError::usage("--token and --token-file exclude each other")),
+        (Some(_), Some(_)) => {
+            return Err(CliError::usage("--token and --token-file exclude each other"));
+        }
         (Some(token), None) => token,
         (None, Some(path)) => text_in(path, "the token", "token")?,
         (None, None) => match env::var("FANFARE_TOKEN") {
             Ok(token) => token,
             Err(env::VarError::NotPresent) => return Ok(None),
-            Err(env::VarError::NotUnicode(_)) => return Err(CliError::usage("$FANFARE_TOKEN is not text")),
+            Err(env::VarError::NotUnicode(_)) => {
+                return Err(CliError::usage("$FANFARE_TOKEN is not text"));
+            }
         },
     };
     let token = token.trim();
@@ -314,8 +325,12 @@ impl Follow {
                 let acknowledgement = talk.client().acknowledgement(text);
                 return self.event(text, acknowledgement);
             }
-            ClientHeard::Success("") | ClientHeard::Note => note(&printable(text, NOTICE_CHARS_MAX)),
-            ClientHeard::Success(word) => note(&format!("{word}: {}", printable(text, NOTICE_CHARS_MAX))),
+            ClientHeard::Success("") | ClientHeard::Note => {
+                note(&printable(text, NOTICE_CHARS_MAX))
+            }
+            ClientHeard::Success(word) => {
+                note(&format!("{word}: {}", printable(text, NOTICE_CHARS_MAX)))
+            }
             ClientHeard::Secret => note("(a message with an access token, not shown)"),
             ClientHeard::Question(_) => {}
             ClientHeard::Refusal(reason) => {
@@ -381,11 +396,18 @@ impl Follow {
             Some(frame) => {
                 let code = u16::from(frame.code);
                 let reason = printable(&frame.reason, NOTICE_CHARS_MAX);
-                let reason =
-                    if reason.is_empty() { "no reason".into() } else { format!("reason \"{reason}\"") };
-                let meaning =
-                    self.talk.as_ref().map_or_else(|| usual_meaning(code), |talk| talk.meaning(code));
-                format!("closed by the daemon after {events} events: code {code}, {reason} ({meaning})")
+                let reason = if reason.is_empty() {
+                    "no reason".into()
+                } else {
+                    format!("reason \"{reason}\"")
+                };
+                let meaning = self
+                    .talk
+                    .as_ref()
+                    .map_or_else(|| usual_meaning(code), |talk| talk.meaning(code));
+                format!(
+                    "closed by the daemon after {events} events: code {code}, {reason} ({meaning})"
+                )
             }
             None => format!("closed by the daemon after {events} events: no code, no reason"),
         };
@@ -435,7 +457,10 @@ mod tests {
         assert!(refused(&["ws://h/", "--channel", "--event", "*"]).contains("--event is for Wazo"));
         assert!(refused(&["ws://h/c/__event", "--channel"]).contains("a path of Personium's"));
         assert!(refused(&["ws://h/", "--type", "x"]).starts_with("--type is for"));
-        assert!(refused(&["ws://h/__topic/b/c", "--object", "x"]).contains("a topic has no subscriptions"));
+        assert!(
+            refused(&["ws://h/__topic/b/c", "--object", "x"])
+                .contains("a topic has no subscriptions")
+        );
         assert!(refused(&["ws://h/", "--secret-file", "x"]).contains("--echo"));
     }
 }

@@ -146,7 +146,11 @@ impl TokenCommand {
     /// No key, a key that does not suit the algorithm, or a claim that is not JSON.
     pub fn run(self) -> Result<ExitCode, CliError> {
         if self.check.is_some() || self.check_file.is_some() {
-            return check::run(self.check.as_deref(), self.check_file.as_deref(), self.config.as_deref());
+            return check::run(
+                self.check.as_deref(),
+                self.check_file.as_deref(),
+                self.config.as_deref(),
+            );
         }
         let asked = self.algorithm.as_deref().map(algorithm_named).transpose()?;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -155,7 +159,9 @@ impl TokenCommand {
         key.may_be_short = self.channel.is_some();
         let token = signed(&key, asked, &claims)?;
         if is_for_a_cell(&claims) && !claims.contains_key("aud") && !claims.contains_key("iss") {
-            note("note: the token names no cell, and Personium's protocols ask for one; see --cell");
+            note(
+                "note: the token names no cell, and Personium's protocols ask for one; see --cell",
+            );
         }
         print(&format!("{token}\n"))?;
         Ok(ExitCode::SUCCESS)
@@ -163,7 +169,8 @@ impl TokenCommand {
 
     fn claims(&self, now_s: u64) -> Result<Map<String, Value>, CliError> {
         let exp = now_s.checked_add(self.expires_in_s).filter(|_| self.expires_in_s > 0);
-        let exp = exp.ok_or_else(|| CliError::usage("--expires-in-s must be at least 1, and no eternity"))?;
+        let exp = exp
+            .ok_or_else(|| CliError::usage("--expires-in-s must be at least 1, and no eternity"))?;
         let mut claims = Map::new();
         claims.insert("iat".into(), now_s.into());
         claims.insert("exp".into(), exp.into());
@@ -183,13 +190,18 @@ impl TokenCommand {
         if !self.acl.is_empty() {
             claims.insert("acl".into(), self.acl.clone().into());
         }
-        for (claim, globs) in pulsar::CLAIMS.into_iter().zip([&self.produce, &self.consume, &self.read]) {
+        for (claim, globs) in
+            pulsar::CLAIMS.into_iter().zip([&self.produce, &self.consume, &self.read])
+        {
             if !globs.is_empty() {
                 claims.insert(claim.into(), topic_globs(globs)?.into());
             }
         }
         if let Some(id) = &self.id {
-            claims.insert("id".into(), id.parse::<i64>().map_or_else(|_| id.as_str().into(), Value::from));
+            claims.insert(
+                "id".into(),
+                id.parse::<i64>().map_or_else(|_| id.as_str().into(), Value::from),
+            );
         }
         for claim in &self.claim {
             let (name, value) = further_claim(claim)?;
@@ -220,13 +232,15 @@ impl TokenCommand {
             },
         };
         if let Some(path) = &self.config {
-            key.algorithm = configured_jwt(path, self.table())?.and_then(|jwt| first_algorithm(&jwt));
+            key.algorithm =
+                configured_jwt(path, self.table())?.and_then(|jwt| first_algorithm(&jwt));
         }
         Ok(key)
     }
 
     fn is_for_pulsar(&self) -> bool {
-        self.pulsar || [&self.produce, &self.consume, &self.read].iter().any(|globs| !globs.is_empty())
+        self.pulsar
+            || [&self.produce, &self.consume, &self.read].iter().any(|globs| !globs.is_empty())
     }
 
     /// The key of the daemon that is meant where none is named.
@@ -280,10 +294,10 @@ fn algorithm_named(name: &str) -> Result<Algorithm, CliError> {
 
 /// `key=json` taken apart.
 fn further_claim(text: &str) -> Result<(String, Value), CliError> {
-    let (name, json) = text
-        .split_once('=')
-        .filter(|(name, _)| !name.is_empty())
-        .ok_or_else(|| CliError::usage("--claim takes key=json, such as --claim 'event_types=[\"chat\"]'"))?;
+    let (name, json) =
+        text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+            CliError::usage("--claim takes key=json, such as --claim 'event_types=[\"chat\"]'")
+        })?;
     let value = serde_json::from_str(json).map_err(|error| {
         CliError::usage(format!(
             "--claim {name}: the value is not JSON ({error}); a string needs its quotes: \
@@ -338,7 +352,9 @@ fn signed(
 /// Whether the scope holds a privilege of the event bus or a topic, whose tokens must name their cell.
 fn is_for_a_cell(claims: &Map<String, Value>) -> bool {
     let scope = claims.get("scope").and_then(Value::as_str).unwrap_or_default();
-    scope.split(' ').any(|word| matches!(word, "root" | "event" | "event-read" | "stream-receive" | "all"))
+    scope
+        .split(' ')
+        .any(|word| matches!(word, "root" | "event" | "event-read" | "stream-receive" | "all"))
 }
 
 fn development_secret() -> Result<SigningKey, CliError> {
@@ -401,8 +417,8 @@ fn key_of_configuration(path: &Path, table: &str) -> Result<SigningKey, CliError
 fn configured_jwt(path: &Path, name: &str) -> Result<Option<toml::Table>, CliError> {
     let source = path.display().to_string();
     let text = paths::configuration(path)?;
-    let table: toml::Table =
-        toml::from_str(&text).map_err(|error| CliError::configuration(explain(&source, &text, &error)))?;
+    let table: toml::Table = toml::from_str(&text)
+        .map_err(|error| CliError::configuration(explain(&source, &text, &error)))?;
     let found = table.get(name).and_then(|it| it.get("token")).and_then(|it| it.get("jwt"));
     Ok(found.and_then(toml::Value::as_table).cloned())
 }
@@ -441,25 +457,25 @@ mod tests {
         assert_eq!(claims, serde_json::json!({"iat": 1000, "exp": 5, "a": {"b": [1]}}));
         let token = parsed(&["--acl", "websocketd", "--acl", "events.#", "--subject", "me"]);
         let claims = Value::Object(token.claims(1000).unwrap());
-        let expected =
-            serde_json::json!({"acl": ["websocketd", "events.#"], "sub": "me", "iat": 1000, "exp": 4600});
+        let expected = serde_json::json!({"acl": ["websocketd", "events.#"], "sub": "me", "iat": 1000, "exp": 4600});
         assert_eq!(claims, expected);
     }
 
     #[test]
     fn a_channels_token_has_its_user_and_no_scope() {
-        let token = parsed(&["--channel", "chat:1", "--id", "1", "--name", "Ann", "--expires-in-s", "60"]);
+        let token =
+            parsed(&["--channel", "chat:1", "--id", "1", "--name", "Ann", "--expires-in-s", "60"]);
         let claims = Value::Object(token.claims(1000).unwrap());
-        let expected =
-            serde_json::json!({"channel": "chat:1", "id": 1, "name": "Ann", "iat": 1000, "exp": 1060});
+        let expected = serde_json::json!({"channel": "chat:1", "id": 1, "name": "Ann", "iat": 1000, "exp": 1060});
         assert_eq!((claims, token.table()), (expected, "channel"));
         let token = parsed(&["--channel", "chat:1", "--id", "ann"]);
         assert_eq!(token.claims(1000).unwrap()["id"], "ann");
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         fs::write(&path, "short\n").unwrap();
-        let token =
-            |arguments: &[&str]| parsed(&[&["--secret-file", path.to_str().unwrap()], arguments].concat());
+        let token = |arguments: &[&str]| {
+            parsed(&[&["--secret-file", path.to_str().unwrap()], arguments].concat())
+        };
         assert!(token(&["--channel", "chat:1"]).run().is_ok());
         assert!(token(&["--cell", "demo"]).run().unwrap_err().to_string().contains("at least 32"));
     }
@@ -474,8 +490,16 @@ mod tests {
 
     #[test]
     fn a_token_for_pulsar_may_name_what_it_is_for() {
-        let token =
-            parsed(&["--produce", "t/n/*", "--consume", "t/n/a", "--consume", "t/n/b", "--read", "p/c/n/x"]);
+        let token = parsed(&[
+            "--produce",
+            "t/n/*",
+            "--consume",
+            "t/n/a",
+            "--consume",
+            "t/n/b",
+            "--read",
+            "p/c/n/x",
+        ]);
         let mut claims = token.claims(1000).unwrap();
         assert_eq!(claims.remove("pulsar_produce"), Some(serde_json::json!(["t/n/*"])));
         assert_eq!(claims.remove("pulsar_consume"), Some(serde_json::json!(["t/n/a", "t/n/b"])));
@@ -492,7 +516,9 @@ mod tests {
 
     #[test]
     fn a_claim_that_is_not_json_is_refused_with_advice() {
-        assert!(further_claim("name=Ann").unwrap_err().to_string().contains("--claim 'name=\"…\"'"));
+        assert!(
+            further_claim("name=Ann").unwrap_err().to_string().contains("--claim 'name=\"…\"'")
+        );
         assert!(further_claim("name").is_err());
         assert!(further_claim("=1").is_err());
         assert!(parsed(&["--expires-in-s", "0"]).claims(1).is_err());

@@ -255,19 +255,26 @@ impl TopicsCommand {
                 purge.change(&question, "POST", "purge", &more)?;
             }
             TopicsAction::Terminate(terminate) => {
-                let question = format!("let nothing more into {}, for ever", full(&terminate.topic));
+                let question =
+                    format!("let nothing more into {}, for ever", full(&terminate.topic));
                 terminate.change(&question, "POST", "terminate", &[])?;
             }
             TopicsAction::Delete(delete) => {
                 let whom = if delete.force { ", and end whoever is connected to it" } else { "" };
-                let question = format!("delete {} with everything in it{whom}", full(&delete.topic));
+                let question =
+                    format!("delete {} with everything in it{whom}", full(&delete.topic));
                 let force = if delete.force { "true" } else { "" };
                 delete.change(&question, "DELETE", "", &[("force", force)])?;
             }
             TopicsAction::Reset(reset) => {
                 let (subscription, to) = (&*reset.subscription, &*reset.to);
                 let question = format!("move {subscription} of {} to {to}", full(&reset.topic));
-                reset.change(&question, "POST", "reset", &[("subscription", subscription), ("to", to)])?;
+                reset.change(
+                    &question,
+                    "POST",
+                    "reset",
+                    &[("subscription", subscription), ("to", to)],
+                )?;
             }
             TopicsAction::Forget(forget) => {
                 let subscription = &*forget.subscription;
@@ -292,9 +299,12 @@ impl List {
         let (mut after, mut left, mut all) = (String::new(), self.count, Vec::new());
         while left > 0 {
             let count = left.min(PAGE_NAMES);
-            let parameters = [("prefix", &*prefix), ("after", &after), ("count", &count.to_string())];
+            let parameters =
+                [("prefix", &*prefix), ("after", &after), ("count", &count.to_string())];
             let names = show::names(&reach.ask("GET", "/topics", &parameters)?.good()?.json()?)?;
-            let Some(last) = names.last().filter(|last| last.as_str() > after.as_str()) else { break };
+            let Some(last) = names.last().filter(|last| last.as_str() > after.as_str()) else {
+                break;
+            };
             after.clone_from(last);
             let is_last = names.len() < count;
             left -= names.len().min(left);
@@ -312,7 +322,10 @@ impl List {
         if self.json {
             put(&(Value::from(all).to_string() + "\n"))?;
         } else if after.is_empty() {
-            note(&format!("there are no topics{}", if prefix.is_empty() { "" } else { " of that name" }));
+            note(&format!(
+                "there are no topics{}",
+                if prefix.is_empty() { "" } else { " of that name" }
+            ));
         }
         Ok(())
     }
@@ -414,7 +427,11 @@ fn confirm(what: &str, yes: bool) -> Result<(), CliError> {
     let mut line = String::new();
     let read = io::stdin().read_line(&mut line);
     read.map_err(|error| CliError::new(format!("cannot read the answer: {error}")))?;
-    if matches!(line.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(CliError::new("nothing was changed")) }
+    if matches!(line.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(CliError::new("nothing was changed"))
+    }
 }
 
 #[cfg(test)]

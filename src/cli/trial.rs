@@ -16,7 +16,9 @@ use crate::token::{Algorithm, mint};
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -76,14 +78,20 @@ pub(super) fn prepare() -> Result<Trial, CliError> {
         format!("[[listen]]\naddress = \"{address}\"\ndialects = [{}]\n", dialects.join(", "))
     };
     let listeners = LISTENERS.iter().enumerate();
-    let listeners: String =
-        listeners.map(|(index, address)| listen(address, &|kind| listener_of(kind) == index)).collect();
+    let listeners: String = listeners
+        .map(|(index, address)| listen(address, &|kind| listener_of(kind) == index))
+        .collect();
     // A JSON string is a TOML string.
     let string = |path: &Path| serde_json::Value::String(path.display().to_string()).to_string();
-    let token = format!("{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}", string(&secret_file));
+    let token = format!(
+        "{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {} }} }}",
+        string(&secret_file)
+    );
     let mut usual = Config::default();
-    let with_tokens =
-        usual.dialects_mut().into_iter().filter_map(|table| table.token().is_some().then(|| table.name()));
+    let with_tokens = usual
+        .dialects_mut()
+        .into_iter()
+        .filter_map(|table| table.token().is_some().then(|| table.name()));
     let tables: String = with_tokens.map(|name| format!("[{name}]\ntoken = {token}\n")).collect();
     let configuration = format!(
         "{listeners}\
@@ -148,7 +156,8 @@ impl Trial {
         }
         // The shell that this is pasted into may have another state directory, but hardly by chance.
         let named = std::env::var_os("FANFARE_FEED_UNIX_PATH").is_some();
-        let socket = if named { format!(" --socket {}", quoted(&self.socket)) } else { String::new() };
+        let socket =
+            if named { format!(" --socket {}", quoted(&self.socket)) } else { String::new() };
         for kind in Kind::ALL {
             let Some(address) = addresses.get(listener_of(*kind)) else { continue };
             if *kind == Kind::Echo {
@@ -182,7 +191,13 @@ impl Trial {
     }
 
     /// What to paste into producers and consumers.
-    fn pulsar(&self, address: SocketAddr, over_tls: SocketAddr, program: &str, socket: &str) -> String {
+    fn pulsar(
+        &self,
+        address: SocketAddr,
+        over_tls: SocketAddr,
+        program: &str,
+        socket: &str,
+    ) -> String {
         let ClientExample { path, place, event, .. } = Kind::Pulsar.client().example();
         let token = self.token(Kind::Pulsar);
         let topic = place.trim_start_matches("pulsar/persistent/");
@@ -198,7 +213,13 @@ impl Trial {
     }
 
     /// What to paste into a Laravel application and its page.
-    fn echo(&self, address: SocketAddr, over_tls: SocketAddr, program: &str, socket: &str) -> String {
+    fn echo(
+        &self,
+        address: SocketAddr,
+        over_tls: SocketAddr,
+        program: &str,
+        socket: &str,
+    ) -> String {
         let (host, port, tls_port) = (address.ip(), address.port(), over_tls.port());
         let ClientExample { path, place, event, .. } = Kind::Echo.client().example();
         format!(
@@ -281,8 +302,11 @@ fn drop_exposed(path: &Path) -> Result<(), CliError> {
     }
     let mode = found.mode() & 0o777;
     if found.is_file() && mode & OTHERS != 0 {
-        fs::remove_file(path).map_err(|error| CliError::new(format!("cannot remove {shown}: {error}")))?;
-        note(&format!("warning: others could read or change {shown} (mode {mode:04o}): a new one is made"));
+        fs::remove_file(path)
+            .map_err(|error| CliError::new(format!("cannot remove {shown}: {error}")))?;
+        note(&format!(
+            "warning: others could read or change {shown} (mode {mode:04o}): a new one is made"
+        ));
     }
     Ok(())
 }
@@ -295,7 +319,8 @@ fn other_owner(found: &fs::Metadata) -> Option<u32> {
 /// The secret in `path`, made if there is none.
 fn secret_in(path: &Path) -> Result<Vec<u8>, CliError> {
     drop_exposed(path)?;
-    let failed = |error: &dyn std::fmt::Display| CliError::new(format!("{}: {error}", path.display()));
+    let failed =
+        |error: &dyn std::fmt::Display| CliError::new(format!("{}: {error}", path.display()));
     if !path.exists() {
         let mut bytes = [0; SECRET_BYTES];
         getrandom::fill(&mut bytes).map_err(|error| failed(&error))?;

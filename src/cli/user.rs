@@ -42,21 +42,27 @@ impl User {
             Some(name) => Self::of(name, &passwd).ok_or_else(|| {
                 CliError::usage(format!("--user: there is no user \"{name}\" in /etc/passwd"))
             }),
-            None if geteuid().is_root() => Ok(Self::of(SERVICE_USER, &passwd).unwrap_or_else(Self::own)),
+            None if geteuid().is_root() => {
+                Ok(Self::of(SERVICE_USER, &passwd).unwrap_or_else(Self::own))
+            }
             None => Ok(Self::own()),
         }
     }
 
     fn of(name: &str, passwd: &[Vec<String>]) -> Option<Self> {
-        let is_meant =
-            |fields: &&Vec<String>| fields[0] == name || fields.get(2).is_some_and(|uid| uid == name);
+        let is_meant = |fields: &&Vec<String>| {
+            fields[0] == name || fields.get(2).is_some_and(|uid| uid == name)
+        };
         let found = passwd.iter().find(is_meant)?;
         let (uid, gid) = (number(found, 2)?, number(found, 3)?);
         let is_member = |fields: &&Vec<String>| {
             fields.get(3).is_some_and(|members| members.split(',').any(|member| member == found[0]))
         };
-        let groups =
-            lines("/etc/group").iter().filter(is_member).filter_map(|fields| number(fields, 2)).collect();
+        let groups = lines("/etc/group")
+            .iter()
+            .filter(is_member)
+            .filter_map(|fields| number(fields, 2))
+            .collect();
         Some(Self { name: found[0].clone(), uid, gid, groups })
     }
 
@@ -74,7 +80,10 @@ impl User {
             .and_then(|()| set_thread_res_gid(gid, gid, gid))
             .and_then(|()| set_thread_res_uid(uid, uid, uid))
             .map_err(|_| {
-                CliError::usage(format!("--user {}: only root can check as another user", self.name))
+                CliError::usage(format!(
+                    "--user {}: only root can check as another user",
+                    self.name
+                ))
             })
     }
 

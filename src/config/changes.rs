@@ -15,8 +15,9 @@ pub fn changed(before: &Table, after: &Table) -> Vec<String> {
 /// Whether a changed key waits for the next start.
 #[must_use]
 pub fn needs_restart(key: &str) -> bool {
-    let is_under =
-        |start: &str| key.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let is_under = |start: &str| {
+        key.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
     at_start().iter().any(|start| is_under(start))
 }
 
@@ -30,10 +31,19 @@ fn compare(above: &str, before: &Table, after: &Table, keys: &mut Vec<String>) {
     }
 }
 
-fn compare_values(key: String, before: Option<&Value>, after: Option<&Value>, keys: &mut Vec<String>) {
+fn compare_values(
+    key: String,
+    before: Option<&Value>,
+    after: Option<&Value>,
+    keys: &mut Vec<String>,
+) {
     match (before, after) {
-        (Some(Value::Table(before)), Some(Value::Table(after))) => compare(&key, before, after, keys),
-        (Some(Value::Table(table)), None) | (None, Some(Value::Table(table))) if !table.is_empty() => {
+        (Some(Value::Table(before)), Some(Value::Table(after))) => {
+            compare(&key, before, after, keys)
+        }
+        (Some(Value::Table(table)), None) | (None, Some(Value::Table(table)))
+            if !table.is_empty() =>
+        {
             compare(&key, table, &Table::new(), keys);
         }
         (Some(Value::Array(before)), Some(Value::Array(after)))
@@ -63,7 +73,10 @@ mod tests {
     #[test]
     fn each_changed_key_is_named_once_without_its_value() {
         assert_eq!(between("a = 1\n[b]\nc = 2", "[b]\nc = 2\n"), ["a"]);
-        assert_eq!(between("[b]\nc = 2\nd = 1", "[b]\nc = 3\n[e.f]\ng = 1"), ["b.c", "b.d", "e.f.g"]);
+        assert_eq!(
+            between("[b]\nc = 2\nd = 1", "[b]\nc = 3\n[e.f]\ng = 1"),
+            ["b.c", "b.d", "e.f.g"]
+        );
         assert_eq!(
             between("[[l]]\nx = 1\n[[l]]\nx = 2", "[[l]]\nx = 2\ny = [1]"),
             ["l.0.x", "l.0.y", "l.1.x"]
@@ -77,7 +90,13 @@ mod tests {
         for key in ["threads", "admin.token_file", "feed.redis.url", "store.path", "log.format"] {
             assert!(needs_restart(key), "{key}");
         }
-        for key in ["drain_s", "log.level", "feed.unix.mode", "listen.0.address", "limits.outbox_bytes_max"] {
+        for key in [
+            "drain_s",
+            "log.level",
+            "feed.unix.mode",
+            "listen.0.address",
+            "limits.outbox_bytes_max",
+        ] {
             assert!(!needs_restart(key), "{key}");
         }
     }

@@ -11,7 +11,9 @@ pub const ENVIRONMENT_PREFIX: &str = "FANFARE_";
 const PLACES_MAX: usize = 64;
 
 /// The variables that are overrides, in order.
-pub(super) fn overrides(environment: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+pub(super) fn overrides(
+    environment: impl Iterator<Item = (String, String)>,
+) -> Vec<(String, String)> {
     let mut overrides: Vec<_> = environment
         .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX) && name != "FANFARE_TOKEN")
         .collect();
@@ -44,10 +46,13 @@ pub(super) fn path_of(name: &str) -> Result<Vec<String>, ConfigError> {
 
 /// Numbers, booleans, lists and tables as TOML writes them, everything else as text.
 pub(super) fn typed(value: &str) -> Value {
-    let as_toml =
-        toml::from_str::<Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
+    let as_toml = toml::from_str::<Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"));
     match as_toml {
-        Some(typed @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_) | Value::Table(_))) => typed,
+        Some(
+            typed @ (Value::Integer(_) | Value::Boolean(_) | Value::Array(_) | Value::Table(_)),
+        ) => typed,
         _ => Value::String(value.into()),
     }
 }

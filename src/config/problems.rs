@@ -21,7 +21,8 @@ impl Config {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.listen.is_empty() {
-            problems.push("nothing to listen on: add a [[listen]] with address and dialects".into());
+            problems
+                .push("nothing to listen on: add a [[listen]] with address and dialects".into());
         }
         if self.listen.len() > LISTENERS_MAX {
             problems.push(format!("more than {LISTENERS_MAX} listeners"));
@@ -30,9 +31,8 @@ impl Config {
         for listen in &self.listen {
             match listen.kinds() {
                 Err(problem) => problems.push(problem),
-                Ok(kinds) if kinds.is_empty() => {
-                    problems.push(format!("[[listen]] {}: no dialects: name at least one", listen.address))
-                }
+                Ok(kinds) if kinds.is_empty() => problems
+                    .push(format!("[[listen]] {}: no dialects: name at least one", listen.address)),
                 Ok(kinds) if kinds.contains(&Kind::Channel) && kinds.contains(&Kind::Wazo) => {
                     problems.push(format!(
                         "[[listen]] {}: wazo and channel both take /?token=…: give each a listener of its own",
@@ -52,8 +52,9 @@ impl Config {
             }
         }
         for table in self.dialects() {
-            problems
-                .extend(table.problems(spoken.iter().any(|kind| table.dialects().contains(&kind.name()))));
+            problems.extend(
+                table.problems(spoken.iter().any(|kind| table.dialects().contains(&kind.name()))),
+            );
         }
         problems.extend(self.store.problems(spoken.iter().any(|kind| kind.has_topics())));
         problems.extend(self.taken_twice());
@@ -82,8 +83,10 @@ impl Config {
         let relays = channel.relay == Relay::Redis;
         let mut problems = Vec::new();
         if redis.url.is_none() && redis.url_file.is_none() {
-            let wanting =
-                [(relays, "channel.relay = \"redis\""), (self.echo.redis.is_some(), "[echo.redis]")];
+            let wanting = [
+                (relays, "channel.relay = \"redis\""),
+                (self.echo.redis.is_some(), "[echo.redis]"),
+            ];
             problems.extend(wanting.into_iter().filter(|(wants, _)| *wants).map(|(_, key)| {
                 format!("{key} needs a Redis: write feed.redis.url or feed.redis.url_file, or leave it out")
             }));
@@ -167,13 +170,17 @@ impl Config {
 
     /// Addresses that are given to two listeners.
     fn taken_twice(&self) -> Option<String> {
-        let mut addresses: Vec<SocketAddr> = self.listen.iter().map(|listen| listen.address).collect();
+        let mut addresses: Vec<SocketAddr> =
+            self.listen.iter().map(|listen| listen.address).collect();
         addresses.extend(self.admin.as_ref().map(|admin| admin.address));
         // Port 0 is another one each time.
         addresses.retain(|address| address.port() != 0);
         addresses.sort();
         let twice = addresses.windows(2).find(|pair| pair[0] == pair[1])?;
-        Some(format!("{} stands in two of [[listen]] and [admin]: give each a port of its own", twice[0]))
+        Some(format!(
+            "{} stands in two of [[listen]] and [admin]: give each a port of its own",
+            twice[0]
+        ))
     }
 }
 
@@ -200,7 +207,9 @@ impl TlsTable {
             ("key", &self.key, "the certificate's private key"),
         ] {
             if path.as_os_str().is_empty() {
-                problems.push(format!("[[listen]] {listen}: tls.{key} is missing: name the file of {what}"));
+                problems.push(format!(
+                    "[[listen]] {listen}: tls.{key} is missing: name the file of {what}"
+                ));
             }
         }
         if self.client_certificate.is_some() && self.client_ca.is_none() {

@@ -35,7 +35,8 @@ pub fn waiting() -> String {
         });
         schema.is_some_and(|schema| !is_one_key(schema))
     };
-    let names = at_start().into_iter().map(|path| if is_table(&path) { format!("[{path}]") } else { path });
+    let names =
+        at_start().into_iter().map(|path| if is_table(&path) { format!("[{path}]") } else { path });
     names.collect::<Vec<_>>().join(", ")
 }
 
@@ -46,10 +47,13 @@ pub fn in_toml(value: &Value) -> String {
     match value {
         Value::Array(values) => format!("[{}]", list(values.iter().map(in_toml).collect())),
         Value::Object(members) => {
-            let is_bare =
-                |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-            let name = |name: &str| if is_bare(name) { name.to_owned() } else { format!("{name:?}") };
-            let parts = members.iter().map(|(key, value)| format!("{} = {}", name(key), in_toml(value)));
+            let is_bare = |name: &str| {
+                name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+            };
+            let name =
+                |name: &str| if is_bare(name) { name.to_owned() } else { format!("{name:?}") };
+            let parts =
+                members.iter().map(|(key, value)| format!("{} = {}", name(key), in_toml(value)));
             format!("{{ {} }}", list(parts.collect()))
         }
         // A JSON string, number or boolean is one of TOML too.
@@ -66,7 +70,8 @@ struct SampleText<'a> {
 impl<'a> SampleText<'a> {
     /// The keys of a table; of one that is not active, all behind `#`.
     fn keys(&mut self, table: &'a Value, is_active: bool) {
-        let keys: Vec<_> = members(table).into_iter().filter(|(_, schema)| is_one_key(schema)).collect();
+        let keys: Vec<_> =
+            members(table).into_iter().filter(|(_, schema)| is_one_key(schema)).collect();
         let is_told = self.told.contains(&table);
         self.told.push(table);
         for (name, schema) in keys {
@@ -95,9 +100,13 @@ impl<'a> SampleText<'a> {
             let inner = elements(schema).unwrap_or(schema);
             let is_active = is_active && (schema.get(OPTIONAL).is_none() || is_set(inner));
             if members(inner).iter().any(|(_, schema)| is_one_key(schema)) {
-                let header =
-                    if elements(schema).is_some() { format!("[[{path}]]") } else { format!("[{path}]") };
-                let about = [schema, inner].into_iter().map(description).find(|about| !about.is_empty());
+                let header = if elements(schema).is_some() {
+                    format!("[[{path}]]")
+                } else {
+                    format!("[{path}]")
+                };
+                let about =
+                    [schema, inner].into_iter().map(description).find(|about| !about.is_empty());
                 self.table(&header, about.unwrap_or_default(), inner, is_active);
             }
             self.tables(&format!("{path}."), inner, is_active);
@@ -107,8 +116,9 @@ impl<'a> SampleText<'a> {
     /// A table that is of one of several kinds: the first, and the others behind `#`.
     fn kinds(&mut self, path: &str, schema: &'a Value, is_active: bool) {
         let kinds = schema["oneOf"].as_array().into_iter().flatten();
-        let kinds = kinds
-            .flat_map(|kind| members(kind).into_iter().map(|(name, table)| (name, description(kind), table)));
+        let kinds = kinds.flat_map(|kind| {
+            members(kind).into_iter().map(|(name, table)| (name, description(kind), table))
+        });
         let mut first: Option<&str> = None;
         for (name, what, table) in kinds {
             let intro = match first {
@@ -155,8 +165,12 @@ fn bounds(schema: &Value) -> String {
     let bound = |name| schema.get(name).and_then(Value::as_u64);
     let of_type = [u8::MAX.into(), u16::MAX.into(), u32::MAX.into()];
     let max = bound("maximum").filter(|max| !of_type.contains(max));
-    let names: Vec<&str> =
-        schema["items"]["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let names: Vec<&str> = schema["items"]["enum"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     match (bound("minimum").filter(|min| *min > 0), max) {
         (Some(min), Some(max)) => format!(" {min} to {max}."),
         (Some(min), None) => format!(" At least {min}."),

@@ -234,7 +234,9 @@ fn complete(schema: &mut Value, written: &Value) {
                 && let Some(Value::Array(kinds)) = members.get_mut("oneOf")
             {
                 kinds.retain(|kind| {
-                    kind["required"][0].as_str().is_some_and(|name| suitable.iter().any(|it| it == name))
+                    kind["required"][0]
+                        .as_str()
+                        .is_some_and(|name| suitable.iter().any(|it| it == name))
                 });
             }
         }

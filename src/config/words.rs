@@ -14,7 +14,8 @@ impl<'a> Mismatch<'a> {
     pub fn read(message: &'a str) -> Option<Self> {
         let of = |prefix: &str| message.strip_prefix(prefix)?.rsplit_once(", expected ");
         let kind = of("invalid type: ").map(|parts| (parts, false));
-        let ((found, expected), is_range) = kind.or_else(|| Some((of("invalid value: ")?, true)))?;
+        let ((found, expected), is_range) =
+            kind.or_else(|| Some((of("invalid value: ")?, true)))?;
         Some(Self { found, expected, is_range })
     }
 
@@ -43,7 +44,9 @@ impl<'a> Mismatch<'a> {
             "a sequence" => "a list in brackets, like [\"…\"]".into(),
             "a map" => "a table, like { key = \"value\" }".into(),
             "socket address" => "an address, like \"127.0.0.1:8080\"".into(),
-            expected if expected.starts_with("struct ") => "a table, like { key = \"value\" }".into(),
+            expected if expected.starts_with("struct ") => {
+                "a table, like { key = \"value\" }".into()
+            }
             expected => expected.into(),
         }
     }
@@ -60,13 +63,17 @@ impl<'a> Mismatch<'a> {
             ("map", "a table"),
             ("unit", "nothing"),
         ];
-        kinds.iter().find(|(start, _)| self.found.starts_with(start)).map_or("a value", |(_, kind)| kind)
+        kinds
+            .iter()
+            .find(|(start, _)| self.found.starts_with(start))
+            .map_or("a value", |(_, kind)| kind)
     }
 
     /// What is there instead, with its value.
     #[must_use]
     pub fn found(&self) -> String {
-        let value = self.found.split_once(['`', '"']).map(|(_, rest)| rest.trim_end_matches(['`', '"']));
+        let value =
+            self.found.split_once(['`', '"']).map(|(_, rest)| rest.trim_end_matches(['`', '"']));
         let is_number = |text: &str| text.parse::<f64>().is_ok();
         match (self.kind(), value) {
             ("text", Some(text)) if is_number(text) && self.expected().contains("number") => {
@@ -90,9 +97,9 @@ pub fn plain(message: &str) -> Option<&'static str> {
         _ if message.starts_with("wanted exactly 1 element, more than 1") => {
             Some("this table takes one of its kinds, and there are several: keep one")
         }
-        _ if message.starts_with("wanted exactly 1 element") => {
-            Some("this table takes one of its kinds, and there is none: see the sample configuration")
-        }
+        _ if message.starts_with("wanted exactly 1 element") => Some(
+            "this table takes one of its kinds, and there is none: see the sample configuration",
+        ),
         _ => None,
     }
 }
@@ -115,7 +122,9 @@ pub enum ConfigError {
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let near = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
     match near {
-        Some((distance, known)) if distance <= 1 + name.len() / 3 => format!("; did you mean \"{known}\"?"),
+        Some((distance, known)) if distance <= 1 + name.len() / 3 => {
+            format!("; did you mean \"{known}\"?")
+        }
         _ => String::new(),
     }
 }
@@ -128,11 +137,19 @@ mod tests {
     fn a_wrong_kind_is_told_without_a_word_of_rust() {
         for (message, expected, found) in [
             ("invalid type: string \"many\", expected usize", "a whole number", "\"many\""),
-            ("invalid type: string \"2\", expected u32", "a whole number", "\"2\": leave the quotes out"),
+            (
+                "invalid type: string \"2\", expected u32",
+                "a whole number",
+                "\"2\": leave the quotes out",
+            ),
             ("invalid value: integer `-1`, expected u16", "a whole number from 0 to 65535", "-1"),
             ("invalid type: floating point `1.5`, expected usize", "a whole number", "1.5"),
             ("invalid type: integer `1`, expected a boolean", "true or false", "1"),
-            ("invalid type: map, expected a sequence", "a list in brackets, like [\"…\"]", "a table"),
+            (
+                "invalid type: map, expected a sequence",
+                "a list in brackets, like [\"…\"]",
+                "a table",
+            ),
             (
                 "invalid type: boolean `true`, expected struct Admin",
                 "a table, like { key = \"value\" }",
@@ -140,7 +157,11 @@ mod tests {
             ),
         ] {
             let mismatch = Mismatch::read(message).unwrap();
-            assert_eq!((&mismatch.expected()[..], &mismatch.found()[..]), (expected, found), "{message}");
+            assert_eq!(
+                (&mismatch.expected()[..], &mismatch.found()[..]),
+                (expected, found),
+                "{message}"
+            );
         }
         assert!(Mismatch::read("unknown field `x`").is_none());
     }

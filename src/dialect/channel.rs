@@ -85,7 +85,8 @@ impl Dialect for Channel {
             return None;
         }
         let settings = &context.settings.channel;
-        let mut session = Self { expires_at_ms: 0, texts: Box::default(), stage: ChannelStage::Refused };
+        let mut session =
+            Self { expires_at_ms: 0, texts: Box::default(), stage: ChannelStage::Refused };
         if !settings.lets_in(upgrade.origin) {
             out.because(Reason::Origin).push(Action::Refuse(403, Cow::Borrowed("")));
             return Some(session);
@@ -155,7 +156,11 @@ impl Dialect for Channel {
             return Admission::Close(EXPIRED.0, EXPIRED.1, Reason::Expired);
         }
         let meta = publication.meta();
-        if meta.is_empty() || target::is_for(meta, self.id()) { Admission::Form(0) } else { Admission::No }
+        if meta.is_empty() || target::is_for(meta, self.id()) {
+            Admission::Form(0)
+        } else {
+            Admission::No
+        }
     }
 
     fn publish(
@@ -184,7 +189,8 @@ pub fn publish_relayed(
     draft: &mut Draft,
 ) -> Result<(), Unusable> {
     let settings = &settings.channel;
-    let Fed { channel, sender, data } = Fed::read(json, PAYLOAD_BYTES_MAX + settings.message_bytes_max)?;
+    let Fed { channel, sender, data } =
+        Fed::read(json, PAYLOAD_BYTES_MAX + settings.message_bytes_max)?;
     let sender = sender.filter(|sender| json::is_object(sender));
     let sender = sender.ok_or_else(|| Unusable("\"sender\" must be an object".into()))?;
     put_broadcast(&channel, sender.get(), data, settings, draft);
@@ -275,8 +281,13 @@ impl Channel {
         let (channel, sender) = (self.channel(), self.sender());
         put_broadcast(channel, &sender, data, settings, context.draft);
         out.push(Action::Publish(Box::new(context.draft.finish(now))));
-        let told =
-            || format!(r#"{{"channel":{},"sender":{sender},"data":{}}}"#, json::quoted(channel), data.get());
+        let told = || {
+            format!(
+                r#"{{"channel":{},"sender":{sender},"data":{}}}"#,
+                json::quoted(channel),
+                data.get()
+            )
+        };
         let token = self.text(3);
         if !token.is_empty() && settings.calls_back(channel) {
             let (channel, token, body) = (channel.into(), token.into(), told().into());
@@ -305,11 +316,16 @@ impl<'a> Fed<'a> {
         if !json::is_shallow(json) {
             return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")));
         }
-        let [channel, sender, data] = json::last(json, ["channel", "sender", "data"])
-            .ok_or_else(|| Unusable("not a JSON object: write {\"channel\":\"…\",\"data\":{…}}".into()))?;
+        let [channel, sender, data] =
+            json::last(json, ["channel", "sender", "data"]).ok_or_else(|| {
+                Unusable("not a JSON object: write {\"channel\":\"…\",\"data\":{…}}".into())
+            })?;
         let channel = channel.and_then(json::text).filter(|channel| is_channel(channel));
         let channel = channel.ok_or_else(|| {
-            Unusable("\"channel\" must be the name of a channel: a string, not empty, without NUL".into())
+            Unusable(
+                "\"channel\" must be the name of a channel: a string, not empty, without NUL"
+                    .into(),
+            )
         })?;
         let data = data.filter(|data| json::is_object(data));
         let data = data.ok_or_else(|| Unusable("\"data\" must be an object".into()))?;
@@ -378,7 +394,11 @@ fn place_of(grant: &Grant, settings: &ChannelSettings) -> Result<String, String>
         return Err("its name is no text".into());
     }
     let shown = |claim: &str| said(claim).map_or_else(|| "nobody".into(), Value::to_string);
-    Ok(format!("receive and say in {channel}, as id {} with the name {}", shown("id"), shown("name")))
+    Ok(format!(
+        "receive and say in {channel}, as id {} with the name {}",
+        shown("id"),
+        shown("name")
+    ))
 }
 
 fn is_channel(name: &str) -> bool {

@@ -167,7 +167,8 @@ impl ClientWish {
     #[must_use]
     pub fn at_once(&self, client: &dyn DialectClient) -> ClientStep {
         let mut all = ClientStep { say: Vec::new(), answers: 0 };
-        let steps = ClientStage::BEFORE.into_iter().filter_map(|stage| client.step(stage, self, ""));
+        let steps =
+            ClientStage::BEFORE.into_iter().filter_map(|stage| client.step(stage, self, ""));
         for step in steps {
             all.say.extend(step.say);
             all.answers += step.answers;
@@ -292,8 +293,9 @@ impl ClientTalk {
 
     /// Enters the first of these stages that the protocol has, or else follows.
     fn advance(&mut self, stages: &[ClientStage], answer: &str) -> Vec<String> {
-        let found =
-            stages.iter().find_map(|&stage| Some((stage, self.client.step(stage, &self.wish, answer)?)));
+        let found = stages
+            .iter()
+            .find_map(|&stage| Some((stage, self.client.step(stage, &self.wish, answer)?)));
         let Some((stage, step)) = found else {
             self.stage = ClientStage::Following;
             return Vec::new();

@@ -199,14 +199,20 @@ impl Dialect for Echo {
         draft: &mut Draft,
         publish: &mut dyn FnMut(Publication),
     ) -> Result<(), Unusable> {
-        let app =
-            settings.echo.by_id(place).ok_or_else(|| Unusable(format!("there is no app \"{place}\"")))?;
+        let app = settings
+            .echo
+            .by_id(place)
+            .ok_or_else(|| Unusable(format!("there is no app \"{place}\"")))?;
         if !app.settings.enabled {
             return Err(Unusable(format!("the app \"{place}\" is not enabled")));
         }
-        let broadcast = Broadcast::read(event.object(), event.json, BroadcastForm::Feed, &app.settings)?;
+        let broadcast =
+            Broadcast::read(event.object(), event.json, BroadcastForm::Feed, &app.settings)?;
         if broadcast.is_too_long(&app.settings) {
-            return Err(Unusable(format!("the data is longer than {} bytes", app.settings.data_bytes_max)));
+            return Err(Unusable(format!(
+                "the data is longer than {} bytes",
+                app.settings.data_bytes_max
+            )));
         }
         broadcast.publish(app, now, draft, publish);
         Ok(())
@@ -233,7 +239,9 @@ impl EchoLive {
             Ok(EchoMessage::SignIn(wish)) => self.sign_in(&wish, context, out),
             Ok(EchoMessage::Client(event)) => self.client_event(&event, context, out),
             Ok(EchoMessage::Unknown) => out.count(Tally::Ignored),
-            Err(message::MalformedMessage) => message::error(MALFORMED, "Invalid message format", out),
+            Err(message::MalformedMessage) => {
+                message::error(MALFORMED, "Invalid message format", out)
+            }
         }
     }
 

@@ -6,7 +6,9 @@
 use crate::dialect::client::{
     ClientExample, ClientProfile, DialectClient, Sample, Site, Subscriber, TokenPlace,
 };
-use crate::dialect::{Action, Actions, Admission, Context, Dialect, Input, Settings, Unusable, Upgrade};
+use crate::dialect::{
+    Action, Actions, Admission, Context, Dialect, Input, Settings, Unusable, Upgrade,
+};
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
 use crate::wheel::Now;

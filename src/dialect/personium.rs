@@ -110,7 +110,10 @@ impl PersoniumSettings {
             );
         }
         problems.extend(self.token.as_ref().and_then(|token| {
-            token.problem("personium", &[("wazo_auth", "wazo_auth knows no cells: use introspection")])
+            token.problem(
+                "personium",
+                &[("wazo_auth", "wazo_auth knows no cells: use introspection")],
+            )
         }));
         let globs = self.topics.as_deref().unwrap_or_default();
         if globs.len() > GLOBS_MAX {
@@ -147,7 +150,8 @@ pub(super) fn is_segment(text: &str) -> bool {
 /// The cell of a request whose path names none: before the first dot of the host.
 pub(super) fn cell_of_host(host: &str) -> Option<&str> {
     let (cell, rest) = host.split_once('.')?;
-    let is_address = rest.split(':').next()?.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_address =
+        rest.split(':').next()?.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     (is_name(cell) && !is_address).then_some(cell)
 }
 

@@ -216,7 +216,13 @@ impl PersoniumEvent {
         let cell = &self.cell_and_host[..usize::from(self.cell_bytes)];
         let Some(live) = &mut self.live else {
             if !matches!(command, EventCommand::BadToken | EventCommand::Unreadable) {
-                text::error(spelling, Some("AccessToken"), text::ErrorReason::Unauthorized, now, out);
+                text::error(
+                    spelling,
+                    Some("AccessToken"),
+                    text::ErrorReason::Unauthorized,
+                    now,
+                    out,
+                );
             }
             return;
         };
@@ -234,7 +240,13 @@ impl PersoniumEvent {
             }
             EventCommand::Unsubscribe(rule) => {
                 let Some(index) = live.rules.iter().position(|other| *other == rule) else {
-                    return text::error(spelling, Some("Unsubscribe"), text::ErrorReason::NotFound, now, out);
+                    return text::error(
+                        spelling,
+                        Some("Unsubscribe"),
+                        text::ErrorReason::NotFound,
+                        now,
+                        out,
+                    );
                 };
                 live.rules.remove(index);
                 if !live.rules.iter().any(|other| other.selects_the_same(&rule)) {
@@ -257,11 +269,15 @@ impl PersoniumEvent {
             EventCommand::Subscribe(_) => {
                 text::error(spelling, Some("Subscribe"), text::ErrorReason::Format, now, out)
             }
-            EventCommand::Malformed(name) => text::error(spelling, name, text::ErrorReason::Format, now, out),
+            EventCommand::Malformed(name) => {
+                text::error(spelling, name, text::ErrorReason::Format, now, out)
+            }
             EventCommand::Token(_) | EventCommand::BadToken => {
                 text::error(spelling, Some("AccessToken"), text::ErrorReason::Format, now, out);
             }
-            EventCommand::Unreadable => text::error(spelling, None, text::ErrorReason::Format, now, out),
+            EventCommand::Unreadable => {
+                text::error(spelling, None, text::ErrorReason::Format, now, out)
+            }
         }
     }
 
@@ -315,7 +331,8 @@ impl PersoniumEvent {
         }
         let types = prefixes(grant, "event_types");
         let objects = prefixes(grant, "event_objects");
-        let narrow = (types.is_some() || objects.is_some()).then(|| Box::new(Narrow { types, objects }));
+        let narrow =
+            (types.is_some() || objects.is_some()).then(|| Box::new(Narrow { types, objects }));
         let text = |claim: &str| grant.text(claim).map(Box::from);
         let author = may(&["root", "event"]).then(|| {
             let schema = text("schema").or_else(|| text("azp")).or_else(|| text("client_id"));
@@ -341,10 +358,13 @@ impl PersoniumEvent {
             rules = live.rules;
             if live.expired {
                 out.unsubscribe(&watch(self.cell()), b"");
-                rules.iter().for_each(|rule| out.subscribe(&rule.prefix(self.cell()), rule.facet()));
+                rules
+                    .iter()
+                    .for_each(|rule| out.subscribe(&rule.prefix(self.cell()), rule.facet()));
             }
         }
-        self.live = Some(Box::new(EventLive { expires_at_ns, expired: false, rules, narrow, author }));
+        self.live =
+            Some(Box::new(EventLive { expires_at_ns, expired: false, rules, narrow, author }));
         text::session(self.spelling, length_ms / 1000, now, out);
         out.push(Action::Deadline(expires_at_ns));
         out.push(keepalive(settings));
@@ -360,7 +380,9 @@ impl PersoniumEvent {
             }
             Some(live) if !live.expired => {
                 live.expired = true;
-                live.rules.iter().for_each(|rule| out.unsubscribe(&rule.prefix(cell), rule.facet()));
+                live.rules
+                    .iter()
+                    .for_each(|rule| out.unsubscribe(&rule.prefix(cell), rule.facet()));
                 out.subscribe(&watch(cell), b"");
                 out.push(Action::Deadline(after(now, context.settings.personium.token_timeout_s)));
             }
@@ -374,7 +396,9 @@ impl PersoniumEvent {
         if live.expired {
             out.unsubscribe(&watch(self.cell()), b"");
         } else {
-            live.rules.iter().for_each(|rule| out.unsubscribe(&rule.prefix(self.cell()), rule.facet()));
+            live.rules
+                .iter()
+                .for_each(|rule| out.unsubscribe(&rule.prefix(self.cell()), rule.facet()));
         }
     }
 }
@@ -382,14 +406,17 @@ impl PersoniumEvent {
 impl EventLive {
     fn has_room(&self, rule: &EventRule, settings: &PersoniumSettings) -> bool {
         let bytes: usize = self.rules.iter().map(EventRule::bytes).sum();
-        self.rules.len() < settings.subscriptions_max as usize && bytes + rule.bytes() <= RULES_BYTES_MAX
+        self.rules.len() < settings.subscriptions_max as usize
+            && bytes + rule.bytes() <= RULES_BYTES_MAX
     }
 }
 
 impl Narrow {
     fn allows(&self, object: &[u8], kind: &[u8]) -> bool {
         let allows = |prefixes: &Option<Box<[Box<str>]>>, value: &[u8]| {
-            prefixes.as_ref().is_none_or(|all| all.iter().any(|prefix| value.starts_with(prefix.as_bytes())))
+            prefixes
+                .as_ref()
+                .is_none_or(|all| all.iter().any(|prefix| value.starts_with(prefix.as_bytes())))
         };
         allows(&self.types, kind) && allows(&self.objects, object)
     }
@@ -426,8 +453,11 @@ fn granted(grant: &Grant) -> Result<String, String> {
     let publishes = if may(grant, &["root", "event"]) { "receive and publish" } else { "receive" };
     let narrow: Vec<String> = [("event_types", "types"), ("event_objects", "objects")]
         .into_iter()
-        .filter_map(|(claim, of)| Some(format!("{of} that begin with {}", of_list(&grant.list(claim)?))))
+        .filter_map(|(claim, of)| {
+            Some(format!("{of} that begin with {}", of_list(&grant.list(claim)?)))
+        })
         .collect();
-    let narrow = if narrow.is_empty() { String::new() } else { format!(", only {}", narrow.join(" and ")) };
+    let narrow =
+        if narrow.is_empty() { String::new() } else { format!(", only {}", narrow.join(" and ")) };
     Ok(format!("{publishes} events of the cell {cells}{narrow}"))
 }

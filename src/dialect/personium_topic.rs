@@ -102,7 +102,8 @@ impl Dialect for PersoniumTopic {
             Input::Text(text) => self.message(text, settings, now, out),
             Input::Binary(_) | Input::Alive | Input::Configured => {}
             Input::Answer(Answer::Token(_, TokenAnswer::Granted(grant))) => {
-                let end_ms = if grant.expires_at_ms == NEVER_MS { None } else { Some(grant.expires_at_ms) };
+                let end_ms =
+                    if grant.expires_at_ms == NEVER_MS { None } else { Some(grant.expires_at_ms) };
                 let opens = self.is_opened_by(&grant);
                 self.verified(opens, end_ms, settings, now, out);
             }
@@ -113,10 +114,13 @@ impl Dialect for PersoniumTopic {
             Input::Answer(_) => out.close(CLOSE),
             Input::Deadline if self.term.is_over(now) => {
                 let has_expired = self.term.is_accepted();
-                out.because(if has_expired { Reason::Expired } else { Reason::TokenTimeout }).close(CLOSE);
+                out.because(if has_expired { Reason::Expired } else { Reason::TokenTimeout })
+                    .close(CLOSE);
             }
             Input::Deadline => out.push(Action::Deadline(self.next_look(now, settings))),
-            Input::Gone if self.term.is_accepted() => out.unsubscribe(&subscription(self.place()), b""),
+            Input::Gone if self.term.is_accepted() => {
+                out.unsubscribe(&subscription(self.place()), b"")
+            }
             Input::Gone => {}
         }
     }
@@ -130,7 +134,11 @@ impl Dialect for PersoniumTopic {
     }
 
     fn admits(&self, _: &Publication, now: Now) -> Admission {
-        if self.term.is_over(now) { Admission::Close(CLOSE, "", Reason::Expired) } else { Admission::Form(0) }
+        if self.term.is_over(now) {
+            Admission::Close(CLOSE, "", Reason::Expired)
+        } else {
+            Admission::Form(0)
+        }
     }
 
     fn publish(
@@ -180,12 +188,20 @@ impl PersoniumTopic {
         if self.term.is_accepted() { beat } else { beat.min(self.term.end_ns()) }
     }
 
-    fn message(&mut self, text: &str, settings: &personium::PersoniumSettings, now: Now, out: &mut Actions) {
+    fn message(
+        &mut self,
+        text: &str,
+        settings: &personium::PersoniumSettings,
+        now: Now,
+        out: &mut Actions,
+    ) {
         if self.term.is_over(now) {
             return refuse("Unknown", "Session expired", now, out);
         }
         match TokenMessage::read(text) {
-            TokenMessage::Token(_) if settings.anonymous => self.verified(true, None, settings, now, out),
+            TokenMessage::Token(_) if settings.anonymous => {
+                self.verified(true, None, settings, now, out)
+            }
             TokenMessage::Token(token) => out.verify(&token),
             TokenMessage::Invalid => refuse("Unknown", "Invalid message", now, out),
             TokenMessage::Choking => out.close(CLOSE),
@@ -220,7 +236,8 @@ impl PersoniumTopic {
         let place = self.place();
         let path = place.rsplit_once('/').map_or("", |(_, path)| path);
         let known = settings.topics.as_deref();
-        is_topic(path) && known.is_none_or(|globs| glob::select(globs.iter().map(String::as_str), place))
+        is_topic(path)
+            && known.is_none_or(|globs| glob::select(globs.iter().map(String::as_str), place))
     }
 
     fn is_opened_by(&self, grant: &Grant) -> bool {
@@ -274,7 +291,8 @@ fn place_of(upgrade: &Upgrade<'_>) -> Option<String> {
         cell => (segments.next()? == "__topic").then(|| percent_decoded(cell))??,
     };
     let (inbox, path) = (percent_decoded(segments.next()?)?, percent_decoded(segments.next()?)?);
-    let well_formed = is_name(&cell) && is_name(&inbox) && is_segment(&path) && segments.next().is_none();
+    let well_formed =
+        is_name(&cell) && is_name(&inbox) && is_segment(&path) && segments.next().is_none();
     let place = format!("{cell}/{inbox}/{path}");
     (well_formed && place.len() <= PLACE_BYTES_MAX).then_some(place)
 }
@@ -309,7 +327,8 @@ mod tests {
     #[test]
     fn a_token_that_is_taken_back_ends_the_session_without_a_word() {
         let settings = crate::dialect::Settings::default();
-        let (mut parser, mut draft, mut out) = (Parser::default(), Draft::default(), Actions::default());
+        let (mut parser, mut draft, mut out) =
+            (Parser::default(), Draft::default(), Actions::default());
         let mut shared = crate::dialect::PerShard::default();
         let mut rng: crate::dialect::Rng = Box::new(|| 0);
         let mut context = Context {
@@ -323,8 +342,16 @@ mod tests {
         };
         let term = Term::until(u64::MAX, true);
         let mut session = PersoniumTopic { place_and_host: "c/b/c.topic.n\0".into(), term };
-        session.handle(Input::Answer(Answer::Token(0, TokenAnswer::Revoked)), &mut context, &mut out);
-        assert!(matches!(&out.list[..], [Action::Close(1000, text)] if text.is_empty()), "{:?}", out.list);
+        session.handle(
+            Input::Answer(Answer::Token(0, TokenAnswer::Revoked)),
+            &mut context,
+            &mut out,
+        );
+        assert!(
+            matches!(&out.list[..], [Action::Close(1000, text)] if text.is_empty()),
+            "{:?}",
+            out.list
+        );
     }
 
     #[test]

@@ -147,11 +147,20 @@ pub trait Dialect: Sized {
 
     /// Which bytes a durable message has for this session, which gets it now.
     fn delivery_form(&self, recipient: &Recipient, _now: Now) -> DeliveryForm {
-        DeliveryForm { redeliveries: recipient.redeliveries, partition: recipient.partition, variant: 0 }
+        DeliveryForm {
+            redeliveries: recipient.redeliveries,
+            partition: recipient.partition,
+            variant: 0,
+        }
     }
 
     /// The bytes of a durable message in a form, as the one form of a publication; else its payload as it is.
-    fn deliver(message: &StoredMessage, _form: DeliveryForm, draft: &mut Draft, now: Now) -> Publication {
+    fn deliver(
+        message: &StoredMessage,
+        _form: DeliveryForm,
+        draft: &mut Draft,
+        now: Now,
+    ) -> Publication {
         draft.address(&[], b"");
         draft.text(|out| out.extend_from_slice(message.message().payload));
         draft.finish(now)

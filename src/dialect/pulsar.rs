@@ -34,7 +34,8 @@ use self::role::{PulsarRole, status_of};
 use self::volatile::VolatileListener;
 use self::wish::{PulsarWish, wish};
 use super::{
-    Action, Actions, Admission, Context, DeliveryForm, Dialect, Input, Request, Served, Unusable, Upgrade,
+    Action, Actions, Admission, Context, DeliveryForm, Dialect, Input, Request, Served, Unusable,
+    Upgrade,
 };
 use crate::event::Event;
 use crate::frame::{Draft, Publication};
@@ -133,15 +134,19 @@ impl Dialect for Pulsar {
         let (version, endpoint) = path::read(upgrade.path)?;
         let (role, wish) = match endpoint {
             Ok(PulsarEndpoint::PingPong) => {
-                let mut session = Self::new(version, PulsarRole::PingPong, RoleState::None, context.now);
+                let mut session =
+                    Self::new(version, PulsarRole::PingPong, RoleState::None, context.now);
                 session.begin(context, out);
                 return Some(session);
             }
             Ok(endpoint) => wish(endpoint, upgrade, context),
-            Err(PathError::Subscription(reason)) => (PulsarRole::Consumer, PulsarWish::none(reason.into())),
+            Err(PathError::Subscription(reason)) => {
+                (PulsarRole::Consumer, PulsarWish::none(reason.into()))
+            }
             Err(PathError::Malformed(reason)) => {
                 out.refuse_saying(404, reason);
-                let mut session = Self::new(version, PulsarRole::PingPong, RoleState::None, context.now);
+                let mut session =
+                    Self::new(version, PulsarRole::PingPong, RoleState::None, context.now);
                 session.stage = PulsarStage::Refused;
                 return Some(session);
             }
@@ -162,7 +167,10 @@ impl Dialect for Pulsar {
             body: format!("{said}\n").into(),
         };
         let Some(statistics) = path::statistics(request.path) else {
-            return answer(404, "Here are /admin/v2/proxy-stats/stats and /metrics, and those of topics.");
+            return answer(
+                404,
+                "Here are /admin/v2/proxy-stats/stats and /metrics, and those of topics.",
+            );
         };
         if request.method != "GET" {
             return Served::NotAllowed("GET");
@@ -170,13 +178,17 @@ impl Dialect for Pulsar {
         let settings = &context.settings.pulsar;
         let params = Params::read(request.query);
         let token = credentials::token(request.authorization, &params);
-        let verified =
-            |token| settings.verifier.as_ref().map(|verifier| verifier.verify(token, context.now.unix_ms));
+        let verified = |token| {
+            settings.verifier.as_ref().map(|verifier| verifier.verify(token, context.now.unix_ms))
+        };
         let rights = match token.and_then(verified) {
             _ if settings.anonymous => Rights::ALL,
             Some(Verdict::Granted(grant)) => rights(&grant, settings),
             Some(Verdict::Ask) => {
-                return answer(403, "Statistics are for tokens that are verified here, not far away.");
+                return answer(
+                    403,
+                    "Statistics are for tokens that are verified here, not far away.",
+                );
             }
             _ => return answer(401, "Failed to authenticate"),
         };
@@ -186,7 +198,9 @@ impl Dialect for Pulsar {
                 Ok((after, count)) => TopicInquiry::ProxyStats { rights, after, count },
                 Err(wrong) => return answer(400, &wrong),
             },
-            Statistics::Of(topic) if rights.allow(Right::Consume, &topic) => TopicInquiry::ProxyTopic(topic),
+            Statistics::Of(topic) if rights.allow(Right::Consume, &topic) => {
+                TopicInquiry::ProxyTopic(topic)
+            }
             Statistics::Of(_) => return answer(403, "Not authorized"),
         }))))
     }
@@ -197,7 +211,9 @@ impl Dialect for Pulsar {
         }
         match input {
             Input::Text(_) if self.is_over(context.now) => self.expire(out),
-            Input::Text(text) if self.stage == PulsarStage::Open => self.message(text, context, out),
+            Input::Text(text) if self.stage == PulsarStage::Open => {
+                self.message(text, context, out)
+            }
             Input::Text(_) | Input::Binary(_) | Input::Alive | Input::Configured => {}
             Input::Answer(Answer::Token(_, answer)) => self.verified(answer, context, out),
             Input::Answer(Answer::Topic(answer)) => self.told(answer, context, out),
@@ -210,11 +226,17 @@ impl Dialect for Pulsar {
     fn delivery_form(&self, recipient: &Recipient, now: Now) -> DeliveryForm {
         self.heard.set(now.tick());
         // Those that are not told how often it came share its bytes.
-        let redeliveries = if self.version == ApiVersion::First { 0 } else { recipient.redeliveries };
+        let redeliveries =
+            if self.version == ApiVersion::First { 0 } else { recipient.redeliveries };
         DeliveryForm { redeliveries, partition: recipient.partition, variant: self.version as u8 }
     }
 
-    fn deliver(message: &StoredMessage, form: DeliveryForm, draft: &mut Draft, now: Now) -> Publication {
+    fn deliver(
+        message: &StoredMessage,
+        form: DeliveryForm,
+        draft: &mut Draft,
+        now: Now,
+    ) -> Publication {
         delivery::deliver(message, form, draft, now)
     }
 
@@ -292,7 +314,11 @@ impl Pulsar {
                 self.deauthenticate(&reason.to_string(), out)
             }
             (TokenAnswer::Refused(Judged::Unavailable), _) => {
-                self.reject(503, "Failed to authenticate: the verifier of tokens cannot be asked", out);
+                self.reject(
+                    503,
+                    "Failed to authenticate: the verifier of tokens cannot be asked",
+                    out,
+                );
             }
             (TokenAnswer::Refused(_) | TokenAnswer::Revoked, _) => {
                 self.reject(401, "Failed to authenticate", out)
@@ -316,7 +342,9 @@ impl Pulsar {
                 }
                 (self.stage, self.is_known) = (PulsarStage::Asking, true);
                 out.ask(Question::Topic(request));
-                out.push(Action::Deadline(now.monotonic_ns.saturating_add(ANSWER_S * 1_000_000_000)));
+                out.push(Action::Deadline(
+                    now.monotonic_ns.saturating_add(ANSWER_S * 1_000_000_000),
+                ));
             }
             Some(Err(reason)) => self.fail(400, &format!("Invalid query params: {reason}"), out),
             None => {}
@@ -377,7 +405,8 @@ impl Pulsar {
     /// Ends by a status, or where the handshake is over, and in the first version always, by a close.
     fn end(&mut self, status: u16, reason: &str, close: Action, out: &mut Actions) {
         self.silence(out);
-        let was_open = std::mem::replace(&mut self.stage, PulsarStage::Refused) == PulsarStage::Open;
+        let was_open =
+            std::mem::replace(&mut self.stage, PulsarStage::Refused) == PulsarStage::Open;
         match self.version {
             ApiVersion::Later if !was_open => return out.refuse_saying(status, reason.to_owned()),
             ApiVersion::First if !was_open => out.push(Action::Accept),
@@ -430,13 +459,16 @@ impl Pulsar {
     /// When there is something to be done if nothing comes until then.
     fn due_ns(&self, context: &Context<'_>) -> u64 {
         let token_at = self.ends_at.min(self.challenge_at(context));
-        let token_ns = if token_at == NEVER { u64::MAX } else { u64::from(token_at) * (TICK_MS * 1_000_000) };
+        let token_ns =
+            if token_at == NEVER { u64::MAX } else { u64::from(token_at) * (TICK_MS * 1_000_000) };
         self.idle_until_ns(context).min(token_ns)
     }
 
     fn deadline(&mut self, context: &mut Context<'_>, out: &mut Actions) {
         match self.stage {
-            PulsarStage::Asking => self.fail(500, &self.role.failed_because("there is no answer now"), out),
+            PulsarStage::Asking => {
+                self.fail(500, &self.role.failed_because("there is no answer now"), out)
+            }
             PulsarStage::Open if self.is_over(context.now) => self.expire(out),
             PulsarStage::Open if self.idle_until_ns(context) > context.now.monotonic_ns => {
                 if self.challenge_at(context) <= context.now.tick() {
@@ -447,8 +479,9 @@ impl Pulsar {
             }
             PulsarStage::Open => {
                 let ms = u64::from(context.settings.pulsar.idle_timeout_s) * 1000;
-                let reason =
-                    format!("java.util.concurrent.TimeoutException: Idle timeout expired: {ms}/{ms} ms");
+                let reason = format!(
+                    "java.util.concurrent.TimeoutException: Idle timeout expired: {ms}/{ms} ms"
+                );
                 out.because(Reason::Idle).close_saying(1001, reason);
             }
             PulsarStage::Judging | PulsarStage::Refused => {}
@@ -538,7 +571,9 @@ impl Pulsar {
                 TopicQuestion::Unsubscribe
             }
             (_, ConsumerCommand::AskEnd) => TopicQuestion::AskEnd,
-            (_, ConsumerCommand::Renew(token)) => return self.hand_in(token.as_deref(), context, out),
+            (_, ConsumerCommand::Renew(token)) => {
+                return self.hand_in(token.as_deref(), context, out);
+            }
         };
         out.ask(Question::Topic(asked));
     }
@@ -547,11 +582,17 @@ impl Pulsar {
     fn read_on(&mut self, text: &str, context: &Context<'_>, out: &mut Actions) {
         let asked = match (&self.part, ConsumerCommand::read(text)) {
             (_, Err(_)) => return out.push(BAD_JSON),
-            (_, Ok(ConsumerCommand::Renew(token))) => return self.hand_in(token.as_deref(), context, out),
+            (_, Ok(ConsumerCommand::Renew(token))) => {
+                return self.hand_in(token.as_deref(), context, out);
+            }
             (_, Ok(ConsumerCommand::AskEnd)) => TopicQuestion::AskEnd,
             (RoleState::Listener(listener), Ok(_)) => return listener.free(),
-            (_, Ok(ConsumerCommand::Ack(Ok(id)) | ConsumerCommand::Nack(Ok(id)))) => TopicQuestion::Ack(id),
-            (_, Ok(_)) => TopicQuestion::Ack(MessageId { position: Position::END, partition: None }),
+            (_, Ok(ConsumerCommand::Ack(Ok(id)) | ConsumerCommand::Nack(Ok(id)))) => {
+                TopicQuestion::Ack(id)
+            }
+            (_, Ok(_)) => {
+                TopicQuestion::Ack(MessageId { position: Position::END, partition: None })
+            }
         };
         out.ask(Question::Topic(asked));
     }
@@ -581,15 +622,19 @@ impl ProducerState {
         context: &mut Context<'_>,
         out: &mut Actions,
     ) -> Option<Option<Box<str>>> {
-        let sender = SenderDefaults { name: self.name.as_deref(), encryption: self.encryption.as_deref() };
+        let sender =
+            SenderDefaults { name: self.name.as_deref(), encryption: self.encryption.as_deref() };
         match producer::read(text, sender, context.now.unix_ms) {
-            Ok(ProducerMessage::Message(draft, name)) if self.topic.domain() == TopicDomain::Persistent => {
+            Ok(ProducerMessage::Message(draft, name))
+                if self.topic.domain() == TopicDomain::Persistent =>
+            {
                 out.ask(Question::Topic(TopicQuestion::Send { draft, context: name }));
             }
             Ok(ProducerMessage::Message(message, name)) => {
                 self.sent += 1;
                 let (draft, now) = (&mut *context.draft, context.now);
-                let publication = volatile::publication(&self.topic, &message, self.sent, draft, now);
+                let publication =
+                    volatile::publication(&self.topic, &message, self.sent, draft, now);
                 out.push(Action::Publish(Box::new(publication)));
                 out.send(|out| delivery::put_ack(volatile::ID, name.as_deref(), version, out));
             }

@@ -141,7 +141,10 @@ impl WazoSettings {
             );
         }
         problems.extend(self.token.as_ref().and_then(|token| {
-            token.problem("wazo", &[("introspection", "introspection tells no access list: use wazo_auth")])
+            token.problem(
+                "wazo",
+                &[("introspection", "introspection tells no access list: use wazo_auth")],
+            )
         }));
         problems
     }
@@ -179,8 +182,13 @@ impl Dialect for Wazo {
 
     fn open(upgrade: &Upgrade<'_>, context: &mut Context<'_>, out: &mut Actions) -> Option<Self> {
         out.push(Action::Accept);
-        let mut session =
-            Self { version: WazoVersion::One, started: false, verifying: true, early: None, live: None };
+        let mut session = Self {
+            version: WazoVersion::One,
+            started: false,
+            verifying: true,
+            early: None,
+            live: None,
+        };
         match parameter(upgrade.query, "version").as_deref() {
             None | Some("1") => {}
             Some("2") => session.version = WazoVersion::Two,
@@ -335,7 +343,11 @@ impl Wazo {
 
     /// The token is not good: one that was sent by the client, or the one in use, verified again.
     fn reject(&self, out: &mut Actions) {
-        out.push(if self.verifying { UNAUTHENTICATED } else { Action::close(EXPIRED.0, EXPIRED.1) });
+        out.push(if self.verifying {
+            UNAUTHENTICATED
+        } else {
+            Action::close(EXPIRED.0, EXPIRED.1)
+        });
     }
 
     /// Does what the client has said while its token was being judged, as far as the next token.
@@ -405,7 +417,9 @@ impl Wazo {
 
     fn deadline(&self, now: Now, out: &mut Actions) {
         match &self.live {
-            Some(live) if !live.pass.has_expired(now) => out.push(Action::Deadline(live.pass.expires_at_ns)),
+            Some(live) if !live.pass.has_expired(now) => {
+                out.push(Action::Deadline(live.pass.expires_at_ns))
+            }
             _ => out.push(Action::close(EXPIRED.0, EXPIRED.1)),
         }
     }

@@ -151,14 +151,17 @@ impl RedisTopics {
         }
         if payload.len() > PAYLOAD_BYTES_MAX {
             let bytes = payload.len();
-            let reason = format!("the message has {bytes} bytes; at most {PAYLOAD_BYTES_MAX} are taken");
+            let reason =
+                format!("the message has {bytes} bytes; at most {PAYLOAD_BYTES_MAX} are taken");
             return Err(Unusable(reason).into());
         }
         let mut taken = None;
         let publish = &mut |publication| taken = Some(publication);
         if by_pattern {
             let Some(source) = &self.echo else { return Ok(RedisTaken::Ignored) };
-            let Some(event) = source.event(channel, payload)? else { return Ok(RedisTaken::Ignored) };
+            let Some(event) = source.event(channel, payload)? else {
+                return Ok(RedisTaken::Ignored);
+            };
             if depth(payload) > DEPTH_MAX {
                 return Err(Unusable(format!("nested deeper than {DEPTH_MAX}")).into());
             }
@@ -211,7 +214,12 @@ mod tests {
     fn take(channel: &str, by_pattern: bool, payload: &[u8]) -> Result<&'static str, String> {
         let message = RedisMessage { channel, by_pattern, payload };
         let node = RelayNode::new([7; 16]);
-        match topics().take(&message, &node, &mut Intake::new(vec![], Arc::default()), Now::default()) {
+        match topics().take(
+            &message,
+            &node,
+            &mut Intake::new(vec![], Arc::default()),
+            Now::default(),
+        ) {
             Ok(RedisTaken::Publication(_)) => Ok("publication"),
             Ok(RedisTaken::NoListener) => Ok("no_listener"),
             Ok(RedisTaken::Ignored) => Ok("ignored"),
@@ -232,7 +240,8 @@ mod tests {
 
     #[test]
     fn the_channel_says_whom_a_message_is_for() {
-        let (of_channel, of_echo) = (br#"{"channel":"c","data":{}}"#, br#"{"event":"e","data":{}}"#);
+        let (of_channel, of_echo) =
+            (br#"{"channel":"c","data":{}}"#, br#"{"event":"e","data":{}}"#);
         assert_eq!(take("p-broadcast", false, of_channel), Ok("no_listener"));
         let of_client = br#"{"node":"n","channel":"c","sender":{},"data":{}}"#;
         assert_eq!(take("p-relay", false, of_client), Ok("no_listener"));
@@ -272,7 +281,11 @@ mod tests {
         let deep = nested(DEPTH_MAX + 1);
         assert_eq!(take("p-x", true, deep.as_bytes()), Err("nested deeper than 128".into()));
         for channel in ["p-broadcast", "p-relay"] {
-            assert!(take(channel, false, deep.as_bytes()).unwrap_err().contains("nested deeper than 128"));
+            assert!(
+                take(channel, false, deep.as_bytes())
+                    .unwrap_err()
+                    .contains("nested deeper than 128")
+            );
         }
     }
 
@@ -290,7 +303,10 @@ mod tests {
             ..RedisFeedSettings::default()
         };
         let problems = both.problems();
-        assert!(problems[0].contains("write one") && problems[1].contains("REDIS_PREFIX"), "{problems:?}");
+        assert!(
+            problems[0].contains("write one") && problems[1].contains("REDIS_PREFIX"),
+            "{problems:?}"
+        );
     }
 
     #[test]

@@ -170,7 +170,8 @@ impl Publisher {
         }
         let counts = self.since(before);
         let events = counts.accepted + counts.no_listener + self.appends.len() as u64;
-        self.is_idle_talk = (self.lines - first).saturating_sub(events) > events.max(IDLE_LINES_FEW);
+        self.is_idle_talk =
+            (self.lines - first).saturating_sub(events) > events.max(IDLE_LINES_FEW);
         if memchr::memchr(b'\n', rest).is_some() {
             // Bytes of the socket are copied once; what is kept from before stays where it is.
             self.unread_at = if held.is_empty() { 0 } else { held.len() - rest.len() };
@@ -220,7 +221,11 @@ impl Publisher {
 
     /// What became of each message of the last [`Publisher::take_appends`], in order; one without a result was not
     /// stored. Says what was owed, and returns what became of these lines.
-    pub fn settle(&mut self, results: Vec<Result<(), Box<str>>>, replies: &mut Vec<u8>) -> UnixCounts {
+    pub fn settle(
+        &mut self,
+        results: Vec<Result<(), Box<str>>>,
+        replies: &mut Vec<u8>,
+    ) -> UnixCounts {
         let mut results = results.into_iter();
         let mut settled = UnixCounts::default();
         for owed in std::mem::take(&mut self.owed) {
@@ -254,7 +259,10 @@ impl Publisher {
         let before = self.total;
         if self.skipping || !self.partial.is_empty() {
             self.lines += 1;
-            self.reject("the line has no end: the connection was closed in the middle of it", replies);
+            self.reject(
+                "the line has no end: the connection was closed in the middle of it",
+                replies,
+            );
             self.partial = Vec::new();
             self.skipping = false;
         }
@@ -283,7 +291,12 @@ impl Publisher {
             let total = self.total;
             self.ends_turn = self.wants_reached();
             if self.owed.is_empty() && !self.wants_reached() {
-                return put_receipt(total.accepted + total.no_listener, total.rejected, None, replies);
+                return put_receipt(
+                    total.accepted + total.no_listener,
+                    total.rejected,
+                    None,
+                    replies,
+                );
             }
             return self.owed.push(Owed::Receipt(total));
         }
@@ -359,7 +372,8 @@ mod tests {
     #[test]
     fn lines_are_published_in_order_and_an_empty_line_asks_for_a_receipt() {
         let mut publisher = Publisher::default();
-        let (published, replies) = feed(&mut publisher, format!("{GOOD}\n{GOOD}\r\n\n{GOOD}\n").as_bytes());
+        let (published, replies) =
+            feed(&mut publisher, format!("{GOOD}\n{GOOD}\r\n\n{GOOD}\n").as_bytes());
         assert_eq!((published, replies.as_str()), (3, "{\"accepted\":2,\"rejected\":0}\n"));
         assert_eq!(feed(&mut publisher, b"\n").1, "{\"accepted\":3,\"rejected\":0}\n");
     }
@@ -447,28 +461,42 @@ mod tests {
         let mut publisher = Publisher::default();
         let lines = format!("{GOOD}\n\nreached\n{GOOD}\nbad {{}}\n\n{GOOD}\n\n");
         let mut told = feed(&mut publisher, lines.as_bytes());
-        assert_eq!(told, (1, "{\"accepted\":1,\"rejected\":0}\n".into()), "before it all is as ever");
+        assert_eq!(
+            told,
+            (1, "{\"accepted\":1,\"rejected\":0}\n".into()),
+            "before it all is as ever"
+        );
         assert!(publisher.wants_reached() && !publisher.owes() && publisher.has_more());
         told = feed(&mut publisher, b"");
         assert_eq!(told.0, 1);
         assert!(told.1.contains("\"line\":5") && publisher.owes(), "{}", told.1);
         publisher.reach(7);
-        assert_eq!(settle(&mut publisher, vec![]).1, "{\"accepted\":2,\"rejected\":1,\"reached\":7}\n");
+        assert_eq!(
+            settle(&mut publisher, vec![]).1,
+            "{\"accepted\":2,\"rejected\":1,\"reached\":7}\n"
+        );
         assert_eq!(feed(&mut publisher, b""), (1, String::new()));
         publisher.reach(9);
-        assert_eq!(settle(&mut publisher, vec![]).1, "{\"accepted\":3,\"rejected\":1,\"reached\":9}\n");
+        assert_eq!(
+            settle(&mut publisher, vec![]).1,
+            "{\"accepted\":3,\"rejected\":1,\"reached\":9}\n"
+        );
         assert!(!publisher.has_more());
     }
 
     /// Feeds bytes to a publisher while somebody speaks `pulsar`.
     fn feed_topics(publisher: &mut Publisher, bytes: &[u8]) -> (UnixCounts, String) {
         let spoken = vec![Kind::PersoniumEvent, Kind::Pulsar];
-        let (mut intake, mut replies) = (Intake::new(spoken, std::sync::Arc::default()), Vec::new());
+        let (mut intake, mut replies) =
+            (Intake::new(spoken, std::sync::Arc::default()), Vec::new());
         let counts = publisher.read(bytes, 1000, &mut intake, Now::default(), drop, &mut replies);
         (counts, String::from_utf8(replies).unwrap())
     }
 
-    fn settle(publisher: &mut Publisher, results: Vec<Result<(), Box<str>>>) -> (UnixCounts, String) {
+    fn settle(
+        publisher: &mut Publisher,
+        results: Vec<Result<(), Box<str>>>,
+    ) -> (UnixCounts, String) {
         let mut replies = Vec::new();
         let counts = publisher.settle(results, &mut replies);
         (counts, String::from_utf8(replies).unwrap())
@@ -480,7 +508,10 @@ mod tests {
         let mut publisher = Publisher::default();
         let lines = format!("{GOOD}\n\n{STORED}\nbad {{}}\n\n{STORED}\n{STORED}\n\nworse {{}}\n");
         let (counts, replies) = feed_topics(&mut publisher, lines.as_bytes());
-        assert_eq!(replies, "{\"accepted\":1,\"rejected\":0}\n", "what came before it is answered at once");
+        assert_eq!(
+            replies, "{\"accepted\":1,\"rejected\":0}\n",
+            "what came before it is answered at once"
+        );
         assert_eq!(counts, UnixCounts { accepted: 1, no_listener: 0, rejected: 2 });
         let appends = publisher.take_appends();
         assert_eq!(appends.len(), 3);
@@ -488,11 +519,17 @@ mod tests {
         let (counts, replies) = settle(&mut publisher, vec![Ok(()), Err("full".into()), Ok(())]);
         assert_eq!(counts, UnixCounts { accepted: 2, no_listener: 0, rejected: 1 });
         let replies: Vec<&str> = replies.lines().collect();
-        assert!(replies[0].contains("unknown address") && replies[0].ends_with("\"line\":4}"), "{replies:?}");
+        assert!(
+            replies[0].contains("unknown address") && replies[0].ends_with("\"line\":4}"),
+            "{replies:?}"
+        );
         assert_eq!(replies[1], "{\"accepted\":2,\"rejected\":1}");
         assert_eq!(replies[2], "{\"error\":\"full\",\"line\":6}");
         assert_eq!(replies[3], "{\"accepted\":3,\"rejected\":2}");
-        assert!(replies[4].contains("unknown address") && replies[4].ends_with("\"line\":9}"), "{replies:?}");
+        assert!(
+            replies[4].contains("unknown address") && replies[4].ends_with("\"line\":9}"),
+            "{replies:?}"
+        );
         assert_eq!(replies.len(), 5);
         assert_eq!(feed_topics(&mut publisher, b"\n").1, "{\"accepted\":3,\"rejected\":3}\n");
     }
@@ -505,7 +542,8 @@ mod tests {
         let (counts, replies) = settle(&mut publisher, vec![]);
         assert_eq!(counts, UnixCounts { accepted: 0, no_listener: 0, rejected: 1 });
         assert!(
-            replies.contains("not known whether") && replies.ends_with("{\"accepted\":0,\"rejected\":1}\n")
+            replies.contains("not known whether")
+                && replies.ends_with("{\"accepted\":0,\"rejected\":1}\n")
         );
         assert!(publisher.take_appends().is_empty());
     }
@@ -513,7 +551,8 @@ mod tests {
     #[test]
     fn an_overlong_line_is_refused_without_being_kept() {
         let mut publisher = Publisher::default();
-        let (_, replies) = feed(&mut publisher, format!("event/c {}\n", "x".repeat(2000)).as_bytes());
+        let (_, replies) =
+            feed(&mut publisher, format!("event/c {}\n", "x".repeat(2000)).as_bytes());
         assert!(replies.contains("longer than 1000 bytes"), "{replies}");
         for _ in 0..1000 {
             assert_eq!(feed(&mut publisher, &[b'x'; 700]).1, "");
@@ -521,7 +560,10 @@ mod tests {
         }
         let (published, replies) = feed(&mut publisher, format!("end\n{GOOD}\n").as_bytes());
         assert_eq!(published, 1);
-        assert!(replies.contains("longer than 1000 bytes") && replies.contains("\"line\":2"), "{replies}");
+        assert!(
+            replies.contains("longer than 1000 bytes") && replies.contains("\"line\":2"),
+            "{replies}"
+        );
     }
 
     #[test]

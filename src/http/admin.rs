@@ -13,7 +13,12 @@ use super::status::DaemonStatus;
 pub fn admin(asking: &Asking<'_>, status: &DaemonStatus) -> Vec<u8> {
     let (code, body) = match asking.path {
         _ if asking.method != "GET" => {
-            return response(405, "Allow: GET, HEAD\r\n", TEXT, "Only GET and HEAD are answered here.\n");
+            return response(
+                405,
+                "Allow: GET, HEAD\r\n",
+                TEXT,
+                "Only GET and HEAD are answered here.\n",
+            );
         }
         "/healthz" => readiness::health(status),
         "/readyz" => readiness::readiness(asking.query, status),

@@ -15,8 +15,10 @@ const TRAILER_BYTES_MAX: usize = 4096;
 /// See [`TRAILER_BYTES_MAX`].
 const TRAILERS_MAX: usize = 32;
 
-const BAD_CHUNKS: Fault =
-    Fault { status: 400, reason: "The body is not in chunks as it should be (RFC 9112 section 7.1)." };
+const BAD_CHUNKS: Fault = Fault {
+    status: 400,
+    reason: "The body is not in chunks as it should be (RFC 9112 section 7.1).",
+};
 const TOO_LARGE: Fault = Fault { status: 413, reason: "The body of the request is too large." };
 /// How much of a body has come.
 pub(crate) enum Framing {
@@ -97,7 +99,8 @@ impl Chunks {
                 Step::Size => {
                     let Some(line) = line(rest, CHUNK_LINE_BYTES_MAX)? else { return Ok(None) };
                     let size = chunk_size(line).ok_or(BAD_CHUNKS)?;
-                    let size = usize::try_from(size).ok().filter(|size| *size <= limit - self.written);
+                    let size =
+                        usize::try_from(size).ok().filter(|size| *size <= limit - self.written);
                     self.at += line.len() + 2;
                     self.step = match size.ok_or(TOO_LARGE)? {
                         0 => Step::Trailer(0, 0),
@@ -123,7 +126,9 @@ impl Chunks {
                     _ => return Err(BAD_CHUNKS),
                 },
                 Step::Trailer(length, fields) => {
-                    let Some(line) = line(rest, TRAILER_BYTES_MAX - length)? else { return Ok(None) };
+                    let Some(line) = line(rest, TRAILER_BYTES_MAX - length)? else {
+                        return Ok(None);
+                    };
                     self.at += line.len() + 2;
                     if line.is_empty() {
                         return Ok(Some(self.at));
@@ -156,7 +161,8 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     let (digits, rest) = line.split_at(end);
     let rest = rest.trim_ascii_start();
-    if digits.is_empty() || digits.len() > CHUNK_DIGITS_MAX || !(rest.is_empty() || rest[0] == b';') {
+    if digits.is_empty() || digits.len() > CHUNK_DIGITS_MAX || !(rest.is_empty() || rest[0] == b';')
+    {
         return None;
     }
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -164,7 +170,8 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 
 /// Whether a line is a field: a name, a colon, and whatever.
 fn is_field(line: &[u8]) -> bool {
-    let is_of_a_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let is_of_a_name =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     let name = line.iter().position(|byte| *byte == b':').map(|at| &line[..at]);
     name.is_some_and(|name| !name.is_empty() && name.iter().all(is_of_a_name))
 }
@@ -192,7 +199,11 @@ mod tests {
     fn a_chunked_body_is_put_together_in_whatever_pieces_it_comes() {
         let text = "4\r\nWiki\r\n006;a=b\r\npedia \r\nB ;c=\"d\"\r\nin\r\nchunks.\r\n0\r\nX: y\r\nZ:\r\n\r\n";
         for piece in 1..=text.len() {
-            assert_eq!(chunked(text, piece, 100).unwrap().unwrap(), "Wikipedia in\r\nchunks.", "{piece}");
+            assert_eq!(
+                chunked(text, piece, 100).unwrap().unwrap(),
+                "Wikipedia in\r\nchunks.",
+                "{piece}"
+            );
         }
         assert_eq!(chunked("0\r\n\r\n", 1, 0).unwrap().unwrap(), "");
     }
@@ -200,7 +211,8 @@ mod tests {
     #[test]
     fn what_two_readers_could_take_for_different_bodies_is_refused_in_whatever_pieces_it_comes() {
         let line = |length: usize| format!("1;{}", "x".repeat(length - "1;".len() - 2));
-        let trailer = |length: usize| format!("0\r\nX: {}", "x".repeat(length - "X: ".len() - 2 - 2));
+        let trailer =
+            |length: usize| format!("0\r\nX: {}", "x".repeat(length - "X: ".len() - 2 - 2));
         let fields = |count: usize| format!("0\r\n{}\r\n", "X:y\r\n".repeat(count));
         for (bad, status) in [
             ("x\r\n", 400),
@@ -242,7 +254,11 @@ mod tests {
             format!("1\r\nx\r\n{}", fields(TRAILERS_MAX)),
         ] {
             for piece in (1..20).chain([good.len() - 1, good.len()]) {
-                assert_eq!(chunked(&good, piece, 100).unwrap().unwrap(), "x", "{good:?} in {piece}");
+                assert_eq!(
+                    chunked(&good, piece, 100).unwrap().unwrap(),
+                    "x",
+                    "{good:?} in {piece}"
+                );
             }
         }
     }
@@ -251,7 +267,9 @@ mod tests {
     fn a_length_has_digits_alone() {
         let length = |value: &str, limit| {
             let length = crate::http::head::digits(value.as_bytes()).ok_or(400_u16)?;
-            Framing::of(Coding::Length(length), limit).map(|it| it.len()).map_err(|fault| fault.status)
+            Framing::of(Coding::Length(length), limit)
+                .map(|it| it.len())
+                .map_err(|fault| fault.status)
         };
         assert_eq!(length("0", 0), Ok(0));
         assert_eq!(length("00100", 100), Ok(100));

@@ -24,7 +24,8 @@ pub(crate) struct Fault {
 
 const NO_REQUEST: Fault = Fault { status: 400, reason: "This is not a correct HTTP request." };
 /// A head that is longer than allowed, or has too many fields.
-pub(crate) const TOO_LARGE: Fault = Fault { status: 431, reason: "The head of the request is too large." };
+pub(crate) const TOO_LARGE: Fault =
+    Fault { status: 431, reason: "The head of the request is too large." };
 const BARE_LINE_FEED: Fault = Fault {
     status: 400,
     reason: "A line of the request does not end with CR and LF (RFC 9112 section 2.2).",
@@ -34,7 +35,8 @@ const BAD_LENGTH: Fault = Fault {
     reason: "The length of the body is not told as it should be: one Content-Length of digits alone, or \
              Transfer-Encoding: chunked (RFC 9112 section 6.3).",
 };
-const OTHER_CODING: Fault = Fault { status: 501, reason: "The one transfer coding that is read is chunked." };
+const OTHER_CODING: Fault =
+    Fault { status: 501, reason: "The one transfer coding that is read is chunked." };
 const BAD_TARGET: Fault = Fault {
     status: 400,
     reason: "The URL of the request names no host, or names it wrongly (RFC 9112 section 3.2.2).",
@@ -107,11 +109,16 @@ impl<'a> Head<'a> {
     ///
     /// # Errors
     /// When it is none.
-    pub(crate) fn read(bytes: &'a [u8], fields: &'a mut [httparse::Header<'a>]) -> Result<Self, Fault> {
+    pub(crate) fn read(
+        bytes: &'a [u8],
+        fields: &'a mut [httparse::Header<'a>],
+    ) -> Result<Self, Fault> {
         let mut request = httparse::Request::new(fields);
         match request.parse(bytes) {
             Err(httparse::Error::TooManyHeaders) => return Err(TOO_LARGE),
-            Ok(httparse::Status::Complete(_)) if has_bare_line_feed(bytes) => return Err(BARE_LINE_FEED),
+            Ok(httparse::Status::Complete(_)) if has_bare_line_feed(bytes) => {
+                return Err(BARE_LINE_FEED);
+            }
             Ok(httparse::Status::Complete(_)) => {}
             _ => return Err(NO_REQUEST),
         }
@@ -139,7 +146,9 @@ impl<'a> Head<'a> {
     }
 
     /// The name and value of every line, in order.
-    pub(crate) fn all(&self) -> impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + Clone + use<'a> {
+    pub(crate) fn all(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = (&'a str, &'a [u8])> + Clone + use<'a> {
         self.fields.iter().map(|field| (field.name, field.value))
     }
 
@@ -190,7 +199,8 @@ impl<'a> Head<'a> {
         if named.is_none() && !self.is_old {
             return Err(BAD_HOST);
         }
-        let named = std::str::from_utf8(named.unwrap_or_default()).ok().filter(|host| is_host(host));
+        let named =
+            std::str::from_utf8(named.unwrap_or_default()).ok().filter(|host| is_host(host));
         Ok(self.authority.unwrap_or(named.ok_or(BAD_HOST)?))
     }
 }
@@ -257,7 +267,8 @@ fn is_host(text: &str) -> bool {
 /// Path, query and host of a target, which may be a whole URL (RFC 9112 section 3.2.2).
 fn parts(target: &str) -> (&str, &str, Option<&str>) {
     let whole = target.split_once("://");
-    let whole = whole.filter(|(scheme, _)| SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)));
+    let whole =
+        whole.filter(|(scheme, _)| SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)));
     let (target, root, authority) = match whole {
         None => (target, "", None),
         Some((_, rest)) => {
@@ -355,7 +366,11 @@ mod tests {
         assert_eq!(origin(""), None);
         assert_eq!(origin("\r\nOrigin:"), Some(vec![]));
         assert_eq!(origin("\r\norigin: null "), Some(b"null".to_vec()));
-        assert_eq!(origin("\r\nOrigin: https://a\r\nOrigin: https://b"), Some(vec![]), "listed nowhere");
+        assert_eq!(
+            origin("\r\nOrigin: https://a\r\nOrigin: https://b"),
+            Some(vec![]),
+            "listed nowhere"
+        );
     }
 
     #[test]

@@ -57,7 +57,8 @@ impl Asking<'_> {
                 let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
                 (name, quality.unwrap_or(1.0))
             });
-            let ours = ranges.filter(|(name, _)| types.iter().any(|ours| name.eq_ignore_ascii_case(ours)));
+            let ours =
+                ranges.filter(|(name, _)| types.iter().any(|ours| name.eq_ignore_ascii_case(ours)));
             ours.fold(0.0, |most: f32, (_, quality)| most.max(quality))
         };
         let open = likes(&["application/openmetrics-text"]);
@@ -75,7 +76,9 @@ pub fn metrics(form: Exposition, status: &DaemonStatus, facts: &Facts) -> Vec<u8
     };
     match text {
         Ok(text) => response(200, "Vary: Accept\r\n", form.content_type(), &text),
-        Err(error) => response(500, "", TEXT, &format!("the metrics could not be written: {error}\n")),
+        Err(error) => {
+            response(500, "", TEXT, &format!("the metrics could not be written: {error}\n"))
+        }
     }
 }
 
@@ -110,7 +113,9 @@ fn classic(open: &str) -> String {
             help = rest.split_once(' ');
             continue;
         }
-        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+        if let Some((name, kind)) =
+            line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+        {
             let suffix = if kind == "counter" { "_total" } else { "" };
             if let Some((_, help)) = help.take() {
                 text += &format!("# HELP {name}{suffix} {help}\n");
@@ -167,8 +172,22 @@ impl Snapshot {
     fn gauges(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let gauge = MetricType::Gauge;
         family(out, gauge, None, "connections", "Open sockets", self.one(|m| &m.connections))?;
-        family(out, gauge, None, "sessions", "WebSocket sessions", self.by_dialect(|m| &m.sessions))?;
-        family(out, gauge, None, "subscriptions", "Entries of the tries", self.one(|m| &m.subscriptions))?;
+        family(
+            out,
+            gauge,
+            None,
+            "sessions",
+            "WebSocket sessions",
+            self.by_dialect(|m| &m.sessions),
+        )?;
+        family(
+            out,
+            gauge,
+            None,
+            "subscriptions",
+            "Entries of the tries",
+            self.one(|m| &m.subscriptions),
+        )?;
         family(
             out,
             gauge,
@@ -196,13 +215,29 @@ impl Snapshot {
             self.one(|m| &m.publishers),
         )?;
         // Without a broker there is nothing to be connected to, and nothing to be warned of.
-        let configured = self.by_broker(|broker| &broker.configured).into_iter().map(|(_, value)| value > 0);
+        let configured =
+            self.by_broker(|broker| &broker.configured).into_iter().map(|(_, value)| value > 0);
         let connected = self.by_broker(|broker| &broker.connected).into_iter().zip(configured);
-        let connected = connected.filter_map(|(value, configured)| configured.then_some(value)).collect();
-        family(out, gauge, None, "feed_connected", "Whether events come from the broker", connected)?;
+        let connected =
+            connected.filter_map(|(value, configured)| configured.then_some(value)).collect();
+        family(
+            out,
+            gauge,
+            None,
+            "feed_connected",
+            "Whether events come from the broker",
+            connected,
+        )?;
         let about = "Threads that have not turned for seconds";
         family(out, gauge, None, "hung_threads", about, facts::one(self.hung))?;
-        family(out, gauge, None, "mailbox_depth", "Events waiting for shards", facts::one(self.waiting))
+        family(
+            out,
+            gauge,
+            None,
+            "mailbox_depth",
+            "Events waiting for shards",
+            facts::one(self.waiting),
+        )
     }
 
     fn counters(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
@@ -231,9 +266,17 @@ impl Snapshot {
             "Events that a token kept from a session",
             self.by_dialect(|m| &m.acl_denied),
         )?;
-        family(out, counter, None, "messages", "Messages of clients", self.by_dialect(|m| &m.messages))?;
-        let handshakes = Handshake::ALL
-            .map(|(end, name)| (vec![("outcome", name)], self.sum(|m| &m.handshakes[end as usize])));
+        family(
+            out,
+            counter,
+            None,
+            "messages",
+            "Messages of clients",
+            self.by_dialect(|m| &m.messages),
+        )?;
+        let handshakes = Handshake::ALL.map(|(end, name)| {
+            (vec![("outcome", name)], self.sum(|m| &m.handshakes[end as usize]))
+        });
         family(out, counter, None, "handshakes", "Handshakes, by outcome", handshakes.into())?;
         let ends = self.by_reason(|m| &m.ends);
         family(out, counter, None, "session_ends", "Sessions that have ended, by reason", ends)?;
@@ -279,13 +322,41 @@ impl Snapshot {
     fn brokers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let counter = MetricType::Counter;
         let losses = self.by_broker(|broker| &broker.losses);
-        family(out, counter, None, "feed_losses", "Connections to the broker that were lost", losses)?;
+        family(
+            out,
+            counter,
+            None,
+            "feed_losses",
+            "Connections to the broker that were lost",
+            losses,
+        )?;
         let reconnects = self.by_broker(|broker| &broker.reconnects);
-        family(out, counter, None, "feed_reconnects", "Attempts to connect to the broker again", reconnects)?;
+        family(
+            out,
+            counter,
+            None,
+            "feed_reconnects",
+            "Attempts to connect to the broker again",
+            reconnects,
+        )?;
         let about = "Messages of the feed that were meant for others";
-        family(out, counter, None, "feed_messages_ignored", about, self.of_redis(|m| &m.messages_ignored))?;
+        family(
+            out,
+            counter,
+            None,
+            "feed_messages_ignored",
+            about,
+            self.of_redis(|m| &m.messages_ignored),
+        )?;
         let about = "Messages of the feed that were dropped because the shards had no room";
-        family(out, counter, None, "feed_messages_dropped", about, self.of_redis(|m| &m.messages_dropped))?;
+        family(
+            out,
+            counter,
+            None,
+            "feed_messages_dropped",
+            about,
+            self.of_redis(|m| &m.messages_dropped),
+        )?;
         let about = "Messages of clients, for other daemons, by outcome";
         let outcome = |name, number| (vec![("outcome", name)], number);
         let sent = outcome("sent", self.sum(|m| &m.relays_sent));
@@ -303,7 +374,14 @@ impl Snapshot {
         let echo = ("dialect", Kind::Echo.name());
         let of = |tally: Tally| self.sum(|m| &m.tallies[tally as usize]);
         let about = "Messages of an unknown kind, which were ignored";
-        family(out, counter, None, "messages_ignored", about, vec![(vec![echo], of(Tally::Ignored))])?;
+        family(
+            out,
+            counter,
+            None,
+            "messages_ignored",
+            about,
+            vec![(vec![echo], of(Tally::Ignored))],
+        )?;
         let types = [
             ("AuthError", Tally::Unauthorized),
             ("InvalidChannel", Tally::BadName),
@@ -325,7 +403,14 @@ impl Snapshot {
                 requests.push((vec![("dialect", kind.name()), ("status", name)], value));
             }
         }
-        family(out, MetricType::Counter, None, "requests", "HTTP requests that dialects answered", requests)
+        family(
+            out,
+            MetricType::Counter,
+            None,
+            "requests",
+            "HTTP requests that dialects answered",
+            requests,
+        )
     }
 
     fn verifiers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
@@ -336,9 +421,23 @@ impl Snapshot {
         let about = "Questions of sessions for remote verifiers, by outcome";
         family(out, counter, None, "token_checks", about, outcomes.into())?;
         let about = "Requests to remote verifiers";
-        family(out, counter, None, "token_check_requests", about, self.one(|m| &m.verification.requests))?;
+        family(
+            out,
+            counter,
+            None,
+            "token_check_requests",
+            about,
+            self.one(|m| &m.verification.requests),
+        )?;
         let about = "Requests to remote verifiers without an answer that can be understood";
-        family(out, counter, None, "token_check_failures", about, self.one(|m| &m.verification.failures))?;
+        family(
+            out,
+            counter,
+            None,
+            "token_check_failures",
+            about,
+            self.one(|m| &m.verification.failures),
+        )?;
         let about = "Requests to remote verifiers under way";
         family(
             out,
@@ -349,11 +448,32 @@ impl Snapshot {
             self.one(|m| &m.verification.requests_in_flight),
         )?;
         let about = "Sessions that wait for a remote verifier or live on its grant";
-        family(out, gauge, None, "token_check_sessions", about, self.one(|m| &m.verification.sessions))?;
+        family(
+            out,
+            gauge,
+            None,
+            "token_check_sessions",
+            about,
+            self.one(|m| &m.verification.sessions),
+        )?;
         let about = "Tokens that remote verifiers are asked about from time to time";
-        family(out, gauge, None, "tokens_watched", about, self.one(|m| &m.verification.tokens_watched))?;
+        family(
+            out,
+            gauge,
+            None,
+            "tokens_watched",
+            about,
+            self.one(|m| &m.verification.tokens_watched),
+        )?;
         let about = "Sessions whose grant a remote verifier has taken back";
-        family(out, counter, None, "token_revocations", about, self.one(|m| &m.verification.revocations))
+        family(
+            out,
+            counter,
+            None,
+            "token_revocations",
+            about,
+            self.one(|m| &m.verification.revocations),
+        )
     }
 
     /// Not by app or webhook: there may be very many.
@@ -398,7 +518,14 @@ impl Snapshot {
         let about = "Messages that were appended to durable topics";
         family(out, counter, None, "store_messages", about, self.one(|m| &m.store.messages))?;
         let bytes = Some(&Unit::Bytes);
-        family(out, counter, bytes, "store_appended", "Bytes of them", self.one(|m| &m.store.bytes))?;
+        family(
+            out,
+            counter,
+            bytes,
+            "store_appended",
+            "Bytes of them",
+            self.one(|m| &m.store.bytes),
+        )?;
         let about = "Bytes written for them and for everything else that the store keeps";
         family(out, counter, bytes, "store_written", about, self.one(|m| &m.store.written))?;
         let about = "Bytes of messages copied so that old segments could go";
@@ -412,7 +539,9 @@ impl Snapshot {
 
     fn topics(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
-        let of = |name, value, number: &dyn Fn(&Metrics) -> &Counter| (vec![(name, value)], self.sum(number));
+        let of = |name, value, number: &dyn Fn(&Metrics) -> &Counter| {
+            (vec![(name, value)], self.sum(number))
+        };
         let topics = vec![
             of("state", "stored", &|m| &m.store.topics),
             of("state", "loaded", &|m| &m.store.topics_loaded),
@@ -423,8 +552,10 @@ impl Snapshot {
             of("role", "consumer", &|m| &m.store.consumers),
         ];
         family(out, gauge, None, "topic_clients", "Who takes part in durable topics", clients)?;
-        let expired =
-            vec![of("what", "topic", &|m| &m.store.idle), of("what", "subscription", &|m| &m.store.expired)];
+        let expired = vec![
+            of("what", "topic", &|m| &m.store.idle),
+            of("what", "subscription", &|m| &m.store.expired),
+        ];
         let about = "Topics and subscriptions that went by themselves because nobody used them";
         family(out, counter, None, "topic_expiries", about, expired)?;
         let messages = vec![
@@ -438,8 +569,10 @@ impl Snapshot {
     }
 
     fn log(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let lines = LogLine::ALL.iter().map(|line| (vec![("line", line.name())], line.count())).collect();
-        let about = "Occurrences of what is logged at a limited rate, whether a line was written or not";
+        let lines =
+            LogLine::ALL.iter().map(|line| (vec![("line", line.name())], line.count())).collect();
+        let about =
+            "Occurrences of what is logged at a limited rate, whether a line was written or not";
         family(out, MetricType::Counter, None, "log_events", about, lines)
     }
 
@@ -456,9 +589,11 @@ impl Snapshot {
         counts: impl Fn(&Metrics, usize) -> u64,
         sum_ns: u64,
     ) -> Result<(), Error> {
-        let bounds = LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
-        let all =
-            |index| self.shards.iter().fold(0u64, |sum, metrics| sum.wrapping_add(counts(metrics, index)));
+        let bounds =
+            LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
+        let all = |index| {
+            self.shards.iter().fold(0u64, |sum, metrics| sum.wrapping_add(counts(metrics, index)))
+        };
         let counts = (0..=LATENCY_BOUNDS_US.len()).map(all);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|bucket| bucket.1).sum();
@@ -525,8 +660,14 @@ mod tests {
         ] {
             assert_eq!(form(accept), Some(expected), "{accept}");
         }
-        assert_eq!(Asking { method: "GET", path: "/readyz", ..Asking::default() }.exposition(), None);
-        assert_eq!(Asking { method: "POST", path: "/metrics", ..Asking::default() }.exposition(), None);
+        assert_eq!(
+            Asking { method: "GET", path: "/readyz", ..Asking::default() }.exposition(),
+            None
+        );
+        assert_eq!(
+            Asking { method: "POST", path: "/metrics", ..Asking::default() }.exposition(),
+            None
+        );
     }
 
     #[test]

@@ -91,13 +91,16 @@ pub fn put_not_allowed(allowed: &str, wanted: AnswerForm, out: &mut Vec<u8>) {
 #[must_use]
 pub fn refusal(status: u16) -> Vec<u8> {
     let (headers, body) = match status {
-        200 => ("", "fanfare is here. This is a WebSocket endpoint: there is nothing else to see.\n"),
+        200 => {
+            ("", "fanfare is here. This is a WebSocket endpoint: there is nothing else to see.\n")
+        }
         400 => ("", "This is not a correct WebSocket handshake (RFC 6455 section 4.2.1).\n"),
         403 => ("", "Pages of this origin may not connect here.\n"),
         404 => ("", "No protocol of this listener has this path.\n"),
-        405 => {
-            ("Allow: GET\r\n", "This is a WebSocket endpoint: send a GET request with Upgrade: websocket.\n")
-        }
+        405 => (
+            "Allow: GET\r\n",
+            "This is a WebSocket endpoint: send a GET request with Upgrade: websocket.\n",
+        ),
         408 => ("", "The request did not come in time.\n"),
         426 => (
             UPGRADE,
@@ -114,7 +117,12 @@ pub fn refusal(status: u16) -> Vec<u8> {
 /// The answer to a connection that has to come through a proxy, or has not told of its client.
 #[must_use]
 pub fn wants_proxy(reason: &str) -> Vec<u8> {
-    response(400, "", TEXT, &format!("This port is for proxies that speak the PROXY protocol: {reason}.\n"))
+    response(
+        400,
+        "",
+        TEXT,
+        &format!("This port is for proxies that speak the PROXY protocol: {reason}.\n"),
+    )
 }
 
 /// The answer to a request without TLS where TLS is spoken.

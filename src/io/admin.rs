@@ -46,7 +46,11 @@ const BODY_BYTES_MAX: usize = 8 * 1024;
 ///
 /// # Errors
 /// When there is no thread or runtime to be had.
-pub(super) fn start(hub: &Arc<Hub>, listener: OwnedFd, token: Option<AdminToken>) -> io::Result<()> {
+pub(super) fn start(
+    hub: &Arc<Hub>,
+    listener: OwnedFd,
+    token: Option<AdminToken>,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = {
         let _inside = runtime.enter();
@@ -147,13 +151,19 @@ fn oldest(guests: impl Iterator<Item = (IpAddr, bool)>) -> Option<usize> {
 }
 
 /// One request and its answer.
-async fn converse(socket: TcpStream, office: Arc<Office>, calls: Arc<AtomicBool>) -> io::Result<()> {
+async fn converse(
+    socket: TcpStream,
+    office: Arc<Office>,
+    calls: Arc<AtomicBool>,
+) -> io::Result<()> {
     let response = match timeout(REQUEST_TIMEOUT, read(&socket)).await {
         Err(_) => http::refusal(408).into(),
         Ok(request) => match request? {
             AdminRequest::None => return Ok(()),
             AdminRequest::Refused(response) => response.into(),
-            AdminRequest::Whole(bytes, head, body) => respond(&bytes, (head, body), &office, &calls).await,
+            AdminRequest::Whole(bytes, head, body) => {
+                respond(&bytes, (head, body), &office, &calls).await
+            }
         },
     };
     timeout(REQUEST_TIMEOUT, send(&socket, &response)).await?
@@ -175,7 +185,9 @@ async fn read(socket: &TcpStream) -> io::Result<AdminRequest> {
         match incoming.read(&mut bytes) {
             Ok(Some((head, body))) => return Ok(AdminRequest::Whole(bytes, head, body)),
             Ok(None) => {}
-            Err(fault) => return Ok(AdminRequest::Refused(http::refusal_saying(fault.status, fault.reason))),
+            Err(fault) => {
+                return Ok(AdminRequest::Refused(http::refusal_saying(fault.status, fault.reason)));
+            }
         }
         socket.readable().await?;
         match socket.try_read(&mut chunk) {
@@ -257,7 +269,8 @@ async fn answer(asking: &Asking<'_>, office: &Office, calls: &AtomicBool) -> Arc
         Some(Err(refusal)) => refusal.into(),
         Some(Ok(call)) => {
             if office.calls.load(Relaxed) >= CALLS_MAX {
-                return http::answer(503, b"too many requests wait for the store; try again").into();
+                return http::answer(503, b"too many requests wait for the store; try again")
+                    .into();
             }
             calls.store(true, Relaxed);
             let _calling = Calling::new(&office.calls);
@@ -305,11 +318,13 @@ async fn ask(call: TopicCall, hub: &Hub) -> Vec<u8> {
     let none = "there are no topics here: no [[listen]] has pulsar among its dialects";
     let late = "the store has not answered yet; what was asked for may still be done";
     match call {
-        TopicCall::Inquire(inquiry) => match timeout(ANSWER_TIMEOUT, hub.store.inquire(inquiry)).await {
-            Ok(Ok((status, body))) => http::answer(status, &body),
-            Ok(Err(_)) => http::answer(501, none.as_bytes()),
-            Err(_) => http::answer(503, late.as_bytes()),
-        },
+        TopicCall::Inquire(inquiry) => {
+            match timeout(ANSWER_TIMEOUT, hub.store.inquire(inquiry)).await {
+                Ok(Ok((status, body))) => http::answer(status, &body),
+                Ok(Err(_)) => http::answer(501, none.as_bytes()),
+                Err(_) => http::answer(503, late.as_bytes()),
+            }
+        }
         TopicCall::Room => match timeout(ANSWER_TIMEOUT, hub.store.survey()).await {
             Ok(Ok(survey)) => http::answer(200, survey.room.json().to_string().as_bytes()),
             Ok(Err(_)) => http::answer(501, none.as_bytes()),
@@ -353,7 +368,10 @@ mod tests {
         assert_eq!(oldest([(a, true), (b, true)].into_iter()), None);
         assert_eq!(oldest([(a, false), (b, false)].into_iter()), Some(0));
         assert_eq!(oldest([(a, false), (b, true), (b, false), (b, false)].into_iter()), Some(2));
-        assert_eq!(oldest([(b, true), (b, true), (b, false), (a, false), (a, false)].into_iter()), Some(3));
+        assert_eq!(
+            oldest([(b, true), (b, true), (b, false), (a, false), (a, false)].into_iter()),
+            Some(3)
+        );
     }
 
     /// The target and the body of a request that comes in these pieces, or the status that refuses it.
@@ -376,8 +394,14 @@ mod tests {
         let post = |lines: &str| format!("POST /topics/purge HTTP/1.1\r\nHost: x\r\n{lines}");
         let topic = Ok(Some(("/topics/purge".to_owned(), "topic=x".to_owned())));
         for (request, expected) in [
-            ("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".into(), Ok(Some(("/metrics".into(), String::new())))),
-            ("GET http://x/metrics HTTP/1.0\r\n\r\n".into(), Ok(Some(("/metrics".into(), String::new())))),
+            (
+                "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".into(),
+                Ok(Some(("/metrics".into(), String::new()))),
+            ),
+            (
+                "GET http://x/metrics HTTP/1.0\r\n\r\n".into(),
+                Ok(Some(("/metrics".into(), String::new()))),
+            ),
             (post("Content-Length: 7\r\n\r\ntopic=x"), topic.clone()),
             (post("Transfer-Encoding: chunked\r\n\r\n3\r\ntop\r\n4;a\r\nic=x\r\n0\r\n\r\n"), topic),
             (post("Content-Length: 8\r\n\r\ntopic=x"), Ok(None)),
@@ -397,7 +421,11 @@ mod tests {
             assert_eq!(read(bytes.chunks(1)), expected, "{request:.80}, byte by byte");
             for cut in 1..bytes.len() {
                 let (first, second) = bytes.split_at(cut);
-                assert_eq!(read([first, second].into_iter()), expected, "{request:.80}, cut at {cut}");
+                assert_eq!(
+                    read([first, second].into_iter()),
+                    expected,
+                    "{request:.80}, cut at {cut}"
+                );
             }
         }
     }

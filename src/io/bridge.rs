@@ -164,11 +164,14 @@ impl Hub {
         }
         if self.bridge.running.load(Relaxed) {
             let questions = questions.into_iter();
-            let messages = questions.map(|(from, question)| BridgeMessage::Question(from, question));
+            let messages =
+                questions.map(|(from, question)| BridgeMessage::Question(from, question));
             return self.bridge.inbox.post(messages);
         }
         let refused = questions.into_iter().filter_map(|(from, question)| match question {
-            TokenQuestion::Verify { attempt, .. } => Some((from, verification_service::unavailable(attempt))),
+            TokenQuestion::Verify { attempt, .. } => {
+                Some((from, verification_service::unavailable(attempt)))
+            }
             TokenQuestion::Doubt { .. } | TokenQuestion::Forget { .. } => None,
         });
         self.answer(refused.collect());
@@ -236,9 +239,15 @@ pub(super) fn configure(hub: &Arc<Hub>, settings: &Settings, feeds: Feeds) -> io
     Ok(())
 }
 
-fn start(hub: &Arc<Hub>, verifiers: Verifiers, webhooks: WebhookClient, feeds: Feeds) -> io::Result<()> {
+fn start(
+    hub: &Arc<Hub>,
+    verifiers: Verifiers,
+    webhooks: WebhookClient,
+    feeds: Feeds,
+) -> io::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("lookup").build()?;
+    let runtime =
+        runtime.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("lookup").build()?;
     let for_thread = Arc::clone(hub);
     std::thread::Builder::new().name("bridge".into()).spawn(move || {
         runtime.block_on(run(&for_thread, verifiers, webhooks, feeds));
@@ -263,7 +272,8 @@ async fn run(hub: &Arc<Hub>, verifiers: Verifiers, client: WebhookClient, feeds:
     let metrics = &hub.metrics[hub.mailboxes.len()];
     let verification = Verification::new(Arc::clone(&metrics.verification));
     let mut verification = Caller::new(verification, Arc::clone(hub));
-    let mut webhooks = Caller::new(WebhookService::new(Arc::clone(&metrics.webhooks)), Arc::clone(hub));
+    let mut webhooks =
+        Caller::new(WebhookService::new(Arc::clone(&metrics.webhooks)), Arc::clone(hub));
     configure_services(&mut verification, &mut webhooks, verifiers, client);
     loop {
         tokio::select! {
@@ -303,7 +313,8 @@ fn configure_services(
     client: WebhookClient,
 ) {
     let Verifiers { remotes, clients } = verifiers;
-    verification.configure(clients, |service, now, answers| service.configure(&remotes, now, answers));
+    verification
+        .configure(clients, |service, now, answers| service.configure(&remotes, now, answers));
     let WebhookClient { recipients, client } = client;
     webhooks.configure(vec![Some(client)], |service, now, _| service.configure(recipients, now));
 }

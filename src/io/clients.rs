@@ -102,7 +102,12 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new(addresses: Arc<Addresses>) -> Self {
-        Self { addresses, known: RefCell::default(), preambles: AHashMap::new(), is_counting: false }
+        Self {
+            addresses,
+            known: RefCell::default(),
+            preambles: AHashMap::new(),
+            is_counting: false,
+        }
     }
 
     /// Where the client of a connection is; nothing when it has gone and nothing was kept.
@@ -113,7 +118,12 @@ impl Clients {
 
     /// Counts a connection from an address, unless it has so many already; with 0 none is counted. The address of a
     /// trusted proxy is that of many clients, so it is never counted.
-    pub(super) fn admit(&self, remote: Remote, trusted: &Networks, most: usize) -> Option<Admitted> {
+    pub(super) fn admit(
+        &self,
+        remote: Remote,
+        trusted: &Networks,
+        most: usize,
+    ) -> Option<Admitted> {
         let counts = most > 0 && !trusted.contains(remote.ip);
         let may_come = !counts || self.addresses.take(remote.subscriber(), most);
         may_come.then_some(Admitted { remote, is_counted: counts })
@@ -144,7 +154,11 @@ impl Clients {
     ///
     /// # Errors
     /// When it is none.
-    pub(super) fn preamble(&mut self, id: Id, bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
+    pub(super) fn preamble(
+        &mut self,
+        id: Id,
+        bytes: &[u8],
+    ) -> Result<Option<Preamble>, MalformedPreamble> {
         let read = preamble::read(bytes)?;
         match read {
             Some(_) => drop(self.preambles.remove(&id)),
@@ -180,7 +194,9 @@ impl Clients {
         let (remote, told) = match forwarded::client(headers, trusted) {
             ForwardedClient::At(remote) => (Some(remote), ForwardedOutcome::Fine),
             ForwardedClient::Unnamed => return ForwardedOutcome::Fine,
-            ForwardedClient::Contradicted => (self.remote(id, socket), ForwardedOutcome::Contradicted),
+            ForwardedClient::Contradicted => {
+                (self.remote(id, socket), ForwardedOutcome::Contradicted)
+            }
         };
         if let Some(remote) = remote {
             let is_contradicted = told == ForwardedOutcome::Contradicted;
@@ -194,7 +210,8 @@ impl Clients {
         let told = self.known.borrow().get(&id).map(|known| known.is_told);
         // What is counted is a client's own already.
         let is_counted = self.known.borrow().get(&id).is_some_and(|known| known.is_counted);
-        let is_trusted = || self.remote(id, socket).is_some_and(|remote| trusted.contains(remote.ip));
+        let is_trusted =
+            || self.remote(id, socket).is_some_and(|remote| trusted.contains(remote.ip));
         !is_counted && (told == Some(true) || is_trusted())
     }
 
@@ -203,7 +220,8 @@ impl Clients {
     /// Returns whether it may come.
     pub(super) fn admit_session(&self, id: Id, trusted: &Networks, most: usize) -> bool {
         let mut known = self.known.borrow_mut();
-        let Some(known) = known.get_mut(&id).filter(|known| known.is_told && !known.is_counted) else {
+        let Some(known) = known.get_mut(&id).filter(|known| known.is_told && !known.is_counted)
+        else {
             return true;
         };
         let counts = most > 0 && (known.is_contradicted || !trusted.contains(known.remote.ip));
@@ -281,7 +299,13 @@ mod tests {
         vec![("X-Forwarded-For", address.as_bytes().to_vec())]
     }
 
-    fn learn(clients: &Clients, id: Id, socket: &TcpStream, networks: &Networks, address: &str) -> String {
+    fn learn(
+        clients: &Clients,
+        id: Id,
+        socket: &TcpStream,
+        networks: &Networks,
+        address: &str,
+    ) -> String {
         let headers = for_client(address);
         let headers = headers.iter().map(|(name, value)| (*name, &value[..]));
         assert_eq!(clients.learn(id, socket.as_fd(), networks, headers), ForwardedOutcome::Fine);
@@ -292,7 +316,9 @@ mod tests {
     fn an_address_has_so_many_connections_and_an_ipv6_subscriber_too() {
         let (mut clients, ..) = clients();
         let none = Networks::default();
-        for (id, text) in [(1, "192.0.2.1"), (2, "192.0.2.1"), (3, "2001:db8::1"), (4, "2001:db8::ffff:2")] {
+        for (id, text) in
+            [(1, "192.0.2.1"), (2, "192.0.2.1"), (3, "2001:db8::1"), (4, "2001:db8::ffff:2")]
+        {
             clients.keep(id, clients.admit(at(text), &none, 2).unwrap());
         }
         assert!(clients.admit(at("::ffff:192.0.2.1"), &none, 2).is_none());
@@ -341,7 +367,8 @@ mod tests {
         let proxies = trusted("127.0.0.0/8");
         let contradict = |clients: &Clients, id: Id| {
             let forged = format!("for=203.0.113.{id}");
-            let headers = [("X-Forwarded-For", &b"192.0.2.1"[..]), ("Forwarded", forged.as_bytes())];
+            let headers =
+                [("X-Forwarded-For", &b"192.0.2.1"[..]), ("Forwarded", forged.as_bytes())];
             let told = clients.learn(id, socket.as_fd(), &proxies, headers.into_iter());
             assert_eq!(told, ForwardedOutcome::Contradicted);
             assert_eq!(clients.remote(id, socket.as_fd()).unwrap().ip.to_string(), "127.0.0.1");
@@ -398,7 +425,10 @@ mod tests {
         clients.forget(1);
         assert!(clients.admit(at("127.0.0.1"), &none, 1).is_some());
         clients.keep(2, clients.admit(at("127.0.0.2"), &none, 1).unwrap());
-        assert!(clients.adopt(2, at("192.0.2.1"), &none, 1), "a proxy that is counted tells its client");
+        assert!(
+            clients.adopt(2, at("192.0.2.1"), &none, 1),
+            "a proxy that is counted tells its client"
+        );
         assert!(clients.admit(at("127.0.0.2"), &none, 1).is_some());
     }
 }

@@ -84,7 +84,8 @@ struct Socket {
 impl Socket {
     /// Bytes of memory for what has come in part of a message, and of a record of TLS.
     fn part_bytes(&self) -> usize {
-        MessageInbox::bytes(self.inbox.as_deref()) + self.tls.as_ref().map_or(0, |tls| tls.part_bytes())
+        MessageInbox::bytes(self.inbox.as_deref())
+            + self.tls.as_ref().map_or(0, |tls| tls.part_bytes())
     }
 
     /// Offers bytes to the kernel as they are.
@@ -200,7 +201,11 @@ impl Sockets {
         ready.clear();
         let probed = std::mem::take(&mut self.probed);
         let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
-        let count = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), Some(&immediately));
+        let count = epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut ready),
+            Some(&immediately),
+        );
         let mut handshakes = 0;
         let mut woken = false;
         if has_room {
@@ -327,7 +332,8 @@ impl Sockets {
     /// Counts by address from now on, when there is a limit.
     pub(super) fn configure(&mut self, shard: &Shard) {
         let sockets = self.sockets.iter().enumerate();
-        let sockets = sockets.filter_map(|(id, socket)| Some((id as Id, socket.as_ref()?.fd.as_fd())));
+        let sockets =
+            sockets.filter_map(|(id, socket)| Some((id as Id, socket.as_ref()?.fd.as_fd())));
         self.clients.configure(shard.limits(), &shard.settings().trusted_proxies, sockets);
     }
 
@@ -355,8 +361,10 @@ impl Sockets {
 
     fn read(&mut self, id: Id, shard: &mut Shard, has_room: bool, now: Now) {
         let Some(Some(socket)) = self.sockets.get_mut(id as usize) else { return };
-        let kept = if socket.awaits_preamble { self.clients.recall(id, &mut self.scratch) } else { 0 };
-        let received = rustix::net::recv(&socket.fd, &mut self.scratch[kept..], RecvFlags::DONTWAIT);
+        let kept =
+            if socket.awaits_preamble { self.clients.recall(id, &mut self.scratch) } else { 0 };
+        let received =
+            rustix::net::recv(&socket.fd, &mut self.scratch[kept..], RecvFlags::DONTWAIT);
         let mut count = match received {
             Ok((_, 0)) => return shard.lost(id, now),
             Ok((_, count)) => kept + count,
@@ -377,8 +385,9 @@ impl Sockets {
             return self.take(id, Came::Plain(count), shard, has_room, now);
         };
         let before = tls.part_bytes();
-        let heard =
-            tls.read(&mut self.scratch[..count], &mut self.tls, |records| Socket::send(&socket.fd, records));
+        let heard = tls.read(&mut self.scratch[..count], &mut self.tls, |records| {
+            Socket::send(&socket.fd, records)
+        });
         self.partials.change(before, tls.part_bytes());
         let is_blocked = tls.is_blocked();
         if !self.tls.plaintext.is_empty() {
@@ -427,7 +436,10 @@ impl Sockets {
 
     /// Sends the records that wait for a socket, and what is to come after them.
     fn flush(&mut self, id: Id) {
-        let Some(Some(Socket { fd, tls: Some(tls), .. })) = self.sockets.get_mut(id as usize) else { return };
+        let Some(Some(Socket { fd, tls: Some(tls), .. })) = self.sockets.get_mut(id as usize)
+        else {
+            return;
+        };
         match tls.flush(|records| Socket::send(fd, records)) {
             Sent::Blocked => self.interest(id, EventFlags::OUT),
             Sent::Bytes(_) if tls.is_over() => drop(rustix::net::shutdown(fd, Shutdown::Write)),

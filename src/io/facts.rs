@@ -22,7 +22,8 @@ impl Hub {
         let survey = tokio::time::timeout(STORE_PATIENCE, self.store.survey()).await;
         let survey = survey.ok().and_then(Result::ok);
         let (room, backlogs) = survey.map(|survey| (survey.room, survey.backlogs)).unzip();
-        let LastConfiguration { is_good, taken_s, limits, certificates } = self.configured.lock().clone();
+        let LastConfiguration { is_good, taken_s, limits, certificates } =
+            self.configured.lock().clone();
         let settings = self.settings();
         let speaks = |kind| self.spoken.contains(&kind);
         Facts {
@@ -67,7 +68,8 @@ fn process() -> Process {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // From the third on, behind the name, which may hold spaces (proc(5)).
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-    let fields: Vec<u64> = fields.split(' ').map(|field| field.trim().parse().unwrap_or(0)).collect();
+    let fields: Vec<u64> =
+        fields.split(' ').map(|field| field.trim().parse().unwrap_or(0)).collect();
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
     Process {
         cpu_s: (field(14) + field(15)) as f64 / ticks,

@@ -22,7 +22,9 @@ pub(super) enum Groups {
 /// The supplementary groups of a peer.
 pub(super) fn of(peer: &UCred) -> Groups {
     match std::fs::read_to_string(format!("/proc/{}/status", peer.pid.as_raw_nonzero())) {
-        Ok(status) => read(&status, peer.uid.as_raw(), peer.gid.as_raw()).map_or(Groups::Gone, Groups::Known),
+        Ok(status) => {
+            read(&status, peer.uid.as_raw(), peer.gid.as_raw()).map_or(Groups::Gone, Groups::Known)
+        }
         Err(_) if see_others() => Groups::Gone,
         Err(_) => Groups::Hidden,
     }
@@ -45,7 +47,8 @@ fn see_others() -> bool {
 
 /// The groups that a status tells of a process, if it has this user and this group.
 fn read(status: &str, uid: u32, gid: u32) -> Option<Vec<u32>> {
-    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let line =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     // Real, effective, saved, and that of the file system.
     let effective = |name: &str| line(name)?.split_whitespace().nth(1)?.parse::<u32>().ok();
     if effective("Uid") != Some(uid) || effective("Gid") != Some(gid) {
@@ -68,10 +71,15 @@ mod tests {
         assert_eq!(read(STATUS, 1001, 101), Some(vec![4, 27, 101]));
         assert_eq!(read(&STATUS.replace("4 27 101 ", ""), 1001, 101), Some(vec![]));
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let mut expected: Vec<u32> =
-            rustix::process::getgroups().unwrap().into_iter().map(rustix::process::Gid::as_raw).collect();
+        let mut expected: Vec<u32> = rustix::process::getgroups()
+            .unwrap()
+            .into_iter()
+            .map(rustix::process::Gid::as_raw)
+            .collect();
         expected.sort_unstable();
-        let Groups::Known(mut found) = of(&socket_peercred(&ours).unwrap()) else { panic!("not told") };
+        let Groups::Known(mut found) = of(&socket_peercred(&ours).unwrap()) else {
+            panic!("not told")
+        };
         found.sort_unstable();
         assert_eq!(found, expected);
     }

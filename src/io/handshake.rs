@@ -77,7 +77,8 @@ fn route(
     talk: &Talk<'_>,
     shard: &mut Shard,
 ) -> Result<Found, HandshakeRefusal> {
-    let wants_websocket = head.method == "GET" && !head.is_head && head.lists("upgrade", b"websocket");
+    let wants_websocket =
+        head.method == "GET" && !head.is_head && head.lists("upgrade", b"websocket");
     let fields = head.fields();
     if !wants_websocket && let Some(server) = shard.server(talk.kinds, head.method, head.path) {
         let body = fields.and_then(|fields| Body::of(head, &fields, bytes, server));
@@ -120,7 +121,8 @@ fn route(
             let response = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
             );
-            let is_claimed = shard.upgrade(talk.id, &upgrade, talk.kinds, response.as_bytes(), talk.now);
+            let is_claimed =
+                shard.upgrade(talk.id, &upgrade, talk.kinds, response.as_bytes(), talk.now);
             if is_claimed { Ok(Found::Session) } else { Err(not_found()) }
         }
         Err(fault) => {
@@ -141,7 +143,8 @@ fn not_found() -> HandshakeRefusal {
 
 /// Learns whose request it is that a trusted proxy passes on.
 fn learn(head: &Head<'_>, talk: &Talk<'_>, shard: &Shard) {
-    let told = talk.clients.learn(talk.id, talk.socket, &shard.settings().trusted_proxies, head.all());
+    let told =
+        talk.clients.learn(talk.id, talk.socket, &shard.settings().trusted_proxies, head.all());
     if told == ForwardedOutcome::Contradicted {
         LogLine::ProxyContradicted.warn(talk.now, || {
             let proxy = talk.clients.remote(talk.id, talk.socket);
@@ -169,7 +172,9 @@ fn admit(talk: &Talk<'_>, shard: &Shard) -> Result<(), HandshakeRefusal> {
 /// `Connection` out, makes HTTP/1.0 of it, and lets the rest through.
 fn is_handshake(head: &Head<'_>) -> bool {
     let has = |name| head.lines(name).next().is_some();
-    head.method == "GET" && !head.is_head && (has("sec-websocket-key") || has("sec-websocket-version"))
+    head.method == "GET"
+        && !head.is_head
+        && (has("sec-websocket-key") || has("sec-websocket-version"))
 }
 
 /// The client's key, or what is wrong with its handshake (RFC 6455 section 4.2.1).
@@ -189,7 +194,9 @@ fn key<'a>(head: &Head<'a>, fields: &HeadFields<'_>) -> Result<&'a [u8], Fault> 
     // 16 bytes in base64: 22 characters and two fillers.
     match head.single("sec-websocket-key") {
         Ok(Some(key))
-            if key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(|b| is_base64(*b)) =>
+            if key.len() == 24
+                && key.ends_with(b"==")
+                && key[..22].iter().all(|b| is_base64(*b)) =>
         {
             Ok(key)
         }

@@ -134,7 +134,12 @@ impl Hub {
     }
 
     /// Takes a question to the owner of its channel, or to all owners.
-    pub(super) fn ask_presence(&self, from: ConnectionRef, question: Box<PresenceQuestion>, caller: usize) {
+    pub(super) fn ask_presence(
+        &self,
+        from: ConnectionRef,
+        question: Box<PresenceQuestion>,
+        caller: usize,
+    ) {
         let shards = self.mailboxes.len();
         if let Some(owner) = question.owner(shards) {
             return self.post_from(caller, owner, Parcel::Presence(from, question));
@@ -153,7 +158,11 @@ impl Hub {
 
     /// Posts from one shard to another, or to itself, which looks by itself afterwards.
     fn post_from(&self, caller: usize, shard: usize, parcel: Parcel) {
-        if shard == caller { self.post_quietly(shard, [parcel]) } else { self.post(shard, [parcel]) }
+        if shard == caller {
+            self.post_quietly(shard, [parcel])
+        } else {
+            self.post(shard, [parcel])
+        }
     }
 
     /// Posts to one shard, behind what was broadcast before.
@@ -172,7 +181,9 @@ impl Hub {
 
     /// Pushes what was gathered, and adds to `readers` whom it concerns.
     fn push(&self, lanes: &mut Lanes, readers: &mut Readers) {
-        for (lane, publications) in lanes.0.iter_mut().enumerate().filter(|(_, lane)| !lane.is_empty()) {
+        for (lane, publications) in
+            lanes.0.iter_mut().enumerate().filter(|(_, lane)| !lane.is_empty())
+        {
             let publications = std::mem::take(publications);
             let following = self.log.push(lane, publications, |publications, following| {
                 self.announce(publications, following, readers);
@@ -183,7 +194,12 @@ impl Hub {
 
     /// Prepares for publications that are about to be seen by those who follow: their publishers wait for so many parts,
     /// and those that every shard keeps are posted to the shards that do not follow.
-    fn announce(&self, publications: &[Arc<Publication>], following: &Readers, readers: &mut Readers) {
+    fn announce(
+        &self,
+        publications: &[Arc<Publication>],
+        following: &Readers,
+        readers: &mut Readers,
+    ) {
         for publication in publications {
             let is_kept = publication.retain_s > 0;
             if let Some(tally) = &publication.tally {

@@ -6,7 +6,8 @@ use crate::dialect::Kind;
 use crate::feed::unix;
 use rustix::fd::OwnedFd;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+    sockopt,
 };
 use rustls::ServerConfig;
 use std::fs::{self, Permissions};
@@ -41,7 +42,9 @@ pub struct Listener {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another program has the port.
-    #[error("{0} is taken by another program: stop it, or choose another port (who has it: ss -ltnp)")]
+    #[error(
+        "{0} is taken by another program: stop it, or choose another port (who has it: ss -ltnp)"
+    )]
     PortTaken(SocketAddr),
     /// A port below 1024 without the right to it.
     #[error("no permission to listen on {0}: use a port above 1023, or grant CAP_NET_BIND_SERVICE")]
@@ -76,8 +79,9 @@ pub enum ListenError {
 /// When the address cannot be had.
 pub fn tcp(address: SocketAddr, shards: usize) -> Result<Vec<OwnedFd>, ListenError> {
     let probe = patiently(|| tcp_socket(address, false))?;
-    let actual = SocketAddr::try_from(rustix::net::getsockname(&probe).map_err(|e| other(address, e))?)
-        .map_err(|e| other(address, e))?;
+    let actual =
+        SocketAddr::try_from(rustix::net::getsockname(&probe).map_err(|e| other(address, e))?)
+            .map_err(|e| other(address, e))?;
     drop(probe);
     (0..shards)
         .map(|_| {
@@ -98,8 +102,9 @@ pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
 
 pub(super) fn tcp_socket(address: SocketAddr, shared: bool) -> Result<OwnedFd, ListenError> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
-        .map_err(|error| other(address, error))?;
+    let socket =
+        socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+            .map_err(|error| other(address, error))?;
     let set = || {
         sockopt::set_socket_reuseaddr(&socket, true)?;
         sockopt::set_socket_reuseport(&socket, shared)?;
@@ -137,7 +142,8 @@ pub fn unix(settings: &unix::UnixFeedSettings, path: &Path) -> Result<OwnedFd, L
     let address = unix_address(path)?;
     patiently(|| remove_stale(path, &address))?;
     if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-        fs::create_dir_all(directory).map_err(|error| failed("cannot make the directory of", error))?;
+        fs::create_dir_all(directory)
+            .map_err(|error| failed("cannot make the directory of", error))?;
     }
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
@@ -160,7 +166,8 @@ pub(super) fn permit(settings: &unix::UnixFeedSettings, path: &Path) -> Result<(
     let failed = |what: &str, error: io::Error| {
         ListenError::Other(format!("feed.unix.path: {what} {}", path.display()), error)
     };
-    let mode = unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
+    let mode =
+        unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(group_number).transpose()?;
     let group = group.unwrap_or_else(|| rustix::process::getegid().as_raw());
     if fs::metadata(path).is_ok_and(|socket| socket.gid() != group) {
@@ -175,7 +182,10 @@ pub(super) fn permit(settings: &unix::UnixFeedSettings, path: &Path) -> Result<(
 pub(super) fn unix_address(path: &Path) -> Result<SocketAddrUnix, ListenError> {
     SocketAddrUnix::new(path).map_err(|error| match error {
         rustix::io::Errno::NAMETOOLONG => ListenError::LongPath(path.into()),
-        error => ListenError::Other(format!("feed.unix.path: cannot use {}", path.display()), error.into()),
+        error => ListenError::Other(
+            format!("feed.unix.path: cannot use {}", path.display()),
+            error.into(),
+        ),
     })
 }
 
@@ -200,7 +210,9 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
-        Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.into())),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(ListenError::NotASocket(path.into()));
+        }
         Ok(_) => {}
     }
     // Without NONBLOCK the probe would wait for ever for a daemon that hangs with a full backlog.

@@ -71,7 +71,9 @@ mod tests {
     #[test]
     fn it_is_memory_that_counts_and_all_of_it_is_given_back() {
         let mut partials = Partials::default();
-        let held = |capacity: usize| PartialRequest::new(Vec::with_capacity(capacity), Progress::default());
+        let held = |capacity: usize| {
+            PartialRequest::new(Vec::with_capacity(capacity), Progress::default())
+        };
         partials.put(1, held(100));
         partials.put(2, held(50));
         partials.change(0, 70);

@@ -139,7 +139,8 @@ impl Feed {
     /// Whether some publisher is still to be told what was stored of its lines, or what it sent before the stop is still
     /// to be read, for which there is a second.
     pub(super) fn owes(&self) -> bool {
-        let has_time = |since: Instant| since.elapsed() < FEEDS_STOP_MAX && !self.open.borrow().is_empty();
+        let has_time =
+            |since: Instant| since.elapsed() < FEEDS_STOP_MAX && !self.open.borrow().is_empty();
         self.settling.get() > 0 || self.stopped.get().is_some_and(has_time)
     }
 
@@ -181,7 +182,8 @@ impl Feed {
     }
 
     fn admit(self: &Rc<Self>, socket: OwnedFd) {
-        let place = Place::take(&self.hub, self.hub.feed().publishers_max * self.hub.mailboxes.len());
+        let place =
+            Place::take(&self.hub, self.hub.feed().publishers_max * self.hub.mailboxes.len());
         let refusal = match &place {
             Some(_) => self.refusal(&socket),
             None => Some(TOO_MANY_PUBLISHERS.into()),
@@ -222,10 +224,15 @@ impl Feed {
             return None;
         }
         // It takes a file to be read, which not everybody who is refused is to cost.
-        let groups =
-            if settings.allow_gids.is_empty() { Groups::Known(Vec::new()) } else { groups::of(&peer) };
+        let groups = if settings.allow_gids.is_empty() {
+            Groups::Known(Vec::new())
+        } else {
+            groups::of(&peer)
+        };
         let hint = match &groups {
-            Groups::Known(groups) if groups.iter().any(|group| settings.allow_gids.contains(group)) => {
+            Groups::Known(groups)
+                if groups.iter().any(|group| settings.allow_gids.contains(group)) =>
+            {
                 return None;
             }
             Groups::Known(_) => "",
@@ -294,7 +301,8 @@ impl Feed {
             *self.settings.borrow_mut() = self.hub.feed();
         }
         let now = clock::now();
-        let tally = publisher.wants_reached().then(|| Arc::clone(peer.tally.get_or_init(Arc::default)));
+        let tally =
+            publisher.wants_reached().then(|| Arc::clone(peer.tally.get_or_init(Arc::default)));
         let counts = publisher.read(
             &scratch[..count],
             self.settings.borrow().line_bytes_max,
@@ -313,7 +321,11 @@ impl Feed {
             worker.turn_aside();
         }
         self.reply(peer, &replies);
-        Turn::Next(if publisher.is_idle_talk() { self.pause_after(now.monotonic_ns) } else { Duration::ZERO })
+        Turn::Next(if publisher.is_idle_talk() {
+            self.pause_after(now.monotonic_ns)
+        } else {
+            Duration::ZERO
+        })
     }
 
     /// How long a publisher has to wait whose lines have come to nothing since this moment: as many times as long as
@@ -339,7 +351,10 @@ impl Feed {
     /// Waits until a publisher has read what it has been told, for as long as it reads.
     async fn await_reader(&self, peer: &Peer) {
         let (mut taken, mut since) = (peer.taken.get(), Instant::now());
-        while peer.replies.borrow().len() > REPLY_BYTES_MAX && !peer.is_deaf.get() && !self.is_stopping() {
+        while peer.replies.borrow().len() > REPLY_BYTES_MAX
+            && !peer.is_deaf.get()
+            && !self.is_stopping()
+        {
             sleep(REPLIES_PAUSE).await;
             if peer.taken.get() != taken {
                 (taken, since) = (peer.taken.get(), Instant::now());
@@ -414,7 +429,8 @@ impl Peer {
     /// Sends what it can. Returns whether nothing is left, or nobody to have it.
     fn send(&self) -> bool {
         let mut replies = self.replies.borrow_mut();
-        let sent = rustix::net::send(&self.socket, &replies, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        let sent =
+            rustix::net::send(&self.socket, &replies, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         match sent {
             Ok(count) => {
                 drop(replies.drain(..count));

@@ -77,9 +77,16 @@ impl Pulses {
 
     /// All but the watchdog's, with the names of their threads.
     fn named(&self) -> impl Iterator<Item = (String, &Pulse)> {
-        let shards = self.shards.iter().enumerate().map(|(number, pulse)| (format!("shard-{number}"), pulse));
-        let owners =
-            self.store.iter().enumerate().map(|(index, pulse)| (owner_thread("store", index), pulse));
+        let shards = self
+            .shards
+            .iter()
+            .enumerate()
+            .map(|(number, pulse)| (format!("shard-{number}"), pulse));
+        let owners = self
+            .store
+            .iter()
+            .enumerate()
+            .map(|(index, pulse)| (owner_thread("store", index), pulse));
         let others = [("bridge", &self.bridge), ("admin", &self.admin)];
         shards.chain(owners).chain(others.into_iter().map(|(name, pulse)| (name.to_owned(), pulse)))
     }
@@ -87,7 +94,8 @@ impl Pulses {
     /// The threads that hang, each with the seconds since it has last turned.
     pub(super) fn hung(&self, now: Now) -> Vec<(String, u64)> {
         let found = self.named().filter(|(_, pulse)| pulse.hangs.load(Relaxed));
-        let mut hung: Vec<_> = found.map(|(name, pulse)| (name, pulse.silence(now).as_secs())).collect();
+        let mut hung: Vec<_> =
+            found.map(|(name, pulse)| (name, pulse.silence(now).as_secs())).collect();
         let silence = self.watchdog.silence(now);
         if silence > 2 * TURN_MAX {
             hung.push(("watchdog".into(), silence.as_secs()));

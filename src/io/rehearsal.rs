@@ -47,16 +47,19 @@ pub fn tcp(address: SocketAddr) -> Result<Occupancy, ListenError> {
 #[must_use]
 pub fn overlapping(addresses: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)> {
     // Without the file there is no IPv6.
-    let v6_only = fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|text| text.trim() == "1");
+    let v6_only =
+        fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|text| text.trim() == "1");
     let holds = |all: &SocketAddr, other: &SocketAddr| {
         let same_family = all.is_ipv4() == other.is_ipv4();
         all.ip().is_unspecified() && (same_family || (all.is_ipv6() && !v6_only))
     };
     let pairs = addresses.iter().enumerate();
-    let mut pairs =
-        pairs.flat_map(|(at, first)| addresses[at + 1..].iter().map(move |second| (*first, *second)));
+    let mut pairs = pairs
+        .flat_map(|(at, first)| addresses[at + 1..].iter().map(move |second| (*first, *second)));
     pairs.find(|(first, second)| {
-        first.port() == second.port() && first.port() != 0 && (holds(first, second) || holds(second, first))
+        first.port() == second.port()
+            && first.port() != 0
+            && (holds(first, second) || holds(second, first))
     })
 }
 
@@ -65,16 +68,22 @@ pub fn overlapping(addresses: &[SocketAddr]) -> Option<(SocketAddr, SocketAddr)>
 ///
 /// # Errors
 /// When it cannot, with what to do about it.
-pub fn unix(settings: &unix::UnixFeedSettings, path: &Path) -> Result<(Occupancy, Option<u32>), ListenError> {
+pub fn unix(
+    settings: &unix::UnixFeedSettings,
+    path: &Path,
+) -> Result<(Occupancy, Option<u32>), ListenError> {
     unix::mode(&settings.mode).ok_or_else(|| ListenError::BadMode(settings.mode.clone()))?;
     let group = settings.group.as_deref().map(listen::group_number).transpose()?;
     let address = listen::unix_address(path)?;
-    let unusable =
-        |error| ListenError::Other(format!("feed.unix.path: cannot make {}", path.display()), error);
+    let unusable = |error| {
+        ListenError::Other(format!("feed.unix.path: cannot make {}", path.display()), error)
+    };
     let held = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Occupancy::Free,
         Err(error) => return Err(unusable(error)),
-        Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(path.into())),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(ListenError::NotASocket(path.into()));
+        }
         Ok(_) if is_left_over(&address) => Occupancy::Free,
         Ok(_) => Occupancy::ByOwn,
     };
@@ -137,10 +146,13 @@ mod tests {
     #[test]
     fn an_address_of_all_overlaps_every_other_of_its_port() {
         let found = |list: &[&str]| {
-            overlapping(&list.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>()).is_some()
+            overlapping(&list.iter().map(|address| address.parse().unwrap()).collect::<Vec<_>>())
+                .is_some()
         };
         assert!(found(&["0.0.0.0:80", "127.0.0.1:80"]) && found(&["[::1]:80", "[::]:80"]));
-        assert!(!found(&["0.0.0.0:80", "127.0.0.1:81"]) && !found(&["127.0.0.1:80", "127.0.0.2:80"]));
+        assert!(
+            !found(&["0.0.0.0:80", "127.0.0.1:81"]) && !found(&["127.0.0.1:80", "127.0.0.2:80"])
+        );
         assert!(!found(&["0.0.0.0:80", "[::1]:80"]) && !found(&["0.0.0.0:0", "0.0.0.0:0"]));
     }
 

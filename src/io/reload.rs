@@ -95,7 +95,8 @@ impl Daemon {
     /// That what clients say cannot be told to other daemons before the next start, if it is to be from now on.
     fn late_relay(&self, settings: &Settings) -> Vec<String> {
         let relay = settings.channel.relay;
-        let is_late = relay == Relay::Redis && relay != self.hub.settings().channel.relay && !self.relays;
+        let is_late =
+            relay == Relay::Redis && relay != self.hub.settings().channel.relay && !self.relays;
         if is_late {
             tracing::warn!(
                 "channel.relay = \"redis\" needs a restart: until then what clients say is lost to other daemons, as \
@@ -107,7 +108,8 @@ impl Daemon {
 
     /// What becomes of the listeners. Those that are new listen already, and nobody accepts there yet.
     fn changes(&self, listen: Vec<Listen>) -> Result<Changes, RenewError> {
-        let mut open: Vec<usize> = (0..self.slots.len()).filter(|slot| self.slots[*slot].is_open).collect();
+        let mut open: Vec<usize> =
+            (0..self.slots.len()).filter(|slot| self.slots[*slot].is_open).collect();
         let mut changes = Changes::default();
         let mut fresh = VecDeque::new();
         for listen in listen {
@@ -135,7 +137,8 @@ impl Daemon {
                 return Err(RenewError::Slots);
             }
             let sockets = self.listen_anew(listen.address)?;
-            let actual = sockets.first().map(listen::local_address).transpose()?.unwrap_or(listen.address);
+            let actual =
+                sockets.first().map(listen::local_address).transpose()?.unwrap_or(listen.address);
             let slot = Slot::new(listen.address, actual, kinds);
             changes.slots.push((next, Slotted::Open(slot, sockets, listen)));
             next += 1;
@@ -152,8 +155,9 @@ impl Daemon {
     }
 
     fn listen_anew(&self, address: SocketAddr) -> Result<Vec<rustix::fd::OwnedFd>, RenewError> {
-        let has_port =
-            |slot: &&Slot| slot.is_open && slot.actual.port() == address.port() && address.port() != 0;
+        let has_port = |slot: &&Slot| {
+            slot.is_open && slot.actual.port() == address.port() && address.port() != 0
+        };
         let mut holders = self.slots.iter().filter(has_port);
         let is_wide = |address: SocketAddr| address.ip().is_unspecified();
         if let Some(slot) = holders.find(|slot| is_wide(slot.actual) || is_wide(address)) {

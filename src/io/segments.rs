@@ -35,7 +35,11 @@ fn worker() -> (Worker, SocketAddr) {
 }
 
 /// What is answered to bytes that come in these pieces.
-fn answer<'a>(worker: &mut Worker, address: SocketAddr, pieces: impl Iterator<Item = &'a [u8]>) -> String {
+fn answer<'a>(
+    worker: &mut Worker,
+    address: SocketAddr,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> String {
     let mut client = TcpStream::connect(address).unwrap();
     client.set_nodelay(true).unwrap();
     client.set_nonblocking(true).unwrap();
@@ -49,7 +53,9 @@ fn answer<'a>(worker: &mut Worker, address: SocketAddr, pieces: impl Iterator<It
         while worker.turn() {}
         match client.read_to_end(&mut bytes) {
             Ok(_) => break,
-            Err(error) => assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionReset)),
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionReset))
+            }
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
@@ -98,10 +104,12 @@ fn requests() -> Vec<Vec<u8>> {
         post(chunked, &format!("2;{}\r\n{{}}\r\n0\r\n\r\n", "x".repeat(300))),
         post(chunked, "ffffffff\r\n{}"),
     ];
-    requests.extend([good, "Host: x\r\nConnection: keep-alive\r\nConnection: upgrade\r\n"].map(|lines| {
-        // A ping and a close behind it.
-        [shake(lines).as_bytes(), b"\x89\x80\0\0\0\0", b"\x88\x82\0\0\0\0\x03\xe8"].concat()
-    }));
+    requests.extend([good, "Host: x\r\nConnection: keep-alive\r\nConnection: upgrade\r\n"].map(
+        |lines| {
+            // A ping and a close behind it.
+            [shake(lines).as_bytes(), b"\x89\x80\0\0\0\0", b"\x88\x82\0\0\0\0\x03\xe8"].concat()
+        },
+    ));
     requests.extend(
         ["", "Host: x\r\n", "Host: x\r\nHost: y\r\nConnection: Upgrade\r\n"]
             .map(|lines| shake(lines).into_bytes()),

@@ -48,7 +48,10 @@ impl Records {
     }
 
     /// Lets `write` have the rest of the buffer, longer if it asks for that.
-    fn append<E: TooSmall>(&mut self, mut write: impl FnMut(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
+    fn append<E: TooSmall>(
+        &mut self,
+        mut write: impl FnMut(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
         let mut written = write(&mut self.buffer[self.length..]);
         if let Some(needed) = written.as_ref().err().and_then(TooSmall::needed) {
             self.buffer.resize(self.length + needed, 0);
@@ -232,7 +235,11 @@ impl Tls {
     }
 
     /// Says that nothing more will come from here, once what waits has left.
-    pub(super) fn close(&mut self, scratch: &mut Scratch, mut send: impl FnMut(&[u8]) -> Sent) -> Sent {
+    pub(super) fn close(
+        &mut self,
+        scratch: &mut Scratch,
+        mut send: impl FnMut(&[u8]) -> Sent,
+    ) -> Sent {
         let was = std::mem::replace(&mut self.stage, TlsStage::Over);
         scratch.records.clear();
         if (TlsStage::Open..TlsStage::Over).contains(&was)
@@ -245,7 +252,11 @@ impl Tls {
     }
 
     /// Decrypts what is whole and keeps the rest.
-    fn take(&mut self, bytes: &mut [u8], scratch: &mut Scratch) -> Result<(TlsStage, Heard), Error> {
+    fn take(
+        &mut self,
+        bytes: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> Result<(TlsStage, Heard), Error> {
         if self.inbound.is_empty() {
             let (used, done) = process(&mut self.connection, bytes, scratch);
             self.inbound = bytes[used..].to_vec();
@@ -339,7 +350,8 @@ fn process(
 /// What was to be said before an error, and the alert that goes with it. Asking further would meet it again.
 fn say_why(connection: &mut UnbufferedServerConnection, bytes: &mut [u8], records: &mut Records) {
     while connection.wants_write()
-        && let Ok(ConnectionState::EncodeTlsData(mut data)) = connection.process_tls_records(bytes).state
+        && let Ok(ConnectionState::EncodeTlsData(mut data)) =
+            connection.process_tls_records(bytes).state
     {
         let _ = records.append(|room| data.encode(room));
     }

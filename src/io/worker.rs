@@ -295,7 +295,9 @@ impl Worker {
             }
             // A shard that takes no more connections wants no more listeners.
             Parcel::Listener(..) if self.draining => {}
-            Parcel::Listener(number, change) => self.sockets.change(number, change, &mut self.shard, now),
+            Parcel::Listener(number, change) => {
+                self.sockets.change(number, change, &mut self.shard, now)
+            }
             Parcel::Close => {
                 self.closing = true;
                 self.shard.drain(now);
@@ -410,7 +412,9 @@ mod tests {
         }
         assert_eq!(hub.store.take().len(), 50_000, "nothing was put on top");
         let requests = asked(&mut worker);
-        assert!(matches!(&requests[..], [(connection, TopicQuestion::Consume(_))] if connection.shard == 0));
+        assert!(
+            matches!(&requests[..], [(connection, TopicQuestion::Consume(_))] if connection.shard == 0)
+        );
         assert!(!worker.turn() && !worker.holds_back());
     }
 
@@ -422,12 +426,16 @@ mod tests {
         let connection = asked(&mut worker)[0].0;
         // More than a socket of this machine ever holds, in the turn in which the handshake is answered.
         let payload = vec![b'x'; 16 << 20];
-        let draft = MessageDraft::new(&TopicMessage { payload: &payload, ..TopicMessage::default() });
-        let recipient = Recipient { connection, redeliveries: 0, partition: None, wants_receipt: true };
+        let draft =
+            MessageDraft::new(&TopicMessage { payload: &payload, ..TopicMessage::default() });
+        let recipient =
+            Recipient { connection, redeliveries: 0, partition: None, wants_receipt: true };
         let message = Arc::new(draft.store(Position::FIRST, 0, 0));
         let delivery = TopicDelivery { message, recipients: vec![recipient] };
-        let parcels =
-            [Parcel::Answer(connection, Answer::Topic(TopicAnswer::Opened)), Parcel::Delivery(delivery)];
+        let parcels = [
+            Parcel::Answer(connection, Answer::Topic(TopicAnswer::Opened)),
+            Parcel::Delivery(delivery),
+        ];
         hub.post(0, parcels);
         while worker.turn() {}
         let (mut chunk, mut turns_in_vain) = (vec![0; 1 << 20], 0);
@@ -476,7 +484,8 @@ mod tests {
 
     #[test]
     fn nobody_keeps_others_from_being_read_by_asking_much() {
-        let request = CONSUMER.replace("/consumer/persistent/t/n/x/s", "/producer/persistent/t/n/x");
+        let request =
+            CONSUMER.replace("/consumer/persistent/t/n/x/s", "/producer/persistent/t/n/x");
         let (mut worker, first) = worker(&request);
         let hub = Arc::clone(&worker.hub);
         hub.store.pretend();

@@ -65,7 +65,11 @@ fn crowds_without_number_do_not_each_keep_a_copy_of_large_frames() {
     let mut outboxes: Vec<Outbox> = (0..3 * CROWDS).map(|_| Outbox::default()).collect();
     for crowd in 0..CROWDS {
         let own = turn.share(&publication(&crowd.to_string()), 0);
-        outboxes.iter_mut().skip(crowd).step_by(CROWDS).for_each(|outbox| _ = turn.push(outbox, own));
+        outboxes
+            .iter_mut()
+            .skip(crowd)
+            .step_by(CROWDS)
+            .for_each(|outbox| _ = turn.push(outbox, own));
     }
     let large = turn.share(&publication(&text), 0);
     outboxes.iter_mut().for_each(|outbox| _ = turn.push(outbox, large));
@@ -124,7 +128,11 @@ fn answers_in_a_row_to_one_connection_are_one_frame_and_those_to_others_stay_apa
     assert_eq!(drain(&mut turn, &mut b, 3).0, b"b1p");
     turn.end();
     turn.append(&mut b, b"b4");
-    assert_eq!(turn.append(&mut b, b"b5"), 12 + 3 * CHUNK_OVERHEAD_BYTES, "each answer is kept as one");
+    assert_eq!(
+        turn.append(&mut b, b"b5"),
+        12 + 3 * CHUNK_OVERHEAD_BYTES,
+        "each answer is kept as one"
+    );
     assert_eq!(drain(&mut turn, &mut b, 99).0, b"ingb2b3b4b5");
 }
 

@@ -40,14 +40,19 @@ pub fn client<'a>(
 
     match (first, second) {
         (Some(first), Some(second)) if first.ip != second.ip => ForwardedClient::Contradicted,
-        (Some(first), Some(second)) => ForwardedClient::At(if first.port.is_some() { first } else { second }),
+        (Some(first), Some(second)) => {
+            ForwardedClient::At(if first.port.is_some() { first } else { second })
+        }
         (Some(one), None) | (None, Some(one)) => ForwardedClient::At(one),
         (None, None) => ForwardedClient::Unnamed,
     }
 }
 
 /// The first address that is not trusted, or the last one before what cannot be read.
-fn last_untrusted(hops: impl Iterator<Item = Option<Remote>>, trusted: &Networks) -> Option<Remote> {
+fn last_untrusted(
+    hops: impl Iterator<Item = Option<Remote>>,
+    trusted: &Networks,
+) -> Option<Remote> {
     let mut client = None;
     for hop in hops.take(HOPS_MAX) {
         let Some(remote) = hop else { break };
@@ -107,7 +112,9 @@ fn split(text: &[u8], separator: u8) -> Option<(&[u8], Option<&[u8]>)> {
             _ if is_escaped => is_escaped = false,
             b'\\' if is_quoted => is_escaped = true,
             b'"' => is_quoted = !is_quoted,
-            byte if *byte == separator && !is_quoted => return Some((&text[..at], Some(&text[at + 1..]))),
+            byte if *byte == separator && !is_quoted => {
+                return Some((&text[..at], Some(&text[at + 1..])));
+            }
             _ => {}
         }
     }
@@ -117,7 +124,9 @@ fn split(text: &[u8], separator: u8) -> Option<(&[u8], Option<&[u8]>)> {
 /// A value without its quotes. No address has anything in it that would have to be escaped.
 fn unquoted(value: &[u8]) -> Option<&[u8]> {
     match value {
-        [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') && !inner.contains(&b'"') => Some(inner),
+        [b'"', inner @ .., b'"'] if !inner.contains(&b'\\') && !inner.contains(&b'"') => {
+            Some(inner)
+        }
         [b'"', ..] => None,
         value => Some(value),
     }
@@ -196,8 +205,11 @@ mod tests {
 
     #[test]
     fn several_lines_are_one_list() {
-        let lines =
-            [("X-Forwarded-For", "6.6.6.6, 192.0.2.1"), ("Host", "x"), ("x-forwarded-for", "10.1.1.1")];
+        let lines = [
+            ("X-Forwarded-For", "6.6.6.6, 192.0.2.1"),
+            ("Host", "x"),
+            ("x-forwarded-for", "10.1.1.1"),
+        ];
         assert_eq!(read(&lines), "192.0.2.1");
         let lines = [("Forwarded", "for=6.6.6.6, for=192.0.2.1"), ("forwarded", "for=10.1.1.1")];
         assert_eq!(read(&lines), "192.0.2.1");

@@ -70,10 +70,15 @@ fn begins(bytes: &[u8], start: &[u8]) -> bool {
 fn line(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
     let looked_at = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
     let Some(end) = memchr::memchr(b'\n', looked_at) else {
-        return if looked_at.len() == LINE_BYTES_MAX { Err(MalformedPreamble::Line) } else { Ok(None) };
+        return if looked_at.len() == LINE_BYTES_MAX {
+            Err(MalformedPreamble::Line)
+        } else {
+            Ok(None)
+        };
     };
     let text = looked_at[..end].strip_suffix(b"\r").and_then(|text| text.strip_prefix(WORD));
-    let text = text.and_then(|text| std::str::from_utf8(text).ok()).ok_or(MalformedPreamble::Line)?;
+    let text =
+        text.and_then(|text| std::str::from_utf8(text).ok()).ok_or(MalformedPreamble::Line)?;
 
     let words: Vec<&str> = text.split(' ').collect();
     let client = match words[..] {
@@ -139,8 +144,10 @@ fn binary(bytes: &[u8]) -> Result<Option<Preamble>, MalformedPreamble> {
     let Some(body) = bytes.get(FIXED_BYTES..length) else { return Ok(None) };
     let client = match family {
         _ if is_local => None,
-        0x11 => address::<4>(body).map(|(ip, port)| SocketAddr::new(Ipv4Addr::from(ip).into(), port).into()),
-        0x21 => address::<16>(body).map(|(ip, port)| SocketAddr::new(Ipv6Addr::from(ip).into(), port).into()),
+        0x11 => address::<4>(body)
+            .map(|(ip, port)| SocketAddr::new(Ipv4Addr::from(ip).into(), port).into()),
+        0x21 => address::<16>(body)
+            .map(|(ip, port)| SocketAddr::new(Ipv6Addr::from(ip).into(), port).into()),
         _ => None,
     };
     Ok(Some(Preamble { length, client }))
@@ -179,7 +186,8 @@ mod tests {
             }
         }
         let preamble = read_whole?.expect("it is whole");
-        let client = preamble.client.map_or_else(|| "the proxy".to_owned(), |client| client.to_string());
+        let client =
+            preamble.client.map_or_else(|| "the proxy".to_owned(), |client| client.to_string());
         Ok((preamble.length, client))
     }
 
@@ -191,7 +199,10 @@ mod tests {
     fn a_line_of_version_1_tells_the_client_however_it_is_cut() {
         let line = b"PROXY TCP4 192.0.2.1 10.0.0.1 4711 443\r\n";
         assert_eq!(whole(line), told(line.len(), "192.0.2.1:4711"));
-        assert_eq!(whole(&[line, &b"GET / HTTP/1.1\r\n"[..]].concat()), told(line.len(), "192.0.2.1:4711"));
+        assert_eq!(
+            whole(&[line, &b"GET / HTTP/1.1\r\n"[..]].concat()),
+            told(line.len(), "192.0.2.1:4711")
+        );
         let line = b"PROXY TCP6 2001:db8::1 2001:db8::2 0 65535\r\n";
         assert_eq!(whole(line), told(line.len(), "[2001:db8::1]:0"));
         let line = b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n";
@@ -255,7 +266,11 @@ mod tests {
             (0x21, 0x21, 35),
         ] {
             let bytes = version_2(command, family, &vec![0; body]);
-            assert_eq!(whole(&bytes), Err(MalformedPreamble::Binary), "{command:x} {family:x} {body}");
+            assert_eq!(
+                whole(&bytes),
+                Err(MalformedPreamble::Binary),
+                "{command:x} {family:x} {body}"
+            );
         }
         let long = version_2(0x21, 0x11, &vec![0; PREAMBLE_BYTES_MAX - FIXED_BYTES + 1]);
         assert_eq!(whole(&long), Err(MalformedPreamble::Long));
@@ -264,7 +279,8 @@ mod tests {
 
     #[test]
     fn what_begins_like_neither_version_is_refused_at_once() {
-        for wrong in ["GET / HTTP/1.1\r\n", "P", "PROXY", "PROXYTCP4", "\r\n\r\nX", "\x16\x03\x01"] {
+        for wrong in ["GET / HTTP/1.1\r\n", "P", "PROXY", "PROXYTCP4", "\r\n\r\nX", "\x16\x03\x01"]
+        {
             let expected =
                 if "PROXY ".starts_with(wrong) { Ok(None) } else { Err(MalformedPreamble::Absent) };
             assert_eq!(read(wrong.as_bytes()), expected, "{wrong:?}");

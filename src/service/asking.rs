@@ -11,7 +11,13 @@ pub trait Service {
     type Out<'a>;
 
     /// A connection asks something. What it asks is done in the order in which it asks.
-    fn ask(&mut self, from: ConnectionRef, question: Self::Question, now: Now, out: &mut Self::Out<'_>);
+    fn ask(
+        &mut self,
+        from: ConnectionRef,
+        question: Self::Question,
+        now: Now,
+        out: &mut Self::Out<'_>,
+    );
 
     /// Does what the time asks for.
     fn tick(&mut self, now: Now, out: &mut Self::Out<'_>);

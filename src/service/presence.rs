@@ -70,7 +70,13 @@ pub struct PresenceHost<'a> {
 }
 
 impl PresenceHost<'_> {
-    fn tell(&mut self, voice: &dyn PresenceVoice, app: &str, change: &PresenceChange<'_>, now: Now) {
+    fn tell(
+        &mut self,
+        voice: &dyn PresenceVoice,
+        app: &str,
+        change: &PresenceChange<'_>,
+        now: Now,
+    ) {
         if let Some(publication) = voice.publication(app, change, self.draft, now) {
             (self.say)(Effect::Publication(publication));
         }
@@ -100,7 +106,13 @@ impl Presence {
         }
     }
 
-    fn inquire(&self, from: ConnectionRef, app: &str, inquiry: &ChannelInquiry, host: &mut PresenceHost<'_>) {
+    fn inquire(
+        &self,
+        from: ConnectionRef,
+        app: &str,
+        inquiry: &ChannelInquiry,
+        host: &mut PresenceHost<'_>,
+    ) {
         static EMPTY: AppPresence = AppPresence::new();
         let presence = self.apps.get(app).unwrap_or(&EMPTY);
         if let ChannelInquiry::Dismiss(user) = inquiry {
@@ -145,7 +157,8 @@ impl Service for Presence {
             PresenceRequest::Leave(channel) => presence.leave(from, &channel, rules, now_ms, tell),
             PresenceRequest::Join { channel, user, info } => {
                 let listed_bytes = voice.listed_bytes(&user, &info);
-                let newcomer = Newcomer { channel: &channel, user: &user, info: &info, listed_bytes };
+                let newcomer =
+                    Newcomer { channel: &channel, user: &user, info: &info, listed_bytes };
                 let answer = match presence.join(from, newcomer, rules, tell) {
                     Joined::Present => {
                         let list = voice.list(&channel, presence);
@@ -168,7 +181,8 @@ impl Service for Presence {
     fn tick(&mut self, now: Now, host: &mut PresenceHost<'_>) {
         let Some(voice) = host.voice else { return };
         let now_ms = now.monotonic_ns / 1_000_000;
-        for (app, presence) in self.apps.iter_mut().filter(|(_, presence)| presence.is_due(now_ms)) {
+        for (app, presence) in self.apps.iter_mut().filter(|(_, presence)| presence.is_due(now_ms))
+        {
             presence.tick(now_ms, &mut |change| host.tell(voice, app, &change, now));
         }
     }

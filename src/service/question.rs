@@ -107,15 +107,29 @@ mod tests {
         let (channel, token) = ("chat:1".into(), "a.b.c".into());
         let callback = Callback { channel, token, body: "{}".into(), client };
         for question in [
-            Question::Token(TokenQuestion::Verify { dialect: DialectId(5), attempt: 7, token: "t".into() }),
+            Question::Token(TokenQuestion::Verify {
+                dialect: DialectId(5),
+                attempt: 7,
+                token: "t".into(),
+            }),
             Question::Token(TokenQuestion::Doubt { attempt: 7 }),
             Question::Token(TokenQuestion::Forget { attempt: 7 }),
             presence(PresenceRequest::Enter("room".into())),
-            presence(PresenceRequest::Join { channel: "a".into(), user: "7".into(), info: "null".into() }),
+            presence(PresenceRequest::Join {
+                channel: "a".into(),
+                user: "7".into(),
+                info: "null".into(),
+            }),
             presence(PresenceRequest::Leave("room".into())),
             presence(PresenceRequest::Miss("cache-a".into())),
-            presence(PresenceRequest::Inquire(ChannelInquiry::Batch(vec![None, Some(("a".into(), wanted))]))),
-            Question::Topic(TopicQuestion::Ack(MessageId { position: Position::END, partition: Some(2) })),
+            presence(PresenceRequest::Inquire(ChannelInquiry::Batch(vec![
+                None,
+                Some(("a".into(), wanted)),
+            ]))),
+            Question::Topic(TopicQuestion::Ack(MessageId {
+                position: Position::END,
+                partition: Some(2),
+            })),
             Question::Webhook(Box::new(Webhook::Event(event))),
             Question::Webhook(Box::new(Webhook::Callback(callback))),
             Question::Relay("{}".into()),

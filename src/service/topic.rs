@@ -76,8 +76,8 @@ pub use self::inquiry::{CursorReset, PAGE_TOPICS_MAX, TopicInquiry};
 pub use self::merge::Merge;
 pub use self::name::{NameError, TopicDomain, TopicName};
 pub use self::options::{
-    ConsumerOptions, Hashing, ProducerOptions, ReaderOptions, ReaderStart, SubscriptionType, TopicPattern,
-    WantedTopics,
+    ConsumerOptions, Hashing, ProducerOptions, ReaderOptions, ReaderStart, SubscriptionType,
+    TopicPattern, WantedTopics,
 };
 pub use self::owner::TopicOwner;
 pub use self::owner_index::{OWNERS_MAX, OwnerIndex};

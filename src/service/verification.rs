@@ -18,7 +18,8 @@ pub use self::health::VerifierChange;
 pub use self::question::{TokenAnswer, TokenQuestion};
 
 use super::{
-    Answer, Answers, ConnectionRef, DialectId, HttpCall, HttpReply, HttpService, Service, ServiceNews,
+    Answer, Answers, ConnectionRef, DialectId, HttpCall, HttpReply, HttpService, Service,
+    ServiceNews,
 };
 use crate::token::{Refusal, RemoteVerifier};
 use crate::wheel::Now;
@@ -181,9 +182,13 @@ impl HttpService for Verification {
             news.extend(changes.into_iter().map(|change| match change {
                 VerifierChange::Fails(reason) => ServiceNews {
                     is_good: false,
-                    text: format!("asking {host} failed: {reason}; clients are refused until it answers"),
+                    text: format!(
+                        "asking {host} failed: {reason}; clients are refused until it answers"
+                    ),
                 },
-                VerifierChange::Works => ServiceNews { is_good: true, text: format!("{host} answers again") },
+                VerifierChange::Works => {
+                    ServiceNews { is_good: true, text: format!("{host} answers again") }
+                }
             }));
         }
         news

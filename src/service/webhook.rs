@@ -16,7 +16,9 @@ mod webhooks;
 
 pub use self::counters::{WebhookCounters, WebhookOutcome};
 pub use self::news::{WebhookNews, WebhookTally, WebhookTrouble};
-pub use self::question::{Callback, QUEUE_BYTES_MAX, Webhook, WebhookEvent, WebhookKind, WebhookName};
+pub use self::question::{
+    Callback, QUEUE_BYTES_MAX, Webhook, WebhookEvent, WebhookKind, WebhookName,
+};
 pub use self::settings::{CallbackSettings, Recipients, WebhookApp, WebhookSettings, WebhookUrl};
 
 pub use self::callbacks::CallbackCall;

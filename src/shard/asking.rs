@@ -44,7 +44,8 @@ impl Shard {
     pub fn keep_questions(&mut self, mut questions: Vec<(ConnectionRef, Question)>) {
         debug_assert!(self.questions.is_empty(), "they would change their order");
         questions.shrink_to(QUESTIONS_KEPT);
-        let is_of_topic = |(_, question): &&(ConnectionRef, Question)| matches!(question, Question::Topic(_));
+        let is_of_topic =
+            |(_, question): &&(ConnectionRef, Question)| matches!(question, Question::Topic(_));
         self.topic_questions = questions.iter().filter(is_of_topic).count();
         self.questions = questions;
     }
@@ -58,7 +59,9 @@ impl Shard {
     /// Gives callbacks the addresses of the clients that they are about. To be called before any of them is forgotten.
     pub fn address_callbacks(&mut self, address: impl Fn(Id) -> Option<IpAddr>) {
         for place in self.unaddressed.drain(..) {
-            let Some((from, Question::Webhook(webhook))) = self.questions.get_mut(place) else { continue };
+            let Some((from, Question::Webhook(webhook))) = self.questions.get_mut(place) else {
+                continue;
+            };
             if let Webhook::Callback(callback) = &mut **webhook {
                 callback.client = address(from.id);
             }
@@ -72,9 +75,17 @@ impl Shard {
 
     /// Keeps a question of a connection that speaks this dialect. Returns the answer to one about a token that is
     /// verified here.
-    pub(super) fn ask(&mut self, id: Id, kind: Kind, question: Question, now: Now) -> Option<TokenAnswer> {
+    pub(super) fn ask(
+        &mut self,
+        id: Id,
+        kind: Kind,
+        question: Question,
+        now: Now,
+    ) -> Option<TokenAnswer> {
         match question {
-            Question::Token(TokenQuestion::Verify { token, .. }) => return self.verify(id, kind, token, now),
+            Question::Token(TokenQuestion::Verify { token, .. }) => {
+                return self.verify(id, kind, token, now);
+            }
             Question::Webhook(webhook) => {
                 if matches!(*webhook, Webhook::Callback(_)) {
                     self.unaddressed.push(self.questions.len());
@@ -100,7 +111,8 @@ impl Shard {
     pub fn answer(&mut self, to: ConnectionRef, answer: Answer, now: Now) {
         let id = to.id;
         // The connection may have gone, and its number be another's by now.
-        let session = self.sessions.get_mut(id as usize).filter(|session| session.serial == to.serial);
+        let session =
+            self.sessions.get_mut(id as usize).filter(|session| session.serial == to.serial);
         let Some(session) = session else { return };
         match answer {
             Answer::Token(attempt, _) if session.asked != attempt => {}
@@ -111,7 +123,9 @@ impl Shard {
                 }
                 self.tell(id, Input::Answer(Answer::Token(attempt, answer)), now);
             }
-            Answer::Topic(TopicAnswer::Answer(status, body)) => self.answer_request(id, status, &body, now),
+            Answer::Topic(TopicAnswer::Answer(status, body)) => {
+                self.answer_request(id, status, &body, now)
+            }
             Answer::Topic(TopicAnswer::Probe) => self.events.push(ConnectionEvent::Probe(id)),
             Answer::Presence(answer) if matches!(session.phase, Phase::Asked(..)) => {
                 self.answer_inquiry(id, answer, now);
@@ -162,7 +176,8 @@ impl Shard {
             Verdict::Ask => {
                 self.asked = self.asked.wrapping_add(1).max(1);
                 self.sessions[id as usize].asked = self.asked;
-                let question = TokenQuestion::Verify { dialect: kind.id(), attempt: self.asked, token };
+                let question =
+                    TokenQuestion::Verify { dialect: kind.id(), attempt: self.asked, token };
                 self.questions.push((self.reference(id), Question::Token(question)));
                 None
             }

@@ -23,7 +23,8 @@ impl Shard {
             let Some(session) = self.sessions.get_mut(id as usize) else { continue };
             let dialect = match &session.dialect {
                 Some(dialect)
-                    if session.serial == recipient.connection.serial && session.phase == Phase::Open =>
+                    if session.serial == recipient.connection.serial
+                        && session.phase == Phase::Open =>
                 {
                     dialect
                 }
@@ -35,7 +36,8 @@ impl Shard {
             let frame = match frames.iter().find(|made| (made.0, made.1) == (kind, form)) {
                 Some(made) => made.2,
                 None => {
-                    let publication = kind.deliver(&delivery.message, form, &mut self.shared.draft, now);
+                    let publication =
+                        kind.deliver(&delivery.message, form, &mut self.shared.draft, now);
                     let frame = self.turn.share(&Arc::new(publication), 0);
                     frames.push((kind, form, frame));
                     frame
@@ -59,8 +61,11 @@ impl Shard {
         let Some(dialect) = session.dialect.as_ref().filter(|_| session.asks_topics) else {
             return false;
         };
-        let longest =
-            dialect.kind().message_bytes_max(&self.shared.settings).max(self.limits.outbox_bytes_max);
-        session.outbox.backlog_bytes() <= self.limits.outbox_bytes_max + longest + DELIVERED_BYTES_MAX
+        let longest = dialect
+            .kind()
+            .message_bytes_max(&self.shared.settings)
+            .max(self.limits.outbox_bytes_max);
+        session.outbox.backlog_bytes()
+            <= self.limits.outbox_bytes_max + longest + DELIVERED_BYTES_MAX
     }
 }

@@ -77,7 +77,13 @@ impl Shard {
         self.metrics.partial_evictions.add(1);
         match session.phase {
             Phase::Open => {
-                self.close(id, CLOSE_TRY_LATER, "too many long messages at once", Reason::PartialLimit, now);
+                self.close(
+                    id,
+                    CLOSE_TRY_LATER,
+                    "too many long messages at once",
+                    Reason::PartialLimit,
+                    now,
+                );
             }
             Phase::Head | Phase::Body | Phase::Idle | Phase::Asked(..) | Phase::Opening => {
                 self.respond(id, &crate::http::unserved(), Reason::PartialLimit, now);
@@ -113,7 +119,8 @@ impl Shard {
             Phase::Closing | Phase::Ending | Phase::Over => return,
             Phase::Open => {}
         }
-        let text = if text.is_empty() && FREE_CODES.contains(&code) { reason.words() } else { text };
+        let text =
+            if text.is_empty() && FREE_CODES.contains(&code) { reason.words() } else { text };
         // Before anything is queued: a client that is too slow for it is closed for that.
         self.sessions[id as usize].phase = Phase::Closing;
         self.queue(id, &frame::close(code, text), now);

@@ -29,7 +29,8 @@ impl Shard {
         self.why = Why::default();
         let (mut context, actions) = self.shared.lend(now);
         actions.clear();
-        let Some(dialect) = kinds.iter().find_map(|kind| kind.open(upgrade, &mut context, actions)) else {
+        let Some(dialect) = kinds.iter().find_map(|kind| kind.open(upgrade, &mut context, actions))
+        else {
             return false;
         };
         let dialect_kind = dialect.kind();
@@ -55,7 +56,13 @@ impl Shard {
     }
 
     /// The same, with what the log is to say beside the reason.
-    pub fn respond_saying(&mut self, id: Id, response: &[u8], (reason, detail): (Reason, &str), now: Now) {
+    pub fn respond_saying(
+        &mut self,
+        id: Id,
+        response: &[u8],
+        (reason, detail): (Reason, &str),
+        now: Now,
+    ) {
         self.metrics.handshakes[reason.outcome() as usize].add(1);
         self.report_refusal(id, reason, detail, Told::response(response), now);
         self.queue(id, response, now);
@@ -63,9 +70,19 @@ impl Shard {
     }
 
     /// Refuses a handshake as its dialect wants.
-    pub(super) fn refuse(&mut self, id: Id, status: u16, text: &str, because: Option<Reason>, now: Now) {
-        let response =
-            if text.is_empty() { http::refusal(status) } else { http::refusal_saying(status, text) };
+    pub(super) fn refuse(
+        &mut self,
+        id: Id,
+        status: u16,
+        text: &str,
+        because: Option<Reason>,
+        now: Now,
+    ) {
+        let response = if text.is_empty() {
+            http::refusal(status)
+        } else {
+            http::refusal_saying(status, text)
+        };
         let reason = because.unwrap_or_else(|| by_status(status, self.why.reason));
         self.metrics.handshakes[Handshake::Refused as usize].add(1);
         self.report_refusal(id, reason, "", Some(Told { code: status, text }), now);
@@ -77,7 +94,9 @@ impl Shard {
         let session = &mut self.sessions[id as usize];
         session.phase = Phase::Open;
         self.events.push(ConnectionEvent::Opened(id));
-        if let Some(AwaitedAnswer::Response(response)) = session.pending.take().map(|pending| *pending) {
+        if let Some(AwaitedAnswer::Response(response)) =
+            session.pending.take().map(|pending| *pending)
+        {
             self.metrics.handshakes[Handshake::Accepted as usize].add(1);
             self.queue(id, &response, now);
         }
@@ -89,6 +108,8 @@ fn agreed(response: &[u8], upgrade: &Upgrade<'_>, kind: Kind) -> Box<[u8]> {
     let head = response.strip_suffix(b"\r\n").unwrap_or(response);
     match upgrade.first_subprotocol().filter(|_| kind.echoes_subprotocol()) {
         None => response.into(),
-        Some(first) => [head, b"Sec-WebSocket-Protocol: ", first.as_bytes(), b"\r\n\r\n"].concat().into(),
+        Some(first) => {
+            [head, b"Sec-WebSocket-Protocol: ", first.as_bytes(), b"\r\n\r\n"].concat().into()
+        }
     }
 }

@@ -21,13 +21,19 @@ impl Shard {
     }
 
     /// Has the presence of a dialect do something, and does what it says.
-    fn with_presence(&mut self, kind: Kind, step: impl FnOnce(&mut Presence, &mut PresenceHost<'_>)) {
+    fn with_presence(
+        &mut self,
+        kind: Kind,
+        step: impl FnOnce(&mut Presence, &mut PresenceHost<'_>),
+    ) {
         let Self { shared, presence, outgoing, questions, limits, number, .. } = self;
         // What an owner asks for has no connection of its own.
         let from = ConnectionRef { shard: *number, id: Id::MAX, serial: 0 };
         let mut say = |effect| match effect {
             Effect::Publication(publication) => outgoing.push(Outgoing::Publication(publication)),
-            Effect::Answer(connection, answer) => outgoing.push(Outgoing::Answer(connection, answer)),
+            Effect::Answer(connection, answer) => {
+                outgoing.push(Outgoing::Answer(connection, answer))
+            }
             Effect::Ask(question) => questions.push((from, question)),
         };
         let mut host = PresenceHost {
@@ -57,7 +63,8 @@ mod tests {
 
     /// Something that the connection with this number asks about an app.
     fn ask(shard: &mut Shard, id: u32, app: &str, request: PresenceRequest) {
-        let dialect = *Kind::ALL.iter().find(|kind| kind.presence(shard.settings()).is_some()).unwrap();
+        let dialect =
+            *Kind::ALL.iter().find(|kind| kind.presence(shard.settings()).is_some()).unwrap();
         let question = PresenceQuestion { dialect: dialect.id(), app: app.into(), request };
         shard.ask_presence(ConnectionRef { shard: 0, id, serial: 0 }, question, NOW);
     }

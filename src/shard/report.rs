@@ -102,7 +102,9 @@ impl From<&Input<'_>> for Why {
             Input::Answer(Answer::Topic(_)) => Reason::Topic.into(),
             Input::Deadline => Reason::Expired.into(),
             Input::Configured => Reason::App.into(),
-            Input::Answer(Answer::Presence(_)) | Input::Alive | Input::Gone => Reason::Dialect.into(),
+            Input::Answer(Answer::Presence(_)) | Input::Alive | Input::Gone => {
+                Reason::Dialect.into()
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! How a shard counts and reports those who are not let in, and sessions that end.
 
-use super::report::{Report, ReportLine, SHOWN_CHARS_MAX, Told, admit, put_place, put_told, put_why};
+use super::report::{
+    Report, ReportLine, SHOWN_CHARS_MAX, Told, admit, put_place, put_told, put_why,
+};
 use super::{Id, Shard};
 use crate::dialect::AnyDialect;
 use crate::proxy::Remote;
@@ -72,12 +74,17 @@ impl Shard {
         let _ = write!(rest, ", after {} s", u64::from(ticks) * TICK_MS / 1000);
         self.put_reason(&mut rest, reason, "");
         put_told(&mut rest, told);
-        self.reports.push(Report { id, reason, line: ReportLine { what: "session ended", rest, more } });
+        self.reports.push(Report {
+            id,
+            reason,
+            line: ReportLine { what: "session ended", rest, more },
+        });
     }
 
     fn put_subject(&self, rest: &mut String, dialect: Option<&AnyDialect>) {
         let known = dialect.and_then(AnyDialect::subject);
-        let subject = known.as_deref().or(self.why.subject.as_deref()).filter(|subject| !subject.is_empty());
+        let subject =
+            known.as_deref().or(self.why.subject.as_deref()).filter(|subject| !subject.is_empty());
         if let Some(subject) = subject {
             let _ = write!(rest, ", {:?}", start(subject, SHOWN_CHARS_MAX));
         }

@@ -142,7 +142,13 @@ impl Shard {
     }
 
     /// Asks a service for a request, which counts when its answer is there, or has not come.
-    fn await_answer(&mut self, id: Id, (kind, wanted): (Kind, AnswerForm), question: Question, now: Now) {
+    fn await_answer(
+        &mut self,
+        id: Id,
+        (kind, wanted): (Kind, AnswerForm),
+        question: Question,
+        now: Now,
+    ) {
         if let Question::Presence(question) = &question {
             let left = if question.owner(self.shards).is_some() { 1 } else { self.shards };
             let inquiry = PendingInquiry { question: question.clone(), left, answer: None };
@@ -174,7 +180,9 @@ impl Shard {
     /// An owner of channels answers the question of a request: all of them make the answer.
     pub(super) fn answer_inquiry(&mut self, id: Id, answer: PresenceAnswer, now: Now) {
         let session = &mut self.sessions[id as usize];
-        let (Phase::Asked(kind, _), Some(pending)) = (session.phase, session.pending.take()) else { return };
+        let (Phase::Asked(kind, _), Some(pending)) = (session.phase, session.pending.take()) else {
+            return;
+        };
         let AwaitedAnswer::Inquiry(mut inquiry) = *pending else { return };
         match &mut inquiry.answer {
             Some(known) => known.merge(answer),

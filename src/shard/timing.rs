@@ -45,7 +45,9 @@ impl Shard {
                 Phase::Idle => self.finish(id, Reason::Dialect, now),
                 Phase::Asked(kind, wanted) => self.give_up(id, kind, wanted.is_head, now),
                 Phase::Opening | Phase::Open => self.tell(id, Input::Deadline, now),
-                Phase::Closing | Phase::Ending | Phase::Over => return self.remove(id, Reason::Gone, now),
+                Phase::Closing | Phase::Ending | Phase::Over => {
+                    return self.remove(id, Reason::Gone, now);
+                }
             }
         }
         let session = &mut self.sessions[id as usize];

@@ -83,10 +83,11 @@ impl fmt::Debug for Static {
 
 /// The `[[token]]` tables of the file.
 fn entries(material: &[u8]) -> Result<Vec<toml::Value>, StaticError> {
-    let text = std::str::from_utf8(material).map_err(|error| place(material, error.valid_up_to()))?;
+    let text =
+        std::str::from_utf8(material).map_err(|error| place(material, error.valid_up_to()))?;
     // The error's own text would quote the line.
-    let mut file: toml::Table =
-        toml::from_str(text).map_err(|error| place(material, error.span().map_or(0, |span| span.start)))?;
+    let mut file: toml::Table = toml::from_str(text)
+        .map_err(|error| place(material, error.span().map_or(0, |span| span.start)))?;
     let entries = match file.remove("token") {
         None => Vec::new(),
         Some(toml::Value::Array(entries)) => entries,
@@ -131,9 +132,14 @@ fn json(value: toml::Value) -> Option<Value> {
         toml::Value::Float(number) => Value::Number(serde_json::Number::from_f64(number)?),
         toml::Value::Boolean(flag) => Value::Bool(flag),
         toml::Value::Datetime(time) => Value::String(time.to_string()),
-        toml::Value::Array(items) => Value::Array(items.into_iter().map(json).collect::<Option<_>>()?),
+        toml::Value::Array(items) => {
+            Value::Array(items.into_iter().map(json).collect::<Option<_>>()?)
+        }
         toml::Value::Table(table) => Value::Object(
-            table.into_iter().map(|(key, value)| Some((key, json(value)?))).collect::<Option<Map<_, _>>>()?,
+            table
+                .into_iter()
+                .map(|(key, value)| Some((key, json(value)?)))
+                .collect::<Option<Map<_, _>>>()?,
         ),
     })
 }
@@ -192,7 +198,9 @@ pub enum EntryProblem {
     #[error("the same token is listed before; keep one")]
     Repeated,
     /// Not a moment.
-    #[error("expires_at is neither unix seconds nor a time with its offset, such as 2030-01-01T00:00:00Z")]
+    #[error(
+        "expires_at is neither unix seconds nor a time with its offset, such as 2030-01-01T00:00:00Z"
+    )]
     ExpiresAt,
     /// The names of a JWT's times, which mean nothing here.
     #[error("exp and nbf have no effect in a list; use expires_at")]

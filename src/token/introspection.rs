@@ -91,8 +91,8 @@ impl Default for IntrospectionSettings {
 impl IntrospectionSettings {
     pub(super) fn check(&self) -> Result<(), VerifierError> {
         Endpoint::new(&self.url)?;
-        let secrets =
-            usize::from(self.client_secret.is_some()) + usize::from(self.client_secret_file.is_some());
+        let secrets = usize::from(self.client_secret.is_some())
+            + usize::from(self.client_secret_file.is_some());
         if secrets != usize::from(self.client_id.is_some()) {
             return Err(VerifierError::ClientCredentials);
         }
@@ -156,12 +156,18 @@ impl Introspection {
     pub(super) fn read(&self, status: u16, body: &[u8], now_ms: u64) -> Finding {
         match status {
             200 => {}
-            401 => return Finding::Unclear("it refuses client_id and client_secret (status 401)".into()),
+            401 => {
+                return Finding::Unclear(
+                    "it refuses client_id and client_secret (status 401)".into(),
+                );
+            }
             _ => return Finding::Unclear(format!("it answered with status {status}")),
         }
         let mut claims = match unique::object(body) {
             Ok(claims) => claims,
-            Err(Flaw::NoObject) => return Finding::Unclear("its answer is not a JSON object".into()),
+            Err(Flaw::NoObject) => {
+                return Finding::Unclear("its answer is not a JSON object".into());
+            }
             // Some text of the token's own may have come into the answer as it was.
             Err(Flaw::Repeated) => return Finding::Refused(Refusal::Ambiguous),
         };
@@ -181,7 +187,9 @@ impl Introspection {
         let scope = match claims.get("scope") {
             None | Some(Value::Null) => Some(self.privileges(claims.get("p_roles"))),
             // The order of words means nothing (RFC 6749 section 3.3), and must not look like a change.
-            Some(Value::String(scope)) => Some(scope.split(' ').filter(|word| !word.is_empty()).collect()),
+            Some(Value::String(scope)) => {
+                Some(scope.split(' ').filter(|word| !word.is_empty()).collect())
+            }
             Some(_) => None,
         };
         if let Some(words) = scope {
@@ -211,8 +219,8 @@ fn secret_of(material: &[u8]) -> Result<&str, VerifierError> {
 /// The client's name and secret, form-encoded before they are joined (RFC 6749 section 2.3.1).
 fn basic(id: &str, secret: &str) -> HeaderValue {
     let joined = format!("{}:{}", form_encoded(id), form_encoded(secret));
-    let mut value =
-        HeaderValue::try_from(format!("Basic {}", STANDARD.encode(joined))).expect("base64 is visible ASCII");
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(joined)))
+        .expect("base64 is visible ASCII");
     value.set_sensitive(true);
     value
 }

@@ -49,10 +49,14 @@ fn key(
     algorithms: &[Algorithm],
     number: usize,
 ) -> Result<Option<JwtKey>, JwksError> {
-    let mut usable: Vec<Algorithm> =
-        kind_algorithms(jwk).iter().copied().filter(|algorithm| algorithms.contains(algorithm)).collect();
+    let mut usable: Vec<Algorithm> = kind_algorithms(jwk)
+        .iter()
+        .copied()
+        .filter(|algorithm| algorithms.contains(algorithm))
+        .collect();
     if let Some(own) = jwk.get("alg") {
-        usable.retain(|algorithm| own.as_str().and_then(|own| own.parse().ok()) == Some(*algorithm));
+        usable
+            .retain(|algorithm| own.as_str().and_then(|own| own.parse().ok()) == Some(*algorithm));
     }
     if usable.is_empty() || !verifies(jwk) {
         return Ok(None);
@@ -71,7 +75,9 @@ fn key(
 
 /// The algorithms a key of this kind can serve, whatever it says about itself.
 fn kind_algorithms(jwk: &Map<String, Value>) -> &'static [Algorithm] {
-    use Algorithm::{ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
+    use Algorithm::{
+        ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
+    };
     let member = |name| jwk.get(name).and_then(Value::as_str);
     match (member("kty"), member("crv")) {
         (Some("RSA"), _) => &[RS256, RS384, RS512, PS256, PS384, PS512],
@@ -87,7 +93,9 @@ fn kind_algorithms(jwk: &Map<String, Value>) -> &'static [Algorithm] {
 fn verifies(jwk: &Map<String, Value>) -> bool {
     let by_use = jwk.get("use").is_none_or(|purpose| purpose == "sig");
     let by_operations = jwk.get("key_ops").is_none_or(|operations| {
-        operations.as_array().is_some_and(|operations| operations.iter().any(|name| name == "verify"))
+        operations
+            .as_array()
+            .is_some_and(|operations| operations.iter().any(|name| name == "verify"))
     });
     by_use && by_operations
 }
@@ -139,7 +147,9 @@ pub enum JwksError {
         column: usize,
     },
     /// No `keys`.
-    #[error("the JWKS file is not a key set; it has the form {{\"keys\": [ … ]}} (RFC 7517 section 5)")]
+    #[error(
+        "the JWKS file is not a key set; it has the form {{\"keys\": [ … ]}} (RFC 7517 section 5)"
+    )]
     Shape,
     /// An element of `keys` is not an object.
     #[error("key {number} of the JWKS file is not an object")]
@@ -148,7 +158,9 @@ pub enum JwksError {
         number: usize,
     },
     /// A member of a key is missing or not what it has to be.
-    #[error("key {number} of the JWKS file has no usable \"{member}\"; export the set from the issuer again")]
+    #[error(
+        "key {number} of the JWKS file has no usable \"{member}\"; export the set from the issuer again"
+    )]
     Member {
         /// Position of the key.
         number: usize,
@@ -180,7 +192,9 @@ pub enum JwksError {
         found: usize,
     },
     /// An algorithm is configured in vain.
-    #[error("the JWKS file has no key for {algorithm:?}; add one, or take {algorithm:?} off algorithms")]
+    #[error(
+        "the JWKS file has no key for {algorithm:?}; add one, or take {algorithm:?} off algorithms"
+    )]
     NoKeyFor {
         /// The configured algorithm.
         algorithm: Algorithm,

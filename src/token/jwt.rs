@@ -65,8 +65,14 @@ impl Jwt {
         Ok(Grant::new(expires_at_ms, claims))
     }
 
-    fn check_signature(&self, header: &[u8], message: &str, signature: &str) -> Result<(), Refusal> {
-        let header: JwtHeader<'_> = serde_json::from_slice(header).map_err(|_| Refusal::Malformed)?;
+    fn check_signature(
+        &self,
+        header: &[u8],
+        message: &str,
+        signature: &str,
+    ) -> Result<(), Refusal> {
+        let header: JwtHeader<'_> =
+            serde_json::from_slice(header).map_err(|_| Refusal::Malformed)?;
         if header.crit {
             return Err(Refusal::Extension);
         }
@@ -109,7 +115,8 @@ impl Jwt {
             }
         }
         let Some(expiry) = claims.get("exp") else { return Ok(NEVER_MS) };
-        let expires_at_ms = any_ms(expiry).ok_or(Refusal::BadExpiry)?.saturating_add(self.leeway_ms);
+        let expires_at_ms =
+            any_ms(expiry).ok_or(Refusal::BadExpiry)?.saturating_add(self.leeway_ms);
         if now_ms >= expires_at_ms { Err(Refusal::Expired) } else { Ok(expires_at_ms) }
     }
 }
@@ -162,7 +169,9 @@ pub(super) fn unix_ms(value: &Value) -> Option<u64> {
         None => {
             // The range is checked on the float, NaN failing it, so that the conversion is exact.
             let seconds = value.as_f64()?;
-            (0.0..UNIX_S_MAX as f64 + 1.0).contains(&seconds).then(|| (seconds * 1000.0).round() as u64)
+            (0.0..UNIX_S_MAX as f64 + 1.0)
+                .contains(&seconds)
+                .then(|| (seconds * 1000.0).round() as u64)
         }
     }
 }

@@ -50,7 +50,10 @@ impl JwtKey {
     }
 
     /// One public key in PEM, for the RSA, ECDSA and EdDSA algorithms.
-    pub(super) fn from_public_pem(material: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeyError> {
+    pub(super) fn from_public_pem(
+        material: &[u8],
+        algorithms: &[Algorithm],
+    ) -> Result<Self, KeyError> {
         if let Some(&algorithm) = algorithms.iter().find(|a| a.family() == AlgorithmFamily::Hmac) {
             return Err(KeyError::NeedsSecret { algorithm });
         }
@@ -74,7 +77,11 @@ impl JwtKey {
     }
 
     /// Any key, if it works with each of the algorithms.
-    pub(super) fn new(name: KeyName, algorithms: Vec<Algorithm>, key: DecodingKey) -> Result<Self, KeyError> {
+    pub(super) fn new(
+        name: KeyName,
+        algorithms: Vec<Algorithm>,
+        key: DecodingKey,
+    ) -> Result<Self, KeyError> {
         for &algorithm in &algorithms {
             probe(algorithm, &key)?;
         }
@@ -95,13 +102,18 @@ impl JwtKey {
     ///
     /// The library's verifier for a key is not kept but made anew: it is neither `Send` nor `Sync`, and
     /// making one costs two hash blocks at most for a secret, and little next to the signature otherwise.
-    pub(super) fn verifies(&self, algorithm: Algorithm, message: &str, sig: &str) -> Result<bool, Refusal> {
-        jsonwebtoken::crypto::verify(sig, message.as_bytes(), &self.key, algorithm).map_err(|error| {
-            match error.kind() {
+    pub(super) fn verifies(
+        &self,
+        algorithm: Algorithm,
+        message: &str,
+        sig: &str,
+    ) -> Result<bool, Refusal> {
+        jsonwebtoken::crypto::verify(sig, message.as_bytes(), &self.key, algorithm).map_err(
+            |error| match error.kind() {
                 ErrorKind::Base64(_) => Refusal::Malformed,
                 _ => Refusal::Signature,
-            }
-        })
+            },
+        )
     }
 
     pub(super) fn works_with(&self, algorithm: Algorithm) -> bool {
@@ -111,7 +123,11 @@ impl JwtKey {
 
 /// The secret without the line ending an editor or `echo` puts behind it, if each of the algorithms is an
 /// HMAC one for which it is long enough; where leniency is asked for, any byte is.
-fn secret<'a>(material: &'a [u8], algorithms: &[Algorithm], rigour: Rigour) -> Result<&'a [u8], KeyError> {
+fn secret<'a>(
+    material: &'a [u8],
+    algorithms: &[Algorithm],
+    rigour: Rigour,
+) -> Result<&'a [u8], KeyError> {
     let secret = material.strip_suffix(b"\n").unwrap_or(material);
     let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
     for &algorithm in algorithms {
@@ -123,7 +139,9 @@ fn secret<'a>(material: &'a [u8], algorithms: &[Algorithm], rigour: Rigour) -> R
         return Err(KeyError::SecretIsPem);
     }
     if rigour == Rigour::Strict || secret.is_empty() {
-        algorithms.iter().try_for_each(|&algorithm| check_secret_length(secret.len(), algorithm))?;
+        algorithms
+            .iter()
+            .try_for_each(|&algorithm| check_secret_length(secret.len(), algorithm))?;
     }
     Ok(secret)
 }
@@ -135,7 +153,11 @@ pub(super) fn check_secret_length(bytes: usize, algorithm: Algorithm) -> Result<
         Algorithm::HS384 => 48,
         _ => 64,
     };
-    if bytes < bytes_min { Err(KeyError::ShortSecret { bytes, algorithm, bytes_min }) } else { Ok(()) }
+    if bytes < bytes_min {
+        Err(KeyError::ShortSecret { bytes, algorithm, bytes_min })
+    } else {
+        Ok(())
+    }
 }
 
 /// The key that signs: a secret for the HMAC algorithms, else a private key in PEM.

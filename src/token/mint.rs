@@ -52,8 +52,8 @@ fn sign(
     rigour: Rigour,
 ) -> Result<String, MintError> {
     let key = signing_key(algorithm, key_material, rigour)?;
-    let token =
-        jsonwebtoken::encode(&Header::new(algorithm), claims, &key).map_err(|_| MintError::Signing)?;
+    let token = jsonwebtoken::encode(&Header::new(algorithm), claims, &key)
+        .map_err(|_| MintError::Signing)?;
     if token.len() > TOKEN_BYTES_MAX {
         return Err(MintError::TooLong { bytes: token.len() });
     }
@@ -67,10 +67,14 @@ pub enum MintError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The key looks right and does not sign.
-    #[error("the private key does not sign; check it with `openssl pkey -check -noout -in private.pem`")]
+    #[error(
+        "the private key does not sign; check it with `openssl pkey -check -noout -in private.pem`"
+    )]
     Signing,
     /// No verifier would look at the token.
-    #[error("the token would be {bytes} bytes, and at most {TOKEN_BYTES_MAX} are verified; use fewer claims")]
+    #[error(
+        "the token would be {bytes} bytes, and at most {TOKEN_BYTES_MAX} are verified; use fewer claims"
+    )]
     TooLong {
         /// Length of the token.
         bytes: usize,

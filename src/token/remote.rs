@@ -144,7 +144,8 @@ impl RemoteVerifier {
 
     /// The same, trusting the certificates of this PEM file, and what they have signed, instead of the system's.
     pub(super) fn trusting(&self, pem: &[u8]) -> Result<Self, VerifierError> {
-        let named: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let named: Result<Vec<CertificateDer<'static>>, _> =
+            CertificateDer::pem_slice_iter(pem).collect();
         let named = named.map_err(|_| VerifierError::Authorities)?;
         let config = trust::named(named).map_err(|_| VerifierError::Authorities)?;
         Ok(Self { trusted: Some(Arc::new(config)), ..self.clone() })
@@ -199,14 +200,19 @@ impl RemoteVerifier {
         };
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("fanfare/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("fanfare/", env!("CARGO_PKG_VERSION"))),
+        );
         request
     }
 
     /// What an answer means that has come at `now_ms`, unix milliseconds.
     pub fn read(&self, inquiry: TokenInquiry, status: u16, body: &[u8], now_ms: u64) -> Finding {
         match &self.protocol {
-            RemoteProtocol::Introspection(introspection) => introspection.read(status, body, now_ms),
+            RemoteProtocol::Introspection(introspection) => {
+                introspection.read(status, body, now_ms)
+            }
             RemoteProtocol::WazoAuth(wazo_auth) => wazo_auth.read(inquiry, status, body, now_ms),
         }
     }

@@ -24,8 +24,8 @@ const LEEWAY_S_MAX: u64 = 60;
 
 /// The algorithms that a configuration can name.
 const NAMES: [&str; 12] = [
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384",
-    "EdDSA",
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
+    "ES384", "EdDSA",
 ];
 
 /// What verifies tokens.
@@ -49,9 +49,10 @@ impl TokenSettings {
     /// The file whose content [`Verifier::new`](super::Verifier::new) needs; `None` when it needs none.
     pub fn file(&self) -> Option<&Path> {
         match self {
-            Self::Jwt(jwt) => {
-                [&jwt.secret_file, &jwt.public_key_file, &jwt.jwks_file].into_iter().flatten().next()
-            }
+            Self::Jwt(jwt) => [&jwt.secret_file, &jwt.public_key_file, &jwt.jwks_file]
+                .into_iter()
+                .flatten()
+                .next(),
             Self::Static(list) => Some(&list.file),
             Self::Introspection(introspection) => introspection.client_secret_file.as_ref(),
             Self::WazoAuth(_) => None,

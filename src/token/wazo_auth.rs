@@ -124,7 +124,13 @@ impl WazoAuth {
             )
     }
 
-    pub(super) fn read(&self, inquiry: TokenInquiry, status: u16, body: &[u8], now_ms: u64) -> Finding {
+    pub(super) fn read(
+        &self,
+        inquiry: TokenInquiry,
+        status: u16,
+        body: &[u8],
+        now_ms: u64,
+    ) -> Finding {
         match status {
             200..=299 if self.asks_by_head(inquiry) => Finding::Confirmed,
             200 => read(body, now_ms),

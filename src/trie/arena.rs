@@ -83,7 +83,8 @@ impl Arena {
         let at = if head == NONE {
             self.extend(size)
         } else {
-            let next = *self.get(head).first_chunk::<4>().expect("a block is at least a granule long");
+            let next =
+                *self.get(head).first_chunk::<4>().expect("a block is at least a granule long");
             self.free[class] = u32::from_le_bytes(next);
             self.free_bytes -= size;
             head
@@ -132,7 +133,8 @@ impl Arena {
             chunk.reserve_exact(more.min(CHUNK_BYTES - start));
         }
         chunk.resize(start + size, 0);
-        u32::try_from(index * CHUNK_GRANULES + start / GRANULE).expect("has_room() was asked before")
+        u32::try_from(index * CHUNK_GRANULES + start / GRANULE)
+            .expect("has_room() was asked before")
     }
 }
 
@@ -160,7 +162,10 @@ mod tests {
             assert!(index < CLASSES && size >= len && size % GRANULE == 0, "{len}");
             assert!(size - len < GRANULE || (size - len) * 8 < len, "{len} in {size}");
             let (next, next_size) = class(len + 1);
-            assert!((next, next_size) == (index, size) || (next > index && next_size > size), "{len}");
+            assert!(
+                (next, next_size) == (index, size) || (next > index && next_size > size),
+                "{len}"
+            );
         }
     }
 

@@ -137,10 +137,16 @@ impl Node {
 
     pub(super) fn read(view: View<'_>) -> Self {
         let values = match view.stored() {
-            Stored::List(list) => Values::List(list.iter().map(|value| u64::from_le_bytes(*value)).collect()),
+            Stored::List(list) => {
+                Values::List(list.iter().map(|value| u64::from_le_bytes(*value)).collect())
+            }
             Stored::Set(set) => Values::Set(set),
         };
-        Self { label: SmallVec::from_slice(view.label()), children: view.children().collect(), values }
+        Self {
+            label: SmallVec::from_slice(view.label()),
+            children: view.children().collect(),
+            values,
+        }
     }
 
     pub(super) fn has_values(&self) -> bool {
@@ -170,7 +176,8 @@ impl Node {
         };
         debug_assert!(self.label.len() <= LABEL_BYTES_MAX && self.children.len() <= 256);
         debug_assert!(values <= LIST_MAX || values == SET);
-        let header = self.label.len() | self.children.len() << CHILDREN_SHIFT | values << VALUES_SHIFT;
+        let header =
+            self.label.len() | self.children.len() << CHILDREN_SHIFT | values << VALUES_SHIFT;
         out.clear();
         out.extend_from_slice(&(header as u32).to_le_bytes());
         out.extend_from_slice(&self.label);
@@ -179,7 +186,9 @@ impl Node {
             out.extend_from_slice(&child.to_le_bytes());
         }
         match &self.values {
-            Values::List(list) => list.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes())),
+            Values::List(list) => {
+                list.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()))
+            }
             Values::Set(set) => out.extend_from_slice(&set.to_le_bytes()),
         }
     }
@@ -215,7 +224,8 @@ mod tests {
 
     #[test]
     fn a_record_reads_back_as_written_at_every_limit() {
-        for (label, children, values) in [(0, 0, 0), (3, 1, 1), (0, 10, 2), (LABEL_BYTES_MAX, 256, LIST_MAX)]
+        for (label, children, values) in
+            [(0, 0, 0), (3, 1, 1), (0, 10, 2), (LABEL_BYTES_MAX, 256, LIST_MAX)]
         {
             let mut node = Node::new(&vec![7; label]);
             for key in (0..children).rev() {
@@ -230,7 +240,10 @@ mod tests {
             let view = View::new(&record);
             assert_eq!((view.len(), view.label().len()), (len, label));
             for key in 0..=255 {
-                assert_eq!(view.child(key), (u32::from(key) < children).then(|| u32::from(key) * 1000));
+                assert_eq!(
+                    view.child(key),
+                    (u32::from(key) < children).then(|| u32::from(key) * 1000)
+                );
             }
             let Values::List(list) = Node::read(view).values else { panic!("a list was written") };
             assert_eq!(list.len(), values);

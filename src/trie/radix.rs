@@ -130,7 +130,9 @@ impl Radix {
                 self.split(place, &rest[common..], common, value);
                 return true;
             };
-            let Some((&byte, below)) = below.split_first() else { return self.add_value(place, value) };
+            let Some((&byte, below)) = below.split_first() else {
+                return self.add_value(place, value);
+            };
             let Some(child) = node.child(byte) else {
                 let mut node = Node::read(node);
                 node.add_child(byte, self.add(&Node::leaf(below, value)));

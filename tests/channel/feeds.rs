@@ -33,7 +33,8 @@ fn the_back_end_speaks_as_the_system_to_a_channel() {
 
 #[test]
 fn what_cannot_be_told_to_a_channel_is_rejected_with_the_reason() {
-    let deep = format!(r#"{{"channel":"c","data":{{"a":{}{}}}}}"#, "[".repeat(127), "]".repeat(127));
+    let deep =
+        format!(r#"{{"channel":"c","data":{{"a":{}{}}}}}"#, "[".repeat(127), "]".repeat(127));
     for (json, reason) in [
         ("null", "not an object"),
         ("[]", "not an object"),
@@ -85,7 +86,11 @@ fn data_may_be_nested_128_levels_deep() {
             good,
             "{depth} fed"
         );
-        assert_eq!(intake.take_relay(of_depth(depth).as_bytes(), now).is_ok(), good, "{depth} relayed");
+        assert_eq!(
+            intake.take_relay(of_depth(depth).as_bytes(), now).is_ok(),
+            good,
+            "{depth} relayed"
+        );
     }
 }
 
@@ -112,7 +117,10 @@ fn relayed(json: &str) -> Result<Option<Publication>, String> {
 fn what_clients_say_is_told_to_other_nodes_which_shape_and_deliver_it() {
     let mut here = bus(|channel| channel.relay = Relay::Redis);
     join(&mut here, "ann", "ann");
-    here.say("ann", r#"{"data":{"name":"A", "message":12345678901234567890123 ,"target_user_id":2}}"#);
+    here.say(
+        "ann",
+        r#"{"data":{"name":"A", "message":12345678901234567890123 ,"target_user_id":2}}"#,
+    );
     here.say("ann", "{}");
     here.feed(r#"channel {"channel":"chat:1","data":{}}"#);
     let relays = std::mem::take(&mut here.relays);
@@ -124,7 +132,10 @@ fn what_clients_say_is_told_to_other_nodes_which_shape_and_deliver_it() {
         let publication = there.intake.take_relay(text.as_bytes(), there.now).unwrap().unwrap();
         there.shard.deliver(&Arc::new(publication), there.now);
         there.flush();
-        assert_eq!(there.heard("bob"), [of_ann(r#"{"message":12345678901234567890123,"name":"A"}"#)]);
+        assert_eq!(
+            there.heard("bob"),
+            [of_ann(r#"{"message":12345678901234567890123,"name":"A"}"#)]
+        );
         assert!(there.heard("ann").is_empty() && there.relays.is_empty());
     }
 }
@@ -135,16 +146,19 @@ fn nothing_is_relayed_unless_it_is_asked_for() {
     bus.say("ann", r#"{"data":{}}"#);
     assert!(bus.relays.is_empty() && bus.webhooks.is_empty());
     assert!(intake(|_| ()).take_relay(b"{", bus.now).is_err());
-    let no_listener =
-        Intake::new(vec![], Arc::default()).take_relay(br#"{"channel":"c","sender":{},"data":{}}"#, bus.now);
+    let no_listener = Intake::new(vec![], Arc::default())
+        .take_relay(br#"{"channel":"c","sender":{},"data":{}}"#, bus.now);
     assert!(no_listener.unwrap().is_none());
 }
 
 #[test]
 fn what_no_node_has_relayed_is_refused() {
     assert!(relayed(r#"{"channel":"c","sender":{},"data":{}}"#).unwrap().is_some());
-    let deep =
-        format!(r#"{{"channel":"c","sender":{{}},"data":{{"a":{}{}}}}}"#, "[".repeat(127), "]".repeat(127));
+    let deep = format!(
+        r#"{{"channel":"c","sender":{{}},"data":{{"a":{}{}}}}}"#,
+        "[".repeat(127),
+        "]".repeat(127)
+    );
     for (json, reason) in [
         ("", "not a JSON object"),
         ("[]", "not a JSON object"),
@@ -159,9 +173,11 @@ fn what_no_node_has_relayed_is_refused() {
         let refused = relayed(json).unwrap_err();
         assert!(refused.contains(reason), "{json:.60}: {refused}");
     }
-    let long = format!(r#"{{"channel":"c","sender":{{}},"data":{{"a":"{}"}}}}"#, "x".repeat(1_200_000));
+    let long =
+        format!(r#"{{"channel":"c","sender":{{}},"data":{{"a":"{}"}}}}"#, "x".repeat(1_200_000));
     assert!(relayed(&long).unwrap_err().contains("at most 1114112 bytes"));
-    let bytes = intake(|_| ()).take_relay(b"{\"channel\":\"\xFF\"}", fanfare::wheel::Now::default());
+    let bytes =
+        intake(|_| ()).take_relay(b"{\"channel\":\"\xFF\"}", fanfare::wheel::Now::default());
     assert!(bytes.unwrap_err().to_string().contains("not UTF-8"));
 }
 
@@ -188,7 +204,8 @@ fn the_callback_is_told_what_clients_say_with_their_token_and_before_shaping() {
             other => panic!("what is {other:?}?"),
         })
         .collect();
-    let told: Vec<_> = told.iter().map(|call| (&*call.channel, &*call.token, &*call.body)).collect();
+    let told: Vec<_> =
+        told.iter().map(|call| (&*call.channel, &*call.token, &*call.body)).collect();
     assert_eq!(
         told,
         [
@@ -219,8 +236,11 @@ fn a_token_is_kept_for_the_callback_only() {
     join(&mut bus, "a", &token);
     // A reload after which the kind is wanted has no token to send.
     let callback = Some(callback(&["tweet"]));
-    let settings =
-        channel::ChannelSettings { verifier: Some(verifier(&list)), callback, ..Default::default() };
+    let settings = channel::ChannelSettings {
+        verifier: Some(verifier(&list)),
+        callback,
+        ..Default::default()
+    };
     let settings = Settings { channel: settings, ..Settings::default() };
     bus.shard.configure(Arc::new(settings), fanfare::shard::Limits::default(), bus.now);
     bus.say("a", r#"{"data":{}}"#);
@@ -235,11 +255,15 @@ fn a_token_is_kept_for_the_callback_only() {
 fn a_reload_changes_shapes_for_what_is_said_and_fed_from_then_on() {
     let mut bus = with(&["ann"]);
     let shape = [("chat".to_owned(), vec!["text".to_owned()])].into();
-    let settings = channel::ChannelSettings { verifier: Some(verifier(TOKENS)), shape, ..Default::default() };
+    let settings =
+        channel::ChannelSettings { verifier: Some(verifier(TOKENS)), shape, ..Default::default() };
     let settings = Arc::new(Settings { channel: settings, ..Settings::default() });
     bus.shard.configure(Arc::clone(&settings), fanfare::shard::Limits::default(), bus.now);
     bus.intake.configure(&settings);
     bus.say("ann", r#"{"data":{"text":1,"message":2}}"#);
     bus.feed(r#"channel {"channel":"chat:1","data":{"text":1,"message":2}}"#);
-    assert_eq!(bus.heard("ann"), [OK.to_owned(), of_ann(r#"{"text":1}"#), of_system(r#"{"text":1}"#)]);
+    assert_eq!(
+        bus.heard("ann"),
+        [OK.to_owned(), of_ann(r#"{"text":1}"#), of_system(r#"{"text":1}"#)]
+    );
 }

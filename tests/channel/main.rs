@@ -75,7 +75,8 @@ const NOT_OK: &str = r#"{"type":"sended","ok":false}"#;
 
 /// A bus that knows [`TOKENS`], with other settings than the usual.
 fn bus(change: impl FnOnce(&mut channel::ChannelSettings)) -> Bus {
-    let mut channel = channel::ChannelSettings { verifier: Some(verifier(TOKENS)), ..Default::default() };
+    let mut channel =
+        channel::ChannelSettings { verifier: Some(verifier(TOKENS)), ..Default::default() };
     change(&mut channel);
     Bus::of(Settings { channel, ..Settings::default() })
 }

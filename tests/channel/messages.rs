@@ -96,7 +96,10 @@ fn whatever_is_no_message_is_answered_so_and_goes_nowhere() {
     for (text, data) in [
         (r#"{"data":{}}"#, "{}"),
         (" \r\n\t{ \"data\" : { } } ", "{}"),
-        (r#"{"type":"x","sender":{"id":9},"channel":"chat:2","data":{"message":1}}"#, r#"{"message":1}"#),
+        (
+            r#"{"type":"x","sender":{"id":9},"channel":"chat:2","data":{"message":1}}"#,
+            r#"{"message":1}"#,
+        ),
         (r#"{"data":null,"data":{"message":1}}"#, r#"{"message":1}"#),
         (r#"{"data":{"message":1},"data":{"message":2}}"#, r#"{"message":2}"#),
         (r#"{"data":{"message":1},"d\u0061ta":{"message":2}}"#, r#"{"message":2}"#),
@@ -114,8 +117,10 @@ fn whatever_is_no_message_is_answered_so_and_goes_nowhere() {
 #[test]
 fn channels_are_told_apart_by_their_whole_names() {
     let names = ["chat", "chat:", "chat:1", "chat:10", "Chat:1", "chat:1 ", "é", "e\u{301}"];
-    let list: String =
-        names.iter().map(|name| format!("[[token]]\ntoken = '{name}'\nchannel = '{name}'\n")).collect();
+    let list: String = names
+        .iter()
+        .map(|name| format!("[[token]]\ntoken = '{name}'\nchannel = '{name}'\n"))
+        .collect();
     let mut bus = bus(|channel| channel.verifier = Some(verifier(&list)));
     for name in names {
         let token: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();

@@ -42,7 +42,11 @@ fn the_first_token_of_the_query_counts_and_nothing_else_is_read_for_one() {
         ("/?token=%FF", "invalid"),
         ("/?token=over", "expired"),
     ] {
-        assert_eq!(greeting(path), ["101".to_owned(), format!("close 1008 token {reason}")], "{path}");
+        assert_eq!(
+            greeting(path),
+            ["101".to_owned(), format!("close 1008 token {reason}")],
+            "{path}"
+        );
     }
 }
 
@@ -86,7 +90,10 @@ fn the_first_subprotocol_that_is_offered_is_agreed_to() {
         let head = &bus.clients["a"].head;
         let line = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: "));
         assert_eq!(line, agreed, "{offered}");
-        assert!(head.ends_with("\r\n\r\n") && !head[..head.len() - 2].contains("\r\n\r\n"), "{head:?}");
+        assert!(
+            head.ends_with("\r\n\r\n") && !head[..head.len() - 2].contains("\r\n\r\n"),
+            "{head:?}"
+        );
     }
 }
 
@@ -95,7 +102,8 @@ fn pages_of_other_origins_are_refused_where_origins_are_named() {
     let mut open = bus(|_| ());
     open.origin = Some(b"https://anywhere.example");
     join(&mut open, "a", "ann");
-    let named = || bus(|channel| channel.origins = vec!["https://app.example".into(), "null".into()]);
+    let named =
+        || bus(|channel| channel.origins = vec!["https://app.example".into(), "null".into()]);
     // A back end has no origin.
     for origin in [Some(&b"https://app.example"[..]), Some(b"null"), None] {
         let mut bus = named();
@@ -236,6 +244,9 @@ fn a_refused_socket_hears_nothing_and_is_dropped() {
     bus.send("x", OpCode::Control(Control::Close), b"\x03\xF0");
     assert_eq!(bus.heard("x"), ["end"]);
     bus.wait(10);
-    assert_eq!((bus.heard("y"), bus.heard("z")), (vec!["gone".to_owned()], vec!["gone".to_owned()]));
+    assert_eq!(
+        (bus.heard("y"), bus.heard("z")),
+        (vec!["gone".to_owned()], vec!["gone".to_owned()])
+    );
     assert_eq!(bus.shard.len(), 2);
 }

@@ -57,8 +57,10 @@ fn values_go_on_as_they_were_written() {
 fn shapes_are_what_the_settings_say() {
     let mut bus = bus(|channel| {
         let keys = |list: &[&str]| list.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
-        channel.shape =
-            BTreeMap::from([("tweet".to_owned(), keys(&["b", "a\"", "b"])), ("other".to_owned(), keys(&[]))]);
+        channel.shape = BTreeMap::from([
+            ("tweet".to_owned(), keys(&["b", "a\"", "b"])),
+            ("other".to_owned(), keys(&[])),
+        ]);
     });
     for name in ["ann", "tweets", "other"] {
         join(&mut bus, name, name);
@@ -72,7 +74,10 @@ fn shapes_are_what_the_settings_say() {
 fn receivers(target: &str) -> String {
     let mut bus = with(&["ann", "bob", "text", "nobody"]);
     join(&mut bus, "bob again", "bob");
-    bus.say("ann", &format!(r#"{{"data":{{"message":"psst","target_user_id":{target},"name":"Ann"}}}}"#));
+    bus.say(
+        "ann",
+        &format!(r#"{{"data":{{"message":"psst","target_user_id":{target},"name":"Ann"}}}}"#),
+    );
     assert_eq!(bus.next("ann").as_deref(), Some(OK));
     let message = of_ann(r#"{"message":"psst","name":"Ann"}"#);
     let mut names = Vec::new();
@@ -126,7 +131,8 @@ fn a_target_is_an_ordinary_key_of_other_kinds() {
 fn a_target_is_never_passed_on_where_it_is_one() {
     let mut bus = bus(|channel| {
         channel.targeted = vec!["other".into(), "tweet".into()];
-        channel.shape = BTreeMap::from([("tweet".to_owned(), vec!["target_user_id".into(), "a".into()])]);
+        channel.shape =
+            BTreeMap::from([("tweet".to_owned(), vec!["target_user_id".into(), "a".into()])]);
     });
     for name in ["ann", "other", "tweets"] {
         join(&mut bus, name, name);
@@ -147,7 +153,9 @@ fn the_seeds_messages_arrive_as_it_says() {
     assert_eq!(bus.heard("ann"), [OK]);
     assert_eq!(
         bus.heard("bob"),
-        [r#"{"type":"message","sender":{"name":"Ann","id":1},"data":{"message":"hi","name":"Ann"}}"#]
+        [
+            r#"{"type":"message","sender":{"name":"Ann","id":1},"data":{"message":"hi","name":"Ann"}}"#
+        ]
     );
     bus.say(
         "tweets",

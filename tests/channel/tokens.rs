@@ -157,7 +157,10 @@ fn a_session_ends_with_its_token_and_nothing_is_delivered_from_then_on() {
     bus.wait(1);
     assert_eq!(bus.heard("quiet"), ["close 1008 token expired"]);
     bus.wait(10);
-    assert_eq!((bus.heard("brief"), bus.heard("quiet")), (vec!["gone".to_owned()], vec!["gone".to_owned()]));
+    assert_eq!(
+        (bus.heard("brief"), bus.heard("quiet")),
+        (vec!["gone".to_owned()], vec!["gone".to_owned()])
+    );
     assert!(bus.heard("lasting").is_empty());
 }
 
@@ -206,7 +209,10 @@ fn who_sends_is_said_as_the_token_has_it() {
         (json!({"channel": "c", "id": null, "name": "Ann"}), r#"{"name":"Ann"}"#),
         (json!({"channel": "c", "id": 0, "name": ""}), r#"{"name":"","id":0}"#),
         (json!({"channel": "c", "id": ""}), r#"{"name":null,"id":""}"#),
-        (json!({"channel": "c", "name": "日本 \"é\"\n\u{0}/"}), "{\"name\":\"日本 \\\"é\\\"\\n\\u0000/\"}"),
+        (
+            json!({"channel": "c", "name": "日本 \"é\"\n\u{0}/"}),
+            "{\"name\":\"日本 \\\"é\\\"\\n\\u0000/\"}",
+        ),
         (json!({"channel": "c"}), r#"{"name":null}"#),
     ] {
         let mut bus = laravel(|_| ());

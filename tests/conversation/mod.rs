@@ -108,7 +108,10 @@ impl Bus {
     pub(crate) fn with(tokens: &str) -> Self {
         let verifier = || verifier(tokens);
         Self::of(Settings {
-            personium: personium::PersoniumSettings { verifier: Some(verifier()), ..Default::default() },
+            personium: personium::PersoniumSettings {
+                verifier: Some(verifier()),
+                ..Default::default()
+            },
             channel: channel::ChannelSettings { verifier: Some(verifier()), ..Default::default() },
             wazo: wazo::WazoSettings { verifier: Some(verifier()), ..Default::default() },
             ..Default::default()
@@ -171,7 +174,8 @@ impl Bus {
         let id = self.shard.accept(self.now);
         let (auth_token, origin, subprotocols) = (self.auth_token, self.origin, self.subprotocols);
         let (authorization, remote) = (self.authorization, self.remote);
-        let upgrade = Upgrade { path, query, host, auth_token, authorization, remote, origin, subprotocols };
+        let upgrade =
+            Upgrade { path, query, host, auth_token, authorization, remote, origin, subprotocols };
         let response = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
         let claimed = self.shard.upgrade(id, &upgrade, &kinds(), response, self.now);
         self.clients.insert(name.to_owned(), Client { id, ..Client::default() });
@@ -242,7 +246,9 @@ impl Bus {
         while self.shard.has_questions() {
             for (from, question) in self.shard.take_questions() {
                 match question {
-                    Question::Presence(question) => self.shard.ask_presence(from, *question, self.now),
+                    Question::Presence(question) => {
+                        self.shard.ask_presence(from, *question, self.now)
+                    }
                     Question::Webhook(webhook) => self.webhooks.push(*webhook),
                     Question::Relay(text) => self.relays.push(text),
                     question => self.questions.push((from, question)),
@@ -251,8 +257,12 @@ impl Bus {
         }
         for outgoing in self.shard.take_outgoing() {
             match outgoing {
-                Outgoing::Publication(publication) => self.shard.deliver(&Arc::new(publication), self.now),
-                Outgoing::Answer(connection, answer) => self.shard.answer(connection, answer, self.now),
+                Outgoing::Publication(publication) => {
+                    self.shard.deliver(&Arc::new(publication), self.now)
+                }
+                Outgoing::Answer(connection, answer) => {
+                    self.shard.answer(connection, answer, self.now)
+                }
             }
         }
         let clients = &mut self.clients;
@@ -337,7 +347,9 @@ impl Client {
                 0x88 => match payload {
                     [high, low, reason @ ..] => {
                         let code = u16::from_be_bytes([*high, *low]);
-                        format!("close {code} {}", String::from_utf8_lossy(reason)).trim_end().to_owned()
+                        format!("close {code} {}", String::from_utf8_lossy(reason))
+                            .trim_end()
+                            .to_owned()
                     }
                     _ => "close".to_owned(),
                 },

@@ -81,8 +81,9 @@ impl Account {
         for subscription in self.subscriptions.values_mut() {
             subscription.in_this_life.clear();
             let acknowledged = std::mem::take(&mut subscription.acknowledged);
-            let ages =
-                acknowledged.into_iter().map(|(place, then)| (place, at.saturating_duration_since(then)));
+            let ages = acknowledged
+                .into_iter()
+                .map(|(place, then)| (place, at.saturating_duration_since(then)));
             subscription.settled.extend(ages.filter(|(_, age)| *age >= age_min));
         }
     }

@@ -98,8 +98,10 @@ impl Queue {
     fn killed(&mut self) {
         // A machine may be too busy for the daemon to keep up. But whoever stores a message that was sent a second after
         // an acknowledgement has stored that too.
-        let (at, age_min) =
-            self.answered.take().map_or((Instant::now(), Duration::MAX), |sent| (sent, STORED_WITHIN));
+        let (at, age_min) = self
+            .answered
+            .take()
+            .map_or((Instant::now(), Duration::MAX), |sent| (sent, STORED_WITHIN));
         self.account.killed(at, age_min);
         self.unconfirmed.clear();
         self.came.clear();
@@ -120,7 +122,8 @@ fn payload(topic: &str, number: usize) -> String {
 }
 
 fn produce(address: SocketAddr, topic: &str, queue: &Shared) -> Option<()> {
-    let mut socket = Mortal::open(address, &format!("/ws/v2/producer/persistent/public/default/{topic}"))?;
+    let mut socket =
+        Mortal::open(address, &format!("/ws/v2/producer/persistent/public/default/{topic}"))?;
     let mut unanswered = VecDeque::new();
     for answered in 1.. {
         while unanswered.len() < IN_FLIGHT {
@@ -167,7 +170,12 @@ fn consume(address: SocketAddr, topic: &str, queue: &Shared, life: usize) -> Opt
 }
 
 /// Producers, where there are to be, and consumers of all topics.
-fn spawn(address: SocketAddr, queues: &[Shared; 2], life: usize, producers: bool) -> Vec<JoinHandle<()>> {
+fn spawn(
+    address: SocketAddr,
+    queues: &[Shared; 2],
+    life: usize,
+    producers: bool,
+) -> Vec<JoinHandle<()>> {
     let mut threads = Vec::new();
     for (topic, queue) in TOPICS.into_iter().zip(queues) {
         let consumed = Arc::clone(queue);

@@ -170,7 +170,10 @@ impl Producer {
 
     /// Sends texts in one go; their ids.
     #[track_caller]
-    pub(crate) fn send_all<T: AsRef<str>>(&mut self, payloads: impl IntoIterator<Item = T>) -> Vec<String> {
+    pub(crate) fn send_all<T: AsRef<str>>(
+        &mut self,
+        payloads: impl IntoIterator<Item = T>,
+    ) -> Vec<String> {
         let mut sent = 0;
         for payload in payloads {
             self.0.say(&message(payload.as_ref(), &json!({})));
@@ -293,6 +296,7 @@ impl Consumer {
 
 #[track_caller]
 fn received(whole: Value) -> Received {
-    let id = whole["messageId"].as_str().unwrap_or_else(|| panic!("no message: {whole}")).to_owned();
+    let id =
+        whole["messageId"].as_str().unwrap_or_else(|| panic!("no message: {whole}")).to_owned();
     Received { id, payload: decoded(&whole["payload"]), whole }
 }

@@ -136,7 +136,8 @@ fn a_new_subscription_begins_with_the_latest_or_with_the_earliest() {
     let mut producer = Producer::new(&daemon, "begin");
     producer.send_all(["1", "2"]);
     let mut latest = Consumer::new(&daemon, "begin", "latest");
-    let mut earliest = Consumer::new(&daemon, "begin", "earliest?subscriptionInitialPosition=Earliest");
+    let mut earliest =
+        Consumer::new(&daemon, "begin", "earliest?subscriptionInitialPosition=Earliest");
     producer.send("3");
     assert_eq!(latest.take_all(1), ["3"]);
     assert_eq!(earliest.take_all(3), ["1", "2", "3"]);
@@ -188,7 +189,10 @@ fn who_is_connected_to_a_topic_that_is_deleted_is_told_so_and_may_come_again() {
     let reason = reason.to_string();
     assert!(status == 409 && reason.contains("1 producers and 1 consumers"), "{status} {reason}");
     assert_eq!(delete("true").0, 200);
-    assert_eq!(producer.0.closed(), (4001, "Failed to create producer: the topic was deleted".into()));
+    assert_eq!(
+        producer.0.closed(),
+        (4001, "Failed to create producer: the topic was deleted".into())
+    );
     assert_eq!(consumer.0.closed(), (4002, "Failed to subscribe: the topic was deleted".into()));
     let mut consumer = Consumer::new(&daemon, "gone", "sub");
     let new = Producer::new(&daemon, "gone").send("new");
@@ -196,7 +200,8 @@ fn who_is_connected_to_a_topic_that_is_deleted_is_told_so_and_may_come_again() {
     let got = consumer.take();
     assert_eq!((got.payload, got.id), ("new".into(), new));
     // Who goes on after a message of the old topic gets all of the new one.
-    let mut reader = Consumer::reader(&daemon, &format!("gone?messageId={}", old.replace('=', "%3D")));
+    let mut reader =
+        Consumer::reader(&daemon, &format!("gone?messageId={}", old.replace('=', "%3D")));
     assert_eq!(reader.take().payload, "new");
 }
 
@@ -209,8 +214,11 @@ fn a_topic_ends_when_it_is_terminated() {
     consumer.take();
     consumer.0.say(&json!({ "type": "isEndOfTopic" }));
     assert_eq!(consumer.0.client.text(), "{\"endOfTopic\":false}");
-    let terminated =
-        crate::stats::admin(&daemon, "POST", "/topics/terminate?topic=persistent://public/default/end");
+    let terminated = crate::stats::admin(
+        &daemon,
+        "POST",
+        "/topics/terminate?topic=persistent://public/default/end",
+    );
     assert_eq!(terminated.0, 200, "{terminated:?}");
     consumer.0.say(&json!({ "type": "isEndOfTopic" }));
     assert_eq!(consumer.0.client.text(), "{\"endOfTopic\":true}");
@@ -284,7 +292,9 @@ fn an_id_of_one_topic_means_it_still_when_the_consumer_comes_again_with_more() {
     let a0 = second.next();
     assert_eq!(a0.payload, "a0");
     second.ack(&b0.id);
-    eventually("it is acknowledged", || backlog(&daemon, "persistent://public/default/b", "sub") == Some(0));
+    eventually("it is acknowledged", || {
+        backlog(&daemon, "persistent://public/default/b", "sub") == Some(0)
+    });
     assert_eq!(backlog(&daemon, "persistent://public/default/a", "sub"), Some(1));
     second.0.leave();
     assert_eq!(consumer("a,b").next().id, a0.id, "what was not acknowledged comes again");

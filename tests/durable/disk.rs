@@ -53,8 +53,11 @@ fn with_little_space_left_nothing_is_taken_until_there_is_more() {
     assert!(disk.free() > 0);
     // Reading goes on, and so do subscriptions.
     assert_has(&daemon, &taken);
-    let mut consumer =
-        Consumer::new(&daemon, "full", "sub?subscriptionInitialPosition=Earliest&receiverQueueSize=10");
+    let mut consumer = Consumer::new(
+        &daemon,
+        "full",
+        "sub?subscriptionInitialPosition=Earliest&receiverQueueSize=10",
+    );
     assert_eq!(consumer.take().id, taken[0].0);
     // The refused and the next are refused alike.
     assert_refused_with_a_reason(&producer.ask("more", &json!({ "context": "c" })));
@@ -118,7 +121,10 @@ fn without_any_space_nothing_that_was_acknowledged_is_lost() {
         if message.payload == "after all" {
             break;
         }
-        assert!(message.payload == "more" || message.payload.starts_with(&format!("{}-", taken.len() - 1)));
+        assert!(
+            message.payload == "more"
+                || message.payload.starts_with(&format!("{}-", taken.len() - 1))
+        );
     }
 }
 

@@ -17,13 +17,20 @@ fn a_fed_line_is_delivered_as_a_producers_message() {
     for shards in SHARDS {
         let daemon = setup().set("threads", shards).start();
         let mut consumer = Consumer::new(&daemon, "fed", "sub");
-        let message = json!({ "payload": encoded("Hello World"), "key": "k", "properties": { "a": "b" } });
+        let message =
+            json!({ "payload": encoded("Hello World"), "key": "k", "properties": { "a": "b" } });
         assert!(
-            publish(&daemon, "pulsar/persistent/public/default/fed", &message).status().unwrap().success()
+            publish(&daemon, "pulsar/persistent/public/default/fed", &message)
+                .status()
+                .unwrap()
+                .success()
         );
         let got = consumer.take();
         assert_eq!(got.payload, "Hello World");
-        assert_eq!((&got.whole["key"], &got.whole["properties"]), (&json!("k"), &json!({ "a": "b" })));
+        assert_eq!(
+            (&got.whole["key"], &got.whole["properties"]),
+            (&json!("k"), &json!({ "a": "b" }))
+        );
         Producer::new(&daemon, "fed").send("and a producer's");
         assert_eq!(consumer.take().payload, "and a producer's");
     }
@@ -33,9 +40,12 @@ fn a_fed_line_is_delivered_as_a_producers_message() {
 fn lines_that_cannot_be_appended_are_rejected_by_the_receipt() {
     let daemon = setup().start();
     let mut publisher = daemon.publisher();
-    for address in
-        ["persistent/public/default", "persistent/public//t", "persistent/public/default/..", "other/a/b/c"]
-    {
+    for address in [
+        "persistent/public/default",
+        "persistent/public//t",
+        "persistent/public/default/..",
+        "other/a/b/c",
+    ] {
         publisher.send(format!("pulsar/{address} {{\"payload\":\"\"}}\n"));
         let reply = publisher.reply();
         assert!(reply.get("error").is_some() || reply["rejected"] == 1, "{address}: {reply}");
@@ -62,8 +72,9 @@ fn what_has_a_receipt_is_stored_whatever_happens_next() {
             let mut publisher = daemon.publisher();
             for number in 0..500 {
                 let payload = encoded(&number.to_string());
-                publisher
-                    .send(format!("pulsar/persistent/public/default/kept {{\"payload\":\"{payload}\"}}\n"));
+                publisher.send(format!(
+                    "pulsar/persistent/public/default/kept {{\"payload\":\"{payload}\"}}\n"
+                ));
             }
             assert_eq!(publisher.receipt(), (500, 0));
         }

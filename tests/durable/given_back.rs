@@ -30,7 +30,8 @@ const RETAINED: u64 = 16 * MIB;
 /// Sends until nothing is taken for so long that the store would have given back what it could; how many messages were
 /// taken.
 fn fill(producer: &mut Producer) -> usize {
-    let message = json!({ "payload": encoded(&"x".repeat(FILLING_BYTES)), "context": "c" }).to_string();
+    let message =
+        json!({ "payload": encoded(&"x".repeat(FILLING_BYTES)), "context": "c" }).to_string();
     let mut taken = 0;
     let mut last = Instant::now();
     loop {
@@ -53,8 +54,16 @@ fn fill(producer: &mut Producer) -> usize {
 /// Purges a topic as an operator does.
 fn purge(daemon: &Daemon, topic: &str) {
     let (admin, token) = (daemon.admin.to_string(), daemon.path("admin.token"));
-    let words =
-        ["topics", "purge", topic, "--yes", "--admin", &admin, "--token-file", token.to_str().unwrap()];
+    let words = [
+        "topics",
+        "purge",
+        topic,
+        "--yes",
+        "--admin",
+        &admin,
+        "--token-file",
+        token.to_str().unwrap(),
+    ];
     let output = command(&words).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -91,7 +100,10 @@ fn fill_and_purge(bytes: u64, free_bytes_min: Option<u64>, rounds: usize) {
         stays.push(payload);
         let taken = fill(&mut producer);
         let before = *first.get_or_insert(taken);
-        assert!(taken * 3 >= before * 2, "{taken} messages had room in round {round}, {before} at first");
+        assert!(
+            taken * 3 >= before * 2,
+            "{taken} messages had room in round {round}, {before} at first"
+        );
         purge(&daemon, "public/default/full");
         await_answer(&mut producer);
         // Everybody else is answered too.
@@ -99,7 +111,10 @@ fn fill_and_purge(bytes: u64, free_bytes_min: Option<u64>, rounds: usize) {
         stays.push("behind a purge".into());
     }
     let room_at_first = first.unwrap() * FILLING_BYTES;
-    assert!(room_at_first as u64 >= (bytes - free_bytes_min.unwrap_or(64 * MIB)) / 2, "{room_at_first}");
+    assert!(
+        room_at_first as u64 >= (bytes - free_bytes_min.unwrap_or(64 * MIB)) / 2,
+        "{room_at_first}"
+    );
     assert!(daemon.runs());
     assert_eq!(daemon.page("/readyz").0, 200);
     daemon.signal(Signal::KILL);
@@ -138,7 +153,8 @@ fn pass_through(setup: Setup) -> (u64, Daemon) {
             // Taken apart by hand: a parser reads every byte of what is large.
             let text = consumer.0.client.text();
             assert!(text.len() > PASSING_BYTES, "{text}");
-            consumer.ack(text.strip_prefix("{\"messageId\":\"").unwrap().split('"').next().unwrap());
+            consumer
+                .ack(text.strip_prefix("{\"messageId\":\"").unwrap().split('"').next().unwrap());
         }
     }
     (watch.highest(), daemon)
@@ -146,7 +162,8 @@ fn pass_through(setup: Setup) -> (u64, Daemon) {
 
 #[test]
 fn a_queue_that_is_only_passed_through_takes_little_room_and_gives_it_back() {
-    let (highest, mut daemon) = pass_through(setup().set("threads", 2).set("pulsar.retention_s", 0));
+    let (highest, mut daemon) =
+        pass_through(setup().set("threads", 2).set("pulsar.retention_s", 0));
     assert!(highest <= AT_MOST, "{} MiB at most", highest / MIB);
     let store = daemon.path("store");
     eventually_within(2 * DEADLINE, "nothing is left of it", || room(&store) <= LEFT);
@@ -159,8 +176,11 @@ fn a_queue_that_is_only_passed_through_takes_little_room_and_gives_it_back() {
 
 #[test]
 fn what_is_retained_of_a_queue_is_all_that_stays_of_it() {
-    let (highest, daemon) = pass_through(setup().set("threads", 2).set("pulsar.retention_bytes", RETAINED));
+    let (highest, daemon) =
+        pass_through(setup().set("threads", 2).set("pulsar.retention_bytes", RETAINED));
     assert!(highest <= RETAINED + AT_MOST, "{} MiB at most", highest / MIB);
     let store = daemon.path("store");
-    eventually_within(2 * DEADLINE, "only what is retained is left", || room(&store) <= RETAINED + LEFT);
+    eventually_within(2 * DEADLINE, "only what is retained is left", || {
+        room(&store) <= RETAINED + LEFT
+    });
 }

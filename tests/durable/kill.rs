@@ -53,7 +53,9 @@ impl Mortal {
             match self.0.read() {
                 Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
                 Ok(_) => {}
-                Err(tungstenite::Error::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(tungstenite::Error::Io(error))
+                    if error.kind() == std::io::ErrorKind::WouldBlock =>
+                {
                     panic!("nothing came for {DEADLINE:?}");
                 }
                 Err(_) => return None,
@@ -73,7 +75,8 @@ struct Sender {
 
 impl Sender {
     fn live(&mut self, address: SocketAddr, account: &Shared) -> Option<()> {
-        let query = if self.exact { format!("?producerName=exact-{}", self.name) } else { String::new() };
+        let query =
+            if self.exact { format!("?producerName=exact-{}", self.name) } else { String::new() };
         let mut socket = Mortal::open(address, &format!("/ws/v2/producer/{TOPIC}{query}"))?;
         let again = std::mem::take(&mut self.unanswered);
         if self.exact {
@@ -118,7 +121,12 @@ impl Sender {
     }
 }
 
-fn consume(address: SocketAddr, subscription: &'static str, query: &str, account: &Shared) -> Option<()> {
+fn consume(
+    address: SocketAddr,
+    subscription: &'static str,
+    query: &str,
+    account: &Shared,
+) -> Option<()> {
     let path = format!("/ws/v2/consumer/{TOPIC}/{subscription}?receiverQueueSize=200{query}");
     let mut socket = Mortal::open(address, &path)?;
     loop {
@@ -230,7 +238,8 @@ fn settle(mut daemon: Daemon, account: &Shared) {
     std::thread::sleep(ACK_AGE);
     daemon = kill(daemon, account, consumers);
     for (name, query, _) in SUBSCRIPTIONS {
-        Consumer::new(&daemon, "killed", &format!("{name}?receiverQueueSize=200{query}")).assert_quiet();
+        Consumer::new(&daemon, "killed", &format!("{name}?receiverQueueSize=200{query}"))
+            .assert_quiet();
     }
     // Once more from the beginning: the log is what it was seen to be, piece by piece.
     let mut reader = Consumer::reader(&daemon, "killed?messageId=earliest");

@@ -14,7 +14,10 @@ fn an_exclusive_subscription_has_one_consumer() {
         assert_eq!(status, 409, "{text}");
         let old = "/ws/consumer/persistent/public/cluster/default/alone/sub";
         let _same = Socket::open(daemon.address, old);
-        assert_eq!(Socket::open(daemon.address, old).closed(), (4002, "Failed to subscribe".into()));
+        assert_eq!(
+            Socket::open(daemon.address, old).closed(),
+            (4002, "Failed to subscribe".into())
+        );
         first.0.leave();
         Consumer::new(&daemon, "alone", "sub").assert_quiet();
     }
@@ -24,8 +27,9 @@ fn an_exclusive_subscription_has_one_consumer() {
 fn shared_consumers_get_each_message_once_between_them() {
     for shards in SHARDS {
         let daemon = setup().set("threads", shards).start();
-        let mut consumers: Vec<Consumer> =
-            (0..4).map(|_| Consumer::new(&daemon, "shared", "sub?subscriptionType=Shared")).collect();
+        let mut consumers: Vec<Consumer> = (0..4)
+            .map(|_| Consumer::new(&daemon, "shared", "sub?subscriptionType=Shared"))
+            .collect();
         Producer::new(&daemon, "shared").send_all((0..400).map(|n| n.to_string()));
         let mut all = Vec::new();
         for consumer in &mut consumers {
@@ -45,7 +49,8 @@ fn what_a_shared_consumer_leaves_behind_goes_to_the_others() {
     let mut stays = Consumer::new(&daemon, "leaver", "sub?subscriptionType=Shared");
     let mut leaves = Consumer::new(&daemon, "leaver", "sub?subscriptionType=Shared");
     Producer::new(&daemon, "leaver").send_all((0..20).map(|n| n.to_string()));
-    let mut all: BTreeSet<String> = stays.drain().into_iter().map(|message| message.payload).collect();
+    let mut all: BTreeSet<String> =
+        stays.drain().into_iter().map(|message| message.payload).collect();
     let left = leaves.drain();
     assert_eq!(all.len() + left.len(), 20);
     assert!(!left.is_empty());
@@ -64,8 +69,10 @@ fn what_a_shared_consumer_leaves_behind_goes_to_the_others() {
 fn of_a_failover_subscription_one_consumer_gets_all_until_it_leaves() {
     for shards in SHARDS {
         let daemon = setup().set("threads", shards).start();
-        let mut active = Consumer::new(&daemon, "failover", "sub?subscriptionType=Failover&consumerName=a");
-        let mut standby = Consumer::new(&daemon, "failover", "sub?subscriptionType=Failover&consumerName=b");
+        let mut active =
+            Consumer::new(&daemon, "failover", "sub?subscriptionType=Failover&consumerName=a");
+        let mut standby =
+            Consumer::new(&daemon, "failover", "sub?subscriptionType=Failover&consumerName=b");
         let mut producer = Producer::new(&daemon, "failover");
         producer.send_all(["1", "2", "3"]);
         assert_eq!(active.take().payload, "1");
@@ -84,11 +91,15 @@ fn of_a_failover_subscription_one_consumer_gets_all_until_it_leaves() {
 fn messages_of_a_key_stay_in_order_and_with_one_consumer() {
     for shards in SHARDS {
         let daemon = setup().set("threads", shards).start();
-        let mut consumers: Vec<Consumer> =
-            (0..4).map(|_| Consumer::new(&daemon, "keys", "sub?subscriptionType=Key_Shared")).collect();
+        let mut consumers: Vec<Consumer> = (0..4)
+            .map(|_| Consumer::new(&daemon, "keys", "sub?subscriptionType=Key_Shared"))
+            .collect();
         let mut producer = Producer::new(&daemon, "keys");
         for number in 0..600 {
-            producer.0.say(&message(&number.to_string(), &json!({ "key": format!("key-{}", number % 30) })));
+            producer.0.say(&message(
+                &number.to_string(),
+                &json!({ "key": format!("key-{}", number % 30) }),
+            ));
         }
         for _ in 0..600 {
             assert_eq!(producer.0.hear()["result"], "ok");

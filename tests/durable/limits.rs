@@ -14,8 +14,11 @@ pub(crate) fn feed(daemon: &Daemon, topic: &str, count: usize, bytes: usize) {
     for chunk in 0..count.div_ceil(100) {
         let mut lines = String::new();
         for _ in 0..100.min(count - chunk * 100) {
-            writeln!(lines, "pulsar/persistent/public/default/{topic} {{\"payload\":\"{payload}\"}}")
-                .unwrap();
+            writeln!(
+                lines,
+                "pulsar/persistent/public/default/{topic} {{\"payload\":\"{payload}\"}}"
+            )
+            .unwrap();
         }
         publisher.send(lines);
     }
@@ -59,10 +62,18 @@ fn a_consumer_that_does_not_read_takes_no_memory_and_keeps_nobody_waiting() {
 fn permits_out_of_range_do_no_harm() {
     let daemon = setup().start();
     Producer::new(&daemon, "range").send_all(["1", "2", "3"]);
-    for count in
-        ["-1", "0", "2147483648", "9223372036854775807", "99999999999999999999", "1.5", "null", "true"]
-    {
-        let mut consumer = Consumer::new(&daemon, "range", "sub?pullMode=true&subscriptionMode=NonDurable");
+    for count in [
+        "-1",
+        "0",
+        "2147483648",
+        "9223372036854775807",
+        "99999999999999999999",
+        "1.5",
+        "null",
+        "true",
+    ] {
+        let mut consumer =
+            Consumer::new(&daemon, "range", "sub?pullMode=true&subscriptionMode=NonDurable");
         for count in [count, "2147483647", "2147483647"] {
             let said = masked(&format!("{{\"type\":\"permit\",\"permitMessages\":{count}}}"));
             // What is no number of this kind may have ended the connection by now.
@@ -79,9 +90,13 @@ fn acknowledgements_of_what_never_was_do_no_harm() {
     let daemon = setup().start();
     let mut consumer =
         Consumer::new(&daemon, "acks", "sub?subscriptionType=Shared&negativeAckRedeliveryDelay=0");
-    for id in
-        ["CAAQAw==", "CP8HEP8H", "CP///////////wEQ////////////AQ==", "CAcQrAIYAg==", "CAAQABj///////////8B"]
-    {
+    for id in [
+        "CAAQAw==",
+        "CP8HEP8H",
+        "CP///////////wEQ////////////AQ==",
+        "CAcQrAIYAg==",
+        "CAAQABj///////////8B",
+    ] {
         consumer.ack(id);
         consumer.nack(id);
     }
@@ -99,7 +114,8 @@ fn garbage_on_every_path_harms_nobody_else() {
     let daemon = setup().set("threads", 2).start();
     let mut state = 7u64;
     let mut random = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize
     };
     let words = [
@@ -222,8 +238,11 @@ fn very_many_topics_take_little_memory_and_outlast_a_restart() {
         let mut lines = String::new();
         for topic in chunk * 1000..(chunk + 1) * 1000 {
             let payload = encoded(&topic.to_string());
-            writeln!(lines, "pulsar/persistent/public/default/topic-{topic} {{\"payload\":\"{payload}\"}}")
-                .unwrap();
+            writeln!(
+                lines,
+                "pulsar/persistent/public/default/topic-{topic} {{\"payload\":\"{payload}\"}}"
+            )
+            .unwrap();
         }
         publisher.send(lines);
         // Each receipt within the harness's deadline, however slow the disk is.
@@ -234,7 +253,11 @@ fn very_many_topics_take_little_memory_and_outlast_a_restart() {
     daemon.signal(Signal::KILL);
     daemon.wait();
     daemon = daemon.again();
-    assert!(daemon.memory_bytes() < 128 * MIB, "{} MiB after the start", daemon.memory_bytes() / MIB);
+    assert!(
+        daemon.memory_bytes() < 128 * MIB,
+        "{} MiB after the start",
+        daemon.memory_bytes() / MIB
+    );
     for topic in [0, 1, topics / 2, topics - 1] {
         let mut reader = Consumer::reader(&daemon, &format!("topic-{topic}?messageId=earliest"));
         assert_eq!(reader.take().payload, topic.to_string());

@@ -49,7 +49,8 @@ fn fill(daemon: &Daemon, name: &str, count: usize) {
 /// The files of a store's logs that have messages, in order.
 fn segments(store: &Path) -> Vec<PathBuf> {
     let log = store.join("log-0");
-    let mut all: Vec<PathBuf> = fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut all: Vec<PathBuf> =
+        fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
     all.retain(|path| path.extension().is_some_and(|extension| extension == "segment"));
     all.sort();
     all
@@ -70,7 +71,8 @@ fn a_backup_under_load_is_restored_with_everything_that_was_answered_before() {
             }
         });
         consumer.take_all(100);
-        let before = topic(&daemon, "persistent://public/default/loaded")["messagesEver"].as_u64().unwrap();
+        let before =
+            topic(&daemon, "persistent://public/default/loaded")["messagesEver"].as_u64().unwrap();
         let (status, made) = admin(&daemon, "POST", "/topics/backup?keep=2");
         assert_eq!(status, 200, "{made}");
         is_over.store(true, Relaxed);
@@ -88,7 +90,8 @@ fn a_backup_under_load_is_restored_with_everything_that_was_answered_before() {
     assert!(code == Some(1) && said.contains("nothing is overwritten"), "{said}");
     let restored = restored.start();
     let mut reader = Consumer::reader(&restored, "loaded?messageId=earliest");
-    let ever = topic(&restored, "persistent://public/default/loaded")["messagesEver"].as_u64().unwrap();
+    let ever =
+        topic(&restored, "persistent://public/default/loaded")["messagesEver"].as_u64().unwrap();
     assert!(ever >= before, "{ever} of {before}");
     let expected: Vec<String> = (0..ever).map(|number| number.to_string()).collect();
     assert_eq!(reader.take_all(ever as usize), expected);
@@ -125,7 +128,8 @@ fn the_room_that_the_store_takes_is_told_by_topic() {
     assert!((200 * 32 * 1024..7 * MIB).contains(&stats["heldBytes"].as_u64().unwrap()), "{stats}");
     let oldest = &stats["oldestPublishTime"];
     assert!(
-        oldest.as_u64().unwrap() > 1_700_000_000_000 && room["topics"][0]["oldestPublishTime"] == *oldest
+        oldest.as_u64().unwrap() > 1_700_000_000_000
+            && room["topics"][0]["oldestPublishTime"] == *oldest
     );
     let held = format!("topic_held_bytes{{topic=\"{}\"}}", names[0]);
     assert_eq!(daemon.metric(&held), stats["heldBytes"].as_u64().unwrap());
@@ -163,7 +167,10 @@ fn a_volume_that_is_nearly_full_is_told_with_the_topics_that_hold_most() {
     daemon.await_log("% full", 1);
     let said = daemon.logged("% full").pop().unwrap();
     let place = |name: &str| said.find(&format!("persistent://public/default/{name} (")).unwrap();
-    assert!(place("c") < place("d") && place("d") < place("b") && !said.contains("default/a"), "{said}");
+    assert!(
+        place("c") < place("d") && place("d") < place("b") && !said.contains("default/a"),
+        "{said}"
+    );
     assert!(said.contains("purge or delete topics"), "{said}");
 }
 
@@ -179,7 +186,8 @@ fn a_store_of_a_newer_format_or_of_other_writers_or_none_ends_the_start() {
     fs::write(store.join("FORMAT"), format).unwrap();
     let (code, said) = refused(&setup_of(&daemon).set("store.writers", 5));
     assert!(code == 78 && said.contains("store.writers is 5"), "{code} {said}");
-    let (code, said) = refused(&setup_of(&daemon).set("store.backup_path", store.join("b").display()));
+    let (code, said) =
+        refused(&setup_of(&daemon).set("store.backup_path", store.join("b").display()));
     assert!(code == 78 && said.contains("is inside the store"), "{code} {said}");
 
     let foreign = Setup::new();
@@ -208,7 +216,8 @@ fn files_that_are_not_of_the_store_are_told_and_left_alone() {
 #[test]
 fn a_store_that_can_only_be_read_ends_the_start() {
     let Some(disk) = Small::new("a store that can only be read", 64 * MIB) else { return };
-    let store = || with_store(Setup::new(), &disk.path.join("store")).set("store.free_bytes_min", 0);
+    let store =
+        || with_store(Setup::new(), &disk.path.join("store")).set("store.free_bytes_min", 0);
     let daemon = store().start();
     Producer::new(&daemon, "t").send("kept");
     drop(stop(daemon));
@@ -228,7 +237,8 @@ fn a_store_that_can_only_be_read_ends_the_start() {
 #[test]
 fn a_disk_without_room_for_a_segment_ends_a_start_that_may_succeed_later() {
     let Some(disk) = Small::new("a disk that others have filled", 64 * MIB) else { return };
-    let store = || with_store(Setup::new(), &disk.path.join("store")).set("store.free_bytes_min", 0);
+    let store =
+        || with_store(Setup::new(), &disk.path.join("store")).set("store.free_bytes_min", 0);
     let other = disk.path.join("of-somebody-else");
     fs::write(&other, vec![1; 62 * MIB as usize]).unwrap();
     let (code, said) = refused(&store());
@@ -257,7 +267,10 @@ fn a_directory_that_is_deleted_while_running_ends_writing_and_is_told_at_once() 
         said = body;
         status == 503
     });
-    assert!(said.contains("was deleted or moved away") && said.contains("restore a backup"), "{said}");
+    assert!(
+        said.contains("was deleted or moved away") && said.contains("restore a backup"),
+        "{said}"
+    );
     let answer = producer.ask("2", &Value::Object(serde_json::Map::new()));
     assert_eq!(answer["result"], "send-error:8", "{answer}");
     assert!(answer["errorMsg"].as_str().unwrap().contains("was deleted or moved away"), "{answer}");
@@ -280,7 +293,10 @@ fn a_segment_that_is_missing_ends_the_start_until_its_loss_is_accepted() {
     assert!(said.contains("messages of persistent://public/default/holed from 0:"), "{said}");
     assert!(said.contains("fanfare topics restore") && said.contains("--accept-loss"), "{said}");
     let (code, said) = by_hand(&same(), &["check", "--whole-store"]);
-    assert!(code == Some(1) && said.contains("segment 2") && said.contains("is missing"), "{code:?} {said}");
+    assert!(
+        code == Some(1) && said.contains("segment 2") && said.contains("is missing"),
+        "{code:?} {said}"
+    );
 
     let accepting = same().by(&["sh", "-c", "exec \"$@\" --accept-loss", "sh"]).start();
     accepting.await_log("given up, as --accept-loss says", 1);

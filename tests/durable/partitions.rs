@@ -9,7 +9,9 @@ fn partitioned() -> Setup {
     let setup = setup().set("threads", 2);
     let file = setup.path("fanfare.toml");
     let mut text = std::fs::read_to_string(&file).unwrap();
-    text.push_str("[[pulsar.partitioned]]\ntopic = \"persistent://public/default/parts\"\npartitions = 4\n");
+    text.push_str(
+        "[[pulsar.partitioned]]\ntopic = \"persistent://public/default/parts\"\npartitions = 4\n",
+    );
     std::fs::write(&file, text).unwrap();
     setup
 }

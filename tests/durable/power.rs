@@ -119,8 +119,9 @@ fn copies(daemon: &Daemon) -> Vec<(PathBuf, usize)> {
         move || {
             while !stop.load(Ordering::Relaxed) {
                 let before = told.load(Ordering::Relaxed);
-                producer
-                    .send_all((before..before + 16).map(|n| format!("{n}-{}", "x".repeat(100 + n % 200))));
+                producer.send_all(
+                    (before..before + 16).map(|n| format!("{n}-{}", "x".repeat(100 + n % 200))),
+                );
                 told.store(before + 16, Ordering::Relaxed);
             }
         }

@@ -62,7 +62,9 @@ fn the_same_goes_over_tls() {
 fn what_is_no_message_is_answered_and_the_next_is_taken() {
     let daemon = setup().start();
     let mut producer = Producer::new(&daemon, "wrong");
-    for bad in ["", "{", "[]", "nonsense", "{\"payload\":[]}", "{'payload':''}", "{\"payload\":\"\",}"] {
+    for bad in
+        ["", "{", "[]", "nonsense", "{\"payload\":[]}", "{'payload':''}", "{\"payload\":\"\",}"]
+    {
         producer.0.client.say(bad);
         let answer = producer.0.hear();
         assert_eq!(answer["result"], "send-error:3", "{bad}: {answer}");
@@ -72,12 +74,19 @@ fn what_is_no_message_is_answered_and_the_next_is_taken() {
     for bad in ["!", "SGVs bG8=", "SGVsbG8\n", "_-__"] {
         producer.0.say(&json!({ "payload": bad, "context": "c" }));
         let answer = producer.0.hear();
-        assert_eq!((&answer["result"], &answer["context"]), (&json!("send-error:7"), &json!("c")), "{bad}");
+        assert_eq!(
+            (&answer["result"], &answer["context"]),
+            (&json!("send-error:7"), &json!("c")),
+            "{bad}"
+        );
     }
     let id = producer.send_with("good", &json!({ "unknown": [1, { "a": null }], "sequenceId": 5 }));
     assert_eq!(place(&id), (0, 0));
     // Numbers where texts are expected become texts.
-    producer.0.client.say("{\"payload\":\"\",\"context\":5,\"properties\":{\"a\":1,\"b\":true}} trailing");
+    producer
+        .0
+        .client
+        .say("{\"payload\":\"\",\"context\":5,\"properties\":{\"a\":1,\"b\":true}} trailing");
     let answer = producer.0.hear();
     assert_eq!((&answer["result"], &answer["context"]), (&json!("ok"), &json!("5")), "{answer}");
     let mut reader = Consumer::reader(&daemon, "wrong?messageId=earliest");
@@ -106,7 +115,10 @@ fn a_producers_name_is_its_own() {
     assert_eq!(status, 409, "{text}");
     let old = "/ws/producer/persistent/public/cluster/default/named?producerName=p";
     let _same = Socket::open(daemon.address, old);
-    assert_eq!(Socket::open(daemon.address, old).closed(), (4001, "Failed to create producer".into()));
+    assert_eq!(
+        Socket::open(daemon.address, old).closed(),
+        (4001, "Failed to create producer".into())
+    );
     first.0.leave();
     Producer::new(&daemon, "named?producerName=p").send("free again");
 }
@@ -116,7 +128,10 @@ fn a_sequence_number_that_was_stored_is_not_stored_again_even_after_a_restart() 
     let mut daemon = setup().start();
     let topic = "exactly?producerName=p";
     let send = |producer: &mut Producer, number: i64| {
-        producer.ask(&number.to_string(), &json!({ "sequenceId": number, "context": number.to_string() }))
+        producer.ask(
+            &number.to_string(),
+            &json!({ "sequenceId": number, "context": number.to_string() }),
+        )
     };
     let mut producer = Producer::new(&daemon, topic);
     for number in [0, 1, 2, 2, 1, 0, 3] {

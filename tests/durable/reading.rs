@@ -11,7 +11,8 @@ fn a_reader_begins_with_the_earliest_the_latest_or_after_a_message() {
         let mut latest = Consumer::reader(&daemon, "read");
         let mut named = Consumer::reader(&daemon, "read?messageId=latest");
         let mut earliest = Consumer::reader(&daemon, "read?messageId=earliest&readerName=r");
-        let mut after = Consumer::reader(&daemon, &format!("read?messageId={}", ids[2].replace('=', "%3D")));
+        let mut after =
+            Consumer::reader(&daemon, &format!("read?messageId={}", ids[2].replace('=', "%3D")));
         producer.send("5");
         assert_eq!(earliest.take_all(6), ["0", "1", "2", "3", "4", "5"]);
         assert_eq!(after.take_all(3), ["3", "4", "5"]);
@@ -47,7 +48,8 @@ fn a_reader_goes_on_after_a_message_of_an_earlier_run() {
     daemon.wait();
     daemon = daemon.again();
     Producer::new(&daemon, "resumed").send("3");
-    let mut reader = Consumer::reader(&daemon, &format!("resumed?messageId={}", ids[1].replace('=', "%3D")));
+    let mut reader =
+        Consumer::reader(&daemon, &format!("resumed?messageId={}", ids[1].replace('=', "%3D")));
     assert_eq!(reader.take_all(2), ["2", "3"]);
     reader.assert_quiet();
 }

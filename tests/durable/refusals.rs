@@ -65,7 +65,9 @@ fn paths_that_name_no_topic_are_404() {
 #[test]
 fn odd_names_are_names() {
     let daemon = setup().start();
-    for name in ["%C3%A9t%C3%A9", "a+b", "with%2Fslash", "percent%25", "'quotes'%22", &"x".repeat(255)] {
+    for name in
+        ["%C3%A9t%C3%A9", "a+b", "with%2Fslash", "percent%25", "'quotes'%22", &"x".repeat(255)]
+    {
         let mut producer = Producer::new(&daemon, name);
         producer.send(name);
         let mut reader = Consumer::reader(&daemon, &format!("{name}?messageId=earliest"));
@@ -86,7 +88,10 @@ fn a_request_without_an_upgrade_is_refused() {
     let head = crate::harness::head(path).replace("Version: 13", "Version: 8");
     client.bytes(head.as_bytes());
     let (status, text) = client.accepted();
-    assert!((status == 400 || status == 426) && text.contains("Sec-WebSocket-Version: 13"), "{text}");
+    assert!(
+        (status == 400 || status == 426) && text.contains("Sec-WebSocket-Version: 13"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -97,7 +102,11 @@ fn what_a_consumer_may_not_say_ends_its_connection() {
         ("{", 4003, Some("Failed to de-serialize from JSON")),
         ("[]", 4003, Some("Failed to de-serialize from JSON")),
         ("{\"type\":\"permit\"}", 4003, Some("Failed to de-serialize from JSON")),
-        ("{\"type\":\"permit\",\"permitMessages\":\"x\"}", 4003, Some("Failed to de-serialize from JSON")),
+        (
+            "{\"type\":\"permit\",\"permitMessages\":\"x\"}",
+            4003,
+            Some("Failed to de-serialize from JSON"),
+        ),
         ("{}", 1011, None),
         ("{\"messageId\":\"!\"}", 1011, None),
         ("{\"messageId\":\"AAAA\"}", 1011, None),
@@ -186,15 +195,19 @@ fn a_token_opens_what_its_claims_name_until_its_end_or_the_next() {
         minted(&claims)
     };
     let path = "/ws/v2/producer/persistent/public/default/";
-    let (status, text) = Socket::refused(daemon.address, &format!("{path}other?token={}", token(60)));
+    let (status, text) =
+        Socket::refused(daemon.address, &format!("{path}other?token={}", token(60)));
     assert_eq!((status, text.trim()), (403, "Not authorized"));
-    let consumer = format!("/ws/v2/consumer/persistent/public/default/mine-a/s?token={}", token(60));
+    let consumer =
+        format!("/ws/v2/consumer/persistent/public/default/mine-a/s?token={}", token(60));
     assert_eq!(Socket::refused(daemon.address, &consumer).0, 403);
     let bare = minted(&json!({ "exp": now_s + 60 }));
     assert_eq!(Socket::refused(daemon.address, &format!("{path}mine-a?token={bare}")).0, 403);
 
-    let mut ends = Producer(Socket::open(daemon.address, &format!("{path}mine-a?token={}", token(2))));
-    let mut stays = Producer(Socket::open(daemon.address, &format!("{path}mine-b?token={}", token(2))));
+    let mut ends =
+        Producer(Socket::open(daemon.address, &format!("{path}mine-a?token={}", token(2))));
+    let mut stays =
+        Producer(Socket::open(daemon.address, &format!("{path}mine-b?token={}", token(2))));
     ends.send("while it is good");
     let response = json!({ "response": { "authMethodName": "token", "authData": token(60) } });
     stays.0.say(&json!({ "type": "AUTH_RESPONSE", "authResponse": response }));

@@ -29,7 +29,8 @@ impl Small {
         let directory = TempDir::with_prefix("fanfare-small-").unwrap();
         let path = directory.path().to_owned();
         let size = format!("size={bytes}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).status();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).status();
         if !mounted.is_ok_and(|status| status.success()) {
             skip(what, "mounting is not allowed here");
             return None;
@@ -40,7 +41,9 @@ impl Small {
     /// Makes it so large.
     pub(crate) fn grow(&self, bytes: u64) {
         let size = format!("remount,size={bytes}");
-        assert!(Command::new("mount").args(["-o", &size]).arg(&self.path).status().unwrap().success());
+        assert!(
+            Command::new("mount").args(["-o", &size]).arg(&self.path).status().unwrap().success()
+        );
     }
 
     /// Bytes that are free.

@@ -83,7 +83,8 @@ fn the_seeds_programs_for_node_produce_consume_and_acknowledge() {
         let mut producer = Program::run(&daemon, "pulsar_producer.js", &mut node(modules));
         assert_eq!(
             producer.line(),
-            r#"ack: {"result":"ok","messageId":"CAAQAA==","context":"1"}"#.replace("ack", "received ack")
+            r#"ack: {"result":"ok","messageId":"CAAQAA==","context":"1"}"#
+                .replace("ack", "received ack")
         );
         let delivered = other.take().whole;
         assert_eq!(decoded(&delivered["payload"]), "Hello World");
@@ -102,7 +103,8 @@ fn the_seeds_programs_for_node_produce_consume_and_acknowledge() {
 fn a_client_that_cuts_its_connection_has_its_subscription_back_at_once() {
     let Some(modules) = installed("a program for Node", "node_modules/ws") else { return };
     let daemon = setup().set("threads", 2).start();
-    let mut program = Program::run(&daemon, "pulsar_terminate.js", &mut node(modules.parent().unwrap()));
+    let mut program =
+        Program::run(&daemon, "pulsar_terminate.js", &mut node(modules.parent().unwrap()));
     assert_eq!(program.line(), "refused 0");
 }
 
@@ -135,7 +137,10 @@ fn the_seeds_programs_for_python_produce_consume_and_acknowledge() {
     assert!(producer.child.wait().unwrap().success());
     let line = consumer.line();
     assert!(line.starts_with("Received:  {'messageId': 'CAAQAA=='"), "{line}");
-    assert!(line.ends_with("- payload: b'Hello World'") && line.contains("'context': '5'"), "{line}");
+    assert!(
+        line.ends_with("- payload: b'Hello World'") && line.contains("'context': '5'"),
+        "{line}"
+    );
     let topic = "persistent://sample/standalone/ns1/my-topic";
     await_backlog(&daemon, topic, "my-sub", 0);
     drop(consumer);
@@ -184,7 +189,10 @@ fn the_first_version_of_the_api_speaks_as_the_seed_shows() {
         producer.say(&json!({ "payload": encoded("Hello World"), "context": "1",
             "properties": { "key1": "value1", "key2": "value2" } }));
         let id = ["CAAQAA==", "CAAQAQ==", "CAAQAg==", "CAAQAw=="][n];
-        assert_eq!(producer.client.text(), format!(r#"{{"result":"ok","messageId":"{id}","context":"1"}}"#));
+        assert_eq!(
+            producer.client.text(),
+            format!(r#"{{"result":"ok","messageId":"{id}","context":"1"}}"#)
+        );
         let text = consumer.client.text();
         let (before, after) = text.split_once("\"publishTime\":\"").unwrap();
         assert_eq!(
@@ -195,7 +203,8 @@ fn the_first_version_of_the_api_speaks_as_the_seed_shows() {
             )
         );
         let (time, rest) = after.split_at("2016-08-30 16:45:57.785".len());
-        let shape: String = time.chars().map(|char| if char.is_ascii_digit() { '0' } else { char }).collect();
+        let shape: String =
+            time.chars().map(|char| if char.is_ascii_digit() { '0' } else { char }).collect();
         assert_eq!((shape.as_str(), rest), ("0000-00-00 00:00:00.000", "\",\"context\":\"1\"}"));
     }
 }

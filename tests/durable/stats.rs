@@ -52,7 +52,9 @@ fn the_proxys_statistics_name_producers_consumers_and_readers() {
         assert_eq!(status, 200, "{all}");
         stats = all[name].clone();
         let delivered = |of: &Value| of["numberOfMsgDelivered"] == 3;
-        stats["consumerStats"].as_array().is_some_and(|all| all.len() == 2 && all.iter().all(delivered))
+        stats["consumerStats"]
+            .as_array()
+            .is_some_and(|all| all.len() == 2 && all.iter().all(delivered))
     });
     let producers = stats["producerStats"].as_array().unwrap();
     assert_eq!((producers.len(), &producers[0]["numberOfMsgPublished"]), (1, &json!(3)));
@@ -79,7 +81,8 @@ fn a_topic_without_anybody_is_not_in_the_proxys_statistics() {
     producer.send("1");
     producer.0.leave();
     eventually("nobody is there", || {
-        let (status, text) = page(&daemon, "/admin/v2/proxy-stats/persistent/public/default/gone/stats");
+        let (status, text) =
+            page(&daemon, "/admin/v2/proxy-stats/persistent/public/default/gone/stats");
         status == 404 && text.as_str().is_some_and(|text| text.contains("Topic does not exist"))
     });
 }

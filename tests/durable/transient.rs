@@ -46,7 +46,9 @@ fn shared_consumers_share_and_keys_stay_together() {
             (0..3).map(|_| consumer(&daemon, "split/shared?subscriptionType=Shared")).collect();
         let mut producer = producer(&daemon, "split");
         for number in 0..300 {
-            producer.0.say(&message(&number.to_string(), &json!({ "key": (number % 30).to_string() })));
+            producer
+                .0
+                .say(&message(&number.to_string(), &json!({ "key": (number % 30).to_string() })));
         }
         for _ in 0..300 {
             assert_eq!(producer.0.hear()["result"], "ok");

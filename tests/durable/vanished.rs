@@ -96,7 +96,9 @@ fn lose(loss: Loss, durability: &str) {
         move || send_on(socket, &sent, &is_over)
     });
     let start = Instant::now();
-    eventually("messages are taken", || sent.load(Ordering::Relaxed) > 100 && start.elapsed() > BEFORE);
+    eventually("messages are taken", || {
+        sent.load(Ordering::Relaxed) > 100 && start.elapsed() > BEFORE
+    });
     loss.happens(&daemon.path("store"));
     let since = Instant::now();
     await_told(&daemon);

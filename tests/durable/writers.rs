@@ -35,7 +35,8 @@ fn open(daemon: &Daemon, path: &str) -> Consumer {
 /// Numbers to each topic, with the topic in front.
 fn send(daemon: &Daemon, numbers: std::ops::Range<usize>) {
     for topic in TOPICS {
-        Producer::new(daemon, topic).send_all(numbers.clone().map(|number| format!("{topic}{number}")));
+        Producer::new(daemon, topic)
+            .send_all(numbers.clone().map(|number| format!("{topic}{number}")));
     }
 }
 
@@ -60,12 +61,17 @@ fn each_writer_has_some_of_the_topics_and_all_are_listed_in_order() {
     // Both write, and each counts its own.
     let metrics = daemon.page("/metrics").1;
     assert!(metrics.contains("fanfare_topics{state=\"stored\"} 6"), "{metrics}");
-    let consumers: Vec<Consumer> = TOPICS.iter().map(|topic| Consumer::new(&daemon, topic, "sub")).collect();
+    let consumers: Vec<Consumer> =
+        TOPICS.iter().map(|topic| Consumer::new(&daemon, topic, "sub")).collect();
     let (status, stats) = page(&daemon, "/admin/v2/proxy-stats/stats");
     assert_eq!((status, stats.as_object().map(serde_json::Map::len)), (200, Some(TOPICS.len())));
     drop(consumers);
     let (status, numbers) = page(&daemon, "/admin/v2/proxy-stats/metrics");
-    assert_eq!((status, numbers.as_array().map(Vec::len)), (200, Some(1)), "one namespace: {numbers}");
+    assert_eq!(
+        (status, numbers.as_array().map(Vec::len)),
+        (200, Some(1)),
+        "one namespace: {numbers}"
+    );
 }
 
 #[test]
@@ -124,7 +130,8 @@ fn a_pattern_takes_topics_of_both_that_are_there_and_those_to_come() {
     for topic in &TOPICS[..3] {
         Producer::new(&daemon, topic).send(&format!("{topic}0"));
     }
-    let pattern = "topicsPattern=persistent://public/default/.*&subscriptionInitialPosition=Earliest";
+    let pattern =
+        "topicsPattern=persistent://public/default/.*&subscriptionInitialPosition=Earliest";
     let mut consumer = open(&daemon, &format!("/ws/v3/consumer/sub?{pattern}"));
     for topic in &TOPICS[3..] {
         Producer::new(&daemon, topic).send(&format!("{topic}0"));
@@ -155,7 +162,9 @@ fn dead_letters_of_each_topic_are_where_they_belong() {
             (&*letter.payload, &letter.whole["properties"]["REAL_TOPIC"]),
             (topic, &json!(full(topic)))
         );
-        eventually("the message is dealt with", || backlog(&daemon, &full(topic), "sub") == Some(0));
+        eventually("the message is dealt with", || {
+            backlog(&daemon, &full(topic), "sub") == Some(0)
+        });
         consumer.assert_quiet();
     }
 }
@@ -164,13 +173,18 @@ fn dead_letters_of_each_topic_are_where_they_belong() {
 fn the_receipts_of_a_feed_are_in_the_order_of_its_lines_whoever_stores_them() {
     let daemon = two().start();
     Producer::new(&daemon, TOPICS[2]).0.leave();
-    assert_eq!(admin(&daemon, "POST", &format!("/topics/terminate?topic={}", full(TOPICS[2]))).0, 200);
+    assert_eq!(
+        admin(&daemon, "POST", &format!("/topics/terminate?topic={}", full(TOPICS[2]))).0,
+        200
+    );
     let mut publisher = daemon.publisher();
     let mut lines = String::new();
     for number in 0..50 {
         for topic in TOPICS {
             let payload = encoded(&format!("{topic}{number}"));
-            lines += &format!("pulsar/persistent/public/default/{topic} {{\"payload\":\"{payload}\"}}\n");
+            lines += &format!(
+                "pulsar/persistent/public/default/{topic} {{\"payload\":\"{payload}\"}}\n"
+            );
         }
     }
     publisher.send(lines + "\n");
@@ -182,7 +196,10 @@ fn the_receipts_of_a_feed_are_in_the_order_of_its_lines_whoever_stores_them() {
     assert_eq!((&receipt["accepted"], &receipt["rejected"]), (&json!(250), &json!(50)));
     let mut consumer = open(&daemon, &several("subscriptionInitialPosition=Earliest"));
     let all = by_topic(consumer.take_all(250));
-    assert!(all.len() == 5 && all.values().all(|numbers| numbers.iter().copied().eq(0..50)), "{all:?}");
+    assert!(
+        all.len() == 5 && all.values().all(|numbers| numbers.iter().copied().eq(0..50)),
+        "{all:?}"
+    );
 }
 
 /// What `fanfare check` says of a store with so many writers configured, and its status.
@@ -213,13 +230,17 @@ fn the_number_of_writers_is_that_with_which_the_store_was_made() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(78), "{said}");
         assert!(
-            said.contains(&format!("has {made} writers")) && said.contains(&format!("writers is {other}")),
+            said.contains(&format!("has {made} writers"))
+                && said.contains(&format!("writers is {other}")),
             "{said}"
         );
         for (writers, status) in [(made, 0), (other, 78)] {
             let (status_found, said) = checked(&refused, &store, writers);
             let expected = if status == 0 { "2 topics, 2 messages" } else { "store.writers is" };
-            assert!(status_found == Some(status) && said.contains(expected), "{status_found:?} {said}");
+            assert!(
+                status_found == Some(status) && said.contains(expected),
+                "{status_found:?} {said}"
+            );
         }
         let daemon = daemon.again();
         assert_eq!(Consumer::reader(&daemon, "a?messageId=earliest").take().payload, "1");

@@ -13,7 +13,9 @@ fn subscribe(bus: &mut Bus, name: &str, channel: &str) -> Vec<String> {
 }
 
 fn succeeded(channel: &str) -> String {
-    format!(r#"{{"event":"pusher_internal:subscription_succeeded","channel":"{channel}","data":"{{}}"}}"#)
+    format!(
+        r#"{{"event":"pusher_internal:subscription_succeeded","channel":"{channel}","data":"{{}}"}}"#
+    )
 }
 
 fn keep(bus: &mut Bus, channel: &str, data: &str, reach: EchoReach) {
@@ -41,10 +43,18 @@ fn the_last_event_follows_the_answer_for_as_long_as_it_is_kept() {
     assert_eq!(bus.heard("a"), ["one", "two", "not kept"]);
     come(&mut bus, "b");
     assert_eq!(subscribe(&mut bus, "b", "cache-c"), [&succeeded("cache-c"), "two"]);
-    assert_eq!(subscribe(&mut bus, "a", "cache-c"), [&succeeded("cache-c"), "two"], "whoever asks again");
+    assert_eq!(
+        subscribe(&mut bus, "a", "cache-c"),
+        [&succeeded("cache-c"), "two"],
+        "whoever asks again"
+    );
     keep(&mut bus, "private-cache-c", "three", EchoReach::All);
     bus.say("a", &subscription(&socket, "private-cache-c", None));
-    assert_eq!(bus.heard("a"), [&succeeded("private-cache-c"), "three"], "also while it was vacant");
+    assert_eq!(
+        bus.heard("a"),
+        [&succeeded("private-cache-c"), "three"],
+        "also while it was vacant"
+    );
     keep(&mut bus, "presence-cache-c", "four", EchoReach::All);
     bus.say("a", &subscription(&socket, "presence-cache-c", Some(r#"{"user_id":"7"}"#)));
     let heard = bus.heard("a");
@@ -56,10 +66,14 @@ fn the_last_event_follows_the_answer_for_as_long_as_it_is_kept() {
 #[test]
 fn webhooks_are_told_once_of_a_channel_that_has_nothing_until_it_is_filled() {
     let mut bus = bus(|app| app.webhook = vec![webhook()]);
-    let missed = |bus: &mut Bus| told(bus).iter().filter(|json| json.contains("cache_miss")).count();
+    let missed =
+        |bus: &mut Bus| told(bus).iter().filter(|json| json.contains("cache_miss")).count();
     for name in ["a", "b", "c"] {
         let socket = come(&mut bus, name);
-        assert!(subscribe(&mut bus, name, "cache-c")[1].contains("cache_miss"), "each client is told");
+        assert!(
+            subscribe(&mut bus, name, "cache-c")[1].contains("cache_miss"),
+            "each client is told"
+        );
         bus.say(name, &subscription(&socket, "presence-cache-c", Some(r#"{"user_id":"7"}"#)));
         assert!(bus.heard(name)[1].contains("cache_miss"));
     }
@@ -105,7 +119,9 @@ fn client_events_and_changes_of_members_are_not_kept() {
 #[test]
 fn an_app_keeps_as_many_as_it_may_and_the_oldest_go_first() {
     let mut bus = bus(|app| app.cache_entries_max = 2);
-    ["cache-1", "cache-2", "cache-3"].iter().for_each(|channel| keep(&mut bus, channel, "x", EchoReach::All));
+    ["cache-1", "cache-2", "cache-3"]
+        .iter()
+        .for_each(|channel| keep(&mut bus, channel, "x", EchoReach::All));
     come(&mut bus, "a");
     for (channel, is_kept) in [("cache-1", false), ("cache-2", true), ("cache-3", true)] {
         assert_eq!(subscribe(&mut bus, "a", channel)[1] == "x", is_kept, "{channel}");
@@ -119,7 +135,9 @@ fn a_reload_holds_for_what_was_kept_before_it() {
         bus.shard.configure(Arc::new(settings), Limits::default(), bus.now);
         bus.flush();
     };
-    ["cache-1", "cache-2", "cache-3"].iter().for_each(|channel| keep(&mut bus, channel, "x", EchoReach::All));
+    ["cache-1", "cache-2", "cache-3"]
+        .iter()
+        .for_each(|channel| keep(&mut bus, channel, "x", EchoReach::All));
     come(&mut bus, "a");
     reload(&mut bus, settings(AppSettings { cache_entries_max: 1, ..app_settings() }));
     for (channel, is_kept) in [("cache-1", false), ("cache-2", false), ("cache-3", true)] {

@@ -1,7 +1,9 @@
 //! Subscriptions to channels without members: byte for byte, refused, repeated, taken back, counted.
 
 use crate::conversation::Bus;
-use crate::{app_settings, bus, come, publication, publish, settings, sign, subscription, told, webhook};
+use crate::{
+    app_settings, bus, come, publication, publish, settings, sign, subscription, told, webhook,
+};
 use fanfare::dialect::echo::{App, AppSettings, EchoReach, SocketId};
 use fanfare::dialect::{Settings, Tally};
 use fanfare::setting::Secret;
@@ -43,7 +45,9 @@ fn the_worked_examples_are_as_they_are_written() {
 }
 
 fn succeeded(channel: &str) -> String {
-    format!(r#"{{"event":"pusher_internal:subscription_succeeded","channel":"{channel}","data":"{{}}"}}"#)
+    format!(
+        r#"{{"event":"pusher_internal:subscription_succeeded","channel":"{channel}","data":"{{}}"}}"#
+    )
 }
 
 /// The error frame of a channel, without its text.
@@ -52,7 +56,8 @@ fn refused(heard: &[String], channel: &str) -> (String, u64) {
     let frame: serde_json::Value = serde_json::from_str(error).unwrap();
     assert_eq!(frame["event"], "pusher:subscription_error");
     assert_eq!(frame["channel"], channel);
-    let (kind, status) = (frame["data"]["type"].as_str().unwrap(), frame["data"]["status"].as_u64().unwrap());
+    let (kind, status) =
+        (frame["data"]["type"].as_str().unwrap(), frame["data"]["status"].as_u64().unwrap());
     let text = frame["data"]["error"].as_str().unwrap();
     let written = format!(
         r#"{{"event":"pusher:subscription_error","channel":{},"data":{{"type":"{kind}","error":"{text}","status":{status}}}}}"#,
@@ -68,7 +73,10 @@ fn public_and_signed_channels_are_had_and_nothing_comes_before_the_answer_or_aft
     let socket = come(&mut bus, "a");
     for (channel, message) in [
         ("room", r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"room"}}"#.to_owned()),
-        ("a-Z0_=@,.;", r#"{"event":"pusher:subscribe","data":{"channel":"a-Z0_=@,.;"}}"#.to_owned()),
+        (
+            "a-Z0_=@,.;",
+            r#"{"event":"pusher:subscribe","data":{"channel":"a-Z0_=@,.;"}}"#.to_owned(),
+        ),
         ("private-x", subscription(&socket, "private-x", None)),
         ("private-encrypted-x", subscription(&socket, "private-encrypted-x", None)),
         ("private-y", subscription(&socket, "private-y", Some("anything"))),
@@ -79,8 +87,15 @@ fn public_and_signed_channels_are_had_and_nothing_comes_before_the_answer_or_aft
         bus.say("a", &message);
         publish(&mut bus, channel, "two");
         let answer = succeeded(channel);
-        assert_eq!(bus.heard("a"), [&answer, "one", &answer, "two"], "twice answered, once delivered");
-        bus.say("a", &format!(r#"{{"event":"pusher:unsubscribe","data":{{"channel":"{channel}"}}}}"#));
+        assert_eq!(
+            bus.heard("a"),
+            [&answer, "one", &answer, "two"],
+            "twice answered, once delivered"
+        );
+        bus.say(
+            "a",
+            &format!(r#"{{"event":"pusher:unsubscribe","data":{{"channel":"{channel}"}}}}"#),
+        );
         publish(&mut bus, channel, "too late");
         assert!(bus.heard("a").is_empty());
     }
@@ -96,7 +111,10 @@ fn a_name_outside_the_rules_is_refused() {
     come(&mut bus, "a");
     let long = "x".repeat(165);
     for channel in ["", "a b", "a/b", "é", "#x", "#server-to-user-", "a\"b", &long] {
-        bus.say("a", &json!({"event": "pusher:subscribe", "data": {"channel": channel}}).to_string());
+        bus.say(
+            "a",
+            &json!({"event": "pusher:subscribe", "data": {"channel": channel}}).to_string(),
+        );
         assert_eq!(refused(&bus.heard("a"), channel), ("InvalidChannel".into(), 400));
     }
     assert_eq!(bus.metrics.tallies[Tally::BadName as usize].get(), 8);
@@ -148,8 +166,7 @@ fn without_a_good_signature_a_channel_is_refused_and_the_connection_kept() {
 fn channels_beyond_the_limit_and_data_that_are_too_large_are_refused() {
     let mut bus = bus(|_| {});
     let socket = come(&mut bus, "a");
-    let subscribe =
-        |number: usize| json!({"event": "pusher:subscribe", "data": {"channel": format!("c{number}")}});
+    let subscribe = |number: usize| json!({"event": "pusher:subscribe", "data": {"channel": format!("c{number}")}});
     for number in 0..100 {
         bus.say("a", &subscribe(number).to_string());
         assert_eq!(bus.heard("a"), [succeeded(&format!("c{number}"))]);
@@ -163,7 +180,8 @@ fn channels_beyond_the_limit_and_data_that_are_too_large_are_refused() {
     bus.say("a", r#"{"event":"pusher:unsubscribe","data":{"channel":"c7"}}"#);
     let large = format!(r#"{{"user_id":"7","user_info":"{}"}}"#, "x".repeat(994));
     assert_eq!(large.len(), 1024);
-    for (data, is_over) in [(large.clone() + " ", true), ("x".repeat(20_000), true), (large, false)] {
+    for (data, is_over) in [(large.clone() + " ", true), ("x".repeat(20_000), true), (large, false)]
+    {
         bus.say("a", &subscription(&socket, "presence-x", Some(&data)));
         let heard = bus.heard("a");
         if is_over {
@@ -183,7 +201,8 @@ fn a_limit_of_nothing_is_none() {
     });
     let socket = come(&mut bus, "a");
     for number in 0..300 {
-        let data = format!(r#"{{"user_id":"{}","user_info":"{}"}}"#, "7".repeat(500), "x".repeat(5000));
+        let data =
+            format!(r#"{{"user_id":"{}","user_info":"{}"}}"#, "7".repeat(500), "x".repeat(5000));
         bus.say("a", &subscription(&socket, &format!("presence-{number}"), Some(&data)));
         assert!(bus.heard("a")[0].contains("succeeded"));
     }
@@ -223,7 +242,10 @@ fn subscribers_are_told_how_many_they_are() {
     bus.say("a", subscribe);
     assert_eq!(bus.heard("a"), [succeeded("room"), count(1)]);
     bus.say("b", subscribe);
-    assert_eq!((bus.heard("a"), bus.heard("b")), (vec![count(2)], vec![succeeded("room"), count(2)]));
+    assert_eq!(
+        (bus.heard("a"), bus.heard("b")),
+        (vec![count(2)], vec![succeeded("room"), count(2)])
+    );
     bus.say("b", subscribe);
     assert_eq!((bus.heard("a"), bus.heard("b")), (vec![], vec![succeeded("room")]));
     bus.say("a", r#"{"event":"pusher:unsubscribe","data":{"channel":"room"}}"#);
@@ -291,7 +313,8 @@ fn a_daemon_without_room_for_subscriptions_leaves_no_count_behind() {
     bus.say("b", r#"{"event":"pusher:subscribe","data":{"channel":"two"}}"#);
     assert_eq!(bus.heard("a"), [succeeded("one")]);
     assert_eq!(bus.heard("b"), ["close 1013 too many subscriptions"]);
-    let occupied = |channel: &str| format!(r#"{{"name":"channel_occupied","channel":"{channel}"}}"#);
+    let occupied =
+        |channel: &str| format!(r#"{{"name":"channel_occupied","channel":"{channel}"}}"#);
     let vacated = r#"{"name":"channel_vacated","channel":"two"}"#.to_owned();
     assert_eq!(told(&mut bus), [occupied("one"), occupied("two"), vacated]);
 }

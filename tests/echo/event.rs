@@ -95,7 +95,8 @@ fn what_breaks_a_rule_is_refused_whole() {
         assert_eq!(server.status(EVENTS, &body), status, "{body}");
     }
     let names = Server::new(|_| {});
-    for (name, status) in [("pusher:x", 400), ("pusher_internal:x", 400), ("pusher", 200), ("client-x", 200)]
+    for (name, status) in
+        [("pusher:x", 400), ("pusher_internal:x", 400), ("pusher", 200), ("client-x", 200)]
     {
         assert_eq!(names.status(EVENTS, &event(&format!(r#""name":"{name}""#))), status, "{name}");
     }
@@ -109,7 +110,8 @@ fn a_limit_of_0_is_none() {
     });
     let channels: Vec<String> = (0..500).map(|place| format!("\"cache-{place}\"")).collect();
     let long = "x".repeat(100_000);
-    let body = format!(r#"{{"name":"{long}","data":"{long}","channels":[{}]}}"#, channels.join(","));
+    let body =
+        format!(r#"{{"name":"{long}","data":"{long}","channels":[{}]}}"#, channels.join(","));
     let (status, _, publications, _) = server.signed("POST", EVENTS, &body);
     assert_eq!((status, publications.len(), publications[0].retain_s), (200, 500, u32::MAX));
     assert_eq!(Kind::Echo.body_bytes_max("POST", EVENTS, &server.settings), Some(64 * 1024 * 1024));
@@ -123,7 +125,10 @@ fn a_fed_event_keeps_the_same_rules_and_may_have_any_data() {
         published.map(|published| published.iter().map(payload).collect::<Vec<_>>().join(" "))
     };
     for (fields, frame) in [
-        (r#""channel":"c","data":"{\"a\":1}""#, r#"{"event":"e","channel":"c","data":"{\"a\":1}"}"#),
+        (
+            r#""channel":"c","data":"{\"a\":1}""#,
+            r#"{"event":"e","channel":"c","data":"{\"a\":1}"}"#,
+        ),
         (
             r#""channel":"c","data":{"a" :"\u00e9"}"#,
             r#"{"event":"e","channel":"c","data":"{\"a\" :\"\\u00e9\"}"}"#,

@@ -73,7 +73,8 @@ fn come(bus: &mut Bus, name: &str) -> String {
     bus.connect(name, PATH, HOST);
     let heard = bus.heard(name);
     let established: serde_json::Value = serde_json::from_str(&heard[1]).unwrap();
-    let data: serde_json::Value = serde_json::from_str(established["data"].as_str().unwrap()).unwrap();
+    let data: serde_json::Value =
+        serde_json::from_str(established["data"].as_str().unwrap()).unwrap();
     data["socket_id"].as_str().unwrap().to_owned()
 }
 
@@ -86,7 +87,13 @@ fn subscription(socket: &str, channel: &str, data: Option<&str>) -> String {
 }
 
 /// An event as a publisher's side drafts it.
-fn publication(channel: &str, data: &str, reach: EchoReach, retain_s: u32, now: Now) -> Arc<Publication> {
+fn publication(
+    channel: &str,
+    data: &str,
+    reach: EchoReach,
+    retain_s: u32,
+    now: Now,
+) -> Arc<Publication> {
     let mut draft = Draft::default();
     draft.address(&[b"e", APP.as_bytes(), b"\0", channel.as_bytes(), b"\0"], b"");
     let (meta, length) = reach.meta();

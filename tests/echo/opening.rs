@@ -17,7 +17,8 @@ fn heard(bus: &mut Bus, path: &str) -> Vec<String> {
 
 /// What a client hears that is sent away.
 fn sent_away(code: u16, message: &str) -> Vec<String> {
-    let error = format!(r#"{{"event":"pusher:error","data":{{"code":{code},"message":"{message}"}}}}"#);
+    let error =
+        format!(r#"{{"event":"pusher:error","data":{{"code":{code},"message":"{message}"}}}}"#);
     vec!["101".into(), error, format!("close {code} {message}")]
 }
 
@@ -28,14 +29,17 @@ fn is_let_in(heard: &[String]) -> bool {
 #[test]
 fn whoever_comes_is_told_its_socket_id_first() {
     let bus = bus(|_| {});
-    let mut bus = Bus { shard: bus.shard.drawing(Box::new(|| 1394211398 << 32 | 659967799)), ..bus };
+    let mut bus =
+        Bus { shard: bus.shard.drawing(Box::new(|| 1394211398 << 32 | 659967799)), ..bus };
     let established = r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1394211398.659967799\",\"activity_timeout\":30}"}"#;
     assert_eq!(heard(&mut bus, PATH), ["101", established]);
 }
 
 #[test]
 fn versions_five_to_seven_and_none_are_served() {
-    for query in ["", "?protocol=7", "?protocol=6", "?client=js&protocol=5", "?x=%00&protocol=7&protocol=9"] {
+    for query in
+        ["", "?protocol=7", "?protocol=6", "?client=js&protocol=5", "?x=%00&protocol=7&protocol=9"]
+    {
         assert!(is_let_in(&heard(&mut bus(|_| {}), &format!("/app/app-key{query}"))), "{query}");
     }
     for version in ["4", "8", "", "07", "7.0", "x"] {
@@ -64,8 +68,15 @@ fn an_unknown_app_and_a_disabled_one_are_told_twice() {
 
 #[test]
 fn other_paths_are_not_this_dialects() {
-    for path in ["/", "/app", "/app/", "/app/app-key/", "/app/app-key/x", "/apps/app-key", "/ws/app/app-key"]
-    {
+    for path in [
+        "/",
+        "/app",
+        "/app/",
+        "/app/app-key/",
+        "/app/app-key/x",
+        "/apps/app-key",
+        "/ws/app/app-key",
+    ] {
         assert_eq!(heard(&mut bus(|_| {}), path), ["gone"], "{path}");
     }
     let mut settings = settings(app_settings());
@@ -78,7 +89,8 @@ fn other_paths_are_not_this_dialects() {
 
 #[test]
 fn pages_of_other_origins_are_sent_away() {
-    let mut bus = bus(|app| app.allowed_origins = vec!["example.com".into(), "*.example.org".into()]);
+    let mut bus =
+        bus(|app| app.allowed_origins = vec!["example.com".into(), "*.example.org".into()]);
     for (origin, expected) in [
         (Some("https://example.com".as_bytes()), true),
         (Some(b"http://example.com:8080"), true),
@@ -114,7 +126,8 @@ fn the_connections_of_an_app_are_limited_and_a_place_is_free_again() {
 #[test]
 fn after_a_reload_each_stays_whose_app_is_still_served() {
     let other = |app: AppSettings| Arc::new(App::new(app, Secret(SECRET.into())));
-    let named = |id: &str| AppSettings { id: id.into(), key: format!("{id}-key"), ..app_settings() };
+    let named =
+        |id: &str| AppSettings { id: id.into(), key: format!("{id}-key"), ..app_settings() };
     let all = |apps: Vec<Arc<App>>| {
         let echo = EchoSettings { apps, ..EchoSettings::default() };
         Arc::new(Settings { echo, ..Settings::default() })
@@ -126,7 +139,10 @@ fn after_a_reload_each_stays_whose_app_is_still_served() {
         bus.connect(id, &format!("/app/{id}-key"), HOST);
         assert!(is_let_in(&bus.heard(id)));
     }
-    let after = all(vec![other(named("stays")), other(AppSettings { enabled: false, ..named("disabled") })]);
+    let after = all(vec![
+        other(named("stays")),
+        other(AppSettings { enabled: false, ..named("disabled") }),
+    ]);
     bus.shard.configure(Arc::clone(&after), Limits::default(), bus.now);
     bus.flush();
     for id in ["disabled", "removed"] {

@@ -30,7 +30,9 @@ fn lose(bus: &mut Bus, name: &str) {
 
 fn list(presence: &str) -> String {
     let data = serde_json::json!(format!(r#"{{"presence":{presence}}}"#));
-    format!(r#"{{"event":"pusher_internal:subscription_succeeded","channel":"presence-r","data":{data}}}"#)
+    format!(
+        r#"{{"event":"pusher_internal:subscription_succeeded","channel":"presence-r","data":{data}}}"#
+    )
 }
 
 fn added(data: &str) -> String {
@@ -49,12 +51,12 @@ fn members_know_each_other() {
     let mut bus = bus(|app| app.webhook = vec![webhook()]);
     let taro = r#"{"event":"pusher_internal:subscription_succeeded","channel":"presence-r","data":"{\"presence\":{\"count\":1,\"ids\":[\"7\"],\"hash\":{\"7\":{\"name\":\"Taro\"}}}}"}"#;
     assert_eq!(join(&mut bus, "taro", TARO), [taro]);
-    let both = list(r#"{"count":2,"ids":["7","8"],"hash":{"7":{"name":"Taro"},"8":{"name":"Jiro"}}}"#);
+    let both =
+        list(r#"{"count":2,"ids":["7","8"],"hash":{"7":{"name":"Taro"},"8":{"name":"Jiro"}}}"#);
     assert_eq!(join(&mut bus, "jiro", JIRO), [both]);
     let jiro = r#"{"event":"pusher_internal:member_added","channel":"presence-r","data":"{\"user_id\":\"8\",\"user_info\":{\"name\":\"Jiro\"}}"}"#;
     assert_eq!(bus.heard("taro"), [jiro]);
-    let three =
-        r#"{"count":3,"ids":["7","8","9"],"hash":{"7":{"name":"Taro"},"8":{"name":"Jiro"},"9":null}}"#;
+    let three = r#"{"count":3,"ids":["7","8","9"],"hash":{"7":{"name":"Taro"},"8":{"name":"Jiro"},"9":null}}"#;
     assert_eq!(join(&mut bus, "nameless", NAMELESS), [list(three)]);
     let nameless = added(r#"{"user_id":"9","user_info":null}"#);
     assert_eq!((bus.heard("taro"), bus.heard("jiro")), (vec![nameless.clone()], vec![nameless]));
@@ -66,8 +68,9 @@ fn members_know_each_other() {
     publish(&mut bus, CHANNEL, "one");
     assert_eq!((bus.heard("taro"), bus.heard("nameless")), (vec!["one".into()], vec![]));
     lose(&mut bus, "taro");
-    let member =
-        |name: &str, user: &str| format!(r#"{{"name":"{name}","channel":"presence-r","user_id":"{user}"}}"#);
+    let member = |name: &str, user: &str| {
+        format!(r#"{{"name":"{name}","channel":"presence-r","user_id":"{user}"}}"#)
+    };
     let channel = |name: &str| format!(r#"{{"name":"{name}","channel":"presence-r"}}"#);
     assert_eq!(
         told(&mut bus),
@@ -91,7 +94,8 @@ fn a_user_with_several_tabs_is_one_member() {
     join(&mut bus, "one", TARO);
     bus.heard("jiro");
     let other = r#"{"user_id":"7","user_info":{"name":"Another"}}"#;
-    let both = list(r#"{"count":2,"ids":["7","8"],"hash":{"7":{"name":"Taro"},"8":{"name":"Jiro"}}}"#);
+    let both =
+        list(r#"{"count":2,"ids":["7","8"],"hash":{"7":{"name":"Taro"},"8":{"name":"Jiro"}}}"#);
     assert_eq!(join(&mut bus, "two", other), [&*both], "the first data stand");
     let socket = "0.3";
     bus.say("two", &subscription(socket, CHANNEL, Some(NAMELESS)));
@@ -124,7 +128,8 @@ fn a_list_that_is_too_long_to_be_sent_is_refused_and_nobody_is_told() {
     let limits = Limits { outbox_bytes_max: 4096, ..Limits::default() };
     let settings = Arc::clone(bus.shard.settings());
     bus.shard.configure(settings, limits, bus.now);
-    let show = |user: usize| format!(r#"{{"user_id":{user},"user_info":"{}"}}"#, "\\\"".repeat(100));
+    let show =
+        |user: usize| format!(r#"{{"user_id":{user},"user_info":"{}"}}"#, "\\\"".repeat(100));
     let mut members = 0;
     let refused = loop {
         let heard = join(&mut bus, &format!("m{members}"), &show(members));
@@ -141,7 +146,10 @@ fn a_list_that_is_too_long_to_be_sent_is_refused_and_nobody_is_told() {
     let added = bus.heard("m0").iter().filter(|frame| frame.contains("member_added")).count();
     assert_eq!(added, 7, "and of the one who was refused nobody heard");
     assert_eq!(told(&mut bus).iter().filter(|json| json.contains("member_added")).count(), 8);
-    assert!(join(&mut bus, "tab", &show(3))[0].contains("succeeded"), "another tab of a member fits");
+    assert!(
+        join(&mut bus, "tab", &show(3))[0].contains("succeeded"),
+        "another tab of a member fits"
+    );
     // After a reload that makes it too long for anybody, whoever is in stays.
     let settings = Arc::clone(bus.shard.settings());
     bus.shard.configure(settings, Limits { outbox_bytes_max: 2000, ..Limits::default() }, bus.now);
@@ -162,7 +170,9 @@ fn a_page_that_comes_to_many_channels_at_once_gets_the_lists_of_all() {
         let name = format!("m{user}");
         let socket = come(&mut bus, &name);
         let data = format!(r#"{{"user_id":{user},"user_info":"{}"}}"#, "x".repeat(300));
-        channels.iter().for_each(|channel| bus.say(&name, &subscription(&socket, channel, Some(&data))));
+        channels
+            .iter()
+            .for_each(|channel| bus.say(&name, &subscription(&socket, channel, Some(&data))));
     }
     let socket = come(&mut bus, "page");
     let id = bus.clients["page"].id;
@@ -172,8 +182,14 @@ fn a_page_that_comes_to_many_channels_at_once_gets_the_lists_of_all() {
     }
     bus.flush();
     let heard = bus.heard("page");
-    assert_eq!(heard.iter().filter(|frame| frame.contains("subscription_succeeded")).count(), 8, "{heard:?}");
-    assert!(!heard.iter().any(|frame| frame.starts_with("close")) && heard.concat().len() > 2 * 4096);
+    assert_eq!(
+        heard.iter().filter(|frame| frame.contains("subscription_succeeded")).count(),
+        8,
+        "{heard:?}"
+    );
+    assert!(
+        !heard.iter().any(|frame| frame.starts_with("close")) && heard.concat().len() > 2 * 4096
+    );
 }
 
 #[test]
@@ -192,7 +208,8 @@ fn whoever_has_signed_in_needs_no_channel_data() {
 #[test]
 fn ids_and_what_is_shown_travel_as_they_are() {
     let mut bus = bus(|_| {});
-    let strange = r#"{"user_id":"a\"\\\u00e9\n","user_info":{"quote":"\"","n":12345678901234567890123}}"#;
+    let strange =
+        r#"{"user_id":"a\"\\\u00e9\n","user_info":{"quote":"\"","n":12345678901234567890123}}"#;
     let heard = join(&mut bus, "a", strange);
     let frame: serde_json::Value = serde_json::from_str(&heard[0]).unwrap();
     let data = frame["data"].as_str().unwrap();

@@ -7,7 +7,8 @@ use fanfare::retained::Retained;
 use fanfare::service::ConnectionRef;
 use fanfare::service::Question;
 use fanfare::service::presence::{
-    AppPresence, ChannelInquiry, Newcomer, PresenceChange, PresenceQuestion, PresenceRequest, PresenceRules,
+    AppPresence, ChannelInquiry, Newcomer, PresenceChange, PresenceQuestion, PresenceRequest,
+    PresenceRules,
 };
 use fanfare::setting::Secret;
 use fanfare::wheel::Now;
@@ -26,7 +27,8 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(change: impl FnOnce(&mut AppSettings)) -> Self {
-        let mut app = AppSettings { id: "app-id".into(), key: "app-key".into(), ..Default::default() };
+        let mut app =
+            AppSettings { id: "app-id".into(), key: "app-key".into(), ..Default::default() };
         change(&mut app);
         let mut settings = Settings::default();
         settings.echo.apps = vec![Arc::new(App::new(app, Secret("app-secret".into())))];
@@ -71,7 +73,9 @@ impl Server {
             Served::NotAllowed(methods) => (405, methods.into(), publications, None),
             Served::Asked(Question::Presence(question)) => {
                 assert_eq!(&*question.app, "app-id");
-                let PresenceRequest::Inquire(inquiry) = question.request else { panic!("{question:?}") };
+                let PresenceRequest::Inquire(inquiry) = question.request else {
+                    panic!("{question:?}")
+                };
                 (200, String::new(), publications, Some(inquiry))
             }
             Served::Asked(question) => panic!("{question:?}"),
@@ -79,7 +83,12 @@ impl Server {
     }
 
     /// The body that answers an inquiry.
-    fn answer(&self, inquiry: ChannelInquiry, presence: &AppPresence, retained: &Retained) -> String {
+    fn answer(
+        &self,
+        inquiry: ChannelInquiry,
+        presence: &AppPresence,
+        retained: &Retained,
+    ) -> String {
         let answer = presence.answer(&inquiry);
         let request = PresenceRequest::Inquire(inquiry);
         let question = PresenceQuestion { dialect: Kind::Echo.id(), app: "app-id".into(), request };
@@ -121,11 +130,14 @@ pub(crate) fn sign(method: &str, target: &str, body: &str, secret: &str) -> Stri
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let md5 = hex(&md5::Md5::digest(body));
     let timestamp = NOW_S.to_string();
-    let mut pairs = vec![("auth_key", "app-key"), ("auth_timestamp", &timestamp), ("auth_version", "1.0")];
+    let mut pairs =
+        vec![("auth_key", "app-key"), ("auth_timestamp", &timestamp), ("auth_version", "1.0")];
     if !body.is_empty() {
         pairs.push(("body_md5", &md5));
     }
-    pairs.extend(query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| pair.split_once('=')));
+    pairs.extend(
+        query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| pair.split_once('=')),
+    );
     pairs.sort();
     let query: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let query = query.join("&");
@@ -170,13 +182,22 @@ fn the_first_error_that_applies_is_told() {
     let server = Server::new(|app| app.request_bytes_max = 500);
     let good = r#"{"name":"e","channel":"c","data":"d"}"#;
     let ask = |method, target: &str, body| server.ask(method, target, body).0;
-    for path in ["/apps/app-id", "/apps/app-id/", "/apps/app-id/events/", "/apps/app-id/nothing", "/nothing"]
-    {
+    for path in [
+        "/apps/app-id",
+        "/apps/app-id/",
+        "/apps/app-id/events/",
+        "/apps/app-id/nothing",
+        "/nothing",
+    ] {
         assert_eq!(ask("PUT", path, ""), 404, "{path}");
     }
-    for path in
-        ["/apps/app-id/channels/c/users/x", "/apps/app-id/users/x", "/users/x", "/up/", "/apps/%ff/events"]
-    {
+    for path in [
+        "/apps/app-id/channels/c/users/x",
+        "/apps/app-id/users/x",
+        "/users/x",
+        "/up/",
+        "/apps/%ff/events",
+    ] {
         assert_eq!(ask("PUT", path, ""), 404, "{path}");
     }
     for (method, path, allowed) in [
@@ -190,8 +211,12 @@ fn the_first_error_that_applies_is_told() {
     }
     assert_eq!(ask("POST", "/apps/none/events", good), 404);
     assert_eq!(ask("POST", "/apps/app-id/events", "no JSON"), 401);
-    assert_eq!(server.ask("POST", &sign("POST", "/apps/app-id/events", good, "other"), good).0, 401);
-    let of_channels = sign("POST", "/apps/app-id/channels", good, "app-secret").replace("channels", "events");
+    assert_eq!(
+        server.ask("POST", &sign("POST", "/apps/app-id/events", good, "other"), good).0,
+        401
+    );
+    let of_channels =
+        sign("POST", "/apps/app-id/channels", good, "app-secret").replace("channels", "events");
     assert_eq!(ask("POST", &of_channels, good), 401, "the path is signed too");
     assert_eq!(ask("POST", "/users/7/terminate_connections?auth_key=none", "{}"), 401);
     assert_eq!(server.status("/apps/app-id/events", "no JSON"), 400);
@@ -225,7 +250,11 @@ fn every_path_stands_behind_the_configured_one() {
     for (path, is_ours) in
         [("/up", true), ("/apps/x", true), ("/ws/apps/x", true), ("/ws", false), ("/w/up", false)]
     {
-        assert_eq!(Kind::Echo.body_bytes_max("GET", path, &server.settings).is_some(), is_ours, "{path}");
+        assert_eq!(
+            Kind::Echo.body_bytes_max("GET", path, &server.settings).is_some(),
+            is_ours,
+            "{path}"
+        );
     }
 }
 
@@ -258,15 +287,27 @@ fn a_signature_is_good_over_what_was_sent_and_over_what_that_means() {
     // It joins a list with commas where it signs it, and others may not.
     let path = "/apps/app-id/channels/presence-a";
     for (signed, sent, status) in [
-        ("info=user_count,subscription_count", "info[0]=user_count&info[1]=subscription_count", 200),
-        ("info=user_count,subscription_count", "info%5B0%5D=user_count&info%5B1%5D=subscription_count", 200),
+        (
+            "info=user_count,subscription_count",
+            "info[0]=user_count&info[1]=subscription_count",
+            200,
+        ),
+        (
+            "info=user_count,subscription_count",
+            "info%5B0%5D=user_count&info%5B1%5D=subscription_count",
+            200,
+        ),
         (
             "info[0]=user_count&info[1]=subscription_count",
             "info[0]=user_count&info[1]=subscription_count",
             200,
         ),
         ("info=user_count", "info[]=user_count", 200),
-        ("info=subscription_count,user_count", "info[0]=user_count&info[1]=subscription_count", 401),
+        (
+            "info=subscription_count,user_count",
+            "info[0]=user_count&info[1]=subscription_count",
+            401,
+        ),
         ("info=user_count", "info[x]=user_count", 401),
     ] {
         assert_eq!(
@@ -283,7 +324,8 @@ fn what_is_too_large_is_told_in_the_words_that_clients_look_for() {
     let event = format!(r#"{{"name":"e","channel":"c","data":"{}"}}"#, "a".repeat(10_241));
     let (status, text, ..) = server.signed("POST", "/apps/app-id/events", &event);
     assert!(status == 413 && text.contains("content of this event"), "{status} {text}");
-    let batch = format!(r#"{{"batch":[{}]}}"#, [r#"{"name":"e","channel":"c","data":"d"}"#; 11].join(","));
+    let batch =
+        format!(r#"{{"batch":[{}]}}"#, [r#"{"name":"e","channel":"c","data":"d"}"#; 11].join(","));
     let (status, text, ..) = server.signed("POST", "/apps/app-id/batch_events", &batch);
     assert!(status == 400 && text.contains("Batch too large"), "{status} {text}");
 }
@@ -291,7 +333,8 @@ fn what_is_too_large_is_told_in_the_words_that_clients_look_for() {
 #[test]
 fn a_batch_is_published_in_order_or_not_at_all() {
     let server = Server::new(|app| (app.batch_events_max, app.data_bytes_max) = (3, 10));
-    let one = |name: &str, data: &str| format!(r#"{{"name":"{name}","channel":"c","data":"{data}"}}"#);
+    let one =
+        |name: &str, data: &str| format!(r#"{{"name":"{name}","channel":"c","data":"{data}"}}"#);
     let batch = |events: &[String]| format!(r#"{{"batch": [ {} ]}}"#, events.join(" , "));
     let path = "/apps/app-id/batch_events";
     let good = batch(&[one("1", "a\\u0041"), one("2", ""), one("3", "{}")]);
@@ -354,7 +397,8 @@ fn questions_about_channels_are_answered_as_the_specification_shows() {
     let (server, presence) = (Server::new(|_| {}), presence());
     let kept = kept("cache-c", r#"{"data":"of cache-c"}"#);
     let get = |target: &str| {
-        let (status, text, _, inquiry) = server.signed("GET", &format!("/apps/app-id/{target}"), "");
+        let (status, text, _, inquiry) =
+            server.signed("GET", &format!("/apps/app-id/{target}"), "");
         match inquiry {
             Some(inquiry) => server.answer(inquiry, &presence, &kept),
             None => format!("{status} {text}"),
@@ -417,14 +461,16 @@ fn an_event_with_info_is_answered_with_the_counts_of_its_channels() {
         let (_, _, publications, inquiry) = server.signed("POST", path, body);
         (publications.len(), server.answer(inquiry.unwrap(), &presence, &Retained::default()))
     };
-    let event =
-        r#"{"name":"e","data":"","channels":["presence-a","room"],"info":"user_count,subscription_count"}"#;
+    let event = r#"{"name":"e","data":"","channels":["presence-a","room"],"info":"user_count,subscription_count"}"#;
     let counts = r#"{"channels":{"presence-a":{"user_count":2,"subscription_count":3},"room":{"subscription_count":2}}}"#;
     assert_eq!(ask("/apps/app-id/events", event), (2, counts.into()));
-    let as_list =
-        event.replace(r#""user_count,subscription_count""#, r#"["user_count","subscription_count"]"#);
+    let as_list = event
+        .replace(r#""user_count,subscription_count""#, r#"["user_count","subscription_count"]"#);
     assert_eq!(ask("/apps/app-id/events", &as_list), (2, counts.into()));
-    assert_eq!(server.status("/apps/app-id/events", &event.replace(r#""user_count,"#, r#"7,"#)), 400);
+    assert_eq!(
+        server.status("/apps/app-id/events", &event.replace(r#""user_count,"#, r#"7,"#)),
+        400
+    );
     let batch = r#"{"batch":[{"name":"e","data":"","channel":"presence-a","info":"user_count"},{"name":"e","data":"","channel":"room"}]}"#;
     let counts = r#"{"batch":[{"user_count":2},{}]}"#;
     assert_eq!(ask("/apps/app-id/batch_events", batch), (2, counts.into()));
@@ -433,7 +479,9 @@ fn an_event_with_info_is_answered_with_the_counts_of_its_channels() {
 #[test]
 fn a_users_connections_are_told_to_end_with_and_without_the_apps_id() {
     let server = Server::new(|_| {});
-    for path in ["/apps/app-id/users/a%20b/terminate_connections", "/users/a%20b/terminate_connections"] {
+    for path in
+        ["/apps/app-id/users/a%20b/terminate_connections", "/users/a%20b/terminate_connections"]
+    {
         let (status, _, publications, inquiry) = server.signed("POST", path, "{}");
         assert_eq!((status, publications.len()), (200, 1));
         assert!(matches!(inquiry, Some(ChannelInquiry::Dismiss(user)) if &*user == "a b"));

@@ -24,7 +24,8 @@ impl Stage {
         let now = Now { monotonic_ns: 1_000_000_000, unix_ms: 1_700_000_000_000 };
         let metrics = Arc::<Metrics>::default();
         let settings = Arc::new(Server::new(|_| {}).settings);
-        let shard = Shard::new(settings, Limits::default(), Arc::clone(&metrics), now).numbered(3, 1);
+        let shard =
+            Shard::new(settings, Limits::default(), Arc::clone(&metrics), now).numbered(3, 1);
         Self { shard, metrics, now }
     }
 
@@ -77,10 +78,16 @@ fn an_answer_that_does_not_come_is_a_503_and_too_late_afterwards() {
     let connection = stage.ask();
     assert_eq!((stage.wait(9), stage.counted()), ((String::new(), vec![]), [0, 0, 0]));
     let (written, events) = stage.wait(1);
-    assert!(written.starts_with("HTTP/1.1 503 ") && written.contains("Connection: close\r\n"), "{written}");
+    assert!(
+        written.starts_with("HTTP/1.1 503 ") && written.contains("Connection: close\r\n"),
+        "{written}"
+    );
     assert_eq!(
         (events, stage.counted()),
-        (vec![ConnectionEvent::Ready(connection.id), ConnectionEvent::Finished(connection.id)], [0, 0, 1])
+        (
+            vec![ConnectionEvent::Ready(connection.id), ConnectionEvent::Finished(connection.id)],
+            [0, 0, 1]
+        )
     );
     stage.reply(connection, "late");
     assert_eq!(stage.wait(0), (String::new(), vec![]));
@@ -99,7 +106,8 @@ fn an_answer_for_a_connection_that_has_gone_is_not_the_next_ones() {
     stage.reply(next, "its-own");
     let (written, events) = stage.wait(0);
     assert!(
-        written.starts_with("HTTP/1.1 200 ") && written.ends_with("\r\n\r\n{\"channels\":{\"its-own\":{}}}"),
+        written.starts_with("HTTP/1.1 200 ")
+            && written.ends_with("\r\n\r\n{\"channels\":{\"its-own\":{}}}"),
         "{written}"
     );
     assert!(!written.contains("Connection:"), "{written}");
@@ -115,7 +123,10 @@ fn a_stop_lets_an_answer_come_and_then_ends_the_connection() {
     assert_eq!(stage.wait(1), (String::new(), vec![]));
     stage.reply(connection, "room");
     let (written, events) = stage.wait(0);
-    assert!(written.starts_with("HTTP/1.1 200 ") && written.contains("Connection: close\r\n"), "{written}");
+    assert!(
+        written.starts_with("HTTP/1.1 200 ") && written.contains("Connection: close\r\n"),
+        "{written}"
+    );
     assert!(events.contains(&ConnectionEvent::Finished(connection.id)), "{events:?}");
 }
 
@@ -124,7 +135,9 @@ fn an_answer_of_several_owners_is_whole_and_in_the_order_of_the_names() {
     let mut stage = Stage::new();
     stage.shard = stage.shard.numbered(0, 3);
     let connection = stage.ask();
-    for (channel, written) in [("b", ""), ("c", ""), ("a", r#"{"channels":{"a":{},"b":{},"c":{}}}"#)] {
+    for (channel, written) in
+        [("b", ""), ("c", ""), ("a", r#"{"channels":{"a":{},"b":{},"c":{}}}"#)]
+    {
         stage.reply(connection, channel);
         let text = stage.wait(0).0;
         assert_eq!(text.split_once("\r\n\r\n").map_or("", |(_, body)| body), written);

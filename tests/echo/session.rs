@@ -13,7 +13,8 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 const PING: &str = r#"{"event":"pusher:ping","data":"{}"}"#;
 const PONG: &str = r#"{"event":"pusher:pong","data":"{}"}"#;
-const MALFORMED: &str = r#"{"event":"pusher:error","data":{"code":4300,"message":"Invalid message format"}}"#;
+const MALFORMED: &str =
+    r#"{"event":"pusher:error","data":{"code":4300,"message":"Invalid message format"}}"#;
 
 #[test]
 fn pings_are_answered_whatever_their_data() {
@@ -34,7 +35,19 @@ fn what_is_no_message_is_told_and_does_no_harm() {
     let mut bus = bus(|_| {});
     come(&mut bus, "a");
     let deep = format!(r#"{{"event":"pusher:subscribe","data":{}}}"#, "[".repeat(5000));
-    let bad = ["", " ", "{}", "null", "[]", "7", "\"\"", r#"{"event":null}"#, r#"{"event":{}}"#, "{", &deep];
+    let bad = [
+        "",
+        " ",
+        "{}",
+        "null",
+        "[]",
+        "7",
+        "\"\"",
+        r#"{"event":null}"#,
+        r#"{"event":{}}"#,
+        "{",
+        &deep,
+    ];
     for text in bad {
         bus.say("a", text);
         assert_eq!(bus.heard("a"), [MALFORMED], "{text}");
@@ -42,9 +55,14 @@ fn what_is_no_message_is_told_and_does_no_harm() {
     bus.send("a", OpCode::Data(Data::Binary), b"\xff\x00");
     assert_eq!(bus.heard("a"), [MALFORMED]);
     for event in ["subscribe", "unsubscribe", "signin"] {
-        for data in
-            ["", r#","data":null"#, r#","data":[]"#, r#","data":7"#, r#","data":"""#, r#","data":"[]""#]
-        {
+        for data in [
+            "",
+            r#","data":null"#,
+            r#","data":[]"#,
+            r#","data":7"#,
+            r#","data":"""#,
+            r#","data":"[]""#,
+        ] {
             bus.say("a", &format!(r#"{{"event":"pusher:{event}"{data}}}"#));
             assert_eq!(bus.heard("a"), [MALFORMED], "{event} {data}");
         }
@@ -57,7 +75,8 @@ fn what_is_no_message_is_told_and_does_no_harm() {
 fn what_is_not_known_is_ignored_and_counted() {
     let mut bus = bus(|_| {});
     come(&mut bus, "a");
-    for event in ["pusher:x", "pusher_internal:member_added", "App\\\\Events\\\\X", "", "Client-x"] {
+    for event in ["pusher:x", "pusher_internal:member_added", "App\\\\Events\\\\X", "", "Client-x"]
+    {
         bus.say("a", &format!(r#"{{"event":"{event}","data":{{}},"channel":"room"}}"#));
     }
     bus.say("a", r#"{"event":"pusher:pong","data":{}}"#);
@@ -127,7 +146,8 @@ fn a_client_that_reads_too_slowly_is_told_so() {
     let limits = Limits { outbox_bytes_max: 1000, ..Limits::default() };
     bus.shard.configure(Arc::new(settings(app_settings())), limits, bus.now);
     let id = bus.clients["a"].id;
-    (0..100).for_each(|_| bus.shard.receive(id, Received::Text(r#"{"event":"pusher:ping"}"#), bus.now));
+    (0..100)
+        .for_each(|_| bus.shard.receive(id, Received::Text(r#"{"event":"pusher:ping"}"#), bus.now));
     bus.flush();
     assert_eq!(bus.heard("a"), ["close 4100 Slow consumer."]);
 }
@@ -151,8 +171,12 @@ fn when_the_daemon_stops_clients_come_back_after_a_while() {
 #[test]
 fn each_app_limits_the_messages_of_its_own_clients() {
     let mut settings = settings(AppSettings { message_bytes_max: 100, ..app_settings() });
-    let other =
-        AppSettings { id: "2".into(), key: "2".into(), message_bytes_max: 0, ..AppSettings::default() };
+    let other = AppSettings {
+        id: "2".into(),
+        key: "2".into(),
+        message_bytes_max: 0,
+        ..AppSettings::default()
+    };
     settings.echo.apps.push(Arc::new(App::new(other, Secret::default())));
     let mut bus = Bus::of(settings);
     bus.connect("small", PATH, HOST);
@@ -171,7 +195,10 @@ fn what_is_refused_is_shown_to_the_operator() {
     let mut bus = bus(|_| {});
     come(&mut bus, "a");
     for channel in ["private-x", "private-y", "no channel"] {
-        bus.say("a", &format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#));
+        bus.say(
+            "a",
+            &format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"{channel}"}}}}"#),
+        );
     }
     bus.say("a", r#"{"event":"client-x","channel":"room"}"#);
     bus.say("a", r#"{"event":"no such"}"#);

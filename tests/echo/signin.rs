@@ -13,23 +13,25 @@ fn sign_in(bus: &mut Bus, name: &str, socket: &str, user_data: &str) -> Vec<Stri
 }
 
 fn is_refused(heard: &[String]) -> bool {
-    heard.len() == 1 && heard[0].starts_with(r#"{"event":"pusher:error","data":{"code":4009,"message":""#)
+    heard.len() == 1
+        && heard[0].starts_with(r#"{"event":"pusher:error","data":{"code":4009,"message":""#)
 }
 
 #[test]
 fn events_for_a_user_reach_each_of_its_connections_once() {
     let mut bus = bus(|_| {});
-    let success = r#"{"event":"pusher:signin_success","data":"{\"user_data\":\"{\\\"id\\\":\\\"7\\\"}\"}"}"#;
+    let success =
+        r#"{"event":"pusher:signin_success","data":"{\"user_data\":\"{\\\"id\\\":\\\"7\\\"}\"}"}"#;
     for name in ["a", "b"] {
         let socket = come(&mut bus, name);
         assert_eq!(sign_in(&mut bus, name, &socket, r#"{"id":"7"}"#), [success]);
     }
     let socket = come(&mut bus, "c");
     sign_in(&mut bus, "c", &socket, r#"{"id":"8"}"#);
-    let subscribe = r##"{"event":"pusher:subscribe","data":{"auth":"","channel":"#server-to-user-7"}}"##;
+    let subscribe =
+        r##"{"event":"pusher:subscribe","data":{"auth":"","channel":"#server-to-user-7"}}"##;
     bus.say("a", subscribe);
-    let answer =
-        r##"{"event":"pusher_internal:subscription_succeeded","channel":"#server-to-user-7","data":"{}"}"##;
+    let answer = r##"{"event":"pusher_internal:subscription_succeeded","channel":"#server-to-user-7","data":"{}"}"##;
     assert_eq!(bus.heard("a"), [answer]);
     bus.say("c", subscribe);
     assert!(bus.heard("c")[0].contains("AuthError"));
@@ -46,20 +48,30 @@ fn events_for_a_user_reach_each_of_its_connections_once() {
 fn a_sign_in_that_is_not_good_changes_nothing() {
     let mut bus = bus(|_| {});
     let socket = come(&mut bus, "a");
-    for bad in ["", "{}", "[]", "7", r#"{"id":true}"#, r#"{"id":""}"#, r#"{"id":null}"#, r#"{"id":["7"]}"#] {
+    for bad in
+        ["", "{}", "[]", "7", r#"{"id":true}"#, r#"{"id":""}"#, r#"{"id":null}"#, r#"{"id":["7"]}"#]
+    {
         assert!(is_refused(&sign_in(&mut bus, "a", &socket, bad)), "{bad}");
     }
-    assert!(is_refused(&sign_in(&mut bus, "a", "9.9", r#"{"id":"7"}"#)), "signed for another connection");
-    for data in
-        [r#"{}"#, r#"{"auth":"app-key:00","user_data":"{\"id\":\"7\"}"}"#, r#"{"auth":7,"user_data":{}}"#]
-    {
+    assert!(
+        is_refused(&sign_in(&mut bus, "a", "9.9", r#"{"id":"7"}"#)),
+        "signed for another connection"
+    );
+    for data in [
+        r#"{}"#,
+        r#"{"auth":"app-key:00","user_data":"{\"id\":\"7\"}"}"#,
+        r#"{"auth":7,"user_data":{}}"#,
+    ] {
         bus.say("a", &format!(r#"{{"event":"pusher:signin","data":{data}}}"#));
         assert!(is_refused(&bus.heard("a")), "{data}");
     }
     publish(&mut bus, "#server-to-user-7", "one");
     assert!(bus.heard("a").is_empty());
     assert_eq!(sign_in(&mut bus, "a", &socket, r#"{"id":"7"}"#).len(), 1);
-    assert!(is_refused(&sign_in(&mut bus, "a", &socket, r#"{"id":"8"}"#)), "a second, different user");
+    assert!(
+        is_refused(&sign_in(&mut bus, "a", &socket, r#"{"id":"8"}"#)),
+        "a second, different user"
+    );
     publish(&mut bus, "#server-to-user-8", "two");
     publish(&mut bus, "#server-to-user-7", "three");
     assert_eq!(bus.heard("a"), ["three"]);
@@ -89,8 +101,7 @@ fn an_app_may_end_all_connections_of_a_user() {
         let socket = come(&mut bus, name);
         sign_in(&mut bus, name, &socket, user);
     }
-    let error =
-        r#"{"event":"pusher:error","data":{"code":4009,"message":"Connection terminated by the app."}}"#;
+    let error = r#"{"event":"pusher:error","data":{"code":4009,"message":"Connection terminated by the app."}}"#;
     let end = publication("#server-to-user-7", error, EchoReach::Last, 0, bus.now);
     bus.shard.deliver(&end, bus.now);
     bus.flush();

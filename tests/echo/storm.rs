@@ -72,15 +72,22 @@ struct World {
 
 impl World {
     fn new(shards: usize, members_max: u32) -> Self {
-        let app =
-            AppSettings { presence_members_max: members_max, subscription_count: true, ..app_settings() };
+        let app = AppSettings {
+            presence_members_max: members_max,
+            subscription_count: true,
+            ..app_settings()
+        };
         let settings = Arc::new(settings(app));
         let now = Now { monotonic_ns: 5_000_000_000, unix_ms: 0 };
         let metrics: Vec<Arc<Metrics>> = (0..shards).map(|_| Arc::default()).collect();
         let shard = |number: usize| {
             let mut drawn = (number as u64) << 40;
-            let shard =
-                Shard::new(Arc::clone(&settings), Limits::default(), Arc::clone(&metrics[number]), now);
+            let shard = Shard::new(
+                Arc::clone(&settings),
+                Limits::default(),
+                Arc::clone(&metrics[number]),
+                now,
+            );
             shard.numbered(number as u16, shards).drawing(Box::new(move || {
                 drawn += 1;
                 drawn
@@ -189,8 +196,10 @@ impl World {
         match request {
             PresenceRequest::Join { channel, user, info } => {
                 let members = self.members.entry(channel.to_string()).or_default();
-                let known =
-                    members.iter().find(|(_, other, _)| **other == **user).map(|(_, _, info)| info.clone());
+                let known = members
+                    .iter()
+                    .find(|(_, other, _)| **other == **user)
+                    .map(|(_, _, info)| info.clone());
                 let view = view(members);
                 if members.iter().all(|(other, ..)| *other != connection) {
                     if known.is_none() && self.members_max > 0 && view.len() >= self.members_max {
@@ -204,7 +213,10 @@ impl World {
                     members.push((connection, user.to_string(), info));
                 }
                 let view = self::view(members);
-                self.due.entry((connection, channel.to_string())).or_default().push_back(Some(view));
+                self.due
+                    .entry((connection, channel.to_string()))
+                    .or_default()
+                    .push_back(Some(view));
             }
             PresenceRequest::Leave(channel) => {
                 if let Some(members) = self.members.get_mut(&**channel) {
@@ -218,7 +230,9 @@ impl World {
     fn compare(&mut self, connection: ConnectionRef, answer: &Answer) {
         let (channel, got) = match answer {
             Answer::Presence(PresenceAnswer::Full(channel)) => (channel, None),
-            Answer::Presence(PresenceAnswer::Present { channel, list }) => (channel, Some(listed(list))),
+            Answer::Presence(PresenceAnswer::Present { channel, list }) => {
+                (channel, Some(listed(list)))
+            }
             Answer::Presence(PresenceAnswer::Channels(channels)) => {
                 return self.answers.extend(channels.iter().cloned());
             }
@@ -235,7 +249,9 @@ impl World {
                 Outgoing::Publication(publication) => {
                     let publication = Arc::new(publication);
                     let all = self.mailboxes.iter_mut();
-                    all.for_each(|mailbox| mailbox.push_back(Parcel::Publication(Arc::clone(&publication))));
+                    all.for_each(|mailbox| {
+                        mailbox.push_back(Parcel::Publication(Arc::clone(&publication)))
+                    });
                 }
                 Outgoing::Answer(connection, answer) => {
                     self.mailboxes[usize::from(connection.shard)]
@@ -265,7 +281,8 @@ impl World {
         self.shards[at].take_events().for_each(drop);
         for (id, wire) in wires {
             let here = |client: &&mut Client| client.shard == at && client.id == Some(id);
-            let client = self.clients.iter_mut().find(here).expect("only those who are there are told");
+            let client =
+                self.clients.iter_mut().find(here).expect("only those who are there are told");
             frames(&wire).iter().for_each(|frame| client.hear(frame));
         }
     }
@@ -288,7 +305,9 @@ impl World {
         }
         self.calm();
         let answers = self.answers.drain(..);
-        answers.map(|channel| (channel.name.into(), (channel.users, channel.subscriptions))).collect()
+        answers
+            .map(|channel| (channel.name.into(), (channel.users, channel.subscriptions)))
+            .collect()
     }
 
     fn check(&mut self) {
@@ -300,7 +319,10 @@ impl World {
             let joined: Vec<_> = mine.filter_map(|mine| mine.joined.as_ref()).collect();
             let truth: BTreeMap<&String, ()> = joined.iter().map(|(user, _)| (user, ())).collect();
             for (_, view) in &joined {
-                assert_eq!(view.keys().collect::<Vec<_>>(), truth.keys().copied().collect::<Vec<_>>());
+                assert_eq!(
+                    view.keys().collect::<Vec<_>>(),
+                    truth.keys().copied().collect::<Vec<_>>()
+                );
                 assert_eq!(view, &joined[0].1, "all have been told the same");
             }
             assert!(self.members_max == 0 || truth.len() <= self.members_max);
@@ -356,7 +378,9 @@ impl Client {
                 let wish = mine.wishes.pop_front().expect("an answer to a wish that stands");
                 let view = listed(frame["data"].as_str().unwrap());
                 match &mut mine.joined {
-                    Some((_, known)) => assert_eq!(*known, view, "a second list says what is known"),
+                    Some((_, known)) => {
+                        assert_eq!(*known, view, "a second list says what is known")
+                    }
                     joined => *joined = Some((wish, view)),
                 }
                 let (user, view) = mine.joined.as_ref().unwrap();

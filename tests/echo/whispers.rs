@@ -37,7 +37,8 @@ fn a_whisper_goes_to_the_others_as_it_was_written() {
     three(&mut bus);
     bus.say("a", r#"{"event":"client-typing","data":{"name":"Taro"},"channel":"private-r"}"#);
     let whisper = r#"{"event":"client-typing","channel":"private-r","data":{"name":"Taro"}}"#;
-    for (name, expected) in [("a", vec![]), ("b", vec![whisper.to_owned()]), ("c", vec![whisper.to_owned()])]
+    for (name, expected) in
+        [("a", vec![]), ("b", vec![whisper.to_owned()]), ("c", vec![whisper.to_owned()])]
     {
         assert_eq!(bus.heard(name), expected);
     }
@@ -53,14 +54,19 @@ fn a_whisper_goes_to_the_others_as_it_was_written() {
 fn a_whisper_is_refused_where_it_has_no_place() {
     let mut bus = bus(|_| {});
     three(&mut bus);
-    for channel in ["room", "private-other", "presence-other", "#server-to-user-7", "no channel", ""] {
+    for channel in
+        ["room", "private-other", "presence-other", "#server-to-user-7", "no channel", ""]
+    {
         let message = format!(r#"{{"event":"client-x","channel":"{channel}","data":{{}}}}"#);
         assert_eq!(code(&mut bus, &message), 4009, "{channel}");
     }
     let long_name = format!(r#"{{"event":"client-{}","channel":"private-r"}}"#, "x".repeat(194));
     assert_eq!(code(&mut bus, &long_name), 4301);
     let data = |length: usize| {
-        format!(r#"{{"event":"client-x","channel":"private-r","data":"{}"}}"#, "\\u0041".repeat(length))
+        format!(
+            r#"{{"event":"client-x","channel":"private-r","data":"{}"}}"#,
+            "\\u0041".repeat(length)
+        )
     };
     assert_eq!(code(&mut bus, &data(10_241)), 4301);
     let longest_name = format!(r#"{{"event":"client-{}","channel":"private-r"}}"#, "é".repeat(193));

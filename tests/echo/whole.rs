@@ -52,8 +52,12 @@ impl Daemon {
         let now = Now { monotonic_ns: 5_000_000_000, unix_ms: NOW_S * 1000 };
         let shard = |number: usize| {
             let mut drawn = SOCKET + ((number as u64) << 20);
-            let shard =
-                Shard::new(Arc::clone(&settings), Limits::default(), Arc::new(Metrics::default()), now);
+            let shard = Shard::new(
+                Arc::clone(&settings),
+                Limits::default(),
+                Arc::new(Metrics::default()),
+                now,
+            );
             shard.numbered(number as u16, SHARDS).drawing(Box::new(move || {
                 drawn += 1;
                 drawn - 1
@@ -179,7 +183,9 @@ impl Daemon {
         shard.flush(self.now, |id, bytes| {
             match clients.values_mut().find(|(shard, client)| (*shard, client.id) == (at, id)) {
                 Some((_, client)) => client.listen(bytes),
-                None => pages.entry((at, id)).or_default().push_str(std::str::from_utf8(bytes).unwrap()),
+                None => {
+                    pages.entry((at, id)).or_default().push_str(std::str::from_utf8(bytes).unwrap())
+                }
             }
             Sent::Bytes(bytes.len())
         });
@@ -192,7 +198,9 @@ impl Daemon {
             for at in 0..SHARDS {
                 while let Some(parcel) = self.mailboxes[at].pop_front() {
                     match parcel {
-                        Parcel::Publication(publication) => self.shards[at].deliver(&publication, self.now),
+                        Parcel::Publication(publication) => {
+                            self.shards[at].deliver(&publication, self.now)
+                        }
                         Parcel::Presence(from, question) => {
                             self.shards[at].ask_presence(from, question, self.now);
                         }
@@ -255,7 +263,8 @@ fn the_worked_examples_go_from_a_publisher_to_the_pages() {
         assert_eq!(daemon.come("page", 0), "1234.1234");
         daemon.say("page", subscribe);
         assert_eq!(daemon.heard("page"), [succeeded]);
-        let query = format!("auth_key=app-key&auth_timestamp=1700000000&auth_version=1.0&{digests}");
+        let query =
+            format!("auth_key=app-key&auth_timestamp=1700000000&auth_version=1.0&{digests}");
         for at in [0, 1] {
             let answer = daemon.ask(at, "POST", &format!("/apps/app-id/events?{query}"), body);
             assert_eq!(answer, (200, "{}".into()));
@@ -309,7 +318,11 @@ fn whoever_asks_is_told_who_is_there_on_every_shard() {
     let batch = r#"{"batch":[{"name":"e","data":"d","channel":"presence-a","info":"user_count"},{"name":"e","data":"d","channel":"room"}]}"#;
     assert_eq!(daemon.post(1, "batch_events", batch), r#"{"batch":[{"user_count":2},{}]}"#);
     let heard: Vec<String> = daemon.heard("d");
-    assert_eq!(heard[1..], [r#"{"event":"e","channel":"room","data":"d"}"#; 2], "once of each: {heard:?}");
+    assert_eq!(
+        heard[1..],
+        [r#"{"event":"e","channel":"room","data":"d"}"#; 2],
+        "once of each: {heard:?}"
+    );
     for name in ["a", "b", "c"] {
         let (at, client) = daemon.clients.remove(name).unwrap();
         daemon.shards[at].lost(client.id, daemon.now);
@@ -322,7 +335,8 @@ fn whoever_asks_is_told_who_is_there_on_every_shard() {
 #[test]
 fn an_app_ends_the_connections_of_a_user_on_every_shard() {
     let mut daemon = Daemon::new(|_| {});
-    for (name, at, user) in [("a", 0, r#"{"id":"7"}"#), ("b", 1, r#"{"id":"7"}"#), ("c", 1, r#"{"id":"8"}"#)]
+    for (name, at, user) in
+        [("a", 0, r#"{"id":"7"}"#), ("b", 1, r#"{"id":"7"}"#), ("c", 1, r#"{"id":"8"}"#)]
     {
         let socket = daemon.sign_in(name, at, user);
         daemon.say(name, &subscription(&socket, "presence-r", None));
@@ -336,13 +350,11 @@ fn an_app_ends_the_connections_of_a_user_on_every_shard() {
         assert_eq!(daemon.heard(name), vec![frame; count]);
     }
     assert_eq!(daemon.post(1, "users/7/terminate_connections", "{}"), "{}");
-    let error =
-        r#"{"event":"pusher:error","data":{"code":4009,"message":"Connection terminated by the app."}}"#;
+    let error = r#"{"event":"pusher:error","data":{"code":4009,"message":"Connection terminated by the app."}}"#;
     for name in ["a", "b"] {
         assert_eq!(daemon.heard(name), [error, "close 4009 Connection terminated by the app."]);
     }
-    let removed =
-        r#"{"event":"pusher_internal:member_removed","channel":"presence-r","data":"{\"user_id\":\"7\"}"}"#;
+    let removed = r#"{"event":"pusher_internal:member_removed","channel":"presence-r","data":"{\"user_id\":\"7\"}"}"#;
     assert_eq!(daemon.heard("c"), [removed]);
     assert_eq!(daemon.get("/apps/app-id/channels/presence-r/users"), r#"{"users":[{"id":"8"}]}"#);
 }
@@ -362,8 +374,7 @@ fn an_app_ends_the_connections_of_a_user_who_is_known_from_presence_alone() {
     daemon.say("d", &subscription(&socket, "presence-r", None));
     ["a", "b", "c", "d"].iter().for_each(|name| drop(daemon.heard(name)));
     assert_eq!(daemon.post(1, "users/7/terminate_connections", "{}"), "{}");
-    let error =
-        r#"{"event":"pusher:error","data":{"code":4009,"message":"Connection terminated by the app."}}"#;
+    let error = r#"{"event":"pusher:error","data":{"code":4009,"message":"Connection terminated by the app."}}"#;
     for name in ["a", "b", "d"] {
         let heard = daemon.heard(name);
         let end = [error, "close 4009 Connection terminated by the app."];
@@ -371,7 +382,11 @@ fn an_app_ends_the_connections_of_a_user_who_is_known_from_presence_alone() {
         assert_eq!(heard.iter().filter(|frame| *frame == error).count(), 1, "{name}: {heard:?}");
     }
     let heard = daemon.heard("c");
-    assert_eq!(heard.iter().filter(|frame| frame.contains("member_removed")).count(), 2, "{heard:?}");
+    assert_eq!(
+        heard.iter().filter(|frame| frame.contains("member_removed")).count(),
+        2,
+        "{heard:?}"
+    );
     assert_eq!(heard.len(), 2);
     assert_eq!(daemon.get("/apps/app-id/channels/presence-r/users"), r#"{"users":[{"id":"8"}]}"#);
 }
@@ -432,8 +447,9 @@ fn what_a_publisher_leaves_in_a_cache_channel_is_shown_to_whoever_comes_later() 
     let subscribe = r#"{"event":"pusher:subscribe","data":{"channel":"cache-c"}}"#;
     daemon.say("a", subscribe);
     assert!(daemon.heard("a")[1].contains("pusher:cache_miss"));
-    let event =
-        format!(r#"{{"name":"e","data":"\u00e9","channels":["cache-c","room"],"socket_id":"{socket}"}}"#);
+    let event = format!(
+        r#"{{"name":"e","data":"\u00e9","channels":["cache-c","room"],"socket_id":"{socket}"}}"#
+    );
     daemon.post(1, "events", &event);
     assert!(daemon.heard("a").is_empty());
     let frame = r#"{"event":"e","channel":"cache-c","data":"\u00e9"}"#;
@@ -449,7 +465,8 @@ fn what_a_publisher_leaves_in_a_cache_channel_is_shown_to_whoever_comes_later() 
     assert_eq!(daemon.heard("a")[1..], [frame], "a batch with a bad event leaves nothing");
     // Whoever asks is told it too, with the seconds that it has left.
     daemon.now.monotonic_ns += 100_500_000_000;
-    let kept = r#"{"occupied":true,"cache":{"event":"e","channel":"cache-c","data":"\u00e9","ttl":1700}}"#;
+    let kept =
+        r#"{"occupied":true,"cache":{"event":"e","channel":"cache-c","data":"\u00e9","ttl":1700}}"#;
     assert_eq!(daemon.get("/apps/app-id/channels/cache-c?info=cache"), kept);
     assert_eq!(daemon.get("/apps/app-id/channels/cache-none?info=cache"), r#"{"occupied":false}"#);
 }
@@ -465,7 +482,8 @@ fn an_app_that_is_removed_leaves_nobody_whichever_shard_hears_of_it_first() {
         let (with, without) = (Arc::clone(&daemon.settings), Arc::new(Settings::default()));
         let (one, other) = if first == 0 { ("a", "b") } else { ("b", "a") };
         daemon.configure(first, &without);
-        let error = r#"{"event":"pusher:error","data":{"code":4003,"message":"The app is not enabled."}}"#;
+        let error =
+            r#"{"event":"pusher:error","data":{"code":4003,"message":"The app is not enabled."}}"#;
         assert_eq!(daemon.heard(one), [error, "close 4003 The app is not enabled."]);
         let heard = daemon.heard(other);
         assert!(heard.len() == 1 && heard[0].contains("member_removed"), "{heard:?}");

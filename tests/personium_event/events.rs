@@ -34,8 +34,8 @@ fn a_rule_selects_by_prefixes_and_a_lone_star_selects_all() {
     ] {
         let mut bus = Bus::with(TOKENS);
         bus.talk(READY);
-        let subscribed =
-            bus.answers(&format!(r#"{{"subscribe":{{"Type":"{}","Object":"{}"}}}}"#, rule.0, rule.1));
+        let subscribed = bus
+            .answers(&format!(r#"{{"subscribe":{{"Type":"{}","Object":"{}"}}}}"#, rule.0, rule.1));
         assert!(subscribed[0].contains("success"));
         bus.feed(&format!(r#"event/john.doe {{"Type":{},"Object":{}}}"#, event.0, event.1));
         assert_eq!(bus.heard("").len(), usize::from(selected), "{rule:?} {event:?}");
@@ -161,7 +161,8 @@ fn what_a_client_publishes_reaches_the_cell_in_both_spellings_and_has_no_answer(
 
 #[test]
 fn an_author_without_a_schema_has_an_empty_one_in_the_classic_spelling_and_none_in_the_current() {
-    let mut bus = Bus::with("[[token]]\ntoken = 't'\naud = 'john.doe'\nscope = 'root'\ncell_id = '5ZKpf'\n");
+    let mut bus =
+        Bus::with("[[token]]\ntoken = 't'\naud = 'john.doe'\nscope = 'root'\ncell_id = '5ZKpf'\n");
     bus.talk(
         r#"
         > {"AccessToken":"t"}
@@ -244,7 +245,8 @@ fn an_event_of_a_client_has_its_limits_in_characters_and_beyond_them_nothing_hap
 }
 
 #[test]
-fn an_event_of_a_client_without_a_part_is_malformed_and_one_with_a_part_that_is_no_text_is_dropped() {
+fn an_event_of_a_client_without_a_part_is_malformed_and_one_with_a_part_that_is_no_text_is_dropped()
+{
     talk(
         r#"
         > {"AccessToken":"writer"}

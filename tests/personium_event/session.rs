@@ -118,7 +118,8 @@ fn before_the_token_commands_are_unauthorized_and_noise_is_ignored() {
         r#"{"subscribe":1}"#,
         r#"{"what":true}"#,
     ] {
-        let unauthorized = format!(r#"{{"reason":"unauthorized","response":"error","timestamp":{NOW_S}}}"#);
+        let unauthorized =
+            format!(r#"{{"reason":"unauthorized","response":"error","timestamp":{NOW_S}}}"#);
         assert_eq!(bus.answers(command), [unauthorized], "{command}");
     }
     bus.send("", OpCode::Data(Data::Binary), br#"{"access_token":"reader"}"#);
@@ -179,7 +180,8 @@ fn after_the_token_whatever_is_no_command_is_a_format_error() {
         r#"{"access_token":7}"#,
         r#"{"STATE":"all"}"#,
     ] {
-        let format_error = format!(r#"{{"reason":"format error","response":"error","timestamp":{NOW_S}}}"#);
+        let format_error =
+            format!(r#"{{"reason":"format error","response":"error","timestamp":{NOW_S}}}"#);
         assert_eq!(bus.answers(wrong), [format_error], "{wrong}");
     }
     bus.send("", OpCode::Data(Data::Binary), b"{}");
@@ -466,13 +468,17 @@ fn a_rule_longer_than_any_name_is_a_format_error() {
         "#,
     );
     for (kind, object) in [(3966, 1), (1, 3966), (30_000, 30_000)] {
-        let rule =
-            format!(r#"{{"subscribe":{{"Type":"{}","Object":"{}"}}}}"#, "t".repeat(kind), "o".repeat(object));
+        let rule = format!(
+            r#"{{"subscribe":{{"Type":"{}","Object":"{}"}}}}"#,
+            "t".repeat(kind),
+            "o".repeat(object)
+        );
         let answer = bus.answers(&rule);
         assert!(answer[0].contains("format error"), "{kind}, {object}: {answer:?}");
     }
     let longest = "é".repeat(1982);
-    let answer = bus.answers(&format!(r#"{{"subscribe":{{"Type":"{longest}","Object":"{longest}"}}}}"#));
+    let answer =
+        bus.answers(&format!(r#"{{"subscribe":{{"Type":"{longest}","Object":"{longest}"}}}}"#));
     assert!(answer[0].contains("success"), "{answer:?}");
     bus.feed(&format!(r#"event/john.doe {{"Type":"{longest}!","Object":"{longest}!"}}"#));
     assert_eq!(bus.heard("").len(), 1);

@@ -117,16 +117,33 @@ fn a_token_may_narrow_the_types_and_objects_that_its_session_receives() {
         (objects, "t", "https://unit/a", true),
         (objects, "t", "https://other/", false),
         ("event_types = ['*']\nevent_objects = ['*']", "t", "o", true),
-        ("event_types = ['chat']\nevent_objects = ['https://unit/']", "chat", "https://unit/", true),
-        ("event_types = ['chat']\nevent_objects = ['https://unit/']", "chat", "https://other/", false),
-        ("event_types = ['chat']\nevent_objects = ['https://unit/']", "box", "https://unit/", false),
+        (
+            "event_types = ['chat']\nevent_objects = ['https://unit/']",
+            "chat",
+            "https://unit/",
+            true,
+        ),
+        (
+            "event_types = ['chat']\nevent_objects = ['https://unit/']",
+            "chat",
+            "https://other/",
+            false,
+        ),
+        (
+            "event_types = ['chat']\nevent_objects = ['https://unit/']",
+            "box",
+            "https://unit/",
+            false,
+        ),
         ("event_types = []", "t", "o", false),
         ("event_types = [1]", "t", "o", false),
         ("event_objects = 1", "t", "o", false),
     ] {
         let claims = format!("aud = 'c'\nscope = 'event-read'\n{claims}");
         let (mut bus, _) = present(&claims, "/c/__event", "");
-        for rule in [r#"{"Type":"*","Object":"*"}"#, &format!(r#"{{"Type":"{kind}","Object":"{object}"}}"#)] {
+        for rule in
+            [r#"{"Type":"*","Object":"*"}"#, &format!(r#"{{"Type":"{kind}","Object":"{object}"}}"#)]
+        {
             bus.answers(&format!(r#"{{"subscribe":{rule}}}"#));
         }
         bus.feed(&format!(r#"event/c {{"Type":"{kind}","Object":"{object}"}}"#));
@@ -177,11 +194,13 @@ fn an_anonymous_bus_takes_any_token_for_reading() {
 #[test]
 fn a_session_lasts_to_the_last_millisecond_of_its_token() {
     for (expires_at, expires_in, left_ms) in [("01.9", 1, 1900), ("00.9", 0, 900)] {
-        let claims = format!("aud = 'cell1'\nscope = 'event'\nexpires_at = 2018-02-14T12:50:{expires_at}Z");
+        let claims =
+            format!("aud = 'cell1'\nscope = 'event'\nexpires_at = 2018-02-14T12:50:{expires_at}Z");
         let follow = || {
             let (mut bus, answer) = present(&claims, "/cell1/__event", "unit.example");
-            let success =
-                format!(r#"{{"response":"success","expires_in":{expires_in},"timestamp":{NOW_S}}}"#);
+            let success = format!(
+                r#"{{"response":"success","expires_in":{expires_in},"timestamp":{NOW_S}}}"#
+            );
             assert_eq!(answer, [success]);
             bus.answers(r#"{"subscribe":{"Type":"*","Object":"*"}}"#);
             bus

@@ -67,25 +67,41 @@ fn what_is_no_datum_is_refused_to_the_publisher_and_reaches_nobody() {
             r#"topic/cell1/box1/stream-collection1.topic.name {"Body":{}}"#.to_owned(),
             r#"\"From\" must be a string"#,
         ),
-        (r#"topic/cell1/box1/stream-collection1.topic.name {"From":null}"#.to_owned(), "must be a string"),
-        (r#"topic/cell1/box1/stream-collection1.topic.name {"From":1}"#.to_owned(), "must be a string"),
+        (
+            r#"topic/cell1/box1/stream-collection1.topic.name {"From":null}"#.to_owned(),
+            "must be a string",
+        ),
+        (
+            r#"topic/cell1/box1/stream-collection1.topic.name {"From":1}"#.to_owned(),
+            "must be a string",
+        ),
         (
             r#"topic/cell1/box1/stream-collection1.topic.name {"From":"x","From":"y"}"#.to_owned(),
             r#"\"From\" is written twice"#,
         ),
         (
-            r#"topic/cell1/box1/stream-collection1.topic.name {"From":"x","Fro\u006d":1}"#.to_owned(),
+            r#"topic/cell1/box1/stream-collection1.topic.name {"From":"x","Fro\u006d":1}"#
+                .to_owned(),
             "written twice",
         ),
         ("topic/cell1/box1/stream-collection1.topic.name []".to_owned(), "not an object"),
         ("topic/cell1/box1/stream-collection1.topic.name hello".to_owned(), "not valid JSON"),
         ("topic/cell1/box1/stream-collection1.topic.name".to_owned(), "not valid JSON"),
-        (format!("topic/cell1/box1/stream-collection1.queue.name {good}"), "ends in COLLECTION.topic.NAME"),
+        (
+            format!("topic/cell1/box1/stream-collection1.queue.name {good}"),
+            "ends in COLLECTION.topic.NAME",
+        ),
         (format!("topic/cell1/box1/topic.name {good}"), "ends in COLLECTION.topic.NAME"),
-        (format!("topic/cell1/box1/stream-collection1/topic/name {good}"), "write topic/CELL/BOX/PATH"),
+        (
+            format!("topic/cell1/box1/stream-collection1/topic/name {good}"),
+            "write topic/CELL/BOX/PATH",
+        ),
         (format!("topic/cell1/box1 {good}"), "write topic/CELL/BOX/PATH"),
         (format!("topic/cell1//col.topic.name {good}"), "write topic/CELL/BOX/PATH"),
-        (format!("topic/{}/box1/col.topic.name {good}", "c".repeat(129)), "1 to 128 visible characters"),
+        (
+            format!("topic/{}/box1/col.topic.name {good}", "c".repeat(129)),
+            "1 to 128 visible characters",
+        ),
     ] {
         topic.replies.clear();
         topic.feed(&line);

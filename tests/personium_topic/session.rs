@@ -77,7 +77,8 @@ fn the_cell_is_named_by_the_path_or_else_by_the_host() {
 
 #[test]
 fn what_is_not_ascii_is_written_in_a_url_as_browsers_do() {
-    for path in ["/cell1/__topic/b%C3%B6x/%E5%86%85.topic.%F0%9F%98%80", "/cell1/__topic/böx/内.topic.😀"]
+    for path in
+        ["/cell1/__topic/b%C3%B6x/%E5%86%85.topic.%F0%9F%98%80", "/cell1/__topic/böx/内.topic.😀"]
     {
         assert_eq!(follows(path, "", "topic/cell1/böx/内.topic.😀"), Some(true), "{path}");
     }
@@ -93,7 +94,11 @@ fn every_topic_that_can_be_followed_can_be_fed() {
     assert_eq!(follows(&format!("/{}", place("")), "", &address("")), Some(true));
     let encoded = place("").replace('é', "%C3%A9");
     assert_eq!(follows(&format!("/{encoded}"), "", &address("")), Some(true));
-    assert_eq!(follows(&format!("/c{}", place("")), "", &address("")), None, "the cell is too long");
+    assert_eq!(
+        follows(&format!("/c{}", place("")), "", &address("")),
+        None,
+        "the cell is too long"
+    );
 }
 
 #[test]
@@ -134,8 +139,9 @@ fn a_first_token_that_comes_after_the_grace_finds_the_session_expired() {
     );
     Bus::new(settings(10, 60)).talk("wait 59\nwait 1\n< close 1000\n");
     Bus::new(settings(60, u32::MAX)).talk("wait 59\nwait 1\n< close 1000\n");
-    Bus::new(settings(50, 20))
-        .talk("wait 20\n< ping [1, 2, 3]\nwait 20\n< ping [1, 2, 3]\nwait 9\nwait 1\n< close 1000\n");
+    Bus::new(settings(50, 20)).talk(
+        "wait 20\n< ping [1, 2, 3]\nwait 20\n< ping [1, 2, 3]\nwait 9\nwait 1\n< close 1000\n",
+    );
 }
 
 #[test]
@@ -187,7 +193,9 @@ fn an_expired_session_is_closed_by_the_next_datum_and_does_not_get_it() {
 
 #[test]
 fn an_expired_session_is_told_so_whatever_it_says() {
-    for message in [r#"{"AccessToken":"two hours"}"#, r#"{"AccessToken":"nobody"}"#, "null", "{}", "hello"] {
+    for message in
+        [r#"{"AccessToken":"two hours"}"#, r#"{"AccessToken":"nobody"}"#, "null", "{}", "hello"]
+    {
         talk(&format!(
             "{EXPIRED}
             > {message}
@@ -223,7 +231,9 @@ fn an_expired_session_ends_with_the_next_heartbeat() {
 #[test]
 fn pings_come_from_the_moment_of_opening() {
     let ready = READY.replace("reader", "for ever");
-    talk(&format!("wait 40\n{ready}\nwait 9\nwait 1\n< ping [1, 2, 3]\nwait 49\nwait 1\n< ping [1, 2, 3]\n"));
+    talk(&format!(
+        "wait 40\n{ready}\nwait 9\nwait 1\n< ping [1, 2, 3]\nwait 49\nwait 1\n< ping [1, 2, 3]\n"
+    ));
 }
 
 #[test]
@@ -256,7 +266,9 @@ fn a_ping_and_a_close_of_the_client_are_answered() {
 #[test]
 fn a_session_leaves_nothing_behind_whatever_state_it_ends_in() {
     let refused = "> {}\n< {\"Response\":\"Unknown\",\"Timestamp\":$MS,\"Reason\":\"Invalid message\",\"Result\":\"Error\"}\n< close 1000\n";
-    for state in ["", refused, READY, &format!("{READY}{READY}"), &format!("{READY}{refused}"), EXPIRED] {
+    for state in
+        ["", refused, READY, &format!("{READY}{READY}"), &format!("{READY}{refused}"), EXPIRED]
+    {
         let mut topic = Bus::with(TOKENS);
         topic.talk(state);
         topic.shard.lost(topic.clients[""].id, topic.now);

@@ -10,8 +10,11 @@ fn answer(claims: &str, known: Option<&[&str]>, path: &str, host: &str) -> Vec<S
     let list = format!("[[token]]\ntoken = 't'\n{claims}\n");
     let verifier = Verifier::new(&verifier, Some(list.as_bytes())).unwrap();
     let topics = known.map(|known| known.iter().map(ToString::to_string).collect());
-    let mut topic =
-        Bus::new(personium::PersoniumSettings { verifier: Some(verifier), topics, ..Default::default() });
+    let mut topic = Bus::new(personium::PersoniumSettings {
+        verifier: Some(verifier),
+        topics,
+        ..Default::default()
+    });
     topic.connect("", path, host);
     assert_eq!(topic.next("").as_deref(), Some("101"));
     topic.answers(r#"{"AccessToken":"t"}"#)
@@ -19,8 +22,9 @@ fn answer(claims: &str, known: Option<&[&str]>, path: &str, host: &str) -> Vec<S
 
 fn is_accepted(claims: &str, known: Option<&[&str]>, path: &str, host: &str) -> bool {
     let answer = answer(claims, known, path, host);
-    let success =
-        format!(r#"{{"Response":"AccessToken","ExpiresIn":3600,"Timestamp":{NOW_S}000,"Result":"Success"}}"#);
+    let success = format!(
+        r#"{{"Response":"AccessToken","ExpiresIn":3600,"Timestamp":{NOW_S}000,"Result":"Success"}}"#
+    );
     let inactive = format!(
         r#"{{"Response":"AccessToken","Timestamp":{NOW_S}000,"Reason":"Token inactive","Result":"Error"}}"#
     );
@@ -126,7 +130,8 @@ fn a_token_may_narrow_the_topics_that_it_opens() {
 #[test]
 fn a_token_with_too_many_globs_opens_nothing() {
     for (count, accepted) in [(1024, true), (1025, false)] {
-        let claims = format!("aud = 'cell1'\nscope = 'all'\ntopics = {:?}", vec!["cell1/box1/*"; count]);
+        let claims =
+            format!("aud = 'cell1'\nscope = 'all'\ntopics = {:?}", vec!["cell1/box1/*"; count]);
         assert_eq!(is_accepted(&claims, None, PATH, HOST), accepted, "{count}");
     }
 }
@@ -165,9 +170,15 @@ fn a_topic_that_is_not_in_the_registry_is_not_there() {
 // Decision 2.
 #[test]
 fn a_path_that_is_no_topics_opens_and_finds_its_token_inactive() {
-    for path in
-        ["col.queue.name", "topic.name", "col", "col.topic", "col..topic.name", ".topic.name", "a.topic."]
-    {
+    for path in [
+        "col.queue.name",
+        "topic.name",
+        "col",
+        "col.topic",
+        "col..topic.name",
+        ".topic.name",
+        "a.topic.",
+    ] {
         let path = format!("/cell1/__topic/box1/{path}");
         assert!(!is_accepted("aud = 'cell1'\nscope = 'all'", None, &path, HOST), "{path}");
         let open = personium::PersoniumSettings { anonymous: true, ..Default::default() };

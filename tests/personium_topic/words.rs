@@ -22,7 +22,10 @@ fn every_answer() {
             r#"{"AccessToken":"nobody"}"#,
             r#"{"Response":"AccessToken","Timestamp":$MS,"Reason":"Token inactive","Result":"Error"}"#,
         ),
-        ("{}", r#"{"Response":"Unknown","Timestamp":$MS,"Reason":"Invalid message","Result":"Error"}"#),
+        (
+            "{}",
+            r#"{"Response":"Unknown","Timestamp":$MS,"Reason":"Invalid message","Result":"Error"}"#,
+        ),
     ] {
         talk(&format!("> {message}\n< {answer}\n< close 1000\n"));
         talk(&format!(

@@ -8,7 +8,10 @@ fn the_papers_message_is_delivered_in_the_papers_words_and_in_those_of_later() {
     let (first, second) = (stage.joins("a", CONSUMER_1), stage.joins("b", CONSUMER_2));
     let reader = stage.joins("r", READER_2);
     let again = Recipient { redeliveries: 2, partition: Some(4), ..recipient(reader) };
-    stage.delivers(&paper(), &[recipient(first), Recipient { redeliveries: 1, ..recipient(second) }, again]);
+    stage.delivers(
+        &paper(),
+        &[recipient(first), Recipient { redeliveries: 1, ..recipient(second) }, again],
+    );
     assert_eq!(
         stage.bus.heard("a"),
         [
@@ -64,7 +67,10 @@ fn a_consumers_commands_are_handed_on_without_an_answer() {
     }
     stage.bus.say("push", r#"{"messageId":"CAcQrAIYAg=="}"#);
     let asked = stage.asked();
-    assert!(matches!(asked[..], [TopicQuestion::Ack(acked)] if acked == id("CAcQrAIYAg==")), "{asked:?}");
+    assert!(
+        matches!(asked[..], [TopicQuestion::Ack(acked)] if acked == id("CAcQrAIYAg==")),
+        "{asked:?}"
+    );
 }
 
 #[test]
@@ -89,8 +95,16 @@ fn what_is_no_command_ends_the_session() {
         (CONSUMER_2, r#"{"messageId":{}}"#, json),
         (CONSUMER_2, "{}", "close 1011 the message has no messageId"),
         (CONSUMER_1, r#"{"messageId":"!"}"#, "close 1011 the message id is not base64"),
-        (CONSUMER_2, r#"{"messageId":"CAA="}"#, "close 1011 the message id has no ledger or no entry"),
-        (CONSUMER_2, r#"{"type":"negativeAcknowledge"}"#, "close 1011 the message has no messageId"),
+        (
+            CONSUMER_2,
+            r#"{"messageId":"CAA="}"#,
+            "close 1011 the message id has no ledger or no entry",
+        ),
+        (
+            CONSUMER_2,
+            r#"{"type":"negativeAcknowledge"}"#,
+            "close 1011 the message has no messageId",
+        ),
         (READER_2, "garbage", json),
     ] {
         let mut stage = Stage::open();

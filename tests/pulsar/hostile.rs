@@ -16,7 +16,8 @@ fn huge_properties_are_read_in_one_pass() {
         }
         other => panic!("{other:?}"),
     }
-    let same = format!(r#"{{"payload":"","properties":{{{}}}}}"#, vec!["\"a\":1"; 100_000].join(","));
+    let same =
+        format!(r#"{{"payload":"","properties":{{{}}}}}"#, vec!["\"a\":1"; 100_000].join(","));
     assert!(stage.says("p", &same).is_empty());
     match stage.asked().pop() {
         Some(TopicQuestion::Send { draft, .. }) => {
@@ -67,7 +68,11 @@ fn permits_and_ids_at_their_limits_are_numbers_like_others() {
         assert!(stage.says("c", &format!(r#"{{"messageId":"{id}"}}"#)).is_empty(), "{id}");
     }
     let asked = stage.asked_in_words();
-    assert_eq!((asked.matches("Permit(").count(), asked.matches("Ack(").count()), (3, 3), "{asked}");
+    assert_eq!(
+        (asked.matches("Permit(").count(), asked.matches("Ack(").count()),
+        (3, 3),
+        "{asked}"
+    );
 }
 
 proptest! {

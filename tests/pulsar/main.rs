@@ -21,8 +21,8 @@ mod volatile;
 pub(crate) use conversation::{Bus, NOW_S, verifier};
 use fanfare::dialect::{Settings, pulsar};
 use fanfare::service::topic::{
-    MessageDraft, MessageId, Position, Recipient, StoredMessage, TopicAnswer, TopicDelivery, TopicMessage,
-    TopicQuestion, TopicRefusal,
+    MessageDraft, MessageId, Position, Recipient, StoredMessage, TopicAnswer, TopicDelivery,
+    TopicMessage, TopicQuestion, TopicRefusal,
 };
 use fanfare::service::{Answer, ConnectionRef, Question};
 use std::sync::Arc;
@@ -60,7 +60,11 @@ impl Stage {
     }
 
     /// Somebody comes; returns what the owner is asked then, and forgets what it was before.
-    pub(crate) fn comes(&mut self, name: &str, path: &str) -> Option<(ConnectionRef, TopicQuestion)> {
+    pub(crate) fn comes(
+        &mut self,
+        name: &str,
+        path: &str,
+    ) -> Option<(ConnectionRef, TopicQuestion)> {
         self.take_questions();
         self.bus.connect(name, path, HOST);
         let mut asked = self.take_questions();

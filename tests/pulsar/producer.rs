@@ -3,8 +3,7 @@
 use super::*;
 
 /// The paper's message, as Node.js writes it.
-const HELLO: &str =
-    r#"{"payload":"SGVsbG8gV29ybGQ=","properties":{"key1":"value1","key2":"value2"},"context":"1"}"#;
+const HELLO: &str = r#"{"payload":"SGVsbG8gV29ybGQ=","properties":{"key1":"value1","key2":"value2"},"context":"1"}"#;
 
 /// What was asked to be stored: the payload, and what comes back with the answer.
 fn sent(stage: &mut Stage) -> (MessageDraft, Option<Box<str>>) {
@@ -33,10 +32,19 @@ fn the_papers_message_is_stored_and_acknowledged_in_the_papers_words() {
     let (draft, context) = sent(&mut stage);
     let message = TopicMessage { published_ms: NOW_S * 1000, ..paper() };
     assert_eq!((draft.message().unwrap(), context.as_deref()), (message, Some("1")));
-    assert_eq!(acknowledged(PRODUCER_1, HELLO), [r#"{"result":"ok","messageId":"CAAQAw==","context":"1"}"#]);
+    assert_eq!(
+        acknowledged(PRODUCER_1, HELLO),
+        [r#"{"result":"ok","messageId":"CAAQAw==","context":"1"}"#]
+    );
     let python = r#"{"payload": "SGVsbG8gV29ybGQ=", "properties": {"key1": "value1", "key2": "value2"}, "context": 5}"#;
-    assert_eq!(acknowledged(PRODUCER_1, python), [r#"{"result":"ok","messageId":"CAAQAw==","context":"5"}"#]);
-    assert_eq!(acknowledged(PRODUCER_1, r#"{"payload":""}"#), [r#"{"result":"ok","messageId":"CAAQAw=="}"#]);
+    assert_eq!(
+        acknowledged(PRODUCER_1, python),
+        [r#"{"result":"ok","messageId":"CAAQAw==","context":"5"}"#]
+    );
+    assert_eq!(
+        acknowledged(PRODUCER_1, r#"{"payload":""}"#),
+        [r#"{"result":"ok","messageId":"CAAQAw=="}"#]
+    );
 }
 
 #[test]
@@ -52,9 +60,12 @@ fn what_cannot_be_sent_is_told_by_number_and_the_producer_goes_on() {
     for (path, end) in [(PRODUCER_1, "}"), (PRODUCER_2, r#","errorCode":0,"schemaVersion":0}"#)] {
         let mut stage = Stage::open();
         let connection = stage.joins("p", path);
-        for text in
-            ["{'payload':'','context':'1'}", r#"{"context":"1","payload":{}}"#, r#"{"payload":"",}"#, "null"]
-        {
+        for text in [
+            "{'payload':'','context':'1'}",
+            r#"{"context":"1","payload":{}}"#,
+            r#"{"payload":"",}"#,
+            "null",
+        ] {
             let said = stage.says("p", text);
             assert_eq!(said.len(), 1, "{text}");
             assert!(said[0].starts_with(r#"{"result":"send-error:3","errorMsg":""#), "{}", said[0]);
@@ -73,8 +84,13 @@ fn what_cannot_be_sent_is_told_by_number_and_the_producer_goes_on() {
         assert_eq!(stage.asked_in_words(), "");
         stage.bus.say("p", HELLO);
         let (_, context) = sent(&mut stage);
-        stage.told(connection, TopicAnswer::NotStored { reason: "the disk is full".into(), context });
-        let said = format!(r#"{{"result":"send-error:8","errorMsg":"the disk is full","context":"1"{end}"#);
+        stage.told(
+            connection,
+            TopicAnswer::NotStored { reason: "the disk is full".into(), context },
+        );
+        let said = format!(
+            r#"{{"result":"send-error:8","errorMsg":"the disk is full","context":"1"{end}"#
+        );
         assert_eq!(stage.bus.heard("p"), [said]);
     }
 }
@@ -93,7 +109,8 @@ fn no_message_ends_its_producer_or_loses_the_answers_of_others() {
         ] {
             stage.bus.say("p", HELLO);
             let bad = stage.says("p", &format!(r#"{{"payload":"",{field},"context":"bad"}}"#));
-            let said = format!(r#"{{"result":"send-error:7","errorMsg":"{reason}","context":"bad""#);
+            let said =
+                format!(r#"{{"result":"send-error:7","errorMsg":"{reason}","context":"bad""#);
             assert!(bad.last().unwrap().starts_with(&said), "{path} {field}: {bad:?}");
             if is_stored {
                 let (_, context) = sent(&mut stage);
@@ -112,12 +129,16 @@ fn a_named_producers_numbers_are_kept_with_its_messages() {
     let TopicQuestion::Produce(producing) = request else { panic!() };
     assert_eq!((producing.name.as_deref(), producing.initial_sequence), (Some("ann"), Some(7)));
     stage.told(connection, TopicAnswer::Opened);
-    stage
-        .bus
-        .say("p", r#"{"payload":"QQ==","sequenceId":8,"key":"k","deliverAfterMs":1000,"schemaVersion":3}"#);
+    stage.bus.say(
+        "p",
+        r#"{"payload":"QQ==","sequenceId":8,"key":"k","deliverAfterMs":1000,"schemaVersion":3}"#,
+    );
     let (draft, context) = sent(&mut stage);
     let message = draft.message().unwrap();
-    assert_eq!((message.producer, message.sequence, message.key), (Some("ann"), Some(8), Some("k")));
+    assert_eq!(
+        (message.producer, message.sequence, message.key),
+        (Some("ann"), Some(8), Some("k"))
+    );
     assert_eq!((message.deliver_ms, context), (Some(NOW_S * 1000 + 1000), None));
 }
 

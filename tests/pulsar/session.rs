@@ -8,14 +8,27 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 #[test]
 fn the_paths_of_the_paper_ask_for_the_topic_with_its_cluster() {
     let mut stage = Stage::open();
-    let Some((_, TopicQuestion::Produce(producing))) = stage.comes("p", PRODUCER_1) else { panic!() };
+    let Some((_, TopicQuestion::Produce(producing))) = stage.comes("p", PRODUCER_1) else {
+        panic!()
+    };
     assert_eq!(producing.topic.as_str(), "persistent://my-property/us-west/my-ns/my-topic1");
-    assert_eq!((producing.name, producing.hashing, &*producing.remote), (None, Hashing::Java, "127.0.0.1:5"));
-    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("c", CONSUMER_1) else { panic!() };
+    assert_eq!(
+        (producing.name, producing.hashing, &*producing.remote),
+        (None, Hashing::Java, "127.0.0.1:5")
+    );
+    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("c", CONSUMER_1) else {
+        panic!()
+    };
     let WantedTopics::One(topic) = &consuming.topics else { panic!() };
     assert_eq!(topic.as_str(), "persistent://my-property/us-west/my-ns/my-topic1");
-    assert_eq!((&*consuming.subscription, consuming.kind), ("my-sub1", SubscriptionType::Exclusive));
-    assert_eq!((consuming.flow, consuming.durable, consuming.earliest), (Flow::Push(1000), true, false));
+    assert_eq!(
+        (&*consuming.subscription, consuming.kind),
+        ("my-sub1", SubscriptionType::Exclusive)
+    );
+    assert_eq!(
+        (consuming.flow, consuming.durable, consuming.earliest),
+        (Flow::Push(1000), true, false)
+    );
     let Some((_, TopicQuestion::Read(reading))) = stage.comes("r", READER_1) else { panic!() };
     assert_eq!((reading.start, reading.window), (ReaderStart::Latest, 1000));
 }
@@ -24,7 +37,8 @@ fn the_paths_of_the_paper_ask_for_the_topic_with_its_cluster() {
 fn the_query_says_what_a_consumer_wants() {
     let mut stage = Stage::open();
     let query = "?subscriptionType=Shared&ackTimeoutMillis=2000&pullMode=true&maxRedeliverCount=2&deadLetterTopic=dead";
-    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("c", &format!("{CONSUMER_2}{query}"))
+    let Some((_, TopicQuestion::Consume(consuming))) =
+        stage.comes("c", &format!("{CONSUMER_2}{query}"))
     else {
         panic!()
     };
@@ -33,7 +47,8 @@ fn the_query_says_what_a_consumer_wants() {
         (SubscriptionType::Shared, Flow::Pull, 2000)
     );
     assert_eq!(consuming.dead_letters.unwrap().as_str(), "persistent://public/default/dead");
-    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("c", "/ws/v3/consumer/s?topics=a,t/n/b")
+    let Some((_, TopicQuestion::Consume(consuming))) =
+        stage.comes("c", "/ws/v3/consumer/s?topics=a,t/n/b")
     else {
         panic!()
     };
@@ -47,7 +62,8 @@ fn the_query_says_what_a_consumer_wants() {
     assert!(
         matches!(consuming.topics, WantedTopics::Matching { namespace, .. } if &*namespace == "persistent://t/n/")
     );
-    let Some((_, TopicQuestion::Read(reading))) = stage.comes("r", &format!("{READER_2}?messageId=CAAQAw=="))
+    let Some((_, TopicQuestion::Read(reading))) =
+        stage.comes("r", &format!("{READER_2}?messageId=CAAQAw=="))
     else {
         panic!()
     };
@@ -56,9 +72,15 @@ fn the_query_says_what_a_consumer_wants() {
 
 #[test]
 fn a_handshake_is_completed_when_the_owner_has_agreed() {
-    for path in
-        [PRODUCER_1, CONSUMER_1, READER_1, PRODUCER_2, CONSUMER_2, READER_2, "/ws/v3/consumer/s?topics=a"]
-    {
+    for path in [
+        PRODUCER_1,
+        CONSUMER_1,
+        READER_1,
+        PRODUCER_2,
+        CONSUMER_2,
+        READER_2,
+        "/ws/v3/consumer/s?topics=a",
+    ] {
         Stage::open().joins("x", path);
     }
 }
@@ -67,7 +89,12 @@ fn a_handshake_is_completed_when_the_owner_has_agreed() {
 fn what_cannot_be_is_a_close_in_the_first_version_and_a_status_later() {
     for (cause, status, first, said) in [
         (Cause::Invalid, "400", "Invalid query params: x", None),
-        (Cause::NotFound, "404", "Failed to create producer: x", Some("Failed to create consumer: x")),
+        (
+            Cause::NotFound,
+            "404",
+            "Failed to create producer: x",
+            Some("Failed to create consumer: x"),
+        ),
         (Cause::Busy, "409", "Failed to create producer: x", Some("Failed to create consumer: x")),
         (Cause::TooMany, "429", "Failed to create producer: x", None),
         (Cause::Quota, "503", "Failed to create producer: x", None),
@@ -106,7 +133,10 @@ fn bad_parameters_are_told_before_the_owner_is_asked() {
     let mut stage = Stage::open();
     for (path, reason) in [
         (format!("{PRODUCER_2}?hashingScheme=x"), "Invalid hashingScheme \"x\""),
-        (format!("{PRODUCER_2}?encryptionKeys=k"), "encryptionKeys: the daemon has no keys to encrypt with"),
+        (
+            format!("{PRODUCER_2}?encryptionKeys=k"),
+            "encryptionKeys: the daemon has no keys to encrypt with",
+        ),
         (format!("{CONSUMER_2}?subscriptionType=x"), "Invalid subscriptionType \"x\""),
         (format!("{CONSUMER_2}?receiverQueueSize=-1"), "receiverQueueSize needs to be >= 0"),
         (format!("{CONSUMER_2}?deadLetterTopic=x"), "MaxRedeliverCount must be > 0."),
@@ -168,7 +198,8 @@ fn whoever_goes_is_told_of_once_by_those_who_have_asked() {
 
 #[test]
 fn silence_ends_a_session_and_anything_else_does_not() {
-    let idle = "close 1001 java.util.concurrent.TimeoutException: Idle timeout expired: 300000/300000 ms";
+    let idle =
+        "close 1001 java.util.concurrent.TimeoutException: Idle timeout expired: 300000/300000 ms";
     let mut stage = Stage::of(|settings| {
         settings.anonymous = true;
         settings.ping_interval_s = 0;

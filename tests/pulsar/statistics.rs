@@ -19,7 +19,9 @@ fn ask(
     let request = dialect::Request { method, path, query, authorization, ..Default::default() };
     stage.bus.shard.serve(id, KIND, &request, Persistence::Stays, stage.bus.now);
     match stage.bus.shard.take_questions().pop() {
-        Some((connection, Question::Topic(TopicQuestion::Inquire(inquiry)))) => Ok((connection, *inquiry)),
+        Some((connection, Question::Topic(TopicQuestion::Inquire(inquiry)))) => {
+            Ok((connection, *inquiry))
+        }
         None => Err(written(stage)),
         other => panic!("{other:?}"),
     }
@@ -45,9 +47,18 @@ fn the_owner_is_asked_and_its_answer_handed_on() {
         ("/admin/v2/proxy-stats/metrics", all("ProxyMetrics")),
         ("/admin/proxy-stats/metrics", all("ProxyMetrics")),
         ("/admin/v2/proxy-stats/stats", page("", 1000)),
-        ("/admin/v2/proxy-stats/stats?after=persistent://t/n/x&count=5", page("persistent://t/n/x", 5)),
-        ("/admin/v2/proxy-stats/persistent/t/n/x/stats", "ProxyTopic(\"persistent://t/n/x\")".into()),
-        ("/admin/proxy-stats/persistent/p/c/n/x/stats", "ProxyTopic(\"persistent://p/c/n/x\")".into()),
+        (
+            "/admin/v2/proxy-stats/stats?after=persistent://t/n/x&count=5",
+            page("persistent://t/n/x", 5),
+        ),
+        (
+            "/admin/v2/proxy-stats/persistent/t/n/x/stats",
+            "ProxyTopic(\"persistent://t/n/x\")".into(),
+        ),
+        (
+            "/admin/proxy-stats/persistent/p/c/n/x/stats",
+            "ProxyTopic(\"persistent://p/c/n/x\")".into(),
+        ),
     ] {
         let (_, inquiry) = ask(&mut stage, "GET", target, "").unwrap();
         assert_eq!(format!("{inquiry:?}"), expected);
@@ -56,7 +67,10 @@ fn the_owner_is_asked_and_its_answer_handed_on() {
     let answer = TopicAnswer::Answer(200, b"{}"[..].into());
     stage.bus.shard.answer(connection, Answer::Topic(answer), stage.bus.now);
     let answer = written(&mut stage);
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"),
+        "{answer}"
+    );
     assert!(answer.ends_with("\r\n\r\n{}"), "{answer}");
 }
 
@@ -75,7 +89,10 @@ fn there_is_nothing_else() {
     for count in ["0", "1001", "x", ""] {
         let target = format!("/admin/v2/proxy-stats/stats?count={count}");
         let answer = ask(&mut stage, "GET", &target, "").unwrap_err();
-        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("from 1 to 1000"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.contains("from 1 to 1000"),
+            "{answer}"
+        );
     }
     let answer = ask(&mut stage, "POST", "/admin/v2/proxy-stats/stats", "").unwrap_err();
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("Allow: GET"), "{answer}");
@@ -85,7 +102,8 @@ fn there_is_nothing_else() {
 
 #[test]
 fn they_are_for_who_has_a_token() {
-    let mut stage = Stage::of(|settings| settings.verifier = Some(verifier("[[token]]\ntoken = \"good\"")));
+    let mut stage =
+        Stage::of(|settings| settings.verifier = Some(verifier("[[token]]\ntoken = \"good\"")));
     let stats = "/admin/v2/proxy-stats/stats";
     for (target, authorization) in
         [(stats, ""), ("/admin/v2/proxy-stats/stats?token=bad", ""), (stats, "Bearer bad")]
@@ -99,7 +117,8 @@ fn they_are_for_who_has_a_token() {
 
 #[test]
 fn they_show_what_the_token_may_consume() {
-    let tokens = "[[token]]\ntoken = 'narrow'\npulsar_consume = ['t/n/*']\npulsar_produce = ['*/*/*']";
+    let tokens =
+        "[[token]]\ntoken = 'narrow'\npulsar_consume = ['t/n/*']\npulsar_produce = ['*/*/*']";
     let mut stage = Stage::of(|settings| settings.verifier = Some(verifier(tokens)));
     let narrow = Rights::new(["*/*/*"], ["t/n/*"], []);
     for (target, expected) in [

@@ -115,9 +115,17 @@ fn claims_say_what_a_token_is_for() {
                 stage.joins("x", &path);
                 stage.joins("y", &format!("{}?token={token}", first[at]));
             } else {
-                assert_eq!(stage.refused(&path), ("403 end".into(), "Not authorized".into()), "{path}");
+                assert_eq!(
+                    stage.refused(&path),
+                    ("403 end".into(), "Not authorized".into()),
+                    "{path}"
+                );
                 assert!(stage.comes("x", &format!("{}?token={token}", first[at])).is_none());
-                assert_eq!(stage.bus.heard("x"), ["101", "close 4006 Client is not authorized"], "{path}");
+                assert_eq!(
+                    stage.bus.heard("x"),
+                    ["101", "close 4006 Client is not authorized"],
+                    "{path}"
+                );
                 assert_eq!(stage.asked_in_words(), "");
             }
         }
@@ -158,11 +166,16 @@ fn claims_name_topics_and_all_that_a_request_names_are_looked_at() {
 fn a_pattern_is_narrowed_to_what_may_be_consumed() {
     let mut stage = stage();
     let path = "/ws/v3/consumer/s?topicsPattern=t/n/.*&token=";
-    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("x", &format!("{path}consumer")) else {
+    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("x", &format!("{path}consumer"))
+    else {
         panic!()
     };
-    assert_eq!(consuming.rights, Some(Box::new(Rights::new([], ["t/n/x", "my-property/us-west/*"], []))));
-    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("y", &format!("{path}good")) else {
+    assert_eq!(
+        consuming.rights,
+        Some(Box::new(Rights::new([], ["t/n/x", "my-property/us-west/*"], [])))
+    );
+    let Some((_, TopicQuestion::Consume(consuming))) = stage.comes("y", &format!("{path}good"))
+    else {
         panic!()
     };
     assert_eq!(consuming.rights, None);
@@ -242,7 +255,10 @@ fn a_token_that_lets_less_ends_what_it_does_not_let() {
     let mut stage = stage();
     let connection = stage.joins("x", &format!("{PRODUCER_2}?token=good"));
     assert!(stage.says("x", &response("producer")).is_empty());
-    assert!(stage.asked_in_words().starts_with("Renew("), "the owner knows what the connection does");
+    assert!(
+        stage.asked_in_words().starts_with("Renew("),
+        "the owner knows what the connection does"
+    );
     assert!(stage.says("x", &response("good")).is_empty());
     assert!(stage.asked_in_words().starts_with("Renew("), "it may do more again");
     assert!(stage.says("x", &response("consumer")).is_empty());
@@ -273,16 +289,16 @@ fn clients_are_asked_for_the_next_token_where_that_is_configured() {
 /// Somebody comes with a token that is verified far away.
 fn asks_far_away(path: &str) -> (Stage, Asker) {
     let settings = toml::from_str("introspection = { url = 'http://issuer.example' }").unwrap();
-    let mut stage = Stage::of(|pulsar| pulsar.verifier = Some(Verifier::new(&settings, None).unwrap()));
+    let mut stage =
+        Stage::of(|pulsar| pulsar.verifier = Some(Verifier::new(&settings, None).unwrap()));
     assert!(stage.comes("x", &format!("{path}?token=far")).is_none());
     assert!(stage.bus.heard("x").is_empty());
     let mut questions = std::mem::take(&mut stage.bus.questions);
     match questions.pop() {
-        Some((connection, Question::Token(TokenQuestion::Verify { dialect: VERIFIER, attempt, token })))
-            if &*token == "far" =>
-        {
-            (stage, Asker { connection, attempt })
-        }
+        Some((
+            connection,
+            Question::Token(TokenQuestion::Verify { dialect: VERIFIER, attempt, token }),
+        )) if &*token == "far" => (stage, Asker { connection, attempt }),
         _ => panic!("nobody is asked"),
     }
 }

@@ -19,12 +19,14 @@ fn messages_go_to_all_who_are_there_and_are_acknowledged_at_once() {
         matches!(request, TopicQuestion::Produce(it) if matches!(&*it, ProducerOptions { name: None, .. }))
     );
     stage.joins("p", PRODUCER);
-    for (name, path) in [("a", CONSUMER), ("b", "/ws/v2/consumer/non-persistent/t/n/x/other"), ("r", READER)]
+    for (name, path) in
+        [("a", CONSUMER), ("b", "/ws/v2/consumer/non-persistent/t/n/x/other"), ("r", READER)]
     {
         stage.joins(name, path);
     }
     stage.joins("else", "/ws/v2/consumer/non-persistent/t/n/xx/sub");
-    let ack = r#"{"result":"ok","messageId":"CAAQAA==","context":"1","errorCode":0,"schemaVersion":0}"#;
+    let ack =
+        r#"{"result":"ok","messageId":"CAAQAA==","context":"1","errorCode":0,"schemaVersion":0}"#;
     assert_eq!(stage.says("p", r#"{"payload":"QQ==","context":"1"}"#), [ack]);
     for name in ["a", "b", "r"] {
         assert_eq!(stage.bus.heard(name), [A], "{name}");
@@ -60,7 +62,10 @@ fn consumers_share_as_the_owner_says_and_one_who_unsubscribes_gets_nothing() {
     for _ in 0..10 {
         stage.says("p", r#"{"payload":"QQ=="}"#);
     }
-    assert_eq!((stage.bus.heard("a"), stage.bus.heard("b")), (vec![A.to_owned(); 5], vec![A.to_owned(); 5]));
+    assert_eq!(
+        (stage.bus.heard("a"), stage.bus.heard("b")),
+        (vec![A.to_owned(); 5], vec![A.to_owned(); 5])
+    );
     assert!(stage.says("a", r#"{"type":"unsubscribe"}"#).is_empty());
     assert_eq!(stage.asked_in_words(), "Unsubscribe");
     stage.told(connections[0].1, TopicAnswer::Share { place: 0, of: 1 });
@@ -95,8 +100,16 @@ fn what_is_fed_for_such_a_topic_is_as_a_producers_message() {
     assert_eq!((stage.bus.heard("c"), stage.bus.heard("old").len()), (vec![A.to_owned()], 0));
     stage.bus.feed(r#"pulsar/non-persistent/t/n/x {"payload":"!"}"#);
     stage.bus.feed(r#"pulsar/non-persistent/t/../x {"payload":""}"#);
-    assert!(stage.bus.replies.contains("Invalid Base64 message-payload error="), "{}", stage.bus.replies);
-    assert!(stage.bus.replies.contains("no part of a topic's name may be"), "{}", stage.bus.replies);
+    assert!(
+        stage.bus.replies.contains("Invalid Base64 message-payload error="),
+        "{}",
+        stage.bus.replies
+    );
+    assert!(
+        stage.bus.replies.contains("no part of a topic's name may be"),
+        "{}",
+        stage.bus.replies
+    );
 }
 
 #[test]

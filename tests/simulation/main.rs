@@ -144,7 +144,9 @@ impl World {
         events.extend(self.feed());
         let each = CLIENTS / self.nodes.len();
         for node in &mut self.nodes {
-            events.iter().for_each(|(publication, occasion)| node.deliver(publication, occasion, self.now));
+            events
+                .iter()
+                .for_each(|(publication, occasion)| node.deliver(publication, occasion, self.now));
             node.come(each, &mut self.random, self.now);
             for _ in 0..40 {
                 node.act(&mut self.random, self.now);
@@ -181,13 +183,15 @@ impl World {
         let random = &mut self.random;
         self.fed += 1;
         let cell = random.pick(&CELLS).to_owned();
-        let mut name =
-            || (!random.chance(5)).then(|| random.pick(&NAMES).to_owned() + random.pick(&["", "!"]));
+        let mut name = || {
+            (!random.chance(5)).then(|| random.pick(&NAMES).to_owned() + random.pick(&["", "!"]))
+        };
         let (kind, object) = (name(), name());
         let length = if random.chance(2) { random.below(20_000) } else { random.below(600) };
         let info = format!("{}{}", self.fed, "x".repeat(length));
-        let shown =
-            |name: &Option<String>| name.as_ref().map_or("null".to_owned(), |name| format!("{name:?}"));
+        let shown = |name: &Option<String>| {
+            name.as_ref().map_or("null".to_owned(), |name| format!("{name:?}"))
+        };
         let (shown_kind, shown_object) = (shown(&kind), shown(&object));
         let json = format!(r#"{{"Object":{shown_object}, "Type":{shown_kind}, "Info":"{info}"}}"#);
         let current = format!(
@@ -206,7 +210,13 @@ impl World {
         for node in &mut self.nodes {
             node.shard.drain(self.now);
             for client in node.clients.values_mut() {
-                client.session.close(1001, "the server is stopping", model::DRAIN, self.now, &mut node.tally);
+                client.session.close(
+                    1001,
+                    "the server is stopping",
+                    model::DRAIN,
+                    self.now,
+                    &mut node.tally,
+                );
             }
             node.flush(self.now);
             for _ in 0..80 {
@@ -251,8 +261,11 @@ impl Node {
 
     fn request(&mut self, id: Id, random: &mut Random, now: Now) {
         let session = &mut self.clients.get_mut(&id).unwrap().session;
-        let path =
-            if random.chance(2) { "/nowhere".to_owned() } else { format!("/{}/__event", session.cell) };
+        let path = if random.chance(2) {
+            "/nowhere".to_owned()
+        } else {
+            format!("/{}/__event", session.cell)
+        };
         let upgrade = Upgrade { path: &path, host: "unit.example", ..Default::default() };
         if self.shard.upgrade(id, &upgrade, &[Kind::PersoniumEvent], RESPONSE, now) {
             session.upgraded(RESPONSE, now, &mut self.tally);
@@ -264,7 +277,10 @@ impl Node {
 
     /// Some client does something.
     fn act(&mut self, random: &mut Random, now: Now) {
-        let Some((&id, _)) = self.clients.iter().nth(random.below(self.clients.len().max(1))) else { return };
+        let Some((&id, _)) = self.clients.iter().nth(random.below(self.clients.len().max(1)))
+        else {
+            return;
+        };
         let client = self.clients.get_mut(&id).unwrap();
         match client.session.phase {
             Phase::Head if random.chance(30) => return self.request(id, random, now),
@@ -311,7 +327,8 @@ impl Node {
             let count = if random.chance(50) { usize::MAX } else { random.below(40) };
             client.arrive(count, id, &mut self.shard, now, &mut self.tally, &mut occasions);
         }
-        let published: Vec<Publication> = self.shard.take_outgoing().into_iter().map(publication).collect();
+        let published: Vec<Publication> =
+            self.shard.take_outgoing().into_iter().map(publication).collect();
         assert_eq!(published.len(), occasions.len());
         self.settle(&BTreeSet::new());
         published.into_iter().map(Arc::new).zip(occasions).collect()
@@ -319,17 +336,20 @@ impl Node {
 
     fn tick(&mut self, now: Now) {
         self.shard.tick(now);
-        for client in self.clients.values_mut().filter(|client| client.session.phase != Phase::Gone) {
+        for client in self.clients.values_mut().filter(|client| client.session.phase != Phase::Gone)
+        {
             client.session.tick(now, &mut self.tally);
         }
-        let subscriptions: usize = self.clients.values().map(|client| client.session.subscriptions()).sum();
+        let subscriptions: usize =
+            self.clients.values().map(|client| client.session.subscriptions()).sum();
         assert_eq!(self.metrics.subscriptions.get(), subscriptions as u64);
     }
 
     fn flush(&mut self, now: Now) {
         let clients = &mut self.clients;
         clients.values_mut().for_each(|client| client.written = false);
-        self.shard.flush(now, |id, bytes| clients.get_mut(&id).expect("it is connected").take(id, bytes));
+        self.shard
+            .flush(now, |id, bytes| clients.get_mut(&id).expect("it is connected").take(id, bytes));
         self.shard.end_turn(now);
         let mut over = BTreeSet::new();
         for (&id, client) in &mut self.clients {
@@ -353,7 +373,9 @@ impl Node {
                 ConnectionEvent::Blocked(id) => {
                     assert!(self.clients[&id].session.blocked, "{id} is not blocked")
                 }
-                ConnectionEvent::Finished(id) => assert!(finished.insert(id), "{id} finished twice"),
+                ConnectionEvent::Finished(id) => {
+                    assert!(finished.insert(id), "{id} finished twice")
+                }
                 ConnectionEvent::Ready(id) | ConnectionEvent::Probe(id) => {
                     panic!("{id} has asked for nothing")
                 }
@@ -432,8 +454,9 @@ fn what(session: &Session, random: &mut Random, now: Now) -> Say {
 }
 
 fn simulate(shards: usize) {
-    let given =
-        std::env::var("FANFARE_SEED").ok().map(|seed| seed.parse().expect("FANFARE_SEED is a number"));
+    let given = std::env::var("FANFARE_SEED")
+        .ok()
+        .map(|seed| seed.parse().expect("FANFARE_SEED is a number"));
     let seed = given.unwrap_or_else(|| std::hash::RandomState::new().build_hasher().finish());
     let long = std::env::var("FANFARE_LONG").is_ok_and(|long| long == "1");
     println!("FANFARE_SEED={seed} shows this again");
@@ -447,7 +470,10 @@ fn simulate(shards: usize) {
     println!("{} events in {seconds} s, deliveries {deliveries:?}, ends {ends:?}", world.fed);
     // Of the rarer ends a shard may by chance have seen none.
     let of_all = |end: usize| ends.iter().map(|ends| ends[end]).sum::<u64>();
-    assert!(deliveries.iter().all(|count| *count > 1000) && model::ENDS.iter().all(|end| of_all(*end) > 0));
+    assert!(
+        deliveries.iter().all(|count| *count > 1000)
+            && model::ENDS.iter().all(|end| of_all(*end) > 0)
+    );
     world.end();
 }
 

@@ -201,7 +201,8 @@ impl Session {
     fn push(&mut self, bytes: Rc<[u8]>, own: bool, now: Now, tally: &mut Tally) {
         self.pending.push_back(Frame { bytes, kept: false, own });
         let turn = |own: bool| {
-            let frames = self.pending.iter().filter(move |frame| !frame.kept && (frame.own || !own));
+            let frames =
+                self.pending.iter().filter(move |frame| !frame.kept && (frame.own || !own));
             frames.map(|frame| frame.bytes.len()).sum::<usize>()
         };
         let kept = self.kept_bytes();
@@ -214,7 +215,14 @@ impl Session {
         }
     }
 
-    pub(crate) fn close(&mut self, code: u16, reason: &str, end: usize, now: Now, tally: &mut Tally) {
+    pub(crate) fn close(
+        &mut self,
+        code: u16,
+        reason: &str,
+        end: usize,
+        now: Now,
+        tally: &mut Tally,
+    ) {
         match self.phase {
             Phase::Head => self.refused(503, now, tally),
             Phase::Open => {
@@ -309,7 +317,9 @@ impl Session {
                 self.push(control_frame(Control::Close, &[3, 232]), true, now, tally);
                 self.finish(now);
             }
-            Say::Ping(payload) => self.push(control_frame(Control::Pong, payload), true, now, tally),
+            Say::Ping(payload) => {
+                self.push(control_frame(Control::Pong, payload), true, now, tally)
+            }
             Say::Pong => {}
             command => return self.command(command, now, tally),
         }
@@ -318,7 +328,8 @@ impl Session {
 
     fn command(&mut self, say: &Say, now: Now, tally: &mut Tally) -> Option<Occasion> {
         if let Say::Token { until_s, writes } = say {
-            let remaining_ms = until_s.map_or(0, |until_s| (until_s * 1000).saturating_sub(now.unix_ms));
+            let remaining_ms =
+                until_s.map_or(0, |until_s| (until_s * 1000).saturating_sub(now.unix_ms));
             if remaining_ms == 0 {
                 self.close(1000, "", DIALECT, now, tally);
             } else {
@@ -385,10 +396,15 @@ impl Session {
     fn reply(&mut self, reply: Result<&str, (&str, &str)>, now: Now, tally: &mut Tally) {
         let (ms, seconds) = (now.unix_ms, now.unix_ms / 1000);
         let text = match (self.current, reply) {
-            (true, Ok(done)) => format!(r#"{{"Response":"{done}","Timestamp":{ms},"Result":"Success"}}"#),
+            (true, Ok(done)) => {
+                format!(r#"{{"Response":"{done}","Timestamp":{ms},"Result":"Success"}}"#)
+            }
             (true, Err((command, reason))) => {
-                let command = if command.is_empty() { "null".into() } else { format!(r#""{command}""#) };
-                format!(r#"{{"Response":{command},"Timestamp":{ms},"Reason":"{reason}","Result":"Error"}}"#)
+                let command =
+                    if command.is_empty() { "null".into() } else { format!(r#""{command}""#) };
+                format!(
+                    r#"{{"Response":{command},"Timestamp":{ms},"Reason":"{reason}","Result":"Error"}}"#
+                )
             }
             (false, Ok(_)) => format!(r#"{{"response":"success","timestamp":{seconds}}}"#),
             (false, Err((_, reason))) => {
@@ -401,8 +417,10 @@ impl Session {
 
     fn state(&mut self, now: Now, tally: &mut Tally) {
         let [kind, object] = if self.current { ["Type", "Object"] } else { ["type", "object"] };
-        let rules =
-            self.rules.iter().map(|rule| format!(r#"{{"{kind}":"{}","{object}":"{}"}}"#, rule.0, rule.1));
+        let rules = self
+            .rules
+            .iter()
+            .map(|rule| format!(r#"{{"{kind}":"{}","{object}":"{}"}}"#, rule.0, rule.1));
         let rules = rules.collect::<Vec<_>>().join(",");
         let text = if self.current {
             format!(

@@ -61,8 +61,14 @@ impl Client {
         assert!(!std::mem::replace(&mut self.written, true), "{id} is written twice in a turn");
         let session = &mut self.session;
         assert!(!session.blocked, "{id} is written though its socket is full");
-        let due: Vec<u8> = session.pending.iter().flat_map(|frame| frame.bytes.iter().copied()).collect();
-        assert!(bytes == &due[session.begun..], "{id} gets {:?}, due is {:?}", shown(bytes), shown(&due));
+        let due: Vec<u8> =
+            session.pending.iter().flat_map(|frame| frame.bytes.iter().copied()).collect();
+        assert!(
+            bytes == &due[session.begun..],
+            "{id} gets {:?}, due is {:?}",
+            shown(bytes),
+            shown(&due)
+        );
         if self.mode == Mode::Broken {
             session.phase = Phase::Gone;
             return Sent::Broken;
@@ -85,7 +91,10 @@ impl Client {
     pub(crate) fn read(&mut self) {
         self.received.append(&mut self.buffer);
         if !self.answered {
-            let Some(end) = self.received.windows(4).position(|window| window == b"\r\n\r\n") else { return };
+            let Some(end) = self.received.windows(4).position(|window| window == b"\r\n\r\n")
+            else {
+                return;
+            };
             self.answered = self.received.starts_with(b"HTTP/1.1 101");
             self.received.drain(..end + 4);
         }
@@ -173,13 +182,18 @@ fn text(say: &Say, current: bool) -> String {
     match say {
         Say::Token { until_s, writes } => {
             let letter = if *writes { 'w' } else { 'r' };
-            let token = until_s.map_or("unknown".to_owned(), |until_s| format!("{letter}{until_s}"));
+            let token =
+                until_s.map_or("unknown".to_owned(), |until_s| format!("{letter}{until_s}"));
             format!(r#"{{"{}":"{token}"}}"#, key("access_token", "AccessToken"))
         }
         Say::Subscribe(it) => rule(key("subscribe", "Subscribe"), it),
         Say::Unsubscribe(it) => rule(key("unsubscribe", "Unsubscribe"), it),
         Say::State => {
-            format!(r#"{{"{}":"{}"}}"#, key("state", "State"), key("subscriptions", "Subscriptions"))
+            format!(
+                r#"{{"{}":"{}"}}"#,
+                key("state", "State"),
+                key("subscriptions", "Subscriptions")
+            )
         }
         Say::Publish { kind, object, info } => {
             format!(r#"{{"Type":"{kind}","Object":"{object}","Info":"{info}"}}"#)

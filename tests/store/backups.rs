@@ -28,7 +28,11 @@ fn a_backup_is_the_store_at_one_moment_and_can_be_started_from() {
     let backup = disk.backup().unwrap();
     assert_eq!(backup.messages, 2002);
     assert!(backup.path.is_absolute() && backup.bytes > 100_000, "{backup:?}");
-    assert_ne!(disk.backup().unwrap().path, backup.path, "one within the same second has a name of its own");
+    assert_ne!(
+        disk.backup().unwrap().path,
+        backup.path,
+        "one within the same second has a name of its own"
+    );
     for topic in topics {
         disk.trim(topic, Position::END).unwrap();
     }
@@ -96,7 +100,8 @@ fn a_backup_is_restored_where_nothing_is_and_stays_as_it_is() {
     let refused = restore(&backup, &small(&store), |_, _| {}).unwrap_err();
     assert!(matches!(refused, RestoreError::InTheWay(_)), "{refused}");
     assert!(refused.to_string().contains("nothing is overwritten"), "{refused}");
-    let refused = restore(directory.path(), &small(&directory.path().join("new")), |_, _| {}).unwrap_err();
+    let refused =
+        restore(directory.path(), &small(&directory.path().join("new")), |_, _| {}).unwrap_err();
     let told = refused.to_string();
     assert!(matches!(refused, RestoreError::NoBackup(..)), "{told}");
     assert!(told.contains("is no backup") && told.contains("there is none in"), "{told}");
@@ -156,7 +161,8 @@ fn a_backup_that_was_not_finished_goes_with_the_next_one_and_is_none() {
     let backups = made.path.parent().unwrap();
     let unfinished = backups.join("20200101T000000Z.unfinished");
     fs::create_dir_all(unfinished.join("log-0")).unwrap();
-    let refused = restore(&unfinished, &small(&directory.path().join("new")), |_, _| {}).unwrap_err();
+    let refused =
+        restore(&unfinished, &small(&directory.path().join("new")), |_, _| {}).unwrap_err();
     assert!(matches!(refused, RestoreError::NoBackup(..)), "{refused}");
     let foreign = ["x.unfinished", "of-somebody-else"].map(|name| backups.join(name));
     foreign.iter().for_each(|path| fs::create_dir(path).unwrap());
@@ -173,12 +179,17 @@ fn backups_are_made_beside_the_store_and_never_inside() {
     assert_eq!(made.path.parent(), Some(&*beside));
     assert!(made.new_bytes > 0 && made.new_bytes <= made.bytes, "{made:?}");
     let inside = StoreSettings { backup_path: Some(store.join("backups")), ..small(&store) };
-    assert!(inside.problems(true)[0].contains("is inside the store"), "{:?}", inside.problems(true));
+    assert!(
+        inside.problems(true)[0].contains("is inside the store"),
+        "{:?}",
+        inside.problems(true)
+    );
     // Also by another name.
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&store, &link).unwrap();
-    let said =
-        open(&StoreSettings { backup_path: Some(link.join("b")), ..small(&store) }).backup().unwrap_err();
+    let said = open(&StoreSettings { backup_path: Some(link.join("b")), ..small(&store) })
+        .backup()
+        .unwrap_err();
     assert!(said.contains("is inside the store"), "{said}");
 }
 

@@ -154,7 +154,11 @@ fn an_unfinished_write_is_left_out_wherever_it_ends() {
         for (topic, ordinals) in topics.iter().zip(contents(&mut disk, &topics)) {
             // Of each topic the last ones may be gone, and nothing before them.
             let count = ordinals.len() as u64;
-            assert_eq!(ordinals.last().map_or(0, |last| last + 1), count, "topic {topic} at {length}");
+            assert_eq!(
+                ordinals.last().map_or(0, |last| last + 1),
+                count,
+                "topic {topic} at {length}"
+            );
         }
         assert_eq!(disk.found().1, 0, "{length}: nothing is damaged");
         let last = Position::new(disk.ledger().into(), 0).unwrap();
@@ -224,7 +228,8 @@ fn an_index_that_is_damaged_or_gone_is_made_anew() {
     let store = directory.path().join("store");
     let (disk, topics) = filled(&store);
     drop(disk);
-    let indexes: Vec<PathBuf> = segments(&store).iter().map(|path| path.with_extension("index")).collect();
+    let indexes: Vec<PathBuf> =
+        segments(&store).iter().map(|path| path.with_extension("index")).collect();
     let indexes: Vec<&PathBuf> = indexes.iter().filter(|path| path.exists()).collect();
     assert!(indexes.len() > 6);
     for (number, index) in indexes.iter().enumerate() {
@@ -262,9 +267,15 @@ fn a_missing_segment_is_told_with_what_it_held_and_given_up_only_when_asked() {
         let files = fs::read_dir(bad.join("log-0")).unwrap().count();
         let error = Disk::open(&small(&bad)).err().expect("it is refused").to_string();
         let number = path.file_stem().unwrap().to_str().unwrap().parse::<u32>().unwrap();
-        assert!(error.contains(&format!("segment {number} (")) && error.contains("--accept-loss"), "{error}");
+        assert!(
+            error.contains(&format!("segment {number} (")) && error.contains("--accept-loss"),
+            "{error}"
+        );
         if gone < 5 {
-            assert!(error.contains("of a") && error.contains("of b"), "it tells the topics: {error}");
+            assert!(
+                error.contains("of a") && error.contains("of b"),
+                "it tells the topics: {error}"
+            );
         }
         assert_eq!(fs::read_dir(bad.join("log-0")).unwrap().count(), files, "nothing was changed");
         assert!(check(&small(&bad), true).unwrap().is_damaged);
@@ -289,7 +300,10 @@ fn a_log_without_any_segment_is_no_empty_store() {
     drop(filled(&store));
     segments(&store).iter().for_each(|path| fs::remove_file(path).unwrap());
     let error = Disk::open(&small(&store)).err().expect("it is refused").to_string();
-    assert!(error.contains("every segment of") && error.contains("Restore the last backup"), "{error}");
+    assert!(
+        error.contains("every segment of") && error.contains("Restore the last backup"),
+        "{error}"
+    );
     fs::remove_dir_all(store.join("log-0")).unwrap();
     let error = Disk::open(&small(&store)).err().expect("it is refused").to_string();
     assert!(error.contains("log-0 is missing"), "{error}");
@@ -322,8 +336,11 @@ fn flipped_bits_and_missing_ends_are_told_and_cost_little() {
             bytes[at] ^= 1 << dice.roll(8)
         }
         fs::write(&target, &bytes).unwrap();
-        let case =
-            format!("case {number}: {} {} at {at}", if cuts { "cut" } else { "flip" }, target.display());
+        let case = format!(
+            "case {number}: {} {} at {at}",
+            if cuts { "cut" } else { "flip" },
+            target.display()
+        );
         match Disk::open(&small(&bad)) {
             Err(OpenError::Damaged(_, reason)) => assert!(!reason.is_empty(), "{case}"),
             // Another number of the format, or of owners.
@@ -335,9 +352,9 @@ fn flipped_bits_and_missing_ends_are_told_and_cost_little() {
                 let lost = lost(&mut disk, &topics);
                 let loaded: Vec<_> = TOPICS.iter().map(|name| disk.load(name).unwrap()).collect();
                 let is_whole = |loaded: &Option<fanfare::service::topic::StoredTopic>| {
-                    loaded
-                        .as_ref()
-                        .is_some_and(|loaded| loaded.topic.is_some() && loaded.subscriptions.len() == 1)
+                    loaded.as_ref().is_some_and(|loaded| {
+                        loaded.topic.is_some() && loaded.subscriptions.len() == 1
+                    })
                 };
                 assert!(loaded.iter().all(is_whole), "{case}: {loaded:?}");
                 let told = disk.found() != (0, 0) || disk.metrics().store.damaged.get() > 0;

@@ -56,8 +56,12 @@ pub(crate) fn payload(topic: TopicNumber, ordinal: u64) -> Vec<u8> {
 
 pub(crate) fn message(topic: TopicNumber, at: Position, ordinal: u64) -> StoredMessage {
     let payload = payload(topic, ordinal);
-    MessageDraft::new(&TopicMessage { published_ms: 1, payload: &payload, ..TopicMessage::default() })
-        .store(at, ordinal, 0)
+    MessageDraft::new(&TopicMessage {
+        published_ms: 1,
+        payload: &payload,
+        ..TopicMessage::default()
+    })
+    .store(at, ordinal, 0)
 }
 
 /// Appends messages with these ordinals at the entries of the same number of ledger 0.

@@ -62,7 +62,8 @@ fn a_later_format_is_left_alone() {
 fn files_that_are_not_of_the_store_are_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     drop(open(directory.path()));
-    let foreign = ["log-0/letters.txt", "log-0/12.segment", "notes"].map(|name| directory.path().join(name));
+    let foreign =
+        ["log-0/letters.txt", "log-0/12.segment", "notes"].map(|name| directory.path().join(name));
     foreign.iter().for_each(|path| fs::write(path, "Dear Ann").unwrap());
     drop(open(directory.path()));
     for path in foreign {
@@ -103,7 +104,9 @@ fn a_file_system_that_cannot_be_written_is_told() {
     fs::create_dir(&path).unwrap();
     let Some(_mounted) = Mounted::tmpfs(&path, "40m") else { return };
     drop(open(&path.join("store")));
-    assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&path).status().unwrap().success());
+    assert!(
+        Command::new("mount").args(["-o", "remount,ro"]).arg(&path).status().unwrap().success()
+    );
     for store in [path.join("store"), path.join("new")] {
         let error = refusal(&store);
         assert!(matches!(error, OpenError::Directory(..)), "{error}");
@@ -125,8 +128,11 @@ fn a_look_at_a_store_tells_what_it_holds_and_changes_nothing() {
     disk.commit().unwrap();
     drop(disk);
     let state = || {
-        let tree =
-            Command::new("find").arg(&path).args(["-type", "f", "-printf", "%P %s %T@\n"]).output().unwrap();
+        let tree = Command::new("find")
+            .arg(&path)
+            .args(["-type", "f", "-printf", "%P %s %T@\n"])
+            .output()
+            .unwrap();
         let mut lines: Vec<String> =
             String::from_utf8(tree.stdout).unwrap().lines().map(str::to_owned).collect();
         lines.sort();
@@ -144,7 +150,10 @@ fn a_look_at_a_store_tells_what_it_holds_and_changes_nothing() {
     let before = state();
     let report = look();
     assert!(report.contains("1 message of t from 0:700 on"), "{report}");
-    assert!(report.contains("an unfinished write of") && report.contains("998 messages"), "{report}");
+    assert!(
+        report.contains("an unfinished write of") && report.contains("998 messages"),
+        "{report}"
+    );
     assert_eq!(state(), before);
 }
 
@@ -155,7 +164,8 @@ impl Mounted {
     /// None for somebody who is not root.
     pub(crate) fn tmpfs(path: &Path, size: &str) -> Option<Self> {
         let options = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).output();
         if !mounted.is_ok_and(|output| output.status.success()) {
             eprintln!("skipped: a file system can be mounted by root only");
             return None;

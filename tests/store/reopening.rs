@@ -56,7 +56,8 @@ fn names_come_in_order_and_in_pages() {
     for name in ["b/2", "a/1", "b/1", "b/3", "c"] {
         disk.create(name).unwrap();
     }
-    let mut names = |prefix: &str, after: &str, count| disk.names(prefix, after, count).unwrap().join(" ");
+    let mut names =
+        |prefix: &str, after: &str, count| disk.names(prefix, after, count).unwrap().join(" ");
     assert_eq!(names("", "", 9), "a/1 b/1 b/2 b/3 c");
     assert_eq!(names("b/", "", 2), "b/1 b/2");
     assert_eq!(names("b/", "b/2", 2), "b/3");
@@ -74,7 +75,8 @@ fn what_is_trimmed_is_gone_in_slices() {
     disk.trim(topic, below).unwrap();
     assert_eq!(ordinals(&mut disk, topic), (60..100).collect::<Vec<_>>());
     for (ms, ordinal) in [(5, 100), (5, 101), (6, 102)] {
-        disk.append(topic, &message(topic, Position::of_number(ordinal), ordinal), Some(ms)).unwrap();
+        disk.append(topic, &message(topic, Position::of_number(ordinal), ordinal), Some(ms))
+            .unwrap();
     }
     assert_eq!(disk.trim_delayed(topic, (5, Position::of_number(101)), 10).unwrap(), 1);
     assert_eq!(disk.delayed(topic, (0, Position::FIRST), 9, 10).unwrap().len(), 2);

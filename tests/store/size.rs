@@ -20,7 +20,8 @@ fn ten_million_messages_take_little_memory_and_are_there_again_at_once() {
     let count = if is_long() { MESSAGES } else { MESSAGES / 200 };
     let directory = tempfile::tempdir().unwrap();
     let mut disk = open(directory.path());
-    let topics: Vec<u32> = (0..100).map(|number| disk.create(&format!("t{number}")).unwrap()).collect();
+    let topics: Vec<u32> =
+        (0..100).map(|number| disk.create(&format!("t{number}")).unwrap()).collect();
     let before = memory("VmRSS");
     for number in 0..count {
         let draft = MessageDraft::new(&TopicMessage {

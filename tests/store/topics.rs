@@ -5,8 +5,8 @@ use fanfare::io::store::Disk;
 use fanfare::service::ConnectionRef;
 use fanfare::service::Service as _;
 use fanfare::service::topic::{
-    ConsumerOptions, Flow, MessageDraft, MessageId, SubscriptionType, TopicAnswer, TopicMessage, TopicName,
-    TopicOutgoing, TopicOwner, TopicQuestion, TopicRules, WantedTopics,
+    ConsumerOptions, Flow, MessageDraft, MessageId, SubscriptionType, TopicAnswer, TopicMessage,
+    TopicName, TopicOutgoing, TopicOwner, TopicQuestion, TopicRules, WantedTopics,
 };
 use fanfare::wheel::Now;
 use std::path::Path;
@@ -57,7 +57,8 @@ impl Owner {
                 TopicOutgoing::Ask(..) => panic!("there is no other owner"),
                 TopicOutgoing::Deliver(message, _) => {
                     let text = String::from_utf8_lossy(message.message().payload).into_owned();
-                    self.delivered.push((MessageId { position: message.position, partition: None }, text));
+                    self.delivered
+                        .push((MessageId { position: message.position, partition: None }, text));
                 }
             }
         }
@@ -66,8 +67,11 @@ impl Owner {
     fn append(&mut self, texts: std::ops::Range<u32>) {
         for text in texts {
             let text = text.to_string();
-            let message =
-                TopicMessage { published_ms: 1, payload: text.as_bytes(), ..TopicMessage::default() };
+            let message = TopicMessage {
+                published_ms: 1,
+                payload: text.as_bytes(),
+                ..TopicMessage::default()
+            };
             self.ask(FEED, TopicQuestion::Append(name(), MessageDraft::new(&message)));
         }
     }
@@ -133,7 +137,10 @@ fn a_kill_loses_nothing_that_was_told_and_brings_back_what_was_not_acknowledged(
     assert_eq!(texts, (0..200).filter(|text| text % 2 == 1).chain(200..220).collect::<Vec<_>>());
     let known: Vec<_> = owner.delivered.iter().map(|delivery| delivery.0).collect();
     let fresh = again.delivered.iter().filter(|(_, text)| text.parse::<u32>().unwrap() >= 210);
-    assert!(fresh.clone().count() == 10 && fresh.clone().all(|(id, _)| !known.contains(id)), "ids are new");
+    assert!(
+        fresh.clone().count() == 10 && fresh.clone().all(|(id, _)| !known.contains(id)),
+        "ids are new"
+    );
 }
 
 #[test]

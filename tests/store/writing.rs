@@ -73,7 +73,10 @@ fn a_full_disk_refuses_messages_loses_none_and_recovers() {
     wait_for_recovery(&mut disk);
     assert_eq!(disk.metrics().store.failing.get(), 0);
     let found = ordinals(&mut disk, topic);
-    assert!(found == (0..safe).collect::<Vec<_>>() || found == (0..=safe).collect::<Vec<_>>(), "{found:?}");
+    assert!(
+        found == (0..safe).collect::<Vec<_>>() || found == (0..=safe).collect::<Vec<_>>(),
+        "{found:?}"
+    );
     fill(&mut disk, topic, safe..safe + 100);
     disk.commit().unwrap();
     drop(disk);
@@ -88,7 +91,8 @@ fn a_disk_that_is_nearly_full_takes_acknowledgements_and_no_messages() {
     let path = directory.path().join("mounted");
     fs::create_dir(&path).unwrap();
     let Some(_mounted) = Mounted::tmpfs(&path, "96m") else { return };
-    let settings = StoreSettings { free_bytes_min: 32 * 1024 * 1024, ..settings(&path.join("store")) };
+    let settings =
+        StoreSettings { free_bytes_min: 32 * 1024 * 1024, ..settings(&path.join("store")) };
     let mut disk = Disk::open(&settings).unwrap();
     let topic = disk.create("t").unwrap();
     fill(&mut disk, topic, 0..10);
@@ -100,8 +104,10 @@ fn a_disk_that_is_nearly_full_takes_acknowledgements_and_no_messages() {
         disk.look();
         disk.refusal().is_some()
     });
-    let reason =
-        disk.append(topic, &message(topic, Position::of_number(10), 10), None).unwrap_err().to_string();
+    let reason = disk
+        .append(topic, &message(topic, Position::of_number(10), 10), None)
+        .unwrap_err()
+        .to_string();
     assert!(
         reason.contains("nearly full") && reason.contains("store.free_bytes_min is 33554432"),
         "{reason}"
@@ -140,7 +146,8 @@ fn a_sync_that_fails_stops_messages_until_the_disk_works() {
         let directory = tempfile::tempdir().unwrap();
         let store = directory.path().join("store");
         let injection = "fdatasync:error=EIO:when=4";
-        if under_strace("a_sync_that_fails_stops_messages_until_the_disk_works", injection, &store) {
+        if under_strace("a_sync_that_fails_stops_messages_until_the_disk_works", injection, &store)
+        {
             assert_eq!(ordinals(&mut open(&store), 1), [0, 1, 2, 3]);
         }
         return;
@@ -154,8 +161,10 @@ fn a_sync_that_fails_stops_messages_until_the_disk_works() {
     fill(&mut disk, topic, 2..3);
     let reason = disk.commit().unwrap_err();
     assert!(reason.contains("Input/output error"), "{reason}");
-    let refused =
-        disk.append(topic, &message(topic, Position::of_number(3), 3), None).unwrap_err().to_string();
+    let refused = disk
+        .append(topic, &message(topic, Position::of_number(3), 3), None)
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("the store cannot be written"), "{refused}");
     assert!(ordinals(&mut disk, topic).starts_with(&[0, 1]));
     wait_for_recovery(&mut disk);

@@ -9,12 +9,14 @@ use super::crate_map::{CrateMap, Uses, product_files};
 use crate::{Source, none};
 
 /// How many files of a module are still in a circle. These numbers only shrink.
-const STILL_IN_A_CIRCLE: &[(&str, usize)] = &[("dialect", 31), ("io", 7), ("shard", 4), ("token", 10)];
+const STILL_IN_A_CIRCLE: &[(&str, usize)] =
+    &[("dialect", 31), ("io", 7), ("shard", 4), ("token", 10)];
 
 /// Every file that can be reached from a file by what it uses.
 fn reached<'a>(uses: &'a Uses, from: &str) -> BTreeSet<&'a str> {
     let mut reached = BTreeSet::new();
-    let mut open: Vec<&str> = uses.get(from).into_iter().flatten().map(|(to, _)| to.as_str()).collect();
+    let mut open: Vec<&str> =
+        uses.get(from).into_iter().flatten().map(|(to, _)| to.as_str()).collect();
     while let Some(next) = open.pop() {
         if let Some((file, of)) = uses.get_key_value(next)
             && reached.insert(file.as_str())
@@ -27,7 +29,8 @@ fn reached<'a>(uses: &'a Uses, from: &str) -> BTreeSet<&'a str> {
 
 /// The largest sets of files that each lead to every other.
 fn circles(uses: &Uses) -> Vec<BTreeSet<&str>> {
-    let reached: BTreeMap<&str, _> = uses.keys().map(|file| (file.as_str(), reached(uses, file))).collect();
+    let reached: BTreeMap<&str, _> =
+        uses.keys().map(|file| (file.as_str(), reached(uses, file))).collect();
     let mut circles: Vec<BTreeSet<&str>> = Vec::new();
     for (file, there) in &reached {
         let leads_back = |other: &&str| reached[other].contains(file);
@@ -57,7 +60,8 @@ fn no_file_is_in_a_circle_of_uses() {
     let uses = CrateMap::of(&sources).uses();
     let circles = circles(&uses);
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for source in sources.iter().filter(|source| circles.iter().any(|circle| circle.contains(&*source.path)))
+    for source in
+        sources.iter().filter(|source| circles.iter().any(|circle| circle.contains(&*source.path)))
     {
         *counts.entry(source.module().unwrap()).or_default() += 1;
     }
@@ -98,8 +102,14 @@ fn a_circle_is_found_whatever_way_the_files_name_each_other() {
         file("src/a/x.rs", "use super::super::c as sea; pub struct Passed(sea::C);"),
         file("src/b.rs", "pub struct Own; fn f() { let _ = crate::d::D::new(); }"),
         file("src/c.rs", "use crate::a; pub struct C(a::Passed);"),
-        file("src/d.rs", "use super::b; pub struct D(b::Own); macro_rules! m { () => { enum E {} } }"),
-        file("src/e.rs", "use crate::{d::E, e::F as G}; struct F; #[cfg(test)] mod t { use crate::a::A; }"),
+        file(
+            "src/d.rs",
+            "use super::b; pub struct D(b::Own); macro_rules! m { () => { enum E {} } }",
+        ),
+        file(
+            "src/e.rs",
+            "use crate::{d::E, e::F as G}; struct F; #[cfg(test)] mod t { use crate::a::A; }",
+        ),
     ];
     let uses = CrateMap::of(&sources).uses();
     let circles: Vec<Vec<&str>> =
@@ -107,7 +117,11 @@ fn a_circle_is_found_whatever_way_the_files_name_each_other() {
     assert_eq!(circles, [vec!["src/a/x.rs", "src/c.rs"], vec!["src/b.rs", "src/d.rs"]]);
     assert_eq!(
         described(&uses, &["src/a/x.rs", "src/c.rs"].into()),
-        ["a circle of 2 files", "  src/a/x.rs uses of src/c.rs: C", "  src/c.rs uses of src/a/x.rs: Passed"]
+        [
+            "a circle of 2 files",
+            "  src/a/x.rs uses of src/c.rs: C",
+            "  src/c.rs uses of src/a/x.rs: Passed"
+        ]
     );
     assert_eq!(uses["src/e.rs"].keys().collect::<Vec<_>>(), ["src/d.rs"]);
 }

@@ -69,7 +69,8 @@ impl CrateMap {
     /// Reads files that make a crate.
     pub(super) fn of(sources: &[Source]) -> Self {
         let modules: Vec<Module> = sources.iter().map(Module::read).collect();
-        let crate_files = modules.iter().enumerate().filter(|(_, module)| module.path != "src/main.rs");
+        let crate_files =
+            modules.iter().enumerate().filter(|(_, module)| module.path != "src/main.rs");
         let places = crate_files.map(|(at, module)| (module.place.clone(), at)).collect();
         Self { modules, places }
     }
@@ -78,18 +79,18 @@ impl CrateMap {
     pub(super) fn uses(&self) -> Uses {
         let mut uses = Uses::new();
         for (from, module) in self.modules.iter().enumerate() {
-            let imported = module
-                .imports
-                .iter()
-                .filter(|import| !import.is_public || module.paths.iter().any(|path| path[0] == import.name));
+            let imported = module.imports.iter().filter(|import| {
+                !import.is_public || module.paths.iter().any(|path| path[0] == import.name)
+            });
             let paths = imported.map(|import| &import.path).chain(&module.paths);
             for path in paths {
                 let Some(Target::Item(to)) = self.resolve(from, path, 0) else { continue };
                 if to != from {
                     let of = uses.entry(module.path.clone()).or_default();
                     let names = of.entry(self.modules[to].path.clone()).or_default();
-                    let is_item =
-                        |end: &usize| self.resolve(from, &path[..*end], 0) == Some(Target::Item(to));
+                    let is_item = |end: &usize| {
+                        self.resolve(from, &path[..*end], 0) == Some(Target::Item(to))
+                    };
                     let end = (1..path.len()).find(is_item).unwrap_or(path.len());
                     names.insert(path[end - 1].clone());
                 }
@@ -146,7 +147,9 @@ impl CrateMap {
         .or_else(|| {
             let mut globs = module.imports.iter().filter(|import| import.name == "*");
             globs.find_map(|import| match self.resolve(at, &import.path, depth + 1)? {
-                Target::Module(other) if other != at => self.look_up(other, name, is_last, depth + 1),
+                Target::Module(other) if other != at => {
+                    self.look_up(other, name, is_last, depth + 1)
+                }
                 _ => None,
             })
         })
@@ -169,7 +172,8 @@ impl Module {
         while at < tokens.len() {
             // `use<'a>` stands in types.
             if tokens[at].is("use") && !tokens[at + 1].is("<") {
-                let end = at + tokens[at..].iter().position(|token| token.is(";")).expect("a use ends");
+                let end =
+                    at + tokens[at..].iter().position(|token| token.is(";")).expect("a use ends");
                 // `pub(super)` ends in a parenthesis; nothing else does before a use.
                 let is_public = at > 0 && (tokens[at - 1].is("pub") || tokens[at - 1].is(")"));
                 module.import(&tokens[at + 1..end], &[], is_public);
@@ -255,7 +259,9 @@ pub(super) fn items<'a>(tokens: &[Token<'a>]) -> Vec<Item<'a>> {
             "}" => drop(open.pop()),
             ";" => is_implementation = false,
             // `impl` also stands in types: `-> impl Fn`, `(x: impl Fn)`.
-            "impl" if at == 0 || ["{", "}", ";", "]"].iter().any(|mark| tokens[at - 1].is(mark)) => {
+            "impl"
+                if at == 0 || ["{", "}", ";", "]"].iter().any(|mark| tokens[at - 1].is(mark)) =>
+            {
                 is_implementation = true;
             }
             _ => {}
@@ -264,7 +270,9 @@ pub(super) fn items<'a>(tokens: &[Token<'a>]) -> Vec<Item<'a>> {
             items.push(Item { name: tokens[at + 2].text, line: token.line, is_type: false });
         }
         let is_keyword = at == 0 || !tokens[at - 1].is("$");
-        let Some(name) = tokens.get(at + 1).filter(|name| is_keyword && name.is_word()) else { continue };
+        let Some(name) = tokens.get(at + 1).filter(|name| is_keyword && name.is_word()) else {
+            continue;
+        };
         let is_type = match token.text {
             "struct" | "enum" | "trait" => true,
             "union" => tokens.get(at + 2).is_some_and(|next| next.is("{") || next.is("<")),

@@ -41,7 +41,8 @@ const STILL_NAMING: &[&str] = &[
 
 /// The protocols' modules and their variants of `Kind`, as the list has them: `Variant: module::Type, …`.
 fn protocols(list: &[Token<'_>]) -> (BTreeSet<String>, BTreeSet<String>) {
-    let start = list.windows(3).position(|at| at[0].is("dialects") && at[1].is("!") && at[2].is("{"));
+    let start =
+        list.windows(3).position(|at| at[0].is("dialects") && at[1].is("!") && at[2].is("{"));
     let lines = list[start.expect("the list is there") + 3..].split(|token| token.is(";"));
     lines
         .map_while(|line| {
@@ -74,7 +75,8 @@ fn no_protocol_is_named_outside_of_its_files_and_the_list() {
             let is_variant = ["Kind", "AnyDialect"].iter().any(|list| before.is(list))
                 && between.is("::")
                 && variants.contains(name.text);
-            let holds_settings = ["settings", "dialects"].iter().any(|word| before.text.ends_with(word));
+            let holds_settings =
+                ["settings", "dialects"].iter().any(|word| before.text.ends_with(word));
             let is_settings = holds_settings && between.is(".") && stems.contains(name.text);
             if is_variant || is_settings {
                 let text = [before.text, between.text, name.text].concat();

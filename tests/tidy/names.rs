@@ -24,5 +24,9 @@ fn no_two_types_of_the_crate_have_the_same_name() {
     places.retain(|_, places| places.len() > 1);
     let found: Vec<(String, String)> =
         places.into_iter().map(|(name, places)| (name.to_owned(), places.join(", "))).collect();
-    none_but(STILL_TWICE, &found, "these names have more than one type; put the owner's name in front");
+    none_but(
+        STILL_TWICE,
+        &found,
+        "these names have more than one type; put the owner's name in front",
+    );
 }

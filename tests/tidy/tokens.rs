@@ -76,7 +76,8 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
         let whole = &rest[..length];
         if is_token {
             let opening = whole.find('"').filter(|_| is_string(whole));
-            let inner = opening.map(|from| whole[from + 1..].trim_end_matches('#').trim_end_matches('"'));
+            let inner =
+                opening.map(|from| whole[from + 1..].trim_end_matches('#').trim_end_matches('"'));
             found.push(Token { text: inner.unwrap_or(whole), line, is_string: inner.is_some() });
         }
         line += whole.matches('\n').count();
@@ -108,7 +109,10 @@ fn length(rest: &str, first: char) -> (usize, bool) {
         return (quote_length(rest), true);
     }
     if first.is_alphanumeric() || first == '_' {
-        return (rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len()), true);
+        return (
+            rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len()),
+            true,
+        );
     }
     (if rest.starts_with("::") { 2 } else { first.len_utf8() }, true)
 }
@@ -159,7 +163,10 @@ fn a_file_is_read_word_by_word_without_comments_and_tests() {
         product.tokens.iter().filter(|token| token.is_word()).map(|token| token.text).collect();
     assert_eq!(
         words,
-        ["use", "a", "b", "const", "E", "str", "const", "H", "char", "fn", "i", "k", "str", "struct", "O"]
+        [
+            "use", "a", "b", "const", "E", "str", "const", "H", "char", "fn", "i", "k", "str",
+            "struct", "O"
+        ]
     );
     let strings: Vec<_> =
         product.tokens.iter().filter(|token| token.is_string).map(|token| token.text).collect();

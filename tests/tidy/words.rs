@@ -34,8 +34,9 @@ fn parts(line: &str) -> Vec<String> {
 
 #[test]
 fn a_word_that_the_field_does_not_use_does_not_come_back() {
-    let is_gone =
-        |part: &String| GONE.iter().any(|gone| part == gone || part.strip_suffix('s') == Some(gone));
+    let is_gone = |part: &String| {
+        GONE.iter().any(|gone| part == gone || part.strip_suffix('s') == Some(gone))
+    };
     let mut found = Vec::new();
     for source in rust("src").into_iter().chain(rust("benches")) {
         let mut hits = BTreeSet::new();
@@ -45,13 +46,15 @@ fn a_word_that_the_field_does_not_use_does_not_come_back() {
             hits.extend(known.map(|part| (index + 1, part)));
         }
         for pair in product(&source.text).tokens.windows(2) {
-            let defines = ["fn", "struct", "enum", "trait"].iter().any(|keyword| pair[0].is(keyword));
+            let defines =
+                ["fn", "struct", "enum", "trait"].iter().any(|keyword| pair[0].is(keyword));
             if defines && GONE_NAMES.contains(&pair[1].text) {
                 hits.insert((pair[1].line, pair[1].text.to_owned()));
             }
         }
         found.extend(
-            hits.into_iter().map(|(line, part)| (source.path.clone(), format!("line {line}: {part}"))),
+            hits.into_iter()
+                .map(|(line, part)| (source.path.clone(), format!("line {line}: {part}"))),
         );
     }
     none_but(STILL_THERE, &found, "these words are not the field's");

@@ -4,9 +4,17 @@ use super::*;
 
 #[test]
 fn claims_are_one_json_object() {
-    for payload in
-        ["", "[]", "null", "\"exp\"", "1", "{", r#"{"exp":1800000000} {}"#, "{\"exp\":NaN}", "\u{0}"]
-    {
+    for payload in [
+        "",
+        "[]",
+        "null",
+        "\"exp\"",
+        "1",
+        "{",
+        r#"{"exp":1800000000} {}"#,
+        "{\"exp\":NaN}",
+        "\u{0}",
+    ] {
         assert_eq!(refused(with_payload(payload)), Refusal::Malformed, "{payload:?}");
     }
     let deep = format!(r#"{{"exp":1800000000,"a":{}{}}}"#, "[".repeat(500), "]".repeat(500));
@@ -36,7 +44,11 @@ fn exp_has_to_be_there_and_a_time() {
         "1800000000000",
         "253402300800",
     ] {
-        assert_eq!(refused(with_payload(&format!(r#"{{"exp":{exp}}}"#))), Refusal::BadExpiry, "{exp}");
+        assert_eq!(
+            refused(with_payload(&format!(r#"{{"exp":{exp}}}"#))),
+            Refusal::BadExpiry,
+            "{exp}"
+        );
     }
     // Past the range of a double there is no such JSON number.
     assert_eq!(refused(with_payload(r#"{"exp":1e400}"#)), Refusal::Malformed);
@@ -70,7 +82,10 @@ fn a_fraction_of_a_second_counts_to_the_millisecond() {
         assert_eq!(grant.expires_at_ms, NOW_MS + left_ms, "{exp}");
     }
     assert_eq!(refused(with_payload(r#"{"exp":1699999999.999}"#)), Refusal::Expired);
-    assert_eq!(refused(with_payload(r#"{"exp":1800000000,"nbf":1700000000.001}"#)), Refusal::NotYetValid);
+    assert_eq!(
+        refused(with_payload(r#"{"exp":1800000000,"nbf":1700000000.001}"#)),
+        Refusal::NotYetValid
+    );
     assert_eq!(refused(with_payload(r#"{"exp":0.5}"#)), Refusal::Expired);
     assert_eq!(refused(with_payload(r#"{"exp":0}"#)), Refusal::Expired);
 }
@@ -90,7 +105,8 @@ fn a_token_ends_at_exp_plus_the_leeway() {
 
 #[test]
 fn nbf_is_respected_when_it_is_there() {
-    let token = mint(Algorithm::HS256, SECRET, &object(json!({"exp": NOW_S + 60, "nbf": NOW_S}))).unwrap();
+    let token =
+        mint(Algorithm::HS256, SECRET, &object(json!({"exp": NOW_S + 60, "nbf": NOW_S}))).unwrap();
     let strict = hs256();
     assert_eq!(refused(strict.verify(&token, NOW_MS - 1)), Refusal::NotYetValid);
     granted(strict.verify(&token, NOW_MS));
@@ -98,7 +114,9 @@ fn nbf_is_respected_when_it_is_there() {
     assert_eq!(refused(lenient.verify(&token, NOW_MS - 30_001)), Refusal::NotYetValid);
     granted(lenient.verify(&token, NOW_MS - 30_000));
 
-    for nbf in [r#""0""#, r#""1800000000""#, "null", "false", "[0]", "-1", "1e300", "18446744073709551615"] {
+    for nbf in
+        [r#""0""#, r#""1800000000""#, "null", "false", "[0]", "-1", "1e300", "18446744073709551615"]
+    {
         let verdict = with_payload(&format!(r#"{{"exp":1800000000,"nbf":{nbf}}}"#));
         assert_eq!(refused(verdict), Refusal::BadNotBefore, "{nbf}");
     }
@@ -116,7 +134,10 @@ fn claims_are_read_as_text_words_and_lists() {
     );
     let words = |claim| grant.words(claim).collect::<Vec<_>>();
     assert_eq!(grant.text("text"), Some("alice"));
-    assert_eq!((grant.text("number"), grant.text("words"), grant.text("absent")), (None, None, None));
+    assert_eq!(
+        (grant.text("number"), grant.text("words"), grant.text("absent")),
+        (None, None, None)
+    );
     assert_eq!(words("scope"), ["event", "root"]);
     assert_eq!(words("words"), ["a b", "c"]);
     for claim in ["mixed", "number", "null", "empty", "nothing", "absent"] {
@@ -135,8 +156,11 @@ fn claims_are_read_as_text_words_and_lists() {
 fn leniently(payload: &str, now_ms: u64) -> Verdict {
     let settings = settings("jwt = { secret = 'short' }").or_hs256();
     let verifier = Verifier::lenient(&settings, None).unwrap();
-    let message =
-        format!("{}.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#), URL_SAFE_NO_PAD.encode(payload));
+    let message = format!(
+        "{}.{}",
+        URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#),
+        URL_SAFE_NO_PAD.encode(payload)
+    );
     let key = EncodingKey::from_secret(b"short");
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
     verifier.verify(&format!("{message}.{signature}"), now_ms)
@@ -157,10 +181,18 @@ fn a_lenient_verifier_takes_a_token_without_an_end_and_any_number_as_a_time() {
         assert_eq!(granted(verdict).expires_at_ms, ends_ms, "{exp}");
     }
     for exp in ["1700000000", "1699999999.9", "0", "-1", "-1e300"] {
-        assert_eq!(refused(leniently(&format!(r#"{{"exp":{exp}}}"#), NOW_MS)), Refusal::Expired, "{exp}");
+        assert_eq!(
+            refused(leniently(&format!(r#"{{"exp":{exp}}}"#), NOW_MS)),
+            Refusal::Expired,
+            "{exp}"
+        );
     }
     for exp in [r#""1800000000""#, "null", "true", "[]", "{}"] {
-        assert_eq!(refused(leniently(&format!(r#"{{"exp":{exp}}}"#), NOW_MS)), Refusal::BadExpiry, "{exp}");
+        assert_eq!(
+            refused(leniently(&format!(r#"{{"exp":{exp}}}"#), NOW_MS)),
+            Refusal::BadExpiry,
+            "{exp}"
+        );
     }
 }
 

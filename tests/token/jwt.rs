@@ -51,8 +51,7 @@ fn every_algorithm_works_from_a_key_set() {
         jwk(ES384, P384, json!({"kid": "p384"})),
         jwk(EdDSA, ED25519, json!({"kid": "ed"})),
     ];
-    let all =
-        "'HS256','HS384','HS512','RS256','RS384','RS512','PS256','PS384','PS512','ES256','ES384','EdDSA'";
+    let all = "'HS256','HS384','HS512','RS256','RS384','RS512','PS256','PS384','PS512','ES256','ES384','EdDSA'";
     let verifier = verifier(&format!("algorithms = [{all}], jwks_file = 'j'"), &set(&keys));
     let cases = [
         (HS256, SECRET, "hs"),
@@ -79,9 +78,9 @@ fn the_examples_of_rfc_7515_are_granted_until_their_exp() {
         {"kty": "EC", "crv": "P-256",
          "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
          "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]});
-    let verifier = verifier("algorithms = ['HS256', 'ES256'], jwks_file = 'j'", keys.to_string().as_bytes());
-    let payload =
-        "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+    let verifier =
+        verifier("algorithms = ['HS256', 'ES256'], jwks_file = 'j'", keys.to_string().as_bytes());
+    let payload = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
     let hs256 = format!(
         "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.{payload}.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
     );
@@ -102,10 +101,13 @@ fn the_secret_may_have_a_line_ending_behind_it() {
     let token = mint(Algorithm::HS256, SECRET, &good_claims()).unwrap();
     for ending in ["\n", "\r\n"] {
         let material = [SECRET, ending.as_bytes()].concat();
-        granted(verifier("algorithms = ['HS256'], secret_file = 's'", &material).verify(&token, NOW_MS));
+        granted(
+            verifier("algorithms = ['HS256'], secret_file = 's'", &material).verify(&token, NOW_MS),
+        );
         assert_eq!(mint(Algorithm::HS256, &material, &good_claims()).unwrap(), token);
     }
-    let inline = format!("algorithms = ['HS256'], secret = '{}'", std::str::from_utf8(SECRET).unwrap());
+    let inline =
+        format!("algorithms = ['HS256'], secret = '{}'", std::str::from_utf8(SECRET).unwrap());
     let inline = Verifier::new(&settings(&format!("jwt = {{ {inline} }}")), None).unwrap();
     granted(inline.verify(&token, NOW_MS));
 }
@@ -113,7 +115,11 @@ fn the_secret_may_have_a_line_ending_behind_it() {
 #[test]
 fn an_unsigned_token_is_refused() {
     for alg in ["none", "None", "NONE", "", "HS1", "hs256"] {
-        assert_eq!(refused(with_header(&format!(r#"{{"alg":"{alg}"}}"#))), Refusal::Algorithm, "{alg}");
+        assert_eq!(
+            refused(with_header(&format!(r#"{{"alg":"{alg}"}}"#))),
+            Refusal::Algorithm,
+            "{alg}"
+        );
     }
     let unsigned = signed_hs256(r#"{"alg":"HS256"}"#, r#"{"exp":1800000000}"#);
     let (message, _) = unsigned.rsplit_once('.').unwrap();
@@ -160,7 +166,10 @@ fn a_key_of_a_set_serves_only_the_algorithm_it_names() {
     let verifier = verifier("algorithms = ['RS256', 'PS256'], jwks_file = 'j'", &keys);
     granted(verifier.verify(&with_kid(Algorithm::RS256, RSA, "a"), NOW_MS));
     granted(verifier.verify(&with_kid(Algorithm::PS256, RSA_NEXT, "b"), NOW_MS));
-    assert_eq!(refused(verifier.verify(&with_kid(Algorithm::PS256, RSA, "a"), NOW_MS)), Refusal::UnknownKey);
+    assert_eq!(
+        refused(verifier.verify(&with_kid(Algorithm::PS256, RSA, "a"), NOW_MS)),
+        Refusal::UnknownKey
+    );
     let unnamed = mint(Algorithm::PS256, RSA, &good_claims()).unwrap();
     assert_eq!(refused(verifier.verify(&unnamed, NOW_MS)), Refusal::Signature);
 }
@@ -190,9 +199,14 @@ fn during_a_key_rotation_both_keys_are_good() {
 
 #[test]
 fn a_kid_is_a_name_and_nothing_else() {
-    let keys = [jwk(Algorithm::RS256, RSA, json!({"kid": "a"})), jwk(Algorithm::RS256, RSA_NEXT, json!({}))];
+    let keys = [
+        jwk(Algorithm::RS256, RSA, json!({"kid": "a"})),
+        jwk(Algorithm::RS256, RSA_NEXT, json!({})),
+    ];
     let verifier = verifier("algorithms = ['RS256'], jwks_file = 'j'", &set(&keys));
-    for kid in ["../../dev/null", "/dev/null", "", "a\0", "A", "a' OR '1'='1", "https://evil.example/jwks"] {
+    for kid in
+        ["../../dev/null", "/dev/null", "", "a\0", "A", "a' OR '1'='1", "https://evil.example/jwks"]
+    {
         let token = with_kid(Algorithm::RS256, RSA, kid);
         assert_eq!(refused(verifier.verify(&token, NOW_MS)), Refusal::UnknownKey, "{kid:?}");
     }
@@ -210,11 +224,14 @@ fn a_kid_is_a_name_and_nothing_else() {
 fn a_key_the_token_brings_is_not_looked_at() {
     let verifier = verifier("algorithms = ['RS256'], public_key_file = 'p'", RSA_PUBLIC);
     let mut header = Header::new(Algorithm::RS256);
-    header.jwk =
-        Some(Jwk::from_encoding_key(&encoding_key(Algorithm::RS256, RSA_NEXT), Algorithm::RS256).unwrap());
+    header.jwk = Some(
+        Jwk::from_encoding_key(&encoding_key(Algorithm::RS256, RSA_NEXT), Algorithm::RS256)
+            .unwrap(),
+    );
     header.jku = Some("https://evil.example/jwks".to_owned());
     let token =
-        jsonwebtoken::encode(&header, &good_claims(), &encoding_key(Algorithm::RS256, RSA_NEXT)).unwrap();
+        jsonwebtoken::encode(&header, &good_claims(), &encoding_key(Algorithm::RS256, RSA_NEXT))
+            .unwrap();
     assert_eq!(refused(verifier.verify(&token, NOW_MS)), Refusal::Signature);
 }
 

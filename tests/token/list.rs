@@ -39,7 +39,11 @@ fn a_listed_token_ends_when_the_list_says() {
     ];
     for (written, expires_ms) in cases {
         let verifier = list(&format!("[[token]]\ntoken = 'a'\nexpires_at = {written}\n")).unwrap();
-        assert_eq!(granted(verifier.verify("a", expires_ms - 1)).expires_at_ms, expires_ms, "{written}");
+        assert_eq!(
+            granted(verifier.verify("a", expires_ms - 1)).expires_at_ms,
+            expires_ms,
+            "{written}"
+        );
         assert_eq!(refused(verifier.verify("a", expires_ms)), Refusal::Expired, "{written}");
     }
     for written in [
@@ -57,7 +61,11 @@ fn a_listed_token_ends_when_the_list_says() {
         "1970-01-01T00:00:00+00:01",
     ] {
         let error = list(&format!("[[token]]\ntoken = 'a'\nexpires_at = {written}\n")).unwrap_err();
-        assert_eq!(error, StaticError::Entry { number: 1, problem: EntryProblem::ExpiresAt }, "{written}");
+        assert_eq!(
+            error,
+            StaticError::Entry { number: 1, problem: EntryProblem::ExpiresAt },
+            "{written}"
+        );
     }
 }
 
@@ -70,7 +78,8 @@ fn an_empty_list_refuses_everyone() {
 
 #[test]
 fn a_list_that_does_not_do_says_where() {
-    let entry = |second: &str| list(&format!("[[token]]\ntoken = 'a'\n[[token]]\n{second}\n")).unwrap_err();
+    let entry =
+        |second: &str| list(&format!("[[token]]\ntoken = 'a'\n[[token]]\n{second}\n")).unwrap_err();
     let problem = |problem| StaticError::Entry { number: 2, problem };
     assert_eq!(entry("token = 'a'"), problem(EntryProblem::Repeated));
     assert_eq!(entry("scope = 'a'"), problem(EntryProblem::NoToken));
@@ -85,7 +94,9 @@ fn a_list_that_does_not_do_says_where() {
     assert_eq!(entry("token = 'b'\nx = { y = [nan] }"), problem(EntryProblem::NotFinite));
     let error = list("token = [1]").unwrap_err();
     assert_eq!(error, StaticError::Entry { number: 1, problem: EntryProblem::NotATable });
-    for shape in ["token = 'a'", "[token]\ntoken = 'a'", "tokens = []", "[[token]]\ntoken = 'a'\n[x]\n"] {
+    for shape in
+        ["token = 'a'", "[token]\ntoken = 'a'", "tokens = []", "[[token]]\ntoken = 'a'\n[x]\n"]
+    {
         assert_eq!(list(shape).unwrap_err(), StaticError::Shape, "{shape}");
     }
     assert_eq!(list("[[token]]\ntoken = letmein\n").unwrap_err(), StaticError::Toml { line: 2 });

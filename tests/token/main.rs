@@ -146,21 +146,28 @@ fn neither_tokens_nor_secrets_nor_claims_are_shown() {
     let settings = settings(&text);
     let verifier = Verifier::new(&settings, None).unwrap();
     let claims = object(json!({"exp": NOW_S + 60, "sub": "hushhush"}));
-    let verdict = verifier.verify(&mint(Algorithm::HS256, secret.as_bytes(), &claims).unwrap(), NOW_MS);
+    let verdict =
+        verifier.verify(&mint(Algorithm::HS256, secret.as_bytes(), &claims).unwrap(), NOW_MS);
     let listed = list("[[token]]\ntoken = 'hushhush'\nsub = 'hushhush'\n").unwrap();
     let listed_verdict = listed.verify("hushhush", NOW_MS);
     let errors = [
         list("[[token]]\ntoken = hushhush").unwrap_err().to_string(),
         list("hushhush = 1").unwrap_err().to_string(),
-        list("[[token]]\ntoken = 'hushhush'\n[[token]]\ntoken = 'hushhush'").unwrap_err().to_string(),
-        build("algorithms = ['HS256'], secret = 'hushhush'", b"").unwrap_err().to_string(),
-        build("algorithms = ['HS256'], jwks_file = 'j'", b"hushhush").unwrap_err().to_string(),
-        build("algorithms = ['HS256'], jwks_file = 'j'", br#"{"keys":[{"kty":"oct","k":"hushhush"}]}"#)
+        list("[[token]]\ntoken = 'hushhush'\n[[token]]\ntoken = 'hushhush'")
             .unwrap_err()
             .to_string(),
+        build("algorithms = ['HS256'], secret = 'hushhush'", b"").unwrap_err().to_string(),
+        build("algorithms = ['HS256'], jwks_file = 'j'", b"hushhush").unwrap_err().to_string(),
+        build(
+            "algorithms = ['HS256'], jwks_file = 'j'",
+            br#"{"keys":[{"kty":"oct","k":"hushhush"}]}"#,
+        )
+        .unwrap_err()
+        .to_string(),
     ];
     assert!(matches!((&verdict, &listed_verdict), (Verdict::Granted(_), Verdict::Granted(_))));
-    let shown = format!("{settings:?} {verifier:?} {verdict:?} {listed:?} {listed_verdict:?} {errors:?}");
+    let shown =
+        format!("{settings:?} {verifier:?} {verdict:?} {listed:?} {listed_verdict:?} {errors:?}");
     assert!(!shown.contains("hush"), "{shown}");
 }
 

@@ -85,7 +85,9 @@ fn a_token_is_posted_to_the_issuer_as_a_form() {
     assert_eq!(request.headers()["content-type"], "application/x-www-form-urlencoded");
     assert_eq!(request.headers()["authorization"], "Basic bWU6c2VjcmV0");
     assert!(!format!("{:?}", request.headers()).contains("bWU6"), "it is marked as sensitive");
-    assert!(introspection().request(TokenInquiry::Grant, "t").headers().get("authorization").is_none());
+    assert!(
+        introspection().request(TokenInquiry::Grant, "t").headers().get("authorization").is_none()
+    );
 }
 
 #[test]
@@ -98,7 +100,8 @@ fn wazo_auth_gets_the_token_in_the_path_and_nothing_of_it_gets_out_of_there() {
     );
     let longest = "é".repeat(TOKEN_BYTES_MAX / 2);
     let path = format!("https://pbx.example/{}", "p".repeat(2000));
-    let request = remote(&format!("wazo_auth = {{ url = '{path}' }}")).request(TokenInquiry::Grant, &longest);
+    let request =
+        remote(&format!("wazo_auth = {{ url = '{path}' }}")).request(TokenInquiry::Grant, &longest);
     assert!(request.uri().to_string().len() > 3 * TOKEN_BYTES_MAX);
     assert_eq!(request.method(), "GET");
     let fixed = remote("wazo_auth = { url = 'http://pbx.example', auth_check = 'static' }");
@@ -137,10 +140,14 @@ fn an_answer_in_which_a_name_comes_twice_grants_nothing() {
                 "metadata":{{"uuid":"u","tenant_uuid":"t"}}}}}}"#
         )
     };
-    let read = |more| wazo_auth().read(TokenInquiry::Grant, 200, body(more).as_bytes(), NOW_S * 1000);
+    let read =
+        |more| wazo_auth().read(TokenInquiry::Grant, 200, body(more).as_bytes(), NOW_S * 1000);
     assert!(matches!(read(""), Finding::Granted(_)));
-    for twice in [r##","acl":["#"]"##, r#","utc_expires_at":"2033-11-14T23:13:20""#, r#","session_uuid":"x""#]
-    {
+    for twice in [
+        r##","acl":["#"]"##,
+        r#","utc_expires_at":"2033-11-14T23:13:20""#,
+        r#","session_uuid":"x""#,
+    ] {
         assert!(matches!(read(twice), Finding::Refused(_)), "{twice}");
     }
     let twice = body("").replace(r#""uuid":"u""#, r#""uuid":"u","admin":false,"admin":true"#);
@@ -181,7 +188,9 @@ fn an_issuers_odd_answer_grants_nothing() {
     for active in ["\"true\"", "1", "null", "[true]", "{}"] {
         unclear(200, good.replace("true", active).as_bytes());
     }
-    for body in ["", "{}", "[]", "null", "true", "<html>", "{\"active\":true", &format!("{good} {good}")] {
+    for body in
+        ["", "{}", "[]", "null", "true", "<html>", "{\"active\":true", &format!("{good} {good}")]
+    {
         unclear(200, body.as_bytes());
     }
     unclear(200, b"\xff\xfe");
@@ -193,14 +202,18 @@ fn an_issuers_odd_answer_grants_nothing() {
 
 #[test]
 fn wazo_auth_grants_what_other_verifiers_grant_for_its_dialect() {
-    let Finding::Granted(grant) = read(&wazo_auth(), &wazo_answer().to_string()) else { panic!("refused") };
+    let Finding::Granted(grant) = read(&wazo_auth(), &wazo_answer().to_string()) else {
+        panic!("refused")
+    };
     assert_eq!(grant.expires_at_ms, (NOW_S + HOUR_S) * 1000);
     assert_eq!(grant.list("acl"), Some(vec!["events.#", "!events.calls"]));
     let texts = ["sub", "tenant_uuid", "session_uuid", "purpose"].map(|claim| grant.text(claim));
     assert_eq!(texts, [Some("u-1"), Some("t-1"), Some("s-1"), Some("user")]);
     assert_eq!(grant.claim("admin"), Some(&Value::Bool(true)));
     for (admin, is) in [(json!("true"), false), (json!(1), false), (Value::Null, false)] {
-        let Finding::Granted(grant) = wazo_with("/data/metadata/admin", admin) else { panic!("refused") };
+        let Finding::Granted(grant) = wazo_with("/data/metadata/admin", admin) else {
+            panic!("refused")
+        };
         assert_eq!(grant.claim("admin"), Some(&Value::Bool(is)));
     }
     let Finding::Granted(grant) = wazo_with("/data/metadata/purpose", json!(["user"])) else {
@@ -236,8 +249,14 @@ fn wazo_auths_expiry_is_utc_with_or_without_a_fraction_and_an_offset() {
 
 #[test]
 fn wazo_auths_odd_answer_grants_nothing() {
-    for path in ["acl", "session_uuid", "utc_expires_at", "metadata", "metadata/uuid", "metadata/tenant_uuid"]
-    {
+    for path in [
+        "acl",
+        "session_uuid",
+        "utc_expires_at",
+        "metadata",
+        "metadata/uuid",
+        "metadata/tenant_uuid",
+    ] {
         for value in [Value::Null, json!(1), json!([1]), json!({})] {
             let finding = wazo_with(&format!("/data/{path}"), value);
             assert_eq!(finding, Finding::Refused(Refusal::Incomplete), "{path}");
@@ -278,7 +297,9 @@ fn a_token_is_asked_about_again_by_the_schedule() {
     ] {
         assert_eq!(dynamic(left_s), in_s, "{left_s}");
     }
-    let fixed = remote("wazo_auth = { url = 'http://p', auth_check = 'static', auth_check_interval_s = 7 }");
+    let fixed = remote(
+        "wazo_auth = { url = 'http://p', auth_check = 'static', auth_check_interval_s = 7 }",
+    );
     assert_eq!(fixed.recheck_in_s(1), 7);
     let issuer = remote("introspection = { url = 'http://i', recheck_s = 30 }");
     assert_eq!(issuer.recheck_in_s(1), 30);
@@ -293,7 +314,8 @@ fn a_grant_is_the_same_when_only_its_times_have_changed() {
     assert!(!same(json!({ "p_roles": ["r1"] }), json!({ "p_roles": [] })));
     assert!(!same(json!({ "aud": "x" }), json!({ "aud": "y" })));
     assert!(!same(json!({ "topics": ["c/b/*"] }), json!({})));
-    let granted = |finding| if let Finding::Granted(grant) = finding { grant } else { panic!("refused") };
+    let granted =
+        |finding| if let Finding::Granted(grant) = finding { grant } else { panic!("refused") };
     let one = granted(wazo_with("/data/acl", json!(["a"])));
     let later = granted(wazo_with("/data/utc_expires_at", json!("2024-01-01T00:00:00")));
     assert!(!grants_the_same(&one, &later));
@@ -306,7 +328,10 @@ fn every_claim_that_narrows_what_pulsars_clients_may_do_decides() {
         assert!(!same(json!({ claim: ["t/n/a"] }), json!({ claim: ["t/n/b"] })), "{claim}");
         assert!(!same(json!({ claim: ["t/n/a"] }), json!({})), "{claim}");
         assert!(!same(json!({}), json!({ claim: [] })), "{claim}");
-        assert!(same(json!({ claim: ["t/n/a", "t/n/b"] }), json!({ claim: ["t/n/b", "t/n/a"] })), "{claim}");
+        assert!(
+            same(json!({ claim: ["t/n/a", "t/n/b"] }), json!({ claim: ["t/n/b", "t/n/a"] })),
+            "{claim}"
+        );
     }
 }
 
@@ -332,7 +357,8 @@ fn the_order_of_a_list_is_no_change() {
 
 #[test]
 fn whatever_wazo_auth_changes_is_a_change() {
-    let granted = |finding| if let Finding::Granted(grant) = finding { grant } else { panic!("refused") };
+    let granted =
+        |finding| if let Finding::Granted(grant) = finding { grant } else { panic!("refused") };
     let before = granted(wazo_with("/data/token", json!("t")));
     for (path, value) in [
         ("/data/acl", json!(["events.#"])),
@@ -363,7 +389,10 @@ fn settings_of_remote_verifiers_say_what_to_change() {
         assert_eq!(url(text), VerifierError::Url(problem), "{text}");
         assert!(!url(text).to_string().contains("hush"));
     }
-    assert_eq!(url(&format!("https://{}", "x".repeat(2041))), VerifierError::Url(UrlError::TooLong));
+    assert_eq!(
+        url(&format!("https://{}", "x".repeat(2041))),
+        VerifierError::Url(UrlError::TooLong)
+    );
     assert_eq!(error("wazo_auth = { url = 'http://p?a' }"), VerifierError::Url(UrlError::Query));
     for credentials in [
         "client_id = 'a'",
@@ -373,11 +402,15 @@ fn settings_of_remote_verifiers_say_what_to_change() {
         let text = format!("introspection = {{ url = 'http://i', {credentials} }}");
         assert_eq!(error(&text), VerifierError::ClientCredentials, "{credentials}");
     }
-    let with_file =
-        settings("introspection = { url = 'http://i', client_id = 'a', client_secret_file = '/s' }");
+    let with_file = settings(
+        "introspection = { url = 'http://i', client_id = 'a', client_secret_file = '/s' }",
+    );
     assert_eq!(Verifier::new(&with_file, None).unwrap_err(), VerifierError::MaterialMissing);
     for material in [&b""[..], b"\n", b"two\nlines", b"\xff"] {
-        assert_eq!(Verifier::new(&with_file, Some(material)).unwrap_err(), VerifierError::SecretText);
+        assert_eq!(
+            Verifier::new(&with_file, Some(material)).unwrap_err(),
+            VerifierError::SecretText
+        );
     }
     assert_eq!(with_file.file().and_then(|file| file.to_str()), Some("/s"));
 }
@@ -396,8 +429,7 @@ fn a_file_of_authorities_holds_certificates() {
 
 #[test]
 fn a_remote_verifier_shows_its_host_and_no_secret() {
-    let text =
-        "introspection = { url = 'https://issuer.example/hush', client_id = 'me', client_secret = 'hush' }";
+    let text = "introspection = { url = 'https://issuer.example/hush', client_id = 'me', client_secret = 'hush' }";
     let verifier = Verifier::new(&settings(text), None).unwrap();
     assert_eq!(verifier.remote().unwrap().host(), "issuer.example");
     let shown = format!("{verifier:?}");

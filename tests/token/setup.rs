@@ -25,11 +25,18 @@ fn settings_name_the_file_they_need() {
     let file = |text| settings(text).file().map(|path| path.to_str().unwrap().to_owned());
     assert_eq!(file("jwt = { algorithms = ['HS256'], secret = 'x' }"), None);
     assert_eq!(file("jwt = { algorithms = ['HS256'], secret_file = '/s' }").as_deref(), Some("/s"));
-    assert_eq!(file("jwt = { algorithms = ['RS256'], public_key_file = '/p' }").as_deref(), Some("/p"));
+    assert_eq!(
+        file("jwt = { algorithms = ['RS256'], public_key_file = '/p' }").as_deref(),
+        Some("/p")
+    );
     assert_eq!(file("jwt = { algorithms = ['RS256'], jwks_file = '/j' }").as_deref(), Some("/j"));
     assert_eq!(file("static = { file = '/t' }").as_deref(), Some("/t"));
-    for text in ["jwt = { algorithms = ['HS256'], secret_file = '/s' }", "static = { file = '/t' }"] {
-        assert_eq!(Verifier::new(&settings(text), None).unwrap_err(), VerifierError::MaterialMissing);
+    for text in ["jwt = { algorithms = ['HS256'], secret_file = '/s' }", "static = { file = '/t' }"]
+    {
+        assert_eq!(
+            Verifier::new(&settings(text), None).unwrap_err(),
+            VerifierError::MaterialMissing
+        );
     }
 }
 
@@ -50,7 +57,11 @@ fn settings_that_make_no_verifier_say_what_to_change() {
     );
     assert_eq!(
         error("algorithms = ['HS256', 'HS512'], secret_file = 's'", &SECRET[..63]),
-        VerifierError::Key(KeyError::ShortSecret { bytes: 63, algorithm: Algorithm::HS512, bytes_min: 64 })
+        VerifierError::Key(KeyError::ShortSecret {
+            bytes: 63,
+            algorithm: Algorithm::HS512,
+            bytes_min: 64
+        })
     );
     assert_eq!(
         error("algorithms = ['HS256', 'RS256'], secret_file = 's'", SECRET).to_string(),
@@ -93,7 +104,10 @@ fn a_public_key_file_holds_one_public_key_that_fits() {
     assert_eq!(error("'ES256'", RSA_PUBLIC), p256);
     assert_eq!(error("'ES256'", P384_PUBLIC), p256);
     assert_eq!(error("'ES256'", P521_PUBLIC), p256);
-    assert_eq!(error("'ES384'", P256_PUBLIC), unfit(Algorithm::ES384, "an EC key on the curve P-384"));
+    assert_eq!(
+        error("'ES384'", P256_PUBLIC),
+        unfit(Algorithm::ES384, "an EC key on the curve P-384")
+    );
     assert_eq!(error("'RS256', 'EdDSA'", RSA_PUBLIC), unfit(Algorithm::EdDSA, "an Ed25519 key"));
     assert_eq!(error("'PS256'", ED25519_PUBLIC), unfit(Algorithm::PS256, "an RSA key"));
     assert_eq!(error("'RS256'", RSA_1024_PUBLIC), KeyError::RsaSize);
@@ -169,7 +183,10 @@ fn a_key_set_that_cannot_work_says_what_to_change() {
     // The library's verifier panics on this one.
     assert_eq!(with(changed(&ed, "x", json!("AA"))), member("x"));
     let short = with(json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode(&SECRET[..31])}));
-    assert!(matches!(short, JwksError::Key { problem: KeyError::ShortSecret { bytes: 31, .. }, .. }));
+    assert!(matches!(
+        short,
+        JwksError::Key { problem: KeyError::ShortSecret { bytes: 31, .. }, .. }
+    ));
 }
 
 #[test]

@@ -32,7 +32,10 @@ fn remote(text: &str) -> Arc<RemoteVerifier> {
 }
 
 fn asker(number: u32) -> Asker {
-    Asker { connection: ConnectionRef { shard: number as u16 % 3, id: number, serial: 0 }, attempt: number }
+    Asker {
+        connection: ConnectionRef { shard: number as u16 % 3, id: number, serial: 0 },
+        attempt: number,
+    }
 }
 
 fn alive(left_s: u64) -> HttpReply {
@@ -92,8 +95,10 @@ impl Stage {
     fn wait_ms(&mut self, milliseconds: u64) {
         let end_ns = self.now.monotonic_ns + milliseconds * 1_000_000;
         loop {
-            let wakes_at_ns = self.verification.wakes_at_ns().map_or(end_ns, |at_ns| at_ns.min(end_ns));
-            let step_ns = wakes_at_ns.saturating_sub(self.now.monotonic_ns).next_multiple_of(1_000_000);
+            let wakes_at_ns =
+                self.verification.wakes_at_ns().map_or(end_ns, |at_ns| at_ns.min(end_ns));
+            let step_ns =
+                wakes_at_ns.saturating_sub(self.now.monotonic_ns).next_multiple_of(1_000_000);
             self.now.monotonic_ns += step_ns;
             self.now.unix_ms += step_ns / 1_000_000;
             self.verification.tick(self.now);
@@ -453,7 +458,10 @@ fn a_verifier_that_answers_every_other_time_does_not_fill_the_log() {
         stage.wait_ms(50);
     }
     let news = stage.verification.take_changes();
-    assert_eq!(news, [VerifierChange::Fails("it answered with status 500".into()), VerifierChange::Works]);
+    assert_eq!(
+        news,
+        [VerifierChange::Fails("it answered with status 500".into()), VerifierChange::Works]
+    );
 }
 
 #[test]
@@ -485,7 +493,8 @@ fn who_gets_a_remembered_grant_is_asked_about_when_that_is_too_old_to_be_passed_
 
 #[test]
 fn a_newcomer_who_gives_up_does_not_keep_the_grace_of_the_others_from_running() {
-    let mut stage = Stage::new(", recheck_s = 60, grace_s = 20, timeout_ms = 1000, concurrency_max = 4");
+    let mut stage =
+        Stage::new(", recheck_s = 60, grace_s = 20, timeout_ms = 1000, concurrency_max = 4");
     stage.ask(1, "a");
     stage.reply(alive(3600));
     stage.wait_s(50);
@@ -507,7 +516,8 @@ fn a_newcomer_who_gives_up_does_not_keep_the_grace_of_the_others_from_running() 
 
 #[test]
 fn a_verifier_that_is_only_slow_costs_nobody_the_session() {
-    let mut stage = Stage::new(", recheck_s = 60, grace_s = 5, timeout_ms = 1000, concurrency_max = 1");
+    let mut stage =
+        Stage::new(", recheck_s = 60, grace_s = 5, timeout_ms = 1000, concurrency_max = 1");
     for number in 1..=20 {
         stage.ask(number, &format!("t{number}"));
         stage.reply(alive(3600));
@@ -518,7 +528,10 @@ fn a_verifier_that_is_only_slow_costs_nobody_the_session() {
         stage.wait_ms(900);
         stage.reply(alive(3600));
     }
-    assert!(stage.told().is_empty(), "all were confirmed, though the last waited 18 s for its turn");
+    assert!(
+        stage.told().is_empty(),
+        "all were confirmed, though the last waited 18 s for its turn"
+    );
 }
 
 /// One thing that happens.

@@ -21,17 +21,20 @@ fn rule(pattern: &str, who: Who<'_>) -> Regex {
 
 fn by_the_rule(patterns: &[&str], required: &str, who: Who<'_>) -> bool {
     let any = |negative: bool| {
-        patterns
-            .iter()
-            .filter(|pattern| pattern.starts_with('!') == negative)
-            .any(|pattern| rule(pattern.strip_prefix('!').unwrap_or(pattern), who).is_match(required))
+        patterns.iter().filter(|pattern| pattern.starts_with('!') == negative).any(|pattern| {
+            rule(pattern.strip_prefix('!').unwrap_or(pattern), who).is_match(required)
+        })
     };
     !any(true) && any(false)
 }
 
 #[track_caller]
 fn check(patterns: &[&str], required: &str, who: Who<'_>, expected: bool) {
-    assert_eq!(by_the_rule(patterns, required, who), expected, "the rule: {patterns:?} {required:?} {who:?}");
+    assert_eq!(
+        by_the_rule(patterns, required, who),
+        expected,
+        "the rule: {patterns:?} {required:?} {who:?}"
+    );
     let acl = Acl::new(patterns).unwrap();
     assert_eq!(acl.allows(required.as_bytes(), who), expected, "{patterns:?} {required:?} {who:?}");
 }
@@ -39,12 +42,20 @@ fn check(patterns: &[&str], required: &str, who: Who<'_>, expected: bool) {
 #[test]
 fn the_examples_of_the_specification_hold() {
     for (patterns, yes, no) in [
-        (&["event.*"][..], &["event.foo", "event.", "event.*"][..], &["event", "event.a.b", "event.#"][..]),
+        (
+            &["event.*"][..],
+            &["event.foo", "event.", "event.*"][..],
+            &["event", "event.a.b", "event.#"][..],
+        ),
         (&["event.#"], &["event.", "event.a.b"], &["event"]),
         (&["a#"], &["a", "ab", "a.b"], &["b", "ba"]),
         (&["a*c"], &["ac", "abc"], &["a.c"]),
         (&["#", "!a.#"], &["a", "b"], &["a.b"]),
-        (&["calls.me"], &["calls.me", "calls.ann-uuid"], &["calls.bob-uuid", "calls.", "calls.my_session"]),
+        (
+            &["calls.me"],
+            &["calls.me", "calls.ann-uuid"],
+            &["calls.bob-uuid", "calls.", "calls.my_session"],
+        ),
         (&["foo.me_too"], &["foo.me_too"], &["foo.ann-uuid_too"]),
         (&["my_session.x"], &["my_session.x", "ann-session.x"], &["me.x", ".x"]),
         (&["edit"], &["edit", "update"], &["edits", "upd"]),
@@ -134,10 +145,13 @@ fn who() -> impl Strategy<Value = (String, String)> {
 
 /// A text that has a chance: a pattern with its wildcards and words filled in, or anything.
 fn required(patterns: &[String], pick: usize, run: &str, rest: &str, word: &str) -> String {
-    let Some(pattern) = patterns.get(pick % (patterns.len() + 1)) else { return format!("{run}.{rest}") };
+    let Some(pattern) = patterns.get(pick % (patterns.len() + 1)) else {
+        return format!("{run}.{rest}");
+    };
     let words: Vec<&str> = pattern.trim_start_matches('!').split('.').collect();
-    let filled =
-        words.iter().map(|own| if matches!(*own, "me" | "my_session" | "edit") { word } else { own });
+    let filled = words
+        .iter()
+        .map(|own| if matches!(*own, "me" | "my_session" | "edit") { word } else { own });
     filled.collect::<Vec<_>>().join(".").replace('*', run).replace('#', rest)
 }
 

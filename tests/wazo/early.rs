@@ -3,7 +3,9 @@
 //! The session is talked to directly, as a shard would, since the verifiers of the other tests answer at once.
 
 use super::*;
-use fanfare::dialect::{Action, Actions, AnyDialect, Context, Input, Kind, PerShard, Rng, Settings, Upgrade};
+use fanfare::dialect::{
+    Action, Actions, AnyDialect, Context, Input, Kind, PerShard, Rng, Settings, Upgrade,
+};
 use fanfare::event::Parser;
 use fanfare::frame::Draft;
 use fanfare::retained::Retained;
@@ -20,9 +22,11 @@ struct Talk {
 
 impl Talk {
     fn open(query: &str) -> (Self, Vec<String>) {
-        let mut talk = Self { session: None, settings: Settings::default(), shared: PerShard::default() };
+        let mut talk =
+            Self { session: None, settings: Settings::default(), shared: PerShard::default() };
         let upgrade = Upgrade { path: "/", query, ..Upgrade::default() };
-        let done = talk.act(|session, context, out| *session = Kind::Wazo.open(&upgrade, context, out));
+        let done =
+            talk.act(|session, context, out| *session = Kind::Wazo.open(&upgrade, context, out));
         (talk, done)
     }
 
@@ -64,7 +68,9 @@ impl Talk {
 }
 
 fn grant(user: &str) -> Grant {
-    let serde_json::Value::Object(claims) = serde_json::json!({"acl": ["#"], "sub": user}) else { panic!() };
+    let serde_json::Value::Object(claims) = serde_json::json!({"acl": ["#"], "sub": user}) else {
+        panic!()
+    };
     Grant::new((NOW_S + 100) * 1000, claims)
 }
 
@@ -75,7 +81,9 @@ fn show(action: &Action, out: &Actions) -> String {
         // The header of these frames has two bytes.
         Action::Send(range) => text(&(range.start + 2..range.end)),
         Action::Close(code, reason) => format!("close {code} {reason}").trim_end().to_owned(),
-        Action::Ask(Question::Token(TokenQuestion::Verify { token, .. })) => format!("verify {token}"),
+        Action::Ask(Question::Token(TokenQuestion::Verify { token, .. })) => {
+            format!("verify {token}")
+        }
         Action::Subscribe(prefix, _) => format!("subscribe {:?}", text(prefix)),
         _ => String::new(),
     }
@@ -163,7 +171,10 @@ fn a_grant_that_has_ended_when_it_comes_is_none() {
     let (mut talk, _) = Talk::open("token=t");
     let mut late = grant("u");
     late.expires_at_ms = NOW_S * 1000;
-    assert_eq!(talk.tell(Input::Answer(Answer::Token(0, TokenAnswer::Granted(late.clone())))), [FAILED]);
+    assert_eq!(
+        talk.tell(Input::Answer(Answer::Token(0, TokenAnswer::Granted(late.clone())))),
+        [FAILED]
+    );
     let (mut talk, _) = Talk::open("token=t");
     talk.grant("u");
     assert_eq!(talk.tell(Input::Answer(Answer::Token(0, TokenAnswer::Granted(late)))), [EXPIRED]);

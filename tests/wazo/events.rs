@@ -8,7 +8,8 @@ use fanfare::frame::Draft;
 use fanfare::wheel::Now;
 use std::sync::Arc;
 
-const EVENT: &str = r#"{"name":"call_created","required_acl":"events.calls.ann-uuid.x","data":{"n": 1}}"#;
+const EVENT: &str =
+    r#"{"name":"call_created","required_acl":"events.calls.ann-uuid.x","data":{"n": 1}}"#;
 
 /// A bus whose master tenant is `master`, with a started client of every token that follows everything.
 fn crowd() -> Bus {
@@ -84,7 +85,8 @@ fn a_name_is_matched_whole_and_any_number_of_subscriptions_delivers_one_copy() {
     bus.talk(&format!("< {INIT}\n> {{\"op\":\"start\"}}\n< {START}"));
     bus.say("", r#"{"op":"subscribe","data":{"event_name":"call"}}"#);
     let event = |name: &str| format!(r#"{{"name":"{name}","required_acl":null}}"#);
-    for (name, comes) in [("call", true), ("call_created", false), ("cal", false), ("", false), ("*", false)]
+    for (name, comes) in
+        [("call", true), ("call_created", false), ("cal", false), ("", false), ("*", false)]
     {
         bus.feed(&format!("wazo {}", event(name)));
         assert_eq!(bus.heard(""), if comes { vec![event(name)] } else { vec![] }, "{name}");
@@ -160,7 +162,10 @@ fn what_cannot_be_used_is_told_to_the_publisher() {
     }
     let mut bus = crowd();
     bus.feed(&format!(r#"wazo {{"name":"n","required_acl":"{}"}}"#, &long[1..]));
-    assert_eq!((receivers(&mut bus).as_str(), bus.replies.as_str()), ("admin api bob eve root", ""));
+    assert_eq!(
+        (receivers(&mut bus).as_str(), bus.replies.as_str()),
+        ("admin api bob eve root", "")
+    );
 }
 
 #[test]
@@ -234,7 +239,12 @@ fn users_without_a_uuid_are_not_those_of_an_event_without_one() {
         body,
     );
     assert_eq!(bus.heard("").len(), 0);
-    deliver(&mut bus, RequiredAcl::Nothing, Scope { tenant: Some("t1"), everyone: true, users: &[] }, body);
+    deliver(
+        &mut bus,
+        RequiredAcl::Nothing,
+        Scope { tenant: Some("t1"), everyone: true, users: &[] },
+        body,
+    );
     assert_eq!(bus.heard("").len(), 1);
 }
 

@@ -18,7 +18,9 @@ fn answer(text: &str) -> String {
 
 #[test]
 fn what_is_no_operation_is_a_protocol_error() {
-    let deep = |depth: usize| format!(r#"{{"op":"start","x":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    let deep = |depth: usize| {
+        format!(r#"{{"op":"start","x":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth))
+    };
     let (deep, abyss) = (deep(200), deep(100_000));
     for text in [
         "",
@@ -110,7 +112,8 @@ fn a_binary_message_is_a_protocol_error() {
 
 #[test]
 fn json_may_be_written_in_any_way() {
-    let numbers = r#"{"op":"start","x":[0,-0.0,1E+5,1e-400,123456789012345678,0.1234567890123456789012345]}"#;
+    let numbers =
+        r#"{"op":"start","x":[0,-0.0,1E+5,1e-400,123456789012345678,0.1234567890123456789012345]}"#;
     for (text, expected) in [
         (r#"{"op":"start"}"#, STARTED),
         ("\t\r\n {\n\"op\" :\t\"start\" } \n", STARTED),
@@ -121,7 +124,10 @@ fn json_may_be_written_in_any_way() {
         (r#"{"op":"nonsense","op":"start"}"#, STARTED),
         (r#"{"op":1,"op":"start"}"#, STARTED),
         (numbers, STARTED),
-        (r#"{"op":"start","x":-123456789012345678901234567890123456789012345678901234567890}"#, STARTED),
+        (
+            r#"{"op":"start","x":-123456789012345678901234567890123456789012345678901234567890}"#,
+            STARTED,
+        ),
         (r#"{"data":{"event_name":"x"},"op":"subscribe"}"#, SUBSCRIBED),
         (r#"{"op":"subscribe","data":{"event_name":""}}"#, SUBSCRIBED),
         (r#"{"op":"subscribe","data":{"event_name":1,"event_name":"x"}}"#, SUBSCRIBED),

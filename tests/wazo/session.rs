@@ -8,7 +8,8 @@ const INIT_2: &str = r#"{"op": "init", "code": 0, "data": {"version": 2}}"#;
 
 /// What a client of this path and header is told.
 fn greeting(path: &str, auth_token: &'static str) -> Vec<String> {
-    let mut bus = Bus::with(&(TOKENS.to_owned() + "[[token]]\ntoken = \"a b&c=é+%\"\nacl = [\"#\"]\n"));
+    let mut bus =
+        Bus::with(&(TOKENS.to_owned() + "[[token]]\ntoken = \"a b&c=é+%\"\nacl = [\"#\"]\n"));
     bus.auth_token = auth_token;
     bus.connect("", path, HOST);
     assert_eq!(bus.next("").as_deref(), Some("101"), "{path}");
@@ -194,11 +195,15 @@ fn a_message_may_come_in_fragments() {
 
 #[test]
 fn subscriptions_are_bounded_and_duplicates_do_not_count() {
-    let wazo =
-        wazo::WazoSettings { verifier: Some(verifier(TOKENS)), subscriptions_max: 3, ..Default::default() };
+    let wazo = wazo::WazoSettings {
+        verifier: Some(verifier(TOKENS)),
+        subscriptions_max: 3,
+        ..Default::default()
+    };
     let mut bus = Bus::of(Settings { wazo, ..Settings::default() });
     bus.talk(&format!("< {INIT}"));
-    let subscribe = |name: &str| format!(r#"{{"op":"subscribe","data":{{"event_name":"{name}"}}}}"#);
+    let subscribe =
+        |name: &str| format!(r#"{{"op":"subscribe","data":{{"event_name":"{name}"}}}}"#);
     let done = [r#"{"op": "subscribe", "code": 0, "msg": "", "data": null}"#];
     for name in ["a", "b", "*", "a", "*", "b"] {
         assert_eq!(bus.answers(&subscribe(name)), done, "{name}");

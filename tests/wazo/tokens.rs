@@ -185,7 +185,8 @@ fn a_longer_token_prolongs_the_session_and_a_shorter_one_shortens_it() {
 
 #[test]
 fn the_event_of_a_sessions_end_closes_it_at_once_and_goes_to_its_subscribers() {
-    let deleted = r#"{"name":"auth_session_deleted","required_acl":null,"data":{"uuid":"ann-session"}}"#;
+    let deleted =
+        r#"{"name":"auth_session_deleted","required_acl":null,"data":{"uuid":"ann-session"}}"#;
     talk(&format!(
         r#"
         b @ /?token=bob
@@ -220,27 +221,41 @@ fn the_event_of_a_sessions_end_closes_it_at_once_and_goes_to_its_subscribers() {
 fn a_sessions_end_is_heard_whatever_its_event_requires_and_however_it_is_addressed() {
     for (event, ends) in [
         (r#"wazo {"name":"auth_session_deleted","data":{"uuid":"ann-session"}}"#, true),
-        (r#"wazo {"name":"auth_session_deleted","required_acl":"x","data":{"uuid":"ann-session"}}"#, true),
+        (
+            r#"wazo {"name":"auth_session_deleted","required_acl":"x","data":{"uuid":"ann-session"}}"#,
+            true,
+        ),
         (
             r#"wazo/t2 {"name":"auth_session_deleted","required_acl":null,"data":{"uuid":"ann-session"}}"#,
             true,
         ),
-        (r#"wazo {"name":"auth_session_deleted","required_acl":null,"data":{"uuid":"ann-session2"}}"#, false),
-        (r#"wazo {"name":"auth_session_deleted","required_acl":null,"data":{"uuid":"bob-session"}}"#, false),
+        (
+            r#"wazo {"name":"auth_session_deleted","required_acl":null,"data":{"uuid":"ann-session2"}}"#,
+            false,
+        ),
+        (
+            r#"wazo {"name":"auth_session_deleted","required_acl":null,"data":{"uuid":"bob-session"}}"#,
+            false,
+        ),
         (r#"wazo {"name":"auth_session_deleted","required_acl":null,"data":{"uuid":""}}"#, false),
         (r#"wazo {"name":"auth_session_deleted","required_acl":null,"data":{"uuid":1}}"#, false),
         (r#"wazo {"name":"auth_session_deleted","required_acl":null,"data":null}"#, false),
         (r#"wazo {"name":"auth_session_deleted","required_acl":null}"#, false),
-        (r#"wazo {"name":"auth_session_created","required_acl":null,"data":{"uuid":"ann-session"}}"#, false),
+        (
+            r#"wazo {"name":"auth_session_created","required_acl":null,"data":{"uuid":"ann-session"}}"#,
+            false,
+        ),
     ] {
-        talk(&format!("feed {event}\n{}", if ends { format!("< {EXPIRED}") } else { String::new() }));
+        talk(&format!(
+            "feed {event}\n{}",
+            if ends { format!("< {EXPIRED}") } else { String::new() }
+        ));
     }
 }
 
 #[test]
 fn a_sessions_end_is_not_shown_to_those_whose_uuid_is_a_part_of_its() {
-    let deleted =
-        r#"{"name":"auth_session_deleted","required_acl":null,"data":{"uuid":"ann-session\u0000x"}}"#;
+    let deleted = r#"{"name":"auth_session_deleted","required_acl":null,"data":{"uuid":"ann-session\u0000x"}}"#;
     talk(&format!("> {{\"op\":\"start\"}}\n< {START}\nfeed wazo {deleted}\n"));
 }
 

@@ -13,10 +13,16 @@ fn a_message_is_posted_with_the_token_of_its_sender() {
         (request.method().as_str(), request.uri().to_string().as_str()),
         ("POST", "http://app.example/api/chat?x=1")
     );
-    let headers: Vec<(&str, &str)> =
-        request.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    let headers: Vec<(&str, &str)> = request
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+        .collect();
     let json = "application/json";
-    assert_eq!(headers, [("authorization", "Bearer a.b.c"), ("content-type", json), ("accept", json)]);
+    assert_eq!(
+        headers,
+        [("authorization", "Bearer a.b.c"), ("content-type", json), ("accept", json)]
+    );
     assert_eq!(request.body(), r#"{"channel":"chat:1"}"#);
     assert!(!format!("{request:?}").contains("a.b.c"));
 }
@@ -121,7 +127,10 @@ fn a_full_queue_drops_the_newest_call() {
     let told: Vec<String> = (0..3).map(|_| stage.reply(Ok(200))).collect();
     assert_eq!(told, ["under way", "first", "second"]);
     assert!(stage.requests.is_empty());
-    assert_eq!(stage.news(), ["the queue to the callback at app.example is full; webhooks are dropped"]);
+    assert_eq!(
+        stage.news(),
+        ["the queue to the callback at app.example is full; webhooks are dropped"]
+    );
     // A call that rests before it is made once more waits too.
     stage.call("chat:1", "first");
     stage.reply(refused());

@@ -24,7 +24,12 @@ fn told(stage: &mut Stage) -> Vec<String> {
 
 fn names(body: &str) -> Vec<String> {
     let body: Value = serde_json::from_str(body).unwrap();
-    body["events"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+    body["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn occupied(stage: &mut Stage, channel: &str) {

@@ -10,8 +10,8 @@ mod settings;
 mod webhooks;
 
 use fanfare::service::webhook::{
-    Callback, CallbackSettings, Recipients, Webhook, WebhookApp, WebhookCall, WebhookEvent, WebhookKind,
-    WebhookName, WebhookService, WebhookSettings, WebhookTally,
+    Callback, CallbackSettings, Recipients, Webhook, WebhookApp, WebhookCall, WebhookEvent,
+    WebhookKind, WebhookName, WebhookService, WebhookSettings, WebhookTally,
 };
 use fanfare::service::{Answers, ConnectionRef, HttpCall, HttpService as _, Service as _};
 use fanfare::wheel::Now;
@@ -65,7 +65,12 @@ impl Stage {
     /// A client's message on a channel.
     fn call(&mut self, channel: &str, body: &str) {
         let (channel, body) = (channel.into(), body.into());
-        self.take(Webhook::Callback(Callback { channel, token: "a.b.c".into(), body, client: None }));
+        self.take(Webhook::Callback(Callback {
+            channel,
+            token: "a.b.c".into(),
+            body,
+            client: None,
+        }));
     }
 
     /// An event of the app `a`.
@@ -90,7 +95,12 @@ impl Stage {
     #[track_caller]
     fn reply(&mut self, reply: Result<u16, String>) -> String {
         let HttpCall { call, request, .. } = self.requests.pop_front().expect("there is a request");
-        self.webhook.replied(call, reply.map(|status| (status, Vec::new())), self.now, &mut Answers::new());
+        self.webhook.replied(
+            call,
+            reply.map(|status| (status, Vec::new())),
+            self.now,
+            &mut Answers::new(),
+        );
         self.send();
         request.into_body()
     }

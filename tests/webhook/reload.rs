@@ -37,7 +37,8 @@ fn a_new_secret_holds_from_the_next_request_on_also_for_a_batch_that_is_told_aga
     let mut stage = Stage::hooked("");
     stage.event(CacheMiss, "", "1");
     stage.wait_ms(100);
-    let signature = |stage: &Stage| stage.requests[0].request.headers()["x-pusher-signature"].clone();
+    let signature =
+        |stage: &Stage| stage.requests[0].request.headers()["x-pusher-signature"].clone();
     let before = signature(&stage);
     let (mut app, settings) = webhook("hook", "");
     app.secret = "another".into();

@@ -14,7 +14,10 @@ fn webhook_problems(webhook: &str) -> String {
 fn what_is_not_said_is_as_the_protocols_have_it() {
     let settings = callback("");
     let CallbackSettings { kinds, timeout_s, concurrency, queue_max, .. } = settings;
-    assert_eq!((kinds, timeout_s, concurrency, queue_max), (vec!["chat".to_owned()], 5, 16, 10_000));
+    assert_eq!(
+        (kinds, timeout_s, concurrency, queue_max),
+        (vec!["chat".to_owned()], 5, 16, 10_000)
+    );
     let (_, WebhookSettings { events, timeout_s, queue_max, .. }) = webhook("hook", "");
     assert_eq!((events, timeout_s, queue_max), (None, 5, 10_000));
 }
@@ -50,7 +53,9 @@ fn what_is_no_key_or_no_event_is_refused() {
     const URL: &str = "url = 'http://a'";
     assert!(toml::from_str::<CallbackSettings>(&format!("{URL}\nevents = []")).is_err());
     assert!(problems("kinds = ['chat']").starts_with("url begins with neither"));
-    assert!(toml::from_str::<WebhookSettings>(&format!("{URL}\nevents = ['channel_gone']")).is_err());
+    assert!(
+        toml::from_str::<WebhookSettings>(&format!("{URL}\nevents = ['channel_gone']")).is_err()
+    );
     let all = "events = ['channel_occupied', 'channel_vacated', 'member_added', 'member_removed', 'client_event', \
                'cache_miss', 'subscription_count']";
     assert!(toml::from_str::<WebhookSettings>(&format!("{URL}\n{all}")).is_ok());
@@ -58,14 +63,19 @@ fn what_is_no_key_or_no_event_is_refused() {
 
 #[test]
 fn nothing_that_is_shown_has_a_secret_in_it() {
-    let mut recipients = Recipients { callback: Some(callback("")), webhooks: vec![webhook("hook", "")] };
+    let mut recipients =
+        Recipients { callback: Some(callback("")), webhooks: vec![webhook("hook", "")] };
     recipients.callback.as_mut().unwrap().url = "http://app.example/?password=hush".into();
     let shown = format!("{recipients:?}");
     assert!(
         shown.contains("app.example") && !shown.contains("hush") && !shown.contains("the key"),
         "{shown}"
     );
-    let webhook =
-        Callback { channel: "chat:1".into(), token: "hush".into(), body: "hush".into(), client: None };
+    let webhook = Callback {
+        channel: "chat:1".into(),
+        token: "hush".into(),
+        body: "hush".into(),
+        client: None,
+    };
     assert!(!format!("{webhook:?}").contains("hush"));
 }

@@ -33,9 +33,13 @@ fn a_batch_is_signed_by_its_app_and_says_when_it_was_made() {
     assert_eq!(*request.body(), body);
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"hush").unwrap();
     mac.update(body.as_bytes());
-    let signature: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    let headers: Vec<(&str, &str)> =
-        request.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    let signature: String =
+        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let headers: Vec<(&str, &str)> = request
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+        .collect();
     assert_eq!(
         headers,
         [
@@ -118,7 +122,12 @@ fn only_events_that_are_wanted_are_told() {
     stage.event(CacheMiss, "", "2");
     stage.event(ChannelOccupied, "room", "3");
     let app = "another".into();
-    stage.take(Webhook::Event(WebhookEvent { app, name: CacheMiss, subject: "".into(), json: "4".into() }));
+    stage.take(Webhook::Event(WebhookEvent {
+        app,
+        name: CacheMiss,
+        subject: "".into(),
+        json: "4".into(),
+    }));
     stage.wait_ms(100);
     assert_eq!(events(&stage.reply(Ok(200))), ["2", "3"]);
     assert_eq!(stage.webhook.waiting(WEBHOOK), 0);
@@ -130,7 +139,8 @@ fn webhooks_of_one_app_do_not_wait_for_each_other() {
     let mut stage = Stage::new(Recipients { callback: None, webhooks: hooks });
     miss(&mut stage, 1);
     stage.wait_ms(100);
-    let mut paths: Vec<&str> = stage.requests.iter().map(|call| call.request.uri().path()).collect();
+    let mut paths: Vec<&str> =
+        stage.requests.iter().map(|call| call.request.uri().path()).collect();
     paths.sort_unstable();
     assert_eq!(paths, ["/1", "/2"]);
     stage.reply(refused());
@@ -195,7 +205,10 @@ fn a_full_queue_drops_the_oldest_event() {
     assert_eq!(events(&stage.reply(Ok(200))), ["0"], "a batch is no queue");
     assert_eq!(events(&stage.reply(Ok(200))), ["3", "4", "5"]);
     let news = stage.news();
-    assert_eq!(news, ["the queue to the webhook of app a at app.example is full; webhooks are dropped"]);
+    assert_eq!(
+        news,
+        ["the queue to the webhook of app a at app.example is full; webhooks are dropped"]
+    );
 }
 
 #[test]

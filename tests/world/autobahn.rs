@@ -28,7 +28,10 @@ fn setup() -> Setup {
 fn run(cases: &[&str], excluded: &[&str]) -> Option<BTreeMap<String, BTreeMap<String, Value>>> {
     let program = tools().join("autobahn/bin/wstest");
     if !program.exists() {
-        skip("autobahn", "autobahntestsuite is not installed; tests/run does it where there is CPython 2.7");
+        skip(
+            "autobahn",
+            "autobahntestsuite is not installed; tests/run does it where there is CPython 2.7",
+        );
         return None;
     }
     let (plain, tls) = (setup().start(), setup().tls(&Authority::new()).start());

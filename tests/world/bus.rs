@@ -2,8 +2,8 @@
 //! side goes.
 
 use crate::harness::{
-    Broker, Client, DEADLINE, Daemon, Frozen, RawPublisher, Setup, Verifier, eventually, eventually_within,
-    head, headers, long, short,
+    Broker, Client, DEADLINE, Daemon, Frozen, RawPublisher, Setup, Verifier, eventually,
+    eventually_within, head, headers, long, short,
 };
 use crate::wazo::follower;
 use lapin::ExchangeKind;
@@ -101,7 +101,10 @@ fn a_broker_that_runs() {
         ("headers_say_who_gets_an_event", headers_say_who_gets_an_event),
         ("bodies_say_it_on_a_topic_exchange", bodies_say_it_on_a_topic_exchange),
         ("long_headers_end_no_session", long_headers_end_no_session),
-        ("headers_that_no_client_can_read_end_nothing", headers_that_no_client_can_read_end_nothing),
+        (
+            "headers_that_no_client_can_read_end_nothing",
+            headers_that_no_client_can_read_end_nothing,
+        ),
         ("events_of_another_origin_stay_away", events_of_another_origin_stay_away),
         ("thousands_of_events_come_once_and_in_order", thousands_of_events_come_once_and_in_order),
         ("what_is_no_event_is_counted_and_not_asked_for_again", what_is_no_event_is_counted),
@@ -135,7 +138,11 @@ fn headers_say_who_gets_an_event(broker: &Broker) {
         (&[name, acl, t1, one], "{ \"one\" :1}", &["bob", "admin", "master"]),
         (&[name, acl, t1, everyone], "{\"all\":1}", &names),
         (&[name, acl, t1], "{\"no user\":1}", &["admin", "master"]),
-        (&[name, acl, t1, ("user_uuid:bob-uuid", Some("yes"))], "{\"text\":1}", &["admin", "master"]),
+        (
+            &[name, acl, t1, ("user_uuid:bob-uuid", Some("yes"))],
+            "{\"text\":1}",
+            &["admin", "master"],
+        ),
         (&[name, acl, t2, everyone], "{\"other tenant\":1}", &["master"]),
         (&[name, ("required_acl", None), t1, everyone], "{\"open\":1}", &names),
         (
@@ -165,7 +172,9 @@ fn bodies_say_it_on_a_topic_exchange(broker: &Broker) {
         "{\"name\":\"x\",\"required_acl\":null}",
     ];
     let unseen = ["{\"name\":\"x\"}", "{\"name\":\"x\",\"required_acl\":\"events.other\"}"];
-    bus.publish([unseen[0], seen[0], unseen[1], seen[1]].map(|body| (common("in the headers"), body)));
+    bus.publish(
+        [unseen[0], seen[0], unseen[1], seen[1]].map(|body| (common("in the headers"), body)),
+    );
     assert_eq!([client.text(), client.text()], seen);
 }
 
@@ -177,7 +186,10 @@ fn long_headers_end_no_session(broker: &Broker) {
     let for_users = |count: usize| {
         let mut headers = common("x");
         for user in 0..count {
-            headers.insert(format!("user_uuid:{user:036}").into(), lapin::types::AMQPValue::Boolean(true));
+            headers.insert(
+                format!("user_uuid:{user:036}").into(),
+                lapin::types::AMQPValue::Boolean(true),
+            );
         }
         headers
     };
@@ -197,7 +209,10 @@ fn long_headers_end_no_session(broker: &Broker) {
             assert_eq!(client.text(), *body);
         }
     }
-    assert_eq!((daemon.metric(REJECTED), daemon.metric(LOSSES), daemon.metric(CONNECTED)), (1, 0, 1));
+    assert_eq!(
+        (daemon.metric(REJECTED), daemon.metric(LOSSES), daemon.metric(CONNECTED)),
+        (1, 0, 1)
+    );
 }
 
 /// The AMQP client would end the process for the first and the connection for the others.
@@ -205,8 +220,9 @@ fn headers_that_no_client_can_read_end_nothing(broker: &Broker) {
     let daemon = connected(wazo(&broker.url(), "odd").set("threads", 2));
     let mut client = follower(&daemon, "ann");
     let mut bus = RawPublisher::connect(broker.port());
-    let text =
-        |name: &str, value: &str| [&short(name.as_bytes())[..], b"S", &long(value.as_bytes())].concat();
+    let text = |name: &str, value: &str| {
+        [&short(name.as_bytes())[..], b"S", &long(value.as_bytes())].concat()
+    };
     let good = [
         text("name", "x"),
         text("required_acl", "events.test"),
@@ -221,7 +237,10 @@ fn headers_that_no_client_can_read_end_nothing(broker: &Broker) {
     }
     bus.publish("odd", b"some.k\xe9y", &good, b"{\"good\":1}");
     assert_eq!(client.text(), "{\"good\":1}");
-    assert_eq!((daemon.metric(REJECTED), daemon.metric(LOSSES), daemon.metric(CONNECTED)), (2, 0, 1));
+    assert_eq!(
+        (daemon.metric(REJECTED), daemon.metric(LOSSES), daemon.metric(CONNECTED)),
+        (2, 0, 1)
+    );
     assert!(!daemon.logged("nested too deep").is_empty());
 }
 
@@ -229,7 +248,8 @@ fn events_of_another_origin_stay_away(broker: &Broker) {
     let daemon = connected(wazo(&broker.url(), "origins").set("feed.amqp.origin_uuid", "this"));
     let mut client = follower(&daemon, "master");
     let bus = broker.publisher("origins", ExchangeKind::Headers);
-    let other = headers(&[("name", Some("x")), ("required_acl", None), ("origin_uuid", Some("other"))]);
+    let other =
+        headers(&[("name", Some("x")), ("required_acl", None), ("origin_uuid", Some("other"))]);
     bus.publish([(other, "{\"other\":1}"), (common("x"), "{\"this\":1}")]);
     assert_eq!(client.text(), "{\"this\":1}");
     assert_eq!(daemon.metric(ACCEPTED), 1);
@@ -292,8 +312,10 @@ fn what_is_no_event_is_counted(broker: &Broker) {
 
 /// The queue that is bound to an exchange.
 fn queue(broker: &Broker, exchange: &str) -> String {
-    let bindings = broker.control(&["--silent", "list_bindings", "source_name", "destination_name"]);
-    let found = bindings.lines().find_map(|line| line.split_once('\t').filter(|pair| pair.0 == exchange));
+    let bindings =
+        broker.control(&["--silent", "list_bindings", "source_name", "destination_name"]);
+    let found =
+        bindings.lines().find_map(|line| line.split_once('\t').filter(|pair| pair.0 == exchange));
     found.unwrap_or_else(|| panic!("nothing is bound to {exchange}: {bindings}")).1.to_owned()
 }
 
@@ -310,7 +332,11 @@ fn a_broker_that_refuses_is_explained(broker: &Broker) {
         (broker.url(), "of-old", "is of another kind: set feed.amqp.exchange"),
         (broker.url().replace("amqp:", "amqps:"), "refused", "no TLS with"),
         (format!("amqp://guest:hunter2@{nobody}/"), "refused", "nobody listens at"),
-        (format!("amqp://guest:hunter2@{}/", mute.local_addr().unwrap()), "refused", "but says nothing"),
+        (
+            format!("amqp://guest:hunter2@{}/", mute.local_addr().unwrap()),
+            "refused",
+            "but says nothing",
+        ),
     ] {
         let daemon = wazo(&url, exchange).start();
         eventually(advice, || !daemon.logged(advice).is_empty());
@@ -329,7 +355,8 @@ fn a_broker_that_refuses_is_explained(broker: &Broker) {
 
 fn a_certificate_is_trusted_by_name(broker: &Broker) {
     let authority = broker.authority().display().to_string();
-    let daemon = connected(wazo(&broker.url_with_tls(), "encrypted").set("feed.amqp.ca_file", authority));
+    let daemon =
+        connected(wazo(&broker.url_with_tls(), "encrypted").set("feed.amqp.ca_file", authority));
     let mut client = follower(&daemon, "ann");
     broker.publisher("encrypted", ExchangeKind::Headers).publish([(common("x"), "{\"secret\":1}")]);
     assert_eq!(client.text(), "{\"secret\":1}");
@@ -396,10 +423,12 @@ fn a_stop_delivers_what_was_taken(broker: &Broker) {
 fn a_shard_that_lags_slows_the_broker(broker: &Broker) {
     const EVENTS: usize = 3000;
     const BODY_BYTES: usize = 64 * 1024;
-    let daemon = connected(wazo(&broker.url(), "lagging").set("limits.outbox_bytes_max", 64 * 1024 * 1024));
+    let daemon =
+        connected(wazo(&broker.url(), "lagging").set("limits.outbox_bytes_max", 64 * 1024 * 1024));
     let mut client = follower(&daemon, "ann");
     let bus = broker.publisher("lagging", ExchangeKind::Headers);
-    let body = |place: usize| format!("{{\"place\":{place},\"pad\":\"{}\"}}", "x".repeat(BODY_BYTES));
+    let body =
+        |place: usize| format!("{{\"place\":{place},\"pad\":\"{}\"}}", "x".repeat(BODY_BYTES));
     let Some(frozen) = Frozen::thread(&daemon, "shard-0") else { return };
     for start in (0..EVENTS).step_by(100) {
         bus.publish((start..start + 100).map(|place| (common("x"), body(place))));
@@ -460,7 +489,9 @@ fn a_broker_that_comes_and_goes() {
     let pauses = |daemon: &Daemon| -> Vec<String> {
         let lines = daemon.logged("trying again in").into_iter();
         lines
-            .map(|line| line.split("again in ").nth(1).unwrap().split(' ').next().unwrap().to_owned())
+            .map(|line| {
+                line.split("again in ").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+            })
             .collect()
     };
     let expected = ["1", "2", "4", "8", "16", "32"];

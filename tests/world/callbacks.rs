@@ -48,8 +48,9 @@ fn say(client: &mut Client, message: impl Into<Value>) {
 
 /// The messages that were told, in their order.
 fn messages(requests: &[Value]) -> Vec<Value> {
-    let body =
-        |request: &Value| -> Value { serde_json::from_str(request["body"].as_str().unwrap()).unwrap() };
+    let body = |request: &Value| -> Value {
+        serde_json::from_str(request["body"].as_str().unwrap()).unwrap()
+    };
     requests.iter().map(|request| body(request)["data"]["message"].clone()).collect()
 }
 
@@ -108,7 +109,8 @@ fn a_callback_gets_what_the_client_has_said_with_its_token() {
 #[test]
 fn a_callback_tells_the_client_that_a_trusted_proxy_tells_of() {
     let receiver = Receiver::start();
-    let daemon = telling(&receiver.url("/api/chat"), "").set("trusted_proxies", r#"["127.0.0.1"]"#).start();
+    let daemon =
+        telling(&receiver.url("/api/chat"), "").set("trusted_proxies", r#"["127.0.0.1"]"#).start();
     let mut client = Client::raw(daemon.address);
     let told = "\r\nX-Forwarded-For: 2001:db8::1\r\n\r\n";
     client.bytes(head(&format!("/?token={}", ann())).replace("\r\n\r\n", told).as_bytes());
@@ -136,7 +138,11 @@ fn a_receiver_that_hangs_holds_up_its_channel_and_no_broadcast() {
     let mut elsewhere = join(&daemon, &token(json!({"channel": "chat:2"}), 3600));
     say(&mut elsewhere, "elsewhere");
     let requests = receiver.await_requests(2);
-    assert_eq!(messages(&requests), [json!(0), json!("elsewhere")], "other channels are told at once");
+    assert_eq!(
+        messages(&requests),
+        [json!(0), json!("elsewhere")],
+        "other channels are told at once"
+    );
     // Left without an answer, the first is told once more, and the others after it.
     receiver.set(&json!({"released": true}));
     let requests = receiver.await_requests(52);
@@ -228,7 +234,10 @@ fn a_callback_over_tls_is_told_by_whom_the_machine_trusts() {
         say(&mut join(&daemon, &ann()), "psst");
         daemon.await_metric(&count(outcome), 1);
         let complaints = daemon.logged("telling the callback at localhost");
-        assert_eq!(complaints.iter().filter(|line| line.contains("certificate")).count(), complaints.len());
+        assert_eq!(
+            complaints.iter().filter(|line| line.contains("certificate")).count(),
+            complaints.len()
+        );
         assert_eq!(complaints.is_empty(), outcome == "delivered", "{complaints:?}");
     }
 }
@@ -237,7 +246,8 @@ fn a_callback_over_tls_is_told_by_whom_the_machine_trusts() {
 fn a_full_queue_loses_the_newest_and_says_so() {
     let receiver = Receiver::start();
     receiver.set(&json!({"answers": ["hang"]}));
-    let daemon = telling(&receiver.url("/"), "timeout_s = 60\nconcurrency = 1\nqueue_max = 2").start();
+    let daemon =
+        telling(&receiver.url("/"), "timeout_s = 60\nconcurrency = 1\nqueue_max = 2").start();
     let mut client = join(&daemon, &ann());
     say(&mut client, 0);
     receiver.await_requests(1);
@@ -256,7 +266,9 @@ fn a_full_queue_loses_the_newest_and_says_so() {
 #[test]
 fn a_reload_changes_takes_away_and_brings_back_the_callback() {
     let receiver = Receiver::start();
-    let table = |path: &str| format!("[channel.callback]\nurl = {:?}\ntimeout_s = 60\n", receiver.url(path));
+    let table = |path: &str| {
+        format!("[channel.callback]\nurl = {:?}\ntimeout_s = 60\n", receiver.url(path))
+    };
     let daemon = telling(&receiver.url("/one"), "").start();
     let mut client = join(&daemon, &ann());
     say(&mut client, 1);

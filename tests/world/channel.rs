@@ -1,7 +1,9 @@
 //! The channels of a Laravel application over real sockets: its clients unmodified, order over several shards, slow
 //! readers, and that nothing anybody says stops the daemon or stands in its log.
 
-use crate::harness::{Client, DEADLINE, Daemon, SECRET, Setup, command, eventually, head, http, skip, tools};
+use crate::harness::{
+    Client, DEADLINE, Daemon, SECRET, Setup, command, eventually, head, http, skip, tools,
+};
 use fanfare::token::{Algorithm, mint};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -47,13 +49,22 @@ pub(crate) fn join(daemon: &Daemon, token: &str) -> Client {
 }
 
 /// Runs a client that others wrote against a daemon, of which it is told one thing, the feed and the secret.
-fn succeed(installed: &Path, setup: Setup, command: &mut Command, told: impl FnOnce(&Daemon) -> String) {
+fn succeed(
+    installed: &Path,
+    setup: Setup,
+    command: &mut Command,
+    told: impl FnOnce(&Daemon) -> String,
+) {
     if !installed.exists() {
-        return skip("channels", &format!("{} is not installed; tests/run does it", installed.display()));
+        return skip(
+            "channels",
+            &format!("{} is not installed; tests/run does it", installed.display()),
+        );
     }
     let daemon = setup.set("threads", 2).start();
     let output = command.arg(told(&daemon)).arg(daemon.socket()).arg(SECRET).output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.ends_with("ok\n"), "{out}\n{err}");
     daemon.await_metric("connections", 0);
     assert_eq!(daemon.metric("session_ends_total{reason=\"unanswered\"}"), 0);
@@ -81,15 +92,18 @@ fn back_ends_with_websocket_client_and_websockets_of_pypi_wait_for_their_answers
     let mut command = Command::new(&python);
     command.arg(script("channel.py"));
     // What names its version is in the library's own folder.
-    let installed = std::fs::read_dir(tools().join("python/lib")).ok().and_then(|mut lib| lib.next()?.ok());
-    let library = installed.map(|lib| lib.path().join("site-packages/websockets")).unwrap_or_default();
+    let installed =
+        std::fs::read_dir(tools().join("python/lib")).ok().and_then(|mut lib| lib.next()?.ok());
+    let library =
+        installed.map(|lib| lib.path().join("site-packages/websockets")).unwrap_or_default();
     succeed(&library, pinging(), &mut command, url);
 }
 
 #[test]
 fn a_page_in_chromium_talks_in_its_channel_and_a_strangers_page_does_not() {
     let modules = tools().join("node_modules");
-    let installed = if Path::new("/usr/bin/chromium").exists() { "playwright-core" } else { "chromium" };
+    let installed =
+        if Path::new("/usr/bin/chromium").exists() { "playwright-core" } else { "chromium" };
     let mut node = Command::new("node");
     node.arg(script("channel_page.js")).env("NODE_PATH", &modules);
     let setup = setup().set("channel.origins", r#"["http://app.example"]"#);
@@ -99,7 +113,8 @@ fn a_page_in_chromium_talks_in_its_channel_and_a_strangers_page_does_not() {
 #[test]
 fn requests_that_become_no_session_are_told_why() {
     let daemon = setup().set("channel.origins", r#"["https://app.example"]"#).start();
-    let plain = |line: &str| http(daemon.address, format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+    let plain =
+        |line: &str| http(daemon.address, format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
     for (line, status, expected) in [
         ("GET /", 426, "Upgrade: websocket\r\n"),
         ("GET /?token=x", 426, "Upgrade: websocket\r\n"),
@@ -127,7 +142,10 @@ fn requests_that_become_no_session_are_told_why() {
     assert!(accepted.contains("\r\nSec-WebSocket-Protocol: a\r\n"), "{accepted}");
     assert_eq!(client.ask(r#"{"data":{}}"#), OK);
     // A head with more than 16 KiB is none.
-    assert_eq!(http(daemon.address, head(&format!("/?token={}", "x".repeat(17_000))).as_bytes()).0, 431);
+    assert_eq!(
+        http(daemon.address, head(&format!("/?token={}", "x".repeat(17_000))).as_bytes()).0,
+        431
+    );
     daemon.assert_works();
 }
 
@@ -140,7 +158,8 @@ fn everybody_sees_the_messages_of_a_channel_in_one_order() {
     daemon.await_metric("subscriptions", 12);
     let writers: Vec<_> = (0..6)
         .map(|writer| {
-            let mut client = join(&daemon, &token(json!({"channel": "chat:1", "id": writer}), 3600));
+            let mut client =
+                join(&daemon, &token(json!({"channel": "chat:1", "id": writer}), 3600));
             std::thread::spawn(move || {
                 for number in 0..EACH {
                     client.say(&format!(r#"{{"data":{{"message":{number}}}}}"#));
@@ -151,14 +170,16 @@ fn everybody_sees_the_messages_of_a_channel_in_one_order() {
         })
         .collect();
     let writers: Vec<Client> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
-    let mut heard = readers.iter_mut().map(|reader| (0..6 * EACH).map(|_| reader.text()).collect::<Vec<_>>());
+    let mut heard =
+        readers.iter_mut().map(|reader| (0..6 * EACH).map(|_| reader.text()).collect::<Vec<_>>());
     let first = heard.next().unwrap();
     for (reader, others) in heard.enumerate() {
         let differs = first.iter().zip(&others).position(|(one, other)| one != other);
         assert_eq!(differs, None, "reader {}", reader + 1);
     }
     for writer in 0..6 {
-        let of_writer = first.iter().filter(|text| text.contains(&format!(r#""sender":{{"id":{writer}}}"#)));
+        let of_writer =
+            first.iter().filter(|text| text.contains(&format!(r#""sender":{{"id":{writer}}}"#)));
         let numbers: Vec<&str> =
             of_writer.map(|text| text.rsplit(':').next().unwrap().trim_end_matches('}')).collect();
         assert!(
@@ -199,7 +220,9 @@ fn who_does_not_read_is_closed_and_the_others_talk_on() {
     loop {
         match sleeper.next() {
             Some(frame) if frame.first == 0x81 => {}
-            Some(frame) => break assert_eq!((frame.first, &frame.payload[..2]), (0x88, &b"\x03\xf5"[..])),
+            Some(frame) => {
+                break assert_eq!((frame.first, &frame.payload[..2]), (0x88, &b"\x03\xf5"[..]));
+            }
             // It was cut off before it woke up.
             None => break,
         }
@@ -287,8 +310,17 @@ fn a_channel_is_minted_followed_and_published_to_from_a_terminal() {
     let daemon = setup().start();
     let secret = daemon.path("jwt.secret");
     let secret = secret.to_str().unwrap();
-    let minted =
-        command(&["token", "--secret-file", secret, "--channel", "chat:1", "--id", "2", "--name", "Bob"]);
+    let minted = command(&[
+        "token",
+        "--secret-file",
+        secret,
+        "--channel",
+        "chat:1",
+        "--id",
+        "2",
+        "--name",
+        "Bob",
+    ]);
     let output = { minted }.output().unwrap();
     let token = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     let url = format!("ws://{}/", daemon.address);
@@ -305,11 +337,12 @@ fn a_channel_is_minted_followed_and_published_to_from_a_terminal() {
     ];
     let follow = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     daemon.await_metric("messages_total{dialect=\"channel\"}", 1);
-    daemon
-        .publisher()
-        .send("channel {\"channel\":\"chat:1\",\"data\":{\"message\":\"x\",\"target_user_id\":2}}\n");
+    daemon.publisher().send(
+        "channel {\"channel\":\"chat:1\",\"data\":{\"message\":\"x\",\"target_user_id\":2}}\n",
+    );
     let output = follow.wait_with_output().unwrap();
-    let (out, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let (out, said) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.status.code(), Some(0), "{said}");
     let hi = r#"{"type":"message","sender":{"name":"Bob","id":2},"data":{"message":"hi"}}"#;
     let x = r#"{"type":"message","sender":{"name":"System","id":0},"data":{"message":"x"}}"#;
@@ -320,16 +353,23 @@ fn a_channel_is_minted_followed_and_published_to_from_a_terminal() {
     let mut plain = command(&["subscribe", &url, "--send", r#"{"data":{}}"#, "--count", "2"]);
     let output = plain.stdin(Stdio::null()).output().unwrap();
     assert!(String::from_utf8(output.stdout).unwrap().starts_with(OK));
-    let mut refused =
-        command(&["subscribe", &format!("ws://{}/", daemon.address), "--channel", "--token", "nonsense"]);
+    let mut refused = command(&[
+        "subscribe",
+        &format!("ws://{}/", daemon.address),
+        "--channel",
+        "--token",
+        "nonsense",
+    ]);
     let said = String::from_utf8(refused.stdin(Stdio::null()).output().unwrap().stderr).unwrap();
     assert!(said.contains("token invalid") && said.contains("--channel NAME"), "{said}");
 }
 
 #[test]
 fn no_log_line_and_no_metric_holds_a_token() {
-    let mut daemon =
-        setup().set("log.level", "debug").set("channel.callback.url", "http://127.0.0.1:1/api/chat").start();
+    let mut daemon = setup()
+        .set("log.level", "debug")
+        .set("channel.callback.url", "http://127.0.0.1:1/api/chat")
+        .start();
     let expired = token(json!({"channel": "chat:1"}), 0);
     let shapeless = token(json!({"channel": 1}), 3600);
     let (good, garbage) = (ann(), "garbage-token-0123456789".to_owned());
@@ -343,20 +383,27 @@ fn no_log_line_and_no_metric_holds_a_token() {
             "Host: x\r\nX-Auth-Token: {token}\r\nCookie: token={token}\r\nAuthorization: Bearer {token}\r\nOrigin: {token}\r\nSec-WebSocket-Protocol: {token}"
         );
         assert_eq!(
-            http(daemon.address, format!("GET /?token={token} HTTP/1.1\r\n{header}\r\n\r\n").as_bytes()).0,
+            http(
+                daemon.address,
+                format!("GET /?token={token} HTTP/1.1\r\n{header}\r\n\r\n").as_bytes()
+            )
+            .0,
             426
         );
         let mut client = Client::raw(daemon.address);
         client.bytes(head("/").replace("Host: localhost", &header).as_bytes());
         assert_eq!((client.answer(), client.close_code()), (101, 1008));
-        daemon.publisher().send(format!("channel {{\"channel\":\"{token}\",\"data\":\"{token}\"}}\n"));
+        daemon
+            .publisher()
+            .send(format!("channel {{\"channel\":\"{token}\",\"data\":\"{token}\"}}\n"));
     }
     let seen = daemon.page("/metrics").1;
     daemon.signal(Signal::TERM);
     daemon.wait();
     let seen = seen + &daemon.log().join("\n");
     assert!(seen.contains("DEBUG"), "nothing is logged at debug level");
-    for secret in [&good, &expired, &shapeless, &garbage, good.rsplit('.').next().unwrap(), SECRET] {
+    for secret in [&good, &expired, &shapeless, &garbage, good.rsplit('.').next().unwrap(), SECRET]
+    {
         assert!(!seen.contains(secret), "{secret} in {seen}");
     }
 }

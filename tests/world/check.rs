@@ -33,7 +33,9 @@ fn verified(setup: &Setup, keys: &[(&str, &str)]) -> (Option<i32>, String, Strin
     // What the daemon's user may write, unless it is said otherwise.
     check.env("FANFARE_FEED_UNIX_PATH", "/tmp/fanfare-checked.sock");
     check.envs(
-        keys.iter().map(|(key, value)| (format!("FANFARE_{}", key.replace('.', "_").to_uppercase()), value)),
+        keys.iter().map(|(key, value)| {
+            (format!("FANFARE_{}", key.replace('.', "_").to_uppercase()), value)
+        }),
     );
     run(&mut check)
 }
@@ -56,15 +58,24 @@ fn what_the_daemons_user_may_not_do_is_told_before_a_start() {
         (vec![("feed.unix.path", &*inside)], "feed.unix.path: cannot make "),
         (vec![("feed.unix.path", &*secret)], "exists and is not a socket"),
         (vec![("feed.unix.group", "nonesuch")], "there is no group \"nonesuch\""),
-        (vec![("feed.unix.group", "daemon")], "user nobody (65534) is no member of the group \"daemon\""),
-        (vec![("admin.address", "192.0.2.1:9500")], "192.0.2.1:9500 is not an address of this machine"),
+        (
+            vec![("feed.unix.group", "daemon")],
+            "user nobody (65534) is no member of the group \"daemon\"",
+        ),
+        (
+            vec![("admin.address", "192.0.2.1:9500")],
+            "192.0.2.1:9500 is not an address of this machine",
+        ),
         (vec![("listen.0.address", "127.0.0.1:80")], "no permission to listen on 127.0.0.1:80"),
         (
             vec![("listen.0.address", "0.0.0.0:5555"), ("admin.address", "127.0.0.1:5555")],
             "0.0.0.0:5555 and 127.0.0.1:5555 overlap",
         ),
         (pulsar(&[("store.path", &path("store"))]), "store.path: "),
-        (pulsar(&[("store.path", "/proc/store")]), "store.path: the directory /proc cannot be written"),
+        (
+            pulsar(&[("store.path", "/proc/store")]),
+            "store.path: the directory /proc cannot be written",
+        ),
         (
             pulsar(&[("store.path", "/tmp/fanfare-no-store"), ("store.backup_path", "/proc/b")]),
             "store.backup_path: the directory /proc cannot be written",
@@ -77,7 +88,10 @@ fn what_the_daemons_user_may_not_do_is_told_before_a_start() {
         assert!(stderr.contains("This is judged as user nobody (65534)"), "{stderr}");
     }
     let (code, out, said) = verified(&setup, &[]);
-    assert!(code == Some(0) && out.contains("is good.\njudged as user nobody (65534)\n"), "{out}{said}");
+    assert!(
+        code == Some(0) && out.contains("is good.\njudged as user nobody (65534)\n"),
+        "{out}{said}"
+    );
 }
 
 #[test]
@@ -132,7 +146,12 @@ fn only_root_verifiers_as_another_user() {
     std::fs::copy(env!("CARGO_BIN_EXE_fanfare"), &program).unwrap();
     chown(&program, Some(NOBODY), Some(NOBODY)).unwrap();
     let mut check = Command::new("setpriv");
-    check.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups", "--"]);
+    check.args([
+        &format!("--reuid={NOBODY}"),
+        &format!("--regid={NOBODY}"),
+        "--clear-groups",
+        "--",
+    ]);
     check.arg(&program).args(["check", "--user", "root", "--config"]).arg(&file);
     let (code, _, said) = run(&mut check);
     assert!(code == Some(2) && said.contains("only root can check as another user"), "{said}");

@@ -17,8 +17,12 @@ pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
 
 /// Runs to the end with an input.
 fn run_with(command: &mut Command, input: &str) -> (Option<i32>, String, String) {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     (status.code(), text(&stdout), text(&stderr))
@@ -43,7 +47,9 @@ fn check_prints_what_would_run() {
     let file = setup.path("fanfare.toml");
     let (code, out, said) = run(&mut command(&["check", "--config", file.to_str().unwrap()]));
     assert_eq!(code, Some(0), "{said}");
-    for part in ["is good", "1 shards", "listen 127.0.0.1:0: personium-event", "admin", "events.sock"] {
+    for part in
+        ["is good", "1 shards", "listen 127.0.0.1:0: personium-event", "admin", "events.sock"]
+    {
         assert!(out.contains(part), "{part}: {out}");
     }
     assert!(!setup.path("events.sock").exists(), "check must not run anything");
@@ -85,14 +91,16 @@ fn check_tells_what_is_wrong_where_and_what_was_meant() {
     let (_, _, said) = run(&mut command(&["check", "--config", file.to_str().unwrap()]));
     assert!(said.contains("HS256 needs at least 32"), "{said}");
     let (_, _, said) =
-        run(command(&["check", "--config", file.to_str().unwrap()]).env("FANFARE_FED_UNIX_PATH", "x"));
+        run(command(&["check", "--config", file.to_str().unwrap()])
+            .env("FANFARE_FED_UNIX_PATH", "x"));
     assert!(said.contains("did you mean \"FANFARE_FEED_UNIX_PATH\"?"), "{said}");
 }
 
 #[test]
 fn a_key_file_that_cannot_be_read_is_named_with_the_user() {
     let setup = Setup::new();
-    std::fs::set_permissions(setup.path("jwt.secret"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(setup.path("jwt.secret"), std::fs::Permissions::from_mode(0o000))
+        .unwrap();
     // Even root may not read everything: a capability less and the mode counts.
     let setup = if crate::harness::root() {
         setup.by(&["setpriv", "--inh-caps=-all", "--bounding-set=-all", "--"])
@@ -110,14 +118,20 @@ fn a_port_that_is_taken_is_named_with_what_to_do() {
     let address = other.local_addr().unwrap();
     let (code, _, said) = run(&mut Setup::new().set("listen.0.address", address).command());
     assert_eq!(code, Some(75));
-    assert!(said.contains(&format!("{address} is taken by another program: stop it, or")), "{said}");
+    assert!(
+        said.contains(&format!("{address} is taken by another program: stop it, or")),
+        "{said}"
+    );
     let daemon = Setup::new().start();
     let (_, _, said) = run(&mut Setup::new().set("listen.0.address", daemon.address).command());
     assert!(said.contains("is taken by another program"), "{said}");
     let (_, _, said) = run(&mut Setup::new().set("admin.address", daemon.admin).command());
     assert!(said.contains("is taken by another program"), "{said}");
     let (code, _, said) = run(&mut Setup::new().set("listen.0.address", "192.0.2.1:80").command());
-    assert!(code == Some(78) && said.contains("192.0.2.1:80 is not an address of this machine"), "{said}");
+    assert!(
+        code == Some(78) && said.contains("192.0.2.1:80 is not an address of this machine"),
+        "{said}"
+    );
     daemon.assert_works();
 }
 
@@ -126,7 +140,10 @@ fn a_port_of_another_kind_is_told_apart_from_a_refused_token() {
     let daemon = Setup::new().start();
     let (code, _, said) =
         run(&mut command(&["subscribe", &format!("wss://{}{PATH}", daemon.address), "--insecure"]));
-    assert!(code == Some(1) && said.contains("a listener without TLS does: use ws:// there"), "{said}");
+    assert!(
+        code == Some(1) && said.contains("a listener without TLS does: use ws:// there"),
+        "{said}"
+    );
     assert!(!said.contains("certificate of the client"), "{said}");
     let setup = Setup::new().set("listen.0.dialects", "[\"channel\"]");
     let secret = format!("{:?}", setup.path("jwt.secret"));
@@ -137,7 +154,10 @@ fn a_port_of_another_kind_is_told_apart_from_a_refused_token() {
     let daemon = setup.start();
     let url = format!("ws://{}/", daemon.address);
     let (_, _, said) = run(&mut command(&["subscribe", &url, "--event", "*", "--token", "x"]));
-    assert!(said.contains("speaks the channels of a Laravel application and not Wazo's protocol"), "{said}");
+    assert!(
+        said.contains("speaks the channels of a Laravel application and not Wazo's protocol"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -145,9 +165,11 @@ fn publish_exits_by_what_the_daemon_says() {
     let daemon = Setup::new().start();
     let mut subscriber = daemon.subscriber();
     let socket = daemon.socket();
-    let publish =
-        |words: &[&str]| command(&[&["publish", "--socket", socket.to_str().unwrap()], words].concat());
-    let (code, _, said) = run(&mut publish(&["event/demo", "{\"Type\":\"chat\",\n\"Object\":\"one\"}"]));
+    let publish = |words: &[&str]| {
+        command(&[&["publish", "--socket", socket.to_str().unwrap()], words].concat())
+    };
+    let (code, _, said) =
+        run(&mut publish(&["event/demo", "{\"Type\":\"chat\",\n\"Object\":\"one\"}"]));
     assert_eq!((code, said.as_str()), (Some(0), ""));
     assert!(subscriber.text().contains("one"));
     let (code, _, said) = run(&mut publish(&["event/demo", "{\"Type\":7}"]));
@@ -160,7 +182,8 @@ fn publish_exits_by_what_the_daemon_says() {
     for n in 0..5000 {
         assert!(subscriber.text().contains(&format!("\"Info\":\"{n}\"")));
     }
-    let (code, _, said) = run_with(&mut publish(&[]), &format!("{}\n\nnonsense {{}}\n", event("a", "b")));
+    let (code, _, said) =
+        run_with(&mut publish(&[]), &format!("{}\n\nnonsense {{}}\n", event("a", "b")));
     assert!(code == Some(1) && said.contains("line 4 (nonsense)"), "{said}");
     let (code, _, said) =
         run(command(&["publish", "event/demo", "{}"]).env("FANFARE_FEED_UNIX_PATH", "/none"));
@@ -173,7 +196,8 @@ fn token_and_subscribe_work_hand_in_hand() {
     let secret = daemon.path("jwt.secret");
     std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
     let secret = secret.to_str().unwrap().to_owned();
-    let (code, token, said) = run(&mut command(&["token", "--secret-file", &secret, "--cell", "demo"]));
+    let (code, token, said) =
+        run(&mut command(&["token", "--secret-file", &secret, "--cell", "demo"]));
     assert_eq!((code, said.as_str()), (Some(0), ""));
     let token = token.trim();
     let url = format!("ws://{}{PATH}", daemon.address);
@@ -184,9 +208,9 @@ fn token_and_subscribe_work_hand_in_hand() {
         .spawn()
         .unwrap();
     daemon.await_metric("subscriptions", 1);
-    daemon
-        .publisher()
-        .send([event("one", "1"), event("x", "2").replace("chat", "other"), event("two", "3")].concat());
+    daemon.publisher().send(
+        [event("one", "1"), event("x", "2").replace("chat", "other"), event("two", "3")].concat(),
+    );
     let mut out = String::new();
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
     assert!(child.wait().unwrap().success());
@@ -293,7 +317,8 @@ impl Drop for Trial {
 fn the_printed_commands_of_the_development_set_up_work_when_pasted() {
     let (trial, printed) = Trial::start();
     let directory = trial.state.path().join("fanfare");
-    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&directory), 0o700);
     assert_eq!(mode(&directory.join("jwt.secret")), 0o600);
     assert_eq!(mode(&trial.state.path().join("its socket")), 0o600);
@@ -301,8 +326,9 @@ fn the_printed_commands_of_the_development_set_up_work_when_pasted() {
     let of = |dialect: &str| printed.split_once(&format!("\n{dialect}\n")).unwrap().1;
     let ca = printed.lines().find_map(|line| line.split_once("--ca ")).unwrap().1;
     let over_tls = |printed: &str| {
-        let url =
-            |word: &str| printed.lines().find_map(|line| line.trim().strip_prefix(word)).unwrap().trim();
+        let url = |word: &str| {
+            printed.lines().find_map(|line| line.trim().strip_prefix(word)).unwrap().trim()
+        };
         printed.replace(
             &format!("subscribe {}", url("url")),
             &format!("subscribe {} --ca {ca}", url("with TLS")),

@@ -23,7 +23,8 @@ fn converse_with(name: &str, setup: Setup, scheme: &str, command: &mut Command) 
     let daemon = setup.start();
     command.arg(format!("{scheme}://{}{PATH}", daemon.address)).arg(daemon.socket()).arg(token());
     let output = command.output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.ends_with("ok\n"), "{name}: {out}\n{err}");
     daemon.await_metric("connections", 0);
     assert_eq!(daemon.metric("session_ends_total{reason=\"unanswered\"}"), 0);

@@ -48,8 +48,8 @@ fn the_same_conversation_works_on_both_drivers() {
     let mut daemon = Setup::new().set("driver", "epoll").set("threads", 2).start();
     assert_eq!(daemon.logged("\"driver\":\"epoll\"").len(), 1);
     smoke(&mut daemon);
-    let refused =
-        std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|v| v.trim() != "0");
+    let refused = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
+        .is_ok_and(|v| v.trim() != "0");
     if refused {
         return skip("the io_uring driver", "kernel.io_uring_disabled");
     }
@@ -77,6 +77,9 @@ fn a_driver_that_is_demanded_and_refused_ends_the_start_with_what_to_do() {
         let output = setup.command().output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains("io_uring") && said.contains("driver = \"auto\" or \"epoll\""), "{said}");
+        assert!(
+            said.contains("io_uring") && said.contains("driver = \"auto\" or \"epoll\""),
+            "{said}"
+        );
     }
 }

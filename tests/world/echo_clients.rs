@@ -58,7 +58,8 @@ fn assert_prints(command: &mut Command, expected: &str) {
 #[track_caller]
 fn assert_same(printed: &str, expected: &str, error: &str) {
     let printed: Vec<&str> = printed.lines().collect();
-    let expected: Vec<&str> = expected.lines().map(str::trim_start).filter(|line| !line.is_empty()).collect();
+    let expected: Vec<&str> =
+        expected.lines().map(str::trim_start).filter(|line| !line.is_empty()).collect();
     assert!(printed == expected, "printed {printed:#?}\nexpected {expected:#?}\n{error}");
 }
 
@@ -197,7 +198,8 @@ fn users_who_sign_in_get_their_events_until_they_are_terminated() {
 #[test]
 fn a_member_for_whom_the_list_has_no_room_is_refused_and_stays_connected() {
     let Some(mut node) = node("echo_room.js") else { return };
-    let mut setup = setup().set("limits.outbox_bytes_max", 612).set("feed.unix.line_bytes_max", 612);
+    let mut setup =
+        setup().set("limits.outbox_bytes_max", 612).set("feed.unix.line_bytes_max", 612);
     setup = setup.set("channel.message_bytes_max", 612);
     for index in 0..APPS.len() {
         setup = setup.set(&format!("echo.app.{index}.presence_members_max"), 0);
@@ -312,7 +314,9 @@ const PAGES: &str = r#"
 
 #[test]
 fn a_page_of_laravel_works_in_chromium_with_tls_and_without() {
-    if !tools().join("node_modules/playwright-core").exists() || !Path::new("/usr/bin/chromium").exists() {
+    if !tools().join("node_modules/playwright-core").exists()
+        || !Path::new("/usr/bin/chromium").exists()
+    {
         return skip("Laravel's page in Chromium", "it is not installed; tests/run does it");
     }
     let Some(mut node) = node("echo_page.js") else { return };
@@ -321,7 +325,10 @@ fn a_page_of_laravel_works_in_chromium_with_tls_and_without() {
     let (authority, certificate) = (setup.path("ca.pem"), setup.path("cert.pem"));
     let secure = setup.start();
     let ports = [&plain, &secure].map(|daemon| daemon.address.port().to_string());
-    assert_prints(node.args(ports).arg(certificate).env("NODE_EXTRA_CA_CERTS", authority), &PAGES.repeat(2));
+    assert_prints(
+        node.args(ports).arg(certificate).env("NODE_EXTRA_CA_CERTS", authority),
+        &PAGES.repeat(2),
+    );
     plain.await_metric("connections", 0);
     secure.await_metric("connections", 0);
 }
@@ -391,7 +398,13 @@ fn phps_library_is_answered_whatever_it_makes_of_the_path() {
     for path in ["/ws/", "/ws", ""] {
         let address = format!("http://{}", daemon.address);
         let mut php = Command::new("php");
-        php.arg(script("laravel_broadcast.php")).args(["app-id", "app-key", "app-secret", &address, path]);
+        php.arg(script("laravel_broadcast.php")).args([
+            "app-id",
+            "app-key",
+            "app-secret",
+            &address,
+            path,
+        ]);
         let mut php = php.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         php.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
         let printed = String::from_utf8(php.wait_with_output().unwrap().stdout).unwrap();

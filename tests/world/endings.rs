@@ -41,7 +41,10 @@ fn a_bad_token_is_told_with_the_clients_address_and_what_is_wrong_and_never_with
     assert_eq!(client.close_code(), 1000);
     let told = line(&daemon, "token_invalid");
     assert!(told.contains(&format!("session ended: {own}, personium-event, after ")), "{told}");
-    assert!(told.contains("token_invalid (the token's signature does not hold), told 1000"), "{told}");
+    assert!(
+        told.contains("token_invalid (the token's signature does not hold), told 1000"),
+        "{told}"
+    );
     assert_eq!(daemon.metric(&ended("token_invalid")), 1);
     assert!(daemon.logged(&bad).is_empty());
 }
@@ -98,7 +101,8 @@ fn what_breaks_the_protocol_is_told_why_in_the_close_and_in_the_log() {
 
 #[test]
 fn refusals_before_a_session_are_counted_and_told_with_their_status() {
-    let daemon = Setup::new().set("max_connections", 3).set("limits.handshake_timeout_s", 1).start();
+    let daemon =
+        Setup::new().set("max_connections", 3).set("limits.handshake_timeout_s", 1).start();
     assert_eq!(http(daemon.address, head("/nowhere").as_bytes()).0, 404);
     assert!(line(&daemon, "not_found (no such path), told 404").contains("refused: 127.0.0.1:"));
     let (status, _) = http(daemon.address, b"GET /demo/__event HTTP/1.1\r\nHost x\r\n\r\n");
@@ -146,7 +150,10 @@ fn a_flood_of_bad_tokens_is_a_few_lines_and_a_count_and_hides_no_other_reason() 
     let mut other = daemon.client();
     shows(&mut other, &token_with(SECRET, "nothing-of-use"));
     line(&daemon, "scope (the token does not allow this)");
-    daemon.await_log("and 25 more like it, personium-event: token_invalid (the token is not good)", 1);
+    daemon.await_log(
+        "and 25 more like it, personium-event: token_invalid (the token is not good)",
+        1,
+    );
 }
 
 #[test]

@@ -43,7 +43,8 @@ fn printing(setup: &Setup) -> Vec<Command> {
 fn an_output_that_nobody_reads_any_more_is_no_failure() {
     let setup = Setup::new();
     for mut command in printing(&setup) {
-        let ended = command.stdin(Stdio::null()).stdout(closed()).stderr(Stdio::piped()).output().unwrap();
+        let ended =
+            command.stdin(Stdio::null()).stdout(closed()).stderr(Stdio::piped()).output().unwrap();
         assert_eq!(ended.status.code(), Some(0), "{command:?}: {ended:?}");
         assert_eq!(ended.stderr, b"", "{command:?}: {ended:?}");
     }
@@ -53,10 +54,14 @@ fn an_output_that_nobody_reads_any_more_is_no_failure() {
 fn an_output_on_a_full_disk_is_a_failure_that_says_so() {
     let setup = Setup::new();
     for mut command in printing(&setup) {
-        let ended = command.stdin(Stdio::null()).stdout(full()).stderr(Stdio::piped()).output().unwrap();
+        let ended =
+            command.stdin(Stdio::null()).stdout(full()).stderr(Stdio::piped()).output().unwrap();
         let said = String::from_utf8_lossy(&ended.stderr);
         assert_eq!(ended.status.code(), Some(1), "{command:?}: {ended:?}");
-        assert!(said.contains("cannot write to standard output: No space left"), "{command:?}: {said}");
+        assert!(
+            said.contains("cannot write to standard output: No space left"),
+            "{command:?}: {said}"
+        );
     }
 }
 
@@ -72,7 +77,8 @@ fn a_standard_error_that_cannot_be_written_changes_no_status() {
             (&["publish", "--socket", "/none", "event/a", "{}"], 75),
         ] {
             let mut command = command(words);
-            let Output { status, .. } = command.stdin(Stdio::null()).stderr(stderr()).output().unwrap();
+            let Output { status, .. } =
+                command.stdin(Stdio::null()).stderr(stderr()).output().unwrap();
             assert_eq!(status.code(), Some(code), "{words:?}: {status:?}");
         }
     }
@@ -146,8 +152,12 @@ fn an_option_takes_its_value_behind_an_equals_sign_too() {
     let setup = Setup::new();
     let [secret, config] = files(&setup);
     assert_eq!(run(&mut command(&["check", &format!("--config={config}")])).0, Some(0));
-    let (code, _, said) =
-        run(&mut command(&["token", &format!("--secret-file={secret}"), "--cell=a", "--claim=x={\"y\":1}"]));
+    let (code, _, said) = run(&mut command(&[
+        "token",
+        &format!("--secret-file={secret}"),
+        "--cell=a",
+        "--claim=x={\"y\":1}",
+    ]));
     assert_eq!((code, said.as_str()), (Some(0), ""));
 }
 
@@ -204,7 +214,10 @@ fn a_publisher_who_may_not_publish_exits_1_and_is_told_why() {
     let daemon = Setup::new().set("feed.unix.allow_uids", "[4242]").start();
     let socket = daemon.socket().display().to_string();
     let (code, _, said) = run(&mut command(&["publish", "--socket", &socket, "event/a", "{}"]));
-    assert!(code == Some(1) && said.contains("took nothing: user ") && said.contains("allow_uids"), "{said}");
+    assert!(
+        code == Some(1) && said.contains("took nothing: user ") && said.contains("allow_uids"),
+        "{said}"
+    );
     assert!(!said.contains("Did it stop"), "{said}");
 }
 

@@ -1,6 +1,8 @@
 //! The unix feed: receipts, errors, order, publishers that misbehave, permissions and the path itself.
 
-use crate::harness::{Daemon, Frozen, PATH, Publisher, Setup, command, event, eventually, root, skip, token};
+use crate::harness::{
+    Daemon, Frozen, PATH, Publisher, Setup, command, event, eventually, root, skip, token,
+};
 use std::io::{ErrorKind, Write as _};
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt as _;
@@ -61,7 +63,8 @@ fn receipts_and_errors_come_in_the_order_of_the_lines() {
 fn each_publishers_events_arrive_in_their_order() {
     const PUBLISHERS: usize = 5;
     const EVENTS: usize = 2000;
-    let daemon = Setup::new().set("threads", 2).set("limits.outbox_bytes_max", 64 * 1024 * 1024).start();
+    let daemon =
+        Setup::new().set("threads", 2).set("limits.outbox_bytes_max", 64 * 1024 * 1024).start();
     let mut subscribers: Vec<_> = (0..6).map(|_| daemon.subscriber()).collect();
     let publishers: Vec<_> = (0..PUBLISHERS)
         .map(|number| {
@@ -79,7 +82,11 @@ fn each_publishers_events_arrive_in_their_order() {
         for _ in 0..PUBLISHERS * EVENTS {
             let event: serde_json::Value = serde_json::from_str(&subscriber.text()).unwrap();
             let number: usize = event["Object"].as_str().unwrap().parse().unwrap();
-            assert_eq!(event["Info"].as_str().unwrap(), next[number].to_string(), "publisher {number}");
+            assert_eq!(
+                event["Info"].as_str().unwrap(),
+                next[number].to_string(),
+                "publisher {number}"
+            );
             next[number] += 1;
         }
     }
@@ -178,7 +185,9 @@ fn a_publisher_that_reads_gets_every_reply_however_many_they_are() {
     let mut publisher = daemon.publisher();
     let mut writer = publisher.stream().try_clone().unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(move || writer.write_all("bad {}\n\n".repeat(ROUNDS as usize).as_bytes()).unwrap());
+        scope.spawn(move || {
+            writer.write_all("bad {}\n\n".repeat(ROUNDS as usize).as_bytes()).unwrap()
+        });
         // By now there is more than is kept for one that does not read.
         eventually("some are kept", || {
             daemon.metric("events_total{feed=\"unix\",outcome=\"rejected\"}") > 2500
@@ -196,7 +205,8 @@ fn a_receipt_tells_how_many_sessions_were_reached_where_that_is_asked() {
     let daemon = Setup::new().set("threads", 2).start();
     let mut subscribers: Vec<_> = (0..3).map(|_| daemon.subscriber()).collect();
     let mut publisher = daemon.publisher();
-    publisher.send(event("not counted", "1") + "reached\n" + &event("a", "2") + &event("b", "3") + "\n");
+    publisher
+        .send(event("not counted", "1") + "reached\n" + &event("a", "2") + &event("b", "3") + "\n");
     assert_eq!(publisher.reply().to_string(), r#"{"accepted":3,"reached":6,"rejected":0}"#);
     publisher
         .send("event/nowhere {\"Type\":\"x\",\"Object\":\"y\"}\nwazo {\"name\":\"not spoken\"}\nbad {}\n\n");
@@ -322,7 +332,8 @@ fn a_flood_is_slowed_to_what_the_shards_can_take() {
         .collect();
     let mut publisher = daemon.publisher();
     for start in (0..EVENTS).step_by(500) {
-        publisher.send((start..start + 500).map(|n| event("flood", &n.to_string())).collect::<String>());
+        publisher
+            .send((start..start + 500).map(|n| event("flood", &n.to_string())).collect::<String>());
         if start % 10_000 == 0 {
             assert!(daemon.metric("mailbox_depth") < 2 * 51_000);
         }
@@ -334,7 +345,8 @@ fn a_flood_is_slowed_to_what_the_shards_can_take() {
 
 #[test]
 fn the_socket_has_the_configured_mode_and_group() {
-    let mode = |daemon: &Daemon| std::fs::metadata(daemon.socket()).unwrap().permissions().mode() & 0o7777;
+    let mode =
+        |daemon: &Daemon| std::fs::metadata(daemon.socket()).unwrap().permissions().mode() & 0o7777;
     let daemon = Setup::new().start();
     assert_eq!(mode(&daemon), 0o660);
     let daemon = Setup::new().set("feed.unix.mode", "0600").start();
@@ -343,7 +355,10 @@ fn the_socket_has_the_configured_mode_and_group() {
         return skip("the group of the socket", "only root may give it away");
     }
     let daemon = Setup::new().set("feed.unix.group", "nogroup").start();
-    assert_eq!(std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(daemon.socket()).unwrap()), 65534);
+    assert_eq!(
+        std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(daemon.socket()).unwrap()),
+        65534
+    );
 }
 
 #[test]
@@ -362,7 +377,8 @@ fn only_the_listed_users_may_publish() {
     let own = rustix::process::geteuid().as_raw();
     let daemon = Setup::new().set("feed.unix.allow_uids", format!("[{own}]")).start();
     daemon.assert_works();
-    let daemon = Setup::new().set("feed.unix.allow_uids", "[65534]").set("feed.unix.mode", "0666").start();
+    let daemon =
+        Setup::new().set("feed.unix.allow_uids", "[65534]").set("feed.unix.mode", "0666").start();
     let mut refused = daemon.publisher();
     let reply = refused.reply();
     assert!(reply["error"].as_str().unwrap().contains("may not publish"), "{reply}");
@@ -400,7 +416,8 @@ fn a_publisher_passes_by_any_of_its_groups() {
     if !root() {
         return skip("publishing with other groups", "only root may take them");
     }
-    let daemon = Setup::new().set("feed.unix.allow_gids", "[4242]").set("feed.unix.mode", "0666").start();
+    let daemon =
+        Setup::new().set("feed.unix.allow_gids", "[4242]").set("feed.unix.mode", "0666").start();
     let accepted = "{\"accepted\":1,\"rejected\":0}\n";
     for groups in ["--groups=4241,4242", "--groups=4242"] {
         assert_eq!(nobody_is_told(&daemon, groups, &event("nobody", "may")), accepted);
@@ -466,7 +483,8 @@ fn publish_tells_what_stands_in_its_way() {
     let path = setup.path("events.sock");
     let publish = |status| {
         let socket = path.to_str().unwrap();
-        let output = command(&["publish", "--socket", socket, "event/demo", "{}"]).output().unwrap();
+        let output =
+            command(&["publish", "--socket", socket, "event/demo", "{}"]).output().unwrap();
         assert_eq!(output.status.code(), Some(status));
         String::from_utf8(output.stderr).unwrap()
     };
@@ -520,7 +538,9 @@ fn a_publisher_that_has_stopped_writing_can_still_read_every_reply() {
     let mut publisher = daemon.publisher();
     publisher.send("nonsense {}\n".repeat(LINES as usize));
     publisher.stream().shutdown(std::net::Shutdown::Write).unwrap();
-    eventually("all is read", || daemon.metric("events_total{feed=\"unix\",outcome=\"rejected\"}") == LINES);
+    eventually("all is read", || {
+        daemon.metric("events_total{feed=\"unix\",outcome=\"rejected\"}") == LINES
+    });
     for line in 1..=LINES {
         assert_eq!(publisher.reply()["line"], line);
     }

@@ -32,9 +32,17 @@ fn a_violation_is_answered_with_its_code_and_the_connection_ends() {
         ("a fragment that is not UTF-8", [masked(0x01, &[0x82]), vec![0xc3, 0x28]].concat(), 1007),
         ("half a character at the end", [masked(0x81, &[0x81]), vec![0xc3]].concat(), 1007),
         ("a surrogate", [masked(0x81, &[0x83]), vec![0xed, 0xa0, 0x80]].concat(), 1007),
-        ("bad text whose frame goes on", [masked(0x81, &[0x89]), vec![b'a', 0xf4, 0x90]].concat(), 1007),
+        (
+            "bad text whose frame goes on",
+            [masked(0x81, &[0x89]), vec![b'a', 0xf4, 0x90]].concat(),
+            1007,
+        ),
         ("a length in two bytes that fits in one", masked(0x81, &[0xfe, 0, 125]), 1002),
-        ("a length in eight bytes that fits in two", masked(0x81, &[0xff, 0, 0, 0, 0, 0, 0, 1, 0]), 1002),
+        (
+            "a length in eight bytes that fits in two",
+            masked(0x81, &[0xff, 0, 0, 0, 0, 0, 0, 1, 0]),
+            1002,
+        ),
         ("over the limit", masked(0x81, &[0xff, 0, 0, 0, 0, 0, 1, 0, 1]), 1009),
         ("2^63 - 1 bytes", masked(0x82, &[0xff, 127, 255, 255, 255, 255, 255, 255, 255]), 1009),
     ];

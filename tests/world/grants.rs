@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 fn check(config: &Path, token: &str) -> (Option<i32>, String, String) {
-    let told = run(&mut command(&["token", "--config", config.to_str().unwrap(), "--check", token]));
+    let told =
+        run(&mut command(&["token", "--config", config.to_str().unwrap(), "--check", token]));
     assert!(
         !token.contains('.') || !format!("{told:?}").contains(token),
         "the token is printed back: {told:?}"
@@ -35,8 +36,10 @@ fn what_a_token_grants_and_why_another_does_not_is_told_for_each_dialect() {
     let setup = Setup::new();
     let file = setup.path("fanfare.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    let verifier =
-        format!("{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {:?} }} }}", setup.path("jwt.secret"));
+    let verifier = format!(
+        "{{ jwt = {{ algorithms = [\"HS256\"], secret_file = {:?} }} }}",
+        setup.path("jwt.secret")
+    );
     let both = "[\"personium-event\", \"personium-topic\", \"channel\", \"pulsar\", \"echo\"]";
     let text = text.replace("[\"personium-event\"]", both)
         + &format!(
@@ -50,12 +53,18 @@ fn what_a_token_grants_and_why_another_does_not_is_told_for_each_dialect() {
     let lines = |words: &[&str]| check(&file, &made(&file, words));
     for (words, expected) in [
         (&["--cell", "demo"][..], "personium-event  receive events of the cell demo; for 3"),
-        (&["--cell", "demo", "--scope", "event"], "receive and publish events of the cell demo; for 3"),
+        (
+            &["--cell", "demo", "--scope", "event"],
+            "receive and publish events of the cell demo; for 3",
+        ),
         (
             &["--cell", "demo"],
             "personium-topic  refused: its scope has neither read with stream-receive nor all",
         ),
-        (&["--cell", "demo", "--scope", "all"], "personium-topic  follow topics of the cell demo; for 3"),
+        (
+            &["--cell", "demo", "--scope", "all"],
+            "personium-topic  follow topics of the cell demo; for 3",
+        ),
         (&["--scope", "event"], "personium-event  refused: it names no cell"),
         (
             &["--channel", "chat:1", "--id", "7"],
@@ -70,7 +79,10 @@ fn what_a_token_grants_and_why_another_does_not_is_told_for_each_dialect() {
         (&["--acl", "events.#"], "wazo             refused: its acl does not allow websocketd"),
         (&["--cell", "demo"], "wazo             refused: it has no acl"),
         (&["--cell", "demo"], "echo             refused: the clients of echo have no tokens"),
-        (&["--cell", "demo", "--claim", "exp=5"], "personium-event  refused: the token has expired"),
+        (
+            &["--cell", "demo", "--claim", "exp=5"],
+            "personium-event  refused: the token has expired",
+        ),
     ] {
         let (_, out, said) = lines(words);
         assert!(out.contains(expected), "{words:?}: {out}{said}");
@@ -91,7 +103,8 @@ fn a_token_may_come_from_a_file_or_from_standard_input() {
     let token = made(&file, &["--cell", "demo"]);
     std::fs::write(setup.path("token"), format!("{token}\n")).unwrap();
     let (config, kept) = (file.to_str().unwrap(), setup.path("token"));
-    let from_file = command(&["token", "--config", config, "--check-file", kept.to_str().unwrap()]).output();
+    let from_file =
+        command(&["token", "--config", config, "--check-file", kept.to_str().unwrap()]).output();
     let mut from_input = command(&["token", "--config", config, "--check", "-"]);
     from_input.stdin(Stdio::from(std::fs::File::open(&kept).unwrap()));
     for told in [from_file.unwrap(), from_input.output().unwrap()] {
@@ -106,9 +119,11 @@ fn a_token_may_come_from_a_file_or_from_standard_input() {
 fn what_is_told_is_what_the_daemon_does() {
     let daemon = Setup::new().start();
     let file = daemon.path("fanfare.toml");
-    for (secret, scope) in
-        [(SECRET, "event-read"), (SECRET, "mail"), ("another-secret-of-32-bytes-at-least!", "event")]
-    {
+    for (secret, scope) in [
+        (SECRET, "event-read"),
+        (SECRET, "mail"),
+        ("another-secret-of-32-bytes-at-least!", "event"),
+    ] {
         let token = token_with(secret, scope);
         let (code, out, _) = check(&file, &token);
         assert_eq!(code == Some(0), opens(&daemon, &token), "{out}");
@@ -130,5 +145,8 @@ fn a_remote_verifier_is_asked_and_a_dead_one_is_no_refusal() {
     );
     drop(verifier);
     let (code, out, _) = check(&file, "good");
-    assert!(code == Some(1) && out.contains("refused: asking ") && out.contains(" failed: "), "{out}");
+    assert!(
+        code == Some(1) && out.contains("refused: asking ") && out.contains(" failed: "),
+        "{out}"
+    );
 }

@@ -38,7 +38,11 @@ fn a_malformed_request_is_refused_with_its_status() {
         ("a host that is none", with("Host: localhost", "Host: a b"), 400),
         ("a body", with(VERSION, &format!("{VERSION}\r\nContent-Length: 6")), 400),
         ("a length that is none", with(VERSION, &format!("{VERSION}\r\nContent-Length: -1")), 400),
-        ("two lengths", with(VERSION, &format!("{VERSION}\r\nContent-Length: 0\r\nContent-Length: 0")), 400),
+        (
+            "two lengths",
+            with(VERSION, &format!("{VERSION}\r\nContent-Length: 0\r\nContent-Length: 0")),
+            400,
+        ),
         ("chunks", with(VERSION, &format!("{VERSION}\r\nTransfer-Encoding: chunked")), 400),
         ("POST", with(GET, "POST /demo/__event HTTP/1.1"), 405),
         ("HTTP/1.0", with(GET, "GET /demo/__event HTTP/1.0"), 426),
@@ -86,7 +90,8 @@ fn a_list_may_take_several_lines() {
 fn a_handshake_that_a_proxy_has_not_passed_on_is_told_what_the_proxy_needs() {
     const HTTP: &str = "proxy_http_version 1.1";
     let daemon = Setup::new().start();
-    let old = |request: Vec<u8>| String::from_utf8(request).unwrap().replace("HTTP/1.1", "HTTP/1.0");
+    let old =
+        |request: Vec<u8>| String::from_utf8(request).unwrap().replace("HTTP/1.1", "HTTP/1.0");
     let without = String::from_utf8(with("Upgrade: websocket", "")).unwrap();
     for (request, status, named) in [
         (old(without.replace("Connection: Upgrade", "Connection: close").into()), 426, HTTP),
@@ -106,8 +111,9 @@ fn a_handshake_that_a_proxy_has_not_passed_on_is_told_what_the_proxy_needs() {
 #[test]
 fn a_huge_head_and_too_many_headers_are_refused() {
     let daemon = Setup::new().start();
-    let padded =
-        |size: usize| with("Host: localhost", &format!("Host: localhost\r\nX: {}", "x".repeat(size)));
+    let padded = |size: usize| {
+        with("Host: localhost", &format!("Host: localhost\r\nX: {}", "x".repeat(size)))
+    };
     let room = 16 * 1024 - padded(0).len();
     let mut client = Client::raw(daemon.address);
     client.bytes(&padded(room));
@@ -200,10 +206,16 @@ fn strange_headers_are_ignored_and_change_nothing() {
         &spaces,
     ] {
         let mut client = Client::raw(daemon.address);
-        client.bytes(&with("Connection: Upgrade", &format!("Connection: keep-alive, upgrade\r\n{line}")));
+        client.bytes(&with(
+            "Connection: Upgrade",
+            &format!("Connection: keep-alive, upgrade\r\n{line}"),
+        ));
         let (status, answer) = client.accepted();
         assert_eq!(status, 101, "{line:.80}");
-        assert!(!answer.contains("Extensions") && !answer.contains("Protocol:"), "{line:.80}: {answer}");
+        assert!(
+            !answer.contains("Extensions") && !answer.contains("Protocol:"),
+            "{line:.80}: {answer}"
+        );
         client.follow();
     }
     for name in ["X-Name", "Sec-WebSocket-Protocol", "Origin", "Cookie"] {
@@ -219,8 +231,9 @@ fn strange_headers_are_ignored_and_change_nothing() {
 #[test]
 fn a_cell_is_found_in_the_path_or_in_the_host() {
     let daemon = Setup::new().start();
-    let request =
-        |path: &str, host: &str| head(path).replace("Host: localhost", &format!("Host: {host}")).into_bytes();
+    let request = |path: &str, host: &str| {
+        head(path).replace("Host: localhost", &format!("Host: {host}")).into_bytes()
+    };
     for (path, host, status) in [
         ("/demo/__event", "unit.example", 101),
         ("/demo/__event/", "unit.example", 101),

@@ -100,7 +100,9 @@ fn is_fed(manager: &UnixDatagram, time: Duration) -> bool {
         };
         manager.set_read_timeout(Some(left)).unwrap();
         match manager.recv(&mut said) {
-            Ok(count) if said[..count].split(|byte| *byte == b'\n').any(|line| line == b"WATCHDOG=1") => {
+            Ok(count)
+                if said[..count].split(|byte| *byte == b'\n').any(|line| line == b"WATCHDOG=1") =>
+            {
                 return true;
             }
             Ok(_) => {}

@@ -99,14 +99,17 @@ fn haproxy_takes_out_the_dialect_that_is_not_ready_and_leaves_the_other() {
     let daemon = half_fed();
     let readme = include_str!("../../README.md");
     let before = |dialect: &str| {
-        let check =
-            format!("http-check send meth GET uri /readyz?dialect={dialect} ver HTTP/1.1 hdr Host fanfare");
+        let check = format!(
+            "http-check send meth GET uri /readyz?dialect={dialect} ver HTTP/1.1 hdr Host fanfare"
+        );
         assert!(readme.contains(&check), "README.md shows another than {check}");
         let port = daemon.admin.port();
         let words = format!("check port {port} inter 100ms fall 1 rise 1\noption httpchk\n{check}");
         Haproxy::before(daemon.address, "http", &words)
     };
-    let (Some(channel), Some(personium)) = (before("channel"), before("personium-event")) else { return };
+    let (Some(channel), Some(personium)) = (before("channel"), before("personium-event")) else {
+        return;
+    };
     let come = |haproxy: &Haproxy| {
         let mut client = Client::raw(haproxy.address);
         client.bytes(head(PATH).as_bytes());

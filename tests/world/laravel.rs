@@ -2,7 +2,9 @@
 //! several daemons that serve its pages together.
 
 use crate::channel::{OK, ann, join, script, setup, token};
-use crate::harness::{Client, Daemon, Receiver, Redis, Setup, command, eventually, head, skip, tools};
+use crate::harness::{
+    Client, Daemon, Receiver, Redis, Setup, command, eventually, head, skip, tools,
+};
 use crate::redis::await_connected;
 use rustix::process::Signal;
 use serde_json::json;
@@ -59,7 +61,8 @@ fn broadcasts_reach_their_clients_byte_for_byte() {
     // To one user, who has two pages; the other gets what comes afterwards.
     let mut bob = [(); 2].map(|()| join(&daemon, &user("chat:1", 2, "Bob")));
     daemon.await_metric("subscriptions", 4);
-    let private = r#"{"channel":"chat:1","data":{"target_user_id":2,"message":"psst","name":"Ann"}}"#;
+    let private =
+        r#"{"channel":"chat:1","data":{"target_user_id":2,"message":"psst","name":"Ann"}}"#;
     redis.publish(BROADCAST, [private, CHAT[0]]);
     for page in &mut bob {
         assert!(page.text().ends_with(r#""data":{"message":"psst","name":"Ann"}}"#));
@@ -74,19 +77,22 @@ fn twenty_thousand_broadcasts_come_in_order_on_every_shard() {
     let Some(redis) = Redis::started() else { return };
     // However late the readers are, they are not what is tested.
     let daemon = connected(fed(&redis).set("threads", 2).set("limits.outbox_bytes_max", 64 << 20));
-    let clients: Vec<Client> = (0..6).map(|_| join(&daemon, &user("progress:7", 7, "Grace"))).collect();
+    let clients: Vec<Client> =
+        (0..6).map(|_| join(&daemon, &user("progress:7", 7, "Grace"))).collect();
     daemon.await_metric("subscriptions", 6);
     let readers = clients.into_iter().map(|mut client| {
         std::thread::spawn(move || {
             for number in 0..MESSAGES {
-                let expected = PROGRESS[1].replace(r#""cursor":1"#, &format!(r#""cursor":{number}"#));
+                let expected =
+                    PROGRESS[1].replace(r#""cursor":1"#, &format!(r#""cursor":{number}"#));
                 assert_eq!(client.text(), expected);
             }
         })
     });
     let readers: Vec<_> = readers.collect();
     for start in (0..MESSAGES).step_by(1000) {
-        let message = |number| PROGRESS[0].replace(r#""cursor":1"#, &format!(r#""cursor":{number}"#));
+        let message =
+            |number| PROGRESS[0].replace(r#""cursor":1"#, &format!(r#""cursor":{number}"#));
         let receivers = redis.publish(BROADCAST, (start..start + 1000).map(message));
         assert!(receivers.iter().all(|receivers| *receivers == 1));
     }
@@ -97,10 +103,12 @@ fn twenty_thousand_broadcasts_come_in_order_on_every_shard() {
 /// A publisher that others wrote says to two pages what they are to get.
 fn publishes(redis: &Redis, publisher: &mut Command) {
     let daemon = connected(fed(redis));
-    let (mut progress, mut chat) = (join(&daemon, &user("progress:7", 7, "Grace")), join(&daemon, &ann()));
+    let (mut progress, mut chat) =
+        (join(&daemon, &user("progress:7", 7, "Grace")), join(&daemon, &ann()));
     daemon.await_metric("subscriptions", 2);
     let output = publisher.output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && err.is_empty(), "{out}\n{err}");
     assert!(out.lines().all(|line| line == "1"), "one daemon listens: {out}");
     assert_eq!(progress.text(), PROGRESS[1]);
@@ -130,7 +138,8 @@ fn ioredis_of_npm_publishes() {
 
 #[test]
 fn php_publishes_as_laravel_does_with_the_prefix_of_its_connection() {
-    let loaded = Command::new("php").args(["-r", "exit(extension_loaded('redis') ? 0 : 1);"]).status();
+    let loaded =
+        Command::new("php").args(["-r", "exit(extension_loaded('redis') ? 0 : 1);"]).status();
     if !loaded.is_ok_and(|status| status.success()) {
         return skip("phpredis", "php-cli and php-redis are not installed; tests/run does it");
     }
@@ -209,7 +218,9 @@ fn what_is_said_on_one_daemon_is_heard_once_on_both() {
 #[test]
 fn what_each_client_says_comes_to_the_other_daemon_in_its_order() {
     const EACH: usize = 500;
-    let Some(Pair { daemons: [a, b], redis: _redis, receiver: _receiver }) = Pair::start() else { return };
+    let Some(Pair { daemons: [a, b], redis: _redis, receiver: _receiver }) = Pair::start() else {
+        return;
+    };
     let mut reader = join(&b, &user("chat:1", 9, "Reader"));
     b.await_metric("subscriptions", 1);
     let writers: Vec<_> = (0..3)
@@ -277,7 +288,9 @@ fn a_redis_that_goes_leaves_each_daemon_with_its_own_clients() {
 /// Redis has heard of the first, but not answered; so the second waits in the daemon when it is to stop.
 #[test]
 fn what_was_said_before_a_stop_is_relayed_yet() {
-    let Some(Pair { daemons: [mut a, b], redis, receiver: _receiver }) = Pair::start() else { return };
+    let Some(Pair { daemons: [mut a, b], redis, receiver: _receiver }) = Pair::start() else {
+        return;
+    };
     let mut ann = join(&a, &ann());
     let mut cid = join(&b, &user("chat:1", 3, "Cid"));
     b.await_metric("subscriptions", 1);
@@ -290,7 +303,9 @@ fn what_was_said_before_a_stop_is_relayed_yet() {
     a.signal(Signal::TERM);
     assert_eq!(ann.close_code(), 1001);
     drop(ann);
-    eventually("what is left is the bridge's", || !a.threads().iter().any(|name| name.starts_with("shard-")));
+    eventually("what is left is the bridge's", || {
+        !a.threads().iter().any(|name| name.starts_with("shard-"))
+    });
     redis.signal(Signal::CONT);
     for text in texts {
         assert_eq!(cid.text(), text);
@@ -302,7 +317,8 @@ fn what_was_said_before_a_stop_is_relayed_yet() {
 #[test]
 fn without_redis_at_its_start_a_daemon_serves_its_own_clients() {
     let Some(mut redis) = Redis::new() else { return };
-    let daemon = fed(&redis).set("channel.relay", "redis").set("channel.ping_interval_s", 0).start();
+    let daemon =
+        fed(&redis).set("channel.relay", "redis").set("channel.ping_interval_s", 0).start();
     let (mut ann, mut bob) = (join(&daemon, &ann()), join(&daemon, &user("chat:1", 2, "Bob")));
     daemon.await_metric("subscriptions", 2);
     assert_eq!(ann.ask(r#"{"data":{"message":"hi"}}"#), OK);
@@ -310,7 +326,9 @@ fn without_redis_at_its_start_a_daemon_serves_its_own_clients() {
     daemon.await_metric(LOST, 1);
     eventually("readiness says why", || {
         let (status, reason) = daemon.page("/readyz?dialect=channel");
-        status == 503 && reason.contains("no events from Redis") && reason.contains("nobody listens there")
+        status == 503
+            && reason.contains("no events from Redis")
+            && reason.contains("nobody listens there")
     });
     redis.start();
     await_connected(&daemon);
@@ -328,8 +346,9 @@ fn a_check_tells_who_is_told_what_clients_say() {
         let text = std::fs::read_to_string(&file).unwrap();
         let path = setup.path("checked.toml");
         let verifier = format!("[channel]\ntoken = {{ jwt = {{ secret_file = {secret:?} }} }}\n");
-        let text =
-            text.replace("\"personium-event\"", "\"personium-event\", \"channel\"") + &verifier + table;
+        let text = text.replace("\"personium-event\"", "\"personium-event\", \"channel\"")
+            + &verifier
+            + table;
         std::fs::write(&path, text).unwrap();
         let output = command(&["check", "--config", path.to_str().unwrap()]).output().unwrap();
         let (out, err) =
@@ -425,7 +444,8 @@ fn a_page_of_one_application_never_gets_the_private_events_of_another() {
         &daemon,
         &["news", "staging_private-user.1", "staging_presence-room", "staging_private-cache-x"],
     );
-    let broadcast = |text: &str| format!(r#"{{"event":"said","data":{{"text":"{text}"}},"socket":null}}"#);
+    let broadcast =
+        |text: &str| format!(r#"{{"event":"said","data":{{"text":"{text}"}},"socket":null}}"#);
     // What the application with the prefix `myapp_staging_` publishes.
     for channel in ["private-user.1", "presence-room", "private-cache-x"] {
         redis.publish(&format!("myapp_staging_{channel}"), [broadcast("hunter2")]);
@@ -442,7 +462,8 @@ fn a_page_of_one_application_never_gets_the_private_events_of_another() {
 
 #[test]
 fn laravels_redis_broadcaster_reaches_echo_and_leaves_the_sender_out() {
-    let loaded = Command::new("php").args(["-r", "exit(extension_loaded('redis') ? 0 : 1);"]).status();
+    let loaded =
+        Command::new("php").args(["-r", "exit(extension_loaded('redis') ? 0 : 1);"]).status();
     if !loaded.is_ok_and(|status| status.success()) {
         return skip("phpredis", "php-cli and php-redis are not installed; tests/run does it");
     }
@@ -464,7 +485,8 @@ fn laravels_redis_broadcaster_reaches_echo_and_leaves_the_sender_out() {
             PREFIX,
             "broadcast",
         ]);
-        let mut php = php.args(by_script).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut php =
+            php.args(by_script).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let lines: String = broadcasts.iter().map(|line| format!("{line}\n")).collect();
         php.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
         assert!(php.wait().unwrap().success());

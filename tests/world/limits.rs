@@ -56,8 +56,10 @@ fn without_descriptors_the_daemon_waits_quietly_and_recovers() {
 
 #[test]
 fn subscriptions_are_limited_per_session_and_in_all() {
-    let daemon =
-        Setup::new().set("personium.subscriptions_max", 10).set("limits.subscriptions_max", 25).start();
+    let daemon = Setup::new()
+        .set("personium.subscriptions_max", 10)
+        .set("limits.subscriptions_max", 25)
+        .start();
     let rule = |n: usize| format!("{{\"subscribe\":{{\"Type\":\"t{n}\",\"Object\":\"*\"}}}}");
     let mut clients: Vec<Client> = (0..2).map(|_| daemon.client()).collect();
     for client in &mut clients {
@@ -94,7 +96,10 @@ fn a_connection_that_never_shows_a_token_is_closed() {
 
 #[test]
 fn a_client_that_leaves_pings_unanswered_is_closed() {
-    let daemon = Setup::new().set("personium.ping_interval_s", 1).set("personium.ping_misses_max", 2).start();
+    let daemon = Setup::new()
+        .set("personium.ping_interval_s", 1)
+        .set("personium.ping_misses_max", 2)
+        .start();
     let mut answering = daemon.subscriber();
     let mut deaf = daemon.subscriber();
     for _ in 0..2 {

@@ -35,7 +35,8 @@ fn service() -> Daemon {
     let address = "[admin]\naddress = \"127.0.0.1:0\"\n";
     std::fs::write(&file, text.replace(address, &format!("{address}{token}\n"))).unwrap();
     let daemon = setup.start();
-    let known = text.replace(address, &format!("[admin]\naddress = \"{}\"\n{token}\n", daemon.admin));
+    let known =
+        text.replace(address, &format!("[admin]\naddress = \"{}\"\n{token}\n", daemon.admin));
     std::fs::write(daemon.path("service.toml"), known).unwrap();
     daemon
 }
@@ -43,14 +44,20 @@ fn service() -> Daemon {
 #[test]
 fn every_command_finds_the_same_daemon_and_says_which_where_there_are_two() {
     if !root() {
-        return skip("finding a service", "only root can put a configuration into /etc for a while");
+        return skip(
+            "finding a service",
+            "only root can put a configuration into /etc for a while",
+        );
     }
     let daemon = service();
     let file = daemon.path("service.toml");
     let empty = tempfile::tempdir().unwrap();
     let in_service = |words: &[&str]| run(&mut placed(Some(&file), empty.path(), words));
     let (code, out, said) = in_service(&["check"]);
-    assert!(code == Some(0) && out.starts_with("/etc/fanfare/fanfare.toml is good."), "{code:?} {out}{said}");
+    assert!(
+        code == Some(0) && out.starts_with("/etc/fanfare/fanfare.toml is good."),
+        "{code:?} {out}{said}"
+    );
     let (code, token, said) = in_service(&["token", "--cell", "demo"]);
     assert_eq!((code, said.as_str()), (Some(0), ""));
     let mut client = daemon.client();
@@ -69,7 +76,10 @@ fn every_command_finds_the_same_daemon_and_says_which_where_there_are_two() {
     let with_both = |words: &[&str]| run(&mut placed(Some(&file), state, words));
     let note = "note: this is for the development daemon, which runs with its state in ";
     let (code, _, said) = with_both(&["publish", "event/demo", r#"{"Type":"a","Object":"b"}"#]);
-    assert!(code == Some(0) && said.starts_with(note) && said.contains("--socket names another"), "{said}");
+    assert!(
+        code == Some(0) && said.starts_with(note) && said.contains("--socket names another"),
+        "{said}"
+    );
     let (code, out, said) = with_both(&["topics", "list"]);
     assert!(code == Some(0) && out.is_empty() && said.starts_with(note), "{said}");
     let (code, token, said) = with_both(&["token", "--cell", "demo"]);
@@ -87,7 +97,10 @@ fn every_command_finds_the_same_daemon_and_says_which_where_there_are_two() {
     );
     let (code, _, said) = nothing(&["publish", "event/demo", "{}"]);
     let about = "This was for the development daemon, which would have its state in ";
-    assert!(code == Some(75) && said.contains(about) && said.contains("--socket names another"), "{said}");
+    assert!(
+        code == Some(75) && said.contains(about) && said.contains("--socket names another"),
+        "{said}"
+    );
     let (code, _, said) = nothing(&["topics", "list"]);
     assert!(code == Some(75) && said.contains(about), "{said}");
     let (code, _, said) = nothing(&["token"]);
@@ -116,8 +129,8 @@ fn a_state_directory_that_others_can_enter_is_closed_and_its_secrets_are_made_an
     };
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     set(&directory, 0o777);
-    let secrets =
-        ["jwt.secret", "echo.secret", "admin.token", "tls.key.pem"].map(|name| directory.join(name));
+    let secrets = ["jwt.secret", "echo.secret", "admin.token", "tls.key.pem"]
+        .map(|name| directory.join(name));
     for secret in &secrets {
         std::fs::write(secret, "0123456789abcdef0123456789abcdef").unwrap();
         set(secret, 0o644);
@@ -133,7 +146,9 @@ fn a_state_directory_that_others_can_enter_is_closed_and_its_secrets_are_made_an
     assert_eq!(mode(&directory), 0o700);
     for secret in &secrets {
         assert_eq!(mode(secret), 0o600, "{secret:?}");
-        assert!(!std::fs::read_to_string(secret).unwrap().contains("0123456789abcdef0123456789abcdef"));
+        assert!(
+            !std::fs::read_to_string(secret).unwrap().contains("0123456789abcdef0123456789abcdef")
+        );
     }
     let (_, _, said) = serve(state.path());
     assert!(!said.contains("warning"), "once is enough: {said}");

@@ -50,15 +50,27 @@ fn float(daemon: &Daemon, name: &str) -> f64 {
 fn the_form_is_the_one_that_is_asked_for() {
     let daemon = daemon();
     let classic = page(&daemon, "text/plain;version=0.0.4");
-    assert!(classic.contains("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{classic}");
-    assert!(classic.contains("# TYPE fanfare_events_total counter\n") && !classic.contains("# EOF"));
+    assert!(
+        classic.contains("Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"),
+        "{classic}"
+    );
+    assert!(
+        classic.contains("# TYPE fanfare_events_total counter\n") && !classic.contains("# EOF")
+    );
     let open = page(&daemon, "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.4");
-    assert!(open.contains("Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"));
+    assert!(
+        open.contains(
+            "Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"
+        )
+    );
     assert!(open.contains("# TYPE fanfare_events counter\n") && open.ends_with("# EOF\n"));
     let samples = |text: &str| body(text).lines().filter(|line| !line.starts_with('#')).count();
     assert_eq!(samples(&classic), samples(&open));
     let (status, head) = http(daemon.admin, b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(status == 200 && head.contains("Content-Length: ") && !head.contains("fanfare_"), "{head}");
+    assert!(
+        status == 200 && head.contains("Content-Length: ") && !head.contains("fanfare_"),
+        "{head}"
+    );
 }
 
 #[test]
@@ -69,14 +81,24 @@ fn prometheus_has_nothing_to_complain_of() {
     let mut producer = open(&daemon, "/ws/v2/producer/persistent/t/n/orders");
     assert!(producer.ask(r#"{"payload":"eA=="}"#).contains("ok"));
     let mut command = Command::new("promtool");
-    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let Ok(mut promtool) = command.spawn() else {
-        return skip("the metrics by promtool", "promtool is not installed (Debian's package prometheus)");
+        return skip(
+            "the metrics by promtool",
+            "promtool is not installed (Debian's package prometheus)",
+        );
     };
     eventually("the topic is told", || page(&daemon, "").contains("\nfanfare_topic_held_bytes{"));
     let page = page(&daemon, "");
-    for name in ["topic_held_bytes{", "topic_oldest_message_timestamp_seconds{", "store_written_bytes_total "]
-    {
+    for name in [
+        "topic_held_bytes{",
+        "topic_oldest_message_timestamp_seconds{",
+        "store_written_bytes_total ",
+    ] {
         assert!(page.contains(&format!("\nfanfare_{name}")), "{page}");
     }
     promtool.stdin.take().unwrap().write_all(body(&page).as_bytes()).unwrap();
@@ -88,7 +110,10 @@ fn prometheus_has_nothing_to_complain_of() {
 #[test]
 fn the_build_the_process_and_the_limits_are_told() {
     let daemon = daemon();
-    assert_eq!(daemon.metric(concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")), 1);
+    assert_eq!(
+        daemon.metric(concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")),
+        1
+    );
     assert_eq!(daemon.metric("outbox_max_bytes"), 1024 * 1024);
     assert_eq!(daemon.metric("topics_max"), 100_000);
     assert_eq!(daemon.metric("partial_max_bytes"), 256 * 1024 * 1024);
@@ -180,19 +205,26 @@ fn the_first_line_of_the_log_says_what_runs_and_every_line_says_it_in_words() {
     let first = daemon.log()[0].clone();
     let file = daemon.path("fanfare.toml").display().to_string();
     let connections = daemon.metric("connections_max").to_string();
-    for fact in
-        [concat!("fanfare ", env!("CARGO_PKG_VERSION")), &file, "1 shards", &connections, "1048576 bytes"]
-    {
+    for fact in [
+        concat!("fanfare ", env!("CARGO_PKG_VERSION")),
+        &file,
+        "1 shards",
+        &connections,
+        "1048576 bytes",
+    ] {
         assert!(first.contains(fact), "{fact} is not in {first}");
     }
     let [address, admin] = [daemon.address, daemon.admin].map(|address| address.to_string());
-    let said = format!("\"message\":\"listening on {address}, health and metrics on {admin}; waiting with ");
+    let said = format!(
+        "\"message\":\"listening on {address}, health and metrics on {admin}; waiting with "
+    );
     assert_eq!(daemon.logged(&said).len(), 1, "{:?}", daemon.log());
     // For people, without the fields that say it again.
     let setup = Setup::new().set("log.format", "text");
     let mut child = setup.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let log = std::io::BufReader::new(child.stderr.take().unwrap());
-    let line = std::io::BufRead::lines(log).map(Result::unwrap).find(|line| line.contains("listening on"));
+    let line =
+        std::io::BufRead::lines(log).map(Result::unwrap).find(|line| line.contains("listening on"));
     child.kill().unwrap();
     child.wait().unwrap();
     let line = line.unwrap();

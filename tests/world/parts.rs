@@ -1,6 +1,8 @@
 //! What clients have sent in part, and who has to go when it is too much.
 
-use crate::harness::{Authority, Client, Daemon, PATH, Setup, echo_setup, eventually, head, post, token};
+use crate::harness::{
+    Authority, Client, Daemon, PATH, Setup, echo_setup, eventually, head, post, token,
+};
 use std::time::Duration;
 
 /// 150 strangers with a message of a megabyte less a byte each once had 161 MiB held for them.
@@ -16,7 +18,8 @@ fn what_clients_have_sent_in_part_has_a_bound_and_the_longest_parts_go() {
     let command = format!("{{\"access_token\":\"{}\"}}", token());
     patient.frame(0x01, &command.as_bytes()[..20]);
     let before = daemon.memory_bytes();
-    let part = [&[0x82, 0xff, 0, 0, 0, 0, 0, 0x0f, 0xff, 0xff, 0, 0, 0, 0][..], &[b' '; 700_000]].concat();
+    let part =
+        [&[0x82, 0xff, 0, 0, 0, 0, 0, 0x0f, 0xff, 0xff, 0, 0, 0, 0][..], &[b' '; 700_000]].concat();
     let mut strangers: Vec<Client> = (0..30).map(|_| daemon.client()).collect();
     for stranger in &mut strangers {
         stranger.bytes(&part);

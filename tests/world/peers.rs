@@ -79,7 +79,9 @@ fn behind_nginx_each_client_has_its_own_limit_whatever_it_says_of_itself() {
     let (first, _here) = come(own(5), nginx.address, "");
     assert_eq!(first, 101);
     assert_eq!(come(own(5), nginx.address, "X-Forwarded-For: 192.0.2.1, 127.0.0.1\r\n").0, 429);
-    assert!(told_full(&daemon).contains("refused: 127.0.0.5: address_limit (127.0.0.5 has 1 already"));
+    assert!(
+        told_full(&daemon).contains("refused: 127.0.0.5: address_limit (127.0.0.5 has 1 already")
+    );
     let (other, _there) = come(own(6), nginx.address, "X-Forwarded-For: 127.0.0.5\r\n");
     assert_eq!(other, 101);
     assert_eq!(daemon.metric(LIMITED), 1);
@@ -91,7 +93,10 @@ fn a_forwarded_header_that_nginx_lets_through_is_not_believed_against_its_own() 
     let Some(nginx) = Nginx::before(daemon.address, APPENDS) else { return };
     let (status, _client) = come(own(5), nginx.address, "Forwarded: for=192.0.2.1\r\n");
     assert_eq!(status, 101);
-    daemon.await_log("X-Forwarded-For and Forwarded of a request from 127.0.0.1 name different clients", 1);
+    daemon.await_log(
+        "X-Forwarded-For and Forwarded of a request from 127.0.0.1 name different clients",
+        1,
+    );
     assert_eq!(daemon.metric("log_events_total{line=\"proxy_contradicted\"}"), 1);
     let (status, _other) = come(own(5), nginx.address, "Forwarded: for=127.0.0.5\r\n");
     assert_eq!(status, 101, "the two agree");
@@ -100,14 +105,17 @@ fn a_forwarded_header_that_nginx_lets_through_is_not_believed_against_its_own() 
 #[test]
 fn forwarded_alone_is_read_too() {
     let daemon = limited(1).start();
-    let Some(nginx) = Nginx::before(daemon.address, "proxy_set_header Forwarded \"for=$remote_addr\";")
+    let Some(nginx) =
+        Nginx::before(daemon.address, "proxy_set_header Forwarded \"for=$remote_addr\";")
     else {
         return;
     };
     let (status, _here) = come(own(5), nginx.address, "Forwarded: for=192.0.2.1\r\n");
     assert_eq!(status, 101);
     assert_eq!(come(own(5), nginx.address, "").0, 429);
-    assert!(told_full(&daemon).contains("refused: 127.0.0.5: address_limit (127.0.0.5 has 1 already"));
+    assert!(
+        told_full(&daemon).contains("refused: 127.0.0.5: address_limit (127.0.0.5 has 1 already")
+    );
 }
 
 #[test]
@@ -117,7 +125,11 @@ fn haproxy_tells_the_client_in_both_versions_of_the_proxy_protocol() {
         let Some(haproxy) = Haproxy::before(daemon.address, "tcp", words) else { return };
         let (status, mut here) = come(own(5), haproxy.address, "");
         assert_eq!(status, 101, "{words}");
-        assert_eq!(come(own(5), haproxy.address, "X-Forwarded-For: 192.0.2.1\r\n").0, 429, "{words}");
+        assert_eq!(
+            come(own(5), haproxy.address, "X-Forwarded-For: 192.0.2.1\r\n").0,
+            429,
+            "{words}"
+        );
         let line = told_full(&daemon);
         assert!(line.contains("refused: 127.0.0.5:") && line.contains("127.0.0.5 has 1"), "{line}");
         assert_eq!(come(own(6), haproxy.address, "").0, 101, "{words}");
@@ -151,7 +163,9 @@ fn haproxy_in_http_mode_adds_to_the_headers_that_the_client_has_sent() {
     let (status, _here) = come(own(5), haproxy.address, "X-Forwarded-For: 192.0.2.1\r\n");
     assert_eq!(status, 101);
     assert_eq!(come(own(5), haproxy.address, "").0, 429);
-    assert!(told_full(&daemon).contains("refused: 127.0.0.5: address_limit (127.0.0.5 has 1 already"));
+    assert!(
+        told_full(&daemon).contains("refused: 127.0.0.5: address_limit (127.0.0.5 has 1 already")
+    );
 }
 
 fn proxied() -> Setup {
@@ -171,7 +185,8 @@ fn a_preamble_may_come_in_single_bytes_and_together_with_the_request() {
     other.bytes(format!("PROXY TCP6 2001:db8::ffff 2001:db8::2 1 80\r\n{}", head(PATH)).as_bytes());
     assert_eq!(other.answer(), 429, "the same subscriber");
     assert!(
-        told_full(&daemon).contains("refused: [2001:db8::ffff]:1: address_limit (2001:db8:: has 1 already")
+        told_full(&daemon)
+            .contains("refused: [2001:db8::ffff]:1: address_limit (2001:db8:: has 1 already")
     );
     let mut own = Client::raw(daemon.address);
     own.bytes(format!("PROXY UNKNOWN\r\n{}", head(PATH)).as_bytes());
@@ -184,7 +199,10 @@ fn what_does_not_begin_with_a_preamble_is_refused_at_once_and_silence_in_time() 
     let mut direct = Client::raw(daemon.address);
     direct.bytes(head(PATH).as_bytes());
     let (status, text) = direct.response();
-    assert!(status == 400 && text.contains("for proxies that speak the PROXY protocol"), "{status} {text}");
+    assert!(
+        status == 400 && text.contains("for proxies that speak the PROXY protocol"),
+        "{status} {text}"
+    );
     daemon.await_log("proxy_header (no PROXY protocol", 1);
     let mut partly = Client::raw(daemon.address);
     partly.bytes(b"PROXY TCP4 192.0.2.1");

@@ -32,8 +32,9 @@ fn idly_fed(url: &str, prefix: &str) -> Setup {
     let file = setup.path("fanfare.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let app = "[[echo.app]]\nid = \"app\"\nkey = \"app-key\"\nsecret = \"of-no-use-to-anybody\"\n";
-    let echo =
-        format!("[channel]\nrelay = \"redis\"\n[echo.redis]\napp = \"app\"\nprefix = {prefix:?}\n{app}");
+    let echo = format!(
+        "[channel]\nrelay = \"redis\"\n[echo.redis]\napp = \"app\"\nprefix = {prefix:?}\n{app}"
+    );
     std::fs::write(file, text + &echo).unwrap();
     setup
 }
@@ -61,7 +62,10 @@ fn a_redis_that_runs() {
         ("a_message_beyond_all_measure_is_not_held", a_message_beyond_all_measure_is_not_held),
         ("broadcasts_of_laravel_are_taken_and_others_left_aside", broadcasts_of_laravel_are_taken),
         ("daemons_hear_of_each_other", daemons_hear_of_each_other),
-        ("a_connection_that_is_killed_is_opened_again", a_connection_that_is_killed_is_opened_again),
+        (
+            "a_connection_that_is_killed_is_opened_again",
+            a_connection_that_is_killed_is_opened_again,
+        ),
         ("an_idle_redis_is_no_gap", an_idle_redis_is_no_gap),
     ];
     let redis = &redis;
@@ -77,7 +81,8 @@ fn thousands_of_messages_come_once(redis: &Redis) {
     const MESSAGES: u64 = 20_000;
     let daemon = connected(fed(&redis.url()).set("threads", 2).set("feed.redis.prefix", "many-"));
     for start in (0..MESSAGES).step_by(1000) {
-        let messages = (start..start + 1000).map(|n| format!("{{\"channel\":\"c\",\"data\":{{\"n\":{n}}}}}"));
+        let messages =
+            (start..start + 1000).map(|n| format!("{{\"channel\":\"c\",\"data\":{{\"n\":{n}}}}}"));
         assert!(redis.publish("many-broadcast", messages).iter().all(|receivers| *receivers == 1));
     }
     daemon.await_metric(TAKEN, MESSAGES);
@@ -89,7 +94,9 @@ fn thousands_of_messages_come_once(redis: &Redis) {
 fn a_user_with_just_the_rights_is_enough(redis: &Redis) {
     let daemon = connected(idly_fed(&redis.url_of("reader:hunter2"), "laravel-database-"));
     redis.publish(BROADCAST, [GOOD]);
-    eventually("it comes by the pattern too", || daemon.metric(IGNORED) > 0 && daemon.metric(UNSPOKEN) > 0);
+    eventually("it comes by the pattern too", || {
+        daemon.metric(IGNORED) > 0 && daemon.metric(UNSPOKEN) > 0
+    });
     let denied: Vec<Vec<redis::Value>> = redis.ask(cmd("ACL").arg("LOG"));
     let shown = format!("{denied:?}");
     assert!(!shown.contains("reader"), "the client asks for nothing else: {shown}");
@@ -103,7 +110,9 @@ fn a_certificate_is_trusted_by_name(redis: &Redis) {
     eventually("the message comes", || daemon.metric(TAKEN) > 0);
     let stranger = fed(&redis.url_with_tls()).start();
     eventually("a stranger is not trusted", || !stranger.logged("feed.redis.ca_file").is_empty());
-    assert!(stranger.page("/readyz?dialect=channel").1.contains("no TLS (invalid peer certificate"));
+    assert!(
+        stranger.page("/readyz?dialect=channel").1.contains("no TLS (invalid peer certificate")
+    );
 }
 
 fn a_unix_socket_will_do(redis: &Redis) {
@@ -126,15 +135,24 @@ fn a_redis_that_refuses_is_explained(redis: &Redis) {
         }
     });
     for (url, advice) in [
-        (redis.url_of("nobody:hunter2-not"), "refuses the user or the password: correct feed.redis.url"),
+        (
+            redis.url_of("nobody:hunter2-not"),
+            "refuses the user or the password: correct feed.redis.url",
+        ),
         (redis.url_of(":hunter2"), "refuses the user or the password"),
-        (redis.url_of("limited:hunter2"), "may not subscribe to \\\"laravel-database-broadcast\\\""),
+        (
+            redis.url_of("limited:hunter2"),
+            "may not subscribe to \\\"laravel-database-broadcast\\\"",
+        ),
         (redis.url().replace("redis:", "rediss:"), "no TLS ("),
         (format!("redis://:hunter2@{nobody}"), "nobody listens there: start Redis"),
         (format!("redis://:hunter2@{other_address}"), "does not speak as Redis does"),
         (format!("redis://{other_address}"), "does not speak as Redis does"),
         (redis.url_with_tls().replace("rediss:", "redis:"), "is its port for TLS another one"),
-        (format!("redis://:hunter2@{}", mute.local_addr().unwrap()), "but says nothing: is it Redis"),
+        (
+            format!("redis://:hunter2@{}", mute.local_addr().unwrap()),
+            "but says nothing: is it Redis",
+        ),
     ] {
         let daemon = fed(&url).start();
         eventually(advice, || !daemon.logged(advice).is_empty());
@@ -142,10 +160,16 @@ fn a_redis_that_refuses_is_explained(redis: &Redis) {
         let (status, reason) = daemon.page("/readyz?dialect=channel");
         let advice = advice.replace('\\', "");
         assert!(
-            status == 503 && reason.contains("\r\nno events from Redis") && reason.contains(&advice),
+            status == 503
+                && reason.contains("\r\nno events from Redis")
+                && reason.contains(&advice),
             "{reason}"
         );
-        assert!(daemon.logged("hunter2").is_empty() && !reason.contains("hunter2"), "{:?}", daemon.log());
+        assert!(
+            daemon.logged("hunter2").is_empty() && !reason.contains("hunter2"),
+            "{:?}",
+            daemon.log()
+        );
         daemon.assert_works();
     }
 }
@@ -154,8 +178,16 @@ fn what_cannot_be_used_is_ignored_and_counted(redis: &Redis) {
     let daemon = connected(fed(&redis.url()).set("feed.redis.prefix", "bad-"));
     let huge = vec![b' '; 2 * 1024 * 1024];
     let deep = format!("{{\"channel\":\"c\",\"data\":{}{}}}", "[".repeat(128), "]".repeat(128));
-    let bad: [&[u8]; 8] =
-        [b"", b"no JSON", b"null", b"[1]", b"{\"x\":\"\xff\"}", &huge, deep.as_bytes(), &[b'['; 100_000]];
+    let bad: [&[u8]; 8] = [
+        b"",
+        b"no JSON",
+        b"null",
+        b"[1]",
+        b"{\"x\":\"\xff\"}",
+        &huge,
+        deep.as_bytes(),
+        &[b'['; 100_000],
+    ];
     let count = bad.len() as u64;
     redis.publish("bad-broadcast", bad);
     redis.publish("bad-broadcast", [GOOD]);
@@ -181,7 +213,8 @@ fn a_message_beyond_all_measure_is_not_held(redis: &Redis) {
 
 fn broadcasts_of_laravel_are_taken(redis: &Redis) {
     let daemon = connected(idly_fed(&redis.url(), "e*-").set("feed.redis.prefix", "e*-"));
-    let event = "{\"event\":\"App\\\\Events\\\\X\",\"data\":{\"n\":1,\"socket\":null},\"socket\":\"1.2\"}";
+    let event =
+        "{\"event\":\"App\\\\Events\\\\X\",\"data\":{\"n\":1,\"socket\":null},\"socket\":\"1.2\"}";
     assert_eq!(redis.publish("echo-orders", [event]), [0], "the prefix is no pattern");
     assert_eq!(redis.publish("e*-private-Chat.1", [event]), [1]);
     redis.publish("e*-private-Chat.1", ["no JSON", "{\"event\":1}"]);
@@ -189,17 +222,20 @@ fn broadcasts_of_laravel_are_taken(redis: &Redis) {
     assert_eq!(redis.publish("e*-broadcast", [GOOD]), [2]);
     daemon.await_metric(UNSPOKEN, 2);
     daemon.await_metric(IGNORED, 3);
-    let deep = format!("{{\"event\":\"e\",\"data\":{{\"x\":{}{}}}}}", "[".repeat(128), "]".repeat(128));
+    let deep =
+        format!("{{\"event\":\"e\",\"data\":{{\"x\":{}{}}}}}", "[".repeat(128), "]".repeat(128));
     redis.publish("e*-x", [deep]);
     daemon.await_metric(REJECTED, 1);
 }
 
 fn daemons_hear_of_each_other(redis: &Redis) {
-    let node =
-        || connected(fed(&redis.url()).set("feed.redis.prefix", "nodes-").set("channel.relay", "redis"));
+    let node = || {
+        connected(
+            fed(&redis.url()).set("feed.redis.prefix", "nodes-").set("channel.relay", "redis"),
+        )
+    };
     let daemons = [node(), node()];
-    let relayed =
-        "{\"node\":\"8f7e\",\"channel\":\"chat:1\",\"sender\":{\"name\":\"Ann\",\"id\":1},\"data\":{}}";
+    let relayed = "{\"node\":\"8f7e\",\"channel\":\"chat:1\",\"sender\":{\"name\":\"Ann\",\"id\":1},\"data\":{}}";
     assert_eq!(redis.publish("nodes-relay", [relayed]), [2]);
     assert_eq!(redis.publish("nodes-broadcast", [GOOD]), [2]);
     for daemon in &daemons {
@@ -262,7 +298,9 @@ fn a_redis_that_comes_and_goes() {
     daemon.await_metric(TAKEN, 2);
 
     redis.signal(Signal::STOP);
-    eventually_within(2 * DEADLINE, "a Redis that hangs is noticed", || daemon.metric(CONNECTED) == 0);
+    eventually_within(2 * DEADLINE, "a Redis that hangs is noticed", || {
+        daemon.metric(CONNECTED) == 0
+    });
     daemon.await_log("it has been silent for 20 s", 1);
     assert_eq!((daemon.metric(LOSSES), daemon.page("/readyz?dialect=channel").0), (2, 503));
     redis.signal(Signal::CONT);
@@ -275,7 +313,10 @@ fn a_redis_that_comes_and_goes() {
     daemon.publisher().send(crate::harness::event("works", "still"));
     assert!(client.text().contains("\"Info\":\"still\""), "sessions stay");
     for _ in 0..3 {
-        assert_eq!(page.text(), r#"{"type":"message","sender":{"name":"System","id":0},"data":{"info":{}}}"#);
+        assert_eq!(
+            page.text(),
+            r#"{"type":"message","sender":{"name":"System","id":0},"data":{"info":{}}}"#
+        );
     }
     assert_eq!(daemon.metric("connections"), 2, "and nobody has left");
 }
@@ -326,8 +367,14 @@ fn what_is_wrong_with_the_table_is_told_with_what_to_do() {
             &[("feed.redis.url", "redis://hunter2@host")][..],
             "feed.redis.url: a user without a password: write",
         ),
-        (&[("feed.redis.url", "http://hunter2")], "feed.redis.url: not the address of a Redis: write"),
-        (&[("feed.redis.url", "redis://h"), ("feed.redis.url_file", "/f")], "two addresses: write one"),
+        (
+            &[("feed.redis.url", "http://hunter2")],
+            "feed.redis.url: not the address of a Redis: write",
+        ),
+        (
+            &[("feed.redis.url", "redis://h"), ("feed.redis.url_file", "/f")],
+            "two addresses: write one",
+        ),
         (
             &[("feed.redis.url", "redis://h"), ("feed.redis.ca_file", "/f")],
             "of use with TLS only: write rediss://",
@@ -335,7 +382,10 @@ fn what_is_wrong_with_the_table_is_told_with_what_to_do() {
         (&[("feed.redis.url_file", "/nowhere/redis.url")], "feed.redis.url_file"),
     ] {
         let (code, said) = check(keys);
-        assert!(code == Some(78) && said.contains(advice) && !said.contains("hunter2"), "{code:?} {said}");
+        assert!(
+            code == Some(78) && said.contains(advice) && !said.contains("hunter2"),
+            "{code:?} {said}"
+        );
     }
 }
 
@@ -348,7 +398,10 @@ fn a_check_tells_what_would_be_listened_to_without_the_password() {
     let said = String::from_utf8(output.stdout).unwrap();
     let feed = "feed   redis://redis.example:6379 channels laravel-database-broadcast, laravel-database-relay, a\\**\n";
     assert!(output.status.success() && said.contains(feed), "{said}");
-    assert!(said.contains("note: [feed.redis] feeds channel") && !said.contains("hunter2"), "{said}");
+    assert!(
+        said.contains("note: [feed.redis] feeds channel") && !said.contains("hunter2"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -87,7 +87,8 @@ fn a_reload_changes_who_may_publish() {
     let daemon = Setup::new().start();
     let mode = || std::fs::metadata(daemon.socket()).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(), 0o660);
-    let said = reload(&daemon, &[("[feed.unix]", "[feed.unix]\nmode = \"0600\"\nline_bytes_max = 100")]);
+    let said =
+        reload(&daemon, &[("[feed.unix]", "[feed.unix]\nmode = \"0600\"\nline_bytes_max = 100")]);
     assert!(said.contains("applied: feed.unix.line_bytes_max, feed.unix.mode"), "{said}");
     assert_eq!(mode(), 0o600);
     let mut publisher = daemon.publisher();
@@ -137,7 +138,10 @@ fn listeners_come_and_go_with_a_reload_and_clients_stay() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = listen(other.local_addr().unwrap(), "\"personium-event\"");
     let said = reload(&daemon, &[(&again, &taken)]);
-    assert!(said.contains("not reloaded, everything stays as it was") && said.contains("is taken"), "{said}");
+    assert!(
+        said.contains("not reloaded, everything stays as it was") && said.contains("is taken"),
+        "{said}"
+    );
     Client::connect(one).follow();
 }
 
@@ -152,7 +156,9 @@ fn a_dialect_that_nobody_spoke_at_the_start_waits_for_a_restart() {
         ],
     );
     assert!(
-        said.contains("needs a restart: personium-topic of the listener 127.0.0.1:0, as no listener"),
+        said.contains(
+            "needs a restart: personium-topic of the listener 127.0.0.1:0, as no listener"
+        ),
         "{said}"
     );
     daemon.assert_works();

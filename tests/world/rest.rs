@@ -1,6 +1,8 @@
 //! HTTP on the listeners: requests in every shape, and the clients that publish by Pusher's API.
 
-use crate::harness::{Authority, Client, Daemon, Echo, answer, echo_setup as setup, eventually, head, http};
+use crate::harness::{
+    Authority, Client, Daemon, Echo, answer, echo_setup as setup, eventually, head, http,
+};
 use crate::harness::{post, signed, skip, tools};
 use rustix::process::Signal;
 use std::io::Write as _;
@@ -118,7 +120,9 @@ fn the_client_says_how_long_its_connection_lasts() {
         let (status, head, _) = answer(&mut client);
         assert_eq!(status, 200);
         match connection {
-            Some(connection) => assert!(head.contains(&format!("Connection: {connection}\r\n")), "{head}"),
+            Some(connection) => {
+                assert!(head.contains(&format!("Connection: {connection}\r\n")), "{head}")
+            }
             None => assert!(!head.contains("Connection:"), "{head}"),
         }
         let next = client.answer();
@@ -141,8 +145,10 @@ fn a_body_that_is_kept_back_is_asked_for() {
         assert_good(&mut client);
     }
     let mut client = raw(&daemon);
-    client
-        .bytes(post("/apps/7/events", "", "Content-Length: 1048577\r\nExpect: 100-continue\r\n").as_bytes());
+    client.bytes(
+        post("/apps/7/events", "", "Content-Length: 1048577\r\nExpect: 100-continue\r\n")
+            .as_bytes(),
+    );
     assert_eq!(client.response().0, 413);
     let mut client = raw(&daemon);
     client.bytes(event("Expect: a-miracle\r\n").as_bytes());
@@ -188,8 +194,10 @@ fn what_two_readers_could_take_for_different_requests_is_refused() {
 
 #[test]
 fn a_body_may_be_as_long_as_allowed_and_no_longer() {
-    let daemon =
-        setup().set("echo.app.0.request_bytes_max", 300_000).set("echo.app.0.data_bytes_max", 0).start();
+    let daemon = setup()
+        .set("echo.app.0.request_bytes_max", 300_000)
+        .set("echo.app.0.data_bytes_max", 0)
+        .start();
     let of = |length: usize| {
         let frame = r#"{"name":"e","channel":"room","data":""}"#.len();
         format!(r#"{{"name":"e","channel":"room","data":"{}"}}"#, "x".repeat(length - frame))
@@ -276,7 +284,10 @@ fn head_is_get_without_a_body() {
         client.bytes(format!("HEAD {target} HTTP/1.1\r\nHost: x\r\n\r\n{GET}").as_bytes());
         let (found, head) = client.accepted();
         assert_eq!(found, status, "{target}: {head}");
-        assert!(head.contains("Content-Length: ") && !head.contains("Content-Length: 0"), "{target}: {head}");
+        assert!(
+            head.contains("Content-Length: ") && !head.contains("Content-Length: 0"),
+            "{target}: {head}"
+        );
         assert_eq!(answer(&mut client).2, HEALTH, "{target}");
     }
     let ended = |head: &str| {
@@ -290,7 +301,9 @@ fn head_is_get_without_a_body() {
     assert_eq!(ended("HEAD /demo/__event HTTP/1.1\r\nHost: x"), 405);
     assert_eq!(ended("HEAD /elsewhere HTTP/1.1\r\nHost: x"), 404);
     assert_eq!(ended("HEAD /up HTTP/1.1\r\nHost: x\r\nHost: x"), 400);
-    for (page, status) in [("/healthz", 200), ("/metrics", 200), ("/topics", 403), ("/nothing", 404)] {
+    for (page, status) in
+        [("/healthz", 200), ("/metrics", 200), ("/topics", 403), ("/nothing", 404)]
+    {
         let request = format!("HEAD {page} HTTP/1.1\r\nHost: x\r\n\r\n");
         let (found, text) = http(daemon.admin, request.as_bytes());
         assert!(found == status && text.ends_with("\r\n\r\n"), "{page}: {found} {text}");
@@ -302,13 +315,17 @@ fn head_is_get_without_a_body() {
 fn a_target_may_be_a_whole_url() {
     let daemon = setup().start();
     for scheme in ["http", "https", "HTTP", "ws"] {
-        let whole = |request: String| request.replacen(" /", &format!(" {scheme}://elsewhere.example/"), 1);
+        let whole =
+            |request: String| request.replacen(" /", &format!(" {scheme}://elsewhere.example/"), 1);
         let mut client = raw(&daemon);
         let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
         let channels = get(&signed("GET", "/apps/7/channels", ""));
-        for (request, body) in
-            [(GET.into(), HEALTH), (event(""), "{}"), (chunked(), "{}"), (channels, r#"{"channels":{}}"#)]
-        {
+        for (request, body) in [
+            (GET.into(), HEALTH),
+            (event(""), "{}"),
+            (chunked(), "{}"),
+            (channels, r#"{"channels":{}}"#),
+        ] {
             client.bytes(whole(request).as_bytes());
             assert_eq!(answer(&mut client).2, body, "{scheme}");
         }
@@ -316,7 +333,11 @@ fn a_target_may_be_a_whole_url() {
         assert_eq!(client.answer(), 101, "{scheme}");
         // The cell is that of the host in the URL.
         let mut cell = raw(&daemon);
-        cell.bytes(head("/__event").replacen(" /", &format!(" {scheme}://demo.unit.example/"), 1).as_bytes());
+        cell.bytes(
+            head("/__event")
+                .replacen(" /", &format!(" {scheme}://demo.unit.example/"), 1)
+                .as_bytes(),
+        );
         assert_eq!(cell.answer(), 101, "{scheme}");
     }
 }
@@ -379,7 +400,8 @@ fn a_reload_takes_other_apps_and_a_fed_event_knows_them() {
     assert_eq!(publisher.reply()["accepted"], 1);
     let file = daemon.path("fanfare.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    let app = "[[echo.app]]\nenabled = true\n[[echo.app]]\nid = \"8\"\nkey = \"k8\"\nsecret = \"s\"\n";
+    let app =
+        "[[echo.app]]\nenabled = true\n[[echo.app]]\nid = \"8\"\nkey = \"k8\"\nsecret = \"s\"\n";
     std::fs::write(&file, format!("{text}{app}")).unwrap();
     daemon.signal(Signal::HUP);
     daemon.await_log("reloaded", 1);
@@ -395,7 +417,8 @@ fn a_reload_takes_other_apps_and_a_fed_event_knows_them() {
 #[track_caller]
 fn succeed(command: &mut Command) {
     let output = command.output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.ends_with("ok\n"), "{out}\n{err}");
 }
 
@@ -459,9 +482,12 @@ fn a_client_that_reads_its_answers_late_gets_them_all() {
     let asks = |place: usize| place.is_multiple_of(7);
     std::thread::scope(|scope| {
         let mut writer = late.stream().try_clone().unwrap();
-        let all: String = (0..COUNT).map(|place| if asks(place) { &*asking } else { GET }).collect();
+        let all: String =
+            (0..COUNT).map(|place| if asks(place) { &*asking } else { GET }).collect();
         scope.spawn(move || writer.write_all(all.as_bytes()).unwrap());
-        eventually("the answers have filled the way to the client", || daemon.metric("outbox_bytes") > 0);
+        eventually("the answers have filled the way to the client", || {
+            daemon.metric("outbox_bytes") > 0
+        });
         for place in 0..COUNT {
             assert_eq!(
                 answer(&mut late).2,
@@ -485,10 +511,15 @@ fn an_answer_from_another_shard_may_be_longer_than_the_way_to_the_client_holds()
     for _ in 0..3 {
         let mut client = raw(&daemon);
         client.bytes(
-            format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n{GET}", signed("GET", "/apps/7/channels", ""))
-                .as_bytes(),
+            format!(
+                "GET {} HTTP/1.1\r\nHost: x\r\n\r\n{GET}",
+                signed("GET", "/apps/7/channels", "")
+            )
+            .as_bytes(),
         );
-        eventually("the answer has filled the way to the client", || daemon.metric("outbox_bytes") > 0);
+        eventually("the answer has filled the way to the client", || {
+            daemon.metric("outbox_bytes") > 0
+        });
         let (status, _, body) = answer(&mut client);
         assert_eq!((status, body.matches("-xxx").count()), (200, CHANNELS));
         assert_eq!(answer(&mut client).2, HEALTH);
@@ -507,8 +538,10 @@ fn who_waits_for_each_answer_may_publish_over_several_connections_in_order() {
     for number in 1..=COUNT {
         let body = format!(r#"{{"name":"e","channel":"room","data":"{number}"}}"#);
         let publisher = &mut publishers[number % 4];
-        publisher
-            .bytes(post("/apps/7/events", &body, &format!("Content-Length: {}\r\n", body.len())).as_bytes());
+        publisher.bytes(
+            post("/apps/7/events", &body, &format!("Content-Length: {}\r\n", body.len()))
+                .as_bytes(),
+        );
         assert_good(publisher);
     }
     for reader in &mut readers {
@@ -540,7 +573,10 @@ fn the_beginning_of_a_request_does_not_keep_the_memory_of_a_long_one_before_it()
     const CONNECTIONS: usize = 200;
     let daemon = setup().set("limits.handshake_timeout_s", 60).start();
     let body = "x".repeat(1_000_000);
-    let head = format!("POST /apps/7/events HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /apps/7/events HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     let mut clients: Vec<Client> = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut client = raw(&daemon);

@@ -8,7 +8,8 @@ fn no_log_line_and_no_metric_holds_a_token_or_a_secret() {
     const OTHER: &str = "another secret, which this daemon does not know of";
     let both = r#"["personium-event", "personium-topic"]"#;
     let mut daemon = Setup::new().set("log.level", "debug").set("listen.0.dialects", both).start();
-    let (good, foreign, weak) = (token(), token_with(OTHER, "event"), token_with(SECRET, "nothing"));
+    let (good, foreign, weak) =
+        (token(), token_with(OTHER, "event"), token_with(SECRET, "nothing"));
     let stream = token_with(SECRET, "read stream-receive");
     let garbage = "garbage-token-0123456789";
     for token in [&good, &foreign, &weak, &stream, &garbage.to_owned()] {
@@ -21,7 +22,9 @@ fn no_log_line_and_no_metric_holds_a_token_or_a_secret() {
         }
         for message in [format!("{{\"AccessToken\":\"{token}\"}}"), format!("{{\"{token}\":1}}")] {
             let mut client = Client::raw(daemon.address);
-            client.bytes(head(&format!("/demo/__topic/box/{token}.topic.n?token={token}")).as_bytes());
+            client.bytes(
+                head(&format!("/demo/__topic/box/{token}.topic.n?token={token}")).as_bytes(),
+            );
             assert_eq!(client.answer(), 101);
             assert_eq!(
                 client.ask(&message).contains("Success"),
@@ -34,11 +37,15 @@ fn no_log_line_and_no_metric_holds_a_token_or_a_secret() {
         assert_eq!(http(daemon.address, head(&format!("/?token={token}")).as_bytes()).0, 404);
         assert_eq!(http(daemon.address, head(&format!("/ \x01 ?token={token}")).as_bytes()).0, 400);
         let authorization = format!("Host: x\r\nAuthorization: Bearer {token}");
-        assert_eq!(http(daemon.address, head("/x").replace("Host: x", &authorization).as_bytes()).0, 404);
+        assert_eq!(
+            http(daemon.address, head("/x").replace("Host: x", &authorization).as_bytes()).0,
+            404
+        );
         assert_eq!(http(daemon.admin, head(&format!("/?token={token}")).as_bytes()).0, 404);
         let mut publisher = daemon.publisher();
         publisher.send(format!("event/demo {{\"Type\":\"{token}\"\n"));
-        publisher.send(format!("topic/demo/box/{token}.topic.n {{\"From\":1,\"Body\":\"{token}\"}}\n"));
+        publisher
+            .send(format!("topic/demo/box/{token}.topic.n {{\"From\":1,\"Body\":\"{token}\"}}\n"));
         publisher.send(event("fine", token));
         drop(publisher.reply());
         drop(publisher.reply());
@@ -52,7 +59,8 @@ fn no_log_line_and_no_metric_holds_a_token_or_a_secret() {
     daemon.wait();
     let seen = seen + &daemon.log().join("\n");
     assert!(seen.contains("DEBUG"), "nothing is logged at debug level");
-    for secret in [&good[..], &foreign, &weak, &stream, garbage, SECRET, OTHER, "too short, really"] {
+    for secret in [&good[..], &foreign, &weak, &stream, garbage, SECRET, OTHER, "too short, really"]
+    {
         assert!(!seen.contains(secret), "{secret} in {seen}");
     }
     for token in [&good, &stream] {

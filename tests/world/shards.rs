@@ -38,7 +38,10 @@ fn a_receipt_means_that_no_shard_is_left_out() {
     for client in &mut clients {
         (0..100).for_each(|_| drop(client.text()));
     }
-    assert_eq!(daemon.metric("deliveries_total{dialect=\"personium-event\"}"), 100 * CLIENTS as u64);
+    assert_eq!(
+        daemon.metric("deliveries_total{dialect=\"personium-event\"}"),
+        100 * CLIENTS as u64
+    );
 }
 
 #[test]
@@ -50,7 +53,9 @@ fn events_of_clients_reach_the_subscribers_of_every_shard_in_order() {
     let mut writer = daemon.client();
     current(&mut writer, "event");
     for n in 0..200 {
-        writer.say(&format!("{{\"Type\":\"t\",\"Object\":\"o/\",\"Info\":\"{n}\",\"RequestKey\":\"k\"}}"));
+        writer.say(&format!(
+            "{{\"Type\":\"t\",\"Object\":\"o/\",\"Info\":\"{n}\",\"RequestKey\":\"k\"}}"
+        ));
     }
     for client in readers.iter_mut().chain([&mut writer]) {
         for n in 0..200 {

@@ -109,7 +109,8 @@ fn a_stopped_reader_delays_the_others_by_less_than_a_millisecond() {
     // Rounds with and without take turns, and the best of each are compared: another program's work makes
     // a round slower and never faster. On a busy machine it takes some rounds until both had a quiet one.
     let undelayed = |with: &[Duration], without: &[Duration]| {
-        with.iter().min() < without.iter().min().map(|best| *best + Duration::from_millis(1)).as_ref()
+        with.iter().min()
+            < without.iter().min().map(|best| *best + Duration::from_millis(1)).as_ref()
     };
     while with.len() < 6 || (with.len() < 100 && !undelayed(&with, &without)) {
         let mut readers: Vec<Client> = (0..4).map(|_| daemon.subscriber()).collect();
@@ -144,8 +145,7 @@ fn a_stopped_reader_costs_no_time_while_nothing_happens() {
 /// it and nobody does. Returns what keeps it so.
 pub(crate) fn flooded(driver: &str) -> (Daemon, Vec<Client>, JoinHandle<()>) {
     let daemon = Setup::new().set("driver", driver).set("drain_s", 1).start();
-    let narrow =
-        serde_json::json!({ "aud": "demo", "scope": "event-read", "exp": 4e9 as u64, "event_types": ["x"] });
+    let narrow = serde_json::json!({ "aud": "demo", "scope": "event-read", "exp": 4e9 as u64, "event_types": ["x"] });
     let narrow = mint(Algorithm::HS256, SECRET.as_bytes(), narrow.as_object().unwrap()).unwrap();
     let crowd = (0..300).map(|_| {
         let mut client = daemon.client();

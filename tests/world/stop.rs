@@ -1,6 +1,8 @@
 //! Stopping, being killed, starting again and reloading.
 
-use crate::harness::{Client, SECRET, Setup, event, eventually, eventually_within, http, token_with};
+use crate::harness::{
+    Client, SECRET, Setup, event, eventually, eventually_within, http, token_with,
+};
 use rustix::process::Signal;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -13,7 +15,8 @@ fn hello(secret: &str) -> String {
 #[test]
 fn a_stop_delivers_what_is_queued_and_then_says_going_away() {
     const EVENTS: usize = 2000;
-    let mut daemon = Setup::new().set("threads", 2).set("limits.outbox_bytes_max", 64 * 1024 * 1024).start();
+    let mut daemon =
+        Setup::new().set("threads", 2).set("limits.outbox_bytes_max", 64 * 1024 * 1024).start();
     let mut idle = daemon.subscriber();
     let mut stalled = daemon.subscriber();
     let mut tokenless = daemon.client();
@@ -85,7 +88,10 @@ fn a_daemon_that_drains_is_not_ready_and_takes_nobody() {
     let page = daemon.page("/readyz");
     assert!(page.0 == 503 && page.1.ends_with("draining\n"), "{page:?}");
     assert_eq!(daemon.page("/healthz").0, 200);
-    assert!(std::net::TcpStream::connect(daemon.address).is_err(), "a draining daemon still accepts");
+    assert!(
+        std::net::TcpStream::connect(daemon.address).is_err(),
+        "a draining daemon still accepts"
+    );
     assert!(std::os::unix::net::UnixStream::connect(daemon.socket()).is_err());
     assert_eq!(daemon.wait().code(), Some(0));
     let elapsed = start.elapsed();
@@ -96,7 +102,8 @@ fn a_daemon_that_drains_is_not_ready_and_takes_nobody() {
 #[test]
 fn a_second_signal_stops_at_once_when_it_comes_a_second_after_the_first() {
     for second in [Signal::TERM, Signal::INT] {
-        let mut daemon = Setup::new().set("drain_s", 600).set("limits.close_timeout_s", 600).start();
+        let mut daemon =
+            Setup::new().set("drain_s", 600).set("limits.close_timeout_s", 600).start();
         let mut stubborn = daemon.subscriber();
         let start = Instant::now();
         // As GNU timeout does, to the process and to its group.
@@ -160,7 +167,9 @@ fn a_reload_swaps_the_secret_and_keeps_connections() {
     std::fs::write(daemon.path("jwt.secret"), NEW).unwrap();
     daemon.signal(Signal::HUP);
     daemon.await_log("reloaded: keys", 1);
-    eventually("the new secret is in use", || daemon.client().ask(&hello(NEW)).contains("expires_in"));
+    eventually("the new secret is in use", || {
+        daemon.client().ask(&hello(NEW)).contains("expires_in")
+    });
     let mut refused = daemon.client();
     refused.say(&hello(SECRET));
     assert_eq!(refused.close_code(), 1000);
@@ -191,7 +200,9 @@ fn a_reload_changes_limits_for_new_connections() {
     let text = std::fs::read_to_string(daemon.path("fanfare.toml")).unwrap();
     std::fs::write(daemon.path("fanfare.toml"), format!("max_connections = 1\n{text}")).unwrap();
     daemon.signal(Signal::HUP);
-    eventually("no more connections are taken", || Client::try_connect(daemon.address).err() == Some(503));
+    eventually("no more connections are taken", || {
+        Client::try_connect(daemon.address).err() == Some(503)
+    });
 }
 
 #[test]

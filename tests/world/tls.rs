@@ -107,8 +107,9 @@ fn sessions_are_resumed() {
             [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed]
         );
     }
-    let client = ["s_client", "-connect", &world.daemon.address.to_string(), "-tls1_2", "-reconnect"]
-        .map(str::to_owned);
+    let client =
+        ["s_client", "-connect", &world.daemon.address.to_string(), "-tls1_2", "-reconnect"]
+            .map(str::to_owned);
     match Command::new("openssl").args(client).stdin(Stdio::null()).output() {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stdout);
@@ -152,7 +153,11 @@ fn a_certificate_that_is_no_good_changes_nothing_at_a_reload() {
         (&broken, &good.key, "cert.pem is damaged"),
         (&good.certificate, &other.key, "key.pem is not the key of the certificate in"),
         (&good.certificate, "garbage", "key.pem holds no private key"),
-        (&good.certificate, "-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "key.pem is encrypted: decrypt it"),
+        (
+            &good.certificate,
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
+            "key.pem is encrypted: decrypt it",
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -277,8 +282,9 @@ fn a_flood_reaches_everybody_in_order() {
 #[test]
 fn frames_may_be_a_mebibyte_in_both_directions() {
     let size = (1 << 20) - 200;
-    let world =
-        world(|setup| setup.set("personium.text_bytes_max", 1 << 20).set("limits.outbox_bytes_max", 4 << 20));
+    let world = world(|setup| {
+        setup.set("personium.text_bytes_max", 1 << 20).set("limits.outbox_bytes_max", 4 << 20)
+    });
     let mut client = world.subscriber();
     world.daemon.publisher().send(event("big", &"x".repeat(size)));
     assert_eq!(client.text().matches('x').count(), size);
@@ -338,9 +344,12 @@ fn what_is_no_tls_is_refused_clearly_and_counted() {
     let world = world(|setup| setup);
     let (status, rest) = http(world.daemon.address, head(PATH).as_bytes());
     assert!(status == 400 && rest.contains("This port speaks TLS: use wss://"), "{status} {rest}");
-    for garbage in
-        [&b"\x00\x01\x02"[..], b"\x80\x2e\x01\x03\x01", b"\x16\x03\x01\x00\x05hello", &[0xff; 70_000]]
-    {
+    for garbage in [
+        &b"\x00\x01\x02"[..],
+        b"\x80\x2e\x01\x03\x01",
+        b"\x16\x03\x01\x00\x05hello",
+        &[0xff; 70_000],
+    ] {
         let mut client = Client::raw(world.daemon.address);
         client.try_bytes(garbage);
         client.try_bytes(&[0; 16]);
@@ -358,7 +367,8 @@ fn a_client_that_wants_another_protocol_is_told_so() {
     for version in [&TLS12, &TLS13] {
         let mut config = ClientConfig::clone(&world.authority.client_with(&[version], None));
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let mut tls = ClientConnection::new(config.into(), "localhost".try_into().unwrap()).unwrap();
+        let mut tls =
+            ClientConnection::new(config.into(), "localhost".try_into().unwrap()).unwrap();
         let client = Client::raw(world.daemon.address);
         let refused = loop {
             if let Err(error) = tls.complete_io(&mut client.stream()) {
@@ -480,7 +490,9 @@ fn run(command: &mut Command) -> Output {
 }
 
 fn said(output: &Output) -> String {
-    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
+    [&output.stdout, &output.stderr]
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        .concat()
 }
 
 #[test]
@@ -489,7 +501,8 @@ fn check_reads_the_certificate_and_says_when_it_ends() {
     let setup = Setup::new().tls(&authority);
     let check = |signed: &Signed| {
         signed.install(&setup.path(""));
-        let mut command = command(&["check", "--config", setup.path("fanfare.toml").to_str().unwrap()]);
+        let mut command =
+            command(&["check", "--config", setup.path("fanfare.toml").to_str().unwrap()]);
         for (key, file) in [("CERTIFICATE", "cert.pem"), ("KEY", "key.pem")] {
             command.env(format!("FANFARE_LISTEN_0_TLS_{key}"), setup.path(file));
         }
@@ -499,7 +512,10 @@ fn check_reads_the_certificate_and_says_when_it_ends() {
     let (good, text) = check(&authority.sign());
     assert!(good && text.contains("personium-event over TLS") && !text.contains("note:"), "{text}");
     let (good, text) = check(&authority.sign_until(2020));
-    assert!(good && text.contains("note:") && text.contains("days ago, and clients refuse it"), "{text}");
+    assert!(
+        good && text.contains("note:") && text.contains("days ago, and clients refuse it"),
+        "{text}"
+    );
     let mixed = Signed { key: authority.sign().key, ..authority.sign() };
     let (good, text) = check(&mixed);
     assert!(!good && text.contains("is not the key of the certificate"), "{text}");
@@ -524,7 +540,11 @@ fn subscribe_follows_over_tls_if_it_trusts_the_daemon() {
         ("wss://HOST", &["--ca", "/nowhere.pem"], "there is no file /nowhere.pem"),
     ] {
         let output = subscribe(url, options).wait_with_output().unwrap();
-        assert!(!output.status.success() && said(&output).contains(problem), "{problem}: {}", said(&output));
+        assert!(
+            !output.status.success() && said(&output).contains(problem),
+            "{problem}: {}",
+            said(&output)
+        );
     }
     for options in [&["--ca", &ca][..], &["--insecure"]] {
         world.daemon.await_metric("subscriptions", 0);

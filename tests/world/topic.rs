@@ -91,7 +91,11 @@ fn subscribe_says_why_a_topic_cannot_be_followed() {
         let mut command = command(&[&["subscribe", &url], arguments].concat());
         let output = command.stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(status) && said.contains(reason), "{}: {said}", output.status);
+        assert!(
+            output.status.code() == Some(status) && said.contains(reason),
+            "{}: {said}",
+            output.status
+        );
         assert!(!said.contains(&event_token));
     }
 }

@@ -39,7 +39,10 @@ fn topics_are_told_to_whoever_has_the_token_and_health_to_everybody() {
         }
     }
     let (status, body) = ask(&daemon, "GET", "/topics/stats?topic=x", &bearer(TOKEN));
-    assert!(status == 400 && body.contains("persistent://tenant/namespace/topic"), "{status} {body}");
+    assert!(
+        status == 400 && body.contains("persistent://tenant/namespace/topic"),
+        "{status} {body}"
+    );
     let form = "topic=persistent%3A%2F%2Ft%2Fn%2Fx";
     let with_body = format!("{}Content-Length: {}\r\n\r\n{form}", bearer(TOKEN), form.len());
     assert_eq!(ask(&daemon, "POST", "/topics/terminate", &with_body).0, 501);
@@ -84,7 +87,10 @@ fn the_command_says_what_stands_in_its_way() {
     refused(&["list", "--admin", &admin, "--token-file", right], "no [[listen]] has pulsar");
     refused(&["stats", "t/n/x", "--admin", &admin, "--token-file", wrong], "refuses the token");
     refused(&["list", "--admin", &admin], "send Authorization: Bearer");
-    refused(&["list", "--admin", &admin, "--token-file", "/nonexistent"], "there is no file /nonexistent");
+    refused(
+        &["list", "--admin", &admin, "--token-file", "/nonexistent"],
+        "there is no file /nonexistent",
+    );
     refused_with(
         75,
         &["list", "--admin", "127.0.0.1:1", "--token-file", right],
@@ -104,7 +110,8 @@ fn the_command_says_what_stands_in_its_way() {
     let config = daemon.path("fanfare.toml");
     let config = config.to_str().unwrap();
     let mut list = command(&["topics", "list", "--config", config]);
-    let (_, _, said) = run(list.env("FANFARE_ADMIN_ADDRESS", &admin).env("FANFARE_ADMIN_TOKEN_FILE", right));
+    let (_, _, said) =
+        run(list.env("FANFARE_ADMIN_ADDRESS", &admin).env("FANFARE_ADMIN_TOKEN_FILE", right));
     assert!(said.contains("no [[listen]] has pulsar"), "{said}");
 }
 
@@ -158,8 +165,10 @@ fn count(daemon: &Daemon, topic: &str) -> u64 {
 /// A consumer of a topic; its handshake is answered when the subscription is there.
 fn consumer(daemon: &Daemon, topic: &str, subscription: &str) -> Client {
     let mut client = Client::raw(daemon.address);
-    client
-        .bytes(head(&format!("/ws/v2/consumer/persistent/public/default/{topic}/{subscription}")).as_bytes());
+    client.bytes(
+        head(&format!("/ws/v2/consumer/persistent/public/default/{topic}/{subscription}"))
+            .as_bytes(),
+    );
     assert_eq!(client.answer(), 101);
     client
 }
@@ -182,8 +191,10 @@ fn lines_for_topics_are_stored_in_order_before_their_receipt_on_either_driver() 
         let daemon = daemon.again();
         assert_eq!(count(&daemon, "t"), 600);
         let first = json(&daemon, &["peek", "public/default/t", "--count", "100"]);
-        let payloads = first.as_array().unwrap().iter().map(|message| message["payload"].as_str().unwrap());
-        let encode = |number: i32| base64::engine::general_purpose::STANDARD.encode(number.to_string());
+        let payloads =
+            first.as_array().unwrap().iter().map(|message| message["payload"].as_str().unwrap());
+        let encode =
+            |number: i32| base64::engine::general_purpose::STANDARD.encode(number.to_string());
         assert!(payloads.eq((0..100).map(encode)));
     }
 }
@@ -195,7 +206,8 @@ fn a_line_that_the_store_refuses_is_rejected_and_the_next_is_taken() {
     publisher.send(line("done", "1"));
     assert_eq!(publisher.receipt(), (1, 0));
     told(&daemon, &["terminate", "public/default/done", "--yes"]);
-    let lines = [line("done", "2"), line("open", "1"), "pulsar/persistent/x {}\n".into(), "\n".into()];
+    let lines =
+        [line("done", "2"), line("open", "1"), "pulsar/persistent/x {}\n".into(), "\n".into()];
     publisher.send(lines.concat() + &line("open", "2") + &line("done", "3") + "\n");
     for (number, reason) in [(3, "terminated"), (5, "malformed address")] {
         let reply = publisher.reply();
@@ -229,7 +241,8 @@ fn operators_list_look_at_change_and_copy_topics() {
     let daemon = durable().start();
     let mut waiting = consumer(&daemon, "orders", "billing");
     let mut publisher = daemon.publisher();
-    publisher.send(line("orders", "Hello \u{1b}[2J") + &line("orders", "World") + &line("other", "x"));
+    publisher
+        .send(line("orders", "Hello \u{1b}[2J") + &line("orders", "World") + &line("other", "x"));
     assert_eq!(publisher.receipt(), (3, 0));
     assert!(waiting.text().contains("messageId") && waiting.text().contains("messageId"));
     let names = "persistent://public/default/orders\npersistent://public/default/other\n";
@@ -239,7 +252,10 @@ fn operators_list_look_at_change_and_copy_topics() {
     let stats = told(&daemon, &["stats", "public/default/orders"]);
     assert!(stats.contains("messages ever") && stats.contains("billing"), "{stats}");
     let peeked = told(&daemon, &["peek", "public/default/orders"]);
-    assert!(peeked.contains("CAAQAA== (0:0)") && peeked.contains("  Hello \\u{1b}[2J\n"), "{peeked}");
+    assert!(
+        peeked.contains("CAAQAA== (0:0)") && peeked.contains("  Hello \\u{1b}[2J\n"),
+        "{peeked}"
+    );
     assert!(peeked.contains("  World\n"), "{peeked}");
     let orders = "public/default/orders";
     assert!(refused(&daemon, &["forget", orders, "billing", "--yes"]).contains("consumer"));
@@ -366,7 +382,10 @@ fn statistics_name_a_client_by_its_address() {
         daemon.address,
         format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
     );
-    assert!(status == 200 && body.contains(&format!("\"remoteConnection\":\"/{own}\"")), "{status} {body}");
+    assert!(
+        status == 200 && body.contains(&format!("\"remoteConnection\":\"/{own}\"")),
+        "{status} {body}"
+    );
     let stats = json(&daemon, &["stats", "public/default/t"]);
     assert_eq!(stats["subscriptions"]["s"]["consumers"][0]["address"], own);
 }
@@ -376,7 +395,8 @@ fn statistics_name_the_client_that_a_trusted_proxy_tells_of() {
     let daemon = durable().set("trusted_proxies", r#"["127.0.0.0/8"]"#).start();
     let mut client = Client::raw(daemon.address);
     let path = "/ws/v2/consumer/persistent/public/default/t/s";
-    client.bytes(head(path).replace("\r\n\r\n", "\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n").as_bytes());
+    client
+        .bytes(head(path).replace("\r\n\r\n", "\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n").as_bytes());
     assert_eq!(client.answer(), 101);
     let stats = json(&daemon, &["stats", "public/default/t"]);
     assert_eq!(stats["subscriptions"]["s"]["consumers"][0]["address"], "192.0.2.1");

@@ -92,7 +92,8 @@ fn a_verifier_gets_no_more_requests_at_once_than_it_may() {
     let verifier = Verifier::start();
     verifier.set(&json!({ "delay_s": 0.1 }));
     let daemon = daemon(&verifier, ", concurrency_max = 4");
-    let clients: Vec<Client> = (0..40).map(|number| show(&daemon, &format!("good{number}"))).collect();
+    let clients: Vec<Client> =
+        (0..40).map(|number| show(&daemon, &format!("good{number}"))).collect();
     clients.into_iter().for_each(|mut client| assert!(client.text().contains("expires_in")));
     let seen = verifier.seen();
     assert_eq!((&seen["requests"], &seen["most_at_once"]), (&json!(40), &json!(4)));
@@ -121,7 +122,8 @@ fn a_verifier_that_is_down_refuses_newcomers_and_stops_nothing_else() {
     let host = verifier.address.to_string();
     let port = verifier.kill();
     let start = Instant::now();
-    let outside: Vec<Client> = (0..20).map(|number| show(&daemon, &format!("good{number}"))).collect();
+    let outside: Vec<Client> =
+        (0..20).map(|number| show(&daemon, &format!("good{number}"))).collect();
     daemon.publisher().send(event("here", "meanwhile"));
     assert!(inside.text().contains("meanwhile"));
     outside.into_iter().for_each(assert_refused);
@@ -181,7 +183,8 @@ fn a_client_that_leaves_while_its_token_is_judged_leaves_nothing_behind() {
     let verifier = Verifier::start();
     verifier.set(&json!({ "delay_s": 0.5 }));
     let daemon = daemon(&verifier, ", concurrency_max = 1, cache_s = 0");
-    let clients: Vec<Client> = (0..20).map(|number| show(&daemon, &format!("good{number}"))).collect();
+    let clients: Vec<Client> =
+        (0..20).map(|number| show(&daemon, &format!("good{number}"))).collect();
     daemon.await_metric("token_check_sessions", 20);
     drop(clients);
     daemon.await_metric("token_check_sessions", 0);
@@ -269,12 +272,17 @@ fn neither_tokens_nor_the_clients_secret_are_in_a_log_or_in_what_check_prints() 
     let verifier = Verifier::start();
     let setup = Setup::new().set("log.level", "debug");
     std::fs::write(setup.path("client.secret"), "a-secret-of-the-client\n").unwrap();
-    let file = format!(", client_id = \"us\", client_secret_file = {:?}", setup.path("client.secret"));
+    let file =
+        format!(", client_id = \"us\", client_secret_file = {:?}", setup.path("client.secret"));
     let setup = setup.verified_by(&verifier.introspection(&(file + ", timeout_ms = 500")));
     let file = setup.path("fanfare.toml");
-    let check = crate::harness::command(&["check", "--config", file.to_str().unwrap()]).output().unwrap();
+    let check =
+        crate::harness::command(&["check", "--config", file.to_str().unwrap()]).output().unwrap();
     let check = String::from_utf8(check.stdout).unwrap();
-    let line = format!("tokens personium-event: token introspection (RFC 7662) asks {}\n", verifier.address);
+    let line = format!(
+        "tokens personium-event: token introspection (RFC 7662) asks {}\n",
+        verifier.address
+    );
     assert!(check.contains(&line), "{check}");
     let mut daemon = setup.start();
     follow(&daemon, "good-token-0123456789");

@@ -33,7 +33,12 @@ fn token(expires_in_s: u64) -> String {
 /// A client that follows everything.
 pub(crate) fn follower(daemon: &Daemon, token: &str) -> Client {
     let (token, names) = (Some(token.to_owned()), vec!["*".to_owned()]);
-    Client::following(daemon.address, "wazo", "/", ClientWish { token, names, ..ClientWish::default() })
+    Client::following(
+        daemon.address,
+        "wazo",
+        "/",
+        ClientWish { token, names, ..ClientWish::default() },
+    )
 }
 
 #[test]
@@ -50,7 +55,8 @@ fn websocket_client_of_pypi_does_what_the_example_page_does() {
         .arg(token(3600))
         .output()
         .unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.ends_with("ok\n"), "{out}\n{err}");
     daemon.await_metric("connections", 0);
 }
@@ -58,7 +64,8 @@ fn websocket_client_of_pypi_does_what_the_example_page_does() {
 #[test]
 fn a_plain_request_gets_a_page_or_is_told_to_upgrade() {
     let daemon = setup(r#"["wazo", "personium-event"]"#).start();
-    let plain = |line: &str| http(daemon.address, format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+    let plain =
+        |line: &str| http(daemon.address, format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
     for (line, status, expected) in [
         ("GET /", 200, "WebSocket endpoint"),
         ("GET /?token=x", 200, "WebSocket endpoint"),
@@ -70,7 +77,10 @@ fn a_plain_request_gets_a_page_or_is_told_to_upgrade() {
     ] {
         let (found, rest) = plain(line);
         assert_eq!(found, status, "{line}: {rest}");
-        assert!(rest.contains(expected) && rest.contains("Connection: close\r\n"), "{line}: {rest}");
+        assert!(
+            rest.contains(expected) && rest.contains("Connection: close\r\n"),
+            "{line}: {rest}"
+        );
     }
     daemon.await_metric("connections", 0);
     daemon.assert_works();
@@ -122,7 +132,8 @@ fn an_idle_session_ends_with_its_token() {
 fn a_reload_takes_new_keys_and_sessions_stay() {
     let daemon = setup(r#"["wazo"]"#).start();
     let mut client = follower(&daemon, &token(3600));
-    std::fs::write(daemon.path("jwt.secret"), "another secret, which is as long as it has to be").unwrap();
+    std::fs::write(daemon.path("jwt.secret"), "another secret, which is as long as it has to be")
+        .unwrap();
     daemon.signal(Signal::HUP);
     daemon.await_log("reloaded", 1);
     daemon.publisher().send(format!("wazo {EVENT}\n"));
@@ -145,16 +156,22 @@ fn subscribe_follows_names_and_says_why_it_cannot() {
         let mut subscribe = command(&[&["subscribe", &url], arguments].concat());
         let output = subscribe.stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(status) && said.contains(reason), "{}: {said}", output.status);
+        assert!(
+            output.status.code() == Some(status) && said.contains(reason),
+            "{}: {said}",
+            output.status
+        );
         assert!(!said.contains(&good));
     }
-    let arguments = ["subscribe", &url, "--event", "n", "--event", "m", "--token", &good, "--count", "2"];
+    let arguments =
+        ["subscribe", &url, "--event", "n", "--event", "m", "--token", &good, "--count", "2"];
     let follow = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     daemon.await_metric("subscriptions", 3);
     daemon.await_metric("messages_total{dialect=\"wazo\"}", 3 + 3);
     let mut publisher = daemon.publisher();
     let other = EVENT.replace("\"n\"", "\"m\"");
-    publisher.send(format!("wazo {}\nwazo {EVENT}\nwazo {other}\n", EVENT.replace("\"n\"", "\"o\"")));
+    publisher
+        .send(format!("wazo {}\nwazo {EVENT}\nwazo {other}\n", EVENT.replace("\"n\"", "\"o\"")));
     let output = follow.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{EVENT}\n{other}\n"));
@@ -180,12 +197,16 @@ fn no_log_line_and_no_metric_holds_a_token() {
         assert_eq!(client.answer(), 101);
         assert_eq!(client.next().unwrap().first == 0x81, token == good);
         assert_eq!(
-            http(daemon.address, format!("GET /?token={token} HTTP/1.1\r\n{header}\r\n\r\n").as_bytes()).0,
+            http(
+                daemon.address,
+                format!("GET /?token={token} HTTP/1.1\r\n{header}\r\n\r\n").as_bytes()
+            )
+            .0,
             200
         );
-        daemon
-            .publisher()
-            .send(format!("wazo {{\"name\":\"auth_session_deleted\",\"data\":{{\"uuid\":\"{token}\"}}}}\n"));
+        daemon.publisher().send(format!(
+            "wazo {{\"name\":\"auth_session_deleted\",\"data\":{{\"uuid\":\"{token}\"}}}}\n"
+        ));
     }
     let seen = daemon.page("/metrics").1;
     daemon.signal(Signal::TERM);

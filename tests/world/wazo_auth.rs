@@ -45,7 +45,9 @@ fn it_is_asked_as_by_the_reference_and_its_list_decides() {
     assert_eq!(last["line"], "GET /0.1/token/good%2F..%2F%3F%C3%A9?scope=websocketd HTTP/1.1");
     assert_eq!(last["headers"]["accept"], "application/json");
     let mine = r#"{"name":"n","required_acl":"events.n"}"#;
-    daemon.publisher().send(format!("wazo {{\"name\":\"n\",\"required_acl\":\"calls.n\"}}\nwazo {mine}\n"));
+    daemon
+        .publisher()
+        .send(format!("wazo {{\"name\":\"n\",\"required_acl\":\"calls.n\"}}\nwazo {mine}\n"));
     assert_eq!(client.text(), mine);
     assert_closed(connect(&daemon, "token=unknown"), 4002, "authentication failed");
     assert_eq!(daemon.metric("token_checks_total{outcome=\"granted\"}"), 1);
@@ -99,7 +101,8 @@ fn a_client_that_goes_while_its_token_is_asked_about_leaves_nothing_behind() {
     let verifier = Verifier::start();
     verifier.set(&json!({ "delay_s": 1 }));
     let daemon = daemon(&verifier, &[]);
-    let clients: Vec<Client> = (0..100).map(|n| connect(&daemon, &format!("token=good{n}"))).collect();
+    let clients: Vec<Client> =
+        (0..100).map(|n| connect(&daemon, &format!("token=good{n}"))).collect();
     daemon.await_metric("token_check_sessions", 100);
     drop(clients);
     daemon.await_metric("token_check_sessions", 0);
@@ -116,7 +119,9 @@ fn a_token_that_dies_while_it_is_asked_about_is_refused() {
     assert_closed(connect(&daemon, "token=dying"), 4002, "authentication failed");
     let mut client = connect(&daemon, "version=2&token=good");
     assert!(client.text().starts_with(r#"{"op": "init""#));
-    assert!(client.ask(r#"{"op":"token","data":{"token":"good2"}}"#).starts_with(r#"{"op": "token""#));
+    assert!(
+        client.ask(r#"{"op":"token","data":{"token":"good2"}}"#).starts_with(r#"{"op": "token""#)
+    );
     client.say(r#"{"op":"token","data":{"token":"dying"}}"#);
     assert_closed(client, 4002, "authentication failed");
     daemon.await_metric("token_check_sessions", 0);

@@ -23,7 +23,8 @@ fn script(name: &str) -> String {
 #[track_caller]
 fn succeed(command: &mut Command) {
     let output = command.output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.ends_with("ok\n"), "{out}\n{err}");
 }
 

@@ -1,7 +1,8 @@
 //! The webhooks of `echo`, from a client's frame over several shards to a receiver on a real socket.
 
 use crate::harness::{
-    APP_SECRET, Client, Daemon, Echo, Receiver, Setup, answer, echo_setup, eventually, hmac_of, post,
+    APP_SECRET, Client, Daemon, Echo, Receiver, Setup, answer, echo_setup, eventually, hmac_of,
+    post,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -13,8 +14,10 @@ const QUERY: &str = "hunter2";
 
 /// Two shards, and an app whose webhook is at a receiver.
 fn setup(receiver: &Receiver) -> Setup {
-    echo_setup()
-        .set("echo.app.0.webhook", format!("[{{ url = {:?} }}]", receiver.url(&format!("/hook?{QUERY}"))))
+    echo_setup().set(
+        "echo.app.0.webhook",
+        format!("[{{ url = {:?} }}]", receiver.url(&format!("/hook?{QUERY}"))),
+    )
 }
 
 /// The events of all requests, in order; each request is as it should be.
@@ -74,7 +77,8 @@ fn who_comes_goes_and_speaks_is_told_signed() {
     events.extend(await_told(&receiver, 6).split_off(4));
     let socket_id = events[3]["socket_id"].take();
     assert!(socket_id.as_str().unwrap().contains('.'));
-    let member = |name: &str, user: &str| json!({"name": name, "channel": "presence-r", "user_id": user});
+    let member =
+        |name: &str, user: &str| json!({"name": name, "channel": "presence-r", "user_id": user});
     let typing = json!({"name": "client_event", "channel": "presence-r", "event": "client-typing",
         "data": events[3]["data"], "socket_id": null, "user_id": "bob"});
     let expected = [
@@ -84,7 +88,8 @@ fn who_comes_goes_and_speaks_is_told_signed() {
         typing,
     ];
     assert_eq!(events[..4], expected);
-    let names: HashSet<&str> = events[4..].iter().map(|event| event["name"].as_str().unwrap()).collect();
+    let names: HashSet<&str> =
+        events[4..].iter().map(|event| event["name"].as_str().unwrap()).collect();
     assert_eq!(names, HashSet::from(["channel_occupied", "cache_miss"]));
     // All of Bob's go, and come back at once; Ann goes and stays away.
     bobs.clear();
@@ -101,7 +106,8 @@ fn who_comes_goes_and_speaks_is_told_signed() {
     drop((ann, bob));
     daemon.await_metric("connections", 0);
     stop(daemon);
-    let last = |events: &[Value]| -> HashSet<String> { events.iter().map(ToString::to_string).collect() };
+    let last =
+        |events: &[Value]| -> HashSet<String> { events.iter().map(ToString::to_string).collect() };
     let vacated = |channel: &str| json!({"name": "channel_vacated", "channel": channel});
     let expected = [member("member_removed", "bob"), vacated("presence-r"), vacated("cache-c")];
     assert_eq!(last(&told(&receiver)[7..]), last(&expected));
@@ -114,8 +120,10 @@ fn counts_are_told_where_they_are_wanted_and_nothing_else() {
         "[{{ url = {:?}, events = [\"subscription_count\"] }}]",
         receiver.url(&format!("/hook?{QUERY}"))
     );
-    let daemon =
-        echo_setup().set("echo.app.0.webhook", hook).set("echo.app.0.subscription_count", true).start();
+    let daemon = echo_setup()
+        .set("echo.app.0.webhook", hook)
+        .set("echo.app.0.subscription_count", true)
+        .start();
     let mut clients: Vec<Echo> = (0..6).map(|_| Echo::connect(&daemon)).collect();
     clients.iter_mut().for_each(|client| client.join("room", None));
     let mut last = Value::Null;
@@ -123,7 +131,10 @@ fn counts_are_told_where_they_are_wanted_and_nothing_else() {
         last = told(&receiver).pop().unwrap_or_default();
         last["subscription_count"] == 6
     });
-    assert_eq!(last, json!({"name": "subscription_count", "channel": "room", "subscription_count": 6}));
+    assert_eq!(
+        last,
+        json!({"name": "subscription_count", "channel": "room", "subscription_count": 6})
+    );
     assert!(told(&receiver).iter().all(|event| event["name"] == "subscription_count"));
     drop(clients);
     stop(daemon);
@@ -158,7 +169,8 @@ fn what_was_not_taken_is_told_again_before_anything_else() {
     receiver.await_requests(1);
     client.join("second", None);
     let events = await_told(&receiver, 4);
-    let channels: Vec<&str> = events.iter().map(|event| event["channel"].as_str().unwrap()).collect();
+    let channels: Vec<&str> =
+        events.iter().map(|event| event["channel"].as_str().unwrap()).collect();
     assert_eq!(channels, ["first", "first", "first", "second"]);
     let bodies: HashSet<String> =
         receiver.requests()[..3].iter().map(|request| request["body"].to_string()).collect();
@@ -183,8 +195,10 @@ fn a_receiver_that_hangs_holds_up_no_event_and_no_stop() {
         reader.join(&format!("room-{number}"), None);
         reader.leave(&format!("room-{number}"));
         let body = format!(r#"{{"name":"e","channel":"room","data":"{number}"}}"#);
-        publisher
-            .bytes(post("/apps/7/events", &body, &format!("Content-Length: {}\r\n", body.len())).as_bytes());
+        publisher.bytes(
+            post("/apps/7/events", &body, &format!("Content-Length: {}\r\n", body.len()))
+                .as_bytes(),
+        );
         assert_eq!(answer(&mut publisher).0, 200);
         assert_eq!(reader.until("e"), number);
     }

@@ -21,7 +21,8 @@ pub(super) struct PublishProgress {
 
 impl PublishProgress {
     pub(super) fn new(input: Option<&File>) -> Self {
-        let possible = input.is_some_and(|input| !input.is_terminal()) && io::stderr().is_terminal();
+        let possible =
+            input.is_some_and(|input| !input.is_terminal()) && io::stderr().is_terminal();
         let metadata = input.and_then(|input| input.metadata().ok());
         let bytes_total = metadata.filter(fs::Metadata::is_file).map(|metadata| metadata.len());
         PublishProgress {
@@ -37,7 +38,9 @@ impl PublishProgress {
         self.bytes += bytes;
         if self.possible && self.bar.is_hidden() && self.started.elapsed() >= PROGRESS_AFTER {
             let (bar, template) = match self.bytes_total {
-                Some(total) => (ProgressBar::new(total), "{bar:30} {bytes}/{total_bytes}, {msg}, {eta} left"),
+                Some(total) => {
+                    (ProgressBar::new(total), "{bar:30} {bytes}/{total_bytes}, {msg}, {eta} left")
+                }
                 None => (ProgressBar::new_spinner(), "{spinner} {bytes}, {msg}, {elapsed}"),
             };
             let style = ProgressStyle::with_template(template);

@@ -29,7 +29,8 @@ pub(super) fn run(
     let token = token(given, file)?;
     let LoadedConfig { plan, .. } = loaded(config)?;
     let Plan { listen, settings, .. } = plan;
-    let mut spoken: Vec<Kind> = listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
+    let mut spoken: Vec<Kind> =
+        listen.iter().flat_map(|listen| listen.kinds.iter().copied()).collect();
     spoken.sort();
     spoken.dedup();
     let mut text = String::new();
@@ -61,7 +62,9 @@ fn token(given: Option<&str>, file: Option<&Path>) -> Result<String, CliError> {
         Ok::<_, CliError>(bytes)
     };
     let bytes = match (given, file) {
-        (Some(_), Some(_)) => return Err(CliError::usage("--check and --check-file exclude each other")),
+        (Some(_), Some(_)) => {
+            return Err(CliError::usage("--check and --check-file exclude each other"));
+        }
         (Some("-"), None) => read(Box::new(std::io::stdin()))?,
         (Some(token), None) => token.into(),
         (None, Some(path)) => paths::read_small(path, "the token")?,
@@ -85,10 +88,11 @@ fn loaded(config: Option<&Path>) -> Result<LoadedConfig, CliError> {
     located.tell(INSTEAD);
     let loaded = match (located.configuration(), located.state()) {
         (Some(path), _) => load::file(path),
-        (None, Some(state)) if state.join("jwt.secret").exists() => {
-            trial::prepare().and_then(|trial| load::text_of("the development set-up", &trial.configuration))
-        }
-        _ => Err(CliError::try_again("there is no daemon whose configuration tells who verifies tokens")),
+        (None, Some(state)) if state.join("jwt.secret").exists() => trial::prepare()
+            .and_then(|trial| load::text_of("the development set-up", &trial.configuration)),
+        _ => Err(CliError::try_again(
+            "there is no daemon whose configuration tells who verifies tokens",
+        )),
     };
     loaded.map_err(|error| located.about(&error, INSTEAD))
 }
@@ -106,7 +110,8 @@ fn verified(kind: Kind, token: &str, settings: &Settings) -> Result<String, Stri
         Verdict::Ask => {
             let remote = verifier.remote().ok_or("nobody verifies tokens")?;
             let host = remote.host();
-            io::ask_once(remote, token).map_err(|reason| format!("asking {host} failed: {reason}"))?
+            io::ask_once(remote, token)
+                .map_err(|reason| format!("asking {host} failed: {reason}"))?
         }
         verdict => verdict,
     };

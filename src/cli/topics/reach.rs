@@ -50,8 +50,9 @@ impl AdminReach {
         if let Some(file) = token_file {
             token = Some(token_in(file)?);
         } else if token.is_none() || config.is_none() {
-            let file =
-                variable("FANFARE_ADMIN_TOKEN_FILE").map(|file| token_in(Path::new(&file))).transpose()?;
+            let file = variable("FANFARE_ADMIN_TOKEN_FILE")
+                .map(|file| token_in(Path::new(&file)))
+                .transpose()?;
             token = variable("FANFARE_ADMIN_TOKEN").or(file).or(token);
         }
         let address = address.unwrap_or_default();
@@ -60,7 +61,8 @@ impl AdminReach {
             token = token_in(&paths::state_dir().join(TOKEN_FILE)).ok();
         }
         let token = token.as_deref().map(AdminToken::new).transpose();
-        let token = token.map_err(|problem| CliError::new(format!("the token of [admin] {problem}")))?;
+        let token =
+            token.map_err(|problem| CliError::new(format!("the token of [admin] {problem}")))?;
         Ok(Self { address, token })
     }
 
@@ -78,8 +80,9 @@ impl AdminReach {
             target += &format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
         }
         let authorization = self.token.as_ref();
-        let authorization = authorization
-            .map_or_else(String::new, |token| format!("Authorization: Bearer {}\r\n", token.reveal()));
+        let authorization = authorization.map_or_else(String::new, |token| {
+            format!("Authorization: Bearer {}\r\n", token.reveal())
+        });
         let request = format!(
             "{method} {target} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Length: 0\r\nConnection: close\r\n\r\n",
             self.address
@@ -90,7 +93,8 @@ impl AdminReach {
 
     fn exchange(&self, request: &[u8]) -> Result<Vec<u8>, CliError> {
         let mut socket = self.connect()?;
-        let failed = |error| CliError::try_again(format!("{} does not answer: {error}", self.address));
+        let failed =
+            |error| CliError::try_again(format!("{} does not answer: {error}", self.address));
         let prepared = socket.set_read_timeout(Some(SILENCE));
         prepared.and_then(|()| socket.write_all(request)).map_err(failed)?;
         let mut bytes = Vec::new();
@@ -118,14 +122,22 @@ impl AdminReach {
     }
 
     fn read(&self, bytes: &[u8]) -> Result<AdminAnswer, CliError> {
-        let other =
-            || CliError::new(format!("what answers on {} is not fanfare's admin listener", self.address));
+        let other = || {
+            CliError::new(format!(
+                "what answers on {} is not fanfare's admin listener",
+                self.address
+            ))
+        };
         let answer = HttpAnswer::read(bytes).ok().flatten().ok_or_else(other)?;
         let body = &bytes[answer.head_bytes..];
         if answer.body_bytes.is_some_and(|length| body.len() < length) {
             return Err(CliError::try_again(format!("the answer of {} is cut off", self.address)));
         }
-        Ok(AdminAnswer { status: answer.status, body: body.to_vec(), address: self.address.clone() })
+        Ok(AdminAnswer {
+            status: answer.status,
+            body: body.to_vec(),
+            address: self.address.clone(),
+        })
     }
 }
 
@@ -170,8 +182,9 @@ impl AdminAnswer {
     }
 
     pub(super) fn json(&self) -> Result<Value, CliError> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| CliError::new(format!("the answer of {} is no JSON: {error}", self.address)))
+        serde_json::from_slice(&self.body).map_err(|error| {
+            CliError::new(format!("the answer of {} is no JSON: {error}", self.address))
+        })
     }
 }
 
@@ -211,7 +224,8 @@ fn found() -> Result<(Option<String>, Option<String>), CliError> {
 
 /// Where the development daemon has left that its admin listener is.
 fn development_address() -> Option<String> {
-    let bytes = paths::read_small(&paths::state_dir().join(ADDRESS_FILE), "the admin listener's address");
+    let bytes =
+        paths::read_small(&paths::state_dir().join(ADDRESS_FILE), "the admin listener's address");
     Some(String::from_utf8_lossy(&bytes.ok()?).trim().to_owned())
 }
 

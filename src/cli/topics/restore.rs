@@ -44,7 +44,8 @@ impl Restore {
         let config = self.config.clone().map_or_else(service_configuration, Ok)?;
         User::verified(self.user.as_deref())?.become_it()?;
         let plan = load::file(&config)?.plan;
-        let speaks = plan.listen.iter().any(|listen| listen.kinds.iter().any(|kind| kind.has_topics()));
+        let speaks =
+            plan.listen.iter().any(|listen| listen.kinds.iter().any(|kind| kind.has_topics()));
         let Some(store) = plan.store.as_ref().filter(|store| speaks && store.path.is_some()) else {
             let name = config.display();
             return Err(CliError::configuration(format!(
@@ -73,7 +74,8 @@ impl Restore {
 /// A daemon that runs would go on in the files of the store that was moved away, and take away some of this one.
 fn none_runs(plan: &Plan) -> Result<(), CliError> {
     let admin = plan.admin.as_ref().map(|admin| admin.address);
-    let addresses = admin.into_iter().chain(plan.listen.iter().map(|Listen { address, .. }| *address));
+    let addresses =
+        admin.into_iter().chain(plan.listen.iter().map(|Listen { address, .. }| *address));
     for address in addresses {
         if let Ok(Occupancy::ByOwn | Occupancy::ByAnother) = rehearsal::tcp(address) {
             return Err(CliError::try_again(format!(

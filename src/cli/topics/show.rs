@@ -20,11 +20,14 @@ const PAYLOAD_CHARS_MAX: usize = 2000;
 pub(super) fn names(list: &Value) -> Result<Vec<String>, CliError> {
     let list = list.get("topics").unwrap_or(list).as_array();
     let name = |entry: &Value| {
-        let name = entry.as_str().or_else(|| entry.get("name").or_else(|| entry.get("topic"))?.as_str());
+        let name =
+            entry.as_str().or_else(|| entry.get("name").or_else(|| entry.get("topic"))?.as_str());
         name.map(str::to_owned)
     };
     let names = list.and_then(|list| list.iter().map(name).collect());
-    names.ok_or_else(|| CliError::new("the daemon's list is of another kind: is it of the same release?"))
+    names.ok_or_else(|| {
+        CliError::new("the daemon's list is of another kind: is it of the same release?")
+    })
 }
 
 /// An object: its own values line by line, and a table for each list or object of objects in it.
@@ -58,8 +61,10 @@ fn message(value: &Value) -> String {
     let Value::Object(fields) = value else { return cell("", value) + "\n" };
     let text = |name: &str| fields.get(name).and_then(Value::as_str);
     let id = text("messageId").unwrap_or_default();
-    let place = MessageId::read(id)
-        .map_or_else(|_| String::new(), |id| format!(" ({}:{})", id.position.ledger(), id.position.entry()));
+    let place = MessageId::read(id).map_or_else(
+        |_| String::new(),
+        |id| format!(" ({}:{})", id.position.ledger(), id.position.entry()),
+    );
     let mut out = format!("{}{place}", whole(id));
     for (name, value) in fields {
         if !["messageId", "payload", "properties"].contains(&&**name) && !value.is_null() {
@@ -136,7 +141,8 @@ fn table(rows: &[Map<String, Value>]) -> String {
     columns.sort_by_key(|name| !["name", "subscription", "topic"].contains(&name.as_str()));
     let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|name| words(name)).collect()];
     for row in rows {
-        let value = |name: &&String| row.get(*name).map_or_else(String::new, |value| cell(name, value));
+        let value =
+            |name: &&String| row.get(*name).map_or_else(String::new, |value| cell(name, value));
         lines.push(columns.iter().map(value).collect());
     }
     let width = |column: usize| {
@@ -145,7 +151,8 @@ fn table(rows: &[Map<String, Value>]) -> String {
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let mut text = String::new();
     for line in &lines {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
         text += format!("  {}", cells.join("  ")).trim_end();
         text.push('\n');
     }
@@ -244,7 +251,8 @@ mod tests {
         let long = "persistent://public/default/".to_owned() + &"x".repeat(900);
         let backup = record(&json!({ "directory": long, "bytes": 1 }));
         assert!(backup.contains(&format!("directory  {long}\n")), "{backup}");
-        let stats = record(&json!({ "subscriptions": { &long: { "backlog": 1 }, "s": { "backlog": 2 } } }));
+        let stats =
+            record(&json!({ "subscriptions": { &long: { "backlog": 1 }, "s": { "backlog": 2 } } }));
         assert!(stats.contains(&format!("  {long}  1\n")), "{stats}");
         assert!(stats.contains(&format!("  {:<60}  2\n", "s")), "{stats}");
         assert!(record(&json!({ "topics": [long, "b"] })).contains(&format!("{long}, b")));
@@ -274,9 +282,11 @@ mod tests {
 
     #[test]
     fn names_are_found_in_whatever_they_are_wrapped() {
-        for list in
-            [json!(["a", "b"]), json!({ "topics": ["a", "b"] }), json!([{ "name": "a" }, { "topic": "b" }])]
-        {
+        for list in [
+            json!(["a", "b"]),
+            json!({ "topics": ["a", "b"] }),
+            json!([{ "name": "a" }, { "topic": "b" }]),
+        ] {
             assert_eq!(names(&list).unwrap(), ["a", "b"]);
         }
         assert!(names(&json!({ "a": 1 })).is_err() && names(&json!([1])).is_err());
@@ -288,6 +298,9 @@ mod tests {
         assert_eq!(Utc::of(951_782_400_000).to_string(), "2000-02-29 00:00:00.000");
         assert_eq!(Utc::of(4_107_542_399_999).to_string(), "2100-02-28 23:59:59.999");
         assert_eq!(Utc::of(4_107_542_400_000).to_string(), "2100-03-01 00:00:00.000");
-        assert_eq!([0, 1023, 1024, 10 * 1024 * 1024].map(size), ["0 B", "1023 B", "1.0 KiB", "10.0 MiB"]);
+        assert_eq!(
+            [0, 1023, 1024, 10 * 1024 * 1024].map(size),
+            ["0 B", "1023 B", "1.0 KiB", "10.0 MiB"]
+        );
     }
 }

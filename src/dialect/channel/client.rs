@@ -2,8 +2,8 @@
 //! and answers to ours.
 
 use crate::dialect::client::{
-    ClientExample, ClientHeard, ClientProfile, ClientStage, DialectClient, Sample, Site, Subscriber,
-    TokenPlace, claims, token_table,
+    ClientExample, ClientHeard, ClientProfile, ClientStage, DialectClient, Sample, Site,
+    Subscriber, TokenPlace, claims, token_table,
 };
 use serde_json::{Map, Value, json};
 

@@ -57,7 +57,8 @@ pub struct ChannelSettings {
 impl Default for ChannelSettings {
     fn default() -> Self {
         let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
-        let shape = [("chat", &["message", "name"][..]), ("tweet", &["tweet"]), ("progress", &["info"])];
+        let shape =
+            [("chat", &["message", "name"][..]), ("tweet", &["tweet"]), ("progress", &["info"])];
         Self {
             token: None,
             close_on_expiry: true,
@@ -112,8 +113,7 @@ impl ChannelSettings {
                     .into(),
             );
         }
-        let unfit =
-            "it is the token that names the channel: use jwt with the application's secret, or static";
+        let unfit = "it is the token that names the channel: use jwt with the application's secret, or static";
         let unfit = [("introspection", unfit), ("wazo_auth", unfit)];
         problems.extend(self.token.as_ref().and_then(|token| token.problem("channel", &unfit)));
         if self.ping_interval_s > 0 && self.ping_misses_max == 0 {
@@ -123,7 +123,9 @@ impl ChannelSettings {
             );
         }
         if let Some(origin) = self.origins.iter().find(|origin| origin.ends_with('/')) {
-            problems.push(format!("[channel] origins: {origin:?} ends with a slash, and browsers send none"));
+            problems.push(format!(
+                "[channel] origins: {origin:?} ends with a slash, and browsers send none"
+            ));
         }
         let callback = self.callback.iter().flat_map(CallbackSettings::problems);
         problems.extend(callback.map(|problem| format!("[channel.callback] {problem}")));
@@ -169,7 +171,10 @@ mod tests {
     fn what_cannot_run_is_told_with_what_to_do() {
         let good = "token = { jwt = { secret = 'short' } }\n";
         assert_eq!(problems(good), "");
-        assert_eq!(toml::from_str::<ChannelSettings>("").unwrap().problems(false), Vec::<String>::new());
+        assert_eq!(
+            toml::from_str::<ChannelSettings>("").unwrap().problems(false),
+            Vec::<String>::new()
+        );
         for (text, about) in [
             ("", "no token verifier"),
             ("token = { introspection = { url = 'https://x' } }", "use jwt"),
@@ -182,10 +187,16 @@ mod tests {
                 "[channel.callback] url begins with neither",
             ),
             (&format!("{good}callback = {{ url = '/api/chat' }}"), "[channel.callback] url"),
-            (&format!("{good}callback = {{ url = 'http://u:hunter2@x/' }}"), "has credentials in it"),
+            (
+                &format!("{good}callback = {{ url = 'http://u:hunter2@x/' }}"),
+                "has credentials in it",
+            ),
         ] {
             let problems = problems(text);
-            assert!(problems.contains(about) && problems.lines().count() == 1, "{text}: {problems}");
+            assert!(
+                problems.contains(about) && problems.lines().count() == 1,
+                "{text}: {problems}"
+            );
             assert!(!problems.contains("hunter2"), "{problems}");
         }
         assert_eq!(problems(&format!("{good}ping_misses_max = 0\nping_interval_s = 0")), "");
@@ -193,7 +204,9 @@ mod tests {
 
     #[test]
     fn nobody_comes_in_without_a_token_and_no_token_without_a_signature() {
-        for text in ["anonymous = true", "token = { jwt = { algorithms = ['none'], secret = 'x' } }"] {
+        for text in
+            ["anonymous = true", "token = { jwt = { algorithms = ['none'], secret = 'x' } }"]
+        {
             assert!(toml::from_str::<ChannelSettings>(text).is_err(), "{text}");
         }
     }

@@ -95,7 +95,8 @@ mod tests {
     #[test]
     fn what_is_false_in_the_original_is_for_everyone() {
         assert_eq!(MessageTarget::read(None), MessageTarget::Everyone);
-        for json in ["null", "false", "0", "\"\"", "0.0", "-0", "-0.0", "0e5", "0E-5", "0.000e999"] {
+        for json in ["null", "false", "0", "\"\"", "0.0", "-0", "-0.0", "0e5", "0E-5", "0.000e999"]
+        {
             assert_eq!(target(json), MessageTarget::Everyone, "{json}");
         }
     }
@@ -118,7 +119,10 @@ mod tests {
             ("1e19", "10000000000000000000"),
         ] {
             assert_eq!(target(json), MessageTarget::User(integer.into()), "{json}");
-            assert!(is_for(target(json).as_meta(), &id(&serde_json::from_str(integer).unwrap()).unwrap()));
+            assert!(is_for(
+                target(json).as_meta(),
+                &id(&serde_json::from_str(integer).unwrap()).unwrap()
+            ));
         }
     }
 
@@ -145,7 +149,9 @@ mod tests {
     fn a_string_is_another_user_than_a_number() {
         let (number, text) = (id(&2.into()).unwrap(), id(&"2".into()).unwrap());
         assert!(is_for(target("2").as_meta(), &number) && !is_for(target("2").as_meta(), &text));
-        assert!(is_for(target("\"2\"").as_meta(), &text) && !is_for(target("\"2\"").as_meta(), &number));
+        assert!(
+            is_for(target("\"2\"").as_meta(), &text) && !is_for(target("\"2\"").as_meta(), &number)
+        );
         assert!(is_for(target(r#""\u0032""#).as_meta(), &text));
         assert_eq!(target(r#""\ud800""#), MessageTarget::Nobody);
         assert_eq!(target("\"null\"").as_meta(), b"\"null\"");

@@ -53,7 +53,9 @@ impl PresenceVoice for EchoSettings {
                 let data = format!(r#"{{"subscription_count":{count}}}"#);
                 ("pusher_internal:subscription_count", channel, data)
             }
-            PresenceChange::Occupied(_) | PresenceChange::Vacated(_) | PresenceChange::Missed(_) => {
+            PresenceChange::Occupied(_)
+            | PresenceChange::Vacated(_)
+            | PresenceChange::Missed(_) => {
                 return None;
             }
         };
@@ -69,8 +71,12 @@ impl PresenceVoice for EchoSettings {
         let (name, channel, user) = match *change {
             PresenceChange::Occupied(channel) => (WebhookName::ChannelOccupied, channel, None),
             PresenceChange::Vacated(channel) => (WebhookName::ChannelVacated, channel, None),
-            PresenceChange::Added(channel, user, _) => (WebhookName::MemberAdded, channel, Some(user)),
-            PresenceChange::Removed(channel, user) => (WebhookName::MemberRemoved, channel, Some(user)),
+            PresenceChange::Added(channel, user, _) => {
+                (WebhookName::MemberAdded, channel, Some(user))
+            }
+            PresenceChange::Removed(channel, user) => {
+                (WebhookName::MemberRemoved, channel, Some(user))
+            }
             PresenceChange::Missed(channel) => (WebhookName::CacheMiss, channel, None),
             PresenceChange::Count(channel, _) => (WebhookName::SubscriptionCount, channel, None),
         };
@@ -91,7 +97,12 @@ impl PresenceVoice for EchoSettings {
 
 /// A webhook for the webhooks of an app.
 pub(super) fn webhook(app: &str, name: WebhookName, subject: &str, json: String) -> Webhook {
-    Webhook::Event(WebhookEvent { app: app.into(), name, subject: subject.into(), json: json.into() })
+    Webhook::Event(WebhookEvent {
+        app: app.into(),
+        name,
+        subject: subject.into(),
+        json: json.into(),
+    })
 }
 
 /// Something for the owner of a channel of an app.
@@ -144,7 +155,12 @@ fn list(channel: &str, presence: &AppPresence) -> String {
 }
 
 /// What tells one who joins who is in a presence channel. It goes to that one alone.
-pub(super) fn succeeded(app: &str, channel: &str, list: &str, context: &mut Context<'_>) -> Publication {
+pub(super) fn succeeded(
+    app: &str,
+    channel: &str,
+    list: &str,
+    context: &mut Context<'_>,
+) -> Publication {
     let draft = &mut *context.draft;
     draft.address(&topic(app, channel), b"");
     draft.text(|out| put_frame("pusher_internal:subscription_succeeded", channel, list, out));
@@ -193,8 +209,9 @@ pub(super) fn answer(
         ChannelInquiry::Channels { wanted, .. } => {
             // A user's own channel is the app's alone to see.
             let listed = channels.iter().filter(|channel| !channel.name.starts_with('#'));
-            let entries = listed
-                .map(|channel| format!("{}:{{{}}}", quoted(&channel.name), counts(Some(channel), *wanted)));
+            let entries = listed.map(|channel| {
+                format!("{}:{{{}}}", quoted(&channel.name), counts(Some(channel), *wanted))
+            });
             format!(r#"{{"channels":{{{}}}}}"#, joined(entries))
         }
         ChannelInquiry::Channel(name, wanted) => {
@@ -212,9 +229,9 @@ pub(super) fn answer(
         // Its connections have been told.
         ChannelInquiry::Dismiss(_) => "{}".to_owned(),
         ChannelInquiry::Counts(named) => {
-            let entries = named
-                .iter()
-                .map(|(name, wanted)| format!("{}:{{{}}}", quoted(name), counts(found(name), *wanted)));
+            let entries = named.iter().map(|(name, wanted)| {
+                format!("{}:{{{}}}", quoted(name), counts(found(name), *wanted))
+            });
             format!(r#"{{"channels":{{{}}}}}"#, joined(entries))
         }
         ChannelInquiry::Batch(named) => {
@@ -236,13 +253,16 @@ fn counts(channel: Option<&ChannelCounts>, wanted: WantedCounts) -> String {
     let users = channel.and_then(|channel| channel.users).unwrap_or(0);
     let users = wanted.users.then(|| format!(r#""user_count":{users}"#));
     let subscriptions = channel.map_or(0, |channel| channel.subscriptions);
-    let subscriptions = wanted.subscriptions.then(|| format!(r#""subscription_count":{subscriptions}"#));
+    let subscriptions =
+        wanted.subscriptions.then(|| format!(r#""subscription_count":{subscriptions}"#));
     joined(users.into_iter().chain(subscriptions))
 }
 
 /// A server's event: `data` is JSON, and is sent as a string that holds it.
 pub(super) fn put_frame(event: &str, channel: &str, data: &str, out: &mut Vec<u8>) {
-    for (key, value) in [(r#"{"event":"#, event), (r#","channel":"#, channel), (r#","data":"#, data)] {
+    for (key, value) in
+        [(r#"{"event":"#, event), (r#","channel":"#, channel), (r#","data":"#, data)]
+    {
         out.extend_from_slice(key.as_bytes());
         serde_json::to_writer(&mut *out, value).expect("writing to a Vec cannot fail");
     }

@@ -72,7 +72,10 @@ mod tests {
         let app = app("app-key", "app-secret");
         for (channel, digits) in [
             ("private-Chat.1", "138cad1ae9a9977bb38b9b4df13c4bc69aeea8db94776e47190df96767284dda"),
-            ("private-TestChannel.3", "79eb89dc183d5839679ef1b0409f8e23ad77f2bda9da4b221aef4705f47cbbec"),
+            (
+                "private-TestChannel.3",
+                "79eb89dc183d5839679ef1b0409f8e23ad77f2bda9da4b221aef4705f47cbbec",
+            ),
         ] {
             let signed = Signed::Subscription(channel, None);
             assert!(is_good(&app, SOCKET, signed, &format!("app-key:{digits}")));

@@ -39,11 +39,13 @@ impl DialectClient for EchoClient {
         let key = path.rsplit_once("/app/").map(|(_, key)| key);
         let Some(key) = key.filter(|key| !key.is_empty() && !key.contains('/')) else {
             return Err(
-                "the URL of Laravel Echo ends in /app/KEY, as in ws://localhost:8080/app/app-key".into()
+                "the URL of Laravel Echo ends in /app/KEY, as in ws://localhost:8080/app/app-key"
+                    .into(),
             );
         };
         key.clone_into(&mut wish.key);
-        let needs_secret = |name: &&String| name.starts_with("private-") || name.starts_with("presence-");
+        let needs_secret =
+            |name: &&String| name.starts_with("private-") || name.starts_with("presence-");
         match wish.names.iter().find(needs_secret).filter(|_| wish.secret.is_none()) {
             None => Ok(()),
             Some(channel) => Err(format!(
@@ -57,7 +59,8 @@ impl DialectClient for EchoClient {
             ClientStage::Token => Some(ClientStep { say: Vec::new(), answers: 1 }),
             ClientStage::Subscription => {
                 let socket = socket_id(answer).unwrap_or_default();
-                let say: Vec<String> = wish.names.iter().map(|name| subscribe(wish, &socket, name)).collect();
+                let say: Vec<String> =
+                    wish.names.iter().map(|name| subscribe(wish, &socket, name)).collect();
                 let answers = say.len();
                 Some(ClientStep { say, answers })
             }
@@ -66,7 +69,9 @@ impl DialectClient for EchoClient {
     }
 
     fn read(&self, _: ClientStage, text: &str) -> ClientHeard {
-        let Ok(EventHead { event, .. }) = serde_json::from_str(text) else { return ClientHeard::Event };
+        let Ok(EventHead { event, .. }) = serde_json::from_str(text) else {
+            return ClientHeard::Event;
+        };
         match event.as_str() {
             "pusher:connection_established" => ClientHeard::Success("connected"),
             "pusher:ping" => ClientHeard::Question(r#"{"event":"pusher:pong","data":{}}"#),
@@ -189,7 +194,10 @@ impl Signer {
     pub fn request(&self, method: &str, target: &str, body: &[u8], now_s: u64) -> String {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let digest = hex(&Md5::digest(body));
-        let own = format!("auth_key={}&auth_timestamp={now_s}&auth_version=1.0&body_md5={digest}", self.key);
+        let own = format!(
+            "auth_key={}&auth_timestamp={now_s}&auth_version=1.0&body_md5={digest}",
+            self.key
+        );
         let query = if query.is_empty() {
             own
         } else {
@@ -215,25 +223,33 @@ mod tests {
 
     fn wish(channels: &[&str]) -> ClientWish {
         let names = channels.iter().map(|channel| (*channel).to_owned()).collect();
-        let mut wish = ClientWish { names, secret: Some("app-secret".into()), ..ClientWish::default() };
+        let mut wish =
+            ClientWish { names, secret: Some("app-secret".into()), ..ClientWish::default() };
         EchoClient.prepare("/app/app-key", &mut wish).unwrap();
         wish
     }
 
     #[test]
     fn channels_are_signed_with_the_socket_id_and_events_follow() {
-        let mut talk = ClientTalk::new(&EchoClient, wish(&["room", "private-Chat.1", "presence-r"]));
+        let mut talk =
+            ClientTalk::new(&EchoClient, wish(&["room", "private-Chat.1", "presence-r"]));
         assert!(talk.open().is_empty());
         let hello = r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1234.1234\",\"activity_timeout\":120}"}"#;
         let (told, say) = talk.hear(hello);
         assert_eq!(told, ClientHeard::Success("connected"));
         // The specification's own example.
         assert!(
-            say[1].contains("app-key:138cad1ae9a9977bb38b9b4df13c4bc69aeea8db94776e47190df96767284dda"),
+            say[1].contains(
+                "app-key:138cad1ae9a9977bb38b9b4df13c4bc69aeea8db94776e47190df96767284dda"
+            ),
             "{}",
             say[1]
         );
-        assert!(say[2].contains(r#""channel_data":"{\"user_id\":\"fanfare-1234.1234\""#), "{}", say[2]);
+        assert!(
+            say[2].contains(r#""channel_data":"{\"user_id\":\"fanfare-1234.1234\""#),
+            "{}",
+            say[2]
+        );
         for channel in ["room", "private-Chat.1", "presence-r"] {
             assert_eq!(talk.stage(), ClientStage::Subscription, "{channel}");
             let succeeded = format!(

@@ -18,7 +18,12 @@ const REJECTED: u16 = 4301;
 
 impl EchoLive {
     /// Hands a client's event to the others of its channel.
-    pub(super) fn client_event(&mut self, event: &ClientEvent, context: &mut Context<'_>, out: &mut Actions) {
+    pub(super) fn client_event(
+        &mut self,
+        event: &ClientEvent,
+        context: &mut Context<'_>,
+        out: &mut Actions,
+    ) {
         if let Err((code, message)) = self.may_send(event, context.now) {
             out.count(Tally::ClientEvent);
             return channel_error(&event.channel, code, message, out);

@@ -28,11 +28,13 @@ pub(super) fn admit(
     upgrade: &Upgrade<'_>,
     settings: &EchoSettings,
 ) -> Result<AppPlace, AppRefusal> {
-    let app = settings.by_key(key).ok_or_else(|| (4001, format!("App key {key} does not exist.")))?;
+    let app =
+        settings.by_key(key).ok_or_else(|| (4001, format!("App key {key} does not exist.")))?;
     if !app.settings.enabled {
         return Err(not_enabled());
     }
-    let version = form_urlencoded::parse(upgrade.query.as_bytes()).find(|(name, _)| name == "protocol");
+    let version =
+        form_urlencoded::parse(upgrade.query.as_bytes()).find(|(name, _)| name == "protocol");
     if version.is_some_and(|(_, version)| !VERSIONS.contains(&&*version)) {
         return Err((4007, "Unsupported protocol version.".into()));
     }

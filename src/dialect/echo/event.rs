@@ -97,7 +97,10 @@ impl<'a> Broadcast<'a> {
             ));
         }
         if is_over(name.chars().count(), app.event_name_chars_max) {
-            return Err(bad(&format!("\"name\" is longer than {} characters", app.event_name_chars_max)));
+            return Err(bad(&format!(
+                "\"name\" is longer than {} characters",
+                app.event_name_chars_max
+            )));
         }
         let (data, data_bytes) = data(fields.data.as_ref(), form)?;
         let channels = match &fields.channels {
@@ -142,7 +145,11 @@ impl<'a> Broadcast<'a> {
             draft.meta(&meta[..length]);
             if kind.is_cache {
                 // No limit is the longest time there is.
-                draft.retain(if app.settings.cache_ttl_s == 0 { u32::MAX } else { app.settings.cache_ttl_s });
+                draft.retain(if app.settings.cache_ttl_s == 0 {
+                    u32::MAX
+                } else {
+                    app.settings.cache_ttl_s
+                });
             }
             draft.text(|out| {
                 out.extend_from_slice(br#"{"event":"#);
@@ -161,7 +168,11 @@ impl<'a> Broadcast<'a> {
 /// The counts that a list of them asks for.
 pub(super) fn wanted(info: &str) -> WantedCounts {
     let has = |name| info.split(',').any(|word| word.trim() == name);
-    WantedCounts { users: has("user_count"), subscriptions: has("subscription_count"), kept: has("cache") }
+    WantedCounts {
+        users: has("user_count"),
+        subscriptions: has("subscription_count"),
+        kept: has("cache"),
+    }
 }
 
 /// The words of `info`: a string with commas, or a list, as PHP's library passes it on.
@@ -171,7 +182,9 @@ fn words<'a>(info: Value<'a, 'a>) -> Result<Cow<'a, str>, Unusable> {
     }
     let words = info.as_array().map(|list| list.iter().map(Value::into_string).collect());
     let words: Option<Vec<&str>> = words.flatten();
-    Ok(Cow::Owned(words.ok_or_else(|| bad("\"info\" must be a string or a list of them"))?.join(",")))
+    Ok(Cow::Owned(
+        words.ok_or_else(|| bad("\"info\" must be a string or a list of them"))?.join(","),
+    ))
 }
 
 /// What of it a publisher is told of such a channel: only presence channels have users, and it knows what it publishes.

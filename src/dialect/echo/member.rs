@@ -15,7 +15,11 @@ pub(super) struct EchoMember {
 
 impl EchoMember {
     /// Reads `channel_data`. The user's id may be a number, which is its text then.
-    pub(super) fn of_channel_data(data: &str, app: &AppSettings, parser: &mut Parser) -> Option<Self> {
+    pub(super) fn of_channel_data(
+        data: &str,
+        app: &AppSettings,
+        parser: &mut Parser,
+    ) -> Option<Self> {
         let read = |event: &Event<'_, '_>| Self::new(text_of(event, "user_id")?, event, app);
         parser.parse(data.as_bytes(), read).ok()?
     }
@@ -67,9 +71,17 @@ mod tests {
     #[test]
     fn a_user_is_a_text_or_the_text_of_a_number() {
         for (data, user, info) in [
-            (r#"{"user_id":10,"user_info":{"name":"Mr. Channels"}}"#, "10", r#"{"name":"Mr. Channels"}"#),
+            (
+                r#"{"user_id":10,"user_info":{"name":"Mr. Channels"}}"#,
+                "10",
+                r#"{"name":"Mr. Channels"}"#,
+            ),
             (r#"{"user_id":"10"}"#, "10", "null"),
-            (r#"{"user_id":12345678901234567890123,"user_info":null}"#, "12345678901234567890123", "null"),
+            (
+                r#"{"user_id":12345678901234567890123,"user_info":null}"#,
+                "12345678901234567890123",
+                "null",
+            ),
             (r#"{"user_id":-1.50,"user_info":[1, "2"]}"#, "-1.50", r#"[1, "2"]"#),
             (r#"{"user_id":1,"user_id":"\u00e9 2","user_info":1,"user_info":2}"#, "é 2", "2"),
         ] {
@@ -104,9 +116,14 @@ mod tests {
         assert_eq!((&*member.user, &*member.info), ("7", r#"{"name":"Ann"}"#));
         let too_long = format!(r#"{{"id":"{}"}}"#, "x".repeat(129));
         assert_eq!(read(r#"{"id":7}"#).map(|member| member.user), Some("7".into()));
-        for bad in
-            [r#"{"id":[7]}"#, r#"{"id":""}"#, "{}", r#"{"id":null}"#, r#"{"id":"a\u0000b"}"#, &too_long]
-        {
+        for bad in [
+            r#"{"id":[7]}"#,
+            r#"{"id":""}"#,
+            "{}",
+            r#"{"id":null}"#,
+            r#"{"id":"a\u0000b"}"#,
+            &too_long,
+        ] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

@@ -99,7 +99,9 @@ fn read(event: &Event<'_, '_>) -> Result<Read, MalformedMessage> {
         "pusher:subscribe" => Verb::Subscribe,
         "pusher:unsubscribe" => Verb::Unsubscribe,
         "pusher:signin" => Verb::SignIn,
-        client if client.starts_with(CLIENT) => return client_event(client, event).map(Read::Whole),
+        client if client.starts_with(CLIENT) => {
+            return client_event(client, event).map(Read::Whole);
+        }
         _ => return Ok(Read::Whole(EchoMessage::Unknown)),
     };
     let data = event.last("data").ok_or(MalformedMessage)?;
@@ -123,7 +125,8 @@ impl Verb {
         Ok(match self {
             Self::Subscribe => {
                 let auth = text("auth").or_else(|| (!is_there("auth")).then(String::new));
-                let data = is_there("channel_data").then(|| text("channel_data").unwrap_or_default());
+                let data =
+                    is_there("channel_data").then(|| text("channel_data").unwrap_or_default());
                 EchoMessage::Subscribe(SubscribeMessage {
                     channel: channel()?,
                     auth: auth.ok_or(MalformedMessage)?,
@@ -188,14 +191,23 @@ pub(super) fn channel_error(channel: &str, code: u16, message: &str, out: &mut A
 
 /// The payload of the frame that tells an error.
 pub(super) fn put_error(channel: Option<&str>, code: u16, message: &str, payload: &mut Vec<u8>) {
-    let channel = channel.map_or_else(String::new, |name| format!(r#""channel":{},"#, quoted(name)));
+    let channel =
+        channel.map_or_else(String::new, |name| format!(r#""channel":{},"#, quoted(name)));
     let message = quoted(message);
-    let text = format!(r#"{{"event":"pusher:error",{channel}"data":{{"code":{code},"message":{message}}}}}"#);
+    let text = format!(
+        r#"{{"event":"pusher:error",{channel}"data":{{"code":{code},"message":{message}}}}}"#
+    );
     payload.extend_from_slice(text.as_bytes());
 }
 
 /// Why a subscription was refused.
-pub(super) fn subscription_error(channel: &str, kind: &str, error: &str, status: u16, out: &mut Actions) {
+pub(super) fn subscription_error(
+    channel: &str,
+    kind: &str,
+    error: &str,
+    status: u16,
+    out: &mut Actions,
+) {
     let (channel, error) = (quoted(channel), quoted(error));
     out.send(|payload| {
         let head = format!(r#"{{"event":"pusher:subscription_error","channel":{channel},"#);
@@ -213,9 +225,17 @@ mod tests {
         EchoMessage::read(json.as_bytes(), &mut Parser::default())
     }
 
-    fn subscribe(channel: &str, auth: &str, data: Option<&str>) -> Result<EchoMessage, MalformedMessage> {
+    fn subscribe(
+        channel: &str,
+        auth: &str,
+        data: Option<&str>,
+    ) -> Result<EchoMessage, MalformedMessage> {
         let (channel, auth) = (channel.to_owned(), auth.to_owned());
-        Ok(EchoMessage::Subscribe(SubscribeMessage { channel, auth, data: data.map(str::to_owned) }))
+        Ok(EchoMessage::Subscribe(SubscribeMessage {
+            channel,
+            auth,
+            data: data.map(str::to_owned),
+        }))
     }
 
     #[test]
@@ -264,7 +284,9 @@ mod tests {
         ] {
             assert_eq!(read(json), Err(MalformedMessage), "{json}");
         }
-        for json in [r#"{"event":""}"#, r#"{"event":"pusher:x","data":7}"#, r#"{"event":"Client-x"}"#] {
+        for json in
+            [r#"{"event":""}"#, r#"{"event":"pusher:x","data":7}"#, r#"{"event":"Client-x"}"#]
+        {
             assert_eq!(read(json), Ok(EchoMessage::Unknown), "{json}");
         }
         for data in ["", r#","data":{}"#, r#","data":"{}""#, r#","data":[7]"#] {
@@ -294,8 +316,11 @@ mod tests {
     #[test]
     fn what_would_break_the_reader_of_a_client_event_is_no_message() {
         // What is passed on as it was written has to be JSON for every reader.
-        for bad in ["{\"a\":\"\n\"}", "\"\u{1}\"", "{\"a\":\"\\x\"}", "[1,]", "01", "{\"a\" 1}", "\"\t\""] {
-            let json = format!("{{\"event\":\"client-t\",\"channel\":\"private-x\",\"data\":{bad}}}");
+        for bad in
+            ["{\"a\":\"\n\"}", "\"\u{1}\"", "{\"a\":\"\\x\"}", "[1,]", "01", "{\"a\" 1}", "\"\t\""]
+        {
+            let json =
+                format!("{{\"event\":\"client-t\",\"channel\":\"private-x\",\"data\":{bad}}}");
             assert_eq!(read(&json), Err(MalformedMessage), "{bad:?}");
         }
     }

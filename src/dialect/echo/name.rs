@@ -95,9 +95,18 @@ mod tests {
         }
         let long = "x".repeat(NAME_BYTES_MAX);
         assert!(ChannelKind::of(&long).is_some() && ChannelKind::of(&(long + "x")).is_none());
-        for bad in
-            ["", "a b", "a/b", "a#b", "#", "#server-to-user-", "é", "a\0", "a:b", "#server-to-user-a\0b"]
-        {
+        for bad in [
+            "",
+            "a b",
+            "a/b",
+            "a#b",
+            "#",
+            "#server-to-user-",
+            "é",
+            "a\0",
+            "a:b",
+            "#server-to-user-a\0b",
+        ] {
             assert_eq!(ChannelKind::of(bad), None, "{bad}");
         }
         assert_eq!(user_of(&channel_of("é 7")), Some("é 7"));

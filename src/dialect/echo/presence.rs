@@ -69,9 +69,8 @@ impl EchoLive {
     ) -> Result<EchoMember, SubscriptionRefused> {
         let app = &self.place.settings;
         match data {
-            Some(data) => {
-                EchoMember::of_channel_data(data, app, context.parser).ok_or(SubscriptionRefused::Member)
-            }
+            Some(data) => EchoMember::of_channel_data(data, app, context.parser)
+                .ok_or(SubscriptionRefused::Member),
             None => {
                 let user = self
                     .rare
@@ -87,7 +86,12 @@ impl EchoLive {
     }
 
     /// Hears what the owner says to the oldest wish.
-    pub(super) fn answer(&mut self, answer: PresenceAnswer, context: &mut Context<'_>, out: &mut Actions) {
+    pub(super) fn answer(
+        &mut self,
+        answer: PresenceAnswer,
+        context: &mut Context<'_>,
+        out: &mut Actions,
+    ) {
         let (name, joined) = match answer {
             PresenceAnswer::Present { channel, list } => (channel, Ok(list)),
             PresenceAnswer::Full(channel) => (channel, Err(SubscriptionRefused::Full)),

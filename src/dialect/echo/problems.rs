@@ -48,8 +48,11 @@ impl EchoSettings {
         }
         let (mut ids, mut keys) = (AHashSet::new(), AHashSet::new());
         for (place, app) in self.app.iter().enumerate() {
-            let name =
-                if app.id.is_empty() { format!("number {}", place + 1) } else { format!("{:?}", app.id) };
+            let name = if app.id.is_empty() {
+                format!("number {}", place + 1)
+            } else {
+                format!("{:?}", app.id)
+            };
             let problem = |what: &str| format!("[[echo.app]] {name}: {what}");
             if !ids.insert(&app.id) && !app.id.is_empty() {
                 problems.push(problem("two apps have this id: give each its own"));
@@ -62,8 +65,10 @@ impl EchoSettings {
         if let Some(redis) = &self.redis
             && !self.app.iter().any(|app| app.id == redis.app)
         {
-            problems
-                .push(format!("[echo.redis] app = {:?}: there is no [[echo.app]] with this id", redis.app));
+            problems.push(format!(
+                "[echo.redis] app = {:?}: there is no [[echo.app]] with this id",
+                redis.app
+            ));
         }
         problems
     }
@@ -75,12 +80,16 @@ impl AppSettings {
         for (name, value) in [("id", &self.id), ("key", &self.key)] {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             if value.is_empty() || !value.bytes().all(is_plain) {
-                problems.push(format!("{name} has letters, digits, \"-\", \"_\" and \".\", at least one"));
+                problems.push(format!(
+                    "{name} has letters, digits, \"-\", \"_\" and \".\", at least one"
+                ));
             }
         }
         match (&self.secret, &self.secret_file) {
             (None, None) => problems.push("no secret: add secret_file (or secret)".into()),
-            (Some(_), Some(_)) => problems.push("both secret and secret_file: leave one out".into()),
+            (Some(_), Some(_)) => {
+                problems.push("both secret and secret_file: leave one out".into())
+            }
             (Some(secret), None) if secret.0.is_empty() => problems.push("secret is empty".into()),
             _ => {}
         }
@@ -128,8 +137,14 @@ mod tests {
             (AppSettings { secret: None, ..app("a") }, "no secret"),
             (AppSettings { secret_file: Some("x".into()), ..app("a") }, "both secret"),
             (AppSettings { secret: Some(Secret(String::new())), ..app("a") }, "secret is empty"),
-            (AppSettings { message_bytes_max: 1024, ..app("a") }, "member_bytes_max = 1024 does not fit"),
-            (AppSettings { member_bytes_max: 70_000, ..app("a") }, "does not fit into message_bytes_max"),
+            (
+                AppSettings { message_bytes_max: 1024, ..app("a") },
+                "member_bytes_max = 1024 does not fit",
+            ),
+            (
+                AppSettings { member_bytes_max: 70_000, ..app("a") },
+                "does not fit into message_bytes_max",
+            ),
             (AppSettings { webhook: url("ftp://x"), ..app("a") }, "webhook url"),
         ] {
             let found = problems(vec![app]);
@@ -138,7 +153,8 @@ mod tests {
         for (path, is_good) in
             [("", true), ("/ws", true), ("/a/b", true), ("ws", false), ("/", false), ("/é", false)]
         {
-            let settings = EchoSettings { path: path.into(), app: vec![app("a")], ..Default::default() };
+            let settings =
+                EchoSettings { path: path.into(), app: vec![app("a")], ..Default::default() };
             assert_eq!(settings.problems(true).is_empty(), is_good, "{path}");
         }
         let redis = Some(Broadcaster { app: "other".into(), prefix: String::new() });

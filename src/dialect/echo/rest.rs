@@ -43,7 +43,8 @@ pub(super) fn body_bytes_max(path: &str, settings: &EchoSettings) -> Option<usiz
 /// The path without `[echo] path`, if it is one of ours. Requests are served with that and without: PHP's library loses
 /// it where it resolves the path of a batch, or a `path` without a slash at its end (RFC 3986 section 5.3).
 fn own_path<'a>(path: &'a str, settings: &EchoSettings) -> Option<&'a str> {
-    let is_ours = |path: &&str| *path == "/up" || path.starts_with("/apps/") || path.starts_with("/users/");
+    let is_ours =
+        |path: &&str| *path == "/up" || path.starts_with("/apps/") || path.starts_with("/users/");
     path.strip_prefix(&*settings.path).filter(is_ours).or(Some(path).filter(is_ours))
 }
 
@@ -120,7 +121,9 @@ impl<'a> Route<'a> {
                     (1, ["channels", ..]) => Some(Self::Channels(id)),
                     (1, ["connections", ..]) => Some(Self::Connections(id)),
                     (2, ["channels", name, ..]) => Some(Self::Channel(id, percent_decoded(name)?)),
-                    (3, ["channels", name, "users", ..]) => Some(Self::Members(id, percent_decoded(name)?)),
+                    (3, ["channels", name, "users", ..]) => {
+                        Some(Self::Members(id, percent_decoded(name)?))
+                    }
                     (3, ["users", user, "terminate_connections", ..]) => {
                         Some(Self::Terminate(Some(id), percent_decoded(user)?))
                     }
@@ -143,7 +146,9 @@ impl<'a> Route<'a> {
     fn app(&self) -> Option<&str> {
         match self {
             Self::Up => None,
-            Self::Events(id) | Self::Batch(id) | Self::Channels(id) | Self::Connections(id) => Some(id),
+            Self::Events(id) | Self::Batch(id) | Self::Channels(id) | Self::Connections(id) => {
+                Some(id)
+            }
             Self::Channel(id, _) | Self::Members(id, _) => Some(id),
             Self::Terminate(id, _) => id.as_deref(),
         }
@@ -168,7 +173,8 @@ fn publish(
 ) -> Result<Served, RequestRefused> {
     let (now, draft) = (context.now, &mut *context.draft);
     read(context.parser.parse(body, |event| {
-        let broadcast = Broadcast::read(event.object(), event.json, BroadcastForm::Request, &app.settings)?;
+        let broadcast =
+            Broadcast::read(event.object(), event.json, BroadcastForm::Request, &app.settings)?;
         send(std::slice::from_ref(&broadcast), app, now, draft, out)?;
         let Some(info) = broadcast.info else { return Ok(json(b"{}")) };
         let channels = broadcast.channels.iter();
@@ -204,7 +210,11 @@ fn batch<'a>(event: &Event<'a, 'a>, app: &App) -> Result<Vec<Broadcast<'a>>, Req
     let list = list.ok_or_else(|| bad("\"batch\" must be a list of events"))?;
     if is_over(list.len(), app.settings.batch_events_max) {
         // Clients of the reference look for its first words.
-        return Err(bad(&format!("Batch too large: at most {} events", app.settings.batch_events_max)).into());
+        return Err(bad(&format!(
+            "Batch too large: at most {} events",
+            app.settings.batch_events_max
+        ))
+        .into());
     }
     let texts = elements(event.written("batch").unwrap_or_default());
     let read = |(one, text): (crate::event::Value<'a, 'a>, &'a [u8])| {
@@ -225,8 +235,9 @@ fn send(
     if broadcasts.iter().any(|broadcast| broadcast.is_too_long(&app.settings)) {
         // Clients of the reference look for its first words.
         let bytes_max = app.settings.data_bytes_max;
-        let reason =
-            format!("The data content of this event exceeds the allowed maximum ({bytes_max} bytes).");
+        let reason = format!(
+            "The data content of this event exceeds the allowed maximum ({bytes_max} bytes)."
+        );
         return Err(RequestRefused(413, reason));
     }
     let publish = &mut |publication| out.push(Action::Publish(Box::new(publication)));
@@ -314,7 +325,11 @@ fn refusal(status: u16, reason: &str) -> Served {
 }
 
 /// The body that answers what a request has asked of presence.
-pub(super) fn answer(asked: &PresenceQuestion, answer: &PresenceAnswer, context: &Context<'_>) -> Vec<u8> {
+pub(super) fn answer(
+    asked: &PresenceQuestion,
+    answer: &PresenceAnswer,
+    context: &Context<'_>,
+) -> Vec<u8> {
     let PresenceRequest::Inquire(inquiry) = &asked.request else { return Vec::new() };
     announce::answer(&asked.app, inquiry, answer, context.retained, context.now).into_bytes()
 }

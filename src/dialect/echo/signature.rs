@@ -17,7 +17,11 @@ use subtle::ConstantTimeEq as _;
 const CLOCK_DIFFERENCE_S_MAX: u64 = 600;
 
 /// Whether `signature` is what the app's secret makes of a text, given in parts; in lower-case hexadecimal digits.
-pub(super) fn is_signed<'a>(app: &App, text: impl Iterator<Item = &'a [u8]>, signature: &str) -> bool {
+pub(super) fn is_signed<'a>(
+    app: &App,
+    text: impl Iterator<Item = &'a [u8]>,
+    signature: &str,
+) -> bool {
     let mut mac = Hmac::<Sha256>::new_from_slice(app.secret.0.as_bytes()).expect("any key will do");
     text.for_each(|part| mac.update(part));
     let ours = hex(&mac.finalize().into_bytes());
@@ -48,7 +52,8 @@ impl<'a> Query<'a> {
             }
             (key, decoded(value))
         };
-        let mut sent: SmallVec<_> = text.split('&').filter(|text| !text.is_empty()).map(pair).collect();
+        let mut sent: SmallVec<_> =
+            text.split('&').filter(|text| !text.is_empty()).map(pair).collect();
         let mut joined = join_lists(&sent);
         let by_key = |(one, _): &Parameter<'_>, (other, _): &Parameter<'_>| one.cmp(other);
         sent.sort_by(by_key);
@@ -59,7 +64,11 @@ impl<'a> Query<'a> {
     /// A parameter's bytes; the last when it is there twice, and those of a list with commas between them.
     pub(super) fn bytes(&self, key: &str) -> Option<&[u8]> {
         let parameters = self.joined.as_ref().unwrap_or(&self.sent);
-        parameters.iter().rev().find(|(name, _)| **name == *key.as_bytes()).map(|(_, value)| &**value)
+        parameters
+            .iter()
+            .rev()
+            .find(|(name, _)| **name == *key.as_bytes())
+            .map(|(_, value)| &**value)
     }
 
     /// A parameter's text; nothing when it is none.
@@ -135,8 +144,9 @@ impl<'a> Paths<'a> {
     fn signed(self) -> impl Iterator<Item = Cow<'a, [u8]>> {
         let Self { sent, own, prefix } = self;
         let written = move || {
-            let restored =
-                move || (own == sent && !prefix.is_empty()).then(|| format!("{prefix}{own}").into());
+            let restored = move || {
+                (own == sent && !prefix.is_empty()).then(|| format!("{prefix}{own}").into())
+            };
             let others = std::iter::once_with(move || (own != sent).then_some(Cow::Borrowed(own)));
             let others = others.chain(std::iter::once_with(restored)).flatten();
             std::iter::once(Cow::Borrowed(sent)).chain(others)
@@ -145,8 +155,9 @@ impl<'a> Paths<'a> {
             Cow::Borrowed(path) => Cow::Borrowed(path.as_bytes()),
             Cow::Owned(path) => Cow::Owned(path.into_bytes()),
         };
-        let decode =
-            |path: Cow<'a, str>| path.contains('%').then(|| Cow::Owned(percent_decode_str(&path).collect()));
+        let decode = |path: Cow<'a, str>| {
+            path.contains('%').then(|| Cow::Owned(percent_decode_str(&path).collect()))
+        };
         written().map(bytes).chain(std::iter::once_with(written).flatten().filter_map(decode))
     }
 }
@@ -170,7 +181,9 @@ pub(super) fn check(
     }
     let then_s = query.text("auth_timestamp").parse::<u64>().ok();
     if then_s.is_none_or(|then_s| then_s.abs_diff(now.unix_ms / 1000) > CLOCK_DIFFERENCE_S_MAX) {
-        return Err("auth_timestamp must be the unix time in seconds, within 600 s of this server's clock");
+        return Err(
+            "auth_timestamp must be the unix time in seconds, within 600 s of this server's clock",
+        );
     }
     let body_md5 = query.bytes("body_md5");
     let is_body = |md5: &[u8]| md5 == hex(&Md5::digest(request.body)).as_bytes();
@@ -208,13 +221,20 @@ mod tests {
         let (path, body) = ("/apps/3/events", body.as_bytes());
         let request = Request { method: "POST", path, query, body, ..Request::default() };
         let paths = Paths { sent: path, own: path, prefix: "" };
-        check(&request, paths, &Query::of(query), &app, Now { monotonic_ns: 0, unix_ms: now_s * 1000 })
+        check(
+            &request,
+            paths,
+            &Query::of(query),
+            &app,
+            Now { monotonic_ns: 0, unix_ms: now_s * 1000 },
+        )
     }
 
     #[test]
     fn a_request_is_signed_in_whatever_order_and_writing_its_parameters_come() {
         let first = "auth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0";
-        let query = format!("{first}&body_md5=ec365a775a4cd0599faeb73354201b6f&auth_signature={SIGNATURE}");
+        let query =
+            format!("{first}&body_md5=ec365a775a4cd0599faeb73354201b6f&auth_signature={SIGNATURE}");
         assert_eq!(vector(&query, BODY, 1_353_088_179), Ok(()));
         let mut parameters: Vec<&str> = query.split('&').collect();
         parameters.reverse();

@@ -11,7 +11,12 @@ use crate::json::quoted;
 const REFUSED: u16 = 4009;
 
 impl EchoLive {
-    pub(super) fn sign_in(&mut self, wish: &SignInMessage, context: &mut Context<'_>, out: &mut Actions) {
+    pub(super) fn sign_in(
+        &mut self,
+        wish: &SignInMessage,
+        context: &mut Context<'_>,
+        out: &mut Actions,
+    ) {
         if let Err(message) = self.try_sign_in(wish, context, out) {
             error(REFUSED, message, out);
         }
@@ -26,8 +31,9 @@ impl EchoLive {
         if !is_good(&self.place, self.socket, Signed::User(&wish.user_data), &wish.auth) {
             return Err("The signature of the user data is missing or invalid.");
         }
-        let member = EchoMember::of_user_data(&wish.user_data, &self.place.settings, context.parser)
-            .ok_or("The user data are invalid.")?;
+        let member =
+            EchoMember::of_user_data(&wish.user_data, &self.place.settings, context.parser)
+                .ok_or("The user data are invalid.")?;
         let known = self.rare.as_ref().and_then(|rare| rare.user.as_ref());
         match known {
             Some(known) if known.user != member.user => {

@@ -16,12 +16,16 @@ impl SocketId {
     /// When it is none. One that is well-formed and cannot be any of ours is nobody's: `Ok(None)`.
     pub fn read(text: &str) -> Result<Option<Self>, NoSocketId> {
         let (high, low) = text.split_once('.').ok_or(NoSocketId)?;
-        let is_number = |half: &str| !half.is_empty() && half.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number =
+            |half: &str| !half.is_empty() && half.bytes().all(|byte| byte.is_ascii_digit());
         if !is_number(high) || !is_number(low) {
             return Err(NoSocketId);
         }
-        let half = |half: &str| (half.len() <= DIGITS_MAX).then(|| half.parse::<u32>().ok()).flatten();
-        Ok(half(high).zip(half(low)).map(|(high, low)| Self(u64::from(high) << 32 | u64::from(low))))
+        let half =
+            |half: &str| (half.len() <= DIGITS_MAX).then(|| half.parse::<u32>().ok()).flatten();
+        Ok(half(high)
+            .zip(half(low))
+            .map(|(high, low)| Self(u64::from(high) << 32 | u64::from(low))))
     }
 }
 
@@ -67,9 +71,9 @@ impl EchoReach {
     pub fn of(meta: &[u8]) -> Self {
         match meta {
             [] => Self::All,
-            [_, id @ ..] => {
-                id.try_into().map_or(Self::Last, |id| Self::AllBut(SocketId(u64::from_be_bytes(id))))
-            }
+            [_, id @ ..] => id
+                .try_into()
+                .map_or(Self::Last, |id| Self::AllBut(SocketId(u64::from_be_bytes(id)))),
         }
     }
 }

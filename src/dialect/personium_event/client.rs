@@ -1,8 +1,8 @@
 //! The client's end of the Personium event bus: the token, then the subscription, then events.
 
 use crate::dialect::client::{
-    ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient, Sample,
-    Site, Subscriber, TokenPlace, claims, json, token_table,
+    ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
+    Sample, Site, Subscriber, TokenPlace, claims, json, token_table,
 };
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, json as value};
@@ -36,7 +36,9 @@ impl AnswerKeys {
         if access_token.is_some() {
             return ClientHeard::Secret;
         }
-        let Some(response) = response.filter(|_| event_type.is_none()) else { return ClientHeard::Event };
+        let Some(response) = response.filter(|_| event_type.is_none()) else {
+            return ClientHeard::Event;
+        };
         let mut words = [Some(response), result].into_iter().flatten();
         let has_failed = words.any(|word| word.eq_ignore_ascii_case("error"));
         match stage {
@@ -65,7 +67,9 @@ impl DialectClient for EventBusClient {
             ClientStage::Subscription => {
                 let prefix = |wanted: &Option<String>| json(&wanted.as_deref().unwrap_or("*"));
                 let (kind, object) = (prefix(&wish.type_prefix), prefix(&wish.object_prefix));
-                ClientStep::ask(format!("{{\"subscribe\":{{\"Type\":{kind},\"Object\":{object}}}}}"))
+                ClientStep::ask(format!(
+                    "{{\"subscribe\":{{\"Type\":{kind},\"Object\":{object}}}}}"
+                ))
             }
             ClientStage::Following => None,
         }
@@ -129,8 +133,7 @@ impl DialectClient for EventBusClient {
 }
 
 /// What a close of an open session means in both Personium dialects.
-pub(in crate::dialect) const SESSION_ENDED: &str =
-    "the session ended: the token expired or a later one was refused; connect again with a new token";
+pub(in crate::dialect) const SESSION_ENDED: &str = "the session ended: the token expired or a later one was refused; connect again with a new token";
 
 /// The claims of a token of a cell, with a scope.
 pub(in crate::dialect) fn personium_claims(
@@ -154,7 +157,8 @@ mod tests {
 
     fn talk(token: Option<&str>) -> ClientTalk {
         let token = token.map(String::from);
-        let wish = ClientWish { token, type_prefix: Some("chat\"".into()), ..ClientWish::default() };
+        let wish =
+            ClientWish { token, type_prefix: Some("chat\"".into()), ..ClientWish::default() };
         ClientTalk::new(&EventBusClient, wish)
     }
 
@@ -174,10 +178,12 @@ mod tests {
     fn answers_of_both_spellings_are_no_events() {
         let mut talk = talk(Some("t"));
         talk.open();
-        let current = r#"{"Response":"AccessToken","ExpiresIn":3600,"Timestamp":1,"Result":"Success"}"#;
+        let current =
+            r#"{"Response":"AccessToken","ExpiresIn":3600,"Timestamp":1,"Result":"Success"}"#;
         assert_eq!(talk.hear(current).1.len(), 1);
         assert_eq!(talk.hear(SUBSCRIBED).0, ClientHeard::Success("subscribed"));
-        let error = r#"{"Response":"Subscribe","Timestamp":1,"Reason":"Format error","Result":"Error"}"#;
+        let error =
+            r#"{"Response":"Subscribe","Timestamp":1,"Reason":"Format error","Result":"Error"}"#;
         assert_eq!(talk.hear(error).0, ClientHeard::Note);
         assert_eq!(talk.hear("{\"Type\":null}").0, ClientHeard::Event);
         assert_eq!(talk.hear("not JSON").0, ClientHeard::Event);

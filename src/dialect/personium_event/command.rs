@@ -3,7 +3,9 @@
 //! Of several keys in one message only the first of this order counts: token, subscribe, unsubscribe,
 //! state, external event. A key whose value is null is as if it were absent; further keys are ignored.
 
-use super::{Author, EXTERNAL_CHARS_MAX, NAMED, REQUEST_KEY_CHARS_MAX, RULE_BYTES_MAX, TOPIC, text};
+use super::{
+    Author, EXTERNAL_CHARS_MAX, NAMED, REQUEST_KEY_CHARS_MAX, RULE_BYTES_MAX, TOPIC, text,
+};
 use crate::event::{Event, TypedScalarValue as _, Value, ValueIntoString as _};
 use crate::frame::{Draft, Publication};
 use crate::wheel::Now;
@@ -130,7 +132,12 @@ impl<'a> External<'a> {
             Some(value) if value.is_null() => None,
             Some(value) => Some(value.into_string()?),
         };
-        Some(Self { kind: text("Type")?, object: text("Object")?, info: text("Info")?, request_key })
+        Some(Self {
+            kind: text("Type")?,
+            object: text("Object")?,
+            info: text("Info")?,
+            request_key,
+        })
     }
 
     /// The event as if a publisher had fed it; `None` when a part is too long, which has no answer.
@@ -141,8 +148,9 @@ impl<'a> External<'a> {
         now: Now,
         draft: &mut Draft,
     ) -> Option<Publication> {
-        let fits =
-            |text: &str| text.len() <= EXTERNAL_CHARS_MAX || text.chars().count() <= EXTERNAL_CHARS_MAX;
+        let fits = |text: &str| {
+            text.len() <= EXTERNAL_CHARS_MAX || text.chars().count() <= EXTERNAL_CHARS_MAX
+        };
         let key_fits = |key: &str| key.chars().count() <= REQUEST_KEY_CHARS_MAX;
         if ![self.kind, self.object, self.info].into_iter().all(fits)
             || !self.request_key.is_none_or(key_fits)

@@ -59,9 +59,15 @@ pub(super) fn session(spelling: Spelling, expires_in_s: u64, now: Now, out: &mut
 /// A command was done.
 pub(super) fn done(spelling: Spelling, command: &str, now: Now, out: &mut Actions) {
     out.send(|out| match spelling {
-        Spelling::Classic => put!(out, r#"{{"response":"success","timestamp":{}}}"#, now.unix_ms / 1000),
+        Spelling::Classic => {
+            put!(out, r#"{{"response":"success","timestamp":{}}}"#, now.unix_ms / 1000)
+        }
         Spelling::Current => {
-            put!(out, r#"{{"Response":"{command}","Timestamp":{},"Result":"Success"}}"#, now.unix_ms);
+            put!(
+                out,
+                r#"{{"Response":"{command}","Timestamp":{},"Result":"Success"}}"#,
+                now.unix_ms
+            );
         }
     });
 }
@@ -77,7 +83,11 @@ pub(super) fn error(
     let reason = reason.text(spelling);
     out.send(|out| match spelling {
         Spelling::Classic => {
-            put!(out, r#"{{"reason":"{reason}","response":"error","timestamp":{}}}"#, now.unix_ms / 1000)
+            put!(
+                out,
+                r#"{{"reason":"{reason}","response":"error","timestamp":{}}}"#,
+                now.unix_ms / 1000
+            )
         }
         Spelling::Current => put_error(command, reason, now, out),
     });
@@ -224,7 +234,11 @@ impl<'t, 'i> EventFields<'t, 'i> {
 
     /// Appends the current form.
     pub(super) fn current(&self, now: Now, out: &mut Vec<u8>) {
-        let schema = if matches!(self.schema, EventField::Text("")) { EventField::Null } else { self.schema };
+        let schema = if matches!(self.schema, EventField::Text("")) {
+            EventField::Null
+        } else {
+            self.schema
+        };
         self.put_common(schema, out);
         out.extend_from_slice(br#","Timestamp":"#);
         put!(out, "{}", self.timestamp_ms.unwrap_or(now.unix_ms));
@@ -240,7 +254,11 @@ impl<'t, 'i> EventFields<'t, 'i> {
         self.request_key.put(out);
         out.extend_from_slice(br#","Schema":"#);
         schema.put(out);
-        out.extend_from_slice(if self.external { br#","External":true"# } else { br#","External":false"# });
+        out.extend_from_slice(if self.external {
+            br#","External":true"#
+        } else {
+            br#","External":false"#
+        });
         out.extend_from_slice(br#","Object":"#);
         self.object.put(out);
         out.extend_from_slice(br#","Info":"#);

@@ -1,8 +1,8 @@
 //! The client's end of a Personium topic: the token, then data.
 
 use crate::dialect::client::{
-    ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient, Sample,
-    Site, Subscriber, TokenPlace, json, token_table,
+    ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
+    Sample, Site, Subscriber, TokenPlace, json, token_table,
 };
 use crate::dialect::personium_event::client::{AnswerKeys, SESSION_ENDED, personium_claims};
 use serde_json::{Map, Value};
@@ -84,7 +84,11 @@ impl DialectClient for TopicClient {
 
     fn sample(&self, site: &Site, topic: &str, _: usize) -> Sample {
         let address = format!("topic/{}/{}/stream.topic.{topic}", site.cell, site.folder);
-        Sample::unchanged(address, r#"{"From":"https://bench.example/","Body":{"Info":""#.into(), r#""}}"#)
+        Sample::unchanged(
+            address,
+            r#"{"From":"https://bench.example/","Body":{"Info":""#.into(),
+            r#""}}"#,
+        )
     }
 }
 
@@ -94,7 +98,10 @@ mod tests {
     use crate::dialect::client::ClientTalk;
 
     fn talk() -> ClientTalk {
-        ClientTalk::new(&TopicClient, ClientWish { token: Some("a\"b".into()), ..ClientWish::default() })
+        ClientTalk::new(
+            &TopicClient,
+            ClientWish { token: Some("a\"b".into()), ..ClientWish::default() },
+        )
     }
 
     #[test]
@@ -102,11 +109,16 @@ mod tests {
         let mut talk = talk();
         assert_eq!(talk.open(), [r#"{"AccessToken":"a\"b"}"#]);
         assert!(talk.meaning(1000).contains("stream-receive"));
-        let current = r#"{"Response":"AccessToken","ExpiresIn":3600,"Timestamp":1,"Result":"Success"}"#;
+        let current =
+            r#"{"Response":"AccessToken","ExpiresIn":3600,"Timestamp":1,"Result":"Success"}"#;
         assert_eq!(talk.hear(current), (ClientHeard::Success("token accepted"), vec![]));
-        let expired = r#"{"Response":"Unknown","Timestamp":1,"Reason":"Session expired","Result":"Error"}"#;
+        let expired =
+            r#"{"Response":"Unknown","Timestamp":1,"Reason":"Session expired","Result":"Error"}"#;
         assert_eq!(talk.hear(expired).0, ClientHeard::Note);
-        assert_eq!(talk.hear(r#"{"From":"https://c/","Response":"x","Body":null}"#).0, ClientHeard::Event);
+        assert_eq!(
+            talk.hear(r#"{"From":"https://c/","Response":"x","Body":null}"#).0,
+            ClientHeard::Event
+        );
         assert!(talk.meaning(1000).contains("expired"));
     }
 
@@ -114,8 +126,7 @@ mod tests {
     fn a_token_is_required_and_one_that_is_refused_says_why() {
         let mut talk = talk();
         talk.open();
-        let inactive =
-            r#"{"Response":"AccessToken","Timestamp":1,"Reason":"Token inactive","Result":"Error"}"#;
+        let inactive = r#"{"Response":"AccessToken","Timestamp":1,"Reason":"Token inactive","Result":"Error"}"#;
         assert_eq!(talk.hear(inactive).0, ClientHeard::Refusal("Token inactive".into()));
         assert!(talk.refusal("Token inactive").contains("stream-receive"));
         assert!(TopicClient.prepare("/c/__topic/b/x", &mut ClientWish::default()).is_err());

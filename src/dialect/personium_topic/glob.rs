@@ -31,7 +31,9 @@ pub(super) fn select<'a>(globs: impl ExactSizeIterator<Item = &'a str>, place: &
 fn matches(glob: &str, place: &str) -> bool {
     let mut parts = place.split('/');
     glob.len() <= GLOB_BYTES_MAX
-        && glob.split('/').all(|glob| parts.next().is_some_and(|part| wildcard::matches(glob, part)))
+        && glob
+            .split('/')
+            .all(|glob| parts.next().is_some_and(|part| wildcard::matches(glob, part)))
         && parts.next().is_none()
 }
 

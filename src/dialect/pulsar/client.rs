@@ -2,8 +2,8 @@
 //! producer sends messages, each of which is answered.
 
 use crate::dialect::client::{
-    ClientExample, ClientProfile, ClientStage, DialectClient, DurableProducer, NUMBER_DIGITS, Sample, Site,
-    Subscriber, TokenPlace,
+    ClientExample, ClientProfile, ClientStage, DialectClient, DurableProducer, NUMBER_DIGITS,
+    Sample, Site, Subscriber, TokenPlace,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -43,7 +43,9 @@ impl DialectClient for PulsarClient {
 
     fn meaning(&self, code: u16, _: ClientStage) -> Option<&'static str> {
         Some(match code {
-            4002 => "the subscription cannot be had: another consumer has it, or the daemon's log says more",
+            4002 => {
+                "the subscription cannot be had: another consumer has it, or the daemon's log says more"
+            }
             4003 => "a message that we sent was not understood; see --send",
             4005 => {
                 "no token was given, or it is expired or signed with another secret; use --token-file or FANFARE_TOKEN"
@@ -84,7 +86,9 @@ impl DialectClient for PulsarClient {
         Some(DurableProducer {
             path: format!("/ws/v2/producer/{}", durable_topic(site, topic)),
             message: |payload| format!(r#"{{"payload":"{}"}}"#, STANDARD.encode(payload)),
-            numbered: |payload| (format!(r#"{{"payload":"{}","key":""#, STANDARD.encode(payload)), TAIL),
+            numbered: |payload| {
+                (format!(r#"{{"payload":"{}","key":""#, STANDARD.encode(payload)), TAIL)
+            },
             stored: r#"{"result":"ok""#,
         })
     }
@@ -130,12 +134,15 @@ mod tests {
 
     #[test]
     fn consumers_and_readers_are_told_by_their_paths() {
-        for path in
-            ["/ws/consumer/persistent/p/c/n/t/s", "/ws/v2/reader/persistent/t/n/x", "/ws/v3/consumer/s"]
-        {
+        for path in [
+            "/ws/consumer/persistent/p/c/n/t/s",
+            "/ws/v2/reader/persistent/t/n/x",
+            "/ws/v3/consumer/s",
+        ] {
             assert!(is_listener(path), "{path}");
         }
-        for path in ["/ws/v2/producer/persistent/t/n/x", "/ws/", "/x/ws/v2/reader/persistent/t/n/x"] {
+        for path in ["/ws/v2/producer/persistent/t/n/x", "/ws/", "/x/ws/v2/reader/persistent/t/n/x"]
+        {
             assert!(!is_listener(path), "{path}");
         }
     }

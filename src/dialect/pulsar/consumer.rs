@@ -39,7 +39,8 @@ impl ConsumerCommand {
         Ok(match kind.as_deref() {
             Some("permit") => {
                 let permits = permits.and_then(|permits| i32::try_from(permits).ok());
-                let permits = permits.ok_or("Missing required permitMessages field for 'permit' command")?;
+                let permits =
+                    permits.ok_or("Missing required permitMessages field for 'permit' command")?;
                 // What takes permits back does not exist.
                 Self::Permit(permits.max(0).unsigned_abs())
             }
@@ -65,11 +66,17 @@ mod tests {
             (r#"{"messageId" : "CAAQAw=="}"#, ConsumerCommand::Ack(id())),
             (r#"{"type":"ack","messageId":"CAAQAzAA"}"#, ConsumerCommand::Ack(id())),
             (r#"{"type":5,"messageId":"CAAQAw","x":{}}"#, ConsumerCommand::Ack(id())),
-            (r#"{"type":"negativeAcknowledge","messageId":"CAAQAw=="}"#, ConsumerCommand::Nack(id())),
+            (
+                r#"{"type":"negativeAcknowledge","messageId":"CAAQAw=="}"#,
+                ConsumerCommand::Nack(id()),
+            ),
             (r#"{"type":"permit","permitMessages":100}"#, ConsumerCommand::Permit(100)),
             (r#"{"type":"permit","permitMessages":"5"}"#, ConsumerCommand::Permit(5)),
             (r#"{"type":"permit","permitMessages":-5}"#, ConsumerCommand::Permit(0)),
-            (r#"{"type":"permit","permitMessages":2147483647}"#, ConsumerCommand::Permit(i32::MAX as u32)),
+            (
+                r#"{"type":"permit","permitMessages":2147483647}"#,
+                ConsumerCommand::Permit(i32::MAX as u32),
+            ),
             (r#"{"type":"unsubscribe"}"#, ConsumerCommand::Unsubscribe),
             (r#"{"type":"isEndOfTopic"}"#, ConsumerCommand::AskEnd),
             (
@@ -105,7 +112,10 @@ mod tests {
             r#"{"messageId":5}"#,
             r#"{"messageId":""}"#,
         ] {
-            assert!(matches!(ConsumerCommand::read(text), Ok(ConsumerCommand::Ack(Err(_)))), "{text}");
+            assert!(
+                matches!(ConsumerCommand::read(text), Ok(ConsumerCommand::Ack(Err(_)))),
+                "{text}"
+            );
         }
     }
 }

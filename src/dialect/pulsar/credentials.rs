@@ -87,7 +87,8 @@ pub(super) fn end_of(grant: &Grant, now: Now) -> Tick {
 
 /// What a token grants, in words.
 pub(super) fn granted(grant: &Grant, settings: &PulsarSettings) -> Result<String, String> {
-    let verbs = [("produce", "pulsar_produce"), ("consume", "pulsar_consume"), ("read", "pulsar_read")];
+    let verbs =
+        [("produce", "pulsar_produce"), ("consume", "pulsar_consume"), ("read", "pulsar_read")];
     if verbs.iter().all(|(_, claim)| grant.list(claim).is_none()) {
         return match settings.default_rights {
             DefaultRights::All => Ok("produce, consume and read, all topics (pulsar.default_rights)".into()),
@@ -97,7 +98,8 @@ pub(super) fn granted(grant: &Grant, settings: &PulsarSettings) -> Result<String
         };
     }
     let each = verbs.iter().filter_map(|(verb, claim)| Some((verb, grant.list(claim)?)));
-    let each: Vec<String> = each.map(|(verb, globs)| format!("{verb} {}", of_list(&globs))).collect();
+    let each: Vec<String> =
+        each.map(|(verb, globs)| format!("{verb} {}", of_list(&globs))).collect();
     Ok(each.join("; "))
 }
 
@@ -130,7 +132,11 @@ mod tests {
                 (json!({"pulsar_read": null}), [false; 3]),
                 (json!({"pulsar_read": {"*/*/*": true}}), [false; 3]),
             ] {
-                assert_eq!(may(&granted(claims.clone(), settings)), expected, "{claims} {settings}");
+                assert_eq!(
+                    may(&granted(claims.clone(), settings)),
+                    expected,
+                    "{claims} {settings}"
+                );
             }
         }
     }

@@ -18,7 +18,8 @@ pub(super) fn deliver(
     now: Now,
 ) -> Publication {
     let id = MessageId { position: message.position, partition: form.partition };
-    let version = if form.variant == ApiVersion::First as u8 { ApiVersion::First } else { ApiVersion::Later };
+    let version =
+        if form.variant == ApiVersion::First as u8 { ApiVersion::First } else { ApiVersion::Later };
     draft.address(&[], b"");
     draft.text(|out| put_message(&message.message(), id, form.redeliveries, version, out));
     draft.finish(now)
@@ -74,7 +75,12 @@ pub(super) fn put_message(
 }
 
 /// Appends what a producer is told whose message is stored.
-pub(super) fn put_ack(id: MessageId, context: Option<&str>, version: ApiVersion, out: &mut Vec<u8>) {
+pub(super) fn put_ack(
+    id: MessageId,
+    context: Option<&str>,
+    version: ApiVersion,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(br#"{"result":"ok","messageId":""#);
     id.write(out);
     out.push(b'"');
@@ -166,7 +172,13 @@ mod tests {
             r#"{"result":"ok","messageId":"CAAQAw==","context":"1"}"#
         );
         assert_eq!(
-            said(|out| put_error(SendError::Unknown, "no \"room\"", Some("1"), ApiVersion::First, out)),
+            said(|out| put_error(
+                SendError::Unknown,
+                "no \"room\"",
+                Some("1"),
+                ApiVersion::First,
+                out
+            )),
             r#"{"result":"send-error:8","errorMsg":"no \"room\"","context":"1"}"#
         );
     }

@@ -77,7 +77,8 @@ pub(super) fn properties<'a>(key: &str, value: &'a RawValue) -> Result<Propertie
             Some(place) => found[place].1 = value,
             None => {
                 if found.len() == FEW_PROPERTIES {
-                    places.extend(found.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)));
+                    places
+                        .extend(found.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)));
                 }
                 if found.len() >= FEW_PROPERTIES {
                     places.insert(name.clone(), found.len());
@@ -125,10 +126,17 @@ mod tests {
     #[test]
     fn what_is_no_string_is_made_one() {
         let seen =
-            read(" {\"a\":5,\"b\":1.50e2,\"c\":true,\"d\":null,\"\\u0065\":\"x\\ny\"} {garbage").unwrap();
-        let seen: Vec<_> = seen.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
-        let expected =
-            [("a", Some("5")), ("b", Some("1.50e2")), ("c", Some("true")), ("d", None), ("e", Some("x\ny"))];
+            read(" {\"a\":5,\"b\":1.50e2,\"c\":true,\"d\":null,\"\\u0065\":\"x\\ny\"} {garbage")
+                .unwrap();
+        let seen: Vec<_> =
+            seen.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
+        let expected = [
+            ("a", Some("5")),
+            ("b", Some("1.50e2")),
+            ("c", Some("true")),
+            ("d", None),
+            ("e", Some("x\ny")),
+        ];
         assert_eq!(seen, expected);
     }
 
@@ -155,7 +163,10 @@ mod tests {
             assert!(read(bad).is_err(), "{bad}");
         }
         assert!(read("{\"a\":[[[").is_err());
-        assert!(read(&format!("{{\"a\":{}", "[".repeat(1_000_000))).is_err(), "deep nesting does no harm");
+        assert!(
+            read(&format!("{{\"a\":{}", "[".repeat(1_000_000))).is_err(),
+            "deep nesting does no harm"
+        );
     }
 
     #[test]
@@ -181,10 +192,14 @@ mod tests {
         let read = properties("p", value(r#"{"a":1,"b":"x","a":true,"c":null}"#)).unwrap();
         let expected = [("a", Some("true")), ("b", Some("x")), ("c", None)];
         assert_eq!(read, expected.map(|(name, value)| (name.into(), value.map(Cow::from))));
-        let many: Vec<String> = (0..200_000).map(|at| format!("\"{}\":{at}", at % 50_000)).collect();
+        let many: Vec<String> =
+            (0..200_000).map(|at| format!("\"{}\":{at}", at % 50_000)).collect();
         let many = format!("{{{}}}", many.join(","));
         let read = properties("p", value(&many)).unwrap();
         assert_eq!((read.len(), &read[7]), (50_000, &("7".into(), Some("150007".into()))));
-        assert!(properties("p", value("[]")).is_err() && properties("p", value("null")).unwrap().is_empty());
+        assert!(
+            properties("p", value("[]")).is_err()
+                && properties("p", value("null")).unwrap().is_empty()
+        );
     }
 }

@@ -4,8 +4,8 @@
 use super::jackson::shown;
 use crate::dialect::Rng;
 use crate::service::topic::{
-    ConsumerOptions, Flow, Hashing, MessageId, PAGE_TOPICS_MAX, ProducerOptions, ReaderOptions, ReaderStart,
-    SubscriptionType, TopicDomain, TopicName, TopicPattern, WantedTopics,
+    ConsumerOptions, Flow, Hashing, MessageId, PAGE_TOPICS_MAX, ProducerOptions, ReaderOptions,
+    ReaderStart, SubscriptionType, TopicDomain, TopicName, TopicPattern, WantedTopics,
 };
 use crate::text::LENIENT_BASE64;
 use base64::Engine as _;
@@ -67,7 +67,9 @@ impl<'a> Params<'a> {
     fn one_of<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<Option<T>, Wrong> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let found = words.iter().find(|(word, _)| *word == value);
-        found.map(|(_, meaning)| Some(*meaning)).ok_or_else(|| format!("Invalid {key} {}", shown(value)))
+        found
+            .map(|(_, meaning)| Some(*meaning))
+            .ok_or_else(|| format!("Invalid {key} {}", shown(value)))
     }
 
     fn name(&self, key: &str) -> Result<Option<Box<str>>, Wrong> {
@@ -76,7 +78,9 @@ impl<'a> Params<'a> {
             return Err(format!("{key} cannot be blank"));
         }
         if name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
-            return Err(format!("{key} has more than {NAME_BYTES_MAX} bytes, or control characters"));
+            return Err(format!(
+                "{key} has more than {NAME_BYTES_MAX} bytes, or control characters"
+            ));
         }
         Ok(Some(name.into()))
     }
@@ -102,7 +106,8 @@ pub(super) fn producing(
     remote: &str,
 ) -> Result<(ProducerOptions, Option<Box<str>>), Wrong> {
     let hashing = [("JavaStringHash", Hashing::Java), ("Murmur3_32Hash", Hashing::Murmur3)];
-    let routing = [("SinglePartition", false), ("RoundRobinPartition", true), ("CustomPartition", false)];
+    let routing =
+        [("SinglePartition", false), ("RoundRobinPartition", true), ("CustomPartition", false)];
     let compression = ["NONE", "LZ4", "ZLIB", "ZSTD", "SNAPPY"].map(|word| (word, ()));
     params.at_least("sendTimeoutMillis", 0, "sendTimeout needs to be >= 0")?;
     if params.is_true("batchingEnabled") {
@@ -220,8 +225,12 @@ fn check_dead_letters(topics: &WantedTopics, subscription: &str) -> Result<(), W
         // Their names are not known yet.
         WantedTopics::Matching { namespace, .. } => example(namespace).into_iter().collect(),
     };
-    let bad = known.iter().find_map(|topic| TopicName::read(topic.dead_letters(subscription).as_str()).err());
-    bad.map_or(Ok(()), |error| Err(format!("the topic for dead letters needs a deadLetterTopic: {error}")))
+    let bad = known
+        .iter()
+        .find_map(|topic| TopicName::read(topic.dead_letters(subscription).as_str()).err());
+    bad.map_or(Ok(()), |error| {
+        Err(format!("the topic for dead letters needs a deadLetterTopic: {error}"))
+    })
 }
 
 /// What a reader wants to be.
@@ -263,7 +272,11 @@ pub(super) fn wanted(params: &Params<'_>) -> Result<WantedTopics, Wrong> {
                         .into(),
                 );
             }
-            if topics.is_empty() { Err("topics is empty".into()) } else { Ok(WantedTopics::Several(topics)) }
+            if topics.is_empty() {
+                Err("topics is empty".into())
+            } else {
+                Ok(WantedTopics::Several(topics))
+            }
         }
     }
 }
@@ -280,7 +293,9 @@ fn pattern(text: &str) -> Result<WantedTopics, Wrong> {
     };
     let mut parts = short.splitn(3, '/');
     let (namespace, pattern) = match (parts.next(), parts.next(), parts.next()) {
-        (Some(tenant), Some(space), Some(pattern)) => (format!("persistent://{tenant}/{space}/"), pattern),
+        (Some(tenant), Some(space), Some(pattern)) => {
+            (format!("persistent://{tenant}/{space}/"), pattern)
+        }
         (Some(pattern), None, None) => ("persistent://public/default/".into(), pattern),
         _ => return Err("topicsPattern is persistent://TENANT/NAMESPACE/PATTERN".into()),
     };
@@ -289,7 +304,9 @@ fn pattern(text: &str) -> Result<WantedTopics, Wrong> {
     let whole = format!("^{}(?:{pattern})$", regex::escape(&namespace));
     let pattern = TopicPattern::new(&whole).map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => "topicsPattern is too complex".to_owned(),
-        _ => format!("topicsPattern {} is no regular expression that is known here", shown(pattern)),
+        _ => {
+            format!("topicsPattern {} is no regular expression that is known here", shown(pattern))
+        }
     })?;
     Ok(WantedTopics::Matching { namespace: namespace.into(), pattern })
 }
@@ -339,8 +356,14 @@ mod tests {
     #[test]
     fn a_consumer_is_exclusive_durable_and_pushed_to_unless_it_says_else() {
         let plain = consumer("").unwrap();
-        assert_eq!((plain.kind, plain.durable, plain.earliest), (SubscriptionType::Exclusive, true, false));
-        assert_eq!((plain.flow, plain.ack_timeout_ms, plain.nack_delay_ms), (Flow::Push(1000), 0, 60_000));
+        assert_eq!(
+            (plain.kind, plain.durable, plain.earliest),
+            (SubscriptionType::Exclusive, true, false)
+        );
+        assert_eq!(
+            (plain.flow, plain.ack_timeout_ms, plain.nack_delay_ms),
+            (Flow::Push(1000), 0, 60_000)
+        );
         assert_eq!((plain.redeliveries_max, plain.dead_letters, plain.priority), (0, None, 0));
         assert_eq!((&*plain.name, &*plain.remote), ("0000000abc", "127.0.0.1:5"));
         let other = consumer(
@@ -349,7 +372,10 @@ mod tests {
              pullMode=TRUE&cryptoFailureAction=nonsense&unknown=1&consumerName=later",
         )
         .unwrap();
-        assert_eq!((other.kind, other.durable, other.earliest), (SubscriptionType::KeyShared, false, true));
+        assert_eq!(
+            (other.kind, other.durable, other.earliest),
+            (SubscriptionType::KeyShared, false, true)
+        );
         assert_eq!((other.flow, other.ack_timeout_ms, other.nack_delay_ms), (Flow::Pull, 1000, 0));
         assert_eq!((&*other.name, other.priority), ("c 1", 3));
         for (query, window) in [("0", 1), ("1", 1), ("1000", 1000), ("2147483647", 1000)] {
@@ -383,7 +409,11 @@ mod tests {
                 let wrong = of(topics, subscription, "maxRedeliverCount=1").unwrap_err();
                 assert!(wrong.contains("deadLetterTopic"), "{subscription}: {wrong}");
             }
-            let named = of(WantedTopics::One(topic()), subscription, "maxRedeliverCount=1&deadLetterTopic=d");
+            let named = of(
+                WantedTopics::One(topic()),
+                subscription,
+                "maxRedeliverCount=1&deadLetterTopic=d",
+            );
             assert!(named.is_ok() && of(WantedTopics::One(topic()), subscription, "").is_ok());
         }
         assert!(of(WantedTopics::One(topic()), "a/b", "maxRedeliverCount=1").is_ok());
@@ -392,8 +422,12 @@ mod tests {
     #[test]
     fn any_setting_of_dead_letters_brings_an_ack_timeout() {
         let dead = consumer("maxRedeliverCount=3").unwrap();
-        assert_eq!((dead.redeliveries_max, dead.ack_timeout_ms, dead.dead_letters), (3, 30_000, None));
-        let dead = consumer("maxRedeliverCount=3&deadLetterTopic=dlq&ackTimeoutMillis=5000").unwrap();
+        assert_eq!(
+            (dead.redeliveries_max, dead.ack_timeout_ms, dead.dead_letters),
+            (3, 30_000, None)
+        );
+        let dead =
+            consumer("maxRedeliverCount=3&deadLetterTopic=dlq&ackTimeoutMillis=5000").unwrap();
         assert_eq!(
             (dead.ack_timeout_ms, dead.dead_letters.unwrap().as_str()),
             (5000, "persistent://public/default/dlq")
@@ -460,7 +494,9 @@ mod tests {
     #[test]
     fn keys_of_the_server_are_refused_and_those_of_a_client_are_passed_on() {
         assert!(
-            producer("encryptionKeys=a,b").unwrap_err().starts_with("encryptionKeys: the daemon has no keys")
+            producer("encryptionKeys=a,b")
+                .unwrap_err()
+                .starts_with("encryptionKeys: the daemon has no keys")
         );
         let map = r#"{"k": {"keyValue":"QQ==","metadata":{}}}"#;
         let encoded = LENIENT_BASE64.encode(map).replace('+', "%2B");
@@ -471,12 +507,17 @@ mod tests {
     #[test]
     fn a_reader_begins_after_a_message_or_at_an_end() {
         let plain = reader("").unwrap();
-        assert_eq!((plain.start, plain.window, &*plain.name), (ReaderStart::Latest, 1000, "0000000abc"));
+        assert_eq!(
+            (plain.start, plain.window, &*plain.name),
+            (ReaderStart::Latest, 1000, "0000000abc")
+        );
         assert_eq!(
             reader("messageId=earliest&receiverQueueSize=3&readerName=r").unwrap().start,
             ReaderStart::Earliest
         );
-        let ReaderStart::After(id) = reader("messageId=CAAQAw%3D%3D").unwrap().start else { panic!() };
+        let ReaderStart::After(id) = reader("messageId=CAAQAw%3D%3D").unwrap().start else {
+            panic!()
+        };
         assert_eq!(id.text(), "CAAQAw==");
         for bad in ["messageId=nonsense!", "messageId=AAAA", "receiverQueueSize=-1"] {
             assert!(reader(bad).is_err(), "{bad}");
@@ -486,9 +527,14 @@ mod tests {
     #[test]
     fn several_topics_are_a_list_or_a_pattern() {
         let of = |query: &str| wanted(&Params::read(query));
-        let Ok(WantedTopics::Several(topics)) = of("topics=a,persistent://t/n/b,t/n/c,a,") else { panic!() };
+        let Ok(WantedTopics::Several(topics)) = of("topics=a,persistent://t/n/b,t/n/c,a,") else {
+            panic!()
+        };
         let names: Vec<_> = topics.iter().map(TopicName::as_str).collect();
-        assert_eq!(names, ["persistent://public/default/a", "persistent://t/n/b", "persistent://t/n/c"]);
+        assert_eq!(
+            names,
+            ["persistent://public/default/a", "persistent://t/n/b", "persistent://t/n/c"]
+        );
         for (query, name, matches) in [
             ("persistent://t.1/n/a.*", "persistent://t.1/n/ab/c", true),
             ("persistent://t.1/n/a.*", "persistent://t01/n/ab", false),
@@ -496,7 +542,8 @@ mod tests {
             ("t/n/a|b", "persistent://t/n/bb", false),
             ("a.*", "persistent://public/default/ax", true),
         ] {
-            let Ok(WantedTopics::Matching { namespace, pattern }) = of(&format!("topicsPattern={query}"))
+            let Ok(WantedTopics::Matching { namespace, pattern }) =
+                of(&format!("topicsPattern={query}"))
             else {
                 panic!()
             };

@@ -50,9 +50,10 @@ pub(super) fn read(path: &str) -> Option<(ApiVersion, Result<PulsarEndpoint, Pat
         ["v3", "consumer", subscription] => {
             (ApiVersion::Later, subscription_of(subscription).map(PulsarEndpoint::Several))
         }
-        ["v3", ..] => {
-            (ApiVersion::Later, Err(PathError::Malformed("the path is /ws/v3/consumer/SUBSCRIPTION")))
-        }
+        ["v3", ..] => (
+            ApiVersion::Later,
+            Err(PathError::Malformed("the path is /ws/v3/consumer/SUBSCRIPTION")),
+        ),
         [role @ ("producer" | "consumer" | "reader"), ref rest @ ..] => {
             (ApiVersion::First, endpoint(role, rest, 3))
         }
@@ -67,7 +68,9 @@ const SHAPE: &str = "the path is /ws/v2/producer, consumer or reader, then /pers
 fn endpoint(role: &str, rest: &[&str], spaces: usize) -> Result<PulsarEndpoint, PathError> {
     let (topic, subscription) = match (role, rest) {
         // No slash may be in the topic then.
-        ("consumer", [topic @ .., subscription]) if topic.len() == spaces + 2 => (topic, Some(subscription)),
+        ("consumer", [topic @ .., subscription]) if topic.len() == spaces + 2 => {
+            (topic, Some(subscription))
+        }
         ("producer" | "reader", topic) if topic.len() >= spaces + 2 => (topic, None),
         _ => return Err(PathError::Malformed(SHAPE)),
     };
@@ -96,7 +99,8 @@ fn topic_of(parts: &[&str], spaces: usize) -> Result<TopicName, &'static str> {
 }
 
 fn subscription_of(part: &str) -> Result<String, PathError> {
-    let name = decoded(part).ok_or(PathError::Subscription("the name of the subscription is not UTF-8"))?;
+    let name = decoded(part)
+        .ok_or(PathError::Subscription("the name of the subscription is not UTF-8"))?;
     match &*name {
         "" => Err(PathError::Subscription("Empty subscription name")),
         name if name.len() > SUBSCRIPTION_BYTES_MAX => {
@@ -140,8 +144,9 @@ pub(super) fn statistics(path: &str) -> Option<Statistics> {
 
 /// A part of a path as Java decodes it: a plus sign is a space. `None` when it is not well encoded.
 fn decoded(part: &str) -> Option<Cow<'_, str>> {
-    let encoded =
-        |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    let encoded = |rest: &str| {
+        rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    };
     if !part.split('%').skip(1).all(encoded) {
         return None;
     }
@@ -178,7 +183,11 @@ mod tests {
                 ApiVersion::First,
                 PulsarEndpoint::Consumer(old(), "my-sub1".into()),
             ),
-            ("/ws/v2/producer/persistent/t/n/x", ApiVersion::Later, PulsarEndpoint::Producer(new())),
+            (
+                "/ws/v2/producer/persistent/t/n/x",
+                ApiVersion::Later,
+                PulsarEndpoint::Producer(new()),
+            ),
             (
                 "/ws/v2/producer/persistent/t/n/a//b/",
                 ApiVersion::Later,
@@ -205,9 +214,15 @@ mod tests {
         ] {
             assert_eq!(read(path), Some((version, Ok(endpoint))), "{path}");
         }
-        for path in
-            ["/", "/ws", "/ws/", "/ws/app/key", "/wsx/producer", "/app/key", "/admin/v2/proxy-stats/stats"]
-        {
+        for path in [
+            "/",
+            "/ws",
+            "/ws/",
+            "/ws/app/key",
+            "/wsx/producer",
+            "/app/key",
+            "/admin/v2/proxy-stats/stats",
+        ] {
             assert_eq!(read(path), None, "{path}");
         }
     }
@@ -262,11 +277,20 @@ mod tests {
         let of = |path| format!("{:?}", statistics(path));
         assert_eq!(of("/admin/v2/proxy-stats/metrics"), "Some(Metrics)");
         assert_eq!(of("/admin/proxy-stats/stats"), "Some(All)");
-        assert_eq!(of("/admin/v2/proxy-stats/persistent/t/n/x/stats"), "Some(Of(\"persistent://t/n/x\"))");
-        assert_eq!(of("/admin/proxy-stats/persistent/p/c/n/x/stats"), "Some(Of(\"persistent://p/c/n/x\"))");
-        for path in
-            ["/admin/", "/admin/v2/proxy-stats", "/admin/v2/proxy-stats/t/n/x/stats", "/admin/v2/clusters"]
-        {
+        assert_eq!(
+            of("/admin/v2/proxy-stats/persistent/t/n/x/stats"),
+            "Some(Of(\"persistent://t/n/x\"))"
+        );
+        assert_eq!(
+            of("/admin/proxy-stats/persistent/p/c/n/x/stats"),
+            "Some(Of(\"persistent://p/c/n/x\"))"
+        );
+        for path in [
+            "/admin/",
+            "/admin/v2/proxy-stats",
+            "/admin/v2/proxy-stats/t/n/x/stats",
+            "/admin/v2/clusters",
+        ] {
             assert_eq!(of(path), "None", "{path}");
         }
     }

@@ -71,8 +71,9 @@ fn lay_out(
     let mut properties = Vec::with_capacity(said.properties.len());
     for (name, value) in &said.properties {
         // The reference's own words, though it closes the connection with them (apache/pulsar issue 2751).
-        let value =
-            value.as_ref().ok_or_else(|| format!("Need Non-Null value for key: {}", jackson::shown(name)))?;
+        let value = value
+            .as_ref()
+            .ok_or_else(|| format!("Need Non-Null value for key: {}", jackson::shown(name)))?;
         properties.push((&**name, &**value));
     }
     let event_ms = said.event_time.as_deref().map(event_ms).transpose()?;
@@ -170,7 +171,9 @@ impl<'a> ProducerFields<'a> {
     /// How the message is encrypted, as consumers are told.
     fn encryption(&self, keys: &str) -> String {
         let mut out = format!("{{\"keys\":{keys}").into_bytes();
-        for (name, value) in [("param", &self.encryption_param), ("compressionType", &self.compression)] {
+        for (name, value) in
+            [("param", &self.encryption_param), ("compressionType", &self.compression)]
+        {
             if let Some(value) = value {
                 out.extend_from_slice(b",\"");
                 out.extend_from_slice(name.as_bytes());
@@ -231,7 +234,10 @@ mod tests {
             SenderDefaults { name: Some("p"), encryption: None },
         );
         let message = draft.message().unwrap();
-        assert_eq!((message.payload, message.key, message.producer), (&b"A"[..], Some("k"), Some("p")));
+        assert_eq!(
+            (message.payload, message.key, message.producer),
+            (&b"A"[..], Some("k"), Some("p"))
+        );
         assert_eq!((message.event_ms, message.sequence), (Some(NOW_MS - 9 * 3_600_000), Some(7)));
         assert_eq!(message.deliver_ms, Some(NOW_MS + 1));
         assert_eq!(
@@ -239,7 +245,11 @@ mod tests {
             None
         );
         assert_eq!(
-            ready(r#"{"payload":"","deliverAt":-1,"deliverAfterMs":0}"#).0.message().unwrap().deliver_ms,
+            ready(r#"{"payload":"","deliverAt":-1,"deliverAfterMs":0}"#)
+                .0
+                .message()
+                .unwrap()
+                .deliver_ms,
             None
         );
         let after = ready(r#"{"payload":"","deliverAt":1,"deliverAfterMs":9223372036854775807}"#);
@@ -283,7 +293,10 @@ mod tests {
             let text = format!(r#"{{"payload":"",{field},"context":"1"}}"#);
             assert_eq!(told(&text), (7, reason.to_owned(), Some("1".into())));
         }
-        assert_eq!(ready(r#"{"payload":"","properties":null}"#).0.message().unwrap().properties, []);
+        assert_eq!(
+            ready(r#"{"payload":"","properties":null}"#).0.message().unwrap().properties,
+            []
+        );
     }
 
     #[test]
@@ -292,7 +305,8 @@ mod tests {
             Ok(ProducerMessage::Token(token)) => token,
             other => panic!("{text}: {other:?}"),
         };
-        let text = r#"{"type": "AUTH_RESPONSE", "authResponse": {"response": {"authData": "a.b.c"}}}"#;
+        let text =
+            r#"{"type": "AUTH_RESPONSE", "authResponse": {"response": {"authData": "a.b.c"}}}"#;
         assert_eq!(token(text).as_deref(), Some("a.b.c"));
         assert_eq!(token(r#"{"type":"AUTH_RESPONSE"}"#), None);
         assert_eq!(told(r#"{"type":"AUTH_RESPONSE","authResponse":5,"context":"1"}"#).0, 3);
@@ -310,7 +324,9 @@ mod tests {
         );
         assert_eq!(
             draft.message().unwrap().encryption,
-            Some(r#"{"keys":{"k":{}},"param":"IV==","compressionType":"NONE","uncompressedMessageSize":5}"#)
+            Some(
+                r#"{"keys":{"k":{}},"param":"IV==","compressionType":"NONE","uncompressedMessageSize":5}"#
+            )
         );
     }
 }

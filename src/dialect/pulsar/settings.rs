@@ -150,7 +150,8 @@ impl PulsarSettings {
     /// What topics are allowed.
     #[must_use]
     pub fn rules(&self) -> TopicRules {
-        let read = |entry: &Partitioned| Some((TopicName::read(&entry.topic).ok()?, entry.partitions));
+        let read =
+            |entry: &Partitioned| Some((TopicName::read(&entry.topic).ok()?, entry.partitions));
         TopicRules {
             retention_s: self.retention_s,
             retention_bytes: self.retention_bytes,
@@ -179,7 +180,8 @@ impl PulsarSettings {
             );
         }
         problems.extend(self.token.as_ref().and_then(|token| {
-            token.problem("pulsar", &[("wazo_auth", "wazo_auth knows no topics: use introspection")])
+            token
+                .problem("pulsar", &[("wazo_auth", "wazo_auth knows no topics: use introspection")])
         }));
         if self.idle_timeout_s > 0 && self.ping_interval_s >= self.idle_timeout_s {
             problems.push(format!(
@@ -209,11 +211,15 @@ impl PulsarSettings {
                 Ok(name) if name.domain() == TopicDomain::NonPersistent => {
                     Some("only persistent topics have partitions".into())
                 }
-                Ok(name) if name.partition_number().is_some() => Some("it is a partition itself".into()),
+                Ok(name) if name.partition_number().is_some() => {
+                    Some("it is a partition itself".into())
+                }
                 Ok(_) if !names.insert(topic) => Some("it stands there twice".into()),
                 Ok(_) => None,
             };
-            problems.extend(problem.map(|problem| format!("[[pulsar.partitioned]] {topic:?}: {problem}")));
+            problems.extend(
+                problem.map(|problem| format!("[[pulsar.partitioned]] {topic:?}: {problem}")),
+            );
         }
         problems
     }
@@ -231,16 +237,24 @@ mod tests {
     fn what_cannot_run_is_told_with_what_to_do() {
         let good = "anonymous = true\n";
         assert_eq!(problems(good), "");
-        assert_eq!(toml::from_str::<PulsarSettings>("").unwrap().problems(false), Vec::<String>::new());
+        assert_eq!(
+            toml::from_str::<PulsarSettings>("").unwrap().problems(false),
+            Vec::<String>::new()
+        );
         for (text, about) in [
             ("", "no token verifier"),
             ("token = { wazo_auth = { url = 'https://x' } }", "wazo_auth knows no topics"),
             ("token = { jwt = {} }", "[pulsar] token: algorithms is missing"),
             (&format!("{good}idle_timeout_s = 30"), "ping_interval_s = 30"),
             (&format!("{good}ping_misses_max = 0"), "ping_misses_max = 0"),
-            (&format!("{good}partitioned = [{{ topic = 'x', partitions = 2 }}]"), "write persistent://"),
             (
-                &format!("{good}partitioned = [{{ topic = 'non-persistent://a/b/c', partitions = 2 }}]"),
+                &format!("{good}partitioned = [{{ topic = 'x', partitions = 2 }}]"),
+                "write persistent://",
+            ),
+            (
+                &format!(
+                    "{good}partitioned = [{{ topic = 'non-persistent://a/b/c', partitions = 2 }}]"
+                ),
                 "only persistent",
             ),
             (
@@ -251,7 +265,10 @@ mod tests {
             ),
         ] {
             let problems = problems(text);
-            assert!(problems.contains(about) && problems.lines().count() == 1, "{text}: {problems}");
+            assert!(
+                problems.contains(about) && problems.lines().count() == 1,
+                "{text}: {problems}"
+            );
         }
         assert!(toml::from_str::<PulsarSettings>("backlog_quota_policy = 'x'").is_err());
         assert!(toml::from_str::<PulsarSettings>("default_rights = 'some'").is_err());

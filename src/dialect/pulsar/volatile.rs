@@ -100,7 +100,9 @@ impl VolatileListener {
 
     /// Whether it gets a message, in which form.
     pub(super) fn admits(&self, publication: &Publication, version: ApiVersion) -> Admission {
-        let Some((serial, by_key)) = publication.meta().split_at_checked(8) else { return Admission::No };
+        let Some((serial, by_key)) = publication.meta().split_at_checked(8) else {
+            return Admission::No;
+        };
         let number = if self.kind == SubscriptionType::KeyShared { by_key } else { serial };
         let number = number.try_into().map_or(0, u64::from_le_bytes);
         let (place, of) = self.share;
@@ -124,11 +126,14 @@ mod tests {
     fn publications(keys: &[Option<&'static str>]) -> Vec<Publication> {
         let topic = TopicName::read("non-persistent://t/n/x").unwrap();
         let mut draft = Draft::default();
-        let message =
-            |key| MessageDraft::new(&TopicMessage { key, payload: b"x", ..TopicMessage::default() });
+        let message = |key| {
+            MessageDraft::new(&TopicMessage { key, payload: b"x", ..TopicMessage::default() })
+        };
         let made = keys.iter().enumerate();
-        made.map(|(at, key)| publication(&topic, &message(*key), at as u64, &mut draft, Now::default()))
-            .collect()
+        made.map(|(at, key)| {
+            publication(&topic, &message(*key), at as u64, &mut draft, Now::default())
+        })
+        .collect()
     }
 
     fn listener(kind: SubscriptionType, flow: Flow) -> VolatileListener {
@@ -136,7 +141,8 @@ mod tests {
     }
 
     fn taken(listener: &VolatileListener, publications: &[Publication]) -> Vec<bool> {
-        let admits = |publication| listener.admits(publication, ApiVersion::Later) == Admission::Form(1);
+        let admits =
+            |publication| listener.admits(publication, ApiVersion::Later) == Admission::Form(1);
         publications.iter().map(admits).collect()
     }
 

@@ -36,7 +36,8 @@ pub(super) fn wish(
         let consuming = params::consuming(&params, topics?, subscription, remote, context.rng)?;
         let then = match &consuming.topics {
             WantedTopics::One(topic) if topic.domain() == TopicDomain::NonPersistent => {
-                let listener = VolatileListener::consumer(topic.clone(), consuming.kind, consuming.flow);
+                let listener =
+                    VolatileListener::consumer(topic.clone(), consuming.kind, consuming.flow);
                 RoleState::Listener(Box::new(listener))
             }
             _ if consuming.flow == Flow::Pull => RoleState::Pull,
@@ -55,17 +56,19 @@ pub(super) fn wish(
             let made = params::producing(&params, topic, remote).map(|(producing, encryption)| {
                 let (topic, name) = (producing.topic.clone(), producing.name.clone());
                 let producer = ProducerState { topic, name, encryption, sent: 0 };
-                (TopicQuestion::Produce(Box::new(producing)), RoleState::Producer(Box::new(producer)))
+                (
+                    TopicQuestion::Produce(Box::new(producing)),
+                    RoleState::Producer(Box::new(producer)),
+                )
             });
             (PulsarRole::Producer, of(made))
         }
         PulsarEndpoint::Reader(topic) => {
             let made = params::reading(&params, topic, remote, context.rng).map(|reading| {
                 let then = match reading.topic.domain() {
-                    TopicDomain::NonPersistent => RoleState::Listener(Box::new(VolatileListener::reader(
-                        reading.topic.clone(),
-                        reading.window,
-                    ))),
+                    TopicDomain::NonPersistent => RoleState::Listener(Box::new(
+                        VolatileListener::reader(reading.topic.clone(), reading.window),
+                    )),
                     TopicDomain::Persistent => RoleState::None,
                 };
                 (TopicQuestion::Read(Box::new(reading)), then)

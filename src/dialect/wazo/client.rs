@@ -2,8 +2,8 @@
 //! `start`, and answers each. In version 1 of the protocol, which is spoken here, nothing but events comes after that.
 
 use crate::dialect::client::{
-    ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient, Sample,
-    Site, Subscriber, TokenPlace, claims, json, token_table,
+    ClientExample, ClientHeard, ClientProfile, ClientStage, ClientStep, ClientWish, DialectClient,
+    Sample, Site, Subscriber, TokenPlace, claims, json, token_table,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json as value};
@@ -31,8 +31,9 @@ impl DialectClient for WazoClient {
         match stage {
             ClientStage::Token => Some(ClientStep { say: Vec::new(), answers: 1 }),
             ClientStage::Subscription => {
-                let subscribe =
-                    |name| format!(r#"{{"op":"subscribe","data":{{"event_name":{}}}}}"#, json(name));
+                let subscribe = |name| {
+                    format!(r#"{{"op":"subscribe","data":{{"event_name":{}}}}}"#, json(name))
+                };
                 let mut say: Vec<String> = wish.names.iter().map(subscribe).collect();
                 say.push(r#"{"op":"start"}"#.into());
                 let answers = say.len();
@@ -63,7 +64,9 @@ impl DialectClient for WazoClient {
                 "this listener speaks the channels of a Laravel application and not Wazo's protocol; see [[listen]] \
                  for the port of wazo (9502 in the development set-up)"
             }
-            1011 => "the daemon has lost its RabbitMQ, or our pings; connect again, and see its log",
+            1011 => {
+                "the daemon has lost its RabbitMQ, or our pings; connect again, and see its log"
+            }
             4001 => {
                 "no token was given; use --token-file or FANFARE_TOKEN, and `fanfare token --acl websocketd \
                  --acl 'events.#'` to make one"
@@ -105,7 +108,8 @@ impl DialectClient for WazoClient {
     }
 
     fn sample(&self, _: &Site, topic: &str, _: usize) -> Sample {
-        let head = format!(r#"{{"name":"{topic}","required_acl":"events.bench.all.1","data":{{"Info":""#);
+        let head =
+            format!(r#"{{"name":"{topic}","required_acl":"events.bench.all.1","data":{{"Info":""#);
         Sample::unchanged("wazo".into(), head, r#""}}"#)
     }
 }
@@ -121,7 +125,10 @@ fn acl(index: usize) -> Vec<String> {
         "call-logd.users.{}.cdr.read",
     ];
     let mut acl = vec!["websocketd".to_owned()];
-    acl.extend((1..ACL_PATTERNS).map(|n| RIGHTS[n % RIGHTS.len()].replace("{}", &format!("{index:06}-{n}"))));
+    acl.extend(
+        (1..ACL_PATTERNS)
+            .map(|n| RIGHTS[n % RIGHTS.len()].replace("{}", &format!("{index:06}-{n}"))),
+    );
     acl.push("events.bench.#".into());
     acl
 }
@@ -148,13 +155,21 @@ mod tests {
             ]
         );
         for _ in 0..2 {
-            assert_eq!(talk.hear(r#"{"op": "subscribe", "code": 0}"#), (ClientHeard::Success(""), vec![]));
+            assert_eq!(
+                talk.hear(r#"{"op": "subscribe", "code": 0}"#),
+                (ClientHeard::Success(""), vec![])
+            );
             assert_eq!(talk.stage(), ClientStage::Subscription);
         }
-        assert_eq!(talk.hear(r#"{"op": "start", "code": 0}"#).0, ClientHeard::Success("subscribed"));
+        assert_eq!(
+            talk.hear(r#"{"op": "start", "code": 0}"#).0,
+            ClientHeard::Success("subscribed")
+        );
         assert_eq!(talk.hear(r#"{"op": "start"}"#).0, ClientHeard::Event);
         assert_eq!(talk.hear("anything").0, ClientHeard::Event);
-        for (code, word) in [(4001, "no token"), (4002, "websocketd"), (4003, "deleted"), (4004, "--event")] {
+        for (code, word) in
+            [(4001, "no token"), (4002, "websocketd"), (4003, "deleted"), (4004, "--event")]
+        {
             assert!(talk.meaning(code).contains(word));
         }
     }
@@ -162,7 +177,8 @@ mod tests {
     #[test]
     fn each_token_has_rights_of_its_own_and_those_for_the_events() {
         assert_eq!(acl(0).len(), ACL_PATTERNS + 1);
-        let common = acl(1).into_iter().filter(|pattern| acl(2).contains(pattern)).collect::<Vec<_>>();
+        let common =
+            acl(1).into_iter().filter(|pattern| acl(2).contains(pattern)).collect::<Vec<_>>();
         assert_eq!(common, ["websocketd", "events.bench.#"]);
     }
 }

@@ -70,7 +70,10 @@ impl<'a> Addressed<'a> {
     /// When the body has no name, or an unusable `required_acl`.
     pub fn by_body(event: &Event<'_, 'a>, scope: Option<Scope<'a>>) -> Result<Self, Unusable> {
         let name = name(event).ok_or_else(|| {
-            Unusable("the event has no name: write {\"name\":\"…\",\"required_acl\":…,\"data\":…}".into())
+            Unusable(
+                "the event has no name: write {\"name\":\"…\",\"required_acl\":…,\"data\":…}"
+                    .into(),
+            )
         })?;
         Ok(Self { name, required_acl: RequiredAcl::read(event.last("required_acl"))?, scope })
     }
@@ -146,7 +149,9 @@ fn put(what: &str, text: &str, bytes_max: usize, draft: &mut Draft) -> Result<()
             draft.meta(text.as_bytes());
             Ok(())
         }
-        _ => Err(Unusable(format!("{what} has {} bytes; at most {bytes_max} are taken", text.len()))),
+        _ => {
+            Err(Unusable(format!("{what} has {} bytes; at most {bytes_max} are taken", text.len())))
+        }
     }
 }
 

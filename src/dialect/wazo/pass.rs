@@ -43,11 +43,14 @@ enum WazoReach {
 impl Pass {
     /// What a grant lets through; `None` when it does not let its holder connect.
     pub(super) fn new(grant: &Grant, context: &mut Context<'_>) -> Option<Self> {
-        let ids = ["sub", "session_uuid", "tenant_uuid"].map(|claim| grant.text(claim).unwrap_or(""));
+        let ids =
+            ["sub", "session_uuid", "tenant_uuid"].map(|claim| grant.text(claim).unwrap_or(""));
         let [user, session, tenant] = ids;
         let acl = context.shared.get::<Acls>().get(&grant.list("acl")?)?;
         let is_admin = grant.claim("admin").and_then(|admin| admin.as_bool()).unwrap_or(false)
-            || grant.text("purpose").is_some_and(|purpose| matches!(purpose, "external_api" | "internal"));
+            || grant
+                .text("purpose")
+                .is_some_and(|purpose| matches!(purpose, "external_api" | "internal"));
         let reach = match context.settings.wazo.master_tenant_uuid.as_deref() {
             Some(master) if !master.is_empty() && master == tenant => WazoReach::Everything,
             _ if is_admin => WazoReach::Tenant,
@@ -110,7 +113,8 @@ impl Pass {
 
     /// Whom the list means.
     fn who(&self) -> Who<'_> {
-        let end = [self.user_bytes, self.session_bytes, self.tenant_bytes].map(usize::from).iter().sum();
+        let end =
+            [self.user_bytes, self.session_bytes, self.tenant_bytes].map(usize::from).iter().sum();
         let user = if self.is_lent { &self.ids[end..] } else { self.user() };
         Who { user, session: self.session() }
     }
@@ -130,7 +134,9 @@ impl Pass {
             || match self.reach {
                 WazoReach::Everything => true,
                 WazoReach::Tenant => target.is_of_tenant(self.tenant()),
-                WazoReach::User => target.is_of_tenant(self.tenant()) && target.is_for_user(self.user()),
+                WazoReach::User => {
+                    target.is_of_tenant(self.tenant()) && target.is_for_user(self.user())
+                }
             }
     }
 
@@ -155,7 +161,10 @@ pub(super) fn granted(grant: &Grant) -> Result<String, String> {
     let list = grant.list("acl").ok_or("it has no acl")?;
     let acl = Acl::new(&list).ok_or("its acl has a pattern that cannot be read, or too many")?;
     let text = |claim: &str| grant.text(claim).unwrap_or("");
-    if ["sub", "session_uuid", "tenant_uuid"].iter().any(|claim| text(claim).len() > super::ID_BYTES_MAX) {
+    if ["sub", "session_uuid", "tenant_uuid"]
+        .iter()
+        .any(|claim| text(claim).len() > super::ID_BYTES_MAX)
+    {
         return Err(format!(
             "its sub, session_uuid or tenant_uuid is longer than {} bytes",
             super::ID_BYTES_MAX

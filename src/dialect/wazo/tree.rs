@@ -69,8 +69,9 @@ impl Tree {
         // Children stand behind their parents.
         for at in (0..nodes.len()).rev() {
             let node = &nodes[at];
-            let denies = sources[node.entries.range()].iter().any(|source| source.entry.is_negative)
-                || nodes[node.children.range()].iter().any(|child| child.denies);
+            let denies =
+                sources[node.entries.range()].iter().any(|source| source.entry.is_negative)
+                    || nodes[node.children.range()].iter().any(|child| child.denies);
             nodes[at].denies = denies;
         }
         let entries = sources.into_iter().map(|source| source.entry).collect();

@@ -26,8 +26,10 @@ impl AmqpBroker {
                             the password and vhost as %2F %3A %40 %23 %3F";
         let mut uri: AMQPUri =
             text.trim().parse().map_err(|_| format!("not the address of a broker: {FORM}"))?;
-        let authority =
-            text.trim().split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or(""));
+        let authority = text
+            .trim()
+            .split_once("://")
+            .map_or("", |(_, rest)| rest.split('/').next().unwrap_or(""));
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         if host.is_empty() {
             return Err(format!("the host is missing: {FORM}"));
@@ -90,7 +92,8 @@ impl AmqpBroker {
 
 impl fmt::Display for AmqpBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, host, vhost) = (&self.0.scheme, self.host(), self.vhost().trim_start_matches('/'));
+        let (scheme, host, vhost) =
+            (&self.0.scheme, self.host(), self.vhost().trim_start_matches('/'));
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         write!(f, "{scheme}://{host}:{}/{}", self.port(), vhost.escape_debug())
     }
@@ -132,7 +135,8 @@ mod tests {
         assert_eq!(frame_max("amqp://host"), Ok(131_072));
         assert_eq!(frame_max("amqp://host/?frame_max=1048576"), Ok(1_048_576));
         for bad in ["0", "32768", "1048577", "4294967295"] {
-            let problem = frame_max(&format!("amqp://a:hunter2@host/?frame_max={bad}")).unwrap_err();
+            let problem =
+                frame_max(&format!("amqp://a:hunter2@host/?frame_max={bad}")).unwrap_err();
             assert!(
                 problem.contains(&format!("frame_max = {bad}")) && !problem.contains("hunter2"),
                 "{problem}"
@@ -142,11 +146,19 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_told_without_its_text() {
-        for text in
-            ["", "hunter2", "http://hunter2@host/", "amqp:hunter2", "amqp://hunter2@/x", "amqp:///hunter2"]
-        {
+        for text in [
+            "",
+            "hunter2",
+            "http://hunter2@host/",
+            "amqp:hunter2",
+            "amqp://hunter2@/x",
+            "amqp:///hunter2",
+        ] {
             let problem = AmqpBroker::read(text).unwrap_err();
-            assert!(problem.contains("amqp://user:password@host:5672/vhost") && !problem.contains("hunter2"));
+            assert!(
+                problem.contains("amqp://user:password@host:5672/vhost")
+                    && !problem.contains("hunter2")
+            );
         }
     }
 }

@@ -46,7 +46,10 @@ impl<'a> AmqpMessage<'a> {
         if self.body.len() <= BODY_BYTES_MAX {
             return Ok(());
         }
-        Err(Unusable(format!("the body has {} bytes; at most {BODY_BYTES_MAX} are taken", self.body.len())))
+        Err(Unusable(format!(
+            "the body has {} bytes; at most {BODY_BYTES_MAX} are taken",
+            self.body.len()
+        )))
     }
 
     /// Fills `draft` with the event in the body, addressed as its exchange has it.
@@ -63,10 +66,9 @@ impl<'a> AmqpMessage<'a> {
     }
 
     fn publish_by_headers(&self, event: &Event<'_, '_>, draft: &mut Draft) -> Result<(), Unusable> {
-        let name = self
-            .text("name")
-            .or_else(|| event_name(event))
-            .ok_or_else(|| Unusable("the event has no name, neither as a header nor in its body".into()))?;
+        let name = self.text("name").or_else(|| event_name(event)).ok_or_else(|| {
+            Unusable("the event has no name, neither as a header nor in its body".into())
+        })?;
         let users: SmallVec<[&str; 8]> = self.users().filter(|user| *user != EVERYONE).collect();
         let everyone = self.users().any(|user| user == EVERYONE);
         let scope = Scope { tenant: self.text("tenant_uuid"), everyone, users: &users };
@@ -115,10 +117,15 @@ mod tests {
         headers: &[(&str, AmqpHeader<'_>)],
         body: &[u8],
     ) -> Result<String, String> {
-        let message = AmqpMessage { headers: headers.iter().copied().collect(), body, is_refused: false };
-        let taken =
-            Intake::new(vec![Kind::Wazo], Arc::default()).take_message(&message, exchange, Now::default());
-        let publication = taken.map_err(|rejection| rejection.to_string())?.expect("wazo is spoken");
+        let message =
+            AmqpMessage { headers: headers.iter().copied().collect(), body, is_refused: false };
+        let taken = Intake::new(vec![Kind::Wazo], Arc::default()).take_message(
+            &message,
+            exchange,
+            Now::default(),
+        );
+        let publication =
+            taken.map_err(|rejection| rejection.to_string())?.expect("wazo is spoken");
         assert!(publication.frame(0).ends_with(body), "the body goes on as it came");
         Ok(String::from_utf8_lossy(&publication.topic()[1..]).into_owned())
     }
@@ -128,7 +135,10 @@ mod tests {
         let name = [("name", AmqpHeader::Text("of header"))];
         let body = br#"{"name": "of body"}"#;
         assert_eq!(take(ExchangeType::Headers, &name, body).unwrap(), "of header\0");
-        assert_eq!(take(ExchangeType::Headers, &[("name", AmqpHeader::Other)], body).unwrap(), "of body\0");
+        assert_eq!(
+            take(ExchangeType::Headers, &[("name", AmqpHeader::Other)], body).unwrap(),
+            "of body\0"
+        );
         assert_eq!(take(ExchangeType::Topic, &name, body).unwrap(), "of body\0");
     }
 
@@ -142,7 +152,11 @@ mod tests {
             (&name, &long, "at most 1048576 are taken"),
             (&[], b"{}", "has no name, neither as a header nor in its body"),
             (&[name[0], ("required_acl", AmqpHeader::Other)], b"{}", "must be a string or null"),
-            (&[name[0], ("required_acl", AmqpHeader::Bool(true))], b"{}", "must be a string or null"),
+            (
+                &[name[0], ("required_acl", AmqpHeader::Bool(true))],
+                b"{}",
+                "must be a string or null",
+            ),
         ] {
             let refused = take(ExchangeType::Headers, headers, body).unwrap_err();
             assert!(refused.contains(reason), "{refused}");
@@ -157,8 +171,11 @@ mod tests {
             body: b"{}",
             is_refused: false,
         };
-        let taken =
-            Intake::new(vec![], Arc::default()).take_message(&message, ExchangeType::Headers, Now::default());
+        let taken = Intake::new(vec![], Arc::default()).take_message(
+            &message,
+            ExchangeType::Headers,
+            Now::default(),
+        );
         assert!(taken.unwrap().is_none());
     }
 }

@@ -214,7 +214,8 @@ fn mend_delivery(payload: &mut [u8]) {
     }
     // Consumer, number and whether again, exchange, key; each text behind its length.
     let texts = |at: usize| payload.get(at).map(|length| at + 1 + usize::from(*length));
-    let key = texts(DELIVER.len()).and_then(|at| texts(at + 9)).and_then(|at| Some((at + 1, texts(at)?)));
+    let key =
+        texts(DELIVER.len()).and_then(|at| texts(at + 9)).and_then(|at| Some((at + 1, texts(at)?)));
     let Some((start, end)) = key else { return };
     if let Some(key) = payload.get_mut(start..end)
         && std::str::from_utf8(key).is_err()
@@ -319,7 +320,11 @@ mod tests {
             headers(&[&b"\x01ax"[..], &long(&[0; LIMIT])].concat()),
         ] {
             let sent = [frame(CONTENT, &bad), body.clone()].concat();
-            assert!(passed(&sent) == [refused(), body.clone()].concat(), "{:?}", &bad[..bad.len().min(60)]);
+            assert!(
+                passed(&sent) == [refused(), body.clone()].concat(),
+                "{:?}",
+                &bad[..bad.len().min(60)]
+            );
         }
     }
 

@@ -65,7 +65,9 @@ fn written(channel: &str, payload: &[u8]) -> Option<String> {
     // An event without data has an empty list, as PHP writes it.
     let data = if data.starts_with('[') { quoted(data) } else { quoted(&without(data, "socket")?) };
     let channel = quoted(channel);
-    Some(format!("{{\"name\":{name},\"channels\":[{channel}],\"data\":{data},\"socket_id\":{socket}}}"))
+    Some(format!(
+        "{{\"name\":{name},\"channels\":[{channel}],\"data\":{data},\"socket_id\":{socket}}}"
+    ))
 }
 
 /// What the broadcaster writes; other keys are not its own, and left aside.
@@ -82,7 +84,8 @@ struct LaravelBroadcast<'a> {
 /// The text of an object without one of its members, whose name may be written with escapes.
 fn without(object: &str, unwanted: &str) -> Option<String> {
     let members = json::all(object)?;
-    let wanted = members.iter().filter(|(name, _)| json::text(name).is_some_and(|name| name != unwanted));
+    let wanted =
+        members.iter().filter(|(name, _)| json::text(name).is_some_and(|name| name != unwanted));
     let mut text = Vec::with_capacity(object.len());
     json::put_object(wanted.map(|(name, value)| (name.get(), *value)), &mut text);
     String::from_utf8(text).ok()
@@ -128,7 +131,8 @@ mod tests {
             .unwrap(),
             r#"{"name":"App\\Events\\ChatMessageSent","channels":["private-Chat.1"],"data":"{\"message\":\"hi\",\"user\":{\"id\":1,\"name\":\"Ann\"}}","socket_id":"1.2"}"#
         );
-        let quotes = source("p-").event("p-a\"b\\\u{e9}", br#"{"event":"e","data":{}}"#).unwrap().unwrap();
+        let quotes =
+            source("p-").event("p-a\"b\\\u{e9}", br#"{"event":"e","data":{}}"#).unwrap().unwrap();
         assert_eq!(quotes, r#"{"name":"e","channels":["a\"b\\é"],"data":"{}","socket_id":null}"#);
     }
 
@@ -214,12 +218,22 @@ mod tests {
             "myapp_staging_private-cache-x",
         ] {
             let refused = event(channel, broadcast).unwrap_err().to_string();
-            assert!(refused.contains("looks like a private one under a longer prefix"), "{refused}");
-            assert_eq!(event(channel, b"{}"), Ok(None), "what is not the broadcaster's is nobody's business");
+            assert!(
+                refused.contains("looks like a private one under a longer prefix"),
+                "{refused}"
+            );
+            assert_eq!(
+                event(channel, b"{}"),
+                Ok(None),
+                "what is not the broadcaster's is nobody's business"
+            );
         }
-        for channel in
-            ["myapp_private-user.1", "myapp_presence-room", "myapp_private-x.private-y", "myapp_news"]
-        {
+        for channel in [
+            "myapp_private-user.1",
+            "myapp_presence-room",
+            "myapp_private-x.private-y",
+            "myapp_news",
+        ] {
             assert!(event(channel, broadcast).unwrap().is_some(), "{channel}");
         }
     }

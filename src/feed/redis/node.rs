@@ -16,7 +16,8 @@ impl RelayNode {
         random[6] = random[6] & 0x0f | 0x40;
         random[8] = random[8] & 0x3f | 0x80;
         let digits = hex(&random);
-        let [a, b, c, d, e] = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+        let [a, b, c, d, e] =
+            [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
         Self { start: format!("{{\"node\":\"{a}-{b}-{c}-{d}-{e}\"") }
     }
 
@@ -43,9 +44,15 @@ mod tests {
     fn a_daemon_signs_and_knows_its_own_words() {
         let (this, other) = (RelayNode::new([0xff; 16]), RelayNode::new([0; 16]));
         let said = this.sign("{\"channel\":\"chat:1\",\"data\":{}}").unwrap();
-        assert_eq!(said, r#"{"node":"ffffffff-ffff-4fff-bfff-ffffffffffff","channel":"chat:1","data":{}}"#);
+        assert_eq!(
+            said,
+            r#"{"node":"ffffffff-ffff-4fff-bfff-ffffffffffff","channel":"chat:1","data":{}}"#
+        );
         assert!(this.is_own(said.as_bytes()) && !other.is_own(said.as_bytes()));
-        assert_eq!(other.sign(" { } ").unwrap(), "{\"node\":\"00000000-0000-4000-8000-000000000000\"} ");
+        assert_eq!(
+            other.sign(" { } ").unwrap(),
+            "{\"node\":\"00000000-0000-4000-8000-000000000000\"} "
+        );
         assert_eq!(this.sign("[]"), None);
     }
 }

@@ -44,7 +44,9 @@ impl Server {
         let plain = encrypted.map_or_else(|| text.to_owned(), |rest| format!("redis://{rest}"));
         let info = plain.as_str().into_connection_info().map_err(|_| wrong())?;
         let place = match info.addr() {
-            ConnectionAddr::Tcp(host, port) if encrypted.is_some() => RedisPlace::Tls(host.clone(), *port),
+            ConnectionAddr::Tcp(host, port) if encrypted.is_some() => {
+                RedisPlace::Tls(host.clone(), *port)
+            }
             ConnectionAddr::Tcp(host, port) => RedisPlace::Tcp(host.clone(), *port),
             ConnectionAddr::Unix(path) => RedisPlace::Unix(path.clone()),
             _ => return Err(wrong()),
@@ -111,8 +113,18 @@ mod tests {
                 Some("ann"),
                 Some("hunter2"),
             ),
-            ("redis://:hunter2@redis.example/", "redis://redis.example:6379", None, Some("hunter2")),
-            ("rediss://ann:hunter2%40%2F@[::1]:6380", "rediss://[::1]:6380", Some("ann"), Some("hunter2@/")),
+            (
+                "redis://:hunter2@redis.example/",
+                "redis://redis.example:6379",
+                None,
+                Some("hunter2"),
+            ),
+            (
+                "rediss://ann:hunter2%40%2F@[::1]:6380",
+                "rediss://[::1]:6380",
+                Some("ann"),
+                Some("hunter2@/"),
+            ),
             ("redis+unix:///run/r.sock", "redis+unix:///run/r.sock", None, None),
             (
                 "redis+unix:///run/r.sock?db=1&user=ann&pass=hunter2",

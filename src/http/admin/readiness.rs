@@ -33,7 +33,10 @@ pub(super) fn readiness(query: &str, status: &DaemonStatus) -> (u16, String) {
     if asked.is_empty() {
         // What concerns each dialect concerns all.
         let is_ready = status.spoken.is_empty() || !status.spoken.iter().all(lacks);
-        let gaps = status.gaps.iter().filter(|gap| gap.kinds.iter().any(|kind| status.spoken.contains(kind)));
+        let gaps = status
+            .gaps
+            .iter()
+            .filter(|gap| gap.kinds.iter().any(|kind| status.spoken.contains(kind)));
         return if is_ready { (200, ready(gaps)) } else { (503, reasons(gaps)) };
     }
     let gaps = status.gaps.iter().filter(|gap| gap.kinds.iter().any(|kind| asked.contains(kind)));
@@ -81,7 +84,10 @@ mod tests {
     use super::*;
 
     fn status(gaps: &[(&[Kind], &str)]) -> DaemonStatus {
-        let gap = |(kinds, reason): &(&[Kind], &str)| Gap { kinds: kinds.to_vec(), reason: (*reason).into() };
+        let gap = |(kinds, reason): &(&[Kind], &str)| Gap {
+            kinds: kinds.to_vec(),
+            reason: (*reason).into(),
+        };
         DaemonStatus {
             ready: true,
             gaps: gaps.iter().map(gap).collect(),
@@ -110,7 +116,10 @@ mod tests {
         let status = status(&[]);
         for query in ["dialect=echo", "dialect=chanel", "dialect="] {
             let (code, body) = readiness(query, &status);
-            assert!(code == 404 && body.contains("personium-event, channel, wazo"), "{query}: {code} {body}");
+            assert!(
+                code == 404 && body.contains("personium-event, channel, wazo"),
+                "{query}: {code} {body}"
+            );
         }
     }
 
@@ -119,8 +128,13 @@ mod tests {
         let mut status = status(&[]);
         assert_eq!(health(&status), (200, "ok\n".into()));
         status.hung = vec![("shard-1".into(), 7)];
-        for (code, body) in [health(&status), readiness("", &status), readiness("dialect=wazo", &status)] {
-            assert_eq!((code, &*body), (503, "the thread shard-1 hangs: it has not turned for 7 s\n"));
+        for (code, body) in
+            [health(&status), readiness("", &status), readiness("dialect=wazo", &status)]
+        {
+            assert_eq!(
+                (code, &*body),
+                (503, "the thread shard-1 hangs: it has not turned for 7 s\n")
+            );
         }
         // A stop says itself why it is not ready, and is no reason to be killed for.
         status.draining = true;

@@ -162,7 +162,11 @@ pub fn answer(status: u16, body: &[u8]) -> Vec<u8> {
 /// Whether whoever asks may.
 fn admit(asking: &Asking<'_>, token: Option<&AdminToken>) -> Result<(), Vec<u8>> {
     if asking.has_origin {
-        return Err(refusal(403, "", "nothing here is for pages: a request with an Origin is refused"));
+        return Err(refusal(
+            403,
+            "",
+            "nothing here is for pages: a request with an Origin is refused",
+        ));
     }
     let Some(token) = token else {
         return Err(refusal(
@@ -171,8 +175,10 @@ fn admit(asking: &Asking<'_>, token: Option<&AdminToken>) -> Result<(), Vec<u8>>
             "topics are told and changed only with a token, and there is none: write token_file in [admin]",
         ));
     };
-    let given =
-        asking.authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let given = asking
+        .authorization
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     match given {
         Some((_, given)) if token.is(given.trim()) => Ok(()),
         Some(_) => Err(unauthorized("this is not the token of [admin]")),
@@ -196,7 +202,9 @@ fn of(name: &str, parameters: &CallParameters<'_>) -> Result<TopicCall, String> 
             after: parameters.get("after").unwrap_or_default().into(),
             count: parameters.count(NAMES, NAMES_MAX)?,
         },
-        "delete" => TopicInquiry::Delete { topic: parameters.topic()?, force: parameters.is_set("force")? },
+        "delete" => {
+            TopicInquiry::Delete { topic: parameters.topic()?, force: parameters.is_set("force")? }
+        }
         "stats" => TopicInquiry::Stats(parameters.topic()?),
         "peek" => TopicInquiry::Peek {
             topic: parameters.topic()?,
@@ -213,9 +221,10 @@ fn of(name: &str, parameters: &CallParameters<'_>) -> Result<TopicCall, String> 
             subscription: parameters.subscription()?,
             to: moment(&parameters.needed("to")?)?,
         },
-        "forget" => {
-            TopicInquiry::Forget { topic: parameters.topic()?, subscription: parameters.subscription()? }
-        }
+        "forget" => TopicInquiry::Forget {
+            topic: parameters.topic()?,
+            subscription: parameters.subscription()?,
+        },
         "room" => return Ok(TopicCall::Room),
         _ => return Ok(TopicCall::Backup { keep: parameters.keep()? }),
     };
@@ -232,7 +241,9 @@ fn moment(text: &str) -> Result<CursorReset, String> {
             Err(_) => Err("to: the time is too late for any message".into()),
         },
         _ => MessageId::read(text).map(CursorReset::At).map_err(|error| {
-            format!("to: write earliest, latest, a unix time in milliseconds or a message id ({error})")
+            format!(
+                "to: write earliest, latest, a unix time in milliseconds or a message id ({error})"
+            )
         }),
     }
 }
@@ -335,13 +346,19 @@ mod tests {
             matches!(inquiry("GET", &format!("/topics/stats?{topic}")), TopicInquiry::Stats(name) if named(&name))
         );
         let peek = inquiry("GET", &format!("/topics/peek?{topic}&subscription="));
-        assert!(matches!(peek, TopicInquiry::Peek { subscription: None, count: MESSAGES, .. }), "{peek:?}");
+        assert!(
+            matches!(peek, TopicInquiry::Peek { subscription: None, count: MESSAGES, .. }),
+            "{peek:?}"
+        );
         let purge = inquiry("POST", &format!("/topics/purge?{topic}&subscription=s"));
         assert!(
             matches!(&purge, TopicInquiry::Purge { subscription: Some(s), .. } if &**s == "s"),
             "{purge:?}"
         );
-        assert!(matches!(inquiry("POST", &format!("/topics/terminate?{topic}")), TopicInquiry::Terminate(_)));
+        assert!(matches!(
+            inquiry("POST", &format!("/topics/terminate?{topic}")),
+            TopicInquiry::Terminate(_)
+        ));
         for (force, expected) in [("", false), ("&force=true", true), ("&force=false", false)] {
             let delete = inquiry("DELETE", &format!("/topics?{topic}{force}"));
             assert!(
@@ -354,7 +371,10 @@ mod tests {
             TopicInquiry::Forget { .. }
         ));
         assert!(matches!(ask("GET", "/topics/room", ""), Some(Ok(TopicCall::Room))));
-        assert!(matches!(ask("POST", "/topics/backup", ""), Some(Ok(TopicCall::Backup { keep: None }))));
+        assert!(matches!(
+            ask("POST", "/topics/backup", ""),
+            Some(Ok(TopicCall::Backup { keep: None }))
+        ));
         assert!(matches!(
             ask("POST", "/topics/backup?keep=7", ""),
             Some(Ok(TopicCall::Backup { keep: Some(7) }))
@@ -371,7 +391,9 @@ mod tests {
         ] {
             let form = format!("topic=persistent://t/n/x&subscription=s&to={text}\n");
             match ask("POST", "/topics/reset", &form).unwrap() {
-                Ok(TopicCall::Inquire(TopicInquiry::Reset { to: found, .. })) => assert_eq!(found, to),
+                Ok(TopicCall::Inquire(TopicInquiry::Reset { to: found, .. })) => {
+                    assert_eq!(found, to)
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -415,17 +437,28 @@ mod tests {
     fn only_who_has_the_token_and_is_no_page_is_answered() {
         let token = AdminToken::new("0123456789abcdef").unwrap();
         let status = |authorization: &str, has_origin, token: Option<&AdminToken>| {
-            let asking =
-                Asking { method: "GET", path: "/topics", authorization, has_origin, ..Asking::default() };
+            let asking = Asking {
+                method: "GET",
+                path: "/topics",
+                authorization,
+                has_origin,
+                ..Asking::default()
+            };
             let refusal = call(&asking, token).unwrap().err();
-            refusal.map_or(200, |refusal| String::from_utf8(refusal).unwrap()[9..12].parse().unwrap())
+            refusal
+                .map_or(200, |refusal| String::from_utf8(refusal).unwrap()[9..12].parse().unwrap())
         };
         assert_eq!(status("Bearer 0123456789abcdef", false, Some(&token)), 200);
         assert_eq!(status("Bearer 0123456789abcdef", true, Some(&token)), 403);
         assert_eq!(status("Bearer 0123456789abcdef", false, None), 403);
-        for wrong in
-            ["", "Bearer", "Bearer ", "0123456789abcdef", "Basic 0123456789abcdef", "Bearer 0123456789abcdeF"]
-        {
+        for wrong in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "0123456789abcdef",
+            "Basic 0123456789abcdef",
+            "Bearer 0123456789abcdeF",
+        ] {
             assert_eq!(status(wrong, false, Some(&token)), 401, "{wrong}");
         }
         assert_eq!(format!("{token:?}"), "[redacted]");

@@ -97,7 +97,8 @@ impl Room {
         if held.is_empty() {
             return Ok(());
         }
-        let about = "Bytes that the messages of a topic take in the store, for the topics that hold most";
+        let about =
+            "Bytes that the messages of a topic take in the store, for the topics that hold most";
         family(out, gauge, bytes, "topic_held", about, held)?;
         let date = |it: &Holding| Some((vec![("topic", it.topic.clone())], it.oldest_ms? / 1000));
         let about = "When the oldest message of such a topic was published";
@@ -163,7 +164,14 @@ impl Facts {
     fn configuration(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let gauge = MetricType::Gauge;
         let about = "Whether the configuration was taken when it was last read";
-        family(out, gauge, None, "config_last_reload_successful", about, one(self.is_configured.into()))?;
+        family(
+            out,
+            gauge,
+            None,
+            "config_last_reload_successful",
+            about,
+            one(self.is_configured.into()),
+        )?;
         let (seconds, about) = (Some(&Unit::Seconds), "When a configuration was last taken");
         let name = "config_last_reload_success_timestamp";
         family(out, gauge, seconds, name, about, one(self.configured_s))?;
@@ -199,7 +207,14 @@ impl Facts {
             self.apps.iter().map(|app| (vec![("app", Arc::clone(&app.id))], value(app))).collect()
         };
         let about = "Connections of an app of echo";
-        family(out, MetricType::Gauge, None, "app_connections", about, values(|app| app.connections))?;
+        family(
+            out,
+            MetricType::Gauge,
+            None,
+            "app_connections",
+            about,
+            values(|app| app.connections),
+        )?;
         let about = "Events that were taken for an app of echo";
         family(out, MetricType::Counter, None, "app_events", about, values(|app| app.events))
     }
@@ -224,14 +239,29 @@ impl Collector for Process {
         let about = "Processor time, of the user and of the system";
         out.encode_descriptor("process_cpu", about, seconds, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&self.cpu_s, None)?;
-        family(out, gauge, None, "process_open_fds", "Descriptors that are open", one(self.open_fds))?;
-        family(out, gauge, None, "process_max_fds", "Descriptors that may be open", one(self.max_fds))?;
+        family(
+            out,
+            gauge,
+            None,
+            "process_open_fds",
+            "Descriptors that are open",
+            one(self.open_fds),
+        )?;
+        family(
+            out,
+            gauge,
+            None,
+            "process_max_fds",
+            "Descriptors that may be open",
+            one(self.max_fds),
+        )?;
         let about = "Memory that is held";
         family(out, gauge, bytes, "process_resident_memory", about, one(self.resident_bytes))?;
         let about = "Memory that could be touched";
         family(out, gauge, bytes, "process_virtual_memory", about, one(self.virtual_bytes))?;
         family(out, gauge, None, "process_threads", "Threads of the process", one(self.threads))?;
         let about = "When the process started";
-        out.encode_descriptor("process_start_time", about, seconds, gauge)?.encode_gauge(&self.start_s)
+        out.encode_descriptor("process_start_time", about, seconds, gauge)?
+            .encode_gauge(&self.start_s)
     }
 }

@@ -46,7 +46,12 @@ pub(in crate::io) struct AmqpFeed {
 
 impl AmqpFeed {
     /// A feed that is not connected, which is what the shards are told from now on.
-    pub(in crate::io) fn new(bus: Bus, spoken: Vec<Kind>, hub: &Arc<Hub>, metrics: Arc<Metrics>) -> Self {
+    pub(in crate::io) fn new(
+        bus: Bus,
+        spoken: Vec<Kind>,
+        hub: &Arc<Hub>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         metrics.amqp.configured.set(1);
         let hub = Arc::clone(hub);
         let intake = Intake::new(spoken, hub.settings());
@@ -94,7 +99,11 @@ impl AmqpFeed {
         self.metrics.amqp.connected.set(1);
         self.hub.gaps.end(GapSource::Amqp);
         let (broker, exchange) = (self.bus.broker.to_string(), &self.bus.settings.exchange);
-        tracing::info!(broker, exchange, "events come from RabbitMQ at {broker}, exchange {exchange}");
+        tracing::info!(
+            broker,
+            exchange,
+            "events come from RabbitMQ at {broker}, exchange {exchange}"
+        );
         let mut batch = Vec::new();
         while !connection.next(&mut batch, &self.hub.bridge).await? {
             self.drain(&mut batch, &connection).await?;
@@ -166,6 +175,7 @@ fn message(delivery: &Delivery) -> AmqpMessage<'_> {
         };
         (name.as_str(), header)
     });
-    let is_refused = delivery.properties.content_type().as_ref().is_some_and(|kind| kind.as_str() == REFUSED);
+    let is_refused =
+        delivery.properties.content_type().as_ref().is_some_and(|kind| kind.as_str() == REFUSED);
     AmqpMessage { headers: headers.collect(), body: &delivery.data, is_refused }
 }

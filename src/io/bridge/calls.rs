@@ -42,7 +42,10 @@ impl<S: HttpService> Caller<S> {
     }
 
     /// Takes what connections ask.
-    pub(super) fn ask(&mut self, questions: impl IntoIterator<Item = (ConnectionRef, S::Question)>) {
+    pub(super) fn ask(
+        &mut self,
+        questions: impl IntoIterator<Item = (ConnectionRef, S::Question)>,
+    ) {
         self.change(|service, now, answers| {
             for (from, question) in questions {
                 service.ask(from, question, now, answers);
@@ -85,7 +88,8 @@ impl<S: HttpService> Caller<S> {
     /// Does what is due, makes requests, hands out answers, says what is worth it.
     fn proceed(&mut self, now: Now, mut answers: Answers) {
         self.service.tick(now, &mut answers);
-        while let Some(HttpCall { call, client, request, timeout, wants_body }) = self.service.next_call(now)
+        while let Some(HttpCall { call, client, request, timeout, wants_body }) =
+            self.service.next_call(now)
         {
             match self.clients.get(client).cloned().flatten() {
                 Some(client) => {
@@ -93,7 +97,9 @@ impl<S: HttpService> Caller<S> {
                     self.requests.spawn(async move { (call, exchange.await) });
                 }
                 // Clients and settings come together, so there is one for each recipient.
-                None => self.service.replied(call, Err("it has no client".into()), now, &mut answers),
+                None => {
+                    self.service.replied(call, Err("it has no client".into()), now, &mut answers)
+                }
             }
         }
 

@@ -119,7 +119,8 @@ fn authorities_of_the_system(host: &str) -> io::Result<RootCertStore> {
 
 /// What an error comes from: the layers below the first, which only says that there was one.
 fn cause(error: &dyn Error) -> String {
-    let layers: Vec<String> =
-        std::iter::successors(error.source(), |&error| error.source()).map(ToString::to_string).collect();
+    let layers: Vec<String> = std::iter::successors(error.source(), |&error| error.source())
+        .map(ToString::to_string)
+        .collect();
     if layers.is_empty() { error.to_string() } else { layers.join(": ") }
 }

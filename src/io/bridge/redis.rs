@@ -104,10 +104,14 @@ impl RedisFeed {
     async fn read(&mut self) -> Result<(), RedisFault> {
         let connection = RedisConnection::open(&self.redis).await?;
         let (hub, metrics) = (Arc::clone(&self.hub), Arc::clone(&self.metrics));
-        let publisher =
-            if self.redis.topics.relay { Some(connection::publisher(&self.redis).await?) } else { None };
+        let publisher = if self.redis.topics.relay {
+            Some(connection::publisher(&self.redis).await?)
+        } else {
+            None
+        };
         self.end_gap();
-        let (channel, node, relays) = (self.redis.topics.relays(), self.node.clone(), &hub.bridge.relays);
+        let (channel, node, relays) =
+            (self.redis.topics.relays(), self.node.clone(), &hub.bridge.relays);
         let relaying = relay::publish(publisher, channel, node, relays, &metrics);
         let mut relaying = std::pin::pin!(relaying);
         let end = tokio::select! {
@@ -197,7 +201,10 @@ impl RedisFeed {
                 Err(rejection) => {
                     events[Outcome::Rejected as usize].add(1);
                     LogLine::RedisRejected.warn(now, || {
-                        format!("a message from Redis in {:?} was ignored: {rejection}", message.channel)
+                        format!(
+                            "a message from Redis in {:?} was ignored: {rejection}",
+                            message.channel
+                        )
                     });
                 }
             }
@@ -235,7 +242,9 @@ impl RedisFeed {
         let pattern = topics.echo.as_ref().map(|source| source.pattern());
         let channels = topics.channels().into_iter().chain(pattern).collect::<Vec<_>>().join(" ");
         match self.gap.take() {
-            None => tracing::info!(server, channels, "events come from Redis at {server}: {channels}"),
+            None => {
+                tracing::info!(server, channels, "events come from Redis at {server}: {channels}")
+            }
             Some(gap) => tracing::info!(
                 server,
                 channels,

@@ -20,7 +20,8 @@ impl Verifiers {
     /// # Errors
     /// When a verifier cannot be asked over TLS for want of certificates.
     pub(super) fn new(settings: &Settings) -> io::Result<Self> {
-        let remote = |kind: &Kind| kind.verifier(settings).and_then(Verifier::remote).map(Arc::clone);
+        let remote =
+            |kind: &Kind| kind.verifier(settings).and_then(Verifier::remote).map(Arc::clone);
         let remotes: Remotes = Kind::ALL.iter().map(remote).collect();
         let mut clients = Vec::new();
         for (place, (own, remote)) in places(&remotes).into_iter().zip(&remotes).enumerate() {

@@ -36,7 +36,8 @@ impl WebhookClient {
 pub(super) async fn finish(webhooks: &mut Caller<WebhookService>, end: Instant) {
     webhooks.change(|service, now, _| service.hurry(now));
     webhooks.finish(end).await;
-    let left: usize = WebhookKind::ALL.into_iter().map(|(kind, _)| webhooks.service().waiting(kind)).sum();
+    let left: usize =
+        WebhookKind::ALL.into_iter().map(|(kind, _)| webhooks.service().waiting(kind)).sum();
     if left > 0 {
         tracing::warn!(
             "{left} webhooks were not delivered: at a stop nothing is tried again, and nothing is waited for beyond drain_s"

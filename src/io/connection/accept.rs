@@ -42,8 +42,15 @@ impl Sockets {
         }
     }
 
-    fn admit(&mut self, (fd, remote): (OwnedFd, Option<Remote>), listener: u8, shard: &mut Shard, now: Now) {
-        let Some(Some(Listener { tls: config, proxied, .. })) = self.listeners.get(usize::from(listener))
+    fn admit(
+        &mut self,
+        (fd, remote): (OwnedFd, Option<Remote>),
+        listener: u8,
+        shard: &mut Shard,
+        now: Now,
+    ) {
+        let Some(Some(Listener { tls: config, proxied, .. })) =
+            self.listeners.get(usize::from(listener))
         else {
             return;
         };
@@ -55,7 +62,9 @@ impl Sockets {
         }
         let trusted = &shard.settings().trusted_proxies;
         // One that has gone already has no address, and is found to be gone when it is read.
-        if let Some(remote) = remote.filter(|remote| awaits_preamble && !trusted.contains(remote.ip)) {
+        if let Some(remote) =
+            remote.filter(|remote| awaits_preamble && !trusted.contains(remote.ip))
+        {
             shard.turn_away(Some(remote), Reason::ProxyUntrusted, || untrusted(remote), now);
             let response = http::wants_proxy("trusted_proxies does not have your address");
             return self.turn_away(&fd, is_plain, &response);
@@ -110,7 +119,8 @@ impl Sockets {
         if let Some(Some(listener)) = self.listeners.get(index)
             && let Ok((fd, address)) = rustix::net::acceptfrom_with(&listener.socket, ACCEPTED)
         {
-            let advice = || format!("{error}: raise LimitNOFILE= (or ulimit -n), or lower max_connections");
+            let advice =
+                || format!("{error}: raise LimitNOFILE= (or ulimit -n), or lower max_connections");
             shard.turn_away(clients::address(address), Reason::Descriptors, advice, now);
             let is_plain = listener.tls.is_none();
             self.turn_away(&fd, is_plain, &http::refusal(503));
@@ -132,18 +142,30 @@ impl Sockets {
     }
 
     /// Reads the preamble of a proxy from all that has come. Returns its length when the connection is to go on.
-    pub(super) fn preamble(&mut self, id: Id, count: usize, shard: &mut Shard, now: Now) -> Option<usize> {
+    pub(super) fn preamble(
+        &mut self,
+        id: Id,
+        count: usize,
+        shard: &mut Shard,
+        now: Now,
+    ) -> Option<usize> {
         let socket = self.sockets.get_mut(id as usize).and_then(Option::as_mut)?;
         let preamble = match self.clients.preamble(id, &self.scratch[..count]) {
             Ok(preamble) => preamble?,
             Err(reason) => {
                 let reason = reason.to_string();
-                shard.respond_saying(id, &http::wants_proxy(&reason), (Reason::ProxyHeader, &reason), now);
+                shard.respond_saying(
+                    id,
+                    &http::wants_proxy(&reason),
+                    (Reason::ProxyHeader, &reason),
+                    now,
+                );
                 return None;
             }
         };
         socket.awaits_preamble = false;
-        let (trusted, most) = (&shard.settings().trusted_proxies, shard.limits().connections_per_address_max);
+        let (trusted, most) =
+            (&shard.settings().trusted_proxies, shard.limits().connections_per_address_max);
         if let Some(client) = preamble.client
             && !self.clients.adopt(id, client, trusted, most)
         {

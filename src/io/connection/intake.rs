@@ -56,7 +56,8 @@ impl Sockets {
         }
         let Some(kinds) = self.kinds.get(usize::from(socket.listener)) else { return };
         let (is_draining, fd) = (self.listeners.is_empty(), socket.fd.as_fd());
-        let talk = Talk { kinds, id, has_room, is_draining, socket: fd, clients: &self.clients, now };
+        let talk =
+            Talk { kinds, id, has_room, is_draining, socket: fd, clients: &self.clients, now };
         let (used, next) = request::read(bytes, &mut progress, &talk, shard);
         match next {
             Next::Over => return,

@@ -70,7 +70,13 @@ impl<T: Weigh, W: Wake> Inbox<T, W> {
             is_closed: false,
             sleeping: false,
         };
-        Self { state: Mutex::new(state), waker, bounds, fill: fill.clone(), depth: AtomicUsize::new(0) }
+        Self {
+            state: Mutex::new(state),
+            waker,
+            bounds,
+            fill: fill.clone(),
+            depth: AtomicUsize::new(0),
+        }
     }
 
     /// What wakes the reader.

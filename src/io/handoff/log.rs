@@ -195,7 +195,12 @@ impl<T: Weigh> Log<T> {
 
     /// Links a batch at the end of a lane, and returns its readers, which are to be nudged. `announce` learns of them
     /// before any of them can see the batch, and while no other can come or go.
-    pub fn push(&self, lane: usize, items: Vec<T>, announce: impl FnOnce(&[T], &Readers)) -> Readers {
+    pub fn push(
+        &self,
+        lane: usize,
+        items: Vec<T>,
+        announce: impl FnOnce(&[T], &Readers),
+    ) -> Readers {
         let mut lane = self.lock(lane);
         let stamp = self.clock.fetch_add(1, AcqRel);
         announce(&items, &lane.readers);
@@ -222,7 +227,12 @@ impl<T: Weigh> Log<T> {
     }
 
     /// Has a reader leave a lane, unless it has something to read yet: then it is given back.
-    pub fn leave(&self, lane: usize, number: usize, mut reader: LogReader<T>) -> Option<LogReader<T>> {
+    pub fn leave(
+        &self,
+        lane: usize,
+        number: usize,
+        mut reader: LogReader<T>,
+    ) -> Option<LogReader<T>> {
         let mut lane = self.lock(lane);
         if reader.next_stamp().is_some() {
             return Some(reader);
@@ -232,7 +242,10 @@ impl<T: Weigh> Log<T> {
     }
 
     /// Stamps messages, which are then to be posted: they stand behind all batches that were pushed before.
-    pub fn stamped<M>(&self, messages: impl IntoIterator<Item = M>) -> impl Iterator<Item = Stamped<M>> {
+    pub fn stamped<M>(
+        &self,
+        messages: impl IntoIterator<Item = M>,
+    ) -> impl Iterator<Item = Stamped<M>> {
         let stamp = self.stamp();
         messages.into_iter().map(move |message| Stamped { stamp, message })
     }

@@ -30,7 +30,12 @@ impl<T: Weigh, M> MergedReader<T, M> {
     /// The reader with this number, of so many lanes, of which it follows none yet.
     #[must_use]
     pub fn new(number: usize, lanes: usize) -> Self {
-        Self { number, readers: (0..lanes).map(|_| None).collect(), waiting: VecDeque::new(), stamp: 0 }
+        Self {
+            number,
+            readers: (0..lanes).map(|_| None).collect(),
+            waiting: VecDeque::new(),
+            stamp: 0,
+        }
     }
 
     /// Follows a lane from now on, or leaves it once everything that was pushed before is read.

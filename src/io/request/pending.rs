@@ -49,7 +49,13 @@ impl Progress {
 }
 
 /// Refuses a request that a dialect would answer, were it a correct one.
-pub(in crate::io) fn refuse(kind: Kind, is_head: bool, fault: Fault, talk: &Talk<'_>, shard: &mut Shard) {
+pub(in crate::io) fn refuse(
+    kind: Kind,
+    is_head: bool,
+    fault: Fault,
+    talk: &Talk<'_>,
+    shard: &mut Shard,
+) {
     let response = http::refusal_saying(fault.status, fault.reason);
     shard.refuse_request(talk.id, kind, (fault.status, response), is_head, talk.now);
 }
@@ -129,7 +135,10 @@ impl Body {
     /// The whole request.
     pub(in crate::io) fn request<'a>(&self, bytes: &'a [u8]) -> Request<'a> {
         let text = |place: &Range<usize>| {
-            bytes.get(place.clone()).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+            bytes
+                .get(place.clone())
+                .and_then(|text| std::str::from_utf8(text).ok())
+                .unwrap_or_default()
         };
         Request {
             method: if self.is_head { "GET" } else { text(&self.method) },

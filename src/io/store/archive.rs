@@ -84,36 +84,40 @@ impl Disk {
     /// When the store cannot be used, with what to do.
     pub fn open_all(settings: &StoreSettings) -> Result<Vec<Self>, OpenError> {
         let opened = format::open(settings)?;
-        let disks = opened.into_iter().zip(OwnerIndex::all(settings.writers)).map(|(opened, owner)| {
-            let OpenedStore { directory, lock, log, catalog, findings, began } = opened;
-            let metrics = Arc::<Metrics>::default();
-            metrics.store.damaged.add(findings.count());
-            let reclaim = Reclaim::new(began);
-            let mut disk = Self {
-                settings: settings.clone(),
-                health: StoreHealth::new(&directory),
-                directory,
-                log,
-                catalog,
-                reclaim,
-                metrics,
-                findings,
-                owner,
-                reported: HashSet::new(),
-                has_healed: false,
-                wants_commit: false,
-                dirty_since: None,
-                appended: 0,
-                begun: None,
-                seen: Instant::now(),
-                changed: (0, 0),
-                _lock: lock,
-            };
-            disk.save_to_disk().map_err(|reason| {
-                OpenError::Directory(disk.directory.clone(), io::Error::other(String::from(reason)))
-            })?;
-            Ok(disk)
-        });
+        let disks =
+            opened.into_iter().zip(OwnerIndex::all(settings.writers)).map(|(opened, owner)| {
+                let OpenedStore { directory, lock, log, catalog, findings, began } = opened;
+                let metrics = Arc::<Metrics>::default();
+                metrics.store.damaged.add(findings.count());
+                let reclaim = Reclaim::new(began);
+                let mut disk = Self {
+                    settings: settings.clone(),
+                    health: StoreHealth::new(&directory),
+                    directory,
+                    log,
+                    catalog,
+                    reclaim,
+                    metrics,
+                    findings,
+                    owner,
+                    reported: HashSet::new(),
+                    has_healed: false,
+                    wants_commit: false,
+                    dirty_since: None,
+                    appended: 0,
+                    begun: None,
+                    seen: Instant::now(),
+                    changed: (0, 0),
+                    _lock: lock,
+                };
+                disk.save_to_disk().map_err(|reason| {
+                    OpenError::Directory(
+                        disk.directory.clone(),
+                        io::Error::other(String::from(reason)),
+                    )
+                })?;
+                Ok(disk)
+            });
         disks.collect()
     }
 
@@ -146,7 +150,8 @@ impl Disk {
     pub fn commit(&mut self) -> Result<(), Box<str>> {
         self.wants_commit = false;
         let start = Instant::now();
-        let is_due = self.dirty_since.is_some_and(|since| start - since >= self.settings.interval());
+        let is_due =
+            self.dirty_since.is_some_and(|since| start - since >= self.settings.interval());
         let syncs = match self.settings.durability {
             Durability::Interval => is_due,
             Durability::Never => false,
@@ -285,7 +290,8 @@ impl Disk {
             return Some(absent(&path));
         }
         // The others only after something has changed among the files.
-        let changed = std::fs::metadata(directory).map(|there| (there.mtime(), there.mtime_nsec())).ok()?;
+        let changed =
+            std::fs::metadata(directory).map(|there| (there.mtime(), there.mtime_nsec())).ok()?;
         if std::mem::replace(&mut self.changed, changed) == changed {
             return None;
         }
@@ -457,7 +463,12 @@ impl Archive for Disk {
         Ok(())
     }
 
-    fn names(&mut self, prefix: &str, after: &str, count: usize) -> Result<Vec<Box<str>>, ArchiveError> {
+    fn names(
+        &mut self,
+        prefix: &str,
+        after: &str,
+        count: usize,
+    ) -> Result<Vec<Box<str>>, ArchiveError> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         let from = if after >= prefix { Excluded(after) } else { Included(prefix) };
         let names = self.catalog.names.range::<str, _>((from, Unbounded)).map(|(name, _)| name);
@@ -475,8 +486,9 @@ impl Archive for Disk {
             return Err(ArchiveError(reason.into()));
         }
         if deliver_ms.is_some() && self.catalog.delayed >= DELAYED_MAX {
-            let reason =
-                format!("{DELAYED_MAX} messages wait for their time: no more are taken before some are due");
+            let reason = format!(
+                "{DELAYED_MAX} messages wait for their time: no more are taken before some are due"
+            );
             return Err(ArchiveError(reason.into()));
         }
         let (position, record) = (message.position, message.record());

@@ -77,7 +77,8 @@ impl Disk {
     pub(super) fn copier(&mut self) -> Result<Copier, String> {
         self.save_to_disk().map_err(String::from)?;
         let active = &self.log.active;
-        let segments = self.catalog.segments.range(..active.number).map(|(number, _)| *number).collect();
+        let segments =
+            self.catalog.segments.range(..active.number).map(|(number, _)| *number).collect();
         Ok(Copier {
             settings: self.settings.clone(),
             directory: self.log.directory.clone(),
@@ -105,7 +106,9 @@ pub(super) fn copy_all(copiers: &[Copier], kept: Option<usize>) -> Result<Backup
         return Err("there is nothing to copy".into());
     };
     let Some(backups) = settings.backups() else {
-        return Err("there is no place for a backup beside the store: name one as store.backup_path".into());
+        return Err(
+            "there is no place for a backup beside the store: name one as store.backup_path".into(),
+        );
     };
     let failed = |error: io::Error| {
         let backups = backups.display();
@@ -170,9 +173,9 @@ impl BackupDirectory {
         let lock = File::create(backups.join("LOCK"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { _lock: lock }),
-            Err(TryLockError::WouldBlock) => {
-                Err(io::Error::other("another daemon makes a backup there: give each a directory of its own"))
-            }
+            Err(TryLockError::WouldBlock) => Err(io::Error::other(
+                "another daemon makes a backup there: give each a directory of its own",
+            )),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
@@ -193,7 +196,8 @@ fn clear(backups: &Path) -> io::Result<()> {
 /// The name of a new backup, which comes after all others even where the clock was set back within a second.
 fn free_name(backups: &Path) -> PathBuf {
     let stamp = stamp();
-    let names = std::iter::once(stamp.clone()).chain((1..).map(|number| format!("{stamp}-{number}")));
+    let names =
+        std::iter::once(stamp.clone()).chain((1..).map(|number| format!("{stamp}-{number}")));
     names.map(|name| backups.join(name)).find(|target| !target.exists()).unwrap_or_default()
 }
 
@@ -238,7 +242,12 @@ fn copy_bytes(from: &File, mut to: &File, bytes: u64) -> io::Result<()> {
 
 /// Gives a backup a file: a link to the store's own, or to that of an earlier backup, or a copy. Returns how many bytes
 /// were written.
-fn take_over(kind: SegmentFile, store: &Path, earlier: Option<&Path>, target: &Path) -> io::Result<u64> {
+fn take_over(
+    kind: SegmentFile,
+    store: &Path,
+    earlier: Option<&Path>,
+    target: &Path,
+) -> io::Result<u64> {
     let (source, target) = (kind.path(store), kind.path(target));
     if fs::hard_link(&source, &target).is_ok() {
         return Ok(0);
@@ -276,13 +285,15 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let is_backup = path.extension().is_none() && is_stamp(&path) && path.join("FORMAT").exists();
+        let is_backup =
+            path.extension().is_none() && is_stamp(&path) && path.join("FORMAT").exists();
         found.extend(is_backup.then_some(path));
     }
     // `20261129T171500Z-2` comes before `20261129T171500Z-10`.
     found.sort_by_key(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (stamp, number) = name.split_once('-').map_or((&*name, ""), |(stamp, number)| (stamp, number));
+        let (stamp, number) =
+            name.split_once('-').map_or((&*name, ""), |(stamp, number)| (stamp, number));
         (stamp.to_owned(), number.parse::<u64>().unwrap_or(0))
     });
     Ok(found)
@@ -297,7 +308,8 @@ fn is_stamp(path: &Path) -> bool {
         15 => byte == b'Z',
         _ => byte.is_ascii_digit(),
     });
-    let is_number = |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number =
+        |number: &str| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     is_stamp && (number.is_empty() || number.strip_prefix('-').is_some_and(is_number))
 }
 

@@ -208,14 +208,16 @@ impl CatalogTopic {
         for (name, last) in &self.sequences {
             each(&Record::Sequence { topic, name, last: *last });
         }
-        let runs: Vec<IndexRun> = self.runs.iter().filter(|run| run.segment < before).copied().collect();
+        let runs: Vec<IndexRun> =
+            self.runs.iter().filter(|run| run.segment < before).copied().collect();
         // Also without any, because there may have been some.
         each(&Record::Runs { topic, runs });
         let mut delays = self.delayed.iter().filter(|(_, at)| at.segment < before).peekable();
         let mut is_first = true;
         while is_first || delays.peek().is_some() {
             let some = delays.by_ref().take(DELAYS_AT_ONCE);
-            let delays = some.map(|((deliver_ms, position), at)| (*deliver_ms, *position, *at)).collect();
+            let delays =
+                some.map(|((deliver_ms, position), at)| (*deliver_ms, *position, *at)).collect();
             each(&Record::Delays { topic, is_first, delays });
             is_first = false;
         }
@@ -444,7 +446,8 @@ impl Catalog {
             .map(|(number, topic)| {
                 let runs = topic.runs.iter().filter(|run| run.segment == segment);
                 let live: u64 = runs.map(|run| u64::from(run.count)).sum();
-                let delayed = topic.delayed.values().filter(|at| at.segment == segment).count() as u64;
+                let delayed =
+                    topic.delayed.values().filter(|at| at.segment == segment).count() as u64;
                 (*number, live.max(delayed))
             })
             .filter(|(_, count)| *count > 0)
@@ -458,10 +461,18 @@ impl Catalog {
         let mut gaps = Vec::new();
         for (number, topic) in &self.topics {
             let runs = topic.runs.iter().filter(|run| run.segment == segment);
-            gaps.extend(runs.map(|run| IndexGap { topic: *number, from: run.first, to: run.end() }));
+            gaps.extend(runs.map(|run| IndexGap {
+                topic: *number,
+                from: run.first,
+                to: run.end(),
+            }));
             let delayed = topic.delayed.iter().filter(|(_, at)| at.segment == segment);
             let delayed = delayed.filter(|((_, position), _)| *position < topic.floor);
-            gaps.extend(delayed.map(|((_, at), _)| IndexGap { topic: *number, from: *at, to: at.after() }));
+            gaps.extend(delayed.map(|((_, at), _)| IndexGap {
+                topic: *number,
+                from: *at,
+                to: at.after(),
+            }));
         }
         gaps
     }
@@ -520,14 +531,20 @@ impl Catalog {
     /// Messages that are stored.
     pub(super) fn messages(&self) -> u64 {
         let of = |topic: &CatalogTopic| {
-            topic.newest.len() as u64 + topic.runs.iter().map(|run| u64::from(run.count)).sum::<u64>()
+            topic.newest.len() as u64
+                + topic.runs.iter().map(|run| u64::from(run.count)).sum::<u64>()
         };
         self.topics.values().map(of).sum()
     }
 
     /// Applies a record that is at this place, while the log is read from the segment `begin` on. What checkpoints tell
     /// of messages counts for the segments before.
-    pub(super) fn apply(&mut self, record: &Record<'_>, at: Address, begin: u32) -> Option<IndexGap> {
+    pub(super) fn apply(
+        &mut self,
+        record: &Record<'_>,
+        at: Address,
+        begin: u32,
+    ) -> Option<IndexGap> {
         match record {
             Record::Message { topic, position, deliver_ms, is_moved, .. } => {
                 return self.append(at, (*topic, *position), *deliver_ms, *is_moved);
@@ -537,11 +554,15 @@ impl Catalog {
             Record::Subscription { topic, name, state } => {
                 drop(self.topic(*topic).subscriptions.insert((*name).into(), (*state).into()));
             }
-            Record::NoSubscription { topic, name } => drop(self.topic(*topic).subscriptions.remove(*name)),
-            Record::Sequence { topic, name, last } => match self.topic(*topic).sequences.get_mut(*name) {
-                Some(known) => *known = *last,
-                None => drop(self.topic(*topic).sequences.insert((*name).into(), *last)),
-            },
+            Record::NoSubscription { topic, name } => {
+                drop(self.topic(*topic).subscriptions.remove(*name))
+            }
+            Record::Sequence { topic, name, last } => {
+                match self.topic(*topic).sequences.get_mut(*name) {
+                    Some(known) => *known = *last,
+                    None => drop(self.topic(*topic).sequences.insert((*name).into(), *last)),
+                }
+            }
             Record::NoSequence { topic, name } => drop(self.topic(*topic).sequences.remove(*name)),
             Record::Trimmed { topic, below } => self.trim(*topic, *below),
             Record::TrimmedDelayed { topic, below } => self.trim_delayed(*topic, *below),
@@ -596,7 +617,8 @@ impl Catalog {
                 is_kept
             });
         }
-        for (deliver_ms, position, at) in delays.iter().filter(|(.., at)| at.segment < begin && at.is_sound())
+        for (deliver_ms, position, at) in
+            delays.iter().filter(|(.., at)| at.segment < begin && at.is_sound())
         {
             if let std::collections::btree_map::Entry::Vacant(place) =
                 topic.delayed.entry((*deliver_ms, *position))

@@ -56,8 +56,11 @@ pub fn check(settings: &StoreSettings, all: bool) -> Result<StoreReport, OpenErr
     }
     let head = format!("store  {name}: format {}", format::FORMAT);
     if format::is_locked(&directory).map_err(unusable)? {
-        let unread =
-            if all { "; its segments were not read: stop it first, or look at a backup" } else { "" };
+        let unread = if all {
+            "; its segments were not read: stop it first, or look at a backup"
+        } else {
+            ""
+        };
         return Ok(format!("{head}, in use by a running daemon{unread}").into());
     }
 
@@ -77,8 +80,9 @@ pub fn check(settings: &StoreSettings, all: bool) -> Result<StoreReport, OpenErr
         }
     }
     report.messages = messages;
-    let counted =
-        format!("{head}, {topics} topics, {messages} messages, {bytes} bytes of files, {needed} needed");
+    let counted = format!(
+        "{head}, {topics} topics, {messages} messages, {bytes} bytes of files, {needed} needed"
+    );
     report.lines.insert(0, counted);
     Holding::keep_largest(&mut largest, LARGEST);
     if !largest.is_empty() {
@@ -102,7 +106,10 @@ impl StoreReport {
         if recovered.newest == 0 {
             self.damaged(&format!("every segment of {path} is missing"));
         }
-        findings.missing.iter().for_each(|missing| self.damaged(&format!("{missing} of {path} is missing")));
+        findings
+            .missing
+            .iter()
+            .for_each(|missing| self.damaged(&format!("{missing} of {path} is missing")));
         findings.damages.iter().for_each(|damage| self.damaged(&format!("{damage} of {path}")));
         findings.lost.iter().for_each(|lost| self.damaged(&lost.to_string()));
         for (_, count) in recovered.catalog.nameless().iter().filter(|(_, count)| *count > 0) {

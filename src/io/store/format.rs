@@ -40,7 +40,9 @@ pub enum OpenError {
     #[error("[store]: no path: name a directory")]
     NoPath,
     /// The directory cannot be made, read or written.
-    #[error("the store {0} cannot be used: {1}; it has to be a directory that the daemon's user can write")]
+    #[error(
+        "the store {0} cannot be used: {1}; it has to be a directory that the daemon's user can write"
+    )]
     Directory(PathBuf, io::Error),
     /// There is no room for what a start writes.
     #[error(
@@ -139,9 +141,11 @@ pub(super) fn open(settings: &StoreSettings) -> Result<Vec<OpenedStore>, OpenErr
             let reason = "it was opened too often for its message ids";
             return Err(OpenError::Damaged(directory, reason.into()));
         }
-        let mut log = StoreLog::go_on(&path, &recovered, &mut catalog, settings).map_err(unusable)?;
+        let mut log =
+            StoreLog::go_on(&path, &recovered, &mut catalog, settings).map_err(unusable)?;
         for missing in &recovered.findings.missing {
-            log.write(&mut catalog, &Record::Dropped { segment: missing.segment }).map_err(unusable)?;
+            log.write(&mut catalog, &Record::Dropped { segment: missing.segment })
+                .map_err(unusable)?;
         }
         let Recovered { findings, began, .. } = recovered;
         tell(&findings, &catalog, &path, start.elapsed());
@@ -212,7 +216,9 @@ fn accept(
     }
     for (topic, count) in recovered.catalog.nameless() {
         if count > 0 {
-            tracing::error!("{count} messages of {name} are left out: the name of their topic is damaged");
+            tracing::error!(
+                "{count} messages of {name} are left out: the name of their topic is damaged"
+            );
         }
         recovered.catalog.delete(topic);
     }
@@ -267,7 +273,9 @@ pub(super) fn read_format(directory: &Path) -> Result<Option<u32>, OpenError> {
             let word = words.next().unwrap_or("");
             match (word.parse::<u32>(), words.next().map(str::parse::<u32>)) {
                 (Ok(FORMAT), Some(Ok(writers))) => Ok(Some(writers)),
-                (Ok(number), _) if number > FORMAT => Err(OpenError::Newer(directory.into(), word.into())),
+                (Ok(number), _) if number > FORMAT => {
+                    Err(OpenError::Newer(directory.into(), word.into()))
+                }
                 (Ok(number), _) if (1..FORMAT).contains(&number) => {
                     Err(OpenError::Older(directory.into(), number))
                 }
@@ -290,7 +298,9 @@ pub(super) fn read_format(directory: &Path) -> Result<Option<u32>, OpenError> {
             }
             Ok(None)
         }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => damaged("the file FORMAT is no text"),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            damaged("the file FORMAT is no text")
+        }
         Err(error) => Err(unusable(error)),
     }
 }
@@ -299,7 +309,8 @@ pub(super) fn read_format(directory: &Path) -> Result<Option<u32>, OpenError> {
 pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     let unusable = |error| OpenError::Directory(directory.into(), error);
     let path = directory.join("LOCK");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(unusable)?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(unusable)?;
     // `fanfare check` locks the store for a moment, and another daemon may be ending.
     for is_last in [false, false, false, false, true] {
         match file.try_lock() {

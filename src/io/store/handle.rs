@@ -138,7 +138,12 @@ impl Store {
     }
 
     /// Asks an owner for another one.
-    pub(super) fn ask_owner(&self, owner: usize, connection: ConnectionRef, request: TopicQuestion) {
+    pub(super) fn ask_owner(
+        &self,
+        owner: usize,
+        connection: ConnectionRef,
+        request: TopicQuestion,
+    ) {
         if self.posts[owner].runs() {
             self.posts[owner].control.post([StoreMessage::Owner(connection, request)]);
         }
@@ -157,7 +162,8 @@ impl Store {
         }
         let owners: Vec<usize> =
             messages.iter().map(|(topic, _)| OwnerIndex::of_topic(topic, self.owners())).collect();
-        let mut parts: Vec<Vec<(TopicName, MessageDraft)>> = self.posts.iter().map(|_| Vec::new()).collect();
+        let mut parts: Vec<Vec<(TopicName, MessageDraft)>> =
+            self.posts.iter().map(|_| Vec::new()).collect();
         for (owner, message) in owners.iter().zip(messages) {
             parts[*owner].push(message);
         }
@@ -165,7 +171,8 @@ impl Store {
             .into_iter()
             .enumerate()
             .map(|(owner, part)| {
-                (!part.is_empty()).then(|| self.outside(owner, |sender| Outside::Append(part, sender)))
+                (!part.is_empty())
+                    .then(|| self.outside(owner, |sender| Outside::Append(part, sender)))
             })
             .collect();
         let mut receipts = Vec::with_capacity(asked.len());
@@ -179,10 +186,14 @@ impl Store {
     }
 
     /// Asks for the admin listener; nothing comes back without a store.
-    pub(in crate::io) async fn inquire(&self, inquiry: TopicInquiry) -> Result<InquiryAnswer, RecvError> {
+    pub(in crate::io) async fn inquire(
+        &self,
+        inquiry: TopicInquiry,
+    ) -> Result<InquiryAnswer, RecvError> {
         let merge = Merge::of(&inquiry).filter(|_| self.owners() > 1);
         let Some(merge) = merge else {
-            let owner = inquiry.topic().map_or(0, |topic| OwnerIndex::of_topic(topic, self.owners()));
+            let owner =
+                inquiry.topic().map_or(0, |topic| OwnerIndex::of_topic(topic, self.owners()));
             return self.outside(owner, |sender| Outside::Inquire(inquiry, sender)).await;
         };
         let answers = self.of_each(|sender| Outside::Inquire(inquiry.clone(), sender)).await?;
@@ -223,7 +234,9 @@ impl Store {
         self.posts.iter().for_each(|post| post.control.post([StoreMessage::Stop]));
         while self.posts.iter().any(Post::runs) {
             if start.elapsed() > time.max(STOP_GRACE) {
-                tracing::warn!("the store could not be saved in time; the next start goes on from its log");
+                tracing::warn!(
+                    "the store could not be saved in time; the next start goes on from its log"
+                );
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -244,7 +257,10 @@ impl Store {
     }
 
     /// Asks each owner the same, and waits for all.
-    async fn of_each<T>(&self, ask: impl Fn(oneshot::Sender<T>) -> Outside) -> Result<Vec<T>, RecvError> {
+    async fn of_each<T>(
+        &self,
+        ask: impl Fn(oneshot::Sender<T>) -> Outside,
+    ) -> Result<Vec<T>, RecvError> {
         let asked: Vec<_> = (0..self.owners()).map(|owner| self.outside(owner, &ask)).collect();
         let mut answers = Vec::with_capacity(asked.len());
         for asked in asked {

@@ -172,14 +172,19 @@ impl StoreHealth {
         let is_full = no_segment.is_some();
         let every = if self.full.is_some() { LOOK_EVERY_FULL } else { LOOK_EVERY };
         let is_recent = self.looked.is_some_and(|looked| now - looked < every);
-        if is_recent && written.saturating_sub(self.written) < LOOK_BYTES && is_full <= self.full.is_some() {
+        if is_recent
+            && written.saturating_sub(self.written) < LOOK_BYTES
+            && is_full <= self.full.is_some()
+        {
             return false;
         }
         (self.looked, self.written) = (Some(now), written);
         let Some(StoreVolume { free, .. }) = StoreVolume::of(&self.directory) else { return true };
         self.is_tight = free < free_bytes_min.saturating_add(TIGHT_BYTES);
         let reason = match no_segment {
-            Some(reason) => format!("the store's file system has no room for another segment: {reason}"),
+            Some(reason) => {
+                format!("the store's file system has no room for another segment: {reason}")
+            }
             None if free < free_bytes_min => format!(
                 "the store's file system is nearly full: {free} bytes are free, store.free_bytes_min is {free_bytes_min}"
             ),

@@ -59,7 +59,8 @@ impl Keeper {
     pub(super) fn start(directory: &Path, segment_bytes: usize) -> io::Result<Self> {
         let (jobs, taken) = mpsc::channel();
         let (sender, done) = mpsc::channel();
-        let mut work = KeeperWork { directory: directory.into(), segment_bytes, spares: Vec::new() };
+        let mut work =
+            KeeperWork { directory: directory.into(), segment_bytes, spares: Vec::new() };
         let thread = std::thread::Builder::new().name("files".into()).spawn(move || {
             for job in taken {
                 // The store may have ended.
@@ -121,7 +122,9 @@ struct KeeperWork {
 impl KeeperWork {
     fn run(&mut self, job: Job) -> Done {
         match job {
-            Job::Prepare { number, is_filled } => Done::Prepared(number, self.prepare(number, is_filled)),
+            Job::Prepare { number, is_filled } => {
+                Done::Prepared(number, self.prepare(number, is_filled))
+            }
             Job::WriteIndex(number, index) => {
                 // Without the file it is made anew when it is wanted.
                 let _ = segment::write_index(&self.directory, number, &index);
@@ -179,9 +182,15 @@ pub(super) fn remove(directory: &Path, number: u32) {
 ///
 /// # Errors
 /// As those of making one.
-pub(super) fn provide(directory: &Path, number: u32, bytes: usize, is_filled: bool) -> io::Result<File> {
+pub(super) fn provide(
+    directory: &Path,
+    number: u32,
+    bytes: usize,
+    is_filled: bool,
+) -> io::Result<File> {
     let path = SegmentFile::Segment(number).path(directory);
-    let has_room = fs::metadata(&path).is_ok_and(|file| file.len() == bytes as u64 && file.nlink() == 1);
+    let has_room =
+        fs::metadata(&path).is_ok_and(|file| file.len() == bytes as u64 && file.nlink() == 1);
     if !has_room {
         return create(directory, number, bytes, is_filled);
     }
@@ -207,7 +216,8 @@ fn create(directory: &Path, number: u32, bytes: usize, is_filled: bool) -> io::R
             other => other.map_err(io::Error::from),
         }
     };
-    if let Err(error) = made.and_then(|()| file.sync_all()).and_then(|()| sync_directory(directory)) {
+    if let Err(error) = made.and_then(|()| file.sync_all()).and_then(|()| sync_directory(directory))
+    {
         let _ = fs::remove_file(&path);
         return Err(error);
     }

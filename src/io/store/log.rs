@@ -243,7 +243,11 @@ impl StoreLog {
     ///
     /// # Errors
     /// As [`StoreLog::append`].
-    pub(super) fn write(&mut self, catalog: &mut Catalog, record: &Record<'_>) -> io::Result<Address> {
+    pub(super) fn write(
+        &mut self,
+        catalog: &mut Catalog,
+        record: &Record<'_>,
+    ) -> io::Result<Address> {
         let mut body = Vec::with_capacity(64);
         record.write(&mut body);
         self.append(catalog, body.len(), false, |out| out.extend_from_slice(&body))
@@ -266,7 +270,12 @@ impl StoreLog {
             }
             match self.keeper.wait(PREPARE_MAX) {
                 Some(done) => self.take(done, catalog),
-                None => return Err(io::Error::new(io::ErrorKind::TimedOut, "no segment is ready in time")),
+                None => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "no segment is ready in time",
+                    ));
+                }
             }
         }
         Ok(())
@@ -472,8 +481,9 @@ impl StoreLog {
     fn begin_again(&mut self, catalog: &mut Catalog) {
         let number = self.active.number;
         let before = catalog.segments.range(..number).next_back();
-        let ends_at =
-            before.filter(|(before, _)| **before + 1 == number).map_or(0, |(_, before)| before.length);
+        let ends_at = before
+            .filter(|(before, _)| **before + 1 == number)
+            .map_or(0, |(_, before)| before.length);
         self.begin(catalog, ends_at);
     }
 

@@ -49,7 +49,8 @@ pub(in crate::io) fn start(
     for (owner, disk) in owners.zip(disks) {
         let metrics = &hub.metrics[hub.mailboxes.len() + 1 + owner.index()];
         let rules = TopicRules { cache_bytes: settings.cache_share(), ..dialects.topic_rules() };
-        let topics = TopicOwner::new(disk.counting(Arc::clone(metrics)), rules, now).of(owner, &count);
+        let topics =
+            TopicOwner::new(disk.counting(Arc::clone(metrics)), rules, now).of(owner, &count);
         spawn(hub, owner.index(), topics)?;
     }
     Ok(())
@@ -112,7 +113,8 @@ fn run(hub: &Hub, index: usize, mut topics: TopicOwner<Disk>, syncer: &mpsc::Sen
             topics.configure(TopicRules { cache_bytes, ..rules });
         }
         requests.extend(taken.requests);
-        let count = if taken.over { requests.len() } else { requests.len().min(ROUND_REQUESTS_MAX) };
+        let count =
+            if taken.over { requests.len() } else { requests.len().min(ROUND_REQUESTS_MAX) };
         for (connection, request) in taken.owners.into_iter().chain(requests.drain(..count)) {
             topics.ask(connection, request, now, &mut out);
         }
@@ -128,7 +130,8 @@ fn run(hub: &Hub, index: usize, mut topics: TopicOwner<Disk>, syncer: &mpsc::Sen
             let result = topics.archive().commit_ended(result);
             conclude(&mut topics, &result, &mut out);
         }
-        if syncing.since.is_none() && (topics.has_uncommitted() || topics.archive().wants_commit()) {
+        if syncing.since.is_none() && (topics.has_uncommitted() || topics.archive().wants_commit())
+        {
             syncing.since = commit(&mut topics, syncer, &mut out).then(Instant::now);
         }
         topics.archive().settle();
@@ -197,7 +200,11 @@ fn commit(
 }
 
 /// Tells the topics what has become of a commit.
-fn conclude(topics: &mut TopicOwner<Disk>, result: &Result<(), Box<str>>, out: &mut Vec<TopicOutgoing>) {
+fn conclude(
+    topics: &mut TopicOwner<Disk>,
+    result: &Result<(), Box<str>>,
+    out: &mut Vec<TopicOutgoing>,
+) {
     topics.committed(result.as_ref().copied().map_err(|reason| &**reason), clock::now(), out);
 }
 
@@ -278,8 +285,7 @@ impl Syncing {
 
 /// Tells readiness whether messages are taken, and stored.
 fn tell((hub, index): (&Hub, usize), disk: &Disk, syncing: &mut Syncing) {
-    let late =
-        "the disk does not answer: a sync of the store lasts for more than 10 s, and producers wait for it";
+    let late = "the disk does not answer: a sync of the store lasts for more than 10 s, and producers wait for it";
     if syncing.is_news() {
         syncing.is_told = syncing.is_late();
         if syncing.is_told {
@@ -291,7 +297,8 @@ fn tell((hub, index): (&Hub, usize), disk: &Disk, syncing: &mut Syncing) {
 
     match disk.refusal().or(syncing.is_told.then_some(late)) {
         Some(reason) => {
-            let kinds: Vec<Kind> = Kind::ALL.iter().copied().filter(|kind| kind.has_topics()).collect();
+            let kinds: Vec<Kind> =
+                Kind::ALL.iter().copied().filter(|kind| kind.has_topics()).collect();
             hub.gaps.begin(GapSource::Store(index), &kinds, reason);
         }
         None => hub.gaps.end(GapSource::Store(index)),
@@ -312,24 +319,28 @@ fn post(hub: &Hub, out: &mut Vec<TopicOutgoing>, waiting: &mut Waiting) {
                 let is_stored = matches!(reply, TopicAnswer::Stored { .. });
                 hub.store.ask_owner(owner, connection, TopicQuestion::Buried { is_stored });
             }
-            TopicOutgoing::Ask(owner, connection, request) => hub.store.ask_owner(owner, connection, request),
-            TopicOutgoing::Reply(connection, reply) => {
-                parcels[usize::from(connection.shard)].push(Parcel::Answer(connection, Answer::Topic(reply)))
+            TopicOutgoing::Ask(owner, connection, request) => {
+                hub.store.ask_owner(owner, connection, request)
             }
+            TopicOutgoing::Reply(connection, reply) => parcels[usize::from(connection.shard)]
+                .push(Parcel::Answer(connection, Answer::Topic(reply))),
             TopicOutgoing::Deliver(message, recipient) => {
                 let parcels = &mut parcels[usize::from(recipient.connection.shard)];
                 match parcels.last_mut() {
                     Some(Parcel::Delivery(last)) if Arc::ptr_eq(&last.message, &message) => {
                         last.recipients.push(recipient);
                     }
-                    _ => {
-                        parcels.push(Parcel::Delivery(TopicDelivery { message, recipients: vec![recipient] }))
-                    }
+                    _ => parcels.push(Parcel::Delivery(TopicDelivery {
+                        message,
+                        recipients: vec![recipient],
+                    })),
                 }
             }
         }
     }
-    for (shard, parcels) in parcels.into_iter().enumerate().filter(|(_, parcels)| !parcels.is_empty()) {
+    for (shard, parcels) in
+        parcels.into_iter().enumerate().filter(|(_, parcels)| !parcels.is_empty())
+    {
         hub.post(shard, parcels);
     }
 }

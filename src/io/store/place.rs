@@ -123,7 +123,8 @@ impl Index {
                 }
                 None => {
                     let (first, bytes) = (entry.position, entry.length);
-                    self.runs.push((topic, IndexRun { first, segment, entry: place, count: 1, bytes }));
+                    self.runs
+                        .push((topic, IndexRun { first, segment, entry: place, count: 1, bytes }));
                 }
             }
         }

@@ -25,8 +25,14 @@ impl Disk {
         bytes_max: usize,
     ) -> Result<Vec<Arc<StoredMessage>>, ArchiveError> {
         let bytes_max = bytes_max.max(1);
-        let mut reading =
-            RunReading { next: from, messages: Vec::new(), count, bytes: 0, bytes_max, buffer: Vec::new() };
+        let mut reading = RunReading {
+            next: from,
+            messages: Vec::new(),
+            count,
+            bytes: 0,
+            bytes_max,
+            buffer: Vec::new(),
+        };
         while !reading.is_over() {
             let Some(known) = self.catalog.topics.get_mut(&topic) else { break };
             match known.piece(reading.next, count - reading.messages.len()) {
@@ -47,25 +53,29 @@ impl Disk {
                     }
                     self.read_entries(topic, self.log.active.number, &entries, &mut reading)?;
                 }
-                Some(Piece::Indexed(run)) => match self.log.files.entries(&run, &mut self.catalog) {
-                    Ok(Entries::There(places)) => {
-                        let places = places.iter().zip(run.first.number()..);
-                        let entries: Vec<IndexEntry> = places
-                            .map(|((offset, length), position)| IndexEntry {
-                                position: Position::of_number(position),
-                                offset: *offset,
-                                length: *length,
-                            })
-                            .collect();
-                        self.read_entries(topic, run.segment, &entries, &mut reading)?;
+                Some(Piece::Indexed(run)) => {
+                    match self.log.files.entries(&run, &mut self.catalog) {
+                        Ok(Entries::There(places)) => {
+                            let places = places.iter().zip(run.first.number()..);
+                            let entries: Vec<IndexEntry> = places
+                                .map(|((offset, length), position)| IndexEntry {
+                                    position: Position::of_number(position),
+                                    offset: *offset,
+                                    length: *length,
+                                })
+                                .collect();
+                            self.read_entries(topic, run.segment, &entries, &mut reading)?;
+                        }
+                        Ok(Entries::Anew(gaps)) => {
+                            gaps.into_iter().for_each(|gap| self.report(gap))
+                        }
+                        Err(error) => {
+                            self.doubt(&error)?;
+                            self.report(IndexGap { topic, from: run.first, to: run.end() });
+                            reading.next = run.end();
+                        }
                     }
-                    Ok(Entries::Anew(gaps)) => gaps.into_iter().for_each(|gap| self.report(gap)),
-                    Err(error) => {
-                        self.doubt(&error)?;
-                        self.report(IndexGap { topic, from: run.first, to: run.end() });
-                        reading.next = run.end();
-                    }
-                },
+                }
             }
         }
         Ok(reading.messages)
@@ -192,7 +202,9 @@ impl Disk {
             let at = Address { segment, offset, length };
             let start = (offset - first.offset) as usize;
             let record = match &read {
-                Ok(()) => segment::message(&bytes[start..start + length as usize], at, topic, position),
+                Ok(()) => {
+                    segment::message(&bytes[start..start + length as usize], at, topic, position)
+                }
                 Err(_) => None,
             };
             let message = match record.and_then(|record| StoredMessage::read(position, record)) {

@@ -73,7 +73,8 @@ impl Disk {
     pub(super) fn reclaim(&mut self) {
         self.log.poll(&self.catalog);
         if let Some((segment, read)) = self.log.read.take()
-            && let Some(compaction) = self.reclaim.compaction.as_mut().filter(|it| it.segment == segment)
+            && let Some(compaction) =
+                self.reclaim.compaction.as_mut().filter(|it| it.segment == segment)
         {
             match read {
                 Ok(bytes) => compaction.bytes = Some(bytes),
@@ -105,7 +106,8 @@ impl Disk {
         if self.reclaim.checkpoint.is_none() {
             let since = self.log.written - self.reclaim.written;
             let is_due = since
-                >= (CHECKPOINT_SEGMENTS * self.segment_bytes()).max(CHECKPOINT_RATIO * self.reclaim.took);
+                >= (CHECKPOINT_SEGMENTS * self.segment_bytes())
+                    .max(CHECKPOINT_RATIO * self.reclaim.took);
             if is_due || self.is_worth_it() {
                 let from = self.log.active.number;
                 self.reclaim.checkpoint = Some(Checkpoint { from, after: None, bytes: 0 });
@@ -264,7 +266,8 @@ impl Disk {
 
     /// Copies a record if it is a message that is needed. Returns how many bytes that took.
     fn copy(&mut self, body: &[u8], at: Address) -> Result<u64, ArchiveError> {
-        let Some(Record::Message { topic, position, deliver_ms, record, .. }) = Record::read(body) else {
+        let Some(Record::Message { topic, position, deliver_ms, record, .. }) = Record::read(body)
+        else {
             return Ok(0);
         };
         let (is_live, is_delayed) = self.catalog.needs(at, topic, position, deliver_ms);

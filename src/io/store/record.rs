@@ -148,7 +148,12 @@ pub(super) const fn room(body_bytes: usize) -> usize {
 }
 
 /// Appends a record whose body `write` appends, for this place in the log. Returns its length without the padding.
-pub(super) fn put(segment: u32, offset: usize, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+pub(super) fn put(
+    segment: u32,
+    offset: usize,
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
     write(out);
@@ -183,8 +188,12 @@ impl<'a> Record<'a> {
             }
             Self::Topic { topic, name, state } => put_named(TOPIC, *topic, name, state, out),
             Self::NoTopic { topic } => put_kind(NO_TOPIC, *topic, out),
-            Self::Subscription { topic, name, state } => put_named(SUBSCRIPTION, *topic, name, state, out),
-            Self::NoSubscription { topic, name } => put_named(NO_SUBSCRIPTION, *topic, name, &[], out),
+            Self::Subscription { topic, name, state } => {
+                put_named(SUBSCRIPTION, *topic, name, state, out)
+            }
+            Self::NoSubscription { topic, name } => {
+                put_named(NO_SUBSCRIPTION, *topic, name, &[], out)
+            }
             Self::Sequence { topic, name, last } => {
                 put_named(SEQUENCE, *topic, name, &last.to_le_bytes(), out);
             }
@@ -202,7 +211,9 @@ impl<'a> Record<'a> {
                 put_kind(RUNS, *topic, out);
                 for run in runs {
                     put_u64(run.first.number(), out);
-                    [run.segment, run.entry, run.count, run.bytes].into_iter().for_each(|n| put_u32(n, out));
+                    [run.segment, run.entry, run.count, run.bytes]
+                        .into_iter()
+                        .for_each(|n| put_u32(n, out));
                 }
             }
             Self::Delays { topic, is_first, delays } => {
@@ -223,7 +234,10 @@ impl<'a> Record<'a> {
             Self::Sealed => out.push(SEALED),
             Self::Counts { next, segments } => {
                 put_kind(COUNTS, *next, out);
-                segments.iter().flat_map(|(number, length)| [*number, *length]).for_each(|n| put_u32(n, out));
+                segments
+                    .iter()
+                    .flat_map(|(number, length)| [*number, *length])
+                    .for_each(|n| put_u32(n, out));
             }
             Self::Padding(bytes) => {
                 out.push(PADDING);
@@ -258,10 +272,14 @@ impl<'a> Record<'a> {
             NO_TOPIC => Self::NoTopic { topic },
             SUBSCRIPTION => Self::Subscription { topic, name: name(&mut rest)?, state: rest.0 },
             NO_SUBSCRIPTION => Self::NoSubscription { topic, name: name(&mut rest)? },
-            SEQUENCE => Self::Sequence { topic, name: name(&mut rest)?, last: rest.u64_le()?.cast_signed() },
+            SEQUENCE => {
+                Self::Sequence { topic, name: name(&mut rest)?, last: rest.u64_le()?.cast_signed() }
+            }
             NO_SEQUENCE => Self::NoSequence { topic, name: name(&mut rest)? },
             TRIMMED => Self::Trimmed { topic, below: position(&mut rest)? },
-            TRIMMED_DELAYED => Self::TrimmedDelayed { topic, below: (rest.u64_le()?, position(&mut rest)?) },
+            TRIMMED_DELAYED => {
+                Self::TrimmedDelayed { topic, below: (rest.u64_le()?, position(&mut rest)?) }
+            }
             RUNS => Self::Runs { topic, runs: all(&mut rest, run)? },
             DELAYS => {
                 let is_first = rest.take(1)?[0] != 0;
@@ -311,7 +329,8 @@ fn name<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
 
 fn run(rest: &mut Cursor<'_>) -> Option<IndexRun> {
     let first = position(rest)?;
-    let (segment, entry, count, bytes) = (rest.u32_le()?, rest.u32_le()?, rest.u32_le()?, rest.u32_le()?);
+    let (segment, entry, count, bytes) =
+        (rest.u32_le()?, rest.u32_le()?, rest.u32_le()?, rest.u32_le()?);
     // One that would go on behind the last position is none.
     first.number().checked_add(count.into()).filter(|_| count > 0)?;
     Some(IndexRun { first, segment, entry, count, bytes })
@@ -324,7 +343,10 @@ fn delay(rest: &mut Cursor<'_>) -> Option<(u64, Position, Address)> {
 }
 
 /// As many as there are up to the end.
-fn all<'a, T>(rest: &mut Cursor<'a>, mut one: impl FnMut(&mut Cursor<'a>) -> Option<T>) -> Option<Vec<T>> {
+fn all<'a, T>(
+    rest: &mut Cursor<'a>,
+    mut one: impl FnMut(&mut Cursor<'a>) -> Option<T>,
+) -> Option<Vec<T>> {
     let mut found = Vec::new();
     while !rest.0.is_empty() {
         found.push(one(rest)?);
@@ -344,7 +366,8 @@ pub(super) fn body(bytes: &[u8], segment: u32, offset: usize) -> Option<&[u8]> {
 fn length(bytes: &[u8], segment: u32, offset: usize) -> Option<usize> {
     let header = bytes.get(..HEADER_BYTES)?;
     let length: [u8; 4] = header[..4].try_into().ok()?;
-    (header[4..8] == header_check(length, segment, offset)).then_some(u32::from_le_bytes(length) as usize)
+    (header[4..8] == header_check(length, segment, offset))
+        .then_some(u32::from_le_bytes(length) as usize)
 }
 
 /// What stands at a place of a segment.
@@ -401,7 +424,8 @@ impl<'a> Iterator for RecordScan<'a> {
         }
         self.is_over = true;
         let rest = self.bytes.get(offset..).unwrap_or_default();
-        let cut_bytes = length(rest, self.segment, offset).map_or(0, |length| room(length).min(rest.len()));
+        let cut_bytes =
+            length(rest, self.segment, offset).map_or(0, |length| room(length).min(rest.len()));
         Some(FoundRecord::End { offset, cut_bytes })
     }
 }
@@ -411,7 +435,8 @@ mod tests {
     use super::*;
 
     fn all() -> Vec<Record<'static>> {
-        let run = IndexRun { first: Position::of_number(7), segment: 3, entry: 9, count: 2, bytes: 100 };
+        let run =
+            IndexRun { first: Position::of_number(7), segment: 3, entry: 9, count: 2, bytes: 100 };
         let at = Address { segment: 3, offset: 64, length: 50 };
         let position = Position::new(2, 5).unwrap();
         let message = |deliver_ms, is_moved| Record::Message {

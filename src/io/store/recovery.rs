@@ -86,7 +86,13 @@ impl std::fmt::Display for Lost {
         let IndexGap { from, to, .. } = self.gap;
         let count = to.number() - from.number();
         let plural = if count == 1 { "" } else { "s" };
-        write!(f, "{count} message{plural} of {} from {}:{} on", self.topic, from.ledger(), from.entry())
+        write!(
+            f,
+            "{count} message{plural} of {} from {}:{} on",
+            self.topic,
+            from.ledger(),
+            from.entry()
+        )
     }
 }
 
@@ -94,14 +100,19 @@ impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "segment {}", self.segment)?;
         match self.topics.first() {
-            None => {
-                f.write_str(" (what it held is not known; what is acknowledged in it is delivered again)")
-            }
+            None => f.write_str(
+                " (what it held is not known; what is acknowledged in it is delivered again)",
+            ),
             Some(_) => {
-                let told: Vec<String> =
-                    self.topics.iter().take(5).map(|(name, count)| format!("{count} of {name}")).collect();
+                let told: Vec<String> = self
+                    .topics
+                    .iter()
+                    .take(5)
+                    .map(|(name, count)| format!("{count} of {name}"))
+                    .collect();
                 let more = self.topics.len().saturating_sub(5);
-                let more = if more > 0 { format!(", and of {more} topics more") } else { String::new() };
+                let more =
+                    if more > 0 { format!(", and of {more} topics more") } else { String::new() };
                 write!(f, " (messages: {}{more})", told.join(", "))
             }
         }
@@ -138,7 +149,8 @@ pub(super) fn read(directory: &Path) -> io::Result<Recovered> {
     reading.finish(&numbers, &used);
     let mut recovered = reading.recovered;
     for number in used {
-        let length = File::open(SegmentFile::Segment(number).path(directory))?.metadata()?.len() as u32;
+        let length =
+            File::open(SegmentFile::Segment(number).path(directory))?.metadata()?.len() as u32;
         if let Some(segment) = recovered.catalog.segments.get_mut(&number)
             && segment.length == 0
         {
@@ -163,13 +175,16 @@ fn end_before(directory: &Path, number: u32) -> io::Result<Option<u32>> {
 fn beginning(directory: &Path, numbers: &[u32]) -> io::Result<Option<(u32, u32)>> {
     let mut newest = None;
     for number in numbers.iter().rev() {
-        let bytes = segment::read_whole(&File::open(SegmentFile::Segment(*number).path(directory))?)?;
+        let bytes =
+            segment::read_whole(&File::open(SegmentFile::Segment(*number).path(directory))?)?;
         let mut from = None;
         for found in RecordScan::new(&bytes, *number, 0) {
             let FoundRecord::Record { body, .. } = found else { continue };
             newest.get_or_insert(*number);
             let read = Record::read(body);
-            if let Some(Record::Start { from: told, .. } | Record::Checkpoint { from: told, .. }) = read {
+            if let Some(Record::Start { from: told, .. } | Record::Checkpoint { from: told, .. }) =
+                read
+            {
                 from = Some(told);
             }
         }
@@ -210,7 +225,8 @@ impl LogReading {
         ends_at: Option<u32>,
         is_newest: bool,
     ) -> io::Result<()> {
-        let mut bytes = segment::read_whole(&File::open(SegmentFile::Segment(number).path(directory))?)?;
+        let mut bytes =
+            segment::read_whole(&File::open(SegmentFile::Segment(number).path(directory))?)?;
         if let Some(ends_at) = ends_at {
             bytes.truncate(ends_at as usize);
         }
@@ -221,17 +237,28 @@ impl LogReading {
         for found in RecordScan::new(&bytes, number, 0) {
             match found {
                 FoundRecord::Record { body, offset, length } => {
-                    let at = Address { segment: number, offset: offset as u32, length: length as u32 };
+                    let at =
+                        Address { segment: number, offset: offset as u32, length: length as u32 };
                     match Record::read(body) {
                         Some(record) => self.record(&record, at),
-                        None => self.damage(Damage { segment: number, from: offset, to: offset + length }),
+                        None => self.damage(Damage {
+                            segment: number,
+                            from: offset,
+                            to: offset + length,
+                        }),
                     }
                 }
-                FoundRecord::Damage { from, to } => self.damage(Damage { segment: number, from, to }),
+                FoundRecord::Damage { from, to } => {
+                    self.damage(Damage { segment: number, from, to })
+                }
                 FoundRecord::End { offset, cut_bytes } => {
                     end = offset;
                     if ends_at.is_some_and(|ends_at| offset < ends_at as usize) {
-                        self.damage(Damage { segment: number, from: offset, to: bytes.len().max(offset) });
+                        self.damage(Damage {
+                            segment: number,
+                            from: offset,
+                            to: bytes.len().max(offset),
+                        });
                     } else if is_newest {
                         self.recovered.findings.cut_bytes += cut_bytes as u64;
                     }
@@ -282,7 +309,8 @@ impl LogReading {
         let Self { recovered, dropped, counted, .. } = self;
         let there: BTreeSet<u32> = used.iter().copied().collect();
         let in_window = recovered.from..=recovered.newest;
-        let mut needed: BTreeSet<u32> = in_window.filter(|number| !dropped.contains(number)).collect();
+        let mut needed: BTreeSet<u32> =
+            in_window.filter(|number| !dropped.contains(number)).collect();
         needed.extend(counted.keys().filter(|number| **number < recovered.from));
         // It may be there with nothing in it that the disk has.
         if self.is_sealed && !numbers.contains(&(recovered.newest + 1)) {
@@ -297,7 +325,8 @@ impl LogReading {
         let missing: Vec<u32> = needed.difference(&there).copied().collect();
         for number in missing {
             let topics = recovered.catalog.losses(number);
-            let topics = topics.into_iter().map(|(topic, count)| (name(&recovered.catalog, topic), count));
+            let topics =
+                topics.into_iter().map(|(topic, count)| (name(&recovered.catalog, topic), count));
             let topics = topics.collect();
             recovered.findings.missing.push(Missing { segment: number, topics });
         }
@@ -320,7 +349,8 @@ impl LogReading {
                 recovered.findings.lost.push(Lost { topic, gap });
             }
         }
-        recovered.needless = numbers.iter().copied().filter(|number| !needed.contains(number)).collect();
+        recovered.needless =
+            numbers.iter().copied().filter(|number| !needed.contains(number)).collect();
         recovered.catalog.segments.retain(|number, _| needed.contains(number));
     }
 }

@@ -39,7 +39,9 @@ pub enum RestoreError {
     )]
     Damaged(PathBuf, String),
     /// It cannot be copied.
-    #[error("{0} cannot be restored to {1}: {2}; nothing is left there. Mend that, and restore again")]
+    #[error(
+        "{0} cannot be restored to {1}: {2}; nothing is left there. Mend that, and restore again"
+    )]
     Copy(PathBuf, PathBuf, io::Error),
     /// The backup or the settings cannot be used.
     #[error(transparent)]
@@ -125,7 +127,12 @@ fn known(settings: &StoreSettings) -> String {
 }
 
 /// Returns how many bytes were copied.
-fn put(backup: &Path, store: &Path, writers: u32, mut copied: impl FnMut(u64, u64)) -> io::Result<u64> {
+fn put(
+    backup: &Path,
+    store: &Path,
+    writers: u32,
+    mut copied: impl FnMut(u64, u64),
+) -> io::Result<u64> {
     let (mut bytes, all) = (0, disk_bytes(backup));
     for owner in 0..writers {
         let (from, to) = (format::log_path(backup, owner), format::log_path(store, owner));
@@ -135,7 +142,9 @@ fn put(backup: &Path, store: &Path, writers: u32, mut copied: impl FnMut(u64, u6
             let target = to.join(entry.file_name());
             let kind = SegmentFile::of(&entry.file_name().to_string_lossy());
             // An index may be written anew where it is.
-            if matches!(kind, Some(SegmentFile::Segment(_))) && fs::hard_link(entry.path(), &target).is_ok() {
+            if matches!(kind, Some(SegmentFile::Segment(_)))
+                && fs::hard_link(entry.path(), &target).is_ok()
+            {
                 continue;
             }
             bytes += fs::copy(entry.path(), &target)?;

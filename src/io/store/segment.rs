@@ -184,7 +184,9 @@ impl Files {
             Err(_) => return Ok(None),
         };
         let mut bytes = vec![0; count * INDEX_ENTRY_BYTES];
-        index.file.read_exact_at(&mut bytes, (INDEX_HEAD_BYTES + from * INDEX_ENTRY_BYTES) as u64)?;
+        index
+            .file
+            .read_exact_at(&mut bytes, (INDEX_HEAD_BYTES + from * INDEX_ENTRY_BYTES) as u64)?;
         let entries: Vec<(u32, u32)> = bytes.chunks_exact(INDEX_ENTRY_BYTES).map(entry).collect();
         let sound = |(offset, length): &(u32, u32)| {
             Address { segment: run.segment, offset: *offset, length: *length }.is_sound()
@@ -212,9 +214,16 @@ impl Files {
 }
 
 /// What a message says, of the bytes of its record.
-pub(super) fn message(bytes: &[u8], at: Address, topic: TopicNumber, position: Position) -> Option<&[u8]> {
+pub(super) fn message(
+    bytes: &[u8],
+    at: Address,
+    topic: TopicNumber,
+    position: Position,
+) -> Option<&[u8]> {
     match Record::read(record::body(bytes, at.segment, at.offset as usize)?)? {
-        Record::Message { topic: of, position: found, record, .. } if (of, found) == (topic, position) => {
+        Record::Message { topic: of, position: found, record, .. }
+            if (of, found) == (topic, position) =>
+        {
             Some(record)
         }
         _ => None,
@@ -225,7 +234,9 @@ pub(super) fn message(bytes: &[u8], at: Address, topic: TopicNumber, position: P
 pub(super) fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let errors = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::AGAIN];
-    error.raw_os_error().is_some_and(|number| errors.iter().any(|errno| errno.raw_os_error() == number))
+    error
+        .raw_os_error()
+        .is_some_and(|number| errors.iter().any(|errno| errno.raw_os_error() == number))
 }
 
 /// All bytes of a file.
@@ -297,7 +308,8 @@ fn open_index(path: &Path, segment: u32) -> io::Result<IndexFile> {
 }
 
 fn entry(bytes: &[u8]) -> (u32, u32) {
-    let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let number =
+        |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     (number(0), number(4))
 }
 

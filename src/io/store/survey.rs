@@ -6,7 +6,9 @@ use super::archive::Disk;
 use super::health::StoreVolume;
 use super::segment::files_bytes;
 use crate::http::Room;
-use crate::service::topic::{Archive as _, Holding, Position, TopicBacklog, TopicNumber, TopicOwner};
+use crate::service::topic::{
+    Archive as _, Holding, Position, TopicBacklog, TopicNumber, TopicOwner,
+};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,7 +43,8 @@ pub(in crate::io) struct Survey {
 impl Survey {
     /// One of those of all owners.
     pub(super) fn of_all(surveys: Vec<Self>) -> Self {
-        let mut all = Self { room: Room { free_bytes: u64::MAX, ..Room::default() }, backlogs: Vec::new() };
+        let mut all =
+            Self { room: Room { free_bytes: u64::MAX, ..Room::default() }, backlogs: Vec::new() };
         for Survey { room, backlogs } in surveys {
             all.room.size_bytes += room.size_bytes;
             all.room.needed_bytes += room.needed_bytes;
@@ -113,7 +116,8 @@ impl Board {
 
 /// Topics with what they hold, for people.
 pub(super) fn told(holdings: &[Holding]) -> String {
-    let told = holdings.iter().map(|Holding { topic, bytes, .. }| format!("{topic} ({bytes} bytes)"));
+    let told =
+        holdings.iter().map(|Holding { topic, bytes, .. }| format!("{topic} ({bytes} bytes)"));
     told.collect::<Vec<_>>().join(", ")
 }
 
@@ -141,7 +145,8 @@ impl Surveyor {
             }
             last => {
                 // What cannot be looked up is as it was.
-                let before = last.as_ref().map(|(_, survey)| survey.room.clone()).unwrap_or_default();
+                let before =
+                    last.as_ref().map(|(_, survey)| survey.room.clone()).unwrap_or_default();
                 self.ranking.get_or_insert_default();
                 while self.ranking.is_some() && now.elapsed() < AT_ONCE {
                     self.go_on(topics.archive());
@@ -232,7 +237,9 @@ impl Ranking {
     fn rank_some(&mut self, disk: &Disk) {
         let bound = self.after.as_deref().map_or(Unbounded, Excluded);
         let mut last = None;
-        for (name, number) in disk.catalog.names.range::<str, _>((bound, Unbounded)).take(TOPICS_AT_ONCE) {
+        for (name, number) in
+            disk.catalog.names.range::<str, _>((bound, Unbounded)).take(TOPICS_AT_ONCE)
+        {
             last = Some(name.clone());
             let bytes = disk.held(*number);
             if bytes > 0 {
@@ -252,7 +259,9 @@ impl SurveyResult {
     fn date(&mut self, disk: &mut Disk, known: Option<&Self>) {
         let topic = disk.catalog.topics.get_mut(&self.number);
         self.first = topic.and_then(|topic| topic.first());
-        if let Some(known) = known.filter(|known| known.first.is_some() && known.first == self.first) {
+        if let Some(known) =
+            known.filter(|known| known.first.is_some() && known.first == self.first)
+        {
             self.holding.oldest_ms = known.holding.oldest_ms;
             return;
         }

@@ -47,7 +47,12 @@ struct Shelf {
 
 fn settings(path: &Path) -> StoreSettings {
     let segment_bytes = SEGMENT_BYTES;
-    StoreSettings { path: Some(path.into()), free_bytes_min: 0, segment_bytes, ..StoreSettings::default() }
+    StoreSettings {
+        path: Some(path.into()),
+        free_bytes_min: 0,
+        segment_bytes,
+        ..StoreSettings::default()
+    }
 }
 
 fn open(path: &Path) -> Disk {
@@ -62,7 +67,11 @@ fn contents(disk: &mut Disk) -> Model {
         let mut shelf = Shelf {
             number: loaded.number,
             state: loaded.topic.map(Vec::from),
-            subscriptions: loaded.subscriptions.iter().map(|(n, s)| (n.to_string(), s.to_vec())).collect(),
+            subscriptions: loaded
+                .subscriptions
+                .iter()
+                .map(|(n, s)| (n.to_string(), s.to_vec()))
+                .collect(),
             sequences: loaded.sequences.iter().map(|(n, s)| (n.to_string(), *s)).collect(),
             ..Shelf::default()
         };
@@ -72,12 +81,17 @@ fn contents(disk: &mut Disk) -> Model {
             let Some(last) = some.last() else { break };
             from = last.position.after();
             for message in some {
-                let before = shelf.messages.insert(message.position, message.message().payload.to_vec());
+                let before =
+                    shelf.messages.insert(message.position, message.message().payload.to_vec());
                 assert!(before.is_none(), "a message came twice");
             }
         }
-        assert_eq!(loaded.last.map(|last| last.position), shelf.messages.keys().next_back().copied());
-        for (ms, message) in disk.delayed(loaded.number, (0, Position::FIRST), u64::MAX, usize::MAX).unwrap()
+        assert_eq!(
+            loaded.last.map(|last| last.position),
+            shelf.messages.keys().next_back().copied()
+        );
+        for (ms, message) in
+            disk.delayed(loaded.number, (0, Position::FIRST), u64::MAX, usize::MAX).unwrap()
         {
             shelf.delayed.insert((ms, message.position), message.message().payload.to_vec());
         }
@@ -129,7 +143,8 @@ impl World {
         };
         let payload = format!("{}-{}", self.serial, "x".repeat(length as usize)).into_bytes();
         let position = Position::new(self.disk.ledger().into(), entry).unwrap();
-        let draft = MessageDraft::new(&TopicMessage { payload: &payload, ..TopicMessage::default() });
+        let draft =
+            MessageDraft::new(&TopicMessage { payload: &payload, ..TopicMessage::default() });
         (draft.store(position, self.serial, 0), payload)
     }
 
@@ -173,7 +188,8 @@ impl World {
                 let count = 1 + self.dice.roll(5) as usize;
                 let gone = self.disk.trim_delayed(number, below, count).unwrap();
                 let shelf = self.model.0.get_mut(&name).unwrap();
-                let keys: Vec<_> = shelf.delayed.range(..below).take(count).map(|(key, _)| *key).collect();
+                let keys: Vec<_> =
+                    shelf.delayed.range(..below).take(count).map(|(key, _)| *key).collect();
                 assert_eq!(gone, keys.len());
                 keys.iter().for_each(|key| drop(shelf.delayed.remove(key)));
             }
@@ -249,7 +265,9 @@ impl World {
                 0 => {}
                 1 => bytes.truncate(at),
                 2 => bytes[at..].fill(0),
-                _ => bytes[at..].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(7).wrapping_add(13)),
+                _ => bytes[at..]
+                    .iter_mut()
+                    .for_each(|byte| *byte = byte.wrapping_mul(7).wrapping_add(13)),
             }
         });
         self.path = to.into();
@@ -354,7 +372,8 @@ fn records_with_any_contents_end_no_program() {
             super::record::put(number, offset, &mut out, |out| out.extend_from_slice(&body));
         }
         fs::write(&path, out).unwrap();
-        let opened = Disk::open(&StoreSettings { accept_loss: dice.roll(2) == 0, ..settings(&bad) });
+        let opened =
+            Disk::open(&StoreSettings { accept_loss: dice.roll(2) == 0, ..settings(&bad) });
         let Ok(mut disk) = opened else { continue };
         for name in disk.names("", "", 100).unwrap() {
             let number = disk.load(&name).unwrap().unwrap().number;
@@ -389,7 +408,13 @@ fn a_checkpoint_that_names_a_segment_that_is_still_to_come_ends_no_program() {
 }
 
 /// A message is written to a segment.
-fn put(catalog: &mut Catalog, segment: u32, offset: u32, entry: u64, is_moved: bool) -> (Address, Position) {
+fn put(
+    catalog: &mut Catalog,
+    segment: u32,
+    offset: u32,
+    entry: u64,
+    is_moved: bool,
+) -> (Address, Position) {
     catalog.segments.entry(segment).or_default();
     let (at, position) = (Address { segment, offset, length: 100 }, Position::of_number(entry));
     let message = Record::Message { topic: 1, position, deliver_ms: None, is_moved, record: b"" };
@@ -450,7 +475,8 @@ fn what_is_written_anew_comes_back_only_as_far_as_it_is_needed() {
     world.disk.commit().unwrap();
     for entry in 0..6 {
         for topic in [kept, gone] {
-            let draft = MessageDraft::new(&TopicMessage { payload: b"short", ..TopicMessage::default() });
+            let draft =
+                MessageDraft::new(&TopicMessage { payload: b"short", ..TopicMessage::default() });
             let position = Position::new(world.disk.ledger().into(), entry).unwrap();
             world.disk.append(topic, &draft.store(position, entry, 0), Some(7)).unwrap();
         }
@@ -469,12 +495,14 @@ fn what_is_written_anew_comes_back_only_as_far_as_it_is_needed() {
 fn a_delayed_message_that_is_written_anew_in_its_place_stays_until_it_is_due() {
     let directory = tempfile::tempdir().unwrap();
     let mut world = World::new(&directory.path().join("0"), 0x5eed_6666);
-    let (kept, passing) = (world.disk.create("kept").unwrap(), world.disk.create("passing").unwrap());
+    let (kept, passing) =
+        (world.disk.create("kept").unwrap(), world.disk.create("passing").unwrap());
     world.disk.commit().unwrap();
     pass(&mut world, passing, 1);
     assert_eq!(world.disk.log.synced(), 0, "nothing of the segment is safe");
     for entry in 0..6 {
-        let draft = MessageDraft::new(&TopicMessage { payload: b"short", ..TopicMessage::default() });
+        let draft =
+            MessageDraft::new(&TopicMessage { payload: b"short", ..TopicMessage::default() });
         let position = Position::new(world.disk.ledger().into(), entry).unwrap();
         world.disk.append(kept, &draft.store(position, entry, 0), Some(7)).unwrap();
         world.disk.trim(kept, position.after()).unwrap();
@@ -510,7 +538,10 @@ fn room_is_given_back_however_durable_messages_are() {
             world.disk.settle();
             assert!(start.elapsed().as_secs() < 5, "{durability:?}: {} segments", count());
             // When it wants to be called again.
-            let due = world.disk.due().map(|due| due.saturating_duration_since(std::time::Instant::now()));
+            let due = world
+                .disk
+                .due()
+                .map(|due| due.saturating_duration_since(std::time::Instant::now()));
             std::thread::park_timeout(due.unwrap_or_default());
         }
     }
@@ -529,7 +560,8 @@ fn the_first_segment_of_a_log_without_a_checkpoint_is_missed() {
     world.disk.save_to_disk().unwrap();
     drop(world.disk);
     fs::remove_file(SegmentFile::Segment(1).path(&path.join("log-0"))).unwrap();
-    let refused = Disk::open(&settings(&path)).err().map(|error| error.to_string()).unwrap_or_default();
+    let refused =
+        Disk::open(&settings(&path)).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(refused.contains("segment 1 ("), "{refused}");
 }
 
@@ -573,7 +605,8 @@ fn a_list_of_delayed_messages_that_is_told_in_part_takes_none_away() {
         let at = Address { segment: 1, offset: 100 * entry as u32, length: 100 };
         let position = Position::of_number(entry);
         let deliver_ms = Some(entry);
-        let message = Record::Message { topic: 1, position, deliver_ms, is_moved: false, record: b"" };
+        let message =
+            Record::Message { topic: 1, position, deliver_ms, is_moved: false, record: b"" };
         catalog.apply(&message, at, 0);
     }
     let mut bodies = Vec::new();
@@ -584,7 +617,8 @@ fn a_list_of_delayed_messages_that_is_told_in_part_takes_none_away() {
     });
     let mut again = Catalog::default();
     let at = Address { segment: 2, ..Address::default() };
-    let mut tell = |body: &Vec<u8>| assert!(again.apply(&Record::read(body).unwrap(), at, 2).is_none());
+    let mut tell =
+        |body: &Vec<u8>| assert!(again.apply(&Record::read(body).unwrap(), at, 2).is_none());
     bodies.iter().for_each(&mut tell);
     // The next checkpoint gets no further than the first list.
     bodies[..bodies.len() - 2].iter().for_each(&mut tell);
@@ -601,10 +635,12 @@ fn what_the_system_has_is_read_while_nothing_can_be_written() {
     for entry in 0..4 {
         if entry == 2 {
             world.disk.commit().unwrap();
-            let path = SegmentFile::Segment(world.disk.log.active.number).path(&world.path.join("log-0"));
+            let path =
+                SegmentFile::Segment(world.disk.log.active.number).path(&world.path.join("log-0"));
             world.disk.log.active.file = fs::File::open(path).unwrap().into();
         }
-        let draft = MessageDraft::new(&TopicMessage { payload: b"short", ..TopicMessage::default() });
+        let draft =
+            MessageDraft::new(&TopicMessage { payload: b"short", ..TopicMessage::default() });
         let position = Position::new(world.disk.ledger().into(), entry).unwrap();
         world.disk.append(kept, &draft.store(position, entry, 0), None).unwrap();
     }

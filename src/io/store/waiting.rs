@@ -36,8 +36,10 @@ impl Waiting {
         match outside {
             Outside::Append(messages, sender) => {
                 let count = messages.len();
-                self.appends
-                    .insert(self.serial, Appending { results: Vec::with_capacity(count), count, sender });
+                self.appends.insert(
+                    self.serial,
+                    Appending { results: Vec::with_capacity(count), count, sender },
+                );
                 messages
                     .into_iter()
                     .map(|(topic, draft)| (connection, TopicQuestion::Append(topic, draft)))

@@ -24,7 +24,9 @@ struct Pair {
 
 fn pair(version: &'static SupportedProtocolVersion, room: usize) -> Pair {
     let made = rcgen::generate_simple_self_signed([String::from("localhost")]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes());
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(
+        made.signing_key.serialize_pem().as_bytes(),
+    );
     let server = ServerConfig::builder_with_provider(ring::default_provider().into())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -76,7 +78,8 @@ impl Pair {
         }
         self.tls.flush(socket(&mut down, self.room));
         if !self.client.is_handshaking() && !self.backlog.is_empty() {
-            let written = self.tls.write(&self.backlog, &mut self.scratch, socket(&mut down, self.room));
+            let written =
+                self.tls.write(&self.backlog, &mut self.scratch, socket(&mut down, self.room));
             if let Sent::Bytes(count) = written {
                 self.backlog.drain(..count);
             }

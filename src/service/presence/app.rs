@@ -228,19 +228,27 @@ impl AppPresence {
     pub fn answer(&self, inquiry: &ChannelInquiry) -> PresenceAnswer {
         let counts = |name: &str| {
             let (subscriptions, users) = self.counts(name)?;
-            Some(ChannelCounts { name: name.into(), subscriptions, users: users.map(|users| users as u32) })
+            Some(ChannelCounts {
+                name: name.into(),
+                subscriptions,
+                users: users.map(|users| users as u32),
+            })
         };
         PresenceAnswer::Channels(match inquiry {
             ChannelInquiry::Channels { prefix, .. } => {
                 self.channels(prefix).filter_map(|(name, ..)| counts(name)).collect()
             }
             ChannelInquiry::Channel(name, _) => counts(name).into_iter().collect(),
-            ChannelInquiry::Counts(named) => named.iter().filter_map(|(name, _)| counts(name)).collect(),
+            ChannelInquiry::Counts(named) => {
+                named.iter().filter_map(|(name, _)| counts(name)).collect()
+            }
             ChannelInquiry::Batch(named) => {
                 named.iter().flatten().filter_map(|(name, _)| counts(name)).collect()
             }
             ChannelInquiry::Users(name) => {
-                return PresenceAnswer::Users(self.members(name).map(|(user, _)| user.into()).collect());
+                return PresenceAnswer::Users(
+                    self.members(name).map(|(user, _)| user.into()).collect(),
+                );
             }
             ChannelInquiry::Dismiss(_) => Vec::new(),
         })
@@ -300,7 +308,11 @@ impl AppPresence {
         let from = self.channels.range::<str, _>((Included(prefix), Unbounded));
         let prefix = prefix.to_owned();
         from.take_while(move |(name, _)| name.starts_with(&*prefix)).map(|(name, entry)| {
-            (&**name, entry.subscriptions, entry.presence.as_ref().map(|presence| presence.members.len()))
+            (
+                &**name,
+                entry.subscriptions,
+                entry.presence.as_ref().map(|presence| presence.members.len()),
+            )
         })
     }
 

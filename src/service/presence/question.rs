@@ -160,7 +160,9 @@ impl ChannelInquiry {
             }
             Self::Batch(channels) => channels
                 .iter()
-                .map(|channel| channel.as_ref().map_or(0, |named| named.0.len()) + size_of_val(channel))
+                .map(|channel| {
+                    channel.as_ref().map_or(0, |named| named.0.len()) + size_of_val(channel)
+                })
                 .sum(),
         }
     }
@@ -215,7 +217,8 @@ mod tests {
     }
 
     #[test]
-    fn channels_of_one_app_are_spread_over_the_shards_and_all_that_is_said_of_one_goes_to_its_owner() {
+    fn channels_of_one_app_are_spread_over_the_shards_and_all_that_is_said_of_one_goes_to_its_owner()
+     {
         let mut seen = [0; 8];
         for number in 0..800 {
             let channel: Box<str> = format!("presence-room.{number}").into();
@@ -224,7 +227,11 @@ mod tests {
             for request in [
                 PresenceRequest::Leave(channel.clone()),
                 PresenceRequest::Miss(channel.clone()),
-                PresenceRequest::Join { channel: channel.clone(), user: "u".into(), info: "1".into() },
+                PresenceRequest::Join {
+                    channel: channel.clone(),
+                    user: "u".into(),
+                    info: "1".into(),
+                },
                 PresenceRequest::Inquire(ChannelInquiry::Users(channel.clone())),
             ] {
                 assert_eq!(question("1", request).owner(8), Some(owner));

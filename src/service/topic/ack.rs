@@ -56,7 +56,9 @@ impl<A: Archive> TopicOwner<A> {
     /// A consumer of non-persistent topics listens no more, unless others share its subscription: they would lack its
     /// share.
     fn unsubscribe_transient(&mut self, connection: ConnectionRef) {
-        let Some(ConnectionRole::Transient(id)) = self.peers.roles.get(&connection).copied() else { return };
+        let Some(ConnectionRole::Transient(id)) = self.peers.roles.get(&connection).copied() else {
+            return;
+        };
         if self.peers.transient.is_shared(id) {
             return self.reply(connection, TopicAnswer::StillSubscribed);
         }
@@ -133,8 +135,9 @@ impl<A: Archive> TopicOwner<A> {
             let position = message.position;
             let sub = self.loaded.subs.get(source.sub);
             let pending = sub.and_then(|sub| sub.pending.get(&position));
-            let its =
-                |pending: &&Pending| pending.state == PendingState::Held && pending.holder as usize == id;
+            let its = |pending: &&Pending| {
+                pending.state == PendingState::Held && pending.holder as usize == id
+            };
             if pending.filter(its).is_some() {
                 self.send_back(source.sub, position, delay_ns);
             }
@@ -172,7 +175,8 @@ impl<A: Archive> TopicOwner<A> {
             self.loaded.timers.remove(&(pending.due_ns, Timer::Pending(id, position)));
         }
         sub.detach(position, &pending);
-        let limit = self.peers.consumers.get(pending.holder as usize).map_or(0, |it| it.redeliveries_max);
+        let limit =
+            self.peers.consumers.get(pending.holder as usize).map_or(0, |it| it.redeliveries_max);
         let is_dead = limit > 0 && pending.redeliveries >= limit;
         pending.redeliveries = pending.redeliveries.saturating_add(1);
         pending.due_ns = 0;
@@ -219,7 +223,9 @@ impl<A: Archive> TopicOwner<A> {
             properties,
             ..old
         });
-        let Some((name, _)) = self.catalog.expand(&letters).into_iter().next() else { return false };
+        let Some((name, _)) = self.catalog.expand(&letters).into_iter().next() else {
+            return false;
+        };
         if name.domain() == TopicDomain::NonPersistent {
             return false;
         }
@@ -243,7 +249,9 @@ impl<A: Archive> TopicOwner<A> {
         draft: MessageDraft,
     ) -> bool {
         let Some(sub) = self.loaded.subs.get(of.0) else { return false };
-        let Some(number) = self.letters.add(of, sub.name.clone(), draft.len()) else { return false };
+        let Some(number) = self.letters.add(of, sub.name.clone(), draft.len()) else {
+            return false;
+        };
         let question = TopicQuestion::Append(name, draft);
         self.send_out(TopicOutgoing::Ask(owner, self.owner.connection(number), question));
         true

@@ -10,8 +10,8 @@ use super::stats::LATENCIES_US;
 use super::subscription::Subscription;
 use super::work::{Slice, WorkProgress};
 use super::{
-    Archive, ArchiveError, CursorReset, MessageId, Position, Rights, StoredMessage, TopicAnswer, TopicDomain,
-    TopicInquiry, TopicName,
+    Archive, ArchiveError, CursorReset, MessageId, Position, Rights, StoredMessage, TopicAnswer,
+    TopicDomain, TopicInquiry, TopicName,
 };
 use crate::service::ConnectionRef;
 use base64::Engine as _;
@@ -50,7 +50,11 @@ impl<A: Archive> TopicOwner<A> {
         self.conclude(connection, outcome);
     }
 
-    fn begin_inquiry(&mut self, connection: ConnectionRef, inquiry: TopicInquiry) -> InquiryProgress {
+    fn begin_inquiry(
+        &mut self,
+        connection: ConnectionRef,
+        inquiry: TopicInquiry,
+    ) -> InquiryProgress {
         match inquiry {
             TopicInquiry::ProxyStats { rights, after, count } => {
                 self.tell_page(connection, rights, after, count)
@@ -58,14 +62,20 @@ impl<A: Archive> TopicOwner<A> {
             TopicInquiry::ProxyTopic(name) => self.tell_topic(connection, name),
             TopicInquiry::ProxyMetrics(rights) => told(&self.proxy_metrics(&rights)),
             TopicInquiry::List { prefix, after, count } => {
-                let mut listing = Listing { prefix, after, left: count.min(NAMES_MAX), names: String::new() };
-                self.answer_in_slices(connection, move |owner, slice| owner.list(&mut listing, slice))
+                let mut listing =
+                    Listing { prefix, after, left: count.min(NAMES_MAX), names: String::new() };
+                self.answer_in_slices(connection, move |owner, slice| {
+                    owner.list(&mut listing, slice)
+                })
             }
             TopicInquiry::Stats(name) => {
                 let id = self.known(&name)?;
                 let topic = self.topic_stats(id)?;
-                let mut looking = Looking { walk: self.walk(id), topic, subscriptions: String::new() };
-                self.answer_in_slices(connection, move |owner, slice| owner.look(&mut looking, slice))
+                let mut looking =
+                    Looking { walk: self.walk(id), topic, subscriptions: String::new() };
+                self.answer_in_slices(connection, move |owner, slice| {
+                    owner.look(&mut looking, slice)
+                })
             }
             TopicInquiry::Peek { topic, subscription, count } => {
                 told(&self.peek(&topic, subscription.as_deref(), count)?)
@@ -156,7 +166,10 @@ impl<A: Archive> TopicOwner<A> {
                 let id = self.known(&topic)?;
                 let sub = self.known_sub(id, &subscription)?;
                 if !self.loaded.subs[sub].members.is_empty() {
-                    return Err(InquiryError(409, "Subscription has active connected consumers".into()));
+                    return Err(InquiryError(
+                        409,
+                        "Subscription has active connected consumers".into(),
+                    ));
                 }
                 self.erase_sub(sub)?;
             }
@@ -204,7 +217,8 @@ impl<A: Archive> TopicOwner<A> {
             let sub = &self.loaded.subs[self.known_sub(id, subscription)?];
             from = sub.state.read.position;
             let pending = sub.pending.iter().take(count);
-            let pending: Vec<_> = pending.map(|(position, it)| (*position, it.deliver_ms)).collect();
+            let pending: Vec<_> =
+                pending.map(|(position, it)| (*position, it.deliver_ms)).collect();
             for (position, deliver_ms) in pending {
                 if bytes >= PEEK_BYTES_MAX {
                     break;
@@ -238,7 +252,10 @@ impl<A: Archive> TopicOwner<A> {
         }
         let topic = topic.to_string();
         let topic = topic.trim_end_matches('}');
-        Ok(Some(InquiryOutcome::Told(200, format!("{topic},\"subscriptions\":{{{subscriptions}}}}}"))))
+        Ok(Some(InquiryOutcome::Told(
+            200,
+            format!("{topic},\"subscriptions\":{{{subscriptions}}}}}"),
+        )))
     }
 
     /// Everything that is known of a topic but its subscriptions.
@@ -274,7 +291,8 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     fn sub_stats(&self, sub: &Subscription, next: &LogPlace) -> Value {
-        let consumers = sub.members.iter().filter_map(|member| self.peers.consumers.get(member.consumer));
+        let consumers =
+            sub.members.iter().filter_map(|member| self.peers.consumers.get(member.consumer));
         let consumers: Vec<Value> = consumers
             .take(CONNECTIONS_MAX)
             .map(|it| {

@@ -14,7 +14,8 @@ use super::transient::{TransientConnection, joined};
 use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, WorkProgress};
 use super::{
     Archive, Cause, ConsumerOptions, ConsumerWindow, ProducerOptions, ReaderOptions, ReaderStart,
-    SubscriptionType, TopicAnswer, TopicDomain, TopicName, TopicQuestion, TopicRefusal, WantedTopics,
+    SubscriptionType, TopicAnswer, TopicDomain, TopicName, TopicQuestion, TopicRefusal,
+    WantedTopics,
 };
 use crate::service::ConnectionRef;
 use std::collections::BTreeSet;
@@ -58,7 +59,9 @@ impl<A: Archive> TopicOwner<A> {
                     self.peers.roles.insert(connection, ConnectionRole::Transient(id));
                     self.reply(connection, TopicAnswer::Opened);
                 }
-                Err(hindrance) => self.hinder(connection, hindrance, TopicQuestion::Produce(options)),
+                Err(hindrance) => {
+                    self.hinder(connection, hindrance, TopicQuestion::Produce(options))
+                }
             }
             return Ok(());
         }
@@ -89,7 +92,9 @@ impl<A: Archive> TopicOwner<A> {
                     is_reader: false,
                     priority: options.priority,
                 }),
-                Err(hindrance) => self.hinder(connection, hindrance, TopicQuestion::Consume(options)),
+                Err(hindrance) => {
+                    self.hinder(connection, hindrance, TopicQuestion::Consume(options))
+                }
             }
             return Ok(());
         }
@@ -98,7 +103,11 @@ impl<A: Archive> TopicOwner<A> {
         self.begin_opening(connection, TopicOpening::new(stage, start, names))
     }
 
-    fn read(&mut self, connection: ConnectionRef, options: ReaderOptions) -> Result<(), TopicRefusal> {
+    fn read(
+        &mut self,
+        connection: ConnectionRef,
+        options: ReaderOptions,
+    ) -> Result<(), TopicRefusal> {
         self.serial += 1;
         let subscription = format!("reader-{:010x}", self.serial).into();
         if options.topic.domain() == TopicDomain::NonPersistent {
@@ -120,7 +129,8 @@ impl<A: Archive> TopicOwner<A> {
             ReaderStart::After(message) => StartFrom::After(message),
         };
         // Nothing is in the way of its subscription, which is its own.
-        let id = self.peers.consumers.insert(TopicConsumer::reader(connection, options, subscription));
+        let id =
+            self.peers.consumers.insert(TopicConsumer::reader(connection, options, subscription));
         self.peers.roles.insert(connection, ConnectionRole::Consumer(id));
         self.begin_opening(connection, TopicOpening::new(OpeningStage::Joining(id), start, names))
     }
@@ -137,9 +147,9 @@ impl<A: Archive> TopicOwner<A> {
     /// The topics that a consumer wants.
     fn names_of(&self, options: &ConsumerOptions) -> Result<WantedNames, TopicRefusal> {
         if let Some(letters) = &options.dead_letters {
-            self.catalog
-                .check_partition(letters)
-                .map_err(|refused| Cause::Invalid.because(&format!("deadLetterTopic: {}", refused.reason)))?;
+            self.catalog.check_partition(letters).map_err(|refused| {
+                Cause::Invalid.because(&format!("deadLetterTopic: {}", refused.reason))
+            })?;
         }
         let names = match &options.topics {
             WantedTopics::Matching { namespace, .. }
@@ -151,7 +161,8 @@ impl<A: Archive> TopicOwner<A> {
             WantedTopics::One(name) => self.partitions_of(name),
             WantedTopics::Several(names) => self.named(names)?,
         };
-        let persistent = names.iter().filter(|(name, _)| name.domain() == TopicDomain::Persistent).count();
+        let persistent =
+            names.iter().filter(|(name, _)| name.domain() == TopicDomain::Persistent).count();
         if persistent > 0 && persistent < names.len() {
             let reason = "a consumer's topics are all persistent, or none is";
             return Err(Cause::Invalid.because(reason));
@@ -188,7 +199,8 @@ impl<A: Archive> TopicOwner<A> {
         connection: ConnectionRef,
         opening: TopicOpening,
     ) -> Result<(), TopicRefusal> {
-        let is_short = matches!(&opening.names, WantedNames::Of(names, _) if names.len() <= AT_ONCE_MAX);
+        let is_short =
+            matches!(&opening.names, WantedNames::Of(names, _) if names.len() <= AT_ONCE_MAX);
         if opening.question().is_some() {
             self.peers.roles.insert(connection, ConnectionRole::Opening);
         }
@@ -203,7 +215,9 @@ impl<A: Archive> TopicOwner<A> {
     /// Looks at some topics of a connection, or takes it into some.
     fn go_on_opening(&mut self, connection: ConnectionRef, slice: &mut Slice) -> WorkProgress {
         // A connection that has left meanwhile has none.
-        let Some(mut opening) = self.peers.openings.remove(&connection) else { return WorkProgress::Done };
+        let Some(mut opening) = self.peers.openings.remove(&connection) else {
+            return WorkProgress::Done;
+        };
         let progress = match std::mem::replace(&mut opening.stage, OpeningStage::Over) {
             OpeningStage::Joining(id) => self.go_on_joining(id, connection, &mut opening, slice),
             OpeningStage::Checking(question) => {
@@ -298,7 +312,9 @@ impl<A: Archive> TopicOwner<A> {
     pub(super) fn join_admitted(&mut self, connection: ConnectionRef) {
         let Some(mut opening) = self.peers.openings.remove(&connection) else { return };
         match std::mem::replace(&mut opening.stage, OpeningStage::Over) {
-            OpeningStage::Admitted(question) => self.begin_joining(connection, question, &mut opening),
+            OpeningStage::Admitted(question) => {
+                self.begin_joining(connection, question, &mut opening)
+            }
             stage => opening.stage = stage,
         }
         if let Err(refusal) = self.begin_opening(connection, opening) {
@@ -338,7 +354,8 @@ impl<A: Archive> TopicOwner<A> {
         opening: &mut TopicOpening,
         slice: &mut Slice,
     ) -> WorkProgress {
-        let (WantedNames::Of(names, at), TopicQuestion::Produce(options)) = (&mut opening.names, &question)
+        let (WantedNames::Of(names, at), TopicQuestion::Produce(options)) =
+            (&mut opening.names, &question)
         else {
             return WorkProgress::Done;
         };
@@ -377,7 +394,8 @@ impl<A: Archive> TopicOwner<A> {
             targets.push((id, *label));
         }
         self.serial += 1;
-        let producer = TopicProducer::new(connection, name.clone(), options, targets.clone(), self.serial);
+        let producer =
+            TopicProducer::new(connection, name.clone(), options, targets.clone(), self.serial);
         let id = self.peers.producers.insert(producer);
         for (topic, _) in targets {
             self.enter_topic(topic);
@@ -397,9 +415,9 @@ impl<A: Archive> TopicOwner<A> {
     ) -> WorkProgress {
         let start = opening.start;
         let joined = match &mut opening.names {
-            WantedNames::Of(names, at) => {
-                each_named(names, at, slice, |name, labelled| self.join_or_await(id, name, labelled, start))
-            }
+            WantedNames::Of(names, at) => each_named(names, at, slice, |name, labelled| {
+                self.join_or_await(id, name, labelled, start)
+            }),
             WantedNames::Matching(after) => self.join_matching(id, after, start, slice),
         };
         match joined {
@@ -436,11 +454,13 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Whether a reader is to begin after a message of another topic.
     fn starts_elsewhere(&self, id: ConsumerId, start: StartFrom) -> bool {
-        let (StartFrom::After(message), Some(reader)) = (start, self.peers.consumers.get(id)) else {
+        let (StartFrom::After(message), Some(reader)) = (start, self.peers.consumers.get(id))
+        else {
             return false;
         };
-        let is_to_come =
-            |name: &TopicName| message.partition.is_none() || message.partition == name.partition_number();
+        let is_to_come = |name: &TopicName| {
+            message.partition.is_none() || message.partition == name.partition_number()
+        };
         !reader.sources.iter().any(|source| self.is_of(source.topic, message))
             && !reader.awaits.iter().any(is_to_come)
     }
@@ -460,18 +480,25 @@ impl<A: Archive> TopicOwner<A> {
             return Ok(());
         };
         match self.loaded.topics[topic].subs.get(&*options.subscription).copied() {
-            Some(sub) if self.part_leaving(sub) => self.check_member(sub, options.kind, options.durable),
+            Some(sub) if self.part_leaving(sub) => {
+                self.check_member(sub, options.kind, options.durable)
+            }
             _ => Ok(self.check_subscriptions(topic)?),
         }
     }
 
     /// Whether a question may create so many, with what other owners would create for it.
-    fn check_new(&self, new: &NewTopics, window: Option<&ConsumerWindow>) -> Result<(), TopicRefusal> {
+    fn check_new(
+        &self,
+        new: &NewTopics,
+        window: Option<&ConsumerWindow>,
+    ) -> Result<(), TopicRefusal> {
         let most = self.rules.new_topics_max;
         let others = window.map_or(new.others, |window| window.would_create(new.others));
         if others > most {
-            let reason =
-                format!("one request creates at most {most} topics, and names {others} that are not there");
+            let reason = format!(
+                "one request creates at most {most} topics, and names {others} that are not there"
+            );
             return Err(Cause::TooMany.because(&reason));
         }
         self.check_room(new.others + new.partitions)
@@ -502,7 +529,8 @@ impl<A: Archive> TopicOwner<A> {
         durable: bool,
     ) -> Result<(), Hindrance> {
         let sub = &self.loaded.subs[id];
-        let first = sub.members.first().and_then(|member| self.peers.consumers.get(member.consumer));
+        let first =
+            sub.members.first().and_then(|member| self.peers.consumers.get(member.consumer));
         // One that is not durable goes with its last consumer, so there may be none of it in a moment.
         let reason = if sub.durable != durable {
             "Subscription with the same name already exists in another mode"

@@ -95,7 +95,9 @@ impl TopicAnswer {
     pub fn weight(&self) -> usize {
         let bytes = match self {
             Self::Stored { context, .. } => context.as_deref().map_or(0, str::len),
-            Self::NotStored { reason, context } => reason.len() + context.as_deref().map_or(0, str::len),
+            Self::NotStored { reason, context } => {
+                reason.len() + context.as_deref().map_or(0, str::len)
+            }
             Self::Refused(refusal) => refusal.reason.len(),
             Self::Answer(_, body) => body.len(),
             _ => 0,

@@ -91,7 +91,12 @@ pub trait Archive: 'static {
     ///
     /// # Errors
     /// When they cannot be read.
-    fn names(&mut self, prefix: &str, after: &str, count: usize) -> Result<Vec<Box<str>>, ArchiveError>;
+    fn names(
+        &mut self,
+        prefix: &str,
+        after: &str,
+        count: usize,
+    ) -> Result<Vec<Box<str>>, ArchiveError>;
 
     /// Stores a message, which with a delivery time (unix, ms) also stands in the index of delayed messages, until
     /// [`Archive::trim_delayed`] takes it out there.

@@ -52,7 +52,8 @@ impl TopicCatalog {
     /// Takes the partitioned topics of the rules.
     pub(super) fn configure(&mut self, rules: &TopicRules) {
         let partitioned = rules.partitioned.iter();
-        self.partitioned = partitioned.map(|(name, count)| (name.as_str().into(), *count)).collect();
+        self.partitioned =
+            partitioned.map(|(name, count)| (name.as_str().into(), *count)).collect();
     }
 
     /// Counts its topics together with those of other owners.
@@ -82,7 +83,9 @@ impl TopicCatalog {
     /// The topics that a name stands for, with the partitions in their messages' ids.
     pub(super) fn expand(&self, name: &TopicName) -> Vec<(TopicName, Option<u32>)> {
         match self.partitions(name) {
-            Some(count) => (0..count).map(|number| (name.partition(number), Some(number))).collect(),
+            Some(count) => {
+                (0..count).map(|number| (name.partition(number), Some(number))).collect()
+            }
             None => vec![(name.clone(), name.partition_number())],
         }
     }
@@ -109,7 +112,9 @@ impl TopicCatalog {
         let count = self.partitioned.get(whole).copied().unwrap_or(0);
         match name.partition_number().filter(|number| *number >= count) {
             Some(number) => {
-                let reason = format!("there is no partition {number}: the topic has {count}, counted from 0");
+                let reason = format!(
+                    "there is no partition {number}: the topic has {count}, counted from 0"
+                );
                 Err(Cause::NotFound.because(&reason))
             }
             None => Ok(()),

@@ -88,7 +88,11 @@ impl TopicConsumer {
     }
 
     /// A reader, whose subscription is its own.
-    pub(super) fn reader(connection: ConnectionRef, reading: ReaderOptions, subscription: Box<str>) -> Self {
+    pub(super) fn reader(
+        connection: ConnectionRef,
+        reading: ReaderOptions,
+        subscription: Box<str>,
+    ) -> Self {
         let consuming = ConsumerOptions {
             topics: super::WantedTopics::One(reading.topic),
             subscription,

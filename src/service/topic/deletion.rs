@@ -13,7 +13,9 @@ use super::source::ConsumerSource;
 use super::subscription::Subscription;
 use super::timers::IDLE_NS;
 use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, WorkProgress};
-use super::{Archive, ArchiveError, Cause, Position, TopicAnswer, TopicDomain, TopicName, TopicRefusal};
+use super::{
+    Archive, ArchiveError, Cause, Position, TopicAnswer, TopicDomain, TopicName, TopicRefusal,
+};
 use crate::service::ConnectionRef;
 
 /// Names of partitions that are read at once.
@@ -70,7 +72,9 @@ impl<A: Archive> TopicOwner<A> {
         if is_one {
             return self.delete_some(&mut deleting, &mut Slice::whole());
         }
-        self.answer_in_slices(connection, move |owner, slice| owner.delete_some(&mut deleting, slice))
+        self.answer_in_slices(connection, move |owner, slice| {
+            owner.delete_some(&mut deleting, slice)
+        })
     }
 
     /// Looks at some partitions of a topic that is to be deleted, or deletes some.
@@ -162,14 +166,22 @@ impl<A: Archive> TopicOwner<A> {
         // No consumer of a pattern is taken into it any more.
         self.peers.created.retain(|created| created.name != topic.name);
         let mut dismantling = Dismantling { topic: id, producers };
-        if self.go_on_dismantling(&mut dismantling, &mut Slice::of(PARTS_AT_ONCE)) == WorkProgress::More {
-            self.run_always(false, move |owner, slice| owner.go_on_dismantling(&mut dismantling, slice));
+        if self.go_on_dismantling(&mut dismantling, &mut Slice::of(PARTS_AT_ONCE))
+            == WorkProgress::More
+        {
+            self.run_always(false, move |owner, slice| {
+                owner.go_on_dismantling(&mut dismantling, slice)
+            });
         }
         Ok(())
     }
 
     /// Takes some connections and subscriptions out of a topic that is gone, and in the end the topic out of memory.
-    fn go_on_dismantling(&mut self, dismantling: &mut Dismantling, slice: &mut Slice) -> WorkProgress {
+    fn go_on_dismantling(
+        &mut self,
+        dismantling: &mut Dismantling,
+        slice: &mut Slice,
+    ) -> WorkProgress {
         let id = dismantling.topic;
         while let Some(producer) = dismantling.producers.last().copied() {
             if slice.is_over() {
@@ -184,13 +196,15 @@ impl<A: Archive> TopicOwner<A> {
                 self.end(connection);
             }
         }
-        while let Some(sub) = self.loaded.topics.get(id).and_then(|topic| topic.subs.values().next()).copied()
+        while let Some(sub) =
+            self.loaded.topics.get(id).and_then(|topic| topic.subs.values().next()).copied()
         {
             // The first time, so that those who stay have room again.
             self.give_up_pending(sub);
             // Its number may be another's as soon as it is gone.
             let its = |it: &&Subscription| it.topic == id;
-            while let Some(member) = self.loaded.subs.get(sub).filter(its).and_then(|sub| sub.members.last())
+            while let Some(member) =
+                self.loaded.subs.get(sub).filter(its).and_then(|sub| sub.members.last())
             {
                 if slice.is_over() {
                     return WorkProgress::More;
@@ -242,7 +256,8 @@ impl<A: Archive> TopicOwner<A> {
         }
         // A message that waits for its time in the index is one.
         let delayed = self.archive.delayed(topic.number, (0, Position::FIRST), u64::MAX, 1);
-        let is_deleted = delayed.is_ok_and(|delayed| delayed.is_empty()) && self.delete_topic(id).is_ok();
+        let is_deleted =
+            delayed.is_ok_and(|delayed| delayed.is_empty()) && self.delete_topic(id).is_ok();
         self.counters.total.idle += u64::from(is_deleted);
         Ok(is_deleted)
     }
@@ -268,7 +283,10 @@ impl<A: Archive> TopicOwner<A> {
     /// Deletes the subscriptions of a topic that had no consumer for too long: of many in slices.
     pub(super) fn expire_subs(&mut self, id: TopicId) {
         let Some(topic) = self.loaded.topics.get_mut(id) else { return };
-        if self.rules.subscription_expiry_s == 0 || topic.subs.is_empty() || self.commits.broken.is_some() {
+        if self.rules.subscription_expiry_s == 0
+            || topic.subs.is_empty()
+            || self.commits.broken.is_some()
+        {
             return;
         }
         let is_short = topic.subs.len() <= AT_ONCE_MAX;

@@ -9,7 +9,9 @@ use super::loaded_topic::READ_BYTES_MAX;
 use super::owner::TopicOwner;
 use super::pending::{Pending, PendingState};
 use super::timers::Timer;
-use super::{Archive, ArchiveError, Position, Recipient, StoredMessage, SubscriptionType, TopicOutgoing};
+use super::{
+    Archive, ArchiveError, Position, Recipient, StoredMessage, SubscriptionType, TopicOutgoing,
+};
 use std::sync::Arc;
 
 /// Messages that are looked at for a subscription before others have their turn.
@@ -75,10 +77,13 @@ impl<A: Archive> TopicOwner<A> {
 
     /// A turn of the next subscription of a topic. Returns what it counts as.
     fn deliver_next(&mut self, topic: TopicId) -> usize {
-        let Some(id) = self.loaded.topics.get_mut(topic).and_then(|topic| topic.ready.pop_front()) else {
+        let Some(id) = self.loaded.topics.get_mut(topic).and_then(|topic| topic.ready.pop_front())
+        else {
             return 0;
         };
-        let Some(sub) = self.loaded.subs.get_mut(id).filter(|sub| sub.topic == topic && sub.is_ready) else {
+        let Some(sub) =
+            self.loaded.subs.get_mut(id).filter(|sub| sub.topic == topic && sub.is_ready)
+        else {
             return 0;
         };
         sub.is_ready = false;
@@ -221,7 +226,8 @@ impl<A: Archive> TopicOwner<A> {
             0 => self.loaded.message_at(topic, position, &mut self.archive)?,
             _ => {
                 let from = (deliver_ms, position);
-                let found = self.archive.delayed(loaded.number, from, deliver_ms.saturating_add(1), 1)?;
+                let found =
+                    self.archive.delayed(loaded.number, from, deliver_ms.saturating_add(1), 1)?;
                 found.into_iter().next().map(|(_, message)| message)
             }
         };
@@ -245,7 +251,8 @@ impl<A: Archive> TopicOwner<A> {
         let sub = &mut subs[id];
         let topic = &mut topics[sub.topic];
         for _ in 0..LOOKS_MAX {
-            let Some(message) = topic.at(sub.topic, sub.state.read.position, &mut self.archive, cache)?
+            let Some(message) =
+                topic.at(sub.topic, sub.state.read.position, &mut self.archive, cache)?
             else {
                 if topic.visible == topic.state.next {
                     // What could not be read up to the end is not waited for.
@@ -274,7 +281,12 @@ impl<A: Archive> TopicOwner<A> {
             let topic = &self.loaded.topics[sub.topic];
             if sub.due.is_empty() {
                 let from = sub.state.delayed;
-                let due = self.archive.delayed(topic.number, from, now_ms.saturating_add(1), DUE_AT_ONCE)?;
+                let due = self.archive.delayed(
+                    topic.number,
+                    from,
+                    now_ms.saturating_add(1),
+                    DUE_AT_ONCE,
+                )?;
                 sub.due.extend(due);
             }
             let Some((deliver_ms, message)) = sub.due.pop_front() else {
@@ -324,7 +336,8 @@ impl<A: Archive> TopicOwner<A> {
         let mut redeliveries = 0;
         if !sub.is_reader {
             let timeout_ns = consumer.ack_timeout_ns;
-            let due_ns = if timeout_ns > 0 { self.now.monotonic_ns.saturating_add(timeout_ns) } else { 0 };
+            let due_ns =
+                if timeout_ns > 0 { self.now.monotonic_ns.saturating_add(timeout_ns) } else { 0 };
             if due_ns > 0 {
                 self.loaded.timers.insert((due_ns, Timer::Pending(id, message.position)));
             }
@@ -353,14 +366,25 @@ impl<A: Archive> TopicOwner<A> {
         topic.delivered.1 += bytes as u64;
         self.counters.delivered(topic.namespace, bytes);
         self.counters.total.redelivered += u64::from(is_again);
-        let recipient =
-            Recipient { connection: consumer.connection, redeliveries, partition: label, wants_receipt };
+        let recipient = Recipient {
+            connection: consumer.connection,
+            redeliveries,
+            partition: label,
+            wants_receipt,
+        };
         self.send_out(TopicOutgoing::Deliver(message.clone(), recipient));
         bytes
     }
 
     /// A message was to be given to a member when another owner took the room that there was.
-    fn keep_back(&mut self, id: SubId, at: usize, message: &StoredMessage, deliver_ms: u64, key: u32) {
+    fn keep_back(
+        &mut self,
+        id: SubId,
+        at: usize,
+        message: &StoredMessage,
+        deliver_ms: u64,
+        key: u32,
+    ) {
         let sub = &mut self.loaded.subs[id];
         let (position, bytes) = (message.position, message.len());
         let is_new = !sub.pending.contains_key(&position);
@@ -368,7 +392,10 @@ impl<A: Archive> TopicOwner<A> {
             self.park(id, position, key, is_new.then_some((bytes as u32, deliver_ms)));
         } else {
             if is_new {
-                sub.hold(position, Pending { bytes: bytes as u32, deliver_ms, ..Pending::default() });
+                sub.hold(
+                    position,
+                    Pending { bytes: bytes as u32, deliver_ms, ..Pending::default() },
+                );
             }
             sub.replay.insert(position);
         }
@@ -419,7 +446,9 @@ impl<A: Archive> TopicOwner<A> {
         position: Position,
         key: u32,
     ) -> Result<DispatchTurn, ArchiveError> {
-        let Some(message) = self.fetch_pending(id, position)? else { return Ok(DispatchTurn::Again) };
+        let Some(message) = self.fetch_pending(id, position)? else {
+            return Ok(DispatchTurn::Again);
+        };
         let sub = &mut self.loaded.subs[id];
         sub.unassign(key);
         sub.keys.unwait(key, position);

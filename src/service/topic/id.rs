@@ -18,7 +18,9 @@ const ID_BYTES_MAX: usize = 28;
 const TOPICS_FROM: u32 = 1 << 20;
 
 /// Where a message stands in its topic: the ledger first, then the entry. In the order of the messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Position(u64);
 
 impl Position {
@@ -164,7 +166,11 @@ mod tests {
             assert_eq!(known.text(), text);
             assert_eq!(MessageId::read(text), Ok(known));
         }
-        assert_eq!(MessageId::read("CAAQAzAA"), Ok(id(0, 3, None)), "newer clients of Java say a batch size");
+        assert_eq!(
+            MessageId::read("CAAQAzAA"),
+            Ok(id(0, 3, None)),
+            "newer clients of Java say a batch size"
+        );
         assert_eq!(MessageId::read("CAAQAw"), Ok(id(0, 3, None)), "without padding");
     }
 

@@ -12,7 +12,9 @@ use super::state::SubscriptionState;
 use super::subscription::{Subscription, SubscriptionMember};
 use super::timers::Timer;
 use super::work::{AT_ONCE_MAX, Slice, TOPIC_STEPS, WorkProgress};
-use super::{Archive, Cause, MessageId, Position, SubscriptionType, TopicAnswer, TopicName, TopicRefusal};
+use super::{
+    Archive, Cause, MessageId, Position, SubscriptionType, TopicAnswer, TopicName, TopicRefusal,
+};
 use crate::service::ConnectionRef;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -78,7 +80,11 @@ impl<A: Archive> TopicOwner<A> {
             // It has room for what it gets from elsewhere.
             self.wake(old);
         }
-        self.peers.consumers[id].sources.insert(ConsumerSource { topic: topic_id, sub: sub_id, label });
+        self.peers.consumers[id].sources.insert(ConsumerSource {
+            topic: topic_id,
+            sub: sub_id,
+            label,
+        });
         self.peers.consumers[id].has_joined();
         self.loaded.ready(sub_id);
         Ok(())
@@ -104,7 +110,9 @@ impl<A: Archive> TopicOwner<A> {
             StartFrom::After(message) if self.is_of(topic_id, message) => {
                 self.place_of(topic_id, message.position.after())?
             }
-            StartFrom::Earliest | StartFrom::After(_) => self.place_of(topic_id, Position::FIRST)?,
+            StartFrom::Earliest | StartFrom::After(_) => {
+                self.place_of(topic_id, Position::FIRST)?
+            }
         };
         let by_index = matches!(kind, SubscriptionType::Shared | SubscriptionType::KeyShared);
         let delayed = match from {
@@ -113,7 +121,8 @@ impl<A: Archive> TopicOwner<A> {
             _ => (0, Position::FIRST),
         };
         let start = read.position;
-        let state = SubscriptionState { kind, by_index, start, read, skipped: 0, delayed, used_ms: 0 };
+        let state =
+            SubscriptionState { kind, by_index, start, read, skipped: 0, delayed, used_ms: 0 };
         let id = self.loaded.insert_sub(Subscription::new(topic_id, name, durable, state));
         if durable {
             if let Err(fault) = self.save_sub(id) {
@@ -142,7 +151,8 @@ impl<A: Archive> TopicOwner<A> {
 
     /// A consumer can be none, or none any more, and is told why.
     pub(super) fn end_consumer(&mut self, id: ConsumerId, refusal: TopicRefusal) {
-        let Some(connection) = self.peers.consumers.get(id).map(|consumer| consumer.connection) else {
+        let Some(connection) = self.peers.consumers.get(id).map(|consumer| consumer.connection)
+        else {
             return;
         };
         self.leave(connection);
@@ -214,7 +224,8 @@ impl<A: Archive> TopicOwner<A> {
             let Some(sub) = self.loaded.subs.get_mut(source.sub) else { return };
             if is_last {
                 sub.due.clear();
-                for pending in sub.pending.values_mut().filter(|pending| pending.state != PendingState::Dying)
+                for pending in
+                    sub.pending.values_mut().filter(|pending| pending.state != PendingState::Dying)
                 {
                     pending.redeliveries = 0;
                 }
@@ -280,15 +291,20 @@ impl<A: Archive> TopicOwner<A> {
         let Some(consumer) = self.peers.consumers.get(id) else { return };
         let is_short = consumer.sources.len() <= AT_ONCE_MAX;
         let mut unsubscribing = Unsubscribing { connection, id, checked: Some(None) };
-        let begun =
-            self.run(is_short, move |owner, slice| owner.go_on_unsubscribing(&mut unsubscribing, slice));
+        let begun = self.run(is_short, move |owner, slice| {
+            owner.go_on_unsubscribing(&mut unsubscribing, slice)
+        });
         if begun.is_err() {
             self.reply(connection, TopicAnswer::StillSubscribed);
         }
     }
 
     /// Looks at some of the subscriptions of a consumer that are to be deleted, or deletes some.
-    fn go_on_unsubscribing(&mut self, unsubscribing: &mut Unsubscribing, slice: &mut Slice) -> WorkProgress {
+    fn go_on_unsubscribing(
+        &mut self,
+        unsubscribing: &mut Unsubscribing,
+        slice: &mut Slice,
+    ) -> WorkProgress {
         let Unsubscribing { connection, id, .. } = *unsubscribing;
         while self.peers.is_consumer(connection, id) {
             if slice.is_over() {
@@ -296,7 +312,8 @@ impl<A: Archive> TopicOwner<A> {
             }
             slice.spend(TOPIC_STEPS);
             let after = unsubscribing.checked.flatten();
-            let Some(source) = self.peers.consumers.get(id).and_then(|consumer| consumer.sources.next(after))
+            let Some(source) =
+                self.peers.consumers.get(id).and_then(|consumer| consumer.sources.next(after))
             else {
                 if unsubscribing.checked.take().is_none() {
                     break;
@@ -306,7 +323,8 @@ impl<A: Archive> TopicOwner<A> {
                 continue;
             };
             self.part_leaving(source.sub);
-            let is_shared = self.loaded.subs.get(source.sub).is_some_and(|sub| sub.members.len() > 1);
+            let is_shared =
+                self.loaded.subs.get(source.sub).is_some_and(|sub| sub.members.len() > 1);
             if is_shared || unsubscribing.checked.is_none() && self.erase_sub(source.sub).is_err() {
                 self.reply(connection, TopicAnswer::StillSubscribed);
                 break;

@@ -30,7 +30,12 @@ struct DeadLetter {
 
 impl DeadLetters {
     /// Takes note of a message of so many bytes. Returns the number of its answer; nothing when too many are on their way.
-    pub(super) fn add(&mut self, of: (SubId, Position), name: Arc<str>, bytes: usize) -> Option<u32> {
+    pub(super) fn add(
+        &mut self,
+        of: (SubId, Position),
+        name: Arc<str>,
+        bytes: usize,
+    ) -> Option<u32> {
         if self.sent.len() >= LETTERS_MAX || self.bytes + bytes > LETTERS_BYTES_MAX.max(bytes) {
             return None;
         }

@@ -7,7 +7,9 @@ use super::producer::Sequence;
 use super::state::{LogPlace, SubscriptionState, TopicState};
 use super::subscription::Subscription;
 use super::timers::{IDLE_NS, Timer};
-use super::{Archive, ArchiveError, MessageId, Position, Saved, StoredTopic, TopicName, TopicRefusal};
+use super::{
+    Archive, ArchiveError, MessageId, Position, Saved, StoredTopic, TopicName, TopicRefusal,
+};
 
 impl<A: Archive> TopicOwner<A> {
     /// A topic that is there or is created.
@@ -33,7 +35,9 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Where a topic begins that has nothing: after all that topics have had which are deleted.
     fn begin_after_all(&self) -> Position {
-        self.catalog.fresh.max(Position::new(self.archive.ledger().into(), 0).unwrap_or(Position::END))
+        self.catalog
+            .fresh
+            .max(Position::new(self.archive.ledger().into(), 0).unwrap_or(Position::END))
     }
 
     /// A topic that is there.
@@ -60,7 +64,8 @@ impl<A: Archive> TopicOwner<A> {
             state.next = LogPlace::behind(last);
         }
         state.next.position = state.next.position.max(begin);
-        let mut topic = LoadedTopic::new(name.clone(), loaded.number, state, &mut self.loaded.cache);
+        let mut topic =
+            LoadedTopic::new(name.clone(), loaded.number, state, &mut self.loaded.cache);
         topic.is_untrimmed = topic.state.first > Position::FIRST;
         topic.last = loaded.last.as_ref().map(|last| last.position);
         for (producer, last) in loaded.sequences {
@@ -92,7 +97,8 @@ impl<A: Archive> TopicOwner<A> {
 
     fn arm_idle(&mut self, id: TopicId, after_ns: u64) {
         let Some(topic) = self.loaded.topics.get_mut(id) else { return };
-        if topic.users == 0 && !topic.is_gone && !std::mem::replace(&mut topic.idle_is_armed, true) {
+        if topic.users == 0 && !topic.is_gone && !std::mem::replace(&mut topic.idle_is_armed, true)
+        {
             self.arm(after_ns, Timer::Idle(id));
         }
     }
@@ -170,7 +176,11 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// The place of the first message at a position or after it.
-    pub(super) fn place_of(&mut self, id: TopicId, position: Position) -> Result<LogPlace, ArchiveError> {
+    pub(super) fn place_of(
+        &mut self,
+        id: TopicId,
+        position: Position,
+    ) -> Result<LogPlace, ArchiveError> {
         let found = self.loaded.message_at(id, position, &mut self.archive)?;
         // Without one it is the end of what may be delivered: what is still to be committed comes after it.
         Ok(found.map_or(self.loaded.topics[id].visible, |message| LogPlace::before(&message)))
@@ -192,7 +202,8 @@ impl<A: Archive> TopicOwner<A> {
                 topic.tail_waiters.dedup();
                 let subs = &self.loaded.subs;
                 let waits = |id: &SubId| {
-                    subs.get(*id).is_some_and(|waiter| waiter.topic == sub.topic && waiter.is_at_tail)
+                    subs.get(*id)
+                        .is_some_and(|waiter| waiter.topic == sub.topic && waiter.is_at_tail)
                 };
                 topic.tail_waiters.retain(waits);
             }
@@ -203,7 +214,8 @@ impl<A: Archive> TopicOwner<A> {
     pub(super) fn erase_sub(&mut self, id: SubId) -> Result<(), ArchiveError> {
         let Some(sub) = self.loaded.subs.get(id) else { return Ok(()) };
         if sub.durable && !self.loaded.topics[sub.topic].is_gone {
-            self.archive.save(self.loaded.topics[sub.topic].number, Saved::NoSubscription(&sub.name))?;
+            self.archive
+                .save(self.loaded.topics[sub.topic].number, Saved::NoSubscription(&sub.name))?;
             self.commits.is_uncommitted = true;
         }
         let (topic, is_durable) = (sub.topic, sub.durable);

@@ -165,7 +165,11 @@ impl LoadedTopic {
         }
         if self.tail.front().is_some_and(|first| first.position <= from) {
             let at = self.tail.partition_point(|message| message.position < from);
-            return Ok(self.tail.get(at).filter(|message| message.position < self.visible.position).cloned());
+            return Ok(self
+                .tail
+                .get(at)
+                .filter(|message| message.position < self.visible.position)
+                .cloned());
         }
         let mut from = from;
         loop {
@@ -197,9 +201,11 @@ impl LoadedTopic {
         cache: &mut MessageCache,
     ) -> Result<(), ArchiveError> {
         let mut messages = archive.read(self.number, from, READ_COUNT_MAX, READ_BYTES_MAX)?;
-        messages.retain(|message| message.position < self.visible.position && message.position >= from);
+        messages
+            .retain(|message| message.position < self.visible.position && message.position >= from);
         let until = messages.last().map_or(self.visible.position, |last| last.position.after());
-        let bytes = messages.iter().map(|message| message.len()).sum::<usize>() + size_of::<CachedChunk>();
+        let bytes =
+            messages.iter().map(|message| message.len()).sum::<usize>() + size_of::<CachedChunk>();
         cache.bytes += bytes;
         cache.kept.push_back(CachedItem { topic: id, epoch: self.epoch, bytes, chunk: Some(from) });
         self.chunks.insert(from, CachedChunk { until, messages });
@@ -220,7 +226,13 @@ impl LoadedTopic {
 
 impl LoadedTopic {
     /// A producer is here, whose own numbers begin behind one.
-    pub(super) fn add_producer(&mut self, name: Box<str>, id: ProducerId, last: Option<i64>, used: u64) {
+    pub(super) fn add_producer(
+        &mut self,
+        name: Box<str>,
+        id: ProducerId,
+        last: Option<i64>,
+        used: u64,
+    ) {
         if let Some(last) = last {
             self.sequences.entry(name.clone()).or_insert(Sequence::initial(last, used));
         }
@@ -247,7 +259,12 @@ impl LoadedTopic {
 impl MessageCache {
     /// Keeps a message that was just appended, if anybody may want it before long. A topic without subscriptions would
     /// only push out what others have, and have every new message stand in memory that no processor has at hand.
-    pub(super) fn keep(&mut self, id: TopicId, topic: &mut LoadedTopic, message: Arc<StoredMessage>) {
+    pub(super) fn keep(
+        &mut self,
+        id: TopicId,
+        topic: &mut LoadedTopic,
+        message: Arc<StoredMessage>,
+    ) {
         if topic.subs.is_empty() {
             return self.forget_tail(topic);
         }

@@ -68,7 +68,11 @@ impl<A: Archive> TopicOwner<A> {
                 Timer::Idle(topic) => self.unload_idle(topic, IDLE_NS),
                 // What was brought forward is over by now.
                 Timer::Tend(id)
-                    if self.loaded.topics.get(id).is_some_and(|topic| topic.tend_due_ns > at_ns) => {}
+                    if self
+                        .loaded
+                        .topics
+                        .get(id)
+                        .is_some_and(|topic| topic.tend_due_ns > at_ns) => {}
                 Timer::Tend(topic) => self.tend(topic),
                 Timer::Sweep => self.sweep(),
                 Timer::Probe(holder) => self.confirm(holder),
@@ -109,7 +113,9 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Saves a subscription if it has changed or is new.
     pub(super) fn save_sub(&mut self, id: SubId) -> Result<(), ArchiveError> {
-        let Some(sub) = self.loaded.subs.get_mut(id).filter(|sub| sub.durable) else { return Ok(()) };
+        let Some(sub) = self.loaded.subs.get_mut(id).filter(|sub| sub.durable) else {
+            return Ok(());
+        };
         sub.is_dirty = false;
         let Some(topic) = self.loaded.topics.get(sub.topic).filter(|topic| !topic.is_gone) else {
             return Ok(());
@@ -145,13 +151,16 @@ impl<A: Archive> TopicOwner<A> {
     /// How long after a change a topic is looked at: sooner where messages are given up sooner.
     fn tend_ns(&self) -> u64 {
         let TopicRules { message_ttl_s, retention_s, .. } = self.rules;
-        let shortest_s = if message_ttl_s > 0 { message_ttl_s.min(retention_s) } else { retention_s };
+        let shortest_s =
+            if message_ttl_s > 0 { message_ttl_s.min(retention_s) } else { retention_s };
         shortest_s.saturating_mul(1_000_000_000).clamp(TEND_NS_MIN, TEND_NS)
     }
 
     pub(super) fn arm_tend_after(&mut self, id: TopicId, after_ns: u64) {
         let due_ns = self.now.monotonic_ns.saturating_add(after_ns);
-        if let Some(topic) = self.loaded.topics.get_mut(id).filter(|topic| due_ns < topic.tend_due_ns) {
+        if let Some(topic) =
+            self.loaded.topics.get_mut(id).filter(|topic| due_ns < topic.tend_due_ns)
+        {
             let old_ns = std::mem::replace(&mut topic.tend_due_ns, due_ns);
             self.loaded.timers.remove(&(old_ns, Timer::Tend(id)));
             self.arm(after_ns, Timer::Tend(id));
@@ -177,7 +186,9 @@ impl<A: Archive> TopicOwner<A> {
     /// Gives up what is too old or too much.
     fn tend(&mut self, id: TopicId) {
         let (now_ns, tend_ns) = (self.now.monotonic_ns, self.tend_ns());
-        let Some(topic) = self.loaded.topics.get_mut(id).filter(|topic| !topic.is_gone) else { return };
+        let Some(topic) = self.loaded.topics.get_mut(id).filter(|topic| !topic.is_gone) else {
+            return;
+        };
         topic.tend_due_ns = u64::MAX;
         topic.untended_bytes = 0;
         // However much comes, it is looked at in time without hurry.
@@ -201,10 +212,14 @@ impl<A: Archive> TopicOwner<A> {
     fn expire(&mut self, id: TopicId) -> Result<Option<u64>, ArchiveError> {
         let mut is_more = false;
         if self.rules.message_ttl_s > 0 {
-            let cutoff_ms = self.wall_ms.saturating_sub(self.rules.message_ttl_s.saturating_mul(1000));
+            let cutoff_ms =
+                self.wall_ms.saturating_sub(self.rules.message_ttl_s.saturating_mul(1000));
             let subs: Vec<SubId> = self.loaded.topics[id].subs.values().copied().collect();
-            let needed =
-                subs.iter().filter_map(|sub| self.loaded.subs.get(*sub)).map(|sub| sub.needs_from()).min();
+            let needed = subs
+                .iter()
+                .filter_map(|sub| self.loaded.subs.get(*sub))
+                .map(|sub| sub.needs_from())
+                .min();
             if let Some(from) = needed {
                 let place = self.search(id, from, |mark| mark.published_ms >= cutoff_ms)?;
                 let place = place.map_or(self.loaded.topics[id].visible, |mark| mark.place);
@@ -222,7 +237,8 @@ impl<A: Archive> TopicOwner<A> {
     pub(super) fn give_up(&mut self, id: SubId, place: &LogPlace) -> bool {
         let Some(sub) = self.loaded.subs.get_mut(id) else { return false };
         let old = sub.pending.range(..place.position);
-        let old = old.filter(|(_, pending)| pending.deliver_ms == 0 && pending.state != PendingState::Dying);
+        let old = old
+            .filter(|(_, pending)| pending.deliver_ms == 0 && pending.state != PendingState::Dying);
         let old: Vec<Position> = old.map(|(position, _)| *position).take(TRIM_AT_ONCE).collect();
         let is_behind = sub.state.read.position < place.position;
         if old.is_empty() && !is_behind {
@@ -249,7 +265,8 @@ impl<A: Archive> TopicOwner<A> {
         is_past: impl Fn(&Mark) -> bool,
     ) -> Result<Option<Mark>, ArchiveError> {
         let topic = &self.loaded.topics[id];
-        let (number, from, end) = (topic.number, from.max(topic.state.first), topic.visible.position);
+        let (number, from, end) =
+            (topic.number, from.max(topic.state.first), topic.visible.position);
         let (before, mut found) = topic.marks.around(from, end, &is_past);
         let mut low = before.map_or(from, |before| before.place.position.after()).number();
         let mut high = found.map_or(end, |found| found.place.position).number();
@@ -275,7 +292,9 @@ impl<A: Archive> TopicOwner<A> {
         let (number, first, visible) = (topic.number, topic.state.first, topic.visible);
         let (mut bound, mut delayed) = (visible, (u64::MAX, Position::END));
         for sub in topic.subs.values() {
-            let Some(sub) = self.loaded.subs.get_mut(*sub).filter(|sub| sub.durable) else { continue };
+            let Some(sub) = self.loaded.subs.get_mut(*sub).filter(|sub| sub.durable) else {
+                continue;
+            };
             sub.untended_bytes = 0;
             bound.position = bound.position.min(sub.needs_from());
             bound.bytes = bound.bytes.min(sub.state.read.bytes);
@@ -288,7 +307,8 @@ impl<A: Archive> TopicOwner<A> {
         let kept_bytes = self.rules.retention_bytes;
         let is_kept = |mark: &Mark| {
             mark.place.position >= bound.position
-                || mark.published_ms > cutoff_ms && mark.end_bytes.saturating_add(kept_bytes) > bound.bytes
+                || mark.published_ms > cutoff_ms
+                    && mark.end_bytes.saturating_add(kept_bytes) > bound.bytes
         };
         let (before, after) = topic.marks.around(first, visible.position, is_kept);
         let after_bytes = after.map_or(visible.bytes, |after| after.place.bytes);
@@ -302,7 +322,8 @@ impl<A: Archive> TopicOwner<A> {
         // A delayed message was published before its time: those of a time before the first that is kept are not kept.
         let kept_from_ms = kept.map_or(self.wall_ms, |kept| kept.published_ms);
         let delayed = delayed.min((kept_from_ms, Position::FIRST));
-        let is_delayed_untrimmed = self.archive.trim_delayed(number, delayed, TRIM_AT_ONCE)? >= TRIM_AT_ONCE;
+        let is_delayed_untrimmed =
+            self.archive.trim_delayed(number, delayed, TRIM_AT_ONCE)? >= TRIM_AT_ONCE;
         let topic = &mut self.loaded.topics[id];
         if to > first {
             topic.state.first = to;
@@ -336,7 +357,11 @@ impl<A: Archive> TopicOwner<A> {
         }
         let subs: Vec<SubId> = topic.subs.values().copied().collect();
         let backlog = |sub: &SubId| {
-            self.loaded.subs.get(*sub).filter(|sub| sub.durable).map_or(0, |sub| sub.backlog_bytes(&next))
+            self.loaded
+                .subs
+                .get(*sub)
+                .filter(|sub| sub.durable)
+                .map_or(0, |sub| sub.backlog_bytes(&next))
         };
         let over: Vec<SubId> = subs.iter().filter(|sub| backlog(sub) >= quota).copied().collect();
         if over.is_empty() {

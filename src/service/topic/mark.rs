@@ -46,7 +46,8 @@ impl Marks {
             return;
         }
         let mark = Mark::of(message);
-        let kept = self.all.front().map_or(0, |first| mark.place.bytes.saturating_sub(first.place.bytes));
+        let kept =
+            self.all.front().map_or(0, |first| mark.place.bytes.saturating_sub(first.place.bytes));
         self.next_bytes = mark.place.bytes.saturating_add(MARK_BYTES.max(kept / MARKS));
         self.all.push_back(mark);
     }
@@ -61,7 +62,8 @@ impl Marks {
     ) -> (Option<Mark>, Option<Mark>) {
         let first = self.all.partition_point(|mark| mark.place.position < from);
         let end = self.all.partition_point(|mark| mark.place.position < to);
-        let at = self.all.partition_point(|mark| mark.place.position < from || !is_past(mark)).min(end);
+        let at =
+            self.all.partition_point(|mark| mark.place.position < from || !is_past(mark)).min(end);
         let before = at.checked_sub(1).filter(|before| *before >= first);
         (before.map(|before| self.all[before]), self.all.get(at).filter(|_| at < end).copied())
     }
@@ -69,8 +71,9 @@ impl Marks {
     /// Forgets those below a position. `first` is the first message from there on, if that is known.
     pub(super) fn trim(&mut self, below: Position, first: Option<Mark>) {
         while self.all.pop_front_if(|mark| mark.place.position < below).is_some() {}
-        let is_known =
-            |first: &Mark| self.all.front().is_none_or(|mark| first.place.position < mark.place.position);
+        let is_known = |first: &Mark| {
+            self.all.front().is_none_or(|mark| first.place.position < mark.place.position)
+        };
         if let Some(first) = first.filter(is_known) {
             self.all.push_front(first);
         }
@@ -83,7 +86,8 @@ mod tests {
     use super::*;
 
     fn stored(entry: u64, bytes: u64) -> StoredMessage {
-        let draft = MessageDraft::new(&TopicMessage { published_ms: entry, ..TopicMessage::default() });
+        let draft =
+            MessageDraft::new(&TopicMessage { published_ms: entry, ..TopicMessage::default() });
         draft.store(Position::new(0, entry).unwrap(), entry, bytes)
     }
 

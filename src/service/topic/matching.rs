@@ -5,7 +5,9 @@ use super::opening::{Labelled, StartFrom};
 use super::owner::TopicOwner;
 use super::peers::Created;
 use super::work::{Slice, TOPIC_STEPS, WorkProgress};
-use super::{Archive, ArchiveError, MessageId, Right, Rights, TopicName, TopicPattern, TopicRefusal};
+use super::{
+    Archive, ArchiveError, MessageId, Right, Rights, TopicName, TopicPattern, TopicRefusal,
+};
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
 
@@ -52,14 +54,24 @@ impl<A: Archive> TopicOwner<A> {
         from: StartFrom,
         slice: &mut Slice,
     ) -> Result<WorkProgress, TopicRefusal> {
-        let Some(consumer) = self.peers.consumers.get_mut(id) else { return Ok(WorkProgress::Done) };
+        let Some(consumer) = self.peers.consumers.get_mut(id) else {
+            return Ok(WorkProgress::Done);
+        };
         let Some(wanted) = consumer.wanted.take() else { return Ok(WorkProgress::Done) };
         let rights = consumer.rights.take();
-        let joined =
-            self.each_matching((&wanted.0, &wanted.1, rights.as_deref()), after, slice, |topics, name| {
+        let joined = self.each_matching(
+            (&wanted.0, &wanted.1, rights.as_deref()),
+            after,
+            slice,
+            |topics, name| {
                 // It may have come to it as a new one.
-                if topics.has(id, name) { Ok(()) } else { topics.join(id, name, Labelled::Topic, from) }
-            });
+                if topics.has(id, name) {
+                    Ok(())
+                } else {
+                    topics.join(id, name, Labelled::Topic, from)
+                }
+            },
+        );
         if let Some(consumer) = self.peers.consumers.get_mut(id) {
             (consumer.wanted, consumer.rights) = (Some(wanted), rights);
         }
@@ -84,7 +96,8 @@ impl<A: Archive> TopicOwner<A> {
             if slice.is_over() {
                 return WorkProgress::More;
             }
-            let reader = self.peers.awaited.get_mut(created.name.as_str()).and_then(BTreeSet::pop_first);
+            let reader =
+                self.peers.awaited.get_mut(created.name.as_str()).and_then(BTreeSet::pop_first);
             if let Some(id) = reader {
                 slice.spend(TOPIC_STEPS);
                 let name = created.name.clone();
@@ -135,7 +148,8 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Whether a consumer of a pattern has a topic.
     fn has(&self, id: ConsumerId, name: &TopicName) -> bool {
-        let topic = self.catalog.names.get(name.as_str()).and_then(|topic| self.loaded.topics.get(*topic));
+        let topic =
+            self.catalog.names.get(name.as_str()).and_then(|topic| self.loaded.topics.get(*topic));
         let label = topic.and_then(|topic| MessageId::topic_label(topic.number));
         let consumer = self.peers.consumers.get(id).filter(|_| label.is_some());
         consumer.is_some_and(|consumer| consumer.sources.get(label).is_some())

@@ -26,7 +26,9 @@ impl Merge {
     pub fn of(inquiry: &TopicInquiry) -> Option<Self> {
         match inquiry {
             TopicInquiry::List { count, .. } => Some(Self::Names((*count).min(NAMES_MAX))),
-            TopicInquiry::ProxyStats { count, .. } => Some(Self::Page((*count).clamp(1, PAGE_TOPICS_MAX))),
+            TopicInquiry::ProxyStats { count, .. } => {
+                Some(Self::Page((*count).clamp(1, PAGE_TOPICS_MAX)))
+            }
             TopicInquiry::ProxyMetrics(_) => Some(Self::Metrics),
             _ => None,
         }
@@ -35,7 +37,9 @@ impl Merge {
     /// The answer that those of all owners make. A failure of one is the answer of all.
     #[must_use]
     pub fn all(self, answers: Vec<(u16, Box<[u8]>)>) -> (u16, Box<[u8]>) {
-        if let Some(failed) = answers.iter().position(|(status, _)| ![200, PARTIAL].contains(status)) {
+        if let Some(failed) =
+            answers.iter().position(|(status, _)| ![200, PARTIAL].contains(status))
+        {
             return answers.into_iter().nth(failed).unwrap_or_default();
         }
         let merged = match self {
@@ -48,7 +52,8 @@ impl Merge {
 }
 
 fn names(answers: &[(u16, Box<[u8]>)], count: usize) -> Vec<u8> {
-    let lists = answers.iter().filter_map(|(_, list)| serde_json::from_slice::<Vec<String>>(list).ok());
+    let lists =
+        answers.iter().filter_map(|(_, list)| serde_json::from_slice::<Vec<String>>(list).ok());
     let mut names: Vec<String> = lists.flatten().collect();
     names.sort_unstable();
     names.truncate(count);
@@ -69,13 +74,15 @@ fn page(answers: &[(u16, Box<[u8]>)], count: usize) -> Vec<u8> {
         }
         topics.extend(page);
     }
-    let in_page = topics.into_iter().take_while(|(name, _)| until.as_ref().is_none_or(|until| name <= until));
+    let in_page =
+        topics.into_iter().take_while(|(name, _)| until.as_ref().is_none_or(|until| name <= until));
     serde_json::to_vec(&in_page.take(count).collect::<BTreeMap<_, _>>()).unwrap_or_default()
 }
 
 fn metrics(answers: &[(u16, Box<[u8]>)]) -> Value {
     let mut spaces: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
-    let lists = answers.iter().filter_map(|(_, list)| serde_json::from_slice::<Vec<Value>>(list).ok());
+    let lists =
+        answers.iter().filter_map(|(_, list)| serde_json::from_slice::<Vec<Value>>(list).ok());
     for space in lists.flatten() {
         let Some(name) = space["dimensions"]["namespace"].as_str() else { continue };
         let Some(metrics) = space["metrics"].as_object() else { continue };
@@ -97,9 +104,13 @@ mod tests {
     use super::*;
 
     fn all(merge: Merge, answers: &[(u16, &str)]) -> (u16, Value) {
-        let answers = answers.iter().map(|(status, body)| (*status, body.as_bytes().into())).collect();
+        let answers =
+            answers.iter().map(|(status, body)| (*status, body.as_bytes().into())).collect();
         let (status, body) = merge.all(answers);
-        (status, serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into()))
+        (
+            status,
+            serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into()),
+        )
     }
 
     #[test]

@@ -67,16 +67,21 @@ impl TopicName {
     /// Says what is wrong with the parts.
     pub fn of(domain: TopicDomain, parts: &[&str]) -> Result<Self, NameError> {
         if !(3..=4).contains(&parts.len()) {
-            return Err(NameError("a topic is tenant/namespace/topic, or property/cluster/namespace/topic"));
+            return Err(NameError(
+                "a topic is tenant/namespace/topic, or property/cluster/namespace/topic",
+            ));
         }
         let (topic, spaces) = parts.split_last().unwrap_or((&"", &[]));
         for part in parts {
             check(part)?;
         }
-        let is_space =
-            |part: &&str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-=:._".contains(&byte));
+        let is_space = |part: &&str| {
+            part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-=:._".contains(&byte))
+        };
         if !spaces.iter().all(is_space) {
-            return Err(NameError("tenant, cluster and namespace may hold letters, digits and -=:._"));
+            return Err(NameError(
+                "tenant, cluster and namespace may hold letters, digits and -=:._",
+            ));
         }
         if topic.split('/').any(|part| check(part).is_err()) {
             return Err(NameError("a topic may not hold empty parts or \"..\""));
@@ -95,8 +100,8 @@ impl TopicName {
     pub fn read(text: &str) -> Result<Self, NameError> {
         let (word, rest) =
             text.split_once("://").ok_or(NameError("write persistent://tenant/namespace/topic"))?;
-        let domain =
-            TopicDomain::named(word).ok_or(NameError("a topic is persistent:// or non-persistent://"))?;
+        let domain = TopicDomain::named(word)
+            .ok_or(NameError("a topic is persistent:// or non-persistent://"))?;
         let parts: Vec<&str> = rest.splitn(4, '/').collect();
         Self::of(domain, &parts)
     }
@@ -110,7 +115,11 @@ impl TopicName {
     /// Whether its messages are stored.
     #[must_use]
     pub fn domain(&self) -> TopicDomain {
-        if self.0.starts_with("persistent") { TopicDomain::Persistent } else { TopicDomain::NonPersistent }
+        if self.0.starts_with("persistent") {
+            TopicDomain::Persistent
+        } else {
+            TopicDomain::NonPersistent
+        }
     }
 
     /// What stands between `://` and the topic's own name: `tenant/namespace`.
@@ -200,7 +209,10 @@ mod tests {
         assert_eq!(name.partition(3).whole(), Some("tenant/ns/topic"));
         assert_eq!(name.dead_letters("sub").as_str(), "persistent://tenant/ns/topic-sub-DLQ");
         let old = TopicName::read("non-persistent://property/us-west/ns/topic").unwrap();
-        assert_eq!((old.domain(), old.namespace()), (TopicDomain::NonPersistent, "property/us-west/ns"));
+        assert_eq!(
+            (old.domain(), old.namespace()),
+            (TopicDomain::NonPersistent, "property/us-west/ns")
+        );
     }
 
     #[test]

@@ -22,27 +22,37 @@ impl<A: Archive> TopicOwner<A> {
     /// A connection has other rights from now on: what it does has to be among them.
     pub(super) fn renew_rights(&mut self, connection: ConnectionRef, rights: Box<Rights>) {
         let may = match self.peers.roles.get(&connection).copied() {
-            Some(ConnectionRole::Producer(id)) => self.peers.producers.get(id).is_none_or(|producer| {
-                let mut topics = producer.targets.iter().filter_map(|(id, _)| self.loaded.topics.get(*id));
-                topics.all(|topic| rights.allow(Right::Produce, &topic.name))
-            }),
+            Some(ConnectionRole::Producer(id)) => {
+                self.peers.producers.get(id).is_none_or(|producer| {
+                    let mut topics =
+                        producer.targets.iter().filter_map(|(id, _)| self.loaded.topics.get(*id));
+                    topics.all(|topic| rights.allow(Right::Produce, &topic.name))
+                })
+            }
             Some(ConnectionRole::Consumer(id)) => return self.narrow(connection, id, rights),
-            Some(ConnectionRole::Transient(id)) => self.peers.transient.all.get(id).is_none_or(|one| {
-                let right = match one.kind {
-                    None => Right::Produce,
-                    Some(_) if one.is_reader => Right::Read,
-                    Some(_) => Right::Consume,
-                };
-                let topics = one.topics.split(',').filter_map(|name| TopicName::read(name).ok());
-                topics.into_iter().all(|topic| rights.allow(right, &topic))
-            }),
+            Some(ConnectionRole::Transient(id)) => {
+                self.peers.transient.all.get(id).is_none_or(|one| {
+                    let right = match one.kind {
+                        None => Right::Produce,
+                        Some(_) if one.is_reader => Right::Read,
+                        Some(_) => Right::Consume,
+                    };
+                    let topics =
+                        one.topics.split(',').filter_map(|name| TopicName::read(name).ok());
+                    topics.into_iter().all(|topic| rights.allow(right, &topic))
+                })
+            }
             // What it waits for is as it was when it asked, and is not had with less.
-            Some(ConnectionRole::Waiting(holder)) => self.peers.probes.get(&holder).is_none_or(|probe| {
-                probe.request_of(connection).is_none_or(|request| request.is_allowed(&rights))
-            }),
+            Some(ConnectionRole::Waiting(holder)) => {
+                self.peers.probes.get(&holder).is_none_or(|probe| {
+                    probe.request_of(connection).is_none_or(|request| request.is_allowed(&rights))
+                })
+            }
             Some(ConnectionRole::Opening) => {
                 let opening = self.peers.openings.get(&connection);
-                opening.and_then(TopicOpening::question).is_none_or(|question| question.is_allowed(&rights))
+                opening
+                    .and_then(TopicOpening::question)
+                    .is_none_or(|question| question.is_allowed(&rights))
             }
             None => true,
         };
@@ -67,7 +77,10 @@ impl<A: Archive> TopicOwner<A> {
             None => Some(rights),
         };
         let mut narrowing = Narrowing { connection, id, after: None, rights };
-        if self.run(is_short, move |owner, slice| owner.go_on_narrowing(&mut narrowing, slice)).is_err() {
+        if self
+            .run(is_short, move |owner, slice| owner.go_on_narrowing(&mut narrowing, slice))
+            .is_err()
+        {
             // What cannot be looked at is not allowed.
             self.reply(connection, TopicAnswer::Forbidden);
         }
@@ -87,7 +100,8 @@ impl<A: Archive> TopicOwner<A> {
             let rights = narrowing.rights.as_deref().or(consumer.rights.as_deref());
             let right = if consumer.is_reader { Right::Read } else { Right::Consume };
             let topic = self.loaded.topics.get(source.topic);
-            let may = topic.zip(rights).is_none_or(|(topic, rights)| rights.allow(right, &topic.name));
+            let may =
+                topic.zip(rights).is_none_or(|(topic, rights)| rights.allow(right, &topic.name));
             match (may, &narrowing.rights) {
                 (true, _) => {}
                 (false, None) => self.part(id, source),

@@ -53,7 +53,8 @@ pub(super) struct Works<A> {
 }
 
 /// Does a slice of a work that takes longer than others may wait.
-pub(super) type TopicWork<A> = Box<dyn FnMut(&mut TopicOwner<A>, &mut Slice) -> WorkProgress + Send>;
+pub(super) type TopicWork<A> =
+    Box<dyn FnMut(&mut TopicOwner<A>, &mut Slice) -> WorkProgress + Send>;
 
 impl<A: Archive> Service for TopicOwner<A> {
     type Question = TopicQuestion;
@@ -61,7 +62,13 @@ impl<A: Archive> Service for TopicOwner<A> {
 
     /// Takes a question of a connection. What it appends is in the archive afterwards, and is answered and delivered
     /// after [`TopicOwner::committed`].
-    fn ask(&mut self, from: ConnectionRef, question: TopicQuestion, now: Now, out: &mut Vec<TopicOutgoing>) {
+    fn ask(
+        &mut self,
+        from: ConnectionRef,
+        question: TopicQuestion,
+        now: Now,
+        out: &mut Vec<TopicOutgoing>,
+    ) {
         self.set_time(now);
         match question {
             TopicQuestion::Produce(_) | TopicQuestion::Consume(_) | TopicQuestion::Read(_)
@@ -162,7 +169,8 @@ impl<A: Archive> TopicOwner<A> {
         // What it writes has to be safe only when it is done: a commit for every slice would take longer than the work.
         let is_uncommitted = std::mem::take(&mut self.commits.is_uncommitted);
         let progress = work(self, &mut Slice::of(SLICE_STEPS));
-        self.works.has_written |= std::mem::replace(&mut self.commits.is_uncommitted, is_uncommitted);
+        self.works.has_written |=
+            std::mem::replace(&mut self.commits.is_uncommitted, is_uncommitted);
         match progress {
             WorkProgress::More => self.works.queue.push_back(work),
             WorkProgress::Done => {
@@ -249,9 +257,14 @@ impl<A: Archive> TopicOwner<A> {
             }
             (PendingAnswer::Certain(connection, answer), _) => (connection, answer),
             // It has been ended meanwhile, and is told so.
-            (PendingAnswer::Opened(connection), _) if !self.peers.roles.contains_key(&connection) => return,
+            (PendingAnswer::Opened(connection), _)
+                if !self.peers.roles.contains_key(&connection) =>
+            {
+                return;
+            }
             (PendingAnswer::Opened(connection), Ok(())) => {
-                if let Some(ConnectionRole::Consumer(id)) = self.peers.roles.get(&connection).copied()
+                if let Some(ConnectionRole::Consumer(id)) =
+                    self.peers.roles.get(&connection).copied()
                     && let Some(consumer) = self.peers.consumers.get_mut(id)
                 {
                     consumer.tell();
@@ -318,7 +331,8 @@ impl<A: Archive> TopicOwner<A> {
 
     /// Takes note of the time, which does not go back.
     pub(super) fn set_time(&mut self, now: Now) {
-        let passed_ms = (now.monotonic_ns / 1_000_000).saturating_sub(self.now.monotonic_ns / 1_000_000);
+        let passed_ms =
+            (now.monotonic_ns / 1_000_000).saturating_sub(self.now.monotonic_ns / 1_000_000);
         self.now.monotonic_ns = self.now.monotonic_ns.max(now.monotonic_ns);
         self.now.unix_ms = now.unix_ms.max(self.now.unix_ms.saturating_add(passed_ms));
         self.wall_ms = now.unix_ms;
@@ -371,8 +385,9 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     pub(super) fn reply_all(&mut self, replies: Vec<(ConnectionRef, TopicAnswer)>) {
-        self.out
-            .extend(replies.into_iter().map(|(connection, reply)| TopicOutgoing::Reply(connection, reply)));
+        self.out.extend(
+            replies.into_iter().map(|(connection, reply)| TopicOutgoing::Reply(connection, reply)),
+        );
     }
 
     pub(super) fn refuse(&mut self, connection: ConnectionRef, refusal: TopicRefusal) {
@@ -391,7 +406,9 @@ impl<A: Archive> TopicOwner<A> {
         let (connection, next) = (consumer.connection, window.next());
         match next {
             Some(owner) if owner == self.owner.index() => self.take_turn(id),
-            Some(owner) => self.out.push(TopicOutgoing::Ask(owner, connection, TopicQuestion::Turn)),
+            Some(owner) => {
+                self.out.push(TopicOutgoing::Ask(owner, connection, TopicQuestion::Turn))
+            }
             None => {}
         }
     }
@@ -406,8 +423,9 @@ impl<A: Archive> TopicOwner<A> {
         let Some(consumer) = self.peers.consumers.get(id) else { return };
         let next = consumer.window().and_then(|window| window.pass(self.owner.index()));
         // Also to itself: what it takes then is of the next round.
-        self.out
-            .extend(next.map(|owner| TopicOutgoing::Ask(owner, consumer.connection, TopicQuestion::Turn)));
+        self.out.extend(
+            next.map(|owner| TopicOutgoing::Ask(owner, consumer.connection, TopicQuestion::Turn)),
+        );
     }
 
     /// Subscriptions that have waited until a consumer takes more try again.
@@ -424,7 +442,8 @@ impl<A: Archive> TopicOwner<A> {
 
     /// A subscription has changed, and is to be saved before long.
     pub(super) fn touch(&mut self, id: SubId) {
-        let Some(sub) = self.loaded.subs.get_mut(id).filter(|sub| sub.durable && !sub.is_dirty) else {
+        let Some(sub) = self.loaded.subs.get_mut(id).filter(|sub| sub.durable && !sub.is_dirty)
+        else {
             return;
         };
         sub.is_dirty = true;
@@ -436,7 +455,9 @@ impl<A: Archive> TopicOwner<A> {
 
     /// A topic's state has changed, and is to be saved before long.
     pub(super) fn touch_topic(&mut self, id: TopicId) {
-        let Some(topic) = self.loaded.topics.get_mut(id).filter(|topic| !topic.is_dirty) else { return };
+        let Some(topic) = self.loaded.topics.get_mut(id).filter(|topic| !topic.is_dirty) else {
+            return;
+        };
         topic.is_dirty = true;
         self.commits.dirty_topics.push_back(id);
         self.commits.save_soon(self.now.monotonic_ns);

@@ -128,7 +128,10 @@ mod tests {
                 each[owner] += 1;
                 for partition in [0, 1, 77] {
                     assert_eq!(OwnerIndex::of_topic(&name.partition(partition), of), owner);
-                    assert_eq!(OwnerIndex::of_topic(&name.partition(partition).partition(3), of), owner);
+                    assert_eq!(
+                        OwnerIndex::of_topic(&name.partition(partition).partition(3), of),
+                        owner
+                    );
                 }
             }
             let fair = 4000 / of;
@@ -153,7 +156,11 @@ mod tests {
     fn owners_number_their_topics_from_one_on_with_their_remainder() {
         for owner in OwnerIndex::all(3) {
             let numbers: Vec<usize> = (0..3).map(|others| owner.number(others)).collect();
-            assert!(numbers.iter().all(|number| number % 3 == owner.index() && (1..10).contains(number)));
+            assert!(
+                numbers
+                    .iter()
+                    .all(|number| number % 3 == owner.index() && (1..10).contains(number))
+            );
             assert!(numbers.is_sorted_by(|one, other| one < other));
         }
         assert_eq!((OwnerIndex::ONLY.number(0), OwnerIndex::ONLY.number(6)), (1, 7));

@@ -82,7 +82,8 @@ impl Peers {
 
     /// A reader waits no more.
     pub(super) fn await_none(&mut self, id: ConsumerId) {
-        let awaits = self.consumers.get_mut(id).map(|consumer| std::mem::take(&mut consumer.awaits));
+        let awaits =
+            self.consumers.get_mut(id).map(|consumer| std::mem::take(&mut consumer.awaits));
         for name in awaits.unwrap_or_default() {
             let readers = self.awaited.get_mut(name.as_str());
             if readers.is_some_and(|readers| readers.remove(&id) && readers.is_empty()) {

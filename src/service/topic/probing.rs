@@ -16,7 +16,12 @@ const NEWCOMERS_MAX: usize = 64;
 
 impl<A: Archive> TopicOwner<A> {
     /// Refuses a connection what it wants, or has who is in its way looked at.
-    pub(super) fn hinder(&mut self, connection: ConnectionRef, hindrance: Hindrance, request: TopicQuestion) {
+    pub(super) fn hinder(
+        &mut self,
+        connection: ConnectionRef,
+        hindrance: Hindrance,
+        request: TopicQuestion,
+    ) {
         let (holder, refusal) = match hindrance {
             Hindrance::Refused(refusal) => return self.refuse(connection, refusal),
             Hindrance::Held(holder, refusal) => (holder, refusal),

@@ -91,7 +91,11 @@ struct ConsumerStats<'a> {
 
 impl<A: Archive> TopicOwner<A> {
     /// Tells the connections of one topic.
-    pub(super) fn tell_topic(&mut self, connection: ConnectionRef, name: TopicName) -> InquiryProgress {
+    pub(super) fn tell_topic(
+        &mut self,
+        connection: ConnectionRef,
+        name: TopicName,
+    ) -> InquiryProgress {
         self.tell_connections(connection, Telling::new(Rights::ALL, Some(name), "".into(), 1))
     }
 
@@ -107,8 +111,14 @@ impl<A: Archive> TopicOwner<A> {
         self.tell_connections(connection, telling)
     }
 
-    fn tell_connections(&mut self, connection: ConnectionRef, mut telling: Telling) -> InquiryProgress {
-        self.answer_in_slices(connection, move |owner, slice| owner.go_on_telling(&mut telling, slice))
+    fn tell_connections(
+        &mut self,
+        connection: ConnectionRef,
+        mut telling: Telling,
+    ) -> InquiryProgress {
+        self.answer_in_slices(connection, move |owner, slice| {
+            owner.go_on_telling(&mut telling, slice)
+        })
     }
 
     /// Looks at some connections, and answers when it has seen all.
@@ -217,7 +227,15 @@ impl<A: Archive> TopicOwner<A> {
 impl Telling {
     fn new(rights: Rights, only: Option<TopicName>, after: Box<str>, topics_max: usize) -> Self {
         let page = StatsPage { topics: BTreeMap::new(), topics_max, until: None, connections: 0 };
-        Self { rights, only, after, stage: StatsStage::Producers, at: 0, within: Within::default(), page }
+        Self {
+            rights,
+            only,
+            after,
+            stage: StatsStage::Producers,
+            at: 0,
+            within: Within::default(),
+            page,
+        }
     }
 
     fn next_connection(&mut self) {

@@ -34,7 +34,8 @@ impl<A: Archive> TopicOwner<A> {
     /// Finds what is in the way of a producer of a topic.
     pub(super) fn check_producer(&mut self, id: TopicId, name: &str) -> Result<(), Hindrance> {
         let topic = &self.loaded.topics[id];
-        if let Some(holder) = topic.producers.get(name).and_then(|id| self.peers.producers.get(*id)) {
+        if let Some(holder) = topic.producers.get(name).and_then(|id| self.peers.producers.get(*id))
+        {
             return Err(Hindrance::same_name(holder.connection, name));
         }
         if topic.state.terminated {
@@ -64,7 +65,12 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// A message of a producer.
-    pub(super) fn send(&mut self, connection: ConnectionRef, draft: MessageDraft, context: Option<Box<str>>) {
+    pub(super) fn send(
+        &mut self,
+        connection: ConnectionRef,
+        draft: MessageDraft,
+        context: Option<Box<str>>,
+    ) {
         let mut route = SendRoute { connection, context, label: None, producer: None };
         let role = self.peers.roles.get(&connection).copied();
         let Some((id, producer)) = role.and_then(|role| match role {
@@ -81,7 +87,12 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// A message for a topic that may not even be there yet.
-    pub(super) fn append(&mut self, connection: ConnectionRef, name: &TopicName, draft: MessageDraft) {
+    pub(super) fn append(
+        &mut self,
+        connection: ConnectionRef,
+        name: &TopicName,
+        draft: MessageDraft,
+    ) {
         let mut route = SendRoute { connection, context: None, label: None, producer: None };
         if name.domain() == TopicDomain::NonPersistent {
             return self.not_stored(route, "the topic is not persistent".into());
@@ -109,7 +120,9 @@ impl<A: Archive> TopicOwner<A> {
     fn append_to(&mut self, route: SendRoute, id: TopicId, draft: MessageDraft) {
         match self.store(id, draft) {
             Ok(position) => {
-                if let Some(producer) = route.producer.and_then(|id| self.peers.producers.get_mut(id)) {
+                if let Some(producer) =
+                    route.producer.and_then(|id| self.peers.producers.get_mut(id))
+                {
                     producer.published += 1;
                 }
                 let (connection, context, since_ns) =
@@ -165,7 +178,11 @@ impl<A: Archive> TopicOwner<A> {
         Ok(message.position)
     }
 
-    fn write(&mut self, id: TopicId, draft: MessageDraft) -> Result<Arc<StoredMessage>, ArchiveError> {
+    fn write(
+        &mut self,
+        id: TopicId,
+        draft: MessageDraft,
+    ) -> Result<Arc<StoredMessage>, ArchiveError> {
         let topic = &mut self.loaded.topics[id];
         let next = topic.state.next;
         let message = Arc::new(draft.store(next.position, next.ordinal, next.bytes));

@@ -34,8 +34,11 @@ impl<A: Archive> TopicOwner<A> {
 
     /// The next of them; an error when the topic is not there any more.
     pub(super) fn next_sub(&self, walk: &mut Walk) -> Result<Option<SubId>, InquiryError> {
-        let topic =
-            self.loaded.topics.get(walk.topic).filter(|topic| topic.number == walk.number && !topic.is_gone);
+        let topic = self
+            .loaded
+            .topics
+            .get(walk.topic)
+            .filter(|topic| topic.number == walk.number && !topic.is_gone);
         let Some(topic) = topic else { return Err(InquiryError::no_topic()) };
         let after = walk.after.take().map_or(Unbounded, Excluded);
         let next = topic.subs.range::<Arc<str>, _>((after, Unbounded)).next();
@@ -61,7 +64,9 @@ impl<A: Archive> TopicOwner<A> {
             return Ok(Some(InquiryOutcome::Changed));
         }
         let mut walk = self.walk(id);
-        self.answer_in_slices(connection, move |owner, slice| owner.purge_some(&mut walk, end, slice))
+        self.answer_in_slices(connection, move |owner, slice| {
+            owner.purge_some(&mut walk, end, slice)
+        })
     }
 
     /// Empties some subscriptions of a topic, and after the last the topic.

@@ -1,8 +1,8 @@
 //! What connections ask of the owner of the topics.
 
 use super::{
-    ConsumerOptions, MessageDraft, MessageId, ProducerOptions, ReaderOptions, Right, Rights, TopicInquiry,
-    TopicName,
+    ConsumerOptions, MessageDraft, MessageId, ProducerOptions, ReaderOptions, Right, Rights,
+    TopicInquiry, TopicName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,8 @@ impl TopicQuestion {
         match self {
             Self::Produce(options) => rights.allow(Right::Produce, &options.topic),
             Self::Consume(options) => {
-                options.topics.are_allowed(rights) && rights.allow_dead_letters(options.dead_letters.as_ref())
+                options.topics.are_allowed(rights)
+                    && rights.allow_dead_letters(options.dead_letters.as_ref())
             }
             Self::Read(options) => rights.allow(Right::Read, &options.topic),
             _ => true,

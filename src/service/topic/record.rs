@@ -112,7 +112,8 @@ impl MessageDraft {
         bytes.extend_from_slice(&message.published_ms.to_le_bytes());
         bytes.push(0);
         let sequence = message.sequence.map(|sequence| sequence as u64);
-        for (flag, number) in [(EVENT, message.event_ms), (DELIVER, message.deliver_ms), (SEQUENCE, sequence)]
+        for (flag, number) in
+            [(EVENT, message.event_ms), (DELIVER, message.deliver_ms), (SEQUENCE, sequence)]
         {
             if let Some(number) = number {
                 bytes[FLAGS_AT] |= flag;
@@ -120,7 +121,9 @@ impl MessageDraft {
             }
         }
         let TopicMessage { producer, key, context, encryption, .. } = message;
-        for (flag, text) in [(PRODUCER, producer), (KEY, key), (CONTEXT, context), (ENCRYPTION, encryption)] {
+        for (flag, text) in
+            [(PRODUCER, producer), (KEY, key), (CONTEXT, context), (ENCRYPTION, encryption)]
+        {
             if let Some(text) = text {
                 bytes[FLAGS_AT] |= flag;
                 put_text(text, &mut bytes);
@@ -250,7 +253,15 @@ impl StoredMessage {
 /// Bytes that a record has before its payload.
 fn head_bytes(message: &TopicMessage<'_>) -> usize {
     let TopicMessage {
-        event_ms, deliver_ms, sequence, producer, key, context, encryption, properties, ..
+        event_ms,
+        deliver_ms,
+        sequence,
+        producer,
+        key,
+        context,
+        encryption,
+        properties,
+        ..
     } = message;
     let numbers = [event_ms.is_some(), deliver_ms.is_some(), sequence.is_some()];
     let numbers: usize = numbers.into_iter().map(|is_there| if is_there { 8 } else { 0 }).sum();

@@ -72,7 +72,8 @@ impl Rights {
     #[must_use]
     pub fn allow(&self, right: Right, topic: &TopicName) -> bool {
         let globs = self.of(right);
-        globs.match_name(topic.short()) || topic.whole().is_some_and(|whole| globs.match_name(whole))
+        globs.match_name(topic.short())
+            || topic.whole().is_some_and(|whole| globs.match_name(whole))
     }
 
     /// Whether there can be topics of a namespace, told as `persistent://tenant/ns/`, that may be consumed.
@@ -198,7 +199,10 @@ mod tests {
         ] {
             let rights = consumer_of(&[glob]);
             assert_eq!(rights.allow(Right::Consume, &topic(name)), expected, "{glob} {name}");
-            assert!(!rights.allow(Right::Produce, &topic(name)) && !rights.allow(Right::Read, &topic(name)));
+            assert!(
+                !rights.allow(Right::Produce, &topic(name))
+                    && !rights.allow(Right::Read, &topic(name))
+            );
         }
         assert!(Rights::ALL.allow(Right::Produce, &topic("persistent://t/n/x")));
     }
@@ -224,7 +228,11 @@ mod tests {
             ("p/c/n/*", "p/c/n", true),
             ("p/c/m/*", "p/c/n", false),
         ] {
-            assert_eq!(consumer_of(&[glob]).allow_namespace(namespace), expected, "{glob} {namespace}");
+            assert_eq!(
+                consumer_of(&[glob]).allow_namespace(namespace),
+                expected,
+                "{glob} {namespace}"
+            );
         }
     }
 }

@@ -19,8 +19,8 @@
 //! Questions about all topics go to all owners, and their answers become one ([`Merge`]).
 
 use super::{
-    ConsumerOptions, ConsumerWindow, Merge, MessageId, OwnerIndex, Rights, TopicAnswer, TopicDomain,
-    TopicInquiry, TopicQuestion, WantedTopics,
+    ConsumerOptions, ConsumerWindow, Merge, MessageId, OwnerIndex, Rights, TopicAnswer,
+    TopicDomain, TopicInquiry, TopicQuestion, WantedTopics,
 };
 use crate::service::ConnectionRef;
 use std::collections::HashMap;
@@ -127,7 +127,8 @@ impl Routes {
         match reply {
             TopicAnswer::Answer(status, body) => self.gather(connection, status, body),
             reply => {
-                let span = self.spans.get_mut(&connection.id).filter(|span| span.connection == connection);
+                let span =
+                    self.spans.get_mut(&connection.id).filter(|span| span.connection == connection);
                 let Some(span) = span else { return Some(reply) };
                 let (told, is_over) = span.told(reply, &mut self.asked, self.of);
                 if is_over {
@@ -161,14 +162,16 @@ impl Routes {
         let window = Arc::new(ConsumerWindow::new(consuming.flow));
         consuming.window = Some(Arc::clone(&window));
         let (stage, wanted) = (RouteStage::Checking(0), Some(consuming));
-        let mut span = RouteSpan { connection, window, owners, stage, wanted, rights: None, asks: (0, 0) };
+        let mut span =
+            RouteSpan { connection, window, owners, stage, wanted, rights: None, asks: (0, 0) };
         span.check(0, &mut self.asked, self.of);
         self.spans.insert(connection.id, span);
         self.set_owner(connection, SEVERAL);
     }
 
     fn ask_several(&mut self, connection: ConnectionRef, request: TopicQuestion) {
-        let Some(span) = self.spans.get_mut(&connection.id).filter(|span| span.connection == connection)
+        let Some(span) =
+            self.spans.get_mut(&connection.id).filter(|span| span.connection == connection)
         else {
             return;
         };
@@ -185,15 +188,22 @@ impl Routes {
             let owner = inquiry.topic().map_or(0, |topic| OwnerIndex::of_topic(topic, self.of));
             return self.asked[owner].push((connection, TopicQuestion::Inquire(Box::new(inquiry))));
         };
-        self.gathered
-            .insert(connection, Gathered { merge, left: self.of, answers: Vec::with_capacity(self.of) });
+        self.gathered.insert(
+            connection,
+            Gathered { merge, left: self.of, answers: Vec::with_capacity(self.of) },
+        );
         for asked in &mut self.asked {
             asked.push((connection, TopicQuestion::Inquire(Box::new(inquiry.clone()))));
         }
     }
 
     /// An owner's answer to a question: the whole answer when it is the last.
-    fn gather(&mut self, connection: ConnectionRef, status: u16, body: Box<[u8]>) -> Option<TopicAnswer> {
+    fn gather(
+        &mut self,
+        connection: ConnectionRef,
+        status: u16,
+        body: Box<[u8]>,
+    ) -> Option<TopicAnswer> {
         let Some(gathered) = self.gathered.get_mut(&connection) else {
             return Some(TopicAnswer::Answer(status, body));
         };
@@ -210,7 +220,12 @@ impl Routes {
 
 impl RouteSpan {
     /// Its connection asks something.
-    fn ask(&mut self, request: TopicQuestion, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>], of: usize) {
+    fn ask(
+        &mut self,
+        request: TopicQuestion,
+        asked: &mut [Vec<(ConnectionRef, TopicQuestion)>],
+        of: usize,
+    ) {
         match request {
             TopicQuestion::Ack(id) | TopicQuestion::Nack(id) => {
                 asked[self.owner_of(id, of)].push((self.connection, request))
@@ -223,10 +238,14 @@ impl RouteSpan {
                     self.ask_end(0, asked);
                 }
             }
-            TopicQuestion::Renew(rights) if self.stage != RouteStage::Open => self.rights = Some(rights),
+            TopicQuestion::Renew(rights) if self.stage != RouteStage::Open => {
+                self.rights = Some(rights)
+            }
             TopicQuestion::Renew(rights) => self.renew(&rights, asked),
             TopicQuestion::Unsubscribe => self.each(|| TopicQuestion::Unsubscribe, asked),
-            TopicQuestion::Probed { is_closing } => self.each(|| TopicQuestion::Probed { is_closing }, asked),
+            TopicQuestion::Probed { is_closing } => {
+                self.each(|| TopicQuestion::Probed { is_closing }, asked)
+            }
             TopicQuestion::Gone => self.each(|| TopicQuestion::Gone, asked),
             // The others are no connection's.
             _ => {}
@@ -242,9 +261,13 @@ impl RouteSpan {
     ) -> (Option<TopicAnswer>, bool) {
         let is_last = |at: usize| at + 1 == self.owners.len();
         match (reply, self.stage) {
-            (TopicAnswer::Ready, RouteStage::Checking(at)) if !is_last(at) => self.check(at + 1, asked, of),
+            (TopicAnswer::Ready, RouteStage::Checking(at)) if !is_last(at) => {
+                self.check(at + 1, asked, of)
+            }
             (TopicAnswer::Ready, RouteStage::Checking(_)) => self.join(0, asked),
-            (TopicAnswer::Opened, RouteStage::Joining(at)) if !is_last(at) => self.join(at + 1, asked),
+            (TopicAnswer::Opened, RouteStage::Joining(at)) if !is_last(at) => {
+                self.join(at + 1, asked)
+            }
             (TopicAnswer::Opened, RouteStage::Joining(_)) => {
                 self.stage = RouteStage::Open;
                 if let Some(rights) = self.rights.take() {
@@ -315,7 +338,11 @@ impl RouteSpan {
         }
     }
 
-    fn each(&self, request: impl Fn() -> TopicQuestion, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>]) {
+    fn each(
+        &self,
+        request: impl Fn() -> TopicQuestion,
+        asked: &mut [Vec<(ConnectionRef, TopicQuestion)>],
+    ) {
         for owner in &self.owners {
             asked[usize::from(*owner)].push((self.connection, request()));
         }
@@ -331,7 +358,8 @@ fn owners_of(topics: &WantedTopics, of: usize) -> Vec<u8> {
             let is_stored = topics.iter().all(|topic| topic.domain() == TopicDomain::Persistent);
             let count = if is_stored { topics.len() } else { 0 };
             let topics = topics.iter().take(count);
-            let mut owners: Vec<u8> = topics.map(|topic| OwnerIndex::of_topic(topic, of) as u8).collect();
+            let mut owners: Vec<u8> =
+                topics.map(|topic| OwnerIndex::of_topic(topic, of) as u8).collect();
             owners.sort_unstable();
             owners.dedup();
             if owners.is_empty() { vec![0] } else { owners }
@@ -439,16 +467,23 @@ mod tests {
         assert_eq!(asked(&mut routes), [vec!["Join"], vec![]]);
         assert!(routes.told(connection(3), TopicAnswer::Opened).is_none());
         assert_eq!(asked(&mut routes), [vec![], vec!["Join"]]);
-        assert!(matches!(routes.told(connection(3), TopicAnswer::Opened), Some(TopicAnswer::Opened)));
+        assert!(matches!(
+            routes.told(connection(3), TopicAnswer::Opened),
+            Some(TopicAnswer::Opened)
+        ));
         for (number, owner) in [(2, 0), (3, 1)] {
             let (position, partition) = (Position::FIRST, MessageId::topic_label(number));
             routes.ask(connection(3), TopicQuestion::Ack(MessageId { position, partition }));
             assert_eq!(asked(&mut routes)[owner], ["Ack"]);
         }
         // Of no topic: it makes room all the same.
-        routes.ask(connection(3), TopicQuestion::Ack(MessageId { position: Position::END, partition: None }));
+        routes.ask(
+            connection(3),
+            TopicQuestion::Ack(MessageId { position: Position::END, partition: None }),
+        );
         assert_eq!(asked(&mut routes), [vec!["Ack"], vec![]]);
-        let refusal = || TopicRefusal { cause: crate::service::topic::Cause::NotFound, reason: "".into() };
+        let refusal =
+            || TopicRefusal { cause: crate::service::topic::Cause::NotFound, reason: "".into() };
         assert!(matches!(
             routes.told(connection(3), TopicAnswer::Refused(refusal())),
             Some(TopicAnswer::Refused(_))

@@ -31,7 +31,8 @@ fn java(text: &str) -> u32 {
 
 /// MurmurHash3, 32 bit, seed 0.
 pub(super) fn murmur3(bytes: &[u8]) -> u32 {
-    let scramble = |word: u32| word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
+    let scramble =
+        |word: u32| word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
     let (words, rest) = bytes.as_chunks::<4>();
     let mut hash = words.iter().fold(0u32, |hash, word| {
         let mixed = (hash ^ scramble(u32::from_le_bytes(*word))).rotate_left(13);
@@ -68,7 +69,8 @@ mod tests {
         for count in 1..9 {
             let mut each = vec![0usize; count + 1];
             for key in &keys {
-                let (before, now) = (bucket(*key, count).unwrap(), bucket(*key, count + 1).unwrap());
+                let (before, now) =
+                    (bucket(*key, count).unwrap(), bucket(*key, count + 1).unwrap());
                 assert!(now == before || now == count, "{key} moves from {before} to {now}");
                 each[now] += 1;
             }

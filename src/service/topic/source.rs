@@ -38,9 +38,11 @@ impl ConsumerSources {
         match self {
             Self::None => None,
             Self::One(only) => Some(*only).filter(|only| only.label == label),
-            Self::Many(many) => {
-                many.get(&label).map(|(topic, sub)| ConsumerSource { topic: *topic, sub: *sub, label })
-            }
+            Self::Many(many) => many.get(&label).map(|(topic, sub)| ConsumerSource {
+                topic: *topic,
+                sub: *sub,
+                label,
+            }),
         }
     }
 
@@ -68,10 +70,16 @@ impl ConsumerSources {
     pub(super) fn next(&self, after: Option<Label>) -> Option<ConsumerSource> {
         match self {
             Self::None => None,
-            Self::One(only) => Some(*only).filter(|only| after.is_none_or(|after| after < only.label)),
+            Self::One(only) => {
+                Some(*only).filter(|only| after.is_none_or(|after| after < only.label))
+            }
             Self::Many(many) => {
                 let next = many.range((after.map_or(Unbounded, Excluded), Unbounded)).next();
-                next.map(|(label, (topic, sub))| ConsumerSource { topic: *topic, sub: *sub, label: *label })
+                next.map(|(label, (topic, sub))| ConsumerSource {
+                    topic: *topic,
+                    sub: *sub,
+                    label: *label,
+                })
             }
         }
     }
@@ -93,7 +101,8 @@ mod tests {
 
     #[test]
     fn sources_are_found_by_label_and_told_in_its_order() {
-        let source = |number: u32| ConsumerSource { topic: number as usize, sub: 7, label: Some(number) };
+        let source =
+            |number: u32| ConsumerSource { topic: number as usize, sub: 7, label: Some(number) };
         let mut sources = ConsumerSources::default();
         assert!(sources.is_empty() && sources.next(None).is_none());
         for number in [5, 3, 9] {

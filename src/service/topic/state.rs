@@ -31,7 +31,11 @@ pub(super) struct LogPlace {
 impl LogPlace {
     /// Right before a message.
     pub(super) fn before(message: &StoredMessage) -> Self {
-        Self { position: message.position, ordinal: message.ordinal(), bytes: message.bytes_before() }
+        Self {
+            position: message.position,
+            ordinal: message.ordinal(),
+            bytes: message.bytes_before(),
+        }
     }
 
     /// Right behind a message.
@@ -44,7 +48,9 @@ impl LogPlace {
     }
 
     fn put(&self, out: &mut Vec<u8>) {
-        [self.position.number(), self.ordinal, self.bytes].into_iter().for_each(|it| put_varint(it, out));
+        [self.position.number(), self.ordinal, self.bytes]
+            .into_iter()
+            .for_each(|it| put_varint(it, out));
     }
 
     fn read(rest: &mut Cursor<'_>) -> Option<Self> {
@@ -153,7 +159,8 @@ impl SubscriptionState {
             position = position.checked_add(rest.varint()?)?;
             let bytes = u32::try_from(rest.varint()?).ok()?;
             let deliver_ms = rest.varint()?;
-            let waiting = Pending { bytes, deliver_ms, state: PendingState::Waiting, ..Pending::default() };
+            let waiting =
+                Pending { bytes, deliver_ms, state: PendingState::Waiting, ..Pending::default() };
             pending.insert(Position::of_number(position), waiting);
         }
         Some((state, pending))
@@ -166,9 +173,17 @@ mod tests {
 
     #[test]
     fn what_is_saved_comes_back_and_what_is_cut_off_is_told_apart() {
-        let read = LogPlace { position: Position::new(3, 700).unwrap(), ordinal: 1 << 40, bytes: u64::MAX };
-        let topic =
-            TopicState { next: read, first: Position::new(2, 0).unwrap(), terminated: true, used_ms: 7 };
+        let read = LogPlace {
+            position: Position::new(3, 700).unwrap(),
+            ordinal: 1 << 40,
+            bytes: u64::MAX,
+        };
+        let topic = TopicState {
+            next: read,
+            first: Position::new(2, 0).unwrap(),
+            terminated: true,
+            used_ms: 7,
+        };
         let bytes = topic.write();
         assert_eq!(TopicState::read(&bytes), Some(topic));
         assert_eq!(TopicState::read(&bytes[..bytes.len() - 1]), None);
@@ -195,7 +210,10 @@ mod tests {
         let (again, came) = SubscriptionState::read(&bytes).unwrap();
         assert_eq!((again, came.len()), (state, 3));
         for ((position, pending), (came_at, came)) in pending.iter().zip(&came) {
-            assert_eq!((position, pending.bytes, pending.deliver_ms), (came_at, came.bytes, came.deliver_ms));
+            assert_eq!(
+                (position, pending.bytes, pending.deliver_ms),
+                (came_at, came.bytes, came.deliver_ms)
+            );
         }
         for length in 0..bytes.len() {
             assert!(SubscriptionState::read(&bytes[..length]).is_none(), "{length}");

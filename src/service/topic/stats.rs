@@ -73,8 +73,11 @@ pub(super) struct NamespaceCounts {
 impl Counters {
     /// The number under which a namespace is counted.
     pub(super) fn namespace(&mut self, name: &str) -> usize {
-        let name =
-            if self.spaces.len() < NAMESPACES_MAX || self.names.contains_key(name) { name } else { OTHERS };
+        let name = if self.spaces.len() < NAMESPACES_MAX || self.names.contains_key(name) {
+            name
+        } else {
+            OTHERS
+        };
         if let Some(number) = self.names.get(name) {
             return *number;
         }
@@ -162,7 +165,10 @@ mod tests {
         counters.stored(space, 9_000_000);
         counters.roll(2 * PERIOD_NS);
         let (name, counts, seconds) = counters.all(2 * PERIOD_NS).next().unwrap();
-        assert_eq!((name, counts.published, counts.published_bytes, seconds), ("t/n", 120, 1200, 60.0));
+        assert_eq!(
+            (name, counts.published, counts.published_bytes, seconds),
+            ("t/n", 120, 1200, 60.0)
+        );
         assert_eq!((counts.latencies[0], counts.latencies[1], counts.latencies[9]), (1, 1, 1));
     }
 }

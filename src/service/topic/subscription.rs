@@ -62,7 +62,12 @@ pub(super) struct SubscriptionMember {
 }
 
 impl Subscription {
-    pub(super) fn new(topic: TopicId, name: Arc<str>, durable: bool, state: SubscriptionState) -> Self {
+    pub(super) fn new(
+        topic: TopicId,
+        name: Arc<str>,
+        durable: bool,
+        state: SubscriptionState,
+    ) -> Self {
         Self { topic, name, durable, state, ..Self::default() }
     }
 
@@ -89,7 +94,8 @@ impl Subscription {
 
     /// Messages that wait or are with consumers, of a topic that goes on there.
     pub(super) fn backlog(&self, next: &LogPlace) -> u64 {
-        let unread = next.ordinal.saturating_sub(self.state.read.ordinal) + self.pending.len() as u64;
+        let unread =
+            next.ordinal.saturating_sub(self.state.read.ordinal) + self.pending.len() as u64;
         unread.saturating_add_signed(self.state.skipped)
     }
 
@@ -101,9 +107,9 @@ impl Subscription {
     /// The first message of the log that it may still need.
     pub(super) fn needs_from(&self) -> Position {
         let mut pending = self.pending.iter().filter(|(_, pending)| pending.deliver_ms == 0);
-        pending
-            .next()
-            .map_or(self.state.read.position, |(position, _)| (*position).min(self.state.read.position))
+        pending.next().map_or(self.state.read.position, |(position, _)| {
+            (*position).min(self.state.read.position)
+        })
     }
 
     /// The first of the index that it may still need.
@@ -203,7 +209,9 @@ impl Subscription {
 
     /// Takes a member out. Where keys choose the last one takes its place, so that no others move.
     pub(super) fn dismiss(&mut self, consumer: ConsumerId) {
-        let Some(at) = self.members.iter().position(|member| member.consumer == consumer) else { return };
+        let Some(at) = self.members.iter().position(|member| member.consumer == consumer) else {
+            return;
+        };
         match self.state.kind {
             SubscriptionType::KeyShared => drop(self.members.swap_remove(at)),
             _ => drop(self.members.remove(at)),
@@ -223,7 +231,8 @@ impl Subscription {
 
     /// The consumer that gets everything, where one does.
     pub(super) fn active(&self) -> Option<ConsumerId> {
-        let only = matches!(self.state.kind, SubscriptionType::Exclusive | SubscriptionType::Failover);
+        let only =
+            matches!(self.state.kind, SubscriptionType::Exclusive | SubscriptionType::Failover);
         self.members.first().filter(|_| only).map(|member| member.consumer)
     }
 }

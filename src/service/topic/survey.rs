@@ -25,7 +25,9 @@ impl<A: Archive> TopicOwner<A> {
         let mut surveying = BacklogSurvey::default();
         if !std::mem::replace(&mut self.counters.backlogs.is_surveying, true) {
             let is_short = self.loaded.subs.len() <= SURVEYED_AT_ONCE;
-            self.run_always(is_short, move |owner, slice| owner.go_on_surveying(&mut surveying, slice));
+            self.run_always(is_short, move |owner, slice| {
+                owner.go_on_surveying(&mut surveying, slice)
+            });
         }
         let mut backlogs = self.counters.backlogs.surveyed.clone();
         backlogs.extend(self.counters.backlogs.all.iter().cloned());
@@ -34,7 +36,11 @@ impl<A: Archive> TopicOwner<A> {
     }
 
     /// Looks at some subscriptions.
-    fn go_on_surveying(&mut self, surveying: &mut BacklogSurvey, slice: &mut Slice) -> WorkProgress {
+    fn go_on_surveying(
+        &mut self,
+        surveying: &mut BacklogSurvey,
+        slice: &mut Slice,
+    ) -> WorkProgress {
         let BacklogSurvey { at, found } = surveying;
         while *at < self.loaded.subs.capacity() {
             if slice.is_over() {
@@ -42,8 +48,11 @@ impl<A: Archive> TopicOwner<A> {
             }
             slice.spend(1);
             *at += 1;
-            let Some(sub) = self.loaded.subs.get(*at - 1).filter(|sub| sub.durable) else { continue };
-            let Some(topic) = self.loaded.topics.get(sub.topic).filter(|topic| !topic.is_gone) else {
+            let Some(sub) = self.loaded.subs.get(*at - 1).filter(|sub| sub.durable) else {
+                continue;
+            };
+            let Some(topic) = self.loaded.topics.get(sub.topic).filter(|topic| !topic.is_gone)
+            else {
                 continue;
             };
             let messages = sub.backlog(&topic.state.next);

@@ -41,7 +41,10 @@ pub(super) type Shares = Vec<(ConnectionRef, TopicAnswer)>;
 
 impl Transient {
     /// A producer, whose name no other of its topic may have.
-    pub(super) fn add_producer(&mut self, producer: TransientConnection) -> Result<TransientId, Hindrance> {
+    pub(super) fn add_producer(
+        &mut self,
+        producer: TransientConnection,
+    ) -> Result<TransientId, Hindrance> {
         let key = key_of(&producer);
         if let Some(holder) = self.names.get(&key).and_then(|id| self.all.get(*id)) {
             return Err(Hindrance::same_name(holder.connection, &producer.name));
@@ -52,7 +55,11 @@ impl Transient {
     }
 
     /// Finds what is in the way of a consumer.
-    pub(super) fn check_consumer(&self, options: &ConsumerOptions, topics: &str) -> Result<(), Hindrance> {
+    pub(super) fn check_consumer(
+        &self,
+        options: &ConsumerOptions,
+        topics: &str,
+    ) -> Result<(), Hindrance> {
         let members = self.subs.get(&(topics.into(), options.subscription.clone()));
         match members.and_then(|members| self.all.get(*members.first()?)) {
             Some(first) if first.kind != Some(options.kind) => {
@@ -71,7 +78,8 @@ impl Transient {
         let id = self.all.insert(consumer);
         let all = &self.all;
         let members = self.subs.entry(key.clone()).or_default();
-        let at = members.partition_point(|member| all.get(*member).is_some_and(|it| it.priority <= priority));
+        let at = members
+            .partition_point(|member| all.get(*member).is_some_and(|it| it.priority <= priority));
         members.insert(at, id);
         (id, self.shares(&key))
     }

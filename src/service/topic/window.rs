@@ -193,7 +193,11 @@ mod tests {
         assert_eq!((window.take(0, 10), window.take(1, 10)), (None, None));
         window.free(1);
         assert_eq!(window.next(), Some(1), "the other had the last turn");
-        assert_eq!((window.take(0, 10), window.has_room(1)), (None, true), "it is the turn of the other");
+        assert_eq!(
+            (window.take(0, 10), window.has_room(1)),
+            (None, true),
+            "it is the turn of the other"
+        );
         assert_eq!(window.take(1, 10), Some(false));
         window.free(5);
         assert_eq!(window.next(), Some(0));

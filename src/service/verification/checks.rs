@@ -91,7 +91,8 @@ impl TokenChecks {
             if let Some(entry) = self.entries.get_mut(&digest) {
                 entry.fresh_until_ns = entry.fresh_until_ns.min(now.monotonic_ns);
                 if let Some(Ok(grant)) = &entry.verdict {
-                    entry.recheck_at_ns = entry.recheck_at_ns.min(recheck_at_ns(&self.remote, grant, now));
+                    entry.recheck_at_ns =
+                        entry.recheck_at_ns.min(recheck_at_ns(&self.remote, grant, now));
                 }
             }
             self.settle(digest, now);
@@ -123,7 +124,8 @@ impl TokenChecks {
             None => {
                 if entry.waiting.is_empty() {
                     entry.asked_at_ns = now.monotonic_ns;
-                    entry.give_up_at_ns = now.monotonic_ns + self.remote.timing().timeout_ms * 1_000_000;
+                    entry.give_up_at_ns =
+                        now.monotonic_ns + self.remote.timing().timeout_ms * 1_000_000;
                 }
                 entry.waiting.insert(asker);
                 self.queue.join(&mut entry.stage, digest, TokenInquiry::Grant);
@@ -159,7 +161,8 @@ impl TokenChecks {
         let digest = self.queue.next(now)?;
         let entry = self.entries.get_mut(&digest)?;
         entry.stage = CheckStage::Asked;
-        let inquiry = if entry.waiting.is_empty() { TokenInquiry::Recheck } else { TokenInquiry::Grant };
+        let inquiry =
+            if entry.waiting.is_empty() { TokenInquiry::Recheck } else { TokenInquiry::Grant };
         let request = self.remote.request(inquiry, &entry.token);
         self.counters.requests.add(1);
         self.counters.requests_in_flight.add(1);
@@ -238,7 +241,10 @@ impl TokenChecks {
     /// Whether nothing at all is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.askers.is_empty() && self.timers.is_empty() && self.queue.is_empty()
+        self.entries.is_empty()
+            && self.askers.is_empty()
+            && self.timers.is_empty()
+            && self.queue.is_empty()
     }
 
     /// The verifier is asked no more: whoever waits is told so, and what was granted is not looked at again.
@@ -306,10 +312,14 @@ impl TokenChecks {
         }
         let mut gives_up = false;
         if entry.give_up_at_ns <= at_ns {
-            gives_up = self.queue.is_failing() || at_ns >= entry.asked_at_ns + PATIENCE * timeout_ns;
+            gives_up =
+                self.queue.is_failing() || at_ns >= entry.asked_at_ns + PATIENCE * timeout_ns;
             entry.give_up_at_ns = at_ns + timeout_ns;
         }
-        if entry.stage == CheckStage::Resting && entry.recheck_at_ns <= at_ns && !entry.watching.is_empty() {
+        if entry.stage == CheckStage::Resting
+            && entry.recheck_at_ns <= at_ns
+            && !entry.watching.is_empty()
+        {
             if entry.grace_ends_at_ns == NEVER {
                 entry.grace_ends_at_ns = at_ns + timeout_ns + timing.grace_s * 1_000_000_000;
                 entry.missed = false;
@@ -330,7 +340,9 @@ impl TokenChecks {
         let Some(entry) = self.entries.get_mut(&digest) else { return };
         let waiting = std::mem::take(&mut entry.waiting);
         entry.watching.extend(&waiting);
-        waiting.into_iter().for_each(|asker| self.answer(asker, Ok(grant.clone()), CheckOutcome::Granted));
+        waiting
+            .into_iter()
+            .for_each(|asker| self.answer(asker, Ok(grant.clone()), CheckOutcome::Granted));
     }
 
     fn refuse_waiting(&mut self, digest: Digest, refusal: Refusal, outcome: CheckOutcome) {
@@ -387,7 +399,8 @@ impl TokenChecks {
         let mut gone = false;
         if !entry.is_held() {
             entry.token = "".into();
-            gone = entry.stage == CheckStage::Resting && (entry.fresh(now).is_none() || count > kept_max);
+            gone = entry.stage == CheckStage::Resting
+                && (entry.fresh(now).is_none() || count > kept_max);
         }
         let at_ns = if gone { NEVER } else { entry.due_at_ns() };
         if at_ns != entry.timer_ns {

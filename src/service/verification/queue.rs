@@ -47,11 +47,16 @@ impl CheckQueue {
     pub(super) fn join(&mut self, stage: &mut CheckStage, digest: Digest, inquiry: TokenInquiry) {
         match (*stage, inquiry) {
             (CheckStage::Asked, _) | (CheckStage::Queued(_), TokenInquiry::Recheck) => return,
-            (CheckStage::Queued(place), TokenInquiry::Grant) if self.waiting.contains_key(&place) => return,
+            (CheckStage::Queued(place), TokenInquiry::Grant)
+                if self.waiting.contains_key(&place) =>
+            {
+                return;
+            }
             _ => self.leave(stage),
         }
         self.last_place += 1;
-        let queue = if inquiry == TokenInquiry::Grant { &mut self.waiting } else { &mut self.rechecks };
+        let queue =
+            if inquiry == TokenInquiry::Grant { &mut self.waiting } else { &mut self.rechecks };
         queue.insert(self.last_place, digest);
         *stage = CheckStage::Queued(self.last_place);
     }

@@ -90,7 +90,10 @@ impl Callbacks {
             None => {
                 let channel: Arc<str> = callback.channel.as_ref().into();
                 let calls = VecDeque::from([callback]);
-                self.lines.insert(Arc::clone(&channel), ChannelCalls { calls, ..ChannelCalls::default() });
+                self.lines.insert(
+                    Arc::clone(&channel),
+                    ChannelCalls { calls, ..ChannelCalls::default() },
+                );
                 self.ready.push_back(channel);
             }
         }

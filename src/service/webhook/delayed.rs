@@ -72,7 +72,9 @@ impl Delayed {
 
     /// Forgets the leave of a subject that has come back. Returns whether there was one.
     pub(super) fn cancel(&mut self, pair: LeavePair, subject: &Arc<str>) -> bool {
-        let Some(place) = self.by_subject.remove(&(pair, Arc::clone(subject))) else { return false };
+        let Some(place) = self.by_subject.remove(&(pair, Arc::clone(subject))) else {
+            return false;
+        };
         if let Some((subject, json)) = self.leaves.remove(&place) {
             self.gone(&subject, json.as_ref());
         }

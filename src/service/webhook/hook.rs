@@ -100,7 +100,9 @@ impl Hook {
         self.release(now);
         let wanted = self.settings.wants(told.name);
         match told.name.half() {
-            Some((pair, LeaveHalf::Arrival)) if self.delayed.cancel(pair, &told.subject) => return None,
+            Some((pair, LeaveHalf::Arrival)) if self.delayed.cancel(pair, &told.subject) => {
+                return None;
+            }
             Some((pair, LeaveHalf::Leave)) if !self.hurried => {
                 let json = wanted.then(|| Arc::clone(&told.json));
                 self.delayed.hold(pair, &told.subject, json, now.monotonic_ns + DELAY_NS);
@@ -171,7 +173,8 @@ impl Hook {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // What cannot stand in a header cannot have been shown by a client either.
         headers.extend(HeaderValue::from_bytes(self.app.key.as_bytes()).ok().map(|key| (KEY, key)));
-        headers.extend(HeaderValue::from_str(&signature).ok().map(|signature| (SIGNATURE, signature)));
+        headers
+            .extend(HeaderValue::from_str(&signature).ok().map(|signature| (SIGNATURE, signature)));
         Some(request)
     }
 
@@ -189,7 +192,13 @@ impl Hook {
             self.pop();
         }
         body += "]}";
-        Batch { body, events, since_ns: now.monotonic_ns, failures: 0, due_at_ns: Some(now.monotonic_ns) }
+        Batch {
+            body,
+            events,
+            since_ns: now.monotonic_ns,
+            failures: 0,
+            due_at_ns: Some(now.monotonic_ns),
+        }
     }
 
     /// What became of a request.
@@ -209,7 +218,8 @@ impl Hook {
             Ok(status) => answered(status),
             Err(reason) => reason,
         };
-        let pause_s = PAUSE_S_FIRST.checked_shl(batch.failures).map_or(PAUSE_S_MAX, |s| s.min(PAUSE_S_MAX));
+        let pause_s =
+            PAUSE_S_FIRST.checked_shl(batch.failures).map_or(PAUSE_S_MAX, |s| s.min(PAUSE_S_MAX));
         let due_at_ns = now.monotonic_ns + pause_s * 1_000_000_000;
         if due_at_ns <= batch.since_ns + PATIENCE_NS {
             batch.failures += 1;
@@ -249,8 +259,8 @@ impl Hook {
 
 /// What shows the receiver that the body comes from whoever has the secret.
 fn signature(secret: &str, body: &str) -> String {
-    let mut mac =
-        <Hmac<Sha256> as hmac::Mac>::new_from_slice(secret.as_bytes()).expect("any key is long enough");
+    let mut mac = <Hmac<Sha256> as hmac::Mac>::new_from_slice(secret.as_bytes())
+        .expect("any key is long enough");
     mac.update(body.as_bytes());
     hex(&mac.finalize().into_bytes())
 }

@@ -36,8 +36,12 @@ impl fmt::Display for WebhookNews {
             WebhookTrouble::Retried(reason) => {
                 write!(f, "telling {recipient} failed: {reason}; trying again")?
             }
-            WebhookTrouble::GivenUp(reason) => write!(f, "telling {recipient} failed: {reason}; given up")?,
-            WebhookTrouble::Full => write!(f, "the queue to {recipient} is full; webhooks are dropped")?,
+            WebhookTrouble::GivenUp(reason) => {
+                write!(f, "telling {recipient} failed: {reason}; given up")?
+            }
+            WebhookTrouble::Full => {
+                write!(f, "the queue to {recipient} is full; webhooks are dropped")?
+            }
         }
         write!(f, "{}", self.more)
     }

@@ -52,7 +52,8 @@ pub enum WebhookKind {
 
 impl WebhookKind {
     /// All, with the names that metrics use.
-    pub const ALL: [(Self, &'static str); 2] = [(Self::Callback, "callback"), (Self::Event, "webhook")];
+    pub const ALL: [(Self, &'static str); 2] =
+        [(Self::Callback, "callback"), (Self::Event, "webhook")];
 }
 
 /// A client's message, for the callback of `channel`.

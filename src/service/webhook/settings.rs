@@ -145,7 +145,12 @@ pub struct WebhookSettings {
 
 impl Default for WebhookSettings {
     fn default() -> Self {
-        Self { url: WebhookUrl::default(), events: None, timeout_s: TIMEOUT_S, queue_max: QUEUE_DEFAULT }
+        Self {
+            url: WebhookUrl::default(),
+            events: None,
+            timeout_s: TIMEOUT_S,
+            queue_max: QUEUE_DEFAULT,
+        }
     }
 }
 

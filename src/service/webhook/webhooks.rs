@@ -86,7 +86,12 @@ impl AppWebhooks {
     }
 
     /// What became of a request.
-    pub(super) fn replied(&mut self, call: HookCall, reply: StatusReply, now: Now) -> Option<WebhookNews> {
+    pub(super) fn replied(
+        &mut self,
+        call: HookCall,
+        reply: StatusReply,
+        now: Now,
+    ) -> Option<WebhookNews> {
         self.under_way -= 1;
         // A reload may have taken the hook away.
         let hook = self.hooks.iter_mut().find(|hook| hook.number == call.0)?;

@@ -16,7 +16,8 @@ impl RawPublisher {
         publisher.0.write_all(b"AMQP\0\0\x09\x01").unwrap();
         publisher.await_method(0, [10, 10]);
         let start =
-            [&[0, 0, 0, 0][..], &short(b"PLAIN"), &long(b"\0guest\0guest"), &short(b"en_US")].concat();
+            [&[0, 0, 0, 0][..], &short(b"PLAIN"), &long(b"\0guest\0guest"), &short(b"en_US")]
+                .concat();
         publisher.method(0, [10, 11], &start);
         publisher.await_method(0, [10, 30]);
         publisher.method(0, [10, 31], &[0, 10, 0, 2, 0, 0, 0, 0]);
@@ -32,7 +33,8 @@ impl RawPublisher {
         let target = [&[0, 0][..], &short(exchange.as_bytes()), &short(key), &[0]].concat();
         self.method(1, [60, 40], &target);
         let content =
-            [&[0, 60, 0, 0][..], &(body.len() as u64).to_be_bytes(), &[0x20, 0], &long(headers)].concat();
+            [&[0, 60, 0, 0][..], &(body.len() as u64).to_be_bytes(), &[0x20, 0], &long(headers)]
+                .concat();
         self.frame(2, 1, &content);
         self.frame(3, 1, body);
     }

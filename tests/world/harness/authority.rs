@@ -48,7 +48,8 @@ impl Authority {
 
     /// The same, good until a year.
     pub(crate) fn sign_until(&self, year: i32) -> Signed {
-        let mut params = CertificateParams::new([String::from("localhost"), "127.0.0.1".into()]).unwrap();
+        let mut params =
+            CertificateParams::new([String::from("localhost"), "127.0.0.1".into()]).unwrap();
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();

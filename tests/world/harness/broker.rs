@@ -143,10 +143,14 @@ impl Broker {
     pub(crate) fn publisher(&self, exchange: &str, kind: ExchangeKind) -> BusPublisher {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (connection, channel) = runtime.block_on(async {
-            let connection = Connection::connect(&self.url(), ConnectionProperties::default()).await.unwrap();
+            let connection =
+                Connection::connect(&self.url(), ConnectionProperties::default()).await.unwrap();
             let channel = connection.create_channel().await.unwrap();
             let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
-            channel.exchange_declare(exchange.into(), kind, durable, FieldTable::default()).await.unwrap();
+            channel
+                .exchange_declare(exchange.into(), kind, durable, FieldTable::default())
+                .await
+                .unwrap();
             channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
             (connection, channel)
         });
@@ -171,7 +175,10 @@ impl Broker {
             .env("RABBITMQ_LOG_BASE", path("log"))
             .env("RABBITMQ_LOGS", "-")
             // One thread that does not spin: there are other tests.
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none")
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
+            )
     }
 
     fn log(&self) -> String {
@@ -201,7 +208,8 @@ pub(super) fn bound(program: &str, arguments: &[&str]) -> Command {
 /// Ports that nobody has, outside of the range that the kernel gives from, and others each time.
 pub(super) fn free_ports<const N: usize>() -> [u16; N] {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
-    let start = 10_000 + (std::process::id() % 2_000) as u16 * 10 + GIVEN.fetch_add(N as u16, Relaxed);
+    let start =
+        10_000 + (std::process::id() % 2_000) as u16 * 10 + GIVEN.fetch_add(N as u16, Relaxed);
     let mut free = (start..).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     std::array::from_fn(|_| free.next().unwrap())
 }
@@ -216,12 +224,16 @@ pub(crate) struct BusPublisher {
 
 impl BusPublisher {
     /// Publishes messages in their order and waits until the broker has all of them.
-    pub(crate) fn publish(&self, messages: impl IntoIterator<Item = (FieldTable, impl AsRef<[u8]>)>) {
+    pub(crate) fn publish(
+        &self,
+        messages: impl IntoIterator<Item = (FieldTable, impl AsRef<[u8]>)>,
+    ) {
         self.runtime.block_on(async {
             let mut confirms = Vec::new();
             for (headers, body) in messages {
                 let properties = BasicProperties::default().with_headers(headers);
-                let (exchange, options) = (self.exchange.as_str().into(), BasicPublishOptions::default());
+                let (exchange, options) =
+                    (self.exchange.as_str().into(), BasicPublishOptions::default());
                 let published = self.channel.basic_publish(
                     exchange,
                     "some.key".into(),

@@ -79,7 +79,10 @@ impl Client {
     }
 
     /// The same with an accepted handshake of WebSocket.
-    pub(crate) fn secure_session(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
+    pub(crate) fn secure_session(
+        address: SocketAddr,
+        config: &Arc<ClientConfig>,
+    ) -> io::Result<Self> {
         let mut client = Self::secure(address, config)?;
         client.bytes(head(PATH).as_bytes());
         match client.answer() {
@@ -144,7 +147,8 @@ impl Client {
 
     /// The status of the answer, if it comes within a time (and at least a millisecond).
     pub(crate) fn answer_within(&mut self, time: Duration) -> Option<u16> {
-        let silent = self.received.is_empty() && self.is_silent_for(time.max(Duration::from_millis(1)));
+        let silent =
+            self.received.is_empty() && self.is_silent_for(time.max(Duration::from_millis(1)));
         (!silent).then(|| self.answer())
     }
 
@@ -199,12 +203,20 @@ impl Client {
     /// The same with a token of one's own.
     #[track_caller]
     pub(crate) fn follow_with(&mut self, token: &str) {
-        self.speak("personium-event", ClientWish { token: Some(token.into()), ..ClientWish::default() });
+        self.speak(
+            "personium-event",
+            ClientWish { token: Some(token.into()), ..ClientWish::default() },
+        );
     }
 
     /// Connects and follows what is wanted, in the words of a dialect's own client.
     #[track_caller]
-    pub(crate) fn following(address: SocketAddr, dialect: &str, path: &str, wish: ClientWish) -> Self {
+    pub(crate) fn following(
+        address: SocketAddr,
+        dialect: &str,
+        path: &str,
+        wish: ClientWish,
+    ) -> Self {
         let mut client = Self::raw(address);
         let profile = Kind::named(dialect).unwrap().client().profile();
         let (path, token) = profile.request(path, wish.token.as_deref());

@@ -206,7 +206,9 @@ impl Daemon {
     /// Waits until the log has so many lines with a text.
     #[track_caller]
     pub(crate) fn await_log(&self, text: &str, count: usize) {
-        eventually(&format!("{count} lines of the log have {text}"), || self.logged(text).len() == count);
+        eventually(&format!("{count} lines of the log have {text}"), || {
+            self.logged(text).len() == count
+        });
     }
 
     /// Status and body of a page of the admin listener.
@@ -273,14 +275,17 @@ impl Daemon {
     pub(crate) fn threads(&self) -> Vec<String> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         // One that has ended meanwhile has none.
-        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok()).collect()
+        tasks
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+            .collect()
     }
 
     /// The number of the thread with this name.
     pub(crate) fn thread(&self, name: &str) -> Option<u32> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let found = tasks.map_while(Result::ok).find(|task| {
-            std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+            std::fs::read_to_string(task.path().join("comm"))
+                .is_ok_and(|comm| comm.trim_end() == name)
         });
         found?.file_name().to_str()?.parse().ok()
     }
@@ -290,7 +295,8 @@ impl Daemon {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         // Fields 14 and 15, counted behind the name, which may hold spaces.
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        let hundredths: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        let hundredths: u64 =
+            fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
         Duration::from_millis(hundredths * 10)
     }
 

@@ -106,7 +106,8 @@ impl Echo {
     pub(crate) fn join(&mut self, channel: &str, user: Option<&str>) {
         let mut data = json!({"channel": channel});
         if channel.starts_with("presence-") || channel.starts_with("private-") {
-            let shown = user.map(|user| json!({"user_id": user, "user_info": {"name": user}}).to_string());
+            let shown =
+                user.map(|user| json!({"user_id": user, "user_info": {"name": user}}).to_string());
             data["auth"] = signer().channel(&self.socket_id, channel, shown.as_deref()).into();
             data["channel_data"] = shown.into();
         }

@@ -28,7 +28,8 @@ pub(crate) struct Frozen {
 impl Frozen {
     /// Stops the thread with this name; nothing, and a note, where tracing is not allowed.
     pub(crate) fn thread(daemon: &Daemon, name: &str) -> Option<Self> {
-        let number = daemon.thread(name).unwrap_or_else(|| panic!("no {name} among {:?}", daemon.threads()));
+        let number =
+            daemon.thread(name).unwrap_or_else(|| panic!("no {name} among {:?}", daemon.threads()));
         let ptrace = if cfg!(target_arch = "aarch64") { "117" } else { "101" };
         let mut command = Command::new("perl");
         command.args(["-e", FREEZE, ptrace, &number.to_string()]);

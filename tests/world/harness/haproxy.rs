@@ -23,7 +23,9 @@ impl Haproxy {
         // Debian has it where only root looks.
         let path = std::env::var_os("PATH")?;
         let places = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-        let Some(program) = places.map(|place| place.join("haproxy")).find(|program| program.exists()) else {
+        let Some(program) =
+            places.map(|place| place.join("haproxy")).find(|program| program.exists())
+        else {
             super::skip("HAProxy", "haproxy is not installed");
             return None;
         };

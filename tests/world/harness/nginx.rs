@@ -30,7 +30,9 @@ impl Nginx {
         // Debian has it where only root looks.
         let path = std::env::var_os("PATH")?;
         let places = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-        let Some(program) = places.map(|place| place.join("nginx")).find(|program| program.exists()) else {
+        let Some(program) =
+            places.map(|place| place.join("nginx")).find(|program| program.exists())
+        else {
             super::skip("nginx", "nginx is not installed");
             return None;
         };
@@ -49,7 +51,14 @@ impl Nginx {
         let file = directory.path().join("nginx.conf");
         std::fs::write(&file, configuration).unwrap();
         let output = File::create(directory.path().join("output")).unwrap();
-        let words = ["-p", directory.path().to_str().unwrap(), "-e", "stderr", "-c", file.to_str().unwrap()];
+        let words = [
+            "-p",
+            directory.path().to_str().unwrap(),
+            "-e",
+            "stderr",
+            "-c",
+            file.to_str().unwrap(),
+        ];
         let mut command = bound(program.to_str().unwrap(), &words);
         let server = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
         let mut nginx = Self { address, directory, server };

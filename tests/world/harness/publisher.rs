@@ -45,7 +45,8 @@ impl Publisher {
     pub(crate) fn receipt(&mut self) -> (u64, u64) {
         self.send("\n");
         let reply = self.reply();
-        let number = |name: &str| reply[name].as_u64().unwrap_or_else(|| panic!("no receipt: {reply}"));
+        let number =
+            |name: &str| reply[name].as_u64().unwrap_or_else(|| panic!("no receipt: {reply}"));
         (number("accepted"), number("rejected"))
     }
 

@@ -28,7 +28,9 @@ pub(crate) struct Redis {
 impl Redis {
     /// A Redis that does not run yet; `None` where it is not installed.
     pub(crate) fn new() -> Option<Self> {
-        if !std::env::split_paths(&std::env::var_os("PATH")?).any(|path| path.join("redis-server").exists()) {
+        if !std::env::split_paths(&std::env::var_os("PATH")?)
+            .any(|path| path.join("redis-server").exists())
+        {
             super::skip("Redis", "redis-server is not installed");
             return None;
         }
@@ -72,7 +74,8 @@ impl Redis {
         let configuration = self.directory.path().join("redis.conf").display().to_string();
         let output = File::create(self.directory.path().join("output")).unwrap();
         let mut command = bound("redis-server", &[&configuration]);
-        self.server = Some(command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap());
+        self.server =
+            Some(command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap());
         eventually("Redis runs", || {
             let ended = self.server.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "Redis ended: {}", self.log());

@@ -39,7 +39,8 @@ impl ScriptServer {
 
     /// Everything it knows.
     pub(crate) fn seen(&self) -> Value {
-        let (_, text) = http(self.address, b"GET /tests/seen HTTP/1.1\r\nConnection: close\r\n\r\n");
+        let (_, text) =
+            http(self.address, b"GET /tests/seen HTTP/1.1\r\nConnection: close\r\n\r\n");
         serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 

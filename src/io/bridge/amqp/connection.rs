@@ -11,8 +11,8 @@ use crate::feed::amqp::ExchangeType;
 use futures_core::Stream;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions,
-    QueueBindOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions,
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{AsyncTcpStream, Channel, ConnectionProperties, Consumer, ExchangeKind};
@@ -66,7 +66,9 @@ impl AmqpConnection {
     async fn consume(bus: &Bus, wire: AmqpSocketSlot) -> Result<Self, AmqpFault> {
         let settings = &bus.settings;
         let (kind, arguments, key) = match settings.exchange_type {
-            ExchangeType::Headers => (ExchangeKind::Headers, of_origin(settings.origin_uuid.as_deref()), ""),
+            ExchangeType::Headers => {
+                (ExchangeKind::Headers, of_origin(settings.origin_uuid.as_deref()), "")
+            }
             ExchangeType::Topic => (ExchangeKind::Topic, FieldTable::default(), "#"),
         };
         let exchange = settings.exchange.as_str();
@@ -88,11 +90,22 @@ impl AmqpConnection {
             .map_err(AmqpFault::at(AmqpStep::Queue))?;
         let name = queue.name().clone();
         channel
-            .queue_bind(name.clone(), exchange.into(), key.into(), QueueBindOptions::default(), arguments)
+            .queue_bind(
+                name.clone(),
+                exchange.into(),
+                key.into(),
+                QueueBindOptions::default(),
+                arguments,
+            )
             .await
             .map_err(AmqpFault::at(AmqpStep::Queue))?;
         let consumer = channel
-            .basic_consume(name, "fanfare".into(), BasicConsumeOptions::default(), FieldTable::default())
+            .basic_consume(
+                name,
+                "fanfare".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
             .await
             .map_err(AmqpFault::at(AmqpStep::Queue))?;
         let batch_max = usize::from(settings.prefetch).div_ceil(BATCHES_AHEAD).min(BATCH_MAX);
@@ -122,7 +135,11 @@ impl AmqpConnection {
         }
     }
 
-    fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut Vec<Delivery>) -> Poll<Result<(), AmqpFault>> {
+    fn poll_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut Vec<Delivery>,
+    ) -> Poll<Result<(), AmqpFault>> {
         let mut bytes = 0;
         while self.end.is_none() && batch.len() < self.batch_max && bytes < BATCH_BYTES_MAX {
             match Pin::new(&mut self.consumer).poll_next(cx) {
@@ -130,7 +147,9 @@ impl AmqpConnection {
                     bytes += delivery.data.len();
                     batch.push(delivery);
                 }
-                Poll::Ready(Some(Err(error))) => self.end = Some(AmqpFault::Amqp(AmqpStep::Consume, error)),
+                Poll::Ready(Some(Err(error))) => {
+                    self.end = Some(AmqpFault::Amqp(AmqpStep::Consume, error))
+                }
                 Poll::Ready(None) => self.end = Some(AmqpFault::Cancelled),
                 Poll::Pending if batch.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
@@ -146,7 +165,9 @@ impl AmqpConnection {
     /// Acknowledges all of a batch, and empties it.
     pub(super) async fn acknowledge(&self, batch: &mut Vec<Delivery>) -> Result<(), AmqpFault> {
         if let Some(last) = batch.pop() {
-            last.ack(BasicAckOptions { multiple: true }).await.map_err(AmqpFault::at(AmqpStep::Consume))?;
+            last.ack(BasicAckOptions { multiple: true })
+                .await
+                .map_err(AmqpFault::at(AmqpStep::Consume))?;
         }
         batch.clear();
         Ok(())

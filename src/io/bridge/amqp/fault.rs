@@ -60,9 +60,13 @@ impl AmqpFault {
         };
         let words = excerpt(&error.to_string(), WORDS_MAX);
         match error.kind() {
-            ErrorKind::IOError(error) if step == AmqpStep::Connect => unreachable(error, &place, &words),
+            ErrorKind::IOError(error) if step == AmqpStep::Connect => {
+                unreachable(error, &place, &words)
+            }
             ErrorKind::IOError(_) => format!("the connection to {place} was lost ({words})"),
-            ErrorKind::MissingHeartbeatError => format!("the broker at {place} has been silent for 20 s"),
+            ErrorKind::MissingHeartbeatError => {
+                format!("the broker at {place} has been silent for 20 s")
+            }
             ErrorKind::ProtocolError(error) => refused(step, error.kind(), bus, &words),
             _ => format!("{place}: {words}"),
         }
@@ -75,13 +79,17 @@ fn unreachable(error: &io::Error, place: &str, words: &str) -> String {
             format!("nobody listens at {place}: start RabbitMQ, or correct feed.amqp.url")
         }
         io::ErrorKind::TimedOut => {
-            format!("{place} cannot be reached: correct feed.amqp.url, or let a firewall between pass it")
+            format!(
+                "{place} cannot be reached: correct feed.amqp.url, or let a firewall between pass it"
+            )
         }
         io::ErrorKind::InvalidData => format!(
             "no TLS with {place} ({words}): correct the port in feed.amqp.url, or name whoever has signed the \
              broker's certificate in feed.amqp.ca_file"
         ),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+        io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::UnexpectedEof => {
             format!(
                 "{place} has ended the connection at once ({words}): is RabbitMQ just starting or stopping, and is \
                  its port for TLS another one (feed.amqp.url)?"

@@ -40,7 +40,8 @@ impl AmqpLine {
         let broker: Box<dyn AmqpSocket> = match &bus.trust {
             None => Box::new(socket),
             Some(trust) => {
-                let name = ServerName::try_from(bus.broker.host().to_owned()).map_err(io::Error::other)?;
+                let name =
+                    ServerName::try_from(bus.broker.host().to_owned()).map_err(io::Error::other)?;
                 Box::new(TlsConnector::from(Arc::clone(trust)).connect(name, socket).await?)
             }
         };
@@ -69,9 +70,10 @@ impl AmqpLine {
         tokio::spawn(async move {
             poll_fn(|cx| {
                 // Each end is said to the other when all that came before it has been.
-                let down = to_client.poll(cx, &mut broker, &mut client, |bytes, out| screen.pass(bytes, out));
-                let up =
-                    to_broker.poll(cx, &mut client, &mut broker, |bytes, out| out.extend_from_slice(bytes));
+                let down = to_client
+                    .poll(cx, &mut broker, &mut client, |bytes, out| screen.pass(bytes, out));
+                let up = to_broker
+                    .poll(cx, &mut client, &mut broker, |bytes, out| out.extend_from_slice(bytes));
                 if down.is_ready() || up.is_ready() { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;

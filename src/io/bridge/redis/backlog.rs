@@ -66,7 +66,8 @@ mod tests {
     use redis::Value;
 
     fn message(payload: &[u8]) -> Msg {
-        let parts = [&b"message"[..], b"channel", payload].map(|part| Value::BulkString(part.to_vec()));
+        let parts =
+            [&b"message"[..], b"channel", payload].map(|part| Value::BulkString(part.to_vec()));
         Msg::from_owned_value(Value::Array(parts.into())).unwrap()
     }
 
@@ -76,8 +77,12 @@ mod tests {
         for number in 0..MESSAGES_MAX + 3 {
             backlog.push(message(number.to_string().as_bytes()));
         }
-        assert_eq!((backlog.len(), backlog.take_dropped(), backlog.take_dropped()), (MESSAGES_MAX, 3, 0));
-        let payloads = backlog.take(2, usize::MAX).map(|message| message.get_payload_bytes().to_vec());
+        assert_eq!(
+            (backlog.len(), backlog.take_dropped(), backlog.take_dropped()),
+            (MESSAGES_MAX, 3, 0)
+        );
+        let payloads =
+            backlog.take(2, usize::MAX).map(|message| message.get_payload_bytes().to_vec());
         assert_eq!(payloads.collect::<Vec<_>>(), [b"0", b"1"]);
         backlog.push(message(b"more"));
         assert_eq!((backlog.len(), backlog.take_dropped()), (MESSAGES_MAX - 1, 0));

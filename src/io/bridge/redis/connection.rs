@@ -48,8 +48,9 @@ impl RedisConnection {
     async fn subscribe(redis: &Redis) -> Result<Self, RedisFault> {
         let gauge = Gauge::default();
         let wire = GaugedSocket::new(dial(redis).await?, gauge.clone());
-        let pubsub =
-            PubSub::new(redis.server.login(), wire).await.map_err(RedisFault::at(RedisStep::Login))?;
+        let pubsub = PubSub::new(redis.server.login(), wire)
+            .await
+            .map_err(RedisFault::at(RedisStep::Login))?;
         let (mut sink, stream) = pubsub.split();
         // One by one, so that a refusal tells which.
         for channel in redis.topics.channels() {
@@ -135,7 +136,8 @@ pub(super) async fn publisher(redis: &Redis) -> Result<MultiplexedConnection, Re
     let opened = timeout(OPEN_TIMEOUT, async {
         let wire = GaugedSocket::new(dial(redis).await?, Gauge::default());
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(SILENCE_MAX));
-        let opened = MultiplexedConnection::new_with_config(redis.server.login(), wire, config).await;
+        let opened =
+            MultiplexedConnection::new_with_config(redis.server.login(), wire, config).await;
         let (connection, driver) = opened.map_err(RedisFault::at(RedisStep::Login))?;
         tokio::spawn(driver);
         Ok(connection)
@@ -146,7 +148,9 @@ pub(super) async fn publisher(redis: &Redis) -> Result<MultiplexedConnection, Re
 async fn dial(redis: &Redis) -> Result<Box<dyn RedisSocket>, RedisFault> {
     let (host, port) = match redis.server.place() {
         RedisPlace::Unix(path) => {
-            return Ok(Box::new(in_time(UnixStream::connect(path)).await.map_err(RedisFault::Connect)?));
+            return Ok(Box::new(
+                in_time(UnixStream::connect(path)).await.map_err(RedisFault::Connect)?,
+            ));
         }
         RedisPlace::Tcp(host, port) | RedisPlace::Tls(host, port) => (host.as_str(), *port),
     };
@@ -158,8 +162,8 @@ async fn dial(redis: &Redis) -> Result<Box<dyn RedisSocket>, RedisFault> {
     let Some(trust) = &redis.trust else {
         return Err(RedisFault::Tls(io::Error::other("nobody is trusted")));
     };
-    let name =
-        ServerName::try_from(host.to_owned()).map_err(|error| RedisFault::Tls(io::Error::other(error)))?;
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|error| RedisFault::Tls(io::Error::other(error)))?;
     let secured = in_time(TlsConnector::from(Arc::clone(trust)).connect(name, socket)).await;
     Ok(Box::new(secured.map_err(RedisFault::Tls)?))
 }

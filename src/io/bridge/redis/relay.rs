@@ -171,11 +171,18 @@ mod tests {
         let relays = Relays::default();
         relays.open();
         let half = "x".repeat(RELAY_BYTES_MAX / 2);
-        assert_eq!(relays.post(vec!["first".into(), half.as_str().into(), half.into(), "last".into()]), 1);
+        assert_eq!(
+            relays.post(vec!["first".into(), half.as_str().into(), half.into(), "last".into()]),
+            1
+        );
         let taken = relays.take();
         assert_eq!((&*taken[0], &*taken[2], taken.len()), ("first", "last", 3));
         relays.answered();
-        assert_eq!(relays.post(vec!["x".repeat(RELAY_BYTES_MAX).into()]), 0, "all room is there again");
+        assert_eq!(
+            relays.post(vec!["x".repeat(RELAY_BYTES_MAX).into()]),
+            0,
+            "all room is there again"
+        );
         assert_eq!(relays.close(), 1);
     }
 
@@ -183,15 +190,28 @@ mod tests {
     fn start(directory: &Path) -> Option<(Child, Redis)> {
         let socket = directory.join("redis.sock");
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "redis-server", "--port", "0", "--save", "", "--unixsocket"]);
-        let child = command.arg(&socket).current_dir(directory).stdout(Stdio::null()).spawn().ok()?;
+        command.args([
+            "--pdeathsig",
+            "KILL",
+            "redis-server",
+            "--port",
+            "0",
+            "--save",
+            "",
+            "--unixsocket",
+        ]);
+        let child =
+            command.arg(&socket).current_dir(directory).stdout(Stdio::null()).spawn().ok()?;
         let server = Server::read(&format!("redis+unix://{}", socket.display())).unwrap();
         let topics = RedisTopics { prefix: "p-".into(), broadcast: false, relay: true, echo: None };
         Some((child, Redis { server, topics, trust: None }))
     }
 
     /// Connects as soon as there is somebody to connect to.
-    async fn connect(child: &mut Child, redis: &Redis) -> Option<(RedisConnection, MultiplexedConnection)> {
+    async fn connect(
+        child: &mut Child,
+        redis: &Redis,
+    ) -> Option<(RedisConnection, MultiplexedConnection)> {
         while child.try_wait().unwrap().is_none() {
             if let Ok(subscriber) = RedisConnection::open(redis).await {
                 return Some((subscriber, publisher(redis).await.unwrap()));
@@ -207,13 +227,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let started = start(directory.path());
-        let Some((mut child, redis)) = started else { return eprintln!("skipped: no setpriv here") };
+        let Some((mut child, redis)) = started else {
+            return eprintln!("skipped: no setpriv here");
+        };
         runtime.block_on(async {
             let connections = connect(&mut child, &redis).await;
             let Some((mut subscriber, publisher)) = connections else {
                 return eprintln!("skipped: no Redis here");
             };
-            let (relays, metrics, node) = (Relays::default(), Metrics::default(), RelayNode::new([1; 16]));
+            let (relays, metrics, node) =
+                (Relays::default(), Metrics::default(), RelayNode::new([1; 16]));
             let channel = redis.topics.relays();
             let mut publishing =
                 std::pin::pin!(publish(Some(publisher), channel, node.clone(), &relays, &metrics));
@@ -229,7 +252,10 @@ mod tests {
                     () = tokio::time::sleep(Duration::from_millis(1)) => {}
                 }
                 for message in backlog.take(COUNT, usize::MAX) {
-                    assert_eq!(message.get_payload_bytes(), node.sign(&said(heard)).unwrap().as_bytes());
+                    assert_eq!(
+                        message.get_payload_bytes(),
+                        node.sign(&said(heard)).unwrap().as_bytes()
+                    );
                     heard += 1;
                 }
             }

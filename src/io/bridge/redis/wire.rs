@@ -111,7 +111,11 @@ impl AsyncRead for GaugedSocket {
 }
 
 impl AsyncWrite for GaugedSocket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
@@ -138,8 +142,10 @@ mod tests {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             let gauge = Gauge::default();
-            let mut wire =
-                GaugedSocket::new(Box::new(tokio::net::UnixStream::from_std(ours).unwrap()), gauge.clone());
+            let mut wire = GaugedSocket::new(
+                Box::new(tokio::net::UnixStream::from_std(ours).unwrap()),
+                gauge.clone(),
+            );
             let reader = tokio::spawn(async move {
                 let mut bytes = [0; 16];
                 let mut into = ReadBuf::new(&mut bytes);

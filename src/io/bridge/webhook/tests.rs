@@ -14,7 +14,9 @@ use super::super::{Bridge, BridgeMessage, Feeds, Hub, WEBHOOKS_MAX, start};
 use super::*;
 use crate::dialect::Settings;
 use crate::service::ConnectionRef;
-use crate::service::webhook::{Callback, Webhook, WebhookApp, WebhookEvent, WebhookName, WebhookOutcome};
+use crate::service::webhook::{
+    Callback, Webhook, WebhookApp, WebhookEvent, WebhookName, WebhookOutcome,
+};
 use crate::trust;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
@@ -67,7 +69,10 @@ impl Daemon {
 
     fn call(&self, channel: &str, body: &str) {
         let (channel, token, body) = (channel.into(), "a.b.c".into(), body.into());
-        self.0.notify(vec![(NOBODY, Webhook::Callback(Callback { channel, token, body, client: None }))]);
+        self.0.notify(vec![(
+            NOBODY,
+            Webhook::Callback(Callback { channel, token, body, client: None }),
+        )]);
     }
 
     /// Events with this JSON, in one turn of a shard.
@@ -127,7 +132,8 @@ fn a_callback_comes_as_the_protocol_says_and_nothing_else_comes() {
         "content-length": "13",
     });
     let body = r#"{"data":"é"}"#;
-    let expected = json!({ "method": "POST", "path": "/api/chat?x=1", "headers": headers, "body": body });
+    let expected =
+        json!({ "method": "POST", "path": "/api/chat?x=1", "headers": headers, "body": body });
     assert_eq!(receiver.requests(), [expected]);
 }
 
@@ -142,7 +148,10 @@ fn a_webhook_comes_as_the_protocol_says() {
     assert_eq!(body["events"], json!([1, 2]));
     let headers = request["headers"].as_object().unwrap();
     let names: Vec<&str> = headers.keys().map(String::as_str).collect();
-    assert_eq!(names, ["content-length", "content-type", "host", "x-pusher-key", "x-pusher-signature"]);
+    assert_eq!(
+        names,
+        ["content-length", "content-type", "host", "x-pusher-key", "x-pusher-signature"]
+    );
     assert_eq!(headers["content-type"], "application/json");
     assert_eq!(headers["x-pusher-key"], "the key");
     assert_eq!(headers["x-pusher-signature"].as_str().unwrap().len(), 64);
@@ -188,7 +197,8 @@ fn a_redirect_is_not_followed() {
     daemon.call("chat:1", "second");
     daemon.await_outcome(WebhookKind::Callback, WebhookOutcome::Failed, 1);
     daemon.await_outcome(WebhookKind::Callback, WebhookOutcome::Delivered, 1);
-    let paths: Vec<Value> = receiver.requests().iter().map(|request| request["path"].clone()).collect();
+    let paths: Vec<Value> =
+        receiver.requests().iter().map(|request| request["path"].clone()).collect();
     assert_eq!(paths, ["/", "/"]);
 }
 
@@ -214,7 +224,8 @@ fn https_is_spoken_with_whoever_can_be_believed() {
     let params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let key = KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap();
-    let (certificate_file, key_file) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+    let (certificate_file, key_file) =
+        (directory.path().join("cert.pem"), directory.path().join("key.pem"));
     std::fs::write(&certificate_file, certificate.pem()).unwrap();
     std::fs::write(&key_file, key.serialize_pem()).unwrap();
     let receiver = Receiver::over_tls(&certificate_file, &key_file);
@@ -267,7 +278,8 @@ fn a_stop_tells_what_it_can_and_says_how_much_it_could_not() {
     let start = Instant::now();
     daemon.0.bridge.stop(Duration::from_millis(100));
     assert!(start.elapsed() >= Duration::from_millis(100));
-    let lost = || String::from_utf8_lossy(&LOG.lock().unwrap()).contains(" 7 webhooks were not delivered");
+    let lost =
+        || String::from_utf8_lossy(&LOG.lock().unwrap()).contains(" 7 webhooks were not delivered");
     eventually("it has said so", lost);
 }
 
@@ -275,7 +287,15 @@ fn a_stop_tells_what_it_can_and_says_how_much_it_could_not() {
 fn what_the_bridge_has_no_room_for_is_dropped_and_counted() {
     let call = |bytes: usize| {
         let (channel, token) = ("chat:1".into(), "".into());
-        (NOBODY, Webhook::Callback(Callback { channel, token, body: "x".repeat(bytes).into(), client: None }))
+        (
+            NOBODY,
+            Webhook::Callback(Callback {
+                channel,
+                token,
+                body: "x".repeat(bytes).into(),
+                client: None,
+            }),
+        )
     };
     let lost = |bridge: &Bridge| bridge.lost.each_ref().map(|lost| lost.load(Relaxed));
     let many = Bridge::default();

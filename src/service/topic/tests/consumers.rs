@@ -74,8 +74,14 @@ fn consumers_of_a_shared_subscription_take_turns() {
 fn consumers_with_low_priority_numbers_are_served_first_until_they_are_full() {
     let mut world = World::new();
     let flow = Flow::Push(2);
-    world.consume(1, ConsumerOptions { priority: 1, flow, ..consuming("x", "s", SubscriptionType::Shared) });
-    world.consume(2, ConsumerOptions { priority: 0, flow, ..consuming("x", "s", SubscriptionType::Shared) });
+    world.consume(
+        1,
+        ConsumerOptions { priority: 1, flow, ..consuming("x", "s", SubscriptionType::Shared) },
+    );
+    world.consume(
+        2,
+        ConsumerOptions { priority: 0, flow, ..consuming("x", "s", SubscriptionType::Shared) },
+    );
     for number in 0..3 {
         world.append("x", &number.to_string());
     }
@@ -98,7 +104,10 @@ fn one_of_a_failover_subscription_gets_all_and_its_heir_what_it_had_in_order() {
     let got = world.all(2);
     assert_eq!(got.iter().map(|got| &*got.text).collect::<Vec<_>>(), ["0", "2", "3"]);
     assert!(got.iter().all(|got| got.redeliveries == 0));
-    world.consume(3, ConsumerOptions { priority: -1, ..consuming("x", "s", SubscriptionType::Failover) });
+    world.consume(
+        3,
+        ConsumerOptions { priority: -1, ..consuming("x", "s", SubscriptionType::Failover) },
+    );
     assert_eq!(world.texts(3), ["0", "2", "3"], "the lowest priority number comes first");
 }
 
@@ -108,7 +117,10 @@ fn a_key_stays_with_one_consumer_and_a_full_one_does_not_keep_other_keys_back() 
     for id in 1..=2 {
         world.consume(
             id,
-            ConsumerOptions { flow: Flow::Push(2), ..consuming("x", "s", SubscriptionType::KeyShared) },
+            ConsumerOptions {
+                flow: Flow::Push(2),
+                ..consuming("x", "s", SubscriptionType::KeyShared)
+            },
         );
     }
     for number in 0..40 {
@@ -132,7 +144,10 @@ fn a_key_stays_with_one_consumer_and_a_full_one_does_not_keep_other_keys_back() 
         }
     }
     assert_eq!(all.len(), 40);
-    assert!(keys[0].is_disjoint(&keys[1]) && !keys[0].is_empty() && !keys[1].is_empty(), "{keys:?}");
+    assert!(
+        keys[0].is_disjoint(&keys[1]) && !keys[0].is_empty() && !keys[1].is_empty(),
+        "{keys:?}"
+    );
     for key in ["k0", "k1", "k2", "k3"] {
         assert!(all.iter().filter(|text| text.starts_with(key)).is_sorted());
     }
@@ -159,8 +174,10 @@ fn a_window_holds_no_more_and_whatever_is_acknowledged_makes_room() {
 #[test]
 fn who_pulls_gets_what_it_has_asked_for_and_acknowledging_asks_for_nothing() {
     let mut world = World::new();
-    world
-        .consume(1, ConsumerOptions { flow: Flow::Pull, ..consuming("x", "s", SubscriptionType::Exclusive) });
+    world.consume(
+        1,
+        ConsumerOptions { flow: Flow::Pull, ..consuming("x", "s", SubscriptionType::Exclusive) },
+    );
     for number in 0..6 {
         world.append("x", &number.to_string());
     }
@@ -250,7 +267,8 @@ fn the_end_of_a_topic_is_told_when_all_was_acknowledged() {
 fn a_subscription_that_is_not_durable_goes_with_its_last_consumer() {
     let mut world = World::new();
     world.append("x", "0");
-    let fleeting = || ConsumerOptions { durable: false, ..consuming("x", "s", SubscriptionType::Shared) };
+    let fleeting =
+        || ConsumerOptions { durable: false, ..consuming("x", "s", SubscriptionType::Shared) };
     world.consume(1, fleeting());
     world.ask(2, TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Shared))));
     assert_eq!(world.refused(2), Cause::Busy);
@@ -283,7 +301,10 @@ fn a_consumer_of_several_topics_has_one_window_and_says_whose_message_it_acknowl
     assert_eq!(got.iter().map(|got| got.id.partition).collect::<Vec<_>>(), labels);
     world.ack(1, &got[1]);
     assert_eq!(world.texts(1).len(), 1);
-    assert_eq!((world.told("x", "s", "backlog"), world.told("y", "s", "backlog")), (2.into(), 1.into()));
+    assert_eq!(
+        (world.told("x", "s", "backlog"), world.told("y", "s", "backlog")),
+        (2.into(), 1.into())
+    );
 }
 
 #[test]
@@ -318,7 +339,8 @@ fn a_consumer_gets_nothing_before_it_was_told_that_it_is_one() {
         world.append("x", "0");
         world.ask(1, TopicQuestion::Gone);
         // The disk works for somebody else.
-        let draft = MessageDraft::new(&TopicMessage { published_ms: START_MS, ..TopicMessage::default() });
+        let draft =
+            MessageDraft::new(&TopicMessage { published_ms: START_MS, ..TopicMessage::default() });
         world.take(9, TopicQuestion::Append(name("y"), draft));
         world.topics.seal();
         world.take(2, TopicQuestion::Consume(Box::new(consuming("x", "s", kind))));

@@ -14,9 +14,11 @@ fn several(topics: &[&str]) -> TopicQuestion {
 
 /// The topics that there are.
 fn names(world: &mut World) -> Vec<String> {
-    let list = TopicInquiry::List { prefix: "persistent://t/n/".into(), after: "".into(), count: 1000 };
+    let list =
+        TopicInquiry::List { prefix: "persistent://t/n/".into(), after: "".into(), count: 1000 };
     let names = world.inquire(list).1;
-    let short = |name: &serde_json::Value| name.as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+    let short =
+        |name: &serde_json::Value| name.as_str().unwrap().rsplit('/').next().unwrap().to_owned();
     names.as_array().unwrap().iter().map(short).collect()
 }
 

@@ -14,7 +14,10 @@ fn stored(world: &mut World) -> Vec<String> {
 }
 
 fn of_pattern(own: &str, subscription: &str) -> ConsumerOptions {
-    ConsumerOptions { topics: pattern(own), ..consuming("x", subscription, SubscriptionType::Shared) }
+    ConsumerOptions {
+        topics: pattern(own),
+        ..consuming("x", subscription, SubscriptionType::Shared)
+    }
 }
 
 #[test]
@@ -22,8 +25,12 @@ fn a_deleted_topic_is_gone_with_everything_and_comes_again_as_another_one() {
     let mut world = World::new();
     world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     world.produce(2, ProducerOptions { name: Some("p".into()), ..producing("x") });
-    let message =
-        TopicMessage { producer: Some("p"), sequence: Some(7), payload: b"old", ..TopicMessage::default() };
+    let message = TopicMessage {
+        producer: Some("p"),
+        sequence: Some(7),
+        payload: b"old",
+        ..TopicMessage::default()
+    };
     let old = world.send(2, &message).unwrap();
     world.ask(1, TopicQuestion::Gone);
     world.ask(2, TopicQuestion::Gone);
@@ -126,7 +133,8 @@ fn what_waits_for_a_commit_is_answered_before_its_producer_is_ended_and_told_onc
     let mut world = World::new();
     world.produce(1, producing("x"));
     world.consume(2, consuming("x", "s", SubscriptionType::Shared));
-    let draft = |text: &[u8]| MessageDraft::new(&TopicMessage { payload: text, ..TopicMessage::default() });
+    let draft =
+        |text: &[u8]| MessageDraft::new(&TopicMessage { payload: text, ..TopicMessage::default() });
     let send = |text: &[u8]| TopicQuestion::Send { draft: draft(text), context: None };
     world.take(1, send(b"0"));
     // One commit is under way, and one message waits for the next.
@@ -175,7 +183,8 @@ fn a_deletion_that_is_not_safe_is_told_and_one_that_was_not_committed_is_undone_
 
 #[test]
 fn a_partitioned_topic_is_deleted_with_all_partitions_those_beyond_its_number_too() {
-    let partitions = |count| TopicRules { partitioned: vec![(name("p"), count)], ..TopicRules::default() };
+    let partitions =
+        |count| TopicRules { partitioned: vec![(name("p"), count)], ..TopicRules::default() };
     let mut world = World::with(partitions(8));
     world.consume(1, consuming("p", "s", SubscriptionType::Shared));
     world.append("p-partition-x", "not one");
@@ -198,7 +207,8 @@ fn who_waits_for_the_place_of_one_that_is_ended_is_the_first_in_the_new_topic() 
     world.append("x", "old");
     world.mute.insert(1);
     world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
-    world.ask(2, TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Exclusive))));
+    world
+        .ask(2, TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Exclusive))));
     assert!(world.reply(2).is_none());
     assert_eq!(world.inquire(delete("x", true)).0, 200);
     assert_eq!(world.refused(1), Cause::NotFound);
@@ -247,14 +257,15 @@ fn nothing_of_a_deleted_topic_is_done_for_one_that_takes_its_place_in_memory() {
     assert!(got.len() == 300 && got.iter().all(|got| got.redeliveries == 0));
     assert!(world.topics.works.queue.is_empty());
     let pending = world.topics.loaded.timers.iter();
-    let pending =
-        pending.filter(|(_, timer)| matches!(timer, crate::service::topic::timers::Timer::Pending(..)));
+    let pending = pending
+        .filter(|(_, timer)| matches!(timer, crate::service::topic::timers::Timer::Pending(..)));
     assert_eq!(pending.count(), 0, "no timer is left of it");
 }
 
 #[test]
 fn a_topic_that_nobody_has_any_use_for_goes_by_itself_and_makes_room() {
-    let mut world = World::with(TopicRules { topics_max: 3, retention_s: 100, ..TopicRules::default() });
+    let mut world =
+        World::with(TopicRules { topics_max: 3, retention_s: 100, ..TopicRules::default() });
     world.produce(1, producing("by-a-producer"));
     world.append("with-a-message", "0");
     world.consume(2, consuming("with-a-subscription", "s", SubscriptionType::Exclusive));
@@ -317,7 +328,8 @@ fn the_sweep_finds_those_of_an_earlier_run_and_knows_how_long_they_were_idle() {
 
 #[test]
 fn a_subscription_that_nobody_comes_for_is_deleted_with_what_waits_in_it() {
-    let mut world = World::with(TopicRules { subscription_expiry_s: 1000, ..TopicRules::default() });
+    let mut world =
+        World::with(TopicRules { subscription_expiry_s: 1000, ..TopicRules::default() });
     for subscription in ["used", "unused"] {
         world.consume(1, consuming("x", subscription, SubscriptionType::Exclusive));
         world.ask(1, TopicQuestion::Gone);
@@ -350,7 +362,8 @@ fn a_subscription_that_nobody_comes_for_is_deleted_with_what_waits_in_it() {
 
 #[test]
 fn the_last_use_of_a_subscription_is_saved_when_it_changes_and_not_by_messages() {
-    let mut world = World::with(TopicRules { subscription_expiry_s: 1000, ..TopicRules::default() });
+    let mut world =
+        World::with(TopicRules { subscription_expiry_s: 1000, ..TopicRules::default() });
     world.consume(
         1,
         ConsumerOptions { flow: Flow::Push(1), ..consuming("x", "s", SubscriptionType::Exclusive) },
@@ -362,17 +375,23 @@ fn the_last_use_of_a_subscription_is_saved_when_it_changes_and_not_by_messages()
         world.append("x", "0");
         world.pass(100);
     }
-    assert_eq!(world.topics.archive().calls, calls, "nothing is saved of a subscription that waits");
+    assert_eq!(
+        world.topics.archive().calls,
+        calls,
+        "nothing is saved of a subscription that waits"
+    );
 }
 
 #[test]
-fn where_no_subscription_expires_nothing_is_saved_of_who_comes_and_goes_and_later_it_counts_from_then() {
+fn where_no_subscription_expires_nothing_is_saved_of_who_comes_and_goes_and_later_it_counts_from_then()
+ {
     let mut world = World::new();
     world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     world.append("x", "0");
     world.pass(2000);
-    let saved =
-        |world: &mut World| world.topics.archive().live[name("x").as_str()].subscriptions["s"].clone();
+    let saved = |world: &mut World| {
+        world.topics.archive().live[name("x").as_str()].subscriptions["s"].clone()
+    };
     let before = saved(&mut world);
     for _ in 0..3 {
         world.ask(1, TopicQuestion::Gone);
@@ -397,7 +416,10 @@ fn what_the_connections_of_a_deleted_topic_say_before_they_are_ended_comes_to_no
     for id in 1..=400 {
         let shared = consuming("x", "s", SubscriptionType::Shared);
         let flow = Flow::Push(3);
-        world.consume(id, ConsumerOptions { flow, ack_timeout_ms: 5000, redeliveries_max: 1, ..shared });
+        world.consume(
+            id,
+            ConsumerOptions { flow, ack_timeout_ms: 5000, redeliveries_max: 1, ..shared },
+        );
         world.produce(1000 + id, producing("x"));
     }
     for _ in 0..1300 {
@@ -412,7 +434,8 @@ fn what_the_connections_of_a_deleted_topic_say_before_they_are_ended_comes_to_no
         world.take(id, TopicQuestion::Ack(got[0].id));
         world.take(id, TopicQuestion::Nack(got[1].id));
         world.take(id, if id % 2 > 0 { TopicQuestion::Unsubscribe } else { TopicQuestion::AskEnd });
-        let draft = MessageDraft::new(&TopicMessage { payload: b"late", ..TopicMessage::default() });
+        let draft =
+            MessageDraft::new(&TopicMessage { payload: b"late", ..TopicMessage::default() });
         world.take(1000 + id, TopicQuestion::Send { draft, context: None });
         if id % 50 == 0 {
             world.work();
@@ -437,7 +460,10 @@ fn what_the_connections_of_a_deleted_topic_say_before_they_are_ended_comes_to_no
     );
     let is_late = |reply: &TopicAnswer| matches!(reply, TopicAnswer::Stored { .. });
     assert!(
-        !world.replies.iter().any(|(id, replies)| *id > 1000 && *id <= 1400 && replies.iter().any(is_late))
+        !world
+            .replies
+            .iter()
+            .any(|(id, replies)| *id > 1000 && *id <= 1400 && replies.iter().any(is_late))
     );
 }
 

@@ -7,12 +7,16 @@ const YEAR_MS: u64 = 365 * 86_400_000;
 
 fn delayed(world: &mut World, delay_ms: u64) {
     let deliver_ms = Some(world.now.unix_ms + delay_ms);
-    world.append_message("x", &TopicMessage { payload: b"late", deliver_ms, ..TopicMessage::default() });
+    world.append_message(
+        "x",
+        &TopicMessage { payload: b"late", deliver_ms, ..TopicMessage::default() },
+    );
 }
 
 /// Appends without a round of its own.
 fn append(world: &mut World, topic: &str, message: &TopicMessage<'_>) {
-    let draft = MessageDraft::new(&TopicMessage { published_ms: world.now.unix_ms, ..message.clone() });
+    let draft =
+        MessageDraft::new(&TopicMessage { published_ms: world.now.unix_ms, ..message.clone() });
     world.take(999_999, TopicQuestion::Append(name(topic), draft));
 }
 
@@ -110,11 +114,18 @@ fn many_delayed_messages_are_deleted_when_nobody_needs_them() {
     let mut world = World::with(TopicRules { retention_s: 1, ..TopicRules::default() });
     world.consume(
         1,
-        ConsumerOptions { flow: Flow::Push(10_000), ..consuming("x", "s", SubscriptionType::Shared) },
+        ConsumerOptions {
+            flow: Flow::Push(10_000),
+            ..consuming("x", "s", SubscriptionType::Shared)
+        },
     );
     let deliver_ms = Some(world.now.unix_ms + 60_000);
     for _ in 0..7000 {
-        append(&mut world, "x", &TopicMessage { payload: b"late", deliver_ms, ..TopicMessage::default() });
+        append(
+            &mut world,
+            "x",
+            &TopicMessage { payload: b"late", deliver_ms, ..TopicMessage::default() },
+        );
     }
     // What was passed over in the log is deleted long before.
     append(&mut world, "x", &TopicMessage { payload: b"now", ..TopicMessage::default() });
@@ -141,7 +152,10 @@ fn a_name_with_which_nothing_was_sent_is_forgotten() {
     world.append("x", "0");
     for id in 10..30 {
         let producer = Some(format!("p{id}").into());
-        world.produce(id, ProducerOptions { name: producer, initial_sequence: Some(5), ..producing("x") });
+        world.produce(
+            id,
+            ProducerOptions { name: producer, initial_sequence: Some(5), ..producing("x") },
+        );
         world.ask(id, TopicQuestion::Gone);
     }
     let stats = world.inquire(TopicInquiry::Stats(name("x"))).1;
@@ -155,7 +169,11 @@ fn many_that_are_behind_do_not_read_everything_again_for_each_message() {
     let topics: Vec<String> = (0..150).map(|number| format!("x{number}")).collect();
     for topic in &topics {
         for _ in 0..64 {
-            append(&mut world, topic, &TopicMessage { payload: &payload, ..TopicMessage::default() });
+            append(
+                &mut world,
+                topic,
+                &TopicMessage { payload: &payload, ..TopicMessage::default() },
+            );
         }
     }
     world.round();
@@ -163,7 +181,8 @@ fn many_that_are_behind_do_not_read_everything_again_for_each_message() {
     world.topics.archive().reads = 0;
     for (topic, id) in topics.iter().zip(1..) {
         let consuming = consuming(topic, "s", SubscriptionType::Exclusive);
-        let request = TopicQuestion::Consume(Box::new(ConsumerOptions { earliest: true, ..consuming }));
+        let request =
+            TopicQuestion::Consume(Box::new(ConsumerOptions { earliest: true, ..consuming }));
         world.take(id, request);
     }
     world.round();
@@ -188,7 +207,11 @@ fn what_comes_while_the_disk_works_waits_for_the_next_commit() {
     append(&mut world, "x", &TopicMessage { payload: b"0", ..TopicMessage::default() });
     world.topics.seal();
     append(&mut world, "x", &TopicMessage { payload: b"1", ..TopicMessage::default() });
-    append(&mut world, "x", &TopicMessage { payload: b"late", deliver_ms, ..TopicMessage::default() });
+    append(
+        &mut world,
+        "x",
+        &TopicMessage { payload: b"late", deliver_ms, ..TopicMessage::default() },
+    );
     world.now.unix_ms += 10;
     world.now.monotonic_ns += 10_000_000;
     world.tick();

@@ -79,8 +79,10 @@ fn what_cannot_be_saved_is_saved_later() {
 #[test]
 fn damaged_messages_are_passed_over() {
     let mut world = World::new();
-    world
-        .consume(1, ConsumerOptions { flow: Flow::Push(3), ..consuming("x", "s", SubscriptionType::Shared) });
+    world.consume(
+        1,
+        ConsumerOptions { flow: Flow::Push(3), ..consuming("x", "s", SubscriptionType::Shared) },
+    );
     for number in 0..6 {
         world.append("x", &number.to_string());
     }

@@ -25,7 +25,10 @@ fn an_id_means_its_own_topic_after_its_consumer_has_come_again_with_one_topic_mo
     world.append("a", "a0");
     assert_eq!(world.texts(2), ["b0", "a0"]);
     world.ack(2, &b0);
-    assert_eq!((world.told("a", "s", "backlog"), world.told("b", "s", "backlog")), (1.into(), 0.into()));
+    assert_eq!(
+        (world.told("a", "s", "backlog"), world.told("b", "s", "backlog")),
+        (1.into(), 0.into())
+    );
     world.ask(2, TopicQuestion::Gone);
     world.consume(3, several(&["a", "b"]));
     assert_eq!(world.texts(3), ["a0"], "what was not acknowledged comes again");
@@ -46,7 +49,10 @@ fn an_id_means_its_own_topic_whatever_new_names_a_pattern_meets_and_after_a_rest
     assert_eq!(got.len(), 2);
     assert!(got.iter().any(|got| got.id == b0.id), "its id is what it was: {got:?}");
     world.ack(2, &b0);
-    assert_eq!((world.told("a", "s", "backlog"), world.told("b", "s", "backlog")), (1.into(), 0.into()));
+    assert_eq!(
+        (world.told("a", "s", "backlog"), world.told("b", "s", "backlog")),
+        (1.into(), 0.into())
+    );
 }
 
 #[test]
@@ -58,7 +64,9 @@ fn an_id_of_another_topic_acknowledges_nothing_and_one_of_its_own_does_with_what
     let got = world.all(1);
     world.ask(1, TopicQuestion::Gone);
     // Of one topic, by a list or by its name.
-    for (id, consuming) in [(2, several(&["a"])), (3, consuming("a", "s", SubscriptionType::Shared))] {
+    for (id, consuming) in
+        [(2, several(&["a"])), (3, consuming("a", "s", SubscriptionType::Shared))]
+    {
         world.consume(id, consuming);
         world.ack(id, &got[1]);
         world.ask(id, TopicQuestion::Nack(got[1].id));
@@ -66,7 +74,10 @@ fn an_id_of_another_topic_acknowledges_nothing_and_one_of_its_own_does_with_what
         assert_eq!(world.told("a", "s", "backlog"), 1);
     }
     world.ack(3, &got[0]);
-    assert_eq!((world.told("a", "s", "backlog"), world.told("b", "s", "backlog")), (0.into(), 1.into()));
+    assert_eq!(
+        (world.told("a", "s", "backlog"), world.told("b", "s", "backlog")),
+        (0.into(), 1.into())
+    );
 }
 
 #[test]
@@ -82,8 +93,11 @@ fn a_reader_and_a_reset_take_no_id_of_another_topic() {
     assert_eq!(world.texts(2), ["a1"]);
     world.ask(3, TopicQuestion::Read(Box::new(reading("a", ReaderStart::After(got[1].id)))));
     assert_eq!(world.refused(3), Cause::Invalid);
-    let reset =
-        |to| TopicInquiry::Reset { topic: name("a"), subscription: "s".into(), to: CursorReset::At(to) };
+    let reset = |to| TopicInquiry::Reset {
+        topic: name("a"),
+        subscription: "s".into(),
+        to: CursorReset::At(to),
+    };
     assert_eq!(world.inquire(reset(got[1].id)), (400, "The message id is of another topic".into()));
     assert_eq!(world.inquire(reset(got[0].id)).0, 200);
 }

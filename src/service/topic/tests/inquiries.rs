@@ -11,7 +11,13 @@ fn names_are_listed_in_order_page_by_page() {
         world.append(topic, "0");
     }
     let list = |world: &mut World, after: &str, count| {
-        world.inquire(TopicInquiry::List { prefix: "persistent://t/n/".into(), after: after.into(), count }).1
+        world
+            .inquire(TopicInquiry::List {
+                prefix: "persistent://t/n/".into(),
+                after: after.into(),
+                count,
+            })
+            .1
     };
     let first = list(&mut world, "", 2);
     assert_eq!(first, json!(["persistent://t/n/a", "persistent://t/n/b"]));
@@ -30,7 +36,10 @@ fn a_topic_is_told_with_its_subscriptions_and_connections() {
     world.ask(2, TopicQuestion::Ack(at(0, 1)));
     let told = world.inquire(TopicInquiry::Stats(name("x"))).1;
     assert_eq!((&told["messages"], &told["terminated"]), (&json!(3), &json!(false)));
-    assert_eq!((&told["firstMessageId"], &told["lastMessageId"]), (&json!("CAAQAA=="), &json!("CAAQAg==")));
+    assert_eq!(
+        (&told["firstMessageId"], &told["lastMessageId"]),
+        (&json!("CAAQAA=="), &json!("CAAQAg=="))
+    );
     assert_eq!(told["producers"], json!([{"name": "p", "address": "127.0.0.1:7", "messages": 3}]));
     let sub = &told["subscriptions"]["s"];
     assert_eq!(
@@ -53,7 +62,10 @@ fn messages_are_shown_without_being_taken() {
         world.inquire(TopicInquiry::Peek { topic: name("x"), subscription, count: 2 })
     };
     let shown = peek(&mut world, None).1;
-    assert_eq!((&shown[0]["messageId"], &shown[0]["payload"]), (&json!("CAAQAA=="), &json!("MA==")));
+    assert_eq!(
+        (&shown[0]["messageId"], &shown[0]["payload"]),
+        (&json!("CAAQAA=="), &json!("MA=="))
+    );
     let shown = peek(&mut world, Some("s")).1;
     assert_eq!((&shown[0]["messageId"], &shown[1]["key"]), (&json!("CAAQAQ=="), &json!("k")));
     assert_eq!(peek(&mut world, Some("t")).0, 404);
@@ -68,7 +80,8 @@ fn no_more_is_shown_at_once_than_a_megabyte_and_a_message() {
         world.append("x", &"x".repeat(500_000));
     }
     for subscription in [None, Some("s".into())] {
-        let shown = world.inquire(TopicInquiry::Peek { topic: name("x"), subscription, count: 100 }).1;
+        let shown =
+            world.inquire(TopicInquiry::Peek { topic: name("x"), subscription, count: 100 }).1;
         assert_eq!(shown.as_array().unwrap().len(), 3);
     }
 }
@@ -76,17 +89,24 @@ fn no_more_is_shown_at_once_than_a_megabyte_and_a_message() {
 #[test]
 fn a_subscription_or_a_whole_topic_is_purged() {
     let mut world = World::new();
-    world
-        .consume(1, ConsumerOptions { flow: Flow::Push(1), ..consuming("x", "a", SubscriptionType::Shared) });
-    world
-        .consume(2, ConsumerOptions { flow: Flow::Push(1), ..consuming("x", "b", SubscriptionType::Shared) });
+    world.consume(
+        1,
+        ConsumerOptions { flow: Flow::Push(1), ..consuming("x", "a", SubscriptionType::Shared) },
+    );
+    world.consume(
+        2,
+        ConsumerOptions { flow: Flow::Push(1), ..consuming("x", "b", SubscriptionType::Shared) },
+    );
     for number in 0..4 {
         world.append("x", &number.to_string());
     }
     world.all(1);
     let subscription = Some("a".into());
     assert_eq!(world.inquire(TopicInquiry::Purge { topic: name("x"), subscription }).0, 200);
-    assert_eq!((world.told("x", "a", "backlog"), world.told("x", "b", "backlog")), (0.into(), 4.into()));
+    assert_eq!(
+        (world.told("x", "a", "backlog"), world.told("x", "b", "backlog")),
+        (0.into(), 4.into())
+    );
     assert_eq!(world.inquire(TopicInquiry::Purge { topic: name("x"), subscription: None }).0, 200);
     world.crash();
     assert_eq!(world.told("x", "b", "backlog"), 0);
@@ -102,7 +122,11 @@ fn what_an_operator_gives_up_leaves_the_store_at_once() {
     for inquiry in [
         TopicInquiry::Purge { topic: name("x"), subscription: None },
         TopicInquiry::Purge { topic: name("x"), subscription: Some(subscription()) },
-        TopicInquiry::Reset { topic: name("x"), subscription: subscription(), to: CursorReset::Latest },
+        TopicInquiry::Reset {
+            topic: name("x"),
+            subscription: subscription(),
+            to: CursorReset::Latest,
+        },
         TopicInquiry::Forget { topic: name("x"), subscription: subscription() },
     ] {
         let mut world = World::with(TopicRules { retention_s: 0, ..TopicRules::default() });
@@ -136,7 +160,10 @@ fn a_subscription_is_moved_back_and_forth() {
     }
     let mut reset = |to: CursorReset| {
         let subscription = "s".into();
-        assert_eq!(world.inquire(TopicInquiry::Reset { topic: name("x"), subscription, to }).0, 200);
+        assert_eq!(
+            world.inquire(TopicInquiry::Reset { topic: name("x"), subscription, to }).0,
+            200
+        );
         world.texts(1)
     };
     assert_eq!(reset(CursorReset::Earliest), ["0", "1", "2", "3"]);
@@ -153,13 +180,20 @@ fn a_shared_subscription_that_is_moved_back_gets_delayed_messages_again() {
     let mut world = World::new();
     world.consume(1, consuming("x", "s", SubscriptionType::Shared));
     let deliver_ms = Some(world.now.unix_ms + 1000);
-    world.append_message("x", &TopicMessage { payload: b"late", deliver_ms, ..TopicMessage::default() });
+    world.append_message(
+        "x",
+        &TopicMessage { payload: b"late", deliver_ms, ..TopicMessage::default() },
+    );
     world.pass(1000);
     world.ask(1, TopicQuestion::Ack(at(0, 0)));
     assert_eq!(world.texts(1), ["late"]);
     world.pass(30_000);
     let subscription = "s".into();
-    world.inquire(TopicInquiry::Reset { topic: name("x"), subscription, to: CursorReset::Earliest });
+    world.inquire(TopicInquiry::Reset {
+        topic: name("x"),
+        subscription,
+        to: CursorReset::Earliest,
+    });
     assert_eq!(world.texts(1), ["late"]);
 }
 
@@ -194,7 +228,9 @@ fn the_proxys_statistics_are_pulsars() {
     });
     assert_eq!(world.inquire(TopicInquiry::ProxyTopic(name("x"))), (200, expected.clone()));
     assert_eq!(
-        world.inquire(TopicInquiry::ProxyStats { rights: Rights::ALL, after: "".into(), count: 10 }).1,
+        world
+            .inquire(TopicInquiry::ProxyStats { rights: Rights::ALL, after: "".into(), count: 10 })
+            .1,
         json!({"persistent://t/n/x": expected})
     );
     world.ask(1, TopicQuestion::Gone);
@@ -273,7 +309,8 @@ fn of_very_many_backlogs_the_largest_are_told() {
     world.append("x", "1");
     let backlogs = world.topics.backlogs();
     assert_eq!(backlogs.len(), 100);
-    let largest: Vec<_> = backlogs.iter().take(4).map(|told| (&*told.subscription, told.messages)).collect();
+    let largest: Vec<_> =
+        backlogs.iter().take(4).map(|told| (&*told.subscription, told.messages)).collect();
     assert_eq!(largest[..3], [("s0", 2), ("s100", 2), ("s50", 2)]);
     assert_eq!(largest[3].1, 1);
 }

@@ -23,7 +23,11 @@ fn append(world: &mut World, numbers: std::ops::Range<usize>) {
 
 /// Both acknowledge everything until nothing more comes. Returns how many each has got, and checks that a key's messages
 /// come in order and that nobody has a key of which another has a message.
-fn drain(world: &mut World, ids: &[u32], mut held: BTreeMap<u32, Vec<Got>>) -> BTreeMap<u32, usize> {
+fn drain(
+    world: &mut World,
+    ids: &[u32],
+    mut held: BTreeMap<u32, Vec<Got>>,
+) -> BTreeMap<u32, usize> {
     let mut counts: BTreeMap<u32, usize> = ids.iter().map(|id| (*id, 0)).collect();
     let mut last: BTreeMap<String, String> = BTreeMap::new();
     loop {
@@ -39,10 +43,16 @@ fn drain(world: &mut World, ids: &[u32], mut held: BTreeMap<u32, Vec<Got>>) -> B
             for other in ids.iter().filter(|other| *other != id) {
                 assert!(keys(id).is_disjoint(&keys(other)), "two have a key");
             }
-            if let Some(got) = held.get_mut(id).filter(|held| !held.is_empty()).map(|held| held.remove(0)) {
+            if let Some(got) =
+                held.get_mut(id).filter(|held| !held.is_empty()).map(|held| held.remove(0))
+            {
                 is_over = false;
                 let before = last.insert(key_of(&got.text).to_owned(), got.text.clone());
-                assert!(before.is_none_or(|before| before < got.text), "{} is out of order", got.text);
+                assert!(
+                    before.is_none_or(|before| before < got.text),
+                    "{} is out of order",
+                    got.text
+                );
                 world.ack(*id, &got);
             }
         }
@@ -69,19 +79,22 @@ fn who_joins_beside_a_backlog_gets_about_half_of_what_is_left_whatever_the_windo
 }
 
 #[test]
-fn a_key_that_moves_waits_until_what_is_in_flight_is_acknowledged_and_goes_to_the_new_consumer_then() {
+fn a_key_that_moves_waits_until_what_is_in_flight_is_acknowledged_and_goes_to_the_new_consumer_then()
+ {
     let mut world = World::new();
     world.consume(1, by_key(1000));
     append(&mut world, 0..KEYS);
     let held = world.all(1);
     world.consume(2, by_key(1000));
     append(&mut world, KEYS..2 * KEYS);
-    let stays: BTreeSet<String> = world.all(1).iter().map(|got| key_of(&got.text).to_owned()).collect();
+    let stays: BTreeSet<String> =
+        world.all(1).iter().map(|got| key_of(&got.text).to_owned()).collect();
     assert!((5..=15).contains(&stays.len()), "{stays:?}");
     assert!(world.all(2).is_empty(), "the first still has some of each key");
     for got in &held {
         world.ack(1, got);
-        let moved: Vec<String> = world.texts(2).iter().map(|text| key_of(text).to_owned()).collect();
+        let moved: Vec<String> =
+            world.texts(2).iter().map(|text| key_of(text).to_owned()).collect();
         let key = key_of(&got.text).to_owned();
         let expected = if stays.contains(&key) { Vec::new() } else { vec![key] };
         assert_eq!(moved, expected);

@@ -122,7 +122,12 @@ impl Archive for MemoryArchive {
         Ok(())
     }
 
-    fn names(&mut self, prefix: &str, after: &str, count: usize) -> Result<Vec<Box<str>>, ArchiveError> {
+    fn names(
+        &mut self,
+        prefix: &str,
+        after: &str,
+        count: usize,
+    ) -> Result<Vec<Box<str>>, ArchiveError> {
         self.calls += 1;
         let names = self.live.keys().filter(|name| name.starts_with(prefix) && &***name > after);
         Ok(names.take(count).cloned().collect())
@@ -140,7 +145,10 @@ impl Archive for MemoryArchive {
         if let Some(deliver_ms) = deliver_ms {
             shelf.delayed.insert((deliver_ms, message.position), stored.clone());
         }
-        assert!(shelf.messages.insert(message.position, stored).is_none(), "a position was given twice");
+        assert!(
+            shelf.messages.insert(message.position, stored).is_none(),
+            "a position was given twice"
+        );
         Ok(())
     }
 
@@ -184,7 +192,8 @@ impl Archive for MemoryArchive {
         count: usize,
     ) -> Result<Vec<(u64, Arc<StoredMessage>)>, ArchiveError> {
         self.rob();
-        let delayed = self.shelf(topic).delayed.range(from..).take_while(|((at_ms, _), _)| *at_ms < until_ms);
+        let delayed =
+            self.shelf(topic).delayed.range(from..).take_while(|((at_ms, _), _)| *at_ms < until_ms);
         Ok(delayed.take(count).map(|((at_ms, _), message)| (*at_ms, message.clone())).collect())
     }
 
@@ -196,7 +205,8 @@ impl Archive for MemoryArchive {
     ) -> Result<usize, ArchiveError> {
         self.check()?;
         let delayed = &mut self.shelf(topic).delayed;
-        let gone: Vec<(u64, Position)> = delayed.range(..below).take(count).map(|(at, _)| *at).collect();
+        let gone: Vec<(u64, Position)> =
+            delayed.range(..below).take(count).map(|(at, _)| *at).collect();
         gone.iter().for_each(|at| drop(delayed.remove(at)));
         Ok(gone.len())
     }

@@ -91,8 +91,12 @@ fn sub_name(kind: SubscriptionType) -> String {
 
 impl Model {
     fn new(idle_delete_s: u64, expiry_s: u64) -> Self {
-        let rules =
-            TopicRules { retention_s: 2, retention_bytes: 2000, unacked_max: 20, ..TopicRules::default() };
+        let rules = TopicRules {
+            retention_s: 2,
+            retention_bytes: 2000,
+            unacked_max: 20,
+            ..TopicRules::default()
+        };
         let rules = TopicRules { idle_delete_s, subscription_expiry_s: expiry_s, ..rules };
         Self {
             world: World::with(rules),
@@ -123,7 +127,9 @@ impl Model {
 
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Append { topic, key, delay_ms, bytes } => self.append(topic, key, delay_ms, bytes),
+            Step::Append { topic, key, delay_ms, bytes } => {
+                self.append(topic, key, delay_ms, bytes)
+            }
             Step::Open { slot, topics, kind, window, pulls, timeout_ms, earliest } => {
                 let topics = [vec![0], vec![1], vec![0, 1]][topics].clone();
                 self.open(slot, topics, KINDS[kind], (window, pulls), timeout_ms, earliest);
@@ -133,12 +139,16 @@ impl Model {
             Step::AckUnknown(slot) => self.ack_unknown(slot),
             Step::Nack { slot, nth } => self.nack(slot, nth),
             Step::Permit { slot, count } => {
-                let Some(open) = self.slots.get_mut(&slot).filter(|open| open.is_open) else { return };
+                let Some(open) = self.slots.get_mut(&slot).filter(|open| open.is_open) else {
+                    return;
+                };
                 open.permits += if open.pulls { count } else { 0 };
                 self.take(slot, TopicQuestion::Permit(count));
             }
             Step::Took(slot) => {
-                let Some(open) = self.slots.get_mut(&slot).filter(|open| open.is_open) else { return };
+                let Some(open) = self.slots.get_mut(&slot).filter(|open| open.is_open) else {
+                    return;
+                };
                 open.awaits = false;
                 self.take(slot, TopicQuestion::Took);
             }
@@ -267,7 +277,10 @@ impl Model {
         self.move_home(&open.topics, open.kind);
         for topic in open.topics {
             let is_last = self.slots.values().all(|it| {
-                !it.is_open || it.kind != open.kind || !it.topics.contains(&topic) || it.unsubscribed
+                !it.is_open
+                    || it.kind != open.kind
+                    || !it.topics.contains(&topic)
+                    || it.unsubscribed
             });
             if let Some(sub) = self.subs.get_mut(&(topic, open.kind as usize)).filter(|_| is_last) {
                 sub.counts.clear();
@@ -330,7 +343,10 @@ impl Model {
             assert!(!self.is_there(topic));
             self.subs.retain(|(of, _), _| *of != topic);
             for (text, _) in self.sent.iter().filter(|(_, sent)| sent.topic == topic) {
-                assert!(self.stored.contains(text) || self.maybe.contains(text), "{text} was not answered");
+                assert!(
+                    self.stored.contains(text) || self.maybe.contains(text),
+                    "{text} was not answered"
+                );
                 self.deleted.insert(text.clone());
             }
         }
@@ -344,7 +360,8 @@ impl Model {
         self.subs.retain(|(topic, kind), sub| {
             let kind = KINDS.into_iter().find(|it| *it as usize == *kind).unwrap();
             let shelf = live.get(name(TOPICS[*topic]).as_str());
-            let is_there = shelf.is_some_and(|shelf| shelf.subscriptions.contains_key(&*sub_name(kind)));
+            let is_there =
+                shelf.is_some_and(|shelf| shelf.subscriptions.contains_key(&*sub_name(kind)));
             let is_unused = sub.unused_ns.is_some_and(|since_ns| now_ns - since_ns >= expiry_ns);
             assert!(is_there || is_unused && expiry_ns > 0, "{kind:?} of {topic} is gone: {sub:?}");
             is_there
@@ -354,7 +371,9 @@ impl Model {
     fn ack(&mut self, slot: u32, nth: usize) {
         self.round();
         let now_ns = self.world.now.monotonic_ns;
-        let Some(open) = self.slots.get_mut(&slot).filter(|open| nth < open.held.len()) else { return };
+        let Some(open) = self.slots.get_mut(&slot).filter(|open| nth < open.held.len()) else {
+            return;
+        };
         let (text, topic, id, _) = open.held.remove(nth);
         open.outstanding = open.outstanding.saturating_sub(1);
         let sub = self.subs.get_mut(&(topic, open.kind as usize)).unwrap();
@@ -373,7 +392,9 @@ impl Model {
 
     fn nack(&mut self, slot: u32, nth: usize) {
         self.round();
-        let Some(open) = self.slots.get_mut(&slot).filter(|open| nth < open.held.len()) else { return };
+        let Some(open) = self.slots.get_mut(&slot).filter(|open| nth < open.held.len()) else {
+            return;
+        };
         let (text, topic, id, _) = open.held.remove(nth);
         open.outstanding = open.outstanding.saturating_sub(1);
         let kind = open.kind;
@@ -395,7 +416,8 @@ impl Model {
 
     fn unsubscribe(&mut self, slot: u32) {
         self.round();
-        let Some(open) = self.slots.get(&slot).filter(|open| open.is_open && !open.unsubscribed) else {
+        let Some(open) = self.slots.get(&slot).filter(|open| open.is_open && !open.unsubscribed)
+        else {
             return;
         };
         let (kind, topics) = (open.kind, open.topics.clone());
@@ -457,7 +479,8 @@ impl Model {
         let mut back = Vec::new();
         for slot in self.slots.values_mut().filter(|slot| slot.timeout_ns > 0) {
             let timeout_ns = slot.timeout_ns;
-            let over: Vec<_> = slot.held.extract_if(.., |held| held.3 + timeout_ns <= now_ns).collect();
+            let over: Vec<_> =
+                slot.held.extract_if(.., |held| held.3 + timeout_ns <= now_ns).collect();
             slot.outstanding = slot.outstanding.saturating_sub(over.len() as u32);
             back.extend(over.into_iter().map(|(text, topic, _, _)| (slot.kind, topic, text)));
         }
@@ -491,7 +514,8 @@ impl Model {
         assert!(self.last_id[topic] < Some(id.position), "ids rise and never come back");
         self.last_id[topic] = Some(id.position);
         // Whose pattern it matches gets it from its first message, if it is a new topic.
-        for slot in self.slots.values().filter(|it| it.is_open && it.is_pattern && !it.unsubscribed) {
+        for slot in self.slots.values().filter(|it| it.is_open && it.is_pattern && !it.unsubscribed)
+        {
             self.subs.entry((topic, slot.kind as usize)).or_default();
         }
         for ((_, _), sub) in self.subs.iter_mut().filter(|((of, _), _)| *of == topic) {
@@ -513,15 +537,19 @@ impl Model {
         let sent = &self.sent[text];
         assert!(!self.deleted.contains(text), "deleted, and comes: {got:?}");
         assert_eq!(sent.topic, topic);
-        assert!(self.stored.contains(text) || self.maybe.contains(text), "delivered before it was stored");
+        assert!(
+            self.stored.contains(text) || self.maybe.contains(text),
+            "delivered before it was stored"
+        );
         let holder = self
             .slots
             .values()
             .filter(|it| it.kind == kind)
             .find(|it| it.held.iter().any(|held| held.0 == *text));
         assert!(holder.is_none(), "{holder:?} has {text}, and {slot:?} gets it");
-        let same_key =
-            |held: &(String, usize, MessageId, u64)| held.1 == topic && self.sent[&held.0].key == sent.key;
+        let same_key = |held: &(String, usize, MessageId, u64)| {
+            held.1 == topic && self.sent[&held.0].key == sent.key
+        };
         let others = self.slots.iter().filter(|(number, it)| **number != id && it.kind == kind);
         let shares_key = others.into_iter().any(|(_, other)| other.held.iter().any(same_key));
         assert!(kind != KeyShared || !shares_key, "two consumers have a key: {got:?}");

@@ -26,7 +26,8 @@ impl Company {
     fn new(count: usize, rules: &TopicRules) -> Self {
         let now = Now { monotonic_ns: 1_000_000_000, unix_ms: START_MS };
         let total = Arc::default();
-        let topics = |owner| TopicOwner::new(MemoryArchive::of(owner), rules.clone(), now).of(owner, &total);
+        let topics =
+            |owner| TopicOwner::new(MemoryArchive::of(owner), rules.clone(), now).of(owner, &total);
         Self {
             owners: OwnerIndex::all(count).map(topics).collect(),
             routes: Routes::new(count),
@@ -41,8 +42,10 @@ impl Company {
     }
 
     fn draw(&mut self, below: usize) -> usize {
-        self.drawn =
-            self.drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.drawn = self
+            .drawn
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.drawn >> 33) as usize % below
     }
 
@@ -90,7 +93,9 @@ impl Company {
         let count = count.min(self.inboxes[owner].len());
         let requests: Vec<_> = self.inboxes[owner].drain(..count).collect();
         let (topics, now, mut out) = (&mut self.owners[owner], self.now, Vec::new());
-        requests.into_iter().for_each(|(connection, request)| topics.ask(connection, request, now, &mut out));
+        requests
+            .into_iter()
+            .for_each(|(connection, request)| topics.ask(connection, request, now, &mut out));
         topics.tick(now, &mut out);
         while topics.work(now, &mut out) {}
         if topics.has_uncommitted() {
@@ -103,13 +108,16 @@ impl Company {
                 TopicOutgoing::Ask(other, connection, request) => {
                     self.inboxes[other].push_back((connection, request))
                 }
-                TopicOutgoing::Reply(connection, reply) => match OwnerIndex::of_connection(connection) {
-                    Some(other) => {
-                        let is_stored = matches!(reply, TopicAnswer::Stored { .. });
-                        self.inboxes[other].push_back((connection, TopicQuestion::Buried { is_stored }));
+                TopicOutgoing::Reply(connection, reply) => {
+                    match OwnerIndex::of_connection(connection) {
+                        Some(other) => {
+                            let is_stored = matches!(reply, TopicAnswer::Stored { .. });
+                            self.inboxes[other]
+                                .push_back((connection, TopicQuestion::Buried { is_stored }));
+                        }
+                        None => self.mailbox.push_back(TopicOutgoing::Reply(connection, reply)),
                     }
-                    None => self.mailbox.push_back(TopicOutgoing::Reply(connection, reply)),
-                },
+                }
                 delivered @ TopicOutgoing::Deliver(..) => self.mailbox.push_back(delivered),
             }
         }
@@ -130,7 +138,10 @@ impl Company {
                 }
             }
             TopicOutgoing::Deliver(message, recipient) => {
-                assert!(self.open.contains(&recipient.connection.id), "delivered before it is open");
+                assert!(
+                    self.open.contains(&recipient.connection.id),
+                    "delivered before it is open"
+                );
                 let id = MessageId { position: message.position, partition: recipient.partition };
                 let text = String::from_utf8_lossy(message.message().payload).into_owned();
                 let redeliveries = recipient.redeliveries;
@@ -158,14 +169,18 @@ impl Company {
     }
 
     fn consume(&mut self, id: u32, topics: WantedTopics, flow: Flow, kind: SubscriptionType) {
-        let consuming = ConsumerOptions { topics, flow, earliest: true, ..consuming("x", "s", kind) };
+        let consuming =
+            ConsumerOptions { topics, flow, earliest: true, ..consuming("x", "s", kind) };
         self.ask(id, TopicQuestion::Consume(Box::new(consuming)));
         let reply = self.reply(id);
         assert!(matches!(reply, Some(TopicAnswer::Opened)), "{reply:?}");
     }
 
     fn append(&mut self, topic: &str, text: &str) {
-        let draft = MessageDraft::new(&TopicMessage { payload: text.as_bytes(), ..TopicMessage::default() });
+        let draft = MessageDraft::new(&TopicMessage {
+            payload: text.as_bytes(),
+            ..TopicMessage::default()
+        });
         self.ask(999, TopicQuestion::Append(name(topic), draft));
         assert!(matches!(self.reply(999), Some(TopicAnswer::Stored { .. })));
     }
@@ -210,7 +225,8 @@ fn counts(company: &mut Company) -> Vec<usize> {
 }
 
 #[test]
-fn a_consumer_of_topics_of_several_owners_gets_all_in_the_order_of_each_and_never_more_than_its_window() {
+fn a_consumer_of_topics_of_several_owners_gets_all_in_the_order_of_each_and_never_more_than_its_window()
+ {
     for owners in [2, 3, 5] {
         for (window, kind, topics) in [
             (1, SubscriptionType::Exclusive, several()),
@@ -246,8 +262,9 @@ fn a_consumer_of_topics_of_several_owners_gets_all_in_the_order_of_each_and_neve
 #[test]
 fn topics_of_no_owner_wait_while_there_is_much_in_those_of_another() {
     let mut company = Company::new(2, &TopicRules::default());
-    let owned =
-        |owner| TOPICS.into_iter().find(|topic| OwnerIndex::of_topic(&name(topic), 2) == owner).unwrap();
+    let owned = |owner| {
+        TOPICS.into_iter().find(|topic| OwnerIndex::of_topic(&name(topic), 2) == owner).unwrap()
+    };
     let (one, other) = (owned(0), owned(1));
     company.consume(1, several(), Flow::Push(1), SubscriptionType::Shared);
     for _ in 0..100 {
@@ -294,7 +311,9 @@ fn who_is_refused_by_one_owner_leaves_nothing_at_others() {
     let last = TOPICS.into_iter().find(|topic| OwnerIndex::of_topic(&name(topic), 3) == 2).unwrap();
     company.consume(1, WantedTopics::One(name(last)), Flow::Push(9), SubscriptionType::Exclusive);
     company.ask(2, consume_of(several(), SubscriptionType::Exclusive));
-    assert!(matches!(company.reply(2), Some(TopicAnswer::Refused(refusal)) if refusal.cause == Cause::Busy));
+    assert!(
+        matches!(company.reply(2), Some(TopicAnswer::Refused(refusal)) if refusal.cause == Cause::Busy)
+    );
     assert_eq!(company.list(100), [last]);
     // Its place is free again when the other has gone, and its own is.
     company.ask(1, TopicQuestion::Gone);
@@ -317,8 +336,10 @@ fn of_two_that_want_the_same_topics_for_themselves_one_gets_all() {
         company.say(2, consume_of(several(), SubscriptionType::Exclusive));
         company.settle();
         let replies = [company.reply(1), company.reply(2)];
-        let opened = replies.iter().filter(|reply| matches!(reply, Some(TopicAnswer::Opened))).count();
-        let refused = replies.iter().filter(|reply| matches!(reply, Some(TopicAnswer::Refused(_)))).count();
+        let opened =
+            replies.iter().filter(|reply| matches!(reply, Some(TopicAnswer::Opened))).count();
+        let refused =
+            replies.iter().filter(|reply| matches!(reply, Some(TopicAnswer::Refused(_)))).count();
         assert_eq!((opened, refused), (1, 1), "{replies:?}");
     }
 }
@@ -386,7 +407,8 @@ fn a_topic_that_is_deleted_ends_who_has_named_it_at_all_owners_and_not_who_has_a
     let mut company = Company::new(3, &TopicRules { topics_max: 6, ..TopicRules::default() });
     company.consume(1, several(), Flow::Push(9), SubscriptionType::Shared);
     company.consume(2, pattern(".*"), Flow::Push(9), SubscriptionType::Shared);
-    let delete = |company: &mut Company, topic| company.inquire(TopicInquiry::Delete { topic, force: true });
+    let delete =
+        |company: &mut Company, topic| company.inquire(TopicInquiry::Delete { topic, force: true });
     assert_eq!(delete(&mut company, name("c")), serde_json::json!({}));
     assert!(
         matches!(company.reply(1), Some(TopicAnswer::Refused(refusal)) if refusal.cause == Cause::NotFound)
@@ -420,9 +442,12 @@ fn dead_letters_go_to_the_owner_of_their_topic_and_the_message_is_dealt_with_whe
     let mut elsewhere = 0;
     for (number, topic) in TOPICS.iter().enumerate() {
         let (id, letters) = (number as u32, name(topic).dead_letters("s"));
-        elsewhere += usize::from(OwnerIndex::of_topic(&letters, 3) != OwnerIndex::of_topic(&name(topic), 3));
-        let dying =
-            ConsumerOptions { redeliveries_max: 1, ..consuming(topic, "s", SubscriptionType::Shared) };
+        elsewhere +=
+            usize::from(OwnerIndex::of_topic(&letters, 3) != OwnerIndex::of_topic(&name(topic), 3));
+        let dying = ConsumerOptions {
+            redeliveries_max: 1,
+            ..consuming(topic, "s", SubscriptionType::Shared)
+        };
         company.ask(id, TopicQuestion::Consume(Box::new(dying)));
         assert!(matches!(company.reply(id), Some(TopicAnswer::Opened)));
         company.append(topic, topic);
@@ -432,7 +457,10 @@ fn dead_letters_go_to_the_owner_of_their_topic_and_the_message_is_dealt_with_whe
             company.ask(id, TopicQuestion::Nack(got[0].id));
         }
         assert_eq!(company.take(id), []);
-        assert_eq!((company.told(topic, "backlog"), company.told(topic, "pending")), (0.into(), 0.into()));
+        assert_eq!(
+            (company.told(topic, "backlog"), company.told(topic, "pending")),
+            (0.into(), 0.into())
+        );
         let (topic, subscription) = (letters, None);
         let letters = company.inquire(TopicInquiry::Peek { topic, subscription, count: 10 });
         assert_eq!(letters.as_array().unwrap().len(), 1);
@@ -446,7 +474,8 @@ fn dead_letters_go_to_the_owner_of_their_topic_and_the_message_is_dealt_with_whe
 fn a_message_that_the_owner_of_its_dead_letters_cannot_store_comes_again() {
     let mut company = Company::new(2, &TopicRules::default());
     let is_elsewhere = |topic: &&str| {
-        OwnerIndex::of_topic(&name(topic).dead_letters("s"), 2) != OwnerIndex::of_topic(&name(topic), 2)
+        OwnerIndex::of_topic(&name(topic).dead_letters("s"), 2)
+            != OwnerIndex::of_topic(&name(topic), 2)
     };
     let topic = TOPICS.into_iter().find(is_elsewhere).unwrap();
     let letters = name(topic).dead_letters("s");
@@ -474,7 +503,8 @@ fn a_message_that_the_owner_of_its_dead_letters_cannot_store_comes_again() {
 
 #[test]
 fn a_message_for_which_another_owner_has_taken_the_room_comes_when_there_is_some_again() {
-    for kind in [SubscriptionType::Exclusive, SubscriptionType::Shared, SubscriptionType::KeyShared] {
+    for kind in [SubscriptionType::Exclusive, SubscriptionType::Shared, SubscriptionType::KeyShared]
+    {
         let mut company = Company::new(1, &TopicRules::default());
         company.consume(2, WantedTopics::One(name("x")), Flow::Pull, kind);
         company.ask(2, TopicQuestion::Gone);
@@ -559,7 +589,10 @@ impl Crowd {
     fn publish(&mut self, number: usize) {
         let topic = TOPICS[self.company.draw(TOPICS.len())];
         let text = format!("{topic}{number}");
-        let draft = MessageDraft::new(&TopicMessage { payload: text.as_bytes(), ..TopicMessage::default() });
+        let draft = MessageDraft::new(&TopicMessage {
+            payload: text.as_bytes(),
+            ..TopicMessage::default()
+        });
         self.company.say(999, TopicQuestion::Append(name(topic), draft));
         self.published.insert(text);
     }

@@ -61,9 +61,15 @@ fn every_question_survives_the_way_to_another_node() {
         ..consuming("x", "s", SubscriptionType::KeyShared)
     };
     let mut questions = vec![
-        TopicQuestion::Produce(Box::new(ProducerOptions { hashing: Hashing::Murmur3, ..producing("x") })),
+        TopicQuestion::Produce(Box::new(ProducerOptions {
+            hashing: Hashing::Murmur3,
+            ..producing("x")
+        })),
         TopicQuestion::Consume(Box::new(consumer(WantedTopics::One(name("x")), Flow::Push(3)))),
-        TopicQuestion::Consume(Box::new(consumer(WantedTopics::Several(vec![name("x")]), Flow::Pull))),
+        TopicQuestion::Consume(Box::new(consumer(
+            WantedTopics::Several(vec![name("x")]),
+            Flow::Pull,
+        ))),
         TopicQuestion::Consume(Box::new(consumer(pattern("a.*"), Flow::Pull))),
         TopicQuestion::Send { draft: draft(), context: Some("c".into()) },
         TopicQuestion::Append(name("x"), draft()),
@@ -82,7 +88,8 @@ fn every_question_survives_the_way_to_another_node() {
     ];
     let starts = [ReaderStart::Earliest, ReaderStart::Latest, ReaderStart::After(id())];
     questions.extend(starts.map(|start| TopicQuestion::Read(Box::new(reading("x", start)))));
-    questions.extend(inquiries().into_iter().map(|inquiry| TopicQuestion::Inquire(Box::new(inquiry))));
+    questions
+        .extend(inquiries().into_iter().map(|inquiry| TopicQuestion::Inquire(Box::new(inquiry))));
     questions.iter().for_each(survives);
 }
 

@@ -36,7 +36,12 @@ fn held(request: &dyn Fn() -> TopicQuestion) -> World {
 }
 
 fn all() -> [Box<dyn Fn() -> TopicQuestion>; 4] {
-    [Box::new(exclusive), Box::new(named), Box::new(|| volatile(exclusive)), Box::new(|| volatile(named))]
+    [
+        Box::new(exclusive),
+        Box::new(named),
+        Box::new(|| volatile(exclusive)),
+        Box::new(|| volatile(named)),
+    ]
 }
 
 #[test]
@@ -109,7 +114,8 @@ fn another_type_or_mode_is_there_until_its_last_consumer_has_gone() {
         let consuming = consuming("y", "s", SubscriptionType::Shared);
         TopicQuestion::Consume(Box::new(ConsumerOptions { durable: false, ..consuming }))
     };
-    let durable = || TopicQuestion::Consume(Box::new(consuming("y", "s", SubscriptionType::Shared)));
+    let durable =
+        || TopicQuestion::Consume(Box::new(consuming("y", "s", SubscriptionType::Shared)));
     let mut world = held(&fleeting);
     world.ask(2, durable());
     assert!(world.reply(2).is_none());

@@ -54,7 +54,8 @@ fn a_repeated_message_is_not_answered_before_the_first_is_safe() {
     let mut world = World::new();
     world.produce(1, named("x", "p"));
     for _ in 0..2 {
-        let request = TopicQuestion::Send { draft: MessageDraft::new(&numbered("p", 0)), context: None };
+        let request =
+            TopicQuestion::Send { draft: MessageDraft::new(&numbered("p", 0)), context: None };
         world.take(1, request);
     }
     world.take_out();
@@ -91,21 +92,29 @@ fn only_so_many_producers_are_remembered() {
 
 #[test]
 fn keys_choose_partitions_as_pulsars_clients_do_and_the_rest_is_sent_to_one_or_to_all_in_turn() {
-    let mut world = World::with(TopicRules { partitioned: vec![(name("p"), 4)], ..TopicRules::default() });
+    let mut world =
+        World::with(TopicRules { partitioned: vec![(name("p"), 4)], ..TopicRules::default() });
     world.produce(1, producing("p"));
-    world.produce(2, ProducerOptions { round_robin: true, hashing: Hashing::Murmur3, ..producing("p") });
+    world.produce(
+        2,
+        ProducerOptions { round_robin: true, hashing: Hashing::Murmur3, ..producing("p") },
+    );
     let keyed = TopicMessage { key: Some("hello"), ..text("x") };
     assert_eq!(world.send(1, &keyed).unwrap().partition, Some(99_162_322 % 4));
     assert_eq!(world.send(2, &keyed).unwrap().partition, Some((0x248b_fa47 & 0x7fff_ffff) % 4));
-    let mut partitions =
-        |id| (0..4).map(|_| world.send(id, &text("x")).unwrap().partition.unwrap()).collect::<Vec<u32>>();
+    let mut partitions = |id| {
+        (0..4).map(|_| world.send(id, &text("x")).unwrap().partition.unwrap()).collect::<Vec<u32>>()
+    };
     let (single, mut turns) = (partitions(1), partitions(2));
     assert!(single.iter().all(|partition| *partition == single[0]));
     turns.sort();
     assert_eq!(turns, [0, 1, 2, 3]);
     world.produce(3, producing("p-partition-2"));
     assert_eq!(world.send(3, &text("x")).unwrap().partition, Some(2));
-    world.consume(4, ConsumerOptions { earliest: true, ..consuming("p", "s", SubscriptionType::Exclusive) });
+    world.consume(
+        4,
+        ConsumerOptions { earliest: true, ..consuming("p", "s", SubscriptionType::Exclusive) },
+    );
     let got = world.all(4);
     assert_eq!(got.len(), 11);
     got.iter().for_each(|got| world.ack(4, got));
@@ -116,9 +125,11 @@ fn keys_choose_partitions_as_pulsars_clients_do_and_the_rest_is_sent_to_one_or_t
 
 #[test]
 fn a_repeated_message_goes_to_the_same_partition() {
-    let mut world = World::with(TopicRules { partitioned: vec![(name("p"), 4)], ..TopicRules::default() });
+    let mut world =
+        World::with(TopicRules { partitioned: vec![(name("p"), 4)], ..TopicRules::default() });
     for round_robin in [false, true] {
-        let producing = || ProducerOptions { round_robin, ..named("p", if round_robin { "q" } else { "p" }) };
+        let producing =
+            || ProducerOptions { round_robin, ..named("p", if round_robin { "q" } else { "p" }) };
         let producer = if round_robin { "q" } else { "p" };
         world.produce(1, producing());
         let first = world.send(1, &numbered(producer, 7)).unwrap();
@@ -162,7 +173,8 @@ fn a_full_backlog_refuses_producers_until_something_is_acknowledged() {
 
 #[test]
 fn or_the_slowest_subscription_loses_its_oldest_messages() {
-    let rules = TopicRules { backlog_quota_bytes: 1000, backlog_eviction: true, ..TopicRules::default() };
+    let rules =
+        TopicRules { backlog_quota_bytes: 1000, backlog_eviction: true, ..TopicRules::default() };
     let mut world = World::with(rules);
     world.consume(1, consuming("x", "slow", SubscriptionType::Exclusive));
     world.ask(1, TopicQuestion::Gone);
@@ -184,14 +196,17 @@ fn who_is_no_producer_is_told_so_and_a_connection_is_one_thing() {
     let mut world = World::new();
     assert!(world.send(1, &text("x")).is_err());
     world.produce(1, producing("x"));
-    world.ask(1, TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Exclusive))));
+    world
+        .ask(1, TopicQuestion::Consume(Box::new(consuming("x", "s", SubscriptionType::Exclusive))));
     assert_eq!(world.refused(1), Cause::Invalid);
 }
 
 #[test]
 fn a_partition_beyond_the_number_is_refused_to_everybody() {
-    let rules =
-        |partitions| TopicRules { partitioned: vec![(name("p"), partitions)], ..TopicRules::default() };
+    let rules = |partitions| TopicRules {
+        partitioned: vec![(name("p"), partitions)],
+        ..TopicRules::default()
+    };
     let mut world = World::with(rules(4));
     let beyond = || name("p-partition-9");
     let letters = ConsumerOptions {
@@ -203,10 +218,17 @@ fn a_partition_beyond_the_number_is_refused_to_everybody() {
         (TopicQuestion::Produce(Box::new(producing("p-partition-9"))), Cause::NotFound),
         (TopicQuestion::Produce(Box::new(producing("p-partition-4"))), Cause::NotFound),
         (
-            TopicQuestion::Consume(Box::new(consuming("p-partition-9", "s", SubscriptionType::Shared))),
+            TopicQuestion::Consume(Box::new(consuming(
+                "p-partition-9",
+                "s",
+                SubscriptionType::Shared,
+            ))),
             Cause::NotFound,
         ),
-        (TopicQuestion::Read(Box::new(reading("p-partition-9", ReaderStart::Earliest))), Cause::NotFound),
+        (
+            TopicQuestion::Read(Box::new(reading("p-partition-9", ReaderStart::Earliest))),
+            Cause::NotFound,
+        ),
         (TopicQuestion::Consume(Box::new(letters)), Cause::Invalid),
     ] {
         world.ask(1, request);
@@ -228,7 +250,10 @@ fn a_partition_beyond_the_number_is_refused_to_everybody() {
     world.topics.configure(rules(2));
     world.consume(
         5,
-        ConsumerOptions { earliest: true, ..consuming("p-partition-3", "s", SubscriptionType::Shared) },
+        ConsumerOptions {
+            earliest: true,
+            ..consuming("p-partition-3", "s", SubscriptionType::Shared)
+        },
     );
     assert_eq!(world.texts(5), ["0"]);
     world.ask(6, TopicQuestion::Produce(Box::new(producing("p-partition-3"))));

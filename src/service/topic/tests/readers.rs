@@ -40,7 +40,10 @@ fn a_reader_keeps_no_message_and_leaves_nothing_behind() {
     world.pass(60_000);
     assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["messages"], 0);
     world.ask(1, TopicQuestion::Gone);
-    assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["subscriptions"], serde_json::json!({}));
+    assert_eq!(
+        world.inquire(TopicInquiry::Stats(name("x"))).1["subscriptions"],
+        serde_json::json!({})
+    );
 }
 
 #[test]
@@ -50,13 +53,19 @@ fn a_reader_of_a_partitioned_topic_reads_all_partitions() {
     world.produce(1, ProducerOptions { round_robin: true, ..producing("p") });
     for number in 0..6 {
         world
-            .send(1, &TopicMessage { payload: number.to_string().as_bytes(), ..TopicMessage::default() })
+            .send(
+                1,
+                &TopicMessage { payload: number.to_string().as_bytes(), ..TopicMessage::default() },
+            )
             .unwrap();
     }
     world.read(2, reading("p", ReaderStart::Earliest));
     let mut got = world.all(2);
     got.sort_by(|a, b| a.text.cmp(&b.text));
-    assert_eq!(got.iter().map(|got| &*got.text).collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5"]);
+    assert_eq!(
+        got.iter().map(|got| &*got.text).collect::<Vec<_>>(),
+        ["0", "1", "2", "3", "4", "5"]
+    );
     assert_eq!(got.iter().filter(|got| got.id.partition == Some(1)).count(), 2);
 }
 

@@ -10,7 +10,10 @@ fn counts(got: &[Got]) -> Vec<(&str, u32)> {
 #[test]
 fn what_is_sent_back_comes_again_after_its_delay_and_is_counted() {
     let mut world = World::new();
-    world.consume(1, ConsumerOptions { nack_delay_ms: 500, ..consuming("x", "s", SubscriptionType::Shared) });
+    world.consume(
+        1,
+        ConsumerOptions { nack_delay_ms: 500, ..consuming("x", "s", SubscriptionType::Shared) },
+    );
     world.append("x", "0");
     world.ask(1, TopicQuestion::Nack(at(0, 0)));
     world.all(1);
@@ -30,7 +33,11 @@ fn what_is_not_acknowledged_in_time_comes_again_and_frees_its_place_in_the_windo
     let flow = Flow::Push(1);
     world.consume(
         1,
-        ConsumerOptions { ack_timeout_ms: 1000, flow, ..consuming("x", "s", SubscriptionType::Shared) },
+        ConsumerOptions {
+            ack_timeout_ms: 1000,
+            flow,
+            ..consuming("x", "s", SubscriptionType::Shared)
+        },
     );
     world.append("x", "0");
     assert_eq!(counts(&world.all(1)), [("0", 0)]);
@@ -67,10 +74,16 @@ fn consumers_that_share_nothing_have_dead_letters_too_and_go_on_behind_them() {
         }
         assert_eq!(deliveries, 3, "{kind:?}");
         world.append("x", "1");
-        assert_eq!((world.texts(1), world.told("x", "s", "backlog")), (vec!["1".to_owned()], 1.into()));
+        assert_eq!(
+            (world.texts(1), world.told("x", "s", "backlog")),
+            (vec!["1".to_owned()], 1.into())
+        );
         world.read(
             2,
-            ReaderOptions { topic: name("x").dead_letters("s"), ..reading("x", ReaderStart::Earliest) },
+            ReaderOptions {
+                topic: name("x").dead_letters("s"),
+                ..reading("x", ReaderStart::Earliest)
+            },
         );
         assert_eq!(world.texts(2), ["0"]);
     }
@@ -98,8 +111,10 @@ fn what_a_lost_consumer_had_goes_to_others_at_once_in_order_and_uncounted() {
 #[test]
 fn a_message_goes_to_the_dead_letters_after_one_delivery_more_than_redeliveries_are_allowed() {
     let mut world = World::new();
-    world
-        .consume(1, ConsumerOptions { redeliveries_max: 2, ..consuming("x", "s", SubscriptionType::Shared) });
+    world.consume(
+        1,
+        ConsumerOptions { redeliveries_max: 2, ..consuming("x", "s", SubscriptionType::Shared) },
+    );
     world.append("x", "0");
     world.append_message(
         "x",
@@ -154,8 +169,10 @@ fn a_time_out_too_leads_to_the_dead_letters_of_the_consumers_choice() {
 #[test]
 fn what_cannot_go_to_the_dead_letters_comes_again() {
     let mut world = World::with(TopicRules { topics_max: 1, ..TopicRules::default() });
-    world
-        .consume(1, ConsumerOptions { redeliveries_max: 1, ..consuming("x", "s", SubscriptionType::Shared) });
+    world.consume(
+        1,
+        ConsumerOptions { redeliveries_max: 1, ..consuming("x", "s", SubscriptionType::Shared) },
+    );
     world.append("x", "0");
     for count in 0..4 {
         assert_eq!(counts(&world.all(1)), [("0", count)]);
@@ -166,8 +183,10 @@ fn what_cannot_go_to_the_dead_letters_comes_again() {
 #[test]
 fn a_message_that_dies_while_the_disk_fails_comes_again() {
     let mut world = World::new();
-    world
-        .consume(1, ConsumerOptions { redeliveries_max: 1, ..consuming("x", "s", SubscriptionType::Shared) });
+    world.consume(
+        1,
+        ConsumerOptions { redeliveries_max: 1, ..consuming("x", "s", SubscriptionType::Shared) },
+    );
     world.append("x", "0");
     world.ask(1, TopicQuestion::Nack(at(0, 0)));
     world.all(1);

@@ -23,13 +23,21 @@ fn a_pattern_gets_only_topics_that_may_be_consumed() {
     let matching = || {
         let topics = pattern(".*");
         let rights = Some(Box::new(consumer_of("t/n/a-*")));
-        ConsumerOptions { topics, rights, earliest: true, ..consuming("x", "s", SubscriptionType::Shared) }
+        ConsumerOptions {
+            topics,
+            rights,
+            earliest: true,
+            ..consuming("x", "s", SubscriptionType::Shared)
+        }
     };
     world.consume(1, matching());
     world.append("a-2", "later");
     world.append("b-2", "later");
     assert_eq!(world.texts(1), ["before", "later"]);
-    assert!(world.told("b-1", "s", "backlog").is_null(), "no subscription was made where none may be");
+    assert!(
+        world.told("b-1", "s", "backlog").is_null(),
+        "no subscription was made where none may be"
+    );
     // With other rights the pattern goes on with what is left of it.
     assert!(keeps(&mut world, 1, consumer_of("t/n/*-2")));
     world.append("a-1", "lost");
@@ -79,9 +87,14 @@ fn statistics_show_what_may_be_consumed() {
     let mut world = World::new();
     world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     world.consume(2, consuming("y", "s", SubscriptionType::Exclusive));
-    let names = |shown: &Value| -> Vec<String> { shown.as_object().unwrap().keys().cloned().collect() };
+    let names =
+        |shown: &Value| -> Vec<String> { shown.as_object().unwrap().keys().cloned().collect() };
     let shown = world
-        .inquire(TopicInquiry::ProxyStats { rights: consumer_of("t/n/x"), after: "".into(), count: 10 })
+        .inquire(TopicInquiry::ProxyStats {
+            rights: consumer_of("t/n/x"),
+            after: "".into(),
+            count: 10,
+        })
         .1;
     assert_eq!(names(&shown), ["persistent://t/n/x"]);
     assert!(

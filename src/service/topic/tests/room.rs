@@ -33,10 +33,15 @@ fn pass_through(world: &mut World, consumer: u32, bytes: usize) {
 
 #[test]
 fn a_queue_that_is_passed_through_holds_little_more_than_its_retention_however_fast() {
-    for kind in [SubscriptionType::Exclusive, SubscriptionType::Shared, SubscriptionType::KeyShared] {
-        let mut world = World::with(TopicRules { retention_bytes: 8 * MIB as u64, ..TopicRules::default() });
+    for kind in [SubscriptionType::Exclusive, SubscriptionType::Shared, SubscriptionType::KeyShared]
+    {
+        let mut world =
+            World::with(TopicRules { retention_bytes: 8 * MIB as u64, ..TopicRules::default() });
         world.consume(1, consuming("x", "s", kind));
-        world.ask(2, TopicQuestion::Consume(Box::new(consuming("x", "idle", SubscriptionType::Shared))));
+        world.ask(
+            2,
+            TopicQuestion::Consume(Box::new(consuming("x", "idle", SubscriptionType::Shared))),
+        );
         world.ask(2, TopicQuestion::Unsubscribe);
         let mut most = 0;
         for _ in 0..2000 {
@@ -81,7 +86,8 @@ fn a_backlog_gives_its_room_back_while_it_is_worked_off() {
 
 #[test]
 fn looking_for_what_may_go_reads_next_to_nothing() {
-    let mut world = World::with(TopicRules { retention_bytes: 8 * MIB as u64, ..TopicRules::default() });
+    let mut world =
+        World::with(TopicRules { retention_bytes: 8 * MIB as u64, ..TopicRules::default() });
     world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     let before = world.topics.archive().reads;
     for _ in 0..2000 {
@@ -97,7 +103,11 @@ fn looking_for_what_may_go_reads_next_to_nothing() {
         world.append("x", "0");
         world.pass(10_000);
     }
-    assert!(world.topics.archive().reads - before <= reads + 20, "{}", world.topics.archive().reads - before);
+    assert!(
+        world.topics.archive().reads - before <= reads + 20,
+        "{}",
+        world.topics.archive().reads - before
+    );
 }
 
 #[test]
@@ -132,7 +142,10 @@ fn what_is_found_is_right_by_time_and_by_bytes_whatever_is_known() {
             let payload = vec![b'x'; 40_000 + number as usize];
             ids.push((
                 world.now.unix_ms,
-                world.append_message("x", &TopicMessage { payload: &payload, ..TopicMessage::default() }),
+                world.append_message(
+                    "x",
+                    &TopicMessage { payload: &payload, ..TopicMessage::default() },
+                ),
             ));
             world.now.unix_ms += 1000;
             world.now.monotonic_ns += 1_000_000;
@@ -151,7 +164,11 @@ fn what_is_found_is_right_by_time_and_by_bytes_whatever_is_known() {
             };
             assert_eq!(world.inquire(reset).0, 200);
             let peeked = world
-                .inquire(TopicInquiry::Peek { topic: name("x"), subscription: Some("s".into()), count: 1 })
+                .inquire(TopicInquiry::Peek {
+                    topic: name("x"),
+                    subscription: Some("s".into()),
+                    count: 1,
+                })
                 .1;
             assert_eq!(peeked[0]["messageId"], id.text());
         }
@@ -160,7 +177,8 @@ fn what_is_found_is_right_by_time_and_by_bytes_whatever_is_known() {
 
 #[test]
 fn what_is_too_old_is_given_up_in_time_where_very_much_comes_too() {
-    let rules = TopicRules { message_ttl_s: 20, retention_bytes: MIB as u64, ..TopicRules::default() };
+    let rules =
+        TopicRules { message_ttl_s: 20, retention_bytes: MIB as u64, ..TopicRules::default() };
     let mut world = World::with(rules);
     world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     world.consume(2, consuming("x", "slow", SubscriptionType::Exclusive));
@@ -181,11 +199,17 @@ fn so_many_bytes_of_messages_stay_in_memory_and_all_others_are_read_again() {
         let mut world = World::with(TopicRules { cache_bytes, ..TopicRules::default() });
         world.consume(
             1,
-            ConsumerOptions { flow: Flow::Push(1), ..consuming("x", "s", SubscriptionType::Exclusive) },
+            ConsumerOptions {
+                flow: Flow::Push(1),
+                ..consuming("x", "s", SubscriptionType::Exclusive)
+            },
         );
         for _ in 0..100 {
             let payload = vec![b'x'; 1000];
-            world.append_message("x", &TopicMessage { payload: &payload, ..TopicMessage::default() });
+            world.append_message(
+                "x",
+                &TopicMessage { payload: &payload, ..TopicMessage::default() },
+            );
         }
         let before = world.topics.archive().reads;
         for number in 0..100 {

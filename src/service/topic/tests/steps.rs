@@ -8,20 +8,48 @@ pub(super) const SLOTS: u32 = 6;
 /// Something that happens.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Append { topic: usize, key: u8, delay_ms: u64, bytes: usize },
-    Open { slot: u32, topics: usize, kind: usize, window: u32, pulls: bool, timeout_ms: u64, earliest: bool },
+    Append {
+        topic: usize,
+        key: u8,
+        delay_ms: u64,
+        bytes: usize,
+    },
+    Open {
+        slot: u32,
+        topics: usize,
+        kind: usize,
+        window: u32,
+        pulls: bool,
+        timeout_ms: u64,
+        earliest: bool,
+    },
     Close(u32),
-    Ack { slot: u32, nth: usize },
+    Ack {
+        slot: u32,
+        nth: usize,
+    },
     AckUnknown(u32),
-    Nack { slot: u32, nth: usize },
-    Permit { slot: u32, count: u32 },
+    Nack {
+        slot: u32,
+        nth: usize,
+    },
+    Permit {
+        slot: u32,
+        count: u32,
+    },
     Took(u32),
     Unsubscribe(u32),
     Round,
     Pass(u64),
-    Delete { topic: usize, force: bool, in_flight: bool },
+    Delete {
+        topic: usize,
+        force: bool,
+        in_flight: bool,
+    },
     ProducerGone(usize),
-    Crash { after_commit: bool },
+    Crash {
+        after_commit: bool,
+    },
     Restart,
 }
 

@@ -86,9 +86,12 @@ fn a_clock_that_goes_back_brings_nothing_twice_and_holds_nothing_back_for_ever()
 
 #[test]
 fn after_the_clock_went_back_new_messages_do_not_expire_at_once() {
-    let mut world = World::with(TopicRules { message_ttl_s: 60, retention_s: 60, ..TopicRules::default() });
-    world
-        .consume(1, ConsumerOptions { flow: Flow::Pull, ..consuming("x", "s", SubscriptionType::Exclusive) });
+    let mut world =
+        World::with(TopicRules { message_ttl_s: 60, retention_s: 60, ..TopicRules::default() });
+    world.consume(
+        1,
+        ConsumerOptions { flow: Flow::Pull, ..consuming("x", "s", SubscriptionType::Exclusive) },
+    );
     world.now.unix_ms -= 3_600_000;
     world.append("x", "0");
     world.pass(30_000);
@@ -132,8 +135,11 @@ fn messages_that_wait_for_too_long_are_given_up() {
 
 #[test]
 fn what_nobody_needs_is_kept_for_a_time_or_up_to_a_size() {
-    let mut world =
-        World::with(TopicRules { retention_s: 100, retention_bytes: 2000, ..TopicRules::default() });
+    let mut world = World::with(TopicRules {
+        retention_s: 100,
+        retention_bytes: 2000,
+        ..TopicRules::default()
+    });
     let kept = |world: &mut World| world.topics.archive().live[name("x").as_str()].messages.len();
     world.consume(1, consuming("x", "s", SubscriptionType::Exclusive));
     for number in 0..20 {
@@ -229,15 +235,20 @@ fn no_topic_and_no_subscription_keeps_others_waiting() {
     for (id, topic) in [(8, "x"), (9, "y")] {
         world.consume(
             id,
-            ConsumerOptions { flow: Flow::Pull, ..consuming(topic, "slow", SubscriptionType::Exclusive) },
+            ConsumerOptions {
+                flow: Flow::Pull,
+                ..consuming(topic, "slow", SubscriptionType::Exclusive)
+            },
         );
     }
     for (topic, number) in (0..100).flat_map(|number| [("x", number), ("y", number)]) {
         world.append(topic, &format!("{number:01000}"));
     }
     for (id, (topic, sub)) in (1..).zip([("x", "a"), ("x", "b"), ("y", "a"), ("y", "b")]) {
-        let consuming =
-            ConsumerOptions { earliest: true, ..consuming(topic, sub, SubscriptionType::Exclusive) };
+        let consuming = ConsumerOptions {
+            earliest: true,
+            ..consuming(topic, sub, SubscriptionType::Exclusive)
+        };
         world.take(id, TopicQuestion::Consume(Box::new(consuming)));
     }
     world.topics.archive().commit();
@@ -255,7 +266,10 @@ fn a_delayed_message_whose_room_another_owner_has_taken_stays_in_the_index() {
     world.consume(2, ConsumerOptions { flow: Flow::Pull, ..shared() });
     world.ask(2, TopicQuestion::Gone);
     let deliver_ms = Some(world.now.unix_ms + 1000);
-    world.append_message("x", &TopicMessage { deliver_ms, payload: b"1", ..TopicMessage::default() });
+    world.append_message(
+        "x",
+        &TopicMessage { deliver_ms, payload: b"1", ..TopicMessage::default() },
+    );
     world.pass(2000);
     let window = Arc::new(ConsumerWindow::new(Flow::Push(1)));
     let consumer = ConsumerOptions { window: Some(Arc::clone(&window)), ..shared() };

@@ -17,7 +17,8 @@ fn topic(number: usize) -> String {
 fn with_topics(count: usize) -> World {
     let mut world = World::new();
     for number in 0..count {
-        let draft = MessageDraft::new(&TopicMessage { published_ms: START_MS, ..TopicMessage::default() });
+        let draft =
+            MessageDraft::new(&TopicMessage { published_ms: START_MS, ..TopicMessage::default() });
         world.take(999_999, TopicQuestion::Append(name(&topic(number)), draft));
     }
     world.round();
@@ -34,8 +35,10 @@ fn of_pattern(subscription: &str, kind: SubscriptionType) -> TopicQuestion {
 
 /// Somebody's message, and whether its answer leaves without any work being done meanwhile.
 fn is_served(world: &mut World) -> bool {
-    let draft =
-        MessageDraft::new(&TopicMessage { published_ms: world.now.unix_ms, ..TopicMessage::default() });
+    let draft = MessageDraft::new(&TopicMessage {
+        published_ms: world.now.unix_ms,
+        ..TopicMessage::default()
+    });
     world.take(888, TopicQuestion::Append(name("bystander"), draft));
     world.committed(Ok(()));
     world.take_out();
@@ -221,7 +224,10 @@ fn consumers_of_patterns_get_new_topics_in_slices() {
         world.take(id, of_pattern("s", SubscriptionType::Shared));
     }
     world.round();
-    world.take(999_999, TopicQuestion::Append(name("m-new"), MessageDraft::new(&TopicMessage::default())));
+    world.take(
+        999_999,
+        TopicQuestion::Append(name("m-new"), MessageDraft::new(&TopicMessage::default())),
+    );
     assert!(work(&mut world) > 600 / 64);
     let told = world.inquire(TopicInquiry::Stats(name("m-new"))).1;
     assert_eq!(told["subscriptions"]["s"]["consumers"].as_array().unwrap().len(), 600);
@@ -257,7 +263,8 @@ fn too_many_works_at_a_time_are_refused_and_told_to_come_again() {
 #[test]
 fn very_many_names_are_listed_in_slices() {
     let mut world = with_topics(MANY);
-    let list = TopicInquiry::List { prefix: "persistent://t/n/m".into(), after: "".into(), count: 10_000 };
+    let list =
+        TopicInquiry::List { prefix: "persistent://t/n/m".into(), after: "".into(), count: 10_000 };
     world.take(999_998, TopicQuestion::Inquire(Box::new(list)));
     assert!(work(&mut world) > MANY / 300);
     let Some(TopicAnswer::Answer(200, body)) = world.reply(999_998) else { panic!() };
@@ -274,8 +281,11 @@ fn statistics_of_very_many_connections_are_told_in_pages_and_keep_nobody_waiting
     world.round();
     let (mut after, mut names, mut pages) = (String::new(), BTreeSet::new(), 0);
     loop {
-        let inquiry =
-            TopicInquiry::ProxyStats { rights: Rights::ALL, after: after.as_str().into(), count: 1000 };
+        let inquiry = TopicInquiry::ProxyStats {
+            rights: Rights::ALL,
+            after: after.as_str().into(),
+            count: 1000,
+        };
         world.take(999_998, TopicQuestion::Inquire(Box::new(inquiry)));
         assert!(work(&mut world) > 3 * MANY / 300);
         let Some(TopicAnswer::Answer(200, body)) = world.reply(999_998) else { panic!() };
@@ -304,14 +314,23 @@ fn a_page_has_no_more_connections_than_it_may_and_one_topic_says_how_many_are_le
     }
     world.round();
     let page = |world: &mut World, after: &str| {
-        world.inquire(TopicInquiry::ProxyStats { rights: Rights::ALL, after: after.into(), count: 1000 }).1
+        world
+            .inquire(TopicInquiry::ProxyStats {
+                rights: Rights::ALL,
+                after: after.into(),
+                count: 1000,
+            })
+            .1
     };
     let first = page(&mut world, "");
     assert_eq!(first.as_object().unwrap().keys().collect::<Vec<_>>(), ["persistent://t/n/a"]);
     assert_eq!(first["persistent://t/n/a"]["producerStats"].as_array().unwrap().len(), 2);
     let second = page(&mut world, "persistent://t/n/a");
     let told = &second["persistent://t/n/b"];
-    assert_eq!((told["producerStats"].as_array().unwrap().len(), &told["omitted"]), (5000, &10.into()));
+    assert_eq!(
+        (told["producerStats"].as_array().unwrap().len(), &told["omitted"]),
+        (5000, &10.into())
+    );
     assert_eq!(page(&mut world, "persistent://t/n/b"), serde_json::json!({}));
 }
 
@@ -327,7 +346,8 @@ fn what_very_many_topics_have_due_at_a_time_is_done_in_slices() {
         world.topics.archive().calls = 0;
         world.tick();
         assert!(
-            before - world.topics.loaded.topics.len() <= 130 && world.topics.archive().calls <= CALLS_MAX
+            before - world.topics.loaded.topics.len() <= 130
+                && world.topics.archive().calls <= CALLS_MAX
         );
         ticks += 1;
     }
@@ -336,7 +356,8 @@ fn what_very_many_topics_have_due_at_a_time_is_done_in_slices() {
 
 /// A topic with very many subscriptions, and nobody in them.
 fn with_subscriptions(count: usize) -> World {
-    let mut world = World::with(TopicRules { subscription_expiry_s: 1000, ..TopicRules::default() });
+    let mut world =
+        World::with(TopicRules { subscription_expiry_s: 1000, ..TopicRules::default() });
     for number in 0..count {
         let sub = TopicQuestion::Consume(Box::new(consuming(
             "x",
@@ -398,7 +419,11 @@ fn a_topic_with_very_many_subscriptions_is_purged_in_slices_up_to_what_it_had() 
     assert!(work(&mut world) > MANY / 64);
     assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(200, _))));
     for subscription in ["s00000", "s01999"] {
-        assert_eq!(world.told("x", subscription, "backlog"), 1, "{subscription} keeps what came after");
+        assert_eq!(
+            world.told("x", subscription, "backlog"),
+            1,
+            "{subscription} keeps what came after"
+        );
     }
     assert_eq!(world.texts(1), ["later"]);
     assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["messages"], 1);
@@ -411,7 +436,10 @@ fn a_topic_that_is_deleted_while_it_is_purged_is_not_there() {
     world.take(7, TopicQuestion::Inquire(Box::new(purge)));
     world.take(8, TopicQuestion::Inquire(Box::new(TopicInquiry::Stats(name("x")))));
     world.work();
-    world.take(9, TopicQuestion::Inquire(Box::new(TopicInquiry::Delete { topic: name("x"), force: false })));
+    world.take(
+        9,
+        TopicQuestion::Inquire(Box::new(TopicInquiry::Delete { topic: name("x"), force: false })),
+    );
     world.append("x", "new");
     world.round();
     assert!(matches!(world.reply(7), Some(TopicAnswer::Answer(404, _))));
@@ -425,7 +453,8 @@ fn a_topic_with_very_many_connections_and_subscriptions_is_deleted_in_slices_and
     let mut world = with_subscriptions(MANY);
     for id in 1..=1000 {
         world.take(2000 + id, TopicQuestion::Produce(Box::new(producing("x"))));
-        let sub = TopicQuestion::Consume(Box::new(consuming("x", "shared", SubscriptionType::Shared)));
+        let sub =
+            TopicQuestion::Consume(Box::new(consuming("x", "shared", SubscriptionType::Shared)));
         world.take(10_000 + id, sub);
     }
     world.round();
@@ -454,7 +483,8 @@ fn very_many_partitions_are_deleted_in_slices() {
     let rules = TopicRules { partitioned: vec![(name("p"), 1000)], ..TopicRules::default() };
     let mut world = World::with(rules);
     world.produce(1, producing("p"));
-    let delete = |force| TopicQuestion::Inquire(Box::new(TopicInquiry::Delete { topic: name("p"), force }));
+    let delete =
+        |force| TopicQuestion::Inquire(Box::new(TopicInquiry::Delete { topic: name("p"), force }));
     world.take(999_998, delete(false));
     assert!(work(&mut world) >= 1);
     assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(409, _))));
@@ -462,7 +492,11 @@ fn very_many_partitions_are_deleted_in_slices() {
     assert!(work(&mut world) > 2 * 1000 / 64);
     assert!(matches!(world.reply(999_998), Some(TopicAnswer::Answer(200, _))));
     assert_eq!(world.refused(1), Cause::NotFound);
-    assert_eq!((world.topics.loaded.topics.len(), world.topics.census().topics), (1, 1), "the bystander");
+    assert_eq!(
+        (world.topics.loaded.topics.len(), world.topics.census().topics),
+        (1, 1),
+        "the bystander"
+    );
 }
 
 #[test]
@@ -472,7 +506,10 @@ fn very_many_subscriptions_that_nobody_comes_for_go_in_slices() {
     world.now.monotonic_ns += 2_000_000_000_000;
     world.topics.expire_subs(world.topics.catalog.names[name("x").as_str()]);
     assert!(work(&mut world) > MANY / 64);
-    assert_eq!(world.inquire(TopicInquiry::Stats(name("x"))).1["subscriptions"], serde_json::json!({}));
+    assert_eq!(
+        world.inquire(TopicInquiry::Stats(name("x"))).1["subscriptions"],
+        serde_json::json!({})
+    );
     assert_eq!(world.topics.census().expired, MANY as u64);
 }
 
@@ -497,12 +534,16 @@ const UNACKNOWLEDGED: usize = 10_000;
 /// A subscription with very many unacknowledged messages, of a consumer that waits for so long for each.
 fn with_unacknowledged(kind: SubscriptionType) -> World {
     let mut world = World::with(TopicRules { message_ttl_s: 100, ..TopicRules::default() });
-    let consuming =
-        ConsumerOptions { flow: Flow::Push(60_000), ack_timeout_ms: 10_000_000, ..consuming("x", "s", kind) };
+    let consuming = ConsumerOptions {
+        flow: Flow::Push(60_000),
+        ack_timeout_ms: 10_000_000,
+        ..consuming("x", "s", kind)
+    };
     world.consume(1, consuming);
     for number in 0..UNACKNOWLEDGED {
         let key = (number % 100).to_string();
-        let message = TopicMessage { published_ms: START_MS, key: Some(&key), ..TopicMessage::default() };
+        let message =
+            TopicMessage { published_ms: START_MS, key: Some(&key), ..TopicMessage::default() };
         world.take(999_999, TopicQuestion::Append(name("x"), MessageDraft::new(&message)));
         if number % 5000 == 4999 {
             world.take(1, TopicQuestion::Took);
@@ -550,7 +591,11 @@ fn very_many_unacknowledged_messages_are_given_up_at_once_and_their_timers_in_sl
 fn a_timer_that_is_left_of_what_was_given_up_comes_to_nothing() {
     let mut world = with_unacknowledged(SubscriptionType::Shared);
     world.now.monotonic_ns += 5_000_000_000_000;
-    let reset = TopicInquiry::Reset { topic: name("x"), subscription: "s".into(), to: CursorReset::Earliest };
+    let reset = TopicInquiry::Reset {
+        topic: name("x"),
+        subscription: "s".into(),
+        to: CursorReset::Earliest,
+    };
     world.take(999_998, TopicQuestion::Inquire(Box::new(reset)));
     world.committed(Ok(()));
     world.take(1, TopicQuestion::Took);
@@ -564,8 +609,12 @@ fn a_timer_that_is_left_of_what_was_given_up_comes_to_nothing() {
     }
     world.deliver(1024 * 1024);
     world.take_out();
-    assert!(world.all(1).iter().all(|got| got.redeliveries == 0), "they wait for half of their time");
-    let held = world.topics.loaded.subs[0].pending.values().filter(|it| it.redeliveries > 0).count();
+    assert!(
+        world.all(1).iter().all(|got| got.redeliveries == 0),
+        "they wait for half of their time"
+    );
+    let held =
+        world.topics.loaded.subs[0].pending.values().filter(|it| it.redeliveries > 0).count();
     assert_eq!(held, 0);
 }
 
@@ -578,8 +627,10 @@ fn very_many_unacknowledged_messages_of_who_leaves_come_again_and_their_timers_g
     assert!(timers(&world) > UNACKNOWLEDGED - 1000);
     assert!(work(&mut world) > 20);
     assert_eq!(timers(&world), 0);
-    let all =
-        ConsumerOptions { flow: Flow::Push(60_000), ..consuming("x", "s", SubscriptionType::Exclusive) };
+    let all = ConsumerOptions {
+        flow: Flow::Push(60_000),
+        ..consuming("x", "s", SubscriptionType::Exclusive)
+    };
     world.consume(2, all);
     for _ in 0..100 {
         world.ask(2, TopicQuestion::Took);
@@ -615,7 +666,8 @@ fn a_pattern_gets_a_new_topic_from_its_first_message_although_another_consumer_o
     world.opened(1);
     let draft = MessageDraft::new(&TopicMessage { payload: b"first", ..TopicMessage::default() });
     world.take(999_999, TopicQuestion::Append(name("m-new"), draft));
-    let latest = ConsumerOptions { flow: Flow::Pull, ..consuming("m-new", "s", SubscriptionType::Shared) };
+    let latest =
+        ConsumerOptions { flow: Flow::Pull, ..consuming("m-new", "s", SubscriptionType::Shared) };
     world.take(2, TopicQuestion::Consume(Box::new(latest)));
     world.round();
     world.opened(2);

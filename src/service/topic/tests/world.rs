@@ -62,7 +62,11 @@ pub(super) fn name(short: &str) -> TopicName {
     TopicName::read(&format!("persistent://t/n/{short}")).unwrap()
 }
 
-pub(super) fn consuming(topic: &str, subscription: &str, kind: SubscriptionType) -> ConsumerOptions {
+pub(super) fn consuming(
+    topic: &str,
+    subscription: &str,
+    kind: SubscriptionType,
+) -> ConsumerOptions {
     ConsumerOptions {
         topics: WantedTopics::One(name(topic)),
         subscription: subscription.into(),
@@ -89,7 +93,13 @@ pub(super) fn pattern(own: &str) -> WantedTopics {
 }
 
 pub(super) fn reading(topic: &str, start: ReaderStart) -> ReaderOptions {
-    ReaderOptions { topic: name(topic), start, window: 1000, name: "r".into(), remote: "127.0.0.1:6".into() }
+    ReaderOptions {
+        topic: name(topic),
+        start,
+        window: 1000,
+        name: "r".into(),
+        remote: "127.0.0.1:6".into(),
+    }
 }
 
 pub(super) fn producing(topic: &str) -> ProducerOptions {
@@ -187,8 +197,9 @@ impl World {
         for outgoing in std::mem::take(&mut self.out) {
             match outgoing {
                 TopicOutgoing::Reply(connection, TopicAnswer::Probe) => {
-                    self.probed
-                        .extend(Some(connection).filter(|connection| !self.mute.contains(&connection.id)));
+                    self.probed.extend(
+                        Some(connection).filter(|connection| !self.mute.contains(&connection.id)),
+                    );
                 }
                 TopicOutgoing::Reply(connection, reply) => {
                     let event = match &reply {
@@ -209,13 +220,23 @@ impl World {
                 TopicOutgoing::Ask(..) => panic!("there is no other owner"),
                 TopicOutgoing::Deliver(message, recipient) => {
                     let got = Got {
-                        id: MessageId { position: message.position, partition: recipient.partition },
+                        id: MessageId {
+                            position: message.position,
+                            partition: recipient.partition,
+                        },
                         text: String::from_utf8_lossy(message.message().payload).into_owned(),
                         redeliveries: recipient.redeliveries,
                         wants_receipt: recipient.wants_receipt,
                     };
-                    assert!(self.open.contains(&recipient.connection.id), "delivered before it is open");
-                    self.log.push((self.now.monotonic_ns, recipient.connection.id, Event::Got(got.clone())));
+                    assert!(
+                        self.open.contains(&recipient.connection.id),
+                        "delivered before it is open"
+                    );
+                    self.log.push((
+                        self.now.monotonic_ns,
+                        recipient.connection.id,
+                        Event::Got(got.clone()),
+                    ));
                     self.got.entry(recipient.connection.id).or_default().push_back(got);
                     self.messages.entry(recipient.connection.id).or_default().push_back(message);
                 }
@@ -297,17 +318,22 @@ impl World {
 
     /// A feed's message.
     pub(super) fn append(&mut self, topic: &str, text: &str) -> MessageId {
-        self.append_message(topic, &TopicMessage { payload: text.as_bytes(), ..TopicMessage::default() })
+        self.append_message(
+            topic,
+            &TopicMessage { payload: text.as_bytes(), ..TopicMessage::default() },
+        )
     }
 
     pub(super) fn append_keyed(&mut self, topic: &str, key: &str, text: &str) -> MessageId {
-        let message = TopicMessage { payload: text.as_bytes(), key: Some(key), ..TopicMessage::default() };
+        let message =
+            TopicMessage { payload: text.as_bytes(), key: Some(key), ..TopicMessage::default() };
         self.append_message(topic, &message)
     }
 
     /// A message of a feed, published now.
     pub(super) fn append_message(&mut self, topic: &str, message: &TopicMessage<'_>) -> MessageId {
-        let draft = MessageDraft::new(&TopicMessage { published_ms: self.now.unix_ms, ..message.clone() });
+        let draft =
+            MessageDraft::new(&TopicMessage { published_ms: self.now.unix_ms, ..message.clone() });
         self.ask(999_999, TopicQuestion::Append(name(topic), draft));
         match self.reply(999_999) {
             Some(TopicAnswer::Stored { id, .. }) => id,
@@ -316,8 +342,13 @@ impl World {
     }
 
     /// A producer's message, and what comes of it.
-    pub(super) fn send(&mut self, id: u32, message: &TopicMessage<'_>) -> Result<MessageId, String> {
-        let draft = MessageDraft::new(&TopicMessage { published_ms: self.now.unix_ms, ..message.clone() });
+    pub(super) fn send(
+        &mut self,
+        id: u32,
+        message: &TopicMessage<'_>,
+    ) -> Result<MessageId, String> {
+        let draft =
+            MessageDraft::new(&TopicMessage { published_ms: self.now.unix_ms, ..message.clone() });
         self.ask(id, TopicQuestion::Send { draft, context: None });
         match self.reply(id) {
             Some(TopicAnswer::Stored { id, .. }) => Ok(id),
@@ -354,7 +385,13 @@ impl World {
     }
 
     /// What is told of a subscription.
-    pub(super) fn told(&mut self, topic: &str, subscription: &str, what: &str) -> serde_json::Value {
-        self.inquire(TopicInquiry::Stats(name(topic))).1["subscriptions"][subscription][what].clone()
+    pub(super) fn told(
+        &mut self,
+        topic: &str,
+        subscription: &str,
+        what: &str,
+    ) -> serde_json::Value {
+        self.inquire(TopicInquiry::Stats(name(topic))).1["subscriptions"][subscription][what]
+            .clone()
     }
 }
