@@ -81,6 +81,12 @@ impl Origin {
         (Self::Client, "client"),
         (Self::Http, "http"),
     ];
+
+    /// The name that metrics use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
 }
 
 /// What kind of answer a request got.

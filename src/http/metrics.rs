@@ -5,7 +5,7 @@ mod family;
 
 pub use self::facts::{AppFacts, Facts, Process, Room};
 
-use self::family::family;
+use self::family::{Families, MetricValues};
 use super::admin::Asking;
 use super::response::{TEXT, response};
 use super::status::DaemonStatus;
@@ -136,112 +136,76 @@ struct Snapshot {
     hung: u64,
 }
 
-type Labels = Vec<(&'static str, &'static str)>;
-
 impl Snapshot {
     fn sum(&self, number: impl Fn(&Metrics) -> &Counter) -> u64 {
         self.shards.iter().fold(0, |sum, metrics| sum.wrapping_add(number(metrics).get()))
     }
 
-    fn one(&self, number: impl Fn(&Metrics) -> &Counter) -> Vec<(Labels, u64)> {
-        vec![(vec![], self.sum(number))]
+    fn one(&self, number: impl Fn(&Metrics) -> &Counter) -> MetricValues {
+        family::one(self.sum(number))
     }
 
-    fn by_broker(&self, number: impl Fn(&Broker) -> &Counter) -> Vec<(Labels, u64)> {
-        let of = |origin: Origin, value| (vec![("feed", Origin::ALL[origin as usize].1)], value);
+    fn by_broker(&self, number: impl Fn(&Broker) -> &Counter) -> MetricValues {
+        let amqp = self.sum(|metrics| number(&metrics.amqp));
+        let redis = self.sum(|metrics| number(&metrics.redis));
         vec![
-            of(Origin::Amqp, self.sum(|metrics| number(&metrics.amqp))),
-            of(Origin::Redis, self.sum(|metrics| number(&metrics.redis))),
+            labelled("feed", Origin::Amqp.name(), amqp),
+            labelled("feed", Origin::Redis.name(), redis),
         ]
     }
 
-    fn of_redis(&self, number: impl Fn(&Metrics) -> &Counter) -> Vec<(Labels, u64)> {
-        vec![(vec![("feed", Origin::ALL[Origin::Redis as usize].1)], self.sum(number))]
+    fn of_redis(&self, number: impl Fn(&Metrics) -> &Counter) -> MetricValues {
+        vec![labelled("feed", Origin::Redis.name(), self.sum(number))]
     }
 
-    fn by_dialect(&self, numbers: impl Fn(&Metrics) -> &[Counter]) -> Vec<(Labels, u64)> {
-        let value = |kind: Kind| self.sum(|metrics| &numbers(metrics)[kind as usize]);
-        Kind::ALL.iter().map(|&kind| (vec![("dialect", kind.name())], value(kind))).collect()
+    fn by_dialect(&self, numbers: impl Fn(&Metrics) -> &[Counter]) -> MetricValues {
+        Kind::ALL
+            .iter()
+            .map(|kind| labelled("dialect", kind.name(), self.sum(|m| &numbers(m)[*kind as usize])))
+            .collect()
     }
 
-    fn by_reason(&self, numbers: impl Fn(&Metrics) -> &[Counter]) -> Vec<(Labels, u64)> {
-        let value = |reason: Reason| self.sum(|metrics| &numbers(metrics)[reason as usize]);
-        Reason::ALL.iter().map(|&reason| (vec![("reason", reason.name())], value(reason))).collect()
+    fn by_reason(&self, numbers: impl Fn(&Metrics) -> &[Counter]) -> MetricValues {
+        Reason::ALL
+            .iter()
+            .map(|reason| {
+                labelled("reason", reason.name(), self.sum(|m| &numbers(m)[*reason as usize]))
+            })
+            .collect()
     }
 
-    fn gauges(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let gauge = MetricType::Gauge;
-        family(out, gauge, None, "connections", "Open sockets", self.one(|m| &m.connections))?;
-        family(
-            out,
-            gauge,
-            None,
-            "sessions",
-            "WebSocket sessions",
-            self.by_dialect(|m| &m.sessions),
-        )?;
-        family(
-            out,
-            gauge,
-            None,
-            "subscriptions",
-            "Entries of the tries",
-            self.one(|m| &m.subscriptions),
-        )?;
-        family(
-            out,
-            gauge,
-            Some(&Unit::Bytes),
-            "subscription",
-            "Memory of the tries",
-            self.one(|m| &m.subscription_bytes),
-        )?;
-        family(
-            out,
-            gauge,
-            Some(&Unit::Bytes),
-            "outbox",
-            "Bytes waiting for slow sockets",
-            self.one(|m| &m.outbox_bytes),
-        )?;
+    fn by_webhook(&self, numbers: impl Fn(&Metrics) -> &[Counter]) -> MetricValues {
+        WebhookKind::ALL
+            .iter()
+            .map(|(kind, name)| labelled("kind", name, self.sum(|m| &numbers(m)[*kind as usize])))
+            .collect()
+    }
+
+    fn gauges(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
+        out.gauge("connections", "Open sockets", self.sum(|m| &m.connections))?;
+        let sessions = self.by_dialect(|m| &m.sessions);
+        out.family(MetricType::Gauge, None, "sessions", "WebSocket sessions", sessions)?;
+        out.gauge("subscriptions", "Entries of the tries", self.sum(|m| &m.subscriptions))?;
+        out.byte_gauge("subscription", "Memory of the tries", self.sum(|m| &m.subscription_bytes))?;
+        let about = "Bytes waiting for slow sockets";
+        out.byte_gauge("outbox", about, self.sum(|m| &m.outbox_bytes))?;
         let about = "Memory for requests and messages that have come in part";
-        family(out, gauge, Some(&Unit::Bytes), "partial", about, self.one(|m| &m.partial_bytes))?;
-        family(
-            out,
-            gauge,
-            None,
-            "publishers",
-            "Open connections of publishers",
-            self.one(|m| &m.publishers),
-        )?;
+        out.byte_gauge("partial", about, self.sum(|m| &m.partial_bytes))?;
+        out.gauge("publishers", "Open connections of publishers", self.sum(|m| &m.publishers))?;
+
         // Without a broker there is nothing to be connected to, and nothing to be warned of.
-        let configured =
-            self.by_broker(|broker| &broker.configured).into_iter().map(|(_, value)| value > 0);
+        let configured = self.by_broker(|broker| &broker.configured);
         let connected = self.by_broker(|broker| &broker.connected).into_iter().zip(configured);
-        let connected =
-            connected.filter_map(|(value, configured)| configured.then_some(value)).collect();
-        family(
-            out,
-            gauge,
-            None,
-            "feed_connected",
-            "Whether events come from the broker",
-            connected,
-        )?;
-        let about = "Threads that have not turned for seconds";
-        family(out, gauge, None, "hung_threads", about, facts::one(self.hung))?;
-        family(
-            out,
-            gauge,
-            None,
-            "mailbox_depth",
-            "Events waiting for shards",
-            facts::one(self.waiting),
-        )
+        let connected = connected.filter(|(_, (_, configured))| *configured > 0);
+        let connected = connected.map(|(connected, _)| connected).collect();
+        let about = "Whether events come from the broker";
+        out.family(MetricType::Gauge, None, "feed_connected", about, connected)?;
+
+        out.gauge("hung_threads", "Threads that have not turned for seconds", self.hung)?;
+        out.gauge("mailbox_depth", "Events waiting for shards", self.waiting)
     }
 
-    fn counters(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let counter = MetricType::Counter;
+    fn counters(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let mut events = Vec::new();
         for (origin, feed) in Origin::ALL {
             for (outcome, name) in Outcome::ALL {
@@ -249,153 +213,74 @@ impl Snapshot {
                 events.push((vec![("feed", feed), ("outcome", name)], value));
             }
         }
-        family(out, counter, None, "events", "Events taken, by feed and outcome", events)?;
-        family(
-            out,
-            counter,
-            None,
-            "deliveries",
-            "Events handed to sessions",
-            self.by_dialect(|m| &m.deliveries),
-        )?;
-        family(
-            out,
-            counter,
-            None,
-            "acl_denied",
-            "Events that a token kept from a session",
-            self.by_dialect(|m| &m.acl_denied),
-        )?;
-        family(
-            out,
-            counter,
-            None,
-            "messages",
-            "Messages of clients",
-            self.by_dialect(|m| &m.messages),
-        )?;
+        out.counter("events", "Events taken, by feed and outcome", events)?;
+        let deliveries = self.by_dialect(|m| &m.deliveries);
+        out.counter("deliveries", "Events handed to sessions", deliveries)?;
+        let denied = self.by_dialect(|m| &m.acl_denied);
+        out.counter("acl_denied", "Events that a token kept from a session", denied)?;
+        out.counter("messages", "Messages of clients", self.by_dialect(|m| &m.messages))?;
+
         let handshakes = Handshake::ALL.map(|(end, name)| {
-            (vec![("outcome", name)], self.sum(|m| &m.handshakes[end as usize]))
+            labelled("outcome", name, self.sum(|m| &m.handshakes[end as usize]))
         });
-        family(out, counter, None, "handshakes", "Handshakes, by outcome", handshakes.into())?;
+        out.counter("handshakes", "Handshakes, by outcome", handshakes.into())?;
         let ends = self.by_reason(|m| &m.ends);
-        family(out, counter, None, "session_ends", "Sessions that have ended, by reason", ends)?;
+        out.counter("session_ends", "Sessions that have ended, by reason", ends)?;
         let about = "Connections, handshakes and requests that were refused, by reason";
-        family(out, counter, None, "refusals", about, self.by_reason(|m| &m.refusals))?;
-        let bytes = Some(&Unit::Bytes);
-        family(
-            out,
-            counter,
-            bytes,
-            "sent",
-            "Bytes given to sockets, before TLS",
-            self.one(|m| &m.bytes_out),
-        )?;
-        family(
-            out,
-            counter,
-            bytes,
-            "received",
-            "Bytes taken from sockets, after TLS",
-            self.one(|m| &m.bytes_in),
-        )?;
-        family(
-            out,
-            counter,
-            None,
-            "accept_errors",
-            "Accepts that failed for want of descriptors or memory",
-            self.one(|m| &m.accept_errors),
-        )?;
+        out.counter("refusals", about, self.by_reason(|m| &m.refusals))?;
+
+        let about = "Bytes given to sockets, before TLS";
+        out.byte_counter("sent", about, self.sum(|m| &m.bytes_out))?;
+        let about = "Bytes taken from sockets, after TLS";
+        out.byte_counter("received", about, self.sum(|m| &m.bytes_in))?;
+        let about = "Accepts that failed for want of descriptors or memory";
+        out.counter("accept_errors", about, self.one(|m| &m.accept_errors))?;
         let about = "Unfinished requests to the admin listener that were ended for newcomers";
-        family(out, counter, None, "admin_displaced", about, self.one(|m| &m.admin_displaced))?;
-        family(
-            out,
-            counter,
-            None,
-            "feed_replies_dropped",
-            "Replies dropped because their publisher does not read",
-            self.one(|m| &m.replies_dropped),
-        )
+        out.counter("admin_displaced", about, self.one(|m| &m.admin_displaced))?;
+        let about = "Replies dropped because their publisher does not read";
+        out.counter("feed_replies_dropped", about, self.one(|m| &m.replies_dropped))
     }
 
-    fn brokers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let counter = MetricType::Counter;
-        let losses = self.by_broker(|broker| &broker.losses);
-        family(
-            out,
-            counter,
-            None,
-            "feed_losses",
-            "Connections to the broker that were lost",
-            losses,
-        )?;
-        let reconnects = self.by_broker(|broker| &broker.reconnects);
-        family(
-            out,
-            counter,
-            None,
-            "feed_reconnects",
-            "Attempts to connect to the broker again",
-            reconnects,
-        )?;
+    fn brokers(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
+        let about = "Connections to the broker that were lost";
+        out.counter("feed_losses", about, self.by_broker(|broker| &broker.losses))?;
+        let about = "Attempts to connect to the broker again";
+        out.counter("feed_reconnects", about, self.by_broker(|broker| &broker.reconnects))?;
         let about = "Messages of the feed that were meant for others";
-        family(
-            out,
-            counter,
-            None,
-            "feed_messages_ignored",
-            about,
-            self.of_redis(|m| &m.messages_ignored),
-        )?;
+        out.counter("feed_messages_ignored", about, self.of_redis(|m| &m.messages_ignored))?;
         let about = "Messages of the feed that were dropped because the shards had no room";
-        family(
-            out,
-            counter,
-            None,
-            "feed_messages_dropped",
-            about,
-            self.of_redis(|m| &m.messages_dropped),
-        )?;
-        let about = "Messages of clients, for other daemons, by outcome";
-        let outcome = |name, number| (vec![("outcome", name)], number);
-        let sent = outcome("sent", self.sum(|m| &m.relays_sent));
-        let lost = outcome("lost", self.sum(|m| &m.relays_lost));
-        family(out, counter, None, "relays", about, vec![sent, lost])
+        out.counter("feed_messages_dropped", about, self.of_redis(|m| &m.messages_dropped))?;
+        let relays = vec![
+            labelled("outcome", "sent", self.sum(|m| &m.relays_sent)),
+            labelled("outcome", "lost", self.sum(|m| &m.relays_lost)),
+        ];
+        out.counter("relays", "Messages of clients, for other daemons, by outcome", relays)
     }
 
-    fn refusals(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let counter = MetricType::Counter;
+    fn refusals(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let about = "Connections ended because all together had sent too much in part";
-        family(out, counter, None, "partial_evictions", about, self.one(|m| &m.partial_evictions))?;
-        let orphaned = self.one(|m| &m.orphaned_subscriptions);
+        out.counter("partial_evictions", about, self.one(|m| &m.partial_evictions))?;
         let about = "Events that met a subscription without a session, which is a fault of fanfare";
-        family(out, counter, None, "orphaned_subscriptions", about, orphaned)?;
+        out.counter("orphaned_subscriptions", about, self.one(|m| &m.orphaned_subscriptions))?;
+
         let echo = ("dialect", Kind::Echo.name());
         let of = |tally: Tally| self.sum(|m| &m.tallies[tally as usize]);
         let about = "Messages of an unknown kind, which were ignored";
-        family(
-            out,
-            counter,
-            None,
-            "messages_ignored",
-            about,
-            vec![(vec![echo], of(Tally::Ignored))],
-        )?;
-        let types = [
+        out.counter("messages_ignored", about, vec![(vec![echo], of(Tally::Ignored))])?;
+        let errors = [
             ("AuthError", Tally::Unauthorized),
             ("InvalidChannel", Tally::BadName),
             ("LimitReached", Tally::OverLimit),
         ];
-        let errors = types.map(|(name, tally)| (vec![echo, ("type", name)], of(tally)));
+        let errors = errors.map(|(name, tally)| (vec![echo, ("type", name)], of(tally)));
         let about = "Subscriptions that were refused, by the type that the client was told";
-        family(out, counter, None, "subscription_errors", about, errors.into())?;
+        out.counter("subscription_errors", about, errors.into())?;
         let refused = vec![(vec![echo], of(Tally::ClientEvent))];
         let about = "Events of clients for other clients that were refused";
-        family(out, counter, None, "client_events_refused", about, refused)
+        out.counter("client_events_refused", about, refused)
     }
 
-    fn requests(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+    fn requests(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let mut requests = Vec::new();
         for kind in Kind::ALL {
             for (class, name) in StatusClass::ALL {
@@ -403,81 +288,32 @@ impl Snapshot {
                 requests.push((vec![("dialect", kind.name()), ("status", name)], value));
             }
         }
-        family(
-            out,
-            MetricType::Counter,
-            None,
-            "requests",
-            "HTTP requests that dialects answered",
-            requests,
-        )
+        out.counter("requests", "HTTP requests that dialects answered", requests)
     }
 
-    fn verifiers(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
+    fn verifiers(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let outcomes = CheckOutcome::ALL.map(|(outcome, name)| {
-            (vec![("outcome", name)], self.sum(|m| &m.verification.checks[outcome as usize]))
+            labelled("outcome", name, self.sum(|m| &m.verification.checks[outcome as usize]))
         });
         let about = "Questions of sessions for remote verifiers, by outcome";
-        family(out, counter, None, "token_checks", about, outcomes.into())?;
-        let about = "Requests to remote verifiers";
-        family(
-            out,
-            counter,
-            None,
-            "token_check_requests",
-            about,
-            self.one(|m| &m.verification.requests),
-        )?;
+        out.counter("token_checks", about, outcomes.into())?;
+        let requests = self.one(|m| &m.verification.requests);
+        out.counter("token_check_requests", "Requests to remote verifiers", requests)?;
         let about = "Requests to remote verifiers without an answer that can be understood";
-        family(
-            out,
-            counter,
-            None,
-            "token_check_failures",
-            about,
-            self.one(|m| &m.verification.failures),
-        )?;
+        out.counter("token_check_failures", about, self.one(|m| &m.verification.failures))?;
+        let in_flight = self.sum(|m| &m.verification.requests_in_flight);
         let about = "Requests to remote verifiers under way";
-        family(
-            out,
-            gauge,
-            None,
-            "token_check_requests_in_flight",
-            about,
-            self.one(|m| &m.verification.requests_in_flight),
-        )?;
+        out.gauge("token_check_requests_in_flight", about, in_flight)?;
         let about = "Sessions that wait for a remote verifier or live on its grant";
-        family(
-            out,
-            gauge,
-            None,
-            "token_check_sessions",
-            about,
-            self.one(|m| &m.verification.sessions),
-        )?;
+        out.gauge("token_check_sessions", about, self.sum(|m| &m.verification.sessions))?;
         let about = "Tokens that remote verifiers are asked about from time to time";
-        family(
-            out,
-            gauge,
-            None,
-            "tokens_watched",
-            about,
-            self.one(|m| &m.verification.tokens_watched),
-        )?;
+        out.gauge("tokens_watched", about, self.sum(|m| &m.verification.tokens_watched))?;
         let about = "Sessions whose grant a remote verifier has taken back";
-        family(
-            out,
-            counter,
-            None,
-            "token_revocations",
-            about,
-            self.one(|m| &m.verification.revocations),
-        )
+        out.counter("token_revocations", about, self.one(|m| &m.verification.revocations))
     }
 
     /// Not by app or webhook: there may be very many.
-    fn webhooks(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+    fn webhooks(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let mut webhooks = Vec::new();
         for (kind, name) in WebhookKind::ALL {
             for (delivery, outcome) in WebhookOutcome::ALL {
@@ -485,98 +321,76 @@ impl Snapshot {
                 webhooks.push((vec![("kind", name), ("outcome", outcome)], value));
             }
         }
-        let by_kind = |numbers: &dyn Fn(&Metrics) -> &[Counter]| {
-            let value = |kind: WebhookKind| self.sum(|metrics| &numbers(metrics)[kind as usize]);
-            WebhookKind::ALL.map(|(kind, name)| (vec![("kind", name)], value(kind))).to_vec()
-        };
-        let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
-        family(
-            out,
-            counter,
-            None,
-            "webhooks",
-            "WaitingWebhooks to other services, by kind and outcome",
-            webhooks,
-        )?;
-        let about = "Requests with webhooks that were made again";
-        family(out, counter, None, "webhook_retries", about, by_kind(&|m| &m.webhooks.retries))?;
-        let about = "WaitingWebhooks that wait or are under way";
-        family(out, gauge, None, "webhooks_waiting", about, by_kind(&|m| &m.webhooks.waiting))
+        out.counter("webhooks", "Webhooks to other services, by kind and outcome", webhooks)?;
+        let retries = self.by_webhook(|m| &m.webhooks.retries);
+        out.counter("webhook_retries", "Requests with webhooks that were made again", retries)?;
+        let waiting = self.by_webhook(|m| &m.webhooks.waiting);
+        let about = "Webhooks that wait or are under way";
+        out.family(MetricType::Gauge, None, "webhooks_waiting", about, waiting)
     }
 
     /// Nothing without a store.
-    fn store(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+    fn store(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         if self.sum(|m| &m.store.configured) == 0 {
             return Ok(());
         }
-        let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
-        let about = "Whether the store of the durable topics cannot be written";
+
         // What one of several writers cannot store is enough.
         let is_failing = u64::from(self.sum(|m| &m.store.failing) > 0);
-        family(out, gauge, None, "store_failing", about, vec![(Labels::new(), is_failing)])?;
+        let about = "Whether the store of the durable topics cannot be written";
+        out.gauge("store_failing", about, is_failing)?;
         self.topics(out)?;
         let about = "Messages that were appended to durable topics";
-        family(out, counter, None, "store_messages", about, self.one(|m| &m.store.messages))?;
-        let bytes = Some(&Unit::Bytes);
-        family(
-            out,
-            counter,
-            bytes,
-            "store_appended",
-            "Bytes of them",
-            self.one(|m| &m.store.bytes),
-        )?;
+        out.counter("store_messages", about, self.one(|m| &m.store.messages))?;
+        out.byte_counter("store_appended", "Bytes of them", self.sum(|m| &m.store.bytes))?;
         let about = "Bytes written for them and for everything else that the store keeps";
-        family(out, counter, bytes, "store_written", about, self.one(|m| &m.store.written))?;
+        out.byte_counter("store_written", about, self.sum(|m| &m.store.written))?;
         let about = "Bytes of messages copied so that old segments could go";
-        family(out, counter, bytes, "store_compacted", about, self.one(|m| &m.store.compacted))?;
+        out.byte_counter("store_compacted", about, self.sum(|m| &m.store.compacted))?;
         let about = "Places of the store that are damaged, where messages are left out";
-        family(out, counter, None, "store_damages", about, self.one(|m| &m.store.damaged))?;
+        out.counter("store_damages", about, self.one(|m| &m.store.damaged))?;
+
         let about = "From the end of a group of messages to its being safe";
         let counts = |m: &Metrics, index: usize| m.store.commits[index].get();
         self.histogram(out, ("store_commit", about), counts, self.sum(|m| &m.store.commits_sum_ns))
     }
 
-    fn topics(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
-        let of = |name, value, number: &dyn Fn(&Metrics) -> &Counter| {
-            (vec![(name, value)], self.sum(number))
-        };
+    fn topics(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let topics = vec![
-            of("state", "stored", &|m| &m.store.topics),
-            of("state", "loaded", &|m| &m.store.topics_loaded),
+            labelled("state", "stored", self.sum(|m| &m.store.topics)),
+            labelled("state", "loaded", self.sum(|m| &m.store.topics_loaded)),
         ];
-        family(out, gauge, None, "topics", "Durable topics, and those of them in memory", topics)?;
+        let about = "Durable topics, and those of them in memory";
+        out.family(MetricType::Gauge, None, "topics", about, topics)?;
         let clients = vec![
-            of("role", "producer", &|m| &m.store.producers),
-            of("role", "consumer", &|m| &m.store.consumers),
+            labelled("role", "producer", self.sum(|m| &m.store.producers)),
+            labelled("role", "consumer", self.sum(|m| &m.store.consumers)),
         ];
-        family(out, gauge, None, "topic_clients", "Who takes part in durable topics", clients)?;
+        let about = "Who takes part in durable topics";
+        out.family(MetricType::Gauge, None, "topic_clients", about, clients)?;
         let expired = vec![
-            of("what", "topic", &|m| &m.store.idle),
-            of("what", "subscription", &|m| &m.store.expired),
+            labelled("what", "topic", self.sum(|m| &m.store.idle)),
+            labelled("what", "subscription", self.sum(|m| &m.store.expired)),
         ];
-        let about = "Topics and subscriptions that went by themselves because nobody used them";
-        family(out, counter, None, "topic_expiries", about, expired)?;
+        let about = "Topics and subscriptions that went by themselves because they were not used";
+        out.counter("topic_expiries", about, expired)?;
         let messages = vec![
-            of("outcome", "refused", &|m| &m.store.refused),
-            of("outcome", "acknowledged", &|m| &m.store.acknowledged),
-            of("outcome", "redelivered", &|m| &m.store.redelivered),
-            of("outcome", "dead_letter", &|m| &m.store.dead),
+            labelled("outcome", "refused", self.sum(|m| &m.store.refused)),
+            labelled("outcome", "acknowledged", self.sum(|m| &m.store.acknowledged)),
+            labelled("outcome", "redelivered", self.sum(|m| &m.store.redelivered)),
+            labelled("outcome", "dead_letter", self.sum(|m| &m.store.dead)),
         ];
-        let about = "What has become of messages of durable topics";
-        family(out, counter, None, "topic_messages", about, messages)
+        out.counter("topic_messages", "What has become of messages of durable topics", messages)
     }
 
-    fn log(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let lines =
-            LogLine::ALL.iter().map(|line| (vec![("line", line.name())], line.count())).collect();
+    fn log(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
+        let lines = LogLine::ALL.iter().map(|line| labelled("line", line.name(), line.count()));
         let about =
             "Occurrences of what is logged at a limited rate, whether a line was written or not";
-        family(out, MetricType::Counter, None, "log_events", about, lines)
+        out.counter("log_events", about, lines.collect())
     }
 
-    fn latency(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+    fn latency(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let about = "From taking an event to the end of a shard's last write of it";
         let counts = |m: &Metrics, index: usize| m.latency[index].get();
         self.histogram(out, ("publish_to_write", about), counts, self.sum(|m| &m.latency_sum_ns))
@@ -584,36 +398,45 @@ impl Snapshot {
 
     fn histogram(
         &self,
-        out: &mut DescriptorEncoder<'_>,
+        out: &mut Families<'_, '_>,
         (name, about): (&str, &str),
         counts: impl Fn(&Metrics, usize) -> u64,
         sum_ns: u64,
     ) -> Result<(), Error> {
-        let bounds =
-            LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
-        let all = |index| {
+        let bounds = LATENCY_BOUNDS_US.iter().map(|bound| *bound as f64 / 1e6);
+        let counts = (0..=LATENCY_BOUNDS_US.len()).map(|index| {
             self.shards.iter().fold(0u64, |sum, metrics| sum.wrapping_add(counts(metrics, index)))
-        };
-        let counts = (0..=LATENCY_BOUNDS_US.len()).map(all);
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+        });
+        let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(counts).collect();
         let count = buckets.iter().map(|bucket| bucket.1).sum();
-        out.encode_descriptor(name, about, Some(&Unit::Seconds), MetricType::Histogram)?
+        out.0
+            .encode_descriptor(name, about, Some(&Unit::Seconds), MetricType::Histogram)?
             .encode_histogram::<NoLabelSet>(sum_ns as f64 / 1e9, count, &buckets, None)
     }
 }
 
+/// A value with one label.
+fn labelled(
+    label: &'static str,
+    name: &'static str,
+    value: u64,
+) -> (Vec<(&'static str, &'static str)>, u64) {
+    (vec![(label, name)], value)
+}
+
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        self.gauges(&mut encoder)?;
-        self.counters(&mut encoder)?;
-        self.brokers(&mut encoder)?;
-        self.refusals(&mut encoder)?;
-        self.requests(&mut encoder)?;
-        self.verifiers(&mut encoder)?;
-        self.webhooks(&mut encoder)?;
-        self.store(&mut encoder)?;
-        self.log(&mut encoder)?;
-        self.latency(&mut encoder)
+        let out = &mut Families(&mut encoder);
+        self.gauges(out)?;
+        self.counters(out)?;
+        self.brokers(out)?;
+        self.refusals(out)?;
+        self.requests(out)?;
+        self.verifiers(out)?;
+        self.webhooks(out)?;
+        self.store(out)?;
+        self.log(out)?;
+        self.latency(out)
     }
 }
 

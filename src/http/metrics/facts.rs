@@ -1,10 +1,10 @@
 //! What the metrics tell beside the counters: the build, the process, the limits, the last reload, certificates, the
 //! store and its room, and the largest of what has names: backlogs of subscriptions, topics, apps.
 
-use super::family::family;
+use super::family::{Families, MetricValues, one};
 use crate::service::topic::{Holding, TopicBacklog};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 use serde_json::{Value, json};
@@ -79,31 +79,27 @@ impl Room {
         })
     }
 
-    fn tell(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let (gauge, bytes) = (MetricType::Gauge, Some(&Unit::Bytes));
-        let about = "Bytes of the files of the store";
-        family(out, gauge, bytes, "store_size", about, one(self.size_bytes))?;
+    fn tell(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
+        out.byte_gauge("store_size", "Bytes of the files of the store", self.size_bytes)?;
         let about = "Bytes of them that are needed, about";
-        family(out, gauge, bytes, "store_needed", about, one(self.needed_bytes))?;
+        out.byte_gauge("store_needed", about, self.needed_bytes)?;
         let about = "Bytes that are free on the store's file system";
-        family(out, gauge, bytes, "store_free", about, one(self.free_bytes))?;
+        out.byte_gauge("store_free", about, self.free_bytes)?;
         let about = "Bytes that the store's file system has";
-        family(out, gauge, bytes, "store_volume", about, one(self.volume_bytes))?;
-        family(out, gauge, None, "store_segments", "Segments of the logs", one(self.segments))?;
-        let about = "Messages that wait for their time";
-        family(out, gauge, None, "store_delayed_messages", about, one(self.delayed))?;
-        let held: Vec<_> =
-            self.holdings.iter().map(|it| (vec![("topic", it.topic.clone())], it.bytes)).collect();
-        if held.is_empty() {
-            return Ok(());
-        }
+        out.byte_gauge("store_volume", about, self.volume_bytes)?;
+        out.gauge("store_segments", "Segments of the logs", self.segments)?;
+        out.gauge("store_delayed_messages", "Messages that wait for their time", self.delayed)?;
+
+        let held = self.holdings.iter().map(|it| (vec![("topic", it.topic.clone())], it.bytes));
         let about =
             "Bytes that the messages of a topic take in the store, for the topics that hold most";
-        family(out, gauge, bytes, "topic_held", about, held)?;
-        let date = |it: &Holding| Some((vec![("topic", it.topic.clone())], it.oldest_ms? / 1000));
+        out.family(MetricType::Gauge, Some(&Unit::Bytes), "topic_held", about, held.collect())?;
+        let oldest = self
+            .holdings
+            .iter()
+            .filter_map(|it| Some((vec![("topic", it.topic.clone())], it.oldest_ms? / 1000)));
         let about = "When the oldest message of such a topic was published";
-        let oldest = self.holdings.iter().filter_map(date).collect();
-        family(out, gauge, Some(&Unit::Seconds), "topic_oldest_message_timestamp", about, oldest)
+        dates(out, "topic_oldest_message_timestamp", about, oldest.collect())
     }
 }
 
@@ -137,94 +133,74 @@ pub struct Process {
     pub start_s: f64,
 }
 
-/// One value without labels.
-pub(super) fn one(value: u64) -> Vec<(Vec<(&'static str, &'static str)>, u64)> {
-    vec![(vec![], value)]
+/// Points of unix time in seconds.
+fn dates<V: EncodeLabelValue>(
+    out: &mut Families<'_, '_>,
+    name: &str,
+    about: &str,
+    values: MetricValues<V>,
+) -> Result<(), Error> {
+    out.family(MetricType::Gauge, Some(&Unit::Seconds), name, about, values)
 }
 
 impl Facts {
-    fn limits(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let gauge = MetricType::Gauge;
-        let about = "Connections that may be open";
-        family(out, gauge, None, "connections_max", about, one(self.connections_max))?;
-        let about = "Entries that the tries may have";
-        family(out, gauge, None, "subscriptions_max", about, one(self.subscriptions_max))?;
-        let about = "Bytes that may wait for one socket";
-        family(out, gauge, Some(&Unit::Bytes), "outbox_max", about, one(self.outbox_bytes_max))?;
+    fn limits(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
+        out.gauge("connections_max", "Connections that may be open", self.connections_max)?;
+        out.gauge("subscriptions_max", "Entries that the tries may have", self.subscriptions_max)?;
+        out.byte_gauge("outbox_max", "Bytes that may wait for one socket", self.outbox_bytes_max)?;
         let about = "Bytes that what clients have sent in part may take";
-        family(out, gauge, Some(&Unit::Bytes), "partial_max", about, one(self.partial_bytes_max))?;
+        out.byte_gauge("partial_max", about, self.partial_bytes_max)?;
         if let Some(most) = self.connections_per_address_max {
             let about = "Connections that an address may have";
-            family(out, gauge, None, "connections_per_address_max", about, one(most))?;
+            out.gauge("connections_per_address_max", about, most)?;
         }
-        let Some(topics_max) = self.topics_max else { return Ok(()) };
-        family(out, gauge, None, "topics_max", "Durable topics that may be", one(topics_max))
+        if let Some(most) = self.topics_max {
+            out.gauge("topics_max", "Durable topics that may be", most)?;
+        }
+        Ok(())
     }
 
-    fn configuration(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let gauge = MetricType::Gauge;
+    fn configuration(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let about = "Whether the configuration was taken when it was last read";
-        family(
-            out,
-            gauge,
-            None,
-            "config_last_reload_successful",
-            about,
-            one(self.is_configured.into()),
-        )?;
-        let (seconds, about) = (Some(&Unit::Seconds), "When a configuration was last taken");
-        let name = "config_last_reload_success_timestamp";
-        family(out, gauge, seconds, name, about, one(self.configured_s))?;
-        let label = |(listener, end): &(String, u64)| (vec![("listener", listener.clone())], *end);
-        let ends: Vec<_> = self.certificates.iter().map(label).collect();
-        if ends.is_empty() {
-            return Ok(());
-        }
+        out.gauge("config_last_reload_successful", about, self.is_configured.into())?;
+        let last = one(self.configured_s);
+        let about = "When a configuration was last taken";
+        dates(out, "config_last_reload_success_timestamp", about, last)?;
+        let ends = self.certificates.iter();
+        let ends = ends.map(|(listener, end)| (vec![("listener", listener.clone())], *end));
         let about = "When the certificate of a listener ends";
-        family(out, gauge, seconds, "certificate_expiry_timestamp", about, ends)
+        dates(out, "certificate_expiry_timestamp", about, ends.collect())
     }
 
-    fn store(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+    fn store(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let Some(room) = &self.room else { return Ok(()) };
         room.tell(out)?;
-        let label = |backlog: &TopicBacklog| {
-            let TopicBacklog { topic, subscription, messages } = backlog;
-            (vec![("topic", topic.clone()), ("subscription", subscription.clone())], *messages)
-        };
-        let backlogs: Vec<_> = self.backlogs.iter().map(label).collect();
-        if backlogs.is_empty() {
-            return Ok(());
-        }
+        let backlogs =
+            self.backlogs.iter().map(|TopicBacklog { topic, subscription, messages }| {
+                (vec![("topic", topic.clone()), ("subscription", subscription.clone())], *messages)
+            });
         let about = "Messages that wait in a subscription, for those where most do";
-        family(out, MetricType::Gauge, None, "subscription_backlog", about, backlogs)
+        out.family(MetricType::Gauge, None, "subscription_backlog", about, backlogs.collect())
     }
 
-    fn apps(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        if self.apps.is_empty() {
-            return Ok(());
-        }
+    fn apps(&self, out: &mut Families<'_, '_>) -> Result<(), Error> {
         let values = |value: fn(&AppFacts) -> u64| {
             self.apps.iter().map(|app| (vec![("app", Arc::clone(&app.id))], value(app))).collect()
         };
+        let connections = values(|app| app.connections);
         let about = "Connections of an app of echo";
-        family(
-            out,
-            MetricType::Gauge,
-            None,
-            "app_connections",
-            about,
-            values(|app| app.connections),
-        )?;
+        out.family(MetricType::Gauge, None, "app_connections", about, connections)?;
+        let events = values(|app| app.events);
         let about = "Events that were taken for an app of echo";
-        family(out, MetricType::Counter, None, "app_events", about, values(|app| app.events))
+        out.family(MetricType::Counter, None, "app_events", about, events)
     }
 }
 
 impl Collector for Facts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let out = &mut encoder;
+        let out = &mut Families(&mut encoder);
         let version = vec![(vec![("version", env!("CARGO_PKG_VERSION"))], 1)];
-        family(out, MetricType::Gauge, None, "build_info", "The version that runs", version)?;
+        out.family(MetricType::Gauge, None, "build_info", "The version that runs", version)?;
         self.limits(out)?;
         self.configuration(out)?;
         self.store(out)?;
@@ -234,34 +210,25 @@ impl Collector for Facts {
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let out = &mut encoder;
-        let (gauge, bytes, seconds) = (MetricType::Gauge, Some(&Unit::Bytes), Some(&Unit::Seconds));
+        let seconds = Some(&Unit::Seconds);
         let about = "Processor time, of the user and of the system";
-        out.encode_descriptor("process_cpu", about, seconds, MetricType::Counter)?
+        encoder
+            .encode_descriptor("process_cpu", about, seconds, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&self.cpu_s, None)?;
-        family(
-            out,
-            gauge,
-            None,
-            "process_open_fds",
-            "Descriptors that are open",
-            one(self.open_fds),
-        )?;
-        family(
-            out,
-            gauge,
-            None,
-            "process_max_fds",
-            "Descriptors that may be open",
-            one(self.max_fds),
-        )?;
-        let about = "Memory that is held";
-        family(out, gauge, bytes, "process_resident_memory", about, one(self.resident_bytes))?;
+        let out = &mut Families(&mut encoder);
+        out.gauge("process_open_fds", "Descriptors that are open", self.open_fds)?;
+        out.gauge("process_max_fds", "Descriptors that may be open", self.max_fds)?;
+        out.byte_gauge("process_resident_memory", "Memory that is held", self.resident_bytes)?;
         let about = "Memory that could be touched";
-        family(out, gauge, bytes, "process_virtual_memory", about, one(self.virtual_bytes))?;
-        family(out, gauge, None, "process_threads", "Threads of the process", one(self.threads))?;
-        let about = "When the process started";
-        out.encode_descriptor("process_start_time", about, seconds, gauge)?
+        out.byte_gauge("process_virtual_memory", about, self.virtual_bytes)?;
+        out.gauge("process_threads", "Threads of the process", self.threads)?;
+        encoder
+            .encode_descriptor(
+                "process_start_time",
+                "When the process started",
+                seconds,
+                MetricType::Gauge,
+            )?
             .encode_gauge(&self.start_s)
     }
 }
