@@ -205,26 +205,7 @@ pub(super) fn describe(plan: &Plan) -> String {
         let topics = if admin.token.is_some() { " /topics" } else { "" };
         lines += &format!("admin  {}: /healthz /readyz /metrics{topics}\n", admin.address);
     }
-    match &plan.feed.path {
-        Some(path) => lines += &format!("feed   {} with mode {}\n", path.display(), plan.feed.mode),
-        None if plan.bus.is_none() && plan.redis.is_none() => {
-            lines += "feed   none (feed.unix.path, feed.amqp.url, feed.redis.url)\n";
-        }
-        None => {}
-    }
-    if let Some(Bus { broker, settings, .. }) = &plan.bus {
-        let kind = settings.exchange_type.name();
-        lines += &format!("feed   {broker} exchange {} ({kind})\n", settings.exchange);
-    }
-    if let Some(Redis { server, topics, .. }) = &plan.redis {
-        let pattern = topics.echo.as_ref().map(|source| source.pattern());
-        let channels: Vec<String> = topics.channels().into_iter().chain(pattern).collect();
-        lines += &format!("feed   {server} channels {}\n", channels.join(", "));
-        if topics.relay && speaks(plan, Kind::Channel) {
-            let channel = topics.relays();
-            lines += &format!("relay  channel: what clients say, on {server} channel {channel}\n");
-        }
-    }
+    describe_feeds(plan, &mut lines);
     if let Some(callback) =
         plan.settings.channel.callback.as_ref().filter(|_| speaks(plan, Kind::Channel))
         && let Ok(endpoint) = callback.url.endpoint()
@@ -254,6 +235,32 @@ pub(super) fn describe(plan: &Plan) -> String {
         lines += &format!("tokens {}: {} asks {}\n", kind.name(), remote.protocol(), remote.host());
     }
     lines
+}
+
+/// Where events come from, and where they are relayed to, a line each.
+fn describe_feeds(plan: &Plan, lines: &mut String) {
+    match &plan.feed.path {
+        Some(path) => {
+            *lines += &format!("feed   {} with mode {}\n", path.display(), plan.feed.mode);
+        }
+        None if plan.bus.is_none() && plan.redis.is_none() => {
+            *lines += "feed   none (feed.unix.path, feed.amqp.url, feed.redis.url)\n";
+        }
+        None => {}
+    }
+    if let Some(Bus { broker, settings, .. }) = &plan.bus {
+        let kind = settings.exchange_type.name();
+        *lines += &format!("feed   {broker} exchange {} ({kind})\n", settings.exchange);
+    }
+    if let Some(Redis { server, topics, .. }) = &plan.redis {
+        let pattern = topics.echo.as_ref().map(|source| source.pattern());
+        let channels: Vec<String> = topics.channels().into_iter().chain(pattern).collect();
+        *lines += &format!("feed   {server} channels {}\n", channels.join(", "));
+        if topics.relay && speaks(plan, Kind::Channel) {
+            let channel = topics.relays();
+            *lines += &format!("relay  channel: what clients say, on {server} channel {channel}\n");
+        }
+    }
 }
 
 /// Whether any listener speaks a dialect with durable topics.

@@ -8,20 +8,16 @@
 //! Deliberately not here: whether an address or its JSON is good. The daemon alone decides that.
 
 mod progress;
+mod reaching;
 
 use self::progress::PublishProgress;
+use self::reaching::connect;
 use std::{
     collections::VecDeque,
-    fs::{self, File},
+    fs::File,
     io::{self, ErrorKind, IsTerminal, Read, Write},
-    os::{
-        fd::AsFd,
-        unix::{
-            fs::{FileTypeExt, MetadataExt},
-            net::UnixStream,
-        },
-    },
-    path::{Path, PathBuf},
+    os::{fd::AsFd, unix::net::UnixStream},
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -30,7 +26,7 @@ use argh::FromArgs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Deserialize;
 
-use super::error::{CliStatus, printable};
+use super::error::printable;
 use super::{CliError, locate::Located, output::note};
 use crate::feed::unix::TOO_MANY_PUBLISHERS;
 
@@ -499,69 +495,6 @@ fn not_a_feed() -> CliError {
     CliError::new(
         "what answered is not fanfare's unix feed; check --socket against [feed.unix] path",
     )
-}
-
-fn connect(path: &Path) -> Result<UnixStream, CliError> {
-    let socket = UnixStream::connect(path).map_err(|error| unreachable(path, &error))?;
-    let prepared = socket.set_nonblocking(true);
-    prepared.map_err(|error| CliError::new(format!("cannot prepare the socket: {error}")))?;
-    Ok(socket)
-}
-
-/// Why the socket at `path` cannot be reached, and what to do about it.
-fn unreachable(path: &Path, error: &io::Error) -> CliError {
-    let shown = path.display();
-    let metadata = fs::metadata(path);
-    let is_socket = metadata.as_ref().is_ok_and(|metadata| metadata.file_type().is_socket());
-    let status = match error.kind() {
-        // Whatever else is there will not come to be a socket.
-        _ if metadata.is_ok() && !is_socket => CliStatus::Failure,
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock => {
-            CliStatus::TryAgain
-        }
-        _ => CliStatus::Failure,
-    };
-    let message = match error.kind() {
-        ErrorKind::NotFound => format!(
-            "there is no socket {shown}: is the daemon running? start it with `fanfare serve`, or give --socket"
-        ),
-        _ if metadata.is_ok() && !is_socket => {
-            format!("{shown} is not a socket; give the one of [feed.unix] with --socket")
-        }
-        ErrorKind::PermissionDenied => match metadata {
-            Ok(metadata) => format!(
-                "user {} may not write to {shown}: its mode is {:04o}, its owner {}, its group {}; \
-                 join that group, or change mode or group in [feed.unix]",
-                rustix::process::geteuid().as_raw(),
-                metadata.mode() & 0o7777,
-                name_of(metadata.uid(), "/etc/passwd"),
-                name_of(metadata.gid(), "/etc/group"),
-            ),
-            Err(_) => format!(
-                "user {} may not enter a directory above {shown}; check each with `namei -l {shown}`",
-                rustix::process::geteuid().as_raw()
-            ),
-        },
-        ErrorKind::ConnectionRefused => format!(
-            "nobody listens on {shown}: a daemon that died left it behind; start it again (`fanfare serve`)"
-        ),
-        ErrorKind::InvalidInput => {
-            format!("{shown} cannot be a socket's path: it may have 107 bytes at most")
-        }
-        _ => format!("cannot connect to {shown}: {error}"),
-    };
-    CliError::new(message).with(status)
-}
-
-/// The name of user or group `id` in a file of lines `name:x:id:…`, with its number.
-fn name_of(id: u32, database: &str) -> String {
-    let text = fs::read_to_string(database).unwrap_or_default();
-    let of_line = |line: &str| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(id)).then(|| format!("{name} ({id})"))
-    };
-    text.lines().find_map(of_line).unwrap_or_else(|| id.to_string())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod command;
 mod text;
 
 use self::command::{EventCommand, EventRule, Spelling};
+use self::text::ErrorReason;
 use crate::dialect::early::Early;
 use crate::dialect::grants::{cells, may, of_list};
 use crate::dialect::personium::{
@@ -216,13 +217,7 @@ impl PersoniumEvent {
         let cell = &self.cell_and_host[..usize::from(self.cell_bytes)];
         let Some(live) = &mut self.live else {
             if !matches!(command, EventCommand::BadToken | EventCommand::Unreadable) {
-                text::error(
-                    spelling,
-                    Some("AccessToken"),
-                    text::ErrorReason::Unauthorized,
-                    now,
-                    out,
-                );
+                text::error(spelling, Some("AccessToken"), ErrorReason::Unauthorized, now, out);
             }
             return;
         };
@@ -240,13 +235,8 @@ impl PersoniumEvent {
             }
             EventCommand::Unsubscribe(rule) => {
                 let Some(index) = live.rules.iter().position(|other| *other == rule) else {
-                    return text::error(
-                        spelling,
-                        Some("Unsubscribe"),
-                        text::ErrorReason::NotFound,
-                        now,
-                        out,
-                    );
+                    let name = Some("Unsubscribe");
+                    return text::error(spelling, name, ErrorReason::NotFound, now, out);
                 };
                 live.rules.remove(index);
                 if !live.rules.iter().any(|other| other.selects_the_same(&rule)) {
@@ -267,17 +257,15 @@ impl PersoniumEvent {
                 }
             }
             EventCommand::Subscribe(_) => {
-                text::error(spelling, Some("Subscribe"), text::ErrorReason::Format, now, out)
+                text::error(spelling, Some("Subscribe"), ErrorReason::Format, now, out)
             }
             EventCommand::Malformed(name) => {
-                text::error(spelling, name, text::ErrorReason::Format, now, out)
+                text::error(spelling, name, ErrorReason::Format, now, out)
             }
             EventCommand::Token(_) | EventCommand::BadToken => {
-                text::error(spelling, Some("AccessToken"), text::ErrorReason::Format, now, out);
+                text::error(spelling, Some("AccessToken"), ErrorReason::Format, now, out);
             }
-            EventCommand::Unreadable => {
-                text::error(spelling, None, text::ErrorReason::Format, now, out)
-            }
+            EventCommand::Unreadable => text::error(spelling, None, ErrorReason::Format, now, out),
         }
     }
 

@@ -201,11 +201,8 @@ impl Sockets {
         ready.clear();
         let probed = std::mem::take(&mut self.probed);
         let immediately = rustix::time::Timespec { tv_sec: 0, tv_nsec: 0 };
-        let count = epoll::wait(
-            &self.epoll,
-            rustix::buffer::spare_capacity(&mut ready),
-            Some(&immediately),
-        );
+        let room = rustix::buffer::spare_capacity(&mut ready);
+        let count = epoll::wait(&self.epoll, room, Some(&immediately));
         let mut handshakes = 0;
         let mut woken = false;
         if has_room {
@@ -225,9 +222,7 @@ impl Sockets {
                 unserved = Some(token);
             }
             if token < LISTENERS && flags.contains(EventFlags::OUT) {
-                self.interest(token as Id, EventFlags::empty());
-                self.flush(token as Id);
-                shard.writable(token as Id);
+                self.go_on_writing(token as Id, shard);
             }
             if token < LISTENERS && flags != EventFlags::OUT && !self.hears(token as Id) {
                 // Whoever is gone for good wants no answer.
@@ -269,6 +264,12 @@ impl Sockets {
             || !self.probed.is_empty();
         self.unserved = unserved;
         (more && (has_room || !shard.holds_back()), woken)
+    }
+
+    fn go_on_writing(&mut self, id: Id, shard: &mut Shard) {
+        self.interest(id, EventFlags::empty());
+        self.flush(id);
+        shard.writable(id);
     }
 
     fn hears(&self, id: Id) -> bool {

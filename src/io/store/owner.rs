@@ -90,6 +90,12 @@ impl Drop for Over {
     }
 }
 
+/// Takes the rules that a reload brings; the cache is shared by all owners.
+fn configure(topics: &mut TopicOwner<Disk>, rules: TopicRules) {
+    let cache_bytes = topics.archive().settings.cache_share();
+    topics.configure(TopicRules { cache_bytes, ..rules });
+}
+
 /// Rounds until the daemon is over.
 fn run(hub: &Hub, index: usize, mut topics: TopicOwner<Disk>, syncer: &mpsc::Sender<Unsynced>) {
     let (mut waiting, mut surveyor) = (Waiting::default(), Surveyor::new());
@@ -109,8 +115,7 @@ fn run(hub: &Hub, index: usize, mut topics: TopicOwner<Disk>, syncer: &mpsc::Sen
             topics.recovered(now);
         }
         if let Some(rules) = taken.rules {
-            let cache_bytes = topics.archive().settings.cache_share();
-            topics.configure(TopicRules { cache_bytes, ..rules });
+            configure(&mut topics, rules);
         }
         requests.extend(taken.requests);
         let count =

@@ -168,6 +168,21 @@ pub(super) fn put(
     taken
 }
 
+fn put_u32s(numbers: &[u32], out: &mut Vec<u8>) {
+    numbers.iter().for_each(|number| put_u32(*number, out));
+}
+
+fn put_run(run: &IndexRun, out: &mut Vec<u8>) {
+    put_u64(run.first.number(), out);
+    put_u32s(&[run.segment, run.entry, run.count, run.bytes], out);
+}
+
+fn put_delay((deliver_ms, position, at): &(u64, Position, Address), out: &mut Vec<u8>) {
+    put_u64(*deliver_ms, out);
+    put_u64(position.number(), out);
+    put_u32s(&[at.segment, at.offset, at.length], out);
+}
+
 impl<'a> Record<'a> {
     /// Appends the body.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
@@ -189,10 +204,10 @@ impl<'a> Record<'a> {
             Self::Topic { topic, name, state } => put_named(TOPIC, *topic, name, state, out),
             Self::NoTopic { topic } => put_kind(NO_TOPIC, *topic, out),
             Self::Subscription { topic, name, state } => {
-                put_named(SUBSCRIPTION, *topic, name, state, out)
+                put_named(SUBSCRIPTION, *topic, name, state, out);
             }
             Self::NoSubscription { topic, name } => {
-                put_named(NO_SUBSCRIPTION, *topic, name, &[], out)
+                put_named(NO_SUBSCRIPTION, *topic, name, &[], out);
             }
             Self::Sequence { topic, name, last } => {
                 put_named(SEQUENCE, *topic, name, &last.to_le_bytes(), out);
@@ -209,35 +224,24 @@ impl<'a> Record<'a> {
             }
             Self::Runs { topic, runs } => {
                 put_kind(RUNS, *topic, out);
-                for run in runs {
-                    put_u64(run.first.number(), out);
-                    [run.segment, run.entry, run.count, run.bytes]
-                        .into_iter()
-                        .for_each(|n| put_u32(n, out));
-                }
+                runs.iter().for_each(|run| put_run(run, out));
             }
             Self::Delays { topic, is_first, delays } => {
                 put_kind(DELAYS, *topic, out);
                 out.push(u8::from(*is_first));
-                for (deliver_ms, position, at) in delays {
-                    put_u64(*deliver_ms, out);
-                    put_u64(position.number(), out);
-                    [at.segment, at.offset, at.length].into_iter().for_each(|n| put_u32(n, out));
-                }
+                delays.iter().for_each(|delay| put_delay(delay, out));
             }
             Self::Start { ledger, from, ends_at } => {
                 put_kind(START, *ledger, out);
-                put_u32(*from, out);
-                put_u32(*ends_at, out);
+                put_u32s(&[*from, *ends_at], out);
             }
             Self::Dropped { segment } => put_kind(DROPPED, *segment, out),
             Self::Sealed => out.push(SEALED),
             Self::Counts { next, segments } => {
                 put_kind(COUNTS, *next, out);
-                segments
-                    .iter()
-                    .flat_map(|(number, length)| [*number, *length])
-                    .for_each(|n| put_u32(n, out));
+                for (number, length) in segments {
+                    put_u32s(&[*number, *length], out);
+                }
             }
             Self::Padding(bytes) => {
                 out.push(PADDING);

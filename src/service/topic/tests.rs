@@ -1,5 +1,6 @@
 //! The owner of the topics, promise by promise, and against a naive model.
 
+mod company;
 mod consumers;
 mod creation;
 mod deletion;
@@ -14,11 +15,13 @@ mod owners;
 mod plain;
 mod probes;
 mod producers;
+mod promises;
 mod readers;
 mod redelivery;
 mod rights;
 mod room;
 mod steps;
 mod time;
+mod unacknowledged;
 mod work;
 mod world;

@@ -2,6 +2,7 @@
 //!
 //! There are 256 cases; `PROPTEST_CASES=10000` runs so many.
 
+use super::promises::{Sent, Slot, Sub};
 use super::steps::{SLOTS, Step, step};
 use super::world::*;
 use crate::service::topic::*;
@@ -16,54 +17,6 @@ const KINDS: [SubscriptionType; 4] = [Exclusive, Shared, Failover, KeyShared];
 const REDELIVERIES_MAX: u32 = 2;
 /// Who asks.
 const ASKER: u32 = 999_998;
-
-/// A message, as its sender knows it.
-#[derive(Clone, Debug)]
-struct Sent {
-    topic: usize,
-    key: u8,
-    deliver_ms: u64,
-    is_delayed: bool,
-}
-
-/// A subscription of a topic.
-#[derive(Debug, Default)]
-struct Sub {
-    /// Messages that it must get.
-    owed: BTreeSet<String>,
-    /// Messages that it must not get again, with the time of the acknowledgement.
-    acked: BTreeMap<String, u64>,
-    /// Messages that may or may not come: acknowledged shortly before a crash.
-    limbo: BTreeSet<String>,
-    /// Messages that went to the dead letters.
-    dead: BTreeSet<String>,
-    /// First deliveries since the start: the last position of each key, and of all.
-    last: BTreeMap<Option<u8>, Position>,
-    seen: BTreeSet<String>,
-    counts: BTreeMap<String, u32>,
-    /// Who has got messages of a key since its consumers changed last, where keys choose.
-    homes: BTreeMap<u8, u32>,
-    /// Since when it has had no consumer (monotonic, ns).
-    unused_ns: Option<u64>,
-}
-
-/// A consumer.
-#[derive(Debug)]
-struct Slot {
-    kind: SubscriptionType,
-    topics: Vec<usize>,
-    window: u32,
-    pulls: bool,
-    timeout_ns: u64,
-    is_open: bool,
-    outstanding: u32,
-    permits: u32,
-    /// What it has: text, topic, id, and when it came.
-    held: Vec<(String, usize, MessageId, u64)>,
-    awaits: bool,
-    unsubscribed: bool,
-    is_pattern: bool,
-}
 
 struct Model {
     world: World,
