@@ -28,8 +28,9 @@ pub(crate) struct Frozen {
 impl Frozen {
     /// Stops the thread with this name; nothing, and a note, where tracing is not allowed.
     pub(crate) fn thread(daemon: &Daemon, name: &str) -> Option<Self> {
-        let number =
-            daemon.thread(name).unwrap_or_else(|| panic!("no {name} among {:?}", daemon.threads()));
+        // A thread names itself when it first runs, which may be after the daemon listens.
+        eventually(&format!("a thread is named {name}"), || daemon.thread(name).is_some());
+        let number = daemon.thread(name).unwrap();
         let ptrace = if cfg!(target_arch = "aarch64") { "117" } else { "101" };
         let mut command = Command::new("perl");
         command.args(["-e", FREEZE, ptrace, &number.to_string()]);
