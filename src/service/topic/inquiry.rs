@@ -1,6 +1,6 @@
 //! What can be asked about topics, and done to them from outside.
 
-use super::{ArchiveError, MessageId, Rights, TopicName, TopicRefusal};
+use super::{ArchiveError, MessageId, OwnerIndex, Rights, TopicName, TopicRefusal};
 use serde::{Deserialize, Serialize};
 
 /// Names in one list.
@@ -133,6 +133,12 @@ impl TopicInquiry {
             | Self::Forget { topic, .. } => Some(topic),
             Self::ProxyStats { .. } | Self::ProxyMetrics(_) | Self::List { .. } => None,
         }
+    }
+
+    /// Which of so many owners answers, where it is one.
+    #[must_use]
+    pub fn owner(&self, of: usize) -> usize {
+        self.topic().map_or(0, |topic| OwnerIndex::of_topic(topic, of))
     }
 }
 

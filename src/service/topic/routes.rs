@@ -32,15 +32,28 @@ const SEVERAL: u8 = u8::MAX;
 /// See the module. With one owner it holds nothing.
 #[derive(Debug)]
 pub struct Routes {
-    of: usize,
     /// The owner of each connection, or [`SEVERAL`], by the number of its connection: a byte each. What is left of one that has
     /// gone is overwritten by the first request of the next.
     owners: Vec<u8>,
     spans: HashMap<u32, RouteSpan, ahash::RandomState>,
     /// Questions of connections to all owners.
     gathered: HashMap<ConnectionRef, Gathered, ahash::RandomState>,
-    /// Questions for each owner.
-    asked: Box<[Vec<(ConnectionRef, TopicQuestion)>]>,
+    asked: OwnerQuestions,
+}
+
+/// Questions for each owner, in order.
+#[derive(Debug)]
+struct OwnerQuestions(Box<[Vec<(ConnectionRef, TopicQuestion)>]>);
+
+impl OwnerQuestions {
+    /// How many owners there are.
+    fn of(&self) -> usize {
+        self.0.len()
+    }
+
+    fn put(&mut self, owner: impl Into<usize>, from: ConnectionRef, question: TopicQuestion) {
+        self.0[owner.into()].push((from, question));
+    }
 }
 
 /// A consumer that has several owners.
@@ -71,7 +84,6 @@ enum RouteStage {
 #[derive(Debug)]
 struct Gathered {
     merge: Merge,
-    left: usize,
     answers: Vec<(u16, Box<[u8]>)>,
 }
 
@@ -79,65 +91,61 @@ impl Routes {
     /// Those of a shard that has heard nothing yet, with so many owners.
     #[must_use]
     pub fn new(of: usize) -> Self {
-        let of = OwnerIndex::all(of).count();
         Self {
-            of,
             owners: Vec::new(),
             spans: HashMap::default(),
             gathered: HashMap::default(),
-            asked: (0..of).map(|_| Vec::new()).collect(),
+            asked: OwnerQuestions(OwnerIndex::all(of).map(|_| Vec::new()).collect()),
         }
     }
 
     /// Whether something is to be asked.
     #[must_use]
     pub fn has_asked(&self) -> bool {
-        self.asked.iter().any(|asked| !asked.is_empty())
+        self.asked.0.iter().any(|asked| !asked.is_empty())
     }
 
     /// The questions for each owner since the last call, in order.
     pub fn take_asked(&mut self) -> impl Iterator<Item = Vec<(ConnectionRef, TopicQuestion)>> {
-        self.asked.iter_mut().map(std::mem::take)
+        self.asked.0.iter_mut().map(std::mem::take)
     }
 
     /// A connection asks something.
     pub fn ask(&mut self, connection: ConnectionRef, request: TopicQuestion) {
+        let of = self.asked.of();
         match request {
-            _ if self.of == 1 => self.asked[0].push((connection, request)),
+            _ if of == 1 => self.asked.put(0usize, connection, request),
             TopicQuestion::Produce(ref producing) => {
-                self.begin(connection, OwnerIndex::of_topic(&producing.topic, self.of), request);
+                self.begin(connection, OwnerIndex::of_topic(&producing.topic, of), request);
             }
             TopicQuestion::Read(ref reading) => {
-                self.begin(connection, OwnerIndex::of_topic(&reading.topic, self.of), request)
+                self.begin(connection, OwnerIndex::of_topic(&reading.topic, of), request);
             }
             TopicQuestion::Consume(consuming) => self.consume(connection, consuming),
             TopicQuestion::Append(ref name, _) => {
-                self.asked[OwnerIndex::of_topic(name, self.of)].push((connection, request));
+                self.asked.put(OwnerIndex::of_topic(name, of), connection, request);
             }
             TopicQuestion::Inquire(inquiry) => self.inquire(connection, *inquiry),
             request => match self.owners.get(connection.id as usize).copied() {
                 Some(SEVERAL) => self.ask_several(connection, request),
-                owner => self.asked[usize::from(owner.unwrap_or(0))].push((connection, request)),
+                owner => self.asked.put(owner.unwrap_or(0), connection, request),
             },
         }
     }
 
     /// What an owner says to a connection. Returns what that is to be told, if anything.
     pub fn told(&mut self, connection: ConnectionRef, reply: TopicAnswer) -> Option<TopicAnswer> {
-        match reply {
-            TopicAnswer::Answer(status, body) => self.gather(connection, status, body),
-            reply => {
-                let span =
-                    self.spans.get_mut(&connection.id).filter(|span| span.connection == connection);
-                let Some(span) = span else { return Some(reply) };
-                let (told, is_over) = span.told(reply, &mut self.asked, self.of);
-                if is_over {
-                    self.spans.remove(&connection.id);
-                    self.set_owner(connection, 0);
-                }
-                told
-            }
+        if let TopicAnswer::Answer(status, body) = reply {
+            return self.gather(connection, status, body);
         }
+        // Another connection may have the number meanwhile: what this one is told is not for that one's consumer.
+        let span = self.spans.get_mut(&connection.id).filter(|span| span.connection == connection);
+        let Some(span) = span else { return Some(reply) };
+        let (told, is_over) = span.told(reply, &mut self.asked);
+        if is_over {
+            self.end(connection);
+        }
+        told
     }
 
     fn set_owner(&mut self, connection: ConnectionRef, owner: u8) {
@@ -151,11 +159,17 @@ impl Routes {
     /// The first request of a connection that has one owner.
     fn begin(&mut self, connection: ConnectionRef, owner: usize, request: TopicQuestion) {
         self.set_owner(connection, owner as u8);
-        self.asked[owner].push((connection, request));
+        self.asked.put(owner, connection, request);
+    }
+
+    /// A consumer of several owners is over.
+    fn end(&mut self, connection: ConnectionRef) {
+        self.spans.remove(&connection.id);
+        self.set_owner(connection, 0);
     }
 
     fn consume(&mut self, connection: ConnectionRef, mut consuming: Box<ConsumerOptions>) {
-        let owners = owners_of(&consuming.topics, self.of);
+        let owners = owners_of(&consuming.topics, self.asked.of());
         if let [owner] = owners[..] {
             return self.begin(connection, usize::from(owner), TopicQuestion::Consume(consuming));
         }
@@ -164,36 +178,31 @@ impl Routes {
         let (stage, wanted) = (RouteStage::Checking(0), Some(consuming));
         let mut span =
             RouteSpan { connection, window, owners, stage, wanted, rights: None, asks: (0, 0) };
-        span.check(0, &mut self.asked, self.of);
+        span.check(0, &mut self.asked);
         self.spans.insert(connection.id, span);
         self.set_owner(connection, SEVERAL);
     }
 
     fn ask_several(&mut self, connection: ConnectionRef, request: TopicQuestion) {
-        let Some(span) =
-            self.spans.get_mut(&connection.id).filter(|span| span.connection == connection)
-        else {
-            return;
-        };
+        let span = self.spans.get_mut(&connection.id).filter(|span| span.connection == connection);
+        let Some(span) = span else { return };
         let is_last = matches!(request, TopicQuestion::Gone);
-        span.ask(request, &mut self.asked, self.of);
+        span.ask(request, &mut self.asked);
         if is_last {
-            self.spans.remove(&connection.id);
-            self.set_owner(connection, 0);
+            self.end(connection);
         }
     }
 
     fn inquire(&mut self, connection: ConnectionRef, inquiry: TopicInquiry) {
         let Some(merge) = Merge::of(&inquiry) else {
-            let owner = inquiry.topic().map_or(0, |topic| OwnerIndex::of_topic(topic, self.of));
-            return self.asked[owner].push((connection, TopicQuestion::Inquire(Box::new(inquiry))));
+            let owner = inquiry.owner(self.asked.of());
+            let question = TopicQuestion::Inquire(Box::new(inquiry));
+            return self.asked.put(owner, connection, question);
         };
-        self.gathered.insert(
-            connection,
-            Gathered { merge, left: self.of, answers: Vec::with_capacity(self.of) },
-        );
-        for asked in &mut self.asked {
-            asked.push((connection, TopicQuestion::Inquire(Box::new(inquiry.clone()))));
+        self.gathered.insert(connection, Gathered { merge, answers: Vec::new() });
+        for owner in 0..self.asked.of() {
+            let question = TopicQuestion::Inquire(Box::new(inquiry.clone()));
+            self.asked.put(owner, connection, question);
         }
     }
 
@@ -208,43 +217,40 @@ impl Routes {
             return Some(TopicAnswer::Answer(status, body));
         };
         gathered.answers.push((status, body));
-        gathered.left -= 1;
-        if gathered.left > 0 {
+        if gathered.answers.len() < self.asked.of() {
             return None;
         }
-        let gathered = self.gathered.remove(&connection)?;
-        let (status, body) = gathered.merge.all(gathered.answers);
+
+        let Gathered { merge, answers } = self.gathered.remove(&connection)?;
+        let (status, body) = merge.all(answers);
         Some(TopicAnswer::Answer(status, body))
     }
 }
 
 impl RouteSpan {
     /// Its connection asks something.
-    fn ask(
-        &mut self,
-        request: TopicQuestion,
-        asked: &mut [Vec<(ConnectionRef, TopicQuestion)>],
-        of: usize,
-    ) {
+    fn ask(&mut self, request: TopicQuestion, asked: &mut OwnerQuestions) {
         match request {
             TopicQuestion::Ack(id) | TopicQuestion::Nack(id) => {
-                asked[self.owner_of(id, of)].push((self.connection, request))
+                asked.put(self.owner_of(id, asked.of()), self.connection, request);
             }
             TopicQuestion::Permit(count) => self.turn(self.window.permit(count), asked),
             TopicQuestion::Took => self.turn(self.window.took(), asked),
             TopicQuestion::AskEnd => {
                 self.asks.0 = self.asks.0.saturating_add(1);
+                // One round at a time, so that the answers come in the order of the questions.
                 if self.asks.0 == 1 {
                     self.ask_end(0, asked);
                 }
             }
+            // Owners that have not heard of the consumer yet would take no notice.
             TopicQuestion::Renew(rights) if self.stage != RouteStage::Open => {
-                self.rights = Some(rights)
+                self.rights = Some(rights);
             }
             TopicQuestion::Renew(rights) => self.renew(&rights, asked),
             TopicQuestion::Unsubscribe => self.each(|| TopicQuestion::Unsubscribe, asked),
             TopicQuestion::Probed { is_closing } => {
-                self.each(|| TopicQuestion::Probed { is_closing }, asked)
+                self.each(|| TopicQuestion::Probed { is_closing }, asked);
             }
             TopicQuestion::Gone => self.each(|| TopicQuestion::Gone, asked),
             // The others are no connection's.
@@ -256,41 +262,39 @@ impl RouteSpan {
     fn told(
         &mut self,
         reply: TopicAnswer,
-        asked: &mut [Vec<(ConnectionRef, TopicQuestion)>],
-        of: usize,
+        asked: &mut OwnerQuestions,
     ) -> (Option<TopicAnswer>, bool) {
-        let is_last = |at: usize| at + 1 == self.owners.len();
-        match (reply, self.stage) {
-            (TopicAnswer::Ready, RouteStage::Checking(at)) if !is_last(at) => {
-                self.check(at + 1, asked, of)
+        let last = self.owners.len() - 1;
+        match (&reply, self.stage) {
+            (TopicAnswer::Ready, RouteStage::Checking(at)) if at < last => {
+                self.check(at + 1, asked);
             }
             (TopicAnswer::Ready, RouteStage::Checking(_)) => self.join(0, asked),
-            (TopicAnswer::Opened, RouteStage::Joining(at)) if !is_last(at) => {
-                self.join(at + 1, asked)
-            }
+            (TopicAnswer::Opened, RouteStage::Joining(at)) if at < last => self.join(at + 1, asked),
             (TopicAnswer::Opened, RouteStage::Joining(_)) => {
                 self.stage = RouteStage::Open;
                 if let Some(rights) = self.rights.take() {
                     self.renew(&rights, asked);
                 }
                 self.turn(self.window.open(), asked);
-                return (Some(TopicAnswer::Opened), false);
+                return (Some(reply), false);
             }
-            (TopicAnswer::EndOfTopic(true), _) if !is_last(self.asks.1) => {
-                self.ask_end(self.asks.1 + 1, asked)
+            (TopicAnswer::EndOfTopic(true), _) if self.asks.1 < last => {
+                self.ask_end(self.asks.1 + 1, asked);
             }
-            (TopicAnswer::EndOfTopic(has_ended), _) => {
+            (TopicAnswer::EndOfTopic(_), _) => {
                 self.asks.0 = self.asks.0.saturating_sub(1);
                 if self.asks.0 > 0 {
                     self.ask_end(0, asked);
                 }
-                return (Some(TopicAnswer::EndOfTopic(has_ended)), false);
+                return (Some(reply), false);
             }
-            (TopicAnswer::Refused(refusal), _) => {
+            // It is at none from now on, so that it leaves nothing behind at those that have admitted it.
+            (TopicAnswer::Refused(_), _) => {
                 self.each(|| TopicQuestion::Gone, asked);
-                return (Some(TopicAnswer::Refused(refusal)), true);
+                return (Some(reply), true);
             }
-            (reply, _) => return (Some(reply), false),
+            _ => return (Some(reply), false),
         }
         (None, false)
     }
@@ -303,48 +307,44 @@ impl RouteSpan {
     }
 
     /// Has an owner look whether something is in its way.
-    fn check(&mut self, at: usize, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>], of: usize) {
+    fn check(&mut self, at: usize, asked: &mut OwnerQuestions) {
         self.stage = RouteStage::Checking(at);
         let owner = usize::from(self.owners[at]);
         let Some(wanted) = &self.wanted else { return };
         let mut part = wanted.clone();
         if let WantedTopics::Several(topics) = &mut part.topics {
-            topics.retain(|topic| OwnerIndex::of_topic(topic, of) == owner);
+            topics.retain(|topic| OwnerIndex::of_topic(topic, asked.of()) == owner);
         }
-        asked[owner].push((self.connection, TopicQuestion::Consume(part)));
+        asked.put(owner, self.connection, TopicQuestion::Consume(part));
         if at + 1 == self.owners.len() {
             self.wanted = None;
         }
     }
 
-    fn join(&mut self, at: usize, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>]) {
+    fn join(&mut self, at: usize, asked: &mut OwnerQuestions) {
         self.stage = RouteStage::Joining(at);
-        asked[usize::from(self.owners[at])].push((self.connection, TopicQuestion::Join));
+        asked.put(self.owners[at], self.connection, TopicQuestion::Join);
     }
 
-    fn ask_end(&mut self, at: usize, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>]) {
+    fn ask_end(&mut self, at: usize, asked: &mut OwnerQuestions) {
         self.asks.1 = at;
-        asked[usize::from(self.owners[at])].push((self.connection, TopicQuestion::AskEnd));
+        asked.put(self.owners[at], self.connection, TopicQuestion::AskEnd);
     }
 
-    fn renew(&self, rights: &Rights, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>]) {
+    fn renew(&self, rights: &Rights, asked: &mut OwnerQuestions) {
         self.each(|| TopicQuestion::Renew(Box::new(rights.clone())), asked);
     }
 
     /// Tells an owner that it is its turn.
-    fn turn(&self, owner: Option<usize>, asked: &mut [Vec<(ConnectionRef, TopicQuestion)>]) {
+    fn turn(&self, owner: Option<usize>, asked: &mut OwnerQuestions) {
         if let Some(owner) = owner {
-            asked[owner].push((self.connection, TopicQuestion::Turn));
+            asked.put(owner, self.connection, TopicQuestion::Turn);
         }
     }
 
-    fn each(
-        &self,
-        request: impl Fn() -> TopicQuestion,
-        asked: &mut [Vec<(ConnectionRef, TopicQuestion)>],
-    ) {
+    fn each(&self, request: impl Fn() -> TopicQuestion, asked: &mut OwnerQuestions) {
         for owner in &self.owners {
-            asked[usize::from(*owner)].push((self.connection, request()));
+            asked.put(*owner, self.connection, request());
         }
     }
 }
