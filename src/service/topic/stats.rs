@@ -51,7 +51,7 @@ pub(super) struct Counters {
 }
 
 /// A namespace.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct CountedNamespace {
     name: Box<str>,
     now: NamespaceCounts,
@@ -83,48 +83,40 @@ impl Counters {
         }
         let number = self.spaces.len();
         self.names.insert(name.into(), number);
-        self.spaces.push(CountedNamespace {
-            name: name.into(),
-            now: NamespaceCounts::default(),
-            before: NamespaceCounts::default(),
-        });
+        self.spaces.push(CountedNamespace { name: name.into(), ..CountedNamespace::default() });
         number
     }
 
-    fn at(&mut self, namespace: usize, count: impl FnOnce(&mut NamespaceCounts)) {
-        if let Some(space) = self.spaces.get_mut(namespace) {
-            count(&mut space.now);
-        }
+    fn at(&mut self, namespace: usize) -> &mut NamespaceCounts {
+        &mut self.spaces[namespace].now
     }
 
     pub(super) fn published(&mut self, namespace: usize, bytes: usize) {
-        self.at(namespace, |counts| {
-            counts.published += 1;
-            counts.published_bytes += bytes as u64;
-        });
+        let counts = self.at(namespace);
+        counts.published += 1;
+        counts.published_bytes += bytes as u64;
     }
 
     /// A message was committed so many microseconds after it came.
     pub(super) fn stored(&mut self, namespace: usize, lasted_us: u64) {
         let class = LATENCIES_US.partition_point(|end_us| *end_us < lasted_us);
-        self.at(namespace, |counts| counts.latencies[class] += 1);
+        self.at(namespace).latencies[class] += 1;
     }
 
     pub(super) fn failed(&mut self, namespace: usize) {
         self.total.refused += 1;
-        self.at(namespace, |counts| counts.failed += 1);
+        self.at(namespace).failed += 1;
     }
 
     pub(super) fn delivered(&mut self, namespace: usize, bytes: usize) {
-        self.at(namespace, |counts| {
-            counts.delivered += 1;
-            counts.delivered_bytes += bytes as u64;
-        });
+        let counts = self.at(namespace);
+        counts.delivered += 1;
+        counts.delivered_bytes += bytes as u64;
     }
 
     pub(super) fn acknowledged(&mut self, namespace: usize) {
         self.total.acknowledged += 1;
-        self.at(namespace, |counts| counts.acknowledged += 1);
+        self.at(namespace).acknowledged += 1;
     }
 
     /// Begins a new period if this one has lasted for long enough.
