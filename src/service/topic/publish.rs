@@ -1,7 +1,7 @@
 //! How messages get into topics.
 
 use super::commits::PendingAnswer;
-use super::handles::{ProducerId, TopicId};
+use super::handles::{Label, ProducerId, TopicId};
 use super::maintenance::TEND_BYTES;
 use super::owner::TopicOwner;
 use super::peers::ConnectionRole;
@@ -21,14 +21,6 @@ const SEQUENCES_MAX: usize = 10_000;
 /// How long a message may take from its shard to its topic. If it took longer, the clock of the world has gone back,
 /// and its time of delivery is as far behind.
 const CLOCK_SLACK_MS: u64 = 1000;
-
-/// The connection to answer when a message is stored.
-struct SendRoute {
-    connection: ConnectionRef,
-    context: Option<Box<str>>,
-    label: Option<u32>,
-    producer: Option<ProducerId>,
-}
 
 impl<A: Archive> TopicOwner<A> {
     /// Finds what is in the way of a producer of a topic.
@@ -71,19 +63,22 @@ impl<A: Archive> TopicOwner<A> {
         draft: MessageDraft,
         context: Option<Box<str>>,
     ) {
-        let mut route = SendRoute { connection, context, label: None, producer: None };
-        let role = self.peers.roles.get(&connection).copied();
-        let Some((id, producer)) = role.and_then(|role| match role {
-            ConnectionRole::Producer(id) => Some((id, self.peers.producers.get_mut(id)?)),
-            _ => None,
-        }) else {
-            return self.not_stored(route, "the connection is no producer".into());
+        let Some(ConnectionRole::Producer(id)) = self.peers.roles.get(&connection).copied() else {
+            return self.not_stored(connection, context, "the connection is no producer".into());
         };
-        let Some((topic, label)) = producer.choose(&draft) else {
-            return self.not_stored(route, "there is no topic for the message".into());
+        let target = self.peers.producers.get_mut(id).and_then(|producer| producer.choose(&draft));
+        let Some((topic, label)) = target else {
+            return self.not_stored(
+                connection,
+                context,
+                "there is no topic for the message".into(),
+            );
         };
-        (route.label, route.producer) = (label, Some(id));
-        self.append_to(route, topic, draft);
+        if self.append_to(topic, label, connection, context, draft)
+            && let Some(producer) = self.peers.producers.get_mut(id)
+        {
+            producer.published += 1;
+        }
     }
 
     /// A message for a topic that may not even be there yet.
@@ -93,60 +88,69 @@ impl<A: Archive> TopicOwner<A> {
         name: &TopicName,
         draft: MessageDraft,
     ) {
-        let mut route = SendRoute { connection, context: None, label: None, producer: None };
+        match self.target_of(name, &draft) {
+            Ok((topic, label)) => drop(self.append_to(topic, label, connection, None, draft)),
+            Err(reason) => self.not_stored(connection, None, reason),
+        }
+    }
+
+    /// Where a message for a topic goes: into one of its partitions, if it has some. The topic is created if it is not
+    /// there.
+    fn target_of(
+        &mut self,
+        name: &TopicName,
+        draft: &MessageDraft,
+    ) -> Result<(TopicId, Label), Box<str>> {
         if name.domain() == TopicDomain::NonPersistent {
-            return self.not_stored(route, "the topic is not persistent".into());
+            return Err("the topic is not persistent".into());
         }
-        if let Err(refusal) = self.catalog.check_partition(name) {
-            return self.not_stored(route, refusal.reason);
-        }
+        self.catalog.check_partition(name).map_err(|refusal| refusal.reason)?;
         let targets = self.catalog.expand(name);
         self.serial += 1;
         let at = match draft.head().key.filter(|_| targets.len() > 1) {
             Some(key) => routing::partition(key, Hashing::Java, targets.len() as u32) as usize,
             None => self.serial as usize % targets.len().max(1),
         };
-        let Some((name, label)) = targets.get(at) else {
-            return self.not_stored(route, "there is no topic for the message".into());
-        };
-        route.label = *label;
-        match self.open_topic(name) {
-            Ok(topic) => self.append_to(route, topic, draft),
-            Err(refusal) => self.not_stored(route, refusal.reason),
-        }
+        let (name, label) = targets.get(at).ok_or("there is no topic for the message")?;
+        let topic = self.open_topic(name).map_err(|refusal| refusal.reason)?;
+        Ok((topic, *label))
     }
 
-    /// A message for a topic; its answer waits for the commit.
-    fn append_to(&mut self, route: SendRoute, id: TopicId, draft: MessageDraft) {
-        match self.store(id, draft) {
+    /// A message for a topic; its answer waits for the commit. Returns whether it is stored then.
+    fn append_to(
+        &mut self,
+        topic: TopicId,
+        partition: Label,
+        connection: ConnectionRef,
+        context: Option<Box<str>>,
+        draft: MessageDraft,
+    ) -> bool {
+        let stored = self.store(topic, draft);
+        let namespace = self.loaded.topics[topic].namespace;
+        match stored {
             Ok(position) => {
-                if let Some(producer) =
-                    route.producer.and_then(|id| self.peers.producers.get_mut(id))
-                {
-                    producer.published += 1;
-                }
-                let (connection, context, since_ns) =
-                    (route.connection, route.context, self.now.monotonic_ns);
-                let id_told = MessageId { position, partition: route.label };
-                let namespace = self.loaded.topics[id].namespace;
-                self.commits.answers.push(PendingAnswer::Stored {
-                    connection,
-                    id: id_told,
-                    context,
-                    namespace,
-                    since_ns,
-                });
+                let (id, since_ns) = (MessageId { position, partition }, self.now.monotonic_ns);
+                let answer = PendingAnswer::Stored { connection, id, context, namespace, since_ns };
+                self.commits.answers.push(answer);
+                true
             }
             Err(reason) => {
-                self.counters.failed(self.loaded.topics[id].namespace);
-                self.not_stored(route, reason);
+                self.counters.failed(namespace);
+                self.not_stored(connection, context, reason);
+                false
             }
         }
     }
 
-    fn not_stored(&mut self, route: SendRoute, reason: Box<str>) {
-        let answer = TopicAnswer::NotStored { reason, context: route.context };
-        self.commits.answers.push(PendingAnswer::Certain(route.connection, answer));
+    /// What is not stored is answered in its turn, behind the messages before it.
+    fn not_stored(
+        &mut self,
+        connection: ConnectionRef,
+        context: Option<Box<str>>,
+        reason: Box<str>,
+    ) {
+        let answer = TopicAnswer::NotStored { reason, context };
+        self.commits.answers.push(PendingAnswer::Certain(connection, answer));
     }
 
     /// Appends a message, unless it was already. Returns where it stands.
