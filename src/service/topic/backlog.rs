@@ -1,7 +1,10 @@
 //! The largest backlogs: of topics in memory they are looked up, of others they are remembered.
 
+use super::loaded_topic::LoadedTopic;
+use super::subscription::Subscription;
+
 /// Backlogs that are told: each is a line of every scrape.
-pub(super) const BACKLOGS_MAX: usize = 100;
+const BACKLOGS_MAX: usize = 100;
 
 /// Messages that wait in a durable subscription, or are with its consumers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,20 @@ impl TopicBacklog {
         });
         backlogs.truncate(BACKLOGS_MAX);
     }
+
+    /// Adds what waits in a subscription of a topic, if something does and it outlasts its consumers.
+    pub(super) fn add(backlogs: &mut Vec<Self>, topic: &LoadedTopic, sub: &Subscription) {
+        let messages = sub.backlog(&topic.state.next);
+        if messages == 0 || !sub.durable {
+            return;
+        }
+        let (topic, subscription) = (topic.name.as_str().into(), (&*sub.name).into());
+        backlogs.push(Self { topic, subscription, messages });
+        // Now and then, so that the list is not sorted for each of very many.
+        if backlogs.len() >= 2 * BACKLOGS_MAX {
+            Self::keep_largest(backlogs);
+        }
+    }
 }
 
 /// The largest backlogs that are remembered.
@@ -37,14 +54,6 @@ pub(super) struct KnownBacklogs {
 }
 
 impl KnownBacklogs {
-    /// A topic leaves the memory with such a backlog.
-    pub(super) fn put(&mut self, backlog: TopicBacklog) {
-        self.all.push(backlog);
-        if self.all.len() > BACKLOGS_MAX {
-            TopicBacklog::keep_largest(&mut self.all);
-        }
-    }
-
     /// A topic is in memory.
     pub(super) fn wake(&mut self, topic: &str) {
         self.all.retain(|backlog| *backlog.topic != *topic);
